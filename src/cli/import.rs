@@ -48,7 +48,8 @@ examples:
   keyward import agent-vault services.yaml credentials.json
 
 In a file of variables, in .pypirc and in Codex's auth.json, each imported value becomes a placeholder. The file as
-it was is kept beside it, as FILE.keyward-backup. A value that is connected already is not connected again.";
+it was is kept beside it, in the folder .keyward-backup, which git ignores. A value that is connected already is
+not connected again.";
 
 /// The source without arguments.
 const USUAL: &str = ".env";

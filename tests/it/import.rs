@@ -143,12 +143,15 @@ async fn keys_become_connections_and_the_file_has_placeholders() {
         text.replace(&desk.canary.text, placeholder),
         "the revoked key stays"
     );
-    assert_eq!(desk.text(".env.keyward-backup"), text);
+    assert_eq!(desk.text(".keyward-backup/.env"), text);
     let mode = |name: &str| {
         let path = desk.install.folder().join(name);
         std::fs::metadata(path).expect(name).permissions().mode() & 0o777
     };
-    assert_eq!((mode(".env"), mode(".env.keyward-backup")), (0o640, 0o600));
+    assert_eq!((mode(".env"), mode(".keyward-backup/.env")), (0o640, 0o600));
+    // Git does not see the folder with the keys.
+    assert_eq!(desk.text(".keyward-backup/.gitignore"), "*\n");
+    assert_eq!(mode(".keyward-backup"), 0o700);
     // Placeholders are not imported again, and a backup is not overwritten.
     let again = desk.json(&["import", "--dry-run"]);
     let names: Vec<_> =
@@ -158,10 +161,13 @@ async fn keys_become_connections_and_the_file_has_placeholders() {
     for more in [&[][..], &["--no-test"]] {
         let output = desk.runs(&[&["import", "--yes"], more].concat());
         let failed = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(failed.contains("cannot write .env.keyward-backup: it exists already"), "{failed}");
+        assert!(
+            failed.contains("cannot write .keyward-backup/.env: it exists already"),
+            "{failed}"
+        );
         assert!(failed.contains("Nothing was imported"), "{failed}");
         assert_eq!(
-            (desk.text(".env"), desk.text(".env.keyward-backup")),
+            (desk.text(".env"), desk.text(".keyward-backup/.env")),
             (file.clone(), text.clone())
         );
         assert_eq!(desk.names("connection"), ["github"], "it is refused before a key is connected");
@@ -185,9 +191,9 @@ async fn a_login_of_codex_is_not_spent_if_its_file_would_keep_it() {
         assert!(desk.origin.received().is_empty(), "the refresh token was sent");
     };
     refused(&["--keep-values"], "leave out --keep-values");
-    desk.file(".codex/auth.json.keyward-backup", "{}");
+    desk.file(".codex/.keyward-backup/auth.json", "{}");
     for more in [&[][..], &["--rotate"], &["--another"], &["--no-test"]] {
-        refused(more, "auth.json.keyward-backup: it exists already");
+        refused(more, ".keyward-backup/auth.json: it exists already");
     }
 }
 
@@ -199,7 +205,7 @@ async fn what_was_connected_is_reported_if_a_file_cannot_be_replaced() {
     let output = desk.runs(&["import", ".env", "./.env", "--yes", "--no-test", "--json"]);
     let failed = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{failed}");
-    assert!(failed.contains("cannot write ./.env.keyward-backup"), "{failed}");
+    assert!(failed.contains("cannot write ./.keyward-backup/.env"), "{failed}");
     let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert!(report["accounts"][0]["result"]["connected"].is_string(), "{report}");
     assert_eq!(report["replaced"], json!([".env"]));
@@ -427,6 +433,6 @@ async fn passwords_of_package_indexes_become_connections_of_their_own_sites() {
     };
     let after = text.replacen(&real, &placeholder("pypi"), 1);
     assert_eq!(desk.text(".pypirc"), after.replacen(&test, &placeholder("test-pypi"), 1));
-    assert_eq!(desk.text(".pypirc.keyward-backup"), text);
+    assert_eq!(desk.text(".keyward-backup/.pypirc"), text);
     assert!(desk.origin.received().is_empty(), "nothing was sent");
 }

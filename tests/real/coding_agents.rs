@@ -218,7 +218,7 @@ async fn codex_asks_with_an_imported_login_and_holds_no_token_of_it() {
     for secret in &desk.live {
         secret.assert_absent("auth.json", file.as_bytes());
     }
-    assert_eq!(desk.codex_file("auth.json.keyward-backup"), before);
+    assert_eq!(desk.codex_file(".keyward-backup/auth.json"), before);
     let output = asks_codex(&desk).await;
     assert!(
         output.status.success() && said(&output).contains("fine, says ChatGPT"),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
@@ -13,8 +13,8 @@ use super::{dotenv, logins};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::replace_file::replace_file;
 
-/// What is appended to the name of a file whose values are replaced.
-pub(super) const BACKUP: &str = ".keyward-backup";
+/// The folder of backups, beside the files whose values are replaced.
+const BACKUPS: &str = ".keyward-backup";
 
 /// A file whose values become placeholders, as it was read.
 pub(super) struct File {
@@ -81,15 +81,21 @@ pub(super) fn replace(path: &Path, before: &str, after: &str) -> Result<(), Fail
     let target = path.canonicalize().map_err(|error| failed(path, &error))?;
     let mode =
         std::fs::metadata(&target).map_err(|error| failed(path, &error))?.permissions().mode();
-    let written = create(&backup, before, 0o600);
+    let written = create_folder(&path.with_file_name(BACKUPS));
+    let written = written.and_then(|()| create(&backup, before, 0o600));
     written.map_err(|error| failed(&backup, &error))?;
     replace_file(&target, after.as_bytes(), mode & 0o777).map_err(|error| failed(path, &error))
 }
 
-fn backup_of(path: &Path) -> PathBuf {
-    let mut backup = path.as_os_str().to_owned();
-    backup.push(BACKUP);
-    PathBuf::from(backup)
+/// Where the file is kept as it was.
+pub(super) fn backup_of(path: &Path) -> PathBuf {
+    path.with_file_name(BACKUPS).join(path.file_name().unwrap_or_default())
+}
+
+/// The folder of backups. A repository that ignores `.env` may not ignore its copy, so the folder ignores itself.
+fn create_folder(folder: &Path) -> io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    replace_file(&folder.join(".gitignore"), b"*\n", 0o600)
 }
 
 /// A new file: an earlier backup has keys that may be nowhere else.

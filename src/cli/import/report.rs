@@ -1,10 +1,11 @@
 //! [`ImportReport`]: what an import found and did, as JSON and as text.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use serde::Serialize;
 
-use super::files::BACKUP;
+use super::files::backup_of;
 use super::known::Relation;
 
 /// What was found and done, for `--json`.
@@ -140,10 +141,12 @@ impl ImportReport {
             text += &format!("  {place}: {why}\n");
         }
         for file in &self.replaced {
+            let backup = backup_of(Path::new(file));
+            let backup = backup.display();
             text += &match is_dry {
-                true => format!("\n{file} would get placeholders, and {file}{BACKUP} the keys\n"),
+                true => format!("\n{file} would get placeholders, and {backup} the keys\n"),
                 false => format!(
-                    "\n{file} has placeholders now. {file}{BACKUP} has the keys: delete it when your programs work.\n"
+                    "\n{file} has placeholders now. {backup} has the keys: delete it when your programs work.\n"
                 ),
             };
         }
