@@ -213,10 +213,11 @@ impl Add {
         let secret = match secret_file {
             Some(file) => Some(Typed::from_file(&file)?),
             None if secret_stdin => Some(Typed::from_stdin()?),
-            None if can_ask() => Some(Typed::from_prompt("signing secret of the service")?),
+            None if can_ask() => Typed::maybe_from_prompt(
+                "signing secret of the service (not shown; Enter if it sends one)",
+            )?,
             None => None,
         };
-        let secret = secret.filter(|secret| !secret.text().is_empty());
         Ok(New { name, connection, scheme, to, secret })
     }
 }

@@ -55,6 +55,11 @@ impl Typed {
         terminal::secret(label).map(Self)
     }
 
+    /// The same; `None` for an empty line.
+    pub(crate) fn maybe_from_prompt(label: &str) -> Result<Option<Self>, Failure> {
+        Ok(terminal::optional_secret(label)?.map(Self))
+    }
+
     fn read(from: impl Read, name: &str) -> Result<Self, Failure> {
         // One byte more than allowed tells a secret that is too long from one that just fits; the
         // buffer never grows, so that no copy is left behind.

@@ -62,6 +62,15 @@ pub(crate) fn interrupted() -> Failure {
 /// # Errors
 /// When the user stops, or the input is empty, too long or more than one line.
 pub(crate) fn secret(label: &str) -> Result<Zeroizing<String>, Failure> {
+    optional_secret(label)?.ok_or_else(|| {
+        let what = label.trim_end_matches(" (not shown)");
+        Failure::usage(format!("{what} is empty"))
+            .hint("paste it, then Enter: nothing is shown while you paste")
+    })
+}
+
+/// The same; `None` for an empty line.
+pub(crate) fn optional_secret(label: &str) -> Result<Option<Zeroizing<String>>, Failure> {
     let read = Raw::begin().and_then(|mut raw| {
         // After echo is disabled: the user may paste as soon as the question is shown.
         show(&format!("{label}: "));
@@ -81,14 +90,7 @@ pub(crate) fn secret(label: &str) -> Result<Zeroizing<String>, Failure> {
     }
     let text = std::str::from_utf8(&bytes);
     let text = text.map_err(|_| Failure::usage(format!("{label} is not UTF-8")))?;
-    match text {
-        "" => {
-            let what = label.trim_end_matches(" (not shown)");
-            Err(Failure::usage(format!("{what} is empty"))
-                .hint("paste it, then Enter: nothing is shown while you paste"))
-        }
-        text => Ok(Zeroizing::new(text.to_owned())),
-    }
+    Ok((!text.is_empty()).then(|| Zeroizing::new(text.to_owned())))
 }
 
 /// Reads a line with echo, trimmed; it may be empty.

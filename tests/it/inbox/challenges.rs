@@ -120,3 +120,15 @@ fn an_operator_reads_the_verify_token_after_hook_add_and_in_hook_show() {
     let text = person.transcript();
     assert_eq!(text.matches(token).count(), 2, "{text}");
 }
+
+#[test]
+fn a_secret_that_the_service_sends_is_left_empty_at_a_terminal() {
+    let mut person = Newcomer::new();
+    person.types("keyward init");
+    person.walks("keyward hook add notes --scheme notion", |terminal| {
+        terminal.shows("signing secret of the service");
+        terminal.types("\r");
+    });
+    let text = person.transcript();
+    assert!(text.contains("hook notes added") && !text.contains("(exit"), "{text}");
+}
