@@ -201,11 +201,11 @@ async fn a_login_of_codex_is_not_spent_if_its_file_would_keep_it() {
 async fn what_was_connected_is_reported_if_a_file_cannot_be_replaced() {
     let desk = Desk::new().await;
     desk.file(".env", &format!("GITHUB_TOKEN={}\n", desk.canary.text));
-    // The second name is of the same file, whose backup the first one makes.
+    // The second name is of the same file, which has changed then.
     let output = desk.runs(&["import", ".env", "./.env", "--yes", "--no-test", "--json"]);
     let failed = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{failed}");
-    assert!(failed.contains("cannot write ./.keyward-backup/.env"), "{failed}");
+    assert!(failed.contains("cannot write ./.env: it has changed since it was read"), "{failed}");
     let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert!(report["accounts"][0]["result"]["connected"].is_string(), "{report}");
     assert_eq!(report["replaced"], json!([".env"]));

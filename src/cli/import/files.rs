@@ -81,10 +81,20 @@ pub(super) fn replace(path: &Path, before: &str, after: &str) -> Result<(), Fail
     let target = path.canonicalize().map_err(|error| failed(path, &error))?;
     let mode =
         std::fs::metadata(&target).map_err(|error| failed(path, &error))?.permissions().mode();
+    check_unchanged(&target, before).map_err(|error| failed(path, &error))?;
     let written = create_folder(&path.with_file_name(BACKUPS));
     let written = written.and_then(|()| create(&backup, before, 0o600));
     written.map_err(|error| failed(&backup, &error))?;
     replace_file(&target, after.as_bytes(), mode & 0o777).map_err(|error| failed(path, &error))
+}
+
+/// Refuses a file that someone wrote after it was read: its new text would be in neither file.
+fn check_unchanged(path: &Path, before: &str) -> io::Result<()> {
+    let now = Zeroizing::new(std::fs::read(path)?);
+    match now.as_slice() == before.as_bytes() {
+        true => Ok(()),
+        false => Err(io::Error::other("it has changed since it was read; import it again")),
+    }
 }
 
 /// Where the file is kept as it was.
@@ -104,4 +114,23 @@ fn create(path: &Path, text: &str, mode: u32) -> io::Result<()> {
     let mut file = options.write(true).create_new(true).mode(mode).open(path)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_was_edited_meanwhile_is_left_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join(".env");
+        std::fs::write(&file, "edited").unwrap();
+        let refused = replace(&file, "read", "new").unwrap_err();
+        assert!(refused.message().contains("has changed since it was read"));
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "edited");
+        assert!(!backup_of(&file).exists());
+        replace(&file, "edited", "new").unwrap();
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "new");
+        assert_eq!(std::fs::read_to_string(backup_of(&file)).unwrap(), "edited");
+    }
 }
