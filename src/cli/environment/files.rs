@@ -10,9 +10,18 @@ use super::truststore;
 /// Makes fetch and https of Node use the proxy, where Node itself does not.
 const SHIM: &str = include_str!("node-shim.cjs");
 
-/// Settings of wgetrc that would bypass the gateway, as wget compares names.
-const WGET_OVERRIDES: &[&str] =
-    &["cacertificate", "cadirectory", "httpproxy", "httpsproxy", "noproxy", "useproxy"];
+/// Settings of wgetrc that would bypass the gateway, or replace the agent's token there, as wget compares names.
+const WGET_OVERRIDES: &[&str] = &[
+    "cacertificate",
+    "cadirectory",
+    "httpproxy",
+    "httpsproxy",
+    "noproxy",
+    "proxypasswd",
+    "proxypassword",
+    "proxyuser",
+    "useproxy",
+];
 
 /// The paths of the files for the client.
 #[derive(Clone, Debug)]
@@ -198,7 +207,8 @@ mod tests {
 
     #[test]
     fn a_wgetrc_keeps_its_lines_but_none_that_lead_past_the_gateway() {
-        let theirs = "tries = 3\nHTTPS-Proxy=http://x\nca_certificate = /x\nuse_proxy = off\n# a";
+        let theirs = "tries = 3\nHTTPS-Proxy=http://x\nca_certificate = /x\nuse_proxy = off\n\
+                      proxy_user = corp\nProxy-Password=canary\nproxy_passwd = canary\n# a";
         assert_eq!(wgetrc(theirs, "/b.pem"), "tries = 3\n# a\nca_certificate = /b.pem\n");
     }
 
