@@ -1,19 +1,44 @@
 //! [`replace_file`]: files that commands write.
 
-use std::fs::{self, OpenOptions, Permissions};
+use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 /// Replaces a file atomically: programs may be reading the old one. It gets this mode whatever the umask is.
 pub(crate) fn replace_file(file: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    replace_with(file, content, |to| to.set_permissions(Permissions::from_mode(mode)))
+}
+
+/// The same with the mode and the owner of `like`.
+pub(crate) fn replace_file_like(file: &Path, content: &[u8], like: &Metadata) -> io::Result<()> {
+    replace_with(file, content, |to| {
+        give(to, like)?;
+        to.set_permissions(Permissions::from_mode(like.mode() & 0o777))
+    })
+}
+
+/// Gives an open file to the owner of another one, where root writes files of others.
+pub(crate) fn give(to: impl AsFd, like: &Metadata) -> io::Result<()> {
+    match rustix::process::geteuid().is_root() {
+        true => std::os::unix::fs::fchown(to, Some(like.uid()), Some(like.gid())),
+        false => Ok(()),
+    }
+}
+
+fn replace_with(
+    file: &Path,
+    content: &[u8],
+    finish: impl Fn(&File) -> io::Result<()>,
+) -> io::Result<()> {
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
     let name = file.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
     let staged = folder.unwrap_or(Path::new(".")).join(format!(".{name}.{}", std::process::id()));
     let mut to = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&staged)?;
     let mut write = || {
         to.write_all(content)?;
-        to.set_permissions(Permissions::from_mode(mode))?;
+        finish(&to)?;
         to.sync_all()?;
         fs::rename(&staged, file)
     };
@@ -37,6 +62,22 @@ mod tests {
         fs::create_dir(dir.path().join("ca.pem")).unwrap();
         assert!(replace_file(&dir.path().join("ca.pem"), b"new", 0o644).is_err());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn root_does_not_take_the_file_of_another_user() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join(".env");
+        fs::write(&file, "old").unwrap();
+        fs::set_permissions(&file, Permissions::from_mode(0o640)).unwrap();
+        if std::os::unix::fs::chown(&file, Some(65_534), Some(65_534)).is_err() {
+            // Only root can give a file away.
+            return;
+        }
+        replace_file_like(&file, b"new", &fs::metadata(&file).unwrap()).unwrap();
+        let now = fs::metadata(&file).unwrap();
+        assert_eq!((now.uid(), now.gid(), now.mode() & 0o777), (65_534, 65_534, 0o640));
+        assert_eq!(fs::read(&file).unwrap(), b"new");
     }
 
     #[test]

@@ -1,17 +1,19 @@
 //! [`File`]: a file whose values become placeholders, and its backup.
 
 use std::collections::BTreeMap;
+use std::fs::Metadata;
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, OFlags};
 use zeroize::Zeroizing;
 
 use super::candidate::ImportCandidate;
 use super::source::ImportPlace;
 use super::{dotenv, logins};
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::replace_file::replace_file;
+use crate::cli::replace_file::{give, replace_file, replace_file_like};
 
 /// The folder of backups, beside the files whose values are replaced.
 const BACKUPS: &str = ".keyward-backup";
@@ -70,7 +72,7 @@ impl File {
     }
 }
 
-/// Keeps the file as it was, and writes the other text in its place, with its mode.
+/// Keeps the file as it was, and writes the other text in its place, with its mode and owner.
 pub(super) fn replace(path: &Path, before: &str, after: &str) -> Result<(), Failure> {
     let backup = backup_of(path);
     let failed = |path: &Path, error: &io::Error| {
@@ -79,13 +81,12 @@ pub(super) fn replace(path: &Path, before: &str, after: &str) -> Result<(), Fail
     };
     // A link is followed, so that the file that it leads to is replaced.
     let target = path.canonicalize().map_err(|error| failed(path, &error))?;
-    let mode =
-        std::fs::metadata(&target).map_err(|error| failed(path, &error))?.permissions().mode();
+    let found = std::fs::metadata(&target).map_err(|error| failed(path, &error))?;
     check_unchanged(&target, before).map_err(|error| failed(path, &error))?;
-    let written = create_folder(&path.with_file_name(BACKUPS));
-    let written = written.and_then(|()| create(&backup, before, 0o600));
+    let written = create_folder(&path.with_file_name(BACKUPS), &found);
+    let written = written.and_then(|()| create(&backup, before, &found));
     written.map_err(|error| failed(&backup, &error))?;
-    replace_file(&target, after.as_bytes(), mode & 0o777).map_err(|error| failed(path, &error))
+    replace_file_like(&target, after.as_bytes(), &found).map_err(|error| failed(path, &error))
 }
 
 /// Refuses a file that someone wrote after it was read: its new text would be in neither file.
@@ -103,15 +104,19 @@ pub(super) fn backup_of(path: &Path) -> PathBuf {
 }
 
 /// The folder of backups. A repository that ignores `.env` may not ignore its copy, so the folder ignores itself.
-fn create_folder(folder: &Path) -> io::Result<()> {
+fn create_folder(folder: &Path, like: &Metadata) -> io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    replace_file(&folder.join(".gitignore"), b"*\n", 0o600)
+    // A link could lead root to any folder.
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    give(rustix::fs::open(folder, flags, Mode::empty())?, like)?;
+    replace_file(&folder.join(".gitignore"), b"*\n", 0o644)
 }
 
-/// A new file: an earlier backup has keys that may be nowhere else.
-fn create(path: &Path, text: &str, mode: u32) -> io::Result<()> {
+/// A new file for its owner: an earlier backup has keys that may be nowhere else.
+fn create(path: &Path, text: &str, like: &Metadata) -> io::Result<()> {
     let mut options = std::fs::OpenOptions::new();
-    let mut file = options.write(true).create_new(true).mode(mode).open(path)?;
+    let mut file = options.write(true).create_new(true).mode(0o600).open(path)?;
+    give(&file, like)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()
 }
