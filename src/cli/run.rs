@@ -122,10 +122,12 @@ impl Args {
             true => Verbose::begin(&gateway.client().await?, lease.token_id()).await,
             false => None,
         };
+        let mut withheld = config.secret_variables();
+        withheld.extend_from_slice(databases::overrides(&made.variables));
         let mut child = Child::spawn(Invocation {
             program: &self.program,
             environment: &made,
-            withheld: &config.secret_variables(),
+            withheld: &withheld,
             stdout: Stdio::inherit(),
         })?;
         let code = tokio::select! {

@@ -13,6 +13,23 @@ use keyward_base::database::DatabaseProtocol;
 
 /// The variable of a database in any protocol.
 const DATABASE_URL: &str = "DATABASE_URL";
+/// Variables of libpq that lead past `PGHOST`, or ask for what the listener does not have.
+const LIBPQ_OVERRIDES: &[&str] = &[
+    "PGCHANNELBINDING",
+    "PGGSSENCMODE",
+    "PGHOSTADDR",
+    "PGREQUIREAUTH",
+    "PGSERVICE",
+    "PGSSLNEGOTIATION",
+];
+
+/// Inherited variables that a program must not have beside those that [`add`] sets.
+pub(super) fn overrides(variables: &[(String, String)]) -> &'static [&'static str] {
+    match variables.iter().any(|(name, _)| name == "PGHOST") {
+        true => LIBPQ_OVERRIDES,
+        false => &[],
+    }
+}
 
 /// Adds the variables for the agent's database of each protocol: its only one, or its default. Notes what a program does not
 /// get.
@@ -178,6 +195,17 @@ mod tests {
         assert_eq!(found(redis, "main"), Some(5));
         let main = database(DatabaseProtocol::Postgres, "main", "");
         assert_eq!(listener(&all[..4], &main), None);
+    }
+
+    #[test]
+    fn another_server_of_libpq_is_withheld_beside_ours() {
+        let at = "127.0.0.1:1".parse().unwrap();
+        let of = |protocol| overrides(&variables(at, &database(protocol, "main", "app"), "kwa_t"));
+        let postgres = of(DatabaseProtocol::Postgres);
+        for name in ["PGCHANNELBINDING", "PGHOSTADDR", "PGSERVICE"] {
+            assert!(postgres.contains(&name), "{name}");
+        }
+        assert!(of(DatabaseProtocol::Mysql).is_empty());
     }
 
     #[test]
