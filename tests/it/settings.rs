@@ -252,6 +252,7 @@ async fn settings_are_given_changed_and_cleared_by_the_command_line_and_outlive_
         &["connection", "set", "mine", "--header", "Host: x"],
         &["connection", "set", "mine", "--clear", "nothing"],
         &["connection", "set", "mine", "--timeout", "1s", "--clear", "timeout"],
+        &["connection", "set", "mine", "--expires", "30d", "--clear", "expires"],
     ] {
         let output = ran(wrong);
         assert_eq!(output.status.code(), Some(2), "{wrong:?}: {output:?}");

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use clap::Args;
 use serde_json::{Map, Value, json};
 
+use crate::cli::failure::Failure;
 use crate::cli::table::moment;
 use keyward_model::{Connection, ConnectionShown, DueBy, RotationState, Shown, in_days};
 use keyward_rules::provider::scope_words::worded_scopes;
@@ -56,24 +57,35 @@ impl DescriptionArgs {
     }
 
     /// A change of a connection that has `tags`: those given are added, `gone` are taken away.
+    ///
+    /// # Errors
+    /// When something other than the tags is both set and cleared.
     pub(in crate::cli) fn patch(
         &self,
         tags: &BTreeSet<String>,
         gone: &[String],
         cleared: &[String],
-    ) -> Map<String, Value> {
+    ) -> Result<Map<String, Value>, Failure> {
         let mut patch = self.to_json();
+        let clears_tags = cleared.iter().any(|name| name == "tags");
         for name in cleared {
+            if name != "tags" && patch.contains_key(name) {
+                let found = CLEARED.iter().find(|(_, own)| *own == name.as_str());
+                let word = found.map_or(name.as_str(), |(word, _)| *word);
+                return Err(Failure::usage(format!("{word} is both set and cleared")));
+            }
             let empty = if name == "tags" { json!([]) } else { Value::Null };
             patch.insert(name.clone(), empty);
         }
         if !self.tags.is_empty() || !gone.is_empty() {
-            let mut now: BTreeSet<_> =
-                tags.union(&self.tags.iter().cloned().collect()).cloned().collect();
+            let mut now: BTreeSet<String> = self.tags.iter().cloned().collect();
+            if !clears_tags {
+                now.extend(tags.iter().cloned());
+            }
             now.retain(|tag| !gone.contains(tag));
             patch.insert("tags".to_owned(), json!(now));
         }
-        patch
+        Ok(patch)
     }
 
     /// Whether tags are given, so that the present tags must be read first.
@@ -116,5 +128,25 @@ fn rotation(facts: &ConnectionShown) -> String {
         RotationState::Unconfirmed => {
             format!("not confirmed; the old secret is kept until {}", moment(rotation.until))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_both_set_and_cleared_is_refused_but_tags_are_replaced() {
+        let arguments = DescriptionArgs {
+            rotate_every: Some("30d".to_owned()),
+            tags: vec!["c".to_owned()],
+            ..DescriptionArgs::default()
+        };
+        let has = BTreeSet::from(["a".to_owned(), "b".to_owned()]);
+        let patch = |cleared: &str| arguments.patch(&has, &[], &[cleared.to_owned()]);
+        let refused = patch("rotate_every").unwrap_err();
+        assert!(refused.message().contains("rotate-every is both set and cleared"));
+        assert_eq!(patch("tags").unwrap()["tags"], json!(["c"]));
+        assert_eq!(patch("purpose").unwrap()["tags"], json!(["a", "b", "c"]));
     }
 }

@@ -87,7 +87,7 @@ impl Set {
             true => client.get::<Shown<Connection>>(&path(&self.name)).await?.spec.tags,
             false => BTreeSet::new(),
         };
-        let mut patch = self.said.patch(&tags, &self.untagged, &said);
+        let mut patch = self.said.patch(&tags, &self.untagged, &said)?;
         if !settings.is_empty() || !self.settings.to_json()?.is_empty() {
             patch.insert("settings".to_owned(), self.settings.patch(&settings)?);
         }
