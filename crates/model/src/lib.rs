@@ -75,7 +75,7 @@ pub use login::{
     LOGIN_LINKS_MAX, LOGINS_MAX, Login, LoginFacts, LoginLink, LoginShown, LoginSpec, SignInMethod,
 };
 pub use manifest::{Fault, Manifest, Slot, unknown_action};
-pub use name::is_label;
+pub use name::{is_label, plain as check_name};
 pub use notice_kind::NoticeKind;
 pub use org::{Org, OrgSpec};
 pub use own_provider::{OwnProvider, OwnProviderSpec};

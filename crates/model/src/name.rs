@@ -14,7 +14,10 @@ const LABELS_MAX: usize = 64;
 
 /// Checks a name that is used in paths of the admin API. Resources are found by name or id, so no name may look
 /// like an id; `..` would change the path.
-pub(crate) fn plain(name: &str) -> Result<(), Refusal> {
+///
+/// # Errors
+/// When it is no such name.
+pub fn plain(name: &str) -> Result<(), Refusal> {
     of_characters(name, "letters, digits or `-_.`", |b| matches!(b, b'-' | b'_' | b'.'))
 }
 

@@ -11,7 +11,7 @@ use crate::cli::failure::{Exit, Failure};
 use crate::cli::secret::{self, Typed};
 use crate::cli::{output, terminal};
 use keyward_api::wire::{AuthView, FieldView, ProviderView};
-use keyward_model::References;
+use keyward_model::{References, check_name};
 
 /// The source of the answers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -63,19 +63,34 @@ impl Questions {
     /// Asks for the authentication method and the name.
     ///
     /// # Errors
-    /// When no method can be typed, or the name is in use.
+    /// When no method can be typed, or the name of the options is wrong or in use.
     pub(in crate::cli) fn named(&self) -> Result<FixedAnswers, Failure> {
         let auth = self.auth()?;
         let proposed = proposed(&self.provider.id, &self.taken);
         let name = match (&self.options.name, self.way) {
-            (Some(name), _) => name.clone(),
-            (None, AnswerSource::Asking) => secret::ask_or("name of the connection", &proposed)?,
+            (Some(name), _) => {
+                check_name(name).map_err(|refusal| Failure::usage(refusal.to_string()))?;
+                name.clone()
+            }
+            (None, AnswerSource::Asking) => self.asked_name(&proposed)?,
             (None, AnswerSource::Given) => self.provider.id.clone(),
         };
         match self.taken.contains(&name) {
             true => Err(Failure::new(Exit::Failed, format!("connection `{name}` exists already"))
                 .hint(format!("choose another name: --name {proposed}"))),
             false => Ok(FixedAnswers { auth, name, app: None, is_retry: false }),
+        }
+    }
+
+    /// Asks for a name until it is one that a new connection can have.
+    fn asked_name(&self, proposed: &str) -> Result<String, Failure> {
+        loop {
+            let name = secret::ask_or("name of the connection", proposed)?;
+            match check_name(&name) {
+                Ok(()) if !self.taken.contains(&name) => return Ok(name),
+                Ok(()) => output::note(&format!("connection `{name}` exists already")),
+                Err(refusal) => output::note(&refusal.to_string()),
+            }
         }
     }
 

@@ -88,6 +88,20 @@ async fn the_first_key() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_name_is_asked_again_before_the_key() {
+    let desk = Desk::new().await;
+    let mut walk = desk.walk(&["acme"]);
+    answers(&mut walk, "name of the connection [acme]: ", "my work\r");
+    walk.shows("`name` must be 1 to 64");
+    answers(&mut walk, "name of the connection [acme]: ", "mine\r");
+    answers(&mut walk, "(not shown): ", &format!("{}\r", desk.secret()));
+    walk.shows("run -- curl");
+    let (code, shown) = desk.ended(walk);
+    assert_eq!((code, shown.matches("(not shown)").count()), (Some(0), 1), "{shown}");
+    assert_eq!(desk.names().0, ["mine"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wrong_key_and_then_the_right_one() {
     let desk = Desk::new().await;
     desk.status.store(401, Ordering::SeqCst);
