@@ -2,6 +2,7 @@
 //! when no gateway runs.
 
 mod declared_only;
+mod in_turn;
 mod opened_store;
 mod rules_at_rest;
 mod shared_store;
@@ -131,10 +132,11 @@ impl Services {
                 return Ok(plan::view(&Err(problems), Vec::new()));
             }
         };
-        let opened = match Self::are_stored(config) {
+        let mut opened = match Self::are_stored(config) {
             true => OpenedServices::open_existing(config).await?,
             false => OpenedServices::in_memory(config, existing_authority(config)?).await?,
         };
+        opened.end_turn().await;
         Ok(plan::view(&opened.plan(config, inputs), Vec::new()))
     }
 
@@ -153,8 +155,9 @@ impl Services {
         Authority::is_made(&config.ca.cert, &config.ca.key).unwrap_or(true)
     }
 
-    async fn at_rest(config: &Config, opened: OpenedServices) -> anyhow::Result<Arc<Self>> {
+    async fn at_rest(config: &Config, mut opened: OpenedServices) -> anyhow::Result<Arc<Self>> {
         opened.vault.resume().await;
+        opened.end_turn().await;
         let (rulebook, refused_rules) = opened.rules_at_rest(config)?;
         let place = ServingInputs { refused_rules, ..ServingInputs::at_rest(config) };
         opened.finish(config, place, rulebook)
@@ -199,7 +202,7 @@ pub(super) struct OpenedServices {
     metrics: Arc<Metrics>,
     pub(super) clock: Clock,
     /// The start lock of this replica, if the store is shared.
-    _starting: Option<StartTurn>,
+    starting: Option<StartTurn>,
 }
 
 impl OpenedServices {
@@ -216,7 +219,7 @@ impl OpenedServices {
             }
             Ok(Authority::load_or_create(&config.ca.cert, &config.ca.key, &Clock::System)?)
         };
-        Self::over(config, store, keyring, keys::home(config), make_authority).await
+        Self::in_turn(config, store, keyring, keys::home(config), make_authority).await
     }
 
     /// The same, but creates nothing.
@@ -227,14 +230,14 @@ impl OpenedServices {
         let keyring = Arc::new(keys::open(config)?);
         let store = open_store(config).await?;
         let authority = || existing_authority(config);
-        Self::over(config, store, keyring, keys::home(config), authority).await
+        Self::in_turn(config, store, keyring, keys::home(config), authority).await
     }
 
     /// An empty store in memory, with its own keys.
     async fn in_memory(config: &Config, authority: Authority) -> anyhow::Result<Self> {
         let keyring = Arc::new(Keyring::ephemeral());
         let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
-        Self::over(config, store, keyring, Home::Memory, || Ok(authority)).await
+        Self::in_turn(config, store, keyring, Home::Memory, || Ok(authority)).await
     }
 
     async fn over(
@@ -253,7 +256,6 @@ impl OpenedServices {
             StoreReport::Written => counting.health.store_written(),
         };
         let store: Arc<dyn Store> = Arc::new(ObservedStore::new(store, report));
-        let starting = StartTurn::wait(&store).await?;
         let directory = Directory::open(store.clone(), keyring.clone(), clock.clone()).await?;
         let directory = Arc::new(directory);
         let keys = MasterKeys::new(store.clone(), keyring.clone(), home)?;
@@ -294,7 +296,7 @@ impl OpenedServices {
             inbox,
             metrics,
             clock,
-            _starting: starting,
+            starting: None,
         })
     }
 

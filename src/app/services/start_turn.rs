@@ -18,6 +18,8 @@ const RENEW_EACH: Duration = Duration::from_secs(8);
 /// Several replicas with many connections may start before this one.
 const WAIT_MAX: Duration = Duration::from_secs(900);
 const TRY_AGAIN_AFTER: Duration = Duration::from_millis(100);
+/// A wait of this length is logged.
+const LOGGED_AFTER: Duration = Duration::from_secs(2);
 
 /// The turn to start, renewed until it is dropped.
 #[must_use = "the turn ends when it is dropped"]
@@ -36,7 +38,8 @@ impl StartTurn {
         if store.shared().is_none() {
             return Ok(None);
         }
-        let until = Instant::now() + WAIT_MAX;
+        let (until, log_at) = (Instant::now() + WAIT_MAX, Instant::now() + LOGGED_AFTER);
+        let mut is_logged = false;
         loop {
             if let Some(lease) = store.lease(NAME, TURN).await? {
                 return Ok(Some(Self::of(store.clone(), lease)));
@@ -45,6 +48,10 @@ impl StartTurn {
                 Instant::now() < until,
                 "other replicas have been starting for too long: start again"
             );
+            if !is_logged && Instant::now() >= log_at {
+                is_logged = true;
+                tracing::info!("waiting for another replica or command that opens the store");
+            }
             sleep(TRY_AGAIN_AFTER).await;
         }
     }

@@ -91,6 +91,35 @@ async fn replicas_are_listed_until_they_end() {
     lab.finish().await;
 }
 
+/// Otherwise the next command or replica waits for 30 seconds.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_without_a_gateway_leaves_no_turn_to_start() {
+    let database = Database::start();
+    let origin = Origin::saying("fine");
+    let lab = database.under(Plan::api_key()).start(origin).await;
+    let turns = "SELECT count(*) FROM keyward_leases WHERE name = 'start'";
+    until("the end of the gateway's turn", async || database.server.sql("app", turns) == "0").await;
+    let folder = lab.gateway.folder();
+    let yaml = format!("master_key: {{ env: MASTER_KEY }}\n{STORE}\n");
+    std::fs::write(folder.join("desk.yaml"), yaml).expect("a file");
+    let command = |key: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_keyward"));
+        command.env_clear().current_dir(folder).env("KEYWARD_DATA", folder.join("desk"));
+        command.env("MASTER_KEY", key).env("DATABASE_URL", database.url());
+        command.args(["--config", "desk.yaml", "agent", "list"]);
+        let output = command.stdin(std::process::Stdio::null()).output().expect("it runs");
+        (output.status.success(), said(&output))
+    };
+    let listed = command(MASTER_KEY);
+    assert!(listed.0 && listed.1.contains("ci"), "{listed:?}");
+    let held = format!("{turns} AND until > now()");
+    assert_eq!(database.server.sql("app", &held), "0", "after a command");
+    let refused = command(&MASTER_KEY.replace('6', "7"));
+    assert!(!refused.0 && refused.1.contains("another master key"), "{refused:?}");
+    assert_eq!(database.server.sql("app", &held), "0", "after a command that failed");
+    lab.finish().await;
+}
+
 /// A load balancer may send the browser that comes back from the authorization server to another replica.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_consent_that_began_at_one_replica_is_completed_at_the_other() {
