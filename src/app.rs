@@ -479,6 +479,7 @@ impl Running {
         if tokio::task::spawn_blocking(move || writer.finish()).await.is_err() {
             tracing::error!("the audit writer panicked");
         }
+        services.directory.leave_replicas().await;
         services.telemetry.finish().await;
     }
 }

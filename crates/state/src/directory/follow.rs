@@ -31,6 +31,9 @@ const TRY_AGAIN_AFTER: Duration = Duration::from_millis(500);
 /// How long [`Directory::catch_up`] waits.
 const CATCH_UP_MAX: Duration = Duration::from_secs(2);
 
+/// How long [`Directory::leave_replicas`] waits.
+const LEAVE_MAX: Duration = Duration::from_secs(2);
+
 /// How often records of changes that no replica needs are deleted.
 const FORGET_EVERY: Duration = Duration::from_secs(600);
 
@@ -129,6 +132,17 @@ impl Directory {
         match self.shared.rows.store.shared() {
             None => Ok(()),
             Some(store) => Ok(store.announce(about).await?),
+        }
+    }
+
+    /// Removes this replica from the list, if the store is shared. Called last before the process ends; without an
+    /// answer of the store, the others see this replica as gone.
+    pub async fn leave_replicas(&self) {
+        let Some(store) = self.shared.rows.store.shared() else { return };
+        match tokio::time::timeout(LEAVE_MAX, store.leave()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "the replica stays in the list"),
+            Err(_) => tracing::debug!("the replica stays in the list: the store does not answer"),
         }
     }
 
