@@ -82,6 +82,7 @@ impl<R: Resource> Argument for InputChange<R> {
             }
         }
         draft.body = Some(draft.input.named(&format!("Changed {}", R::KIND.one), patch));
+        draft.is_conditional = true;
     }
 }
 
