@@ -65,6 +65,7 @@ async fn about(admin: &Admin, places: &Locations) -> ReplicaAbout {
         admin: places.admin.clone(),
         started: admin.started().unwrap_or_default(),
         config: digits[..HASH_DIGITS].to_owned(),
+        ca: Some(admin.deps().authority.fingerprint()),
         lag_ms: u64::try_from(lag.as_millis()).unwrap_or(u64::MAX),
         status: word(admin).to_owned(),
         clock: Some(admin.deps().clock.now()),
@@ -73,18 +74,21 @@ async fn about(admin: &Admin, places: &Locations) -> ReplicaAbout {
     }
 }
 
-/// Warns once about each other configuration and version: during an upgrade both are usual, for longer neither.
-async fn warn_of_differences(
-    admin: &Admin,
-    own: &ReplicaAbout,
-    told: &mut BTreeSet<(String, String)>,
-) {
+/// Warns once about each other CA, configuration and version: the last two are usual during an upgrade.
+async fn warn_of_differences(admin: &Admin, own: &ReplicaAbout, told: &mut BTreeSet<String>) {
     let Ok(all) = admin.deps().directory.replicas().await else { return };
     let present = all.iter().filter(|one| !one.is_own && one.ago <= GONE_AFTER);
     let others = present.filter_map(|one| serde_json::from_str::<ReplicaAbout>(&one.about).ok());
     for other in others {
-        let is_same = (&other.version, &other.config) == (&own.version, &own.config);
-        if !is_same && told.insert((other.version.clone(), other.config.clone())) {
+        let other_ca = own.ca_differs(&other);
+        let is_same = (&other.version, &other.config) == (&own.version, &own.config) && !other_ca;
+        let key = format!(
+            "{} {} {}",
+            other.version,
+            other.config,
+            other.ca.as_deref().unwrap_or_default()
+        );
+        if !is_same && told.insert(key) {
             tracing::warn!(
                 id = "replica_differs",
                 host = other.host,
@@ -92,7 +96,8 @@ async fn warn_of_differences(
                 own_version = own.version,
                 config = other.config,
                 own_config = own.config,
-                "another replica has another version or configuration: replicas need the same file"
+                other_ca,
+                "another replica has another version, configuration or CA: replicas need the same files"
             );
         }
     }
@@ -107,10 +112,9 @@ async fn replicas(context: Context) -> Result<Json<List<ReplicaView>>, ApiError>
         .into_iter()
         .filter_map(|one| serde_json::from_str(&one.about).ok().map(|about| (one, about)))
         .collect();
-    let own = told.iter().find(|(one, _)| one.is_own);
-    let config = own.map(|(_, about)| about.config.clone());
+    let own = told.iter().find(|(one, _)| one.is_own).map(|(_, about)| about.clone());
     let mut items: Vec<_> =
-        told.into_iter().map(|(one, about)| view(&one, about, config.as_deref(), now)).collect();
+        told.into_iter().map(|(one, about)| view(&one, about, own.as_ref(), now)).collect();
     items.sort_by(|a, b| (&a.host, &a.proxy, a.seen).cmp(&(&b.host, &b.proxy, b.seen)));
     Ok(Json(List { items, next: None }))
 }
@@ -118,7 +122,7 @@ async fn replicas(context: Context) -> Result<Json<List<ReplicaView>>, ApiError>
 fn view(
     announced: &AnnouncedReplica,
     about: ReplicaAbout,
-    config: Option<&str>,
+    own: Option<&ReplicaAbout>,
     now: Timestamp,
 ) -> ReplicaView {
     let state = match &*about.status {
@@ -134,7 +138,8 @@ fn view(
         stale_max_ms: about.stale_max_ms,
         state,
         own: announced.is_own,
-        config_differs: config.is_some_and(|config| config != about.config),
+        config_differs: own.is_some_and(|own| own.config != about.config),
+        ca_differs: own.is_some_and(|own| own.ca_differs(&about)),
         seen: now.checked_sub(announced.ago).unwrap_or(now),
         host: about.host,
         proxy: about.proxy,
@@ -150,32 +155,56 @@ fn view(
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_replica_is_gone_whatever_it_said_last() {
-        let about = ReplicaAbout {
+    fn said() -> ReplicaAbout {
+        ReplicaAbout {
             host: "a".to_owned(),
             version: "0.1.0".to_owned(),
             proxy: "0.0.0.0:8080".to_owned(),
             admin: "127.0.0.1:8081".to_owned(),
             started: Timestamp::UNIX_EPOCH,
             config: "one".to_owned(),
+            ca: Some("AA".to_owned()),
             lag_ms: 7,
             status: "stale".to_owned(),
             clock: Some(Timestamp::UNIX_EPOCH + Duration::from_secs(50)),
             stale_max_ms: Some(300_000),
             database_listeners: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn another_ca_is_seen_unless_a_version_names_none() {
+        let named = |ca: Option<&str>| ReplicaAbout { ca: ca.map(str::to_owned), ..said() };
+        let one = AnnouncedReplica {
+            is_own: false,
+            about: String::new(),
+            ago: Duration::ZERO,
+            seen: Some(Timestamp::UNIX_EPOCH),
         };
-        let seen = |seconds, config| {
+        let differs = |other, own| {
+            view(&one, named(other), Some(&named(own)), Timestamp::UNIX_EPOCH).ca_differs
+        };
+        assert!(!differs(Some("AA"), Some("AA")));
+        assert!(!differs(None, Some("AA")) && !differs(Some("AA"), None));
+        assert!(differs(Some("BB"), Some("AA")));
+    }
+
+    #[test]
+    fn a_replica_is_gone_whatever_it_said_last() {
+        let about = said();
+        let with = |config: &str| ReplicaAbout { config: config.to_owned(), ..about.clone() };
+        let (same, other) = (with("one"), with("other"));
+        let seen = |seconds, own: Option<&ReplicaAbout>| {
             let ago = Duration::from_secs(seconds);
             let seen = Some(Timestamp::UNIX_EPOCH + Duration::from_secs(60));
             let one = AnnouncedReplica { is_own: false, about: String::new(), ago, seen };
             let now = Timestamp::UNIX_EPOCH + Duration::from_secs(60);
-            let view = view(&one, about.clone(), config, now);
+            let view = view(&one, about.clone(), own, now);
             assert_eq!((view.clock_ahead_ms, view.clock_differs()), (Some(-10_000), Some(-10_000)));
             (view.state, view.config_differs, view.seen.as_second())
         };
-        assert_eq!(seen(20, Some("one")), (ReplicaState::Stale, false, 40));
-        assert_eq!(seen(21, Some("other")), (ReplicaState::Gone, true, 39));
+        assert_eq!(seen(20, Some(&same)), (ReplicaState::Stale, false, 40));
+        assert_eq!(seen(21, Some(&other)), (ReplicaState::Gone, true, 39));
         assert_eq!(seen(21, None), (ReplicaState::Gone, false, 39));
     }
 }

@@ -90,6 +90,11 @@ fn all(replicas: &[ReplicaView], report: &mut DoctorReport) {
                 "give all replicas the same file, then reload or restart them",
             );
         }
+        if one.ca_differs {
+            let hint = "copy `ca.cert` and `ca.key` of one replica to all, then restart them";
+            let message = format!("{name} has another CA: agents that trust this one refuse it");
+            report.fail(ID, message, hint);
+        }
         if let Some(ahead) = one.clock_differs() {
             let by = seconds(ahead.unsigned_abs());
             let way = if ahead > 0 { "ahead of" } else { "behind" };
@@ -135,6 +140,7 @@ mod tests {
             replica("lost", json!({ "state": "gone" })),
             replica("older", json!({ "version": "0.0.9", "clock_ahead_ms": 61_000 })),
             replica("other", json!({ "config_differs": true, "state": "outdated" })),
+            replica("alone", json!({ "ca_differs": true })),
         ];
         let mut report = DoctorReport::default();
         all(&replicas, &mut report);

@@ -20,6 +20,9 @@ pub struct ReplicaAbout {
     pub started: Timestamp,
     /// A hash of its configuration file.
     pub config: String,
+    /// The fingerprint of its CA; absent from older versions.
+    #[serde(default)]
+    pub ca: Option<String>,
     /// For how long it has had no news of the store, in milliseconds.
     pub lag_ms: u64,
     /// `ready`, `draining`, `stale` or `outdated`.
@@ -33,6 +36,13 @@ pub struct ReplicaAbout {
     /// Its stored listeners for databases, which each replica opens on its own host.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub database_listeners: Vec<ReplicaListener>,
+}
+
+impl ReplicaAbout {
+    /// Whether it is known to have another CA.
+    pub fn ca_differs(&self, other: &Self) -> bool {
+        self.ca.as_ref().zip(other.ca.as_ref()).is_some_and(|(one, other)| one != other)
+    }
 }
 
 /// A stored listener for databases on the host of a replica.
@@ -70,6 +80,9 @@ pub struct ReplicaView {
     pub own: bool,
     /// Whether its configuration file differs from that of the replica that answers.
     pub config_differs: bool,
+    /// Whether its CA differs from that of the replica that answers: agents that trust one refuse the other.
+    #[serde(default)]
+    pub ca_differs: bool,
     /// How far its clock is ahead of that of the database, in milliseconds; behind it below zero.
     #[serde(default)]
     pub clock_ahead_ms: Option<i64>,

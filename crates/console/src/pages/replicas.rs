@@ -9,7 +9,10 @@ use keyward_api::wire::{ReplicaState, ReplicaView};
 pub(super) fn in_short(all: &[ReplicaView]) -> Markup {
     let ready = all.iter().filter(|one| one.state == ReplicaState::Ready).count();
     let is_equal = |one: &ReplicaView| {
-        !one.config_differs && one.clock_differs().is_none() && !other_version(all, one)
+        !one.config_differs
+            && !one.ca_differs
+            && one.clock_differs().is_none()
+            && !other_version(all, one)
     };
     let is_well = ready == all.len() && all.iter().all(is_equal);
     let tone = if is_well { Tone::Ok } else { Tone::Warn };
@@ -24,6 +27,7 @@ pub(super) fn show(all: &[ReplicaView]) -> Markup {
                 (state(tone(one.state), one.state.name()))
                 @if one.own { " " span.chip { "this one" } }
                 @if one.config_differs { " " span.chip.bad { "other configuration" } }
+                @if one.ca_differs { " " span.chip.bad { "other CA" } }
                 @if one.clock_differs().is_some() { " " span.chip.bad { "clock differs" } }
                 @if other_version(all, one) { " " span.chip.bad { "other version" } }
             }
