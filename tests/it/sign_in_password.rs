@@ -69,6 +69,29 @@ async fn wrong_passwords_and_unknown_users_get_one_answer_and_no_cookie() {
 }
 
 #[tokio::test]
+async fn a_user_of_another_organisation_signs_in_by_its_name_before_theirs() {
+    let mut lab = lab("").await;
+    assert_eq!(set(&lab, "bob", PASSWORD).await, 204);
+    lab.gateway.api("POST", "/orgs", r#"{"name":"acme"}"#).await.is(201);
+    let of_acme = "Keyward-Org: acme\r\n";
+    let new = r#"{"name":"bob","role":"member"}"#;
+    lab.gateway.api_with(of_acme, ("POST", "/users"), new).await.is(201);
+    let body = json!({"password": OTHER}).to_string();
+    lab.gateway.api_with(of_acme, ("PUT", "/users/bob/password"), &body).await.is(204);
+    let wrong = tries(&lab, "bob", OTHER).await;
+    assert_eq!(code(&wrong), (401, json!("unauthenticated")), "of `default`");
+    for name in ["acme/bob", "nowhere/bob", "Acme/bob", "/bob", "acme/"] {
+        let answer = tries(&lab, name, PASSWORD).await;
+        assert_eq!(plain(&answer), plain(&wrong), "{name}");
+    }
+    let answer = tries(&lab, "acme/bob", OTHER).await.is(200);
+    let login = Login::in_answer(&mut lab, &answer);
+    let said = ask_at(&lab, "GET /api/v1/session", &login.cookie(), "").await.json();
+    assert_eq!((&said["org"], &said["user"]), (&json!("acme"), &json!("bob")));
+    lab.finish().await;
+}
+
+#[tokio::test]
 async fn a_password_is_set_by_its_user_who_knows_the_last_one_and_by_admins() {
     let mut lab = lab("").await;
     for bad in ["", "short", "x\ny z and more of it", &"x".repeat(257)] {

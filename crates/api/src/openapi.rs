@@ -87,7 +87,8 @@ fn shared_parameters() -> Value {
     }, "Organisation": {
         "name": "Keyward-Org",
         "in": "header",
-        "description": "The organisation, by name or id; only the operator may name another one than their own.",
+        "description": "The organisation, by name or id; only the operator may name another one than their own. For a \
+            sign-in with a password, that of the user.",
         "schema": {"type": "string"},
     }})
 }

@@ -90,7 +90,8 @@ impl RequestRefusal {
                 .hint("get another one: `keyward login-link` on the gateway's machine, or from an admin"),
             Self::PasswordWrong => Code::Unauthenticated
                 .because("user or password is wrong")
-                .hint("`keyward login-link --user NAME` on the gateway's machine prints a link to sign in with"),
+                .hint("a user of another organisation than `default` is given as `ORG/NAME`; `keyward login-link --user NAME` on \
+                    the gateway's machine prints a link to sign in with"),
             Self::CodeMissing => Code::TotpRequired.because("a one-time code is required").usual_hint(),
             Self::CodeWrong => Code::TotpRequired
                 .because("the one-time code is wrong, or was used")

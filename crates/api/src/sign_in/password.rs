@@ -14,6 +14,7 @@ use keyward_state::directory::TotpError;
 
 /// What a user gives to sign in with a password.
 pub(super) struct PasswordProof {
+    /// `NAME`, or `ORG/NAME`: a form cannot send `Keyward-Org`, and no name has a `/`.
     pub(super) user: String,
     pub(super) password: Secret,
     pub(super) code: Option<Secret>,
@@ -22,20 +23,26 @@ pub(super) struct PasswordProof {
 impl Browser<'_> {
     pub(super) async fn by_password(
         &self,
-        PasswordProof { user: name, password, code }: PasswordProof,
+        PasswordProof { user: given, password, code }: PasswordProof,
         record: &mut PendingRecord,
     ) -> Result<Proved, ApiError> {
         let (deps, limits) = (self.admin.deps(), self.admin.sign_in_limits());
         if !deps.sign_in.password {
             return Err(RequestRefusal::PasswordOff.into());
         }
-        let named = named_org(self.fields).map(|org| org.unwrap_or_else(OrgId::default_org));
+        let (named, name) = match given.split_once('/') {
+            Some((org, name)) => (OrgId::named(org).ok(), name),
+            None => {
+                let org = named_org(self.fields).ok();
+                (org.map(|org| org.unwrap_or_else(OrgId::default_org)), given.as_str())
+            }
+        };
         let (view, network) = (deps.directory.view(), network(self.visit.client));
-        let user = named.as_ref().ok().and_then(|org| view.find::<User>(org, &name)).cloned();
+        let user = named.as_ref().and_then(|org| view.find::<User>(org, name)).cloned();
         let is_known = user.as_ref().is_some_and(|user| user.facts.networks.contains(&network));
         let org = named.as_ref().map_or("", |org| org.name());
         // A user has one budget, by name and by id.
-        let tried = user.as_ref().map_or(&*name, |user| user.id.as_str());
+        let tried = user.as_ref().map_or(name, |user| user.id.as_str());
         limits.try_password(PasswordTry { org, user: tried, network, is_known })?;
         let known = user.as_ref().filter(|user| user.signs_in());
         let known = known.and_then(|user| user.facts.password.clone());

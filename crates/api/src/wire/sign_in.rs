@@ -15,7 +15,7 @@ pub struct SignInAsk {
     /// The token of a link, `kwo_…`: the parameter `link` of its URL.
     #[serde(default)]
     pub link: Option<SecretText>,
-    /// The name of a user of the organisation that `Keyward-Org` names.
+    /// The name of a user of the organisation that `Keyward-Org` names (default: `default`), or `ORG/NAME`.
     #[serde(default)]
     pub user: Option<String>,
     /// The password of the user.

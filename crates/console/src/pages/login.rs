@@ -179,7 +179,8 @@ impl View<'_> {
                 div.field {
                     label for="user" { "User" }
                     input #user name="user" value=[self.user] required autocomplete="username" spellcheck="false"
-                        autocapitalize="off" autofocus[self.user.is_none()];
+                        autocapitalize="off" autofocus[self.user.is_none()] aria-describedby="user-help";
+                    p.help #user-help { "In another organisation than default: " code { "ORG/NAME" } "." }
                 }
                 div.field {
                     label for="password" { "Password" }
