@@ -244,7 +244,8 @@ async fn added(context: &Context, hook: &Record<Hook>, shown: Option<String>) ->
     HookAdded { hook: resource::shown(context, hook).await, signing_key }
 }
 
-/// Takes another secret or signing key from now on, and for a day those before as well. Without a body, a new signing key.
+/// Takes another secret or signing key from now on, and for a day those before as well. Without a body, a new signing key;
+/// a queue has none that is shown.
 async fn rotate(
     context: Context,
     Segments(name): Segments<String>,
@@ -253,6 +254,11 @@ async fn rotate(
     let hook = resource::found::<Hook>(&context, &name)?;
     resource::editable(&*hook)?;
     let fresh = given.secret.is_none();
+    if fresh && given.signing_key.is_none() && hook.is_queue() {
+        return Err(ApiError::refused("the events of this hook wait in a queue, and nothing is signed there")
+            .hint("`keyward hook rotate NAME --secret-stdin` takes another secret of the service; `keyward hook set NAME --to URL` \
+                posts events, which are signed"));
+    }
     let keys = GivenKeys::of(given, fresh)?;
     check_keys(&context, &hook, &keys.new).await?;
     context.deps().inbox.set_keys(&hook, keys.new).await?;

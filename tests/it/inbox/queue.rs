@@ -44,6 +44,23 @@ async fn events_wait_in_order_until_a_reader_has_taken_them() {
     lab.finish().await;
 }
 
+#[tokio::test]
+async fn a_queue_has_no_signing_key_to_rotate_until_its_events_are_posted() {
+    let mut lab = queue("github", SECRET).await;
+    let refused = api(&lab, "POST", "/hooks/q/rotate", json!({}), 422).await;
+    assert!(refused.to_string().contains("wait in a queue"), "{refused}");
+    let to = json!({"to": "http://127.0.0.1:9/events"});
+    api(&lab, "PATCH", "/hooks/q", to, 200).await;
+    let rotated = api(&lab, "POST", "/hooks/q/rotate", json!({}), 200).await;
+    lab.guard(Canary::of(rotated["signing_key"].as_str().expect("shown once").to_owned()));
+    api(&lab, "PATCH", "/hooks/q", json!({"to": null}), 200).await;
+    let later = "another-secret-of-the-service";
+    lab.guard(Canary::of(later.to_owned()));
+    let rotated = api(&lab, "POST", "/hooks/q/rotate", json!({"secret": later}), 200).await;
+    assert_eq!(rotated["signing_key"], Value::Null);
+    lab.finish().await;
+}
+
 /// A full queue takes no event, so that the service sends it again; and no more refusals than sixty a minute are recorded.
 #[tokio::test]
 async fn what_anybody_can_send_is_bounded() {
