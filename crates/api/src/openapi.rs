@@ -338,6 +338,17 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_connection_has_its_state_in_each_schema_of_an_answer() {
+        let document = whole();
+        for name in ["Connection", "ConnectionMade", "Rotated"] {
+            let variants = document["components"]["schemas"][name]["oneOf"].as_array();
+            let states = variants.into_iter().flatten();
+            let states = states.filter_map(|it| it["properties"]["state"]["const"].as_str());
+            assert_eq!(states.collect::<Vec<_>>(), keyward_model::ConnectionState::CODES, "{name}");
+        }
+    }
+
     /// With a line for each operation and each member of a schema, so that a change shows what it changes.
     #[test]
     fn the_document_is_the_published_one() {

@@ -218,6 +218,10 @@ impl<R: Resource> JsonSchema for Shown<R> {
                     _ => {}
                 }
             }
+            // The variants of an enum that is flattened; at most one part has one.
+            if let Some(variants) = part.get("oneOf") {
+                all.insert("oneOf".to_owned(), variants.clone());
+            }
         }
         all
     }
