@@ -230,7 +230,9 @@ async fn what_all_organisations_share_is_for_the_operator_and_the_install_s_own_
             match is_own {
                 true => assert_eq!(answer.head.status(), 200, "{ask:?} {}", answer.text()),
                 false => {
-                    assert_eq!(answer.head.status(), 403, "{} of {}: {ask:?}", by.role, by.org)
+                    assert_eq!(answer.head.status(), 403, "{} of {}: {ask:?}", by.role, by.org);
+                    let names_role = answer.text().contains("the role");
+                    assert_eq!(names_role, by.org == "default", "{}", answer.text());
                 }
             }
         }

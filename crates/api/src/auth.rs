@@ -21,6 +21,7 @@ use super::error::ApiError;
 
 use super::state::{Admin, Deps};
 use super::wire::CallerView;
+use keyward_base::codes::Code;
 use keyward_base::id::{OrgId, TokenId, UserId};
 use keyward_model::{Area, Record, Role, Scope, User};
 use keyward_state::crypto::token;
@@ -211,6 +212,10 @@ impl Caller {
         }
         match role_allows(person.user.role, area, self.access, &self.org) {
             true => Ok(()),
+            false if is_of_all_orgs(area, &self.org) => Err(Code::NotAllowed
+                .because("this concerns all organisations: only the operator and users of `default` may do it")
+                .hint("use the command on the gateway's machine, without a token: there it acts as the operator")
+                .into()),
             false => Err(ApiError::RoleRefused(person.user.role.as_str())),
         }
     }
@@ -453,9 +458,13 @@ pub(super) fn is_covered(method: &Method, path: &str) -> bool {
     [CALLER, SESSION].contains(&path) || required(method, path).0.is_some()
 }
 
+/// Whether the area is closed to users of this organisation: what all organisations share is for users of the default one.
+fn is_of_all_orgs(area: Area, org: &OrgId) -> bool {
+    area == Area::Install && *org != OrgId::default_org()
+}
+
 fn role_allows(role: Role, area: Area, access: Access, org: &OrgId) -> bool {
-    // Resources that all organisations share are limited to users of the default organisation.
-    if area == Area::Install && *org != OrgId::default_org() {
+    if is_of_all_orgs(area, org) {
         return false;
     }
     match (role, access) {

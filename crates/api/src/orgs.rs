@@ -10,6 +10,7 @@ use super::etag::{Etag, IfMatch, TaggedAnswer};
 use super::openapi::Routes;
 use super::page::Page;
 use super::wire::List;
+use keyward_base::codes::Code;
 use keyward_base::id::OrgId;
 use keyward_model::{ManagedBy, Nothing, Org, OrgSpec, Record, Resource, Shown};
 
@@ -81,7 +82,10 @@ fn sees(context: &Context, org: &OrgId) -> bool {
 fn of_operator(context: &Context) -> Result<(), ApiError> {
     match context.caller.user() {
         None => Ok(()),
-        Some(user) => Err(ApiError::RoleRefused(user.role.as_str())),
+        Some(_) => Err(Code::NotAllowed
+            .because("only the operator adds and removes organisations")
+            .hint("use the command on the gateway's machine, without a token")
+            .into()),
     }
 }
 
