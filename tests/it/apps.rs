@@ -101,7 +101,7 @@ async fn a_secret_goes_nowhere_else_without_being_given_again() {
     ] {
         let refused = api(&lab, "PATCH", "/apps/hub", moved).await;
         assert_eq!(refused.head.status(), 422, "{moved}: {}", refused.text());
-        assert_eq!(refused.json()["error"]["field"], "client_secret");
+        assert_eq!(refused.json()["error"]["field"], "secrets");
     }
     let again = format!(
         r#"{{"urls":{{"token":"https://git.acme.test/token"}},"secrets":{{"client_secret":"{canary}"}}}}"#

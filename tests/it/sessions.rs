@@ -275,8 +275,11 @@ async fn only_admins_make_sessions_of_end_users_who_may_do_nothing_themselves() 
     world.user("1").await;
     let own = world.connection("own", "1").await;
     let refused = world.done("POST", "/tokens", json!({"user": "1"}), 422).await;
-    assert_eq!(refused["error"]["field"], "role", "{refused}");
+    assert_eq!(refused["error"]["field"], "user", "{refused}");
     world.done("POST", "/users", json!({"name": "ann", "role": "member"}), 201).await;
+    let of_member = json!({"agent": "support", "user": "ann"});
+    let refused = world.done("POST", "/sessions", of_member, 422).await;
+    assert!(refused.to_string().contains("`ann` is none"), "{refused}");
     let token = world.done("POST", "/tokens", json!({"user": "ann"}), 201).await;
     world.done("PATCH", "/users/ann", json!({"role": "end_user"}), 422).await;
     let token = token["token"].as_str().expect("shown once").to_owned();

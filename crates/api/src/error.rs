@@ -213,7 +213,7 @@ impl ApiError {
             Self::NotFound { what, name, near } => not_found(what, name, near.as_deref()),
             Self::Method => Code::MethodRefused.because("this path does not take that method"),
             Self::Unauthenticated => Code::Unauthenticated
-                .because("this needs a personal access token that is known and has not ended")
+                .because("this needs a personal access token that is known and has not ended, in `Authorization: Bearer kwp_…`")
                 .usual_hint(),
             Self::ScopeMissing(scope) => scope_missing(scope),
             Self::RoleRefused(role) => {
@@ -310,6 +310,7 @@ fn not_found(what: &str, name: &str, near: Option<&str>) -> RefusalText {
         "signature scheme" => {
             Some(format!("{}`keyward hook schemes` lists them", did_you_mean(near)))
         }
+        "consent" => Some("`GET /api/v1/flows` lists those that are open".to_owned()),
         "event" => Some("`keyward hook events NAME` lists those that wait".to_owned()),
         _ => None,
     };

@@ -105,7 +105,11 @@ async fn confirm(
 /// A consent, if the caller may see its connection.
 async fn seen(context: &Context, id: &FlowId) -> Result<FlowView, ApiError> {
     let caller = &context.caller;
-    let view = context.deps().flows.view(caller.org(), id).await?;
+    let none = || ApiError::not_found("consent", id.as_str());
+    let view = context.deps().flows.view(caller.org(), id).await.map_err(|error| match error {
+        FlowError::NoFlow => none(),
+        error => error.into(),
+    })?;
     let directory = context.view();
     match directory.connection(caller.org(), &view.connection) {
         Some(connection) if caller.sees_connection(connection) => {
@@ -115,7 +119,7 @@ async fn seen(context: &Context, id: &FlowId) -> Result<FlowView, ApiError> {
         }
         // If it was removed, only callers who see everything may see its consents.
         None if caller.sees_all() => Ok(view),
-        _ => Err(FlowError::NoFlow.into()),
+        _ => Err(none()),
     }
 }
 

@@ -167,7 +167,7 @@ impl Vault {
         let kept = match (&secret, AppPurpose::of(&before.spec) == AppPurpose::of(&after.spec)) {
             (None, false) if !before.facts.secrets.is_empty() => {
                 let what = "where the app's secret goes changes: give the secret again";
-                return Err(app_check::refused("client_secret", what).into());
+                return Err(app_check::refused("secrets", what).into());
             }
             (None, _) => AppSecret::decode(&stored.as_ref().map_err(|_| broken(&before, None))?.1)
                 .map_err(|_| broken(&before, Some(RecordError::Malformed)))?,

@@ -53,6 +53,7 @@ async fn what_is_no_request_of_a_service_is_refused_before_its_signature_is_read
     ] {
         let answer = send(&world.lab, &path, "", "{}").await;
         assert_eq!(answer.head.status(), status, "{path}: {}", answer.text());
+        assert!(answer.text().contains("/hooks/ORG/NAME"), "{path}: {}", answer.text());
     }
     let long = "x".repeat(2 * 1024 * 1024 + 1);
     assert_eq!(send(&world.lab, "/hooks/ci", "", &long).await.head.status(), 413);

@@ -49,15 +49,22 @@ async fn of_org(
 ) -> Response {
     match OrgId::named(&org) {
         Ok(org) => taken(&admin, &org, &name, request).await,
-        Err(_) => ApiError::NoSuchPath.into_response(),
+        Err(_) => no_hook().into_response(),
     }
+}
+
+fn no_hook() -> ApiError {
+    Code::NotFound
+        .because("no hook has this URL")
+        .hint("a hook of another organisation than `default` has its name in the URL: /hooks/ORG/NAME")
+        .into()
 }
 
 async fn taken(admin: &Admin, org: &OrgId, name: &str, request: extract::Request) -> Response {
     let view = admin.deps().directory.view();
     // By name alone: ids are not told to services.
     let hook = view.find::<Hook>(org, name).filter(|hook| hook.name() == name).cloned();
-    let Some(hook) = hook else { return ApiError::NoSuchPath.into_response() };
+    let Some(hook) = hook else { return no_hook().into_response() };
     let (parts, body) = request.into_parts();
     let scheme = admin.deps().inbox.scheme(&hook);
     if parts.method == Method::HEAD && !scheme.is_some_and(Scheme::checks_by_head) {

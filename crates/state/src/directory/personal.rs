@@ -31,7 +31,7 @@ impl Directory {
         let new = PersonalToken { id: id.clone(), hash, spec: spec.or_all(), created, expires };
         let add = |user: &mut Record<User>| {
             if user.role == Role::EndUser {
-                return Err(users::no_tokens("role"));
+                return Err(users::no_tokens("user"));
             }
             let tokens = &mut user.facts.tokens;
             tokens.retain(|token| token.is_live(created));

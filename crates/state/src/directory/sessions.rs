@@ -76,10 +76,12 @@ impl Stored for Session {
             return Err(Refusal::new("environment", rule).into());
         }
         if let Some(named) = &record.user {
-            let user = view.user_of(record).filter(|user| user.has_sessions());
+            let found = view.user_of(record);
+            let user = found.filter(|user| user.has_sessions());
             let refusal = || {
+                let name = found.map_or(named.as_str(), |user| user.name());
                 let rule =
-                    format!("must name an active user with role `end_user`, and `{named}` is none");
+                    format!("must name an active user with role `end_user`, and `{name}` is none");
                 Refusal::new("user", rule).hint("add one: `keyward user add NAME --role end_user`")
             };
             user.ok_or_else(refusal)?;
