@@ -242,6 +242,26 @@ async fn what_ends_a_session_ends_its_open_streams() {
 }
 
 #[tokio::test]
+async fn the_usage_of_a_connection_of_an_end_user_has_the_agents_that_use_it_in_sessions() {
+    let mut world = World::new(Origin::saying("fine")).await;
+    world.user("1").await;
+    let own = world.connection("own", "1").await;
+    let agents = async |world: &World| {
+        let usage = world.done("GET", "/connections/own/usage", json!({}), 200).await;
+        let agents = usage["agents"].as_array().expect("a list").iter();
+        agents.map(|it| format!("{} {}", it["name"], it["by"])).collect::<Vec<_>>()
+    };
+    let expected = [r#""support" "session""#];
+    assert_eq!(agents(&world).await, expected, "before its first session");
+    let session = world.session(json!({"agent": "support", "user": "1"})).await;
+    assert_eq!(world.key(&session).await, own.text);
+    assert_eq!(agents(&world).await, expected);
+    world.done("PATCH", "/users/1", json!({"paused": true}), 200).await;
+    assert_eq!(agents(&world).await, expected, "while the end user is paused");
+    world.lab.finish().await;
+}
+
+#[tokio::test]
 async fn sessions_outlive_a_restart_and_are_bounded() {
     let mut world = World::new(Origin::saying("fine")).await;
     world.user("1").await;

@@ -103,6 +103,7 @@ fn agents(
         let by = match (direct, in_slot, used.requests) {
             (true, ..) => Share::Bound,
             (false, 1.., _) => Share::Plugin,
+            (false, 0, _) if directory.serves_owner(agent, connection) => Share::Session,
             (false, 0, 1..) => Share::Rule,
             (false, 0, 0) => return None,
         };

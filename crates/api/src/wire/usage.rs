@@ -182,6 +182,8 @@ named_enum! {
         Bound = "bound",
         /// It is in a slot of one of its plugins.
         Plugin = "plugin",
+        /// In sessions of the end user who owns it.
+        Session = "session",
         /// A rule lent it, or it was bound when it did.
         Rule = "rule",
     }

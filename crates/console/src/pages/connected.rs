@@ -82,7 +82,9 @@ async fn read(visit: &Visit, path: &str, asked: &PageQuery) -> Result<Offer, Sto
         None => {
             let usage: Option<UsageView> = visit.maybe(&format!("{path}/usage")).await?;
             let users = usage.into_iter().flat_map(|usage| usage.agents);
-            let bound = users.filter(|user| user.by != Share::Rule).map(|user| user.name);
+            let bound = users
+                .filter(|user| matches!(user.by, Share::Bound | Share::Plugin))
+                .map(|user| user.name);
             let wanted = asked.agent.clone().filter(|name| !name.is_empty());
             let others = bound.filter(|name| Some(name) != wanted.as_ref()).take(BOUND);
             for name in wanted.iter().cloned().chain(others) {

@@ -19,7 +19,8 @@ use keyward_base::agent::{Agent, AgentSession};
 use keyward_base::id::{OrgId, SessionId, UserId};
 use keyward_base::secret::Secret;
 use keyward_model::{
-    Connection, ManagedBy, Record, Refusal, Resource, Session, SessionFacts, SessionSpec, User,
+    Connection, ManagedBy, Record, Refusal, Resource, Role, Session, SessionFacts, SessionSpec,
+    User,
 };
 
 /// Why a connection may be used in a session.
@@ -205,6 +206,15 @@ impl View {
         let owner = connection.facts.owner.as_ref()?;
         let user = self.one::<User>(&connection.org, owner)?;
         user.has_sessions().then_some(owner)
+    }
+
+    /// Whether the connection belongs to an end user, in whose sessions the agent may use it. The end user may be paused.
+    pub fn serves_owner(&self, agent: &AgentRecord, connection: &Record<Connection>) -> bool {
+        let owner = connection.facts.owner.as_ref();
+        let owner = owner.and_then(|owner| self.one::<User>(&connection.org, owner));
+        owner.is_some_and(|owner| owner.role == Role::EndUser)
+            && agent.serves_users_at(&connection.provider)
+            && check::same_environment(agent, connection).is_ok()
     }
 
     /// Whether a session with this spec may use the connection, apart from the connections that it names: the agent may

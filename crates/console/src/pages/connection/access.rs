@@ -14,13 +14,13 @@ const NAMED: usize = 5;
 pub(super) fn table(agents: &[AgentUse]) -> Markup {
     html! {
         @if agents.is_empty() {
-            div.body { p.muted { "No agent may use it yet. Open an agent and tick this connection." } }
+            div.body { p.muted { "No agent may use it yet. Open an agent and tick this connection. That of an end user is for agents with its provider in " code { "user_providers" } "." } }
         } @else {
             div.wide { table {
                 thead { tr { th { "Agent" } th { "Because" } th.r { "Requests" } th { "Last used" } } }
                 tbody { @for agent in agents.iter().take(ROWS) { tr.go {
                     td { a href=(format!("/agents/{}", segment(&agent.name))) { (agent.name) } }
-                    td { (match agent.by { Share::Bound => "it is bound", Share::Plugin => "a plugin", Share::Rule => "a rule" }) }
+                    td { (match agent.by { Share::Bound => "it is bound", Share::Plugin => "a plugin", Share::Session => "sessions of its end user", Share::Rule => "a rule" }) }
                     td.r { (agent.requests) }
                     td { @if let Some(at) = agent.last_used { (ago(at)) } @else { span.muted { "not yet" } } }
                 } } }
