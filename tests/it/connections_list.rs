@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::support::canary::Canary;
 use crate::support::*;
 
 async fn add(lab: &Lab, name: &str, more: Value) {
@@ -205,5 +206,28 @@ async fn connections_are_found_by_their_owner_and_users_by_their_role() {
         let users = users["items"].as_array().expect("a list").iter().map(|it| it["name"].clone());
         assert_eq!(Value::Array(users.collect()), found, "{role}");
     }
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn a_key_at_the_place_of_the_name_is_refused_and_kept_nowhere() {
+    let mut lab = Plan::api_key().start(Origin::saying("fine")).await;
+    add(&lab, "mine", json!({})).await;
+    let foreign = Canary::new("ghp_a1");
+    let fields = json!({"api_key": lab.canary.text});
+    for name in [&lab.canary, &foreign] {
+        let new = json!({"provider": "acme", "name": name.text, "fields": fields}).to_string();
+        let refused = lab.gateway.api("POST", "/connections", &new).await;
+        assert_eq!(refused.head.status(), 422);
+        assert_eq!(refused.json()["error"]["field"], "name");
+        name.assert_absent("the refusal", refused.text().as_bytes());
+    }
+    let renamed = json!({"name": foreign.text}).to_string();
+    let refused = lab.gateway.api("PATCH", "/connections/mine", &renamed).await;
+    assert_eq!(refused.head.status(), 422);
+    foreign.assert_absent("the refusal", refused.text().as_bytes());
+    assert_eq!(names(&lab, "").await, ["acme", "mine"]);
+    // The audit log and the store are searched at the end.
+    lab.guard(foreign);
     lab.finish().await;
 }

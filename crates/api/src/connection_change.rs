@@ -1,6 +1,7 @@
 //! `PATCH /connections/{connection}`: changes the description and the settings of a connection. On
 //! request, the change is tested before it is stored.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
@@ -16,7 +17,9 @@ use super::input::InputChange;
 use super::state::Admin;
 use super::wire::TestOutcome;
 use super::{changes, config_mentions, owners};
+use keyward_base::secret::Secret;
 use keyward_model::{Connection, ConnectionSpec, ManagedBy, References, Shown};
+use keyward_rules::provider::{Field, pasted};
 use keyward_state::directory::{ConnectionRecord, editable};
 
 /// Members of the spec that cannot be changed, because the secret was given for these values.
@@ -36,6 +39,7 @@ pub(super) async fn change(
     in_lower_case(&mut change.patch);
     let after = changed(&context, &found, &change)?;
     if after.name != found.name {
+        name_is_no_key(&context, &after, &BTreeMap::new())?;
         config_mentions::may_be_renamed(admin, &found).await?;
     }
     let owner = match &change.with.owner {
@@ -95,6 +99,26 @@ fn changed(
         admin.deps().vault.check_settings(&before.org, &after.provider, &after.settings)?;
     }
     Ok(after)
+}
+
+/// Refuses a name that is a key: agents see names, and the audit log keeps them. The refusal does not repeat it.
+pub(super) fn name_is_no_key(
+    Context { admin, caller }: &Context,
+    spec: &ConnectionSpec,
+    secrets: &BTreeMap<String, Secret>,
+) -> Result<(), ApiError> {
+    let catalogue = admin.deps().vault.catalogue(caller.org());
+    let provider = catalogue.get(&spec.provider).into_iter();
+    let mut fields = provider.flat_map(|it| &it.auth).flat_map(|it| &it.fields);
+    let is_name = |value: &Secret| value.expose() == spec.name.as_bytes();
+    let is_given = |field: &Field| field.secret && secrets.get(&field.name).is_some_and(is_name);
+    let all = catalogue.all().flat_map(|it| &it.auth).flat_map(|it| &it.fields);
+    let prefixes = all.filter(|it| it.secret).flat_map(|it| &it.prefixes).map(String::as_str);
+    match fields.any(is_given) || pasted::is_key(&spec.name, prefixes) {
+        true => Err(ApiError::field("name", "is a key, or looks like one: names are not secret")
+            .hint("choose another name; if the key was shown or logged elsewhere, replace it")),
+        false => Ok(()),
+    }
 }
 
 /// Counts spans from now on.

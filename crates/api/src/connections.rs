@@ -107,6 +107,7 @@ async fn add(
     let Context { admin, caller } = &context;
     let (flows, vault) = (&admin.deps().flows, &admin.deps().vault);
     connection_change::resolve(admin, &mut spec);
+    connection_change::name_is_no_key(&context, &spec, &with.fields.secrets)?;
     let owner = owners::of_new(&context, with.owner.as_deref())?;
     let visibility = owners::visibility(owner.as_ref(), with.visibility);
     if let Some((url, provider)) = mcp_server(&context, &spec.provider, &with) {

@@ -13,6 +13,9 @@ use crate::cli::{output, terminal};
 use keyward_api::wire::{AuthView, FieldView, ProviderView};
 use keyward_model::{References, check_name};
 
+/// What is said of a key at the place of the name, without the key.
+const NAME_IS_KEY: &str = "this looks like a key: it is not used as the name";
+
 /// The source of the answers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(in crate::cli) enum AnswerSource {
@@ -70,6 +73,10 @@ impl Questions {
         let name = match (&self.options.name, self.way) {
             (Some(name), _) => {
                 check_name(name).map_err(|refusal| Failure::usage(refusal.to_string()))?;
+                if self.shapes.is_key(name) {
+                    return Err(Failure::usage(NAME_IS_KEY)
+                        .hint(format!("choose a name: --name {proposed}")));
+                }
                 name.clone()
             }
             (None, AnswerSource::Asking) => self.asked_name(&proposed)?,
@@ -87,6 +94,9 @@ impl Questions {
         loop {
             let name = secret::ask_or("name of the connection", proposed)?;
             match check_name(&name) {
+                Ok(()) if self.shapes.is_key(&name) => {
+                    output::note(&format!("{NAME_IS_KEY}; Enter takes {proposed}"));
+                }
                 Ok(()) if !self.taken.contains(&name) => return Ok(name),
                 Ok(()) => output::note(&format!("connection `{name}` exists already")),
                 Err(refusal) => output::note(&refusal.to_string()),

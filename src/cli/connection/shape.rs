@@ -24,6 +24,13 @@ impl Shapes {
         &self.0
     }
 
+    /// Whether a text that is not asked for as a secret, such as a name, is a key of a provider.
+    pub(in crate::cli) fn is_key(&self, text: &str) -> bool {
+        let all = self.0.iter().flat_map(|one| &one.auth).flat_map(|auth| &auth.fields);
+        let secret = all.filter(|field| field.secret);
+        pasted::is_key(text, secret.flat_map(|field| &field.prefixes).map(String::as_str))
+    }
+
     /// Judges the value of a field; `Ok` may hold a remark.
     pub(in crate::cli) fn judge(
         &self,

@@ -102,6 +102,23 @@ async fn a_wrong_name_is_asked_again_before_the_key() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_at_the_question_for_the_name_is_not_the_name() {
+    let desk = Desk::new().await;
+    let key = "ghp_a1B2a1B2a1B2a1B2a1B2a1B2a1B2a1B2a1B2";
+    let mut walk = desk.walk(&["acme"]);
+    answers(&mut walk, "name of the connection [acme]: ", &format!("{key}\r"));
+    walk.shows("this looks like a key");
+    answers(&mut walk, "name of the connection [acme]: ", "\r");
+    answers(&mut walk, "(not shown): ", &format!("{}\r", desk.secret()));
+    walk.shows("run -- curl");
+    let (code, shown) = desk.ended(walk);
+    assert_eq!(code, Some(0), "{shown}");
+    assert_eq!(desk.names().0, ["acme"]);
+    let audit = desk.install.data().join("audit/audit.jsonl");
+    assert!(!std::fs::read_to_string(audit).expect("records").contains(key));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wrong_key_and_then_the_right_one() {
     let desk = Desk::new().await;
     desk.status.store(401, Ordering::SeqCst);

@@ -14,6 +14,9 @@ const TELLING_ALONE_CHARS_MIN: usize = 4;
 /// A shorter text after a prefix is not a key.
 const BODY_CHARS_MIN: usize = 8;
 
+/// A whole key has a run of this many letters and digits. Names that people choose have shorter ones.
+const RUN_CHARS_MIN: usize = 16;
+
 /// The known properties of one field's values.
 #[derive(Clone, Copy, Debug)]
 pub struct KeyShapes<'a> {
@@ -73,6 +76,24 @@ pub fn judge<'a>(
         None if wanted.begins_somehow() => Err(wanted.strange()),
         own => wanted.whole(value, own.unwrap_or_default()),
     }
+}
+
+/// Whether a text that is not asked for as a secret, such as a name, is a whole key: it has one of the prefixes and a
+/// long run of letters and digits.
+pub fn is_key<'a>(text: &str, mut prefixes: impl Iterator<Item = &'a str>) -> bool {
+    let is_key_of = |prefix: &str| {
+        prefix.len() >= TELLING_CHARS_MIN && text.strip_prefix(prefix).is_some_and(has_long_run)
+    };
+    has_long_run(text) && prefixes.any(is_key_of)
+}
+
+fn has_long_run(text: &str) -> bool {
+    let mut runs = text.split(|c: char| !c.is_ascii_alphanumeric());
+    runs.any(|run| {
+        run.len() >= RUN_CHARS_MIN
+            && run.bytes().any(|b| b.is_ascii_digit())
+            && run.bytes().any(|b| b.is_ascii_alphabetic())
+    })
 }
 
 impl<'a> KeyShapes<'a> {
@@ -218,6 +239,28 @@ mod tests {
 
     fn key(prefix: &str, chars: usize) -> String {
         format!("{prefix}{}", "a1B2".repeat(64))[..chars].to_owned()
+    }
+
+    #[test]
+    fn names_that_people_choose_are_no_keys() {
+        let known = ["ghp_", "test_", "key_", "sk-", "pk"];
+        let is_key = |text: &str| is_key(text, known.into_iter());
+        for name in [
+            "",
+            "github",
+            "ghp_work",
+            "test_environment_2024_europe",
+            "key_of-the-company-2024",
+            "test_internationalisation",
+            "test_20240101120000000",
+            "work-a1B2a1B2a1B2a1B2a1B2",
+            "pka1B2a1B2a1B2a1B2a1B2",
+        ] {
+            assert!(!is_key(name), "{name}");
+        }
+        for value in [key("ghp_", 40), key("sk-", 48), key("sk-proj-", 60)] {
+            assert!(is_key(&value), "{value}");
+        }
     }
 
     #[test]
