@@ -110,6 +110,7 @@ async fn the_program_finds_the_way_to_the_gateway_and_none_past_it() {
     let mut command = install.keyward(&["run", "--agent", "ci", "--", "env"]);
     command.env("NO_PROXY", "*,acme.test,intranet.example").env("NODE_OPTIONS", "--no-warnings");
     command.env("KEYWARD__LOG__LEVEL", "info").env("MINE", "stays");
+    command.env("KEYWARD_BACKUP_PASSPHRASE", "of a backup");
     let output = command.output().expect("it runs");
     let text = String::from_utf8(output.stdout).expect("text");
     let find = |name: &str| {
@@ -126,8 +127,8 @@ async fn the_program_finds_the_way_to_the_gateway_and_none_past_it() {
     assert!(find("NODE_OPTIONS").starts_with("--no-warnings --require="));
     assert_ne!(find("NODE_EXTRA_CA_CERTS"), find("SSL_CERT_FILE"));
     assert_eq!(find("MINE"), "stays");
-    // What the configuration reads secrets from.
-    for name in ["CANARY", "TOKEN_CI", "KEYWARD__LOG__LEVEL"] {
+    // What the configuration reads secrets from, and what opens backups.
+    for name in ["CANARY", "TOKEN_CI", "KEYWARD__LOG__LEVEL", "KEYWARD_BACKUP_PASSPHRASE"] {
         assert_eq!(find(name), "(none)", "{name} is not for the program");
     }
 }

@@ -61,8 +61,8 @@ impl Child {
                 command.env_remove(variable);
             }
         }
-        // A user's token has more rights than the agent's.
-        command.env_remove("KEYWARD_TOKEN");
+        // A user's token has more rights than the agent's, and a backup has the secrets of all.
+        command.env_remove("KEYWARD_TOKEN").env_remove("KEYWARD_BACKUP_PASSPHRASE");
         for variable in withheld {
             command.env_remove(variable);
         }
