@@ -233,10 +233,13 @@ fn is_free(context: &Context, spec: &RuleSpec) -> Result<(), ApiError> {
     }
 }
 
-/// A free name made of action and host: `deny-api.github.com`, `deny-api.github.com-2`.
+/// A free name made of action and host: `deny-api.github.com`, `deny-api.github.com-2`. For all hosts, it has the named
+/// action or branch instead, if the rule is only for one.
 fn made_name(context: &Context, spec: &RuleSpec) -> String {
     let action = spec.action.unwrap_or(ActionKind::Inject).as_str();
-    let host = spec.hosts.first().map_or("all-hosts", String::as_str);
+    let host = spec.hosts.first().or_else(|| spec.actions.first());
+    let host = host.or_else(|| spec.branches.first());
+    let host = host.map_or("all-hosts", String::as_str);
     let host = host
         .trim_start_matches("*.")
         .replace(|c: char| !c.is_ascii_alphanumeric() && c != '.', "-");

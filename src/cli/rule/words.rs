@@ -38,7 +38,7 @@ struct RuleRow {
 
 /// What a rule does: on one line, or on two where one is too narrow.
 struct Does {
-    /// Action, connection and methods.
+    /// Action, connection, methods, named actions and branches.
     action: String,
     /// The first host with the first path.
     requests: String,
@@ -96,7 +96,7 @@ impl Does {
         if !spec.methods.is_empty() {
             action.push(spec.methods.join(","));
         }
-        action.extend(spec.actions.iter().cloned());
+        action.extend(only(spec));
         let path = spec.paths.first().map(String::as_str).unwrap_or_default();
         let requests = match spec.hosts.first() {
             Some(host) => format!("{host}{path}"),
@@ -152,6 +152,12 @@ fn source(rule: &RuleShown) -> String {
     }
 }
 
+/// The named actions and branches that a rule is only for.
+fn only(spec: &RuleSpec) -> Vec<String> {
+    let branches = spec.branches.iter().map(|branch| format!("to {branch}"));
+    spec.actions.iter().cloned().chain(branches).collect()
+}
+
 /// All rules with all that is known of them.
 fn whole_table(rules: &[RuleShown], layout: &TableLayout) -> String {
     let mut table = Table::new([
@@ -163,6 +169,7 @@ fn whole_table(rules: &[RuleShown], layout: &TableLayout) -> String {
         "HOSTS",
         "METHODS",
         "PATHS",
+        "ONLY",
         "CONNECTION",
         "FROM",
     ]);
@@ -181,6 +188,7 @@ fn whole_table(rules: &[RuleShown], layout: &TableLayout) -> String {
             or_all(&spec.hosts),
             or_all(&spec.methods),
             or_all(&spec.paths),
+            only(spec).as_slice().into(),
             spec.use_connection.clone().unwrap_or_default().into(),
             standing.place.clone().unwrap_or_else(|| source(rule)).into(),
         ]);
@@ -389,6 +397,28 @@ mod tests {
     #[test]
     fn a_wide_list_has_everything() {
         insta::assert_snapshot!(table(&rules(), &TableLayout::FULL));
+    }
+
+    #[test]
+    fn no_restricted_rule_is_listed_like_one_for_all_requests() {
+        let list = |more: serde_json::Value| {
+            let listed = [rule(more)];
+            [TableLayout::narrow(), TableLayout::FULL].map(|layout| table(&listed, &layout))
+        };
+        let all = list(serde_json::json!({ "id": "store:a" }));
+        for (member, value) in [
+            ("hosts", "a.test"),
+            ("methods", "GET"),
+            ("paths", "/v1/**"),
+            ("actions", "github:push"),
+            ("branches", "main"),
+        ] {
+            let restricted = list(serde_json::json!({ "id": "store:a", member: [value] }));
+            for (restricted, all) in restricted.iter().zip(&all) {
+                assert!(restricted.contains(value), "{restricted}");
+                assert_ne!(restricted, all);
+            }
+        }
     }
 
     #[test]
