@@ -9,6 +9,10 @@ use keyward_rules::provider::document::Problem;
 use keyward_state::store::StoreError;
 use keyward_state::store::postgres::PostgresError;
 
+/// What a person does without the master key of a store.
+pub const KEY_LOST_HINT: &str =
+    "put the key back, or give it in `master_key`; or restore a backup: `keyward restore FILE`";
+
 /// Why a gateway does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
@@ -56,10 +60,7 @@ impl AppError {
                 "run this as its user, or choose another data directory with --data or KEYWARD_DATA"
                     .to_owned(),
             ),
-            Self::KeyLost(_) => Some(
-                "put the key back, or give it in `master_key`; or restore a backup: `keyward restore FILE`"
-                    .to_owned(),
-            ),
+            Self::KeyLost(_) => Some(KEY_LOST_HINT.to_owned()),
             Self::Declared(_) => None,
         }
     }

@@ -90,8 +90,8 @@ fn notes(rotated: &KeyRotated) -> Vec<String> {
     let mut notes = Vec::new();
     if !rotated.retired.is_empty() && rotated.source.kind == KeySourceKind::File {
         notes.push(format!(
-            "note: renew your copy of {}; a backup of the store from before opens only with the old \
-             key, {}",
+            "note: renew your copy of {}; a copy of the store's folder from before opens only with the \
+             old key, {}; files of `keyward backup` need none",
             rotated.source.name,
             rotated.retired.join(", ")
         ));
@@ -122,7 +122,7 @@ mod tests {
     #[test]
     fn who_keeps_copies_or_names_keys_is_told_what_to_do() {
         let own = KeyRotated { retired: vec!["a1".to_owned()], ..rotated(KeySourceKind::File) };
-        insta::assert_snapshot!(notes(&own).join("\n"), @"note: renew your copy of NAME; a backup of the store from before opens only with the old key, a1");
+        insta::assert_snapshot!(notes(&own).join("\n"), @"note: renew your copy of NAME; a copy of the store's folder from before opens only with the old key, a1; files of `keyward backup` need none");
         let old = KeySourceView { kind: KeySourceKind::Env, name: "OLD".to_owned() };
         let given = KeyRotated { unneeded: vec![old], ..rotated(KeySourceKind::Env) };
         insta::assert_snapshot!(notes(&given).join("\n"), @"note: env OLD is no longer needed: remove it from `master_key`");

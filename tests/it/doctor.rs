@@ -148,14 +148,16 @@ async fn a_master_key_that_is_lost_or_another() {
     fs::remove_file(&key).expect("ours");
     let told = Told::by(&install, &[]);
     let (_, hint) = told.failed("key");
-    assert_eq!(hint, "restore it from your backup of keys, or check `master_key`");
+    let remedy =
+        "put the key back, or give it in `master_key`; or restore a backup: `keyward restore FILE`";
+    assert_eq!(hint, remedy);
     assert!(!key.exists(), "and no other is made");
     let other: Vec<u8> = kept.iter().rev().filter(|b| **b != b'\n').copied().collect();
     fs::write(&key, other).expect("ours");
     chmod(&key, 0o600);
     let told = Told::by(&install, &[]);
     let (_, hint) = told.failed("store");
-    assert_eq!(hint, "restore the master key that belongs to this store, or a backup of both");
+    assert_eq!(hint, remedy);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,6 +7,7 @@ use rustix::process::{Uid, geteuid};
 
 use super::installation::CheckedInstallation;
 use super::report::DoctorReport;
+use crate::app::KEY_LOST_HINT;
 use crate::config::StoreChoice;
 use keyward_state::crypto::keyring::Keyring;
 use keyward_state::crypto::private_file::FileError;
@@ -93,10 +94,9 @@ fn has_store(store: &StoreChoice) -> bool {
 fn message_and_hint(error: &KeyError, gateway: Option<Uid>) -> (String, String) {
     let shown = |path: &Path| path.display().to_string();
     match error {
-        KeyError::Missing(path) => (
-            format!("master key file {} does not exist", shown(path)),
-            "restore it from your backup of keys, or check `master_key`".to_owned(),
-        ),
+        KeyError::Missing(path) => {
+            (format!("master key file {} does not exist", shown(path)), KEY_LOST_HINT.to_owned())
+        }
         KeyError::File(FileError::Loose { path, mode }) => (
             format!("other users can read master key file {} (mode {mode:04o})", shown(path)),
             format!("run `chmod 600 {}`, and treat the key as leaked", shown(path)),

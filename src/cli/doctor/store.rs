@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::installation::CheckedInstallation;
 use super::report::DoctorReport;
-use crate::app::Services;
+use crate::app::{KEY_LOST_HINT, Services};
 use crate::config::StoreChoice;
 use keyward_base::time::Clock;
 use keyward_state::crypto::keyring::Keyring;
@@ -111,10 +111,9 @@ fn refused(error: &StoreError, report: &mut DoctorReport) {
 fn opened<T>(
     found: Result<T, keyward_state::directory::DirectoryError>,
 ) -> Result<(), (String, String)> {
-    let hint = "restore the master key that belongs to this store, or a backup of both";
-    found.map(drop).map_err(|error| {
-        (error.to_string(), error.hint().map_or_else(|| hint.to_owned(), str::to_owned))
-    })
+    found
+        .map(drop)
+        .map_err(|error| (error.to_string(), error.hint().unwrap_or(KEY_LOST_HINT).to_owned()))
 }
 
 /// The process id in the lock file; a stale one belongs to no process.
