@@ -200,6 +200,7 @@ impl Tail {
         records.reverse();
         if records.is_empty() && !global.json {
             output::note("no records yet");
+            note_unknown(&client, &self.wanted).await;
         }
         output::print(&rendered(global.json, &records, &mut lines)?)
     }

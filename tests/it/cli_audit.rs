@@ -282,6 +282,11 @@ fn a_filter_by_a_name_that_does_not_exist_gets_the_nearest_that_does() {
         let wanted = "no such records\nhint: there is no agent `cj`: did you mean `ci`?\n";
         assert_eq!((told.err.as_str(), told.out.as_str()), (wanted, ""));
     }
+    for words in [&["logs", "--agent", "cj"][..], &["audit", "tail", "--agent", "cj"]] {
+        let told = lab.cli.run(words);
+        let wanted = "no records yet\nhint: there is no agent `cj`: did you mean `ci`?\n";
+        assert_eq!((told.err.as_str(), told.out.as_str()), (wanted, ""));
+    }
     let told = lab.cli.run(&["audit", "query", "--code", "denid"]);
     assert!(told.err.ends_with("hint: there is no code `denid`: did you mean `denied`?\n"));
     let told = lab.cli.run(&["audit", "query", "--agent", "ci"]);
