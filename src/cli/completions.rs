@@ -4,7 +4,8 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Command};
+use clap::builder::Resettable;
+use clap::{Arg, Args, Command, Id};
 use clap_complete::Shell;
 use clap_mangen::Man;
 
@@ -77,13 +78,25 @@ fn visible(command: &Command) -> Command {
     // Names of commands are static; this process prints one script and ends.
     let name: &'static str = command.get_name().to_owned().leak();
     Command::new(name)
+        // It is in no script, but clap demands it where `--version` is an argument.
+        .version(env!("CARGO_PKG_VERSION"))
         .about(about)
         .disable_help_flag(true)
         .disable_version_flag(true)
         .disable_help_subcommand(true)
-        // Global options are those of the program alone: below it, they are hidden.
-        .args(arguments.map(|argument| argument.clone().global(false)))
+        .args(arguments.map(alone))
         .subcommands(below.map(visible))
+}
+
+/// The argument without those that it excludes or needs: they may be hidden, and clap demands that they exist.
+fn alone(argument: &Arg) -> Arg {
+    argument
+        .clone()
+        // Global options are those of the program alone: below it, they are hidden.
+        .global(false)
+        .conflicts_with(Resettable::<Id>::Reset)
+        .requires(Resettable::<Id>::Reset)
+        .required_unless_present(Resettable::<Id>::Reset)
 }
 
 fn cannot_write(what: &str, error: &std::io::Error) -> Failure {

@@ -55,6 +55,14 @@ fn without_a_gateway_words_are_offered_names_are_not_and_nothing_is_made() {
 }
 
 #[test]
+fn every_shell_gets_a_script() {
+    let cli = Cli::new();
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        assert!(cli.run(&["completions", shell]).ok().contains("keyward"), "{shell}");
+    }
+}
+
+#[test]
 fn a_gateway_that_does_not_answer_is_not_waited_for() {
     let cli = Cli::new();
     std::fs::create_dir_all(cli.data()).expect("a directory");
