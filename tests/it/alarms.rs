@@ -269,6 +269,25 @@ async fn an_agent_of_the_file_that_an_alarm_paused_is_resumed_by_a_person_and_by
     world.lab.finish().await;
 }
 
+/// Within the time in which it is not told again.
+#[tokio::test]
+async fn an_agent_that_sends_a_honeytoken_again_after_it_was_resumed_is_paused_again() {
+    let mut world = World::with(|plan| plan, &["honeytoken.used"]).await;
+    let bait = world.bait("env-file", true).await;
+    world.asks("ci", &format!("X-Api-Key: {bait}")).await;
+    assert_eq!(world.hooks.event(&world.key).await.data["detail"], "agent paused");
+    world.lab.gateway.api("POST", "/agents/ci/resume", "").await.is(200);
+    world.asks("ci", &format!("X-Api-Key: {bait}")).await;
+    until("the second pause", async || {
+        world.lab.gateway.api("GET", "/agents/ci", "").await.json()["held_by"] == "alarm"
+    })
+    .await;
+    world.is_unknown("ci").await;
+    let records = world.lab.finish_with_changes().await;
+    let told = records.iter().filter(|it| it["change"]["event"] == "honeytoken.used").count();
+    assert_eq!(told, 1, "the event is limited");
+}
+
 #[tokio::test]
 async fn who_is_paused_by_a_person_opens_nothing_and_its_streams_end() {
     let world = World::with(|plan| plan, &[]).await;

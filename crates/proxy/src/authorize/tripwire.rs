@@ -51,11 +51,18 @@ fn look(
     }
     let view = gateway.directory.glance();
     for found in placeholders.iter().filter_map(|core| view.honeytoken(&agent.org, core)) {
-        if gateway.alert_limit.is_new(format!("{}{}", found.id, agent.id), HONEYTOKEN_EVERY) {
+        let is_new =
+            gateway.alert_limit.is_new(format!("{}{}", found.id, agent.id), HONEYTOKEN_EVERY);
+        if is_new || found.spec.revokes {
             let (directory, found, agent) =
                 (gateway.directory.clone(), found.clone(), agent.clone());
             let host = target.map(Target::authority);
-            let told = async move { caught(&directory, &found, &agent, host).await };
+            let told = async move {
+                let done = disarmed(&directory, &found, &agent).await;
+                if is_new {
+                    caught(&directory, &found, &agent, host, done).await;
+                }
+            };
             // A gateway that stops now tells it first.
             gateway.vault.in_flight(told);
         }
@@ -72,22 +79,35 @@ pub fn token(gateway: &Gateway, text: &str) {
     }
 }
 
+/// Takes the access away if the honeytoken does that: what was done. Only the event is limited: each token that was
+/// sent with the honeytoken is revoked.
+async fn disarmed(
+    directory: &Directory,
+    found: &Record<Honeytoken>,
+    agent: &Agent,
+) -> Option<String> {
+    if !found.spec.revokes {
+        return None;
+    }
+    let done = match disarm(directory, agent).await {
+        Ok(done) => done,
+        // Another request with the honeytoken did it.
+        Err(DirectoryError::NotFound { .. }) => "revoked already",
+        Err(error) => {
+            tracing::error!(%error, agent = &*agent.name, "its token cannot be revoked");
+            "not revoked"
+        }
+    };
+    Some(done.to_owned())
+}
+
 async fn caught(
     directory: &Directory,
     found: &Record<Honeytoken>,
     agent: &Agent,
     host: Option<String>,
+    done: Option<String>,
 ) {
-    let done = match found.spec.revokes {
-        false => None,
-        true => Some(match disarm(directory, agent).await {
-            Ok(done) => done.to_owned(),
-            Err(error) => {
-                tracing::error!(%error, agent = &*agent.name, "its token cannot be revoked");
-                "not revoked".to_owned()
-            }
-        }),
-    };
     tracing::warn!(
         id = "honeytoken_used",
         agent = &*agent.name,
