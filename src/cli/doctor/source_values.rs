@@ -6,7 +6,7 @@ use keyward_model::{Failing, FetchedShown, FieldReference};
 /// Since when values cannot be fetched, and until when the last ones are used.
 pub(super) fn not_fetched(failing: &Failing, fetched: Option<&FetchedShown>) -> String {
     let kept = fetched.map_or_else(
-        || "there is no earlier value".to_owned(),
+        || "no earlier value may be used".to_owned(),
         |it| format!("the last ones are used until {:.0}", it.kept_until),
     );
     format!(

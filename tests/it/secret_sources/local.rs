@@ -98,6 +98,8 @@ async fn without_a_value_requests_are_refused_and_served_once_there_is_one() {
     lab.guard(value.clone());
     let answer = is_refused(&lab).await;
     let said = answer.text();
+    let path = folder.path().to_string_lossy();
+    assert!(!said.contains(&*path) && !said.contains("does not exist"), "{said}");
     assert!(said.contains("keyward source show kept"), "{said}");
     assert!(lab.origin.received().is_empty(), "nothing is sent without the value");
 

@@ -37,6 +37,9 @@ static PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 /// A credential that is not in memory, and a store that does not answer.
 const STORE_AWAY: &str = "the credential cannot be read now, because the store does not answer";
 
+/// Said of a secret whose source gives no value.
+const NOT_FETCHED: &str = "cannot be fetched just now";
+
 /// The remedy for a token that is not accepted.
 const NEW_TOKEN: &str = "start the program with `keyward run`, or make a new token: `keyward env` or `keyward agent token add NAME`; \
                          `keyward agent show NAME` shows whether the agent is paused";
@@ -354,8 +357,11 @@ fn of_vault(error: &VaultError) -> RefusalView {
         VaultError::RefreshUnavailable { .. } => {
             Code::RefreshUnavailable.because(error.to_string())
         }
-        VaultError::SourceUnavailable { .. } | VaultError::AppSourceUnavailable { .. } => {
-            Code::SourceUnavailable.because(error.to_string())
+        // The reason can name a file of the gateway with its mode, or a program: it is in the log.
+        VaultError::SourceUnavailable { connection, .. } => Code::SourceUnavailable
+            .because(format!("the secret of connection `{connection}` {NOT_FETCHED}")),
+        VaultError::AppSourceUnavailable { app, .. } => {
+            Code::SourceUnavailable.because(format!("the secret of app `{app}` {NOT_FETCHED}"))
         }
         _ => Code::ConnectionBroken.because(error.to_string()),
     };

@@ -42,7 +42,7 @@ impl Vault {
             FlightResult::Failed(failed) if !connection.references.is_empty() => tracing::warn!(
                 id = "source_failed",
                 connection = %connection.id, name, provider, why = failed.message,
-                "a secret source gives no value; it is asked again, and the last value is used meanwhile"
+                "a secret source gives no value; it is asked again, and the last value is used for as long as it is kept"
             ),
             FlightResult::Failed(failed) => {
                 self.count("failed");
