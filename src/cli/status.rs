@@ -64,7 +64,7 @@ impl StatusOverview {
             (None, Some(why)) => {
                 vec![("gateway", format!("runs; its status cannot be read: {why}"))]
             }
-            (None, None) => vec![("gateway", format!("not running: `{keyward} serve` starts it"))],
+            (None, None) => vec![("gateway", not_running(keyward))],
         };
         rows.push(("connections", self.connections()));
         rows.push(("next expiry", self.next_expiry(layout.now)));
@@ -124,6 +124,15 @@ impl StatusOverview {
         });
         TableCell::List(names.collect()).in_full()
     }
+}
+
+/// How to start it. Without the configuration file that it had, a start pauses what the file declared.
+fn not_running(keyward: &str) -> String {
+    let file = match keyward.contains(" --config ") {
+        true => "",
+        false => ", with the `--config FILE` that it had, if any",
+    };
+    format!("not running: `{keyward} serve` starts it{file}")
 }
 
 fn about(gateway: &Status, now: Timestamp) -> Vec<(&'static str, String)> {
@@ -291,10 +300,16 @@ mod tests {
             refusals: None,
         };
         insta::assert_snapshot!(overview.text("keyward --data d", &TableLayout::narrow()), @r"
-        gateway       not running: `keyward --data d serve` starts it
+        gateway       not running: `keyward --data d serve` starts it, with the `--config FILE` that it had, if any
         connections   none: make one with `keyward connect`
         agents        none: add one with `keyward agent add NAME`
         ");
+    }
+
+    #[test]
+    fn a_configuration_file_that_was_named_is_in_the_command_that_starts() {
+        let told = not_running("keyward --config c.yaml");
+        assert_eq!(told, "not running: `keyward --config c.yaml serve` starts it");
     }
 
     #[test]
