@@ -206,7 +206,7 @@ async fn the_ready_line_has_an_id_and_its_listeners_as_lists() {
     let lines = log_of(&install, install.keyward(&["serve"]), async |_| {}).await;
     let is_id = |line: &&BTreeMap<String, Strict>, wanted: &str| matches!(line.get("id"), Some(Strict::Other(id)) if id == wanted);
     let ready = lines.iter().find(|line| is_id(line, "ready")).expect("a line");
-    for list in ["proxy", "agents"] {
+    for list in ["proxy", "agents", "databases"] {
         let Some(Strict::Other(told)) = ready.get(list) else { panic!("{ready:#?}") };
         assert_eq!(told, "[…]", "{list}");
     }

@@ -123,7 +123,8 @@ impl ProxyFault {
             Self::Tls(_) => "name the root of its certificate in `upstream.trust`",
             Self::Login => "check `upstream.proxy.user` and `upstream.proxy.password`",
             Self::Refused { .. } => {
-                "ask who runs the proxy to allow it, or name the host in `upstream.proxy.except`"
+                "check the host's name; ask who runs the proxy to allow it, or name the host in \
+                 `upstream.proxy.except`"
             }
         }
     }

@@ -37,6 +37,9 @@ static PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 /// A credential that is not in memory, and a store that does not answer.
 const STORE_AWAY: &str = "the credential cannot be read now, because the store does not answer";
 
+/// The remedy if a rule permits cleartext, but not to this address.
+const PLAINTEXT: &str = "use https; cleartext is only for addresses in `upstream.allow_private`, and never through `upstream.proxy`";
+
 /// Said of a secret whose source gives no value.
 const NOT_FETCHED: &str = "cannot be fetched just now";
 
@@ -320,7 +323,7 @@ fn table(refusal: &Refusal) -> RefusalView {
                 said(Code::RateLimited).hint(limit_hint(excess)),
             )
         },
-        Refusal::Plaintext => said(Code::PlaintextRefused).into(),
+        Refusal::Plaintext => said(Code::PlaintextRefused).hint(PLAINTEXT).into(),
         Refusal::Dial(error) => of_dial(error),
         Refusal::Tls(error) => of_tls(error).into(),
         Refusal::Protocol { .. } => said(Code::UpstreamProtocol).into(),

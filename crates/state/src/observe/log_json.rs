@@ -13,7 +13,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 /// Fields that are lists of texts, recorded by `?`. Tracing has no type for lists, and the text of another field may
 /// come from a peer and only look like one.
-const LISTS: [&str; 3] = ["proxy", "agents", "retired_keys"];
+const LISTS: [&str; 4] = ["proxy", "agents", "databases", "retired_keys"];
 
 /// Formats an event as one line. The module of the event is left out: our field `target` is a host.
 pub(super) struct JsonLines;
