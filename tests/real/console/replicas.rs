@@ -11,6 +11,11 @@ async fn replicas_and_their_audit_logs_are_in_the_console() {
     let mut other = lab.gateway.replica().await;
     assert_eq!(lab.ask("GET /a").await.head.status(), 200);
     other.api("POST", "/agents", r#"{"name":"elsewhere"}"#).await.is(201);
+    until("the record", async || {
+        let log = other.api("GET", "/audit", "").await.json();
+        log["items"].as_array().is_some_and(|records| !records.is_empty())
+    })
+    .await;
     // It publishes what it has written by then.
     other.stop().await;
     let verified = until_some("the logs of both", async || {
