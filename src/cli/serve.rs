@@ -189,19 +189,14 @@ async fn use_of_other(global: &Global) -> &'static str {
     }
 }
 
-/// Prints the announcement; on a terminal also the link of the first admin if there is no user yet, then lines for
-/// requests. Where standard error is no terminal, it is a log, which gets no link.
+/// Prints the announcement, with the link of the first admin if there is no user yet; then lines for requests.
 async fn announced(global: Global, text: String, is_new: bool, quiet: bool) {
-    let on_terminal = io::stderr().is_terminal();
-    let link = if is_new && on_terminal { first_link(&global).await } else { None };
+    let link = if is_new { first_link(&global).await } else { None };
     output::note(&text);
     if let Some(LoginLinkView { url, user, .. }) = link {
         output::note(&format!("sign in as {user}, once and within 10 minutes:\n  {url}"));
-    } else if is_new {
-        let keyward = global.keyward();
-        output::note(&format!("no user yet: `{keyward} login-link` prints a link that signs in"));
     }
-    if on_terminal && !quiet {
+    if io::stderr().is_terminal() && !quiet {
         show_requests(global).await;
     }
 }

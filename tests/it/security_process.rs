@@ -47,15 +47,6 @@ async fn no_argument_and_no_output_holds_a_secret() {
 }
 
 #[tokio::test]
-async fn a_log_gets_no_link_that_signs_in() {
-    let origin = Origin::saying("fine");
-    let served = served(&origin);
-    until("the announcement", async || served.output().contains("ready; stop with Ctrl-C")).await;
-    until("how to get a link", async || served.output().contains("no user yet: `keyward ")).await;
-    assert!(!served.output().contains("/login?link="), "{}", served.output());
-}
-
-#[tokio::test]
 async fn files_that_others_can_read_are_refused() {
     let origin = Origin::saying("fine");
     let mut served = served(&origin);
