@@ -110,7 +110,7 @@ pub(super) fn name_is_no_key(
     let catalogue = admin.deps().vault.catalogue(caller.org());
     let provider = catalogue.get(&spec.provider).into_iter();
     let mut fields = provider.flat_map(|it| &it.auth).flat_map(|it| &it.fields);
-    let is_name = |value: &Secret| value.expose() == spec.name.as_bytes();
+    let is_name = |value: &Secret| value.is_text(&spec.name);
     let is_given = |field: &Field| field.secret && secrets.get(&field.name).is_some_and(is_name);
     let all = catalogue.all().flat_map(|it| &it.auth).flat_map(|it| &it.fields);
     let prefixes = all.filter(|it| it.secret).flat_map(|it| &it.prefixes).map(String::as_str);

@@ -27,6 +27,11 @@ impl Secret {
         std::str::from_utf8(&self.0).ok()
     }
 
+    /// Whether it is this text, which came with it. It does not take the same time for every text.
+    pub fn is_text(&self, text: &str) -> bool {
+        *self.0 == text.as_bytes()
+    }
+
     /// Length in bytes.
     pub fn len(&self) -> usize {
         self.0.len()
