@@ -20,8 +20,9 @@ use keyward_base::host::{Scheme, Target};
 use keyward_base::id::ConnectionId;
 use keyward_base::pattern::HostPattern;
 use keyward_model::Connection;
+use keyward_net::client::CertificateFault;
 use keyward_net::dial::Dialler;
-use keyward_net::reach::{CertificateFault, Unreached, reach};
+use keyward_net::reach::{Unreached, reach};
 use keyward_proxy::Gateway;
 use keyward_rules::provider::TlsFields;
 use keyward_state::directory::ConnectionRecord;
@@ -84,16 +85,13 @@ async fn hosts(context: &Context, gateway: &Gateway) -> Vec<UpstreamHost> {
         let own = instance.tls.as_ref().map(|_| connection.id.clone());
         for pattern in &instance.hosts {
             let Some(target) = target(Scheme::Https, pattern) else { continue };
-            let is_clear = |it: &HostPattern| {
-                rules.iter().any(|rule| rule.spec.allows_cleartext(connection.name(), it))
-            };
             let host = hosts.entry((target.clone(), own.clone())).or_insert_with(|| UpstreamHost {
                 target,
                 cleartext: None,
                 tls: tls.clone(),
                 own_ca: OwnCa::of(&connection, instance.tls.as_ref()),
             });
-            if is_clear(pattern) {
+            if rules.iter().any(|rule| rule.spec.allows_cleartext(connection.name(), pattern)) {
                 host.cleartext = self::target(Scheme::Http, pattern);
             }
         }

@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use rustls::ClientConfig;
 
-pub use super::client::CertificateFault;
-use super::client::{HandshakeError, connect_tls};
+use super::client::{CertificateFault, HandshakeError, connect_tls};
 use super::dial::{AddressVerdict, DialError, Dialler};
 use keyward_base::host::Target;
 
@@ -63,8 +62,7 @@ async fn over_tls(
         Ok(dialled) => dialled,
         Err(error) => return Err(undialled(dialler, target, &error).await),
     };
-    let shaken = connect_tls(dialled.stream, target, tls, WITHIN).await;
-    match shaken {
+    match connect_tls(dialled.stream, target, tls, WITHIN).await {
         Ok(_) => Ok(Reached { proxy, cleartext: false }),
         Err(error) => Err(unproven(target, &error)),
     }
@@ -104,25 +102,20 @@ async fn undialled(dialler: &Dialler, target: &Target, error: &DialError) -> Unr
 }
 
 fn unproven(target: &Target, error: &HandshakeError) -> Unreached {
-    let hint = match error {
-        HandshakeError::Certificate { fault: CertificateFault::UnknownIssuer, .. } => {
-            "if a proxy of your company looks into TLS, or the service has its own CA, trust \
-             that: `upstream: { trust: [FILE.pem] }`"
-        }
-        HandshakeError::Certificate {
-            fault: CertificateFault::Expired | CertificateFault::NotYetValid,
-            ..
-        } => "check the clock of this machine; if it is right, tell the service's owner",
-        HandshakeError::Certificate { .. } => {
-            "ask the service's owner: requests are not sent there"
-        }
-        HandshakeError::Handshake { .. } | HandshakeError::Timeout { .. } => {
-            "something else than the service may answer there: check DNS and firewall"
-        }
-    };
     let fault = match error {
         HandshakeError::Certificate { fault, .. } => Some(*fault),
         HandshakeError::Handshake { .. } | HandshakeError::Timeout { .. } => None,
+    };
+    let hint = match fault {
+        Some(CertificateFault::UnknownIssuer) => {
+            "if a proxy of your company looks into TLS, or the service has its own CA, trust \
+             that: `upstream: { trust: [FILE.pem] }`"
+        }
+        Some(CertificateFault::Expired | CertificateFault::NotYetValid) => {
+            "check the clock of this machine; if it is right, tell the service's owner"
+        }
+        Some(_) => "ask the service's owner: requests are not sent there",
+        None => "something else than the service may answer there: check DNS and firewall",
     };
     let message = format!("{error} ({})", target.authority());
     Unreached { message, hint: hint.to_owned(), fault }

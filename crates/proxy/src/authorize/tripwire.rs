@@ -79,17 +79,17 @@ pub fn token(gateway: &Gateway, text: &str) {
     }
 }
 
-/// Takes the access away if the honeytoken does that: what was done. Only the event is limited: each token that was
-/// sent with the honeytoken is revoked.
+/// Revokes the agent's access if the honeytoken has `revokes`, and returns what was done. Only the event is limited:
+/// each token that was sent with the honeytoken is revoked.
 async fn disarmed(
     directory: &Directory,
     found: &Record<Honeytoken>,
     agent: &Agent,
-) -> Option<String> {
+) -> Option<&'static str> {
     if !found.spec.revokes {
         return None;
     }
-    let done = match disarm(directory, agent).await {
+    Some(match disarm(directory, agent).await {
         Ok(done) => done,
         // Another request with the honeytoken did it.
         Err(DirectoryError::NotFound { .. }) => "revoked already",
@@ -97,8 +97,7 @@ async fn disarmed(
             tracing::error!(%error, agent = &*agent.name, "its token cannot be revoked");
             "not revoked"
         }
-    };
-    Some(done.to_owned())
+    })
 }
 
 async fn caught(
@@ -106,7 +105,7 @@ async fn caught(
     found: &Record<Honeytoken>,
     agent: &Agent,
     host: Option<String>,
-    done: Option<String>,
+    done: Option<&'static str>,
 ) {
     tracing::warn!(
         id = "honeytoken_used",
@@ -121,7 +120,7 @@ async fn caught(
         agent: Some(NamedResource::new(agent.id.clone(), &agent.name)),
         token: agent.token.clone(),
         host,
-        detail: done,
+        detail: done.map(str::to_owned),
         ..NoticeDetails::default()
     };
     tell(directory, agent, NoticeKind::HoneytokenUsed, about).await;

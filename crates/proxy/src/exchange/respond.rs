@@ -38,9 +38,10 @@ static PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 const STORE_AWAY: &str = "the credential cannot be read now, because the store does not answer";
 
 /// The remedy if a rule permits cleartext, but not to this address.
-const PLAINTEXT: &str = "use https; cleartext is only for addresses in `upstream.allow_private`, and never through `upstream.proxy`";
+const PLAINTEXT: &str = "use https; cleartext is only for addresses in `upstream.allow_private`, \
+                         and never through `upstream.proxy`";
 
-/// Said of a secret whose source gives no value.
+/// The end of the message about a secret whose source gives no value.
 const NOT_FETCHED: &str = "cannot be fetched just now";
 
 /// The remedy for a token that is not accepted.

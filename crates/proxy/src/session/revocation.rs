@@ -231,6 +231,8 @@ impl RevocationChanges {
     pub async fn next(&mut self) {
         let Self { directory, policies, expiry } = self;
         let changed = tokio::select! {
+            // The end of the gateway comes before an expiry.
+            biased;
             changed = directory.changed() => changed,
             changed = policies.changed() => changed,
             () = expiry.as_mut() => Ok(()),

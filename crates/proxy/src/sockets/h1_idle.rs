@@ -97,7 +97,7 @@ pub struct TrackedIo<IO> {
     early: Bytes,
     idle: Arc<H1Idle>,
     watchdog: Arc<Watchdog>,
-    /// It carries no more HTTP. The end of the agent's side is the peer's business.
+    /// It carries no more HTTP: the end of the agent's side is passed on at once.
     upgraded: bool,
     /// When hyper gets the end of the agent's side, unless the exchange ends before.
     ends: Option<Pin<Box<Sleep>>>,
@@ -272,6 +272,7 @@ mod tests {
         io.flush().await.unwrap();
         assert_eq!(end_after(&mut io).await, Duration::ZERO, "the exchange has ended");
     }
+
     #[tokio::test(start_paused = true)]
     async fn the_end_of_an_agent_s_websocket_is_not_kept_back() {
         let (io, mut peer) = duplex(64);

@@ -56,7 +56,8 @@ pub enum TunnelEnd {
 const DELIVERED_WITHIN: Duration = Duration::from_millis(500);
 
 /// Copies until both directions have ended, one breaks, no byte moves for `tunnel_idle_timeout`, the session is
-/// revoked, or the gateway stops. The agent's stream ends by a reset unless its peer or the agent has ended it.
+/// revoked, or the gateway stops. The agent's stream then ends by a reset, unless the agent has broken it, or the
+/// upstream's end was passed on.
 pub async fn splice<A, U>(
     agents: A,
     upstream: U,
