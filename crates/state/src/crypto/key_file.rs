@@ -11,6 +11,7 @@ use data_encoding::HEXLOWER;
 use zeroize::Zeroizing;
 
 use super::key_error::KeyError;
+use super::private_file::parent;
 use keyward_envelope::{KEY_LEN, random};
 
 /// Prefix of temporary files. One that a crash left contains keys.
@@ -124,13 +125,6 @@ fn hex_lines<'a>(keys: impl Iterator<Item = &'a Zeroizing<[u8; KEY_LEN]>>) -> Ze
         HEXLOWER.encode_mut(key.as_slice(), &mut line[..2 * KEY_LEN]);
     }
     text
-}
-
-fn parent(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    }
 }
 
 fn sync(folder: &Path) -> io::Result<()> {

@@ -103,10 +103,10 @@ impl ProcessIds {
         }
     }
 
-    /// The owner of the file's directory instead of root. Root is lent nothing.
+    /// The owner of the file's directory instead of root. It has no groups, so that the exception for files of root does
+    /// not apply to root.
     fn for_user_of(self, path: &Path) -> Self {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        match fs::metadata(folder.unwrap_or(Path::new("."))) {
+        match fs::metadata(parent(path)) {
             Ok(about) if self.user == 0 => Self { user: about.uid(), groups: Vec::new() },
             _ => self,
         }
@@ -126,6 +126,14 @@ impl FileOwner {
             0 => Ok(()),
             _ => Err(FileError::Loose { path: path.into(), mode: self.mode }),
         }
+    }
+}
+
+/// The directory of the file.
+pub(super) fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
     }
 }
 

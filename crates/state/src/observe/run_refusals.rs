@@ -79,14 +79,14 @@ impl RunRefusals {
         let Some(counts) = all.get_mut(token) else { return };
         counts.requests += 1;
         let Some((host, set)) = host() else { return };
-        let set = set.map(str::to_owned);
         let has_room = counts.hosts.len() < ENTRIES_MAX;
         match counts.hosts.iter_mut().find(|known| known.host == host) {
             Some(known) => {
                 known.requests += 1;
-                known.set = known.set.take().or(set);
+                known.set = known.set.take().or_else(|| set.map(str::to_owned));
             }
             None if has_room => {
+                let set = set.map(str::to_owned);
                 counts.hosts.push(RefusedHost { host, requests: 1, set });
             }
             None => {}

@@ -287,6 +287,7 @@ impl Grant {
     fn minted(&self, ctx: &MintContext<'_>) -> Result<Minted, MintError> {
         let writes = self.writes(ctx.instance)?;
         let life = self.life(ctx);
+        let tls = ctx.instance.tls.as_ref().and_then(|names| self.tls(ctx.connection, names));
         let credential = Credential {
             connection: ctx.connection.clone(),
             generation: ctx.generation,
@@ -297,10 +298,7 @@ impl Grant {
             clears: ctx.instance.clears.clone(),
             rate_limit: ctx.instance.rate_limit.clone(),
             signer: self.signer(ctx)?,
-            tls: ctx.instance.tls.as_ref().and_then(|names| {
-                let own = self.tls(ctx.connection, names)?;
-                Some(Arc::new(own))
-            }),
+            tls: tls.map(Arc::new),
         };
         Ok(Minted { credential, rotated: None, life })
     }

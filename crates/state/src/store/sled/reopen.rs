@@ -16,10 +16,12 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use super::blocking::finished;
 use super::files::{SledSettings, StoreFiles};
 use super::room::Room;
 use super::site::StoreDirectory;
 use crate::store::{StoreError, Table};
+use keyward_base::threads::Unfinished;
 
 /// The pause between two attempts.
 const EVERY: Duration = Duration::from_secs(1);
@@ -149,9 +151,8 @@ impl ReopenedFiles {
         let begun = thread::Builder::new().name("keyward-reopen".to_owned()).spawn(attempt);
         begun.map_err(failed)?;
         match timeout(ANSWERED_WITHIN, answered).await {
-            Ok(Ok(reopened)) => reopened,
-            // It panicked.
-            Ok(Err(_)) => Err(self.site.damaged("the database library gave up")),
+            // Without an answer, it panicked.
+            Ok(answered) => finished(self.path(), answered.map_err(|_| Unfinished)),
             Err(_) => Err(not_closed()),
         }
     }

@@ -130,6 +130,12 @@ impl Params {
         out
     }
 
+    /// `url` with the parameters in its query.
+    pub(super) fn in_query(&self, url: &str) -> Zeroizing<String> {
+        let separator = if url.contains('?') { '&' } else { '?' };
+        Zeroizing::new(format!("{url}{separator}{}", *self.form()))
+    }
+
     /// A JSON object of strings. Invalid UTF-8 is replaced.
     pub(super) fn json(&self) -> Zeroizing<Vec<u8>> {
         let text = |param: &Param| {

@@ -144,9 +144,7 @@ impl RequestContext<'_> {
     ) -> Result<Response<Bytes>, TokenFailure> {
         let proof = self.prove(self.oauth.client_auth, url, params)?;
         params.rename(&self.oauth.renames);
-        let separator = if url.contains('?') { '&' } else { '?' };
-        let url = zeroize::Zeroizing::new(format!("{url}{separator}{}", *params.form()));
-        let request = self.request(Method::GET, &url, Bytes::new())?;
+        let request = self.request(Method::GET, &params.in_query(url), Bytes::new())?;
         self.send_within(&Bounds::of_refreshes(self.settings), proof, request).await
     }
 

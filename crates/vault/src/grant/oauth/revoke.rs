@@ -9,7 +9,6 @@ use oauth2::{
     AccessToken, RefreshToken, RequestTokenError, RevocationErrorResponseType as ErrorType,
     RevocationUrl, StandardRevocableToken as Revocable7009,
 };
-use serde_json::json;
 
 use super::client::ClientProof;
 use super::endpoint_replies::judged;
@@ -74,11 +73,7 @@ pub async fn revoke(ask: &RequestContext<'_>, what: &Revocable) -> RevokeResult 
             Some(token) => in_query(ask, &url, token).await,
             None => Ok(()),
         },
-        RevokeText::Webflow => match access {
-            Some(token) => webflow(ask, &url, token).await,
-            None => Ok(()),
-        },
-        RevokeText::Github | RevokeText::Square => match access {
+        RevokeText::Github | RevokeText::Square | RevokeText::Webflow => match access {
             Some(token) => in_json(ask, way, &url, token).await,
             None => Ok(()),
         },
@@ -140,48 +135,31 @@ async fn by_bearer(
 async fn in_query(ask: &RequestContext<'_>, url: &str, token: &Secret) -> Result<(), TokenFailure> {
     let mut params = Params::default();
     params.set("access_token", token.clone());
-    let separator = if url.contains('?') { '&' } else { '?' };
-    let url = zeroize::Zeroizing::new(format!("{url}{separator}{}", *params.form()));
-    let request = ask.request(Method::POST, &url, Bytes::new())?;
+    let request = ask.request(Method::POST, &params.in_query(url), Bytes::new())?;
     let answer = ask.send(ClientProof::default(), request).await?;
-    judged(&ask.reading(&params, false), &answer)
-}
-
-/// Webflow: <https://developers.webflow.com/data/reference/oauth-app>.
-async fn webflow(ask: &RequestContext<'_>, url: &str, token: &Secret) -> Result<(), TokenFailure> {
-    let mut params = Params::default();
-    params.set("access_token", token.clone());
-    let proof = ask.prove(ClientAuthText::Body, url, &mut params)?;
-    let mut request = ask.request(Method::POST, url, Bytes::copy_from_slice(&params.json()))?;
-    let json = HeaderValue::from_static("application/json");
-    request.headers_mut().insert(header::CONTENT_TYPE, json);
-    let answer = ask.send(proof, request).await?;
     judged(&ask.reading(&params, false), &answer)
 }
 
 /// GitHub: <https://docs.github.com/en/rest/apps/oauth-applications#delete-an-app-authorization>.
 /// Square: <https://developer.squareup.com/reference/square/o-auth-api/revoke-token>.
+/// Webflow: <https://developers.webflow.com/data/reference/oauth-app>.
 async fn in_json(
     ask: &RequestContext<'_>,
     way: RevokeText,
     url: &str,
     token: &Secret,
 ) -> Result<(), TokenFailure> {
-    let text = token.expose_text().unwrap_or_default();
     let mut params = Params::default();
     params.set("access_token", token.clone());
-    let (method, body, proof) = match way {
+    let (method, proof) = match way {
         RevokeText::Square => {
-            let body = json!({ "client_id": ask.client.id, "access_token": text });
-            (Method::POST, body, square(ask)?)
+            params.set("client_id", ask.client.id.as_str());
+            (Method::POST, square(ask)?)
         }
-        _ => {
-            let mut unused = Params::default();
-            let proof = ask.prove(ClientAuthText::Basic, url, &mut unused)?;
-            (Method::DELETE, json!({ "access_token": text }), proof)
-        }
+        RevokeText::Webflow => (Method::POST, ask.prove(ClientAuthText::Body, url, &mut params)?),
+        _ => (Method::DELETE, ask.prove(ClientAuthText::Basic, url, &mut params)?),
     };
-    let mut request = ask.request(method, url, Bytes::from(body.to_string()))?;
+    let mut request = ask.request(method, url, Bytes::copy_from_slice(&params.json()))?;
     let json = HeaderValue::from_static("application/json");
     request.headers_mut().insert(header::CONTENT_TYPE, json);
     let answer = ask.send(proof, request).await?;
