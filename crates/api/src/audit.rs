@@ -156,8 +156,8 @@ async fn verify(
     Ok(Json(AuditVerified { whole, files, records, first, last, hash, broken, chains }))
 }
 
-/// A stream that goes on after the last record that its reader has: older ones are not sent again. A field that is no
-/// number is ignored, as of another stream.
+/// Resumes a stream after the last record that its reader received. A field that is not a number is ignored: it is of
+/// another stream.
 fn resumed(ask: AuditAsk, headers: &HeaderMap) -> AuditAsk {
     let last: Option<u64> =
         headers.get(LAST_EVENT_ID).and_then(|last| last.to_str().ok()?.parse().ok());

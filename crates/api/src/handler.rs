@@ -1,5 +1,5 @@
 //! [`BoxedHandler`]: a handler of axum without its type. rustc proves that the future of a handler is `Send` at each
-//! layer that axum puts around it, anew for each handler; with one type for all, it proves that once for each.
+//! layer that axum puts around it. All boxed handlers have one type, so this is proved once for each handler.
 
 use std::fmt;
 use std::pin::Pin;

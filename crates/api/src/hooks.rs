@@ -219,16 +219,16 @@ impl GivenKeys {
 /// Refuses keys with which the hook could not verify a request.
 async fn check_keys(context: &Context, hook: &Record<Hook>, new: &NewKeys) -> Result<(), ApiError> {
     let inbox = &context.deps().inbox;
-    let asks_api = inbox.scheme(hook).is_some_and(|scheme| scheme.asks_api());
-    if asks_api && hook.connection.is_none() {
+    let scheme = inbox.scheme(hook);
+    if scheme.is_some_and(|scheme| scheme.asks_api()) && hook.connection.is_none() {
         return Err(ApiError::field(
             "connection",
             "is required: its credential fetches the keys of the service",
         ));
     }
-    let learns = inbox.scheme(hook).is_some_and(|scheme| scheme.learns_secret());
+    let learns = scheme.is_some_and(|scheme| scheme.learns_secret());
     if new.secret.is_none() && !learns && !inbox.secret_status(hook).await?.is_known {
-        let label = inbox.scheme(hook).map_or("signing secret", |scheme| scheme.secret_label());
+        let label = scheme.map_or("signing secret", |scheme| scheme.secret_label());
         return Err(ApiError::field(
             "secret",
             format!("is required: the {label} that the service signs with"),

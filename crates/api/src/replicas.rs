@@ -75,19 +75,18 @@ async fn about(admin: &Admin, places: &Locations) -> ReplicaAbout {
 }
 
 /// Warns once about each other CA, configuration and version: the last two are usual during an upgrade.
-async fn warn_of_differences(admin: &Admin, own: &ReplicaAbout, told: &mut BTreeSet<String>) {
+async fn warn_of_differences(
+    admin: &Admin,
+    own: &ReplicaAbout,
+    told: &mut BTreeSet<(String, String, Option<String>)>,
+) {
     let Ok(all) = admin.deps().directory.replicas().await else { return };
     let present = all.iter().filter(|one| !one.is_own && one.ago <= GONE_AFTER);
     let others = present.filter_map(|one| serde_json::from_str::<ReplicaAbout>(&one.about).ok());
     for other in others {
         let other_ca = own.ca_differs(&other);
         let is_same = (&other.version, &other.config) == (&own.version, &own.config) && !other_ca;
-        let key = format!(
-            "{} {} {}",
-            other.version,
-            other.config,
-            other.ca.as_deref().unwrap_or_default()
-        );
+        let key = (other.version.clone(), other.config.clone(), other.ca.clone());
         if !is_same && told.insert(key) {
             tracing::warn!(
                 id = "replica_differs",

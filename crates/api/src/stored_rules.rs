@@ -237,9 +237,8 @@ fn is_free(context: &Context, spec: &RuleSpec) -> Result<(), ApiError> {
 /// action or branch instead, if the rule is only for one.
 fn made_name(context: &Context, spec: &RuleSpec) -> String {
     let action = spec.action.unwrap_or(ActionKind::Inject).as_str();
-    let host = spec.hosts.first().or_else(|| spec.actions.first());
-    let host = host.or_else(|| spec.branches.first());
-    let host = host.map_or("all-hosts", String::as_str);
+    let mut named = spec.hosts.iter().chain(&spec.actions).chain(&spec.branches);
+    let host = named.next().map_or("all-hosts", String::as_str);
     let host = host
         .trim_start_matches("*.")
         .replace(|c: char| !c.is_ascii_alphanumeric() && c != '.', "-");
