@@ -120,7 +120,7 @@
   // Another version of a part has what a person opened, typed, ticked and chose in this one, but for a form that was sent.
   function keep(part, fresh, sent) {
     // A form that was replaced while its request was under way is known by that request.
-    const isSent = (form) => form === sent || (sent?.isConnected === false && sent.dataset.api !== undefined && form.dataset.api === sent.dataset.api);
+    const isSent = (form) => form === sent || (sent?.isConnected === false && form.dataset.api === sent.dataset.api);
     for (const was of all('details[id]', part)) {
       const now = twin(was, fresh);
       if (now && !(sent && was.contains(sent) && sent.matches('form'))) now.open = was.open;
@@ -150,12 +150,14 @@
     if (!fresh.contains(document.activeElement)) fresh.focus({ preventScroll: true });
   }
 
+  // This page as it is now, without what takes long to read.
+  const reload = () => page(location.href, { 'Keyward-Renewal': '1' });
   // Live parts: elements with `data-live` are replaced when the gateway renders them differently.
   async function renew() {
     if (document.hidden || one('dialog[open]') || !one('[data-live]')) return;
     const own = visit;
     let next;
-    try { next = await page(location.href, { 'Keyward-Renewal': '1' }); } catch { return; }
+    try { next = await reload(); } catch { return; }
     // Meanwhile a page or a dialog may have opened.
     if (own !== visit || one('dialog[open]') || !one('.rail', next.document)) return;
     for (const part of all('[data-live]')) {
@@ -368,7 +370,8 @@
     if (answer.authorize_url) { location.assign(answer.authorize_url); return; }
     if (leave !== undefined) { location.assign(to || '/'); return; }
     const secret = show?.split('.').reduce((at, key) => at?.[key], answer);
-    if (secret) { reveal(done, secret, () => (to ? go(filled(to, answer)) : again(from))); return; }
+    const next = () => (to ? go(filled(to, answer)) : again(from));
+    if (secret) { reveal(done, secret, next); return; }
     if (fill) {
       // The page that follows keeps what other forms have; this one was sent.
       if (from.matches('form')) HTMLFormElement.prototype.reset.call(from);
@@ -378,7 +381,7 @@
     const text = [answer.test?.message, answer.message].find((it) => typeof it === 'string') ?? done;
     // What a receiver answered to a test event.
     const said = typeof answer.what === 'string' ? `${text} ${answer.what}` : text;
-    if (to) await go(filled(to, answer)); else await again(from);
+    await next();
     if (said) toast(said, (answer.test ?? answer).ok === false || answer.taken === false);
   }
   // A secret that the API shows once: with a button to copy it. It goes when the dialog closes, and `next` follows.
@@ -694,7 +697,7 @@
   let listed = 0;
   async function relist(id) {
     const [own, from] = [++listed, visit];
-    const next = await page(location.href).catch(() => null);
+    const next = await reload().catch(() => null);
     const [list, fresh] = [document.getElementById(id), next?.document.getElementById(id)];
     if (!list || !fresh || own !== listed || from !== visit) return;
     for (const box of all('input[data-on]', list)) {
@@ -753,7 +756,7 @@
     // A page that was opened meanwhile stays.
     if (!next || own !== searches || from !== visit) return;
     history.replaceState(null, '', url.href);
-    // `data-found`: a part that only a search changes.
+    // `data-found`: a part that a search changes, and a renewal does not.
     for (const part of all('[data-live], [data-found]')) {
       const fresh = next.document.getElementById(part.id);
       if (!fresh || part.contains(form)) continue;

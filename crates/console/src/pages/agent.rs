@@ -192,7 +192,7 @@ fn access(view: &View) -> Markup {
             }
         } }
         @if rows.len() > REACHES {
-            div.foot { (rows.len() - REACHES) @if view.rules.next.is_some() { " or more" } " more: " a href="/rules" { "all rules" } }
+            div.foot { @if view.rules.next.is_some() { "at least " } (rows.len() - REACHES) " more: " a href="/rules" { "all rules" } }
         }
     }
 }

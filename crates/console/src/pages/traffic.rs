@@ -149,15 +149,13 @@ async fn exchange(visit: Visit, Path(id): Path<String>) -> Result<Page, Stop> {
         visit.get(&format!("/audit?exchange={}&requests=true&limit=1", segment(&id))).await?;
     let event = list.items.first().ok_or_else(Stop::no_page)?;
     let now = explained(&visit, event).await;
-    let is_refused = event.outcome == Outcome::Refused;
-    let refused = event.target.as_ref().filter(|_| is_refused && visit.is_admin());
     let content = html! {
         p.crumb { a href="/traffic" { "Traffic" } }
         (head(
             html! { span.method { (event.method.as_deref().unwrap_or_default()) } " " (place(event)) },
             Some(html! { (ago(event.time)) " by " (event.agent.as_deref().unwrap_or("an unknown agent")) }),
             html! {
-                @if let Some(target) = refused {
+                @if let (Outcome::Refused, Some(target), true) = (event.outcome, &event.target, visit.is_admin()) {
                     a.button.first href=(allow(event, target)) { "Allow…" }
                 }
             },
