@@ -27,7 +27,7 @@ impl Secret {
         std::str::from_utf8(&self.0).ok()
     }
 
-    /// Whether it is this text, which came with it. It does not take the same time for every text.
+    /// Whether it equals this text. Not in constant time: only for texts of the request that the secret came in.
     pub fn is_text(&self, text: &str) -> bool {
         *self.0 == text.as_bytes()
     }
