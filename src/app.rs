@@ -59,7 +59,6 @@ pub use plan::refused_plan;
 use public_url::admin_access;
 pub use public_url::own_names;
 pub use restore::Restore;
-pub(crate) use services::FileCheck;
 use services::OpenedServices;
 pub use services::Services;
 pub use store_check::{RepairedStore, check_store, repair_store};

@@ -1,4 +1,4 @@
-//! The certificates of TLS listeners, for agents and of the admin listener: read at the start and at each reload.
+//! The certificates of TLS listeners: read at the start and at each reload.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,7 +8,7 @@ use anyhow::Context;
 use jiff::Timestamp;
 use rustls::ServerConfig;
 
-use crate::config::{Certificate, Config, ListenAt};
+use crate::config::{Certificate, Config};
 use keyward_base::secret::Secret;
 use keyward_net::tls;
 use keyward_proxy::ProxyTls;
@@ -75,17 +75,8 @@ impl ListenerCertificates {
     /// # Errors
     /// When a certificate cannot be used.
     pub(super) fn check(config: &Config) -> anyhow::Result<()> {
-        let listen = &config.listen;
-        let proxy = listen.proxy.iter().filter_map(|at| match at {
-            ListenAt::Tls(tls) => Some(("listen.proxy", &tls.by)),
-            ListenAt::Tcp(_) | ListenAt::Unix(_) => None,
-        });
-        let admin = listen.admin_access.tls.iter().map(|by| (ADMIN, by));
-        let databases = listen.databases.iter().filter_map(|listen| listen.tls.as_ref());
-        let hooks = listen.hooks.iter().filter_map(|hooks| hooks.tls.as_ref());
-        let others = databases.map(|by| (DATABASES, by)).chain(hooks.map(|by| (HOOKS, by)));
         let mut read = Self::default();
-        for (named_by, by) in proxy.chain(admin).chain(others) {
+        for (named_by, by) in config.listen.certificates() {
             read.add(named_by, by)?;
         }
         Ok(())

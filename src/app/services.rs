@@ -17,7 +17,6 @@ use std::sync::{Arc, Weak};
 use rustls::ClientConfig;
 use tokio::sync::{mpsc, watch};
 
-pub(crate) use declared_only::FileCheck;
 pub(super) use opened_store::open_store;
 pub(super) use start_turn::StartTurn;
 

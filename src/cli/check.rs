@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::failure::{Exit, Failure};
 use super::output;
 use super::settings::Global;
-use crate::app::{FileCheck, Services, refused_plan};
+use crate::app::{Services, refused_plan};
 use crate::config::{Config, ConfigError};
 use keyward_api::wire::PlanProblem;
 
@@ -50,9 +50,9 @@ impl Command {
             // Also without a file a gateway starts; there is nothing to check, and the path may be misspelt.
             Ok(config) if !config.file().exists() => Err(without_file(&config)),
             Ok(config) => {
-                let FileCheck { problems, not_in_file, .. } = Services::check(&config).await?;
-                let file = config.file().to_owned();
-                report(global, CheckResult { file, problems, not_in_file })
+                let checked = Services::check(&config).await?;
+                let (file, not_in_file) = (config.file().to_owned(), checked.not_in_file());
+                report(global, CheckResult { file, problems: checked.problems, not_in_file })
             }
             Err(ConfigError::Problems(problems)) => {
                 let file = file.map(ToOwned::to_owned).unwrap_or_default();

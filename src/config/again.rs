@@ -7,7 +7,7 @@ use super::checked_providers::KEPT_FROM;
 use super::error::ConfigError;
 use super::origin::ConfigOrigin;
 use super::secret::SecretSource;
-use super::{Certificate, Config, DeclaredPlugin, ListenAt, ListenTls, file};
+use super::{Certificate, Config, DeclaredPlugin, file};
 use keyward_rules::provider::Configured;
 
 /// A key that is read at a start only; everything else is taken up by a reload.
@@ -78,14 +78,7 @@ impl Config {
     pub fn files(&self) -> Vec<PathBuf> {
         let secrets = self.secrets().filter_map(SecretSource::file);
         let roots = self.upstream.trust.iter().map(PathBuf::as_path);
-        let fronts = self.listen.proxy.iter().filter_map(|at| match at {
-            ListenAt::Tls(ListenTls { by, .. }) => Some(by),
-            _ => None,
-        });
-        let hooks = self.listen.hooks.iter().filter_map(|hooks| hooks.tls.as_ref());
-        let databases = self.listen.databases.iter().filter_map(|listen| listen.tls.as_ref());
-        let fronts = fronts.chain(&self.listen.admin_access.tls).chain(hooks).chain(databases);
-        let fronts = fronts.flat_map(|by| match by {
+        let fronts = self.listen.certificates().flat_map(|(_, by)| match by {
             Certificate::Files { cert, key } => vec![cert.as_path(), key.as_path()],
             Certificate::Own(_) => Vec::new(),
         });

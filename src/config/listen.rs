@@ -11,7 +11,7 @@ use super::listen_agents::{self, ListenAgent, ListenAgentText};
 use super::listen_at::{ListenAt, at};
 use super::listen_databases::{self, ListenDatabase, ListenDatabaseText};
 use super::listen_hooks::{self, ListenHooks, ListenHooksText};
-use super::listen_tls;
+use super::listen_tls::{self, Certificate};
 use super::reading::ConfigReading;
 use keyward_base::host::Host;
 use keyward_base::keys::section;
@@ -90,6 +90,21 @@ section! {
         #[key("list of origins", "[]")]
         #[serde(default)]
         admin_cors: Vec<String>,
+    }
+}
+
+impl ListenSettings {
+    /// The certificates of all listeners, each with the key of the configuration that names it.
+    pub fn certificates(&self) -> impl Iterator<Item = (&'static str, &Certificate)> {
+        let proxy = self.proxy.iter().filter_map(|at| match at {
+            ListenAt::Tls(tls) => Some(("listen.proxy", &tls.by)),
+            ListenAt::Tcp(_) | ListenAt::Unix(_) => None,
+        });
+        let admin = self.admin_access.tls.iter().map(|by| ("listen.admin_tls", by));
+        let databases = self.databases.iter().filter_map(|listen| listen.tls.as_ref());
+        let databases = databases.map(|by| ("listen.databases", by));
+        let hooks = self.hooks.iter().filter_map(|hooks| hooks.tls.as_ref());
+        proxy.chain(admin).chain(databases).chain(hooks.map(|by| ("listen.hooks", by)))
     }
 }
 

@@ -100,11 +100,7 @@ async fn add(target: &Arc<dyn Store>, rows: &Snapshot) -> Result<(), RestoreErro
         Ok(()) => Ok(()),
         Err(error) => after_failure(error, &**target, rows).await,
     };
-    if let Some(turn) = turn
-        && let Err(error) = turn.end().await
-    {
-        tracing::debug!(%error, "the turn to start ends by itself");
-    }
+    StartTurn::end_if_held(turn).await;
     added
 }
 

@@ -17,12 +17,16 @@ pub(crate) struct FileCheck {
     /// A start would refuse the file.
     pub(crate) problems: Vec<PlanProblem>,
     /// Names of resources that the file does not declare; the store may have them.
-    pub(crate) not_in_file: Vec<PlanProblem>,
-    /// The same names.
     absent: Vec<AbsentName>,
 }
 
 impl FileCheck {
+    /// A note of each name that the file does not declare.
+    pub(crate) fn not_in_file(&self) -> Vec<PlanProblem> {
+        let notes: Vec<_> = self.absent.iter().map(AbsentName::note).collect();
+        refused_plan(&notes).problems
+    }
+
     /// Problems of a plan of this file that are about names which the file does not declare: the store does not have
     /// them either.
     pub(crate) fn missing_in(&self, plan: &PlanView) -> Vec<String> {
@@ -55,16 +59,12 @@ impl Services {
             Ok(inputs) => inputs,
             Err(problems) => {
                 let problems = refused_plan(&problems).problems;
-                return Ok(FileCheck { problems, not_in_file: Vec::new(), absent: Vec::new() });
+                return Ok(FileCheck { problems, absent: Vec::new() });
             }
         };
         let opened = OpenedServices::in_memory(config, Authority::ephemeral()).await?;
         let judgement = opened.judged(config, |basis| plan::judge(basis, inputs));
-        let notes: Vec<_> = judgement.absent.iter().map(AbsentName::note).collect();
-        Ok(FileCheck {
-            problems: refused_plan(&judgement.problems).problems,
-            not_in_file: refused_plan(&notes).problems,
-            absent: judgement.absent,
-        })
+        let problems = refused_plan(&judgement.problems).problems;
+        Ok(FileCheck { problems, absent: judgement.absent })
     }
 }

@@ -23,7 +23,7 @@ impl OpenedServices {
         match Box::pin(Self::over(config, store, keyring, home, authority)).await {
             Ok(opened) => Ok(Self { starting: turn, ..opened }),
             Err(error) => {
-                end(turn).await;
+                StartTurn::end_if_held(turn).await;
                 Err(error)
             }
         }
@@ -31,15 +31,6 @@ impl OpenedServices {
 
     /// Lets the next process open the store.
     pub(super) async fn end_turn(&mut self) {
-        end(self.starting.take()).await;
-    }
-}
-
-/// Not by a drop: the process may end right after it.
-async fn end(turn: Option<StartTurn>) {
-    if let Some(turn) = turn
-        && let Err(error) = turn.end().await
-    {
-        tracing::debug!(%error, "the turn to start ends by itself");
+        StartTurn::end_if_held(self.starting.take()).await;
     }
 }

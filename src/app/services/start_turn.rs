@@ -71,8 +71,17 @@ impl StartTurn {
         Ok(())
     }
 
+    /// Ends the turn, if there is one. A failure is no error: the turn ends by itself when its time is over.
+    pub(in crate::app) async fn end_if_held(turn: Option<Self>) {
+        if let Some(turn) = turn
+            && let Err(error) = turn.end().await
+        {
+            tracing::debug!(%error, "the turn to start ends by itself");
+        }
+    }
+
     /// Ends it before this returns. A process that ends right after a drop would leave it until its time is over.
-    pub(in crate::app) async fn end(self) -> Result<(), StoreError> {
+    async fn end(self) -> Result<(), StoreError> {
         self.renewal.abort();
         self.store.renew_lease(&self.lease, Duration::ZERO).await.map(drop)
     }

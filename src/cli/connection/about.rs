@@ -70,8 +70,7 @@ impl DescriptionArgs {
         let clears_tags = cleared.iter().any(|name| name == "tags");
         for name in cleared {
             if name != "tags" && patch.contains_key(name) {
-                let found = CLEARED.iter().find(|(_, own)| *own == name.as_str());
-                let word = found.map_or(name.as_str(), |(word, _)| *word);
+                let word = name.replace('_', "-");
                 return Err(Failure::usage(format!("{word} is both set and cleared")));
             }
             let empty = if name == "tags" { json!([]) } else { Value::Null };

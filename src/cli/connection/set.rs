@@ -94,8 +94,10 @@ impl Set {
         if let Some(name) = &self.new_name {
             patch.insert("name".to_owned(), json!(name));
         }
-        if let Some(environment) = &self.environment {
-            patch.insert("environment".to_owned(), json!(environment));
+        if let Some(environment) = &self.environment
+            && patch.insert("environment".to_owned(), json!(environment)).is_some()
+        {
+            return Err(Failure::usage("env is both set and cleared"));
         }
         if !self.references.is_empty() {
             let references: References = self.references.iter().cloned().collect();

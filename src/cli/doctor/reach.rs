@@ -42,7 +42,8 @@ struct OwnTry {
     cleartext: Option<Target>,
 }
 
-/// Does a TLS handshake with every host of an active connection, except patterns.
+/// Tries every host of an active connection, except patterns: with a TLS handshake, or by a stream alone where a rule
+/// allows cleartext.
 pub(super) async fn check(
     install: &CheckedInstallation<'_>,
     gateway: Option<&Client>,

@@ -9,6 +9,7 @@ use std::process::Stdio;
 use rustix::process::{Pid, Signal, getpgrp, getpid, kill_process};
 use tokio::signal::unix::{self, SignalKind};
 
+use crate::cli::backup::PASSPHRASE_VARIABLE;
 use crate::cli::environment::AgentEnvironment;
 use crate::cli::failure::{Exit, Failure};
 
@@ -62,7 +63,7 @@ impl Child {
             }
         }
         // A user's token has more rights than the agent's, and a backup has the secrets of all.
-        command.env_remove("KEYWARD_TOKEN").env_remove("KEYWARD_BACKUP_PASSPHRASE");
+        command.env_remove("KEYWARD_TOKEN").env_remove(PASSPHRASE_VARIABLE);
         for variable in withheld {
             command.env_remove(variable);
         }

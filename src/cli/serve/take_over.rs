@@ -18,7 +18,7 @@ pub(super) async fn check(global: &Global, config: &Config) -> Result<(), Failur
     }
     let checked = Services::check(config).await?;
     let mut refused: Vec<_> = checked.problems.iter().map(|it| it.text.clone()).collect();
-    if !checked.not_in_file.is_empty()
+    if !checked.not_in_file().is_empty()
         && let Some(plan) = plan_of_running(global, config).await
     {
         refused.extend(checked.missing_in(&plan));
