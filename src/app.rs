@@ -16,6 +16,7 @@ mod folders;
 mod hand_over;
 mod kept_providers;
 mod keys;
+mod last_config;
 mod lazy_log;
 mod limit_exchange;
 mod listener_certificates;

@@ -35,8 +35,12 @@ pub enum AppError {
     #[error("cannot close {path} to others: {source}")]
     NotClosed { path: PathBuf, source: io::Error },
     /// The default key file is missing, but the store exists.
-    #[error("there is a store, but no master key at {0}")]
-    KeyLost(PathBuf),
+    #[error("there is a store, but no master key at {key}")]
+    KeyLost {
+        key: PathBuf,
+        /// The configuration file of the last start, which may name another key.
+        config: Option<PathBuf>,
+    },
     /// Invalid entries of the configuration, each with its place.
     #[error("{}", .0.join("\n"))]
     Declared(Vec<String>),
@@ -60,7 +64,11 @@ impl AppError {
                 "run this as its user, or choose another data directory with --data or KEYWARD_DATA"
                     .to_owned(),
             ),
-            Self::KeyLost(_) => Some(KEY_LOST_HINT.to_owned()),
+            Self::KeyLost { config: Some(config), .. } => {
+                let config = config.display();
+                Some(format!("add `--config {config}`, as the gateway had; or {KEY_LOST_HINT}"))
+            }
+            Self::KeyLost { config: None, .. } => Some(KEY_LOST_HINT.to_owned()),
             Self::Declared(_) => None,
         }
     }

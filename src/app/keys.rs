@@ -42,7 +42,8 @@ pub(super) fn open(config: &Config) -> anyhow::Result<Keyring> {
         && !path.exists()
     {
         if has_store {
-            return Err(AppError::KeyLost(path.clone()).into());
+            let config = config.file_before().map(Path::to_owned);
+            return Err(AppError::KeyLost { key: path.clone(), config }.into());
         }
         create(path)?;
     }

@@ -31,7 +31,7 @@ use super::plan::{self, Inputs};
 use super::public_url::public_url;
 use super::telemetry::{Collector, Exports};
 use super::upstream_settings::UpstreamSettings;
-use super::{backups, keys, shared_limits};
+use super::{backups, keys, last_config, shared_limits};
 use crate::config::{Config, ListenAgent, StoreChoice, UpstreamProxy};
 use keyward_api::wire::PlanView;
 use keyward_api::{AuditLog, Deps};
@@ -314,6 +314,7 @@ impl OpenedServices {
         let mut inputs = Inputs::load(config).map_err(refused)?;
         let client_secret = inputs.oidc.take();
         self.bring_in_line(config, inputs).await?;
+        last_config::remember(config);
         self.warn_of_missing_owners(config);
         self.vault.resume().await;
         let rulebook = self.rulebook(config, config.rules.clone()).map_err(all)?;

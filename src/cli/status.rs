@@ -2,6 +2,7 @@
 //! reads the store.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -52,9 +53,20 @@ pub(crate) async fn run(global: &Global) -> Result<(), Failure> {
         agents: client.list("/api/v1/agents", &[]).await?.items,
         refusals: refusals.map(|page: List<Event>| page.items),
     };
+    let keyward = match client.is_in_process() {
+        true => with_file_before(global).keyward(),
+        false => global.keyward(),
+    };
     output::show(global.json, &overview, |overview| {
-        overview.text(&global.keyward(), &output::layout(global))
+        overview.text(&keyward, &output::layout(global))
     })
+}
+
+/// With the configuration file that the last gateway was given, if this command was given none.
+fn with_file_before(global: &Global) -> Global {
+    let config = global.load().ok();
+    let before = config.and_then(|config| config.file_before().map(Path::to_owned));
+    Global { config: before.or_else(|| global.config.clone()), ..global.clone() }
 }
 
 impl StatusOverview {
@@ -64,7 +76,9 @@ impl StatusOverview {
             (None, Some(why)) => {
                 vec![("gateway", format!("runs; its status cannot be read: {why}"))]
             }
-            (None, None) => vec![("gateway", not_running(keyward))],
+            (None, None) => {
+                vec![("gateway", format!("not running: `{keyward} serve` starts it"))]
+            }
         };
         rows.push(("connections", self.connections()));
         rows.push(("next expiry", self.next_expiry(layout.now)));
@@ -124,15 +138,6 @@ impl StatusOverview {
         });
         TableCell::List(names.collect()).in_full()
     }
-}
-
-/// How to start it. Without the configuration file that it had, a start pauses what the file declared.
-fn not_running(keyward: &str) -> String {
-    let file = match keyward.contains(" --config ") {
-        true => "",
-        false => ", with the `--config FILE` that it had, if any",
-    };
-    format!("not running: `{keyward} serve` starts it{file}")
 }
 
 fn about(gateway: &Status, now: Timestamp) -> Vec<(&'static str, String)> {
@@ -300,16 +305,10 @@ mod tests {
             refusals: None,
         };
         insta::assert_snapshot!(overview.text("keyward --data d", &TableLayout::narrow()), @r"
-        gateway       not running: `keyward --data d serve` starts it, with the `--config FILE` that it had, if any
+        gateway       not running: `keyward --data d serve` starts it
         connections   none: make one with `keyward connect`
         agents        none: add one with `keyward agent add NAME`
         ");
-    }
-
-    #[test]
-    fn a_configuration_file_that_was_named_is_in_the_command_that_starts() {
-        let told = not_running("keyward --config c.yaml");
-        assert_eq!(told, "not running: `keyward --config c.yaml serve` starts it");
     }
 
     #[test]

@@ -49,7 +49,8 @@ impl Config {
     /// # Errors
     /// As [`Config::load`].
     pub fn another(&self, file: &Path) -> Result<Self, ConfigError> {
-        let origin = ConfigOrigin { file: file.to_owned(), required: true };
+        let file = file.to_owned();
+        let origin = ConfigOrigin { file, required: true, is_named: true, before: None };
         file::again(&origin, &self.data_dir, &self.environment)
     }
 

@@ -9,6 +9,7 @@ use serde_yaml::Value;
 use super::checked_providers::{self, CheckedProviders};
 use super::environment::{PREFIX, PrefixedVariable, VariableSource};
 use super::error::ConfigError;
+use super::last_file::remembered;
 use super::origin::ConfigOrigin;
 use super::reading::Folders;
 use super::{Config, parse};
@@ -52,8 +53,11 @@ pub(super) fn load(
     let folders = Folders { config: folder_of(&path), data };
     let config = read_or_known(&text, &path, folders, environment);
     let mut config = config.map_err(ConfigError::Problems)?;
-    // Of a file that need not be there, whether it is decides what its absence means later.
-    config.origin.required = named.is_some() || path.exists();
+    if named.is_none() {
+        // Of a file that need not be there, whether it is decides what its absence means later.
+        let (required, before) = (path.exists(), remembered(&config.data_dir));
+        config.origin = ConfigOrigin { file: path, required, is_named: false, before };
+    }
     Ok(config)
 }
 
@@ -96,7 +100,8 @@ pub(super) fn again(
     let folders = Folders { config: folder_of(path), data: data.to_owned() };
     let config = read_or_known(&text, path, folders, environment);
     let mut config = config.map_err(ConfigError::Problems)?;
-    config.origin.required = origin.required || path.exists();
+    let required = origin.required || path.exists();
+    config.origin = ConfigOrigin { required, ..origin.clone() };
     Ok(config)
 }
 
@@ -180,7 +185,8 @@ fn read_beside(
     }
     if problems.is_empty() {
         let mut config = read(&document)?;
-        config.origin = ConfigOrigin { file: file.to_owned(), required: true };
+        let file = file.to_owned();
+        config.origin = ConfigOrigin { file, required: true, is_named: true, before: None };
         return Ok(config);
     }
     // A variable may be invalid because the file is, so errors of the file come first. A partial

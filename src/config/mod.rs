@@ -19,6 +19,7 @@ mod environment;
 mod error;
 mod file;
 mod hook;
+mod last_file;
 mod limits;
 mod listen;
 mod listen_admin;

@@ -9,4 +9,8 @@ pub(super) struct ConfigOrigin {
     /// It was named, or there: one that vanishes is an error and not an empty configuration, which
     /// would pause everything that it declared.
     pub(super) required: bool,
+    /// By `--config` or `KEYWARD_CONFIG`.
+    pub(super) is_named: bool,
+    /// The file that the last start was given, if this one was not named.
+    pub(super) before: Option<PathBuf>,
 }

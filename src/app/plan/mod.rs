@@ -19,6 +19,7 @@ mod view;
 mod webhooks;
 mod work;
 
+use crate::config::Config;
 use keyward_base::id::OrgId;
 use keyward_model::{OwnProvider, Rule};
 use keyward_rules::provider::document::Problem;
@@ -50,10 +51,32 @@ pub(super) struct Judgement {
 pub(super) fn plan(basis: Basis<'_>, inputs: Inputs) -> Result<Plan, Vec<Problem>> {
     let Judgement { steps, mut problems, absent } = judge(basis, inputs);
     problems.extend(absent.into_iter().map(|absent| *absent.problem));
+    problems.extend(without_file(basis.config, &steps));
     match problems.is_empty() {
         true => Ok(Plan { steps }),
         false => Err(problems),
     }
+}
+
+/// Refuses to end everything that a file declared only because the file was not named.
+fn without_file(config: &Config, steps: &[Step]) -> Option<Problem> {
+    let ends = |step: &Step| matches!(step.action, PlannedAction::Pause | PlannedAction::Remove);
+    if config.has_file() || steps.is_empty() || !steps.iter().all(ends) {
+        return None;
+    }
+    let these = match steps.len() {
+        1 => "1 resource".to_owned(),
+        count => format!("{count} resources"),
+    };
+    let before = config.file_before().map(|file| file.display().to_string());
+    let before = before.as_deref().unwrap_or("FILE");
+    Some(problem(
+        &config.file().display().to_string(),
+        format!(
+            "there is no configuration file here, and {these} of the one before would be paused or removed"
+        ),
+        format!("add `--config {before}`; or make an empty file here, which pauses them"),
+    ))
 }
 
 /// The same, with names that do not exist apart.

@@ -1,9 +1,12 @@
 //! What `serve --take-over` checks while the gateway before it serves. With the embedded store, that gateway ends before
 //! this process can compare the configuration with the store, so a start that is refused then leaves no gateway.
 
+use std::fs;
+use std::path::PathBuf;
+
 use crate::app::Services;
 use crate::cli::client::Client;
-use crate::cli::failure::Failure;
+use crate::cli::failure::{Exit, Failure};
 use crate::cli::settings::Global;
 use crate::config::{Config, StoreChoice};
 use keyward_api::wire::{PlanAsk, PlanView};
@@ -12,6 +15,14 @@ use keyward_api::wire::{PlanAsk, PlanView};
 /// the gateway that serves is asked for them. Its other problems do not count: it may be of an older version, and have
 /// other variables.
 pub(super) async fn check(global: &Global, config: &Config) -> Result<(), Failure> {
+    if !config.is_file_named()
+        && let Some(file) = other_file_of_running(global, config).await
+    {
+        let message = format!("the gateway has the configuration file {}", file.display());
+        let keyward = Global { config: Some(file), ..global.clone() }.keyward();
+        let hint = format!("nothing was taken over; name it: `{keyward} serve --take-over`");
+        return Err(Failure::new(Exit::Failed, message).hint(hint));
+    }
     // With a database, the gateway before ends when this one is ready.
     if let StoreChoice::Postgres(_) = config.store {
         return Ok(());
@@ -29,9 +40,21 @@ pub(super) async fn check(global: &Global, config: &Config) -> Result<(), Failur
     }
 }
 
-/// The plan of the gateway of this data directory; `None` if none answers.
+/// The gateway of this data directory; `None` if none answers.
+async fn running(global: &Global) -> Option<Client> {
+    Client::running(global).await.ok().filter(|client| client.host().is_none())
+}
+
+/// Its configuration file, if it is there and is not that of `config`.
+async fn other_file_of_running(global: &Global, config: &Config) -> Option<PathBuf> {
+    let file = PathBuf::from(running(global).await?.status().await?.config);
+    let found = fs::canonicalize(&file).ok()?;
+    (fs::canonicalize(config.file()).ok() != Some(found)).then_some(file)
+}
+
+/// Its plan of the configuration file.
 async fn plan_of_running(global: &Global, config: &Config) -> Option<PlanView> {
-    let client = Client::running(global).await.ok().filter(|client| client.host().is_none())?;
+    let client = running(global).await?;
     let file = std::path::absolute(config.file()).ok();
     client.post("/api/v1/plan", &PlanAsk { file }).await.ok()
 }

@@ -1,0 +1,55 @@
+//! The configuration file that the last start was given. The data directory remembers it, for the hints of commands that
+//! are given none.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use super::Config;
+
+/// In the data directory.
+const FILE: &str = "last-config";
+
+/// `None`: the last start was given none.
+pub(super) fn remembered(data: &Path) -> Option<PathBuf> {
+    let path = fs::read_to_string(data.join(FILE)).ok()?;
+    (!path.is_empty()).then(|| path.into())
+}
+
+impl Config {
+    /// Remembers the file that this start was given. Returns where that was written; `None` if it was given none.
+    ///
+    /// # Errors
+    /// The data directory cannot be written.
+    pub fn remember_file(&self) -> io::Result<Option<PathBuf>> {
+        let at = self.data_dir.join(FILE);
+        match fs::remove_file(&at) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        if !self.origin.is_named {
+            return Ok(None);
+        }
+        // A new file: the directory's owner could have put a link there, which root must not follow.
+        let mut options = OpenOptions::new();
+        let mut file = options.write(true).create_new(true).mode(0o600).open(&at)?;
+        write!(file, "{}", self.origin.file.display())?;
+        Ok(Some(at))
+    }
+
+    /// The file that the last start was given, if this configuration was given none.
+    pub fn file_before(&self) -> Option<&Path> {
+        self.origin.before.as_deref()
+    }
+
+    /// Whether the file was named or is there. One in the default place may be absent.
+    pub fn has_file(&self) -> bool {
+        self.origin.required
+    }
+
+    /// Whether `--config` or `KEYWARD_CONFIG` named the file.
+    pub fn is_file_named(&self) -> bool {
+        self.origin.is_named
+    }
+}
