@@ -103,7 +103,9 @@ fn text(steps: &[PlanStep], layout: &TableLayout) -> String {
     let mut table = Table::new(["ACTION", "KIND", "NAME", "CHANGES", "PLACE"]);
     for step in steps.iter().filter(|step| step.action != "nothing") {
         let secret = step.secret.map(|_| "secret: checked when applied");
-        let changes = step.changes.iter().map(String::as_str).chain(secret);
+        let ends = matches!(&*step.action, "remove" | "replace") && step.kind == "honeytoken";
+        let lost = ends.then_some("its text is lost");
+        let changes = step.changes.iter().map(String::as_str).chain(secret).chain(lost);
         table.row([
             step.action.clone().into(),
             step.kind.clone().into(),
@@ -157,6 +159,7 @@ mod tests {
             PlanStep { place, secret, ..step("resume", "connection", &["scopes", "settings"]) },
             PlanStep { org: "elsewhere".to_owned(), ..step("pause", "agent", &[]) },
             PlanStep { agent: Some("bot".to_owned()), ..step("change", "plugin", &["slots"]) },
+            step("remove", "honeytoken", &[]),
             PlanStep { secret, ..step("nothing", "app", &[]) },
             step("nothing", "agent", &[]),
         ];
@@ -166,8 +169,9 @@ mod tests {
         resume   connection   work                scopes, settings, secret: checked when applied   keyward.yaml:12: connections[0]
         pause    agent        work in elsewhere
         change   plugin       work of bot         slots
+        remove   honeytoken   work                its text is lost
         1 that stays has a secret: checked when applied
         ");
-        insta::assert_snapshot!(text(&steps[5..], &TableLayout::FULL), @"nothing to make, change, pause or remove");
+        insta::assert_snapshot!(text(&steps[6..], &TableLayout::FULL), @"nothing to make, change, pause or remove");
     }
 }
