@@ -182,6 +182,7 @@ mod sign_in_totp;
 mod smuggling;
 mod soak;
 mod stale_streams;
+mod start_without_file;
 mod store_check;
 mod story_a;
 mod story_b;
