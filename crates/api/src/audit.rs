@@ -142,8 +142,10 @@ async fn verify(
     _: Caller,
 ) -> Result<Json<AuditVerified>, ApiError> {
     let trail = reader.log.trail.clone();
+    // Before the files are read: what is written meanwhile may be missing there.
+    let written = reader.log.written.as_ref().map_or(0, |written| *written.borrow());
     let ChainReport { files, records, first, last, broken } =
-        reader.read(move |go_on| trail.verify(go_on)).await?;
+        reader.read(move |go_on| trail.verify_until(written, go_on)).await?;
     let broken = broken.map(|broken| AuditBreak {
         file: broken.file.display().to_string(),
         line: broken.line,

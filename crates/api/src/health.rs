@@ -120,7 +120,7 @@ async fn status(context: Context) -> Result<Json<Status>, ApiError> {
     }))
 }
 
-/// What fails now. A full disk is the usual cause of both.
+/// What fails now, of which a full disk is the usual cause, and what others did to the audit log.
 fn faults(deps: &Deps) -> Vec<FaultView> {
     let fault = |part: &str, message: &str, hint: &str| FaultView {
         part: part.to_owned(),
@@ -128,9 +128,15 @@ fn faults(deps: &Deps) -> Vec<FaultView> {
         hint: hint.to_owned(),
     };
     let mut faults = Vec::new();
-    if deps.data_path.upgrade().is_some_and(|gateway| gateway.audit.is_failing()) {
+    let gateway = deps.data_path.upgrade();
+    if gateway.as_ref().is_some_and(|gateway| gateway.audit.is_failing()) {
         let message = "the audit log cannot be written: requests and changes are refused";
         let hint = "make sure that its disk has room and is writable: it goes on by itself; the gateway's log names the cause";
+        faults.push(fault("audit", message, hint));
+    }
+    if gateway.is_some_and(|gateway| gateway.audit.changes() > 0) {
+        let message = "the audit log was moved, replaced, deleted or altered while the gateway ran";
+        let hint = "`keyward audit verify` names what is missing: find out who did it; this is shown until the next start";
         faults.push(fault("audit", message, hint));
     }
     if deps.metrics.health.is_store_failing() {
@@ -200,7 +206,10 @@ async fn metrics(State(admin): State<Admin>) -> Response {
     let deps = admin.deps();
     deps.metrics.ca_ends.set(deps.authority.expires().as_second());
     let gateway = deps.data_path.upgrade();
-    deps.metrics.health.audit_fails(gateway.is_some_and(|it| it.audit.is_failing()));
+    deps.metrics.health.audit_fails(gateway.as_ref().is_some_and(|it| it.audit.is_failing()));
+    if let Some(gateway) = &gateway {
+        deps.metrics.health.audit_changed(gateway.audit.changes());
+    }
     deps.metrics.health.stale_for(deps.directory.staleness());
     let (failing, long) = deps.vault.failing_counts();
     deps.metrics.failing.now.set(i64::try_from(failing).unwrap_or(i64::MAX));

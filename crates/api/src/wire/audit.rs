@@ -85,7 +85,7 @@ pub struct AuditVerified {
     pub last: u64,
     /// The last one's hash: kept elsewhere, it shows later that nothing was cut off the end.
     pub hash: String,
-    /// The first line that does not follow.
+    /// The first line that does not follow, or where a record is missing that the running gateway has written.
     pub broken: Option<AuditBreak>,
     /// What the replicas of the store published of their logs, compared with this log. Empty where the gateway has its
     /// store for itself, and when no gateway runs.

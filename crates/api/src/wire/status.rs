@@ -29,7 +29,7 @@ pub struct Status {
     /// When it started.
     #[serde(default)]
     pub started: Option<Timestamp>,
-    /// What fails in the gateway now. Absent: nothing.
+    /// What fails in the gateway now, and that others changed its audit log since its start. Absent: nothing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub faults: Vec<FaultView>,
     /// Listeners for agents: `127.0.0.1:8080` or `unix:/run/keyward.sock`.

@@ -1,6 +1,7 @@
 //! [`Audit`]: a bounded queue of events for the audit log's writer thread (`sink.rs`). An exchange reserves its
 //! slot before it begins, so that its event can always be sent, also from `Drop`.
 
+use std::sync::atomic::Ordering;
 use std::thread::{JoinHandle, Thread};
 
 use tokio::sync::mpsc::{self, OwnedPermit, Sender};
@@ -60,7 +61,7 @@ impl Audit {
         Ok((Self { queue: sender, writer, health, written }, AuditWriter { thread }))
     }
 
-    /// Watches the number of the last readable record.
+    /// Watches the number of the last readable record; 0 for something that is not a regular file.
     pub fn written(&self) -> watch::Receiver<u64> {
         self.written.clone()
     }
@@ -68,6 +69,11 @@ impl Audit {
     /// Whether the log cannot be written.
     pub fn is_failing(&self) -> bool {
         self.health.is_failing()
+    }
+
+    /// How often the log was found moved, replaced, deleted or altered since it was opened.
+    pub fn changes(&self) -> u64 {
+        self.health.changes.load(Ordering::Relaxed)
     }
 
     /// Reserves a place in the queue; waits while it is full.
@@ -163,14 +169,14 @@ mod tests {
         let writer = std::thread::current();
         let audit = Audit { queue, writer, health: health.clone(), written };
         assert!(audit.reserve().await.is_ok());
-        health.unsynced.store(true, std::sync::atomic::Ordering::Relaxed);
+        health.unsynced.store(true, Ordering::Relaxed);
         assert_eq!(audit.reserve().await.unwrap_err(), AuditUnavailable);
     }
 
     #[tokio::test]
     async fn what_has_happened_is_queued_while_the_log_cannot_be_written() {
         let health = LogHealth::default();
-        health.unsynced.store(true, std::sync::atomic::Ordering::Relaxed);
+        health.unsynced.store(true, Ordering::Relaxed);
         let (queue, mut receiver) = mpsc::channel(2);
         let (_sender, written) = watch::channel(0);
         let audit = Audit { queue, writer: std::thread::current(), health, written };

@@ -10,6 +10,10 @@ use serde::{Deserialize, Serialize};
 use keyward_base::id::{LoginId, UserId};
 use keyward_model::NoticeKind;
 
+/// The kind and the action of a record that others changed the audit log itself.
+const LOG: &str = "audit log";
+const FOUND_CHANGED: &str = "found changed";
+
 /// The author of a change.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Actor {
@@ -157,6 +161,16 @@ impl Change {
     /// Whether it is an event of this type.
     pub fn is_event(&self, kind: &str) -> bool {
         self.event.iter().chain(&self.events).any(|it| it == kind)
+    }
+
+    /// The record that others changed the audit log itself.
+    pub(super) fn of_log(why: String) -> Self {
+        Self::new(&Actor::Gateway, LOG, FOUND_CHANGED).because(why)
+    }
+
+    /// Whether it is a record that others changed the audit log itself.
+    pub(super) fn is_of_log(&self) -> bool {
+        self.what == LOG && self.action == FOUND_CHANGED
     }
 
     /// A record that `by` did `action` to a resource of kind `what`.

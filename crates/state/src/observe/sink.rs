@@ -3,20 +3,24 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown, lchown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::process::geteuid;
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::watch;
 
 use super::chain::{self, ChainError, ChainHead, FileEnd};
-use super::event::AuditEntry;
+use super::change::Change;
+use super::event::{AuditEntry, Outcome};
 use super::lines::first_number;
 use super::sync::Syncer;
-use super::trail::{Rotation, Trail};
+use super::trail::{Rotation, Trail, found};
+use keyward_base::id::OrgId;
+use keyward_base::time::Clock;
 
 /// Maximum number of events per write.
 const BATCH_MAX: usize = 512;
@@ -48,13 +52,15 @@ pub enum AuditError {
     Thread(#[source] io::Error),
 }
 
-/// Conditions under which no requests are served.
+/// Conditions under which no requests are served, and what others did to the log.
 #[derive(Clone, Debug, Default)]
 pub(super) struct LogHealth {
     /// The last write failed and is being retried.
     pub(super) unwritten: Arc<AtomicBool>,
     /// The last write could not be synced to disk.
     pub(super) unsynced: Arc<AtomicBool>,
+    /// How often the log was found changed by others.
+    pub(super) changes: Arc<AtomicU64>,
 }
 
 impl LogHealth {
@@ -75,6 +81,8 @@ pub(super) struct AuditSink {
     /// Number of the file's first record.
     first: u64,
     head: ChainHead,
+    /// What others did to the log, until there is a record of it.
+    change: Option<String>,
     health: LogHealth,
     written: watch::Sender<u64>,
     /// `None` for something that is not a regular file, such as `/dev/null`, which is neither synced nor
@@ -111,6 +119,7 @@ impl AuditSink {
             stdout,
             first,
             head,
+            change: None,
             health,
             syncer,
         };
@@ -118,7 +127,7 @@ impl AuditSink {
         Ok(sink)
     }
 
-    /// Watches the number of the last readable record.
+    /// Watches the number of the last readable record; 0 for something that is not a regular file.
     pub(super) fn written(&self) -> watch::Receiver<u64> {
         self.written.subscribe()
     }
@@ -131,6 +140,7 @@ impl AuditSink {
             let are_all = batch.len() < BATCH_MAX;
             lines.clear();
             self.begin_turn();
+            self.record_change(&mut lines);
             for entry in batch.drain(..) {
                 let before = lines.len();
                 self.head.append(&entry, &mut lines);
@@ -144,8 +154,8 @@ impl AuditSink {
             self.end_turn();
             if let Some(syncer) = &self.syncer {
                 syncer.written(&self.file);
+                self.written.send_replace(self.head.seq);
             }
-            self.written.send_replace(self.head.seq);
             if are_all {
                 // A full or closed queue ends the wait.
                 std::thread::park_timeout(GATHER);
@@ -181,28 +191,58 @@ impl AuditSink {
         }
     }
 
-    /// Finds what another process has written since the last turn.
+    /// Finds what another process has written since the last turn, and goes to the file at the log's path: another process
+    /// began it, or somebody moved, replaced or deleted the file before.
     fn catch_up(&mut self) -> Result<(), ChainError> {
         while !self.trail.is_active(&self.file)? {
-            let file = match OpenOptions::new().read(true).append(true).open(self.trail.active()) {
-                Ok(file) => Arc::new(file),
-                // Somebody moved the file away; it is used until it is full.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => break,
-                Err(error) => return Err(error.into()),
-            };
-            self.lock(&file);
-            let FileEnd { head, bytes } = chain::resume(&file)?;
-            if head.seq <= self.head.seq {
-                break;
+            let before = self.follow();
+            let written = self.head.seq;
+            self.go_to_active();
+            let after = self.follow();
+            if self.head.seq == written && written > 0 {
+                self.note_change("its file was moved, replaced or deleted");
             }
-            self.end_turn();
-            self.first = first_number(&file)?.unwrap_or(head.seq);
-            (self.bytes, self.head, self.file) = (bytes, head, file);
+            before.and(after)?;
         }
-        if self.file.metadata()?.len() != self.bytes {
-            self.follow_change()?;
+        self.follow()
+    }
+
+    /// Goes to the file at the log's path, and creates it if it does not exist. Retries until it can be opened; meanwhile
+    /// no exchange begins.
+    fn go_to_active(&mut self) {
+        if let Err(error) = self.file.sync_data() {
+            tracing::warn!(%error, "the end of a file that was the audit log may be lost");
         }
-        Ok(())
+        self.end_turn();
+        let file = loop {
+            match self.opened_active() {
+                Ok(file) => break file,
+                Err(error) => self.wait_after(&error),
+            }
+        };
+        self.lock(&file);
+        (self.file, self.bytes, self.first) = (Arc::new(file), 0, self.head.seq + 1);
+    }
+
+    fn opened_active(&self) -> io::Result<File> {
+        let mut options = OpenOptions::new();
+        let file = options.read(true).append(true).open(self.trail.active());
+        let file = match found(file)? {
+            Some(file) => file,
+            None => create_again(&self.trail, &self.file)?,
+        };
+        match file.metadata()?.is_file() {
+            true => Ok(file),
+            false => Err(io::Error::other("it is not a regular file")),
+        }
+    }
+
+    /// Goes on after records that were added to the file since the last turn.
+    fn follow(&mut self) -> Result<(), ChainError> {
+        match self.file.metadata()?.len() == self.bytes {
+            true => Ok(()),
+            false => self.follow_change(),
+        }
     }
 
     /// Goes on in a file that was changed since the last turn. If records at its end were removed or altered, the chain
@@ -213,12 +253,29 @@ impl AuditSink {
         if head.seq > self.head.seq {
             self.head = head;
         } else if self.bytes > 0 && head != self.head {
-            tracing::error!(id = "audit_log_changed", path = %self.trail.active().display(),
-                written = self.head.seq, found = head.seq,
-                "records at the end of the audit log were removed or altered");
+            self.note_change("records at its end were removed or altered");
         }
         self.bytes = bytes;
         Ok(())
+    }
+
+    fn note_change(&mut self, what: &str) {
+        let written = self.head.seq;
+        self.health.changes.fetch_add(1, Ordering::Relaxed);
+        self.change = Some(format!("after record {written}: {what}"));
+        tracing::error!(id = "audit_log_changed", path = %self.trail.active().display(), written,
+            "the audit log was changed, {what}: it goes on with the next number, and `keyward audit verify` names \
+             what is missing");
+    }
+
+    /// Records a change of the log itself before the next records. In a new file, verification knows by it that the records
+    /// before are missing.
+    fn record_change(&mut self, lines: &mut String) {
+        if let Some(why) = self.change.take() {
+            let org = OrgId::default_org();
+            let event = Change::of_log(why).event(Clock::System.now(), &org, Outcome::Completed);
+            self.head.append(&event.entry(), lines);
+        }
     }
 
     /// Writes all lines, and retries as long as the disk is full. Meanwhile no exchange begins.
@@ -345,4 +402,25 @@ fn continued(trail: &Trail, file: &File) -> Result<(FileEnd, u64), AuditError> {
 fn create(trail: &Trail) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).append(true).create(true).mode(0o600).open(trail.active())
+}
+
+/// Creates the active file, with its folder, after they were moved or deleted. Root gives them to the owner of `old`.
+fn create_again(trail: &Trail, old: &File) -> io::Result<File> {
+    let old = old.metadata()?;
+    let is_given = geteuid().is_root() && old.uid() != 0;
+    let folder = trail.folder();
+    match fs::DirBuilder::new().mode(0o700).create(folder) {
+        Ok(()) if is_given => lchown(folder, Some(old.uid()), Some(old.gid()))?,
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    let mut options = OpenOptions::new();
+    // A link that another user has put there is not followed.
+    let options = options.read(true).append(true).create_new(true).mode(0o600);
+    let file = options.open(trail.active())?;
+    if is_given {
+        fchown(&file, Some(old.uid()), Some(old.gid()))?;
+    }
+    trail.sync_folder()?;
+    Ok(file)
 }

@@ -100,7 +100,8 @@ impl Trail {
         File::open(self.folder())?.sync_all()
     }
 
-    fn folder(&self) -> &Path {
+    /// The directory of the files.
+    pub(super) fn folder(&self) -> &Path {
         match self.active.parent() {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
             _ => Path::new("."),

@@ -40,6 +40,8 @@ pub struct Break {
 /// A running verification.
 struct Verification<'a, G> {
     verified: ChainReport,
+    /// Lines of the file that was read last.
+    lines: u64,
     go_on: &'a G,
 }
 
@@ -50,7 +52,16 @@ impl Trail {
     /// # Errors
     /// When a file cannot be read, or was removed meanwhile.
     pub fn verify(&self, go_on: impl Fn() -> bool) -> io::Result<ChainReport> {
-        let mut walk = Verification { verified: ChainReport::default(), go_on: &go_on };
+        self.verify_until(0, go_on)
+    }
+
+    /// As [`Trail::verify`]; also reports a log that ends before record `written`, which its writer has written.
+    ///
+    /// # Errors
+    /// As [`Trail::verify`].
+    pub fn verify_until(&self, written: u64, go_on: impl Fn() -> bool) -> io::Result<ChainReport> {
+        let verified = ChainReport::default();
+        let mut walk = Verification { verified, lines: 0, go_on: &go_on };
         let mut read = 0;
         loop {
             // Opened before the listing: a file that is rotated in between is found there under its number.
@@ -68,9 +79,12 @@ impl Trail {
             match active {
                 Some(active) if self.is_active(&active)? => {
                     walk.file(&active, self.active())?;
-                    return Ok(walk.verified);
+                    return Ok(walk.ended(self.active(), written));
                 }
-                None if self.open_active()?.is_none() => return Ok(walk.verified),
+                None if self.open_active()?.is_none() => {
+                    walk.lines = 0;
+                    return Ok(walk.ended(self.active(), written));
+                }
                 _ => {}
             }
         }
@@ -81,19 +95,36 @@ impl<G: Fn() -> bool> Verification<'_, G> {
     /// Verifies one file. Returns whether to continue with the next.
     fn file(&mut self, file: &File, path: &Path) -> io::Result<bool> {
         self.verified.files += 1;
-        let (mut offset, mut number) = (0, 0);
+        self.lines = 0;
+        let mut offset = 0;
         while let Some((line, next)) = line_at(file, offset)? {
-            number += 1;
+            self.lines += 1;
             offset = next;
             if let Err(reason) = self.line(&line) {
-                self.verified.broken = Some(Break { file: path.to_owned(), line: number, reason });
+                self.break_at(path, self.lines, reason);
                 return Ok(false);
             }
-            if number % ASK_EVERY == 0 && !(self.go_on)() {
+            if self.lines % ASK_EVERY == 0 && !(self.go_on)() {
                 return Ok(false);
             }
         }
         Ok(true)
+    }
+
+    fn break_at(&mut self, path: &Path, line: u64, reason: String) {
+        self.verified.broken = Some(Break { file: path.to_owned(), line, reason });
+    }
+
+    /// The result, after the active file was read.
+    fn ended(mut self, active: &Path, written: u64) -> ChainReport {
+        let last = self.verified.last.seq;
+        if self.verified.broken.is_none() && last < written {
+            let reason = format!(
+                "the log ends after record {last}, but the gateway has written record {written}"
+            );
+            self.break_at(active, self.lines + 1, reason);
+        }
+        self.verified
     }
 
     fn line(&mut self, line: &[u8]) -> Result<(), String> {
@@ -104,7 +135,12 @@ impl<G: Fn() -> bool> Verification<'_, G> {
             _ => return Err("is not a record".to_owned()),
         };
         let ChainHead { seq, hash: before } = &self.verified.last;
-        if is_first && event.seq > 1 {
+        if is_first && event.change.is_some_and(|change| change.is_of_log()) {
+            return Err(format!(
+                "holds record {}, with which the gateway went on: the records before it were removed",
+                event.seq
+            ));
+        } else if is_first && event.seq > 1 {
             // There is no predecessor to compare with.
             self.verified.first = event.seq;
         } else if event.seq != seq + 1 || event.prev != *before {
@@ -198,6 +234,26 @@ mod tests {
         let mut file = File::options().append(true).open(trail.active()).unwrap();
         file.write_all(br#"{"v":1,"seq":12"#).unwrap();
         assert_eq!(trail.verify(|| true).unwrap(), whole);
+    }
+
+    #[tokio::test]
+    async fn a_log_that_ends_before_what_its_writer_has_written_is_broken_there() {
+        let (_folder, trail) = log(11).await;
+        assert_eq!(trail.verify_until(11, || true).unwrap().broken, None);
+        let until = |written: u64| {
+            let broken =
+                trail.verify_until(written, || true).unwrap().broken.expect("it is broken");
+            assert_eq!(broken.file, trail.active());
+            (broken.line, broken.reason)
+        };
+        let says = |last: u64, written: u64| {
+            format!(
+                "the log ends after record {last}, but the gateway has written record {written}"
+            )
+        };
+        assert_eq!(until(12), (3, says(11, 12)));
+        fs::remove_file(trail.active()).unwrap();
+        assert_eq!(until(11), (1, says(9, 11)));
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub struct HealthMetrics {
     /// Whether the last write of a row failed.
     store_failing: AtomicBool,
     audit_failing: Gauge,
+    audit_log_changes: Counter,
     /// The limit of open streams of agents.
     pub streams_max: Gauge,
     certificate_ends: Gauges,
@@ -36,6 +37,9 @@ impl HealthMetrics {
         with_samples(&store_failures, "operation", &["read", "write"]);
         let help = "1 while the audit log cannot be written and requests are refused, else 0";
         let audit_failing = gauge(registry, "audit_failing", help);
+        let audit_log_changes = Counter::default();
+        let help = "times that the audit log was found moved, replaced, deleted or altered";
+        registry.register("audit_log_changes", help, audit_log_changes.clone());
         let help = "limit of open streams of agents";
         let streams_max = gauge(registry, "agent_streams_max", help);
         let help = "expiry of the configured certificates of listeners, since the epoch";
@@ -65,6 +69,7 @@ impl HealthMetrics {
             store_failures,
             store_failing: AtomicBool::new(false),
             audit_failing,
+            audit_log_changes,
             streams_max,
             certificate_ends,
             store_staleness,
@@ -100,6 +105,11 @@ impl HealthMetrics {
     /// Sets whether the audit log cannot be written.
     pub fn audit_fails(&self, is_failing: bool) {
         self.audit_failing.set(i64::from(is_failing));
+    }
+
+    /// Sets how often the audit log was found changed by others. That number never decreases.
+    pub fn audit_changed(&self, times: u64) {
+        self.audit_log_changes.inner().store(times, Ordering::Relaxed);
     }
 
     /// Sets when the first certificate of the listeners of a kind expires: `proxy`, `databases` or `admin`.

@@ -10,6 +10,7 @@ use super::samples::{self, SMALL};
 use crate::observe::audit::{Audit, AuditWriter};
 use crate::observe::chain;
 use crate::observe::trail::{Rotation, Trail};
+use crate::observe::verify::Break;
 
 struct Lab {
     folder: tempfile::TempDir,
@@ -41,6 +42,10 @@ impl Lab {
         let verified = self.trail.verify(|| true).unwrap();
         assert_eq!(verified.broken, None);
         verified.records
+    }
+
+    fn broken(&self) -> Break {
+        self.trail.verify(|| true).unwrap().broken.expect("it is broken")
     }
 }
 
@@ -219,7 +224,8 @@ async fn a_file_that_was_emptied_is_continued_and_rotated_under_later_numbers() 
     log.finish();
     let full = [1, 4, 7, 11].map(|first| format!("audit.jsonl.{first:012}"));
     assert_eq!(lab.names()[1..], full);
-    assert_eq!([lines(&lab.file(11)), lines(lab.trail.active())], [3, 1]);
+    // The first is the record of the change.
+    assert_eq!([lines(&lab.file(11)), lines(lab.trail.active())], [2, 3]);
     let broken = lab.trail.verify(|| true).unwrap().broken.expect("it is broken");
     assert_eq!((broken.file, broken.line), (lab.file(11), 1));
 }
@@ -237,8 +243,167 @@ async fn two_writers_continue_one_chain_over_several_files() {
         // Each record is of the other writer than the one before, most of them in a file that it has not begun.
         written[turn].wait_for(|seq| *seq == n as u64).await.unwrap();
     }
+    assert_eq!([one.changes(), other.changes()], [0, 0], "a file of the other one is no change");
     drop((one, other));
     of_one.finish();
     of_other.finish();
     assert_eq!(lab.records(), 40);
+}
+
+/// A log with three records that is open for writing.
+async fn three_written(lab: &Lab) -> OpenLog {
+    let log = OpenLog::of(lab, Rotation::default());
+    log.send(1..=3).await;
+    log.until_written(3).await;
+    log
+}
+
+/// Writes an event, and waits for it. The record of the change is the fourth.
+async fn noticed(log: OpenLog) {
+    log.send(4..=4).await;
+    log.until_written(5).await;
+    assert_eq!(log.audit.changes(), 1);
+    log.finish();
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[tokio::test]
+async fn a_deleted_file_is_made_again_and_no_number_is_given_twice() {
+    let lab = Lab::with(0).await;
+    let log = three_written(&lab).await;
+    fs::remove_file(lab.trail.active()).unwrap();
+    noticed(log).await;
+    assert_eq!((lines(lab.trail.active()), mode(lab.trail.active())), (2, 0o600));
+    let broken = lab.broken();
+    assert_eq!((&*broken.file, broken.line), (lab.trail.active(), 1));
+    assert!(broken.reason.contains("record 4, with which the gateway went on"), "{broken:?}");
+    samples::write(&lab.trail, Rotation::default(), 1).await;
+    assert_eq!(lines(lab.trail.active()), 3, "a start goes on there");
+}
+
+#[tokio::test]
+async fn a_moved_file_gets_no_more_records_and_can_be_put_back_under_its_number() {
+    let lab = Lab::with(0).await;
+    let log = three_written(&lab).await;
+    let moved = lab.folder.path().join("audit.jsonl.1");
+    fs::rename(lab.trail.active(), &moved).unwrap();
+    noticed(log).await;
+    assert_eq!([lines(&moved), lines(lab.trail.active())], [3, 2]);
+    assert_eq!(lab.broken().line, 1);
+    fs::rename(&moved, lab.file(1)).unwrap();
+    assert_eq!(lab.records(), 5);
+}
+
+#[tokio::test]
+async fn a_file_that_an_editor_replaced_is_continued_and_its_gap_is_named() {
+    let lab = Lab::with(0).await;
+    let log = three_written(&lab).await;
+    let text = fs::read_to_string(lab.trail.active()).unwrap();
+    let edited = text.split_inclusive('\n').enumerate().filter(|(n, _)| *n != 1);
+    let edited: String = edited.map(|(_, line)| line).collect();
+    let other = lab.folder.path().join("sedXyz");
+    fs::write(&other, edited).unwrap();
+    fs::rename(&other, lab.trail.active()).unwrap();
+    noticed(log).await;
+    assert_eq!(lines(lab.trail.active()), 4);
+    let broken = lab.broken();
+    assert_eq!(broken.line, 2);
+    assert!(broken.reason.contains("record 3, which does not follow record 1"), "{broken:?}");
+}
+
+#[tokio::test]
+async fn a_file_that_another_program_created_in_its_place_is_continued() {
+    let lab = Lab::with(0).await;
+    let log = three_written(&lab).await;
+    fs::rename(lab.trail.active(), lab.folder.path().join("audit.jsonl.1")).unwrap();
+    fs::write(lab.trail.active(), "").unwrap();
+    fs::set_permissions(lab.trail.active(), Permissions::from_mode(0o640)).unwrap();
+    noticed(log).await;
+    assert_eq!((lines(lab.trail.active()), mode(lab.trail.active())), (2, 0o640));
+}
+
+#[tokio::test]
+async fn a_deleted_folder_is_made_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let inner = folder.path().join("audit");
+    fs::create_dir(&inner).unwrap();
+    let trail = Trail::at(&inner.join("audit.jsonl"));
+    let lab = Lab { folder, trail };
+    let log = three_written(&lab).await;
+    fs::remove_dir_all(&inner).unwrap();
+    noticed(log).await;
+    assert_eq!((lines(lab.trail.active()), mode(&inner)), (2, 0o700));
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_made_again_lets_no_exchange_begin_until_it_can() {
+    let lab = Lab::with(0).await;
+    let log = three_written(&lab).await;
+    fs::remove_file(lab.trail.active()).unwrap();
+    fs::create_dir(lab.trail.active()).unwrap();
+    log.send(4..=4).await;
+    while !log.audit.is_failing() {
+        tokio::task::yield_now().await;
+    }
+    assert!(log.audit.reserve().await.is_err());
+    fs::remove_dir(lab.trail.active()).unwrap();
+    log.until_written(5).await;
+    assert!(!log.audit.is_failing());
+    log.finish();
+    assert_eq!(lines(lab.trail.active()), 2);
+}
+
+#[tokio::test]
+async fn a_file_that_was_put_back_before_the_next_record_is_as_before() {
+    let lab = Lab::with(0).await;
+    let log = three_written(&lab).await;
+    let moved = lab.folder.path().join("audit.jsonl.1");
+    fs::rename(lab.trail.active(), &moved).unwrap();
+    fs::rename(&moved, lab.trail.active()).unwrap();
+    log.send(4..=4).await;
+    log.until_written(4).await;
+    assert_eq!(log.audit.changes(), 0);
+    log.finish();
+    assert_eq!(lab.records(), 4);
+}
+
+#[tokio::test]
+async fn a_deleted_file_without_a_record_is_made_again_without_a_gap() {
+    let lab = Lab::with(0).await;
+    let log = OpenLog::of(&lab, Rotation::default());
+    fs::remove_file(lab.trail.active()).unwrap();
+    log.send(1..=1).await;
+    log.until_written(1).await;
+    log.finish();
+    assert_eq!(lab.records(), 1);
+}
+
+#[tokio::test]
+async fn two_writers_continue_one_new_file_after_a_deletion() {
+    let lab = Lab::with(2).await;
+    let open = || Audit::open(lab.trail.clone(), Rotation::default(), 8, false).unwrap();
+    let ((one, of_one), (other, of_other)) = (open(), open());
+    let mut written = [one.written(), other.written()];
+    for n in 3..=12 {
+        let is_after = n >= 7;
+        if n == 7 {
+            fs::remove_file(lab.trail.active()).unwrap();
+        }
+        let turn = n % 2;
+        let audit = [&one, &other][turn];
+        audit.reserve().await.unwrap().send(samples::event(n as u64).entry());
+        // Record 7 is that of the change.
+        let number = n as u64 + u64::from(is_after);
+        written[turn].wait_for(|seq| *seq == number).await.unwrap();
+    }
+    assert_eq!(one.changes() + other.changes(), 1);
+    drop((one, other));
+    of_one.finish();
+    of_other.finish();
+    let verified = lab.trail.verify(|| true).unwrap();
+    assert_eq!(verified.broken.expect("it is broken").line, 1);
+    assert_eq!(lines(lab.trail.active()), 7);
 }
