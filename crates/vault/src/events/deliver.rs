@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -24,8 +24,8 @@ const ADOPT_EVERY: Duration = Duration::from_secs(60);
 /// Longest sleep, so that a change of the clock is noticed.
 const REST_MAX: Duration = Duration::from_secs(60);
 
-/// An accepted delivery is stored unless one of the last hour is. Webhooks fail after days.
-const TAKEN_EVERY: SignedDuration = SignedDuration::from_hours(1);
+/// Bounds of the time between two accepted deliveries that are stored. By default, webhooks fail after days.
+const TAKEN_EVERY: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(3_600)];
 
 /// Most concurrent deliveries.
 const AT_ONCE_MAX: usize = 64;
@@ -258,7 +258,9 @@ impl Events {
     async fn store_taken(&self, hook: &Record<Webhook>, at: Timestamp) {
         let view = self.directory.view();
         let Some(now) = view.one::<Webhook>(&hook.org, &hook.id) else { return };
-        if now.facts.taken.is_some_and(|taken| at.duration_since(taken) < TAKEN_EVERY) {
+        let every = taken_every(&self.settings.load());
+        let age = |taken| Duration::try_from(at.duration_since(taken)).unwrap_or_default();
+        if now.facts.taken.is_some_and(|taken| age(taken) < every) {
             return;
         }
         let change = |hook: &mut Record<Webhook>| hook.facts.taken = Some(at);
@@ -304,6 +306,14 @@ impl Events {
         owed.delivery.next = next;
         self.take_up(vec![owed]);
     }
+}
+
+/// Half of the time for which an event is retried, within bounds: a webhook that accepts other events in the second half has
+/// not failed, also if the gateway was restarted or another replica delivered them.
+fn taken_every(settings: &WebhookSettings) -> Duration {
+    let retried = settings.retries.iter().fold(Duration::ZERO, |sum, it| sum.saturating_add(*it));
+    let [least, most] = TAKEN_EVERY;
+    (retried / 2).clamp(least, most)
 }
 
 /// The pause after a failed attempt, with up to a fifth of jitter; `None` after the last.
@@ -360,6 +370,21 @@ mod tests {
         world.events.outcome(&world.hook(), owed, failed, Some(short)).await;
         let stored = world.owed(0).await.pop().expect("it is not delivered").delivery.next;
         assert!(stored >= begun + long, "{stored}");
+    }
+
+    #[tokio::test]
+    async fn an_accepted_delivery_is_stored_again_before_short_retries_end() {
+        let world = World::new(1).await;
+        let retries = vec![Duration::from_secs(60), Duration::from_secs(240)];
+        let settings = WebhookSettings { retries, ..WebhookSettings::default() };
+        world.events.set(settings);
+        for (second, stored) in [(100, 100), (249, 100), (250, 250)] {
+            let second = at(second).expect("a time");
+            world.events.store_taken(&world.hook(), second).await;
+            assert_eq!(world.hook().facts.taken, at(stored));
+        }
+        // Of an event that was retried since then, after a restart.
+        assert_eq!(state_after(&world, 200).await, WebhookState::Active);
     }
 
     #[tokio::test]
