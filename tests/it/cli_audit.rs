@@ -402,6 +402,41 @@ fn a_changed_line_is_named_with_its_file() {
     broken(&cli.run(&["audit", "verify"]).failed(1));
 }
 
+/// What is said of a log whose file was deleted while the gateway runs: at once by the check, by the gateway with its next
+/// record.
+#[test]
+fn a_log_that_was_deleted_is_not_called_whole_and_goes_on_in_a_new_file() {
+    let lab = Lab::new("");
+    (1..=2).for_each(|n| lab.ask("GET", "a.test", &format!("/{n}")));
+    lab.until(2);
+    let path = lab.cli.data().join("audit/audit.jsonl");
+    std::fs::remove_file(&path).expect("ours");
+    let err = lab.cli.run(&["audit", "verify"]).failed(1);
+    let ends = "the log ends after record 0, but the gateway has written record";
+    assert!(err.starts_with(&format!("error: {}:1: {ends}", path.display())), "{err}");
+
+    lab.ask("GET", "a.test", "/3");
+    let mut found = (0..500).map(|_| lab.cli.run(&["audit", "query", "--json"]).json());
+    let found = found.find(|it| it["items"][0]["path"] == "/3").expect("it is in the new file");
+    let change = &found["items"][1];
+    assert_eq!((&change["seq"], &change["change"]["by"]), (&3.into(), &"gateway".into()));
+    let why = change["change"]["why"].as_str().expect("an explanation");
+    assert_eq!(why, "after record 2: its file was moved, replaced or deleted");
+    let status = lab.cli.run(&["status"]).out;
+    assert!(status.contains("the audit log was moved"), "{status}");
+    let ask = "GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    let (_, metrics) = over_socket(&lab.cli.data().join("admin.sock"), ask);
+    assert!(metrics.contains("keyward_audit_log_changes_total 1\n"), "{metrics}");
+    let names_it = |err: &str| {
+        let says =
+            "holds record 3, with which the gateway went on: the records before it were removed";
+        assert!(err.contains(says), "{err}");
+    };
+    names_it(&lab.cli.run(&["audit", "verify"]).failed(1));
+    let cli = lab.stop();
+    names_it(&cli.run(&["audit", "verify"]).failed(1));
+}
+
 #[test]
 fn what_a_request_said_reaches_the_terminal_as_text_only() {
     let cli = Cli::new();
