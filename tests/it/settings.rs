@@ -243,19 +243,22 @@ async fn settings_are_given_changed_and_cleared_by_the_command_line_and_outlive_
     assert_eq!(settings("mine"), before);
     let _gateway = install.serve();
     assert_eq!(settings("mine"), before);
-    for wrong in [
-        &["connection", "set", "mine"][..],
-        &["connection", "set", "mine", "--timeout", "30"],
-        &["connection", "set", "mine", "--rate-limit", "100/day"],
-        &["connection", "set", "mine", "--retry", "99"],
-        &["connection", "set", "mine", "--retry-on", "404"],
-        &["connection", "set", "mine", "--header", "Host: x"],
-        &["connection", "set", "mine", "--clear", "nothing"],
-        &["connection", "set", "mine", "--timeout", "1s", "--clear", "timeout"],
-        &["connection", "set", "mine", "--expires", "30d", "--clear", "expires"],
+    for (wrong, says) in [
+        (&[][..], "nothing is to be changed"),
+        (&["--timeout", "30"], "--timeout"),
+        (&["--rate-limit", "100/day"], "--rate-limit"),
+        (&["--retry", "99"], "--retry"),
+        (&["--retry-on", "404"], "--retry-on"),
+        (&["--header", "Host: x"], "host"),
+        (&["--clear", "nothing"], "--clear"),
+        (&["--timeout", "1s", "--clear", "timeout"], "timeout is both set and cleared"),
+        (&["--expires", "30d", "--clear", "expires"], "expires is both set and cleared"),
+        (&["--env", "prod", "--clear", "env"], "env is both set and cleared"),
     ] {
-        let output = ran(wrong);
+        let output = ran(&[&["connection", "set", "mine"], wrong].concat());
         assert_eq!(output.status.code(), Some(2), "{wrong:?}: {output:?}");
+        let said = String::from_utf8_lossy(&output.stderr).to_lowercase();
+        assert!(said.contains(says), "{wrong:?}: {said}");
     }
     assert_eq!(ran(&["connection", "set", "nobody", "--timeout", "1s"]).status.code(), Some(5));
     assert_eq!(settings("mine"), before);
