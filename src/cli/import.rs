@@ -111,8 +111,8 @@ impl Findings {
         let stays = |relation: &Relation| unchanged && matches!(relation, Relation::Changed(_));
         let accounts = self.accounts.iter().zip(&self.relations);
         let accounts = accounts.filter(|(_, relation)| !stays(relation));
-        let places = accounts.flat_map(|(account, _)| account.fields.values());
-        let all: BTreeMap<_, _> = places.map(|(at, _)| (*at, String::new())).collect();
+        let places = accounts.flat_map(|(account, _)| account.places());
+        let all: BTreeMap<_, _> = places.map(|at| (at, String::new())).collect();
         let files = self.files.iter().filter(|file| file.with(&all, &self.candidates).is_some());
         files.collect()
     }
@@ -207,7 +207,7 @@ impl Args {
         }));
         let relations = relations(client, &accounts, self.another).await?;
         let reports = accounts.iter().zip(&relations).map(|(account, relation)| {
-            let places = account.fields.values().map(|(at, _)| candidates[*at].place.clone());
+            let places = account.places().map(|at| candidates[at].place.clone());
             AccountReport {
                 name: relation.name().to_owned(),
                 provider: account.provider.clone(),
@@ -370,14 +370,14 @@ fn is_complete(report: &ImportReport) -> Result<(), Failure> {
 }
 
 /// The placeholder of each candidate of the account.
-fn placeholders_of<'a>(
-    account: &'a FoundAccount,
-    binding: &'a BindingShown,
-) -> impl Iterator<Item = (usize, String)> + 'a {
-    account.fields.iter().filter_map(|(field, (at, _))| {
-        let own = binding.placeholders.get(field);
+fn placeholders_of(account: &FoundAccount, binding: &BindingShown) -> BTreeMap<usize, String> {
+    let mut all = BTreeMap::new();
+    for (name, field) in &account.fields {
+        let own = binding.placeholders.get(name);
         // What is minted of the field is sent in its place.
-        let sent = own.or_else(|| binding.placeholders.get(MINTED))?;
-        Some((*at, sent.clone()))
-    })
+        if let Some(sent) = own.or_else(|| binding.placeholders.get(MINTED)) {
+            all.extend(field.at.iter().map(|at| (*at, sent.clone())));
+        }
+    }
+    all
 }

@@ -365,6 +365,31 @@ async fn a_value_that_is_connected_is_not_connected_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_value_at_several_places_is_connected_once() {
+    let desk = Desk::new().await;
+    let key = &desk.canary.text;
+    let text =
+        |value: &str| format!("GITHUB_TOKEN={value}\nGH_TOKEN={value}\nGITHUB_PAT={value}\n");
+    desk.file(".env", &text(key));
+    desk.file("more.env", &text(key));
+    desk.file(".netrc", &format!("machine {GITHUB} login me password {key}\n"));
+    let sources = ["import", ".env", "more.env", "netrc", "--agent", "ci"];
+    let found = desk.json(&[&sources[..], &["--dry-run"]].concat());
+    let accounts = found["accounts"].as_array().expect("accounts");
+    assert_eq!(accounts.len(), 1, "{found}");
+    assert_eq!(accounts[0]["places"].as_array().map(Vec::len), Some(7), "{found}");
+    let done = desk.json(&[&sources[..], &["--yes", "--another"]].concat());
+    assert_eq!(desk.names("connection"), ["github"], "{done}");
+    assert_eq!(desk.origin.received().len(), 1, "it is tested once");
+    let shown = desk.json(&["agent", "show", "ci"]);
+    let placeholder =
+        shown["bindings"][0]["placeholders"]["token"].as_str().expect("a placeholder");
+    for file in [".env", "more.env"] {
+        assert_eq!(desk.text(file), text(placeholder), "{file}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_changed_value_replaces_nothing_unless_asked() {
     let desk = Desk::new().await;
     let key = desk.canary.text.clone();

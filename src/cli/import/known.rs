@@ -94,8 +94,8 @@ async fn the_same(
     account: &FoundAccount,
     all: &[Shown<Connection>],
 ) -> Result<Option<Existing>, Failure> {
-    let fields = account.fields.iter().map(|(name, (_, value))| (name.as_str(), value)).collect();
-    let values = Values { fields };
+    let fields = account.fields.iter().map(|(name, field)| (name.as_str(), &field.value));
+    let values = Values { fields: fields.collect() };
     for connection in all.iter().filter(|it| is_of(it, account)) {
         let at = format!("{}/compare", path(connection.id.as_str()));
         match client.post::<Comparison>(&at, &values).await {

@@ -23,14 +23,36 @@ pub(super) struct FoundAccount {
     pub(super) auth: String,
     /// The group of the values: a file, a profile.
     pub(super) group: String,
-    /// The values, and the index of the candidate of each.
-    pub(super) fields: BTreeMap<String, (usize, Typed)>,
+    /// The values by field.
+    pub(super) fields: BTreeMap<String, FoundField>,
+}
+
+/// A value of an account.
+#[derive(Debug)]
+pub(super) struct FoundField {
+    pub(super) value: Typed,
+    /// The indexes of the candidates that have it.
+    pub(super) at: Vec<usize>,
 }
 
 impl FoundAccount {
     /// The values by field.
     pub(super) fn values(&self) -> BTreeMap<String, Typed> {
-        self.fields.iter().map(|(field, (_, value))| (field.clone(), value.clone())).collect()
+        self.fields.iter().map(|(name, field)| (name.clone(), field.value.clone())).collect()
+    }
+
+    /// The indexes of its candidates.
+    pub(super) fn places(&self) -> impl Iterator<Item = usize> {
+        self.fields.values().flat_map(|field| field.at.iter().copied())
+    }
+
+    /// Whether a connection of the other account would be a second one of this account.
+    fn is_same(&self, other: &Self) -> bool {
+        self.provider == other.provider && self.auth == other.auth && self.texts().eq(other.texts())
+    }
+
+    fn texts(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.fields.iter().map(|(name, field)| (name.as_str(), field.value.text()))
     }
 }
 
@@ -77,7 +99,24 @@ pub(super) fn recognise(
             None => found.unknown.extend(remedy(candidate, providers).map(|text| (at, text))),
         }
     }
+    found.accounts = merged(found.accounts);
     found
+}
+
+/// The accounts, where those with the same values are one that was found at several places.
+fn merged(accounts: Vec<FoundAccount>) -> Vec<FoundAccount> {
+    let mut merged: Vec<FoundAccount> = Vec::new();
+    for account in accounts {
+        match merged.iter_mut().find(|it| it.is_same(&account)) {
+            Some(known) => {
+                for (known, field) in known.fields.values_mut().zip(account.fields.into_values()) {
+                    known.at.extend(field.at);
+                }
+            }
+            None => merged.push(account),
+        }
+    }
+    merged
 }
 
 /// A way in which some candidates of a group are the fields of an account.
@@ -265,12 +304,15 @@ fn account(
     group: &str,
     fields: BTreeMap<String, (usize, Typed)>,
 ) -> FoundAccount {
+    let fields = fields.into_iter();
     FoundAccount {
         provider: provider.id.clone(),
         title: provider.name.clone(),
         auth: auth.id.clone(),
         group: group.to_owned(),
-        fields,
+        fields: fields
+            .map(|(name, (at, value))| (name, FoundField { value, at: vec![at] }))
+            .collect(),
     }
 }
 
