@@ -5,6 +5,7 @@ mod aws;
 mod candidate;
 mod dotenv;
 mod files;
+mod held;
 mod known;
 mod logins;
 mod naming;
@@ -20,6 +21,7 @@ use serde::Serialize;
 
 use self::candidate::{ImportCandidate, SourceContent};
 use self::files::{File, replace};
+use self::held::held_placeholders;
 use self::known::{Existing, Relation, relations};
 use self::recognise::{FoundAccount, RecognisedKeys, recognise};
 use self::report::{AccountReport, AccountResult, FoundAs, ImportReport, Skipped};
@@ -106,15 +108,13 @@ struct RotateRequest {
 }
 
 impl Findings {
-    /// The files that get placeholders if all accounts are connected, without those that stay `unchanged`.
-    fn replaceable(&self, unchanged: bool) -> Vec<&File> {
+    /// The values that get placeholders if all accounts are connected, without those that stay `unchanged`.
+    fn replaceable(&self, unchanged: bool) -> BTreeMap<usize, String> {
         let stays = |relation: &Relation| unchanged && matches!(relation, Relation::Changed(_));
         let accounts = self.accounts.iter().zip(&self.relations);
         let accounts = accounts.filter(|(_, relation)| !stays(relation));
         let places = accounts.flat_map(|(account, _)| account.places());
-        let all: BTreeMap<_, _> = places.map(|at| (at, String::new())).collect();
-        let files = self.files.iter().filter(|file| file.with(&all, &self.candidates).is_some());
-        files.collect()
+        places.map(|at| (at, String::new())).collect()
     }
 
     /// Whether there is a login of Codex, whose refresh token is spent by its import.
@@ -133,8 +133,13 @@ impl Args {
         };
         let mut findings = self.findings(&client, sources).await?;
         if self.dry_run && !self.keep_values {
-            let replaceable = findings.replaceable(!self.rotate).into_iter();
-            findings.report.replaced = replaceable.map(File::name).collect();
+            let all = findings.replaceable(!self.rotate);
+            for file in &findings.files {
+                if file.with(&all, &findings.candidates).is_some() {
+                    let has_keys = file.has_keys(&all, &findings.candidates);
+                    findings.report.add_file(file.name(), has_keys);
+                }
+            }
         }
         if self.dry_run || findings.accounts.is_empty() {
             return output::show(global.json, &findings.report, |report| {
@@ -200,25 +205,26 @@ impl Args {
                 files.push(File { path, text, source });
             }
         }
-        let RecognisedKeys { accounts, unknown } = recognise(&candidates, shapes.providers());
+        let RecognisedKeys { mut accounts, unknown } = recognise(&candidates, shapes.providers());
         skipped.extend(unknown.into_iter().map(|(at, why)| {
             let place = candidates[at].place.clone();
             Skipped { place, why }
         }));
-        let relations = relations(client, &accounts, self.another).await?;
-        let reports = accounts.iter().zip(&relations).map(|(account, relation)| {
-            let places = account.places().map(|at| candidates[at].place.clone());
-            AccountReport {
-                name: relation.name().to_owned(),
-                provider: account.provider.clone(),
-                title: account.title.clone(),
-                auth: account.auth.clone(),
-                found: FoundAs::from(relation),
-                places: places.collect(),
-                result: None,
-            }
-        });
-        let report = ImportReport { accounts: reports.collect(), skipped, replaced: Vec::new() };
+        let mut relations = relations(client, &accounts, self.another).await?;
+        let held = held_placeholders(client, &candidates, shapes.providers(), &self.agent).await?;
+        skipped.extend(held.skipped);
+        for (account, relation) in held.accounts {
+            accounts.push(account);
+            relations.push(relation);
+        }
+        let reports = accounts.iter().zip(&relations);
+        let report = ImportReport {
+            accounts: reports.map(|(it, relation)| reported(it, relation, &candidates)).collect(),
+            skipped,
+            replaced: Vec::new(),
+            switched: Vec::new(),
+            has_placeholders: candidates.iter().any(ImportCandidate::has_placeholder),
+        };
         Ok(Findings { candidates, accounts, relations, files, report })
     }
 
@@ -226,8 +232,9 @@ impl Args {
     /// of Codex, and a file must not keep it.
     fn files_permit(&self, findings: &Findings) -> Result<(), Failure> {
         if !self.keep_values {
-            let files = findings.replaceable(!self.rotate);
-            return files.into_iter().try_for_each(File::may_be_replaced);
+            let all = findings.replaceable(!self.rotate);
+            let has_keys = |file: &&File| file.has_keys(&all, &findings.candidates);
+            return findings.files.iter().filter(has_keys).try_for_each(File::may_be_replaced);
         }
         match findings.has_login_of_codex() {
             true => Err(Failure::usage(
@@ -278,8 +285,9 @@ impl Args {
         let mut done = Ok(());
         for file in &findings.files {
             let Some(text) = file.with(&placeholders, &findings.candidates) else { continue };
-            match replace(&file.path, &file.text, &text) {
-                Ok(()) => findings.report.replaced.push(file.name()),
+            let has_keys = file.has_keys(&placeholders, &findings.candidates);
+            match replace(&file.path, &file.text, &text, has_keys) {
+                Ok(()) => findings.report.add_file(file.name(), has_keys),
                 // The other files still get their placeholders.
                 Err(failure) => done = done.and(Err(failure)),
             }
@@ -299,7 +307,9 @@ impl Args {
                 let (id, found) = self.connected(client, account, name).await?;
                 (id, AccountResult::Connected(found))
             }
-            Relation::Same(existing) => (existing.id.clone(), AccountResult::Known),
+            Relation::Same(existing) | Relation::Placeholder { existing, .. } => {
+                (existing.id.clone(), AccountResult::Known)
+            }
             Relation::Changed(_) if !self.rotate => return Ok((None, AccountResult::Unchanged)),
             Relation::Changed(existing) => {
                 let found = self.rotated(client, account, existing).await?;
@@ -348,6 +358,28 @@ impl Args {
         let at = format!("{}/rotate", path(&existing.id));
         let done: Rotated = client.post(&at, &new).await?;
         Ok(done.test.map(|test| test.message).unwrap_or_default())
+    }
+}
+
+/// What is known of an account before the import.
+fn reported(
+    account: &FoundAccount,
+    relation: &Relation,
+    candidates: &[ImportCandidate],
+) -> AccountReport {
+    let agent = match relation {
+        Relation::Placeholder { agent, .. } => Some(agent.clone()),
+        _ => None,
+    };
+    AccountReport {
+        name: relation.name().to_owned(),
+        provider: account.provider.clone(),
+        title: account.title.clone(),
+        auth: account.auth.clone(),
+        found: FoundAs::from(relation),
+        agent,
+        places: account.places().map(|at| candidates[at].place.clone()).collect(),
+        result: None,
     }
 }
 

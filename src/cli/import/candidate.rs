@@ -5,6 +5,7 @@ use std::ops::Range;
 use zeroize::Zeroizing;
 
 use crate::cli::secret::Typed;
+use keyward_rules::inject::placeholder;
 
 /// How `keyward connect` takes a user name with a password.
 pub(super) const BASIC: &str = "--basic";
@@ -60,5 +61,10 @@ impl ImportCandidate {
 
     pub(super) fn in_variable(place: String, group: &str, name: &str, value: &str) -> Self {
         Self { variable: Some(name.to_owned()), ..Self::of(place, group, value) }
+    }
+
+    /// Whether it has a placeholder of Keyward.
+    pub(super) fn has_placeholder(&self) -> bool {
+        !placeholder::scan(self.value.text().as_bytes()).is_empty()
     }
 }

@@ -54,26 +54,49 @@ impl File {
         placeholders: &BTreeMap<usize, String>,
         candidates: &[ImportCandidate],
     ) -> Option<Zeroizing<String>> {
-        let group = match self.source {
-            ImportPlace::Codex => logins::CODEX.to_owned(),
-            _ => self.name(),
-        };
-        let mut of_file =
-            placeholders.iter().filter(|(index, _)| candidates[**index].group == group);
+        let mut own = self.own(placeholders, candidates);
         if self.source == ImportPlace::Codex {
-            return logins::codex_with(&self.text, of_file.next()?.1);
+            return logins::codex_with(&self.text, own.next()?.1);
         }
-        let places: Vec<_> = of_file
-            .filter_map(|(index, placeholder)| {
-                Some((candidates[*index].at.clone()?, placeholder.clone()))
+        let places: Vec<_> = own
+            .filter_map(|(candidate, placeholder)| {
+                Some((candidate.at.clone()?, placeholder.clone()))
             })
             .collect();
         (!places.is_empty()).then(|| dotenv::replaced(&self.text, &places))
     }
+
+    /// Whether [`with`](Self::with) replaces keys, and not only placeholders of another agent.
+    pub(super) fn has_keys(
+        &self,
+        placeholders: &BTreeMap<usize, String>,
+        candidates: &[ImportCandidate],
+    ) -> bool {
+        self.own(placeholders, candidates).any(|(candidate, _)| !candidate.has_placeholder())
+    }
+
+    /// The candidates of the file that get placeholders, each with its own.
+    fn own<'a>(
+        &self,
+        placeholders: &'a BTreeMap<usize, String>,
+        candidates: &'a [ImportCandidate],
+    ) -> impl Iterator<Item = (&'a ImportCandidate, &'a String)> {
+        let group = match self.source {
+            ImportPlace::Codex => logins::CODEX.to_owned(),
+            _ => self.name(),
+        };
+        let all = placeholders.iter().map(move |(index, text)| (&candidates[*index], text));
+        all.filter(move |(candidate, _)| candidate.group == group)
+    }
 }
 
-/// Keeps the file as it was, and writes the other text in its place, with its mode and owner.
-pub(super) fn replace(path: &Path, before: &str, after: &str) -> Result<(), Failure> {
+/// Writes the other text in the place of the file, with its mode and owner. A file that `has_keys` is kept as it was.
+pub(super) fn replace(
+    path: &Path,
+    before: &str,
+    after: &str,
+    has_keys: bool,
+) -> Result<(), Failure> {
     let backup = backup_of(path);
     let failed = |path: &Path, error: &io::Error| {
         Failure::failed(&format!("cannot write {}", path.display()), error)
@@ -83,9 +106,11 @@ pub(super) fn replace(path: &Path, before: &str, after: &str) -> Result<(), Fail
     let target = path.canonicalize().map_err(|error| failed(path, &error))?;
     let found = std::fs::metadata(&target).map_err(|error| failed(path, &error))?;
     check_unchanged(&target, before).map_err(|error| failed(path, &error))?;
-    let written = create_folder(&path.with_file_name(BACKUPS), &found);
-    let written = written.and_then(|()| create(&backup, before, &found));
-    written.map_err(|error| failed(&backup, &error))?;
+    if has_keys {
+        let written = create_folder(&path.with_file_name(BACKUPS), &found);
+        let written = written.and_then(|()| create(&backup, before, &found));
+        written.map_err(|error| failed(&backup, &error))?;
+    }
     replace_file_like(&target, after.as_bytes(), &found).map_err(|error| failed(path, &error))
 }
 
@@ -130,11 +155,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join(".env");
         std::fs::write(&file, "edited").unwrap();
-        let refused = replace(&file, "read", "new").unwrap_err();
+        let refused = replace(&file, "read", "new", true).unwrap_err();
         assert!(refused.message().contains("has changed since it was read"));
         assert_eq!(std::fs::read_to_string(&file).unwrap(), "edited");
         assert!(!backup_of(&file).exists());
-        replace(&file, "edited", "new").unwrap();
+        replace(&file, "edited", "new", true).unwrap();
         assert_eq!(std::fs::read_to_string(&file).unwrap(), "new");
         assert_eq!(std::fs::read_to_string(backup_of(&file)).unwrap(), "edited");
     }

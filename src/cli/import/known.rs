@@ -23,6 +23,8 @@ pub(super) enum Relation {
     Same(Existing),
     /// An earlier import made this connection, which has other values.
     Changed(Existing),
+    /// The values are placeholders of this connection, of another agent.
+    Placeholder { existing: Existing, agent: String },
 }
 
 /// A connection that exists.
@@ -42,7 +44,9 @@ impl Relation {
     pub(super) fn name(&self) -> &str {
         match self {
             Self::New(name) => name,
-            Self::Same(existing) | Self::Changed(existing) => &existing.name,
+            Self::Same(existing) | Self::Changed(existing) | Self::Placeholder { existing, .. } => {
+                &existing.name
+            }
         }
     }
 }

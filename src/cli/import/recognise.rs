@@ -6,7 +6,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::candidate::ImportCandidate;
 use crate::cli::secret::Typed;
 use keyward_api::wire::{AuthView, FieldView, ProviderView};
-use keyward_rules::inject::placeholder;
 
 /// A shorter beginning occurs in other texts too.
 const TELLING_CHARS_MIN: usize = 4;
@@ -70,9 +69,8 @@ pub(super) fn recognise(
     providers: &[ProviderView],
 ) -> RecognisedKeys {
     let mut found = RecognisedKeys::default();
-    let is_free = |it: &ImportCandidate| placeholder::scan(it.value.text().as_bytes()).is_empty();
     let mut free: BTreeSet<usize> =
-        (0..candidates.len()).filter(|at| is_free(&candidates[*at])).collect();
+        (0..candidates.len()).filter(|at| !candidates[*at].has_placeholder()).collect();
     let groups: BTreeSet<&str> = candidates.iter().map(|it| it.group.as_str()).collect();
     for group in groups {
         let of_group = |at: &usize| candidates[*at].group == group;

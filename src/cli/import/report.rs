@@ -16,6 +16,11 @@ pub(super) struct ImportReport {
     pub(super) skipped: Vec<Skipped>,
     /// Files whose values are placeholders now; in a dry run, those whose values would be.
     pub(super) replaced: Vec<String>,
+    /// Files that had placeholders of another agent only, likewise.
+    pub(super) switched: Vec<String>,
+    /// Whether placeholders were found.
+    #[serde(skip)]
+    pub(super) has_placeholders: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -28,6 +33,9 @@ pub(super) struct AccountReport {
     pub(super) auth: String,
     /// Whether it is connected already.
     pub(super) found: FoundAs,
+    /// The agent whose placeholders were found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) agent: Option<String>,
     /// Where its fields were found.
     pub(super) places: Vec<String>,
     /// Absent in a dry run.
@@ -45,6 +53,8 @@ pub(super) enum FoundAs {
     Same,
     /// The connection has other values.
     Changed,
+    /// The values are placeholders of the connection, of another agent.
+    Placeholder,
 }
 
 /// What became of an account.
@@ -75,6 +85,7 @@ impl From<&Relation> for FoundAs {
             Relation::New(_) => Self::New,
             Relation::Same(_) => Self::Same,
             Relation::Changed(_) => Self::Changed,
+            Relation::Placeholder { .. } => Self::Placeholder,
         }
     }
 }
@@ -113,6 +124,10 @@ impl AccountReport {
                 format!("connection {name} has the new value: {found}")
             }
             (Some(AccountResult::Refused(why)), _) => format!("not connected: {}", why.trim_end()),
+            (Some(AccountResult::Known) | None, FoundAs::Placeholder) => {
+                let agent = self.agent.as_deref().unwrap_or_default();
+                format!("a placeholder of agent {agent} for this connection")
+            }
             (Some(AccountResult::Known), _) | (None, FoundAs::Same) => {
                 "connected already, with the same value".to_owned()
             }
@@ -150,13 +165,30 @@ impl ImportReport {
                 ),
             };
         }
-        let has_some = !self.accounts.is_empty();
-        match (has_some, is_dry, self.replaced.is_empty()) {
-            (false, ..) => text += "no key of a known provider was found\n",
-            (true, true, _) => text += "\nnothing was changed: this was a dry run\n",
-            (true, false, true) => text += "\nthe keys stay where they were found as well\n",
-            (true, false, false) => {}
+        for file in &self.switched {
+            text += &match is_dry {
+                true => format!("\n{file} would get the placeholders of the agent\n"),
+                false => format!("\n{file} has the placeholders of the agent now\n"),
+            };
         }
+        let has_keys = self.accounts.iter().any(|it| it.found != FoundAs::Placeholder);
+        text += match (self.accounts.is_empty(), is_dry) {
+            (true, _) if self.has_placeholders => "",
+            (true, _) => "no key of a known provider was found\n",
+            (false, true) => "\nnothing was changed: this was a dry run\n",
+            (false, false) if has_keys && self.replaced.is_empty() => {
+                "\nthe keys stay where they were found as well\n"
+            }
+            (false, false) => "",
+        };
         text
+    }
+
+    /// Adds a file that has placeholders now.
+    pub(super) fn add_file(&mut self, name: String, had_keys: bool) {
+        match had_keys {
+            true => self.replaced.push(name),
+            false => self.switched.push(name),
+        }
     }
 }
