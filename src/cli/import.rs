@@ -25,7 +25,7 @@ use self::held::held_placeholders;
 use self::known::{Existing, Relation, relations};
 use self::recognise::{FoundAccount, RecognisedKeys, recognise};
 use self::report::{AccountReport, AccountResult, FoundAs, ImportReport, Skipped};
-use self::source::ImportPlace;
+use self::source::{ImportPlace, SOURCES};
 use super::client::{Client, segment};
 use super::confirm::Confirm;
 use super::connection::api_path::path;
@@ -184,7 +184,15 @@ impl Args {
         let usual = [USUAL.to_owned()];
         let names = if self.sources.is_empty() { &usual[..] } else { &self.sources[..] };
         let sources = ImportPlace::parse_all(names.iter().map(String::as_str))?;
-        sources.into_iter().map(|source| Ok((source.clone(), source.read()?))).collect()
+        let hinted = |failure: Failure| match self.sources.is_empty() {
+            true => failure.hint(SOURCES),
+            false => failure,
+        };
+        let read = |source: ImportPlace| {
+            let content = source.read().map_err(hinted);
+            content.map(|content| (source, content))
+        };
+        sources.into_iter().map(read).collect()
     }
 
     async fn findings(
@@ -276,7 +284,7 @@ impl Args {
                     result
                 }
                 Ok((None, result)) => result,
-                Err(failure) => AccountResult::Refused(failure.to_string()),
+                Err(failure) => AccountResult::Refused(reason(&failure)),
             });
         }
         if self.keep_values {
@@ -342,7 +350,11 @@ impl Args {
             && test.outcome != TestOutcome::Ok
         {
             client.delete(&path(&id)).await?;
-            return Err(Failure::new(Exit::Failed, test.message.clone()));
+            let refused = Failure::new(Exit::Failed, test.message.trim_end());
+            return Err(match remedy(test.outcome, account) {
+                Some(remedy) => refused.hint(remedy),
+                None => refused,
+            });
         }
         Ok((id, made.test.map(|test| test.message).unwrap_or_default()))
     }
@@ -397,7 +409,33 @@ fn is_complete(report: &ImportReport) -> Result<(), Failure> {
             Err(Failure::new(Exit::Failed, message).hint(REMEDY_OF_CHANGE))
         }
         _ => Err(Failure::new(Exit::Failed, format!("{refused} accounts were not connected"))
-            .hint("correct their keys, or take them untested with --no-test; then import again")),
+            .hint("correct what is said of each, then import again")),
+    }
+}
+
+/// The failure and its remedy, for the line of an account.
+fn reason(failure: &Failure) -> String {
+    let remedy = failure.advice().map(|advice| format!("; {advice}"));
+    failure.message() + &remedy.unwrap_or_default()
+}
+
+/// What helps if a test did not accept the account. A key that was refused must not be taken untested.
+fn remedy(outcome: TestOutcome, account: &FoundAccount) -> Option<&'static str> {
+    use TestOutcome as O;
+    match outcome {
+        O::NoTest
+        | O::RateLimited
+        | O::ProviderDown
+        | O::Unresolved
+        | O::AddressRefused
+        | O::Unreachable
+        | O::TlsUntrusted
+        | O::Timeout
+        | O::ClockWrong => Some("--no-test takes it untested"),
+        O::NotSent | O::WrongKey if account.provider == logins::CHATGPT => {
+            Some("if its login was refused: run `codex login`, then import again")
+        }
+        _ => None,
     }
 }
 
@@ -412,4 +450,36 @@ fn placeholders_of(account: &FoundAccount, binding: &BindingShown) -> BTreeMap<u
         }
     }
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use keyward_api::wire::TestOutcome as O;
+
+    use super::*;
+
+    #[test]
+    fn only_a_key_whose_test_had_no_answer_is_offered_untested() {
+        let of = |provider: &str, outcome: O| {
+            let (auth, title, group) = (String::new(), String::new(), String::new());
+            let (provider, fields) = (provider.to_owned(), BTreeMap::new());
+            let account = FoundAccount { provider, title, auth, group, fields };
+            remedy(outcome, &account).unwrap_or_default()
+        };
+        for refused in [O::WrongKey, O::NotSent, O::MissingPermission, O::UnexpectedAnswer] {
+            assert_eq!(of("aws", refused), "", "{refused:?}");
+            assert!(!of(logins::CHATGPT, refused).contains("--no-test"), "{refused:?}");
+        }
+        for unanswered in [O::Unresolved, O::Unreachable, O::Timeout, O::NoTest] {
+            assert!(of("aws", unanswered).contains("--no-test"), "{unanswered:?}");
+        }
+        assert!(of(logins::CHATGPT, O::NotSent).contains("codex login"));
+    }
+
+    #[test]
+    fn the_line_of_a_refused_account_has_the_remedy_and_no_prefix() {
+        let failure = Failure::new(Exit::Failed, "it was refused");
+        assert_eq!(reason(&failure), "it was refused");
+        assert_eq!(reason(&failure.hint("do this")), "it was refused; do this");
+    }
 }

@@ -86,6 +86,7 @@ async fn what_cannot_be_imported_is_refused_and_changes_nothing() {
     let text = dotenv(&desk);
     for (arguments, says) in [
         (&["import"][..], "cannot read .env"),
+        (&["import", "--dry-run"], "hint: sources: env, aws, "),
         (&["import", "nope"], "there is no source `nope`"),
         (&["import", "aws"], "cannot read"),
         (&["import", "gh"], "gh is not installed"),
@@ -124,6 +125,8 @@ async fn keys_become_connections_and_the_file_has_placeholders() {
         (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert_eq!(output.status.code(), Some(1), "one key is revoked: {said} {failed}");
     assert!(failed.contains("1 accounts were not connected"), "{failed}");
+    assert!(said.contains("not connected: Stripe ") && !said.contains("error:"), "{said}");
+    assert!(!(said.clone() + failed.clone()).contains("--no-test"), "{said} {failed}");
     assert!(!said.contains(REVOKED) && !failed.contains(REVOKED), "{said} {failed}");
     // The service saw both keys, each at its own host.
     for (host, key) in [(GITHUB, desk.canary.text.as_str()), (STRIPE, REVOKED)] {
@@ -446,7 +449,7 @@ async fn the_placeholder_of_a_connection_that_an_agent_may_not_use_stays() {
     let output = desk.runs(&["import", "--yes", "--agent", "two", "--json"]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let refused = first_account(&output)["result"]["refused"].to_string();
-    assert!(refused.contains("is in environment `development`"), "{refused}");
+    assert!(refused.contains("`two` is in development"), "{refused}");
     assert_eq!(desk.text(".env"), before);
     let shown = desk.json(&["agent", "show", "two"]);
     assert_eq!(shown["bindings"], json!([]), "{shown}");

@@ -16,6 +16,10 @@ use crate::cli::failure::{Exit, Failure};
 /// Longest file that is read.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
+/// What can be named as a source.
+pub(super) const SOURCES: &str = "sources: env, aws, gh, gcloud, netrc, npm, pip, pypirc, codex, claude, onecli, \
+                                  agent-vault, or a file of variables such as .env";
+
 /// A place where keys are.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum ImportPlace {
@@ -89,8 +93,7 @@ impl ImportPlace {
                 Self::File(file.into())
             }
             other => {
-                return Err(Failure::usage(format!("there is no source `{other}`"))
-                    .hint("sources: env, aws, gh, gcloud, netrc, npm, pip, pypirc, codex, claude, onecli, agent-vault, or a file of variables such as .env"));
+                return Err(Failure::usage(format!("there is no source `{other}`")).hint(SOURCES));
             }
         })
     }
