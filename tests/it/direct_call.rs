@@ -196,7 +196,10 @@ async fn the_command_line_calls_with_and_without_a_gateway() {
         assert_eq!((code, &answer["status"]), (1, &404.into()));
         let Finished { code, out, err } = ask(&["https://evil.test/"]);
         assert_eq!((code, &*out), (4, ""), "{err}");
-        assert!(err.starts_with("error: "), "{err}");
+        assert!(err.starts_with("error: ") && err.contains("\nhint: its hosts: "), "{err}");
+        let Finished { code, err, .. } = ask(&["me"]);
+        assert_eq!(code, 1, "{err}");
+        assert!(err.starts_with("error: `path` must begin with `/`"), "{err}");
         assert_eq!(ask(&["/", "-H", "nothing"]).code, 2);
         assert_eq!(ask(&["/", "-H", "X-A: 1", "-H", "x-a: 2"]).code, 2);
         assert_eq!(run(&install, &["connection", "request", "nope", "/"]).code, 5);

@@ -21,11 +21,12 @@ async fn its_own_failures_are_told_from_the_programs() {
     let plain = install.folder().join("plain");
     std::fs::write(&plain, "not a program").expect("a file");
     let plain = plain.to_str().expect("UTF-8");
-    let table: [(&[&str], i32, &str); 7] = [
+    let table: [(&[&str], i32, &str); 8] = [
         (&[], 125, "required"),
         (&["--nope", "--", "true"], 125, "unexpected"),
         (&["sh", "-c", "true"], 125, "unexpected"),
         (&["--agent", "nobody", "--", "true"], 125, "error: no agent is named `nobody`\nhint: "),
+        (&["--agent", "my agent", "--", "true"], 125, "error: no agent is named `my agent`"),
         (&["--", plain], 126, "error: cannot execute"),
         (&["--", "."], 126, "error: cannot execute"),
         (&["--", "no-such-program"], 127, "error: program `no-such-program` was not found\nhint: "),
@@ -35,6 +36,8 @@ async fn its_own_failures_are_told_from_the_programs() {
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
         assert!(said.contains(says), "{arguments:?}: {said}");
+        // No agent can have the name.
+        assert!(!said.contains("--agent my agent"), "{arguments:?}: {said}");
     }
     assert!(!install.is_served(), "and no gateway is left");
 }

@@ -97,7 +97,7 @@ fn uri(admin: &Admin, connection: &ConnectionRecord, path: &str) -> Result<Uri, 
         return path.parse().map_err(|_| wrong("is no URL"));
     }
     if !path.starts_with('/') {
-        return Err(wrong("begins with `/`, or is a whole `https://` URL"));
+        return Err(wrong("must begin with `/`, or be a whole `https://` URL"));
     }
     let account = admin.deps().rulebook.account(connection);
     let hosts = || account.hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");

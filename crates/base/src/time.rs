@@ -132,7 +132,7 @@ pub fn written(time: Duration) -> String {
 /// Text that is not a valid time.
 #[derive(Debug, thiserror::Error, Eq, PartialEq)]
 #[error(
-    "this is not a time: write how long ago, such as 30m or 2h, or a time such as \
+    "is not a time: write how long ago, such as 30m or 2h, or a time such as \
      2026-01-31T08:00:00Z or 2026-01-31"
 )]
 pub struct MomentError;

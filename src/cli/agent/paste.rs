@@ -21,11 +21,15 @@ impl fmt::Display for Paste<'_> {
         let Self { agent, token, proxy, keyward } = self;
         writeln!(f, "its token, shown only now:\n  {token}\n")?;
         writeln!(f, "run a program as it:  {keyward} run --agent {agent} -- CMD")?;
-        writeln!(
+        write!(
             f,
-            "for a program that runs elsewhere: {keyward} env --agent {agent} tells what to set, such as"
+            "for a program that runs elsewhere: {keyward} env --agent {agent} tells what to set"
         )?;
-        writeln!(f, "  HTTPS_PROXY={}", proxy.url(agent, token))?;
+        // The gateway chooses the port when it starts.
+        match proxy.addr.port() {
+            0 => writeln!(f)?,
+            _ => writeln!(f, ", such as\n  HTTPS_PROXY={}", proxy.url(agent, token))?,
+        }
         writeln!(f, "\nlet it use a connection: {keyward} agent bind {agent} CONNECTION")
     }
 }
@@ -57,6 +61,17 @@ mod tests {
     #[test]
     fn the_lines_set_proxy_and_roots_for_common_clients() {
         insta::assert_snapshot!(PASTE);
+    }
+
+    #[test]
+    fn a_port_that_is_not_known_yet_is_not_pasted() {
+        let mut paste = PASTE;
+        paste.proxy.addr.set_port(0);
+        let text = paste.to_string();
+        assert!(
+            !text.contains("HTTPS_PROXY") && text.contains("keyward env --agent claude"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -22,7 +22,7 @@ use super::settings::Global;
 use keyward_base::database::DatabaseProtocol;
 use keyward_base::id::OrgId;
 use keyward_model::{
-    Agent, AgentFacts, AgentShown, AgentSpec, Connection, ManagedBy, Record, Shown,
+    Agent, AgentFacts, AgentShown, AgentSpec, Connection, ManagedBy, Record, Shown, check_name,
 };
 use keyward_rules::provider::AuthKind;
 
@@ -276,7 +276,7 @@ async fn agent_view(client: &Client, name: &str) -> Result<Shown<Agent>, Failure
             }
         }
         // People often run a program before they have connected an account for it.
-        Err(failure) if failure.exit() == Exit::NotFound => {
+        Err(failure) if failure.exit() == Exit::NotFound && check_name(name).is_ok() => {
             let hint = failure.advice().map(|hint| format!("{hint}; ")).unwrap_or_default();
             Err(failure.hint(format!("{hint}`keyward connect --agent {name}` creates it")))
         }

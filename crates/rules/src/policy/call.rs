@@ -50,9 +50,11 @@ impl Policy {
         if asked.target.scheme() == Scheme::Http {
             return Err(Reason::PlaintextRefused { connection: account.name.clone() });
         }
-        let Some(owning) = account.owning(asked.target) else { return Err(NOT_OWNED) };
+        let Some(owning) = account.owning(asked.target) else {
+            return Err(not_owned("hosts", account.hosts.iter()));
+        };
         if !takes(asked.path, &account.paths, rule)? {
-            return Err(NOT_OWNED);
+            return Err(not_owned("paths", account.paths.iter()));
         }
         let sent = sent_path(account, asked, rule)?;
         for path in [Some(asked.path), sent.as_ref()].into_iter().flatten() {
@@ -82,6 +84,8 @@ impl Policy {
     }
 }
 
-const NOT_OWNED: Reason = Reason::Contradiction {
-    detail: "the request's target is not a host of the connection's provider",
-};
+/// The refusal of a target that is not among these hosts or paths of the account.
+fn not_owned(what: &str, all: impl Iterator<Item = impl ToString>) -> Reason {
+    let all: Vec<_> = all.map(|one| one.to_string()).collect();
+    Reason::NotOwned { owned: format!("its {what}: {}", all.join(", ")) }
+}

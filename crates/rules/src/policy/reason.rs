@@ -188,6 +188,11 @@ pub enum Reason {
         /// The connection of the key, if it is known.
         connection: Option<Arc<str>>,
     },
+    /// `denied`: a person's request names a target that the connection does not own.
+    NotOwned {
+        /// The hosts or paths that it owns.
+        owned: String,
+    },
     /// `denied`: rule, field and placeholders select different connections.
     Contradiction {
         /// Which of them differ.
@@ -219,6 +224,9 @@ impl Reason {
                 denied_action(denied, lost.as_deref(), connection)
             }
             Self::CredentialInPath { rule } => credential_in_path(rule),
+            Self::NotOwned { owned } => Code::Denied
+                .because("the request's target is not one of the connection's provider")
+                .hint(owned.clone()),
             Self::Contradiction { detail } => Code::Denied.because(*detail),
             Self::Login { detail, .. } => Code::Denied.because(detail.clone()),
             Self::DefaultDeny { others, set } => default_deny(*others, *set),

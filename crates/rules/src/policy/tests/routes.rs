@@ -167,6 +167,7 @@ fn every_refusal_has_a_code_a_status_and_words() {
         (Reason::Denied { rule: rule.clone() }, "denied", 403),
         (Reason::Narrowed { rule: rule.clone(), connection: name.clone() }, "denied", 403),
         (Reason::UseRefused { rule: rule.clone(), connection: name.clone() }, "denied", 403),
+        (Reason::NotOwned { owned: "its hosts: a.test".to_owned() }, "denied", 403),
         (Reason::Contradiction { detail: "they differ" }, "denied", 403),
         (Reason::DefaultDeny { others: false, set: None }, "default_deny", 403),
         (Reason::DefaultDeny { others: true, set: None }, "default_deny", 403),
