@@ -1,7 +1,7 @@
-//! Whether a connection works.
+//! Whether a connection works, and whether an agent may get it.
 
 use crate::cli::table::moment;
-use keyward_model::{Connection, Shown};
+use keyward_model::{Agent, Connection, ManagedBy, Shown};
 use keyward_state::directory::ConnectionState;
 
 /// The state, and since when refreshes fail.
@@ -22,4 +22,26 @@ pub(in crate::cli) fn state(state: &ConnectionState) -> String {
         word("reason").or(word("failure")).map(|reason| format!(": {reason}")).unwrap_or_default();
     let detail = word("detail").map(|detail| format!(" ({detail})")).unwrap_or_default();
     format!("{}{reason}{detail}", word("state").unwrap_or_default())
+}
+
+/// Whether a binding of this connection would be accepted, and would give the agent no account of another user.
+pub(in crate::cli) fn may_bind(agent: &Shown<Agent>, connection: &Shown<Connection>) -> bool {
+    let (owner, environment) = (&connection.facts.owner, &connection.environment);
+    connection.facts.state.is_usable()
+        && (owner.is_none() || *owner == agent.facts.owner)
+        && (environment.is_none()
+            || agent.environment.is_none()
+            || *environment == agent.environment)
+}
+
+/// How the agent gets the connection. `keyward` is how the command line is called for this install.
+pub(in crate::cli) fn how_to_bind(agent: &Shown<Agent>, connection: &str, keyward: &str) -> String {
+    let name = &agent.name;
+    match agent.managed_by {
+        // Bindings of such an agent are refused elsewhere.
+        Some(ManagedBy::File) => {
+            format!("add `use: [{connection}]` to agent {name} in the configuration file")
+        }
+        Some(ManagedBy::Store) | None => format!("{keyward} agent bind {name} {connection}"),
+    }
 }

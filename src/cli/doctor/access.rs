@@ -10,9 +10,10 @@ use super::installation::{CheckedInstallation, Resources};
 use super::report::DoctorReport;
 use super::source_values::{not_fetched, source_remedy};
 use crate::cli::client::Client;
+use crate::cli::connection::standing::{how_to_bind, may_bind};
 use crate::cli::connection::{what_helps, why};
 use crate::cli::settings::Global;
-use keyward_model::{Agent, Connection, ManagedBy, RuleShown, Shown, TokenShown, Visibility};
+use keyward_model::{Agent, Connection, RuleShown, Shown, TokenShown, Visibility};
 use keyward_state::directory::ConnectionState;
 
 const AGENTS: &str = "agents";
@@ -110,13 +111,7 @@ fn check_agent(
     }
     let connection = resources.connections.iter().find(|it| may_bind(agent, it));
     let connection = connection.map_or("CONNECTION", |it| &it.name);
-    let hint = match agent.managed_by {
-        // Bindings of such an agent are refused elsewhere.
-        Some(ManagedBy::File) => {
-            format!("add `use: [{connection}]` to agent {name} in the configuration file")
-        }
-        Some(ManagedBy::Store) | None => format!("{keyward} agent bind {name} {connection}"),
-    };
+    let hint = how_to_bind(agent, connection, keyward);
     Some((format!("agent {name} is bound to no connection"), hint))
 }
 
@@ -125,16 +120,6 @@ fn has_access(agent: &Shown<Agent>, resources: &Resources) -> bool {
     !agent.facts.bindings.is_empty()
         || !agent.user_providers.is_empty()
         || resources.grants().any(|(agents, _)| agents.contains(&agent.name))
-}
-
-/// Whether a binding of this connection would be accepted, and would give the agent no account of another user.
-fn may_bind(agent: &Shown<Agent>, connection: &Shown<Connection>) -> bool {
-    let (owner, environment) = (&connection.facts.owner, &connection.environment);
-    connection.facts.state.is_usable()
-        && (owner.is_none() || *owner == agent.facts.owner)
-        && (environment.is_none()
-            || agent.environment.is_none()
-            || *environment == agent.environment)
 }
 
 /// Whether a rule grants the connection, or an agent may use it for its owner in sessions.

@@ -6,12 +6,13 @@ use std::time::Duration;
 use super::gateway::RunGateway;
 use super::lease::OpenRun;
 use crate::cli::allow;
+use crate::cli::connection::standing::{how_to_bind, may_bind};
 use crate::cli::environment::DEFAULT_AGENT;
 use crate::cli::output;
 use crate::cli::settings::Global;
 use keyward_api::wire::{Rejected, RunRefusals};
 use keyward_base::pattern::HostPattern;
-use keyward_model::{Agent, ManagedBy, Shown};
+use keyward_model::{Agent, Connection, ManagedBy, Shown};
 use keyward_rules::provider::{Catalogue, CatalogueEntry};
 
 /// Hosts, and connections, that are named.
@@ -26,16 +27,31 @@ pub(super) async fn print(gateway: &RunGateway, lease: &OpenRun, agent: &Shown<A
         let client = gateway.client().await.ok()?;
         client.get::<RunRefusals>(&lease.refusals_path()).await.ok()
     };
-    if let Ok(Some(refusals)) = tokio::time::timeout(WITHIN, refusals).await {
-        lines(&refusals, agent, &gateway.global).iter().for_each(|line| output::note(line));
-    }
+    let Ok(Some(refusals)) = tokio::time::timeout(WITHIN, refusals).await else { return };
+    let connections = async {
+        let client = gateway.client().await.ok()?;
+        client.list::<Shown<Connection>>("/api/v1/connections", &[]).await.ok()
+    };
+    let connections = match refusals.hosts.is_empty() {
+        true => None,
+        false => tokio::time::timeout(WITHIN, connections).await.ok().flatten(),
+    };
+    let connections = connections.map(|all| all.items).unwrap_or_default();
+    let lines = lines(&refusals, agent, &connections, &gateway.global);
+    lines.iter().for_each(|line| output::note(line));
 }
 
-fn lines(refusals: &RunRefusals, agent: &Shown<Agent>, global: &Global) -> Vec<String> {
+fn lines(
+    refusals: &RunRefusals,
+    agent: &Shown<Agent>,
+    connections: &[Shown<Connection>],
+    global: &Global,
+) -> Vec<String> {
     let keyward = global.keyward();
     let mut lines: Vec<_> = blocked(refusals, &keyward).into_iter().collect();
     lines.extend(remedy(refusals, agent, &keyward));
-    lines.extend(accounts(refusals, agent, &keyward));
+    lines.extend(foreign_placeholders(refusals, agent, &keyward));
+    lines.extend(accounts(refusals, agent, connections, &keyward));
     let rejected = refusals.rejected.iter().take(NAMED_MAX);
     lines.extend(rejected.map(|it| rejection(it, global)));
     let more = refusals.rejected.len().saturating_sub(NAMED_MAX);
@@ -87,9 +103,31 @@ fn remedy(refusals: &RunRefusals, agent: &Shown<Agent>, keyward: &str) -> Option
     })
 }
 
-/// `keyward: for an account at GitHub: keyward connect github`, for services that the agent has no connection to.
-fn accounts(refusals: &RunRefusals, agent: &Shown<Agent>, keyward: &str) -> Vec<String> {
-    let blocked = refusals.hosts.iter().filter(|it| it.set.is_none());
+/// The hosts that got a placeholder which was refused. Another connection would not help.
+fn foreign_placeholders(
+    refusals: &RunRefusals,
+    agent: &Shown<Agent>,
+    keyward: &str,
+) -> Option<String> {
+    let hosts = refusals.hosts.iter().filter(|it| it.foreign_placeholder);
+    let hosts: Vec<_> = hosts.take(NAMED_MAX).map(|it| it.host.as_str()).collect();
+    let (name, hosts) = (&agent.name, hosts.join(", "));
+    (!hosts.is_empty()).then(|| {
+        format!(
+            "keyward: the placeholder for {hosts} is not of agent {name}, or of another host: run the program as the agent that has it (--agent), or replace it in its file: {keyward} import FILE --agent {name}"
+        )
+    })
+}
+
+/// For services that the agent has no connection to: `keyward: connection work is not bound to agent ci: keyward agent
+/// bind ci work`, or without such a connection `keyward: for an account at GitHub: keyward connect github`.
+fn accounts(
+    refusals: &RunRefusals,
+    agent: &Shown<Agent>,
+    connections: &[Shown<Connection>],
+    keyward: &str,
+) -> Vec<String> {
+    let blocked = refusals.hosts.iter().filter(|it| it.set.is_none() && !it.foreign_placeholder);
     let hosts: Vec<_> = blocked.filter_map(|it| HostPattern::parse(&it.host).ok()).collect();
     if hosts.is_empty() {
         return Vec::new();
@@ -103,7 +141,16 @@ fn accounts(refusals: &RunRefusals, agent: &Shown<Agent>, keyward: &str) -> Vec<
     let meant = catalogue.entries().filter(|entry| hosts.iter().any(|host| entry.has_host(host)));
     let line = |entry: CatalogueEntry<'_>| {
         let (id, name) = (entry.id(), entry.name());
-        format!("keyward: for an account at {name}: {keyward} connect {id}{option}")
+        match connections.iter().find(|it| *it.provider == **id && may_bind(agent, it)) {
+            Some(connection) => {
+                let (connection, agent_name) = (&connection.name, &agent.name);
+                let how = how_to_bind(agent, connection, keyward);
+                format!(
+                    "keyward: connection {connection} is not bound to agent {agent_name}: {how}"
+                )
+            }
+            None => format!("keyward: for an account at {name}: {keyward} connect {id}{option}"),
+        }
     };
     meant.filter(|entry| !has(entry.id())).take(NAMED_MAX).map(line).collect()
 }
@@ -146,7 +193,7 @@ mod tests {
     }
 
     fn text(refusals: &RunRefusals, agent: &Shown<Agent>) -> String {
-        lines(refusals, agent, &Global::default()).join("\n")
+        lines(refusals, agent, &[], &Global::default()).join("\n")
     }
 
     #[test]
@@ -189,6 +236,52 @@ mod tests {
         }]))
         .unwrap();
         assert!(!text(&blocked, &bound).contains("connect"), "a rule has refused it");
+    }
+
+    fn connection(more: &serde_json::Value) -> Shown<Connection> {
+        let mut connection = serde_json::json!({
+            "id": "con_1", "name": "work", "provider": "github", "auth": "pat", "environment": null,
+            "variables": {}, "hosts": [], "managed_by": "store", "state": "active",
+            "created": "2025-01-02T03:04:05Z", "updated": "2025-01-02T03:04:05Z",
+        });
+        let more = more.as_object().unwrap().clone();
+        connection.as_object_mut().unwrap().extend(more);
+        serde_json::from_value(connection).unwrap()
+    }
+
+    #[test]
+    fn a_connection_that_the_agent_may_get_is_named_instead_of_another_account() {
+        let blocked = refusals(&[("api.github.com", 1, None)]);
+        let said = |managed_by: &str, more: &serde_json::Value| {
+            let (agent, all) = (agent(managed_by, &[]), [connection(more)]);
+            lines(&blocked, &agent, &all, &Global::default())[1].clone()
+        };
+        for other in [
+            serde_json::json!({"provider": "gitlab"}),
+            serde_json::json!({"state": "paused"}),
+            serde_json::json!({"owner": "usr_1"}),
+        ] {
+            let said = said("store", &other);
+            assert_eq!(
+                said,
+                "keyward: for an account at GitHub: keyward connect github --agent ci"
+            );
+        }
+        let none = serde_json::json!({});
+        insta::assert_snapshot!(said("store", &none), @"keyward: connection work is not bound to agent ci: keyward agent bind ci work");
+        insta::assert_snapshot!(said("file", &none), @"keyward: connection work is not bound to agent ci: add `use: [work]` to agent ci in the configuration file");
+    }
+
+    #[test]
+    fn a_foreign_placeholder_is_not_helped_by_an_account() {
+        let mut blocked = refusals(&[("api.github.com", 1, None)]);
+        blocked.hosts[0].foreign_placeholder = true;
+        let none = serde_json::json!({});
+        let said = lines(&blocked, &agent("store", &[]), &[connection(&none)], &Global::default());
+        let said = said.join("\n");
+        assert!(!said.contains("connect github") && !said.contains("agent bind"), "{said}");
+        assert!(said.contains("the placeholder for api.github.com is not of agent ci"), "{said}");
+        assert!(said.contains("keyward import FILE --agent ci"), "{said}");
     }
 
     #[test]

@@ -39,6 +39,9 @@ pub struct RefusedHost {
     /// The set of hosts that would allow one of them: `allow` of the agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub set: Option<String>,
+    /// A placeholder that is not the agent's, or is for another host, was in one of them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub foreign_placeholder: bool,
 }
 
 /// A connection and the requests with its credential that the provider rejected.
@@ -79,15 +82,17 @@ impl RunRefusals {
         let Some(counts) = all.get_mut(token) else { return };
         counts.requests += 1;
         let Some((host, set)) = host() else { return };
+        let foreign_placeholder = code == Code::PlaceholderForeign;
         let has_room = counts.hosts.len() < ENTRIES_MAX;
         match counts.hosts.iter_mut().find(|known| known.host == host) {
             Some(known) => {
                 known.requests += 1;
                 known.set = known.set.take().or_else(|| set.map(str::to_owned));
+                known.foreign_placeholder |= foreign_placeholder;
             }
             None if has_room => {
                 let set = set.map(str::to_owned);
-                counts.hosts.push(RefusedHost { host, requests: 1, set });
+                counts.hosts.push(RefusedHost { host, requests: 1, set, foreign_placeholder });
             }
             None => {}
         }
@@ -141,6 +146,21 @@ mod tests {
     }
 
     #[test]
+    fn a_foreign_placeholder_is_told_of_its_host_alone() {
+        let (counts, token) = (RunRefusals::default(), TokenId::random());
+        counts.watch(&token);
+        for code in [Code::DefaultDeny, Code::PlaceholderForeign, Code::DefaultDeny] {
+            counts.refused(&token, code, host("a.test"));
+        }
+        counts.refused(&token, Code::DefaultDeny, host("b.test"));
+        counts.refused(&token, Code::PlaceholderForeign, host("c.test"));
+        let hosts = counts.of(&token).unwrap().hosts;
+        let foreign = hosts.iter().map(|it| (it.host.as_str(), it.foreign_placeholder));
+        let wanted = [("a.test", true), ("b.test", false), ("c.test", true)];
+        assert_eq!(foreign.collect::<Vec<_>>(), wanted);
+    }
+
+    #[test]
     fn hosts_and_connections_are_bounded_and_requests_are_all_counted() {
         let (counts, token) = (RunRefusals::default(), TokenId::random());
         counts.watch(&token);
@@ -153,8 +173,12 @@ mod tests {
         let counts = counts.of(&token).unwrap();
         assert_eq!((counts.requests, counts.hosts.len()), (1_001, ENTRIES_MAX));
         assert_eq!(counts.rejected.len(), ENTRIES_MAX);
-        let first =
-            RefusedHost { host: "0.test".to_owned(), requests: 2, set: Some("pip".to_owned()) };
+        let first = RefusedHost {
+            host: "0.test".to_owned(),
+            requests: 2,
+            set: Some("pip".to_owned()),
+            foreign_placeholder: false,
+        };
         assert_eq!(counts.hosts[0], first);
     }
 }
