@@ -20,8 +20,13 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
 
 /// Prints `text` to standard output. Returns whether the pipe is still open.
 pub(crate) fn print_on(text: &str) -> Result<bool, Failure> {
+    print_bytes(text.as_bytes())
+}
+
+/// Prints bytes to standard output. Returns whether the pipe is still open.
+pub(crate) fn print_bytes(bytes: &[u8]) -> Result<bool, Failure> {
     let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    match out.write_all(bytes).and_then(|()| out.flush()) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
         Err(error) => Err(Failure::failed("cannot write to standard output", &error)),

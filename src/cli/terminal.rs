@@ -242,7 +242,8 @@ impl Raw {
             match self.byte()? {
                 None | Some(0x03 | 0x04) => return Ok(None),
                 Some(b'\r' | b'\n') => break,
-                Some(0x08 | 0x7f) => drop(line.pop()),
+                // The last character may have several bytes.
+                Some(0x08 | 0x7f) => while line.pop().is_some_and(|byte| byte & 0xc0 == 0x80) {},
                 Some(0x15) => line.clear(),
                 Some(byte) if line.len() < SECRET_BYTES_MAX => line.push(byte),
                 Some(_) => {

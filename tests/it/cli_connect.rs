@@ -222,8 +222,8 @@ async fn a_person_is_led_from_the_provider_to_the_line_to_run() {
     walk.types("worj\u{7f}k\r");
     walk.shows("(not shown): ");
     assert!(!walk.echoes());
-    // Keys are pasted with what stood around them.
-    walk.types(&format!("\"{}\"\r", desk.secret()));
+    // Backspace takes a whole character. Keys are pasted with what stood around them.
+    walk.types(&format!("é\u{7f}\"{}\"\r", desk.secret()));
     walk.shows("it stands in quotes; give it without them");
     walk.shows("> paste it again");
     walk.types("\r");

@@ -209,3 +209,15 @@ async fn the_command_line_calls_with_and_without_a_gateway() {
     assert!(keys.into_iter().all(|key| key == [&*plan.canary().text]));
     plan.canary().assert_absent_below(install.folder());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pipe_that_its_reader_has_closed_ends_the_output_and_is_no_failure() {
+    let origin = Origin::saying("one\ntwo\n");
+    let install = Install::new(&Plan::api_key(), &origin);
+    let _gateway = install.serve();
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let mut command = install.keyward(&["connection", "request", "acme", "/"]);
+    let done = Finished::from(command.stdout(writer).output().expect("it runs"));
+    assert_eq!((done.code, &*done.err), (0, ""));
+}

@@ -1,7 +1,7 @@
 //! `keyward connection request`: one request with a connection's credential, for people and scripts.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -106,16 +106,13 @@ fn standard_input() -> Result<Vec<u8>, Failure> {
 /// The body as it came.
 fn print(answer: &CallView) -> Result<(), Failure> {
     let coded = answer.body_base64.as_ref().map(|coded| BASE64_STANDARD.decode(coded));
-    let bytes = match (&answer.body, coded) {
+    let mut bytes = match (&answer.body, coded) {
         (Some(text), _) => text.as_bytes().to_vec(),
         (None, Some(Ok(bytes))) => bytes,
         (None, _) => Vec::new(),
     };
-    let ends = bytes.last().is_none_or(|last| *last == b'\n') || answer.body.is_none();
-    let written = io::stdout().lock().write_all(&bytes);
-    written.map_err(|error| Failure::failed("standard output", &error))?;
-    match ends {
-        true => Ok(()),
-        false => output::print("\n"),
+    if answer.body.is_some() && bytes.last().is_some_and(|last| *last != b'\n') {
+        bytes.push(b'\n');
     }
+    output::print_bytes(&bytes).map(drop)
 }

@@ -310,7 +310,8 @@ fn pip(file: &str, text: &str) -> SourceContent {
         {
             let decoded = percent_decode_str(password).decode_utf8_lossy();
             let one = ImportCandidate::of(format!("{file}:{} {host}", index + 1), host, &decoded);
-            let (host, user) = (Some(host.to_owned()), Some(user.to_owned()));
+            let user = percent_decode_str(user).decode_utf8_lossy().into_owned();
+            let (host, user) = (Some(host.to_owned()), Some(user));
             found.candidates.push(ImportCandidate {
                 host,
                 user,
@@ -349,8 +350,8 @@ mod tests {
         );
         let why = "a user name with a password: keyward connect https://w.test --basic";
         assert_eq!(npm("m", text).unusable, [("m:5 w.test".to_owned(), why.to_owned())]);
-        let text = "[global]\nindex-url = https://me:p%40ss@pypi.test/simple\nextra-index-url = https://open.test/\n";
-        assert_eq!(shown(&pip("p", text)), ["p:2 pypi.test | pypi.test me | p@ss"]);
+        let text = "[global]\nindex-url = https://me%40corp.test:p%40ss@pypi.test/simple\nextra-index-url = https://open.test/\n";
+        assert_eq!(shown(&pip("p", text)), ["p:2 pypi.test | pypi.test me@corp.test | p@ss"]);
     }
 
     #[test]
