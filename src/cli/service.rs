@@ -161,7 +161,7 @@ impl Install {
                 .hint("leave --credential out, and name the file in the configuration"));
         }
         let start = service.start(global)?;
-        let text = service.text(&start.words, &self.credential);
+        let text = service.text(&start.words, &self.credentials(service.is_here)?);
         if self.print {
             return output::print(&text);
         }
@@ -179,6 +179,22 @@ impl Install {
         self.finish(global, &service, action)
     }
 
+    /// The credentials with absolute paths: systemd takes another path for the name of a credential of its own, and goes on
+    /// without it.
+    fn credentials(&self, is_here: bool) -> Result<Vec<(String, String)>, Failure> {
+        let whole = |(name, file): &(String, String)| {
+            let file = std::path::absolute(file)
+                .map_err(|error| Failure::failed(&format!("credential {name}"), &error))?;
+            // A directory that this user cannot read may have it.
+            if is_here && matches!(file.try_exists(), Ok(false)) {
+                let message = format!("there is no file {} for credential {name}", file.display());
+                return Err(Failure::new(Exit::Failed, message));
+            }
+            Ok((name.clone(), file.display().to_string()))
+        };
+        self.credential.iter().map(whole).collect()
+    }
+
     fn finish(
         &self,
         global: &Global,
@@ -188,7 +204,13 @@ impl Install {
         let starts = service.is_here && !self.no_start;
         let commands = service.start_commands(action);
         if starts {
-            service.run(&commands)?;
+            run_commands(&commands, |line| {
+                format!(
+                    "{} is written; run `{line}` when the service manager is available, or \
+                     use --no-start",
+                    service.file.display()
+                )
+            })?;
         }
         let installed = InstalledService { file: service.file.clone(), started: starts };
         output::show(global.json, &installed, |installed| {
@@ -296,7 +318,12 @@ fn uninstall(global: &Global, service: &ServiceFile) -> Result<(), Failure> {
         return Err(Failure::new(Exit::NotFound, message));
     }
     if service.is_here {
-        service.run(&service.stop_commands())?;
+        run_commands(&service.stop_commands(), |line| {
+            format!(
+                "run `{line}` when the service manager is available, or remove {} by hand",
+                service.file.display()
+            )
+        })?;
     }
     fs::remove_file(&service.file).map_err(|error| cannot("remove", &service.file, &error))?;
     let file = service.file.display().to_string();
@@ -382,34 +409,27 @@ impl ServiceFile {
         let file = self.file.display().to_string();
         vec!["launchctl".to_owned(), verb.to_owned(), "-w".to_owned(), file]
     }
+}
 
-    /// Runs the commands of the service manager.
-    fn run(&self, commands: &[Vec<String>]) -> Result<(), Failure> {
-        for words in commands {
-            let line = words.join(" ");
-            let advice = || {
-                format!(
-                    "{} is written; run `{line}` when the service manager is available, or \
-                     use --no-start",
-                    self.file.display()
-                )
-            };
-            let status = Process::new(&words[0]).args(&words[1..]).status();
-            match status {
-                Ok(status) if status.success() => {}
-                Ok(status) => {
-                    let message = format!("`{line}` failed: {status}");
-                    return Err(Failure::new(Exit::Failed, message).hint(advice()));
-                }
-                Err(error) => {
-                    return Err(
-                        Failure::failed(&format!("cannot run `{line}`"), &error).hint(advice())
-                    );
-                }
+/// Runs the commands of the service manager. `advice`: the remedy for a command that fails.
+fn run_commands(commands: &[Vec<String>], advice: impl Fn(&str) -> String) -> Result<(), Failure> {
+    for words in commands {
+        let line = words.join(" ");
+        let status = Process::new(&words[0]).args(&words[1..]).status();
+        match status {
+            Ok(status) if status.success() => {}
+            Ok(status) => {
+                let message = format!("`{line}` failed: {status}");
+                return Err(Failure::new(Exit::Failed, message).hint(advice(&line)));
+            }
+            Err(error) => {
+                return Err(
+                    Failure::failed(&format!("cannot run `{line}`"), &error).hint(advice(&line))
+                );
             }
         }
-        Ok(())
     }
+    Ok(())
 }
 
 #[cfg(test)]

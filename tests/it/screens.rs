@@ -9,6 +9,7 @@ use unicode_width::UnicodeWidthStr;
 
 use crate::cli_runner::Cli;
 use crate::support::canary::Canary;
+use crate::support::finished::finished;
 use crate::support::pty::Terminal;
 
 const COLUMNS: usize = 80;
@@ -157,6 +158,35 @@ fn a_service_is_written_once_and_replaced_only_by_force() {
     assert!(!unit.exists());
     assert!(cli.run(&uninstall).failed(5).contains("there is no service"));
     assert!(!data.exists(), "a service's file needs no data directory");
+}
+
+#[test]
+fn a_credential_of_a_service_is_a_file_with_an_absolute_path() {
+    let cli = Cli::new();
+    let install = ["service", "install", "--system", "--manager", "systemd", "--print"];
+    let missing = cli.run(&[&install[..], &["--credential", "key=/nowhere/key"]].concat());
+    let refused = missing.failed(1);
+    assert!(refused.contains("there is no file /nowhere/key for credential key"), "{refused}");
+    let relative = ["--root", "/image", "--credential", "key=some.key"];
+    let unit = cli.run(&[&install[..], &relative].concat()).ok();
+    let file = std::path::absolute("some.key").expect("a path");
+    assert!(unit.contains(&format!("\nLoadCredential=key:{}\n", file.display())), "{unit}");
+}
+
+#[test]
+fn the_remedy_of_an_uninstallation_that_fails_is_one_that_it_has() {
+    let cli = Cli::new();
+    let home = tempfile::tempdir().expect("a directory");
+    let unit = home.path().join("systemd/user/keyward.service");
+    std::fs::create_dir_all(unit.parent().expect("a folder")).expect("folders");
+    std::fs::write(&unit, "").expect("a file");
+    let mut command = cli.command(&["service", "uninstall", "--user", "--manager", "systemd"]);
+    // No program `systemctl` is found.
+    command.env("XDG_CONFIG_HOME", home.path()).env("PATH", home.path());
+    let refused = finished(command, "").failed(1);
+    let by_hand = format!("or remove {} by hand", unit.display());
+    assert!(refused.contains(&by_hand) && !refused.contains("--no-start"), "{refused}");
+    assert!(unit.exists());
 }
 
 #[test]

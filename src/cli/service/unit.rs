@@ -42,7 +42,10 @@ pub(super) fn user_unit(words: &[String], credentials: &[(String, String)]) -> S
 }
 
 fn load_credentials(credentials: &[(String, String)]) -> String {
-    let line = |(name, file): &(String, String)| format!("LoadCredential={name}:{file}\n");
+    // `%` begins a specifier (systemd.unit(5)).
+    let line = |(name, file): &(String, String)| {
+        format!("LoadCredential={name}:{}\n", file.replace('%', "%%"))
+    };
     credentials.iter().map(line).collect()
 }
 
@@ -86,11 +89,11 @@ mod tests {
     fn the_unit_of_the_system_is_the_packaged_one_with_other_paths() {
         assert_eq!(SYSTEM_UNIT.matches(&format!("ExecStart={SYSTEM_START}\n")).count(), 1);
         let words = ["/opt/key ward/keyward", "serve", "--data", "/d$1%"].map(str::to_owned);
-        let credential = ("master.key".to_owned(), "/etc/keyward/master.key".to_owned());
+        let credential = ("master.key".to_owned(), "/etc/keyward/50%.key".to_owned());
         let unit = system_unit(&words, &[credential]);
         assert!(unit.contains(
             "\nExecStart=\"/opt/key ward/keyward\" serve --data /d$$1%%\n\
-             LoadCredential=master.key:/etc/keyward/master.key\n"
+             LoadCredential=master.key:/etc/keyward/50%%.key\n"
         ));
         assert!(!unit.contains(SYSTEM_START));
         assert!(unit.contains("\nDynamicUser=yes\n"));
