@@ -1,6 +1,7 @@
 //! Opens the browser on a private file that redirects to the consent page: other processes could read a
 //! start link on the browser's command line.
 
+use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -25,28 +26,53 @@ impl Drop for RedirectFile {
 /// # Errors
 /// When the data directory cannot be found.
 pub(super) fn open(global: &Global, url: &str) -> Result<Option<RedirectFile>, Failure> {
-    let Some(program) = program() else { return Ok(None) };
+    let browsers = browsers(&std::env::var("BROWSER").unwrap_or_default());
+    if browsers.is_empty() {
+        return Ok(None);
+    }
     let file = global.data_dir()?.join(format!("consent-{}.html", std::process::id()));
     if write(&file, url).is_err() {
         return Ok(None);
     }
     let page = RedirectFile(file);
-    let mut command = Command::new(program);
-    command.arg(&page.0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    Ok(command.spawn().is_ok().then_some(page))
+    let starts = |browser: &String| {
+        let words = words(browser, &page.0);
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.spawn().is_ok()
+    };
+    Ok(browsers.iter().any(starts).then_some(page))
 }
 
-/// `$BROWSER`, else the desktop's browser; `None` without a display.
-fn program() -> Option<PathBuf> {
-    let named = std::env::var_os("BROWSER").filter(|named| !named.is_empty());
-    if let Some(named) = named {
-        return Some(named.into());
-    }
-    if cfg!(target_os = "macos") {
-        return Some("open".into());
+/// The commands of `$BROWSER`, which are tried in order, else the desktop's; none without a display.
+fn browsers(named: &str) -> Vec<String> {
+    let named = named.split(':').map(str::trim).filter(|command| !command.is_empty());
+    let named: Vec<String> = named.map(str::to_owned).collect();
+    if !named.is_empty() {
+        return named;
     }
     let screen = ["DISPLAY", "WAYLAND_DISPLAY"].iter().any(|name| std::env::var_os(name).is_some());
-    screen.then(|| "xdg-open".into())
+    match (cfg!(target_os = "macos"), screen) {
+        (true, _) => vec!["open".to_owned()],
+        (false, true) => vec!["xdg-open".to_owned()],
+        (false, false) => Vec::new(),
+    }
+}
+
+/// A command and its arguments. `%s` is the page, which is otherwise the last argument.
+fn words(browser: &str, page: &Path) -> Vec<OsString> {
+    let words: Vec<&str> = match Path::new(browser).is_file() {
+        // The path of a program may have blanks.
+        true => vec![browser],
+        false => browser.split_whitespace().collect(),
+    };
+    let path = page.to_string_lossy();
+    let mut words: Vec<_> =
+        words.into_iter().map(|word| OsString::from(word.replace("%s", &path))).collect();
+    if !browser.contains("%s") {
+        words.push(page.into());
+    }
+    words
 }
 
 fn write(file: &Path, url: &str) -> std::io::Result<()> {
@@ -65,6 +91,18 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+
+    #[test]
+    fn browsers_are_tried_in_order_with_their_arguments() {
+        assert_eq!(browsers("w3m: :firefox --new-window:"), ["w3m", "firefox --new-window"]);
+        for (browser, expected) in [
+            ("w3m", &["w3m", "/p.html"][..]),
+            ("firefox --new-window", &["firefox", "--new-window", "/p.html"]),
+            ("a --url=%s b", &["a", "--url=/p.html", "b"]),
+        ] {
+            assert_eq!(words(browser, Path::new("/p.html")), expected, "{browser}");
+        }
+    }
 
     #[test]
     fn the_file_is_for_its_owner_alone_and_goes() {
