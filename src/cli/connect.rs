@@ -11,7 +11,6 @@ pub(super) mod tools;
 use std::path::PathBuf;
 
 use serde::Serialize;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::made::Made;
 use self::own_api::{KeyPlace, KeyPlaceArgs, OwnApi};
@@ -25,6 +24,7 @@ use super::connection::test;
 use super::environment::DEFAULT_AGENT;
 use super::failure::{Exit, Failure};
 use super::settings::Global;
+use super::signals::Signals;
 use super::{consent, output, provider, secret, terminal};
 use keyward_api::wire::{ConnectionMade, ConnectionTested, ProviderView, TestOutcome};
 use keyward_model::{Agent, BindingShown, Connection, Shown};
@@ -110,7 +110,7 @@ pub(super) struct ConnectWalk<'a> {
     asks: bool,
     /// Whether the connection becomes the agent's default.
     default: bool,
-    interrupt: Signal,
+    signals: Signals,
     /// The command that continues after a failed consent.
     again: Option<String>,
 }
@@ -224,11 +224,11 @@ impl<'a> ConnectWalk<'a> {
         agent: Option<&'a str>,
         asks: bool,
     ) -> Result<Self, Failure> {
-        let interrupt = signal(SignalKind::interrupt());
-        let interrupt =
-            interrupt.map_err(|error| Failure::failed("cannot wait for SIGINT", &error))?;
+        let signals = Signals::ending();
+        let signals =
+            signals.map_err(|error| Failure::failed("cannot wait for signals", &error))?;
         let (default, again) = (false, None);
-        Ok(Self { context, agent, asks, default, interrupt, again })
+        Ok(Self { context, agent, asks, default, signals, again })
     }
 
     /// Stores, tests and binds, and repeats this until the user accepts the result.
@@ -329,7 +329,7 @@ impl<'a> ConnectWalk<'a> {
     async fn consented(&mut self, added: ConnectionMade) -> Result<Shown<Connection>, Failure> {
         tokio::select! {
             biased;
-            _ = self.interrupt.recv() => return Err(terminal::interrupted()),
+            Ok(_) = self.signals.next() => return Err(terminal::interrupted()),
             ended = consent::follow(self.context.global, self.context.client, &added, self.context.how) => ended?,
         };
         self.context.client.get(&path(added.connection.id.as_str())).await
@@ -343,7 +343,7 @@ impl<'a> ConnectWalk<'a> {
         loop {
             let found = tokio::select! {
                 biased;
-                _ = self.interrupt.recv() => return Err(terminal::interrupted()),
+                Ok(_) = self.signals.next() => return Err(terminal::interrupted()),
                 found = test::ask(self.context.client, &connection.name) => found?,
             };
             match found.outcome {

@@ -57,6 +57,7 @@ mod serve;
 mod service;
 mod session;
 mod settings;
+mod signals;
 mod source;
 mod status;
 mod store;

@@ -1,5 +1,5 @@
-//! Terminal prompts: a choice from a list, a line, a secret without echo. Ctrl-C is read as a key, not
-//! as a signal, so that the terminal is restored and unfinished work is rolled back.
+//! Terminal prompts: a choice from a list, a line, a secret without echo. Ctrl-C is read as a key, and signals that
+//! end a process as Ctrl-C, so that the terminal is restored and unfinished work is rolled back.
 
 use std::io::{self, Stdin, Write};
 use std::os::fd::AsFd;
@@ -12,6 +12,7 @@ use unicode_width::UnicodeWidthChar;
 use zeroize::Zeroizing;
 
 use super::failure::{Exit, Failure};
+use super::signals::Signals;
 
 /// Rows of a list on the screen.
 const ROWS_MAX: usize = 8;
@@ -28,6 +29,7 @@ const REST_WITHIN: u8 = 1;
 struct Raw {
     stdin: Stdin,
     before: Termios,
+    signals: Signals,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -39,7 +41,7 @@ enum TerminalKey {
     Wipe,
     Up,
     Down,
-    /// Ctrl-C, Ctrl-D, or a terminal that is gone.
+    /// Ctrl-C, Ctrl-D, a signal, or a terminal that is gone.
     Interrupt,
     Other,
 }
@@ -134,13 +136,22 @@ impl Raw {
         modes.input_modes &= !(InputModes::ICRNL | InputModes::IXON);
         modes.special_codes[SpecialCodeIndex::VMIN] = 1;
         modes.special_codes[SpecialCodeIndex::VTIME] = 0;
+        let signals = Signals::ending()?;
         // Input that was typed ahead is kept: a paste may have begun.
         tcsetattr(&stdin, OptionalActions::Now, &modes)?;
-        Ok(Self { stdin, before })
+        Ok(Self { stdin, before, signals })
     }
 
-    /// A byte; `None` when the terminal is gone.
+    /// Waits for a byte; `None` when a signal comes first, or the terminal is gone.
     fn byte(&mut self) -> io::Result<Option<u8>> {
+        match self.signals.come_before(&self.stdin)? {
+            true => Ok(None),
+            false => self.read(),
+        }
+    }
+
+    /// A byte; `None` when there is none, or the terminal is gone.
+    fn read(&self) -> io::Result<Option<u8>> {
         let mut byte = [0];
         loop {
             match rustix::io::read(&self.stdin, &mut byte) {
@@ -155,7 +166,7 @@ impl Raw {
     /// A byte that is available at once, or none.
     fn rest(&mut self) -> io::Result<Option<u8>> {
         self.wait(0, REST_WITHIN)?;
-        let byte = self.byte();
+        let byte = self.read();
         self.wait(1, 0)?;
         byte
     }

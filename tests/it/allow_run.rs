@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use rustix::process::Signal;
+
 use crate::allow::{plan, registries};
 use crate::support::install::{Install, Ran, TOKEN_CI};
 use crate::support::pty::Terminal;
@@ -280,4 +282,24 @@ async fn enter_blocks_other_hosts_and_no_gateway_asks_that_allows_them_anyway() 
     let (code, shown) = asks(&install, &[]).ends();
     assert_eq!(code, Some(0));
     assert!(!shown.contains("Which other hosts"), "{shown}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_signal_at_the_question_ends_the_run_and_one_after_it_is_the_programs() {
+    let (install, _origin) = install();
+    let _gateway = install.serve();
+    let mut terminal = asks(&install, &[]);
+    terminal.shows("1, 2 or 3 (Enter: 1): ");
+    terminal.signal(Signal::TERM);
+    assert_eq!(terminal.ends().0, Some(130));
+    assert_eq!(allowed(&install), None);
+    let script = "trap 'exit 3' TERM; echo ready; while read line; do :; done";
+    let mut command = install.keyward(&["run", "--", "sh", "-c", script]);
+    command.env("TERM", "xterm").env("NO_COLOR", "1");
+    let mut terminal = Terminal::narrow(command);
+    terminal.shows("1, 2 or 3 (Enter: 1): ");
+    terminal.types("\r");
+    terminal.shows("ready\r\n");
+    terminal.signal(Signal::TERM);
+    assert_eq!(terminal.ends().0, Some(3));
 }

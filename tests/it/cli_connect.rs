@@ -18,6 +18,8 @@ use crate::support::*;
 
 const ME: &str = "{ url: 'https://api.acme.test/me' }";
 const GITHUB: &str = "ghp_canaryCANARYcanaryCANARYcanary123456";
+/// Signals that end a process.
+const ENDING: [Signal; 3] = [Signal::INT, Signal::TERM, Signal::HUP];
 
 /// An install before an origin whose status the test chooses; nothing in it yet but the provider.
 struct Desk {
@@ -41,6 +43,16 @@ impl Desk {
         });
         let install = Install::new(&plan, &origin);
         Self { install, plan, origin, status }
+    }
+
+    /// Before an origin that never answers.
+    async fn unanswered() -> Self {
+        let mut desk = Self::new().await;
+        desk.origin = Origin::scripted(|mut stream: Stream| async move {
+            while stream.request().await.is_some() {}
+        });
+        desk.install = Install::new(&desk.plan, &desk.origin);
+        desk
     }
 
     fn secret(&self) -> &str {
@@ -299,24 +311,55 @@ async fn a_test_that_fails_is_tried_again_kept_or_discarded_as_the_person_says()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_signal_at_a_question_leaves_nothing_and_the_terminal_as_it_was() {
+    let desk = Desk::new().await;
+    desk.status.store(401, Ordering::SeqCst);
+    for signal in ENDING {
+        for is_tested in [false, true] {
+            let mut walk = desk.walk(&["acme", "--name", "mine"]);
+            walk.shows("(not shown): ");
+            if is_tested {
+                walk.types(&format!("{}\r", desk.secret()));
+                walk.shows("> test it again");
+            }
+            assert!(!walk.echoes());
+            walk.signal(signal);
+            walk.shows("interrupted: nothing was stored");
+            assert_eq!(desk.ended(walk).0, Some(130), "{signal:?}");
+            desk.assert_nothing_is_left();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_signal_during_the_test_takes_the_connection_back() {
-    let origin =
-        Origin::scripted(
-            |mut stream: Stream| async move { while stream.request().await.is_some() {} },
-        );
-    let mut desk = Desk::new().await;
-    desk.origin = origin;
-    desk.install = Install::new(&desk.plan, &desk.origin);
-    let mut walk = desk.walk(&["acme", "--name", "mine"]);
+    let mut desk = Desk::unanswered().await;
+    for (before, signal) in ENDING.into_iter().enumerate() {
+        let mut walk = desk.walk(&["acme", "--name", "mine"]);
+        walk.shows("(not shown): ");
+        walk.types(&format!("{}\r", desk.secret()));
+        walk.shows("| testing mine");
+        desk.origin.arrival().await;
+        walk.signal(signal);
+        walk.shows("interrupted: nothing was stored");
+        assert_eq!(desk.ended(walk).0, Some(130), "{signal:?}");
+        desk.assert_nothing_is_left();
+        assert_eq!(desk.install.audit().len(), before + 1, "what was sent stands in the log");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_signal_after_the_last_question_ends_a_command_that_has_nothing_to_take_back() {
+    let mut desk = Desk::unanswered().await;
+    let mut command = desk.install.keyward(&["connection", "add", "acme"]);
+    command.env("TERM", "xterm");
+    let mut walk = Terminal::start(command);
     walk.shows("(not shown): ");
     walk.types(&format!("{}\r", desk.secret()));
-    walk.shows("| testing mine");
     desk.origin.arrival().await;
-    walk.signal(Signal::INT);
-    walk.shows("interrupted: nothing was stored");
-    assert_eq!(desk.ended(walk).0, Some(130));
-    desk.assert_nothing_is_left();
-    assert_eq!(desk.install.audit().len(), 1, "what was sent stands in the log");
+    walk.signal(Signal::TERM);
+    let (code, shown) = desk.ended(walk);
+    assert_eq!(code, None, "{shown}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

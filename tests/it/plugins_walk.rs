@@ -1,10 +1,11 @@
 //! `keyward plugin install` at a real terminal: slot by slot, then a summary, then it is stored; and what an
 //! end in between leaves.
 
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::support::STRANGER;
-use crate::support::market::Market;
+use crate::support::market::{MANIFEST, Market};
 
 async fn ended(market: &Market, terminal: crate::support::pty::Terminal) -> (Option<i32>, String) {
     let (code, shown) = terminal.ends();
@@ -127,6 +128,45 @@ async fn a_walk_that_ends_early_stores_no_plugin_and_names_what_it_made() {
     assert_eq!(plugins(&market).await, 0);
     assert_eq!(market.ask("GET", "/agents/fresh", &Value::Null).await.head.status(), 404);
     assert_eq!(market.ask("GET", "/connections/pasted", &Value::Null).await.head.status(), 200);
+    market.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_signal_during_a_consent_ends_the_walk_also_after_an_account_was_connected() {
+    let mut market = Market::open().await;
+    market.lab.add_agent("digest").await;
+    market.consented("work-crm").await;
+    // The slot of the consent is the last one, and asks for what `work-crm` was not granted.
+    let crm = MANIFEST.lines().find(|line| line.contains("slot: crm")).expect("a slot");
+    let chat = MANIFEST.lines().last().expect("a slot");
+    let last = format!("{chat}\n{}", crm.replace("[read]", "[write]"));
+    let file = market.manifest(&[(crm, ""), (chat, &last)]);
+    let given = ["--skip", "chat", "--no-browser"];
+    let head = ["plugin", "install", &*file, "--agent", "digest"];
+    let mut walk = market.terminal(&[&head[..], &given].concat());
+    walk.shows("1 of 2: Sender");
+    walk.shows("> acme");
+    walk.types("\u{1b}[A");
+    walk.shows("> connect another account at Acme");
+    walk.types("\r");
+    walk.shows("name of the connection [acme-2]: ");
+    walk.types("sender\r");
+    walk.shows("(not shown): ");
+    walk.types(&format!("{}\r", market.lab.canary.text));
+    walk.shows("2 of 2: CRM account");
+    walk.shows("> work-crm");
+    walk.types("\r");
+    walk.shows("work-crm was not granted write");
+    walk.types("\u{1b}[A");
+    walk.shows("> consent again");
+    walk.types("\r");
+    walk.shows("open this page in your browser and consent:");
+    walk.signal(Signal::INT);
+    walk.shows("kept: connections that were made on the way: sender");
+    walk.shows("error: interrupted: the plugin was not installed");
+    let (code, shown) = ended(&market, walk).await;
+    assert_eq!(code, Some(130), "{shown}");
+    assert_eq!(plugins(&market).await, 0);
     market.close().await;
 }
 

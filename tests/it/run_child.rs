@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use rustix::process::Signal;
 
 use crate::support::install::Install;
+use crate::support::pty::Terminal;
 use crate::support::*;
 
 fn install() -> (Install, Origin) {
@@ -76,6 +77,36 @@ async fn signals_reach_the_program() {
         assert_eq!(ran.line(), "got", "{name}");
         assert_eq!(ran.code(), Some(3), "{name}");
     }
+}
+
+/// `keyward run` in the foreground of a session whose terminal sends signals.
+fn in_foreground(install: &Install, script: &str) -> Terminal {
+    let run = install.keyward(&["run", "--quiet", "--agent", "ci", "--", "sh", "-c", script]);
+    let mut command = std::process::Command::new("setsid");
+    command.arg("--ctty").arg(run.get_program()).args(run.get_args());
+    command.env_clear().envs(run.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command.current_dir(install.folder());
+    Terminal::start(command)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_interrupt_reaches_the_program_of_a_foreground_run_once_whoever_sent_it() {
+    let (install, _origin) = install();
+    let _gateway = install.serve();
+    let script =
+        "trap 'echo got' INT; trap 'echo mark' USR1; echo ready; while :; do sleep 0.1; done";
+    let mut terminal = in_foreground(&install, script);
+    terminal.shows("ready\r\n");
+    terminal.signal(Signal::INT);
+    terminal.shows("got\r\n");
+    terminal.types("\u{3}");
+    terminal.shows("got\r\n");
+    // An interrupt that was forwarded as well would come before the next signal.
+    terminal.signal(Signal::USR1);
+    terminal.shows("mark\r\n");
+    terminal.signal(Signal::TERM);
+    let (code, shown) = terminal.ends();
+    assert_eq!((code, shown.matches("got\r\n").count()), (Some(143), 2), "{shown}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -9,6 +9,7 @@ use crate::cli::connect::{self, ConnectContext};
 use crate::cli::connection::options::Options;
 use crate::cli::connection::shape::Shapes;
 use crate::cli::failure::{Exit, Failure};
+use crate::cli::signals::Signals;
 use crate::cli::{output, terminal};
 use keyward_api::wire::ProviderView;
 use keyward_model::{Connection, Shown};
@@ -117,8 +118,15 @@ impl<'a> PluginWalk<'a> {
             1 => Ok(false),
             _ => {
                 let ConnectContext { global, client, how, .. } = self.context;
-                reconnect::reconnect(global, client, name, missing, how).await?;
-                Ok(true)
+                let mut signals = Signals::ending()
+                    .map_err(|error| Failure::failed("cannot wait for signals", &error))?;
+                tokio::select! {
+                    biased;
+                    Ok(_) = signals.next() => Err(terminal::interrupted()),
+                    done = reconnect::reconnect(global, client, name, missing, how) => {
+                        done.map(|()| true)
+                    }
+                }
             }
         }
     }

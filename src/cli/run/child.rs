@@ -7,11 +7,11 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
 
 use rustix::process::{Pid, Signal, getpgrp, getpid, kill_process};
-use tokio::signal::unix::{self, SignalKind};
 
 use crate::cli::backup::PASSPHRASE_VARIABLE;
 use crate::cli::environment::AgentEnvironment;
 use crate::cli::failure::{Exit, Failure};
+use crate::cli::signals::{ReceivedSignal, Signals};
 
 /// Signals that are forwarded. The terminal sends the first four to the whole process group, which includes
 /// the program.
@@ -26,6 +26,8 @@ const PASSED: &[Signal] = &[
     Signal::USR2,
 ];
 const OF_TERMINALS: &[Signal] = &[Signal::INT, Signal::QUIT, Signal::HUP, Signal::TSTP];
+/// Those that a process sends to this one alone. Shells send HUP and TSTP to the whole group.
+const OF_PROCESSES: &[Signal] = &[Signal::INT, Signal::QUIT];
 
 /// Prefix of Keyward's variables, which may hold secrets of the configuration.
 const OVERRIDES: &str = "KEYWARD__";
@@ -44,7 +46,7 @@ pub(crate) struct Invocation<'a> {
 pub(crate) struct Child {
     process: tokio::process::Child,
     pid: Option<Pid>,
-    signals: Vec<(Signal, unix::Signal)>,
+    signals: Signals,
 }
 
 impl Child {
@@ -70,7 +72,8 @@ impl Child {
         // After the removals: a placeholder may replace a withheld secret.
         command.envs(environment.variables.iter().map(|(name, value)| (name, value)));
         // Before the start, so that no signal is lost.
-        let signals = listen()?;
+        let signals = Signals::of(PASSED)
+            .map_err(|error| Failure::failed("cannot wait for signals", &error))?;
         let process = command.spawn().map_err(|error| refusal(name, &error))?;
         let pid = process.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
         Ok(Self { process, pid, signals })
@@ -82,7 +85,7 @@ impl Child {
         let status = loop {
             tokio::select! {
                 status = process.wait() => break status,
-                signal = next(signals) => pass(signal, *pid),
+                Ok(received) = signals.next() => pass(received, *pid),
             }
         };
         let status =
@@ -92,43 +95,12 @@ impl Child {
     }
 }
 
-fn listen() -> Result<Vec<(Signal, unix::Signal)>, Failure> {
-    let ignored = ignored();
-    let mut signals = Vec::new();
-    for signal in PASSED {
-        // Signals that nohup(1) ignores stay ignored, here and in the program.
-        if ignored & (1 << (signal.as_raw() - 1)) == 0 {
-            let stream = unix::signal(SignalKind::from_raw(signal.as_raw()));
-            let failed = |error: io::Error| Failure::failed("cannot wait for signals", &error);
-            signals.push((*signal, stream.map_err(failed)?));
-        }
-    }
-    Ok(signals)
-}
-
-/// The signals that this process ignores since its start, as bits; none if the system does not report them.
-fn ignored() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
-}
-
-async fn next(signals: &mut [(Signal, unix::Signal)]) -> Signal {
-    std::future::poll_fn(|context| {
-        for (signal, stream) in signals.iter_mut() {
-            if stream.poll_recv(context).is_ready() {
-                return std::task::Poll::Ready(*signal);
-            }
-        }
-        std::task::Poll::Pending
-    })
-    .await
-}
-
 /// Forwards a signal, unless the terminal has sent it to the program too: a second Ctrl-C has another
 /// meaning in many programs.
-fn pass(signal: Signal, program: Option<Pid>) {
-    let of_terminal = OF_TERMINALS.contains(&signal) && is_in_foreground();
+fn pass(received: ReceivedSignal, program: Option<Pid>) {
+    let ReceivedSignal { signal, is_of_a_process } = received;
+    let is_sent_here = is_of_a_process && OF_PROCESSES.contains(&signal);
+    let of_terminal = OF_TERMINALS.contains(&signal) && !is_sent_here && is_in_foreground();
     if let (false, Some(program)) = (of_terminal, program)
         && let Err(error) = kill_process(program, signal)
     {
