@@ -7,7 +7,9 @@ use std::time::Duration;
 use super::check_minted::Minting;
 use super::document::{Problems, key_of};
 use super::kinds::{AuthKind, usual_fields};
-use super::oauth::{ClientAuthText, Expired, ExpiresText, GrantText, Jwt, OAuth, Quirks};
+use super::oauth::{
+    ClientAuthText, Expired, ExpiresText, GrantText, Jwt, OAuth, Quirks, RefreshText,
+};
 use super::own_hosts::{OwnHosts, split_https};
 use super::schema::{AuthText, ExpiredText};
 use super::url_template::{UrlTemplate, variables};
@@ -33,6 +35,12 @@ pub(super) fn oauth(
 
 /// The app's client id, which endpoints may contain.
 const CLIENT_ID: &str = "client_id";
+
+/// Fields that no endpoint or parameter is filled with, because variables are not secret.
+const NEVER_FILLED: &[&str] = &["access_token", "refresh_token", "subject_token", "private_key"];
+
+/// The one value of a parameter that is a secret: of `renew_params`, where the access token is exchanged.
+const ACCESS_TEMPLATE: &str = "{access_token}";
 
 /// Parameters that secure a flow or name its parts, which data may not set.
 const PROTECTING: &[&str] = &[
@@ -144,7 +152,12 @@ impl OAuthCheck<'_> {
         let fields: Vec<&str> = given.chain(usual).collect();
         for name in variables(template) {
             let is_variable = self.own.variables.iter().any(|variable| variable.name == name);
-            if !is_variable && name != CLIENT_ID && !fields.contains(&name) {
+            if !is_variable && NEVER_FILLED.contains(&name) {
+                let message = format!("`{{{name}}}` is a secret, which is not filled in here");
+                let remedy = "remove it; only `renew_params` take `{access_token}`, as a whole value and \
+                     with `refresh: exchange_access_token`";
+                problems.add(at, message, remedy);
+            } else if !is_variable && name != CLIENT_ID && !fields.contains(&name) {
                 let message = format!("`{{{name}}}` is not declared");
                 problems.add(at, message, "declare it under `variables`");
             }
@@ -191,7 +204,12 @@ impl OAuthCheck<'_> {
                     let remedy = "remove it: it is made for each request";
                     problems.add(&at, "this parameter protects the flow", remedy);
                 }
-                self.names(value, &at, problems);
+                let is_exchanged = key == "renew_params"
+                    && value == ACCESS_TEMPLATE
+                    && text.refresh == Some(RefreshText::ExchangeAccessToken);
+                if !is_exchanged {
+                    self.names(value, &at, problems);
+                }
             }
         }
     }

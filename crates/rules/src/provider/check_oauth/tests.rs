@@ -65,6 +65,37 @@ const BAD: &[(&str, &str)] = &[
         "token: 'https://a.test/t', token_params: { audience: '{who}' }",
         "token_params.audience: `{who}` is not declared; declare it under `variables`",
     ),
+    (
+        "token: 'https://a.test/t', token_params: { t: '{access_token}' }",
+        "token_params.t: `{access_token}` is a secret, which is not filled in here; remove it; only \
+         `renew_params` take `{access_token}`, as a whole value and with `refresh: \
+         exchange_access_token`",
+    ),
+    (
+        "token: 'https://a.test/t', authorize_params: { t: '{access_token}' }",
+        "authorize_params.t: `{access_token}` is a secret",
+    ),
+    (
+        "token: 'https://a.test/t', lengthen: 'https://a.test/l', lengthen_params: { t: '{access_token}' }",
+        "lengthen_params.t: `{access_token}` is a secret",
+    ),
+    (
+        "token: 'https://a.test/t', renew_params: { t: '{access_token}' }",
+        "renew_params.t: `{access_token}` is a secret",
+    ),
+    (
+        "token: 'https://a.test/t', refresh: exchange_access_token, renew_params: { t: 'x {access_token}' }",
+        "renew_params.t: `{access_token}` is a secret",
+    ),
+    (
+        "token: 'https://a.test/t', refresh: exchange_access_token, renew_params: { t: '{refresh_token}' }",
+        "renew_params.t: `{refresh_token}` is a secret",
+    ),
+    ("token: 'https://a.test/{refresh_token}'", "token: `{refresh_token}` is a secret"),
+    (
+        "token: 'https://a.test/t', grant: token_exchange, token_params: { t: '{subject_token}' }",
+        "token_params.t: `{subject_token}` is a secret",
+    ),
     ("token: 'https://a.test/t', access_ttl: soon", "access_ttl: `soon` is not a duration"),
     (
         "token: 'https://a.test/t', says: { permanent: ['a b'] }",
@@ -97,6 +128,13 @@ fn what_an_oauth_method_cannot_mean_is_refused_by_name() {
         let said = read(auth).map(|_| ()).expect_err(auth).join("\n");
         assert!(said.contains(expected), "{auth}\n{said}");
     }
+}
+
+#[test]
+fn only_a_renewal_that_exchanges_the_access_token_sends_it_as_a_parameter() {
+    let exchanging = "token: 'https://a.test/t', refresh: exchange_access_token, \
+                      renew_params: { t: '{access_token}' }";
+    assert!(read(exchanging).is_ok());
 }
 
 /// An MCP server's app names all endpoints; an issuer's metadata does.
