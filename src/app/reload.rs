@@ -217,7 +217,7 @@ impl Reloader {
 
     /// The plan of a reload with `file` as configuration. Changes nothing.
     async fn plan(&self, file: Option<PathBuf>) -> PlanView {
-        let Prepared { config, inputs, .. } = match self.prepare(file).await {
+        let Prepared { config, inputs, keyring, .. } = match self.prepare(file).await {
             Ok(prepared) => prepared,
             Err(ReloadError::Invalid(problems, _)) => {
                 return plan::view(&Err(problems), Vec::new());
@@ -226,11 +226,21 @@ impl Reloader {
                 return plan::view(&Err(vec![unplaced(&told)]), Vec::new());
             }
         };
+        let refused = match &keyring {
+            Some((_, keyring)) => self.services.keys.check(keyring).await.err(),
+            None => None,
+        };
         let (catalogue, sources) = self.sources(&config);
         let view = self.services.directory.view();
         let basis =
             Basis { config: &config, view: &view, catalogue: &catalogue, sources: &sources };
-        plan::view(&plan::plan(basis, inputs), self.warnings(&config))
+        let mut plan = plan::plan(basis, inputs);
+        if let Some(error) = refused {
+            let mut problems = plan.err().unwrap_or_default();
+            problems.push(unplaced(&format!("`master_key`: {error}")));
+            plan = Err(problems);
+        }
+        plan::view(&plan, self.warnings(&config))
     }
 
     fn sources(&self, config: &Config) -> (Arc<Catalogue>, Sources) {

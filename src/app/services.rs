@@ -121,17 +121,22 @@ impl Services {
     /// # Errors
     /// When the data directory, the key, the store or the CA cannot be used.
     pub async fn plan(config: &Config) -> anyhow::Result<PlanView> {
+        let is_stored = Self::are_stored(config);
+        // With a store, they are read when it is opened.
+        let keys = (!is_stored && !config.default_master_key).then(|| keys::read(config));
+        let keys = keys.and_then(Result::err).map(|error| format!("`master_key`: {error}"));
         let upstream = UpstreamSettings::load(config);
         let inputs = match (Inputs::load(config), upstream, Collector::load(config)) {
-            (Ok(inputs), Ok(_), Ok(_)) => inputs,
+            (Ok(inputs), Ok(_), Ok(_)) if keys.is_none() => inputs,
             (inputs, upstream, collector) => {
-                let upstream = upstream.err().map(|error| unplaced(&format!("{error:#}")));
+                let upstream = upstream.err().map(|error| format!("{error:#}"));
+                let texts = [upstream, keys].into_iter().flatten();
                 let problems = inputs.err().into_iter().chain(collector.err()).flatten();
-                let problems = problems.chain(upstream).collect();
+                let problems = problems.chain(texts.map(|text| unplaced(&text))).collect();
                 return Ok(plan::view(&Err(problems), Vec::new()));
             }
         };
-        let mut opened = match Self::are_stored(config) {
+        let mut opened = match is_stored {
             true => OpenedServices::open_existing(config).await?,
             false => OpenedServices::in_memory(config, existing_authority(config)?).await?,
         };

@@ -154,19 +154,28 @@ impl MasterKeys {
         }
     }
 
-    /// Adopts the keys of a changed configuration.
+    /// Checks that every row can be opened with these keys.
     ///
     /// # Errors
-    /// `StillNeeded` when a row needs a key that is not among them; then nothing changes.
-    pub async fn take_up(&self, keys: Keyring, home: Home) -> Result<(), KeysError> {
-        let _turn = self.turn.try_lock().map_err(|_| KeysError::Busy)?;
+    /// `StillNeeded` when a row needs a key that is not among them.
+    pub async fn check(&self, keys: &Keyring) -> Result<(), KeysError> {
         let given = keys.keys();
         let is_given = |id: KeyId| given.iter().any(|key| key.id == id);
         // Rows written meanwhile are sealed with the current key, which wraps rows already.
         let uses = self.uses().await?;
-        if let Some(key) = uses.iter().find(|key| key.rows > 0 && !is_given(key.id)) {
-            return Err(KeysError::StillNeeded(key.id));
+        match uses.iter().find(|key| key.rows > 0 && !is_given(key.id)) {
+            Some(key) => Err(KeysError::StillNeeded(key.id)),
+            None => Ok(()),
         }
+    }
+
+    /// Adopts the keys of a changed configuration.
+    ///
+    /// # Errors
+    /// As [`MasterKeys::check`]; then nothing changes.
+    pub async fn take_up(&self, keys: Keyring, home: Home) -> Result<(), KeysError> {
+        let _turn = self.turn.try_lock().map_err(|_| KeysError::Busy)?;
+        self.check(&keys).await?;
         self.keyring.replace(keys).await;
         *self.home.lock() = home;
         tracing::info!(current = %self.keyring.current(), "the master keys were read again");
