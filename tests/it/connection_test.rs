@@ -70,6 +70,49 @@ async fn each_answer_is_told_with_a_remedy_and_nothing_of_it_is_repeated() {
     lab.finish().await;
 }
 
+/// A test with the URLs of three hosts, and the statuses that they answer.
+async fn at_three_hosts(statuses: [u16; 3]) -> Lab {
+    let test = "{ url: 'https://api.acme.test/me', \
+                other_urls: ['https://other.acme.test/me', 'https://third.acme.test/me'] }";
+    let origin = Origin::answering(move |request| {
+        let status = match request.head.one("host") {
+            Some("api.acme.test") => statuses[0],
+            Some("other.acme.test") => statuses[1],
+            _ => statuses[2],
+        };
+        format!("HTTP/1.1 {status} Told\r\nContent-Length: 0\r\n\r\n")
+    });
+    let hosts = "api.acme.test, other.acme.test, third.acme.test";
+    Plan::api_key().hosts(hosts).test(test).start(origin).await
+}
+
+#[tokio::test]
+async fn a_key_is_wrong_only_if_each_host_of_the_test_rejects_it() {
+    for (statuses, outcome, host, requests) in [
+        // A 401 is asked twice.
+        ([401, 401, 401], "wrong_key", "api.acme.test", 6),
+        ([401, 503, 401], "provider_down", "other.acme.test", 2),
+        ([429, 200, 200], "rate_limited", "api.acme.test", 1),
+        ([403, 404, 503], "missing_permission", "api.acme.test", 3),
+        ([401, 403, 200], "ok", "third.acme.test", 3),
+        ([200, 401, 401], "ok", "api.acme.test", 1),
+    ] {
+        let lab = at_three_hosts(statuses).await;
+        let found = tested(&lab, "acme").await;
+        assert_eq!(found["outcome"], outcome, "{statuses:?}: {found}");
+        assert_eq!(found["request"], format!("GET https://{host}/me"), "{found}");
+        let received = lab.origin.received();
+        assert_eq!(received.len(), requests, "{statuses:?}");
+        for request in received {
+            assert_eq!(request.head.all("x-api-key"), [&*lab.canary.text]);
+        }
+        let shown = lab.gateway.api("GET", "/connections/acme", "").await.json();
+        let state = if outcome == "wrong_key" { "broken" } else { "active" };
+        assert_eq!(shown["state"], state, "{statuses:?}: {shown}");
+        lab.finish().await;
+    }
+}
+
 #[tokio::test]
 async fn one_test_leaves_one_record_that_names_no_agent() {
     let lab = Plan::api_key().test(ME).start(Origin::saying("fine")).await;

@@ -18,7 +18,6 @@ use super::openapi::Routes;
 use super::state::Admin;
 use super::wire::{ConnectionTested, TestOutcome};
 use keyward_proxy::test_request::{self, TestReport};
-use keyward_rules::provider::TestRequest;
 use keyward_state::directory::{ConnectionRecord, Remedies};
 
 pub(super) fn routes() -> Routes {
@@ -82,12 +81,12 @@ pub(super) async fn tested(
     let Some(request) = request.map_err(|error| ApiError::refused(error.to_string()))? else {
         return Ok(told(connection, asked.untested(), None));
     };
-    let uri = &request.uri;
-    let host = uri.host().unwrap_or_default().to_owned();
-    let line = format!("{} https://{}{}", request.method, authority(uri), shown_path(&request));
+    let method = request.method.clone();
     let gateway = admin.deps().data_path.upgrade().ok_or(ApiError::Draining)?;
     let tested = test_request::run(&gateway, connection, request, credential).await;
-    let diagnosis = asked.diagnosis(&host, &line, &tested);
+    let uri = &tested.uri;
+    let line = format!("{method} https://{}{}", authority(uri), shown_path(uri));
+    let diagnosis = asked.diagnosis(uri.host().unwrap_or_default(), &line, &tested);
     Ok(told(connection, diagnosis, Some((line, tested))))
 }
 
@@ -107,8 +106,8 @@ fn authority(uri: &http::Uri) -> &str {
 }
 
 /// The path without query. Placeholders in it do not reveal secrets.
-fn shown_path(request: &TestRequest) -> String {
-    let path = request.uri.path();
+fn shown_path(uri: &http::Uri) -> String {
+    let path = uri.path();
     let marked = keyward_rules::inject::placeholder::scan(path.as_bytes());
     marked.iter().fold(path.to_owned(), |path, (_, core)| path.replace(core.as_str(), "…"))
 }

@@ -258,7 +258,8 @@ mod tests {
         let remedies = Remedies::new(record, None, &catalogue);
         let asked =
             TestedConnection { connection: record, provider: "Acme", remedies, docs_url: None };
-        let tested = TestReport { exchange: None, took: Duration::from_millis(12), result };
+        let (uri, took) = (http::Uri::default(), Duration::from_millis(12));
+        let tested = TestReport { uri, exchange: None, took, result };
         asked.diagnosis("api.acme.test", "GET https://api.acme.test/me", &tested)
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, header};
+use http::{HeaderMap, Request, Uri, header};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
@@ -40,12 +40,30 @@ const BODY_BYTES_MAX: usize = 256 * 1024;
 /// The result of a test.
 #[derive(Clone, Debug)]
 pub struct TestReport {
+    /// The URL that was asked; secret fields are placeholders.
+    pub uri: Uri,
     /// The exchange's id in the audit log and the log; `None` when none began.
     pub exchange: Option<String>,
     /// The time until the head of the answer, or until the timeout.
     pub took: Duration,
     /// The provider's answer, or why there is none.
     pub result: Result<TestAnswer, TestError>,
+}
+
+impl TestReport {
+    fn accepts(&self) -> bool {
+        self.result.as_ref().is_ok_and(|answer| answer.good)
+    }
+
+    /// Whether the service refuses the request, so that another of its hosts may accept it.
+    fn refuses(&self) -> bool {
+        let refuses = |it: &TestAnswer| !it.good && it.status < 500 && it.status != 429;
+        self.result.as_ref().is_ok_and(refuses)
+    }
+
+    fn rejects_credential(&self) -> bool {
+        self.result.as_ref().is_ok_and(TestAnswer::rejects_credential)
+    }
 }
 
 /// An answer of the provider. Of its text only [`AnswerDetails`] is kept, because it may contain the credential.
@@ -88,7 +106,8 @@ pub enum TestError {
     NotSent(/** As agents get it. */ RefusalText),
 }
 
-/// Sends the test request of a connection and waits for the answer. `trial`: a credential of the same connection
+/// Sends the test request of a connection and waits for the answer. While it is refused, the provider's other URLs are
+/// asked, and the first answer stands if none accepts the credential. `trial`: a credential of the same connection
 /// that is not in use yet.
 pub async fn run(
     gateway: &Arc<Gateway>,
@@ -96,12 +115,36 @@ pub async fn run(
     test: TestRequest,
     trial: Option<Arc<Credential>>,
 ) -> TestReport {
-    let began = Instant::now();
+    let until = Instant::now() + ANSWERED_WITHIN;
+    let first = run_at_one_url(gateway, connection, test.clone(), trial.clone(), until).await;
+    if !first.refuses() {
+        return first;
+    }
+    for uri in &test.others {
+        let next = TestRequest { uri: uri.clone(), ..test.clone() };
+        let next = run_at_one_url(gateway, connection, next, trial.clone(), until).await;
+        // A credential is wrong only if each host says so.
+        let is_undecided = first.rejects_credential() && !next.refuses();
+        if next.accepts() || is_undecided {
+            return next;
+        }
+    }
+    first
+}
+
+async fn run_at_one_url(
+    gateway: &Arc<Gateway>,
+    connection: &ConnectionRecord,
+    test: TestRequest,
+    trial: Option<Arc<Credential>>,
+    until: Instant,
+) -> TestReport {
+    let (began, uri) = (Instant::now(), test.uri.clone());
     let mut record = match Record::begin(gateway).await {
         Ok(record) => record,
         Err(refusal) => {
             let result = Err(fault(&refusal, None));
-            return TestReport { exchange: None, took: began.elapsed(), result };
+            return TestReport { uri, exchange: None, took: began.elapsed(), result };
         }
     };
     let exchange = Some(record.exchange().to_owned());
@@ -109,7 +152,7 @@ pub async fn run(
     record.set_request(&test.method, None, Some(test.uri.path()));
     let expected = test.expected.clone();
     let asked = ask(gateway, connection, test, trial, &mut record);
-    let asked = tokio::time::timeout(ANSWERED_WITHIN, asked);
+    let asked = tokio::time::timeout_at(until, asked);
     let sent = asked.await.unwrap_or(Err(Refusal::AnswerTimeout));
     let took = began.elapsed();
     let result = match sent {
@@ -120,7 +163,7 @@ pub async fn run(
         }
         Err(refusal) => Err(fault(&refusal, Some(&mut record))),
     };
-    TestReport { exchange, took, result }
+    TestReport { uri, exchange, took, result }
 }
 
 /// Sends a request of Keyward's own with the connection's credential, as a test is sent, and gives the status and the body of the

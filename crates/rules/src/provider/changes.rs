@@ -151,7 +151,7 @@ impl DefinitionPath {
         let differs = |key: &&String| before.get(*key) != after.get(*key);
         let stays = |key: &&String| match key.as_str() {
             "account" | "expect_status" | "expect_json" | "rejects" | "note" => false,
-            "url" | "oauth_url" | "method" => !may_be_other,
+            "url" | "oauth_url" | "other_urls" | "method" => !may_be_other,
             "headers" | "json" | "form" | "body" => !may_be_other || after.contains_key(*key),
             _ => true,
         };

@@ -599,6 +599,10 @@ mod tests {
             "p.yaml:4: test.url: `b.test` is not one of the provider's hosts; test on a host that `hosts` lists",
         ),
         (
+            "hosts: [a.test]\ntest: { url: 'https://a.test/', other_urls: ['https://a.test/b', 'https://b.test/'] }",
+            "p.yaml:4: test.other_urls[1]: `b.test` is not one of the provider's hosts; test on a host that `hosts` lists",
+        ),
+        (
             "hosts: [a.test]\ntest: { url: 'http://a.test/' }",
             "p.yaml:4: test.url: this is not an https URL; write `https://host/path`",
         ),

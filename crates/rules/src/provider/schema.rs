@@ -409,6 +409,10 @@ pub struct TestText {
     pub url: String,
     /// The URL if the credential is an OAuth token.
     pub oauth_url: Option<String>,
+    /// The same request at other hosts of the provider, such as those of a sandbox or of another cloud. They are asked in
+    /// order while the credential is refused.
+    #[serde(default)]
+    pub other_urls: Vec<String>,
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
     /// A JSON body.

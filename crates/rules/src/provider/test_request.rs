@@ -21,6 +21,8 @@ pub struct TestRequest {
     pub method: Method,
     /// The URL; secret fields are placeholders.
     pub uri: Uri,
+    /// URLs to ask in order while the credential is refused.
+    pub others: Vec<Uri>,
     /// Header fields, without `Host`.
     pub headers: HeaderMap,
     pub body: Bytes,
@@ -82,16 +84,19 @@ impl Provider {
         }
         let unsendable =
             |what| TestRequestError::Unsendable { provider: self.id.to_string(), what };
-        let url = match &test.oauth_url {
-            Some(url) if auth.kind == AuthKind::Oauth2 => url,
-            _ => &test.url,
+        let uri = |url: &str| -> Result<Uri, TestRequestError> {
+            let url = fill(url, &values);
+            let url = url.ok_or_else(|| unsendable("its URL names an unknown value"))?;
+            url.parse().map_err(|_| unsendable("its URL"))
         };
-        let url = fill(url, &values).ok_or_else(|| unsendable("its URL names an unknown value"))?;
+        let of_token = test.oauth_url.as_ref().filter(|_| auth.kind == AuthKind::Oauth2);
+        let others = test.other_urls.iter().filter(|_| of_token.is_none());
         let (body, kind) = body(test).ok_or_else(|| unsendable("its body"))?;
         let method = test.method.as_deref().unwrap_or("GET");
         Ok(Some(TestRequest {
             method: Method::from_bytes(method.as_bytes()).map_err(|_| unsendable("its method"))?,
-            uri: url.parse().map_err(|_| unsendable("its URL"))?,
+            uri: uri(of_token.unwrap_or(&test.url))?,
+            others: others.map(|url| uri(url)).collect::<Result<_, _>>()?,
             headers: self.fields(test, kind, &values).ok_or_else(|| unsendable("its fields"))?,
             body,
             expected: ExpectedResponse::of(test),
@@ -269,6 +274,21 @@ mod tests {
         let shown = [("account_sid", "a/../b?c")];
         let uri = request("twilio", &[], &shown).unwrap().unwrap().uri;
         assert!(uri.path().starts_with("/2010-04-01/Accounts/a%2F..%2Fb%3Fc/"), "{uri}");
+    }
+
+    #[test]
+    fn the_other_hosts_of_a_test_get_the_same_request() {
+        let aws = request("aws", &[], &[]).unwrap().unwrap();
+        let hosts = aws.others.iter().filter_map(Uri::host).collect::<Vec<_>>();
+        assert_eq!(hosts, ["sts.us-gov-west-1.amazonaws.com", "sts.cn-north-1.amazonaws.com.cn"]);
+        for other in &aws.others {
+            assert_eq!(other.path_and_query(), aws.uri.path_and_query());
+        }
+        let intuit = request("intuit", &[("realm_id", "78")], &[]).unwrap().unwrap();
+        assert_eq!(
+            intuit.others,
+            ["https://sandbox-quickbooks.api.intuit.com/v3/company/78/companyinfo/78"]
+        );
     }
 
     #[test]
