@@ -109,7 +109,7 @@ impl ActionScope {
         Ok(here
             && this_way
             && self.has_path(request.path)?
-            && self.has_query(query)?
+            && self.has_query(query, share)?
             && (share == ScopeShare::Any || self.lacks_query(query)?))
     }
 
@@ -125,13 +125,15 @@ impl ActionScope {
         }
     }
 
-    fn has_query(&self, query: &str) -> Result<bool, Unclear> {
+    fn has_query(&self, query: &str, share: ScopeShare) -> Result<bool, Unclear> {
         for (name, value) in &self.query {
             // Some servers also split at `;` (HTML 4.01, appendix B.2.2).
             let readings =
                 [&['&'][..], &['&', ';']].map(|at| has_parameter(query, at, name, value));
             match readings {
                 [Some(true), Some(true)] => {}
+                [Some(false), Some(false)]
+                    if share == ScopeShare::Any && may_have_parameter(query, name, value) => {}
                 [Some(false), Some(false)] => return Ok(false),
                 _ => return Err(Unclear::Query),
             }
@@ -151,22 +153,42 @@ impl ActionScope {
     }
 }
 
-/// Whether the query has a parameter that some server reads as `name`: servers ignore case, PHP removes leading spaces
-/// and cuts at a NUL.
-fn may_have_name(query: &str, separators: &[char], name: &str) -> bool {
-    query.split(separators).any(|pair| {
-        let given = decoded(pair.split_once('=').map_or(pair, |(given, _)| given));
-        let given = given.trim_start_matches(' ').split(['\0', '[']).next().unwrap_or_default();
-        given.eq_ignore_ascii_case(name)
-    })
+/// The parameters of a query, as they are written.
+fn parameters<'a>(
+    query: &'a str,
+    separators: &'a [char],
+) -> impl Iterator<Item = (&'a str, &'a str)> {
+    query.split(separators).map(|pair| pair.split_once('=').unwrap_or((pair, "")))
 }
 
-/// Whether the query has the parameter with this value. `None` if it also has it with another one: servers take the first
-/// or the last.
+/// Whether some server reads the parameter as `name`: servers ignore case, PHP removes leading spaces and cuts at a NUL.
+fn may_be_name(given: &str, name: &str) -> bool {
+    let given = decoded(given);
+    let read = given.trim_start_matches(' ').split(['\0', '[']).next().unwrap_or_default();
+    given.eq_ignore_ascii_case(name) || read.eq_ignore_ascii_case(name)
+}
+
+/// The same for its value, whose spaces servers remove too.
+fn may_be_value(given: &str, value: &str) -> bool {
+    let given = decoded(given);
+    let given = given.split('\0').next().unwrap_or_default();
+    given.trim().eq_ignore_ascii_case(value)
+}
+
+fn may_have_name(query: &str, separators: &[char], name: &str) -> bool {
+    parameters(query, separators).any(|(given, _)| may_be_name(given, name))
+}
+
+fn may_have_parameter(query: &str, name: &str, value: &str) -> bool {
+    parameters(query, &['&', ';'])
+        .any(|(given, text)| may_be_name(given, name) && may_be_value(text, value))
+}
+
+/// Whether the query has the parameter with this value. `None` if servers may also read it with another one: they take
+/// the first or the last.
 fn has_parameter(query: &str, separators: &[char], name: &str, value: &str) -> Option<bool> {
-    let pairs = query.split(separators).map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-    let given = pairs.filter(|(given, _)| decoded(given) == name);
-    let mut found = given.map(|(_, given)| decoded(given) == value);
+    let given = parameters(query, separators).filter(|(given, _)| may_be_name(given, name));
+    let mut found = given.map(|(given, text)| decoded(given) == name && decoded(text) == value);
     let first = found.next().unwrap_or(false);
     found.all(|other| other == first).then_some(first)
 }
@@ -238,6 +260,9 @@ mod tests {
             "GET git.test/o/r/info/refs?a=1;service=git-upload-pack",
             "GET git.test/o/r/info/refs?service=git-upload-pack;a=1",
             "GET git.test/o/r/info/refs?service=git-upload-pack&a=1;method=delete",
+            "GET git.test/o/r/info/refs?service=git-upload-pack&Service=git-receive-pack",
+            "GET git.test/o/r/info/refs?SERVICE=git-receive-pack&service=git-upload-pack",
+            "GET git.test/o/r/info/refs?service=git-upload-pack&service[]=git-receive-pack",
         ] {
             assert_eq!(covers(&scope(), line), Err(Unclear::Query), "{line}");
         }
@@ -262,6 +287,55 @@ mod tests {
             assert_eq!(any(line), Ok(false), "{line}");
         }
         assert_eq!(any("DELETE git.test/v1/x"), Ok(true));
+    }
+
+    /// What some server reads as the denied parameter is denied, or refused as unclear.
+    #[test]
+    fn no_spelling_of_a_parameter_takes_a_request_out_of_a_denied_action() {
+        let void = ActionScope {
+            methods: vec![Method::POST],
+            paths: Vec::new(),
+            query: vec![("operation".into(), "delete".into())],
+            without_query: Vec::new(),
+            ..scope()
+        };
+        let any = |query: &str| {
+            let line = format!("POST git.test/v3/invoice?{query}");
+            shares(&void, &line, ScopeShare::Any)
+        };
+        for query in [
+            "operation=delete",
+            "%6Fperation=del%65te",
+            "operation=delete&operation=delete",
+            "Operation=delete",
+            "operation=DELETE",
+            "a=1&OPERATION=Delete",
+            "+operation=delete",
+            "operation%00x=delete",
+            "operation[]=delete",
+            "operation=delete%00",
+            "operation=+delete%20",
+            "operation=update&Operation=delete",
+            "operation=update&a=1;Operation=delete",
+        ] {
+            assert_eq!(any(query), Ok(true), "{query}");
+        }
+        for query in [
+            "operation=update&operation=delete",
+            "operation=delete&operation=update",
+            "operation=delete&Operation=update",
+            "operation=update;operation=delete",
+            "a=1;operation=delete",
+            "operation=delete;a=1",
+        ] {
+            assert_eq!(any(query), Err(Unclear::Query), "{query}");
+        }
+        for query in ["", "operation=update", "operation", "operations=delete", "a=operation"] {
+            assert_eq!(any(query), Ok(false), "{query}");
+        }
+        let of_list = ActionScope { query: vec![("a[b]".into(), "c".into())], ..scope() };
+        let line = "GET git.test/o/r/info/refs?a[b]=c";
+        assert_eq!(covers(&of_list, line), Ok(true), "a bracket in a name that is meant");
     }
 
     #[test]

@@ -21,8 +21,13 @@ pub(super) enum ActionScopes {
     All,
     /// Those of its actions.
     Some(Vec<ActionScope>),
-    /// An action is unknown. The hosts of its provider, if that is known.
-    Lost(Vec<HostPattern>),
+    /// An action is unknown.
+    Lost {
+        /// The requests of the other actions.
+        others: Vec<ActionScope>,
+        /// The hosts of its provider, if that is known.
+        hosts: Vec<HostPattern>,
+    },
 }
 
 /// Hosts, effect and actions of a rule.
@@ -54,7 +59,7 @@ pub(super) fn scopes(
     }
     match lost.is_empty() {
         true => (ActionScopes::Some(found), problems),
-        false => (ActionScopes::Lost(lost.concat()), problems),
+        false => (ActionScopes::Lost { others: found, hosts: lost.concat() }, problems),
     }
 }
 
@@ -71,27 +76,40 @@ pub(super) fn limited(
             let is_bound = !hosts.is_empty() || actions.iter().any(|it| it.hosts.is_empty());
             let hosts = match is_bound {
                 true => hosts,
-                false => {
-                    let mut all: Vec<_> =
-                        actions.iter().flat_map(|it| &it.hosts).cloned().collect();
-                    all.sort();
-                    all.dedup();
-                    all
-                }
+                false => hosts_of(&actions),
             };
             Some(Limited { hosts, action, actions })
         }
-        (ActionScopes::Lost(known), action) => {
-            let hosts = if hosts.is_empty() { known } else { hosts };
+        (ActionScopes::Lost { mut others, hosts: known }, action) => {
+            // It is for all requests to its hosts, or to those of the lost action's provider.
+            others.retain(|scope| !scope.hosts.iter().all(|host| known.contains(host)));
+            let (hosts, actions) = match (hosts.is_empty(), others.is_empty()) {
+                (false, _) => (hosts, Vec::new()),
+                (true, true) => (known, Vec::new()),
+                (true, false) => {
+                    if !known.is_empty() {
+                        others.push(ActionScope { hosts: known, ..ActionScope::default() });
+                    }
+                    (hosts_of(&others), others)
+                }
+            };
             let action = match action {
                 RuleAction::Use(account) => RuleAction::UseRefused(account),
                 RuleAction::UseRefused(_) | RuleAction::UseMissing(_) | RuleAction::Deny => action,
                 RuleAction::Inject | RuleAction::Pass | RuleAction::Tunnel => return None,
             };
             let stays = !hosts.is_empty() || matches!(action, RuleAction::UseRefused(_));
-            stays.then_some(Limited { hosts, action, actions: Vec::new() })
+            stays.then_some(Limited { hosts, action, actions })
         }
     }
+}
+
+/// All hosts of the actions.
+fn hosts_of(actions: &[ActionScope]) -> Vec<HostPattern> {
+    let mut all: Vec<_> = actions.iter().flat_map(|it| &it.hosts).cloned().collect();
+    all.sort();
+    all.dedup();
+    all
 }
 
 /// An action by its name in a rule.

@@ -312,6 +312,7 @@ mod tests {
     use crate::rulebook::facts::samples::{Samples, placed, text};
     use keyward_base::id::{OrgId, UserId};
     use keyward_model::RuleSpec;
+    use keyward_rules::actions::ActionScope;
 
     fn samples() -> Samples {
         let mut samples = Samples::new();
@@ -467,6 +468,31 @@ mod tests {
                 panic!("{rule:?}: {rules:?}");
             };
             assert_eq!(hosts.len(), 1, "{rule:?}");
+        }
+    }
+
+    /// One of an own provider that was removed, and one that its provider has no more.
+    #[test]
+    fn a_deny_that_has_lost_an_action_denies_its_others() {
+        for (gone, lost_host) in [("corp:write", None), ("openai:gone", Some("api.openai.com"))] {
+            let actions = vec!["github:push".to_owned(), gone.to_owned()];
+            let deny = doing(ActionKind::Deny);
+            let resolved = resolved(RuleSpec { hosts: Vec::new(), actions, ..deny }, &samples());
+            assert_eq!(resolved.problems.len(), 1, "{:?}", resolved.problems);
+            let rules = resolved.rules();
+            let [Rule { action: RuleAction::Deny, hosts, actions, .. }] = &rules[..] else {
+                panic!("{gone}: {rules:?}");
+            };
+            let mut named = vec!["gist.github.com", "github.com"];
+            named.extend(lost_host);
+            named.sort_unstable();
+            let mut hosts: Vec<_> = hosts.iter().map(ToString::to_string).collect();
+            hosts.sort_unstable();
+            assert_eq!(hosts, named, "{gone}");
+            let is_whole = |scope: &&ActionScope| scope.paths.is_empty();
+            let whole: Vec<_> = actions.iter().filter(is_whole).flat_map(|it| &it.hosts).collect();
+            let whole: Vec<_> = whole.iter().map(ToString::to_string).collect();
+            assert_eq!(whole, Vec::from_iter(lost_host), "all requests of the lost one only");
         }
     }
 
