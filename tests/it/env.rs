@@ -22,6 +22,33 @@ fn a_shell_that_takes_the_lines_has_the_way_to_the_gateway() {
 }
 
 #[test]
+fn a_shell_that_takes_another_agents_lines_keeps_nothing_of_the_first() {
+    let cli = Cli::new();
+    let add = ["connection", "add", "openai", "--name", "work", "--any-shape", "--no-test"];
+    let key = ["--secret-stdin", "api_key"];
+    cli.run_with(&[&add[..], &key].concat(), "sk-a-secret-of-the-owner").ok();
+    cli.run(&["agent", "add", "ci"]).ok();
+    cli.run(&["agent", "bind", "ci", "work"]).ok();
+    cli.run(&["agent", "add", "other"]).ok();
+    let keyward = format!("'{}' --data '{}'", env!("CARGO_BIN_EXE_keyward"), cli.data().display());
+    let after = |agents: &str| {
+        let script = format!(
+            "for it in {agents}; do eval \"$({keyward} env --agent $it)\"; done; \
+             echo \"$NODE_OPTIONS,$OPENAI_API_KEY\""
+        );
+        let mut shell = std::process::Command::new("sh");
+        for name in ["KEYWARD_CONFIG", "KEYWARD_URL", "NODE_OPTIONS", "OPENAI_API_KEY"] {
+            shell.env_remove(name);
+        }
+        let shell = shell.args(["-c", &script]).output().expect("sh");
+        String::from_utf8(shell.stdout).expect("text")
+    };
+    assert!(after("ci").contains("kwph"));
+    let shim = cli.data().join("client/node-shim.cjs");
+    assert_eq!(after("ci ci other"), format!("--require={},\n", shim.display()));
+}
+
+#[test]
 fn a_token_from_standard_input_is_taken_and_none_is_made() {
     let cli = Cli::new();
     cli.run(&["agent", "add", "ci"]).ok();

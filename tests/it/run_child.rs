@@ -7,6 +7,7 @@ use rustix::process::Signal;
 use crate::support::install::Install;
 use crate::support::pty::Terminal;
 use crate::support::*;
+use keyward_rules::inject::placeholder::Placeholder;
 
 fn install() -> (Install, Origin) {
     let origin = Origin::saying("fine");
@@ -145,6 +146,10 @@ async fn the_program_finds_the_way_to_the_gateway_and_none_past_it() {
     command.env("NO_PROXY", "*,acme.test,intranet.example").env("NODE_OPTIONS", "--no-warnings");
     command.env("KEYWARD__LOG__LEVEL", "info").env("MINE", "stays");
     command.env("KEYWARD_BACKUP_PASSPHRASE", "of a backup");
+    let earlier = Placeholder::issue("sk-", None);
+    command
+        .env("KEYWARD_PLACEHOLDERS", "OF_ANOTHER_AGENT")
+        .env("OF_ANOTHER_AGENT", earlier.as_str());
     let output = command.output().expect("it runs");
     let text = String::from_utf8(output.stdout).expect("text");
     let find = |name: &str| {
@@ -161,8 +166,14 @@ async fn the_program_finds_the_way_to_the_gateway_and_none_past_it() {
     assert!(find("NODE_OPTIONS").starts_with("--no-warnings --require="));
     assert_ne!(find("NODE_EXTRA_CA_CERTS"), find("SSL_CERT_FILE"));
     assert_eq!(find("MINE"), "stays");
-    // What the configuration reads secrets from, and what opens backups.
-    for name in ["CANARY", "TOKEN_CI", "KEYWARD__LOG__LEVEL", "KEYWARD_BACKUP_PASSPHRASE"] {
+    // What the configuration reads secrets from, what opens backups, and what an outer run set.
+    for name in [
+        "CANARY",
+        "TOKEN_CI",
+        "KEYWARD__LOG__LEVEL",
+        "KEYWARD_BACKUP_PASSPHRASE",
+        "OF_ANOTHER_AGENT",
+    ] {
         assert_eq!(find(name), "(none)", "{name} is not for the program");
     }
 }

@@ -78,6 +78,7 @@ impl Based {
         let ours = [(URL.to_owned(), url), (TOKEN.to_owned(), token.to_owned())];
         AgentEnvironment {
             variables: ours.into_iter().chain(keys).collect(),
+            removed: Vec::new(),
             files: EnvironmentFiles { all: Vec::new() },
             notes,
         }

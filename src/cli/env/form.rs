@@ -53,8 +53,14 @@ impl EnvFormat {
     pub(super) fn print(self, printed: &Printed<'_>) -> Result<String, Failure> {
         let made = printed.made;
         Ok(match self {
-            Self::Sh => lines(made, |name, value| format!("export {name}={}", sh(value))),
-            Self::Fish => lines(made, |name, value| format!("set -gx {name} {}", fish(value))),
+            Self::Sh => {
+                removals(made, "unset")
+                    + &lines(made, |name, value| format!("export {name}={}", sh(value)))
+            }
+            Self::Fish => {
+                removals(made, "set -eg")
+                    + &lines(made, |name, value| format!("set -gx {name} {}", fish(value)))
+            }
             Self::Docker => lines(made, |name, value| format!("{name}={value}")),
             Self::Compose => compose(printed),
             Self::K8s => kubernetes(printed)?,
@@ -90,6 +96,11 @@ fn lines(made: &AgentEnvironment, line: impl Fn(&str, &str) -> String) -> String
         let _ = writeln!(text, "{}", line(name, value));
         text
     })
+}
+
+/// The commands of a shell that remove variables.
+fn removals(made: &AgentEnvironment, command: &str) -> String {
+    made.removed.iter().map(|name| format!("{command} {name}\n")).collect()
 }
 
 fn sh(value: &str) -> String {
@@ -230,6 +241,21 @@ mod tests {
         for item in list["items"].as_array().unwrap() {
             let bytes = item.to_string().len();
             assert!(bytes < OBJECT_BYTES_MAX, "{}: {bytes}", item["kind"]);
+        }
+    }
+
+    #[test]
+    fn a_shell_removes_what_an_earlier_environment_set() {
+        let made = environment(&Inherited::default());
+        let made = AgentEnvironment { removed: vec!["OPENAI_API_KEY".to_owned()], ..made };
+        let (folder, agent) = (Path::new("/f"), "claude");
+        let printed = Printed { agent, proxy: "127.0.0.1:8080", folder, made: &made };
+        for (form, line) in [
+            (EnvFormat::Sh, "unset OPENAI_API_KEY\n"),
+            (EnvFormat::Fish, "set -eg OPENAI_API_KEY\n"),
+        ] {
+            let text = form.print(&printed).unwrap();
+            assert!(text.starts_with(line), "{text}");
         }
     }
 

@@ -23,6 +23,10 @@ const WGET_OVERRIDES: &[&str] = &[
     "useproxy",
 ];
 
+/// Begins apt's setting of the roots.
+const APT_CA: &str = "Acquire::https::CaInfo \"";
+const APT_USER: &str = "APT::Sandbox::User \"root\";";
+
 /// The paths of the files for the client.
 #[derive(Clone, Debug)]
 pub(crate) struct Paths {
@@ -158,11 +162,15 @@ fn wgetrc(theirs: &str, bundle: &str) -> String {
     format!("{kept}ca_certificate = {bundle}\n")
 }
 
-/// The user's lines and ours. apt's workers drop root for a user that cannot enter the directory of these
-/// files, so they stay root if apt runs as root.
+/// The user's lines and ours, which replace those of an earlier file of ours. apt's workers drop root for a user that cannot
+/// enter the directory of these files, so they stay root if apt runs as root.
 fn apt(theirs: &str, bundle: &str) -> String {
-    let gap = if theirs.is_empty() || theirs.ends_with('\n') { "" } else { "\n" };
-    format!("{theirs}{gap}Acquire::https::CaInfo \"{bundle}\";\nAPT::Sandbox::User \"root\";\n")
+    let ours = [format!("{APT_CA}{bundle}\";"), APT_USER.to_owned()];
+    let is_ours = |line: &&str| {
+        *line == APT_USER || (line.starts_with(APT_CA) && line.matches('"').count() == 2)
+    };
+    let kept = theirs.lines().filter(|line| !is_ours(line));
+    kept.chain(ours.iter().map(String::as_str)).map(|line| format!("{line}\n")).collect()
 }
 
 #[cfg(test)]
@@ -216,5 +224,11 @@ mod tests {
     fn apt_keeps_the_lines_of_its_own_file() {
         let text = apt("A \"b\";", "/b.pem");
         assert!(text.starts_with("A \"b\";\nAcquire::https::CaInfo \"/b.pem\";\n"), "{text}");
+    }
+
+    #[test]
+    fn lines_of_an_earlier_file_for_apt_are_replaced() {
+        let once = apt("A \"b\";", "/b.pem");
+        assert_eq!(apt(&apt("A \"b\";", "/earlier.pem"), "/b.pem"), once);
     }
 }

@@ -4,22 +4,43 @@
 /// Prefix of the variables.
 pub(super) const PREFIX: &str = "GIT_CONFIG_";
 
+/// The entries of an inherited environment.
+#[derive(Clone, Debug, Default)]
+pub(super) struct InheritedEntries {
+    /// The text of their number.
+    count: String,
+    /// How many of the last ones an earlier environment of ours added.
+    ours: usize,
+}
+
+impl InheritedEntries {
+    /// `text`: the value of a variable; empty if it is not set.
+    pub(super) fn of(text: &impl Fn(&str) -> String) -> Self {
+        let count = text(&format!("{PREFIX}COUNT"));
+        let all = count.trim().parse::<usize>().unwrap_or(0);
+        let is_ours = |at: &usize| {
+            is_ours(&text(&format!("{PREFIX}KEY_{at}")), &text(&format!("{PREFIX}VALUE_{at}")))
+        };
+        let ours = (0..all).rev().take_while(is_ours).count();
+        Self { count, ours }
+    }
+}
+
 /// The variables that rewrite SSH URLs of `hosts` (`HOST`, or `HOST:PORT` of HTTPS), after the `inherited` entries, which
-/// stay. None without hosts, or if the inherited count is not a number: git then reports it.
-pub(super) fn variables(hosts: &[String], inherited: &str) -> Vec<(String, String)> {
-    let inherited = inherited.trim();
-    let first = if inherited.is_empty() { Ok(0) } else { inherited.parse::<usize>() };
-    let (Ok(first), false) = (first, hosts.is_empty()) else { return Vec::new() };
+/// stay; those of an earlier environment are replaced. None without either, or if the inherited count is not a number: git
+/// then reports it.
+pub(super) fn variables(hosts: &[String], inherited: &InheritedEntries) -> Vec<(String, String)> {
+    let count = inherited.count.trim();
+    let count = if count.is_empty() { Ok(0) } else { count.parse::<usize>() };
+    let is_empty = hosts.is_empty() && inherited.ours == 0;
+    let (Ok(count), false) = (count, is_empty) else { return Vec::new() };
+    let first = count - inherited.ours;
     let mut sorted: Vec<_> = hosts.iter().filter(|host| !host.starts_with('*')).collect();
     sorted.sort_unstable();
     sorted.dedup();
     let mut found = Vec::new();
     for host in sorted {
-        let name = host.split_once(':').map_or(host.as_str(), |(name, _)| name);
-        // As `git clone` takes them; the user of every known forge is `git`.
-        for ssh in
-            [format!("git@{name}:"), format!("ssh://git@{name}/"), format!("ssh://git@{name}:22/")]
-        {
+        for ssh in ssh_urls(host) {
             found.push((format!("url.https://{host}/.insteadOf"), ssh));
         }
     }
@@ -31,13 +52,28 @@ pub(super) fn variables(hosts: &[String], inherited: &str) -> Vec<(String, Strin
     std::iter::once(count).chain(entries).collect()
 }
 
+/// Beginnings of SSH URLs as `git clone` takes them; the user of every known forge is `git`.
+fn ssh_urls(host: &str) -> [String; 3] {
+    let name = host.split_once(':').map_or(host, |(name, _)| name);
+    [format!("git@{name}:"), format!("ssh://git@{name}/"), format!("ssh://git@{name}:22/")]
+}
+
+/// Whether an entry is one that [`variables`] makes.
+fn is_ours(key: &str, value: &str) -> bool {
+    let host = key.strip_prefix("url.https://").and_then(|key| key.strip_suffix("/.insteadOf"));
+    host.is_some_and(|host| ssh_urls(host).iter().any(|url| url == value))
+}
+
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     fn lines(hosts: &[&str], inherited: &str) -> Vec<String> {
         let hosts: Vec<_> = hosts.iter().map(ToString::to_string).collect();
-        let found = variables(&hosts, inherited).into_iter();
+        let inherited = InheritedEntries { count: inherited.to_owned(), ours: 0 };
+        let found = variables(&hosts, &inherited).into_iter();
         found.map(|(name, value)| format!("{name}={value}")).collect()
     }
 
@@ -70,5 +106,24 @@ mod tests {
         assert_eq!(found[1], "GIT_CONFIG_KEY_2=url.https://git.test:8443/.insteadOf");
         assert_eq!(found[2], "GIT_CONFIG_VALUE_2=git@git.test:");
         assert!(!found.iter().any(|line| line.contains("_0=") || line.contains("_1=")));
+    }
+
+    #[test]
+    fn entries_of_an_earlier_environment_are_replaced_and_the_users_stay() {
+        let mut inherited = BTreeMap::from(
+            [("KEY_0", "user.name"), ("VALUE_0", "a"), ("COUNT", "1")]
+                .map(|(name, value)| (format!("{PREFIX}{name}"), value.to_owned())),
+        );
+        let entries = |inherited: &BTreeMap<String, String>| {
+            InheritedEntries::of(&|name: &str| inherited.get(name).cloned().unwrap_or_default())
+        };
+        let hosts = ["git.test:8443".to_owned(), "other.test".to_owned()];
+        let once = variables(&hosts, &entries(&inherited));
+        inherited.extend(once.clone());
+        assert_eq!(variables(&hosts, &entries(&inherited)), once);
+        let count = (format!("{PREFIX}COUNT"), "1".to_owned());
+        assert_eq!(variables(&[], &entries(&inherited)), [count], "the user's own entry");
+        inherited.insert(format!("{PREFIX}VALUE_6"), "git@another.test:".to_owned());
+        assert!(variables(&[], &entries(&inherited)).is_empty(), "the last one is not ours");
     }
 }

@@ -4,16 +4,21 @@
 pub(crate) mod files;
 mod git;
 mod no_proxy;
+mod options;
 pub(super) mod placeholders;
 pub(crate) mod table;
 mod truststore;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
 use self::files::{EnvironmentFiles, Paths, SourceFiles};
+use self::git::InheritedEntries;
+use self::options::{appended, quoted, without};
 use self::table::{Gets, TABLE};
 use super::client::{Client, segment};
 use super::connection::standing::state;
@@ -112,7 +117,7 @@ pub(crate) struct Entrance<'a> {
     pub(crate) token: &'a str,
 }
 
-/// The variables and files that the client inherits.
+/// The variables and files that the client inherits. What an earlier environment of ours added is replaced.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Inherited {
     no_proxy: String,
@@ -122,13 +127,17 @@ pub(crate) struct Inherited {
     node: String,
     wgetrc: String,
     apt: String,
-    git_config_count: String,
+    git: InheritedEntries,
+    /// Variables with placeholders of an earlier environment.
+    placeholders: Vec<String>,
 }
 
 /// A new environment.
 pub(crate) struct AgentEnvironment {
     /// Names and values; those of the proxy contain the token.
     pub(crate) variables: Vec<(String, String)>,
+    /// Inherited variables that the client must not have: they hold placeholders of an earlier environment.
+    pub(crate) removed: Vec<String>,
     /// The files that the variables name.
     pub(crate) files: EnvironmentFiles,
     /// Notes for people.
@@ -205,11 +214,12 @@ impl EnvironmentFacts {
             }
             Gets::Maven => appended(&inherited.maven, MAVEN),
             Gets::Gradle => appended(&inherited.gradle, GRADLE),
-            Gets::Node => {
-                appended(&inherited.node, &quoted(&format!("--require={}", paths.shim())))
-            }
+            Gets::Node => appended(&inherited.node, &require(paths)),
         };
         let placeholders = placeholders::of(self.agent.name(), &self.agent.facts.bindings);
+        let names = placeholders.names(&inherited.placeholders);
+        let is_set = |name: &&String| placeholders.variables.contains_key(*name);
+        let removed = inherited.placeholders.iter().filter(|name| !is_set(name)).cloned().collect();
         let ours = TABLE.iter().map(|variable| (variable.name.to_owned(), value(variable.gets)));
         let sources = SourceFiles {
             ca: &self.ca,
@@ -219,9 +229,11 @@ impl EnvironmentFacts {
         };
         AgentEnvironment {
             variables: ours
-                .chain(git::variables(&self.git_hosts, &inherited.git_config_count))
+                .chain(git::variables(&self.git_hosts, &inherited.git))
                 .chain(placeholders.variables)
+                .chain(names)
                 .collect(),
+            removed,
             files: EnvironmentFiles::new(paths, sources),
             notes: placeholders.notes,
         }
@@ -231,21 +243,33 @@ impl EnvironmentFacts {
 impl Inherited {
     /// The environment of this process.
     pub(crate) fn of_process() -> Self {
-        let text = |name: &str| std::env::var(name).unwrap_or_default();
-        let file = |path: Option<std::path::PathBuf>| {
+        Self::of(|name: &str| std::env::var_os(name).filter(|value| !value.is_empty()))
+    }
+
+    /// `variable`: the value of a variable that is set and not empty.
+    fn of(variable: impl Fn(&str) -> Option<OsString>) -> Self {
+        let text = |name: &str| {
+            variable(name).and_then(|value| value.into_string().ok()).unwrap_or_default()
+        };
+        let path = |name: &str| variable(name).map(PathBuf::from);
+        let file = |path: Option<PathBuf>| {
             path.and_then(|path| std::fs::read_to_string(path).ok()).unwrap_or_default()
         };
-        let path = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
-        let home = || path("HOME").map(|home| std::path::Path::new(&home).join(".wgetrc"));
+        let home = || path("HOME").map(|home| home.join(".wgetrc"));
+        // The files of an earlier environment have one directory, which may be gone.
+        let ca = path("NODE_EXTRA_CA_CERTS");
+        let earlier = ca.as_deref().and_then(Path::parent).map(Paths::new);
+        let shim = earlier.map_or_else(String::new, |paths| require(&paths));
         Self {
             no_proxy: format!("{},{}", text("NO_PROXY"), text("no_proxy")),
             java: text("JAVA_TOOL_OPTIONS"),
             maven: text("MAVEN_OPTS"),
             gradle: text("GRADLE_OPTS"),
-            node: text("NODE_OPTIONS"),
-            git_config_count: text("GIT_CONFIG_COUNT"),
-            wgetrc: file(path("WGETRC").map(Into::into).or_else(home)),
-            apt: file(path("APT_CONFIG").map(Into::into)),
+            node: without(&text("NODE_OPTIONS"), &shim),
+            git: InheritedEntries::of(&text),
+            placeholders: placeholders::inherited(&text),
+            wgetrc: file(path("WGETRC").or_else(home)),
+            apt: file(path("APT_CONFIG")),
         }
     }
 }
@@ -284,19 +308,9 @@ async fn agent_view(client: &Client, name: &str) -> Result<Shown<Agent>, Failure
     }
 }
 
-fn appended(theirs: &str, ours: &str) -> String {
-    match theirs.trim() {
-        "" => ours.to_owned(),
-        theirs => format!("{theirs} {ours}"),
-    }
-}
-
-/// A word for `NODE_OPTIONS` and `JAVA_TOOL_OPTIONS`, which split at blanks outside of quotes.
-fn quoted(word: &str) -> String {
-    match word.contains(char::is_whitespace) {
-        true => format!("\"{word}\""),
-        false => word.to_owned(),
-    }
+/// The option that loads the script for Node.
+fn require(paths: &Paths) -> String {
+    quoted(&format!("--require={}", paths.shim()))
 }
 
 fn java(proxy: &str, truststore: &str) -> String {
@@ -321,7 +335,9 @@ fn java(proxy: &str, truststore: &str) -> String {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use super::table::PLACEHOLDERS;
     use super::*;
+    use keyward_rules::inject::placeholder::Placeholder;
 
     /// An agent `claude` with one connection.
     pub(crate) fn facts() -> EnvironmentFacts {
@@ -398,6 +414,50 @@ pub(super) mod tests {
         assert_eq!(found["MAVEN_OPTS"], format!("-Xmx2g {MAVEN}"));
         assert_eq!(found["GRADLE_OPTS"], format!("-Xmx3g {GRADLE}"));
         assert_eq!(found["NODE_OPTIONS"], "--max-old-space-size=99 --require=/f/node-shim.cjs");
+    }
+
+    /// What a client inherits in a shell with these variables.
+    fn inherited(shell: &BTreeMap<String, String>) -> Inherited {
+        Inherited::of(|name: &str| shell.get(name).map(OsString::from))
+    }
+
+    #[test]
+    fn an_environment_that_is_made_again_in_its_own_shell_is_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::new(dir.path());
+        let theirs = [
+            ("NODE_OPTIONS", "--max-old-space-size=99"),
+            ("JAVA_TOOL_OPTIONS", "-Xmx1g"),
+            ("GIT_CONFIG_COUNT", "1"),
+            ("GIT_CONFIG_KEY_0", "user.name"),
+        ];
+        let theirs = theirs.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let mut shell = BTreeMap::from(theirs);
+        let once = facts().environment(at("127.0.0.1:8080"), &paths, &inherited(&shell));
+        once.files.write(dir.path()).unwrap();
+        shell.extend(once.variables.iter().cloned());
+        let twice = facts().environment(at("127.0.0.1:8080"), &paths, &inherited(&shell));
+        assert_eq!(twice.variables, once.variables);
+        assert_eq!(twice.files.all, once.files.all);
+        assert!(twice.removed.is_empty(), "{:?}", twice.removed);
+    }
+
+    #[test]
+    fn another_agent_gets_nothing_of_the_agent_of_an_earlier_environment() {
+        let earlier = Paths::new("/data/run/7");
+        let earlier = facts().environment(at("127.0.0.1:8080"), &earlier, &Inherited::default());
+        let mut shell: BTreeMap<String, String> = earlier.variables.into_iter().collect();
+        let placeholder = Placeholder::issue("ghp_", Some(40));
+        shell.insert("GH_TOKEN".to_owned(), placeholder.as_str().to_owned());
+        shell.insert("GITHUB_TOKEN".to_owned(), "of the user".to_owned());
+        let agent = EnvironmentFacts::of_nobody("other").agent;
+        let other = EnvironmentFacts { agent, git_hosts: Vec::new(), ..facts() };
+        let made = other.environment(at("127.0.0.1:8080"), &Paths::new("/f"), &inherited(&shell));
+        assert_eq!(made.removed, ["GH_TOKEN"]);
+        let found = made.by_name();
+        assert_eq!(found["NODE_OPTIONS"], "--require=/f/node-shim.cjs");
+        assert!(!found["JAVA_TOOL_OPTIONS"].contains("/data/run/7"));
+        assert_eq!((found["GIT_CONFIG_COUNT"], found[PLACEHOLDERS]), ("0", ""));
     }
 
     #[test]

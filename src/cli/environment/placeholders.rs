@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::table::TABLE;
+use super::table::{PLACEHOLDERS, TABLE};
 use keyward_model::{BindingShown, ManagedBy};
+use keyward_rules::inject::placeholder;
 
 /// The variables that an agent's bindings set.
 #[derive(Debug, Default, Eq, PartialEq)]
@@ -11,6 +12,25 @@ pub(crate) struct Placeholders {
     pub(crate) variables: BTreeMap<String, String>,
     /// What could not be set, for the person.
     pub(crate) notes: Vec<String>,
+}
+
+impl Placeholders {
+    /// The variable with their names. It also replaces an inherited one, whose names are `inherited`.
+    pub(super) fn names(&self, inherited: &[String]) -> Option<(String, String)> {
+        let names: Vec<&str> = self.variables.keys().map(String::as_str).collect();
+        let is_set = !names.is_empty() || !inherited.is_empty();
+        is_set.then(|| (PLACEHOLDERS.to_owned(), names.join(",")))
+    }
+}
+
+/// The variables that an earlier environment set and that hold a placeholder. `text`: the value of a variable; empty if it
+/// is not set.
+pub(super) fn inherited(text: &impl Fn(&str) -> String) -> Vec<String> {
+    let is_name = |name: &str| name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    let is_left =
+        |name: &&str| is_name(name) && !placeholder::scan(text(name).as_bytes()).is_empty();
+    let names = text(PLACEHOLDERS);
+    names.split(',').filter(is_left).map(str::to_owned).collect()
 }
 
 /// If several bindings need the same variable, the default or else the oldest binding gets it, and
@@ -59,7 +79,7 @@ fn note(agent: &str, variables: &str, winner: &BindingShown, other: &BindingShow
 
 fn is_ours(variable: &str) -> bool {
     variable.starts_with(super::git::PREFIX)
-        || variable == "SSH_AUTH_SOCK"
+        || [PLACEHOLDERS, "SSH_AUTH_SOCK"].contains(&variable)
         || TABLE.iter().any(|ours| ours.name.eq_ignore_ascii_case(variable))
 }
 
@@ -112,5 +132,18 @@ mod tests {
             )],
         );
         assert_eq!(found, Placeholders::default());
+    }
+
+    #[test]
+    fn only_names_of_variables_with_placeholders_are_inherited() {
+        let own = placeholder::Placeholder::issue("ghp_", Some(40));
+        let text = |name: &str| match name {
+            PLACEHOLDERS => "GH_TOKEN,a;b,OPENAI_API_KEY,HOME".to_owned(),
+            "GH_TOKEN" | "a;b" => own.as_str().to_owned(),
+            "OPENAI_API_KEY" => "sk-of-the-user".to_owned(),
+            _ => String::new(),
+        };
+        assert_eq!(inherited(&text), ["GH_TOKEN"]);
+        assert!(inherited(&|_: &str| String::new()).is_empty());
     }
 }

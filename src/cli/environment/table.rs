@@ -1,5 +1,9 @@
 //! The table of environment variables that make clients use the gateway. `keyward run` and `keyward env`
-//! set these variables, those of `git.rs` and the placeholders, and no others.
+//! set these variables, those of `git.rs`, the placeholders and [`PLACEHOLDERS`], and no others.
+
+/// The variable that names those with placeholders. The next environment in the same shell removes those that it does not
+/// set.
+pub(super) const PLACEHOLDERS: &str = "KEYWARD_PLACEHOLDERS";
 
 /// What a variable is set to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -98,6 +102,9 @@ pub(crate) const TABLE: &[EnvironmentVariable] = &[
 pub(crate) fn why(name: &str) -> Option<&'static str> {
     if name.starts_with(super::git::PREFIX) {
         return Some("git: SSH URLs of a forge become HTTPS URLs");
+    }
+    if name == PLACEHOLDERS {
+        return Some("the next environment in the same shell removes these");
     }
     TABLE.iter().find(|variable| variable.name == name).map(|variable| variable.why)
 }

@@ -69,6 +69,9 @@ impl Child {
         for variable in withheld {
             command.env_remove(variable);
         }
+        for variable in &environment.removed {
+            command.env_remove(variable);
+        }
         // After the removals: a placeholder may replace a withheld secret.
         command.envs(environment.variables.iter().map(|(name, value)| (name, value)));
         // Before the start, so that no signal is lost.

@@ -1,0 +1,68 @@
+//! Lists of options in one variable, such as `NODE_OPTIONS`: inherited options stay, and those of an earlier environment are
+//! replaced.
+
+/// The options of `theirs` without those that `ours` sets, and then `ours`.
+pub(super) fn appended(theirs: &str, ours: &str) -> String {
+    let set: Vec<&str> = words(ours).into_iter().map(setting).collect();
+    let kept = words(theirs).into_iter().filter(|word| !set.contains(&setting(word)));
+    kept.chain([ours]).collect::<Vec<_>>().join(" ")
+}
+
+/// The options without `option`.
+pub(super) fn without(options: &str, option: &str) -> String {
+    let kept: Vec<&str> = words(options).into_iter().filter(|word| *word != option).collect();
+    kept.join(" ")
+}
+
+/// One option, for programs that split at blanks outside of quotes.
+pub(super) fn quoted(option: &str) -> String {
+    match option.contains(char::is_whitespace) {
+        true => format!("\"{option}\""),
+        false => option.to_owned(),
+    }
+}
+
+/// What an option sets. Java takes the last value of a property, so its name is enough.
+fn setting(option: &str) -> &str {
+    let plain = option.trim_start_matches('"');
+    match plain.starts_with("-D") {
+        true => plain.split('=').next().unwrap_or(plain),
+        false => option,
+    }
+}
+
+/// The options, which blanks outside of double quotes separate.
+fn words(options: &str) -> Vec<&str> {
+    let mut is_quoted = false;
+    let is_gap = |c: char| {
+        is_quoted ^= c == '"';
+        !is_quoted && c.is_whitespace()
+    };
+    options.split(is_gap).filter(|word| !word.is_empty()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inherited_options_that_ours_does_not_set_stay() {
+        assert_eq!(appended("", "-Da=1"), "-Da=1");
+        assert_eq!(appended(" -Xmx1g  -Dab=2 ", "-Da=1 -Db="), "-Xmx1g -Dab=2 -Da=1 -Db=");
+        let theirs = "--require=/a/node-shim.cjs --title=\"a  b\"";
+        assert_eq!(appended(theirs, "--x"), format!("{theirs} --x"));
+    }
+
+    #[test]
+    fn options_of_an_earlier_environment_are_replaced() {
+        let table = [
+            ("-Da=1 -Db=", "-Da=2 -Db="),
+            ("\"-Da=/x y/z\" -Db=", "\"-Da=/v w\" -Db="),
+            ("\"--require=/x y/z\"", "\"--require=/x y/z\""),
+        ];
+        for (earlier, ours) in table {
+            assert_eq!(appended(&format!("{earlier} -Xmx1g"), ours), format!("-Xmx1g {ours}"));
+        }
+        assert_eq!(without("-a \"--b=c d\" -e", "\"--b=c d\""), "-a -e");
+    }
+}
