@@ -3,7 +3,8 @@
 mod base_url;
 mod form;
 
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use clap::{Args as Arguments, ValueEnum};
 use serde::Serialize;
@@ -11,14 +12,15 @@ use serde::Serialize;
 use self::base_url::Based;
 use self::form::{EnvFormat, Printed};
 use super::client::Client;
-use super::environment::files::Paths;
+use super::environment::files::{EnvironmentFiles, Paths};
 use super::environment::{DEFAULT_AGENT, Entrance, EnvironmentFacts, Inherited};
 use super::failure::{Exit, Failure};
 use super::output;
 use super::secret::Typed;
-use super::settings::Global;
+use super::settings::{Global, quoted};
 use keyward_api::wire::TokenIssued;
 use keyward_base::agent::is_unreserved;
+use keyward_state::store::sled::give_to_owner_of;
 
 #[derive(Debug, Arguments)]
 #[command(after_help = "examples:\n  eval \"$(keyward env --agent claude)\"\n  \
@@ -79,21 +81,16 @@ impl Args {
             Some(_) => None,
             None => global.own_listener(&client, &facts.agent),
         };
-        let token = self.token(&client, &facts).await?;
         // A container has its own files, without the user's home directory.
         let (paths, inherited) = match form.is_of_a_container() {
             true => (Paths::new(form::MOUNTED), Inherited::default()),
             false => (Paths::new(&folder), Inherited::of_process()),
         };
+        self.write(&facts.files(&paths, &inherited), form, &folder)?;
+        // Last, so that a refused command creates no token.
+        let token = self.token(&client, &facts).await?;
         let entrance = Entrance { proxy: &proxy, own, token: &token };
         let made = facts.environment(entrance, &paths, &inherited);
-        let written = match form.is_of_a_container() {
-            true => made.files.write_for_containers(&folder),
-            false => made.files.write(&folder),
-        };
-        written.map_err(|error| {
-            Failure::failed(&format!("cannot write into {}", folder.display()), &error)
-        })?;
         made.notes.iter().for_each(|note| output::note(note));
         facts.unusable.iter().for_each(|it| output::note(&it.note(global)));
         let agent = &facts.agent.name;
@@ -102,6 +99,30 @@ impl Args {
             output::note(&hint);
         }
         output::print(&form.print(&printed)?)
+    }
+
+    /// Files that root makes in the data directory belong to the owner of that directory.
+    fn write(
+        &self,
+        files: &EnvironmentFiles,
+        form: EnvFormat,
+        folder: &Path,
+    ) -> Result<(), Failure> {
+        let written = match form.is_of_a_container() {
+            true => files.write_for_containers(folder),
+            false => files.write(folder),
+        };
+        let data = folder.parent().filter(|_| self.files.is_none());
+        let given =
+            written.and_then(|()| data.map_or(Ok(()), |data| give_to_owner_of(data, folder)));
+        given.map_err(|error| {
+            let failure =
+                Failure::failed(&format!("cannot write into {}", folder.display()), &error);
+            match data.and_then(|data| foreign(data, folder)) {
+                Some(hint) => failure.hint(hint),
+                None => failure,
+            }
+        })
     }
 
     /// # Errors
@@ -142,7 +163,7 @@ impl Args {
         let token = self.token(client, facts).await?;
         let made = based.environment(&proxy, &token);
         made.notes.iter().for_each(|note| output::note(note));
-        let (agent, folder) = (&*facts.agent.name, std::path::Path::new(""));
+        let (agent, folder) = (&*facts.agent.name, Path::new(""));
         output::print(&form.print(&Printed { agent, proxy: &proxy, folder, made: &made })?)
     }
 
@@ -163,6 +184,14 @@ impl Args {
     }
 }
 
+/// The remedy for a directory that has another owner than the data directory.
+fn foreign(data: &Path, folder: &Path) -> Option<String> {
+    let owner = |path: &Path| Some(std::fs::metadata(path).ok()?.uid());
+    let is_foreign = owner(data)? != owner(folder)?;
+    let [data, folder] = [data, folder].map(|path| quoted(&path.to_string_lossy()));
+    is_foreign.then(|| format!("run `chown -R --reference={data} {folder}` as root"))
+}
+
 /// A path segment of a URL.
 fn host_and_port(text: &str) -> Result<String, String> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._[]:".contains(&b);
@@ -177,6 +206,19 @@ fn host_and_port(text: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_directory_of_another_user_than_the_data_directorys_is_named() {
+        let data = tempfile::tempdir().unwrap();
+        let folder = data.path().join("client");
+        assert_eq!(foreign(data.path(), &folder), None, "it does not exist");
+        std::fs::create_dir(&folder).unwrap();
+        assert_eq!(foreign(data.path(), &folder), None);
+        if std::os::unix::fs::chown(data.path(), Some(65_534), None).is_ok() {
+            let hint = foreign(data.path(), &folder).unwrap();
+            assert!(hint.starts_with("run `chown -R --reference=/"), "{hint}");
+        }
+    }
 
     #[test]
     fn a_place_without_a_port_or_with_more_is_refused() {

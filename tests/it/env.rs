@@ -1,6 +1,6 @@
 //! `keyward env`: lines that a shell takes, with a token that has an end.
 
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use crate::cli_runner::Cli;
@@ -75,6 +75,7 @@ fn what_makes_no_sense_is_refused_and_no_token_made() {
         (&["--proxy", "http://x"], "", 2),
         (&["--ttl", "soon"], "", 1),
         (&["--agent", "nobody"], "", 5),
+        (&["--files", "/dev/null/files"], "", 1),
     ] {
         let words: Vec<_> = ["env"].iter().chain(words).copied().collect();
         let words = match words.contains(&"--agent") {
@@ -125,6 +126,28 @@ fn files_of_containers_are_not_those_of_shells_and_any_user_reads_them() {
     };
     assert_eq!((mode(""), mode("client"), mode("client/wgetrc")), (0o700, 0o700, 0o600));
     assert_eq!((mode("container"), mode("container/bundle.pem")), (0o755, 0o644));
+}
+
+#[test]
+fn what_root_writes_for_shells_and_containers_belongs_to_the_gateways_user() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let cli = Cli::new();
+    cli.run(&["agent", "add", "ci"]).ok();
+    let mut owned = std::process::Command::new("chown");
+    let owned = owned.args(["-R", "65534:65534"]).arg(cli.data()).status();
+    assert!(owned.expect("chown runs").success());
+    for (form, folder) in [("sh", "client"), ("docker", "container")] {
+        cli.run(&["env", "--agent", "ci", "--for", form]).ok();
+        let folder = cli.data().join(folder);
+        let entries = std::fs::read_dir(&folder).expect("a folder");
+        let files = entries.map(|entry| entry.expect("an entry").path());
+        for path in files.chain([folder]) {
+            let owner = std::fs::metadata(&path).expect("it exists").uid();
+            assert_eq!(owner, 65_534, "{}", path.display());
+        }
+    }
 }
 
 /// An apply by the client copies each object into an annotation, which may have 256 KiB; the certificates are longer.

@@ -140,9 +140,13 @@ impl EnvironmentFiles {
         }
         for (name, content) in &self.all {
             let fresh = folder.join(format!(".{name}.{}", std::process::id()));
+            // Another user's directory, in which root writes, could have a link of that name.
+            match std::fs::remove_file(&fresh) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
             let mut options = OpenOptions::new();
-            let mut file =
-                options.write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+            let mut file = options.write(true).create_new(true).mode(0o600).open(&fresh)?;
             file.write_all(content)?;
             file.set_permissions(Permissions::from_mode(modes.file))?;
             std::fs::rename(&fresh, folder.join(name))?;
@@ -195,6 +199,19 @@ mod tests {
             let mode = std::fs::metadata(path).unwrap().permissions().mode();
             assert_eq!(mode & 0o077, 0, "{}", path.display());
         }
+    }
+
+    #[test]
+    fn a_link_of_another_user_is_replaced_and_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (folder, theirs) = (dir.path().join("a"), dir.path().join("theirs"));
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(&theirs, "stays").unwrap();
+        let link = folder.join(format!(".ca.pem.{}", std::process::id()));
+        std::os::unix::fs::symlink(&theirs, link).unwrap();
+        EnvironmentFiles::new(&Paths::new(&folder), SOURCES).write(&folder).unwrap();
+        assert_eq!(std::fs::read_to_string(theirs).unwrap(), "stays");
+        assert_eq!(std::fs::read_to_string(folder.join("ca.pem")).unwrap(), "ca");
     }
 
     #[test]

@@ -221,12 +221,6 @@ impl EnvironmentFacts {
         let is_set = |name: &&String| placeholders.variables.contains_key(*name);
         let removed = inherited.placeholders.iter().filter(|name| !is_set(name)).cloned().collect();
         let ours = TABLE.iter().map(|variable| (variable.name.to_owned(), value(variable.gets)));
-        let sources = SourceFiles {
-            ca: &self.ca,
-            bundle: &self.bundle,
-            wgetrc: &inherited.wgetrc,
-            apt: &inherited.apt,
-        };
         AgentEnvironment {
             variables: ours
                 .chain(git::variables(&self.git_hosts, &inherited.git))
@@ -234,9 +228,20 @@ impl EnvironmentFacts {
                 .chain(names)
                 .collect(),
             removed,
-            files: EnvironmentFiles::new(paths, sources),
+            files: self.files(paths, inherited),
             notes: placeholders.notes,
         }
+    }
+
+    /// The files of that environment.
+    pub(crate) fn files(&self, paths: &Paths, inherited: &Inherited) -> EnvironmentFiles {
+        let sources = SourceFiles {
+            ca: &self.ca,
+            bundle: &self.bundle,
+            wgetrc: &inherited.wgetrc,
+            apt: &inherited.apt,
+        };
+        EnvironmentFiles::new(paths, sources)
     }
 }
 
