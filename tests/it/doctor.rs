@@ -28,7 +28,7 @@ impl Told {
     }
 
     /// The same of a command; `secrets` are looked for.
-    fn of(mut command: Command, secrets: &[&str]) -> Self {
+    pub(crate) fn of(mut command: Command, secrets: &[&str]) -> Self {
         let output = command.output().expect("it runs");
         let said =
             String::from_utf8_lossy(&[&*output.stdout, &*output.stderr].concat()).into_owned();

@@ -1,6 +1,8 @@
 //! `keyward doctor` beside a running gateway: what the gateway refuses, what it could not open, and what its rules grant.
 
+use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 
 use tokio::io::AsyncWriteExt;
 
@@ -17,6 +19,33 @@ async fn a_status_that_the_gateway_refuses_is_not_said_to_be_of_another_version(
     let (message, hint) = told.failed("gateway");
     assert!(message.starts_with("a gateway runs, but its status cannot be read: "), "{message}");
     assert!(hint.starts_with("KEYWARD_TOKEN holds this token"), "{hint}");
+}
+
+/// Without the options of the gateway, its data directory would be judged by the default configuration.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_configuration_is_the_one_that_the_gateway_runs_with() {
+    let origin = Origin::saying("fine");
+    let install = Install::new(&Plan::api_key(), &origin);
+    let (config, key) = (install.folder().join("keyward.yaml"), install.folder().join("own.key"));
+    fs::write(&key, format!("{}\n", "0123456789abcdef".repeat(4))).expect("a file");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).expect("ours");
+    let text = fs::read_to_string(&config).expect("it was made");
+    let more = format!("master_key: {{ file: {} }}\n", key.display());
+    fs::write(&config, format!("{text}{more}")).expect("a file");
+    let _serving = install.serve();
+    let told = || {
+        let mut command = install.keyward(&["doctor", "--json"]);
+        command.env_remove("KEYWARD_CONFIG");
+        Told::of(command, &[])
+    };
+    let found = told();
+    assert_eq!(found.code, Some(0), "{:#?}", found.checks);
+    assert_eq!(found.the("key", "ok").0, "the master key is readable, and private");
+    fs::rename(&config, install.folder().join("elsewhere.yaml")).expect("it was made");
+    let found = told();
+    let says = format!("the gateway runs with {}, which cannot be read: ", config.display());
+    assert!(found.warned("config").0.starts_with(&says), "{:#?}", found.checks);
+    assert!(!found.checks.iter().any(|check| check["id"] == "key"), "{:#?}", found.checks);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

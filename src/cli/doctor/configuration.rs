@@ -1,16 +1,48 @@
 //! Checks the configuration and reports all of its errors: those of the file, and those that `keyward plan` finds.
 
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
 use super::gateway::GatewayState;
 use super::installation::CheckedInstallation;
 use super::report::DoctorReport;
 use crate::app::Services;
+use crate::cli::client::Client;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::settings::Global;
-use crate::config::{Config, ConfigError};
-use keyward_api::wire::{PlanAsk, PlanProblem, PlanView};
+use crate::config::{Config, ConfigError, VariableSource};
+use keyward_api::wire::{PlanAsk, PlanProblem, PlanView, Status};
 use keyward_rules::provider::document::Problem;
 
 const ID: &str = "config";
+
+/// The options with the configuration file of the running gateway of this machine, unless another one is named. `None` if
+/// that file cannot be read: the default one would be judged as the gateway's.
+pub(super) async fn named(global: &Global, report: &mut DoctorReport) -> Option<Global> {
+    let Some(file) = file_of_gateway(global).await else { return Some(global.clone()) };
+    match File::open(&file) {
+        Ok(_) => Some(Global { config: Some(file), ..global.clone() }),
+        Err(error) => {
+            let message =
+                format!("the gateway runs with {}, which cannot be read: {error}", file.display());
+            let hint = "run this as the gateway's user, where that file is; without it, only the data directory \
+                        is checked";
+            report.warn(ID, message, hint);
+            None
+        }
+    }
+}
+
+/// `None` also for the default file, which may be absent.
+async fn file_of_gateway(global: &Global) -> Option<PathBuf> {
+    if global.config.is_some() || VariableSource::Process.path("KEYWARD_CONFIG").is_some() {
+        return None;
+    }
+    let client = Client::running(global).await.ok().filter(|client| client.host().is_none())?;
+    let Status { config, data, .. } = client.status().await?;
+    let is_default = Path::new(&config) == Path::new(&data).join("keyward.yaml");
+    (!config.is_empty() && !is_default).then(|| config.into())
+}
 
 /// The configuration, when it can be read.
 pub(super) fn read(global: &Global, report: &mut DoctorReport) -> Option<Config> {
