@@ -232,7 +232,9 @@ async fn what_a_file_declares_is_repaired_in_the_file() {
     lab.guard(good.clone());
     assert_eq!(asks(&lab, &["/a"; 2]).await, [401; 2]);
     let broken = is(&lab, "acme", "broken").await;
-    let remedy = "put a new secret where the configuration file reads it, then: `keyward reload`";
+    let remedy = "put a new secret where the configuration file reads it, then: `keyward reload` (for a \
+                  variable, restart the gateway); if the present one is right, test it: `keyward \
+                  connection test acme`";
     assert_eq!((&broken["reason"], &broken["remedy"]), (&json!("rejected"), &json!(remedy)));
     lab.gateway.restart().await;
     assert_eq!(asks(&lab, &["/b"]).await, [424], "the file still has the rejected secret");

@@ -110,7 +110,8 @@ async fn a_refused_key_has_the_same_remedy_wherever_it_is_told() {
         (
             "acme",
             ("ci", TOKEN_CI),
-            "put a new secret where the configuration file reads it, then: `keyward reload`",
+            "put a new secret where the configuration file reads it, then: `keyward reload` (for a variable, \
+             restart the gateway); if the present one is right, test it: `keyward connection test acme`",
         ),
     ] {
         let (_, tested) = said(install, &["connection", "test", name]);
@@ -130,6 +131,19 @@ async fn a_paused_connection_has_the_same_remedy_wherever_it_is_told() {
     assert!(paused.status.success(), "{paused:?}");
     for (place, text) in told(install, "mine", ("own", token)).await {
         assert_eq!(text, "resume it: `keyward connection resume mine`", "{place}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rotation_of_what_a_file_declares_asks_for_no_secret() {
+    let two = two().await;
+    for words in
+        [&["connection", "rotate", "acme"][..], &["connection", "rotate", "acme", "--no-test"]]
+    {
+        let (_, err) = said(&two.install, words);
+        let says =
+            "connection `acme` is managed by the configuration file\nhint: put a new secret where";
+        assert!(err.contains(says), "{words:?}: {err}");
     }
 }
 

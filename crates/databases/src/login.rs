@@ -129,9 +129,6 @@ impl ServerError {
     /// What a person can do.
     fn hint(&self) -> Option<String> {
         match self {
-            Self::Refused { rejects_login: true, .. } => {
-                Some("correct the connection: `keyward connection rotate NAME`".to_owned())
-            }
             Self::Unproved => {
                 Some("somebody may answer in the server's place; check its address".to_owned())
             }

@@ -49,6 +49,19 @@ impl Refused {
         }
     }
 
+    /// The same for the session of a connection: if the server rejects its login, a test names the remedy.
+    pub fn by_server_of(self, connection: &str) -> Self {
+        match self {
+            Self::Server(ServerRefusal { text, state, rejects_login })
+                if text.code == Code::ConnectionBroken =>
+            {
+                let hint = format!("`keyward connection test {connection}` names the remedy");
+                Self::Server(ServerRefusal { text: text.hint(hint), state, rejects_login })
+            }
+            other => other,
+        }
+    }
+
     /// What the client is shown, whatever its protocol.
     pub fn words(&self, exchange: Option<&str>) -> RefusalWords {
         let detail = |code: Code| {
@@ -117,5 +130,22 @@ fn hint(text: &RefusalText) -> Option<String> {
             Some("name the root of a private CA in `upstream.trust`".to_owned())
         }
         _ => text.hint.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_rejected_login_names_its_connection() {
+        let hint = |code: Code| {
+            let text = code.because("no").hint("as before");
+            let refusal = ServerRefusal { text, state: None, rejects_login: false };
+            Refused::Server(refusal).by_server_of("main").words(None).hint
+        };
+        assert_eq!(hint(Code::UpstreamProtocol).as_deref(), Some("as before"));
+        let named = "`keyward connection test main` names the remedy";
+        assert_eq!(hint(Code::ConnectionBroken).as_deref(), Some(named));
     }
 }

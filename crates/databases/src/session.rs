@@ -151,6 +151,7 @@ async fn opened<G: Greeting>(
     }
     let permitted = Permitted { permit, credential, now: exchange.now() };
     let opened = greeting.open(listener, exchange, agent, permitted).await;
+    let opened = opened.map_err(|refused| refused.by_server_of(&connection));
     // A revocation during the login ends it here: from now on the stream itself is watched.
     match exchange.still_permitted() {
         true => opened,

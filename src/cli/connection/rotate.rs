@@ -16,7 +16,7 @@ use crate::cli::settings::Global;
 use crate::cli::table::moment;
 use crate::cli::{output, provider, wait};
 use keyward_api::wire::Rotated;
-use keyward_model::{Connection, References, Shown};
+use keyward_model::{Connection, ManagedBy, References, Shown};
 use keyward_state::directory::RotationState;
 
 pub(super) const EXAMPLES: &str = "\
@@ -111,22 +111,13 @@ impl Rotate {
     async fn another(self, global: &Global, name: &str) -> Result<(), Failure> {
         let client = Client::open_to_send(global).await?;
         let connection: Shown<Connection> = client.get(&path(name)).await?;
-        let provider = provider::of(&client, &connection.provider).await?;
-        let given = ConnectionArguments {
-            auth: connection.auth.clone(),
-            fields: unique(self.fields.clone())?,
-            secrets: self.secrets.sources(),
-            references: References::new(),
-            // They stay as they are.
-            variables: connection.variables.clone(),
+        let fields = match connection.managed_by {
+            // The gateway refuses it with the remedy, whatever is given.
+            Some(ManagedBy::File) => BTreeMap::new(),
+            _ => self.filled(&client, &connection).await?,
         };
-        let filled = given.complete(&provider)?;
-        if !self.secrets.any_shape {
-            let shapes = Shapes::load(&client).await?;
-            filled.check(&provider, &shapes)?.iter().for_each(|remark| output::note(remark));
-        }
         let ask = RotateRequest {
-            fields: filled.fields,
+            fields,
             test: !self.no_test,
             keep_old: self.keep_old,
             confirm: self.confirm,
@@ -139,6 +130,29 @@ impl Rotate {
         let asked = client.post(&at, &ask);
         let now: Rotated = wait::during(&format!("rotating {name}"), asked).await?;
         output::show(global.json, &now, |now| told(now, &global.keyward()))
+    }
+
+    /// The fields of the new secret.
+    async fn filled(
+        &self,
+        client: &Client,
+        connection: &Shown<Connection>,
+    ) -> Result<BTreeMap<String, Typed>, Failure> {
+        let provider = provider::of(client, &connection.provider).await?;
+        let given = ConnectionArguments {
+            auth: connection.auth.clone(),
+            fields: unique(self.fields.clone())?,
+            secrets: self.secrets.sources(),
+            references: References::new(),
+            // They stay as they are.
+            variables: connection.variables.clone(),
+        };
+        let filled = given.complete(&provider)?;
+        if !self.secrets.any_shape {
+            let shapes = Shapes::load(client).await?;
+            filled.check(&provider, &shapes)?.iter().for_each(|remark| output::note(remark));
+        }
+        Ok(filled.fields)
     }
 }
 

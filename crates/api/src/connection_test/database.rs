@@ -5,8 +5,9 @@ use super::trial::Trial;
 use crate::error::ApiError;
 use crate::state::Admin;
 use crate::wire::{ConnectionTested, TestOutcome};
+use keyward_base::codes::Code;
 use keyward_databases::{DatabaseFacts, DatabaseReport, DatabaseTestError, DatabaseTestFailure};
-use keyward_state::directory::ConnectionRecord;
+use keyward_state::directory::{BrokenReason, ConnectionRecord, Need};
 
 /// Logs in, and reports version, role and whether sessions are read-only as the connection's settings wish.
 ///
@@ -24,7 +25,10 @@ pub(super) async fn tested(
     let took_ms = u64::try_from(report.took.as_millis()).unwrap_or(u64::MAX);
     let diagnosis = match &report.result {
         Ok(facts) => answered(provider, facts, took_ms),
-        Err(error) => refused(error),
+        Err(error) => {
+            let need = Need::Broken { reason: BrokenReason::TestFailed, detail: None };
+            refused(error, admin.deps().vault.remedy(connection, need))
+        }
     };
     let DatabaseReport { exchange, result, .. } = report;
     Ok(ConnectionTested {
@@ -63,7 +67,8 @@ fn answered(provider: &str, facts: &DatabaseFacts, took_ms: u64) -> Diagnosis {
     }
 }
 
-fn refused(error: &DatabaseTestError) -> Diagnosis {
+/// `remedy`: that of a connection whose login the server rejects.
+fn refused(error: &DatabaseTestError, remedy: Option<String>) -> Diagnosis {
     let outcome = match error.failure {
         DatabaseTestFailure::RejectedLogin => TestOutcome::WrongKey,
         DatabaseTestFailure::Unreachable => TestOutcome::Unreachable,
@@ -73,9 +78,24 @@ fn refused(error: &DatabaseTestError) -> Diagnosis {
         DatabaseTestFailure::UnexpectedAnswer => TestOutcome::UnexpectedAnswer,
         DatabaseTestFailure::NotTried => TestOutcome::NotSent,
     };
-    let diagnosis = Diagnosis::new(outcome, error.text.message.clone());
-    match &error.text.hint {
-        Some(hint) => diagnosis.hint(hint.clone()),
-        None => diagnosis,
+    let text = &error.text;
+    let remedy = remedy.filter(|_| text.code == Code::ConnectionBroken);
+    let hint = text.hint.clone().or(remedy);
+    Diagnosis { hint, ..Diagnosis::new(outcome, text.message.clone()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rejected_login_has_the_remedy_of_its_connection() {
+        let hint = |failure, code: Code| {
+            let error = DatabaseTestError { failure, text: code.because("no") };
+            refused(&error, Some("put a new secret there".to_owned())).hint
+        };
+        assert_eq!(hint(DatabaseTestFailure::Timeout, Code::UpstreamTimeout), None);
+        let rejected = hint(DatabaseTestFailure::RejectedLogin, Code::ConnectionBroken);
+        assert_eq!(rejected.as_deref(), Some("put a new secret there"));
     }
 }

@@ -6,7 +6,7 @@ use crate::wire::TestOutcome;
 use keyward_base::codes::RefusalText;
 use keyward_net::client::CertificateFault;
 use keyward_proxy::test_request::{AnswerDetails, TestAnswer, TestError, TestReport};
-use keyward_state::directory::{ConnectionRecord, ConnectionState, Need, Remedies};
+use keyward_state::directory::{BrokenReason, ConnectionRecord, ConnectionState, Need, Remedies};
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TestedConnection<'a> {
@@ -199,7 +199,9 @@ impl TestedConnection<'_> {
     }
 
     fn another_credential(&self) -> String {
-        self.remedies.remedy(Need::Credential).unwrap_or_default()
+        // The state of such a connection, so that its remedy is the same here.
+        let need = Need::Broken { reason: BrokenReason::TestFailed, detail: None };
+        self.remedies.remedy(need).unwrap_or_default()
     }
 
     fn address(&self) -> String {

@@ -70,9 +70,6 @@ impl PostgresLoginError {
                 "a pooler before the server may drop parameters of the session: log in at the server itself",
             ),
             Self::Unproved => Some("somebody may answer in the server's place; check its address"),
-            Self::Refused { state, .. } if state.starts_with("28") => {
-                Some("correct the connection: `keyward connection rotate NAME`")
-            }
             _ => None,
         }
     }

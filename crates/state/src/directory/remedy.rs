@@ -103,11 +103,10 @@ impl<'a> Remedies<'a> {
                 self.for_endpoint()
             }
             BrokenReason::ClientRejected => self.for_client(),
+            BrokenReason::TestFailed | BrokenReason::Rejected => self.for_rejected(),
             BrokenReason::Revoked
             | BrokenReason::Expired
             | BrokenReason::NoRefreshToken
-            | BrokenReason::TestFailed
-            | BrokenReason::Rejected
             | BrokenReason::StoreKeyMissing => self.for_credential(),
         }
     }
@@ -158,6 +157,18 @@ impl<'a> Remedies<'a> {
                 format!("get a new secret at {url}, then: {}", self.rotating())
             }
             _ => self.replacing(),
+        }
+    }
+
+    /// A test or requests show that the secret is rejected. A reload that finds the same secret in the file changes nothing, so
+    /// a secret that the provider accepts again is tested.
+    fn for_rejected(&self) -> String {
+        let (replacing, name) = (self.for_credential(), &self.connection.name);
+        match (self.renewal(), self.connection.managed_by) {
+            (Renewal::Secret, ManagedBy::File) => format!(
+                "{replacing}; if the present one is right, test it: `keyward connection test {name}`"
+            ),
+            _ => replacing,
         }
     }
 
@@ -232,7 +243,7 @@ impl<'a> Remedies<'a> {
                 let place = self.key_url().map(|url| format!(" from {url}")).unwrap_or_default();
                 format!(
                     "put a new secret{place} where the configuration file reads it, then: `keyward \
-                     reload`"
+                     reload` (for a variable, restart the gateway)"
                 )
             }
         }
