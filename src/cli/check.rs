@@ -1,6 +1,7 @@
 //! `keyward config check`: whether a configuration file is valid, for CI. Only the file and the manifests that it names
 //! are read: no store, no key, no secret and no gateway. Names that only a store may have are notes.
 
+use std::io;
 use std::path::PathBuf;
 
 use clap::Subcommand;
@@ -59,9 +60,17 @@ impl Command {
                 let problems = refused_plan(&problems).problems;
                 report(global, CheckResult { file, problems, not_in_file: Vec::new() })
             }
+            // The usual hint is for a gateway, which also starts without a file.
+            Err(error) if is_missing(&error) => {
+                Err(Failure::from(error).hint("name a file that exists"))
+            }
             Err(error) => Err(error.into()),
         }
     }
+}
+
+fn is_missing(error: &ConfigError) -> bool {
+    matches!(error, ConfigError::Unreadable { source, .. } if source.kind() == io::ErrorKind::NotFound)
 }
 
 fn without_file(config: &Config) -> Failure {

@@ -95,7 +95,8 @@ pub(super) fn decided(
     let considered = policy.considered(&agent, &question.asked(), decision.rule.as_deref());
     let mut told = told(admin, &record, &question, decision);
     if admin.deps().directory.view().is_asleep(&record) {
-        told.stopped_by.push(stop::agent_paused(&record));
+        // Policy does not know the bindings of a paused agent.
+        told.stopped_by = vec![stop::agent_paused(&record)];
     }
     told.considered = considered;
     told.allowed = told.stopped_by.is_empty();

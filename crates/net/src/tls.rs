@@ -84,9 +84,21 @@ pub enum TlsError {
         /// The error of the platform's store.
         problem: String,
     },
+    /// The certificate is of another private key.
+    #[error("the private key is not that of the certificate: give the pair that was made together")]
+    OtherKey,
     /// The provider does not support the protocol versions, or this certificate and key.
     #[error("the TLS provider refuses the configuration")]
-    Config(#[from] rustls::Error),
+    Config(#[source] rustls::Error),
+}
+
+impl From<rustls::Error> for TlsError {
+    fn from(error: rustls::Error) -> Self {
+        match error {
+            rustls::Error::InconsistentKeys(_) => Self::OtherKey,
+            error => Self::Config(error),
+        }
+    }
 }
 
 /// A client certificate for authorization servers (RFC 8705), with its key.
@@ -291,6 +303,13 @@ mod tests {
         assert!(client_config_with(Ok(vec![junk(), root()]), &[]).is_ok());
         let error = client_config_with(Ok(vec![root()]), &[root(), junk()]).expect_err("junk");
         assert!(matches!(error, TlsError::Root { number: 2, .. }), "{error}");
+    }
+
+    #[test]
+    fn a_key_of_another_certificate_is_told_in_plain_words() {
+        let key = rcgen::KeyPair::generate().expect("a key").serialize_pem();
+        let error = server_config(vec![root()], &Secret::from(key)).expect_err("another key");
+        assert!(matches!(error, TlsError::OtherKey), "{error}");
     }
 
     #[test]

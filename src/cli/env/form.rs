@@ -80,7 +80,11 @@ impl EnvFormat {
                 ))
             }
             Self::Compose => {
-                Some("hint: docker compose -f docker-compose.yaml -f FILE up".to_owned())
+                let service = match is_loopback(proxy) {
+                    true => "; for a gateway that is a service too: --proxy SERVICE:PORT",
+                    false => "",
+                };
+                Some(format!("hint: docker compose -f docker-compose.yaml -f FILE up{service}"))
             }
             Self::K8s => Some(format!(
                 "hint: `kubectl apply --server-side -f FILE`; in the container: `envFrom` the Secret \

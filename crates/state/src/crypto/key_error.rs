@@ -14,7 +14,7 @@ pub enum KeyError {
     NoSource,
     /// The file does not exist.
     #[error(
-        "master key file {0} does not exist: restore it from your backup of keys, or check `master_key`"
+        "master key file {0} does not exist: restore it from your backup of keys, or check `master_key` (its paths are relative to the data directory)"
     )]
     Missing(PathBuf),
     /// The file was not read for another reason.

@@ -22,6 +22,11 @@ pub enum FileError {
     /// The file cannot be opened or read.
     #[error("file {path} cannot be read: {source}")]
     Unreadable { path: PathBuf, source: io::Error },
+    /// This user may not open it, or a directory above it.
+    #[error(
+        "file {path} may not be read by user {user}: give it to that user (`chown {user}`), or to a group of that user as a file of root with mode 0640"
+    )]
+    Forbidden { path: PathBuf, user: u32 },
     /// It is a directory, a pipe or a device.
     #[error("file {0} is not a regular file")]
     NotAFile(PathBuf),
@@ -39,6 +44,20 @@ pub enum FileError {
         /// The owner's user id.
         owner: u32,
     },
+}
+
+impl FileError {
+    /// It cannot be opened.
+    fn unopened(path: &Path, source: io::Error) -> Self {
+        let path = path.to_owned();
+        match source.kind() {
+            io::ErrorKind::NotFound => Self::Missing(path),
+            io::ErrorKind::PermissionDenied => {
+                Self::Forbidden { path, user: rustix::process::geteuid().as_raw() }
+            }
+            _ => Self::Unreadable { path, source },
+        }
+    }
 }
 
 /// Ownership and permissions of a file.
@@ -78,10 +97,7 @@ fn read_as(
     // Without O_NONBLOCK, opening a pipe would wait for a writer.
     let nonblock = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
     let opened = OpenOptions::new().read(true).custom_flags(nonblock).open(path);
-    let file = opened.map_err(|source| match source.kind() {
-        io::ErrorKind::NotFound => FileError::Missing(path.into()),
-        _ => unreadable(source),
-    })?;
+    let file = opened.map_err(|source| FileError::unopened(path, source))?;
     // Checks apply to the open file, not to its name, so it cannot be replaced in between.
     let about = file.metadata().map_err(unreadable)?;
     if !about.is_file() {
@@ -196,6 +212,16 @@ mod tests {
         assert!(!judged(user + 1, 0o600) && !judged(user, 0o640) && !judged(0, 0o640));
         let other = ProcessIds { user: user + 1, groups: vec![] }.for_user_of(&path);
         assert_eq!(other.user, user + 1, "who is not root reads as before");
+    }
+
+    /// As root, no file is forbidden.
+    #[test]
+    fn a_file_that_this_user_may_not_open_is_told_with_the_user_and_the_remedy() {
+        let source = io::Error::from(io::ErrorKind::PermissionDenied);
+        let said = FileError::unopened(Path::new("/etc/secret"), source).to_string();
+        let user = rustix::process::geteuid().as_raw();
+        assert!(said.starts_with(&format!("file /etc/secret may not be read by user {user}: ")));
+        assert!(said.contains(&format!("`chown {user}`")), "{said}");
     }
 
     #[test]
