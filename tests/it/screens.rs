@@ -212,7 +212,9 @@ fn a_configuration_is_checked_without_its_secrets_and_without_a_data_directory()
     let good = good.to_str().expect("UTF-8");
     assert!(cli.run(&["config", "check", good]).ok().ends_with("good.yaml is valid\n"));
     assert!(cli.run(&["plan", good]).failed(1).contains("NOT_SET"), "a plan needs them");
-    assert!(cli.run(&["config", "check", "/nowhere.yaml"]).failed(1).contains("/nowhere.yaml"));
+    let absent = cli.run(&["config", "check", "/nowhere.yaml"]).failed(1);
+    assert!(absent.contains("/nowhere.yaml"), "{absent}");
+    assert!(absent.ends_with("\nhint: name a file that exists\n"), "{absent}");
     assert!(!cli.data().exists());
 }
 
