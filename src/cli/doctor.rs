@@ -76,9 +76,9 @@ impl Args {
 /// Runs all checks, each after those that it needs.
 async fn check(global: &Global) -> DoctorReport {
     let mut report = DoctorReport::default();
+    // Remedies name the options that were given: a running gateway needs no others.
     let named = configuration::named(global, &mut report).await;
-    let config = named.as_ref().and_then(|named| configuration::read(named, &mut report));
-    let global = named.as_ref().unwrap_or(global);
+    let config = named.and_then(|named| configuration::read(&named, &mut report));
     let resources = match (global.data_dir(), config) {
         (Ok(data), Some(config)) => {
             let install = CheckedInstallation { global, data, config };
