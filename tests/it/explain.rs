@@ -83,26 +83,6 @@ async fn a_difference_would_be_seen() {
     world.lab.finish().await;
 }
 
-#[tokio::test]
-async fn a_paused_agent_is_told_to_be_paused_and_not_to_lack_its_binding() {
-    let lab = Plan::api_key().start(Origin::saying("fine")).await;
-    lab.gateway.api("POST", "/agents", r#"{"name":"late"}"#).await.is(201);
-    lab.gateway.api("POST", "/agents/late/bindings", r#"{"connection":"acme"}"#).await.is(201);
-    lab.gateway.api("POST", "/agents/late/pause", "").await.is(200);
-    let url = format!("https://{HOST}/");
-    let ask = serde_json::json!({ "agent": "late", "method": "GET", "url": url });
-    let told = lab.gateway.api("POST", "/rules/explain", &ask.to_string()).await.json();
-    let stops = told["stopped_by"].as_array().expect("a list");
-    let codes: Vec<_> = stops.iter().map(|stop| &stop["code"]).collect();
-    assert_eq!(codes, ["agent_unauthenticated"], "{told:#}");
-    let case = serde_json::json!({ "agent": "late", "request": url, "expect": "inject" });
-    let cases = serde_json::json!({ "cases": [case] }).to_string();
-    let report = lab.gateway.api("POST", "/rules/test", &cases).await.json();
-    let wrong = report["results"][0]["wrong"][0].as_str().expect("text");
-    assert!(wrong.contains("agent `late` is paused"), "{wrong}");
-    lab.finish_with_changes().await;
-}
-
 /// The list may name public addresses: what counts is whether the address is on it.
 #[tokio::test]
 async fn cleartext_to_a_public_address_depends_on_the_private_list() {
@@ -123,6 +103,25 @@ async fn cleartext_to_a_public_address_depends_on_the_private_list() {
         assert_eq!(told["allowed"], code.is_none(), "{told:#}");
         lab.finish().await;
     }
+}
+
+/// Its bindings are left out, so that other reasons would ask for a binding that is there.
+#[tokio::test]
+async fn of_a_paused_agent_only_the_pause_is_named() {
+    let lab = Lab::simple().await;
+    lab.gateway.api("POST", "/agents/ci/pause", "").await.is(200);
+    let url = format!("https://{HOST}/user");
+    let ask = serde_json::json!({"agent": "ci", "url": url}).to_string();
+    let told = lab.gateway.api("POST", "/rules/explain", &ask).await.json();
+    let stops = told["stopped_by"].as_array().expect("a list");
+    let codes: Vec<_> = stops.iter().map(|stop| stop["code"].clone()).collect();
+    assert_eq!(codes, ["agent_unauthenticated"], "{told}");
+    let case = serde_json::json!({"agent": "ci", "request": url, "expect": "inject"});
+    let cases = serde_json::json!({"cases": [case]}).to_string();
+    let report = lab.gateway.api("POST", "/rules/test", &cases).await.json();
+    let wrong = report["results"][0]["wrong"][0].as_str().unwrap_or_default();
+    assert!(wrong.contains("agent `ci` is paused"), "{report}");
+    lab.finish().await;
 }
 
 /// The draw reaches what it is for.

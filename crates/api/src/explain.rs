@@ -94,8 +94,8 @@ pub(super) fn decided(
     let decision = policy.explain(&agent, &question.asked());
     let considered = policy.considered(&agent, &question.asked(), decision.rule.as_deref());
     let mut told = told(admin, &record, &question, decision);
+    // No rule decides for a paused agent, whose bindings are left out: other reasons have remedies that do not help.
     if admin.deps().directory.view().is_asleep(&record) {
-        // Policy does not know the bindings of a paused agent.
         told.stopped_by = vec![stop::agent_paused(&record)];
     }
     told.considered = considered;

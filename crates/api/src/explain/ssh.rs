@@ -64,10 +64,10 @@ pub(super) async fn explained(
         let message = "the agent may use no SSH key".to_owned();
         refused.push(stop::view(Code::ConnectionMissing, message, Some(&hint)));
     }
-    let stopped_by: Vec<_> = if used.is_some() {
-        asleep.into_iter().collect()
-    } else {
-        asleep.into_iter().chain(refused).collect()
+    let stopped_by = match asleep {
+        Some(asleep) => vec![asleep],
+        None if used.is_some() => Vec::new(),
+        None => refused,
     };
     let AskedLogin { user, server } = &login;
     let (key, rule) = used.unzip();

@@ -19,7 +19,7 @@ pub(super) fn unwritable(error: &WriteError) -> ErrorView {
     view(Code::BadRequest, error.to_string(), None)
 }
 
-/// The agent is paused, because it is no longer in the configuration file.
+/// The agent is paused, with the reason.
 pub(super) fn agent_paused(agent: &AgentRecord) -> ErrorView {
     let (name, (why, hint)) = (&agent.name, why_paused(agent));
     view(Code::AgentUnauthenticated, format!("agent `{name}` is paused: {why}"), Some(hint))
