@@ -63,7 +63,7 @@ async fn store(
     hash: Option<PasswordHash>,
 ) -> Result<StatusCode, ApiError> {
     let directory = &context.deps().directory;
-    directory.set_password(&user.org, &user.id, hash).await?;
+    directory.set_password(user, hash).await?;
     // Another replica may just have stored a login with the former password.
     catch_up(&context.admin).await;
     let own = match context.caller.credential() {

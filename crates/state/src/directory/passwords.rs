@@ -12,21 +12,26 @@ use keyward_model::{Record, User};
 const NETWORKS_MAX: usize = 20;
 
 impl Directory {
-    /// Sets a password, or removes it. The networks that were known with another password are forgotten.
+    /// Sets the password of a user as the caller read it, or removes it. The networks that were known with another
+    /// password are forgotten.
     ///
     /// # Errors
-    /// When there is no such user, or the store fails.
+    /// When there is no such user, or the store fails; [`DirectoryError::Changed`] when the user has another password now:
+    /// the caller may have been let in with that of before.
     pub async fn set_password(
         &self,
-        org: &OrgId,
-        user: &UserId,
+        before: &Record<User>,
         password: Option<PasswordHash>,
     ) -> Result<(), DirectoryError> {
         let set = |user: &mut Record<User>| {
+            if user.facts.password != before.facts.password {
+                return Err(DirectoryError::Changed { what: "user", name: user.name.clone() });
+            }
             user.facts.password.clone_from(&password);
             user.facts.networks.clear();
+            Ok(())
         };
-        self.change::<User>(org, user, set).await.map(drop)
+        self.edit::<User, DirectoryError>(&before.org, &before.id, &set).await.map(drop)
     }
 
     /// Remembers that the user signed in with this password from this network, if the user still has it.

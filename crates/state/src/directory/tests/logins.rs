@@ -202,19 +202,32 @@ async fn all_logins_of_a_user_end_but_the_one_that_is_kept() {
     assert!(!world.holds(&held) && world.holds(&of_bob));
 }
 
+fn hash(salt: &str) -> PasswordHash {
+    PasswordHash { memory_kib: 8, passes: 1, lanes: 1, salt: salt.to_owned(), hash: String::new() }
+}
+
+/// The second one may have been let in with the password that the first one replaced.
+#[tokio::test]
+async fn of_two_who_replace_one_password_the_second_is_refused() {
+    let world = World::new().await;
+    let ann = world.person("ann", Role::Admin).await;
+    world.directory.set_password(&ann, Some(hash("first"))).await.unwrap();
+    for password in [Some(hash("second")), None] {
+        let refused = world.directory.set_password(&ann, password).await.unwrap_err();
+        assert!(matches!(refused, DirectoryError::Changed { .. }), "{refused}");
+    }
+    let view = world.directory.view();
+    let now = view.one::<User>(&world.org, &ann.id).unwrap();
+    assert_eq!(now.facts.password, Some(hash("first")));
+}
+
 #[tokio::test]
 async fn a_sign_in_with_a_password_that_was_replaced_meanwhile_leaves_neither_login_nor_network() {
     let world = World::new().await;
     let ann = world.person("ann", Role::Admin).await;
-    let hash = |salt: &str| PasswordHash {
-        memory_kib: 8,
-        passes: 1,
-        lanes: 1,
-        salt: salt.to_owned(),
-        hash: String::new(),
-    };
     let set = async |password: Option<PasswordHash>| {
-        world.directory.set_password(&world.org, &ann.id, password).await.unwrap();
+        let now = world.directory.view().one::<User>(&world.org, &ann.id).unwrap().clone();
+        world.directory.set_password(&now, password).await.unwrap();
     };
     let (old, network) = (hash("old"), "192.0.2.1".parse().unwrap());
     set(Some(old.clone())).await;
