@@ -1,5 +1,7 @@
 //! `ETag` and `If-Match`: a client cannot overwrite a change that it has not seen.
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
 use crate::support::*;
@@ -145,6 +147,45 @@ async fn an_order_of_rules_that_was_made_from_an_earlier_list_is_refused() {
         (ordered.head.status(), &names(&ordered.json())[..]),
         (200, &["second".to_owned(), "first".to_owned()][..])
     );
+    lab.finish().await;
+}
+
+/// Secrets are in rows of their own. The second of two people would replace one that they do not know of.
+#[tokio::test]
+async fn of_two_secrets_that_replace_one_version_the_second_is_refused() {
+    let mut lab = lab().await;
+    let keys = [1_u8, 2].map(|byte| format!("whsec_{}", BASE64_STANDARD.encode([byte; 24])));
+    let texts = ["a-first-secret-of-a-test", "a-second-secret-of-a-test"];
+    for text in keys.iter().map(String::as_str).chain(texts) {
+        lab.guard(crate::support::canary::Canary::of(text.to_owned()));
+    }
+    let hook = json!({ "name": "in", "scheme": "gitlab", "secret": "the-secret-at-first" });
+    post(&lab, "/hooks", &hook).await;
+    let secrets = |text: &str| json!({ "secrets": { "client_secret": text } });
+    let mut app = secrets("the-secret-at-first");
+    for (key, value) in
+        [("name", "hub"), ("provider", "github"), ("auth", "oauth_app"), ("client_id", "Iv1.x")]
+    {
+        app[key] = json!(value);
+    }
+    post(&lab, "/apps", &app).await;
+    for (path, call, bodies) in [
+        (
+            "/webhooks/ops",
+            ("POST", "/webhooks/ops/rotate"),
+            keys.each_ref().map(|key| json!({ "signing_key": key })),
+        ),
+        ("/hooks/in", ("POST", "/hooks/in/rotate"), texts.map(|text| json!({ "secret": text }))),
+        ("/apps/hub", ("PATCH", "/apps/hub"), texts.map(secrets)),
+    ] {
+        let [first, second] = bodies.map(|body| body.to_string());
+        let read = etag(&lab, path).await;
+        with_tag(&lab, &read, call, &first).await.is(200);
+        let refused = with_tag(&lab, &read, call, &second).await.is(412);
+        assert_eq!(refused.json()["error"]["code"], "stale", "{path}");
+        let now = etag(&lab, path).await;
+        with_tag(&lab, &now, call, &second).await.is(200);
+    }
     lab.finish().await;
 }
 

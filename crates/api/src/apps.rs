@@ -6,6 +6,7 @@ use std::sync::Arc;
 use axum::Json;
 use serde_json::{Map, Value};
 
+use super::catch_up::catch_up;
 use super::context::Context;
 use super::error::ApiError;
 use super::input::{Input, InputChange};
@@ -112,6 +113,8 @@ impl Changeable for App {
         mut change: InputChange<Self>,
     ) -> Result<AppChanged, ApiError> {
         let Context { admin, caller } = context;
+        // The secret is written before the record: the version is compared with what other replicas have written.
+        catch_up(admin).await;
         as_given(&mut change.patch, &record.spec);
         let secrets = change.with.secrets.take();
         let set = |record: &mut AppRecord| -> Result<(), ApiError> {

@@ -19,9 +19,11 @@ use super::auth::Caller;
 use super::body::{Body, Params, Segments};
 use super::context::Context;
 use super::error::ApiError;
+use super::etag::IfMatch;
 use super::input::{Input, InputChange};
 use super::openapi::{PageOrEvents, Routes};
 use super::resource::{self, Changeable, Exposed};
+use super::state::Deps;
 use super::wire::{HookAdded, HookEventView, HookEventsAsk, HookScheme, HookSecret, List};
 use keyward_inbox::{EventState, HookEvent, InboxError, NewKeys, QueueReader};
 use keyward_model::{
@@ -235,7 +237,7 @@ async fn check_keys(context: &Context, hook: &Record<Hook>, new: &NewKeys) -> Re
         )
         .hint("the service shows it where its webhook is set up"));
     }
-    Ok(())
+    Ok(inbox.check_secret(hook, new)?)
 }
 
 async fn added(context: &Context, hook: &Record<Hook>, shown: Option<String>) -> HookAdded {
@@ -249,6 +251,7 @@ async fn added(context: &Context, hook: &Record<Hook>, shown: Option<String>) ->
 async fn rotate(
     context: Context,
     Segments(name): Segments<String>,
+    if_match: IfMatch,
     Body(given): Body<HookWith>,
 ) -> Result<Json<HookAdded>, ApiError> {
     let hook = resource::found::<Hook>(&context, &name)?;
@@ -261,7 +264,16 @@ async fn rotate(
     }
     let keys = GivenKeys::of(given, fresh)?;
     check_keys(&context, &hook, &keys.new).await?;
-    context.deps().inbox.set_keys(&hook, keys.new).await?;
+    let Deps { inbox, directory, clock, .. } = context.deps();
+    let now = clock.now();
+    let mark = |hook: &mut Record<Hook>| -> Result<(), ApiError> {
+        if_match.check(hook)?;
+        hook.facts.rotated = Some(now);
+        Ok(())
+    };
+    // First, so that of two requests with one tag only one replaces keys.
+    let hook = directory.edit::<Hook, ApiError>(&hook.org, &hook.id, &mark).await?;
+    inbox.set_keys(&hook, keys.new).await?;
     Ok(Json(added(&context, &hook, keys.shown).await))
 }
 

@@ -12,10 +12,11 @@ use super::auth::Caller;
 use super::body::{Body, Segments};
 use super::context::Context;
 use super::error::ApiError;
+use super::etag::IfMatch;
 use super::input::{Input, InputChange};
 use super::openapi::Routes;
 use super::resource::{self, Changeable, Exposed};
-use super::state::Admin;
+use super::state::{Admin, Deps};
 use super::wire::{EventType, List, WebhookAdded};
 use keyward_model::{
     ManagedBy, NoticeKind, Record, SecretText, Shown, Webhook, WebhookShown, WebhookSpec,
@@ -163,12 +164,22 @@ async fn test(
 async fn rotate(
     context: Context,
     Segments(name): Segments<String>,
+    if_match: IfMatch,
     Body(given): Body<WebhookWith>,
 ) -> Result<Json<WebhookAdded>, ApiError> {
     let hook = resource::found::<Webhook>(&context, &name)?;
     resource::editable(&*hook)?;
     let key = WebhookKey::of(given)?;
-    context.deps().events.sign_with(&hook.org, &hook.id, key.key).await?;
+    let Deps { events, directory, clock, .. } = context.deps();
+    let now = clock.now();
+    let mark = |hook: &mut Record<Webhook>| -> Result<(), ApiError> {
+        if_match.check(hook)?;
+        hook.facts.rotated = Some(now);
+        Ok(())
+    };
+    // First, so that of two requests with one tag only one replaces the key.
+    let hook = directory.edit::<Webhook, ApiError>(&hook.org, &hook.id, &mark).await?;
+    events.sign_with(&hook.org, &hook.id, key.key).await?;
     let webhook = resource::shown(&context, &*hook).await;
     Ok(Json(WebhookAdded { webhook, signing_key: key.shown }))
 }

@@ -229,10 +229,7 @@ impl Inbox {
     /// # Errors
     /// When the secret does not have the form of the scheme, or the store fails.
     pub async fn set_keys(&self, hook: &Record<Hook>, new: NewKeys) -> Result<(), InboxError> {
-        if let (Some(secret), Some(scheme)) = (&new.secret, self.scheme(hook)) {
-            let checked = scheme.check_secret(secret);
-            checked.map_err(|error| InboxError::Secret(error.to_string()))?;
-        }
+        self.check_secret(hook, &new)?;
         let (org, id) = (&hook.org, hook.id.as_str());
         loop {
             let (known, over) = self.keys.get(org, id).await?.unzip();
@@ -246,6 +243,15 @@ impl Inbox {
                 other => return Ok(other.map(|_| ())?),
             }
         }
+    }
+
+    /// Checks a new secret of a hook.
+    ///
+    /// # Errors
+    /// When it does not have the form of the scheme.
+    pub fn check_secret(&self, hook: &Record<Hook>, new: &NewKeys) -> Result<(), InboxError> {
+        let (Some(secret), Some(scheme)) = (&new.secret, self.scheme(hook)) else { return Ok(()) };
+        scheme.check_secret(secret).map_err(|error| InboxError::Secret(error.to_string()))
     }
 
     /// Deletes keys and events of a removed hook.

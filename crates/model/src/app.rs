@@ -163,6 +163,9 @@ pub struct AppFacts {
     pub discovered: BTreeMap<String, AppUrls>,
     /// The configuration file no longer names it.
     pub paused: bool,
+    /// When its secrets were last replaced. They are in another row, and this makes another version of the record.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rotated: Option<Timestamp>,
 }
 
 /// What is shown beside the spec.

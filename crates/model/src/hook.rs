@@ -78,6 +78,9 @@ pub struct HookFacts {
     /// Whether deliveries rest.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub paused: bool,
+    /// When its keys were last replaced. They are in another row, and this makes another version of the record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotated: Option<Timestamp>,
 }
 
 /// What is shown of it.

@@ -76,6 +76,9 @@ pub struct WebhookFacts {
     /// An accepted delivery; up to an hour older than the last one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub taken: Option<Timestamp>,
+    /// When its key was last replaced. It is in another row, and this makes another version of the record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotated: Option<Timestamp>,
 }
 
 named_enum! {
@@ -161,7 +164,7 @@ impl Resource for Webhook {
 impl WebhookFacts {
     /// The facts of a new webhook.
     pub fn active() -> Self {
-        Self { state: WebhookState::Active, taken: None }
+        Self { state: WebhookState::Active, taken: None, rotated: None }
     }
 }
 

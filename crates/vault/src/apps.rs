@@ -187,9 +187,11 @@ impl Vault {
             };
             self.seal_app(&after, kept.encode(), over).await?;
         }
+        let rotated = (!same).then(|| self.clock.now());
         let put = |record: &mut AppRecord| -> Result<(), E> {
             change(record)?;
             record.facts.secrets.clone_from(&after.facts.secrets);
+            record.facts.rotated = rotated.or(record.facts.rotated);
             Ok(())
         };
         let app = self.directory.edit::<App, E>(org, id, &put).await?;

@@ -105,6 +105,7 @@ fn actions(view: &View) -> Markup {
         )),
         done: "New signing key",
         show: Some("signing_key"),
+        tag: view.tag.as_deref(),
         ..Action::default()
     };
     let pause = Action {
@@ -260,7 +261,7 @@ fn settings(view: &View) -> Markup {
                 }
                 details #replace-secret {
                     summary { "Replace the secret" }
-                    form method="post" data-api=(view.path("POST", "/rotate")) data-done="Secret replaced." {
+                    form method="post" data-api=(view.path("POST", "/rotate")) data-tag=[view.tag.as_deref()] data-done="Secret replaced." {
                         (secret.show())
                         button.first { "Replace secret" }
                     }

@@ -132,6 +132,7 @@ fn actions(view: &View, is_editable: bool) -> Markup {
         )),
         done: "New signing key",
         show: Some("signing_key"),
+        tag: view.tag.as_deref(),
         ..Action::default()
     };
     html! {
