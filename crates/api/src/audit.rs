@@ -22,7 +22,7 @@ use super::error::ApiError;
 use super::openapi::{PageOrEvents, Routes};
 use super::page::limited;
 use super::state::Admin;
-use super::wire::{AuditAsk, AuditBreak, AuditChain, AuditCounts, AuditVerified, List};
+use super::wire::{AuditAsk, AuditBreak, AuditChain, AuditCounts, AuditVerified, CountsAsk, List};
 use keyward_base::id::OrgId;
 use keyward_base::time::{Clock, parse_moment};
 use keyward_state::observe::event::Event;
@@ -122,7 +122,7 @@ async fn list(
 async fn counts(
     State(reader): State<AuditReader>,
     caller: Caller,
-    Params(ask): Params<AuditAsk>,
+    Params(CountsAsk(ask)): Params<CountsAsk>,
 ) -> Result<Json<AuditCounts>, ApiError> {
     let by = ask.by.ok_or_else(|| ApiError::field("by", "is missing"))?;
     for (field, is_given) in [("follow", ask.follow), ("limit", ask.limit.is_some())] {

@@ -26,6 +26,7 @@ pub(super) struct Search {
     /// Those whose secret wants another soon.
     #[serde(default)]
     due: bool,
+    #[schemars(range(min = 1, max = 1_000))]
     limit: Option<usize>,
     after: Option<String>,
 }

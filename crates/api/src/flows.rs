@@ -43,6 +43,7 @@ pub(super) fn routes() -> Routes {
 struct FlowQuery {
     /// Only consents of this connection, by name or id.
     connection: Option<String>,
+    #[schemars(range(min = 1, max = 1_000))]
     limit: Option<usize>,
     after: Option<String>,
 }

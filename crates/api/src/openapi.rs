@@ -339,6 +339,34 @@ mod tests {
     }
 
     #[test]
+    fn each_limit_has_the_bounds_beyond_which_it_is_refused() {
+        let document = whole();
+        let paths = document["paths"].as_object().unwrap();
+        let all = paths.values().flat_map(|path| path.as_object().unwrap().values());
+        let parameters = all.flat_map(|operation| operation["parameters"].as_array().unwrap());
+        let limits: Vec<_> = parameters.filter(|it| it["name"] == "limit").collect();
+        assert!(limits.len() > 20, "{}", limits.len());
+        for limit in limits {
+            let schema = &limit["schema"];
+            assert!(schema["minimum"] == 1 && schema["maximum"].is_u64(), "{limit}");
+        }
+    }
+
+    #[test]
+    fn what_is_counted_is_required_for_counts_and_no_parameter_of_records() {
+        let document = whole();
+        let required = |path: &str, name: &str| {
+            let all = document["paths"][path]["get"]["parameters"].as_array().unwrap();
+            all.iter().find(|it| it["name"] == name).map(|it| it["required"] == true)
+        };
+        assert_eq!(required("/audit/counts", "by"), Some(true));
+        assert_eq!(required("/audit", "by"), None);
+        for other in ["follow", "limit"] {
+            assert_eq!(required("/audit/counts", other), None, "{other}");
+        }
+    }
+
+    #[test]
     fn a_connection_has_its_state_in_each_schema_of_an_answer() {
         let document = whole();
         for name in ["Connection", "ConnectionMade", "Rotated"] {

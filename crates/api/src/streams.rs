@@ -33,6 +33,7 @@ struct Search {
     host: Option<String>,
     /// Part of an id, a host, a path, or the name of an agent, a connection or an end user, any case.
     q: Option<String>,
+    #[schemars(range(min = 1, max = 1_000))]
     limit: Option<usize>,
     after: Option<String>,
 }

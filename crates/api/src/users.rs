@@ -40,6 +40,7 @@ struct Search {
     q: Option<String>,
     /// A role, or several with commas between them.
     role: Option<String>,
+    #[schemars(range(min = 1, max = 1_000))]
     limit: Option<usize>,
     after: Option<String>,
 }

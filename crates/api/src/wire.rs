@@ -40,7 +40,7 @@ use serde::{Deserialize, Serialize};
 pub use self::app::AppChanged;
 pub use self::audit::{
     AuditAsk, AuditBreak, AuditChain, AuditChainState, AuditCounts, AuditVerified, Change, Counts,
-    Event, Group, Grouping, Outcome,
+    CountsAsk, Event, Group, Grouping, Outcome,
 };
 pub use self::backup::{BackupAsk, BackupView, ScheduledBackup};
 pub use self::ca::{CaView, CertificateRole, CertificateView, RotateCa};
@@ -111,7 +111,7 @@ pub struct RedirectView {
 pub struct List<T> {
     /// The items, ordered by their cursor.
     pub items: Vec<T>,
-    /// `after` of the next page; absent on the last.
+    /// `after` of the next page; `null` on the last.
     pub next: Option<String>,
 }
 

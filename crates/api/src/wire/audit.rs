@@ -1,9 +1,12 @@
 //! The audit log over the API: what may be asked of it, and whether it is whole. A record is
 //! [`Event`], as it stands in the file.
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use keyward_state::observe::heads::{ChainState, PublishedChain, PublishedHead};
 
@@ -47,14 +50,39 @@ pub struct AuditAsk {
     pub since: Option<String>,
     /// Exchanges that began before.
     pub until: Option<String>,
-    /// What is counted, for `/audit/counts` alone.
+    /// What is counted, for [`CountsAsk`] alone.
+    #[schemars(skip)]
     pub by: Option<Grouping>,
     /// Go on with records as they are written.
     pub follow: bool,
     /// Records wanted; when following, of those that are there already.
+    #[schemars(range(min = 1, max = 1_000))]
     pub limit: Option<usize>,
     /// `next` of the page before; when following, the number of the last record that was seen.
     pub after: Option<u64>,
+}
+
+/// The query of `/audit/counts`: that of `/audit` with what is counted, and without what is for records.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(transparent)]
+pub struct CountsAsk(pub AuditAsk);
+
+impl JsonSchema for CountsAsk {
+    fn schema_name() -> Cow<'static, str> {
+        "CountsAsk".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let mut schema = AuditAsk::json_schema(generator);
+        let mut by = generator.subschema_for::<Grouping>();
+        by.insert("description".to_owned(), json!("What is counted."));
+        if let Some(Value::Object(members)) = schema.get_mut("properties") {
+            members.retain(|name, _| !["follow", "limit"].contains(&name.as_str()));
+            members.insert("by".to_owned(), by.to_value());
+        }
+        schema.insert("required".to_owned(), json!(["by"]));
+        schema
+    }
 }
 
 /// The answer of `/audit/counts`.

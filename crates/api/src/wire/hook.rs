@@ -74,6 +74,7 @@ pub struct HookEventsAsk {
     /// work.
     pub follow: bool,
     /// 1 to 100; default 20.
+    #[schemars(range(min = 1, max = 100))]
     pub limit: Option<usize>,
 }
 
