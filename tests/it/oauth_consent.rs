@@ -118,6 +118,8 @@ async fn a_state_that_was_used_made_up_or_left_out_is_refused() {
     assert_eq!(browser.get(&back).await.head.status(), 303);
     let replayed = browser.get(&back).await;
     assert_eq!(replayed.head.status(), 400, "once");
+    let text = replayed.text();
+    assert!(text.contains("stays connected") && !text.contains("Not connected"), "{text}");
     assert_eq!(world.server.calls().len(), 1, "the code was not sent again");
     world.finish().await;
 }

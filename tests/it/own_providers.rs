@@ -149,6 +149,11 @@ async fn one_that_is_used_stays_and_one_of_keyward_or_the_file_cannot_be_removed
         assert!(answer.text().contains(says), "{id}: {}", answer.text());
     }
     assert_eq!(asked(&lab, "/x").await.text(), "fine", "it works as before");
+    let other = json!({"provider": "corp", "name": "other", "fields": {"token": key.text}});
+    lab.gateway.api("POST", "/connections", &other.to_string()).await.is(201);
+    let refused = lab.gateway.api("DELETE", "/providers/corp", "").await.text();
+    assert!(refused.contains("and 1 more: remove them first"), "{refused}");
+    lab.gateway.api("DELETE", "/connections/other", "").await;
     lab.gateway.api("DELETE", "/connections/corp", "").await;
     lab.gateway.api("DELETE", "/providers/corp", "").await.is(204);
     lab.gateway.api("GET", "/providers/corp", "").await.is(404);

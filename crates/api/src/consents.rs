@@ -382,10 +382,22 @@ pub(super) fn asks_for(page: HtmlPage, scopes: &[String], words: &ScopeWords) ->
 }
 
 fn refused(refusal: &CallbackRefusal) -> Response {
-    let page = HtmlPage::new("Not connected").text(&html::sentence(&refusal.to_string()));
+    // The same address may have connected the account before.
+    let (title, next) = match refusal {
+        CallbackRefusal::Over => (
+            "Consent ended",
+            "If it connected the account before, the account stays connected. Otherwise start again from the command \
+             line or the console.",
+        ),
+        _ => (
+            "Not connected",
+            "Nothing was changed. Start again from the command line or the console.",
+        ),
+    };
+    let page = HtmlPage::new(title).text(&html::sentence(&refusal.to_string()));
     let Some(seconds) = refusal.retry_after() else {
         return page
-            .text("Nothing was changed. Start again from the command line or the console.")
+            .text(next)
             .links(&[("Go to the connections in the console", "/connections")])
             .answer(refusal.status());
     };

@@ -123,7 +123,13 @@ impl<R: Resource> FromRequest<Admin> for Input<R> {
 
 impl<R: Resource> Input<R> {
     fn parse(bytes: &[u8]) -> Result<Self, ApiError> {
-        let SpecInput { spec, with } = SpecInput::parse(bytes)?;
+        let given = SpecInput::parse(bytes).map_err(|refused| match &refused {
+            ApiError::Field { field, message, .. } if message.starts_with("unknown field") => {
+                changed_elsewhere::<R>(&field.clone(), refused)
+            }
+            _ => refused,
+        });
+        let SpecInput { spec, with } = given?;
         Ok(Self { spec, with })
     }
 }
@@ -155,11 +161,11 @@ fn unknown_member<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> ApiEr
     ApiError::field(shown_long(name), shown_long(&message)).hint_if(hint)
 }
 
-/// The refusal of a member with the request that changes it, if there is one.
+/// The refusal of a member with what takes it, if that is known.
 fn changed_elsewhere<R: Resource>(member: &str, refused: ApiError) -> ApiError {
     let found = R::CHANGED_ELSEWHERE.iter().find(|(name, _)| *name == member);
     match found {
-        Some((_, request)) => refused.hint(*request),
+        Some((_, hint)) => refused.hint(*hint),
         None => refused,
     }
 }
@@ -332,7 +338,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use keyward_model::{User, Webhook};
+    use keyward_model::{App, User, Webhook};
 
     fn refused<R: Resource>(body: &Value) -> (String, String) {
         let bytes = body.to_string();
@@ -354,6 +360,19 @@ mod tests {
         }
         let (_, message) = refused::<Webhook>(&json!({"signing_key": "x"}));
         assert!(message.contains("missing field `url`"), "{message}");
+    }
+
+    #[test]
+    fn a_secret_beside_the_members_of_an_app_is_refused_with_the_member_that_takes_it() {
+        let body = br#"{"name":"a","provider":"github","client_id":"x","client_secret":"canary"}"#;
+        let change = br#"{"client_secret":"canary"}"#;
+        let refusals = [Input::<App>::parse(body).err(), InputChange::<App>::parse(change).err()];
+        for refused in refusals {
+            let Some(ApiError::Field { field, message, hint }) = refused else { panic!("taken") };
+            assert_eq!(field, "client_secret");
+            assert!(!message.contains("canary"), "{message}");
+            assert!(hint.unwrap_or_default().contains("write it in `secrets`"), "{message}");
+        }
     }
 
     #[test]

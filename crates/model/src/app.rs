@@ -45,6 +45,9 @@ const KEEP_ALIVE_MIN: Duration = Duration::from_secs(6 * 3600);
 /// Maximum interval: with a longer one, tokens would expire before they are renewed.
 const KEEP_ALIVE_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 
+/// Where the API takes secrets. The configuration file has them beside the other members.
+const IN_SECRETS: &str = "write it in `secrets`: {\"secrets\": {\"client_secret\": \"…\"}}";
+
 /// Parameters that a flow sets itself. An app that could set them could undo what protects the flow.
 const OWN_PARAMS: &[&str] = &[
     "assertion",
@@ -216,6 +219,8 @@ impl Resource for App {
 
     const KIND: Kind = Kind { one: "app", article: "an app", many: "apps", max: usize::MAX };
     const FIXED: &[&str] = &["name", "provider"];
+    const CHANGED_ELSEWHERE: &[(&str, &str)] =
+        &[("client_secret", IN_SECRETS), ("private_key", IN_SECRETS), ("certificate", IN_SECRETS)];
     const DATED: bool = true;
 
     fn name(spec: &AppSpec) -> &str {

@@ -73,7 +73,7 @@ pub trait Resource: Copy + Debug + Eq + Send + Sync + 'static {
     /// Members of the spec that a change leaves as they are; another value is refused.
     const FIXED: &[&str] = &[];
 
-    /// Members that only another request changes, each with the hint that names this request.
+    /// Members that only another request, or another member, takes, each with the hint that names it.
     const CHANGED_ELSEWHERE: &[(&str, &str)] = &[];
 
     /// Whether it says when it was last changed.

@@ -123,6 +123,8 @@ async fn a_declined_consent_returns_without_a_code_and_the_link_leads_there_agai
     assert_eq!(leads(&mut browser, &link.url).await, "session?step=choose");
     let url = leads(&mut browser, &format!("{SESSION}?step=choose")).await;
     let code = consents_at(&world, &mut browser, &url).await;
+    let now = state(&world.lab, &link).await;
+    assert_eq!((&now["state"], &now["reason"]), (&json!("opened"), &Value::Null), "of the first");
     exchanged(&world.lab, &link, json!({"code": code}), 200).await;
     world.finish().await;
 }

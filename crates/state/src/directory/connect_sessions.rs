@@ -193,7 +193,7 @@ impl Directory {
         self.edit::<ConnectSession, _>(&session.org, &session.id, &open).await
     }
 
-    /// Notes what an attempt has begun: a draft, a consent.
+    /// Notes what an attempt has begun: a draft, a consent. The reason why the attempt before failed is forgotten.
     ///
     /// # Errors
     /// When it has ended.
@@ -207,6 +207,7 @@ impl Directory {
             if !record.facts.is_live(now) {
                 return Err(ConnectStepError::Ended);
             }
+            record.facts.failure = None;
             begin(&mut record.facts);
             Ok(())
         };

@@ -176,12 +176,14 @@ pub enum DirectoryError {
     },
 
     /// A provider that something uses.
-    #[error("provider `{provider}` is used by {what} `{name}`: remove that one first")]
+    #[error("provider `{provider}` is used by {what} `{name}`{}", remaining_uses(*.uses))]
     ProviderInUse {
         provider: String,
         /// `connection` or `app`.
         what: &'static str,
         name: String,
+        /// How many connections and apps use it.
+        uses: usize,
     },
     /// A part of a provider that decides where the secrets of what uses it are sent.
     #[error(
@@ -314,5 +316,13 @@ impl DirectoryError {
 
     pub(super) fn not_found(what: &'static str, id: impl std::fmt::Display) -> Self {
         Self::NotFound { what, name: id.to_string() }
+    }
+}
+
+/// What else uses it, and what to do first.
+fn remaining_uses(uses: usize) -> String {
+    match uses {
+        0 | 1 => ": remove that one first".to_owned(),
+        uses => format!(" and {} more: remove them first", uses - 1),
     }
 }

@@ -73,8 +73,8 @@ impl Stored for OwnProvider {
         match user(record, view) {
             None => Ok(()),
             Some((what, name)) => {
-                let provider = record.name().to_owned();
-                Err(DirectoryError::ProviderInUse { provider, what, name })
+                let (provider, uses) = (record.name().to_owned(), users(record, view).count());
+                Err(DirectoryError::ProviderInUse { provider, what, name, uses })
             }
         }
     }
@@ -88,11 +88,18 @@ fn connections<'a>(
     view.all::<Connection>(&provider.org).filter(uses)
 }
 
-/// A connection or else an app that uses the provider, so that its secret depends on it: kind and name.
-fn user(provider: &Record<OwnProvider>, view: &View) -> Option<(&'static str, String)> {
-    let connection = connections(provider, view).next().map(|it| ("connection", it.name.clone()));
+/// The connections and then the apps that use the provider, so that their secrets depend on it: kind and name.
+fn users<'a>(
+    provider: &'a Record<OwnProvider>,
+    view: &'a View,
+) -> impl Iterator<Item = (&'static str, &'a str)> {
     let uses = |it: &&Arc<AppRecord>| it.org == provider.org && it.provider == provider.name();
-    connection.or_else(|| view.apps().find(uses).map(|it| ("app", it.name.clone())))
+    let apps = view.apps().filter(uses).map(|it| ("app", it.name.as_str()));
+    connections(provider, view).map(|it| ("connection", it.name.as_str())).chain(apps)
+}
+
+fn user(provider: &Record<OwnProvider>, view: &View) -> Option<(&'static str, String)> {
+    users(provider, view).next().map(|(what, name)| (what, name.to_owned()))
 }
 
 impl View {
