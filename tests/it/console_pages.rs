@@ -46,6 +46,29 @@ async fn the_page_of_an_agent_shows_what_it_reaches_behind_a_thousand_rules_of_a
     let (access, _) = access.split_once("</section>").expect("its end");
     assert!(access.contains("its binding") && access.contains("the default"), "{access}");
     assert!(!access.contains("h0.acme.test"), "{access}");
+    let rules = ask_at(&lab, "GET /rules", &login.cookie(), "").await.text();
+    for said in ["At least ", "There are more rules", "keyward rule list", "Everything else"] {
+        assert!(rules.contains(said), "{said}: {rules}");
+    }
+    let asked = format!("GET /rules?agent=zeta&url=https%3A%2F%2F{HOST}%2Fuser");
+    let tested = ask_at(&lab, &asked, &login.cookie(), "").await.text();
+    assert!(tested.contains("group-of-bindings"), "{tested}");
+    assert!(!tested.contains("is bound to no connection"), "{tested}");
+    lab.finish().await;
+}
+
+/// Of more agents than a page of the API has, the page of a person reads only theirs.
+#[tokio::test]
+async fn a_search_for_the_id_of_a_person_finds_their_agents_and_no_others() {
+    let mut lab = Lab::simple().await;
+    user(&mut lab, "ann", "admin").await;
+    let new = json!({"name": "of-ann", "owner": "ann"}).to_string();
+    lab.gateway.api("POST", "/agents", &new).await.is(201);
+    let ann = lab.gateway.api("GET", "/users/ann", "").await.json();
+    let path = format!("/agents?q={}", ann["id"].as_str().expect("an id"));
+    let found = lab.gateway.api("GET", &path, "").await.json();
+    let names = found["items"].as_array().expect("a list").iter().map(|it| it["name"].clone());
+    assert_eq!(names.collect::<Vec<_>>(), ["of-ann"]);
     lab.finish().await;
 }
 

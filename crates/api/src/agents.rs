@@ -1,5 +1,6 @@
 //! `/agents`: who may use the proxy.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::Json;
@@ -38,6 +39,11 @@ pub(super) fn routes() -> Routes {
 
 impl Exposed for Agent {
     type Added = Shown<Self>;
+
+    /// The id of its owner: a search finds the agents of one person.
+    fn texts<'a>(_: &'a Context, record: &'a Record<Self>) -> Vec<Cow<'a, str>> {
+        record.facts.owner.iter().map(|owner| owner.as_str().into()).collect()
+    }
 
     fn sees(context: &Context, record: &Record<Self>) -> bool {
         context.caller.sees_agent(record)

@@ -42,7 +42,7 @@ struct View {
     tag: Option<String>,
     rules: List<RuleShown>,
     offer: bindings::Offer,
-    sessions: Vec<Shown<Session>>,
+    sessions: List<Shown<Session>>,
     streams: List<StreamView>,
     status: Option<Status>,
     usage: Option<AgentUsageView>,
@@ -63,8 +63,8 @@ async fn show(
     let offer = bindings::read(&visit, asked.q.as_deref()).await?;
     let sessions: Option<List<Shown<Session>>> =
         visit.maybe(&format!("/sessions?q={of_it}&limit={READ}")).await?;
-    let mut sessions = sessions.map(|list| list.items).unwrap_or_default();
-    sessions.retain(|session| session.facts.agent_name == agent.spec.name);
+    let mut sessions = sessions.unwrap_or_else(|| List { items: Vec::new(), next: None });
+    sessions.items.retain(|session| session.facts.agent_name == agent.spec.name);
     let streams = streams::read(&visit, streams::Owner::Agent, &agent.spec.name).await?;
     let status = visit.maybe("/status").await?;
     let usage = visit.maybe(&format!("{path}/usage")).await?;
@@ -107,7 +107,7 @@ fn page(visit: &Visit, view: &View) -> Markup {
             section.panel #tokens data-live { header { h2 { "Tokens" } @if writes { (new_token(view)) } } (tokens(view, writes)) }
         }
         (streams::section(visit, streams::Owner::Agent, &view.streams))
-        @if !view.sessions.is_empty() {
+        @if !view.sessions.items.is_empty() || view.sessions.next.is_some() {
             section.panel #sessions data-live { header { h2 { "Sessions of end users" } } (sessions(view, writes)) }
         }
         @if let Some(changes) = &view.changes {
@@ -191,8 +191,9 @@ fn access(view: &View) -> Markup {
                 }
             }
         } }
-        @if rows.len() > REACHES {
-            div.foot { @if view.rules.next.is_some() { "at least " } (rows.len() - REACHES) " more: " a href="/rules" { "all rules" } }
+        @let hidden = rows.len().saturating_sub(REACHES);
+        @if hidden > 0 || view.rules.next.is_some() {
+            div.foot { @if view.rules.next.is_some() { "at least " } (hidden.max(1)) " more: " a href="/rules" { "all rules" } }
         }
     }
 }
@@ -323,10 +324,12 @@ fn tokens(view: &View, writes: bool) -> Markup {
 }
 
 fn sessions(view: &View, writes: bool) -> Markup {
+    let List { items: all, next } = &view.sessions;
+    let hidden = all.len().saturating_sub(ROWS);
     html! {
         div.wide { table.stack {
             thead { tr { th { "End user" } th { "Connections" } th { "Ends" } th { span.sr { "Actions" } } } }
-            tbody { @for session in view.sessions.iter().take(ROWS) { tr {
+            tbody { @for session in all.iter().take(ROWS) { tr {
                 td { (session.facts.user_name.as_deref().unwrap_or("–")) @if let Some(label) = &session.spec.label { p.why { (label) } } }
                 td { (chips(&session.facts.connection_names)) }
                 td { (ago(session.facts.expires)) }
@@ -345,7 +348,9 @@ fn sessions(view: &View, writes: bool) -> Markup {
                 }
             } } }
         } }
-        @if view.sessions.len() > ROWS { div.foot { (view.sessions.len() - ROWS) " more: " code { "keyward session list" } " lists them." } }
+        @if hidden > 0 || next.is_some() {
+            div.foot { @if next.is_some() { "There may be more: " } @else { (hidden) " more: " } code { "keyward session list" } " lists them." }
+        }
     }
 }
 

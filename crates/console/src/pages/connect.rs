@@ -7,7 +7,7 @@ use maud::{Markup, html};
 use serde::Deserialize;
 
 use crate::frame::{Page, Section};
-use crate::parts::{Field, empty, head, known_scopes, mark, search};
+use crate::parts::{Field, empty, head, known_scopes, mark, search, search_more};
 use crate::visit::{Console, Stop, Visit, segment, sentence};
 use keyward_api::handler::get;
 use keyward_api::wire::{AuthView, FieldView, List, ProviderView, VariableView};
@@ -80,6 +80,7 @@ async fn choose(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, St
                 h2.group id={ "group-" (index) } { (category) }
                 ul.cards { @for provider in providers { li { (card(provider, asked.agent.as_deref())) } } }
             }
+            @if list.next.is_some() { (search_more("services")) }
             @if !list.items.is_empty() { p.small.muted { "Not in the list? " a href="/services/new" { "Define any host with an HTTP API." } } }
         }
     };

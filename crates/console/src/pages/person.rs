@@ -16,8 +16,10 @@ use keyward_model::{Agent, Connection, Role, Session, Shown, User};
 
 /// Connections and sessions that the page shows.
 const LISTED: usize = 20;
-/// Agents that are read: as many as a page of the API has.
-const AGENTS: usize = 1_000;
+/// Agents and sessions that are read: as many as a page of the API has.
+const READ: usize = 1_000;
+/// Agents that a question names.
+const NAMED: usize = 10;
 /// Changes that the page shows.
 const CHANGES: usize = 10;
 
@@ -26,8 +28,8 @@ struct View {
     user: Shown<User>,
     tag: Option<String>,
     connections: List<Shown<Connection>>,
-    agents: Vec<Shown<Agent>>,
-    sessions: Vec<Shown<Session>>,
+    agents: List<Shown<Agent>>,
+    sessions: List<Shown<Session>>,
     /// `None`: the reader may not read the audit log.
     changes: Option<Vec<Event>>,
 }
@@ -42,15 +44,15 @@ impl View {
         let Tagged { body: user, tag } = visit.tagged::<Shown<User>>(&path).await?;
         let name = segment(&user.spec.name);
         let connections = visit.get(&format!("/connections?owner={name}&limit={LISTED}")).await?;
-        let agents: List<Shown<Agent>> = visit.get(&format!("/agents?limit={AGENTS}")).await?;
-        let mut agents = agents.items;
-        agents.retain(|agent| agent.facts.owner.as_ref() == Some(&user.id));
+        let owned = format!("/agents?q={}&limit={READ}", user.id);
+        let mut agents: List<Shown<Agent>> = visit.get(&owned).await?;
+        agents.items.retain(|agent| agent.facts.owner.as_ref() == Some(&user.id));
         let sessions: Option<List<Shown<Session>>> = match user.spec.role {
-            Role::EndUser => visit.maybe(&format!("/sessions?q={name}&limit={AGENTS}")).await?,
+            Role::EndUser => visit.maybe(&format!("/sessions?q={name}&limit={READ}")).await?,
             _ => None,
         };
-        let mut sessions = sessions.map(|list| list.items).unwrap_or_default();
-        sessions.retain(|it| it.facts.user_name.as_deref() == Some(user.spec.name.as_str()));
+        let mut sessions = sessions.unwrap_or_else(|| List { items: Vec::new(), next: None });
+        sessions.items.retain(|it| it.facts.user_name.as_deref() == Some(user.spec.name.as_str()));
         let asked = format!("/audit?changes=true&user={name}&limit={CHANGES}");
         let changes: Option<List<Event>> = match user.spec.role {
             Role::EndUser => None,
@@ -65,7 +67,7 @@ impl View {
     }
 
     fn owns(&self) -> usize {
-        self.connections.items.len() + self.agents.len()
+        self.connections.items.len() + self.agents.items.len()
     }
 
     fn api(&self, method: &str) -> String {
@@ -155,9 +157,11 @@ fn pause(view: &View) -> Markup {
             "Sessions for them end at once, and no new one can be made.".to_owned(),
         ),
         false => {
-            let agents: Vec<_> = view.agents.iter().map(|agent| agent.spec.name.as_str()).collect();
+            let agents = view.agents.items.iter().map(|agent| agent.spec.name.as_str());
+            let agents: Vec<_> = agents.collect();
             let agents = match agents.as_slice() {
                 [] => String::new(),
+                names if names.len() > NAMED => " All of their agents stop as well.".to_owned(),
                 names => format!(" Their agents stop as well: {}.", names.join(", ")),
             };
             ("Pause person", format!("Their tokens are refused from the next request on.{agents}"))
@@ -185,30 +189,34 @@ fn connections(view: &View) -> Markup {
             }
             (super::connections::state_of(&connection.facts.state))
         } } }
-        @if view.connections.next.is_some() { div.foot { "and more" } }
+        @if view.connections.next.is_some() {
+            div.foot { "Not all are listed here: " code { "keyward connection list --owner " (view.user.spec.name) } " lists them." }
+        }
     }
 }
 
 fn agents(view: &View) -> Markup {
     html! {
-        @if view.agents.is_empty() { div.body { p.muted { "None are theirs." } } }
-        ul.rows { @for agent in view.agents.iter().take(LISTED) { li {
+        @if view.agents.items.is_empty() { div.body { p.muted { "None are theirs." } } }
+        ul.rows { @for agent in view.agents.items.iter().take(LISTED) { li {
             div.grow {
                 a href=(format!("/agents/{}", segment(&agent.spec.name))) { (agent.spec.name) }
                 @if let Some(environment) = &agent.spec.environment { p.small.muted { (environment) } }
             }
             (super::agents::state_of(agent))
         } } }
-        @if view.agents.len() > LISTED { div.foot { (view.agents.len() - LISTED) " more" } }
+        @if view.agents.items.len() > LISTED {
+            div.foot { "Not all are listed here: " a href=(format!("/agents?q={}", view.user.id)) { "all of their agents" } }
+        }
     }
 }
 
 fn sessions(view: &View, is_admin: bool) -> Markup {
     html! {
-        @if view.sessions.is_empty() {
+        @if view.sessions.items.is_empty() && view.sessions.next.is_none() {
             (empty("No open session", "Your platform opens one with POST /api/v1/sessions, for an agent and this end user.", None))
         }
-        ul.rows { @for session in view.sessions.iter().take(LISTED) { li {
+        ul.rows { @for session in view.sessions.items.iter().take(LISTED) { li {
             div.grow {
                 p { "as " a href=(format!("/agents/{}", segment(&session.facts.agent_name))) { (session.facts.agent_name) }
                     @if let Some(label) = &session.spec.label { " · " (label) } }
@@ -216,7 +224,9 @@ fn sessions(view: &View, is_admin: bool) -> Markup {
             }
             @if is_admin { (end(session).show()) }
         } } }
-        @if view.sessions.len() > LISTED { div.foot { (view.sessions.len() - LISTED) " more" } }
+        @if view.sessions.items.len() > LISTED || view.sessions.next.is_some() {
+            div.foot { "Not all are listed here: " code { "keyward session list" } " lists them." }
+        }
     }
 }
 
@@ -275,7 +285,8 @@ fn settings(view: &View) -> Markup {
 
 fn danger(view: &View) -> Markup {
     let name = &view.user.spec.name;
-    let breaks = match (view.is_end_user(), view.user.facts.tokens.len(), view.sessions.len()) {
+    let breaks = match (view.is_end_user(), view.user.facts.tokens.len(), view.sessions.items.len())
+    {
         (true, _, 0) => String::new(),
         (true, _, open) => format!("{} end at once.", count(open, "open session")),
         (false, 0, _) => "The audit log keeps what they did.".to_owned(),

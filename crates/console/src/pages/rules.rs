@@ -42,8 +42,15 @@ async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, Stop
     if asked.new.is_some() && visit.is_admin() {
         return form::new(&visit, &asked, &agents).await;
     }
-    let Tagged { body: all, tag } = visit.tagged::<List<RuleShown>>("/rules?limit=1000").await?;
+    let path = format!("/rules?limit={}", list::READ);
+    let Tagged { body: mut all, tag } = visit.tagged::<List<RuleShown>>(&path).await?;
     let tested = tester::tested(&visit, &asked).await?;
+    if all.next.is_some() {
+        let now = tested.as_ref().and_then(tester::Tested::explanation);
+        let last = last_rules(&visit, now.map(|now| now.agent.as_str())).await?;
+        all.items.retain(|it| now.is_none() || it.managed_by.is_some());
+        all.items.extend(last);
+    }
     let offered = tester::Offered { names: &agents, has_more };
     let view =
         list::View { all: &all, tag: tag.as_deref(), tested: tested.as_ref(), asked: &asked };
@@ -59,6 +66,15 @@ async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, Stop
         (list::panel(&visit, &view))
     };
     Ok(Page::new(&visit, Section::Rules, "Rules", content))
+}
+
+/// What decides where no rule fits, of more rules than a page of the API has: the default, and what a tested agent has.
+async fn last_rules(visit: &Visit, agent: Option<&str>) -> Result<Vec<RuleShown>, Stop> {
+    let Some(agent) = agent else { return Ok(vec![visit.get("/rules/default").await?]) };
+    let path = format!("/rules?agent={}&limit={}", segment(agent), list::READ);
+    let mut own: List<RuleShown> = visit.get(&path).await?;
+    own.items.retain(|it| it.managed_by.is_none());
+    Ok(own.items)
 }
 
 async fn one(visit: Visit, Path(name): Path<String>) -> Result<Page, Stop> {

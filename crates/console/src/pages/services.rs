@@ -13,7 +13,9 @@ use serde::Deserialize;
 use super::connections::state_of;
 use crate::frame::{Page, Section};
 use crate::icons::Icon;
-use crate::parts::{Action, Subpage, chips, count, empty, facts, head, mark, search, settings_nav};
+use crate::parts::{
+    Action, Subpage, chips, count, empty, facts, head, mark, search, search_more, settings_nav,
+};
 use crate::visit::{Console, Stop, Tagged, Visit, segment, sentence};
 use keyward_api::handler::get;
 use keyward_api::wire::{AuthView, List, ProviderSource, ProviderView};
@@ -57,7 +59,10 @@ async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, Stop
             (categories(&all.items, asked.category.as_deref()))
             noscript { button { "Apply" } }
         }
-        div #services data-live { (found(&visit, &asked, &all.items)) }
+        div #services data-live {
+            (found(&visit, &asked, &all.items))
+            @if all.next.is_some() { (search_more("services")) }
+        }
     };
     Ok(Page::new(&visit, Section::Settings, "Services", content))
 }
@@ -173,7 +178,7 @@ async fn one(visit: Visit, Path(id): Path<String>) -> Result<Page, Stop> {
             } } }
         }
         @if provider.managed_by == Some(ProviderSource::Store) && visit.is_admin() {
-            section.panel { header { h2 { "Danger zone" } } div.body { (danger(&provider, &connections.items, tag.as_deref())) } }
+            section.panel { header { h2 { "Danger zone" } } div.body { (danger(&provider, &connections, tag.as_deref())) } }
         }
     };
     Ok(Page::new(&visit, Section::Settings, &provider.name, content))
@@ -239,10 +244,15 @@ fn way(visit: &Visit, provider: &ProviderView, auth: &AuthView, apps: &[Shown<Ap
     }
 }
 
-fn danger(provider: &ProviderView, connections: &[Shown<Connection>], tag: Option<&str>) -> Markup {
+fn danger(
+    provider: &ProviderView,
+    connections: &List<Shown<Connection>>,
+    tag: Option<&str>,
+) -> Markup {
     let path = format!("/providers/{}", segment(&provider.id));
-    if !connections.is_empty() {
-        return html! { p.muted { "It can be removed when no connection uses it: remove " (count(connections.len(), "connection")) " first." } };
+    let List { items, next } = connections;
+    if !items.is_empty() {
+        return html! { p.muted { "It can be removed when no connection uses it: remove " @if next.is_some() { "at least " } (count(items.len(), "connection")) " first." } };
     }
     let remove = Action {
         api: format!("DELETE {path}"),

@@ -135,6 +135,11 @@ pub(crate) fn copyable(lines: &str) -> Markup {
     }
 }
 
+/// The foot of a list of which only the first ones are read.
+pub(crate) fn search_more(what: &str) -> Markup {
+    html! { p.small.muted { "There are more " (what) " than this page reads: search for their name." } }
+}
+
 /// The search field of a list: it applies while it is typed.
 pub(crate) fn search(what: &str, query: Option<&str>) -> Markup {
     html! {

@@ -9,7 +9,9 @@ use serde_json::Value;
 
 use super::super::connect::{other_way, reference_field, sources};
 use crate::frame::{Page, Section};
-use crate::parts::{Field, client_labels, copyable, empty, head, known_scopes, mark, search};
+use crate::parts::{
+    Field, client_labels, copyable, empty, head, known_scopes, mark, search, search_more,
+};
 use crate::visit::{Stop, Visit, segment, sentence};
 use keyward_api::wire::{AuthView, List, ProviderView, RedirectView};
 use keyward_base::id::AppId;
@@ -68,7 +70,8 @@ async fn choose(visit: &Visit, asked: &PageQuery) -> Result<Page, Stop> {
             ul.cards { @for it in fitting.iter().take(SERVICES) { li {
                 a href=(format!("/apps/new?provider={}", segment(&it.id))) { (mark(&it.id, false)) span.text { (it.name) } }
             } } }
-            @if fitting.len() > SERVICES { p.small.muted { (fitting.len() - SERVICES) " more: search for their name." } }
+            @if all.next.is_some() { (search_more("services")) }
+            @else if fitting.len() > SERVICES { p.small.muted { (fitting.len() - SERVICES) " more: search for their name." } }
         }
     };
     Ok(Page::new(visit, Section::Settings, "Set up an app", content))

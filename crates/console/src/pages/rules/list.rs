@@ -13,6 +13,8 @@ use crate::visit::{Visit, segment};
 use keyward_api::wire::{Explanation, Fit, List};
 use keyward_model::{ManagedBy, RuleShown};
 
+/// Rules that are read: as many as a page of the API has.
+pub(super) const READ: usize = 1_000;
 /// Rules of a page.
 const ROWS: usize = 40;
 /// Agents whose bindings are listed.
@@ -57,10 +59,11 @@ pub(super) fn panel(visit: &Visit, view: &View<'_>) -> Markup {
     let of =
         |kind: &str| view.all.items.iter().filter(|it| it.id.starts_with(kind)).collect::<Vec<_>>();
     let (bindings, sets) = (of("binding:"), of("allow:"));
+    let has_more = view.all.next.is_some();
     html! {
         section.panel #rules {
             header {
-                h2 { (count(explicit.len(), "rule")) }
+                h2 { @if explicit.len() >= READ { "At least " } (count(explicit.len(), "rule")) }
                 @if orders { span #order-help.muted.small { "Drag a stored rule, or press Alt and an arrow key, to move it." } }
             }
             @if explicit.is_empty() {
@@ -82,6 +85,9 @@ pub(super) fn panel(visit: &Visit, view: &View<'_>) -> Markup {
             @if !bindings.is_empty() { (bound(view, &bindings)) }
             @if !sets.is_empty() { (allowed(view, &sets)) }
             @for rule in view.all.items.iter().filter(|it| it.id == "default") { (default(view, rule)) }
+            @if has_more {
+                div.foot { "There are more rules and bindings than this page reads. The page of " a href="/agents" { "an agent" } " has what it reaches, and " code { "keyward rule list" } " lists all." }
+            }
         }
     }
 }
