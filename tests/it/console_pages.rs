@@ -72,6 +72,30 @@ async fn a_search_for_the_id_of_a_person_finds_their_agents_and_no_others() {
     lab.finish().await;
 }
 
+/// An upgrade would leave the slot empty, or take another account.
+#[tokio::test]
+async fn the_connection_of_a_slot_is_offered_behind_two_hundred_others() {
+    let mut lab = Lab::simple().await;
+    user(&mut lab, "ann", "admin").await;
+    lab.add_agent("bot").await;
+    let fields = json!({"api_key": lab.canary.text});
+    for name in (0..201).map(|number| format!("a-{number:03}")).chain(["zulu".to_owned()]) {
+        let new = json!({"provider": "acme", "name": name, "fields": fields, "test": false});
+        lab.gateway.api("POST", "/connections", &new.to_string()).await.is(201);
+    }
+    let manifest = json!({
+        "plugin": "crm-digest", "version": "1.0.0", "connections": [{"slot": "crm", "provider": "acme"}],
+    });
+    let new = json!({"manifest": manifest, "agent": "bot", "slots": {"crm": "zulu"}}).to_string();
+    let plugin = lab.gateway.api("POST", "/plugins", &new).await.is(201).json();
+    let login = Login::of(&mut lab, "default", "ann").await;
+    let line = format!("GET /plugins/{}", plugin["id"].as_str().expect("an id"));
+    let page = ask_at(&lab, &line, &login.cookie(), "").await.text();
+    assert!(page.contains(r#"<option value="zulu" selected"#), "{page}");
+    assert!(page.contains("There are more accounts"), "{page}");
+    lab.finish().await;
+}
+
 #[tokio::test]
 async fn the_rules_of_one_agent_are_those_for_it_and_those_for_all() {
     let mut lab = Lab::simple().await;

@@ -53,7 +53,7 @@ async fn show(visit: Visit) -> Result<Page, Stop> {
     let is_operator = runs_install(&visit);
     let connections = match is_operator {
         true => databases(&visit).await?,
-        false => Vec::new(),
+        false => List { items: Vec::new(), next: None },
     };
     let add =
         html! { button.first data-open="open-listener" { (Icon::Plus.show()) "Open listener" } };
@@ -74,10 +74,11 @@ async fn show(visit: Visit) -> Result<Page, Stop> {
 }
 
 /// The connections that a listener may be for.
-async fn databases(visit: &Visit) -> Result<Vec<Shown<Connection>>, Stop> {
+async fn databases(visit: &Visit) -> Result<List<Shown<Connection>>, Stop> {
     let path = format!("/connections?limit={CHOICES}");
-    let all: List<Shown<Connection>> = visit.get(&path).await?;
-    Ok(all.items.into_iter().filter(|it| it.facts.database.is_some()).collect())
+    let mut all: List<Shown<Connection>> = visit.get(&path).await?;
+    all.items.retain(|it| it.facts.database.is_some());
+    Ok(all)
 }
 
 fn listeners(view: &View, is_operator: bool) -> Markup {
@@ -171,7 +172,7 @@ fn on_replicas(all: &[ReplicaView]) -> Markup {
     }
 }
 
-fn dialog(connections: &[Shown<Connection>]) -> Markup {
+fn dialog(connections: &List<Shown<Connection>>) -> Markup {
     let name = Field { name: "name", label: "Name", example: Some("local"), ..Field::default() };
     let at = Field {
         name: "at",
@@ -199,9 +200,12 @@ fn dialog(connections: &[Shown<Connection>]) -> Markup {
                     label for="field-connection" { "Connection" span.muted { " (optional)" } }
                     select #field-connection name="connection" aria-describedby="field-connection-help" {
                         option value="" { "each session names one" }
-                        @for connection in connections { option value=(connection.spec.name) { (connection.spec.name) } }
+                        @for connection in &connections.items { option value=(connection.spec.name) { (connection.spec.name) } }
                     }
-                    p.help #field-connection-help { "All sessions are with this database." }
+                    p.help #field-connection-help {
+                        "All sessions are with this database."
+                        @if connections.next.is_some() { " There may be more: " code { "keyward database-listener add" } " takes any connection." }
+                    }
                 }
                 div.actions { button type="button" data-close { "Cancel" } button.first { "Open listener" } }
             }

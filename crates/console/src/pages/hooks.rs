@@ -38,10 +38,7 @@ async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, Stop
     let form = match visit.is_admin() {
         true => Some(dialog(
             &visit.get::<List<HookScheme>>("/hook-schemes").await?.items,
-            &visit
-                .get::<List<Shown<Connection>>>(&format!("/connections?limit={CHOICES}"))
-                .await?
-                .items,
+            &visit.get(&format!("/connections?limit={CHOICES}")).await?,
         )),
         false => None,
     };
@@ -138,7 +135,7 @@ pub(super) fn state_of(hook: &Shown<Hook>) -> Markup {
     }
 }
 
-fn dialog(schemes: &[HookScheme], connections: &[Shown<Connection>]) -> Markup {
+fn dialog(schemes: &[HookScheme], connections: &List<Shown<Connection>>) -> Markup {
     let name = Field {
         name: "name",
         label: "Name",
@@ -183,8 +180,9 @@ fn dialog(schemes: &[HookScheme], connections: &[Shown<Connection>]) -> Markup {
                     label for="field-connection" { "Connection" span.muted { " (optional)" } }
                     select #field-connection name="connection" {
                         option value="" { "none" }
-                        @for connection in connections { option value=(connection.spec.name) { (connection.spec.name) } }
+                        @for connection in &connections.items { option value=(connection.spec.name) { (connection.spec.name) } }
                     }
+                    @if connections.next.is_some() { p.help { "There are more connections: " code { "keyward hook add" } " takes any." } }
                 }
                 (secret.show())
                 (to.show())

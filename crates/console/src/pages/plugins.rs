@@ -9,7 +9,7 @@ use axum::extract::{Path, Query};
 use maud::{Markup, html};
 use serde::Deserialize;
 
-use self::slot::{choices, limits};
+use self::slot::{choices, limits, more};
 use super::connections::{renewal_verb, state_of};
 use crate::frame::{Page, Section};
 use crate::icons::Icon;
@@ -131,7 +131,11 @@ async fn one(visit: Visit, Path(id): Path<String>) -> Result<Page, Stop> {
     let is_ours = visit.may_write() && plugin.managed_by == ManagedBy::Store;
     let mut slots = Vec::new();
     for slot in &plugin.slots {
-        let choices = if is_ours { choices(&visit, &slot.provider).await? } else { Vec::new() };
+        let now = slot.connection.as_ref().map(|it| it.name.as_str());
+        let choices = match is_ours {
+            true => choices(&visit, &slot.provider, now).await?,
+            false => List { items: Vec::new(), next: None },
+        };
         slots.push((slot, choices));
     }
     let page_path = format!("/plugins/{}", plugin.id);
@@ -151,7 +155,7 @@ async fn one(visit: Visit, Path(id): Path<String>) -> Result<Page, Stop> {
         section.panel #slots {
             header { h2 { "What it has access to" } }
             ul.rows.top { @for (slot, choices) in &slots {
-                li id=(format!("slot-{}", slot.slot)) data-live { (slot_row(&plugin, slot, may_renew(&visit, slot, choices))) @if is_ours { (change(&plugin, slot, choices, tag.as_deref())) } }
+                li id=(format!("slot-{}", slot.slot)) data-live { (slot_row(&plugin, slot, may_renew(&visit, slot, &choices.items))) @if is_ours { (change(&plugin, slot, &choices.items, tag.as_deref())) (more(choices)) } }
             } }
         }
         @if is_ours {

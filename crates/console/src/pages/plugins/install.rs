@@ -7,7 +7,7 @@ use axum::extract::Query;
 use maud::{Markup, html};
 
 use super::manifest::{Wrong, changes, read};
-use super::slot::{choices, hosts, limits};
+use super::slot::{choices, hosts, limits, more};
 use crate::frame::{Page, Section};
 use crate::pages::connections::state_of;
 use crate::parts::{head, mark, remedy};
@@ -88,7 +88,7 @@ pub(super) async fn show(
         }
         _ => {
             let agents: List<Shown<Agent>> = visit.get("/agents?limit=200").await?;
-            (0, ask(&walk, &agents.items, &wrong))
+            (0, ask(&walk, &agents, &wrong))
         }
     };
     let content = html! {
@@ -114,11 +114,11 @@ fn steps(at: usize) -> Markup {
 }
 
 /// The first step.
-fn ask(walk: &Walk, agents: &[Shown<Agent>], wrong: &[Wrong]) -> Markup {
+fn ask(walk: &Walk, agents: &List<Shown<Agent>>, wrong: &[Wrong]) -> Markup {
     html! {
         section.panel { div.body {
             @if !wrong.is_empty() { (errors(wrong)) }
-            @if walk.before.is_none() && agents.is_empty() {
+            @if walk.before.is_none() && agents.items.is_empty() {
                 p { "A plugin is installed for an agent. " a href="/agents" { "Add the first agent" } }
             } @else {
                 form action="/plugins/new" method="get" {
@@ -136,9 +136,7 @@ fn ask(walk: &Walk, agents: &[Shown<Agent>], wrong: &[Wrong]) -> Markup {
                     @if walk.before.is_none() {
                         div.field {
                             label for="agent" { "Agent" }
-                            select #agent name="agent" aria-describedby="agent-help" {
-                                @for agent in agents { option selected[walk.text("agent") == Some(agent.spec.name.as_str())] { (agent.spec.name) } }
-                            }
+                            (agent_field(walk, agents))
                             p.help #agent-help { "The plugin runs with the token of this agent. Use one agent for each plugin that must not share accounts." }
                         }
                     }
@@ -146,6 +144,22 @@ fn ask(walk: &Walk, agents: &[Shown<Agent>], wrong: &[Wrong]) -> Markup {
                 }
             }
         } }
+    }
+}
+
+/// The agent: a choice, or a field where there are more agents than are read.
+fn agent_field(walk: &Walk, agents: &List<Shown<Agent>>) -> Markup {
+    let chosen = walk.text("agent");
+    html! {
+        @if agents.next.is_some() {
+            input #agent name="agent" value=[chosen] list="agent-names" required aria-describedby="agent-help"
+                autocomplete="off" autocapitalize="off" spellcheck="false";
+            datalist #agent-names { @for agent in &agents.items { option value=(agent.spec.name) {} } }
+        } @else {
+            select #agent name="agent" aria-describedby="agent-help" {
+                @for agent in &agents.items { option selected[chosen == Some(agent.spec.name.as_str())] { (agent.spec.name) } }
+            }
+        }
     }
 }
 
@@ -166,13 +180,13 @@ fn errors(wrong: &[Wrong]) -> Markup {
 /// A slot with the connections that fit, and the chosen one.
 struct Filled {
     slot: Slot,
-    choices: Vec<Shown<Connection>>,
+    choices: List<Shown<Connection>>,
     chosen: Option<usize>,
 }
 
 impl Filled {
     fn connection(&self) -> Option<&Shown<Connection>> {
-        self.choices.get(self.chosen?)
+        self.choices.items.get(self.chosen?)
     }
 
     fn is_complete(&self) -> bool {
@@ -183,19 +197,20 @@ impl Filled {
 async fn filled(visit: &Visit, walk: &Walk, manifest: &Manifest) -> Result<Vec<Filled>, Stop> {
     let mut slots = Vec::new();
     for slot in &manifest.connections {
-        let choices = choices(visit, &slot.provider).await?;
         let given = walk.given.get(&format!("slot.{}", slot.slot)).map(String::as_str);
         let before = walk.before.as_ref().and_then(|before| {
             let old = before.slots.iter().find(|it| it.slot == slot.slot);
             Some(old?.connection.as_ref()?.name.as_str())
         });
-        let named = |name: &str| choices.iter().position(|it| it.spec.name == name);
+        let choices = choices(visit, &slot.provider, given.or(before)).await?;
+        let named = |name: &str| choices.items.iter().position(|it| it.spec.name == name);
         let chosen = match (given.or(before), walk.text("step")) {
             (Some(name), _) => named(name),
             // It was left empty on purpose.
             (None, Some("confirm")) => None,
             // One that works is proposed for what is required.
             (None, _) => choices
+                .items
                 .iter()
                 .position(|it| it.facts.state == ConnectionState::Active)
                 .filter(|_| slot.required),
@@ -251,12 +266,13 @@ fn choice(walk: &Walk, filled: &Filled) -> Markup {
     let slot = &filled.slot;
     let name = format!("slot.{}", slot.slot);
     html! {
-        @if filled.choices.is_empty() {
+        @let is_empty = filled.choices.items.is_empty();
+        @if is_empty {
             p.small.muted { "There is no account at " (walk.service(slot)) " yet." }
         } @else {
             select id=(name) name=(name) aria-label=(format!("Connection for {}", slot.title())) required[slot.required] {
                 @if !slot.required || filled.chosen.is_none() { option value="" { @if slot.required { "choose" } @else { "none" } } }
-                @for (index, it) in filled.choices.iter().enumerate() {
+                @for (index, it) in filled.choices.items.iter().enumerate() {
                     option value=(it.spec.name) selected[filled.chosen == Some(index)] {
                         (it.spec.name)
                         @if let Some(account) = &it.facts.account { " – " (account) }
@@ -265,8 +281,9 @@ fn choice(walk: &Walk, filled: &Filled) -> Markup {
                 }
             }
         }
-        a.button[filled.choices.is_empty()].small[!filled.choices.is_empty()] href=(format!("/connect/to/{}", segment(&slot.provider))) target="_blank" {
-            @if filled.choices.is_empty() { "Connect " (walk.service(slot)) } @else { "Connect another account" }
+        (more(&filled.choices))
+        a.button[is_empty].small[!is_empty] href=(format!("/connect/to/{}", segment(&slot.provider))) target="_blank" {
+            @if is_empty { "Connect " (walk.service(slot)) } @else { "Connect another account" }
             span.sr { " for " (slot.title()) ", in a new tab" }
         }
     }

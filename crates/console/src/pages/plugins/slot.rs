@@ -7,11 +7,30 @@ use crate::visit::{Stop, Visit, segment};
 use keyward_api::wire::List;
 use keyward_model::{Connection, Shown};
 
-/// Connections that fit a slot.
-pub(super) async fn choices(visit: &Visit, provider: &str) -> Result<Vec<Shown<Connection>>, Stop> {
+/// Connections that fit a slot, with the one that it has, which may stand behind those that are read.
+pub(super) async fn choices(
+    visit: &Visit,
+    provider: &str,
+    now: Option<&str>,
+) -> Result<List<Shown<Connection>>, Stop> {
     let path = format!("/connections?limit=200&provider={}", segment(provider));
-    let list: List<Shown<Connection>> = visit.get(&path).await?;
-    Ok(list.items)
+    let mut list: List<Shown<Connection>> = visit.get(&path).await?;
+    let unread = now.filter(|name| list.items.iter().all(|it| it.spec.name != *name));
+    if let Some(name) = unread.filter(|name| !name.is_empty()) {
+        let found: Option<Shown<Connection>> =
+            visit.maybe(&format!("/connections/{}", segment(name))).await?;
+        list.items.extend(found.filter(|it| it.spec.provider == provider));
+    }
+    Ok(list)
+}
+
+/// Says that there are connections that a choice does not have.
+pub(super) fn more(list: &List<Shown<Connection>>) -> Markup {
+    html! {
+        @if list.next.is_some() {
+            p.small.muted { "There are more accounts: " code { "--slot NAME=CONNECTION" } " of " code { "keyward plugin install" } " and " code { "keyward plugin set" } " takes any." }
+        }
+    }
 }
 
 /// What a slot allows.
