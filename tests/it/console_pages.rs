@@ -72,6 +72,32 @@ async fn a_search_for_the_id_of_a_person_finds_their_agents_and_no_others() {
     lab.finish().await;
 }
 
+#[tokio::test]
+async fn admins_set_the_providers_at_which_an_agent_serves_end_users() {
+    let mut lab = Lab::simple().await;
+    lab.add_agent("bot").await;
+    for (name, role) in [("ann", "admin"), ("eve", "auditor")] {
+        user(&mut lab, name, role).await;
+    }
+    let serves = json!({"user_providers": ["acme"]}).to_string();
+    lab.gateway.api("PATCH", "/agents/bot", &serves).await.is(200);
+    let (ann, eve) =
+        (Login::of(&mut lab, "default", "ann").await, Login::of(&mut lab, "default", "eve").await);
+    let page = async |login: &Login, agent: &str| {
+        ask_at(&lab, &format!("GET /agents/{agent}"), &login.cookie(), "").await.is(200).text()
+    };
+    let field = r#"name="user_providers""#;
+    let shown = page(&eve, "bot").await;
+    assert!(shown.contains("connections of end users at") && !shown.contains(field), "{shown}");
+    let of_file = page(&ann, "ci").await;
+    assert!(!of_file.contains(field), "{of_file}");
+    let edited = page(&ann, "bot").await;
+    let (_, form) = edited.split_once("id=\"edit-end-users\"").expect("a form");
+    assert!(form.contains(r#"data-api="PATCH /agents/bot""#) && form.contains(field), "{form}");
+    assert!(form.contains(r#"value="acme""#) && form.contains("data-tag="), "{form}");
+    lab.finish().await;
+}
+
 /// An upgrade would leave the slot empty, or take another account.
 #[tokio::test]
 async fn the_connection_of_a_slot_is_offered_behind_two_hundred_others() {

@@ -1,6 +1,7 @@
 //! `/agents/{name}`: what an agent reaches and by which rule, its connections, its tokens, and how to run it.
 
 mod bindings;
+mod end_users;
 
 use axum::Router;
 use axum::extract::{Path, Query};
@@ -77,6 +78,8 @@ async fn show(
 fn page(visit: &Visit, view: &View) -> Markup {
     let agent = &view.agent;
     let writes = visit.may_write();
+    let is_stored = agent.managed_by != Some(ManagedBy::File);
+    let edits_all = visit.is_admin() && is_stored;
     html! {
         p.crumb { a href="/agents" { "Agents" } }
         (head(
@@ -107,6 +110,9 @@ fn page(visit: &Visit, view: &View) -> Markup {
             section.panel #tokens data-live { header { h2 { "Tokens" } @if writes { (new_token(view)) } } (tokens(view, writes)) }
         }
         (streams::section(visit, streams::Owner::Agent, &view.streams))
+        @if edits_all || !agent.spec.user_providers.is_empty() {
+            (end_users::panel(agent, view.tag.as_deref(), edits_all))
+        }
         @if !view.sessions.items.is_empty() || view.sessions.next.is_some() {
             section.panel #sessions data-live { header { h2 { "Sessions of end users" } } (sessions(view, writes)) }
         }
@@ -114,7 +120,7 @@ fn page(visit: &Visit, view: &View) -> Markup {
             section.panel #changes data-live { header { h2 { "Changes" } } (timeline::changes(&changes.items)) }
         }
         section.panel { header { h2 { "How to run it" } } div.body { (usage(view)) } }
-        @if writes && agent.managed_by != Some(ManagedBy::File) { (danger(view)) }
+        @if writes && is_stored { (danger(view)) }
     }
 }
 
