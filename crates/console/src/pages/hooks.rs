@@ -38,7 +38,7 @@ async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, Stop
     let form = match visit.is_admin() {
         true => Some(dialog(
             &visit.get::<List<HookScheme>>("/hook-schemes").await?.items,
-            &visit.get(&format!("/connections?limit={CHOICES}")).await?,
+            &visit.get::<List<Shown<Connection>>>(&format!("/connections?limit={CHOICES}")).await?,
         )),
         false => None,
     };
