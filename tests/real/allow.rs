@@ -8,8 +8,8 @@ use serde_json::json;
 use crate::api::http;
 use crate::shelf::{integrity, sha256, shelf};
 use crate::stage::{installed, run, said};
-use crate::support::install::Install;
-use crate::support::*;
+use test_support::install::Install;
+use test_support::*;
 
 /// A public registry with one package, on loopback.
 struct Registry {

@@ -2,7 +2,7 @@
 //! read the result.
 
 use crate::served::{Service, Takes};
-use crate::support::Message;
+use test_support::Message;
 
 const BEARER: Takes = Takes::Field("authorization", "Bearer ");
 const KEY: &str = "{ api_key: { env: CANARY } }";

@@ -8,11 +8,11 @@ use std::process::{Command, Output, Stdio};
 use tempfile::TempDir;
 
 use crate::stage::{installed, run, said};
-use crate::support::canary::Canary;
-use crate::support::install::Install;
-use crate::support::pki::pki;
-use crate::support::process::OwnChild;
-use crate::support::*;
+use test_support::canary::Canary;
+use test_support::install::Install;
+use test_support::pki::pki;
+use test_support::process::OwnChild;
+use test_support::*;
 
 const HOSTS: [&str; 8] = [
     "s3.amazonaws.com",

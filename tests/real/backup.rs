@@ -3,9 +3,9 @@
 use std::fs;
 use std::process::{Command, Output, Stdio};
 
-use crate::support::install::Install;
-use crate::support::wire::find;
-use crate::support::*;
+use test_support::install::Install;
+use test_support::wire::find;
+use test_support::*;
 
 fn run(command: &mut Command) -> Output {
     let output = command.stdin(Stdio::null()).output().expect("tests/run installs it");

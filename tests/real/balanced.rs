@@ -14,7 +14,7 @@ use rustix::process::Signal;
 
 use self::load::Load;
 use self::stage::{Fleet, LEASE};
-use crate::support::process::{built, soak};
+use test_support::process::{built, soak};
 
 /// How much, and for how long.
 struct Pace {

@@ -6,9 +6,9 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use crate::stage::{installed, run, said};
-use crate::support::canary::Canary;
-use crate::support::install::Install;
-use crate::support::*;
+use test_support::canary::Canary;
+use test_support::install::Install;
+use test_support::*;
 
 #[tokio::test]
 async fn a_secret_of_bitwarden_is_decrypted_and_a_wrong_token_is_told_by_commands() {

@@ -2,8 +2,8 @@
 //! file, and after `100 Continue`.
 
 use crate::stage::*;
-use crate::support::http2::{Offer, Reply};
-use crate::support::*;
+use test_support::http2::{Offer, Reply};
+use test_support::*;
 
 const URL: &str = "https://api.acme.test/messages";
 

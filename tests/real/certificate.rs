@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use crate::stage::*;
-use crate::support::*;
+use test_support::*;
 
 /// Too long for a common name.
 const LONG: &str =

@@ -11,8 +11,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
 use crate::stage::*;
-use crate::support::http2::{Ask, Offer, Reply};
-use crate::support::*;
+use test_support::http2::{Ask, Offer, Reply};
+use test_support::*;
 
 /// A listener that puts the agent's credentials into the first head of every stream.
 async fn forwarder(lab: &Lab) -> SocketAddr {

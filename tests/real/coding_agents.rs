@@ -10,9 +10,9 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
 use crate::stage::{installed, run, said};
-use crate::support::canary::Canary;
-use crate::support::install::Install;
-use crate::support::*;
+use test_support::canary::Canary;
+use test_support::install::Install;
+use test_support::*;
 
 const CHATGPT: &str = "chatgpt.com";
 const LOGIN: &str = "auth.openai.com";

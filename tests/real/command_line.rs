@@ -1,7 +1,7 @@
 //! curl and wget through the gateway.
 
 use crate::stage::*;
-use crate::support::*;
+use test_support::*;
 
 const URL: &str = "https://api.acme.test/v1/items";
 

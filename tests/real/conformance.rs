@@ -9,9 +9,9 @@ use std::process::{ChildStdout, Command, Stdio};
 use serde_json::{Value, json};
 
 use crate::stage::{ca, installed};
-use crate::support::pki::pki;
-use crate::support::process::OwnChild;
-use crate::support::*;
+use test_support::pki::pki;
+use test_support::process::OwnChild;
+use test_support::*;
 
 /// Python with a table: its upstreams listen before the gateway is there.
 struct Table {

@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 use crate::issuer::{Program, SECRET, World, client};
 use crate::person;
 use crate::stage::{installed, run, said};
-use crate::support::authorization::AUTH_HOST;
-use crate::support::browser::Browser;
-use crate::support::pki::pki;
-use crate::support::until_some;
+use test_support::authorization::AUTH_HOST;
+use test_support::browser::Browser;
+use test_support::pki::pki;
+use test_support::until_some;
 
 const CLIENT: &str = "keyward-client";
 

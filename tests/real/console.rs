@@ -24,8 +24,8 @@ use self::chromium::{Chromium, Look, Tab};
 use crate::consent::{trust, world};
 use crate::issuer::{Program, World};
 use crate::stage::{program, run, said};
-use crate::support::authorization::AUTH_HOST;
-use crate::support::*;
+use test_support::authorization::AUTH_HOST;
+use test_support::*;
 
 /// A browser that reaches and trusts the authorization server.
 async fn browser(world: &World) -> Chromium {

@@ -6,10 +6,10 @@ use std::process::{Child, Command, Stdio};
 
 use tokio::net::TcpStream;
 
-use crate::support::canary::Canary;
-use crate::support::corporate::{FORWARDED, opening};
-use crate::support::process::reserved_address;
-use crate::support::*;
+use test_support::canary::Canary;
+use test_support::corporate::{FORWARDED, opening};
+use test_support::process::reserved_address;
+use test_support::*;
 
 /// A host that no resolver here knows.
 const BEYOND: &str = "api.beyond.test";

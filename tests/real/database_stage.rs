@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::stage::{installed, run, said};
-use crate::support::process::soak;
-use crate::support::*;
+use test_support::process::soak;
+use test_support::*;
 
 /// A server, and a gateway with connections to it. The password is the server's.
 pub(crate) struct DatabaseStage<S> {

@@ -8,9 +8,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::stage::{run, said, service};
-use crate::support::install::Install;
-use crate::support::pki::pki;
-use crate::support::*;
+use test_support::install::Install;
+use test_support::pki::pki;
+use test_support::*;
 
 const NAME: &str = "pages.acme.test";
 

@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use crate::remedies::code_in;
 use crate::stage::{installed, run, said};
-use crate::support::install::Install;
-use crate::support::*;
+use test_support::install::Install;
+use test_support::*;
 
 const PROXY_TURNED_OFF: &str = "
 import urllib.request

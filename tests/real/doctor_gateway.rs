@@ -6,8 +6,8 @@ use std::process::Output;
 use serde_json::Value;
 
 use crate::stage::{run, said};
-use crate::support::install::{Install, Ran, TOKEN_CI};
-use crate::support::*;
+use test_support::install::{Install, Ran, TOKEN_CI};
+use test_support::*;
 
 const LISTEN: &str = "agents: [{ agent: ci, at: '127.0.0.1:0', unsafe_no_auth: true }, \
                       { agent: ci, at: 'unix:ci.sock' }]";

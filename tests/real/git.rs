@@ -11,8 +11,8 @@ use tempfile::TempDir;
 
 use crate::served::{Program, Service, Stage, Takes};
 use crate::stage::*;
-use crate::support::canary::Canary;
-use crate::support::*;
+use test_support::canary::Canary;
+use test_support::*;
 
 const URL: &str = "https://github.com/me/repo.git";
 

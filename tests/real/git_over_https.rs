@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use crate::git::{GITHUB, backend, publish};
 use crate::served::{Program, Service, Stage, Takes};
 use crate::stage::*;
-use crate::support::*;
+use test_support::*;
 
 /// A forge whose repositories name each other by SSH URLs, and a user whose agent `ci` is bound to it.
 pub(crate) struct Forge {

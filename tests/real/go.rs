@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use crate::stage::*;
-use crate::support::*;
+use test_support::*;
 
 fn go(lab: &Lab, url: &str) -> Command {
     let source = lab.gateway.folder().join("probe.go");

@@ -7,9 +7,9 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use crate::stage::*;
-use crate::support::pki::pki;
-use crate::support::process::OwnChild;
-use crate::support::*;
+use test_support::pki::pki;
+use test_support::process::OwnChild;
+use test_support::*;
 
 const GRPC: &str = "grpc.acme.test";
 

@@ -4,8 +4,8 @@
 use std::process::{Command, Output};
 
 use crate::stage::{assert_injected, installed, keyed, run, said};
-use crate::support::http2::{Offer, Reply};
-use crate::support::*;
+use test_support::http2::{Offer, Reply};
+use test_support::*;
 
 const HTTPX: &str = "
 import os, httpx

@@ -16,13 +16,13 @@ use serde_json::{Value, json};
 use crate::person;
 use crate::relay::Relay;
 use crate::stage::installed;
-use crate::support::authorization::{AUTH_HOST, answer, ask_at};
-use crate::support::browser::Browser;
-use crate::support::canary::{self, Canary};
-use crate::support::oauth::AGENT;
-use crate::support::pki::pki;
-use crate::support::process::OwnChild;
-use crate::support::*;
+use test_support::authorization::{AUTH_HOST, answer, ask_at};
+use test_support::browser::Browser;
+use test_support::canary::{self, Canary};
+use test_support::oauth::AGENT;
+use test_support::pki::pki;
+use test_support::process::OwnChild;
+use test_support::*;
 
 /// What breaks where a client and a server encode a Basic pair in two ways.
 pub(crate) const SECRET: &str = "s+e/c%r:e&t =~ of a test";

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::stage::{run, said};
-use crate::support::canary::Canary;
-use crate::support::*;
+use test_support::canary::Canary;
+use test_support::*;
 
 /// A session of D-Bus, with an unlocked keyring.
 struct Keyring {

@@ -2,8 +2,8 @@
 //! added for another server.
 
 use crate::stage::{installed, run, said};
-use crate::support::install::Install;
-use crate::support::*;
+use test_support::install::Install;
+use test_support::*;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn published_documents_become_providers_that_pass_the_check() {

@@ -1,9 +1,6 @@
 //! Real programs behind the gateway, started as their users start them. The origin accepts only the live
 //! credential, and the program never sees it. `tests/run` installs the programs; a missing one is a failure.
 
-#[path = "../it/support/mod.rs"]
-mod support;
-
 mod allow;
 mod api;
 mod aws;

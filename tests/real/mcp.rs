@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::api::{END, EVENT_STREAM, chunk, http};
 use crate::served::{Service, Takes};
-use crate::support::Message;
+use test_support::Message;
 
 pub(crate) const MCP: Service = Service {
     provider: "acme-mcp",

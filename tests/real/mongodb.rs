@@ -16,8 +16,8 @@ use self::raw::{command, login};
 use self::server::{FAR, NAME, SECOND, Server, USER, program};
 use self::stage::Stage;
 use crate::stage::{ca, installed, run, said};
-use crate::support::install::{Install, TOKEN_CI};
-use crate::support::*;
+use test_support::install::{Install, TOKEN_CI};
+use test_support::*;
 
 const LISTENER: &str = "databases: [{ at: \"127.0.0.1:0\", protocol: mongodb }]";
 

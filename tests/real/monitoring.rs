@@ -10,7 +10,7 @@ use std::process::{Command, Output};
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::Value;
 
-use crate::support::*;
+use test_support::*;
 
 const RULES: &str = include_str!("../../deploy/prometheus/keyward.rules.yaml");
 const RULES_TEST: &str = include_str!("../../deploy/prometheus/keyward.rules.test.yaml");

@@ -1,7 +1,7 @@
 //! Transcripts of users with a real client: what curl shows if a setting is missing.
 
-use crate::support::newcomer::Newcomer;
-use crate::support::*;
+use test_support::newcomer::Newcomer;
+use test_support::*;
 
 /// Of the right shape for GitHub, and canary.
 const KEY: &str = "ghp_newcomerCANARYnewcomerCANARYnew12345";

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use crate::stage::*;
-use crate::support::*;
+use test_support::*;
 
 /// `fetch` with the proxy agent of undici, which Node's own fetch is made of.
 const FETCH: &str = "

@@ -8,13 +8,13 @@ use std::process::Stdio;
 use serde_json::{Value, json};
 
 use crate::issuer::{Issuer, Program};
-use crate::support::authorization::{AUTH_HOST, query};
-use crate::support::browser::{Browser, onward};
-use crate::support::canary::Canary;
-use crate::support::install::Install;
-use crate::support::oauth::AGENT;
-use crate::support::process::reserved_address;
-use crate::support::*;
+use test_support::authorization::{AUTH_HOST, query};
+use test_support::browser::{Browser, onward};
+use test_support::canary::Canary;
+use test_support::install::Install;
+use test_support::oauth::AGENT;
+use test_support::process::reserved_address;
+use test_support::*;
 
 pub(crate) const CONSUMER: &str = "consumerOfKeyward1";
 

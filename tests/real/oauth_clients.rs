@@ -5,8 +5,8 @@ use rcgen::{CertificateParams, KeyPair, PKCS_RSA_SHA256};
 use serde_json::{Value, json};
 
 use crate::issuer::{Program, SECRET, World, client};
-use crate::support::authorization::AUTH_HOST;
-use crate::support::pki::pki;
+use test_support::authorization::AUTH_HOST;
+use test_support::pki::pki;
 
 /// Long enough for HS256, and hard to encode.
 const LONG: &str = "s+e/c%r:e&t =~ of a test, and long enough for HS256";

@@ -5,10 +5,10 @@ use serde_json::{Value, json};
 
 use crate::issuer::{Program, World};
 use crate::person;
-use crate::support::HOST;
-use crate::support::authorization::{AUTH_HOST, query};
-use crate::support::browser::Browser;
-use crate::support::oauth::AGENT;
+use test_support::HOST;
+use test_support::authorization::{AUTH_HOST, query};
+use test_support::browser::Browser;
+use test_support::oauth::AGENT;
 
 /// Nothing is known beforehand; the provider `svc` has no part in it.
 async fn world() -> World {

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use crate::issuer::{Program, SECRET, World, client, code_method};
 use crate::relay::Relay;
-use crate::support::authorization::Fault;
-use crate::support::*;
+use test_support::authorization::Fault;
+use test_support::*;
 
 /// Short pauses, no rest for a server that fails, and a second for an answer.
 const OFTEN: &str = "oauth: { backoff_first: 50ms, backoff_jitter_percent: 0, \

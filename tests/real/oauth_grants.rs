@@ -5,8 +5,8 @@ use rcgen::{KeyPair, PKCS_RSA_SHA256};
 use serde_json::{Value, json};
 
 use crate::issuer::{Program, SECRET, World, client};
-use crate::support::authorization::AUTH_HOST;
-use crate::support::*;
+use test_support::authorization::AUTH_HOST;
+use test_support::*;
 
 const ACCOUNT: &str = "robot@project.acme.test";
 const OTHER: &str = "other@project.acme.test";

@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::stage::{installed, lab, planned, run, run_within, said};
-use crate::support::canary::Canary;
-use crate::support::*;
+use test_support::canary::Canary;
+use test_support::*;
 
 /// What ends the fuzzer's own rights, restarts something or never ends.
 const LEFT_OUT: &str = "^/(runs|probes|reload|audit|users|tokens|orgs)|rotate";

@@ -8,7 +8,7 @@ use crate::api::http;
 use crate::served::{Program, Service, Takes, served};
 use crate::shelf::{integrity, sha1, sha256, shelf};
 use crate::stage::installed;
-use crate::support::Message;
+use test_support::Message;
 
 const NPM: Service = Service {
     provider: "acme-npm",

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use crate::support::authorization::{AUTH_HOST, ask_at};
+use test_support::authorization::{AUTH_HOST, ask_at};
 
 /// Pages and redirects that a consent takes, and some.
 const STEPS_MAX: usize = 20;

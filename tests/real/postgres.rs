@@ -14,8 +14,8 @@ use std::process::Command;
 use self::server::{NAME, Server};
 use self::stage::Stage;
 use crate::stage::{installed, run, said};
-use crate::support::install::{Install, TOKEN_CI};
-use crate::support::*;
+use test_support::install::{Install, TOKEN_CI};
+use test_support::*;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_agent_uses_a_database_with_its_token_and_never_has_the_password() {

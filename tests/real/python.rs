@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use crate::stage::*;
-use crate::support::*;
+use test_support::*;
 
 /// Whatever the libraries can tell about what they send and receive.
 const VERBOSE: &str = "

@@ -3,7 +3,7 @@
 use std::process::Output;
 
 use crate::stage::*;
-use crate::support::*;
+use test_support::*;
 
 /// A host of the catalogue: it is refused inside TLS.
 const DENIED: &str = "https://api.openai.com/v1/x";

@@ -8,10 +8,10 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::support::authorization::fault::deliver;
-use crate::support::authorization::{AUTH_HOST, Fault, ask_at, form};
-use crate::support::pki::pki;
-use crate::support::*;
+use test_support::authorization::fault::deliver;
+use test_support::authorization::{AUTH_HOST, Fault, ask_at, form};
+use test_support::pki::pki;
+use test_support::*;
 
 /// Running.
 pub(crate) struct Relay {

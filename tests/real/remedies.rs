@@ -4,8 +4,8 @@
 use serde_json::Value;
 
 use crate::stage::{assert_injected, installed, run, said};
-use crate::support::install::Install;
-use crate::support::*;
+use test_support::install::Install;
+use test_support::*;
 
 /// The code between backticks that begins like this.
 pub(crate) fn code_in(hint: &str, begin: &str) -> String {

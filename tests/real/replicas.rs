@@ -21,12 +21,12 @@ use serde_json::{Value, json};
 
 use crate::postgres::server::{NAME, Server};
 use crate::stage::said;
-use crate::support::authorization::Authorization;
-use crate::support::canary::{Canaries, Canary};
-use crate::support::gateway::Gateway;
-use crate::support::tokens::{api, method, plan_of, refresh_only, rules};
-use crate::support::wire::find;
-use crate::support::*;
+use test_support::authorization::Authorization;
+use test_support::canary::{Canaries, Canary};
+use test_support::gateway::Gateway;
+use test_support::tokens::{api, method, plan_of, refresh_only, rules};
+use test_support::wire::find;
+use test_support::*;
 
 pub(crate) const MASTER_KEY: &str =
     "6b65792d6f662d6f6e652d73746f72652d6f662d74776f2d7265706c69636173";

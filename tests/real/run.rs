@@ -1,8 +1,8 @@
 //! A run during a CA rotation: the environment of a running program stays valid.
 
 use crate::stage::{run, said};
-use crate::support::install::Install;
-use crate::support::*;
+use test_support::install::Install;
+use test_support::*;
 
 struct Stage {
     install: Install,

@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::stage::{installed, run, said};
-use crate::support::canary::Canary;
-use crate::support::install::Install;
-use crate::support::process::OwnChild;
-use crate::support::*;
+use test_support::canary::Canary;
+use test_support::install::Install;
+use test_support::process::OwnChild;
+use test_support::*;
 
 /// The token of the server in development mode.
 const ROOT: &str = "root-of-a-server-for-tests";

@@ -9,9 +9,9 @@ use base64::prelude::BASE64_STANDARD;
 
 use crate::api::{self, http};
 use crate::stage::{installed, run, said};
-use crate::support::canary::Canary;
-use crate::support::install::Install;
-use crate::support::*;
+use test_support::canary::Canary;
+use test_support::install::Install;
+use test_support::*;
 
 /// A provider, as its origin sees it.
 #[derive(Clone, Copy)]

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 use tempfile::TempDir;
 
-use crate::support::pki::pki;
+use test_support::pki::pki;
 
 const BUILT: &str = env!("CARGO_BIN_EXE_keyward");
 const PROGRAM: &str = "/bin/keyward";

@@ -11,9 +11,9 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::stage::{run, said, service};
-use crate::support::canary::Canary;
-use crate::support::install::Install;
-use crate::support::*;
+use test_support::canary::Canary;
+use test_support::install::Install;
+use test_support::*;
 
 /// A server on loopback with a host key of its own. Each stream has a process of sshd.
 struct Server {

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, UNIX_EPOCH};
 
-pub(crate) use crate::support::process::said;
-use crate::support::*;
+pub(crate) use test_support::process::said;
+use test_support::*;
 
 /// A browser or a compiler on a busy machine takes longer than anything in process.
 const PATIENCE: Duration = Duration::from_secs(120);

@@ -8,9 +8,9 @@ use serde_json::{Map, Value};
 use tempfile::TempDir;
 
 use crate::stage::said;
-use crate::support::canary::Canary;
-use crate::support::process::Served;
-use crate::support::*;
+use test_support::canary::Canary;
+use test_support::process::Served;
+use test_support::*;
 
 const ENVIRONMENTS: [&str; 3] = ["dev", "staging", "production"];
 

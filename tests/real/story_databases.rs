@@ -4,10 +4,10 @@
 use std::process::{Command, Stdio};
 
 use crate::stage::{run, said};
-use crate::support::canary::Canary;
-use crate::support::install::Install;
-use crate::support::*;
 use crate::{mysql, postgres, redis};
+use test_support::canary::Canary;
+use test_support::install::Install;
+use test_support::*;
 
 /// Runs the command line with the URL of a database in its environment.
 async fn with_url(install: &Install, line: &str, url: &str) -> (Option<i32>, String) {

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use crate::stage::*;
-use crate::support::*;
+use test_support::*;
 
 const REQUESTS: &str = "
 import os, requests

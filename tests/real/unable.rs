@@ -4,7 +4,7 @@ use crate::api::OPENAI;
 use crate::packages::MAVEN;
 use crate::served::{Program, Service, Stage};
 use crate::stage::{run, said};
-use crate::support::process::reserved_address;
+use test_support::process::reserved_address;
 
 /// A stage whose agent has a listener, and where that is.
 async fn stage(service: &Service) -> (Stage, std::net::SocketAddr) {

@@ -7,9 +7,9 @@ use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 
 use crate::api::http;
 use crate::stage::{installed, run, said};
-use crate::support::canary::Canary;
-use crate::support::install::Install;
-use crate::support::*;
+use test_support::canary::Canary;
+use test_support::install::Install;
+use test_support::*;
 
 const ACCOUNT: &str = "AC0123456789abcdef0123456789abcdef";
 

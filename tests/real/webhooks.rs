@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 
 use crate::stage::installed;
-use crate::support::hooks::Hooks;
-use crate::support::{Origin, Plan};
+use test_support::hooks::Hooks;
+use test_support::{Origin, Plan};
 
 /// What the library of `interpreter` makes of an event: its type, and whether a changed body is refused.
 async fn verified(interpreter: &str, script: &str) -> Value {

@@ -9,8 +9,8 @@ use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout};
 
 use crate::stage::{installed, keyed};
-use crate::support::pki::pki;
-use crate::support::*;
+use test_support::pki::pki;
+use test_support::*;
 
 const CHAT: &str = "chat.acme.test";
 

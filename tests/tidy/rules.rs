@@ -180,7 +180,7 @@ const EXAMPLE: &str = "| id | rule | tests |\n|---|---|---|\n| 8.1 | one flight 
 
 fn of(text: &str) -> Named {
     let mut found = Named::new();
-    named(&Source::new("tests/it/a.rs", text), &mut found);
+    named(&Source::new("tests/api/a.rs", text), &mut found);
     found
 }
 

@@ -16,9 +16,9 @@ use tokio_rustls::TlsConnector;
 
 use super::stage::Fleet;
 use crate::relay::{Call, Relay};
-use crate::support::pki::trusting;
-use crate::support::process::soak;
-use crate::support::*;
+use test_support::pki::trusting;
+use test_support::process::soak;
+use test_support::*;
 
 /// A client waits no longer.
 const PATIENCE: Duration = Duration::from_secs(20);

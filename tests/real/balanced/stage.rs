@@ -18,10 +18,10 @@ use crate::relay::Relay;
 use crate::replicas::cut::{Link, Network};
 use crate::replicas::{Database, MASTER_KEY};
 use crate::stage::service;
-use crate::support::authorization::AUTH_HOST;
-use crate::support::canary::Canary;
-use crate::support::process::{OwnChild, Served, reserved_address};
-use crate::support::*;
+use test_support::authorization::AUTH_HOST;
+use test_support::canary::Canary;
+use test_support::process::{OwnChild, Served, reserved_address};
+use test_support::*;
 
 const REPLICAS: usize = 3;
 const AGENT: &str = "worker";

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::load::Load;
 use super::stage::Fleet;
-use crate::support::process::built;
+use test_support::process::built;
 
 const CONNECTIONS: usize = 20;
 const TOKEN_LIFE: u64 = 8;

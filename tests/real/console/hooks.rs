@@ -4,8 +4,8 @@ use aws_lc_rs::hmac;
 use serde_json::json;
 
 use super::*;
-use crate::support::canary::Canary;
-use crate::support::wire::Wire;
+use test_support::canary::Canary;
+use test_support::wire::Wire;
 
 const SECRET: &str = "the-secret-of-the-service-canary";
 

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::oauth1_consent::{CONSUMER, SECRET, World as Service};
-use crate::support::oauth::AGENT;
+use test_support::oauth::AGENT;
 
 /// The service calls the pair an API key and its secret, as X does.
 const FIELDS: &str = ", fields: [{ name: consumer_key, label: API key }, { name: consumer_secret, label: API key secret }, \

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{at, browser};
 use crate::issuer::{Program, SECRET, World, client};
-use crate::support::authorization::AUTH_HOST;
+use test_support::authorization::AUTH_HOST;
 
 /// A provider that knows two people, and a gateway whose people sign in there.
 async fn team() -> World {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::support::canary::Canary;
+use test_support::canary::Canary;
 
 /// The host of the secret source.
 const KEEPER: &str = "keeper.acme.test";

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::support::canary::Canary;
+use test_support::canary::Canary;
 
 /// Keys that the API accepts.
 const KEYS: [&str; 2] = ["ak_old-0123456789abcdef", "ak_new-0123456789abcdef"];

@@ -8,8 +8,8 @@ use super::LISTENER;
 use super::server::{FAR, NAME, SECOND, Server, USER};
 use super::stage::Stage;
 use crate::stage::service;
-use crate::support::process::{OwnChild, reserved_address};
-use crate::support::*;
+use test_support::process::{OwnChild, reserved_address};
+use test_support::*;
 
 const INSERT: &str = "app.items.insert_one({'_id': 1}) and app.items.find_one()";
 

@@ -8,8 +8,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::stage::installed;
-use crate::support::pki::pki;
-use crate::support::process::{reserved_address, wait_for};
+use test_support::pki::pki;
+use test_support::process::{reserved_address, wait_for};
 
 /// The name that its certificate is for.
 pub(crate) const NAME: &str = "documents.acme.test";

@@ -5,7 +5,7 @@ use std::process::Command;
 use super::server::{NAME, Server, USER, program};
 use crate::database_stage::DatabaseStage;
 use crate::stage::{installed, run, said};
-use crate::support::*;
+use test_support::*;
 
 /// A gateway with three connections to one server, and the agents `ci` (`main` and `plain`), `reader` and `stranger`.
 pub(super) type Stage = DatabaseStage<Server>;

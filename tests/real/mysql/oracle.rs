@@ -10,8 +10,8 @@ use tempfile::TempDir;
 use super::server::user;
 use crate::database_stage::{DatabaseStage, Driver};
 use crate::stage::{installed, said};
-use crate::support::process::{OwnChild, reserved_address, wait_for};
-use crate::support::*;
+use test_support::process::{OwnChild, reserved_address, wait_for};
+use test_support::*;
 
 /// A running server. Stopped when dropped.
 struct Server {

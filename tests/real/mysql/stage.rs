@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 use super::server::{NAME, Server};
 use crate::database_stage::DatabaseStage;
 use crate::stage::{installed, run, said};
-use crate::support::*;
+use test_support::*;
 
 /// A gateway with connections to one server, and the agents `ci` (two of them), `reader` (one that may only read), `ruled` (one with rules), `signer` (one whose
 /// user signs) and `stranger`.

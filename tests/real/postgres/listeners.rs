@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::server::Server;
 use super::stage::Stage;
 use crate::stage::{run, said};
-use crate::support::*;
+use test_support::*;
 
 const PATH: &str = "/database-listeners";
 

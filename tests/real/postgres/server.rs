@@ -9,8 +9,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::stage::{first_files, installed};
-use crate::support::pki::pki;
-use crate::support::process::reserved_address;
+use test_support::pki::pki;
+use test_support::process::reserved_address;
 
 /// The name that its certificate is for.
 pub(crate) const NAME: &str = "db.acme.test";

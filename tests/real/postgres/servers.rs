@@ -7,8 +7,8 @@ use rustix::process::Signal;
 
 use super::server::{NAME, Server};
 use super::stage::Stage;
-use crate::support::process::reserved_address;
-use crate::support::*;
+use test_support::process::reserved_address;
+use test_support::*;
 
 /// Which server it is, and whether it may be written.
 const WHERE: &str = "SELECT inet_server_port() || ' ' || current_setting('transaction_read_only')";

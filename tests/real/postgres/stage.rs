@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 use super::server::{NAME, Server};
 use crate::database_stage::DatabaseStage;
 use crate::stage::{run, said};
-use crate::support::*;
+use test_support::*;
 
 /// A gateway with connections to one server, and the agents `ci` (three of them), `reader`, `own` and `stranger`.
 pub(super) type Stage = DatabaseStage<Server>;

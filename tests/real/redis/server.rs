@@ -5,8 +5,8 @@ use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
-use crate::support::pki::pki;
-use crate::support::process::{OwnChild, reserved_address, wait_for};
+use test_support::pki::pki;
+use test_support::process::{OwnChild, reserved_address, wait_for};
 
 /// The name that its certificate is for.
 pub(crate) const NAME: &str = "cache.acme.test";

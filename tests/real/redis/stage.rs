@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 use super::server::{NAME, Server, USER};
 use crate::database_stage::DatabaseStage;
 use crate::stage::{run, said};
-use crate::support::*;
+use test_support::*;
 
 /// A gateway with four connections to one server, and the agents `ci` (`main`, `plain` and `third`), `reader` and `stranger`.
 pub(super) type Stage = DatabaseStage<Server>;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use tempfile::TempDir;
 
 use super::*;
-use crate::support::process::Served;
+use test_support::process::Served;
 
 const TOKEN: &str = "kwa_token-of-the-agent-of-two-replicas";
 

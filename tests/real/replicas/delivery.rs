@@ -6,9 +6,9 @@ use aws_lc_rs::hmac;
 use tempfile::TempDir;
 
 use super::*;
-use crate::support::hooks::Hooks;
-use crate::support::process::{Served, reserved_address};
-use crate::support::wire::PATIENCE;
+use test_support::hooks::Hooks;
+use test_support::process::{Served, reserved_address};
+use test_support::wire::PATIENCE;
 
 const SECRET: &str = "the-secret-of-the-service-canary";
 

@@ -1,7 +1,7 @@
 //! What one replica has answered is known at the next one that the client asks, without a pause between them.
 
 use super::*;
-use crate::support::process::reserved_address;
+use test_support::process::reserved_address;
 
 const ROUNDS: usize = 4;
 

@@ -9,7 +9,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::limits::{finish, three};
 use super::*;
-use crate::support::process::soak;
+use test_support::process::soak;
 
 /// Agents whose access changes at the same time, each of them by four changes in a round.
 const WORKERS: usize = 5;

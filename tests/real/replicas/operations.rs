@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::issuer::{Program, SECRET, World, client, code_method};
 use crate::person;
-use crate::support::browser::Browser;
-use crate::support::process::{api_request, reserved_address};
+use test_support::browser::Browser;
+use test_support::process::{api_request, reserved_address};
 
 /// One call with an `Idempotency-Key`.
 async fn repeated(gateway: &Gateway, key: &str, body: &Value) -> Message {

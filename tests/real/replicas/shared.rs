@@ -3,8 +3,8 @@
 
 use super::lag::{tunnel_at, until_refused, until_served};
 use super::*;
-use crate::support::browser::Browser;
-use crate::support::login::Login;
+use test_support::browser::Browser;
+use test_support::login::Login;
 
 const END_USER: &str = "auth0|5f7c";
 

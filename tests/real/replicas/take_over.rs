@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use tokio::task::JoinSet;
 
 use super::*;
-use crate::support::process::Served;
+use test_support::process::Served;
 
 const TOKEN: &str = "kwa_token-of-curl-that-does-not-retry";
 const CLIENTS: usize = 3;

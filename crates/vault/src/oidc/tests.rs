@@ -1,4 +1,4 @@
-//! ID tokens that are forged, for another client, or expired are refused. `tests/it/sign_in_oidc.rs` tests the complete
+//! ID tokens that are forged, for another client, or expired are refused. `tests/api/sign_in_oidc.rs` tests the complete
 //! flow.
 
 use std::time::Duration;

@@ -1,0 +1,281 @@
+//! Pages of the console: what a reader who comes from a link on another site sees, why an agent is paused, what an
+//! agent of many reaches, what becomes of a form without the script, and the way back in a walk.
+
+use serde_json::{Value, json};
+
+use crate::admin_network::{ask_at, user};
+use test_support::login::Login;
+use test_support::*;
+
+const FROM_ELSEWHERE: &str = "Sec-Fetch-Site: cross-site\r\n";
+
+#[tokio::test]
+async fn a_link_on_another_site_opens_an_explanation_and_no_costly_check() {
+    let mut lab = Lab::simple().await;
+    user(&mut lab, "ann", "admin").await;
+    let login = Login::of(&mut lab, "default", "ann").await;
+    let fields = format!("{FROM_ELSEWHERE}{}", login.cookie());
+    let page = async |path: &str| {
+        let answer = ask_at(&lab, &format!("GET {path}"), &fields, "").await;
+        (answer.head.status(), answer.text())
+    };
+    for path in ["/settings/store", "/settings/plan"] {
+        let (status, text) = page(path).await;
+        assert!(status == 403 && text.contains("page of another site"), "{path}: {status} {text}");
+    }
+    let asked = format!("/rules?agent=ci&url=https%3A%2F%2F{HOST}%2Fuser");
+    let (status, text) = page(&asked).await;
+    assert!(status == 200 && !text.contains("page of another site"), "{status} {text}");
+    assert!(text.contains("id=\"answer\""), "{text}");
+    lab.finish().await;
+}
+
+/// As many rules of another agent as a page of the API has stand before those of its bindings.
+#[tokio::test]
+async fn the_page_of_an_agent_shows_what_it_reaches_behind_a_thousand_rules_of_another() {
+    let mut plan = Plan::api_key().agent("zeta", "acme");
+    for number in 0..1_000 {
+        let of = format!("name: r-{number:04}, agents: [ci], hosts: [h{number}.acme.test]");
+        plan = plan.rule(&format!("{{ {of}, action: pass }}"));
+    }
+    let mut lab = plan.start(Origin::saying("fine")).await;
+    user(&mut lab, "ann", "admin").await;
+    let login = Login::of(&mut lab, "default", "ann").await;
+    let agent = ask_at(&lab, "GET /agents/zeta", &login.cookie(), "").await.text();
+    let (_, access) = agent.split_once("What it reaches").expect("a section");
+    let (access, _) = access.split_once("</section>").expect("its end");
+    assert!(access.contains("its binding") && access.contains("the default"), "{access}");
+    assert!(!access.contains("h0.acme.test"), "{access}");
+    let rules = ask_at(&lab, "GET /rules", &login.cookie(), "").await.text();
+    for said in ["At least ", "There are more rules", "keyward rule list", "Everything else"] {
+        assert!(rules.contains(said), "{said}: {rules}");
+    }
+    let asked = format!("GET /rules?agent=zeta&url=https%3A%2F%2F{HOST}%2Fuser");
+    let tested = ask_at(&lab, &asked, &login.cookie(), "").await.text();
+    assert!(tested.contains("group-of-bindings"), "{tested}");
+    assert!(!tested.contains("is bound to no connection"), "{tested}");
+    lab.finish().await;
+}
+
+/// Of more agents than a page of the API has, the page of a person reads only theirs.
+#[tokio::test]
+async fn a_search_for_the_id_of_a_person_finds_their_agents_and_no_others() {
+    let mut lab = Lab::simple().await;
+    user(&mut lab, "ann", "admin").await;
+    let new = json!({"name": "of-ann", "owner": "ann"}).to_string();
+    lab.gateway.api("POST", "/agents", &new).await.is(201);
+    let ann = lab.gateway.api("GET", "/users/ann", "").await.json();
+    let path = format!("/agents?q={}", ann["id"].as_str().expect("an id"));
+    let found = lab.gateway.api("GET", &path, "").await.json();
+    let names = found["items"].as_array().expect("a list").iter().map(|it| it["name"].clone());
+    assert_eq!(names.collect::<Vec<_>>(), ["of-ann"]);
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn admins_set_the_providers_at_which_an_agent_serves_end_users() {
+    let mut lab = Lab::simple().await;
+    lab.add_agent("bot").await;
+    for (name, role) in [("ann", "admin"), ("eve", "auditor")] {
+        user(&mut lab, name, role).await;
+    }
+    let serves = json!({"user_providers": ["acme"]}).to_string();
+    lab.gateway.api("PATCH", "/agents/bot", &serves).await.is(200);
+    let (ann, eve) =
+        (Login::of(&mut lab, "default", "ann").await, Login::of(&mut lab, "default", "eve").await);
+    let page = async |login: &Login, agent: &str| {
+        ask_at(&lab, &format!("GET /agents/{agent}"), &login.cookie(), "").await.is(200).text()
+    };
+    let field = r#"name="user_providers""#;
+    let shown = page(&eve, "bot").await;
+    assert!(shown.contains("connections of end users at") && !shown.contains(field), "{shown}");
+    let of_file = page(&ann, "ci").await;
+    assert!(!of_file.contains(field), "{of_file}");
+    let edited = page(&ann, "bot").await;
+    let (_, form) = edited.split_once("id=\"edit-end-users\"").expect("a form");
+    assert!(form.contains(r#"data-api="PATCH /agents/bot""#) && form.contains(field), "{form}");
+    assert!(form.contains(r#"value="acme""#) && form.contains("data-tag="), "{form}");
+    lab.finish().await;
+}
+
+/// An upgrade would leave the slot empty, or take another account.
+#[tokio::test]
+async fn the_connection_of_a_slot_is_offered_behind_two_hundred_others() {
+    let mut lab = Lab::simple().await;
+    user(&mut lab, "ann", "admin").await;
+    lab.add_agent("bot").await;
+    let fields = json!({"api_key": lab.canary.text});
+    for name in (0..201).map(|number| format!("a-{number:03}")).chain(["zulu".to_owned()]) {
+        let new = json!({"provider": "acme", "name": name, "fields": fields, "test": false});
+        lab.gateway.api("POST", "/connections", &new.to_string()).await.is(201);
+    }
+    let manifest = json!({
+        "plugin": "crm-digest", "version": "1.0.0", "connections": [{"slot": "crm", "provider": "acme"}],
+    });
+    let new = json!({"manifest": manifest, "agent": "bot", "slots": {"crm": "zulu"}}).to_string();
+    let plugin = lab.gateway.api("POST", "/plugins", &new).await.is(201).json();
+    let login = Login::of(&mut lab, "default", "ann").await;
+    let line = format!("GET /plugins/{}", plugin["id"].as_str().expect("an id"));
+    let page = ask_at(&lab, &line, &login.cookie(), "").await.text();
+    assert!(page.contains(r#"<option value="zulu" selected"#), "{page}");
+    assert!(page.contains("There are more accounts"), "{page}");
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn the_rules_of_one_agent_are_those_for_it_and_those_for_all() {
+    let mut lab = Lab::simple().await;
+    for rule in [
+        json!({"name": "of-ci", "action": "deny", "agents": ["ci"], "methods": ["DELETE"]}),
+        json!({"name": "of-all", "action": "deny", "methods": ["PUT"]}),
+    ] {
+        lab.gateway.api("POST", "/rules", &rule.to_string()).await.is(201);
+    }
+    lab.add_agent("bot").await;
+    lab.gateway.api("GET", "/rules?agent=nope", "").await.is(404);
+    let names = async |agent: &str| {
+        let list = lab.gateway.api("GET", &format!("/rules?agent={agent}"), "").await.json();
+        let all = list["items"].as_array().expect("a list").iter();
+        let name = |rule: &Value| rule["name"].as_str().or(rule["id"].as_str()).map(str::to_owned);
+        let names = all.filter_map(name).map(|name| match name.starts_with("binding:") {
+            true => "binding".to_owned(),
+            false => name,
+        });
+        names.collect::<Vec<_>>()
+    };
+    assert_eq!(names("bot").await, ["of-all", "default"]);
+    assert_eq!(names("ci").await, ["of-ci", "of-all", "binding", "default"]);
+    lab.finish().await;
+}
+
+/// The page of a refusal links to the form. With no agent ticked, the rule would be for all agents.
+#[tokio::test]
+async fn a_rule_for_an_agent_that_is_gone_names_it_and_is_refused() {
+    let mut lab = Lab::simple().await;
+    user(&mut lab, "ann", "admin").await;
+    let login = Login::of(&mut lab, "default", "ann").await;
+    let asked = format!("GET /rules?new=1&agent=old&host={HOST}&method=GET");
+    let form = ask_at(&lab, &asked, &login.cookie(), "").await.text();
+    assert!(form.contains(r#"value="old" data-each data-null checked"#), "{form}");
+    let rule = json!({"agents": ["old"], "hosts": [HOST], "action": "pass"});
+    lab.gateway.api("POST", "/rules", &rule.to_string()).await.is(422);
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn readers_are_offered_no_rule_and_no_page_that_they_may_not_have() {
+    let mut lab = Lab::simple().await;
+    let mut logins = Vec::new();
+    for (name, role) in [("ann", "admin"), ("bob", "member"), ("eve", "auditor")] {
+        user(&mut lab, name, role).await;
+        logins.push(Login::of(&mut lab, "default", name).await);
+    }
+    let [admin, member, auditor] = &logins[..] else { panic!("three") };
+    let deny = json!({"name": "no-puts", "action": "deny", "methods": ["PUT"]}).to_string();
+    lab.gateway.api("POST", "/rules", &deny).await.is(201);
+    lab.ask("PUT /x\r\nContent-Length: 0").await.is(403);
+    let exchange = until_some("a record", async || {
+        let list = lab.gateway.api("GET", "/audit?refused=true&requests=true", "").await.json();
+        list["items"][0]["exchange"].as_str().map(str::to_owned)
+    })
+    .await;
+    let page = async |login: &Login, path: &str| {
+        let answer = ask_at(&lab, &format!("GET {path}"), &login.cookie(), "").await;
+        assert_eq!(answer.head.status(), 200, "{path}: {}", answer.text());
+        answer.text()
+    };
+    let traffic = format!("/traffic/{exchange}");
+    assert!(!page(auditor, &traffic).await.contains("Allow…"));
+    assert!(page(admin, &traffic).await.contains("Allow…"));
+    assert!(!page(member, "/find?q=secret").await.contains("/sources"));
+    assert!(page(auditor, "/find?q=secret").await.contains("/sources"));
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn an_agent_that_a_person_paused_is_not_shown_as_paused_by_an_alarm() {
+    let mut lab = Lab::simple().await;
+    user(&mut lab, "ann", "admin").await;
+    let login = Login::of(&mut lab, "default", "ann").await;
+    lab.gateway.api("POST", "/agents/ci/pause", "").await.is(200);
+    let agents = ask_at(&lab, "GET /agents", &login.cookie(), "").await.text();
+    assert!(!agents.contains("paused by an alarm") && agents.contains("paused"), "{agents}");
+    let agent = ask_at(&lab, "GET /agents/ci", &login.cookie(), "").await.text();
+    assert!(!agent.contains("An alarm") && !agent.contains("A honeytoken"), "{agent}");
+    assert!(agent.contains("A person paused this agent"), "{agent}");
+    lab.finish().await;
+}
+
+/// A browser sends a form itself where the script is missing: blocked, not loaded yet, or that of another version.
+#[tokio::test]
+async fn a_form_without_the_script_has_no_secret_in_its_address_and_changes_nothing() {
+    let mut lab = Lab::simple().await;
+    user(&mut lab, "ann", "admin").await;
+    let mine = json!({ "provider": "acme", "name": "mine", "fields": { "api_key": "a-key-of-a-test-0123" } });
+    lab.gateway.api("POST", "/connections", &mine.to_string()).await.is(201);
+    let login = Login::of(&mut lab, "default", "ann").await;
+    for path in [
+        "/connect/to/acme",
+        "/connections/mine",
+        "/connections/mine/rotate",
+        "/people/ann",
+        "/sources/new?kind=bitwarden",
+    ] {
+        let page = ask_at(&lab, &format!("GET {path}"), &login.cookie(), "").await.text();
+        let forms = page.split("<form").skip(1).filter_map(|form| form.split('>').next());
+        let sent: Vec<_> = forms.filter(|form| form.contains(" data-api=")).collect();
+        assert!(!sent.is_empty(), "{path}: {page}");
+        for form in sent {
+            assert!(form.contains(r#" method="post""#), "{path}: {form}");
+        }
+    }
+    let key = "fields.api_key=another-key-of-a-test";
+    let line = "POST /connections/mine/rotate";
+    let answer = ask_at(&lab, line, &login.fields(), key).await;
+    assert_eq!(answer.head.status(), 405);
+    assert!(answer.head.has("content-security-policy"), "{:?}", answer.head);
+    let text = answer.text();
+    assert!(text.contains("Nothing was changed") && text.contains("JavaScript"), "{text}");
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn the_way_back_from_the_accounts_of_a_plugin_keeps_its_manifest() {
+    let mut lab = Lab::simple().await;
+    user(&mut lab, "ann", "admin").await;
+    let login = Login::of(&mut lab, "default", "ann").await;
+    let manifest =
+        "plugin: crm-digest\nversion: 1.0.0\nconnections:\n- slot: crm\n  provider: acme\n";
+    let encoded: String = manifest.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    let page = async |path: &str| {
+        let answer = ask_at(&lab, &format!("GET {path}"), &login.cookie(), "").await;
+        assert_eq!(answer.head.status(), 200, "{path}");
+        answer.text()
+    };
+    let accounts = page(&format!("/plugins/new?agent=ci&manifest={encoded}")).await;
+    assert!(accounts.contains("Which accounts may it use?"), "{accounts}");
+    let link = accounts.split("href=\"").find(|link| link.contains(">Back<")).expect("a link");
+    let back = link.split('"').next().expect("an address").replace("&amp;", "&");
+    let first = page(&back).await;
+    let field = first.split("<textarea").nth(1).expect("the field of the manifest");
+    assert!(field.contains("plugin: crm-digest"), "{first}");
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn another_address_ends_no_login_and_is_recorded_without_the_role() {
+    let mut lab = Lab::simple().await;
+    user(&mut lab, "ann", "admin").await;
+    let login = Login::of(&mut lab, "default", "ann").await;
+    for (role, status) in [("admin", 200), ("member", 401)] {
+        let saved = json!({"role": role, "email": "ann@acme.test"}).to_string();
+        lab.gateway.api("PATCH", "/users/ann", &saved).await.is(200);
+        let session = ask_at(&lab, "GET /api/v1/session", &login.cookie(), "").await;
+        assert_eq!(session.head.status(), status, "{role}: {}", session.text());
+    }
+    let records = lab.finish_with_changes().await;
+    let changes = records.iter().map(|record| &record["change"]);
+    let of_ann = changes.filter(|it| it["what"] == "user" && it["action"] == "changed");
+    let why: Vec<_> = of_ann.map(|change| change["why"].clone()).collect();
+    assert_eq!(why, [json!("e-mail address"), json!("role member")]);
+}

@@ -1,0 +1,263 @@
+//! Disconnecting: here at once, at the provider as soon as it can be told, and the truth about both. OAuth
+//! rules 13.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+
+use test_support::authorization::{CLIENT, Fault, Rules, answer};
+use test_support::oauth::{AGENT, World};
+use test_support::{HOST, Plan, canary, request_text, until};
+
+async fn removed(world: &World, query: &str) -> Value {
+    world.api("DELETE", &format!("/connections/work{query}"), &Value::Null).await
+}
+
+#[tokio::test]
+async fn both_tokens_are_revoked_with_the_client_s_proof() {
+    let world = World::start().await;
+    world.connected().await;
+    let pair = world.server.only_call().issued.expect("tokens");
+    assert_eq!(removed(&world, "?revoke=true").await["revoked_upstream"], true);
+    let revoked = world.server.issuer().revoked();
+    let asked: Vec<_> = revoked
+        .iter()
+        .map(|asked| (asked.form["token"].as_str(), asked.form["token_type_hint"].as_str()))
+        .collect();
+    let refresh = pair.refresh.as_deref().expect("a refresh token");
+    assert_eq!(asked, [(refresh, "refresh_token"), (&*pair.access, "access_token")]);
+    assert!(revoked.iter().all(|asked| asked.head.has("authorization")));
+    assert!(!world.server.issuer().is_live(&pair.access));
+    world.finish().await;
+}
+
+/// GitHub has the app's client id in the path.
+#[tokio::test]
+async fn the_url_may_name_the_client() {
+    let world = World::with(Rules::default(), |plan| {
+        let provider = test_support::oauth::provider("");
+        plan.provider(&provider.replace("/revoke\"", "/revoke/{client_id}\""))
+    })
+    .await;
+    world.connected().await;
+    let answers = answer(200, &json!({}));
+    world.server.issuer().script(&format!("/revoke/{CLIENT}"), answers);
+    let told = removed(&world, "?revoke=true").await;
+    assert_eq!(told["revoked_upstream"], true, "{told}");
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn without_the_wish_the_provider_is_not_told() {
+    let world = World::start().await;
+    world.connected().await;
+    assert_eq!(removed(&world, "").await["revoked_upstream"], Value::Null);
+    assert!(world.server.issuer().revoked().is_empty());
+    let here = world.request().await;
+    let error = here.json()["error"].clone();
+    assert_eq!((here.head.status(), &error["code"]), (424, &json!("connection_missing")));
+    assert_eq!(error["message"], "connection `work` was removed");
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_provider_without_a_way_is_said_to_have_none() {
+    let world = World::with(Rules::default(), |plan| {
+        plan.provider(&test_support::oauth::provider(
+            ", revoke_via: none, access_page: \"https://auth.acme.test/apps\"",
+        ))
+    })
+    .await;
+    world.connected().await;
+    let told = removed(&world, "?revoke=true").await;
+    assert_eq!(told["revoked_upstream"], Value::Null);
+    assert_eq!(told["by_hand"], "https://auth.acme.test/apps");
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_down_is_told_later_also_after_a_restart() {
+    let mut world = World::start().await;
+    world.connected().await;
+    let pair = world.server.only_call().issued.expect("tokens");
+    world.server.issuer().script("/revoke", answer(503, &json!({ "error": "down" })));
+    let told = removed(&world, "?revoke=true").await;
+    assert_eq!(told["revoked_upstream"], false);
+    assert!(told["until"].is_string(), "{told}");
+    assert_eq!(world.request().await.head.status(), 424, "here it ended at once");
+    world.lab.gateway.restart().await;
+    assert!(world.server.issuer().is_live(&pair.access));
+    world.server.issuer().unscript("/revoke");
+    until("the revocation", async || !world.server.issuer().is_live(&pair.access)).await;
+    world.finish().await;
+}
+
+/// oauth 13.outbox: a provider that refuses in the end was not told, and the log does not say so.
+#[tokio::test]
+async fn an_owed_revocation_that_is_refused_is_logged_as_given_up() {
+    let world = World::start().await;
+    world.connected().await;
+    world.server.issuer().script("/revoke", answer(503, &json!({ "error": "down" })));
+    assert_eq!(removed(&world, "?revoke=true").await["revoked_upstream"], false);
+    world.server.issuer().script("/revoke", answer(401, &json!({ "error": "invalid_client" })));
+    let log = || {
+        let log = canary::log().lock().expect("not poisoned").clone();
+        String::from_utf8_lossy(&log).into_owned()
+    };
+    until("the end of the revocation", async || {
+        log().contains("a revocation that is owed is given up")
+    })
+    .await;
+    let log = log();
+    let line = log.lines().find(|line| line.contains("is given up")).expect("a line");
+    assert!(line.contains(" WARN ") && line.contains("invalid_client"), "{line}");
+    assert!(!log.contains("has revoked what was owed") && !log.contains("at last"), "{line}");
+    world.finish().await;
+}
+
+/// oauth 5.revoke, 5.settings
+#[tokio::test]
+async fn a_hanging_server_holds_nobody_up() {
+    let world =
+        World::with(Rules::default(), |plan| plan.top("oauth: { revoke_timeout: 0.2s }")).await;
+    world.connected().await;
+    // A head that never ends.
+    world.server.issuer().script("/revoke", "HTTP/1.1 200 OK\r\n");
+    let began = std::time::Instant::now();
+    assert_eq!(removed(&world, "?revoke=true").await["revoked_upstream"], false);
+    assert!(began.elapsed() < std::time::Duration::from_secs(5), "{:?}", began.elapsed());
+    world.finish().await;
+}
+
+/// A server where revoking a refresh token that was used ends nothing else.
+fn strict() -> Rules {
+    Rules { spent_revokes: false, ..Rules::default() }
+}
+
+/// Longer than a busy machine takes.
+fn patient(plan: Plan) -> Plan {
+    plan.top("oauth: { revoke_timeout: 25s }")
+}
+
+/// The connection is removed while its refresh, which `fault` befalls, is under way. When the provider has been
+/// told of the old tokens, `gate` opens; what the removal answers.
+async fn removed_during_a_refresh(world: &World, fault: Fault, gate: &Arc<Semaphore>) -> Value {
+    world.connected().await;
+    world.server.issuer().expire_all();
+    world.server.fail_next(fault);
+    let mut agent = world.lab.tunnel_as(AGENT, HOST).await;
+    agent.send(request_text("GET /early", HOST)).await;
+    world.server.asked(2).await;
+    let told = async {
+        let revoked = async || world.server.issuer().revoked().len() >= 2;
+        until("the revocation of the old tokens", revoked).await;
+        gate.add_permits(1);
+    };
+    let (removed, ()) = tokio::join!(removed(world, "?revoke=true"), told);
+    removed
+}
+
+#[tokio::test]
+async fn what_a_refresh_brings_while_its_connection_is_removed_is_revoked_too() {
+    let world = World::with(strict(), patient).await;
+    let gate = Arc::new(Semaphore::new(0));
+    let told = removed_during_a_refresh(&world, Fault::Held(gate.clone()), &gate).await;
+    assert_eq!(told["revoked_upstream"], true, "{told}");
+    let newer = world.server.calls()[1].issued.clone().expect("tokens");
+    let issuer = world.server.issuer();
+    assert!(!issuer.is_live(&newer.access), "the token of the late answer");
+    assert!(!issuer.is_fresh(newer.refresh.as_deref().expect("one")), "and what renews it");
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_refresh_that_outlasts_the_removal_is_owed_and_said_to_be() {
+    let world = World::with(strict(), |plan| plan.top("oauth: { revoke_timeout: 0.3s }")).await;
+    let (gate, never) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+    let told = removed_during_a_refresh(&world, Fault::Held(gate.clone()), &never).await;
+    assert_eq!(told["revoked_upstream"], false, "{told}");
+    assert!(told["until"].is_string(), "{told}");
+    let newer = world.server.calls()[1].issued.clone().expect("tokens");
+    assert!(world.server.issuer().is_live(&newer.access), "nobody has it yet");
+    // Nothing uses the app any more: what is owed is revoked with its secret all the same.
+    world.lab.gateway.api("DELETE", "/apps/svc-app", "").await.is(204);
+    gate.add_permits(1);
+    let refresh = newer.refresh.expect("one");
+    until("the revocation of the late answer", async || {
+        !(world.server.issuer().is_live(&newer.access) || world.server.issuer().is_fresh(&refresh))
+    })
+    .await;
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn tokens_of_an_answer_that_was_lost_are_not_said_to_be_revoked() {
+    let world = World::with(strict(), patient).await;
+    let gate = Arc::new(Semaphore::new(0));
+    let told = removed_during_a_refresh(&world, Fault::HeldAndLost(gate.clone()), &gate).await;
+    assert_eq!(told["revoked_upstream"], false, "{told}");
+    let why = told["why"].as_str().expect("why");
+    assert!(why.contains("response to a refresh was lost"), "{why}");
+    world.finish().await;
+}
+
+/// oauth 2.settled: neither its tokens stay alive nor is it called a fault of ours
+#[tokio::test]
+async fn a_connection_that_is_removed_during_the_exchange_leaves_no_grant_at_its_provider() {
+    let world = World::with(Rules::default(), patient).await;
+    let made = world.draft().await;
+    let gate = world.server.hold_next();
+    let mut browser = world.browser();
+    let back = world.consent(&mut browser, &made);
+    let remove = async {
+        world.server.asked(1).await;
+        removed(&world, "").await;
+        gate.add_permits(1);
+    };
+    let (back, ()) = tokio::join!(back, remove);
+    assert_eq!(back.head.status(), 410, "{}", back.text());
+    assert!(back.text().contains("was removed meanwhile"), "{}", back.text());
+    let pair = world.server.only_call().issued.expect("tokens");
+    assert!(!world.server.issuer().is_live(&pair.access));
+    let view = world.flow(&made).await;
+    assert_eq!(view["state"], "failed");
+    assert!(view["why"].as_str().expect("why").contains("has revoked its access"), "{view}");
+    world.finish().await;
+}
+
+/// oauth 13.outbox: the app goes, and what is owed with it is still asked of the provider.
+#[tokio::test]
+async fn an_owed_revocation_outlives_the_removal_of_its_app() {
+    let mut world = World::start().await;
+    world.connected().await;
+    let pair = world.server.only_call().issued.expect("tokens");
+    world.server.issuer().script("/revoke", answer(503, &json!({ "error": "down" })));
+    assert_eq!(removed(&world, "?revoke=true").await["revoked_upstream"], false);
+    world.lab.gateway.api("DELETE", "/apps/svc-app", "").await.is(204);
+    world.lab.gateway.restart().await;
+    assert!(world.server.issuer().is_live(&pair.access));
+    world.server.issuer().unscript("/revoke");
+    until("the revocation", async || !world.server.issuer().is_live(&pair.access)).await;
+    let asked = world.server.issuer().revoked();
+    assert!(asked.iter().all(|asked| asked.head.has("authorization")), "with the client's proof");
+    world.finish().await;
+}
+
+/// oauth 13.outbox: an app that left the configuration file is paused; its secret still proves the client.
+#[tokio::test]
+async fn a_connection_of_a_paused_app_is_revoked_with_the_app_s_secret() {
+    let world = World::start().await;
+    world.connected().await;
+    let pair = world.server.only_call().issued.expect("tokens");
+    let directory = &world.lab.gateway.running().services().directory;
+    let pause = |app: &mut keyward_state::directory::AppRecord| app.facts.paused = true;
+    directory
+        .change::<keyward_model::App>(&keyward_base::id::OrgId::default_org(), &world.app, pause)
+        .await
+        .expect("the app is there");
+    let told = removed(&world, "?revoke=true").await;
+    assert_eq!(told["revoked_upstream"], true, "{told}");
+    assert!(!world.server.issuer().is_live(&pair.access));
+    world.finish().await;
+}

@@ -1,0 +1,166 @@
+//! Metadata of authorization servers: read when needed, cached while valid, and read again when an endpoint no longer
+//! exists. OAuth rules 13.
+
+use serde_json::json;
+
+use test_support::authorization::{AUTH_HOST, Fault, ISSUER, Rules, TokenCall, answer};
+use test_support::oauth::{AGENT, World};
+use test_support::*;
+
+const DOCUMENT: &str = "/.well-known/oauth-authorization-server";
+
+/// Nobody configured its endpoints: only its issuer is known.
+fn provider() -> String {
+    format!(
+        "{{ id: svc, name: Service, hosts: [{HOST}], auth: [{{ id: oauth, kind: oauth2, grant: \
+         authorization_code, issuer: \"{ISSUER}\", client_auth: basic, scopes: [read], account: \
+         account.id }}] }}"
+    )
+}
+
+async fn world() -> World {
+    World::with(Rules::default(), |plan| plan.provider(&provider())).await
+}
+
+async fn refused(world: &World, what: &str) -> String {
+    let new = json!({ "provider": "svc", "auth": "oauth", "name": "work", "app": "svc-app" });
+    let answer = world.lab.gateway.api("POST", "/connections", &new.to_string()).await;
+    assert_eq!(answer.head.status(), 422, "{what}: {}", answer.text());
+    assert!(world.server.calls().is_empty(), "{what}");
+    answer.text()
+}
+
+/// oauth 13, metadata: "later" is not "none"
+#[tokio::test]
+async fn a_server_that_is_down_or_asks_for_patience_has_not_said_that_it_has_no_metadata() {
+    for status in [429, 500, 503] {
+        let world = world().await;
+        world.server.issuer().script(DOCUMENT, answer(status, &json!({})));
+        // Were it asked for the next place, that would be a good answer.
+        let good = answer(200, &world.server.issuer().metadata());
+        world.server.issuer().script("/.well-known/openid-configuration", good);
+        let said = refused(&world, &status.to_string()).await;
+        assert!(said.contains(&status.to_string()) && said.contains("try again"), "{said}");
+        world.finish().await;
+    }
+}
+
+/// oauth 2.pkce, and 13, metadata: for an app that a person registered too
+#[tokio::test]
+async fn metadata_without_s256_or_with_a_user_in_an_endpoint_is_refused() {
+    for (member, value) in [
+        ("code_challenge_methods_supported", json!(["plain"])),
+        ("code_challenge_methods_supported", json!([])),
+        ("token_endpoint", json!(format!("https://user@{AUTH_HOST}/token"))),
+        ("authorization_endpoint", json!(format!("https://{AUTH_HOST}@evil.test/authorize"))),
+        ("issuer", json!(format!("https://user@{AUTH_HOST}"))),
+    ] {
+        let world = world().await;
+        world.server.issuer().tell(member, value.clone());
+        refused(&world, &format!("{member} {value}")).await;
+        world.finish().await;
+    }
+}
+
+/// oauth 13, metadata: endpoints that were discovered are there for refreshes, also after a restart
+#[tokio::test]
+async fn a_server_known_by_its_issuer_alone_renews_tokens_after_a_restart_while_its_documents_are_down()
+ {
+    let mut world = world().await;
+    world.connected().await;
+    world.server.issuer().script(DOCUMENT, answer(503, &json!({})));
+    for _ in 0..2 {
+        world.server.issuer().expire_all();
+        assert_eq!(world.request().await.text(), "fine");
+        world.lab.gateway.restart().await;
+    }
+    assert_eq!(world.server.calls().len(), 3, "a code and two refreshes");
+    world.finish().await;
+}
+
+/// oauth 13, metadata: a stale copy serves while the server is down
+#[tokio::test]
+async fn what_a_server_said_before_holds_while_it_is_down() {
+    let world = world().await;
+    world.connected().await;
+    let flows = world.lab.gateway.running().services().flows.clone();
+    let vault = world.lab.gateway.running().services().vault.clone();
+    let mut settings = keyward_base::tokens::TokenSettings::clone(&vault.token_settings());
+    settings.metadata_age_max = std::time::Duration::ZERO;
+    flows.set(settings);
+    world.server.issuer().script(DOCUMENT, answer(503, &json!({})));
+    let again = world.api("POST", "/connections/work/reconnect", &json!({})).await;
+    assert!(again["authorize_url"].is_string(), "{again:#}");
+    world.server.issuer().tell("code_challenge_methods_supported", json!(["plain"]));
+    world.server.issuer().unscript(DOCUMENT);
+    let refused = world.lab.gateway.api("POST", "/connections/work/reconnect", "{}").await;
+    assert_eq!(refused.head.status(), 422, "what it says now counts: {}", refused.text());
+    world.finish().await;
+}
+
+/// oauth 2.start: neither a fault of ours, nor the end of the link
+#[tokio::test]
+async fn a_start_page_whose_server_is_down_says_so_and_works_when_it_is_back() {
+    let mut world = world().await;
+    let made = world.draft().await;
+    let start = made["authorize_url"].as_str().expect("a page").to_owned();
+    let mut browser = world.browser();
+    assert_eq!(browser.get(&start).await.head.status(), 200);
+    world.server.issuer().script(DOCUMENT, answer(503, &json!({})));
+    // What it said before is forgotten with the process.
+    world.lab.gateway.restart().await;
+    let mut again = world.browser();
+    again.cookies = browser.cookies;
+    for method in ["GET", "POST", "GET"] {
+        let told = again.ask(method, &start).await;
+        assert_eq!(told.head.status(), 503, "{method}: {}", told.text());
+        assert!(told.head.one("retry-after").is_some(), "{method}");
+        assert!(told.text().contains("answers 503 at present"), "{}", told.text());
+    }
+    world.server.issuer().unscript(DOCUMENT);
+    let url = again.begin(&start).await;
+    assert_eq!(again.get(&world.server.issuer().consent(&url)).await.head.status(), 303);
+    assert_eq!(world.connection().await["state"], "active");
+    world.finish().await;
+}
+
+/// oauth 13, metadata: read anew on 404 or 405 of an endpoint
+#[tokio::test]
+async fn a_token_endpoint_that_has_moved_is_found_again_without_anybody() {
+    for status in [404, 405] {
+        let world = world().await;
+        world.connected().await;
+        let vault = world.lab.gateway.running().services().vault.clone();
+        let mut settings = keyward_base::tokens::TokenSettings::clone(&vault.token_settings());
+        settings.backoff_first = std::time::Duration::from_millis(20);
+        vault.follow_settings(settings);
+        world.server.issuer().tell("token_endpoint", json!(format!("{ISSUER}/renew")));
+        world.server.issuer().expire_all();
+        world.server.fail_always(Fault::status(status, "", "gone"));
+        let is_new = |call: &TokenCall| call.head.target() == "/renew";
+        let moved = async {
+            while !world.server.calls().iter().any(is_new) {
+                world.request().await;
+            }
+        };
+        patiently("the new endpoint", moved).await;
+        world.server.heal();
+        until("a token of the new endpoint", async || world.request().await.head.status() == 200)
+            .await;
+        assert!(is_new(world.server.calls().last().expect("a call")), "{status}");
+        world.finish().await;
+    }
+}
+
+/// oauth 5: no injection at an endpoint that was discovered, also where it is on the API's own host
+#[tokio::test]
+async fn a_discovered_token_endpoint_on_the_api_s_host_gets_no_credential() {
+    let world = world().await;
+    world.server.issuer().tell("token_endpoint", json!(format!("https://{HOST}/oauth/token")));
+    world.draft().await;
+    let refused = world.lab.ask_as(AGENT, HOST, "POST /oauth/token").await;
+    let code = refused.head.one("keyward-error");
+    assert_eq!(code, Some("token_endpoint_refused"), "{}", refused.text());
+    assert!(world.lab.origin.received().is_empty());
+    world.finish().await;
+}

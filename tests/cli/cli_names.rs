@@ -1,0 +1,123 @@
+//! Commands and options under the names that people try first, and under those of earlier versions.
+
+use test_support::cli::Cli;
+
+const GITHUB: &str = "ghp_canaryCANARYcanaryCANARYcanary123456";
+const ADD: &[&str] = &["connection", "add", "github", "--no-test"];
+
+#[test]
+fn a_secret_needs_no_field_where_there_is_only_one() {
+    let cli = Cli::new();
+    // The form of AWS-like providers has more than one secret field, or none.
+    let several = ["connection", "add", "twilio", "--no-test", "--secret-stdin"];
+    let err = cli.run_with(&several, "secret-0123456789").failed(2);
+    assert!(err.contains("hint: "), "{err}");
+    let add = [ADD, &["--name", "a", "--secret-stdin"]].concat();
+    cli.run_with(&add, GITHUB).ok();
+    let add = [ADD, &["--name", "b", "--secret-stdin", "token"]].concat();
+    cli.run_with(&add, GITHUB).ok();
+}
+
+#[test]
+fn a_secret_is_read_from_an_environment_variable() {
+    let cli = Cli::new();
+    let run = |more: &[&str]| {
+        let output = cli.command(&[ADD, more].concat()).env("TOKEN_OF_MINE", GITHUB).output();
+        let output = output.expect("it runs");
+        let both = [&*output.stderr, &*output.stdout].concat();
+        (output.status.code().expect("a code"), String::from_utf8(both).expect("text"))
+    };
+    let (code, said) = run(&["--secret-env", "token=NOT_SET"]);
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains("the environment variable NOT_SET is not set"), "{said}");
+    let (code, said) = run(&["--secret-env", GITHUB, "--secret-env", "a-b"]);
+    assert!(code == 2 && said.contains("write FIELD=VARIABLE or VARIABLE"), "{said}");
+    for (name, given) in [("a", "token=TOKEN_OF_MINE"), ("b", "TOKEN_OF_MINE")] {
+        let (code, said) = run(&["--name", name, "--secret-env", given]);
+        assert_eq!(code, 0, "{said}");
+        assert!(!said.contains(GITHUB), "{said}");
+    }
+    let (code, said) = run(&["--secret-env", "TOKEN_OF_MINE", "--secret-stdin", "token"]);
+    assert!(code == 2 && said.contains("given twice"), "{said}");
+}
+
+#[test]
+fn other_names_lead_to_the_same_commands() {
+    let cli = Cli::new();
+    let add = [ADD, &["--name", "a", "--secret-stdin", "--any-shape"]].concat();
+    cli.run_with(&add, GITHUB).ok();
+    let listed = cli.run(&["connection", "list", "--json"]).json();
+    for words in [
+        &["connection", "ls", "--json"][..],
+        &["connection", "list", "--search", "a", "--json"],
+        &["connection", "ls", "--q", "a", "--json"],
+    ] {
+        assert_eq!(cli.run(words).json(), listed, "{words:?}");
+    }
+    for (name, remove) in [("b", "rm"), ("c", "delete"), ("d", "remove")] {
+        cli.run(&["agent", "add", name]).ok();
+        // Without a terminal there is no question.
+        cli.run(&["agent", remove, name]).ok();
+        cli.run(&["agent", "add", name]).ok();
+        cli.run(&["agent", remove, name, "--yes"]).ok();
+    }
+    let version = cli.run(&["version"]).ok();
+    assert_eq!(version, cli.run(&["--version"]).ok());
+    let help = cli.run(&["help", "connection", "add"]).ok();
+    assert!(help.contains("Usage: keyward connection add"), "{help}");
+    let err = cli.run(&["help", "nope"]).failed(2);
+    assert!(err.contains("`nope` is not a command\nhint: keyward --help"), "{err}");
+    assert!(cli.run(&["login"]).ok().contains(" connect\n"), "it leads on");
+    let script = cli.run(&["completions", "bash"]).ok();
+    assert_eq!(cli.run(&["completions", "--for", "bash"]).ok(), script);
+}
+
+#[test]
+fn whoami_says_as_which_user_commands_run() {
+    let cli = Cli::new();
+    let said = cli.run(&["whoami"]).ok();
+    for part in ["user ", "the operator", "organisation   default", "none runs"] {
+        assert!(said.contains(part), "{said}");
+    }
+    cli.run(&["user", "add", "ann", "--role", "member"]).ok();
+    let token = cli.run(&["token", "add", "ann", "--scope", "connections:read", "--json"]).json();
+    let token = token["token"].as_str().expect("shown once").to_owned();
+    let output = cli.command(&["whoami", "--json"]).env("KEYWARD_TOKEN", &token).output();
+    let output = output.expect("it runs");
+    let caller: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(
+        caller,
+        serde_json::json!({"user": "ann", "role": "member", "scopes": ["connections:read"],
+                           "org": "default"}),
+        "also a token without any other right"
+    );
+}
+
+#[test]
+fn a_wrong_token_organisation_or_name_is_refused_with_what_gave_it() {
+    let cli = Cli::new();
+    cli.run(&["user", "add", "ann", "--role", "member"]).ok();
+    let listed = cli.command(&["connection", "list"]).env("KEYWARD_TOKEN", "kwp_xx").output();
+    let listed = listed.expect("it runs");
+    let said = String::from_utf8(listed.stderr).expect("text");
+    assert_eq!(listed.status.code(), Some(4), "{said}");
+    assert!(said.contains("\nhint: KEYWARD_TOKEN holds this token: "), "{said}");
+    let said = cli.run(&["--org", "nope", "connection", "list"]).failed(5);
+    assert!(said.contains("\nhint: `keyward org list` shows which there are"), "{said}");
+    for (line, code) in [
+        (&["connection", "show", ""][..], 2),
+        (&["connection", "test", ""], 2),
+        (&["connection", "remove", ""], 2),
+        (&["rule", "remove", ""], 2),
+        (&["explain", "https://api.github.com/user", "--agent", ""], 2),
+        (&["session", "add", "--agent", "", "--user", "ann"], 2),
+        (&["run", "--agent", "", "--", "true"], 125),
+    ] {
+        let said = cli.run(line).failed(code);
+        assert!(said.starts_with("error: the name is empty: give a name or an id for `"), "{said}");
+        let json = cli.run(&[&["--json"][..], line].concat()).failed(code);
+        let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+        let message = json["error"]["message"].as_str().expect("a message");
+        assert!(message.starts_with("the name is empty: give"), "{line:?}: {json}");
+    }
+}

@@ -1,0 +1,224 @@
+//! `keyward env`: lines that a shell takes, with a token that has an end.
+
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+
+use test_support::cli::Cli;
+
+#[test]
+fn a_shell_that_takes_the_lines_has_the_way_to_the_gateway() {
+    let cli = Cli::new();
+    cli.run(&["agent", "add", "ci"]).ok();
+    let lines = cli.run(&["env", "--agent", "ci", "--ttl", "1h"]).ok();
+    let script = format!("{lines}\necho \"$https_proxy\"; cat \"$NODE_EXTRA_CA_CERTS\"");
+    let shell = std::process::Command::new("sh").args(["-c", &script]).output().expect("sh");
+    let said = String::from_utf8(shell.stdout).expect("text");
+    assert!(said.starts_with("http://ci:kwa_"), "{said}");
+    assert_eq!(said.matches("BEGIN CERTIFICATE").count(), 1, "the CA alone");
+    let shown = cli.run(&["agent", "show", "ci", "--json"]).json();
+    let tokens = shown["tokens"].as_array().expect("a list");
+    let env = tokens.iter().find(|token| token["label"] == "env").expect("labelled");
+    assert!(env["expires"].is_string(), "{env}");
+}
+
+#[test]
+fn a_shell_that_takes_another_agents_lines_keeps_nothing_of_the_first() {
+    let cli = Cli::new();
+    let add = ["connection", "add", "openai", "--name", "work", "--any-shape", "--no-test"];
+    let key = ["--secret-stdin", "api_key"];
+    cli.run_with(&[&add[..], &key].concat(), "sk-a-secret-of-the-owner").ok();
+    cli.run(&["agent", "add", "ci"]).ok();
+    cli.run(&["agent", "bind", "ci", "work"]).ok();
+    cli.run(&["agent", "add", "other"]).ok();
+    let keyward = format!("'{}' --data '{}'", env!("CARGO_BIN_EXE_keyward"), cli.data().display());
+    let after = |agents: &str| {
+        let script = format!(
+            "for it in {agents}; do eval \"$({keyward} env --agent $it)\"; done; \
+             echo \"$NODE_OPTIONS,$OPENAI_API_KEY\""
+        );
+        let mut shell = std::process::Command::new("sh");
+        for name in ["KEYWARD_CONFIG", "KEYWARD_URL", "NODE_OPTIONS", "OPENAI_API_KEY"] {
+            shell.env_remove(name);
+        }
+        let shell = shell.args(["-c", &script]).output().expect("sh");
+        String::from_utf8(shell.stdout).expect("text")
+    };
+    assert!(after("ci").contains("kwph"));
+    let shim = cli.data().join("client/node-shim.cjs");
+    assert_eq!(after("ci ci other"), format!("--require={},\n", shim.display()));
+}
+
+#[test]
+fn a_token_from_standard_input_is_taken_and_none_is_made() {
+    let cli = Cli::new();
+    cli.run(&["agent", "add", "ci"]).ok();
+    let count =
+        || cli.run(&["agent", "show", "ci", "--json"]).json()["tokens"].as_array().map(Vec::len);
+    let before = count();
+    let asked = ["env", "--agent", "ci", "--for", "json", "--token-stdin"];
+    // Short enough not to be taken for a secret that nothing may print: this command is to.
+    let found = cli.run_with(&asked, "kwa_mine-012345678\n").json();
+    let proxy = found["HTTPS_PROXY"].as_str().expect("text");
+    assert!(proxy.contains(":kwa_mine-012345678@"), "{proxy}");
+    assert_eq!(count(), before);
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_and_no_token_made() {
+    let cli = Cli::new();
+    cli.run(&["agent", "add", "ci"]).ok();
+    for (words, input, code) in [
+        (&["--token-stdin"][..], "a'b; zzz", 2),
+        (&["--token-stdin"], "", 2),
+        (&["--token-stdin", "--ttl", "1h"], "kwa_mine-0123456789abcdef", 2),
+        (&["--for", "powershell"], "", 2),
+        (&["--proxy", "http://x"], "", 2),
+        (&["--ttl", "soon"], "", 1),
+        (&["--agent", "nobody"], "", 5),
+        (&["--files", "/dev/null/files"], "", 1),
+    ] {
+        let words: Vec<_> = ["env"].iter().chain(words).copied().collect();
+        let words = match words.contains(&"--agent") {
+            true => words,
+            false => [words, vec!["--agent", "ci"]].concat(),
+        };
+        let err = cli.run_with(&words, input).failed(code);
+        assert!(err.starts_with("error: ") && !err.contains("zzz"), "{words:?}: {err}");
+    }
+    let shown = cli.run(&["agent", "show", "ci", "--json"]).json();
+    assert_eq!(shown["tokens"].as_array().map(Vec::len), Some(1), "its first one");
+}
+
+#[test]
+fn containers_find_files_where_they_are_mounted_and_the_proxy_where_it_is_said_to_be() {
+    let cli = Cli::new();
+    cli.run(&["agent", "add", "ci"]).ok();
+    let ran = cli.run(&["env", "--agent", "ci", "--for", "docker", "--proxy", "keyward:8080"]);
+    assert!(ran.err.contains(":/etc/keyward:ro …"), "{}", ran.err);
+    let text = ran.ok();
+    assert!(text.contains("@keyward:8080\n") && text.contains("=/etc/keyward/bundle.pem\n"));
+    assert!(cli.data().join("container/bundle.pem").exists());
+    let data = cli.data().display().to_string();
+    assert!(!text.contains(&data), "no path of this machine: {text}");
+}
+
+#[test]
+fn files_of_containers_are_not_those_of_shells_and_any_user_reads_them() {
+    let cli = Cli::new();
+    cli.run(&["agent", "add", "ci"]).ok();
+    let wgetrc = cli.file("wgetrc", "password = canary\n");
+    let env = |form: &str| {
+        let mut env = cli.command(&["env", "--agent", "ci", "--for", form]);
+        let output = env.env("WGETRC", &wgetrc).output().expect("keyward runs");
+        assert!(output.status.success(), "{output:?}");
+    };
+    let text = |name: &str| std::fs::read_to_string(cli.data().join(name)).expect(name);
+    env("sh");
+    let of_shells = (text("client/wgetrc"), text("client/apt.conf"));
+    assert!(of_shells.0.starts_with("password = canary\n"), "{}", of_shells.0);
+    for form in ["docker", "compose", "k8s"] {
+        env(form);
+        assert_eq!((text("client/wgetrc"), text("client/apt.conf")), of_shells, "{form}");
+        assert_eq!(text("container/wgetrc"), "ca_certificate = /etc/keyward/bundle.pem\n");
+    }
+    let mode = |name: &str| {
+        std::fs::metadata(cli.data().join(name)).expect(name).permissions().mode() & 0o777
+    };
+    assert_eq!((mode(""), mode("client"), mode("client/wgetrc")), (0o700, 0o700, 0o600));
+    assert_eq!((mode("container"), mode("container/bundle.pem")), (0o755, 0o644));
+}
+
+#[test]
+fn what_root_writes_for_shells_and_containers_belongs_to_the_gateways_user() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let cli = Cli::new();
+    cli.run(&["agent", "add", "ci"]).ok();
+    let mut owned = std::process::Command::new("chown");
+    let owned = owned.args(["-R", "65534:65534"]).arg(cli.data()).status();
+    assert!(owned.expect("chown runs").success());
+    for (form, folder) in [("sh", "client"), ("docker", "container")] {
+        cli.run(&["env", "--agent", "ci", "--for", form]).ok();
+        let folder = cli.data().join(folder);
+        let entries = std::fs::read_dir(&folder).expect("a folder");
+        let files = entries.map(|entry| entry.expect("an entry").path());
+        for path in files.chain([folder]) {
+            let owner = std::fs::metadata(&path).expect("it exists").uid();
+            assert_eq!(owner, 65_534, "{}", path.display());
+        }
+    }
+}
+
+/// An apply by the client copies each object into an annotation, which may have 256 KiB; the certificates are longer.
+#[test]
+fn every_documented_apply_of_an_environment_is_done_by_the_server() {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let documented = [
+        "src/cli/env.rs",
+        "docs/reference/cli.md",
+        "docs/guides/kubernetes.md",
+        "deploy/kubernetes.yaml",
+    ];
+    for file in documented {
+        let text = std::fs::read_to_string(package.join(file)).expect(file);
+        assert!(text.contains("apply --server-side -f -"), "{file}");
+        assert!(!text.contains("apply -f -"), "{file}");
+    }
+}
+
+#[test]
+fn a_program_without_a_proxy_gets_a_base_url_and_the_token_as_its_key() {
+    let cli = Cli::new();
+    cli.run(&["agent", "add", "ci"]).ok();
+    let add = [
+        "connection",
+        "add",
+        "openai",
+        "--name",
+        "work",
+        "--any-shape",
+        "--no-test",
+        "--secret-stdin",
+    ];
+    cli.run_with(&[&add[..], &["api_key"]].concat(), "sk-a-secret-of-the-owner").ok();
+    cli.run(&["agent", "bind", "ci", "work"]).ok();
+    let asked = ["env", "--agent", "ci", "--base-url", "work", "--proxy", "127.0.0.1:9", "--for"];
+    let ran = cli.run(&[&asked[..], &["json"]].concat());
+    let (hint, found) = (ran.err.clone(), ran.json());
+    let names: Vec<_> = found.as_object().expect("a map").keys().cloned().collect();
+    assert_eq!(names, ["KEYWARD_AGENT_TOKEN", "KEYWARD_BASE_URL", "OPENAI_API_KEY"]);
+    assert_eq!(found["KEYWARD_BASE_URL"], "http://127.0.0.1:9/to/work");
+    assert_eq!(found["KEYWARD_AGENT_TOKEN"], found["OPENAI_API_KEY"]);
+    assert!(found["OPENAI_API_KEY"].as_str().expect("text").starts_with("kwa_"), "{found}");
+    assert!(hint.contains("replace https://api.openai.com by"), "{hint}");
+    let lines = cli.run(&[&asked[..], &["sh"]].concat()).ok();
+    assert!(lines.contains("export KEYWARD_BASE_URL='http://127.0.0.1:9/to/work'\n"), "{lines}");
+    let shown = cli.run(&["connection", "show", "work"]).ok();
+    assert!(shown.contains("/to/work for https://api.openai.com"), "{shown}");
+}
+
+#[test]
+fn a_base_url_that_cannot_be_is_refused_before_a_token_is_made() {
+    let cli = Cli::new();
+    cli.run(&["agent", "add", "ci"]).ok();
+    let add = ["connection", "add", "twilio", "--name", "calls", "--any-shape", "--no-test"];
+    let fields = ["--field", "account_sid=AC0123456789abcdef0123456789abcdef"];
+    let secret = ["--secret-stdin", "auth_token"];
+    cli.run_with(&[&add[..], &fields, &secret].concat(), "0123456789abcdef0123456789abcdef").ok();
+    for (words, code, says) in [
+        (&["nothing"][..], 5, "nothing"),
+        (&["calls"], 2, "calls@HOST"),
+        (&["calls@a b"], 2, "not a host"),
+        (&["calls@api.twilio.com", "--for", "k8s"], 2, "--for sh"),
+        (&["calls@api.twilio.com", "--files", "x"], 2, "--files"),
+    ] {
+        let err = cli.run(&[&["env", "--agent", "ci", "--base-url"], words].concat()).failed(code);
+        assert!(err.contains(says), "{words:?}: {err}");
+    }
+    let tokens = || cli.run(&["agent", "show", "ci", "--json"]).json()["tokens"].clone();
+    assert_eq!(tokens().as_array().map(Vec::len), Some(1), "its first one");
+    let ran = cli.run(&["env", "--agent", "ci", "--base-url", "calls@api.twilio.com"]);
+    assert!(ran.err.contains("is not bound to calls"), "{}", ran.err);
+    assert!(ran.ok().contains("/to/calls@api.twilio.com'"));
+}

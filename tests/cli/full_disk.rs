@@ -1,0 +1,108 @@
+//! A disk that is full, or fails, while the embedded store must write.
+
+use std::fs;
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+
+use test_support::authorization::Authorization;
+use test_support::install::TOKEN_CI;
+use test_support::process::{Served, is_served};
+use test_support::tokens::*;
+use test_support::*;
+
+/// A request of the agent, and its answer.
+async fn asked(served: &Served) -> Message {
+    let mut agent = Wire::to(served.proxy).await;
+    agent.send(absolute("GET /", HOST, TOKEN_CI)).await;
+    agent.answer("GET").await
+}
+
+/// The parts that fail, as the gateway says.
+async fn faults(served: &Served) -> Vec<Value> {
+    let status = served.api("GET", "/status", "").await.json();
+    let faults = status["faults"].as_array().cloned().unwrap_or_default();
+    faults.into_iter().map(|fault| fault["part"].clone()).collect()
+}
+
+/// The server has rotated the token when the disk is full. The new token is stored when the disk has room, without a restart,
+/// and the old one is not sent again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_that_a_full_disk_did_not_take_is_stored_when_it_has_room() {
+    let authorization = Authorization::with(rules()).await;
+    let pair = refresh_only(&authorization);
+    let origin = api(&authorization);
+    let plan =
+        plan(&authorization, &pair).top("oauth: { wait_timeout: 0.1s, backoff_first: 0.05s }");
+    let refresh = pair.refresh.expect("one");
+    let variables = [("REFRESH", &*refresh)];
+    let mut served = Served::start_with_file_limits(&plan, &origin, &variables);
+    let gate = authorization.hold_next();
+    assert_eq!(asked(&served).await.head.status(), 503);
+    authorization.asked(1).await;
+    served.limit_files(Some(4_096));
+    gate.add_permits(1);
+    until("the failure of the store", async || faults(&served).await.contains(&json!("store")))
+        .await;
+    served.limit_files(None);
+    until("the recovery of the store", async || faults(&served).await.is_empty()).await;
+    until("the token", async || asked(&served).await.head.status() == 200).await;
+    assert_eq!(authorization.calls().len(), 1, "the spent token was sent again");
+    let issued = authorization.only_call().issued.expect("tokens");
+    assert_eq!(
+        origin.only().head.one("authorization"),
+        Some(&*format!("Bearer {}", issued.access))
+    );
+    served.kill();
+    served.restart();
+    authorization.issuer().expire_all();
+    until("the next token", async || asked(&served).await.head.status() == 200).await;
+    let calls = authorization.calls();
+    assert!(calls.iter().all(|call| call.issued.is_some()), "a spent token was sent");
+}
+
+/// Adds a provider whose row has so many bytes; the status.
+async fn provider_added(served: &Served, bytes: usize) -> u16 {
+    let host = "other.acme.test";
+    let definition = json!({
+        "id": "corp", "name": "C".repeat(bytes), "hosts": [host],
+        "auth": [{ "id": "bearer", "kind": "bearer", "env": ["CORP_TOKEN"] }],
+        "test": { "url": format!("https://{host}/me"), "rejects": [401, 403] },
+    });
+    served.api("POST", "/providers", &definition.to_string()).await.head.status()
+}
+
+/// sled writes a large row into a file of its own. After that write has failed, it can do nothing more, not even close its files.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_row_that_a_full_disk_refuses_leaves_the_store_in_use() {
+    let origin = Origin::saying("fine");
+    let plan = Plan::api_key();
+    let served = Served::start_with_file_limits(&plan, &origin, &[]);
+    // The log of the store is smaller.
+    served.limit_files(Some(400 * 1024));
+    assert!(provider_added(&served, 700 * 1024).await >= 500);
+    served.limit_files(None);
+    until("a provider", async || provider_added(&served, 200 * 1024).await == 201).await;
+    until("the recovery of the store", async || faults(&served).await.is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_whose_store_cannot_be_closed_ends_and_its_restart_recovers() {
+    let origin = Origin::saying("fine");
+    let plan = Plan::api_key();
+    let mut served = Served::start(&plan, &origin, &[]);
+    let blobs = served.data().join("store/sled/blobs");
+    let aside = served.data().join("store/sled/blobs-aside");
+    fs::rename(&blobs, &aside).expect("ours");
+    assert!(provider_added(&served, 200 * 1024).await >= 500);
+    // A write for which the files are opened again. The gateway may end before it answers.
+    let mut later = served.keyward(&["agent", "add", "later"]);
+    drop(later.stdin(Stdio::null()).output().expect("it runs"));
+    until("its end", async || !is_served(&served.data())).await;
+    assert_eq!(served.exit_code(), Some(1));
+    let said = served.output();
+    assert!(said.contains("the store cannot be closed after a failed write"), "{said}");
+    fs::rename(&aside, &blobs).expect("ours");
+    served.restart();
+    assert_eq!(provider_added(&served, 200 * 1024).await, 201);
+}

@@ -1,0 +1,196 @@
+//! A configuration that changes while the gateway serves: what is wrong changes nothing, what is
+//! right is in force when the answer comes, and what was taken away ends what rests on it.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use keyward_api::wire::ReloadView;
+
+use test_support::*;
+
+/// Writes another configuration as editors do: whole, and then in its place.
+fn rewrite(lab: &Lab, change: impl FnOnce(&str) -> String) {
+    let file = lab.gateway.folder().join("keyward.yaml");
+    let yaml = change(&fs::read_to_string(&file).expect("the configuration"));
+    let beside = file.with_extension("new");
+    fs::write(&beside, yaml).expect("a file");
+    fs::rename(beside, file).expect("renamed");
+}
+
+async fn reload(lab: &Lab) -> ReloadView {
+    let asked = lab.gateway.running().reloads().ask();
+    patiently("reloading", asked).await.expect("it runs")
+}
+
+/// Writes, has it read, and expects it to be taken.
+async fn becomes(lab: &Lab, change: impl FnOnce(&str) -> String) {
+    rewrite(lab, change);
+    let view = reload(lab).await;
+    assert_eq!(view.errors, [""; 0]);
+}
+
+fn with_rule(rule: &str) -> impl FnOnce(&str) -> String {
+    move |yaml| format!("{yaml}rules:\n  - {rule}\n")
+}
+
+fn without(line: &'static str) -> impl FnOnce(&str) -> String {
+    move |yaml| {
+        let kept = yaml.lines().filter(|it| !it.contains(line));
+        kept.map(|line| format!("{line}\n")).collect()
+    }
+}
+
+async fn begun(lab: &Lab, path: &str) -> Wire {
+    let mut wire = lab.tunnel(HOST).await;
+    wire.send(request_text(&format!("GET {path}"), HOST)).await;
+    assert_eq!(wire.head().await.expect("a head").status(), 200);
+    wire
+}
+
+#[tokio::test]
+async fn a_wrong_configuration_changes_nothing_and_all_its_errors_are_told() {
+    let lab = Lab::simple().await;
+    let good = fs::read_to_string(lab.gateway.folder().join("keyward.yaml")).expect("it is there");
+    let more = "{ name: more, provider: acme, fields: { api_key: { env: CANARY } } }";
+    let unset = "{ name: more, provider: acme, fields: { api_key: { env: UNSET } } }";
+    let rule = |what: &str| format!("rules:\n  - {{ name: r, hosts: [{HOST}], {what} }}\n");
+    let connections = |line: &str| good.replace("agents:\n", &format!("  - {line}\nagents:\n"));
+    let table: [(String, &[&str]); 6] = [
+        ("listen: [".to_owned(), &["keyward.yaml:"]),
+        (format!("{good}lisen: 1\ndefualt: deny\n"), &["lisen", "defualt"]),
+        (connections(unset), &["UNSET is not set in the gateway's environment"]),
+        (
+            connections(more) + &rule("agents: [nobody, no-one], use: none"),
+            &["no agent `nobody`", "no agent `no-one`", "no connection `none`"],
+        ),
+        (connections(more).replace("use: [acme]", "use: [acme, lost]"), &["`lost`"]),
+        (
+            good.replace("origin-ca.pem", "absent.pem"),
+            &["`upstream.trust`: cannot read certificates from "],
+        ),
+    ];
+    for (yaml, expected) in table {
+        rewrite(&lab, |_| yaml.clone());
+        let view = reload(&lab).await;
+        let told = view.errors.join("\n");
+        for part in expected {
+            assert!(told.contains(part), "{part}: {told}");
+        }
+        let connections = lab.gateway.running().services().directory.view();
+        assert_eq!(connections.connections().count(), 1, "{told}");
+        assert_eq!(lab.ask("GET /a").await.text(), "fine", "{told}");
+        assert_eq!(lab.gateway.running().reloads().last(), Some(view));
+    }
+    fs::remove_file(lab.gateway.folder().join("keyward.yaml")).expect("removed");
+    assert!(reload(&lab).await.errors[0].contains("cannot be read"), "it does not count as empty");
+    assert_eq!(lab.ask("GET /a").await.text(), "fine");
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn rules_agents_connections_and_providers_are_in_force_when_the_answer_comes() {
+    let lab = Lab::simple().await;
+    let deny = format!("{{ name: no, hosts: [{HOST}], paths: [/no], action: deny }}");
+    becomes(&lab, with_rule(&deny)).await;
+    assert_eq!(lab.ask("GET /no").await.head.status(), 403);
+    assert_eq!(lab.ask("GET /yes").await.text(), "fine");
+    becomes(&lab, without("name: no,")).await;
+    assert_eq!(lab.ask("GET /no").await.text(), "fine");
+    becomes(&lab, |yaml| yaml.replace("header: X-Api-Key", "header: X-Other-Key")).await;
+    assert_eq!(lab.ask("GET /a").await.text(), "fine");
+    let received = lab.origin.received();
+    let last = received.last().expect("a request");
+    assert_eq!(last.head.all("x-other-key").len(), 1, "{last:?}");
+    becomes(&lab, without("name: ci,")).await;
+    let (answer, _) = lab.connect(&format!("{HOST}:443")).await;
+    assert_eq!(answer.head.status(), 407, "what the file names no more is paused");
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn what_the_file_names_no_more_ends_open_streams_and_may_come_back() {
+    for line in ["name: ci,", "name: acme, provider"] {
+        let lab = Plan::api_key().start(Origin::endless()).await;
+        let good = fs::read_to_string(lab.gateway.folder().join("keyward.yaml")).expect("there");
+        let mut wire = begun(&lab, "/a").await;
+        becomes(&lab, |yaml| without(line)(&yaml.replace("use: [acme]", "use: []"))).await;
+        assert!(wire.rest().await.len() <= 5, "{line}");
+        becomes(&lab, |_| good).await;
+        begun(&lab, "/a").await;
+        lab.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_the_new_rules_deny_ends_and_no_other() {
+    let lab = Plan::api_key().start(Origin::endless()).await;
+    let (mut denied, mut kept) = (begun(&lab, "/denied").await, begun(&lab, "/kept").await);
+    let deny = format!("{{ name: no, hosts: [{HOST}], paths: [/denied], action: deny }}");
+    becomes(&lab, with_rule(&deny)).await;
+    assert!(denied.rest().await.len() <= 5);
+    assert_eq!(kept.exactly(5).await, b"hell\n");
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn an_idle_stream_outlives_the_rule_of_its_last_request() {
+    let lab = Plan::api_key().start(Origin::saying("fine")).await;
+    let mut wire = lab.tunnel(HOST).await;
+    wire.send(request_text("GET /once", HOST)).await;
+    assert_eq!(wire.answer("GET").await.text(), "fine");
+    let deny = format!("{{ name: no, hosts: [{HOST}], paths: [/once], action: deny }}");
+    becomes(&lab, with_rule(&deny)).await;
+    wire.send(request_text("GET /always", HOST)).await;
+    assert_eq!(wire.answer("GET").await.text(), "fine");
+    wire.send(request_text("GET /once", HOST)).await;
+    assert_eq!(wire.answer("GET").await.head.status(), 403, "each request is decided anew");
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn a_tunnel_ends_with_the_rule_that_opened_it() {
+    let tunnel = format!("{{ name: blind, hosts: [{STRANGER}], action: tunnel }}");
+    let lab = Plan::api_key().rule(&tunnel).start(Origin::endless()).await;
+    let (answer, mut wire) = lab.connect(&format!("{STRANGER}:443")).await;
+    assert_eq!(answer.head.status(), 200);
+    becomes(&lab, |yaml| without("name: blind")(&yaml.replace("rules:\n", ""))).await;
+    assert!(wire.is_closed().await);
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn a_changed_file_is_noticed_and_in_force_within_a_second_or_so() {
+    let lab = Plan::api_key().start(Origin::endless()).await;
+    let mut wire = begun(&lab, "/a").await;
+    let began = Instant::now();
+    rewrite(&lab, |yaml| without("name: acme, provider")(&yaml.replace("use: [acme]", "use: []")));
+    assert!(wire.rest().await.len() <= 5);
+    // Two looks and the change itself; the rest is a busy machine's.
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn a_change_that_waits_for_a_restart_is_named() {
+    let lab = Lab::simple().await;
+    rewrite(&lab, |yaml| yaml.replace("drain_timeout: 2s", "drain_timeout: 3s"));
+    let view = reload(&lab).await;
+    assert_eq!(view.errors, [""; 0]);
+    assert_eq!(view.warnings, ["a change of `limits` takes effect at the next start"]);
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn addresses_that_are_allowed_no_more_are_not_reached_by_idle_streams() {
+    let lab = Lab::simple().await;
+    assert_eq!(lab.ask("GET /a").await.text(), "fine");
+    becomes(&lab, |yaml| {
+        let from = yaml.find("allow_private: [").expect("it is allowed");
+        let to = from + yaml[from..].find(']').expect("a list") + 1;
+        format!("{}allow_private: []{}", &yaml[..from], &yaml[to..])
+    })
+    .await;
+    let answer = lab.ask("GET /a").await;
+    assert_eq!(answer.head.one("keyward-error"), Some("address_refused"));
+    lab.finish().await;
+}

@@ -1,0 +1,228 @@
+//! `keyward run` around its program: exit codes, signals, environment, what is left behind.
+
+use std::os::unix::fs::PermissionsExt;
+
+use rustix::process::Signal;
+
+use keyward_rules::inject::placeholder::Placeholder;
+use test_support::install::Install;
+use test_support::pty::Terminal;
+use test_support::*;
+
+fn install() -> (Install, Origin) {
+    let origin = Origin::saying("fine");
+    (Install::new(&Plan::api_key(), &origin), origin)
+}
+
+/// Ends the program of a test that would otherwise wait for ever.
+const UNTIL_STDIN_ENDS: &str = "while read line; do :; done";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn its_own_failures_are_told_from_the_programs() {
+    let (install, _origin) = install();
+    let plain = install.folder().join("plain");
+    std::fs::write(&plain, "not a program").expect("a file");
+    let plain = plain.to_str().expect("UTF-8");
+    let table: [(&[&str], i32, &str); 8] = [
+        (&[], 125, "required"),
+        (&["--nope", "--", "true"], 125, "unexpected"),
+        (&["sh", "-c", "true"], 125, "unexpected"),
+        (&["--agent", "nobody", "--", "true"], 125, "error: no agent is named `nobody`\nhint: "),
+        (&["--agent", "my agent", "--", "true"], 125, "error: no agent is named `my agent`"),
+        (&["--", plain], 126, "error: cannot execute"),
+        (&["--", "."], 126, "error: cannot execute"),
+        (&["--", "no-such-program"], 127, "error: program `no-such-program` was not found\nhint: "),
+    ];
+    for (arguments, code, says) in table {
+        let output = install.keyward(&["run"]).args(arguments).output().expect("it runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
+        assert!(said.contains(says), "{arguments:?}: {said}");
+        // No agent can have the name.
+        assert!(!said.contains("--agent my agent"), "{arguments:?}: {said}");
+    }
+    assert!(!install.is_served(), "and no gateway is left");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_programs_exit_code_is_its_own() {
+    let (install, _origin) = install();
+    for (script, code) in [("exit 0", 0), ("exit 7", 7), ("exit 125", 125), ("kill -9 $$", 137)] {
+        assert_eq!(install.script(script).code(), Some(code), "{script}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broken_configuration_is_told_and_nothing_is_run() {
+    let (install, _origin) = install();
+    std::fs::write(install.folder().join("keyward.yaml"), "nope: 1\n").expect("a file");
+    let output = install.keyward(&["run", "--", "echo", "ran"]).output().expect("it runs");
+    assert_eq!(output.status.code(), Some(125));
+    assert!(output.stdout.is_empty() && output.stderr.starts_with(b"error: "), "{output:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn signals_reach_the_program() {
+    let (install, _origin) = install();
+    for (name, signal) in [
+        ("INT", Signal::INT),
+        ("TERM", Signal::TERM),
+        ("HUP", Signal::HUP),
+        ("QUIT", Signal::QUIT),
+        ("USR1", Signal::USR1),
+    ] {
+        let script = format!("trap 'echo got; exit 3' {name}; echo ready; {UNTIL_STDIN_ENDS}");
+        let mut ran = install.script(&script);
+        assert_eq!(ran.line(), "ready");
+        ran.signal(signal);
+        assert_eq!(ran.line(), "got", "{name}");
+        assert_eq!(ran.code(), Some(3), "{name}");
+    }
+}
+
+/// `keyward run` in the foreground of a session whose terminal sends signals.
+fn in_foreground(install: &Install, script: &str) -> Terminal {
+    let run = install.keyward(&["run", "--quiet", "--agent", "ci", "--", "sh", "-c", script]);
+    let mut command = std::process::Command::new("setsid");
+    command.arg("--ctty").arg(run.get_program()).args(run.get_args());
+    command.env_clear().envs(run.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command.current_dir(install.folder());
+    Terminal::start(command)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_interrupt_reaches_the_program_of_a_foreground_run_once_whoever_sent_it() {
+    let (install, _origin) = install();
+    let _gateway = install.serve();
+    let script =
+        "trap 'echo got' INT; trap 'echo mark' USR1; echo ready; while :; do sleep 0.1; done";
+    let mut terminal = in_foreground(&install, script);
+    terminal.shows("ready\r\n");
+    terminal.signal(Signal::INT);
+    terminal.shows("got\r\n");
+    terminal.types("\u{3}");
+    terminal.shows("got\r\n");
+    // An interrupt that was forwarded as well would come before the next signal.
+    terminal.signal(Signal::USR1);
+    terminal.shows("mark\r\n");
+    terminal.signal(Signal::TERM);
+    let (code, shown) = terminal.ends();
+    assert_eq!((code, shown.matches("got\r\n").count()), (Some(143), 2), "{shown}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_program_that_a_signal_ends_is_told_as_shells_do() {
+    let (install, _origin) = install();
+    for (signal, code) in [(Signal::TERM, 143), (Signal::INT, 130)] {
+        let mut ran = install.script(&format!("echo ready; {UNTIL_STDIN_ENDS}"));
+        assert_eq!(ran.line(), "ready");
+        ran.signal(signal);
+        assert_eq!(ran.code(), Some(code));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_stops_both_and_a_continue_continues_both() {
+    let (install, _origin) = install();
+    let mut ran = install.script("echo $$; while read line; do echo $line; done; exit 5");
+    let program: u32 = ran.line().parse().expect("a process id");
+    let state = |pid: u32| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        status.contains("State:\tT")
+    };
+    ran.signal(Signal::TSTP);
+    install.until("both are stopped", || state(program) && state(ran.id()));
+    ran.say("again");
+    ran.signal(Signal::CONT);
+    assert_eq!(ran.line(), "again");
+    drop(ran.stdin.take());
+    assert_eq!(ran.code(), Some(5));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_program_finds_the_way_to_the_gateway_and_none_past_it() {
+    let (install, _origin) = install();
+    let mut command = install.keyward(&["run", "--agent", "ci", "--", "env"]);
+    command.env("NO_PROXY", "*,acme.test,intranet.example").env("NODE_OPTIONS", "--no-warnings");
+    command.env("KEYWARD__LOG__LEVEL", "info").env("MINE", "stays");
+    command.env("KEYWARD_BACKUP_PASSPHRASE", "of a backup");
+    let earlier = Placeholder::issue("sk-", None);
+    command
+        .env("KEYWARD_PLACEHOLDERS", "OF_ANOTHER_AGENT")
+        .env("OF_ANOTHER_AGENT", earlier.as_str());
+    let output = command.output().expect("it runs");
+    let text = String::from_utf8(output.stdout).expect("text");
+    let find = |name: &str| {
+        let prefix = format!("{name}=");
+        text.lines().find_map(|line| line.strip_prefix(&prefix)).unwrap_or("(none)")
+    };
+    let proxy = find("HTTPS_PROXY");
+    assert!(proxy.starts_with("http://ci:kwa_") && proxy.contains("@127.0.0.1:"), "{proxy}");
+    for name in ["https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"] {
+        assert_eq!(find(name), proxy);
+    }
+    assert_eq!(find("NO_PROXY"), "localhost,127.0.0.1,::1,intranet.example");
+    assert_eq!(find("no_proxy"), find("NO_PROXY"));
+    assert!(find("NODE_OPTIONS").starts_with("--no-warnings --require="));
+    assert_ne!(find("NODE_EXTRA_CA_CERTS"), find("SSL_CERT_FILE"));
+    assert_eq!(find("MINE"), "stays");
+    // What the configuration reads secrets from, what opens backups, and what an outer run set.
+    for name in [
+        "CANARY",
+        "TOKEN_CI",
+        "KEYWARD__LOG__LEVEL",
+        "KEYWARD_BACKUP_PASSPHRASE",
+        "OF_ANOTHER_AGENT",
+    ] {
+        assert_eq!(find(name), "(none)", "{name} is not for the program");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_programs_files_are_as_its_user_makes_them() {
+    let (install, _origin) = install();
+    let script = "umask 022; keep=$(umask); umask $keep; : > made; ulimit -c";
+    let with = install.script(script).line();
+    let plain = std::process::Command::new("sh").args(["-c", "ulimit -c"]).output().expect("sh");
+    assert_eq!(with, String::from_utf8_lossy(&plain.stdout).trim());
+    let mask = install.script("umask").line();
+    let plain = std::process::Command::new("sh").args(["-c", "umask"]).output().expect("sh");
+    assert_eq!(mask, String::from_utf8_lossy(&plain.stdout).trim());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn its_files_are_private_and_gone_afterwards() {
+    let (install, _origin) = install();
+    let mut ran = install.script(&format!("echo \"$SSL_CERT_FILE\"; {UNTIL_STDIN_ENDS}"));
+    let bundle = std::path::PathBuf::from(ran.line());
+    let folder = bundle.parent().expect("a folder").to_owned();
+    for (path, mode) in [(&folder, 0o700), (&bundle, 0o600)] {
+        let found = std::fs::metadata(path).expect("it is there").permissions().mode();
+        assert_eq!(found & 0o777, mode, "{}", path.display());
+    }
+    drop(ran.stdin.take());
+    assert_eq!(ran.code(), Some(0));
+    assert!(!folder.exists());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_of_a_run_that_was_killed_go_with_the_next() {
+    let (install, _origin) = install();
+    let mut ran = install.script(&format!("echo \"$SSL_CERT_FILE\"; {UNTIL_STDIN_ENDS}"));
+    let bundle = std::path::PathBuf::from(ran.line());
+    ran.kill();
+    assert!(bundle.exists());
+    assert_eq!(install.script("true").code(), Some(0));
+    assert!(!bundle.exists());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_default_agent_is_made_and_told_what_it_lacks() {
+    let (install, _origin) = install();
+    let output = install.keyward(&["run", "--", "true"]).output().expect("it runs");
+    assert_eq!(output.status.code(), Some(0));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("agent default has no connection yet"), "{said}");
+    assert!(said.ends_with("hint: keyward connect\n"), "{said}");
+    assert_eq!(install.agent("default")["name"], "default");
+}

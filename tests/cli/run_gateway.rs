@@ -1,0 +1,109 @@
+//! The private gateway: started where none runs, shared, and gone with the last run.
+
+use test_support::install::Install;
+use test_support::*;
+
+const SCRIPT: &str = "echo \"$HTTPS_PROXY\"; while read line; do :; done";
+
+fn address(url: &str) -> &str {
+    url.rsplit('@').next().expect("an address")
+}
+
+fn install() -> (Install, Origin) {
+    let origin = Origin::saying("fine");
+    (Install::new(&Plan::api_key(), &origin), origin)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_runs_share_one_and_the_last_ends_it() {
+    let (install, _origin) = install();
+    let mut first = install.script(SCRIPT);
+    let one = first.line();
+    let mut second = install.script(SCRIPT);
+    let two = second.line();
+    assert_eq!(address(&one), address(&two));
+    assert_ne!(one, two, "each has its token");
+    drop(first.stdin.take());
+    assert_eq!(first.code(), Some(0));
+    assert!(install.is_served(), "the second still uses it");
+    let other = install.keyward(&["serve"]).output().expect("it runs");
+    let said = String::from_utf8_lossy(&other.stderr);
+    assert_eq!(other.status.code(), Some(1), "{said}");
+    assert!(said.contains("hint: that is the private gateway of `keyward run`"), "{said}");
+    drop(second.stdin.take());
+    assert_eq!(second.code(), Some(0));
+    install.until("gone when the last run has ended", || !install.is_served());
+    let list = install.keyward(&["agent", "list"]).output().expect("it runs");
+    assert!(list.status.success(), "and the store is free: {list:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn runs_that_start_at_once_share_one() {
+    let (install, _origin) = install();
+    let mut runs: Vec<_> = (0..4).map(|_| install.script(SCRIPT)).collect();
+    let urls: Vec<_> = runs.iter_mut().map(|ran| ran.line()).collect();
+    for url in &urls {
+        assert_eq!(address(url), address(&urls[0]));
+    }
+    for ran in &mut runs {
+        drop(ran.stdin.take());
+        assert_eq!(ran.code(), Some(0));
+    }
+    install.until("it is gone", || !install.is_served());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_outlives_the_run_that_started_it_and_ends_with_the_last_that_is_killed() {
+    let (install, _origin) = install();
+    let mut first = install.script(SCRIPT);
+    let one = first.line();
+    let mut second = install.script(SCRIPT);
+    let two = second.line();
+    first.kill();
+    install.until("the first run's token is gone", || install.runs().len() == 1);
+    assert!(install.is_served());
+    assert_eq!(address(&one), address(&two));
+    second.kill();
+    install.until("it is gone", || !install.is_served());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_is_killed_is_there_again_at_the_same_place() {
+    let (install, _origin) = install();
+    let mut ran = install.script(SCRIPT);
+    let url = ran.line();
+    let pid = std::fs::read_to_string(install.data().join("store/pid")).expect("its owner");
+    let pid = pid.trim().parse().ok().and_then(rustix::process::Pid::from_raw);
+    let pid = pid.expect("a process id");
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("ours");
+    let proxy: std::net::SocketAddr = address(&url).parse().expect("an address");
+    install.until("it listens again", || {
+        install.is_served() && std::net::TcpStream::connect(proxy).is_ok()
+    });
+    drop(ran.stdin.take());
+    assert_eq!(ran.code(), Some(0));
+    install.until("it is gone", || !install.is_served());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_that_runs_is_used_and_stays() {
+    let (install, _origin) = install();
+    let gateway = install.serve();
+    let mut ran = install.script("true");
+    assert_eq!(ran.code(), Some(0));
+    let owner = std::fs::read_to_string(install.data().join("store/pid")).expect("its owner");
+    assert_eq!(owner.trim(), gateway.id().to_string());
+    assert!(install.is_served());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn why_it_does_not_start_is_told_by_the_run() {
+    let (install, _origin) = install();
+    assert_eq!(install.script("true").code(), Some(0));
+    std::fs::remove_file(install.data().join("master.key")).expect("it is there");
+    let output = install.keyward(&["run", "--", "true"]).output().expect("it runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(125), "{said}");
+    assert!(said.contains("error: there is a store, but no master key at "), "{said}");
+    assert!(said.contains("hint: "), "{said}");
+}

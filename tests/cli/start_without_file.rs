@@ -1,0 +1,108 @@
+//! Commands that are not given the configuration file that the gateway had: a start pauses nothing, and hints name the
+//! file.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+
+use test_support::cli::Cli;
+use test_support::finished::finished;
+use test_support::process::OwnChild;
+
+/// Two resources of a file.
+const RESOURCES: &str = "agents: [{ name: ci }]\nhoneytokens: [{ name: readme }]\n";
+
+/// An installation whose gateway was given a file, and the path of that.
+fn served_before() -> (Cli, String) {
+    let cli = Cli::new();
+    drop(cli.serve_with(RESOURCES));
+    let file = file(&cli);
+    (cli, file)
+}
+
+fn file(cli: &Cli) -> String {
+    cli.data().with_file_name("keyward.yaml").display().to_string()
+}
+
+/// Starts a gateway on free ports, and kills it when it serves. Whether it did, and what it said.
+fn started(cli: &Cli, words: &[&str]) -> (bool, String) {
+    let mut command = cli.command(words);
+    for name in ["KEYWARD__LISTEN__PROXY", "KEYWARD__LISTEN__ADMIN"] {
+        command.env(name, "127.0.0.1:0");
+    }
+    let mut child = OwnChild::from(command.spawn().expect("keyward starts"));
+    let mut lines = BufReader::new(child.stderr.take().expect("it is piped"));
+    let mut said = String::new();
+    while !said.contains("ready; ") && lines.read_line(&mut said).expect("text") > 0 {}
+    (said.contains("ready; "), said)
+}
+
+/// Both resources as they are stored.
+fn stored(cli: &Cli) -> [String; 2] {
+    let shown = |words: &[&str]| cli.run(words).ok();
+    [shown(&["agent", "show", "ci", "--json"]), shown(&["honeytoken", "show", "readme", "--json"])]
+}
+
+#[test]
+fn a_start_without_the_file_of_before_is_refused_and_changes_nothing() {
+    let (cli, file) = served_before();
+    let before = stored(&cli);
+    let refusal = format!(
+        "{}: there is no configuration file here, and 2 resources of the one before would be paused or removed; \
+         add `--config {file}`; or make an empty file here, which pauses them",
+        cli.data().join("keyward.yaml").display()
+    );
+    let (serves, said) = started(&cli, &["serve"]);
+    assert!(!serves && said.contains(&refusal), "{said}");
+    let said = cli.run(&["run", "--agent", "ci", "--", "true"]).failed(125);
+    assert!(said.contains(&refusal), "{said}");
+    let said = cli.run(&["plan"]).failed(1);
+    assert!(said.contains(&refusal), "{said}");
+    assert_eq!(stored(&cli), before);
+    // Variables can declare everything as well.
+    let mut declared = cli.command(&["plan"]);
+    declared.env("KEYWARD__AGENTS", "[{ name: ci }]");
+    assert!(finished(declared, "").ok().contains("remove"));
+}
+
+#[test]
+fn an_empty_file_in_the_default_place_pauses_what_the_file_declared() {
+    let (cli, _) = served_before();
+    let empty = cli.data().join("keyward.yaml");
+    fs::write(&empty, "").expect("a file");
+    let (serves, said) = started(&cli, &["serve"]);
+    assert!(serves, "{said}");
+    assert_eq!(cli.run(&["agent", "show", "ci", "--json"]).json()["paused"], true);
+    // Nothing is left to pause.
+    fs::remove_file(empty).expect("it is ours");
+    let (serves, said) = started(&cli, &["serve"]);
+    assert!(serves, "{said}");
+    let status = cli.run(&["status"]).ok();
+    assert!(!status.contains("--config"), "the last start was given no file: {status}");
+}
+
+#[test]
+fn a_takeover_without_the_file_of_the_gateway_is_refused_with_its_name() {
+    let cli = Cli::new();
+    let _serving = cli.serve_with(RESOURCES);
+    let before = stored(&cli);
+    let (serves, said) = started(&cli, &["serve", "--take-over"]);
+    let file = file(&cli);
+    assert!(!serves && said.contains(&format!("the gateway has the configuration file {file}")));
+    assert!(said.contains(&format!(" --config {file} serve --take-over`")), "{said}");
+    cli.run(&["health"]).ok();
+    assert_eq!(stored(&cli), before);
+}
+
+#[test]
+fn commands_without_a_gateway_name_the_file_of_its_last_start() {
+    let (cli, file) = served_before();
+    let status = cli.run(&["status"]).ok();
+    let starts = format!("`keyward --data {} --config {file} serve` starts", cli.data().display());
+    assert!(status.contains(&starts), "{status}");
+    fs::remove_file(cli.data().join("master.key")).expect("it was made");
+    let said = cli.run(&["agent", "list"]).failed(1);
+    let hint = format!("hint: add `--config {file}`, as the gateway had; or put the key back");
+    assert!(said.contains(&hint), "{said}");
+    let said = cli.run(&["agent", "list", "--config", &file]).failed(1);
+    assert!(said.contains("hint: put the key back"), "{said}");
+}

@@ -1,0 +1,123 @@
+//! Listeners of one agent: each client that can reach the listener acts as that agent; no other agent can use it.
+
+use std::os::unix::fs::PermissionsExt;
+
+use keyward::config::ListenAt;
+use tokio::net::UnixStream;
+
+use test_support::*;
+
+const AT: &str = "agents: [{ agent: ci, at: '127.0.0.1:0', unsafe_no_auth: true }, \
+                  { agent: ci, at: 'unix:ci.sock' }, { agent: nobody, at: 'unix:nobody.sock' }]";
+
+async fn lab() -> Lab {
+    Plan::api_key().listen(AT).start(Origin::saying("fine")).await
+}
+
+async fn over_tcp(lab: &Lab) -> Wire {
+    let (_, at) = &lab.gateway.running().agent_addrs()[0];
+    lab.client_at(at.tcp().expect("TCP")).await
+}
+
+async fn over_unix(lab: &Lab, index: usize) -> Wire {
+    let (_, at) = &lab.gateway.running().agent_addrs()[index];
+    let ListenAt::Unix(path) = at else { panic!("{at} is no socket") };
+    let mode = std::fs::metadata(path).expect("a socket").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600, "for its owner alone");
+    let stream = UnixStream::connect(path).await.expect("it listens");
+    Wire::over(stream, None, Default::default())
+}
+
+#[tokio::test]
+async fn a_client_without_credentials_is_the_agent_on_both() {
+    let lab = lab().await;
+    for mut wire in [over_tcp(&lab).await, over_unix(&lab, 1).await] {
+        wire.send(format!("CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}:443\r\n\r\n")).await;
+        assert_eq!(wire.answer("CONNECT").await.head.status(), 200);
+        let mut wire = lab.secure(wire, HOST).await;
+        wire.send(request_text("GET /a", HOST)).await;
+        assert_eq!(wire.answer("GET").await.text(), "fine");
+    }
+    assert_eq!(lab.origin.received().len(), 2);
+    for record in lab.finish().await {
+        assert_eq!((&record["agent"], &record["token"]), (&"ci".into(), &serde_json::Value::Null));
+    }
+}
+
+#[tokio::test]
+async fn credentials_that_come_anyway_are_neither_read_nor_forwarded() {
+    let mut lab = lab().await;
+    for line in ["Basic bm9ib2R5OndyZW5n", "Negotiate x", "Bearer kwa_wrong"] {
+        let mut wire = over_tcp(&lab).await;
+        wire.send(format!(
+            "GET https://{HOST}/a HTTP/1.1\r\nHost: {HOST}\r\nProxy-Authorization: {line}\r\n\r\n"
+        ))
+        .await;
+        assert_eq!(wire.answer("GET").await.text(), "fine", "{line}");
+        assert!(!lab.origin.arrival().await.head.has("proxy-authorization"), "{line}");
+    }
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn the_listener_of_an_agent_that_is_not_there_refuses_with_its_name() {
+    let lab = lab().await;
+    let mut wire = over_unix(&lab, 2).await;
+    wire.send(format!("CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}:443\r\n\r\n")).await;
+    let answer = wire.answer("CONNECT").await;
+    assert_eq!((answer.head.status(), answer.head.one("proxy-authenticate")), (403, None));
+    assert_eq!(answer.head.one("keyward-error"), Some("agent_unavailable"));
+    assert!(answer.text().contains("`nobody`"), "{}", answer.text());
+    assert_eq!(lab.origin.streams(), 0);
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn a_paused_agent_s_listener_is_closed_to_old_and_new_requests() {
+    let lab = lab().await;
+    let mut wire = over_tcp(&lab).await;
+    wire.send(format!("CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}:443\r\n\r\n")).await;
+    assert_eq!(wire.answer("CONNECT").await.head.status(), 200);
+    let mut open = lab.secure(wire, HOST).await;
+    let services = lab.gateway.running().services();
+    let view = services.directory.view();
+    let agent = view.agents().find(|agent| agent.name() == "ci").expect("the agent");
+    services
+        .directory
+        .change::<keyward_model::Agent>(&agent.org, &agent.id, |it| it.facts.paused = true)
+        .await
+        .expect("paused");
+    assert!(open.is_closed().await);
+    let mut wire = over_tcp(&lab).await;
+    wire.send(format!("GET https://{HOST}/a HTTP/1.1\r\nHost: {HOST}\r\n\r\n")).await;
+    assert_eq!(wire.answer("GET").await.head.status(), 403);
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn a_page_in_a_browser_cannot_make_it_forward_anything() {
+    let lab = lab().await;
+    let mut wire = over_tcp(&lab).await;
+    wire.send(format!("GET /a HTTP/1.1\r\nHost: {HOST}\r\n\r\n")).await;
+    assert_eq!(wire.answer("GET").await.head.status(), 400, "an origin-form request");
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn a_listener_of_ours_is_never_dialled() {
+    let rule = "{ name: open, hosts: [\"127.0.0.1:*\"], action: pass }";
+    let lab = Plan::api_key().listen(AT).allow("127.0.0.0/8:*");
+    let lab = lab.start(Origin::saying("fine")).await;
+    let at = lab.gateway.running().agent_addrs()[0].1.tcp().expect("TCP");
+    let file = lab.gateway.folder().join("keyward.yaml");
+    let yaml = std::fs::read_to_string(&file).expect("the configuration");
+    let rule = rule.replace("127.0.0.1:*", &at.to_string());
+    std::fs::write(&file, format!("{yaml}rules:\n  - {rule}\n")).expect("written");
+    let view = lab.gateway.running().reloads().ask().await.expect("it runs");
+    assert_eq!(view.errors, [""; 0]);
+    let mut wire = over_tcp(&lab).await;
+    wire.send(format!("GET http://{at}/a HTTP/1.1\r\nHost: {at}\r\n\r\n")).await;
+    let answer = wire.answer("GET").await;
+    assert_eq!(answer.head.one("keyward-error"), Some("address_refused"), "{}", answer.text());
+    lab.finish().await;
+}

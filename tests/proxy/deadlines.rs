@@ -1,0 +1,178 @@
+//! Slow and idle peers are disconnected after their deadlines, and block no other peer meanwhile.
+
+use std::time::Duration;
+
+use test_support::http2::Ask;
+use test_support::*;
+
+#[tokio::test]
+async fn a_head_that_does_not_end_is_given_up_on() {
+    let plan = Plan::api_key().limit("head_timeout: 300ms");
+    let lab = plan.start(Origin::saying("fine")).await;
+    let mut half = lab.client().await;
+    half.send("CONNECT api.acme.test:443 HTTP/1.1\r\nHost: api").await;
+    let mut inner = lab.tunnel(HOST).await;
+    inner.send("GET /a HTTP/1.1\r\nHost: api").await;
+    for mut wire in [half, inner] {
+        let rest = wire.rest().await;
+        assert!(!rest.starts_with(b"HTTP/1.1 200"), "{rest:?}");
+    }
+    assert_eq!(lab.origin.received().len(), 0);
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn a_tunnel_without_a_handshake_is_given_up_on() {
+    let plan = Plan::api_key().limit("handshake_timeout: 300ms");
+    let lab = plan.start(Origin::saying("fine")).await;
+    let (answer, mut silent) = lab.connect(&format!("{HOST}:443")).await;
+    assert_eq!(answer.head.status(), 200);
+    let (_, mut slow) = lab.connect(&format!("{HOST}:443")).await;
+    slow.send(b"\x16\x03\x01").await;
+    silent.rest().await;
+    slow.rest().await;
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn a_tunnel_without_a_request_is_idle_and_sends_no_head() {
+    let plan = Plan::api_key().limit("head_timeout: 300ms");
+    let lab = plan.start(Origin::saying("fine")).await;
+    let mut spare = lab.tunnel(HOST).await;
+    // As long as another tunnel needs until its head is overdue.
+    let mut slow = lab.tunnel(HOST).await;
+    slow.send("GET /a HTTP/1.1\r\nHost: api").await;
+    slow.rest().await;
+    spare.send(request_text("GET /a", HOST)).await;
+    assert_eq!(spare.answer("GET").await.text(), "fine");
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn an_idle_http2_stream_is_told_to_go_and_a_busy_one_is_not() {
+    let script = |mut ask: Ask| async move {
+        ask.whole().await;
+        let mut sending = ask.begin(200, &[], false).expect("asked");
+        let mut beat = tokio::time::interval(Duration::from_millis(100));
+        for _ in 0..6 {
+            beat.tick().await;
+            assert!(sending.send(b".").await);
+        }
+        sending.end();
+    };
+    let plan = Plan::api_key().limit("idle_timeout: 300ms");
+    let lab = plan.start(Origin::multiplexed(script)).await;
+    let client = lab.h2(HOST).await;
+    assert_eq!(client.ask("GET /a").await.text(), "......");
+    client.ended().await.expect("it is told, and not cut");
+    assert_eq!(lab.finish().await[0]["outcome"], "completed");
+}
+
+#[tokio::test]
+async fn an_http2_exchange_has_its_whole_time_wherever_it_begins_between_two_checks() {
+    let script = |mut ask: Ask| async move {
+        ask.whole().await;
+        let mut beat = tokio::time::interval(Duration::from_millis(2_400));
+        beat.tick().await;
+        beat.tick().await;
+        ask.begin(200, &[], false).expect("asked").end();
+    };
+    let plan = Plan::api_key().limit("body_idle_timeout: 4s");
+    let lab = plan.start(Origin::multiplexed(script)).await;
+    let client = lab.h2(HOST).await;
+    let mut beat = tokio::time::interval(Duration::from_millis(200));
+    let mut asked = Vec::new();
+    for _ in 0..10 {
+        beat.tick().await;
+        asked.push(client.open("GET /a", true).await);
+    }
+    for call in asked {
+        assert_eq!(call.answer().await.head.status(), 200);
+    }
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn an_upstream_that_never_shakes_hands_is_given_up_on() {
+    // Each limit alone. The second one holds for the agent's handshake too.
+    for limits in [
+        ["connect_timeout: 300ms", "handshake_timeout: 1h"],
+        ["connect_timeout: 1h", "handshake_timeout: 2s"],
+    ] {
+        let origin = Origin::with_tls(None, |mut stream: Stream| async move {
+            stream.hold().await;
+        });
+        let plan = limits.into_iter().fold(Plan::api_key(), Plan::limit);
+        let lab = plan.start(origin).await;
+        let answer = lab.ask("GET /a").await;
+        assert!(matches!(answer.head.status(), 502 | 504), "{limits:?}: {answer:?}");
+        assert!(answer.head.has("keyward-error"), "{answer:?}");
+        lab.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_stops_flowing_is_cut() {
+    let origin = Origin::scripted(|mut stream: Stream| async move {
+        stream.request().await;
+        stream.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhello\n").await;
+        stream.rest().await;
+    });
+    let plan = Plan::api_key().limit("body_idle_timeout: 300ms");
+    let lab = plan.start(origin).await;
+    let mut wire = lab.tunnel(HOST).await;
+    wire.send(request_text("GET /a", HOST)).await;
+    let answer = wire.answer("GET").await;
+    assert!(!answer.whole && answer.text() == "hello\n", "{answer:?}");
+    lab.finish().await;
+}
+
+/// `limits.body_idle_timeout` cut the stream, and the agent got no answer.
+#[tokio::test]
+async fn a_connection_s_timeout_counts_although_a_stream_may_be_idle_for_less() {
+    let origin = Origin::scripted(|mut stream: Stream| async move {
+        stream.request().await;
+        stream.rest().await;
+    });
+    let plan = Plan::api_key().settings("{ timeout: 1s }").limit("body_idle_timeout: 200ms");
+    let lab = plan.start(origin).await;
+    let mut wire = lab.tunnel(HOST).await;
+    wire.send(request_text("POST /a\r\nContent-Length: 4", HOST) + "body").await;
+    let client = lab.h2(HOST).await;
+    for answer in [wire.answer("POST").await, client.post("POST /a", "body").await] {
+        assert_eq!(answer.head.status(), 504, "{answer:?}");
+        assert_eq!(answer.head.one("keyward-error"), Some("upstream_timeout"));
+    }
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn hundreds_of_idle_streams_delay_nobody() {
+    let lab = Lab::simple().await;
+    let mut idle = vec![];
+    for _ in 0..300 {
+        idle.push(lab.client().await);
+    }
+    assert_eq!(lab.ask("GET /a").await.text(), "fine");
+    for wire in &mut idle {
+        wire.finish().await;
+    }
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn shutting_down_finishes_the_exchange_under_way() {
+    let origin = Origin::saying("fine");
+    let mut lab = Plan::api_key().start(origin).await;
+    let mut wire = lab.tunnel(HOST).await;
+    wire.send(request_text("POST /a\r\nContent-Length: 5", HOST)).await;
+    wire.send("he").await;
+    lab.origin.has_read("POST /a").await;
+    let (records, answer) = tokio::join!(lab.gateway.stop(), async {
+        wire.send("llo").await;
+        wire.answer("POST").await
+    });
+    assert_eq!(answer.text(), "fine");
+    assert_eq!(records.len(), 1, "{records:?}");
+    lab.finish().await;
+}

@@ -1,0 +1,155 @@
+//! Which addresses are dialled, and what of an answer would lead an agent past the proxy.
+
+use test_support::*;
+
+/// The code that a request to `target` is refused with, at CONNECT or inside TLS.
+async fn refusal(lab: &Lab, target: &str, name: &str) -> String {
+    let (answer, wire) = lab.connect(target).await;
+    let answer = match answer.head.status() {
+        200 => {
+            let mut wire = lab.secure(wire, name).await;
+            wire.send(request_text("GET /a", target.trim_end_matches(":443"))).await;
+            wire.answer("GET").await
+        }
+        _ => answer,
+    };
+    answer.head.one("keyward-error").unwrap_or("forwarded").to_owned()
+}
+
+#[tokio::test]
+async fn a_bound_host_that_points_to_loopback_is_refused_unless_allowed() {
+    let origin = Origin::saying("fine");
+    let other = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback");
+    let addr = other.local_addr().expect("an address");
+    let lab = Plan::api_key()
+        .hosts("api.acme.test, inner.acme.test")
+        .resolve(&format!("inner.acme.test: \"{addr}\""))
+        .start(origin)
+        .await;
+    let code = refusal(&lab, "inner.acme.test:443", "inner.acme.test").await;
+    assert_eq!(code, "address_refused");
+    other.set_nonblocking(true).expect("a socket");
+    assert!(other.accept().is_err(), "nothing was dialled");
+    assert_eq!(lab.ask("GET /a").await.text(), "fine", "the allowed one is dialled");
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn addresses_that_are_not_public_are_refused() {
+    let lab = Plan::api_key().top("default: pass").start(Origin::saying("fine")).await;
+    for address in [
+        "127.0.0.1",
+        "127.255.255.254",
+        "0.0.0.0",
+        "10.0.0.1",
+        "100.64.0.1",
+        "169.254.169.254",
+        "172.16.0.1",
+        "192.0.0.1",
+        "192.168.1.1",
+        "198.18.0.1",
+        "224.0.0.1",
+        "240.0.0.1",
+        "255.255.255.255",
+        "[::]",
+        "[::1]",
+        "[::ffff:127.0.0.1]",
+        "[::ffff:a9fe:a9fe]",
+        "[64:ff9b::7f00:1]",
+        "[2002:7f00:1::]",
+        "[fc00::1]",
+        "[fd00:ec2::254]",
+        "[fe80::1]",
+        "[ff02::1]",
+        "[2001:db8::1]",
+    ] {
+        // A mapped address is the IPv4 address, on the leaf too.
+        let literal: std::net::IpAddr =
+            address.trim_matches(['[', ']']).parse().expect("an address");
+        let name = literal.to_canonical().to_string();
+        let code = refusal(&lab, &format!("{address}:443"), &name).await;
+        assert_eq!(code, "address_refused", "{address}");
+    }
+    assert_eq!(lab.origin.streams(), 0);
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn the_gateway_s_own_listeners_are_unreachable_also_when_loopback_is_allowed() {
+    let own = test_support::process::reserved_address();
+    let admin = format!("127.0.0.1:{}", own.port());
+    let lab = Plan::api_key()
+        .hosts("api.acme.test, self.acme.test")
+        .admin(&admin)
+        .resolve(&format!("self.acme.test: \"{admin}\""))
+        .allow("127.0.0.0/8:*")
+        .start(Origin::saying("fine"))
+        .await;
+    assert_eq!(lab.gateway.admin.to_string(), admin);
+    let code = refusal(&lab, "self.acme.test:443", "self.acme.test").await;
+    assert_eq!(code, "address_refused");
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn an_allowed_network_opens_its_ports_only() {
+    let origin = Origin::saying("fine");
+    let port = origin.addr.port();
+    let lab = Plan::api_key()
+        .hosts("api.acme.test, inner.acme.test")
+        .resolve(&format!("inner.acme.test: \"127.0.0.2:{port}\""))
+        .allow("127.0.0.2/32:1")
+        .start(origin)
+        .await;
+    let code = refusal(&lab, "inner.acme.test:443", "inner.acme.test").await;
+    assert_eq!(code, "address_refused");
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn a_redirect_is_the_agent_s_to_follow() {
+    let origin = Origin::answering(|_: &Message| {
+        format!("HTTP/1.1 302 Found\r\nLocation: https://{STRANGER}/b\r\nContent-Length: 0\r\n\r\n")
+    });
+    let lab = Plan::api_key().start(origin).await;
+    let answer = lab.ask("GET /a").await;
+    assert_eq!(answer.head.status(), 302);
+    assert_eq!(answer.head.one("location"), Some(&*format!("https://{STRANGER}/b")));
+    assert_eq!(lab.origin.received().len(), 1);
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn an_answer_loses_what_would_lead_past_the_proxy_or_ask_for_its_token() {
+    let origin = Origin::answering(|_: &Message| {
+        "HTTP/1.1 407 Proxy Auth\r\nAlt-Svc: h3=\":443\"\r\nProxy-Authenticate: Basic realm=x\r\n\
+         Proxy-Authentication-Info: x\r\nProxy-Connection: keep-alive\r\nKeep-Alive: timeout=5\r\n\
+         Connection: X-Named, keep-alive\r\nX-Named: 1\r\nX-Kept: 2\r\nX-Kept: 3\r\n\
+         Set-Cookie: a=1\r\nSet-Cookie: b=2\r\nContent-Length: 2\r\n\r\nno"
+    });
+    let lab = Plan::api_key().start(origin).await;
+    let answer = lab.ask("GET /a").await;
+    for name in [
+        "alt-svc",
+        "proxy-authenticate",
+        "proxy-authentication-info",
+        "proxy-connection",
+        "keep-alive",
+        "x-named",
+    ] {
+        assert!(!answer.head.has(name), "{name}: {answer:?}");
+    }
+    assert_eq!(answer.head.all("x-kept"), ["2", "3"]);
+    assert_eq!(answer.head.all("set-cookie"), ["a=1", "b=2"]);
+    assert_eq!(answer.text(), "no");
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn denied_names_are_not_looked_up() {
+    // A name that no resolver knows: refused by policy, at once, not by its resolution.
+    let lab = Lab::simple().await;
+    let (answer, _) = lab.connect("no-such-name.invalid:443").await;
+    assert_eq!(answer.head.one("keyward-error"), Some("default_deny"));
+    lab.finish().await;
+}

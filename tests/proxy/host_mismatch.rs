@@ -1,0 +1,152 @@
+//! Target, server name and `Host` are one host, or nothing is sent.
+
+use test_support::*;
+
+async fn tunnel() -> (Lab, Wire) {
+    let rule = format!("{{ name: open, hosts: [{STRANGER}], action: pass }}");
+    let lab = Plan::api_key().rule(&rule).start(Origin::saying("fine")).await;
+    let wire = lab.tunnel(HOST).await;
+    (lab, wire)
+}
+
+#[tokio::test]
+async fn another_host_inside_the_tunnel_is_421() {
+    for host in [
+        STRANGER,
+        "evil.test",
+        "api.acme.test:8443",
+        "api.acme.test:80",
+        "api.acme.test.evil.test",
+        "127.0.0.1",
+    ] {
+        let (lab, mut wire) = tunnel().await;
+        wire.send(request_text("GET /a", host)).await;
+        let answer = wire.answer("GET").await;
+        assert_eq!(answer.head.status(), 421, "{host}: {answer:?}");
+        assert_eq!(answer.head.one("keyward-error"), Some("host_mismatch"));
+        assert_eq!(lab.origin.received().len(), 0, "{host}");
+        lab.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn an_absolute_uri_of_another_host_inside_the_tunnel_is_421() {
+    for target in [
+        format!("https://{STRANGER}/a"),
+        format!("https://{HOST}:8443/a"),
+        format!("http://{HOST}/a"),
+        "https://evil.test/".to_owned(),
+    ] {
+        let (lab, mut wire) = tunnel().await;
+        wire.send(format!("GET {target} HTTP/1.1\r\nHost: {HOST}\r\n\r\n")).await;
+        let status = wire.answer("GET").await.head.status();
+        assert!(matches!(status, 400 | 421), "{target}: {status}");
+        assert_eq!(lab.origin.received().len(), 0, "{target}");
+        lab.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn another_server_name_is_421_or_the_end() {
+    let (lab, _) = tunnel().await;
+    let (answer, wire) = lab.connect(&format!("{HOST}:443")).await;
+    assert_eq!(answer.head.status(), 200);
+    // With the target's leaf the handshake fails at the client, which asked for another name.
+    if let Ok(mut wire) = lab.try_secure(wire, STRANGER).await {
+        wire.send(request_text("GET /a", STRANGER)).await;
+        if let Some(answer) = wire.try_answer("GET").await {
+            assert_eq!(answer.head.status(), 421, "{answer:?}");
+        }
+    }
+    assert_eq!(lab.origin.received().len(), 0);
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn the_same_host_in_other_spellings_is_no_mismatch() {
+    for host in ["api.acme.test", "API.acme.TEST", "api.acme.test:443", "api.acme.test."] {
+        let (lab, mut wire) = tunnel().await;
+        wire.send(request_text("GET /a", host)).await;
+        let answer = wire.answer("GET").await;
+        assert_eq!(answer.head.status(), 200, "{host}: {answer:?}");
+        assert_eq!(lab.origin.only().head.one("host"), Some(HOST), "{host}");
+        lab.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn an_absolute_uri_of_the_target_is_sent_in_origin_form() {
+    let (lab, mut wire) = tunnel().await;
+    wire.send(format!("GET https://{HOST}/a?b HTTP/1.1\r\nHost: {HOST}\r\n\r\n")).await;
+    assert_eq!(wire.answer("GET").await.head.status(), 200);
+    assert_eq!(lab.origin.only().head.target(), "/a?b");
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn no_host_and_two_hosts_are_400() {
+    for hosts in
+        ["", "Host: api.acme.test\r\nHost: api.acme.test\r\n", "Host:\r\n", "Host: a b\r\n"]
+    {
+        let (lab, mut wire) = tunnel().await;
+        wire.send(format!("GET /a HTTP/1.1\r\n{hosts}\r\n")).await;
+        let status = wire.answer("GET").await.head.status();
+        assert!(matches!(status, 400 | 421), "{hosts:?}: {status}");
+        assert_eq!(lab.origin.received().len(), 0, "{hosts:?}");
+        lab.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn fields_that_name_another_host_steer_nothing() {
+    let (lab, mut wire) = tunnel().await;
+    wire.send(request_text(
+        &format!(
+            "GET /a\r\nX-Forwarded-Host: {STRANGER}\r\nForwarded: host={STRANGER}\r\n\
+             X-Original-URL: /admin\r\nX-Rewrite-URL: /admin"
+        ),
+        HOST,
+    ))
+    .await;
+    assert_eq!(wire.answer("GET").await.head.status(), 200);
+    assert_eq!(lab.origin.only().head.one("host"), Some(HOST));
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn the_server_name_towards_the_origin_is_the_target() {
+    let origin = Origin::scripted(|mut stream: Stream| async move {
+        let sni = stream.sni.clone().unwrap_or_default();
+        while stream.request().await.is_some() {
+            stream.send(ok(&sni)).await;
+        }
+    });
+    let lab = Plan::api_key().start(origin).await;
+    assert_eq!(lab.ask("GET /a").await.text(), HOST);
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn an_origin_whose_certificate_is_not_the_target_s_gets_nothing() {
+    for origin in [
+        Origin::answering_as(&["wrong.acme.test"], |_| ok("fine")),
+        Origin::serving(Some(test_support::pki::pki().expired(HOST)), |_| ok("fine")),
+    ] {
+        let lab = Plan::api_key().start(origin).await;
+        let answer = lab.ask("GET /a").await;
+        assert_eq!(answer.head.status(), 502, "{answer:?}");
+        assert_eq!(answer.head.one("keyward-error"), Some("upstream_tls"));
+        assert!(lab.origin.bytes().is_empty(), "not one byte before the identity is proven");
+        lab.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn an_origin_of_an_unknown_authority_gets_nothing() {
+    let lab = Plan::api_key().untrusted().start(Origin::saying("fine")).await;
+    let answer = lab.ask("GET /a").await;
+    assert_eq!(answer.head.status(), 502, "{answer:?}");
+    assert_eq!(answer.head.one("keyward-error"), Some("upstream_tls"));
+    assert!(lab.origin.bytes().is_empty());
+    lab.finish().await;
+}

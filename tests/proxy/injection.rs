@@ -1,0 +1,285 @@
+//! Where the credential stands in what the origin receives, and that it stands nowhere else.
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+
+use test_support::canary::Canary;
+use test_support::*;
+
+async fn lab(auth: &str, fields: &str) -> Lab {
+    let plan = Plan::new(auth, fields).variable("SOMEONE", "someone");
+    plan.start(Origin::saying("fine")).await
+}
+
+/// How often the secret stands in a head.
+fn count(head: &Head, secret: &str) -> usize {
+    String::from_utf8_lossy(&head.raw).matches(secret).count()
+}
+
+#[tokio::test]
+async fn everything_that_the_origin_could_take_for_the_field_is_replaced_by_one() {
+    let mut lab = Lab::simple().await;
+    let head = lab
+        .delivered(
+            "GET /a\r\nX-Api-Key: one\r\nx-api-key: two\r\nX_Api_Key: three\r\nX-API_KEY: four\r\n\
+             x_api_key: five\r\nX-API-KEY:",
+        )
+        .await;
+    assert_eq!(head.all("x-api-key"), [&*lab.canary.text]);
+    let alias = |name: &str| name.to_ascii_lowercase().replace('_', "-") == "x-api-key";
+    assert_eq!(head.fields.iter().filter(|(name, _)| alias(name)).count(), 1, "{head:?}");
+    assert_eq!(count(&head, &lab.canary.text), 1);
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn connection_cannot_remove_the_credential_or_host() {
+    let mut lab = Lab::simple().await;
+    for named in ["X-Api-Key", "x-api-key, host", "Host, X_Api_Key, close", "content-length"] {
+        let head = lab.delivered(&format!("GET /a\r\nConnection: {named}")).await;
+        assert_eq!(head.all("x-api-key"), [&*lab.canary.text], "{named}");
+        assert_eq!(head.all("host"), [HOST], "{named}");
+    }
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn hop_by_hop_and_proxy_fields_end_here() {
+    let mut lab = Lab::simple().await;
+    let head = lab
+        .delivered(
+            "GET /a\r\nConnection: keep-alive, X-Named, close\r\nX-Named: 1\r\nKeep-Alive: max=5\r\n\
+             Proxy-Connection: keep-alive\r\nTE: gzip, trailers\r\nHTTP2-Settings: AAMAAABk\r\n\
+             Upgrade: h2c\r\nKeyward-Connection: acme\r\nX-Kept: 2",
+        )
+        .await;
+    for name in [
+        "x-named",
+        "keep-alive",
+        "proxy-connection",
+        "http2-settings",
+        "upgrade",
+        "keyward-connection",
+    ] {
+        assert!(!head.has(name), "{name}: {head:?}");
+    }
+    assert!(matches!(head.one("te"), None | Some("trailers")), "{head:?}");
+    assert_eq!(head.one("x-kept"), Some("2"));
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn the_origin_learns_nothing_about_the_agent() {
+    let mut lab = Lab::simple().await;
+    let head = lab.delivered("GET /a\r\nUser-Agent: mine/1").await;
+    for name in ["x-forwarded-for", "forwarded", "x-real-ip", "x-forwarded-host"] {
+        assert!(!head.has(name), "{name}: {head:?}");
+    }
+    let raw = String::from_utf8_lossy(&head.raw).to_lowercase();
+    assert!(!raw.contains("keyward") && !raw.contains("exc_"), "{raw}");
+    assert_eq!(head.one("user-agent"), Some("mine/1"));
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn a_credential_of_the_agent_s_own_is_taken_out() {
+    let mut lab = Plan::new(
+        "{ id: key, kind: api_key, placement: { header: X-Api-Key } }, { id: token, kind: bearer }",
+        "{ api_key: { env: CANARY } }",
+    )
+    .start(Origin::saying("fine"))
+    .await;
+    // The provider also takes a bearer token: both at once would be an error there.
+    let head = lab.delivered("GET /a\r\nAuthorization: Bearer mine").await;
+    assert!(!head.has("authorization"), "{head:?}");
+    assert_eq!(head.one("x-api-key"), Some(&*lab.canary.text));
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn a_prefix_is_part_of_the_placement() {
+    let mut lab = lab(
+        "{ id: key, kind: api_key, placement: { header: Authorization, prefix: \"Token \" } }",
+        "{ api_key: { env: CANARY } }",
+    )
+    .await;
+    let head = lab.delivered("GET /a\r\nAuthorization: Bearer x").await;
+    assert_eq!(head.all("authorization"), [format!("Token {}", lab.canary.text)]);
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn a_bearer_token_is_written_as_rfc_6750_says() {
+    let mut lab = Plan::bearer().start(Origin::saying("fine")).await;
+    let head = lab.delivered("GET /a\r\nauthorization: basic eDp5").await;
+    assert_eq!(head.all("authorization"), [format!("Bearer {}", lab.canary.text)]);
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn basic_writes_the_pair() {
+    let mut lab = lab(
+        "{ id: login, kind: basic }",
+        "{ username: { env: SOMEONE }, password: { env: CANARY } }",
+    )
+    .await;
+    let head = lab.delivered("GET /a").await;
+    let pair = BASE64_STANDARD.encode(format!("someone:{}", lab.canary.text));
+    assert_eq!(head.all("authorization"), [format!("Basic {pair}")]);
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn a_query_parameter_is_the_only_one_of_its_name() {
+    let mut lab = lab(
+        "{ id: key, kind: api_key, placement: { query: key } }",
+        "{ api_key: { env: CANARY } }",
+    )
+    .await;
+    for sent in [
+        "/a",
+        "/a?",
+        "/a?key=mine",
+        "/a?key=one&x=1&key=two",
+        "/a?%6bey=mine",
+        "/a?key",
+        "/a?key=&k%65y=mine",
+        "/a?x=1",
+    ] {
+        let head = lab.delivered(&format!("GET {sent}")).await;
+        let (path, query) = head.target().split_once('?').expect("a query");
+        assert_eq!(path, "/a");
+        let keys: Vec<&str> = query
+            .split('&')
+            .filter(|pair| {
+                let name = pair.split('=').next().unwrap_or_default();
+                percent_encoding::percent_decode_str(name).eq(b"key".iter().copied())
+            })
+            .collect();
+        assert_eq!(keys, [format!("key={}", lab.canary.text)], "{sent} became {query}");
+        assert_eq!(query.contains("x=1"), sent.contains("x=1"), "{sent} became {query}");
+    }
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn other_parameters_keep_their_bytes_and_order() {
+    let mut lab = lab(
+        "{ id: key, kind: api_key, placement: { query: key } }",
+        "{ api_key: { env: CANARY } }",
+    )
+    .await;
+    let head = lab.delivered("GET /a?z=%7E&key=mine&a=b+c&z=%7e&empty=&flag&q=a%26b").await;
+    let (_, query) = head.target().split_once('?').expect("a query");
+    let others: Vec<&str> = query.split('&').filter(|pair| !pair.starts_with("key=")).collect();
+    assert_eq!(others, ["z=%7E", "a=b+c", "z=%7e", "empty=", "flag", "q=a%26b"]);
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn a_cookie_replaces_its_namesakes_among_the_agent_s_own() {
+    let mut lab = lab(
+        "{ id: key, kind: api_key, placement: { cookie: sid } }",
+        "{ api_key: { env: CANARY } }",
+    )
+    .await;
+    for sent in ["GET /a", "GET /a\r\nCookie: a=1; sid=mine; b=2; sid=x\r\nCookie: sid=y; c=3"] {
+        let head = lab.delivered(sent).await;
+        let cookies = head.all("cookie").join("; ");
+        let of_sid: Vec<&str> =
+            cookies.split("; ").filter(|cookie| cookie.starts_with("sid=")).collect();
+        assert_eq!(of_sid, [format!("sid={}", lab.canary.text)], "{cookies}");
+        for kept in ["a=1", "b=2", "c=3"] {
+            assert_eq!(cookies.contains(kept), sent.contains(kept), "{cookies}");
+        }
+    }
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn a_path_segment_takes_the_place_of_the_placeholder() {
+    let mut lab = lab(
+        "{ id: key, kind: api_key, placement: { path: \"/bot{api_key}/\" } }",
+        "{ api_key: { env: CANARY } }",
+    )
+    .await;
+    let placeholder = lab.placeholder("api_key");
+    let head = lab.delivered(&format!("GET /bot{placeholder}/getMe?x=1")).await;
+    assert_eq!(head.target(), format!("/bot{}/getMe?x=1", lab.canary.text));
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn custom_writes_several_places_at_once() {
+    let auth = "{ id: pair, kind: custom, fields: [{ name: a, label: A, secret: true }, \
+                { name: b, label: B, secret: true }], place: [{ header: X-A, value: \"{a}\" }, \
+                { header: X-Both, value: \"{b}/{a}\" }, { query: b, value: \"b-{b}\" }] }";
+    let plan = Plan::new(auth, "{ a: { env: CANARY }, b: { env: SECOND } }");
+    let plan = plan.secret("SECOND", &Canary::of("second-secret-0123456789".to_owned()));
+    let mut lab = plan.start(Origin::saying("fine")).await;
+    let head = lab.delivered("GET /a?b=mine\r\nX-A: mine\r\nX_Both: mine").await;
+    let canary = &*lab.canary.text;
+    assert_eq!(head.all("x-a"), [canary]);
+    assert_eq!(head.all("x-both"), [format!("second-secret-0123456789/{canary}")]);
+    assert!(!head.has("x_both"), "{head:?}");
+    assert_eq!(head.target(), "/a?b=b-second-secret-0123456789");
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn every_request_of_a_tunnel_is_injected_anew() {
+    let lab = Lab::simple().await;
+    let mut wire = lab.tunnel(HOST).await;
+    for _ in 0..5 {
+        wire.send(request_text("GET /a", HOST)).await;
+        assert_eq!(wire.answer("GET").await.head.status(), 200);
+    }
+    let received = lab.origin.received();
+    assert_eq!(received.len(), 5);
+    for request in received {
+        assert_eq!(request.head.all("x-api-key"), [&*lab.canary.text]);
+    }
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn pipelined_requests_are_each_decided() {
+    let rule = format!("{{ name: no-deletes, hosts: [{HOST}], methods: [DELETE], action: deny }}");
+    let lab = Plan::api_key().rule(&rule).start(Origin::saying("fine")).await;
+    let mut wire = lab.tunnel(HOST).await;
+    let get = request_text("GET /a", HOST);
+    let delete = request_text("DELETE /a", HOST);
+    wire.send(format!("{get}{delete}{get}")).await;
+    let mut statuses = vec![];
+    for method in ["GET", "DELETE", "GET"] {
+        let Some(answer) = wire.try_answer(method).await else { break };
+        statuses.push(answer.head.status());
+    }
+    assert_eq!(statuses[..2], [200, 403]);
+    assert!(lab.origin.received().iter().all(|request| request.head.method() == "GET"));
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn the_path_passes_byte_for_byte() {
+    let mut lab = Lab::simple().await;
+    for target in ["/a%20b/%C3%BC%2B1", "/a;b=c/@d:e", "/a//b", "/a?b=/../c", "/~%7E", "/a?"] {
+        let answer = lab.ask(&format!("GET {target}")).await;
+        if answer.head.status() == 200 {
+            assert_eq!(lab.origin.arrival().await.head.target(), target);
+        } else {
+            assert_eq!(answer.head.one("keyward-error"), Some("bad_target"), "{target}");
+            assert_eq!(target, "/a//b", "{target} has one reading");
+        }
+    }
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn header_names_keep_their_case_towards_the_origin() {
+    let mut lab = Lab::simple().await;
+    let head = lab.delivered("GET /a\r\nX-MiXeD-Case: 1\r\nlower: 2").await;
+    let names: Vec<&str> = head.fields.iter().map(|(name, _)| &**name).collect();
+    assert!(names.contains(&"X-MiXeD-Case") && names.contains(&"lower"), "{names:?}");
+    lab.finish().await;
+}

@@ -1,0 +1,98 @@
+//! When Keyward ends a stream, the agent can read it to the end, also while the agent still sends, for a limited time.
+
+use test_support::http2::frames::*;
+use test_support::*;
+
+/// Many times what is read ahead of a head or an answer.
+const MUCH: usize = 512 * 1024;
+
+/// An HTTP/2 stream that was idle for too long, up to the last GOAWAY.
+async fn told_to_go(lab: &Lab) -> Wire {
+    let mut wire = lab.frames(HOST).await;
+    wire.send([PREFACE, &frame(SETTINGS, 0, 0, b"")].concat()).await;
+    let mut told = 0;
+    while told < 2 {
+        let frame_read = wire.frame().await.expect("a frame");
+        match frame_read.kind {
+            GOAWAY => {
+                told += 1;
+                assert_eq!(frame_read.payload[4..], [0; 4], "without an error");
+            }
+            PING => wire.send(frame(PING, ACK, 0, &frame_read.payload)).await,
+            _ => {}
+        }
+    }
+    wire
+}
+
+/// The end is read, and yet what is sent is taken: a reset could overtake what was to be read, where
+/// the agent's system forgets that with it.
+async fn ends_without_a_reset(wire: &mut Wire, more: &[u8]) {
+    assert!(wire.ends_cleanly().await);
+    for _ in 0..50 {
+        wire.try_send(more).await.expect("no reset");
+        tokio::task::yield_now().await;
+    }
+    wire.finish().await;
+}
+
+#[tokio::test]
+async fn what_an_agent_sends_after_the_last_goaway_does_not_break_its_stream() {
+    let plan = Plan::api_key().limit("idle_timeout: 300ms");
+    let lab = plan.start(Origin::saying("fine")).await;
+    let mut wire = told_to_go(&lab).await;
+    ends_without_a_reset(&mut wire, &frame(PING, 0, 0, b"goodbye.")).await;
+    assert_eq!(lab.finish().await.len(), 0);
+}
+
+#[tokio::test]
+async fn an_agent_that_goes_on_sending_is_cut_in_the_end() {
+    let plan = Plan::api_key().limit("idle_timeout: 300ms");
+    let lab = plan.start(Origin::saying("fine")).await;
+    let mut two = told_to_go(&lab).await;
+    let mut one = lab.tunnel(HOST).await;
+    one.send(request_text("GET /a", HOST)).await;
+    assert_eq!(one.answer("GET").await.text(), "fine");
+    for wire in [&mut two, &mut one] {
+        assert!(wire.ends_cleanly().await);
+        let flood = vec![b'.'; 16 * 1024];
+        patiently("the cut", async { while wire.try_send(&flood).await.is_ok() {} }).await;
+    }
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_large_by_far_is_answered_before_the_end() {
+    let lab = Lab::simple().await;
+    let mut wire = lab.tunnel(HOST).await;
+    let long = "a".repeat(MUCH);
+    wire.send(format!("GET /a HTTP/1.1\r\nHost: {HOST}\r\nX-A: {long}\r\n\r\n")).await;
+    assert_eq!(wire.answer("GET").await.head.status(), 431);
+    ends_without_a_reset(&mut wire, b"X-B: b").await;
+    assert_eq!(lab.finish().await[0]["code"], "headers_too_large");
+}
+
+#[tokio::test]
+async fn what_follows_the_last_request_does_not_cost_the_agent_its_answer() {
+    let lab = Lab::simple().await;
+    for mut wire in [lab.tunnel(HOST).await, lab.client().await] {
+        let (target, authorization) = ("http://api.acme.test/a", lab.authorization("ci"));
+        let request = format!("GET {target} HTTP/1.1\r\nHost: {HOST}\r\n{authorization}");
+        wire.send(format!("{request}Connection: close\r\n\r\n{}", "a".repeat(MUCH))).await;
+        let answer = wire.answer("GET").await;
+        assert!(answer.whole && answer.head.status() >= 200, "{answer:?}");
+        ends_without_a_reset(&mut wire, b"a").await;
+    }
+    assert_eq!(lab.finish().await.len(), 2);
+}
+
+#[tokio::test]
+async fn an_idle_stream_ends_cleanly() {
+    let plan = Plan::api_key().limit("idle_timeout: 300ms");
+    let lab = plan.start(Origin::saying("fine")).await;
+    let mut wire = lab.tunnel(HOST).await;
+    wire.send(request_text("GET /a", HOST)).await;
+    assert_eq!(wire.answer("GET").await.text(), "fine");
+    assert!(wire.ends_cleanly().await);
+    lab.finish().await;
+}

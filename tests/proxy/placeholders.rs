@@ -1,0 +1,165 @@
+//! What an agent holds instead of a secret: gone wherever it appears, refused where it is not its.
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+
+use test_support::*;
+
+#[tokio::test]
+async fn a_placeholder_reaches_the_origin_from_nowhere() {
+    let mut lab = Lab::simple().await;
+    let placeholder = lab.placeholder("api_key");
+    assert!(placeholder.contains("kwph"), "{placeholder}");
+    let pair = BASE64_STANDARD.encode(format!("user:{placeholder}"));
+    let reversed = BASE64_STANDARD.encode(format!("{placeholder}:"));
+    for request in [
+        format!("GET /a\r\nX-Api-Key: {placeholder}"),
+        format!("GET /a\r\nX-Other: {placeholder}"),
+        format!("GET /a\r\nX-Other: before {placeholder} after"),
+        format!("GET /a\r\nAuthorization: Bearer {placeholder}"),
+        format!("GET /a\r\nauthorization: token {placeholder}"),
+        format!("GET /a\r\nAuthorization: Basic {pair}"),
+        format!("GET /a\r\nAuthorization: Basic {reversed}"),
+        format!("GET /a\r\nCookie: a=1; sid={placeholder}; b=2"),
+        format!("GET /a?key={placeholder}&x=1"),
+        format!("GET /a?x=1&token={placeholder}"),
+        format!("GET /a?{placeholder}"),
+        format!("GET /a\r\nReferer: https://{HOST}/?key={placeholder}"),
+    ] {
+        let answer = lab.ask(&request).await;
+        assert_eq!(answer.head.status(), 200, "{request}: {}", answer.text());
+        let head = lab.origin.arrival().await.head;
+        let raw = String::from_utf8_lossy(&head.raw);
+        assert!(!raw.contains("kwph"), "{request}\nbecame\n{raw}");
+        assert!(!raw.contains(&pair) && !raw.contains(&reversed), "{request}\nbecame\n{raw}");
+        assert_eq!(head.all("x-api-key"), [&*lab.canary.text]);
+    }
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn neighbours_of_a_placeholder_stay() {
+    let mut lab = Lab::simple().await;
+    let placeholder = lab.placeholder("api_key");
+    let head = lab
+        .delivered(&format!(
+            "GET /a?x=1&key={placeholder}&y=2\r\nCookie: a=1; k={placeholder}; b=2"
+        ))
+        .await;
+    assert!(head.target().contains("x=1") && head.target().contains("y=2"), "{head:?}");
+    let cookies = head.all("cookie").join("; ");
+    assert!(cookies.contains("a=1") && cookies.contains("b=2"), "{cookies}");
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn a_placeholder_in_a_path_is_removed_or_refused() {
+    let lab = Lab::simple().await;
+    let placeholder = lab.placeholder("api_key");
+    let encoded = placeholder.replacen("kwph", "%6bwph", 1);
+    for path in [format!("/bot{placeholder}/x"), format!("/{encoded}"), format!("/x/{placeholder}")]
+    {
+        lab.ask(&format!("GET {path}")).await;
+    }
+    for request in lab.origin.received() {
+        assert!(!request.head.target().contains(&placeholder[placeholder.len() - 12..]));
+    }
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn another_agent_s_placeholder_is_refused() {
+    let plan = Plan::api_key().agent("other", "acme");
+    let lab = plan.start(Origin::saying("fine")).await;
+    let foreign = lab.gateway.placeholder("other", "acme", "api_key");
+    assert_ne!(foreign, lab.placeholder("api_key"), "each binding has its own");
+    for request in [
+        format!("GET /a\r\nX-Api-Key: {foreign}"),
+        format!("GET /a?x={foreign}"),
+        format!("GET /a\r\nCookie: a={foreign}"),
+    ] {
+        let answer = lab.ask(&request).await;
+        assert_eq!(answer.head.status(), 403, "{request}");
+        assert_eq!(answer.head.one("keyward-error"), Some("placeholder_foreign"));
+    }
+    assert_eq!(lab.origin.received().len(), 0);
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn a_placeholder_that_was_never_issued_is_refused() {
+    let lab = Lab::simple().await;
+    let real = lab.placeholder("api_key");
+    let at = real.find("kwph").expect("the mark") + 4;
+    // Another random part has another checksum: text that only looks like one is not a placeholder.
+    let mut altered = real.clone();
+    let swapped = if &real[at..=at] == "x" { "y" } else { "x" };
+    altered.replace_range(at..=at, swapped);
+    let answer = lab.ask(&format!("GET /a\r\nX-Api-Key: {altered}")).await;
+    assert!(matches!(answer.head.status(), 200 | 403), "{answer:?}");
+    for request in lab.origin.received() {
+        assert_eq!(request.head.all("x-api-key"), [&*lab.canary.text]);
+    }
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn a_placeholder_is_refused_at_a_host_that_is_not_its_provider_s() {
+    let rule = format!("{{ name: open, hosts: [{STRANGER}], action: pass }}");
+    let lab = Plan::api_key().rule(&rule).start(Origin::saying("fine")).await;
+    let placeholder = lab.placeholder("api_key");
+    let mut wire = lab.tunnel(STRANGER).await;
+    wire.send(request_text(&format!("GET /a\r\nAuthorization: Bearer {placeholder}"), STRANGER))
+        .await;
+    let answer = wire.answer("GET").await;
+    assert_eq!(answer.head.status(), 403, "{answer:?}");
+    assert_eq!(answer.head.one("keyward-error"), Some("placeholder_foreign"));
+    assert_eq!(lab.origin.received().len(), 0);
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn bodies_are_neither_searched_nor_changed() {
+    let mut lab = Lab::simple().await;
+    let placeholder = lab.placeholder("api_key");
+    let mut wire = lab.tunnel(HOST).await;
+    let body = format!("{{\"key\":\"{placeholder}\"}}");
+    let head =
+        format!("POST /a HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {}\r\n\r\n", body.len());
+    wire.send(format!("{head}{body}")).await;
+    assert_eq!(wire.answer("POST").await.head.status(), 200);
+    let received = lab.origin.arrival().await;
+    assert_eq!(received.text(), body, "a placeholder is not a secret; bodies stream");
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn placeholders_stay_the_same_for_a_binding() {
+    let lab = Lab::simple().await;
+    assert_eq!(lab.placeholder("api_key"), lab.placeholder("api_key"));
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn a_provider_of_ones_own_sets_no_variable_to_a_value_that_a_connection_has() {
+    let provider = "{ id: own, name: Own, hosts: [HOST], auth: [{ id: key, kind: custom, fields: [{ name: account, \
+                    label: Account, secret: false, env: [LD_PRELOAD] }, { name: token, label: Token, env: \
+                    [OWN_TOKEN] }], placement: { header: X-Key, value: \"{account}:{token}\" } }] }";
+    let jira = "{ name: issues, provider: jira, auth: api_token, variables: { site: acme }, fields: { email: \
+                ada@acme.test, api_token: { env: CANARY } } }";
+    let lab = Plan::api_key()
+        .provider(&provider.replace("HOST", HOST))
+        .connection("{ name: mine, provider: own, fields: { account: /tmp/evil.so, token: { env: CANARY } } }")
+        .connection(jira)
+        .agent("bot", "mine, issues")
+        .start(Origin::saying("fine"))
+        .await;
+    let shown = lab.gateway.api("GET", "/agents/bot/bindings", "").await.json();
+    let env = |name: &str| {
+        let items = shown["items"].as_array().expect("bindings");
+        items.iter().find(|it| it["name"] == name).expect(name)["env"].clone()
+    };
+    assert_eq!(env("mine").as_object().expect("a map").keys().collect::<Vec<_>>(), ["OWN_TOKEN"]);
+    assert_eq!(env("issues")["JIRA_EMAIL"], "ada@acme.test", "{shown}");
+    lab.finish().await;
+}

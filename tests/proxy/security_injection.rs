@@ -1,0 +1,266 @@
+//! Attempts to send a credential along a second one, elsewhere, or not at all.
+
+use test_support::*;
+
+#[tokio::test]
+async fn no_spelling_of_a_query_name_keeps_a_second_key() {
+    let plan = Plan::new(
+        "{ id: key, kind: api_key, placement: { query: api_key } }",
+        "{ api_key: { env: CANARY } }",
+    );
+    let mut lab = plan.start(Origin::saying("fine")).await;
+    for query in [
+        "api_key=evil",
+        "%61pi_key=evil",
+        "api%5fkey=evil",
+        "API_KEY=evil",
+        "x=1;api_key=evil",
+        "api_key=evil;x=1",
+        "x;%61pi_key=evil",
+        "api_key=evil&api_key=evil",
+        "api_key",
+        "=&api_key=evil&",
+    ] {
+        let target = lab.delivered(&format!("GET /a?{query}&b=2")).await.target().to_owned();
+        assert!(!target.contains("evil"), "{query} became {target}");
+        assert!(target.contains("b=2"), "{query} became {target}");
+        assert!(target.ends_with(&format!("api_key={}", lab.canary.text)), "{query}");
+    }
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn no_spelling_of_a_cookie_keeps_a_second_one() {
+    let plan = Plan::new(
+        "{ id: key, kind: api_key, placement: { cookie: sid } }",
+        "{ api_key: { env: CANARY } }",
+    );
+    let mut lab = plan.start(Origin::saying("fine")).await;
+    for cookie in ["sid=evil", "sid =evil", "\tsid\t=evil", "a=1;sid= evil", ";;sid=evil;", "sid"] {
+        let head = lab.delivered(&format!("GET /a\r\nCookie: {cookie}\r\nCookie: b=2")).await;
+        let cookies = head.all("cookie");
+        assert_eq!(cookies.len(), 1, "{cookie}: {cookies:?}");
+        assert!(!cookies[0].contains("evil"), "{cookie}: {cookies:?}");
+        assert_eq!(cookies[0].matches("sid").count(), 1, "{cookie}: {cookies:?}");
+    }
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn a_name_with_underscores_is_cleared_in_its_other_spelling() {
+    let plan = Plan::new(
+        "{ id: key, kind: api_key, placement: { header: x_api_key } }",
+        "{ api_key: { env: CANARY } }",
+    );
+    let mut lab = plan.start(Origin::saying("fine")).await;
+    for name in ["X-Api-Key", "x_api-key", "X_API_KEY", "x-api_key"] {
+        let head = lab.delivered(&format!("GET /a\r\n{name}: evil")).await;
+        assert!(!String::from_utf8_lossy(&head.raw).contains("evil"), "{name}: {head:?}");
+        assert_eq!(head.all("x_api_key"), [&*lab.canary.text], "{name}");
+    }
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn a_secret_path_stays_at_the_beginning_of_the_path_of_its_host() {
+    let plan = Plan::new(
+        "{ id: key, kind: api_key, placement: { path: '/bot{api_key}/' } }",
+        "{ api_key: { env: CANARY } }",
+    );
+    let lab = plan.start(Origin::saying("fine")).await;
+    let placeholder = lab.placeholder("api_key");
+    for path in [
+        "//evil.test/getMe".to_owned(),
+        "/@evil.test/getMe".to_owned(),
+        format!("/bot{placeholder}//evil.test"),
+        format!("/bot{placeholder}/../../x"),
+        format!("/bot{placeholder}/%2e%2e/x"),
+        format!("/x/bot{placeholder}/getMe"),
+        format!("/bot{placeholder}/bot{placeholder}/getMe"),
+        format!("/bot{placeholder}?next=/bot{placeholder}/"),
+        format!("/bot{placeholder}"),
+        format!("https://evil.test/bot{placeholder}/getMe"),
+        "*".to_owned(),
+        "/".to_owned(),
+        "?/bot".to_owned(),
+    ] {
+        let mut wire = lab.tunnel(HOST).await;
+        wire.send(format!("GET {path} HTTP/1.1\r\nHost: {HOST}\r\n\r\n")).await;
+        drop(wire.try_answer("GET").await);
+    }
+    for request in lab.origin.received() {
+        let prefix = format!("/bot{}/", lab.canary.text);
+        let target = request.head.target();
+        assert!(target.starts_with(&prefix), "{target}");
+        assert_eq!(target.matches(&*lab.canary.text).count(), 1, "{target}");
+        assert!(!target.contains("kwph"), "{target}");
+        assert_eq!(request.head.all("host"), [HOST]);
+    }
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn where_the_credential_has_no_place_nothing_is_sent_without_it() {
+    let plan = Plan::new(
+        "{ id: key, kind: api_key, placements: [{ paths: [/v1/**], place: { header: X-Key } }] }",
+        "{ api_key: { env: CANARY } }",
+    );
+    let lab = plan.start(Origin::saying("fine")).await;
+    assert_eq!(lab.ask("GET /v1/a").await.head.status(), 200);
+    let answer = lab.ask("GET /v2/a").await;
+    assert_eq!(answer.head.status(), 400, "{answer:?}");
+    assert_eq!(lab.origin.received().len(), 1);
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn placeholders_in_odd_syntax_reach_no_origin() {
+    let lab = Lab::simple().await;
+    let placeholder = lab.placeholder("api_key");
+    let encoded: String = placeholder.bytes().map(|byte| format!("%{byte:02x}")).collect();
+    for request in [
+        format!("GET /a?{encoded}"),
+        format!("GET /a?x={encoded}&b=2"),
+        format!("GET /a?x=1;y={placeholder}"),
+        format!("GET /a?{placeholder}=1"),
+        format!("GET /a\r\nCookie: {placeholder}"),
+        format!("GET /a\r\nCookie: a=\"{placeholder}\"; b=2"),
+        format!("GET /a\r\nCookie: a=1,b={placeholder}"),
+        format!("GET /a\r\nX-A: {placeholder}{placeholder}"),
+        format!("GET /a\r\nConnection: x-api-key\r\nX-B: {placeholder}"),
+        format!("GET /a\r\nKeyward-Connection: {placeholder}"),
+        format!("GET /a\r\nUser-Agent: x/{placeholder}"),
+    ] {
+        let mut wire = lab.tunnel(HOST).await;
+        wire.send(request_text(&request, HOST)).await;
+        drop(wire.try_answer("GET").await);
+    }
+    for request in lab.origin.received() {
+        let raw = String::from_utf8_lossy(&request.head.raw).to_ascii_lowercase();
+        assert!(!raw.contains("kwph") && !raw.contains(&encoded), "{raw}");
+        assert_eq!(request.head.all("x-api-key"), [&*lab.canary.text]);
+    }
+    lab.finish().await;
+}
+
+/// Rules that let `ci` read but not delete.
+fn reading() -> Plan {
+    Plan::api_key().rule(&format!(
+        "{{ name: read, agents: [ci], hosts: [{HOST}], methods: [GET, POST], use: acme }}"
+    ))
+}
+
+async fn sent(lab: &Lab, request: &str) -> Message {
+    let mut wire = lab.tunnel(HOST).await;
+    wire.send(request).await;
+    wire.answer("POST").await
+}
+
+#[tokio::test]
+async fn a_field_that_overrides_the_method_is_judged_as_that_method() {
+    let lab = reading().start(Origin::saying("fine")).await;
+    for field in ["X-HTTP-Method-Override", "x-http-method", "X-METHOD-OVERRIDE"] {
+        for (method, status) in [("delete", 403), ("DELETE", 403), ("PATCH", 403), ("GET, x", 400)]
+        {
+            let request = format!(
+                "POST /a HTTP/1.1\r\nHost: {HOST}\r\n{field}: {method}\r\nContent-Length: 0\r\n\r\n"
+            );
+            let answer = sent(&lab, &request).await;
+            assert_eq!(answer.head.status(), status, "{field}: {method}: {}", answer.text());
+        }
+    }
+    assert_eq!(lab.origin.received().len(), 0);
+    // What is permitted by itself may also stand in the field: Google's clients send long queries so.
+    let request = format!(
+        "POST /a HTTP/1.1\r\nHost: {HOST}\r\nX-HTTP-Method-Override: GET\r\n\
+         Content-Length: 0\r\n\r\n"
+    );
+    assert_eq!(sent(&lab, &request).await.head.status(), 200);
+    assert_eq!(lab.origin.only().head.one("x-http-method-override"), Some("GET"));
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn a_field_that_names_another_path_does_not_arrive() {
+    let lab = reading().start(Origin::saying("fine")).await;
+    let request = format!(
+        "GET /a HTTP/1.1\r\nHost: {HOST}\r\nX-Original-URL: /admin\r\nX-Rewrite-Url: /admin\r\n\r\n"
+    );
+    assert_eq!(sent(&lab, &request).await.head.status(), 200);
+    let received = lab.origin.only();
+    assert!(!received.head.has("x-original-url") && !received.head.has("x-rewrite-url"));
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn fields_that_steer_are_read_with_underscores_too() {
+    let plan = Plan::api_key()
+        .rule("{ name: no-deletes, hosts: [api.acme.test], methods: [DELETE], action: deny }");
+    let mut lab = plan.start(Origin::saying("fine")).await;
+    for field in [
+        "X_HTTP_Method_Override",
+        "X-HTTP_Method-Override",
+        "x_http_method",
+        "X_METHOD_OVERRIDE",
+        "x_method-override",
+    ] {
+        let answer = lab.ask(&format!("POST /a\r\n{field}: delete\r\nContent-Length: 0")).await;
+        assert_eq!((answer.head.status(), answer.head.one("keyward-error")), (403, Some("denied")));
+        let answer = lab.ask(&format!("POST /a\r\n{field}: DE LETE\r\nContent-Length: 0")).await;
+        assert_eq!(answer.head.status(), 400, "{field} names no method");
+    }
+    assert_eq!(lab.origin.received().len(), 0);
+    let head = lab
+        .delivered(
+            "GET /a\r\nX_Original_URL: /admin\r\nx_rewrite-url: /admin\r\nX-Original_Url: /admin\r\n\
+             Proxy_Authorization: Basic eDp5\r\nKeyward_Token: x\r\nX_Mine: 1",
+        )
+        .await;
+    for name in ["x_original_url", "x_rewrite-url", "x-original_url", "proxy_authorization"] {
+        assert!(!head.has(name), "{name}: {head:?}");
+    }
+    assert!(!head.has("keyward_token"), "{head:?}");
+    assert_eq!(head.one("x_mine"), Some("1"), "other fields stay");
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn a_method_in_the_query_is_held_to_the_rules_as_one_in_a_field() {
+    let plan = Plan::api_key()
+        .rule("{ name: no-deletes, hosts: [api.acme.test], methods: [DELETE], action: deny }");
+    let mut lab = plan.start(Origin::saying("fine")).await;
+    for query in [
+        "_method=DELETE",
+        "a=1&_method=delete",
+        "%5fmethod=DELETE",
+        "_METHOD=DELETE",
+        "a=1;_method=DELETE",
+        "_method=GET&_method=DELETE",
+        "$httpMethod=DELETE",
+        "%24httpMethod=DELETE",
+        "x-http-method-override=DELETE",
+        // PHP reads these names as `_method`.
+        ".method=DELETE",
+        "+_method=DELETE",
+        "%20%2emethod=DELETE",
+        "[method=DELETE",
+        "_method%00x=DELETE",
+        "_method=%44ELETE",
+        // Meta's Graph API reads it.
+        "method=delete",
+    ] {
+        let answer = lab.ask(&format!("POST /a?{query}\r\nContent-Length: 0")).await;
+        assert_eq!(answer.head.one("keyward-error"), Some("denied"), "{query}: {answer:?}");
+    }
+    let answer = lab.ask("POST /a?_method=DE+LETE\r\nContent-Length: 0").await;
+    assert_eq!(
+        (answer.head.status(), answer.head.one("keyward-error")),
+        (400, Some("bad_request"))
+    );
+    assert_eq!(lab.origin.received().len(), 0);
+    for query in ["_method=PUT&x=1", "method=photos.search", "my_method=DELETE", "a=_method"] {
+        let head = lab.delivered(&format!("POST /a?{query}\r\nContent-Length: 0")).await;
+        assert_eq!(head.target(), format!("/a?{query}"));
+    }
+    lab.finish().await;
+}

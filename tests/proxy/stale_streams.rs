@@ -1,0 +1,154 @@
+//! Idle streams that an upstream has ended: a request of which not one byte was written goes to another stream, whatever
+//! its method; one of which bytes were written is sent once. Streams whose packets are lost are not used again.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, Semaphore};
+
+use test_support::http2::{Ask, Offer, Order, Reply};
+use test_support::*;
+
+/// How often it is tried: what is claimed depends on no luck.
+const ROUNDS: usize = 20;
+
+/// How an upstream ends an idle stream.
+#[derive(Clone, Copy, Debug)]
+enum Ends {
+    Closes,
+    Resets,
+}
+
+/// Answers one request on each stream and ends it, without saying that it will; `ended` has a permit for each.
+fn forgetful(ends: Ends, ended: Arc<Semaphore>) -> Origin {
+    Origin::scripted(move |mut stream: Stream| {
+        let ended = Arc::clone(&ended);
+        async move {
+            let Some(request) = stream.request().await else { return };
+            stream.send(ok(&request.text())).await;
+            match ends {
+                Ends::Closes => stream.finish().await,
+                Ends::Resets => stream.into_wire().abort(),
+            }
+            ended.add_permits(1);
+        }
+    })
+}
+
+async fn has_ended(ended: &Semaphore) {
+    patiently("the end of a stream", ended.acquire()).await.expect("it is open").forget();
+}
+
+#[tokio::test]
+async fn a_post_goes_to_another_stream_where_the_upstream_has_ended_the_idle_one() {
+    for ends in [Ends::Closes, Ends::Resets] {
+        let ended = Arc::new(Semaphore::new(0));
+        let lab = Plan::api_key().start(forgetful(ends, Arc::clone(&ended))).await;
+        let (mut http1, http2) = (lab.tunnel(HOST).await, lab.h2(HOST).await);
+        for round in 0..ROUNDS {
+            let body = format!("order {round}");
+            let length = body.len();
+            http1
+                .send(request_text(&format!("POST /a\r\nContent-Length: {length}"), HOST) + &body)
+                .await;
+            let answer = http1.answer("POST").await;
+            assert_eq!((answer.head.status(), answer.text()), (200, body.clone()), "{ends:?}");
+            has_ended(&ended).await;
+            assert_eq!(http2.post("POST /b", &body).await.text(), body, "{ends:?}");
+            has_ended(&ended).await;
+        }
+        assert_eq!(lab.origin.received().len(), 2 * ROUNDS, "each once");
+        assert_eq!(lab.finish().await.len(), 2 * ROUNDS);
+    }
+}
+
+#[tokio::test]
+async fn a_post_that_the_upstream_has_read_is_never_sent_twice() {
+    for offer in [Offer::Http1, Offer::Http2] {
+        let http1 = |mut stream: Stream| async move {
+            while let Some(request) = stream.request().await {
+                if request.head.method() == "POST" {
+                    return stream.into_wire().abort();
+                }
+                stream.send(ok("fine")).await;
+            }
+        };
+        let http2 = |mut ask: Ask| async move {
+            match ask.whole().await.head.method() {
+                "POST" => ask.order(Order::Break),
+                _ => ask.reply(&Reply::ok("fine")).await,
+            }
+        };
+        let lab = Plan::api_key().start(Origin::either(offer, http1, http2)).await;
+        let client = lab.h2(HOST).await;
+        assert_eq!(client.ask("GET /a").await.text(), "fine");
+        let answer = client.post("POST /order", "an order").await;
+        assert_eq!(answer.head.status(), 502, "{offer:?}");
+        assert_eq!(answer.head.one("keyward-error"), Some("upstream_protocol"));
+        let posts = lab.origin.received().into_iter().filter(|one| one.head.method() == "POST");
+        assert_eq!(posts.count(), 1, "{offer:?}");
+        lab.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn a_stream_is_not_used_longer_than_its_upstream_says() {
+    for (said, streams) in [("timeout=0", 3), ("timeout=3600", 1)] {
+        let origin = Origin::answering(move |_| {
+            format!("HTTP/1.1 200 OK\r\nKeep-Alive: {said}\r\nContent-Length: 4\r\n\r\nfine")
+        });
+        let lab = Plan::api_key().start(origin).await;
+        let mut wire = lab.tunnel(HOST).await;
+        for _ in 0..3 {
+            wire.send(request_text("GET /a", HOST)).await;
+            let answer = wire.answer("GET").await;
+            assert_eq!(answer.text(), "fine");
+            assert!(!answer.head.has("keep-alive"), "it is about the upstream's stream");
+        }
+        assert_eq!(lab.origin.streams(), streams, "{said}");
+        lab.finish().await;
+    }
+}
+
+/// The address of a relay to `origin`. When `loses` notifies its waiters, the streams of that moment stay open, but nothing
+/// passes any more.
+async fn relay(origin: SocketAddr, loses: &Arc<Notify>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+    let (addr, loses) = (listener.local_addr().expect("an address"), Arc::clone(loses));
+    tokio::spawn(async move {
+        while let Ok((mut from, _)) = listener.accept().await {
+            let mut to = TcpStream::connect(origin).await.expect("it listens");
+            let loses = Arc::clone(&loses);
+            tokio::spawn(async move {
+                let lost = tokio::select! {
+                    _ = copy_bidirectional(&mut from, &mut to) => false,
+                    () = loses.notified() => true,
+                };
+                if lost {
+                    std::future::pending::<()>().await;
+                }
+            });
+        }
+    });
+    addr
+}
+
+#[tokio::test]
+async fn an_http2_stream_whose_packets_are_lost_is_not_used_again() {
+    let mut origin = Origin::speaking(Offer::Http2, |_| Reply::ok("fine"));
+    let loses = Arc::new(Notify::new());
+    origin.addr = relay(origin.addr, &loses).await;
+    let lab = Plan::api_key().settings("{ timeout: 1s }").start(origin).await;
+    let client = lab.h2(HOST).await;
+    for _ in 0..2 {
+        assert_eq!(client.ask("GET /a").await.text(), "fine");
+    }
+    loses.notify_waiters();
+    let lost = client.ask("GET /b").await;
+    assert_eq!(lost.head.status(), 504, "{lost:?}");
+    assert_eq!(client.ask("GET /c").await.text(), "fine");
+    assert_eq!(lab.origin.streams(), 2);
+    lab.finish().await;
+}

@@ -1,0 +1,26 @@
+//! Requests of agents, each in a tunnel of its own.
+
+use super::lab::{HOST, Lab};
+use super::text::request_text;
+use super::wire::{Head, Message};
+
+impl Lab {
+    /// One request of `ci`: `request` is its head without `Host` and without the empty line.
+    pub async fn ask(&self, request: &str) -> Message {
+        self.ask_as("ci", HOST, request).await
+    }
+
+    /// As [`Lab::ask`], of an agent to a host.
+    pub async fn ask_as(&self, agent: &str, host: &str, request: &str) -> Message {
+        let mut wire = self.tunnel_as(agent, host).await;
+        wire.send(request_text(request, host)).await;
+        wire.answer(request.split(' ').next().unwrap_or_default()).await
+    }
+
+    /// As [`Lab::ask`], with the head that the origin received.
+    pub async fn delivered(&mut self, request: &str) -> Head {
+        let answer = self.ask(request).await;
+        assert_eq!(answer.head.status(), 200, "{answer:?} {}", answer.text());
+        self.origin.arrival().await.head
+    }
+}
