@@ -5,7 +5,6 @@ use super::trial::Trial;
 use crate::error::ApiError;
 use crate::state::Admin;
 use crate::wire::{ConnectionTested, TestOutcome};
-use keyward_base::codes::Code;
 use keyward_databases::{DatabaseFacts, DatabaseReport, DatabaseTestError, DatabaseTestFailure};
 use keyward_state::directory::{BrokenReason, ConnectionRecord, Need};
 
@@ -79,7 +78,7 @@ fn refused(error: &DatabaseTestError, remedy: Option<String>) -> Diagnosis {
         DatabaseTestFailure::NotTried => TestOutcome::NotSent,
     };
     let text = &error.text;
-    let remedy = remedy.filter(|_| text.code == Code::ConnectionBroken);
+    let remedy = remedy.filter(|_| error.failure == DatabaseTestFailure::RejectedLogin);
     let hint = text.hint.clone().or(remedy);
     Diagnosis { hint, ..Diagnosis::new(outcome, text.message.clone()) }
 }
@@ -87,15 +86,16 @@ fn refused(error: &DatabaseTestError, remedy: Option<String>) -> Diagnosis {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use keyward_base::codes::Code;
 
     #[test]
     fn a_rejected_login_has_the_remedy_of_its_connection() {
-        let hint = |failure, code: Code| {
-            let error = DatabaseTestError { failure, text: code.because("no") };
+        let hint = |failure| {
+            let error = DatabaseTestError { failure, text: Code::UpstreamTimeout.because("no") };
             refused(&error, Some("put a new secret there".to_owned())).hint
         };
-        assert_eq!(hint(DatabaseTestFailure::Timeout, Code::UpstreamTimeout), None);
-        let rejected = hint(DatabaseTestFailure::RejectedLogin, Code::ConnectionBroken);
+        assert_eq!(hint(DatabaseTestFailure::Timeout), None);
+        let rejected = hint(DatabaseTestFailure::RejectedLogin);
         assert_eq!(rejected.as_deref(), Some("put a new secret there"));
     }
 }
