@@ -44,8 +44,8 @@ impl StartupParameters {
             if is_own || name.starts_with("_pq_.") {
                 continue;
             }
-            if kept.as_ref().is_some_and(|kept| !is_harmless(&name, &value, kept)) {
-                return Err(refused(&name));
+            if let Some(kept) = &kept {
+                permits(&name, &value, kept).map_err(|name| refused(&name))?;
             }
             all.push((name, value));
         }
@@ -95,23 +95,70 @@ impl StartupParameters {
     }
 }
 
-/// Whether a session that keeps something may begin with the parameter. `options` could set any other.
+/// Checks a parameter of a session that keeps something; of `options`, each setting in it. The error is the name of the one
+/// that the session may not begin with.
+fn permits(name: &str, value: &str, kept: &KeptSettings) -> Result<(), String> {
+    if name != "options" {
+        return match is_harmless(name, value, kept) {
+            true => Ok(()),
+            false => Err(name.to_owned()),
+        };
+    }
+    let all = settings_of(value).ok_or_else(|| name.to_owned())?;
+    match all.into_iter().find(|(name, value)| !is_harmless(name, value, kept)) {
+        Some((name, _)) => Err(name),
+        None => Ok(()),
+    }
+}
+
+/// The settings in `options`, split as the server does: `-c name=value` and `--name=value`. `None` if something else is in it.
+fn settings_of(options: &str) -> Option<Vec<(String, &str)>> {
+    // A backslash makes the server take a blank for a part of a value.
+    let is_plain = |byte: u8| byte == b' ' || (byte.is_ascii_graphic() && byte != b'\\');
+    if !options.bytes().all(is_plain) {
+        return None;
+    }
+    let mut words = options.split(' ').filter(|word| !word.is_empty());
+    let mut all = Vec::new();
+    while let Some(word) = words.next() {
+        let setting = match word.strip_prefix("--") {
+            Some(setting) => setting,
+            None => match word.strip_prefix("-c")? {
+                "" => words.next()?,
+                setting => setting,
+            },
+        };
+        let (name, value) = setting.split_once('=')?;
+        all.push((name.replace('-', "_"), value));
+    }
+    Some(all)
+}
+
+/// Settings that decide neither about rights nor how texts are read. `SET` may change them too.
+const HARMLESS: &[&str] = &[
+    "bytea_output",
+    "client_min_messages",
+    "datestyle",
+    "default_transaction_isolation",
+    "extra_float_digits",
+    "idle_in_transaction_session_timeout",
+    "idle_session_timeout",
+    "intervalstyle",
+    "jit",
+    "lock_timeout",
+    "timezone",
+    "transaction_timeout",
+];
+
+/// Whether a session that keeps something may begin with this setting.
 fn is_harmless(name: &str, value: &str, kept: &KeptSettings) -> bool {
-    if name.eq_ignore_ascii_case("client_encoding") {
-        return is_safe_encoding(value);
+    let name = name.to_ascii_lowercase();
+    match &*name {
+        "client_encoding" => is_safe_encoding(value),
+        "search_path" => !kept.names_tables(),
+        "statement_timeout" => !kept.statement_timeout,
+        name => HARMLESS.contains(&name),
     }
-    if name.eq_ignore_ascii_case("search_path") {
-        return !kept.names_tables();
-    }
-    const HARMLESS: &[&str] = &[
-        "client_min_messages",
-        "datestyle",
-        "extra_float_digits",
-        "intervalstyle",
-        "jit",
-        "timezone",
-    ];
-    HARMLESS.iter().any(|harmless| harmless.eq_ignore_ascii_case(name))
 }
 
 fn refused(name: &str) -> Refused {
@@ -134,4 +181,57 @@ fn cut(name: &str) -> &str {
         end -= 1;
     }
     &name[..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_of_a_session_hold_no_setting_that_it_keeps() {
+        let kept = KeptSettings { read_only: true, ..KeptSettings::default() };
+        for (value, named) in [
+            ("-c default_transaction_read_only=off", "default_transaction_read_only"),
+            ("-cdefault_transaction_read_only=off", "default_transaction_read_only"),
+            ("--default-transaction-read-only=off", "default_transaction_read_only"),
+            ("-c jit=off -c role=postgres", "role"),
+            ("-c jit=off --standard-conforming-strings=off", "standard_conforming_strings"),
+            ("-c client_encoding=SJIS", "client_encoding"),
+            ("-c DEFAULT_transaction_read_only=off", "DEFAULT_transaction_read_only"),
+            ("-c jit=off\\ -c\\ role=x", "options"),
+            ("-c jit=off\u{b}-c role=x", "options"),
+            ("-c jit=off\t-c role=x", "options"),
+            ("-c", "options"),
+            ("-c jit", "options"),
+            ("-e", "options"),
+            ("-ec jit=off", "options"),
+            ("-- role=x", "options"),
+            ("-B 5", "options"),
+            ("jit=off", "options"),
+            ("-c options=-crole=x", "options"),
+            ("-c -c jit=off", "options"),
+        ] {
+            assert_eq!(permits("options", value, &kept), Err(named.to_owned()), "{value}");
+        }
+        for value in [
+            "",
+            "-c statement_timeout=5000",
+            " -cstatement_timeout=5s  --lock-timeout=100 ",
+            "-c TimeZone=UTC -c client_encoding=UTF8 -c search_path=a,public",
+        ] {
+            assert_eq!(permits("options", value, &kept), Ok(()), "{value}");
+        }
+    }
+
+    #[test]
+    fn a_session_begins_with_the_timeout_of_the_client_unless_the_connection_has_one() {
+        let mut kept = KeptSettings { read_only: true, ..KeptSettings::default() };
+        for name in ["statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"] {
+            assert_eq!(permits(name, "5000", &kept), Ok(()), "{name}");
+        }
+        kept.statement_timeout = true;
+        for (name, value) in [("Statement_Timeout", "0"), ("options", "-c statement_timeout=0")] {
+            assert!(permits(name, value, &kept).is_err(), "{name}");
+        }
+    }
 }
