@@ -90,6 +90,7 @@ impl<'r> Needs<'r> {
             | Statement::Set(_)
             | Statement::Reset(_)
             | Statement::ShowVariable { .. }
+            | Statement::UNLISTEN { .. }
             | Statement::Discard { .. } => Ok(()),
             _ => Err(UNKNOWN.into()),
         }
@@ -97,7 +98,7 @@ impl<'r> Needs<'r> {
 
     fn copy(&self, source: &CopySource, to: bool, target: &CopyTarget) -> Result<(), Reason> {
         match (to, target) {
-            (true, CopyTarget::Stdout) | (false, CopyTarget::Stdin) => {}
+            (true, CopyTarget::Stdout | CopyTarget::Stdin) | (false, CopyTarget::Stdin) => {}
             _ => return Err("COPY is only to STDOUT or from STDIN".into()),
         }
         match source {

@@ -26,7 +26,7 @@ use std::ops::ControlFlow;
 
 use sqlparser::ast::{Statement, Visit};
 use sqlparser::parser::Parser;
-use sqlparser::tokenizer::{Token, Tokenizer};
+use sqlparser::tokenizer::{Token, Tokenizer, Whitespace};
 
 pub use self::dialect::Dialect;
 pub use self::kept::{KeptSettings, is_recorded};
@@ -45,6 +45,13 @@ const SHALLOW_LEVELS: usize = 20;
 /// The stack for the others: 64 KiB for a level, more than a build without optimisation needs. The system gives memory
 /// only to what is used of it.
 const STACK_BYTES: usize = LEVELS_MAX * 64 * 1024;
+
+/// Locking clauses that the parser does not know, and those that need the same of the rules.
+const LOCKING: &[(&[&str], &[&str])] = &[
+    (&["FOR", "NO", "KEY", "UPDATE"], &["FOR", "UPDATE"]),
+    (&["FOR", "KEY", "SHARE"], &["FOR", "SHARE"]),
+    (&["LOCK", "IN", "SHARE", "MODE"], &["FOR", "SHARE"]),
+];
 
 impl StatementRules {
     /// Checks one statement. `words`: the words that the lexer of the protocol has found in it.
@@ -96,7 +103,7 @@ impl StatementRules {
         if !found.eq(words.iter().copied()) {
             return Err(unread.into());
         }
-        let mut parser = Parser::new(dialect).with_tokens(tokens);
+        let mut parser = Parser::new(dialect).with_tokens(with_known_locking(tokens));
         let statements = parser.parse_statements().map_err(|_| "the statement cannot be parsed")?;
         match &statements[..] {
             [] if words.is_empty() => Ok(()),
@@ -111,6 +118,43 @@ impl StatementRules {
             ControlFlow::Break(reason) => Err(reason),
         }
     }
+}
+
+/// The tokens of a statement, with locking clauses that the parser knows.
+fn with_known_locking(mut tokens: Vec<Token>) -> Vec<Token> {
+    for at in 0..tokens.len() {
+        // A statement has few of them, and each becomes shorter.
+        for (clause, known) in LOCKING {
+            if let Some(length) = tokens.get(at..).and_then(|rest| length_of(clause, rest)) {
+                let known = known.iter().flat_map(|word| {
+                    [Token::make_keyword(word), Token::Whitespace(Whitespace::Space)]
+                });
+                drop(tokens.splice(at..at + length, known));
+            }
+        }
+    }
+    tokens
+}
+
+/// How many tokens these words are, if the tokens begin with them.
+fn length_of(words: &[&str], tokens: &[Token]) -> Option<usize> {
+    let mut words = words.iter();
+    let mut wanted = words.next()?;
+    for (at, token) in tokens.iter().enumerate() {
+        match token {
+            Token::Whitespace(_) if at > 0 => {}
+            Token::Word(word)
+                if word.quote_style.is_none() && word.value.eq_ignore_ascii_case(wanted) =>
+            {
+                match words.next() {
+                    Some(next) => wanted = next,
+                    None => return Some(at + 1),
+                }
+            }
+            _ => return None,
+        }
+    }
+    None
 }
 
 /// How deep the tree of a statement may be, at most.

@@ -38,12 +38,22 @@ fn statements_within_the_rules_pass() {
         "VALUES (1), (2)",
         "BEGIN; SELECT 1; COMMIT",
         "BEGIN READ ONLY",
+        "BEGIN ISOLATION LEVEL SERIALIZABLE, READ ONLY, NOT DEFERRABLE",
+        "START TRANSACTION ISOLATION LEVEL SERIALIZABLE READ ONLY DEFERRABLE",
+        "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE READ ONLY DEFERRABLE",
+        "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL SERIALIZABLE DEFERRABLE",
+        "SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED",
+        // What a pool of asyncpg sends when a session comes back.
+        "SELECT pg_advisory_unlock_all();\nCLOSE ALL;\nUNLISTEN *;\nRESET ALL;",
         "SET TIME ZONE 'UTC'",
         "SET statement_timeout = 100",
         "SHOW server_version",
         "EXPLAIN ANALYZE SELECT * FROM orders",
         "COPY orders TO STDOUT",
         "COPY (SELECT * FROM orders) TO STDOUT WITH (FORMAT csv)",
+        "COPY orders TO STDIN",
+        "MOVE FORWARD ALL IN c",
+        "MOVE -1 FROM c",
         "PREPARE p AS SELECT * FROM orders WHERE id = $1",
         "EXECUTE p(1)",
         "DEALLOCATE p",
@@ -88,6 +98,8 @@ fn what_one_kind_permits_is_not_another() {
         ("insert", "INSERT INTO orders VALUES (1) ON CONFLICT (id) DO UPDATE SET a = 1"),
         ("insert", "COPY orders TO STDOUT"),
         ("select", "SELECT * FROM orders FOR UPDATE"),
+        ("select", "SELECT * FROM orders FOR NO KEY UPDATE"),
+        ("select", "SELECT * FROM orders FOR\nkey/**/share OF orders"),
         ("select", "COPY orders FROM STDIN"),
         ("update", "DELETE FROM orders"),
         ("update", "UPDATE orders SET a = (SELECT 1)"),
@@ -96,6 +108,39 @@ fn what_one_kind_permits_is_not_another() {
         let kept = rules(POSTGRES, &[kind], &[]);
         let reason = check(refused.as_bytes(), &kept).expect_err(refused);
         assert!(reason.contains("is none of the permitted statements"), "{refused}: {reason}");
+    }
+}
+
+#[test]
+fn a_locking_clause_that_the_parser_does_not_know_hides_no_table() {
+    let kept = rules(POSTGRES, &["select", "update"], &["orders"]);
+    for clause in ["FOR NO KEY UPDATE", "FOR KEY SHARE OF o NOWAIT", "FOR UPDATE SKIP LOCKED"] {
+        let passes = format!("SELECT * FROM orders o {clause}");
+        assert_eq!(check(passes.as_bytes(), &kept), Ok(()), "{passes}");
+        let refused = format!("SELECT * FROM orders o, (SELECT * FROM secret {clause}) s {clause}");
+        let reason = check(refused.as_bytes(), &kept).expect_err(&refused);
+        assert!(reason.contains("secret is none"), "{refused}: {reason}");
+    }
+}
+
+#[test]
+fn the_search_path_is_configured_only_where_no_table_is_named() {
+    let text = b"SELECT pg_catalog.set_config('search_path', 'private', false)";
+    assert_eq!(check(text, &rules(POSTGRES, &["select"], &[])), Ok(()));
+    assert!(check(text, &rules(POSTGRES, &["select"], &["orders"])).is_err());
+}
+
+/// Each has a part that the form of a transaction does not have.
+#[test]
+fn what_looks_like_a_transaction_is_read_by_the_rules() {
+    let kept = rules(POSTGRES, &["select"], &["orders"]);
+    for text in [
+        "BEGIN SELECT * FROM secret",
+        "SET CONSTRAINTS ALL DEFERRED, search_path = x",
+        "MOVE (SELECT 1 FROM secret) IN c",
+        "BEGIN (SELECT 1 FROM secret)",
+    ] {
+        assert!(check(text.as_bytes(), &kept).is_err(), "{text}");
     }
 }
 

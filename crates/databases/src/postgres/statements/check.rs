@@ -63,6 +63,11 @@ const STATEMENT_TIMEOUT: &str = "statement_timeout";
 /// Settings that `set_config` may change: drivers and frameworks set them when a session begins.
 const CONFIGURED: &[&str] = &["datestyle", "intervalstyle", "jit", "timezone"];
 
+/// The statement by which `pg_dump` sets a setting that servers have or have not. It changes no other one.
+const OF_PG_DUMP: &[u8] =
+    b"SELECT set_config(name, 'view, foreign-table', false) FROM pg_settings \
+    WHERE name = 'restrict_nonsystem_relation_kind'";
+
 /// Functions that change settings, run SQL in a text, write files or large objects, or act on the server.
 const REFUSED_FUNCTIONS: &[&str] = &[
     "connectby",
@@ -108,6 +113,23 @@ const REFUSED_PREFIXES: &[&str] = &[
     "table_import_from_",
 ];
 
+/// The words of `BEGIN` and `SET TRANSACTION`. Whether it may be read-write is decided elsewhere.
+const TRANSACTION_WORDS: &[&str] = &[
+    "committed",
+    "deferrable",
+    "isolation",
+    "level",
+    "not",
+    "only",
+    "read",
+    "repeatable",
+    "serializable",
+    "transaction",
+    "uncommitted",
+    "work",
+    "write",
+];
+
 const REFUSED_FUNCTION: Reason =
     Cow::Borrowed("a function in it could change settings, run other statements or write");
 const TWO_PHASES: Reason = Cow::Borrowed("transactions in two phases are not permitted");
@@ -129,7 +151,7 @@ pub fn check(text: &[u8], kept: &KeptSettings) -> Result<(), Reason> {
 fn statement(tokens: &[Lexed], text: &[u8], kept: &KeptSettings) -> Result<(), Reason> {
     let words: Vec<&str> = tokens.iter().filter_map(Lexed::word).collect();
     functions(&words)?;
-    if !configures_safely(tokens, text) {
+    if !configures_safely(tokens, text, kept) && text[span(tokens)] != *OF_PG_DUMP {
         return Err(REFUSED_FUNCTION);
     }
     let Some(first) = first_word(tokens) else { return Ok(()) };
@@ -146,13 +168,33 @@ fn statement(tokens: &[Lexed], text: &[u8], kept: &KeptSettings) -> Result<(), R
     if first == "set" && words.iter().any(is_of_encoding) && !is_safe_encoding_set(tokens, text) {
         return Err("the client encoding must be UTF8, written as a word or a plain string".into());
     }
-    let Some(rules) = &kept.rules else { return Ok(()) };
-    rules.check(&text[span(tokens)], &words)
+    match &kept.rules {
+        Some(rules) if !is_of_session(&words, tokens) => rules.check(&text[span(tokens)], &words),
+        _ => Ok(()),
+    }
+}
+
+/// Whether it is about transactions or cursors in a form that the parser of the rules does not know.
+fn is_of_session(words: &[&str], tokens: &[Lexed]) -> bool {
+    let modes = match words {
+        ["begin" | "start", modes @ ..]
+        | ["set", "transaction", modes @ ..]
+        | ["set", "local" | "session", "transaction", modes @ ..]
+        | ["set", "session", "characteristics", "as", "transaction", modes @ ..] => modes,
+        ["set", "constraints", "all", "deferred" | "immediate"] => &[],
+        ["move", ..] => return !tokens.iter().any(|lexed| lexed.token == SqlToken::Symbol(b'(')),
+        _ => return false,
+    };
+    let is_of_list =
+        |lexed: &Lexed| lexed.word().is_some() || lexed.token == SqlToken::Symbol(b',');
+    tokens.iter().all(is_of_list) && modes.iter().all(|word| TRANSACTION_WORDS.contains(word))
 }
 
 /// Checks that a statement of a read-only session reads.
 fn reads(first: &str, words: &[&str], tokens: &[Lexed]) -> Result<(), Reason> {
-    if !READING.contains(&first) {
+    // What a SELECT locks: `pg_dump` does so before it reads.
+    let locks_as_a_read = first == "lock" && words.ends_with(&["in", "access", "share", "mode"]);
+    if !READING.contains(&first) && !locks_as_a_read {
         return Err("only statements that read are permitted".into());
     }
     // Servers create the table of a prepared SELECT … INTO for EXPLAIN ANALYZE EXECUTE also in a read-only transaction, at
@@ -184,17 +226,22 @@ fn functions(words: &[&str]) -> Result<(), Reason> {
     Ok(())
 }
 
-/// Whether each `set_config` is a call that names one of [`CONFIGURED`] as a plain string. The comma must follow it: a string
-/// may go on in another line.
-fn configures_safely(tokens: &[Lexed], text: &[u8]) -> bool {
+/// Whether each `set_config` is a call that names one of [`CONFIGURED`] as a plain string, or the search path where `SET` may
+/// change that. The comma must follow it: a string may go on in another line.
+fn configures_safely(tokens: &[Lexed], text: &[u8], kept: &KeptSettings) -> bool {
     let is_symbol = |lexed: &Lexed, symbol: u8| lexed.token == SqlToken::Symbol(symbol);
+    let is_configured =
+        |name: &str| CONFIGURED.contains(&name) || (name == "search_path" && !kept.names_tables());
     let is_safe = |at: usize| {
         let [_, open, name, comma, ..] = &tokens[at..] else { return false };
         let source = &text[name.at.clone()];
         let name = source.strip_prefix(b"'").and_then(|rest| rest.strip_suffix(b"'"));
-        let is_qualified = at > 0 && is_symbol(&tokens[at - 1], b'.');
-        let is_call = is_symbol(open, b'(') && is_symbol(comma, b',') && !is_qualified;
-        is_call && name.is_some_and(|name| CONFIGURED.contains(&lower(name).as_str()))
+        let is_servers = match &tokens[..at] {
+            [.., catalogue, dot] if is_symbol(dot, b'.') => catalogue.word() == Some("pg_catalog"),
+            _ => true,
+        };
+        let is_call = is_symbol(open, b'(') && is_symbol(comma, b',') && is_servers;
+        is_call && name.is_some_and(|name| is_configured(&lower(name)))
     };
     let is_named = |at: &usize| tokens[*at].word() == Some("set_config");
     (0..tokens.len()).filter(is_named).all(is_safe)
@@ -284,8 +331,9 @@ fn copy(tokens: &[Lexed]) -> Result<(), Reason> {
             _ => {}
         }
     }
-    let to_stdout = has_pair(&outside, ["to", "stdout"]);
-    let elsewhere = outside.iter().any(|word| matches!(*word, "from" | "program" | "stdin"));
+    // Servers take the one word for the other, and PHP sends the wrong one.
+    let to_stdout = has_pair(&outside, ["to", "stdout"]) || has_pair(&outside, ["to", "stdin"]);
+    let elsewhere = outside.iter().any(|word| matches!(*word, "from" | "program"));
     // A schema or a table may be named "to".
     let is_plain = outside.iter().filter(|word| **word == "to").count() == 1;
     match to_stdout && is_plain && !elsewhere {
@@ -337,6 +385,7 @@ mod tests {
             "DISCARD ALL",
             "COPY t TO STDOUT",
             "COPY (SELECT * FROM t) TO STDOUT WITH (FORMAT csv)",
+            "COPY t TO STDIN WITH DELIMITER E'\t' NULL AS E'\\\\N'",
             "DECLARE c CURSOR FOR SELECT * FROM t",
             "FETCH 10 FROM c",
             "PREPARE p AS SELECT $1::int",
@@ -346,6 +395,10 @@ mod tests {
             "SELECT current_setting('jit') AS cur, set_config('jit', 'off', false) AS new",
             "SELECT set_config('jit', $1, false)",
             "SELECT set_config('TimeZone', 'UTC', false)",
+            "SELECT pg_catalog.set_config('search_path', '', false);",
+            "SELECT set_config(name, 'view, foreign-table', false) FROM pg_settings \
+             WHERE name = 'restrict_nonsystem_relation_kind'",
+            "LOCK TABLE public.t, public.u IN ACCESS SHARE MODE",
             "SET standard_conforming_strings = on",
             "set standard_conforming_strings TO ON;",
             "SELECT current_setting('transaction_read_only')",

@@ -43,7 +43,11 @@ SELECT set_config('jit' || '', 'off', false)
 SELECT set_config('jit'::text, 'off', false)
 SELECT set_config(('jit'), 'off', false)
 SELECT set_config(lower('JIT'), 'off', false)
-SELECT pg_catalog.set_config('jit', 'off', false)
+SELECT other.set_config('jit', 'off', false)
+SELECT set_config(name, 'off', false) FROM pg_settings WHERE name = 'restrict_nonsystem_relation_kind'
+SELECT set_config(name, 'view, foreign-table', false) FROM pg_settings WHERE name = 'default_transaction_read_only'
+LOCK TABLE t IN EXCLUSIVE MODE
+LOCK TABLE t
 SELECT set_config(setting_name => 'default_transaction_read_only', new_value => 'off', is_local => false)
 SELECT set_config('jit', 'off', false), set_config('default_transaction_read_only', 'off', false)
 SELECT set_config('jit', set_config('default_transaction_read_only', 'off', false), false)
