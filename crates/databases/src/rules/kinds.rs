@@ -4,7 +4,8 @@ use std::ops::ControlFlow;
 
 use sqlparser::ast::{
     CopySource, CopyTarget, FromTable, ObjectName, ObjectNamePart, Query, Select, SetExpr,
-    Statement, TableFactor, TableObject, TableWithJoins, Visitor,
+    ShowStatementIn, ShowStatementOptions, Statement, TableFactor, TableObject, TableWithJoins,
+    Visitor,
 };
 
 use super::dialect::Dialect;
@@ -75,6 +76,7 @@ impl<'r> Needs<'r> {
             Statement::ExplainTable { .. } if self.rules.dialect == Dialect::Mysql => {
                 self.rules.kind(Select)
             }
+            Statement::ShowColumns { show_options, .. } => self.columns(show_options),
             Statement::Query(_)
             | Statement::Explain { .. }
             | Statement::Prepare { .. }
@@ -92,6 +94,16 @@ impl<'r> Needs<'r> {
             | Statement::ShowVariable { .. }
             | Statement::UNLISTEN { .. }
             | Statement::Discard { .. } => Ok(()),
+            _ => Err(UNKNOWN.into()),
+        }
+    }
+
+    /// `SHOW COLUMNS` of a table, whose name is visited.
+    fn columns(&self, options: &ShowStatementOptions) -> Result<(), Reason> {
+        match &options.show_in {
+            Some(ShowStatementIn { parent_type: None, parent_name: Some(_), .. }) => {
+                self.rules.kind(StatementKind::Select)
+            }
             _ => Err(UNKNOWN.into()),
         }
     }

@@ -42,6 +42,8 @@ fn statements_within_the_rules_pass() {
         "SHOW WARNINGS",
         "EXPLAIN SELECT * FROM orders",
         "DESCRIBE orders",
+        "SHOW FULL FIELDS FROM `orders`",
+        "SHOW COLUMNS IN items FROM sales LIKE 'a%'",
         "SAVEPOINT a; ROLLBACK TO SAVEPOINT a; RELEASE SAVEPOINT a",
     ] {
         assert_eq!(check(text.as_bytes(), &kept), Ok(()), "{text}");
@@ -79,6 +81,7 @@ fn what_one_kind_permits_is_not_another() {
         (&["insert"], "REPLACE INTO orders VALUES (1)"),
         (&["delete"], "REPLACE INTO orders VALUES (1)"),
         (&["select"], "SELECT * FROM orders FOR UPDATE"),
+        (&["select"], "SELECT * FROM orders LOCK IN SHARE MODE"),
         (&["update"], "DELETE FROM orders"),
         (&["update"], "UPDATE orders SET a = (SELECT 1)"),
         (&["delete"], "TRUNCATE orders"),
@@ -93,11 +96,31 @@ fn what_one_kind_permits_is_not_another() {
         "USE other",
         "SHOW TABLES",
         "SHOW FULL COLUMNS FROM t",
+        "SHOW CREATE TABLE `t`",
+        "SHOW CREATE VIEW v",
         "SELECT * FROM `é`",
         "SELECT a AS größe FROM t",
     ] {
         assert_eq!(check(text.as_bytes(), &kept), Ok(()), "{text}");
     }
+}
+
+#[test]
+fn the_definitions_of_users_and_programs_are_not_shown() {
+    let kept = rules(&["select"], &[]);
+    for name in ["USER app", "PROCEDURE p", "FUNCTION f", "TRIGGER t", "EVENT e", "SERVER s"] {
+        let text = format!("SHOW CREATE {name}");
+        assert!(check(text.as_bytes(), &kept).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn a_row_is_locked_where_updates_are_permitted() {
+    let kept = rules(&["select", "update"], &["orders"]);
+    let text = b"SELECT * FROM orders WHERE id = 1 LOCK IN SHARE MODE";
+    assert_eq!(check(text, &kept), Ok(()));
+    let text = b"SELECT * FROM orders, (SELECT * FROM secret LOCK IN SHARE MODE) s";
+    assert!(check(text, &kept).is_err());
 }
 
 #[test]

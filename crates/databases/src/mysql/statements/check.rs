@@ -137,6 +137,9 @@ fn ruled(
         "show" if has_parenthesis => Err("SHOW has no parentheses here".into()),
         "show" if shows_only(words, SHOWN) => Ok(()),
         "show" if !rules.names_tables() && shows_only(words, SHOWN_OF_TABLES) => Ok(()),
+        "show" if !rules.names_tables() && shows_definition(words) => Ok(()),
+        // As `DESCRIBE` of the table.
+        "show" if shows_only(words, &["columns", "fields"]) => rules.check(statement, words),
         "set" => rules.check(statement, words),
         _ if RULED.contains(&first) => rules.check(statement, words),
         _ => {
@@ -150,6 +153,11 @@ fn ruled(
 fn shows_only(words: &[&str], shown: &[&str]) -> bool {
     let is_scope = |word: &&&str| matches!(**word, "full" | "global" | "local" | "session");
     words.iter().skip(1).find(|word| !is_scope(word)).is_some_and(|word| shown.contains(word))
+}
+
+/// Whether it shows how a table or a view was made. That of a user has the hash of the password.
+fn shows_definition(words: &[&str]) -> bool {
+    matches!(words, ["show", "create", "table" | "view", ..])
 }
 
 fn is_write(word: &str) -> bool {

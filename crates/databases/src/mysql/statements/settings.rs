@@ -36,6 +36,7 @@ const SAFE_MODES: &[&str] = &[
     "no_zero_date",
     "no_zero_in_date",
     "only_full_group_by",
+    "pipes_as_concat",
     "strict_all_tables",
     "strict_trans_tables",
     "traditional",
@@ -114,7 +115,7 @@ fn permits(part: &[Lexed], text: &[u8], kept: &KeptSettings) -> Result<(), Reaso
             false => Err("the character set must be utf8mb4, utf8mb3 or latin1".into()),
         };
     }
-    if is_safe_mode(part, text) {
+    if is_safe_mode(part, text) || is_safe_collation_set(part, text) {
         return Ok(());
     }
     let is_kept = |word: &str| {
@@ -168,7 +169,28 @@ fn is_safe_mode(part: &[Lexed], text: &[u8]) -> bool {
         [scope, name] => scope.word() == Some("session") && name.word() == Some("sql_mode"),
         _ => past_mode(target, text).is_some_and(<[Lexed]>::is_empty),
     };
-    is_target && !value.is_empty() && is_of_safe_modes(value, text)
+    is_target && !value.is_empty() && (is_of_safe_modes(value, text) || is_bare_mode(value, text))
+}
+
+/// Whether a value is one safe mode as a word. Servers take it for a string.
+fn is_bare_mode(value: &[Lexed], text: &[u8]) -> bool {
+    let [mode] = value else { return false };
+    mode.word().is_some() && SAFE_MODES.contains(&lower(&text[mode.at.clone()]).as_str())
+}
+
+/// Whether it sets `collation_connection` of the session to a collation of a safe character set, whose name begins with that of the
+/// set.
+fn is_safe_collation_set(part: &[Lexed], text: &[u8]) -> bool {
+    let [scope @ .., name, sign, value] = part else { return false };
+    let is_session = match scope {
+        [] => true,
+        [scope] => scope.word() == Some("session"),
+        _ => false,
+    };
+    let is_set =
+        name.word() == Some("collation_connection") && sign.token == SqlToken::Symbol(b'=');
+    let collation = plain(value, text).unwrap_or_default();
+    is_session && is_set && is_safe_charset(collation.split('_').next().unwrap_or_default())
 }
 
 /// Whether a value has only strings of safe modes, the mode of the session, and `CONCAT` of them. A user variable has any mode.
@@ -258,6 +280,13 @@ mod tests {
             "SET @a = 1, CHARACTER SET 'gbk'",
             "SET @a = 1, CHARSET gbk",
             "SET @@character_set_client = gbk",
+            "SET collation_connection = gbk_chinese_ci",
+            "SET collation_connection = DEFAULT",
+            "SET collation_connection = 8",
+            "SET collation_connection = utf8mb4_bin, NAMES gbk",
+            "SET collation_connection = @utf8mb4",
+            "SET GLOBAL collation_connection = utf8mb4_bin",
+            "SET @collation_connection = utf8mb4_bin",
             "SET SESSION character_set_client = gbk",
             "SET SESSION NAMES gbk",
             "SET @names = 1, NAMES gbk",
@@ -299,6 +328,11 @@ mod tests {
             "SET sql_mode = '4'",
             "SET sql_mode = DEFAULT",
             "SET sql_mode = ANSI",
+            "SET sql_mode = `ANSI`",
+            "SET sql_mode = STRICT_TRANS_TABLES | ANSI",
+            "SET sql_mode = CONCAT(@x, TRADITIONAL)",
+            "SET sql_mode = @TRADITIONAL",
+            "SET sql_mode = 'PIPES_AS_CONCAT,ANSI_QUOTES'",
             "SET sql_mode =",
             "SET sql_mode = @x",
             "SET sql_mode = @sql_mode",
@@ -343,7 +377,7 @@ mod tests {
         assert!(!has("SET sql_mode = CONCAT(CONCAT(@@sql_mode, ''), ''), @a = 1"));
     }
 
-    /// The first two are those of Laravel and of Rails.
+    /// The first two are those of Laravel and of Rails. Behind them are those of Tortoise ORM, peewee and Perl.
     #[test]
     fn what_drivers_send_when_a_session_begins_passes() {
         for text in [
@@ -351,6 +385,10 @@ mod tests {
              NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION'",
             "SET NAMES utf8mb4, @@SESSION.sql_mode = CONCAT(CONCAT(@@sql_mode, ',STRICT_ALL_TABLES'), \
              ',NO_AUTO_VALUE_ON_ZERO'), @@SESSION.sql_auto_is_null = 0, @@SESSION.wait_timeout = 2147483",
+            "SET sql_mode=STRICT_TRANS_TABLES",
+            "SET sql_mode='PIPES_AS_CONCAT'",
+            "SET collation_connection = 'utf8mb4_unicode_ci'",
+            "SET SESSION collation_connection = binary",
             "SET sql_mode = ''",
             "SET SESSION sql_mode = 'traditional'",
             "SET @@sql_mode = @@session.sql_mode",
