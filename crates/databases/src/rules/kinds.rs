@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    CopySource, CopyTarget, FromTable, ObjectName, ObjectNamePart, Query, Select, SetExpr,
+    self, CopySource, CopyTarget, FromTable, ObjectName, ObjectNamePart, Query, Select, SetExpr,
     ShowStatementIn, ShowStatementOptions, Statement, TableFactor, TableObject, TableWithJoins,
     Visitor,
 };
@@ -33,22 +33,7 @@ impl<'r> Needs<'r> {
     fn statement(&self, statement: &Statement) -> Result<(), Reason> {
         use StatementKind::{Delete, Insert, Merge, Select, Truncate, Update};
         match statement {
-            Statement::Insert(insert) => {
-                self.rules.kind(Insert)?;
-                if insert.replace_into {
-                    // It removes the rows with the same keys.
-                    self.rules.kind(Delete)?;
-                }
-                match &insert.table {
-                    TableObject::TableName(name) => self.target(name)?,
-                    _ => return Err(UNKNOWN.into()),
-                }
-                match insert.on.is_some() {
-                    // It updates the rows that are there.
-                    true => self.rules.kind(Update),
-                    false => Ok(()),
-                }
-            }
+            Statement::Insert(insert) => self.insert(insert),
             Statement::Update(update) => {
                 self.rules.kind(Update)?;
                 self.targets(std::slice::from_ref(&update.table))
@@ -95,6 +80,23 @@ impl<'r> Needs<'r> {
             | Statement::UNLISTEN { .. }
             | Statement::Discard { .. } => Ok(()),
             _ => Err(UNKNOWN.into()),
+        }
+    }
+
+    fn insert(&self, insert: &ast::Insert) -> Result<(), Reason> {
+        self.rules.kind(StatementKind::Insert)?;
+        if insert.replace_into {
+            // It removes the rows with the same keys.
+            self.rules.kind(StatementKind::Delete)?;
+        }
+        match &insert.table {
+            TableObject::TableName(name) => self.target(name)?,
+            _ => return Err(UNKNOWN.into()),
+        }
+        match insert.on.is_some() {
+            // It updates the rows that are there.
+            true => self.rules.kind(StatementKind::Update),
+            false => Ok(()),
         }
     }
 
