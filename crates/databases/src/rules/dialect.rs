@@ -27,6 +27,45 @@ const POSTGRES_READING: &[&str] = &[
 /// The same of MySQL. Those of the Spider engine run a text at another server.
 const MYSQL_READING: &[&str] = &["lastval", "load_file", "spider_"];
 
+/// What drivers and frameworks read of PostgreSQL's catalogue without its name. Servers find it there, before the search path.
+const POSTGRES_CATALOGUE: &[&str] = &[
+    "pg_aggregate",
+    "pg_am",
+    "pg_attrdef",
+    "pg_attribute",
+    "pg_cast",
+    "pg_class",
+    "pg_collation",
+    "pg_constraint",
+    "pg_database",
+    "pg_depend",
+    "pg_description",
+    "pg_enum",
+    "pg_extension",
+    "pg_index",
+    "pg_indexes",
+    "pg_inherits",
+    "pg_language",
+    "pg_matviews",
+    "pg_namespace",
+    "pg_opclass",
+    "pg_operator",
+    "pg_partitioned_table",
+    "pg_policy",
+    "pg_proc",
+    "pg_range",
+    "pg_rewrite",
+    "pg_roles",
+    "pg_sequence",
+    "pg_sequences",
+    "pg_settings",
+    "pg_tables",
+    "pg_tablespace",
+    "pg_trigger",
+    "pg_type",
+    "pg_views",
+];
+
 impl Dialect {
     pub(super) fn parser(self) -> &'static dyn sqlparser::dialect::Dialect {
         match self {
@@ -63,6 +102,12 @@ impl Dialect {
             (Self::Postgres, None) => name.value.to_ascii_lowercase(),
             _ => name.value.clone(),
         }
+    }
+
+    /// The schema in which the server finds a table that a statement names without one, if that is certain.
+    pub(super) fn catalogue(self, table: &str) -> Option<&'static str> {
+        let is_of_it = self == Self::Postgres && POSTGRES_CATALOGUE.contains(&table);
+        is_of_it.then_some("pg_catalog")
     }
 
     /// Whether the server knows the name as no table at all: `FROM DUAL`.

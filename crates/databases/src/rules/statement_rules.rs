@@ -44,7 +44,12 @@ impl StatementRules {
     /// Checks that the rules permit a table.
     pub(super) fn table(&self, schema: Option<&str>, table: &str) -> Result<(), Reason> {
         let Some(tables) = &self.tables else { return Ok(()) };
-        if tables.iter().any(|pattern| pattern.matches(schema, table)) {
+        let catalogue = self.dialect.catalogue(table).filter(|_| schema.is_none());
+        let permits = |pattern: &TablePattern| {
+            pattern.matches(schema, table)
+                || catalogue.is_some_and(|catalogue| pattern.matches(Some(catalogue), table))
+        };
+        if tables.iter().any(permits) {
             return Ok(());
         }
         let name = schema.map(|schema| format!("{schema}.{table}")).unwrap_or(table.to_owned());

@@ -123,6 +123,27 @@ fn a_locking_clause_that_the_parser_does_not_know_hides_no_table() {
     }
 }
 
+/// Rails, psycopg and SQLAlchemy read it without the name of its schema.
+#[test]
+fn the_catalogue_is_open_where_it_is_listed() {
+    let text = "SELECT t.oid, r.rngtypid FROM pg_type t LEFT JOIN pg_range AS r ON oid = rngtypid";
+    let kept = rules(POSTGRES, &["select"], &["orders", "pg_catalog.*"]);
+    assert_eq!(check(text.as_bytes(), &kept), Ok(()));
+    for refused in [
+        "SELECT * FROM public.pg_type",
+        "SELECT * FROM \"PG_TYPE\"",
+        "SELECT * FROM pg_stat_statements",
+        "SELECT * FROM other",
+    ] {
+        assert!(check(refused.as_bytes(), &kept).is_err(), "{refused}");
+    }
+    let kept = rules(POSTGRES, &["select"], &["orders", "pg_catalog.pg_type"]);
+    let reason = check(text.as_bytes(), &kept).expect_err("one is not listed");
+    assert!(reason.contains("pg_range is none of the permitted tables"), "{reason}");
+    let kept = rules(POSTGRES, &["select"], &["orders"]);
+    assert!(check(text.as_bytes(), &kept).is_err());
+}
+
 #[test]
 fn the_search_path_is_configured_only_where_no_table_is_named() {
     let text = b"SELECT pg_catalog.set_config('search_path', 'private', false)";
