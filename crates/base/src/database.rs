@@ -132,12 +132,16 @@ impl DatabaseProtocol {
     }
 
     /// The URL with which a client connects to a listener of Keyward. `name`: the connection, encoded for URLs.
-    /// `database`: the database that clients of Redis and MongoDB select.
+    /// `database`: the database that clients of Redis, MySQL and MongoDB select; empty if it is not known.
     pub fn client_url(self, at: SocketAddr, name: &str, token: &str, database: &str) -> String {
         match self {
             // The connection is named twice, because some programs replace the database and others the user. The listener
             // is on this machine.
             Self::Postgres => format!("postgres://{name}:{token}@{at}/{name}?sslmode=disable"),
+            // Frameworks name the database again in statements: in `USE`, and when they look for tables.
+            Self::Mysql if !database.is_empty() => {
+                format!("mysql://{name}:{token}@{at}/{database}")
+            }
             Self::Mysql => format!("mysql://{name}:{token}@{at}/{name}"),
             Self::Redis => format!("redis://{name}:{token}@{at}/{database}"),
             // With `loadBalanced`, clients keep cursors and transactions on their stream, and watch no server.

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::gateway::RunGateway;
 use crate::cli::environment::{AgentEnvironment, Database, EnvironmentFacts};
@@ -13,6 +13,8 @@ use keyward_base::database::DatabaseProtocol;
 
 /// The variable of a database in any protocol.
 const DATABASE_URL: &str = "DATABASE_URL";
+/// What is encoded in the name of a database: some clients do not decode it.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
 /// Variables of libpq that lead past `PGHOST`, or ask for what the listener does not have.
 const LIBPQ_OVERRIDES: &[&str] = &[
     "PGCHANNELBINDING",
@@ -59,7 +61,7 @@ pub(super) async fn add(
         if !others.is_empty() {
             made.notes.push(with_others(first, &others));
         }
-        let found = variables(at, first, token);
+        let found = variables(at, &unambiguous(first, &facts.databases), token);
         urls += found.iter().filter(|(name, _)| name == DATABASE_URL).count();
         made.variables.extend(found);
     }
@@ -120,10 +122,26 @@ fn listener(listeners: &[DatabaseListenerView], database: &Database) -> Option<S
     listeners.iter().filter(fits).filter_map(at).find(|at: &SocketAddr| at.ip().is_loopback())
 }
 
+/// The database, without its name at the server if that is the name of another connection, which a client would get. Clients
+/// of MySQL name both the connection and the database.
+fn unambiguous(database: &Database, all: &[Database]) -> Database {
+    let is_taken = all.iter().any(|other| {
+        other.protocol == DatabaseProtocol::Mysql
+            && other.connection == database.name
+            && other.connection != database.connection
+    });
+    let mut database = database.clone();
+    if database.protocol == DatabaseProtocol::Mysql && is_taken {
+        database.name.clear();
+    }
+    database
+}
+
 fn variables(at: SocketAddr, database: &Database, token: &str) -> Vec<(String, String)> {
     let connection = &database.connection;
     let name = utf8_percent_encode(connection, NON_ALPHANUMERIC).to_string();
-    let url = database.protocol.client_url(at, &name, token, &database.name);
+    let at_server = utf8_percent_encode(&database.name, ENCODED).to_string();
+    let url = database.protocol.client_url(at, &name, token, &at_server);
     let all = match database.protocol {
         DatabaseProtocol::Postgres => vec![
             (DATABASE_URL, url),
@@ -209,6 +227,17 @@ mod tests {
     }
 
     #[test]
+    fn a_database_with_the_name_of_another_connection_is_not_named() {
+        let at = "127.0.0.1:1".parse().unwrap();
+        let mysql = |connection, name| database(DatabaseProtocol::Mysql, connection, name);
+        let all = [mysql("main", "shop"), mysql("shop", "app"), mysql("own", "own")];
+        for (one, path) in all.iter().zip(["main", "app", "own"]) {
+            let url = variables(at, &unambiguous(one, &all), "kwa_t").swap_remove(0).1;
+            assert!(url.ends_with(&format!("/{path}")), "{url}");
+        }
+    }
+
+    #[test]
     fn a_name_cannot_change_the_url() {
         let at = "[::1]:6432".parse().unwrap();
         let all = variables(at, &database(DatabaseProtocol::Postgres, "a@b/c", "app"), "kwa_t");
@@ -216,8 +245,8 @@ mod tests {
         assert_eq!(url.1, "postgres://a%40b%2Fc:kwa_t@[::1]:6432/a%40b%2Fc?sslmode=disable");
         assert!(all.contains(&("PGHOST".to_owned(), "::1".to_owned())));
         let all = variables(at, &database(DatabaseProtocol::Redis, "a@b/c", "3"), "kwa_t");
-        let own = variables(at, &database(DatabaseProtocol::Mysql, "a@b/c", "app"), "kwa_t");
-        let url = "mysql://a%40b%2Fc:kwa_t@[::1]:6432/a%40b%2Fc";
+        let own = variables(at, &database(DatabaseProtocol::Mysql, "a@b/c", "my_a?p"), "kwa_t");
+        let url = "mysql://a%40b%2Fc:kwa_t@[::1]:6432/my_a%3Fp";
         assert!(own.contains(&("DATABASE_URL".to_owned(), url.to_owned())), "{own:?}");
         let url = "redis://a%40b%2Fc:kwa_t@[::1]:6432/3";
         assert_eq!(all, [("REDIS_URL".to_owned(), url.to_owned())]);
