@@ -103,3 +103,17 @@ async fn statements_of_mysql2_are_checked_and_recorded_without_their_literals() 
     let all: String = records.iter().map(Value::to_string).collect();
     assert!(!all.contains("canary-") && !all.contains("471147114711"), "{all}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn frameworks_use_a_session_that_only_reads() {
+    let stage = stage().await;
+    let mut command = program(&stage, "real-venv/bin/python", "frameworks.py");
+    command.env("MYSQL_PWD", stage.lab.token("reader"));
+    let text = said(&run(command).await);
+    assert!(text.contains("answer: fine"), "{text}");
+    stage.password.assert_absent("what the program said", text.as_bytes());
+    // Rails and Sequelize ask for the columns of each table.
+    let columns = stage.served("ruled", "ruled", "SHOW FULL FIELDS FROM orders").await;
+    assert!(columns.starts_with("a\tint(11)"), "{columns}");
+    stage.finish().await;
+}

@@ -168,3 +168,36 @@ async fn statements_are_recorded_without_their_literals() {
     let all: String = records.iter().map(Value::to_string).collect();
     assert!(!all.contains("canary-") && !all.contains("471147114711"), "{all}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn frameworks_use_sessions_whose_statements_are_read() {
+    let rules = "{ statements: [select, insert, update, delete], tables: [orders, pg_catalog.*] }";
+    for (settings, writes) in [(rules, true), ("{ read_only: true }", false)] {
+        let stage = stage(settings).await;
+        let mut command = python(&stage);
+        if writes {
+            command.env("WRITES", "1");
+        }
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/real/programs/postgres");
+        command.arg(format!("{folder}/frameworks.py"));
+        let text = said(&run(command).await);
+        assert!(text.contains("answer: fine"), "{settings}: {text}");
+        stage.password.assert_absent("what the program said", text.as_bytes());
+        assert_eq!(stage.server.sql("app", "SELECT sum(a) FROM orders"), "3");
+        stage.finish().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_is_dumped_by_a_session_that_only_reads() {
+    let stage = stage("{ read_only: true }").await;
+    let at = stage.listener();
+    let mut command = stage.command(installed("real-postgres/pg_dump"));
+    command.env("PGHOST", at.ip().to_string()).env("PGPORT", at.port().to_string());
+    command.env("PGUSER", "own").env("PGPASSWORD", stage.lab.token("own")).arg("--dbname=own");
+    let text = said(&run(command).await);
+    for words in ["COPY public.secret (a) FROM stdin;\nhidden\n", "database dump complete"] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    stage.finish().await;
+}
