@@ -112,7 +112,7 @@ impl<'r> Needs<'r> {
 
     fn copy(&self, source: &CopySource, to: bool, target: &CopyTarget) -> Result<(), Reason> {
         match (to, target) {
-            (true, CopyTarget::Stdout | CopyTarget::Stdin) | (false, CopyTarget::Stdin) => {}
+            (_, CopyTarget::Stdin) | (true, CopyTarget::Stdout) => {}
             _ => return Err("COPY is only to STDOUT or from STDIN".into()),
         }
         match source {
