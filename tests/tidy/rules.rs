@@ -176,7 +176,7 @@ fn every_rule_of_oauth_has_a_test_that_names_it() {
 
 // === each part can fail ===
 
-const EXAMPLE: &str = "| id | rule | tests |\n|---|---|---|\n| 8.1 | one flight | `it::a::b` |\n";
+const EXAMPLE: &str = "| id | rule | tests |\n|---|---|---|\n| 8.1 | one flight | `api::a::b` |\n";
 
 fn of(text: &str) -> Named {
     let mut found = Named::new();
@@ -212,11 +212,11 @@ fn a_rule_without_a_test_and_a_test_without_a_rule_are_found() {
     assert!(none.contains("`oauth 8.1`: one flight"), "{none}");
     let unknown = violations(&rules(EXAMPLE), &of(&test("/// oauth 8.1, 8.99", ""))).join("\n");
     assert!(unknown.contains("`oauth 8.99` is no rule"), "{unknown}");
-    let other = EXAMPLE.replace("it::a::b", "it::a::gone");
+    let other = EXAMPLE.replace("api::a::b", "api::a::gone");
     let other = violations(&rules(&other), &good).join("\n");
-    assert!(other.contains("`it::a::gone` does not name it"), "{other}");
-    assert!(other.contains("`it::a::b` is missing"), "{other}");
+    assert!(other.contains("`api::a::gone` does not name it"), "{other}");
+    assert!(other.contains("`api::a::b` is missing"), "{other}");
     let twice = violations(&rules(&EXAMPLE.repeat(2)), &good).join("\n");
     assert!(twice.contains("8.1 stands twice"), "{twice}");
-    assert_eq!(rewritten(&EXAMPLE.replace("`it::a::b`", ""), &good), EXAMPLE);
+    assert_eq!(rewritten(&EXAMPLE.replace("`api::a::b`", ""), &good), EXAMPLE);
 }
