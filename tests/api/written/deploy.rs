@@ -224,3 +224,18 @@ fn the_image_and_the_unit_start_what_exists() {
     let words: Vec<String> = start.split_whitespace().map(str::to_owned).collect();
     assert!(refusal(&words).is_none(), "{start}");
 }
+
+/// Cargo reads the manifest of each package of the workspace before it builds one.
+#[test]
+fn the_image_is_built_from_a_context_with_every_package() {
+    let manifest = Page::read("Cargo.toml").text;
+    let members = manifest.lines().find_map(|line| line.strip_prefix("members = "));
+    let members: Vec<String> =
+        serde_yaml::from_str(members.expect("a workspace")).expect("a list of texts");
+    let context = Page::read(".dockerignore").text;
+    assert!(members.len() > 2, "{members:?}");
+    for member in members {
+        let folder = format!("!{}", member.trim_end_matches("/*"));
+        assert!(context.lines().any(|line| line == folder), "{folder} is not in .dockerignore");
+    }
+}
