@@ -43,7 +43,7 @@
 //!
 //! ```text
 //! keyward        cli                         the command line
-//!                app  config                 configuration → running gateway
+//! keyward-app    config                      configuration → running gateway
 //! keyward-console                            pages for people, over the control plane
 //! keyward-api                                the control plane
 //! keyward-databases                          listeners that log in at databases for agents
@@ -115,15 +115,15 @@
 //! | Who may use the API over the network? | `api/src/network.rs` | `on_network`, `NetworkAccess::client` |
 //! | How is a connection tested? | `api/src/connection_test.rs`, `proxy/src/exchange/test_request.rs` | `tested`, `run` |
 //! | How is usage over time counted and stored? | `state/src/observe/usage.rs`, `state/src/directory/usage.rs` | `Usage::count`, `save_usage` |
-//! | What does an OpenTelemetry collector get, and when? | `state/src/observe/telemetry/span.rs`, `src/app/telemetry.rs` | `ExchangeTrace::into_spans`, `ExportJob::deliver` |
+//! | What does an OpenTelemetry collector get, and when? | `state/src/observe/telemetry/span.rs`, `app/src/telemetry.rs` | `ExchangeTrace::into_spans`, `ExportJob::deliver` |
 //! | When is the signature of an incoming webhook accepted, and what identifies its event? | `hooks/src/verify.rs` | `Way::verify` |
 //! | What becomes of a webhook that a service posts? | `inbox/src/accept.rs`, `inbox/src/deliver.rs` | `Inbox::accept`, `Inbox::deliver` |
 //! | Which SSH logins are signed, and for which session? | `ssh/src/binding.rs`, `vault/src/ssh.rs`, `proxy/src/streams/ssh_agent.rs` | `SessionBindings::path`, `SshIdentity::servers`, `AgentProtocol::signature` |
 //! | Which requests only prove the URL of a webhook? | `hooks/src/challenge.rs` | `answer` |
 //! | How does a mistake in the file get its line? | `rules/src/provider/document.rs` | `TreeBuilder::mapping`, `Problems::add` |
 //! | What is in a backup, and when is it consistent? | `backup/src/write.rs`, `state/src/directory/snapshot.rs` | `write`, `Directory::snapshot` |
-//! | How does a restore survive a crash? | `src/app/restore/mod.rs`, `src/app/restore/completion.rs` | `Restore::run`, `complete` |
-//! | What does a changed configuration do? | `src/app/plan/mod.rs`, `src/app/apply.rs` | `plan`, `apply` |
+//! | How does a restore survive a crash? | `app/src/restore/mod.rs`, `app/src/restore/completion.rs` | `Restore::run`, `complete` |
+//! | What does a changed configuration do? | `app/src/plan/mod.rs`, `app/src/apply.rs` | `plan`, `apply` |
 //!
 //! Paths without `src/` at their beginning are in `crates/`.
 //!
@@ -152,6 +152,4 @@
 //! 12. A request for one organisation never gets data of another: the org is part of every key and look-up,
 //!     and every handler of the control plane needs a `Caller` (`api/auth.rs`).
 
-pub mod app;
 pub mod cli;
-pub mod config;

@@ -10,9 +10,9 @@ use serde::Serialize;
 use super::failure::{Exit, Failure};
 use super::output;
 use super::settings::Global;
-use crate::app::{Services, refused_plan};
-use crate::config::{Config, ConfigError};
 use keyward_api::wire::PlanProblem;
+use keyward_app::config::{Config, ConfigError};
+use keyward_app::{Services, refused_plan};
 
 const EXAMPLES: &str = "\
 Variables and files of secrets may be missing, and names that the file does not declare are notes: the

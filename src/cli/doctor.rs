@@ -38,7 +38,7 @@ use super::environment::DEFAULT_AGENT;
 use super::failure::{Exit, Failure};
 use super::output;
 use super::settings::Global;
-use crate::app::Services;
+use keyward_app::Services;
 
 #[derive(Debug, Arguments)]
 #[command(after_help = "examples:\n  keyward doctor\n  keyward doctor -- python app.py\n  \

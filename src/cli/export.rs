@@ -5,8 +5,8 @@ use super::client::Client;
 use super::failure::{Exit, Failure};
 use super::output;
 use super::settings::Global;
-use crate::config;
 use keyward_api::wire::ExportView;
+use keyward_app::config;
 
 pub(super) const EXAMPLES: &str = "\
 Has no secret, no user and no token: `keyward backup` has those. Sections of the gateway itself, such as

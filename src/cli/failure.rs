@@ -8,9 +8,9 @@ use http::StatusCode;
 use serde::Serialize;
 
 use super::inert::inert;
-use crate::app::AppError;
-use crate::config::ConfigError;
 use keyward_api::wire::ErrorView;
+use keyward_app::AppError;
+use keyward_app::config::ConfigError;
 use keyward_base::codes::Code;
 use keyward_state::directory::DirectoryError;
 use keyward_state::store::StoreError;

@@ -13,8 +13,8 @@ use super::failure::{Exit, Failure};
 use super::output;
 use super::settings::Global;
 use super::table;
-use crate::app::Services;
-use crate::config::Config;
+use keyward_app::Services;
+use keyward_app::config::Config;
 
 /// The new configuration: only comments, so that all defaults apply.
 const CONFIGURATION: &str = include_str!("init.yaml");

@@ -8,9 +8,9 @@ use super::failure::{Exit, Failure};
 use super::output;
 use super::settings::Global;
 use super::table::{Table, TableLayout};
-use crate::app::{self, Services};
-use crate::config::Config;
 use keyward_api::wire::{PlanAsk, PlanStep, PlanView};
+use keyward_app::config::Config;
+use keyward_app::{self as app, Services};
 
 pub(super) const EXAMPLES: &str = "\
 Prints what would be made, changed (with the keys), replaced, paused, resumed and removed. Whether a

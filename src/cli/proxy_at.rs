@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::client::Client;
 use super::settings::{Global, dialable};
-use crate::config::ListenAgent;
+use keyward_app::config::ListenAgent;
 use keyward_base::host::Host;
 use keyward_base::id::OrgId;
 use keyward_model::{Agent, Shown};

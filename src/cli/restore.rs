@@ -12,8 +12,8 @@ use super::failure::{Exit, Failure};
 use super::output;
 use super::secret::{self, Typed};
 use super::settings::Global;
-use crate::app::{Restore, RestoreError, Restored};
-use crate::config::{SecretSource, VariableSource};
+use keyward_app::config::{SecretSource, VariableSource};
+use keyward_app::{Restore, RestoreError, Restored};
 use keyward_backup::{AgeIdentity, BackupHeader, BackupKey, BackupReader};
 use keyward_base::secret::Secret;
 

@@ -29,7 +29,7 @@ use super::failure::{Exit, Failure};
 use super::proxy_at::tcp_listener;
 use super::settings::Global;
 use super::{output, plugin};
-use crate::config::Config;
+use keyward_app::config::Config;
 
 /// How long a gateway may take to start, or to end after its last run.
 const GATEWAY_WITHIN: Duration = Duration::from_secs(60);

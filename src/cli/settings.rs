@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::failure::{Exit, Failure};
-use crate::config::{self, Config};
+use keyward_app::config::{self, Config};
 
 /// Options of every command.
 #[derive(Clone, Debug, Default, Args)]

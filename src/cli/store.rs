@@ -16,9 +16,9 @@ use super::failure::{Exit, Failure};
 use super::output;
 use super::settings::Global;
 use super::table::{Table, TableLayout};
-use crate::app::{copy_backup, copy_store, is_locked};
-use crate::config::{Config, ConfigError};
 use keyward_api::wire::{List, ReplicaView};
+use keyward_app::config::{Config, ConfigError};
+use keyward_app::{copy_backup, copy_store, is_locked};
 use keyward_backup::{AgeIdentity, BackupKey};
 
 #[derive(Debug, Subcommand)]

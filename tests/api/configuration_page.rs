@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 
-use keyward::config::reference::{
+use keyward_app::config::reference::{
     Default as Absent, ReferenceKey, ReferencePart, ValueKind, parts,
 };
-use keyward::config::{Config, VariableSource};
+use keyward_app::config::{Config, VariableSource};
 
 use crate::generated_page::GeneratedPage;
 

@@ -9,7 +9,7 @@ use base64::prelude::BASE64_STANDARD;
 use futures_util::StreamExt;
 use serde_json::json;
 
-use keyward::app::Services;
+use keyward_app::Services;
 use keyward_base::id::{AgentId, OrgId, UserId};
 use keyward_base::secret::Secret;
 use keyward_base::tally;

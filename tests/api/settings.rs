@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use keyward::config::Config;
+use keyward_app::config::Config;
 use serde_json::json;
 
 use test_support::install::Install;

@@ -6,8 +6,8 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Stdio};
 
-use keyward::app::Services;
-use keyward::config::Config;
+use keyward_app::Services;
+use keyward_app::config::Config;
 
 use test_support::authorization::{Authorization, CLIENT, CLIENT_SECRET, Rules};
 use test_support::browser::Browser;

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use keyward::config::ListenAt;
+use keyward_app::config::ListenAt;
 use tokio::net::UnixStream;
 
 use test_support::*;

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 
 use h2::Reason;
 use h2::client::Builder;
-use keyward::config::ListenAt;
+use keyward_app::config::ListenAt;
 use keyward_base::id::OrgId;
 use keyward_model::Connection;
 use keyward_state::directory::{BrokenReason, ConnectionRecord, ConnectionState, ManagedBy};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use keyward::app::Services;
+use keyward_app::Services;
 use keyward_base::id::OrgId;
 use keyward_state::directory::ManagedBy;
 use serde_json::Value;

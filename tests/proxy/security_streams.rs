@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use keyward::app::Services;
+use keyward_app::Services;
 use keyward_base::id::{AgentId, ConnectionId, OrgId};
 use keyward_state::directory::ManagedBy;
 

@@ -179,7 +179,10 @@ fn reading_the_environment_elsewhere_is_found() {
             finds(reads_the_environment_only_in_config, "crates/proxy/src/a.rs", text),
             "{text}"
         );
-        assert!(!finds(reads_the_environment_only_in_config, "src/config/a.rs", text), "{text}");
+        assert!(
+            !finds(reads_the_environment_only_in_config, "crates/app/src/config/a.rs", text),
+            "{text}"
+        );
     }
 }
 
@@ -207,13 +210,13 @@ fn a_hidden_or_sleeping_test_is_found() {
 fn reading_yaml_elsewhere_is_found() {
     let text = "serde_yaml::from_str(a)";
     assert!(finds(reads_yaml_only_at_the_edge, "src/cli/a.rs", text));
-    assert!(!finds(reads_yaml_only_at_the_edge, "src/config/a.rs", text));
+    assert!(!finds(reads_yaml_only_at_the_edge, "crates/app/src/config/a.rs", text));
 }
 
 #[test]
 fn an_error_without_a_type_is_found() {
     assert!(finds(has_typed_errors, "crates/proxy/src/a.rs", "fn f() -> anyhow::Result<()> {}"));
-    assert!(!finds(has_typed_errors, "src/app/a.rs", "fn f() -> anyhow::Result<()> {}"));
+    assert!(!finds(has_typed_errors, "crates/app/src/a.rs", "fn f() -> anyhow::Result<()> {}"));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use keyward::app::Running;
+use keyward_app::Running;
 use keyward_base::id::{AgentId, OrgId};
 use keyward_base::secret::Secret;
 use keyward_model::{ConnectionSpec, Visibility};

@@ -10,11 +10,11 @@ use http::Request;
 use tower::ServiceExt;
 
 use super::read;
-use crate::app::{DataPath, LazyLog, Services};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 use crate::cli::settings::Global;
 use keyward_api::{Admin, Deps, socket_router};
+use keyward_app::{DataPath, LazyLog, Services};
 use keyward_vault::Vault;
 
 /// The services of this process. They end in this order.

@@ -12,11 +12,11 @@ use tokio::sync::OnceCell;
 
 use super::answering::{MissingData, is_of_ca};
 use super::{Answering, Client};
-use crate::app::Services;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 use crate::cli::settings::Global;
 use keyward_api::{Admin, socket_router};
+use keyward_app::Services;
 
 /// The remedy for a missing data directory.
 const MAKE: &str =

@@ -44,7 +44,7 @@ pub(super) async fn host(
         Failure::failed(&format!("cannot listen for the redirect at {at}"), &error)
             .hint("start a gateway: keyward serve")
     })?;
-    let names = crate::app::own_names(&config, at);
+    let names = keyward_app::own_names(&config, at);
     let (stop, stopped) = watch::channel(false);
     let task = tokio::spawn(admin::serve_tcp(listener, own.clone(), names, stopped));
     Ok(Some(ConsentPages { stop, task }))

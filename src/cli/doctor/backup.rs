@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::installation::CheckedInstallation;
 use super::report::DoctorReport;
-use crate::app;
+use keyward_app as app;
 use keyward_backup::Schedule;
 use keyward_base::time::written;
 

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use super::gateway::GatewayState;
 use super::installation::CheckedInstallation;
 use super::report::DoctorReport;
-use crate::app::Services;
 use crate::cli::client::Client;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::settings::Global;
-use crate::config::{Config, ConfigError, VariableSource};
 use keyward_api::wire::{PlanAsk, PlanProblem, PlanView, Status};
+use keyward_app::Services;
+use keyward_app::config::{Config, ConfigError, VariableSource};
 use keyward_rules::provider::document::Problem;
 
 const ID: &str = "config";

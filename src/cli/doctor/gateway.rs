@@ -12,9 +12,9 @@ use crate::cli::failure::Exit;
 use crate::cli::health;
 use crate::cli::proxy_at::ProxyAt;
 use crate::cli::settings::{Global, dialable};
-use crate::config::{ListenAt, ListenSettings};
 use keyward_api::SOCKET_NAME;
 use keyward_api::wire::{FailedListenerView, Health, Status, TelemetryView};
+use keyward_app::config::{ListenAt, ListenSettings};
 use keyward_net::processes as sockets;
 
 const ID: &str = "gateway";

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::cli::settings::Global;
-use crate::config::Config;
+use keyward_app::config::Config;
 use keyward_model::{Agent, App, Connection, RuleShown, Shown};
 
 /// The context of the checks.

@@ -7,8 +7,8 @@ use rustix::process::{Uid, geteuid};
 
 use super::installation::CheckedInstallation;
 use super::report::DoctorReport;
-use crate::app::KEY_LOST_HINT;
-use crate::config::StoreChoice;
+use keyward_app::KEY_LOST_HINT;
+use keyward_app::config::StoreChoice;
 use keyward_state::crypto::keyring::Keyring;
 use keyward_state::crypto::private_file::FileError;
 use keyward_state::crypto::source::{KeyError, KeySource};

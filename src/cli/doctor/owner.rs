@@ -10,7 +10,7 @@ use rustix::process::Uid;
 use super::installation::CheckedInstallation;
 use super::report::DoctorReport;
 use crate::cli::settings::Global;
-use crate::config::StoreChoice;
+use keyward_app::config::StoreChoice;
 
 const ID: &str = "user";
 /// Where systemd keeps the directories of units with `DynamicUser`.

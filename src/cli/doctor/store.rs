@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::installation::CheckedInstallation;
 use super::report::DoctorReport;
-use crate::app::{KEY_LOST_HINT, Services};
-use crate::config::StoreChoice;
+use keyward_app::config::StoreChoice;
+use keyward_app::{KEY_LOST_HINT, Services};
 use keyward_base::time::Clock;
 use keyward_state::crypto::keyring::Keyring;
 use keyward_state::directory::Directory;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::cli::failure::{Exit, Failure};
-use crate::config::{ManifestError, manifest_file};
+use keyward_app::config::{ManifestError, manifest_file};
 use keyward_state::directory::Manifest;
 
 /// Reads it; `providers` are the ids of those that there are.

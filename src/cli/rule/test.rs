@@ -10,8 +10,8 @@ use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 use crate::cli::settings::Global;
 use crate::cli::table::{Table, TableLayout};
-use crate::config::{self, PlacedCase};
 use keyward_api::wire::{RuleTestAsk, RuleTestReport, RuleTested};
+use keyward_app::config::{self, PlacedCase};
 
 /// Cases asked about at once.
 const CASES: usize = 100;

@@ -4,12 +4,12 @@
 use std::fs;
 use std::path::PathBuf;
 
-use crate::app::Services;
 use crate::cli::client::Client;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::settings::Global;
-use crate::config::{Config, StoreChoice};
 use keyward_api::wire::{PlanAsk, PlanView};
+use keyward_app::Services;
+use keyward_app::config::{Config, StoreChoice};
 
 /// Refuses a configuration that the start would refuse. Names that the file does not declare may be in the store, so
 /// the gateway that serves is asked for them. Its other problems do not count: it may be of an older version, and have

@@ -10,8 +10,8 @@ use super::super::client::Client;
 use super::super::failure::{Exit, Failure};
 use super::super::output;
 use super::super::settings::Global;
-use crate::app::{RepairedStore, check_store, repair_store};
 use keyward_api::wire::{Status, StoreCheckView, StoreFaultView};
+use keyward_app::{RepairedStore, check_store, repair_store};
 
 pub(crate) const HELP: &str = "\
 Reads, opens and decodes every row, and compares it with the rows that belong to it. Nothing is changed.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use keyward::config::{Config, manifest, rule_cases};
+use keyward_app::config::{Config, manifest, rule_cases};
 use keyward_rules::provider::Catalogue;
 
 use super::pages;

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use keyward::config::Config;
+use keyward_app::config::Config;
 use serde::Deserialize;
 use serde_yaml::Value;
 

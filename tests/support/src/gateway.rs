@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use keyward::app::{self, Running};
-use keyward::config::Config;
+use keyward_app::config::Config;
+use keyward_app::{self as app, Running};
 use keyward_base::id::OrgId;
 use tempfile::TempDir;
 use tokio::net::UnixStream;

@@ -14,9 +14,9 @@ use tokio::net::UnixStream;
 use crate::cli::client::{Client, segment};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::settings::Global;
-use crate::config::Config;
 use keyward_api::SOCKET_NAME;
 use keyward_api::wire::Status;
+use keyward_app::config::Config;
 
 /// How often a starting gateway is looked for.
 const LOOK_EVERY: Duration = Duration::from_millis(5);

@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use super::{Inputs, OpenedServices, Services, ServingInputs, all, plan};
-use crate::app::error::refused;
-use crate::app::plan::problem::AbsentName;
-use crate::app::plan::refused_plan;
 use crate::config::Config;
+use crate::error::refused;
+use crate::plan::problem::AbsentName;
+use crate::plan::refused_plan;
 use keyward_api::wire::{PlanProblem, PlanView};
 use keyward_proxy::ca::authority::Authority;
 

@@ -5,7 +5,7 @@ use keyward_rules::provider::document::Problem;
 
 /// A name that neither the file nor the store has. For a check of the file alone it is no problem: the store may have it.
 #[derive(Clone, Debug)]
-pub(in crate::app) struct AbsentName {
+pub(crate) struct AbsentName {
     /// `connection`, as in messages.
     pub(super) kind: &'static str,
     pub(super) name: String,
@@ -17,7 +17,7 @@ pub(in crate::app) struct AbsentName {
 
 impl AbsentName {
     /// What a check of the file alone reports.
-    pub(in crate::app) fn note(&self) -> Problem {
+    pub(crate) fn note(&self) -> Problem {
         let Self { kind, name, nearest, problem } = self;
         Problem {
             message: format!("{kind} `{name}` is not in this file"),
@@ -27,7 +27,7 @@ impl AbsentName {
     }
 
     /// Whether another process reports this name in its plan of the same file.
-    pub(in crate::app) fn is_reported_by(&self, other: &PlanProblem) -> bool {
+    pub(crate) fn is_reported_by(&self, other: &PlanProblem) -> bool {
         let Problem { line, path, message, .. } = &*self.problem;
         let quoted = format!("`{}`", self.name);
         // The rest is the remedy, which depends on other names.

@@ -10,38 +10,38 @@ use keyward_model::Honeytoken;
 
 /// The steps from the directory as it is to what the configuration declares, in the order of their execution.
 #[derive(Debug)]
-pub(in crate::app) struct Plan {
-    pub(in crate::app) steps: Vec<Step>,
+pub(crate) struct Plan {
+    pub(crate) steps: Vec<Step>,
 }
 
 /// The step for one resource.
 #[derive(Debug)]
-pub(in crate::app) struct Step {
-    pub(in crate::app) subject: StepSubject,
-    pub(in crate::app) action: PlannedAction,
+pub(crate) struct Step {
+    pub(crate) subject: StepSubject,
+    pub(crate) action: PlannedAction,
     /// The keys in which file and store differ.
-    pub(in crate::app) changes: Vec<String>,
+    pub(crate) changes: Vec<String>,
     /// Its secret is compared with the stored one when the step is applied: a plan opens no secret.
-    pub(in crate::app) compares_secret: bool,
-    pub(in crate::app) work: Work,
+    pub(crate) compares_secret: bool,
+    pub(crate) work: Work,
 }
 
 /// The resource of a step.
 #[derive(Clone, Debug)]
-pub(in crate::app) struct StepSubject {
+pub(crate) struct StepSubject {
     /// `connection`, as in messages.
-    pub(in crate::app) kind: &'static str,
-    pub(in crate::app) org: OrgId,
-    pub(in crate::app) name: String,
+    pub(crate) kind: &'static str,
+    pub(crate) org: OrgId,
+    pub(crate) name: String,
     /// The agent of a plugin.
-    pub(in crate::app) agent: Option<String>,
+    pub(crate) agent: Option<String>,
     /// `keyward.yaml:12: connections[0]`; `None`: the file does not name it.
-    pub(in crate::app) place: Option<String>,
+    pub(crate) place: Option<String>,
 }
 
 /// The action of a step, as shown to people.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(in crate::app) enum PlannedAction {
+pub(crate) enum PlannedAction {
     Make,
     Change,
     /// Removed and created again: agents must be bound to it again.
@@ -56,7 +56,7 @@ pub(in crate::app) enum PlannedAction {
 
 /// The writes of a step.
 #[derive(Debug)]
-pub(in crate::app) enum Work {
+pub(crate) enum Work {
     Nothing,
     Org,
     Webhook(WebhookWork),

@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use super::completion::{MARKER, PENDING, staging_path};
 use super::error::{RestoreError, failed, refused};
-use crate::app::backups::{CA_CERT_PART, CA_KEY_PART};
-use crate::app::keys;
+use crate::backups::{CA_CERT_PART, CA_KEY_PART};
 use crate::config::Config;
+use crate::keys;
 use keyward_backup::{BackupEntry, BackupError, BackupKey, BackupPart, BackupReader};
 use keyward_base::time::Clock;
 use keyward_proxy::ca::authority::{Authority, CaFiles};

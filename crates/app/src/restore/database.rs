@@ -10,11 +10,11 @@ use std::sync::Arc;
 
 use super::error::{RestoreError, Restored, failed};
 use super::staging::{Batch, FillError, unprepared, unusable};
-use crate::app::backups::{CA_CERT_PART, CA_KEY_PART};
-use crate::app::folders::give_made;
-use crate::app::keys;
-use crate::app::services::{StartTurn, open_store};
+use crate::backups::{CA_CERT_PART, CA_KEY_PART};
 use crate::config::Config;
+use crate::folders::give_made;
+use crate::keys;
+use crate::services::{StartTurn, open_store};
 use keyward_backup::{BackupEntry, BackupKey, BackupPart, BackupReader};
 use keyward_base::time::Clock;
 use keyward_proxy::ca::authority::{Authority, CaFiles};

@@ -17,11 +17,11 @@ use keyward_state::directory::Manifest;
 use keyward_vault::events::WebhookSigningKey;
 
 /// Secrets by name.
-pub(in crate::app) type Fields = BTreeMap<String, Secret>;
+pub(crate) type Fields = BTreeMap<String, Secret>;
 
 /// The secrets and manifests of the declared resources, in the order of the configuration.
 #[derive(Debug)]
-pub(in crate::app) struct Inputs {
+pub(crate) struct Inputs {
     pub(super) apps: Vec<Fields>,
     pub(super) sources: Vec<Fields>,
     /// `None`: its secrets were not read, and it is made without a grant.
@@ -31,7 +31,7 @@ pub(in crate::app) struct Inputs {
     pub(super) hooks: Vec<NewKeys>,
     pub(super) manifests: Vec<Manifest>,
     /// Of the client at the identity provider.
-    pub(in crate::app) oidc: Option<Secret>,
+    pub(crate) oidc: Option<Secret>,
 }
 
 /// Reads inputs and collects what cannot be read.
@@ -47,7 +47,7 @@ impl Inputs {
     ///
     /// # Errors
     /// All that cannot be read.
-    pub(in crate::app) fn load(config: &Config) -> Result<Self, Vec<Problem>> {
+    pub(crate) fn load(config: &Config) -> Result<Self, Vec<Problem>> {
         InputReader { config, serves: false, problems: Vec::new() }.all()
     }
 
@@ -55,7 +55,7 @@ impl Inputs {
     ///
     /// # Errors
     /// All that cannot be read.
-    pub(in crate::app) fn load_again(config: &Config) -> Result<Self, Vec<Problem>> {
+    pub(crate) fn load_again(config: &Config) -> Result<Self, Vec<Problem>> {
         InputReader { config, serves: true, problems: Vec::new() }.all()
     }
 
@@ -64,7 +64,7 @@ impl Inputs {
     ///
     /// # Errors
     /// All that cannot be read.
-    pub(in crate::app) fn without_secrets(config: &Config) -> Result<Self, Vec<Problem>> {
+    pub(crate) fn without_secrets(config: &Config) -> Result<Self, Vec<Problem>> {
         let mut reader = InputReader { config, serves: false, problems: Vec::new() };
         let manifests = reader.manifests();
         reader.done(Self {

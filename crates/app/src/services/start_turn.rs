@@ -23,7 +23,7 @@ const LOGGED_AFTER: Duration = Duration::from_secs(2);
 
 /// The turn to start, renewed until it is dropped.
 #[must_use = "the turn ends when it is dropped"]
-pub(in crate::app) struct StartTurn {
+pub(crate) struct StartTurn {
     store: Arc<dyn Store>,
     lease: Arc<Lease>,
     renewal: JoinHandle<()>,
@@ -34,7 +34,7 @@ impl StartTurn {
     ///
     /// # Errors
     /// When the store fails, or others start for [`WAIT_MAX`].
-    pub(in crate::app) async fn wait(store: &Arc<dyn Store>) -> anyhow::Result<Option<Self>> {
+    pub(crate) async fn wait(store: &Arc<dyn Store>) -> anyhow::Result<Option<Self>> {
         if store.shared().is_none() {
             return Ok(None);
         }
@@ -63,7 +63,7 @@ impl StartTurn {
     }
 
     /// Fails if another process had the turn since: this one was stopped, or without its database, for longer than the turn.
-    pub(in crate::app) async fn ensure_held(&self) -> anyhow::Result<()> {
+    pub(crate) async fn ensure_held(&self) -> anyhow::Result<()> {
         ensure!(
             self.store.renew_lease(&self.lease, TURN).await?,
             "another replica has started meanwhile: stop it, and begin again"
@@ -72,7 +72,7 @@ impl StartTurn {
     }
 
     /// Ends the turn, if there is one. A failure is no error: the turn ends by itself when its time is over.
-    pub(in crate::app) async fn end_if_held(turn: Option<Self>) {
+    pub(crate) async fn end_if_held(turn: Option<Self>) {
         if let Some(turn) = turn
             && let Err(error) = turn.end().await
         {

@@ -5,7 +5,7 @@ use keyward_api::wire::{PlanProblem, PlanStep, PlanView, SecretCheck};
 use keyward_rules::provider::document::Problem;
 
 /// The view of a plan, or of its problems.
-pub(in crate::app) fn view(plan: &Result<Plan, Vec<Problem>>, warnings: Vec<String>) -> PlanView {
+pub(crate) fn view(plan: &Result<Plan, Vec<Problem>>, warnings: Vec<String>) -> PlanView {
     match plan {
         Ok(plan) => {
             let steps = plan.steps.iter().map(step_view).collect();

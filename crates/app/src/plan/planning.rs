@@ -15,18 +15,18 @@ use keyward_state::directory::{Stored, View};
 use keyward_state::rulebook::Sources;
 
 /// The label of the token that the file gives an agent.
-pub(in crate::app) const TOKEN_LABEL: &str = "configuration";
+pub(crate) const TOKEN_LABEL: &str = "configuration";
 
 /// The inputs of a plan.
 #[derive(Clone, Copy)]
-pub(in crate::app) struct Basis<'a> {
-    pub(in crate::app) config: &'a Config,
+pub(crate) struct Basis<'a> {
+    pub(crate) config: &'a Config,
     /// The directory as it is.
-    pub(in crate::app) view: &'a View,
+    pub(crate) view: &'a View,
     /// The providers of the configuration.
-    pub(in crate::app) catalogue: &'a Catalogue,
+    pub(crate) catalogue: &'a Catalogue,
     /// The rules of the configuration.
-    pub(in crate::app) sources: &'a Sources,
+    pub(crate) sources: &'a Sources,
 }
 
 /// A plan under construction.

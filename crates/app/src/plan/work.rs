@@ -15,7 +15,7 @@ use keyward_vault::events::WebhookSigningKey;
 
 /// The writes for an agent.
 #[derive(Debug)]
-pub(in crate::app) enum AgentWork {
+pub(crate) enum AgentWork {
     Make(AgentSpec, AgentChange),
     Change(AgentId, AgentChange),
     Pause(AgentId),
@@ -23,31 +23,31 @@ pub(in crate::app) enum AgentWork {
 
 /// The changes of an agent, in the order of execution: the environment must match the bindings.
 #[derive(Debug, Default)]
-pub(in crate::app) struct AgentChange {
-    pub(in crate::app) frees: Vec<Freed>,
-    pub(in crate::app) unbinds: Vec<ConnectionId>,
+pub(crate) struct AgentChange {
+    pub(crate) frees: Vec<Freed>,
+    pub(crate) unbinds: Vec<ConnectionId>,
     /// Labels, environment and sets of hosts, where one of them differs.
-    pub(in crate::app) describes: Option<AgentSpec>,
-    pub(in crate::app) resumes: bool,
-    pub(in crate::app) token: Option<TokenHash>,
+    pub(crate) describes: Option<AgentSpec>,
+    pub(crate) resumes: bool,
+    pub(crate) token: Option<TokenHash>,
     /// With names or ids of connections: new bindings, and those whose limits differ.
-    pub(in crate::app) binds: Vec<UseItem>,
+    pub(crate) binds: Vec<UseItem>,
     /// Names or ids of the connections that are defaults, if others were.
-    pub(in crate::app) defaults: Option<Vec<String>>,
+    pub(crate) defaults: Option<Vec<String>>,
 }
 
 /// A plugin whose slots hold connections that do not match the agent's future environment.
 #[derive(Debug)]
-pub(in crate::app) struct Freed {
-    pub(in crate::app) plugin: PluginId,
+pub(crate) struct Freed {
+    pub(crate) plugin: PluginId,
     /// With the connections that stay in the slots.
-    pub(in crate::app) spec: PluginSpec,
-    pub(in crate::app) is_paused: bool,
+    pub(crate) spec: PluginSpec,
+    pub(crate) is_paused: bool,
 }
 
 /// The writes for an app.
 #[derive(Debug)]
-pub(in crate::app) enum AppWork {
+pub(crate) enum AppWork {
     Make(AppSpec, Fields),
     Change(AppId, AppSpec, Fields),
     Pause(AppId),
@@ -55,7 +55,7 @@ pub(in crate::app) enum AppWork {
 
 /// The writes for a connection.
 #[derive(Debug)]
-pub(in crate::app) enum ConnectionWork {
+pub(crate) enum ConnectionWork {
     Make(NewlyConnected),
     Replace(ConnectionId, NewlyConnected),
     Change(ConnectionId, ConnectionChange),
@@ -64,7 +64,7 @@ pub(in crate::app) enum ConnectionWork {
 
 /// The input for a new connection.
 #[derive(Debug)]
-pub(in crate::app) enum ConnectionInput {
+pub(crate) enum ConnectionInput {
     Fields(Fields),
     /// Its owner consents later.
     Consent,
@@ -74,16 +74,16 @@ pub(in crate::app) enum ConnectionInput {
 
 /// A connection to be made.
 #[derive(Debug)]
-pub(in crate::app) struct NewlyConnected {
-    pub(in crate::app) new: NewConnection,
+pub(crate) struct NewlyConnected {
+    pub(crate) new: NewConnection,
     /// The name or id of its app, which may be made before it.
-    pub(in crate::app) app: Option<String>,
-    pub(in crate::app) given: ConnectionInput,
+    pub(crate) app: Option<String>,
+    pub(crate) given: ConnectionInput,
 }
 
 /// The writes for a hook. Its connection may be created in the same plan, so it is named.
 #[derive(Debug)]
-pub(in crate::app) enum HookWork {
+pub(crate) enum HookWork {
     Make(HookSpec, NewKeys),
     Change { id: HookId, spec: HookSpec, keys: NewKeys },
     Pause(HookId),
@@ -91,7 +91,7 @@ pub(in crate::app) enum HookWork {
 
 /// The writes for a plugin.
 #[derive(Debug)]
-pub(in crate::app) enum PluginWork {
+pub(crate) enum PluginWork {
     /// Its agent and connections may be made before, so they are named.
     Make(PluginSpec),
     Change(PluginId, PluginSpec),
@@ -100,7 +100,7 @@ pub(in crate::app) enum PluginWork {
 
 /// The writes for a resource without secrets.
 #[derive(Debug)]
-pub(in crate::app) enum ResourceWork<R: Declarable> {
+pub(crate) enum ResourceWork<R: Declarable> {
     Make(R::Spec),
     Change(R::Id, R::Spec),
     Replace(R::Id, R::Spec),
@@ -109,7 +109,7 @@ pub(in crate::app) enum ResourceWork<R: Declarable> {
 
 /// The writes for a source.
 #[derive(Debug)]
-pub(in crate::app) enum SourceWork {
+pub(crate) enum SourceWork {
     Make(SourceSpec, Fields),
     Change(SourceId, SourceSpec, Fields),
     Remove(SourceId),
@@ -117,7 +117,7 @@ pub(in crate::app) enum SourceWork {
 
 /// The writes for a webhook.
 #[derive(Debug)]
-pub(in crate::app) enum WebhookWork {
+pub(crate) enum WebhookWork {
     Make(WebhookSpec, WebhookSigningKey),
     Change {
         id: WebhookId,
@@ -131,15 +131,15 @@ pub(in crate::app) enum WebhookWork {
 
 /// The changes of an existing connection.
 #[derive(Debug)]
-pub(in crate::app) struct ConnectionChange {
+pub(crate) struct ConnectionChange {
     /// Compared with what was given before; `None`: the grant stays as it is.
-    pub(in crate::app) fields: Option<Fields>,
-    pub(in crate::app) spec: ConnectionSpec,
-    pub(in crate::app) resumes: bool,
+    pub(crate) fields: Option<Fields>,
+    pub(crate) spec: ConnectionSpec,
+    pub(crate) resumes: bool,
 }
 
 /// A resource that the configuration may declare. What the file no longer names is removed.
-pub(in crate::app) trait Declarable: Stored + InFile {
+pub(crate) trait Declarable: Stored + InFile {
     /// What the gateway adds to a new one.
     fn facts(spec: &Self::Spec, catalogue: &Catalogue) -> Self::Facts;
 

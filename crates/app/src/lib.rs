@@ -7,6 +7,7 @@ mod audit_file;
 mod audit_heads;
 mod backups;
 mod ca;
+pub mod config;
 mod connect_sessions;
 mod data_path;
 mod descriptors;

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use anyhow::Context;
 
 use super::shared_store::open_postgres;
-use crate::app::restore;
 use crate::config::{Config, StoreChoice};
+use crate::restore;
 use keyward_state::store::memory::MemoryStore;
 use keyward_state::store::sled::SledStore;
 use keyward_state::store::{Store, StoreError};
 
 /// Opens it, and completes a restore that was interrupted.
-pub(in crate::app) async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
+pub(crate) async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
     Ok(match &config.store {
         StoreChoice::Memory => Arc::new(MemoryStore::new()),
         StoreChoice::Postgres(choice) => Arc::new(open_postgres(config, choice).await?),

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
-use crate::app::backups::{CA_CERT_PART, CA_KEY_PART};
-use crate::app::folders::give_made;
+use crate::backups::{CA_CERT_PART, CA_KEY_PART};
 use crate::config::Config;
+use crate::folders::give_made;
 use keyward_proxy::ca::authority::{Authority, CaFiles};
 use keyward_state::store::StoreError;
 use keyward_state::store::sled::StoreLock;
@@ -22,7 +22,7 @@ pub(super) const MARKER: &str = "before";
 
 /// The result of the completion.
 #[derive(Debug, Default)]
-pub(in crate::app) struct Completed {
+pub(crate) struct Completed {
     /// Where the store of before is now.
     pub(super) kept: Option<PathBuf>,
     pub(super) ca_replaced: bool,
@@ -40,7 +40,7 @@ pub(super) fn staging_path(store: &Path) -> PathBuf {
 ///
 /// # Errors
 /// When a file cannot be written; repeating it completes the rest.
-pub(in crate::app) fn complete(config: &Config, store: &Path) -> anyhow::Result<Option<Completed>> {
+pub(crate) fn complete(config: &Config, store: &Path) -> anyhow::Result<Option<Completed>> {
     let (staging, pending) = (staging_path(store), store.join(PENDING));
     let name = match fs::read_to_string(pending.join(MARKER)) {
         Ok(name) => name,

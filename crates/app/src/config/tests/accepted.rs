@@ -16,7 +16,7 @@ use keyward_state::crypto::source::KeySource;
 use keyward_state::observe::log::{Format, Level};
 use keyward_state::observe::trail::Rotation;
 
-const EXAMPLE: &str = include_str!("../../../config.example.yaml");
+const EXAMPLE: &str = include_str!("../../../../../config.example.yaml");
 
 fn holds(source: &SecretSource, text: &str) -> bool {
     is(&source.load(&VariableSource::default(), &[]).unwrap(), text)
