@@ -13,23 +13,23 @@ use keyward_proxy::ca::authority::Authority;
 
 /// What a check of a file alone finds.
 #[derive(Debug)]
-pub(crate) struct FileCheck {
+pub struct FileCheck {
     /// A start would refuse the file.
-    pub(crate) problems: Vec<PlanProblem>,
+    pub problems: Vec<PlanProblem>,
     /// Names of resources that the file does not declare; the store may have them.
     absent: Vec<AbsentName>,
 }
 
 impl FileCheck {
     /// A note of each name that the file does not declare.
-    pub(crate) fn not_in_file(&self) -> Vec<PlanProblem> {
+    pub fn not_in_file(&self) -> Vec<PlanProblem> {
         let notes: Vec<_> = self.absent.iter().map(AbsentName::note).collect();
         refused_plan(&notes).problems
     }
 
     /// Problems of a plan of this file that are about names which the file does not declare: the store does not have
     /// them either.
-    pub(crate) fn missing_in(&self, plan: &PlanView) -> Vec<String> {
+    pub fn missing_in(&self, plan: &PlanView) -> Vec<String> {
         let is_missing =
             |problem: &&PlanProblem| self.absent.iter().any(|name| name.is_reported_by(problem));
         plan.problems.iter().filter(is_missing).map(|problem| problem.text.clone()).collect()
@@ -54,7 +54,7 @@ impl Services {
     ///
     /// # Errors
     /// When the services in memory cannot be made.
-    pub(crate) async fn check(config: &Config) -> anyhow::Result<FileCheck> {
+    pub async fn check(config: &Config) -> anyhow::Result<FileCheck> {
         let inputs = match Inputs::without_secrets(config) {
             Ok(inputs) => inputs,
             Err(problems) => {
