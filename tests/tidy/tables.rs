@@ -121,7 +121,7 @@ pub(super) const FLOORS: &[(&str, &str)] = &[
     ("console", "api base model provider"),
     (
         "config",
-        "api backup base ca databases directory hooks inbox inject keys model net oauth observe policy provider proxy store vault",
+        "api backup base base_url crypto directory grant inject model net observe policy provider rulebook vault",
     ),
     ("app", "*"),
     ("cli", "*"),
