@@ -1,6 +1,8 @@
 //! Support for the integration tests: a scripted origin, a gateway in this process, raw clients, a canary that
 //! must not leak, and the built binary as a child process.
 
+#![allow(clippy::new_without_default, reason = "what is new has a directory of its own")]
+
 pub mod api;
 mod asked;
 pub mod authorization;

@@ -224,9 +224,7 @@ impl Reason {
                 denied_action(denied, lost.as_deref(), connection)
             }
             Self::CredentialInPath { rule } => credential_in_path(rule),
-            Self::NotOwned { owned } => Code::Denied
-                .because("the request's target is not one of the connection's provider")
-                .hint(owned.clone()),
+            Self::NotOwned { owned } => not_owned(owned),
             Self::Contradiction { detail } => Code::Denied.because(*detail),
             Self::Login { detail, .. } => Code::Denied.because(detail.clone()),
             Self::DefaultDeny { others, set } => default_deny(*others, *set),
@@ -235,11 +233,7 @@ impl Reason {
             Self::PlaceholderForeign { detail } => {
                 Code::PlaceholderForeign.because(*detail).usual_hint()
             }
-            Self::PlaintextRefused { connection } => Code::PlaintextRefused
-                .because(format!(
-                    "the credential of `{connection}` is not sent over cleartext HTTP"
-                ))
-                .usual_hint(),
+            Self::PlaintextRefused { connection } => plaintext_refused(connection),
             Self::TokenEndpoint { provider } => Code::TokenEndpointRefused
                 .because(format!(
                     "this is an OAuth endpoint of `{provider}`, where nothing is injected"
@@ -348,6 +342,15 @@ fn missing(name: &str) -> RefusalText {
 fn removed(name: &str) -> RefusalText {
     let hint = "connect the service again, or bind another connection of it: `keyward agent bind NAME CONNECTION`";
     Code::ConnectionMissing.because(format!("connection `{name}` was removed")).hint(hint)
+}
+
+fn not_owned(owned: &str) -> RefusalText {
+    Code::Denied.because("the request's target is not one of the connection's provider").hint(owned)
+}
+
+fn plaintext_refused(connection: &str) -> RefusalText {
+    let message = format!("the credential of `{connection}` is not sent over cleartext HTTP");
+    Code::PlaintextRefused.because(message).usual_hint()
 }
 
 fn beyond_slot(slot: &Slot, connection: &str) -> RefusalText {

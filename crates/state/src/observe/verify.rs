@@ -104,7 +104,7 @@ impl<G: Fn() -> bool> Verification<'_, G> {
                 self.break_at(path, self.lines, reason);
                 return Ok(false);
             }
-            if self.lines % ASK_EVERY == 0 && !(self.go_on)() {
+            if self.lines.is_multiple_of(ASK_EVERY) && !(self.go_on)() {
                 return Ok(false);
             }
         }
