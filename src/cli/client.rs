@@ -204,6 +204,11 @@ impl Client {
         }
     }
 
+    /// The gateway of this data directory, on this machine; `None` if none answers.
+    pub(crate) async fn running_here(global: &Global) -> Option<Self> {
+        Self::running(global).await.ok().filter(|client| client.host().is_none())
+    }
+
     /// The gateway that `--gateway` or `KEYWARD_URL` names. It is reached with the first request.
     fn remote(global: &Global) -> Result<Option<Self>, Failure> {
         let Some(remote) = Remote::of(global)? else { return Ok(None) };

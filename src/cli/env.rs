@@ -84,7 +84,7 @@ impl Args {
         // A container has its own files, without the user's home directory.
         let (paths, inherited) = match form.is_of_a_container() {
             true => (Paths::new(form::MOUNTED), Inherited::default()),
-            false => (Paths::new(&folder), Inherited::of_process()),
+            false => (Paths::new(&folder), self.inherited(&folder)),
         };
         self.write(&facts.files(&paths, &inherited), form, &folder)?;
         // Last, so that a refused command creates no token.
@@ -99,6 +99,17 @@ impl Args {
             output::note(&hint);
         }
         output::print(&form.print(&printed)?)
+    }
+
+    /// What the client inherits. Lines of root's own files, which may have passwords, are in no file that another user gets.
+    fn inherited(&self, folder: &Path) -> Inherited {
+        let inherited = Inherited::of_process();
+        let owner = folder.parent().and_then(|data| Some(std::fs::metadata(data).ok()?.uid()));
+        let is_root = rustix::process::geteuid().is_root();
+        match is_root && self.files.is_none() && owner.is_some_and(|owner| owner != 0) {
+            true => inherited.without_files(),
+            false => inherited,
+        }
     }
 
     /// Files that root makes in the data directory belong to the owner of that directory.
@@ -186,10 +197,10 @@ impl Args {
 
 /// The remedy for a directory that has another owner than the data directory.
 fn foreign(data: &Path, folder: &Path) -> Option<String> {
-    let owner = |path: &Path| Some(std::fs::metadata(path).ok()?.uid());
-    let is_foreign = owner(data)? != owner(folder)?;
-    let [data, folder] = [data, folder].map(|path| quoted(&path.to_string_lossy()));
-    is_foreign.then(|| format!("run `chown -R --reference={data} {folder}` as root"))
+    let [of_data, of_folder] = [std::fs::metadata(data).ok()?, std::fs::metadata(folder).ok()?];
+    let (user, group) = (of_data.uid(), of_data.gid());
+    let folder = quoted(&folder.to_string_lossy());
+    (user != of_folder.uid()).then(|| format!("run `chown -R {user}:{group} {folder}` as root"))
 }
 
 /// A path segment of a URL.
@@ -216,7 +227,7 @@ mod tests {
         assert_eq!(foreign(data.path(), &folder), None);
         if std::os::unix::fs::chown(data.path(), Some(65_534), None).is_ok() {
             let hint = foreign(data.path(), &folder).unwrap();
-            assert!(hint.starts_with("run `chown -R --reference=/"), "{hint}");
+            assert!(hint.starts_with("run `chown -R 65534:"), "{hint}");
         }
     }
 

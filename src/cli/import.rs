@@ -16,6 +16,7 @@ mod source;
 mod vaults;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde::Serialize;
 
@@ -184,7 +185,9 @@ impl Args {
         let usual = [USUAL.to_owned()];
         let names = if self.sources.is_empty() { &usual[..] } else { &self.sources[..] };
         let sources = ImportPlace::parse_all(names.iter().map(String::as_str))?;
-        let hinted = |failure: Failure| match self.sources.is_empty() {
+        // Another failure has its own remedy.
+        let is_absent = self.sources.is_empty() && !Path::new(USUAL).exists();
+        let hinted = |failure: Failure| match is_absent {
             true => failure.hint(SOURCES),
             false => failure,
         };

@@ -188,7 +188,8 @@ impl Install {
             // A directory that this user cannot read may have it.
             if is_here && matches!(file.try_exists(), Ok(false)) {
                 let message = format!("there is no file {} for credential {name}", file.display());
-                return Err(Failure::new(Exit::Failed, message));
+                return Err(Failure::new(Exit::Failed, message)
+                    .hint("create it, or name a file that exists: --credential NAME=FILE"));
             }
             Ok((name.clone(), file.display().to_string()))
         };

@@ -91,7 +91,9 @@ async fn a_key_is_wrong_only_if_each_host_of_the_test_rejects_it() {
     for (statuses, outcome, host, requests) in [
         // A 401 is asked twice.
         ([401, 401, 401], "wrong_key", "api.acme.test", 6),
-        ([401, 503, 401], "provider_down", "other.acme.test", 2),
+        ([401, 503, 401], "provider_down", "other.acme.test", 3),
+        ([401, 403, 401], "missing_permission", "other.acme.test", 3),
+        ([401, 503, 200], "ok", "third.acme.test", 3),
         ([429, 200, 200], "rate_limited", "api.acme.test", 1),
         ([403, 404, 503], "missing_permission", "api.acme.test", 3),
         ([401, 403, 200], "ok", "third.acme.test", 3),

@@ -47,8 +47,10 @@ fn a_start_without_the_file_of_before_is_refused_and_changes_nothing() {
     let (cli, file) = served_before();
     let before = stored(&cli);
     let refusal = format!(
-        "{}: there is no configuration file here, and 2 resources of the one before would be paused or removed; \
-         add `--config {file}`; or make an empty file here, which pauses them",
+        "{}: there is no configuration file here, and 2 resources that an earlier configuration declared would be paused \
+         or removed; \
+         add `--config {file}`, or set the `KEYWARD__` variables that declared them; or make an empty file here, which \
+         pauses or removes them",
         cli.data().join("keyward.yaml").display()
     );
     let (serves, said) = started(&cli, &["serve"]);
@@ -105,4 +107,17 @@ fn commands_without_a_gateway_name_the_file_of_its_last_start() {
     assert!(said.contains(&hint), "{said}");
     let said = cli.run(&["agent", "list", "--config", &file]).failed(1);
     assert!(said.contains("hint: put the key back"), "{said}");
+}
+
+/// The gateway that serves still has what it declared.
+#[test]
+fn a_takeover_from_a_gateway_whose_file_is_gone_is_refused_before_it_ends() {
+    let cli = Cli::new();
+    let _serving = cli.serve_with(RESOURCES);
+    let before = stored(&cli);
+    fs::remove_file(file(&cli)).expect("it is ours");
+    let (serves, said) = started(&cli, &["serve", "--take-over"]);
+    assert!(!serves && said.contains("the configuration file of the gateway is gone"), "{said}");
+    cli.run(&["health"]).ok();
+    assert_eq!(stored(&cli), before);
 }

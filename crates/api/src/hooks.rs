@@ -264,17 +264,21 @@ async fn rotate(
     }
     let keys = GivenKeys::of(given, fresh)?;
     check_keys(&context, &hook, &keys.new).await?;
-    let Deps { inbox, directory, clock, .. } = context.deps();
-    let now = clock.now();
-    let mark = |hook: &mut Record<Hook>| -> Result<(), ApiError> {
-        if_match.check(hook)?;
-        hook.facts.rotated = Some(now);
-        Ok(())
+    let work = async move {
+        let Deps { inbox, directory, clock, .. } = context.deps();
+        let now = clock.now();
+        let mark = |hook: &mut Record<Hook>| -> Result<(), ApiError> {
+            if_match.check(hook)?;
+            hook.facts.rotated = Some(now);
+            Ok(())
+        };
+        // First, so that of two requests with one tag only one replaces keys.
+        let hook = directory.edit::<Hook, ApiError>(&hook.org, &hook.id, &mark).await?;
+        inbox.set_keys(&hook, keys.new).await?;
+        Ok(Json(added(&context, &hook, keys.shown).await))
     };
-    // First, so that of two requests with one tag only one replaces keys.
-    let hook = directory.edit::<Hook, ApiError>(&hook.org, &hook.id, &mark).await?;
-    inbox.set_keys(&hook, keys.new).await?;
-    Ok(Json(added(&context, &hook, keys.shown).await))
+    // Runs to its end even if the caller disconnects: else the record has the time of keys that were not replaced.
+    tokio::spawn(work).await.unwrap_or_else(|error| Err(ApiError::internal(error)))
 }
 
 /// Shows the secret that the service sent, because a person must enter it there. The request leaves an audit record.

@@ -63,13 +63,15 @@ async fn store(
     hash: Option<PasswordHash>,
 ) -> Result<StatusCode, ApiError> {
     let directory = &context.deps().directory;
-    directory.set_password(user, hash).await?;
-    // Another replica may just have stored a login with the former password.
-    catch_up(&context.admin).await;
     let own = match context.caller.credential() {
         Some(UserCredential::Login(id)) => Some(id),
         _ => None,
     };
+    // First: a login that is to end must not read the new password and replace it.
+    directory.end_logins(&user.org, &user.id, own).await?;
+    directory.set_password(user, hash).await?;
+    // Another replica may just have stored a login with the former password.
+    catch_up(&context.admin).await;
     directory.end_logins(&user.org, &user.id, own).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -170,18 +170,22 @@ async fn rotate(
     let hook = resource::found::<Webhook>(&context, &name)?;
     resource::editable(&*hook)?;
     let key = WebhookKey::of(given)?;
-    let Deps { events, directory, clock, .. } = context.deps();
-    let now = clock.now();
-    let mark = |hook: &mut Record<Webhook>| -> Result<(), ApiError> {
-        if_match.check(hook)?;
-        hook.facts.rotated = Some(now);
-        Ok(())
+    let work = async move {
+        let Deps { events, directory, clock, .. } = context.deps();
+        let now = clock.now();
+        let mark = |hook: &mut Record<Webhook>| -> Result<(), ApiError> {
+            if_match.check(hook)?;
+            hook.facts.rotated = Some(now);
+            Ok(())
+        };
+        // First, so that of two requests with one tag only one replaces the key.
+        let hook = directory.edit::<Webhook, ApiError>(&hook.org, &hook.id, &mark).await?;
+        events.sign_with(&hook.org, &hook.id, key.key).await?;
+        let webhook = resource::shown(&context, &*hook).await;
+        Ok(Json(WebhookAdded { webhook, signing_key: key.shown }))
     };
-    // First, so that of two requests with one tag only one replaces the key.
-    let hook = directory.edit::<Webhook, ApiError>(&hook.org, &hook.id, &mark).await?;
-    events.sign_with(&hook.org, &hook.id, key.key).await?;
-    let webhook = resource::shown(&context, &*hook).await;
-    Ok(Json(WebhookAdded { webhook, signing_key: key.shown }))
+    // Runs to its end even if the caller disconnects: else the record has the time of a key that was not replaced.
+    tokio::spawn(work).await.unwrap_or_else(|error| Err(ApiError::internal(error)))
 }
 
 fn host_of(url: &str) -> Option<String> {

@@ -76,6 +76,9 @@ pub trait Resource: Copy + Debug + Eq + Send + Sync + 'static {
     /// Members that only another request, or another member, takes, each with the hint that names it.
     const CHANGED_ELSEWHERE: &[(&str, &str)] = &[];
 
+    /// Members that the gateway writes by itself. They are not part of its version.
+    const UNVERSIONED: &[&str] = &[];
+
     /// Whether it says when it was last changed.
     const DATED: bool = false;
 
@@ -271,7 +274,7 @@ impl<R: Resource> Record<R> {
     pub fn version(&self) -> String {
         let mut row = serde_json::to_value(self).expect("it is stored as JSON");
         if let Value::Object(members) = &mut row {
-            members.retain(|name, _| !OF_TOKENS.contains(&&**name));
+            members.retain(|name, _| ![&OF_TOKENS[..], R::UNVERSIONED].concat().contains(&&**name));
         }
         let hash = Sha256::digest(row.to_string());
         BASE64_URL_SAFE_NO_PAD.encode(&hash[..VERSION_BYTES])

@@ -135,6 +135,8 @@ impl Resource for Webhook {
     const KIND: Kind = Kind { one: "webhook", article: "a webhook", many: "webhooks", max: 50 };
     const FIXED: &[&str] = &["name"];
     const DATED: bool = true;
+    /// An accepted delivery writes both.
+    const UNVERSIONED: &[&str] = &["taken", "updated"];
 
     fn name(spec: &WebhookSpec) -> &str {
         &spec.name

@@ -38,7 +38,7 @@ async fn file_of_gateway(global: &Global) -> Option<PathBuf> {
     if global.config.is_some() || VariableSource::Process.path("KEYWARD_CONFIG").is_some() {
         return None;
     }
-    let client = Client::running(global).await.ok().filter(|client| client.host().is_none())?;
+    let client = Client::running_here(global).await?;
     let Status { config, data, .. } = client.status().await?;
     let is_default = Path::new(&config) == Path::new(&data).join("keyward.yaml");
     (!config.is_empty() && !is_default).then(|| config.into())

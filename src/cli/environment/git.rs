@@ -18,10 +18,15 @@ impl InheritedEntries {
     pub(super) fn of(text: &impl Fn(&str) -> String) -> Self {
         let count = text(&format!("{PREFIX}COUNT"));
         let all = count.trim().parse::<usize>().unwrap_or(0);
-        let is_ours = |at: &usize| {
-            is_ours(&text(&format!("{PREFIX}KEY_{at}")), &text(&format!("{PREFIX}VALUE_{at}")))
+        // We add all URLs of a host. One of them alone is the user's own entry.
+        let are_ours = |hosts: &usize| {
+            let entries = [0, 1, 2].map(|place| {
+                let at = all - 3 * hosts + place;
+                (text(&format!("{PREFIX}KEY_{at}")), text(&format!("{PREFIX}VALUE_{at}")))
+            });
+            are_of_a_host(&entries)
         };
-        let ours = (0..all).rev().take_while(is_ours).count();
+        let ours = 3 * (1..=all / 3).take_while(are_ours).count();
         Self { count, ours }
     }
 }
@@ -58,10 +63,13 @@ fn ssh_urls(host: &str) -> [String; 3] {
     [format!("git@{name}:"), format!("ssh://git@{name}/"), format!("ssh://git@{name}:22/")]
 }
 
-/// Whether an entry is one that [`variables`] makes.
-fn is_ours(key: &str, value: &str) -> bool {
-    let host = key.strip_prefix("url.https://").and_then(|key| key.strip_suffix("/.insteadOf"));
-    host.is_some_and(|host| ssh_urls(host).iter().any(|url| url == value))
+/// Whether these are the entries that [`variables`] makes of a host.
+fn are_of_a_host(entries: &[(String, String); 3]) -> bool {
+    let first = &entries[0].0;
+    let host = first.strip_prefix("url.https://").and_then(|key| key.strip_suffix("/.insteadOf"));
+    host.is_some_and(|host| {
+        entries.iter().zip(ssh_urls(host)).all(|((key, value), url)| key == first && *value == url)
+    })
 }
 
 #[cfg(test)]
@@ -123,6 +131,15 @@ mod tests {
         assert_eq!(variables(&hosts, &entries(&inherited)), once);
         let count = (format!("{PREFIX}COUNT"), "1".to_owned());
         assert_eq!(variables(&[], &entries(&inherited)), [count], "the user's own entry");
+        let own = |name: &str| {
+            let text = match name.trim_start_matches(PREFIX) {
+                "COUNT" => "1",
+                "KEY_0" => "url.https://git.test/.insteadOf",
+                _ => "git@git.test:",
+            };
+            text.to_owned()
+        };
+        assert!(variables(&[], &InheritedEntries::of(&own)).is_empty(), "the user's own URL");
         inherited.insert(format!("{PREFIX}VALUE_6"), "git@another.test:".to_owned());
         assert!(variables(&[], &entries(&inherited)).is_empty(), "the last one is not ours");
     }

@@ -251,6 +251,11 @@ impl Inherited {
         Self::of(|name: &str| std::env::var_os(name).filter(|value| !value.is_empty()))
     }
 
+    /// Without the lines of the user's own files.
+    pub(crate) fn without_files(self) -> Self {
+        Self { wgetrc: String::new(), apt: String::new(), ..self }
+    }
+
     /// `variable`: the value of a variable that is set and not empty.
     fn of(variable: impl Fn(&str) -> Option<OsString>) -> Self {
         let text = |name: &str| {

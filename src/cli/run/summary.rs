@@ -114,7 +114,7 @@ fn foreign_placeholders(
     let (name, hosts) = (&agent.name, hosts.join(", "));
     (!hosts.is_empty()).then(|| {
         format!(
-            "keyward: the placeholder for {hosts} is not of agent {name}, or of another host: run the program as the agent that has it (--agent), or replace it in its file: {keyward} import FILE --agent {name}"
+            "keyward: the placeholder sent to {hosts} belongs to another agent than {name}, or to another host: run the program as the agent that has it (--agent), or replace it in its file: {keyward} import FILE --agent {name}"
         )
     })
 }
@@ -280,7 +280,12 @@ mod tests {
         let said = lines(&blocked, &agent("store", &[]), &[connection(&none)], &Global::default());
         let said = said.join("\n");
         assert!(!said.contains("connect github") && !said.contains("agent bind"), "{said}");
-        assert!(said.contains("the placeholder for api.github.com is not of agent ci"), "{said}");
+        assert!(
+            said.contains(
+                "the placeholder sent to api.github.com belongs to another agent than ci"
+            ),
+            "{said}"
+        );
         assert!(said.contains("keyward import FILE --agent ci"), "{said}");
     }
 

@@ -2,7 +2,7 @@
 //! this process can compare the configuration with the store, so a start that is refused then leaves no gateway.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::cli::client::Client;
 use crate::cli::failure::{Exit, Failure};
@@ -20,17 +20,26 @@ pub(super) async fn check(global: &Global, config: &Config) -> Result<(), Failur
     {
         let message = format!("the gateway has the configuration file {}", file.display());
         let keyward = Global { config: Some(file), ..global.clone() }.keyward();
-        let hint = format!("nothing was taken over; name it: `{keyward} serve --take-over`");
+        let hint = format!(
+            "nothing was taken over; name it: `{keyward} serve --take-over`, or name the file that replaces it with \
+             --config"
+        );
         return Err(Failure::new(Exit::Failed, message).hint(hint));
     }
     // With a database, the gateway before ends when this one is ready.
     if let StoreChoice::Postgres(_) = config.store {
         return Ok(());
     }
+    if !config.has_file() && would_end_all(global).await {
+        let message = "the configuration file of the gateway is gone, and all that it declared would be paused or removed";
+        let hint =
+            "nothing was taken over; name a file with --config, an empty one if that is meant";
+        return Err(Failure::new(Exit::Failed, message).hint(hint));
+    }
     let checked = Services::check(config).await?;
     let mut refused: Vec<_> = checked.problems.iter().map(|it| it.text.clone()).collect();
     if !checked.not_in_file().is_empty()
-        && let Some(plan) = plan_of_running(global, config).await
+        && let Some(plan) = plan_of_running(global, config.file()).await
     {
         refused.extend(checked.missing_in(&plan));
     }
@@ -40,21 +49,23 @@ pub(super) async fn check(global: &Global, config: &Config) -> Result<(), Failur
     }
 }
 
-/// The gateway of this data directory; `None` if none answers.
-async fn running(global: &Global) -> Option<Client> {
-    Client::running(global).await.ok().filter(|client| client.host().is_none())
-}
-
 /// Its configuration file, if it is there and is not that of `config`.
 async fn other_file_of_running(global: &Global, config: &Config) -> Option<PathBuf> {
-    let file = PathBuf::from(running(global).await?.status().await?.config);
+    let file = PathBuf::from(Client::running_here(global).await?.status().await?.config);
     let found = fs::canonicalize(&file).ok()?;
     (fs::canonicalize(config.file()).ok() != Some(found)).then_some(file)
 }
 
-/// Its plan of the configuration file.
-async fn plan_of_running(global: &Global, config: &Config) -> Option<PlanView> {
-    let client = running(global).await?;
-    let file = std::path::absolute(config.file()).ok();
+/// Whether an empty file would end everything that its configuration declares.
+async fn would_end_all(global: &Global) -> bool {
+    let Some(plan) = plan_of_running(global, Path::new("/dev/null")).await else { return false };
+    let ends = |action: &str| matches!(action, "pause" | "remove");
+    !plan.steps.is_empty() && plan.steps.iter().all(|step| ends(&step.action))
+}
+
+/// Its plan of a configuration file.
+async fn plan_of_running(global: &Global, file: &Path) -> Option<PlanView> {
+    let client = Client::running_here(global).await?;
+    let file = std::path::absolute(file).ok();
     client.post("/api/v1/plan", &PlanAsk { file }).await.ok()
 }

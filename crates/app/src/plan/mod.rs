@@ -73,9 +73,12 @@ fn without_file(config: &Config, steps: &[Step]) -> Option<Problem> {
     Some(problem(
         &config.file().display().to_string(),
         format!(
-            "there is no configuration file here, and {these} of the one before would be paused or removed"
+            "there is no configuration file here, and {these} that an earlier configuration declared would be paused or removed"
         ),
-        format!("add `--config {before}`; or make an empty file here, which pauses them"),
+        format!(
+            "add `--config {before}`, or set the `KEYWARD__` variables that declared them; or make an empty file here, \
+             which pauses or removes them"
+        ),
     ))
 }
 

@@ -121,19 +121,28 @@ impl StatementRules {
 }
 
 /// The tokens of a statement, with locking clauses that the parser knows.
-fn with_known_locking(mut tokens: Vec<Token>) -> Vec<Token> {
-    for at in 0..tokens.len() {
-        // A statement has few of them, and each becomes shorter.
-        for (clause, known) in LOCKING {
-            if let Some(length) = tokens.get(at..).and_then(|rest| length_of(clause, rest)) {
-                let known = known.iter().flat_map(|word| {
+fn with_known_locking(tokens: Vec<Token>) -> Vec<Token> {
+    let mut all = Vec::with_capacity(tokens.len());
+    let mut rest = tokens.into_iter();
+    loop {
+        let left = rest.as_slice();
+        let mut found = LOCKING.iter().filter_map(|(clause, known)| {
+            let length = length_of(clause, left)?;
+            Some((length, *known))
+        });
+        match found.next() {
+            Some((length, known)) => {
+                all.extend(known.iter().flat_map(|word| {
                     [Token::make_keyword(word), Token::Whitespace(Whitespace::Space)]
-                });
-                drop(tokens.splice(at..at + length, known));
+                }));
+                rest.by_ref().take(length).for_each(drop);
             }
+            None => match rest.next() {
+                Some(token) => all.push(token),
+                None => return all,
+            },
         }
     }
-    tokens
 }
 
 /// How many tokens these words are, if the tokens begin with them.

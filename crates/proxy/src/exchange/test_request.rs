@@ -120,16 +120,19 @@ pub async fn run(
     if !first.refuses() {
         return first;
     }
+    let mut undecided = None;
     for uri in &test.others {
         let next = TestRequest { uri: uri.clone(), ..test.clone() };
         let next = run_at_one_url(gateway, connection, next, trial.clone(), until).await;
-        // A credential is wrong only if each host says so.
-        let is_undecided = first.rejects_credential() && !next.refuses();
-        if next.accepts() || is_undecided {
+        if next.accepts() {
             return next;
         }
+        // A credential is wrong only if each host says so.
+        if first.rejects_credential() && !next.rejects_credential() {
+            undecided.get_or_insert(next);
+        }
     }
-    first
+    undecided.unwrap_or(first)
 }
 
 async fn run_at_one_url(

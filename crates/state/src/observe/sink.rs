@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::fs::OFlags;
 use rustix::process::geteuid;
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::watch;
@@ -139,7 +140,7 @@ impl AuditSink {
         while queue.blocking_recv_many(&mut batch, BATCH_MAX) > 0 {
             let are_all = batch.len() < BATCH_MAX;
             lines.clear();
-            self.begin_turn();
+            self.begin_turn(&queue);
             self.record_change(&mut lines);
             for entry in batch.drain(..) {
                 let before = lines.len();
@@ -165,12 +166,12 @@ impl AuditSink {
 
     /// Excludes other writers until [`AuditSink::end_turn`], and goes on where the log ends. There are two writers while one
     /// process hands the listeners over to another.
-    fn begin_turn(&mut self) {
+    fn begin_turn(&mut self, queue: &Receiver<AuditEntry>) {
         if self.syncer.is_none() {
             return;
         }
         self.lock(&self.file);
-        if let Err(error) = self.catch_up() {
+        if let Err(error) = self.catch_up(queue) {
             tracing::error!(%error, path = %self.trail.active().display(),
                 "the end of the audit log cannot be read: records of another process may be followed wrongly");
         }
@@ -193,11 +194,13 @@ impl AuditSink {
 
     /// Finds what another process has written since the last turn, and goes to the file at the log's path: another process
     /// began it, or somebody moved, replaced or deleted the file before.
-    fn catch_up(&mut self) -> Result<(), ChainError> {
+    fn catch_up(&mut self, queue: &Receiver<AuditEntry>) -> Result<(), ChainError> {
         while !self.trail.is_active(&self.file)? {
             let before = self.follow();
             let written = self.head.seq;
-            self.go_to_active();
+            if !self.go_to_active(queue) {
+                return before;
+            }
             let after = self.follow();
             if self.head.seq == written && written > 0 {
                 self.note_change("its file was moved, replaced or deleted");
@@ -208,8 +211,9 @@ impl AuditSink {
     }
 
     /// Goes to the file at the log's path, and creates it if it does not exist. Retries until it can be opened; meanwhile
-    /// no exchange begins.
-    fn go_to_active(&mut self) {
+    /// no exchange begins. False if the queue is closed before: the last records go into the file of before, and the process
+    /// can end.
+    fn go_to_active(&mut self, queue: &Receiver<AuditEntry>) -> bool {
         if let Err(error) = self.file.sync_data() {
             tracing::warn!(%error, "the end of a file that was the audit log may be lost");
         }
@@ -217,16 +221,25 @@ impl AuditSink {
         let file = loop {
             match self.opened_active() {
                 Ok(file) => break file,
+                Err(error) if queue.is_closed() => {
+                    tracing::error!(%error, "the audit log ends in a file that is not at its path any more");
+                    self.lock(&self.file);
+                    return false;
+                }
                 Err(error) => self.wait_after(&error),
             }
         };
         self.lock(&file);
         (self.file, self.bytes, self.first) = (Arc::new(file), 0, self.head.seq + 1);
+        true
     }
 
     fn opened_active(&self) -> io::Result<File> {
         let mut options = OpenOptions::new();
-        let file = options.read(true).append(true).open(self.trail.active());
+        // The path was resolved at the start: a link that is there now is of somebody else.
+        let options = options.read(true).append(true);
+        let no_link = OFlags::NOFOLLOW.bits().cast_signed();
+        let file = options.custom_flags(no_link).open(self.trail.active());
         let file = match found(file)? {
             Some(file) => file,
             None => create_again(&self.trail, &self.file)?,

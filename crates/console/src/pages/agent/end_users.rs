@@ -10,14 +10,17 @@ use keyward_model::{Agent, Shown};
 pub(super) fn panel(agent: &Shown<Agent>, tag: Option<&str>, edits: bool) -> Markup {
     let providers = &agent.spec.user_providers;
     html! {
-        section.panel #end-users data-live {
+        section.panel {
             header { h2 { "End users" } }
             div.body {
-                @if providers.is_empty() {
-                    p.muted { "In sessions, it may use connections of end users that are bound to it." }
-                } @else {
-                    p { "In sessions, it may use connections of end users at " (chips(providers)) " beside those that are bound to it." }
+                div #end-users data-live {
+                    @if providers.is_empty() {
+                        p.muted { "In sessions, it may use connections of end users that are bound to it." }
+                    } @else {
+                        p { "In sessions, it may use connections of end users at " (chips(providers)) " beside those that are bound to it." }
+                    }
                 }
+                // Not live: what was typed would get the tag of another version.
                 @if edits { (form(agent, tag)) }
             }
         }

@@ -193,7 +193,11 @@ fn is_of_session(words: &[&str], tokens: &[Lexed]) -> bool {
 /// Checks that a statement of a read-only session reads.
 fn reads(first: &str, words: &[&str], tokens: &[Lexed]) -> Result<(), Reason> {
     // What a SELECT locks: `pg_dump` does so before it reads.
-    let locks_as_a_read = first == "lock" && words.ends_with(&["in", "access", "share", "mode"]);
+    // In quotes they would be names of tables, and the lock the strongest one.
+    let is_bare = |lexed: &Lexed| lexed.word().is_some_and(|word| word.len() == lexed.at.len());
+    let locks_as_a_read = first == "lock"
+        && words.ends_with(&["in", "access", "share", "mode"])
+        && tokens.iter().rev().take(4).all(is_bare);
     if !READING.contains(&first) && !locks_as_a_read {
         return Err("only statements that read are permitted".into());
     }

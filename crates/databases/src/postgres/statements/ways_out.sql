@@ -47,6 +47,8 @@ SELECT other.set_config('jit', 'off', false)
 SELECT set_config(name, 'off', false) FROM pg_settings WHERE name = 'restrict_nonsystem_relation_kind'
 SELECT set_config(name, 'view, foreign-table', false) FROM pg_settings WHERE name = 'default_transaction_read_only'
 LOCK TABLE t IN EXCLUSIVE MODE
+LOCK TABLE t, "in", "access", "share", "mode"
+LOCK TABLE t, "in"."access", "share"."mode"
 LOCK TABLE t
 SELECT set_config(setting_name => 'default_transaction_read_only', new_value => 'off', is_local => false)
 SELECT set_config('jit', 'off', false), set_config('default_transaction_read_only', 'off', false)
