@@ -41,7 +41,7 @@ const ELSEWHERE: [(&str, &str, &str, &str); 9] = [
     (
         "mongodb-atlas",
         "api_key",
-        "it/minted/digest.rs",
+        "proxy/minted/digest.rs",
         "the_key_of_mongodb_atlas_answers_the_challenges_of_its_host",
     ),
     ("s3-compatible", "access_key", "real/aws.rs", STORES),
