@@ -264,7 +264,7 @@ impl Client {
         path: &str,
         query: &[(&str, &str)],
     ) -> Result<List<T>, Failure> {
-        let mut all = List { items: Vec::new(), next: None };
+        let mut all = List::default();
         loop {
             let after = all.next.as_deref().map(|after| ("after", after));
             let pairs = query.iter().copied().chain(after);

@@ -23,11 +23,11 @@ use super::etag::IfMatch;
 use super::input::{Input, InputChange};
 use super::openapi::{PageOrEvents, Routes};
 use super::resource::{self, Changeable, Exposed};
-use super::state::Deps;
 use super::wire::{HookAdded, HookEventView, HookEventsAsk, HookScheme, HookSecret, List};
 use keyward_inbox::{EventState, HookEvent, InboxError, NewKeys, QueueReader};
 use keyward_model::{
-    Hook, HookShown, HookSpec, HookWith, ManagedBy, Record, Reference, Resource, SecretText, Shown,
+    Hook, HookFacts, HookShown, HookSpec, HookWith, ManagedBy, Record, Reference, Resource,
+    SecretText, Shown,
 };
 use keyward_vault::events::{SigningKeyError, WebhookSigningKey};
 
@@ -265,16 +265,9 @@ async fn rotate(
     let keys = GivenKeys::of(given, fresh)?;
     check_keys(&context, &hook, &keys.new).await?;
     let work = async move {
-        let Deps { inbox, directory, clock, .. } = context.deps();
-        let now = clock.now();
-        let mark = |hook: &mut Record<Hook>| -> Result<(), ApiError> {
-            if_match.check(hook)?;
-            hook.facts.rotated = Some(now);
-            Ok(())
-        };
-        // First, so that of two requests with one tag only one replaces keys.
-        let hook = directory.edit::<Hook, ApiError>(&hook.org, &hook.id, &mark).await?;
-        inbox.set_keys(&hook, keys.new).await?;
+        let set = |facts: &mut HookFacts, now| facts.rotated = Some(now);
+        let hook = resource::rotated::<Hook>(&context, &hook, &if_match, set).await?;
+        context.deps().inbox.set_keys(&hook, keys.new).await?;
         Ok(Json(added(&context, &hook, keys.shown).await))
     };
     // Runs to its end even if the caller disconnects: else the record has the time of keys that were not replaced.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use http::StatusCode;
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::body::{Params, Segments};
@@ -14,6 +15,7 @@ use super::error::ApiError;
 use super::etag::{Etag, IfMatch, TaggedAnswer};
 use super::input::{Input, InputChange};
 use super::page::Page;
+use super::state::Deps;
 use super::wire::List;
 use keyward_base::id::Id;
 use keyward_model::{ManagedBy, Record, Resource, Shown};
@@ -222,6 +224,24 @@ pub(super) async fn store_change<R: Changeable>(
         Ok(())
     };
     context.deps().directory.edit::<R, ApiError>(&record.org, &record.id, &edit).await
+}
+
+/// Stores when a secret of the record was replaced, which makes another version. Called before the secret is replaced, so that
+/// of two requests with one tag only one replaces it. `set` writes the time.
+pub(super) async fn rotated<R: Stored>(
+    context: &Context,
+    record: &Record<R>,
+    if_match: &IfMatch,
+    set: fn(&mut R::Facts, Timestamp),
+) -> Result<Arc<Record<R>>, ApiError> {
+    let Deps { directory, clock, .. } = context.deps();
+    let now = clock.now();
+    let edit = |record: &mut Record<R>| -> Result<(), ApiError> {
+        if_match.check(record)?;
+        set(&mut record.facts, now);
+        Ok(())
+    };
+    directory.edit::<R, ApiError>(&record.org, &record.id, &edit).await
 }
 
 /// As the API answers with it.

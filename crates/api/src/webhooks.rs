@@ -16,11 +16,11 @@ use super::etag::IfMatch;
 use super::input::{Input, InputChange};
 use super::openapi::Routes;
 use super::resource::{self, Changeable, Exposed};
-use super::state::{Admin, Deps};
+use super::state::Admin;
 use super::wire::{EventType, List, WebhookAdded};
 use keyward_model::{
-    ManagedBy, NoticeKind, Record, SecretText, Shown, Webhook, WebhookShown, WebhookSpec,
-    WebhookState, WebhookTry, WebhookWith,
+    ManagedBy, NoticeKind, Record, SecretText, Shown, Webhook, WebhookFacts, WebhookShown,
+    WebhookSpec, WebhookState, WebhookTry, WebhookWith,
 };
 use keyward_vault::events::{SigningKeyError, WebhookSigningKey};
 
@@ -171,16 +171,9 @@ async fn rotate(
     resource::editable(&*hook)?;
     let key = WebhookKey::of(given)?;
     let work = async move {
-        let Deps { events, directory, clock, .. } = context.deps();
-        let now = clock.now();
-        let mark = |hook: &mut Record<Webhook>| -> Result<(), ApiError> {
-            if_match.check(hook)?;
-            hook.facts.rotated = Some(now);
-            Ok(())
-        };
-        // First, so that of two requests with one tag only one replaces the key.
-        let hook = directory.edit::<Webhook, ApiError>(&hook.org, &hook.id, &mark).await?;
-        events.sign_with(&hook.org, &hook.id, key.key).await?;
+        let set = |facts: &mut WebhookFacts, now| facts.rotated = Some(now);
+        let hook = resource::rotated::<Webhook>(&context, &hook, &if_match, set).await?;
+        context.deps().events.sign_with(&hook.org, &hook.id, key.key).await?;
         let webhook = resource::shown(&context, &*hook).await;
         Ok(Json(WebhookAdded { webhook, signing_key: key.shown }))
     };

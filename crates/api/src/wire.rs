@@ -115,6 +115,13 @@ pub struct List<T> {
     pub next: Option<String>,
 }
 
+/// No items, and no further page.
+impl<T> Default for List<T> {
+    fn default() -> Self {
+        Self { items: Vec::new(), next: None }
+    }
+}
+
 impl<T> List<T> {
     /// The same page of what is shown of each: only of what is on it.
     pub(super) fn map<U>(self, shown: impl FnMut(T) -> U) -> List<U> {

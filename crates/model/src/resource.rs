@@ -274,7 +274,9 @@ impl<R: Resource> Record<R> {
     pub fn version(&self) -> String {
         let mut row = serde_json::to_value(self).expect("it is stored as JSON");
         if let Value::Object(members) = &mut row {
-            members.retain(|name, _| ![&OF_TOKENS[..], R::UNVERSIONED].concat().contains(&&**name));
+            let is_left_out =
+                |name: &str| OF_TOKENS.contains(&name) || R::UNVERSIONED.contains(&name);
+            members.retain(|name, _| !is_left_out(name));
         }
         let hash = Sha256::digest(row.to_string());
         BASE64_URL_SAFE_NO_PAD.encode(&hash[..VERSION_BYTES])

@@ -64,13 +64,13 @@ async fn show(
     let offer = bindings::read(&visit, asked.q.as_deref()).await?;
     let sessions: Option<List<Shown<Session>>> =
         visit.maybe(&format!("/sessions?q={of_it}&limit={READ}")).await?;
-    let mut sessions = sessions.unwrap_or_else(|| List { items: Vec::new(), next: None });
+    let mut sessions = sessions.unwrap_or_default();
     sessions.items.retain(|session| session.facts.agent_name == agent.spec.name);
     let streams = streams::read(&visit, streams::Owner::Agent, &agent.spec.name).await?;
     let status = visit.maybe("/status").await?;
     let usage = visit.maybe(&format!("{path}/usage")).await?;
     let changes = visit.once(&format!("/audit?changed={}&limit={CHANGES}", agent.id)).await?;
-    let rules = rules.unwrap_or_else(|| List { items: Vec::new(), next: None });
+    let rules = rules.unwrap_or_default();
     let view = View { agent, tag, rules, offer, sessions, streams, status, usage, changes };
     Ok(Page::new(&visit, Section::Agents, &view.agent.spec.name, page(&visit, &view)))
 }

@@ -53,7 +53,7 @@ async fn show(visit: Visit) -> Result<Page, Stop> {
     let is_operator = runs_install(&visit);
     let connections = match is_operator {
         true => databases(&visit).await?,
-        false => List { items: Vec::new(), next: None },
+        false => List::default(),
     };
     let add =
         html! { button.first data-open="open-listener" { (Icon::Plus.show()) "Open listener" } };

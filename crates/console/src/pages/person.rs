@@ -51,7 +51,7 @@ impl View {
             Role::EndUser => visit.maybe(&format!("/sessions?q={name}&limit={READ}")).await?,
             _ => None,
         };
-        let mut sessions = sessions.unwrap_or_else(|| List { items: Vec::new(), next: None });
+        let mut sessions = sessions.unwrap_or_default();
         sessions.items.retain(|it| it.facts.user_name.as_deref() == Some(user.spec.name.as_str()));
         let asked = format!("/audit?changes=true&user={name}&limit={CHANGES}");
         let changes: Option<List<Event>> = match user.spec.role {

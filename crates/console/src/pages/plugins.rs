@@ -134,7 +134,7 @@ async fn one(visit: Visit, Path(id): Path<String>) -> Result<Page, Stop> {
         let now = slot.connection.as_ref().map(|it| it.name.as_str());
         let choices = match is_ours {
             true => choices(&visit, &slot.provider, now).await?,
-            false => List { items: Vec::new(), next: None },
+            false => List::default(),
         };
         slots.push((slot, choices));
     }

@@ -252,7 +252,7 @@ mod tests {
             "considered": considered.collect::<Vec<_>>(),
         });
         let tested = Tested::Explained(Box::new(serde_json::from_value(now).unwrap()));
-        let all = List { items: Vec::new(), next: None };
+        let all = List::default();
         let asked = PageQuery::default();
         let view = View { all: &all, tag: None, tested: Some(&tested), asked: &asked };
         view.fit(&serde_json::from_value(rule.clone()).unwrap())
