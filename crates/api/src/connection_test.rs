@@ -131,11 +131,11 @@ fn told(
         status: answer.map(|answer| answer.status),
         latency_ms: tested.as_ref().map(|t| u64::try_from(t.took.as_millis()).unwrap_or(u64::MAX)),
         retry_after: answer.and_then(|answer| answer.retry_after),
-        account: answer.and_then(|answer| answer.told.account.clone()),
-        scopes: answer.map(|answer| answer.told.scopes.clone()).unwrap_or_default(),
+        account: answer.and_then(|answer| answer.details.account.clone()),
+        scopes: answer.map(|answer| answer.details.scopes.clone()).unwrap_or_default(),
         missing: answer
             .filter(|answer| !answer.good)
-            .map(|answer| answer.told.needs.clone())
+            .map(|answer| answer.details.needs.clone())
             .unwrap_or_default(),
         exchange: tested.and_then(|tested| tested.exchange),
     }

@@ -33,7 +33,7 @@ impl PolicyQuery {
     }
 
     /// The input of the decision.
-    pub fn asked(&self) -> PolicyRequest<'_> {
+    pub fn policy_request(&self) -> PolicyRequest<'_> {
         PolicyRequest {
             target: &self.target,
             method: &self.method,

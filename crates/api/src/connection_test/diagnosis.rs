@@ -64,16 +64,16 @@ impl TestedConnection<'_> {
     fn answered(&self, line: &str, answer: &TestAnswer, took_ms: u128) -> Diagnosis {
         use TestOutcome as O;
         let Self { provider, .. } = self;
-        let TestAnswer { status, good, retry_after, told } = answer;
+        let TestAnswer { status, good, retry_after, details } = answer;
         let (status, retry_after) = (*status, *retry_after);
         if *good {
             return self.good(answer, line, took_ms);
         }
-        if let (400 | 401 | 403, Some(ahead)) = (status, told.clock_ahead_s) {
+        if let (400 | 401 | 403, Some(ahead)) = (status, details.clock_ahead_s) {
             return self.clock(status, ahead);
         }
-        if !told.needs.is_empty() && matches!(status, 200..=299 | 403) {
-            return self.lacks(status, told);
+        if !details.needs.is_empty() && matches!(status, 200..=299 | 403) {
+            return self.lacks(status, details);
         }
         match status {
             401 => Diagnosis::new(O::WrongKey, format!("{provider} rejected this key (401)"))
@@ -115,15 +115,15 @@ impl TestedConnection<'_> {
     }
 
     /// The provider names the missing scopes.
-    fn lacks(&self, status: u16, told: &AnswerDetails) -> Diagnosis {
+    fn lacks(&self, status: u16, details: &AnswerDetails) -> Diagnosis {
         let provider = self.provider;
-        let needs = told.needs.join(", ");
+        let needs = details.needs.join(", ");
         let message = format!("{provider} knows the key, but it lacks: {needs} ({status})");
-        let has = match told.scopes.is_empty() {
+        let has = match details.scopes.is_empty() {
             true => String::new(),
-            false => format!("it has: {}; ", told.scopes.join(", ")),
+            false => format!("it has: {}; ", details.scopes.join(", ")),
         };
-        let how = self.remedies.remedy(Need::Scopes(&told.needs)).unwrap_or_default();
+        let how = self.remedies.remedy(Need::Scopes(&details.needs)).unwrap_or_default();
         Diagnosis::new(TestOutcome::MissingPermission, message).hint(format!("{has}{how}"))
     }
 
@@ -139,10 +139,10 @@ impl TestedConnection<'_> {
     /// `GitHub accepted the key: octocat, scopes repo, read:org (45 ms)`.
     fn good(&self, answer: &TestAnswer, line: &str, took_ms: u128) -> Diagnosis {
         let (provider, status) = (self.provider, answer.status);
-        let told = &answer.told;
+        let details = &answer.details;
         let scopes =
-            (!told.scopes.is_empty()).then(|| format!("scopes {}", told.scopes.join(", ")));
-        let whose: Vec<_> = told.account.clone().into_iter().chain(scopes).collect();
+            (!details.scopes.is_empty()).then(|| format!("scopes {}", details.scopes.join(", ")));
+        let whose: Vec<_> = details.account.clone().into_iter().chain(scopes).collect();
         let message = match (status, whose.is_empty()) {
             (200..=299, true) => format!("{provider} accepted the key ({status}, {took_ms} ms)"),
             (200..=299, false) => {
@@ -273,7 +273,7 @@ mod tests {
                 status,
                 good: false,
                 retry_after: Some(7),
-                told: AnswerDetails::default(),
+                details: AnswerDetails::default(),
             })
         };
         let not_sent = TestError::NotSent(Code::Internal.because("m").hint("h"));
@@ -302,7 +302,8 @@ mod tests {
     #[test]
     fn a_missing_scope_is_named_and_a_wrong_clock_is_blamed_before_the_key() {
         let record = record(ManagedBy::Store, &[]);
-        let answer = |status, told| Ok(TestAnswer { status, good: false, retry_after: None, told });
+        let answer =
+            |status, details| Ok(TestAnswer { status, good: false, retry_after: None, details });
         let (scopes, needs) = (vec!["repo".to_owned()], vec!["user".to_owned()]);
         let lacking = AnswerDetails { scopes, needs, ..AnswerDetails::default() };
         for status in [200, 403] {
@@ -325,7 +326,7 @@ mod tests {
             status: 401,
             good: false,
             retry_after: None,
-            told: AnswerDetails::default(),
+            details: AnswerDetails::default(),
         };
         let hint = told(&record, Ok(answer)).hint.unwrap();
         assert!(hint.contains("where the configuration file reads it"), "{hint}");
@@ -338,7 +339,7 @@ mod tests {
             status: 200,
             good: true,
             retry_after: None,
-            told: AnswerDetails::default(),
+            details: AnswerDetails::default(),
         };
         assert_eq!(told(&record, Ok(good.clone())).hint, None);
         record.facts.state = ConnectionState::Paused;
@@ -369,8 +370,8 @@ mod tests {
         ] {
             let scopes = scopes.iter().map(ToString::to_string).collect();
             let account = account.map(str::to_owned);
-            let told_by_it = AnswerDetails { account, scopes, ..AnswerDetails::default() };
-            let good = TestAnswer { status, good: true, retry_after: None, told: told_by_it };
+            let details = AnswerDetails { account, scopes, ..AnswerDetails::default() };
+            let good = TestAnswer { status, good: true, retry_after: None, details };
             assert_eq!(told(&record, Ok(good)).message, says);
         }
     }

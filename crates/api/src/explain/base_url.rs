@@ -39,7 +39,7 @@ pub(super) fn behind(
     if ask.connection.as_ref().is_some_and(|other| **other != *connection) {
         return Err(ApiError::field("connection", "the base URL names another connection"));
     }
-    let url = format!("{target}{}", place.behind(sent));
+    let url = format!("{target}{}", place.upstream_path(sent));
     Ok(Some(ExplainAsk { url, connection: Some(connection.to_string()), ..ask.clone() }))
 }
 

@@ -65,7 +65,7 @@ pub async fn decide(
             && Box::pin(inbound.read_body(gateway)).await?
         {
             record.set_push(inbound.query());
-            // The body may have come slowly.
+            // Reading the body may have taken long.
             requester = requester.who().check_still_valid(gateway)?;
             continue;
         }
@@ -73,7 +73,7 @@ pub async fn decide(
         let is_of_configuration = matches!(refusal, Refusal::Policy(_) | Refusal::Vault(_));
         if !is_of_configuration || !has_changed(gateway, moment, tries).await {
             if let Requester::Agent(session) = requester.who() {
-                tripwire::honeytokens(gateway, &session.agent, &inbound);
+                tripwire::report_honeytokens(gateway, &session.agent, &inbound);
             }
             if let Refusal::Policy(reason) = &refusal {
                 if let Some(connection) = reason.broken_connection() {
@@ -83,7 +83,7 @@ pub async fn decide(
                     let policy = gateway.rulebook.current();
                     record.set_denied_by(policy.deciding_rule(
                         &session.agent,
-                        &inbound.asked(),
+                        &inbound.policy_request(),
                         reason,
                     ));
                 }
@@ -126,7 +126,7 @@ pub async fn decide_test(
     trial: Option<Arc<Credential>>,
     record: &mut Record,
 ) -> Result<Permitted, Refusal> {
-    let permit = gateway.rulebook.permit_test(connection, &inbound.asked())?;
+    let permit = gateway.rulebook.permit_test(connection, &inbound.policy_request())?;
     record.set_permit(&permit);
     let credential = match trial {
         Some(credential) if credential.connection == connection.id => Some(credential),

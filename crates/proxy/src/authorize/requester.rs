@@ -73,7 +73,7 @@ impl<'a> Requester<'a> {
         let valid = self.check_still_valid(gateway);
         if let (Self::Agent(session), Err(Refusal::Overloaded(_))) = (self, &valid) {
             let target = session.target_source.target();
-            tripwire::refused_early(gateway, &session.agent, target, request);
+            tripwire::report_of_refused_request(gateway, &session.agent, target, request);
         }
         valid
     }
@@ -93,7 +93,7 @@ impl<'a> Requester<'a> {
                 Ok(checked) => Ok(Inbound::of(request, checked, session, limits)),
                 Err(refusal) => {
                     let target = session.target_source.target();
-                    tripwire::refused_early(gateway, &session.agent, target, &request);
+                    tripwire::report_of_refused_request(gateway, &session.agent, target, &request);
                     Err(refusal)
                 }
             },
@@ -119,14 +119,14 @@ impl<'a> ValidRequester<'a> {
     ) -> Result<Permit, Refusal> {
         let session = match self.0 {
             Requester::Owner(connection) => {
-                return Ok(gateway.rulebook.permit_call(connection, &inbound.asked())?);
+                return Ok(gateway.rulebook.permit_call(connection, &inbound.policy_request())?);
             }
             Requester::Agent(session) => session,
         };
         decide_by_policy_in_force(
             || gateway.rulebook.current(),
             |policy: &Policy| {
-                let permit = policy.decide(&session.agent, &inbound.asked())?;
+                let permit = policy.decide(&session.agent, &inbound.policy_request())?;
                 session.revocation().begin_exchange(inbound.query(), &permit, record);
                 Ok(permit)
             },

@@ -24,23 +24,23 @@ const TOKEN_EVERY: Duration = Duration::from_secs(3_600);
 
 /// Reports honeytokens among the placeholders of a request. Policy decides about the request: a honeytoken is
 /// refused like an unknown placeholder, so that the sender cannot distinguish them.
-pub fn honeytokens(gateway: &Gateway, agent: &Agent, inbound: &Inbound) {
-    let asked = inbound.asked();
-    look(gateway, agent, Some(asked.target), asked.placeholders);
+pub fn report_honeytokens(gateway: &Gateway, agent: &Agent, inbound: &Inbound) {
+    let request = inbound.policy_request();
+    report(gateway, agent, Some(request.target), request.placeholders);
 }
 
 /// Reports honeytokens in a request that is refused before policy decides. `target`: the target, if known.
-pub fn refused_early<B>(
+pub fn report_of_refused_request<B>(
     gateway: &Gateway,
     agent: &Agent,
     target: Option<&Target>,
     request: &Request<B>,
 ) {
     let url = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
-    look(gateway, agent, target, &strip::placeholders(request.headers(), url));
+    report(gateway, agent, target, &strip::placeholders(request.headers(), url));
 }
 
-fn look(
+fn report(
     gateway: &Gateway,
     agent: &Agent,
     target: Option<&Target>,
@@ -57,31 +57,31 @@ fn look(
             let (directory, found, agent) =
                 (gateway.directory.clone(), found.clone(), agent.clone());
             let host = target.map(Target::authority);
-            let told = async move {
-                let done = disarmed(&directory, &found, &agent).await;
+            let report = async move {
+                let done = revoke_if_wanted(&directory, &found, &agent).await;
                 if is_new {
-                    caught(&directory, &found, &agent, host, done).await;
+                    announce_honeytoken(&directory, &found, &agent, host, done).await;
                 }
             };
-            // A gateway that stops now tells it first.
-            gateway.vault.in_flight(told);
+            // A gateway that stops waits for it.
+            gateway.vault.in_flight(report);
         }
     }
 }
 
 /// Reports an unknown token if it was valid once.
-pub fn token(gateway: &Gateway, text: &str) {
+pub fn report_former_token(gateway: &Gateway, text: &str) {
     let view = gateway.directory.glance();
     let Some(former) = view.former(text, gateway.clock.now()) else { return };
     if gateway.alert_limit.is_new(former.token.to_string(), TOKEN_EVERY) {
         let directory = gateway.directory.clone();
-        gateway.vault.in_flight(async move { refused(&directory, former).await });
+        gateway.vault.in_flight(async move { announce_former_token(&directory, former).await });
     }
 }
 
 /// Revokes the agent's access if the honeytoken has `revokes`, and returns what was done. Only the event is limited:
 /// each token that was sent with the honeytoken is revoked.
-async fn disarmed(
+async fn revoke_if_wanted(
     directory: &Directory,
     found: &Record<Honeytoken>,
     agent: &Agent,
@@ -89,9 +89,9 @@ async fn disarmed(
     if !found.spec.revokes {
         return None;
     }
-    Some(match disarm(directory, agent).await {
+    Some(match revoke_access(directory, agent).await {
         Ok(done) => done,
-        // Another request with the honeytoken did it.
+        // By another request with the honeytoken.
         Err(DirectoryError::NotFound { .. }) => "revoked already",
         Err(error) => {
             tracing::error!(%error, agent = &*agent.name, "its token cannot be revoked");
@@ -100,7 +100,7 @@ async fn disarmed(
     })
 }
 
-async fn caught(
+async fn announce_honeytoken(
     directory: &Directory,
     found: &Record<Honeytoken>,
     agent: &Agent,
@@ -115,7 +115,7 @@ async fn caught(
         done,
         "a honeytoken was sent"
     );
-    let about = NoticeDetails {
+    let details = NoticeDetails {
         honeytoken: Some(found.name().to_owned()),
         agent: Some(NamedResource::new(agent.id.clone(), &agent.name)),
         token: agent.token.clone(),
@@ -123,11 +123,14 @@ async fn caught(
         detail: done.map(str::to_owned),
         ..NoticeDetails::default()
     };
-    tell(directory, agent, NoticeKind::HoneytokenUsed, about).await;
+    announce(directory, agent, NoticeKind::HoneytokenUsed, details).await;
 }
 
 /// Ends the session or revokes the token that the agent used; if that is not possible, pauses the agent.
-async fn disarm(directory: &Directory, agent: &Agent) -> Result<&'static str, DirectoryError> {
+async fn revoke_access(
+    directory: &Directory,
+    agent: &Agent,
+) -> Result<&'static str, DirectoryError> {
     if let Some(session) = &agent.session {
         let ended = directory.remove::<Session>(&agent.org, &session.id, ManagedBy::Store).await;
         return ended.map(|()| "session ended");
@@ -143,23 +146,23 @@ async fn disarm(directory: &Directory, agent: &Agent) -> Result<&'static str, Di
     paused.map(|_| "agent paused")
 }
 
-async fn refused(directory: &Directory, former: Former) {
+async fn announce_former_token(directory: &Directory, former: Former) {
     let Former { agent, token, reason } = former;
     tracing::warn!(
         id = "old_token_used", agent = &*agent.name, %token, reason,
         "a token that is no longer valid was sent"
     );
-    let about = NoticeDetails {
+    let details = NoticeDetails {
         agent: Some(NamedResource::new(agent.id.clone(), &agent.name)),
         token: Some(token),
         reason: Some(reason.to_owned()),
         ..NoticeDetails::default()
     };
-    tell(directory, &agent, NoticeKind::TokenRefused, about).await;
+    announce(directory, &agent, NoticeKind::TokenRefused, details).await;
 }
 
-async fn tell(directory: &Directory, agent: &Agent, kind: NoticeKind, about: NoticeDetails) {
-    if let Err(error) = directory.announce(&agent.org, kind, about).await {
+async fn announce(directory: &Directory, agent: &Agent, kind: NoticeKind, details: NoticeDetails) {
+    if let Err(error) = directory.announce(&agent.org, kind, details).await {
         tracing::error!(%error, event = kind.code(), "an event is not delivered");
     }
 }

@@ -25,7 +25,7 @@ pub enum ServedBaseUrls {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct BaseUrl {
     /// The gateway's authority as the client knows it.
-    own: Target,
+    gateway: Target,
     /// The prefix before the upstream's path: `/to/NAME` or nothing.
     prefix: String,
     connection: String,
@@ -69,7 +69,7 @@ impl BaseUrl {
         let is_ours = |own: &Target| below.is_some() || is_ours(own.host(), names);
         Some(match own.as_ref().is_some_and(is_ours) {
             true => own
-                .map(|own| Self { own, prefix, connection: named, host })
+                .map(|gateway| Self { gateway, prefix, connection: named, host })
                 .ok_or(BaseUrlError::NotOurs),
             false => Err(BaseUrlError::NotOurs),
         })
@@ -91,7 +91,7 @@ impl BaseUrl {
     }
 
     /// The upstream's path and query in `sent`, byte for byte.
-    pub fn behind(&self, sent: &str) -> String {
+    pub fn upstream_path(&self, sent: &str) -> String {
         let rest = sent.strip_prefix(&self.prefix).unwrap_or(sent);
         match rest.starts_with(['/', '*']) {
             true => rest.to_owned(),
@@ -101,10 +101,10 @@ impl BaseUrl {
 
     /// Whether `origin`, such as `http://127.0.0.1:8080`, is the one that the client used.
     pub fn is_own(&self, origin: &str) -> bool {
-        let scheme = self.own.scheme();
+        let scheme = self.gateway.scheme();
         let authority = origin.split_once("://").filter(|(name, _)| *name == scheme.as_str());
         let parsed = authority.and_then(|(_, authority)| Target::parse(scheme, authority).ok());
-        parsed.is_some_and(|parsed| parsed == self.own)
+        parsed.is_some_and(|parsed| parsed == self.gateway)
     }
 
     /// The base URL of a request, by its URI and `Host`.
@@ -197,7 +197,7 @@ mod tests {
     fn what_follows_the_connection_stays_as_it_was_sent() {
         let behind = |authority, sent: &str| {
             let path = sent.split('?').next().unwrap();
-            read(authority, path).unwrap().unwrap().behind(sent)
+            read(authority, path).unwrap().unwrap().upstream_path(sent)
         };
         for (sent, upstream) in [
             ("/to/work", "/"),

@@ -23,14 +23,14 @@ pub struct ContinueGate {
 #[derive(Debug)]
 pub struct ContinueWait {
     gate: Arc<ContinueGate>,
-    patience: Duration,
-    patient: Pin<Box<Sleep>>,
+    timeout: Duration,
+    timer: Pin<Box<Sleep>>,
 }
 
 /// Signals that the body is wanted, for a server that must send `100 Continue` itself.
 #[derive(Debug, Default)]
 pub struct BodyDemand {
-    asked: AtomicBool,
+    is_wanted: AtomicBool,
     waker: AtomicWaker,
 }
 
@@ -56,15 +56,15 @@ impl ContinueGate {
 }
 
 impl ContinueWait {
-    /// A wait at a closed gate, for at most `patience`.
-    pub fn new(patience: Duration) -> Self {
-        let patient = Box::pin(tokio::time::sleep(patience));
-        Self { gate: Arc::default(), patience, patient }
+    /// A wait at a closed gate, for at most `timeout`.
+    pub fn new(timeout: Duration) -> Self {
+        let timer = Box::pin(tokio::time::sleep(timeout));
+        Self { gate: Arc::default(), timeout, timer }
     }
 
     /// A wait at another gate with the same timeout.
     pub fn again(&self) -> Self {
-        Self::new(self.patience)
+        Self::new(self.timeout)
     }
 
     pub fn gate(&self) -> Arc<ContinueGate> {
@@ -73,12 +73,12 @@ impl ContinueWait {
 
     /// Ready when the wait is over. Returns whether the body may be sent.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
-        let Self { gate, patient, .. } = self;
+        let Self { gate, timer, .. } = self;
         gate.waker.register(cx.waker());
         if gate.abandoned.load(SeqCst) {
             return Poll::Ready(false);
         }
-        if gate.state.load(SeqCst) || patient.as_mut().poll(cx).is_ready() {
+        if gate.state.load(SeqCst) || timer.as_mut().poll(cx).is_ready() {
             gate.state.store(true, SeqCst);
             return Poll::Ready(true);
         }
@@ -88,14 +88,14 @@ impl ContinueWait {
 
 impl BodyDemand {
     /// Signals that the body is wanted.
-    pub fn tell(&self) {
-        self.asked.store(true, SeqCst);
+    pub fn signal(&self) {
+        self.is_wanted.store(true, SeqCst);
         self.waker.wake();
     }
 
     /// Ready once, when the body is wanted.
     pub fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.waker.register(cx.waker());
-        if self.asked.swap(false, SeqCst) { Poll::Ready(()) } else { Poll::Pending }
+        if self.is_wanted.swap(false, SeqCst) { Poll::Ready(()) } else { Poll::Pending }
     }
 }

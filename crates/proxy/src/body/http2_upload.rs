@@ -28,7 +28,7 @@ const BODIES_AT_ONCE: usize = 8;
 pub struct Http2Upload {
     /// `None` once it has ended.
     body: Option<Http2Body>,
-    /// The agent waits for `100 Continue` and was not told to continue yet.
+    /// The agent waits for `100 Continue` and has not got it yet.
     waits: bool,
     rest: Option<oneshot::Sender<Http2Body>>,
 }

@@ -122,9 +122,9 @@ impl RequestBody {
         self.count.clone()
     }
 
-    /// Holds the body back until its gate opens, at most for `patience`.
-    pub fn wait_for_continue(&mut self, patience: Duration) {
-        self.gate = Some(ContinueWait::new(patience));
+    /// Holds the body back until its gate opens, for at most `timeout`.
+    pub fn wait_for_continue(&mut self, timeout: Duration) {
+        self.gate = Some(ContinueWait::new(timeout));
     }
 
     /// Sends the body without waiting for `100 Continue`.
@@ -219,8 +219,8 @@ impl Body for RequestBody {
         if let Err(error) = std::task::ready!(this.poll_gate(cx)) {
             return Poll::Ready(Some(Err(error)));
         }
-        if let Some(passed) = this.demand.take() {
-            passed.tell();
+        if let Some(demand) = this.demand.take() {
+            demand.signal();
         }
         let (frame, is_own) = match this.again.pop_front() {
             Some(data) => (Some(Ok(Frame::data(data))), true),

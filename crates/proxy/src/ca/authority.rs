@@ -68,9 +68,9 @@ pub struct CertificateInfo {
     pub subject: String,
     /// SHA-256.
     pub fingerprint: String,
-    /// Its begin.
+    /// The start of its validity.
     pub from: Timestamp,
-    /// Its end.
+    /// The end of its validity.
     pub until: Timestamp,
 }
 
@@ -95,7 +95,7 @@ pub struct Authority {
     files: Option<CaFiles>,
     clock: Clock,
     /// Held while the CA or its files are replaced.
-    turn: Mutex<()>,
+    replacing: Mutex<()>,
 }
 
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -175,7 +175,7 @@ impl Authority {
 
     fn new(signer: LeafSigner, files: Option<CaFiles>, clock: &Clock) -> Self {
         let signer = ArcSwap::from_pointee(signer);
-        Self { signer, files, clock: clock.clone(), turn: Mutex::default() }
+        Self { signer, files, clock: clock.clone(), replacing: Mutex::default() }
     }
 
     /// The certificates that clients must trust, PEM: the CA's certificate, its chain if there is one, and during
@@ -204,7 +204,7 @@ impl Authority {
     /// # Errors
     /// When a file cannot be read, or the two do not belong together.
     pub fn export(&self) -> Result<Option<CaPems>, CaError> {
-        let _turn = self.turn.lock();
+        let _replacing = self.replacing.lock();
         let Some(CaFiles { cert, key }) = &self.files else { return Ok(None) };
         Pair::load(cert, key)?;
         let cert = files::read_cert(cert)?;
@@ -270,7 +270,7 @@ impl Authority {
     /// When the CA was given, its files are not those in use, an overlap is wanted that it cannot
     /// give, or a file cannot be written.
     pub fn rotate(&self, how: Succession) -> Result<(), CaError> {
-        let _turn = self.turn.lock();
+        let _replacing = self.replacing.lock();
         let (former, now) = (self.signer.load_full(), self.clock.now());
         let path = self.files.as_ref().map_or(Path::new("memory"), |files| &files.cert);
         if !former.is_made_here() {
@@ -303,7 +303,7 @@ impl Authority {
     /// # Errors
     /// As [`Authority::load_or_create`]; also when they were removed.
     pub fn check(&self) -> Result<(), CaError> {
-        let _turn = self.turn.lock();
+        let _replacing = self.replacing.lock();
         self.replaced().map(drop)
     }
 
@@ -312,7 +312,7 @@ impl Authority {
     /// # Errors
     /// As [`Authority::check`]: the CA in use stays.
     pub fn reload(&self) -> Result<bool, CaError> {
-        let _turn = self.turn.lock();
+        let _replacing = self.replacing.lock();
         let Some(signer) = self.replaced()? else { return Ok(false) };
         let fingerprint = fingerprint(signer.cert());
         self.signer.store(Arc::new(signer));
@@ -326,7 +326,7 @@ impl Authority {
     /// # Errors
     /// When the file cannot be read or written.
     pub fn tidy(&self) -> Result<bool, CaError> {
-        let _turn = self.turn.lock();
+        let _replacing = self.replacing.lock();
         let (signer, now) = (self.signer.load(), self.clock.now());
         let Some(files) = self.files.as_ref().filter(|_| signer.has_leftovers(now)) else {
             return Ok(false);

@@ -68,10 +68,10 @@ pub(super) fn write_pair(
         let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
         made.map_err(|source| write_error(dir, source))?;
     }
-    // The certificate is public; whether others can reach it is the directory's matter.
+    // The certificate is public; the mode of its directory decides who can read it.
     stage(cert, cert_pem.as_bytes(), 0o644)?;
     stage(key, key_pem.as_bytes(), 0o600)?;
-    // Lest the key's new name reach the disk before the certificate's.
+    // The name of the certificate must be on disk before that of the key.
     sync(cert)?;
     publish(key)?;
     publish(cert)

@@ -87,7 +87,7 @@ fn params(host: &Host) -> Result<CertificateParams, CaError> {
     params.subject_alt_names = vec![san];
     params.distinguished_name = subject(host);
     params.serial_number = Some(random_serial()?);
-    // Also brings the subject key identifier.
+    // This also adds the subject key identifier.
     params.is_ca = IsCa::ExplicitNoCa;
     params.use_authority_key_identifier_extension = true;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -96,7 +96,7 @@ fn params(host: &Host) -> Result<CertificateParams, CaError> {
 }
 
 /// The host as common name, for people and old programs. With a longer host the subject is empty,
-/// and then the subject alternative name is critical (RFC 5280 §4.2.1.6); rcgen sees to that.
+/// and then the subject alternative name is critical (RFC 5280 §4.2.1.6); rcgen sets this.
 fn subject(host: &Host) -> DistinguishedName {
     let mut subject = DistinguishedName::new();
     let name = match host {

@@ -58,7 +58,7 @@ impl Answer {
         let coded = response.headers().contains_key(header::TRANSFER_ENCODING);
         strip::answer(response.headers_mut());
         if coded {
-            // RFC 9112 §6.3: a length beside a coding is not to be believed, nor passed on.
+            // A `Content-Length` beside a transfer coding is ignored and removed (RFC 9112 §6.3).
             response.headers_mut().remove(header::CONTENT_LENGTH);
         }
         *response.version_mut() = http::Version::HTTP_11;

@@ -18,7 +18,7 @@ use crate::body::body_error::ReceiveError;
 use crate::body::replay::BodyCopy;
 use crate::gateway::{Core, Gateway};
 use crate::refusal::Refusal;
-use crate::refusal::grpc::RefusalFormat;
+use crate::refusal::refusal_format::RefusalFormat;
 use crate::request::inbound::Inbound;
 use crate::upstream::retries::Retries;
 use crate::upstream::sent::SentRequest;

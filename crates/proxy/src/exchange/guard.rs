@@ -8,7 +8,7 @@ use crate::authorize::connection_limits::Admission;
 use crate::gateway::Gateway;
 use crate::record::Record;
 use crate::refusal::Refusal;
-use crate::refusal::grpc::RefusalFormat;
+use crate::refusal::refusal_format::RefusalFormat;
 use crate::session::ProxySession;
 use crate::sockets::watchdog::Watchdog;
 use keyward_base::settings::Wait;

@@ -38,7 +38,7 @@ use crate::authorize::{connection_limits, decide};
 use crate::body::request_body::RequestBody;
 use crate::gateway::Core;
 use crate::refusal::Refusal;
-use crate::refusal::grpc::RefusalFormat;
+use crate::refusal::refusal_format::RefusalFormat;
 use crate::session::ProxySession;
 
 /// Runs one exchange, which ends when the body of its answer ends.

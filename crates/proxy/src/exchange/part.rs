@@ -24,7 +24,7 @@ const PART_WITHIN: Duration = Duration::from_secs(30);
 /// passed on.
 const BYTES_AFTER_MAX: u64 = 64 * 1024;
 
-/// What is said of a body that is longer or shorter than its `Content-Range`.
+/// The message for a body that is longer or shorter than its `Content-Range`.
 pub const WRONG_LENGTH: &str = "its length is not that of its `Content-Range`";
 
 /// The body of a part, in lengths that become less as it is read.
@@ -37,8 +37,8 @@ pub struct PartWindow {
     after: u64,
 }
 
-/// Whether an answer is a part of bytes, which cannot be decoded. Digests of a part are removed: with the bytes beside it, they
-/// tell the one byte that is masked.
+/// Whether an answer is a part of bytes, which cannot be decoded. Digests of a part are removed: together with the
+/// bytes around a masked byte, they would reveal that byte.
 ///
 /// # Errors
 /// When such a part was not asked for, and a secret could be read in pieces of it.

@@ -18,7 +18,7 @@ use crate::base_url;
 use crate::connect_link::ConnectLink;
 use crate::limits::meter::Excess;
 use crate::record::Record;
-use crate::refusal::grpc::{self, RefusalFormat};
+use crate::refusal::refusal_format::{self, RefusalFormat};
 use crate::refusal::{Refusal, scrub_code};
 use keyward_base::codes::{Code, RefusalText};
 use keyward_base::host::Target;
@@ -34,7 +34,7 @@ use keyward_vault::VaultError;
 static KEYWARD_ERROR: HeaderName = HeaderName::from_static("keyward-error");
 static PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
-/// A credential that is not in memory, and a store that does not answer.
+/// The message if a credential is not in memory and the store does not answer.
 const STORE_AWAY: &str = "the credential cannot be read now, because the store does not answer";
 
 /// The remedy if a rule permits cleartext, but not to this address.
@@ -234,7 +234,7 @@ fn sentence(view: &RefusalView, exchange: &str) -> String {
 fn in_grpc(view: &RefusalView, exchange: &str) -> Response<Bytes> {
     let words = sentence(view, exchange);
     let mut response = Response::new(Bytes::new());
-    grpc::trailers_only(response.headers_mut(), view.status().as_u16(), &words);
+    refusal_format::trailers_only(response.headers_mut(), view.status().as_u16(), &words);
     response
 }
 

@@ -75,13 +75,13 @@ pub struct TestAnswer {
     /// `Retry-After` in seconds, if it is there.
     pub retry_after: Option<u64>,
     /// Details of the account and its rights.
-    pub told: AnswerDetails,
+    pub details: AnswerDetails,
 }
 
 impl TestAnswer {
     /// Whether the provider rejects the credential itself. 403 does not mean that: the credential is known.
     pub fn rejects_credential(&self) -> bool {
-        !self.good && self.status == 401 && self.told.clock_ahead_s.is_none()
+        !self.good && self.status == 401 && self.details.clock_ahead_s.is_none()
     }
 }
 
@@ -107,8 +107,8 @@ pub enum TestError {
 }
 
 /// Sends the test request of a connection and waits for the answer. While it is refused, the provider's other URLs are
-/// asked, and the first answer stands if none accepts the credential. `trial`: a credential of the same connection
-/// that is not in use yet.
+/// asked; if none accepts the credential, the first answer is the result. `trial`: a credential of the same
+/// connection that is not in use yet.
 pub async fn run(
     gateway: &Arc<Gateway>,
     connection: &ConnectionRecord,
@@ -233,7 +233,7 @@ async fn judge(sent: SentRequest, expected: &ExpectedResponse, now: Timestamp) -
         status,
         good: expected.takes(status) && met,
         retry_after: retry_after(&head.headers),
-        told: AnswerDetails::of(&head.headers, body, expected, needles.as_deref(), now),
+        details: AnswerDetails::of(&head.headers, body, expected, needles.as_deref(), now),
     }
 }
 

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// The number of events that are remembered. The oldest is forgotten first.
-const TOLD_MAX: usize = 4_096;
+const EVENTS_MAX: usize = 4_096;
 
 /// Reported events and the time of their last report.
 #[derive(Debug)]
@@ -16,7 +16,7 @@ pub struct AlertLimit(Mutex<LruCache<String, Instant>>);
 
 impl Default for AlertLimit {
     fn default() -> Self {
-        let most = NonZeroUsize::new(TOLD_MAX).expect("a constant above zero");
+        let most = NonZeroUsize::new(EVENTS_MAX).expect("a constant above zero");
         Self(Mutex::new(LruCache::new(most)))
     }
 }
@@ -25,12 +25,12 @@ impl AlertLimit {
     /// Whether the event is due: it was not reported within `every`.
     pub fn is_new(&self, what: String, every: Duration) -> bool {
         let now = Instant::now();
-        let mut told = self.0.lock();
+        let mut reported = self.0.lock();
         // `peek` does not refresh the entry: a suppressed event must not extend its period.
-        if told.peek(&what).is_some_and(|last| now.duration_since(*last) < every) {
+        if reported.peek(&what).is_some_and(|last| now.duration_since(*last) < every) {
             return false;
         }
-        told.put(what, now);
+        reported.put(what, now);
         true
     }
 }
@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn who_goes_on_is_told_once_in_a_while() {
+    async fn a_repeated_event_is_due_once_in_a_period() {
         let alert_limit = AlertLimit::default();
         let every = Duration::from_secs(60);
         let new = |what: &str| alert_limit.is_new(what.to_owned(), every);

@@ -237,7 +237,7 @@ mod tests {
                 now += Duration::from_millis(gap);
                 match bucket.take(rate, 1, now) {
                     Ok(()) => taken.push(now),
-                    // What is told is true, to the nanosecond.
+                    // The wait is exact, to the nanosecond.
                     Err(wait) => {
                         let mut early = bucket;
                         prop_assert!(early.take(rate, 1, now + wait - Duration::from_nanos(1)).is_err());

@@ -1,7 +1,7 @@
 //! [`Refusal`]: every reason for which Keyward answers an exchange itself. `exchange/respond.rs` gives each a
 //! status, a code and a message; source errors appear in the log only.
 
-pub mod grpc;
+pub mod refusal_format;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +25,8 @@ pub enum Refusal {
     // The agent's request.
     #[error("proxy authentication is required")]
     Unauthenticated,
-    /// There are credentials, but they prove no agent. The reason is not said: it would tell which tokens existed.
+    /// There are credentials, but they prove no agent. The message does not give the reason, which would
+    /// show which tokens existed.
     #[error(
         "the agent's token is not accepted: it is unknown, has expired or was revoked, belongs to another name, or its \
          agent is paused"

@@ -192,8 +192,8 @@ impl Inbound {
     }
 
     /// The input of the policy decision.
-    pub fn asked(&self) -> PolicyRequest<'_> {
-        self.query.asked()
+    pub fn policy_request(&self) -> PolicyRequest<'_> {
+        self.query.policy_request()
     }
 
     /// The agent whose memory budget is charged.

@@ -145,9 +145,9 @@ async fn answer(
 ) -> Option<UnreadBody> {
     let session = &live.session;
     let bodyless = request.method() == Method::HEAD;
-    let PreparedRequest { request, passed, bridge, unread } =
+    let PreparedRequest { request, demand, bridge, unread } =
         PreparedRequest::of(request, session)?;
-    let response = through(core, session, request, &mut respond, passed).await?;
+    let response = through(core, session, request, &mut respond, demand).await?;
     let (mut head, mut body) = response.into_parts();
     let (joins, unread) = match bridge {
         None => (None, unread),
@@ -177,7 +177,7 @@ async fn through(
     session: &Arc<ProxySession>,
     request: Request<RequestBody>,
     respond: &mut SendResponse<Bytes>,
-    passed: Option<Arc<BodyDemand>>,
+    demand: Option<Arc<BodyDemand>>,
 ) -> Option<Response<AnswerBody>> {
     let mut exchange = pin!(exchange::answer(core, session, request));
     poll_fn(|cx| {
@@ -188,8 +188,8 @@ async fn through(
         if let Poll::Ready(response) = exchange.as_mut().poll(cx) {
             return Poll::Ready(Some(response));
         }
-        if let Some(passed) = &passed
-            && passed.poll(cx).is_ready()
+        if let Some(demand) = &demand
+            && demand.poll(cx).is_ready()
             && respond.send_informational(interim()).is_err()
         {
             return Poll::Ready(None);
@@ -225,7 +225,7 @@ fn reason(error: &BodyError) -> Reason {
 struct PreparedRequest {
     request: Request<RequestBody>,
     /// With `Expect`: signals that the body is wanted.
-    passed: Option<Arc<BodyDemand>>,
+    demand: Option<Arc<BodyDemand>>,
     /// The WebSocket handshake, if it is one.
     bridge: Option<WebSocketHandshake>,
     /// The possible rest of the body.
@@ -240,7 +240,7 @@ impl PreparedRequest {
             let (request, joins, bridge) = websocket::bridge(request)?;
             let request = request.map(|()| RequestBody::handshake(joins));
             let (bridge, unread) = (Some(bridge), UnreadBody::Nothing);
-            return Some(Self { request, passed: None, bridge, unread });
+            return Some(Self { request, demand: None, bridge, unread });
         }
         let (head, stream) = request.into_parts();
         let (arriving, unread) = match stream.is_end_stream() {
@@ -251,8 +251,8 @@ impl PreparedRequest {
             }
         };
         let mut body = RequestBody::new(arriving);
-        let passed = head.headers.contains_key(header::EXPECT).then(|| body.demand());
-        Some(Self { request: Request::from_parts(head, body), passed, bridge: None, unread })
+        let demand = head.headers.contains_key(header::EXPECT).then(|| body.demand());
+        Some(Self { request: Request::from_parts(head, body), demand, bridge: None, unread })
     }
 }
 

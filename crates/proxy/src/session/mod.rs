@@ -60,7 +60,7 @@ pub enum TargetSource {
     },
     /// From the base URL of the request.
     BaseUrl {
-        /// The upstream that the base URL stands for.
+        /// The upstream that the base URL means.
         target: Target,
         /// The name of the connection in it.
         connection: Arc<str>,

@@ -267,7 +267,7 @@ impl Activity {
                 let stands = |state: &ConnectionState| {
                     state.is_usable() || matches!(state, ConnectionState::Broken { .. })
                 };
-                let permitted = match policy.decide(agent, &query.asked()) {
+                let permitted = match policy.decide(agent, &query.policy_request()) {
                     // A permit for another connection does not allow this one's credential.
                     Ok(permit) => permit.wanted().map(|it| &it.connection) == used.as_ref(),
                     Err(Reason::ConnectionBroken { .. }) => true,

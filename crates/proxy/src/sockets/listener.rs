@@ -300,13 +300,13 @@ impl Acceptor {
     }
 
     /// Rejects one waiting stream with the spare descriptor. Returns whether there was a spare one.
-    pub async fn turn_one_away(&self) -> bool {
+    pub async fn reject_one(&self) -> bool {
         poll_fn(|cx| {
             let mut reserve = self.listener.reserve.lock();
             let had_one = reserve.take().is_some();
-            // Who waited may have gone meanwhile.
+            // The waiting client may have left meanwhile.
             if had_one && let Poll::Ready(Ok((socket, _))) = self.poll_accept(cx) {
-                self.turn_away(socket);
+                self.reject(socket);
             }
             *reserve = self.listener.spare();
             Poll::Ready(had_one)
@@ -315,15 +315,19 @@ impl Acceptor {
     }
 
     /// Answers that the gateway is overloaded, and closes the stream.
-    pub fn turn_away(&self, socket: NewSocket) {
-        let told = match socket.detach() {
-            // In cleartext it would only be a riddle.
+    pub fn reject(&self, socket: NewSocket) {
+        let is_answered = match socket.detach() {
+            // A client that expects TLS cannot read a cleartext answer.
             _ if self.listener.proxy_tls.is_some() => false,
-            Ok(DetachedSocket::Tcp(tcp)) => tell_and_close(tcp, self.listener.overloaded),
-            Ok(DetachedSocket::Unix(unix)) => tell_and_close(unix, self.listener.overloaded),
+            Ok(DetachedSocket::Tcp(tcp)) => answer_and_close(tcp, self.listener.overloaded),
+            Ok(DetachedSocket::Unix(unix)) => answer_and_close(unix, self.listener.overloaded),
             Err(_) => false,
         };
-        tracing::warn!(id = "streams_refused", told, "turned a stream away: too many are open");
+        tracing::warn!(
+            id = "streams_refused",
+            told = is_answered,
+            "turned a stream away: too many are open"
+        );
     }
 
     pub fn listener(&self) -> &Listener {
@@ -385,9 +389,9 @@ pub fn is_of_descriptors(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|code| none_left.contains(&code))
 }
 
-/// Never waits, because the socket's buffer is empty and the socket does not block. Received bytes are read,
-/// because closing without reading can cost the peer the answer (RFC 9112 §9.6).
-fn tell_and_close(mut socket: impl io::Read + io::Write, answer: &[u8]) -> bool {
+/// Sends the answer, and closes the socket. Never waits, because the socket's buffer is empty and the socket does not
+/// block. Received bytes are read, because closing without reading can cost the peer the answer (RFC 9112 §9.6).
+fn answer_and_close(mut socket: impl io::Read + io::Write, answer: &[u8]) -> bool {
     let written = socket.write(answer);
     let mut sent = [0; 4096];
     let read = socket.read(&mut sent);
@@ -423,7 +427,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn each_stream_comes_to_one_door_only() {
+    async fn each_stream_is_accepted_by_one_acceptor() {
         let listener = Arc::new(Listener::tcp("127.0.0.1:0".parse().unwrap()).await.unwrap());
         let doors = [listener.clone().acceptor().unwrap(), listener.clone().acceptor().unwrap()];
         let client = TcpStream::connect(listener.addr().unwrap()).await.unwrap();
@@ -446,7 +450,7 @@ mod tests {
             let mut reads = std::pin::pin!(client.read_to_end(&mut told));
             loop {
                 // Also before a client has connected.
-                assert!(acceptor.turn_one_away().await, "it had one");
+                assert!(acceptor.reject_one().await, "it had one");
                 tokio::select! {
                     biased;
                     read = &mut reads => {
@@ -459,7 +463,7 @@ mod tests {
         }
         assert_eq!(told, OVERLOADED);
         assert!(listener.reserve.lock().take().is_some(), "it has one again");
-        assert!(!acceptor.turn_one_away().await, "that was the last");
+        assert!(!acceptor.reject_one().await, "that was the last");
     }
 
     #[tokio::test]

@@ -124,7 +124,7 @@ impl UpstreamSocket {
         }
         // The pending read has registered the waker.
         match self.socket.read_now(out) {
-            Err(error) if is_no_news(&error) => Poll::Pending,
+            Err(error) if is_pending(&error) => Poll::Pending,
             read => Poll::Ready(read),
         }
     }
@@ -257,7 +257,7 @@ impl AsyncRead for UpstreamSocket {
     }
 }
 
-fn is_no_news(error: &io::Error) -> bool {
+fn is_pending(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 

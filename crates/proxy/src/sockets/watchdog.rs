@@ -136,8 +136,8 @@ impl Watchdog {
 
     /// Resolves when a timeout has expired, late by at most the shortest of the three.
     pub async fn overdue(&self, limits: &Limits) -> Overdue {
-        // A phase that begins during a nap may have a nearer end than the one before it.
-        let longest_nap =
+        // A phase that begins during a sleep may end earlier than the one before it.
+        let longest_sleep =
             limits.head_timeout.min(limits.idle_timeout).min(limits.body_idle_timeout);
         let mut quiet_since = Instant::now();
         loop {
@@ -159,7 +159,7 @@ impl Watchdog {
             if left.is_zero() {
                 return overdue;
             }
-            tokio::time::sleep(left.min(longest_nap)).await;
+            tokio::time::sleep(left.min(longest_sleep)).await;
         }
     }
 }
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_short_limit_holds_although_its_phase_began_during_a_nap() {
+    async fn a_short_limit_holds_although_its_phase_began_during_a_sleep() {
         let limits = Limits { idle_timeout: Duration::from_secs(2), ..limits() };
         let (watchdog, begun) = (Watchdog::awaiting_head(), Instant::now());
         let becomes_idle = async {

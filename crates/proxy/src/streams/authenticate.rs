@@ -80,7 +80,7 @@ fn by_token(
         Unproved::Unknown => failure(gateway, peer),
     })?;
     if is_in_url(request.uri(), &token) {
-        tripwire::refused_early(gateway, &agent, None, request);
+        tripwire::report_of_refused_request(gateway, &agent, None, request);
         return Err(Refusal::BadRequest(
             "the URL contains the agent's token; send it in `Proxy-Authorization` only",
         ));
@@ -114,7 +114,7 @@ pub fn prove(gateway: &Gateway, presented: PresentedToken) -> Result<Authenticat
         if view.was_session(&token) {
             return Err(Unproved::SessionEnded);
         }
-        tripwire::token(gateway, &token);
+        tripwire::report_former_token(gateway, &token);
         return Err(Unproved::Unknown);
     };
     match name.is_none_or(|name| *agent.name == *name) {

@@ -82,7 +82,7 @@ fn resolve(
     let ResolvedTarget { target, connection, path } = match opened {
         Ok(opened) => opened,
         Err(refusal) => {
-            tripwire::refused_early(&core.gateway, &agent, None, &request);
+            tripwire::report_of_refused_request(&core.gateway, &agent, None, &request);
             return Err(early(refusal, Some(agent)));
         }
     };
@@ -116,7 +116,7 @@ fn open(
     let policy = core.gateway.rulebook.current();
     let (target, connection) = target(&policy, agent, place)?;
     let sent = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
-    let path = place.behind(sent).parse();
+    let path = place.upstream_path(sent).parse();
     let path = path.map_err(|_| Refusal::BadRequest("what follows the connection is no path"))?;
     Ok(ResolvedTarget { target, connection, path })
 }

@@ -20,7 +20,7 @@ use crate::exchange::{self, respond};
 use crate::gateway::Core;
 use crate::record::Record;
 use crate::refusal::Refusal;
-use crate::refusal::grpc::RefusalFormat;
+use crate::refusal::refusal_format::RefusalFormat;
 use crate::server::h1::{self, StreamContext};
 use crate::session::{AcceptedStream, ProxySession, TargetSource};
 use crate::sockets::streams::AgentStream;
@@ -89,8 +89,10 @@ async fn absolute(
     };
     let admitted = admitted.and_then(|agent| {
         let admitted = accepted.attach_agent(&core.gateway, &agent);
-        let told = |_: &Refusal| tripwire::refused_early(&core.gateway, &agent, None, &request);
-        admitted.inspect_err(told).map(|()| agent)
+        let report = |_: &Refusal| {
+            tripwire::report_of_refused_request(&core.gateway, &agent, None, &request)
+        };
+        admitted.inspect_err(report).map(|()| agent)
     });
     let agent = match admitted {
         Ok(agent) => agent,

@@ -45,7 +45,7 @@ const SURPLUS_MAX: usize = 4;
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// How long streams may take to end after they were cut; WebSockets send a close frame.
-const LAST_WORDS_WITHIN: Duration = Duration::from_secs(1);
+const CUT_STREAMS_END_WITHIN: Duration = Duration::from_secs(1);
 
 /// The threads that serve agents' streams.
 #[derive(Debug)]
@@ -76,7 +76,7 @@ struct Handle {
     runtime: runtime::Handle,
     open: Arc<AtomicUsize>,
     /// The thread and its tasks end when this is dropped.
-    lives: oneshot::Sender<Infallible>,
+    alive: oneshot::Sender<Infallible>,
     thread: JoinHandle<()>,
 }
 
@@ -162,7 +162,7 @@ impl Cores {
             match accepted {
                 Ok((socket, peer)) => self.serve(index, socket, peer, &served),
                 Err(error) if is_of_one_socket(&error) => {}
-                Err(error) if is_of_descriptors(&error) && acceptor.turn_one_away().await => {}
+                Err(error) if is_of_descriptors(&error) && acceptor.reject_one().await => {}
                 Err(error) => {
                     tracing::warn!(%error, "accepting pauses");
                     tokio::time::sleep(PAUSE).await;
@@ -182,15 +182,15 @@ impl Cores {
         let Gateway { streams, unauthenticated, .. } = &*self.gateway;
         let permit = || streams.clone().try_acquire_owned().ok();
         let Some(place) = unauthenticated.enter(peer, permit) else {
-            return acceptor.turn_away(socket);
+            return acceptor.reject(socket);
         };
         if place.is_anothers() {
             self.gateway.metrics.evicted("proxy");
         }
         let (owner, proxy_tls) =
             (acceptor.listener().owner().cloned(), acceptor.listener().proxy_tls().cloned());
-        let probed = !self.gateway.probes.is_empty() && service.is_none();
-        let preface = probed.then(|| preface(acceptor.listener()));
+        let has_probes = !self.gateway.probes.is_empty() && service.is_none();
+        let preface = has_probes.then(|| preface(acceptor.listener()));
         let index = self.place(here);
         let Handle { core, runtime, open, .. } = &self.cores[index];
         let watchdog = Arc::new(Watchdog::awaiting_head());
@@ -213,10 +213,10 @@ impl Cores {
                     Ok(socket) => {
                         begin(core, NewStream { socket, proxy_tls, accepted, service }, preface)
                     }
-                    Err(error) => lost(&error),
+                    Err(error) => log_failed_accept(&error),
                 }
             })),
-            Err(error) => lost(&error),
+            Err(error) => log_failed_accept(&error),
         }
     }
 
@@ -244,13 +244,13 @@ impl Cores {
         if !clean {
             self.gateway.cutting.send_replace(true);
             // Streams that have not ended by then are dropped with their runtime.
-            let _ = tokio::time::timeout(LAST_WORDS_WITHIN, ended).await;
+            let _ = tokio::time::timeout(CUT_STREAMS_END_WITHIN, ended).await;
         }
         let threads: Vec<_> = self
             .cores
             .into_iter()
-            .map(|Handle { lives, thread, .. }| {
-                drop(lives);
+            .map(|Handle { alive, thread, .. }| {
+                drop(alive);
                 thread
             })
             .collect();
@@ -268,12 +268,12 @@ impl Handle {
             Core::new(gateway.clone())
         };
         runtime.spawn(core.sweeper());
-        let (lives, ended) = oneshot::channel();
+        let (alive, ended) = oneshot::channel();
         let thread =
             std::thread::Builder::new().name(format!("keyward-core-{index}")).spawn(move || {
                 let Err(_dropped) = own.block_on(ended);
             })?;
-        Ok(Self { core, runtime, open: Arc::default(), lives, thread })
+        Ok(Self { core, runtime, open: Arc::default(), alive, thread })
     }
 }
 
@@ -285,7 +285,7 @@ fn place(open: &[usize], here: usize) -> usize {
     if open[here] <= open[least] + surplus { here } else { least }
 }
 
-fn lost(error: &io::Error) {
+fn log_failed_accept(error: &io::Error) {
     tracing::warn!(%error, "a stream was lost on its way to a core");
 }
 
@@ -309,7 +309,7 @@ fn begin(core: Arc<Core>, stream: NewStream, preface: Option<Preface>) {
         };
         match destination {
             Destination::Gateway => serve(core, stream),
-            Destination::Probe(at) => probed(&core, stream, at, &preface).await,
+            Destination::Probe(at) => serve_by_probe(&core, stream, at, &preface).await,
             Destination::Nowhere => {
                 tracing::warn!("closed a stream that may be of a program under `keyward doctor`");
             }
@@ -318,7 +318,7 @@ fn begin(core: Arc<Core>, stream: NewStream, preface: Option<Preface>) {
 }
 
 /// Hands a stream to a probe until the stream or the gateway ends, or the stream is evicted.
-async fn probed(core: &Core, stream: NewStream, at: SocketAddr, preface: &Preface) {
+async fn serve_by_probe(core: &Core, stream: NewStream, at: SocketAddr, preface: &Preface) {
     let NewStream { socket, proxy_tls, accepted, .. } = stream;
     let mut drain = core.gateway.draining.clone();
     let (leaves, timeout) = (&core.gateway.leaves, core.gateway.limits.handshake_timeout);
@@ -356,7 +356,7 @@ fn serve(core: Arc<Core>, stream: NewStream) {
     }
     let socket = match (socket, proxy_tls) {
         (NewSocket::Tcp(tcp), Some(proxy_tls)) => {
-            return drop(tokio::spawn(Box::pin(fronted(core, tcp, proxy_tls, accepted))));
+            return drop(tokio::spawn(Box::pin(serve_tls(core, tcp, proxy_tls, accepted))));
         }
         (NewSocket::Tcp(tcp), None) => Socket::Tcp(tcp),
         (NewSocket::Unix(unix), _) => Socket::Unix(unix),
@@ -367,7 +367,7 @@ fn serve(core: Arc<Core>, stream: NewStream) {
 }
 
 /// Serves a stream that begins with TLS. A failed handshake leaves no record, because no agent is known.
-async fn fronted(
+async fn serve_tls(
     core: Arc<Core>,
     tcp: TcpStream,
     proxy_tls: Arc<ProxyTls>,

@@ -7,7 +7,7 @@ use crate::exchange::guard::{ExchangeGuard, OccupiedStream};
 use crate::exchange::respond;
 use crate::gateway::Core;
 use crate::refusal::Refusal;
-use crate::refusal::grpc::RefusalFormat;
+use crate::refusal::refusal_format::RefusalFormat;
 use crate::session::AcceptedStream;
 use keyward_base::agent::Agent;
 

@@ -410,7 +410,7 @@ impl ServiceExchange {
             TunnelEnd::Finished | TunnelEnd::Closed => Outcome::Completed,
             TunnelEnd::Idle | TunnelEnd::Revoked | TunnelEnd::GatewayStopped => Outcome::Ended,
         };
-        pair.tell(&mut self.record, outcome);
+        pair.write_to(&mut self.record, outcome);
         if let Some(by) = accepted.revocation.end_exchange() {
             self.record.set_cut_by(&by);
         }

@@ -80,7 +80,7 @@ pub async fn splice<A, U>(
         }
         pair.agents.end_by_reset();
     }
-    pair.tell(record, end.outcome());
+    pair.write_to(record, end.outcome());
     if let Some(by) = session.revocation().end_exchange() {
         record.set_cut_by(&by);
     }
@@ -153,7 +153,7 @@ where
     }
 
     /// Writes the result to the record.
-    pub fn tell(&self, record: &mut Record, outcome: Outcome) {
+    pub fn write_to(&self, record: &mut Record, outcome: Outcome) {
         record.add_sent(self.down.moved().load(Relaxed));
         record.set_outcome(outcome);
     }

@@ -43,18 +43,18 @@ pub async fn splice<A, U>(
 {
     let mut pair = StreamPair::of_frames(agents, upstream, record);
     let end = pair.run(session, gateway).await;
-    let said = pair.up.is_closed() || pair.down.is_closed();
+    let close_was_sent = pair.up.is_closed() || pair.down.is_closed();
     let outcome = match end {
-        // Many close their sockets without ado once close frames were exchanged.
-        TunnelEnd::AgentBroke | TunnelEnd::UpstreamBroke if said => Outcome::Completed,
+        // After a close frame, many peers close the socket without a TLS or TCP shutdown.
+        TunnelEnd::AgentBroke | TunnelEnd::UpstreamBroke if close_was_sent => Outcome::Completed,
         end => end.outcome(),
     };
-    say_end(&mut pair, end, session.revocation().current().is_cut()).await;
-    pair.tell(record, outcome);
+    end_pair(&mut pair, end, session.revocation().current().is_cut()).await;
+    pair.write_to(record, outcome);
 }
 
 /// Closes both sides in order, within [`CLOSING_WITHIN`]; then cuts them.
-async fn say_end<A, U>(pair: &mut StreamPair<A, U>, end: TunnelEnd, is_cut: bool)
+async fn end_pair<A, U>(pair: &mut StreamPair<A, U>, end: TunnelEnd, is_cut: bool)
 where
     A: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,
@@ -85,20 +85,20 @@ where
 {
     let StreamPair { agents, upstream, up, down } = pair;
     down.finish_frame(upstream, agents, FRAME_REST_MAX).await;
-    let told = match () {
+    let close_was_sent = match () {
         () if down.may_close() => agents.write_all(&why.to_client()).await.is_ok(),
         () => down.is_closed(),
     };
     let to_agent = async {
-        // In the middle of a frame nothing can be said: it is cut, visibly.
-        if told {
+        // Within a frame, no close frame can be sent: the stream is cut, and the agent sees that.
+        if close_was_sent {
             leave(agents).await;
         }
     };
     let to_upstream = async {
         let mut key = [0; 4];
         if up.may_close() && getrandom::fill(&mut key).is_ok() {
-            // It may have gone already.
+            // The upstream may have closed already.
             let _ = upstream.write_all(&AGENT_LEFT.to_server(key)).await;
         }
         leave(upstream).await;
@@ -149,7 +149,7 @@ mod tests {
         server.write_all(b"\x81\x05he").await.unwrap();
         copy(&mut pair).await;
         let begun = Instant::now();
-        say_end(&mut pair, TunnelEnd::Revoked, false).await;
+        end_pair(&mut pair, TunnelEnd::Revoked, false).await;
         assert_eq!(begun.elapsed(), CLOSING_WITHIN);
         drop(pair);
         let mut got = Vec::new();
@@ -163,7 +163,7 @@ mod tests {
         let (upstream, _server) = tokio::io::duplex(1024);
         let mut pair = StreamPair { agents, upstream, up: direction(), down: direction() };
         let begun = Instant::now();
-        say_end(&mut pair, TunnelEnd::Revoked, true).await;
+        end_pair(&mut pair, TunnelEnd::Revoked, true).await;
         assert_eq!(begun.elapsed(), CLOSING_WITHIN);
         drop(pair);
         let mut got = Vec::new();

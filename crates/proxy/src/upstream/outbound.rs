@@ -78,7 +78,7 @@ impl Outbound {
         let (org, session) = (inbound.org().clone(), inbound.session());
         let upgrade = inbound.take_upgrade();
         let settings = permit.settings().map(|settings| &**settings);
-        let writes = writes(credential.as_deref(), &target, inbound.asked().path)?;
+        let writes = writes(credential.as_deref(), &target, inbound.policy_request().path)?;
         let signing = Signing::read(credential.as_deref(), &target, &inbound)?;
         let changes = HeadChanges {
             target: &target,

@@ -78,7 +78,7 @@ impl<'a> Signing<'a> {
         Ok(match signer {
             None => None,
             Some(CredentialSigner::Request(signer)) => {
-                let places = signer.places(target, inbound.asked().path);
+                let places = signer.places(target, inbound.policy_request().path);
                 Some(Self::Scheme { signer, places })
             }
             Some(CredentialSigner::Digest(signer)) => Some(Self::Digest(signer)),

@@ -132,7 +132,7 @@ fn one_overlap_at_a_time() {
 }
 
 #[test]
-fn files_that_somebody_changed_are_not_overwritten() {
+fn files_that_were_changed_are_not_overwritten() {
     let world = World::new();
     let (cert, key) = self_signed(plain_ca());
     fs::write(&world.place.cert, &cert).expect("write");
@@ -264,7 +264,7 @@ fn a_crash_leaves_the_old_ca_or_the_new_one_whole() {
         assert_eq!(&world.reopened().fingerprint(), whole, "moment {moment}");
         assert_eq!(world.place.names(), ["ca.key", "ca.pem"], "moment {moment}");
     }
-    // A key that belongs to neither is nobody's to mend.
+    // A key that belongs to neither CA is not repaired.
     private(key, self_signed(plain_ca()).1.as_bytes());
     private(&next_cert, &new_cert);
     let refused = World::open(&world.place, &world.now).expect_err("a mismatch");
