@@ -93,15 +93,15 @@ impl Exposed for DatabaseListener {
 
     async fn add(context: &Context, input: Input<Self>) -> Result<Shown<Self>, ApiError> {
         // The place is bound before the record is stored, so that a port in use is refused.
-        let mut turn = context.deps().database_listeners.turn().await;
-        let bound = turn.bind(&input.spec.at).await?;
+        let mut listeners = context.deps().database_listeners.lock().await;
+        let bound = listeners.bind(&input.spec.at).await?;
         let made = resource::store_new::<Self>(context, input.spec, Nothing {}).await?;
-        turn.open(&made.org, &made.id, bound).await;
+        listeners.open(&made.org, &made.id, bound).await;
         Ok(resource::shown(context, &*made).await)
     }
 
     async fn removed(context: &Context, record: &Record<Self>) -> Result<(), ApiError> {
-        context.deps().database_listeners.turn().await.close(&record.id).await;
+        context.deps().database_listeners.lock().await.close(&record.id).await;
         Ok(())
     }
 }
@@ -128,11 +128,11 @@ impl Changeable for DatabaseListener {
         record: Arc<Record<Self>>,
         change: InputChange<Self>,
     ) -> Result<Shown<Self>, ApiError> {
-        let mut turn = context.deps().database_listeners.turn().await;
+        let mut listeners = context.deps().database_listeners.lock().await;
         let place = change.of(&record.spec)?.at;
-        let bound = turn.bind_other(&record.id, &place).await?;
+        let bound = listeners.bind_other(&record.id, &place).await?;
         let changed = resource::store_change(context, &record, &change, |_| {}).await?;
-        turn.open(&changed.org, &changed.id, bound).await;
+        listeners.open(&changed.org, &changed.id, bound).await;
         Ok(resource::shown(context, &*changed).await)
     }
 }

@@ -103,7 +103,7 @@ mod tests {
             (&one, "x", "x", Ok("main")),
             (&one, "", "x", Ok("main")),
             (&one, "app", "x", Ok("main")),
-            // Another database than the only one is no reason to use that.
+            // A name of another database does not select the only connection.
             (&one, "prod", "x", Err(Code::ConnectionMissing)),
             (&two, "stats", "main", Ok("stats")),
             (&two, "main", "main", Ok("main")),
@@ -130,7 +130,7 @@ mod tests {
             (&one, "main", Ok("main")),
             (&one, "default", Ok("main")),
             (&one, "", Ok("main")),
-            // The number of a database is no name, and a wrong name is no reason to use the only connection.
+            // The number of a database is no name, and a wrong name does not select the only connection.
             (&one, "0", Err(Code::ConnectionMissing)),
             (&one, "cache", Err(Code::ConnectionMissing)),
             (&two, "cache", Ok("cache")),

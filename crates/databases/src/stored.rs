@@ -105,10 +105,10 @@ impl StoredListeners {
 
     /// Opens all stored listeners. `folder`: the directory of sockets. `handed`: the sockets of the predecessor.
     pub async fn begin(&self, cores: Arc<Cores>, folder: PathBuf, handed: HandedListeners) {
-        let mut turn = self.turn().await;
-        turn.listeners.serving = Some(ListenerSupplies { cores, folder, handed });
-        turn.follow_directory().await;
-        if let Some(serving) = &mut turn.listeners.serving {
+        let mut guard = self.lock().await;
+        guard.listeners.serving = Some(ListenerSupplies { cores, folder, handed });
+        guard.follow_directory().await;
+        if let Some(serving) = &mut guard.listeners.serving {
             serving.handed.close();
         }
     }
@@ -132,7 +132,7 @@ impl StoredListeners {
         let mut changes = self.directory.changes();
         loop {
             changes.borrow_and_update();
-            let has_failed = self.turn().await.follow_directory().await;
+            let has_failed = self.lock().await.follow_directory().await;
             let again = async {
                 match has_failed {
                     true => tokio::time::sleep(TRY_AGAIN_AFTER).await,
@@ -152,11 +152,11 @@ impl StoredListeners {
                 _ = draining.wait_for(|draining| *draining) => break,
             }
         }
-        self.turn().await.end().await;
+        self.lock().await.end().await;
     }
 
     /// Waits for exclusive access to the listeners.
-    pub async fn turn(&self) -> ListenersGuard<'_> {
+    pub async fn lock(&self) -> ListenersGuard<'_> {
         ListenersGuard { stored: self, listeners: self.listeners.lock().await }
     }
 

@@ -1,4 +1,4 @@
-//! [`Upstream`]: the stream to the server; [`leaving`]: which side ended a session.
+//! [`Upstream`]: the stream to the server; [`watch_agent_end`]: detects that the agent ends its session.
 
 use std::io;
 use std::pin::Pin;
@@ -50,32 +50,32 @@ impl Upstream {
 /// Detects that the agent ends its session: by a last message, which `is_last` recognises, or by closing its side. The
 /// result only sets the outcome in the audit log, so message boundaries are not parsed.
 #[derive(Debug)]
-pub struct Leaving {
-    left: Arc<AtomicBool>,
+pub struct AgentEndWatch {
+    ended: Arc<AtomicBool>,
     is_last: fn(&[u8]) -> bool,
 }
 
 /// Whether the agent has ended its session.
 #[derive(Debug)]
-pub struct Left(Arc<AtomicBool>);
+pub struct AgentEnded(Arc<AtomicBool>);
 
 /// The agent's stream, and whether its agent has ended the session.
-pub fn leaving<S>(
+pub fn watch_agent_end<S>(
     stream: &mut S,
     is_last: fn(&[u8]) -> bool,
-) -> (WatchedStream<&mut S, Leaving>, Left) {
-    let left = Arc::<AtomicBool>::default();
-    (WatchedStream::new(stream, Leaving { left: left.clone(), is_last }), Left(left))
+) -> (WatchedStream<&mut S, AgentEndWatch>, AgentEnded) {
+    let ended = Arc::<AtomicBool>::default();
+    (WatchedStream::new(stream, AgentEndWatch { ended: ended.clone(), is_last }), AgentEnded(ended))
 }
 
-impl StreamWatch for Leaving {
+impl StreamWatch for AgentEndWatch {
     fn came(&mut self, read: &[u8]) -> Result<(), Cut> {
-        self.left.store(read.is_empty() || (self.is_last)(read), Relaxed);
+        self.ended.store(read.is_empty() || (self.is_last)(read), Relaxed);
         Ok(())
     }
 }
 
-impl Left {
+impl AgentEnded {
     /// Notes how a session has ended. The server ends its stream when the agent has ended the session or closed its side.
     pub fn note(&self, exchange: &mut ServiceExchange, end: SessionEnd) {
         if end == SessionEnd::ServerClosed && self.0.load(Relaxed) {

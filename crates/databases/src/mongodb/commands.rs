@@ -21,7 +21,7 @@ pub struct MongoAccess {
     pub read_only: bool,
 }
 
-/// What becomes of a command.
+/// The decision about a command.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum MongoVerdict {
     Passes,
@@ -84,7 +84,7 @@ fn refusal(line: &'static str) -> MongoRefusal {
 }
 
 impl MongoAccess {
-    /// What becomes of a command. `has_documents`: whether more sections follow in its message.
+    /// Decides about a command. `has_documents`: whether more sections follow in its message.
     pub fn verdict(self, command: &RawDocument, has_documents: bool) -> MongoVerdict {
         let refused = match self.refusal(command, has_documents) {
             Ok(None) => return MongoVerdict::Passes,
@@ -215,7 +215,7 @@ fn database(command: &RawDocument) -> Result<&str, Unreadable> {
     found.ok_or(Unreadable)
 }
 
-/// Whether one of the keys stands in the document, at any depth.
+/// Whether the document has one of the keys, at any depth.
 fn has_key(document: &RawDocument, keys: &[&str], depth: usize) -> Result<bool, Unreadable> {
     for element in document.iter_elements() {
         let element = element?;
@@ -231,7 +231,7 @@ fn has_key(document: &RawDocument, keys: &[&str], depth: usize) -> Result<bool, 
     Ok(false)
 }
 
-/// Whether one of the names is a value in the document, at any depth.
+/// Whether the document has one of the names as a value, at any depth.
 fn names(document: &RawDocument, all: &[&str], depth: usize) -> Result<bool, Unreadable> {
     for element in document.iter_elements() {
         let value = element?.value()?;

@@ -25,7 +25,7 @@ const HEAD_BYTES: usize = HEADER_BYTES + 9;
 /// Bytes before the document of a command.
 const BEFORE_DOCUMENT: usize = HEADER_BYTES + 5;
 
-/// Answers that are due at the same time. Clients wait for each.
+/// The maximum number of pending answers. Clients wait for each answer.
 const REPLACED_MAX: usize = 64;
 
 /// The answers of Keyward, by the number of the request.

@@ -58,7 +58,7 @@ enum MongoEarlyCommand {
     /// User and token.
     Authenticates(String, Zeroizing<String>),
     Answered(RawDocumentBuf),
-    /// It is no concern of a server's before the login.
+    /// A command that a server refuses before the login.
     Command,
 }
 
@@ -122,7 +122,7 @@ fn meaning(command: &RawDocument) -> Result<MongoEarlyCommand, MongoFormatError>
         "saslContinue" | "authenticate" | "getnonce" => {
             refused(ErrorCode::MechanismUnavailable, ANOTHER_MECHANISM)
         }
-        // What clients send when they leave.
+        // Clients send these before they close the stream.
         "endSessions" | "logout" => Ok(MongoEarlyCommand::Answered(rawdoc! { "ok": 1.0 })),
         _ => Ok(MongoEarlyCommand::Command),
     }

@@ -48,7 +48,7 @@ fn plain(payload: &str) -> RawDocumentBuf {
     rawdoc! { "saslStart": 1, "mechanism": "PLAIN", "payload": payload, "$db": "$external" }
 }
 
-/// What comes of a client that sends this, and what it is answered.
+/// The result for a client that sends this, and the answers that it gets.
 async fn sent(
     bytes: &[u8],
     is_owned: bool,
@@ -144,12 +144,12 @@ async fn a_login_is_taken_apart_and_what_follows_it_stays_in_the_stream() {
     let mut rest = vec![0; follows.len()];
     server.read_exact(&mut rest).await.expect("it is there");
     assert_eq!(rest, follows);
-    // A listener with an agent asks for no login: the first command is the server's to answer.
+    // A listener with an agent requires no login: the server answers the first command.
     let (read, _) = sent(&follows, true).await;
     assert_eq!(read.expect("its listener has an agent").first, follows);
 }
 
-/// What comes of a server that answers commands with these.
+/// The result of a login at a server that answers commands with these.
 async fn against(
     password: &str,
     answers: &[RawDocumentBuf],

@@ -82,7 +82,7 @@ impl MongoLogin {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let hello = Talk::new(stream).ask(&self.hello()).await?;
+        let hello = CommandStream::new(stream).ask(&self.hello()).await?;
         self.expect_ok(&hello)?;
         match hello.get_i32("maxWireVersion") {
             Ok(WIRE_VERSION_MIN..) => Ok(hello),
@@ -101,7 +101,7 @@ impl MongoLogin {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        self.prove(&mut Talk::new(stream), mechanism(hello)?).await
+        self.prove(&mut CommandStream::new(stream), mechanism(hello)?).await
     }
 
     /// The old name of `hello`, which every server knows. It asks for the mechanisms of the user.
@@ -123,7 +123,7 @@ impl MongoLogin {
 
     async fn prove<S>(
         &self,
-        talk: &mut Talk<'_, S>,
+        commands: &mut CommandStream<'_, S>,
         mechanism: Mechanism,
     ) -> Result<(), ServerError>
     where
@@ -135,23 +135,23 @@ impl MongoLogin {
             "saslStart": 1, "mechanism": mechanism.as_str(), "payload": binary(&scram.message()),
             "options": { "skipEmptyExchange": true }, "$db": source,
         };
-        let first = talk.ask(&start).await?;
+        let first = commands.ask(&start).await?;
         self.expect_ok(&first)?;
         let (conversation, server_first) = (conversation(&first)?, payload(&first)?);
         let text = self.password.expose_text().ok_or_else(protocol)?;
         let secret = mechanism.secret(&self.user, text);
-        // The hash takes as many rounds as the server wishes: not on a thread that serves streams.
+        // The server chooses the number of rounds of the hash, so this does not run on a thread that serves streams.
         let proved = tokio::task::spawn_blocking(move || scram.prove(&server_first, &secret));
         let proving = proved.await.map_err(|_| protocol())?.map_err(failed)?;
         let mut payload_sent = binary(&proving.message);
         let mut proof = Err(ScramError::Unproved);
-        // Older servers want an empty message after the proof.
+        // Older servers expect an empty message after the proof.
         for _ in 0..2 {
             let next = rawdoc! {
                 "saslContinue": 1, "conversationId": conversation, "payload": payload_sent,
                 "$db": source,
             };
-            let answer = talk.ask(&next).await?;
+            let answer = commands.ask(&next).await?;
             self.expect_ok(&answer)?;
             if proof.is_err() {
                 proof = proving.check(&payload(&answer)?);
@@ -190,13 +190,13 @@ fn mechanism(hello: &RawDocument) -> Result<Mechanism, ServerError> {
         .ok_or(ServerError::Unsupported { method: "another mechanism than SCRAM" })
 }
 
-/// A stream of questions, each with its answer.
-pub struct Talk<'a, S> {
+/// Sends commands on a stream, and reads the answer to each.
+pub struct CommandStream<'a, S> {
     stream: &'a mut S,
     request: i32,
 }
 
-impl<'a, S: AsyncRead + AsyncWrite + Unpin> Talk<'a, S> {
+impl<'a, S: AsyncRead + AsyncWrite + Unpin> CommandStream<'a, S> {
     pub fn new(stream: &'a mut S) -> Self {
         Self { stream, request: 0 }
     }

@@ -18,8 +18,8 @@ use keyward_base::host::{Scheme, Target};
 use keyward_proxy::{FailedAttempt, Gateway, SeedListError, ServiceExchange};
 use keyward_rules::policy::DatabasePermit;
 
-/// How long a server has before the next one is asked too. A login of a driver waits about as long for a slow network.
-const HEAD_START: Duration = Duration::from_millis(500);
+/// How long a server may take before the next one is tried in parallel. Drivers wait about as long on a slow network.
+const NEXT_ATTEMPT_AFTER: Duration = Duration::from_millis(500);
 
 /// A server that has answered.
 struct Member {
@@ -30,7 +30,7 @@ struct Member {
 }
 
 /// Why a server has not answered.
-enum Silent {
+enum MemberFailure {
     Unreached(FailedAttempt),
     Failed(ServerError),
 }
@@ -113,7 +113,7 @@ impl MongoLogin {
             }
             let answer = tokio::select! {
                 answer = asked.next() => answer,
-                () = tokio::time::sleep(HEAD_START), if waiting.len() > 0 => {
+                () = tokio::time::sleep(NEXT_ATTEMPT_AFTER), if waiting.len() > 0 => {
                     is_next_due = true;
                     continue;
                 }
@@ -141,10 +141,10 @@ impl MongoLogin {
         gateway: Arc<Gateway>,
         within: Duration,
         permit: DatabasePermit,
-    ) -> Result<Member, Silent> {
-        let mut upstream = reached(&gateway, &permit).await.map_err(Silent::Unreached)?;
+    ) -> Result<Member, MemberFailure> {
+        let mut upstream = reached(&gateway, &permit).await.map_err(MemberFailure::Unreached)?;
         let hello = tokio::time::timeout(within, self.greeted_on(&mut upstream)).await;
-        let hello = hello.unwrap_or(Err(ServerError::Timeout)).map_err(Silent::Failed)?;
+        let hello = hello.unwrap_or(Err(ServerError::Timeout)).map_err(MemberFailure::Failed)?;
         Ok(Member { upstream, hello, permit })
     }
 }
@@ -156,7 +156,7 @@ struct MemberSearch {
     begun: Vec<Target>,
     /// A server that knows of no primary.
     reader: Option<Member>,
-    failure: Option<Silent>,
+    failure: Option<MemberFailure>,
     /// Whether a server knows of a primary.
     has_primary: bool,
 }
@@ -180,7 +180,7 @@ impl MemberSearch {
         is_new
     }
 
-    fn answered(&mut self, answer: Result<Member, Silent>) -> MemberAnswer {
+    fn answered(&mut self, answer: Result<Member, MemberFailure>) -> MemberAnswer {
         let member = match answer {
             Ok(member) => member,
             Err(silent) => {
@@ -201,7 +201,7 @@ impl MemberSearch {
             Some(permit) if self.begins(&permit) => MemberAnswer::Primary(permit),
             Some(_) => MemberAnswer::Nothing,
             None => {
-                self.failure.get_or_insert(Silent::Failed(ServerError::OtherDomain));
+                self.failure.get_or_insert(MemberFailure::Failed(ServerError::OtherDomain));
                 MemberAnswer::Nothing
             }
         }
@@ -213,8 +213,8 @@ impl MemberSearch {
             return Ok(member);
         }
         Err(match self.failure {
-            Some(Silent::Unreached(failed)) => exchange.refused_attempt(&failed).into(),
-            Some(Silent::Failed(error)) => error.into(),
+            Some(MemberFailure::Unreached(failed)) => exchange.refused_attempt(&failed).into(),
+            Some(MemberFailure::Failed(error)) => error.into(),
             None => ServerError::NoPrimary.into(),
         })
     }

@@ -29,7 +29,7 @@ use crate::login::Permitted;
 use crate::refused::Refused;
 use crate::session::{self, Greeting, send_first, send_last};
 use crate::stream::{FilteredStream, StreamFilter};
-use crate::upstream::{Upstream, leaving};
+use crate::upstream::{Upstream, watch_agent_end};
 use keyward_base::agent::Agent;
 use keyward_base::codes::Code;
 use keyward_base::database::DatabaseProtocol;
@@ -114,12 +114,12 @@ impl Greeting for MongoClient {
         let mut filter = MongoFilter::new(open.allowed, replaced.clone(), malformed.clone());
         let mut first = BytesMut::new();
         if filter.feed(&self.first, &mut first).is_ok() {
-            let (agents, left) = leaving(stream.socket(), |_| false);
+            let (agents, agent_ended) = watch_agent_end(stream.socket(), |_| false);
             let agents = FilteredStream::new(agents, filter, first);
             let answers = AnswerFilter::new(replaced);
             let upstream = FilteredStream::new(open.upstream, answers, BytesMut::new());
             let end = exchange.splice(agents, upstream).await;
-            left.note(&mut exchange, end);
+            agent_ended.note(&mut exchange, end);
         }
         if malformed.load(Relaxed) {
             exchange.refused_by_protocol(Code::BadRequest);

@@ -1,5 +1,5 @@
-//! The client's side of SCRAM (RFC 5802, RFC 7677) as servers of MongoDB want it. The crate for PostgreSQL leaves out the user's
-//! name, which MongoDB needs.
+//! The client's side of SCRAM (RFC 5802, RFC 7677) for servers of MongoDB. The crate for PostgreSQL omits the user's name, which
+//! MongoDB needs.
 
 use aws_lc_rs::{digest, hmac, pbkdf2};
 use data_encoding::{BASE64, BASE64_NOPAD, HEXLOWER};

@@ -2,7 +2,7 @@
 
 use bson::{RawDocument, rawdoc};
 
-use super::login::{MongoLogin, Talk, is_ok};
+use super::login::{CommandStream, MongoLogin, is_ok};
 use crate::facts::{DatabaseFacts, UNKNOWN_VERSION, short};
 use crate::login::{Permitted, ServerError};
 use crate::refused::Refused;
@@ -35,10 +35,10 @@ pub async fn facts(
 async fn questions(
     upstream: &mut Upstream,
 ) -> Result<(Option<String>, Option<String>), ServerError> {
-    let mut talk = Talk::new(upstream);
-    let build = talk.ask(&rawdoc! { "buildInfo": 1, "$db": "admin" }).await?;
+    let mut commands = CommandStream::new(upstream);
+    let build = commands.ask(&rawdoc! { "buildInfo": 1, "$db": "admin" }).await?;
     let version = build.get_str("version").ok().filter(|_| is_ok(&build)).map(short);
-    let status = talk.ask(&rawdoc! { "connectionStatus": 1, "$db": "admin" }).await?;
+    let status = commands.ask(&rawdoc! { "connectionStatus": 1, "$db": "admin" }).await?;
     Ok((version, user(&status)))
 }
 

@@ -30,7 +30,8 @@ const STATUS: u16 = 2;
 /// The length of a nonce, in bytes.
 pub const NONCE_BYTES: usize = 20;
 
-/// What Keyward and a client may agree on for the session. Not compression, nor what MySQL and MariaDB do differently.
+/// Capabilities that Keyward and a client may agree on for the session: not compression, and none in which MySQL and
+/// MariaDB differ.
 const OF_SESSION: u32 = LONG_PASSWORD
     | FOUND_ROWS
     | LONG_FLAG
@@ -47,7 +48,7 @@ const OF_SESSION: u32 = LONG_PASSWORD
     | SESSION_TRACK
     | DEPRECATE_EOF;
 
-/// What is agreed on for the login alone.
+/// Capabilities that are agreed on for the login alone.
 const OF_LOGIN: u32 = CONNECT_WITH_DB | PLUGIN_AUTH | CONNECT_ATTRIBUTES | LONG_AUTH_DATA;
 
 /// Says that the whole password is wanted.
@@ -172,7 +173,7 @@ impl MysqlClient {
         };
         let plugin = match flags & PLUGIN_AUTH {
             0 => b"",
-            // Some clients leave the NUL out.
+            // Some clients omit the NUL.
             _ => parts.until_nul().unwrap_or(parts.0),
         };
         Some(Self {

@@ -52,17 +52,16 @@ pub struct MysqlFilter {
     /// What is missing of the packet, and whether it is passed on.
     missing: usize,
     refused: bool,
-    before: Before,
+    previous: PreviousPacket,
 }
 
-/// The packet before.
 #[derive(Clone, Copy, Debug, Default)]
-struct Before {
+struct PreviousPacket {
     number: u8,
     length: usize,
 }
 
-impl Before {
+impl PreviousPacket {
     /// Whether the next packet continues this one. A file that is loaded from the client has more than 256 packets, whose
     /// numbers begin with 0 again; it ends with an empty one.
     fn is_continued(self) -> bool {
@@ -156,7 +155,7 @@ impl MysqlFilter {
     fn begin(&mut self, checked: &mut BytesMut) {
         let [a, b, c, number, first @ ..] = &self.begun[..] else { return };
         let length = u32::from_le_bytes([*a, *b, *c, 0]) as usize;
-        let continues = self.before.is_continued();
+        let continues = self.previous.is_continued();
         // Answers to the server within a command have other numbers.
         let is_command = *number == 0 && !continues;
         if is_command && length > 0 && first.is_empty() {
@@ -178,7 +177,7 @@ impl MysqlFilter {
             None => checked.extend_from_slice(&self.begun),
         }
         self.missing = length - first_bytes;
-        self.before = Before { number, length };
+        self.previous = PreviousPacket { number, length };
         self.begun.clear();
         self.end_statement(checked);
     }

@@ -32,7 +32,7 @@ fn login_payload(flags: u32, rest: &[u8]) -> Vec<u8> {
     payload
 }
 
-/// What comes of a client that sends this after the greeting.
+/// The result for a client that sends this after the greeting.
 async fn answered(sent: &[u8], offers_tls: bool) -> Result<ClientReply, &'static str> {
     let (mut client, mut server) = duplex(1 << 20);
     client.write_all(sent).await.expect("it has room");
@@ -134,7 +134,7 @@ fn login() -> MysqlLogin {
     MysqlLogin::new(permitted, agreed).expect("it is complete")
 }
 
-/// What comes of a server that sends these payloads, and what it got behind the login.
+/// The result of a login at a server that sends these payloads, and the bytes that it got after the login.
 async fn against(
     verified: bool,
     greeting: Vec<u8>,
@@ -211,7 +211,7 @@ async fn the_password_goes_over_verified_tls_in_full_and_else_by_challenge() {
     assert_eq!(got[got.len() - 20..], SCRAMBLED_NATIVE);
 }
 
-/// What comes of a login whose server says these variables of the session.
+/// The result of a login whose server reports these variables of the session.
 async fn begun(read_only: bool, variables: &[(&str, &str)]) -> Result<(), ServerError> {
     let (mut stream, mut server) = duplex(1 << 20);
     let end = b"\xfe\0\0\x02\0".to_vec();

@@ -25,10 +25,11 @@ use keyward_base::database::{DatabaseProtocol, StreamSecurity};
 use keyward_base::secret::Secret;
 use keyward_proxy::{CheckedUpstream, ServiceExchange};
 
-/// What every server since 2010 has.
+/// Capabilities of every server since 2010.
 const REQUIRED: u32 = PROTOCOL_41 | SECURE_CONNECTION | PLUGIN_AUTH;
 
-/// What changes the bytes of a session, so that the server must support it if Keyward has offered it to the client.
+/// Capabilities that change the bytes of a session. The server must support them if Keyward has offered them to the
+/// client.
 const MUST_AGREE: u32 = SESSION_TRACK | DEPRECATE_EOF;
 
 /// Packets of a server during the login. Servers send up to five.

@@ -29,7 +29,7 @@ use crate::refused::Refused;
 use crate::rules::{Dialect, KeptSettings, is_recorded};
 use crate::session::{self, Greeting, send_first, send_last};
 use crate::stream::FilteredStream;
-use crate::upstream::{Upstream, leaving};
+use crate::upstream::{Upstream, watch_agent_end};
 use keyward_base::agent::Agent;
 use keyward_base::codes::Code;
 use keyward_base::database::DatabaseProtocol;
@@ -141,11 +141,11 @@ impl Greeting for MysqlClient {
         if !send_first(&mut stream, &welcome).await {
             return;
         }
-        let (agents, left) = leaving(stream.socket(), |read| read.ends_with(QUIT));
+        let (agents, agent_ended) = watch_agent_end(stream.socket(), |read| read.ends_with(QUIT));
         let agents =
             FilteredStream::new(agents, MysqlFilter::new(open.kept, open.log), BytesMut::new());
         let end = exchange.splice(agents, open.upstream).await;
-        left.note(&mut exchange, end);
+        agent_ended.note(&mut exchange, end);
     }
 
     fn refusal(&self, refused: &Refused, exchange: Option<&str>) -> Vec<u8> {

@@ -124,7 +124,8 @@ async fn read(stream: &mut DuplexStream) -> Option<Vec<u8>> {
     Some(body)
 }
 
-/// What comes of a server that answers the start-up with `first`, and each further message by `next`; and what it got.
+/// The result of a login at a server that answers the start-up with `first`, and each further message by `next`; and the
+/// bytes that it got.
 async fn against(
     verified: bool,
     first: Vec<u8>,

@@ -223,7 +223,7 @@ impl PostgresLogin {
                 (true, _, Some(binding)) => {
                     (SCRAM_SHA_256_PLUS, ChannelBinding::tls_server_end_point(binding))
                 }
-                // The server learns that Keyward could bind the channel: one that offered it too notices the difference.
+                // Tells the server that Keyward can bind the channel, so that a server that offered it detects a downgrade.
                 (false, true, Some(_)) if verified => {
                     (SCRAM_SHA_256, ChannelBinding::unrequested())
                 }

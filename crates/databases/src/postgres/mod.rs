@@ -60,7 +60,7 @@ pub async fn serve(listener: Arc<DatabaseListener>, stream: ServiceStream) {
             session::run(&listener, stream, startup).await;
         }
         Some((_, FirstMessage::Cancel(key))) => listener.cancels().cancel(&gateway, key).await,
-        // It sent nothing in time or nothing that is understood, or had to make room.
+        // It sent nothing in time, or nothing that is understood, or was evicted.
         Some((_, FirstMessage::Tls)) | None => {}
     }
 }

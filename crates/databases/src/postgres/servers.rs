@@ -14,7 +14,7 @@ use tokio::io::AsyncWriteExt;
 use super::login::{LoggedIn, PostgresLogin};
 use super::login_error::PostgresLoginError;
 use super::messages::{self, PostgresReadError};
-use super::upstream::{self, Unreached};
+use super::upstream::{self, UpstreamError};
 use crate::refused::Refused;
 use crate::upstream::Upstream;
 use keyward_base::codes::Code;
@@ -39,7 +39,7 @@ type Opened = (Upstream, LoggedIn);
 
 /// Why there is no session with a server.
 enum ServerFailure {
-    Unreached(Unreached),
+    Unreached(UpstreamError),
     Login(PostgresLoginError),
 }
 
@@ -56,7 +56,7 @@ struct ServerSearch {
     failure: Option<ServerFailure>,
     /// The number of failures.
     failed: usize,
-    /// The number of servers of another kind.
+    /// The number of servers whose sessions are of another kind.
     others: usize,
     /// A session with a server that is not preferred.
     spare: Option<Opened>,

@@ -11,7 +11,7 @@ use super::statements::filter::StatementFilter;
 use crate::rules::{Dialect, KeptSettings, is_recorded};
 use crate::session::send_last;
 use crate::stream::{self, FilteredStream};
-use crate::upstream::{Upstream, leaving};
+use crate::upstream::{Upstream, watch_agent_end};
 use keyward_base::codes::Code;
 use keyward_proxy::{ServiceExchange, ServiceStream, SessionEnd, StatementLog};
 use keyward_rules::policy::DatabasePermit;
@@ -53,7 +53,7 @@ impl Supervision {
         let upstream =
             stream::WatchedStream::new(upstream, AnswerWatch::new(self.watched, ended.clone()));
         let mut frames = AnswerFrames::new(stream.socket());
-        let (agents, left) = leaving(&mut frames, |read| read.ends_with(TERMINATE));
+        let (agents, agent_ended) = watch_agent_end(&mut frames, |read| read.ends_with(TERMINATE));
         let end = match (self.kept, self.log) {
             (None, None) => exchange.splice(agents, upstream).await,
             (kept, log) => {
@@ -69,7 +69,7 @@ impl Supervision {
             }
             None => last_message(end),
         };
-        left.note(exchange, end);
+        agent_ended.note(exchange, end);
         let are_whole = frames.are_whole();
         if let Some(message) = message.filter(|_| are_whole) {
             send_last(&mut stream, &message).await;

@@ -18,7 +18,7 @@ use keyward_rules::policy::DatabasePermit;
 
 /// Why there is no stream to a server.
 #[derive(Debug)]
-pub enum Unreached {
+pub enum UpstreamError {
     /// It was not dialled, or does not prove to be the permit's host.
     Attempt(FailedAttempt),
     NoTls,
@@ -30,23 +30,26 @@ pub enum Unreached {
 ///
 /// # Errors
 /// When it cannot be reached, has no TLS, or does not prove to be the permit's host.
-pub async fn reach(gateway: &Arc<Gateway>, permit: &DatabasePermit) -> Result<Upstream, Unreached> {
+pub async fn reach(
+    gateway: &Arc<Gateway>,
+    permit: &DatabasePermit,
+) -> Result<Upstream, UpstreamError> {
     let dialled = ServiceExchange::attempt(gateway, permit).await;
-    let mut stream = dialled.map_err(Unreached::Attempt)?;
+    let mut stream = dialled.map_err(UpstreamError::Attempt)?;
     if permit.endpoint().security == StreamSecurity::Cleartext {
         return Ok(Upstream::Cleartext(stream));
     }
     let within = gateway.limits.connect_timeout;
     match tokio::time::timeout(within, ask_for_tls(&mut stream)).await {
         Ok(Ok(true)) => {}
-        Ok(Ok(false)) => return Err(Unreached::NoTls),
-        Ok(Err(_)) | Err(_) => return Err(Unreached::Protocol),
+        Ok(Ok(false)) => return Err(UpstreamError::NoTls),
+        Ok(Err(_)) | Err(_) => return Err(UpstreamError::Protocol),
     }
     let secured = ServiceExchange::secure_attempt(gateway, stream, permit).await;
-    Ok(Upstream::Tls(Box::new(secured.map_err(Unreached::Attempt)?)))
+    Ok(Upstream::Tls(Box::new(secured.map_err(UpstreamError::Attempt)?)))
 }
 
-impl Unreached {
+impl UpstreamError {
     /// The refusal of a session for which no server was reached.
     pub fn refused(&self, exchange: &mut ServiceExchange) -> Refused {
         let (text, hint) = match self {

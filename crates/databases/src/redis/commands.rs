@@ -59,7 +59,7 @@ fn refusal(line: &'static str) -> (&'static str, RedisRefusal) {
 }
 
 impl RedisAccess {
-    /// What becomes of a command of `count` arguments that begins with `head`.
+    /// Decides about a command of `count` arguments that begins with `head`.
     pub fn verdict<A: AsRef<[u8]>>(&self, head: &[A], count: usize) -> RedisVerdict {
         let mut head = head.iter().map(AsRef::as_ref);
         let Some(name) = head.next() else { return RedisVerdict::Undecided };
@@ -111,7 +111,7 @@ fn hello(rest: &[&[u8]], count: usize) -> RedisVerdict {
     if rest.len() + 1 < count {
         return RedisVerdict::Undecided;
     }
-    // A name may be the word as well, which no client has.
+    // A client may be named `AUTH` too, but no real client is.
     match rest.iter().any(|argument| argument.eq_ignore_ascii_case(b"AUTH")) {
         true => refused("HELLO", "the session is logged in already"),
         false => RedisVerdict::Passes,

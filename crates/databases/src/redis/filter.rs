@@ -38,10 +38,10 @@ struct Command {
     count: usize,
     /// How many of them have not begun.
     left: usize,
-    fate: Fate,
+    decision: CommandDecision,
 }
 
-enum Fate {
+enum CommandDecision {
     /// The arguments that have come, of which the last may be incomplete.
     Undecided(Arguments),
     Passes,
@@ -65,7 +65,7 @@ enum RespState {
     Cut,
 }
 
-impl Default for Fate {
+impl Default for CommandDecision {
     fn default() -> Self {
         Self::Undecided(Arguments::new())
     }
@@ -121,7 +121,10 @@ impl RedisFilter {
             if let Err(malformed) = fed {
                 tracing::debug!(why = malformed.text(), "an agent sent no request of Redis");
                 self.state = match (self.state, &self.command) {
-                    (RespState::End, Command { left: 0, fate: Fate::Passes, .. }) => RespState::Cut,
+                    (
+                        RespState::End,
+                        Command { left: 0, decision: CommandDecision::Passes, .. },
+                    ) => RespState::Cut,
                     _ => {
                         checked.extend_from_slice(MALFORMED);
                         RespState::Malformed
@@ -164,13 +167,14 @@ impl RedisFilter {
         match resp::first_line(line)? {
             FirstLine::Array(0) => {}
             FirstLine::Array(count) => {
-                self.command = Command { count, left: count, fate: Fate::default() };
+                self.command = Command { count, left: count, decision: CommandDecision::default() };
                 self.state = RespState::Length;
             }
             FirstLine::Inline(arguments) if arguments.is_empty() => {}
             FirstLine::Inline(arguments) => {
                 let count = arguments.len();
-                self.command = Command { count, left: 0, fate: Fate::Undecided(arguments) };
+                self.command =
+                    Command { count, left: 0, decision: CommandDecision::Undecided(arguments) };
                 self.decide(checked);
             }
         }
@@ -184,27 +188,31 @@ impl RedisFilter {
     ) -> Result<(), RespFormatError> {
         let length = resp::bulk_length(line)?;
         self.command.left -= 1;
-        match &mut self.command.fate {
-            Fate::Undecided(_) if length > READ_ARGUMENT_BYTES_MAX => {
+        match &mut self.command.decision {
+            CommandDecision::Undecided(_) if length > READ_ARGUMENT_BYTES_MAX => {
                 refuse("keyward: a command whose name is too long is refused", checked);
-                self.command.fate = Fate::Refused;
+                self.command.decision = CommandDecision::Refused;
             }
-            Fate::Undecided(arguments) => arguments.push(Vec::with_capacity(length).into()),
-            Fate::Passes => checked.extend_from_slice(format!("${length}\r\n").as_bytes()),
-            Fate::Refused => {}
+            CommandDecision::Undecided(arguments) => {
+                arguments.push(Vec::with_capacity(length).into())
+            }
+            CommandDecision::Passes => {
+                checked.extend_from_slice(format!("${length}\r\n").as_bytes())
+            }
+            CommandDecision::Refused => {}
         }
         self.state = if length == 0 { RespState::End } else { RespState::Argument(length) };
         Ok(())
     }
 
     fn argument(&mut self, bytes: &[u8], checked: &mut BytesMut) {
-        match &mut self.command.fate {
-            Fate::Undecided(arguments) => {
+        match &mut self.command.decision {
+            CommandDecision::Undecided(arguments) => {
                 let last = arguments.last_mut().expect("`begin_argument` added it");
                 last.extend_from_slice(bytes);
             }
-            Fate::Passes => checked.extend_from_slice(bytes),
-            Fate::Refused => {}
+            CommandDecision::Passes => checked.extend_from_slice(bytes),
+            CommandDecision::Refused => {}
         }
     }
 
@@ -212,10 +220,10 @@ impl RedisFilter {
         if line != b"\r\n" {
             return Err(RespFormatError::Bulk);
         }
-        match self.command.fate {
-            Fate::Undecided(_) => self.decide(checked),
-            Fate::Passes => checked.extend_from_slice(b"\r\n"),
-            Fate::Refused => {}
+        match self.command.decision {
+            CommandDecision::Undecided(_) => self.decide(checked),
+            CommandDecision::Passes => checked.extend_from_slice(b"\r\n"),
+            CommandDecision::Refused => {}
         }
         self.state = if self.command.left == 0 { RespState::First } else { RespState::Length };
         Ok(())
@@ -223,19 +231,19 @@ impl RedisFilter {
 
     /// Decides about the command, if enough of it has come.
     fn decide(&mut self, checked: &mut BytesMut) {
-        let Fate::Undecided(arguments) = &self.command.fate else { return };
-        self.command.fate = match self.allowed.verdict(arguments, self.command.count) {
+        let CommandDecision::Undecided(arguments) = &self.command.decision else { return };
+        self.command.decision = match self.allowed.verdict(arguments, self.command.count) {
             RedisVerdict::Undecided => return,
             RedisVerdict::Passes => {
                 checked.extend_from_slice(format!("*{}\r\n", self.command.count).as_bytes());
                 for argument in arguments {
                     resp::write_argument(argument, checked);
                 }
-                Fate::Passes
+                CommandDecision::Passes
             }
             RedisVerdict::Refused(words) => {
                 refuse(&words, checked);
-                Fate::Refused
+                CommandDecision::Refused
             }
         };
     }

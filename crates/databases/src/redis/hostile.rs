@@ -17,7 +17,7 @@ fn command(arguments: &[&str]) -> Vec<u8> {
     out
 }
 
-/// What comes of a client that sends this, in pieces, and what it is answered.
+/// The result for a client that sends this in pieces, and the answers that it gets.
 async fn sent(bytes: &[u8], is_owned: bool) -> (Result<RedisClient, RedisGreetingError>, String) {
     let (mut client, mut server) = duplex(1 << 20);
     client.write_all(bytes).await.expect("it has room");
@@ -112,7 +112,7 @@ async fn a_login_is_taken_apart_and_what_follows_it_is_kept() {
     assert_eq!(read.expect("its listener has an agent").rest[..], follows);
 }
 
-/// What comes of a server that answers commands with these, and what it got.
+/// The result of a login at a server that answers commands with these, and the bytes that it got.
 async fn against(user: Option<&str>, answers: &[&str]) -> (Result<(), ServerError>, String) {
     let permitted = sample::permitted_at(DatabaseProtocol::Redis, "2", user, PASSWORD);
     let login = RedisLogin::new(permitted, "ci").expect("it is complete");

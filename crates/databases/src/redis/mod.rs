@@ -25,7 +25,7 @@ use crate::login::Permitted;
 use crate::refused::{RefusalWords, Refused};
 use crate::session::{self, Greeting, send_first, send_last};
 use crate::stream::FilteredStream;
-use crate::upstream::{Upstream, leaving};
+use crate::upstream::{Upstream, watch_agent_end};
 use keyward_base::agent::Agent;
 use keyward_base::codes::Code;
 use keyward_base::database::DatabaseProtocol;
@@ -110,13 +110,13 @@ impl Greeting for RedisClient {
             return;
         }
         let malformed = Arc::<AtomicBool>::default();
-        let (agents, left) = leaving(stream.socket(), ends_with_quit);
+        let (agents, agent_ended) = watch_agent_end(stream.socket(), ends_with_quit);
         let mut filter = RedisFilter::new(open.allowed, malformed.clone());
         let mut first = BytesMut::from(hello);
         filter.read(&self.rest, &mut first);
         let agents = FilteredStream::new(agents, filter, first);
         let end = exchange.splice(agents, open.upstream).await;
-        left.note(&mut exchange, end);
+        agent_ended.note(&mut exchange, end);
         if malformed.load(Relaxed) {
             exchange.refused_by_protocol(Code::BadRequest);
         }

@@ -1,11 +1,11 @@
-//! [`masked`]: a statement for the audit log. Words and operators stay; each literal becomes `?`, and comments are left out.
+//! [`masked`]: a statement for the audit log. Words and operators stay; each literal becomes `?`, and comments are omitted.
 
 use super::{Lexed, SqlToken};
 
 /// The longest text in a record, in bytes.
 const MASKED_BYTES_MAX: usize = 4096;
 
-/// What stands in place of a text that is not certainly read as the server reads it.
+/// Recorded for a text that Keyward may read otherwise than the server.
 const UNREADABLE: &str = "(not readable)";
 
 /// A statement without its literals. Nothing of a literal stays, also if the server reads backslashes in strings otherwise

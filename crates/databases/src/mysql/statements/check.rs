@@ -1,5 +1,5 @@
 //! Which statements a session may send. In a read-only one, the first word must be one of those that read or that begin and
-//! end transactions. Settings, functions and clauses that would lead out of what the session keeps are looked for; then rules on
+//! end transactions. Settings, functions and clauses that would lift a restriction of the session are refused; then rules on
 //! statements decide.
 
 use super::lexer::tokens;
@@ -34,7 +34,8 @@ const RULED: &[&str] = &[
     "values", "with",
 ];
 
-/// What `SHOW` may be about where there are rules: not other sessions, users, or the log of changes, which has data.
+/// The subjects of `SHOW` that are permitted if there are rules. Other sessions, users, and the log of changes, which
+/// has data, are not among them.
 const SHOWN: &[&str] =
     &["character", "charset", "collation", "engines", "errors", "status", "variables", "warnings"];
 

@@ -1,6 +1,6 @@
 //! Sessions whose statements are read: read-only ones, and those with rules on statements. [`begin`] asks the server whether it
 //! reads texts as they are read here. It refuses writes in a read-only session by itself, because the session's transactions are read-only;
-//! `check.rs` closes the ways out of that, as far as statements show them.
+//! `check.rs` refuses statements that would lift this restriction.
 //!
 //! What a procedure or a function of the database does is invisible here. A user with few rights is the stronger limit.
 
@@ -31,7 +31,7 @@ const PACKETS_MAX: usize = 64;
 
 const PROTOCOL: ServerError = ServerError::Protocol(DatabaseProtocol::Mysql);
 
-/// What a server has confirmed of a session.
+/// The settings of a session that a server has confirmed.
 #[derive(Clone, Copy, Debug, Default)]
 struct Confirmed {
     read_only: bool,

@@ -1,5 +1,5 @@
 //! Which statements a session may send. In a read-only one, the first word must be one of those that read or that begin and
-//! end transactions. Settings and functions that would lead out of what the session keeps are looked for; then rules
+//! end transactions. Settings and functions that would lift a restriction of the session are refused; then rules
 //! on statements decide.
 
 use std::borrow::Cow;
@@ -335,7 +335,7 @@ fn copy(tokens: &[Lexed]) -> Result<(), Reason> {
             _ => {}
         }
     }
-    // Servers take the one word for the other, and PHP sends the wrong one.
+    // Servers treat both words alike, and PHP sends the wrong one.
     let to_stdout = has_pair(&outside, ["to", "stdout"]) || has_pair(&outside, ["to", "stdin"]);
     let elsewhere = outside.iter().any(|word| matches!(*word, "from" | "program"));
     // A schema or a table may be named "to".

@@ -1,6 +1,6 @@
 //! Tokens of PostgreSQL's SQL, as its own lexer finds them (`src/backend/parser/scan.l`), with
-//! `standard_conforming_strings`. Lexers for many dialects differ in what ends a comment or a string, and every difference
-//! would be a way out; here what is not certainly the same is an error.
+//! `standard_conforming_strings`. Lexers for many dialects differ in what ends a comment or a string, and an attacker
+//! could use every difference. Text that this lexer may read otherwise than the server is an error.
 
 use crate::sql::{Cursor, Lexed, SqlToken};
 
@@ -108,7 +108,7 @@ impl PostgresLexer<'_> {
         }
     }
 
-    /// `'…'`, in which a quote is doubled. Two strings in a row have the same ends as one that goes on.
+    /// `'…'`, in which a quote is doubled. Two strings in a row end where one continued string ends.
     fn string(&mut self) -> Result<SqlToken, LexError> {
         self.cursor.at += 1;
         loop {

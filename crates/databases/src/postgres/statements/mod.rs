@@ -7,8 +7,8 @@
 //! confirm   asks the server whether the session begins as it should
 //! ```
 //!
-//! The server itself refuses writes in a read-only session, because it begins with `default_transaction_read_only`. Here the
-//! ways out of that are closed, and a session in which it is unset nevertheless ends (`answers.rs`).
+//! The server itself refuses writes in a read-only session, because it begins with `default_transaction_read_only`. `check.rs`
+//! refuses statements that would unset it, and a session in which it is unset nevertheless ends (`answers.rs`).
 //!
 //! What a function of the database does is invisible here. A role with few rights is the stronger limit.
 
