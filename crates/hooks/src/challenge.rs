@@ -221,7 +221,7 @@ impl ChallengeParts<'_> {
     }
 }
 
-/// Sends a text back.
+/// An answer that repeats a text.
 fn echo(text: &str) -> Result<ChallengeAction, Rejection> {
     let is_plain = text.bytes().all(|b| b == b' ' || b.is_ascii_graphic());
     if !is_plain || !(1..=ECHO_BYTES_MAX).contains(&text.len()) {

@@ -51,7 +51,7 @@ pub(crate) enum SignatureAlgorithm {
     HmacSha512,
     Ed25519,
     EcdsaP256Sha256,
-    /// None: the service sends the secret, which speaks for the whole request.
+    /// None: the service sends the secret, which authenticates the whole request.
     Equal,
 }
 

@@ -1,4 +1,4 @@
-//! `schemes.yaml`, as it is written, and its checks.
+//! The schema of `schemes.yaml`, and its checks.
 
 use std::str::FromStr;
 
@@ -43,10 +43,10 @@ struct WrittenWay {
     key: KeyForm,
     /// A pointer to a list of which each item has a signature.
     items: Option<String>,
-    /// Where the signature stands: in any of these headers, or at a pointer of the body or item.
+    /// The place of the signature: any of these headers, or a pointer of the body or item.
     headers: Option<Vec<String>>,
     body: Option<String>,
-    /// How it stands there: behind a prefix, in pairs, or in a list with versions. Default: alone.
+    /// Its form there: after a prefix, in pairs, or in a list with versions. Default: alone.
     prefix: Option<String>,
     pairs: Option<WrittenPairs>,
     version: Option<String>,

@@ -21,8 +21,8 @@ use keyward_vault::events::{AttemptResult, DeliveryTarget, WebhookMessage, pause
 /// The pause after a failure of the store.
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
-/// Longest sleep, so that a change of the clock is noticed.
-const REST_MAX: Duration = Duration::from_secs(60);
+/// The longest sleep, so that a change of the clock is noticed.
+const SLEEP_MAX: Duration = Duration::from_secs(60);
 
 /// Hooks that deliver at the same time.
 const AT_ONCE_MAX: usize = 64;
@@ -35,27 +35,27 @@ struct FailedTry {
 }
 
 impl Inbox {
-    /// Runs until `close` turns true. Deliveries under way are cancelled, and repeated after the next start.
+    /// Runs until `close` turns true. Deliveries in progress are cancelled, and repeated after the next start.
     pub async fn deliver(self: Arc<Self>, mut close: watch::Receiver<bool>) {
         while let Err(error) = self.resume().await {
             tracing::error!(%error, "the events of hooks cannot be read");
-            let rest = tokio::time::timeout(TRY_AGAIN_AFTER, close.wait_for(|close| *close));
-            if rest.await.is_ok() {
+            let sleep = tokio::time::timeout(TRY_AGAIN_AFTER, close.wait_for(|close| *close));
+            if sleep.await.is_ok() {
                 return;
             }
         }
         let Some(caller) = self.caller.get().cloned() else { return };
         let mut changes = self.directory.changes();
-        let mut under_way = JoinSet::new();
+        let mut in_progress = JoinSet::new();
         loop {
             self.forget_expired().await;
-            let rest = self.send_due(&caller, &mut under_way);
+            let sleep = self.send_due(&caller, &mut in_progress);
             tokio::select! {
-                () = tokio::time::sleep(rest) => {}
-                () = self.stirred.notified() => {}
+                () = tokio::time::sleep(sleep) => {}
+                () = self.delivery_wake.notified() => {}
                 // A hook may have been resumed, or have a new URL.
                 _ = changes.changed() => {}
-                Some(_) = under_way.join_next() => {}
+                Some(_) = in_progress.join_next() => {}
                 _ = close.wait_for(|close| *close) => return,
             }
         }
@@ -68,15 +68,15 @@ impl Inbox {
             let mut entries = self.events.all(&org.id).await?;
             entries.sort_by_key(|(_, entry, _)| entry.received());
             for (row, entry, _) in entries {
-                self.take_up(&org.id, &row, entry).await?;
+                self.queue_row(&org.id, &row, entry).await?;
             }
         }
-        self.stir();
+        self.signal_change();
         Ok(())
     }
 
-    /// Queues one entry; one of a removed hook is deleted.
-    pub(crate) async fn take_up(
+    /// Queues the event of one row; the row of a removed hook is deleted.
+    pub(crate) async fn queue_row(
         &self,
         org: &OrgId,
         row: &str,
@@ -85,7 +85,7 @@ impl Inbox {
         let exists = |hook: &HookId| self.directory.view().one::<Hook>(org, hook).is_some();
         if !exists(entry.hook()) {
             return match self.directory.is_shared() {
-                // The hook may be on its way to this replica.
+                // This replica may not know a new hook yet.
                 true => Ok(()),
                 false => Ok(self.events.delete(org, row).await?),
             };
@@ -109,28 +109,29 @@ impl Inbox {
     fn send_due(
         self: &Arc<Self>,
         caller: &Arc<HttpClient>,
-        under_way: &mut JoinSet<()>,
+        in_progress: &mut JoinSet<()>,
     ) -> Duration {
         let view = self.directory.view();
         let may = |org: &OrgId, hook: &HookId| {
             let hook = view.one::<Hook>(org, hook);
             hook.is_some_and(|hook| !hook.is_queue() && !hook.facts.paused)
         };
-        while under_way.len() < AT_ONCE_MAX {
+        while in_progress.len() < AT_ONCE_MAX {
             let now = self.clock.now();
             match self.queue.lock().begin(now, may) {
                 Ok((hook, waiting)) => {
                     let (inbox, caller) = (self.clone(), caller.clone());
-                    under_way.spawn(async move { inbox.delivered(&caller, &hook, waiting).await });
+                    in_progress
+                        .spawn(async move { inbox.delivered(&caller, &hook, waiting).await });
                 }
-                Err(None) => return REST_MAX,
+                Err(None) => return SLEEP_MAX,
                 Err(Some(next)) => {
-                    let rest = Duration::try_from(next.duration_since(now)).unwrap_or_default();
-                    return (rest + Duration::from_millis(1)).min(REST_MAX);
+                    let sleep = Duration::try_from(next.duration_since(now)).unwrap_or_default();
+                    return (sleep + Duration::from_millis(1)).min(SLEEP_MAX);
                 }
             }
         }
-        REST_MAX
+        SLEEP_MAX
     }
 
     /// One delivery, with its consequences.
@@ -145,7 +146,7 @@ impl Inbox {
             }
         };
         self.queue.lock().end(hook, last);
-        self.stir();
+        self.signal_change();
     }
 
     async fn try_one(
@@ -156,7 +157,7 @@ impl Inbox {
     ) -> Result<Option<WebhookTry>, InboxError> {
         let (org, view) = (&waiting.org, self.directory.view());
         if !self.owns(hook).await? {
-            // The other replica may stop.
+            // Another replica has the lease of the hook, and may stop.
             let next = self.clock.now() + TRY_AGAIN_AFTER;
             self.queue.lock().postpone(hook, &waiting.id, next);
             return Ok(None);
@@ -164,19 +165,19 @@ impl Inbox {
         let row = event::row(hook, &waiting.id);
         let found = self.events.get(org, &row).await?;
         let Some(hook) = view.one::<Hook>(org, hook) else {
-            // It was removed meanwhile.
+            // The hook was removed meanwhile.
             self.queue.lock().remove(hook, &waiting.id);
             return Ok(None);
         };
         let Some((EventRow::Waiting(event), version)) = found else {
-            // It was taken, or it is dead.
+            // The event was delivered, or all its deliveries failed.
             self.follow(org, &row).await?;
             return Ok(None);
         };
         let Some(to) = &hook.to else { return Ok(None) };
         let keys = self.keys.get(org, hook.id.as_str()).await?;
         let Some(keys) = keys.as_ref().and_then(|(keys, _)| keys.signing()) else {
-            // The file gives a hook its `to` before the key.
+            // A hook of the configuration gets its URL before its key.
             self.queue.lock().postpone(&hook.id, &event.id, self.clock.now() + TRY_AGAIN_AFTER);
             return Ok(None);
         };

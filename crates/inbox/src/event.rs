@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use keyward_base::id::HookId;
 use keyward_hooks::{Incoming, Scheme};
 
-/// Bytes of all forwarded fields together. Further fields are left out.
+/// Bytes of all forwarded fields together. Further fields are omitted.
 const FIELDS_BYTES_MAX: usize = 16 * 1024;
 
 /// Fields that concern only the connection to the gateway, or are credentials for the gateway.

@@ -1,6 +1,6 @@
 //! [`FetchedKeys`]: a cache of the certificates and sets of keys that services sign with.
 //!
-//! Everybody can send a request that needs a key, so the number of fetches and that of kept documents is bounded.
+//! Anyone can send a request that needs a key, so the numbers of fetches and of kept documents are bounded.
 
 use std::collections::HashMap;
 

@@ -93,7 +93,7 @@ pub struct Inbox {
     /// The leases of the hooks whose events this replica delivers.
     owned: Mutex<HashMap<HookId, Lease>>,
     /// Wakes the delivery job when the queue changes.
-    stirred: Notify,
+    delivery_wake: Notify,
     /// Counts changes of the queue, for those who read from it.
     changed: watch::Sender<u64>,
     caller: OnceLock<Arc<HttpClient>>,
@@ -107,20 +107,20 @@ pub struct Inbox {
 #[derive(Debug)]
 struct RecordCount(Mutex<(Timestamp, usize)>);
 
-/// A question to a service, sent with the credential of a connection, for the key that verifies a request.
+/// A request to a service for the key that verifies a webhook. It is sent with the credential of a connection.
 #[derive(Clone, Debug)]
-pub struct KeyQuestion {
+pub struct KeyRequest {
     /// The organisation of the hook.
     pub org: OrgId,
     /// The connection of the hook.
     pub connection: ConnectionId,
     /// The path and query at the service's API.
     pub path: &'static str,
-    /// What is posted: JSON.
+    /// The JSON to post.
     pub body: String,
 }
 
-/// Checks an opened row of a hook's keys or events, for `keyward store check`. Other rows are not looked at.
+/// Checks an opened row of a hook's keys or events, for `keyward store check`. Other rows are ignored.
 ///
 /// # Errors
 /// With what is wrong.
@@ -149,7 +149,7 @@ impl Inbox {
             owned: Mutex::default(),
             public_url: OnceLock::new(),
             queue: Mutex::default(),
-            stirred: Notify::new(),
+            delivery_wake: Notify::new(),
             changed: watch::channel(0).0,
             caller: OnceLock::new(),
             fetched: FetchedKeys::default(),
@@ -160,7 +160,7 @@ impl Inbox {
 
     pub fn set(&self, settings: WebhookSettings) {
         self.settings.store(Arc::new(settings));
-        self.stirred.notify_one();
+        self.delivery_wake.notify_one();
     }
 
     /// Delivers events with `caller` from now on. `public_url` is the base of the URLs of hooks, without a trailing slash.
@@ -254,7 +254,7 @@ impl Inbox {
         scheme.check_secret(secret).map_err(|error| InboxError::Secret(error.to_string()))
     }
 
-    /// Deletes keys and events of a removed hook.
+    /// Deletes the keys and events of a removed hook.
     ///
     /// # Errors
     /// When the store fails.
@@ -268,12 +268,12 @@ impl Inbox {
                 self.events.delete(org, &id).await?;
             }
         }
-        self.stir();
+        self.signal_change();
         Ok(())
     }
 
-    /// Whether the audit log has a record of a refused request: everybody can send them, so that only
-    /// [`RECORDS_MAX`] a minute are recorded.
+    /// Whether the audit log has a record of a refused request: anyone can send them, so only [`RECORDS_MAX`] a
+    /// minute are recorded.
     pub fn may_record_refused(&self) -> bool {
         self.refused.may_record(self.clock.now())
     }
@@ -284,11 +284,11 @@ impl Inbox {
     }
 
     /// Wakes the delivery job and those who read from the queue.
-    fn stir(&self) {
+    fn signal_change(&self) {
         let (waiting, dead) = self.queue.lock().totals();
         self.metrics.hooks.events(waiting, dead);
         self.changed.send_modify(|count| *count += 1);
-        self.stirred.notify_one();
+        self.delivery_wake.notify_one();
     }
 }
 

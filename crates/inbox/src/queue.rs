@@ -104,7 +104,7 @@ impl InboxQueue {
         line.last = last.or(line.last.take());
     }
 
-    /// Puts an event off.
+    /// Postpones the delivery of an event.
     pub(crate) fn postpone(&mut self, hook: &HookId, id: &str, next: Timestamp) {
         let Some(line) = self.hooks.get_mut(hook) else { return };
         let found = line.places.get(id).and_then(|place| line.waiting.get_mut(place));

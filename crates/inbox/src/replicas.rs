@@ -60,11 +60,11 @@ impl Inbox {
         let version = found.as_ref().map(|(_, version)| *version);
         match found {
             Some((entry, _)) => {
-                // It may have been put off.
+                // Its delivery may have been postponed.
                 if let EventRow::Waiting(event) = &entry {
                     self.queue.lock().postpone(&event.hook, &event.id, event.next);
                 }
-                self.take_up(org, row, entry).await?;
+                self.queue_row(org, row, entry).await?;
             }
             None => {
                 if let Some((hook, id)) = row.split_once('.')
@@ -74,7 +74,7 @@ impl Inbox {
                 }
             }
         }
-        self.stir();
+        self.signal_change();
         Ok(version)
     }
 }

@@ -73,7 +73,7 @@ impl Inbox {
             Err(error) => return Err(error),
         };
         self.settle(hook, id, version).await?;
-        self.stir();
+        self.signal_change();
         Ok(())
     }
 

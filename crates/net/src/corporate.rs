@@ -25,7 +25,7 @@ const OWN_NAMES: &[&str] = &["localhost", "metadata.google.internal", "metadata.
 #[derive(Clone, Debug)]
 pub struct CorporateProxy {
     at: Target,
-    except: Vec<Except>,
+    except: Vec<ProxyException>,
     /// `Basic …`, marked sensitive.
     authorization: Option<HeaderValue>,
     /// TLS configuration, for a proxy that is reached over TLS.
@@ -34,7 +34,7 @@ pub struct CorporateProxy {
 
 /// A target that is dialled directly.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Except {
+pub enum ProxyException {
     /// All names below this one.
     Below(Arc<str>),
     /// Exactly this name.
@@ -46,7 +46,7 @@ pub enum Except {
 /// Text that is not a valid exception.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("`{0}` is no host, domain or network")]
-pub struct ExceptError(pub String);
+pub struct ProxyExceptionError(pub String);
 
 /// A proxy stream on which requests are sent in absolute form (RFC 9112 §3.2.2), with the data they need. For
 /// cleartext: many proxies refuse CONNECT to ports other than 443.
@@ -69,13 +69,13 @@ pub enum CorporateLoginError {
     Password,
 }
 
-impl Except {
+impl ProxyException {
     /// Parses `.corp.example` (all below it), `host.corp.example`, `10.0.0.0/8`, `10.1.2.3` or `fd00::/8`.
     ///
     /// # Errors
     /// When the text is none of these.
-    pub fn parse(text: &str) -> Result<Self, ExceptError> {
-        let wrong = || ExceptError(text.to_owned());
+    pub fn parse(text: &str) -> Result<Self, ProxyExceptionError> {
+        let wrong = || ProxyExceptionError(text.to_owned());
         if let Ok(net) = text.parse::<IpNet>() {
             return if net.trunc() == net { Ok(Self::Net(net)) } else { Err(wrong()) };
         }
@@ -105,7 +105,7 @@ impl Except {
 
 impl CorporateProxy {
     /// A proxy at `at`; its scheme says whether TLS is used.
-    pub fn new(at: Target, except: Vec<Except>) -> Self {
+    pub fn new(at: Target, except: Vec<ProxyException>) -> Self {
         Self { at, except, authorization: None, tls: None }
     }
 
@@ -150,7 +150,7 @@ impl CorporateProxy {
     }
 
     /// Whether the target is reached through the proxy.
-    pub fn takes(&self, target: &Target) -> bool {
+    pub fn is_used_for(&self, target: &Target) -> bool {
         !is_own(target.host()) && !self.except.iter().any(|except| except.covers(target.host()))
     }
 
@@ -250,7 +250,7 @@ mod tests {
     }
 
     fn proxy(except: &[&str]) -> CorporateProxy {
-        let except = except.iter().map(|text| Except::parse(text).expect(text)).collect();
+        let except = except.iter().map(|text| ProxyException::parse(text).expect(text)).collect();
         CorporateProxy::new(Target::parse(Scheme::Http, "corp:3128").expect("proxy"), except)
     }
 
@@ -272,7 +272,11 @@ mod tests {
             "127.1",
             "http://corp",
         ] {
-            assert_eq!(Except::parse(bad), Err(ExceptError(bad.to_owned())), "{bad}");
+            assert_eq!(
+                ProxyException::parse(bad),
+                Err(ProxyExceptionError(bad.to_owned())),
+                "{bad}"
+            );
         }
     }
 
@@ -290,7 +294,7 @@ mod tests {
             "metadata.google.internal",
             "Metadata.Goog.",
         ] {
-            assert!(!proxy.takes(&target(own)), "{own}");
+            assert!(!proxy.is_used_for(&target(own)), "{own}");
         }
     }
 
@@ -305,7 +309,7 @@ mod tests {
             "[fd00::7]",
         ];
         for host in direct {
-            assert!(!proxy.takes(&target(host)), "{host}");
+            assert!(!proxy.is_used_for(&target(host)), "{host}");
         }
         for host in [
             "corp.example",
@@ -317,7 +321,7 @@ mod tests {
             "[fc00::7]",
             "10.example.com",
         ] {
-            assert!(proxy.takes(&target(host)), "{host}");
+            assert!(proxy.is_used_for(&target(host)), "{host}");
         }
     }
 

@@ -258,14 +258,14 @@ impl Dialler {
     }
 
     /// The address of the corporate proxy for this target, if it uses one.
-    pub fn way(&self, target: &Target) -> Option<Target> {
+    pub fn proxy_address(&self, target: &Target) -> Option<Target> {
         self.proxy_for(target).map(|proxy| proxy.at().clone())
     }
 
     /// The proxy for this target. A target with an entry in `resolve` is dialled directly.
     fn proxy_for(&self, target: &Target) -> Option<CorporateProxy> {
         let settings = self.settings.load();
-        let proxy = settings.proxy.as_ref().filter(|proxy| proxy.takes(target))?;
+        let proxy = settings.proxy.as_ref().filter(|proxy| proxy.is_used_for(target))?;
         self.overridden(target).is_none().then(|| proxy.clone())
     }
 
@@ -432,7 +432,7 @@ mod tests {
     use rustix::net::sockopt;
 
     use super::*;
-    use crate::corporate::Except;
+    use crate::corporate::ProxyException;
     use crate::guard::AllowPrivate;
     use crate::lookups::tests::with_dead_name;
     use keyward_base::host::Scheme;
@@ -533,7 +533,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn own_listeners_are_refused_by_an_address_that_nobody_listed() {
+    async fn own_listeners_are_refused_by_an_unlisted_address() {
         let (_listener, at) = listener();
         // Only another address of our listeners is known, and the allow list contains this one.
         let own = vec![SocketAddr::new(IpAddr::from([198, 51, 100, 7]), at.port())];
@@ -554,7 +554,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_name_that_does_not_resolve_is_told_apart() {
+    async fn a_name_that_does_not_resolve_has_its_own_error() {
         let dialler = Dialler::new(loopback_guard(), vec![], 16);
         // A name with a space is invalid, so the resolver refuses without a query.
         let target = Target::new(Scheme::Https, Host::Name("no such name".into()), 443);
@@ -624,7 +624,8 @@ mod tests {
 
     fn by(proxy: SocketAddr, guard: Guard, except: &[&str]) -> Dialler {
         let at = Target::parse(Scheme::Http, &proxy.to_string()).expect("proxy");
-        let except = except.iter().map(|text| Except::parse(text).expect("exception")).collect();
+        let except =
+            except.iter().map(|text| ProxyException::parse(text).expect("exception")).collect();
         let resolve = vec![(Host::parse("known.test").expect("host"), None, closed())];
         Dialler::new(guard, resolve, 16).by(Some(CorporateProxy::new(at, except)))
     }
@@ -660,7 +661,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_proxy_that_is_ourselves_closed_or_silent_is_told_apart() {
+    async fn a_proxy_that_is_ourselves_closed_or_silent_has_its_own_error() {
         let fault = async |dialler: Dialler, within| match dialler
             .dial(&target("api.test"), within)
             .await

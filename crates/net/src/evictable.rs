@@ -18,7 +18,7 @@ const IPV6_PREFIX: u32 = 64;
 #[derive(Debug)]
 pub struct Evictable<T> {
     max: usize,
-    waiting: Mutex<WaitingStream<T>>,
+    waiting: Mutex<WaitingStreams<T>>,
 }
 
 /// One stream's place in the set; released when dropped.
@@ -28,7 +28,7 @@ pub struct EvictableSlot<T> {
     source: PeerAddress,
     shared: Arc<EvictableShared<T>>,
     is_anothers: bool,
-    /// Its key in [`WaitingStream::order`]; `None` while the stream is not evictable.
+    /// Its key in [`WaitingStreams::order`]; `None` while the stream is not evictable.
     number: Mutex<Option<u64>>,
 }
 
@@ -36,16 +36,16 @@ pub struct EvictableSlot<T> {
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 struct PeerAddress(Option<IpAddr>);
 
-/// State that a [`Place`] shares with its entry in [`WaitingStream`].
+/// State that an [`EvictableSlot`] shares with its entry in [`WaitingStreams`].
 #[derive(Debug)]
 struct EvictableShared<T> {
     held: Mutex<Option<T>>,
     evicted: AtomicBool,
-    told: Notify,
+    eviction: Notify,
 }
 
 #[derive(Debug)]
-struct WaitingStream<T> {
+struct WaitingStreams<T> {
     /// Evictable streams by number, the oldest first.
     order: BTreeMap<u64, (PeerAddress, Arc<EvictableShared<T>>)>,
     counts: HashMap<PeerAddress, usize>,
@@ -55,7 +55,7 @@ struct WaitingStream<T> {
 impl<T> Evictable<T> {
     /// A set of at most `max` evictable streams.
     pub fn new(max: usize) -> Arc<Self> {
-        let waiting = WaitingStream { order: BTreeMap::new(), counts: HashMap::new(), next: 0 };
+        let waiting = WaitingStreams { order: BTreeMap::new(), counts: HashMap::new(), next: 0 };
         Arc::new(Self { max: max.max(1), waiting: Mutex::new(waiting) })
     }
 
@@ -71,8 +71,8 @@ impl<T> Evictable<T> {
         let free = if waiting.order.len() < self.max { take() } else { None };
         let is_anothers = free.is_none();
         let held = free.or_else(|| waiting.evict())?;
-        let (evicted, told) = (AtomicBool::new(false), Notify::new());
-        let shared = Arc::new(EvictableShared { held: Mutex::new(Some(held)), evicted, told });
+        let (evicted, eviction) = (AtomicBool::new(false), Notify::new());
+        let shared = Arc::new(EvictableShared { held: Mutex::new(Some(held)), evicted, eviction });
         let number = waiting.add(source, &shared);
         drop(waiting);
         let number = Mutex::new(Some(number));
@@ -110,7 +110,7 @@ impl<T> EvictableSlot<T> {
     /// Resolves when the stream is evicted.
     pub async fn evicted(&self) {
         while !self.is_evicted() {
-            self.shared.told.notified().await;
+            self.shared.eviction.notified().await;
         }
     }
 }
@@ -121,7 +121,7 @@ impl<T> Drop for EvictableSlot<T> {
     }
 }
 
-impl<T> WaitingStream<T> {
+impl<T> WaitingStreams<T> {
     fn add(&mut self, source: PeerAddress, shared: &Arc<EvictableShared<T>>) -> u64 {
         let number = self.next;
         self.next += 1;
@@ -149,7 +149,7 @@ impl<T> WaitingStream<T> {
         let (number, source) = longest.map(|(number, (source, _))| (*number, *source))?;
         let shared = self.remove(number, source)?;
         shared.evicted.store(true, SeqCst);
-        shared.told.notify_one();
+        shared.eviction.notify_one();
         shared.held.lock().take()
     }
 }

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 /// Limit of one walk; more than any program starts.
 const PROCESSES_MAX: usize = 4096;
 /// How often a process tree that changes during a walk is read again.
-const LOOKS_MAX: usize = 4;
+const READS_MAX: usize = 4;
 
 /// `TCP_ESTABLISHED`, `TCP_SYN_SENT` and `TCP_LISTEN` of the kernel's `net/tcp_states.h`.
 const ESTABLISHED: u8 = 1;
@@ -200,7 +200,7 @@ pub fn process_is_of(root: u32, pid: u32) -> Membership {
 
 fn socket_is_of(root: u32, socket: &KernelSocket) -> Membership {
     let wanted = HashSet::from([socket.inode]);
-    for _ in 0..LOOKS_MAX {
+    for _ in 0..READS_MAX {
         let tree = tree(root);
         if tree.iter().any(|pid| holds(*pid, &wanted)) {
             return Membership::Inside;

@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_that_is_no_open_way_is_told_apart() {
+    async fn an_answer_that_opens_no_tunnel_has_its_own_error() {
         let flood = [b"HTTP/1.1 200 OK\r\nX: ", &*vec![b'x'; 2 * HEAD_BYTES_MAX]].concat();
         let fields = [b"HTTP/1.1 200 OK\r\n", &*b"X: y\r\n".repeat(65), b"\r\n"].concat();
         let interim = b"HTTP/1.1 100 Continue\r\n\r\n".repeat(1000);
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn any_success_opens_the_way_and_what_follows_is_the_targets() {
+    async fn any_success_opens_the_tunnel_and_the_bytes_after_it_are_the_targets() {
         for (pieces, early) in [
             (vec![&b"HTTP/1.1 200 Connection established\r\n\r\n"[..]], &b""[..]),
             (vec![b"HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello"], b"hello"),

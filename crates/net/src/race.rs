@@ -124,7 +124,7 @@ pub(super) mod tests {
     }
 
     #[tokio::test]
-    async fn when_all_fail_the_last_failure_is_told() {
+    async fn when_all_fail_the_last_failure_is_reported() {
         let failure = race(checked(&[closed(), closed()])).await.expect_err("closed");
         assert_eq!(failure.kind(), io::ErrorKind::ConnectionRefused);
         assert!(race(Vec::new()).await.is_err());

@@ -47,7 +47,7 @@ pub async fn reach(
         return tried;
     };
     match dialler.dial(clear, WITHIN).await {
-        Ok(_) => Ok(Reached { proxy: dialler.way(clear), cleartext: true }),
+        Ok(_) => Ok(Reached { proxy: dialler.proxy_address(clear), cleartext: true }),
         Err(_) => tried,
     }
 }
@@ -57,7 +57,7 @@ async fn over_tls(
     tls: Arc<ClientConfig>,
     target: &Target,
 ) -> Result<Reached, Unreached> {
-    let proxy = dialler.way(target);
+    let proxy = dialler.proxy_address(target);
     let dialled = match dialler.dial(target, WITHIN).await {
         Ok(dialled) => dialled,
         Err(error) => return Err(undialled(dialler, target, &error).await),

@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_of_another_certificate_is_told_in_plain_words() {
+    fn a_key_of_another_certificate_has_a_plain_message() {
         let key = rcgen::KeyPair::generate().expect("a key").serialize_pem();
         let error = server_config(vec![root()], &Secret::from(key)).expect_err("another key");
         assert!(matches!(error, TlsError::OtherKey), "{error}");

@@ -31,7 +31,7 @@ struct Bound {
     is_forwarding: bool,
 }
 
-/// The way of a login, by the host keys of the servers.
+/// The servers of a login, by their host keys.
 #[derive(Debug)]
 pub struct LoginPath<'a> {
     /// Those that the agent was forwarded through.
@@ -114,7 +114,7 @@ impl SessionBindings {
         Ok(())
     }
 
-    /// The way of a login.
+    /// The servers of a login.
     ///
     /// # Errors
     /// When it does not belong to the last session.

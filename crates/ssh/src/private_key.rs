@@ -215,7 +215,7 @@ fn ecdsa(
     pair.map_err(|_| KeyError::Damaged)
 }
 
-/// OpenSSH's format leaves out two numbers: `dP = d mod (p - 1)` and `dQ = d mod (q - 1)` (RFC 8017 §3.2).
+/// OpenSSH's format omits two numbers: `dP = d mod (p - 1)` and `dQ = d mod (q - 1)` (RFC 8017 §3.2).
 fn rsa(pair: &RsaKeypair) -> Result<RsaKeyPair, KeyError> {
     let number = |it: &ssh_key::Mpint| {
         it.as_positive_bytes().map(|bytes| Zeroizing::new(bytes.to_vec())).ok_or(KeyError::Damaged)

@@ -10,7 +10,7 @@ use super::secret::{SecretSource, SecretSourceError};
 use super::source;
 use keyward_base::host::{Scheme, Target};
 use keyward_base::keys::section;
-use keyward_net::corporate::{CorporateLoginError, CorporateProxy, Except};
+use keyward_net::corporate::{CorporateLoginError, CorporateProxy, ProxyException};
 use keyward_rules::provider::document::{item_of, key_of};
 
 const PATH: &str = "upstream.proxy";
@@ -21,7 +21,7 @@ pub struct UpstreamProxy {
     /// Where it is; the scheme says how it is spoken to.
     at: Target,
     /// Targets that are dialled directly.
-    except: Vec<Except>,
+    except: Vec<ProxyException>,
     /// User and password.
     login: Option<(String, SecretSource)>,
 }
@@ -93,7 +93,7 @@ pub(super) fn proxy(
     let text = reading.section::<ProxyText>(value, PATH)?;
     let mut except = Vec::new();
     for (index, entry) in text.except.iter().enumerate() {
-        match Except::parse(entry) {
+        match ProxyException::parse(entry) {
             Ok(entry) => except.push(entry),
             Err(error) => {
                 let path = item_of(&key_of(PATH, "except"), index);

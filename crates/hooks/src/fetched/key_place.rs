@@ -10,7 +10,7 @@ pub(super) const CLOCK_SKEW: SignedDuration = SignedDuration::from_mins(5);
 /// Where the key of a request is.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum KeyPlace {
-    /// A document at this URL of the service, which everybody may fetch.
+    /// A public document at this URL of the service.
     Public(String),
     /// The answer of the service's API to a JSON document at this path, with the credential of the hook's connection.
     Api {

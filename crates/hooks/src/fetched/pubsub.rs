@@ -2,7 +2,7 @@
 //! <https://cloud.google.com/pubsub/docs/authenticate-push-subscriptions>
 //!
 //! Google signs such a token for every service account of every customer. So the hook names the account, and the token must be for
-//! the hook. The token speaks for the whole request: the body is not signed.
+//! the hook. The token authenticates the whole request, because the body is not signed.
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;

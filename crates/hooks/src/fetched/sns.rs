@@ -1,7 +1,7 @@
 //! Messages of AWS SNS to HTTPS endpoints.
 //! <https://docs.aws.amazon.com/sns/latest/dg/sns-verify-signature-of-message.html>
 //!
-//! Everybody can have a topic at SNS, and its messages have valid signatures. So the hook names its topic.
+//! Any customer of AWS can create a topic, whose messages have valid signatures. So the hook names its topic.
 
 use aws_lc_rs::signature::{
     RSA_PKCS1_2048_8192_SHA1_FOR_LEGACY_USE_ONLY, RSA_PKCS1_2048_8192_SHA256, VerificationAlgorithm,

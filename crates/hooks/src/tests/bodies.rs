@@ -1,4 +1,4 @@
-//! Signatures that stand in the body, or cover less or other than it.
+//! Signatures in the body, and signatures that do not cover exactly the body.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use serde_json::{Value, json};

@@ -15,7 +15,7 @@ fn text(service: &str, name: &str) -> &'static str {
     VECTORS[service][name].as_str().unwrap_or_else(|| panic!("{service} {name}"))
 }
 
-/// A scheme, and whose requests are accepted.
+/// A scheme, with the secret that names the accepted sender or receiver.
 struct Service {
     id: &'static str,
     vectors: &'static str,
@@ -227,7 +227,7 @@ fn webhooks_of_plaid_have_the_hash_of_their_body() {
 }
 
 #[test]
-fn the_secret_of_such_a_hook_says_whose_requests_are_accepted() {
+fn the_secret_of_such_a_hook_names_the_accepted_sender_or_receiver() {
     for (service, good, bad) in [
         (&SNS, TOPIC, "orders"),
         (&SNS, "arn:aws-cn:sns:cn-north-1:1:a", "arn:aws:sqs:eu-west-1:1:a"),
