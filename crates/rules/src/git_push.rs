@@ -1,6 +1,6 @@
 //! [`PushedRefs`]: what a push by git changes, read from the beginning of its body (gitprotocol-http(5),
-//! gitprotocol-pack(5)): pkt-lines of `OLD NEW REF` until a flush. Pure; own code, because all that servers may read
-//! otherwise must be refused, where a library accepts it.
+//! gitprotocol-pack(5)): pkt-lines of `OLD NEW REF` until a flush. Pure. No library is used, because text that a server
+//! may read otherwise must be refused, and libraries accept it.
 
 use http::Method;
 

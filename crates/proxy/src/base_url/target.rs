@@ -28,7 +28,7 @@ pub fn target(
     };
     let name = account.name.clone();
     let target = match place.host() {
-        None => account.home().ok_or_else(|| BaseUrlError::ManyHosts {
+        None => account.base_url_target().ok_or_else(|| BaseUrlError::ManyHosts {
             connection: name.clone(),
             hosts: hosts_of(account),
         })?,

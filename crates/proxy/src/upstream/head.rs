@@ -14,8 +14,8 @@ use crate::refusal::Refusal;
 use keyward_base::host::Target;
 use keyward_base::settings::Settings;
 use keyward_rules::inject::credential::{Credential, Write};
-use keyward_rules::inject::scrub::ask;
 use keyward_rules::inject::scrub::range::AskedPart;
+use keyward_rules::inject::scrub::request_fields;
 use keyward_rules::inject::strip;
 use keyward_rules::inject::write::{self, RequestHead};
 
@@ -67,7 +67,7 @@ impl HeadChanges<'_> {
             if credential.can_come_back() {
                 let margin = READS.contains(method).then(|| credential.needles.longest() as u64);
                 let has_room = |bytes| self.decoders.has_room(bytes);
-                part = ask::for_what_can_be_scanned(fields, margin, has_room);
+                part = request_fields::restrict(fields, margin, has_room);
             }
             if credential.renews.is_some_and(|renews| renews.expired_status.is_some()) {
                 // The body of the answer is searched for an error that means 401.

@@ -31,7 +31,7 @@ use keyward_base::secret::Secret;
 use keyward_base::settings::Wait;
 use keyward_rules::inject::credential::{Credential, Write};
 use keyward_rules::inject::scrub::range::AskedPart;
-use keyward_rules::inject::scrub::{Needles, ask};
+use keyward_rules::inject::scrub::{Needles, request_fields};
 use keyward_rules::inject::sign::CredentialSigner;
 use keyward_rules::inject::write::WriteError;
 
@@ -183,7 +183,7 @@ fn search_for(
     let margin = needles.longest() as u64;
     let needles = Arc::new(needles);
     *sent = Arc::new(Credential { needles, ..Credential::clone(sent) });
-    ask::with_margin(fields, part, margin)
+    request_fields::with_margin(fields, part, margin)
 }
 
 /// What ended the upload of a form, if that was its content.

@@ -7,8 +7,8 @@
 //! scope     the operations of an action
 //! ```
 //!
-//! Everything is refused that services may read in two ways, or that this module does not know: own code, because a
-//! parser crate accepts all that its own grammar allows, and a service may have another one.
+//! A request that services may read in two ways, or that this module does not know, is refused. No parser crate is used,
+//! because a crate accepts all that its own grammar allows, and a service may have another grammar.
 
 mod document;
 mod lexer;

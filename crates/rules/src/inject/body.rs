@@ -1,4 +1,4 @@
-//! Writes a credential into a request body: a JSON object or a form; `multipart.rs` has forms with files. All other bytes
+//! Writes a credential into a request body: a JSON object or a form; `multipart/` writes forms with files. All other bytes
 //! stay as the agent sent them, except spaces between the members of a changed object.
 
 use std::borrow::Cow;

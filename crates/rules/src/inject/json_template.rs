@@ -14,7 +14,7 @@ pub enum JsonTemplate {
     /// A text with fields; a number if it is a time alone.
     Text(SignedMessage),
     List(Vec<JsonTemplate>),
-    /// An object. Members whose optional fields have no value are left out.
+    /// An object. Members whose optional fields have no value are omitted.
     Object(Vec<(String, JsonTemplate)>),
 }
 
@@ -70,7 +70,7 @@ impl JsonTemplate {
             Self::Object(members) => {
                 let mut object = Map::new();
                 for (name, member) in members {
-                    if !member.is_left_out(values) {
+                    if !member.is_omitted(values) {
                         object.insert(name.clone(), member.value(values)?);
                     }
                 }
@@ -118,7 +118,7 @@ impl JsonTemplate {
             }
             Self::Object(members) => {
                 out.push(b'{');
-                let written = members.iter().filter(|(_, member)| !member.is_left_out(values));
+                let written = members.iter().filter(|(_, member)| !member.is_omitted(values));
                 for (index, (name, member)) in written.enumerate() {
                     if index > 0 {
                         out.push(b',');
@@ -135,7 +135,7 @@ impl JsonTemplate {
     }
 
     /// Whether it is a text of which no field has a value.
-    fn is_left_out(&self, values: &MessageValues<'_>) -> bool {
+    fn is_omitted(&self, values: &MessageValues<'_>) -> bool {
         let Self::Text(message) = self else { return false };
         let mut fields = message.fields().peekable();
         fields.peek().is_some() && fields.all(|name| !values.fields.contains_key(name))
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_quoted_numbers_are_not_and_what_has_no_value_is_left_out() {
+    fn values_are_quoted_numbers_are_not_and_what_has_no_value_is_omitted() {
         let template = json!({ "u": "{user}", "in": { "s": "{site}", "o": "{other}" },
                                "list": ["x", 1, "{seconds}"], "t": true, "text": "{seconds}s" });
         let expected = json!({ "u": "a\"b", "in": { "s": "" }, "list": ["x", 1, 1_672_628_645],

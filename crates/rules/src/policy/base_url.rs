@@ -81,10 +81,14 @@ mod tests {
 
     #[test]
     fn a_base_url_leads_to_the_first_host_that_is_no_wildcard() {
-        let home = |hosts: &[&str]| Sample::account("a", hosts).home().map(|home| home.to_string());
-        assert_eq!(home(&["*.a.test"]), None);
-        assert_eq!(home(&[]), None);
-        assert_eq!(home(&["*.a.test", "x.a.test", "b.test"]).as_deref(), Some("https://x.a.test"));
-        assert_eq!(home(&["x.a.test:8443"]).as_deref(), Some("https://x.a.test:8443"));
+        let target =
+            |hosts: &[&str]| Sample::account("a", hosts).base_url_target().map(|it| it.to_string());
+        assert_eq!(target(&["*.a.test"]), None);
+        assert_eq!(target(&[]), None);
+        assert_eq!(
+            target(&["*.a.test", "x.a.test", "b.test"]).as_deref(),
+            Some("https://x.a.test")
+        );
+        assert_eq!(target(&["x.a.test:8443"]).as_deref(), Some("https://x.a.test:8443"));
     }
 }

@@ -1,4 +1,4 @@
-//! Why a binding does not allow something.
+//! Refusals by a binding: requests beyond its actions, denied actions, and logins that it restricts.
 
 use super::Reason;
 use super::bindings::CompiledBinding;

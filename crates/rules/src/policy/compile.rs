@@ -1,4 +1,4 @@
-//! Compiles a [`Spec`] into a [`Policy`]: checks the rules, then builds the indexes.
+//! Compiles a [`PolicyInput`] into a [`Policy`]: checks the rules, then builds the indexes.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -53,7 +53,7 @@ pub(super) fn check(rules: &[Rule], hostless_rules_max: usize) -> Vec<CompileErr
             }
         }
         check_rule(rule, &mut errors);
-        errors.extend(blinded(rules, at));
+        errors.extend(hidden_by_tunnel(rules, at));
     }
     errors
 }
@@ -87,7 +87,7 @@ fn check_rule(rule: &Rule, errors: &mut Vec<CompileError>) {
 }
 
 /// The first rule that has no effect because the rule at `at` tunnels.
-fn blinded(rules: &[Rule], at: usize) -> Option<CompileError> {
+fn hidden_by_tunnel(rules: &[Rule], at: usize) -> Option<CompileError> {
     let tunnel = &rules[at];
     if !matches!(tunnel.action, RuleAction::Tunnel) {
         return None;

@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_is_there_until_the_last_who_had_it_has_gone() {
+    fn a_value_is_removed_with_its_last_reference() {
         let mut index = CountedIndex::default();
         for (host, value) in
             [("a.ex.test", 2), ("a.ex.test", 1), ("*.ex.test", 3), ("a.ex.test:8443", 4)]

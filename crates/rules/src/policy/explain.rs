@@ -10,7 +10,7 @@ use keyward_base::host::Scheme;
 use keyward_base::id::{ConnectionId, RuleId};
 use keyward_base::pattern::{DecodedPath, mask};
 
-/// What policy would decide about a request; `api/explain.rs` adds the rest.
+/// What policy would decide about a request; `keyward-api` adds the rest.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Explanation {
     /// The result of the CONNECT; `None` for cleartext, which has none.

@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn only_an_agent_that_is_expected_anew_gets_what_a_later_source_says() {
+    fn only_an_agent_that_is_expected_again_gets_the_bindings_of_a_later_source() {
         let (same, changed) = (Sample::new(), Sample::new());
         let (old, new) = (Counting::new("api.a.test"), Counting::new("api.b.test"));
         let before = policy_of(&old, &[&same, &changed]);

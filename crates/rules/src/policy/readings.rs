@@ -1,5 +1,5 @@
-//! The readings of a request: each method that a server may use, combined with the original and the rewritten
-//! path. A request is permitted if every reading is.
+//! [`readings`]: the ways in which a server may read a request. Each method that a server may use is combined with the
+//! original and the rewritten path. A request is permitted if every reading is.
 
 use http::Method;
 

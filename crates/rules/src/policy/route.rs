@@ -15,7 +15,7 @@ use keyward_base::pattern::PathPattern;
 /// What is known before a request arrives.
 enum RouteOutcome {
     /// Some requests may be permitted, or a rule must inspect requests to refuse some.
-    Look,
+    Inspect,
     /// A rule tunnels.
     Splice(RuleId),
     /// Every request would be refused.
@@ -38,7 +38,7 @@ impl Policy {
     pub fn route(&self, agent: &Agent, target: &Target) -> Route {
         let org = self.org(&agent.org);
         match self.outcome(org, agent, target) {
-            RouteOutcome::Look => Route::Intercept(InterceptPermit::new(target.clone())),
+            RouteOutcome::Inspect => Route::Intercept(InterceptPermit::new(target.clone())),
             RouteOutcome::Splice(rule) => Route::Tunnel(TunnelPermit::new(target.clone(), rule)),
             // The name is literal, so leaves for it are bounded, and every client sees the reason.
             RouteOutcome::Refuse(_) if self.is_known(org, target) => {
@@ -60,14 +60,14 @@ impl Policy {
             }
         }
         if is_bound(held, target) {
-            return RouteOutcome::Look;
+            return RouteOutcome::Inspect;
         }
         let empty = held.and_then(|held| held.empty.matching(target).next());
         match (missing, empty) {
             (Some(reason), _) => RouteOutcome::Refuse(reason),
             (None, Some(empty)) => RouteOutcome::Refuse(Reason::PluginBlocked(empty.value.clone())),
             (None, None) if held.is_some_and(|held| held.allow.allowing_some(target).is_some()) => {
-                RouteOutcome::Look
+                RouteOutcome::Inspect
             }
             (None, None) => self.default_outlook(looks, agent, held, target),
         }
@@ -89,7 +89,7 @@ impl Policy {
                 RouteOutcome::Refuse(Reason::PortRefused { port: target.port(), rule })
             }
             DefaultAction::Tunnel if !looks => RouteOutcome::Splice(self.default_rule.clone()),
-            DefaultAction::Tunnel | DefaultAction::Pass => RouteOutcome::Look,
+            DefaultAction::Tunnel | DefaultAction::Pass => RouteOutcome::Inspect,
         }
     }
 }
@@ -112,16 +112,16 @@ fn effect(
             refuse(Reason::PortRefused { port: target.port(), rule: Some(rule.id.clone()) })
         }
         RuleAction::Tunnel => RuleEffect::Settled(RouteOutcome::Splice(rule.id.clone())),
-        RuleAction::Pass => RuleEffect::Settled(RouteOutcome::Look),
+        RuleAction::Pass => RuleEffect::Settled(RouteOutcome::Inspect),
         RuleAction::Deny => refuse(Reason::Denied { rule: rule.id.clone() }),
-        RuleAction::Inject if is_bound(held, target) => RuleEffect::Settled(RouteOutcome::Look),
+        RuleAction::Inject if is_bound(held, target) => RuleEffect::Settled(RouteOutcome::Inspect),
         RuleAction::Inject => refuse(Reason::Unbound { rule: rule.id.clone() }),
         RuleAction::Use(account) if account.owning(target).is_none() => RuleEffect::Passes,
         RuleAction::Use(account) | RuleAction::UseRefused(account) => {
             let granted = compiled.is_grant(agent)
                 || held.is_some_and(|held| held.by_name(account.id.as_str()).is_some());
             match granted {
-                true => RuleEffect::Settled(RouteOutcome::Look),
+                true => RuleEffect::Settled(RouteOutcome::Inspect),
                 false => lacks(rule, &account.name, rule.account_paths(target)),
             }
         }

@@ -417,8 +417,8 @@ impl Account {
         prefix.map(|prefix| prefix.masked(path)).transpose()
     }
 
-    /// Where its base URLs lead: its first host without a wildcard, over TLS.
-    pub fn home(&self) -> Option<Target> {
+    /// The target of its base URLs: its first host without a wildcard, over TLS.
+    pub fn base_url_target(&self) -> Option<Target> {
         let host = self.hosts.iter().find(|host| host.literal().is_some())?;
         Target::parse(Scheme::Https, &host.to_string()).ok()
     }

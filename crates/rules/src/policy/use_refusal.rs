@@ -1,4 +1,4 @@
-//! Messages of refusals by rules that use a connection, but not for the request.
+//! Messages of refusals by rules that use a connection, but not for the refused request.
 
 use keyward_base::codes::{Code, RefusalText};
 use keyward_base::id::RuleId;

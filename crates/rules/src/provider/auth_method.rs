@@ -33,7 +33,7 @@ pub struct AuthMethod {
     pub oauth: Option<Arc<OAuth>>,
     /// URL of the page where apps are registered.
     pub app_url: Option<String>,
-    /// What to do on that page; `{redirect_uri}` stands for the app's.
+    /// What to do on that page; `{redirect_uri}` is replaced by the app's.
     pub app_steps: Vec<String>,
     /// The page that has these steps.
     pub app_source: Option<AppSourceText>,
@@ -74,7 +74,7 @@ pub struct Field {
     pub help: Option<String>,
     /// Whether the value is sealed and never shown; then agents get a placeholder of it.
     pub secret: bool,
-    /// Whether the field may be left out.
+    /// Whether the field may be omitted.
     pub optional: bool,
     /// Whether its value must be kept in a secret source: it expires, and the source has the next one.
     pub from_source: bool,

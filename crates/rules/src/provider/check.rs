@@ -17,10 +17,10 @@ use super::document::{Document, Problem, Problems, item_of, key_of};
 use super::extends::{self, EXTENDS};
 use super::header_names::{field_name, header_name};
 use super::host_template::HostTemplate;
+use super::mistakes;
 use super::own_hosts::{self, OwnHosts, hosts, is_day, is_word, path_pattern, paths, split_https};
 use super::schema::{AuthText, ClearsText, ProviderText, RetryText, TemplateText, VariableText};
 use super::scope_words;
-use super::slips;
 use super::{AuthMethod, Field, Provider, ProviderInfo, Variable};
 use crate::inject::credential::Clears;
 use crate::inject::sign::oauth1;
@@ -54,7 +54,7 @@ pub fn file(name: &str, text: &str, reserved: &Catalogue) -> Result<Vec<Provider
     }
 }
 
-/// Parses the list of providers at `path`; those with errors are left out.
+/// Parses the list of providers at `path`; those with errors are omitted.
 pub fn providers(
     value: &Value,
     path: &str,
@@ -114,8 +114,8 @@ pub fn provider(
     problems: &mut Problems<'_>,
 ) -> Option<Provider> {
     let before = problems.count();
-    let mended = slips::mended(value, path, problems);
-    let value = mended.as_ref().unwrap_or(value);
+    let corrected = mistakes::corrected(value, path, problems);
+    let value = corrected.as_ref().unwrap_or(value);
     let extended = extends::extended(value, path, problems);
     if extended.is_none() && value.get(EXTENDS).is_some() {
         return None;

@@ -4,7 +4,7 @@ use super::document::{Problems, item_of, key_of};
 use super::own_hosts::{is_day, split_https};
 use super::schema::{AppSourceText, AuthText};
 
-/// What stands for the app's redirect URI in a step.
+/// The placeholder of the app's redirect URI in a step.
 const REDIRECT_URI: &str = " {redirect_uri}";
 
 /// Checks `app_url`, `app_steps` and `app_source`.

@@ -105,7 +105,7 @@ pub fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) ->
     nearest(word, known).map(|near| format!("did you mean `{near}`?"))
 }
 
-/// The meaning of a serde error. Values are left out, because they may be secrets.
+/// The meaning of a serde error. Values are omitted, because they may be secrets.
 enum SerdeError {
     Unknown { key: String, expected: Vec<String> },
     Missing { key: String },

@@ -25,7 +25,7 @@ pub struct Document {
     name: Arc<str>,
     root: Value,
     lines: LineTree,
-    /// The variables that values were laid over by, by the path of the value.
+    /// The environment variables that override values, by the path of the value.
     variables: BTreeMap<String, String>,
 }
 
@@ -287,7 +287,7 @@ struct TreeBuilder<'a> {
     name: &'a str,
     text: &'a str,
     parser: Parser<'a, saphyr_parser::StrInput<'a>>,
-    /// Where it is.
+    /// The path of the current value.
     path: Vec<PathStep>,
     problems: Vec<Problem>,
 }

@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_extended_is_told_with_its_line() {
+    fn what_cannot_be_extended_is_reported_with_its_line() {
         for (text, told) in [
             (
                 "id: a\nname: A\nextends: no-such\nhosts: [a.test]\n",

@@ -22,7 +22,7 @@ impl Provider {
         hosts.filter_map(|host| host.fill(&values, &self.variables).ok()).collect()
     }
 
-    /// Whether some method writes what git needs at one of the hosts of repositories.
+    /// Whether some method writes Basic authentication, which git needs, at one of the hosts of repositories.
     pub fn writes_for_git(&self) -> bool {
         let writes = |auth: &AuthMethod| self.git.iter().any(|host| writes_basic(auth, host));
         self.auth.iter().any(writes)

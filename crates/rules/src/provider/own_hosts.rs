@@ -101,7 +101,7 @@ fn host_of(url: &str) -> Option<String> {
     Some(format!("write `{host}`, without `{scheme}://`{paths}"))
 }
 
-/// Parses host patterns with variables; those with errors are left out.
+/// Parses host patterns with variables; those with errors are omitted.
 pub(super) fn hosts(
     texts: &[String],
     path: &str,
@@ -121,7 +121,7 @@ pub(super) fn hosts(
     found
 }
 
-/// Parses hosts that must be the provider's own; those with errors are left out.
+/// Parses hosts that must be the provider's own; those with errors are omitted.
 pub(super) fn subset(
     texts: &[String],
     path: &str,
@@ -136,7 +136,7 @@ pub(super) fn subset(
     hosts
 }
 
-/// Parses path patterns; those with errors are left out.
+/// Parses path patterns; those with errors are omitted.
 pub(super) fn paths(texts: &[String], path: &str, problems: &mut Problems<'_>) -> Vec<PathPattern> {
     let mut found = Vec::new();
     for (index, text) in texts.iter().enumerate() {

@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_copied_along_is_told_and_never_the_value() {
+    fn text_that_was_copied_along_is_named_and_the_value_never_is() {
         let good = key("ghp_", 40);
         for (value, says) in [
             (format!(" {good}"), "a blank"),

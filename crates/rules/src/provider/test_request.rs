@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn an_account_is_told_as_far_as_the_answer_names_it() {
+    fn an_account_is_reported_as_far_as_the_answer_names_it() {
         let expected = |of: &str| request(of, &[], &[]).unwrap().unwrap().expected;
         let slack = expected("slack");
         let told = |body: &str| slack.account(body.as_bytes());

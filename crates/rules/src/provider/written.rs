@@ -1,4 +1,4 @@
-//! A definition as a file, with its keys in the order in which people read them.
+//! Writes a definition as YAML, with its keys in the usual order of provider files.
 
 use serde_json::{Map, Value};
 

@@ -1,4 +1,5 @@
-//! The rewriter against bodies that servers could divide differently, and against [`reference()`], which reads a body whole.
+//! Tests of the rewriter with bodies that servers could divide differently, and in comparison with [`reference()`], which
+//! reads a body whole.
 
 use proptest::prelude::*;
 

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::decoder::{Coding, DecodeStep, Decoder};
+use super::needle_search::NeedleSearch;
 use super::needles::Needles;
 use super::pauses::Pauses;
-use super::watch::NeedleSearch;
 
 /// Maximum number of nested codings. Servers use one, or two when a cache adds its own.
 const LAYERS_MAX: usize = 3;

@@ -19,13 +19,13 @@ pub struct Masker {
     /// The tail of the input, which may begin a needle.
     held: BytesMut,
     /// How many bytes of `held` are masked in any case, because a needle ends there.
-    condemned: usize,
+    masked_anyway: usize,
     masked: u64,
 }
 
 impl Masker {
     pub fn new(needles: Arc<Needles>, pauses: Pauses) -> Self {
-        Self { needles, pauses, held: BytesMut::new(), condemned: 0, masked: 0 }
+        Self { needles, pauses, held: BytesMut::new(), masked_anyway: 0, masked: 0 }
     }
 
     /// The number of needles masked since the last call.
@@ -65,21 +65,21 @@ impl Masker {
         self.held.extend_from_slice(&bytes.split_off(open));
         // A needle in the held rest is found by the next search.
         spans.retain(|span| span.start < open);
-        let condemned = spans.last().map_or(0, |span| span.end).max(self.condemned);
+        let masked_anyway = spans.last().map_or(0, |span| span.end).max(self.masked_anyway);
         let masked = self.mask(bytes, &spans);
-        self.condemned = condemned.saturating_sub(open);
+        self.masked_anyway = masked_anyway.saturating_sub(open);
         masked
     }
 
-    /// Masks the spans and the `condemned` bytes; copies only if there are any.
+    /// Masks the spans and the `masked_anyway` bytes; copies only if there are any.
     fn mask(&mut self, bytes: Bytes, spans: &[Range<usize>]) -> Bytes {
-        let condemned = std::mem::take(&mut self.condemned).min(bytes.len());
-        if spans.is_empty() && condemned == 0 {
+        let masked_anyway = std::mem::take(&mut self.masked_anyway).min(bytes.len());
+        if spans.is_empty() && masked_anyway == 0 {
             return bytes;
         }
         self.masked += spans.len() as u64;
         let mut masked = BytesMut::from(bytes);
-        masked[..condemned].fill(MASK);
+        masked[..masked_anyway].fill(MASK);
         for span in spans {
             let end = span.end.min(masked.len());
             masked[span.start..end].fill(MASK);

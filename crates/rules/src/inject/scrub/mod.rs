@@ -2,7 +2,7 @@
 //! Pure; `proxy` applies it to responses of requests with a credential.
 //!
 //! [`Needles`] are the texts to search for, made once per credential. [`Masker`] masks uncompressed bodies at
-//! equal length, [`Inspector`] checks compressed ones, [`fields`] masks header fields, [`ask`] restricts
+//! equal length, [`Inspector`] checks compressed ones, [`fields`] masks header fields, [`request_fields`] restricts
 //! requests to codings and ranges that can be checked.
 //!
 //! Nothing that the agent sees depends on a part of a needle: only whole needles are masked, what is held back of a stream
@@ -14,19 +14,19 @@
 //! a piece of the body ends within the key; up to four bits of a base64 character that a secret shares with its
 //! neighbours; the messages of a WebSocket (its handshake is covered).
 
-pub mod ask;
 mod decoder;
 pub mod fields;
 mod forms;
 mod inspector;
 mod masker;
+mod needle_search;
 mod needles;
 mod pauses;
 pub mod range;
+pub mod request_fields;
 mod tail;
 #[cfg(test)]
 mod tests;
-mod watch;
 
 pub use forms::SECRET_BYTES_MIN;
 pub use inspector::{InspectError, Inspector};

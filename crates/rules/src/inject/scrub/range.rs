@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_of_lists_and_parts_of_a_whole_are_told_apart() {
+    fn parts_of_lists_and_parts_of_bytes_are_distinguished() {
         let fields =
             |name: HeaderName, text| HeaderMap::from_iter([(name, HeaderValue::from_static(text))]);
         for (text, is_of_bytes, may_come) in [

@@ -34,7 +34,7 @@ pub fn scope_of(host: &str) -> Option<(&str, &str)> {
     Some((region, renamed.map_or(service, |(_, signed)| *signed)))
 }
 
-/// The service of a host that stands for several regions, whose requests are signed for all of them.
+/// The service of a host of several regions. Its requests are signed for all regions.
 ///
 /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/MultiRegionAccessPointRequests.html>
 /// <https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-ge-calling.html>

@@ -1,4 +1,4 @@
-//! Why a request is not signed.
+//! [`SignError`]: why a request cannot be signed.
 
 /// Why a request cannot be signed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]

@@ -1,4 +1,4 @@
-//! The published examples: given the agent's head with any signature, ours is the published one.
+//! Tests by published examples: for the agent's head with any signature, our signature is the published one.
 //!
 //! <https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html>
 //! <https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html>

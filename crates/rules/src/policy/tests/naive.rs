@@ -1,4 +1,4 @@
-//! A naive interpreter of a [`Spec`], written with plain loops from the description of rules.
+//! A naive interpreter of a [`PolicyInput`], written with plain loops from the description of rules.
 
 use std::sync::Arc;
 

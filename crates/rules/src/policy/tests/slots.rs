@@ -182,7 +182,7 @@ fn a_blocked_plugin_permits_nothing_unless_another_one_does() {
 }
 
 #[test]
-fn an_empty_slot_is_told_where_it_would_lead_to_its_own_agent() {
+fn an_empty_slot_is_named_to_its_own_agent_at_the_hosts_of_its_connection() {
     for default in [DefaultAction::Deny, DefaultAction::Pass, DefaultAction::Tunnel] {
         let mut world = World::new().default(default);
         let (org, agent) = (world.ci.org.clone(), world.ci.id.clone());

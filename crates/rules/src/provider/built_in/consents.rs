@@ -1,4 +1,4 @@
-//! What consents ask for by default: enough for the API of the service.
+//! Tests of the default scopes of consents: they suffice for the API of the service.
 
 use crate::provider::Catalogue;
 

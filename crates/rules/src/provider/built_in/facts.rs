@@ -1,5 +1,5 @@
-//! The catalogue against `facts.tsv`: where research found that services want their credentials, noted before the
-//! catalogue was written. What differs is reviewed here.
+//! Compares the catalogue with `facts.tsv`: the places of credentials that research found before the catalogue was
+//! written. Differences are listed here with their reasons.
 
 use std::collections::{BTreeMap, BTreeSet};
 

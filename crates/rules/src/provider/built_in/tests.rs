@@ -1,4 +1,4 @@
-//! Tests of the built-in files: each is sound, and what single services need.
+//! Tests of the built-in files: each is valid, and single services have what they need.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Every key of a definition, changed.
+//! Tests that change each key of a definition.
 
 use super::*;
 use serde_json::json;

@@ -188,7 +188,7 @@ fn an_answer_that_means_401_is_known_by_status_and_members() {
 }
 
 #[test]
-fn a_method_with_nobody_to_ask_has_no_token_endpoint() {
+fn a_bearer_method_has_no_token_endpoint() {
     let text = "id: a\nname: A\nhosts: [a.test]\nauth: [{ id: b, kind: bearer }]\n";
     let provider = check::file("p", text, &Catalogue::default()).unwrap().remove(0);
     assert!(provider.auth[0].oauth.is_none() && provider.auth[0].minted.is_empty());

@@ -1,4 +1,4 @@
-//! What to do about text that is not YAML: often it is text that needs quotes.
+//! The remedy for text that is not YAML: often, a text needs quotes.
 
 const USUAL: &str = "correct the syntax";
 const BRACE: &str = "quote text that has `{`: `\"{region}.api.acme.example\"`";

@@ -171,7 +171,7 @@ proptest! {
 }
 
 #[test]
-fn what_goes_on_before_the_hit_does_not_tell_the_secret() {
+fn what_is_passed_on_before_a_match_does_not_show_the_secret() {
     for coding in CODINGS {
         for at in [0, 1_000, 150_000, 299_999] {
             let mut text = long_text(300_000);

@@ -1,4 +1,4 @@
-//! Signatures against published examples; what is refused.
+//! Tests of signatures by published examples, and of what is refused.
 
 use http::HeaderName;
 

@@ -28,14 +28,14 @@ static REQUEST_RANGE: HeaderName = HeaderName::from_static("request-range");
 /// is not requested. `margin` is the length of the longest secret, by which a range is widened; `None`: the method reads no
 /// part, and its fields for ranges mean something else. Ranges of other units than bytes, such as those of lists, stay.
 /// Returns what is asked for.
-pub fn for_what_can_be_scanned(
+pub fn restrict(
     fields: &mut HeaderMap,
     margin: Option<u64>,
     has_room: impl Fn(usize) -> bool,
 ) -> AskedPart {
     fields.remove(&A_IM);
     fields.remove(&REQUEST_RANGE);
-    let part = margin.map_or(AskedPart::Whole, |margin| restricted(fields, margin));
+    let part = margin.map_or(AskedPart::Whole, |margin| restricted_range(fields, margin));
     match part {
         AskedPart::Whole => readable_codings(fields, has_room),
         // A part of a coded answer cannot be decoded.
@@ -54,7 +54,7 @@ pub fn with_margin(fields: &mut HeaderMap, part: AskedPart, margin: u64) -> Aske
     }
 }
 
-fn restricted(fields: &mut HeaderMap, margin: u64) -> AskedPart {
+fn restricted_range(fields: &mut HeaderMap, margin: u64) -> AskedPart {
     let name = range_name(fields);
     let mut ranges = fields.get_all(name).iter();
     let Some(first) = ranges.next() else { return AskedPart::Whole };
@@ -133,7 +133,7 @@ mod tests {
         for value in values {
             fields.append(name, HeaderValue::from_str(value).unwrap());
         }
-        for_what_can_be_scanned(&mut fields, MARGIN, |bytes| bytes <= room);
+        restrict(&mut fields, MARGIN, |bytes| bytes <= room);
         fields
     }
 
@@ -175,7 +175,7 @@ mod tests {
                 (header::IF_RANGE, HeaderValue::from_static("\"e\"")),
                 (header::ACCEPT_ENCODING, HeaderValue::from_static("gzip")),
             ]);
-            let part = for_what_can_be_scanned(&mut fields, MARGIN, |_| true);
+            let part = restrict(&mut fields, MARGIN, |_| true);
             assert_eq!(part, AskedPart::Widened { asked: range(asked), margin: 100 });
             assert_eq!(fields["range"], sent);
             assert_eq!(fields["if-range"], "\"e\"");
@@ -189,7 +189,7 @@ mod tests {
             (header::RANGE, HeaderValue::from_static("bytes=5000-5007")),
             (header::IF_RANGE, HeaderValue::from_static("\"e\"")),
         ]);
-        let part = for_what_can_be_scanned(&mut fields, MARGIN, |_| true);
+        let part = restrict(&mut fields, MARGIN, |_| true);
         let part = with_margin(&mut fields, part, 300);
         let asked = range("bytes=5000-5007");
         assert_eq!(part, AskedPart::Widened { asked, margin: 300 });
@@ -209,7 +209,7 @@ mod tests {
             let mut fields = HeaderMap::new();
             fields.append(name, HeaderValue::from_static(value));
             let before = fields.clone();
-            let part = for_what_can_be_scanned(&mut fields, None, |_| true);
+            let part = restrict(&mut fields, None, |_| true);
             assert_eq!((part, fields), (AskedPart::Whole, before), "{name}: {value}");
         }
     }
@@ -223,7 +223,7 @@ mod tests {
             (REQUEST_RANGE.clone(), HeaderValue::from_static("bytes=500-507")),
             (PART_DIGESTS[0].clone(), HeaderValue::from_static("true")),
         ]);
-        let asked = for_what_can_be_scanned(&mut fields, MARGIN, |_| true);
+        let asked = restrict(&mut fields, MARGIN, |_| true);
         assert!(matches!(asked, AskedPart::Widened { .. }), "{asked:?}");
         assert_eq!((&fields["x-ms-range"], fields.len()), (&"bytes=400-607".parse().unwrap(), 2));
         assert!(asked_with("x-ms-range", &["bytes=0-1,3-4"], usize::MAX).is_empty());
@@ -234,7 +234,7 @@ mod tests {
         for range in ["0-24", "id ]5f..; max=200, order=desc", "items=0-9", "lines=0-4000"] {
             let mut fields =
                 HeaderMap::from_iter([(header::RANGE, HeaderValue::from_static(range))]);
-            let asked = for_what_can_be_scanned(&mut fields, Some(100), |_| true);
+            let asked = restrict(&mut fields, Some(100), |_| true);
             assert_eq!((asked, &fields["range"]), (AskedPart::Whole, &range.parse().unwrap()));
             assert_eq!(fields.len(), 1, "{range}: its answer may be coded");
         }

@@ -8,9 +8,9 @@ use super::document::{Problems, item_of, key_of};
 use super::extends::EXTENDS;
 
 /// The definition without these mistakes, which are reported; `None` if it has none of them.
-pub(super) fn mended(value: &Value, path: &str, problems: &mut Problems<'_>) -> Option<Value> {
+pub(super) fn corrected(value: &Value, path: &str, problems: &mut Problems<'_>) -> Option<Value> {
     let map = value.as_mapping()?;
-    if !has_slip(map) {
+    if !has_mistake(map) {
         return None;
     }
     let mut map = map.clone();
@@ -33,7 +33,7 @@ pub(super) fn mended(value: &Value, path: &str, problems: &mut Problems<'_>) -> 
     Some(Value::Mapping(map))
 }
 
-fn has_slip(map: &Mapping) -> bool {
+fn has_mistake(map: &Mapping) -> bool {
     let is_text = |map: &Mapping, key: &str| map.get(key).is_some_and(Value::is_string);
     let methods = map.get("auth").and_then(Value::as_sequence).into_iter().flatten();
     let mut methods = methods.filter_map(Value::as_mapping);
@@ -138,7 +138,7 @@ mod tests {
     ];
 
     #[test]
-    fn what_strangers_write_is_answered_with_what_to_write() {
+    fn a_frequent_mistake_is_answered_with_what_to_write() {
         for (text, told) in FILES {
             let found = check::file("p.yaml", text, &Catalogue::built_in()).map(|_| ());
             let found = found.expect_err(text);
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slip_hides_no_other_error() {
+    fn a_mistake_hides_no_other_error() {
         let text = "id: acme\nname: Acme\nhosts: [acme.test]\nauth:\n- { id: k, kind: api_key, placement: X, nope: 1 }\n\
                     - { id: l, kind: bearer, test: 'http://acme.test/' }\n";
         let found = check::file("p.yaml", text, &Catalogue::built_in()).map(|_| ());
