@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_is_named_by_path_or_host() {
+    fn a_connection_is_named_by_path_or_host() {
         for (authority, path, connection, host) in [
             ("127.0.0.1:8080", "/to/work/v1", "work", None),
             ("10.0.0.1", "/to/work", "work", None),
@@ -188,8 +188,12 @@ mod tests {
             ("Work-1.localhost:8080", "/v1", "work-1", None),
             ("a.b.localhost.", "/to/other/", "a.b", None),
         ] {
-            let place = read(authority, path).unwrap().unwrap();
-            assert_eq!((place.connection(), place.host()), (connection, host), "{authority}{path}");
+            let base_url = read(authority, path).unwrap().unwrap();
+            assert_eq!(
+                (base_url.connection(), base_url.host()),
+                (connection, host),
+                "{authority}{path}"
+            );
         }
     }
 
@@ -213,8 +217,8 @@ mod tests {
 
     #[test]
     fn its_own_origin_includes_scheme_and_port() {
-        let place = read("127.0.0.1:8080", "/to/work/").unwrap().unwrap();
-        assert!(place.is_own("http://127.0.0.1:8080"));
+        let base_url = read("127.0.0.1:8080", "/to/work/").unwrap().unwrap();
+        assert!(base_url.is_own("http://127.0.0.1:8080"));
         for other in [
             "https://127.0.0.1:8080",
             "http://127.0.0.1",
@@ -225,10 +229,12 @@ mod tests {
             "null",
             "",
         ] {
-            assert!(!place.is_own(other), "{other}");
+            assert!(!base_url.is_own(other), "{other}");
         }
         let (own, urls) = (Some("127.0.0.1:8080"), ServedBaseUrls::default());
-        let place = BaseUrl::read(Scheme::Https, own, "/to/work/", &urls).unwrap().unwrap();
-        assert!(place.is_own("https://127.0.0.1:8080") && !place.is_own("http://127.0.0.1:8080"));
+        let base_url = BaseUrl::read(Scheme::Https, own, "/to/work/", &urls).unwrap().unwrap();
+        assert!(
+            base_url.is_own("https://127.0.0.1:8080") && !base_url.is_own("http://127.0.0.1:8080")
+        );
     }
 }

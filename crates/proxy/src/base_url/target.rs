@@ -19,15 +19,15 @@ const LISTED_MAX: usize = 8;
 pub fn target(
     policy: &Policy,
     agent: &Agent,
-    place: &BaseUrl,
+    base_url: &BaseUrl,
 ) -> Result<(Target, Arc<str>), BaseUrlError> {
-    let Some(account) = policy.account(agent, place.connection()) else {
+    let Some(account) = policy.account(agent, base_url.connection()) else {
         let names = policy.account_names(agent);
-        let near = nearest(place.connection(), names).map(Into::into);
-        return Err(BaseUrlError::Unknown { name: place.connection().into(), near });
+        let near = nearest(base_url.connection(), names).map(Into::into);
+        return Err(BaseUrlError::Unknown { name: base_url.connection().into(), near });
     };
     let name = account.name.clone();
-    let target = match place.host() {
+    let target = match base_url.host() {
         None => account.base_url_target().ok_or_else(|| BaseUrlError::ManyHosts {
             connection: name.clone(),
             hosts: hosts_of(account),

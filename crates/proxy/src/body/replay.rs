@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_that_two_keep_is_sent_again_by_either_or_one_after_the_other() {
+    async fn a_body_with_two_copies_is_sent_again_by_either_or_one_after_the_other() {
         let budget = budget(1_000);
         let whole_after = async |inner_again: bool| {
             let mut body = agents("once more");
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_kept_of_no_body() {
+    fn an_empty_body_takes_no_memory() {
         let kept = BodyCopy::of(&mut RequestBody::empty(), &budget(0));
         assert!(kept.into_body().unwrap().is_end_stream());
     }

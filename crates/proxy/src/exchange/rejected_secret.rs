@@ -80,7 +80,7 @@ async fn is_rejected(
     };
     match request {
         Ok(Some(request)) => {
-            let Some(_turn) = gateway.refusals.turn() else { return false };
+            let Some(_slot) = gateway.refusals.test_slot() else { return false };
             let trial = Some(credential.clone());
             let report = test_request::run(gateway, connection, request, trial).await;
             report.result.is_ok_and(|answer| answer.rejects_credential())

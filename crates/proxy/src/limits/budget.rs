@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn agents_that_want_all_of_it_leave_as_much_to_the_next() {
+    fn each_agent_leaves_as_much_free_as_it_takes() {
         let (budget, agents) = budget(120, 1);
         let mut shares = agents.each_ref().map(|agent| budget.share(Some(agent)));
         assert_eq!(all(&mut shares[0]), 60);
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn what_one_request_needs_is_given_where_it_is_there() {
+    fn the_minimum_of_one_request_is_allowed_while_it_is_free() {
         let (budget, agents) = budget(100, 80);
         let mut first = budget.share(Some(&agents[0]));
         assert!(first.take(80));
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_gets_more_than_the_most_that_one_may_have() {
+    fn no_agent_exceeds_its_maximum() {
         let (budget, agents) = budget(100, 1);
         budget.resize(100, PerAgent { min: 1, max: 7 });
         assert_eq!(all(&mut budget.share(Some(&agents[0]))), 7);

@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn one_agent_leaves_turns_to_others() {
+    async fn one_agent_leaves_slots_to_others() {
         let turns = HandshakeLimit::new(8);
         let (greedy, other) = (AgentId::random(), AgentId::random());
         let mut held = Vec::new();

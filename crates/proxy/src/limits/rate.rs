@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_were_allowed_is_paid_back() {
+    fn requests_that_were_allowed_elsewhere_are_paid_back() {
         let now = Instant::now();
         let mut bucket = RateBucket::new(rate("2/min"), now);
         bucket.add(4, now, now);
@@ -254,7 +254,7 @@ mod tests {
         }
 
         #[test]
-        fn who_comes_evenly_is_never_refused(count in 1u32..1000, requests in 1u32..2_000) {
+        fn evenly_spaced_requests_are_never_refused(count in 1u32..1000, requests in 1u32..2_000) {
             let rate = rate(&format!("{count}/s"));
             let start = Instant::now();
             let mut bucket = RateBucket::new(rate, start);

@@ -36,7 +36,7 @@ pub struct ConnectionRefusals {
     /// The number of connections whose last answer was a refusal. Without any, a success costs nothing.
     refused: AtomicUsize,
     connections: Mutex<HashMap<ConnectionId, SecretRefusals>>,
-    turns: Arc<Semaphore>,
+    test_slots: Arc<Semaphore>,
 }
 
 /// A stored secret of a connection.
@@ -73,7 +73,7 @@ pub struct Suspicion {
 impl Default for ConnectionRefusals {
     fn default() -> Self {
         let (refused, connections) = (AtomicUsize::default(), Mutex::default());
-        Self { refused, connections, turns: Arc::new(Semaphore::new(TESTS_MAX)) }
+        Self { refused, connections, test_slots: Arc::new(Semaphore::new(TESTS_MAX)) }
     }
 }
 
@@ -135,8 +135,8 @@ impl ConnectionRefusals {
     }
 
     /// The right to send one test; `None` while too many are sent.
-    pub fn turn(&self) -> Option<OwnedSemaphorePermit> {
-        self.turns.clone().try_acquire_owned().ok()
+    pub fn test_slot(&self) -> Option<OwnedSemaphorePermit> {
+        self.test_slots.clone().try_acquire_owned().ok()
     }
 
     fn forget(&self, it: &mut SecretRefusals) {
@@ -259,7 +259,7 @@ mod tests {
             let _ = refusals.refused(&version(&format!("con_{number}"), 1), &clock);
         }
         assert_eq!(refusals.connections.lock().len(), CONNECTIONS_MAX);
-        let turns: Vec<_> = (0..=TESTS_MAX).map(|_| refusals.turn()).collect();
-        assert_eq!(turns.iter().flatten().count(), TESTS_MAX);
+        let test_slots: Vec<_> = (0..=TESTS_MAX).map(|_| refusals.test_slot()).collect();
+        assert_eq!(test_slots.iter().flatten().count(), TESTS_MAX);
     }
 }

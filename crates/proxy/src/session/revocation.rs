@@ -304,7 +304,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn an_expiry_is_looked_for_in_time_although_the_wait_is_dropped_again_and_again() {
+    async fn an_expiry_is_noticed_in_time_although_the_wait_is_dropped_repeatedly() {
         let (_directory, changes) = watch::channel(0);
         let (_policies, progress) = watch::channel(Progress::default());
         let mut changes = RevocationChanges::new(changes, progress);

@@ -467,7 +467,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_socket_that_nobody_listens_on_is_replaced() {
+    async fn a_socket_without_a_listener_is_replaced() {
         let path = tempfile::tempdir().unwrap().keep().join("proxy.sock");
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         assert!(Listener::unix(path.clone()).await.is_ok());

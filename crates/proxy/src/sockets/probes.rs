@@ -181,7 +181,7 @@ mod tests {
     const AT: &str = "127.0.0.1:1";
 
     #[test]
-    fn probes_are_bounded_and_go_with_who_holds_them() {
+    fn probes_are_bounded_and_removed_with_their_registrations() {
         let probes = Probes::default();
         let at = AT.parse().unwrap();
         let mut held: Vec<_> = (0..PROBES_MAX).map(|_| probes.add(1, at).unwrap()).collect();
@@ -195,7 +195,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn a_stream_goes_to_the_probe_of_its_own_tree_and_one_that_cannot_be_told_goes_nowhere() {
+    fn a_stream_goes_to_the_probe_of_its_process_tree_and_an_unknown_one_is_closed() {
         let at = AT.parse().unwrap();
         let own = Probe { number: 0, root: std::process::id(), at };
         // No process has this number (proc_sys_kernel(5): 2^22 is the most).

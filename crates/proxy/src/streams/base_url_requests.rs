@@ -30,13 +30,13 @@ pub async fn answer(
     core: &Arc<Core>,
     accepted: &Arc<AcceptedStream>,
     request: Request<RequestBody>,
-    place: Result<BaseUrl, BaseUrlError>,
+    base_url: Result<BaseUrl, BaseUrlError>,
 ) -> Response<AnswerBody> {
     let (method, uri) = (request.method().clone(), request.uri().clone());
-    match resolve(core, accepted, request, place) {
+    match resolve(core, accepted, request, base_url) {
         Ok(ResolvedRequest { session, rewrite, request }) => {
             let mut response = exchange::answer(core, &session, request).await;
-            rewrite.lead(response.headers_mut());
+            rewrite.apply(response.headers_mut());
             response
         }
         Err(early) => {
@@ -67,17 +67,17 @@ fn resolve(
     core: &Arc<Core>,
     accepted: &Arc<AcceptedStream>,
     request: Request<RequestBody>,
-    place: Result<BaseUrl, BaseUrlError>,
+    base_url: Result<BaseUrl, BaseUrlError>,
 ) -> Result<ResolvedRequest, Box<EarlyRefusal>> {
     let early = |refusal, agent| Box::new(EarlyRefusal { refusal, agent });
-    let place = place.map_err(|fault| early(fault.into(), None))?;
+    let base_url = base_url.map_err(|fault| early(fault.into(), None))?;
     if accepted.owner.is_some() {
         return Err(early(BaseUrlError::OwnListener.into(), None));
     }
-    is_not_cross_site(request.headers(), &place).map_err(|fault| early(fault.into(), None))?;
+    is_not_cross_site(request.headers(), &base_url).map_err(|fault| early(fault.into(), None))?;
     let proof = token::authenticate(&core.gateway, accepted.peer, request.headers());
     let proof = proof.map_err(|refusal| early(refusal, None))?;
-    let opened = open(core, accepted, &request, &place, &proof);
+    let opened = open(core, accepted, &request, &base_url, &proof);
     let Authenticated { agent, token } = proof;
     let ResolvedTarget { target, connection, path } = match opened {
         Ok(opened) => opened,
@@ -86,8 +86,8 @@ fn resolve(
             return Err(early(refusal, Some(agent)));
         }
     };
-    let request = onward(request, path, &place, &token);
-    let rewrite = AnswerRewrite::new(place.prefix(), target.clone());
+    let request = onward(request, path, &base_url, &token);
+    let rewrite = AnswerRewrite::new(base_url.prefix(), target.clone());
     let target_source = TargetSource::BaseUrl { target, connection };
     let session =
         ProxySession::new(agent, target_source, accepted.watchdog.clone(), accepted.clone());
@@ -106,7 +106,7 @@ fn open(
     core: &Core,
     accepted: &AcceptedStream,
     request: &Request<RequestBody>,
-    place: &BaseUrl,
+    base_url: &BaseUrl,
     Authenticated { agent, token }: &Authenticated,
 ) -> Result<ResolvedTarget, Refusal> {
     if is_in_url(request.uri(), token) {
@@ -114,9 +114,9 @@ fn open(
     }
     accepted.attach_agent(&core.gateway, agent)?;
     let policy = core.gateway.rulebook.current();
-    let (target, connection) = target(&policy, agent, place)?;
+    let (target, connection) = target(&policy, agent, base_url)?;
     let sent = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
-    let path = place.upstream_path(sent).parse();
+    let path = base_url.upstream_path(sent).parse();
     let path = path.map_err(|_| Refusal::BadRequest("what follows the connection is no path"))?;
     Ok(ResolvedTarget { target, connection, path })
 }
@@ -126,7 +126,7 @@ fn open(
 fn onward(
     mut request: Request<RequestBody>,
     path: PathAndQuery,
-    place: &BaseUrl,
+    base_url: &BaseUrl,
     token: &str,
 ) -> Request<RequestBody> {
     *request.uri_mut() = Uri::from(path);
@@ -139,7 +139,7 @@ fn onward(
     let own = |value: &http::HeaderValue| {
         value.to_str().is_ok_and(|text| {
             let origin = text.splitn(4, '/').take(3).collect::<Vec<_>>().join("/");
-            place.is_own(&origin)
+            base_url.is_own(&origin)
         })
     };
     if fields.get_all(REFERER).iter().any(own) {
@@ -150,8 +150,9 @@ fn onward(
 
 /// Refuses requests from other sites. Browsers send `Sec-Fetch-Site` (Fetch Metadata) and `Origin`: only the user
 /// and pages of this origin may send requests; a CORS preflight comes from another site.
-fn is_not_cross_site(fields: &HeaderMap, place: &BaseUrl) -> Result<(), BaseUrlError> {
-    let same = |value: &http::HeaderValue| value.to_str().is_ok_and(|origin| place.is_own(origin));
+fn is_not_cross_site(fields: &HeaderMap, base_url: &BaseUrl) -> Result<(), BaseUrlError> {
+    let same =
+        |value: &http::HeaderValue| value.to_str().is_ok_and(|origin| base_url.is_own(origin));
     let harmless = fields
         .get_all(token::SEC_FETCH_SITE)
         .iter()

@@ -76,9 +76,9 @@ async fn absolute(
     request: Request<RequestBody>,
 ) -> Response<AnswerBody> {
     if request.uri().scheme().is_none()
-        && let Some(place) = BaseUrl::of(&request, accepted.scheme, &core.gateway.base_urls)
+        && let Some(base_url) = BaseUrl::of(&request, accepted.scheme, &core.gateway.base_urls)
     {
-        return base_url_requests::answer(core, accepted, request, place).await;
+        return base_url_requests::answer(core, accepted, request, base_url).await;
     }
     let admitted = match request.uri().scheme() {
         Some(_) => authenticate(&core.gateway, accepted, &request),

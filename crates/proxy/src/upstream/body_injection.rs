@@ -18,7 +18,7 @@ use keyward_rules::inject::write::{self, WriteError};
 
 /// Fields that are wrong when the body has changed (RFC 1864, RFC 9530), and `Trailer`, because the new body has
 /// no trailers.
-static UNTRUE: [HeaderName; 5] = [
+static OUTDATED: [HeaderName; 5] = [
     header::TRAILER,
     HeaderName::from_static("content-digest"),
     HeaderName::from_static("content-md5"),
@@ -51,7 +51,7 @@ pub async fn write(
         kind => write_whole(gateway, inbound, writes, kind).await?,
     }
     let fields = &mut inbound.head.headers;
-    UNTRUE.iter().for_each(|name| drop(fields.remove(name)));
+    OUTDATED.iter().for_each(|name| drop(fields.remove(name)));
     // The agent was asked for the body already.
     fields.remove(header::EXPECT);
     Ok(())

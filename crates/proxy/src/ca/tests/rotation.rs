@@ -311,7 +311,7 @@ fn a_leaf_of_the_ca_before_is_not_handed_out_and_its_key_leaves_memory() {
 }
 
 #[test]
-fn the_end_of_a_ca_is_told_two_months_ahead() {
+fn the_end_of_a_ca_is_announced_two_months_ahead() {
     let world = World::new();
     assert_eq!(world.authority.notice(), None);
     world.pass(3_580);

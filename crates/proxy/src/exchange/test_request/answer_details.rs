@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn what_holds_the_credential_is_not_told() {
+    fn text_with_a_part_of_the_credential_is_dropped() {
         let secret = Secret::new("canary-0123456789");
         let needles = Needles::new([&secret], []);
         let fields = fields(&[
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn scopes_are_read_where_providers_tell_them() {
+    fn scopes_are_read_where_providers_state_them() {
         let fields = fields(&[
             ("x-oauth-scopes", "repo, read:org"),
             ("x-accepted-oauth-scopes", "user"),
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_off_is_noticed_and_a_small_difference_is_none() {
+    fn a_large_clock_difference_is_reported_and_a_small_one_is_not() {
         let fields = fields(&[("date", "Sun, 06 Nov 1994 08:49:37 GMT")]);
         for (now, off) in [
             ("1994-11-06T08:51:00Z", None),

@@ -20,12 +20,13 @@ impl AnswerRewrite {
     }
 
     /// Rewrites redirects and cookies; all else is unchanged.
-    pub fn lead(&self, fields: &mut HeaderMap) {
+    pub fn apply(&self, fields: &mut HeaderMap) {
         if let Entry::Occupied(mut locations) = fields.entry(LOCATION) {
             for value in locations.iter_mut() {
-                let led = value.to_str().ok().and_then(|text| self.location(text));
-                if let Some(led) = led.and_then(|text| HeaderValue::try_from(text).ok()) {
-                    *value = led;
+                let rewritten = value.to_str().ok().and_then(|text| self.location(text));
+                if let Some(rewritten) = rewritten.and_then(|text| HeaderValue::try_from(text).ok())
+                {
+                    *value = rewritten;
                 }
             }
         }
@@ -108,14 +109,14 @@ impl AnswerRewrite {
 mod tests {
     use super::*;
 
-    fn way(prefix: &str) -> AnswerRewrite {
+    fn rewrite(prefix: &str) -> AnswerRewrite {
         AnswerRewrite::new(prefix, Target::parse(Scheme::Https, "api.a.test").unwrap())
     }
 
-    fn led(prefix: &str, location: &str) -> String {
+    fn rewritten(prefix: &str, location: &str) -> String {
         let mut fields = HeaderMap::new();
         fields.insert(LOCATION, location.parse().unwrap());
-        way(prefix).lead(&mut fields);
+        rewrite(prefix).apply(&mut fields);
         fields[LOCATION].to_str().unwrap().to_owned()
     }
 
@@ -134,8 +135,8 @@ mod tests {
             "?a",
             "",
         ] {
-            assert_eq!(led("/to/work", other), other);
-            assert_eq!(led("", other), other);
+            assert_eq!(rewritten("/to/work", other), other);
+            assert_eq!(rewritten("", other), other);
         }
     }
 
@@ -149,22 +150,22 @@ mod tests {
             ("//api.a.test/v2", "/v2"),
             ("/v2", "/v2"),
         ] {
-            assert_eq!(led("/to/work", location), format!("/to/work{path}"), "{location}");
-            assert_eq!(led("", location), path, "{location}");
+            assert_eq!(rewritten("/to/work", location), format!("/to/work{path}"), "{location}");
+            assert_eq!(rewritten("", location), path, "{location}");
         }
     }
 
     #[test]
     fn a_reference_without_a_scheme_keeps_the_upstream_s() {
-        assert_eq!(led("/to/work", "//other.test/a"), "https://other.test/a");
+        assert_eq!(rewritten("/to/work", "//other.test/a"), "https://other.test/a");
     }
 
     #[test]
     fn no_path_becomes_a_host() {
         for path in ["//evil.test/", "/\\evil.test/"] {
             let location = format!("https://api.a.test{path}");
-            assert_eq!(led("", &location), location);
-            assert_eq!(led("/to/work", &location), format!("/to/work{path}"));
+            assert_eq!(rewritten("", &location), location);
+            assert_eq!(rewritten("/to/work", &location), format!("/to/work{path}"));
         }
     }
 
@@ -181,10 +182,10 @@ mod tests {
         ] {
             let mut fields = HeaderMap::new();
             fields.insert(SET_COOKIE, cookie.parse().unwrap());
-            way("/to/work").lead(&mut fields);
+            rewrite("/to/work").apply(&mut fields);
             assert_eq!(fields[SET_COOKIE], confined);
             fields.insert(SET_COOKIE, cookie.parse().unwrap());
-            way("").lead(&mut fields);
+            rewrite("").apply(&mut fields);
             assert_eq!(fields[SET_COOKIE], cookie, "a host of its own has its own jar");
         }
     }
@@ -199,7 +200,7 @@ mod tests {
             for (prefix, expected) in [("/to/work", confined), ("", own)] {
                 let mut fields = HeaderMap::new();
                 fields.insert(SET_COOKIE, cookie.parse().unwrap());
-                way(prefix).lead(&mut fields);
+                rewrite(prefix).apply(&mut fields);
                 assert_eq!(fields[SET_COOKIE], expected);
             }
         }
