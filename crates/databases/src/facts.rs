@@ -9,7 +9,7 @@ pub struct DatabaseFacts {
     pub user: String,
     /// Whether transactions are read-only unless they say otherwise, or the server is a standby.
     pub read_only: bool,
-    /// Whether the role is a superuser, whom nothing restricts.
+    /// Whether the role is a superuser, which has all rights.
     pub superuser: bool,
     /// Where it is, if the connection has several servers: `b.example.com:5433`.
     pub server: Option<String>,

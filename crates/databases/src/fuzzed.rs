@@ -1,5 +1,5 @@
-//! Random bytes in place of what a client or a server sends first: valid messages that were cut, joined, repeated and changed,
-//! and bytes of no protocol.
+//! Random test inputs in place of the first messages of a client or a server: valid messages that were cut, joined,
+//! repeated and changed, and bytes of no protocol.
 
 use std::time::Duration;
 

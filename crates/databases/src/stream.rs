@@ -38,7 +38,7 @@ pub struct FilteredStream<S, F> {
     checked: BytesMut,
 }
 
-/// Looks at the bytes of a stream.
+/// Observes the bytes of a stream.
 pub trait StreamWatch {
     /// Observes the bytes that were read; empty at the end of the stream.
     ///
@@ -54,7 +54,7 @@ pub struct Cut {
     pub passed: usize,
 }
 
-/// A stream whose bytes are looked at.
+/// A stream whose bytes are observed.
 #[derive(Debug)]
 pub struct WatchedStream<S, W> {
     stream: S,

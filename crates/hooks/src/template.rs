@@ -1,4 +1,4 @@
-//! Which bytes are signed: a template such as `{time}.{body}`.
+//! [`SignedTemplate`]: the bytes that a service signs, as a template such as `{time}.{body}`.
 
 use std::borrow::Cow;
 

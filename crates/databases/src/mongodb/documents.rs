@@ -1,4 +1,4 @@
-//! Documents that Keyward answers with itself: of hello, and of refusals.
+//! The documents of Keyward's own answers: to `hello`, to logins, and refusals.
 
 use bson::raw::cstr;
 use bson::{RawArrayBuf, RawDocument, RawDocumentBuf, oid::ObjectId, rawdoc};
@@ -14,7 +14,7 @@ const SESSION_MINUTES: i32 = 30;
 const SERVICE: [u8; 12] = *b"keyward-here";
 
 /// The answer to `hello` and its old names: that of one `mongos`, so that sessions, transactions and retries work and clients
-/// look for no other server. Nothing of the server's own answer is in it.
+/// look for no other server. It repeats nothing of the server's own answer.
 pub fn hello(command: &RawDocument) -> RawDocumentBuf {
     let asks = |name: &str| matches!(command.get(name), Ok(Some(_)));
     let is_true = |name: &str| matches!(command.get_bool(name), Ok(true));

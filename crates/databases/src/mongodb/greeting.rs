@@ -128,7 +128,7 @@ fn meaning(command: &RawDocument) -> Result<MongoEarlyCommand, MongoFormatError>
     }
 }
 
-/// `[authzid] NUL authcid NUL passwd` (RFC 4616 §2). A name or a token that is not UTF-8 is none of ours.
+/// `[authzid] NUL authcid NUL passwd` (RFC 4616 §2). Names and tokens of Keyward are UTF-8.
 fn plain(command: &RawDocument) -> Option<(String, Zeroizing<String>)> {
     let payload = match command.get("payload").ok()?? {
         RawBsonRef::Binary(binary) => binary.bytes,

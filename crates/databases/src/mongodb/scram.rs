@@ -168,7 +168,7 @@ impl Proving {
 mod tests {
     use super::*;
 
-    /// RFC 7677 §3, and its like for SHA-1 of the specification of MongoDB's drivers.
+    /// The example of RFC 7677 §3, and that for SHA-1 in the specification of MongoDB's drivers.
     fn vectors() -> [(Scram, &'static str, Zeroizing<String>, &'static str, &'static str); 2] {
         [
             (

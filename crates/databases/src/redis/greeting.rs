@@ -192,7 +192,7 @@ fn hello(arguments: &[Zeroizing<Vec<u8>>]) -> RedisEarlyCommand {
 }
 
 fn authenticates(user: &[u8], token: &[u8], answer: OpeningAnswer) -> RedisEarlyCommand {
-    // A name or a token that is not UTF-8 is none of ours.
+    // Names and tokens of Keyward are UTF-8.
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let token = Some(Zeroizing::new(text(token)));
     RedisEarlyCommand::Authenticates(RedisClient {

@@ -67,7 +67,7 @@ impl StatementRules {
         if self.names_tables() && functions.next().is_some() {
             return Err("a function in it reads tables or files by name".into());
         }
-        // `TABLE name` is a query wherever one may be, and the parser does not keep how its name is quoted.
+        // `TABLE name` may be in the place of any query, and the parser does not keep how the name is quoted.
         if self.names_tables() && words.contains(&"table") && words.first() != Some(&"truncate") {
             return Err("TABLE is not permitted here, SELECT is".into());
         }

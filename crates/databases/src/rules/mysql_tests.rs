@@ -1,4 +1,4 @@
-//! What rules on statements permit in MySQL, and ways around them.
+//! Tests of rules on statements of MySQL: what they permit, and attempts to bypass them.
 
 use super::*;
 use crate::mysql::check;

@@ -1,4 +1,4 @@
-//! What rules on statements permit, and ways around them.
+//! Tests of rules on statements: what they permit, and attempts to bypass them.
 
 use std::collections::BTreeSet;
 

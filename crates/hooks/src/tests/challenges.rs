@@ -1,4 +1,4 @@
-//! Requests that prove the URL or hand over the secret.
+//! Tests of requests that verify the URL or hand over the secret.
 
 use super::*;
 

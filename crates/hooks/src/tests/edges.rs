@@ -1,4 +1,4 @@
-//! Values that a service does not send, and secrets of another form.
+//! Tests of values that no service sends, and of secrets in another form.
 
 use super::*;
 use crate::SecretError;

@@ -1,4 +1,4 @@
-//! Signatures that services and their libraries publish.
+//! Tests by signatures that services and their libraries publish.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Events that the store has in another state than the queue.
+//! Tests of events whose state in the store differs from that in the queue.
 
 use std::future;
 

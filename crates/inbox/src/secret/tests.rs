@@ -1,4 +1,4 @@
-//! Secrets that services hand over.
+//! Tests of secrets that services hand over.
 
 use super::*;
 use crate::NewKeys;

@@ -62,7 +62,7 @@ impl BodyCopy {
         if body.is_end_stream() {
             return Self::Nothing;
         }
-        // What is known to be too long is not copied in vain.
+        // A body that is known to be too long is not copied.
         let lost = body.size_hint().lower() > bytes_max as u64;
         let state = Mutex::new(ReplayState { pieces: BodyBuffer::default(), lost, rest: None });
         let (budget, owner) = (budget.clone(), body.owner().cloned());

@@ -180,11 +180,11 @@ impl RequestBody {
         self.copies.push(writer);
     }
 
-    /// The body with `gone`, which was sent before, in front of it.
-    pub fn prepend(mut self, mut gone: VecDeque<Bytes>) -> Self {
-        gone.append(&mut self.again);
-        self.again = gone;
-        // It goes out from its beginning again.
+    /// The body with `sent`, which was sent before, in front of it.
+    pub fn prepend(mut self, mut sent: VecDeque<Bytes>) -> Self {
+        sent.append(&mut self.again);
+        self.again = sent;
+        // The body is sent from its beginning again.
         self.copies.iter().for_each(BodyCopyWriter::restart);
         self
     }

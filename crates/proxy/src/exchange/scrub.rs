@@ -118,9 +118,9 @@ pub async fn scrubbed(
 
 /// Masks the credential in the reason and the fields; returns the number of matches.
 fn mask_head(head: &mut response::Parts, needles: &Needles) -> u64 {
-    let is_told = |phrase: &ReasonPhrase| needles.are_in(phrase.as_bytes());
+    let has_credential = |phrase: &ReasonPhrase| needles.are_in(phrase.as_bytes());
     let mut masked = 0;
-    if head.extensions.get::<ReasonPhrase>().is_some_and(is_told) {
+    if head.extensions.get::<ReasonPhrase>().is_some_and(has_credential) {
         head.extensions.remove::<ReasonPhrase>();
         masked += 1;
     }

@@ -394,7 +394,7 @@ impl StreamUse {
     pub async fn stop(&mut self) {
         if let Some(upload) = self.upload.take() {
             upload.abort();
-            // Whether it was aborted or had ended is all one.
+            // An error means that it was aborted; both ends are the same here.
             let _ = upload.await;
         }
     }

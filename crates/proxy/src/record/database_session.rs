@@ -1,4 +1,4 @@
-//! What a record has of a session with a database.
+//! [`DatabaseSession`]: the fields of the record of a session with a database.
 
 use std::sync::Arc;
 

@@ -211,7 +211,7 @@ where
         }
     };
     if let Some(StreamEnd::Cut) = &end {
-        // Before running exchanges are dropped and look for the reason.
+        // Marked before the running exchanges are dropped, because they record the reason.
         watchdog.cut();
     }
     let parts = connection.into_parts();

@@ -38,7 +38,7 @@ const WINDOW: u32 = 16 * STREAM_WINDOW;
 const RESET_UNSEEN_MAX: usize = 20;
 
 /// How long an agent may take to close after a GOAWAY.
-const LEAVES_WITHIN: Duration = Duration::from_secs(10);
+const GOAWAY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long WebSockets may take to close after a revocation.
 const CLOSES_WITHIN: Duration = Duration::from_secs(1);
@@ -51,7 +51,7 @@ struct ServerConnection<IO> {
     drain: Flusher<FloodLimited<IO>>,
     pings: Option<PingPong>,
     streams: FuturesUnordered<BoxFuture<'static, Ended>>,
-    lives: HashMap<StreamId, Arc<ActiveStream>>,
+    active: HashMap<StreamId, Arc<ActiveStream>>,
     allowance: Arc<DiscardAllowance>,
 }
 
@@ -76,7 +76,7 @@ where
         Ok(Ok(mut connection)) => {
             let pings = connection.ping_pong();
             let (core, session) = (core.clone(), session.clone());
-            let (streams, lives) = (FuturesUnordered::new(), HashMap::new());
+            let (streams, active) = (FuturesUnordered::new(), HashMap::new());
             let allowance = Arc::new(DiscardAllowance::new(&core.gateway.limits));
             let serving = ServerConnection {
                 core,
@@ -85,7 +85,7 @@ where
                 drain,
                 pings,
                 streams,
-                lives,
+                active,
                 allowance,
             };
             serving.run().await;
@@ -115,9 +115,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> ServerConnection<IO> {
         let mut drain = gateway.draining.clone();
         let mut overdue = pin!(session.watchdog.overdue(&gateway.limits));
         let body_idle = gateway.limits.body_idle_timeout;
-        let mut looked = Instant::now();
-        let (mut leaves_by, mut drained) = (None, false);
-        let (mut lost, mut told) = (false, false);
+        let mut checked_at = Instant::now();
+        let (mut closes_by, mut drained) = (None, false);
+        let (mut lost, mut has_cut) = (false, false);
         loop {
             tokio::select! {
                 biased;
@@ -126,44 +126,44 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> ServerConnection<IO> {
                 }
                 () = changes.next(), if !lost => lost = !self.holds(gateway),
                 () = gateway.cut(), if !lost => lost = true,
-                why = overdue.as_mut(), if leaves_by.is_none() => match why {
+                why = overdue.as_mut(), if closes_by.is_none() => match why {
                     Overdue::Idle => {
                         self.connection.graceful_shutdown();
-                        leaves_by = Some(Instant::now() + LEAVES_WITHIN);
+                        closes_by = Some(Instant::now() + GOAWAY_TIMEOUT);
                     }
                     // A WebSocket may be silent for longer, and an exchange that waits for its answer.
                     Overdue::Body
-                        if self.lives.values().any(|live| live.may_be_silent(body_idle)) =>
+                        if self.active.values().any(|stream| stream.may_be_silent(body_idle)) =>
                     {
                         overdue.set(session.watchdog.overdue(&gateway.limits));
                     }
                     Overdue::Head | Overdue::Body => return self.cut(),
                 },
-                () = until(leaves_by) => {
+                () = until(closes_by) => {
                     // Exchanges that began before the agent saw the GOAWAY are served.
                     if lost {
                         return self.cut();
                     }
-                    if self.lives.is_empty() {
+                    if self.active.is_empty() {
                         return Box::pin(self.leave()).await;
                     }
-                    leaves_by = Some(Instant::now() + LEAVES_WITHIN);
+                    closes_by = Some(Instant::now() + GOAWAY_TIMEOUT);
                 }
                 () = draining(&mut drain), if !drained => {
                     self.connection.graceful_shutdown();
                     drained = true;
                 }
-                () = tokio::time::sleep_until(looked + body_idle / 2) => {
-                    looked = Instant::now();
+                () = tokio::time::sleep_until(checked_at + body_idle / 2) => {
+                    checked_at = Instant::now();
                     self.cut_overdue(body_idle);
                 }
             }
-            if lost && !told {
-                told = true;
+            if lost && !has_cut {
+                has_cut = true;
                 if !self.cut_but_websockets() {
                     return;
                 }
-                leaves_by = Some(Instant::now() + CLOSES_WITHIN);
+                closes_by = Some(Instant::now() + CLOSES_WITHIN);
             }
         }
     }
@@ -172,11 +172,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> ServerConnection<IO> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
         loop {
             while let Poll::Ready(Some(ended)) = self.streams.poll_next_unpin(cx) {
-                self.lives.remove(&ended.id);
+                self.active.remove(&ended.id);
                 if ended.after_answer {
                     self.ping(cx);
                 }
-                if self.lives.is_empty() {
+                if self.active.is_empty() {
                     self.session.watchdog.set_busy(false);
                 }
             }
@@ -211,13 +211,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> ServerConnection<IO> {
     }
 
     fn begin(&mut self, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
-        if self.lives.is_empty() {
+        if self.active.is_empty() {
             self.session.watchdog.set_busy(true);
         }
         let of_stream = self.session.of_stream(&self.core.gateway);
-        let live = Arc::new(ActiveStream::new(of_stream, self.allowance.clone()));
-        self.lives.insert(respond.stream_id(), live.clone());
-        let served = h2_request::serve(self.core.clone(), live, request, respond);
+        let stream = Arc::new(ActiveStream::new(of_stream, self.allowance.clone()));
+        self.active.insert(respond.stream_id(), stream.clone());
+        let served = h2_request::serve(self.core.clone(), stream, request, respond);
         self.streams.push(Box::pin(served));
     }
 
@@ -225,18 +225,19 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> ServerConnection<IO> {
     fn holds(&self, gateway: &Gateway) -> bool {
         let holds = self.session.revocation().is_valid(gateway);
         if holds {
-            let lost = |live: &&Arc<ActiveStream>| {
-                !live.is_joined() && !live.session().revocation().is_valid(gateway)
+            let lost = |stream: &&Arc<ActiveStream>| {
+                !stream.is_joined() && !stream.session().revocation().is_valid(gateway)
             };
-            self.lives.values().filter(lost).for_each(|live| live.cut());
+            self.active.values().filter(lost).for_each(|stream| stream.cut());
         }
         holds
     }
 
     /// Ends the exchanges on which nothing has moved for as long as they may be silent.
     fn cut_overdue(&self, body_idle: Duration) {
-        let overdue = |live: &&Arc<ActiveStream>| !live.is_joined() && live.is_overdue(body_idle);
-        self.lives.values().filter(overdue).for_each(|live| live.cut());
+        let overdue =
+            |stream: &&Arc<ActiveStream>| !stream.is_joined() && stream.is_overdue(body_idle);
+        self.active.values().filter(overdue).for_each(|stream| stream.cut());
     }
 
     /// Ends everything except WebSockets, which send a close frame; accepts no more requests. Returns whether there
@@ -244,8 +245,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> ServerConnection<IO> {
     fn cut_but_websockets(&mut self) -> bool {
         self.session.watchdog.cut();
         self.connection.graceful_shutdown();
-        self.lives.values().filter(|live| !live.is_joined()).for_each(|live| live.cut());
-        self.lives.values().any(|live| live.is_joined())
+        self.active.values().filter(|stream| !stream.is_joined()).for_each(|stream| stream.cut());
+        self.active.values().any(|stream| stream.is_joined())
     }
 
     /// Cleans up after h2 has ended, or the stream broke.
@@ -270,15 +271,15 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> ServerConnection<IO> {
 
     /// The byte stream; running exchanges end.
     fn into_io(self) -> (Arc<Core>, Arc<ProxySession>, Option<FloodLimited<IO>>) {
-        let Self { core, session, connection, drain, streams, lives, .. } = self;
-        drop((streams, lives, connection));
+        let Self { core, session, connection, drain, streams, active, .. } = self;
+        drop((streams, active, connection));
         (core, session, drain.into_inner())
     }
 
     /// Ends everything at once.
     fn cut(self) {
         self.session.watchdog.cut();
-        self.lives.values().for_each(|live| live.cut());
+        self.active.values().for_each(|stream| stream.cut());
     }
 }
 

@@ -1,4 +1,4 @@
-//! What listeners of other protocols than HTTP use of the data path: accepted streams within the same limits, agents by
+//! The data path for listeners of other protocols than HTTP: accepted streams within the same limits, agents by
 //! their tokens, permits, credentials, checked addresses, revocation, and one audit record for each session.
 //! `keyward-databases` speaks the protocols.
 

@@ -92,7 +92,7 @@ fn check_coding(response: &Response<IncomingBody>) -> Result<(), Refusal> {
     }
 }
 
-/// The refusal of an answer that breaks the protocol; `what` is said after "malformed".
+/// The refusal of an answer that breaks the protocol; `what` follows "malformed" in its message.
 pub fn protocol(what: &'static str) -> Refusal {
     Refusal::Protocol { what, source: None }
 }

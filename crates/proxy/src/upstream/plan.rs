@@ -1,4 +1,4 @@
-//! [`SendPlan`]: how a request goes out.
+//! [`SendPlan`]: how a request is sent to its upstream: the key of its streams, TLS, protocol, timeout and retries.
 
 use std::sync::Arc;
 

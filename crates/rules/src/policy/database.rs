@@ -89,7 +89,7 @@ impl OrgPolicy {
     fn is_host_not_denied(&self, agent: &Agent, server: &Target) -> Result<(), Reason> {
         let rules = self.rules.candidates(&agent.id, server).into_iter();
         let mut decisive = rules.map(|candidate| &candidate.compiled.rule);
-        // A rule for all hosts is about requests: `default` and its like do not decide about databases. A rule that has
+        // A rule for all hosts is about requests: rules such as `default` do not decide about databases. A rule that has
         // lost what it used hides no later one.
         let is_meant = |rule: &&super::Rule| {
             !rule.hosts.is_empty() && !rule.is_conditional() && !rule.uses_nothing()

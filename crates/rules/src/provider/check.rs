@@ -81,7 +81,7 @@ pub fn providers(
     found
 }
 
-/// Reads the sound ones of a list, by all cores. Each has its index.
+/// Reads the valid providers of a list on all cores. Each has its index.
 fn each(
     items: &[Value],
     path: &str,

@@ -13,7 +13,7 @@ use keyward_base::pattern::{HostPattern, PathPattern};
 pub enum Configured {
     /// It was parsed and checked when the configuration was read.
     Parsed(Arc<Provider>),
-    /// Its text was found sound before; it is parsed at its first use.
+    /// Its text was checked before; it is parsed at its first use.
     Checked(Arc<CheckedProvider>),
 }
 

@@ -1,4 +1,4 @@
-//! Which auth methods people consent to, and which apps they take.
+//! Whether an auth method needs the consent of a person, and which apps it accepts.
 
 use super::oauth::{GrantText, OAuth};
 use super::{AuthKind, AuthMethod};

@@ -73,7 +73,7 @@ pub fn judge<'a>(
         return Err(misfit);
     }
     match own {
-        None if wanted.begins_somehow() => Err(wanted.strange()),
+        None if wanted.begins_somehow() => Err(wanted.unknown_prefix()),
         own => wanted.whole(value, own.unwrap_or_default()),
     }
 }
@@ -119,7 +119,7 @@ impl<'a> KeyShapes<'a> {
         others.len() >= least && others.len() > own.map_or(0, str::len)
     }
 
-    fn strange(&self) -> ValueMismatch {
+    fn unknown_prefix(&self) -> ValueMismatch {
         let known: Vec<_> = self.prefixes.iter().map(|prefix| format!("`{prefix}…`")).collect();
         let says = format!("does not begin as keys of {} do ({})", self.name, known.join(", "));
         misfit(&says, "compare it with the original")
@@ -150,7 +150,7 @@ fn misfit(says: &str, remedy: &str) -> ValueMismatch {
     ValueMismatch { says: says.to_owned(), remedy: remedy.to_owned(), is_final: false }
 }
 
-/// What is said of a value that begins as keys of `others` do, all with prefixes of the same length.
+/// The mismatch of a value that begins as keys of `others` do, all with prefixes of the same length.
 fn others_key(wanted: &KeyShapes<'_>, others: &[(&str, KeyShapes<'_>)]) -> Option<ValueMismatch> {
     let (prefix, _) = others.first()?;
     if let Some((_, keys)) = others.iter().find(|(_, keys)| keys.provider == wanted.provider) {

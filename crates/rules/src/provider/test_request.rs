@@ -163,13 +163,13 @@ impl ExpectedResponse {
     /// The account's identity: the declared members that are present in the response body.
     pub fn account(&self, body: &[u8]) -> Option<String> {
         let body = serde_json::from_slice::<Value>(body).ok()?;
-        let told = self.account.iter().filter_map(|path| match member(&body, path)? {
+        let identities = self.account.iter().filter_map(|path| match member(&body, path)? {
             Value::String(text) => Some(text.clone()),
             Value::Number(number) => Some(number.to_string()),
             _ => None,
         });
-        let told: Vec<String> = told.filter(|text| !text.is_empty()).collect();
-        (!told.is_empty()).then(|| told.join(", "))
+        let identities: Vec<String> = identities.filter(|text| !text.is_empty()).collect();
+        (!identities.is_empty()).then(|| identities.join(", "))
     }
 
     /// Scopes that a refusal names as missing, as Slack does (https://docs.slack.dev/apis/web-api).

@@ -145,7 +145,7 @@ impl PostgresLexer<'_> {
         }
     }
 
-    /// Digits, and an exponent. A point is a symbol of its own, which is no difference here.
+    /// Digits, and an exponent. A point is a separate symbol, which has no effect on the checks.
     fn number(&mut self) -> SqlToken {
         self.cursor.skip(|byte| byte.is_ascii_digit());
         let sign = usize::from(matches!(self.cursor.peek(1), b'+' | b'-'));

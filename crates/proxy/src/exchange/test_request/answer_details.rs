@@ -57,9 +57,9 @@ impl AnswerDetails {
 /// Trims the text. `None` if it is not printable or contains a part of the credential.
 fn clean(text: &str, needles: Option<&Needles>) -> Option<String> {
     let text = text.trim();
-    let told = needles.is_some_and(|needles| needles.are_in(text.as_bytes()));
+    let has_credential = needles.is_some_and(|needles| needles.are_in(text.as_bytes()));
     let shown = !text.is_empty() && !text.contains(char::is_control);
-    (shown && !told).then(|| text.chars().take(TEXT_CHARS_MAX).collect())
+    (shown && !has_credential).then(|| text.chars().take(TEXT_CHARS_MAX).collect())
 }
 
 /// The words of a list in a field.
@@ -104,10 +104,10 @@ mod tests {
             ("www-authenticate", "Bearer scope=\"xcanary-0123456789\""),
         ]);
         let now = Timestamp::UNIX_EPOCH;
-        let told =
+        let details =
             AnswerDetails::of(&fields, None, &ExpectedResponse::default(), Some(&needles), now);
         assert_eq!(
-            told,
+            details,
             AnswerDetails { scopes: vec!["repo".to_owned()], ..AnswerDetails::default() }
         );
         assert_eq!(clean("a\u{1b}b", None), None);
@@ -121,9 +121,9 @@ mod tests {
             ("www-authenticate", "Bearer error=\"insufficient_scope\", scope=\"a b\""),
         ]);
         let now = Timestamp::UNIX_EPOCH;
-        let told = AnswerDetails::of(&fields, None, &ExpectedResponse::default(), None, now);
-        assert_eq!(told.scopes, ["repo", "read:org"]);
-        assert_eq!(told.needs, ["a b", "user"]);
+        let details = AnswerDetails::of(&fields, None, &ExpectedResponse::default(), None, now);
+        assert_eq!(details.scopes, ["repo", "read:org"]);
+        assert_eq!(details.needs, ["a b", "user"]);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Several replicas that exchange rows over a table in memory, in simulated time.
+//! Tests with several replicas that exchange rows over a table in memory, in simulated time.
 
 use std::collections::BTreeMap;
 

@@ -22,7 +22,7 @@ const NO_DELIMITER: BodyError =
 /// Two hyphens or a line end follow each delimiter.
 const TAIL_BYTES: usize = 2;
 
-/// The number of bytes that are looked at together, so that a long body is not copied whole.
+/// The number of bytes that are examined together, so that a long body is not copied whole.
 const PIECE_BYTES: usize = 64 * 1024;
 
 /// Writes values into one body, piece by piece.

@@ -88,7 +88,7 @@ fn part(disposition: &str, value: &str) -> String {
     format!("Content-Disposition: form-data; {disposition}\r\n\r\n{value}")
 }
 
-/// Bodies of many kinds: sound ones, and ones that break in different places.
+/// Valid bodies, and bodies that are invalid in different places.
 fn samples() -> Vec<String> {
     let (a, key) = (part("name=\"a\"", "1"), part("name=\"key\"", "kwph"));
     let file = part("name=\"f\"; filename=\"a;b\"", "\r\n--kw\r\n--kwB\r\n\r\n--\r\n-\r");
@@ -255,7 +255,7 @@ fn a_body_in_pieces_becomes_what_it_becomes_whole() {
 }
 
 proptest! {
-    /// Of fragments that together are sound bodies and almost sound ones.
+    /// The fragments form valid and almost valid bodies.
     #[test]
     fn no_body_in_pieces_is_read_otherwise_than_whole(
         fragments in proptest::collection::vec(0..14_usize, 0..24),

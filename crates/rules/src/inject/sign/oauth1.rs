@@ -1,5 +1,5 @@
 //! OAuth 1.0a (RFC 5849): requests that are signed with the secrets of a client and of a token that the owner has. The
-//! parameters go into `Authorization`; those that the agent sent, wherever, are removed and not signed.
+//! parameters go into `Authorization`; those that the agent sent in any place are removed and not signed.
 
 use std::borrow::Cow;
 

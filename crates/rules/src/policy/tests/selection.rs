@@ -49,7 +49,7 @@ fn without_a_default_several_connections_are_refused_and_named() {
     let line = "GET https://api.a.test/";
     let selected = world.says(&world.ci, line, &[], Some("one"));
     assert_eq!(selected, "inject one by binding");
-    // One that may be the default is, wherever it stands.
+    // A binding that may be the default is the default at any position.
     world.spec.bindings[1].by_default = true;
     assert_eq!(world.ci(line), "inject one by binding");
 }

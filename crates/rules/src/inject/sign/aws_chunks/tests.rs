@@ -83,7 +83,7 @@ fn signatures(out: &[u8]) -> Vec<String> {
     found.map(|filled| filled.trim_end_matches('*').to_owned()).collect()
 }
 
-/// What goes out for these pieces, and the signature of the head.
+/// The bytes that are sent for these pieces, and the signature of the head.
 fn sent(trailer: &str, step: usize) -> (Vec<u8>, String) {
     let word = if trailer.is_empty() { CHUNKS.to_owned() } else { format!("{CHUNKS}-TRAILER") };
     let (signed, seed) = signed("AWS4-ECDSA-P256-SHA256", &word).unwrap();
