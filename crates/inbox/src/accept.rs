@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue};
 use super::error::{InboxError, InboxRefusal};
 use super::event::{self, EventRow, HookEvent};
 use super::queue::WaitingEvent;
-use super::{Inbox, KeyRequest};
+use super::{HookKeyRequest, Inbox};
 use keyward_hooks::{ChallengeAction, HookMessage, Incoming, Scheme};
 use keyward_model::{Hook, HookRefusal, Record};
 use keyward_net::call::AllowedServers;
@@ -44,7 +44,7 @@ impl Inbox {
         ask: F,
     ) -> Result<Accepted, InboxRefusal>
     where
-        F: FnOnce(KeyRequest) -> A,
+        F: FnOnce(HookKeyRequest) -> A,
         A: Future<Output = Result<Bytes, String>>,
     {
         let accepted = self.try_accept(hook, incoming, ask).await;
@@ -71,7 +71,7 @@ impl Inbox {
         ask: F,
     ) -> Result<Accepted, InboxRefusal>
     where
-        F: FnOnce(KeyRequest) -> A,
+        F: FnOnce(HookKeyRequest) -> A,
         A: Future<Output = Result<Bytes, String>>,
     {
         let scheme = self.scheme(hook).ok_or(InboxRefusal::NoScheme)?;

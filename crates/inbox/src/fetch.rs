@@ -6,7 +6,7 @@ use http::{Request, Response};
 use jiff::SignedDuration;
 
 use super::error::InboxRefusal;
-use super::{Inbox, KeyRequest};
+use super::{HookKeyRequest, Inbox};
 use keyward_hooks::{HookMessage, KeyPlace, Rejection};
 use keyward_model::{Hook, Record, Reference};
 use keyward_net::call::{AllowedServers, Bounds};
@@ -28,7 +28,7 @@ impl Inbox {
         ask: F,
     ) -> Result<HookMessage, InboxRefusal>
     where
-        F: FnOnce(KeyRequest) -> A,
+        F: FnOnce(HookKeyRequest) -> A,
         A: Future<Output = Result<Bytes, String>>,
     {
         let connection = match &place {
@@ -56,7 +56,7 @@ impl Inbox {
             (_, KeyPlace::Public(url)) => self.fetch(url).await,
             (Some(connection), KeyPlace::Api { path, body }) => {
                 let (org, connection) = (hook.org.clone(), connection.clone());
-                ask(KeyRequest { org, connection, path, body: body.clone() }).await
+                ask(HookKeyRequest { org, connection, path, body: body.clone() }).await
             }
             (None, KeyPlace::Api { .. }) => Err("the hook has no connection".to_owned()),
         };

@@ -109,7 +109,7 @@ struct RecordCount(Mutex<(Timestamp, usize)>);
 
 /// A request to a service for the key that verifies a webhook. It is sent with the credential of a connection.
 #[derive(Clone, Debug)]
-pub struct KeyRequest {
+pub struct HookKeyRequest {
     /// The organisation of the hook.
     pub org: OrgId,
     /// The connection of the hook.

@@ -19,7 +19,7 @@ use crate::wire::HookAccepted;
 use keyward_base::codes::Code;
 use keyward_base::id::OrgId;
 use keyward_hooks::{Incoming, Scheme};
-use keyward_inbox::{Accepted, BODY_BYTES_MAX, InboxRefusal, KeyRequest};
+use keyward_inbox::{Accepted, BODY_BYTES_MAX, HookKeyRequest, InboxRefusal};
 use keyward_model::{Hook, Record};
 use keyward_proxy::test_request::{self, TestError};
 use keyward_state::observe::change::{Actor, Change};
@@ -99,7 +99,7 @@ async fn taken(admin: &Admin, org: &OrgId, name: &str, request: extract::Request
 
 /// Asks a service for the key of a request, at the API that the test of the connection uses and through the same stages: permit,
 /// credential, injection, checked address. It leaves an audit record.
-async fn key_of_service(admin: &Admin, question: KeyRequest) -> Result<Bytes, String> {
+async fn key_of_service(admin: &Admin, question: HookKeyRequest) -> Result<Bytes, String> {
     let view = admin.deps().directory.view();
     let connection = view.connection(&question.org, &question.connection).cloned();
     let connection = connection.ok_or("the connection of the hook is gone")?;

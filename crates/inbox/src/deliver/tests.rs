@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use super::*;
 use crate::tests::inbox_of;
-use crate::{Accepted, EventState, InboxRefusal, KeyRequest, NewKeys};
+use crate::{Accepted, EventState, HookKeyRequest, InboxRefusal, NewKeys};
 use keyward_base::secret::Secret;
 use keyward_hooks::Incoming;
 use keyward_state::store::VALUE_BYTES_MAX;
@@ -35,7 +35,7 @@ impl World {
         let headers = HeaderMap::from_iter([(field, HeaderValue::from_static(SECRET))]);
         let url = "https://gateway.example.com/hooks/ci";
         let incoming = Incoming { method: &Method::POST, url, headers: &headers, body: b"{}" };
-        let ask = |_: KeyRequest| future::ready(Err::<Bytes, _>("no key is needed".to_owned()));
+        let ask = |_: HookKeyRequest| future::ready(Err::<Bytes, _>("no key is needed".to_owned()));
         self.inbox.accept(&self.hook, &incoming, ask).await
     }
 
