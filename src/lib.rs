@@ -148,8 +148,8 @@
 //!    that reserves a place in the log before the exchange begins.
 //! 10. A request whose connection was used before never waits for the store: `state::directory::View`, `vault` and
 //!     `state::rulebook` have its data in memory.
-//! 11. Revoking a token, binding, connection or agent ends its open streams: `proxy/session/revocation.rs`.
+//! 11. Revoking a token, binding, connection or agent ends its open streams: `proxy/src/session/revocation.rs`.
 //! 12. A request for one organisation never gets data of another: the org is part of every key and look-up,
-//!     and every handler of the control plane needs a `Caller` (`api/auth.rs`).
+//!     and every handler of the control plane needs a `Caller` (`api/src/auth.rs`).
 
 pub mod cli;

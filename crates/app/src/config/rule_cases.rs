@@ -1,5 +1,5 @@
-//! A file of expectations about rules: `keyward rule test FILE`. What they come to is decided by
-//! `admin/rule_test.rs`.
+//! Reads the file of `keyward rule test FILE`: requests, and the decision that each expects. `api/src/rule_test.rs`
+//! compares them with the rules.
 
 use serde_yaml::Value;
 

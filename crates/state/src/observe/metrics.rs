@@ -380,7 +380,7 @@ impl Metrics {
         self.refreshes.get_or_create(&[("outcome", outcome)]).inc();
     }
 
-    /// Counts a failed refresh by its cause: a word of `net::call::Cause`, or `http_answer`.
+    /// Counts a failed refresh by its cause: a word of `keyward_net::call::CallFailure`, or `http_answer`.
     pub fn refresh_failed(&self, cause: &'static str) {
         self.refresh_failures.get_or_create(&[("cause", cause)]).inc();
     }
