@@ -17,10 +17,10 @@ use super::confirm::Removal;
 use super::environment::placeholders;
 use super::failure::Failure;
 use super::output;
+use super::ownership::{NewOwner, VisibilityArgs, owner_of};
 use super::resource::{Column, Columns, ResourceContext, path};
 use super::settings::{Global, quoted};
 use super::table::{TableLayout, fields, moment, pairs};
-use super::whose::{NewOwner, VisibilityArgs, owner_of};
 use keyward_api::wire::{List, TokenIssued};
 use keyward_model::{
     Agent, AgentGiven, AgentSpec, BindingLimits, BindingPatch, BindingShown, BindingSpec,

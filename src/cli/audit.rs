@@ -3,23 +3,23 @@
 
 mod counts;
 mod export;
+pub(super) mod filters;
 pub(super) mod follow;
 pub(super) mod line;
 mod names;
 pub(super) mod screen;
 mod show;
 mod verify;
-pub(super) mod wanted;
 
 use clap::{Args, Subcommand};
 
 use self::export::Export;
+use self::filters::{AuditFilters, PAGE};
 use self::follow::Tail;
 use self::names::note_unknown;
 use self::screen::{AuditScreen, rendered};
 use self::show::AuditLines;
 pub(crate) use self::verify::Verify;
-use self::wanted::{AuditFilters, PAGE};
 use super::client::Client;
 use super::failure::Failure;
 use super::output;
@@ -55,7 +55,7 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 pub(crate) struct Query {
     #[command(flatten)]
-    wanted: AuditFilters,
+    filters: AuditFilters,
     /// show at most this many records, or groups with --by
     #[arg(long, value_name = "N", default_value_t = 100)]
     limit: usize,
@@ -88,12 +88,12 @@ impl Command {
 
 impl Logs {
     pub(crate) async fn run(mut self, global: &Global) -> Result<(), Failure> {
-        let AuditFilters { changes, changed, event, .. } = &self.tail.wanted;
+        let AuditFilters { changes, changed, event, .. } = &self.tail.filters;
         if *changes || changed.is_some() || event.is_some() {
             return Err(Failure::usage("`keyward logs` shows requests, no changes")
                 .hint("keyward audit tail --changes"));
         }
-        self.tail.wanted.requests = true;
+        self.tail.filters.requests = true;
         self.tail.show(global, AuditScreen::Short { colours: output::colours() }).await
     }
 }
@@ -101,15 +101,15 @@ impl Logs {
 /// Reads the matching records, newest first, page by page.
 struct Pages<'a> {
     client: &'a Client,
-    wanted: &'a AuditFilters,
+    filters: &'a AuditFilters,
     left: usize,
     next: Option<String>,
     is_over: bool,
 }
 
 impl<'a> Pages<'a> {
-    fn new(client: &'a Client, wanted: &'a AuditFilters, limit: usize) -> Self {
-        Self { client, wanted, left: limit, next: None, is_over: false }
+    fn new(client: &'a Client, filters: &'a AuditFilters, limit: usize) -> Self {
+        Self { client, filters, left: limit, next: None, is_over: false }
     }
 
     /// The next page, which may be empty; `None` after the last.
@@ -119,7 +119,7 @@ impl<'a> Pages<'a> {
         }
         let mut more = vec![("limit", self.left.min(PAGE).to_string())];
         more.extend(self.next.take().map(|next| ("after", next)));
-        let page: List<Event> = self.client.get(&self.wanted.path("/audit", &more)).await?;
+        let page: List<Event> = self.client.get(&self.filters.path("/audit", &more)).await?;
         self.left = self.left.saturating_sub(page.items.len());
         self.is_over = page.next.is_none();
         self.next = page.next;
@@ -130,10 +130,10 @@ impl<'a> Pages<'a> {
 impl Query {
     async fn run(self, global: &Global) -> Result<(), Failure> {
         if let Some(by) = self.by {
-            return counts::run(global, &self.wanted, by, self.limit).await;
+            return counts::run(global, &self.filters, by, self.limit).await;
         }
         let client = Client::for_audit(global).await?;
-        let pages = Pages::new(&client, &self.wanted, self.limit);
+        let pages = Pages::new(&client, &self.filters, self.limit);
         match global.json {
             true => as_list(pages).await,
             false => as_table(pages, global).await,
@@ -150,7 +150,7 @@ async fn as_table(mut pages: Pages<'_>, global: &Global) -> Result<(), Failure> 
     }
     if lines.are_none() {
         output::note("no such records");
-        note_unknown(pages.client, pages.wanted).await;
+        note_unknown(pages.client, pages.filters).await;
     }
     Ok(())
 }
@@ -192,7 +192,7 @@ impl Tail {
             return follow::run(global, &self, &mut lines).await;
         }
         let client = Client::for_audit(global).await?;
-        let mut pages = Pages::new(&client, &self.wanted, self.lines);
+        let mut pages = Pages::new(&client, &self.filters, self.lines);
         let mut records = Vec::new();
         while let Some(page) = pages.next().await? {
             records.extend(page);
@@ -200,7 +200,7 @@ impl Tail {
         records.reverse();
         if records.is_empty() && !global.json {
             output::note("no records yet");
-            note_unknown(&client, &self.wanted).await;
+            note_unknown(&client, &self.filters).await;
         }
         output::print(&rendered(global.json, &records, &mut lines)?)
     }

@@ -4,8 +4,8 @@
 mod answering;
 pub(crate) mod events;
 mod messages;
+mod no_installation;
 mod remote;
-mod unmade;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -36,8 +36,8 @@ use keyward_state::observe::trail::Trail;
 use keyward_state::store::StoreError;
 use messages::{closed, decode, request, written};
 pub(crate) use messages::{exchange, read};
+use no_installation::NoInstallation;
 pub(crate) use remote::Remote;
-use unmade::Unmade;
 
 /// How long to wait for the store: a starting gateway holds it before it answers on the socket, and other
 /// commands hold it while they run.
@@ -53,6 +53,7 @@ pub(crate) struct Client {
     identity: Identity,
 }
 
+/// How requests reach the admin API.
 enum Via {
     /// A running gateway.
     Socket(PathBuf),
@@ -60,7 +61,7 @@ enum Via {
     Remote(Remote),
     InProcess(Box<Answering>),
     /// This process, for an installation without a store.
-    Unmade(Box<Unmade>),
+    NoInstallation(Box<NoInstallation>),
 }
 
 /// The result of connecting to the socket.
@@ -84,7 +85,7 @@ impl Client {
     /// When the data directory is missing and cannot be created.
     pub(crate) fn can_store(&self) -> Result<(), Failure> {
         match &self.via {
-            Via::Unmade(unmade) => unmade.can_be_made(),
+            Via::NoInstallation(absent) => absent.can_be_made(),
             Via::Socket(_) | Via::Remote(_) | Via::InProcess(_) => Ok(()),
         }
     }
@@ -119,9 +120,9 @@ impl Client {
             return Ok(Self { via: Via::Socket(path), identity });
         }
         if missing == MissingData::Leave
-            && let Some(unmade) = Unmade::find(global, to_send).await?
+            && let Some(absent) = NoInstallation::find(global, to_send).await?
         {
-            return Ok(Self { via: Via::Unmade(Box::new(unmade)), identity });
+            return Ok(Self { via: Via::NoInstallation(Box::new(absent)), identity });
         }
         let until = Instant::now() + START_PATIENCE;
         loop {
@@ -229,7 +230,7 @@ impl Client {
     pub(crate) async fn read_status(&self) -> Result<Option<Status>, Failure> {
         match self.via {
             Via::Socket(_) | Via::Remote(_) => self.get("/api/v1/status").await.map(Some),
-            Via::InProcess(_) | Via::Unmade(_) => Ok(None),
+            Via::InProcess(_) | Via::NoInstallation(_) => Ok(None),
         }
     }
 
@@ -242,7 +243,7 @@ impl Client {
     pub(crate) fn host(&self) -> Option<&Host> {
         match &self.via {
             Via::Remote(remote) => Some(remote.host()),
-            Via::Socket(_) | Via::InProcess(_) | Via::Unmade(_) => None,
+            Via::Socket(_) | Via::InProcess(_) | Via::NoInstallation(_) => None,
         }
     }
 
@@ -317,7 +318,7 @@ impl Client {
         match &self.via {
             Via::Socket(_) | Via::Remote(_) => None,
             Via::InProcess(answering) => answering.admin.as_ref(),
-            Via::Unmade(unmade) => unmade.made().and_then(Self::own_admin),
+            Via::NoInstallation(absent) => absent.made().and_then(Self::own_admin),
         }
     }
 
@@ -343,7 +344,7 @@ impl Client {
                 Ok(answer) => answer,
                 Err(never) => match never {},
             },
-            Via::Unmade(unmade) => return Err(unmade.refusal()),
+            Via::NoInstallation(absent) => return Err(absent.refusal()),
             Via::Remote(remote) => Box::pin(remote.send(request)).await?,
             Via::Socket(at) => {
                 let stream = UnixStream::connect(at).await.map_err(|_| unreachable(at))?;
@@ -366,15 +367,15 @@ impl Client {
 
     async fn call(&self, method: Method, path: &str, body: Body) -> Result<Bytes, Failure> {
         no_empty_name(path)?;
-        if let Via::Unmade(unmade) = &self.via
-            && let Some(made) = unmade.client_for(&method, path).await?
+        if let Via::NoInstallation(absent) = &self.via
+            && let Some(made) = absent.client_for(&method, path).await?
         {
             return Box::pin(made.call(method, path, body)).await;
         }
         let request = self.request(method, path, body)?;
         let answer = match &self.via {
             Via::InProcess(services) => services.answer(request).await,
-            Via::Unmade(unmade) => unmade.answer(request).await,
+            Via::NoInstallation(absent) => absent.answer(request).await,
             Via::Remote(remote) => read(Box::pin(remote.send(request)).await?).await,
             Via::Socket(at) => match UnixStream::connect(at).await {
                 Ok(stream) => exchange(stream, request).await,
@@ -390,7 +391,9 @@ impl fmt::Debug for Client {
         match &self.via {
             Via::Socket(path) => write!(f, "Client({})", path.display()),
             Via::Remote(remote) => write!(f, "Client({remote})"),
-            Via::InProcess(_) | Via::Unmade(_) => write!(f, "Client(in process)"),
+            Via::InProcess(_) | Via::NoInstallation(_) => {
+                write!(f, "Client(in process)")
+            }
         }
     }
 }

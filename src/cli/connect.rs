@@ -1,7 +1,7 @@
 //! `keyward connect`: connects an account step by step (provider, key, test, binding) and prints the command
 //! to run. An unfinished attempt is rolled back.
 
-pub(super) mod made;
+pub(super) mod created;
 mod own_api;
 pub(super) mod questions;
 pub(super) mod registration;
@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use self::made::Made;
+use self::created::CreatedResources;
 use self::own_api::{KeyPlace, KeyPlaceArgs, OwnApi};
 use self::questions::{AnswerSource, FixedAnswers, Questions};
 use self::tools::Tool;
@@ -244,16 +244,16 @@ impl<'a> ConnectWalk<'a> {
         named.app = registration::app(self.context.client, questions, &named.auth).await?;
         let consents = named.auth.consents && !questions.gives_tokens();
         self.again = consents.then(|| self.again(questions, &named));
-        let mut made = Made::default();
+        let mut created = CreatedResources::default();
         loop {
             let new = questions.filled(&named)?;
             // The next key comes from the terminal, not again from the options.
             named.is_retry = true;
-            match Box::pin(self.connected(new, agent, &mut made)).await {
+            match Box::pin(self.connected(new, agent, &mut created)).await {
                 Ok(Some(connected)) => return Ok(connected),
-                Ok(None) => made.undo(self.context.client).await?,
+                Ok(None) => created.undo(self.context.client).await?,
                 Err(failure) => {
-                    made.undo(self.context.client).await?;
+                    created.undo(self.context.client).await?;
                     if !self.asks || failure.exit() != Exit::Failed {
                         return Err(failure);
                     }
@@ -274,16 +274,16 @@ impl<'a> ConnectWalk<'a> {
         }
     }
 
-    /// Stores, tests and binds; `None` if another key is needed. `made` lists the created resources.
+    /// Stores, tests and binds; `None` if another key is needed. `created` lists the created resources.
     async fn connected(
         &mut self,
         new: New,
         agent: Option<&Shown<Agent>>,
-        made: &mut Made,
+        created: &mut CreatedResources,
     ) -> Result<Option<ConnectResult>, Failure> {
         let environment = new.environment.clone();
         let added: ConnectionMade = self.context.client.post("/api/v1/connections", &new).await?;
-        made.connection = Some(added.connection.id.clone());
+        created.connection = Some(added.connection.id.clone());
         let connection = match (self.consented(added).await, &self.again) {
             (Err(failure), Some(again)) => {
                 return Err(registration::not_consented(failure, again));
@@ -300,10 +300,10 @@ impl<'a> ConnectWalk<'a> {
         if self.agent.is_none() {
             return Ok(Some(ConnectResult { connection, test, agent: name, binding: None, run }));
         }
-        if agent.is_none() && !made.agent_stays {
+        if agent.is_none() && !created.agent_stays {
             let new = serde_json::json!({"name": name, "environment": environment});
             let agent: Shown<Agent> = self.context.client.post("/api/v1/agents", &new).await?;
-            made.agent = Some(agent.id);
+            created.agent = Some(agent.id);
         }
         let at = format!("/api/v1/agents/{}/bindings", segment(&name));
         let default = self.default || self.asks && becomes_default(agent, &connection)?;

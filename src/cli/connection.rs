@@ -1,10 +1,10 @@
 //! `keyward connection`: accounts at providers. What the owner gives goes in and is never shown.
 
-pub(in crate::cli) mod about;
 mod add;
 pub(super) mod api_path;
 mod consents;
 mod declared;
+pub(in crate::cli) mod description;
 pub(in crate::cli) mod form;
 pub(super) mod given;
 mod import;
@@ -19,7 +19,7 @@ pub(in crate::cli) mod secrets;
 mod set;
 pub(in crate::cli) mod settings;
 pub(in crate::cli) mod shape;
-pub(super) mod standing;
+pub(super) mod state;
 pub(in crate::cli) mod test;
 mod url;
 mod usage;
@@ -30,13 +30,13 @@ use clap::{Args, Subcommand};
 
 use self::api_path::path;
 use self::options::Options;
-use self::standing::state;
+use self::state::state;
 use super::client::Client;
 use super::confirm::Removal;
 use super::failure::Failure;
+use super::ownership::{NewOwner, VisibilityArgs, owner_of};
 use super::settings::Global;
 use super::table::{fields, moment, pairs};
-use super::whose::{NewOwner, VisibilityArgs, owner_of};
 use super::{consent, output, plugin};
 use keyward_api::wire::{self, ConnectionMade, Failing, List, TokenStatus};
 use keyward_model::{Connection, FieldReference, Shown};
@@ -165,7 +165,7 @@ pub(crate) struct Add {
     #[command(flatten)]
     how: consent::ConsentOptions,
     #[command(flatten)]
-    said: about::DescriptionArgs,
+    said: description::DescriptionArgs,
     #[command(flatten)]
     settings: settings::SettingArguments,
 }
@@ -256,7 +256,7 @@ async fn set_paused(
 ) -> Result<(), Failure> {
     let at = format!("{}/{verb}", path(name));
     let now: Shown<Connection> = client.post(&at, &serde_json::json!({})).await?;
-    plugin::standing::note_states(client, &now.id).await?;
+    plugin::state::note_states(client, &now.id).await?;
     output::show(global.json, &now, |now| {
         format!("connection {} is {}\n", now.name, state(&now.facts.state))
     })
@@ -310,7 +310,7 @@ fn show(connection: &Shown<Connection>, proxy: &str, owner: &str) -> String {
         ("reconnect before", connection.facts.ends.map(moment).unwrap_or_default()),
     ];
     rows.extend(references::rows(connection));
-    rows.extend(about::rows(connection));
+    rows.extend(description::rows(connection));
     rows.extend([
         ("base URL", based),
         ("created", moment(connection.created)),

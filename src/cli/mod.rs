@@ -41,6 +41,7 @@ mod key;
 mod login;
 mod org;
 mod output;
+mod ownership;
 mod personal;
 mod plan;
 mod plugin;
@@ -70,7 +71,6 @@ mod user;
 mod wait;
 mod webhook;
 mod who;
-mod whose;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

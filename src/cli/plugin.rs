@@ -7,7 +7,7 @@ pub(super) mod named;
 mod reconnect;
 pub(super) mod references;
 pub(in crate::cli) mod run;
-pub(super) mod standing;
+pub(super) mod state;
 mod summary;
 mod walk;
 
@@ -18,7 +18,7 @@ use clap::{Args, Subcommand};
 
 use self::named::PluginArgument;
 use self::references::references;
-use self::standing::standing;
+use self::state::state_of;
 use super::agent::{pair, unique};
 use super::client::Client;
 use super::confirm::Confirm;
@@ -132,7 +132,7 @@ impl Set {
         let patch = PluginChange { manifest: None, slots: references(slots) };
         let plugin: PluginView = client.patch(&self.named.path(), &patch).await?;
         output::show(global.json, &plugin, |plugin| {
-            format!("plugin {} of agent {} is {}\n", plugin.name, plugin.agent, standing(plugin))
+            format!("plugin {} of agent {} is {}\n", plugin.name, plugin.agent, state_of(plugin))
         })
     }
 }
@@ -188,7 +188,7 @@ fn list(plugins: &[PluginView], layout: &TableLayout) -> String {
             plugin.name.clone().into(),
             plugin.version.clone().into(),
             plugin.agent.clone().into(),
-            standing(plugin).into(),
+            state_of(plugin).into(),
             managed_by(plugin).into(),
             TableCell::List(filled.collect()),
         ]);
@@ -203,7 +203,7 @@ fn show(plugin: &PluginView, global: &Global) -> String {
         ("version", plugin.version.clone()),
         ("summary", plugin.summary.clone().unwrap_or_default()),
         ("agent", plugin.agent.clone()),
-        ("state", standing(plugin)),
+        ("state", state_of(plugin)),
         ("managed by", managed_by(plugin)),
         ("installed", moment(plugin.created)),
     ]);

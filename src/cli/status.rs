@@ -87,7 +87,7 @@ impl StatusOverview {
         let remedies = self.connections.iter().filter_map(|connection| {
             let remedy =
                 connection.facts.remedy.as_deref()?.replace("`keyward ", &format!("`{keyward} "));
-            let state = connection::standing::state(&connection.facts.state);
+            let state = connection::state::state(&connection.facts.state);
             Some(format!("{}: {state}\n  {remedy}\n", connection.name()))
         });
         let remedies: String = remedies.collect();

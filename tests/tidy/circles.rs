@@ -29,7 +29,7 @@ const CIRCLES: &[(&str, &str, &str)] = &[
     ),
     (
         "src/cli",
-        "client client/unmade",
+        "client client/no_installation",
         "a client without an installation makes one, and is a client of that from then on",
     ),
 ];

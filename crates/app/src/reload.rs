@@ -269,8 +269,8 @@ impl Reloader {
         };
         let work = tokio::task::spawn_blocking(move || {
             let config = match file {
-                None => started.again(),
-                Some(file) => started.another(&file),
+                None => started.reread(),
+                Some(file) => started.with_file(&file),
             };
             prepared(config, &current)
         });

@@ -1,9 +1,9 @@
 //! `keyward audit query --by`: counts the matching records in groups. The gateway counts; a long log takes several
 //! requests, whose parts are added here.
 
+use super::filters::AuditFilters;
 use super::names::note_unknown;
 use super::show::rule;
-use super::wanted::AuditFilters;
 use crate::cli::client::Client;
 use crate::cli::failure::Failure;
 use crate::cli::inert::is_unseen;
@@ -15,7 +15,7 @@ use keyward_api::wire::{AuditCounts, Counts, Group, Grouping};
 /// Counts, and shows at most `limit` groups.
 pub(super) async fn run(
     global: &Global,
-    wanted: &AuditFilters,
+    filters: &AuditFilters,
     by: Grouping,
     limit: usize,
 ) -> Result<(), Failure> {
@@ -24,7 +24,7 @@ pub(super) async fn run(
     loop {
         let mut more = vec![("by", word(by).to_owned())];
         more.extend(after.take().map(|after| ("after", after)));
-        let part: AuditCounts = client.get(&wanted.path("/audit/counts", &more)).await?;
+        let part: AuditCounts = client.get(&filters.path("/audit/counts", &more)).await?;
         counts.merge(&part.groups, part.other);
         after = part.next;
         if after.is_none() {
@@ -37,7 +37,7 @@ pub(super) async fn run(
     let counted = AuditCounts { by, groups, other, next: None };
     if counted.groups.is_empty() && !global.json {
         output::note("no such records");
-        note_unknown(&client, wanted).await;
+        note_unknown(&client, filters).await;
         return Ok(());
     }
     output::show(global.json, &counted, |counted| table(counted, &output::layout(global)))

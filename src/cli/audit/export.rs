@@ -3,8 +3,8 @@
 
 use clap::Args;
 
+use super::filters::{AuditFilters, PAGE};
 use super::screen::rendered_json;
-use super::wanted::{AuditFilters, PAGE};
 use crate::cli::client::Client;
 use crate::cli::failure::Failure;
 use crate::cli::output;
@@ -14,7 +14,7 @@ use keyward_api::wire::{Event, List};
 #[derive(Debug, Args)]
 pub(crate) struct Export {
     #[command(flatten)]
-    wanted: AuditFilters,
+    filters: AuditFilters,
 }
 
 impl Export {
@@ -48,6 +48,6 @@ impl Export {
     ) -> Result<List<Event>, Failure> {
         let mut more = vec![("limit", limit.to_string())];
         more.extend(begin.map(|begin| ("after", begin)));
-        client.get(&self.wanted.path("/audit", &more)).await
+        client.get(&self.filters.path("/audit", &more)).await
     }
 }

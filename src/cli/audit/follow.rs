@@ -1,7 +1,7 @@
 //! `keyward audit tail -f`: prints the gateway's stream of records (Server-Sent Events) as it arrives.
 
+use super::filters::AuditFilters;
 use super::screen::{AuditScreen, rendered};
-use super::wanted::AuditFilters;
 use crate::cli::client::Client;
 use crate::cli::client::events::{ServerEvent, ServerEvents, ended};
 use crate::cli::failure::{Exit, Failure};
@@ -60,7 +60,7 @@ pub(super) async fn run(
         _ => failure,
     })?;
     let more = [("follow", "true".to_owned()), ("limit", limit.to_string())];
-    let body = client.stream(&tail.wanted.path("/audit", &more)).await?;
+    let body = client.stream(&tail.filters.path("/audit", &more)).await?;
     let mut events = ServerEvents::new(body);
     loop {
         let ServerEvent { kind, data } = events.next().await?;
@@ -78,7 +78,7 @@ pub(super) async fn run(
 #[derive(Debug, Args)]
 pub(crate) struct Tail {
     #[command(flatten)]
-    pub(super) wanted: AuditFilters,
+    pub(super) filters: AuditFilters,
     /// show this many existing records
     #[arg(short = 'n', long = "lines", value_name = "N", default_value_t = 10)]
     pub(super) lines: usize,

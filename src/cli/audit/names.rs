@@ -1,7 +1,7 @@
 //! Notes about filters that matched nothing because their name does not exist. They are no errors: records keep the
 //! names of agents and connections that were removed.
 
-use super::wanted::AuditFilters;
+use super::filters::AuditFilters;
 use crate::cli::client::Client;
 use crate::cli::inert::is_unseen;
 use crate::cli::output;
@@ -11,18 +11,18 @@ use keyward_rules::provider::decode::did_you_mean;
 
 /// Notes each name of the filters that does not exist, with the nearest that does. Without a gateway, only codes
 /// are known.
-pub(super) async fn note_unknown(client: &Client, wanted: &AuditFilters) {
-    if let Some(agent) = &wanted.agent
+pub(super) async fn note_unknown(client: &Client, filters: &AuditFilters) {
+    if let Some(agent) = &filters.agent
         && let Ok(agents) = client.list::<Shown<Agent>>("/api/v1/agents", &[]).await
     {
         note("agent", agent, agents.items.iter().map(|agent| &*agent.name));
     }
-    if let Some(connection) = &wanted.connection
+    if let Some(connection) = &filters.connection
         && let Ok(all) = client.list::<Shown<Connection>>("/api/v1/connections", &[]).await
     {
         note("connection", connection, all.items.iter().map(|connection| &*connection.name));
     }
-    if let Some(code) = &wanted.code {
+    if let Some(code) = &filters.code {
         note("code", code, Code::ALL.iter().map(|code| code.as_str()));
     }
 }

@@ -2,7 +2,7 @@
 
 use clap::{Args, ValueEnum};
 
-use super::standing::standing;
+use super::state::state_of;
 use crate::cli::output;
 use crate::cli::settings::Global;
 use crate::cli::table::{Table, TableLayout};
@@ -95,7 +95,7 @@ pub(super) fn table(
             connection.provider.clone().into(),
             connection.method().into(),
             connection.environment.clone().unwrap_or_default().into(),
-            standing(connection).into(),
+            state_of(connection).into(),
             connection.facts.account.clone().unwrap_or_default().into(),
             connection.facts.due.map(|due| due.at).into(),
         ]);

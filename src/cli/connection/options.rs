@@ -9,8 +9,8 @@ use super::given::ConnectionArguments;
 use super::secrets::SecretArgs;
 use crate::cli::agent::{pair, unique};
 use crate::cli::failure::Failure;
+use crate::cli::ownership::OwnershipArgs;
 use crate::cli::secret::Typed;
-use crate::cli::whose::OwnershipArgs;
 use keyward_model::References;
 
 /// What a new connection is made of.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::api_path::path;
 use super::settings::{self, Cleared};
-use super::{about, references};
+use super::{description, references};
 use crate::cli::client::Client;
 use crate::cli::failure::Failure;
 use crate::cli::settings::Global;
@@ -37,7 +37,7 @@ pub(crate) struct Set {
     #[arg(long, conflicts_with = "references")]
     test: bool,
     #[command(flatten)]
-    said: about::DescriptionArgs,
+    said: description::DescriptionArgs,
     #[command(flatten)]
     settings: settings::SettingArguments,
 }
@@ -50,7 +50,7 @@ enum RemovedSetting {
 }
 
 fn cleared(text: &str) -> Result<RemovedSetting, String> {
-    match about::CLEARED.iter().find(|(name, _)| *name == text) {
+    match description::CLEARED.iter().find(|(name, _)| *name == text) {
         Some((_, name)) => Ok(RemovedSetting::Said(name)),
         None => settings::cleared(text).map(RemovedSetting::Setting),
     }

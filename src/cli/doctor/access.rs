@@ -10,7 +10,7 @@ use super::installation::{CheckedInstallation, Resources};
 use super::report::DoctorReport;
 use super::source_values::{not_fetched, source_remedy};
 use crate::cli::client::Client;
-use crate::cli::connection::standing::{how_to_bind, may_bind};
+use crate::cli::connection::state::{how_to_bind, may_bind};
 use crate::cli::connection::{what_helps, why};
 use crate::cli::settings::Global;
 use keyward_model::{Agent, Connection, RuleShown, Shown, TokenShown, Visibility};

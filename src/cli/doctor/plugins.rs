@@ -35,8 +35,8 @@ fn check_all(plugins: &[PluginView], global: &Global, report: &mut DoctorReport)
             (_, Some(lacks)) => lacks.hint.clone(),
             (_, None) => continue,
         };
-        let standing = plugin::standing::standing(plugin);
-        let message = format!("plugin {name} of agent {agent} is {standing}");
+        let state = plugin::state::state_of(plugin);
+        let message = format!("plugin {name} of agent {agent} is {state}");
         report.warn(PLUGINS, message, global.remedy(&hint));
     }
     if report.checks.len() == before && !plugins.is_empty() {

@@ -21,7 +21,7 @@ use self::git::InheritedEntries;
 use self::options::{appended, quoted, without};
 use self::table::{Gets, TABLE};
 use super::client::{Client, segment};
-use super::connection::standing::state;
+use super::connection::state::state;
 use super::failure::{Exit, Failure};
 use super::settings::Global;
 use keyward_base::database::DatabaseProtocol;

@@ -7,12 +7,12 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::references::references;
-use super::standing::standing;
+use super::state::state_of;
 use super::walk::PluginWalk;
 use super::{file, summary};
 use crate::cli::agent::{pair, unique};
 use crate::cli::client::Client;
-use crate::cli::connect::made::Made;
+use crate::cli::connect::created::CreatedResources;
 use crate::cli::connect::{self, ConnectContext, questions};
 use crate::cli::connection::shape::Shapes;
 use crate::cli::environment::DEFAULT_AGENT;
@@ -194,13 +194,13 @@ impl Install {
             let patch = PluginChange { manifest, slots };
             return client.patch(&format!("/api/v1/plugins/{}", installed.id), &patch).await;
         }
-        let mut made = Made::default();
+        let mut created = CreatedResources::default();
         let agent = match &installation.agent {
             Some(agent) => agent.id.to_string(),
             None => {
                 let new = serde_json::json!({ "name": self.agent });
                 let agent: Shown<Agent> = client.post("/api/v1/agents", &new).await?;
-                made.agent = Some(agent.id.clone());
+                created.agent = Some(agent.id.clone());
                 agent.id.to_string()
             }
         };
@@ -214,7 +214,7 @@ impl Install {
         };
         let installed = client.post("/api/v1/plugins", &spec).await;
         if installed.is_err() {
-            made.undo(client).await?;
+            created.undo(client).await?;
         }
         installed
     }
@@ -422,7 +422,7 @@ fn told(global: &Global, plugin: &PluginView, before: Option<&PluginView>) -> St
         Some(before) => format!("installed in the place of {}", before.version),
     };
     let mut text =
-        format!("plugin {name} {version} {did} for agent {agent}: {}\n", standing(plugin));
+        format!("plugin {name} {version} {did} for agent {agent}: {}\n", state_of(plugin));
     let of = if agent == DEFAULT_AGENT { String::new() } else { format!("--agent {agent} ") };
     text += &format!("\nrun it:\n  {} run {of}-- PROGRAM\n", global.keyward());
     text

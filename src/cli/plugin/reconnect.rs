@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::named::PluginArgument;
-use super::standing::standing;
+use super::state::state_of;
 use crate::cli::client::Client;
 use crate::cli::connection::api_path::path;
 use crate::cli::failure::{Exit, Failure};
@@ -37,7 +37,7 @@ impl Reconnect {
         }
         let now: PluginView = client.get(&self.named.path()).await?;
         output::show(global.json, &now, |now| {
-            format!("plugin {} of agent {} is {}\n", now.name, now.agent, standing(now))
+            format!("plugin {} of agent {} is {}\n", now.name, now.agent, state_of(now))
         })?;
         // A slot that a consent cannot repair is named with its remedy.
         let left = now.missing.iter().find(|missing| missing.required || done.is_empty());

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::file;
-use super::standing::standing;
+use super::state::state_of;
 use crate::cli::client::Client;
 use crate::cli::failure::{Exit, Failure};
 use keyward_api::wire::{List, ProviderView};
@@ -46,12 +46,12 @@ pub(in crate::cli) async fn ready(
         return Err(Failure::new(Exit::Failed, message).hint(hint));
     }
     if plugin.state == PluginState::Paused {
-        let failure = format!("plugin `{}` is {}", plugin.name, standing(plugin));
+        let failure = format!("plugin `{}` is {}", plugin.name, state_of(plugin));
         return Err(Failure::new(Exit::Failed, failure).hint(super::withdrawn(&plugin.name)));
     }
     if plugin.state == PluginState::Blocked {
         let hint = plugin.missing.iter().find(|missing| missing.required).map(|it| &it.hint);
-        let failure = format!("plugin `{}` is {}", plugin.name, standing(plugin));
+        let failure = format!("plugin `{}` is {}", plugin.name, state_of(plugin));
         let failure = Failure::new(Exit::Failed, failure);
         return Err(match hint {
             Some(hint) => failure.hint(hint.clone()),

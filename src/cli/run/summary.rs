@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::gateway::RunGateway;
 use super::lease::OpenRun;
 use crate::cli::allow;
-use crate::cli::connection::standing::{how_to_bind, may_bind};
+use crate::cli::connection::state::{how_to_bind, may_bind};
 use crate::cli::environment::DEFAULT_AGENT;
 use crate::cli::output;
 use crate::cli::settings::Global;

@@ -86,7 +86,7 @@ fn place(
 }
 
 /// Reads the file of a configuration that is in use.
-pub(super) fn again(
+pub(super) fn reread(
     origin: &ConfigOrigin,
     data: &Path,
     environment: &VariableSource,

@@ -6,7 +6,6 @@
 //! mean that only the store knows is left to `rulebook/` and `directory/`.
 
 mod addresses;
-mod again;
 mod agent;
 mod app;
 mod backup;
@@ -41,6 +40,7 @@ mod postgres;
 mod providers_in_file;
 mod reading;
 pub mod reference;
+mod reload;
 mod rule;
 mod rule_cases;
 mod secret;

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::again::AT_START;
 use super::parse::Sections;
+use super::reload::RESTART_KEYS;
 use super::{limits, oauth};
 use keyward_base::keys::{Absent, Key, Section, Shape};
 use keyward_base::limits::Limits;
@@ -108,7 +108,7 @@ fn entry(path: &str, key: &Key) -> Option<ReferenceKey> {
         Absent::Nothing => Default::None,
         Absent::Refused => Default::Required,
     };
-    let at_start = AT_START.iter().any(|it| is_within(&path, it.key));
+    let at_start = RESTART_KEYS.iter().any(|it| is_within(&path, it.key));
     let (name, meaning) = (key.name, key.meaning.clone());
     Some(ReferenceKey { path, name, kind, default, least: None, meaning, at_start })
 }

@@ -1,11 +1,11 @@
 //! `/rules`: what agents may do, in the order in which it is decided: rules of the file, stored rules, bindings, sets of
 //! hosts, the default. A tester on top shows what each of them says about one request.
 
-mod asked;
 mod form;
 mod list;
+mod query;
 mod sentence;
-mod standing;
+mod shared;
 mod tester;
 
 use axum::Router;
@@ -20,10 +20,10 @@ use keyward_api::handler::get;
 use keyward_api::wire::List;
 use keyward_model::{Agent, ManagedBy, RuleShown, Shown};
 
-use self::asked::PageQuery;
+use self::query::PageQuery;
 use sentence::Sentence;
 pub(super) use sentence::decider;
-use standing::{remove, shadow};
+use shared::{remove, shadow};
 
 /// Agents that a form offers; the names of others are typed.
 const AGENTS: usize = 200;

@@ -6,11 +6,11 @@
 //! A statement that fails may have been executed: its caller gets an error and repeats it, and compare-and-swap
 //! tells whether it was.
 
+mod change_notice;
 mod failure;
 mod feed;
 mod holder;
 mod listener;
-mod news;
 mod pool;
 mod presence;
 mod schema;
@@ -33,10 +33,10 @@ use tokio_postgres::types::ToSql;
 use super::error::{check, conflict};
 use super::shared::PARTS;
 use super::{Expect, Lease, Row, SharedStore, Snapshot, Store, StoreError, Table, Version};
+use change_notice::{ChangeNotice, Listening, POLL};
 pub use failure::PostgresError;
 use failure::{PostgresFailure, failed};
 use holder::random_number;
-use news::{ChangeNotice, Listening, POLL};
 use pool::PostgresPool;
 use presence::ReplicaPresence;
 use schema::KnownVersion;
@@ -45,11 +45,11 @@ pub use settings::PostgresSettings;
 /// A store in PostgreSQL.
 pub struct PostgresStore {
     pool: PostgresPool,
-    news: Arc<ChangeNotice>,
+    notice: Arc<ChangeNotice>,
     presence: ReplicaPresence,
     version: KnownVersion,
     listening: OnceLock<Listening>,
-    /// The time between two looks for changes without news.
+    /// The time between two looks for changes without a notification.
     poll: Duration,
     /// When the feed may look again.
     next_look: Mutex<Instant>,
@@ -71,20 +71,20 @@ impl PostgresStore {
         settings: PostgresSettings,
         migrations: &[schema::Migration],
     ) -> Result<Self, PostgresError> {
-        let news = Arc::new(ChangeNotice::new().map_err(PostgresError::Store)?);
-        let pool = PostgresPool::new(settings, &news)?;
+        let notice = Arc::new(ChangeNotice::new().map_err(PostgresError::Store)?);
+        let pool = PostgresPool::new(settings, &notice)?;
         schema::prepare(&pool, migrations).await?;
         let presence = ReplicaPresence::begin(&pool).await?;
         let version = KnownVersion::of(migrations);
         let (listening, next_look) = (OnceLock::new(), Mutex::new(Instant::now()));
         let (poll, own) = (POLL, Mutex::default());
-        Ok(Self { pool, news, presence, version, listening, poll, next_look, own })
+        Ok(Self { pool, notice, presence, version, listening, poll, next_look, own })
     }
 
     /// Remembers a change of this replica, which is committed.
     fn made(&self, table: Table, key: &str, number: i64) {
         self.own.lock().insert((table, part_of(key), number.cast_unsigned()));
-        self.news.committed.notify_one();
+        self.notice.committed.notify_one();
     }
 }
 

@@ -1,18 +1,18 @@
 //! The embedded store: sled, owned by one process. A write is acknowledged after it is on disk; concurrent
-//! writes share one flush (`commit.rs`). `files.rs` has the rows, `site.rs` the directory and its lock,
-//! `blobs.rs` syncs sled's files of large items, `reopen.rs` opens the files again after the disk failed, `room.rs`
-//! asks the disk before.
+//! writes share one flush (`commit.rs`). `files.rs` has the rows, `store_directory.rs` the directory and its lock,
+//! `blobs.rs` syncs sled's files of large items, `reopen.rs` opens the files again after the disk failed, `disk_space.rs`
+//! checks the disk before a write.
 //!
 //! sled blocks, so it runs on a small thread pool of the store.
 
 mod blobs;
 mod blocking;
 mod commit;
+mod disk_space;
 mod files;
 mod ownership;
 mod reopen;
-mod room;
-mod site;
+mod store_directory;
 
 use std::collections::BTreeSet;
 use std::io;
@@ -25,7 +25,7 @@ pub use self::files::SledSettings;
 use self::files::{StoreFiles, Swapped};
 pub use self::ownership::give_to_owner_of;
 use self::reopen::ReopenedFiles;
-use self::site::StoreDirectory;
+use self::store_directory::StoreDirectory;
 use super::error::check;
 use super::lease::{Lease, Leases};
 use super::watch::ChangeCounters;
@@ -108,11 +108,11 @@ impl SledStore {
         let files = files.map_err(StoreError::before_writing)?;
         let written = async {
             let write = move |files: &StoreFiles| {
-                files.site.room().before_write(bytes).map_err(without_room)?;
+                files.directory.disk_space().before_write(bytes).map_err(without_room)?;
                 work(files)
             };
             let swapped = self.run(files.clone(), write).await?;
-            files.commits.wait(&files.site, &self.threads, swapped.ticket).await?;
+            files.commits.wait(&files.directory, &self.threads, swapped.ticket).await?;
             Ok(swapped)
         };
         let written = written.await;

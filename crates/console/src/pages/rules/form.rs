@@ -2,9 +2,9 @@
 
 use maud::{Markup, html};
 
-use super::asked::PageQuery;
+use super::query::PageQuery;
 use super::sentence::Sentence;
-use super::{list, standing, tester};
+use super::{list, shared, tester};
 use crate::frame::{Page, Section};
 use crate::parts::{Field, head};
 use crate::visit::{Stop, Tagged, Visit, segment};
@@ -131,9 +131,9 @@ pub(super) async fn edit(
     let content = html! {
         p.crumb { a href="/rules" { "Rules" } " / " a href=(path) { (name) } }
         (head(html! { "Edit rule" }, Some(Sentence::of(&rule.body.spec).show()), html! {
-            (standing::remove(&rule.body, rule.tag.as_deref()).show())
+            (shared::remove(&rule.body, rule.tag.as_deref()).show())
         }))
-        @if let Some(earlier) = earlier { (standing::shadow(earlier)) }
+        @if let Some(earlier) = earlier { (shared::shadow(earlier)) }
         section.panel { div.body { (show(&form)) } }
     };
     Ok(Page::new(visit, Section::Rules, "Edit rule", content))

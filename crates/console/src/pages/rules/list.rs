@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use maud::{Markup, html};
 
-use super::asked::PageQuery;
+use super::query::PageQuery;
 use super::sentence::{Sentence, label};
 use super::tester::Tested;
 use crate::icons::Icon;

@@ -2,7 +2,7 @@
 
 use maud::{Markup, PreEscaped, html};
 
-use super::asked::PageQuery;
+use super::query::PageQuery;
 use super::sentence::decider;
 use crate::pages::traffic::decided;
 use crate::visit::{Stop, Visit, segment, sentence};

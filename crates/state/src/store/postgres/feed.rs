@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_postgres::types::ToSql;
 
-use super::news::{Listening, PAUSE};
+use super::change_notice::{Listening, PAUSE};
 use super::{PostgresStore, key, listener, schema, sql};
 use crate::store::shared::{
     AnnouncedReplica, KeptBytes, ReplicaChanges, ReplicaPosition, SharedStore,
@@ -47,7 +47,7 @@ impl SharedStore for PostgresStore {
         position: &ReplicaPosition,
     ) -> Result<(ReplicaChanges, ReplicaPosition), StoreError> {
         self.listen();
-        let mut heard = self.news.subscribe();
+        let mut heard = self.notice.subscribe();
         let (mut changes, mut reached) = (ReplicaChanges::default(), position.clone());
         let first = *self.next_look.lock();
         tokio::time::sleep_until(first).await;
@@ -158,8 +158,8 @@ impl PostgresStore {
     /// Listens from the first look on: a process that follows no changes needs none.
     fn listen(&self) {
         if self.pool.streams_max() >= STREAMS_WITH_LISTENER {
-            let (pool, news) = (self.pool.clone(), self.news.clone());
-            let listening = || Listening::spawn(listener::run(pool, news));
+            let (pool, notice) = (self.pool.clone(), self.notice.clone());
+            let listening = || Listening::spawn(listener::run(pool, notice));
             self.listening.get_or_init(listening);
         }
     }

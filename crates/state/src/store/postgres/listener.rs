@@ -1,4 +1,4 @@
-//! The stream by which a replica notifies the others of its changes, and hears of theirs. It is one of the pool's.
+//! The stream on which a replica notifies the others of its changes, and receives their notifications. It is one of the pool's.
 //!
 //! `NOTIFY` is a statement of its own, after the commit: within the transaction of a change, all writers of the database
 //! would wait for one lock. Where the database does not offer it, and while the stream is lost, replicas only poll.
@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use deadpool_postgres::Object;
 
+use super::change_notice::{ChangeNotice, PAUSE};
 use super::failure::{PostgresError, PostgresFailure};
-use super::news::{ChangeNotice, PAUSE};
 use super::pool::PostgresPool;
 use super::sql;
 
@@ -32,10 +32,10 @@ impl Drop for ListeningStream {
 }
 
 /// Runs until dropped.
-pub(super) async fn run(pool: PostgresPool, news: Arc<ChangeNotice>) {
+pub(super) async fn run(pool: PostgresPool, notice: Arc<ChangeNotice>) {
     let mut is_refused = false;
     loop {
-        let pause = match serve(&pool, &news).await {
+        let pause = match serve(&pool, &notice).await {
             Err(PostgresError::Unusable(failure)) if failure.is_refusal() => {
                 if !is_refused {
                     tracing::info!(%failure, "the database passes on no notifications: changes of other replicas are polled only");
@@ -55,19 +55,19 @@ pub(super) async fn run(pool: PostgresPool, news: Arc<ChangeNotice>) {
 }
 
 /// Listens and notifies until the stream ends or is to be left.
-async fn serve(pool: &PostgresPool, news: &ChangeNotice) -> Result<(), PostgresError> {
+async fn serve(pool: &PostgresPool, notice: &ChangeNotice) -> Result<(), PostgresError> {
     let stream = ListeningStream(Some(pool.connect().await?));
     let open = stream.0.as_ref().expect("taken only when dropped");
     pool.bounded(open.batch_execute(sql::LISTEN)).await?;
-    // What was notified before is heard by no stream.
-    news.may_have_changed();
+    // No stream has received earlier notifications.
+    notice.may_have_changed();
     while !open.is_closed() && !pool.has_left(open) {
         tokio::select! {
-            () = news.committed.notified() => {
-                notify(pool, open, news).await?;
+            () = notice.committed.notified() => {
+                notify(pool, open, notice).await?;
                 tokio::time::sleep(PAUSE).await;
             }
-            () = news.stream_ended.notified() => {}
+            () = notice.stream_ended.notified() => {}
             () = tokio::time::sleep(CHECK_EVERY) => {}
         }
     }
@@ -77,11 +77,11 @@ async fn serve(pool: &PostgresPool, news: &ChangeNotice) -> Result<(), PostgresE
 async fn notify(
     pool: &PostgresPool,
     stream: &Object,
-    news: &ChangeNotice,
+    notice: &ChangeNotice,
 ) -> Result<(), PostgresFailure> {
     let statement = async {
         let prepared = stream.prepare_cached(sql::NOTIFY).await?;
-        stream.execute(&prepared, &[&news.own]).await
+        stream.execute(&prepared, &[&notice.own]).await
     };
     pool.bounded(statement).await.map(drop)
 }

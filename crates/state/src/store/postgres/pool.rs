@@ -13,8 +13,8 @@ use parking_lot::Mutex;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
+use super::change_notice::ChangeNotice;
 use super::failure::{PostgresError, PostgresFailure};
-use super::news::ChangeNotice;
 use super::servers::PostgresServers;
 use super::settings::PostgresSettings;
 use super::tls::Tls;
@@ -35,7 +35,7 @@ pub(super) struct PostgresPool {
 impl PostgresPool {
     pub(super) fn new(
         settings: PostgresSettings,
-        news: &Arc<ChangeNotice>,
+        notice: &Arc<ChangeNotice>,
     ) -> Result<Self, PostgresError> {
         let PostgresSettings { mut database, tls, streams_max, timeout } = settings;
         let place = place(&database).into();
@@ -47,11 +47,12 @@ impl PostgresPool {
         let has_others = database.get_hosts().len().max(database.get_hostaddrs().len()) > 1;
         let manager = match tls {
             Some(config) => {
-                let servers = PostgresServers::of(&database, Tls(config), timeout, news)?;
+                let servers = PostgresServers::of(&database, Tls(config), timeout, notice)?;
                 Manager::from_connect(database, servers, manager)
             }
             None => {
-                let servers = PostgresServers::of(&database, tokio_postgres::NoTls, timeout, news)?;
+                let servers =
+                    PostgresServers::of(&database, tokio_postgres::NoTls, timeout, notice)?;
                 Manager::from_connect(database, servers, manager)
             }
         };

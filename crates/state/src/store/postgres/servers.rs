@@ -15,8 +15,8 @@ use tokio_postgres::config::{Host, LoadBalanceHosts, TargetSessionAttrs};
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres::{AsyncMessage, Client, Config, Error, Socket};
 
+use super::change_notice::ChangeNotice;
 use super::failure::{PostgresError, PostgresFailure};
-use super::news::ChangeNotice;
 
 /// Opens streams.
 pub(super) struct PostgresServers<T> {
@@ -27,7 +27,7 @@ pub(super) struct PostgresServers<T> {
     is_spread: bool,
     used_last: AtomicUsize,
     /// What comes unasked on the streams.
-    news: Arc<ChangeNotice>,
+    notice: Arc<ChangeNotice>,
 }
 
 impl<T> PostgresServers<T> {
@@ -36,7 +36,7 @@ impl<T> PostgresServers<T> {
         database: &Config,
         tls: T,
         timeout: Duration,
-        news: &Arc<ChangeNotice>,
+        notice: &Arc<ChangeNotice>,
     ) -> Result<Self, PostgresError> {
         let (hosts, addresses) = (database.get_hosts().len(), database.get_hostaddrs().len());
         let (count, ports) = (hosts.max(addresses), database.get_ports().len());
@@ -53,8 +53,8 @@ impl<T> PostgresServers<T> {
         }
         let all = (0..count).map(|at| only(database, at)).collect();
         let is_spread = database.get_load_balance_hosts() == LoadBalanceHosts::Random;
-        let (used_last, news) = (AtomicUsize::new(0), news.clone());
-        Ok(Self { all, tls, timeout, is_spread, used_last, news })
+        let (used_last, notice) = (AtomicUsize::new(0), notice.clone());
+        Ok(Self { all, tls, timeout, is_spread, used_last, notice })
     }
 }
 
@@ -116,7 +116,7 @@ fn only(database: &Config, at: usize) -> Config {
 /// What a pool keeps of a stream.
 type Opened = (Client, JoinHandle<()>);
 
-async fn open<T>(server: &Config, tls: T, news: Arc<ChangeNotice>) -> Result<Opened, Error>
+async fn open<T>(server: &Config, tls: T, notice: Arc<ChangeNotice>) -> Result<Opened, Error>
 where
     T: MakeTlsConnect<Socket>,
     T::Stream: Send + 'static,
@@ -125,7 +125,7 @@ where
     let ends = async move {
         while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
             match message {
-                Ok(AsyncMessage::Notification(it)) => news.notified(it.channel(), it.payload()),
+                Ok(AsyncMessage::Notification(it)) => notice.notified(it.channel(), it.payload()),
                 Ok(AsyncMessage::Notice(notice)) => {
                     tracing::debug!(notice = notice.message(), "the database says");
                 }
@@ -139,7 +139,7 @@ where
         }
         // Its client knows then that it is closed.
         drop(connection);
-        news.stream_ended.notify_one();
+        notice.stream_ended.notify_one();
     };
     Ok((client, tokio::spawn(ends)))
 }
@@ -164,7 +164,7 @@ where
             let share = self.timeout.div_f64(count as f64);
             let attempt = |turn: usize| {
                 let at = (first + turn) % count;
-                let opened = open(&self.all[at], self.tls.clone(), self.news.clone());
+                let opened = open(&self.all[at], self.tls.clone(), self.notice.clone());
                 async move { (at, opened.await) }
             };
             let mut attempts = FuturesUnordered::from_iter([attempt(0)]);
@@ -201,8 +201,8 @@ mod tests {
 
     fn of(url: &str) -> Result<Vec<Config>, PostgresError> {
         let database = url.parse().unwrap();
-        let news = Arc::new(ChangeNotice::new().unwrap());
-        PostgresServers::of(&database, tokio_postgres::NoTls, Duration::from_secs(1), &news)
+        let notice = Arc::new(ChangeNotice::new().unwrap());
+        PostgresServers::of(&database, tokio_postgres::NoTls, Duration::from_secs(1), &notice)
             .map(|servers| servers.all)
     }
 

@@ -21,7 +21,7 @@ use tokio::time::timeout;
 
 use super::blobs::Blobs;
 use super::ownership::explained;
-use super::site::StoreDirectory;
+use super::store_directory::StoreDirectory;
 use crate::store::StoreError;
 use keyward_base::threads::Threads;
 
@@ -64,22 +64,22 @@ struct Durable {
 
 impl Commits {
     /// Compares sled with its tip.
-    pub(super) fn open(site: &StoreDirectory, db: sled::Db) -> Result<Self, StoreError> {
+    pub(super) fn open(directory: &StoreDirectory, db: sled::Db) -> Result<Self, StoreError> {
         let failed = |source| StoreError::Io {
             action: "read its tip",
-            source: explained(site.path(), source),
+            source: explained(directory.path(), source),
         };
-        let (tip, acknowledged) = open_tip(&site.path().join("tip")).map_err(failed)?;
+        let (tip, acknowledged) = open_tip(&directory.path().join("tip")).map_err(failed)?;
         let acknowledged =
-            acknowledged.ok_or_else(|| site.damaged("its file `tip` is not ours"))?;
-        let stored = db.get(TIP_KEY).map_err(|error| site.refuse("read its tip", error))?;
+            acknowledged.ok_or_else(|| directory.damaged("its file `tip` is not ours"))?;
+        let stored = db.get(TIP_KEY).map_err(|error| directory.refuse("read its tip", error))?;
         let applied = stored.and_then(|bytes| Some(u64::from_be_bytes((*bytes).try_into().ok()?)));
         let applied = applied.unwrap_or(0);
         if applied < acknowledged {
-            return Err(site.damaged("acknowledged writes are missing from its log"));
+            return Err(directory.damaged("acknowledged writes are missing from its log"));
         }
-        let log = File::open(site.database().join("db")).map_err(failed)?;
-        let blobs = Blobs::open(&site.database()).map_err(failed)?;
+        let log = File::open(directory.database().join("db")).map_err(failed)?;
+        let blobs = Blobs::open(&directory.database()).map_err(failed)?;
         let files = Durable {
             db,
             blobs,
@@ -105,7 +105,7 @@ impl Commits {
     /// Waits until the change with this ticket is on disk.
     pub(super) async fn wait(
         &self,
-        site: &StoreDirectory,
+        directory: &StoreDirectory,
         threads: &Threads,
         ticket: Option<u64>,
     ) -> Result<(), StoreError> {
@@ -120,7 +120,7 @@ impl Commits {
         }
         // All changes up to here were applied before this flush begins.
         let upto = self.applied.load(Ordering::SeqCst);
-        let flushed = self.flush(site, threads, upto).await;
+        let flushed = self.flush(directory, threads, upto).await;
         match flushed {
             Ok(()) => *done = upto,
             Err(_) => self.failed.store(true, Ordering::Relaxed),
@@ -130,17 +130,17 @@ impl Commits {
 
     async fn flush(
         &self,
-        site: &StoreDirectory,
+        directory: &StoreDirectory,
         threads: &Threads,
         upto: u64,
     ) -> Result<(), StoreError> {
-        let refuse = |error| site.refuse("flush", error);
+        let refuse = |error| directory.refuse("flush", error);
         self.files.db.insert(TIP_KEY, &upto.to_be_bytes()).map_err(refuse)?;
         let flushed = timeout(FLUSHED_WITHIN, self.files.db.flush_async()).await;
         let late = |_| StoreError::Io { action: "flush", source: io::ErrorKind::TimedOut.into() };
         flushed.map_err(late)?.map_err(refuse)?;
         let files = Arc::clone(&self.files);
-        super::finished(site.path(), threads.run(move || files.sync(upto)).await)?;
+        super::finished(directory.path(), threads.run(move || files.sync(upto)).await)?;
         self.flushes.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 
 use super::commit::Commits;
-use super::site::StoreDirectory;
+use super::store_directory::StoreDirectory;
 use crate::store::error::conflict;
 use crate::store::{DamagedRow, Expect, Row, Snapshot, StoreError, StoreScan, Table, Version, row};
 
@@ -29,7 +29,7 @@ pub(super) struct StoreFiles {
     /// Shared by writers; a snapshot excludes them. Held for one change, never until it is durable.
     writing: RwLock<()>,
     pub(super) commits: Commits,
-    pub(super) site: Arc<StoreDirectory>,
+    pub(super) directory: Arc<StoreDirectory>,
 }
 
 /// An applied write.
@@ -50,20 +50,20 @@ impl SledSettings {
 impl StoreFiles {
     pub(super) fn open(
         settings: &SledSettings,
-        site: Arc<StoreDirectory>,
+        directory: Arc<StoreDirectory>,
     ) -> Result<Self, StoreError> {
         let config = sled::Config::new()
-            .path(site.database())
+            .path(directory.database())
             .cache_capacity(settings.cache_bytes)
             .flush_every_ms(Some(settings.flush_every_ms));
-        let db = site.open(&config)?;
+        let db = directory.open(&config)?;
         let open_tree = |table: Table| match db.open_tree(table.name()) {
             Ok(tree) => Ok((table, tree)),
-            Err(error) => Err(site.refuse("open a table", error)),
+            Err(error) => Err(directory.refuse("open a table", error)),
         };
         let tables = Table::ALL.into_iter().map(open_tree).collect::<Result<_, _>>()?;
-        let commits = Commits::open(&site, db)?;
-        Ok(Self { tables, writing: RwLock::new(()), commits, site })
+        let commits = Commits::open(&directory, db)?;
+        Ok(Self { tables, writing: RwLock::new(()), commits, directory })
     }
 
     pub(super) fn tree(&self, table: Table) -> &sled::Tree {
@@ -74,7 +74,7 @@ impl StoreFiles {
     fn refuse(&self, table: Table, key: &[u8], error: sled::Error) -> StoreError {
         match error {
             sled::Error::Corruption { .. } => row::corrupt(table, key),
-            other => self.site.refuse("reach a row", other),
+            other => self.directory.refuse("reach a row", other),
         }
     }
 

@@ -17,9 +17,9 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::blocking::finished;
+use super::disk_space::DiskSpace;
 use super::files::{SledSettings, StoreFiles};
-use super::room::Room;
-use super::site::StoreDirectory;
+use super::store_directory::StoreDirectory;
 use crate::store::{StoreError, Table};
 use keyward_base::threads::Unfinished;
 
@@ -44,7 +44,7 @@ const IN_USE_MAX: u32 = 10;
 #[derive(Debug)]
 pub(super) struct ReopenedFiles {
     settings: SledSettings,
-    site: Arc<StoreDirectory>,
+    directory: Arc<StoreDirectory>,
     /// `None` while they are opened again, and after that failed.
     current: RwLock<Option<Arc<StoreFiles>>>,
     /// After a failed write, the rows that it may have changed in memory alone.
@@ -64,16 +64,16 @@ struct Attempts {
 impl ReopenedFiles {
     /// Opens or creates them.
     pub(super) fn open(settings: SledSettings) -> Result<Self, StoreError> {
-        let site = Arc::new(StoreDirectory::take(&settings.path)?);
-        let files = StoreFiles::open(&settings, site.clone())?;
+        let directory = Arc::new(StoreDirectory::take(&settings.path)?);
+        let files = StoreFiles::open(&settings, directory.clone())?;
         let current = RwLock::new(Some(Arc::new(files)));
         let (unflushed, turn) = (Mutex::default(), Arc::default());
-        Ok(Self { settings, site, current, unflushed, turn })
+        Ok(Self { settings, directory, current, unflushed, turn })
     }
 
     /// The directory.
     pub(super) fn path(&self) -> &Path {
-        self.site.path()
+        self.directory.path()
     }
 
     #[cfg(test)]
@@ -160,7 +160,7 @@ impl ReopenedFiles {
     /// One attempt. Blocks.
     fn reopened(&self, attempts: &mut Attempts) -> Result<(), StoreError> {
         // sled's files are not touched before the disk has room.
-        self.site.room().before_opening().map_err(failed)?;
+        self.directory.disk_space().before_opening().map_err(failed)?;
         let closing = watched(self.path()).map_err(failed)?;
         let old = self.current.write().take();
         match old.map(unused) {
@@ -173,7 +173,7 @@ impl ReopenedFiles {
             None => {}
         }
         drop(closing);
-        let files = match StoreFiles::open(&self.settings, self.site.clone()) {
+        let files = match StoreFiles::open(&self.settings, self.directory.clone()) {
             // A flush of the former files is under way.
             Err(StoreError::Locked { .. }) => return Err(self.found_in_use(attempts)),
             opened => opened?,
@@ -202,7 +202,7 @@ impl ReopenedFiles {
 impl Drop for ReopenedFiles {
     fn drop(&mut self) {
         if self.has_failed()
-            && let Ok(_closing) = watched(self.site.path())
+            && let Ok(_closing) = watched(self.directory.path())
         {
             *self.current.get_mut() = None;
         }
@@ -231,7 +231,7 @@ fn watched(store: &Path) -> io::Result<mpsc::Sender<()>> {
         while is_late(CLOSED_WITHIN) {
             let asked = Instant::now();
             // Whether it has room does not matter: sled does not wait for room.
-            let _ = Room::of(&store).before_opening();
+            let _ = DiskSpace::of(&store).before_opening();
             let is_slow = asked.elapsed() > SLOW;
             // It has more time, also after a stop of this process.
             if is_late(ANSWERED_WITHIN) && !is_slow {

@@ -348,7 +348,7 @@ async fn after_a_failed_flush_no_other_one_of_the_same_files_is_believed() {
     files.commits.fail();
     for key in ["o/a", "o/b"] {
         let swapped = files.swap(Table::Agents, key, Some(b"x"), Expect::Absent).unwrap();
-        let flushed = files.commits.wait(&files.site, &store.threads, swapped.ticket).await;
+        let flushed = files.commits.wait(&files.directory, &store.threads, swapped.ticket).await;
         assert!(matches!(flushed, Err(StoreError::Io { .. })), "{key}: {flushed:?}");
     }
 }

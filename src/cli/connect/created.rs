@@ -1,4 +1,4 @@
-//! [`Made`]: the resources that an unfinished `keyward connect` has created and must remove again.
+//! [`CreatedResources`]: the resources that an unfinished `keyward connect` has created and must remove again.
 
 use crate::cli::client::Client;
 use crate::cli::failure::{Exit, Failure};
@@ -8,14 +8,14 @@ use keyward_base::id::{AgentId, ConnectionId};
 
 /// The created resources, by id: another resource with the same name must not be removed.
 #[derive(Debug, Default)]
-pub(in crate::cli) struct Made {
+pub(in crate::cli) struct CreatedResources {
     pub(in crate::cli) connection: Option<ConnectionId>,
     pub(in crate::cli) agent: Option<AgentId>,
     /// An agent that was created before could not be removed: the configuration or a stored rule names it.
     pub(in crate::cli) agent_stays: bool,
 }
 
-impl Made {
+impl CreatedResources {
     /// Removes the created resources. An agent that the configuration or a stored rule names stays, with a note.
     ///
     /// # Errors

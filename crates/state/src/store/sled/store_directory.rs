@@ -7,8 +7,8 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::disk_space::DiskSpace;
 use super::ownership::{explained, give_to_owner_of};
-use super::room::Room;
 use crate::store::StoreError;
 
 /// How long to wait for the lock of a process that is exiting. A real conflict is reported soon.
@@ -21,7 +21,7 @@ const RETRY_EVERY: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub(super) struct StoreDirectory {
     path: PathBuf,
-    room: Room,
+    disk_space: DiskSpace,
     _lock: File,
 }
 
@@ -42,7 +42,7 @@ impl StoreDirectory {
             return Err(StoreError::Exposed { path: path.into(), mode });
         }
         let _lock = lock(path)?;
-        let directory = Self { path: path.into(), room: Room::of(path), _lock };
+        let directory = Self { path: path.into(), disk_space: DiskSpace::of(path), _lock };
         // A command of root may have been killed.
         directory.give_back();
         Ok(directory)
@@ -53,9 +53,9 @@ impl StoreDirectory {
         &self.path
     }
 
-    /// Tries its disk.
-    pub(super) fn room(&self) -> &Room {
-        &self.room
+    /// Whether the disk has space.
+    pub(super) fn disk_space(&self) -> &DiskSpace {
+        &self.disk_space
     }
 
     /// sled's directory inside it.

@@ -19,13 +19,13 @@ pub(in crate::cli) async fn note_states(
     let using = works.filter(|plugin| plugin.slots.iter().any(has));
     for plugin in using {
         let PluginView { name, agent, .. } = plugin;
-        output::note(&format!("note: plugin {name} of agent {agent} is {}", standing(plugin)));
+        output::note(&format!("note: plugin {name} of agent {agent} is {}", state_of(plugin)));
     }
     Ok(())
 }
 
 /// `blocked: slot crm: connection `work` is paused`.
-pub(in crate::cli) fn standing(plugin: &PluginView) -> String {
+pub(in crate::cli) fn state_of(plugin: &PluginView) -> String {
     let state = plugin.state.code();
     let lacks = plugin.missing.iter().map(|missing| {
         let MissingView { slot, connection, message, .. } = missing;

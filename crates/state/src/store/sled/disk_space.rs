@@ -1,5 +1,5 @@
-//! [`Room`]: whether the disk takes more bytes. It is asked before sled, which writes nothing more after a failed write, and
-//! does not even close its files if that was the write of a blob (`blobs/`, items of more than 128 KiB).
+//! [`DiskSpace`]: whether the disk has space for a write. It is checked before sled writes: after a failed write, sled writes
+//! nothing more, and if the write was of a blob (`blobs/`, items of more than 128 KiB), it cannot even close its files.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -18,13 +18,13 @@ const PART_BYTES: usize = 64 * 1024;
 
 /// Tries the disk of a directory.
 #[derive(Debug)]
-pub(super) struct Room {
+pub(super) struct DiskSpace {
     directory: PathBuf,
     /// Held while the file is there.
     turn: Mutex<()>,
 }
 
-impl Room {
+impl DiskSpace {
     pub(super) fn of(directory: &Path) -> Self {
         Self { directory: directory.to_owned(), turn: Mutex::new(()) }
     }
@@ -106,13 +106,13 @@ mod tests {
     #[test]
     fn a_large_value_is_tried_a_small_one_is_not_and_no_file_stays() {
         let dir = tempfile::tempdir().unwrap();
-        let room = Room::of(dir.path());
-        room.before_write(LARGE_BYTES + 1).unwrap();
-        room.before_opening().unwrap();
+        let space = DiskSpace::of(dir.path());
+        space.before_write(LARGE_BYTES + 1).unwrap();
+        space.before_opening().unwrap();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
         fs::create_dir(dir.path().join("room")).unwrap();
-        assert!(room.before_write(LARGE_BYTES + 1).is_err());
-        assert!(room.before_opening().is_err());
-        room.before_write(LARGE_BYTES).unwrap();
+        assert!(space.before_write(LARGE_BYTES + 1).is_err());
+        assert!(space.before_opening().is_err());
+        space.before_write(LARGE_BYTES).unwrap();
     }
 }

@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn what_is_asked_for_stays_in_its_place_of_the_query() {
-        let wanted = AuditFilters {
+        let filters = AuditFilters {
             agent: Some("a&limit=9".to_owned()),
             session: None,
             user: None,
@@ -108,7 +108,7 @@ mod tests {
             until: None,
         };
         insta::assert_snapshot!(
-            wanted.path("/audit", &[("limit", "5".to_owned())]),
+            filters.path("/audit", &[("limit", "5".to_owned())]),
             @"/api/v1/audit?agent=a%26limit%3D9&host=%2A.a.test%3A8443&since=2026-01-31T10%3A00%3A00%2B02%3A00&refused=true&limit=5"
         );
     }

@@ -1,11 +1,11 @@
-//! Whether a connection works, and whether an agent may get it.
+//! The state of a connection in words, and whether an agent may be bound to it.
 
 use crate::cli::table::moment;
 use keyward_model::{Agent, Connection, ManagedBy, Shown};
 use keyward_state::directory::ConnectionState;
 
 /// The state, and since when refreshes fail.
-pub(in crate::cli) fn standing(connection: &Shown<Connection>) -> String {
+pub(in crate::cli) fn state_of(connection: &Shown<Connection>) -> String {
     let state = state(&connection.facts.state);
     match connection.facts.token.as_ref().and_then(|token| token.failing.as_ref()) {
         None => state,

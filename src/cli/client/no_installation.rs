@@ -1,4 +1,4 @@
-//! [`Unmade`]: answers the admin API if there is no store and no gateway runs. Reads come from an empty store
+//! [`NoInstallation`]: answers the admin API if there is no store and no gateway runs. Reads come from an empty store
 //! in memory and create no file; the first added resource creates the data directory.
 
 use std::path::Path;
@@ -23,7 +23,7 @@ const MAKE: &str =
     "`keyward serve`, `keyward init` or `keyward run` creates it; --data chooses another";
 
 /// An installation that does not exist yet.
-pub(super) struct Unmade {
+pub(super) struct NoInstallation {
     empty: Answering,
     global: Global,
     to_send: bool,
@@ -34,7 +34,7 @@ pub(super) struct Unmade {
     made: OnceCell<Box<Client>>,
 }
 
-impl Unmade {
+impl NoInstallation {
     /// `None` where there is a store.
     pub(super) async fn find(global: &Global, to_send: bool) -> Result<Option<Self>, Failure> {
         let config = global.load()?;

@@ -1,5 +1,5 @@
-//! News of changes: what makes a replica look for changes at once, instead of at its next poll. Nothing relies on it: a
-//! notification that is lost costs the rest of a poll's interval.
+//! [`ChangeNotice`]: notifications of changes, after which a replica reads the changes at once instead of at its next poll.
+//! Nothing relies on them: a lost notification delays the changes until that poll.
 
 use std::time::Duration;
 
@@ -12,24 +12,24 @@ use crate::store::StoreError;
 /// On this channel of the database, replicas notify each other: [`super::sql::LISTEN`] and [`super::sql::NOTIFY`].
 const CHANNEL: &str = "keyward_changes";
 
-/// Between two notifications of a replica, and between two looks because of them: changes meanwhile are one piece of news.
+/// Between two notifications of a replica, and between two looks because of them: changes meanwhile share one notification.
 pub(super) const PAUSE: Duration = Duration::from_millis(25);
 
-/// Between two looks without news: a change is in force everywhere within a second, also when a look is slow.
+/// Between two looks without a notification: a change is in force everywhere within a second, also when a look is slow.
 pub(super) const POLL: Duration = Duration::from_millis(200);
 
-/// What one replica tells and hears.
+/// The notifications that one replica sends and receives.
 pub(super) struct ChangeNotice {
-    /// What its own notifications say.
+    /// The content of its own notifications.
     pub(super) own: String,
     /// It has committed a change.
     pub(super) committed: Notify,
     /// One of its streams to the database has ended.
     pub(super) stream_ended: Notify,
-    heard: watch::Sender<()>,
+    received: watch::Sender<()>,
 }
 
-/// The task that tells and listens. It ends when dropped.
+/// The task that sends notifications and listens. It ends when dropped.
 pub(super) struct Listening(JoinHandle<()>);
 
 impl ChangeNotice {
@@ -38,7 +38,7 @@ impl ChangeNotice {
             own: format!("{:016x}", random_number()?.cast_unsigned()),
             committed: Notify::new(),
             stream_ended: Notify::new(),
-            heard: watch::Sender::new(()),
+            received: watch::Sender::new(()),
         })
     }
 
@@ -51,12 +51,12 @@ impl ChangeNotice {
 
     /// There may be changes of others.
     pub(super) fn may_have_changed(&self) {
-        self.heard.send_replace(());
+        self.received.send_replace(());
     }
 
-    /// Hears of what comes from now on.
+    /// Receives the notifications that come from now on.
     pub(super) fn subscribe(&self) -> watch::Receiver<()> {
-        self.heard.subscribe()
+        self.received.subscribe()
     }
 }
 
@@ -78,14 +78,14 @@ mod tests {
     use crate::store::postgres::sql;
 
     #[test]
-    fn what_a_replica_tells_itself_and_what_comes_on_other_channels_is_no_news() {
-        let news = ChangeNotice::new().unwrap();
-        let heard = news.subscribe();
-        news.notified(CHANNEL, &news.own);
-        news.notified("other", "0");
-        assert!(!heard.has_changed().unwrap());
-        news.notified(CHANNEL, &ChangeNotice::new().unwrap().own);
-        assert!(heard.has_changed().unwrap());
+    fn notifications_of_a_replica_itself_and_on_other_channels_are_ignored() {
+        let notice = ChangeNotice::new().unwrap();
+        let received = notice.subscribe();
+        notice.notified(CHANNEL, &notice.own);
+        notice.notified("other", "0");
+        assert!(!received.has_changed().unwrap());
+        notice.notified(CHANNEL, &ChangeNotice::new().unwrap().own);
+        assert!(received.has_changed().unwrap());
     }
 
     #[test]
