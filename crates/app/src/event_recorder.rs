@@ -24,8 +24,8 @@ impl EventRecorder {
         let (audit, writer) = audit_file::open(config)?;
         let changes = ChangeRecorder::to(audit.clone());
         let (close, closing) = watch::channel(false);
-        let recorder = |news| opened.events.clone().take_in(news, changes.clone(), closing);
-        let task = opened.news().map(|news| tokio::spawn(recorder(news)));
+        let recorder = |events| opened.events.clone().take_in(events, changes.clone(), closing);
+        let task = opened.directory_events().map(|events| tokio::spawn(recorder(events)));
         Ok((audit, writer, changes, Self { close, task }))
     }
 

@@ -49,7 +49,7 @@ use keyward_proxy::ca::cache::Leaves;
 use keyward_rules::provider::Definition;
 use keyward_rules::provider::document::Problem;
 use keyward_state::crypto::keyring::Keyring;
-use keyward_state::directory::{Directory, News};
+use keyward_state::directory::{Directory, DirectoryEvent};
 use keyward_state::observe::change_log::ChangeRecorder;
 use keyward_state::observe::metrics::Metrics;
 use keyward_state::observe::trail::Trail;
@@ -305,7 +305,7 @@ impl OpenedServices {
     }
 
     /// Events from now on, for the first caller.
-    pub(super) fn news(&self) -> Option<mpsc::Receiver<News>> {
+    pub(super) fn directory_events(&self) -> Option<mpsc::Receiver<DirectoryEvent>> {
         self.directory.listen()
     }
 

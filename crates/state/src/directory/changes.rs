@@ -1,4 +1,4 @@
-//! [`Between`]: the notices and the audit record of one change, derived from the view before it and the view after it. Pure.
+//! [`ViewChange`]: the notices and the audit record of one change, derived from the views before and after it. Pure.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use keyward_model::{ConnectSession, ConnectionState, PluginState, Record, Rotati
 use keyward_rules::provider::Catalogue;
 
 /// One change: both views, its actor and its time.
-pub(super) struct Between<'a> {
+pub(super) struct ViewChange<'a> {
     pub before: &'a View,
     pub after: &'a View,
     pub by: &'a Actor,
@@ -28,7 +28,7 @@ pub(super) struct Between<'a> {
 /// A connection in one of the views.
 type Seen<'a> = Option<&'a Arc<ConnectionRecord>>;
 
-impl Between<'_> {
+impl ViewChange<'_> {
     /// The notices of the change of this row.
     pub fn notices(&self, at: &At) -> Vec<Notice> {
         let told = match at.table {

@@ -11,11 +11,11 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::changes::Between;
+use super::changes::ViewChange;
+use super::directory_event::{DeliveryCause, DirectoryEvent};
 use super::doubtful_change::DoubtfulChange;
 use super::error::DirectoryError;
 use super::index::{Claim, IndexChange};
-use super::news::{DeliveryCause, News};
 use super::rows::At;
 use super::view::View;
 use super::{DirectoryWriter, Shared};
@@ -47,13 +47,13 @@ impl DirectoryWriter {
         let record = Arc::new(record);
         let after = self.viewed(|view| T::show(Arc::clone(&record), view));
         let version = Some(over.unwrap_or_default().next());
-        let news = self.news(at, &after, DeliveryCause::of(at, version));
-        let change = DoubtfulChange { at: at.clone(), version, news, index };
+        let events = self.events(at, &after, DeliveryCause::of(at, version));
+        let change = DoubtfulChange { at: at.clone(), version, events, index };
         self.store_news(&change).await?;
         match self.rows.write(at, &*record, over).await {
             Ok(_) => {
                 self.show(after);
-                self.tell(change.news).await;
+                self.tell(change.events).await;
                 self.give_back(&change.index.freed).await;
                 Ok(record)
             }
@@ -74,14 +74,14 @@ impl DirectoryWriter {
         hide: impl FnOnce(&mut View),
     ) -> Result<(), DirectoryError> {
         let after = self.viewed(hide);
-        let news = self.news(at, &after, DeliveryCause::of(at, None));
+        let events = self.events(at, &after, DeliveryCause::of(at, None));
         let index = IndexChange { taken: Vec::new(), freed };
-        let change = DoubtfulChange { at: at.clone(), version: None, news, index };
+        let change = DoubtfulChange { at: at.clone(), version: None, events, index };
         self.store_news(&change).await?;
         match self.rows.delete(at, over).await {
             Ok(()) => {
                 self.show(after);
-                self.tell(change.news).await;
+                self.tell(change.events).await;
                 self.give_back(&change.index.freed).await;
                 Ok(())
             }
@@ -96,7 +96,7 @@ impl DirectoryWriter {
     /// Stores the events of a change before it is made. If that fails, the change is not made: what is stored for it is
     /// withdrawn at once, and again before the next change if an event may be written.
     async fn store_news(&self, change: &DoubtfulChange) -> Result<(), DirectoryError> {
-        let stored = self.store_owed(&change.news).await;
+        let stored = self.store_owed(&change.events).await;
         if let Err(error) = &stored {
             let is_undone = self.undo(change).await;
             if error.leaves_doubt() || !is_undone {
@@ -117,7 +117,7 @@ impl DirectoryWriter {
 
     /// Withdraws the events and the index rows of a change that was not made. False if some stay.
     async fn undo(&self, change: &DoubtfulChange) -> bool {
-        let is_withdrawn = self.withdraw_news(&change.news).await;
+        let is_withdrawn = self.withdraw_events(&change.events).await;
         self.give_back(&change.index.taken).await && is_withdrawn
     }
 
@@ -150,7 +150,7 @@ impl DirectoryWriter {
     /// Completes or withdraws a change. It stays in doubt until the view shows its row and its index rows are deleted; events
     /// that cannot be withdrawn after that, the next start deletes.
     async fn settle_doubt(&self, change: DoubtfulChange) -> Result<(), DirectoryError> {
-        let DoubtfulChange { at, version, news, index } = change;
+        let DoubtfulChange { at, version, events, index } = change;
         let now = self.rows.version(&at).await?;
         let is_made = match version {
             Some(version) => now >= Some(version),
@@ -171,9 +171,9 @@ impl DirectoryWriter {
         }
         self.doubts.lock().retain(|other| other.at != at || other.version != version);
         match is_made {
-            true => self.tell(news).await,
+            true => self.tell(events).await,
             false => {
-                self.withdraw_news(&news).await;
+                self.withdraw_events(&events).await;
             }
         }
         Ok(())
@@ -190,16 +190,17 @@ impl DirectoryWriter {
     }
 
     /// The events of a change, for the webhooks that want them.
-    fn news(&self, at: &At, after: &View, cause: DeliveryCause) -> Vec<News> {
+    fn events(&self, at: &At, after: &View, cause: DeliveryCause) -> Vec<DirectoryEvent> {
         let before = self.view.load_full();
         let (by, now) = (&self.acting.by, self.clock.now());
         let catalogue = after.catalogue(&at.org, &self.catalogue.load());
-        let between = Between { before: &before, after, by, now, catalogue: &catalogue };
-        let notices = between.notices(at);
-        let change = between.change(at).filter(|_| notices.is_empty());
-        let mut news = Shared::owed_news(notices, self.acting.request.as_ref(), after, Some(cause));
+        let view_change = ViewChange { before: &before, after, by, now, catalogue: &catalogue };
+        let notices = view_change.notices(at);
+        let change = view_change.change(at).filter(|_| notices.is_empty());
+        let mut events =
+            Shared::owed_events(notices, self.acting.request.as_ref(), after, Some(cause));
         let org = at.org.clone();
-        news.extend(change.map(|change| News {
+        events.extend(change.map(|change| DirectoryEvent {
             org,
             at: now,
             notice: None,
@@ -207,7 +208,7 @@ impl DirectoryWriter {
             change: Some(change),
             request: None,
         }));
-        news
+        events
     }
 }
 

@@ -8,9 +8,9 @@ use futures_util::{StreamExt, stream};
 use jiff::SignedDuration;
 use tokio::sync::mpsc;
 
+use super::directory_event::{Delivery, DeliveryCause, DirectoryEvent, StoredDelivery};
 use super::error::DirectoryError;
 use super::follow_state::Leftovers;
-use super::news::{Delivery, DeliveryCause, News, Owed};
 use super::rows::{At, ReadRecord};
 use super::view::View;
 use super::{Directory, Shared};
@@ -20,8 +20,8 @@ use crate::store::{Table, Version};
 use keyward_base::id::{OrgId, WebhookId};
 use keyward_model::Webhook;
 
-/// News that wait for the receiver. When there are more, changes wait.
-const NEWS_MAX: usize = 1_024;
+/// Events that wait for the receiver. When there are more, changes wait.
+const EVENTS_QUEUED_MAX: usize = 1_024;
 
 /// A change follows its event at once; a replica that was paused for longer may lose the event.
 const MADE_WITHIN: SignedDuration = SignedDuration::from_mins(10);
@@ -30,9 +30,9 @@ const MADE_WITHIN: SignedDuration = SignedDuration::from_mins(10);
 const TOGETHER: usize = 64;
 
 impl Directory {
-    /// The receiver of all news from now on, for the first caller; `None` for later ones.
-    pub fn listen(&self) -> Option<mpsc::Receiver<News>> {
-        let (sender, receiver) = mpsc::channel(NEWS_MAX);
+    /// The receiver of all events from now on, for the first caller; `None` for later ones.
+    pub fn listen(&self) -> Option<mpsc::Receiver<DirectoryEvent>> {
+        let (sender, receiver) = mpsc::channel(EVENTS_QUEUED_MAX);
         self.shared.listener.set(sender).is_ok().then_some(receiver)
     }
 
@@ -52,13 +52,13 @@ impl Directory {
         super::to_the_end(Box::pin(async move {
             let notice = Notice::new(kind, &org, &acting.by, shared.clock.now(), about);
             let view = shared.view.load_full();
-            let news = Shared::owed_news(vec![notice], acting.request.as_ref(), &view, None);
-            if let Err(error) = shared.store_owed(&news).await {
+            let events = Shared::owed_events(vec![notice], acting.request.as_ref(), &view, None);
+            if let Err(error) = shared.store_owed(&events).await {
                 // The caller may announce it again.
-                shared.withdraw_news(&news).await;
+                shared.withdraw_events(&events).await;
                 return Err(error);
             }
-            shared.tell(news).await;
+            shared.tell(events).await;
             Ok(())
         }))
         .await
@@ -68,7 +68,7 @@ impl Directory {
     ///
     /// # Errors
     /// When the store fails, or a row does not open.
-    pub async fn owed(&self) -> Result<Vec<Owed>, DirectoryError> {
+    pub async fn owed(&self) -> Result<Vec<StoredDelivery>, DirectoryError> {
         let mut all = Vec::new();
         for (at, ReadRecord { record, version }) in
             self.shared.rows.all::<Delivery>(Table::Deliveries).await?
@@ -78,7 +78,7 @@ impl Directory {
                 return Err(at.malformed());
             }
             if there && self.shared.happened(&record).await? {
-                all.push(Owed { delivery: record, version });
+                all.push(StoredDelivery { delivery: record, version });
             } else if self.may_be_made_now(&record) {
                 // The process that makes its change delivers it.
             } else {
@@ -100,8 +100,11 @@ impl Directory {
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn postpone(&self, owed: Owed) -> Result<Option<Owed>, DirectoryError> {
-        let Owed { delivery, version } = owed;
+    pub async fn postpone(
+        &self,
+        owed: StoredDelivery,
+    ) -> Result<Option<StoredDelivery>, DirectoryError> {
+        let StoredDelivery { delivery, version } = owed;
         let (rows, at) = (&self.shared.rows, delivery.at());
         let mut written = rows.write(&at, &delivery, Some(version)).await;
         if written.as_ref().is_err_and(DirectoryError::is_conflict) && !self.is_shared() {
@@ -110,7 +113,7 @@ impl Directory {
             written = rows.write(&at, &delivery, Some(version)).await;
         }
         match written {
-            Ok(version) => Ok(Some(Owed { delivery, version })),
+            Ok(version) => Ok(Some(StoredDelivery { delivery, version })),
             Err(error) if error.is_conflict() => Ok(None),
             Err(error) => Err(error),
         }
@@ -120,7 +123,7 @@ impl Directory {
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn settle(&self, owed: &Owed) -> Result<(), DirectoryError> {
+    pub async fn settle(&self, owed: &StoredDelivery) -> Result<(), DirectoryError> {
         Ok(self.shared.rows.delete(&owed.delivery.at(), None).await?)
     }
 }
@@ -128,13 +131,13 @@ impl Directory {
 impl Shared {
     /// Events with their deliveries to the webhooks of `view` that want them. [`Self::store_owed`] stores those before the
     /// change of `cause` is made.
-    pub(super) fn owed_news(
+    pub(super) fn owed_events(
         notices: Vec<Notice>,
         request: Option<&RequestEvents>,
         view: &View,
         cause: Option<DeliveryCause>,
-    ) -> Vec<News> {
-        let mut news = Vec::with_capacity(notices.len());
+    ) -> Vec<DirectoryEvent> {
+        let mut events = Vec::with_capacity(notices.len());
         for notice in notices {
             let wanting = view.all::<Webhook>(&notice.org).filter(|hook| hook.wants(notice.kind));
             let owed = wanting.map(|webhook| {
@@ -146,20 +149,20 @@ impl Shared {
                     since: None,
                     cause: cause.clone(),
                 };
-                Owed { delivery, version: Version::default().next() }
+                StoredDelivery { delivery, version: Version::default().next() }
             });
             let owed = owed.collect();
             let request = request.filter(|_| !notice.is_more_than_asked()).cloned();
             let change = request.is_none().then(|| notice.change());
             let (org, at) = (notice.org.clone(), notice.at);
-            news.push(News { org, at, notice: Some(notice), owed, change, request });
+            events.push(DirectoryEvent { org, at, notice: Some(notice), owed, change, request });
         }
-        news
+        events
     }
 
     /// Stores new deliveries. After an error, some may be stored.
-    pub(super) async fn store_owed(&self, news: &[News]) -> Result<(), DirectoryError> {
-        for owed in news.iter().flat_map(|news| &news.owed) {
+    pub(super) async fn store_owed(&self, events: &[DirectoryEvent]) -> Result<(), DirectoryError> {
+        for owed in events.iter().flat_map(|event| &event.owed) {
             self.rows.write(&owed.delivery.at(), &owed.delivery, None).await?;
         }
         Ok(())
@@ -185,9 +188,9 @@ impl Shared {
     }
 
     /// Deletes the deliveries of a change that was not made. False if some stay.
-    pub(super) async fn withdraw_news(&self, news: &[News]) -> bool {
+    pub(super) async fn withdraw_events(&self, events: &[DirectoryEvent]) -> bool {
         let mut is_done = true;
-        for owed in news.iter().flat_map(|news| &news.owed) {
+        for owed in events.iter().flat_map(|event| &event.owed) {
             if let Err(error) = self.rows.delete(&owed.delivery.at(), None).await {
                 tracing::warn!(%error, "an event of a change that was not made stays until the next start");
                 is_done = false;
@@ -197,14 +200,14 @@ impl Shared {
     }
 
     /// Sends the notices and records of a committed change to the listener.
-    pub(super) async fn tell(&self, news: Vec<News>) {
+    pub(super) async fn tell(&self, events: Vec<DirectoryEvent>) {
         for (request, notice) in
-            news.iter().filter_map(|one| one.request.as_ref().zip(one.notice.as_ref()))
+            events.iter().filter_map(|one| one.request.as_ref().zip(one.notice.as_ref()))
         {
             request.add(notice.kind);
         }
         let Some(listener) = self.listener.get() else { return };
-        for one in news {
+        for one in events {
             // The listener has ended; deliveries to webhooks are stored.
             let _ = listener.send(one).await;
         }

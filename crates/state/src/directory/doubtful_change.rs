@@ -1,7 +1,7 @@
 //! [`DoubtfulChange`]: a change whose write has failed, and may have been made.
 
+use super::directory_event::DirectoryEvent;
 use super::index::IndexChange;
-use super::news::News;
 use super::rows::At;
 use crate::store::Version;
 
@@ -12,6 +12,6 @@ pub(super) struct DoubtfulChange {
     /// The version of the row after the change; `None`: the change removes the row.
     pub(super) version: Option<Version>,
     /// Its events, which are stored.
-    pub(super) news: Vec<News>,
+    pub(super) events: Vec<DirectoryEvent>,
     pub(super) index: IndexChange,
 }

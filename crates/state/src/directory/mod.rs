@@ -22,6 +22,7 @@ mod connect_sessions;
 mod connections;
 mod database_listeners;
 mod deliveries;
+mod directory_event;
 mod doubtful_change;
 mod error;
 mod follow;
@@ -31,7 +32,6 @@ mod hooks;
 mod index;
 mod integrity;
 mod logins;
-mod news;
 mod open;
 mod org_catalogue;
 mod orgs;
@@ -84,6 +84,7 @@ use rows::DirectoryRows;
 
 pub use check::{editable, may_be_used_by};
 pub use connect_sessions::{ConnectStepError, NewConnectSession};
+pub use directory_event::{Delivery, DirectoryEvent, StoredDelivery};
 pub use error::DirectoryError;
 pub use follow_state::Leftovers;
 pub use integrity::{ContentCheck, FaultKind, StoreCheck, StoreFault};
@@ -93,7 +94,6 @@ pub use keyward_model::{
     Rotation, RotationState, Slot, Visibility,
 };
 pub use logins::{LoginBounds, LoginTerms, NewLogin, UsedLink, idle_until};
-pub use news::{Delivery, News, Owed};
 pub use person::{Person, UserCredential};
 pub use plugins::Plugged;
 pub use records::{
@@ -124,7 +124,7 @@ pub struct Shared {
     /// The providers, for the remedies in events.
     catalogue: ArcSwap<Catalogue>,
     changes: watch::Sender<u64>,
-    listener: news::Listener,
+    listener: directory_event::Listener,
     following: FollowState,
     /// Changes that may have been made; `commit.rs` settles them. Empty if the store is shared.
     doubts: Mutex<Vec<DoubtfulChange>>,

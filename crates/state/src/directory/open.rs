@@ -15,10 +15,10 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::commit::Viewed;
+use super::directory_event::Listener;
 use super::error::DirectoryError;
 use super::follow_state::{FollowState, Leftovers};
 use super::index::{Claim, Index, Unique, everyone};
-use super::news::Listener;
 use super::orgs;
 use super::records::AgentRecord;
 use super::rows::{At, DirectoryRows, ReadRecord};

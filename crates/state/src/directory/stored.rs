@@ -418,7 +418,7 @@ impl DirectoryWriter {
                         self.doubt(DoubtfulChange {
                             at: record.clone(),
                             version: Some(over.unwrap_or_default().next()),
-                            news: Vec::new(),
+                            events: Vec::new(),
                             index: IndexChange { taken: vec![at], freed: Vec::new() },
                         });
                     }

@@ -13,7 +13,7 @@ use super::{Events, EventsError};
 use keyward_base::webhooks::WebhookSettings;
 use keyward_model::{Record, Webhook, WebhookState, WebhookTry};
 use keyward_net::call::HttpClient;
-use keyward_state::directory::Owed;
+use keyward_state::directory::StoredDelivery;
 
 /// The pause after a failure of the store.
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(5);
@@ -32,7 +32,7 @@ const AT_ONCE_MAX: usize = 64;
 
 impl Events {
     /// Queues stored deliveries.
-    pub(super) fn take_up(&self, owed: Vec<Owed>) {
+    pub(super) fn take_up(&self, owed: Vec<StoredDelivery>) {
         let most = self.settings.load().waiting_max;
         let mut queue = self.queue.lock();
         let over: Vec<_> = owed.into_iter().filter_map(|one| queue.push(one, most).err()).collect();
@@ -110,7 +110,7 @@ impl Events {
         under_way: &mut JoinSet<()>,
     ) -> Duration {
         let view = self.directory.view();
-        let may = |owed: &Owed| {
+        let may = |owed: &StoredDelivery| {
             let hook = view.one::<Webhook>(&owed.delivery.notice.org, &owed.delivery.webhook);
             hook.is_none_or(|hook| hook.facts.state == WebhookState::Active)
         };
@@ -133,7 +133,7 @@ impl Events {
     }
 
     /// One attempt, with its consequences.
-    async fn told(self: Arc<Self>, caller: &HttpClient, owed: Owed) {
+    async fn told(self: Arc<Self>, caller: &HttpClient, owed: StoredDelivery) {
         let webhook = owed.delivery.webhook.clone();
         let last = match self.try_one(caller, owed).await {
             Ok(last) => last,
@@ -153,8 +153,8 @@ impl Events {
     async fn try_one(
         &self,
         caller: &HttpClient,
-        mut owed: Owed,
-    ) -> Result<Option<WebhookTry>, (EventsError, Owed)> {
+        mut owed: StoredDelivery,
+    ) -> Result<Option<WebhookTry>, (EventsError, StoredDelivery)> {
         let (org, id) = (owed.delivery.notice.org.clone(), owed.delivery.webhook.clone());
         let Some(hook) = self.directory.view().one::<Webhook>(&org, &id).cloned() else {
             settled(&self.directory, &owed).await;
@@ -191,7 +191,7 @@ impl Events {
     async fn outcome(
         &self,
         hook: &Record<Webhook>,
-        owed: Owed,
+        owed: StoredDelivery,
         tried: AttemptResult,
         pause: Option<Duration>,
     ) -> WebhookTry {
@@ -237,7 +237,7 @@ impl Events {
     }
 
     /// All attempts have failed.
-    async fn given_up(&self, hook: &Record<Webhook>, owed: &Owed, why: &str) {
+    async fn given_up(&self, hook: &Record<Webhook>, owed: &StoredDelivery, why: &str) {
         let (name, event) = (hook.name(), &owed.delivery.notice.id);
         tracing::error!(id = "event_dropped", webhook = name, %event, why, "all delivery attempts failed: the event is dropped");
         self.metrics.told("given_up");
@@ -288,7 +288,7 @@ impl Events {
     }
 
     /// Stores a pause that the webhook has asked for, so that it also holds for other replicas and after a restart.
-    async fn put_off(&self, mut owed: Owed, next: Timestamp) {
+    async fn put_off(&self, mut owed: StoredDelivery, next: Timestamp) {
         owed.delivery.next = next;
         match self.directory.postpone(owed.clone()).await {
             Ok(Some(owed)) => self.take_up(vec![owed]),
@@ -302,7 +302,7 @@ impl Events {
     }
 
     /// Queues the delivery again at `next`.
-    fn again(&self, mut owed: Owed, next: Timestamp) {
+    fn again(&self, mut owed: StoredDelivery, next: Timestamp) {
         owed.delivery.next = next;
         self.take_up(vec![owed]);
     }
@@ -325,7 +325,7 @@ pub fn pause(settings: &WebhookSettings, tries: u32) -> Option<Duration> {
 }
 
 /// Deletes the row. If that fails, the event is delivered again after the next start, with the same id.
-async fn settled(directory: &keyward_state::directory::Directory, owed: &Owed) {
+async fn settled(directory: &keyward_state::directory::Directory, owed: &StoredDelivery) {
     if let Err(error) = directory.settle(owed).await {
         tracing::error!(%error, "a delivered event stays stored");
     }

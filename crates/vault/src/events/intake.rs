@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 
 use super::Events;
-use keyward_state::directory::News;
+use keyward_state::directory::DirectoryEvent;
 use keyward_state::observe::change_log::ChangeRecorder;
 use keyward_state::observe::event::Outcome;
 
@@ -13,30 +13,30 @@ impl Events {
     /// Runs until `close` is true and all earlier events are handled.
     pub async fn take_in(
         self: Arc<Self>,
-        mut news: mpsc::Receiver<News>,
+        mut events: mpsc::Receiver<DirectoryEvent>,
         changes: ChangeRecorder,
         mut close: watch::Receiver<bool>,
     ) {
         loop {
             tokio::select! {
-                Some(one) = news.recv() => self.take_note(one, &changes).await,
+                Some(one) = events.recv() => self.take_note(one, &changes).await,
                 () = closed(&mut close) => break,
             }
         }
-        while let Ok(one) = news.try_recv() {
+        while let Ok(one) = events.try_recv() {
             self.take_note(one, &changes).await;
         }
     }
 
-    async fn take_note(&self, news: News, changes: &ChangeRecorder) {
-        if let Some(change) = news.change {
-            changes.tell(change.event(news.at, &news.org, Outcome::Completed)).await;
+    async fn take_note(&self, event: DirectoryEvent, changes: &ChangeRecorder) {
+        if let Some(change) = event.change {
+            changes.tell(change.event(event.at, &event.org, Outcome::Completed)).await;
         }
-        if let Some(notice) = &news.notice {
+        if let Some(notice) = &event.notice {
             tracing::debug!(event = notice.kind.code(), notice = %notice.id, "an event");
             self.metrics.happened(notice.kind.code());
         }
-        self.take_up(news.owed);
+        self.take_up(event.owed);
     }
 }
 

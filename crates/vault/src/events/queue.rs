@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use keyward_base::id::WebhookId;
 use keyward_model::WebhookTry;
-use keyward_state::directory::Owed;
+use keyward_state::directory::StoredDelivery;
 
 /// The queue of all webhooks.
 #[derive(Debug, Default)]
@@ -19,7 +19,7 @@ pub(super) struct Queue {
 
 #[derive(Debug, Default)]
 struct WebhookQueue {
-    waiting: BTreeMap<(Timestamp, u64), Owed>,
+    waiting: BTreeMap<(Timestamp, u64), StoredDelivery>,
     under_way: usize,
     told: u64,
     dropped: u64,
@@ -44,7 +44,11 @@ pub struct WebhookStatus {
 
 impl Queue {
     /// Adds a delivery, unless the queue is full.
-    pub(super) fn push(&mut self, owed: Owed, most: usize) -> Result<(), Box<Owed>> {
+    pub(super) fn push(
+        &mut self,
+        owed: StoredDelivery,
+        most: usize,
+    ) -> Result<(), Box<StoredDelivery>> {
         self.count += 1;
         let line = self.of.entry(owed.delivery.webhook.clone()).or_default();
         if line.waiting.len() >= most {
@@ -56,9 +60,9 @@ impl Queue {
     }
 
     /// Whether it waits here.
-    pub(super) fn has(&self, owed: &Owed) -> bool {
+    pub(super) fn has(&self, owed: &StoredDelivery) -> bool {
         let line = self.of.get(&owed.delivery.webhook);
-        let is_it = |one: &Owed| one.delivery.notice.id == owed.delivery.notice.id;
+        let is_it = |one: &StoredDelivery| one.delivery.notice.id == owed.delivery.notice.id;
         line.is_some_and(|line| line.waiting.values().any(is_it))
     }
 
@@ -69,8 +73,8 @@ impl Queue {
         &mut self,
         now: Timestamp,
         at_once: usize,
-        may: impl Fn(&Owed) -> bool,
-    ) -> Result<Owed, Option<Timestamp>> {
+        may: impl Fn(&StoredDelivery) -> bool,
+    ) -> Result<StoredDelivery, Option<Timestamp>> {
         let mut next: Option<Timestamp> = None;
         let mut best: Option<((usize, Timestamp), &mut WebhookQueue)> = None;
         for line in self.of.values_mut().filter(|line| line.under_way < at_once) {
@@ -114,7 +118,7 @@ impl Queue {
     }
 
     /// Takes all waiting deliveries of a webhook.
-    pub(super) fn drop_all(&mut self, webhook: &WebhookId) -> Vec<Owed> {
+    pub(super) fn drop_all(&mut self, webhook: &WebhookId) -> Vec<StoredDelivery> {
         let line = self.of.get_mut(webhook);
         line.map(|line| std::mem::take(&mut line.waiting).into_values().collect())
             .unwrap_or_default()
@@ -150,7 +154,7 @@ mod tests {
     use super::*;
     use crate::events::tests::World;
 
-    fn queue(owed: &[Owed]) -> Queue {
+    fn queue(owed: &[StoredDelivery]) -> Queue {
         let mut queue = Queue::default();
         for one in owed {
             queue.push(one.clone(), owed.len()).unwrap();

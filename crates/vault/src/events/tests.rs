@@ -10,7 +10,7 @@ use keyward_base::time::Clock;
 use keyward_base::webhooks::WebhookSettings;
 use keyward_model::{ManagedBy, Record, Webhook, WebhookFacts, WebhookSpec};
 use keyward_state::crypto::keyring::Keyring;
-use keyward_state::directory::{Directory, Owed};
+use keyward_state::directory::{Directory, StoredDelivery};
 use keyward_state::observe::notice::{NoticeDetails, NoticeKind};
 use keyward_state::store::memory::MemoryStore;
 use keyward_state::store::{Store, Table};
@@ -59,7 +59,7 @@ impl World {
     }
 
     /// The stored deliveries, after so many events more.
-    pub(super) async fn owed(&self, events: usize) -> Vec<Owed> {
+    pub(super) async fn owed(&self, events: usize) -> Vec<StoredDelivery> {
         for _ in 0..events {
             let (kind, about) = (NoticeKind::ConnectionPaused, NoticeDetails::default());
             self.directory.announce(&self.org, kind, about).await.unwrap();

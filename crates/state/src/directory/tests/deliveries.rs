@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::directory::news::DeliveryCause;
+use crate::directory::directory_event::DeliveryCause;
 use crate::directory::rows::At;
 use crate::observe::change::Actor;
 use crate::observe::notice::{Notice, NoticeDetails, NoticeKind};
@@ -103,9 +103,9 @@ async fn dies_before(world: &World, kind: NoticeKind, cause: DeliveryCause) {
     let view = world.directory.view();
     let notice =
         Notice::new(kind, &world.org, &Actor::Gateway, world.now(), NoticeDetails::default());
-    let news = Shared::owed_news(vec![notice], None, &view, Some(cause));
-    world.directory.shared.store_owed(&news).await.unwrap();
-    assert_eq!(news[0].owed.len(), 1, "the webhook wants it");
+    let events = Shared::owed_events(vec![notice], None, &view, Some(cause));
+    world.directory.shared.store_owed(&events).await.unwrap();
+    assert_eq!(events[0].owed.len(), 1, "the webhook wants it");
 }
 
 pub(super) async fn owed(world: &World) -> Vec<NoticeKind> {

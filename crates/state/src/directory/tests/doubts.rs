@@ -333,7 +333,7 @@ async fn events_of_changes_that_were_reported_as_failed_are_delivered() {
     let connection = world.connection("work").await;
     let (org, id) = (&world.org, &connection.id);
     let (store, directory) = Failing::open(&world, world.store.clone(), Table::Connections).await;
-    let mut news = directory.listen().expect("no other listener");
+    let mut events = directory.listen().expect("no other listener");
     store.lost.store(2, SeqCst);
     directory.set_connection_paused(org, id, true, ManagedBy::Store).await.unwrap_err();
     assert_eq!(owed(&world).await, [NoticeKind::ConnectionPaused], "after a crash");
@@ -345,7 +345,7 @@ async fn events_of_changes_that_were_reported_as_failed_are_delivered() {
     assert_eq!(owed, both);
     agent(&directory, "next").await.unwrap();
     assert!(directory.view().connection(org, id).is_none());
-    let told = std::iter::from_fn(|| news.try_recv().ok()).filter_map(|one| one.notice);
+    let told = std::iter::from_fn(|| events.try_recv().ok()).filter_map(|one| one.notice);
     assert_eq!(told.map(|notice| notice.kind).collect::<Vec<_>>(), both);
 }
 

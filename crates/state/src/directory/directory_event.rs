@@ -1,4 +1,4 @@
-//! [`News`]: an event or a change of the directory, and the deliveries of it that webhooks have not accepted yet.
+//! [`DirectoryEvent`]: an event or a change in the directory, with its deliveries that webhooks have not accepted yet.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -10,8 +10,8 @@ use crate::observe::notice::Notice;
 use crate::store::{Table, Version};
 use keyward_base::id::{OrgId, WebhookId};
 
-/// The receiver of news; empty until [`Directory::listen`](super::Directory::listen) is called.
-pub(super) type Listener = std::sync::OnceLock<mpsc::Sender<News>>;
+/// The receiver of events; empty until [`Directory::listen`](super::Directory::listen) is called.
+pub(super) type Listener = std::sync::OnceLock<mpsc::Sender<DirectoryEvent>>;
 
 /// One event for one webhook.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -21,7 +21,7 @@ pub struct Delivery {
     pub webhook: WebhookId,
     /// How often it was tried.
     pub tries: u32,
-    /// Not before then.
+    /// The earliest time of the next try.
     pub next: Timestamp,
     /// The first try; none yet when absent.
     pub since: Option<Timestamp>,
@@ -40,23 +40,23 @@ pub(super) struct DeliveryCause {
 
 /// A stored delivery, with the version of its row.
 #[derive(Clone, Debug)]
-pub struct Owed {
+pub struct StoredDelivery {
     pub delivery: Delivery,
     pub(super) version: Version,
 }
 
 /// An event, or a change that no request has recorded.
 #[derive(Clone, Debug)]
-pub struct News {
+pub struct DirectoryEvent {
     pub org: OrgId,
     /// When it happened.
     pub at: Timestamp,
     pub notice: Option<Notice>,
     /// Its stored deliveries.
-    pub owed: Vec<Owed>,
+    pub owed: Vec<StoredDelivery>,
     /// The record for the log of changes.
     pub change: Option<Change>,
-    /// The events of the request whose record stands for this one.
+    /// The events of the request whose audit record covers this one.
     pub(super) request: Option<RequestEvents>,
 }
 
