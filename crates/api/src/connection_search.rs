@@ -23,7 +23,7 @@ pub(super) struct Search {
     environment: Option<String>,
     /// The owner's name or id.
     pub(super) owner: Option<String>,
-    /// Those whose secret wants another soon.
+    /// Those whose secret has to be replaced soon.
     #[serde(default)]
     due: bool,
     #[schemars(range(min = 1, max = 1_000))]
@@ -31,7 +31,7 @@ pub(super) struct Search {
     after: Option<String>,
 }
 
-/// A state, whatever is said of it.
+/// A state, without its details.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq)]
 #[serde(rename_all = "snake_case")]
 enum StateAsked {

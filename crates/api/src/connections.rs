@@ -32,7 +32,7 @@ use keyward_vault::oauth::{FlowError, NewMcp, Revoked};
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Removal {
-    /// Take the grant back at the provider as well.
+    /// Revoke the grant at the provider as well.
     #[serde(default)]
     revoke: bool,
     /// Undo an addition that was not finished, also if the configuration names the connection.

@@ -157,7 +157,7 @@ pub struct ErrorView {
     pub request: Option<String>,
 }
 
-/// A token just made: the only answer that holds a secret, given once.
+/// A new token: the only answer with its text, given once.
 #[derive(Deserialize, JsonSchema, Serialize)]
 pub struct TokenIssued {
     /// `tok_…`
@@ -183,10 +183,10 @@ pub struct NewRun {
     pub token: Option<SecretText>,
 }
 
-/// What removing a connection did.
+/// The result of removing a connection.
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct ConnectionRemoved {
-    /// Whether the provider took the grant back; `null`: it was not asked to, or has no way to.
+    /// Whether the provider revoked the grant; `null`: it was not asked to, or cannot.
     pub revoked_upstream: Option<bool>,
     /// Not yet: it is tried again until then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -194,7 +194,7 @@ pub struct ConnectionRemoved {
     /// Why it did not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
-    /// Where a person takes access away.
+    /// Where a person revokes access at the provider.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by_hand: Option<String>,
     /// The plugins that it was in, and what they are without it.
@@ -223,7 +223,7 @@ pub struct ProviderView {
     /// Named parts of its API, for `actions` of rules.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub actions: Vec<ActionView>,
-    /// What apps can be begun with.
+    /// Templates for new apps.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub templates: Vec<Template>,
     /// What its scopes allow, in words.
@@ -281,7 +281,7 @@ pub struct VariableView {
     pub example: Option<String>,
     /// Used when none is given.
     pub default: Option<String>,
-    /// The only values there are; empty: any of the kind.
+    /// The possible values; empty: any of the kind.
     pub choices: Vec<String>,
 }
 
@@ -305,7 +305,7 @@ pub struct AuthView {
     /// Where apps are registered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub app_url: Option<String>,
-    /// What to do there; `{redirect_uri}` stands for the app's redirect URI.
+    /// What to do there; `{redirect_uri}` is replaced by the app's redirect URI.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub app_steps: Vec<String>,
     /// The provider whose apps can be used as well.

@@ -122,9 +122,9 @@ pub struct AgentShown {
     #[schemars(with = "Option<String>")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<UserId>,
-    /// It may do nothing: it left the configuration file, or `held`.
+    /// Whether its requests are refused: it is no longer in the configuration file, or it is `held`.
     pub paused: bool,
-    /// A person or an alarm has paused it, until a person resumes it.
+    /// Whether a person or an alarm has paused it, until a person resumes it.
     #[serde(default)]
     pub held: bool,
     /// What paused it, if it is `held` and that is known.

@@ -90,7 +90,7 @@ impl BindingLimits {
     }
 }
 
-/// Other limits of a binding, as the API gets them. A list that is left out stays as it is.
+/// Other limits of a binding, as the API gets them. An absent list stays as it is.
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BindingPatch {

@@ -149,7 +149,7 @@ pub struct Connected {
     pub at: Timestamp,
 }
 
-/// How far a connect session is.
+/// The state of a connect session.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ConnectSessionState {

@@ -84,7 +84,7 @@ pub struct DatabaseListenerShown {
     /// The agent's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_name: Option<String>,
-    /// What a program connects with while it is open. `TOKEN` stands for the agent's token, `CONNECTION` for the name of a
+    /// What a program connects with while it is open. `TOKEN` means the agent's token, `CONNECTION` the name of a
     /// connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,

@@ -19,8 +19,8 @@ section! {
     #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
     #[serde(deny_unknown_fields)]
     pub struct HoneytokenSpec {
-        /// Unique: where it is left. 1 to 64 letters, digits or `-_.`. `keyward honeytoken show` tells the
-        /// text, which stays the same as long as the name stands here.
+        /// Unique: where it is left. 1 to 64 letters, digits or `-_.`. `keyward honeytoken show` shows the
+        /// text, which stays the same as long as the name stays.
         #[key("text", required)]
         pub name: String,
         /// Its text is in the shape of this provider's keys. Another provider makes another text.

@@ -66,7 +66,7 @@ section! {
     #[derive(Debug, Default, Deserialize, JsonSchema)]
     #[serde(default, deny_unknown_fields)]
     pub struct HookChange {
-        /// Whether deliveries rest. Requests are taken and wait.
+        /// Whether deliveries are paused. Requests are accepted and wait.
         #[key(one of ["true", "false"])]
         pub paused: Option<bool>,
     }
@@ -75,7 +75,7 @@ section! {
 /// What the gateway adds.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct HookFacts {
-    /// Whether deliveries rest.
+    /// Whether deliveries are paused.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub paused: bool,
     /// When its keys were last replaced. They are in another row, and this makes another version of the record.
@@ -100,7 +100,7 @@ pub struct HookShown {
     /// the first event.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub can_reveal: bool,
-    /// Whether deliveries rest.
+    /// Whether deliveries are paused.
     pub paused: bool,
     /// Events that wait.
     pub waiting: usize,

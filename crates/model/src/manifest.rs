@@ -32,7 +32,7 @@ const WORD_CHARS_MAX: usize = 32;
 pub struct Manifest {
     /// Its name: 1 to 64 letters, digits or `-_.`.
     pub plugin: String,
-    /// `1.2.0`, `1.2.0-beta.1`: a newer one takes the place of an older one.
+    /// `1.2.0`, `1.2.0-beta.1`: a newer one replaces an older one.
     pub version: String,
     /// What it does, for people: up to 500 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]

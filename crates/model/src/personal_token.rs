@@ -32,11 +32,11 @@ section! {
     #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
     #[serde(default, deny_unknown_fields)]
     pub struct PersonalTokenWith {
-        /// Whose: name or id; the caller's own, when absent.
+        /// The owner's name or id; default: the caller.
         #[key("text")]
         #[serde(skip_serializing_if = "Option::is_none")]
         pub user: Option<String>,
-        /// How long it lives, `90d`.
+        /// How long it is valid, `90d`.
         #[key("time")]
         #[serde(skip_serializing_if = "Option::is_none")]
         pub ttl: Option<String>,
@@ -68,7 +68,7 @@ pub struct PersonalTokenShown {
     /// `tok_…`
     #[schemars(with = "String")]
     pub id: TokenId,
-    /// Whose: `usr_…`
+    /// The owner: `usr_…`
     #[schemars(with = "String")]
     pub user: UserId,
     /// The name of the user.

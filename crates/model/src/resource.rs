@@ -116,7 +116,7 @@ pub trait Resource: Copy + Debug + Eq + Send + Sync + 'static {
 }
 
 named_enum! {
-    /// Who may edit a thing.
+    /// Who may edit a resource.
     #[derive(
         Clone, Copy, Debug, Default, Deserialize, Eq, Hash, JsonSchema, Ord, PartialEq, PartialOrd,
         Serialize,

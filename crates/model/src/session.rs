@@ -63,7 +63,7 @@ section! {
     #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
     #[serde(default)]
     pub struct SessionGiven {
-        /// How long it lives, `1h`: 1 minute to 24 hours.
+        /// How long it is valid, `1h`: 1 minute to 24 hours.
         #[key("time", "1h")]
         #[serde(skip_serializing_if = "Option::is_none")]
         pub ttl: Option<String>,
@@ -106,7 +106,7 @@ pub struct SessionIssued {
     pub session: super::resource::Shown<Session>,
     /// The token, `kwa_…`. The name beside it in a proxy URL is the agent's.
     pub token: String,
-    /// Why the session may be of no use; it was made all the same.
+    /// Why the session may be useless; it was made nevertheless.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 }

@@ -123,7 +123,7 @@ section! {
     #[derive(Debug, Default, Deserialize, JsonSchema)]
     #[serde(default, deny_unknown_fields)]
     pub struct SourceWith {
-        /// What the gateway proves itself with at the source, such as `token`.
+        /// The gateway's credentials at the source, such as `token`.
         #[key("map of text to text", "{}")]
         pub credentials: Option<SecretFields>,
     }

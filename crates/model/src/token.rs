@@ -29,7 +29,7 @@ section! {
     #[derive(Debug, Default, Deserialize, JsonSchema)]
     #[serde(default)]
     pub struct TokenGiven {
-        /// How long it lives, `8h`.
+        /// How long it is valid, `8h`.
         #[key("time")]
         pub ttl: Option<String>,
         /// The same in seconds.

@@ -40,7 +40,7 @@ section! {
         /// What the user may do.
         #[key(one of ["admin", "member", "auditor", "end_user"], required)]
         pub role: Role,
-        /// Whether the user's tokens and agents open nothing.
+        /// Whether the user's tokens and agents are refused.
         #[key(one of ["true", "false"], "false")]
         #[serde(default)]
         pub paused: bool,

@@ -82,16 +82,16 @@ pub struct WebhookFacts {
 }
 
 named_enum! {
-    /// Whether a webhook is told what happens.
+    /// Whether a webhook receives events.
     #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
     pub enum WebhookState by code {
         /// It is.
         Active = "active",
-        /// By a person, or taken out of the file: what happens meanwhile is not told later.
+        /// By a person, or because it was removed from the file: events of this time are not sent later.
         Paused = "paused",
-        /// It answered 410: it wants nothing any more.
+        /// It answered 410: it wants no more events.
         Gone = "gone",
-        /// It took nothing for as long as is tried.
+        /// It accepted nothing for as long as deliveries are tried.
         Failed = "failed",
     }
 }
@@ -99,26 +99,26 @@ named_enum! {
 /// What is shown of it.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct WebhookShown {
-    /// `active`, `paused`, `gone` (it answered 410) or `failed` (it took nothing for days).
+    /// `active`, `paused`, `gone` (it answered 410) or `failed` (it accepted nothing for days).
     pub state: WebhookState,
-    /// Events that it has not taken yet.
+    /// Events that it has not accepted yet.
     pub waiting: usize,
-    /// Events that it took since the gateway began.
+    /// Events that it accepted since the gateway began.
     pub told: u64,
-    /// Events that it was not told since then: too many waited, or all tries failed.
+    /// Events that were not delivered since then: too many waited, or all tries failed.
     pub dropped: u64,
     /// The last try since then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<WebhookTry>,
 }
 
-/// A try to tell a webhook something.
+/// An attempt to deliver an event to a webhook.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct WebhookTry {
     /// When.
     #[schemars(with = "String")]
     pub at: Timestamp,
-    /// Whether it was taken.
+    /// Whether it was accepted.
     pub taken: bool,
     /// `answered 500`, or why there was no answer.
     pub what: String,

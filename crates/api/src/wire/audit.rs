@@ -32,11 +32,11 @@ pub struct AuditAsk {
     pub connection: Option<String>,
     /// Keyward's code.
     pub code: Option<String>,
-    /// Only what Keyward answered itself, or cut.
+    /// Only requests that Keyward answered itself, or cut.
     pub refused: bool,
     /// The type of event that a change is, such as `honeytoken.used`.
     pub event: Option<String>,
-    /// Only what was changed, and not what was asked for.
+    /// Only changes, no requests.
     pub changes: bool,
     /// Only changes of the resource with this id or name, and of what belongs to it, such as an agent's tokens.
     pub changed: Option<String>,
@@ -53,7 +53,7 @@ pub struct AuditAsk {
     /// What is counted, for [`CountsAsk`] alone.
     #[schemars(skip)]
     pub by: Option<Grouping>,
-    /// Go on with records as they are written.
+    /// Continue with new records as they are written.
     pub follow: bool,
     /// Records wanted; when following, of those that are there already.
     #[schemars(range(min = 1, max = 1_000))]

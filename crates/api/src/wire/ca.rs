@@ -19,7 +19,7 @@ pub struct CaView {
     pub overlap_until: Option<Timestamp>,
     /// Whether Keyward made it, and so can rotate it.
     pub made_here: bool,
-    /// What somebody should do soon.
+    /// What the operator should do soon.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notice: Option<String>,
     /// The current certificate first.
@@ -28,7 +28,7 @@ pub struct CaView {
     pub pem: String,
 }
 
-/// How a new CA follows.
+/// How the CA is replaced.
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct RotateCa {
@@ -36,7 +36,7 @@ pub struct RotateCa {
     /// absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overlap: Option<String>,
-    /// Not at all: the present one may be in wrong hands.
+    /// No overlap: the present one may be compromised.
     #[serde(default)]
     pub no_overlap: bool,
 }

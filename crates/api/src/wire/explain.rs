@@ -16,7 +16,7 @@ use keyward_rules::policy::explain::ActionKind;
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ExplainAsk {
-    /// Whose request; name or id.
+    /// The agent's name or id.
     pub agent: String,
     /// Its method; GET when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -41,7 +41,7 @@ pub struct ExplainAsk {
     pub push: Vec<String>,
 }
 
-/// What would become of a request.
+/// What the gateway would do with a request.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Explanation {
     /// The agent's name.
@@ -52,8 +52,8 @@ pub struct Explanation {
     pub target: String,
     /// The path as the agent writes it, decoded.
     pub path: String,
-    /// The path that would be sent, where the credential stands in it: `{credential}` in its place.
-    /// Rules must permit both. Absent where the path is sent as it came.
+    /// The path that would be sent, if it contains the credential: `{credential}` in its place.
+    /// Rules must permit both. Absent if the path is sent unchanged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path_sent: Option<String>,
     /// Whether it would be sent.
@@ -76,7 +76,7 @@ pub struct Explanation {
     /// The corporate proxy that the host is reached by; absent where it is reached directly.
     #[serde(default)]
     pub proxy: Option<String>,
-    /// What stands in the way; empty when nothing does.
+    /// What prevents the request; empty when nothing does.
     pub stopped_by: Vec<ErrorView>,
     /// All rules of the organisation, bindings and sets of the agent, and the default, in the order in which they
     /// decide; the bindings among themselves have none.
@@ -96,7 +96,7 @@ pub struct ConnectionUsed {
     /// The names of other connections that fit as well: this one is the agent's default.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub default_over: Vec<String>,
-    /// The app that asks for its tokens.
+    /// The app that requests its tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub app: Option<AppUsed>,
     /// Its token, for kinds that have one.
@@ -107,14 +107,14 @@ pub struct ConnectionUsed {
     pub ends: Option<Timestamp>,
 }
 
-/// The app of a connection that is looked at.
+/// The app of the connection of an explanation.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct AppUsed {
     /// Its name.
     pub name: String,
     /// What is to be registered at the provider.
     pub redirect_uri: String,
-    /// Why nothing can be asked for with it, and what to do; absent when something can.
+    /// Why no token can be requested with it, and what to do; absent when one can.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
 }

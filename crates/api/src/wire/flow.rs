@@ -32,7 +32,7 @@ pub struct Activation {
     /// Its secret, or another one; empty: the one that it has.
     #[serde(default)]
     pub fields: SecretFields,
-    /// Whether the provider is asked first.
+    /// Whether it is tested at the provider first.
     #[serde(default = "yes")]
     pub test: bool,
 }
@@ -44,7 +44,7 @@ fn yes() -> bool {
 /// What a person does to consent: opens a page, or enters a code. For that person alone.
 #[derive(Clone, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct ConsentView {
-    /// `flw_…`: how it stands is told at `/flows/…`.
+    /// `flw_…`: `/flows/…` shows its state.
     pub flow: FlowId,
     /// The page to open in a browser.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -73,7 +73,7 @@ pub struct ConsentListed {
     pub flow: FlowView,
 }
 
-/// A consent to be asked for again.
+/// A request for another consent.
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Reconnect {
@@ -83,12 +83,12 @@ pub struct Reconnect {
     /// Scopes beside those that it asks for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub scopes: Vec<String>,
-    /// Register a new client first, where we registered the present one.
+    /// Register a new client first, if Keyward registered the present one.
     #[serde(default)]
     pub register: bool,
 }
 
-/// A person's word about another account.
+/// A person's decision about another account.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct FlowDecision {

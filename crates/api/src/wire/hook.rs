@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use keyward_model::{Hook, Shown};
 
-/// A hook with the key that signs its deliveries, shown once: absent where somebody chose it, and for a queue.
+/// A hook with the key that signs its deliveries, shown once: absent if it was given, and for a queue.
 #[derive(Deserialize, JsonSchema, Serialize)]
 pub struct HookAdded {
     /// The hook.

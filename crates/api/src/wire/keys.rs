@@ -10,7 +10,7 @@ pub struct KeyView {
     pub id: String,
     /// Whether it seals what is written.
     pub current: bool,
-    /// Where it was read from; absent: nobody gave it, and its rows do not open.
+    /// Where it was read from; absent: it was not given, and its rows cannot be opened.
     pub source: Option<KeySourceView>,
     /// Rows of the store that it wraps.
     pub rows: u64,
@@ -25,7 +25,7 @@ pub struct KeySourceView {
     pub name: String,
 }
 
-/// What kind of thing held the key.
+/// The kind of source that held the key.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum KeySourceKind {
@@ -50,10 +50,10 @@ pub struct KeyRotated {
     pub made: bool,
     /// Keys that were destroyed.
     pub retired: Vec<String>,
-    /// Sources that nothing needs any more: `master_key` may do without them.
+    /// Sources that are not needed any more: they can be removed from `master_key`.
     pub unneeded: Vec<KeySourceView>,
-    /// Rows that were wrapped anew.
+    /// Rows that were wrapped again, with the current key.
     pub rewrapped: u64,
-    /// Rows there are.
+    /// All rows.
     pub rows: u64,
 }

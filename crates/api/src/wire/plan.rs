@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct PlanAsk {
-    /// Another file than the gateway's own, as if it stood in its place; an absolute path.
+    /// Another file, to be planned instead of the gateway's own; an absolute path.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<PathBuf>,
 }
@@ -26,7 +26,7 @@ pub struct PlanView {
     pub warnings: Vec<String>,
 }
 
-/// What would become of a resource.
+/// What a plan does with a resource.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct PlanStep {
     /// `make`, `change`, `replace`, `pause`, `resume`, `remove` or `nothing`.
@@ -40,13 +40,13 @@ pub struct PlanStep {
     /// The agent of a plugin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<String>,
-    /// The keys of the file that say otherwise than what is held.
+    /// The keys of the file whose values differ from the stored ones.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<String>,
     /// What is known of its secret; absent where it has none, or none that would replace the stored one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<SecretCheck>,
-    /// Where it stands in the file: `keyward.yaml:12: connections[0]`; absent where the file does not name it.
+    /// Where it is in the file: `keyward.yaml:12: connections[0]`; absent where the file does not name it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub place: Option<String>,
 }

@@ -10,15 +10,15 @@ use keyward_model::{Connection, Shown};
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewSecret {
-    /// What its way to authenticate asks for.
+    /// The fields of its auth method.
     pub fields: SecretFields,
-    /// Whether the provider is asked first; it then comes into force only when it is taken.
+    /// Whether it is tested at the provider first; it is then in force only if the provider accepts it.
     #[serde(default = "yes")]
     pub test: bool,
     /// How long the old one is kept for a rollback, `24h`; the configuration's when absent.
     #[serde(default)]
     pub keep_old: Option<String>,
-    /// The old one is wiped at once: there is no way back.
+    /// The old one is wiped at once: no rollback is possible.
     #[serde(default)]
     pub confirm: bool,
     /// When the new one ends: `90d`, a day, or a time.
@@ -30,7 +30,7 @@ pub struct NewSecret {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ComparedValues {
-    /// Fields of its way to authenticate; those that are left out are not compared.
+    /// Fields of its auth method; absent ones are not compared.
     pub fields: SecretFields,
 }
 
@@ -41,7 +41,7 @@ pub struct Comparison {
     pub same: bool,
 }
 
-/// What became of a rotation.
+/// The result of a rotation.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Rotated {
     /// The connection.

@@ -15,11 +15,11 @@ pub struct RuleTestAsk {
     pub cases: Vec<RuleCase>,
 }
 
-/// A request, and what is expected to become of it. What is absent does not matter.
+/// A request, and its expected result. What is absent is not compared.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct RuleCase {
-    /// Whose request; name or id.
+    /// The agent's name or id.
     pub agent: String,
     /// `METHOD URL`, or a URL for GET.
     pub request: String,
@@ -52,18 +52,18 @@ pub struct RuleTestReport {
     pub results: Vec<RuleTested>,
 }
 
-/// What came of a case.
+/// The result of a case.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct RuleTested {
     /// Whether everything is as expected.
     pub passed: bool,
-    /// What is not, in words.
+    /// The differences, in words.
     pub wrong: Vec<String>,
-    /// What would become of the request; absent when no such request can be.
+    /// What the gateway would do with the request; absent when it is no valid request.
     pub became: Option<Became>,
 }
 
-/// What would become of a request.
+/// What the gateway would do with a request.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Became {
     /// What would be done.

@@ -35,7 +35,7 @@ pub struct SignInAsk {
 pub struct PasswordAsk {
     /// 12 to 256 characters, and not the name of the user.
     pub password: SecretText,
-    /// The password so far. Required to change one's own, unless the caller signed in with a link.
+    /// The current password. Required to change one's own, unless the caller signed in with a link.
     #[serde(default)]
     pub current: Option<SecretText>,
 }

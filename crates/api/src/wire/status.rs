@@ -76,7 +76,7 @@ pub struct Status {
     /// The store, if replicas share it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store: Option<SharedStoreView>,
-    /// What came of the last reload; absent before the first.
+    /// The result of the last reload; absent before the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reload: Option<ReloadView>,
 }
@@ -209,7 +209,7 @@ pub struct AgentListener {
     pub at: String,
 }
 
-/// What came of reading the configuration again.
+/// The result of a reload of the configuration.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct ReloadView {
     /// When.

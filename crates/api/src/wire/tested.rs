@@ -14,7 +14,7 @@ pub struct ConnectionTested {
     pub name: String,
     /// Its provider.
     pub provider: String,
-    /// Whether the provider took the credential.
+    /// Whether the provider accepted the credential.
     pub ok: bool,
     /// What was found.
     pub outcome: TestOutcome,
@@ -26,7 +26,7 @@ pub struct ConnectionTested {
     pub request: Option<String>,
     /// The status of the provider's answer.
     pub status: Option<u16>,
-    /// Until the answer began, or was given up: with look-up, connecting and TLS.
+    /// The time until the answer began or the test gave up, with look-up, connecting and TLS.
     pub latency_ms: Option<u64>,
     /// Seconds after which the provider may be asked again, where it says so.
     pub retry_after: Option<u64>,
@@ -47,21 +47,21 @@ pub struct ConnectionTested {
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TestOutcome {
-    /// The provider took the credential.
+    /// The provider accepted the credential.
     Ok,
-    /// It did not.
+    /// The provider rejected it.
     WrongKey,
-    /// It knows the credential, which may not do this.
+    /// The provider knows the credential, but does not permit this request.
     MissingPermission,
     /// This machine's clock is so wrong that the provider may refuse any credential.
     ClockWrong,
     /// There is no such API at the address.
     WrongAddress,
-    /// It has been asked too often.
+    /// The provider's rate limit was reached.
     RateLimited,
-    /// It answers with a fault of its own.
+    /// It answers with a server error.
     ProviderDown,
-    /// It answers what nobody expected.
+    /// It gives an unexpected answer.
     UnexpectedAnswer,
     /// Its host has no address.
     Unresolved,

@@ -132,7 +132,7 @@ pub struct UsageTotals {
     pub provider_limit: Option<LimitView>,
 }
 
-/// So many milliseconds, to the next power of two, for that part of the answers.
+/// The milliseconds in which that part of the answers began, rounded up to a power of two.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Waits {
     /// Half of them.

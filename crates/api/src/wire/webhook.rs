@@ -12,11 +12,11 @@ pub struct EventType {
     pub r#type: String,
     /// When it happens.
     pub meaning: String,
-    /// Names of the webhooks that are told of it.
+    /// Names of the webhooks that receive it.
     pub webhooks: Vec<String>,
 }
 
-/// A webhook with its signing key, shown once: absent where somebody chose it.
+/// A webhook with its signing key, shown once: absent if it was given.
 #[derive(Deserialize, JsonSchema, Serialize)]
 pub struct WebhookAdded {
     /// The webhook.

@@ -32,13 +32,13 @@ pub struct Rotation {
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RotationState {
-    /// A new one that is looked at; the old one is in force.
+    /// A new one that is tested; the old one is in force.
     Testing,
     /// The old one, kept for a rollback; the new one is in force.
     Unconfirmed,
 }
 
-/// A secret that wants another.
+/// A secret that has to be replaced.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Due {
     /// When.
@@ -48,12 +48,12 @@ pub struct Due {
 }
 
 named_enum! {
-    /// Why a secret wants another.
+    /// Why a secret has to be replaced.
     #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
     pub enum DueBy by code {
         /// It ends.
         Expires = "expires",
-        /// It is used for as long as one is to be.
+        /// It is older than its rotation interval.
         RotateEvery = "rotate_every",
     }
 }

@@ -8,19 +8,19 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "state")]
 pub enum ConnectionState {
-    /// Never connected: nothing was consented to yet, or the provider has not taken its secret.
+    /// Never connected: nothing was consented to yet, or the provider has not accepted its secret.
     Draft {
-        /// Why the last attempt came to nothing.
+        /// Why the last attempt failed.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         failure: Option<String>,
     },
-    /// The provider is being asked whether it takes what was given; or it can be used, and the next refresh
-    /// tells, since its client was refused and has changed.
+    /// The provider tests what was given; or it can be used, and the next refresh shows whether the provider accepts
+    /// the changed client.
     Testing,
     /// It can be used.
     #[default]
     Active,
-    /// By a person, or taken out of the file.
+    /// By a person, or because it was removed from the file.
     Paused,
     /// It cannot be used until someone acts.
     Broken {
@@ -35,11 +35,11 @@ named_enum! {
     /// Why a connection is broken.
     #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
     pub enum BrokenReason by code {
-        /// The owner or the provider took the grant back.
+        /// The owner or the provider revoked the grant.
         Revoked = "revoked",
-        /// The grant's time is over.
+        /// The grant has expired.
         Expired = "expired",
-        /// There is nothing to renew with.
+        /// The grant has no refresh token.
         NoRefreshToken = "no_refresh_token",
         /// The provider does not know the app any more.
         ClientRejected = "client_rejected",
@@ -47,7 +47,7 @@ named_enum! {
         TestFailed = "test_failed",
         /// The provider answers 401 to requests and to the test request.
         Rejected = "rejected",
-        /// The grant does not open with the keys there are.
+        /// The grant cannot be opened with the current master keys.
         StoreKeyMissing = "store_key_missing",
     }
 }

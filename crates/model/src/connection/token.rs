@@ -12,7 +12,7 @@ pub enum Renewal {
     Secret,
     /// By a new consent at the provider.
     Consent,
-    /// By its app, whose id and secret are all there is (client credentials, RFC 6749 §4.4).
+    /// By its app: the app's id and secret are the credential (client credentials, RFC 6749 §4.4).
     App,
 }
 

@@ -121,7 +121,7 @@ pub struct PluggedView {
     pub state: ConnectionState,
 }
 
-/// What removing a plugin left.
+/// The result of removing a plugin.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct PluginRemoved {
     /// The plugin's id.

@@ -54,7 +54,7 @@ pub enum Role {
     Current,
     /// Clients may still trust it.
     Former,
-    /// It stands between the current one and a root.
+    /// It is between the current certificate and a root.
     Chain,
 }
 
