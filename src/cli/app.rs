@@ -1,5 +1,4 @@
-//! `keyward app`: OAuth clients that are registered at providers. Their secrets go in and are never
-//! shown.
+//! `keyward app`: OAuth clients that are registered at providers. Their secrets are stored and never shown.
 
 mod given;
 

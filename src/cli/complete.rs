@@ -1,6 +1,6 @@
-//! `keyward complete`: what may stand at the end of a command line. The scripts of `keyward completions` call it at each
-//! press of the tab key, so it never fails, prints no error, asks no question and starts no gateway. Commands and options
-//! are those of the definition; names are those that the running gateway answers with.
+//! `keyward complete`: completes the last word of a command line. The scripts of `keyward completions` call it at each
+//! press of the tab key, so it never fails, prints no error, asks no question and starts no gateway. Commands and
+//! options are those of the definition; names are those that the running gateway answers with.
 
 mod line;
 mod names;
@@ -31,7 +31,7 @@ pub(super) fn takes_name(path: &[&str], argument: &clap::Arg) -> bool {
 }
 
 impl Args {
-    /// Prints a line for each offer: the word, and behind a tab what it is. `:files` and `:commands` stand for those that
+    /// Prints a line for each offer: the word, and behind a tab what it is. `:files` and `:commands` mean those that
     /// the shell finds itself.
     pub(crate) fn run(&self, definition: &clap::Command) {
         let words = self.words.iter().map(|word| word.to_string_lossy().into_owned());

@@ -1,4 +1,4 @@
-//! `keyward connection`: accounts at providers. What the owner gives goes in and is never shown.
+//! `keyward connection`: accounts at providers. Their secrets are stored and never shown.
 
 mod add;
 pub(super) mod api_path;

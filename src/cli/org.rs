@@ -1,4 +1,4 @@
-//! `keyward org`: organisations. Nothing of one exists for another.
+//! `keyward org`: organisations. No resource of one is visible in another.
 
 use clap::Subcommand;
 

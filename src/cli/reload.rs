@@ -1,4 +1,4 @@
-//! `keyward reload`: asks the running gateway to read its configuration again, and tells what it says.
+//! `keyward reload`: asks the running gateway to read its configuration again, and prints the result.
 
 use super::client::Client;
 use super::failure::Failure;

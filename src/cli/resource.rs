@@ -1,5 +1,5 @@
-//! What every resource has on the command line: `list`, `show` and `remove`, made of its columns; `add` and `set` have
-//! flags of their own.
+//! The commands that every resource has: `list`, `show` and `remove`, made of its columns; `add` and `set` have flags
+//! of their own.
 
 use std::fmt::Display;
 

@@ -1,4 +1,4 @@
-//! `/agents`: who may use the proxy.
+//! `/agents`: programs that may use the proxy.
 
 use std::borrow::Cow;
 use std::sync::Arc;

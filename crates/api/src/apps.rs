@@ -1,4 +1,4 @@
-//! `/apps`: OAuth clients that are registered at providers. Secrets go in and never come out.
+//! `/apps`: OAuth clients that are registered at providers. Requests may contain their secrets; answers never do.
 
 use std::borrow::Cow;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! Which connections a list is to hold: `?q=&provider=&state=&tag=&environment=&owner=&due=&limit=&after=`.
+//! [`Search`]: the query of a list of connections,
+//! `?q=&provider=&state=&tag=&environment=&owner=&due=&limit=&after=`.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -7,7 +8,7 @@ use serde::Deserialize;
 use super::page::{Page, SearchText};
 use keyward_state::directory::{ConnectionRecord, ConnectionState};
 
-/// The query of the list. What is absent takes all.
+/// The query of the list. An absent member excludes nothing.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Search {

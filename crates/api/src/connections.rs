@@ -1,4 +1,4 @@
-//! `/connections`: authenticated accounts at providers. Grants go in and never come out.
+//! `/connections`: authenticated accounts at providers. Requests may contain their grants; answers never do.
 
 use std::collections::BTreeMap;
 

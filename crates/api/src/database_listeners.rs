@@ -24,10 +24,10 @@ use keyward_model::{
 };
 use keyward_state::directory::View;
 
-/// What stands for the agent's token in a URL.
+/// The text in a URL that means the agent's token.
 const TOKEN: &str = "TOKEN";
 
-/// What stands for the name of a connection in a URL.
+/// The text in a URL that means the name of a connection.
 const CONNECTION: &str = "CONNECTION";
 
 /// What the names of PostgreSQL's sockets begin with. The port follows.
@@ -233,7 +233,7 @@ pub(super) fn on_replica(stored: &StoredListeners) -> Vec<ReplicaListener> {
 /// What a program connects with.
 fn client_url(status: &ListenerStatus) -> Option<String> {
     let ListenerTerms { protocol, connection, agent, .. } = &status.terms;
-    // Names of connections may have characters that stand for something else in a URL.
+    // Names of connections may have characters with another meaning in a URL.
     let encode = |name: &str| form_urlencoded::byte_serialize(name.as_bytes()).collect::<String>();
     let name = connection
         .as_deref()

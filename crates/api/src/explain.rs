@@ -94,7 +94,7 @@ pub(super) fn decided(
     let decision = policy.explain(&agent, &question.asked());
     let considered = policy.considered(&agent, &question.asked(), decision.rule.as_deref());
     let mut told = told(admin, &record, &question, decision);
-    // No rule decides for a paused agent, whose bindings are left out: other reasons have remedies that do not help.
+    // No rule decides for a paused agent, whose bindings are omitted: other reasons have remedies that do not help.
     if admin.deps().directory.view().is_asleep(&record) {
         told.stopped_by = vec![stop::agent_paused(&record)];
     }

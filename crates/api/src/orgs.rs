@@ -1,4 +1,4 @@
-//! `/orgs`: organisations. The operator makes and removes them; everybody else knows their own.
+//! `/orgs`: organisations. The operator adds and removes them; other callers see only their own.
 
 use axum::Json;
 use http::StatusCode;

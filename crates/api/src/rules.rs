@@ -1,4 +1,4 @@
-//! `/rules`: what decides, in the order in which it decides: the configuration's rules, then the stored ones, then
+//! `/rules`: the rules in the order in which they decide: the configuration's rules, then the stored ones, then
 //! bindings, then the sets of hosts that agents may reach, then the default. Stored rules are changed in
 //! `stored_rules.rs`.
 

@@ -71,7 +71,7 @@ async fn list(context: Context) -> Result<Json<List<UpstreamView>>, ApiError> {
 }
 
 /// The hosts of connections that can be used: once for all connections without certificates of their own, and once for each
-/// other one. Hosts of a connection whose certificates are not known are left out.
+/// other one. Hosts of a connection whose certificates are not known are omitted.
 async fn hosts(context: &Context, gateway: &Gateway) -> Vec<UpstreamHost> {
     let (view, caller) = (context.view(), &context.caller);
     let usable = view.all::<Connection>(caller.org()).filter(|it| caller.sees_connection(it));

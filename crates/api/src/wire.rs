@@ -358,7 +358,7 @@ pub struct FieldView {
     pub help: Option<String>,
     /// Never shown again.
     pub secret: bool,
-    /// May be left out.
+    /// Optional.
     pub optional: bool,
     /// Whether its value must be a reference to a secret source, because it expires.
     #[serde(default)]

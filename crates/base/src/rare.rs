@@ -1,4 +1,4 @@
-//! [`Rare`]: a value that is nearly always its default, in the space of a pointer.
+//! [`Rare`]: a value that uses memory only if it differs from its default.
 
 use std::borrow::Cow;
 use std::ops::{Deref, DerefMut};

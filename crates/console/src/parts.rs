@@ -103,7 +103,7 @@ fn relative(at: Timestamp, now: Timestamp) -> String {
     if seconds < 0 { format!("{count} {unit} ago") } else { format!("in {count} {unit}") }
 }
 
-/// Name and value pairs; what has no value is left out.
+/// Name and value pairs; what has no value is omitted.
 pub(crate) fn facts(pairs: &[(&str, Option<Markup>)]) -> Markup {
     html! {
         dl.facts {

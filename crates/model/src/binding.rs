@@ -1,4 +1,4 @@
-//! Bindings: which connections an agent may use. They stand in the agent's row.
+//! Bindings: which connections an agent may use. They are in the agent's row.
 
 use std::collections::BTreeMap;
 

@@ -91,7 +91,7 @@ pub struct LoginShown {
     pub current: bool,
 }
 
-/// A link that signs a user in once. It stands in the user's row.
+/// A link that signs a user in once. It is in the user's row.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct LoginLink {
     /// SHA-256 of its token, hex.

@@ -315,7 +315,7 @@ fn shown(text: &str) -> String {
     text.chars().filter(|c| !is_unseen(*c)).take(64).collect()
 }
 
-/// A version as <https://semver.org> has it, in which numbers may be left out or begin with zeros.
+/// A version as <https://semver.org> has it, in which numbers may be omitted or begin with zeros.
 fn version(text: &str) -> Option<Version> {
     if text.len() > WORD_CHARS_MAX {
         return None;

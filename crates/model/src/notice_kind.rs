@@ -1,4 +1,4 @@
-//! [`NoticeKind`]: what can happen, and which webhooks want to be told of.
+//! [`NoticeKind`]: the types of events that webhooks can receive.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-//! Organisations. Nothing of one exists for another. An id says its name.
+//! Organisations. No resource of one is visible in another. The id contains the name.
 
 use keyward_base::id::OrgId;
 use keyward_base::keys::section;

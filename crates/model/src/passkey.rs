@@ -1,4 +1,4 @@
-//! Passkeys: keys of a user's devices, with which they sign in without a password. They stand in their user's row; the
+//! Passkeys: keys of a user's devices, with which they sign in without a password. They are in their user's row; the
 //! private parts never leave the devices.
 
 use jiff::Timestamp;

@@ -1,4 +1,4 @@
-//! Personal access tokens. They stand in their user's row, as hashes; the text of one is shown once.
+//! Personal access tokens. They are in their user's row, as hashes; the text of one is shown once.
 
 use jiff::Timestamp;
 use keyward_base::id::{TokenId, UserId};

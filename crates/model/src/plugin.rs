@@ -27,7 +27,7 @@ pub const PLUGINS_MAX: usize = 100;
 pub enum Plugin {}
 
 section! {
-    /// What a person gives. In the configuration, the manifest may stand in a file of its own, so `plugins:` has
+    /// What a person gives. In the configuration, the manifest may be in a file of its own, so `plugins:` has
     /// keys of its own.
     #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
     #[serde(deny_unknown_fields)]

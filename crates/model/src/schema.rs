@@ -66,7 +66,7 @@ fn of<R: Resource>() -> Schemas {
     }
 }
 
-/// Personal tokens stand in the records of users.
+/// Personal tokens are in the records of users.
 fn personal_token() -> Schemas {
     Schemas {
         kind: Kind { one: "token", article: "a token", many: "tokens", max: PERSONAL_TOKENS_MAX },
@@ -78,7 +78,7 @@ fn personal_token() -> Schemas {
     }
 }
 
-/// Tokens and bindings stand in the records of agents.
+/// Tokens and bindings are in the records of agents.
 fn token() -> Schemas {
     let (article, max) = ("an agent token", AGENT_TOKENS_MAX);
     Schemas {

@@ -1,4 +1,4 @@
-//! Tokens of agents. They stand in the agent's row, as hashes; the text of one is shown once.
+//! Tokens of agents. They are in the agent's row, as hashes; the text of one is shown once.
 
 use jiff::Timestamp;
 use keyward_base::id::TokenId;
@@ -55,7 +55,7 @@ pub struct TokenRecord {
     pub created: Timestamp,
     /// When it stops working; `None`: never.
     pub expires: Option<Timestamp>,
-    /// `File` for a token that stands in the configuration.
+    /// `File` for a token that is in the configuration.
     #[serde(default)]
     pub managed_by: ManagedBy,
 }

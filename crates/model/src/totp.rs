@@ -1,4 +1,4 @@
-//! One-time codes (RFC 6238) as a second step of a sign-in with a password. They stand in their user's row; the key is
+//! One-time codes (RFC 6238) as a second step of a sign-in with a password. They are in their user's row; the key is
 //! shown once.
 
 use jiff::Timestamp;

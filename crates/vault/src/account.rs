@@ -1,5 +1,5 @@
-//! Finds out whose account a grant belongs to, with the provider's own test request. This works for grants
-//! that are not in force yet, which no agent can use. The request takes the route of token requests.
+//! Determines the account of a grant, with the provider's own test request. This works for grants that are not in force
+//! yet, which no agent can use. The request takes the route of token requests.
 
 use bytes::Bytes;
 use http::{Request, Uri};

@@ -1,4 +1,4 @@
-//! SSH keys: what may be known of a connection's key, and its signatures. The private key stays in this crate.
+//! SSH keys of connections: their public parts and their signatures. The private key stays in this crate.
 
 use keyward_base::host::Target;
 use keyward_base::id::{ConnectionId, OrgId};

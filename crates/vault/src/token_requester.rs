@@ -1,4 +1,4 @@
-//! What sends the token requests of the vault.
+//! [`TokenRequester`]: sends the token requests of the vault.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use arc_swap::ArcSwapOption;
 
 use keyward_net::call::HttpClient;
 
-/// Sends token requests of the vault; empty until the network is configured.
+/// The sender; empty until the network is configured.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TokenRequester(pub(super) Arc<ArcSwapOption<RequestSender>>);
 

@@ -1,4 +1,4 @@
-//! What of an app stands among the arguments, as the API takes it, and as it is shown.
+//! The arguments of an app, as a request of the API and as output.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -33,7 +33,7 @@ const NARROW_REQUEST_MIN: usize = 10;
 /// Lines under headings. Columns grow with their content.
 #[derive(Debug)]
 pub(super) struct AuditLines {
-    /// The columns of the terminal; `None`: nothing is left out.
+    /// The columns of the terminal; `None`: nothing is omitted.
     width: Option<usize>,
     columns: Vec<usize>,
     colours: bool,
@@ -163,7 +163,7 @@ impl AuditRow {
         [time, who, method, status, result, connection, rule, request].map(or_dash)
     }
 
-    /// The columns that fit a terminal: a code stands for its status, `ok` is the status alone.
+    /// The columns that fit a terminal: a code replaces its status, `ok` is the status alone.
     fn narrow(self, record: &Event, now: Timestamp) -> [String; NARROW_HEADINGS.len()] {
         let result = match (self.status, &*self.result) {
             (Some(status), "ok") if record.change.is_none() => status.to_string(),

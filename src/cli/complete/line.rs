@@ -27,7 +27,7 @@ pub(super) struct CommandLine<'a> {
     pub(super) global: Global,
 }
 
-/// What may stand for the last word.
+/// The words that may replace the last one.
 pub(super) struct WordPlace<'a> {
     pub(super) values: CompletionValues,
     /// The commands that may stand there too.
@@ -121,7 +121,7 @@ impl<'a> CommandLine<'a> {
         }
     }
 
-    /// What may stand for the last word.
+    /// The words that may replace the last one.
     pub(super) fn place(&self) -> WordPlace<'a> {
         let current = self.current;
         let whole = |values| WordPlace { values, also: Vec::new(), before: "", typed: current };
@@ -217,7 +217,7 @@ impl<'a> CommandLine<'a> {
     }
 }
 
-/// Whether a word is an option; `-` stands for standard input.
+/// Whether a word is an option; `-` means standard input.
 fn is_option(word: &str) -> bool {
     word.len() > 1 && word.starts_with('-')
 }

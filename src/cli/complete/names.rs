@@ -224,7 +224,7 @@ mod tests {
     use super::*;
     use crate::cli::definition;
 
-    /// Each argument that is called a name, with its command; those that take one from a gateway are left out.
+    /// Each argument that is called a name, with its command; those that take one from a gateway are omitted.
     fn unknown(command: &Command, path: &[&str], all: &mut Vec<String>) {
         for argument in command.get_arguments() {
             let called = argument.get_value_names().and_then(|names| names.first());

@@ -1,4 +1,4 @@
-//! What is said of a connection among the arguments, and as it is shown.
+//! The description of a connection: its arguments, its request of the API, and its output.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! What a person gives for a new connection.
+//! [`ConnectionArguments`]: the arguments of a new connection, and the refusal of secrets among them.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,6 @@ use super::secrets::FieldSource;
 use crate::cli::failure::Failure;
 use keyward_model::References;
 
-/// What the arguments say.
 #[derive(Debug, Default)]
 pub(in crate::cli) struct ConnectionArguments {
     pub(in crate::cli) auth: Option<String>,

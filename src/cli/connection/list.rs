@@ -1,4 +1,4 @@
-//! `keyward connection list`: which ones, and their table.
+//! `keyward connection list`: its filters and its table.
 
 use clap::{Args, ValueEnum};
 
@@ -65,7 +65,7 @@ impl ConnectionSearch {
         asked.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
     }
 
-    /// Whether nothing is left out.
+    /// Whether nothing is omitted.
     pub(super) fn is_all(&self) -> bool {
         self.query().is_empty()
     }

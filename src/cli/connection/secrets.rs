@@ -31,7 +31,7 @@ pub(in crate::cli) struct SecretArgs {
     pub(in crate::cli) held_fields: Vec<(String, Typed)>,
 }
 
-/// The source of one field. An empty name stands for the only secret field.
+/// The source of one field. An empty name means the only secret field.
 #[derive(Clone, Debug)]
 pub(in crate::cli) struct FieldSource {
     pub(in crate::cli) field: String,

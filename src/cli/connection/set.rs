@@ -1,4 +1,4 @@
-//! `keyward connection set`: what is said of a connection, and how its requests are sent.
+//! `keyward connection set`: changes the description and the settings of a connection.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! Settings of a connection among the arguments, and as they are shown.
+//! The settings of a connection: their arguments, and their output.
 
 use std::collections::BTreeSet;
 

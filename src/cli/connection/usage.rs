@@ -1,4 +1,4 @@
-//! `keyward connection usage`: what it was used for, by whom, and how its tokens stand.
+//! `keyward connection usage`: requests and failures of a connection, its agents, and the state of its tokens.
 
 use super::api_path::path;
 use crate::cli::client::Client;

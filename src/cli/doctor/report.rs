@@ -76,7 +76,7 @@ impl DoctorReport {
         self.checks.push(DoctorCheck { id, status, message, hint });
     }
 
-    /// Adds the worst `max` checks of `found`, the worst first. Returns those that were left out.
+    /// Adds the worst `max` checks of `found`, the worst first. Returns those that were omitted.
     pub(super) fn add_worst(&mut self, found: Self, max: usize) -> Vec<DoctorCheck> {
         let mut checks = found.checks;
         checks.sort_by_key(|check| Reverse(check.status));

@@ -29,7 +29,7 @@ const TRUSTED_KEY_USAGE: &[u8] =
 /// 2.5.29.37.0, `anyExtendedKeyUsage`.
 const ANY_USAGE: &[u8] = &[0x55, 0x1d, 0x25, 0x00];
 
-/// The certificates of a PEM text as a trust store. What is no certificate is left out.
+/// The certificates of a PEM text as a trust store. What is no certificate is omitted.
 pub(crate) fn pkcs12(pem: &str) -> Vec<u8> {
     let certificates = CertificateDer::pem_slice_iter(pem.as_bytes()).filter_map(Result::ok);
     let bags: Vec<u8> = certificates.enumerate().flat_map(|(n, cert)| bag(n, &cert)).collect();

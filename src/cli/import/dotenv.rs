@@ -17,7 +17,7 @@ pub(super) struct DotenvLine<'a> {
     pub(super) at: Range<usize>,
 }
 
-/// The variables of the text. Lines that are no assignments, and values over several lines, are left out.
+/// The variables of the text. Lines that are no assignments, and values over several lines, are omitted.
 pub(super) fn lines(text: &str) -> Vec<DotenvLine<'_>> {
     let mut found = Vec::new();
     let mut start = 0;

@@ -24,7 +24,7 @@ const CLAIMS: [&str; 3] =
 /// Codex renews a login that it refreshed more than 8 days ago; Keyward renews this one.
 const REFRESHED: &str = "2099-01-01T00:00:00Z";
 
-/// What stands in the places of other tokens, which Codex requires and does not send.
+/// The text in the places of other tokens, which Codex requires and does not send.
 const ELSEWHERE: &str = "held-by-keyward";
 
 /// The login in an `auth.json`: tokens of ChatGPT, or else an API key.

@@ -63,7 +63,7 @@ pub(super) struct RecognisedKeys {
     pub(super) unknown: Vec<(usize, String)>,
 }
 
-/// Which accounts the candidates are. Values that are placeholders already, or are no keys, are left out.
+/// Which accounts the candidates are. Values that are placeholders already, or are no keys, are omitted.
 pub(super) fn recognise(
     candidates: &[ImportCandidate],
     providers: &[ProviderView],

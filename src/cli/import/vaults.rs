@@ -234,7 +234,7 @@ impl SourceContent {
     }
 }
 
-/// The values by key: the answer of the API, or lines `KEY=VALUE`. What is issued for a while is left out.
+/// The values by key: the answer of the API, or lines `KEY=VALUE`. What is issued for a while is omitted.
 fn values_of(file: &str, text: &str) -> Result<(BTreeMap<String, Typed>, SourceContent), Failure> {
     let (mut values, mut read) = (BTreeMap::new(), SourceContent::default());
     if !text.trim_start().starts_with('{') {

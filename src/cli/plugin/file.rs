@@ -6,7 +6,7 @@ use crate::cli::failure::{Exit, Failure};
 use keyward_app::config::{ManifestError, manifest_file};
 use keyward_state::directory::Manifest;
 
-/// Reads it; `providers` are the ids of those that there are.
+/// Reads it; `providers` are the ids of the known ones.
 ///
 /// # Errors
 /// Everything that is wrong with it, at once.

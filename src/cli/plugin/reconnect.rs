@@ -1,4 +1,4 @@
-//! `keyward plugin reconnect`: what is broken in a plugin's slots is connected again, in place.
+//! `keyward plugin reconnect`: reconnects the broken connections in a plugin's slots.
 
 use clap::Args;
 

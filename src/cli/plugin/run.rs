@@ -1,4 +1,4 @@
-//! `keyward run --plugin FILE`: the program is the plugin, so what it needs has to be there.
+//! `keyward run --plugin FILE`: checks that the plugin works before its program starts.
 
 use std::path::Path;
 

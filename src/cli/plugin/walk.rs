@@ -1,5 +1,5 @@
-//! The walk through a plugin's slots at a terminal: for each a connection that there is, a new one by consent
-//! or by key, or none.
+//! Asks at a terminal for the connection of each slot of a plugin: an existing one, a new one by consent or by key, or
+//! none.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -16,7 +16,7 @@ use keyward_model::{Connection, Shown};
 use keyward_rules::provider::scope_words::worded_scopes;
 use keyward_state::directory::{ConnectionState, Renewal, Slot};
 
-/// A walk under way.
+/// A walk in progress.
 pub(super) struct PluginWalk<'a> {
     context: ConnectContext<'a>,
     /// Connections of another environment than the agent's do not fit.

@@ -13,7 +13,7 @@ use keyward_model::{Rule, RulePlace, RuleShown, RuleSpec};
 use keyward_rules::policy::explain::ActionKind;
 use keyward_rules::provider::decode::did_you_mean;
 
-/// What stands for all hosts.
+/// The text that means all hosts.
 const ALL_HOSTS: &str = "*";
 
 #[derive(Debug, Args)]

@@ -1,4 +1,4 @@
-//! What was refused during a run, in a few lines when the program has ended.
+//! Prints the refusals of a run when its program has ended.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

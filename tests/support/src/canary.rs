@@ -33,13 +33,13 @@ impl Canary {
         Self { needles: needles(&text), text }
     }
 
-    /// Whether the secret stands in `bytes` in any of its forms.
+    /// Whether the secret is in `bytes` in any of its forms.
     pub fn is_in(&self, bytes: &[u8]) -> bool {
         self.needles.iter().any(|needle| find(bytes, needle).is_some())
     }
 
     /// # Panics
-    /// When the secret stands in `bytes` in any of its forms. Says where, never the bytes.
+    /// When the secret is in `bytes` in any of its forms. Says where, never the bytes.
     pub fn assert_absent(&self, place: &str, bytes: &[u8]) {
         for (form, needle) in self.needles.iter().enumerate() {
             if let Some(at) = find(bytes, needle) {
@@ -52,7 +52,7 @@ impl Canary {
     }
 
     /// # Panics
-    /// When the secret stands in any file below `folder`.
+    /// When the secret is in any file below `folder`.
     pub fn assert_absent_below(&self, folder: &Path) {
         in_files(folder, &mut |path, bytes| self.assert_absent(path, bytes));
     }

@@ -16,7 +16,7 @@ use super::pki::pki;
 use super::process::{built, is_served, status, wait_for};
 use super::pty::{Terminal, screen};
 
-/// What differs from run to run, and what stands in its place.
+/// What differs from run to run, and what replaces it.
 const VARYING: &[(&str, &str)] = &[
     (r"kwa_[A-Za-z0-9]{20,}", "kwa_…"),
     (r"kwn_[A-Za-z0-9]{20,}", "kwn_…"),

@@ -103,7 +103,7 @@ pub async fn bank_of(
     (authorization, lab)
 }
 
-/// Waits until no refresh is under way.
+/// Waits until no refresh is in progress.
 pub async fn landed(lab: &Lab) {
     let vault = &lab.gateway.running().services().vault;
     assert!(vault.landed(Duration::from_secs(20)).await, "a refresh goes on and on");

@@ -1,4 +1,4 @@
-//! Pages of links that lead no further.
+//! Pages of links that cannot be used.
 
 use axum::response::Response;
 use http::StatusCode;

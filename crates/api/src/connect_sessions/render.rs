@@ -1,4 +1,4 @@
-//! How the pages of a link look. Each page is a function of what it shows, so that another renderer can replace this
+//! Renders the pages of a link. Each page is a function of what it shows, so that another renderer can replace this
 //! file. No page has a script or a secret.
 
 use http::StatusCode;

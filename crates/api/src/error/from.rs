@@ -1,4 +1,4 @@
-//! What the errors of other crates are in an answer.
+//! Converts the errors of other crates into [`ApiError`]s.
 
 use super::ApiError;
 use crate::request_refusal::RequestRefusal;

@@ -1,5 +1,5 @@
-//! `/hooks/…` in the open: takes the requests of services. Their signature is the only authentication. A service learns
-//! the status; the reason of a refusal is in the audit log and shown with the hook.
+//! `/hooks/…`: accepts the requests of services. Their signature is the only authentication. A service learns the
+//! status; the reason of a refusal is in the audit log and shown with the hook.
 
 use axum::body::Body;
 use axum::extract::State;
@@ -188,7 +188,7 @@ async fn record_refused(admin: &Admin, hook: &Record<Hook>, refused: &InboxRefus
     }
 }
 
-/// Writes to the audit log that an event came again: its service repeats it, or somebody replays it.
+/// Writes to the audit log that an event came again: its service repeats it, or an attacker replays it.
 async fn record_repeated(admin: &Admin, hook: &Record<Hook>, id: &str) {
     if admin.deps().inbox.may_record_repeated() {
         let why = format!("event {id} was accepted before; it is not delivered again");

@@ -1,5 +1,5 @@
-//! The audit log over the API: what may be asked of it, and whether it is whole. A record is
-//! [`Event`], as it stands in the file.
+//! The JSON of the audit log: queries, and the result of a verification. A record is [`Event`], as it is in the
+//! file.
 
 use std::borrow::Cow;
 

@@ -1,4 +1,4 @@
-//! Backups: who can open one, and how the scheduled ones went.
+//! The JSON of backups: their recipients, and the results of scheduled ones.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;

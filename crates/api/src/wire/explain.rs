@@ -1,4 +1,4 @@
-//! The JSON of what would become of a request.
+//! The JSON of explanations: what the gateway would do with a request.
 
 use std::collections::BTreeMap;
 

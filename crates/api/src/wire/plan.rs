@@ -1,4 +1,4 @@
-//! What a configuration would lead to.
+//! The JSON of plans: what a configuration would change.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! Expectations about rules, and what came of them.
+//! The JSON of rule tests: requests with their expected results, and the differences.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! What a gateway says of itself: its health, where it is reached, and its last reload.
+//! The JSON of a gateway's status: its health, its addresses, and its last reload.
 
 use jiff::Timestamp;
 use keyward_base::database::DatabaseProtocol;

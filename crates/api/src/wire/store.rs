@@ -1,4 +1,4 @@
-//! What a check of the store found.
+//! The JSON of a check of the store.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

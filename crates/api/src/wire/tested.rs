@@ -1,4 +1,4 @@
-//! What a test of a connection tells. Nothing of the provider's answer but its status is in it.
+//! The JSON of connection tests. Of the provider's answer, it contains only the status.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

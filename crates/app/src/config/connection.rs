@@ -39,7 +39,7 @@ section! {
 pub struct DeclaredFields {
     /// All that the auth method requires, by name.
     pub sources: BTreeMap<String, SecretSource>,
-    /// As they stand in the file, until the auth method is known.
+    /// As they are in the file, until the auth method is known.
     given: BTreeMap<String, Value>,
     /// `connections[0]`.
     path: String,

@@ -122,7 +122,7 @@ pub(super) fn proxy(
     Some(UpstreamProxy { at: at(&url, reading)?, except, login })
 }
 
-/// What stands in a wrong URL is not repeated: it may be a password.
+/// The text of a wrong URL is not repeated: it may be a password.
 fn at(url: &str, reading: &mut ConfigReading<'_>) -> Option<Target> {
     let path = key_of(PATH, "url");
     if url.contains('@') {

@@ -96,7 +96,7 @@ impl<R: InFile> Declared<R> {
         R::name(&self.spec)
     }
 
-    /// Reads a section. Items with problems are left out.
+    /// Reads a section. Items with problems are omitted.
     pub(super) fn read(
         section: Option<&Value>,
         providers: &KnownProviders<'_>,

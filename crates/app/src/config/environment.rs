@@ -74,7 +74,7 @@ impl VariableSource {
 }
 
 impl fmt::Debug for VariableSource {
-    /// Values are left out: they may be secrets.
+    /// Values are omitted: they may be secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Process => f.write_str("Process"),

@@ -1,4 +1,4 @@
-//! Why there is no configuration.
+//! Why a configuration is refused.
 
 use std::io;
 use std::path::PathBuf;

@@ -154,7 +154,7 @@ fn read_or_known(
     read(text, file, folders, environment)
 }
 
-/// Reads a text that stands in `file`, and the variables.
+/// Reads a text of `file`, and the variables.
 pub(super) fn read(
     text: &str,
     file: &Path,

@@ -53,7 +53,7 @@ fn sound_keys(value: &Value, reading: &mut ConfigReading<'_>) -> Value {
     Value::Mapping(sound)
 }
 
-/// Counts and sizes that must not be zero. Those left out may be: nothing idle is kept, no interim
+/// Counts and sizes that must not be zero. Those omitted may be: nothing idle is kept, no interim
 /// answer passed on, no rule without hosts allowed.
 pub(super) fn least(limits: &Limits) -> [(&'static str, usize, usize); 17] {
     let count = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
@@ -84,7 +84,7 @@ pub(super) fn least(limits: &Limits) -> [(&'static str, usize, usize); 17] {
     ]
 }
 
-/// Waits that must not be zero. Those left out may be: idle upstream streams, `100 Continue`, and
+/// Waits that must not be zero. Those omitted may be: idle upstream streams, `100 Continue`, and
 /// draining need not be waited for.
 pub(super) fn waits(limits: &Limits) -> [(&'static str, Duration); 7] {
     [

@@ -28,7 +28,7 @@ pub enum ManifestError {
     Problems(Vec<Problem>),
 }
 
-/// Reads the file of a manifest. `providers` are the ids of those that there are.
+/// Reads the file of a manifest. `providers` are the ids of the known ones.
 ///
 /// # Errors
 /// Everything that is wrong with it, at once.
@@ -101,7 +101,7 @@ pub(super) fn read(
     manifest
 }
 
-/// The slots that can be read, with where each stands in the list.
+/// The slots that can be read, with the position of each in the list.
 fn slots(items: &[Value], list: &str, problems: &mut Problems<'_>) -> (Vec<usize>, Vec<Slot>) {
     let each = items.iter().enumerate().filter_map(|(place, item)| {
         Some((place, decode::<Slot>(item, &item_of(list, place), problems)?))

@@ -6,7 +6,7 @@ use keyward_model::{Agent, Connection, OwnProvider};
 use keyward_state::rulebook::{ConfigMention, PlacedRule};
 
 impl Config {
-    /// The names of what it needs, of its own resources and of stored ones. Listeners are left out: a gateway starts
+    /// The names of what it needs, of its own resources and of stored ones. Listeners are omitted: a gateway starts
     /// without their agents and connections.
     pub fn mentions(&self) -> Vec<ConfigMention> {
         let mut all: Vec<_> = self.rules.iter().flat_map(of_rule).collect();

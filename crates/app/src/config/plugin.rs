@@ -59,7 +59,7 @@ section! {
 }
 
 impl DeclaredPlugin {
-    /// The file that its manifest stands in.
+    /// The file with its manifest.
     pub(super) fn file(&self) -> Option<&PathBuf> {
         match &self.manifest {
             ManifestSource::File(path) => Some(path),

@@ -12,7 +12,7 @@ use super::source;
 use keyward_base::keys::section;
 use keyward_base::time::duration;
 
-/// A replica uses a stream for each write under way, and one for the changes of the others.
+/// A replica uses a stream for each write in progress, and one for the changes of the others.
 const STREAMS_MIN: usize = 2;
 const STREAMS_DEFAULT: usize = 16;
 

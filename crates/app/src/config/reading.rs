@@ -47,7 +47,7 @@ impl<'d> ConfigReading<'d> {
         decode(value?, path, &mut self.problems)
     }
 
-    /// A list section, item by item; items with problems are left out, and each keeps its index.
+    /// A list section, item by item; items with problems are omitted, and each keeps its index.
     pub(super) fn items<'v>(&mut self, value: Option<&'v Value>, path: &str) -> &'v [Value] {
         match value {
             None => &[],

@@ -1,5 +1,5 @@
-//! The reference of the configuration: every key there is, with shape, default, bound, meaning, and
-//! when a change of it counts. Collected from the structs that the sections are read into; the page
+//! The reference of the configuration: every key, with shape, default, bound, meaning, and whether a change of it
+//! needs a restart. Collected from the structs that the sections are read into; the page
 //! `docs/reference/configuration.md` is made of it.
 
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! `rules:`: what a person writes of each, in order. What names mean, and whether rules contradict each other, is found
-//! by the rulebook, which knows the store.
+//! `rules:`: the text of each rule, in order. The rulebook knows the store, so it resolves the names and finds
+//! contradictions between rules.
 
 use serde_yaml::Value;
 

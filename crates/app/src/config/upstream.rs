@@ -1,4 +1,4 @@
-//! `upstream:`: whom Keyward trusts, what it may dial, and where.
+//! `upstream:`: roots that are trusted, addresses that may be dialled, DNS, and the corporate proxy.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

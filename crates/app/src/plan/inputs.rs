@@ -59,7 +59,7 @@ impl Inputs {
         InputReader { config, serves: true, problems: Vec::new() }.all()
     }
 
-    /// Reads manifests only: apps, webhooks and hooks are left out of the plan, and agents and connections are made
+    /// Reads manifests only: apps, webhooks and hooks are omitted from the plan, and agents and connections are made
     /// without secrets.
     ///
     /// # Errors

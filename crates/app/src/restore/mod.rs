@@ -1,7 +1,7 @@
-//! Restores a backup; into a database: see `database.rs`. Where the store is in files, its rows are written into a new directory beside the store, which changes places with the store
-//! in one step (`renameat2` with `RENAME_EXCHANGE`). What remains after that step, such as the CA's files, is in the
-//! new directory, and is completed by this process or by the next that opens the store: see `completion.rs`. So a
-//! crash leaves the old state or the new one.
+//! Restores a backup. If the store is in files, its rows are written into a new directory beside the store, which is
+//! exchanged with the store in one step (`renameat2` with `RENAME_EXCHANGE`). What remains after that step, such as the
+//! CA's files, is in the new directory, and is completed by this process or by the next that opens the store: see
+//! `completion.rs`. So a crash leaves the old state or the new one. `database.rs` restores into a database.
 
 mod completion;
 mod database;

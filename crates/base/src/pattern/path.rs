@@ -36,7 +36,7 @@ pub struct DecodedPath {
     ambiguous: bool,
 }
 
-/// Characters that stand for an unknown value in a path that a credential will be written into. They are
+/// Characters that represent an unknown value in a path that a credential will be written into. They are
 /// control characters, which no request path and no pattern contains.
 pub mod mask {
     /// Stands for a secret.

@@ -1,4 +1,4 @@
-//! `/apps`: OAuth clients of one's own at services, with the redirect URI that each service has to know.
+//! `/apps`: the organisation's OAuth clients at services, with the redirect URI that each service has to know.
 
 mod new;
 

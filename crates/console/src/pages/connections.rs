@@ -1,4 +1,4 @@
-//! `/connections`: which accounts there are, which of them need a person, and who may use them.
+//! `/connections`: the accounts, with their states and remedies, and the agents that may use them.
 
 use std::collections::BTreeMap;
 

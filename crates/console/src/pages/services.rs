@@ -1,4 +1,4 @@
-//! `/services`: the catalogue of services that accounts can be connected at, and one's own among them.
+//! `/services`: the catalogue of services that accounts can be connected at, with the organisation's own ones.
 
 mod define;
 mod definition;

@@ -1,5 +1,4 @@
-//! What is open now, on the pages of agents and connections: requests, WebSockets and tunnels, each with a button that
-//! cuts it.
+//! Open requests, WebSockets and tunnels, on the pages of agents and connections, each with a button that cuts it.
 
 use maud::{Markup, html};
 

@@ -1,4 +1,4 @@
-//! `/webhooks`: the receivers of events, whether they take what is sent, and a form for a new one.
+//! `/webhooks`: the receivers of events, whether they accept them, and a form for a new one.
 
 use axum::Router;
 use axum::extract::Query;

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// An account, as its provider names it. Shown to people and compared; authenticates nobody.
+/// An account, as its provider names it. Shown to people and compared; it authenticates no user.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Account {
     /// For people: an address, a login, a workspace.

@@ -1,4 +1,4 @@
-//! What is shown of an SSH key: its public part, and the logins that it signs.
+//! The public part of an SSH key, and the logins that it signs.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

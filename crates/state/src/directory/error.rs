@@ -63,7 +63,7 @@ pub enum DirectoryError {
         connection: String,
         connection_in: String,
     },
-    /// A private connection, and an agent of somebody else.
+    /// A private connection, and an agent of another user.
     #[error(
         "connection `{connection}` is private: only agents of its owner may use it, and `{agent}` is not one"
     )]

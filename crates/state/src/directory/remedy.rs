@@ -172,7 +172,7 @@ impl<'a> Remedies<'a> {
         }
     }
 
-    /// The provider refuses the client itself: the app, or the key that stands for one.
+    /// The provider refuses the client itself: the app, or the key that replaces one.
     fn for_client(&self) -> String {
         let Some(app) = self.app else { return self.for_own_client() };
         // A client that Keyward registered is registered again with the next consent.

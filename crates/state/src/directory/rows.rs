@@ -88,7 +88,7 @@ impl DirectoryRows {
         Self { store, keyring }
     }
 
-    /// One record. A rotation of the master key may wrap it anew between reading and opening, and
+    /// One record. A rotation of the master key may wrap it again between reading and opening, and
     /// drop the key that it was read under: then it is read again.
     pub(super) async fn read<T: DeserializeOwned>(
         &self,

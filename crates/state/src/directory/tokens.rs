@@ -71,10 +71,10 @@ impl Directory {
     }
 
     /// Moves a token's end. Only for tokens that have one: a token that was given for ever is not
-    /// to be cut by whoever renews.
+    /// to be cut by the caller that renews.
     ///
     /// # Errors
-    /// When the agent has no such token, or the token has no end or stands in the file.
+    /// When the agent has no such token, or the token has no end or is in the file.
     pub async fn renew_token(
         &self,
         org: &OrgId,
@@ -96,7 +96,7 @@ impl Directory {
     /// Revokes a token: it opens nothing any more, open streams included.
     ///
     /// # Errors
-    /// When the agent has no such token, or the token stands in the file.
+    /// When the agent has no such token, or the token is in the file.
     pub async fn revoke_token(
         &self,
         org: &OrgId,

@@ -23,7 +23,7 @@ impl Stored for User {
         let name = index.unique_name(&user.org, NameKind::User, &user.name);
         let email = user.email.as_deref().map(|email| index.unique_email(&user.org, email));
         let identity = user.facts.identity.as_ref().map(|identity| {
-            // A blank stands in no issuer.
+            // No issuer contains a blank.
             let account = format!("{} {}", identity.issuer, identity.subject);
             index.unique_name(&user.org, NameKind::Identity, &account)
         });

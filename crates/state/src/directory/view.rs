@@ -206,7 +206,7 @@ impl View {
         self.orgs.get(id)?.record.as_ref()
     }
 
-    /// The organisation that an app belongs to: the id alone stands in its redirect URI.
+    /// The organisation that an app belongs to: its redirect URI contains only the id.
     pub fn org_of_app(&self, id: &AppId) -> Option<&OrgId> {
         self.orgs.iter().find(|(_, org)| org.apps.get(id).is_some()).map(|(id, _)| id)
     }

@@ -15,7 +15,7 @@ use tracing_subscriber::registry::LookupSpan;
 /// come from a peer and only look like one.
 const LISTS: [&str; 4] = ["proxy", "agents", "databases", "retired_keys"];
 
-/// Formats an event as one line. The module of the event is left out: our field `target` is a host.
+/// Formats an event as one line. The module of the event is omitted: our field `target` is a host.
 pub(super) struct JsonLines;
 
 /// The members of a line, in the order in which they were recorded.

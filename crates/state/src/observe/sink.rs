@@ -236,7 +236,7 @@ impl AuditSink {
 
     fn opened_active(&self) -> io::Result<File> {
         let mut options = OpenOptions::new();
-        // The path was resolved at the start: a link that is there now is of somebody else.
+        // The path was resolved at the start: a link that is there now belongs to another user.
         let options = options.read(true).append(true);
         let no_link = OFlags::NOFOLLOW.bits().cast_signed();
         let file = options.custom_flags(no_link).open(self.trail.active());

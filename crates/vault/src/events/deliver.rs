@@ -47,7 +47,7 @@ impl Events {
         }
     }
 
-    /// Runs until `close` turns true. Deliveries under way are cancelled, and repeated after the next start.
+    /// Runs until `close` turns true. Deliveries in progress are cancelled, and repeated after the next start.
     pub async fn deliver(self: Arc<Self>, mut close: watch::Receiver<bool>) {
         let Some(caller) = self.caller.get().cloned() else { return };
         while let Err(error) = self.resume().await {

@@ -66,7 +66,7 @@ impl Queue {
         line.is_some_and(|line| line.waiting.values().any(is_it))
     }
 
-    /// Takes a due delivery of a webhook that is active and below its limit: of the one with the fewest under way, so that
+    /// Takes a due delivery of a webhook that is active and below its limit: of the one with the fewest in progress, so that
     /// webhooks without an answer hold up no others, and then of the one that is due longest. Otherwise returns when the
     /// next one is due.
     pub(super) fn take(

@@ -1,5 +1,5 @@
-//! What a connect session leaves behind: its consent's result becomes its own, and a draft that was not connected is
-//! removed. Everything here may be repeated, so that a crash or a closed browser leaves nothing half done.
+//! Ends the consents of connect sessions: the session gets the result of its consent, and a draft that was not connected
+//! is removed. Everything here may be repeated, so that a crash or a closed browser leaves nothing half done.
 
 use std::sync::Arc;
 

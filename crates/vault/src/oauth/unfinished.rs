@@ -59,7 +59,7 @@ impl Flows {
         let with_owed = self.outbox.orgs().await?;
         let (view, now) = (self.directory().view(), self.clock.now());
         let mut result = Ok(());
-        // Rows that are gone are left out.
+        // Rows that are gone are omitted.
         let mut before = std::mem::take(&mut settled.0);
         for key in keys {
             if view.org(&key.org).is_none() {

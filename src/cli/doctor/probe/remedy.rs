@@ -1,5 +1,5 @@
 //! The table of remedies, by HTTP stack and problem. The first line that matches is printed. `LISTENER`
-//! stands for the address of the agent's own listener.
+//! means the address of the agent's own listener.
 
 use std::net::SocketAddr;
 

@@ -22,7 +22,7 @@ pub struct Client {
     host: String,
 }
 
-/// A request under way.
+/// A request in progress.
 pub struct Call {
     response: ResponseFuture,
     upload: SendStream<Bytes>,
@@ -171,7 +171,7 @@ impl Call {
         self.upload.send_reset(reason);
     }
 
-    /// The head of the answer, interim ones left out.
+    /// The head of the answer, interim ones omitted.
     ///
     /// # Errors
     /// With what the stream was reset.

@@ -40,7 +40,7 @@ pub struct Reply {
 /// What a script may do with the connection.
 #[derive(Clone, Copy, Debug)]
 pub enum Order {
-    /// GOAWAY; what is under way goes on.
+    /// GOAWAY; what is in progress goes on.
     GoAway,
     /// GOAWAY with a code, and the end.
     Fail(Reason),

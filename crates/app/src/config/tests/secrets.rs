@@ -1,10 +1,10 @@
-//! No secret that stands in the file by mistake, or by `insecure_inline`, is ever repeated.
+//! No secret that is in the file by mistake, or by `insecure_inline`, is ever repeated.
 
 use proptest::prelude::*;
 
 use super::said;
 
-/// Ways in which a secret gets into a file; `SECRET` stands for it.
+/// Ways in which a secret gets into a file; `SECRET` marks its place.
 const MISTAKES: &[&str] = &[
     "agents: [{ name: a, token: SECRET }]",
     "agents: [{ name: a, token: 'SECRET' }]",

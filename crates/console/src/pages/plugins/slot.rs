@@ -24,7 +24,7 @@ pub(super) async fn choices(
     Ok(list)
 }
 
-/// Says that there are connections that a choice does not have.
+/// A note that the list does not have all connections.
 pub(super) fn more(list: &List<Shown<Connection>>) -> Markup {
     html! {
         @if list.next.is_some() {

@@ -1,4 +1,4 @@
-//! The tester: one request of an agent, what would become of it, and a test that holds it there.
+//! The tester: explains one request of an agent, and shows a line for a file of rule tests that expects the same.
 
 use maud::{Markup, PreEscaped, html};
 

@@ -64,7 +64,7 @@ pub(super) struct Checking<'a> {
 }
 
 impl FaultKind {
-    /// What usually mends it.
+    /// The usual remedy.
     pub(super) fn remedy(self) -> &'static str {
         match self {
             Self::Unreadable | Self::Duplicate | Self::Reference => RESTORE,

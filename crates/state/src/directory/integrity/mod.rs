@@ -117,7 +117,7 @@ impl StoreCheck {
     /// record cannot be read, its index rows look like those of none.
     ///
     /// # Errors
-    /// With the fault that must be mended first.
+    /// With the fault that must be repaired first.
     pub fn repairable(&self) -> Result<usize, &StoreFault> {
         let prevents = |fault: &&StoreFault| {
             matches!(fault.kind, FaultKind::Unreadable | FaultKind::Duplicate)

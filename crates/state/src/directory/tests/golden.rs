@@ -3,7 +3,7 @@
 //!
 //! `golden/` has one file for each table. Each example there is a record exactly as a released version wrote
 //! it. **Examples are never edited or removed, only added.** Where one fails, the record type is wrong, not
-//! the example: a new field is optional and is left out when it has its default, and a renamed field keeps its
+//! the example: a new field is optional and is omitted when it has its default, and a renamed field keeps its
 //! stored name. Where the stored form has to change, the old form is still read, and this test gets a second
 //! file with what the old examples become.
 

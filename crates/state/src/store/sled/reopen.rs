@@ -26,7 +26,7 @@ use keyward_base::threads::Unfinished;
 /// The pause between two attempts.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// How long operations under way may take.
+/// How long operations in progress may take.
 const ENDED_WITHIN: Duration = Duration::from_secs(2);
 
 /// How long a caller waits. The attempt goes on without it.
@@ -174,7 +174,7 @@ impl ReopenedFiles {
         }
         drop(closing);
         let files = match StoreFiles::open(&self.settings, self.directory.clone()) {
-            // A flush of the former files is under way.
+            // A flush of the former files is in progress.
             Err(StoreError::Locked { .. }) => return Err(self.found_in_use(attempts)),
             opened => opened?,
         };

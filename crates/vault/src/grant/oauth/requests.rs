@@ -24,7 +24,7 @@ const ASSERTION_SECONDS: i64 = 300;
 /// Longest lifetime that servers accept.
 const ASSERTION_SECONDS_MAX: i64 = 3_600;
 
-/// The value of `renew_params` that stands for the access token. It is not a variable, because variables are
+/// The value of `renew_params` that means the access token. It is not a variable, because variables are
 /// not secret.
 const ACCESS_TEMPLATE: &str = "{access_token}";
 

@@ -78,7 +78,7 @@ enum Step {
     Want(usize, u8),
     /// The upstream refuses the last credential that an agent of this replica got.
     Refused(usize),
-    /// The owner connects anew; a token of so many seconds.
+    /// The owner connects again; a token of so many seconds.
     Connect(usize, Option<u32>),
     /// A person asks for a refresh.
     Now(usize),

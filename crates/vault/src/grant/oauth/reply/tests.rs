@@ -156,7 +156,7 @@ fn an_error_is_one_whatever_the_status_and_whatever_stands_beside_it() {
     }
 }
 
-/// oauth 6.3: no credential is made of what cannot stand in a field.
+/// oauth 6.3: no credential is made of what cannot be in a field.
 #[test]
 fn an_access_token_with_other_than_visible_characters_is_refused() {
     for bad in ["a b", "a\\r\\nX: y", "a\\u0000", "a\\tb", "\\u00e9", " a", "a\\u007f"] {

@@ -403,7 +403,7 @@ async fn an_app_signs_for_a_user_as_salesforce_and_docusign_want_it() {
     }
 }
 
-/// OAuth 3: the subject's token is exchanged anew each time, and never injected.
+/// OAuth 3: the subject's token is exchanged again each time, and never injected.
 #[tokio::test]
 async fn a_subject_token_is_exchanged_and_never_injected() {
     let provider = provider("grant: token_exchange, fields: [{ name: subject_token }]");

@@ -1,4 +1,4 @@
-//! What is between a replica and the store they share: it can be cut, the replica can be paused, and a crash ends all
+//! The link between a replica and the shared store: it can be cut, the replica can be paused, and a crash ends all
 //! that the replica does.
 
 use std::io;

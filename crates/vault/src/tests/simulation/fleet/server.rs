@@ -52,7 +52,7 @@ pub(in crate::tests::simulation) struct AskingReplica {
     pub(super) link: Arc<Link>,
 }
 
-/// A request under way.
+/// A request in progress.
 struct Request<'a> {
     fleet: &'a FleetWorld,
     family: u64,
