@@ -116,7 +116,7 @@ pub(super) struct ConnectWalk<'a> {
 }
 
 /// What to do with a connection after its test.
-enum Judged {
+enum AfterTest {
     Keep(Option<Box<ConnectionTested>>),
     /// Ask for another key.
     Again,
@@ -291,8 +291,8 @@ impl<'a> ConnectWalk<'a> {
             (consented, _) => consented?,
         };
         let test = match self.judged(&connection).await? {
-            Judged::Keep(test) => test.map(|test| *test),
-            Judged::Again => return Ok(None),
+            AfterTest::Keep(test) => test.map(|test| *test),
+            AfterTest::Again => return Ok(None),
         };
         let connection = self.kept(connection, test.as_ref()).await?;
         let name = self.agent.unwrap_or_default().to_owned();
@@ -336,9 +336,9 @@ impl<'a> ConnectWalk<'a> {
     }
 
     /// Tests until the provider accepts the key or the user stops.
-    async fn judged(&mut self, connection: &Shown<Connection>) -> Result<Judged, Failure> {
+    async fn judged(&mut self, connection: &Shown<Connection>) -> Result<AfterTest, Failure> {
         if !self.context.tests {
-            return Ok(Judged::Keep(None));
+            return Ok(AfterTest::Keep(None));
         }
         loop {
             let found = tokio::select! {
@@ -348,7 +348,7 @@ impl<'a> ConnectWalk<'a> {
             };
             match found.outcome {
                 TestOutcome::Ok | TestOutcome::NoTest => {
-                    return Ok(Judged::Keep(Some(Box::new(found))));
+                    return Ok(AfterTest::Keep(Some(Box::new(found))));
                 }
                 _ if !self.asks => {
                     let kept = "nothing was stored; --no-test stores the key without a test";
@@ -362,8 +362,8 @@ impl<'a> ConnectWalk<'a> {
             let ways = ["test it again", "enter another key", "keep it anyway", "discard it"];
             match questions::choose("now", &ways)? {
                 0 => {}
-                1 => return Ok(Judged::Again),
-                2 => return Ok(Judged::Keep(Some(Box::new(found)))),
+                1 => return Ok(AfterTest::Again),
+                2 => return Ok(AfterTest::Keep(Some(Box::new(found)))),
                 _ => return Err(terminal::interrupted()),
             }
         }

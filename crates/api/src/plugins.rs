@@ -30,10 +30,10 @@ use keyward_state::directory::{
     Slot, View,
 };
 
-/// Whose plugin is meant, where several agents have one of that name.
+/// The agent of a plugin, where several agents have one of that name.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Whose {
+struct AgentQuery {
     /// The agent's name or id.
     #[serde(default)]
     agent: Option<String>,
@@ -76,7 +76,7 @@ async fn list(
 async fn show(
     context: Context,
     Segments(name): Segments<String>,
-    Params(whose): Params<Whose>,
+    Params(whose): Params<AgentQuery>,
 ) -> Result<TaggedAnswer<PluginView>, ApiError> {
     let plugin = find(&context, &name, &whose)?;
     let etag = Some(Etag::of(&plugin));
@@ -105,7 +105,7 @@ async fn install(
 async fn change(
     context: Context,
     Segments(name): Segments<String>,
-    Params(whose): Params<Whose>,
+    Params(whose): Params<AgentQuery>,
     change: InputChange<Plugin>,
 ) -> Result<Json<PluginView>, ApiError> {
     let admin = &context.admin;
@@ -155,7 +155,7 @@ fn changed(
 async fn remove(
     context: Context,
     Segments(name): Segments<String>,
-    Params(whose): Params<Whose>,
+    Params(whose): Params<AgentQuery>,
     if_match: IfMatch,
 ) -> Result<Json<PluginRemoved>, ApiError> {
     let plugin = find(&context, &name, &whose)?;
@@ -222,7 +222,7 @@ fn sees(caller: &Caller, directory: &View, plugin: &PluginRecord) -> bool {
     directory.agent_of(plugin).is_some_and(|agent| caller.sees_agent(agent))
 }
 
-fn find(context: &Context, name: &str, whose: &Whose) -> Result<Arc<PluginRecord>, ApiError> {
+fn find(context: &Context, name: &str, whose: &AgentQuery) -> Result<Arc<PluginRecord>, ApiError> {
     let (directory, caller) = (context.view(), &context.caller);
     let found = |agent| resource::found::<Agent>(context, agent);
     let agent = whose.agent.as_deref().map(found).transpose()?;

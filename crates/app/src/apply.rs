@@ -7,8 +7,8 @@ use anyhow::Context;
 use super::plan::planning::TOKEN_LABEL;
 use super::plan::step::{Plan, PlannedAction, Step, Work};
 use super::plan::{
-    AgentChange, AgentWork, AppWork, ConnectionInput, ConnectionWork, Declarable, Freed, HookWork,
-    NewlyConnected, PluginWork, ResourceWork, SourceWork, WebhookWork,
+    AgentChange, AgentWork, AppWork, ConnectionInput, ConnectionWork, Declarable, FreedSlots,
+    HookWork, NewlyConnected, PluginWork, ResourceWork, SourceWork, WebhookWork,
 };
 use crate::config::UseItem;
 use keyward_base::id::{AgentId, AppId, ConnectionId, OrgId, PluginId, SourceId};
@@ -273,7 +273,7 @@ impl ApplyTarget<'_> {
         change: AgentChange,
     ) -> anyhow::Result<()> {
         let directory = self.directory();
-        for Freed { plugin, spec, is_paused } in change.frees {
+        for FreedSlots { plugin, spec, is_paused } in change.frees {
             self.change_plugin(org, &plugin, &spec).await?;
             if is_paused {
                 directory.pause_plugin(org, &plugin).await?;

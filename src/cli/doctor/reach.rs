@@ -36,7 +36,7 @@ enum Checker {
 }
 
 /// A host that this process tries.
-struct OwnTry {
+struct TriedHost {
     target: Target,
     /// The same host over cleartext, if a rule allows it there.
     cleartext: Option<Target>,
@@ -144,7 +144,8 @@ async fn check_from_here(
     let tls = trust(&install.config, report)?;
     let dialler = dialler(&install.config, &tls, report)?;
     let mut tries = JoinSet::new();
-    for OwnTry { target, cleartext } in own_tries(install, resources).into_iter().take(HOSTS_MAX) {
+    for TriedHost { target, cleartext } in own_tries(install, resources).into_iter().take(HOSTS_MAX)
+    {
         let (dialler, tls) = (dialler.clone(), tls.clone());
         tries.spawn(async move {
             let tried = reach(&dialler, tls, &target, cleartext.as_ref()).await;
@@ -157,7 +158,7 @@ async fn check_from_here(
 }
 
 /// The hosts of connections without certificates of their own, which only the gateway reads.
-fn own_tries(install: &CheckedInstallation<'_>, resources: Option<&Resources>) -> Vec<OwnTry> {
+fn own_tries(install: &CheckedInstallation<'_>, resources: Option<&Resources>) -> Vec<TriedHost> {
     let catalogue = install.config.catalogue();
     let has_own_tls = |connection: &Shown<Connection>| {
         let provider = catalogue.get(&connection.provider);
@@ -165,14 +166,14 @@ fn own_tries(install: &CheckedInstallation<'_>, resources: Option<&Resources>) -
         auth.is_some_and(|auth| auth.tls.is_some())
     };
     let rules = resources.map_or(&[][..], |resources| &resources.rules[..]);
-    let mut tries: BTreeMap<Target, OwnTry> = BTreeMap::new();
+    let mut tries: BTreeMap<Target, TriedHost> = BTreeMap::new();
     for connection in usable(resources).filter(|it| !has_own_tls(it)) {
         for target in targets(connection) {
             let host = target.authority();
             let is_clear = HostPattern::parse(&host).is_ok_and(|pattern| {
                 rules.iter().any(|rule| rule.spec.allows_cleartext(&connection.name, &pattern))
             });
-            let own = OwnTry { target: target.clone(), cleartext: None };
+            let own = TriedHost { target: target.clone(), cleartext: None };
             let own = tries.entry(target).or_insert(own);
             if is_clear {
                 own.cleartext = Target::parse(Scheme::Http, &host).ok();

@@ -19,7 +19,7 @@ use jiff::Timestamp;
 use self::files::{EnvironmentFiles, Paths, SourceFiles};
 use self::git::InheritedEntries;
 use self::options::{appended, quoted, without};
-use self::table::{Gets, TABLE};
+use self::table::{SetTo, TABLE};
 use super::client::{Client, segment};
 use super::connection::state::state;
 use super::failure::{Exit, Failure};
@@ -199,28 +199,28 @@ impl EnvironmentFacts {
         };
         let url = format!("{scheme}://{}:{token}@{place}", self.agent.name);
         let no_proxy = no_proxy::cleaned(&inherited.no_proxy, &self.hosts);
-        let value = |gets: Gets| match gets {
-            Gets::Proxy => url.clone(),
-            Gets::NoProxy => no_proxy.clone(),
-            Gets::Bundle => paths.bundle(),
-            Gets::Ca => paths.ca(),
-            Gets::Wgetrc => paths.wgetrc(),
-            Gets::AptConf => paths.apt(),
-            Gets::Text(text) => text.to_owned(),
-            Gets::Java => {
+        let value = |set_to: SetTo| match set_to {
+            SetTo::Proxy => url.clone(),
+            SetTo::NoProxy => no_proxy.clone(),
+            SetTo::Bundle => paths.bundle(),
+            SetTo::Ca => paths.ca(),
+            SetTo::Wgetrc => paths.wgetrc(),
+            SetTo::AptConf => paths.apt(),
+            SetTo::Text(text) => text.to_owned(),
+            SetTo::Java => {
                 let own = own.map(|own| own.to_string());
                 let proxy = own.as_deref().unwrap_or(proxy);
                 appended(&inherited.java, &java(proxy, &paths.truststore()))
             }
-            Gets::Maven => appended(&inherited.maven, MAVEN),
-            Gets::Gradle => appended(&inherited.gradle, GRADLE),
-            Gets::Node => appended(&inherited.node, &require(paths)),
+            SetTo::Maven => appended(&inherited.maven, MAVEN),
+            SetTo::Gradle => appended(&inherited.gradle, GRADLE),
+            SetTo::Node => appended(&inherited.node, &require(paths)),
         };
         let placeholders = placeholders::of(self.agent.name(), &self.agent.facts.bindings);
         let names = placeholders.names(&inherited.placeholders);
         let is_set = |name: &&String| placeholders.variables.contains_key(*name);
         let removed = inherited.placeholders.iter().filter(|name| !is_set(name)).cloned().collect();
-        let ours = TABLE.iter().map(|variable| (variable.name.to_owned(), value(variable.gets)));
+        let ours = TABLE.iter().map(|variable| (variable.name.to_owned(), value(variable.set_to)));
         AgentEnvironment {
             variables: ours
                 .chain(git::variables(&self.git_hosts, &inherited.git))

@@ -7,7 +7,7 @@ pub(super) const PLACEHOLDERS: &str = "KEYWARD_PLACEHOLDERS";
 
 /// What a variable is set to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Gets {
+pub(crate) enum SetTo {
     /// The proxy's URL, with the agent's name and token.
     Proxy,
     /// The hosts that are reached without the proxy.
@@ -35,67 +35,67 @@ pub(crate) enum Gets {
 pub(crate) struct EnvironmentVariable {
     pub(crate) name: &'static str,
     /// What it is set to.
-    pub(crate) gets: Gets,
+    pub(crate) set_to: SetTo,
     /// Whom it is for.
     pub(crate) why: &'static str,
 }
 
-const fn variable(name: &'static str, gets: Gets, why: &'static str) -> EnvironmentVariable {
-    EnvironmentVariable { name, gets, why }
+const fn variable(name: &'static str, set_to: SetTo, why: &'static str) -> EnvironmentVariable {
+    EnvironmentVariable { name, set_to, why }
 }
 
 /// All of them, in the order in which they are printed.
 pub(crate) const TABLE: &[EnvironmentVariable] = &[
-    variable("HTTPS_PROXY", Gets::Proxy, "nearly every client"),
-    variable("https_proxy", Gets::Proxy, "wget and gRPC read only this case"),
-    variable("HTTP_PROXY", Gets::Proxy, "http:// URLs; undici, gRPC and Slack fall back to it"),
-    variable("http_proxy", Gets::Proxy, "curl reads only this case for http://"),
-    variable("ALL_PROXY", Gets::Proxy, "httpx, requests, curl, git, cargo, deno, bun, reqwest"),
-    variable("all_proxy", Gets::Proxy, "the same"),
-    variable("NO_PROXY", Gets::NoProxy, "an inherited entry could lead past the gateway"),
-    variable("no_proxy", Gets::NoProxy, "the same"),
-    variable("SSL_CERT_FILE", Gets::Bundle, "OpenSSL, Python, Go, rustls with native roots"),
-    variable("REQUESTS_CA_BUNDLE", Gets::Bundle, "requests and what is built on it"),
-    variable("CURL_CA_BUNDLE", Gets::Bundle, "curl"),
-    variable("GIT_SSL_CAINFO", Gets::Bundle, "git reads no other"),
-    variable("NODE_EXTRA_CA_CERTS", Gets::Ca, "Node, npm, bun, deno"),
-    variable("GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", Gets::Bundle, "grpcio reads no other"),
-    variable("HTTPLIB2_CA_CERTS", Gets::Bundle, "httplib2 reads no other"),
-    variable("AWS_CA_BUNDLE", Gets::Bundle, "a value of the user's own would win"),
-    variable("PIP_CERT", Gets::Bundle, "the same"),
-    variable("CARGO_HTTP_CAINFO", Gets::Bundle, "the same"),
-    variable("npm_config_cafile", Gets::Bundle, "the same"),
-    variable("WEBSOCKET_CLIENT_CA_BUNDLE", Gets::Bundle, "the same"),
-    variable("DENO_CERT", Gets::Ca, "deno"),
-    variable("DENO_TLS_CA_STORE", Gets::Text("system,mozilla"), "deno"),
-    variable("WGETRC", Gets::Wgetrc, "wget with GnuTLS has no variable for roots"),
-    variable("APT_CONFIG", Gets::AptConf, "apt has none either"),
-    variable("JAVA_TOOL_OPTIONS", Gets::Java, "Java reads nothing else"),
+    variable("HTTPS_PROXY", SetTo::Proxy, "nearly every client"),
+    variable("https_proxy", SetTo::Proxy, "wget and gRPC read only this case"),
+    variable("HTTP_PROXY", SetTo::Proxy, "http:// URLs; undici, gRPC and Slack fall back to it"),
+    variable("http_proxy", SetTo::Proxy, "curl reads only this case for http://"),
+    variable("ALL_PROXY", SetTo::Proxy, "httpx, requests, curl, git, cargo, deno, bun, reqwest"),
+    variable("all_proxy", SetTo::Proxy, "the same"),
+    variable("NO_PROXY", SetTo::NoProxy, "an inherited entry could lead past the gateway"),
+    variable("no_proxy", SetTo::NoProxy, "the same"),
+    variable("SSL_CERT_FILE", SetTo::Bundle, "OpenSSL, Python, Go, rustls with native roots"),
+    variable("REQUESTS_CA_BUNDLE", SetTo::Bundle, "requests and what is built on it"),
+    variable("CURL_CA_BUNDLE", SetTo::Bundle, "curl"),
+    variable("GIT_SSL_CAINFO", SetTo::Bundle, "git reads no other"),
+    variable("NODE_EXTRA_CA_CERTS", SetTo::Ca, "Node, npm, bun, deno"),
+    variable("GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", SetTo::Bundle, "grpcio reads no other"),
+    variable("HTTPLIB2_CA_CERTS", SetTo::Bundle, "httplib2 reads no other"),
+    variable("AWS_CA_BUNDLE", SetTo::Bundle, "a value of the user's own would win"),
+    variable("PIP_CERT", SetTo::Bundle, "the same"),
+    variable("CARGO_HTTP_CAINFO", SetTo::Bundle, "the same"),
+    variable("npm_config_cafile", SetTo::Bundle, "the same"),
+    variable("WEBSOCKET_CLIENT_CA_BUNDLE", SetTo::Bundle, "the same"),
+    variable("DENO_CERT", SetTo::Ca, "deno"),
+    variable("DENO_TLS_CA_STORE", SetTo::Text("system,mozilla"), "deno"),
+    variable("WGETRC", SetTo::Wgetrc, "wget with GnuTLS has no variable for roots"),
+    variable("APT_CONFIG", SetTo::AptConf, "apt has none either"),
+    variable("JAVA_TOOL_OPTIONS", SetTo::Java, "Java reads nothing else"),
     variable(
         "MAVEN_OPTS",
-        Gets::Maven,
+        SetTo::Maven,
         "Maven 3.9 and newer read Java's options only when told to",
     ),
-    variable("GRADLE_OPTS", Gets::Gradle, "a Gradle daemon keeps the environment that started it"),
+    variable("GRADLE_OPTS", SetTo::Gradle, "a Gradle daemon keeps the environment that started it"),
     variable(
         "NODE_USE_ENV_PROXY",
-        Gets::Text("1"),
+        SetTo::Text("1"),
         "fetch and https of Node 22.21, 24.5 and later",
     ),
-    variable("NODE_OPTIONS", Gets::Node, "older Node, and SDKs with an agent of their own"),
-    variable("GIT_HTTP_PROXY_AUTHMETHOD", Gets::Text("basic"), "saves git a round trip"),
-    variable("YARN_HTTPS_PROXY", Gets::Proxy, "yarn"),
-    variable("YARN_HTTP_PROXY", Gets::Proxy, "yarn"),
-    variable("YARN_HTTPS_CA_FILE_PATH", Gets::Bundle, "yarn"),
-    variable("GLOBAL_AGENT_HTTPS_PROXY", Gets::Proxy, "global-agent"),
-    variable("GLOBAL_AGENT_HTTP_PROXY", Gets::Proxy, "global-agent"),
-    variable("CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE", Gets::Bundle, "gcloud"),
-    variable("NIX_SSL_CERT_FILE", Gets::Bundle, "nix"),
-    variable("BUNDLE_SSL_CA_CERT", Gets::Bundle, "bundler"),
-    variable("COMPOSER_CAFILE", Gets::Bundle, "composer"),
-    variable("PERL_LWP_SSL_CA_FILE", Gets::Bundle, "Perl's LWP"),
-    variable("HEX_CACERTS_PATH", Gets::Bundle, "hex"),
-    variable("CONDA_SSL_VERIFY", Gets::Bundle, "conda"),
+    variable("NODE_OPTIONS", SetTo::Node, "older Node, and SDKs with an agent of their own"),
+    variable("GIT_HTTP_PROXY_AUTHMETHOD", SetTo::Text("basic"), "saves git a round trip"),
+    variable("YARN_HTTPS_PROXY", SetTo::Proxy, "yarn"),
+    variable("YARN_HTTP_PROXY", SetTo::Proxy, "yarn"),
+    variable("YARN_HTTPS_CA_FILE_PATH", SetTo::Bundle, "yarn"),
+    variable("GLOBAL_AGENT_HTTPS_PROXY", SetTo::Proxy, "global-agent"),
+    variable("GLOBAL_AGENT_HTTP_PROXY", SetTo::Proxy, "global-agent"),
+    variable("CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE", SetTo::Bundle, "gcloud"),
+    variable("NIX_SSL_CERT_FILE", SetTo::Bundle, "nix"),
+    variable("BUNDLE_SSL_CA_CERT", SetTo::Bundle, "bundler"),
+    variable("COMPOSER_CAFILE", SetTo::Bundle, "composer"),
+    variable("PERL_LWP_SSL_CA_FILE", SetTo::Bundle, "Perl's LWP"),
+    variable("HEX_CACERTS_PATH", SetTo::Bundle, "hex"),
+    variable("CONDA_SSL_VERIFY", SetTo::Bundle, "conda"),
 ];
 
 /// Whom a variable is for; `None` for one of a provider.
@@ -124,10 +124,10 @@ mod tests {
 
     #[test]
     fn proxy_variables_stand_in_both_cases() {
-        let gets = |name: &str| TABLE.iter().find(|v| v.name == name).map(|v| v.gets);
+        let set_to = |name: &str| TABLE.iter().find(|v| v.name == name).map(|v| v.set_to);
         for name in ["HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY"] {
-            assert!(gets(name).is_some(), "{name}");
-            assert_eq!(gets(name), gets(&name.to_ascii_lowercase()), "{name}");
+            assert!(set_to(name).is_some(), "{name}");
+            assert_eq!(set_to(name), set_to(&name.to_ascii_lowercase()), "{name}");
         }
     }
 
@@ -135,7 +135,7 @@ mod tests {
     fn what_adds_to_the_clients_roots_gets_the_ca_alone() {
         for variable in TABLE {
             let adds = ["NODE_EXTRA_CA_CERTS", "DENO_CERT"].contains(&variable.name);
-            assert_eq!(variable.gets == Gets::Ca, adds, "{}", variable.name);
+            assert_eq!(variable.set_to == SetTo::Ca, adds, "{}", variable.name);
         }
     }
 }

@@ -31,13 +31,13 @@ pub(super) fn written_name(label: &str) -> &str {
 struct RuleRow {
     number: String,
     name: String,
-    does: Does,
+    does: RuleSummary,
     agents: ListedNames,
     from: String,
 }
 
 /// What a rule does: on one line, or on two where one is too narrow.
-struct Does {
+struct RuleSummary {
     /// Action, connection, methods, named actions and branches.
     action: String,
     /// The first host with the first path.
@@ -81,14 +81,14 @@ impl RuleRow {
         Self {
             number: rule.standing.number.to_string(),
             name: rule.spec.name.clone().unwrap_or_default(),
-            does: Does::of(rule),
+            does: RuleSummary::of(rule),
             agents: ListedNames(agents),
             from: source(rule),
         }
     }
 }
 
-impl Does {
+impl RuleSummary {
     fn of(rule: &RuleShown) -> Self {
         let spec = &rule.spec;
         let mut action = vec![spec.action.unwrap_or(ActionKind::Inject).as_str().to_owned()];

@@ -38,7 +38,7 @@ impl DescribedAnswer for SignedIn {
 }
 
 /// A user who proved who they are.
-pub(super) struct Proved {
+pub(super) struct AuthenticatedUser {
     pub(super) user: Arc<Record<User>>,
     pub(super) method: SignInMethod,
     pub(super) bounds: LoginBounds,
@@ -46,7 +46,7 @@ pub(super) struct Proved {
     pub(super) password: Option<PasswordHash>,
 }
 
-impl Proved {
+impl AuthenticatedUser {
     /// Without bounds, and without a password.
     pub(super) fn new(user: Arc<Record<User>>, method: SignInMethod) -> Self {
         Self { user, method, bounds: LoginBounds::default(), password: None }
@@ -61,10 +61,10 @@ pub(super) struct Browser<'a> {
 }
 
 impl Browser<'_> {
-    pub(super) async fn by_link(&self, link: &Secret) -> Result<Proved, ApiError> {
+    pub(super) async fn by_link(&self, link: &Secret) -> Result<AuthenticatedUser, ApiError> {
         match self.admin.deps().directory.use_login_link(link).await {
             Ok(UsedLink { user, bounds }) => {
-                Ok(Proved { bounds, ..Proved::new(user, SignInMethod::Link) })
+                Ok(AuthenticatedUser { bounds, ..AuthenticatedUser::new(user, SignInMethod::Link) })
             }
             Err(DirectoryError::LinkUsed) => {
                 self.admin.sign_in_limits().failed(self.visit.client)?;
@@ -77,7 +77,7 @@ impl Browser<'_> {
     /// Makes its login. A login that it had ends: its cookie is replaced.
     pub(super) async fn log_in(
         &self,
-        Proved { user, method, bounds, password }: Proved,
+        AuthenticatedUser { user, method, bounds, password }: AuthenticatedUser,
     ) -> Result<(Record<Login>, SignedIn), ApiError> {
         let deps = self.admin.deps();
         self.end_former().await?;

@@ -17,7 +17,7 @@ use keyward_vault::oidc::{
 };
 use zeroize::Zeroizing;
 
-use super::attempt::{Browser, Proved, SignedIn};
+use super::attempt::{AuthenticatedUser, Browser, SignedIn};
 use super::provisioning::{SignInRefusal, user_of};
 use crate::change_record::PendingRecord;
 use crate::consents::{self, see_other};
@@ -171,7 +171,8 @@ async fn signed_in(
     let arrived = party.complete(returned).await.map_err(SignInRefusal::Provider)?;
     let user = user_of(browser, party.org(), &arrived).await?;
     let Arrived { to, .. } = arrived;
-    let (login, signed_in) = browser.log_in(Proved::new(user, SignInMethod::Oidc)).await?;
+    let (login, signed_in) =
+        browser.log_in(AuthenticatedUser::new(user, SignInMethod::Oidc)).await?;
     Ok(Done { login, signed_in, to: own_path(&to).to_owned() })
 }
 

@@ -8,7 +8,7 @@ use axum::extract::{Extension, State};
 use data_encoding::BASE64URL_NOPAD;
 use http::{HeaderMap, header};
 
-use super::attempt::{Browser, Proved};
+use super::attempt::{AuthenticatedUser, Browser};
 use crate::body::Body;
 use crate::change_record::PendingRecord;
 use crate::error::ApiError;
@@ -123,7 +123,7 @@ impl Browser<'_> {
         &self,
         given: UsedCredential,
         record: &mut PendingRecord,
-    ) -> Result<Proved, ApiError> {
+    ) -> Result<AuthenticatedUser, ApiError> {
         on(self.admin)?;
         let site = PasskeySite::of(self.fields, self.visit)?;
         let (deps, view) = (self.admin.deps(), self.admin.deps().directory.view());
@@ -148,7 +148,7 @@ impl Browser<'_> {
             own.last_used = Some(now);
         };
         deps.directory.change_passkey(&user.org, &user.id, &passkey.id, used).await?;
-        Ok(Proved::new(user.clone(), SignInMethod::Passkey))
+        Ok(AuthenticatedUser::new(user.clone(), SignInMethod::Passkey))
     }
 
     /// Whether no other replica has accepted the challenge.

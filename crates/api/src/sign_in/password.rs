@@ -1,7 +1,7 @@
 //! Sign-in with a password, and with a one-time code if the user has a key. Unknown users, those without a password and
 //! those with another one get the same answer after the same time.
 
-use super::attempt::{Browser, Proved};
+use super::attempt::{AuthenticatedUser, Browser};
 use super::limits::{CodeTry, PasswordTry, network};
 use crate::auth::named_org;
 use crate::change_record::PendingRecord;
@@ -25,7 +25,7 @@ impl Browser<'_> {
         &self,
         PasswordProof { user: given, password, code }: PasswordProof,
         record: &mut PendingRecord,
-    ) -> Result<Proved, ApiError> {
+    ) -> Result<AuthenticatedUser, ApiError> {
         let (deps, limits) = (self.admin.deps(), self.admin.sign_in_limits());
         if !deps.sign_in.password {
             return Err(RequestRefusal::PasswordOff.into());
@@ -68,6 +68,6 @@ impl Browser<'_> {
         if !is_known {
             deps.directory.know_network(&user.org, &user.id, network, &known).await?;
         }
-        Ok(Proved { password: Some(known), ..Proved::new(user, method) })
+        Ok(AuthenticatedUser { password: Some(known), ..AuthenticatedUser::new(user, method) })
     }
 }

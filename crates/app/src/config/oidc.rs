@@ -40,20 +40,21 @@ pub(super) fn oidc(
     Some(OidcSources { client_secret, org, place: reading.place(PATH) })
 }
 
-struct Wrong {
+struct SettingProblem {
     key: &'static str,
     message: &'static str,
     remedy: &'static str,
 }
 
 /// Keys that are wrong alone.
-fn wrong(settings: &OidcSettings) -> Vec<Wrong> {
+fn wrong(settings: &OidcSettings) -> Vec<SettingProblem> {
     let is_word = |text: &String| !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic());
     let is_domain = |text: &String| matches!(Host::parse(text), Ok(Host::Name(name)) if name.contains('.') && !text.contains('*'));
     let name = settings.name.trim();
     let is_name = (1..=NAME_CHARS_MAX).contains(&name.chars().count());
     let claims = [Some(&settings.groups_claim), settings.roles_claim.as_ref()];
-    let has = |is: bool, key, message, remedy| (!is).then_some(Wrong { key, message, remedy });
+    let has =
+        |is: bool, key, message, remedy| (!is).then_some(SettingProblem { key, message, remedy });
     let found = [
         has(
             is_issuer(&settings.issuer),
@@ -102,20 +103,20 @@ fn wrong(settings: &OidcSettings) -> Vec<Wrong> {
 }
 
 /// Keys that together let in every account of the provider, or none.
-fn wrong_admission(settings: &OidcSettings) -> Option<Wrong> {
+fn wrong_admission(settings: &OidcSettings) -> Option<SettingProblem> {
     let restricts = !settings.domains.is_empty() || !settings.groups.is_empty();
     match (restricts, settings.roles.is_empty(), settings.default_role.is_some()) {
-        (false, true, _) => Some(Wrong {
+        (false, true, _) => Some(SettingProblem {
             key: "domains",
             message: "everybody with an account at the provider could sign in",
             remedy: "add `domains: [example.com]`, `groups:` or `roles:`",
         }),
-        (false, false, true) => Some(Wrong {
+        (false, false, true) => Some(SettingProblem {
             key: "default_role",
             message: "everybody with an account at the provider would have this role",
             remedy: "remove it, or add `domains: [example.com]` or `groups:`",
         }),
-        (true, true, false) => Some(Wrong {
+        (true, true, false) => Some(SettingProblem {
             key: "default_role",
             message: "no user gets a role, so no user can sign in",
             remedy: "add `default_role: member`, or the roles of groups as `roles:`",

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::planning::{Basis, Planning, TOKEN_LABEL, differing, named};
 use super::step::{PlannedAction, Step, StepSubject, Work};
-use super::work::{AgentChange, AgentWork, Freed};
+use super::work::{AgentChange, AgentWork, FreedSlots};
 use crate::config::{Declared, UseItem};
 use keyward_base::id::{ConnectionId, OrgId};
 use keyward_base::secret::Secret;
@@ -225,7 +225,7 @@ impl Planning<'_> {
 
     /// Plugins of the file whose slots have connections of another environment than the agent's future one. These
     /// slots are emptied first, because agents are changed before plugins and must match their bindings.
-    pub(super) fn freed(&self, found: &AgentRecord, declared: &Declared<Agent>) -> Vec<Freed> {
+    pub(super) fn freed(&self, found: &AgentRecord, declared: &Declared<Agent>) -> Vec<FreedSlots> {
         let Some(own) = &declared.environment else { return Vec::new() };
         let fits = |id: &ConnectionId| {
             let connection = self.to_come.connection(&found.org, id);
@@ -238,7 +238,7 @@ impl Planning<'_> {
             (plugin, spec)
         });
         let freed = freed.filter(|(plugin, spec)| plugin.spec != *spec);
-        let freed = freed.map(|(plugin, spec)| Freed {
+        let freed = freed.map(|(plugin, spec)| FreedSlots {
             plugin: plugin.id.clone(),
             spec,
             is_paused: plugin.facts.paused,

@@ -32,8 +32,8 @@ pub(super) use inputs::Inputs;
 pub use view::refused_plan;
 pub(super) use view::view;
 pub(super) use work::{
-    AgentChange, AgentWork, AppWork, ConnectionInput, ConnectionWork, Declarable, Freed, HookWork,
-    NewlyConnected, PluginWork, ResourceWork, SourceWork, WebhookWork,
+    AgentChange, AgentWork, AppWork, ConnectionInput, ConnectionWork, Declarable, FreedSlots,
+    HookWork, NewlyConnected, PluginWork, ResourceWork, SourceWork, WebhookWork,
 };
 
 /// What becomes of a configuration, with all that is wrong with it.

@@ -18,16 +18,16 @@ use keyward_state::directory::{
     AgentRecord, ConnectionRecord, ManagedBy, Manifest, PluginRecord, may_be_used_by,
 };
 
-/// A declared plugin that fits.
-struct Fitted {
+/// A declared plugin whose names are resolved.
+struct ResolvedPlugin {
     agent: AgentId,
     agent_name: String,
     slots: BTreeMap<String, Reference<ConnectionId>>,
 }
 
-/// What is wrong with a declared plugin.
+/// Why a declared plugin cannot be installed.
 #[derive(Default)]
-struct Misfit {
+struct PluginProblems {
     problems: Vec<Problem>,
     absent: Vec<AbsentName>,
 }
@@ -36,23 +36,23 @@ impl Planning<'_> {
     pub(super) fn plugins(&mut self, manifests: Vec<Manifest>) {
         let Basis { config, view, .. } = self.basis;
         let mut fitted = Vec::new();
-        let mut misfit = Misfit::default();
+        let mut refused = PluginProblems::default();
         let known = self.known();
         for (declared, manifest) in config.plugins.iter().zip(manifests) {
             let lacking = lacking(declared, &manifest);
             match known.fit(declared, &manifest) {
                 Ok(fits) if lacking.is_empty() => fitted.push((declared, manifest, fits)),
-                Ok(_) => misfit.problems.extend(lacking),
+                Ok(_) => refused.problems.extend(lacking),
                 Err(more) => {
-                    misfit.problems.extend(lacking.into_iter().chain(more.problems));
-                    misfit.absent.extend(more.absent);
+                    refused.problems.extend(lacking.into_iter().chain(more.problems));
+                    refused.absent.extend(more.absent);
                 }
             }
         }
-        self.problems.extend(misfit.problems);
-        self.absent.extend(misfit.absent);
+        self.problems.extend(refused.problems);
+        self.absent.extend(refused.absent);
         let (mut seen, mut counts) = (HashSet::new(), HashMap::new());
-        for (declared, manifest, Fitted { agent, agent_name, slots }) in fitted {
+        for (declared, manifest, ResolvedPlugin { agent, agent_name, slots }) in fitted {
             let mut installed = view.plugins_of(&declared.org, &agent);
             let found = installed.find(|plugin| plugin.name() == manifest.plugin);
             let count = counts
@@ -108,16 +108,24 @@ impl Planning<'_> {
 
 impl NamedResources<'_> {
     /// The agent and the connections that a plugin names.
-    fn fit(&self, declared: &DeclaredPlugin, manifest: &Manifest) -> Result<Fitted, Misfit> {
-        let alone = |absent| Misfit { absent: vec![absent], ..Misfit::default() };
+    fn fit(
+        &self,
+        declared: &DeclaredPlugin,
+        manifest: &Manifest,
+    ) -> Result<ResolvedPlugin, PluginProblems> {
+        let alone = |absent| PluginProblems { absent: vec![absent], ..PluginProblems::default() };
         let agent = self.agent(declared).map_err(alone)?;
-        let mut misfit = Misfit::default();
+        let mut refused = PluginProblems::default();
         let mut plugins = self.planning.basis.view.plugins_of(&declared.org, &agent.id);
         let same = plugins.find(|plugin| plugin.name() == manifest.plugin);
         if same.is_some_and(|same| same.managed_by == ManagedBy::Store) {
             let (name, agent) = (&manifest.plugin, &agent.name);
             let remedy = format!("remove it with `keyward plugin remove {name} --agent {agent}`");
-            misfit.problems.push(problem(&declared.place, "a stored plugin has this name", remedy));
+            refused.problems.push(problem(
+                &declared.place,
+                "a stored plugin has this name",
+                remedy,
+            ));
         }
         let mut slots = BTreeMap::new();
         for (slot, (name, place)) in &declared.slots {
@@ -125,20 +133,22 @@ impl NamedResources<'_> {
             let found = match self.connection(&declared.org, name, place) {
                 Ok(found) => found,
                 Err(absent) => {
-                    misfit.absent.push(absent);
+                    refused.absent.push(absent);
                     continue;
                 }
             };
             match fits(name, found, agent, provider) {
                 Ok(id) => drop(slots.insert(slot.clone(), Reference::Id(id))),
-                Err((message, remedy)) => misfit.problems.push(problem(place, message, remedy)),
+                Err((message, remedy)) => refused.problems.push(problem(place, message, remedy)),
             }
         }
-        match misfit.problems.is_empty() && misfit.absent.is_empty() {
-            true => {
-                Ok(Fitted { agent: agent.id.clone(), agent_name: agent.name().to_owned(), slots })
-            }
-            false => Err(misfit),
+        match refused.problems.is_empty() && refused.absent.is_empty() {
+            true => Ok(ResolvedPlugin {
+                agent: agent.id.clone(),
+                agent_name: agent.name().to_owned(),
+                slots,
+            }),
+            false => Err(refused),
         }
     }
 }

@@ -24,7 +24,7 @@ pub(crate) enum AgentWork {
 /// The changes of an agent, in the order of execution: the environment must match the bindings.
 #[derive(Debug, Default)]
 pub(crate) struct AgentChange {
-    pub(crate) frees: Vec<Freed>,
+    pub(crate) frees: Vec<FreedSlots>,
     pub(crate) unbinds: Vec<ConnectionId>,
     /// Labels, environment and sets of hosts, where one of them differs.
     pub(crate) describes: Option<AgentSpec>,
@@ -38,7 +38,7 @@ pub(crate) struct AgentChange {
 
 /// A plugin whose slots hold connections that do not match the agent's future environment.
 #[derive(Debug)]
-pub(crate) struct Freed {
+pub(crate) struct FreedSlots {
     pub(crate) plugin: PluginId,
     /// With the connections that stay in the slots.
     pub(crate) spec: PluginSpec,

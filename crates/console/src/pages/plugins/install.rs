@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use axum::extract::Query;
 use maud::{Markup, html};
 
-use super::manifest::{Wrong, changes, read};
+use super::manifest::{ManifestProblem, changes, read};
 use super::slot::{choices, hosts, limits, more};
 use crate::frame::{Page, Section};
 use crate::pages::connections::state_of;
@@ -114,7 +114,7 @@ fn steps(at: usize) -> Markup {
 }
 
 /// The first step.
-fn ask(walk: &Walk, agents: &List<Shown<Agent>>, wrong: &[Wrong]) -> Markup {
+fn ask(walk: &Walk, agents: &List<Shown<Agent>>, wrong: &[ManifestProblem]) -> Markup {
     html! {
         section.panel { div.body {
             @if !wrong.is_empty() { (errors(wrong)) }
@@ -163,7 +163,7 @@ fn agent_field(walk: &Walk, agents: &List<Shown<Agent>>) -> Markup {
     }
 }
 
-fn errors(wrong: &[Wrong]) -> Markup {
+fn errors(wrong: &[ManifestProblem]) -> Markup {
     html! {
         div.wrong-box role="alert" {
             p { "The manifest cannot be used yet:" }

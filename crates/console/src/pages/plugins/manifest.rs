@@ -5,7 +5,7 @@ use keyward_rules::provider::document::Document;
 
 /// Something wrong with a manifest.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Wrong {
+pub(super) struct ManifestProblem {
     /// `line 4`, or `connections[0].slot`.
     pub(super) place: String,
     pub(super) message: String,
@@ -13,10 +13,10 @@ pub(super) struct Wrong {
 }
 
 /// Reads a manifest. `providers` are the ids of all services.
-pub(super) fn read(text: &str, providers: &[&str]) -> Result<Manifest, Vec<Wrong>> {
+pub(super) fn read(text: &str, providers: &[&str]) -> Result<Manifest, Vec<ManifestProblem>> {
     let document = Document::parse("manifest", text).map_err(|problems| {
         let line = |line: Option<usize>| line.map_or(String::new(), |line| format!("line {line}"));
-        let wrong = problems.into_iter().map(|problem| Wrong {
+        let wrong = problems.into_iter().map(|problem| ManifestProblem {
             place: line(problem.line),
             message: problem.message,
             remedy: problem.remedy,
@@ -25,7 +25,7 @@ pub(super) fn read(text: &str, providers: &[&str]) -> Result<Manifest, Vec<Wrong
     })?;
     let shape = |error: serde_json::Error| {
         let remedy = "write `plugin`, `version` and `connections`".to_owned();
-        vec![Wrong { place: String::new(), message: error.to_string(), remedy }]
+        vec![ManifestProblem { place: String::new(), message: error.to_string(), remedy }]
     };
     let value = serde_json::to_value(document.root()).map_err(shape)?;
     let manifest: Manifest = serde_json::from_value(value).map_err(shape)?;
@@ -34,7 +34,7 @@ pub(super) fn read(text: &str, providers: &[&str]) -> Result<Manifest, Vec<Wrong
         true => Ok(manifest),
         false => Err(faults
             .into_iter()
-            .map(|it| Wrong { place: it.path, message: it.message, remedy: it.remedy })
+            .map(|it| ManifestProblem { place: it.path, message: it.message, remedy: it.remedy })
             .collect()),
     }
 }

@@ -19,12 +19,12 @@ pub(super) struct Sentence {
     /// Hosts and paths.
     what: String,
     is_pattern: bool,
-    how: How,
+    how: Treatment,
 }
 
 /// What happens to requests.
 #[derive(Clone, Debug, Eq, PartialEq)]
-enum How {
+enum Treatment {
     With(String),
     Bound,
     Plain,
@@ -36,20 +36,22 @@ impl Sentence {
     pub(super) fn of(spec: &RuleSpec) -> Self {
         let action = spec.action.map_or("inject", |action| action.as_str());
         let how = match (action, &spec.use_connection) {
-            ("deny", _) => How::Blocked,
-            ("pass", _) => How::Plain,
-            ("tunnel", _) => How::Tunnel,
-            (_, Some(connection)) => How::With(connection.clone()),
-            _ => How::Bound,
+            ("deny", _) => Treatment::Blocked,
+            ("pass", _) => Treatment::Plain,
+            ("tunnel", _) => Treatment::Tunnel,
+            (_, Some(connection)) => Treatment::With(connection.clone()),
+            _ => Treatment::Bound,
         };
         let who = match (&spec.agents, &how) {
             (Some(agents), _) => listed(agents, "and"),
-            (None, How::With(connection)) => format!("Each agent that is bound to {connection}"),
+            (None, Treatment::With(connection)) => {
+                format!("Each agent that is bound to {connection}")
+            }
             (None, _) => "Every agent".to_owned(),
         };
         Self {
             who,
-            may: if how == How::Blocked { "may not" } else { "may" },
+            may: if how == Treatment::Blocked { "may not" } else { "may" },
             methods: listed(&spec.methods, "or"),
             what: what(spec, &how),
             is_pattern: !spec.hosts.is_empty(),
@@ -65,26 +67,26 @@ impl Sentence {
     pub(super) fn show(&self) -> Markup {
         html! {
             b { (self.who) } " "
-            @if self.how == How::Blocked { span.status-bad { (self.may) } } @else { (self.may) }
+            @if self.how == Treatment::Blocked { span.status-bad { (self.may) } } @else { (self.may) }
             " "
             @if self.methods.is_empty() { (self.verb()) } @else { span.method { (self.verb()) } }
             " "
             @if self.is_pattern { code { (self.what) } } @else { (self.what) }
             @match &self.how {
-                How::With(connection) => { " with " a href=(format!("/connections/{}", segment(connection))) { (connection) } }
-                How::Bound => " with the connection that it is bound to",
-                How::Plain => " without a credential",
-                How::Tunnel => " through a tunnel that is not inspected",
-                How::Blocked => {}
+                Treatment::With(connection) => { " with " a href=(format!("/connections/{}", segment(connection))) { (connection) } }
+                Treatment::Bound => " with the connection that it is bound to",
+                Treatment::Plain => " without a credential",
+                Treatment::Tunnel => " through a tunnel that is not inspected",
+                Treatment::Blocked => {}
             }
         }
     }
 }
 
 /// Hosts and paths: `api.github.com/repos/**`.
-fn what(spec: &RuleSpec, how: &How) -> String {
+fn what(spec: &RuleSpec, how: &Treatment) -> String {
     let hosts = match (&spec.hosts[..], how) {
-        ([], How::With(connection)) => format!("the hosts of {connection}"),
+        ([], Treatment::With(connection)) => format!("the hosts of {connection}"),
         ([], _) => "any host".to_owned(),
         (hosts, _) => listed(hosts, "and"),
     };

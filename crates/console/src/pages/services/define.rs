@@ -4,7 +4,7 @@
 use axum::extract::Query;
 use maud::{Markup, html};
 
-use super::definition::{Checked, DefinitionForm, TEXT_CHARS_MAX, Wrong};
+use super::definition::{Checked, DefinitionForm, DefinitionProblem, TEXT_CHARS_MAX};
 use crate::frame::{Page, Section};
 use crate::parts::{chips, copyable, facts, head, remedy};
 use crate::visit::{Stop, Tagged, Visit, segment, sentence};
@@ -17,7 +17,7 @@ const EXAMPLE: &str = "id: acme\nname: Acme Billing\nhosts: [\"{region}.api.acme
 enum Verdict {
     /// Nothing was given yet.
     Nothing,
-    Wrong(Vec<Wrong>),
+    Wrong(Vec<DefinitionProblem>),
     /// The id is taken by this service, which cannot be changed here.
     Taken(String),
     /// The own service with this id takes the definition; with the tag of its present version.
@@ -78,7 +78,7 @@ async fn judged(visit: &Visit, given: &DefinitionForm) -> Result<Verdict, Stop> 
 
 /// What is wrong with a field, where the check puts it.
 fn wrong_at(verdict: &Verdict, field: &str) -> Markup {
-    let all: &[Wrong] = match verdict {
+    let all: &[DefinitionProblem] = match verdict {
         Verdict::Wrong(all) => all,
         _ => &[],
     };
@@ -89,7 +89,7 @@ fn wrong_at(verdict: &Verdict, field: &str) -> Markup {
     }
 }
 
-fn told(wrong: &Wrong) -> Markup {
+fn told(wrong: &DefinitionProblem) -> Markup {
     html! {
         (sentence(&wrong.message))
         @if let Some(remedy) = remedy(Some(&wrong.remedy)).filter(|text| !text.is_empty()) { " " (sentence(remedy)) }
@@ -154,7 +154,7 @@ fn editor(given: &DefinitionForm) -> Markup {
 }
 
 fn panel(visit: &Visit, given: &DefinitionForm, verdict: &Verdict) -> Markup {
-    let general = |all: &[Wrong]| {
+    let general = |all: &[DefinitionProblem]| {
         let general: Vec<_> = all.iter().filter(|it| it.field.is_none()).cloned().collect();
         general
     };

@@ -30,7 +30,7 @@ pub(super) struct DefinitionForm {
 
 /// Something wrong, at a field of the form.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Wrong {
+pub(super) struct DefinitionProblem {
     /// A field of [`DefinitionForm`]; `None`: the definition as a whole.
     pub(super) field: Option<&'static str>,
     /// `line 3: hosts[0]` of what is written.
@@ -117,7 +117,7 @@ impl DefinitionForm {
     }
 
     /// Judges it as the gateway would.
-    pub(super) fn checked(&self) -> Result<Checked, Vec<Wrong>> {
+    pub(super) fn checked(&self) -> Result<Checked, Vec<DefinitionProblem>> {
         let missing = [
             ("host", self.authority().is_empty(), "the host is missing"),
             (
@@ -134,7 +134,7 @@ impl DefinitionForm {
         let missing =
             missing.into_iter().filter(|(_, is_missing, _)| *is_missing && !self.is_text());
         let missing: Vec<_> = missing
-            .map(|(field, _, message)| Wrong {
+            .map(|(field, _, message)| DefinitionProblem {
                 field: Some(field),
                 place: String::new(),
                 message: message.to_owned(),
@@ -158,7 +158,7 @@ impl DefinitionForm {
                 let owner = owner.map(|(owner, _)| owner.id().to_string());
                 Ok(Checked { provider, definition, owner })
             }
-            _ => Err(vec![Wrong {
+            _ => Err(vec![DefinitionProblem {
                 field: None,
                 place: String::new(),
                 message: "this is not one service".to_owned(),
@@ -167,13 +167,13 @@ impl DefinitionForm {
         }
     }
 
-    fn placed(&self, problem: Problem) -> Wrong {
+    fn placed(&self, problem: Problem) -> DefinitionProblem {
         let Problem { path, line, message, remedy, .. } = problem;
         if self.is_text() {
             let line = line.map(|line| format!("line {line}"));
             let place: Vec<_> =
                 line.into_iter().chain((!path.is_empty()).then_some(path)).collect();
-            return Wrong { field: None, place: place.join(": "), message, remedy };
+            return DefinitionProblem { field: None, place: place.join(": "), message, remedy };
         }
         let field = match path.split(['.', '[']).next().unwrap_or_default() {
             "name" => Some("name"),
@@ -186,7 +186,7 @@ impl DefinitionForm {
             },
             _ => None,
         };
-        Wrong { field, place: String::new(), message, remedy }
+        DefinitionProblem { field, place: String::new(), message, remedy }
     }
 }
 
