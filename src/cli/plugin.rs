@@ -228,7 +228,7 @@ fn removed(name: &str, left: &PluginRemoved) -> String {
     text += "its connections stay, and nothing was revoked at their providers:\n";
     for connection in &left.connections {
         let used = match &connection.used_by[..] {
-            [] => format!("nobody uses it: keyward connection remove {} --revoke", connection.name),
+            [] => format!("unused: keyward connection remove {} --revoke", connection.name),
             some => format!("used by {}", some.join(", ")),
         };
         text += &format!("  {} ({}): {used}\n", connection.name, connection.provider);

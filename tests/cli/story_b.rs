@@ -142,7 +142,7 @@ async fn b9_removing_a_plugin_leaves_accounts_and_says_which() {
     for line in [
         "plugin crm-digest removed\n",
         "its connections stay, and nothing was revoked at their providers:\n",
-        "  work-crm (svc): nobody uses it: keyward connection remove work-crm --revoke\n",
+        "  work-crm (svc): unused: keyward connection remove work-crm --revoke\n",
         "  alerts (chat): used by digest\n",
     ] {
         assert!(said.contains(line), "{line}: {said}");

@@ -84,7 +84,7 @@ async fn limits_of_a_binding_are_checked_changed_and_kept_over_a_restart() {
             "`stripe` has no action `raed`; did you mean `read`?",
         ),
         (json!({ "deny": ["stripe:read"] }), "deny", "`stripe` has no action `stripe:read`"),
-        (json!({ "allow": [] }), "allow", "must name an action, or be left out"),
+        (json!({ "allow": [] }), "allow", "must name an action, or be absent"),
     ] {
         let mut body = json!({ "connection": "shop" });
         body.as_object_mut().expect("a map").extend(limits.as_object().expect("a map").clone());

@@ -164,9 +164,10 @@ pub(super) fn why_paused(agent: &Record<Agent>) -> (&'static str, &'static str) 
     match (agent.facts.held, agent.facts.paused) {
         (true, _) => ("a person or an alarm did that", "`keyward agent resume` ends it"),
         (_, true) => ("it was taken out of the configuration file", "put it back into the file"),
-        _ => {
-            ("its owner is", "`keyward user set NAME --resume`, or give the agent to somebody else")
-        }
+        _ => (
+            "its owner is",
+            "`keyward user set NAME --resume`, or assign the agent to another user",
+        ),
     }
 }
 

@@ -192,7 +192,7 @@ fn check_limits(
     for (key, names) in [("allow", &limits.allow), ("deny", &limits.deny)] {
         let Some(names) = names else { continue };
         if names.is_empty() {
-            return Err(ApiError::field(key, "must name an action, or be left out"));
+            return Err(ApiError::field(key, "must name an action, or be absent"));
         }
         let list = BindingLimits { allow: names.clone(), deny: Vec::new() };
         if let Some((name, near)) = list.unknown(provider).first() {

@@ -300,7 +300,7 @@ impl<'a> Export<'a> {
             match database_listeners::declared(&record, &view) {
                 Some(item) => items.push(item),
                 None => self.notes.push(format!(
-                    "database listener `{}` is left out: its connection or agent was removed",
+                    "database listener `{}` is omitted: its connection or agent was removed",
                     record.name()
                 )),
             }
@@ -317,7 +317,7 @@ impl<'a> Export<'a> {
         for record in all {
             let (kind, name) = (R::KIND.one, record.name());
             if let Some(why) = R::left_out(&record) {
-                self.notes.push(format!("{kind} `{name}` is left out: it {why}"));
+                self.notes.push(format!("{kind} `{name}` is omitted: it {why}"));
                 continue;
             }
             self.notes

@@ -106,8 +106,7 @@ pub(super) fn onecli(file: &str, text: &str) -> Result<SourceContent, Failure> {
         let place = format!("{file} {}", secret.name);
         let injection = secret.injection_config.unwrap_or_default();
         if injection.path_template.is_some() || injection.path_regex.is_some() {
-            let why =
-                "it stands in the path of requests: describe the service in a provider's file";
+            let why = "it is in the path of requests: describe the service in a provider's file";
             read.unusable.push((place, why.to_owned()));
             continue;
         }
@@ -331,7 +330,7 @@ mod tests {
                 "api.corp.test |  --header X-Key | V2",
                 "maps.test |  --query key | V3",
                 "b.test |   | V5",
-                "f d: it stands in the path of requests: describe the service in a provider's file",
+                "f d: it is in the path of requests: describe the service in a provider's file",
                 "f agent ci: an agent gets a token of its own: keyward agent add ci",
                 "f rule no-delete: rules are written again: keyward rule add",
             ]

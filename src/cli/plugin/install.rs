@@ -143,8 +143,8 @@ impl Install {
         let slots = installation.chosen(&connections)?;
         output::note(&installation.reach(&self.agent, &slots));
         if !self.yes && installation.changes() {
-            return Err(Failure::usage("nobody can be asked here whether this is wanted")
-                .hint("agree to it with --yes"));
+            return Err(Failure::usage("there is no terminal to confirm this on")
+                .hint("confirm it with --yes"));
         }
         self.commit(client, installation).await
     }
@@ -296,7 +296,7 @@ impl PluginInstallation {
         match (&self.installed, asked) {
             (Some(installed), 0) => {
                 text += &format!(
-                    "\nversion {} is installed; nothing new is asked for",
+                    "\nversion {} is installed; nothing new is requested",
                     installed.version
                 );
             }

@@ -99,7 +99,7 @@ pub(super) fn connections(
 pub(super) fn rotation(value: Option<&Value>, reading: &mut ConfigReading<'_>) -> RotationSettings {
     let settings = reading.section::<RotationSettings>(value, "rotation").unwrap_or_default();
     if settings.keep_old > KEEP_OLD_MAX {
-        let message = "after so long nobody remembers which of two secrets was good";
+        let message = "a former secret is kept for at most 30 days";
         reading.problems.add("rotation.keep_old", message, "write 30d or less");
     }
     settings

@@ -122,7 +122,7 @@ fn source(
             Some(ManifestSource::Inline(Box::new(manifest)))
         }
         Some(_) => {
-            let remedy = "write the path of a `keyward-plugin.yaml`, or what stands in one";
+            let remedy = "write the path of a `keyward-plugin.yaml`, or its content";
             reading.problems.add(&at, "this is not a manifest", remedy);
             None
         }

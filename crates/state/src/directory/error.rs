@@ -87,7 +87,7 @@ pub enum DirectoryError {
     #[error("the link has been used, has expired or was never made")]
     LinkUsed,
     /// A user who still owns something.
-    #[error("user `{user}` owns {what} `{name}`: remove it or give it to somebody else first")]
+    #[error("user `{user}` owns {what} `{name}`: remove it or assign it to another user first")]
     UserOwns {
         /// The user's name.
         user: String,

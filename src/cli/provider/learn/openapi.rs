@@ -59,7 +59,7 @@ fn servers(document: &Value, found: &mut Proposal) -> Vec<String> {
 fn add_server(url: &str, variables: &Value, found: &mut Proposal, bases: &mut Vec<String>) {
     let shown = plain(url);
     let Some(rest) = url.strip_prefix("https://") else {
-        found.notes.push(format!("server `{shown}` is no https URL: it is left out"));
+        found.notes.push(format!("server `{shown}` is not an https URL: it is omitted"));
         return;
     };
     let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
@@ -86,7 +86,7 @@ fn add_server(url: &str, variables: &Value, found: &mut Proposal, bases: &mut Ve
     let is_name = host.contains('.') && host.bytes().all(plain_host) && !host.contains("..");
     let name = host.split(':').next().unwrap_or_default();
     if !is_name || name.parse::<std::net::IpAddr>().is_ok() || name.ends_with(".local") {
-        found.notes.push(format!("server `{shown}` has no public host name: it is left out"));
+        found.notes.push(format!("server `{shown}` has no public host name: it is omitted"));
         return;
     }
     let host = host.strip_suffix(":443").unwrap_or(&host).to_ascii_lowercase();
@@ -232,7 +232,7 @@ impl Proposal {
     }
 
     fn left_out(&mut self, scheme: &str, why: &str) {
-        self.notes.push(format!("security scheme `{}` is left out: {why}", plain(scheme)));
+        self.notes.push(format!("security scheme `{}` is omitted: {why}", plain(scheme)));
     }
 }
 

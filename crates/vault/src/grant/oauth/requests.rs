@@ -230,7 +230,7 @@ pub async fn token_exchange(
         // RFC 8693 requires it, but some servers omit it.
         None => Ok(tokens),
         Some(issued) if issued == wanted => Ok(tokens),
-        Some(_) => Err(TokenFailure::unreadable("the token is not of the type that was asked for")),
+        Some(_) => Err(TokenFailure::unreadable("the token is not of the requested type")),
     }
 }
 
