@@ -126,8 +126,8 @@ where
         while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
             match message {
                 Ok(AsyncMessage::Notification(it)) => notice.notified(it.channel(), it.payload()),
-                Ok(AsyncMessage::Notice(notice)) => {
-                    tracing::debug!(notice = notice.message(), "the database says");
+                Ok(AsyncMessage::Notice(said)) => {
+                    tracing::debug!(notice = said.message(), "the database says");
                 }
                 Ok(_) => {}
                 Err(error) => {
