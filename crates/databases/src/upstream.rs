@@ -9,41 +9,61 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::client::TlsStream;
 
-use crate::refused::Refused;
 use crate::stream::{Cut, StreamWatch, WatchedStream};
 use keyward_base::database::StreamSecurity;
-use keyward_proxy::{CheckedUpstream, ServiceExchange, SessionEnd};
+use keyward_proxy::{CheckedUpstream, FailedAttempt, Gateway, ServiceExchange, SessionEnd};
 use keyward_rules::policy::DatabasePermit;
 
-/// A stream to the server of a permit. The end of the server's bytes is an error, so that the session ends even if its
-/// agent is idle.
+/// A stream to the server of a permit, secured as the permit says. Made only by [`Upstream::secured`]. The end of the server's
+/// bytes is an error, so that the session ends even if its agent is idle.
 #[derive(Debug)]
-pub enum Upstream {
+pub struct Upstream(SecuredStream);
+
+#[derive(Debug)]
+enum SecuredStream {
     Cleartext(CheckedUpstream),
     Tls(Box<TlsStream<CheckedUpstream>>),
 }
 
 impl Upstream {
+    /// Dials the server of the permit and secures the stream, for protocols that begin with TLS.
+    ///
+    /// # Errors
+    /// When it cannot be reached, or does not prove to be the permit's host.
+    pub async fn reach(gateway: &Gateway, permit: &DatabasePermit) -> Result<Self, FailedAttempt> {
+        let stream = ServiceExchange::dial(gateway, permit).await?;
+        Self::secured(gateway, stream, permit).await
+    }
+
     /// Secures a dialled stream as the permit says.
     ///
     /// # Errors
     /// When the server does not prove to be the permit's host.
     pub async fn secured(
-        exchange: &mut ServiceExchange,
+        gateway: &Gateway,
         stream: CheckedUpstream,
         permit: &DatabasePermit,
-    ) -> Result<Self, Refused> {
-        match permit.endpoint().security {
-            StreamSecurity::Cleartext => Ok(Self::Cleartext(stream)),
+    ) -> Result<Self, FailedAttempt> {
+        Ok(Self(match permit.endpoint().security {
+            StreamSecurity::Cleartext => SecuredStream::Cleartext(stream),
             StreamSecurity::VerifiedTls => {
-                Ok(Self::Tls(Box::new(exchange.secure(stream, permit).await?)))
+                let secured = ServiceExchange::secure(gateway, stream, permit).await?;
+                SecuredStream::Tls(Box::new(secured))
             }
-        }
+        }))
     }
 
     /// Whether the server has proved its name.
     pub fn is_verified(&self) -> bool {
-        matches!(self, Self::Tls(_))
+        self.tls().is_some()
+    }
+
+    /// The TLS by which the server has proved its name.
+    pub fn tls(&self) -> Option<&TlsStream<CheckedUpstream>> {
+        match &self.0 {
+            SecuredStream::Cleartext(_) => None,
+            SecuredStream::Tls(stream) => Some(stream),
+        }
     }
 }
 
@@ -86,9 +106,9 @@ impl AgentEnded {
 
 macro_rules! each {
     ($self:expr, $stream:ident => $body:expr) => {
-        match $self.get_mut() {
-            Upstream::Cleartext($stream) => $body,
-            Upstream::Tls($stream) => $body,
+        match &mut $self.get_mut().0 {
+            SecuredStream::Cleartext($stream) => $body,
+            SecuredStream::Tls($stream) => $body,
         }
     };
 }

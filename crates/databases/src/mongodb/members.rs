@@ -13,7 +13,7 @@ use crate::login::ServerError;
 use crate::refused::Refused;
 use crate::upstream::Upstream;
 use keyward_base::codes::Code;
-use keyward_base::database::{Seeds, StreamSecurity};
+use keyward_base::database::Seeds;
 use keyward_base::host::{Scheme, Target};
 use keyward_proxy::{FailedAttempt, Gateway, SeedListError, ServiceExchange};
 use keyward_rules::policy::DatabasePermit;
@@ -142,7 +142,7 @@ impl MongoLogin {
         within: Duration,
         permit: DatabasePermit,
     ) -> Result<Member, MemberFailure> {
-        let mut upstream = reached(&gateway, &permit).await.map_err(MemberFailure::Unreached)?;
+        let mut upstream = Upstream::reach(&gateway, &permit).await.map_err(MemberFailure::Unreached)?;
         let hello = tokio::time::timeout(within, self.greeted_on(&mut upstream)).await;
         let hello = hello.unwrap_or(Err(ServerError::Timeout)).map_err(MemberFailure::Failed)?;
         Ok(Member { upstream, hello, permit })
@@ -218,17 +218,6 @@ impl MemberSearch {
             None => ServerError::NoPrimary.into(),
         })
     }
-}
-
-async fn reached(gateway: &Gateway, permit: &DatabasePermit) -> Result<Upstream, FailedAttempt> {
-    let stream = ServiceExchange::attempt(gateway, permit).await?;
-    Ok(match permit.endpoint().security {
-        StreamSecurity::Cleartext => Upstream::Cleartext(stream),
-        StreamSecurity::VerifiedTls => {
-            let secured = ServiceExchange::secure_attempt(gateway, stream, permit).await?;
-            Upstream::Tls(Box::new(secured))
-        }
-    })
 }
 
 /// Where the primary is, as a server says.

@@ -93,7 +93,9 @@ impl MysqlLogin {
         exchange: &mut ServiceExchange,
     ) -> Result<(Upstream, Vec<u8>), Refused> {
         exchange.set_role(&self.user);
-        let mut stream = exchange.dial(&self.permitted.permit).await?;
+        let (gateway, permit) = (exchange.begin_attempt(), &self.permitted.permit);
+        let dialled = ServiceExchange::dial(&gateway, permit).await;
+        let mut stream = dialled.map_err(|failed| exchange.refused_attempt(&failed))?;
         let within = exchange.connect_timeout();
         let mut sequence = Sequence::default();
         let begun = tokio::time::timeout(within, self.begin(&mut stream, &mut sequence)).await;
@@ -104,7 +106,8 @@ impl MysqlLogin {
             let hint = "switch TLS on at the server, or set `sslmode: disable`";
             return Err(Refused::Keyward(text.hint(hint)));
         }
-        let mut upstream = Upstream::secured(exchange, stream, &self.permitted.permit).await?;
+        let secured = Upstream::secured(&gateway, stream, permit).await;
+        let mut upstream = secured.map_err(|failed| exchange.refused_attempt(&failed))?;
         let verified = upstream.is_verified();
         let opened = async {
             let welcome = self.prove(&mut upstream, &mut sequence, greeting, verified).await?;

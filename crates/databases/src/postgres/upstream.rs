@@ -30,23 +30,18 @@ pub enum UpstreamError {
 ///
 /// # Errors
 /// When it cannot be reached, has no TLS, or does not prove to be the permit's host.
-pub async fn reach(
-    gateway: &Arc<Gateway>,
-    permit: &DatabasePermit,
-) -> Result<Upstream, UpstreamError> {
-    let dialled = ServiceExchange::attempt(gateway, permit).await;
+pub async fn reach(gateway: &Arc<Gateway>, permit: &DatabasePermit) -> Result<Upstream, UpstreamError> {
+    let dialled = ServiceExchange::dial(gateway, permit).await;
     let mut stream = dialled.map_err(UpstreamError::Attempt)?;
-    if permit.endpoint().security == StreamSecurity::Cleartext {
-        return Ok(Upstream::Cleartext(stream));
+    if permit.endpoint().security == StreamSecurity::VerifiedTls {
+        let within = gateway.limits.connect_timeout;
+        match tokio::time::timeout(within, ask_for_tls(&mut stream)).await {
+            Ok(Ok(true)) => {}
+            Ok(Ok(false)) => return Err(UpstreamError::NoTls),
+            Ok(Err(_)) | Err(_) => return Err(UpstreamError::Protocol),
+        }
     }
-    let within = gateway.limits.connect_timeout;
-    match tokio::time::timeout(within, ask_for_tls(&mut stream)).await {
-        Ok(Ok(true)) => {}
-        Ok(Ok(false)) => return Err(UpstreamError::NoTls),
-        Ok(Err(_)) | Err(_) => return Err(UpstreamError::Protocol),
-    }
-    let secured = ServiceExchange::secure_attempt(gateway, stream, permit).await;
-    Ok(Upstream::Tls(Box::new(secured.map_err(UpstreamError::Attempt)?)))
+    Upstream::secured(gateway, stream, permit).await.map_err(UpstreamError::Attempt)
 }
 
 impl UpstreamError {
@@ -72,8 +67,7 @@ impl UpstreamError {
 
 /// The channel binding data of a TLS stream (`tls-server-end-point`).
 pub fn channel_binding(upstream: &Upstream) -> Option<Vec<u8>> {
-    let Upstream::Tls(stream) = upstream else { return None };
-    let (_, session) = stream.get_ref();
+    let (_, session) = upstream.tls()?.get_ref();
     server_end_point(session.peer_certificates()?.first()?)
 }
 

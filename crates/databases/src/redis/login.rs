@@ -76,8 +76,8 @@ impl RedisLogin {
     /// When the server cannot be reached, does not prove its name, or refuses.
     pub async fn run(&self, exchange: &mut ServiceExchange) -> Result<Upstream, Refused> {
         exchange.set_role(self.user());
-        let stream = exchange.dial(&self.permitted.permit).await?;
-        let mut upstream = Upstream::secured(exchange, stream, &self.permitted.permit).await?;
+        let reached = Upstream::reach(&exchange.begin_attempt(), &self.permitted.permit).await;
+        let mut upstream = reached.map_err(|failed| exchange.refused_attempt(&failed))?;
         let within = exchange.connect_timeout();
         let opened = tokio::time::timeout(within, self.open_on(&mut upstream)).await;
         match opened.unwrap_or(Err(ServerError::Timeout)) {

@@ -28,7 +28,7 @@ use keyward_base::agent::Agent;
 use keyward_base::codes::{Code, RefusalText};
 use keyward_base::database::{DatabaseProtocol, StreamSecurity};
 use keyward_base::id::OrgId;
-use keyward_net::client::{HandshakeError, connect_tls};
+use keyward_net::client::connect_tls;
 use keyward_net::seed_list::{SeedList, SeedListError};
 use keyward_net::wire::Wire;
 use keyward_rules::inject::credential::Credential;
@@ -75,7 +75,7 @@ pub struct ServiceExchange {
     record: Record,
 }
 
-/// A stream to a server that may be sent a credential: to a checked address, verified where the permit says so.
+/// A stream to the server of a permit, at a checked address. Its TLS has not begun.
 pub type CheckedUpstream = Wire;
 
 impl ServiceStream {
@@ -292,27 +292,25 @@ impl ServiceExchange {
         }
     }
 
-    /// Dials the server of the permit, at a checked address. Without TLS, the address is on the explicit private list.
+    /// Dials the server of the permit, at a checked address: for an attempt of a session, or to cancel its statement. Without
+    /// TLS, the address is on the explicit private list.
     ///
     /// # Errors
-    /// When no address may be dialled or accepts.
-    pub async fn dial(&mut self, permit: &DatabasePermit) -> Result<CheckedUpstream, RefusalText> {
-        self.record.count_attempt();
-        dial(&self.gateway, permit).await.map_err(|refusal| self.refuse(&refusal))
-    }
-
-    /// Dials beside the exchange: for an open session, to cancel its statement, or at one of several servers.
-    ///
-    /// # Errors
-    /// As [`ServiceExchange::dial`], which [`ServiceExchange::refused_attempt`] records.
-    pub async fn attempt(
+    /// When no address may be dialled or accepts, which [`ServiceExchange::refused_attempt`] records.
+    pub async fn dial(
         gateway: &Gateway,
         permit: &DatabasePermit,
     ) -> Result<CheckedUpstream, FailedAttempt> {
-        dial(gateway, permit).await.map_err(FailedAttempt)
+        let (endpoint, within) = (permit.endpoint(), gateway.limits.connect_timeout);
+        let dialled = gateway.dialler.dial(&endpoint.target, within).await;
+        let dialled = dialled.map_err(|error| FailedAttempt(error.into()))?;
+        match endpoint.security == StreamSecurity::Cleartext && !dialled.private {
+            true => Err(FailedAttempt(Refusal::Plaintext)),
+            false => Ok(dialled.stream),
+        }
     }
 
-    /// Counts an attempt at one of several servers. The gateway is that of [`ServiceExchange::attempt`].
+    /// Counts an attempt. The gateway is that of [`ServiceExchange::dial`].
     pub fn begin_attempt(&mut self) -> Arc<Gateway> {
         self.record.count_attempt();
         self.gateway.clone()
@@ -345,26 +343,18 @@ impl ServiceExchange {
     /// Does the TLS handshake on a stream to the server of the permit. Chain and host name are verified.
     ///
     /// # Errors
-    /// When the server does not prove to be the permit's host.
+    /// When the server does not prove to be the permit's host, which [`ServiceExchange::refused_attempt`] records.
     pub async fn secure(
-        &mut self,
-        upstream: CheckedUpstream,
-        permit: &DatabasePermit,
-    ) -> Result<TlsStream<CheckedUpstream>, RefusalText> {
-        let secured = secure(&self.gateway, upstream, permit).await;
-        secured.map_err(|error| self.refuse(&Refusal::Tls(error)))
-    }
-
-    /// The handshake of [`ServiceExchange::attempt`].
-    ///
-    /// # Errors
-    /// As [`ServiceExchange::secure`].
-    pub async fn secure_attempt(
         gateway: &Gateway,
         upstream: CheckedUpstream,
         permit: &DatabasePermit,
     ) -> Result<TlsStream<CheckedUpstream>, FailedAttempt> {
-        let secured = secure(gateway, upstream, permit).await;
+        let mut config = ClientConfig::clone(&gateway.upstream_tls());
+        config.alpn_protocols = Vec::new();
+        // A TLS session of an HTTP upstream at the same host is another server's.
+        config.resumption = Resumption::disabled();
+        let (target, within) = (&permit.endpoint().target, gateway.limits.connect_timeout);
+        let secured = connect_tls(upstream, target, Arc::new(config), within).await;
         secured.map_err(|error| FailedAttempt(Refusal::Tls(error)))
     }
 
@@ -431,28 +421,6 @@ impl ServiceExchange {
     fn refuse(&mut self, refusal: &Refusal) -> RefusalText {
         respond::refusal_info(refusal, Some(&mut self.record))
     }
-}
-
-async fn dial(gateway: &Gateway, permit: &DatabasePermit) -> Result<CheckedUpstream, Refusal> {
-    let (endpoint, within) = (permit.endpoint(), gateway.limits.connect_timeout);
-    let dialled = gateway.dialler.dial(&endpoint.target, within).await?;
-    match endpoint.security == StreamSecurity::Cleartext && !dialled.private {
-        true => Err(Refusal::Plaintext),
-        false => Ok(dialled.stream),
-    }
-}
-
-async fn secure(
-    gateway: &Gateway,
-    upstream: CheckedUpstream,
-    permit: &DatabasePermit,
-) -> Result<TlsStream<CheckedUpstream>, HandshakeError> {
-    let mut config = ClientConfig::clone(&gateway.upstream_tls());
-    config.alpn_protocols = Vec::new();
-    // A TLS session of an HTTP upstream at the same host is another server's.
-    config.resumption = Resumption::disabled();
-    let (target, within) = (&permit.endpoint().target, gateway.limits.connect_timeout);
-    connect_tls(upstream, target, Arc::new(config), within).await
 }
 
 /// Why a stream was not opened.
