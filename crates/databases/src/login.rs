@@ -1,60 +1,45 @@
-//! What every login at a server begins with: the permit, and the user and password of its connection.
-
-use std::sync::Arc;
-
-use jiff::Timestamp;
+//! What every login at a server begins with: the user and password of its connection, and why a server opens no session.
 
 use crate::refused::{Refused, ServerRefusal};
 use keyward_base::codes::Code;
 use keyward_base::database::{DatabaseProtocol, StreamSecurity};
 use keyward_base::secret::Secret;
-use keyward_rules::inject::credential::Credential;
 use keyward_rules::inject::placement::{Location, LoginPart};
 use keyward_rules::inject::sign::CredentialSigner;
-use keyward_rules::policy::DatabasePermit;
+use keyward_rules::policy::PermittedLogin;
 
-/// A permit with the credential of its connection.
-#[derive(Clone, Debug)]
-pub struct Permitted {
-    pub permit: Arc<DatabasePermit>,
-    pub credential: Arc<Credential>,
-    /// The time of the login.
-    pub now: Timestamp,
+/// The user of the login, if the connection has one.
+pub fn user_of(permitted: &PermittedLogin) -> Option<&str> {
+    part(permitted, LoginPart::User).and_then(Secret::expose_text)
 }
 
-impl Permitted {
-    /// The user, if the connection has one.
-    pub fn user(&self) -> Option<&str> {
-        self.part(LoginPart::User).and_then(Secret::expose_text)
+/// The password of the login: the credential's, or one that its AWS key signs for this login.
+///
+/// # Errors
+/// When the credential has none, or the signed one would be sent without TLS.
+pub fn password_of(permitted: &PermittedLogin) -> Result<Secret, Refused> {
+    let Some(CredentialSigner::AwsSigV4(keys)) = &permitted.credential().signer else {
+        return part(permitted, LoginPart::Password).cloned().ok_or_else(incomplete);
+    };
+    let (endpoint, user) =
+        (permitted.permit().endpoint(), user_of(permitted).ok_or_else(incomplete)?);
+    if endpoint.security == StreamSecurity::Cleartext {
+        let text = "passwords of AWS IAM are sent over verified TLS alone";
+        let hint = "set `sslmode: verify-full`, and name Amazon's root in `upstream.trust`";
+        return Err(Refused::Keyward(Code::UpstreamTls.because(text).hint(hint)));
     }
+    let signed = keys.database_password(&endpoint.target, user, permitted.time());
+    signed.map_err(|error| Refused::Keyward(Code::ConnectionBroken.because(error.to_string())))
+}
 
-    /// The password: the credential's, or one that its AWS key signs for this login.
-    ///
-    /// # Errors
-    /// When the credential has none, or the signed one would be sent without TLS.
-    pub fn password(&self) -> Result<Secret, Refused> {
-        let Some(CredentialSigner::AwsSigV4(keys)) = &self.credential.signer else {
-            return self.part(LoginPart::Password).cloned().ok_or_else(Self::incomplete);
-        };
-        let (endpoint, user) = (self.permit.endpoint(), self.user().ok_or_else(Self::incomplete)?);
-        if endpoint.security == StreamSecurity::Cleartext {
-            let text = "passwords of AWS IAM are sent over verified TLS alone";
-            let hint = "set `sslmode: verify-full`, and name Amazon's root in `upstream.trust`";
-            return Err(Refused::Keyward(Code::UpstreamTls.because(text).hint(hint)));
-        }
-        let signed = keys.database_password(&endpoint.target, user, self.now);
-        signed.map_err(|error| Refused::Keyward(Code::ConnectionBroken.because(error.to_string())))
-    }
+/// The refusal of a connection that lacks a part of its login.
+pub fn incomplete() -> Refused {
+    Refused::Keyward(Code::ConnectionBroken.because("the connection has no complete login"))
+}
 
-    /// The refusal of a connection that lacks a part of its login.
-    pub fn incomplete() -> Refused {
-        Refused::Keyward(Code::ConnectionBroken.because("the connection has no complete login"))
-    }
-
-    fn part(&self, wanted: LoginPart) -> Option<&Secret> {
-        let mut writes = self.credential.writes.iter().flat_map(|scope| &scope.what);
-        writes.find(|write| write.at == Location::Login(wanted)).map(|write| &write.value)
-    }
+fn part(permitted: &PermittedLogin, wanted: LoginPart) -> Option<&Secret> {
+    let mut writes = permitted.credential().writes.iter().flat_map(|scope| &scope.what);
+    writes.find(|write| write.at == Location::Login(wanted)).map(|write| &write.value)
 }
 
 /// Why a server opens no session.
@@ -166,4 +151,27 @@ pub fn words_of_server(text: &str, password: &Secret) -> String {
         return "it gives no usable reason".to_owned();
     }
     text.chars().filter(|c| !c.is_control()).take(300).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::sample;
+    use keyward_rules::inject::credential::Credential;
+
+    #[test]
+    fn a_permit_makes_no_login_with_the_credential_of_another_connection() {
+        let [one, other] =
+            [(); 2].map(|()| sample::permitted(DatabaseProtocol::Redis, None, "password"));
+        let tied = |credential: &Credential| {
+            let (permit, credential) = (one.permit().clone(), Arc::new(credential.clone()));
+            PermittedLogin::new(permit, credential, Timestamp::UNIX_EPOCH)
+        };
+        assert!(tied(other.credential()).is_none());
+        assert!(tied(one.credential()).is_some());
+    }
 }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::login::Permitted;
 use keyward_base::database::{
     DatabaseEndpoint, DatabaseProtocol, Seeds, SessionAttrs, StreamSecurity,
 };
@@ -15,10 +14,10 @@ use keyward_rules::inject::credential::{Clears, Credential, Write};
 use keyward_rules::inject::placement::{Location, LoginPart};
 use keyward_rules::inject::scoped::Scoped;
 use keyward_rules::inject::scrub::Needles;
-use keyward_rules::policy::{Account, AccountState, Policy};
+use keyward_rules::policy::{Account, AccountState, PermittedLogin, Policy};
 
 /// The login of the connection `main` at the database `app` of `db.test`.
-pub fn permitted(protocol: DatabaseProtocol, user: Option<&str>, password: &str) -> Permitted {
+pub fn permitted(protocol: DatabaseProtocol, user: Option<&str>, password: &str) -> PermittedLogin {
     permitted_at(protocol, "app", user, password)
 }
 
@@ -28,7 +27,7 @@ pub fn permitted_at(
     database: &str,
     user: Option<&str>,
     password: &str,
-) -> Permitted {
+) -> PermittedLogin {
     let target = Target::parse(Scheme::Https, "db.test:5432").expect("a target");
     let endpoint = DatabaseEndpoint {
         protocol,
@@ -72,5 +71,6 @@ pub fn permitted_at(
         signer: None,
         tls: None,
     });
-    Permitted { permit, credential, now: Timestamp::UNIX_EPOCH }
+    let tied = PermittedLogin::new(permit, credential, Timestamp::UNIX_EPOCH);
+    tied.expect("the credential is of the same connection")
 }

@@ -8,12 +8,12 @@ use zeroize::Zeroizing;
 
 use crate::choice::{ClientChoice, choose};
 use crate::listener::DatabaseListener;
-use crate::login::Permitted;
 use crate::refused::Refused;
 use keyward_base::agent::Agent;
 use keyward_base::codes::Code;
 use keyward_base::database::DatabaseProtocol;
 use keyward_proxy::{ServiceExchange, ServiceStream};
+use keyward_rules::policy::PermittedLogin;
 
 /// The first messages of a client, in its protocol.
 pub trait Greeting: Send + Sized {
@@ -37,7 +37,7 @@ pub trait Greeting: Send + Sized {
         listener: &DatabaseListener,
         exchange: &mut ServiceExchange,
         agent: &Agent,
-        permitted: Permitted,
+        permitted: PermittedLogin,
     ) -> impl Future<Output = Result<Self::Open, Refused>> + Send;
 
     /// Tells the agent that the session is open, and copies bytes until it ends.
@@ -144,12 +144,11 @@ async fn opened<G: Greeting>(
         choices.retain(|choice| *choice.name == *only);
     }
     let connection = choose(&choices, greeting.named()).map_err(Refused::Keyward)?;
-    let (permit, credential) = exchange.permit(agent, &connection).await?;
+    let permitted = exchange.permit(agent, &connection).await?;
     // The name may have become another connection's since the choice.
-    if permit.endpoint().protocol != G::PROTOCOL {
+    if permitted.permit().endpoint().protocol != G::PROTOCOL {
         return Err(Refused::revoked());
     }
-    let permitted = Permitted { permit, credential, now: exchange.now() };
     let opened = greeting.open(listener, exchange, agent, permitted).await;
     let opened = opened.map_err(|refused| refused.by_server_of(&connection));
     // A revocation during the login ends it here: from now on the stream itself is watched.

@@ -6,7 +6,6 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::facts::DatabaseFacts;
-use crate::login::Permitted;
 use crate::refused::Refused;
 use crate::{mongodb, mysql, postgres, redis};
 use keyward_base::codes::{Code, RefusalText};
@@ -62,7 +61,7 @@ pub async fn test(
 ) -> DatabaseReport {
     let began = Instant::now();
     let begun = ServiceExchange::begin_test(gateway, connection, trial).await;
-    let (mut exchange, permit, credential) = match begun {
+    let (mut exchange, permitted) = match begun {
         Ok(begun) => begun,
         Err(text) => {
             let failure = DatabaseTestFailure::of(text.code);
@@ -71,8 +70,7 @@ pub async fn test(
         }
     };
     let id = exchange.id().to_owned();
-    let protocol = permit.endpoint().protocol;
-    let permitted = Permitted { permit, credential, now: exchange.now() };
+    let protocol = permitted.permit().endpoint().protocol;
     let asked = match protocol {
         DatabaseProtocol::Postgres => postgres::test::facts(&mut exchange, permitted).await,
         DatabaseProtocol::Redis => redis::test::facts(&mut exchange, permitted).await,

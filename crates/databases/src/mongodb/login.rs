@@ -8,10 +8,11 @@ use zeroize::Zeroizing;
 use super::commands::MongoAccess;
 use super::scram::{Mechanism, Scram, ScramError};
 use super::wire::{self, Message, MongoReadError};
-use crate::login::{Permitted, ServerError, words_of_server};
+use crate::login::{ServerError, incomplete, password_of, user_of, words_of_server};
 use crate::refused::Refused;
 use keyward_base::database::DatabaseProtocol;
 use keyward_base::secret::Secret;
+use keyward_rules::policy::PermittedLogin;
 
 /// The longest answer of a server during the login, in bytes.
 const ANSWER_BYTES_MAX: usize = 256 * 1024;
@@ -27,7 +28,7 @@ const AUTHENTICATION_FAILED: i32 = 18;
 
 /// A login that has not begun.
 pub struct MongoLogin {
-    pub(super) permitted: Permitted,
+    pub(super) permitted: PermittedLogin,
     user: String,
     password: Secret,
     /// What the server's log calls the session.
@@ -45,12 +46,12 @@ impl MongoLogin {
     ///
     /// # Errors
     /// When the connection has no user or no password.
-    pub fn new(permitted: Permitted, name: &str) -> Result<Self, Refused> {
-        let user = permitted.user().ok_or_else(Permitted::incomplete)?.to_owned();
-        let password = permitted.password()?;
-        let wanted = permitted.permit.wanted().settings.as_deref();
+    pub fn new(permitted: PermittedLogin, name: &str) -> Result<Self, Refused> {
+        let user = user_of(&permitted).ok_or_else(incomplete)?.to_owned();
+        let password = password_of(&permitted)?;
+        let wanted = permitted.permit().wanted().settings.as_deref();
         let read_only = wanted.and_then(|settings| settings.read_only).unwrap_or_default();
-        let auth_source = permitted.permit.endpoint().auth_source.as_deref();
+        let auth_source = permitted.permit().endpoint().auth_source.as_deref();
         Ok(Self {
             auth_source: auth_source.unwrap_or(AUTH_SOURCE).to_owned(),
             load_balanced: false,

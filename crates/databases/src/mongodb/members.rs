@@ -74,7 +74,7 @@ impl MongoLogin {
     /// When no server can be reached, proves itself, and accepts the login.
     pub async fn run(&mut self, exchange: &mut ServiceExchange) -> Result<Upstream, Refused> {
         exchange.set_role(self.user());
-        let servers = ServerList::of(exchange, &self.permitted.permit).await?;
+        let servers = ServerList::of(exchange, self.permitted.permit()).await?;
         self.load_balanced = servers.load_balanced;
         // A setting of the connection has precedence over DNS.
         if let Some(source) =
@@ -83,7 +83,7 @@ impl MongoLogin {
             self.auth_source = source;
         }
         let Member { mut upstream, hello, permit } = self.member(exchange, servers).await?;
-        self.server = self.permitted.permit.endpoint().one_of_several(&permit.endpoint().target);
+        self.server = self.permitted.permit().endpoint().one_of_several(&permit.endpoint().target);
         let within = exchange.connect_timeout();
         let opened = tokio::time::timeout(within, self.open_on(&mut upstream, &hello)).await;
         match opened.unwrap_or(Err(ServerError::Timeout)) {

@@ -25,7 +25,6 @@ use self::greeting::{MongoClient, MongoGreetingError};
 use self::login::MongoLogin;
 use crate::choice::ClientChoice;
 use crate::listener::DatabaseListener;
-use crate::login::Permitted;
 use crate::refused::Refused;
 use crate::session::{self, Greeting, send_first, send_last};
 use crate::stream::{FilteredStream, StreamFilter};
@@ -34,6 +33,7 @@ use keyward_base::agent::Agent;
 use keyward_base::codes::Code;
 use keyward_base::database::DatabaseProtocol;
 use keyward_proxy::{ServiceExchange, ServiceStream};
+use keyward_rules::policy::PermittedLogin;
 
 /// The answer to a stream above the limit: none. An answer has the number of its request, which has not come.
 pub const OVERLOADED: &[u8] = b"";
@@ -91,7 +91,7 @@ impl Greeting for MongoClient {
         _listener: &DatabaseListener,
         exchange: &mut ServiceExchange,
         agent: &Agent,
-        permitted: Permitted,
+        permitted: PermittedLogin,
     ) -> Result<MongoSession, Refused> {
         let mut login = MongoLogin::new(permitted, &agent.name)?;
         let upstream = login.run(exchange).await?;

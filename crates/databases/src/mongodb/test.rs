@@ -4,10 +4,11 @@ use bson::{RawDocument, rawdoc};
 
 use super::login::{CommandStream, MongoLogin, is_ok};
 use crate::facts::{DatabaseFacts, UNKNOWN_VERSION, short};
-use crate::login::{Permitted, ServerError};
+use crate::login::ServerError;
 use crate::refused::Refused;
 use crate::upstream::Upstream;
 use keyward_proxy::ServiceExchange;
+use keyward_rules::policy::PermittedLogin;
 
 /// Logs in and asks.
 ///
@@ -15,7 +16,7 @@ use keyward_proxy::ServiceExchange;
 /// When the server opens no session, or does not answer.
 pub async fn facts(
     exchange: &mut ServiceExchange,
-    permitted: Permitted,
+    permitted: PermittedLogin,
 ) -> Result<DatabaseFacts, Refused> {
     let mut login = MongoLogin::new(permitted, "keyward")?;
     let mut upstream = login.run(exchange).await?;

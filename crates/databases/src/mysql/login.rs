@@ -16,7 +16,7 @@ use super::packet::{
     put_counted,
 };
 use super::statements;
-use crate::login::{Permitted, ServerError, words_of_server};
+use crate::login::{ServerError, incomplete, password_of, user_of, words_of_server};
 use crate::refused::Refused;
 use crate::rules::{Dialect, KeptSettings};
 use crate::upstream::Upstream;
@@ -24,6 +24,7 @@ use keyward_base::codes::Code;
 use keyward_base::database::{DatabaseProtocol, StreamSecurity};
 use keyward_base::secret::Secret;
 use keyward_proxy::{CheckedUpstream, ServiceExchange};
+use keyward_rules::policy::PermittedLogin;
 
 /// Capabilities of every server since 2010.
 const REQUIRED: u32 = PROTOCOL_41 | SECURE_CONNECTION | PLUGIN_AUTH;
@@ -56,7 +57,7 @@ pub struct Agreed {
 
 /// A login that has not begun.
 pub struct MysqlLogin {
-    permitted: Permitted,
+    permitted: PermittedLogin,
     user: String,
     password: Secret,
     agreed: Agreed,
@@ -77,10 +78,10 @@ impl MysqlLogin {
     ///
     /// # Errors
     /// When the credential has no user or password.
-    pub fn new(permitted: Permitted, agreed: Agreed) -> Result<Self, Refused> {
-        let user = permitted.user().ok_or_else(Permitted::incomplete)?.to_owned();
-        let password = permitted.password()?;
-        let kept = KeptSettings::of(&permitted.permit, Dialect::Mysql);
+    pub fn new(permitted: PermittedLogin, agreed: Agreed) -> Result<Self, Refused> {
+        let user = user_of(&permitted).ok_or_else(incomplete)?.to_owned();
+        let password = password_of(&permitted)?;
+        let kept = KeptSettings::of(permitted.permit(), Dialect::Mysql);
         Ok(Self { permitted, user, password, agreed, kept })
     }
 
@@ -93,7 +94,7 @@ impl MysqlLogin {
         exchange: &mut ServiceExchange,
     ) -> Result<(Upstream, Vec<u8>), Refused> {
         exchange.set_role(&self.user);
-        let (gateway, permit) = (exchange.begin_attempt(), &self.permitted.permit);
+        let (gateway, permit) = (exchange.begin_attempt(), self.permitted.permit());
         let dialled = ServiceExchange::dial(&gateway, permit).await;
         let mut stream = dialled.map_err(|failed| exchange.refused_attempt(&failed))?;
         let within = exchange.connect_timeout();
@@ -123,7 +124,7 @@ impl MysqlLogin {
     }
 
     fn wants_tls(&self) -> bool {
-        self.permitted.permit.endpoint().security == StreamSecurity::VerifiedTls
+        self.permitted.permit().endpoint().security == StreamSecurity::VerifiedTls
     }
 
     /// Reads the greeting, and asks for TLS. Nothing else is sent before it.
@@ -226,7 +227,7 @@ impl MysqlLogin {
         payload.extend(self.user.as_bytes());
         payload.push(0);
         put_counted(&self.answer(&greeting.plugin, &greeting.nonce, false)?, &mut payload);
-        payload.extend(self.permitted.permit.endpoint().database.as_bytes());
+        payload.extend(self.permitted.permit().endpoint().database.as_bytes());
         payload.push(0);
         payload.extend(&greeting.plugin);
         payload.push(0);

@@ -24,7 +24,6 @@ use self::statements::settings::is_safe_collation;
 pub use self::statements::{check::check, tokens};
 use crate::choice::ClientChoice;
 use crate::listener::DatabaseListener;
-use crate::login::Permitted;
 use crate::refused::Refused;
 use crate::rules::{Dialect, KeptSettings, is_recorded};
 use crate::session::{self, Greeting, send_first, send_last};
@@ -34,6 +33,7 @@ use keyward_base::agent::Agent;
 use keyward_base::codes::Code;
 use keyward_base::database::DatabaseProtocol;
 use keyward_proxy::{ServiceExchange, ServiceStream, StatementLog};
+use keyward_rules::policy::PermittedLogin;
 
 /// The answer to a stream above the limit, in place of the greeting: error 1040, "Too many connections".
 pub const OVERLOADED: &[u8] =
@@ -109,14 +109,14 @@ impl Greeting for MysqlClient {
         _listener: &DatabaseListener,
         exchange: &mut ServiceExchange,
         agent: &Agent,
-        permitted: Permitted,
+        permitted: PermittedLogin,
     ) -> Result<MysqlSession, Refused> {
-        let kept = KeptSettings::of(&permitted.permit, Dialect::Mysql);
+        let kept = KeptSettings::of(permitted.permit(), Dialect::Mysql);
         if kept.is_some() && !is_safe_collation(self.charset) {
             let why = "a session that is read-only or has rules on statements has the character set utf8mb4, utf8mb3 or latin1";
             return Err(Refused::Client(why));
         }
-        let is_recorded = is_recorded(&permitted.permit);
+        let is_recorded = is_recorded(permitted.permit());
         let agreed = Agreed {
             flags: self.flags,
             charset: self.charset,

@@ -7,11 +7,12 @@ use super::packet::{
     ERROR, MULTI_RESULTS, PROTOCOL_41, Parts, SECURE_CONNECTION, Sequence, TRANSACTIONS,
 };
 use crate::facts::{DatabaseFacts, short};
-use crate::login::{Permitted, ServerError};
+use crate::login::ServerError;
 use crate::refused::Refused;
 use crate::upstream::Upstream;
 use keyward_base::database::DatabaseProtocol;
 use keyward_proxy::ServiceExchange;
+use keyward_rules::policy::PermittedLogin;
 
 /// One row with everything; nothing is written. The last is the number of rights that nothing restricts.
 const QUESTION: &[u8] = b"\x03SELECT VERSION(), CURRENT_USER(), (SELECT COUNT(*) FROM information_schema.USER_PRIVILEGES \
@@ -26,7 +27,7 @@ const PACKETS_MAX: usize = 64;
 /// When the server opens no session, or does not answer.
 pub async fn facts(
     exchange: &mut ServiceExchange,
-    permitted: Permitted,
+    permitted: PermittedLogin,
 ) -> Result<DatabaseFacts, Refused> {
     let agreed = Agreed {
         flags: PROTOCOL_41 | SECURE_CONNECTION | TRANSACTIONS | MULTI_RESULTS,
@@ -34,7 +35,7 @@ pub async fn facts(
         packet_bytes_max: 1 << 24,
         program: "keyward".to_owned(),
     };
-    let settings = permitted.permit.wanted().settings.clone();
+    let settings = permitted.permit().wanted().settings.clone();
     let (mut upstream, _) = MysqlLogin::new(permitted, agreed)?.run(exchange).await?;
     let within = exchange.connect_timeout();
     let answer = tokio::time::timeout(within, ask(&mut upstream)).await;

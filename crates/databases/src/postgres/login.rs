@@ -24,11 +24,12 @@ use super::messages::{self, PostgresReadError, SessionStart};
 use super::parameters::StartupParameters;
 use super::statements;
 use super::upstream::channel_binding;
-use crate::login::{Permitted, words_of_server};
+use crate::login::{incomplete, password_of, user_of, words_of_server};
 use crate::refused::Refused;
 use crate::upstream::Upstream;
+use keyward_base::host::Target;
 use keyward_base::secret::Secret;
-use keyward_rules::policy::DatabasePermit;
+use keyward_rules::policy::{DatabasePermit, PermittedLogin};
 
 /// Messages of a server between the login and the first `ReadyForQuery`. Servers send about twenty.
 const MESSAGES_MAX: usize = 512;
@@ -42,7 +43,7 @@ const PASSED_ON_BYTES_MAX: usize = 128 * 1024;
 
 /// A login that has not begun.
 pub struct PostgresLogin {
-    permitted: Permitted,
+    permitted: PermittedLogin,
     role: String,
     password: Secret,
     parameters: StartupParameters,
@@ -72,9 +73,9 @@ impl PostgresLogin {
     ///
     /// # Errors
     /// When the credential has no user or password.
-    pub fn new(permitted: Permitted, parameters: StartupParameters) -> Result<Self, Refused> {
-        let role = permitted.user().ok_or_else(Permitted::incomplete)?.to_owned();
-        let password = permitted.password()?;
+    pub fn new(permitted: PermittedLogin, parameters: StartupParameters) -> Result<Self, Refused> {
+        let role = user_of(&permitted).ok_or_else(incomplete)?.to_owned();
+        let password = password_of(&permitted)?;
         Ok(Self { permitted, role, password, parameters, negotiation: None })
     }
 
@@ -83,7 +84,7 @@ impl PostgresLogin {
     }
 
     pub fn permit(&self) -> &DatabasePermit {
-        &self.permitted.permit
+        self.permitted.permit()
     }
 
     /// Whether the session may only read, whatever the server is.
@@ -97,14 +98,14 @@ impl PostgresLogin {
         self
     }
 
-    /// The same login at another server of the connection.
+    /// The same login at another server of the connection. `None`: it cannot be one of them.
     ///
     /// # Errors
     /// When no password is made for it.
-    pub(super) fn at(&self, permit: DatabasePermit) -> Result<Self, Refused> {
-        let permitted = Permitted { permit: Arc::new(permit), ..self.permitted.clone() };
-        let login = Self::new(permitted, self.parameters.clone())?;
-        Ok(login.with_negotiation(self.negotiation.clone()))
+    pub(super) fn at(&self, server: Target) -> Option<Result<Self, Refused>> {
+        let permitted = self.permitted.at_member(server)?;
+        let login = Self::new(permitted, self.parameters.clone());
+        Some(login.map(|login| login.with_negotiation(self.negotiation.clone())))
     }
 
     /// Logs in on a fresh stream.
@@ -120,7 +121,7 @@ impl PostgresLogin {
         let opened = self.open_on(upstream, verified, binding);
         let opened = tokio::time::timeout(within, opened).await;
         let (start, server_key) = opened.unwrap_or(Err(PostgresLoginError::Timeout))?;
-        Ok(LoggedIn { start, permit: self.permitted.permit.clone(), server_key })
+        Ok(LoggedIn { start, permit: self.permitted.permit().clone(), server_key })
     }
 
     /// `verified`: whether the server has proved its name by TLS. `binding`: what ties SCRAM to that TLS.

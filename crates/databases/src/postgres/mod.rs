@@ -31,13 +31,13 @@ pub use self::statements::{check::check, tokens};
 use self::supervision::Supervision;
 use crate::choice::ClientChoice;
 use crate::listener::DatabaseListener;
-use crate::login::Permitted;
 use crate::refused::Refused;
 use crate::session::{self, Greeting, send_first, send_last};
 use crate::upstream::Upstream;
 use keyward_base::agent::Agent;
 use keyward_base::database::DatabaseProtocol;
 use keyward_proxy::{ServiceExchange, ServiceStream};
+use keyward_rules::policy::PermittedLogin;
 
 /// The answer to a stream above the limit: `FATAL`, SQLSTATE 53300, "too many open streams".
 pub const OVERLOADED: &[u8] =
@@ -104,9 +104,9 @@ impl Greeting for Startup {
         listener: &DatabaseListener,
         exchange: &mut ServiceExchange,
         agent: &Agent,
-        permitted: Permitted,
+        permitted: PermittedLogin,
     ) -> Result<PostgresSession, Refused> {
-        let permit = permitted.permit.clone();
+        let permit = permitted.permit().clone();
         let negotiation = self.negotiation().filter(|_| exchange.is_owned());
         let parameters = StartupParameters::of(std::mem::take(self), agent, &permit)?;
         let login = PostgresLogin::new(permitted, parameters)?.with_negotiation(negotiation);

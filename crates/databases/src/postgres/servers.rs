@@ -104,8 +104,7 @@ impl PostgresLogin {
             Seeds::Srv => &[],
         };
         let servers = from_ref(&endpoint.target).iter().chain(more);
-        let permits = servers.filter_map(|server| self.permit().at_member(server.clone()));
-        permits.map(|permit| self.at(permit)).collect()
+        servers.filter_map(|server| self.at(server.clone())).collect()
     }
 
     /// A session with the server, and its kind where that matters.

@@ -11,10 +11,10 @@ use super::login_error::PostgresLoginError;
 use super::messages;
 use super::parameters::StartupParameters;
 use crate::facts::{DatabaseFacts, short};
-use crate::login::Permitted;
 use crate::refused::Refused;
 use crate::upstream::Upstream;
 use keyward_proxy::ServiceExchange;
+use keyward_rules::policy::PermittedLogin;
 
 /// One row with everything. Strings are compared and shown; nothing is written.
 const QUESTION: &str = "SELECT current_setting('server_version'), current_user, \
@@ -30,9 +30,9 @@ const MESSAGES_MAX: usize = 64;
 /// When the server opens no session, or does not answer.
 pub async fn facts(
     exchange: &mut ServiceExchange,
-    permitted: Permitted,
+    permitted: PermittedLogin,
 ) -> Result<DatabaseFacts, Refused> {
-    let permit = permitted.permit.clone();
+    let permit = permitted.permit().clone();
     let login = PostgresLogin::new(permitted, StartupParameters::of_test(&permit))?;
     exchange.set_role(login.role());
     let (mut upstream, LoggedIn { permit: at, .. }) = login.run(exchange).await?;

@@ -8,13 +8,14 @@ use zeroize::Zeroizing;
 
 use super::commands::RedisAccess;
 use super::resp;
-use crate::login::{Permitted, ServerError, words_of_server};
+use crate::login::{ServerError, password_of, user_of, words_of_server};
 use crate::refused::Refused;
 use crate::upstream::Upstream;
 use keyward_base::codes::Code;
 use keyward_base::database::DatabaseProtocol;
 use keyward_base::secret::Secret;
 use keyward_proxy::ServiceExchange;
+use keyward_rules::policy::PermittedLogin;
 
 /// The longest line of a server's answer, in bytes.
 const LINE_BYTES_MAX: usize = 4 * 1024;
@@ -34,7 +35,7 @@ pub enum RedisReply {
 
 /// A login that has not begun.
 pub struct RedisLogin {
-    permitted: Permitted,
+    permitted: PermittedLogin,
     password: Secret,
     /// What the server's lists call the session.
     name: String,
@@ -46,11 +47,11 @@ impl RedisLogin {
     ///
     /// # Errors
     /// When the connection has no password, or its database no number.
-    pub fn new(permitted: Permitted, name: &str) -> Result<Self, Refused> {
-        let password = permitted.password()?;
-        let wanted = permitted.permit.wanted().settings.as_deref();
+    pub fn new(permitted: PermittedLogin, name: &str) -> Result<Self, Refused> {
+        let password = password_of(&permitted)?;
+        let wanted = permitted.permit().wanted().settings.as_deref();
         let read_only = wanted.and_then(|settings| settings.read_only).unwrap_or_default();
-        let database = permitted.permit.endpoint().database.parse().map_err(|_| {
+        let database = permitted.permit().endpoint().database.parse().map_err(|_| {
             let text = "the database of the connection is no number";
             let hint =
                 "databases of Redis have numbers: set the variable `database` to one, such as 0";
@@ -62,7 +63,7 @@ impl RedisLogin {
 
     /// The user at the server.
     pub fn user(&self) -> &str {
-        self.permitted.user().filter(|user| !user.is_empty()).unwrap_or("default")
+        user_of(&self.permitted).filter(|user| !user.is_empty()).unwrap_or("default")
     }
 
     /// What the session may send.
@@ -76,7 +77,7 @@ impl RedisLogin {
     /// When the server cannot be reached, does not prove its name, or refuses.
     pub async fn run(&self, exchange: &mut ServiceExchange) -> Result<Upstream, Refused> {
         exchange.set_role(self.user());
-        let reached = Upstream::reach(&exchange.begin_attempt(), &self.permitted.permit).await;
+        let reached = Upstream::reach(&exchange.begin_attempt(), self.permitted.permit()).await;
         let mut upstream = reached.map_err(|failed| exchange.refused_attempt(&failed))?;
         let within = exchange.connect_timeout();
         let opened = tokio::time::timeout(within, self.open_on(&mut upstream)).await;

@@ -21,7 +21,6 @@ use self::greeting::{OpeningAnswer, RedisClient, RedisGreetingError};
 use self::login::RedisLogin;
 use crate::choice::ClientChoice;
 use crate::listener::DatabaseListener;
-use crate::login::Permitted;
 use crate::refused::{RefusalWords, Refused};
 use crate::session::{self, Greeting, send_first, send_last};
 use crate::stream::FilteredStream;
@@ -30,6 +29,7 @@ use keyward_base::agent::Agent;
 use keyward_base::codes::Code;
 use keyward_base::database::DatabaseProtocol;
 use keyward_proxy::{ServiceExchange, ServiceStream};
+use keyward_rules::policy::PermittedLogin;
 
 /// The answer to a stream above the limit.
 pub const OVERLOADED: &[u8] =
@@ -88,7 +88,7 @@ impl Greeting for RedisClient {
         _listener: &DatabaseListener,
         exchange: &mut ServiceExchange,
         agent: &Agent,
-        permitted: Permitted,
+        permitted: PermittedLogin,
     ) -> Result<RedisSession, Refused> {
         let login = RedisLogin::new(permitted, &agent.name)?;
         let upstream = login.run(exchange).await?;

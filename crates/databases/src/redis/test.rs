@@ -2,10 +2,11 @@
 
 use super::login::{RedisLogin, RedisReply, ask};
 use crate::facts::{DatabaseFacts, UNKNOWN_VERSION, short};
-use crate::login::{Permitted, ServerError};
+use crate::login::ServerError;
 use crate::refused::Refused;
 use crate::upstream::Upstream;
 use keyward_proxy::ServiceExchange;
+use keyward_rules::policy::PermittedLogin;
 
 /// Logs in and asks.
 ///
@@ -13,7 +14,7 @@ use keyward_proxy::ServiceExchange;
 /// When the server opens no session, or does not answer.
 pub async fn facts(
     exchange: &mut ServiceExchange,
-    permitted: Permitted,
+    permitted: PermittedLogin,
 ) -> Result<DatabaseFacts, Refused> {
     let login = RedisLogin::new(permitted, "keyward")?;
     let mut upstream = login.run(exchange).await?;

@@ -7,7 +7,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use rustls::ClientConfig;
 use rustls::client::Resumption;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -32,7 +31,7 @@ use keyward_net::client::connect_tls;
 use keyward_net::seed_list::{SeedList, SeedListError};
 use keyward_net::wire::Wire;
 use keyward_rules::inject::credential::Credential;
-use keyward_rules::policy::DatabasePermit;
+use keyward_rules::policy::{DatabasePermit, PermittedLogin};
 use keyward_state::directory::ConnectionRecord;
 use keyward_state::observe::event::Outcome;
 
@@ -187,7 +186,7 @@ impl ServiceExchange {
         gateway: &Arc<Gateway>,
         connection: &ConnectionRecord,
         trial: Option<Arc<Credential>>,
-    ) -> Result<(Self, Arc<DatabasePermit>, Arc<Credential>), RefusalText> {
+    ) -> Result<(Self, PermittedLogin), RefusalText> {
         let record = Record::begin(gateway).await;
         let record = record.map_err(|refusal| respond::refusal_info(&refusal, None))?;
         let mut exchange = Self { gateway: gateway.clone(), accepted: None, record };
@@ -198,11 +197,11 @@ impl ServiceExchange {
             Err(reason) => return Err(exchange.refuse(&Refusal::Policy(reason))),
         };
         exchange.record.set_database(&permit);
-        let credential = match trial.filter(|trial| trial.connection == connection.id) {
-            Some(trial) => trial,
-            None => exchange.credential(&connection.org, &permit).await?,
+        let permitted = match trial.filter(|trial| trial.connection == connection.id) {
+            Some(trial) => exchange.login(permit, Some(trial))?,
+            None => exchange.permitted(&connection.org, permit).await?,
         };
-        Ok((exchange, permit, credential))
+        Ok((exchange, permitted))
     }
 
     /// The id in the audit log.
@@ -262,7 +261,7 @@ impl ServiceExchange {
         &mut self,
         agent: &Agent,
         connection: &str,
-    ) -> Result<(Arc<DatabasePermit>, Arc<Credential>), RefusalText> {
+    ) -> Result<PermittedLogin, RefusalText> {
         let permitted = self.gateway.rulebook.current().permit_database(agent, connection);
         let permit = match permitted {
             Ok(permit) => Arc::new(permit),
@@ -272,24 +271,29 @@ impl ServiceExchange {
         if let Some(accepted) = &self.accepted {
             accepted.revocation.begin_database(&permit, &self.record);
         }
-        let credential = self.credential(&agent.org, &permit).await?;
-        Ok((permit, credential))
+        self.permitted(&agent.org, permit).await
     }
 
-    async fn credential(
+    /// Gets the credential of a permit.
+    async fn permitted(
         &mut self,
         org: &OrgId,
-        permit: &DatabasePermit,
-    ) -> Result<Arc<Credential>, RefusalText> {
+        permit: Arc<DatabasePermit>,
+    ) -> Result<PermittedLogin, RefusalText> {
         let found = self.gateway.vault.credential_in(org, Some(permit.wanted())).await;
-        match found {
-            Ok(Some(credential)) => {
-                self.record.set_credential(Some(&credential));
-                Ok(credential)
-            }
-            Ok(None) => Err(self.refuse(&Refusal::Internal("a permit without a connection"))),
-            Err(error) => Err(self.refuse(&Refusal::Vault(error))),
-        }
+        let credential = found.map_err(|error| self.refuse(&Refusal::Vault(error)))?;
+        self.record.set_credential(credential.as_deref());
+        self.login(permit, credential)
+    }
+
+    fn login(
+        &mut self,
+        permit: Arc<DatabasePermit>,
+        credential: Option<Arc<Credential>>,
+    ) -> Result<PermittedLogin, RefusalText> {
+        let now = self.gateway.clock.now();
+        let tied = credential.and_then(|credential| PermittedLogin::new(permit, credential, now));
+        tied.ok_or_else(|| self.refuse(&Refusal::Internal("a permit without its credential")))
     }
 
     /// Dials the server of the permit, at a checked address: for an attempt of a session, or to cancel its statement. Without
@@ -328,11 +332,6 @@ impl ServiceExchange {
     pub async fn seed_list(&self, permit: &DatabasePermit) -> Result<SeedList, SeedListError> {
         let name = permit.endpoint().target.host().to_string();
         self.gateway.dialler.seed_list(&name, self.connect_timeout()).await
-    }
-
-    /// The time of day.
-    pub fn now(&self) -> Timestamp {
-        self.gateway.clock.now()
     }
 
     /// The time for connecting, and for each step of a login.

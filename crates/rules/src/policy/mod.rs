@@ -23,6 +23,7 @@ mod lazy;
 mod oauth_endpoint;
 mod overrides;
 pub mod permit;
+mod permitted_login;
 mod push_refusal;
 mod readings;
 mod reason;
@@ -62,6 +63,7 @@ pub use explain::Explanation;
 pub use lazy::BindingSource;
 pub use overrides::{NoMethod, overrides};
 pub use permit::{Action, InterceptPermit, Permit, Route, TunnelPermit};
+pub use permitted_login::PermittedLogin;
 pub use reason::Reason;
 pub use rule::{
     Account, AccountBinding, AccountState, AgentAllow, AgentBindings, CompileError, DefaultAction,
