@@ -12,7 +12,7 @@ use crate::refused::Refused;
 use keyward_base::agent::Agent;
 use keyward_base::codes::Code;
 use keyward_base::database::DatabaseProtocol;
-use keyward_proxy::{ServiceExchange, ServiceStream};
+use keyward_proxy::{AttachedAgent, ServiceExchange, ServiceStream};
 use keyward_rules::policy::PermittedLogin;
 
 /// The first messages of a client, in its protocol.
@@ -90,7 +90,7 @@ pub async fn run<G: Greeting>(
         }
     };
     let opened = match authenticated(&mut stream, &mut exchange, &mut greeting).await {
-        Ok(agent) => opened(listener, &mut exchange, &agent, &mut greeting).await,
+        Ok(attached) => opened(listener, &mut exchange, &attached, &mut greeting).await,
         Err(refused) => Err(refused),
     };
     match opened {
@@ -117,7 +117,7 @@ async fn authenticated<G: Greeting>(
     stream: &mut ServiceStream,
     exchange: &mut ServiceExchange,
     greeting: &mut G,
-) -> Result<Agent, Refused> {
+) -> Result<AttachedAgent, Refused> {
     let token = match stream.is_owned() {
         true => None,
         false => {
@@ -135,21 +135,21 @@ async fn authenticated<G: Greeting>(
 async fn opened<G: Greeting>(
     listener: &DatabaseListener,
     exchange: &mut ServiceExchange,
-    agent: &Agent,
+    attached: &AttachedAgent,
     greeting: &mut G,
 ) -> Result<G::Open, Refused> {
-    let mut choices = exchange.databases(agent);
+    let mut choices = exchange.databases(attached.agent());
     choices.retain(|choice| choice.protocol == G::PROTOCOL);
     if let Some(only) = listener.connection() {
         choices.retain(|choice| *choice.name == *only);
     }
     let connection = choose(&choices, greeting.named()).map_err(Refused::Keyward)?;
-    let permitted = exchange.permit(agent, &connection).await?;
+    let permitted = exchange.permit(attached, &connection).await?;
     // The name may have become another connection's since the choice.
     if permitted.permit().endpoint().protocol != G::PROTOCOL {
         return Err(Refused::revoked());
     }
-    let opened = greeting.open(listener, exchange, agent, permitted).await;
+    let opened = greeting.open(listener, exchange, attached.agent(), permitted).await;
     let opened = opened.map_err(|refused| refused.by_server_of(&connection));
     // A revocation during the login ends it here: from now on the stream itself is watched.
     match exchange.still_permitted() {

@@ -79,6 +79,7 @@ pub use keyward_net::seed_list::SeedListError;
 pub use limits::auth_failures::AuthFailures;
 pub use limits::shared::{HeardRow, LimitExchange, LimitSpace, SharedLimits};
 pub use open_exchanges::{CountedExchange, OpenExchange, OpenExchanges, OpenKind};
+pub use session::AttachedAgent;
 pub use sockets::handed_over::HandedOver;
 pub use sockets::listener::{Listener, ListenerOwner};
 pub use sockets::probes::Preface;

@@ -1,19 +1,17 @@
 //! [`ProxySession`]: the authenticated agent of a stream, and how the targets of its requests are determined.
 
+mod accepted_stream;
 pub mod pass_streams;
 pub mod revocation;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::sockets::listener::ListenerOwner;
 use keyward_base::agent::Agent;
-use keyward_base::host::{Scheme, Target};
+use keyward_base::host::Target;
 
-use self::pass_streams::PassStreams;
+pub use self::accepted_stream::{AcceptedStream, AttachedAgent, UnattachedAgent};
 use self::revocation::Revocation;
 use crate::gateway::Gateway;
-use crate::limits::agent_streams::CoreStreamCount;
 use crate::limits::budget::BudgetShare;
 use crate::refusal::{Refusal, Shortage};
 use crate::sockets::watchdog::Watchdog;
@@ -67,44 +65,14 @@ pub enum TargetSource {
     },
 }
 
-/// An accepted stream before an agent has authenticated on it.
-#[derive(Debug)]
-pub struct AcceptedStream {
-    /// The peer's address, for the limit on guesses.
-    pub peer: Option<IpAddr>,
-    /// The owner of the listener, if the listener belongs to one agent.
-    pub owner: Option<Arc<ListenerOwner>>,
-    /// The scheme of URLs that lead to the listener.
-    pub scheme: Scheme,
-    pub watchdog: Arc<Watchdog>,
-    /// Closes the stream on revocation, or when it is evicted before an agent has authenticated.
-    pub revocation: Arc<Revocation>,
-    pub pass_streams: PassStreams,
-    #[expect(dead_code, reason = "held for what dropping it gives back")]
-    pub counted: CoreStreamCount,
-}
-
-impl AcceptedStream {
-    /// Counts the stream as `agent`'s from now on; it cannot be evicted any more.
-    ///
-    /// # Errors
-    /// When the agent has reached its limit of streams, or this stream has just been evicted.
-    pub fn attach_agent(&self, gateway: &Gateway, agent: &Agent) -> Result<(), Refusal> {
-        if self.revocation.attach_agent(gateway, agent)? {
-            self.pass_streams.renew();
-        }
-        Ok(())
-    }
-}
-
 impl ProxySession {
-    /// A session of `agent`, to which the accepted stream is attached.
+    /// A session of the agent that the accepted stream is attached to.
     pub fn new(
-        agent: Agent,
+        attached: AttachedAgent,
         target_source: TargetSource,
         watchdog: Arc<Watchdog>,
-        accepted: Arc<AcceptedStream>,
     ) -> Arc<Self> {
+        let (agent, accepted) = attached.into_parts();
         let number = accepted.pass_streams.session();
         let revocation = accepted.revocation.clone();
         let upstream = UpstreamSlot::WithStream;

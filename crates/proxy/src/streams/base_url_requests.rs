@@ -20,7 +20,7 @@ use crate::exchange;
 use crate::exchange::answer_body::AnswerBody;
 use crate::gateway::Core;
 use crate::refusal::Refusal;
-use crate::session::{AcceptedStream, ProxySession, TargetSource};
+use crate::session::{AcceptedStream, ProxySession, TargetSource, UnattachedAgent};
 use keyward_base::agent::{Agent, TOKEN_PREFIX};
 use keyward_base::host::Target;
 use keyward_rules::inject::strip;
@@ -76,21 +76,28 @@ fn resolve(
     }
     is_not_cross_site(request.headers(), &base_url).map_err(|fault| early(fault.into(), None))?;
     let proof = token::authenticate(&core.gateway, accepted.peer, request.headers());
-    let proof = proof.map_err(|refusal| early(refusal, None))?;
-    let opened = open(core, accepted, &request, &base_url, &proof);
-    let Authenticated { agent, token } = proof;
-    let ResolvedTarget { target, connection, path } = match opened {
-        Ok(opened) => opened,
-        Err(refusal) => {
-            tripwire::report_of_refused_request(&core.gateway, &agent, None, &request);
-            return Err(early(refusal, Some(agent)));
+    let Authenticated { agent, token } = proof.map_err(|refusal| early(refusal, None))?;
+    let refused = |refusal: Refusal, agent: Agent| {
+        tripwire::report_of_refused_request(&core.gateway, &agent, None, &request);
+        early(refusal, Some(agent))
+    };
+    if is_in_url(request.uri(), &token) {
+        return Err(refused(BaseUrlError::TokenInUrl.into(), agent));
+    }
+    let attached = match accepted.attach_agent(&core.gateway, agent) {
+        Ok(attached) => attached,
+        Err(unattached) => {
+            let UnattachedAgent { agent, refusal } = *unattached;
+            return Err(refused(refusal, agent));
         }
     };
+    let found = find_target(core, &request, &base_url, attached.agent());
+    let found = found.map_err(|refusal| refused(refusal, attached.agent().clone()))?;
+    let ResolvedTarget { target, connection, path } = found;
     let request = onward(request, path, &base_url, &token);
     let rewrite = AnswerRewrite::new(base_url.prefix(), target.clone());
     let target_source = TargetSource::BaseUrl { target, connection };
-    let session =
-        ProxySession::new(agent, target_source, accepted.watchdog.clone(), accepted.clone());
+    let session = ProxySession::new(attached, target_source, accepted.watchdog.clone());
     Ok(ResolvedRequest { session, rewrite, request })
 }
 
@@ -102,17 +109,12 @@ struct ResolvedTarget {
     path: PathAndQuery,
 }
 
-fn open(
+fn find_target(
     core: &Core,
-    accepted: &AcceptedStream,
     request: &Request<RequestBody>,
     base_url: &BaseUrl,
-    Authenticated { agent, token }: &Authenticated,
+    agent: &Agent,
 ) -> Result<ResolvedTarget, Refusal> {
-    if is_in_url(request.uri(), token) {
-        return Err(BaseUrlError::TokenInUrl.into());
-    }
-    accepted.attach_agent(&core.gateway, agent)?;
     let policy = core.gateway.rulebook.current();
     let (target, connection) = target(&policy, agent, base_url)?;
     let sent = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);

@@ -22,11 +22,10 @@ use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::refusal::refusal_format::RefusalFormat;
 use crate::server::h1::{self, StreamContext};
-use crate::session::{AcceptedStream, ProxySession, TargetSource};
+use crate::session::{AcceptedStream, AttachedAgent, ProxySession, TargetSource};
 use crate::sockets::streams::AgentStream;
 use crate::sockets::watchdog::Watchdog;
 use crate::tunnel;
-use keyward_base::agent::Agent;
 use keyward_base::host::{Scheme, Target};
 use keyward_net::dial::Dialled;
 use keyward_rules::policy::{InterceptPermit, TunnelPermit};
@@ -40,8 +39,7 @@ enum ConnectOpening {
 
 /// A CONNECT that is answered with 200.
 struct OpenedTunnel {
-    agent: Agent,
-    accepted: Arc<AcceptedStream>,
+    attached: AttachedAgent,
     opening: ConnectOpening,
     exchange: ExchangeGuard,
 }
@@ -80,29 +78,29 @@ async fn absolute(
     {
         return base_url_requests::answer(core, accepted, request, base_url).await;
     }
-    let admitted = match request.uri().scheme() {
+    let authenticated = match request.uri().scheme() {
         Some(_) => authenticate(&core.gateway, accepted, &request),
         None => Err(Refusal::BadRequest(
             "this is a proxy: send CONNECT or an absolute http:// or https:// URI, or use a base URL: \
              /to/CONNECTION/…",
         )),
     };
-    let admitted = admitted.and_then(|agent| {
-        let admitted = accepted.attach_agent(&core.gateway, &agent);
-        let report = |_: &Refusal| {
-            tripwire::report_of_refused_request(&core.gateway, &agent, None, &request)
-        };
-        admitted.inspect_err(report).map(|()| agent)
+    let attached = authenticated.and_then(|agent| {
+        let attached = accepted.attach_agent(&core.gateway, agent);
+        attached.map_err(|unattached| {
+            tripwire::report_of_refused_request(&core.gateway, &unattached.agent, None, &request);
+            Refusal::from(unattached)
+        })
     });
-    let agent = match admitted {
-        Ok(agent) => agent,
+    let attached = match attached {
+        Ok(attached) => attached,
         Err(refusal) => {
             let unopened = RefusedRequest { method: request.method(), path: None, agent: None };
             return refused(core, accepted, unopened, &refusal).await;
         }
     };
-    let (watchdog, accepted) = (accepted.watchdog.clone(), accepted.clone());
-    let session = ProxySession::new(agent, TargetSource::Absolute, watchdog, accepted);
+    let watchdog = accepted.watchdog.clone();
+    let session = ProxySession::new(attached, TargetSource::Absolute, watchdog);
     exchange::answer(core, &session, request).await
 }
 
@@ -124,10 +122,10 @@ async fn connect(
     exchange.record.set_target(target.as_ref().ok());
     let named = target.as_ref().ok().cloned();
     match open(core, accepted, &request, target, &mut exchange.record).await {
-        Ok((agent, opening)) => {
+        Ok((attached, opening)) => {
             let upgrade = hyper::upgrade::on(&mut request);
             exchange.record.set_opened();
-            let tunnel = OpenedTunnel { agent, accepted: accepted.clone(), opening, exchange };
+            let tunnel = OpenedTunnel { attached, opening, exchange };
             // On the heap: a task copies its future four times in its life.
             tokio::spawn(Box::pin(tunnel.serve(core.clone(), upgrade)));
             Response::new(AnswerBody::elsewhere())
@@ -143,21 +141,21 @@ async fn connect(
 
 async fn open(
     core: &Core,
-    accepted: &AcceptedStream,
+    accepted: &Arc<AcceptedStream>,
     request: &Request<RequestBody>,
     target: Result<Target, Refusal>,
     record: &mut Record,
-) -> Result<(Agent, ConnectOpening), Refusal> {
+) -> Result<(AttachedAgent, ConnectOpening), Refusal> {
     let gateway = &core.gateway;
     let agent = authenticate(gateway, accepted, request)?;
     record.set_agent(&agent);
     let target = target?;
     without_body(request)?;
-    accepted.attach_agent(gateway, &agent)?;
+    let attached = accepted.attach_agent(gateway, agent)?;
     if ssh_agent::is_meant(&target) {
-        return Ok((agent, ConnectOpening::SshAgent));
+        return Ok((attached, ConnectOpening::SshAgent));
     }
-    let opening = match decide::route(gateway, &agent, &target, record).await? {
+    let opening = match decide::route(gateway, attached.agent(), &target, record).await? {
         ConnectRoute::Intercept(permit) => ConnectOpening::Intercept(permit),
         ConnectRoute::Tunnel(permit) => {
             accepted.revocation.begin_tunnel(permit.target(), record);
@@ -167,7 +165,7 @@ async fn open(
             ConnectOpening::Tunnel(permit, dialled)
         }
     };
-    Ok((agent, opening))
+    Ok((attached, opening))
 }
 
 /// The target in the authority; the default port is 443 (RFC 9110 §9.3.6 requires one, gRPC omits it).
@@ -192,7 +190,7 @@ fn without_body(request: &Request<RequestBody>) -> Result<(), Refusal> {
 impl OpenedTunnel {
     /// Serves the tunnel after hyper has written the 200.
     async fn serve(self, core: Arc<Core>, upgrade: OnUpgrade) {
-        let Self { agent, accepted, opening, mut exchange } = self;
+        let Self { attached, opening, mut exchange } = self;
         let Ok(upgraded) = upgrade.await else { return };
         let Some((stream, early)) = h1::reclaim::<AgentStream>(upgraded) else {
             return tracing::error!("a CONNECT was upgraded to a stream of another kind");
@@ -204,18 +202,18 @@ impl OpenedTunnel {
                 // Each request inside is a separate exchange; the CONNECT is not an exchange.
                 exchange.record.discard();
                 drop(exchange);
-                intercept::intercept(core, stream, permit, agent, accepted).await;
+                intercept::intercept(core, stream, permit, attached).await;
             }
             // Each signature has a record.
             ConnectOpening::SshAgent => {
                 exchange.record.discard();
                 drop(exchange);
-                Box::pin(ssh_agent::serve(stream, agent, accepted, core.gateway.clone())).await;
+                Box::pin(ssh_agent::serve(stream, attached, core.gateway.clone())).await;
             }
             ConnectOpening::Tunnel(permit, dialled) => {
                 let target_source =
                     TargetSource::Tunnel { target: permit.target().clone(), sni_agrees: true };
-                let session = ProxySession::new(agent, target_source, watchdog, accepted);
+                let session = ProxySession::new(attached, target_source, watchdog);
                 let (record, upstream) = (&mut exchange.record, dialled.stream);
                 let splice = tunnel::splice(stream, upstream, record, &session, &core.gateway);
                 Box::pin(splice).await;

@@ -12,7 +12,7 @@ use crate::gateway::Core;
 use crate::record::Record;
 use crate::server::h1::{self, StreamContext};
 use crate::server::h2;
-use crate::session::{AcceptedStream, ProxySession, TargetSource};
+use crate::session::{AttachedAgent, ProxySession, TargetSource};
 use crate::sockets::streams::AgentStream;
 use keyward_base::agent::Agent;
 use keyward_base::host::{Host, Target};
@@ -26,20 +26,19 @@ pub async fn intercept(
     core: Arc<Core>,
     stream: AgentStream,
     permit: InterceptPermit,
-    agent: Agent,
-    accepted: Arc<AcceptedStream>,
+    attached: AttachedAgent,
 ) {
     let watchdog = stream.watchdog().clone();
-    let tls = match handshake(&core, stream, &permit, &agent).await {
+    let tls = match handshake(&core, stream, &permit, attached.agent()).await {
         Ok(tls) => tls,
-        Err(cause) => return failed(&core, &agent, permit.target(), cause).await,
+        Err(cause) => return failed(&core, attached.agent(), permit.target(), cause).await,
     };
     // The bytes of the handshake began no request.
     watchdog.end_exchange();
     let target = permit.target().clone();
     let sni_agrees = sni_agrees(tls.get_ref().1.server_name(), &target);
     let target_source = TargetSource::Tunnel { target, sni_agrees };
-    let session = ProxySession::new(agent, target_source, watchdog, accepted);
+    let session = ProxySession::new(attached, target_source, watchdog);
     tokio::spawn(Box::pin(serve(core, tls, session)));
 }
 

@@ -19,7 +19,7 @@ use crate::exchange::respond;
 use crate::gateway::Gateway;
 use crate::record::Record;
 use crate::refusal::Refusal;
-use crate::session::AcceptedStream;
+use crate::session::{AcceptedStream, AttachedAgent};
 use crate::sockets::proxy_tls::{HANDSHAKE, ProxyTls};
 use crate::sockets::streams::{AgentStream, Socket};
 use crate::tunnel::{StreamPair, TunnelEnd};
@@ -213,12 +213,12 @@ impl ServiceExchange {
     ///
     /// # Errors
     /// When the token proves no agent, or the agent has too many streams.
-    pub fn authenticate(&mut self, token: Option<&str>) -> Result<Agent, RefusalText> {
+    pub fn authenticate(&mut self, token: Option<&str>) -> Result<AttachedAgent, RefusalText> {
         let proved = self.prove(token);
         proved.map_err(|refusal| self.refuse(&refusal))
     }
 
-    fn prove(&mut self, token: Option<&str>) -> Result<Agent, Refusal> {
+    fn prove(&mut self, token: Option<&str>) -> Result<AttachedAgent, Refusal> {
         let accepted = self.accepted.clone().ok_or(Refusal::Internal("a test has no agent"))?;
         let agent = match &accepted.owner {
             Some(owner) => {
@@ -228,8 +228,7 @@ impl ServiceExchange {
             None => self.by_token(&accepted, token)?,
         };
         self.record.set_agent(&agent);
-        accepted.attach_agent(&self.gateway, &agent)?;
-        Ok(agent)
+        Ok(accepted.attach_agent(&self.gateway, agent)?)
     }
 
     fn by_token(&self, accepted: &AcceptedStream, token: Option<&str>) -> Result<Agent, Refusal> {
@@ -259,18 +258,17 @@ impl ServiceExchange {
     /// When policy refuses, or there is no usable credential.
     pub async fn permit(
         &mut self,
-        agent: &Agent,
+        attached: &AttachedAgent,
         connection: &str,
     ) -> Result<PermittedLogin, RefusalText> {
+        let agent = attached.agent();
         let permitted = self.gateway.rulebook.current().permit_database(agent, connection);
         let permit = match permitted {
             Ok(permit) => Arc::new(permit),
             Err(reason) => return Err(self.refuse(&Refusal::Policy(reason))),
         };
         self.record.set_database(&permit);
-        if let Some(accepted) = &self.accepted {
-            accepted.revocation.begin_database(&permit, &self.record);
-        }
+        attached.accepted().revocation.begin_database(&permit, &self.record);
         self.permitted(&agent.org, permit).await
     }
 

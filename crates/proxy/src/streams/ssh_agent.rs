@@ -10,7 +10,7 @@ use crate::exchange::respond;
 use crate::gateway::Gateway;
 use crate::record::Record;
 use crate::refusal::Refusal;
-use crate::session::AcceptedStream;
+use crate::session::{AcceptedStream, AttachedAgent};
 use keyward_base::agent::Agent;
 use keyward_base::host::Target;
 use keyward_base::id::ConnectionId;
@@ -37,15 +37,11 @@ pub fn is_meant(target: &Target) -> bool {
 }
 
 /// Serves the stream until it ends, idles, the agent's token is revoked, or the gateway ends its streams.
-pub async fn serve<S>(
-    mut stream: S,
-    agent: Agent,
-    accepted: Arc<AcceptedStream>,
-    gateway: Arc<Gateway>,
-) where
+pub async fn serve<S>(mut stream: S, attached: AttachedAgent, gateway: Arc<Gateway>)
+where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let (gateway, agent, accepted) = (&gateway, &agent, &*accepted);
+    let (gateway, agent, accepted) = (&gateway, attached.agent(), attached.accepted());
     let mut protocol =
         AgentProtocol { gateway, agent, accepted, bindings: SessionBindings::default() };
     let served = async {
