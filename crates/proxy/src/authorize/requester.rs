@@ -81,7 +81,7 @@ impl<'a> Requester<'a> {
     /// Checks the request. Reports its honeytokens also if the request is malformed.
     ///
     /// # Errors
-    /// As [`Inbound::check`].
+    /// As [`Inbound::of_agent`].
     pub fn inbound(
         self,
         request: Request<RequestBody>,
@@ -89,14 +89,10 @@ impl<'a> Requester<'a> {
     ) -> Result<Box<Inbound>, Refusal> {
         let limits = &gateway.limits;
         match self {
-            Self::Agent(session) => match Inbound::check(&request, session, limits) {
-                Ok(checked) => Ok(Inbound::of(request, checked, session, limits)),
-                Err(refusal) => {
-                    let target = session.target_source.target();
-                    tripwire::report_of_refused_request(gateway, &session.agent, target, &request);
-                    Err(refusal)
-                }
-            },
+            Self::Agent(session) => Inbound::of_agent(request, session, limits, |request| {
+                let target = session.target_source.target();
+                tripwire::report_of_refused_request(gateway, &session.agent, target, request);
+            }),
             Self::Owner(connection) => Inbound::call(request, &connection.org, limits),
         }
     }

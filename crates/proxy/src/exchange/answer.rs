@@ -11,7 +11,7 @@ use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::request::agent_upgrade::AgentUpgrade;
 use crate::upstream::lease::StreamLease;
-use crate::upstream::sent::{SentRequest, Unscrubbed};
+use crate::upstream::sent::SentRequest;
 use keyward_rules::inject::strip;
 
 /// An answer without the credential; its body is cut where the credential appears. Only [`Answer::scrub`] makes
@@ -34,15 +34,9 @@ impl Answer {
         memory: BudgetShare,
         record: &mut Record,
     ) -> Result<Self, Refusal> {
-        let Unscrubbed { response, lease, upgrade, search } = sent.into_unscrubbed();
-        let response = match search {
-            None => response.map(ScrubbedBody::AsItComes),
-            Some(search) => {
-                let (response, masked) = scrub::scrubbed(response, search, memory).await?;
-                record.add_masked(masked);
-                response
-            }
-        };
+        let (unscrubbed, lease, upgrade) = sent.into_unscrubbed();
+        let (response, masked) = scrub::scrubbed(unscrubbed, memory).await?;
+        record.add_masked(masked);
         Ok(Self { response, lease, upgrade })
     }
 

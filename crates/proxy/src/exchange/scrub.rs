@@ -18,7 +18,7 @@ use crate::body::body_error::BodyError;
 use crate::body::incoming_body::IncomingBody;
 use crate::limits::budget::BudgetShare;
 use crate::refusal::Refusal;
-use crate::upstream::sent::CredentialSearch;
+use crate::upstream::sent::{CredentialSearch, Unscrubbed};
 use crate::upstream::{ended_early, protocol};
 use keyward_rules::inject::scrub::range::{AskedPart, ByteRange};
 use keyward_rules::inject::scrub::{InspectError, Inspector, Masker, Needles, Pauses, fields};
@@ -30,8 +30,12 @@ const FIRST_BYTES_WITHIN: Duration = Duration::from_millis(200);
 /// The step in which decoder memory is counted; most decoding needs no more.
 const MEMORY_STEP: usize = 64 * 1024;
 
+/// The body of an answer that was searched, or needs no search. Made only by [`scrubbed`].
 #[derive(Debug)]
-pub enum ScrubbedBody {
+pub struct ScrubbedBody(AnswerContent);
+
+#[derive(Debug)]
+enum AnswerContent {
     /// No credential was sent: the body is not searched.
     AsItComes(IncomingBody),
     /// A credential was sent: the body is searched.
@@ -42,7 +46,7 @@ pub enum ScrubbedBody {
 
 /// A body that is searched for the credential.
 #[derive(Debug)]
-pub struct ScannedBody {
+struct ScannedBody {
     incoming: IncomingBody,
     needles: Arc<Needles>,
     look: Scanner,
@@ -72,17 +76,19 @@ enum Scanner {
 }
 
 /// Masks the credential in the fields of an answer and prepares its body for the search. Returns the number of
-/// matches in the fields too.
+/// matches in the fields too. If no credential was sent, nothing is searched.
 ///
 /// # Errors
 /// When the body cannot be searched, or its beginning already contains the credential.
 pub async fn scrubbed(
-    response: Response<IncomingBody>,
-    search: CredentialSearch,
+    unscrubbed: Unscrubbed,
     memory: BudgetShare,
 ) -> Result<(Response<ScrubbedBody>, u64), Refusal> {
-    let CredentialSearch { needles, must_search, part } = search;
+    let (response, search) = unscrubbed.into_parts();
     let (mut head, incoming) = response.into_parts();
+    let Some(CredentialSearch { needles, must_search, part }) = search else {
+        return Ok((Response::from_parts(head, ScrubbedBody::as_it_comes(incoming)), 0));
+    };
     let masked = mask_head(&mut head, &needles);
     let is_part = head.status == StatusCode::PARTIAL_CONTENT;
     let asked = match part {
@@ -93,7 +99,7 @@ pub async fn scrubbed(
         if is_part && must_search {
             fields::without_part_digests(&mut head.headers);
         }
-        return Ok((Response::from_parts(head, ScrubbedBody::AsItComes(incoming)), masked));
+        return Ok((Response::from_parts(head, ScrubbedBody::as_it_comes(incoming)), masked));
     }
     let look = match must_search {
         true => {
@@ -113,7 +119,7 @@ pub async fn scrubbed(
         Some((asked, margin)) => Box::pin(body.cut(&mut head, asked, margin)).await?,
         None => (body.begun().await?, 0),
     };
-    Ok((Response::from_parts(head, body), masked + found))
+    Ok((Response::from_parts(head, ScrubbedBody(body)), masked + found))
 }
 
 /// Masks the credential in the reason and the fields; returns the number of matches.
@@ -156,11 +162,15 @@ fn look(
 }
 
 impl ScrubbedBody {
+    fn as_it_comes(incoming: IncomingBody) -> Self {
+        Self(AnswerContent::AsItComes(incoming))
+    }
+
     /// The number of matches that were masked since the last call.
     pub fn take_masked(&mut self) -> u64 {
-        match self {
-            Self::AsItComes(_) | Self::Part(_) => 0,
-            Self::ScannedBody(body) => {
+        match &mut self.0 {
+            AnswerContent::AsItComes(_) | AnswerContent::Part(_) => 0,
+            AnswerContent::ScannedBody(body) => {
                 body.masked - std::mem::replace(&mut body.noted, body.masked)
             }
         }
@@ -196,9 +206,9 @@ impl ScannedBody {
         head: &mut response::Parts,
         asked: ByteRange,
         margin: u64,
-    ) -> Result<(ScrubbedBody, u64), Refusal> {
+    ) -> Result<(AnswerContent, u64), Refusal> {
         let Some(window) = part::cut(head, self.left, asked, margin)? else {
-            return Ok((ScrubbedBody::Part(Some(Bytes::new())), 0));
+            return Ok((AnswerContent::Part(Some(Bytes::new())), 0));
         };
         if let Scanner::Mask(masker) = &mut self.look
             && !asked.is_long()
@@ -207,20 +217,20 @@ impl ScannedBody {
             if found > 0 {
                 fields::without_digests(&mut head.headers);
             }
-            return Ok((ScrubbedBody::Part(Some(bytes)), found));
+            return Ok((AnswerContent::Part(Some(bytes)), found));
         }
         self.left = Some(window.length());
         self.window = Some(window);
-        Ok((ScrubbedBody::ScannedBody(Box::new(self)), 0))
+        Ok((AnswerContent::ScannedBody(Box::new(self)), 0))
     }
 
     /// A whole body. A coded one waits for its beginning.
-    async fn begun(mut self) -> Result<ScrubbedBody, Refusal> {
+    async fn begun(mut self) -> Result<AnswerContent, Refusal> {
         if let Scanner::Inspect(_) = self.look {
             self.count_memory().map_err(|fault| refusal(fault.into()))?;
             self.begin().await?;
         }
-        Ok(ScrubbedBody::ScannedBody(Box::new(self)))
+        Ok(AnswerContent::ScannedBody(Box::new(self)))
     }
 
     /// Waits briefly until a frame may be passed on.
@@ -374,10 +384,14 @@ impl Body for ScrubbedBody {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match self.get_mut() {
-            Self::AsItComes(incoming) => Pin::new(incoming).poll_frame(cx).map_err(BodyError::from),
-            Self::Part(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::ScannedBody(body) => {
+        match &mut self.get_mut().0 {
+            AnswerContent::AsItComes(incoming) => {
+                Pin::new(incoming).poll_frame(cx).map_err(BodyError::from)
+            }
+            AnswerContent::Part(bytes) => {
+                Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes))))
+            }
+            AnswerContent::ScannedBody(body) => {
                 let next = ready!(body.poll_next(cx));
                 if let (Some(Ok(frame)), Some(left)) = (&next, &mut body.left) {
                     *left -= frame.data_ref().map_or(0, |data| data.len() as u64).min(*left);
@@ -388,10 +402,10 @@ impl Body for ScrubbedBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        match self {
-            Self::AsItComes(incoming) => incoming.is_end_stream(),
-            Self::Part(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
-            Self::ScannedBody(body) => {
+        match &self.0 {
+            AnswerContent::AsItComes(incoming) => incoming.is_end_stream(),
+            AnswerContent::Part(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
+            AnswerContent::ScannedBody(body) => {
                 let nothing_left = body.ready.is_empty() && body.trailers.is_none();
                 body.ended && !body.working && nothing_left
             }
@@ -399,10 +413,14 @@ impl Body for ScrubbedBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::AsItComes(incoming) => incoming.size_hint(),
-            Self::Part(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
-            Self::ScannedBody(body) => body.left.map_or_else(SizeHint::new, SizeHint::with_exact),
+        match &self.0 {
+            AnswerContent::AsItComes(incoming) => incoming.size_hint(),
+            AnswerContent::Part(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64)
+            }
+            AnswerContent::ScannedBody(body) => {
+                body.left.map_or_else(SizeHint::new, SizeHint::with_exact)
+            }
         }
     }
 }

@@ -41,17 +41,27 @@ pub struct Inbound {
 
 /// The result of the checks: the input of the policy decision, and whether the agent waits for `100 Continue`.
 #[derive(Debug)]
-pub struct CheckedRequest {
+struct CheckedRequest {
     query: PolicyQuery,
     expects_continue: bool,
 }
 
 impl Inbound {
-    /// Checks the request against its session and the limits.
+    /// Checks an agent's request against its session and the limits. `refused` sees a request that is refused.
     ///
     /// # Errors
     /// When it is malformed, ambiguous or too large, or does not match the session's target.
-    pub fn check(
+    pub fn of_agent(
+        request: Request<RequestBody>,
+        session: &Arc<ProxySession>,
+        limits: &Limits,
+        refused: impl FnOnce(&Request<RequestBody>),
+    ) -> Result<Box<Self>, Refusal> {
+        let checked = Self::check(&request, session, limits).inspect_err(|_| refused(&request))?;
+        Ok(Self::of(request, checked, session, limits))
+    }
+
+    fn check(
         request: &Request<RequestBody>,
         session: &ProxySession,
         limits: &Limits,
@@ -86,7 +96,7 @@ impl Inbound {
     }
 
     /// Builds the checked request.
-    pub fn of(
+    fn of(
         mut request: Request<RequestBody>,
         CheckedRequest { query, expects_continue }: CheckedRequest,
         session: &Arc<ProxySession>,
@@ -121,7 +131,7 @@ impl Inbound {
     /// A person's request with a connection of `org`. It is checked as strictly as an agent's.
     ///
     /// # Errors
-    /// As [`Inbound::check`].
+    /// As [`Inbound::of_agent`].
     pub fn call(
         request: Request<RequestBody>,
         org: &OrgId,

@@ -46,13 +46,11 @@ pub struct Challenged {
     pub awaits_challenge: bool,
 }
 
-/// The parts of a [`SentRequest`] that is about to be scrubbed.
+/// An answer that is about to be scrubbed, tied to how it is searched.
 pub struct Unscrubbed {
-    pub response: Response<IncomingBody>,
-    pub lease: StreamLease,
-    pub upgrade: Option<AgentUpgrade>,
-    /// How the answer is searched; `None` when no credential was sent.
-    pub search: Option<CredentialSearch>,
+    response: Response<IncomingBody>,
+    /// `None` when no credential was sent.
+    search: Option<CredentialSearch>,
 }
 
 /// How an answer is searched for the credential of its request.
@@ -67,7 +65,7 @@ pub struct CredentialSearch {
 
 impl SentRequest {
     /// An answer to a request that carried `credential`.
-    pub fn new(
+    pub(super) fn new(
         response: Response<IncomingBody>,
         lease: StreamLease,
         upgrade: Option<AgentUpgrade>,
@@ -193,8 +191,8 @@ impl SentRequest {
         }
     }
 
-    /// The parts of the answer that scrubbing needs.
-    pub fn into_unscrubbed(self) -> Unscrubbed {
+    /// The answer to scrub, its stream, and the agent's side of a WebSocket handshake.
+    pub fn into_unscrubbed(self) -> (Unscrubbed, StreamLease, Option<AgentUpgrade>) {
         let Self { response, lease, upgrade, credential, challenged: _, part } = self;
         let credential = credential.filter(|credential| !credential.needles.is_empty());
         let search = credential.map(|credential| CredentialSearch {
@@ -202,6 +200,12 @@ impl SentRequest {
             must_search: credential.can_come_back(),
             part,
         });
-        Unscrubbed { response, lease, upgrade, search }
+        (Unscrubbed { response, search }, lease, upgrade)
+    }
+}
+
+impl Unscrubbed {
+    pub fn into_parts(self) -> (Response<IncomingBody>, Option<CredentialSearch>) {
+        (self.response, self.search)
     }
 }
