@@ -58,7 +58,7 @@ pub async fn decide(
     loop {
         let moment = gateway.rulebook.moment();
         let refusal = match decide_once(gateway, &requester, &inbound, record).await {
-            Ok((permit, credential)) => return Ok(Permitted::new(inbound, permit, credential)),
+            Ok((permit, credential)) => return Permitted::new(inbound, permit, credential),
             Err(refusal) => refusal,
         };
         if let Refusal::Policy(Reason::BodyUnread { .. }) = refusal
@@ -132,7 +132,7 @@ pub async fn decide_test(
         Some(credential) if credential.connection == connection.id => Some(credential),
         _ => gateway.vault.credential_in(&connection.org, permit.wanted()).await?,
     };
-    Ok(Permitted::new(inbound, permit, credential))
+    Permitted::new(inbound, permit, credential)
 }
 
 /// Decides how a CONNECT is served.
@@ -171,14 +171,19 @@ async fn has_changed(gateway: &Gateway, moment: u64, tries: usize) -> bool {
 
 impl Permitted {
     /// Ties a credential to the permit that wants it.
-    fn new(inbound: Box<Inbound>, permit: Permit, credential: Option<Arc<Credential>>) -> Self {
-        debug_assert!(
-            credential.as_ref().is_none_or(|credential| {
-                permit.wanted().is_some_and(|wanted| wanted.connection == credential.connection)
-            }),
-            "a credential of another connection than the permit's"
-        );
-        Self { inbound, permit, credential }
+    ///
+    /// # Errors
+    /// When it is not the credential that the permit wants.
+    fn new(
+        inbound: Box<Inbound>,
+        permit: Permit,
+        credential: Option<Arc<Credential>>,
+    ) -> Result<Self, Refusal> {
+        let wanted = permit.wanted().map(|wanted| &wanted.connection);
+        if credential.as_ref().map(|credential| &credential.connection) != wanted {
+            return Err(Refusal::Internal("a permit without its credential"));
+        }
+        Ok(Self { inbound, permit, credential })
     }
 
     /// The request that was decided.
