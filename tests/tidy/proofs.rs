@@ -5,11 +5,15 @@ use super::Source;
 
 /// Each proof, and the file that declares and makes it.
 pub(crate) const PROOFS: &[(&str, &str)] = &[
+    ("AttachedAgent", "crates/proxy/src/session/accepted_stream.rs"),
     ("ValidRequester", "crates/proxy/src/authorize/requester.rs"),
     ("Permitted", "crates/proxy/src/authorize/decide.rs"),
     ("Admitted", "crates/proxy/src/authorize/connection_limits.rs"),
     ("Outbound", "crates/proxy/src/upstream/outbound.rs"),
     ("Answer", "crates/proxy/src/exchange/answer.rs"),
+    ("PermittedTunnel", "crates/proxy/src/tunnel/permitted_tunnel.rs"),
+    ("PermittedLogin", "crates/rules/src/policy/permitted_login.rs"),
+    ("Upstream", "crates/databases/src/upstream.rs"),
 ];
 
 /// Words before `Proof {` or `Proof(` where nothing is made: declarations, types and patterns.

@@ -22,6 +22,15 @@
 //!
 //! Limits, agents, permits, credentials, addresses, revocation and audit are those of the data path:
 //! `keyward_proxy::ServiceStream` and `ServiceExchange`.
+//!
+//! A stage takes the proof of the stage before it, as in `keyward_proxy`:
+//!
+//! | proof | what it says | made by |
+//! |---|---|---|
+//! | `AttachedAgent` | the stream counts as this agent's and closes on revocation | `ServiceExchange::authenticate` |
+//! | `DatabasePermit` | policy permits a session with a database | `rules::policy` |
+//! | `PermittedLogin` | this is the credential of the permit's connection | `PermittedLogin::new` |
+//! | `Upstream` | the stream is as secure as the permit says | `Upstream::secured` |
 
 mod choice;
 mod facts;

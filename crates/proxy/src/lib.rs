@@ -34,12 +34,14 @@
 //!
 //! | proof | what it says | made by |
 //! |---|---|---|
+//! | `AttachedAgent` | the stream counts as this agent's and closes on revocation | `AcceptedStream::attach_agent` |
 //! | `Permit` | policy permits a request to a target | `rules::policy` |
 //! | `ValidRequester` | the token, the listener and the agent's exchanges were checked, for one decision | `Requester::check_still_valid` |
 //! | `Permitted` | this request has this permit, and this is the permit's credential | `authorize::decide` |
 //! | `Admitted` | the connection is within its limits | `authorize::connection_limits` |
 //! | `Outbound` | the head is stripped, the credential written, the authority the permit's | `Outbound::prepare` |
 //! | `Answer` | the credential is removed from the answer | `Answer::scrub` |
+//! | `PermittedTunnel` | policy permits copying bytes between two streams | `PermittedTunnel::dial` |
 //!
 //! ```compile_fail,E0451
 //! # use keyward_rules::policy::Permit;

@@ -25,15 +25,14 @@ use crate::server::h1::{self, StreamContext};
 use crate::session::{AcceptedStream, AttachedAgent, ProxySession, TargetSource};
 use crate::sockets::streams::AgentStream;
 use crate::sockets::watchdog::Watchdog;
-use crate::tunnel;
+use crate::tunnel::{self, PermittedTunnel};
 use keyward_base::host::{Scheme, Target};
-use keyward_net::dial::Dialled;
-use keyward_rules::policy::{InterceptPermit, TunnelPermit};
+use keyward_rules::policy::InterceptPermit;
 
 /// How an authorized CONNECT is served.
 enum ConnectOpening {
     Intercept(InterceptPermit),
-    Tunnel(TunnelPermit, Dialled),
+    Tunnel(PermittedTunnel),
     SshAgent,
 }
 
@@ -158,11 +157,8 @@ async fn open(
     let opening = match decide::route(gateway, attached.agent(), &target, record).await? {
         ConnectRoute::Intercept(permit) => ConnectOpening::Intercept(permit),
         ConnectRoute::Tunnel(permit) => {
-            accepted.revocation.begin_tunnel(permit.target(), record);
-            record.set_rule(permit.rule());
-            let limit = gateway.limits.connect_timeout;
-            let dialled = Box::pin(gateway.dialler.dial(permit.target(), limit)).await?;
-            ConnectOpening::Tunnel(permit, dialled)
+            let dial = PermittedTunnel::dial(gateway, permit, &accepted.revocation, record);
+            ConnectOpening::Tunnel(Box::pin(dial).await?)
         }
     };
     Ok((attached, opening))
@@ -210,12 +206,12 @@ impl OpenedTunnel {
                 drop(exchange);
                 Box::pin(ssh_agent::serve(stream, attached, core.gateway.clone())).await;
             }
-            ConnectOpening::Tunnel(permit, dialled) => {
+            ConnectOpening::Tunnel(tunnel) => {
                 let target_source =
-                    TargetSource::Tunnel { target: permit.target().clone(), sni_agrees: true };
+                    TargetSource::Tunnel { target: tunnel.target().clone(), sni_agrees: true };
                 let session = ProxySession::new(attached, target_source, watchdog);
-                let (record, upstream) = (&mut exchange.record, dialled.stream);
-                let splice = tunnel::splice(stream, upstream, record, &session, &core.gateway);
+                let record = &mut exchange.record;
+                let splice = tunnel::splice(stream, tunnel, record, &session, &core.gateway);
                 Box::pin(splice).await;
             }
         }

@@ -1,6 +1,7 @@
 //! Copies bytes between an agent's stream and an upstream's: for opaque tunnels and for upgraded streams. A FIN
 //! from one side is passed on as a half-close, and the other direction stays open.
 
+mod permitted_tunnel;
 pub mod websocket;
 
 use std::future::poll_fn;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
+pub use self::permitted_tunnel::PermittedTunnel;
 use crate::gateway::Gateway;
 use crate::record::Record;
 use crate::session::ProxySession;
@@ -58,17 +60,14 @@ const DELIVERED_WITHIN: Duration = Duration::from_millis(500);
 /// Copies until both directions have ended, one breaks, no byte moves for `tunnel_idle_timeout`, the session is
 /// revoked, or the gateway stops. The agent's stream then ends by a reset, unless the agent has broken it, or the
 /// upstream's end was passed on.
-pub async fn splice<A, U>(
+pub async fn splice<A: AgentIo>(
     agents: A,
-    upstream: U,
+    tunnel: PermittedTunnel,
     record: &mut Record,
     session: &ProxySession,
     gateway: &Gateway,
-) where
-    A: AgentIo,
-    U: AsyncRead + AsyncWrite + Unpin,
-{
-    let mut pair = StreamPair::of_bytes(agents, upstream, record);
+) {
+    let mut pair = StreamPair::of_bytes(agents, tunnel.into_stream(), record);
     let end = pair.run(session, gateway).await;
     if end.is_cut() && !pair.down.has_ended() {
         if end == TunnelEnd::UpstreamBroke {

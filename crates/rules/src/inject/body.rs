@@ -110,7 +110,8 @@ impl BodyKind {
         if self == Self::Form {
             form(text, values, &mut out);
         } else {
-            let steps: Vec<PathStep<'_>> = values.iter().map(PathStep::first).collect();
+            let steps: Vec<PathStep<'_>> =
+                values.iter().map(|(path, value)| PathStep::first(path, value)).collect();
             object(if text.trim_ascii().is_empty() { "{}" } else { text }, &steps, &mut out)?;
         }
         debug_assert!(out.len() <= text.len() + room, "it has grown");
@@ -127,7 +128,7 @@ struct PathStep<'a> {
 }
 
 impl<'a> PathStep<'a> {
-    fn first(&(path, value): &(&'a BodyPath, &'a str)) -> Self {
+    fn first(path: &'a BodyPath, value: &'a str) -> Self {
         Self { path, depth: 0, value }
     }
 

@@ -57,7 +57,7 @@ impl SharedStore for PostgresStore {
             for (place, count) in now.0 {
                 let seen = position.0.get(&place).copied().unwrap_or_default();
                 if count != seen {
-                    let mut followed = self.follow(place, seen, &mut changes).await?;
+                    let mut followed = self.follow(place.0, place.1, seen, &mut changes).await?;
                     // The log does not reach back to where this replica was, or the counts were restored from an older
                     // copy.
                     if followed == seen {
@@ -175,7 +175,8 @@ impl PostgresStore {
     /// Adds the changes of one part of a table after the number `seen`, and returns the last number that was read.
     async fn follow(
         &self,
-        (table, part): (Table, u16),
+        table: Table,
+        part: u16,
         seen: u64,
         changes: &mut ReplicaChanges,
     ) -> Result<u64, StoreError> {
