@@ -101,7 +101,7 @@ pub(super) const FLOORS: &[(&str, &str)] = &[
         "upstream",
         "authorize base body inject limits net policy pool proxy::gateway refusal request session sockets rules::rate_limit",
     ),
-    ("tunnel", "base observe proxy::gateway proxy::record session sockets"),
+    ("tunnel", "base net observe policy proxy::gateway proxy::record refusal session sockets"),
     (
         "exchange",
         "authorize base base_url body directory inject limits net observe policy provider proxy::connect_link \

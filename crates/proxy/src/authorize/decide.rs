@@ -72,22 +72,7 @@ pub async fn decide(
         tries += 1;
         let is_of_configuration = matches!(refusal, Refusal::Policy(_) | Refusal::Vault(_));
         if !is_of_configuration || !has_changed(gateway, moment, tries).await {
-            if let Requester::Agent(session) = requester.who() {
-                tripwire::report_honeytokens(gateway, &session.agent, &inbound);
-            }
-            if let Refusal::Policy(reason) = &refusal {
-                if let Some(connection) = reason.broken_connection() {
-                    gateway.vault.retry_rejected(requester.who().org(), connection);
-                }
-                if let Requester::Agent(session) = requester.who() {
-                    let policy = gateway.rulebook.current();
-                    record.set_denied_by(policy.deciding_rule(
-                        &session.agent,
-                        &inbound.policy_request(),
-                        reason,
-                    ));
-                }
-            }
+            report(gateway, requester.who(), &inbound, &refusal, record);
             if record.push().is_some() {
                 Box::pin(push_start::drop_rest(&mut inbound)).await;
             }
@@ -113,6 +98,31 @@ async fn decide_once(
         trace.end_wait();
     }
     Ok((permit, credential))
+}
+
+/// Reports the honeytokens of a refused request, a connection that may work again, and the rule that refuses.
+fn report(
+    gateway: &Gateway,
+    requester: Requester<'_>,
+    inbound: &Inbound,
+    refusal: &Refusal,
+    record: &mut Record,
+) {
+    let agent = match requester {
+        Requester::Agent(session) => Some(&session.agent),
+        Requester::Owner(_) => None,
+    };
+    if let Some(agent) = agent {
+        tripwire::report_honeytokens(gateway, agent, inbound);
+    }
+    let Refusal::Policy(reason) = refusal else { return };
+    if let Some(connection) = reason.broken_connection() {
+        gateway.vault.retry_rejected(requester.org(), connection);
+    }
+    if let Some(agent) = agent {
+        let policy = gateway.rulebook.current();
+        record.set_denied_by(policy.deciding_rule(agent, &inbound.policy_request(), reason));
+    }
 }
 
 /// Decides the test request of a connection. `trial`: a credential of the same connection that is not in use yet.

@@ -87,7 +87,7 @@ pub async fn scrubbed(
     let (response, search) = unscrubbed.into_parts();
     let (mut head, incoming) = response.into_parts();
     let Some(CredentialSearch { needles, must_search, part }) = search else {
-        return Ok((Response::from_parts(head, ScrubbedBody::as_it_comes(incoming)), 0));
+        return Ok((Response::from_parts(head, ScrubbedBody::unsearched(incoming)), 0));
     };
     let masked = mask_head(&mut head, &needles);
     let is_part = head.status == StatusCode::PARTIAL_CONTENT;
@@ -99,7 +99,7 @@ pub async fn scrubbed(
         if is_part && must_search {
             fields::without_part_digests(&mut head.headers);
         }
-        return Ok((Response::from_parts(head, ScrubbedBody::as_it_comes(incoming)), masked));
+        return Ok((Response::from_parts(head, ScrubbedBody::unsearched(incoming)), masked));
     }
     let look = match must_search {
         true => {
@@ -162,7 +162,7 @@ fn look(
 }
 
 impl ScrubbedBody {
-    fn as_it_comes(incoming: IncomingBody) -> Self {
+    fn unsearched(incoming: IncomingBody) -> Self {
         Self(AnswerContent::AsItComes(incoming))
     }
 
