@@ -15,12 +15,12 @@ use super::keyed_streams::{KeyedStreams, PoolKey};
 
 /// The shared streams of a core by key, and the dials in progress.
 pub struct SharedStreams {
-    inner: Mutex<Inner>,
+    state: Mutex<PoolState>,
     idle_timeout: Duration,
 }
 
 #[derive(Default)]
-struct Inner {
+struct PoolState {
     streams: KeyedStreams<SharedStream>,
     dialling: HashMap<PoolKey, Arc<PendingDial>>,
 }
@@ -50,7 +50,7 @@ pub struct DialGuard {
 impl SharedStreams {
     /// No streams. They may be idle for `idle_timeout`.
     pub fn new(idle_timeout: Duration) -> Arc<Self> {
-        Arc::new(Self { inner: Mutex::default(), idle_timeout })
+        Arc::new(Self { state: Mutex::default(), idle_timeout })
     }
 
     /// Finds a stream that has room and `fits`; otherwise decides which exchange dials.
@@ -59,58 +59,58 @@ impl SharedStreams {
         key: &PoolKey,
         fits: impl Fn(&SharedStream) -> bool,
     ) -> StreamLookup {
-        let mut inner = self.inner.lock();
-        let mut streams = inner.streams.get(key).iter();
+        let mut state = self.state.lock();
+        let mut streams = state.streams.get(key).iter();
         if let Some(found) = streams.find(|stream| stream.has_room() && fits(stream)) {
             return StreamLookup::Send(found.clone(), found.stay());
         }
-        if let Some(others) = inner.dialling.get(key) {
+        if let Some(others) = state.dialling.get(key) {
             return StreamLookup::Wait(others.clone());
         }
         let dial = Arc::new(PendingDial::default());
-        inner.dialling.insert(key.clone(), dial.clone());
+        state.dialling.insert(key.clone(), dial.clone());
         StreamLookup::Dial(DialGuard { streams: self.clone(), key: key.clone(), dial })
     }
 
     pub fn add(&self, key: PoolKey, stream: SharedStream) {
-        self.inner.lock().streams.entry(key).push(stream);
+        self.state.lock().streams.entry(key).push(stream);
     }
 
     /// How many exchanges a new stream is expected to allow: as few as others with this key. Its settings arrive later than
     /// the first exchanges begin.
     pub fn expected_exchanges_max(&self, key: &PoolKey) -> usize {
-        let inner = self.inner.lock();
-        let others = inner.streams.get(key).iter().map(SharedStream::exchanges_max);
+        let state = self.state.lock();
+        let others = state.streams.get(key).iter().map(SharedStream::exchanges_max);
         others.min().map_or(EXCHANGES_MAX, |max| max.max(1))
     }
 
     /// Drops streams that are closed or have expired. Dropping the last handle closes a stream.
     pub fn sweep(&self, now: Instant) {
-        let mut inner = self.inner.lock();
-        inner.streams.retain(|stream| !stream.is_spent(self.idle_timeout, now));
+        let mut state = self.state.lock();
+        state.streams.retain(|stream| !stream.is_spent(self.idle_timeout, now));
     }
 
     /// Drops the streams of a session. Running exchanges continue.
     pub fn drop_session(&self, session: u64) {
-        let mut inner = self.inner.lock();
-        inner.streams.remove_session(session);
+        let mut state = self.state.lock();
+        state.streams.remove_session(session);
     }
 
     /// Since when each idle stream has been idle.
     pub fn idle_since(&self) -> Vec<Instant> {
-        self.inner.lock().streams.iter().filter_map(SharedStream::idle_since).collect()
+        self.state.lock().streams.iter().filter_map(SharedStream::idle_since).collect()
     }
 
     /// Drops streams that have been idle since `since` or for longer.
     pub fn drop_idle(&self, since: Instant) {
         let is_newer = |stream: &SharedStream| stream.idle_since().is_none_or(|at| at > since);
-        self.inner.lock().streams.retain(is_newer);
+        self.state.lock().streams.retain(is_newer);
     }
 }
 
 impl Drop for DialGuard {
     fn drop(&mut self) {
-        self.streams.inner.lock().dialling.remove(&self.key);
+        self.streams.state.lock().dialling.remove(&self.key);
         self.dial.done.notify_waiters();
     }
 }
