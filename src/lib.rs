@@ -39,7 +39,7 @@
 //!
 //! This package is the program; its libraries are in `crates/`. A crate imports only crates below it, which rustc
 //! enforces. Some crates are divided into folders with an order of their own: a folder imports only folders below it,
-//! and a table in `tests/tidy.rs` enforces that.
+//! and a test enforces the table in `tests/tidy/tables.rs`.
 //!
 //! ```text
 //! keyward        cli                         the command line
@@ -50,7 +50,8 @@
 //! keyward-proxy  ca                          the data path; the CA
 //! keyward-backup                             encrypted copies of the state; their files
 //! keyward-inbox                              webhooks of services: accepted, stored, delivered
-//! keyward-vault  oauth  events               consents, each of which ends in a grant; webhooks
+//! keyward-vault  oidc                        sign-in of people with an identity provider
+//!                oauth  events               consents, each of which ends in a grant; webhooks
 //!                grant  keys                 grants, sealed, and credentials; rotation of master keys
 //!                sources                     values of secret sources
 //! keyward-state  rulebook                    rules in force
@@ -86,6 +87,7 @@
 //! | question | file | function |
 //! |---|---|---|
 //! | Which header fields are removed? | `rules/src/inject/strip.rs` | `hop_by_hop`, `answer` |
+//! | Where are placeholders found, and where is the credential written? | `rules/src/inject/strip.rs`, `rules/src/inject/write.rs`, `rules/src/inject/body.rs` | `placeholders`, `credential`, `BodyKind::write` |
 //! | Which codes and statuses do refusals have? | `base/src/codes.rs` | `codes!` |
 //! | Why was a request refused with 424? | `rules/src/policy/decide.rs`, `rules/src/policy/reason.rs`, `proxy/src/exchange/respond.rs` | `Policy::decide`, `Reason::text`, `view` |
 //! | How does a revocation end open streams? | `proxy/src/session/revocation.rs`, `proxy/src/server/h1.rs`, `proxy/src/server/h2.rs` | `Revocation::revoked`, `must_end`, `holds` |
@@ -105,18 +107,23 @@
 //! | When is a request sent again? | `proxy/src/exchange/attempts.rs` | `Attempts::after` |
 //! | What follows a 401 of the upstream? | `proxy/src/exchange/refused_credential.rs`, `proxy/src/exchange/attempts.rs`, `vault/src/renew.rs` | `refused_credential`, `Attempts::after`, `Vault::renew` |
 //! | When is a rejected API key noticed? | `proxy/src/exchange/rejected_secret.rs`, `proxy/src/limits/refusals.rs`, `vault/src/rejected.rs` | `observe`, `ConnectionRefusals::refused`, `Vault::reject` |
-//! | How is a token refreshed? | `vault/src/flight.rs` | `Flight::ask` |
+//! | How is a token refreshed, and stored before it is used? | `vault/src/flight.rs`, `vault/src/flight/saving.rs` | `Flight::ask`, `Flight::keep` |
 //! | How is a value of a secret source fetched, and until when is the last one used? | `vault/src/references.rs` | `Vault::fetched`, `Vault::held_by_reference` |
 //! | How are signatures, tokens of keys and logins of sessions made? | `rules/src/inject/sign/request_signer.rs`, `vault/src/grant/oauth/signed.rs`, `vault/src/grant/oauth/session.rs` | `RequestSigner::sign`, `minted`, `renewed` |
 //! | When is an idle upstream stream closed? | `proxy/src/gateway.rs`, `proxy/src/pool/http1.rs`, `proxy/src/pool/http2.rs`, `proxy/src/session/pass_streams.rs` | `Core::sweep`, `Http1Stream::is_usable`, `SharedStream::is_spent`, `PassStreams::renew` |
 //! | Which GraphQL operations does a request ask for, and when is its body read for that? | `rules/src/graphql/request.rs`, `proxy/src/authorize/decide.rs` | `Operations::read`, `decide` |
 //! | In which order do rules decide? | `state/src/rulebook/compiled.rs`, `state/src/directory/rules.rs` | `Sources::lenient_in`, `View::rules_in_order` |
 //! | Where are names unique? | `state/src/directory/index.rs`, `state/src/directory/stored.rs`, `state/src/directory/rows.rs` | `Index::unique_name`, `DirectoryWriter::take`, `write` |
+//! | How does a change reach other replicas? | `state/src/store/postgres/feed.rs`, `state/src/directory/follow.rs`, `state/src/rulebook/mod.rs` | `PostgresStore::changes_after`, `Directory::follow`, `Rulebook::follow` |
+//! | What excludes replicas that change the same row, or refresh the same token? | `state/src/store/postgres.rs`, `vault/src/flight/lease.rs` | `PostgresStore::put`, `Flight::claim` |
+//! | How is a row of an earlier version read? | `model/src/resource.rs`, `state/src/store/postgres/schema.rs` | `Resource::from_row`, `prepare` |
+//! | Which page may send requests with the cookie of a login? | `api/src/auth/login.rs`, `api/src/sign_in/cookie.rs` | `Caller::on_network`, `has_csrf` |
 //! | Who may use the API over the network? | `api/src/network.rs` | `on_network`, `NetworkAccess::client` |
 //! | How is a connection tested? | `api/src/connection_test.rs`, `proxy/src/exchange/test_request.rs` | `tested`, `run` |
 //! | How is usage over time counted and stored? | `state/src/observe/usage.rs`, `state/src/directory/usage.rs` | `Usage::count`, `save_usage` |
 //! | What does an OpenTelemetry collector get, and when? | `state/src/observe/telemetry/span.rs`, `app/src/telemetry.rs` | `ExchangeTrace::into_spans`, `ExportJob::deliver` |
 //! | When is the signature of an incoming webhook accepted, and what identifies its event? | `hooks/src/verify.rs` | `Way::verify` |
+//! | When is an event sent again to a webhook? | `vault/src/events/deliver.rs` | `Events::outcome`, `pause` |
 //! | What becomes of a webhook that a service posts? | `inbox/src/accept.rs`, `inbox/src/deliver.rs` | `Inbox::accept`, `Inbox::deliver` |
 //! | Which SSH logins are signed, and for which session? | `ssh/src/binding.rs`, `vault/src/ssh.rs`, `proxy/src/streams/ssh_agent.rs` | `SessionBindings::path`, `SshIdentity::servers`, `AgentProtocol::signature` |
 //! | Which requests only prove the URL of a webhook? | `hooks/src/challenge.rs` | `answer` |
@@ -134,7 +141,7 @@
 //!    proof. The dialler of a tunnel is reached only with a `TunnelPermit`.
 //! 2. The default is deny: `rules::policy::DefaultAction`.
 //! 3. A secret is in no log, audit event, error, admin answer, panic or core dump: `base::secret`,
-//!    `tests/tidy.rs` (where it may be exposed), a test secret that every integration test searches for,
+//!    `tests/tidy/tables.rs` (where it may be exposed), a test secret that every integration test searches for,
 //!    `cli::harden`. If an upstream repeats the credential, the agent gets a masked answer: only
 //!    `Answer::scrub` makes the `Answer` for the agent; `rules::inject::scrub` says what is not covered.
 //! 4. Policy, leaf, dialler, SNI and upstream agree on the host: one `base::host::Target`.

@@ -1,4 +1,4 @@
-//! [`Secret`]: bytes that must never be shown. `tests/tidy.rs` lists where `.expose()` may be called; all other
+//! [`Secret`]: bytes that must never be shown. `tests/tidy/tables.rs` lists where `.expose()` may be called; all other
 //! code can only pass a secret on.
 
 use std::fmt;
@@ -17,7 +17,7 @@ impl Secret {
         Self(Zeroizing::new(bytes.into()))
     }
 
-    /// Returns the bytes. Allowed only where `tests/tidy.rs` lists it.
+    /// Returns the bytes. Allowed only where `tests/tidy/tables.rs` lists it.
     pub fn expose(&self) -> &[u8] {
         &self.0
     }

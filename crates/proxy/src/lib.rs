@@ -1,6 +1,6 @@
 //! The data path: from an agent's stream to an upstream's and back. The local CA.
 //!
-//! A room imports only rooms below it; `tests/tidy.rs` holds the table.
+//! A room imports only rooms below it; `tests/tidy/tables.rs` holds the table.
 //!
 //! ```text
 //! streams     accepts streams on each core; CONNECT, interception, authentication, base URLs

@@ -1,5 +1,5 @@
-//! Reads the file of `keyward rule test FILE`: requests, and the decision that each expects. `api/src/rule_test.rs`
-//! compares them with the rules.
+//! Reads the file of `keyward rule test FILE`: requests, and the decision that each expects. `rule_test.rs` of
+//! `keyward-api` compares them with the rules.
 
 use serde_yaml::Value;
 

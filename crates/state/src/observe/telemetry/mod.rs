@@ -1,5 +1,5 @@
 //! OpenTelemetry: spans of finished exchanges and records of the log, in bounded queues. Nothing here waits or sends:
-//! `app/src/telemetry.rs` sends batches by OTLP. While telemetry is off, a request costs one read of [`TelemetrySwitch`].
+//! `telemetry.rs` of `keyward-app` sends batches by OTLP. While telemetry is off, a request costs one read of [`TelemetrySwitch`].
 
 mod attributes;
 mod export;
