@@ -3,7 +3,7 @@
 use keyward_base::pattern::PatternError;
 use keyward_rules::policy::CompileError;
 
-/// Why a rule is invalid, or a policy is not in force.
+/// Why a rule is invalid.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum RulebookError {
     /// `agents` names an agent that does not exist.
@@ -135,12 +135,6 @@ pub enum RulebookError {
         place: String,
         /// The contradiction.
         source: CompileError,
-    },
-    /// The policy of an older directory is in force.
-    #[error("change {change} is stored but not in force: the rules do not compile, see the log")]
-    NotInForce {
-        /// The change number of the directory.
-        change: u64,
     },
 }
 

@@ -51,13 +51,11 @@ pub use placed_rule::{PlacedRule, Sources};
 /// long at most.
 const IDLE_SWEEP: Duration = Duration::from_secs(600);
 
-/// The directory changes that the policy reflects.
+/// The directory changes that were compiled.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Progress {
     /// The last change tried; after an error the old policy stays.
     tried: u64,
-    /// The last change in force.
-    in_force: u64,
 }
 
 /// The policy in force, with its inputs.
@@ -131,7 +129,7 @@ impl Rulebook {
             sources: ArcSwap::new(sources),
             directory,
             policy: ArcSwap::new(compiled.policy()),
-            progress: watch::Sender::new(Progress { tried: seen, in_force: seen }),
+            progress: watch::Sender::new(Progress { tried: seen }),
             compiled: Mutex::new(Some(compiled)),
             changing: AsyncMutex::new(()),
             changes: watch::Sender::new(0),
@@ -272,11 +270,7 @@ impl Rulebook {
             None => CompiledPolicy::leniently(&sources, view),
         };
         let result = result.map(|now| self.policy.store(compiled.insert(now).policy()));
-        let in_force = match &result {
-            Ok(()) => seen,
-            Err(_) => self.progress.borrow().in_force,
-        };
-        self.progress.send_replace(Progress { tried: seen, in_force });
+        self.progress.send_replace(Progress { tried: seen });
         result
     }
 
@@ -310,21 +304,6 @@ impl Rulebook {
             self.policy.store(compiled.policy());
         }
         dropped
-    }
-
-    /// Waits until the policy reflects change number `change` of the directory, so that an API response is sent
-    /// when its change is in force. Requires [`follow`](Self::follow) to run.
-    ///
-    /// # Errors
-    /// When the rules do not compile with that change, and an older policy is in force.
-    pub async fn reflects(&self, change: u64) -> Result<(), RulebookError> {
-        let mut progress = self.progress.subscribe();
-        let reached = progress.wait_for(|progress| progress.tried >= change).await;
-        match reached {
-            Ok(progress) if progress.in_force >= change => Ok(()),
-            // `self` owns the sender, so an error is impossible; it would mean the same.
-            Ok(_) | Err(_) => Err(RulebookError::NotInForce { change }),
-        }
     }
 
     async fn rebuild_or_warn(&self) {

@@ -131,12 +131,13 @@ async fn bind_work(directory: &Directory, agent: &Agent) -> ConnectionId {
 }
 
 #[tokio::test]
-async fn a_change_is_in_force_once_the_policy_reflects_it() {
+async fn a_change_is_in_force_once_the_follower_has_compiled_it() {
     let (directory, rulebook, agent) = live(Vec::new()).await;
     let following = tokio::spawn(rulebook.clone().follow());
     let settled = || async {
         let change = *directory.changes().borrow();
-        rulebook.reflects(change).await.expect("it is in force");
+        let mut policies = rulebook.policies();
+        policies.wait_for(|progress| progress.tried >= change).await.expect("it is compiled");
         code(&rulebook.current(), &agent, "api.openai.com")
     };
     let id = bind_work(&directory, &agent).await;
@@ -270,12 +271,4 @@ async fn stored_rules_follow_the_directory_after_those_of_the_file() {
         directory.remove::<Rule>(org, rule, ManagedBy::Store).await.expect("it is removed");
     }
     assert_eq!(settled().await, Err("default_deny"));
-}
-
-#[tokio::test]
-async fn whoever_waits_for_a_change_is_told_when_it_cannot_come_into_force() {
-    let (_, rulebook, _) = live(Vec::new()).await;
-    rulebook.progress.send_replace(Progress { tried: 9, in_force: 8 });
-    assert_eq!(rulebook.reflects(8).await, Ok(()));
-    assert_eq!(rulebook.reflects(9).await, Err(RulebookError::NotInForce { change: 9 }));
 }
