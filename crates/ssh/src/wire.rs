@@ -75,14 +75,14 @@ impl<'a> WireReader<'a> {
 }
 
 /// Appends a string.
-pub fn put_string(out: &mut Vec<u8>, bytes: &[u8]) {
+pub(crate) fn put_string(out: &mut Vec<u8>, bytes: &[u8]) {
     let length = u32::try_from(bytes.len()).expect("messages have a maximum length");
     out.extend_from_slice(&length.to_be_bytes());
     out.extend_from_slice(bytes);
 }
 
 /// Appends a positive number of any size, given with or without leading zeros.
-pub fn put_integer(out: &mut Vec<u8>, bytes: &[u8]) {
+pub(crate) fn put_integer(out: &mut Vec<u8>, bytes: &[u8]) {
     let start = bytes.iter().position(|byte| *byte != 0).unwrap_or(bytes.len());
     let mut shortest = Vec::with_capacity(bytes.len() + 1);
     if bytes.get(start).is_some_and(|first| *first >= 0x80) {

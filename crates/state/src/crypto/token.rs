@@ -13,15 +13,15 @@ use keyward_base::base62;
 use keyward_base::secret::Secret;
 
 /// Prefix of agents' tokens, for people and secret scanners.
-pub const AGENT_PREFIX: &str = TOKEN_PREFIX;
+const AGENT_PREFIX: &str = TOKEN_PREFIX;
 /// Prefix of personal access tokens.
-pub const PERSON_PREFIX: &str = "kwp_";
+const PERSON_PREFIX: &str = "kwp_";
 /// Prefix of the tokens in cookies of logins.
-pub const LOGIN_PREFIX: &str = "kwl_";
+const LOGIN_PREFIX: &str = "kwl_";
 /// Prefix of the tokens in links that sign a user in.
-pub const LINK_PREFIX: &str = "kwo_";
+const LINK_PREFIX: &str = "kwo_";
 /// Prefix of the tokens of connect links, and of the cookies of the browsers that opened them.
-pub const CONNECT_PREFIX: &str = "kwn_";
+const CONNECT_PREFIX: &str = "kwn_";
 /// Random part: 32 base-62 characters, 190 bits.
 const BODY_LEN: usize = 32;
 /// Random part of what signs a user in: 43 base-62 characters, 256 bits.
@@ -76,12 +76,12 @@ impl fmt::Debug for TokenHash {
 }
 
 /// Issues an agent token: `kwa_` + 32 base-62 characters (190 bits) + 6 base-62 characters of CRC-32.
-pub fn issue_agent_token() -> Secret {
+pub(crate) fn issue_agent_token() -> Secret {
     issue(AGENT_PREFIX, BODY_LEN)
 }
 
 /// Issues a personal access token: like an agent's, with the prefix `kwp_`.
-pub fn issue_personal_token() -> Secret {
+pub(crate) fn issue_personal_token() -> Secret {
     issue(PERSON_PREFIX, BODY_LEN)
 }
 
@@ -96,7 +96,7 @@ pub fn issue_login_token() -> Secret {
 }
 
 /// Issues the token of a link that signs a user in, with the prefix `kwo_`.
-pub fn issue_link_token() -> Secret {
+pub(crate) fn issue_link_token() -> Secret {
     issue(LINK_PREFIX, SIGN_IN_BODY_LEN)
 }
 
@@ -111,24 +111,19 @@ fn issue(prefix: &str, body_len: usize) -> Secret {
     Secret::new(text.as_slice())
 }
 
-/// Whether the text has the form and checksum of [`issue_agent_token`]. This distinguishes a mistyped or cut
-/// token from an unknown one without a look-up.
-pub fn is_issued_form(token: &str) -> bool {
-    is_issued_as(AGENT_PREFIX, BODY_LEN, token)
-}
-
-/// Like [`is_issued_form`], for personal access tokens.
+/// Whether the text has the form and checksum of a personal access token. This distinguishes a mistyped or cut token
+/// from an unknown one without a look-up.
 pub fn is_personal_form(token: &str) -> bool {
     is_issued_as(PERSON_PREFIX, BODY_LEN, token)
 }
 
-/// Like [`is_issued_form`], for tokens of logins.
+/// Like [`is_personal_form`], for tokens of logins.
 pub fn is_login_form(token: &str) -> bool {
     is_issued_as(LOGIN_PREFIX, SIGN_IN_BODY_LEN, token)
 }
 
 /// Hashes the token of a link that signs a user in; `None` if it has not the form of one.
-pub fn hash_of_link(token: &Secret) -> Option<TokenHash> {
+pub(crate) fn hash_of_link(token: &Secret) -> Option<TokenHash> {
     let is_issued = |text: &&str| is_issued_as(LINK_PREFIX, SIGN_IN_BODY_LEN, text);
     token.expose_text().filter(is_issued).map(TokenHash::of)
 }
@@ -156,29 +151,33 @@ pub fn is_acceptable_secret(token: &Secret) -> bool {
 mod tests {
     use super::*;
 
+    fn is_agent_form(token: &str) -> bool {
+        is_issued_as(AGENT_PREFIX, BODY_LEN, token)
+    }
+
     #[test]
     fn what_is_no_token_of_ours_is_told_apart() {
         let token = issue_agent_token();
         let token = token.expose_text().unwrap();
-        assert!(is_issued_form(token));
+        assert!(is_agent_form(token));
         let mut typo = token.to_owned().into_bytes();
         typo[10] = if typo[10] == b'a' { b'b' } else { b'a' };
         let typo = String::from_utf8(typo).unwrap();
         for bad in ["", "kwa_", &token[..token.len() - 1], &format!("{token}0"), &typo] {
-            assert!(!is_issued_form(bad), "{bad}");
+            assert!(!is_agent_form(bad), "{bad}");
         }
-        assert!(!is_issued_form(&token.replace("kwa_", "kwp_")));
+        assert!(!is_agent_form(&token.replace("kwa_", "kwp_")));
         assert!(!is_personal_form(token) && !is_personal_form(&token.replace("kwa_", "kwp_")));
         let personal = issue_personal_token();
         let personal = personal.expose_text().unwrap();
-        assert!(is_personal_form(personal) && !is_issued_form(personal));
+        assert!(is_personal_form(personal) && !is_agent_form(personal));
         let (login, link) = (issue_login_token(), issue_link_token());
         assert!(hash_of_link(&link).is_some() && hash_of_link(&login).is_none());
         let (login, link) = (login.expose_text().unwrap(), link.expose_text().unwrap());
         assert!(is_login_form(login) && !is_personal_form(login));
-        assert!(!is_login_form(link) && !is_issued_form(link));
+        assert!(!is_login_form(link) && !is_agent_form(link));
         assert_eq!(login.len(), 53);
-        assert!(!is_issued_form(&"\u{e9}".repeat(21)));
+        assert!(!is_agent_form(&"\u{e9}".repeat(21)));
     }
 
     #[test]

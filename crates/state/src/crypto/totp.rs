@@ -32,7 +32,7 @@ pub fn step_at(now: Timestamp) -> u64 {
 }
 
 /// The step after `last` whose code was given, with a step of tolerance. Each code is compared in constant time.
-pub fn step_of(given: &Secret, key: &TotpKey, now: Timestamp, last: u64) -> Option<u64> {
+pub(crate) fn step_of(given: &Secret, key: &TotpKey, now: Timestamp, last: u64) -> Option<u64> {
     let given: Vec<u8> =
         given.expose().iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
     let at = step_at(now);
