@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use axum::Json;
+use data_encoding::HEXLOWER;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
@@ -55,8 +56,7 @@ async fn about(admin: &Admin, places: &Locations) -> ReplicaAbout {
     // It may be absent.
     let config = tokio::task::spawn_blocking(move || std::fs::read(file).unwrap_or_default());
     let config = config.await.unwrap_or_default();
-    let digits =
-        Sha256::digest(config).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let digits = HEXLOWER.encode(&Sha256::digest(config));
     let lag = admin.deps().directory.staleness();
     ReplicaAbout {
         host: rustix::system::uname().nodename().to_string_lossy().into_owned(),

@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::ops::Deref;
 use std::sync::Arc;
 
+use data_encoding::HEXLOWER;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
@@ -220,9 +221,8 @@ impl Vault {
 
 /// The digest of given fields; `None` for kinds whose stored form never changes by itself.
 pub(super) fn given(grant: &Grant) -> Option<String> {
-    let hash =
-        |bytes: &[u8]| Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-    matches!(grant, Grant::OAuth(_) | Grant::Referred(_)).then(|| hash(&grant.encode()))
+    matches!(grant, Grant::OAuth(_) | Grant::Referred(_))
+        .then(|| HEXLOWER.encode(&Sha256::digest(grant.encode().as_slice())))
 }
 
 /// Whether another write was first.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use data_encoding::HEXLOWER;
 use http::Uri;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
@@ -136,8 +137,7 @@ impl TokenContext {
         if !self.references.0.is_empty() {
             text += &format!("{:?}", self.references.0);
         }
-        let digest = Sha256::digest(text);
-        digest.iter().map(|byte| format!("{byte:02x}")).collect()
+        HEXLOWER.encode(&Sha256::digest(text))
     }
 
     fn buffer(&self) -> Option<Duration> {

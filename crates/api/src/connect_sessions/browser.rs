@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use data_encoding::HEXLOWER;
 use http::HeaderValue;
 use sha2::{Digest, Sha256};
 
@@ -115,8 +116,7 @@ impl Linked {
 /// it, and it tells nothing about the cookie.
 fn code_of(cookie: &str) -> String {
     let digest = Sha256::new().chain_update("connect code").chain_update([0]).chain_update(cookie);
-    let hex: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    hex[..CODE_CHARS].to_owned()
+    HEXLOWER.encode(&digest.finalize())[..CODE_CHARS].to_owned()
 }
 
 /// Whether the code is that of the browser that opened the link; compared in constant time.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::response::Response;
-use data_encoding::BASE64;
+use data_encoding::{BASE64, HEXLOWER};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -116,8 +116,7 @@ fn name(key: &OwnKey) -> String {
     };
     let hash =
         Sha256::new().chain_update(owner).chain_update([0]).chain_update(&key.key).finalize();
-    let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("idempotency/{hex}")
+    format!("idempotency/{}", HEXLOWER.encode(&hash))
 }
 
 impl SealedAnswer {
