@@ -13,11 +13,6 @@ use super::{Source, assert_none};
 /// The circles that stay: their folder, their files in it, and the reason.
 const CIRCLES: &[(&str, &str, &str)] = &[
     (
-        "crates/proxy/src/body",
-        "form_upload replay request_body",
-        "a body writes its copy while it is sent, and a copy or an upload is the content of a body again",
-    ),
-    (
         "crates/proxy/src/upstream",
         "http1 http2",
         "each protocol falls back to the other if the upstream does not speak it",

@@ -1,8 +1,6 @@
 //! [`FormUpload`]: a `multipart/form-data` body that the credential is written into while it is sent. Its memory is
-//! bounded: it holds only beginnings of delimiters and parts, and passes all other bytes on.
-//!
-//! `form_upload.rs` and `request_body.rs` import each other: a form upload reads the agent's `RequestBody`, and is
-//! the content of another one.
+//! bounded: it holds only beginnings of delimiters and parts, and passes all other bytes on. `B` is the type of the
+//! agent's body.
 
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
@@ -13,7 +11,6 @@ use http_body::{Body, SizeHint};
 use zeroize::Zeroizing;
 
 use super::body_error::BodyError;
-use super::request_body::RequestBody;
 use keyward_rules::inject::body::BodyError as FormError;
 use keyward_rules::inject::multipart::rewriter::FormRewriter;
 
@@ -22,9 +19,9 @@ pub type FormFault = OnceLock<FormError>;
 
 /// A form on its way: the rest of the agent's body, rewritten.
 #[derive(Debug)]
-pub struct FormUpload {
+pub struct FormUpload<B> {
     /// What the agent sends.
-    source: RequestBody,
+    source: B,
     rewriter: FormRewriter,
     /// Read from the source, and not rewritten yet.
     next: Bytes,
@@ -34,19 +31,14 @@ pub struct FormUpload {
     fault: Arc<FormFault>,
 }
 
-impl FormUpload {
+impl<B> FormUpload<B> {
     /// The rest of `source`. `next` was read from it; `left` is the length of the result, if known.
-    pub fn new(
-        source: RequestBody,
-        rewriter: FormRewriter,
-        next: Bytes,
-        left: Option<u64>,
-    ) -> Self {
+    pub fn new(source: B, rewriter: FormRewriter, next: Bytes, left: Option<u64>) -> Self {
         Self { source, rewriter, next, left, is_over: false, fault: Arc::default() }
     }
 
     /// What the agent sends.
-    pub fn source(&self) -> &RequestBody {
+    pub fn source(&self) -> &B {
         &self.source
     }
 
@@ -62,7 +54,9 @@ impl FormUpload {
     pub fn size_hint(&self) -> SizeHint {
         self.left.map_or_else(SizeHint::new, SizeHint::with_exact)
     }
+}
 
+impl<B: Body<Data = Bytes, Error = BodyError> + Unpin> FormUpload<B> {
     /// The next bytes to send; `None` at the end. After an error the upstream has no complete body.
     pub fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
         while !self.is_over {
@@ -108,7 +102,9 @@ impl FormUpload {
             }
         }
     }
+}
 
+impl<B> FormUpload<B> {
     /// What may be sent after these bytes, or after the end of the body.
     fn rewrite(&mut self, sent: Option<&[u8]>) -> Result<Bytes, FormError> {
         let room = sent.map_or(0, <[u8]>::len) + self.rewriter.room();

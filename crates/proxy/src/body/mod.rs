@@ -1,6 +1,7 @@
 //! Bodies of requests and answers as they arrive, and the request body on its way to the upstream.
 
 pub mod body_error;
+mod copy_writer;
 pub mod expect_continue;
 pub mod form_upload;
 pub mod http1_upload;

@@ -1,21 +1,15 @@
 //! Copies of small request bodies, for sending a request again. [`BodyCopy`] keeps what was sent until the answer
-//! begins, for an upstream that did not process the request or refused its credential.
-//!
-//! `replay.rs` and `request_body.rs` import each other: a body writes its copy while it is sent, and gives the
-//! unsent rest to the copy when it is dropped.
+//! begins, for an upstream that did not process the request or refused its credential. The body writes its copy while
+//! it is sent, and gives it the unsent rest when it is dropped (`copy_writer.rs`).
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http_body::Body;
-use parking_lot::Mutex;
-use tokio::sync::Notify;
 
+use super::copy_writer::CopyState;
 use super::request_body::RequestBody;
-use crate::limits::body_buffer::BodyBuffer;
 use crate::limits::budget::Budget;
-use keyward_base::id::AgentId;
 
 /// The maximum number of bytes kept of one body. A longer body cannot be sent again.
 const BYTES_MAX: usize = 64 * 1024;
@@ -25,30 +19,7 @@ const BYTES_MAX: usize = 64 * 1024;
 pub enum BodyCopy {
     Nothing,
     /// The sent part, and the rest once the body is dropped.
-    Body(Arc<CopyState>),
-}
-
-/// The sent body's end of the copy.
-#[derive(Debug)]
-pub struct BodyCopyWriter(Arc<CopyState>);
-
-#[derive(Debug)]
-pub struct CopyState {
-    bytes_max: usize,
-    budget: Arc<Budget>,
-    /// The agent whose memory budget is charged.
-    owner: Option<AgentId>,
-    state: Mutex<ReplayState>,
-    /// Notified when the body is dropped.
-    left: Notify,
-}
-
-#[derive(Debug)]
-struct ReplayState {
-    pieces: BodyBuffer,
-    /// More was sent than is kept.
-    lost: bool,
-    rest: Option<Box<RequestBody>>,
+    Body(Arc<CopyState<RequestBody>>),
 }
 
 impl BodyCopy {
@@ -62,12 +33,12 @@ impl BodyCopy {
         if body.is_end_stream() {
             return Self::Nothing;
         }
+        let copied = CopyState::new(bytes_max, budget.clone(), body.owner().cloned());
         // A body that is known to be too long is not copied.
-        let lost = body.size_hint().lower() > bytes_max as u64;
-        let state = Mutex::new(ReplayState { pieces: BodyBuffer::default(), lost, rest: None });
-        let (budget, owner) = (budget.clone(), body.owner().cloned());
-        let copied = Arc::new(CopyState { bytes_max, budget, owner, state, left: Notify::new() });
-        body.copy_to(BodyCopyWriter(copied.clone()));
+        if body.size_hint().lower() > bytes_max as u64 {
+            copied.discard();
+        }
+        body.copy_to(copied.writer());
         Self::Body(copied)
     }
 
@@ -77,20 +48,17 @@ impl BodyCopy {
             Self::Nothing => return Some(RequestBody::empty()),
             Self::Body(copied) => copied,
         };
-        let mut state = copied.state.lock();
-        let mut rest = state.rest.take().filter(|_| !state.lost)?;
+        let (mut rest, sent) = copied.take()?;
         rest.wait_again();
-        Some(rest.prepend(std::mem::take(&mut state.pieces).into_slices()))
+        Some(rest.prepend(sent))
     }
-}
 
-impl BodyCopy {
     /// Waits until the sent body is dropped, for at most `within`.
     pub async fn wait_until_dropped(&self, within: Duration) {
         let Self::Body(copied) = self else { return };
         let left = async {
-            while copied.state.lock().rest.is_none() {
-                copied.left.notified().await;
+            while !copied.is_body_dropped() {
+                copied.left().notified().await;
             }
         };
         // `into_body` shows whether it was dropped.
@@ -100,62 +68,14 @@ impl BodyCopy {
     /// Drops the copy: the body will not be sent again.
     pub fn discard(self) {
         if let Self::Body(copied) = self {
-            copied.state.lock().discard();
+            copied.discard();
         }
-    }
-}
-
-impl ReplayState {
-    fn discard(&mut self) {
-        self.lost = true;
-        self.pieces = BodyBuffer::default();
-    }
-}
-
-impl BodyCopyWriter {
-    /// Copies a received piece that is sent. `more` is the number of bytes that follow, if known.
-    pub fn copy(&self, data: &Bytes, more: Option<u64>) {
-        let share = || self.0.budget.share(self.0.owner.as_ref());
-        self.add(data.len(), |pieces| pieces.copy(data, more, share));
-    }
-
-    /// Adds a piece that is sent from a buffer of ours, which is counted there.
-    pub fn add_own(&self, data: &Bytes) {
-        self.add(data.len(), |pieces| {
-            pieces.add(data.clone());
-            true
-        });
-    }
-
-    fn add(&self, bytes: usize, keep: impl FnOnce(&mut BodyBuffer) -> bool) {
-        let mut state = self.0.state.lock();
-        if state.lost {
-            return;
-        }
-        if state.pieces.len() + bytes > self.0.bytes_max || !keep(&mut state.pieces) {
-            state.discard();
-        }
-    }
-
-    /// Drops the copy: the body cannot be sent again.
-    pub fn discard(&self) {
-        self.0.state.lock().discard();
-    }
-
-    /// Restarts the copy: the body is sent from its beginning.
-    pub fn restart(&self) {
-        self.0.state.lock().pieces = BodyBuffer::default();
-    }
-
-    /// The body was dropped; `rest` is the unsent part.
-    pub fn body_dropped(self, rest: RequestBody) {
-        self.0.state.lock().rest = Some(Box::new(rest));
-        self.0.left.notify_one();
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use http_body::Frame;
     use http_body_util::BodyExt;
 

@@ -13,10 +13,10 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
 use super::body_error::BodyError;
+use super::copy_writer::BodyCopyWriter;
 use super::expect_continue::{BodyDemand, ContinueGate, ContinueWait};
 use super::form_upload::{FormFault, FormUpload};
 use super::incoming_body::IncomingBody;
-use super::replay::BodyCopyWriter;
 use super::signed_chunks::SignedChunks;
 use super::trailer_filter::TrailerFilter;
 use crate::h2::websocket::PendingWebSocket;
@@ -35,7 +35,7 @@ pub struct RequestBody {
     /// Pieces that are sent first: they were sent before, or rewritten already.
     again: VecDeque<Bytes>,
     /// The writers of copies. The last one gets the rest when the body is dropped.
-    copies: Vec<BodyCopyWriter>,
+    copies: Vec<BodyCopyWriter<Self>>,
     /// The agent whose memory budget is charged for copies; `None` for a request without an agent.
     owner: Option<AgentId>,
 }
@@ -56,7 +56,7 @@ enum BodyContent {
     /// Bytes of ours: of a test request or after injection.
     Own(Bytes),
     /// Received from the agent and rewritten.
-    Form(Box<FormUpload>),
+    Form(Box<FormUpload<RequestBody>>),
     /// No body: a WebSocket follows.
     Handshake(PendingWebSocket),
 }
@@ -73,7 +73,7 @@ impl RequestBody {
     }
 
     /// A form that is rewritten while it is sent, after its beginning `first`.
-    pub fn form(first: Bytes, upload: FormUpload) -> Self {
+    pub fn form(first: Bytes, upload: FormUpload<Self>) -> Self {
         let (count, owner) = (upload.source().count(), upload.source().owner().cloned());
         let mut body = Self::of(BodyContent::Form(Box::new(upload)));
         (body.count, body.owner) = (count, owner);
@@ -176,7 +176,7 @@ impl RequestBody {
     }
 
     /// Keeps a copy of what is sent. The copy gets the rest when the body is dropped.
-    pub fn copy_to(&mut self, writer: BodyCopyWriter) {
+    pub fn copy_to(&mut self, writer: BodyCopyWriter<Self>) {
         self.copies.push(writer);
     }
 
