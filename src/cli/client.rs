@@ -20,6 +20,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
+use tokio::sync::OnceCell;
 use tower::ServiceExt;
 
 use self::answering::MissingData;
@@ -60,8 +61,8 @@ enum Via {
     /// A gateway that is named by its URL.
     Remote(Remote),
     InProcess(Box<Answering>),
-    /// This process, for an installation without a store.
-    NoInstallation(Box<NoInstallation>),
+    /// This process, for an installation without a store; the services, since a resource was added.
+    NoInstallation(Box<NoInstallation>, OnceCell<Box<Client>>),
 }
 
 /// The result of connecting to the socket.
@@ -85,7 +86,7 @@ impl Client {
     /// When the data directory is missing and cannot be created.
     pub(crate) fn can_store(&self) -> Result<(), Failure> {
         match &self.via {
-            Via::NoInstallation(absent) => absent.can_be_made(),
+            Via::NoInstallation(absent, _) => absent.can_be_made(),
             Via::Socket(_) | Via::Remote(_) | Via::InProcess(_) => Ok(()),
         }
     }
@@ -122,7 +123,10 @@ impl Client {
         if missing == MissingData::Leave
             && let Some(absent) = NoInstallation::find(global, to_send).await?
         {
-            return Ok(Self { via: Via::NoInstallation(Box::new(absent)), identity });
+            return Ok(Self {
+                via: Via::NoInstallation(Box::new(absent), OnceCell::new()),
+                identity,
+            });
         }
         let until = Instant::now() + START_PATIENCE;
         loop {
@@ -230,7 +234,7 @@ impl Client {
     pub(crate) async fn read_status(&self) -> Result<Option<Status>, Failure> {
         match self.via {
             Via::Socket(_) | Via::Remote(_) => self.get("/api/v1/status").await.map(Some),
-            Via::InProcess(_) | Via::NoInstallation(_) => Ok(None),
+            Via::InProcess(_) | Via::NoInstallation(..) => Ok(None),
         }
     }
 
@@ -243,7 +247,7 @@ impl Client {
     pub(crate) fn host(&self) -> Option<&Host> {
         match &self.via {
             Via::Remote(remote) => Some(remote.host()),
-            Via::Socket(_) | Via::InProcess(_) | Via::NoInstallation(_) => None,
+            Via::Socket(_) | Via::InProcess(_) | Via::NoInstallation(..) => None,
         }
     }
 
@@ -318,7 +322,7 @@ impl Client {
         match &self.via {
             Via::Socket(_) | Via::Remote(_) => None,
             Via::InProcess(answering) => answering.admin.as_ref(),
-            Via::NoInstallation(absent) => absent.made().and_then(Self::own_admin),
+            Via::NoInstallation(_, made) => made.get().and_then(|made| made.own_admin()),
         }
     }
 
@@ -344,7 +348,7 @@ impl Client {
                 Ok(answer) => answer,
                 Err(never) => match never {},
             },
-            Via::NoInstallation(absent) => return Err(absent.refusal()),
+            Via::NoInstallation(absent, _) => return Err(absent.refusal()),
             Via::Remote(remote) => Box::pin(remote.send(request)).await?,
             Via::Socket(at) => {
                 let stream = UnixStream::connect(at).await.map_err(|_| unreachable(at))?;
@@ -365,17 +369,28 @@ impl Client {
         Ok(request)
     }
 
+    /// The services that answer this request where nothing was stored; the first addition creates the data directory.
+    async fn made_for(&self, method: &Method, path: &str) -> Result<Option<&Self>, Failure> {
+        let Via::NoInstallation(absent, made) = &self.via else { return Ok(None) };
+        if made.get().is_none() && !no_installation::adds(method, path) {
+            return Ok(None);
+        }
+        let make = || async {
+            Self::open_as(&absent.global, MissingData::Make, absent.to_send).await.map(Box::new)
+        };
+        let made = Box::pin(made.get_or_try_init(make)).await?;
+        Ok(Some(made))
+    }
+
     async fn call(&self, method: Method, path: &str, body: Body) -> Result<Bytes, Failure> {
         no_empty_name(path)?;
-        if let Via::NoInstallation(absent) = &self.via
-            && let Some(made) = absent.client_for(&method, path).await?
-        {
+        if let Some(made) = self.made_for(&method, path).await? {
             return Box::pin(made.call(method, path, body)).await;
         }
         let request = self.request(method, path, body)?;
         let answer = match &self.via {
             Via::InProcess(services) => services.answer(request).await,
-            Via::NoInstallation(absent) => absent.answer(request).await,
+            Via::NoInstallation(absent, _) => absent.answer(request).await,
             Via::Remote(remote) => read(Box::pin(remote.send(request)).await?).await,
             Via::Socket(at) => match UnixStream::connect(at).await {
                 Ok(stream) => exchange(stream, request).await,
@@ -391,9 +406,7 @@ impl fmt::Debug for Client {
         match &self.via {
             Via::Socket(path) => write!(f, "Client({})", path.display()),
             Via::Remote(remote) => write!(f, "Client({remote})"),
-            Via::InProcess(_) | Via::NoInstallation(_) => {
-                write!(f, "Client(in process)")
-            }
+            Via::InProcess(_) | Via::NoInstallation(..) => write!(f, "Client(in process)"),
         }
     }
 }

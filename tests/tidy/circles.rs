@@ -22,11 +22,6 @@ const CIRCLES: &[(&str, &str, &str)] = &[
         "mod referred",
         "a grant may have references, and refers to the grant that their values make",
     ),
-    (
-        "src/cli",
-        "client client/no_installation",
-        "a client without an installation makes one, and is a client of that from then on",
-    ),
 ];
 
 /// Groups of files, each of which imports all others of its group, directly or through others (Tarjan's algorithm).

@@ -1,5 +1,5 @@
 //! [`NoInstallation`]: answers the admin API if there is no store and no gateway runs. Reads come from an empty store
-//! in memory and create no file; the first added resource creates the data directory.
+//! in memory and create no file. [`adds`] says which request needs the data directory.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,10 +8,8 @@ use axum::body::Body;
 use bytes::Bytes;
 use http::{Method, Request};
 use rustix::fs::Access;
-use tokio::sync::OnceCell;
 
-use super::answering::{MissingData, is_of_ca};
-use super::{Answering, Client};
+use super::answering::{Answering, is_of_ca};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 use crate::cli::settings::Global;
@@ -25,13 +23,12 @@ const MAKE: &str =
 /// An installation that does not exist yet.
 pub(super) struct NoInstallation {
     empty: Answering,
-    global: Global,
-    to_send: bool,
+    pub(super) global: Global,
+    pub(super) to_send: bool,
     /// What is missing, for people.
     message: String,
     /// Whether the note was printed; it is not needed if the directory exists and is empty.
     told: AtomicBool,
-    made: OnceCell<Box<Client>>,
 }
 
 impl NoInstallation {
@@ -50,7 +47,6 @@ impl NoInstallation {
             to_send,
             message: message(&config.data_dir),
             told: AtomicBool::new(config.data_dir.exists()),
-            made: OnceCell::new(),
         }))
     }
 
@@ -66,27 +62,6 @@ impl NoInstallation {
             Failure::failed(&format!("cannot create the directory {}", data.display()), &error)
                 .hint("choose another data directory with --data or KEYWARD_DATA")
         })
-    }
-
-    /// The services, since a resource was added.
-    pub(super) fn made(&self) -> Option<&Client> {
-        self.made.get().map(AsRef::as_ref)
-    }
-
-    /// The services that answer this request; the first addition creates the data directory.
-    pub(super) async fn client_for(
-        &self,
-        method: &Method,
-        path: &str,
-    ) -> Result<Option<&Client>, Failure> {
-        if self.made.get().is_none() && !adds(method, path) {
-            return Ok(None);
-        }
-        let make = || async {
-            Client::open_as(&self.global, MissingData::Make, self.to_send).await.map(Box::new)
-        };
-        let made = Box::pin(self.made.get_or_try_init(make)).await?;
-        Ok(Some(made))
     }
 
     /// Answers from an empty store.
@@ -133,7 +108,7 @@ fn message(data: &Path) -> String {
 }
 
 /// Whether the request adds something to a collection; other changes need an existing resource.
-fn adds(method: &Method, path: &str) -> bool {
+pub(super) fn adds(method: &Method, path: &str) -> bool {
     let collection = path.strip_prefix("/api/v1/").unwrap_or("reload");
     // A session needs an agent that exists.
     let makes_nothing = matches!(collection, "backup" | "plan" | "reload" | "sessions");
