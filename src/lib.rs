@@ -157,6 +157,7 @@
 //!     `state::rulebook` have its data in memory.
 //! 11. Revoking a token, binding, connection or agent ends its open streams: `proxy/src/session/revocation.rs`.
 //! 12. A request for one organisation never gets data of another: the org is part of every key and look-up,
-//!     and every handler of the control plane needs a `Caller` (`api/src/auth.rs`).
+//!     and each request of the API has a `Caller` before it is routed, except open paths and sign-ins
+//!     (`api/src/auth.rs`, `api/src/network.rs`).
 
 pub mod cli;

@@ -1,5 +1,5 @@
 //! Authentication and authorization of API requests: [`Caller`], made for every request before it is routed.
-//! Only paths in [`OPEN`] need none; users have no access to unknown paths.
+//! Only paths in [`OPEN`], and sign-ins over the network, need none; users have no access to unknown paths.
 //!
 //! A request with an `Authorization` field is authenticated by that token alone: if it is invalid, the request
 //! does not fall back to the rights of its listener.

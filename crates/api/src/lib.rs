@@ -1,9 +1,22 @@
 //! The control plane: HTTP routers over the services, with a file per resource.
 //!
 //! Every request has a [`auth::Caller`], made before routing: identity, organisation and rights. There are two
-//! listeners, both with the whole API. The TCP listener serves it for users' tokens only; on the unix socket, whose
-//! peers are the process's owner or root, a request without a token is the operator's. `app` provides [`Deps`] and runs the listeners; the command
-//! line calls the same router within the process when no gateway runs.
+//! listeners, both with the whole API. The TCP listener serves it for users' tokens and logins; on the unix socket, whose
+//! peers are the process's owner or root, a request without a token is the operator's. `app` provides [`Deps`] and runs
+//! the listeners; the command line calls the same router within the process when no gateway runs.
+//!
+//! ```text
+//! router  serve  socket  network  host          the listeners, their routes, and who may reach them
+//! auth  sign_in  means  login_links             who asks: tokens, logins, second factors
+//! context  resource  input  body  page  etag    what handlers of all resources share
+//! idempotency                                   POST requests that are repeated
+//! change_record  change_details  audit_log      the audit record of each change
+//! error  request_refusal  errors_page           refusals
+//! openapi  wire  index                          the document of the API, its JSON, its index
+//! html  home  consents  connect_sessions        pages for browsers
+//! ```
+//!
+//! The first line of each other file names its routes, or what it does for those of others.
 
 mod activations;
 mod agents;

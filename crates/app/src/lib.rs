@@ -1,5 +1,21 @@
 //! Starts a gateway from a configuration: opens the services, binds the listeners, and runs until a signal.
 //! It connects the crates: streams are served by `keyward-proxy`, the admin listeners by `keyward-api`.
+//!
+//! ```text
+//! config  last_config  watched                          the configuration file, checked; its changes
+//! plan  apply  reload                                   what a configuration changes; a reload
+//! services  data_path  lazy_log                         what the listeners need; the same without listeners
+//! listeners  listener_certificates  hand_over           sockets, and their way to the next gateway
+//! start_check  succession  notify                       the start, and the end of the gateway before
+//! descriptors  folders                                  what the system permits
+//! keys  ca  audit_file  upstream_settings  public_url   what the configuration names, opened
+//! backups  restore  store_check  store_copy             the store as a whole
+//! admin_tasks                                           the admin listeners, and the background jobs below
+//! rotations  sessions  connect_sessions  usage          jobs for what ends or is counted
+//! source_files  kept_providers                          jobs for files and providers
+//! event_recorder  telemetry                             jobs that report
+//! replicas  audit_heads  shared_limits  limit_exchange  jobs for the replicas of one store
+//! ```
 
 mod admin_tasks;
 mod apply;

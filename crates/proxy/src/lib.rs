@@ -15,6 +15,9 @@
 //! gateway     the state that all cores share, and that of one core
 //! open_exchanges  lists what is open, for people, who may cut it
 //! policy_query    the input of a decision
+//! upstream_tls    how upstreams are verified now
+//! connection_tls  TLS of connections with a certificate or a CA of their own
+//! connect_link    links with which a person connects the account that a request lacks
 //! pool        streams to upstreams that are kept for reuse
 //! refusal     why Keyward answers an exchange itself
 //! base_url    reads base URLs

@@ -1,5 +1,21 @@
 //! Seals grants, and keeps a usable credential for each connection in memory. Owns the `grants` table.
 //! Whether an agent may use a connection is decided by `rules::policy` before the vault is asked.
+//!
+//! ```text
+//! oidc  oauth  events  grant  keys  sources           the folders; the map of the program describes them
+//! cache  flight  flights  renew                       credentials in memory, and how a new one is fetched
+//! token_request  token_requester  servers  backoff    requests to authorization servers, and their pauses
+//! unsaved_tokens  save_again  late  orphans           answers that could not be stored, or came too late
+//! grants  record  rows  stored_content                the sealed rows
+//! add  connect  draft  candidate  rotate  compare     how a connection gets its secret, and another one
+//! broken  rejected  failure_rows  status              what does not work, stored and shown
+//! issuers  issuer_cache  endpoints  endpoint_changes  metadata of authorization servers
+//! apps  app_check  template  plugins                  OAuth clients; plugins
+//! references  source_keys  source_files               fields whose values are kept in secret sources
+//! source_values  referred_tokens                      their values, and tokens that these mint
+//! referred_apps  app_fetches                          secrets of apps that are kept there
+//! account  keep_alive  ssh  own_tls                   accounts; unused tokens; SSH keys; certificates
+//! ```
 
 mod account;
 mod add;

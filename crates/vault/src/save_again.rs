@@ -1,4 +1,4 @@
-//! [`UnsavedTokens`]: a token response that the store did not accept. The old refresh token may be spent, so the
+//! Stores a token response that the store did not accept ([`UnsavedTokens`]). The old refresh token may be spent, so the
 //! response must not be lost. This replica retries until it is stored, also over later rows with the same token, such
 //! as a verdict of another replica or the stages of a rotation. Meanwhile it renews the lease of the connection, so
 //! that no other replica sends the spent token.
