@@ -104,6 +104,24 @@ async fn an_mcp_server_connects_from_its_url_alone() {
     lab.finish().await;
 }
 
+/// All but the environment was lost.
+#[tokio::test]
+async fn what_is_said_of_an_mcp_server_is_kept() {
+    let (lab, _server) = world(honest()).await;
+    let said = json!({ "description": "ours", "purpose": "search", "tags": ["team:crm"],
+        "rotate_every": "90d", "environment": "prod" });
+    let mut new = said.clone();
+    new["provider"] = json!("mcp");
+    new["name"] = json!("tools");
+    new["url"] = json!(format!("https://{HOST}/mcp"));
+    lab.gateway.api("POST", "/connections", &new.to_string()).await.is(201);
+    let shown = lab.gateway.api("GET", "/connections/tools", "").await.is(200).json();
+    for (member, value) in said.as_object().expect("an object") {
+        assert_eq!(&shown[member], value, "{member}");
+    }
+    lab.finish().await;
+}
+
 /// One that the catalogue or the configuration names needs no URL, and its client serves no other server.
 #[tokio::test]
 async fn a_named_mcp_server_connects_by_its_id() {

@@ -22,7 +22,6 @@ use super::resource::mentioned;
 use super::wire::{ConnectionMade, ConnectionRemoved, List, Reconnect};
 use super::{activations, changes, config_mentions, connection_change, owners, plugins};
 use keyward_base::secret::Secret;
-use keyward_base::settings::Settings;
 use keyward_model::{Connection, ConnectionGiven, ConnectionState, Reference, Shown, User};
 use keyward_state::directory::{ConnectionRecord, ManagedBy};
 use keyward_vault as vault;
@@ -112,17 +111,7 @@ async fn add(
     let visibility = owners::visibility(owner.as_ref(), with.visibility);
     if let Some((url, provider)) = mcp_server(&context, &spec.provider, &with) {
         takes_consents(admin)?;
-        let mcp = NewMcp {
-            url,
-            provider,
-            name: Some(spec.name).filter(|name| !name.is_empty()),
-            issuer: with.issuer,
-            scopes: spec.scopes,
-            environment: spec.environment,
-            settings: Settings::clone(&spec.settings),
-            visibility,
-            owner,
-        };
+        let mcp = NewMcp { url, provider, issuer: with.issuer, spec, visibility, owner };
         let draft = flows.add_mcp(caller.org(), mcp).await?;
         return drafted(&context, &draft, with.device).await;
     }

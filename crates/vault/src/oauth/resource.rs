@@ -18,9 +18,9 @@ use crate::grant::AppSecret;
 use crate::grant::oauth::{Metadata, document, host, is_secure};
 use crate::{NewApp, NewConnection};
 use keyward_base::id::{AppId, OrgId, UserId};
-use keyward_base::settings::Settings;
 use keyward_model::{
-    AppSettings, AppSpec, Connection, ConnectionSpec, Reference, Registered, TokenOptions,
+    AppSettings, AppSpec, Connection, ConnectionSpec, Reference, References, Registered,
+    TokenOptions,
 };
 use keyward_net::call::{Bounds, CallError};
 use keyward_state::directory::{AppRecord, ConnectionRecord, ManagedBy, Visibility};
@@ -41,15 +41,11 @@ pub struct NewMcp {
     pub url: String,
     /// Its provider in the catalogue; `None`: one that is known by its URL alone.
     pub provider: Option<String>,
-    /// The connection's name; default: the host.
-    pub name: Option<String>,
     /// The chosen authorization server, if it has several.
     pub issuer: Option<String>,
-    /// Requested scopes; empty: those that the server asks for.
-    pub scopes: Vec<String>,
-    pub environment: Option<String>,
-    /// Settings of its requests.
-    pub settings: Settings,
+    /// The spec of the connection. Without a name: the host; without scopes: those that the server asks for. The server
+    /// determines the auth method, the variables and the app. A consent takes no references.
+    pub spec: ConnectionSpec,
     /// The owner; `None`: the organisation.
     pub owner: Option<UserId>,
     /// Which agents may use it.
@@ -98,13 +94,14 @@ impl Flows {
         let provider = new.provider.as_deref().unwrap_or(PROVIDER);
         let server = ResourceServer { provider, url: &url };
         let app = self.app_at(org, &metadata, server).await?;
-        let scopes = match (new.scopes.is_empty(), challenge.scopes.is_empty()) {
-            (false, _) => new.scopes,
+        let NewMcp { spec, owner, visibility, .. } = new;
+        let scopes = match (spec.scopes.is_empty(), challenge.scopes.is_empty()) {
+            (false, _) => spec.scopes,
             (true, false) => challenge.scopes,
             (true, true) => resource.scopes_supported,
         };
         let spec = ConnectionSpec {
-            name: new.name.unwrap_or_else(|| name_of(&url)),
+            name: if spec.name.is_empty() { name_of(&url) } else { spec.name },
             provider: provider.to_owned(),
             auth: Some(AUTH.to_owned()),
             variables: match new.provider {
@@ -113,11 +110,9 @@ impl Flows {
             },
             app: Some(Reference::Id(app.id.clone())),
             scopes: with_offline(scopes, &metadata),
-            environment: new.environment,
-            settings: new.settings.into(),
-            ..ConnectionSpec::default()
+            references: References::new(),
+            ..spec
         };
-        let (owner, visibility) = (new.owner, new.visibility);
         let (org, managed_by) = (org.clone(), ManagedBy::Store);
         let connection = NewConnection { org, spec, owner, visibility, managed_by };
         Ok(self.vault.add_draft(connection).await?)
