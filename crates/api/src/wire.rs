@@ -90,7 +90,7 @@ pub use self::webhook::{EventType, WebhookAdded};
 use keyward_base::database::DatabaseProtocol;
 use keyward_base::id::{AppId, TokenId};
 use keyward_base::names::named_enum;
-use keyward_model::PluginAffected;
+use keyward_model::{AppSpec, PluginAffected};
 pub use keyward_model::{SecretFields, SecretText};
 pub use keyward_rules::policy::{Considered, Fit};
 use keyward_rules::provider::scope_words::ScopeWords;
@@ -321,9 +321,10 @@ impl AuthView {
         self.kind == AuthKind::Oauth1
     }
 
-    /// Whether an app of the provider is for it; `named`: the method that the app names.
-    pub fn is_for_app(&self, named: Option<&str>) -> bool {
-        named.map_or(!self.is_named_by_apps(), |named| named == self.id)
+    /// Whether the app may request tokens for it, a method of `provider` that takes apps.
+    pub fn fits(&self, provider: &str, app: &AppSpec) -> bool {
+        let is_named = app.auth.as_ref().map_or(!self.is_named_by_apps(), |auth| *auth == self.id);
+        app.provider == provider && is_named || self.apps_of.as_ref() == Some(&app.provider)
     }
 
     /// What the service calls the client's id and secret. Services have other words for those of OAuth 1.0a, which
@@ -379,5 +380,39 @@ pub struct FieldView {
 impl fmt::Debug for TokenIssued {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenIssued").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_app_fits_the_methods_that_it_is_for() {
+        let method = |id: &str, kind: AuthKind, of: Option<&str>| -> AuthView {
+            let view = json!({ "id": id, "kind": kind, "label": id, "apps_of": of, "fields": [] });
+            serde_json::from_value(view).unwrap()
+        };
+        let app = |provider: &str, auth: Option<&str>| AppSpec {
+            provider: provider.to_owned(),
+            auth: auth.map(str::to_owned),
+            ..AppSpec::default()
+        };
+        let (usual, signed) =
+            (method("oauth", AuthKind::Oauth2, None), method("oauth1", AuthKind::Oauth1, None));
+        let shared = method("oauth", AuthKind::Oauth2, Some("google"));
+        for (method, app, fits) in [
+            (&usual, app("x", Some("oauth1")), false),
+            (&usual, app("other", None), false),
+            (&signed, app("x", None), false),
+            (&shared, app("y", None), false),
+            (&usual, app("x", None), true),
+            (&signed, app("x", Some("oauth1")), true),
+            (&shared, app("google", None), true),
+        ] {
+            assert_eq!(method.fits("x", &app), fits, "{method:?} {app:?}");
+        }
     }
 }

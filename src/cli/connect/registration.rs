@@ -40,10 +40,7 @@ pub(super) async fn app(
     }
     let apps: List<Shown<App>> = client.list("/api/v1/apps", &[]).await?;
     let provider = &questions.provider.id;
-    let fits = |app: &&Shown<App>| {
-        let is_own = app.provider == *provider && auth.is_for_app(app.auth.as_deref());
-        !app.facts.paused && (is_own || auth.apps_of.as_ref() == Some(&app.provider))
-    };
+    let fits = |app: &&Shown<App>| !app.facts.paused && auth.fits(provider, &app.spec);
     let names: Vec<_> = apps.items.iter().filter(fits).map(|app| app.name().to_owned()).collect();
     match names.len() {
         0 => {

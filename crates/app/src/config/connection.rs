@@ -163,16 +163,14 @@ impl ConnectionCheck<'_> {
         let Some(name) = name else { return };
         let at = key_of(self.path, "app");
         let auth = &self.auth.id;
-        let Some(oauth) = self.auth.oauth.as_ref().filter(|_| self.auth.takes_app()) else {
+        if !self.auth.takes_app() {
             let message = format!("auth method `{auth}` is not OAuth: it needs no app");
             return reading.problems.add(&at, message, "remove it");
-        };
+        }
         let Some(app) = apps.iter().find(|app| app.org == *self.org && app.name == name) else {
             return;
         };
-        let own = app.provider == *self.provider.id;
-        let for_it = own && self.auth.is_for_app(app.auth.as_deref());
-        if !for_it && oauth.apps_of.as_ref() != Some(&app.provider) {
+        if !app.fits(&self.provider.id, self.auth) {
             let message = format!("app `{name}` is not for `{auth}` of {}", self.provider.id);
             reading.problems.add(&at, message, "name one of the same provider");
         }

@@ -205,11 +205,7 @@ struct Authentication<'a> {
 
 fn form(visit: &Visit, of: &Authentication<'_>) -> Markup {
     let Authentication { provider, auth, apps, name, agent, app, sources, by_reference } = *of;
-    let own = |app: &&Shown<App>| {
-        let is_own = app.spec.provider == provider.id && auth.is_for_app(app.spec.auth.as_deref());
-        is_own || auth.apps_of.as_ref() == Some(&app.spec.provider)
-    };
-    let apps: Vec<_> = apps.iter().filter(own).collect();
+    let apps: Vec<_> = apps.iter().filter(|app| auth.fits(&provider.id, &app.spec)).collect();
     if provider.id == MCP {
         return mcp(visit, name);
     }

@@ -221,10 +221,7 @@ fn about(provider: &ProviderView) -> Markup {
 }
 
 fn way(visit: &Visit, provider: &ProviderView, auth: &AuthView, apps: &[Shown<App>]) -> Markup {
-    let own = |app: &&Shown<App>| {
-        app.spec.provider == provider.id || auth.apps_of.as_ref() == Some(&app.spec.provider)
-    };
-    let apps: Vec<_> = apps.iter().filter(own).collect();
+    let apps: Vec<_> = apps.iter().filter(|app| auth.fits(&provider.id, &app.spec)).collect();
     let fields: Vec<_> = auth.fields.iter().map(|field| field.label.as_str()).collect();
     html! {
         li {

@@ -7,12 +7,22 @@ use keyward_base::id::AppId;
 use keyward_rules::provider::oauth::{ClientAuthText, UrlTemplate};
 use keyward_rules::provider::{AuthMethod, OAuth};
 
-use super::App;
+use super::{App, AppSpec};
 use crate::resource::Record;
 
 /// The redirect URI of the app with this id; `public_url` without a slash at its end.
 pub fn redirect_uri(app: &AppId, public_url: &str) -> String {
     format!("{public_url}/oauth/callback/{app}")
+}
+
+impl AppSpec {
+    /// Whether it may request tokens for this auth method of the provider.
+    pub fn fits(&self, provider: &str, method: &AuthMethod) -> bool {
+        let own = self.provider == provider && method.is_for_app(self.auth.as_deref());
+        let oauth = method.oauth.as_ref();
+        let shared = oauth.and_then(|oauth| oauth.apps_of.as_ref()) == Some(&self.provider);
+        own || shared && method.takes_app()
+    }
 }
 
 impl Record<App> {
@@ -28,14 +38,6 @@ impl Record<App> {
         let is_public = has_none && self.references.is_empty();
         let otherwise = if is_public { ClientAuthText::None } else { usual };
         self.settings.tokens.client_auth.unwrap_or(otherwise)
-    }
-
-    /// Whether it may request tokens for this auth method of the provider.
-    pub fn fits(&self, provider: &str, method: &AuthMethod) -> bool {
-        let own = self.provider == provider && method.is_for_app(self.auth.as_deref());
-        let oauth = method.oauth.as_ref();
-        let shared = oauth.and_then(|oauth| oauth.apps_of.as_ref()) == Some(&self.provider);
-        own || shared && method.takes_app()
     }
 
     /// The provider's OAuth with what the app configures instead.
@@ -86,7 +88,7 @@ mod tests {
     use keyward_rules::provider::{Catalogue, check};
 
     use super::*;
-    use crate::app::{AppFacts, AppSpec, AppUrls};
+    use crate::app::{AppFacts, AppUrls};
     use crate::resource::ManagedBy;
 
     const PROVIDER: &str = "
