@@ -12,6 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::binding::{BindingRecord, BindingShown, LOST_CONNECTIONS_MAX, LostConnection};
+use super::connection::ConnectionSpec;
 use super::refusal::{Refusal, failed};
 use super::resource::{Kind, Resource};
 use super::token::{RevokedToken, TokenRecord, TokenShown};
@@ -143,6 +144,15 @@ impl AgentSpec {
     /// One of this name, and nothing else.
     pub fn named(name: impl Into<String>) -> Self {
         Self { name: name.into(), ..Self::default() }
+    }
+
+    /// Its environment and the connection's, if both have one and they differ: it cannot use the connection then.
+    pub fn environments_apart<'a>(
+        &'a self,
+        connection: &'a ConnectionSpec,
+    ) -> Option<(&'a str, &'a str)> {
+        let both = self.environment.as_deref().zip(connection.environment.as_deref());
+        both.filter(|(own, other)| own != other)
     }
 
     /// Whether it may use end users' connections at this provider in sessions.

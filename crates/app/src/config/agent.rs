@@ -163,10 +163,7 @@ fn uses(
         }
         let is_it = |it: &&Declared<Connection>| it.org == agent.org && it.name == *name;
         let connection = connections.iter().find(is_it);
-        let environments = (agent.environment.as_ref(), connection.map(|it| &it.environment));
-        if let (Some(own), Some(Some(other))) = environments
-            && own != other
-        {
+        if let Some((own, other)) = connection.and_then(|it| agent.environments_apart(it)) {
             let message = format!("the agent is in environment `{own}`, `{name}` is in `{other}`");
             reading.problems.add(&at, message, "use a connection of the same environment");
         }

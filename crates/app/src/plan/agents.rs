@@ -212,9 +212,7 @@ impl Planning<'_> {
         connections: &[Arc<ConnectionRecord>],
     ) {
         for connection in connections {
-            if let (Some(own), Some(other)) = (&agent.environment, &connection.environment)
-                && own != other
-            {
+            if let Some((own, other)) = agent.environments_apart(connection) {
                 let name = &connection.name;
                 let message =
                     format!("it is in environment `{own}`, connection `{name}` in `{other}`");
@@ -226,10 +224,9 @@ impl Planning<'_> {
     /// Plugins of the file whose slots have connections of another environment than the agent's future one. These
     /// slots are emptied first, because agents are changed before plugins and must match their bindings.
     pub(super) fn freed(&self, found: &AgentRecord, declared: &Declared<Agent>) -> Vec<FreedSlots> {
-        let Some(own) = &declared.environment else { return Vec::new() };
         let fits = |id: &ConnectionId| {
             let connection = self.to_come.connection(&found.org, id);
-            connection.and_then(|it| it.environment.as_ref()).is_none_or(|other| other == own)
+            connection.is_none_or(|it| declared.environments_apart(it).is_none())
         };
         let plugins = self.basis.view.plugins_of(&found.org, &found.id);
         let freed = plugins.filter(|it| it.managed_by == ManagedBy::File).map(|plugin| {

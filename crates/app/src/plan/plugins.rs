@@ -160,15 +160,15 @@ fn fits(
     agent: &AgentRecord,
     provider: Option<&str>,
 ) -> Result<ConnectionId, (String, String)> {
-    let (message, remedy) = match (provider, &agent.environment, &found.environment) {
-        (Some(wanted), ..) if found.provider != wanted => (
+    let (message, remedy) = match (provider, agent.environments_apart(found)) {
+        (Some(wanted), _) if found.provider != wanted => (
             format!(
                 "the slot asks for an account at `{wanted}`, and connection `{name}` is one at `{}`",
                 found.provider
             ),
             "name another",
         ),
-        (_, Some(own), Some(other)) if own != other => (
+        (_, Some((own, other))) => (
             format!(
                 "agent `{}` is in environment `{own}`, connection `{name}` in `{other}`",
                 agent.name

@@ -60,16 +60,14 @@ pub(super) fn same_environment(
     agent: &AgentRecord,
     connection: &ConnectionRecord,
 ) -> Result<(), DirectoryError> {
-    match (&agent.environment, &connection.environment) {
-        (Some(agent_in), Some(connection_in)) if agent_in != connection_in => {
-            Err(DirectoryError::EnvironmentMismatch {
-                agent: agent.name.clone(),
-                agent_in: agent_in.clone(),
-                connection: connection.name.clone(),
-                connection_in: connection_in.clone(),
-            })
-        }
-        _ => Ok(()),
+    match agent.environments_apart(connection) {
+        None => Ok(()),
+        Some((agent_in, connection_in)) => Err(DirectoryError::EnvironmentMismatch {
+            agent: agent.name.clone(),
+            agent_in: agent_in.to_owned(),
+            connection: connection.name.clone(),
+            connection_in: connection_in.to_owned(),
+        }),
     }
 }
 

@@ -175,19 +175,17 @@ impl<'a> Resolver<'a> {
             });
             return false;
         }
-        match (&agent.environment, &connection.environment) {
-            (Some(of_agent), Some(of_connection)) if of_agent != of_connection => {
-                self.problems.push(RulebookError::Environments {
-                    place: self.place(),
-                    agent: agent.name.clone(),
-                    agent_environment: of_agent.clone(),
-                    connection: connection.name.clone(),
-                    connection_environment: of_connection.clone(),
-                });
-                false
-            }
-            _ => true,
-        }
+        let Some((of_agent, of_connection)) = agent.environments_apart(connection) else {
+            return true;
+        };
+        self.problems.push(RulebookError::Environments {
+            place: self.place(),
+            agent: agent.name.clone(),
+            agent_environment: of_agent.to_owned(),
+            connection: connection.name.clone(),
+            connection_environment: of_connection.to_owned(),
+        });
+        false
     }
 
     fn patterns<T>(
