@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::planning::{Basis, Planning, TOKEN_LABEL, differing, named};
+use super::resources::members;
 use super::step::{PlannedAction, Step, StepSubject, Work};
 use super::work::{AgentChange, AgentWork, FreedSlots};
 use crate::config::{Declared, UseItem};
@@ -99,16 +100,12 @@ impl Planning<'_> {
             self.steps.push(Step::new(subject, PlannedAction::Make, work));
             return record;
         };
-        let changes = differing([
-            ("labels", found.spec.labels != declared.spec.labels),
-            ("environment", found.spec.environment != declared.spec.environment),
-            ("allow", found.spec.allow != declared.spec.allow),
-            ("user_providers", found.spec.user_providers != declared.spec.user_providers),
-            ("require_selection", found.spec.require_selection != declared.spec.require_selection),
+        let mut changes = members(&found.spec, &declared.spec);
+        changes.extend(differing([
             ("token", token.is_some()),
             ("defaults", defaults.is_some()),
             ("use", !(unbinds.is_empty() && binds.is_empty())),
-        ]);
+        ]));
         let change = AgentChange {
             frees: self.freed(found, declared),
             unbinds,
