@@ -16,7 +16,6 @@ use ipnet::IpNet;
 
 use self::forwarded::ForwardedFields;
 use self::limits::ApiLimits;
-pub(super) use self::limits::seconds;
 use super::auth::login::is_of_own_page;
 use super::auth::{Caller, DOCUMENT, middleware};
 use super::catch_up::catch_up;

@@ -177,6 +177,11 @@ pub fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
     Some(Duration::try_from(http_date(text)?.duration_since(now)).unwrap_or_default())
 }
 
+/// For `Retry-After`: rounded up and at least one, so that a client that waits so long succeeds.
+pub fn whole_seconds(wait: Duration) -> u64 {
+    u64::try_from(wait.as_millis().div_ceil(1_000)).unwrap_or(u64::MAX).max(1)
+}
+
 /// Parses a date of HTTP (RFC 9110 §5.6.7). Anything else is `None`.
 pub fn http_date(text: &str) -> Option<Timestamp> {
     let date = httpdate::parse_http_date(text).ok().and_then(|date| Timestamp::try_from(date).ok());
@@ -292,6 +297,13 @@ mod tests {
         for (ms, text) in [(0, "0ms"), (1500, "1500ms"), (90_000, "90s"), (7_200_000, "2h")] {
             assert_eq!(written(Duration::from_millis(ms)), text);
             assert_eq!(parse_duration(text), Ok(Duration::from_millis(ms)), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_client_waits_for_whole_seconds_and_never_for_none() {
+        for (ms, seconds) in [(0, 1), (1, 1), (1_000, 1), (1_001, 2), (90_000, 90)] {
+            assert_eq!(whole_seconds(Duration::from_millis(ms)), seconds, "{ms} ms");
         }
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::grant::{GrantError, MintError};
+use keyward_base::time::whole_seconds;
 use keyward_rules::provider::FormError;
 use keyward_rules::provider::connection_url::UrlError;
 use keyward_state::crypto::envelope::EnvelopeError;
@@ -229,7 +230,7 @@ impl VaultError {
             | Self::NotADraft { remedy, .. }
             | Self::NotRotatable { remedy, .. } => return remedy.clone(),
             Self::RefreshUnavailable { retry_after, remedy, .. } => {
-                let seconds = retry_after.as_millis().div_ceil(1_000);
+                let seconds = whole_seconds(*retry_after);
                 match remedy {
                     Some(remedy) => format!("{remedy}; it is tried again in {seconds} s"),
                     None => format!("no action needed; retry in {seconds} s"),
@@ -237,7 +238,7 @@ impl VaultError {
             }
             Self::SourceUnavailable { source_name, retry_after, .. }
             | Self::AppSourceUnavailable { source_name, retry_after, .. } => {
-                let seconds = retry_after.as_millis().div_ceil(1_000);
+                let seconds = whole_seconds(*retry_after);
                 format!("see `keyward source show {source_name}`; it is tried again in {seconds} s")
             }
             Self::Referred { .. } => {
@@ -263,6 +264,16 @@ impl VaultError {
             }
             _ => return None,
         })
+    }
+
+    /// When it is tried again, if a token or a value cannot be fetched at present.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self.root() {
+            Self::RefreshUnavailable { retry_after, .. }
+            | Self::SourceUnavailable { retry_after, .. }
+            | Self::AppSourceUnavailable { retry_after, .. } => Some(*retry_after),
+            _ => None,
+        }
     }
 
     /// Whether a person must act.

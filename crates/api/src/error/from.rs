@@ -3,6 +3,7 @@
 use super::ApiError;
 use crate::request_refusal::RequestRefusal;
 use keyward_base::codes::{Code, RefusalText};
+use keyward_base::time::whole_seconds;
 use keyward_state::directory::DirectoryError;
 use keyward_vault::VaultError;
 use keyward_vault::events::EventsError;
@@ -80,21 +81,13 @@ impl From<EventsError> for ApiError {
 
 impl From<VaultError> for ApiError {
     fn from(error: VaultError) -> Self {
-        let unavailable = match error.root() {
-            VaultError::RefreshUnavailable { retry_after, .. } => {
-                Some((Code::RefreshUnavailable, retry_after))
-            }
-            VaultError::SourceUnavailable { retry_after, .. }
-            | VaultError::AppSourceUnavailable { retry_after, .. } => {
-                Some((Code::SourceUnavailable, retry_after))
-            }
-            _ => None,
-        };
-        if let Some((code, wait)) = unavailable {
-            let wait = wait.as_millis().div_ceil(1_000);
-            let retry_after = Some(u64::try_from(wait).unwrap_or(u64::MAX));
+        if let Some(wait) = error.retry_after() {
+            let code = match error.root() {
+                VaultError::RefreshUnavailable { .. } => Code::RefreshUnavailable,
+                _ => Code::SourceUnavailable,
+            };
             let text = code.because(error.to_string()).hint_if(error.hint());
-            return Self::Refused { text, retry_after };
+            return Self::Refused { text, retry_after: Some(whole_seconds(wait)) };
         }
         match error {
             VaultError::Directory(error) => error.into(),

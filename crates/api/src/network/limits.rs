@@ -3,11 +3,11 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::request_refusal::RequestRefusal;
 use keyward_base::limits::Limits;
 use keyward_base::settings::Rate;
+use keyward_base::time::whole_seconds;
 use keyward_proxy::{AuthFailures, LimitSpace, SharedLimits};
 use keyward_state::directory::UserCredential;
 
@@ -37,7 +37,7 @@ impl ApiLimits {
     pub(super) fn failed(&self, client: IpAddr) -> Result<(), RequestRefusal> {
         match self.failures.failed(Some(client)) {
             None => Ok(()),
-            Some(wait) => Err(RequestRefusal::AuthFailures { retry_after: seconds(wait) }),
+            Some(wait) => Err(RequestRefusal::AuthFailures { retry_after: whole_seconds(wait) }),
         }
     }
 
@@ -51,17 +51,14 @@ impl ApiLimits {
             UserCredential::Login(id) => id.as_str(),
         };
         let taken = self.shared.take(LimitSpace::ApiRequests, id.as_bytes(), self.rate);
-        taken.map_err(|wait| RequestRefusal::TokenRate { retry_after: seconds(wait) })
+        taken.map_err(|wait| RequestRefusal::TokenRate { retry_after: whole_seconds(wait) })
     }
-}
-
-/// Rounded up, so that a client that waits so long succeeds.
-pub(crate) fn seconds(wait: Duration) -> u64 {
-    u64::try_from(wait.as_millis().div_ceil(1_000)).unwrap_or(u64::MAX).max(1)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use keyward_base::id::TokenId;
 

@@ -11,13 +11,13 @@ use keyward_base::limits::Limits;
 use keyward_base::password::PasswordHash;
 use keyward_base::secret::Secret;
 use keyward_base::settings::Rate;
+use keyward_base::time::whole_seconds;
 use keyward_proxy::{AuthFailures, LimitSpace, SharedLimits};
 use keyward_state::crypto::password;
 use keyward_state::crypto::token::TokenHash;
 use tokio::sync::Semaphore;
 
 use crate::error::ApiError;
-use crate::network::seconds;
 use crate::request_refusal::RequestRefusal;
 
 /// Passwords tried from one address, or of one user from a known network, per minute.
@@ -128,7 +128,7 @@ impl SignInLimits {
 
     fn take(&self, budget: TryBudget, rate: Rate) -> Result<(), RequestRefusal> {
         let taken = self.shared.take(LimitSpace::SignIns, budget.text().as_bytes(), rate);
-        taken.map_err(|wait| RequestRefusal::SignInFailures { retry_after: seconds(wait) })
+        taken.map_err(|wait| RequestRefusal::SignInFailures { retry_after: whole_seconds(wait) })
     }
 
     /// Whether a password is that of the hash; without one it takes as long.
@@ -171,7 +171,7 @@ impl SignInLimits {
     pub(super) fn failed(&self, client: IpAddr) -> Result<(), RequestRefusal> {
         match self.links.failed(Some(network(client))) {
             None => Ok(()),
-            Some(wait) => Err(RequestRefusal::SignInFailures { retry_after: seconds(wait) }),
+            Some(wait) => Err(RequestRefusal::SignInFailures { retry_after: whole_seconds(wait) }),
         }
     }
 }

@@ -4,7 +4,6 @@
 mod refusal_json;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
@@ -23,6 +22,7 @@ use crate::refusal::{Refusal, scrub_code};
 use keyward_base::codes::{Code, RefusalText};
 use keyward_base::host::Target;
 use keyward_base::id::ExchangeId;
+use keyward_base::time::whole_seconds;
 use keyward_net::client::HandshakeError;
 use keyward_net::dial::{DialError, ProxyFault};
 use keyward_rules::git_push::PushedRefs;
@@ -371,13 +371,8 @@ fn of_vault(error: &VaultError) -> RefusalView {
     };
     let hint = error.hint();
     let hint = hint.unwrap_or_else(|| "the gateway's log names the cause and this exchange".into());
-    let retry_after = match error {
-        VaultError::RefreshUnavailable { retry_after, .. }
-        | VaultError::SourceUnavailable { retry_after, .. }
-        | VaultError::AppSourceUnavailable { retry_after, .. } => Some(whole_seconds(*retry_after)),
-        _ if error.is_store_away() => Some(1),
-        _ => None,
-    };
+    let retry_after = error.retry_after().map(whole_seconds);
+    let retry_after = retry_after.or_else(|| error.is_store_away().then_some(1));
     RefusalView { connection: connection_of(error), retry_after, ..text.hint(hint).into() }
 }
 
@@ -456,11 +451,6 @@ fn body_hint(error: &BodyError) -> &'static str {
         BodyError::PathStep { .. } => "leave it out, or send an object there",
         BodyError::Repeated(_) => "send the field once",
     }
-}
-
-/// Whole seconds, rounded up.
-fn whole_seconds(wait: Duration) -> u64 {
-    u64::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u64::MAX).max(1)
 }
 
 fn limit_hint(excess: &Excess) -> String {
