@@ -16,7 +16,7 @@ use super::context::Context;
 use super::error::ApiError;
 use super::openapi::Routes;
 use super::state::Admin;
-use super::wire::{ConnectionTested, TestOutcome};
+use super::wire::ConnectionTested;
 use keyward_proxy::test_request::{self, TestReport};
 use keyward_state::directory::{ConnectionRecord, Remedies};
 
@@ -120,13 +120,6 @@ fn told(
     let (request, tested) = asked.unzip();
     let answer = tested.as_ref().and_then(|tested| tested.result.as_ref().ok());
     ConnectionTested {
-        connection: connection.id.clone(),
-        name: connection.name.clone(),
-        provider: connection.provider.clone(),
-        ok: diagnosis.outcome == TestOutcome::Ok,
-        outcome: diagnosis.outcome,
-        message: diagnosis.message,
-        hint: diagnosis.hint,
         request,
         status: answer.map(|answer| answer.status),
         latency_ms: tested.as_ref().map(|t| u64::try_from(t.took.as_millis()).unwrap_or(u64::MAX)),
@@ -138,5 +131,6 @@ fn told(
             .map(|answer| answer.details.needs.clone())
             .unwrap_or_default(),
         exchange: tested.and_then(|tested| tested.exchange),
+        ..diagnosis.of(connection)
     }
 }

@@ -395,19 +395,8 @@ fn slot_view(admin: &Admin, directory: &View, plugin: &PluginRecord, slot: &Slot
     };
     let catalogue = admin.deps().vault.catalogue(&plugin.org);
     let provider = catalogue.get(&slot.provider);
-    SlotView {
-        scope_words: provider.map(|it| it.words_for(&slot.scopes)).unwrap_or_default(),
-        slot: slot.slot.clone(),
-        provider: slot.provider.clone(),
-        label: slot.label.clone(),
-        help: slot.help.clone(),
-        required: slot.required,
-        scopes: slot.scopes.clone(),
-        methods: slot.methods.clone(),
-        paths: slot.paths.clone(),
-        allow: slot.allow.clone(),
-        connection: connection.map(plugged),
-    }
+    let scope_words = provider.map(|it| it.words_for(&slot.scopes)).unwrap_or_default();
+    SlotView { scope_words, ..SlotView::new(slot, connection.map(plugged)) }
 }
 
 /// The scopes of the slot that were not granted; empty if the provider does not report granted

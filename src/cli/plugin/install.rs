@@ -24,7 +24,6 @@ use keyward_model::{
     Agent, Connection, PluggedView, PluginChange, PluginSpec, PluginView, Reference, Shown,
     SlotView,
 };
-use keyward_rules::provider::scope_words::ScopeWords;
 use keyward_state::directory::{ManagedBy, Manifest, Slot};
 
 pub(super) const EXAMPLES: &str = "\
@@ -257,14 +256,14 @@ impl PluginInstallation {
                 Some(choice) => choice.clone(),
                 None => self.installed_slot(slot).and_then(id),
             };
-            let Some(wanted) = wanted else { return Ok(slot_view(slot, None)) };
+            let Some(wanted) = wanted else { return Ok(SlotView::new(slot, None)) };
             let found = connections.iter().find(|it| it.name == wanted || it.id.as_str() == wanted);
             let Some(found) = found else {
                 let message = format!("no connection is named `{wanted}`");
                 return Err(Failure::new(Exit::NotFound, message)
                     .hint("`keyward connection list` shows which there are"));
             };
-            Ok(slot_view(slot, Some(self.plugged(slot, found))))
+            Ok(SlotView::new(slot, Some(self.plugged(slot, found))))
         });
         each.collect()
     }
@@ -376,23 +375,6 @@ fn lacking(asked: &[Slot], connections: &[Shown<Connection>]) -> Failure {
 
 async fn connections(client: &Client) -> Result<Vec<Shown<Connection>>, Failure> {
     Ok(client.list("/api/v1/connections", &[]).await?.items)
-}
-
-fn slot_view(slot: &Slot, connection: Option<PluggedView>) -> SlotView {
-    SlotView {
-        // The gateway has the words.
-        scope_words: ScopeWords::new(),
-        slot: slot.slot.clone(),
-        provider: slot.provider.clone(),
-        label: slot.label.clone(),
-        help: slot.help.clone(),
-        required: slot.required,
-        scopes: slot.scopes.clone(),
-        methods: slot.methods.clone(),
-        paths: slot.paths.clone(),
-        allow: slot.allow.clone(),
-        connection,
-    }
 }
 
 /// Adds a hint about connections that an aborted installation leaves.

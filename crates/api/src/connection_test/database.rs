@@ -31,21 +31,10 @@ pub(super) async fn tested(
     };
     let DatabaseReport { exchange, result, .. } = report;
     Ok(ConnectionTested {
-        connection: connection.id.clone(),
-        name: connection.name.clone(),
-        provider: connection.provider.clone(),
-        ok: diagnosis.outcome == TestOutcome::Ok,
-        outcome: diagnosis.outcome,
-        message: diagnosis.message,
-        hint: diagnosis.hint,
-        request: None,
-        status: None,
         latency_ms: Some(took_ms),
-        retry_after: None,
         account: result.ok().map(|facts| facts.user),
-        scopes: Vec::new(),
-        missing: Vec::new(),
         exchange,
+        ..diagnosis.of(connection)
     })
 }
 

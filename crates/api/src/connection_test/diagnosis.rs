@@ -2,7 +2,7 @@
 //! statuses and pages, and never quotes a response.
 
 use super::status;
-use crate::wire::TestOutcome;
+use crate::wire::{ConnectionTested, TestOutcome};
 use keyward_base::codes::RefusalText;
 use keyward_net::client::CertificateFault;
 use keyward_proxy::test_request::{AnswerDetails, TestAnswer, TestError, TestReport};
@@ -32,6 +32,28 @@ impl Diagnosis {
 
     pub(super) fn hint(self, hint: impl Into<String>) -> Self {
         Self { hint: Some(hint.into()), ..self }
+    }
+
+    /// The answer to a test of the connection, without the details of what was asked.
+    pub(super) fn of(self, connection: &ConnectionRecord) -> ConnectionTested {
+        let Self { outcome, message, hint } = self;
+        ConnectionTested {
+            connection: connection.id.clone(),
+            name: connection.name.clone(),
+            provider: connection.provider.clone(),
+            ok: outcome == TestOutcome::Ok,
+            outcome,
+            message,
+            hint,
+            request: None,
+            status: None,
+            latency_ms: None,
+            retry_after: None,
+            account: None,
+            scopes: Vec::new(),
+            missing: Vec::new(),
+            exchange: None,
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::PluginState;
 use crate::connection::{ConnectionState, Renewal};
+use crate::manifest::Slot;
 use crate::reference::Reference;
 use crate::resource::ManagedBy;
 
@@ -90,6 +91,28 @@ pub struct SlotView {
     /// What is in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connection: Option<PluggedView>,
+}
+
+impl SlotView {
+    /// A slot of the manifest and what is in it. Only the gateway has the words of scopes.
+    pub fn new(slot: &Slot, connection: Option<PluggedView>) -> Self {
+        let Slot { slot, provider, label, help, required, scopes, methods, paths, allow } =
+            slot.clone();
+        let scope_words = ScopeWords::new();
+        Self {
+            slot,
+            provider,
+            label,
+            help,
+            required,
+            scopes,
+            scope_words,
+            methods,
+            paths,
+            allow,
+            connection,
+        }
+    }
 }
 
 /// A connection in a slot.
