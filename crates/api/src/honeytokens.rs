@@ -6,7 +6,6 @@ use super::input::Input;
 use super::openapi::Routes;
 use super::resource::{self, Exposed};
 use keyward_model::{Honeytoken, HoneytokenFacts, HoneytokenShown, HoneytokenSpec, Record, Shown};
-use keyward_rules::inject::placeholder::Placeholder;
 
 pub(super) fn routes() -> Routes {
     Routes::new()
@@ -41,12 +40,11 @@ impl Exposed for Honeytoken {
 /// A text in the shape of a provider's keys.
 fn facts(context: &Context, spec: &HoneytokenSpec) -> Result<HoneytokenFacts, ApiError> {
     let Some(id) = spec.provider.as_deref() else {
-        return Ok(HoneytokenFacts { placeholder: Placeholder::issue("", None) });
+        return Ok(HoneytokenFacts::issue(None));
     };
     let catalogue = context.deps().vault.catalogue(context.caller.org());
     let known = || catalogue.ids();
     let provider = catalogue.get(id);
     let provider = provider.ok_or_else(|| ApiError::not_found_among("provider", id, known()))?;
-    let (prefix, length) = provider.key_shape();
-    Ok(HoneytokenFacts { placeholder: Placeholder::issue(prefix, length) })
+    Ok(HoneytokenFacts::issue(Some(provider)))
 }

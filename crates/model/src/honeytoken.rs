@@ -4,6 +4,7 @@
 use keyward_base::id::HoneytokenId;
 use keyward_base::keys::section;
 use keyward_rules::inject::placeholder::Placeholder;
+use keyward_rules::provider::Provider;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +41,14 @@ section! {
 pub struct HoneytokenFacts {
     /// The placeholder that programs find. It gives access to nothing.
     pub placeholder: Placeholder,
+}
+
+impl HoneytokenFacts {
+    /// A new placeholder, in the shape of the provider's keys if there is one.
+    pub fn issue(provider: Option<&Provider>) -> Self {
+        let (prefix, length) = provider.map_or(("", None), Provider::key_shape);
+        Self { placeholder: Placeholder::issue(prefix, length) }
+    }
 }
 
 /// What is shown of it.

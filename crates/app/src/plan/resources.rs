@@ -12,14 +12,12 @@ use super::work::{Declarable, ResourceWork};
 use crate::config::Declared;
 use keyward_base::id::OrgId;
 use keyward_model::{Honeytoken, HoneytokenFacts, HoneytokenSpec, ManagedBy, Record};
-use keyward_rules::inject::placeholder::Placeholder;
 use keyward_rules::provider::Catalogue;
 
 impl Declarable for Honeytoken {
     fn facts(spec: &HoneytokenSpec, catalogue: &Catalogue) -> HoneytokenFacts {
         let provider = spec.provider.as_deref().and_then(|id| catalogue.get(id));
-        let (prefix, length) = provider.map_or(("", None), |provider| provider.key_shape());
-        HoneytokenFacts { placeholder: Placeholder::issue(prefix, length) }
+        HoneytokenFacts::issue(provider.map(|provider| &**provider))
     }
 
     /// Another provider means another shape, and so another placeholder.
