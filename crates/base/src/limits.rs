@@ -81,6 +81,10 @@ section! {
         /// Concurrent exchanges on one HTTP/2 stream of an agent.
         #[key("count")]
         pub exchanges_per_stream_max: usize,
+        /// Descriptors of one agent, two for each stream and one for each exchange over HTTP/2, up to which its
+        /// exchanges over HTTP/2 get receive windows of 512 KiB. Those that begin beyond get 64 KiB.
+        #[key("count")]
+        pub large_windows_per_agent_max: usize,
         /// Concurrent TLS handshakes with agents, per core.
         #[key("count")]
         pub handshakes_max: usize,
@@ -152,6 +156,42 @@ section! {
     }
 }
 
+/// The flow control window of one exchange over HTTP/2: what the peer may send before it is read.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ReceiveWindow {
+    /// 10 MiB/s at a round trip of 50 ms.
+    Large,
+    /// For the further exchanges of an agent that has many: possibly none of them is read.
+    Small,
+}
+
+impl ReceiveWindow {
+    /// Its size. Peers may send 64 KiB until they know our settings (RFC 9113 §6.9.2).
+    pub fn bytes(self) -> u32 {
+        match self {
+            Self::Large => 512 * 1024,
+            Self::Small => 64 * 1024,
+        }
+    }
+}
+
+impl Limits {
+    /// The window of an exchange that began when its agent had `agent_descriptors`. All that have a large window were
+    /// counted when the latest of them began, so there are never more than the limit.
+    pub fn exchange_window(&self, agent_descriptors: usize) -> ReceiveWindow {
+        match agent_descriptors <= self.large_windows_per_agent_max {
+            true => ReceiveWindow::Large,
+            false => ReceiveWindow::Small,
+        }
+    }
+
+    /// The window of each exchange on an agent's HTTP/2 stream that began when the agent had `agent_descriptors`. The
+    /// stream has two of them, and room for the windows of `exchanges`.
+    pub fn stream_window(&self, agent_descriptors: usize, exchanges: usize) -> ReceiveWindow {
+        self.exchange_window(agent_descriptors.saturating_mul(exchanges / 2))
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         let seconds = Duration::from_secs;
@@ -177,6 +217,8 @@ impl Default for Limits {
             unauthenticated_streams_max: 1_024,
             streams_per_agent_max: 8_192,
             exchanges_per_stream_max: 200,
+            // 256 MiB of answers that the agent does not read.
+            large_windows_per_agent_max: 512,
             handshakes_max: 256,
             leaves_max: 4_096,
             idle_upstreams_per_key_max: 64,

@@ -10,9 +10,6 @@ pub mod write_buffer;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
-/// The flow control window of one exchange in bytes: 10 MiB/s at a round trip of 50 ms.
-pub const STREAM_WINDOW: u32 = 512 * 1024;
-
 /// The bytes of one exchange that h2 keeps until they are written, whatever window the peer announces. h2's default is
 /// 400 KiB, which is much for a peer that has many exchanges and does not read.
 pub const SEND_BUFFER_MAX: usize = 64 * 1024;

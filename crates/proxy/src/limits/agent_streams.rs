@@ -38,6 +38,29 @@ pub struct AgentStreams {
 pub struct StreamSlot {
     stream: BudgetShare,
     descriptors: BudgetShare,
+    /// The agent's descriptors when the stream was counted, its own included.
+    agent_descriptors: usize,
+}
+
+/// The counted descriptor of one exchange over HTTP/2; uncounted when dropped.
+#[derive(Debug)]
+pub struct ExchangeDescriptor {
+    #[expect(dead_code, reason = "held for what dropping it gives back")]
+    descriptor: BudgetShare,
+    /// The agent's descriptors when the exchange was counted, its own included.
+    agent_descriptors: usize,
+}
+
+impl StreamSlot {
+    pub fn agent_descriptors(&self) -> usize {
+        self.agent_descriptors
+    }
+}
+
+impl ExchangeDescriptor {
+    pub fn agent_descriptors(&self) -> usize {
+        self.agent_descriptors
+    }
 }
 
 impl CoreStreamCount {
@@ -70,20 +93,25 @@ impl AgentStreams {
     pub fn admit(&self, agent: &AgentId) -> Option<StreamSlot> {
         let (mut stream, mut descriptors) =
             (self.streams.share(Some(agent)), self.descriptors.share(Some(agent)));
-        let has_room = stream.take(1) && descriptors.take(DESCRIPTORS_PER_STREAM);
-        has_room.then_some(StreamSlot { stream, descriptors })
+        if !stream.take(1) {
+            return None;
+        }
+        let agent_descriptors = descriptors.take_counted(DESCRIPTORS_PER_STREAM)?;
+        Some(StreamSlot { stream, descriptors, agent_descriptors })
     }
 
     /// Counts one more stream to an upstream. `None` when the agent has reached its limit.
-    pub fn upstream(&self, agent: &AgentId) -> Option<BudgetShare> {
-        let mut share = self.descriptors.share(Some(agent));
-        share.take(1).then_some(share)
+    pub fn upstream(&self, agent: &AgentId) -> Option<ExchangeDescriptor> {
+        let mut descriptor = self.descriptors.share(Some(agent));
+        let agent_descriptors = descriptor.take_counted(1)?;
+        Some(ExchangeDescriptor { descriptor, agent_descriptors })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use keyward_base::limits::ReceiveWindow;
 
     fn agent_streams(streams_max: usize, per_agent: usize, descriptors_max: usize) -> AgentStreams {
         let limits = Limits { streams_max, streams_per_agent_max: per_agent, ..Limits::default() };
@@ -130,6 +158,28 @@ mod tests {
         drop(seats);
         let _seat = agent_streams.admit(&agent).unwrap();
         assert_eq!(count(), 218);
+    }
+
+    #[test]
+    fn an_agent_has_no_more_large_windows_than_the_limit() {
+        let limits = Limits { large_windows_per_agent_max: 34, ..Limits::default() };
+        let agent_streams = AgentStreams::new(&limits, 1_000);
+        let (agent, other) = (AgentId::random(), AgentId::random());
+        let seats: Vec<_> = (0..3).map(|_| agent_streams.admit(&agent).unwrap()).collect();
+        let of_streams: Vec<_> = seats
+            .iter()
+            .map(|seat| limits.stream_window(seat.agent_descriptors(), 16).bytes() / 1024)
+            .collect();
+        assert_eq!(of_streams, [512, 512, 64], "each for 16 exchanges");
+        let is_large = |count: usize| limits.exchange_window(count) == ReceiveWindow::Large;
+        let begin = |agent: &AgentId| agent_streams.upstream(agent).unwrap();
+        let mut exchanges: Vec<_> = (0..40).map(|_| begin(&agent)).collect();
+        let counts = exchanges.iter().map(ExchangeDescriptor::agent_descriptors);
+        assert_eq!(counts.filter(|count| is_large(*count)).count(), 28, "34 less its streams' 6");
+        assert!(!is_large(begin(&agent).agent_descriptors()));
+        assert!(is_large(begin(&other).agent_descriptors()), "another agent has its own");
+        exchanges.truncate(27);
+        assert!(is_large(begin(&agent).agent_descriptors()), "one of them has ended");
     }
 
     #[test]

@@ -85,14 +85,19 @@ impl BudgetShare {
     /// Takes `amount` more. `false`, and nothing is changed, beyond the limits.
     #[must_use]
     pub fn take(&mut self, amount: usize) -> bool {
+        self.take_counted(amount).is_some()
+    }
+
+    /// As [`BudgetShare::take`]. Returns how much the agent has then.
+    pub fn take_counted(&mut self, amount: usize) -> Option<usize> {
         let mut state = self.budget.0.lock();
-        let Some((taken, own)) = state.with(&self.taker, amount) else { return false };
+        let (taken, own) = state.with(&self.taker, amount)?;
         if amount > 0 {
             state.taken = taken;
             state.by.insert(self.taker.clone(), own);
         }
         self.amount += amount;
-        true
+        Some(own)
     }
 
     /// Whether `amount` more could be taken now.

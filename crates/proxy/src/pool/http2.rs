@@ -28,20 +28,18 @@ use crate::body::incoming_body::IncomingBody;
 use crate::body::request_body::RequestBody;
 use crate::h2::send_body::{SendStop, send_body};
 use crate::h2::write_buffer::BufferedWrites;
-use crate::h2::{
-    SEND_BUFFER_MAX, STREAM_WINDOW, bytes_u32, without_fields_of_http1, without_outer_blanks,
-};
+use crate::h2::{SEND_BUFFER_MAX, bytes_u32, without_fields_of_http1, without_outer_blanks};
 use crate::refusal::Refusal;
 use crate::sockets::streams::SocketState;
 use keyward_base::host::Target;
-use keyward_base::limits::Limits;
+use keyward_base::limits::{Limits, ReceiveWindow};
 
 /// The maximum number of exchanges on one stream. With the window of each, none can use up the connection's window,
 /// however slowly its agent reads. Most servers allow as many.
 pub(super) const EXCHANGES_MAX: usize = 100;
 
-/// The window of the connection, in bytes.
-const WINDOW: u32 = STREAM_WINDOW * 100;
+/// The window of the connection, in windows of exchanges.
+const WINDOWS: u32 = 100;
 
 /// How long a stream may be silent after a request, if that is then given up without an answer. A request that is
 /// given up earlier says nothing about the stream.
@@ -64,6 +62,8 @@ pub struct SharedStream {
     pub private: bool,
     /// The generation of the TLS settings that it was made with.
     pub tls_generation: u64,
+    /// The window of each of its exchanges.
+    pub window: ReceiveWindow,
 }
 
 /// The load of a stream.
@@ -179,7 +179,7 @@ impl SharedStream {
     }
 
     /// Starts HTTP/2 on a verified stream. The connection runs in a task of this core. `exchanges_max`: how many exchanges
-    /// the upstream is expected to allow.
+    /// the upstream is expected to allow. `window`: that of each.
     ///
     /// # Errors
     /// When the stream breaks.
@@ -188,6 +188,7 @@ impl SharedStream {
         limits: &Limits,
         idle: &Arc<IdleCount>,
         exchanges_max: usize,
+        window: ReceiveWindow,
     ) -> Result<Self, Refusal> {
         let DialledStream { io, socket, private, tls_generation, .. } = fresh;
         let (io, drain) = BufferedWrites::new(io);
@@ -195,8 +196,8 @@ impl SharedStream {
         builder
             .enable_push(false)
             .initial_max_send_streams(exchanges_max)
-            .initial_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(WINDOW)
+            .initial_window_size(window.bytes())
+            .initial_connection_window_size(window.bytes() * WINDOWS)
             .max_send_buffer_size(SEND_BUFFER_MAX)
             .max_header_list_size(bytes_u32(limits.head_bytes_max));
         let (sender, connection) = builder.handshake(io).await.map_err(broken)?;
@@ -231,7 +232,7 @@ impl SharedStream {
                 load.closing.store(true, Relaxed);
             }
         });
-        Ok(Self { sender, load, socket, private, tls_generation })
+        Ok(Self { sender, load, socket, private, tls_generation, window })
     }
 
     /// Sends a request and waits for the head of its answer. The body is sent concurrently.
@@ -514,7 +515,8 @@ mod tests {
         let fresh = dialled(upstream, socket);
         // Each idle stream is in excess.
         let (limits, idle) = (Limits::default(), IdleCount::new(0));
-        let begins = SharedStream::begin(fresh, &limits, &idle, EXCHANGES_MAX);
+        let window = ReceiveWindow::Large;
+        let begins = SharedStream::begin(fresh, &limits, &idle, EXCHANGES_MAX, window);
         let (shared, server) = tokio::join!(begins, h2::server::handshake(peer));
         (shared.unwrap(), server.unwrap())
     }
@@ -572,7 +574,9 @@ mod tests {
         let (open, closed) = oneshot::channel();
         let fresh = dialled(StuckIo { _open: open }, Arc::default());
         let (limits, idle) = (Limits::default(), IdleCount::new(0));
-        let shared = SharedStream::begin(fresh, &limits, &idle, EXCHANGES_MAX).await.unwrap();
+        let window = ReceiveWindow::Large;
+        let begins = SharedStream::begin(fresh, &limits, &idle, EXCHANGES_MAX, window);
+        let shared = begins.await.unwrap();
         let dropped = Instant::now();
         drop(shared);
         let closed = tokio::time::timeout(CLOSING_TIMEOUT * 2, closed).await;

@@ -14,7 +14,7 @@ use crate::refusal::Refusal;
 use crate::session::{ProxySession, TargetSource};
 use keyward_base::host::{Scheme, Target};
 use keyward_base::id::{AgentId, OrgId};
-use keyward_base::limits::Limits;
+use keyward_base::limits::{Limits, ReceiveWindow};
 use keyward_base::pattern::DecodedPath;
 use keyward_rules::inject::strip;
 use keyward_rules::policy::{PolicyRequest, Reason, overrides};
@@ -31,6 +31,8 @@ pub struct Inbound {
     org: OrgId,
     /// The number of its session; 0 for a request of Keyward itself.
     session: u64,
+    /// The window of its answer, over HTTP/2.
+    window: ReceiveWindow,
     /// The agent; `None` for a request without an agent.
     agent: Option<AgentId>,
     /// The head as hyper read it.
@@ -114,6 +116,7 @@ impl Inbound {
             upgrade,
             org: session.agent.org.clone(),
             session: session.number,
+            window: limits.exchange_window(session.agent_descriptors()),
             agent: Some(session.agent.id.clone()),
             head,
             body,
@@ -165,6 +168,7 @@ impl Inbound {
             upgrade: None,
             org: org.clone(),
             session: 0,
+            window: ReceiveWindow::Large,
             agent: None,
             head,
             body,
@@ -195,6 +199,7 @@ impl Inbound {
             upgrade: None,
             org: self.org.clone(),
             session: self.session,
+            window: self.window,
             agent: self.agent.clone(),
             head: self.head.clone(),
             body: RequestBody::empty(),
@@ -233,6 +238,11 @@ impl Inbound {
     /// The number of its session, unique among those of agents.
     pub fn session(&self) -> u64 {
         self.session
+    }
+
+    /// The window of its answer, over HTTP/2.
+    pub fn window(&self) -> ReceiveWindow {
+        self.window
     }
 
     /// Returns the agent's side of a WebSocket, which was not answered yet.

@@ -25,14 +25,14 @@ use crate::body::http2_upload::DiscardAllowance;
 use crate::gateway::{Core, Gateway};
 use crate::h2::flood_limit::FloodLimited;
 use crate::h2::write_buffer::{BufferedWrites, Flusher};
-use crate::h2::{SEND_BUFFER_MAX, STREAM_WINDOW, bytes_u32};
+use crate::h2::{SEND_BUFFER_MAX, bytes_u32};
 use crate::session::ProxySession;
 use crate::session::revocation::RevocationChanges;
 use crate::sockets::watchdog::Overdue;
-use keyward_base::limits::Limits;
+use keyward_base::limits::{Limits, ReceiveWindow};
 
-/// The window of the connection in bytes. One stalled upload leaves room for fifteen others.
-const WINDOW: u32 = 16 * STREAM_WINDOW;
+/// The window of the connection, in windows of exchanges. One stalled upload leaves room for fifteen others.
+const WINDOWS: u32 = 16;
 
 /// The maximum number of streams that are reset before they are accepted (CVE-2023-44487). As h2 and hyper.
 const RESET_UNSEEN_MAX: usize = 20;
@@ -63,7 +63,9 @@ where
     session.watchdog.multiplex();
     let limits = &core.gateway.limits;
     let (io, drain) = BufferedWrites::new(FloodLimited::new(io));
-    let mut handshake = pin!(builder(limits).handshake(io));
+    let descriptors = session.revocation().agent_descriptors();
+    let window = limits.stream_window(descriptors, WINDOWS as usize);
+    let mut handshake = pin!(builder(limits, window).handshake(io));
     let shaken = poll_fn(|cx| {
         let shaken = handshake.as_mut().poll(cx);
         // An error is found by the handshake's next read.
@@ -93,12 +95,12 @@ where
     }
 }
 
-fn builder(limits: &Limits) -> Builder {
+fn builder(limits: &Limits, window: ReceiveWindow) -> Builder {
     let mut builder = Builder::new();
     builder
         .max_concurrent_streams(bytes_u32(limits.exchanges_per_stream_max))
-        .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(WINDOW)
+        .initial_window_size(window.bytes())
+        .initial_connection_window_size(window.bytes() * WINDOWS)
         .max_send_buffer_size(SEND_BUFFER_MAX)
         // More than the limit, so that ours is the answer that says which limit it was.
         .max_header_list_size(bytes_u32(limits.head_bytes_max * 2))
@@ -310,7 +312,8 @@ mod tests {
     #[tokio::test]
     async fn an_exchange_holds_little_for_an_agent_with_a_large_window_that_does_not_read() {
         let (agents, ours) = tokio::io::duplex(1024);
-        let (server, mut client) = (builder(&Limits::default()), h2::client::Builder::new());
+        let server = builder(&Limits::default(), ReceiveWindow::Large);
+        let mut client = h2::client::Builder::new();
         client.initial_window_size(WINDOW_MAX).initial_connection_window_size(WINDOW_MAX);
         let (server, client) =
             tokio::join!(server.handshake::<_, Bytes>(ours), client.handshake::<_, Bytes>(agents),);

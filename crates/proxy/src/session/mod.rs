@@ -12,7 +12,7 @@ use keyward_base::host::Target;
 pub use self::accepted_stream::{AcceptedStream, AttachedAgent, UnattachedAgent};
 use self::revocation::Revocation;
 use crate::gateway::Gateway;
-use crate::limits::budget::BudgetShare;
+use crate::limits::agent_streams::ExchangeDescriptor;
 use crate::refusal::{Refusal, Shortage};
 use crate::sockets::watchdog::Watchdog;
 
@@ -40,7 +40,7 @@ enum UpstreamSlot {
     /// Counted with the stream that the session is of.
     WithStream,
     /// Counted for this exchange: its stream carries several.
-    Own(#[expect(dead_code, reason = "held for what dropping it gives back")] BudgetShare),
+    Own(ExchangeDescriptor),
     /// The agent has reached its limit.
     TooMany,
 }
@@ -82,7 +82,7 @@ impl ProxySession {
     /// The session of one HTTP/2 request on this stream. It has its own watchdog and its own revocation.
     pub fn of_stream(&self, gateway: &Gateway) -> Arc<Self> {
         let upstream = match gateway.agent_streams.upstream(&self.agent.id) {
-            Some(share) => UpstreamSlot::Own(share),
+            Some(descriptor) => UpstreamSlot::Own(descriptor),
             None => UpstreamSlot::TooMany,
         };
         let watchdog = Arc::new(Watchdog::idle());
@@ -111,6 +111,15 @@ impl ProxySession {
             (false, None) if self.agent.session.is_some() => Err(Refusal::SessionEnded),
             (false, None) => Err(Refusal::TokenRefused),
             (false, Some(owner)) => Err(Refusal::ListenerAgentGone { agent: owner.agent.clone() }),
+        }
+    }
+
+    /// The agent's descriptors when its exchange was counted, or its stream.
+    pub fn agent_descriptors(&self) -> usize {
+        match &self.upstream {
+            UpstreamSlot::WithStream => self.revocation.agent_descriptors(),
+            UpstreamSlot::Own(descriptor) => descriptor.agent_descriptors(),
+            UpstreamSlot::TooMany => usize::MAX,
         }
     }
 

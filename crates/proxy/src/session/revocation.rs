@@ -4,6 +4,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -37,6 +38,8 @@ pub struct Revocation {
     /// Turns true when the listener of the stream closes; `None`: it stays.
     listener_closing: Option<watch::Receiver<bool>>,
     current: Arc<CurrentExchange>,
+    /// The agent's descriptors when the stream was counted as its.
+    agent_descriptors: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -65,7 +68,13 @@ impl Revocation {
         listener_closing: Option<watch::Receiver<bool>>,
     ) -> Self {
         let current = gateway.open_exchanges.enter();
-        Self { dependencies: Mutex::new(None), place: Some(place), listener_closing, current }
+        Self {
+            dependencies: Mutex::new(None),
+            place: Some(place),
+            listener_closing,
+            current,
+            agent_descriptors: AtomicUsize::new(0),
+        }
     }
 
     /// For one HTTP/2 request on a stream of `agent`.
@@ -73,7 +82,8 @@ impl Revocation {
         let dependencies = Dependencies { agent: agent.clone(), slot: None, activity: None };
         let current = gateway.open_exchanges.enter();
         let dependencies = Mutex::new(Some(dependencies));
-        Self { dependencies, place: None, listener_closing: None, current }
+        let agent_descriptors = AtomicUsize::new(0);
+        Self { dependencies, place: None, listener_closing: None, current, agent_descriptors }
     }
 
     /// Counts the stream as `agent`'s from now on; it cannot be evicted any more. Returns whether it had another agent,
@@ -98,8 +108,15 @@ impl Revocation {
         if self.place.as_ref().is_some_and(|place| !place.keep()) {
             return Err(Refusal::Overloaded(Shortage::Streams));
         }
+        let agent_descriptors = slot.as_ref().map_or(0, StreamSlot::agent_descriptors);
+        self.agent_descriptors.store(agent_descriptors, Relaxed);
         let attached = Dependencies { agent: agent.clone(), slot, activity: None };
         Ok(dependencies.replace(attached).is_some())
+    }
+
+    /// The agent's descriptors when the stream was counted as its.
+    pub fn agent_descriptors(&self) -> usize {
+        self.agent_descriptors.load(Relaxed)
     }
 
     /// Resolves when the stream is evicted, or its listener closes.

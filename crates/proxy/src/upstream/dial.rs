@@ -40,7 +40,7 @@ async fn dial_once(
     let tls_settings = gateway.tls_of(plan.tls.as_deref());
     let tls_settings = tls_settings
         .map_err(|_| Refusal::Internal("a connection's certificates cannot be used"))?;
-    let dialled = match plan.upgrades {
+    let dialled = match plan.upgrades() {
         // A proxy that forwards requests one by one does not switch protocols (RFC 6455 §4.1).
         true => gateway.dialler.dial(target, limit).await?,
         false => gateway.dialler.dial_for_requests(target, limit).await?,

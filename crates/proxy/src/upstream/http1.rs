@@ -50,7 +50,7 @@ pub async fn send(
     while let Some(mut stream) = core.pool.take(&plan.key) {
         let current = stream.tls_generation() == core.gateway.upstream_tls.load().generation;
         // An upgrade needs a tunnel of its own through a corporate proxy.
-        let fits = current && !(plan.upgrades && stream.forwarding().is_some());
+        let fits = current && !(plan.upgrades() && stream.forwarding().is_some());
         if !fits || !plan.allows(stream.is_private()) {
             continue;
         }
@@ -81,7 +81,7 @@ pub async fn send(
     // On the heap, so that the future of an idle tunnel stays small.
     let fresh = match Box::pin(dial(core, &plan, TlsOffer::Http1)).await {
         Ok(fresh) => fresh,
-        Err(Refusal::Tls(error)) if error.is_of_protocol() && !plan.upgrades => {
+        Err(Refusal::Tls(error)) if error.is_of_protocol() && !plan.upgrades() => {
             core.protocols.learn(&plan.key.target, KnownProtocol::OnlyHttp2);
             return Box::pin(http2::send(core, request, plan)).await;
         }

@@ -102,7 +102,9 @@ async fn find(core: &Core, plan: &SendPlan) -> Result<SelectedStream, Refusal> {
     loop {
         let tls_generation = core.gateway.upstream_tls.load().generation;
         let fits = |shared: &SharedStream| {
-            shared.tls_generation == tls_generation && plan.allows(shared.private)
+            shared.tls_generation == tls_generation
+                && shared.window == plan.window
+                && plan.allows(shared.private)
         };
         match core.shared_streams.find(&plan.key, fits) {
             StreamLookup::Send(shared, stay) => {
@@ -139,7 +141,8 @@ async fn open(
         return Ok(SelectedStream::OnlyHttp1);
     }
     let expected = core.shared_streams.expected_exchanges_max(&plan.key);
-    let begins = SharedStream::begin(fresh, &core.gateway.limits, &core.idle, expected);
+    let limits = &core.gateway.limits;
+    let begins = SharedStream::begin(fresh, limits, &core.idle, expected, plan.window);
     let shared = begins.await?;
     let stay = shared.stay();
     core.shared_streams.add(plan.key.clone(), shared.clone());

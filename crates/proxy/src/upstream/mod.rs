@@ -23,7 +23,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
 
 use self::lease::StreamLease;
-use self::plan::SendPlan;
+use self::plan::{AskedProtocol, SendPlan};
 use crate::body::body_error::ReceiveError;
 use crate::body::incoming_body::IncomingBody;
 use crate::body::request_body::RequestBody;
@@ -46,7 +46,7 @@ async fn with_stream(
     let target = &plan.key.target;
     let known = core.protocols.of(target);
     match target.scheme() {
-        Scheme::Https if !plan.upgrades && known.http2(plan.http2) => {
+        Scheme::Https if !plan.upgrades() && known.http2(plan.protocol == AskedProtocol::Http2) => {
             // On the heap: agents that speak HTTP/1.1 do not keep room for it.
             Box::pin(http2::send(core, request, plan)).await
         }

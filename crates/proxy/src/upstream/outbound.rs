@@ -9,7 +9,7 @@ use http_body::Body;
 
 use super::head::{ChangedHead, HeadChanges};
 use super::lease::StreamLease;
-use super::plan::{Plaintext, SendPlan};
+use super::plan::{AskedProtocol, Plaintext, SendPlan};
 use super::retries::Retries;
 use super::sent::{Challenged, SentRequest};
 use super::signing::{SignedUri, Signing};
@@ -26,6 +26,7 @@ use crate::request::agent_upgrade::AgentUpgrade;
 use crate::request::inbound::Inbound;
 use crate::sockets::progress::stalled;
 use keyward_base::host::Target;
+use keyward_base::limits::ReceiveWindow;
 use keyward_base::pattern::DecodedPath;
 use keyward_base::secret::Secret;
 use keyward_base::settings::Wait;
@@ -50,6 +51,8 @@ pub struct Outbound {
     repeatable: bool,
     /// Whether the agent speaks HTTP/2 and the request can be sent over HTTP/2.
     http2: bool,
+    /// The window of its answer, over HTTP/2.
+    window: ReceiveWindow,
     credential: Option<Arc<Credential>>,
     /// The timeout for the head of the answer.
     timeout: Duration,
@@ -100,6 +103,7 @@ impl Outbound {
         let fields = &mut inbound.head.headers;
         let part = search_for(signed.token.as_ref(), &mut credential, part, fields);
         let repeatable = inbound.is_idempotent() && inbound.body.is_end_stream();
+        let window = inbound.window();
         let Inbound { mut head, body, .. } = *inbound;
         let http2 = head.version == Version::HTTP_2 && upgrade.is_none();
         (head.uri, head.version) = (signed.uri, Version::HTTP_11);
@@ -117,6 +121,7 @@ impl Outbound {
             upgrade,
             repeatable,
             http2,
+            window,
             credential,
             timeout: retries.map_or(timeout, |retries| retries.left()),
             retries: retries.cloned(),
@@ -130,8 +135,13 @@ impl Outbound {
     /// # Errors
     /// When there is no checked, verified stream, or the answer is invalid.
     pub async fn send(self, core: &Arc<Core>) -> Result<SentRequest, Refusal> {
-        let Self { request, upgrade, credential, timeout, .. } = self;
+        let Self { request, upgrade, credential, timeout, window, .. } = self;
         let Self { key, plaintext, repeatable, http2, retries, awaits_challenge, part, .. } = self;
+        let protocol = match (http2, &upgrade) {
+            (true, _) => AskedProtocol::Http2,
+            (false, None) => AskedProtocol::Http1,
+            (false, Some(_)) => AskedProtocol::WebSocket,
+        };
         let authority = challenged_authority(&key, credential.as_deref());
         let (gate, uploaded) = (request.body().gate(), request.body().count());
         let fault = request.body().form_fault();
@@ -141,8 +151,8 @@ impl Outbound {
             tls: credential.as_ref().and_then(|credential| credential.tls.clone()),
             plaintext,
             repeatable,
-            http2,
-            upgrades: upgrade.is_some(),
+            protocol,
+            window,
             interim: interim.clone(),
             timeout_ms: u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX),
             retries,

@@ -6,6 +6,7 @@ use super::retries::Retries;
 use crate::pool::interim::Interim;
 use crate::pool::keyed_streams::PoolKey;
 use keyward_base::host::Scheme;
+use keyward_base::limits::ReceiveWindow;
 use keyward_rules::inject::tls::ConnectionTls;
 use keyward_rules::policy::Permit;
 
@@ -18,10 +19,9 @@ pub struct SendPlan {
     pub plaintext: Plaintext,
     /// Whether it may be sent again even if the upstream may have processed it.
     pub repeatable: bool,
-    /// Whether HTTP/2 is tried first.
-    pub http2: bool,
-    /// Whether it is a WebSocket handshake, which needs HTTP/1.1.
-    pub upgrades: bool,
+    pub protocol: AskedProtocol,
+    /// The window of its answer, over HTTP/2.
+    pub window: ReceiveWindow,
     pub interim: Arc<Interim>,
     /// The timeout for the head of the answer. A `u32` fits into padding: the future of an exchange does not grow.
     pub timeout_ms: u32,
@@ -29,7 +29,22 @@ pub struct SendPlan {
     pub retries: Option<Arc<Retries>>,
 }
 
+/// What the agent speaks.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum AskedProtocol {
+    Http1,
+    /// HTTP/2 is tried first.
+    Http2,
+    /// It is a WebSocket handshake, which needs HTTP/1.1.
+    WebSocket,
+}
+
 impl SendPlan {
+    /// Whether it is a WebSocket handshake.
+    pub fn upgrades(&self) -> bool {
+        self.protocol == AskedProtocol::WebSocket
+    }
+
     /// Whether the request may be sent over cleartext to an address that is on the private list or not.
     pub fn allows(&self, private: bool) -> bool {
         self.plaintext.allows(self.key.target.scheme(), private)
