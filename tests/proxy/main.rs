@@ -29,6 +29,7 @@ mod h2_smuggling;
 mod h2_streams;
 mod h2_unread_bodies;
 mod h2_websocket;
+mod h2_windows;
 mod host_mismatch;
 mod injection;
 mod kept_streams;
