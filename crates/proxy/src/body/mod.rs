@@ -2,6 +2,7 @@
 
 pub mod body_error;
 mod copy_writer;
+pub mod counted_body;
 pub mod expect_continue;
 pub mod form_upload;
 pub mod http1_upload;

@@ -42,7 +42,8 @@ pub struct StreamSlot {
     agent_descriptors: usize,
 }
 
-/// The counted descriptor of one exchange over HTTP/2; uncounted when dropped.
+/// The counted descriptor of one exchange over HTTP/2; uncounted when dropped. What h2 has not written yet of the answer
+/// keeps it too: an agent that does not read has answers that have ended and are in memory.
 #[derive(Debug)]
 pub struct ExchangeDescriptor {
     #[expect(dead_code, reason = "held for what dropping it gives back")]

@@ -19,6 +19,7 @@ use http::{Method, Request, Response, StatusCode, request};
 use http_body::{Body, Frame};
 
 use crate::body::body_error::{BodyError, ReceiveError};
+use crate::body::counted_body::CountedBody;
 use crate::body::expect_continue::BodyDemand;
 use crate::body::http2_body::Http2Body;
 use crate::body::http2_upload::{DiscardAllowance, Http2Upload, UnreadBody};
@@ -167,6 +168,7 @@ async fn answer(
         let _ = bridge.join(stream).await;
         return None;
     }
+    let mut body = CountedBody::new(&mut body, session.own_descriptor());
     let whole = ended || send(&mut body, &mut stream).await;
     whole.then_some(unread)
 }
@@ -200,7 +202,7 @@ async fn through(
 }
 
 /// Sends a body. Returns whether all of it was sent.
-async fn send(body: &mut AnswerBody, stream: &mut SendStream<Bytes>) -> bool {
+async fn send(body: &mut CountedBody<'_, AnswerBody>, stream: &mut SendStream<Bytes>) -> bool {
     match send_body(body, stream).await {
         Ok(()) => return true,
         Err(SendStop::Peer) => {}

@@ -40,7 +40,7 @@ enum UpstreamSlot {
     /// Counted with the stream that the session is of.
     WithStream,
     /// Counted for this exchange: its stream carries several.
-    Own(ExchangeDescriptor),
+    Own(Arc<ExchangeDescriptor>),
     /// The agent has reached its limit.
     TooMany,
 }
@@ -82,7 +82,7 @@ impl ProxySession {
     /// The session of one HTTP/2 request on this stream. It has its own watchdog and its own revocation.
     pub fn of_stream(&self, gateway: &Gateway) -> Arc<Self> {
         let upstream = match gateway.agent_streams.upstream(&self.agent.id) {
-            Some(descriptor) => UpstreamSlot::Own(descriptor),
+            Some(descriptor) => UpstreamSlot::Own(Arc::new(descriptor)),
             None => UpstreamSlot::TooMany,
         };
         let watchdog = Arc::new(Watchdog::idle());
@@ -120,6 +120,14 @@ impl ProxySession {
             UpstreamSlot::WithStream => self.revocation.agent_descriptors(),
             UpstreamSlot::Own(descriptor) => descriptor.agent_descriptors(),
             UpstreamSlot::TooMany => usize::MAX,
+        }
+    }
+
+    /// The descriptor of its exchange, if that is counted by itself.
+    pub fn own_descriptor(&self) -> Option<&Arc<ExchangeDescriptor>> {
+        match &self.upstream {
+            UpstreamSlot::Own(descriptor) => Some(descriptor),
+            UpstreamSlot::WithStream | UpstreamSlot::TooMany => None,
         }
     }
 
