@@ -42,6 +42,10 @@ const IDLE_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 /// The number of bytes read to wake an idle stream; hyper reads the rest.
 const WAKE_BYTES_MAX: usize = 256;
 
+/// What hyper reads ahead of a request's body, and what it keeps of an answer until it is written; heads may need more. Its
+/// default is 408 KiB, which is much for an agent that has many streams and does not read.
+const BUFFER_MAX: usize = 64 * 1024;
+
 /// Where a stream is served, and its owner as far as it is known.
 #[derive(Clone, Copy, Debug)]
 pub struct StreamContext<'a> {
@@ -170,6 +174,7 @@ where
         // One more than the limit, so that ours is the answer that says which limit it was.
         .max_headers(limits.head_fields_max + 1)
         .max_header_size(limits.head_bytes_max * 2)
+        .max_buf_size((limits.head_bytes_max * 2).max(BUFFER_MAX))
         .serve_connection(TokioIo::new(io), service)
         .with_upgrades();
     served(connection, &idle, context.watchdog, interrupt).await

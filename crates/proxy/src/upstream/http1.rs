@@ -34,6 +34,10 @@ use keyward_net::corporate;
 /// the request is kept.
 const FRESH: Duration = Duration::from_secs(1);
 
+/// What hyper reads ahead of an answer's body, and what it keeps of a request until it is written; heads may need more. Its
+/// default is 408 KiB, which is much for an agent that has many streams and does not read.
+const BUFFER_MAX: usize = 64 * 1024;
+
 const CUT: &str = "it ended before the head was whole";
 const BROKEN: &str = "the stream broke";
 
@@ -190,6 +194,7 @@ async fn handshake(
         .title_case_headers(true)
         .max_headers(limits.head_fields_max)
         .max_header_size(limits.head_bytes_max)
+        .max_buf_size(limits.head_bytes_max.max(BUFFER_MAX))
         // hyper puts blanks for a fold, as RFC 9112 §5.2 asks for.
         .allow_obsolete_multiline_headers_in_responses(true)
         .handshake(TokioIo::new(io))
