@@ -137,7 +137,7 @@ impl Outbound {
     pub async fn send(self, core: &Arc<Core>) -> Result<SentRequest, Refusal> {
         let Self { request, upgrade, credential, timeout, window, .. } = self;
         let Self { key, plaintext, repeatable, http2, retries, awaits_challenge, part, .. } = self;
-        let protocol = match (http2, &upgrade) {
+        let asked_protocol = match (http2, &upgrade) {
             (true, _) => AskedProtocol::Http2,
             (false, None) => AskedProtocol::Http1,
             (false, Some(_)) => AskedProtocol::WebSocket,
@@ -151,7 +151,7 @@ impl Outbound {
             tls: credential.as_ref().and_then(|credential| credential.tls.clone()),
             plaintext,
             repeatable,
-            protocol,
+            protocol: asked_protocol,
             window,
             interim: interim.clone(),
             timeout_ms: u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX),
