@@ -101,7 +101,7 @@ fn uri(admin: &Admin, connection: &ConnectionRecord, path: &str) -> Result<Uri, 
     }
     let account = admin.deps().rulebook.account(connection);
     let hosts = || account.hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let home = account.home().ok_or_else(|| {
+    let home = account.base_url_target().ok_or_else(|| {
         ApiError::field("path", "the connection has several hosts")
             .hint(format!("give a whole https:// URL at one of {}", hosts()))
     })?;
