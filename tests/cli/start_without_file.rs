@@ -121,3 +121,60 @@ fn a_takeover_from_a_gateway_whose_file_is_gone_is_refused_before_it_ends() {
     cli.run(&["health"]).ok();
     assert_eq!(stored(&cli), before);
 }
+
+/// The file may name a database, or another directory.
+#[test]
+fn a_start_without_the_file_of_before_makes_no_other_store() {
+    let cli = Cli::new();
+    drop(cli.serve_with("store: { sled: { path: elsewhere } }\n"));
+    let (file, store) = (file(&cli), cli.data().join("store"));
+    let refusal = format!("there is no store at {}", store.display());
+    let remedy = format!(
+        "add `--config {file}`; or make an empty file {}, to begin with a new store",
+        cli.data().join("keyward.yaml").display()
+    );
+    let (serves, said) = started(&cli, &["serve"]);
+    assert!(!serves && said.contains(&refusal) && said.contains(&remedy), "{said}");
+    for (words, code) in [
+        (&["run", "--agent", "ci", "--", "true"][..], 125),
+        (&["agent", "add", "ci"][..], 1),
+        (&["plan"][..], 1),
+    ] {
+        let said = cli.run(words).failed(code);
+        assert!(said.contains(&refusal) && said.contains(&remedy), "{said}");
+    }
+    assert!(!store.exists());
+    fs::write(cli.data().join("keyward.yaml"), "").expect("a file");
+    let (serves, said) = started(&cli, &["serve"]);
+    assert!(serves && store.exists(), "{said}");
+}
+
+/// Rules are not stored, so no resource would be paused.
+#[test]
+fn a_start_without_the_rules_of_the_file_of_before_is_refused() {
+    let cli = Cli::new();
+    let rules = "rules: [{ name: r, hosts: [a.test], action: deny }]\n";
+    drop(cli.serve_with(rules));
+    let (serves, said) = started(&cli, &["serve"]);
+    let refusal = "1 rule that an earlier configuration declared would be paused or removed";
+    assert!(!serves && said.contains(refusal), "{said}");
+    // Variables can declare them as well.
+    let mut declared = cli.command(&["plan"]);
+    declared.env("KEYWARD__RULES", "[{ name: r, hosts: [b.test], action: deny }]");
+    finished(declared, "").ok();
+}
+
+#[test]
+fn a_start_says_that_the_file_in_the_default_place_is_not_the_one_of_before() {
+    let (cli, file) = served_before();
+    let default = cli.data().join("keyward.yaml");
+    fs::write(&default, RESOURCES).expect("a file");
+    let warning = format!(
+        "the last start had the configuration file {file}, and this one has {}",
+        default.display()
+    );
+    let (serves, said) = started(&cli, &["serve"]);
+    assert!(serves && said.contains(&warning), "{said}");
+    let (serves, said) = started(&cli, &["serve"]);
+    assert!(serves && !said.contains("the last start had"), "the default file is the last: {said}");
+}

@@ -41,6 +41,16 @@ pub enum AppError {
         /// The configuration file of the last start, which may name another key.
         config: Option<PathBuf>,
     },
+    /// A start without a configuration file would make a store.
+    #[error(
+        "there is no store at {store}, and the last start had the configuration file {before}, which may name another store"
+    )]
+    FileForgotten {
+        store: PathBuf,
+        before: PathBuf,
+        /// The default place of the file.
+        default: PathBuf,
+    },
     /// Invalid entries of the configuration, each with its place.
     #[error("{}", .0.join("\n"))]
     Declared(Vec<String>),
@@ -69,6 +79,11 @@ impl AppError {
                 Some(format!("add `--config {config}`, as the gateway had; or {KEY_LOST_HINT}"))
             }
             Self::KeyLost { config: None, .. } => Some(KEY_LOST_HINT.to_owned()),
+            Self::FileForgotten { before, default, .. } => Some(format!(
+                "add `--config {}`; or make an empty file {}, to begin with a new store",
+                before.display(),
+                default.display()
+            )),
             Self::Declared(_) => None,
         }
     }

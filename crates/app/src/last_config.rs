@@ -1,7 +1,38 @@
-//! Remembers the configuration file that a start was given, for the hints of commands that are given none.
+//! Remembers the configuration file that a start was given, for commands and starts that are given none.
 
-use super::folders::give_made;
-use crate::config::Config;
+use super::error::AppError;
+use super::folders::{give_made, is_empty_dir};
+use crate::config::{Config, StoreChoice};
+
+/// Refuses to make an embedded store only because the file of the last start, which may name another store, was not
+/// given.
+pub(super) fn check_store(config: &Config) -> Result<(), AppError> {
+    match (config.file_before(), &config.store) {
+        (Some(before), StoreChoice::Sled { path })
+            if !config.has_file() && (!path.exists() || is_empty_dir(path)) =>
+        {
+            Err(AppError::FileForgotten {
+                store: path.clone(),
+                before: before.to_owned(),
+                default: config.file().to_owned(),
+            })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A file in the default place is a statement, but may be there by accident.
+pub(super) fn warn_of_other(config: &Config) {
+    if let Some(before) = config.file_before().filter(|before| *before != config.file())
+        && config.has_file()
+    {
+        let (before, file) = (before.display(), config.file().display());
+        tracing::warn!(
+            "the last start had the configuration file {before}, and this one has {file}: if that is not meant, add \
+             `--config {before}`"
+        );
+    }
+}
 
 /// A failure only costs these hints.
 pub(super) fn remember(config: &Config) {

@@ -121,6 +121,7 @@ impl Services {
     /// # Errors
     /// When the data directory, the key, the store or the CA cannot be used.
     pub async fn plan(config: &Config) -> anyhow::Result<PlanView> {
+        last_config::check_store(config)?;
         let is_stored = Self::are_stored(config);
         // With a store, they are read when it is opened.
         let keys = (!is_stored && !config.default_master_key).then(|| keys::read(config));
@@ -213,6 +214,7 @@ impl OpenedServices {
     /// Opens data directory, key, store and CA.
     pub(super) async fn open(config: &Config) -> anyhow::Result<Self> {
         private_dir(&config.data_dir)?;
+        last_config::check_store(config)?;
         let keyring = Arc::new(keys::open(config)?);
         let store = open_store(config).await?;
         let make_authority = || {
@@ -319,6 +321,7 @@ impl OpenedServices {
         let mut inputs = Inputs::load(config).map_err(refused)?;
         let client_secret = inputs.oidc.take();
         self.bring_in_line(config, inputs).await?;
+        last_config::warn_of_other(config);
         last_config::remember(config);
         self.warn_of_missing_owners(config);
         self.vault.resume().await;

@@ -1,4 +1,4 @@
-//! The configuration file that the last start was given. The data directory remembers it, for the hints of commands that
+//! The configuration file that the last start was given. The data directory remembers it, for commands and starts that
 //! are given none.
 
 use std::fs::{self, OpenOptions};
@@ -7,14 +7,19 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::Config;
+use super::origin::FileBefore;
 
 /// In the data directory.
 const FILE: &str = "last-config";
 
 /// `None`: the last start was given none.
-pub(super) fn remembered(data: &Path) -> Option<PathBuf> {
-    let path = fs::read_to_string(data.join(FILE)).ok()?;
-    (!path.is_empty()).then(|| path.into())
+pub(super) fn remembered(data: &Path) -> Option<FileBefore> {
+    let text = fs::read_to_string(data.join(FILE)).ok()?;
+    // Earlier versions wrote the path alone.
+    let line = text.rsplit_once('\n');
+    let counted = line.and_then(|(path, rules)| Some((path, rules.parse::<usize>().ok()?)));
+    let (path, rules) = counted.unwrap_or((text.as_str(), 0));
+    (!path.is_empty()).then(|| FileBefore { path: path.into(), rules })
 }
 
 impl Config {
@@ -34,13 +39,19 @@ impl Config {
         // A new file: the directory's owner could have put a link there, which root must not follow.
         let mut options = OpenOptions::new();
         let mut file = options.write(true).create_new(true).mode(0o600).open(&at)?;
-        write!(file, "{}", self.origin.file.display())?;
+        write!(file, "{}\n{}", self.origin.file.display(), self.rules.len())?;
         Ok(Some(at))
     }
 
     /// The file that the last start was given, if this configuration was given none.
     pub fn file_before(&self) -> Option<&Path> {
-        self.origin.before.as_deref()
+        self.origin.before.as_ref().map(|before| &*before.path)
+    }
+
+    /// The number of rules of that file that this configuration is without: it has no rule.
+    pub fn rules_missing(&self) -> usize {
+        let before = self.origin.before.as_ref().filter(|_| self.rules.is_empty());
+        before.map_or(0, |before| before.rules)
     }
 
     /// Whether the file was named or is there. One in the default place may be absent.

@@ -12,5 +12,13 @@ pub(super) struct ConfigOrigin {
     /// By `--config` or `KEYWARD_CONFIG`.
     pub(super) is_named: bool,
     /// The file that the last start was given, if this one was not named.
-    pub(super) before: Option<PathBuf>,
+    pub(super) before: Option<FileBefore>,
+}
+
+/// The file that a start was given.
+#[derive(Clone, Debug)]
+pub(super) struct FileBefore {
+    pub(super) path: PathBuf,
+    /// The number of its rules, which are not in the store.
+    pub(super) rules: usize,
 }

@@ -58,16 +58,20 @@ pub(super) fn plan(basis: Basis<'_>, inputs: Inputs) -> Result<Plan, Vec<Problem
     }
 }
 
-/// Refuses to end everything that a file declared only because the file was not named.
+/// Refuses to end everything that a file declared only because the file was not named. Its rules are counted by the last
+/// start, because they are not stored.
 fn without_file(config: &Config, steps: &[Step]) -> Option<Problem> {
     let ends = |step: &Step| matches!(step.action, PlannedAction::Pause | PlannedAction::Remove);
-    if config.has_file() || steps.is_empty() || !steps.iter().all(ends) {
+    let counts = [(steps.len(), "resource"), (config.rules_missing(), "rule")];
+    let counted = counts.into_iter().filter(|(count, _)| *count > 0);
+    let these = counted.map(|(count, what)| match count {
+        1 => format!("1 {what}"),
+        count => format!("{count} {what}s"),
+    });
+    let these = these.collect::<Vec<_>>().join(" and ");
+    if config.has_file() || these.is_empty() || !steps.iter().all(ends) {
         return None;
     }
-    let these = match steps.len() {
-        1 => "1 resource".to_owned(),
-        count => format!("{count} resources"),
-    };
     let before = config.file_before().map(|file| file.display().to_string());
     let before = before.as_deref().unwrap_or("FILE");
     Some(problem(
