@@ -7,6 +7,7 @@ pub(super) mod questions;
 pub(super) mod registration;
 mod ssh_key;
 pub(super) mod tools;
+mod unbound;
 
 use std::path::PathBuf;
 
@@ -199,8 +200,9 @@ impl Args {
         client: &Client,
         ConnectStart { provider, shapes, agent, asks }: ConnectStart,
     ) -> Result<(), Failure> {
-        let taken = client.list::<Shown<Connection>>("/api/v1/connections", &[]).await?;
-        let taken = taken.items.into_iter().map(|one| one.spec.name).collect();
+        let stored = client.list::<Shown<Connection>>("/api/v1/connections", &[]).await?.items;
+        unbound::note(client, &stored, &provider, asks).await?;
+        let taken = stored.into_iter().map(|one| one.spec.name).collect();
         let way = if asks { AnswerSource::Asking } else { AnswerSource::Given };
         let questions = Questions { options: self.options, provider, shapes, taken, way };
         let context = ConnectContext { global, client, how: &self.how, tests: !self.no_test };

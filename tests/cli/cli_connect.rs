@@ -331,6 +331,28 @@ async fn a_signal_at_a_question_leaves_nothing_and_the_terminal_as_it_was() {
     }
 }
 
+/// Such as after SIGKILL, which cannot be read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_was_left_without_an_agent_is_named_by_the_next_connect() {
+    let desk = Desk::new().await;
+    desk.status.store(401, Ordering::SeqCst);
+    let mut walk = desk.walk(&["acme"]);
+    walk.shows("name of the connection [acme]: ");
+    walk.types("\r");
+    walk.shows("(not shown): ");
+    walk.types(&format!("{}\r", desk.secret()));
+    walk.shows("> test it again");
+    walk.signal(Signal::KILL);
+    drop(walk);
+    assert_eq!(desk.names(), (vec!["acme".to_owned()], vec![]));
+    let mut walk = desk.walk(&["acme"]);
+    walk.shows("note: no agent of yours has connection acme: ");
+    walk.shows("`keyward connection remove acme` removes it");
+    walk.shows("name of the connection [acme-2]: ");
+    walk.types("\u{3}");
+    assert_eq!(desk.ended(walk).0, Some(130));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_signal_during_the_test_takes_the_connection_back() {
     let mut desk = Desk::unanswered().await;
