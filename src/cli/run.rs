@@ -8,6 +8,7 @@ pub(crate) mod folder;
 mod gateway;
 mod lease;
 mod others;
+mod outer;
 mod ssh_agent;
 mod summary;
 mod verbose;
@@ -124,6 +125,7 @@ impl Args {
         };
         let mut withheld = config.secret_variables();
         withheld.extend_from_slice(databases::overrides(&made.variables));
+        withheld.extend(outer::variables(|name: &str| std::env::var(name).ok()));
         let mut child = Child::spawn(Invocation {
             program: &self.program,
             environment: &made,

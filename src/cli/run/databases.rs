@@ -137,7 +137,7 @@ fn unambiguous(database: &Database, all: &[Database]) -> Database {
     database
 }
 
-fn variables(at: SocketAddr, database: &Database, token: &str) -> Vec<(String, String)> {
+pub(super) fn variables(at: SocketAddr, database: &Database, token: &str) -> Vec<(String, String)> {
     let connection = &database.connection;
     let name = utf8_percent_encode(connection, NON_ALPHANUMERIC).to_string();
     let at_server = utf8_percent_encode(&database.name, ENCODED).to_string();

@@ -7,6 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::cli::failure::Failure;
+use keyward_state::store::sled::give_to_owner_of;
 
 /// The parent directory, in the data directory.
 const FOLDERS: &str = "run";
@@ -48,6 +49,7 @@ fn make(all: &Path) -> io::Result<Folder> {
     // One at a time: a new directory is not locked yet, and looks abandoned.
     let turn = private_file(&all.join("lock"))?;
     turn.lock()?;
+    give(all.parent().unwrap_or(Path::new("/")), all);
     for entry in fs::read_dir(all)? {
         let path = entry?.path();
         if path.is_dir() && is_dead(&path) {
@@ -72,6 +74,13 @@ fn free_path(all: &Path) -> PathBuf {
     path
 }
 
+/// Gives a file that root made in the data directory to its owner, whose own runs need it.
+pub(super) fn give(data: &Path, made: &Path) {
+    if let Err(error) = give_to_owner_of(data, made) {
+        tracing::warn!(%error, path = %made.display(), "the owner of the data directory does not get it");
+    }
+}
+
 /// Private, because any user who can open it could lock it.
 fn private_file(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
@@ -87,6 +96,8 @@ fn is_dead(folder: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::{MetadataExt, chown};
+
     use super::*;
 
     #[test]
@@ -105,6 +116,21 @@ mod tests {
         assert!(path.exists());
         drop(folder);
         assert!(!path.exists() && all.join("living").exists());
+    }
+
+    /// `sudo keyward run` may be the first.
+    #[test]
+    fn the_owner_of_the_data_directory_can_run_after_root() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let data = tempfile::tempdir().unwrap();
+        chown(data.path(), Some(65_534), Some(65_534)).unwrap();
+        let _folder = Folder::make(data.path()).unwrap();
+        let all = data.path().join(FOLDERS);
+        for path in [all.join("lock"), all] {
+            assert_eq!(fs::metadata(&path).unwrap().uid(), 65_534, "{}", path.display());
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
 
+use super::folder::give;
 use crate::cli::client::Client;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::identity::Identity;
@@ -139,6 +140,7 @@ impl RunGateway {
                 .hint("choose another data directory with --data or KEYWARD_DATA")
         };
         let file = file.map_err(|error| failed(&error))?;
+        give(&self.data, &path);
         match file.try_lock() {
             Ok(()) => Ok(Some(file)),
             Err(TryLockError::WouldBlock) => Ok(None),
@@ -154,6 +156,7 @@ impl RunGateway {
         options.append(true).create(true).mode(0o600);
         let file = options.open(&log).map_err(cannot)?;
         file.set_len(0).map_err(cannot)?;
+        give(&self.data, &log);
         let mut command = tokio::process::Command::new(std::env::current_exe().map_err(cannot)?);
         command.args(["serve", "--private", &self.at.to_string()]);
         command.arg("--data").arg(&self.data);
