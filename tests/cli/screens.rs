@@ -215,6 +215,8 @@ fn a_configuration_is_checked_without_its_secrets_and_without_a_data_directory()
     let absent = cli.run(&["config", "check", "/nowhere.yaml"]).failed(1);
     assert!(absent.contains("/nowhere.yaml"), "{absent}");
     assert!(absent.ends_with("\nhint: name a file that exists\n"), "{absent}");
+    let folder = cli.run(&["config", "check", "/"]).failed(1);
+    assert!(folder.ends_with("\nhint: name the file in it, such as keyward.yaml\n"), "{folder}");
     assert!(!cli.data().exists());
 }
 

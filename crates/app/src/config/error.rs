@@ -35,6 +35,9 @@ impl ConfigError {
             Self::Unreadable { source, .. } if source.kind() == io::ErrorKind::InvalidData => {
                 Some("save it as UTF-8")
             }
+            Self::Unreadable { source, .. } if source.kind() == io::ErrorKind::IsADirectory => {
+                Some("name the file in it, such as keyward.yaml")
+            }
             _ => None,
         }
     }

@@ -153,7 +153,7 @@ impl<'a> Remedies<'a> {
 
     fn for_credential(&self) -> String {
         match (self.renewal(), self.connection.managed_by, self.key_url()) {
-            (Renewal::Secret, ManagedBy::Store, Some(url)) => {
+            (Renewal::Secret, ManagedBy::Store, Some(url)) if self.source().is_none() => {
                 format!("get a new secret at {url}, then: {}", self.rotating())
             }
             _ => self.replacing(),
@@ -165,7 +165,7 @@ impl<'a> Remedies<'a> {
     fn for_rejected(&self) -> String {
         let (replacing, name) = (self.for_credential(), &self.connection.name);
         match (self.renewal(), self.connection.managed_by) {
-            (Renewal::Secret, ManagedBy::File) => format!(
+            (Renewal::Secret, ManagedBy::File) if self.source().is_none() => format!(
                 "{replacing}; if the present one is right, test it: `keyward connection test {name}`"
             ),
             _ => replacing,
@@ -225,6 +225,12 @@ impl<'a> Remedies<'a> {
     /// The step that puts another credential in force.
     fn replacing(&self) -> String {
         let name = &self.connection.name;
+        if let (Renewal::Secret, Some(source)) = (self.renewal(), self.source()) {
+            let place = self.key_url().map(|url| format!(" from {url}")).unwrap_or_default();
+            return format!(
+                "put a new secret{place} into source `{source}`, then test it: `keyward connection test {name}`"
+            );
+        }
         match (self.renewal(), self.connection.managed_by) {
             (Renewal::Consent, _) => {
                 format!("consent again: `keyward connection reconnect {name}`")
@@ -247,6 +253,11 @@ impl<'a> Remedies<'a> {
                 )
             }
         }
+    }
+
+    /// The secret source that has the values of its fields.
+    fn source(&self) -> Option<&str> {
+        self.connection.references.values().next().map(|field| field.from.as_str())
     }
 
     fn rotating(&self) -> String {

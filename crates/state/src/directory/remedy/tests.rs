@@ -5,7 +5,8 @@ use jiff::Timestamp;
 use super::*;
 use keyward_base::id::{AppId, OrgId};
 use keyward_model::{
-    AppFacts, AppSpec, ConnectionFacts, ConnectionSpec, Record, Reference, Registered,
+    AppFacts, AppSpec, ConnectionFacts, ConnectionSpec, FieldReference, Record, Reference,
+    Registered,
 };
 use keyward_rules::provider::check;
 
@@ -226,5 +227,23 @@ fn a_refused_client_without_an_app_is_refreshed_again_where_its_key_is_right() {
         let told = told.unwrap_or_default();
         let again = "; if the present one is right, refresh it: `keyward connection refresh work`";
         assert!(told.ends_with(again), "{managed_by:?}: {told}");
+    }
+}
+
+/// Keyward has no secret to rotate, and the configuration file has none.
+#[test]
+fn a_secret_of_a_source_is_replaced_there() {
+    let catalogue = catalogue();
+    for managed_by in [ManagedBy::Store, ManagedBy::File] {
+        for reason in [BrokenReason::Rejected, BrokenReason::Revoked] {
+            let mut connection = connection(Kind::Key, managed_by, broken(reason));
+            let (from, reference) = ("vault".to_owned(), "kv/acme".to_owned());
+            let field = FieldReference { from, reference };
+            connection.spec.references.insert("api_key".to_owned(), field);
+            let told = Remedies::new(&connection, None, &catalogue).remedy(Need::Use);
+            let expected = "put a new secret from https://acme.test/keys into source `vault`, then test it: \
+                            `keyward connection test work`";
+            assert_eq!(told.as_deref(), Some(expected), "{managed_by:?}");
+        }
     }
 }
