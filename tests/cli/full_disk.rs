@@ -106,3 +106,23 @@ async fn a_gateway_whose_store_cannot_be_closed_ends_and_its_restart_recovers() 
     served.restart();
     assert_eq!(provider_added(&served, 200 * 1024).await, 201);
 }
+
+/// The writer has the deleted file open, so its space would not be free.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_audit_log_that_is_deleted_on_a_full_disk_goes_on_in_a_new_file() {
+    let origin = Origin::saying("fine");
+    let plan = Plan::api_key();
+    let served = Served::start_with_file_limits(&plan, &origin, &[]);
+    let log = served.data().join("audit/audit.jsonl");
+    let size = || fs::metadata(&log).map_or(0, |about| about.len());
+    let is_larger_than = async |bytes: u64| {
+        asked(&served).await;
+        size() > bytes
+    };
+    until("some records", async || is_larger_than(16 * 1024).await).await;
+    served.limit_files(Some(size()));
+    until("a refusal", async || asked(&served).await.head.status() == 503).await;
+    fs::remove_file(&log).expect("ours");
+    until("a request", async || asked(&served).await.head.status() == 200).await;
+    until("records of a new file", async || is_larger_than(0).await).await;
+}

@@ -297,20 +297,38 @@ impl AuditSink {
             // Standard output is a convenience: the file is the log.
             let _ = io::stdout().lock().write_all(lines);
         }
+        let all = lines;
         while !lines.is_empty() {
-            match (&*self.file).write(lines) {
+            let result = (&*self.file).write(lines);
+            match result {
                 Ok(written) => {
                     self.bytes += written as u64;
                     lines = &lines[written..];
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => self.wait_after(&error),
+                Err(error) => {
+                    if self.is_emptied() {
+                        lines = all;
+                    }
+                    self.wait_after(&error);
+                }
             }
         }
         if self.health.unwritten.swap(false, Ordering::Relaxed) {
             let path = self.trail.active().display();
             tracing::warn!(id = "audit_restored", %path, "the audit log can be written again");
         }
+    }
+
+    /// Empties a file that was deleted, such as to make room on a full disk: its space would be free only when it is closed. The
+    /// next turn goes to a new file, and notes the deletion.
+    fn is_emptied(&mut self) -> bool {
+        let is_deleted = self.file.metadata().is_ok_and(|it| it.is_file() && it.nlink() == 0);
+        if !is_deleted || self.file.set_len(0).is_err() {
+            return false;
+        }
+        self.bytes = 0;
+        true
     }
 
     fn wait_after(&self, error: &io::Error) {
