@@ -80,9 +80,9 @@ impl StatusOverview {
                 vec![("gateway", format!("not running: `{keyward} serve` starts it"))]
             }
         };
-        rows.push(("connections", self.connections()));
+        rows.push(("connections", self.connections(keyward)));
         rows.push(("next expiry", self.next_expiry(layout.now)));
-        rows.push(("agents", self.agents()));
+        rows.push(("agents", self.agents(keyward)));
         let mut text = fields(&rows);
         let remedies = self.connections.iter().filter_map(|connection| {
             let remedy =
@@ -105,7 +105,7 @@ impl StatusOverview {
     }
 
     /// `3: 2 active, 1 broken`.
-    fn connections(&self) -> String {
+    fn connections(&self, keyward: &str) -> String {
         let mut states: BTreeMap<&str, usize> = BTreeMap::new();
         for connection in &self.connections {
             *states.entry(word(&connection.facts.state)).or_default() += 1;
@@ -113,7 +113,7 @@ impl StatusOverview {
         let states: Vec<_> =
             states.iter().map(|(state, count)| format!("{count} {state}")).collect();
         match self.connections.len() {
-            0 => "none: make one with `keyward connect`".to_owned(),
+            0 => format!("none: make one with `{keyward} connect`"),
             count => format!("{count}: {}", states.join(", ")),
         }
     }
@@ -128,9 +128,9 @@ impl StatusOverview {
         next.map(|(at, name)| format!("{name}, {}", relative(at, now))).unwrap_or_default()
     }
 
-    fn agents(&self) -> String {
+    fn agents(&self, keyward: &str) -> String {
         if self.agents.is_empty() {
-            return "none: add one with `keyward agent add NAME`".to_owned();
+            return format!("none: add one with `{keyward} agent add NAME`");
         }
         let names = self.agents.iter().map(|agent| match agent.facts.paused || agent.facts.held {
             true => format!("{} (paused)", agent.name()),
@@ -306,8 +306,8 @@ mod tests {
         };
         insta::assert_snapshot!(overview.text("keyward --data d", &TableLayout::narrow()), @r"
         gateway       not running: `keyward --data d serve` starts it
-        connections   none: make one with `keyward connect`
-        agents        none: add one with `keyward agent add NAME`
+        connections   none: make one with `keyward --data d connect`
+        agents        none: add one with `keyward --data d agent add NAME`
         ");
     }
 

@@ -17,6 +17,11 @@ pub(super) fn report(error: &Error, words: &[OsString]) -> std::process::ExitCod
     if let Some(failure) = key_as_argument(error, words) {
         return failure.report(json);
     }
+    if exit == Exit::RunFailed as u8
+        && let Some(failure) = program_as_argument(error)
+    {
+        return failure.with(Exit::RunFailed).report(json);
+    }
     if exit != 0 && json {
         let failure = failure(error);
         return match exit == Exit::RunFailed as u8 {
@@ -47,6 +52,18 @@ fn key_as_argument(error: &Error, words: &[OsString]) -> Option<Failure> {
             "omit it and paste it when asked; in a script: --secret-stdin, --secret-file FIELD=PATH \
              or --secret-env VARIABLE",
         )
+    })
+}
+
+/// The failure of `run` whose program lacks the `--` before it.
+fn program_as_argument(error: &Error) -> Option<Failure> {
+    let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else {
+        return None;
+    };
+    let is_program = error.kind() == ErrorKind::UnknownArgument && !argument.starts_with('-');
+    is_program.then(|| {
+        Failure::usage(format!("unexpected argument '{argument}' found"))
+            .hint(format!("put `--` before the program: keyward run -- {argument}"))
     })
 }
 
@@ -106,6 +123,18 @@ mod tests {
         assert_eq!(message, wanted);
         assert!(hint.is_some_and(|hint| hint.starts_with("Usage: keyward explain ")));
         assert_eq!(told("keyward").0, "a command or an argument is missing");
+    }
+
+    #[test]
+    fn a_program_without_dashes_is_told_to_have_them() {
+        let told = |line: &str| {
+            let failure = program_as_argument(&Cli::try_parse_from(line.split(' ')).unwrap_err())?;
+            failure.advice().map(str::to_owned)
+        };
+        let hint = told("keyward run --agent a claude").unwrap();
+        assert_eq!(hint, "put `--` before the program: keyward run -- claude");
+        assert_eq!(told("keyward run --nope -- claude"), None);
+        assert_eq!(told("keyward run"), None);
     }
 
     #[test]
