@@ -1,8 +1,14 @@
 //! Remembers the configuration file that a start was given, for commands and starts that are given none.
 
 use super::error::AppError;
-use super::folders::{give_made, is_empty_dir};
+use super::folders::{give_made, is_empty_dir, private_dir};
 use crate::config::{Config, StoreChoice};
+
+/// Checks where a store may be made.
+pub(super) fn check_place(config: &Config) -> anyhow::Result<()> {
+    private_dir(&config.data_dir)?;
+    Ok(check_store(config)?)
+}
 
 /// Refuses to make an embedded store only because the file of the last start, which may name another store, was not
 /// given.
@@ -22,7 +28,7 @@ pub(super) fn check_store(config: &Config) -> Result<(), AppError> {
 }
 
 /// A file in the default place is a statement, but may be there by accident.
-pub(super) fn warn_of_other(config: &Config) {
+fn warn_of_other(config: &Config) {
     if let Some(before) = config.file_before().filter(|before| *before != config.file())
         && config.has_file()
     {
@@ -34,8 +40,9 @@ pub(super) fn warn_of_other(config: &Config) {
     }
 }
 
-/// A failure only costs these hints.
+/// Also warns of a file that replaces the one of before. A failure only costs the hints.
 pub(super) fn remember(config: &Config) {
+    warn_of_other(config);
     let remembered = config.remember_file();
     let given =
         remembered.and_then(|file| file.map_or(Ok(()), |file| give_made(&config.data_dir, &file)));

@@ -150,8 +150,7 @@ impl Services {
         let has_some = |path: &Path| fs::read_dir(path).is_ok_and(|mut all| all.next().is_some());
         match &config.store {
             StoreChoice::Sled { path } => has_some(path) || path.is_file(),
-            StoreChoice::Postgres(_) => true,
-            StoreChoice::Memory => false,
+            other => matches!(other, StoreChoice::Postgres(_)),
         }
     }
 
@@ -213,8 +212,7 @@ pub(super) struct OpenedServices {
 impl OpenedServices {
     /// Opens data directory, key, store and CA.
     pub(super) async fn open(config: &Config) -> anyhow::Result<Self> {
-        private_dir(&config.data_dir)?;
-        last_config::check_store(config)?;
+        last_config::check_place(config)?;
         let keyring = Arc::new(keys::open(config)?);
         let store = open_store(config).await?;
         let make_authority = || {
@@ -321,7 +319,6 @@ impl OpenedServices {
         let mut inputs = Inputs::load(config).map_err(refused)?;
         let client_secret = inputs.oidc.take();
         self.bring_in_line(config, inputs).await?;
-        last_config::warn_of_other(config);
         last_config::remember(config);
         self.warn_of_missing_owners(config);
         self.vault.resume().await;
