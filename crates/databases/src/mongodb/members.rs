@@ -142,7 +142,8 @@ impl MongoLogin {
         within: Duration,
         permit: DatabasePermit,
     ) -> Result<Member, MemberFailure> {
-        let mut upstream = Upstream::reach(&gateway, &permit).await.map_err(MemberFailure::Unreached)?;
+        let mut upstream =
+            Upstream::reach(&gateway, &permit).await.map_err(MemberFailure::Unreached)?;
         let hello = tokio::time::timeout(within, self.greeted_on(&mut upstream)).await;
         let hello = hello.unwrap_or(Err(ServerError::Timeout)).map_err(MemberFailure::Failed)?;
         Ok(Member { upstream, hello, permit })

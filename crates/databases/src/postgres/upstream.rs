@@ -30,7 +30,10 @@ pub enum UpstreamError {
 ///
 /// # Errors
 /// When it cannot be reached, has no TLS, or does not prove to be the permit's host.
-pub async fn reach(gateway: &Arc<Gateway>, permit: &DatabasePermit) -> Result<Upstream, UpstreamError> {
+pub async fn reach(
+    gateway: &Arc<Gateway>,
+    permit: &DatabasePermit,
+) -> Result<Upstream, UpstreamError> {
     let dialled = ServiceExchange::dial(gateway, permit).await;
     let mut stream = dialled.map_err(UpstreamError::Attempt)?;
     if permit.endpoint().security == StreamSecurity::VerifiedTls {
