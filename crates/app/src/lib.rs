@@ -6,13 +6,13 @@
 //! plan  apply  reload                                   what a configuration changes; a reload
 //! services  data_path  lazy_log                         what the listeners need; the same without listeners
 //! listeners  listener_certificates  hand_over           sockets, and their way to the next gateway
-//! start_check  succession  notify                       the start, and the end of the gateway before
+//! start_check  succession  life  notify                 the start, the end, and the end of the gateway before
 //! descriptors  folders                                  what the system permits
 //! keys  ca  audit_file  upstream_settings  public_url   what the configuration names, opened
 //! backups  restore  store_check  store_copy             the store as a whole
 //! admin_tasks                                           the admin listeners, and the background jobs below
-//! rotations  sessions  connect_sessions  usage          jobs for what ends or is counted
-//! source_files  kept_providers                          jobs for files and providers
+//! rotations  sessions  connect_sessions                 jobs for what ends
+//! usage  source_files  kept_providers                   jobs for use, files and providers
 //! event_recorder  telemetry                             jobs that report
 //! replicas  audit_heads  shared_limits  limit_exchange  jobs for the replicas of one store
 //! ```
@@ -35,6 +35,7 @@ mod kept_providers;
 mod keys;
 mod last_config;
 mod lazy_log;
+mod life;
 mod limit_exchange;
 mod listener_certificates;
 mod listeners;
@@ -61,7 +62,6 @@ mod watched;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -73,6 +73,7 @@ pub use backups::written as written_backups;
 pub use data_path::DataPath;
 pub use error::{AppError, KEY_LOST_HINT, is_locked};
 pub use lazy_log::LazyLog;
+pub use life::Life;
 pub use plan::refused_plan;
 use public_url::admin_access;
 pub use public_url::own_names;
@@ -100,15 +101,6 @@ use keyward_state::observe::audit::{Audit, AuditWriter};
 use keyward_state::observe::change_log::ChangeRecorder;
 use keyward_state::observe::log::Verbosity;
 
-/// When a gateway stops.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Life {
-    /// At a signal only.
-    UntilSignalled,
-    /// After the last run, or if no run begins.
-    WithRuns,
-}
-
 /// What a gateway was doing when it was told to stop.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum StoppedWhile {
@@ -124,9 +116,6 @@ struct OpenedGateway {
     predecessor: Option<Predecessor>,
     sockets: Sockets,
 }
-
-/// How long a private gateway waits for its first run.
-const FIRST_RUN_WITHIN: Duration = Duration::from_secs(30);
 
 /// A running gateway.
 pub struct Running {
@@ -367,19 +356,6 @@ async fn reload_at(mut hangup: Signal, reloads: Reloads) {
     while hangup.recv().await.is_some() {
         // The result is logged.
         drop(reloads.ask().await);
-    }
-}
-
-impl Life {
-    async fn over(self, runs: &Runs) {
-        match self {
-            Self::UntilSignalled => std::future::pending().await,
-            Self::WithRuns => {
-                // The first run may have been killed before it began.
-                let _ = tokio::time::timeout(FIRST_RUN_WITHIN, runs.begun()).await;
-                runs.ended().await;
-            }
-        }
     }
 }
 

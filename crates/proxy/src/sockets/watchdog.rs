@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_short_limit_holds_although_its_phase_began_during_a_sleep() {
+    async fn a_short_limit_holds_although_its_phase_began_between_two_checks() {
         let limits = Limits { idle_timeout: Duration::from_secs(2), ..limits() };
         let (watchdog, begun) = (Watchdog::awaiting_head(), Instant::now());
         let becomes_idle = async {

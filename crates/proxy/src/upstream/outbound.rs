@@ -29,7 +29,7 @@ use keyward_base::host::Target;
 use keyward_base::limits::ReceiveWindow;
 use keyward_base::pattern::DecodedPath;
 use keyward_base::secret::Secret;
-use keyward_base::settings::Wait;
+use keyward_base::settings::{Settings, Wait};
 use keyward_rules::inject::credential::{Credential, Write};
 use keyward_rules::inject::scrub::range::AskedPart;
 use keyward_rules::inject::scrub::{Needles, request_fields};
@@ -107,8 +107,6 @@ impl Outbound {
         let Inbound { mut head, body, .. } = *inbound;
         let http2 = head.version == Version::HTTP_2 && upgrade.is_none();
         (head.uri, head.version) = (signed.uri, Version::HTTP_11);
-        let timeout = settings.and_then(|settings| settings.timeout);
-        let timeout = timeout.map_or(gateway.limits.answer_timeout, Wait::duration);
         Ok(Self {
             request: Box::new(Request::from_parts(head, body)),
             key: PoolKey {
@@ -123,7 +121,7 @@ impl Outbound {
             http2,
             window,
             credential,
-            timeout: retries.map_or(timeout, |retries| retries.left()),
+            timeout: retries.map_or_else(|| answer_timeout(gateway, settings), |it| it.left()),
             retries: retries.cloned(),
             awaits_challenge: signed.awaits_challenge,
             part,
@@ -199,6 +197,12 @@ fn search_for(
 /// What ended the upload of a form, if that was its content.
 fn of_form(fault: Option<&FormFault>) -> Option<Refusal> {
     Some(WriteError::from(fault?.get()?.clone()).into())
+}
+
+/// The timeout for the head of the answer: the connection's, or that of the limits.
+fn answer_timeout(gateway: &Gateway, settings: Option<&Settings>) -> Duration {
+    let own = settings.and_then(|settings| settings.timeout);
+    own.map_or(gateway.limits.answer_timeout, Wait::duration)
 }
 
 /// Host and port, if the credential answers their challenges.
