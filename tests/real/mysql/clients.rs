@@ -1,5 +1,7 @@
 //! The usual drivers at a real server: what applications do in a session, and what the drivers show of a refusal.
 
+use std::process::Command;
+
 use super::stage::Stage;
 use crate::database_stage::Driver;
 use crate::stage::{run, said};
@@ -40,6 +42,15 @@ async fn sqlx_uses_a_database() {
     assert_eq!(stage.serves(&Driver { interpreter, script, variables, says }).await, 1);
 }
 
+/// A dump of the tables that follow its arguments. The user names the connection, and the database is the server's.
+fn dump(stage: &Stage, agent: &str, connection: &str) -> Command {
+    let mut command = stage.command("mariadb-dump");
+    command.env("MYSQL_PWD", stage.lab.token(agent));
+    command.args(["--no-defaults", "--protocol=TCP", "-h", "127.0.0.1", "-u", connection]);
+    command.args(["-P", &stage.listener().port().to_string()]);
+    command
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_is_dumped_and_loaded() {
     let stage = Stage::new().await;
@@ -48,22 +59,32 @@ async fn a_database_is_dumped_and_loaded() {
     let sum = "SELECT COUNT(*), BIT_XOR(CRC32(CONCAT(n, b))) FROM app.dumped";
     let before = stage.server.sql(sum);
     let file = stage.lab.gateway.folder().join("dump.sql");
-    let (at, token) = (stage.listener(), stage.lab.token("ci"));
-    let mut dump = stage.command("mariadb-dump");
-    dump.env("MYSQL_PWD", token).args(["--no-defaults", "--protocol=TCP", "-h", "127.0.0.1"]);
-    dump.args(["-P", &at.port().to_string(), "-u", "main", "--result-file"]).arg(&file);
-    // The user names the connection, and the database is the server's.
-    let output = run({
-        dump.args(["app", "dumped"]);
-        dump
-    });
-    let output = output.await;
+    let mut command = dump(&stage, "ci", "main");
+    command.arg("--result-file").arg(&file).args(["app", "dumped"]);
+    let output = run(command).await;
     assert!(output.status.success(), "{}", said(&output));
     stage.server.sql("DROP TABLE app.dumped");
-    let mut load = stage.client(token, "main");
+    let mut load = stage.client(stage.lab.token("ci"), "main");
     load.stdin(std::fs::File::open(&file).expect("it was made"));
     let output = run(load).await;
     assert!(output.status.success(), "{}", said(&output));
     assert_eq!(stage.server.sql(sum), before);
+    stage.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_only_reads_is_dumped_without_locks() {
+    let stage = Stage::new().await;
+    stage.server.sql("CREATE VIEW app.seen AS SELECT a FROM app.t");
+    let mut locks = dump(&stage, "reader", "reports");
+    locks.arg("app");
+    let refused = said(&run(locks).await);
+    assert!(refused.contains("keyward: the connection is read-only"), "{refused}");
+    let mut command = dump(&stage, "reader", "reports");
+    command.args(["--single-transaction", "--triggers", "--events", "app"]);
+    let output = run(command).await;
+    let text = said(&output);
+    assert!(output.status.success(), "{text}");
+    assert!(text.contains("INSERT INTO `t` VALUES") && text.contains("VIEW `seen` AS"), "{text}");
     stage.finish().await;
 }

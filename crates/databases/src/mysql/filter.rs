@@ -8,7 +8,7 @@ use bytes::{Buf, BytesMut};
 
 use super::packet::packet;
 use super::statements::check::check;
-use super::statements::tokens;
+use super::statements::{tokens, unwrapped};
 use crate::rules::KeptSettings;
 use crate::sql::masked;
 use crate::stream::StreamFilter;
@@ -192,7 +192,8 @@ impl MysqlFilter {
         let kept = self.kept.as_ref();
         let refusal = kept.and_then(|kept| Some((kept.refuser(), check(text, kept).err()?)));
         if self.log.is_some() {
-            let shown = masked(text, tokens(text).ok().as_deref());
+            let readable = unwrapped(text);
+            let shown = masked(&readable, tokens(&readable).ok().as_deref());
             self.record(shown, refusal.is_some());
         }
         match refusal {

@@ -2,6 +2,7 @@
 //! end transactions. Settings, functions and clauses that would lift a restriction of the session are refused; then rules on
 //! statements decide.
 
+use super::comments::unwrapped;
 use super::lexer::tokens;
 use super::settings;
 use crate::rules::{KeptSettings, Reason, StatementRules};
@@ -23,6 +24,7 @@ const READING: &[&str] = &[
     "show",
     "start",
     "table",
+    "unlock",
     "use",
     "values",
     "with",
@@ -55,6 +57,7 @@ const REFUSED_WORDS: &[&str] =
 /// # Errors
 /// Why one of them is refused.
 pub fn check(text: &[u8], kept: &KeptSettings) -> Result<(), Reason> {
+    let text = &*unwrapped(text);
     let tokens = tokens(text)?;
     if tokens.iter().any(|lexed| is_ambiguous(lexed, text)) {
         return Err("a name with the byte 0xA0, or with $ at its beginning, needs backticks".into());
@@ -96,6 +99,8 @@ fn reads(first: &str, words: &[&str]) -> Result<(), Reason> {
     }
     match first {
         "begin" if words.get(1) == Some(&"not") => Err(ONLY_READING),
+        // Dump programs send it. It ends what the session has locked.
+        "unlock" if !matches!(words, ["unlock", "tables"]) => Err(ONLY_READING),
         "set" | "begin" | "start" if has_pair(words, ["read", "write"]) => Err(READ_WRITE),
         // MariaDB runs what it explains; a SELECT in a read-only transaction writes nothing.
         "with" | "explain" | "desc" | "describe" if words.iter().any(|word| is_write(word)) => {
@@ -127,6 +132,7 @@ fn ruled(
         "begin" => matches!(words, ["begin"] | ["begin", "work"]),
         "start" => words.get(1) == Some(&"transaction"),
         "commit" | "rollback" | "savepoint" => true,
+        "unlock" => matches!(words, ["unlock", "tables"]),
         "release" => words.get(1) == Some(&"savepoint"),
         _ => false,
     };
@@ -203,6 +209,18 @@ mod tests {
             "SELECT a$b /* à */ FROM t",
             "SELECT a AS größe FROM t",
             "SELECT bücher.名前 FROM bücher",
+            // What mariadb-dump and mysqldump send.
+            "/*!40100 SET @@SQL_MODE='' */",
+            "/*!40103 SET TIME_ZONE='+00:00' */",
+            "/*!80000 SET SESSION information_schema_stats_expiry=0 */",
+            "/*M!100100 SET @@MAX_STATEMENT_TIME=0.000000 */",
+            "/*M!100100 SET WAIT_TIMEOUT=DEFAULT */",
+            "START TRANSACTION /*!40100 WITH CONSISTENT SNAPSHOT */",
+            "UNLOCK TABLES",
+            "set optimizer_switch=default",
+            "SET SESSION NET_READ_TIMEOUT= 86400, SESSION NET_WRITE_TIMEOUT= 86400",
+            "SET SESSION character_set_results = 'binary'",
+            "SELECT /*!40001 SQL_NO_CACHE */ `a`, `b` FROM `orders`",
         ] {
             assert_eq!(check(text.as_bytes(), &read_only()), Ok(()), "{text}");
         }

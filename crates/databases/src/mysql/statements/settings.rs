@@ -121,7 +121,7 @@ fn permits(part: &[Lexed], text: &[u8], kept: &KeptSettings) -> Result<(), Reaso
     let is_kept = |word: &str| {
         KEPT_SETTINGS.contains(&word) || kept.read_only && MODE_SETTINGS.contains(&word)
     };
-    if part.iter().filter_map(Lexed::word).any(is_kept) {
+    if without_default(part).iter().filter_map(Lexed::word).any(is_kept) {
         return Err("this setting cannot be changed".into());
     }
     // MySQL compares names of settings by a collation that takes `ò` for `o`.
@@ -131,6 +131,18 @@ fn permits(part: &[Lexed], text: &[u8], kept: &KeptSettings) -> Result<(), Reaso
     match is_assignment(part) {
         true => Ok(()),
         false => Err("this form of SET is not known".into()),
+    }
+}
+
+/// The part without `= DEFAULT`: the word names roles elsewhere.
+fn without_default(part: &[Lexed]) -> &[Lexed] {
+    match part {
+        [target @ .., sign, value]
+            if sign.token == SqlToken::Symbol(b'=') && value.word() == Some("default") =>
+        {
+            target
+        }
+        _ => part,
     }
 }
 
@@ -405,6 +417,7 @@ mod tests {
             "SET AUTOCOMMIT = 0",
             "SET @@session.autocommit = OFF",
             "SET SQL_AUTO_IS_NULL = 0",
+            "SET wait_timeout = DEFAULT, SESSION optimizer_switch = default",
             "SET SQL_SAFE_UPDATES=1,SQL_SELECT_LIMIT=1000,MAX_JOIN_SIZE=1000000",
             "SET SESSION wait_timeout = 28800, @a := CONCAT('a', 'b')",
             "SET @`a` = CAST('1' AS CHAR)",
