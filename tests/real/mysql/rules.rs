@@ -53,7 +53,8 @@ async fn rules_on_statements_have_no_way_around() {
     assert_eq!(stage.served("ruled", "ruled", "SELECT SUM(a) FROM orders").await, "3");
     let with = "WITH secret AS (SELECT a FROM orders) SELECT COUNT(*) FROM secret";
     assert_eq!(stage.served("ruled", "ruled", with).await, "2");
-    let several = "BEGIN; SELECT 1; SHOW VARIABLES LIKE 'port_x'; DESCRIBE orders; COMMIT";
+    let several = "BEGIN; SELECT 1; SHOW VARIABLES LIKE 'port_x'; DESCRIBE orders; DESC orders a; \
+                   SHOW KEYS FROM orders; SHOW CREATE TABLE orders; COMMIT";
     stage.served("ruled", "ruled", several).await;
     let refused = said(&stage.sql("ruled", "ruled", "SELECT * FROM secret").await);
     assert!(

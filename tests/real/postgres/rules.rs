@@ -65,6 +65,12 @@ async fn rules_on_statements_have_no_way_around() {
     let bound =
         extended(&stage, "SELECT a FROM orders WHERE a = $1 AND $2 <> ''", &["2", "x"]).await;
     assert_eq!(bound, "2");
+    let symmetric = "SELECT count(*) FROM orders WHERE a BETWEEN SYMMETRIC 2 AND 1";
+    assert_eq!(stage.served("own", "own", symmetric).await, "2");
+    // With the path, a name leads to a schema in which it is permitted.
+    let elsewhere = "SET search_path TO sales; SELECT count(*) FROM orders";
+    let missing = said(&stage.sql("own", "own", elsewhere).await);
+    assert!(missing.contains("\"orders\" does not exist"), "{missing}");
     let refused = said(&stage.sql("own", "own", "SELECT * FROM secret").await);
     assert!(refused.contains("keyward: refused by the connection: secret is none of"), "{refused}");
     assert!(refused.contains("HINT:  the settings statements and tables"), "{refused}");

@@ -103,6 +103,14 @@ impl TablePattern {
     pub fn matches(&self, schema: Option<&str>, table: &str) -> bool {
         self.schema.as_deref() == schema && self.table.as_deref().is_none_or(|name| name == table)
     }
+
+    /// The name of a table that statements name without a schema.
+    pub fn bare_name(&self) -> Option<&str> {
+        match self.schema {
+            None => self.table.as_deref(),
+            Some(_) => None,
+        }
+    }
 }
 
 impl FromStr for TablePattern {

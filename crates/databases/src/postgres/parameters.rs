@@ -1,9 +1,9 @@
 //! The parameters of a session at the server: Keyward's own, and those of the agent that may be passed on.
 
 use super::startup::Startup;
-use super::statements::{SessionMode, is_safe_encoding};
+use super::statements::{SessionMode, is_safe_encoding, is_safe_path};
 use crate::refused::Refused;
-use crate::rules::{Dialect, KeptSettings};
+use crate::rules::{Dialect, KeptSettings, StatementRules};
 use keyward_base::agent::Agent;
 use keyward_base::codes::Code;
 use keyward_rules::policy::DatabasePermit;
@@ -155,7 +155,11 @@ fn is_harmless(name: &str, value: &str, kept: &KeptSettings) -> bool {
     let name = name.to_ascii_lowercase();
     match &*name {
         "client_encoding" => is_safe_encoding(value),
-        "search_path" => !kept.names_tables(),
+        "search_path" => {
+            let is_safe =
+                |rules: &StatementRules| !rules.names_tables() || is_safe_path(value, rules);
+            kept.rules.as_deref().is_none_or(is_safe)
+        }
         "statement_timeout" => !kept.statement_timeout,
         name => HARMLESS.contains(&name),
     }
@@ -185,7 +189,10 @@ fn cut(name: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use keyward_base::settings::Settings;
 
     #[test]
     fn options_of_a_session_hold_no_setting_that_it_keeps() {
@@ -220,6 +227,28 @@ mod tests {
             "-c TimeZone=UTC -c client_encoding=UTF8 -c search_path=a,public",
         ] {
             assert_eq!(permits("options", value, &kept), Ok(()), "{value}");
+        }
+    }
+
+    #[test]
+    fn a_session_begins_with_a_search_path_in_which_the_same_tables_are_permitted() {
+        let tables = ["orders", "public.orders", "hr.staff"];
+        let tables = tables.iter().map(|it| it.parse().expect("a table")).collect();
+        let settings = Settings { tables: Some(tables), ..Settings::default() };
+        let rules = StatementRules::of(&settings, Dialect::Postgres).map(Arc::new);
+        let kept = KeptSettings { rules, ..KeptSettings::default() };
+        for (name, value) in [
+            ("search_path", "hr"),
+            ("search_path", "public, hr"),
+            ("search_path", "\"$user\", public"),
+            ("search_path", "public,pg_catalog"),
+            ("search_path", ""),
+            ("options", "-c search_path=hr"),
+        ] {
+            assert!(permits(name, value, &kept).is_err(), "{value}");
+        }
+        for (name, value) in [("search_path", "\"public\""), ("options", "-c search_path=public")] {
+            assert_eq!(permits(name, value, &kept), Ok(()), "{value}");
         }
     }
 

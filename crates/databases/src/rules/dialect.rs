@@ -66,11 +66,40 @@ const POSTGRES_CATALOGUE: &[&str] = &[
     "pg_views",
 ];
 
+/// Stands for a number in a form.
+pub(super) const NUMBER: &str = "#";
+
+/// Forms that the parser does not know, and those that need the same of the rules.
+const POSTGRES_FORMS: &[(&[&str], &[&str])] = &[
+    (&["FOR", "NO", "KEY", "UPDATE"], &["FOR", "UPDATE"]),
+    (&["FOR", "KEY", "SHARE"], &["FOR", "SHARE"]),
+    (&["BETWEEN", "SYMMETRIC"], &["BETWEEN"]),
+];
+
+/// The same of MySQL. What `SHOW` says of a table needs what `SHOW COLUMNS` needs. The longer form of two stands first.
+const MYSQL_FORMS: &[(&[&str], &[&str])] = &[
+    (&["FOR", "UPDATE", "WAIT", NUMBER], &["FOR", "UPDATE"]),
+    (&["LOCK", "IN", "SHARE", "MODE", "WAIT", NUMBER], &["FOR", "SHARE"]),
+    (&["LOCK", "IN", "SHARE", "MODE"], &["FOR", "SHARE"]),
+    (&["SHOW", "INDEX"], &["SHOW", "COLUMNS"]),
+    (&["SHOW", "INDEXES"], &["SHOW", "COLUMNS"]),
+    (&["SHOW", "KEYS"], &["SHOW", "COLUMNS"]),
+    (&["SHOW", "CREATE", "TABLE"], &["SHOW", "COLUMNS", "FROM"]),
+    (&["SHOW", "CREATE", "VIEW"], &["SHOW", "COLUMNS", "FROM"]),
+];
+
 impl Dialect {
     pub(super) fn parser(self) -> &'static dyn sqlparser::dialect::Dialect {
         match self {
             Self::Postgres => &PostgreSqlDialect {},
             Self::Mysql => &MySqlDialect {},
+        }
+    }
+
+    pub(super) fn forms(self) -> &'static [(&'static [&'static str], &'static [&'static str])] {
+        match self {
+            Self::Postgres => POSTGRES_FORMS,
+            Self::Mysql => MYSQL_FORMS,
         }
     }
 

@@ -62,6 +62,10 @@ impl<'r> Needs<'r> {
                 self.rules.kind(Select)
             }
             Statement::ShowColumns { show_options, .. } => self.columns(show_options),
+            // There the parser takes every unknown SHOW for a setting.
+            Statement::ShowVariable { .. } if self.rules.dialect == Dialect::Mysql => {
+                Err(UNKNOWN.into())
+            }
             Statement::Query(_)
             | Statement::Explain { .. }
             | Statement::Prepare { .. }

@@ -5,6 +5,7 @@
 //! statement_rules  the permitted kinds and tables
 //! kept             settings of a session that its statements cannot change
 //! dialect          differences between servers
+//! forms            forms of statements that the parser does not know
 //! kinds            checks each statement, query and table in a parsed text
 //! scopes           the names of a query that its `WITH` declares
 //! ```
@@ -12,6 +13,7 @@
 //! The rules cannot see what functions and views do. Rights at the server are the stronger limit.
 
 mod dialect;
+mod forms;
 mod kept;
 mod kinds;
 #[cfg(test)]
@@ -26,7 +28,7 @@ use std::ops::ControlFlow;
 
 use sqlparser::ast::{Statement, Visit};
 use sqlparser::parser::Parser;
-use sqlparser::tokenizer::{Token, Tokenizer, Whitespace};
+use sqlparser::tokenizer::{Token, Tokenizer};
 
 pub use self::dialect::Dialect;
 pub use self::kept::{KeptSettings, is_recorded};
@@ -46,13 +48,6 @@ const SHALLOW_LEVELS: usize = 20;
 /// only to what is used of it.
 const STACK_BYTES: usize = LEVELS_MAX * 64 * 1024;
 
-/// Locking clauses that the parser does not know, and those that need the same of the rules.
-const LOCKING: &[(&[&str], &[&str])] = &[
-    (&["FOR", "NO", "KEY", "UPDATE"], &["FOR", "UPDATE"]),
-    (&["FOR", "KEY", "SHARE"], &["FOR", "SHARE"]),
-    (&["LOCK", "IN", "SHARE", "MODE"], &["FOR", "SHARE"]),
-];
-
 impl StatementRules {
     /// Checks one statement. `words`: the words that the lexer of the protocol has found in it.
     ///
@@ -68,7 +63,11 @@ impl StatementRules {
             return Err("a function in it reads tables or files by name".into());
         }
         // `TABLE name` may be in the place of any query, and the parser does not keep how the name is quoted.
-        if self.names_tables() && words.contains(&"table") && words.first() != Some(&"truncate") {
+        let query = match words {
+            ["show", "create", "table", rest @ ..] => rest,
+            _ => words,
+        };
+        if self.names_tables() && query.contains(&"table") && words.first() != Some(&"truncate") {
             return Err("TABLE is not permitted here, SELECT is".into());
         }
         let levels = levels(text, words);
@@ -103,7 +102,7 @@ impl StatementRules {
         if !found.eq(words.iter().copied()) {
             return Err(unread.into());
         }
-        let mut parser = Parser::new(dialect).with_tokens(with_known_locking(tokens));
+        let mut parser = Parser::new(dialect).with_tokens(forms::known(self.dialect, tokens));
         let statements = parser.parse_statements().map_err(|_| "the statement cannot be parsed")?;
         match &statements[..] {
             [] if words.is_empty() => Ok(()),
@@ -118,52 +117,6 @@ impl StatementRules {
             ControlFlow::Break(reason) => Err(reason),
         }
     }
-}
-
-/// The tokens of a statement, with locking clauses that the parser knows.
-fn with_known_locking(tokens: Vec<Token>) -> Vec<Token> {
-    let mut all = Vec::with_capacity(tokens.len());
-    let mut rest = tokens.into_iter();
-    loop {
-        let left = rest.as_slice();
-        let mut found = LOCKING.iter().filter_map(|(clause, known)| {
-            let length = length_of(clause, left)?;
-            Some((length, *known))
-        });
-        match found.next() {
-            Some((length, known)) => {
-                all.extend(known.iter().flat_map(|word| {
-                    [Token::make_keyword(word), Token::Whitespace(Whitespace::Space)]
-                }));
-                rest.by_ref().take(length).for_each(drop);
-            }
-            None => match rest.next() {
-                Some(token) => all.push(token),
-                None => return all,
-            },
-        }
-    }
-}
-
-/// How many tokens these words are, if the tokens begin with them.
-fn length_of(words: &[&str], tokens: &[Token]) -> Option<usize> {
-    let mut words = words.iter();
-    let mut wanted = words.next()?;
-    for (at, token) in tokens.iter().enumerate() {
-        match token {
-            Token::Whitespace(_) if at > 0 => {}
-            Token::Word(word)
-                if word.quote_style.is_none() && word.value.eq_ignore_ascii_case(wanted) =>
-            {
-                match words.next() {
-                    Some(next) => wanted = next,
-                    None => return Some(at + 1),
-                }
-            }
-            _ => return None,
-        }
-    }
-    None
 }
 
 /// How deep the tree of a statement may be, at most.

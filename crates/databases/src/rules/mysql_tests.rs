@@ -44,6 +44,16 @@ fn statements_within_the_rules_pass() {
         "DESCRIBE orders",
         "SHOW FULL FIELDS FROM `orders`",
         "SHOW COLUMNS IN items FROM sales LIKE 'a%'",
+        "SHOW INDEX FROM `orders`",
+        "show indexes in items from sales",
+        "SHOW /* a */ KEYS FROM sales.items WHERE Key_name = 'PRIMARY'",
+        "SHOW CREATE TABLE `orders`",
+        "SHOW CREATE VIEW sales.items",
+        "DESC orders a",
+        "DESCRIBE `sales`.`items` 'a%'",
+        "SELECT /*!40001 SQL_NO_CACHE */ `a` FROM `orders`",
+        "/*!40103 SET TIME_ZONE='+00:00' */",
+        "UNLOCK TABLES",
         "SAVEPOINT a; ROLLBACK TO SAVEPOINT a; RELEASE SAVEPOINT a",
     ] {
         assert_eq!(check(text.as_bytes(), &kept), Ok(()), "{text}");
@@ -86,6 +96,9 @@ fn what_one_kind_permits_is_not_another() {
         (&["update"], "UPDATE orders SET a = (SELECT 1)"),
         (&["delete"], "TRUNCATE orders"),
         (&["insert"], "DESCRIBE orders"),
+        (&["insert"], "DESC orders a"),
+        (&["select"], "SELECT * FROM orders FOR UPDATE WAIT 5"),
+        (&["select"], "SELECT * FROM orders LOCK IN SHARE MODE WAIT 5"),
     ] {
         let kept = rules(kinds, &[]);
         let reason = check(refused.as_bytes(), &kept).expect_err(refused);
@@ -106,6 +119,15 @@ fn what_one_kind_permits_is_not_another() {
 }
 
 #[test]
+fn what_is_shown_of_a_table_needs_its_select() {
+    let kept = rules(&["insert"], &["orders"]);
+    for text in ["SHOW INDEX FROM orders", "SHOW KEYS IN orders", "SHOW CREATE TABLE orders"] {
+        let reason = check(text.as_bytes(), &kept).expect_err(text);
+        assert!(reason.contains("select is none of the permitted statements"), "{text}: {reason}");
+    }
+}
+
+#[test]
 fn the_definitions_of_users_and_programs_are_not_shown() {
     let kept = rules(&["select"], &[]);
     for name in ["USER app", "PROCEDURE p", "FUNCTION f", "TRIGGER t", "EVENT e", "SERVER s"] {
@@ -117,10 +139,12 @@ fn the_definitions_of_users_and_programs_are_not_shown() {
 #[test]
 fn a_row_is_locked_where_updates_are_permitted() {
     let kept = rules(&["select", "update"], &["orders"]);
-    let text = b"SELECT * FROM orders WHERE id = 1 LOCK IN SHARE MODE";
-    assert_eq!(check(text, &kept), Ok(()));
-    let text = b"SELECT * FROM orders, (SELECT * FROM secret LOCK IN SHARE MODE) s";
-    assert!(check(text, &kept).is_err());
+    for clause in ["LOCK IN SHARE MODE", "LOCK IN SHARE MODE WAIT 5", "FOR UPDATE WAIT 5"] {
+        let text = format!("SELECT * FROM orders WHERE id = 1 {clause}");
+        assert_eq!(check(text.as_bytes(), &kept), Ok(()), "{text}");
+        let text = format!("SELECT * FROM orders, (SELECT * FROM secret {clause}) s");
+        assert!(check(text.as_bytes(), &kept).is_err(), "{text}");
+    }
 }
 
 #[test]

@@ -31,6 +31,13 @@ impl StatementRules {
         self.tables.is_some()
     }
 
+    /// Whether every table that they permit without a schema is permitted in this schema too.
+    pub fn permits_schema(&self, schema: &str) -> bool {
+        let Some(tables) = &self.tables else { return true };
+        let permits = |table| tables.iter().any(|pattern| pattern.matches(Some(schema), table));
+        tables.iter().filter_map(TablePattern::bare_name).all(permits)
+    }
+
     /// Checks that the rules permit a kind.
     pub(super) fn kind(&self, kind: StatementKind) -> Result<(), Reason> {
         match &self.kinds {

@@ -34,6 +34,7 @@ fn statements_within_the_rules_pass() {
         "WITH orders AS (SELECT * FROM orders) SELECT * FROM orders",
         "SELECT * FROM \"only\"(1), orders",
         "SELECT (SELECT max(id) FROM orders) AS last, 1e10",
+        "SELECT * FROM orders WHERE a NOT BETWEEN SYMMETRIC 3 AND (SELECT 1)",
         "(SELECT 1) UNION (SELECT id FROM orders)",
         "VALUES (1), (2)",
         "BEGIN; SELECT 1; COMMIT",
@@ -149,6 +150,40 @@ fn the_search_path_is_configured_only_where_no_table_is_named() {
     let text = b"SELECT pg_catalog.set_config('search_path', 'private', false)";
     assert_eq!(check(text, &rules(POSTGRES, &["select"], &[])), Ok(()));
     assert!(check(text, &rules(POSTGRES, &["select"], &["orders"])).is_err());
+}
+
+#[test]
+fn the_search_path_has_only_schemas_in_which_the_same_tables_are_permitted() {
+    let kept = rules(POSTGRES, &["select"], &["orders", "public.orders", "sales.*", "hr.staff"]);
+    for text in [
+        "SET search_path TO private",
+        "SET search_path TO hr",
+        "SET search_path TO public, hr",
+        "SET search_path TO public, pg_catalog",
+        "SET search_path TO public, pg_temp",
+        "SET search_path TO \"$user\", public",
+        "SET search_path TO \"Public\"",
+        "SET search_path TO 'public, private'",
+        "SET search_path TO E'public'",
+        "SET search_path TO DEFAULT",
+        "SET search_path TO public,",
+        "SET search_path TO",
+        "SET search_path TO public; SELECT * FROM secret",
+        "SET SCHEMA 'public'",
+        "RESET search_path",
+    ] {
+        assert!(check(text.as_bytes(), &kept).is_err(), "{text}");
+    }
+    let reason = check(b"SET search_path TO hr", &kept).expect_err("it has other tables");
+    assert!(reason.contains("search_path may name only schemas"), "{reason}");
+    for text in [
+        "SET search_path TO public",
+        "SET search_path = 'sales', \"public\"",
+        "SET LOCAL search_path TO SALES",
+        "SET SESSION search_path TO \"public\", sales",
+    ] {
+        assert_eq!(check(text.as_bytes(), &kept), Ok(()), "{text}");
+    }
 }
 
 /// Each has a part that the form of a transaction does not have.

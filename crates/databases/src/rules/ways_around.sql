@@ -121,3 +121,12 @@ PREPARE TRANSACTION 'left'
 COMMIT PREPARED 'left'
 SELECT 1 END
 SELECT U&"s\0065cret" FROM orders
+SELECT * FROM secret WHERE 2 BETWEEN SYMMETRIC 3 AND 1
+SELECT * FROM orders WHERE a BETWEEN SYMMETRIC (SELECT 1 FROM secret) AND 3
+SELECT * FROM orders WHERE a BETWEEN SYMMETRIC 3 AND (SELECT count(*) FROM secret)
+SELECT 1 IS DISTINCT FROM rows FROM secret
+SET search_path TO sales, private
+SET search_path = "private", sales
+SET search_path TO sales, pg_catalog
+SET search_path TO DEFAULT
+SET search_path TO public

@@ -45,6 +45,9 @@ const SHOWN: &[&str] =
 const SHOWN_OF_TABLES: &[&str] =
     &["columns", "databases", "fields", "index", "indexes", "keys", "schemas", "table", "tables"];
 
+/// The same of one table, which is judged as `DESCRIBE` of it.
+const SHOWN_OF_TABLE: &[&str] = &["columns", "fields", "index", "indexes", "keys"];
+
 const READ_WRITE: Reason = Reason::Borrowed("a transaction cannot be made read-write");
 const ONLY_READING: Reason = Reason::Borrowed("only statements that read are permitted");
 
@@ -145,8 +148,9 @@ fn ruled(
         "show" if shows_only(words, SHOWN) => Ok(()),
         "show" if !rules.names_tables() && shows_only(words, SHOWN_OF_TABLES) => Ok(()),
         "show" if !rules.names_tables() && shows_definition(words) => Ok(()),
-        // As `DESCRIBE` of the table.
-        "show" if shows_only(words, &["columns", "fields"]) => rules.check(statement, words),
+        "show" if shows_only(words, SHOWN_OF_TABLE) || shows_definition(words) => {
+            rules.check(statement, words)
+        }
         "set" => rules.check(statement, words),
         _ if RULED.contains(&first) => rules.check(statement, words),
         _ => {

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 
 use super::is_safe_encoding;
 use super::lexer::{LexError, tokens};
+use super::search_path::sets_safe_path;
 use crate::rules::{KeptSettings, Reason};
 use crate::sql::{Lexed, SqlToken, first_word, has_pair, lower, span, statements};
 
@@ -132,6 +133,9 @@ const TRANSACTION_WORDS: &[&str] = &[
 
 const REFUSED_FUNCTION: Reason =
     Cow::Borrowed("a function in it could change settings, run other statements or write");
+const OTHER_PATH: Reason = Cow::Borrowed(
+    "search_path may name only schemas in which the tables are permitted that are listed without one",
+);
 const TWO_PHASES: Reason = Cow::Borrowed("transactions in two phases are not permitted");
 
 /// Checks a text with any number of statements.
@@ -160,6 +164,7 @@ fn statement(tokens: &[Lexed], text: &[u8], kept: &KeptSettings) -> Result<(), R
     }
     match first {
         "set" if sets_usual_strings(tokens, text) => {}
+        "set" if kept.rules.as_ref().is_some_and(|rules| sets_safe_path(tokens, text, rules)) => {}
         "set" | "reset" => settings(&words, kept)?,
         "commit" | "rollback" if words.contains(&"prepared") => return Err(TWO_PHASES),
         "prepare" if words.get(1) == Some(&"transaction") => return Err(TWO_PHASES),
@@ -272,11 +277,13 @@ fn settings(words: &[&str], kept: &KeptSettings) -> Result<(), Reason> {
     let is_kept = |word: &&str| {
         KEPT_SETTINGS.contains(word)
             || kept.read_only && MODE_SETTINGS.contains(word)
-            || kept.names_tables() && PATH_SETTINGS.contains(word)
             || kept.statement_timeout && *word == STATEMENT_TIMEOUT
     };
-    match words.iter().any(is_kept) {
-        true => Err("this setting cannot be changed".into()),
+    if words.iter().any(is_kept) {
+        return Err("this setting cannot be changed".into());
+    }
+    match kept.names_tables() && words.iter().any(|word| PATH_SETTINGS.contains(word)) {
+        true => Err(OTHER_PATH),
         false => Ok(()),
     }
 }

@@ -1,10 +1,11 @@
 //! Sessions whose statements are read: read-only ones, and those with rules on statements.
 //!
 //! ```text
-//! lexer     tokens, as the server finds them
-//! check     what a session keeps, and which statements would change that
-//! filter    replaces refused statements by one that fails
-//! confirm   asks the server whether the session begins as it should
+//! lexer        tokens, as the server finds them
+//! check        what a session keeps, and which statements would change that
+//! search_path  the search path where rules name tables
+//! filter       replaces refused statements by one that fails
+//! confirm      asks the server whether the session begins as it should
 //! ```
 //!
 //! The server itself refuses writes in a read-only session, because it begins with `default_transaction_read_only`. `check.rs`
@@ -16,10 +17,12 @@ pub mod check;
 mod confirm;
 pub mod filter;
 mod lexer;
+mod search_path;
 
 pub use confirm::{SessionMode, confirm};
 #[cfg(test)]
 pub use lexer::tokens;
+pub use search_path::is_safe_path;
 
 /// Whether texts of the encoding are read here as by the server. In others a byte of a character may look like a quote's
 /// escape. The server's own encodings have no such characters.
