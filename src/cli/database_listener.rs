@@ -66,6 +66,9 @@ pub(crate) struct Set {
     /// each session gives a token
     #[arg(long, conflicts_with = "agent")]
     any_agent: bool,
+    /// clients of MySQL see 8.0.11-keyward
+    #[arg(long, conflicts_with = "server_version")]
+    no_server_version: bool,
 }
 
 #[derive(Debug, Args)]
@@ -73,6 +76,9 @@ struct ListenerTermArgs {
     /// postgres, redis, mysql or mongodb; default: postgres
     #[arg(long)]
     protocol: Option<String>,
+    /// MySQL: the version that clients see before the login, such as 10.11.6-MariaDB
+    #[arg(long, value_name = "VERSION")]
+    server_version: Option<String>,
     /// the connection of all sessions; default: each names one
     #[arg(long, value_name = "NAME")]
     connection: Option<String>,
@@ -105,8 +111,13 @@ impl Command {
 
 impl ListenerTermArgs {
     fn members(&self) -> Map<String, Value> {
-        let Self { protocol, connection, agent } = self;
-        let all = [("protocol", protocol), ("connection", connection), ("agent", agent)];
+        let Self { protocol, server_version, connection, agent } = self;
+        let all = [
+            ("protocol", protocol),
+            ("server_version", server_version),
+            ("connection", connection),
+            ("agent", agent),
+        ];
         let given = all.into_iter().filter_map(|(key, value)| Some((key, value.as_ref()?)));
         given.map(|(key, value)| (key.to_owned(), json!(value))).collect()
     }
@@ -116,13 +127,17 @@ impl Set {
     fn patch(&self) -> Result<Map<String, Value>, Failure> {
         let mut patch = self.terms.members();
         patch.extend(self.at.as_ref().map(|at| ("at".to_owned(), json!(at))));
-        let none = [("connection", self.any_connection), ("agent", self.any_agent)];
+        let none = [
+            ("connection", self.any_connection),
+            ("agent", self.any_agent),
+            ("server_version", self.no_server_version),
+        ];
         let none = none.into_iter().filter(|(_, is_none)| *is_none);
         patch.extend(none.map(|(key, _)| (key.to_owned(), Value::Null)));
         match patch.is_empty() {
             false => Ok(patch),
             true => Err(Failure::usage("nothing to change is given").hint(
-                "name an --at, a --protocol, a --connection or an --agent, or --any-connection or --any-agent",
+                "name an --at, a --protocol, a --server-version, a --connection or an --agent, or --any-connection, --any-agent or --no-server-version",
             )),
         }
     }
@@ -134,6 +149,9 @@ impl Columns for DatabaseListener {
         Column::shown("id", |it| it.id.to_string()),
         Column::both("AT", "at", place),
         Column::both("PROTOCOL", "protocol", |it| it.protocol.as_str().to_owned()),
+        Column::shown("server version", |it| {
+            it.server_version.as_ref().map(|own| own.as_str().to_owned()).unwrap_or_default()
+        }),
         Column::both("CONNECTION", "connection", |it| {
             it.facts.connection_name.clone().unwrap_or_default()
         }),

@@ -225,7 +225,12 @@ fn make_private(config: &mut Config, at: SocketAddr) {
     config.listen.proxy = vec![ListenAt::Tcp(at)];
     // The program reaches its databases too; those of the configuration may be in use by another gateway.
     let database = ListenAt::Tcp(SocketAddr::new(at.ip(), 0));
-    let listener = |protocol| ListenDatabase { protocol, ..ListenDatabase::at(database.clone()) };
+    let greets = config.listen.databases.iter().find_map(|listen| listen.server_version.clone());
+    let listener = |protocol| ListenDatabase {
+        protocol,
+        server_version: greets.clone().filter(|_| protocol == DatabaseProtocol::Mysql),
+        ..ListenDatabase::at(database.clone())
+    };
     config.listen.databases = DatabaseProtocol::ALL.map(listener).into();
     config.listen.admin = SocketAddr::new(at.ip(), 0);
     // A gateway that is served as well has the configured port.

@@ -140,10 +140,9 @@ impl Listeners {
             let at = listen.at.bound(listener.addr());
             warn_when_open(&at);
             self.databases_at.push(ListenDatabase { at, ..listen.clone() });
-            self.databases.push((
-                listener,
-                DatabaseListener::new(listen.protocol, listen.connection.clone()),
-            ));
+            let ListenDatabase { protocol, server_version, connection, .. } = listen.clone();
+            let service = DatabaseListener::new(protocol, server_version, connection);
+            self.databases.push((listener, service));
         }
         Ok(())
     }

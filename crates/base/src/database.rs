@@ -1,8 +1,10 @@
 //! Databases that agents reach through listeners of their own: the protocol, and where a connection's database is.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
 use super::host::Target;
@@ -10,6 +12,9 @@ use super::names::named_enum;
 
 /// The suffix of a scheme whose host is not a server, but a name under which DNS lists servers.
 const SRV_SUFFIX: &str = "+srv";
+
+/// The longest version of a server, in bytes.
+const VERSION_BYTES_MAX: usize = 60;
 
 named_enum! {
     /// The wire protocol of a database.
@@ -26,6 +31,11 @@ named_enum! {
         Mongodb = "mongodb",
     }
 }
+
+/// The version of a MySQL or MariaDB server, as `SELECT VERSION()` says it: `10.11.6-MariaDB`.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ServerVersion(String);
 
 /// Where a connection's database is.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -114,6 +124,57 @@ impl SessionAttrs {
 
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|attrs| attrs.as_str() == name)
+    }
+}
+
+impl ServerVersion {
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for ServerVersion {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b".-_+~:".contains(&byte);
+        let is_version = text.starts_with(|c: char| c.is_ascii_digit())
+            && text.contains('.')
+            && text.len() <= VERSION_BYTES_MAX
+            && text.bytes().all(is_part);
+        match is_version {
+            true => Ok(Self(text.to_owned())),
+            false => Err("must be what `SELECT VERSION()` says, such as `10.11.6-MariaDB`"),
+        }
+    }
+}
+
+impl TryFrom<String> for ServerVersion {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<ServerVersion> for String {
+    fn from(version: ServerVersion) -> Self {
+        version.0
+    }
+}
+
+impl JsonSchema for ServerVersion {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "ServerVersion".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        String::json_schema(generator)
     }
 }
 
@@ -252,6 +313,17 @@ mod tests {
 
     fn target(text: &str) -> Target {
         Target::parse(Scheme::Https, text).expect("a target")
+    }
+
+    #[test]
+    fn a_version_ends_no_greeting_and_begins_with_its_number() {
+        let long = format!("8.0.{}", "1".repeat(60));
+        for bad in ["", "8", "MariaDB", "v8.0", ".8", "8.0 x", "8.0\0", "8.0\n", "8.0.ä", &long] {
+            assert!(bad.parse::<ServerVersion>().is_err(), "{bad}");
+        }
+        for good in ["8.4.0", "10.11.6-MariaDB", "11.4.2-MariaDB-ubu2404-log", "5.7.44-0ubuntu~1"] {
+            assert_eq!(good.parse::<ServerVersion>().unwrap().as_str(), good);
+        }
     }
 
     #[test]

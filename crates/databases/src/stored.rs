@@ -338,7 +338,8 @@ impl ListenerSupplies {
             let owned = listener.owned_by(owner);
             listener = owned.map_err(|error| ListenerProblem::of(place, &error))?;
         }
-        let service = DatabaseListener::new(*protocol, terms.connection.clone());
+        let ListenerTerms { server_version, connection, .. } = terms.clone();
+        let service = DatabaseListener::new(*protocol, server_version, connection);
         Ok(self.cores.open(listener, service))
     }
 }

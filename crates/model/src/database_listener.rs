@@ -6,7 +6,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
 
-use keyward_base::database::DatabaseProtocol;
+use keyward_base::database::{DatabaseProtocol, ServerVersion};
 use keyward_base::id::{AgentId, ConnectionId, DatabaseListenerId};
 use keyward_base::keys::section;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -54,6 +54,11 @@ section! {
         #[key(one of ["postgres", "redis", "mysql", "mongodb"], "postgres")]
         #[serde(default)]
         pub protocol: DatabaseProtocol,
+        /// MySQL: the version that clients see before they log in, as `SELECT VERSION()` of the server says it. Clients choose
+        /// their SQL by it. Default: `8.0.11-keyward`.
+        #[key("version, such as `10.11.6-MariaDB`")]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub server_version: Option<ServerVersion>,
         /// The connection of all sessions. Without it, the database or the user that a client names is the name of a
         /// connection.
         #[key("name or id of a connection")]
@@ -132,6 +137,11 @@ impl Resource for DatabaseListener {
         failed([
             name::plain(&spec.name),
             Refusal::unless(spec.agent.is_none() || is_socket, "agent", rule),
+            Refusal::unless(
+                spec.server_version.is_none() || spec.protocol == DatabaseProtocol::Mysql,
+                "server_version",
+                "is for the protocol `mysql`",
+            ),
         ])
     }
 }

@@ -4,6 +4,7 @@
 use std::net::{SocketAddr, TcpListener};
 
 use serde_json::{Value, json};
+use tokio::io::AsyncReadExt;
 
 use super::Databases;
 use super::client::Client;
@@ -94,6 +95,18 @@ async fn a_listener_that_cannot_be_opened_is_refused_and_not_stored() {
         ("unix:a".to_owned(), json!({"agent": "none"}), (404, "not_found"), "no agent is named"),
         (
             free(),
+            json!({"server_version": "8.0.36"}),
+            (422, "invalid_field"),
+            "is for the protocol `mysql`",
+        ),
+        (
+            free(),
+            json!({"protocol": "mysql", "server_version": "8.0\0"}),
+            (422, "invalid_field"),
+            "SELECT VERSION()",
+        ),
+        (
+            free(),
             json!({"connection": "main", "protocol": "redis"}),
             (422, "invalid_field"),
             "is to a database of `postgres`",
@@ -116,6 +129,46 @@ async fn a_listener_that_cannot_be_opened_is_refused_and_not_stored() {
     let shown = databases.until("local", "open").await;
     assert_eq!(shown["open_at"], made["open_at"]);
     databases.session_at(place(&made)).await;
+    databases.lab.finish().await;
+}
+
+/// The version in the greeting of a listener for MySQL.
+async fn greeted(at: SocketAddr) -> String {
+    let mut stream = tokio::net::TcpStream::connect(at).await.expect("it listens");
+    // A length, a number, and the version of the protocol.
+    let mut head = [0; 5];
+    patiently("the greeting", stream.read_exact(&mut head)).await.expect("a greeting");
+    let mut version = Vec::new();
+    loop {
+        match patiently("the greeting", stream.read_u8()).await.expect("the rest of it") {
+            0 => return String::from_utf8(version).expect("it is text"),
+            byte => version.push(byte),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_listener_greets_clients_of_mysql_as_their_server_does() {
+    let databases = Databases::without_listener().await;
+    let made = databases
+        .added(json!({
+            "name": "maria",
+            "at": "127.0.0.1:0",
+            "protocol": "mysql",
+            "server_version": "10.11.6-MariaDB",
+        }))
+        .await;
+    assert_eq!(made["server_version"], "10.11.6-MariaDB");
+    assert_eq!(greeted(place(&made)).await, "5.5.5-10.11.6-MariaDB");
+    let path = format!("{PATH}/maria");
+    for (version, expected) in
+        [(json!("11.4.2-MariaDB"), "11.4.2-MariaDB"), (Value::Null, "8.0.11-keyward")]
+    {
+        let (status, changed) =
+            databases.asked("PATCH", &path, json!({"server_version": version})).await;
+        assert_eq!(status, 200, "{changed}");
+        assert_eq!(greeted(place(&changed)).await, expected);
+    }
     databases.lab.finish().await;
 }
 

@@ -42,6 +42,23 @@ async fn sqlx_uses_a_database() {
     assert_eq!(stage.serves(&Driver { interpreter, script, variables, says }).await, 1);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dump_at_a_listener_for_mariadb_has_sequences() {
+    let listeners =
+        "databases: [{ at: \"127.0.0.1:0\", protocol: mysql, server_version: 10.11.6-MariaDB }]";
+    let stage = Stage::listening(listeners).await;
+    stage.server.sql("CREATE SEQUENCE app.numbers");
+    for (agent, connection) in [("ci", "main"), ("reader", "reports")] {
+        let mut command = dump(&stage, agent, connection);
+        command.args(["--single-transaction", "app"]);
+        let output = run(command).await;
+        let text = said(&output);
+        assert!(output.status.success(), "{text}");
+        assert!(text.contains("CREATE SEQUENCE `numbers`"), "{text}");
+    }
+    stage.finish().await;
+}
+
 /// A dump of the tables that follow its arguments. The user names the connection, and the database is the server's.
 fn dump(stage: &Stage, agent: &str, connection: &str) -> Command {
     let mut command = stage.command("mariadb-dump");

@@ -8,7 +8,7 @@ use super::listen_at::{self, ListenAt};
 use super::listen_tls::{self, Certificate};
 use super::names;
 use super::reading::ConfigReading;
-use keyward_base::database::DatabaseProtocol;
+use keyward_base::database::{DatabaseProtocol, ServerVersion};
 use keyward_base::id::OrgId;
 use keyward_base::keys::section;
 use keyward_rules::provider::document::{item_of, key_of};
@@ -19,6 +19,8 @@ pub struct ListenDatabase {
     pub at: ListenAt,
     /// What is spoken there.
     pub protocol: DatabaseProtocol,
+    /// MySQL: the version that clients see before they log in.
+    pub server_version: Option<ServerVersion>,
     /// The connection of all its sessions, by name; `None`: each session names one.
     pub connection: Option<String>,
     /// The agent whose sessions need no token: org and name.
@@ -30,7 +32,14 @@ pub struct ListenDatabase {
 impl ListenDatabase {
     /// A listener for the agents of all tokens, who name their connections.
     pub fn at(at: ListenAt) -> Self {
-        Self { at, protocol: DatabaseProtocol::default(), connection: None, agent: None, tls: None }
+        Self {
+            at,
+            protocol: DatabaseProtocol::default(),
+            server_version: None,
+            connection: None,
+            agent: None,
+            tls: None,
+        }
     }
 }
 
@@ -45,6 +54,10 @@ section! {
         #[key(one of ["postgres", "redis", "mysql", "mongodb"], "postgres")]
         #[serde(default)]
         protocol: DatabaseProtocol,
+        /// MySQL: the version that clients see before they log in, as `SELECT VERSION()` of the server says it. Clients
+        /// choose their SQL by it. Default: `8.0.11-keyward`.
+        #[key("version, such as `10.11.6-MariaDB`")]
+        server_version: Option<String>,
         /// For clients that ask for TLS: with `cert` and `key`, PEM files whose changes are applied, or without them with
         /// leaves of Keyward's CA for its address, `localhost` and `names`. From other machines only TLS is accepted.
         #[key("`{ cert, key, names }`")]
@@ -121,7 +134,26 @@ fn database(
             reading.problems.add(path, message, remedy);
         }
     }
+    let server_version = server_version(&text, &key_of(path, "server_version"), reading);
     let agent = text.agent.map(|agent| (org, agent));
     let ListenDatabaseText { protocol, connection, .. } = text;
-    Some(ListenDatabase { at, protocol, connection, agent, tls })
+    Some(ListenDatabase { at, protocol, server_version, connection, agent, tls })
+}
+
+fn server_version(
+    text: &ListenDatabaseText,
+    path: &str,
+    reading: &mut ConfigReading<'_>,
+) -> Option<ServerVersion> {
+    let given = text.server_version.as_ref()?;
+    if text.protocol != DatabaseProtocol::Mysql {
+        let remedy = "add `protocol: mysql`, or remove it";
+        reading.problems.add(path, "only clients of MySQL are told a version", remedy);
+    }
+    let version = given.parse().ok();
+    if version.is_none() {
+        let remedy = "write what `SELECT VERSION()` says, such as 10.11.6-MariaDB";
+        reading.problems.add(path, "this is not the version of a server", remedy);
+    }
+    version
 }

@@ -120,7 +120,11 @@ fn row(listener: &Shown<DatabaseListener>, is_operator: bool) -> Markup {
         li.top {
             div.grow {
                 p { b { (spec.name) } " " code { (at) } " " (state(tone, facts.state.code())) }
-                p.small.muted { (spec.protocol.name()) " · " (leads_to(of.0, of.1)) }
+                p.small.muted {
+                    (spec.protocol.name()) " · "
+                    @if let Some(version) = &spec.server_version { "greets as " (version.as_str()) " · " }
+                    (leads_to(of.0, of.1))
+                }
                 @if let Some(problem) = &facts.problem { p.why.bad { (problem) ". It is tried again every second." } }
                 @if let Some(url) = &facts.url { (copyable(url)) }
             }
@@ -184,6 +188,16 @@ fn dialog(connections: &List<Shown<Connection>>) -> Markup {
         ),
         ..Field::default()
     };
+    let version = Field {
+        name: "server_version",
+        label: "Server version",
+        example: Some("10.11.6-MariaDB"),
+        help: Some(
+            "For MySQL and MariaDB: what SELECT VERSION() of the server says. Clients choose their SQL by it.",
+        ),
+        is_optional: true,
+        ..Field::default()
+    };
     html! {
         dialog #open-listener aria-labelledby="open-listener-title" {
             h2 #open-listener-title { "Open listener" }
@@ -196,6 +210,7 @@ fn dialog(connections: &List<Shown<Connection>>) -> Markup {
                         @for protocol in DatabaseProtocol::ALL { option value=(protocol.as_str()) { (protocol.name()) } }
                     }
                 }
+                (version.show())
                 div.field {
                     label for="field-connection" { "Connection" span.muted { " (optional)" } }
                     select #field-connection name="connection" aria-describedby="field-connection-help" {

@@ -13,13 +13,18 @@ use super::packet::{
     MULTI_STATEMENTS, ODBC, PLUGIN_AUTH, PROTOCOL_41, PS_MULTI_RESULTS, Parts, SECURE_CONNECTION,
     SESSION_TRACK, SWITCH, Sequence, TLS, TRANSACTIONS,
 };
+use keyward_base::database::ServerVersion;
 
 /// The plugin that hands over a password in full.
 pub const PLUGIN: &[u8] = b"caching_sha2_password";
 
-/// The server version that clients see. Keyward greets the client before it knows the server's version. Clients expect
-/// MySQL 8.0 for `caching_sha2_password`; with a higher version, they would use features that MariaDB lacks.
-const VERSION: &[u8] = b"8.0.11-keyward";
+/// The version that clients see where the listener has none. Keyward greets the client before it knows the server. Clients
+/// expect MySQL 8.0 for `caching_sha2_password`; with a higher version, they would use features that MariaDB lacks.
+const VERSION: &str = "8.0.11-keyward";
+
+/// What stands before the version in greetings of MariaDB 10, since old replicas read one digit of it. Clients take it off.
+/// <https://mariadb.com/kb/en/connection/#initial-handshake-packet>
+const BEFORE_MARIADB_10: &str = "5.5.5-";
 
 /// `utf8mb4_general_ci`.
 const CHARSET: u8 = 45;
@@ -106,13 +111,18 @@ impl SentGreeting {
     ///
     /// # Errors
     /// When the client has left.
-    pub async fn send<S>(stream: &mut S, offers_tls: bool) -> Result<Self, MysqlFormatError>
+    pub async fn send<S>(
+        stream: &mut S,
+        offers_tls: bool,
+        version: Option<&ServerVersion>,
+    ) -> Result<Self, MysqlFormatError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let nonce = nonce().ok_or(MysqlFormatError("the system has no random bytes"))?;
         let mut sequence = Sequence::default();
-        sequence.write(stream, &greeting(&nonce, offers_tls)).await?;
+        let version = version_greeted(version);
+        sequence.write(stream, &greeting(&nonce, offers_tls, &version)).await?;
         Ok(Self { nonce, sequence, offers_tls })
     }
 
@@ -259,12 +269,22 @@ impl MysqlClient {
     }
 }
 
+/// A version as its server greets with it.
+fn version_greeted(version: Option<&ServerVersion>) -> String {
+    match version.map(ServerVersion::as_str) {
+        Some(own) if own.starts_with("10.") && own.contains("MariaDB") => {
+            format!("{BEFORE_MARIADB_10}{own}")
+        }
+        own => own.unwrap_or(VERSION).to_owned(),
+    }
+}
+
 /// `HandshakeV10`.
-fn greeting(nonce: &[u8; NONCE_BYTES], offers_tls: bool) -> Vec<u8> {
+fn greeting(nonce: &[u8; NONCE_BYTES], offers_tls: bool, version: &str) -> Vec<u8> {
     let flags = OF_SESSION | OF_LOGIN | if offers_tls { TLS } else { 0 };
     let [low, high] = [flags & 0xffff, flags >> 16].map(|half| half.to_le_bytes());
     let mut payload = vec![10];
-    payload.extend(VERSION);
+    payload.extend(version.as_bytes());
     // No thread has this number: clients name it to stop their statements by a second session.
     payload.extend([0, 0, 0, 0, 0]);
     payload.extend(&nonce[..8]);
@@ -287,4 +307,27 @@ fn nonce() -> Option<[u8; NONCE_BYTES]> {
     let mut nonce = [0; NONCE_BYTES];
     getrandom::fill(&mut nonce).ok()?;
     Some(nonce.map(|byte| byte % 94 + 33))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_greeted_with_as_its_server_does() {
+        for (own, greeted) in [
+            (None, "8.0.11-keyward"),
+            (Some("8.4.3"), "8.4.3"),
+            (Some("10.11.6-MariaDB-log"), "5.5.5-10.11.6-MariaDB-log"),
+            (Some("5.5.5-10.11.6-MariaDB"), "5.5.5-10.11.6-MariaDB"),
+            (Some("11.4.2-MariaDB"), "11.4.2-MariaDB"),
+            (Some("5.5.68-MariaDB"), "5.5.68-MariaDB"),
+        ] {
+            let own: Option<ServerVersion> = own.map(|own| own.parse().expect("a version"));
+            let version = version_greeted(own.as_ref());
+            assert_eq!(version, greeted);
+            let payload = greeting(&[b'x'; NONCE_BYTES], false, &version);
+            assert_eq!(Parts(&payload[1..]).until_nul(), Some(greeted.as_bytes()));
+        }
+    }
 }

@@ -38,7 +38,7 @@ async fn answered(sent: &[u8], offers_tls: bool) -> Result<ClientReply, &'static
     client.write_all(sent).await.expect("it has room");
     client.shutdown().await.expect("it is open");
     let mut greeting =
-        SentGreeting::send(&mut server, offers_tls).await.map_err(|error| error.0)?;
+        SentGreeting::send(&mut server, offers_tls, None).await.map_err(|error| error.0)?;
     let key = Arc::<LoginKey>::default();
     greeting.answer(&mut server, &key).await.map_err(|error| error.0)
 }
@@ -98,7 +98,8 @@ async fn logs_in(plugin: &[u8], encrypts: bool) -> Result<String, &'static str> 
         let encrypted = encrypt(&key[1..], &combined(b"kwa_t", &nonce)).expect("a key");
         drop(sequence.write(&mut stream, &encrypted).await);
     });
-    let mut greeting = SentGreeting::send(&mut server, false).await.map_err(|error| error.0)?;
+    let mut greeting =
+        SentGreeting::send(&mut server, false, None).await.map_err(|error| error.0)?;
     let key = Arc::<LoginKey>::default();
     let answer = greeting.answer(&mut server, &key).await.map_err(|error| error.0)?;
     let ClientReply::Login(mut login) = answer else { return Err("a request for TLS") };

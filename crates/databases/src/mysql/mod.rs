@@ -68,7 +68,8 @@ async fn greeted(
 ) -> Option<(ServiceStream, MysqlClient)> {
     let offers_tls = stream.offers_tls();
     let key = listener.login_key();
-    let sent = client::SentGreeting::send(stream.socket(), offers_tls).await;
+    let version = listener.server_version();
+    let sent = client::SentGreeting::send(stream.socket(), offers_tls, version).await;
     let mut greeting = sent.ok()?;
     let mut answer = greeting.answer(stream.socket(), key).await;
     if matches!(answer, Ok(ClientReply::Tls)) {

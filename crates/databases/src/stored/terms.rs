@@ -1,7 +1,7 @@
 //! [`ListenerTerms`]: the properties with which a stored listener is opened. If they change, the listener is opened
 //! again, and its sessions end.
 
-use keyward_base::database::DatabaseProtocol;
+use keyward_base::database::{DatabaseProtocol, ServerVersion};
 use keyward_base::id::OrgId;
 use keyward_model::{DatabaseListener, ListenerPlace, Record};
 use keyward_state::directory::View;
@@ -18,6 +18,8 @@ pub struct ListenerTerms {
     pub place: ListenerPlace,
     /// The protocol of the database.
     pub protocol: DatabaseProtocol,
+    /// MySQL: the version with which clients are greeted.
+    pub server_version: Option<ServerVersion>,
     /// The connection of all its sessions, by name.
     pub connection: Option<String>,
     /// The agent of all its sessions, by name.
@@ -43,6 +45,7 @@ impl ListenerTerms {
             name: record.name().to_owned(),
             place: record.at.clone(),
             protocol: record.protocol,
+            server_version: record.server_version.clone(),
             connection: connection.and_then(Result::ok),
             agent: agent.and_then(Result::ok),
             problem,

@@ -179,6 +179,7 @@ async fn an_organisation_is_not_removed_with_webhooks_hooks_honeytokens_or_liste
         name: "local".to_owned(),
         at: ListenerPlace::Socket(".s.PGSQL.5432".to_owned()),
         protocol: DatabaseProtocol::default(),
+        server_version: None,
         connection: None,
         agent: None,
     };
