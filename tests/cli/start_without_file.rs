@@ -158,6 +158,11 @@ fn a_start_without_the_rules_of_the_file_of_before_is_refused() {
     let (serves, said) = started(&cli, &["serve"]);
     let refusal = "1 rule that an earlier configuration declared would be paused or removed";
     assert!(!serves && said.contains(refusal), "{said}");
+    // A variable that declares something else replaces no rule.
+    let mut other = cli.command(&["plan"]);
+    other.env("KEYWARD__AGENTS", "[{ name: ci }]");
+    let said = finished(other, "").failed(1);
+    assert!(said.contains(refusal), "{said}");
     // Variables can declare them as well.
     let mut declared = cli.command(&["plan"]);
     declared.env("KEYWARD__RULES", "[{ name: r, hosts: [b.test], action: deny }]");

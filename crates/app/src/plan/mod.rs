@@ -58,18 +58,20 @@ pub(super) fn plan(basis: Basis<'_>, inputs: Inputs) -> Result<Plan, Vec<Problem
     }
 }
 
-/// Refuses to end everything that a file declared only because the file was not named. Its rules are counted by the last
-/// start, because they are not stored.
+/// Refuses to end everything that a file declared, or to lose all its rules, only because the file was not named. The rules
+/// are counted by the last start, because they are not stored.
 fn without_file(config: &Config, steps: &[Step]) -> Option<Problem> {
     let ends = |step: &Step| matches!(step.action, PlannedAction::Pause | PlannedAction::Remove);
-    let counts = [(steps.len(), "resource"), (config.rules_missing(), "rule")];
+    let (ended, lost) = (steps.iter().filter(|step| ends(step)).count(), config.rules_missing());
+    let counts = [(ended, "resource"), (lost, "rule")];
     let counted = counts.into_iter().filter(|(count, _)| *count > 0);
     let these = counted.map(|(count, what)| match count {
         1 => format!("1 {what}"),
         count => format!("{count} {what}s"),
     });
     let these = these.collect::<Vec<_>>().join(" and ");
-    if config.has_file() || these.is_empty() || !steps.iter().all(ends) {
+    let is_declared = lost == 0 && ended < steps.len();
+    if config.has_file() || these.is_empty() || is_declared {
         return None;
     }
     let before = config.file_before().map(|file| file.display().to_string());
