@@ -122,6 +122,25 @@ fn a_takeover_from_a_gateway_whose_file_is_gone_is_refused_before_it_ends() {
     assert_eq!(stored(&cli), before);
 }
 
+/// No resource would be paused.
+#[test]
+fn a_takeover_that_would_lose_the_rules_or_the_store_of_a_gone_file_is_refused_before_it_ends() {
+    for (only, told) in [
+        (
+            "rules: [{ name: r, hosts: [a.test], action: deny }]\n",
+            "the configuration file of the gateway is gone",
+        ),
+        ("store: { sled: { path: elsewhere } }\n", "there is no store at "),
+    ] {
+        let cli = Cli::new();
+        let _serving = cli.serve_with(only);
+        fs::remove_file(file(&cli)).expect("it is ours");
+        let (serves, said) = started(&cli, &["serve", "--take-over"]);
+        assert!(!serves && said.contains(told), "{said}");
+        cli.run(&["health"]).ok();
+    }
+}
+
 /// The file may name a database, or another directory.
 #[test]
 fn a_start_without_the_file_of_before_makes_no_other_store() {

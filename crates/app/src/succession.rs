@@ -4,8 +4,8 @@
 use std::time::{Duration, Instant};
 
 use super::error::{is_locked, is_unanswered};
-use super::folders::private_dir;
 use super::hand_over::{HandOver, Predecessor, Sockets, Successor};
+use super::last_config;
 use super::services::OpenedServices;
 use super::start_check::check_start;
 use crate::config::{Config, StoreChoice};
@@ -28,7 +28,7 @@ pub(super) async fn opened(
 ) -> anyhow::Result<(OpenedServices, Option<Predecessor>, Sockets)> {
     let mut found = match config.takes_over {
         true => {
-            private_dir(&config.data_dir)?;
+            last_config::check_place(config)?;
             if !matches!(config.store, StoreChoice::Postgres(_)) {
                 check_start(config).await?;
             }

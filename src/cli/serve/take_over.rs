@@ -30,7 +30,7 @@ pub(super) async fn check(global: &Global, config: &Config) -> Result<(), Failur
     if let StoreChoice::Postgres(_) = config.store {
         return Ok(());
     }
-    if !config.has_file() && would_end_all(global).await {
+    if !config.has_file() && (config.rules_missing() > 0 || would_end_all(global).await) {
         let message = "the configuration file of the gateway is gone, and all that it declared would be paused or removed";
         let hint =
             "nothing was taken over; name a file with --config, an empty one if that is meant";
