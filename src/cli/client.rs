@@ -83,7 +83,7 @@ impl Client {
     /// Whether a resource can be stored, as far as that is known before one is added.
     ///
     /// # Errors
-    /// When the data directory is missing and cannot be created.
+    /// When the data directory is missing and cannot be created, or the store may be elsewhere.
     pub(crate) fn can_store(&self) -> Result<(), Failure> {
         match &self.via {
             Via::NoInstallation(absent, _) => absent.can_be_made(),
@@ -411,7 +411,6 @@ impl fmt::Debug for Client {
     }
 }
 
-/// A body that may hold a secret: its buffer is wiped.
 /// A value as a path segment or a query value.
 pub(crate) fn segment(text: &str) -> String {
     utf8_percent_encode(text, SEGMENT).to_string()

@@ -168,6 +168,35 @@ fn a_start_without_the_file_of_before_makes_no_other_store() {
     assert!(serves && store.exists(), "{said}");
 }
 
+/// A variable names the store, or that of the file was in memory.
+#[test]
+fn a_start_without_the_file_of_before_makes_a_store_if_it_can_miss_none() {
+    let cli = Cli::new();
+    drop(cli.serve_with("store: { sled: { path: elsewhere } }\n"));
+    let mut named = cli.command(&["plan"]);
+    named.env("KEYWARD__STORE__SLED__PATH", "new");
+    finished(named, "").ok();
+    let cli = Cli::new();
+    drop(cli.serve_with("store: { memory: {} }\n"));
+    let (serves, said) = started(&cli, &["serve"]);
+    assert!(serves, "{said}");
+}
+
+#[test]
+fn a_hint_does_not_name_a_file_of_the_default_place_that_is_gone() {
+    let cli = Cli::new();
+    // Makes the data directory, and no store.
+    drop(cli.serve_with("store: { memory: {} }\n"));
+    let default = cli.data().join("keyward.yaml");
+    fs::write(&default, "store: { sled: { path: elsewhere } }\n").expect("a file");
+    let named = default.to_str().expect("UTF-8");
+    let (serves, said) = started(&cli, &["serve", "--config", named]);
+    assert!(serves, "{said}");
+    fs::remove_file(&default).expect("it is ours");
+    let said = cli.run(&["plan"]).failed(1);
+    assert!(said.contains("hint: put it back; or make an empty file "), "{said}");
+}
+
 /// Rules are not stored, so no resource would be paused.
 #[test]
 fn a_start_without_the_rules_of_the_file_of_before_is_refused() {

@@ -79,6 +79,11 @@ impl AppError {
                 Some(format!("add `--config {config}`, as the gateway had; or {KEY_LOST_HINT}"))
             }
             Self::KeyLost { config: None, .. } => Some(KEY_LOST_HINT.to_owned()),
+            // That file itself is gone.
+            Self::FileForgotten { before, default, .. } if before == default => Some(format!(
+                "put it back; or make an empty file {}, to begin with a new store",
+                default.display()
+            )),
             Self::FileForgotten { before, default, .. } => Some(format!(
                 "add `--config {}`; or make an empty file {}, to begin with a new store",
                 before.display(),

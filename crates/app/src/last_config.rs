@@ -13,10 +13,8 @@ pub(super) fn check_place(config: &Config) -> anyhow::Result<()> {
 /// Refuses to make an embedded store only because the file of the last start, which may name another store, was not
 /// given.
 pub(super) fn check_store(config: &Config) -> Result<(), AppError> {
-    match (config.file_before(), &config.store) {
-        (Some(before), StoreChoice::Sled { path })
-            if !config.has_file() && (!path.exists() || is_empty_dir(path)) =>
-        {
+    match (config.file_of_store_before(), &config.store) {
+        (Some(before), StoreChoice::Sled { path }) if !path.exists() || is_empty_dir(path) => {
             Err(AppError::FileForgotten {
                 store: path.clone(),
                 before: before.to_owned(),

@@ -3,15 +3,14 @@
 
 mod declared_only;
 mod in_turn;
+mod on_disk;
 mod opened_store;
 mod rules_at_rest;
 mod shared_store;
 mod start_turn;
 
-use std::fs;
 use std::net::SocketAddr;
 use std::ops::Deref;
-use std::path::Path;
 use std::sync::{Arc, Weak};
 
 use rustls::ClientConfig;
@@ -32,7 +31,7 @@ use super::public_url::public_url;
 use super::telemetry::{Collector, Exports};
 use super::upstream_settings::UpstreamSettings;
 use super::{backups, keys, last_config, shared_limits};
-use crate::config::{Config, ListenAgent, StoreChoice, UpstreamProxy};
+use crate::config::{Config, ListenAgent, UpstreamProxy};
 use keyward_api::wire::PlanView;
 use keyward_api::{AuditLog, Deps};
 use keyward_base::connect::ConnectSettings;
@@ -143,20 +142,6 @@ impl Services {
         };
         opened.end_turn().await;
         Ok(plan::view(&opened.plan(config, inputs), Vec::new()))
-    }
-
-    /// Whether a store exists on disk.
-    pub fn are_stored(config: &Config) -> bool {
-        let has_some = |path: &Path| fs::read_dir(path).is_ok_and(|mut all| all.next().is_some());
-        match &config.store {
-            StoreChoice::Sled { path } => has_some(path) || path.is_file(),
-            other => matches!(other, StoreChoice::Postgres(_)),
-        }
-    }
-
-    /// Whether a CA exists on disk, complete or not.
-    pub fn has_authority(config: &Config) -> bool {
-        Authority::is_made(&config.ca.cert, &config.ca.key).unwrap_or(true)
     }
 
     async fn at_rest(config: &Config, mut opened: OpenedServices) -> anyhow::Result<Arc<Self>> {

@@ -16,7 +16,7 @@ use crate::cli::settings::Global;
 use keyward_api::{Admin, socket_router};
 use keyward_app::Services;
 
-/// The remedy for a missing data directory.
+/// The remedy for a missing store.
 const MAKE: &str =
     "`keyward serve`, `keyward init` or `keyward run` creates it; --data chooses another";
 
@@ -27,6 +27,10 @@ pub(super) struct NoInstallation {
     pub(super) to_send: bool,
     /// What is missing, for people.
     message: String,
+    /// The remedy.
+    hint: String,
+    /// Whether none may be made, because the store may be elsewhere.
+    is_elsewhere: bool,
     /// Whether the note was printed; it is not needed if the directory exists and is empty.
     told: AtomicBool,
 }
@@ -41,20 +45,25 @@ impl NoInstallation {
         let services = Services::empty(&config).await?;
         let mut empty = Answering::only(socket_router(Admin::in_process(services.deps.clone())));
         empty.no_ca = (!Services::has_authority(&config)).then(|| config.ca.cert.clone());
-        Ok(Some(Self {
-            empty,
-            global: global.clone(),
-            to_send,
-            message: message(&config.data_dir),
-            told: AtomicBool::new(config.data_dir.exists()),
-        }))
+        let refused = Services::may_make_store(&config).err();
+        let is_elsewhere = refused.is_some();
+        let (message, hint) = match refused {
+            Some(error) => (error.to_string(), error.hint().unwrap_or_default()),
+            None => (message(&config.data_dir), MAKE.to_owned()),
+        };
+        let told = AtomicBool::new(!is_elsewhere && config.data_dir.exists());
+        let global = global.clone();
+        Ok(Some(Self { empty, global, to_send, message, hint, is_elsewhere, told }))
     }
 
-    /// Whether the data directory can be created, before people give what is stored there.
+    /// Whether the store can be made, before people give what is stored there.
     ///
     /// # Errors
-    /// When its folder cannot be written to.
+    /// When it may be elsewhere, or the folder of the data directory cannot be written to.
     pub(super) fn can_be_made(&self) -> Result<(), Failure> {
+        if self.is_elsewhere {
+            return Err(self.refusal());
+        }
         let data = self.global.data_dir()?;
         let above = data.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
         rustix::fs::access(above, Access::WRITE_OK).map_err(|error| {
@@ -81,14 +90,14 @@ impl NoInstallation {
             Ok(answer) if self.to_send => Ok(answer),
             Ok(answer) => {
                 if !self.told.swap(true, Ordering::Relaxed) {
-                    output::note(&format!("note: {}: {MAKE}", self.message));
+                    output::note(&format!("note: {}: {}", self.message, self.hint));
                 }
                 Ok(answer)
             }
             Err(failure)
                 if failure.exit() == Exit::NotFound && !self.told.load(Ordering::Relaxed) =>
             {
-                Err(failure.hint(format!("{}: {MAKE}", self.message)))
+                Err(failure.hint(format!("{}: {}", self.message, self.hint)))
             }
             Err(failure) => Err(failure),
         }
@@ -96,7 +105,7 @@ impl NoInstallation {
 
     /// The failure of a command that needs an installation.
     pub(super) fn refusal(&self) -> Failure {
-        Failure::new(Exit::Failed, &*self.message).hint(MAKE)
+        Failure::new(Exit::Failed, &*self.message).hint(&*self.hint)
     }
 }
 

@@ -6,20 +6,29 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use super::Config;
 use super::origin::FileBefore;
+use super::{Config, StoreChoice};
 
 /// In the data directory.
 const FILE: &str = "last-config";
+
+/// Begins the variables that name a store.
+const STORE: &str = "KEYWARD__STORE";
+
+/// Follows the number of rules.
+const IN_MEMORY: &str = " in memory";
 
 /// `None`: the last start was given none.
 pub(super) fn remembered(data: &Path) -> Option<FileBefore> {
     let text = fs::read_to_string(data.join(FILE)).ok()?;
     // Earlier versions wrote the path alone.
     let line = text.rsplit_once('\n');
-    let counted = line.and_then(|(path, rules)| Some((path, rules.parse::<usize>().ok()?)));
-    let (path, rules) = counted.unwrap_or((text.as_str(), 0));
-    (!path.is_empty()).then(|| FileBefore { path: path.into(), rules })
+    let told = line.and_then(|(path, rest)| {
+        let rules = rest.strip_suffix(IN_MEMORY);
+        Some((path, rules.unwrap_or(rest).parse::<usize>().ok()?, rules.is_some()))
+    });
+    let (path, rules, was_in_memory) = told.unwrap_or((text.as_str(), 0, false));
+    (!path.is_empty()).then(|| FileBefore { path: path.into(), rules, was_in_memory })
 }
 
 impl Config {
@@ -39,13 +48,22 @@ impl Config {
         // A new file: the directory's owner could have put a link there, which root must not follow.
         let mut options = OpenOptions::new();
         let mut file = options.write(true).create_new(true).mode(0o600).open(&at)?;
-        write!(file, "{}\n{}", self.origin.file.display(), self.rules.len())?;
+        let store = if let StoreChoice::Memory = self.store { IN_MEMORY } else { "" };
+        write!(file, "{}\n{}{store}", self.origin.file.display(), self.rules.len())?;
         Ok(Some(at))
     }
 
     /// The file that the last start was given, if this configuration was given none.
     pub fn file_before(&self) -> Option<&Path> {
         self.origin.before.as_ref().map(|before| &*before.path)
+    }
+
+    /// The same, if the store of that file may be another one and on disk: this configuration has no file, and no variable
+    /// names a store.
+    pub fn file_of_store_before(&self) -> Option<&Path> {
+        let is_named = self.has_file() || !self.environment.beginning_with(STORE).is_empty();
+        let before = self.origin.before.as_ref().filter(|it| !is_named && !it.was_in_memory);
+        before.map(|before| &*before.path)
     }
 
     /// The number of rules of that file that this configuration is without: it has no rule.

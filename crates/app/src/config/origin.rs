@@ -21,4 +21,6 @@ pub(super) struct FileBefore {
     pub(super) path: PathBuf,
     /// The number of its rules, which are not in the store.
     pub(super) rules: usize,
+    /// Its store was in memory, so no start can miss it.
+    pub(super) was_in_memory: bool,
 }

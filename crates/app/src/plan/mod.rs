@@ -74,7 +74,8 @@ fn without_file(config: &Config, steps: &[Step]) -> Option<Problem> {
     if config.has_file() || these.is_empty() || is_declared {
         return None;
     }
-    let before = config.file_before().map(|file| file.display().to_string());
+    let before = config.file_before().filter(|file| *file != config.file());
+    let before = before.map(|file| file.display().to_string());
     let before = before.as_deref().unwrap_or("FILE");
     Some(problem(
         &config.file().display().to_string(),
