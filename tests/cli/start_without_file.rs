@@ -157,11 +157,17 @@ fn a_start_without_the_file_of_before_makes_no_other_store() {
     for (words, code) in [
         (&["run", "--agent", "ci", "--", "true"][..], 125),
         (&["agent", "add", "ci"][..], 1),
+        (&["agent", "show", "ci"][..], 5),
+        // Before it asks for a secret, or looks for the provider.
+        (&["connect", "nowhere"][..], 1),
         (&["plan"][..], 1),
     ] {
         let said = cli.run(words).failed(code);
         assert!(said.contains(&refusal) && said.contains(&remedy), "{said}");
     }
+    let listed = cli.run(&["agent", "list"]);
+    assert!(listed.err.contains(&refusal) && listed.err.contains(&remedy), "{listed:?}");
+    listed.ok();
     assert!(!store.exists());
     fs::write(cli.data().join("keyward.yaml"), "").expect("a file");
     let (serves, said) = started(&cli, &["serve"]);
