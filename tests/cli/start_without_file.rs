@@ -174,6 +174,24 @@ fn a_start_without_the_file_of_before_makes_no_other_store() {
     assert!(serves && store.exists(), "{said}");
 }
 
+#[test]
+fn a_restore_without_the_file_of_before_makes_no_other_store() {
+    let cli = Cli::new();
+    let serving = cli.serve_with("store: { sled: { path: elsewhere } }\n");
+    let (backup, store) = (cli.data().with_file_name("full.age"), cli.data().join("store"));
+    let run = |word: &str| {
+        let mut command = cli.command(&[word, backup.to_str().expect("UTF-8")]);
+        command.env("KEYWARD_BACKUP_PASSPHRASE", "correct horse battery staple");
+        finished(command, "")
+    };
+    run("backup").ok();
+    drop(serving);
+    let said = run("restore").failed(1);
+    assert!(said.contains(&format!("there is no store at {}", store.display())), "{said}");
+    assert!(said.contains(&format!("hint: add `--config {}`", file(&cli))), "{said}");
+    assert!(!store.exists());
+}
+
 /// A variable names the store, or that of the file was in memory.
 #[test]
 fn a_start_without_the_file_of_before_makes_a_store_if_it_can_miss_none() {

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::error::AppError;
 use keyward_backup::BackupError;
 use keyward_state::store::StoreError;
 
@@ -12,6 +13,9 @@ pub enum RestoreError {
     /// The configuration has no store in files.
     #[error("the store of this configuration is in memory: it cannot be restored")]
     InMemory,
+    /// The store may be elsewhere.
+    #[error("{0}")]
+    Elsewhere(AppError),
     /// The database has rows.
     #[error("the database is not empty: a backup is restored into an empty one")]
     NotEmpty,
@@ -61,7 +65,14 @@ pub struct Restored {
 
 impl RestoreError {
     /// The remedy, if it is known.
-    pub fn hint(&self) -> Option<&'static str> {
+    pub fn hint(&self) -> Option<String> {
+        if let Self::Elsewhere(error) = self {
+            return error.hint();
+        }
+        self.own_hint().map(str::to_owned)
+    }
+
+    fn own_hint(&self) -> Option<&'static str> {
         match self {
             Self::InMemory => Some("set `store.sled`"),
             Self::NotEmpty => Some("name an empty database, so that this one stays as it is"),
@@ -75,7 +86,8 @@ impl RestoreError {
                 Some("check it with `keyward store check`, and restore again if it is empty")
             }
             Self::Incomplete(_) => Some("correct that; the next start of the gateway completes it"),
-            Self::Refused { .. }
+            Self::Elsewhere(_)
+            | Self::Refused { .. }
             | Self::Unusable { .. }
             | Self::Unprepared(_)
             | Self::Io { .. } => None,

@@ -20,6 +20,7 @@ pub use error::{RestoreError, Restored};
 use error::{failed, refused};
 
 use super::folders::kept_name;
+use super::last_config::check_store;
 use super::services::Services;
 use crate::config::{Config, StoreChoice};
 use completion::Completed;
@@ -54,6 +55,7 @@ impl<'a> Restore<'a> {
             StoreChoice::Postgres(_) => None,
             StoreChoice::Memory => return Err(RestoreError::InMemory),
         };
+        check_store(config).map_err(RestoreError::Elsewhere)?;
         let file = open(path)?;
         let header = verify(&file, &opening).map_err(refused(path))?;
         Ok(Self { config, store, path: path.to_owned(), file, opening, header })
