@@ -241,6 +241,29 @@ fn a_start_without_the_rules_of_the_file_of_before_is_refused() {
     finished(declared, "").ok();
 }
 
+/// Starts with lines of configuration, reloads with others, and starts without the file: whether that serves, and what it
+/// says.
+fn started_after_reload(from: &str, to: &str) -> (bool, String) {
+    let cli = Cli::new();
+    let serving = cli.serve_with(from);
+    let text = fs::read_to_string(file(&cli)).expect("the configuration");
+    let kept = text.strip_suffix(from).expect("they are its end");
+    let next = cli.file("next.yaml", &format!("{kept}{to}"));
+    fs::rename(next, file(&cli)).expect("renamed");
+    cli.run(&["reload"]).ok();
+    drop(serving);
+    started(&cli, &["serve"])
+}
+
+#[test]
+fn a_start_without_the_file_counts_the_rules_of_the_last_reload() {
+    let rules = "rules: [{ name: r, hosts: [a.test], action: deny }]\n";
+    let (serves, said) = started_after_reload("", rules);
+    assert!(!serves && said.contains("1 rule that an earlier configuration declared"), "{said}");
+    let (serves, said) = started_after_reload(rules, "");
+    assert!(serves, "{said}");
+}
+
 #[test]
 fn a_start_says_that_the_file_in_the_default_place_is_not_the_one_of_before() {
     let (cli, file) = served_before();

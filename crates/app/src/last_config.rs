@@ -4,6 +4,8 @@ use super::error::AppError;
 use super::folders::{give_made, is_empty_dir, private_dir};
 use crate::config::{Config, StoreChoice};
 
+const NOT_REMEMBERED: &str = "the configuration file is not remembered for starts without it";
+
 /// Checks where a store may be made.
 pub(super) fn check_place(config: &Config) -> anyhow::Result<()> {
     private_dir(&config.data_dir)?;
@@ -38,13 +40,27 @@ fn warn_of_other(config: &Config) {
     }
 }
 
-/// Also warns of a file that replaces the one of before. A failure only costs the hints.
+/// Also warns of a file that replaces the one of before.
 pub(super) fn remember(config: &Config) {
     warn_of_other(config);
+    write(config);
+}
+
+/// After a reload, whose rules may be others.
+pub(super) async fn remember_again(config: &Config) {
+    let config = config.clone();
+    // Files may be slow.
+    if let Err(error) = tokio::task::spawn_blocking(move || write(&config)).await {
+        tracing::warn!(%error, "{NOT_REMEMBERED}");
+    }
+}
+
+/// A failure only costs hints, and refusals of starts without the file.
+fn write(config: &Config) {
     let remembered = config.remember_file();
     let given =
         remembered.and_then(|file| file.map_or(Ok(()), |file| give_made(&config.data_dir, &file)));
     if let Err(error) = given {
-        tracing::warn!(%error, "the path of the configuration file is not remembered for hints");
+        tracing::warn!(%error, "{NOT_REMEMBERED}");
     }
 }

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use super::apply::ApplyTarget;
 use super::kept_providers;
 use super::keys::{self, ConfiguredKeys};
+use super::last_config;
 use super::listener_certificates::{ListenerCertificates, Renewed};
 use super::notify::ServiceManager;
 use super::plan::planning::Basis;
@@ -192,6 +193,7 @@ impl Reloader {
                 errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
             )
         })?;
+        last_config::remember_again(&config).await;
         self.go_out(upstream, client_tls);
         self.services.telemetry.apply(collector);
         self.services.vault.rotate_by(config.rotation.clone());

@@ -32,24 +32,24 @@ pub(super) fn remembered(data: &Path) -> Option<FileBefore> {
 }
 
 impl Config {
-    /// Remembers the file that this start was given. Returns where that was written; `None` if it was given none.
+    /// Remembers the file that this configuration was given. Returns where that was written; `None` if it was given none.
     ///
     /// # Errors
     /// The data directory cannot be written.
     pub fn remember_file(&self) -> io::Result<Option<PathBuf>> {
         let at = self.data_dir.join(FILE);
-        match fs::remove_file(&at) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
         if !self.origin.is_named {
+            remove(&at)?;
             return Ok(None);
         }
+        let staged = at.with_extension("new");
+        remove(&staged)?;
         // A new file: the directory's owner could have put a link there, which root must not follow.
         let mut options = OpenOptions::new();
-        let mut file = options.write(true).create_new(true).mode(0o600).open(&at)?;
+        let mut file = options.write(true).create_new(true).mode(0o600).open(&staged)?;
         let store = if let StoreChoice::Memory = self.store { IN_MEMORY } else { "" };
         write!(file, "{}\n{}{store}", self.origin.file.display(), self.rules.len())?;
+        fs::rename(&staged, &at)?;
         Ok(Some(at))
     }
 
@@ -80,5 +80,13 @@ impl Config {
     /// Whether `--config` or `KEYWARD_CONFIG` named the file.
     pub fn is_file_named(&self) -> bool {
         self.origin.is_named
+    }
+}
+
+/// Removes a file, which need not be there.
+fn remove(file: &Path) -> io::Result<()> {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
