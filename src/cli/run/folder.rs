@@ -6,8 +6,10 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
+
 use crate::cli::failure::Failure;
-use keyward_state::store::sled::give_to_owner_of;
+use keyward_state::store::sled::give_alone_to_owner_of;
 
 /// The parent directory, in the data directory.
 const FOLDERS: &str = "run";
@@ -46,10 +48,17 @@ impl Drop for Folder {
 fn make(all: &Path) -> io::Result<Folder> {
     let private = |path| DirBuilder::new().recursive(true).mode(0o700).create(path);
     private(all)?;
+    if fs::symlink_metadata(all)?.is_symlink() {
+        return Err(io::Error::other("it is a link"));
+    }
     // One at a time: a new directory is not locked yet, and looks abandoned.
-    let turn = private_file(&all.join("lock"))?;
+    let lock = all.join("lock");
+    let turn = private_file(&lock)?;
     turn.lock()?;
-    give(all.parent().unwrap_or(Path::new("/")), all);
+    let data = all.parent().unwrap_or(Path::new("/"));
+    for made in [all, &lock] {
+        give(data, made);
+    }
     for entry in fs::read_dir(all)? {
         let path = entry?.path();
         if path.is_dir() && is_dead(&path) {
@@ -74,17 +83,23 @@ fn free_path(all: &Path) -> PathBuf {
     path
 }
 
-/// Gives a file that root made in the data directory to its owner, whose own runs need it.
+/// Gives a file that root made in the data directory to its owner, whose own runs need it. The folders of root's runs stay
+/// of root: they have files with its secrets.
 pub(super) fn give(data: &Path, made: &Path) {
-    if let Err(error) = give_to_owner_of(data, made) {
+    if let Err(error) = give_alone_to_owner_of(data, made) {
         tracing::warn!(%error, path = %made.display(), "the owner of the data directory does not get it");
     }
 }
 
-/// Private, because any user who can open it could lock it.
+/// Private, because any user who can open it could lock it. No link is followed: in the data directory of another user, it
+/// leads root to any file.
 fn private_file(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(0o600).open(path)
+    not_through_a_link(OpenOptions::new().write(true).create(true).truncate(false)).open(path)
+}
+
+/// Options for a private file in a directory that another user may own.
+pub(super) fn not_through_a_link(options: &mut OpenOptions) -> &mut OpenOptions {
+    options.mode(0o600).custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
 }
 
 fn is_dead(folder: &Path) -> bool {
@@ -96,7 +111,7 @@ fn is_dead(folder: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{MetadataExt, chown};
+    use std::os::unix::fs::{MetadataExt, chown, symlink};
 
     use super::*;
 
@@ -131,6 +146,37 @@ mod tests {
         for path in [all.join("lock"), all] {
             assert_eq!(fs::metadata(&path).unwrap().uid(), 65_534, "{}", path.display());
         }
+    }
+
+    /// They have files with root's secrets.
+    #[test]
+    fn folders_of_roots_runs_stay_of_root() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let data = tempfile::tempdir().unwrap();
+        chown(data.path(), Some(65_534), Some(65_534)).unwrap();
+        let living = Folder::make(data.path()).unwrap();
+        let _next = Folder::make(data.path()).unwrap();
+        for path in [living.path().to_owned(), living.path().join("alive")] {
+            assert_eq!(fs::metadata(&path).unwrap().uid(), 0, "{}", path.display());
+        }
+    }
+
+    #[test]
+    fn links_are_not_followed() {
+        let data = tempfile::tempdir().unwrap();
+        let (all, other) = (data.path().join(FOLDERS), data.path().join("other"));
+        fs::create_dir_all(other.join("inner")).unwrap();
+        symlink(&other, &all).unwrap();
+        Folder::make(data.path()).unwrap_err();
+        assert!(other.join("inner").exists() && !other.join("lock").exists());
+        fs::remove_file(&all).unwrap();
+        fs::create_dir(&all).unwrap();
+        fs::write(other.join("file"), "kept").unwrap();
+        symlink(other.join("file"), all.join("lock")).unwrap();
+        Folder::make(data.path()).unwrap_err();
+        assert_eq!(fs::read(other.join("file")).unwrap(), b"kept");
     }
 
     #[test]

@@ -5,14 +5,14 @@
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
 
-use super::folder::give;
+use super::folder::{give, not_through_a_link};
 use crate::cli::client::Client;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::identity::Identity;
@@ -134,7 +134,8 @@ impl RunGateway {
     fn turn(&self) -> Result<Option<File>, Failure> {
         let path = self.data.join(TURN);
         let mut options = OpenOptions::new();
-        let file = options.write(true).create(true).truncate(false).mode(0o600).open(&path);
+        options.write(true).create(true).truncate(false);
+        let file = not_through_a_link(&mut options).open(&path);
         let failed = |error: &io::Error| {
             Failure::failed(&format!("cannot lock {}", path.display()), error)
                 .hint("choose another data directory with --data or KEYWARD_DATA")
@@ -153,8 +154,8 @@ impl RunGateway {
         let cannot = |error: io::Error| Failure::failed("cannot start a gateway", &error);
         let log = self.data.join(LOG);
         let mut options = OpenOptions::new();
-        options.append(true).create(true).mode(0o600);
-        let file = options.open(&log).map_err(cannot)?;
+        options.append(true).create(true);
+        let file = not_through_a_link(&mut options).open(&log).map_err(cannot)?;
         file.set_len(0).map_err(cannot)?;
         give(&self.data, &log);
         let mut command = tokio::process::Command::new(std::env::current_exe().map_err(cannot)?);
@@ -211,6 +212,24 @@ fn tail(log: &std::path::Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Another user may own the data directory of a run of root.
+    #[tokio::test]
+    async fn links_in_the_data_directory_are_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().to_owned();
+        let other = data.join("other");
+        std::fs::write(&other, "kept").unwrap();
+        for name in [TURN, LOG] {
+            std::os::unix::fs::symlink(&other, data.join(name)).unwrap();
+        }
+        let at = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+        let socket = data.join(SOCKET_NAME);
+        let gateway = RunGateway { global: Global::default(), data, socket, at };
+        gateway.turn().unwrap_err();
+        gateway.start().await.unwrap_err();
+        assert_eq!(std::fs::read(&other).unwrap(), b"kept");
+    }
 
     #[test]
     fn a_gateway_that_does_not_start_says_why_through_the_run() {

@@ -22,6 +22,22 @@ struct NewOwner {
 /// # Errors
 /// When a file cannot be read or changed.
 pub fn give_to_owner_of(folder: &Path, made: &Path) -> io::Result<()> {
+    give(folder, made, NewOwner::take)
+}
+
+/// The same for `made` only, such as a directory with folders that stay of root.
+///
+/// # Errors
+/// When it cannot be read or changed.
+pub fn give_alone_to_owner_of(folder: &Path, made: &Path) -> io::Result<()> {
+    give(folder, made, NewOwner::take_alone)
+}
+
+fn give(
+    folder: &Path,
+    made: &Path,
+    take: fn(&NewOwner, &File) -> io::Result<()>,
+) -> io::Result<()> {
     if !geteuid().is_root() {
         return Ok(());
     }
@@ -31,14 +47,12 @@ pub fn give_to_owner_of(folder: &Path, made: &Path) -> io::Result<()> {
         return Ok(());
     }
     let owner = NewOwner { user: about.uid(), group: about.gid() };
-    opened(CWD, made)?.map_or(Ok(()), |made| owner.take(&made))
+    opened(CWD, made)?.map_or(Ok(()), |made| take(&owner, &made))
 }
 
 impl NewOwner {
-    /// The user could have put a second name of a file that is not theirs there, so such a file is left alone.
     fn take(&self, file: &File) -> io::Result<()> {
-        let about = file.metadata()?;
-        if about.is_dir() {
+        if file.metadata()?.is_dir() {
             for entry in Dir::read_from(file)? {
                 let entry = entry?;
                 let name = entry.file_name();
@@ -50,6 +64,12 @@ impl NewOwner {
                 }
             }
         }
+        self.take_alone(file)
+    }
+
+    /// The user could have put a second name of a file that is not theirs there, so such a file is left alone.
+    fn take_alone(&self, file: &File) -> io::Result<()> {
+        let about = file.metadata()?;
         if about.uid() == 0 && (about.is_dir() || about.nlink() == 1) {
             fchown(file, Some(self.user), Some(self.group))?;
         }
