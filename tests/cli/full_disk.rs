@@ -125,4 +125,7 @@ async fn an_audit_log_that_is_deleted_on_a_full_disk_goes_on_in_a_new_file() {
     fs::remove_file(&log).expect("ours");
     until("a request", async || asked(&served).await.head.status() == 200).await;
     until("records of a new file", async || is_larger_than(0).await).await;
+    let text = fs::read_to_string(&log).expect("a file");
+    let first = text.lines().next().expect("a record");
+    assert!(first.contains("found changed"), "{first}");
 }

@@ -226,7 +226,10 @@ impl AuditSink {
                     self.lock(&self.file);
                     return false;
                 }
-                Err(error) => self.wait_after(&error),
+                Err(error) => {
+                    self.empty_deleted();
+                    self.wait_after(&error);
+                }
             }
         };
         self.lock(&file);
@@ -307,7 +310,7 @@ impl AuditSink {
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
-                    if self.is_emptied() {
+                    if self.empty_deleted() {
                         lines = all;
                     }
                     self.wait_after(&error);
@@ -321,10 +324,12 @@ impl AuditSink {
     }
 
     /// Empties a file that was deleted, such as to make room on a full disk: its space would be free only when it is closed. The
-    /// next turn goes to a new file, and notes the deletion.
-    fn is_emptied(&mut self) -> bool {
-        let is_deleted = self.file.metadata().is_ok_and(|it| it.is_file() && it.nlink() == 0);
-        if !is_deleted || self.file.set_len(0).is_err() {
+    /// next turn goes to a new file, and notes the deletion. False if it was not deleted.
+    fn empty_deleted(&mut self) -> bool {
+        let has_no_name = self.file.metadata().is_ok_and(|it| it.is_file() && it.nlink() == 0);
+        // Some file systems give no number of names.
+        let is_elsewhere = self.trail.is_active(&self.file).is_ok_and(|is_active| !is_active);
+        if !(has_no_name && is_elsewhere) || self.file.set_len(0).is_err() {
             return false;
         }
         self.bytes = 0;
@@ -346,9 +351,10 @@ impl AuditSink {
     }
 
     /// Rotates the file. If that fails, the file is used further: an oversized file is better than a lost
-    /// record.
+    /// record. From a file that is not at the log's path any more, the next turn goes to a new one, and notes that.
     fn begin_another_file(&mut self) {
-        if Instant::now() < self.rotate_at {
+        let is_active = self.trail.is_active(&self.file).unwrap_or(true);
+        if !is_active || Instant::now() < self.rotate_at {
             return;
         }
         match self.another_file() {
@@ -372,13 +378,11 @@ impl AuditSink {
     fn another_file(&self) -> io::Result<File> {
         self.file.sync_data()?;
         let (active, full) = (self.trail.active(), self.trail.full_path(self.first));
-        if self.trail.is_active(&self.file)? {
-            if full.exists() {
-                let named = format!("{} exists already", full.display());
-                return Err(io::Error::new(io::ErrorKind::AlreadyExists, named));
-            }
-            fs::rename(active, &full)?;
+        if full.exists() {
+            let named = format!("{} exists already", full.display());
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, named));
         }
+        fs::rename(active, &full)?;
         let file = create(&self.trail).inspect_err(|_| {
             // It can still be written under its new name.
             let _ = fs::rename(&full, active);
@@ -454,4 +458,38 @@ fn create_again(trail: &Trail, old: &File) -> io::Result<File> {
     }
     trail.sync_folder()?;
     Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The new one would begin without the record of that change.
+    #[test]
+    fn a_deleted_file_is_followed_by_no_other_within_the_turn() {
+        let folder = tempfile::tempdir().unwrap();
+        let trail = Trail::at(&folder.path().join("audit.jsonl"));
+        let (active, health) = (trail.active().to_owned(), LogHealth::default());
+        let mut sink = AuditSink::open(trail, Rotation::default(), false, health).unwrap();
+        fs::remove_file(&active).unwrap();
+        sink.begin_another_file();
+        assert!(!active.exists());
+    }
+
+    #[test]
+    fn only_a_deleted_file_is_emptied() {
+        let folder = tempfile::tempdir().unwrap();
+        let trail = Trail::at(&folder.path().join("audit.jsonl"));
+        let (active, health) = (trail.active().to_owned(), LogHealth::default());
+        let mut sink = AuditSink::open(trail, Rotation::default(), false, health).unwrap();
+        sink.write(b"line\n");
+        assert!(!sink.empty_deleted());
+        let moved = folder.path().join("moved");
+        fs::rename(&active, &moved).unwrap();
+        assert!(!sink.empty_deleted());
+        assert_eq!(fs::read(&moved).unwrap(), b"line\n");
+        fs::remove_file(&moved).unwrap();
+        assert!(sink.empty_deleted());
+        assert_eq!(sink.file.metadata().unwrap().len(), 0);
+    }
 }
