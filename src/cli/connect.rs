@@ -7,7 +7,7 @@ pub(super) mod questions;
 pub(super) mod registration;
 mod ssh_key;
 pub(super) mod tools;
-mod unbound;
+mod unusable;
 
 use std::path::PathBuf;
 
@@ -201,7 +201,7 @@ impl Args {
         ConnectStart { provider, shapes, agent, asks }: ConnectStart,
     ) -> Result<(), Failure> {
         let stored = client.list::<Shown<Connection>>("/api/v1/connections", &[]).await?.items;
-        unbound::note(client, &stored, &provider, asks).await?;
+        unusable::note(global, &stored, &provider, asks);
         let taken = stored.into_iter().map(|one| one.spec.name).collect();
         let way = if asks { AnswerSource::Asking } else { AnswerSource::Given };
         let questions = Questions { options: self.options, provider, shapes, taken, way };

@@ -333,7 +333,7 @@ async fn a_signal_at_a_question_leaves_nothing_and_the_terminal_as_it_was() {
 
 /// Such as after SIGKILL, which cannot be read.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_connection_that_was_left_without_an_agent_is_named_by_the_next_connect() {
+async fn a_connection_that_was_left_broken_is_named_by_the_next_connect() {
     let desk = Desk::new().await;
     desk.status.store(401, Ordering::SeqCst);
     let mut walk = desk.walk(&["acme"]);
@@ -346,9 +346,22 @@ async fn a_connection_that_was_left_without_an_agent_is_named_by_the_next_connec
     drop(walk);
     assert_eq!(desk.names(), (vec!["acme".to_owned()], vec![]));
     let mut walk = desk.walk(&["acme"]);
-    walk.shows("note: no agent of yours has connection acme: ");
-    walk.shows("`keyward connection remove acme` removes it");
+    walk.shows("note: connection acme cannot be used: ");
+    walk.shows("`keyward connection rotate acme`");
     walk.shows("name of the connection [acme-2]: ");
+    walk.types("\u{3}");
+    assert_eq!(desk.ended(walk).0, Some(130));
+}
+
+/// A rule or a hook may use it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_works_is_not_named_by_the_next_connect() {
+    let desk = Desk::new().await;
+    let add = desk.install.keyward(&["connection", "add", "acme", "--secret-stdin", "api_key"]);
+    finished(add, desk.secret()).ok();
+    let mut walk = desk.walk(&["acme"]);
+    walk.shows("name of the connection [acme-2]: ");
+    assert!(!walk.has("note: connection"));
     walk.types("\u{3}");
     assert_eq!(desk.ended(walk).0, Some(130));
 }
