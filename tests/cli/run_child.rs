@@ -6,6 +6,7 @@ use rustix::process::Signal;
 
 use keyward_rules::inject::placeholder::Placeholder;
 use test_support::install::Install;
+use test_support::process::built;
 use test_support::pty::Terminal;
 use test_support::*;
 
@@ -176,6 +177,26 @@ async fn the_program_finds_the_way_to_the_gateway_and_none_past_it() {
     ] {
         assert_eq!(find(name), "(none)", "{name} is not for the program");
     }
+}
+
+/// Of a database of the outer run, the password is the run's token.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_nested_run_withholds_the_database_of_the_outer_one_and_not_the_users() {
+    let (install, _origin) = install();
+    let nested = format!(
+        "{} run --quiet --agent ci -- sh -c 'echo $PGHOST,$PGUSER,$PGPASSWORD'",
+        built().display()
+    );
+    let token = "token=${HTTPS_PROXY#*ci:}; export PGPASSWORD=${token%%@*}";
+    let script = format!(
+        "{token} PGHOST=127.0.0.1 PGUSER=main; {nested}; PGHOST=db.example PGUSER=ann {nested}; \
+         PGPASSWORD=word {nested}"
+    );
+    let mut ran = install.script(&script);
+    for line in [",,", "db.example,ann,", "127.0.0.1,main,word"] {
+        assert_eq!(ran.line(), line);
+    }
+    assert_eq!(ran.code(), Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

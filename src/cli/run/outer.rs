@@ -1,12 +1,13 @@
 //! Variables of an outer `keyward run` that this run may not replace: they lead to the databases and the SSH agent of
 //! another agent.
 
+use std::net::IpAddr;
 use std::path::Path;
 
 use super::ssh_agent;
 use keyward_base::agent::TOKEN_PREFIX;
 
-/// Variables with the token of the run, and those that belong to each.
+/// Variables with the token of the run, and those that belong to each: the first one is the host.
 const WITH_TOKEN: &[(&str, &[&str])] = &[
     ("DATABASE_URL", &[]),
     ("PGPASSWORD", &["PGHOST", "PGPORT", "PGUSER", "PGDATABASE", "PGSSLMODE"]),
@@ -27,7 +28,11 @@ pub(super) fn variables(value: impl Fn(&str) -> Option<String>) -> Vec<&'static 
     let mut found = Vec::new();
     for (name, beside) in WITH_TOKEN.iter().filter(|(name, _)| text(name).contains(token)) {
         found.push(*name);
-        found.extend_from_slice(beside);
+        // A host that the user has set since needs no password here, such as with `~/.pgpass`.
+        let host = beside.first().and_then(|host| text(host).parse::<IpAddr>().ok());
+        if host.is_some_and(|host| host.is_loopback()) {
+            found.extend_from_slice(beside);
+        }
     }
     // All files of a run are in one folder.
     let (ca, socket) = (text("NODE_EXTRA_CA_CERTS"), text(ssh_agent::VARIABLE));
@@ -93,6 +98,13 @@ mod tests {
         for name in ["PGPASSWORD", "PGHOST", "DATABASE_URL", ssh_agent::VARIABLE] {
             assert!(!left.contains(&name), "{name}");
         }
+        // Its password is in `~/.pgpass`.
+        let mut shell = outer();
+        shell.insert("PGHOST".to_owned(), "db.example".to_owned());
+        shell.insert("PGUSER".to_owned(), "ann".to_owned());
+        let left = found(&shell);
+        assert!(left.contains(&"PGPASSWORD"));
+        assert!(!left.contains(&"PGHOST") && !left.contains(&"PGUSER"), "{left:?}");
         shell.insert("HTTPS_PROXY".to_owned(), "http://user:word@proxy.example:3128".to_owned());
         assert!(found(&shell).is_empty());
         assert!(found(&BTreeMap::new()).is_empty());
