@@ -21,7 +21,7 @@ section! {
     #[serde(deny_unknown_fields)]
     pub struct HoneytokenSpec {
         /// Unique: where it is left. 1 to 64 letters, digits or `-_.`. `keyward honeytoken show` shows the
-        /// text, which stays the same as long as the name stays.
+        /// text. Another name in the file makes another text.
         #[key("text", required)]
         pub name: String,
         /// Its text is in the shape of this provider's keys. Another provider makes another text.

@@ -38,7 +38,7 @@ pub enum RotationState {
     Unconfirmed,
 }
 
-/// A secret that has to be replaced.
+/// When and why a secret has to be replaced.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Due {
     /// When.
@@ -53,7 +53,7 @@ named_enum! {
     pub enum DueBy by code {
         /// It ends.
         Expires = "expires",
-        /// It is older than its rotation interval.
+        /// Its rotation interval ends.
         RotateEvery = "rotate_every",
     }
 }
