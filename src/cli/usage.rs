@@ -18,7 +18,7 @@ pub(super) fn report(error: &Error, words: &[OsString]) -> std::process::ExitCod
         return failure.report(json);
     }
     if exit == Exit::RunFailed as u8
-        && let Some(failure) = program_as_argument(error)
+        && let Some(failure) = program_as_argument(error, words)
     {
         return failure.with(Exit::RunFailed).report(json);
     }
@@ -56,14 +56,15 @@ fn key_as_argument(error: &Error, words: &[OsString]) -> Option<Failure> {
 }
 
 /// The failure of `run` whose program lacks the `--` before it.
-fn program_as_argument(error: &Error) -> Option<Failure> {
+fn program_as_argument(error: &Error, words: &[OsString]) -> Option<Failure> {
     let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else {
         return None;
     };
     let is_program = error.kind() == ErrorKind::UnknownArgument && !argument.starts_with('-');
-    is_program.then(|| {
+    let lacks_dashes = words.iter().all(|word| word != "--");
+    (is_program && lacks_dashes).then(|| {
         Failure::usage(format!("unexpected argument '{argument}' found"))
-            .hint(format!("put `--` before the program: keyward run -- {argument}"))
+            .hint(format!("put `--` before `{argument}`"))
     })
 }
 
@@ -128,12 +129,14 @@ mod tests {
     #[test]
     fn a_program_without_dashes_is_told_to_have_them() {
         let told = |line: &str| {
-            let failure = program_as_argument(&Cli::try_parse_from(line.split(' ')).unwrap_err())?;
-            failure.advice().map(str::to_owned)
+            let words: Vec<_> = line.split(' ').map(OsString::from).collect();
+            let error = Cli::try_parse_from(&words).unwrap_err();
+            program_as_argument(&error, &words)?.advice().map(str::to_owned)
         };
         let hint = told("keyward run --agent a claude").unwrap();
-        assert_eq!(hint, "put `--` before the program: keyward run -- claude");
+        assert_eq!(hint, "put `--` before `claude`");
         assert_eq!(told("keyward run --nope -- claude"), None);
+        assert_eq!(told("keyward run claude -- x"), None);
         assert_eq!(told("keyward run"), None);
     }
 
