@@ -122,6 +122,31 @@ async fn what_is_said_of_an_mcp_server_is_kept() {
     lab.finish().await;
 }
 
+/// It was accepted and dropped.
+#[tokio::test]
+async fn what_has_no_meaning_beside_the_url_of_an_mcp_server_is_refused() {
+    let (lab, server) = world(honest()).await;
+    let reference = json!({ "from": "vault", "ref": "kv/mcp" });
+    for (field, value) in [
+        ("fields", json!({ "token": "word" })),
+        ("fields", json!({ "token": reference })),
+        ("references", json!({ "token": reference })),
+        ("auth", json!("bearer")),
+        ("app", json!("desk")),
+        ("variables", json!({ "host": HOST })),
+    ] {
+        let mut new =
+            json!({ "provider": "mcp", "name": "a", "url": format!("https://{HOST}/mcp") });
+        new[field] = value;
+        let refused = lab.gateway.api("POST", "/connections", &new.to_string()).await.is(422);
+        let error = &refused.json()["error"];
+        assert_eq!((&error["code"], &error["field"]), (&json!("invalid_field"), &json!(field)));
+        assert!(error["hint"].as_str().is_some_and(|hint| hint.starts_with("omit it")), "{error}");
+    }
+    assert_eq!(server.issuer().registered().len(), 0);
+    lab.finish().await;
+}
+
 /// One that the catalogue or the configuration names needs no URL, and its client serves no other server.
 #[tokio::test]
 async fn a_named_mcp_server_connects_by_its_id() {

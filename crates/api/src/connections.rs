@@ -22,7 +22,10 @@ use super::resource::mentioned;
 use super::wire::{ConnectionMade, ConnectionRemoved, List, Reconnect};
 use super::{activations, changes, config_mentions, connection_change, owners, plugins};
 use keyward_base::secret::Secret;
-use keyward_model::{Connection, ConnectionGiven, ConnectionState, Reference, Shown, User};
+use keyward_model::{
+    Connection, ConnectionGiven, ConnectionSpec, ConnectionState, GivenFields, Reference, Shown,
+    User,
+};
 use keyward_state::directory::{ConnectionRecord, ManagedBy};
 use keyward_vault as vault;
 use keyward_vault::oauth::{FlowError, NewMcp, Revoked};
@@ -107,6 +110,9 @@ async fn add(
     let (flows, vault) = (&admin.deps().flows, &admin.deps().vault);
     connection_change::resolve(admin, &mut spec);
     connection_change::name_is_no_key(&context, &spec, &with.fields.secrets)?;
+    if with.url.is_some() {
+        fits_url(&spec, &with.fields)?;
+    }
     let owner = owners::of_new(&context, with.owner.as_deref())?;
     let visibility = owners::visibility(owner.as_ref(), with.visibility);
     if let Some((url, provider)) = mcp_server(&context, &spec.provider, &with) {
@@ -142,6 +148,23 @@ async fn add(
     let made = given(&context, made, fields, with.test).await?;
     admin.enforce().await?;
     Ok((StatusCode::CREATED, Json(made)))
+}
+
+/// Refuses what has no meaning beside the URL of an MCP server, which says itself how a client gets access.
+fn fits_url(spec: &ConnectionSpec, fields: &GivenFields) -> Result<(), ApiError> {
+    let given = [
+        ("fields", !fields.secrets.is_empty() || !fields.references.is_empty()),
+        ("references", !spec.references.is_empty()),
+        ("auth", spec.auth.as_deref().is_some_and(|auth| auth != "oauth")),
+        ("app", spec.app.is_some()),
+        ("variables", !spec.variables.is_empty()),
+    ];
+    match given.into_iter().find(|(_, is_given)| *is_given) {
+        Some((field, _)) => Err(ApiError::field(field, "has no meaning beside `url`").hint(
+            "omit it; for a token or an app of your own, declare the server as a provider instead of `url`",
+        )),
+        None => Ok(()),
+    }
 }
 
 /// The URL of an MCP server that is connected, and its provider, if it is one of the catalogue.
