@@ -329,7 +329,8 @@ impl AuditSink {
         let has_no_name = self.file.metadata().is_ok_and(|it| it.is_file() && it.nlink() == 0);
         // Some file systems give no number of names.
         let is_elsewhere = self.trail.is_active(&self.file).is_ok_and(|is_active| !is_active);
-        if !(has_no_name && is_elsewhere) || self.file.set_len(0).is_err() {
+        let is_deleted = has_no_name && is_elsewhere;
+        if !is_deleted || self.file.set_len(0).is_err() {
             return false;
         }
         self.bytes = 0;
