@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
+use crate::h2::keeping;
 use crate::limits::agent_streams::ExchangeDescriptor;
 
 /// A body whose pieces keep the descriptor of its exchange. The exchange may end before h2 has written them.
@@ -17,17 +18,6 @@ pub struct CountedBody<'a, B> {
     descriptor: Option<Arc<ExchangeDescriptor>>,
 }
 
-struct CountedPiece {
-    bytes: Bytes,
-    _descriptor: Arc<ExchangeDescriptor>,
-}
-
-impl AsRef<[u8]> for CountedPiece {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
-}
-
 impl<'a, B> CountedBody<'a, B> {
     pub fn new(body: &'a mut B, descriptor: Option<&Arc<ExchangeDescriptor>>) -> Self {
         Self { body, descriptor: descriptor.cloned() }
@@ -35,9 +25,7 @@ impl<'a, B> CountedBody<'a, B> {
 
     fn counted(&self, bytes: Bytes) -> Bytes {
         match &self.descriptor {
-            Some(descriptor) if !bytes.is_empty() => {
-                Bytes::from_owner(CountedPiece { bytes, _descriptor: descriptor.clone() })
-            }
+            Some(descriptor) if !bytes.is_empty() => keeping(bytes, descriptor.clone()),
             _ => bytes,
         }
     }

@@ -8,11 +8,34 @@ pub mod send_body;
 pub mod websocket;
 pub mod write_buffer;
 
+use std::any::Any;
+use std::sync::Arc;
+
+use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 /// The bytes of one exchange that h2 keeps until they are written, whatever window the peer announces. h2's default is
 /// 400 KiB, which is much for a peer that has many exchanges and does not read.
 pub const SEND_BUFFER_MAX: usize = 64 * 1024;
+
+/// What pieces of a body keep until h2 has written them.
+pub type Kept = Arc<dyn Any + Send + Sync>;
+
+struct KeepingPiece {
+    bytes: Bytes,
+    _kept: Kept,
+}
+
+impl AsRef<[u8]> for KeepingPiece {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// A piece of a body that keeps `kept` until h2 has written or dropped it.
+pub fn keeping(bytes: Bytes, kept: Kept) -> Bytes {
+    Bytes::from_owner(KeepingPiece { bytes, _kept: kept })
+}
 
 /// Converts a limit to 32 bits, for h2.
 pub fn bytes_u32(count: usize) -> u32 {

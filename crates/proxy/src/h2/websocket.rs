@@ -16,6 +16,8 @@ use sha1::{Digest, Sha1};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
 
+use super::{Kept, keeping};
+
 /// The GUID that a server appends to the key (RFC 6455 §4.2.2).
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
@@ -46,6 +48,8 @@ pub struct Http2Duplex {
     send: SendStream<Bytes>,
     /// Received and not yet read.
     left: Bytes,
+    /// What counts the exchange. The exchange may end before h2 has written all.
+    counted: Option<Kept>,
     /// Keeps the agent's stream open until this is dropped.
     _ends: oneshot::Sender<()>,
 }
@@ -120,10 +124,11 @@ impl WebSocketHandshake {
         self.frames
     }
 
-    /// Hands the stream over. The receiver resolves when the stream has ended.
-    pub fn join(self, send: SendStream<Bytes>) -> oneshot::Receiver<()> {
-        let (ends, ended) = oneshot::channel();
-        let duplex = Http2Duplex { recv: self.frames, send, left: Bytes::new(), _ends: ends };
+    /// Hands the stream over. The receiver resolves when the stream has ended. `counted`: what counts the exchange.
+    pub fn join(self, send: SendStream<Bytes>, counted: Option<Kept>) -> oneshot::Receiver<()> {
+        let (_ends, ended) = oneshot::channel();
+        let (recv, left) = (self.frames, Bytes::new());
+        let duplex = Http2Duplex { recv, send, left, counted, _ends };
         // When the upstream has left meanwhile, there is no receiver: the stream is dropped, and so reset.
         drop(self.joined.send(duplex));
         ended
@@ -171,7 +176,10 @@ impl AsyncWrite for Http2Duplex {
             }
         }
         let count = this.send.capacity().min(bytes.len()).min(PIECE_MAX);
-        let piece = Bytes::copy_from_slice(&bytes[..count]);
+        let mut piece = Bytes::copy_from_slice(&bytes[..count]);
+        if let Some(counted) = &this.counted {
+            piece = keeping(piece, counted.clone());
+        }
         this.send.send_data(piece, false).map_err(broken)?;
         Poll::Ready(Ok(count))
     }
@@ -198,7 +206,61 @@ fn broken(error: h2::Error) -> io::Error {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+    use std::sync::Arc;
+
+    use http::Response;
+    use tokio::io::AsyncWriteExt;
+
     use super::*;
+
+    const SENT: usize = 32 * 1024;
+
+    #[tokio::test]
+    async fn a_websocket_that_has_ended_is_counted_until_what_it_sent_was_written() {
+        let (agents, ours) = tokio::io::duplex(1024);
+        let (server, client) = (h2::server::Builder::new(), h2::client::Builder::new());
+        let (server, client) =
+            tokio::join!(server.handshake::<_, Bytes>(ours), client.handshake::<_, Bytes>(agents));
+        let (mut server, (mut sender, mut agent)) = (server.unwrap(), client.unwrap());
+        let request = Request::get("https://api.acme.test/").body(()).unwrap();
+        let (answer, _) = sender.send_request(request, true).unwrap();
+        let accepted = tokio::select! {
+            accepted = server.accept() => accepted,
+            _ = &mut agent => panic!("it ended"),
+        };
+        let (request, mut respond) = accepted.unwrap().unwrap();
+        let stream = respond.send_response(Response::new(()), false).unwrap();
+
+        let (counted, (joined, duplex)) = (Arc::new(()), oneshot::channel());
+        let frames = request.into_body();
+        let bridge = WebSocketHandshake { frames, joined, agents_accept: None };
+        let ended = bridge.join(stream, Some(counted.clone()));
+        let mut duplex = duplex.await.unwrap();
+        duplex.write_all(&vec![b'.'; SENT]).await.unwrap();
+        duplex.shutdown().await.unwrap();
+        drop((duplex, respond));
+        assert!(ended.await.is_err(), "it has ended");
+        // Only our side is polled: the agent does not read.
+        assert!(!poll_fn(|cx| Poll::Ready(server.poll_closed(cx).is_ready())).await);
+        assert_ne!(Arc::strong_count(&counted), 1, "it is not written");
+
+        let reads = async {
+            let (mut read, mut body) = (0, answer.await.unwrap().into_body());
+            while let Some(piece) = body.data().await {
+                read += piece.unwrap().len();
+            }
+            read
+        };
+        let read = tokio::select! {
+            read = reads => read,
+            _ = &mut agent => panic!("it ended"),
+            _ = poll_fn(|cx| server.poll_closed(cx)) => panic!("it ended"),
+        };
+        assert_eq!(read, SENT);
+        assert!(!poll_fn(|cx| Poll::Ready(server.poll_closed(cx).is_ready())).await);
+        assert_eq!(Arc::strong_count(&counted), 1, "it is written");
+    }
 
     #[test]
     fn the_key_is_answered_as_in_the_example_of_the_rfc() {
