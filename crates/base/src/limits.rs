@@ -157,7 +157,7 @@ section! {
 }
 
 /// The flow control window of one exchange over HTTP/2: what the peer may send before it is read.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum ReceiveWindow {
     /// 10 MiB/s at a round trip of 50 ms.
     Large,

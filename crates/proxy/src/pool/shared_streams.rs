@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::http2::{EXCHANGES_MAX, SharedStream, StreamUse};
 use super::keyed_streams::{KeyedStreams, PoolKey};
+use keyward_base::limits::ReceiveWindow;
 
 /// The shared streams of a core by key, and the dials in progress.
 pub struct SharedStreams {
@@ -22,7 +23,8 @@ pub struct SharedStreams {
 #[derive(Default)]
 struct PoolState {
     streams: KeyedStreams<SharedStream>,
-    dialling: HashMap<PoolKey, Arc<PendingDial>>,
+    /// An exchange waits only for a stream that has its window.
+    dialling: HashMap<(PoolKey, ReceiveWindow), Arc<PendingDial>>,
 }
 
 /// What an exchange that needs a stream must do next.
@@ -43,7 +45,7 @@ pub struct PendingDial {
 /// Held by the exchange that dials; others wait for it.
 pub struct DialGuard {
     streams: Arc<SharedStreams>,
-    key: PoolKey,
+    key: (PoolKey, ReceiveWindow),
     dial: Arc<PendingDial>,
 }
 
@@ -53,23 +55,26 @@ impl SharedStreams {
         Arc::new(Self { state: Mutex::default(), idle_timeout })
     }
 
-    /// Finds a stream that has room and `fits`; otherwise decides which exchange dials.
+    /// Finds a stream that has this window and room, and `fits`; otherwise decides which exchange dials.
     pub fn find(
         self: &Arc<Self>,
         key: &PoolKey,
+        window: ReceiveWindow,
         fits: impl Fn(&SharedStream) -> bool,
     ) -> StreamLookup {
         let mut state = self.state.lock();
-        let mut streams = state.streams.get(key).iter();
-        if let Some(found) = streams.find(|stream| stream.has_room() && fits(stream)) {
+        let serves =
+            |stream: &&SharedStream| stream.window == window && stream.has_room() && fits(stream);
+        if let Some(found) = state.streams.get(key).iter().find(serves) {
             return StreamLookup::Send(found.clone(), found.stay());
         }
-        if let Some(others) = state.dialling.get(key) {
+        let key = (key.clone(), window);
+        if let Some(others) = state.dialling.get(&key) {
             return StreamLookup::Wait(others.clone());
         }
         let dial = Arc::new(PendingDial::default());
         state.dialling.insert(key.clone(), dial.clone());
-        StreamLookup::Dial(DialGuard { streams: self.clone(), key: key.clone(), dial })
+        StreamLookup::Dial(DialGuard { streams: self.clone(), key, dial })
     }
 
     pub fn add(&self, key: PoolKey, stream: SharedStream) {
@@ -128,5 +133,28 @@ impl DialGuard {
     /// Marks the dial as successful: the stream is shared.
     pub fn succeeded(self) {
         self.dial.succeeded.store(true, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use keyward_base::host::{Scheme, Target};
+    use keyward_base::id::OrgId;
+
+    #[test]
+    fn an_exchange_does_not_wait_for_a_stream_with_another_window() {
+        let target = Target::parse(Scheme::Https, "a.test").unwrap();
+        let key = PoolKey { org: OrgId::default_org(), target, session: None, tls: None };
+        let streams = SharedStreams::new(Duration::from_secs(1));
+        let found = |window| streams.find(&key, window, |_| true);
+        let StreamLookup::Dial(small) = found(ReceiveWindow::Small) else { panic!("no dial") };
+        let StreamLookup::Dial(large) = found(ReceiveWindow::Large) else { panic!("it waits") };
+        assert!(matches!(found(ReceiveWindow::Small), StreamLookup::Wait(_)));
+        drop(small);
+        assert!(matches!(found(ReceiveWindow::Large), StreamLookup::Wait(_)));
+        assert!(matches!(found(ReceiveWindow::Small), StreamLookup::Dial(_)));
+        drop(large);
+        assert!(matches!(found(ReceiveWindow::Large), StreamLookup::Dial(_)));
     }
 }

@@ -102,11 +102,9 @@ async fn find(core: &Core, plan: &SendPlan) -> Result<SelectedStream, Refusal> {
     loop {
         let tls_generation = core.gateway.upstream_tls.load().generation;
         let fits = |shared: &SharedStream| {
-            shared.tls_generation == tls_generation
-                && shared.window == plan.window
-                && plan.allows(shared.private)
+            shared.tls_generation == tls_generation && plan.allows(shared.private)
         };
-        match core.shared_streams.find(&plan.key, fits) {
+        match core.shared_streams.find(&plan.key, plan.window, fits) {
             StreamLookup::Send(shared, stay) => {
                 core.gateway.metrics.reused.inc();
                 return Ok(SelectedStream::Http2(shared, stay));
