@@ -157,7 +157,7 @@ async fn open(
     let opening = match decide::route(gateway, attached.agent(), &target, record).await? {
         ConnectRoute::Intercept(permit) => ConnectOpening::Intercept(permit),
         ConnectRoute::Tunnel(permit) => {
-            let dial = PermittedTunnel::dial(gateway, permit, &accepted.revocation, record);
+            let dial = PermittedTunnel::dial(gateway, permit, &attached, record);
             ConnectOpening::Tunnel(Box::pin(dial).await?)
         }
     };

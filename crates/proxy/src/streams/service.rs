@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::pin::Pin;
+use std::ptr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -261,6 +262,8 @@ impl ServiceExchange {
         attached: &AttachedAgent,
         connection: &str,
     ) -> Result<PermittedLogin, RefusalText> {
+        let is_attached = |it: &Arc<AcceptedStream>| ptr::eq(&**it, attached.accepted());
+        debug_assert!(self.accepted.as_ref().is_some_and(is_attached), "another stream's agent");
         let agent = attached.agent();
         let permitted = self.gateway.rulebook.current().permit_database(agent, connection);
         let permit = match permitted {

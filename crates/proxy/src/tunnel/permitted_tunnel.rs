@@ -3,7 +3,7 @@
 use crate::gateway::Gateway;
 use crate::record::Record;
 use crate::refusal::Refusal;
-use crate::session::revocation::Revocation;
+use crate::session::AttachedAgent;
 use keyward_base::host::Target;
 use keyward_net::wire::Wire;
 use keyward_rules::policy::TunnelPermit;
@@ -24,10 +24,10 @@ impl PermittedTunnel {
     pub async fn dial(
         gateway: &Gateway,
         permit: TunnelPermit,
-        revocation: &Revocation,
+        attached: &AttachedAgent,
         record: &mut Record,
     ) -> Result<Self, Refusal> {
-        revocation.begin_tunnel(permit.target(), record);
+        attached.accepted().revocation.begin_tunnel(permit.target(), record);
         record.set_rule(permit.rule());
         let dialled = gateway.dialler.dial(permit.target(), gateway.limits.connect_timeout).await?;
         Ok(Self { permit, stream: dialled.stream })
