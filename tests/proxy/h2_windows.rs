@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use h2::client::Builder;
 
-use test_support::http2::{Ask, Client, Reply};
+use test_support::http2::{Ask, Call, Client, Reply};
 use test_support::*;
 
 /// As much as one frame holds.
@@ -48,6 +48,23 @@ fn origin(sent: &Arc<Sent>) -> Origin {
     })
 }
 
+/// Tells on which of its streams it was asked, and does not end the answer.
+fn numbering_origin() -> Origin {
+    Origin::multiplexed(|mut ask: Ask| async move {
+        let number = ask.connection.to_string();
+        let mut sending = ask.begin(200, &[("x-stream", number.as_str())], false).expect("asked");
+        sending.given_up().await;
+    })
+}
+
+/// An exchange that runs until it is dropped, and the number of its stream at the origin.
+async fn running(client: &Client) -> (Call, String) {
+    let mut call = client.open("GET /", true).await;
+    let coming = call.head().await.expect("an answer");
+    let number = coming.head.one("x-stream").expect("its number").to_owned();
+    (call, number)
+}
+
 /// Gives what is under way the time to arrive.
 async fn ask_others(client: &Client) {
     for _ in 0..20 {
@@ -81,6 +98,26 @@ async fn answers_that_an_agent_does_not_read_are_small_beyond_a_number_and_those
     let held = sent.to_ci.load(SeqCst);
     assert!(held <= windows + COUNT * SMALL, "{held} bytes, and the windows are {windows}");
     drop(calls);
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn exchanges_share_a_stream_only_with_those_of_their_window() {
+    // Two of them are the tunnel's.
+    let plan = Plan::api_key().limit("large_windows_per_agent_max: 4");
+    let lab = plan.start(numbering_origin()).await;
+    let client = lab.h2(HOST).await;
+    let (first, large) = running(&client).await;
+    let (second, number) = running(&client).await;
+    assert_eq!(number, large);
+    let (third, small) = running(&client).await;
+    assert_ne!(small, large);
+    let (fourth, number) = running(&client).await;
+    assert_eq!(number, small);
+    drop((second, third, fourth));
+    until("a large window again", async || running(&client).await.1 == large).await;
+    assert_eq!(lab.origin.streams(), 2);
+    drop(first);
     lab.finish().await;
 }
 

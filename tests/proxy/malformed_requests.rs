@@ -236,6 +236,44 @@ async fn what_is_normalised_goes_out_in_one_strict_form() {
     }
 }
 
+/// A head of `length` bytes that begins with `start`.
+fn head_of(length: usize, start: &str) -> String {
+    let others = start.len() + "X-A: \r\n\r\n".len();
+    format!("{start}X-A: {}\r\n\r\n", "x".repeat(length - others))
+}
+
+#[tokio::test]
+async fn heads_above_the_limit_are_refused_and_heads_of_its_length_pass_on_both_legs() {
+    const HEAD_MAX: usize = 64 * 1024;
+    const ANSWER: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n";
+    // The target of a request counts, and each of its fields with its line end.
+    let uncounted = "GET  HTTP/1.1\r\n\r\n".len();
+    let start = format!("GET /a HTTP/1.1\r\nHost: {HOST}\r\n");
+    let origin = Origin::answering(|request| match request.head.target() {
+        "/above" => head_of(HEAD_MAX + 1, ANSWER),
+        _ => head_of(HEAD_MAX, ANSWER),
+    });
+    let lab = Plan::api_key().start(origin).await;
+
+    let mut wire = lab.tunnel(HOST).await;
+    wire.send(head_of(HEAD_MAX + uncounted + 1, &start)).await;
+    assert_eq!(wire.answer("GET").await.head.status(), 431);
+    assert!(lab.origin.received().is_empty());
+    assert_eq!(lab.ask("GET /above").await.head.status(), 502);
+
+    let mut wire = lab.tunnel(HOST).await;
+    let longest = head_of(HEAD_MAX + uncounted, &start);
+    wire.send(&longest).await;
+    let answer = wire.answer("GET").await;
+    assert_eq!(answer.head.status(), 200);
+    let value = answer.head.one("x-a").expect("its field");
+    assert_eq!(value.len(), HEAD_MAX - ANSWER.len() - "X-A: \r\n\r\n".len());
+    let received = lab.origin.received();
+    let value = received.last().and_then(|request| request.head.one("x-a")).expect("the field");
+    assert!(longest.contains(&format!("X-A: {value}\r\n")));
+    lab.finish().await;
+}
+
 #[tokio::test]
 async fn limits_have_their_own_status() {
     let lab = Lab::simple().await;

@@ -225,3 +225,64 @@ impl Permitted {
         (self.inbound, self.permit, self.credential)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http::Request;
+
+    use super::*;
+    use keyward_base::id::{ConnectionId, OrgId};
+    use keyward_base::pattern::HostPattern;
+    use keyward_rules::inject::credential::Clears;
+    use keyward_rules::inject::scrub::Needles;
+    use keyward_rules::policy::{Account, AccountState, Policy, PolicyInput};
+
+    fn account() -> Account {
+        Account {
+            id: ConnectionId::random(),
+            name: "acme".into(),
+            provider: "acme".into(),
+            hosts: Arc::from([HostPattern::parse("api.acme.test").unwrap()]),
+            paths: Arc::default(),
+            prefixes: Arc::default(),
+            state: AccountState::Active,
+            remedy: None,
+            settings: None,
+            database: None,
+            is_ssh: false,
+        }
+    }
+
+    fn credential(connection: &ConnectionId) -> Arc<Credential> {
+        Arc::new(Credential {
+            connection: connection.clone(),
+            generation: 1,
+            expires: None,
+            writes: Vec::new(),
+            clears: Clears::default(),
+            rate_limit: Arc::default(),
+            needles: Arc::new(Needles::new([], [])),
+            renews: None,
+            signer: None,
+            tls: None,
+        })
+    }
+
+    #[test]
+    fn a_permit_takes_no_other_connections_credential_and_not_none() {
+        let (org, account) = (OrgId::default_org(), account());
+        let policy = Policy::compile(PolicyInput::default()).unwrap();
+        let permitted = |credential| {
+            let request = Request::get("https://api.acme.test/").body(Bytes::new()).unwrap();
+            let inbound = Inbound::test(request, &org).unwrap();
+            let permit = policy.permit_test(&org, &account, &inbound.policy_request()).unwrap();
+            Permitted::new(inbound, permit, credential)
+        };
+        for other in [None, Some(credential(&ConnectionId::random()))] {
+            let refused = permitted(other).unwrap_err();
+            assert!(matches!(refused, Refusal::Internal(_)), "{refused:?}");
+        }
+        assert!(permitted(Some(credential(&account.id))).is_ok());
+    }
+}
