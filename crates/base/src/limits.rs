@@ -82,7 +82,9 @@ section! {
         #[key("count")]
         pub exchanges_per_stream_max: usize,
         /// Descriptors of one agent, two for each stream and one for each exchange over HTTP/2, up to which its
-        /// exchanges over HTTP/2 get receive windows of 512 KiB. Those that begin beyond get 64 KiB.
+        /// exchanges with services over HTTP/2 get receive windows of 512 KiB. Those that begin beyond get 64 KiB;
+        /// exchanges of an HTTP/1.1 stream begin with it. An agent's HTTP/2 stream has windows of 512 KiB for uploads
+        /// if it begins within an eighth of the number.
         #[key("count")]
         pub large_windows_per_agent_max: usize,
         /// Concurrent TLS handshakes with agents, per core.
