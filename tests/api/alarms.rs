@@ -183,6 +183,30 @@ async fn a_honeytoken_is_seen_in_requests_that_are_refused_before_policy() {
     world.lab.finish().await;
 }
 
+/// A rule depends on the body, which is too large.
+#[tokio::test]
+async fn a_honeytoken_is_seen_in_requests_whose_body_cannot_be_read() {
+    let provider = "{ id: tracker, name: Tracker, hosts: [HOST], auth: [{ id: key, kind: bearer }], actions: [{ name: \
+                    look, label: Look, requests: [{ methods: [POST], paths: [/graphql], graphql: { operations: \
+                    [query], fields: [issue*], without_fields: [issueSecrets] } }] }] }";
+    let denies = |plan: Plan| {
+        plan.provider(&provider.replace("HOST", HOST))
+            .connection("{ name: tracked, provider: tracker, fields: { token: { env: CANARY } } }")
+            .rule("{ name: no-looks, action: deny, actions: [\"tracker:look\"] }")
+    };
+    let mut world = World::with(denies, &["honeytoken.used"]).await;
+    let bait = world.bait("bait", false).await;
+    let mut wire = world.lab.tunnel(HOST).await;
+    wire.send(format!(
+        "POST /graphql HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: application/json\r\nX-Api-Key: {bait}\r\n\
+         Content-Length: 999999999\r\n\r\n"
+    ))
+    .await;
+    assert_eq!(wire.answer("POST").await.head.status(), 413);
+    assert_eq!(world.hooks.event(&world.key).await.data["honeytoken"], "bait");
+    world.lab.finish().await;
+}
+
 /// An agent that has as many streams as it may.
 #[tokio::test]
 async fn a_honeytoken_is_seen_in_requests_that_are_refused_for_too_many_streams() {

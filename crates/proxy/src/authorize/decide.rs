@@ -57,17 +57,22 @@ pub async fn decide(
     let mut tries = 0;
     loop {
         let moment = gateway.rulebook.moment();
-        let refusal = match decide_once(gateway, &requester, &inbound, record).await {
+        let mut refusal = match decide_once(gateway, &requester, &inbound, record).await {
             Ok((permit, credential)) => return Permitted::new(inbound, permit, credential),
             Err(refusal) => refusal,
         };
-        if let Refusal::Policy(Reason::BodyUnread { .. }) = refusal
-            && Box::pin(inbound.read_body(gateway)).await?
-        {
-            record.set_push(inbound.query());
-            // Reading the body may have taken long.
-            requester = requester.who().check_still_valid(gateway)?;
-            continue;
+        if let Refusal::Policy(Reason::BodyUnread { .. }) = refusal {
+            let read = Box::pin(inbound.read_body(gateway)).await;
+            match read {
+                Ok(true) => {
+                    record.set_push(inbound.query());
+                    // Reading the body may have taken long.
+                    requester = requester.who().check_still_valid(gateway)?;
+                    continue;
+                }
+                Ok(false) => {}
+                Err(unread) => refusal = unread,
+            }
         }
         tries += 1;
         let is_of_configuration = matches!(refusal, Refusal::Policy(_) | Refusal::Vault(_));
