@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::header::RETRY_AFTER;
+use http::header::{AsHeaderName, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, StatusCode};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -50,10 +50,9 @@ impl RateLimitFields {
     /// The rate limit that a response states, in the service's own fields, in `RateLimit` (draft-ietf-httpapi-ratelimit-headers),
     /// or in fields with common names.
     pub fn stated(&self, fields: &HeaderMap, now: Timestamp) -> Option<StatedLimit> {
-        let own = self.remaining.iter().map(HeaderName::as_str);
-        let (remaining, limit) = fewest(fields, own)
+        let (remaining, limit) = fewest(fields, &self.remaining)
             .or_else(|| structured(fields))
-            .or_else(|| fewest(fields, COMMON_REMAINING.into_iter()))?;
+            .or_else(|| fewest(fields, &COMMON_REMAINING))?;
         let wait = self.reset(fields, now).or_else(|| structured_reset(fields));
         let resets_at = wait.and_then(|wait| now.checked_add(wait).ok());
         Some(StatedLimit { remaining, limit, resets_at })
@@ -63,7 +62,7 @@ impl RateLimitFields {
     /// period counts only when the limit is spent, or unknown and the status is 429.
     pub fn wait(&self, status: StatusCode, fields: &HeaderMap, now: Timestamp) -> Option<Duration> {
         let after = std::iter::once(&RETRY_AFTER).chain(&self.after);
-        let asked = after.filter_map(|name| time::retry_after(text(fields, name.as_str())?, now));
+        let asked = after.filter_map(|name| time::retry_after(text(fields, name)?, now));
         let is_spent = || match self.stated(fields, now) {
             Some(stated) => stated.remaining == 0,
             None => status == StatusCode::TOO_MANY_REQUESTS,
@@ -73,9 +72,9 @@ impl RateLimitFields {
 
     /// The time until the last of the periods ends: which limit is spent cannot be read from every service's fields.
     fn reset(&self, fields: &HeaderMap, now: Timestamp) -> Option<Duration> {
-        let after = self.reset_after.iter().filter_map(|name| span(text(fields, name.as_str())?));
+        let after = self.reset_after.iter().filter_map(|name| span(text(fields, name)?));
         let at = self.reset_at.iter().filter_map(|name| {
-            let at = moment(text(fields, name.as_str())?)?;
+            let at = moment(text(fields, name)?)?;
             Some(Duration::try_from(at.duration_since(now)).unwrap_or_default())
         });
         after.chain(at).max()
@@ -83,23 +82,26 @@ impl RateLimitFields {
 }
 
 /// Names that several services use.
-const COMMON_REMAINING: [&str; 3] =
-    ["x-ratelimit-remaining", "ratelimit-remaining", "x-rate-limit-remaining"];
+static COMMON_REMAINING: [HeaderName; 3] = [
+    HeaderName::from_static("x-ratelimit-remaining"),
+    HeaderName::from_static("ratelimit-remaining"),
+    HeaderName::from_static("x-rate-limit-remaining"),
+];
 
-fn text<'a>(fields: &'a HeaderMap, name: &str) -> Option<&'a str> {
+static RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+
+fn text(fields: &HeaderMap, name: impl AsHeaderName) -> Option<&str> {
     fields.get(name)?.to_str().ok().map(str::trim)
 }
 
 /// The limit with the fewest remaining requests, of those that these fields state.
-fn fewest<'a>(
-    fields: &HeaderMap,
-    names: impl Iterator<Item = &'a str>,
-) -> Option<(u64, Option<u64>)> {
+fn fewest(fields: &HeaderMap, names: &[HeaderName]) -> Option<(u64, Option<u64>)> {
     // Some write `60, 60;w=3600`.
-    let number = |name: &str| text(fields, name)?.split([',', ';']).next()?.trim().parse().ok();
-    let pairs = names.filter_map(|name| {
-        let remaining = number(name)?;
-        Some((remaining, number(&name.replace("remaining", "limit"))))
+    let number = |text: &str| text.split([',', ';']).next()?.trim().parse().ok();
+    let pairs = names.iter().filter_map(|name| {
+        let remaining = number(text(fields, name)?)?;
+        let limit = text(fields, name.as_str().replace("remaining", "limit")).and_then(number);
+        Some((remaining, limit))
     });
     pairs.min_by_key(|(remaining, _)| *remaining)
 }
@@ -116,7 +118,7 @@ fn structured_reset(fields: &HeaderMap) -> Option<Duration> {
 
 /// The values of a parameter with a whole number, of each limit in `RateLimit`.
 fn parameters<'a>(fields: &'a HeaderMap, key: &'a str) -> impl Iterator<Item = u64> + 'a {
-    let all = text(fields, "ratelimit").unwrap_or_default();
+    let all = text(fields, &RATE_LIMIT).unwrap_or_default();
     all.split([',', ';']).filter_map(move |part| {
         let (name, value) = part.split_once('=')?;
         (name.trim() == key).then(|| value.trim().parse().ok())?

@@ -31,7 +31,7 @@ pub struct RequestBody {
     demand: Option<Arc<BodyDemand>>,
     trailers: Trailers,
     /// Signs what is received before it is sent.
-    chunks: Option<SignedChunks>,
+    chunks: Option<Box<SignedChunks>>,
     /// Pieces that are sent first: they were sent before, or rewritten already.
     again: VecDeque<Bytes>,
     /// The writers of copies. The last one gets the rest when the body is dropped.
@@ -146,7 +146,7 @@ impl RequestBody {
 
     /// Signs the chunks that the body consists of. Once some were sent, it cannot be sent again.
     pub fn sign_chunks(&mut self, chunks: SignedChunks) {
-        self.chunks = Some(chunks);
+        self.chunks = Some(Box::new(chunks));
     }
 
     pub fn drop_trailers(&mut self) {

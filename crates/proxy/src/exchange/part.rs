@@ -143,9 +143,7 @@ impl PartWindow {
         }
         let read = tokio::time::timeout(PART_WITHIN, read(body, length));
         let bytes = read.await.map_err(|_| Refusal::AnswerTimeout)??;
-        let mut masked = BytesMut::from(masker.push(bytes));
-        masked.extend_from_slice(&masker.finish());
-        let passed = self.pass(masked.freeze()).ok_or_else(|| protocol(WRONG_LENGTH))?;
+        let passed = self.pass(masker.push_last(bytes)).ok_or_else(|| protocol(WRONG_LENGTH))?;
         // A copy, so that the rest does not wait for a slow agent.
         Ok((Bytes::copy_from_slice(&passed), masker.take_masked()))
     }

@@ -277,24 +277,28 @@ impl ScannedBody {
     }
 
     fn take(&mut self, frame: Frame<Bytes>) -> Result<(), BodyError> {
+        // hyper does not poll again after the last byte of a declared length.
+        let is_last = self.incoming.is_end_stream();
         match frame.into_data() {
-            Ok(data) => self.look(data)?,
+            Ok(data) => self.look(data, is_last)?,
             Err(frame) => {
                 self.trailers = frame.into_trailers().ok();
                 return self.end();
             }
         }
-        // hyper does not poll again after the last byte of a declared length.
-        match self.incoming.is_end_stream() {
+        match is_last {
             true => self.end(),
             false => Ok(()),
         }
     }
 
-    fn look(&mut self, data: Bytes) -> Result<(), BodyError> {
+    fn look(&mut self, data: Bytes, is_last: bool) -> Result<(), BodyError> {
         match &mut self.look {
             Scanner::Mask(masker) => {
-                let data = masker.push(data);
+                let data = match is_last {
+                    true => masker.push_last(data),
+                    false => masker.push(data),
+                };
                 self.masked += masker.take_masked();
                 self.pass(data)?;
             }

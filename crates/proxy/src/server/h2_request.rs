@@ -162,7 +162,7 @@ async fn answer(
     without_fields_of_http1(&mut head.headers);
     let ended = joins.is_none() && (bodyless || body.is_end_stream());
     let mut stream = respond.send_response(Response::from_parts(head, ()), ended).ok()?;
-    let counted = session.own_descriptor().map(|it| -> Kept { it.clone() });
+    let counted = session.own_descriptor().map(|descriptor| descriptor.clone() as Kept);
     if let Some(bridge) = joins {
         live.joined.store(true, Relaxed);
         // Joining the streams ends this one: the sender is dropped with them.

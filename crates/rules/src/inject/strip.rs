@@ -7,21 +7,9 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::percent_decode_str;
 
 use super::credential::Clears;
-use super::names::{is_alias, is_one_of, name_of};
+use super::names::{is_alias, name_of};
 use super::placeholder::{PlaceholderCore, holds_mark, scan};
 use super::steering;
-
-/// Fields that a proxy must not forward (RFC 9110 §7.6.1 and §11.7), and our own.
-static HOP_BY_HOP: [HeaderName; 8] = [
-    header::CONNECTION,
-    header::TE,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    header::PROXY_AUTHORIZATION,
-    header::PROXY_AUTHENTICATE,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("http2-settings"),
-];
 
 /// What proxies report about a response (RFC 9209).
 static PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
@@ -40,7 +28,20 @@ pub fn hop_by_hop(fields: &mut HeaderMap) {
             fields.remove(name);
         }
     }
-    remove_where(fields, |name| is_one_of(name, &HOP_BY_HOP) || is_proxys(name));
+    remove_where(fields, |name| {
+        let name = name.as_str();
+        is_hop_by_hop(name)
+            || is_proxys(name)
+            || name.contains('_') && is_hop_by_hop(&name.replace('_', "-"))
+    });
+}
+
+/// Whether a proxy must not forward the field (RFC 9110 §7.6.1). The compiler compares only names of this length.
+fn is_hop_by_hop(name: &str) -> bool {
+    matches!(
+        name,
+        "connection" | "te" | "transfer-encoding" | "upgrade" | "keep-alive" | "http2-settings"
+    )
 }
 
 fn named_by_connection(fields: &HeaderMap) -> Vec<HeaderName> {
@@ -52,8 +53,8 @@ fn named_by_connection(fields: &HeaderMap) -> Vec<HeaderName> {
         .collect()
 }
 
-fn is_proxys(name: &HeaderName) -> bool {
-    let name = name.as_str();
+/// Whether it is a field for proxies (RFC 9110 §11.7), or ours.
+fn is_proxys(name: &str) -> bool {
     let is_below = |beginning: &str| {
         name.strip_prefix(beginning).is_some_and(|rest| rest.starts_with(['-', '_']))
     };

@@ -36,13 +36,7 @@ impl Masker {
     /// Takes a chunk and returns what can be sent; empty when all of it may begin a needle.
     pub fn push(&mut self, piece: Bytes) -> Bytes {
         self.pauses.pass(&piece);
-        let bytes = match self.held.is_empty() {
-            true => piece,
-            false => {
-                self.held.extend_from_slice(&piece);
-                std::mem::take(&mut self.held).freeze()
-            }
-        };
+        let bytes = self.after_held(piece);
         match bytes.len() - self.pauses.tail(&self.needles, &bytes) {
             0 => {
                 self.held = BytesMut::from(bytes);
@@ -52,11 +46,28 @@ impl Masker {
         }
     }
 
-    /// Ends the body and returns what was held back.
-    pub fn finish(&mut self) -> Bytes {
-        let rest = std::mem::take(&mut self.held).freeze();
+    /// Takes the last chunk and returns the rest of the body.
+    pub fn push_last(&mut self, piece: Bytes) -> Bytes {
+        let rest = self.after_held(piece);
         let spans = self.needles.search(&rest).spans;
         self.mask(rest, &spans)
+    }
+
+    /// Ends the body and returns what was held back.
+    pub fn finish(&mut self) -> Bytes {
+        match self.held.is_empty() {
+            true => Bytes::new(),
+            false => self.push_last(Bytes::new()),
+        }
+    }
+
+    /// The held bytes and the chunk, which is not copied if none are held.
+    fn after_held(&mut self, piece: Bytes) -> Bytes {
+        if self.held.is_empty() {
+            return piece;
+        }
+        self.held.extend_from_slice(&piece);
+        std::mem::take(&mut self.held).freeze()
     }
 
     /// Masks the bytes, and holds those from `open` on.

@@ -8,11 +8,14 @@ use super::super::range::{ByteRange, ContentRange, PassedPart};
 use super::super::{Masker, Needles, Pauses};
 use super::*;
 
-fn pushed(mut masker: Masker, pieces: Vec<Bytes>) -> Vec<u8> {
+/// What comes out. Of an even number of pieces the last one is known to be the last.
+fn pushed(mut masker: Masker, mut pieces: Vec<Bytes>) -> Vec<u8> {
     let mut out = vec![];
+    let last = if pieces.len() % 2 == 0 { pieces.pop() } else { None };
     for piece in pieces {
         out.extend(masker.push(piece));
     }
+    out.extend(last.map(|piece| masker.push_last(piece)).into_iter().flatten());
     out.extend(masker.finish());
     out
 }
