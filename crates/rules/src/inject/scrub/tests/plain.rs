@@ -11,7 +11,7 @@ use super::*;
 /// What comes out. Of an even number of pieces the last one is known to be the last.
 fn pushed(mut masker: Masker, mut pieces: Vec<Bytes>) -> Vec<u8> {
     let mut out = vec![];
-    let last = if pieces.len() % 2 == 0 { pieces.pop() } else { None };
+    let last = if pieces.len().is_multiple_of(2) { pieces.pop() } else { None };
     for piece in pieces {
         out.extend(masker.push(piece));
     }
