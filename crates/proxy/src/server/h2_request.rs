@@ -182,7 +182,7 @@ async fn through(
     respond: &mut SendResponse<Bytes>,
     demand: Option<Arc<BodyDemand>>,
 ) -> Option<Response<AnswerBody>> {
-    let mut exchange = pin!(exchange::answer(core, session, request));
+    let mut exchange = pin!(exchange::answer(core.clone(), session.clone(), request));
     poll_fn(|cx| {
         // First: where the agent has reset the stream, the exchange fails for that and nothing else.
         if respond.poll_reset(cx).is_ready() {

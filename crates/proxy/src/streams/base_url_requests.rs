@@ -35,7 +35,7 @@ pub async fn answer(
     let (method, uri) = (request.method().clone(), request.uri().clone());
     match resolve(core, accepted, request, base_url) {
         Ok(ResolvedRequest { session, rewrite, request }) => {
-            let mut response = exchange::answer(core, &session, request).await;
+            let mut response = exchange::answer(core.clone(), session, request).await;
             rewrite.apply(response.headers_mut());
             response
         }

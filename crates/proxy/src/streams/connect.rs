@@ -100,7 +100,7 @@ async fn absolute(
     };
     let watchdog = accepted.watchdog.clone();
     let session = ProxySession::new(attached, TargetSource::Absolute, watchdog);
-    exchange::answer(core, &session, request).await
+    exchange::answer(core.clone(), session, request).await
 }
 
 /// Serves CONNECT: authenticates, parses and routes; then answers 200 and serves the tunnel in a new task.

@@ -53,10 +53,7 @@ async fn serve(core: Arc<Core>, tls: Box<TlsStream<AgentStream>>, session: Arc<P
     if tls.get_ref().1.alpn_protocol() == Some(ALPN_HTTP2) {
         return Box::pin(h2::serve(&core, tls, &session)).await;
     }
-    let service = |request| {
-        let (core, session) = (core.clone(), session.clone());
-        async move { exchange::answer(&core, &session, request).await }
-    };
+    let service = |request| exchange::answer(core.clone(), session.clone(), request);
     h1::serve(tls, context, service).await;
 }
 
