@@ -13,7 +13,7 @@ INSIDE = "BENCH_INSIDE"
 # Above this share of the machine a window is taken once more.
 DISTURBED = 0.08
 
-# 5,000 tunnels are 10,000 descriptors in a proxy.
+# 4,000 tunnels are 8,000 descriptors in a proxy, and Keyward gives one agent at most half of those that are free.
 DESCRIPTORS = 20_000
 
 

@@ -85,7 +85,7 @@ SCENARIOS = {
         "an idle tunnel",
         "KiB",
         per_tunnel,
-        {"steps": "1000,5000"},
+        {"steps": "1000,4000"},
         {"steps": "200,500"},
         goal=24,
         relative=False,

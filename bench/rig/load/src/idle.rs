@@ -35,7 +35,7 @@ pub async fn idle(bench: Rc<Bench>) -> Value {
     sleep(SETTLES_WITHIN).await;
     let held = Held::default();
     let mut points = vec![(0.0, bench.meter.resident_kib() as f64)];
-    for goal in bench.options.text("steps", "1000,5000").split(',') {
+    for goal in bench.options.text("steps", "1000,4000").split(',') {
         let more: u64 = goal.parse::<u64>().expect("a number") - held.borrow().len() as u64;
         hold(&bench, &held, more, asks).await;
         sleep(SETTLES_WITHIN).await;
