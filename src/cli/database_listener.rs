@@ -76,7 +76,7 @@ struct ListenerTermArgs {
     /// postgres, redis, mysql or mongodb; default: postgres
     #[arg(long)]
     protocol: Option<String>,
-    /// MySQL: the version that clients see before the login, such as 10.11.6-MariaDB
+    /// version that MySQL clients see before the login, such as 10.11.6-MariaDB
     #[arg(long, value_name = "VERSION")]
     server_version: Option<String>,
     /// the connection of all sessions; default: each names one
