@@ -1,31 +1,31 @@
-//! [`CountedBody`]: a body over HTTP/2 of which it is known what h2 has not written: an answer whose exchange is counted
-//! among those of its agent until then, or an upload.
+//! [`CountedBody`]: an answer over HTTP/2 whose exchange is counted among those of its agent until h2 has written it.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-use crate::h2::{Kept, keeping};
+use crate::h2::keeping;
+use crate::limits::agent_streams::ExchangeDescriptor;
 
-/// A body whose pieces keep something, such as the descriptor of its exchange, until h2 has written them. The exchange may
-/// end before.
+/// A body whose pieces keep the descriptor of its exchange. The exchange may end before h2 has written them.
 #[derive(Debug)]
 pub struct CountedBody<'a, B> {
     body: &'a mut B,
     /// `None` for an exchange that is not counted by itself.
-    kept: Option<Kept>,
+    descriptor: Option<Arc<ExchangeDescriptor>>,
 }
 
 impl<'a, B> CountedBody<'a, B> {
-    pub fn new(body: &'a mut B, kept: Option<Kept>) -> Self {
-        Self { body, kept }
+    pub fn new(body: &'a mut B, descriptor: Option<&Arc<ExchangeDescriptor>>) -> Self {
+        Self { body, descriptor: descriptor.cloned() }
     }
 
     fn counted(&self, bytes: Bytes) -> Bytes {
-        match &self.kept {
-            Some(kept) if !bytes.is_empty() => keeping(bytes, kept.clone()),
+        match &self.descriptor {
+            Some(descriptor) if !bytes.is_empty() => keeping(bytes, descriptor.clone()),
             _ => bytes,
         }
     }
@@ -57,7 +57,6 @@ impl<B: Body<Data = Bytes> + Unpin> Body for CountedBody<'_, B> {
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
-    use std::sync::Arc;
 
     use http::{Request, Response};
     use http_body_util::Full;
@@ -89,7 +88,7 @@ mod tests {
         let (agent_streams, id) = (AgentStreams::new(&Limits::default(), 1), AgentId::random());
         let descriptor = Arc::new(agent_streams.upstream(&id).unwrap());
         let mut body = Full::new(Bytes::from(vec![b'.'; BODY]));
-        let mut counted = CountedBody::new(&mut body, Some(descriptor.clone()));
+        let mut counted = CountedBody::new(&mut body, Some(&descriptor));
         assert!(send_body(&mut counted, &mut stream).await.is_ok());
         drop((counted, descriptor, stream));
         // Only our side is polled: the agent does not read.

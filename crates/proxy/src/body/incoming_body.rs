@@ -12,7 +12,6 @@ use super::body_error::ReceiveError;
 use super::http1_upload::Http1Upload;
 use super::http2_body::Http2Body;
 use super::http2_upload::Http2Upload;
-use crate::h2::upload::Upload;
 
 /// A body that is received.
 #[derive(Debug)]
@@ -22,11 +21,8 @@ pub enum IncomingBody {
     Http1(Incoming),
     /// Over HTTP/1.1, a request.
     Http1Upload(Http1Upload),
-    /// Over HTTP/2, an answer. The upload that it answers ends when it is dropped.
-    Http2 {
-        body: Http2Body,
-        _upload: Option<Upload>,
-    },
+    /// Over HTTP/2, an answer.
+    Http2(Http2Body),
     /// Over HTTP/2, a request.
     Http2Upload(Http2Upload),
     /// A body whose beginning was read already.
@@ -73,7 +69,7 @@ impl Body for IncomingBody {
             Self::Http1Upload(upload) => {
                 Pin::new(upload).poll_frame(cx).map_err(ReceiveError::from)
             }
-            Self::Http2 { body, .. } => body.poll_frame(cx),
+            Self::Http2(streamed) => streamed.poll_frame(cx),
             Self::Http2Upload(upload) => Pin::new(upload).poll_frame(cx),
             Self::PeekedBody(begun) => match begun.read.pop_front() {
                 Some(frame) => Poll::Ready(Some(frame)),
@@ -87,7 +83,7 @@ impl Body for IncomingBody {
             Self::Empty => true,
             Self::Http1(incoming) => incoming.is_end_stream(),
             Self::Http1Upload(upload) => upload.is_end_stream(),
-            Self::Http2 { body, .. } => body.is_end_stream(),
+            Self::Http2(streamed) => streamed.is_end_stream(),
             Self::Http2Upload(upload) => upload.is_end_stream(),
             Self::PeekedBody(begun) => begun.read.is_empty() && begun.rest.is_end_stream(),
         }
@@ -99,7 +95,7 @@ impl Body for IncomingBody {
             Self::Http1(incoming) => incoming.size_hint(),
             Self::Http1Upload(upload) => upload.size_hint(),
             Self::PeekedBody(begun) => begun.size_hint(),
-            Self::Http2 { body, .. } => body.size_hint(),
+            Self::Http2(streamed) => streamed.size_hint(),
             Self::Http2Upload(upload) => upload.size_hint(),
         }
     }

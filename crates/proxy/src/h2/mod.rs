@@ -5,7 +5,6 @@
 
 pub mod flood_limit;
 pub mod send_body;
-pub mod upload;
 pub mod websocket;
 pub mod write_buffer;
 

@@ -162,14 +162,14 @@ async fn answer(
     without_fields_of_http1(&mut head.headers);
     let ended = joins.is_none() && (bodyless || body.is_end_stream());
     let mut stream = respond.send_response(Response::from_parts(head, ()), ended).ok()?;
-    let counted = session.own_descriptor().map(|descriptor| descriptor.clone() as Kept);
     if let Some(bridge) = joins {
         live.joined.store(true, Relaxed);
         // Joining the streams ends this one: the sender is dropped with them.
+        let counted = session.own_descriptor().map(|descriptor| descriptor.clone() as Kept);
         let _ = bridge.join(stream, counted).await;
         return None;
     }
-    let mut body = CountedBody::new(&mut body, counted);
+    let mut body = CountedBody::new(&mut body, session.own_descriptor());
     let whole = ended || send(&mut body, &mut stream).await;
     whole.then_some(unread)
 }
