@@ -133,7 +133,10 @@ const commands = {
     return violations.map(({ id, nodes }) => `${id}: ${nodes.slice(0, 3).map((node) => node.html.slice(0, 160)).join(' | ')}`);
   },
   async paint({ page }) {
-    return page.evaluate(() => performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? -1);
+    // On a busy machine the page is loaded before it is painted.
+    const painted = () => performance.getEntriesByName('first-contentful-paint')[0]?.startTime;
+    const time = await page.waitForFunction(painted, { polling: 50 });
+    return time.jsonValue();
   },
   // Without what its script fetches later, such as newer content of a live part.
   async weight({ page }) {

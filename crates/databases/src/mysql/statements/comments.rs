@@ -26,7 +26,8 @@ pub fn unwrapped(text: &[u8]) -> Cow<'_, [u8]> {
 /// Where the marks of a known comment are.
 fn marks(text: &[u8]) -> Option<Vec<Range<usize>>> {
     if text.starts_with(HINTED) {
-        return Some(vec![SELECT.len()..HINTED.len()]);
+        let hint = SELECT.len()..HINTED.len();
+        return Some(vec![hint]);
     }
     let text = text.trim_ascii_end();
     let from = if text == SNAPSHOT { START.len() } else { 0 };
