@@ -148,7 +148,7 @@ fn server_version(
     let given = text.server_version.as_ref()?;
     if text.protocol != DatabaseProtocol::Mysql {
         let remedy = "add `protocol: mysql`, or remove it";
-        reading.problems.add(path, "only clients of MySQL are told a version", remedy);
+        reading.problems.add(path, "only listeners for MySQL have a version", remedy);
     }
     let version = given.parse().ok();
     if version.is_none() {

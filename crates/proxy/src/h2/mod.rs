@@ -5,6 +5,8 @@
 
 pub mod flood_limit;
 pub mod send_body;
+#[cfg(test)]
+pub mod unread_answer;
 pub mod websocket;
 pub mod write_buffer;
 

@@ -206,59 +206,29 @@ fn broken(error: h2::Error) -> io::Error {
 
 #[cfg(test)]
 mod tests {
-    use std::future::poll_fn;
     use std::sync::Arc;
 
-    use http::Response;
     use tokio::io::AsyncWriteExt;
 
     use super::*;
+    use crate::h2::unread_answer::UnreadAnswer;
 
     const SENT: usize = 32 * 1024;
 
     #[tokio::test]
     async fn a_websocket_that_has_ended_is_counted_until_what_it_sent_was_written() {
-        let (agents, ours) = tokio::io::duplex(1024);
-        let (server, client) = (h2::server::Builder::new(), h2::client::Builder::new());
-        let (server, client) =
-            tokio::join!(server.handshake::<_, Bytes>(ours), client.handshake::<_, Bytes>(agents));
-        let (mut server, (mut sender, mut agent)) = (server.unwrap(), client.unwrap());
-        let request = Request::get("https://api.acme.test/").body(()).unwrap();
-        let (answer, _) = sender.send_request(request, true).unwrap();
-        let accepted = tokio::select! {
-            accepted = server.accept() => accepted,
-            _ = &mut agent => panic!("it ended"),
-        };
-        let (request, mut respond) = accepted.unwrap().unwrap();
-        let stream = respond.send_response(Response::new(()), false).unwrap();
-
+        let (mut unread, frames, stream) = UnreadAnswer::begin().await;
         let (counted, (joined, duplex)) = (Arc::new(()), oneshot::channel());
-        let frames = request.into_body();
         let bridge = WebSocketHandshake { frames, joined, agents_accept: None };
         let ended = bridge.join(stream, Some(counted.clone()));
         let mut duplex = duplex.await.unwrap();
         duplex.write_all(&vec![b'.'; SENT]).await.unwrap();
         duplex.shutdown().await.unwrap();
-        drop((duplex, respond));
+        drop(duplex);
         assert!(ended.await.is_err(), "it has ended");
-        // Only our side is polled: the agent does not read.
-        assert!(!poll_fn(|cx| Poll::Ready(server.poll_closed(cx).is_ready())).await);
+        unread.write().await;
         assert_ne!(Arc::strong_count(&counted), 1, "it is not written");
-
-        let reads = async {
-            let (mut read, mut body) = (0, answer.await.unwrap().into_body());
-            while let Some(piece) = body.data().await {
-                read += piece.unwrap().len();
-            }
-            read
-        };
-        let read = tokio::select! {
-            read = reads => read,
-            _ = &mut agent => panic!("it ended"),
-            _ = poll_fn(|cx| server.poll_closed(cx)) => panic!("it ended"),
-        };
-        assert_eq!(read, SENT);
-        assert!(!poll_fn(|cx| Poll::Ready(server.poll_closed(cx).is_ready())).await);
+        assert_eq!(unread.read().await, SENT);
         assert_eq!(Arc::strong_count(&counted), 1, "it is written");
     }
 

@@ -354,8 +354,7 @@ impl AuditSink {
     /// Rotates the file. If that fails, the file is used further: an oversized file is better than a lost
     /// record. From a file that is not at the log's path any more, the next turn goes to a new one, and notes that.
     fn begin_another_file(&mut self) {
-        let is_active = self.trail.is_active(&self.file).unwrap_or(true);
-        if !is_active || Instant::now() < self.rotate_at {
+        if Instant::now() < self.rotate_at || !self.trail.is_active(&self.file).unwrap_or(true) {
             return;
         }
         match self.another_file() {

@@ -119,7 +119,7 @@ const SECTIONS: &[(&str, &[&str])] = &[
     (
         r#"listen: { databases: [{ at: "127.0.0.1:1", server_version: 8.0.36 }, { at: "127.0.0.1:2", protocol: mysql, server_version: MariaDB }] }"#,
         &[
-            "keyward.yaml:1: listen.databases[0].server_version: only clients of MySQL are told a version; add `protocol: mysql`, or remove it",
+            "keyward.yaml:1: listen.databases[0].server_version: only listeners for MySQL have a version; add `protocol: mysql`, or remove it",
             "keyward.yaml:1: listen.databases[1].server_version: this is not the version of a server; write what `SELECT VERSION()` says, such as 10.11.6-MariaDB",
         ],
     ),
