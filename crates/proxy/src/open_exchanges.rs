@@ -55,7 +55,7 @@ pub struct OpenExchange {
     /// As in the audit log.
     pub exchange: ExchangeId,
     /// The agent, with its session.
-    pub agent: Agent,
+    pub agent: Arc<Agent>,
     pub since: Timestamp,
     /// The connection whose credential it uses.
     pub connection: Option<(ConnectionId, Arc<str>)>,
@@ -289,13 +289,13 @@ mod tests {
     fn tunnel() -> OpenExchange {
         OpenExchange {
             exchange: ExchangeId::random(),
-            agent: Agent {
+            agent: Arc::new(Agent {
                 id: AgentId::random(),
                 org: OrgId::default_org(),
                 name: "ci".into(),
                 token: None,
                 session: None,
-            },
+            }),
             since: Timestamp::UNIX_EPOCH,
             subject: ExchangeSubject::Tunnel(Target::parse(Scheme::Https, "a.test").unwrap()),
             is_websocket: false,

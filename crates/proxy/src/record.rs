@@ -87,7 +87,7 @@ struct EventFields {
 #[derive(Debug)]
 enum RequestedBy {
     Unknown,
-    Agent(Agent),
+    Agent(Arc<Agent>),
     Owner(OrgId),
 }
 
@@ -138,7 +138,7 @@ impl Record {
         self.bytes_in.clone()
     }
 
-    pub fn set_agent(&mut self, agent: &Agent) {
+    pub fn set_agent(&mut self, agent: &Arc<Agent>) {
         self.fields.by = RequestedBy::Agent(agent.clone());
     }
 
@@ -410,7 +410,8 @@ impl EventFields {
     fn event<'a>(&'a self, target: Option<&'a str>) -> Event<&'a str> {
         let (org, agent, token) = match &self.by {
             RequestedBy::Unknown => (None, None, None),
-            RequestedBy::Agent(Agent { org, name, token, .. }) => {
+            RequestedBy::Agent(agent) => {
+                let Agent { org, name, token, .. } = &**agent;
                 (Some(org.as_str()), Some(&**name), token.as_ref().map(TokenId::as_str))
             }
             RequestedBy::Owner(org) => (Some(org.as_str()), None, None),

@@ -20,6 +20,7 @@ use super::incoming_body::IncomingBody;
 use super::signed_chunks::SignedChunks;
 use super::trailer_filter::TrailerFilter;
 use crate::h2::websocket::PendingWebSocket;
+use keyward_base::agent::Agent;
 use keyward_base::id::AgentId;
 
 /// The request's body on its way to the upstream.
@@ -37,7 +38,7 @@ pub struct RequestBody {
     /// The writers of copies. The last one gets the rest when the body is dropped.
     copies: Vec<BodyCopyWriter<Self>>,
     /// The agent whose memory budget is charged for copies; `None` for a request without an agent.
-    owner: Option<AgentId>,
+    owner: Option<Arc<Agent>>,
 }
 
 /// The handling of a request's trailers.
@@ -74,7 +75,7 @@ impl RequestBody {
 
     /// A form that is rewritten while it is sent, after its beginning `first`.
     pub fn form(first: Bytes, upload: FormUpload<Self>) -> Self {
-        let (count, owner) = (upload.source().count(), upload.source().owner().cloned());
+        let (count, owner) = (upload.source().count(), upload.source().owner.clone());
         let mut body = Self::of(BodyContent::Form(Box::new(upload)));
         (body.count, body.owner) = (count, owner);
         body.again.extend(Some(first).filter(|first| !first.is_empty()));
@@ -108,13 +109,13 @@ impl RequestBody {
     }
 
     /// Sets the agent whose memory budget is charged.
-    pub fn set_owner_agent(&mut self, agent: &AgentId) {
+    pub fn set_owner_agent(&mut self, agent: &Arc<Agent>) {
         self.owner = Some(agent.clone());
     }
 
     /// The agent whose memory budget is charged.
     pub fn owner(&self) -> Option<&AgentId> {
-        self.owner.as_ref()
+        self.owner.as_deref().map(|agent| &agent.id)
     }
 
     /// The number of bytes that have passed.

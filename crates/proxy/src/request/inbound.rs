@@ -12,6 +12,7 @@ use crate::body::request_body::RequestBody;
 use crate::policy_query::PolicyQuery;
 use crate::refusal::Refusal;
 use crate::session::{ProxySession, TargetSource};
+use keyward_base::agent::Agent;
 use keyward_base::host::{Scheme, Target};
 use keyward_base::id::{AgentId, OrgId};
 use keyward_base::limits::{Limits, ReceiveWindow};
@@ -34,7 +35,7 @@ pub struct Inbound {
     /// The window of its answer, over HTTP/2.
     window: ReceiveWindow,
     /// The agent; `None` for a request without an agent.
-    agent: Option<AgentId>,
+    agent: Option<Arc<Agent>>,
     /// The head as hyper read it.
     pub head: Parts,
     /// The body. It is held back until the upstream wants it if the agent sent `Expect: 100-continue`.
@@ -107,7 +108,7 @@ impl Inbound {
         let upgrade =
             upgrade(&mut request).map(|stream| AgentUpgrade { stream, session: session.clone() });
         let (head, mut body) = request.into_parts();
-        body.set_owner_agent(&session.agent.id);
+        body.set_owner_agent(&session.agent);
         if expects_continue {
             body.wait_for_continue(limits.continue_timeout);
         }
@@ -117,7 +118,7 @@ impl Inbound {
             org: session.agent.org.clone(),
             session: session.number,
             window: limits.exchange_window(session.agent_descriptors()),
-            agent: Some(session.agent.id.clone()),
+            agent: Some(session.agent.clone()),
             head,
             body,
         })
@@ -213,7 +214,7 @@ impl Inbound {
 
     /// The agent whose memory budget is charged.
     pub fn agent(&self) -> Option<&AgentId> {
-        self.agent.as_ref()
+        self.agent.as_deref().map(|agent| &agent.id)
     }
 
     /// The input of the policy decision, owned.

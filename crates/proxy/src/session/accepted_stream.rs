@@ -35,14 +35,14 @@ pub struct AcceptedStream {
 #[must_use]
 #[derive(Debug)]
 pub struct AttachedAgent {
-    agent: Agent,
+    agent: Arc<Agent>,
     accepted: Arc<AcceptedStream>,
 }
 
 /// An agent that the stream was not attached to.
 #[derive(Debug)]
 pub struct UnattachedAgent {
-    pub agent: Agent,
+    pub agent: Arc<Agent>,
     pub refusal: Refusal,
 }
 
@@ -54,7 +54,7 @@ impl AcceptedStream {
     pub fn attach_agent(
         self: &Arc<Self>,
         gateway: &Gateway,
-        agent: Agent,
+        agent: Arc<Agent>,
     ) -> Result<AttachedAgent, Box<UnattachedAgent>> {
         match self.revocation.attach_agent(gateway, &agent) {
             Ok(has_changed) => {
@@ -69,7 +69,7 @@ impl AcceptedStream {
 }
 
 impl AttachedAgent {
-    pub fn agent(&self) -> &Agent {
+    pub fn agent(&self) -> &Arc<Agent> {
         &self.agent
     }
 
@@ -78,7 +78,7 @@ impl AttachedAgent {
     }
 
     /// The agent and its stream.
-    pub(super) fn into_parts(self) -> (Agent, Arc<AcceptedStream>) {
+    pub(super) fn into_parts(self) -> (Arc<Agent>, Arc<AcceptedStream>) {
         (self.agent, self.accepted)
     }
 }

@@ -19,7 +19,7 @@ use crate::sockets::watchdog::Watchdog;
 /// The agent of a stream and the source of its targets. Each request of the stream is authorized by itself.
 #[derive(Debug)]
 pub struct ProxySession {
-    pub agent: Agent,
+    pub agent: Arc<Agent>,
     /// How the targets of requests are determined.
     pub target_source: TargetSource,
     /// Unique in the process for an agent on one accepted stream. Upstream streams of `pass` requests belong to one

@@ -44,7 +44,7 @@ pub struct Revocation {
 
 #[derive(Debug)]
 struct Dependencies {
-    agent: Agent,
+    agent: Arc<Agent>,
     /// `None` for an HTTP/2 request: its stream holds the slot.
     slot: Option<StreamSlot>,
     activity: Option<Activity>,
@@ -78,7 +78,7 @@ impl Revocation {
     }
 
     /// For one HTTP/2 request on a stream of `agent`.
-    pub fn for_http2_request(gateway: &Gateway, agent: &Agent) -> Self {
+    pub fn for_http2_request(gateway: &Gateway, agent: &Arc<Agent>) -> Self {
         let dependencies = Dependencies { agent: agent.clone(), slot: None, activity: None };
         let current = gateway.open_exchanges.enter();
         let dependencies = Mutex::new(Some(dependencies));
@@ -91,7 +91,7 @@ impl Revocation {
     ///
     /// # Errors
     /// When the agent has reached its limit of streams, or this stream has just been evicted.
-    pub fn attach_agent(&self, gateway: &Gateway, agent: &Agent) -> Result<bool, Refusal> {
+    pub fn attach_agent(&self, gateway: &Gateway, agent: &Arc<Agent>) -> Result<bool, Refusal> {
         let mut dependencies = self.dependencies.lock();
         let slot = match &mut *dependencies {
             Some(dependencies) if dependencies.agent == *agent => return Ok(false),
@@ -302,7 +302,7 @@ impl Activity {
 }
 
 /// The exchange of `record`, which has just begun.
-fn begun(agent: Agent, subject: ExchangeSubject, record: &Record) -> OpenExchange {
+fn begun(agent: Arc<Agent>, subject: ExchangeSubject, record: &Record) -> OpenExchange {
     OpenExchange {
         exchange: record.id().clone(),
         agent,

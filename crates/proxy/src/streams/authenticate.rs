@@ -2,6 +2,7 @@
 //! be the agent's.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
@@ -26,7 +27,7 @@ pub struct PresentedToken {
 
 /// An agent, and the token that proved it.
 pub struct Authenticated {
-    pub agent: Agent,
+    pub agent: Arc<Agent>,
     /// The token as it was presented.
     pub token: Zeroizing<String>,
 }
@@ -52,11 +53,12 @@ pub fn authenticate(
     gateway: &Gateway,
     accepted: &AcceptedStream,
     request: &Request<RequestBody>,
-) -> Result<Agent, Refusal> {
+) -> Result<Arc<Agent>, Refusal> {
     match &accepted.owner {
         Some(owner) => {
             let agent = gateway.directory.view().of_listener(&owner.org, &owner.agent);
-            agent.ok_or_else(|| Refusal::ListenerAgentGone { agent: owner.agent.clone() })
+            let gone = || Refusal::ListenerAgentGone { agent: owner.agent.clone() };
+            agent.map(Arc::new).ok_or_else(gone)
         }
         None => by_token(gateway, accepted.peer, request),
     }
@@ -66,7 +68,7 @@ fn by_token(
     gateway: &Gateway,
     peer: Option<IpAddr>,
     request: &Request<RequestBody>,
-) -> Result<Agent, Refusal> {
+) -> Result<Arc<Agent>, Refusal> {
     let mut values = request.headers().get_all(PROXY_AUTHORIZATION).iter();
     let (value, extra) = (values.next(), values.next());
     let Some(value) = value else { return Err(Refusal::Unauthenticated) };
@@ -118,7 +120,7 @@ pub fn prove(gateway: &Gateway, presented: PresentedToken) -> Result<Authenticat
         return Err(Unproved::Unknown);
     };
     match name.is_none_or(|name| *agent.name == *name) {
-        true => Ok(Authenticated { agent, token }),
+        true => Ok(Authenticated { agent: Arc::new(agent), token }),
         false => Err(Unproved::Unknown),
     }
 }

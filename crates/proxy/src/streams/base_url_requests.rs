@@ -59,7 +59,7 @@ struct ResolvedRequest {
 struct EarlyRefusal {
     refusal: Refusal,
     /// The agent, if it is known.
-    agent: Option<Agent>,
+    agent: Option<Arc<Agent>>,
 }
 
 /// The order matters: an unauthenticated client learns nothing about connections.
@@ -77,7 +77,7 @@ fn resolve(
     is_not_cross_site(request.headers(), &base_url).map_err(|fault| early(fault.into(), None))?;
     let proof = token::authenticate(&core.gateway, accepted.peer, request.headers());
     let Authenticated { agent, token } = proof.map_err(|refusal| early(refusal, None))?;
-    let refused = |refusal: Refusal, agent: Agent| {
+    let refused = |refusal: Refusal, agent: Arc<Agent>| {
         tripwire::report_of_refused_request(&core.gateway, &agent, None, &request);
         early(refusal, Some(agent))
     };

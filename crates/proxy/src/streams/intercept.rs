@@ -79,7 +79,7 @@ async fn handshake(
     }
 }
 
-async fn failed(core: &Core, agent: &Agent, target: &Target, cause: String) {
+async fn failed(core: &Core, agent: &Arc<Agent>, target: &Target, cause: String) {
     core.gateway.metrics.handshakes_failed.inc();
     let cause = cause.escape_debug().to_string();
     tracing::info!(agent = %agent.name, %target, cause, "no TLS with the agent: does it trust our CA?");

@@ -1,5 +1,7 @@
 //! [`RefusedRequest`]: a request that is refused before it has a session.
 
+use std::sync::Arc;
+
 use http::{Method, Response};
 
 use crate::exchange::answer_body::AnswerBody;
@@ -16,7 +18,7 @@ pub struct RefusedRequest<'a> {
     pub method: &'a Method,
     /// `None` when the client is not authenticated: the path may contain its token.
     pub path: Option<&'a str>,
-    pub agent: Option<Agent>,
+    pub agent: Option<Arc<Agent>>,
 }
 
 /// Answers the request with the refusal.

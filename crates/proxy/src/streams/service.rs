@@ -224,7 +224,8 @@ impl ServiceExchange {
         let agent = match &accepted.owner {
             Some(owner) => {
                 let agent = self.gateway.directory.view().of_listener(&owner.org, &owner.agent);
-                agent.ok_or_else(|| Refusal::ListenerAgentGone { agent: owner.agent.clone() })?
+                let gone = || Refusal::ListenerAgentGone { agent: owner.agent.clone() };
+                agent.map(Arc::new).ok_or_else(gone)?
             }
             None => self.by_token(&accepted, token)?,
         };
@@ -232,7 +233,11 @@ impl ServiceExchange {
         Ok(accepted.attach_agent(&self.gateway, agent)?)
     }
 
-    fn by_token(&self, accepted: &AcceptedStream, token: Option<&str>) -> Result<Agent, Refusal> {
+    fn by_token(
+        &self,
+        accepted: &AcceptedStream,
+        token: Option<&str>,
+    ) -> Result<Arc<Agent>, Refusal> {
         let token = token.ok_or(Refusal::Unauthenticated)?;
         match prove(&self.gateway, PresentedToken::bare(token)) {
             Ok(Authenticated { agent, .. }) => Ok(agent),

@@ -26,7 +26,7 @@ pub const HOST: &str = "ssh-agent.keyward.internal";
 /// One stream of a client, such as `ssh`.
 struct AgentProtocol<'a> {
     gateway: &'a Arc<Gateway>,
-    agent: &'a Agent,
+    agent: &'a Arc<Agent>,
     accepted: &'a AcceptedStream,
     bindings: SessionBindings,
 }
