@@ -11,7 +11,7 @@ COPY . .
 # The target directory is a cache and not part of the layer: the script copies the results out of it.
 RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
     --mount=type=cache,target=/src/target,sharing=locked \
-    cargo build --profile dist --locked --bin keyward \
+    cargo build --profile dist --locked -p keyward --bin keyward \
     && deploy/image-root.sh target/dist/keyward /image
 
 FROM scratch

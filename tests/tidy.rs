@@ -281,6 +281,14 @@ fn names_what_folds(source: &Source) -> Vec<String> {
     source.lines_where(is_unnamed, "`details` without an id")
 }
 
+/// With it each task that waits takes the lock of the clock that tests stop.
+fn stops_the_clock_in_tests_only(source: &Source) -> Vec<String> {
+    let shipped = source.text.split("[dev-dependencies]").next().unwrap_or_default();
+    let found = shipped.contains("test-util");
+    let name = format!("{}: `test-util` of tokio is for [dev-dependencies]", source.path);
+    found.then_some(name).into_iter().collect()
+}
+
 fn assert_none(found: Vec<String>) {
     assert!(found.is_empty(), "\n{}\n", found.join("\n"));
 }
@@ -343,6 +351,13 @@ fn the_tables_permit_nothing_that_is_not_there() {
     found.extend(PROOFS.iter().filter(is_gone).map(|(_, file)| format!("{file} is not there")));
     found.extend(FLOORS.iter().filter(|(name, _)| floor_is_empty(name)).map(|f| f.0.to_owned()));
     assert_none(found);
+}
+
+#[test]
+fn no_program_is_built_with_the_clock_of_tests() {
+    let manifests = sources(".", &["Cargo.toml"]);
+    assert!(manifests.iter().any(|it| it.path == "tests/support/Cargo.toml"));
+    assert_none(manifests.iter().flat_map(stops_the_clock_in_tests_only).collect());
 }
 
 #[test]

@@ -271,3 +271,11 @@ fn literals_and_comments_are_blanked_without_moving_lines() {
     let left: String = blanked.split_whitespace().collect();
     assert_eq!(left, "abcdexfh");
 }
+
+#[test]
+fn a_program_with_the_clock_of_tests_is_found() {
+    let of_tests = "[dev-dependencies]\ntokio = { features = [\"test-util\"] }";
+    let of_program = of_tests.replace("dev-", "");
+    assert!(finds(stops_the_clock_in_tests_only, "Cargo.toml", &of_program));
+    assert!(!finds(stops_the_clock_in_tests_only, "Cargo.toml", of_tests));
+}
