@@ -53,6 +53,46 @@ fn a_key_among_the_arguments_is_refused_and_not_repeated() {
     assert!(text.contains("unexpected argument 'b'"), "not a key: {text}");
 }
 
+/// They were dropped.
+#[test]
+fn options_that_do_not_fit_the_url_of_an_mcp_server_are_refused_before_anything_is_made() {
+    let cli = Cli::new();
+    for words in [
+        &["--auth", "key"][..],
+        &["--field", "user=ann"],
+        &["--secret-stdin", "token"],
+        &["--secret-file", "token=file"],
+        &["--secret-env", "TOKEN"],
+        &["--secret-from", "token=vault:kv/mcp"],
+        &["--skip-format-check"],
+        &["--import", "tokens.json"],
+        &["--var", "shop=acme"],
+        &["--app", "desk"],
+    ] {
+        let add = [&["connection", "add", "https://mcp.invalid/mcp"], words].concat();
+        let text = cli.run(&add).failed(2);
+        let told = format!("error: {} has no meaning beside the URL of an MCP server", words[0]);
+        assert!(text.starts_with(&told), "{words:?}: {text}");
+        assert!(
+            text.contains("\nhint: omit it; with a key: keyward connect URL --bearer"),
+            "{text}"
+        );
+    }
+    assert!(!cli.data().join("store").exists());
+}
+
+#[test]
+fn an_authorization_server_is_chosen_only_for_an_mcp_server() {
+    const KEY: &str = "ghp_canaryCANARYcanaryCANARYcanary123456";
+    let cli = Cli::new();
+    let options = ["github", "--secret-stdin", "token", "--no-test", "--issuer", "https://a.test"];
+    for command in [&["connection", "add"][..], &["connect"]] {
+        let text = cli.run_with(&[command, &options].concat(), KEY).failed(1);
+        assert!(text.contains("`issuer` is only for an MCP server"), "{text}");
+    }
+    assert_eq!(cli.run(&["connection", "list", "--json"]).json()["items"], serde_json::json!([]));
+}
+
 #[test]
 fn failures_have_code_message_hint_and_exit_as_the_api_has_them() {
     let cli = Cli::new();

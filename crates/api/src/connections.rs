@@ -121,6 +121,10 @@ async fn add(
         let draft = flows.add_mcp(caller.org(), mcp).await?;
         return drafted(&context, &draft, with.device).await;
     }
+    if with.issuer.is_some() {
+        let message = "is only for an MCP server that is connected by a consent";
+        return Err(ApiError::field("issuer", message).hint("omit it"));
+    }
     spec.references.extend(with.fields.references);
     may_refer(caller, &spec.references)?;
     let (org, fields) = (caller.org().clone(), with.fields.secrets);

@@ -164,6 +164,7 @@ impl Questions {
             variables: filled.variables,
             app: self.options.app.clone().or_else(|| named.app.clone()),
             scopes: self.options.scopes.clone(),
+            issuer: self.options.issuer.clone(),
             fields: filled.fields,
             ..New::default()
         })

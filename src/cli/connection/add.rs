@@ -29,6 +29,9 @@ struct Activation {
 
 impl Add {
     pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
+        if self.is_by_url() {
+            self.fits_url()?;
+        }
         let client = match self.no_test {
             true => Client::open(global).await?,
             false => Client::open_to_send(global).await?,
@@ -42,7 +45,7 @@ impl Add {
     async fn added(self, global: &Global, client: &Client) -> Result<(), Failure> {
         let (how, tests) = (self.how.clone(), !self.no_test);
         let provider = self.provider.clone().unwrap_or_default();
-        let new = match provider.contains("://") {
+        let new = match self.is_by_url() {
             true => self.of_url(provider)?,
             false => self.of_provider(client, &provider).await?,
         };
@@ -120,6 +123,7 @@ impl Add {
             auth: filled.auth,
             app: options.app,
             scopes: options.scopes,
+            issuer: options.issuer,
             device: self.how.device,
             test: !self.no_test,
             owner: options.whose.owner,
@@ -132,6 +136,39 @@ impl Add {
             said: self.said.to_json(),
             ..New::default()
         })
+    }
+
+    /// Whether an MCP server is given by its URL.
+    fn is_by_url(&self) -> bool {
+        self.provider.as_deref().is_some_and(|provider| provider.contains("://"))
+    }
+
+    /// Refuses options that have no meaning beside the URL of an MCP server, which says itself how a client gets access.
+    fn fits_url(&self) -> Result<(), Failure> {
+        let (options, secrets) = (&self.options, &self.options.secrets);
+        let given = options.given()?;
+        let unfit = [
+            ("--auth", given.auth.is_some_and(|auth| auth != "oauth")),
+            ("--field", !given.fields.is_empty()),
+            ("--secret-stdin", secrets.secret_stdin.is_some()),
+            ("--secret-file", !secrets.secret_files.is_empty()),
+            ("--secret-env", !secrets.secret_envs.is_empty()),
+            ("--secret-from", !self.references.is_empty()),
+            ("--skip-format-check", secrets.any_shape),
+            ("--import", self.import.is_some()),
+            ("--var", !given.variables.is_empty()),
+            ("--app", options.app.is_some()),
+        ];
+        match unfit.into_iter().find(|(_, is_given)| *is_given) {
+            Some((option, _)) => Err(Failure::usage(format!(
+                "{option} has no meaning beside the URL of an MCP server, which is connected by a consent"
+            ))
+            .hint(
+                "omit it; with a key: keyward connect URL --bearer; with an app of your own: declare the server as \
+                 a provider, see keyward provider add --help",
+            )),
+            None => Ok(()),
+        }
     }
 
     /// Everything else is the server's to say.
