@@ -78,6 +78,7 @@ mod upstream;
 mod upstream_tls;
 
 pub use connect_link::{ConnectLinks, WantedAccount, WantedLink};
+pub use exchange::respond::dial_refusal;
 pub use exchange::{call, test_request};
 pub use gateway::{Gateway, GatewayServices, Retirement};
 pub use keyward_net::seed_list::SeedListError;

@@ -2,8 +2,9 @@
 
 use crate::agents::why_paused;
 use crate::wire::{AddressView, ErrorView};
-use keyward_base::codes::Code;
+use keyward_base::codes::{Code, RefusalText};
 use keyward_net::dial::DialError;
+use keyward_proxy::dial_refusal;
 use keyward_rules::inject::write::WriteError;
 use keyward_rules::policy::explain::Explanation as Decision;
 use keyward_state::directory::AgentRecord;
@@ -25,11 +26,12 @@ pub(super) fn agent_paused(agent: &AgentRecord) -> ErrorView {
     view(Code::AgentUnauthenticated, format!("agent `{name}` is paused: {why}"), Some(hint))
 }
 
-/// The name does not resolve, or checking its addresses failed.
+/// The name does not resolve, or checking its addresses failed. The class of a refused address is shown.
 pub(super) fn unreachable(error: &DialError) -> ErrorView {
+    let RefusalText { code, message, hint } = dial_refusal(error);
     match error {
-        DialError::Refused { .. } => view(Code::AddressRefused, error.to_string(), Some(ALLOW)),
-        _ => view(Code::UpstreamUnreachable, error.to_string(), None),
+        DialError::Refused { .. } => view(code, error.to_string(), Some(ALLOW)),
+        _ => view(code, message, hint.as_deref()),
     }
 }
 
@@ -67,6 +69,10 @@ pub(super) fn view(code: Code, message: String, hint: Option<&str>) -> ErrorView
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
+    use keyward_base::host::Host;
+
     use super::*;
 
     fn address(allowed: bool, class: &str) -> AddressView {
@@ -82,6 +88,20 @@ mod tests {
         assert_eq!(code(&[], false).as_deref(), Some("upstream_unreachable"));
         let refused = [address(false, "loopback"), address(false, "public")];
         assert_eq!(code(&refused, false).as_deref(), Some("address_refused"));
+    }
+
+    #[test]
+    fn a_host_that_cannot_be_dialled_has_the_code_of_the_proxy() {
+        let host = || Host::parse("api.test").unwrap();
+        let full = io::Error::from(io::ErrorKind::QuotaExceeded);
+        let unknown = io::Error::from(io::ErrorKind::NotFound);
+        for (error, code) in [
+            (DialError::Timeout { host: host() }, "upstream_timeout"),
+            (DialError::Resolve { host: host(), source: full }, "overloaded"),
+            (DialError::Resolve { host: host(), source: unknown }, "upstream_unreachable"),
+        ] {
+            assert_eq!(unreachable(&error).code, code);
+        }
     }
 
     #[test]

@@ -325,7 +325,7 @@ fn table(refusal: &Refusal) -> RefusalView {
             )
         },
         Refusal::Plaintext => said(Code::PlaintextRefused).hint(PLAINTEXT).into(),
-        Refusal::Dial(error) => of_dial(error),
+        Refusal::Dial(error) => of_dial(dial_refusal(error)),
         Refusal::Tls(error) => of_tls(error).into(),
         Refusal::Protocol { .. } => said(Code::UpstreamProtocol).into(),
         Refusal::Scrubbed(fault) => said(scrub_code(*fault)).usual_hint().into(),
@@ -393,35 +393,41 @@ fn of_write(error: &WriteError) -> RefusalText {
     }
 }
 
-fn of_dial(error: &DialError) -> RefusalView {
+/// The refusal if the upstream cannot be dialled.
+pub fn dial_refusal(error: &DialError) -> RefusalText {
     match error {
         DialError::Refused { host, .. } => Code::AddressRefused
             .because(format!("{host} has only addresses that may not be dialled"))
-            .usual_hint()
-            .into(),
+            .usual_hint(),
         DialError::Proxy { fault, .. } => {
             let code = match fault {
                 ProxyFault::Timeout { .. } => Code::UpstreamTimeout,
                 _ => Code::UpstreamUnreachable,
             };
-            code.because(error.to_string()).hint(fault.hint()).into()
+            code.because(error.to_string()).hint(fault.hint())
         }
-        error if error.is_of_descriptors() => after(
-            1,
-            Code::Overloaded.because("too many open streams: there is none left for the upstream"),
-        ),
+        error if error.is_of_descriptors() => {
+            Code::Overloaded.because("too many open streams: there is none left for the upstream")
+        }
         error if error.is_of_lookups() => {
-            after(1, Code::Overloaded.because("too many hosts are being resolved"))
+            Code::Overloaded.because("too many hosts are being resolved")
         }
-        DialError::Timeout { host } => Code::UpstreamTimeout
-            .because(format!("{host} does not accept a connection in time"))
-            .into(),
+        DialError::Timeout { host } => {
+            Code::UpstreamTimeout.because(format!("{host} does not accept a connection in time"))
+        }
         DialError::Resolve { host, .. } => {
-            Code::UpstreamUnreachable.because(format!("the host {host} cannot be resolved")).into()
+            Code::UpstreamUnreachable.because(format!("the host {host} cannot be resolved"))
         }
-        DialError::Connect { host, .. } => Code::UpstreamUnreachable
-            .because(format!("no connection to {host} can be opened"))
-            .into(),
+        DialError::Connect { host, .. } => {
+            Code::UpstreamUnreachable.because(format!("no connection to {host} can be opened"))
+        }
+    }
+}
+
+fn of_dial(text: RefusalText) -> RefusalView {
+    match text.code {
+        Code::Overloaded => after(1, text),
+        _ => text.into(),
     }
 }
 
