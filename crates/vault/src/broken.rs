@@ -135,18 +135,13 @@ fn rotation(record: &mut ConnectionRecord, stored: &StoredGrant) {
     }
 }
 
-/// Whether the state depends on the grant, not on a person's action.
+/// Whether the state depends on the grant, not on a person's action or a test.
 fn follows(state: &ConnectionState) -> bool {
     match state {
-        ConnectionState::Broken { reason, .. } => is_of_grant(*reason),
+        ConnectionState::Broken { reason, .. } => *reason != BrokenReason::TestFailed,
         ConnectionState::Draft { .. } | ConnectionState::Testing => true,
         ConnectionState::Active | ConnectionState::Paused => false,
     }
-}
-
-/// Whether the reason concerns the grant itself.
-fn is_of_grant(reason: BrokenReason) -> bool {
-    !matches!(reason, BrokenReason::TestFailed | BrokenReason::StoreKeyMissing)
 }
 
 /// The state for a grant. A paused connection stays paused, and an untested one stays a draft.

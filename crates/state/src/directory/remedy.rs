@@ -104,10 +104,14 @@ impl<'a> Remedies<'a> {
             }
             BrokenReason::ClientRejected => self.for_client(),
             BrokenReason::TestFailed | BrokenReason::Rejected => self.for_rejected(),
-            BrokenReason::Revoked
-            | BrokenReason::Expired
-            | BrokenReason::NoRefreshToken
-            | BrokenReason::StoreKeyMissing => self.for_credential(),
+            BrokenReason::Revoked | BrokenReason::Expired | BrokenReason::NoRefreshToken => {
+                self.for_credential()
+            }
+            BrokenReason::StoreKeyMissing => format!(
+                "give `master_key` the key that `keyward key list` shows as missing, then restart the gateway; \
+                 without that key, {}",
+                self.for_credential()
+            ),
         }
     }
 

@@ -11,7 +11,7 @@ use crate::keys::{Home, MasterKeys};
 use crate::*;
 use keyward_base::id::{AppId, FlowId};
 use keyward_base::secret::Secret;
-use keyward_model::{Connection, ConnectionState, Reference};
+use keyward_model::{BrokenReason, Connection, ConnectionState, Reference};
 use keyward_state::store::memory::MemoryStore;
 use keyward_state::store::{Lease, Row, Snapshot, StoreError, Version};
 
@@ -223,6 +223,23 @@ async fn a_lost_grant_is_given_again_in_place() {
     store.delete(Table::Grants, &key, Expect::Any).await.unwrap();
     assert!(vault.replace(&org, &id, fields()).await.unwrap());
     assert!(vault.credential_in(&org, Some(&wanted)).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_new_secret_ends_the_state_that_the_key_of_the_store_is_missing() {
+    let (_, vault) = in_memory().await;
+    let connection = vault.add(new("github", None), fields()).await.unwrap();
+    let (org, id) = (&connection.org, &connection.id);
+    let state = ConnectionState::Broken { reason: BrokenReason::StoreKeyMissing, detail: None };
+    let marked = vault.directory.change::<Connection>(org, id, |record| {
+        record.facts.state = state.clone();
+    });
+    marked.await.unwrap();
+    let token = Secret::new("ghp_abcdefghij0123456789abcdefghij012345");
+    let given = BTreeMap::from([("token".to_owned(), token)]);
+    let kept = RotationTerms { old_for: Duration::from_secs(60), expires: None };
+    let now = vault.put_untested_in_force(org, id, given, kept).await.unwrap();
+    assert_eq!(now.facts.state, ConnectionState::Active);
 }
 
 #[tokio::test]
