@@ -264,6 +264,28 @@ fn a_start_without_the_file_counts_the_rules_of_the_last_reload() {
     assert!(serves, "{said}");
 }
 
+/// A reload changes no store, so the one of the start is still the one that can be missed.
+#[test]
+fn a_store_that_waits_for_a_restart_is_not_the_one_of_before() {
+    let on_disk = "store: { sled: { path: elsewhere } }\n";
+    let (serves, said) = started_after_reload(on_disk, "store: { memory: {} }\n");
+    assert!(!serves && said.contains("there is no store at "), "{said}");
+}
+
+/// A key in memory would be lost with the process, and the store with it.
+#[test]
+fn a_key_that_is_rotated_before_a_store_in_memory_is_in_use_is_kept() {
+    let cli = Cli::new();
+    let serving = cli.serve();
+    let text = fs::read_to_string(file(&cli)).expect("the configuration");
+    let next = cli.file("next.yaml", &format!("{text}store: {{ memory: {{}} }}\n"));
+    fs::rename(next, file(&cli)).expect("renamed");
+    cli.run(&["reload"]).ok();
+    cli.run(&["key", "rotate"]).ok();
+    drop(serving);
+    cli.run(&["agent", "list"]).ok();
+}
+
 #[test]
 fn a_start_says_that_the_file_in_the_default_place_is_not_the_one_of_before() {
     let (cli, file) = served_before();

@@ -17,8 +17,9 @@ pub(super) struct ConfiguredKeys {
 }
 
 impl ConfiguredKeys {
-    pub(super) fn of(config: &Config) -> Self {
-        Self { sources: config.master_keys.clone(), home: home(config) }
+    /// `store`: the one in use, which a reload does not change.
+    pub(super) fn of(config: &Config, store: &StoreChoice) -> Self {
+        Self { sources: config.master_keys.clone(), home: home_beside(config, store) }
     }
 
     pub(super) fn home(&self) -> &Home {
@@ -82,7 +83,11 @@ pub(super) fn read(config: &Config) -> Result<Keyring, KeyError> {
 
 /// Where the current key is stored, which decides who can create another.
 pub(super) fn home(config: &Config) -> Home {
-    match (config.default_master_key, &config.store, config.master_keys.first()) {
+    home_beside(config, &config.store)
+}
+
+fn home_beside(config: &Config, store: &StoreChoice) -> Home {
+    match (config.default_master_key, store, config.master_keys.first()) {
         (true, StoreChoice::Memory, _) => Home::Memory,
         (true, _, Some(KeySource::File(path))) => Home::Own(path.clone()),
         _ => Home::Given,

@@ -1,5 +1,7 @@
 //! Remembers the configuration file that a start was given, for commands and starts that are given none.
 
+use std::sync::Arc;
+
 use super::error::AppError;
 use super::folders::{give_made, is_empty_dir, private_dir};
 use crate::config::{Config, StoreChoice};
@@ -43,21 +45,21 @@ fn warn_of_other(config: &Config) {
 /// Also warns of a file that replaces the one of before.
 pub(super) fn remember(config: &Config) {
     warn_of_other(config);
-    write(config);
+    write(config, config.rules.len());
 }
 
-/// After a reload, whose rules may be others.
-pub(super) async fn remember_again(config: &Config) {
-    let config = config.clone();
+/// After a reload, whose rules may be others. Its store and data directory wait for the next start.
+pub(super) async fn remember_rules(started: &Arc<Config>, rules: usize) {
+    let config = started.clone();
     // Files may be slow.
-    if let Err(error) = tokio::task::spawn_blocking(move || write(&config)).await {
+    if let Err(error) = tokio::task::spawn_blocking(move || write(&config, rules)).await {
         tracing::warn!(%error, "{NOT_REMEMBERED}");
     }
 }
 
 /// A failure only costs hints, and refusals of starts without the file.
-fn write(config: &Config) {
-    let remembered = config.remember_file();
+fn write(config: &Config, rules: usize) {
+    let remembered = config.remember_file(rules);
     let given =
         remembered.and_then(|file| file.map_or(Ok(()), |file| give_made(&config.data_dir, &file)));
     if let Err(error) = given {

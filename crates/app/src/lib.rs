@@ -182,7 +182,7 @@ async fn start_with(
     let listeners = accept(&cores, bound.proxy, bound.databases, stored);
     let hand_over = offered(&config, sockets)?;
     let reloader = Reloader {
-        keys: keys::ConfiguredKeys::of(&config),
+        keys: keys::ConfiguredKeys::of(&config, &config.store),
         started: Arc::new(config),
         services: services.clone(),
         gateway,

@@ -22,7 +22,7 @@ use super::services::Services;
 use super::telemetry::Collector;
 use super::upstream_settings::UpstreamSettings;
 use super::watched::{LOOK_EVERY, WatchedFiles};
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, StoreChoice};
 use keyward_api::wire::{PlanView, ReloadView};
 use keyward_api::{ReloadAsk, ReloadAsks};
 use keyward_base::tokens::TokenSettings;
@@ -59,6 +59,7 @@ pub(super) struct Reloader {
 
 /// The parts of the running configuration that a new one is compared with.
 struct InForce {
+    store: StoreChoice,
     upstream: UpstreamSettings,
     keys: ConfiguredKeys,
     authority: Arc<Authority>,
@@ -193,7 +194,7 @@ impl Reloader {
                 errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
             )
         })?;
-        last_config::remember_again(&config).await;
+        last_config::remember_rules(&self.started, config.rules.len()).await;
         self.go_out(upstream, client_tls);
         self.services.telemetry.apply(collector);
         self.services.vault.rotate_by(config.rotation.clone());
@@ -264,6 +265,7 @@ impl Reloader {
     async fn prepare(&self, file: Option<PathBuf>) -> Result<Prepared, ReloadError> {
         let started = self.started.clone();
         let current = InForce {
+            store: started.store.clone(),
             upstream: self.upstream.clone(),
             keys: self.keys.clone(),
             authority: self.services.authority.clone(),
@@ -337,7 +339,7 @@ fn prepared(
     let inputs = Inputs::load_again(&config);
     let upstream = UpstreamSettings::load(&config).map_err(|error| told(format!("{error:#}")));
     let ca = current.authority.check().map_err(|error| told(format!("`ca`: {error}")));
-    let keyring = other_keys(&config, &current.keys);
+    let keyring = other_keys(&config, current);
     let keyring = keyring.map_err(|error| told(format!("`master_key`: {error}")));
     let renewed = current.certificates.renewed().map_err(|error| told(format!("{error:#}")));
     let collector = Collector::load(&config);
@@ -375,10 +377,10 @@ fn prepared(
 /// Reads the keys if the configuration names others than before.
 fn other_keys(
     config: &Config,
-    before: &ConfiguredKeys,
+    current: &InForce,
 ) -> Result<Option<(ConfiguredKeys, Keyring)>, KeyError> {
-    let named = ConfiguredKeys::of(config);
-    match named == *before {
+    let named = ConfiguredKeys::of(config, &current.store);
+    match named == current.keys {
         true => Ok(None),
         false => Ok(Some((named, keys::read(config)?))),
     }

@@ -32,11 +32,12 @@ pub(super) fn remembered(data: &Path) -> Option<FileBefore> {
 }
 
 impl Config {
-    /// Remembers the file that this configuration was given. Returns where that was written; `None` if it was given none.
+    /// Remembers the file that this configuration was given, its store, and the number of rules in force. Returns where that
+    /// was written; `None` if it was given none.
     ///
     /// # Errors
     /// The data directory cannot be written.
-    pub fn remember_file(&self) -> io::Result<Option<PathBuf>> {
+    pub fn remember_file(&self, rules: usize) -> io::Result<Option<PathBuf>> {
         let at = self.data_dir.join(FILE);
         if !self.origin.is_named {
             remove(&at)?;
@@ -48,7 +49,7 @@ impl Config {
         let mut options = OpenOptions::new();
         let mut file = options.write(true).create_new(true).mode(0o600).open(&staged)?;
         let store = if let StoreChoice::Memory = self.store { IN_MEMORY } else { "" };
-        write!(file, "{}\n{}{store}", self.origin.file.display(), self.rules.len())?;
+        write!(file, "{}\n{rules}{store}", self.origin.file.display())?;
         fs::rename(&staged, &at)?;
         Ok(Some(at))
     }
