@@ -241,6 +241,23 @@ fn a_start_without_the_rules_of_the_file_of_before_is_refused() {
     finished(declared, "").ok();
 }
 
+#[test]
+fn a_start_whose_variables_declare_fewer_rules_than_the_file_of_before_is_refused() {
+    let cli = Cli::new();
+    let [a, b] =
+        ["a", "b"].map(|name| format!("{{ name: {name}, hosts: [a.test], action: deny }}"));
+    drop(cli.serve_with(&format!("rules: [{a}, {b}]\n")));
+    let plan = |rules: &str| {
+        let mut command = cli.command(&["plan"]);
+        command.env("KEYWARD__RULES", rules);
+        finished(command, "")
+    };
+    let said = plan(&format!("[{a}]")).failed(1);
+    let refusal = "1 rule that an earlier configuration declared would be paused or removed";
+    assert!(said.contains(refusal), "{said}");
+    plan(&format!("[{b}, {a}]")).ok();
+}
+
 /// Starts with lines of configuration, reloads with others, and starts without the file: whether that serves, and what it
 /// says.
 fn started_after_reload(from: &str, to: &str) -> (bool, String) {

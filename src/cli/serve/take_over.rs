@@ -31,7 +31,7 @@ pub(super) async fn check(global: &Global, config: &Config) -> Result<(), Failur
         return Ok(());
     }
     if !config.has_file() && (config.rules_missing() > 0 || would_end_all(global).await) {
-        let message = "the configuration file of the gateway is gone, and all that it declared would be paused or removed";
+        let message = "the configuration file of the gateway is gone, and what it declared would be paused or removed";
         let hint =
             "nothing was taken over; name a file with --config, an empty one if that is meant";
         return Err(Failure::new(Exit::Failed, message).hint(hint));

@@ -67,10 +67,10 @@ impl Config {
         before.map(|before| &*before.path)
     }
 
-    /// The number of rules of that file that this configuration is without: it has no rule.
+    /// How many rules fewer this configuration has than the last start, which was given that file.
     pub fn rules_missing(&self) -> usize {
-        let before = self.origin.before.as_ref().filter(|_| self.rules.is_empty());
-        before.map_or(0, |before| before.rules)
+        let before = self.origin.before.as_ref();
+        before.map_or(0, |before| before.rules.saturating_sub(self.rules.len()))
     }
 
     /// Whether the file was named or is there. One in the default place may be absent.

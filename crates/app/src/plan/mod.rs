@@ -58,8 +58,8 @@ pub(super) fn plan(basis: Basis<'_>, inputs: Inputs) -> Result<Plan, Vec<Problem
     }
 }
 
-/// Refuses to end everything that a file declared, or to lose all its rules, only because the file was not named. The rules
-/// are counted by the last start, because they are not stored.
+/// Refuses to end everything that a file declared, or to lose its rules, only because the file was not named. The rules are
+/// counted by the last start, because they are not stored.
 fn without_file(config: &Config, steps: &[Step]) -> Option<Problem> {
     let ends = |step: &Step| matches!(step.action, PlannedAction::Pause | PlannedAction::Remove);
     let (ended, lost) = (steps.iter().filter(|step| ends(step)).count(), config.rules_missing());
