@@ -151,6 +151,7 @@ async fn options_do_it_all_and_a_second_one_needs_a_name() {
     let Finished { code, err, .. } = desk.piped(&stdin, desk.secret());
     assert_eq!(code, 1);
     assert!(err.contains("`acme` exists already\nhint: choose another name: --name acme-2"));
+    assert!(err.contains("; or let an agent use it: keyward agent bind AGENT acme; "), "{err}");
     let more = ["--name", "acme-2", "--no-test", "--json"];
     let Finished { code, out, err } = desk.piped(&[&stdin[..], &more].concat(), desk.secret());
     assert_eq!(code, 0, "{err}");

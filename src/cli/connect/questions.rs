@@ -85,8 +85,8 @@ impl Questions {
         match self.taken.contains(&name) {
             true => Err(Failure::new(Exit::Failed, format!("connection `{name}` exists already"))
                 .hint(format!(
-                    "choose another name: --name {proposed}; or see what it lacks: keyward \
-                     connection show {name}"
+                    "choose another name: --name {proposed}; or let an agent use it: keyward agent bind \
+                     AGENT {name}; what it lacks: keyward connection show {name}"
                 ))),
             false => Ok(FixedAnswers { auth, name, app: None, is_retry: false }),
         }
