@@ -139,33 +139,31 @@ impl Usage {
         }
         let mut part = self.part().lock();
         let UsageShard { connections, tokens, agents, recent } = &mut *part;
-        if let Some(id) = used.connection
-            && let Some(of) = entry(connections, id, ENTRIES_MAX)
-        {
-            of.total.count(used);
-            recent.count(&mut of.recent, used, || UsageOf::Connection(id.clone()));
+        if let Some(id) = used.connection {
+            count_in(connections, id, ENTRIES_MAX, |of| {
+                of.total.count(used);
+                recent.count(&mut of.recent, used, || UsageOf::Connection(id.clone()));
+            });
         }
-        let of_token = used.token.and_then(|id| {
-            let of = entry(tokens, id, ENTRIES_MAX)?;
-            of.total.count(used.at);
-            Some(&mut of.recent)
-        });
-        let Some(agent) = used.agent else { return };
-        let place = match used.token {
-            Some(_) => of_token,
-            None => entry(agents, agent, ENTRIES_MAX),
+        let mut count_agent = |place: &mut RecentPlace| {
+            if let Some(agent) = used.agent {
+                recent.count(place, used, || UsageOf::Agent(agent.clone()));
+            }
         };
-        if let Some(place) = place {
-            recent.count(place, used, || UsageOf::Agent(agent.clone()));
+        match (used.token, used.agent) {
+            (Some(token), _) => count_in(tokens, token, ENTRIES_MAX, |of| {
+                of.total.count(used.at);
+                count_agent(&mut of.recent);
+            }),
+            (None, Some(agent)) => count_in(agents, agent, ENTRIES_MAX, count_agent),
+            (None, None) => {}
         }
     }
 
     /// Counts a control plane request with a token.
     pub fn count_token(&self, token: &TokenId, at: Timestamp) {
         let mut part = self.part().lock();
-        if let Some(of) = entry(&mut part.tokens, token, ENTRIES_MAX) {
-            of.total.count(at);
-        }
+        count_in(&mut part.tokens, token, ENTRIES_MAX, |of| of.total.count(at));
     }
 
     /// The statistics of a connection.
@@ -218,19 +216,18 @@ impl Usage {
     }
 }
 
-/// The entry of a key, inserted if there is room. The key is copied only then.
-fn entry<'m, K: Clone + Eq + Hash, V: Default, S: BuildHasher>(
-    map: &'m mut HashMap<K, V, S>,
+/// Counts in the entry of a key, which is inserted if there is room. The key is copied, and hashed again, only then.
+fn count_in<K: Clone + Eq + Hash, V: Default, S: BuildHasher>(
+    map: &mut HashMap<K, V, S>,
     key: &K,
     max: usize,
-) -> Option<&'m mut V> {
-    if !map.contains_key(key) {
-        if map.len() >= max {
-            return None;
-        }
-        map.insert(key.clone(), V::default());
+    count: impl FnOnce(&mut V),
+) {
+    if let Some(found) = map.get_mut(key) {
+        count(found);
+    } else if map.len() < max {
+        count(map.entry(key.clone()).or_default());
     }
-    map.get_mut(key)
 }
 
 impl TokenUse {
@@ -263,10 +260,8 @@ impl ConnectionUse {
         if let Some(waited) = used.waited {
             self.latency.count(waited);
         }
-        if let Some(agent) = used.agent
-            && let Some(of) = entry(&mut self.agents, agent, AGENTS_MAX)
-        {
-            of.count(used.at);
+        if let Some(agent) = used.agent {
+            count_in(&mut self.agents, agent, AGENTS_MAX, |of| of.count(used.at));
         }
         self.remaining = used.limit.or(self.remaining);
     }
@@ -324,6 +319,15 @@ mod tests {
         assert_eq!((sum.requests, sum.failed, sum.bytes_in, sum.bytes_out), (400, 0, 400, 800));
         assert_eq!(sum.agents[&agent].requests, 400);
         assert_eq!(usage.connection(&ConnectionId::random()).requests, 0);
+    }
+
+    #[test]
+    fn a_full_map_takes_no_further_key_and_counts_those_it_has() {
+        let mut map: HashMap<&str, u64, RandomState> = HashMap::default();
+        for key in ["a", "b", "a", "c", "b", "a"] {
+            count_in(&mut map, &key, 2, |count| *count += 1);
+        }
+        assert_eq!((map.len(), map["a"], map["b"]), (2, 3, 2));
     }
 
     #[test]

@@ -45,7 +45,8 @@ impl LatencyCounts {
 
 /// The bucket: the first power of two of milliseconds that is not less.
 fn bucket(waited: Duration) -> usize {
-    let ms = u64::try_from(waited.as_micros().div_ceil(1_000)).unwrap_or(u64::MAX).max(1);
+    let begun = u64::from(waited.subsec_micros().div_ceil(1_000));
+    let ms = waited.as_secs().saturating_mul(1_000).saturating_add(begun).max(1);
     let power = ms.checked_next_power_of_two().map_or(BUCKETS, |it| it.trailing_zeros() as usize);
     power.min(BUCKETS - 1)
 }
@@ -83,6 +84,19 @@ mod tests {
         assert_eq!(counts.within(75), Some(Duration::from_millis(4)));
         assert_eq!(counts.within(99), Some(Duration::from_millis(1024)));
         assert_eq!(bucket(Duration::MAX), BUCKETS - 1);
+    }
+
+    #[test]
+    fn a_begun_millisecond_counts_as_one_and_a_begun_microsecond_does_not() {
+        for (nanos, expected) in [
+            (1_000_999, 0),
+            (1_001_000, 1),
+            (1_024_000_999, 10),
+            (1_024_001_000, 11),
+            (2_048_000_000, 11),
+        ] {
+            assert_eq!(bucket(Duration::from_nanos(nanos)), expected, "{nanos}");
+        }
     }
 
     #[test]
