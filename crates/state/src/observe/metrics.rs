@@ -337,7 +337,10 @@ impl Metrics {
         if event.scrubbed > 0 {
             self.scrubbed.inc();
         }
-        self.bytes_in.inc_by(event.bytes_in);
+        // Cores share the counter, and most requests have no body.
+        if event.bytes_in > 0 {
+            self.bytes_in.inc_by(event.bytes_in);
+        }
         self.bytes_out.inc_by(event.bytes_out);
     }
 
