@@ -230,8 +230,8 @@ impl Record {
         self.gateway.metrics.answered(status.as_u16());
         self.fields.status = Some(status.as_u16());
         self.fields.waited = Some(self.begun.elapsed());
-        let at = self.gateway.clock.now();
-        self.fields.limit = limit.map(|stated| Remaining { stated, at });
+        let clock = &self.gateway.clock;
+        self.fields.limit = limit.map(|stated| Remaining { stated, at: clock.now() });
     }
 
     /// Sets the status 200 of an opened tunnel.

@@ -48,11 +48,14 @@ pub static COMMON: RateLimitFields = RateLimitFields {
 
 impl RateLimitFields {
     /// The rate limit that a response states, in the service's own fields, in `RateLimit` (draft-ietf-httpapi-ratelimit-headers),
-    /// or in fields with common names.
-    pub fn stated(&self, fields: &HeaderMap, now: Timestamp) -> Option<StatedLimit> {
-        let (remaining, limit) = fewest(fields, &self.remaining)
-            .or_else(|| structured(fields))
-            .or_else(|| fewest(fields, &COMMON_REMAINING))?;
+    /// or in fields with common names. Most state none: the time is read only for those that do.
+    pub fn stated(
+        &self,
+        fields: &HeaderMap,
+        now: impl FnOnce() -> Timestamp,
+    ) -> Option<StatedLimit> {
+        let (remaining, limit) = fewest(fields, &self.remaining).or_else(|| common(fields))?;
+        let now = now();
         let wait = self.reset(fields, now).or_else(|| structured_reset(fields));
         let resets_at = wait.and_then(|wait| now.checked_add(wait).ok());
         Some(StatedLimit { remaining, limit, resets_at })
@@ -63,7 +66,7 @@ impl RateLimitFields {
     pub fn wait(&self, status: StatusCode, fields: &HeaderMap, now: Timestamp) -> Option<Duration> {
         let after = std::iter::once(&RETRY_AFTER).chain(&self.after);
         let asked = after.filter_map(|name| time::retry_after(text(fields, name)?, now));
-        let is_spent = || match self.stated(fields, now) {
+        let is_spent = || match self.stated(fields, || now) {
             Some(stated) => stated.remaining == 0,
             None => status == StatusCode::TOO_MANY_REQUESTS,
         };
@@ -104,6 +107,19 @@ fn fewest(fields: &HeaderMap, names: &[HeaderName]) -> Option<(u64, Option<u64>)
         Some((remaining, limit))
     });
     pairs.min_by_key(|(remaining, _)| *remaining)
+}
+
+/// The limit in fields that any service may send. Most answers have none of them: one pass over the names costs less than a
+/// look-up of each.
+fn common(fields: &HeaderMap) -> Option<(u64, Option<u64>)> {
+    let is_common = |name: &HeaderName| {
+        let name = name.as_str();
+        name.ends_with("remaining") || name == "ratelimit"
+    };
+    if !fields.keys().any(is_common) {
+        return None;
+    }
+    structured(fields).or_else(|| fewest(fields, &COMMON_REMAINING))
 }
 
 /// The fewest remaining requests of `RateLimit: "name";r=50;t=30`.
@@ -188,11 +204,9 @@ mod tests {
             ("ratelimit", "\"default\";r;t=3"),
             ("content-type", "r=1"),
         ] {
-            assert_eq!(
-                RateLimitFields::default().stated(&fields(&[line]), now()),
-                None,
-                "{line:?}"
-            );
+            let stated = RateLimitFields::default()
+                .stated(&fields(&[line]), || panic!("the time is read for {line:?}"));
+            assert_eq!(stated, None, "{line:?}");
         }
     }
 
@@ -228,7 +242,7 @@ mod tests {
                 ("x-ratelimit-reset-requests", "20ms"),
                 ("x-ratelimit-reset-tokens", "6m0s"),
             ]),
-            now(),
+            now,
         );
         let resets_at = Some("2026-11-25T12:06:00Z".parse().unwrap());
         assert_eq!(stated, Some(StatedLimit { remaining: 9, limit: Some(60), resets_at }));
@@ -237,9 +251,18 @@ mod tests {
     #[test]
     fn the_field_of_the_draft_is_read_for_every_service() {
         let stated = RateLimitFields::default()
-            .stated(&fields(&[("ratelimit", "\"burst\";r=50;t=30, \"daily\";r=8;t=3600")]), now());
+            .stated(&fields(&[("ratelimit", "\"burst\";r=50;t=30, \"daily\";r=8;t=3600")]), now);
         let resets_at = Some("2026-11-25T13:00:00Z".parse().unwrap());
         assert_eq!(stated, Some(StatedLimit { remaining: 8, limit: None, resets_at }));
+    }
+
+    #[test]
+    fn a_common_name_is_read_for_every_service() {
+        for name in COMMON_REMAINING.iter().map(HeaderName::as_str) {
+            let lines = fields(&[("content-type", "text/plain"), (name, "7")]);
+            let stated = RateLimitFields::default().stated(&lines, now);
+            assert_eq!(stated.map(|it| it.remaining), Some(7), "{name}");
+        }
     }
 
     #[test]

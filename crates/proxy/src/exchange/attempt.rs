@@ -34,6 +34,6 @@ pub async fn send(
         trace.end_attempt(sent.as_ref().ok().map(|sent| sent.status().as_u16()));
     }
     let sent = sent?;
-    record.set_answer(sent.status(), sent.stated_limit(core.gateway.clock.now()));
+    record.set_answer(sent.status(), sent.stated_limit(&core.gateway.clock));
     Ok(sent)
 }

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use super::lease::StreamLease;
 use crate::body::incoming_body::IncomingBody;
 use crate::request::agent_upgrade::AgentUpgrade;
+use keyward_base::time::Clock;
 use keyward_rules::inject::credential::Credential;
 use keyward_rules::inject::scrub::Needles;
 use keyward_rules::inject::scrub::range::AskedPart;
@@ -101,8 +102,8 @@ impl SentRequest {
     }
 
     /// The rate limit of the service, if the answer states it.
-    pub fn stated_limit(&self, now: Timestamp) -> Option<StatedLimit> {
-        self.rate_limit_fields().stated(self.headers(), now)
+    pub fn stated_limit(&self, clock: &Clock) -> Option<StatedLimit> {
+        self.rate_limit_fields().stated(self.headers(), || clock.now())
     }
 
     /// The wait that the service asks for before the next request.
