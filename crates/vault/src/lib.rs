@@ -336,11 +336,10 @@ impl Vault {
         wanted: Option<&RequiredConnection>,
     ) -> Result<Option<Arc<Credential>>, VaultError> {
         let Some(wanted) = wanted else { return Ok(None) };
-        // The org is part of every lookup: data of one org is never used for another.
-        let connection = self.connection(org, &wanted.connection)?;
-        if let Some(ready) = self.cache.ready(&connection.id, &self.clock) {
+        if let Some(ready) = self.ready(org, &wanted.connection) {
             return Ok(Some(ready));
         }
+        let connection = self.connection(org, &wanted.connection)?;
         // Boxed: this path is rare, and every request would reserve space for it.
         Ok(Some(Box::pin(self.fetch(connection, Trigger::Needed)).await?))
     }
@@ -365,6 +364,13 @@ impl Vault {
     pub fn remedy(&self, connection: &ConnectionRecord, need: Need<'_>) -> Option<String> {
         let (catalogue, view) = (self.catalogue(&connection.org), self.directory.view());
         Remedies::in_view(connection, &catalogue, &view).remedy(need)
+    }
+
+    /// The credential in memory, without a reference count of the connection that cores share. The org is part of every
+    /// lookup: data of one org is never used for another.
+    fn ready(&self, org: &OrgId, id: &ConnectionId) -> Option<Arc<Credential>> {
+        self.directory.glance().connection(org, id)?;
+        self.cache.ready(id, &self.clock)
     }
 
     fn connection(

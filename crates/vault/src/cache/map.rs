@@ -1,12 +1,13 @@
 //! [`CredentialCache`]: a bounded map of cells by connection. Unused cells are evicted.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 
 use arc_swap::ArcSwap;
+use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 
 use super::CredentialCell;
@@ -32,14 +33,14 @@ pub struct CredentialCache {
 
 /// One shard of the cells.
 #[derive(Clone, Debug, Default)]
-struct Cells(HashMap<ConnectionId, Arc<CredentialCell>>);
+struct Cells(HashMap<ConnectionId, Arc<CredentialCell>, RandomState>);
 
 impl Default for CredentialCache {
     /// Without a bound.
     fn default() -> Self {
         let shards = (0..SHARDS).map(|_| ArcSwap::default()).collect();
         let cells_max = AtomicUsize::new(usize::MAX);
-        Self { shards, hashes: RandomState::new(), adding: Mutex::default(), cells_max }
+        Self { shards, hashes: RandomState::default(), adding: Mutex::default(), cells_max }
     }
 }
 
