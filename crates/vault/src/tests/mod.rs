@@ -9,10 +9,15 @@ mod rotation;
 pub(crate) mod scripted_server;
 pub(crate) mod simulation;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::Vault;
+use crate::{Vault, VaultError};
+use keyward_base::id::OrgId;
+use keyward_base::secret::Secret;
 use keyward_base::time::Clock;
+use keyward_model::{Connection, ManagedBy};
+use keyward_rules::inject::credential::RequiredConnection;
 use keyward_rules::provider::Catalogue;
 use keyward_state::crypto::keyring::Keyring;
 use keyward_state::directory::Directory;
@@ -36,4 +41,23 @@ async fn in_memory() -> (Arc<dyn Store>, Vault) {
     let (keyring, catalogue) = (Arc::new(Keyring::ephemeral()), Arc::new(Catalogue::built_in()));
     let vault = vault_over(store.clone(), &keyring, catalogue).await;
     (store, vault)
+}
+
+#[tokio::test]
+async fn a_credential_in_memory_is_of_one_organisation_and_of_a_connection_that_exists() {
+    let (_, vault) = in_memory().await;
+    let token = Secret::new("ghp_0123456789abcdefghij0123456789abcdef");
+    let fields = BTreeMap::from([("token".to_owned(), token)]);
+    let made = vault.add(rotation::new("github", None), fields).await.unwrap();
+    let (connection, name) = (made.id.clone(), "work".into());
+    let wanted = RequiredConnection { connection, name, settings: None };
+    let found = vault.credential_in(&made.org, Some(&wanted)).await.unwrap();
+    assert!(found.is_some());
+    let of_another = vault.credential_in(&OrgId::random(), Some(&wanted)).await;
+    assert!(matches!(of_another, Err(VaultError::ConnectionMissing)), "{of_another:?}");
+    // The cache does not learn of it.
+    let by = ManagedBy::Store;
+    vault.directory().remove::<Connection>(&made.org, &made.id, by).await.unwrap();
+    let removed = vault.credential_in(&made.org, Some(&wanted)).await;
+    assert!(matches!(removed, Err(VaultError::ConnectionMissing)), "{removed:?}");
 }
