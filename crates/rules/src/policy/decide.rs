@@ -387,14 +387,17 @@ impl<'a> Evaluation<'a> {
 
 /// Whether the account's state allows use.
 pub(super) fn is_usable(account: &Account) -> Result<(), Reason> {
-    let (name, remedy) = (account.name.clone(), account.remedy.clone());
+    let name = || account.name.clone();
+    let remedy = || account.remedy.clone();
     match &account.state {
-        AccountState::Draft(failure) => {
-            Err(Reason::ConnectionDraft { name, failure: failure.clone(), remedy })
-        }
-        AccountState::Paused => Err(Reason::ConnectionPaused { name, remedy }),
+        AccountState::Draft(failure) => Err(Reason::ConnectionDraft {
+            name: name(),
+            failure: failure.clone(),
+            remedy: remedy(),
+        }),
+        AccountState::Paused => Err(Reason::ConnectionPaused { name: name(), remedy: remedy() }),
         AccountState::Broken(reason) => {
-            Err(Reason::ConnectionBroken { name, reason: reason.clone(), remedy })
+            Err(Reason::ConnectionBroken { name: name(), reason: reason.clone(), remedy: remedy() })
         }
         AccountState::Active => Ok(()),
     }
