@@ -16,8 +16,10 @@ const QUOTED_CHARS_MAX: usize = 64;
 /// The bindings that fit a request equally well.
 #[derive(Default)]
 struct Fitting<'a> {
-    /// In the agent's order: its default is the first that may be one.
-    best: Vec<&'a CompiledBinding>,
+    /// If one fits: that one. It needs no list.
+    only: Option<&'a CompiledBinding>,
+    /// If several fit: all of them, in the agent's order. Its default is the first that may be one.
+    several: Vec<&'a CompiledBinding>,
     /// One that a rule replaces.
     narrowed: Option<&'a CompiledBinding>,
 }
@@ -77,28 +79,27 @@ impl<'a> Evaluation<'a> {
 
     /// The binding of a request that selects none: the only one that fits, or the agent's default among them.
     pub(super) fn unselected(&self) -> Result<Option<&'a CompiledBinding>, Reason> {
-        let Fitting { best, narrowed } = self.fitting()?;
-        match best[..] {
-            [] => Ok(narrowed),
-            [only] => Ok(Some(only)),
-            [..] => match best.iter().find(|binding| binding.by_default) {
-                Some(default) => Ok(Some(default)),
-                None => {
-                    let mut names: Vec<_> = best.iter().map(|b| b.account.name.clone()).collect();
-                    names.sort();
-                    Err(Reason::ConnectionAmbiguous { names })
-                }
-            },
+        let Fitting { only, several, narrowed } = self.fitting()?;
+        if several.is_empty() {
+            return Ok(only.or(narrowed));
+        }
+        match several.iter().find(|binding| binding.by_default) {
+            Some(default) => Ok(Some(default)),
+            None => {
+                let mut names: Vec<_> = several.iter().map(|b| b.account.name.clone()).collect();
+                names.sort();
+                Err(Reason::ConnectionAmbiguous { names })
+            }
         }
     }
 
     /// The other connections that fit a request which selects none, if the agent's default `account` is used.
     pub(super) fn passed_over(&self, account: &ConnectionId) -> Vec<Arc<str>> {
-        let Ok(Fitting { best, .. }) = self.fitting() else { return Vec::new() };
+        let Ok(Fitting { several, .. }) = self.fitting() else { return Vec::new() };
         let selects = self.asked.named.is_some() || !self.asked.placeholders.is_empty();
         // A connection that a rule uses is not among them.
-        let is_default = best.iter().any(|binding| binding.account.id == *account);
-        let others = best.iter().filter(|binding| binding.account.id != *account);
+        let is_default = several.iter().any(|binding| binding.account.id == *account);
+        let others = several.iter().filter(|binding| binding.account.id != *account);
         match is_default && !selects {
             true => others.map(|binding| binding.account.name.clone()).collect(),
             false => Vec::new(),
@@ -109,7 +110,8 @@ impl<'a> Evaluation<'a> {
     /// other is left, so that the refusal can name the rule.
     fn fitting(&self) -> Result<Fitting<'a>, Reason> {
         let Some(held) = self.held else { return Ok(Fitting::default()) };
-        let (mut best, mut best_rank, mut narrowed) = (Vec::new(), (0, 0), None);
+        let (mut first, mut others, mut narrowed) = (None, Vec::new(), None);
+        let mut best_rank = (0, 0);
         for entry in held.by_host.matching(self.asked.target) {
             let binding = held.numbered(entry.value);
             let Some(path) = self.path_rank(binding)? else { continue };
@@ -119,17 +121,27 @@ impl<'a> Evaluation<'a> {
             }
             let rank = (host_rank(&entry.pattern), path);
             if rank > best_rank {
-                best.clear();
-                best_rank = rank;
+                (first, best_rank) = (None, rank);
+                others.clear();
             }
             if rank == best_rank {
-                best.push(entry.value);
+                match first {
+                    None => first = Some(entry.value),
+                    // A binding may fit by two patterns.
+                    Some(first) if first == entry.value => {}
+                    Some(_) => others.push(entry.value),
+                }
             }
         }
-        best.sort_unstable();
-        best.dedup();
-        let best = best.into_iter().map(|number| held.numbered(number)).collect();
-        Ok(Fitting { best, narrowed })
+        if others.is_empty() {
+            let only = first.map(|number| held.numbered(number));
+            return Ok(Fitting { only, several: Vec::new(), narrowed });
+        }
+        others.extend(first);
+        others.sort_unstable();
+        others.dedup();
+        let several = others.into_iter().map(|number| held.numbered(number)).collect();
+        Ok(Fitting { only: None, several, narrowed })
     }
 
     fn owns(&self, binding: &CompiledBinding) -> Result<bool, Reason> {

@@ -55,6 +55,21 @@ fn without_a_default_several_connections_are_refused_and_named() {
 }
 
 #[test]
+fn a_connection_that_fits_by_two_patterns_is_one() {
+    let twice = ["api.a.test", "api.a.test:443"];
+    let (one, two) = (Sample::account("one", &twice), Sample::account("two", &twice));
+    let decided = |mut world: World| {
+        world.spec.bindings.iter_mut().for_each(|bound| bound.by_default = false);
+        Sample::ask("GET https://api.a.test/", &[], None, |asked| {
+            world.policy().decide(&world.ci, asked).map(|_| ())
+        })
+    };
+    let refused = Reason::ConnectionAmbiguous { names: vec!["one".into(), "two".into()] };
+    assert_eq!(decided(World::new().bind(&two).bind(&one)), Err(refused));
+    assert_eq!(decided(World::new().bind(&one)), Ok(()));
+}
+
+#[test]
 fn the_first_binding_is_the_default_among_equals_only() {
     let (one, two) =
         (Sample::account("one", &["api.a.test"]), Sample::account("two", &["api.a.test"]));
