@@ -58,7 +58,7 @@ impl Policy {
         }
         let sent = sent_path(account, asked, rule)?;
         for path in [Some(asked.path), sent.as_ref()].into_iter().flatten() {
-            self.is_no_oauth_endpoint(org, asked.target, path, rule)?;
+            self.is_no_oauth_endpoint(self.org(org), asked.target, path, rule)?;
         }
         Ok(Terms { plaintext: false, port_named: HostPattern::names_port(owning) })
     }

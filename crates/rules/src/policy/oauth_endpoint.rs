@@ -2,22 +2,22 @@
 //! requests to them.
 
 use super::decide::takes;
-use super::{Policy, Reason};
+use super::{OrgPolicy, Policy, Reason};
 use keyward_base::host::Target;
-use keyward_base::id::{OrgId, RuleId};
+use keyward_base::id::RuleId;
 use keyward_base::pattern::DecodedPath;
 
 impl Policy {
     /// Refuses a provider's OAuth endpoint, which only a `pass` rule may reach.
     pub(super) fn is_no_oauth_endpoint(
         &self,
-        org: &OrgId,
+        org: &OrgPolicy,
         target: &Target,
         path: &DecodedPath,
         rule: &RuleId,
     ) -> Result<(), Reason> {
         let shared = self.shared.oauth_endpoints.matching(target).map(|entry| &entry.value);
-        for endpoint in shared.chain(self.org(org).oauth_endpoints.matching(target)) {
+        for endpoint in shared.chain(org.oauth_endpoints.matching(target)) {
             if !endpoint.path.may_match(path) {
                 continue;
             }
