@@ -251,7 +251,8 @@ impl View {
     /// Whether the authentication of an agent still holds; open streams ask after each change. Its token or session must be
     /// valid; on a listener of its own, the agent must exist and not be paused.
     pub fn still_holds(&self, agent: &Agent, now: Timestamp) -> bool {
-        self.agent(&agent.org, &agent.id).is_some_and(|record| {
+        let Some(org) = self.orgs.get(&agent.org) else { return false };
+        org.agents.get(&agent.id).is_some_and(|record| {
             let live = |id: &TokenId| {
                 record.facts.tokens.iter().any(|token| token.id == *id && token.is_live(now))
             };
@@ -259,7 +260,7 @@ impl View {
                 Some(session) => self.session_holds(&agent.org, &session.id, now),
                 None => agent.token.as_ref().is_none_or(live),
             };
-            !self.is_asleep(record) && proved
+            org.is_awake(record) && proved
         })
     }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::crypto::token::TokenHash;
+use keyward_base::tally;
 use keyward_model::{AGENT_TOKENS_MAX, TokenSpec};
 
 fn chosen(text: &str) -> Option<Secret> {
@@ -52,6 +53,17 @@ async fn a_token_expires_at_its_time_and_is_forgotten_a_day_later() {
     world.pass(1);
     add(None).await.unwrap();
     assert_eq!(kept().await, (2, 2), "both without an end");
+}
+
+#[tokio::test]
+async fn a_check_of_an_agent_looks_up_its_organisation_once() {
+    let world = World::new().await;
+    let agent = world.agent("ci").await;
+    let (_, token) = world.token(&agent.id).await;
+    let view = world.directory.view();
+    let held = view.authenticate(&token, world.now()).unwrap();
+    let (holds, looked) = tally::count(|| view.still_holds(&held, world.now()));
+    assert!(holds && looked == 2, "{looked}");
 }
 
 #[tokio::test]
