@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 pub use super::body_error::BodyError;
 use super::multipart::Delimiter;
-use super::names::{name_of, pair};
+use super::names::{pair, parameters};
 
 /// Maximum depth of a path in nested objects.
 pub const DEPTH_MAX: usize = 16;
@@ -264,7 +264,7 @@ fn within(
 fn form(text: &str, values: &[(&BodyPath, &str)], out: &mut Vec<u8>) {
     let is_ours = |name: &str| values.iter().any(|(path, _)| is_same(&path.to_string(), name));
     // To some servers `;` parts fields as well (HTML 4.01, appendix B.2.2).
-    let goes = |pair: &str| pair.split(';').any(|part| is_ours(&name_of(part)));
+    let goes = |pair: &str| parameters(pair).any(|(name, _)| is_ours(&name));
     for sent in text.trim_ascii().split('&').filter(|sent| !sent.is_empty() && !goes(sent)) {
         if !out.is_empty() {
             out.push(b'&');

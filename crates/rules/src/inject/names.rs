@@ -21,13 +21,8 @@ pub(super) fn is_one_of(name: &HeaderName, names: &[HeaderName]) -> bool {
         || name.as_str().contains('_') && names.iter().any(|other| is_alias(name, other))
 }
 
-/// The decoded name of a pair of a query or form.
-pub(super) fn name_of(pair: &str) -> String {
-    decoded(pair.split('=').next().unwrap_or(pair))
-}
-
-/// The decoded names of a query's parameters, with their raw values. Some servers also split at `;` (HTML 4.01,
-/// appendix B.2.2).
+/// The decoded names of the parameters of a query or form, with their raw values. Some servers also split at `;`
+/// (HTML 4.01, appendix B.2.2).
 pub fn parameters(query: &str) -> impl Iterator<Item = (Cow<'_, str>, &str)> {
     query.split(['&', ';']).map(|pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));

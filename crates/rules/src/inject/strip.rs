@@ -7,7 +7,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::percent_decode_str;
 
 use super::credential::Clears;
-use super::names::{is_alias, name_of};
+use super::names::{is_alias, parameters};
 use super::placeholder::{PlaceholderCore, holds_mark, scan};
 use super::steering;
 
@@ -274,9 +274,9 @@ pub fn query(raw: &str, names: &[Box<str>]) -> Option<String> {
     let dropped = |pair: &str| {
         // Some servers also split parameters at `;` (HTML 4.01, appendix B.2.2), and some ignore case:
         // everything that could be read as the credential's parameter is removed as a whole.
-        let mut parts = pair.split(';').map(name_of);
-        let is_gone = |name: String| names.iter().any(|gone| name.eq_ignore_ascii_case(gone));
-        parts.any(is_gone) || holds_mark(pair)
+        let is_gone = |name: &str| names.iter().any(|gone| name.eq_ignore_ascii_case(gone));
+        let is_named = || parameters(pair).any(|(name, _)| is_gone(&name));
+        (!names.is_empty() && is_named()) || holds_mark(pair)
     };
     if !raw.split('&').any(dropped) {
         return None;
