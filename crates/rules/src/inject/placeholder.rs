@@ -148,7 +148,9 @@ impl fmt::Debug for PlaceholderCore {
 pub fn scan(text: &[u8]) -> Vec<(usize, PlaceholderCore)> {
     let mut found = Vec::new();
     let mut from = 0;
-    while let Some(at) = next_mark(text, from) {
+    // A mark with fewer bytes after it begins no core. Most fields are too short for one.
+    let marks = &text[..text.len().saturating_sub(CORE_BYTES - MARK.len())];
+    while let Some(at) = next_mark(marks, from) {
         from = match PlaceholderCore::at_start(&text[at..]) {
             Some(core) => {
                 found.push((at, core));
@@ -160,23 +162,18 @@ pub fn scan(text: &[u8]) -> Vec<(usize, PlaceholderCore)> {
     found
 }
 
-/// Finds the next mark at or after `from`. One of the mark's adjacent letters `w` and `p` is at an even offset,
-/// so only every second byte is examined.
+/// Finds the next mark at or after `from`. Of four adjacent bytes one is examined: it is one of the mark's letters, if
+/// a mark is there.
 fn next_mark(text: &[u8], from: usize) -> Option<usize> {
-    let mark = MARK.as_bytes();
-    let mut probe = from + 1;
-    while probe < text.len() {
-        let start = match text[probe] {
-            b'w' => Some(probe - 1),
-            b'p' => probe.checked_sub(2).filter(|start| *start >= from),
-            _ => None,
-        };
-        if let Some(start) = start.filter(|start| text[*start..].starts_with(mark)) {
-            return Some(start);
-        }
-        probe += 2;
-    }
-    None
+    let probes = (from + MARK.len() - 1..text.len()).step_by(MARK.len());
+    let mut starts = probes.filter_map(|probe| match text[probe] {
+        b'k' => Some(probe),
+        b'w' => Some(probe - 1),
+        b'p' => Some(probe - 2),
+        b'h' => Some(probe - 3),
+        _ => None,
+    });
+    starts.find(|start| text[*start..].starts_with(MARK.as_bytes()))
 }
 
 /// Whether a part of a URL contains a placeholder, plain or percent-encoded.
