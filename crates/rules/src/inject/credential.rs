@@ -94,7 +94,7 @@ impl Credential {
 impl Clears {
     /// Whether a field with this name, in any of its spellings, is cleared.
     pub fn covers(&self, name: &HeaderName) -> bool {
-        self.headers.iter().any(|gone| is_alias(name, gone))
+        self.headers.iter().any(|gone| is_alias(name.as_str(), gone.as_str()))
     }
 
     /// Adds what an AWS signature consists of.

@@ -2,23 +2,22 @@
 
 use std::borrow::Cow;
 
-use http::HeaderName;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 /// Characters that are not encoded in a query value: RFC 3986 unreserved.
 const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Whether an origin that maps `-` and `_` to the same character (CGI, WSGI) treats the names as equal.
-pub(super) fn is_alias(name: &HeaderName, of: &HeaderName) -> bool {
-    let (name, of) = (name.as_str().as_bytes(), of.as_str().as_bytes());
+pub(super) fn is_alias(name: &str, of: &str) -> bool {
+    let (name, of) = (name.as_bytes(), of.as_bytes());
     let fold = |b: u8| if b == b'_' { b'-' } else { b };
     name.len() == of.len() && name.iter().zip(of).all(|(a, b)| fold(*a) == fold(*b))
 }
 
-/// Whether a field name, or a `_`-alias of it, is in `names`.
-pub(super) fn is_one_of(name: &HeaderName, names: &[HeaderName]) -> bool {
-    names.contains(name)
-        || name.as_str().contains('_') && names.iter().any(|other| is_alias(name, other))
+/// Whether a field name, or a `_`-alias of it, is in `names`. Most names differ from them in length, which is compared
+/// first.
+pub(super) fn is_one_of(name: &str, names: &[&str]) -> bool {
+    names.iter().any(|other| is_alias(name, other))
 }
 
 /// The decoded names of the parameters of a query or form, with their raw values. Some servers also split at `;`

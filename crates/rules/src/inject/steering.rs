@@ -6,16 +6,11 @@ use http::HeaderName;
 use super::names::is_one_of;
 
 /// Fields that change the path on some servers (IIS rewriting, Symfony).
-static PATHS: [HeaderName; 2] =
-    [HeaderName::from_static("x-original-url"), HeaderName::from_static("x-rewrite-url")];
+const PATHS: [&str; 2] = ["x-original-url", "x-rewrite-url"];
 
 /// Fields that change the method in frameworks: Rack, Laravel and Symfony, ASP.NET, Google's and Microsoft's
 /// APIs (<https://cloud.google.com/endpoints/docs/grpc/transcoding>, <https://docs.oasis-open.org/odata/>).
-static METHODS: [HeaderName; 3] = [
-    HeaderName::from_static("x-http-method-override"),
-    HeaderName::from_static("x-http-method"),
-    HeaderName::from_static("x-method-override"),
-];
+const METHODS: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
 
 /// Parameters that change the method: Laravel and Symfony, Express, Google's APIs
 /// (<https://cloud.google.com/apis/docs/system-parameters>), Salesforce
@@ -32,12 +27,12 @@ const PARAMETERS: [&str; 6] = [
 
 /// Whether a server may read the path from the field.
 pub fn is_path_field(name: &HeaderName) -> bool {
-    is_one_of(name, &PATHS)
+    is_one_of(name.as_str(), &PATHS)
 }
 
 /// Whether a server may read the method from the field.
 pub fn is_method_field(name: &HeaderName) -> bool {
-    is_one_of(name, &METHODS)
+    is_one_of(name.as_str(), &METHODS)
 }
 
 /// Whether a server may read the method from the parameter with this decoded name. Some ignore case; PHP cuts

@@ -7,9 +7,13 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::percent_decode_str;
 
 use super::credential::Clears;
-use super::names::{is_alias, parameters};
+use super::names::{is_alias, is_one_of, parameters};
 use super::placeholder::{PlaceholderCore, holds_mark, scan};
 use super::steering;
+
+/// Fields that a proxy must not forward (RFC 9110 §7.6.1).
+const HOP_BY_HOP: [&str; 6] =
+    ["connection", "te", "transfer-encoding", "upgrade", "keep-alive", "http2-settings"];
 
 /// What proxies report about a response (RFC 9209).
 static PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
@@ -30,18 +34,8 @@ pub fn hop_by_hop(fields: &mut HeaderMap) {
     }
     remove_where(fields, |name| {
         let name = name.as_str();
-        is_hop_by_hop(name)
-            || is_proxys(name)
-            || name.contains('_') && is_hop_by_hop(&name.replace('_', "-"))
+        is_one_of(name, &HOP_BY_HOP) || is_proxys(name)
     });
-}
-
-/// Whether a proxy must not forward the field (RFC 9110 §7.6.1). The compiler compares only names of this length.
-fn is_hop_by_hop(name: &str) -> bool {
-    matches!(
-        name,
-        "connection" | "te" | "transfer-encoding" | "upgrade" | "keep-alive" | "http2-settings"
-    )
 }
 
 fn named_by_connection(fields: &HeaderMap) -> Vec<HeaderName> {
@@ -132,7 +126,7 @@ pub fn request_trailers(fields: &mut HeaderMap) {
 
 /// Removes every instance and `_`-alias of a field.
 pub fn every(fields: &mut HeaderMap, name: &HeaderName) {
-    remove_where(fields, |other| is_alias(other, name));
+    remove_where(fields, |other| is_alias(other.as_str(), name.as_str()));
 }
 
 /// Replaces every instance and `_`-alias of a field.
@@ -331,11 +325,14 @@ mod tests {
             ("upgrade", "h2c"),
             ("http2-settings", "AAM"),
             ("keep-alive", "timeout=5"),
+            ("keep_alive", "timeout=5"),
             ("transfer-encoding", "chunked"),
+            ("transfer_encoding", "chunked"),
+            ("x_te", "stays"),
             ("x-proxy", "stays"),
         ]);
         hop_by_hop(&mut head);
-        assert_eq!(names(&head), ["proxy-status", "x-proxy"]);
+        assert_eq!(names(&head), ["proxy-status", "x-proxy", "x_te"]);
     }
 
     #[test]
