@@ -11,11 +11,17 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use tokio::sync::watch;
 
 /// Concurrent look-ups. With fewer, unresponsive names would soon block all others.
 const THREADS_MAX: usize = 256;
+
+/// Threads that wait for a name. They are woken in turns, so that after a burst all would stay while there is any work.
+const IDLE_MAX: usize = 8;
+
+/// How long a thread waits for a name before it ends.
+const IDLE_FOR: Duration = Duration::from_secs(10);
 
 /// The stack of a thread, in bytes: the default of Rust.
 const STACK_BYTES: usize = 2 << 20;
@@ -43,6 +49,9 @@ struct LookupsShared {
     /// Returns addresses with any port.
     resolver: Box<Resolver>,
     queue: Mutex<LookupQueue>,
+    /// Wakes an idle thread.
+    requested: Condvar,
+    idle_for: Duration,
 }
 
 #[derive(Default)]
@@ -51,8 +60,10 @@ struct LookupQueue {
     lookups: HashMap<Box<str>, Arc<Lookup>>,
     /// Names whose look-up has not begun, the oldest first.
     waiting: VecDeque<Box<str>>,
-    /// Threads that look names up.
+    /// Threads that look names up, or are idle.
     threads: usize,
+    /// Threads that wait for a name, or were woken for one.
+    idle: usize,
 }
 
 /// One look-up. Each caller has a receiver of the result.
@@ -79,7 +90,8 @@ impl Lookups {
         resolver: impl Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
     ) -> Self {
         let (resolver, queue) = (Box::new(resolver), Mutex::default());
-        let shared = Arc::new(LookupsShared { resolver, queue });
+        let (requested, idle_for) = (Condvar::new(), IDLE_FOR);
+        let shared = Arc::new(LookupsShared { resolver, queue, requested, idle_for });
         Self { threads_max, stack_bytes: STACK_BYTES, joined_for: JOINED_FOR, shared }
     }
 
@@ -112,7 +124,7 @@ impl Lookups {
         let lookup = Lookup { callers, begun: OnceLock::new(), joined_for };
         queue.lookups.insert(name.into(), Arc::new(lookup));
         queue.waiting.push_back(name.into());
-        if let Err(error) = self.start_thread(&mut queue) {
+        if let Err(error) = self.wake_or_start_thread(&mut queue) {
             queue.waiting.pop_back();
             queue.lookups.remove(name);
             return Err(error);
@@ -120,8 +132,12 @@ impl Lookups {
         Ok(caller)
     }
 
-    /// Starts a thread for the queue, if there may be one more.
-    fn start_thread(&self, queue: &mut LookupQueue) -> io::Result<()> {
+    /// Wakes an idle thread for the newest name. If all have a name, starts one, if there may be one more.
+    fn wake_or_start_thread(&self, queue: &mut LookupQueue) -> io::Result<()> {
+        if queue.waiting.len() <= queue.idle {
+            self.shared.requested.notify_one();
+            return Ok(());
+        }
         if queue.threads >= self.threads_max {
             return Ok(());
         }
@@ -139,7 +155,7 @@ impl Lookups {
 }
 
 impl LookupsShared {
-    /// Looks names up until none waits.
+    /// Looks names up until none has come for long.
     fn look_up_all(&self) {
         while let Some((name, lookup)) = self.next() {
             let resolved = catch_unwind(AssertUnwindSafe(|| (self.resolver)(&name)));
@@ -149,24 +165,40 @@ impl LookupsShared {
         }
     }
 
-    /// The look-up that has waited for longest, if a caller still waits. Without one, the thread ends.
+    /// The next look-up. Waits for one; after that time, or when enough other threads wait, the thread ends.
     fn next(&self) -> Option<(Box<str>, Arc<Lookup>)> {
         let mut queue = self.queue.lock();
-        while let Some(name) = queue.waiting.pop_front() {
-            match queue.lookups.get(&name).filter(|lookup| lookup.is_wanted()) {
-                Some(lookup) => {
-                    lookup.begun.get_or_init(Instant::now);
-                    return Some((name, lookup.clone()));
-                }
-                None => drop(queue.lookups.remove(&name)),
+        let mut waited = false;
+        loop {
+            if let Some(begun) = queue.begin_oldest() {
+                return Some(begun);
             }
+            if waited || queue.idle >= IDLE_MAX {
+                queue.threads -= 1;
+                return None;
+            }
+            queue.idle += 1;
+            waited = self.requested.wait_for(&mut queue, self.idle_for).timed_out();
+            queue.idle -= 1;
         }
-        queue.threads -= 1;
-        None
     }
 }
 
 impl LookupQueue {
+    /// Begins the look-up that has waited for longest, if a caller still waits.
+    fn begin_oldest(&mut self) -> Option<(Box<str>, Arc<Lookup>)> {
+        while let Some(name) = self.waiting.pop_front() {
+            match self.lookups.get(&name).filter(|lookup| lookup.is_wanted()) {
+                Some(lookup) => {
+                    lookup.begun.get_or_init(Instant::now);
+                    return Some((name, lookup.clone()));
+                }
+                None => drop(self.lookups.remove(&name)),
+            }
+        }
+        None
+    }
+
     /// Makes room for one more name.
     fn make_room(&mut self) -> io::Result<()> {
         if self.lookups.len() >= NAMES_MAX {
@@ -229,7 +261,7 @@ impl fmt::Debug for Lookups {
 #[cfg(test)]
 pub(crate) mod tests {
     use std::pin::pin;
-    use std::sync::mpsc;
+    use std::sync::{Barrier, mpsc};
 
     use futures_util::FutureExt;
     use futures_util::future::join_all;
@@ -253,6 +285,25 @@ pub(crate) mod tests {
             Ok(vec![SocketAddr::from(([127, 0, 0, 1], 0))])
         });
         (lookups, sender, asked)
+    }
+
+    fn set_idle_for(lookups: &mut Lookups, idle_for: Duration) {
+        Arc::get_mut(&mut lookups.shared).expect("no thread has it").idle_for = idle_for;
+    }
+
+    /// Waits until there are this many threads, and this many of them are idle.
+    fn until_threads(lookups: &Lookups, threads: usize, idle: usize) {
+        let begun = Instant::now();
+        loop {
+            let queue = lookups.shared.queue.lock();
+            let now = (queue.threads, queue.idle);
+            drop(queue);
+            if now == (threads, idle) {
+                return;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(60), "{now:?}");
+            thread::yield_now();
+        }
     }
 
     #[tokio::test]
@@ -329,6 +380,49 @@ pub(crate) mod tests {
         let mut second = lookups.join("ok.test").unwrap();
         drop(dead);
         assert!(second.wait_for(Option::is_some).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn no_thread_starts_while_one_is_idle_nor_beyond_the_bound() {
+        let (mut lookups, dead, _) = with_dead_name(2);
+        lookups.joined_for = Duration::ZERO;
+        set_idle_for(&mut lookups, Duration::MAX);
+        for name in ["a.test", "b.test"] {
+            assert!(lookups.addresses(name, 1).await.is_ok());
+            until_threads(&lookups, 1, 1);
+        }
+        let _older = lookups.join("dead.test").unwrap();
+        until_threads(&lookups, 1, 0);
+        let _newer = lookups.join("dead.test").unwrap();
+        let mut third = lookups.join("c.test").unwrap();
+        assert_eq!(lookups.shared.queue.lock().threads, 2);
+        drop(dead);
+        assert!(third.wait_for(Option::is_some).await.is_ok());
+        until_threads(&lookups, 2, 2);
+    }
+
+    #[tokio::test]
+    async fn a_thread_ends_after_it_was_idle_for_long() {
+        let (mut lookups, _dead, _) = with_dead_name(2);
+        set_idle_for(&mut lookups, Duration::ZERO);
+        for name in ["a.test", "b.test"] {
+            assert!(lookups.addresses(name, 1).await.is_ok());
+            until_threads(&lookups, 0, 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn after_a_burst_few_threads_stay() {
+        let all_run = Barrier::new(IDLE_MAX + 2);
+        let mut lookups = Lookups::new(IDLE_MAX + 2, move |_: &str| {
+            all_run.wait();
+            Ok(vec![])
+        });
+        set_idle_for(&mut lookups, Duration::MAX);
+        let names: Vec<String> = (0..IDLE_MAX + 2).map(|number| format!("{number}.test")).collect();
+        let found = join_all(names.iter().map(|name| lookups.addresses(name, 1))).await;
+        assert!(found.iter().all(Result::is_ok));
+        until_threads(&lookups, IDLE_MAX, IDLE_MAX);
     }
 
     #[test]
