@@ -3,13 +3,19 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 
 use keyward_base::id::AgentId;
 
 #[derive(Debug)]
-pub struct Budget(Mutex<BudgetState>);
+pub struct Budget {
+    state: Mutex<BudgetState>,
+    /// [`BudgetState::untaken_room`], to be read without the lock.
+    untaken_room: AtomicUsize,
+}
 
 #[derive(Debug)]
 struct BudgetState {
@@ -17,7 +23,7 @@ struct BudgetState {
     each: PerAgent,
     taken: usize,
     /// Amounts by agent; `None` for requests without an agent.
-    by: HashMap<Option<AgentId>, usize>,
+    by: HashMap<Option<AgentId>, usize, RandomState>,
 }
 
 /// Limits of one agent.
@@ -46,13 +52,22 @@ impl PerAgent {
 impl Budget {
     /// A budget of `total`.
     pub fn new(total: usize, each: PerAgent) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(BudgetState { total, each, taken: 0, by: HashMap::new() })))
+        let state = BudgetState { total, each, taken: 0, by: HashMap::default() };
+        let untaken_room = AtomicUsize::new(state.untaken_room());
+        Arc::new(Self { state: Mutex::new(state), untaken_room })
     }
 
     /// Changes the total. Shares that are taken stay valid.
     pub fn resize(&self, total: usize, each: PerAgent) {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         (state.total, state.each) = (total, each);
+        self.untaken_room.store(state.untaken_room(), Ordering::Relaxed);
+    }
+
+    /// Whether an agent, or a request without one, could take `amount` more now. Needs no lock while nothing is taken.
+    pub fn has_room(&self, taker: Option<&AgentId>, amount: usize) -> bool {
+        amount <= self.untaken_room.load(Ordering::Relaxed)
+            || self.state.lock().has_room(&taker.cloned(), amount)
     }
 
     /// An empty share, for an agent or for a request without one.
@@ -63,7 +78,7 @@ impl Budget {
     /// The sum of all shares.
     #[cfg(test)]
     pub fn taken(&self) -> usize {
-        let state = self.0.lock();
+        let state = self.state.lock();
         assert_eq!(state.taken, state.by.values().sum::<usize>());
         assert!(state.by.values().all(|taken| *taken > 0), "an entry without a share");
         state.taken
@@ -71,13 +86,44 @@ impl Budget {
 }
 
 impl BudgetState {
-    /// The amounts of all agents and of this one after taking `amount` more; `None` beyond the limits.
-    fn with(&self, taker: &Option<AgentId>, amount: usize) -> Option<(usize, usize)> {
-        let own = self.by.get(taker).copied().unwrap_or_default();
+    /// How much any agent may take while nothing is taken; 0 while something is.
+    fn untaken_room(&self) -> usize {
+        match self.taken {
+            0 => self.total.min((self.total / 2).max(self.each.min)).min(self.each.max),
+            _ => 0,
+        }
+    }
+
+    /// The sum of all shares with `amount` more, and the most that one agent may have then; `None` beyond the total.
+    fn with(&self, amount: usize) -> Option<(usize, usize)> {
         let taken = self.taken.checked_add(amount).filter(|taken| *taken <= self.total)?;
-        let own = own + amount;
-        let own_max = (self.total - taken).max(self.each.min).min(self.each.max);
-        (own <= own_max).then_some((taken, own))
+        Some((taken, (self.total - taken).max(self.each.min).min(self.each.max)))
+    }
+
+    /// Whether the agent could take `amount` more.
+    fn has_room(&self, taker: &Option<AgentId>, amount: usize) -> bool {
+        let own = self.by.get(taker).copied().unwrap_or_default();
+        self.with(amount).is_some_and(|(_, own_max)| own + amount <= own_max)
+    }
+
+    /// Takes `amount` more for the agent. Returns how much it has then; `None`, and nothing is changed, beyond the limits.
+    fn take(&mut self, taker: &Option<AgentId>, amount: usize) -> Option<usize> {
+        let (taken, own_max) = self.with(amount)?;
+        let own = match self.by.get_mut(taker) {
+            Some(own) if *own + amount <= own_max => {
+                *own += amount;
+                *own
+            }
+            None if amount <= own_max => {
+                if amount > 0 {
+                    self.by.insert(taker.clone(), amount);
+                }
+                amount
+            }
+            _ => return None,
+        };
+        self.taken = taken;
+        Some(own)
     }
 }
 
@@ -90,19 +136,11 @@ impl BudgetShare {
 
     /// As [`BudgetShare::take`]. Returns how much the agent has then.
     pub fn take_counted(&mut self, amount: usize) -> Option<usize> {
-        let mut state = self.budget.0.lock();
-        let (taken, own) = state.with(&self.taker, amount)?;
-        if amount > 0 {
-            state.taken = taken;
-            state.by.insert(self.taker.clone(), own);
-        }
+        let mut state = self.budget.state.lock();
+        let own = state.take(&self.taker, amount)?;
+        self.budget.untaken_room.store(state.untaken_room(), Ordering::Relaxed);
         self.amount += amount;
         Some(own)
-    }
-
-    /// Whether `amount` more could be taken now.
-    pub fn has_room(&self, amount: usize) -> bool {
-        self.budget.0.lock().with(&self.taker, amount).is_some()
     }
 
     /// Grows or shrinks the share to `amount`. `false`, and nothing is changed, beyond the limits.
@@ -120,7 +158,7 @@ impl BudgetShare {
             return;
         }
         self.amount -= amount;
-        let mut state = self.budget.0.lock();
+        let mut state = self.budget.state.lock();
         state.taken -= amount;
         if let Some(own) = state.by.get_mut(&self.taker) {
             *own -= amount;
@@ -128,6 +166,7 @@ impl BudgetShare {
                 state.by.remove(&self.taker);
             }
         }
+        self.budget.untaken_room.store(state.untaken_room(), Ordering::Relaxed);
     }
 }
 
@@ -177,6 +216,37 @@ mod tests {
         let (budget, agents) = budget(100, 1);
         budget.resize(100, PerAgent { min: 1, max: 7 });
         assert_eq!(all(&mut budget.share(Some(&agents[0]))), 7);
+    }
+
+    #[test]
+    fn there_is_room_for_no_more_than_could_be_taken_and_for_no_less() {
+        let (only_min, bounded) = (PerAgent::at_least(1), PerAgent { min: 1, max: 7 });
+        for (total, each) in
+            [(100, only_min), (101, only_min), (5, PerAgent::at_least(80)), (100, bounded)]
+        {
+            let (budget, [agent, other, _]) = budget(0, 1);
+            let agrees = |when: &str| {
+                for amount in 1..total + 2 {
+                    let is_taken = budget.share(Some(&agent)).take(amount);
+                    let has_room = budget.has_room(Some(&agent), amount);
+                    assert_eq!(has_room, is_taken, "{amount} of {total}, {each:?}, {when}");
+                }
+            };
+            let without_lock = || budget.untaken_room.load(Ordering::Relaxed);
+            budget.resize(total, each);
+            agrees("nothing is taken");
+            assert!(without_lock() > 0);
+            let mut of_other = budget.share(Some(&other));
+            assert!(of_other.take(3));
+            agrees("another has some");
+            assert_eq!(without_lock(), 0);
+            let mut own = budget.share(Some(&agent));
+            assert!(own.take(2));
+            agrees("it has some");
+            drop((own, of_other));
+            agrees("all was given back");
+            assert!(without_lock() > 0);
+        }
     }
 
     #[test]

@@ -212,9 +212,9 @@ impl Inbound {
         self.query.policy_request()
     }
 
-    /// The agent whose memory budget is charged.
-    pub fn agent(&self) -> Option<&AgentId> {
-        self.agent.as_deref().map(|agent| &agent.id)
+    /// The head, to be changed, and the agent whose memory budget is charged.
+    pub fn head_and_agent(&mut self) -> (&mut Parts, Option<&AgentId>) {
+        (&mut self.head, self.agent.as_deref().map(|agent| &agent.id))
     }
 
     /// The input of the policy decision, owned.

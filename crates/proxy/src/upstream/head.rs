@@ -9,9 +9,10 @@ use http::uri::PathAndQuery;
 use http::{Method, Uri};
 
 use super::settings_fields;
-use crate::limits::budget::BudgetShare;
+use crate::limits::budget::Budget;
 use crate::refusal::Refusal;
 use keyward_base::host::Target;
+use keyward_base::id::AgentId;
 use keyward_base::settings::Settings;
 use keyward_rules::inject::credential::{Credential, Write};
 use keyward_rules::inject::scrub::range::AskedPart;
@@ -34,7 +35,9 @@ pub struct HeadChanges<'a> {
     /// Whether the request is a WebSocket handshake.
     pub websocket: bool,
     /// The memory budget for decoding the answer.
-    pub decoders: &'a BudgetShare,
+    pub decoders: &'a Budget,
+    /// The agent whose share of it is charged.
+    pub agent: Option<&'a AgentId>,
 }
 
 /// The result of the changes, apart from the fields.
@@ -66,7 +69,7 @@ impl HeadChanges<'_> {
             strip::cleared(fields, &credential.clears);
             if credential.can_come_back() {
                 let margin = READS.contains(method).then(|| credential.needles.longest() as u64);
-                let has_room = |bytes| self.decoders.has_room(bytes);
+                let has_room = |bytes| self.decoders.has_room(self.agent, bytes);
                 part = request_fields::restrict(fields, margin, has_room);
             }
             if credential.renews.is_some_and(|renews| renews.expired_status.is_some()) {

@@ -83,15 +83,17 @@ impl Outbound {
         let settings = permit.settings().map(|settings| &**settings);
         let writes = writes(credential.as_deref(), &target, inbound.policy_request().path)?;
         let signing = Signing::read(credential.as_deref(), &target, &inbound)?;
+        let (head, agent) = inbound.head_and_agent();
         let changes = HeadChanges {
             target: &target,
             credential: credential.as_deref(),
             writes,
             settings,
             websocket: upgrade.is_some(),
-            decoders: &gateway.decoders.share(inbound.agent()),
+            decoders: &gateway.decoders,
+            agent,
         };
-        let ChangedHead { uri, part } = changes.apply(&mut inbound.head)?;
+        let ChangedHead { uri, part } = changes.apply(head)?;
         if body_injection::is_wanted(writes) {
             let inject = body_injection::write(gateway, &mut inbound, writes, signing.as_ref());
             Box::pin(inject).await?;
