@@ -24,14 +24,14 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Removes the credential from the answer. If no credential was sent, nothing is searched. `memory` is the
-    /// budget for decoding the answer.
+    /// Removes the credential from the answer. If no credential was sent, nothing is searched. `memory` makes a
+    /// share of the budget for decoding the answer.
     ///
     /// # Errors
     /// When the body cannot be scanned, or its beginning already shows that it must not be passed on.
     pub async fn scrub(
         sent: SentRequest,
-        memory: BudgetShare,
+        memory: impl Fn() -> BudgetShare,
         record: &mut Record,
     ) -> Result<Self, Refusal> {
         let (unscrubbed, lease, upgrade) = sent.into_unscrubbed();

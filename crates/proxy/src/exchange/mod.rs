@@ -71,7 +71,7 @@ pub fn run(
             valid = requester.check_still_valid(gw)?;
         };
         rejected_secret::observe(gw, requester, &sent, exchange.format);
-        let memory = gw.decoders.share(requester.agent());
+        let memory = || gw.decoders.share(requester.agent());
         Answer::scrub(sent, memory, &mut exchange.record).await
     }
 }

@@ -52,8 +52,6 @@ struct ScannedBody {
     look: Scanner,
     /// What is passed on, if the body is a part.
     window: Option<PartWindow>,
-    /// The share of the memory budget for decoders.
-    memory: BudgetShare,
     /// Frames that may be passed on.
     ready: VecDeque<Frame<Bytes>>,
     /// The trailers, passed on after the remaining data.
@@ -72,17 +70,19 @@ struct ScannedBody {
 #[derive(Debug)]
 enum Scanner {
     Mask(Masker),
-    Inspect(Box<Inspector>),
+    /// With the share of the memory budget for its decoders.
+    Inspect(Box<Inspector>, BudgetShare),
 }
 
 /// Masks the credential in the fields of an answer and prepares its body for the search. Returns the number of
-/// matches in the fields too. If no credential was sent, nothing is searched.
+/// matches in the fields too. If no credential was sent, nothing is searched. `memory` makes a share of the budget for
+/// decoding the answer.
 ///
 /// # Errors
 /// When the body cannot be searched, or its beginning already contains the credential.
 pub async fn scrubbed(
     unscrubbed: Unscrubbed,
-    memory: BudgetShare,
+    memory: impl Fn() -> BudgetShare,
 ) -> Result<(Response<ScrubbedBody>, u64), Refusal> {
     let (response, search) = unscrubbed.into_parts();
     let (mut head, incoming) = response.into_parts();
@@ -104,7 +104,8 @@ pub async fn scrubbed(
     let look = match must_search {
         true => {
             let is_part = part::checked(&mut head, part)?;
-            look(&head.headers, incoming.size_hint().exact(), &needles, is_part)?
+            let length = incoming.size_hint().exact();
+            look(&head.headers, length, &needles, is_part, &memory)?
         }
         // A coded body passes as it is. A plain stream is not delayed, because the key was not sent.
         false => {
@@ -113,10 +114,10 @@ pub async fn scrubbed(
             Scanner::Mask(Masker::new(needles.clone(), pauses))
         }
     };
-    let body = ScannedBody::new(incoming, needles, look, memory);
+    let body = ScannedBody::new(incoming, needles, look);
     let (body, found) = match asked {
         // On the heap: few answers are cut.
-        Some((asked, margin)) => Box::pin(body.cut(&mut head, asked, margin)).await?,
+        Some((asked, margin)) => Box::pin(body.cut(&mut head, asked, margin, memory())).await?,
         None => (body.begun().await?, 0),
     };
     Ok((Response::from_parts(head, ScrubbedBody(body)), masked + found))
@@ -143,6 +144,7 @@ fn look(
     length: Option<u64>,
     needles: &Arc<Needles>,
     is_part: bool,
+    memory: impl Fn() -> BudgetShare,
 ) -> Result<Scanner, InspectError> {
     let mut codings = Vec::new();
     for value in headers.get_all(header::CONTENT_ENCODING) {
@@ -153,7 +155,7 @@ fn look(
     let decoded = || Pauses::of(headers, None);
     match (Inspector::new(needles, codings.into_iter(), decoded)?, is_part) {
         (Some(_), true) => Err(InspectError::Unscannable("it is a part of one")),
-        (Some(inspector), false) => Ok(Scanner::Inspect(Box::new(inspector))),
+        (Some(inspector), false) => Ok(Scanner::Inspect(Box::new(inspector), memory())),
         (None, _) => {
             let pauses = Pauses::of(headers, length);
             Ok(Scanner::Mask(Masker::new(needles.clone(), pauses)))
@@ -178,19 +180,13 @@ impl ScrubbedBody {
 }
 
 impl ScannedBody {
-    fn new(
-        incoming: IncomingBody,
-        needles: Arc<Needles>,
-        look: Scanner,
-        memory: BudgetShare,
-    ) -> Self {
+    fn new(incoming: IncomingBody, needles: Arc<Needles>, look: Scanner) -> Self {
         Self {
             left: incoming.size_hint().exact(),
             incoming,
             needles,
             look,
             window: None,
-            memory,
             ready: VecDeque::new(),
             trailers: None,
             working: false,
@@ -206,6 +202,7 @@ impl ScannedBody {
         head: &mut response::Parts,
         asked: ByteRange,
         margin: u64,
+        mut memory: BudgetShare,
     ) -> Result<(AnswerContent, u64), Refusal> {
         let Some(window) = part::cut(head, self.left, asked, margin)? else {
             return Ok((AnswerContent::Part(Some(Bytes::new())), 0));
@@ -213,7 +210,7 @@ impl ScannedBody {
         if let Scanner::Mask(masker) = &mut self.look
             && !asked.is_long()
         {
-            let (bytes, found) = window.read(self.incoming, masker, &mut self.memory).await?;
+            let (bytes, found) = window.read(self.incoming, masker, &mut memory).await?;
             if found > 0 {
                 fields::without_digests(&mut head.headers);
             }
@@ -226,7 +223,7 @@ impl ScannedBody {
 
     /// A whole body. A coded one waits for its beginning.
     async fn begun(mut self) -> Result<AnswerContent, Refusal> {
-        if let Scanner::Inspect(_) = self.look {
+        if let Scanner::Inspect(..) = self.look {
             self.count_memory().map_err(|fault| refusal(fault.into()))?;
             self.begin().await?;
         }
@@ -302,7 +299,7 @@ impl ScannedBody {
                 self.masked += masker.take_masked();
                 self.pass(data)?;
             }
-            Scanner::Inspect(inspector) => {
+            Scanner::Inspect(inspector, _) => {
                 inspector.push(data)?;
                 self.working = true;
             }
@@ -319,7 +316,7 @@ impl ScannedBody {
                 self.masked += masker.take_masked();
                 self.pass(rest)?;
             }
-            Scanner::Inspect(inspector) => {
+            Scanner::Inspect(inspector, _) => {
                 inspector.end();
                 self.working = true;
             }
@@ -341,7 +338,7 @@ impl ScannedBody {
 
     /// Lets the inspector work once. Returns whether it has more work.
     fn work(&mut self) -> Result<bool, InspectError> {
-        let Scanner::Inspect(inspector) = &mut self.look else { return Ok(false) };
+        let Scanner::Inspect(inspector, _) = &mut self.look else { return Ok(false) };
         self.working = inspector.work()?;
         while let Some(data) = inspector.cleared() {
             self.ready.push_back(Frame::data(data));
@@ -352,9 +349,9 @@ impl ScannedBody {
 
     /// Counts the inspector's memory against the budget.
     fn count_memory(&mut self) -> Result<(), InspectError> {
-        let Scanner::Inspect(inspector) = &self.look else { return Ok(()) };
+        let Scanner::Inspect(inspector, memory) = &mut self.look else { return Ok(()) };
         let bytes = inspector.memory().next_multiple_of(MEMORY_STEP);
-        if self.memory.resize(bytes) { Ok(()) } else { Err(InspectError::NoMemory) }
+        if memory.resize(bytes) { Ok(()) } else { Err(InspectError::NoMemory) }
     }
 
     fn pass(&mut self, mut data: Bytes) -> Result<(), BodyError> {
