@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
+use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -48,14 +49,15 @@ struct EvictableShared<T> {
 struct WaitingStreams<T> {
     /// Evictable streams by number, the oldest first.
     order: BTreeMap<u64, (PeerAddress, Arc<EvictableShared<T>>)>,
-    counts: HashMap<PeerAddress, usize>,
+    counts: HashMap<PeerAddress, usize, RandomState>,
     next: u64,
 }
 
 impl<T> Evictable<T> {
     /// A set of at most `max` evictable streams.
     pub fn new(max: usize) -> Arc<Self> {
-        let waiting = WaitingStreams { order: BTreeMap::new(), counts: HashMap::new(), next: 0 };
+        let waiting =
+            WaitingStreams { order: BTreeMap::new(), counts: HashMap::default(), next: 0 };
         Arc::new(Self { max: max.max(1), waiting: Mutex::new(waiting) })
     }
 
