@@ -1,4 +1,4 @@
-//! Connections that are added or replaced, with the fields that their owner gives.
+//! Adds connections, and replaces their grants, from the fields that an owner gives.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -33,7 +33,8 @@ impl Vault {
         Ok(())
     }
 
-    /// Validates, seals the grant, then stores the record. Both are durable when this returns.
+    /// Validates the connection, seals its grant, then stores its record. Grant and record are durable when this
+    /// returns.
     ///
     /// # Errors
     /// When provider, variables or fields do not fit, the name is taken, or the store fails.
@@ -69,7 +70,8 @@ impl Vault {
         self.write(&record.org, &record.id, row, None).await?;
         match self.directory.add_record(record).await {
             Ok(record) => Ok(record),
-            // The record may be there, and needs its grant. The next start removes a grant without a record.
+            // The store may have the record although it reported a failure, so the grant stays. The next start removes
+            // a grant without a record.
             Err(failed) if failed.leaves_doubt() => Err(failed.into()),
             Err(refused) => {
                 self.store.delete(Table::Grants, &key, Expect::Any).await?;
@@ -100,8 +102,8 @@ impl Vault {
         fitting(provider, settings)
     }
 
-    /// Rotates the grant if `fields` differ from the given ones; the old grant is kept for a while. Returns
-    /// whether they differ. Tokens that were renewed meanwhile stay.
+    /// Rotates the grant if `fields` differ from those that were given before; the old grant is kept for a while.
+    /// Returns whether they differ. If they do not, tokens that were renewed since then stay.
     ///
     /// # Errors
     /// As [`Vault::add`].

@@ -108,7 +108,8 @@ fn has_endpoints(app: &AppSpec, methods: &[&AuthMethod]) -> Result<(), VaultErro
     Err(refused("urls.token", what))
 }
 
-/// Whether the URL is one of the provider's, and not one of its endpoints, which are carved out.
+/// Whether the provider's credential is injected into requests to the URL. It is not injected into those to the
+/// provider's endpoints.
 fn is_injected(url: &str, app: &AppSpec, provider: &Provider, method: &AuthMethod) -> bool {
     let rest = url.strip_prefix("https://").unwrap_or_default();
     let end = rest.find(['/', '?']).unwrap_or(rest.len());

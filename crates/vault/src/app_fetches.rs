@@ -44,7 +44,7 @@ impl AppFetches {
 }
 
 impl AppFetch {
-    /// Waits for the fetch that runs.
+    /// Waits until no fetch runs, and prevents the next one.
     pub(super) async fn turn(&self) -> tokio::sync::MutexGuard<'_, LastFetch> {
         self.turn.lock().await
     }

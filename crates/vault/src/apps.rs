@@ -28,18 +28,15 @@ pub struct NewApp {
     /// Set if the redirect URI, which contains the id, was registered before; else a new id is made.
     pub id: Option<AppId>,
     pub org: OrgId,
-    /// What a person gives.
     pub spec: AppSpec,
-    /// Where it registered itself.
+    /// Its registration, if the gateway registered the client itself.
     pub registered: Option<Registered>,
-    /// Whether the store or the file manages it.
     pub managed_by: ManagedBy,
 }
 
 /// An app after a change.
 #[derive(Clone, Debug)]
 pub struct ChangedApp {
-    /// The new record.
     pub app: Arc<AppRecord>,
     /// Whether record or secrets changed.
     pub changed: bool,
@@ -88,7 +85,7 @@ impl Vault {
         Self::check_app(&self.catalogue(org), spec, &names)
     }
 
-    /// Validates, seals the secret, then stores the record. Both are durable when this returns.
+    /// Validates the app, seals its secret, then stores its record. Secret and record are durable when this returns.
     ///
     /// # Errors
     /// When it does not fit its provider, the name is taken, or the store fails.
@@ -107,7 +104,8 @@ impl Vault {
         self.seal_app(&record, secret.encode(), None).await?;
         match self.directory.add_record::<App>(record).await {
             Ok(record) => Ok(record),
-            // The record may be there, and needs its secret. The next start removes a secret without a record.
+            // The store may have the record although it reported a failure, so the secret stays. The next start removes
+            // a secret without a record.
             Err(failed) if failed.leaves_doubt() => Err(failed.into()),
             Err(refused) => {
                 self.store.delete(Table::Grants, &key, Expect::Any).await?;
@@ -156,7 +154,7 @@ impl Vault {
         change: &(dyn Fn(&mut AppRecord) -> Result<(), E> + Sync),
         secret: Option<AppSecret>,
     ) -> Result<ChangedApp, E> {
-        // A fetch of its secret would write the same row.
+        // A running fetch of its secret would write the same row.
         let fetch = self.app_fetches.of(id);
         let turn = fetch.turn().await;
         let before = self.app(org, id)?;
@@ -217,7 +215,8 @@ impl Vault {
         self.try_rejected_again().await;
     }
 
-    /// Removes the secret of an app whose record was removed. After a crash between the two, it is swept.
+    /// Removes the secret of an app whose record was removed. If the gateway crashes before, the next start removes the
+    /// secret.
     ///
     /// # Errors
     /// When the store fails.
@@ -267,7 +266,7 @@ impl Vault {
         Ok(self.opened_row(app).await?.1.given)
     }
 
-    /// What is stored for the app, and its version.
+    /// The content of the app's row, and its version.
     pub(super) async fn opened_row(
         &self,
         app: &AppRecord,

@@ -121,7 +121,8 @@ impl Vault {
     }
 }
 
-/// The rotation in the grant's row. The owner's dates of the secret in force stay.
+/// Copies the rotation from the grant's row to the record. If the secret was rotated since, copies its dates too; else
+/// the expiry that the owner set stays.
 fn rotation(record: &mut ConnectionRecord, stored: &StoredGrant) {
     record.facts.rotation = stored.other.as_ref().map(|(beside, _)| Rotation {
         state: beside.state,

@@ -71,9 +71,9 @@ pub enum Trigger {
     Needed,
     /// The upstream rejected the credential of this generation.
     Beyond(u64),
-    /// A person wants a newer one than this generation.
+    /// A person requests one that is newer than this generation.
     Asked(u64),
-    /// The keep-alive job wants a newer one than this generation.
+    /// The keep-alive job requests one that is newer than this generation.
     KeepAlive(u64),
 }
 
@@ -129,7 +129,7 @@ impl CredentialCell {
         }
     }
 
-    /// Keeps it when the map makes room the next time.
+    /// Protects the cell from the next eviction.
     fn mark_used(&self) {
         // Written once, so that requests do not contend for it.
         if !self.is_used.load(Relaxed) {
@@ -137,8 +137,8 @@ impl CredentialCell {
         }
     }
 
-    /// Ends its use, if it has nothing that the store has not: no flight, no response to store, no failures. Returns
-    /// whether it did.
+    /// Retires the cell for eviction, unless it has state that is not stored: a running flight, an unsaved response, or
+    /// failures. Returns whether it is retired.
     fn retire(&self) -> bool {
         let mut state = self.state.lock();
         let is_idle = state.flying.is_none() && state.unsaved.is_none() && state.backoff.is_empty();
@@ -238,8 +238,8 @@ impl CredentialCell {
         self.news.subscribe()
     }
 
-    /// The grant was changed: results of running flights are discarded, and pauses end. An unsaved response
-    /// stays: it belongs to a token, which is spent.
+    /// Called after a change of the grant: results of running flights are discarded, and pauses end. An unsaved
+    /// response stays, because the token that it replaces is spent.
     pub fn reset(&self, held: Option<CachedCredential>) {
         let mut state = self.state.lock();
         self.replace(&mut state, held);
@@ -254,13 +254,13 @@ impl CredentialCell {
         self.held.store(held.map(Arc::new));
     }
 
-    /// Counts the changes of the grant.
+    /// The number of changes of the grant so far.
     pub fn epoch(&self) -> u64 {
         self.state.lock().epoch
     }
 
-    /// The same with the credential of the new grant, unless the cached one is newer. If the grant was changed again since
-    /// `epoch`, or a flight has stored another row over it, the next request reads the row.
+    /// Like [`Self::reset`], with the credential of the new grant, unless the cached one is newer. If the grant was
+    /// changed again since `epoch`, or a flight has stored another row over it, the next request reads the row.
     pub fn takes(&self, held: CachedCredential, epoch: u64) {
         let mut state = self.state.lock();
         let generation = held.credential.generation;
@@ -297,7 +297,6 @@ impl CredentialCell {
         self.state.lock().backoff.end_pause_of_secret();
     }
 
-    /// The backoff so far.
     pub fn backoff(&self) -> Backoff {
         self.state.lock().backoff.clone()
     }
@@ -415,7 +414,8 @@ impl Ticket {
             FlightResult::Refused(refused) => {
                 if let FlightRefusal::Broken { rest, .. } = &refused {
                     state.quiet = rest.map(|rest| (now, rest));
-                    // As at every other replica, which forgets it with the stored verdict.
+                    // The other replicas forget the credential too, when the feed of changes names the row of the
+                    // verdict.
                     self.cell.held.store(None);
                 }
                 Some(refused)

@@ -96,7 +96,7 @@ impl Vault {
         }
     }
 
-    /// The credential of a staged grant. Also the grant that follows it, if a token request was needed.
+    /// The credential of a staged grant. Also the newer grant, if a token request was needed.
     pub(super) async fn minted(
         &self,
         connection: &Arc<ConnectionRecord>,
@@ -176,8 +176,8 @@ impl Vault {
     }
 }
 
-/// Repeats a write of what the store alone has afterwards: a token request may have spent the token before it. A write that
-/// was reported as failed may have been stored, so `write` accepts what it would write.
+/// Retries a write whose data is lost if it fails: a token request may have spent the token that the data replaces. A
+/// write that was reported as failed may have been made, so `write` must accept a row that already has its data.
 ///
 /// # Errors
 /// The last one, after three seconds.

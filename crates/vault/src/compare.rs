@@ -11,9 +11,9 @@ use keyward_base::secret::Secret;
 use keyward_state::directory::ConnectionRecord;
 
 impl Vault {
-    /// Whether the connection has these values in force. Fields of the connection that are not given are not compared.
-    /// `false` if they do not fit its way to authenticate, if it has no secret yet or one that cannot be read, and if its
-    /// values are kept in a secret source.
+    /// Whether the secret in force has these values. Fields of the connection that are not given are not compared.
+    /// `false` if the fields do not fit the auth method, if the connection has no secret or one that cannot be read,
+    /// and if its values are kept in a secret source.
     ///
     /// # Errors
     /// When the provider is not known any more, or the store fails.
@@ -38,7 +38,7 @@ impl Vault {
         stored: &StoredGrant,
         given: &Grant,
     ) -> Result<bool, VaultError> {
-        // Tokens are replaced by newer ones; the digest of those that were given stays.
+        // Newer tokens replace the given ones; the digest of the given ones stays.
         let digest = grants::given(given);
         if digest.is_some() && digest == stored.given {
             return Ok(true);

@@ -19,7 +19,7 @@ use keyward_model::Connection;
 use keyward_state::directory::{Account, ConnectionRecord, ConnectionState};
 use keyward_state::store::{Expect, StoreError, Table, Version};
 
-/// Facts of a finished flow's grant; shown only.
+/// Facts of a finished flow's grant, which are stored with the connection.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Granted {
     pub scopes: Vec<String>,
@@ -28,7 +28,7 @@ pub struct Granted {
     pub captured: BTreeMap<String, String>,
     /// When the connection must be reconnected.
     pub ends: Option<Timestamp>,
-    /// The flow. Its grant is stored once, and never over a later grant.
+    /// The flow of the grant. Its grant is stored once, and never over a later grant.
     pub consent: Option<FlowId>,
     /// The app of the flow, which becomes the connection's.
     pub app: Option<AppId>,
@@ -45,7 +45,7 @@ pub struct RemovedConnection {
     pub grant: Option<Grant>,
     /// Results of running refreshes, if they must be revoked.
     pub late: Option<LateAnswers>,
-    /// Whether another replica may be refreshing it. That one revokes the result.
+    /// Whether another replica may be refreshing it. That replica revokes the result.
     pub is_awaited_elsewhere: bool,
 }
 
@@ -74,7 +74,7 @@ impl Granted {
 }
 
 impl Vault {
-    /// How the stored grant of a connection came into its row.
+    /// The origin of the stored grant.
     ///
     /// # Errors
     /// When the store fails.
@@ -244,7 +244,7 @@ impl Vault {
         self.fetch(connection, Trigger::Asked(generation)).await.map(|_| ())
     }
 
-    /// The header of the stored grant, if it can be opened.
+    /// Version and origin of the stored grant; no origin if the row cannot be opened.
     pub(super) async fn replaced(
         &self,
         connection: &ConnectionRecord,

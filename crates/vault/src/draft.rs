@@ -16,7 +16,7 @@ use keyward_state::directory::{ConnectionRecord, ConnectionState, Need};
 /// The failure of a draft whose test was interrupted.
 const TEST_CUT: &str = "its test did not end";
 
-/// The precondition that replaces any row.
+/// Makes the new row from the stored one, if there is one.
 type Rewrite<'a> = dyn Fn(Option<&grants::StoredGrant>) -> NewRow + Sync + 'a;
 
 impl Vault {
@@ -130,7 +130,8 @@ impl Vault {
             if connection.facts.state != ConnectionState::Testing {
                 continue;
             }
-            // The other kind of test ends with the next refresh.
+            // A connection with a tested secret is in this state until its next refresh, because its client was
+            // rejected.
             if self.stored_if_any(connection).await?.is_none_or(|stored| stored.untested) {
                 self.test_failed(&connection.org, &connection.id, TEST_CUT).await?;
             }
@@ -149,7 +150,7 @@ impl Vault {
         }
     }
 
-    /// Replaces any row.
+    /// Replaces the row, or creates it; conflicts are retried.
     async fn rewrite(
         &self,
         connection: &ConnectionRecord,

@@ -190,7 +190,7 @@ pub enum VaultError {
         /// How its credential is replaced.
         remedy: Option<String>,
     },
-    /// The values are changed where they are kept.
+    /// The values are kept in a secret source, and must be changed there.
     #[error("connection `{connection}` has fields that are kept in a secret source")]
     Referred { connection: String },
     /// An error that several waiting requests share.
@@ -213,7 +213,7 @@ pub enum FlightRefusal {
 }
 
 impl VaultError {
-    /// Whether the store does not answer now, so that what is not in memory cannot be had.
+    /// Whether the store does not answer now, so that only cached data is available.
     pub fn is_store_away(&self) -> bool {
         matches!(self, Self::Store(error) if error.is_io())
     }

@@ -35,7 +35,7 @@ use keyward_base::tokens::TokenSettings;
 use keyward_rules::inject::credential::Credential;
 use keyward_state::directory::{BrokenReason, ConnectionRecord, Need};
 
-/// A flight that is overtaken by other writes so often ends.
+/// A flight ends after this many rounds in which another write overtook its own.
 const ROUNDS_MAX: usize = 8;
 
 /// Shortest retry time of a refusal.
@@ -47,7 +47,7 @@ struct Flight<'a> {
     why: Trigger,
     ticket: &'a Ticket,
     settings: Arc<TokenSettings>,
-    /// What failures are about, once the request was sent.
+    /// The grant and configuration that failures belong to; known once a request is needed.
     about: Mutex<Option<FailureSubject>>,
     /// Held until the result is stored, so that no other replica sends a request.
     lease: OnceLock<HeldLease>,
@@ -172,7 +172,8 @@ impl Vault {
         let lasting = matches!(result, FlightResult::Failed(_));
         if ticket.land(result).is_some() && lasting {
             let backoff = self.cache.cell(&connection.org, &connection.id).backoff();
-            // A start tries again at once: that costs a source little, and its last values have to be read.
+            // Failures of secret sources are not stored: after a start the gateway tries again at once, which costs a
+            // source little.
             if let Some(about) = about
                 .into_inner()
                 .filter(|_| connection.references.is_empty() && !backoff.is_of_secret())
@@ -200,7 +201,7 @@ impl Flight<'_> {
         if let Some(result) = self.read_endpoints(&stored).await? {
             return Ok(result);
         }
-        // It needs no request; and its task holds the lease.
+        // Storing an unsaved response needs no request. The task of `save_again.rs` holds the lease.
         if let Some(unsaved) = self.ticket.unsaved(&stored.bytes)
             && let RequestResult::Stored = self.keep(unsaved).await?
         {
@@ -217,12 +218,14 @@ impl Flight<'_> {
             LeaseResult::Landed(result) => return Ok(result),
         }
         for round in 0..ROUNDS_MAX {
-            // A request and its storing take one lease at most; a late response renews the lease.
+            // A request and the write of its response take at most one lease time; while a late response is awaited,
+            // the lease is renewed.
             if round > 0 {
                 if self.renews_lease().await != Some(true) {
                     break;
                 }
-                // Its holder was cut off when this flight got the lease, and could not keep the note then.
+                // The former holder may have been cut off from the store when this flight got the lease, and may have
+                // stored its note since.
                 if let Some(pause) = self.pause_for_note().await? {
                     return Ok(pause);
                 }
@@ -273,13 +276,13 @@ impl Flight<'_> {
         let broken = stored.broken.as_ref().filter(|verdict| verdict.prevents_test());
         let tried_again = broken.is_some_and(|verdict| self.tries_again(verdict));
         if let (Some(verdict), false) = (broken, tried_again) {
-            // A crash, or another replica, left the record unchanged.
+            // After a crash, or a verdict of another replica, the record may differ from the row.
             self.vault.project(self.connection).await?;
             return Ok(Some(FlightResult::Refused(self.refused(verdict))));
         }
         let app = stored.app.as_ref();
         if app.is_some() && self.connection_now().app_id() != app {
-            // The same, after a consent with another app: a request has to be that of the app.
+            // The same after a consent with another app: the request must be sent with that app.
             self.vault.project(self.connection).await?;
         }
         let grant = stored.grant(self.vault, self.connection)?;
@@ -293,7 +296,7 @@ impl Flight<'_> {
             let now = self.vault.clock.moment();
             let does = self.why.takes(&held) && !held.is_dead(now);
             let enough = does && (self.why != Trigger::Needed || !held.ages(now));
-            // The last fetched values are used while a newer one is asked for, also after a start.
+            // The last fetched values are used while newer ones are requested, also after a start.
             let is_kept = matches!(grant, Grant::Referred(_)) && !held.is_dead(now);
             if does || is_kept {
                 self.ticket.publish(held);

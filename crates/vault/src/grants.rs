@@ -23,16 +23,16 @@ use keyward_state::crypto::envelope::EnvelopeError;
 use keyward_state::directory::{ConnectionRecord, DirectoryError, Need};
 use keyward_state::store::{Expect, Row, StoreError, Table, Version};
 
-/// Rows per page when the table is swept.
+/// Rows per page of the search for orphans.
 const PAGE: usize = 5_000;
 
 /// How often a write is retried after a conflict.
 pub(super) const TRIES_MAX: usize = 32;
 
 pub(super) struct StoredGrant {
-    /// Its generation.
+    /// The version of the row, which is the generation of the credential.
     pub version: Version,
-    /// Without the second grant.
+    /// The header, without the second grant.
     pub header: GrantHeader,
     /// Its encoding.
     pub bytes: Zeroizing<Vec<u8>>,
@@ -72,13 +72,12 @@ impl StoredGrant {
         other.transpose().map_err(|source| vault.unmintable(connection, source))
     }
 
-    /// Whether it is this grant, or has followed the fields with this digest.
+    /// Whether it is this grant, or its tokens began with the fields of this digest.
     pub fn is_of(&self, given: Option<&str>, bytes: &[u8]) -> bool {
         let is_same = bool::from(self.bytes.as_slice().ct_eq(bytes));
         is_same || given.is_some() && given == self.given.as_deref()
     }
 
-    /// How it came into its row.
     pub fn origin(&self) -> GrantOrigin {
         GrantOrigin {
             given: self.given.clone(),
@@ -87,13 +86,13 @@ impl StoredGrant {
         }
     }
 
-    /// Its header for the connection as it is now, without the second grant.
+    /// Its header, with the connection's current purpose and without the second grant.
     pub fn kept(&self, connection: &ConnectionRecord) -> GrantHeader {
         let purpose = GrantPurpose::of(connection);
         GrantHeader { purpose, ..self.header.clone() }
     }
 
-    /// The row that replaces it: newer tokens, or a verdict; everything else stays.
+    /// The row that replaces it, with newer tokens or a verdict. Everything else stays.
     pub fn becomes(
         &self,
         connection: &ConnectionRecord,
@@ -225,7 +224,7 @@ pub(super) fn given(grant: &Grant) -> Option<String> {
         .then(|| HEXLOWER.encode(&Sha256::digest(grant.encode().as_slice())))
 }
 
-/// Whether another write was first.
+/// Whether another write changed the row first.
 pub(super) fn is_conflict(error: &VaultError) -> bool {
     matches!(error, VaultError::Store(StoreError::Conflict { .. }))
 }

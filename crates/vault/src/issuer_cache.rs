@@ -30,7 +30,7 @@ pub(super) struct Issuer {
 #[derive(Debug, Default)]
 pub(super) struct IssuerState {
     pub(super) read: Option<(Timestamp, Arc<Metadata>)>,
-    /// Number and error of failures: callers that waited for a reader share its failure.
+    /// The number of failures: callers that waited for a reader share its failure.
     pub(super) failures: u64,
     pub(super) failed: Option<Arc<MetadataError>>,
     pub(super) backoff: Backoff,

@@ -16,10 +16,10 @@ use keyward_base::id::{ConnectionId, OrgId};
 use keyward_rules::provider::oauth::GrantText;
 use keyward_state::directory::ConnectionRecord;
 
-/// Average time between two steps; jitter separates replicas that start together.
+/// Average time between two steps. Jitter spreads replicas that start at the same time.
 const STEP_EVERY: Duration = Duration::from_secs(60);
 
-/// Maximum number of steps of a walk, which is 3 hours: half of the shortest `keep_alive`, 6 hours.
+/// Maximum number of steps of a walk: 3 hours, half of the shortest `keep_alive`.
 const STEPS_MAX: usize = 180;
 
 /// Connections whose grants one step opens; more if a walk would take longer than [`STEPS_MAX`].
@@ -31,22 +31,22 @@ const FLIGHTS: usize = 50;
 /// Longest pause between two refreshes of a step.
 const APART_MAX: Duration = Duration::from_secs(1);
 
-/// For each of this number of connections, the next walk is delayed by one step: choosing from a million connections
-/// takes most of a second.
+/// The next walk begins one step later for every 50,000 connections, because choosing from a million connections takes
+/// most of a second.
 const CHOSEN_PER_STEP: usize = 50_000;
 
-/// The largest part of the period that is subtracted, a different part for each connection, so that
-/// connections made together are not refreshed together.
+/// Up to this part of the period is subtracted, differently for each connection, so that connections that were added
+/// together are not refreshed together.
 const SPREAD_PERCENT: u32 = 20;
 
 /// The walk of the keep-alive job over the connections with keep-alive.
 #[derive(Clone, Debug, Default)]
 pub struct KeepAliveCursor {
-    /// Those that it has not visited yet.
+    /// The connections that it has not visited yet.
     rest: Vec<(OrgId, ConnectionId)>,
-    /// The number that it visits.
+    /// The number of connections that it visits.
     all: usize,
-    /// The number of connections that it chose them from.
+    /// The number of connections that it chose these from.
     chosen_from: usize,
 }
 

@@ -18,7 +18,7 @@ pub(super) struct PendingRefreshes(Arc<Mutex<HashMap<ConnectionId, PendingConnec
 #[derive(Default)]
 struct PendingConnection {
     flights: usize,
-    /// The connection is being removed, so late responses are kept.
+    /// Whether the connection is being removed, so that late responses are kept.
     wanted: bool,
     answers: Vec<Zeroizing<Vec<u8>>>,
     is_lost: bool,

@@ -140,13 +140,12 @@ pub struct Vault {
 #[derive(Clone, Debug)]
 pub struct NewConnection {
     pub org: OrgId,
-    /// What a person gives; an app by its id.
+    /// The spec, which names an app by its id.
     pub spec: ConnectionSpec,
-    /// The owner; `None`: the organisation.
+    /// `None`: the organisation owns it.
     pub owner: Option<UserId>,
     /// Which agents may use it.
     pub visibility: Visibility,
-    /// Whether the store or the file manages it.
     pub managed_by: ManagedBy,
 }
 
@@ -189,7 +188,7 @@ impl Vault {
             settings: Arc::default(),
             rotation: Arc::default(),
         };
-        // A row that another replica is writing now looks like a leftover of a crash.
+        // In a shared store, a row that another replica is writing would look like a leftover of a crash.
         if vault.directory.leftovers() == Leftovers::Remove {
             vault.sweep().await?;
             vault.cut_tests().await?;
@@ -244,7 +243,7 @@ impl Vault {
             let same = match (before.get(&connection.provider), catalogue.get(&connection.provider))
             {
                 (Some(before), Some(now)) => Arc::ptr_eq(before, now),
-                // One of its organisation.
+                // A provider of its organisation, which has not changed.
                 (None, None) => true,
                 _ => false,
             };
@@ -264,13 +263,13 @@ impl Vault {
                 };
                 self.cache.forget(&connection);
             }
-            // Their credentials have hosts, placements and clients of these.
+            // Credentials contain hosts, placements and clients of apps, providers and sources.
             Table::Apps | Table::Providers | Table::Sources => self.cache.forget_all_of(org),
             _ => {}
         }
     }
 
-    /// The references of a connection were changed: its values are fetched at the next use.
+    /// Called after a change of a connection's references: its values are fetched at the next use.
     pub fn references_changed(&self, id: &ConnectionId) {
         self.cache.forget(id);
     }

@@ -15,8 +15,8 @@ use keyward_state::directory::ConnectionRecord;
 /// Longest queue.
 const WAITING_MAX: usize = 1_024;
 
-/// How long replicas know that the grant of a removed connection is to be revoked: longer than a response is awaited, and
-/// than a database is away.
+/// How long the note that the grant of a removed connection must be revoked is kept: longer than a response is awaited,
+/// and longer than a database is usually away.
 pub(super) const WANTED_FOR: Duration = Duration::from_secs(3_600);
 
 /// A newer grant of a removed connection.
@@ -43,18 +43,18 @@ impl OrphanedGrants {
         told.notify_one();
     }
 
-    /// Those that are queued now.
+    /// Takes the queued grants.
     pub(super) fn take(&self) -> Vec<OrphanedGrant> {
         std::mem::take(&mut *self.0.0.lock())
     }
 
-    /// Waits until one is queued; for one reader.
+    /// Waits until a grant is queued; for one reader.
     pub(super) async fn added(&self) {
         self.0.1.notified().await;
     }
 }
 
-/// The name of the note that the grant of a removed connection is to be revoked.
+/// The name of the note that the grant of a removed connection must be revoked.
 pub(super) fn note_name(id: &ConnectionId) -> String {
     format!("revoke/{id}")
 }

@@ -58,7 +58,7 @@ pub struct GrantHeader {
     /// does not replace newer tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub given: Option<String>,
-    /// Only a test may use it.
+    /// Only a test may use the grant.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub untested: bool,
     /// Dates of the secret, once it was rotated.
@@ -67,13 +67,13 @@ pub struct GrantHeader {
     /// The flow that the tokens began with. Its grant is stored once, even after a crash.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consent: Option<FlowId>,
-    /// The app of that consent. The record of the connection is written after this row, and follows it.
+    /// The app of that consent. The record of the connection is written after this row and gets the same app.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub app: Option<AppId>,
-    /// Its client was rejected, and token requests have changed since.
+    /// The client was rejected, and token requests have changed since.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub on_trial: bool,
-    /// A person uses the secret although its test was rejected: the test decides nothing any more.
+    /// A person uses the secret although its test was rejected, so the test no longer breaks the connection.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub untestable: bool,
     /// The second grant, which follows the first one.
@@ -92,7 +92,7 @@ pub struct Dates {
     pub expires: Option<Timestamp>,
 }
 
-/// How a grant came into its row. Newer tokens of the same grant keep it.
+/// The origin of a grant. It stays when the grant gets newer tokens.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct GrantOrigin {
     /// As [`GrantHeader::given`].

@@ -23,7 +23,8 @@ use keyward_rules::inject::credential::Renews;
 use keyward_rules::provider::AuthMethod;
 use keyward_state::directory::ConnectionRecord;
 
-/// The longest pause after failures: sources are asked often, and an outage ends without notice.
+/// The longest pause after failures. It is short, because requests to sources are cheap and an outage ends without
+/// notice.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 
 /// The part of `ttl` after which values are fetched again while they are used.
@@ -80,7 +81,7 @@ impl Vault {
         Ok(())
     }
 
-    /// The limits of fetches: as of refreshes, with shorter pauses.
+    /// The limits of fetches: those of refreshes, with shorter pauses.
     pub(super) fn settings_of(&self, connection: &ConnectionRecord) -> Arc<TokenSettings> {
         let settings = self.token_settings();
         match connection.references.is_empty() {
@@ -152,7 +153,7 @@ impl Vault {
         let catalogue = self.catalogue(&connection.org);
         let (_, auth) = method(&catalogue, &connection.provider, connection.auth.as_deref())?;
         let references = &connection.references;
-        // Before the sources are asked: a change meanwhile has the values fetched again.
+        // The digest is taken before the fetch, so that the values are fetched again if the settings change meanwhile.
         let sources = self.sources_digest(&connection.org, references);
         let values = match self.values_of(&connection.org, references).await {
             Ok(values) => values,
@@ -176,7 +177,7 @@ impl Vault {
         Ok(Ok(Fetched { grant, facts }))
     }
 
-    /// Compares what the sources have now with the last values.
+    /// Compares the current values of the sources with the last fetched ones.
     pub(super) async fn newer_values(
         &self,
         connection: &ConnectionRecord,
@@ -195,7 +196,8 @@ impl Vault {
         })
     }
 
-    /// Has the next use of connections with fields in the source fetch them again, and ends pauses of apps with secrets there.
+    /// Connections with fields in the source fetch them again at the next use; pauses of apps with secrets in the
+    /// source end.
     pub(super) fn source_changed(&self, org: &OrgId, source: &str) {
         let view = self.directory.view();
         for connection in view.connections_of_source(org, source) {
@@ -228,12 +230,13 @@ impl Vault {
     }
 }
 
-/// What is shown of values.
+/// The facts of values that are shown.
 pub(super) fn shown(facts: &FetchedFacts) -> FetchedShown {
     FetchedShown { at: facts.at, until: facts.until, kept_until: facts.kept_until }
 }
 
-/// Its ages from now on. Values of changed sources are fetched at once, and used if that fails.
+/// The lifetime of values from now on. Values of changed sources are fetched again at once; the old ones are used if
+/// that fails.
 fn life_of(facts: &FetchedFacts, now: &Moment, is_current: bool) -> Lifetime {
     let left =
         |until: Timestamp| Duration::try_from(until.duration_since(now.day())).unwrap_or_default();

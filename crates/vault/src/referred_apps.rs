@@ -22,7 +22,7 @@ use keyward_model::Connection;
 use keyward_state::directory::{AppRecord, BrokenReason, ConnectionRecord};
 use keyward_state::store::Version;
 
-/// Until a source that was not asked yet has answered.
+/// The retry time while a source has not answered its first request yet.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 impl Vault {
@@ -31,7 +31,7 @@ impl Vault {
         let fetch = self.app_fetches.of(&app.id);
         let arrived = fetch.begun.load(Ordering::Relaxed);
         let mut turn = fetch.turn().await;
-        // A change of the app may have ended meanwhile.
+        // The app may have been changed while this request waited.
         let app = self.app(&app.org, &app.id)?;
         let (version, stored) = self.opened_row(&app).await?;
         if turn.number > arrived {
@@ -106,19 +106,19 @@ impl Vault {
         if let Some(app) = connection.app_id() {
             let fetch = self.app_fetches.known(app);
             if let Some(fetch) = fetch {
-                // A fetch that runs would begin another pause.
+                // A running fetch could begin another pause.
                 let _turn = fetch.turn().await;
                 fetch.change_backoff(Backoff::end_pause_of_secret);
             }
         }
     }
 
-    /// Has the next token request of an app try its secret, if its sources have another one than the last, or if the last
-    /// fetch failed.
+    /// Ends the pause of an app, so that its next token request tries the secret, if the sources have another secret
+    /// than the last fetched one, or if the last fetch failed.
     pub(super) async fn use_changed_secret(&self, app: &AppRecord) -> Result<(), VaultError> {
         let (_, stored) = self.opened_row(app).await?;
         let fetch = self.app_fetches.of(&app.id);
-        // A fetch that runs may fail.
+        // A running fetch may fail, so its end is awaited.
         drop(fetch.turn().await);
         if let Some(last) = stored.fetched
             && fetch.backoff().failures() == 0
@@ -137,7 +137,7 @@ impl Vault {
         Ok(())
     }
 
-    /// The app's own secrets with the last values, if these may be used.
+    /// The app's own secrets with the last fetched values, if these may be used.
     fn known_secret(
         &self,
         app: &AppRecord,
@@ -181,7 +181,7 @@ impl Vault {
             return Some(VaultError::AppPaused { app: app.name.clone() });
         }
         match self.last_secret(app).await {
-            // Nothing was asked for yet.
+            // No fetch has failed yet: the secret was not needed so far.
             Err(VaultError::AppSourceUnavailable { .. })
                 if self.app_fetches.of(&app.id).backoff().failures() == 0 =>
             {

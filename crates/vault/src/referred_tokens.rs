@@ -17,7 +17,7 @@ use crate::grant::{Fetched, Grant, Referred};
 use keyward_model::References;
 use keyward_state::directory::ConnectionRecord;
 
-/// The pause after a server has rejected a secret that was just fetched. A changed file and a refresh by hand end it.
+/// The pause after a server rejected a secret that was just fetched. A changed file or a manual refresh ends it.
 pub(super) const REJECTED_PAUSE: Duration = Duration::from_secs(60);
 
 impl Vault {
@@ -37,7 +37,7 @@ impl Vault {
         }
     }
 
-    /// The grant with a newer token. Boxed, since the request for the token is [`Vault::ask`] again.
+    /// The grant with a newer token. Boxed, because [`Vault::ask`] calls this and is called by it.
     pub(super) fn minted_by_reference<'a>(
         &'a self,
         connection: &'a ConnectionRecord,
@@ -66,7 +66,7 @@ impl Vault {
     }
 }
 
-/// A rejected key is not the end of a connection: the source may have another one soon.
+/// A rejected key is a temporary failure of the connection, because the source may have another key soon.
 pub(super) fn rejected(references: &References, verdict: &GrantVerdict) -> RequestFailure {
     let code = verdict.detail.clone().unwrap_or_else(|| verdict.reason.code().to_owned());
     let names: Vec<_> = references

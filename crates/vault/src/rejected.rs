@@ -28,7 +28,7 @@ impl Vault {
         (is_active && !auth.has_tokens()).then_some(connection)
     }
 
-    /// Whether a person resumed the connection after its test was rejected: the test decides nothing.
+    /// Whether a person resumed the connection after its test was rejected, so that the test does not break it again.
     ///
     /// # Errors
     /// When the grant cannot be read.
@@ -68,7 +68,7 @@ impl Vault {
         let Some(connection) = self.active_with_secret(refused) else { return Ok(()) };
         let stored = self.stored(&connection).await?;
         if stored.broken.is_some() {
-            // A crash left the record unchanged.
+            // After a crash, the record may differ from the verdict in the row.
             return self.project(&connection).await.map(drop);
         }
         if stored.version.0 != refused.generation {
@@ -96,8 +96,8 @@ impl Vault {
         self.end_rejection(org, id, false).await
     }
 
-    /// The same because a person uses the secret although its test is rejected: from now on the test decides
-    /// nothing.
+    /// Ends the verdict because a person uses the secret although its test is rejected. From now on the test does not
+    /// break the connection.
     ///
     /// # Errors
     /// As [`Vault::accept`].

@@ -190,14 +190,14 @@ impl Vault {
             if stored.is_of(given, &bytes) {
                 return Err(VaultError::SameSecret { connection: connection.name.clone() });
             }
-            // A file that names the secret before again means its newest token.
+            // If the file names the previous secret again, the newest token of that secret is put in force.
             let before = old_of(connection, stored).ok();
             let before = before.filter(|(old, _)| given.is_some() && old.given.as_deref() == given);
             let bytes = before.map_or(bytes.as_slice(), |(_, bytes)| bytes);
             Ok(self.swapped(connection, stored, Replacement { given, bytes, kept }))
         };
         match self.change(connection, &put).await {
-            // Another replica that read the same file was first.
+            // Another replica has applied the same file first.
             Err(VaultError::SameSecret { .. }) => {
                 self.project(connection).await?;
                 return Ok(false);
@@ -319,8 +319,8 @@ impl Vault {
         Ok((connection, grant))
     }
 
-    /// Whether a rotation may begin. A token that was given before is refused although another one has followed it, because
-    /// it may be spent.
+    /// Whether a rotation may begin. A token that was given before is refused although a newer one has replaced it,
+    /// because it may be spent.
     fn may_follow(
         &self,
         connection: &ConnectionRecord,
@@ -421,14 +421,14 @@ impl Vault {
         let grants = StoredGrants { grant: &grant, other: other.as_ref(), version: stored.version };
         match (self.held(connection, &token_context, grants), cell) {
             (Ok(Some(held)), Some((epoch, cell))) => cell.takes(held, epoch),
-            // A cell that was made since reads the row that was changed.
+            // A cell that was created since then reads the changed row.
             (Ok(Some(_)), None) => {}
             (Ok(None) | Err(_), _) => self.cache.forget(&connection.id),
         }
         Ok(stored)
     }
 
-    /// Updates the record after a refused rotation.
+    /// Restores the record after a refused rotation.
     async fn or_restore_record<T>(
         &self,
         connection: &ConnectionRecord,
@@ -440,7 +440,7 @@ impl Vault {
         result
     }
 
-    /// The old secret caused the broken state.
+    /// Ends a broken state that the old secret caused.
     pub(super) async fn works_again(
         &self,
         connection: &ConnectionRecord,

@@ -72,7 +72,6 @@ struct OpenedRow<T> {
 }
 
 impl<T: Serialize + DeserializeOwned> SealedRows<T> {
-    /// Uses this table of the shared store.
     pub fn new(
         store: Arc<dyn Store>,
         keyring: Arc<Keyring>,

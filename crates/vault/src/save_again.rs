@@ -33,7 +33,7 @@ pub(super) enum SaveResult {
 }
 
 impl UnsavedTokens {
-    /// The response for this version.
+    /// The response to a request with the token of this version.
     pub fn of(
         connection: &ConnectionRecord,
         stored: &StoredGrant,
@@ -80,7 +80,7 @@ impl Vault {
             let _pending = pending;
             let mut pause = FIRST;
             loop {
-                // A request of an agent may have stored it.
+                // Ends early if a flight has stored the response.
                 drop(tokio::time::timeout(pause, unsaved.stored.notified()).await);
                 match vault.save(&connection, &unsaved).await {
                     Err(_) => {
@@ -124,7 +124,8 @@ impl Vault {
         }
     }
 
-    /// The row was changed. If it still has the token that was sent, which is spent now, the response replaces it there.
+    /// Called when the row was changed. If it still has the token that was sent, which is spent now, the response
+    /// replaces that token.
     async fn save_over_change(
         &self,
         connection: &Arc<ConnectionRecord>,
@@ -138,7 +139,7 @@ impl Vault {
                 return Ok(SaveResult::Needless);
             };
             if stored.is_of(None, &unsaved.bytes) {
-                // The store had taken it, and its acknowledgement was lost.
+                // The response was stored, and the acknowledgement was lost.
                 self.is_stored(connection, unsaved, true).await;
                 self.project(connection).await?;
                 return Ok(SaveResult::Stored);
@@ -192,7 +193,7 @@ impl Vault {
         Ok(())
     }
 
-    /// Reports that the response is stored, in force or kept for a rollback.
+    /// Handles that the response is stored, in force or kept for a rollback.
     async fn is_stored(
         &self,
         connection: &ConnectionRecord,

@@ -24,7 +24,7 @@ const WARN_AGAIN: Duration = Duration::from_secs(600);
 /// Jitter of requests that were queued together.
 const JITTER_MAX: Duration = Duration::from_millis(250);
 
-/// Fewer failing connections may have their own problem.
+/// The circuit opens only if at least this many connections fail: a single one may have its own problem.
 const FAILING_CONNECTIONS_MIN: usize = 2;
 
 /// A client at an authorization server.
@@ -249,7 +249,7 @@ mod tests {
         assert!(next.await.is_ok());
     }
 
-    /// oauth 5.parallel, 5.settings: the number is a setting, also while the gateway serves.
+    /// oauth 5.parallel, 5.settings: the setting can change while the gateway serves.
     #[tokio::test(start_paused = true)]
     async fn a_number_of_turns_that_changes_holds_for_whoever_comes_next() {
         let (servers, clock, busy) = (TokenServers::default(), clock().0, asked("busy", "c"));
@@ -287,7 +287,7 @@ mod tests {
         assert!(servers.slot(&asked("s", "loud"), &clock, &settings).await.is_ok());
     }
 
-    /// oauth 5.answer: the next one has the turn, and the failure is counted once.
+    /// oauth 5.answer: the next request gets the slot, and the failure is counted once.
     #[tokio::test(start_paused = true)]
     async fn a_late_answer_gives_its_turn_to_the_next() {
         let (servers, clock) = (TokenServers::default(), clock().0);

@@ -24,8 +24,8 @@ impl Vault {
         files.into_iter().collect()
     }
 
-    /// Fetches values from files that changed while no gateway ran. The last values are used until then, and if it
-    /// fails.
+    /// Fetches values from files that changed while no gateway ran. Until then, and if the fetch fails, the last values
+    /// are used.
     pub async fn use_files_at_start(&self) {
         let view = self.directory.view();
         for connection in view.referring_connections() {
@@ -35,8 +35,8 @@ impl Vault {
         }
     }
 
-    /// The same for connections with a file of `changed`, at once: ends pauses after failures, also those of apps whose
-    /// secret is in such a file.
+    /// Fetches values from the files in `changed` at once. Pauses after failures end, also those of apps with a secret
+    /// in such a file.
     pub async fn use_changed_files(&self, changed: &[PathBuf]) {
         let view = self.directory.view();
         let has_changed = |files: Vec<PathBuf>| files.iter().any(|file| changed.contains(file));
@@ -71,7 +71,8 @@ impl Vault {
         let is_due = match self.newer_values(connection).await? {
             Newer::Same => has_failed,
             Newer::Other => true,
-            // A token outlives its key. Values of requests have the failure shown.
+            // A token outlives its key, so the failure is ignored. For other values the fetch is repeated, which shows
+            // the failure.
             Newer::Unknown => !auth.has_tokens(),
         };
         match is_due {

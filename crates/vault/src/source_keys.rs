@@ -1,4 +1,5 @@
-//! Secret sources with their credentials. The record is the directory's; the credentials are sealed in rows of their own.
+//! Secret sources with their credentials. The directory stores the record; the credentials are sealed in rows of their
+//! own.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use keyward_state::directory::DirectoryError;
 use keyward_state::observe::metrics::SourceSample;
 use keyward_state::store::{StoreError, Table, Version};
 
-/// How often a write is tried that another writer overtakes.
+/// How often a write is retried after a conflict.
 const TRIES_MAX: usize = 8;
 
 /// The credentials of a source, as they are stored.
@@ -49,7 +50,7 @@ impl Vault {
         SealedRows::new(self.store.clone(), self.keyring.clone(), Table::SourceKeys, "")
     }
 
-    /// Whether [`Vault::add_source`] would accept this, as far as it can be told without the store.
+    /// Whether [`Vault::add_source`] would accept this, as far as that is known without the store.
     ///
     /// # Errors
     /// When the kind may not be declared by `by`, or credentials do not fit the kind.
@@ -72,7 +73,8 @@ impl Vault {
         }
     }
 
-    /// Validates, seals the credentials, then stores the record. Both are durable when this returns.
+    /// Validates the source, seals its credentials, then stores its record. Credentials and record are durable when
+    /// this returns.
     ///
     /// # Errors
     /// When something is refused, the name is taken, or the store fails.
@@ -94,7 +96,7 @@ impl Vault {
         self.put_source_keys(org, &id, credentials).await?;
         match self.directory.add_record(record).await {
             Ok(record) => Ok(record),
-            // The record may be there, and needs its credentials.
+            // The store may have the record although it reported a failure, so the credentials stay.
             Err(failed) if failed.leaves_doubt() => Err(failed.into()),
             Err(refused) => {
                 self.source_keys().delete(org, id.as_str()).await.map_err(of_row)?;
@@ -119,7 +121,7 @@ impl Vault {
         edit(&mut after)?;
         let stored = self.source_credentials(source).await;
         let (given, stored) = match (credentials, stored) {
-            // Those that cannot be opened are replaced.
+            // Stored credentials that cannot be opened are replaced.
             (Some(given), stored) => (given, stored.ok()),
             (None, stored) => {
                 let stored = stored.map_err(of_row)?;
@@ -166,7 +168,7 @@ impl Vault {
         self.forget_source(&source.org, &source.id).await
     }
 
-    /// Removes what is kept of a source whose record was removed.
+    /// Removes the credentials and logins of a source whose record was removed.
     ///
     /// # Errors
     /// When the store fails.
@@ -187,12 +189,12 @@ impl Vault {
         Ok(found.map(|(keys, _)| keys.credentials()).unwrap_or_default())
     }
 
-    /// What is known of a source since the gateway began.
+    /// The health of a source since the start of the gateway.
     pub fn source_health(&self, id: &SourceId) -> SourceHealth {
         self.sources.health(id)
     }
 
-    /// What is measured of all sources.
+    /// The metrics of all sources.
     pub fn source_samples(&self) -> Vec<SourceSample> {
         let (view, now) = (self.directory.view(), self.clock.now());
         let since = |at: Timestamp| Duration::try_from(now.duration_since(at)).unwrap_or_default();

@@ -20,9 +20,9 @@ use keyward_state::directory::{ConnectionRecord, View};
 /// Fetched values, and how long their sources say that they are used.
 pub(super) struct FetchedValues {
     pub(super) fields: BTreeMap<String, Secret>,
-    /// The shortest of the sources.
+    /// The shortest `ttl` of the sources.
     pub(super) ttl: Duration,
-    /// The shortest of the sources.
+    /// The shortest `keep` of the sources.
     pub(super) keep: Duration,
 }
 
@@ -91,7 +91,7 @@ impl Vault {
         self.sources.fetch(&fetch, reference).await
     }
 
-    /// Fetches a value to find out whether that works. The value is dropped.
+    /// Tests a source: fetches a value, and drops it.
     ///
     /// # Errors
     /// When the source gives none.
@@ -106,7 +106,7 @@ impl Vault {
         Ok(())
     }
 
-    /// The token of the connection that the source names.
+    /// The token of the connection that the source uses.
     async fn bearer_for(&self, source: &Record<Source>) -> Result<Option<Secret>, SourceError> {
         let Some(SourceKind::Gcp(gcp)) = source.spec.kind() else { return Ok(None) };
         let failed = || SourceError::Connection(gcp.connection.clone());

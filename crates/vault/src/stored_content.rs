@@ -1,5 +1,5 @@
 //! Checks of opened rows, for `keyward store check`: each decodes, and a grant or an app's secret is sealed for the
-//! connection or app that has it now. Nothing of a content is in an error.
+//! connection or app that has it now. Errors contain no content of rows.
 
 use keyward_base::id::{AppId, ConnectionId};
 use keyward_state::directory::{OpenedRow, View};

@@ -8,7 +8,7 @@ use keyward_rules::provider::{Catalogue, Template};
 /// The app with the scopes and settings of a template of its provider where it has none itself.
 ///
 /// # Errors
-/// When its provider has no such template, or the template's settings are none of an app.
+/// When its provider has no such template, or the template has settings that apps do not have.
 pub fn with_template(
     mut app: AppSpec,
     catalogue: &Catalogue,

@@ -49,14 +49,14 @@ pub enum RequestFailure {
 pub(super) struct TokenContext {
     by: Option<Arc<RequestSender>>,
     instance: Instance,
-    /// With the app's changes.
+    /// The provider's OAuth data, with the app's changes.
     oauth: Option<OAuth>,
     app: Option<Arc<AppRecord>>,
     /// The app's client secret; see [`Vault::guarded_token_context`].
     client_secret: Option<Secret>,
     variables: BTreeMap<String, String>,
     scopes: Vec<String>,
-    /// Fields by reference, and the name of their sources' limits.
+    /// Fields by reference, and the name under which their sources share limits and pauses.
     references: (References, Option<String>),
     settings: Arc<TokenSettings>,
 }
@@ -166,13 +166,13 @@ impl TokenContext {
     fn held(&self, minted: Minted, vault: &Vault) -> CachedCredential {
         let at = vault.clock.moment();
         let (life, mut credential) = (minted.life, minted.credential);
-        // Also if it cannot be renewed: a rejection then breaks the connection.
+        // Set also if the token cannot be renewed: then a rejection breaks the connection.
         let of_tokens = self.oauth.as_ref().filter(|_| self.is_automatic()).map(|oauth| Renews {
             unsafe_too: !oauth.says.keeps_unsafe,
             expired_status: oauth.says.expired.as_ref().map(|expired| expired.status),
         });
         credential.renews = match &credential.signer {
-            // It answers a challenge without a renewal.
+            // The digest signer answers a challenge without a renewal.
             Some(CredentialSigner::Digest(_)) => credential.renews,
             _ => of_tokens,
         };
@@ -244,8 +244,8 @@ impl Vault {
         })
     }
 
-    /// The same with the app's client secret, which responses are searched for. If it cannot be read, the
-    /// credential can still be used, because no request needs it here.
+    /// Like [`Self::token_context`], with the app's client secret, which responses are searched for. If it cannot be
+    /// read, the credential can still be used, because no request needs it here.
     pub(super) async fn guarded_token_context(
         &self,
         connection: &ConnectionRecord,

@@ -79,7 +79,7 @@ impl Lifetime {
         Self { ages, late, ends }
     }
 
-    /// The same, used to its end while it is renewed.
+    /// The same lifetime, but requests do not wait: they use the credential until it expires.
     #[must_use]
     pub fn without_waiting(self) -> Self {
         Self { late: self.ends, ..self }

@@ -19,7 +19,7 @@ use keyward_rules::inject::credential::Credential;
 /// Number of maps; adding a cell copies one of them.
 const SHARDS: usize = 64;
 
-/// A full map evicts one of this number of cells at once, so that not every addition scans all cells.
+/// A full map evicts this fraction of its cells at once (1/8), so that not every addition scans all cells.
 const ROOM: usize = 8;
 
 /// Cells by connection. The bound may be exceeded by cells with running flights or with data that is not stored yet.
@@ -36,7 +36,7 @@ pub struct CredentialCache {
 struct Cells(HashMap<ConnectionId, Arc<CredentialCell>, RandomState>);
 
 impl Default for CredentialCache {
-    /// Without a bound.
+    /// A cache without a bound.
     fn default() -> Self {
         let shards = (0..SHARDS).map(|_| ArcSwap::default()).collect();
         let cells_max = AtomicUsize::new(usize::MAX);
@@ -132,7 +132,7 @@ impl CredentialCache {
         }
     }
 
-    /// Drops every cell that may make room.
+    /// Drops every cell that may be evicted.
     #[cfg(test)]
     pub(crate) fn drop_idle(&self) {
         let _turn = self.adding.lock();
@@ -150,7 +150,7 @@ impl CredentialCache {
 }
 
 impl Cells {
-    /// Makes room for one more of at most `max`: first those go that were not used since the last time, then others.
+    /// Evicts cells if there are already `max`: first those that were not used since the last eviction, then others.
     fn make_room(&mut self, max: usize) {
         if self.0.len() < max {
             return;

@@ -29,7 +29,7 @@ impl Desk {
         Self { cell: Arc::new(CredentialCell::new(OrgId::default_org())), clock, ms, settings }
     }
 
-    /// With a credential of an hour, of generation 1.
+    /// With a credential of generation 1 that is valid for an hour.
     fn hour() -> Self {
         let desk = Self::new();
         desk.holds(1, Some(Lifetime::new(seconds(3_600), seconds(3_600), BUFFER)));
@@ -97,7 +97,8 @@ fn a_credential_ages_a_buffer_before_its_end_or_half_its_life() {
     }
 }
 
-/// oauth 5.answer: who waits already goes on waiting, who comes later uses what lives or is refused at once.
+/// oauth 5.answer: requests that wait already keep waiting; later requests use a valid credential or are refused at
+/// once.
 #[test]
 fn no_request_begins_to_wait_for_an_answer_that_is_late() {
     let desk = Desk::hour();
@@ -126,7 +127,7 @@ fn no_request_begins_to_wait_for_an_answer_that_is_late() {
     assert_eq!(desk.cell.late_since(), None);
 }
 
-/// oauth 5.answer, 8.5: a flight of an older grant makes nobody's answer late.
+/// oauth 5.answer, 8.5: a flight for an older grant does not mark the response to the new one as late.
 #[test]
 fn a_late_answer_of_an_older_grant_holds_nobody_up() {
     let desk = Desk::new();
@@ -336,7 +337,6 @@ fn after_a_second_refusal_the_cell_is_deaf_for_a_while() {
     assert!(!desk.cell.ignores_rejections(desk.clock.moment()));
 }
 
-/// Answers without a lock, and only what is young.
 #[test]
 fn the_warm_path_answers_the_young_alone() {
     let (fresh, desk) = (CredentialCache::default(), Desk::new());
@@ -367,7 +367,7 @@ fn filled(max: usize, count: usize) -> (CredentialCache, Vec<ConnectionId>, Desk
 fn the_cells_of_many_connections_are_bounded_and_those_in_use_stay() {
     let max = 640;
     let (cache, used, desk) = filled(max, 20);
-    // Three times as many as fit come and go, while the first are used all the time.
+    // Adds three times as many cells as fit, while the first cells stay in use.
     for _ in 0..3 * max {
         cache.cell(&desk.cell.org, &ConnectionId::random()).reset(Some(desk.held(1, None)));
         for id in &used {
@@ -405,7 +405,7 @@ fn no_flight_begins_in_a_cell_that_made_room() {
     cache.drop_idle();
     let lookup = || cell.lookup(Trigger::Needed, None, &desk.clock, &desk.settings);
     assert!(matches!(lookup(), Lookup::Moved));
-    // A change that reaches it late does not bring it back.
+    // A late change does not put the evicted cell in use again.
     cell.reset(None);
     cell.takes(desk.held(2, None), cell.epoch());
     assert!(matches!(lookup(), Lookup::Moved));

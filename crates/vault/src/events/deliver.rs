@@ -18,13 +18,14 @@ use keyward_state::directory::StoredDelivery;
 /// The pause after a failure of the store.
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
-/// A delivery that is late by so much has no replica any more.
+/// How often deliveries of stopped replicas are adopted. A delivery that is late by more than this belongs to a stopped
+/// replica.
 const ADOPT_EVERY: Duration = Duration::from_secs(60);
 
 /// Longest sleep, so that a change of the clock is noticed.
 const REST_MAX: Duration = Duration::from_secs(60);
 
-/// Bounds of the time between two accepted deliveries that are stored. By default, webhooks fail after days.
+/// Bounds of the interval at which the time of an accepted delivery is stored. By default, webhooks fail after days.
 const TAKEN_EVERY: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(3_600)];
 
 /// Most concurrent deliveries.
@@ -86,8 +87,8 @@ impl Events {
         Ok(())
     }
 
-    /// Queues deliveries of a replica that has stopped. If it has not, one of the two makes each attempt: it is stored
-    /// before.
+    /// Queues deliveries of a replica that has stopped. If that replica still runs, only one of the two makes each
+    /// attempt, because an attempt is stored before it is made.
     async fn adopt(&self) {
         let owed = match self.directory.owed().await {
             Ok(owed) => owed,
@@ -132,7 +133,7 @@ impl Events {
         REST_MAX
     }
 
-    /// One attempt, with its consequences.
+    /// Makes one attempt and handles its result.
     async fn told(self: Arc<Self>, caller: &HttpClient, owed: StoredDelivery) {
         let webhook = owed.delivery.webhook.clone();
         let last = match self.try_one(caller, owed).await {
@@ -236,7 +237,7 @@ impl Events {
         last
     }
 
-    /// All attempts have failed.
+    /// Drops an event whose attempts have all failed. If the webhook accepted no other event meanwhile, it fails.
     async fn given_up(&self, hook: &Record<Webhook>, owed: &StoredDelivery, why: &str) {
         let (name, event) = (hook.name(), &owed.delivery.notice.id);
         tracing::error!(id = "event_dropped", webhook = name, %event, why, "all delivery attempts failed: the event is dropped");
@@ -383,7 +384,7 @@ mod tests {
             world.events.store_taken(&world.hook(), second).await;
             assert_eq!(world.hook().facts.taken, at(stored));
         }
-        // Of an event that was retried since then, after a restart.
+        // The stored time is later than the first attempt of this event, which fails after a restart.
         assert_eq!(state_after(&world, 200).await, WebhookState::Active);
     }
 

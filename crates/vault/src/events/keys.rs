@@ -71,7 +71,7 @@ impl WebhookSigningKey {
         }
     }
 
-    /// Its text, shown once to the person who created it.
+    /// Its text, which is shown once, to the person who created it.
     pub fn shown(&self) -> String {
         self.0.clone()
     }

@@ -96,7 +96,6 @@ pub fn check_content(row: &OpenedRow) -> Result<(), String> {
 }
 
 impl Events {
-    /// Uses the shared store.
     pub fn new(parts: EventServices) -> Arc<Self> {
         Arc::new(Self {
             directory: parts.directory,

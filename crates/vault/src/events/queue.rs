@@ -59,16 +59,16 @@ impl Queue {
         Ok(())
     }
 
-    /// Whether it waits here.
+    /// Whether the delivery is in this queue.
     pub(super) fn has(&self, owed: &StoredDelivery) -> bool {
         let line = self.of.get(&owed.delivery.webhook);
         let is_it = |one: &StoredDelivery| one.delivery.notice.id == owed.delivery.notice.id;
         line.is_some_and(|line| line.waiting.values().any(is_it))
     }
 
-    /// Takes a due delivery of a webhook that is active and below its limit: of the one with the fewest in progress, so that
-    /// webhooks without an answer hold up no others, and then of the one that is due longest. Otherwise returns when the
-    /// next one is due.
+    /// Takes a due delivery of an active webhook that is below its limit. The webhook with the fewest deliveries in
+    /// progress comes first, so that a webhook that does not answer delays no other; among equals, the delivery that is
+    /// overdue longest. If none is due, returns when the next one will be.
     pub(super) fn take(
         &mut self,
         now: Timestamp,

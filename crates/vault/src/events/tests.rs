@@ -1,4 +1,4 @@
-//! Webhooks that are added while the store fails, and what the tests of events share.
+//! Tests of webhooks that are added while the store fails, and the fixture of all tests of events.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -24,11 +24,11 @@ use keyward_base::id::ConnectionId;
 /// Renewals per lease time: one may be missed.
 const LEASE_RENEWALS: u32 = 3;
 
-/// The pause after a renewal that the store did not answer. A lease that is renewed only when the next renewal is due may end
-/// after the store is back.
+/// The pause after a renewal that the store did not answer. If the lease were renewed only at the next due time, it
+/// could end although the store is back.
 const RENEW_AGAIN: Duration = Duration::from_secs(1);
 
-/// After an absence of the store for this part of a lease, leases may end soon although their holders run.
+/// After the store was away for this part of a lease time (1/4), leases may end soon although their holders run.
 const ENDS_WITHOUT: u32 = 4;
 
 /// How often a row is read again while another replica holds its lease.
@@ -140,8 +140,8 @@ impl Flight<'_> {
         self.ticket.is_late();
     }
 
-    /// Takes the lease that excludes other replicas. While another replica holds it, checks whether that
-    /// one has stored a result.
+    /// Takes the lease that excludes other replicas. While another replica holds it, checks whether that replica has
+    /// stored a result.
     pub(super) async fn claim(&self) -> Result<LeaseResult, VaultError> {
         let name = lease_name(&self.connection.id);
         let until = Instant::now() + self.settings.lease;

@@ -55,7 +55,8 @@ impl Flight<'_> {
                 Ok(result.unwrap_or_else(|| FlightResult::Failed(FailureDetails::default())))
             }
             Err(error) => {
-                // What is cached is older than what is stored, and the feed leaves out a replica's own changes.
+                // The cached credential is older than the stored grant, and the feed of changes omits a replica's own
+                // changes.
                 self.vault.cache.forget(&self.connection.id);
                 Err(error)
             }

@@ -22,16 +22,16 @@ pub struct AppSecret {
 /// An app's secrets as they are stored: its own, and the last values of references.
 #[derive(Debug)]
 pub struct StoredAppSecret {
-    /// Those that were given as text.
+    /// The secrets that were given as text.
     pub given: AppSecret,
-    /// Those of sources.
+    /// The last values from secret sources.
     pub fetched: Option<FetchedAppSecret>,
 }
 
 #[derive(Debug)]
 pub struct FetchedAppSecret {
     pub fields: BTreeMap<String, Secret>,
-    /// When they were fetched, and what for.
+    /// When they were fetched, and for which references.
     pub facts: FetchedFacts,
 }
 
@@ -68,7 +68,7 @@ impl StoredAppSecret {
 }
 
 impl AppSecret {
-    /// A value without the line end of a file. `None`: it is blank, which is no secret.
+    /// A value without the line end of a file; `None` if it is blank.
     pub fn of_file(value: &Secret) -> Option<Secret> {
         let bytes = value.expose();
         let text = bytes.strip_suffix(b"\n").unwrap_or(bytes);
@@ -141,7 +141,7 @@ impl AppSecret {
     }
 }
 
-/// Before the name of a fetched value; no name of a secret begins with it.
+/// Prefix of the names of fetched values; no name of a secret begins with it.
 const FETCHED: &str = "=";
 
 /// The name of the facts of fetched values.

@@ -23,10 +23,10 @@ impl AwsKey {
         &self.0
     }
 
-    /// What signs requests. The provider's region and service precede the connection's.
+    /// The signer of requests. The provider's region and service take precedence over the connection's.
     ///
     /// # Errors
-    /// When what is stored has no key.
+    /// When the stored fields contain no key.
     pub(super) fn signer(&self, fixed: &AwsScope) -> Result<CredentialSigner, MintError> {
         let named = |fixed: &Option<String>, field: &str| {
             let given = self.0.get(field).and_then(Secret::expose_text);

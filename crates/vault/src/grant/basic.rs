@@ -1,5 +1,5 @@
-//! `basic`: user name and password (RFC 7617). The user name ends at the first colon, so a value
-//! that is written before the template's own colon holds none.
+//! `basic`: user name and password (RFC 7617). The user name ends at the first colon, so values before the template's
+//! own colon must not contain one.
 
 use std::collections::BTreeMap;
 

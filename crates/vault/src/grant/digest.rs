@@ -25,7 +25,7 @@ impl Digest {
     /// The signer that answers challenges. It has no challenge yet.
     ///
     /// # Errors
-    /// When what is stored has no password.
+    /// When the stored fields contain no password.
     pub(super) fn signer(&self) -> Result<CredentialSigner, MintError> {
         let required = |field: &str| {
             let missing = || MintError::Malformed { what: format!("there is no `{field}`") };

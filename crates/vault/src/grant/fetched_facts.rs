@@ -5,18 +5,18 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// When values were fetched, and what for.
+/// When values were fetched, and for which references.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct FetchedFacts {
     /// When they were fetched.
     pub at: Timestamp,
     /// When they are fetched again.
     pub until: Timestamp,
-    /// Until then they are used while the source cannot be asked.
+    /// Until then they are used if the source is unavailable.
     pub kept_until: Timestamp,
-    /// A digest of the references. With others, the values are not used.
+    /// A digest of the references. After a change of the references, the values are not used.
     pub references: String,
-    /// A digest of the sources' settings. With others, the values are fetched again.
+    /// A digest of the sources' settings. After a change of the settings, the values are fetched again.
     pub sources: String,
 }
 

@@ -109,7 +109,8 @@ fn is_document(auth: &AuthMethod, value: &Secret) -> bool {
     signs && (text.starts_with(b"-----BEGIN ") || is_object(text))
 }
 
-/// `{` and a member's name, which a manual's template is not.
+/// Whether the text begins as a JSON object with a member does: `{` and a quote. Templates in manuals have no quote
+/// there.
 fn is_object(text: &[u8]) -> bool {
     text.strip_prefix(b"{").is_some_and(|rest| rest.trim_ascii_start().starts_with(b"\""))
 }
@@ -197,7 +198,7 @@ fn noun(label: &str) -> String {
         Some(first) if !is_short_form => first.to_lowercase().chain(letters).collect(),
         _ => label.to_owned(),
     };
-    // Letters of short forms are named one by one: an S, an M.
+    // Abbreviations are read letter by letter: an SSH key, an MFA code.
     let vowels = if is_short_form { "AEFHILMNORSX" } else { "aeio" };
     let article = if label.starts_with(|first| vowels.contains(first)) { "an" } else { "a" };
     format!("{article} {label}")

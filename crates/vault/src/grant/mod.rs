@@ -213,7 +213,7 @@ impl Grant {
     /// When a placement needs a field that the grant does not have.
     pub fn ready(&self, ctx: &MintContext<'_>) -> Result<Option<Minted>, MintError> {
         match self {
-            // The vault mints what was fetched.
+            // The vault fetches the values and mints from them.
             Self::Referred(_) => Ok(None),
             Self::OAuth(grant) if !grant.is_live(asking(ctx.ask.as_ref())?.now) => Ok(None),
             _ => self.minted(ctx).map(Some),
@@ -327,7 +327,7 @@ impl Grant {
         Ok(writes)
     }
 
-    /// What signs requests, for kinds that sign them.
+    /// The signer of requests; `None` for kinds that do not sign them.
     fn signer(&self, ctx: &MintContext<'_>) -> Result<Option<CredentialSigner>, MintError> {
         let instance = ctx.instance;
         match self {
@@ -361,10 +361,10 @@ impl Grant {
         }
     }
 
-    /// What happens when the API says that the credential has expired.
+    /// The handling of responses that reject the credential as expired; `None`: it is not renewed.
     fn renews(&self, ctx: &MintContext<'_>, renewable: bool) -> Option<Renews> {
         if let Self::Digest(_) = self {
-            // A challenge says that the request was not processed.
+            // The server has not processed a request that it answers with a challenge, so the request may be repeated.
             return Some(Renews { unsafe_too: true, expired_status: None });
         }
         let says = &ctx.ask.as_ref().filter(|_| renewable)?.oauth.says;
@@ -484,7 +484,7 @@ mod tests {
         error.unwrap_err().to_string()
     }
 
-    /// What is written to `host` and `path`: place and value.
+    /// Location and value of each write for this test's host and path.
     fn minted(provider: &Provider, auth: &str, fields: &[(&str, &str)]) -> Vec<(Location, String)> {
         let auth = provider.auth(Some(auth)).unwrap();
         let grant = Grant::from_fields(auth, given(fields)).unwrap();

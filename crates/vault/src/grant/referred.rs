@@ -1,5 +1,6 @@
-//! [`Referred`]: a grant with fields whose values are kept in secret sources. It holds the fields that were given as text,
-//! and the grant that the last fetched values make. Which values those are is in the connection's record.
+//! [`Referred`]: a grant with fields whose values are kept in secret sources. It holds the fields that were given as
+//! text, and the grant that the last fetched values make. The references to these values are in the connection's
+//! record.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +21,7 @@ const GRANT: &str = "grant";
 /// The name of its facts.
 const FACTS: &str = "facts";
 
-/// Before the name of a given field.
+/// Prefix of the names of given fields.
 const GIVEN: &str = "=";
 
 /// Given fields, and the last fetched grant.
@@ -35,7 +36,7 @@ pub struct Referred {
 pub struct Fetched {
     /// Never a [`Grant::Referred`].
     pub grant: Box<Grant>,
-    /// What is known of it.
+    /// When its values were fetched, and for which references.
     pub facts: FetchedFacts,
 }
 
@@ -48,7 +49,7 @@ impl Fetched {
 }
 
 impl Referred {
-    /// Without values yet.
+    /// A grant whose values are not fetched yet.
     pub(super) fn new(given: BTreeMap<String, Secret>) -> Self {
         Self { given, fetched: None }
     }

@@ -21,7 +21,7 @@ const TOKEN_SECRET: &str = "token_secret";
 /// How many fields a consent gives.
 const CONSENTED: usize = 2;
 
-/// The app of a consent of OAuth 1.0a, as it signs.
+/// The consumer of OAuth 1.0a: the app of a consent.
 #[derive(Clone, Copy, Debug)]
 pub struct Consumer<'a> {
     /// Its client id.
@@ -52,7 +52,7 @@ impl SigningKey {
                     return Err(GrantError::Refused { field, why });
                 }
             }
-            // They are optional where a consent may give them.
+            // Tokens are optional where a consent may give them.
             Some(SigningScheme::OAuth1(_)) => {
                 for name in [CONSUMER_KEY, CONSUMER_SECRET, TOKEN, TOKEN_SECRET] {
                     if let Some(field) = auth.field(name).filter(|_| !fields.contains_key(name)) {
@@ -88,7 +88,7 @@ impl SigningKey {
         &self.0
     }
 
-    /// What signs requests. `consumer`: for the token of a consent.
+    /// The signer of requests. `consumer` is needed for the token of a consent.
     ///
     /// # Errors
     /// When the provider no longer has the scheme, or there is no consumer.

@@ -81,10 +81,10 @@ pub struct RotationResult {
 }
 
 impl MasterKeys {
-    /// Uses the shared store and keyring. Removes what a crash left beside the key file.
+    /// Uses the shared store and keyring. Removes temporary key files that a crash left.
     ///
     /// # Errors
-    /// When that fails.
+    /// When a temporary file cannot be removed.
     pub fn new(
         store: Arc<dyn Store>,
         keyring: Arc<Keyring>,
@@ -240,7 +240,7 @@ impl MasterKeys {
         Ok(moved)
     }
 
-    /// A row that is changed meanwhile is read again: its writer used the new key.
+    /// Re-wraps one row. A row that another writer changes meanwhile is read again; that writer used the new key.
     async fn rewrap_row(&self, table: Table, mut row: Row) -> Result<bool, KeysError> {
         loop {
             let org = row.key.split_once('/').and_then(|(org, _)| OrgId::parse(org).ok());

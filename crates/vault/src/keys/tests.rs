@@ -1,4 +1,4 @@
-//! Rotations of rows in memory: what they move, what stops them, and what they leave.
+//! Rotations of the master key over rows in memory.
 
 use super::*;
 use keyward_state::crypto::envelope::EnvelopeError;
@@ -128,7 +128,7 @@ async fn every_row_moves_keeps_its_version_and_the_old_key_opens_nothing() {
 #[tokio::test]
 async fn an_interrupted_rotation_is_finished_at_the_next_start() {
     let world = World::new().await;
-    // As far as the key file, and half the rows.
+    // The rotation stopped after the key file and half of the rows were written.
     let next = world.keyring.next(Some(&world.file())).unwrap();
     world.keyring.make_current(next).await;
     world.write(Table::Grants, "org_default/con_0", "secret").await;

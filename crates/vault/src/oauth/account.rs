@@ -17,7 +17,7 @@ use keyward_state::directory::{
 /// The scope of ID tokens and the userinfo endpoint (OpenID Connect Core §3.1.2.1).
 const OPENID: &str = "openid";
 
-/// The order of the sources.
+/// The sources of an account, in order.
 const SOURCES: [AccountSource; 4] =
     [AccountSource::Answer, AccountSource::IdToken, AccountSource::Userinfo, AccountSource::Test];
 
@@ -32,8 +32,7 @@ struct ConsentedGrant<'a> {
 }
 
 impl Flows {
-    /// The account in the token response: by the members that the provider's file names, and by its ID
-    /// token.
+    /// The accounts in the token response: in the members that the provider's file names, and in its ID token.
     pub(super) fn told_accounts(
         &self,
         asking: &FlowContext,
@@ -47,7 +46,7 @@ impl Flows {
         named.into_iter().chain(self.of_id_token(asking, tokens)).collect()
     }
 
-    /// Without a known issuer, an ID token is not trusted.
+    /// The account in the ID token, which is not trusted without a known issuer.
     fn of_id_token(&self, asking: &FlowContext, tokens: &Tokens) -> Option<Account> {
         let (token, issuer) = (tokens.id_token.as_ref()?, asking.issuer.as_deref()?);
         let client_id = &asking.app.client_id;
@@ -80,7 +79,7 @@ impl Flows {
         self.found(&it, preferred).await
     }
 
-    /// The current account of a connection. If it is unknown, the provider is asked with the grant in
+    /// The current account of a connection. If it is unknown, it is requested from the provider with the grant in
     /// force.
     pub(super) async fn account_so_far(&self, connection: &ConnectionRecord) -> Option<Account> {
         if let Some(known) = connection.known_account() {
@@ -197,8 +196,8 @@ mod tests {
          endpoint, where `openid` is among the scopes",
     )];
 
-    /// Providers with consents whose token response, ID token and harmless requests do not name the account, as far as
-    /// is known. Their connections have no account's name.
+    /// Providers with consents that, as far as is known, name the account in no token response, ID token or harmless
+    /// request. Their connections have no account name.
     const UNNAMED: &[&str] = &[
         "amazon-selling-partner",
         "auth0",
@@ -246,7 +245,7 @@ mod tests {
             })
         };
         let (mut table, mut missing) = (String::new(), vec![]);
-        // Of named MCP servers the same is true as of `mcp`.
+        // The reason of `mcp` applies to named MCP servers too.
         let is_named_mcp = |it: &&Arc<Provider>| it.id.ends_with("-mcp") || it.about.mcp.is_some();
         for provider in catalogue.all().filter(|it| !is_named_mcp(it)) {
             for auth in provider.auth.iter().filter(consents) {

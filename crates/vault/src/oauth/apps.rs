@@ -1,4 +1,4 @@
-//! The apps of consents: which methods need one, and the one that a connection uses.
+//! The apps of consents: which auth methods need an app, and which app a connection uses.
 
 use std::sync::Arc;
 

@@ -46,7 +46,7 @@ impl Cookies {
 struct ConsumedFlow {
     flow: Flow,
     asked: CallbackExpectation,
-    /// Held until the flow has ended.
+    /// The lease of the flow, held until the flow has ended.
     lease: Lease,
 }
 
@@ -94,7 +94,8 @@ impl Flows {
         let hash = super::flow::CookieDigest::of(state);
         let (pointer, _) =
             self.states.get(org, hash.as_str()).await?.ok_or(CallbackRefusal::Over)?;
-        // First, because an exchange without a lease was interrupted. Another holder handles the same callback.
+        // The lease is taken first, because a flow in exchange without a lease counts as interrupted. If another task
+        // holds the lease, it handles the same callback.
         let lease = self.lease_of(&pointer.flow).await?.ok_or(CallbackRefusal::Over)?;
         let pointer = self.states.take(org, hash.as_str()).await?.ok_or(CallbackRefusal::Over)?;
         let found = self.flows.get(org, pointer.flow.as_str()).await?;

@@ -14,7 +14,7 @@ pub(crate) struct CallbackQuery {
     pub(crate) code: Option<String>,
     pub(crate) iss: Option<String>,
     pub(crate) error: Option<String>,
-    /// Of OAuth 1.0a (RFC 5849 §2.2).
+    /// The token of OAuth 1.0a (RFC 5849 §2.2).
     pub(super) oauth_token: Option<String>,
     pub(super) oauth_verifier: Option<String>,
     /// All other parameters, which some providers use for hosts.
@@ -53,7 +53,7 @@ impl CallbackQuery {
         Ok(callback)
     }
 
-    /// Sets a parameter that must not be repeated.
+    /// The value of another parameter; `None` if it is absent or repeated.
     pub(super) fn other(&self, name: &str) -> Option<&str> {
         let mut named = self.others.iter().filter(|(known, _)| known == name);
         let (_, value) = named.next()?;

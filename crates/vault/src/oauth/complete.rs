@@ -165,8 +165,9 @@ impl Flows {
     /// Stores the tokens with their flow, durably, and puts them in force.
     ///
     /// # Errors
-    /// When they are refused, the flow was cancelled, or the connection was removed or given to another owner: they are
-    /// revoked then. When the store fails: they are revoked if they are not stored, and a later look finishes others.
+    /// When the tokens are refused, the flow was cancelled, or the connection was removed or given to another owner:
+    /// then the tokens are revoked. When the store fails: tokens that are not stored are revoked, and `unfinished.rs`
+    /// completes stored ones later.
     pub(super) async fn complete(
         self: &Arc<Self>,
         flow: &Flow,
@@ -186,8 +187,8 @@ impl Flows {
         }
     }
 
-    /// Puts the tokens in force. If the account changed, a person must confirm first; those of a held flow wait for their
-    /// release.
+    /// Puts the tokens in force. If the account changed, a person must confirm first; the tokens of a held flow wait
+    /// for their release.
     ///
     /// # Errors
     /// As [`Flows::complete`]. While the store fails, the tokens stay with their flow: the grant may be stored.
@@ -227,7 +228,7 @@ impl Flows {
             return self.wait_for_decision(flow, received, None, account).await;
         }
         if let Err(error) = self.store_grant(flow, &connection, &received, account.clone()).await {
-            // A later look finishes it.
+            // `unfinished.rs` completes the flow later.
             if error.is_of_store() {
                 return Err(error);
             }
@@ -236,7 +237,7 @@ impl Flows {
             return self.refuse(flow, received, error).await;
         }
         if account.is_none() {
-            // The grant is in use before the provider has named its account.
+            // The account is requested after the grant is in use, so that the request does not delay the grant.
             self.learn_account(&consented, &received).await;
         }
         tracing::info!(connection = %connection.id, provider = connection.provider, "connected");
@@ -250,7 +251,7 @@ impl Flows {
         received: &ReceivedTokens,
         account: Option<Account>,
     ) -> Result<(), FlowError> {
-        // Again: the account may have been asked for meanwhile.
+        // The record is read again, because the account may have been determined meanwhile.
         let now = self.directory().view().connection(&flow.org, &connection.id).cloned();
         let now = now.ok_or(FlowError::NoConnection)?;
         self.may_still_change(flow, &now)?;
@@ -271,8 +272,8 @@ impl Flows {
         self.started_by(flow).acting(stored).await
     }
 
-    /// Refuses a flow that a user began who may not change the connection any more: they are paused or gone, or it has
-    /// another owner. The operator may change all.
+    /// Refuses the flow of a user who may no longer change the connection: the user is paused or removed, or the
+    /// connection has another owner. The operator may change all connections.
     pub(super) fn may_still_change(
         &self,
         flow: &Flow,
@@ -314,7 +315,7 @@ impl Flows {
     pub(super) async fn note_failure(&self, flow: &Flow, why: &str) {
         let now = match self.flows.get(&flow.org, flow.id.as_str()).await {
             Ok(now) => now,
-            // It may have tokens.
+            // The flow may have tokens, which must not be overwritten.
             Err(RowError::Store(error)) => {
                 return tracing::warn!(flow = %flow.id, %error, "a failed consent cannot be read");
             }
@@ -388,7 +389,6 @@ fn setting(code: &str, asking: &FlowContext, asked: &CallbackExpectation) -> Opt
     })
 }
 
-/// The message of a server failure, for people.
 pub(super) fn told(failure: &TokenFailure) -> FlowError {
     FlowError::Server(failure.to_string())
 }

@@ -52,7 +52,7 @@ impl Flows {
     /// those of another account than the connection's.
     ///
     /// # Errors
-    /// When no tokens wait, or they are of another account. Then they wait on.
+    /// When no tokens wait, or they are of another account; these keep waiting.
     pub async fn release(
         self: &Arc<Self>,
         org: &OrgId,
@@ -70,7 +70,7 @@ impl Flows {
         self.view(org, id).await
     }
 
-    /// A flow whose tokens wait.
+    /// A flow whose tokens wait for a decision.
     async fn undecided(
         &self,
         org: &OrgId,
@@ -97,7 +97,7 @@ impl Flows {
         let received = ReceivedTokens { accepted: true, told, ..waiting.received };
         let flows = Arc::clone(self);
         let work = async move {
-            // The decision is about the grant of now.
+            // The accepted tokens replace the grant that is stored now.
             let received = flows.noting_replaced(&flow, received).await;
             let id = flow.id.clone();
             let accepted = async {
@@ -130,7 +130,7 @@ impl Flows {
         Ok(())
     }
 
-    /// Declines what waits when its consent expires undecided.
+    /// Declines waiting tokens when their consent expires without a decision.
     pub(super) fn decline_in_time(self: &Arc<Self>, flow: &Flow) {
         let Some(work) = self.ongoing.begin(format!("decision/{}", flow.id)) else { return };
         let (flows, org, id) = (Arc::clone(self), flow.org.clone(), flow.id.clone());
@@ -149,7 +149,7 @@ impl Flows {
                 false => "the other account was not confirmed in time",
             };
             match flows.decline(StoredFlow { flow, version }, waiting, why).await {
-                // A person or another replica was first.
+                // A person has decided, or another replica has declined, first.
                 Ok(()) | Err(FlowError::Row(RowError::Store(StoreError::Conflict { .. }))) => {}
                 Err(error) => {
                     tracing::warn!(flow = %id, %error, "an account that waited is not declined");
@@ -177,7 +177,7 @@ impl Flows {
         self.under_lease(&flow.id, Box::pin(declined)).await
     }
 
-    /// Revokes tokens that cannot be put in force. Always returns `error`, or that of the store.
+    /// Revokes tokens that cannot be put in force. Always returns an error: `error`, or that of the store.
     pub(super) async fn refuse(
         self: &Arc<Self>,
         flow: &Flow,

@@ -14,10 +14,10 @@ use keyward_state::store::StoreError;
 
 impl Flows {
     /// Completes or fails a connect session whose consent has ended, or whose connection became active before a crash.
-    /// Returns it as it is then.
+    /// Returns the updated session.
     ///
     /// # Errors
-    /// When the store fails, or it was removed.
+    /// When the store fails, or the session was removed.
     pub async fn settle_connect_session(
         self: &Arc<Self>,
         session: &Record<ConnectSession>,
@@ -83,7 +83,8 @@ impl Flows {
         self.latest(&failed)
     }
 
-    /// Cancels the consent of a connect session and removes its draft, before another attempt or because it was ended.
+    /// Cancels the consent of a connect session and removes its draft, before another attempt or because the session
+    /// was ended.
     ///
     /// # Errors
     /// When the consent is being finished, or the store fails.
@@ -107,8 +108,8 @@ impl Flows {
         Ok(())
     }
 
-    /// Removes a connection that was never connected. One that is being tested is removed by its test, and one that a
-    /// hook or a stored rule names stays.
+    /// Removes a draft that was never connected. A draft under test is removed by its test; a draft that a hook or a
+    /// stored rule names stays.
     async fn remove_draft(&self, org: &OrgId, id: &ConnectionId) -> Result<(), FlowError> {
         let view = self.directory().view();
         let is_draft = |state: &ConnectionState| matches!(state, ConnectionState::Draft { .. });
@@ -133,12 +134,12 @@ impl Flows {
     pub async fn sweep_connect_sessions(self: &Arc<Self>) -> Result<usize, FlowError> {
         for session in self.directory().ended_connect_sessions() {
             match self.settle_connect_session(&session).await {
-                // A consent that was begun in time may be finished.
+                // A consent that began in time may still be completed.
                 Ok(now) if now.facts.flow.is_some() => {}
                 Ok(now) => self.remove_leftovers(&now).await?,
                 Err(FlowError::NoConnection) => self.remove_leftovers(&session).await?,
                 Err(FlowError::Directory(DirectoryError::NotFound { .. })) => {}
-                // A request was faster.
+                // A request has changed the session first.
                 Err(FlowError::Row(RowError::Store(StoreError::Conflict { .. }))) => {}
                 Err(error) => return Err(error),
             }

@@ -71,7 +71,7 @@ impl Flows {
         self.spawn(async move { Box::pin(flows.poller(flow)).await });
     }
 
-    /// One task of one replica polls. When it stops, the next look for unfinished consents begins another one.
+    /// One task of one replica polls. When it stops, the next search for unfinished consents starts another one.
     async fn poller(self: &Arc<Self>, flow: Flow) {
         match self.lease_of(&flow.id).await {
             Ok(Some(lease)) => self.renewing(&lease, Box::pin(self.polls(&flow, &lease))).await,
@@ -108,7 +108,7 @@ impl Flows {
             }
             match self.still_holds(lease).await {
                 Ok(true) => {}
-                // This process was paused, and another replica polls.
+                // The lease was lost while this process was paused; another replica polls.
                 Ok(false) => return,
                 Err(_) => continue,
             }
@@ -167,7 +167,7 @@ impl Flows {
         PollStep::Done
     }
 
-    /// Stored, so that polls are not faster after a restart.
+    /// Stores the longer interval, so that polls are not faster after a restart.
     async fn slow_down(&self, org: &OrgId, id: &FlowId, interval: Duration) {
         let kept = async {
             let Some((mut flow, version)) = self.flows.get(org, id.as_str()).await? else {
@@ -194,7 +194,7 @@ impl Flows {
     }
 }
 
-/// The message; known codes have our own text.
+/// The message for the person; known error codes have a text of Keyward.
 fn ended(failure: &TokenFailure) -> String {
     match failure.code().map(|code| code.as_str().to_owned()).as_deref() {
         Some("access_denied") => "the consent was declined".to_owned(),

@@ -93,12 +93,12 @@ impl Flows {
     }
 }
 
-/// Logs the error and converts it to a message for users.
+/// Logs an error of a request, and converts it to a message for users.
 pub(super) fn cannot_ask(error: CallError) -> FlowError {
     not_told(&MetadataError::Unanswered(error))
 }
 
-/// Like [`cannot_ask`], for errors of metadata.
+/// Logs an error of metadata, and converts it to a message for users.
 pub(super) fn not_told(error: &MetadataError) -> FlowError {
     tracing::info!(%error, "an authorization server does not tell about itself");
     match error.is_temporary() {

@@ -79,7 +79,7 @@ pub enum FlowError {
     /// The connection has a later grant.
     #[error("the connection got another grant meanwhile, by a later consent or a rotation")]
     Replaced,
-    /// The person who began it is paused or gone, or the connection has another owner.
+    /// The user who started the flow is paused or removed, or the connection has another owner.
     #[error("the person who began this consent may not change the connection any more")]
     NotTheirs,
     /// The authorization server rejected the request, or cannot be used.
@@ -165,8 +165,8 @@ impl FlowError {
         )
     }
 
-    /// Whether the store failed. What was written before may be stored, and a later try may succeed: an error that leaves no
-    /// doubt about its own operation says nothing about an earlier write.
+    /// Whether the store failed. Then an earlier write of the flow may have been made, and a retry may succeed. This
+    /// includes errors after which the failed operation itself was certainly not made.
     pub(super) fn is_of_store(&self) -> bool {
         match self {
             Self::Row(RowError::Store(error))

@@ -39,10 +39,10 @@ pub(super) struct Flow {
     pub(super) stepped_up: bool,
     pub(super) created: Timestamp,
     pub(super) expires: Timestamp,
-    /// The name of the cookie that binds it to a browser; `None`: one of its own.
+    /// The name of the cookie that binds the flow to a browser; `None`: a cookie of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) cookie: Option<String>,
-    /// Whether its tokens wait until the platform that asked for the consent releases them.
+    /// Whether its tokens wait until the platform that requested the consent releases them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) held: bool,
     pub(super) stage: FlowStage,
@@ -132,7 +132,7 @@ pub(super) struct ReceivedTokens {
     pub(super) grant: SealedText,
     pub(super) granted: Vec<String>,
     pub(super) ends: Option<Timestamp>,
-    /// Whether a refresh token came.
+    /// Whether the response contained a refresh token.
     pub(super) renewable: bool,
     /// Host variables from the provider's responses.
     #[serde(default)]
@@ -146,8 +146,8 @@ pub(super) struct ReceivedTokens {
     /// Whether a person has confirmed the account.
     #[serde(default)]
     pub(super) accepted: bool,
-    /// The grant that was stored when they came, or when a person decided: no other one is replaced. Absent in flows of
-    /// earlier versions.
+    /// The grant that was stored when the tokens were received, or when a person decided. The tokens replace no other
+    /// grant. Absent in flows of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) replaces: Option<GrantOrigin>,
 }
@@ -155,8 +155,8 @@ pub(super) struct ReceivedTokens {
 /// A grant that waits for a person's decision, or for its release.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(super) struct Confirming {
-    /// The account of the connection before, if the grant has another or an unknown one; empty in a held flow without
-    /// this conflict.
+    /// The previous account of the connection, if the account of the grant differs or is unknown; empty in a held flow
+    /// without this conflict.
     pub(super) before: String,
     /// The account of the grant; empty: the provider does not name it.
     pub(super) account: String,
@@ -244,7 +244,7 @@ impl Confirming {
 }
 
 impl FlowStage {
-    /// Whether a gateway must continue it. Other stages wait for a person, or have ended.
+    /// Whether a gateway must continue the flow. Flows in other stages wait for a person, or have ended.
     pub(super) fn needs_work(&self) -> bool {
         match self {
             Self::Polling(_)
@@ -265,7 +265,7 @@ impl FlowStage {
 }
 
 impl Flow {
-    /// The connection as it is with the flow's app.
+    /// The connection, with the flow's app as its app.
     pub(super) fn connection_with_app(&self, connection: &ConnectionRecord) -> ConnectionRecord {
         let mut connection = connection.clone();
         connection.app = Some(Reference::Id(self.app.clone()));

@@ -24,7 +24,7 @@ impl Flows {
     /// Reads metadata again when a refresh finds an endpoint missing. Runs until it is dropped.
     pub async fn follow_moves(&self) {
         loop {
-            // Each issuer once for all connections that failed together.
+            // Each issuer is read once for all connections that failed together.
             let mut read = HashSet::new();
             for (org, connection) in self.vault.changed_endpoints().await {
                 match self.update_endpoints(&org, &connection, &mut read).await {

@@ -115,7 +115,6 @@ pub fn check_content(row: &OpenedRow) -> Result<(), String> {
 }
 
 impl Flows {
-    /// Uses the shared store.
     pub fn new(parts: FlowServices) -> Arc<Self> {
         let (store, keyring) = (|| parts.store.clone(), || parts.keyring.clone());
         Arc::new(Self {

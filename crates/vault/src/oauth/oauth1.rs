@@ -40,13 +40,13 @@ const OURS: &[&str] = &["oauth_token", "oauth_callback", "oauth_verifier", "stat
 pub(super) struct ExpectedVerifier<'a> {
     pub(super) temporary: &'a TemporaryCredentials,
     pub(super) verifier: &'a SealedText,
-    /// Of the browser.
+    /// The hash of the cookie of the browser.
     pub(super) session: &'a CookieDigest,
 }
 
 impl Flows {
-    /// Asks for temporary credentials. The callback URL has a `state`, which finds the flow as in OAuth 2.0: a service
-    /// chooses its tokens, and nothing says how hard they are to guess.
+    /// Requests temporary credentials. The callback URL has a `state`, which identifies the flow as in OAuth 2.0: the
+    /// service chooses its tokens, which may be easy to guess.
     ///
     /// # Errors
     /// When the service gives none, or does not confirm the callback.
@@ -102,7 +102,7 @@ fn random_hex() -> Zeroizing<String> {
     Zeroizing::new(HEXLOWER.encode(bytes.as_slice()))
 }
 
-/// RFC 5849 §2.2; `state`: for a service that returns it.
+/// RFC 5849 §2.2. `state` is added for a service that returns it.
 fn authorization_url(
     asking: &FlowContext,
     token: &str,
@@ -136,7 +136,7 @@ pub(super) fn verifier(
         return Err(CallbackRefusal::Declined("access_denied".to_owned()));
     }
     let token = callback.oauth_token.as_deref().unwrap_or_default();
-    // As hashes, in constant time.
+    // Compares hashes, in constant time.
     if !CookieDigest::of(temporary.token.text()).is_of(token) {
         return Err(CallbackRefusal::OtherToken);
     }
@@ -224,7 +224,7 @@ fn no_token(failure: &TokenFailure) -> FlowError {
     }
 }
 
-/// Whether the service is down, or answers what no client causes.
+/// Whether the service is down, or its answer is not caused by the client.
 fn is_of_server(failure: &TokenFailure) -> bool {
     matches!(failure, TokenFailure::Temporary(Temporary { limited: false, .. }))
 }

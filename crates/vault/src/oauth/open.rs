@@ -48,8 +48,8 @@ impl Flows {
         Err(FlowError::BeingFinished)
     }
 
-    /// Stores the tokens of a flow that waits for them. Returns why the flow has ended, if it has meanwhile: the
-    /// tokens are unwanted then, and are not stored. A write that was reported as failed may have been made, so it is
+    /// Stores the tokens of a flow that waits for them. If the flow has ended meanwhile, returns the reason: then the
+    /// tokens are unwanted, and are not stored. A write that was reported as failed may have been made, so it is
     /// repeated while the store fails.
     ///
     /// # Errors
@@ -93,11 +93,11 @@ impl Flows {
         Err(FlowError::BeingFinished)
     }
 
-    /// Whether the tokens are certainly not stored with their flow, so that no later look puts them in force.
+    /// Whether the tokens are certainly not stored with their flow, so that `unfinished.rs` never puts them in force.
     pub(super) async fn is_unkept(&self, flow: &Flow, received: &ReceivedTokens) -> bool {
         match self.flows.get(&flow.org, flow.id.as_str()).await {
             Ok(found) => !found.is_some_and(|(now, _)| now.stage.has_received(received)),
-            // That it cannot be read now says nothing about an earlier write.
+            // A failed read does not tell whether an earlier write was made.
             Err(RowError::Store(error)) => !(error.is_io() || error.leaves_doubt()),
             // A row that cannot be opened is not put in force.
             Err(RowError::Sealed { .. } | RowError::Malformed { .. }) => true,

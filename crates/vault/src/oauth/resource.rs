@@ -31,7 +31,8 @@ const PROVIDER: &str = "mcp";
 const AUTH: &str = "oauth";
 /// Longest accepted URL.
 const URL_BYTES_MAX: usize = 2 * 1024;
-/// How long the client of a consent that was given up is used for another one. Later the server may have removed it.
+/// How long the client of an abandoned consent is used for another consent. Later the server may have removed the
+/// client.
 const UNUSED_CLIENT_FOR: SignedDuration = SignedDuration::from_hours(1);
 
 /// An MCP server to connect.
@@ -43,7 +44,7 @@ pub struct NewMcp {
     pub provider: Option<String>,
     /// The chosen authorization server, if it has several.
     pub issuer: Option<String>,
-    /// The spec of the connection. Without a name: the host; without scopes: those that the server asks for. The server
+    /// The spec of the connection. Defaults: the host as name, and the scopes that the server requests. The server
     /// determines the auth method, the variables and the app. A consent takes no references.
     pub spec: ConnectionSpec,
     /// The owner; `None`: the organisation.
@@ -52,7 +53,8 @@ pub struct NewMcp {
     pub visibility: Visibility,
 }
 
-/// The server that an app is registered for. Its app belongs to its provider, so that no other server gets its tokens.
+/// The server that an app is registered for. The app belongs to the provider of this server, so that no other server
+/// gets its tokens.
 #[derive(Clone, Copy)]
 struct ResourceServer<'a> {
     provider: &'a str,
@@ -80,7 +82,7 @@ impl Flows {
     /// Adds a draft connection for an MCP server, with an existing or new app at its authorization server.
     ///
     /// # Errors
-    /// When the server does not name its authorization server, or that one does not register clients.
+    /// When the server does not name its authorization server, or the authorization server does not register clients.
     pub async fn add_mcp(
         &self,
         org: &OrgId,
@@ -136,7 +138,7 @@ impl Flows {
         self.with_client(asking, new).await
     }
 
-    /// The same consent with another client.
+    /// The context of the same consent with another client.
     pub(super) async fn with_client(
         &self,
         asking: &FlowContext,
@@ -147,8 +149,8 @@ impl Flows {
         self.context_with_app(&connection, app).await
     }
 
-    /// A client that an earlier attempt registered in place of the connection's, so that attempts that are given up do not
-    /// register one each.
+    /// A client that an earlier attempt registered in place of the connection's. It is used again, so that not every
+    /// abandoned attempt registers a client.
     pub(super) fn unused_client(&self, asking: &FlowContext) -> Option<Arc<AppRecord>> {
         let registered = asking.app.facts.registered.as_ref()?;
         let url = asking.app.settings.tokens.token_params.get("resource")?;
@@ -213,7 +215,7 @@ impl Flows {
             }
             return Ok((read, challenge));
         }
-        // Older than RFC 9728: the server is its own authorization server.
+        // A server older than RFC 9728 is its own authorization server.
         let resource = ProtectedResource {
             resource: url.to_owned(),
             authorization_servers: vec![base],

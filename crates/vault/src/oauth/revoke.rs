@@ -101,7 +101,7 @@ impl Flows {
         id: &ConnectionId,
         revoke: bool,
     ) -> Result<Option<Revoked>, FlowError> {
-        // Before the connection is removed, while it keeps its app from being removed.
+        // Read before the connection is removed: until then its app cannot be removed.
         let before = self.directory().view().connection(org, id).filter(|_| revoke).cloned();
         let app = match before {
             Some(connection) => self.owed_app(&connection).await,
@@ -134,7 +134,7 @@ impl Flows {
         Ok(Revoked::both(first, Some(newer)))
     }
 
-    /// Revokes a grant at the provider, now or later. `key`: of its row in the outbox.
+    /// Revokes a grant at the provider, now or later. `key` is that of its row in the outbox.
     ///
     /// # Errors
     /// When the store fails.
@@ -156,10 +156,10 @@ impl Flows {
         deadline: Instant,
     ) -> Result<Revoked, FlowError> {
         let org = &owed.connection.org;
-        // Before the first attempt, so that a crash leaves no grant unrevoked.
+        // Stored before the first attempt, so that a crash leaves no grant unrevoked.
         match self.outbox.put(org, key, &owed, None).await {
             Ok(_) => {}
-            // A pending revocation of before a crash, which is being retried.
+            // The revocation was stored before a crash, and is being retried.
             Err(RowError::Store(StoreError::Conflict { .. })) => {
                 return Ok(Revoked::Later(owed.until));
             }
@@ -210,8 +210,8 @@ impl Flows {
         }
     }
 
-    /// The same in the background. A stopping gateway waits for its refreshes a bounded time: received
-    /// tokens are in the outbox, others are lost with the process.
+    /// Like [`Self::revoke_late`], in the background. A stopping gateway waits for its refreshes a bounded time:
+    /// received tokens are in the outbox, tokens of other refreshes are lost with the process.
     fn revoke_when_landed(self: &Arc<Self>, removed: RevocationTarget, mut late: LateAnswers) {
         let flows = Arc::clone(self);
         self.spawn(async move {
@@ -284,7 +284,7 @@ impl Flows {
         until.unwrap_or(Timestamp::MAX)
     }
 
-    /// Retries what no task of this process retries.
+    /// Retries pending revocations that no task of this process retries.
     pub(super) async fn resume_outbox(self: &Arc<Self>, org: &OrgId) -> Result<(), RowError> {
         let owed = self.outbox.all(org).await?;
         owed.into_iter().for_each(|(key, owed, _)| self.try_again(key, owed));
@@ -336,7 +336,7 @@ impl Flows {
         self.settled(key, &owed).await;
     }
 
-    /// Whether no other replica has settled it.
+    /// Whether the revocation is still pending: no other replica has completed it.
     async fn is_owed(&self, key: &str, owed: &OwedRevocation) -> bool {
         !matches!(self.outbox.get(&owed.connection.org, key).await, Ok(None))
     }
@@ -344,7 +344,7 @@ impl Flows {
     /// The app of a connection with its secret, for the outbox.
     async fn owed_app(&self, connection: &ConnectionRecord) -> Option<OwedRevocationApp> {
         let app = self.app_of(connection).ok()?;
-        // Also a paused app: it requests no token here.
+        // A paused app is used too, because a revocation requests no token.
         match self.vault.last_secret(&app).await {
             Ok(secret) => {
                 let secret = SealedText::new(BASE64_STANDARD.encode(secret.encode().as_slice()));
@@ -394,7 +394,7 @@ impl Flows {
         let (asking, client) = match self.asking_owed(owed).await {
             Ok(both) => both,
             Err(error @ FlowError::NoApp { .. }) => return no(error.to_string()),
-            // A missing provider or secret may return.
+            // A missing provider or secret may be added again, so the revocation is retried.
             Err(error) => {
                 tracing::debug!(connection = %owed.connection.id, %error, "not revoked yet");
                 return RevocationAttempt::Again;

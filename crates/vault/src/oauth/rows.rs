@@ -12,7 +12,7 @@ use keyward_state::directory::{AppRecord, ConnectionRecord};
 pub(super) struct Pointer {
     pub(super) flow: FlowId,
     pub(super) expires: Timestamp,
-    /// For a `state`: its form was received by POST and is stored.
+    /// Whether the form for this `state` was received by POST and stored.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) posted: bool,
 }

@@ -110,7 +110,7 @@ pub(super) struct Authorization {
     pub(super) redirect_uri: String,
     pub(super) issuer: Option<String>,
     pub(super) issuer_announced: bool,
-    /// Those of OAuth 1.0a.
+    /// The temporary credentials of OAuth 1.0a.
     pub(super) temporary: Option<TemporaryCredentials>,
 }
 
@@ -138,13 +138,14 @@ impl Flows {
         }
     }
 
-    /// The context of a new consent, with a new client where the registered one was forgotten.
+    /// The context of a new consent; with a new client if the server has forgotten the registered one, or with
+    /// `register`.
     pub(super) async fn context_of_consent(
         self: &Arc<Self>,
         connection: &ConnectionRecord,
         register: bool,
     ) -> Result<FlowContext, FlowError> {
-        // First, because only a consent needs an app.
+        // Checked first, because only a consent needs an app.
         if !self.consents(&connection.org, &connection.provider, connection.auth.as_deref()) {
             return Err(self.no_consent_error(connection));
         }
@@ -158,7 +159,7 @@ impl Flows {
         }
     }
 
-    /// Whether the registered client has expired or was rejected.
+    /// Whether the server has forgotten the registered client: it has expired, or was rejected.
     fn is_forgotten(&self, asking: &FlowContext) -> bool {
         let rejected = matches!(
             asking.connection.facts.state,
@@ -275,7 +276,7 @@ impl Flows {
         let (flow, version) =
             found.filter(|(flow, _)| self.is_offered(flow)).ok_or(CallbackRefusal::Over)?;
         let asking = self.of_flow(&flow).await?;
-        // Before the link is used up: a service of OAuth 1.0a is asked first.
+        // Done before the link is used up, because it may fail: OAuth 1.0a sends a request to the service.
         let authorization = self.authorization(&flow, &asking).await?;
         // If the button is pressed twice, only one request continues.
         self.tickets.take(org, hash.as_str()).await?.ok_or(CallbackRefusal::Over)?;
@@ -324,7 +325,7 @@ impl Flows {
         let endpoint = endpoint(asking, asking.oauth.authorize.as_ref(), "authorization")?;
         let redirect_uri = asking.app.redirect_uri(&self.public_url);
         let state = CsrfToken::new_random_len(RANDOM_BYTES);
-        // Without PKCE only if the provider's file says that it fails.
+        // PKCE is omitted only if the provider's file says that it fails.
         let wanted = asking.oauth.pkce != PkceText::Avoid;
         let (challenge, verifier) = wanted.then(PkceCodeChallenge::new_random_sha256).unzip();
         let question = AuthorizationRequest {
@@ -352,7 +353,8 @@ impl Flows {
         })
     }
 
-    /// Stores what the callback must have, durably. Returns the URL for the browser that holds `session` as its cookie.
+    /// Stores the expected values of the callback, durably. Returns the URL for the browser that holds `session` as its
+    /// cookie.
     pub(super) async fn redirect_to_provider(
         &self,
         stored: StoredFlow,
@@ -382,11 +384,11 @@ impl Flows {
         let connection = view.connection(&flow.org, &flow.connection);
         let connection = connection.ok_or(FlowError::NoConnection)?;
         self.may_still_change(flow, connection)?;
-        // Another consent may have given the connection another app meanwhile.
+        // The app of the flow is used, because another consent may have changed the app of the connection meanwhile.
         self.asking(&flow.connection_with_app(connection)).await
     }
 
-    /// The same for a connection with its app.
+    /// The provider and endpoints of a connection, and its app.
     pub(super) async fn asking(
         &self,
         connection: &ConnectionRecord,

@@ -1,6 +1,6 @@
-//! Unfinished consents and owed revocations. They are looked for at the start and at intervals, so that a replica
-//! continues what another one left when it crashed or stopped. Work on the stage of a consent is done under the lease of
-//! its flow, which is renewed meanwhile: a stage without a lease was left.
+//! The background job that completes unfinished consents and pending revocations. It searches for them at the start and
+//! at intervals, so that a replica completes the work of another one that crashed or stopped. A task works on a stage
+//! of a consent while it holds the lease of the flow and renews it; a stage without a lease was abandoned.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -17,17 +17,17 @@ use crate::rows::RowKey;
 use keyward_base::id::{FlowId, OrgId};
 use keyward_state::store::Lease;
 
-/// How often unfinished work is looked for. In PostgreSQL a lease outlives a crash of its holder by up to its time, which
-/// is longer by default.
+/// The interval of the search. In PostgreSQL a lease outlives a crash of its holder by up to its lease time, which is
+/// longer by default.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 
-/// Shortest time of a lease: renewals take time, too.
+/// Shortest lease time, because renewals take time, too.
 const LEASE_MIN: Duration = Duration::from_secs(10);
 
 /// Renewals per lease time: one may be missed.
 const LEASE_RENEWALS: u32 = 3;
 
-/// Flows that need no work until their row changes, and how long they are kept. A look reads the others.
+/// Flows that need no work until their row changes, and how long they are kept. A search reads only the other flows.
 #[derive(Default)]
 struct SettledFlows(HashMap<RowKey, Timestamp>);
 
@@ -49,8 +49,8 @@ impl Flows {
         }
     }
 
-    /// Continues what no task or replica works on: polls of device codes, grants that are not in force yet or must be
-    /// revoked, pending decisions, and owed revocations. An interrupted exchange has failed. Old flows are deleted.
+    /// Continues work that no task or replica does: polls of device codes, grants that are not in force yet or must be
+    /// revoked, pending decisions, and pending revocations. An interrupted exchange has failed. Old flows are deleted.
     async fn look_for_unfinished(
         self: &Arc<Self>,
         settled: &mut SettledFlows,
@@ -59,7 +59,7 @@ impl Flows {
         let with_owed = self.outbox.orgs().await?;
         let (view, now) = (self.directory().view(), self.clock.now());
         let mut result = Ok(());
-        // Rows that are gone are omitted.
+        // Deleted rows are omitted.
         let mut before = std::mem::take(&mut settled.0);
         for key in keys {
             if view.org(&key.org).is_none() {
@@ -119,13 +119,13 @@ impl Flows {
         }
     }
 
-    /// Under the lease of the flow.
+    /// Finishes the stage of a flow. The caller holds the lease of the flow.
     async fn finish_stage(self: &Arc<Self>, org: &OrgId, id: &FlowId) {
-        // Read again: its holder may have finished it before the lease was free.
+        // The flow is read again, because another holder of the lease may have finished the stage.
         let Ok(Some((flow, _))) = self.flows.get(org, id.as_str()).await else { return };
         match flow.stage.clone() {
             FlowStage::Received(mut received) => {
-                // Of a consent that ended before an upgrade. Its connection may have another grant since.
+                // The consent ended before an upgrade; the connection may have another grant since, which must stay.
                 if received.replaces.is_none() && self.clock.now() >= flow.expires {
                     received.replaces = Some(GrantOrigin::default());
                 }
@@ -142,7 +142,7 @@ impl Flows {
         }
     }
 
-    /// The tokens, with the grant that is stored now. They replace that one, and no later one.
+    /// The tokens, with the origin of the grant that is stored now. They replace that grant, and no later one.
     pub(super) async fn noting_replaced(
         &self,
         flow: &Flow,
@@ -169,8 +169,8 @@ impl Flows {
         (settings.exchange_timeout * 2 + settings.account_timeout).max(LEASE_MIN)
     }
 
-    /// Runs `work` on a flow under its lease. Without the lease it runs all the same: the holder may have crashed, and a
-    /// decision of a person does not wait for that. Each stage may be finished twice without harm.
+    /// Runs `work` on a flow under its lease, or without it while another task holds it: the holder may have crashed,
+    /// and the decision of a person does not wait until that lease expires. A stage may be finished twice without harm.
     pub(super) async fn under_lease<T>(&self, flow: &FlowId, work: impl Future<Output = T>) -> T {
         match self.lease_of(flow).await {
             Ok(Some(lease)) => self.renewing(&lease, work).await,

@@ -43,7 +43,7 @@ pub enum FlowState {
         /// The account of the grant; `null`: the provider does not name it.
         account: Option<String>,
     },
-    /// The tokens are there, and the platform that asked for the consent must release them.
+    /// The tokens were received, and the platform that requested the consent must release them.
     Held {
         /// The account of the connection, if the grant has another or an unknown one.
         before: Option<String>,
@@ -73,7 +73,7 @@ impl Flows {
         Ok(self.seen(&flow))
     }
 
-    /// The user who started a flow, if it was one who still exists.
+    /// The user who started a flow; `None` if the operator did, or the user was removed.
     pub(super) fn user_of(&self, flow: &Flow) -> Option<Arc<Record<User>>> {
         let id = UserId::parse(&flow.person).ok()?;
         self.directory().view().one::<User>(&flow.org, &id).cloned()
@@ -92,7 +92,7 @@ impl Flows {
             FlowStage::Abandoned(Abandoned { why, .. }) if over => {
                 FlowState::Failed { why: why.clone() }
             }
-            // They are put in force or revoked in a moment, also after a crash.
+            // The tokens will be put in force or revoked soon, also after a crash.
             FlowStage::Received(_) => FlowState::Open,
             _ if over => FlowState::Failed { why: "no consent was given in time".to_owned() },
             FlowStage::Confirming(waits) => {

@@ -83,7 +83,7 @@ pub(super) fn admit(
     highest.or(settings.default_role).ok_or(NotAdmitted::Role)
 }
 
-/// Whether a claim that the settings need is not there.
+/// Whether a claim that the settings need is missing.
 pub(super) fn lacks_claims(settings: &OidcSettings, claims: &Map<String, Value>) -> bool {
     let of_domains =
         ["email", "email_verified"].into_iter().filter(|_| !settings.domains.is_empty());

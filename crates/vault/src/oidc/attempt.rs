@@ -68,7 +68,7 @@ impl AttemptKey {
     /// The sign-in of a callback, by the browser's cookie. It is used up.
     ///
     /// # Errors
-    /// When the cookie is not of this sign-in, or it has expired or was used.
+    /// When the cookie is not that of this sign-in, or the sign-in has expired or was completed.
     pub(super) fn take(
         &self,
         cookie: Option<&str>,
@@ -79,7 +79,7 @@ impl AttemptKey {
             return Err(SignInError::OtherBrowser);
         };
         let given = BASE64_URL_SAFE_NO_PAD.decode(state).unwrap_or_default();
-        // Constant time; before anything of the cookie is read.
+        // Compared in constant time, before any part of the cookie is parsed.
         if hmac::verify(&self.key, &message("state", cookie), &given).is_err() {
             return Err(SignInError::OtherBrowser);
         }

@@ -45,7 +45,7 @@ pub enum SignInError {
     /// The store does not answer.
     #[error("the gateway cannot reach its store at present")]
     Store(#[source] Box<VaultError>),
-    /// The provider cannot be asked, or is none.
+    /// The metadata of the provider cannot be read, or is not accepted.
     #[error("the identity provider cannot be used at present")]
     Metadata(#[source] Arc<MetadataError>),
     /// The metadata lacks an endpoint.
@@ -73,7 +73,7 @@ pub enum SignInError {
     /// The userinfo is of another account (OpenID Connect Core §5.3.2).
     #[error("the identity provider's two statements of who you are differ")]
     OtherSubject,
-    /// It took longer than a person waits.
+    /// A step took longer than its time limit.
     #[error("the identity provider did not answer within 10 seconds")]
     Late,
 }

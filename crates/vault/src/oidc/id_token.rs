@@ -46,7 +46,7 @@ pub enum IdTokenFault {
     /// It is not of this sign-in.
     #[error("the ID token has not the nonce of this sign-in")]
     Nonce,
-    /// It says that it will be issued.
+    /// Its time of issue is in the future.
     #[error("the ID token lacks the time at which it was issued, or that time is in the future")]
     Issued,
 }
@@ -93,7 +93,7 @@ pub(super) fn verify(
 /// Verifies the signature and returns the claims, which are not checked yet.
 fn signed(text: &str, keys: &[Jwk]) -> Result<Map<String, Value>, IdTokenFault> {
     let header = jsonwebtoken::decode_header(text).map_err(|error| match error.kind() {
-        // `none`, and what the crate does not know.
+        // The algorithm `none`, and algorithms that the crate does not know.
         jsonwebtoken::errors::ErrorKind::Json(_) => IdTokenFault::Algorithm,
         _ => IdTokenFault::Malformed,
     })?;

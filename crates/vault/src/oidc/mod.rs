@@ -1,6 +1,6 @@
 //! [`RelyingParty`]: sign-in of people by OpenID Connect (Core 1.0, code flow with PKCE). It sends a browser to the
-//! identity provider, checks its return, and says who the person is and which role they have. Users and logins are
-//! the control plane's.
+//! identity provider, checks its return, and says who the person is and which role they have. The control plane manages
+//! users and logins.
 
 mod admission;
 mod attempt;
@@ -107,7 +107,7 @@ pub struct Arrived {
     pub admission: Result<SignInRole, NotAdmitted>,
     /// Their address, if the provider vouches for it.
     pub email: Option<String>,
-    /// How the provider calls them.
+    /// Their name at the provider.
     pub name: Option<String>,
     /// The path that the browser returns to.
     pub to: String,
@@ -121,12 +121,12 @@ struct SignInProvider {
 }
 
 impl RelyingParty {
-    /// Sends no request.
+    /// Prepares sign-ins; sends no request.
     pub fn new(parts: RelyingPartyServices) -> Self {
         let RelyingPartyServices { settings, org, client_secret, vault, caller, clock, public_url } =
             parts;
         let secret = AppSecret { client_secret: Some(client_secret), ..AppSecret::default() };
-        // A load balancer may send the browser back to another replica.
+        // All replicas share the key, because a load balancer may send the browser back to another replica.
         let shared = vault.directory().shared_key("sign-ins with an identity provider");
         Self {
             client: OAuthClient { id: settings.client_id.clone(), secret, key_id: None },
@@ -188,7 +188,7 @@ impl RelyingParty {
         self.in_time(tokio::time::timeout(DEADLINE, work).await)
     }
 
-    /// After a failure of the provider, its metadata is read again: endpoints may have moved.
+    /// After a failure of the provider, its metadata is read again, because endpoints may have changed.
     fn in_time<T>(&self, done: Result<Result<T, SignInError>, Elapsed>) -> Result<T, SignInError> {
         let done = done.unwrap_or(Err(SignInError::Late));
         if done.as_ref().is_err_and(SignInError::is_of_operator) {
@@ -253,7 +253,7 @@ impl RelyingParty {
         let VerifiedIdToken { subject, mut claims } =
             self.verified(&provider, &tokens, &attempt.nonce).await?;
         let is_needed = lacks_claims(&self.settings, &claims);
-        // The address names the user, also where none is required.
+        // A user is named by the address, also if the settings require none.
         if (is_needed || !claims.contains_key("email")) && provider.oauth.userinfo.is_some() {
             match userinfo_claims(&ask, &tokens.access).await {
                 Ok(more) => add_claims(&mut claims, more, &subject)?,
@@ -272,7 +272,7 @@ impl RelyingParty {
         })
     }
 
-    /// The claims of the ID token. Keys that the issuer made since the last look are read once.
+    /// The claims of the ID token. If its key is unknown, the keys of the issuer are read again, once.
     async fn verified(
         &self,
         provider: &SignInProvider,

@@ -37,7 +37,7 @@ pub(super) struct KeySource<'a> {
 }
 
 impl IssuerKeys {
-    /// The keys; with `is_missing` newer ones than before, unless those are new.
+    /// The keys. With `is_missing` they are read again, unless they were read a moment ago.
     ///
     /// # Errors
     /// When they cannot be read, and none are known.

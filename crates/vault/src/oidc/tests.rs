@@ -115,7 +115,7 @@ fn a_token_that_the_issuer_did_not_sign_is_refused() {
         (unsigned("None"), IdTokenFault::Algorithm),
         (unsigned("ES256"), IdTokenFault::Signature),
         (shared(b"client secret"), IdTokenFault::Algorithm),
-        // The public key as the secret of an HMAC.
+        // An HMAC whose secret is the public key.
         (shared(public), IdTokenFault::Algorithm),
         (other.sign(&other.header(), &good()), IdTokenFault::Signature),
         (signer.sign(&json!({"alg": "ES256", "kid": "2"}), &good()), IdTokenFault::UnknownKey),

@@ -19,7 +19,7 @@ const RULE: &str = "the id of a secret, such as be8e0ad8-d545-4017-a55a-b02f014d
 
 const DEVICE_TYPE: HeaderName = HeaderName::from_static("device-type");
 
-/// A program, in the server's list of devices.
+/// The number of a program in the server's list of devices.
 const PROGRAM: &str = "21";
 
 /// Digits of an id between its hyphens.
@@ -40,7 +40,7 @@ struct BitwardenLoginAnswer {
     encrypted_payload: String,
 }
 
-/// What is encrypted in the answer.
+/// The encrypted part of the answer.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct BitwardenPayload {

@@ -29,7 +29,7 @@ pub enum DecryptionError {
     /// Another type.
     #[error("it is not of type 2 (AES-256-CBC, HMAC-SHA-256), the only one that is supported")]
     Type,
-    /// It has no three parts in base64, or what is decrypted has another form than expected.
+    /// It does not have three parts in base64, or the decrypted text is malformed.
     #[error("it has an unknown form")]
     Form,
     /// Its MAC is not that of the key.
@@ -59,7 +59,7 @@ impl CipherKey {
         Self(bytes)
     }
 
-    /// A key of this many bytes: others are of other types.
+    /// A key of [`KEY_LEN`] bytes; keys of other lengths are for other types.
     pub(super) fn new(bytes: &[u8]) -> Result<Self, DecryptionError> {
         let bytes = bytes.try_into().map_err(|_| DecryptionError::Type)?;
         Ok(Self(Zeroizing::new(bytes)))
@@ -132,7 +132,7 @@ mod tests {
                 );
             }
         }
-        // The MAC of a shorter text is another one, and a part of the MAC is none.
+        // A shorter text has another MAC, and a part of the MAC is not accepted.
         let shorter = format!("2.{}||{}", parts[0], parts[2]);
         assert_eq!(organisation().decrypt(&shorter), Err(DecryptionError::Mac));
         let part_of_mac = format!("2.{}|{}|{}", parts[0], parts[1], &parts[2][..24]);

@@ -17,7 +17,7 @@ struct DopplerSecretAnswer {
 
 #[derive(Deserialize)]
 struct DopplerValue {
-    /// With the values of other secrets that it names.
+    /// The value, with references to other secrets replaced by their values.
     computed: Option<String>,
 }
 

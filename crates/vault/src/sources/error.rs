@@ -38,7 +38,7 @@ pub enum SourceError {
     /// The answer has another form than the service's documents say.
     #[error("its answer has an unknown form: check the address")]
     Malformed,
-    /// A credential is missing.
+    /// The source has no such credential.
     #[error("its credential `{0}` is missing: give it again")]
     Credential(&'static str),
     /// The connection whose token is sent gives none.
@@ -89,7 +89,7 @@ pub enum KeychainError {
     #[error("the bus {address} cannot be reached: {reason}")]
     Bus {
         address: String,
-        /// What the system said.
+        /// The message of the system.
         reason: String,
     },
     /// The bus knows no Secret Service.
@@ -113,7 +113,7 @@ pub enum KeychainError {
 }
 
 impl KeychainError {
-    /// What to do about it.
+    /// The remedy.
     fn hint(&self) -> Option<&'static str> {
         Some(match self {
             Self::Bus { .. } => {
@@ -130,7 +130,7 @@ impl KeychainError {
 }
 
 impl SourceError {
-    /// What to do about it.
+    /// The remedy.
     pub fn hint(&self) -> Option<&'static str> {
         Some(match self {
             Self::Call(error) => remedy(error.cause()),
@@ -151,7 +151,7 @@ impl SourceError {
         })
     }
 
-    /// Whether a new login may help: that of a session was refused, or has an earlier key.
+    /// Whether a new login may help: the login was refused, or its key is outdated.
     pub(super) fn needs_login(&self) -> bool {
         match self {
             Self::Status { status, .. } => matches!(status.as_u16(), 401 | 403),

@@ -73,7 +73,7 @@ pub(super) async fn value(
     };
     let data = match source.version() {
         1 => answer.data,
-        // The last version was deleted where it is `null`.
+        // `data` is `null` if the last version was deleted.
         _ => match answer.data.get("data") {
             Some(Value::Object(data)) => data.clone(),
             _ => return Err(SourceError::NotFound),

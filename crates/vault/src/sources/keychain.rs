@@ -22,7 +22,7 @@ use keyward_model::KeychainSource;
 
 const RULE: &str = "ATTRIBUTE=VALUE,ATTRIBUTE=VALUE of one item, also with #MEMBER";
 
-/// As long as sources over HTTPS; a request of an agent may wait for it.
+/// Time limit, the same as for sources over HTTPS: a request of an agent may wait for it.
 const WHOLE: Duration = Duration::from_secs(10);
 
 const NAME: &str = "org.freedesktop.secrets";

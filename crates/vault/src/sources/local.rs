@@ -11,7 +11,7 @@ use keyward_model::{CommandSource, EnvSource, FileSource};
 use keyward_state::crypto::command::{self, ChildEnvironment, CommandLimits};
 use keyward_state::crypto::private_file::private_file;
 
-/// As the fields of grants: 16 KiB, and a line end.
+/// The limit for fields of grants, 16 KiB, and a line end.
 const VALUE_BYTES_MAX: usize = 16 * 1024 + 3;
 
 /// The argument that the reference replaces.

@@ -1,5 +1,5 @@
-//! Fetches values from secret sources: one file for each kind. Nothing is stored or cached here but logins at sources, which
-//! are in memory; the vault stores the values, sealed, and decides when they are fetched.
+//! Fetches values from secret sources: one file for each kind. Only logins at sources are kept here, in memory; the
+//! vault stores the values, sealed, and decides when they are fetched.
 //!
 //! Requests use Keyward's own client: verified TLS, or cleartext to this machine; addresses are checked by the guard.
 
@@ -45,7 +45,7 @@ pub(crate) struct Sources {
     health: Mutex<HashMap<SourceId, SourceHealth>>,
 }
 
-/// The health of a source since the gateway began.
+/// The health of a source since the start of the gateway.
 #[derive(Clone, Debug, Default)]
 pub struct SourceHealth {
     /// When a value was last fetched.
@@ -54,7 +54,7 @@ pub struct SourceHealth {
     pub failing: Option<SourceFailing>,
 }
 
-/// One source, with what a fetch needs.
+/// The parameters of a fetch.
 pub(crate) struct Fetch<'a> {
     pub(crate) source: &'a Record<Source>,
     pub(crate) credentials: &'a BTreeMap<String, Secret>,
@@ -93,7 +93,7 @@ impl Sources {
         let login = self.sessions.of(fetch.source, fetch.clock);
         let (path, member) = split(reference)?;
         let text = match kind {
-            // The field is part of the answer's form.
+            // The member is a field of the answer, not a member of a value in JSON.
             SourceKind::Vault(vault) => {
                 return hashicorp::value(vault, &requests, &login, path, member).await;
             }
@@ -132,7 +132,7 @@ impl Sources {
         }
     }
 
-    /// What is known of a source.
+    /// The health of a source.
     pub(crate) fn health(&self, id: &SourceId) -> SourceHealth {
         self.health.lock().get(id).cloned().unwrap_or_default()
     }

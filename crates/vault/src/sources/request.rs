@@ -26,7 +26,7 @@ const BOUNDS: Bounds = Bounds {
     servers: AllowedServers::SecureOrLoopback,
 };
 
-/// What requests to a source need.
+/// The context of requests to a source.
 pub(super) struct SourceContext<'a> {
     pub(super) caller: Arc<HttpClient>,
     pub(super) credentials: &'a BTreeMap<String, Secret>,
@@ -59,14 +59,14 @@ impl SourceRequest {
         request.map(Self).map_err(|_| SourceError::Malformed)
     }
 
-    /// With a field that is not secret.
+    /// Adds a header field that is not secret.
     pub(super) fn with(mut self, name: HeaderName, value: &str) -> Result<Self, SourceError> {
         let value = HeaderValue::from_str(value).map_err(|_| SourceError::Malformed)?;
         self.0.headers_mut().insert(name, value);
         Ok(self)
     }
 
-    /// With a secret, after `prefix`.
+    /// Adds a header field with a secret after `prefix`.
     pub(super) fn with_secret(
         mut self,
         name: HeaderName,
@@ -96,7 +96,7 @@ impl SourceContext<'_> {
         self.credentials.get(name).ok_or(SourceError::Credential(name))
     }
 
-    /// The same as text.
+    /// A credential as text.
     pub(super) fn credential_text(&self, name: &'static str) -> Result<&str, SourceError> {
         self.credential(name)?.expose_text().ok_or(SourceError::Credential(name))
     }
@@ -109,7 +109,7 @@ impl SourceContext<'_> {
         self.send_or(ask, |_, _| None).await
     }
 
-    /// The same; `judge` reads the body of a refusal.
+    /// Like [`Self::send`]; `judge` reads the body of a refusal.
     pub(super) async fn send_or<T: DeserializeOwned>(
         &self,
         ask: SourceRequest,
@@ -133,7 +133,7 @@ pub(super) fn encoded(text: &str) -> String {
     utf8_percent_encode(text, UNRESERVED).to_string()
 }
 
-/// A path whose segments are encoded; `None` with a segment that is empty or goes up.
+/// A path with encoded segments; `None` if a segment is empty, `.` or `..`.
 pub(super) fn encoded_path(path: &str) -> Option<String> {
     let is_name = |part: &str| !matches!(part, "" | "." | "..");
     let parts: Vec<&str> = path.split('/').collect();

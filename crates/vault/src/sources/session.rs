@@ -1,5 +1,5 @@
-//! [`Sessions`]: tokens of logins at sources, in memory until they end. One login at a time for each source; values are
-//! read side by side.
+//! [`Sessions`]: tokens of logins at sources, in memory until they expire. Each source has one login at a time; values
+//! are read concurrently.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,14 +15,14 @@ use keyward_base::secret::Secret;
 use keyward_base::time::{Clock, Moment};
 use keyward_model::{Record, Source};
 
-/// A session is not used for a last tenth of its time, for requests that are on their way.
+/// A session is not used in the last tenth of its lifetime, so that it does not expire during a request.
 const UNUSED_PART: u32 = 10;
 
-/// A new login does not help a value that its credentials may not read. If a value was refused right after a login, the
-/// next refusal leads to another login only after this time, which doubles while that continues: logins may be counted, as
-/// by `secret_id_num_uses` of Vault.
+/// A new login does not help if the credentials may not read the value. If a value was refused right after a login, the
+/// next refusal causes another login only after this time, which doubles while refusals continue. The number of logins
+/// may be limited, as by `secret_id_num_uses` of Vault.
 const LOGIN_AGAIN_AFTER: Duration = Duration::from_secs(60);
-/// A token that was revoked meanwhile is noticed after this time at the latest.
+/// The longest such time: a revoked token is replaced after this time at the latest.
 const LOGIN_AGAIN_AFTER_MAX: Duration = Duration::from_secs(900);
 
 #[derive(Debug, Default)]
@@ -35,7 +35,7 @@ type Slot = tokio::sync::Mutex<Option<Arc<SourceSession>>>;
 #[derive(Debug)]
 struct SourceSession {
     login: SourceLogin,
-    /// The version of the source that it was made with.
+    /// The version of the source at the login.
     of: Option<Timestamp>,
     since: Moment,
     /// Whether a value was refused right after the login.
@@ -44,7 +44,7 @@ struct SourceSession {
     login_again_after: Duration,
 }
 
-/// What a login gave.
+/// The result of a login.
 #[derive(Debug)]
 pub(super) struct SourceLogin {
     pub(super) token: Secret,
@@ -61,7 +61,7 @@ pub(super) trait Protected: Sync {
 
     fn log_in(&self) -> impl Future<Output = Result<SourceLogin, SourceError>> + Send;
 
-    /// Reads the value with what a login gave.
+    /// Reads the value with the result of a login.
     fn read(
         &self,
         login: &SourceLogin,
@@ -87,8 +87,8 @@ impl Sessions {
 }
 
 impl LoginSlot<'_> {
-    /// Reads with the session's login, after one if there is none. A login that is refused, or has another key, is replaced
-    /// once, unless a new one did not help a moment before.
+    /// Reads with the login of the session; logs in first if there is none. A login that is refused, or whose key is
+    /// outdated, is replaced once, unless a new login did not help a moment ago.
     pub(super) async fn read<T: Protected>(&self, value: &T) -> Result<T::Answer, SourceError> {
         let current = self.slot.lock().await.clone();
         let mut refused = None;
@@ -108,7 +108,7 @@ impl LoginSlot<'_> {
         answer
     }
 
-    /// A session other than the refused one: that of a login which another caller made meanwhile, or of a new login.
+    /// A session that replaces the refused one: one that another caller created meanwhile, or a new one.
     async fn renewed<T: Protected>(
         &self,
         refused: Option<&Arc<SourceSession>>,

@@ -28,7 +28,7 @@ pub(super) fn member_of(value: String, member: Option<&str>) -> Result<Secret, S
     }
 }
 
-/// The text of a JSON value that is one, or a number.
+/// The text of a JSON string or number.
 pub(super) fn text(value: Option<&Value>) -> Option<String> {
     match value? {
         Value::String(text) => Some(text.clone()),
@@ -37,7 +37,7 @@ pub(super) fn text(value: Option<&Value>) -> Option<String> {
     }
 }
 
-/// A value that is not empty: an empty one never replaces another.
+/// The value, unless it is empty: an empty value never replaces another.
 pub(super) fn filled(value: Secret) -> Result<Secret, SourceError> {
     match value.expose().iter().all(u8::is_ascii_whitespace) {
         true => Err(SourceError::Empty),

@@ -1,4 +1,4 @@
-//! Secrets of apps by reference, while their source takes its time.
+//! Secrets of apps by reference, with a source that answers slowly.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use keyward_net::call::HttpClient;
 use keyward_state::directory::AppRecord;
 use keyward_state::store::memory::MemoryStore;
 
-/// A key/value engine on this machine that answers when a test lets it.
+/// A key/value engine on this machine that answers when the test permits it.
 struct SlowSource {
     port: u16,
     /// One permit for each answer.
@@ -108,7 +108,7 @@ fn text(secret: &AppSecret) -> &str {
     shown(secret.client_secret.as_ref().expect("a client secret"))
 }
 
-/// Each writes what it fetched into the same row.
+/// Both replicas write the fetched values into the same row.
 #[tokio::test]
 async fn replicas_that_fetch_the_secret_of_an_app_at_once_all_get_it() {
     let World { source, store, keyring, caller, vault, app } = World::new().await;
@@ -140,7 +140,7 @@ async fn the_last_secret_of_an_app_is_read_while_its_source_does_not_answer() {
         assert!(vault.app_problem(&app).await.is_none());
         assert!(vault.app_reference_status(&app).await.failing.is_none());
     };
-    // Less than a source is waited for.
+    // Less than the time limit of a request to a source.
     tokio::time::timeout(Duration::from_secs(5), read).await.expect("nothing waits for the source");
     assert!(!fetching.is_finished());
     source.answers.add_permits(1);

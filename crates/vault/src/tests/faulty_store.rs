@@ -12,19 +12,19 @@ use keyward_state::store::{Expect, Lease, Row, Snapshot, Store, StoreError, Tabl
 /// How a table fails.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Fault {
-    /// Writes are not made.
+    /// Writes fail and are not made.
     Refused,
     /// Writes do not reach the store.
     Unreached,
-    /// So many next writes are made and reported as failed.
+    /// This number of writes are made, but reported as failed.
     Lost(u32),
-    /// As one that is `Lost`, and the table is `Down` from then on.
+    /// The next write is made, but reported as failed; then the table is `Down`.
     LostThenDown,
-    /// As one that is `Lost`, and the table is `Away` from then on.
+    /// The next write is made, but reported as failed; then the table is `Away`.
     LostThenAway,
-    /// Nothing is read or written.
+    /// Reads and writes fail.
     Down,
-    /// The same, because the store is not reached.
+    /// Reads and writes fail, because the store cannot be reached.
     Away,
 }
 

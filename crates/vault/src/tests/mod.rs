@@ -1,4 +1,4 @@
-//! Tests of the crate as a whole, and what tests of its modules share.
+//! Tests of the whole crate, and fixtures that the tests of its modules share.
 
 mod app_sources;
 mod doubts;
@@ -35,7 +35,7 @@ pub(crate) async fn vault_over(
     Vault::open(store, keyring, Arc::new(directory), catalogue, clock).await.unwrap()
 }
 
-/// A vault with the providers that are built in, and its rows in memory.
+/// A vault with the built-in providers, and its rows in memory.
 async fn in_memory() -> (Arc<dyn Store>, Vault) {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
     let (keyring, catalogue) = (Arc::new(Keyring::ephemeral()), Arc::new(Catalogue::built_in()));

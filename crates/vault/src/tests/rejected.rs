@@ -1,4 +1,4 @@
-//! The verdict that a provider rejects a secret: for which secret it is, and what ends it.
+//! The verdict that a provider rejects a secret applies to that secret alone, and ends with a successful test.
 
 use std::collections::BTreeMap;
 

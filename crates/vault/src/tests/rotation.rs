@@ -15,7 +15,7 @@ use keyward_model::{BrokenReason, Connection, ConnectionState, Reference};
 use keyward_state::store::memory::MemoryStore;
 use keyward_state::store::{Lease, Row, Snapshot, StoreError, Version};
 
-/// Rows in memory; a whole rotation passes between the next read of a grant and its answer.
+/// Rows in memory. A complete rotation of the master key runs between the next read of a grant and its result.
 #[derive(Debug, Default)]
 struct Slow {
     rows: MemoryStore,
@@ -103,7 +103,7 @@ pub(super) fn new(provider: &str, auth: Option<&str>) -> NewConnection {
     }
 }
 
-/// A gateway that crashed after the grant was stored stores it again: over its own tokens it must not.
+/// A gateway that crashed after it stored the grant stores it again; it must not overwrite newer tokens of that grant.
 #[tokio::test]
 async fn the_grant_of_one_consent_is_stored_once_and_never_over_what_followed_it() {
     let (_, vault) = in_memory().await;
@@ -129,7 +129,7 @@ async fn the_grant_of_one_consent_is_stored_once_and_never_over_what_followed_it
     assert_eq!(connect("second", &second).await.1, tokens("second").encode());
 }
 
-/// A crash between the two rows, or a view that is behind, would have a request sent with the client of before.
+/// Else, after a crash between the two rows or with an outdated view, a request would be sent with the previous client.
 #[tokio::test]
 async fn the_app_of_a_consent_is_its_connection_s_before_a_request_is_sent() {
     let (_, vault) = in_memory().await;
@@ -146,12 +146,12 @@ async fn the_app_of_a_consent_is_its_connection_s_before_a_request_is_sent() {
     vault.directory().change::<Connection>(org, id, behind).await.unwrap();
     vault.cache.forget(id);
     let wanted = RequiredConnection { connection: id.clone(), name: "work".into(), settings: None };
-    // No server is there to answer the request.
+    // No server answers the request.
     vault.credential_in(org, Some(&wanted)).await.unwrap_err();
     assert_eq!(vault.connection(org, id).unwrap().app_id(), Some(&app));
 }
 
-/// A consent that a crash left is not stored over its own tokens when a rollback has put them in force again.
+/// An unfinished consent is not stored over its own tokens when a rollback has put them in force again.
 #[tokio::test]
 async fn a_rollback_puts_the_consent_of_the_old_secret_in_force_again() {
     let (_, vault) = in_memory().await;
@@ -189,7 +189,7 @@ async fn a_grant_that_was_read_under_a_key_that_has_gone_is_read_again() {
     assert_ne!(keyring.current(), before, "it was rotated meanwhile");
 }
 
-/// A grant whose row is gone, or does not open any more, is given again: the connection stays what it is.
+/// The owner can give the grant again if its row is missing or cannot be opened; the connection stays unchanged.
 #[tokio::test]
 async fn a_lost_grant_is_given_again_in_place() {
     let (store, vault) = in_memory().await;
@@ -219,7 +219,7 @@ async fn a_lost_grant_is_given_again_in_place() {
         assert_eq!((&now.id, &now.facts.state), (&id, &ConnectionState::Active), "{damage}");
         assert!(vault.credential_in(&org, Some(&wanted)).await.unwrap().is_some(), "{damage}");
     }
-    // What the configuration file names is given again without anybody.
+    // A secret of the configuration file is stored again without a person.
     store.delete(Table::Grants, &key, Expect::Any).await.unwrap();
     assert!(vault.replace(&org, &id, fields()).await.unwrap());
     assert!(vault.credential_in(&org, Some(&wanted)).await.unwrap().is_some());

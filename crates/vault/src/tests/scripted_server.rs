@@ -22,8 +22,8 @@ use keyward_net::tls;
 use keyward_rules::provider::oauth::{OAuth, UrlTemplate};
 use keyward_rules::provider::{Catalogue, Provider, check};
 
-/// A provider with one auth method; `more` are keys of it, in flow style. The client's secret goes in
-/// the body, unless they say otherwise.
+/// A provider with one auth method; `more` are further keys of the method in flow style. By default, the client's
+/// secret is sent in the body.
 pub(crate) fn provider(more: &str) -> Provider {
     let proof = if more.contains("client_auth") { "" } else { "client_auth: body, " };
     provider_of(&format!(
@@ -38,12 +38,12 @@ pub(crate) fn provider_of(auth: &str) -> Provider {
     check::file("p", &text, &Catalogue::default()).expect("a provider").remove(0)
 }
 
-/// The facts of such a provider.
+/// The OAuth facts of [`provider`].
 pub(crate) fn oauth(more: &str) -> Arc<OAuth> {
     provider(more).auth[0].oauth.clone().expect("an OAuth method")
 }
 
-/// Noon of a day.
+/// A fixed time at noon.
 pub(crate) fn noon() -> Timestamp {
     "2026-02-01T12:00:00Z".parse().expect("a time")
 }
@@ -75,7 +75,7 @@ pub(crate) fn client(text: &str) -> OAuthClient {
     OAuthClient { id: "id".to_owned(), secret, key_id: None }
 }
 
-/// One without a secret.
+/// A client without a secret.
 pub(crate) fn public() -> OAuthClient {
     OAuthClient { secret: AppSecret::default(), ..client("") }
 }
@@ -115,7 +115,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Serves whole answers as they are given.
+    /// Serves these complete answers.
     pub(crate) async fn start(answers: &[&str]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let port = listener.local_addr().expect("an address").port();
@@ -139,22 +139,22 @@ impl Server {
         Self { url, received, _answers: queue, caller, settings }
     }
 
-    /// What it received next.
+    /// The next request that it received.
     pub(crate) async fn received(&mut self) -> Received {
         self.received.recv().await.expect("a request")
     }
 
-    /// Whether nothing more came.
+    /// Whether no further request was received.
     pub(crate) fn is_quiet(&mut self) -> bool {
         self.received.try_recv().is_err()
     }
 
-    /// A provider's facts, every endpoint of which is this server.
+    /// OAuth facts of a provider with all endpoints at this server.
     pub(crate) fn oauth(&self, more: &str) -> OAuth {
         self.over(&oauth(more))
     }
 
-    /// The same of facts that are there.
+    /// These OAuth facts, with all endpoints at this server.
     pub(crate) fn over(&self, facts: &OAuth) -> OAuth {
         let url = || Some(UrlTemplate::literal(&self.url));
         OAuth {
@@ -169,7 +169,7 @@ impl Server {
         }
     }
 
-    /// What a request to it needs.
+    /// The context of a request to the server.
     pub(crate) fn ask<'a>(
         &'a self,
         oauth: &'a OAuth,

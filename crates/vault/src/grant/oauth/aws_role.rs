@@ -27,11 +27,11 @@ const REGION: &str = "us-east-1";
 /// The name of sessions if the connection names none; the account's logs show it.
 const SESSION_NAME: &str = "keyward";
 
-/// The fields of what is minted, beside the session token, which is the access token.
+/// The fields of the temporary keys. The session token is stored as the access token.
 pub(in crate::grant) const KEY_ID: &str = "access_key_id";
 pub(in crate::grant) const SECRET_KEY: &str = "secret_access_key";
 
-/// The field of a token that proves who Keyward is, instead of keys.
+/// The field of a token of another issuer that authenticates Keyward, instead of keys.
 const WEB_IDENTITY: &str = "web_identity_token";
 
 #[derive(Deserialize)]

@@ -42,7 +42,7 @@ pub struct DeviceFlow {
     pub interval: Duration,
 }
 
-/// Exact times; the members of RFC 8628 have whole seconds.
+/// Expiry and interval with milliseconds; the members of RFC 8628 have whole seconds.
 #[derive(Debug, Deserialize, Serialize)]
 struct PollInterval {
     expires: Timestamp,

@@ -21,7 +21,7 @@ use keyward_rules::inject::sign::request_signer::{SigningScheme, nonce};
 use keyward_rules::provider::AuthMethod;
 use keyward_rules::provider::oauth::RevokeText;
 
-/// The fields that sign, as [`OAuth1Scheme`] reads them.
+/// The names of the signing fields in [`OAuth1Scheme`].
 const KEYS: [&str; 4] = ["consumer_key", "consumer_secret", "token", "token_secret"];
 
 /// Longest value of an answer that is no secret, in bytes.
@@ -206,11 +206,11 @@ impl<'a> SignedRequests<'a> {
         let pair = token.into_iter().flat_map(|token| [&token.token, &token.secret]);
         let secrets = pair.chain(&self.ask.client.secret.client_secret);
         let code = problem(answer).and_then(|code| cleaned(&code, secrets));
-        // A code with a masked secret is none.
+        // A code that contained a secret is not shown.
         let code = code.filter(|code| !code.contains("***"));
         let code = code.and_then(|code| ErrorCode::clean(&code));
         let (status, headers) = (answer.status(), answer.headers());
-        // RFC 5849 §3.2: 400 and 401 tell nothing more.
+        // RFC 5849 §3.2: a refusal has the status 400 or 401, which adds nothing to the code.
         let status = if status == StatusCode::OK { StatusCode::BAD_REQUEST } else { status };
         let refused = ErrorAnswer { status, headers, code, said: None };
         classify(refused, &self.ask.oauth.says, self.ask.now)

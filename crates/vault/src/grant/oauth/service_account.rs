@@ -32,7 +32,7 @@ const ASSERTION_SECONDS: i64 = 300;
 /// The scope for impersonation.
 const CLOUD: &str = "https://www.googleapis.com/auth/cloud-platform";
 
-/// The members of a key file that are read. Its URLs are ignored: the provider's file has them.
+/// The members of a key file that are read. Its URLs are ignored, because the provider's file defines the endpoints.
 #[derive(Deserialize)]
 struct KeyFile {
     #[serde(rename = "type")]

@@ -1,4 +1,4 @@
-//! Work that a crash or another replica left: it is finished once, and overwrites nothing that came later.
+//! Unfinished work of a replica that crashed or stopped is completed once, and overwrites no later grant.
 
 use std::collections::BTreeMap;
 use std::mem::discriminant;
@@ -35,7 +35,7 @@ struct World {
     org: OrgId,
 }
 
-/// Simulated time.
+/// Lets simulated time pass.
 async fn passes(time: Duration) {
     let _ = tokio::time::timeout(time, std::future::pending::<()>()).await;
 }
@@ -91,7 +91,7 @@ impl World {
         Self { store: faulty, flows, connection, org }
     }
 
-    /// A consent in this stage, whose time is over.
+    /// Stores an expired flow in this stage.
     async fn left(&self, stage: FlowStage) -> Flow {
         let now = Timestamp::now();
         let flow = Flow {
@@ -130,7 +130,7 @@ impl World {
         vault.put_untested_in_force(&self.org, id, given, kept).await.unwrap();
     }
 
-    /// Newer tokens of the same grant.
+    /// Stores newer tokens of the same grant.
     async fn refreshes(&self) {
         let vault = &self.flows.vault;
         let stored = vault.stored(&self.connection).await.unwrap();
@@ -139,19 +139,19 @@ impl World {
         vault.write(&self.org, &self.connection.id, newer, over).await.unwrap();
     }
 
-    /// Tokens of a consent that came before what follows.
+    /// The stage of a flow that has received tokens, which may replace the grant that is stored now.
     async fn came(&self, access: &str) -> FlowStage {
         let replaces = self.flows.vault.grant_origin(&self.connection).await.unwrap();
         FlowStage::Received(ReceivedTokens { replaces: Some(replaces), ..received(access) })
     }
 
-    /// Continues what was left, to the end.
+    /// Completes the unfinished work.
     async fn resumes(&self) {
         self.flows.look_for_unfinished(&mut SettledFlows::default()).await.unwrap();
         self.flows.close().await;
     }
 
-    /// Looks for unfinished work from now on.
+    /// Starts the background job.
     fn runs(&self) {
         let flows = self.flows.clone();
         tokio::spawn(async move { flows.continue_unfinished().await });
@@ -211,7 +211,7 @@ async fn what_a_crash_left_is_finished_once_the_lease_of_its_holder_has_ended() 
     }
 }
 
-/// oauth 2.settled: work is looked for as long as a replica runs.
+/// oauth 2.settled: a running replica searches for unfinished work at intervals.
 #[tokio::test(start_paused = true)]
 async fn what_a_replica_leaves_when_it_stops_is_finished_by_one_that_runs() {
     let world = World::new().await;
@@ -292,7 +292,7 @@ async fn a_consent_whose_time_is_over_has_failed_unless_its_tokens_are_about_to_
     }
 }
 
-/// Earlier versions did not store the grant that the tokens found.
+/// Earlier versions did not store which grant the tokens may replace.
 #[tokio::test]
 async fn tokens_that_an_earlier_version_left_replace_no_grant() {
     let world = World::new().await;
@@ -333,7 +333,7 @@ async fn tokens_whose_write_was_reported_as_failed_are_put_in_force() {
     assert_eq!(world.bytes().await, grant("received").encode().to_vec());
 }
 
-/// They would be put in force half a minute after their revocation.
+/// Else they would be put in force half a minute after their revocation.
 #[tokio::test(start_paused = true)]
 async fn tokens_that_may_be_stored_are_not_revoked_but_left_to_the_next_look() {
     for (fault, may_be_stored) in [

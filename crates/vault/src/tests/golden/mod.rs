@@ -125,7 +125,7 @@ pub(crate) fn assert_none(changed: &[String]) {
     assert!(changed.is_empty(), "{}", changed.join("\n"));
 }
 
-/// Bytes stand in a file as text: each character is one byte.
+/// Files contain bytes as text: each character is one byte.
 fn bytes(example: &Value) -> Vec<u8> {
     let text = example.as_str().expect("text");
     text.chars().map(|c| u8::try_from(u32::from(c)).expect("a byte")).collect()

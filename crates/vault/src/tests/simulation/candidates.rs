@@ -1,4 +1,4 @@
-//! New secrets that need a token request before they are in force: what their test request may use.
+//! New secrets that need a token request before they are in force.
 
 use super::*;
 use crate::grant::AppSecret;
@@ -26,7 +26,7 @@ async fn answers_to_the_test_of_a_new_secret_are_searched_for_the_app_s_client_s
     vault.abandon(candidate).await.unwrap();
 }
 
-/// The request for its first token has spent the given one, so the store alone has what follows it.
+/// The request for the first token has spent the given token, so the newer one must be stored.
 #[tokio::test(start_paused = true)]
 async fn a_new_secret_survives_a_store_that_fails_for_a_while() {
     for after in [false, true] {
@@ -60,7 +60,7 @@ fn pasted(stage: &Stage, world: &World) -> BTreeMap<String, Secret> {
     BTreeMap::from([("refresh_token".to_owned(), refresh)])
 }
 
-/// Its successor is in force; the server would take the whole grant away.
+/// A newer token of it is in force; the server would revoke the whole grant if it received the old one.
 #[tokio::test(start_paused = true)]
 async fn a_token_that_was_given_before_is_not_sent_again() {
     let answer = Answer { after: 100, what: What::Token(Some(3_600)) };
@@ -83,7 +83,7 @@ async fn a_token_that_was_given_before_is_not_sent_again() {
     assert_eq!((&record.facts.state, &record.facts.rotation), (&ConnectionState::Active, &None));
 }
 
-/// Two replicas read the same configuration, and the token that it names has been used between.
+/// Two replicas read the same configuration, and the token that it names is used in between.
 #[tokio::test(start_paused = true)]
 async fn a_file_that_two_replicas_read_puts_its_token_in_force_once() {
     let world = World::new(Vec::new());
@@ -100,7 +100,7 @@ async fn a_file_that_two_replicas_read_puts_its_token_in_force_once() {
     assert_eq!(kept, before.bytes);
 }
 
-/// The tokens of the secret before have moved on: the one that the file names is spent.
+/// The previous secret has newer tokens: the token that the file names is spent.
 #[tokio::test(start_paused = true)]
 async fn a_file_that_names_the_secret_before_again_gets_its_newest_token() {
     let world = World::new(Vec::new());

@@ -9,7 +9,7 @@ use keyward_base::tokens::TokenSettings;
 const HOUR: u64 = 3_600_000;
 const DAY: u64 = 24 * HOUR;
 
-/// A stage whose replicas keep alive what their provider says, or do not.
+/// A stage whose replicas have keep-alive enabled or disabled.
 async fn stage(keep_alive: bool, answers: Vec<Answer>) -> (Stage, Arc<World>) {
     let world = World::new(answers);
     let stage = Stage::new(world.clone(), Some(3_600)).await;
@@ -23,7 +23,7 @@ fn wants(vault: &Vault, keep_alive: bool) {
     vault.follow_settings(TokenSettings { keep_alive, ..TokenSettings::default() });
 }
 
-/// One whole walk: how many refreshes were begun in each of its steps.
+/// Runs one complete walk. Returns the number of refreshes that each step started.
 async fn walk(vault: &Vault) -> Vec<usize> {
     let (mut walk, mut begun) = (KeepAliveCursor::default(), Vec::new());
     loop {
@@ -44,7 +44,7 @@ pub(super) async fn app(vault: &Vault, name: &str, tokens: TokenOptions) -> AppI
     vault.add_app(new_app(name, tokens), AppSecret::default()).await.unwrap().id.clone()
 }
 
-/// oauth 7.keep-alive: off unless it is wanted
+/// oauth 7.keep-alive: off by default
 #[tokio::test(start_paused = true)]
 async fn nothing_is_kept_alive_by_default() {
     assert!(!TokenSettings::default().keep_alive);
@@ -54,7 +54,7 @@ async fn nothing_is_kept_alive_by_default() {
     assert_eq!(asked(&world), 0);
 }
 
-/// oauth 7.keep-alive: ahead of the idle death
+/// oauth 7.keep-alive: before the refresh token expires from disuse
 #[tokio::test(start_paused = true)]
 async fn an_idle_connection_is_refreshed_ahead_of_what_its_provider_says_and_then_left_alone() {
     let (stage, world) = stage(true, Vec::new()).await;
@@ -91,7 +91,7 @@ async fn two_replicas_that_find_it_at_once_ask_once() {
     assert_eq!(asked(&world), 1);
 }
 
-/// oauth 7.keep-alive, 9.quiet: what is broken, paused or gone is left alone
+/// oauth 7.keep-alive, 9.quiet: broken, paused and removed connections are not refreshed
 #[tokio::test(start_paused = true)]
 async fn what_cannot_be_used_is_not_kept_alive() {
     let (stage, world) = stage(true, vec![Answer { after: 5, what: What::Dead }]).await;
@@ -125,7 +125,7 @@ async fn a_refresh_that_failed_is_not_begun_again_within_its_pause() {
     assert_eq!(asked(&world), 2);
 }
 
-/// oauth 7.keep-alive: an app's own word
+/// oauth 7.keep-alive: the setting of an app
 #[tokio::test(start_paused = true)]
 async fn an_app_says_how_often_or_never() {
     let (stage, world) = stage(true, Vec::new()).await;
@@ -150,7 +150,7 @@ async fn an_app_says_how_often_or_never() {
     assert_eq!(asked(&world), 4);
 }
 
-/// No herd at a start after a long time, nor of those that were connected together.
+/// Refreshes are spread after a start that follows a long stop, and for connections that were added together.
 #[tokio::test(start_paused = true)]
 async fn a_thousand_that_are_due_are_refreshed_some_at_a_time_and_each_once() {
     let (stage, world) = stage(true, Vec::new()).await;

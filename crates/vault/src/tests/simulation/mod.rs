@@ -57,7 +57,7 @@ fn catalogue() -> Arc<Catalogue> {
     Arc::new(built_in.with(providers))
 }
 
-/// Never called: the answers are the script's.
+/// Never called, because a script gives the answers.
 pub(crate) static CALLER: LazyLock<Arc<HttpClient>> = LazyLock::new(|| {
     let dialler = Dialler::new(Guard::new(Vec::new(), Vec::new()), Vec::new(), 1);
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -69,20 +69,20 @@ pub(crate) static CALLER: LazyLock<Arc<HttpClient>> = LazyLock::new(|| {
     Arc::new(HttpClient::new(Arc::new(dialler), Arc::new(tls)))
 });
 
-/// What happens next.
+/// One step of a schedule.
 #[derive(Clone, Debug)]
 enum Step {
     /// Time passes, in milliseconds.
     Pass(u64),
-    /// So many agents want the credential of a replica.
+    /// This number of agents request the credential from a replica.
     Want(usize, u8),
     /// The upstream refuses the last credential that an agent of this replica got.
     Refused(usize),
-    /// The owner connects again; a token of so many seconds.
+    /// The owner reconnects; the token is valid for this number of seconds.
     Connect(usize, Option<u32>),
-    /// A person asks for a refresh.
+    /// A person requests a refresh.
     Now(usize),
-    /// The next writes fail, after they were done or before.
+    /// This number of writes fail; `true`: after they were made.
     Fails(u8, bool),
     /// The configuration changes something of the provider.
     Reload(usize),
@@ -90,7 +90,7 @@ enum Step {
     Rewrite(usize),
 }
 
-/// The server, and everything that is checked.
+/// The state of the server, and the results of the checks.
 #[derive(Debug)]
 struct World {
     /// The last refresh token of each grant.
@@ -99,20 +99,20 @@ struct World {
     asking: Mutex<HashSet<ConnectionId>>,
     asked: AtomicUsize,
     grants: AtomicU64,
-    /// The server took the grant away.
+    /// Whether the grant may be broken: the server has revoked it, or an answer was lost.
     may_break: AtomicBool,
-    /// A verdict may stand for a while.
+    /// Whether a verdict may be in force for a while.
     may_refuse: AtomicBool,
     wrong: Mutex<Vec<String>>,
 }
 
-/// How long an answer is awaited by default: one that comes within is never lost.
+/// How long an answer is awaited by default, in milliseconds. An answer within this time is never lost.
 const AWAITED: u64 = 180_000;
 
-/// How long what a schedule began may take.
+/// Time limit for the requests and flights of a schedule.
 const ENDED_WITHIN: Duration = Duration::from_secs(3_600);
 
-/// Rows in memory, slowly, and not always.
+/// A store in memory that is slow and fails on demand.
 #[derive(Debug)]
 struct Watched {
     rows: MemoryStore,
@@ -139,7 +139,7 @@ impl World {
         self.wrong.lock().push(what.into());
     }
 
-    /// A grant that somebody consented to.
+    /// A grant of a new consent.
     fn consent(&self, clock: &Clock, life: Option<u32>) -> Grant {
         let family = self.grants.fetch_add(1, SeqCst);
         self.rotated.lock().insert(family, 0);
@@ -147,7 +147,7 @@ impl World {
     }
 }
 
-/// Simulated time.
+/// Lets simulated time pass.
 async fn passes(ms: u64) {
     let _ = tokio::time::timeout(Duration::from_millis(ms), std::future::pending::<()>()).await;
 }
@@ -160,10 +160,10 @@ struct Stage {
     vaults: Vec<Vault>,
     connection: Arc<ConnectionRecord>,
     last: Vec<Arc<Mutex<Option<Arc<Credential>>>>>,
-    /// Writes that fail, in all.
+    /// The total number of writes that fail.
     failed: AtomicUsize,
     keyring: Arc<Keyring>,
-    /// What the agents and people of the schedule do.
+    /// The actions of the agents and people of the schedule.
     tasks: Mutex<JoinSet<()>>,
 }
 
@@ -186,7 +186,7 @@ impl Stage {
         Self { world, store, clock, vaults, connection, last, failed, keyring, tasks }
     }
 
-    /// Agents of a replica: what each gets is alive.
+    /// Agents request a credential from a replica. None gets an expired one.
     fn want(&self, replica: usize, count: u8) {
         for _ in 0..count {
             let (vault, last) = (self.vaults[replica].clone(), self.last[replica].clone());
@@ -254,8 +254,8 @@ impl Stage {
         let mut fails = self.store.fails.lock();
         *fails = (fails.0 + count, after);
         if self.failed.fetch_add(count.into(), SeqCst) + usize::from(count) > 4 {
-            // More than one flight tries again: the other replica may ask with a spent token, and its
-            // verdict stands until the store has taken what this one was answered.
+            // More than one flight retries: the other replica may send the spent token, and its verdict is in force
+            // until this replica has stored its answer.
             self.world.may_refuse.store(true, SeqCst);
         }
     }
@@ -280,15 +280,15 @@ impl Stage {
             }
         }
         self.ends().await;
-        // What is stored: a replica's own view follows the store's news, which are not played here.
+        // Reads the store, because a replica's view follows the feed of changes, which is not simulated here.
         let stored = self.vaults[0].stored(&self.connection).await.expect("a row");
         if stored.broken.is_some() && !self.world.may_break.load(SeqCst) {
             self.world.is_wrong("a token that the server gave was lost");
         }
     }
 
-    /// Waits for everything that the schedule began. The tasks end first: one that has not run yet has no
-    /// flight yet. Saving a token that the store did not take is a flight, too.
+    /// Waits for all requests and flights of the schedule. The tasks end first, because a task may still begin a
+    /// flight. Saving an unsaved token counts as a flight.
     async fn ends(&self) {
         let mut tasks = std::mem::take(&mut *self.tasks.lock());
         let all_end = async {
@@ -323,7 +323,7 @@ async fn open(
     vault
 }
 
-/// With a token that was pasted, and then the grant itself.
+/// Adds a connection with a given token, then stores the grant itself.
 async fn add(vault: &Vault, grant: Grant) -> Arc<ConnectionRecord> {
     add_named(vault, "work", None, grant).await
 }

@@ -1,4 +1,4 @@
-//! Rows of grants that are written while a response is awaited: with the same token, without it, or not again.
+//! Rows of grants that are changed or removed while a response is awaited.
 
 use std::time::Duration;
 
@@ -6,7 +6,8 @@ use super::*;
 use crate::record::GrantVerdict;
 use keyward_state::directory::BrokenReason;
 
-/// Two replicas, and the first one awaits the response to a refresh for so long, in milliseconds. The token before has ended.
+/// Two replicas. The first one awaits the response to a refresh for `after` milliseconds; the previous token has
+/// expired.
 async fn awaiting(after: u64) -> (Stage, Arc<World>) {
     let world = World::new(vec![Answer { after, what: What::Token(Some(3_600)) }]);
     let stage = Stage::new(world.clone(), Some(1)).await;
@@ -17,7 +18,7 @@ async fn awaiting(after: u64) -> (Stage, Arc<World>) {
     (stage, world)
 }
 
-/// Both replicas have the token of the response, and no other request was sent than these.
+/// Checks that both replicas have the token of the response, and that this number of requests was sent.
 async fn all_have_it(stage: &Stage, world: &World, requests: usize) {
     stage.ends().await;
     for vault in &stage.vaults {
@@ -37,8 +38,8 @@ async fn a_row_that_is_rewritten_during_a_refresh_takes_its_response() {
     all_have_it(&stage, &world, 1).await;
 }
 
-/// The other replica has sent the spent token, and the server ends no grant for that. The write of the response that meets
-/// the verdict may be reported as failed.
+/// The other replica has sent the spent token, and the server does not end the grant for that. The write of the
+/// response over the verdict may be reported as failed.
 async fn a_response_replaces_the_verdict(is_reported_as_failed: bool) {
     let (stage, world) = awaiting(5_000).await;
     let (vault, connection) = (&stage.vaults[1], &stage.connection);
@@ -62,7 +63,7 @@ async fn a_response_replaces_the_verdict_on_the_token_that_it_came_from() {
     a_response_replaces_the_verdict(false).await;
 }
 
-/// The connection to the database ends after it has stored the response, and before it says so.
+/// The database stores the response, and its acknowledgement is lost.
 #[tokio::test(start_paused = true)]
 async fn a_response_that_was_stored_without_an_acknowledgement_mends_the_record_too() {
     a_response_replaces_the_verdict(true).await;
@@ -86,7 +87,7 @@ async fn a_rollback_gives_the_token_of_a_refresh_that_ended_meanwhile() {
     all_have_it(&stage, &world, 2).await;
 }
 
-/// Its owner connects again while the refresh of the grant before is awaited.
+/// The owner reconnects while the response to a refresh of the previous grant is awaited.
 #[tokio::test(start_paused = true)]
 async fn a_late_response_does_not_replace_a_new_consent() {
     let (stage, world) = awaiting(5_000).await;
@@ -99,7 +100,7 @@ async fn a_late_response_does_not_replace_a_new_consent() {
     assert_eq!((now.version, now.bytes), (stored.version, stored.bytes));
 }
 
-/// A database with an asynchronous standby fails over, and has the row of before the last refresh.
+/// A database with an asynchronous standby fails over, and loses the row of the last refresh.
 #[tokio::test(start_paused = true)]
 async fn a_response_is_stored_over_a_row_that_a_failover_took_back() {
     let token = |after, life| Answer { after, what: What::Token(Some(life)) };
@@ -124,7 +125,8 @@ async fn a_response_is_stored_over_a_row_that_a_failover_took_back() {
     assert_eq!(world.asked.load(SeqCst), 2);
 }
 
-/// At the replica that awaits a response or at another one, of whose removal the first has not heard yet.
+/// The connection is removed at the replica that awaits the response, or at another one whose removal is not known
+/// there yet.
 #[tokio::test(start_paused = true)]
 async fn the_response_for_a_removed_connection_is_not_stored() {
     for at in 0..2 {

@@ -1,4 +1,4 @@
-//! Many random schedules, in parts: each part is a test of its own, so that parts run side by side.
+//! Runs many random schedules in parts. Each part is a separate test, so that parts run in parallel.
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestRunner};
@@ -27,7 +27,7 @@ impl Cases {
         assert!(part < self.parts, "part {part} of {}", self.parts);
         let cases = self.count().div_ceil(self.parts);
         let mut config = Config { cases, ..Config::default() };
-        // Other cases in each part.
+        // Each part has other cases.
         if let RngSeed::Fixed(seed) = config.rng_seed {
             config.rng_seed = RngSeed::Fixed(seed.wrapping_add(part.into()));
         }

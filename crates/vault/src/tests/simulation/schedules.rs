@@ -47,8 +47,8 @@ fn simulated(life: Option<u32>, answers: Vec<Answer>, steps: &[Step]) -> Vec<Str
     wrong.clone()
 }
 
-/// oauth 5.answer, 7.3, 8.1, 8.4, 8.5, 8.6, 8.7: never an expired credential out, never two mints at once, never a store
-/// write after a newer one, and no token lost that a server gave.
+/// oauth 5.answer, 7.3, 8.1, 8.4, 8.5, 8.6, 8.7: no expired credential is used, no two requests run at once, no write
+/// replaces a newer one, and no issued token is lost.
 #[test]
 fn no_schedule_loses_a_token_or_lets_an_expired_one_out() {
     all_hold(0);
@@ -75,8 +75,8 @@ fn all_hold(part: u32) {
     });
 }
 
-/// oauth 8.7: the store refuses a rotated token for a minute, and the other replica asks with the spent one meanwhile.
-/// Its verdict does not outlast the next attempt to store the token.
+/// oauth 8.7: the store refuses a rotated token for a minute, and the other replica sends the spent one meanwhile. Its
+/// verdict does not outlast the next attempt to store the token.
 #[test]
 fn a_token_that_is_stored_late_replaces_the_verdict_of_the_other_replica() {
     let token = |after| Answer { after, what: What::Token(None) };
@@ -92,8 +92,8 @@ fn a_token_that_is_stored_late_replaces_the_verdict_of_the_other_replica() {
     assert_eq!(wrong, Vec::<String>::new());
 }
 
-/// oauth 8.1, 8.4: a reload forgets credentials, not a token that the store has not taken. A server that detects
-/// the reuse of a refresh token would revoke the whole grant.
+/// oauth 8.1, 8.4: a reload drops credentials, but no unsaved token. A server that detects the reuse of a refresh token
+/// would revoke the whole grant.
 #[test]
 fn a_reload_forgets_no_token_that_is_not_stored_yet() {
     let steps = [
@@ -133,8 +133,8 @@ fn a_late_answer_is_awaited_under_a_lease_that_is_renewed() {
     });
 }
 
-/// A replica holds its lease for long, and the owner connects again. Who waits for the lease has looked at the older row
-/// before, and uses the new token at once.
+/// A replica holds its lease for long, and the owner reconnects. A flight that waits for the lease has read the older
+/// row before, and uses the new token at once.
 #[test]
 fn a_token_that_is_stored_while_a_lease_is_held_ends_the_wait_for_it() {
     let runtime = tokio::runtime::Builder::new_current_thread();
@@ -158,7 +158,7 @@ fn a_token_that_is_stored_while_a_lease_is_held_ends_the_wait_for_it() {
     });
 }
 
-/// The simulation itself sees what it is there for. oauth 8.6, 9.quiet: two replicas.
+/// The simulation covers refreshes and broken grants. oauth 8.6, 9.quiet: two replicas.
 #[test]
 fn a_simulation_refreshes_and_breaks() {
     let token = |life| Answer { after: 5, what: What::Token(life) };

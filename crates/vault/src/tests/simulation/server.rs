@@ -1,4 +1,4 @@
-//! The simulated authorization server: which answer follows, when it comes, and what it does to the refresh token.
+//! The simulated authorization server: its answers, when they arrive, and whether they rotate the refresh token.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -11,32 +11,32 @@ use crate::grant::{Dead, MintError};
 /// The server's next answer.
 #[derive(Clone, Debug)]
 pub(super) struct Answer {
-    /// How long it takes, in milliseconds.
+    /// When it arrives, in milliseconds after the request.
     pub(super) after: u64,
     pub(super) what: What,
 }
 
 #[derive(Clone, Debug)]
 pub(super) enum What {
-    /// A token of so many seconds, or of unknown life.
+    /// A token that is valid for this number of seconds, or for an unknown time.
     Token(Option<u32>),
-    /// Later, after so many seconds if it says so; nothing was done.
+    /// A temporary failure, with a `Retry-After` in seconds if there is one. The token is not rotated.
     Later(Option<u32>),
     /// The token is rotated, and the answer is lost.
     Lost,
-    /// The grant is finished.
+    /// The grant has ended.
     Dead,
-    /// The client is refused; nothing was done.
+    /// The client is rejected. The token is not rotated.
     Rejected,
-    /// An unknown error code; nothing was done.
+    /// An unknown error code. The token is not rotated.
     Odd,
-    /// The token is rotated, and the answer comes after every request stopped waiting for it.
+    /// The token is rotated, and the answer arrives after the client has stopped waiting for it.
     GivenUp,
 }
 
 impl What {
-    /// What becomes of an answer that comes `after` the client gave it up. Of one that should have been
-    /// awaited nothing may be lost.
+    /// The effect of an answer that arrives `after` milliseconds, when the client has stopped waiting. A token may be
+    /// lost only if the answer is later than [`AWAITED`].
     fn too_late(self, after: u64, world: &World) -> Self {
         match self {
             Self::Token(_) => {
@@ -56,9 +56,9 @@ impl What {
 pub(crate) struct Script {
     pub(super) world: Arc<World>,
     pub(super) clock: Clock,
-    /// The tokens that it got a newer one for.
+    /// The tokens for which it got a newer one.
     pub(super) answered: Arc<Mutex<HashSet<(u64, u64)>>>,
-    /// In simulations of several replicas, the one that asks.
+    /// In simulations of several replicas, the replica that sends the request.
     pub(super) replica: Option<AskingReplica>,
 }
 
@@ -102,12 +102,12 @@ pub(super) fn numbers(grant: &Grant) -> (u64, u64) {
 }
 
 impl World {
-    /// No further answer is scripted, so the usual ones follow.
+    /// Drops the scripted answers, so that all further requests succeed.
     pub(super) fn all_succeed(&self) {
         self.answers.lock().clear();
     }
 
-    /// The next answer, as a client sees it that waits for so long.
+    /// The next answer, for a client that waits for `limit`.
     pub(super) fn next_answer(&self, limit: Duration) -> Answer {
         let usual = Answer { after: 5, what: What::Token(Some(3_600)) };
         let Answer { after, what } = self.answers.lock().pop_front().unwrap_or(usual);

@@ -14,7 +14,7 @@ fn says(what: What) -> Answer {
     Answer { after: 5, what }
 }
 
-/// The token has ended.
+/// A stage whose token has expired.
 async fn stage(answers: Vec<Answer>) -> (Stage, Arc<World>) {
     let world = World::new(answers);
     let stage = Stage::new(world.clone(), Some(3_600)).await;
@@ -59,7 +59,7 @@ fn is_rejected(state: &ConnectionState) -> bool {
     matches!(state, ConnectionState::Broken { reason: BrokenReason::ClientRejected, .. })
 }
 
-/// A credential is used from the moment it is published, which is before its flight ends.
+/// A credential is used as soon as it is published, which is before its flight ends.
 #[tokio::test(start_paused = true)]
 async fn a_credential_that_is_rejected_before_its_flight_ends_is_renewed() {
     let world = World::new(vec![]);
@@ -117,7 +117,7 @@ async fn a_pause_is_over_with_the_grant_that_it_was_about() {
     assert_eq!((asked(&world), rows(&stage).await), (2, 0));
 }
 
-/// What cannot be read stops nobody.
+/// A row that cannot be read blocks no refresh.
 #[tokio::test(start_paused = true)]
 async fn a_failure_that_cannot_be_read_any_more_is_forgotten_and_a_removed_connection_s_too() {
     let (stage, world) = stage(vec![says(What::Later(Some(600))), says(What::Later(None))]).await;
@@ -134,7 +134,7 @@ async fn a_failure_that_cannot_be_read_any_more_is_forgotten_and_a_removed_conne
     assert_eq!(rows(&stage).await, 0);
 }
 
-/// oauth 9.5, 10.durable: five equal answers over an hour, whatever restarts
+/// oauth 9.5, 10.durable: five equal answers over an hour, also across restarts
 #[tokio::test(start_paused = true)]
 async fn a_code_that_nobody_knows_is_counted_over_restarts() {
     let (stage, world) = stage((0..9).map(|_| says(What::Odd)).collect()).await;
@@ -152,7 +152,7 @@ async fn a_code_that_nobody_knows_is_counted_over_restarts() {
     assert_eq!(asked(&world), 5);
 }
 
-/// oauth 9.alert: an alert after a day, whatever restarts, and it is not broken by time
+/// oauth 9.alert: an alert after a day, also across restarts; the connection does not become broken
 #[tokio::test(start_paused = true)]
 async fn a_day_of_failures_is_an_alert_over_restarts_and_ends_with_a_success() {
     let (stage, world) = stage((0..3).map(|_| says(What::Later(None))).collect()).await;
@@ -205,7 +205,8 @@ async fn a_refused_client_is_left_alone_while_it_is_the_same() {
     assert_eq!(asked(&world), 1);
 }
 
-/// oauth 9.again, 10.durable: by requests, ever more rarely, over restarts, and healed when it is taken again
+/// oauth 9.again, 10.durable: requests try again with growing pauses, across restarts, and the connection works once
+/// the client is accepted
 #[tokio::test(start_paused = true)]
 async fn a_refused_client_is_tried_again_by_itself_and_ever_more_rarely() {
     let (stage, world, _, connection) = rejected(vec![says(What::Rejected); 2]).await;
@@ -232,7 +233,7 @@ async fn a_refused_client_is_tried_again_by_itself_and_ever_more_rarely() {
     assert_eq!(asked(&world), 4);
 }
 
-/// oauth 9.again: a person does not wait for that, and a connection that is broken otherwise is left alone
+/// oauth 9.again: a person can try at once; a connection that is broken for another reason is not tried
 #[tokio::test(start_paused = true)]
 async fn a_person_has_a_refused_client_tried_at_once_and_nothing_else() {
     let (stage, world, _, connection) =
@@ -272,7 +273,7 @@ async fn a_refused_client_that_changes_is_tried_again_once_and_works_or_is_broke
     assert_eq!(asked(&world), 3);
 }
 
-/// oauth 9.changed: the provider's configuration is one too, also where it changed while nobody served
+/// oauth 9.changed: the provider's configuration counts too, also if it changed while no gateway ran
 #[tokio::test(start_paused = true)]
 async fn a_provider_that_is_asked_elsewhere_is_tried_again() {
     let (stage, world, _, connection) = rejected(Vec::new()).await;
@@ -287,7 +288,7 @@ async fn a_provider_that_is_asked_elsewhere_is_tried_again() {
     assert_eq!(state(&later, &connection), ConnectionState::Active);
 }
 
-/// What a person paused stays so, and is tried again when the pause ends.
+/// A connection that a person paused stays paused, and is tried again when it is resumed.
 #[tokio::test(start_paused = true)]
 async fn a_paused_connection_whose_client_was_refused_stays_paused() {
     let (stage, world, app, connection) = rejected(Vec::new()).await;

@@ -12,7 +12,7 @@ use crate::tests::scripted_server::{Received, Server, client, json, public, secr
 
 const TOKEN: &str = r#"{"access_token":"at"}"#;
 
-/// What the server receives of a client that authenticates so.
+/// The request that the server receives from a client with this authentication method.
 async fn received(method: &str, client: OAuthClient) -> Received {
     let mut server = Server::start(&[&json("200 OK", TOKEN)]).await;
     let oauth = server.oauth(&format!("grant: client_credentials, client_auth: {method}"));
@@ -25,7 +25,7 @@ fn named(id: &str, text: &str) -> OAuthClient {
     OAuthClient { id: id.to_owned(), ..client(text) }
 }
 
-/// Which of the ways a request uses.
+/// The authentication methods that the request uses.
 fn ways(request: &Received) -> Vec<&'static str> {
     let form = request.form();
     let ways = [
@@ -36,7 +36,7 @@ fn ways(request: &Received) -> Vec<&'static str> {
     ways.into_iter().filter(|(_, used)| *used).map(|(way, _)| way).collect()
 }
 
-/// RFC 6749 §2.3.1; OAuth 4: what breaks naive code.
+/// RFC 6749 §2.3.1; OAuth 4: characters that break naive code.
 #[tokio::test]
 async fn basic_encodes_id_and_secret_as_a_form_does_each() {
     let request = received("basic", named("i:d", "a+b/c%d:e&f g")).await;

@@ -81,7 +81,7 @@ async fn pending_and_slow_down_go_on_whatever_the_status() {
     }
 }
 
-/// OAuth 3, device: 5xx, 429 and the network pass.
+/// OAuth 3, device: 5xx, 429 and network errors are temporary.
 #[tokio::test]
 async fn a_server_that_is_not_well_ends_no_device_flow() {
     for answer in [
@@ -96,7 +96,7 @@ async fn a_server_that_is_not_well_ends_no_device_flow() {
     }
 }
 
-/// OAuth 3, device: the ends.
+/// OAuth 3, device: the final error codes.
 #[tokio::test]
 async fn declined_expired_and_unknown_end_it() {
     for code in ["access_denied", "expired_token", "invalid_grant", "quux", "invalid_client"] {

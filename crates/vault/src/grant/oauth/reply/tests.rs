@@ -5,12 +5,12 @@ use super::*;
 use crate::tests::scripted_server::{answer, noon, oauth, secret, shown};
 use keyward_rules::provider::Catalogue;
 
-/// What is read of an answer, at noon, by the facts `more`.
+/// Reads an answer that was received at noon, for a provider with the facts `more`.
 fn read_by(more: &str, answer: &Response<Bytes>) -> Result<Tokens, TokenFailure> {
     read_of(&oauth(more), answer)
 }
 
-/// The same by these facts.
+/// Reads an answer that was received at noon, for a provider with these facts.
 fn read_of(oauth: &OAuth, answer: &Response<Bytes>) -> Result<Tokens, TokenFailure> {
     let sent = secret("rt-canary-sent");
     let reading = ReplyContext {
@@ -129,7 +129,7 @@ fn every_notation_of_a_good_answer_is_read() {
     assert!(read_by("", &answer(200, &[], body.to_owned())).is_ok(), "no type at all");
 }
 
-/// oauth 6.1: an error is one whatever the status, and wins over a token beside it.
+/// oauth 6.1: an error counts with any status, and takes precedence over a token in the same answer.
 #[test]
 fn an_error_is_one_whatever_the_status_and_whatever_stands_beside_it() {
     for status in [200, 201, 400, 401, 403] {
@@ -156,7 +156,7 @@ fn an_error_is_one_whatever_the_status_and_whatever_stands_beside_it() {
     }
 }
 
-/// oauth 6.3: no credential is made of what cannot be in a field.
+/// oauth 6.3: a token that cannot be sent in a header field gives no credential.
 #[test]
 fn an_access_token_with_other_than_visible_characters_is_refused() {
     for bad in ["a b", "a\\r\\nX: y", "a\\u0000", "a\\tb", "\\u00e9", " a", "a\\u007f"] {
@@ -212,8 +212,8 @@ fn a_life_is_read_in_any_notation_and_unknown_when_it_is_none() {
     assert_eq!(life(r#"{"access_token":"a"}"#), None);
 }
 
-/// oauth 6.6: the provider's usual life holds where the answer tells none and the token is renewed, and never instead of
-/// the answer.
+/// oauth 6.6: the provider's usual lifetime applies where the answer has none and the token can be renewed; it never
+/// replaces that of the answer.
 #[test]
 fn the_usual_life_holds_only_where_the_answer_tells_none() {
     let life = |more: &str, body: &str| {
@@ -269,7 +269,7 @@ fn a_moment_of_expiry_counts_only_where_the_provider_says_so() {
     }
 }
 
-/// oauth 6.8, 6.9. That none keeps the old one is `stored`'s.
+/// oauth 6.8, 6.9. The tests of `stored` cover that an answer without a refresh token keeps the old one.
 #[test]
 fn a_refresh_token_is_one_only_when_it_says_something() {
     for none in ["", r#","refresh_token":null"#, r#","refresh_token":"""#, r#","refresh_token":7"#]
@@ -307,7 +307,7 @@ fn scopes_are_read_in_any_notation_and_never_fail() {
     assert_eq!(scope("[7]"), Some(vec![]));
 }
 
-/// oauth 6.12: a user's token of Slack stands deeper, and what belongs to it beside it.
+/// oauth 6.12: Slack nests a user's token and its data in the answer.
 #[test]
 fn a_token_is_found_by_the_providers_path_and_the_rest_beside_it() {
     let body = r#"{"ok":true,"access_token":"","authed_user":{"id":"U1","access_token":"xoxp",
@@ -476,7 +476,7 @@ fn retry_after_is_read_in_both_forms_where_it_counts() {
     assert_eq!(after(400, "7"), None);
 }
 
-/// oauth 9.said: also as a server quotes what it was sent.
+/// oauth 9.said: also in a description that quotes a parameter of the request.
 #[test]
 fn what_was_sent_is_masked_however_a_server_quotes_it() {
     let quoted = |text: &str| text.replace('-', "%2D");

@@ -127,7 +127,8 @@ async fn a_provider_may_want_json_other_names_other_fields_and_more_parameters()
     assert_eq!(body, expected);
 }
 
-/// OAuth 3, client credentials: `audience` and alike, filled in; a refresh token is ignored.
+/// OAuth 3, client credentials: parameters such as `audience` have their variables filled in; a refresh token is
+/// ignored.
 #[tokio::test]
 async fn client_credentials_ignore_a_refresh_token() {
     let (mut server, client) = one(&json("200 OK", TOKEN)).await;
@@ -251,7 +252,7 @@ async fn a_subject_token_that_is_over_ends_the_grant() {
         assert_eq!(ends, over, "{status}{more}: {failure:?}");
         assert_eq!(failure.code().map(ErrorCode::as_str), Some("invalid_request"));
     }
-    // Another request's code means as much as before.
+    // In the answer to another request, the code has its usual meaning.
     assert!(failed(&json("400 No", said)).await.limited);
 }
 
@@ -325,7 +326,7 @@ async fn the_token_of_a_consent_is_exchanged_for_a_longer_one_where_the_file_say
     }
 }
 
-/// The code is spent then, so the consent has failed.
+/// The code is spent by then, so the consent has failed.
 #[tokio::test]
 async fn a_token_that_cannot_be_exchanged_for_a_longer_one_is_not_taken() {
     let (server, client) = one(&json("400 No", r#"{"error":"invalid_grant"}"#)).await;
@@ -349,7 +350,7 @@ async fn a_refused_exchange_does_not_show_its_token() {
     assert!(!format!("{failure:?} {failure}").contains("canary"), "{failure:?}");
 }
 
-/// What an answer to a refresh comes to.
+/// The failure of a refresh with this answer.
 async fn failed(answer: &str) -> Temporary {
     let (server, client) = one(answer).await;
     let (oauth, variables) = (server.oauth(""), BTreeMap::new());
@@ -382,7 +383,7 @@ async fn what_is_no_whole_plain_answer_is_temporary_and_ambiguous() {
     }
 }
 
-/// oauth 10.3: the head counts where the body is not read.
+/// oauth 10.3: `Retry-After` counts although the body is not read.
 #[tokio::test]
 async fn a_429_with_an_oversized_body_still_says_when() {
     let huge = "x".repeat(256 * 1024 + 1);
@@ -391,7 +392,7 @@ async fn a_429_with_an_oversized_body_still_says_when() {
     assert_eq!(failure.retry_after.map(|pause| pause.as_secs()), Some(9));
 }
 
-/// OAuth 9: what cannot be asked is nobody's fault but the operator's.
+/// OAuth 9: the operator must correct an app without an endpoint.
 #[tokio::test]
 async fn an_app_without_an_endpoint_is_the_operators() {
     let (mut server, client) = one(&json("200 OK", TOKEN)).await;

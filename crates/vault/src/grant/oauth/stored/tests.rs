@@ -18,7 +18,7 @@ fn given(fields: &[(&str, &str)]) -> BTreeMap<String, Secret> {
     fields.iter().map(|(name, value)| ((*name).to_owned(), secret(value))).collect()
 }
 
-/// As it was stored and read again.
+/// The grant after it was stored and read.
 fn again(grant: &Grant) -> Grant {
     Grant::decode(&grant.encode()).expect("it is whole")
 }
@@ -250,7 +250,7 @@ fn a_file_that_another_tool_wrote_is_a_grant() {
     }
 }
 
-/// oauth 9.1, 9.2, 9.4: the three ends of a refresh, as the vault sees them.
+/// oauth 9.1, 9.2, 9.4: the three results of a failed refresh, as the vault receives them.
 #[tokio::test]
 async fn a_failure_says_who_must_act() {
     for (body, expected) in [

@@ -1,5 +1,4 @@
-//! The link between a replica and the shared store: it can be cut, the replica can be paused, and a crash ends all
-//! that the replica does.
+//! The link between a replica and the shared store. It can be cut; and the replica can be paused, or crash.
 
 use std::io;
 
@@ -14,29 +13,29 @@ use keyward_state::store::{AnnouncedReplica, KeptBytes, Lease, Row, SharedStore,
 /// The time of one operation, in milliseconds.
 const OPERATION: u64 = 1;
 
-/// An operation on a store that does not answer takes so long, in milliseconds.
+/// The time until an operation on a store that does not answer fails, in milliseconds.
 const TIMEOUT: u64 = 2_000;
 
-/// A replica that was paused or cut off stores what it was answered within this time afterwards, and no other one asks
-/// before. Longer than half a lease.
+/// A replica that was paused or cut off stores its unsaved response within this time afterwards; before, no other
+/// replica sends the token. Longer than half a lease.
 const CATCHES_UP: Duration = Duration::from_secs(16);
 
-/// A lease lasts as long without its holder, whatever the moment.
+/// A lease lasts at least this long without a renewal.
 const LEASES_LAST: Duration = Duration::from_secs(15);
 
-/// What becomes of operations.
+/// The state of a replica, which determines the result of its operations.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum LinkState {
     Up,
     /// The store cannot be reached: operations fail.
     Cut,
-    /// The replica is paused: nothing happens until it goes on.
+    /// The replica is paused: its operations wait until it resumes.
     Paused,
-    /// The replica has crashed: nothing happens any more.
+    /// The replica has crashed: its operations never end.
     Dead,
 }
 
-/// A replica's way to the store.
+/// A replica's link to the store.
 #[derive(Debug)]
 pub(super) struct Link {
     rows: MemoryReplica,
@@ -46,7 +45,7 @@ pub(super) struct Link {
     up_since: Mutex<Instant>,
     /// When the last fault began, or the first of several that followed each other.
     faulty_since: Mutex<Option<Instant>>,
-    /// Whether the server has given it a token that is not in the store.
+    /// Whether the server has issued a token to the replica that is not in the store.
     has_unsaved: AtomicBool,
 }
 
@@ -55,7 +54,7 @@ impl Link {
         Self::of(MemoryReplica::first(), fleet)
     }
 
-    /// The way of another replica to the same store.
+    /// The link of another replica to the same store.
     pub(super) fn another(&self) -> Arc<Self> {
         Self::of(self.rows.another(), &self.fleet)
     }
@@ -75,13 +74,13 @@ impl Link {
         *self.state.borrow() == state
     }
 
-    /// Of a crash there is no return.
+    /// Changes the state; that of a crashed replica stays.
     pub(super) fn set(&self, state: LinkState) {
         if self.is(LinkState::Dead) {
             return;
         }
         if state == LinkState::Dead && self.has_unsaved.load(SeqCst) {
-            // Nothing knows the newer token any more.
+            // The newer token is lost.
             self.fleet.world.may_break.store(true, SeqCst);
         }
         let has_settled = self.steady_for() >= CATCHES_UP;
@@ -104,7 +103,7 @@ impl Link {
         is_long && steady < CATCHES_UP
     }
 
-    /// For how long it has been up.
+    /// The time since the link was last restored; zero while it is not up.
     pub(super) fn steady_for(&self) -> Duration {
         match self.is(LinkState::Up) {
             true => self.up_since.lock().elapsed(),
@@ -115,7 +114,7 @@ impl Link {
     /// Resolves when the replica runs: at once, after a pause, or never.
     pub(super) async fn running(&self) {
         let runs = |state: &LinkState| matches!(state, LinkState::Up | LinkState::Cut);
-        // Nearly always; a subscription would take a lock.
+        // The usual case; a subscription would take a lock.
         if runs(&self.state.borrow()) {
             return;
         }
@@ -133,7 +132,7 @@ impl Link {
         table == Table::Grants && *self.fleet.weakness.lock() == Weakness::NoVersions
     }
 
-    /// The name that a lease is taken under: one of its own if leases exclude no other replica.
+    /// The name of a lease; unique for each call if leases exclude no other replica.
     fn leased(&self, name: &str) -> String {
         match *self.fleet.weakness.lock() {
             Weakness::NoLeases => format!("{name}/{:?}", Instant::now()),
@@ -141,7 +140,7 @@ impl Link {
         }
     }
 
-    /// A write as of a store that does not compare versions: what was written meanwhile is lost.
+    /// A write to a store that does not compare versions: it overwrites a concurrent write.
     async fn put_unfenced(
         &self,
         table: Table,
@@ -155,7 +154,7 @@ impl Link {
         Ok(over.next())
     }
 
-    /// An operation: it may fail before the store has it, and after.
+    /// Runs an operation, which may fail before or after the store has made it.
     async fn operation<T>(
         &self,
         work: impl Future<Output = Result<T, StoreError>>,

@@ -1,5 +1,5 @@
-//! Several replicas over one store: crashes, pauses, cuts and clocks that differ, at every moment of a refresh. The
-//! replicas' own code runs, with the leases, the feed of changes and the versions of the shared store.
+//! Simulates several replicas over one store, with crashes, pauses, cut links and different clocks at every moment of a
+//! refresh. The code of the replicas runs with the leases, the feed of changes and the versions of the shared store.
 
 mod link;
 mod removals;
@@ -17,26 +17,26 @@ use self::server::{FleetWorld, Weakness};
 use super::server::{Answer, What, grant as grant_of};
 use super::*;
 
-/// Replicas of a schedule.
+/// The number of replicas.
 const REPLICAS: usize = 3;
 
-/// A change is in force at the other replicas within this time: the feed's pause after a failure, and an operation that
-/// was waiting for its timeout.
+/// A change is in force at the other replicas within this time: the pause of the feed after a failure, and the timeout
+/// of an operation.
 const IN_FORCE: Duration = Duration::from_secs(5);
 
-/// When all parts work again, a connection is usable again within this time: leases end, pauses too.
+/// A connection is usable again within this time after all faults have ended: until then leases and pauses end.
 const HEALED_WITHIN: Duration = Duration::from_secs(1_200);
 
-/// What happens next.
+/// One step of a schedule.
 #[derive(Clone, Debug)]
 enum FleetStep {
     /// Time passes, in milliseconds.
     Pass(u64),
-    /// So many agents want the credential of a replica.
+    /// This number of agents request the credential from a replica.
     Want(usize, u8),
     /// The upstream refuses the last credential that an agent of this replica got.
     Refused(usize),
-    /// The owner connects again; a token of so many seconds.
+    /// The owner reconnects; the token is valid for this number of seconds.
     Connect(usize, Option<u32>),
     /// The row of the grant is written again, with the same tokens.
     Rewrite(usize),
@@ -48,17 +48,17 @@ enum FleetStep {
     Declare(usize, Declared),
     /// A replica reads a changed catalogue.
     Reload(usize),
-    /// A replica crashes, and starts again with a clock that differs by so many seconds.
+    /// A replica crashes, and restarts with a clock that differs by this number of seconds.
     Crash(usize, u64),
-    /// A replica does nothing until it goes on.
+    /// A replica is paused until its `Mend`.
     Pause(usize),
-    /// A replica does not reach the store.
+    /// A replica cannot reach the store.
     Cut(usize),
-    /// No replica reaches the store.
+    /// No replica can reach the store.
     Absent,
-    /// A replica makes room for other credentials.
+    /// A replica evicts idle credentials.
     Idle(usize),
-    /// A replica runs and reaches the store.
+    /// A replica resumes, and reaches the store.
     Mend(usize),
 }
 
@@ -133,7 +133,7 @@ impl Fleet {
             let (last, connection) = (replica.last.clone(), self.connection.clone());
             replica.tasks.spawn(async move {
                 link.running().await;
-                // Of a replica that has been cut off, memory is served.
+                // A replica that was cut off serves credentials from memory.
                 let steady = link.steady_for();
                 let least = match steady > IN_FORCE {
                     true => fleet.version_at(Instant::now() - IN_FORCE),
@@ -194,7 +194,7 @@ impl Fleet {
         vault.know(if is_first { RELOADED.clone() } else { CATALOGUE.clone() });
     }
 
-    /// A replica starts only while the store answers; so the other faults end before.
+    /// A replica can start only while the store answers, so the other faults end before.
     async fn crash(&mut self, at: usize, ahead: u64) {
         self.replicas[at].crash();
         let link = self.replicas[at].link.another();
@@ -226,7 +226,7 @@ impl Fleet {
         self.heals().await;
     }
 
-    /// All parts work again, the authorization server too: requests end, and all replicas agree.
+    /// Ends all faults, also those of the authorization server. Requests end, and all replicas agree.
     async fn heals(&mut self) {
         self.fleet.world.all_succeed();
         for replica in &mut self.replicas {
@@ -261,7 +261,7 @@ impl Fleet {
         }
     }
 
-    /// Asks a replica until it has a credential.
+    /// Requests a credential from a replica until there is one.
     async fn healed(&self, at: usize) -> Result<(), VaultError> {
         let (wanted, vault) = (wanted(&self.connection), &self.replicas[at].vault);
         let until = Instant::now() + HEALED_WITHIN;

@@ -7,11 +7,11 @@ use keyward_model::RotationState;
 /// A new secret.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum NewSecret {
-    /// It is put in force after a test of so many milliseconds; the one before is kept for so many seconds.
+    /// It is put in force after a test of `test` milliseconds; the previous one is kept for `keep` seconds.
     Tested { test: u64, keep: u64 },
-    /// It is put in force at once; the one before is kept for so many seconds.
+    /// It is put in force at once; the previous one is kept for `keep` seconds.
     Untested { keep: u64 },
-    /// Its test fails after so many milliseconds.
+    /// Its test fails after `test` milliseconds.
     Failing { test: u64 },
 }
 
@@ -27,7 +27,7 @@ pub(super) enum RotationEnd {
 pub(super) enum Declared {
     /// A new one.
     New,
-    /// The same as at the last reading.
+    /// The same as in the last configuration.
     Same,
 }
 
@@ -74,7 +74,7 @@ impl Fleet {
         });
     }
 
-    /// The tokens that are stored are the newest of their grants.
+    /// Checks that the stored tokens are the newest of their grants.
     pub(super) async fn nothing_is_lost(&self) {
         let (world, vault) = (&self.fleet.world, &self.replicas[0].vault);
         let stored = vault.stored(&self.connection).await.expect("a row");
@@ -126,7 +126,7 @@ fn pasted(grant: &Grant) -> BTreeMap<String, Secret> {
     BTreeMap::from([("refresh_token".to_owned(), refresh)])
 }
 
-/// What people and files do may be refused, but fails for no other reason than the faults of the schedule.
+/// Checks that an action of a person or a file succeeded, was refused, or failed because of a fault of the schedule.
 fn checked(world: &World, action: &str, done: Result<(), VaultError>) {
     let Err(error) = done else { return };
     let is_refusal = matches!(

@@ -1,5 +1,5 @@
-//! The authorization server of several replicas: a refresh token that arrives twice ends its grant, as RFC 9700 §4.14
-//! wants it. It knows which replica got which answer, and so which second use was a mistake.
+//! The authorization server of several replicas: a refresh token that is used twice ends its grant (RFC 9700 §4.14). It
+//! knows which replica got which answer, and so which second use is a violation.
 
 use tokio::time::Instant;
 
@@ -9,7 +9,7 @@ use crate::grant::oauth::{ErrorCode, Temporary};
 use crate::grant::{Dead, MintError};
 use crate::tests::simulation::server::numbers;
 
-/// All replicas, and everything that is checked.
+/// The state that all replicas share, and the results of the checks.
 #[derive(Debug)]
 pub(super) struct FleetWorld {
     pub(super) world: Arc<World>,
@@ -20,20 +20,20 @@ pub(super) struct FleetWorld {
     versions: Mutex<Vec<(Version, Instant)>>,
     /// The secret that the configuration names.
     pub(super) declared: Mutex<Option<Grant>>,
-    /// What the store does not do.
+    /// The weakness of the store.
     pub(super) weakness: Mutex<Weakness>,
     /// Second uses of a token that had an excuse.
     pub(super) excused: AtomicUsize,
 }
 
-/// What a store does not do, so that the simulation has something to find.
+/// A weakness of a store, which the simulation must detect.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) enum Weakness {
     #[default]
     None,
     /// It writes grants without comparing their versions.
     NoVersions,
-    /// It gives a lease to everyone who asks.
+    /// It grants every lease that is requested.
     NoLeases,
 }
 
@@ -41,7 +41,7 @@ pub(super) enum Weakness {
 #[derive(Debug)]
 struct Use {
     by: Arc<Link>,
-    /// Whether the answer reached it.
+    /// Whether the answer reached the replica.
     is_answered: bool,
 }
 
@@ -101,8 +101,8 @@ impl FleetWorld {
         versions.iter().rev().find(|(_, written)| *written <= at).map_or(0, |(it, _)| it.0)
     }
 
-    /// A second use of a refresh token. Only a replica that could not store its answer is an excuse, or a pause after the
-    /// replica had made sure of its lease and before it sent the request.
+    /// Checks a second use of a refresh token. It is excused only if the first replica could not store its answer, or
+    /// if the second one was paused between the check of its lease and the request.
     fn used_again(&self, token: (u64, u64), by: &Arc<Link>, was_paused: bool) {
         let uses = self.uses.lock();
         let Some(first) = uses.get(&token) else { return };
@@ -122,13 +122,14 @@ impl FleetWorld {
         }
     }
 
-    /// Whether the configuration named this token, and names another one now: a replica that read it before may be late.
+    /// Whether the configuration named this token before, and names another one now: a replica may still apply the
+    /// earlier configuration.
     fn is_outdated_file(&self, (family, number): (u64, u64)) -> bool {
         let declared = self.declared.lock();
         number == 0 && declared.as_ref().is_some_and(|named| numbers(named).0 > family)
     }
 
-    /// Whether the replica that used a refresh token has crashed since, and may have had its successor alone.
+    /// Whether the replica that used a refresh token has crashed since, and may have lost the newer token.
     pub(super) fn is_taken_by_a_crash(&self, token: (u64, u64)) -> bool {
         let uses = self.uses.lock();
         uses.get(&token).is_some_and(|first| first.by.is(LinkState::Dead))
@@ -197,7 +198,7 @@ impl AskingReplica {
         }
     }
 
-    /// The way of the answer, which a paused replica reads when it goes on.
+    /// Waits until the replica receives the answer; a paused one receives it when it resumes.
     async fn answers(&self, after: u64) {
         passes(after).await;
         self.link.running().await;
