@@ -310,7 +310,7 @@ mod tests {
 
     /// oauth 9.again
     #[test]
-    fn a_refused_client_is_left_alone_for_a_minute_and_for_longer_up_to_an_hour() {
+    fn a_rejected_client_is_paused_for_a_minute_and_then_for_longer_up_to_an_hour() {
         let settings = TokenSettings::default();
         for (tries, minutes) in [(0, 1), (1, 2), (5, 32), (6, 60), (7, 60), (u32::MAX, 60)] {
             let pause = rejected_for(tries, MIDDLE, &settings).as_secs_f64().round();
@@ -320,7 +320,7 @@ mod tests {
 
     /// oauth 10.3
     #[test]
-    fn what_the_server_asks_for_lengthens_a_pause_up_to_a_quarter_of_an_hour() {
+    fn a_retry_after_of_the_server_lengthens_a_pause_up_to_a_quarter_of_an_hour() {
         let (clock, settings) = (clock().0, TokenSettings::default());
         let after = |asked: u64| {
             let asked = asks(Duration::from_secs(asked));
@@ -351,7 +351,7 @@ mod tests {
 
     /// oauth 9.5, 10.durable: written and read
     #[test]
-    fn what_was_written_goes_on_where_it_was() {
+    fn a_stored_pause_continues_where_it_was() {
         let ((clock, ms), settings) = (clock(), TokenSettings::default());
         assert_eq!(Backoff::default().written(), None);
         let mut backoff = Backoff::default();
@@ -379,7 +379,7 @@ mod tests {
 
     /// oauth 9.5
     #[test]
-    fn an_unknown_code_is_believed_after_five_equal_answers_over_an_hour() {
+    fn an_unknown_code_is_final_after_five_equal_answers_over_an_hour() {
         let ((clock, ms), settings) = (clock(), TokenSettings::default());
         let mut backoff = Backoff::default();
         let mut answers = |code: &str, after_s: i64| {

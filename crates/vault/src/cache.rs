@@ -36,7 +36,7 @@ pub struct CredentialCell {
     pub org: OrgId,
     held: ArcSwapOption<CachedCredential>,
     state: Mutex<CellState>,
-    news: watch::Sender<()>,
+    changes: watch::Sender<()>,
     /// Whether the cell was used since its creation, or since the last eviction pass.
     is_used: AtomicBool,
 }
@@ -57,7 +57,7 @@ struct CellState {
     /// Begin and length of the time in which requests do not retry a rejected client.
     quiet: Option<(Moment, Duration)>,
     /// Begin and length of the time in which a 401 does not mark the credential as rejected.
-    deaf: Option<(Moment, Duration)>,
+    rejections_ignored: Option<(Moment, Duration)>,
     /// A response that the store did not accept yet.
     unsaved: Option<Arc<UnsavedTokens>>,
     /// Whether the cell was evicted from the map. No flight begins in it, because the connection may have another cell.
@@ -70,9 +70,9 @@ pub enum Trigger {
     /// A request needs one.
     Needed,
     /// The upstream rejected the credential of this generation.
-    Beyond(u64),
+    Rejected(u64),
     /// A person requests one that is newer than this generation.
-    Asked(u64),
+    Requested(u64),
     /// The keep-alive job requests one that is newer than this generation.
     KeepAlive(u64),
 }
@@ -124,7 +124,7 @@ impl CredentialCell {
             org,
             held: ArcSwapOption::empty(),
             state: Mutex::default(),
-            news: watch::channel(()).0,
+            changes: watch::channel(()).0,
             is_used: AtomicBool::new(false),
         }
     }
@@ -234,8 +234,8 @@ impl CredentialCell {
     }
 
     /// Notifies when a flight ends or its response is late, and when the grant changes.
-    pub fn news(&self) -> watch::Receiver<()> {
-        self.news.subscribe()
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
     }
 
     /// Called after a change of the grant: results of running flights are discarded, and pauses end. An unsaved
@@ -244,7 +244,7 @@ impl CredentialCell {
         let mut state = self.state.lock();
         self.replace(&mut state, held);
         drop(state);
-        self.news.send_modify(|()| {});
+        self.changes.send_modify(|()| {});
     }
 
     /// Replaces the credential. An unsaved response stays.
@@ -270,18 +270,18 @@ impl CredentialCell {
         let held = (state.epoch == epoch && state.stored <= generation).then_some(held);
         self.replace(&mut state, held);
         drop(state);
-        self.news.send_modify(|()| {});
+        self.changes.send_modify(|()| {});
     }
 
     /// After a new credential was rejected too, further rejections are ignored for this time.
     pub fn ignore_rejections_for(&self, now: Moment, long: Duration) {
-        self.state.lock().deaf = Some((now, long));
+        self.state.lock().rejections_ignored = Some((now, long));
     }
 
     /// Whether a 401 is ignored now.
     pub fn ignores_rejections(&self, now: Moment) -> bool {
         let state = self.state.lock();
-        state.deaf.as_ref().is_some_and(|(since, long)| now.since(since) < *long)
+        state.rejections_ignored.as_ref().is_some_and(|(since, long)| now.since(since) < *long)
     }
 
     /// Adopts failures from the store or from another replica, if there are more of them than in the cell.
@@ -313,21 +313,21 @@ impl CellState {
 impl Trigger {
     /// Whether a person requested it.
     pub fn is_by_hand(self) -> bool {
-        matches!(self, Self::Asked(_))
+        matches!(self, Self::Requested(_))
     }
 
     /// Whether a request waits for it; any valid credential is accepted.
     pub fn is_of_request(self) -> bool {
-        matches!(self, Self::Needed | Self::Beyond(_))
+        matches!(self, Self::Needed | Self::Rejected(_))
     }
 
     /// Whether this credential satisfies the trigger.
     pub fn takes(self, held: &CachedCredential) -> bool {
         match self {
             Self::Needed => true,
-            Self::Beyond(generation) | Self::Asked(generation) | Self::KeepAlive(generation) => {
-                held.credential.generation > generation
-            }
+            Self::Rejected(generation)
+            | Self::Requested(generation)
+            | Self::KeepAlive(generation) => held.credential.generation > generation,
         }
     }
 }
@@ -357,7 +357,7 @@ impl Ticket {
             return;
         }
         drop(state);
-        self.cell.news.send_modify(|()| {});
+        self.cell.changes.send_modify(|()| {});
     }
 
     /// Notes that this generation is stored. If a change of the grant has ended this flight and published an older one,
@@ -368,7 +368,7 @@ impl Ticket {
         if state.epoch != self.epoch && (1..generation).contains(&self.cell.generation()) {
             self.cell.replace(&mut state, None);
             drop(state);
-            self.cell.news.send_modify(|()| {});
+            self.cell.changes.send_modify(|()| {});
         }
     }
 
@@ -378,7 +378,7 @@ impl Ticket {
         if state.epoch == self.epoch && state.flying == Some(self.number) {
             state.late = Some(self.clock.now());
             drop(state);
-            self.cell.news.send_modify(|()| {});
+            self.cell.changes.send_modify(|()| {});
         }
     }
 
@@ -423,7 +423,7 @@ impl Ticket {
         };
         state.ended = Some((self.number, refused));
         drop(state);
-        self.cell.news.send_modify(|()| {});
+        self.cell.changes.send_modify(|()| {});
         pause
     }
 

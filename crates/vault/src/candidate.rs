@@ -110,7 +110,7 @@ impl Vault {
             return Ok((held.credential().clone(), None));
         }
         let name = || connection.name.clone();
-        match self.find_endpoints(connection, Trigger::Asked(0)).await? {
+        match self.find_endpoints(connection, Trigger::Requested(0)).await? {
             None => {}
             Some(EndpointsUnknown::RequestFailure(fault)) => {
                 return Err(fault.of_candidate(connection));

@@ -241,7 +241,7 @@ impl Vault {
         let connection = self.connection(org, id)?;
         // The stored token may have expired; the next one must be newer than that.
         let generation = self.stored(&connection).await?.version.0;
-        self.fetch(connection, Trigger::Asked(generation)).await.map(|_| ())
+        self.fetch(connection, Trigger::Requested(generation)).await.map(|_| ())
     }
 
     /// Version and origin of the stored grant; no origin if the row cannot be opened.

@@ -67,7 +67,7 @@ impl Vault {
                 .metadata(&caller, &issuer, &settings)
                 .await
                 .map_err(MetadataUnavailable::Failed),
-            false => self.metadata_in_turn(&caller, &issuer, &settings).await,
+            false => self.metadata_for_flight(&caller, &issuer, &settings).await,
         };
         match read {
             Ok(metadata) => {

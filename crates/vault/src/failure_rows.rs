@@ -161,7 +161,7 @@ impl Vault {
                 let backoff = Backoff::read(row.failures);
                 let now = self.clock.moment();
                 if let Some(rest) = backoff.rest(now).filter(|_| backoff.is_of_client()) {
-                    self.servers.silence(&asked, now, rest, &self.token_settings());
+                    self.servers.pause_client(&asked, now, rest, &self.token_settings());
                 }
                 cell.adopt(backoff);
             }
@@ -209,7 +209,7 @@ impl Vault {
         if !rejected(&connection.facts.state) || cell.is_quiet(self.clock.moment()) {
             return;
         }
-        let why = Trigger::Beyond(cell.generation());
+        let why = Trigger::Rejected(cell.generation());
         if let Lookup::Begin(ticket) = cell.lookup(why, None, &self.clock, &self.token_settings()) {
             self.begin_flight(connection, why, ticket);
         }

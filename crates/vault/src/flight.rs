@@ -100,9 +100,9 @@ impl Vault {
         let mut waited = None;
         // A flight that began before the rejection cannot help this request: it published the rejected credential, or
         // one that another change had stored. So the request may begin one more flight.
-        let mut may_repeat = matches!(why, Trigger::Beyond(_));
+        let mut may_repeat = matches!(why, Trigger::Rejected(_));
         loop {
-            let mut news = cell.news();
+            let mut changes = cell.changes();
             match cell.lookup(why, waited, &self.clock, &settings) {
                 Lookup::Pause(rest) if rest.is_zero() && may_repeat => {
                     (may_repeat, waited) = (false, None);
@@ -126,7 +126,7 @@ impl Vault {
                     self.begin_flight(&connection, why, ticket);
                 }
             }
-            if tokio::time::timeout_at(deadline, news.changed()).await.is_err() {
+            if tokio::time::timeout_at(deadline, changes.changed()).await.is_err() {
                 return cell
                     .usable(why, self.clock.moment())
                     .ok_or_else(|| unavailable(&connection, &cell, RETRY_AFTER_MIN));
@@ -379,7 +379,7 @@ impl Flight<'_> {
             return self.result_or_overtaken(self.store_verdict(stored, verdict).await?);
         }
         if let Some(pause) = whole_client {
-            self.vault.servers.silence(asked, now, pause, &self.settings);
+            self.vault.servers.pause_client(asked, now, pause, &self.settings);
         }
         Ok(RequestResult::Landed(FlightResult::Failed(failed)))
     }

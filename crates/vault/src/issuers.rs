@@ -63,7 +63,7 @@ impl Vault {
     }
 
     /// The same for a flight, which sends no request during the pause after a failure.
-    pub(super) async fn metadata_in_turn(
+    pub(super) async fn metadata_for_flight(
         &self,
         caller: &HttpClient,
         issuer: &str,

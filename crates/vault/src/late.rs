@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_what_comes_while_somebody_waits_is_kept_and_nothing_stays_behind() {
+    async fn a_late_answer_is_kept_only_while_a_removal_waits_for_it() {
         let (refreshes, id) = (PendingRefreshes::default(), ConnectionId::random());
         assert!(!refreshes.keep_answer(&id, &grant("not awaited")));
         let first = refreshes.register(&id);
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_that_was_lost_is_told() {
+    async fn a_lost_answer_is_reported() {
         let (refreshes, id) = (PendingRefreshes::default(), ConnectionId::random());
         let flight = refreshes.register(&id);
         refreshes.mark_lost(&id);

@@ -17,7 +17,7 @@ impl Vault {
         let (Some(_), Some(cell)) = (stale.renews, self.cache.known(&stale.connection)) else {
             return Ok(None);
         };
-        let (why, now) = (Trigger::Beyond(stale.generation), self.clock.moment());
+        let (why, now) = (Trigger::Rejected(stale.generation), self.clock.moment());
         if let Some(newer) = cell.usable(why, now) {
             return Ok(Some(newer));
         }
@@ -37,7 +37,7 @@ impl Vault {
             return;
         }
         let Ok(connection) = self.connection(&cell.org, &stale.connection) else { return };
-        let why = Trigger::Beyond(stale.generation);
+        let why = Trigger::Rejected(stale.generation);
         if let Lookup::Begin(ticket) = cell.lookup(why, None, &self.clock, &self.token_settings()) {
             self.begin_flight(&connection, why, ticket);
         }

@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn of_many_who_take_a_row_one_gets_it() {
+    async fn of_many_callers_that_take_a_row_one_gets_it() {
         let (rows, org) = (rows("state-"), OrgId::default_org());
         rows.put(&org, "a", &"secret".to_owned(), None).await.unwrap();
         let takers = (0..8).map(|_| {

@@ -55,7 +55,7 @@ struct ServerSlots {
 #[derive(Debug, Default)]
 struct ServerState {
     /// Paused clients.
-    silent: HashMap<String, (Moment, Duration)>,
+    paused_clients: HashMap<String, (Moment, Duration)>,
     /// Consecutive failures, and the failing connections.
     failures: u32,
     failing: HashSet<ConnectionId>,
@@ -137,7 +137,7 @@ impl TokenServers {
     }
 
     /// Pauses the client at this server.
-    pub fn silence(
+    pub fn pause_client(
         &self,
         asked: &ClientAtServer,
         now: Moment,
@@ -145,7 +145,7 @@ impl TokenServers {
         settings: &TokenSettings,
     ) {
         let server = self.server(&asked.server, settings);
-        server.state.lock().silent.insert(asked.client_id.clone(), (now, pause));
+        server.state.lock().paused_clients.insert(asked.client_id.clone(), (now, pause));
     }
 }
 
@@ -157,8 +157,8 @@ impl TokenServer {
         settings: &TokenSettings,
     ) -> Result<(), Duration> {
         let mut state = self.state.lock();
-        state.silent.retain(|_, (since, pause)| now.since(since) < *pause);
-        if let Some((since, pause)) = state.silent.get(client) {
+        state.paused_clients.retain(|_, (since, pause)| now.since(since) < *pause);
+        if let Some((since, pause)) = state.paused_clients.get(client) {
             return Err(pause.saturating_sub(now.since(since)));
         }
         let rest = state.open.as_ref().and_then(|open| {
@@ -181,9 +181,9 @@ impl RequestSlot {
     /// Notes that the server responded.
     pub fn answered(&self) {
         let mut state = self.server.state.lock();
-        let (silent, warned) =
-            (std::mem::take(&mut state.silent), std::mem::take(&mut state.warned));
-        *state = ServerState { silent, warned, ..ServerState::default() };
+        let (paused_clients, warned) =
+            (std::mem::take(&mut state.paused_clients), std::mem::take(&mut state.warned));
+        *state = ServerState { paused_clients, warned, ..ServerState::default() };
     }
 
     /// Releases the slot while a late response is awaited, and counts a failure.
@@ -251,7 +251,7 @@ mod tests {
 
     /// oauth 5.parallel, 5.settings: the setting can change while the gateway serves.
     #[tokio::test(start_paused = true)]
-    async fn a_number_of_turns_that_changes_holds_for_whoever_comes_next() {
+    async fn a_changed_number_of_slots_applies_to_later_requests() {
         let (servers, clock, busy) = (TokenServers::default(), clock().0, asked("busy", "c"));
         let slots = |max: usize| TokenSettings {
             refreshes_per_server_max: max,
@@ -273,11 +273,11 @@ mod tests {
 
     /// oauth 10.4
     #[tokio::test(start_paused = true)]
-    async fn a_429_silences_the_client_at_that_server_and_nobody_else() {
+    async fn a_429_pauses_the_client_at_that_server_and_no_other_client() {
         let (servers, settings) = (TokenServers::default(), TokenSettings::default());
         let (clock, ms) = clock();
         let pause = Duration::from_secs(30);
-        servers.silence(&asked("s", "loud"), clock.moment(), pause, &settings);
+        servers.pause_client(&asked("s", "loud"), clock.moment(), pause, &settings);
         ms.fetch_add(10_000, Ordering::SeqCst);
         let rest = servers.slot(&asked("s", "loud"), &clock, &settings).await.unwrap_err();
         assert_eq!(rest, Duration::from_secs(20));
@@ -289,7 +289,7 @@ mod tests {
 
     /// oauth 5.answer: the next request gets the slot, and the failure is counted once.
     #[tokio::test(start_paused = true)]
-    async fn a_late_answer_gives_its_turn_to_the_next() {
+    async fn a_late_answer_frees_its_slot() {
         let (servers, clock) = (TokenServers::default(), clock().0);
         let settings = TokenSettings {
             refreshes_per_server_max: 1,
@@ -309,7 +309,7 @@ mod tests {
 
     /// oauth 9.cause: once for each cause and server, and again after a while.
     #[test]
-    fn a_cause_is_news_once_for_each_server_and_again_after_a_while() {
+    fn a_cause_is_logged_once_for_each_server_and_again_after_a_while() {
         let (servers, settings, (clock, ms)) =
             (TokenServers::default(), TokenSettings::default(), clock());
         let should_warn =
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_server_that_fails_everyone_is_probed_by_one_at_a_time() {
+    async fn a_server_that_fails_for_many_connections_is_probed_by_one_at_a_time() {
         let (servers, settings) = (TokenServers::default(), TokenSettings::default());
         let ((clock, ms), down) = (clock(), asked("down", "c"));
         let connections = [ConnectionId::random(), ConnectionId::random()];

@@ -33,7 +33,7 @@ pub struct Lifetime {
 pub(super) enum Phase {
     Young,
     Ageing,
-    LateAnswers,
+    Late,
     Dead,
 }
 
@@ -67,7 +67,7 @@ impl CachedCredential {
             age if age < life.ages => Phase::Young,
             age if age >= life.ends => Phase::Dead,
             age if age < life.late => Phase::Ageing,
-            _ => Phase::LateAnswers,
+            _ => Phase::Late,
         }
     }
 }

@@ -15,14 +15,14 @@ const fn seconds(seconds: u64) -> Duration {
 }
 
 /// A cell, and a clock that the test moves.
-struct Desk {
+struct Fixture {
     cell: Arc<CredentialCell>,
     clock: Clock,
     ms: Arc<AtomicI64>,
     settings: Arc<TokenSettings>,
 }
 
-impl Desk {
+impl Fixture {
     fn new() -> Self {
         let ms = Arc::new(AtomicI64::new(1_000_000));
         let (clock, settings) = (Clock::Fixed(ms.clone()), Arc::default());
@@ -31,9 +31,9 @@ impl Desk {
 
     /// With a credential of generation 1 that is valid for an hour.
     fn hour() -> Self {
-        let desk = Self::new();
-        desk.holds(1, Some(Lifetime::new(seconds(3_600), seconds(3_600), BUFFER)));
-        desk
+        let fixture = Self::new();
+        fixture.holds(1, Some(Lifetime::new(seconds(3_600), seconds(3_600), BUFFER)));
+        fixture
     }
 
     fn held(&self, generation: u64, life: Option<Lifetime>) -> CachedCredential {
@@ -101,217 +101,223 @@ fn a_credential_ages_a_buffer_before_its_end_or_half_its_life() {
 /// once.
 #[test]
 fn no_request_begins_to_wait_for_an_answer_that_is_late() {
-    let desk = Desk::hour();
-    desk.passes(seconds(3_450));
-    let ticket = desk.begin(Trigger::Needed);
-    assert!(matches!(desk.lookup(Trigger::Needed, None), Lookup::Wait(1)));
+    let fixture = Fixture::hour();
+    fixture.passes(seconds(3_450));
+    let ticket = fixture.begin(Trigger::Needed);
+    assert!(matches!(fixture.lookup(Trigger::Needed, None), Lookup::Wait(1)));
     ticket.is_late();
-    assert!(desk.cell.late_since().is_some());
+    assert!(fixture.cell.late_since().is_some());
     for waited in [None, Some(1)] {
-        assert_eq!(used(&desk.lookup(Trigger::Needed, waited)), Some(1), "it still lives");
+        assert_eq!(used(&fixture.lookup(Trigger::Needed, waited)), Some(1), "it still lives");
     }
-    desk.passes(seconds(150));
+    fixture.passes(seconds(150));
     assert!(
-        matches!(desk.lookup(Trigger::Needed, Some(1)), Lookup::Wait(1)),
+        matches!(fixture.lookup(Trigger::Needed, Some(1)), Lookup::Wait(1)),
         "by its own deadline"
     );
-    let Lookup::Pause(pause) = desk.lookup(Trigger::Needed, None) else { panic!("it waits") };
+    let Lookup::Pause(pause) = fixture.lookup(Trigger::Needed, None) else { panic!("it waits") };
     assert!(!pause.is_zero());
     assert!(
-        matches!(desk.lookup(Trigger::Asked(1), None), Lookup::Pause(_)),
+        matches!(fixture.lookup(Trigger::Requested(1), None), Lookup::Pause(_)),
         "no second flight by hand"
     );
-    ticket.publish(desk.held(2, None));
+    ticket.publish(fixture.held(2, None));
     ticket.land(FlightResult::Published);
-    assert_eq!(used(&desk.lookup(Trigger::Needed, None)), Some(2));
-    assert_eq!(desk.cell.late_since(), None);
+    assert_eq!(used(&fixture.lookup(Trigger::Needed, None)), Some(2));
+    assert_eq!(fixture.cell.late_since(), None);
 }
 
 /// oauth 5.answer, 8.5: a flight for an older grant does not mark the response to the new one as late.
 #[test]
-fn a_late_answer_of_an_older_grant_holds_nobody_up() {
-    let desk = Desk::new();
-    let old = desk.begin(Trigger::Needed);
-    desk.cell.reset(None);
+fn a_late_answer_to_an_older_grant_delays_no_request() {
+    let fixture = Fixture::new();
+    let old = fixture.begin(Trigger::Needed);
+    fixture.cell.reset(None);
     old.is_late();
-    assert_eq!(desk.cell.late_since(), None);
-    let new = desk.begin(Trigger::Needed);
+    assert_eq!(fixture.cell.late_since(), None);
+    let new = fixture.begin(Trigger::Needed);
     old.is_late();
-    assert!(matches!(desk.lookup(Trigger::Needed, None), Lookup::Wait(_)));
+    assert!(matches!(fixture.lookup(Trigger::Needed, None), Lookup::Wait(_)));
     drop(new);
 }
 
 /// oauth 7.3 and 8.1
 #[test]
-fn in_the_first_half_of_the_buffer_the_old_one_is_used_while_one_flight_is_under_way() {
-    let desk = Desk::hour();
-    desk.passes(seconds(3_299));
-    assert!(matches!(desk.lookup(Trigger::Needed, None), Lookup::Use(_)), "young");
-    desk.passes(seconds(1));
-    let Lookup::UseAndBegin(old, ticket) = desk.lookup(Trigger::Needed, None) else {
+fn in_the_first_half_of_the_buffer_the_old_credential_is_used_while_one_flight_runs() {
+    let fixture = Fixture::hour();
+    fixture.passes(seconds(3_299));
+    assert!(matches!(fixture.lookup(Trigger::Needed, None), Lookup::Use(_)), "young");
+    fixture.passes(seconds(1));
+    let Lookup::UseAndBegin(old, ticket) = fixture.lookup(Trigger::Needed, None) else {
         panic!("no flight")
     };
     assert_eq!(old.generation, 1);
-    assert!(matches!(desk.lookup(Trigger::Needed, None), Lookup::Use(_)), "no second flight");
-    desk.passes(seconds(150));
-    assert!(matches!(desk.lookup(Trigger::Needed, None), Lookup::Wait(1)), "the second half waits");
-    ticket.publish(desk.held(2, None));
+    assert!(matches!(fixture.lookup(Trigger::Needed, None), Lookup::Use(_)), "no second flight");
+    fixture.passes(seconds(150));
+    assert!(
+        matches!(fixture.lookup(Trigger::Needed, None), Lookup::Wait(1)),
+        "the second half waits"
+    );
+    ticket.publish(fixture.held(2, None));
     assert_eq!(ticket.land(FlightResult::Published), None);
-    assert_eq!(used(&desk.lookup(Trigger::Needed, Some(1))), Some(2));
+    assert_eq!(used(&fixture.lookup(Trigger::Needed, Some(1))), Some(2));
 }
 
 /// oauth 7.3: "A token after its expiry is never sent."
 #[test]
-fn a_dead_one_is_never_used_whatever_fails() {
-    let desk = Desk::hour();
-    desk.passes(seconds(3_600));
-    let ticket = desk.begin(Trigger::Needed);
-    assert!(desk.cell.usable(Trigger::Needed, desk.clock.moment()).is_none());
-    assert!(matches!(desk.lookup(Trigger::Needed, Some(1)), Lookup::Wait(1)));
+fn an_expired_credential_is_never_used() {
+    let fixture = Fixture::hour();
+    fixture.passes(seconds(3_600));
+    let ticket = fixture.begin(Trigger::Needed);
+    assert!(fixture.cell.usable(Trigger::Needed, fixture.clock.moment()).is_none());
+    assert!(matches!(fixture.lookup(Trigger::Needed, Some(1)), Lookup::Wait(1)));
     ticket.land(FlightResult::Failed(FailureDetails::default()));
-    assert!(matches!(desk.lookup(Trigger::Needed, Some(1)), Lookup::Pause(_)));
-    assert!(matches!(desk.lookup(Trigger::Needed, None), Lookup::Pause(_)), "at once: oauth 10.2");
+    assert!(matches!(fixture.lookup(Trigger::Needed, Some(1)), Lookup::Pause(_)));
+    assert!(
+        matches!(fixture.lookup(Trigger::Needed, None), Lookup::Pause(_)),
+        "at once: oauth 10.2"
+    );
 }
 
 /// oauth 7.4
 #[test]
-fn while_refreshes_fail_a_living_one_is_used() {
-    let desk = Desk::hour();
-    desk.passes(seconds(3_500));
-    let ticket = desk.begin(Trigger::Needed);
+fn a_valid_credential_is_used_while_refreshes_fail() {
+    let fixture = Fixture::hour();
+    fixture.passes(seconds(3_500));
+    let ticket = fixture.begin(Trigger::Needed);
     assert!(ticket.land(FlightResult::Failed(FailureDetails::default())).is_some());
-    assert_eq!(used(&desk.lookup(Trigger::Needed, Some(1))), Some(1));
+    assert_eq!(used(&fixture.lookup(Trigger::Needed, Some(1))), Some(1));
     assert!(
-        matches!(desk.lookup(Trigger::Needed, None), Lookup::Use(_)),
+        matches!(fixture.lookup(Trigger::Needed, None), Lookup::Use(_)),
         "no flight within the pause"
     );
-    desk.passes(seconds(2));
-    assert!(matches!(desk.lookup(Trigger::Needed, None), Lookup::Begin(_)), "after it");
+    fixture.passes(seconds(2));
+    assert!(matches!(fixture.lookup(Trigger::Needed, None), Lookup::Begin(_)), "after it");
 }
 
 /// oauth 7.5
 #[test]
-fn one_of_unknown_life_is_used_until_it_is_refused() {
-    let desk = Desk::new();
-    desk.holds(1, None);
-    desk.passes(seconds(100 * 365 * 86_400));
-    assert!(matches!(desk.lookup(Trigger::Needed, None), Lookup::Use(_)));
-    assert!(matches!(desk.lookup(Trigger::Beyond(1), None), Lookup::Begin(_)));
+fn a_credential_of_unknown_lifetime_is_used_until_it_is_rejected() {
+    let fixture = Fixture::new();
+    fixture.holds(1, None);
+    fixture.passes(seconds(100 * 365 * 86_400));
+    assert!(matches!(fixture.lookup(Trigger::Needed, None), Lookup::Use(_)));
+    assert!(matches!(fixture.lookup(Trigger::Rejected(1), None), Lookup::Begin(_)));
 }
 
 /// oauth 8.3
 #[test]
-fn the_generation_decides_who_needs_a_flight() {
-    let desk = Desk::new();
-    desk.holds(5, None);
-    assert_eq!(used(&desk.lookup(Trigger::Beyond(4), None)), Some(5));
-    let first = desk.begin(Trigger::Beyond(5));
-    assert!(matches!(desk.lookup(Trigger::Beyond(5), None), Lookup::Wait(1)));
-    first.publish(desk.held(6, None));
+fn the_generation_decides_whether_a_flight_is_needed() {
+    let fixture = Fixture::new();
+    fixture.holds(5, None);
+    assert_eq!(used(&fixture.lookup(Trigger::Rejected(4), None)), Some(5));
+    let first = fixture.begin(Trigger::Rejected(5));
+    assert!(matches!(fixture.lookup(Trigger::Rejected(5), None), Lookup::Wait(1)));
+    first.publish(fixture.held(6, None));
     first.land(FlightResult::Published);
-    assert_eq!(used(&desk.lookup(Trigger::Beyond(5), Some(1))), Some(6));
-    assert_eq!(used(&desk.lookup(Trigger::Beyond(5), None)), Some(6));
+    assert_eq!(used(&fixture.lookup(Trigger::Rejected(5), Some(1))), Some(6));
+    assert_eq!(used(&fixture.lookup(Trigger::Rejected(5), None)), Some(6));
 }
 
 /// oauth 8.5
 #[test]
-fn what_an_older_flight_brings_after_a_change_of_the_grant_is_dropped() {
-    let desk = Desk::hour();
-    desk.passes(seconds(3_600));
-    let late = desk.begin(Trigger::Needed);
-    desk.holds(7, None);
-    late.publish(desk.held(2, None));
+fn the_result_of_an_older_flight_is_dropped_after_a_change_of_the_grant() {
+    let fixture = Fixture::hour();
+    fixture.passes(seconds(3_600));
+    let late = fixture.begin(Trigger::Needed);
+    fixture.holds(7, None);
+    late.publish(fixture.held(2, None));
     let reason = BrokenReason::Revoked;
     late.land(FlightResult::Refused(FlightRefusal::Broken { reason, detail: None, rest: None }));
-    assert_eq!(used(&desk.lookup(Trigger::Needed, Some(1))), Some(7));
-    let ticket = desk.begin(Trigger::Beyond(7));
-    ticket.publish(desk.held(6, None));
-    assert_eq!(used(&desk.lookup(Trigger::Needed, None)), Some(7), "nor anything older");
+    assert_eq!(used(&fixture.lookup(Trigger::Needed, Some(1))), Some(7));
+    let ticket = fixture.begin(Trigger::Rejected(7));
+    ticket.publish(fixture.held(6, None));
+    assert_eq!(used(&fixture.lookup(Trigger::Needed, None)), Some(7), "nor anything older");
 }
 
 /// oauth 8.5
 #[test]
 fn a_change_that_a_verdict_was_stored_over_publishes_nothing() {
-    let desk = Desk::hour();
-    desk.passes(seconds(3_600));
-    let flight = desk.begin(Trigger::Needed);
+    let fixture = Fixture::hour();
+    fixture.passes(seconds(3_600));
+    let flight = fixture.begin(Trigger::Needed);
     flight.has_stored(8);
     let reason = BrokenReason::Revoked;
     flight.land(FlightResult::Refused(FlightRefusal::Broken { reason, detail: None, rest: None }));
-    desk.cell.takes(desk.held(7, None), desk.cell.epoch());
-    assert!(matches!(desk.lookup(Trigger::Needed, None), Lookup::Begin(_)));
-    desk.cell.takes(desk.held(9, None), desk.cell.epoch());
-    assert_eq!(used(&desk.lookup(Trigger::Needed, None)), Some(9), "a later change does");
+    fixture.cell.takes(fixture.held(7, None), fixture.cell.epoch());
+    assert!(matches!(fixture.lookup(Trigger::Needed, None), Lookup::Begin(_)));
+    fixture.cell.takes(fixture.held(9, None), fixture.cell.epoch());
+    assert_eq!(used(&fixture.lookup(Trigger::Needed, None)), Some(9), "a later change does");
 }
 
 /// oauth 8.5
 #[test]
-fn what_a_change_of_the_grant_published_ends_with_what_an_older_flight_stored_over_it() {
+fn a_published_credential_is_dropped_when_an_older_flight_stores_over_its_grant() {
     for by_verdict in [false, true] {
-        let desk = Desk::hour();
-        desk.passes(seconds(3_600));
-        let late = desk.begin(Trigger::Needed);
-        desk.holds(7, None);
+        let fixture = Fixture::hour();
+        fixture.passes(seconds(3_600));
+        let late = fixture.begin(Trigger::Needed);
+        fixture.holds(7, None);
         match by_verdict {
-            false => late.publish(desk.held(8, None)),
+            false => late.publish(fixture.held(8, None)),
             true => late.has_stored(8),
         }
-        assert!(matches!(desk.lookup(Trigger::Needed, None), Lookup::Begin(_)), "{by_verdict}");
+        assert!(matches!(fixture.lookup(Trigger::Needed, None), Lookup::Begin(_)), "{by_verdict}");
     }
 }
 
 /// oauth 8.5
 #[test]
 fn a_flight_that_has_read_an_older_row_than_was_stored_since_publishes_nothing() {
-    let desk = Desk::hour();
-    desk.passes(seconds(3_600));
-    let first = desk.begin(Trigger::Needed);
-    desk.cell.reset(None);
-    let second = desk.begin(Trigger::Needed);
+    let fixture = Fixture::hour();
+    fixture.passes(seconds(3_600));
+    let first = fixture.begin(Trigger::Needed);
+    fixture.cell.reset(None);
+    let second = fixture.begin(Trigger::Needed);
     first.has_stored(8);
-    second.publish(desk.held(7, None));
+    second.publish(fixture.held(7, None));
     // The next one reads the row. A failover of the database may have taken the later one back.
-    let third = desk.begin(Trigger::Needed);
-    third.publish(desk.held(7, None));
-    assert_eq!(used(&desk.lookup(Trigger::Needed, None)), Some(7));
+    let third = fixture.begin(Trigger::Needed);
+    third.publish(fixture.held(7, None));
+    assert_eq!(used(&fixture.lookup(Trigger::Needed, None)), Some(7));
 }
 
 /// oauth 8.5
 #[test]
 fn a_change_publishes_nothing_if_the_grant_was_changed_again() {
-    let desk = Desk::hour();
-    let epoch = desk.cell.epoch();
-    desk.cell.reset(None);
-    desk.cell.takes(desk.held(7, None), epoch);
-    assert!(matches!(desk.lookup(Trigger::Needed, None), Lookup::Begin(_)));
+    let fixture = Fixture::hour();
+    let epoch = fixture.cell.epoch();
+    fixture.cell.reset(None);
+    fixture.cell.takes(fixture.held(7, None), epoch);
+    assert!(matches!(fixture.lookup(Trigger::Needed, None), Lookup::Begin(_)));
 }
 
 /// oauth 8.8
 #[test]
 fn a_flight_that_panics_is_a_temporary_failure_and_clears_itself() {
-    let desk = Desk::new();
-    let ticket = desk.begin(Trigger::Needed);
+    let fixture = Fixture::new();
+    let ticket = fixture.begin(Trigger::Needed);
     let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
         let _ticket = ticket;
         std::panic::resume_unwind(Box::new(()));
     }));
     assert!(panicked.is_err());
-    assert!(matches!(desk.lookup(Trigger::Needed, Some(1)), Lookup::Pause(_)));
-    desk.passes(seconds(2));
-    assert!(matches!(desk.lookup(Trigger::Needed, None), Lookup::Begin(_)));
+    assert!(matches!(fixture.lookup(Trigger::Needed, Some(1)), Lookup::Pause(_)));
+    fixture.passes(seconds(2));
+    assert!(matches!(fixture.lookup(Trigger::Needed, None), Lookup::Begin(_)));
 }
 
 #[test]
-fn all_who_waited_are_told_why_there_is_nothing() {
-    let desk = Desk::new();
-    let ticket = desk.begin(Trigger::Needed);
+fn all_waiting_requests_get_the_reason_of_a_failed_flight() {
+    let fixture = Fixture::new();
+    let ticket = fixture.begin(Trigger::Needed);
     let reason = BrokenReason::Revoked;
     ticket.land(FlightResult::Refused(FlightRefusal::Broken { reason, detail: None, rest: None }));
     for _ in 0..2 {
-        assert!(matches!(desk.lookup(Trigger::Needed, Some(1)), Lookup::Refuse(_)));
+        assert!(matches!(fixture.lookup(Trigger::Needed, Some(1)), Lookup::Refuse(_)));
     }
     assert!(
-        matches!(desk.lookup(Trigger::Needed, None), Lookup::Begin(_)),
+        matches!(fixture.lookup(Trigger::Needed, None), Lookup::Begin(_)),
         "others ask the store again"
     );
 }
@@ -319,59 +325,59 @@ fn all_who_waited_are_told_why_there_is_nothing() {
 /// oauth 10.1: reset by a reconnect.
 #[test]
 fn a_new_grant_ends_the_pause() {
-    let desk = Desk::new();
-    desk.begin(Trigger::Needed).land(FlightResult::Failed(FailureDetails::default()));
-    assert!(matches!(desk.lookup(Trigger::Needed, None), Lookup::Pause(_)));
-    desk.cell.reset(None);
-    assert!(matches!(desk.lookup(Trigger::Needed, None), Lookup::Begin(_)));
+    let fixture = Fixture::new();
+    fixture.begin(Trigger::Needed).land(FlightResult::Failed(FailureDetails::default()));
+    assert!(matches!(fixture.lookup(Trigger::Needed, None), Lookup::Pause(_)));
+    fixture.cell.reset(None);
+    assert!(matches!(fixture.lookup(Trigger::Needed, None), Lookup::Begin(_)));
 }
 
 /// oauth 11.5
 #[test]
-fn after_a_second_refusal_the_cell_is_deaf_for_a_while() {
-    let desk = Desk::hour();
-    desk.cell.ignore_rejections_for(desk.clock.moment(), seconds(30));
-    desk.passes(seconds(29));
-    assert!(desk.cell.ignores_rejections(desk.clock.moment()));
-    desk.passes(seconds(1));
-    assert!(!desk.cell.ignores_rejections(desk.clock.moment()));
+fn after_a_second_rejection_further_ones_are_ignored_for_a_while() {
+    let fixture = Fixture::hour();
+    fixture.cell.ignore_rejections_for(fixture.clock.moment(), seconds(30));
+    fixture.passes(seconds(29));
+    assert!(fixture.cell.ignores_rejections(fixture.clock.moment()));
+    fixture.passes(seconds(1));
+    assert!(!fixture.cell.ignores_rejections(fixture.clock.moment()));
 }
 
 #[test]
-fn the_warm_path_answers_the_young_alone() {
-    let (fresh, desk) = (CredentialCache::default(), Desk::new());
+fn the_warm_path_returns_young_credentials_only() {
+    let (fresh, fixture) = (CredentialCache::default(), Fixture::new());
     let (id, org) = (ConnectionId::random(), OrgId::default_org());
-    assert!(fresh.ready(&id, &desk.clock).is_none());
+    assert!(fresh.ready(&id, &fixture.clock).is_none());
     let cell = fresh.cell(&org, &id);
     assert!(Arc::ptr_eq(&cell, &fresh.cell(&org, &id)));
-    cell.reset(Some(desk.held(1, Some(Lifetime::new(seconds(60), seconds(60), BUFFER)))));
-    assert!(fresh.ready(&id, &desk.clock).is_some());
-    desk.passes(seconds(30));
-    assert!(fresh.ready(&id, &desk.clock).is_none());
+    cell.reset(Some(fixture.held(1, Some(Lifetime::new(seconds(60), seconds(60), BUFFER)))));
+    assert!(fresh.ready(&id, &fixture.clock).is_some());
+    fixture.passes(seconds(30));
+    assert!(fresh.ready(&id, &fixture.clock).is_none());
     fresh.remove(&id);
     assert!(fresh.known(&id).is_none());
 }
 
 /// `count` connections that were looked up once, in a cache of at most `max`, whose flights have ended.
-fn filled(max: usize, count: usize) -> (CredentialCache, Vec<ConnectionId>, Desk) {
-    let (cache, desk) = (CredentialCache::default(), Desk::hour());
+fn filled(max: usize, count: usize) -> (CredentialCache, Vec<ConnectionId>, Fixture) {
+    let (cache, fixture) = (CredentialCache::default(), Fixture::hour());
     cache.keep_at_most(max);
     let ids: Vec<_> = (0..count).map(|_| ConnectionId::random()).collect();
     for id in &ids {
-        cache.cell(&desk.cell.org, id).reset(Some(desk.held(1, None)));
+        cache.cell(&fixture.cell.org, id).reset(Some(fixture.held(1, None)));
     }
-    (cache, ids, desk)
+    (cache, ids, fixture)
 }
 
 #[test]
 fn the_cells_of_many_connections_are_bounded_and_those_in_use_stay() {
     let max = 640;
-    let (cache, used, desk) = filled(max, 20);
+    let (cache, used, fixture) = filled(max, 20);
     // Adds three times as many cells as fit, while the first cells stay in use.
     for _ in 0..3 * max {
-        cache.cell(&desk.cell.org, &ConnectionId::random()).reset(Some(desk.held(1, None)));
+        cache.cell(&fixture.cell.org, &ConnectionId::random()).reset(Some(fixture.held(1, None)));
         for id in &used {
-            assert!(cache.ready(id, &desk.clock).is_some(), "one in use made room");
+            assert!(cache.ready(id, &fixture.clock).is_some(), "one in use made room");
         }
     }
     // Ids do not fill all shards alike: each has ten at most.
@@ -379,14 +385,18 @@ fn the_cells_of_many_connections_are_bounded_and_those_in_use_stay() {
 }
 
 #[test]
-fn what_the_store_has_not_makes_no_room() {
-    let (cache, ids, desk) = filled(usize::MAX, 3);
+fn a_cell_with_unsaved_state_is_not_evicted() {
+    let (cache, ids, fixture) = filled(usize::MAX, 3);
     let cell = |at: usize| cache.known(&ids[at]).expect("it was looked up");
-    let begun =
-        |at: usize| match cell(at).lookup(Trigger::Asked(1), None, &desk.clock, &desk.settings) {
-            Lookup::Begin(ticket) => ticket,
-            other => panic!("no flight begins: {other:?}"),
-        };
+    let begun = |at: usize| match cell(at).lookup(
+        Trigger::Requested(1),
+        None,
+        &fixture.clock,
+        &fixture.settings,
+    ) {
+        Lookup::Begin(ticket) => ticket,
+        other => panic!("no flight begins: {other:?}"),
+    };
     let flying = begun(0);
     begun(1).land(FlightResult::Failed(FailureDetails::default()));
     cache.drop_idle();
@@ -399,17 +409,17 @@ fn what_the_store_has_not_makes_no_room() {
 }
 
 #[test]
-fn no_flight_begins_in_a_cell_that_made_room() {
-    let (cache, ids, desk) = filled(usize::MAX, 1);
+fn no_flight_begins_in_an_evicted_cell() {
+    let (cache, ids, fixture) = filled(usize::MAX, 1);
     let cell = cache.known(&ids[0]).expect("it was looked up");
     cache.drop_idle();
-    let lookup = || cell.lookup(Trigger::Needed, None, &desk.clock, &desk.settings);
+    let lookup = || cell.lookup(Trigger::Needed, None, &fixture.clock, &fixture.settings);
     assert!(matches!(lookup(), Lookup::Moved));
     // A late change does not put the evicted cell in use again.
     cell.reset(None);
-    cell.takes(desk.held(2, None), cell.epoch());
+    cell.takes(fixture.held(2, None), cell.epoch());
     assert!(matches!(lookup(), Lookup::Moved));
-    let next = cache.cell(&desk.cell.org, &ids[0]);
-    let looked = next.lookup(Trigger::Needed, None, &desk.clock, &desk.settings);
+    let next = cache.cell(&fixture.cell.org, &ids[0]);
+    let looked = next.lookup(Trigger::Needed, None, &fixture.clock, &fixture.settings);
     assert!(matches!(looked, Lookup::Begin(_)));
 }

@@ -39,7 +39,7 @@ impl Events {
         let over: Vec<_> = owed.into_iter().filter_map(|one| queue.push(one, most).err()).collect();
         self.metrics.webhooks_waiting(queue.waiting());
         drop(queue);
-        self.stirred.notify_one();
+        self.queue_changed.notify_one();
         for one in over {
             let (webhook, event) = (&one.delivery.webhook, &one.delivery.notice.id);
             tracing::error!(id = "event_dropped", %webhook, %event, "too many events wait for a webhook: an event is dropped");
@@ -65,7 +65,7 @@ impl Events {
             let is_late = tokio::select! {
                 _ = adopt.tick(), if self.directory.is_shared() => true,
                 () = tokio::time::sleep(rest) => false,
-                () = self.stirred.notified() => false,
+                () = self.queue_changed.notified() => false,
                 // A webhook may have been resumed, or have a new URL.
                 _ = changes.changed() => false,
                 Some(_) = under_way.join_next() => false,
@@ -121,7 +121,7 @@ impl Events {
             match self.queue.lock().take(now, at_once, may) {
                 Ok(owed) => {
                     let (events, caller) = (self.clone(), caller.clone());
-                    under_way.spawn(async move { events.told(&caller, owed).await });
+                    under_way.spawn(async move { events.deliver_one(&caller, owed).await });
                 }
                 Err(None) => return REST_MAX,
                 Err(Some(next)) => {
@@ -134,7 +134,7 @@ impl Events {
     }
 
     /// Makes one attempt and handles its result.
-    async fn told(self: Arc<Self>, caller: &HttpClient, owed: StoredDelivery) {
+    async fn deliver_one(self: Arc<Self>, caller: &HttpClient, owed: StoredDelivery) {
         let webhook = owed.delivery.webhook.clone();
         let last = match self.try_one(caller, owed).await {
             Ok(last) => last,
@@ -148,7 +148,7 @@ impl Events {
         queue.tried(&webhook, last);
         self.metrics.webhooks_waiting(queue.waiting());
         drop(queue);
-        self.stirred.notify_one();
+        self.queue_changed.notify_one();
     }
 
     async fn try_one(

@@ -63,7 +63,7 @@ pub struct Events {
     settings: ArcSwap<WebhookSettings>,
     queue: Mutex<Queue>,
     /// Wakes the delivery job when the queue changes.
-    stirred: Notify,
+    queue_changed: Notify,
     caller: OnceLock<Arc<HttpClient>>,
 }
 
@@ -104,14 +104,14 @@ impl Events {
             clock: parts.clock,
             settings: ArcSwap::from_pointee(parts.settings),
             queue: Mutex::default(),
-            stirred: Notify::new(),
+            queue_changed: Notify::new(),
             caller: OnceLock::new(),
         })
     }
 
     pub fn set(&self, settings: WebhookSettings) {
         self.settings.store(Arc::new(settings));
-        self.stirred.notify_one();
+        self.queue_changed.notify_one();
     }
 
     /// The delivery status of a webhook, as known to this process.

@@ -45,9 +45,9 @@ pub(super) fn of_connection(
     ConnectionTls::new(connection, identity, ca.cloned())
 }
 
-type Found<'a> = (Option<(&'a Secret, &'a Secret)>, Option<&'a Secret>);
+type TlsTexts<'a> = (Option<(&'a Secret, &'a Secret)>, Option<&'a Secret>);
 
-fn found<'a>(names: &TlsFields, fields: &'a BTreeMap<String, Secret>) -> Found<'a> {
+fn found<'a>(names: &TlsFields, fields: &'a BTreeMap<String, Secret>) -> TlsTexts<'a> {
     let field = |name: &Option<String>| fields.get(name.as_deref()?);
     (field(&names.certificate).zip(field(&names.key)), field(&names.ca))
 }

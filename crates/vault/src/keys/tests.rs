@@ -57,7 +57,7 @@ fn read(file: &std::path::Path) -> Keyring {
 }
 
 #[tokio::test]
-async fn a_given_key_alone_is_not_rotated_and_the_lines_that_help_are_told() {
+async fn a_given_key_alone_is_not_rotated_and_the_hint_has_the_needed_lines() {
     let world = World::new().await;
     let refused = world.keys(Home::Given).rotate().await.unwrap_err();
     assert!(matches!(refused, KeysError::NothingOlder(_)), "{refused}");
@@ -90,7 +90,7 @@ async fn a_row_that_does_not_open_keeps_the_old_key() {
 }
 
 #[tokio::test]
-async fn rows_of_a_key_that_nobody_gave_are_told_and_stop_the_rotation() {
+async fn rows_of_a_missing_key_are_reported_and_stop_the_rotation() {
     let world = World::new().await;
     let stranger = World::new().await;
     let row = stranger.store.get(Table::Grants, "org_default/con_0").await.unwrap().unwrap();
@@ -104,7 +104,7 @@ async fn rows_of_a_key_that_nobody_gave_are_told_and_stop_the_rotation() {
 }
 
 #[tokio::test]
-async fn every_row_moves_keeps_its_version_and_the_old_key_opens_nothing() {
+async fn every_row_is_rewrapped_keeps_its_version_and_does_not_open_by_the_old_key() {
     let world = World::new().await;
     let old = read(&world.file());
     let keys = world.keys(Home::Own(world.file()));
@@ -141,7 +141,7 @@ async fn an_interrupted_rotation_is_finished_at_the_next_start() {
 }
 
 #[tokio::test]
-async fn a_list_of_given_keys_moves_to_its_first_and_says_what_is_unneeded() {
+async fn a_list_of_given_keys_rotates_to_the_first_and_names_the_unneeded_ones() {
     let world = World::new().await;
     let new = world.dir.path().join("new.key");
     KeySource::create_file(&new).unwrap();
@@ -189,7 +189,7 @@ async fn rows_that_are_written_meanwhile_open_by_the_new_key() {
 }
 
 #[tokio::test]
-async fn two_rotations_at_once_are_one_and_a_refusal() {
+async fn of_two_rotations_at_once_one_is_refused() {
     let world = World::new().await;
     let keys = world.keys(Home::Memory);
     let turn = keys.turn.clone().try_lock_owned().unwrap();

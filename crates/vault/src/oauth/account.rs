@@ -237,7 +237,7 @@ mod tests {
 
     /// oauth 2.account-source
     #[test]
-    fn every_consent_of_the_catalogue_says_whose_account_it_is_or_why_not() {
+    fn every_consent_of_the_catalogue_names_its_account_or_why_it_does_not() {
         let catalogue = Catalogue::built_in();
         let consents = |auth: &&AuthMethod| {
             auth.oauth.as_ref().is_some_and(|oauth| {

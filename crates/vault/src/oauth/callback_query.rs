@@ -74,7 +74,7 @@ mod tests {
 
     /// oauth 2.1
     #[test]
-    fn what_stands_twice_or_is_too_long_is_refused() {
+    fn a_repeated_parameter_or_a_long_query_is_refused() {
         for twice in [
             "state=a&state=a",
             "code=a&state=s&code=b",
@@ -92,7 +92,7 @@ mod tests {
 
     /// oauth 2.1
     #[test]
-    fn parameters_of_others_may_repeat_and_are_not_taken_then() {
+    fn repeated_other_parameters_are_ignored() {
         let read = CallbackQuery::read("code=a%2Bb&state=s+t&x=1&x=2&location=eu").ok().unwrap();
         assert_eq!((read.code.as_deref(), read.state.as_deref()), (Some("a+b"), Some("s t")));
         assert_eq!((read.other("x"), read.other("location")), (None, Some("eu")));

@@ -66,10 +66,10 @@ impl Flows {
             let setting = failure.code().and_then(|it| setting(it.as_str(), &asking, asked));
             match setting {
                 Some(setting) => FlowError::Server(format!("{failure}: {setting}")),
-                None => told(&failure),
+                None => server_failure(&failure),
             }
         })?;
-        let tokens = lengthened(&ask, tokens).await.map_err(|failure| told(&failure))?;
+        let tokens = lengthened(&ask, tokens).await.map_err(|failure| server_failure(&failure))?;
         let session = Some(asked.session.clone());
         Ok(self.received(&asking, tokens, session, captured))
     }
@@ -389,6 +389,6 @@ fn setting(code: &str, asking: &FlowContext, asked: &CallbackExpectation) -> Opt
     })
 }
 
-pub(super) fn told(failure: &TokenFailure) -> FlowError {
+pub(super) fn server_failure(failure: &TokenFailure) -> FlowError {
     FlowError::Server(failure.to_string())
 }

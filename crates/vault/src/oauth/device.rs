@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::Flows;
-use super::complete::told;
+use super::complete::server_failure;
 use super::error::FlowError;
 use super::flow::{Flow, FlowStage, Polling, SealedText};
 use super::start::{ConsentRequest, DeviceCode, FlowContext, Started, endpoint};
@@ -48,7 +48,7 @@ impl Flows {
             scopes: &flow.scopes,
             ..self.ask(&asking, &client, &settings)
         };
-        let device = device_start(&request).await.map_err(|failure| told(&failure))?;
+        let device = device_start(&request).await.map_err(|failure| server_failure(&failure))?;
         let hidden = |secret: &Secret| SealedText::new(secret.expose_text().unwrap_or_default());
         let polling = Polling {
             device_code: hidden(&device.device_code),

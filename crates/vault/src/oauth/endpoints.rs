@@ -89,17 +89,17 @@ impl Flows {
     pub(super) async fn metadata(&self, issuer: &str) -> Result<Arc<Metadata>, FlowError> {
         let settings = self.settings.load_full();
         let read = self.vault.metadata(&self.caller, issuer, &settings).await;
-        read.map_err(|error| not_told(&error))
+        read.map_err(|error| metadata_failure(&error))
     }
 }
 
 /// Logs an error of a request, and converts it to a message for users.
 pub(super) fn cannot_ask(error: CallError) -> FlowError {
-    not_told(&MetadataError::Unanswered(error))
+    metadata_failure(&MetadataError::Unanswered(error))
 }
 
 /// Logs an error of metadata, and converts it to a message for users.
-pub(super) fn not_told(error: &MetadataError) -> FlowError {
+pub(super) fn metadata_failure(error: &MetadataError) -> FlowError {
     tracing::info!(%error, "an authorization server does not tell about itself");
     match error.is_temporary() {
         true => FlowError::Down(error.to_string()),
@@ -122,7 +122,7 @@ mod tests {
 
     /// oauth 2.pkce
     #[test]
-    fn a_server_that_lists_no_s256_is_refused_and_so_is_silence_where_it_must_say() {
+    fn a_server_that_lists_no_s256_is_refused_and_one_without_a_list_where_it_needs_one() {
         let lists = |methods: Option<&[&str]>| Metadata {
             code_challenge_methods_supported: methods
                 .map(|all| all.iter().map(|&method| method.to_owned()).collect()),

@@ -307,7 +307,7 @@ mod tests {
 
     /// oauth 2.6
     #[test]
-    fn an_error_of_the_provider_is_told_in_our_words_and_never_in_its_own() {
+    fn an_error_of_the_provider_is_shown_in_the_words_of_keyward() {
         assert_eq!(
             CallbackRefusal::Declined("access_denied".into()).to_string(),
             "the consent was declined"

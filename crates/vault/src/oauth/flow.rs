@@ -317,7 +317,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_of_a_flow_that_could_be_used_is_shown() {
+    fn debug_shows_no_secret_of_a_flow() {
         let verifier = random();
         let stage = FlowStage::AtProvider(CallbackExpectation {
             session: CookieDigest::of("cookie"),

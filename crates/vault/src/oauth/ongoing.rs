@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn work_is_not_begun_twice_and_again_once_it_has_ended() {
+    fn a_running_job_is_not_started_twice_and_may_start_again_after_its_end() {
         let ongoing = Ongoing::default();
         let first = ongoing.begin("a".to_owned());
         assert!(first.is_some() && ongoing.begin("a".to_owned()).is_none());

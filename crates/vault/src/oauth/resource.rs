@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
 use super::Flows;
-use super::endpoints::{cannot_ask, not_told, takes_s256};
+use super::endpoints::{cannot_ask, metadata_failure, takes_s256};
 use super::error::FlowError;
 use super::issuer_changes::urls;
 use super::start::FlowContext;
@@ -201,7 +201,7 @@ impl Flows {
         places.push(well_known);
         for place in places {
             let found = document(&self.caller, &place, &settings).await;
-            let Some(document) = found.map_err(|error| not_told(&error))? else { continue };
+            let Some(document) = found.map_err(|error| metadata_failure(&error))? else { continue };
             let read: ProtectedResource =
                 serde_json::from_slice(&document).map_err(|_| not_guarded(url))?;
             let told = read.resource.trim_end_matches('/');

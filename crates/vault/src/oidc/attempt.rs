@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_sign_in_is_made_of_differs_and_has_the_forms_of_the_standards() {
+    fn the_values_of_sign_ins_differ_and_have_the_forms_of_the_standards() {
         let key = AttemptKey::new(None);
         let long = key.begin(&"/a".repeat(600), NOW);
         assert_eq!(long.to, "/");

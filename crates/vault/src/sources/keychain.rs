@@ -35,7 +35,7 @@ const IS_LOCKED: &str = "org.freedesktop.Secret.Error.IsLocked";
 struct DesktopKeyring(Connection);
 
 /// Unlocked items, then locked ones.
-type Found = (Vec<OwnedObjectPath>, Vec<OwnedObjectPath>);
+type FoundItems = (Vec<OwnedObjectPath>, Vec<OwnedObjectPath>);
 
 /// Session, parameters, value, type of its content.
 type ItemSecret = (OwnedObjectPath, Vec<u8>, Vec<u8>, String);
@@ -87,7 +87,7 @@ impl DesktopKeyring {
         attributes: &HashMap<String, String>,
     ) -> Result<OwnedObjectPath, SourceError> {
         let answer = self.call(SERVICE_PATH, SERVICE, "SearchItems", &(attributes,)).await?;
-        let (mut unlocked, locked): Found = read(&answer)?;
+        let (mut unlocked, locked): FoundItems = read(&answer)?;
         match (unlocked.pop(), unlocked.len(), locked.len()) {
             (Some(item), 0, 0) => Ok(item),
             (None, _, 0) => Err(SourceError::NotFound),

@@ -180,7 +180,7 @@ mod tests {
 
     /// oauth 2.id-token
     #[test]
-    fn an_id_token_of_another_issuer_client_or_time_names_nobody() {
+    fn an_id_token_of_another_issuer_client_or_time_names_no_account() {
         use IdTokenError::{Audience, AuthorizedParty, Expired, Issuer, Malformed};
         for (claims, error) in [
             (with("iss", json!("https://auth.acme.test/")), Issuer),

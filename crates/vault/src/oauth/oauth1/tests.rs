@@ -36,7 +36,7 @@ fn no_verifier_is_no_consent() {
 
 /// oauth 2.oauth1-denied
 #[test]
-fn a_denial_wins_over_a_verifier_and_is_told_in_our_words() {
+fn a_denial_wins_over_a_verifier_and_is_shown_in_the_words_of_keyward() {
     for query in [
         "denied=token-1",
         "denied=token-1&oauth_token=token-1&oauth_verifier=v",

@@ -185,7 +185,7 @@ fn abandoned() -> FlowStage {
 
 /// oauth 2.settled: in PostgreSQL, a lease outlives the crash of its holder.
 #[tokio::test(start_paused = true)]
-async fn what_a_crash_left_is_finished_once_the_lease_of_its_holder_has_ended() {
+async fn unfinished_work_of_a_crashed_replica_is_completed_once_its_lease_has_ended() {
     for (left, connects) in [
         (FlowStage::Exchanging, false),
         (FlowStage::Received(received("received")), true),
@@ -213,7 +213,7 @@ async fn what_a_crash_left_is_finished_once_the_lease_of_its_holder_has_ended() 
 
 /// oauth 2.settled: a running replica searches for unfinished work at intervals.
 #[tokio::test(start_paused = true)]
-async fn what_a_replica_leaves_when_it_stops_is_finished_by_one_that_runs() {
+async fn unfinished_work_of_a_stopped_replica_is_completed_by_a_running_one() {
     let world = World::new().await;
     world.runs();
     passes(Duration::from_secs(1)).await;
@@ -240,7 +240,7 @@ async fn what_a_replica_leaves_when_it_stops_is_finished_by_one_that_runs() {
 
 /// Two pollers would poll faster than the server permits.
 #[tokio::test(start_paused = true)]
-async fn a_stage_with_a_holder_is_left_to_it() {
+async fn a_stage_is_left_to_the_holder_of_its_lease() {
     for left in [FlowStage::Exchanging, FlowStage::Received(received("received")), polling()] {
         let world = World::new().await;
         let flow = world.left(left).await;
@@ -255,7 +255,7 @@ async fn a_stage_with_a_holder_is_left_to_it() {
 
 /// oauth 2.settled: never over a later grant. The refresh token of such a consent may be spent.
 #[tokio::test]
-async fn tokens_that_were_left_replace_no_later_consent_and_no_rotation() {
+async fn unfinished_tokens_replace_no_later_consent_and_no_rotation() {
     for (later, is_first) in [("a consent", true), ("a consent", false), ("a rotation", false)] {
         let world = World::new().await;
         if !is_first {
@@ -279,7 +279,7 @@ async fn tokens_that_were_left_replace_no_later_consent_and_no_rotation() {
 
 /// A connect session would remove the draft of a failed consent.
 #[tokio::test]
-async fn a_consent_whose_time_is_over_has_failed_unless_its_tokens_are_about_to_be_in_force() {
+async fn an_expired_consent_has_failed_unless_its_tokens_are_about_to_be_in_force() {
     let world = World::new().await;
     for (stage, is_open) in [
         (FlowStage::Offered, false),
@@ -294,7 +294,7 @@ async fn a_consent_whose_time_is_over_has_failed_unless_its_tokens_are_about_to_
 
 /// Earlier versions did not store which grant the tokens may replace.
 #[tokio::test]
-async fn tokens_that_an_earlier_version_left_replace_no_grant() {
+async fn unfinished_tokens_of_an_earlier_version_replace_no_grant() {
     let world = World::new().await;
     let flow = world.left(FlowStage::Received(received("left"))).await;
     world.connects("later").await;
@@ -307,7 +307,7 @@ async fn tokens_that_an_earlier_version_left_replace_no_grant() {
 
 /// oauth 2.settled: a refresh is no later grant.
 #[tokio::test]
-async fn tokens_that_were_left_replace_the_grant_that_they_found() {
+async fn unfinished_tokens_replace_the_grant_that_was_stored_before_them() {
     let world = World::new().await;
     world.connects("before").await;
     let came = world.came("left").await;
@@ -335,7 +335,7 @@ async fn tokens_whose_write_was_reported_as_failed_are_put_in_force() {
 
 /// Else they would be put in force half a minute after their revocation.
 #[tokio::test(start_paused = true)]
-async fn tokens_that_may_be_stored_are_not_revoked_but_left_to_the_next_look() {
+async fn tokens_that_may_be_stored_are_not_revoked_but_completed_later() {
     for (fault, may_be_stored) in [
         (Fault::Refused, false),
         (Fault::Unreached, false),

@@ -56,7 +56,7 @@ async fn nothing_is_kept_alive_by_default() {
 
 /// oauth 7.keep-alive: before the refresh token expires from disuse
 #[tokio::test(start_paused = true)]
-async fn an_idle_connection_is_refreshed_ahead_of_what_its_provider_says_and_then_left_alone() {
+async fn an_idle_connection_is_refreshed_once_before_its_refresh_token_expires() {
     let (stage, world) = stage(true, Vec::new()).await;
     assert_eq!(walk(&stage.vaults[0]).await, [0], "not at the start");
     passes(23 * DAY).await;
@@ -76,7 +76,7 @@ async fn an_idle_connection_is_refreshed_ahead_of_what_its_provider_says_and_the
 
 /// oauth 7.keep-alive, 8.6: replicas
 #[tokio::test(start_paused = true)]
-async fn two_replicas_that_find_it_at_once_ask_once() {
+async fn two_replicas_that_find_a_due_refresh_at_once_send_one_request() {
     let (stage, world) = stage(true, Vec::new()).await;
     passes(31 * DAY).await;
     let (mut one, mut two) = (KeepAliveCursor::default(), KeepAliveCursor::default());
@@ -93,7 +93,7 @@ async fn two_replicas_that_find_it_at_once_ask_once() {
 
 /// oauth 7.keep-alive, 9.quiet: broken, paused and removed connections are not refreshed
 #[tokio::test(start_paused = true)]
-async fn what_cannot_be_used_is_not_kept_alive() {
+async fn an_unusable_connection_is_not_kept_alive() {
     let (stage, world) = stage(true, vec![Answer { after: 5, what: What::Dead }]).await;
     let vault = &stage.vaults[0];
     let (org, broken) = (OrgId::default_org(), &stage.connection.id);
@@ -127,7 +127,7 @@ async fn a_refresh_that_failed_is_not_begun_again_within_its_pause() {
 
 /// oauth 7.keep-alive: the setting of an app
 #[tokio::test(start_paused = true)]
-async fn an_app_says_how_often_or_never() {
+async fn an_app_sets_the_interval_or_disables_keep_alive() {
     let (stage, world) = stage(true, Vec::new()).await;
     let vault = &stage.vaults[0];
     let (daily, never) = (Some(Duration::from_secs(86_400)), Some(Duration::ZERO));
@@ -152,7 +152,7 @@ async fn an_app_says_how_often_or_never() {
 
 /// Refreshes are spread after a start that follows a long stop, and for connections that were added together.
 #[tokio::test(start_paused = true)]
-async fn a_thousand_that_are_due_are_refreshed_some_at_a_time_and_each_once() {
+async fn a_thousand_due_connections_are_refreshed_in_several_steps_and_each_once() {
     let (stage, world) = stage(true, Vec::new()).await;
     let vault = &stage.vaults[0];
     for number in 1..1_000 {

@@ -3,6 +3,7 @@
 //! simulated.
 
 mod candidates;
+mod failures;
 mod fleet;
 mod idle;
 mod rewritten;
@@ -10,7 +11,6 @@ mod rows;
 mod runs;
 mod schedules;
 mod server;
-mod troubles;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};

@@ -50,7 +50,7 @@ fn simulated(life: Option<u32>, answers: Vec<Answer>, steps: &[Step]) -> Vec<Str
 /// oauth 5.answer, 7.3, 8.1, 8.4, 8.5, 8.6, 8.7: no expired credential is used, no two requests run at once, no write
 /// replaces a newer one, and no issued token is lost.
 #[test]
-fn no_schedule_loses_a_token_or_lets_an_expired_one_out() {
+fn no_schedule_loses_a_token_or_uses_an_expired_one() {
     all_hold(0);
 }
 

@@ -48,20 +48,20 @@ async fn basic_encodes_id_and_secret_as_a_form_does_each() {
 }
 
 #[tokio::test]
-async fn raw_basic_sends_them_as_they_are() {
+async fn raw_basic_sends_id_and_secret_unencoded() {
     let request = received("basic_raw", named("id", "a+b/c%d")).await;
     assert_eq!(request.fields["authorization"], format!("Basic {}", STANDARD.encode("id:a+b/c%d")));
 }
 
 /// Stripe.
 #[tokio::test]
-async fn a_secret_may_stand_in_the_users_place() {
+async fn a_secret_may_be_sent_as_the_user_name() {
     let request = received("basic_secret_as_username", named("id", "sk_1")).await;
     assert_eq!(request.fields["authorization"], format!("Basic {}", STANDARD.encode("sk_1:")));
 }
 
 #[tokio::test]
-async fn a_secret_in_the_body_stands_nowhere_else() {
+async fn a_secret_in_the_body_is_nowhere_else() {
     let request = received("body", named("id", "a+b/c%d:e&f g")).await;
     assert_eq!(ways(&request), ["client_secret"]);
     let form = request.form();
@@ -154,7 +154,7 @@ async fn two_assertions_are_never_alike() {
 }
 
 #[tokio::test]
-async fn a_client_that_cannot_prove_itself_asks_nobody() {
+async fn a_client_that_cannot_authenticate_sends_no_request() {
     let key = |text: &str| AppSecret { private_key: Some(secret(text)), ..AppSecret::default() };
     let none = AppSecret::default;
     let both = AppSecret { certificate: Some(secret("no canary either")), ..key("no canary key") };

@@ -83,7 +83,7 @@ async fn pending_and_slow_down_go_on_whatever_the_status() {
 
 /// OAuth 3, device: 5xx, 429 and network errors are temporary.
 #[tokio::test]
-async fn a_server_that_is_not_well_ends_no_device_flow() {
+async fn a_failing_server_ends_no_device_flow() {
     for answer in [
         http("500 Oops", "", ""),
         http("502 Bad Gateway", "", "<html>"),
@@ -98,7 +98,7 @@ async fn a_server_that_is_not_well_ends_no_device_flow() {
 
 /// OAuth 3, device: the final error codes.
 #[tokio::test]
-async fn declined_expired_and_unknown_end_it() {
+async fn declined_expired_and_unknown_codes_end_a_device_flow() {
     for code in ["access_denied", "expired_token", "invalid_grant", "quux", "invalid_client"] {
         let result = polled(&json("400 Bad Request", &format!(r#"{{"error":"{code}"}}"#))).await;
         let Err(TokenFailure::Permanent { code: said, .. }) = result else {

@@ -158,7 +158,7 @@ async fn the_verifier_gives_the_token_and_what_else_the_service_says() {
 
 /// oauth 2.oauth1-signed
 #[tokio::test]
-async fn what_the_service_did_not_confirm_is_not_said_to_be_revoked() {
+async fn an_unconfirmed_revocation_by_oauth1_is_not_reported_as_done() {
     for (answer, passes) in [
         (form("503 Busy", ""), true),
         (json("401 No", r#"{"errors":[{"code":32}]}"#), true),

@@ -52,7 +52,7 @@ fn life(body: &str) -> Option<i64> {
 
 /// oauth 6.form, 6.2, 6.14: content decides; 200 and 201 count.
 #[test]
-fn what_is_no_object_with_a_token_is_a_temporary_failure() {
+fn an_answer_without_an_object_with_a_token_is_a_temporary_failure() {
     for (status, body) in [
         (200, ""),
         (200, "   "),
@@ -131,7 +131,7 @@ fn every_notation_of_a_good_answer_is_read() {
 
 /// oauth 6.1: an error counts with any status, and takes precedence over a token in the same answer.
 #[test]
-fn an_error_is_one_whatever_the_status_and_whatever_stands_beside_it() {
+fn an_error_counts_in_any_status_and_before_a_token() {
     for status in [200, 201, 400, 401, 403] {
         for body in [
             r#"{"error":"invalid_grant","access_token":"at"}"#,
@@ -215,7 +215,7 @@ fn a_life_is_read_in_any_notation_and_unknown_when_it_is_none() {
 /// oauth 6.6: the provider's usual lifetime applies where the answer has none and the token can be renewed; it never
 /// replaces that of the answer.
 #[test]
-fn the_usual_life_holds_only_where_the_answer_tells_none() {
+fn the_usual_lifetime_applies_only_where_the_answer_has_none() {
     let life = |more: &str, body: &str| {
         let more = format!("access_ttl: 2h{more}");
         let tokens = read_by(&more, &answer(200, &[], body.to_owned())).expect("tokens");
@@ -231,7 +231,7 @@ fn the_usual_life_holds_only_where_the_answer_tells_none() {
 
 /// oauth 6.6, 7.5: Slack without token rotation, Miro and GitHub Apps with tokens that do not expire.
 #[test]
-fn the_tokens_of_apps_that_let_them_live_for_ever_have_no_end() {
+fn tokens_of_apps_without_an_expiry_do_not_expire() {
     let catalogue = Catalogue::built_in();
     for (id, method, hours) in
         [("slack", "oauth", 12), ("miro", "oauth", 1), ("github", "app_user", 8)]
@@ -271,7 +271,7 @@ fn a_moment_of_expiry_counts_only_where_the_provider_says_so() {
 
 /// oauth 6.8, 6.9. The tests of `stored` cover that an answer without a refresh token keeps the old one.
 #[test]
-fn a_refresh_token_is_one_only_when_it_says_something() {
+fn an_empty_refresh_token_counts_as_none() {
     for none in ["", r#","refresh_token":null"#, r#","refresh_token":"""#, r#","refresh_token":7"#]
     {
         assert!(taken(&format!(r#"{{"access_token":"a"{none}}}"#)).refresh.is_none(), "{none}");
@@ -364,7 +364,7 @@ fn codes_that_end_a_grant_or_refuse_a_client_do_so_in_any_status() {
 
 /// oauth 9.3, 9.status: the status decides before the content for 5xx and 429.
 #[test]
-fn a_server_that_is_not_well_ends_no_grant() {
+fn a_failing_server_ends_no_grant() {
     for status in [429, 500, 502, 503, 504, 599] {
         for body in [r#"{"error":"invalid_grant"}"#, "<html>", "", r#"{"access_token":"at"}"#] {
             let failure = refused(status, body);
@@ -380,7 +380,7 @@ fn a_server_that_is_not_well_ends_no_grant() {
 
 /// oauth 9.4
 #[test]
-fn codes_that_pass_do_so_in_any_status() {
+fn temporary_codes_are_temporary_in_any_status() {
     for code in [
         "temporarily_unavailable",
         "server_error",
@@ -398,7 +398,7 @@ fn codes_that_pass_do_so_in_any_status() {
 
 /// oauth 9.5, 9.7
 #[test]
-fn what_nobody_knows_is_temporary_and_limited() {
+fn an_unknown_code_is_temporary_and_limited() {
     for (status, body, code) in [
         (400, r#"{"error":"quux"}"#, "quux"),
         (401, r#"{"error":"quux"}"#, "quux"),
@@ -437,7 +437,7 @@ fn the_providers_own_codes_come_first() {
 
 /// oauth 9.said: codes are cleaned, descriptions are cut and masked.
 #[test]
-fn what_a_server_says_is_cleaned_cut_and_masked() {
+fn the_description_of_a_server_is_cleaned_cut_and_masked() {
     let long = "y".repeat(100);
     let body = format!(
         r#"{{"error":"in<va>lid grant {long}","error_subtype":"invalid_rapt",
@@ -478,7 +478,7 @@ fn retry_after_is_read_in_both_forms_where_it_counts() {
 
 /// oauth 9.said: also in a description that quotes a parameter of the request.
 #[test]
-fn what_was_sent_is_masked_however_a_server_quotes_it() {
+fn sent_secrets_are_masked_however_a_server_quotes_them() {
     let quoted = |text: &str| text.replace('-', "%2D");
     let body = format!(
         r#"{{"error":"invalid_client","error_description":"sent {} and {}"}}"#,

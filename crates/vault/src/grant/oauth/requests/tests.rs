@@ -96,7 +96,7 @@ async fn a_refresh_repeats_scopes_only_where_the_provider_wants_them() {
 
 /// oauth 6.6: the refresh token is kept, so the access token is renewed after the provider's usual lifetime.
 #[tokio::test]
-async fn a_refresh_whose_answer_names_no_life_takes_the_usual_one() {
+async fn a_refresh_whose_answer_has_no_lifetime_uses_the_usual_one() {
     let (server, client) = one(&json("200 OK", r#"{"access_token":"at"}"#)).await;
     let (oauth, variables) = (server.oauth("access_ttl: 2h"), BTreeMap::new());
     let ask = server.ask(&oauth, &client, &variables);
@@ -151,7 +151,7 @@ async fn client_credentials_ignore_a_refresh_token() {
 
 /// OAuth 3, JWT bearer, in the shapes of Google, Salesforce and DocuSign.
 #[tokio::test]
-async fn a_jwt_bearer_assertion_says_who_for_whom_and_until_when() {
+async fn a_jwt_bearer_assertion_has_issuer_subject_audience_and_expiry() {
     let key = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048);
     let key = key.expect("a key");
     let assertion = |scope_as_claim, seconds| JwtAssertion {
@@ -236,7 +236,7 @@ async fn a_token_of_another_type_than_was_asked_for_is_refused() {
 /// oauth 9.exchange: by the one code that RFC 8693 has, unless the server is not well or its file says
 /// otherwise.
 #[tokio::test]
-async fn a_subject_token_that_is_over_ends_the_grant() {
+async fn an_expired_subject_token_ends_the_grant() {
     let said = r#"{"error":"invalid_request","error_description":"SubjectToken token inactive"}"#;
     for (status, more, over) in [
         ("400 No", "", true),
@@ -364,7 +364,7 @@ async fn failed(answer: &str) -> Temporary {
 /// oauth 6.14, 9.3: redirects, codings, oversize and truncation are temporary, and the token
 /// may be spent.
 #[tokio::test]
-async fn what_is_no_whole_plain_answer_is_temporary_and_ambiguous() {
+async fn an_answer_that_cannot_be_read_is_temporary_and_ambiguous() {
     let huge = "x".repeat(256 * 1024 + 1);
     for (answer, what) in [
         (http("302 Found", "Location: https://evil.test/\r\n", ""), "redirect"),
@@ -394,7 +394,7 @@ async fn a_429_with_an_oversized_body_still_says_when() {
 
 /// OAuth 9: the operator must correct an app without an endpoint.
 #[tokio::test]
-async fn an_app_without_an_endpoint_is_the_operators() {
+async fn an_app_without_an_endpoint_must_be_corrected_by_the_operator() {
     let (mut server, client) = one(&json("200 OK", TOKEN)).await;
     let facts = OAuth { token: None, ..OAuth::clone(&oauth("")) };
     let variables = BTreeMap::new();

@@ -35,7 +35,7 @@ async fn both_tokens_are_revoked_the_refresh_token_first() {
 }
 
 #[tokio::test]
-async fn what_the_provider_did_not_confirm_is_not_said_to_be_revoked() {
+async fn an_unconfirmed_revocation_is_not_reported_as_done() {
     for (answer, passes) in [
         (http("503 Busy", "Retry-After: 1\r\n", ""), true),
         (http("302 Found", "Location: /\r\n", ""), true),
@@ -57,7 +57,7 @@ async fn a_server_that_revokes_no_access_tokens_has_revoked_the_grant() {
 }
 
 #[tokio::test]
-async fn where_there_is_no_way_the_person_is_told_where() {
+async fn without_revocation_the_person_gets_the_page_to_revoke_at() {
     let more = "revoke_via: none, access_page: 'https://acme.test/apps'";
     let (result, mut server) = revoked(more, &[FINE]).await;
     let by_hand = Some("https://acme.test/apps".to_owned());
@@ -67,7 +67,7 @@ async fn where_there_is_no_way_the_person_is_told_where() {
 
 /// Google.
 #[tokio::test]
-async fn some_want_the_token_alone() {
+async fn some_providers_accept_the_token_alone() {
     let (result, mut server) = revoked("revoke_via: token", &[FINE]).await;
     assert_eq!(result, RevokeResult::Yes);
     assert_eq!(server.received().await.body, "token=rt");
@@ -75,7 +75,7 @@ async fn some_want_the_token_alone() {
 
 /// Slack and Dropbox.
 #[tokio::test]
-async fn some_want_the_access_token_to_revoke_itself() {
+async fn some_providers_revoke_by_the_access_token_itself() {
     let (result, mut server) =
         revoked("revoke_via: bearer", &[&json("200 OK", r#"{"ok":true}"#)]).await;
     assert_eq!(result, RevokeResult::Yes);
@@ -85,7 +85,7 @@ async fn some_want_the_access_token_to_revoke_itself() {
 
 /// Strava: its token endpoint has the secret in the body.
 #[tokio::test]
-async fn some_want_basic_for_revocations_alone() {
+async fn some_providers_require_basic_for_revocations() {
     let (result, mut server) = revoked("revoke_via: basic", &[FINE, FINE]).await;
     assert_eq!(result, RevokeResult::Yes);
     let basic = format!("Basic {}", STANDARD.encode("id:s3cret-canary"));
@@ -99,7 +99,7 @@ async fn some_want_basic_for_revocations_alone() {
 
 /// Miro.
 #[tokio::test]
-async fn some_want_the_access_token_in_the_query() {
+async fn some_providers_require_the_access_token_in_the_query() {
     let (result, mut server) = revoked("revoke_via: query", &[FINE]).await;
     assert_eq!(result, RevokeResult::Yes);
     let request = server.received().await;

@@ -162,7 +162,7 @@ async fn a_new_refresh_token_replaces_the_old_one_and_its_end() {
 
 /// oauth 7.5, 9.6: no refresh token, no request.
 #[tokio::test]
-async fn without_a_refresh_token_an_expired_grant_is_over_without_a_request() {
+async fn without_a_refresh_token_an_expired_grant_has_ended_without_a_request() {
     let mut server = Server::start(&[&json("200 OK", r#"{"access_token":"new"}"#)]).await;
     let client = client("s3cret-canary");
     let result = minted(&provider(""), &expired(None), &server, &client).await.map(drop);
@@ -173,7 +173,7 @@ async fn without_a_refresh_token_an_expired_grant_is_over_without_a_request() {
 
 /// oauth 7.6: a valid token is never refreshed.
 #[tokio::test]
-async fn a_live_token_is_used_without_asking() {
+async fn a_valid_token_is_used_without_a_request() {
     let mut server = Server::start(&[]).await;
     let client = client("s3cret-canary");
     let expires = Some(noon() + Duration::from_secs(1));

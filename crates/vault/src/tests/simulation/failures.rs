@@ -80,7 +80,7 @@ async fn a_credential_that_is_rejected_before_its_flight_ends_is_renewed() {
 
 /// oauth 10.durable: a pause lasts over a restart, and at the other replica
 #[tokio::test(start_paused = true)]
-async fn nobody_asks_within_a_pause_that_another_gateway_began() {
+async fn no_request_is_sent_within_a_pause_of_another_gateway() {
     let (stage, world) = stage(vec![says(What::Later(Some(600)))]).await;
     let connection = &stage.connection;
     assert!(rest(&ask(&stage.vaults[0], connection).await) >= 599);
@@ -103,7 +103,7 @@ async fn nobody_asks_within_a_pause_that_another_gateway_began() {
 
 /// oauth 10.1, 10.durable: reset by a reconnect, also over a restart
 #[tokio::test(start_paused = true)]
-async fn a_pause_is_over_with_the_grant_that_it_was_about() {
+async fn a_pause_ends_with_the_grant_that_it_belongs_to() {
     let (stage, world) = stage(vec![says(What::Later(Some(600)))]).await;
     let connection = &stage.connection;
     assert!(ask(&stage.vaults[0], connection).await.is_err());
@@ -136,7 +136,7 @@ async fn a_failure_that_cannot_be_read_any_more_is_forgotten_and_a_removed_conne
 
 /// oauth 9.5, 10.durable: five equal answers over an hour, also across restarts
 #[tokio::test(start_paused = true)]
-async fn a_code_that_nobody_knows_is_counted_over_restarts() {
+async fn an_unknown_code_is_counted_across_restarts() {
     let (stage, world) = stage((0..9).map(|_| says(What::Odd)).collect()).await;
     let connection = &stage.connection;
     for count in 1..=5 {
@@ -195,7 +195,7 @@ async fn change(vault: &Vault, app: &AppId, client_id: &str) {
 
 /// oauth 9.changed, 9.quiet: no further requests until the configuration changes
 #[tokio::test(start_paused = true)]
-async fn a_refused_client_is_left_alone_while_it_is_the_same() {
+async fn an_unchanged_rejected_client_sends_no_request() {
     let (stage, world, app, connection) = rejected(Vec::new()).await;
     change(&stage.vaults[0], &app, "client").await;
     for vault in [&stage.vaults[0], &restarted(&stage, &world).await] {
@@ -208,7 +208,7 @@ async fn a_refused_client_is_left_alone_while_it_is_the_same() {
 /// oauth 9.again, 10.durable: requests try again with growing pauses, across restarts, and the connection works once
 /// the client is accepted
 #[tokio::test(start_paused = true)]
-async fn a_refused_client_is_tried_again_by_itself_and_ever_more_rarely() {
+async fn a_rejected_client_is_tried_again_automatically_with_growing_pauses() {
     let (stage, world, _, connection) = rejected(vec![says(What::Rejected); 2]).await;
     let wants = async |vault: &Vault| {
         vault.retry_rejected(&connection.org, &connection.name);
@@ -235,7 +235,7 @@ async fn a_refused_client_is_tried_again_by_itself_and_ever_more_rarely() {
 
 /// oauth 9.again: a person can try at once; a connection that is broken for another reason is not tried
 #[tokio::test(start_paused = true)]
-async fn a_person_has_a_refused_client_tried_at_once_and_nothing_else() {
+async fn a_person_can_try_a_rejected_client_at_once_and_nothing_else() {
     let (stage, world, _, connection) =
         rejected(vec![says(What::Rejected), says(What::Token(Some(1))), says(What::Dead)]).await;
     let (vault, org, id) = (&stage.vaults[0], &connection.org, &connection.id);
@@ -275,7 +275,7 @@ async fn a_refused_client_that_changes_is_tried_again_once_and_works_or_is_broke
 
 /// oauth 9.changed: the provider's configuration counts too, also if it changed while no gateway ran
 #[tokio::test(start_paused = true)]
-async fn a_provider_that_is_asked_elsewhere_is_tried_again() {
+async fn a_provider_with_a_changed_endpoint_is_tried_again() {
     let (stage, world, _, connection) = rejected(Vec::new()).await;
     let moved = PROVIDER.replace("acme.test/token", "acme.test/other");
     let providers = check::file("p", &moved, &Catalogue::default()).unwrap();
