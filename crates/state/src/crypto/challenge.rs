@@ -1,5 +1,5 @@
-//! [`Challenges`]: challenges that work once, for one purpose and for five minutes. An issued one is not stored, so
-//! that asking for many fills no memory; one that was used is remembered until it ends.
+//! [`Challenges`]: challenges that work once, for one purpose and for five minutes. Issued challenges are not stored,
+//! so that many requests take no memory; used ones are remembered until they expire.
 //!
 //! `nonce (16 bytes) || end (8 bytes, seconds) || HMAC-SHA-256(key, nonce || end || purpose)`, under a key that lives as
 //! long as the process, or that all replicas of a store have.
@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 
 use keyward_envelope::random;
 
-/// How long one works.
+/// How long a challenge is valid.
 pub const LIFE: SignedDuration = SignedDuration::from_mins(5);
 
 const NONCE_BYTES: usize = 16;
@@ -25,7 +25,7 @@ pub struct Challenges {
     used: Mutex<HashMap<[u8; NONCE_BYTES], Timestamp>>,
 }
 
-/// A challenge that was issued for its purpose and has not ended.
+/// A challenge that was issued for its purpose and has not expired.
 #[derive(Clone, Copy, Debug)]
 pub struct Valid {
     nonce: [u8; NONCE_BYTES],
@@ -40,7 +40,7 @@ impl Default for Challenges {
 }
 
 impl Challenges {
-    /// With the key of all replicas, or a random one.
+    /// Uses the key of all replicas, or a random one.
     pub fn new(shared: Option<&[u8; 32]>) -> Self {
         match shared {
             None => Self::default(),

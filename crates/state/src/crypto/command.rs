@@ -70,7 +70,8 @@ pub enum ChildEnvironment<'a> {
 /// A started program.
 struct Program {
     child: Child,
-    /// Its group has the programs that it started, which may hold its output open.
+    /// Whether the program leads a process group. Programs that it started are in the group, and may hold its output
+    /// open.
     leads_group: bool,
 }
 
@@ -150,7 +151,7 @@ pub fn output_in(
     let mut started = Program { child, leads_group: environment.has_own_group() };
     let status = match &text {
         Some(_) => started.ended(deadline),
-        // Also if it has exited: another program holds its output.
+        // Killed also if the program has exited, because another program in its group holds its output.
         None => started.kill().map(|()| None),
     };
     match (text, status.map_err(broken)?) {
@@ -174,8 +175,8 @@ impl Program {
         }
     }
 
-    /// Kills the program, with its group if it leads one, and waits for it. Not to be called after it was waited for:
-    /// another group could have its number.
+    /// Kills the program, with its group if it leads one, and waits for it. Must not be called after its exit was
+    /// collected, because another group could have its id by then.
     fn kill(&mut self) -> io::Result<()> {
         // Killing what has just exited fails, which is harmless.
         if self.leads_group {

@@ -1,4 +1,4 @@
-//! The envelope of a stored value, as code outside of `crypto` sees it: where a value belongs, and why it does not open.
-//! Only the key ring seals and opens.
+//! The envelope of a stored value, for code outside of `crypto`: the place of a value, and the error if it cannot be
+//! opened. Only the keyring seals and opens.
 
 pub use keyward_envelope::{EnvelopeError, OVERHEAD, Place, is_same_sealing};

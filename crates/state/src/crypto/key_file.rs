@@ -14,7 +14,7 @@ use super::key_error::KeyError;
 use super::private_file::parent;
 use keyward_envelope::{KEY_LEN, random};
 
-/// Prefix of temporary files. One that a crash left contains keys.
+/// Prefix of temporary files. A temporary file that a crash left contains keys.
 const DRAFT: &str = ".master-key-";
 
 /// Length of a key in hex with its line end.
@@ -119,7 +119,7 @@ fn wipe(mut file: File, len: u64) -> io::Result<()> {
 
 fn hex_lines<'a>(keys: impl Iterator<Item = &'a Zeroizing<[u8; KEY_LEN]>>) -> Zeroizing<Vec<u8>> {
     let keys: Vec<_> = keys.collect();
-    // With its full length: growing would leave copies.
+    // Allocated with its full length, because growing would leave copies.
     let mut text = Zeroizing::new(vec![b'\n'; keys.len() * LINE_LEN]);
     for (key, line) in keys.iter().zip(text.chunks_exact_mut(LINE_LEN)) {
         HEXLOWER.encode_mut(key.as_slice(), &mut line[..2 * KEY_LEN]);

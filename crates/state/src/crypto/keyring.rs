@@ -131,7 +131,7 @@ impl Keyring {
     /// in the same task may deadlock.
     pub async fn sealing(&self) -> Sealing {
         let turn = Arc::clone(&self.turns).read_owned().await;
-        // In this order: the old ring may be dropped as soon as there is no guard.
+        // The guard is taken before the ring is read, because the old ring may be dropped while no guard is held.
         Sealing { ring: self.ring.load_full(), _turn: turn }
     }
 

@@ -73,8 +73,8 @@ struct ProcessIds {
     groups: Vec<u32>,
 }
 
-/// Reads the first `bytes_max` bytes of a file of mode 0600 or stricter that belongs to this user or root; one
-/// of root may be 0640 or 0440 for a group of this user.
+/// Reads the first `bytes_max` bytes of a file of mode 0600 or stricter that belongs to this user or root; a file of
+/// root may be 0640 or 0440 for a group of this user.
 ///
 /// # Errors
 /// [`FileError`].
@@ -82,8 +82,8 @@ pub fn private_file(path: &Path, bytes_max: usize) -> Result<Zeroizing<Vec<u8>>,
     read_as(&ProcessIds::this_process(), path, bytes_max)
 }
 
-/// The same for a key of the gateway: root may read one that belongs to the owner of its directory, because commands of root
-/// work for the gateway's user.
+/// Like [`private_file`], for a key of the gateway. Root may also read a key that belongs to the owner of its
+/// directory, because commands of root work for the gateway's user.
 pub(super) fn gateway_file(path: &Path, bytes_max: usize) -> Result<Zeroizing<Vec<u8>>, FileError> {
     read_as(&ProcessIds::this_process().for_user_of(path), path, bytes_max)
 }
@@ -119,8 +119,8 @@ impl ProcessIds {
         }
     }
 
-    /// The owner of the file's directory instead of root. It has no groups, so that the exception for files of root does
-    /// not apply to root.
+    /// The ids of the owner of the file's directory, if this process is of root. Without groups, so that the exception
+    /// for files of root does not apply.
     fn for_user_of(self, path: &Path) -> Self {
         match fs::metadata(parent(path)) {
             Ok(about) if self.user == 0 => Self { user: about.uid(), groups: Vec::new() },

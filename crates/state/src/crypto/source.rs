@@ -44,7 +44,8 @@ impl KeySource {
     /// variables. Blocks, up to a minute for a command, which does not get the `hidden` variables.
     ///
     /// # Errors
-    /// When a source yields no key, also for an old key, because its absence would be noticed too late.
+    /// When a source yields no key. A missing older key is an error too, because it would be noticed only when a row
+    /// needs it.
     pub fn load(
         sources: &[KeySource],
         variable: impl Fn(&str) -> Option<Secret>,

@@ -24,7 +24,7 @@ const LINK_PREFIX: &str = "kwo_";
 const CONNECT_PREFIX: &str = "kwn_";
 /// Random part: 32 base-62 characters, 190 bits.
 const BODY_LEN: usize = 32;
-/// Random part of what signs a user in: 43 base-62 characters, 256 bits.
+/// Random part of tokens of logins and links: 43 base-62 characters, 256 bits.
 const SIGN_IN_BODY_LEN: usize = 43;
 /// Length of the checksum: 62^6 > 2^32, so it holds any CRC-32.
 const CHECKSUM_LEN: usize = 6;
@@ -122,7 +122,7 @@ pub fn is_login_form(token: &str) -> bool {
     is_issued_as(LOGIN_PREFIX, SIGN_IN_BODY_LEN, token)
 }
 
-/// Hashes the token of a link that signs a user in; `None` if it has not the form of one.
+/// Hashes the token of a link that signs a user in; `None` if the text does not have the form of such a token.
 pub(crate) fn hash_of_link(token: &Secret) -> Option<TokenHash> {
     let is_issued = |text: &&str| is_issued_as(LINK_PREFIX, SIGN_IN_BODY_LEN, text);
     token.expose_text().filter(is_issued).map(TokenHash::of)

@@ -1,5 +1,5 @@
-//! One-time codes (RFC 6238, over HOTP of RFC 4226): SHA-1, six digits, steps of 30 seconds, as all authenticator
-//! programs have them. It is written here, because a crate for these lines brings second versions of HMAC and SHA-1.
+//! One-time codes (RFC 6238, over HOTP of RFC 4226): SHA-1, six digits, steps of 30 seconds, which all authenticator
+//! programs support. Implemented here, because a crate would bring second versions of HMAC and SHA-1.
 
 use aws_lc_rs::hmac;
 use jiff::Timestamp;
@@ -18,7 +18,7 @@ const DIGITS: usize = 6;
 /// 10 to the power of [`DIGITS`].
 const MODULUS: u32 = 1_000_000;
 
-/// RFC 6238 §6: clocks differ, and a code is typed when its step has just ended.
+/// RFC 6238 §6: accepted steps before and after the current one, because clocks differ and people type slowly.
 const STEPS_APART_MAX: u64 = 1;
 
 /// A random key.
@@ -83,7 +83,7 @@ mod tests {
         {
             assert_eq!(code(&key(), counter as u64), expected);
         }
-        // RFC 6238 appendix B, of which the last six digits.
+        // RFC 6238 appendix B; the last six digits of its codes.
         for (seconds, expected) in [
             (59, "287082"),
             (1_111_111_109, "081804"),

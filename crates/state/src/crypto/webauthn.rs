@@ -1,10 +1,10 @@
-//! The relying party of passkeys: W3C Web Authentication Level 3, of which the sections are named (§). Pure: it checks
-//! what a browser gives for a registration (§7.1) and for a sign-in (§7.2), each for one challenge, one origin and one
+//! The relying party of passkeys: W3C Web Authentication Level 3, whose sections are cited (§). Pure: checks the
+//! response of a browser to a registration (§7.1) and to a sign-in (§7.2), each for one challenge, one origin and one
 //! relying party.
 //!
-//! No attestation is requested, so what a registration says of its key is as good as the browser that says it. The key
-//! is therefore read where §5.2.1.1 offers it, as a SubjectPublicKeyInfo, and there is no CBOR. A crate for this would
-//! bring one of its own for each algorithm, or OpenSSL.
+//! No attestation is requested, so a registration is only as trustworthy as the browser that sends it. The key is
+//! therefore read as the SubjectPublicKeyInfo of §5.2.1.1, and no CBOR is parsed. A crate for this would bring another
+//! crate for each algorithm, or OpenSSL.
 
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_ASN1, ED25519, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256,
@@ -40,7 +40,7 @@ pub struct Ceremony<'a> {
     pub rp_id: &'a str,
 }
 
-/// What a browser gives for a registration (§5.2.1), decoded from base 64.
+/// The response of a browser to a registration (§5.2.1), decoded from base 64.
 #[derive(Clone, Debug)]
 pub struct PasskeyRegistration<'a> {
     /// `clientDataJSON`.
@@ -53,7 +53,7 @@ pub struct PasskeyRegistration<'a> {
     pub public_key: &'a [u8],
 }
 
-/// What a browser gives for a sign-in (§5.2.2).
+/// The response of a browser to a sign-in (§5.2.2).
 #[derive(Clone, Debug)]
 pub struct PasskeyAssertion<'a> {
     /// `clientDataJSON`.
@@ -69,7 +69,7 @@ pub struct PasskeyAssertion<'a> {
 pub struct RegisteredKey {
     /// The id of the credential.
     pub id: Vec<u8>,
-    /// How many signatures the authenticator counted (§6.1.1); 0: it does not count.
+    /// The signature counter of the authenticator (§6.1.1); 0: it does not count.
     pub count: u32,
 }
 
@@ -84,7 +84,7 @@ pub enum PasskeyAlgorithm {
     Rs256,
 }
 
-/// Why a response is refused. The browser learns only that it is.
+/// Why a response is refused. The browser does not receive the reason.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum WebauthnError {
     /// A part cannot be parsed.
@@ -137,7 +137,7 @@ struct AuthenticatorData<'a> {
     rest: &'a [u8],
 }
 
-/// The challenge that client data has, before anything is checked.
+/// The challenge in client data, before anything is checked.
 ///
 /// # Errors
 /// When it cannot be read.
@@ -350,7 +350,7 @@ mod tests {
 
     type Change = fn(&mut Value);
 
-    /// What is wrong with client data in either ceremony.
+    /// Invalid client data for both ceremonies, with the expected error.
     const WRONG: &[(WebauthnError, Change)] = &[
         (WebauthnError::Malformed, |data| *data = json!("text")),
         (WebauthnError::Malformed, |data| data["challenge"] = json!("not base 64!")),

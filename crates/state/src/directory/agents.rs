@@ -44,7 +44,7 @@ impl Stored for Agent {
         check::owner(view, &record.org, record.facts.owner.as_ref())
     }
 
-    /// Its connections must fit its environment and its owner.
+    /// The agent's connections must fit its environment and its owner.
     fn may_change(
         before: &Record<Self>,
         after: &Record<Self>,

@@ -15,7 +15,7 @@ impl Stored for App {
 
     stored_in!(apps);
 
-    /// One that was taken out of the file may be removed by anyone; one that a connection uses stays.
+    /// Anyone may remove an app that was removed from the configuration file. An app that a connection uses stays.
     fn may_remove(record: &Record<Self>, by: ManagedBy, view: &View) -> Result<(), DirectoryError> {
         if !record.facts.paused {
             check::editable(record, by)?;

@@ -56,7 +56,7 @@ impl Directory {
         self.edit_binding(org, agent, connection, prefer).await
     }
 
-    /// Limits a binding to other actions, if the agent is still as the caller wants it to be.
+    /// Changes the actions that a binding allows, if `is_wanted` is true for the current agent.
     ///
     /// # Errors
     /// When there is no such binding, the file manages the agent or the binding, or `is_wanted` is false for the agent.
@@ -129,7 +129,7 @@ impl Directory {
     /// slots.
     ///
     /// # Errors
-    /// When there is none, the file manages it, or it is there for a plugin alone.
+    /// When there is none, the file manages it, or it exists only for a plugin.
     pub async fn unbind(
         &self,
         org: &OrgId,

@@ -155,7 +155,7 @@ impl ViewChange<'_> {
         self.of_plugin(org, id).into_iter().collect()
     }
 
-    /// An attempt of a connect session has succeeded or failed.
+    /// The notice that an attempt of a connect session has succeeded or failed.
     fn connect_session(&self, org: &OrgId, id: &ConnectSessionId) -> Option<Notice> {
         let before = self.before.one::<ConnectSession>(org, id)?;
         let after = self.after.one::<ConnectSession>(org, id)?;
@@ -178,7 +178,8 @@ impl ViewChange<'_> {
         }
     }
 
-    /// A rule may get another position only because its neighbours need room: that changes nothing for requests.
+    /// The notice of a changed rule. A move that only makes room for other rules causes none, because it has no effect
+    /// on requests.
     fn rule(&self, org: &OrgId, id: &StoredRuleId) -> Vec<Notice> {
         let (before, after) = (self.before.one::<Rule>(org, id), self.after.one::<Rule>(org, id));
         let order = |view: &View| -> Vec<_> {
@@ -212,7 +213,7 @@ impl ViewChange<'_> {
         });
         let kind = match state {
             _ if before == Some(state) => return None,
-            // Paused by the configuration file: the reload has an audit record of its own.
+            // The configuration file paused it; the reload has its own audit record.
             PluginState::Paused => return None,
             PluginState::Ready => NoticeKind::PluginReady,
             PluginState::Degraded => NoticeKind::PluginDegraded,

@@ -1,10 +1,10 @@
 //! Commits the change of a record: writes the events for webhooks, then the row, then replaces the view. Only the
-//! [`DirectoryWriter`] does this, which has the turn to write.
+//! [`DirectoryWriter`] does this, which holds the write lock.
 //!
-//! A write that fails may have been made. Then the events and index rows of the change stay. A store of one process is read
-//! before the next change, which settles the doubt. In a store of several replicas, the statement may be in progress: the
-//! feed shows the row, its events are adopted, and a name without a record stays reserved until a replica starts alone, or
-//! `keyward store check --repair` deletes the reservation.
+//! A write that is reported as failed may have been made. Then the events and index rows of the change stay. In a store
+//! of one process, the row is read before the next change to find out. In a store of several replicas, the statement
+//! may still be in progress: if it succeeds, the feed shows the row and its events are adopted. Else a reserved name
+//! stays reserved until a replica starts alone, or `keyward store check --repair` deletes the reservation.
 
 use std::io;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use super::{DirectoryWriter, Shared};
 use crate::store::{StoreError, Version};
 use keyward_model::{Org, Record};
 
-/// A record that the view has.
+/// A record that the view can contain.
 pub(super) trait Viewed: Serialize + Send + Sync {
     /// Puts it into the view.
     fn show(self: Arc<Self>, view: &mut View);
@@ -93,8 +93,8 @@ impl DirectoryWriter {
         }
     }
 
-    /// Stores the events of a change before it is made. If that fails, the change is not made: what is stored for it is
-    /// withdrawn at once, and again before the next change if an event may be written.
+    /// Stores the events of a change before it is made. If that fails, the change is not made, and its stored events
+    /// are deleted at once. They are deleted again before the next change if an event may have been written since.
     async fn store_news(&self, change: &DoubtfulChange) -> Result<(), DirectoryError> {
         let stored = self.store_owed(&change.events).await;
         if let Err(error) = &stored {
@@ -106,8 +106,8 @@ impl DirectoryWriter {
         stored
     }
 
-    /// After a failed write: keeps a change that may have been made, and withdraws another one. If that fails, the next change
-    /// does it.
+    /// Handles a failed write: keeps a change that may have been made, and withdraws one that was not. If the
+    /// withdrawal fails, the next change repeats it.
     async fn give_up(&self, change: DoubtfulChange, error: &DirectoryError) {
         // After a conflict, the version of the row does not tell whose change was made.
         if error.leaves_doubt() || !self.undo(&change).await && !error.is_conflict() {
@@ -125,7 +125,8 @@ impl DirectoryWriter {
         !self.doubts.lock().is_empty()
     }
 
-    /// Refuses a row that may have been changed and cannot be read: another change would make the version of that one.
+    /// Refuses a change of a row that may have been changed and cannot be read: the new change would get the version of
+    /// the earlier one.
     pub(super) fn needs_certain(&self, at: &At) -> Result<(), DirectoryError> {
         match self.doubts.lock().iter().any(|change| change.at == *at) {
             false => Ok(()),
@@ -136,7 +137,8 @@ impl DirectoryWriter {
         }
     }
 
-    /// Settles changes that may have been made, before another change is made. Those whose rows cannot be read stay.
+    /// Settles changes that may have been made, before another change is made. Changes whose rows cannot be read stay
+    /// in doubt.
     pub(super) async fn settle_doubts(&self) {
         let doubts = self.doubts.lock().clone();
         for change in doubts {
@@ -147,8 +149,8 @@ impl DirectoryWriter {
         }
     }
 
-    /// Completes or withdraws a change. It stays in doubt until the view shows its row and its index rows are deleted; events
-    /// that cannot be withdrawn after that, the next start deletes.
+    /// Completes or withdraws a change. It stays in doubt until the view shows its row and its index rows are deleted.
+    /// If events cannot be withdrawn after that, the next start deletes them.
     async fn settle_doubt(&self, change: DoubtfulChange) -> Result<(), DirectoryError> {
         let DoubtfulChange { at, version, events, index } = change;
         let now = self.rows.version(&at).await?;
@@ -189,7 +191,7 @@ impl DirectoryWriter {
         }
     }
 
-    /// The events of a change, for the webhooks that want them.
+    /// The events of a change, with their deliveries to subscribed webhooks.
     fn events(&self, at: &At, after: &View, cause: DeliveryCause) -> Vec<DirectoryEvent> {
         let before = self.view.load_full();
         let (by, now) = (&self.acting.by, self.clock.now());
@@ -236,7 +238,7 @@ impl Shared {
         view
     }
 
-    /// Replaces the view, then notifies those who watch for changes: they must find the change in the view.
+    /// Replaces the view, then notifies the watchers of changes, so that they find the change in the view.
     fn show(&self, view: View) {
         self.view.store(Arc::new(view));
         self.changes.send_modify(|count| *count += 1);

@@ -41,7 +41,7 @@ pub enum ConnectStepError {
     /// It has expired, was completed, or has failed too often.
     #[error("this link has ended")]
     Ended,
-    /// The store failed, or it was removed.
+    /// The store failed, or the session was removed.
     #[error(transparent)]
     Directory(#[from] DirectoryError),
 }
@@ -102,7 +102,7 @@ fn hashes(record: &Record<ConnectSession>) -> impl Iterator<Item = TokenHash> {
 
 impl Directory {
     /// Makes a connect session with an issued link. `max`: how many the organisation may have; ended ones are removed
-    /// early to make room. `for_refusal`: the gateway itself makes it for this refused request.
+    /// early to make room. `for_refusal`: the gateway itself adds it, for this refused request.
     ///
     /// # Errors
     /// When the spec is refused, or there are too many.
@@ -134,8 +134,8 @@ impl Directory {
         Ok(NewConnectSession { session: session.await?, token })
     }
 
-    /// Connect sessions that may be removed: they ended long ago, or their user or connection was removed. What they
-    /// left is for the caller to remove first.
+    /// Connect sessions that may be removed: they ended long ago, or their user or connection was removed. The caller
+    /// must first remove their drafts and consents.
     pub fn forgotten_connect_sessions(&self) -> Vec<Arc<Record<ConnectSession>>> {
         let (view, now) = (self.view(), self.shared.clock.now());
         let is_kept = |it: &&Arc<Record<ConnectSession>>| {
@@ -146,7 +146,7 @@ impl Directory {
         all.filter(|it| !is_kept(it)).cloned().collect()
     }
 
-    /// Connect sessions that have ended and whose draft or consent is left.
+    /// Connect sessions that have ended and still have a draft or a consent.
     pub fn ended_connect_sessions(&self) -> Vec<Arc<Record<ConnectSession>>> {
         let (view, now) = (self.view(), self.shared.clock.now());
         let all = view.each_org().flat_map(|org| org.connect_sessions.values());
@@ -157,7 +157,7 @@ impl Directory {
         all.filter(has_left).cloned().collect()
     }
 
-    /// Removes one, unless it was removed meanwhile.
+    /// Removes a connect session, unless it was removed meanwhile.
     ///
     /// # Errors
     /// When the store fails.
@@ -193,7 +193,7 @@ impl Directory {
         self.edit::<ConnectSession, _>(&session.org, &session.id, &open).await
     }
 
-    /// Notes what an attempt has begun: a draft, a consent. The reason why the attempt before failed is forgotten.
+    /// Stores the draft and the consent of an attempt. The failure of the previous attempt is removed.
     ///
     /// # Errors
     /// When it has ended.
@@ -214,7 +214,7 @@ impl Directory {
         self.edit::<ConnectSession, _>(&session.org, &session.id, &begin).await
     }
 
-    /// Completes it; of several attempts, the first one wins.
+    /// Completes a connect session; of several attempts, the first one wins.
     ///
     /// # Errors
     /// When another attempt completed it.
@@ -264,7 +264,7 @@ impl Directory {
         self.change::<ConnectSession>(&session.org, &session.id, fail).await
     }
 
-    /// Notes that nothing is left of an attempt.
+    /// Records that the draft and the consent of an attempt were removed.
     ///
     /// # Errors
     /// When the store fails.
@@ -326,7 +326,8 @@ impl View {
         (!user.paused).then_some(user)
     }
 
-    /// The same, unless the connection that it connects again was removed or has another owner by now.
+    /// Like [`Self::connecting_user`]; `None` also if the connection to be reconnected was removed or has another
+    /// owner.
     pub fn entitled_user(&self, session: &Record<ConnectSession>) -> Option<&Arc<Record<User>>> {
         let user = self.connecting_user(session)?;
         let Some(named) = &session.connection else { return Some(user) };

@@ -60,7 +60,7 @@ impl Stored for Connection {
         bound.try_for_each(|agent| check::may_bind(agent, after))
     }
 
-    /// One that was taken out of the file may be removed by anyone.
+    /// Anyone may remove a connection that was removed from the configuration file.
     fn may_remove(record: &Record<Self>, by: ManagedBy, view: &View) -> Result<(), DirectoryError> {
         match record.facts.state {
             ConnectionState::Paused => {}
@@ -70,8 +70,8 @@ impl Stored for Connection {
         hooks::named_by_none(record, by, view)
     }
 
-    /// Bindings first: after a crash in between there is a connection that no agent may use, and not a binding to
-    /// nothing.
+    /// Removes the bindings first: a crash in between leaves a connection without agents, not a binding without a
+    /// connection.
     fn before_removal<'a>(
         writer: &'a DirectoryWriter,
         record: &'a Record<Self>,
@@ -139,7 +139,7 @@ impl Directory {
                 (ConnectionState::Active | ConnectionState::Testing, true) => {
                     connection.facts.state = ConnectionState::Paused
                 }
-                // A test of a person broke it, so a person may override the result.
+                // The test of a person broke the connection, so a person may override the result.
                 (
                     ConnectionState::Paused
                     | ConnectionState::Broken { reason: BrokenReason::TestFailed, .. },

@@ -19,7 +19,7 @@ impl Stored for DatabaseListener {
         has_agent(record, view)
     }
 
-    /// What was named before may be gone: the listener is closed then.
+    /// Agent and connection that the listener named before may have been removed: then the listener is closed.
     fn may_change(
         before: &Record<Self>,
         after: &Record<Self>,

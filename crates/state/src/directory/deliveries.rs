@@ -23,10 +23,10 @@ use keyward_model::Webhook;
 /// Events that wait for the receiver. When there are more, changes wait.
 const EVENTS_QUEUED_MAX: usize = 1_024;
 
-/// A change follows its event at once; a replica that was paused for longer may lose the event.
+/// How long after its event a change may be made. A replica that is paused in between for longer may lose the event.
 const MADE_WITHIN: SignedDuration = SignedDuration::from_mins(10);
 
-/// Rows that are deleted at the same time.
+/// Rows that are deleted concurrently.
 const TOGETHER: usize = 64;
 
 impl Directory {
@@ -80,7 +80,7 @@ impl Directory {
             if there && self.shared.happened(&record).await? {
                 all.push(StoredDelivery { delivery: record, version });
             } else if self.may_be_made_now(&record) {
-                // The process that makes its change delivers it.
+                // Kept: the process that makes the change delivers it.
             } else {
                 self.shared.rows.delete(&at, Some(version)).await?;
             }
@@ -88,8 +88,8 @@ impl Directory {
         Ok(all)
     }
 
-    /// Whether the change of this event may be in progress, in this process or in another replica. Another replica may have
-    /// begun before this process opened the store, unless that found itself alone.
+    /// Whether the change of this event may be in progress, in this process or in another replica. Another replica may
+    /// have begun it before this process opened the store, unless there was no other replica then.
     fn may_be_made_now(&self, delivery: &Delivery) -> bool {
         let age = self.shared.clock.now().duration_since(delivery.notice.at);
         let is_of_now = delivery.notice.at > self.shared.opened;
@@ -108,7 +108,8 @@ impl Directory {
         let (rows, at) = (&self.shared.rows, delivery.at());
         let mut written = rows.write(&at, &delivery, Some(version)).await;
         if written.as_ref().is_err_and(DirectoryError::is_conflict) && !self.is_shared() {
-            // No other process writes it: an earlier write was made, though it was reported as failed.
+            // No other process writes this row, so an earlier write of this process was made although it was reported
+            // as failed.
             let Some(version) = rows.version(&at).await? else { return Ok(None) };
             written = rows.write(&at, &delivery, Some(version)).await;
         }
@@ -129,8 +130,8 @@ impl Directory {
 }
 
 impl Shared {
-    /// Events with their deliveries to the webhooks of `view` that want them. [`Self::store_owed`] stores those before the
-    /// change of `cause` is made.
+    /// Events with their deliveries to subscribed webhooks of `view`. [`Self::store_owed`] stores the deliveries before
+    /// the change of `cause` is made.
     pub(super) fn owed_events(
         notices: Vec<Notice>,
         request: Option<&RequestEvents>,
@@ -183,7 +184,7 @@ impl Shared {
                 tracing::warn!(%error, "an event of a removed webhook stays until the next start");
             }
         };
-        // Deletes that are made together reach the disk together.
+        // Concurrent deletes share a flush of the disk.
         stream::iter(all).for_each_concurrent(TOGETHER, drop_one).await;
     }
 
@@ -208,7 +209,7 @@ impl Shared {
         }
         let Some(listener) = self.listener.get() else { return };
         for one in events {
-            // The listener has ended; deliveries to webhooks are stored.
+            // An error means that the receiver has ended; deliveries to webhooks are stored.
             let _ = listener.send(one).await;
         }
     }
@@ -224,7 +225,7 @@ impl Shared {
         Ok(match (now, cause.version) {
             (None, None) => true,
             (Some(_), None) => false,
-            // The row was removed since; if the change was its first version, the row was never written.
+            // The row does not exist: it was removed since, or, if the change is its first version, was never written.
             (None, Some(then)) => then > 1,
             (Some(now), Some(then)) => now.0 >= then,
         })

@@ -17,15 +17,15 @@ pub(super) type Listener = std::sync::OnceLock<mpsc::Sender<DirectoryEvent>>;
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Delivery {
     pub notice: Notice,
-    /// The webhook that gets it.
+    /// The receiving webhook.
     pub webhook: WebhookId,
-    /// How often it was tried.
+    /// The number of attempts.
     pub tries: u32,
-    /// The earliest time of the next try.
+    /// The earliest time of the next attempt.
     pub next: Timestamp,
-    /// The first try; none yet when absent.
+    /// The time of the first attempt; `None` before it.
     pub since: Option<Timestamp>,
-    /// The change that caused it. `None` if no record was changed.
+    /// The change that caused the event; `None` if no record was changed.
     pub(super) cause: Option<DeliveryCause>,
 }
 
@@ -61,7 +61,6 @@ pub struct DirectoryEvent {
 }
 
 impl Delivery {
-    /// Where its row is.
     pub(super) fn at(&self) -> At {
         let id = format!("{}.{}", self.notice.id, self.webhook);
         At::new(Table::Deliveries, &self.notice.org, id)

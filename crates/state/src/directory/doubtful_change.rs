@@ -5,7 +5,7 @@ use super::index::IndexChange;
 use super::rows::At;
 use crate::store::Version;
 
-/// A change of a row that was or was not made.
+/// A change of a row of which it is not known whether it was made.
 #[derive(Clone, Debug)]
 pub(super) struct DoubtfulChange {
     pub(super) at: At,

@@ -8,7 +8,7 @@ use keyward_model::Refusal;
 /// Why the directory refuses. Names things and rows, never a token or a secret.
 #[derive(Debug, thiserror::Error)]
 pub enum DirectoryError {
-    // The caller: another name, another thing.
+    // The caller must correct the request.
     /// The name is in use in the org.
     #[error("{what} `{name}` exists already: choose another name")]
     NameTaken {
@@ -16,22 +16,22 @@ pub enum DirectoryError {
         what: &'static str,
         name: String,
     },
-    /// The name cannot be one.
+    /// The name is not valid.
     #[error("{name:?} cannot be the name of {what}: {rule}")]
     NameRefused {
         /// `an agent` or `a connection`.
         what: &'static str,
         name: String,
-        /// What names are made of.
+        /// The rule for names.
         rule: &'static str,
     },
-    /// What a person gave cannot be.
+    /// A spec is not valid.
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// A token's label out of bounds.
     #[error("the label of a token must be 1 to 64 printable characters")]
     LabelRefused,
-    /// No such thing in the org.
+    /// The org has no such resource.
     #[error("{what} `{name}` does not exist")]
     NotFound {
         /// What kind of thing.
@@ -46,7 +46,7 @@ pub enum DirectoryError {
         what: &'static str,
         name: String,
     },
-    /// It is not as the caller wants it to be.
+    /// The resource has changed: the condition of the caller is not met.
     #[error("{what} `{name}` has changed meanwhile: read it again")]
     Changed {
         /// What kind of thing.
@@ -83,10 +83,10 @@ pub enum DirectoryError {
         /// The limit.
         max: usize,
     },
-    /// A link that does not sign in, or not any more.
+    /// A link that is unknown, expired or used.
     #[error("the link has been used, has expired or was never made")]
     LinkUsed,
-    /// A user who still owns something.
+    /// A user who still owns a resource.
     #[error("user `{user}` owns {what} `{name}`: remove it or assign it to another user first")]
     UserOwns {
         /// The user's name.
@@ -95,7 +95,7 @@ pub enum DirectoryError {
         what: &'static str,
         name: String,
     },
-    /// A source that connections name.
+    /// A source that a connection or an app uses.
     #[error(
         "source `{source_name}` has values of {what} `{user}`: give its fields otherwise, or remove it first"
     )]
@@ -106,7 +106,7 @@ pub enum DirectoryError {
         /// Its name.
         user: String,
     },
-    /// An organisation that still has something.
+    /// An organisation that still has resources.
     #[error("organisation `{org}` has {what} `{name}`: remove everything of it first")]
     OrgInUse {
         /// Its name.
@@ -137,13 +137,13 @@ pub enum DirectoryError {
         /// The bound.
         max: usize,
     },
-    /// A connection of another provider than a slot asks for.
+    /// A connection of another provider than the slot requires.
     #[error(
         "slot `{slot}` asks for an account at `{wanted}`, and connection `{connection}` is one at `{provider}`: choose another one"
     )]
     SlotProvider {
         slot: String,
-        /// The provider that it asks for.
+        /// The provider that the slot requires.
         wanted: String,
         connection: String,
         provider: String,
@@ -152,17 +152,17 @@ pub enum DirectoryError {
     #[error("plugin `{plugin}` has no slot `{slot}`: leave it out")]
     NoSlot {
         plugin: String,
-        /// As given.
+        /// The name as given.
         slot: String,
     },
     /// A manifest of another plugin.
     #[error("this is a manifest of plugin `{given}`, not of `{installed}`: install it as its own")]
     OtherPlugin {
         installed: String,
-        /// The manifest's.
+        /// The name in the manifest.
         given: String,
     },
-    /// A binding that is there for a slot.
+    /// A binding that exists for a slot.
     #[error(
         "connection `{connection}` is in slot `{slot}` of plugin `{plugin}`: give the slot another one, or remove the plugin"
     )]
@@ -171,11 +171,11 @@ pub enum DirectoryError {
     #[error("app `{app}` is used by connection `{connection}`: remove that one first")]
     AppInUse {
         app: String,
-        /// The name of one that uses it.
+        /// The name of a connection that uses it.
         connection: String,
     },
 
-    /// A provider that something uses.
+    /// A provider that connections or apps use.
     #[error("provider `{provider}` is used by {what} `{name}`{}", remaining_uses(*.uses))]
     ProviderInUse {
         provider: String,
@@ -185,7 +185,7 @@ pub enum DirectoryError {
         /// How many connections and apps use it.
         uses: usize,
     },
-    /// A part of a provider that decides where the secrets of what uses it are sent.
+    /// A field of a provider that determines where the secrets of its connections and apps are sent.
     #[error(
         "`{field}` of provider `{provider}` stays while {what} `{name}` uses it: where a secret is sent, and in \
          which form, does not change"
@@ -211,12 +211,12 @@ pub enum DirectoryError {
     #[error("connection `{connection}` is named by hook `{hook}`, which needs it")]
     NamedByHook {
         connection: String,
-        /// The name of one that names it.
+        /// The name of a hook that names it.
         hook: String,
     },
 
-    // Whoever runs the gateway: keys, backups.
-    /// None of the keys is the store's.
+    // The operator must act: keys, backups.
+    /// None of the given keys is the master key of the store.
     #[error(
         "the store was sealed with another master key, {sealed_by}: give that key in `master_key`"
     )]
@@ -233,21 +233,21 @@ pub enum DirectoryError {
         /// The format of this version.
         reads: u32,
     },
-    /// There are rows, but not the one that every store begins with.
+    /// The store has rows, but not the sentinel row that every store begins with.
     #[error("the store has rows but no sentinel row: restore it from a backup")]
     SentinelMissing,
     /// A row does not open.
     #[error("{table} row {key} cannot be opened: {source}")]
     Unreadable { table: &'static str, key: String, source: EnvelopeError },
-    /// A row opens, and does not hold what its place asks for.
+    /// A row can be opened, but its content does not fit its place.
     #[error(
         "{table} row {key} holds something else than its place says: restore it from a backup, or use the keyward that wrote it"
     )]
     Malformed { table: &'static str, key: String },
-    /// A row's content is of another version than its row.
+    /// The version in a row's content differs from that of the row.
     #[error("{table} row {key} holds an older version of itself: restore the store from a backup")]
     RolledBack { table: &'static str, key: String },
-    /// Two rows claim what only one may have.
+    /// Two rows claim the same unique value.
     #[error(
         "two rows claim the same {what}, {first} and {second}: restore the store from a backup"
     )]
@@ -264,13 +264,13 @@ pub enum DirectoryError {
     /// The store refused.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The task that wrote ended early: the process is stopping.
+    /// The writing task ended early, because the process is stopping.
     #[error("the change was interrupted: look whether it was made, and repeat it if not")]
     Interrupted,
 }
 
 impl DirectoryError {
-    /// What to do about it, where the message does not say so itself.
+    /// The remedy, unless the message has it.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Store(error) => error.hint(),
@@ -319,7 +319,7 @@ impl DirectoryError {
     }
 }
 
-/// What else uses it, and what to do first.
+/// The other uses, and the remedy.
 fn remaining_uses(uses: usize) -> String {
     match uses {
         0 | 1 => ": remove that one first".to_owned(),

@@ -22,7 +22,7 @@ use keyward_model::{
     OwnProvider, Plugin, Record, Rule, Session, Source, User, Webhook,
 };
 
-/// Rows that are read in one turn to write.
+/// Rows that are read while the write lock is held once.
 const ROWS_A_TURN: usize = 64;
 
 /// The pause after a failure of the store.
@@ -34,10 +34,10 @@ const CATCH_UP_MAX: Duration = Duration::from_secs(2);
 /// How long [`Directory::leave_replicas`] waits.
 const LEAVE_MAX: Duration = Duration::from_secs(2);
 
-/// How often records of changes that no replica needs are deleted.
+/// The interval at which old records of changes are deleted.
 const FORGET_EVERY: Duration = Duration::from_secs(600);
 
-/// `$shown` with the kind of records that the view has of a table; `$other` for tables that it has not.
+/// `$shown`, with the kind of the records of a table in the view; `$other` for tables that the view does not have.
 macro_rules! viewed {
     ($table:expr, $kind:ident => $shown:expr, $other:expr) => {
         viewed!(@ $table, $kind, $shown, $other; Users User, Agents Agent, Connections Connection, Apps App,
@@ -85,7 +85,7 @@ impl Directory {
         *self.shared.following.stale_max.lock()
     }
 
-    /// Whether a newer program has changed the store so that this one may not write it any more.
+    /// Whether a newer program has changed the store so that this program may no longer write it.
     pub fn is_outdated(&self) -> bool {
         self.shared.rows.store.shared().is_some_and(SharedStore::is_outdated)
     }
@@ -100,7 +100,8 @@ impl Directory {
         }
     }
 
-    /// Waits until the view has what other replicas wrote before this call. Returns at once if there are none.
+    /// Waits until the view has all changes that other replicas made before this call. Returns at once if there are
+    /// none.
     ///
     /// # Errors
     /// When the store fails, or the changes are not in the view after two seconds.
@@ -135,8 +136,8 @@ impl Directory {
         }
     }
 
-    /// Removes this replica from the list, if the store is shared. Called last before the process ends; without an
-    /// answer of the store, the others see this replica as gone.
+    /// Removes this replica from the list, if the store is shared. Called last before the process ends. If the store
+    /// does not answer, the other replicas notice the end by the expired lease.
     pub async fn leave_replicas(&self) {
         let Some(store) = self.shared.rows.store.shared() else { return };
         match tokio::time::timeout(LEAVE_MAX, store.leave()).await {
@@ -207,7 +208,8 @@ impl Directory {
         let rows: Vec<_> = rows.into_iter().collect();
         for some in rows.chunks(ROWS_A_TURN) {
             let writer = self.turn().await?;
-            // Records name those of earlier tables. Those of one table are read at the same time.
+            // Tables are followed in order, because records name records of earlier tables. Rows of one table are read
+            // concurrently.
             for of_table in some.chunk_by(|one, next| one.0 == next.0) {
                 let rows = of_table.iter().map(|(table, key)| writer.follow_row(*table, key));
                 try_join_all(rows).await?;
@@ -241,7 +243,7 @@ fn keys_of<R: Stored>(view: &View, table: Table) -> Vec<String> {
 }
 
 impl DirectoryWriter {
-    /// Makes the view show what the store has. A row that does not open stays as it was in the view.
+    /// Updates the view to the stored row. If the row cannot be opened, the view keeps the old record.
     pub(super) async fn follow_row(&self, table: Table, key: &str) -> Result<(), DirectoryError> {
         let Some(at) = At::parse(table, key) else { return Ok(()) };
         let followed = match table {
@@ -250,7 +252,7 @@ impl DirectoryWriter {
         };
         match followed {
             Err(error @ DirectoryError::Store(_)) => Err(error),
-            // It was removed, and the view shows that.
+            // The row was removed, and the view shows that.
             Err(DirectoryError::NotFound { .. }) | Ok(()) => Ok(()),
             Err(error) => {
                 tracing::error!(id = "row_not_followed", table = table.name(), key, %error, "a change of another replica is not in force here");

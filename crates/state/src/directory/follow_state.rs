@@ -23,14 +23,14 @@ pub enum Leftovers {
 /// How far this replica has followed the store.
 #[derive(Debug)]
 pub(super) struct FollowState {
-    /// Where it began; taken by the first follower.
+    /// The position at the start; taken by the first follower.
     pub(super) begun: Mutex<Option<ReplicaPosition>>,
     /// The position up to which the view is complete.
     pub(super) reached: watch::Sender<ReplicaPosition>,
     pub(super) leftovers: Leftovers,
     /// When the view was last known to have all changes.
     pub(super) fresh: Mutex<Instant>,
-    /// For how long it may lack changes.
+    /// For how long the view may lack changes until it is stale.
     pub(super) stale_max: Mutex<Duration>,
     pub(super) absence: Mutex<Absence>,
 }
@@ -40,9 +40,9 @@ pub(super) struct FollowState {
 pub(super) enum Absence {
     #[default]
     Never,
-    /// Since then.
+    /// The store has not answered since then.
     Now(Instant),
-    /// For so long, and until then.
+    /// The duration and the end of the last absence.
     Ended(Duration, Instant),
 }
 
@@ -66,7 +66,7 @@ impl FollowState {
 }
 
 impl FollowState {
-    /// The store has answered: what was written before `asked` is in the view.
+    /// Records that the store has answered: the view has all changes that were made before `asked`.
     pub(super) fn answers(&self, asked: Instant) {
         let mut absence = self.absence.lock();
         if let Absence::Now(from) = *absence {
@@ -76,11 +76,11 @@ impl FollowState {
         *self.fresh.lock() = asked;
     }
 
-    /// The store did not answer.
+    /// Records that the store did not answer.
     pub(super) fn fails(&self, error: &DirectoryError) {
         let mut absence = self.absence.lock();
         if !matches!(*absence, Absence::Now(_)) {
-            // It answered then.
+            // The absence begins with the last answer.
             *absence = Absence::Now(*self.fresh.lock());
             tracing::error!(id = "store_away", %error, "changes of other replicas cannot be read: what is in memory is served");
         }

@@ -7,7 +7,7 @@ use keyward_base::shared_map::SharedMap;
 #[derive(Clone, Debug, Default)]
 pub(super) struct HolderIndex(SharedMap<ConnectionId, ConnectionHolders>);
 
-/// The agents that name one connection, with how often they do.
+/// The agents that name one connection, and how often each does.
 #[derive(Clone, Debug)]
 enum ConnectionHolders {
     One(AgentId, usize),
@@ -22,7 +22,8 @@ pub struct NamedConnections {
 }
 
 impl HolderIndex {
-    /// A record names other connections. Additions come first, so that unchanged ones are not removed in between.
+    /// Updates the index after a record has changed its connections. Additions come first, so that unchanged entries
+    /// are not removed in between.
     pub(super) fn change(
         &mut self,
         before: Option<&NamedConnections>,

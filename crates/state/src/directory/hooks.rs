@@ -1,4 +1,5 @@
-//! Hooks as a [`Stored`] resource: the connection that a hook names must exist, and stays while one names it.
+//! Hooks as a [`Stored`] resource: the connection that a hook names must exist, and cannot be removed while a hook
+//! names it.
 
 use std::sync::Arc;
 
@@ -21,7 +22,7 @@ impl Stored for Hook {
         has_connection(record, view)
     }
 
-    /// A connection that was named before may be gone: earlier versions removed it.
+    /// A connection that the hook named before may be missing, because earlier versions removed it.
     fn may_change(
         before: &Record<Self>,
         after: &Record<Self>,
@@ -46,8 +47,9 @@ impl View {
     }
 }
 
-/// Refuses to remove a connection that a hook names. Hooks of the configuration do not count for a removal by the
-/// configuration, which changes them too, nor after they were taken out of it: only the configuration could change them.
+/// Refuses to remove a connection that a hook names. Hooks of the configuration do not prevent a removal by the
+/// configuration, which changes them too. Nor do hooks that were removed from the configuration, because only the
+/// configuration could change them.
 pub(super) fn named_by_none(
     connection: &Record<Connection>,
     by: ManagedBy,

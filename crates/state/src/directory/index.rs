@@ -19,7 +19,7 @@ use crate::crypto::token::TokenHash;
 use crate::store::Table;
 use keyward_base::id::OrgId;
 
-/// Names index rows.
+/// Computes the keys of index rows.
 #[derive(Clone)]
 pub struct Index(Arc<Zeroizing<[u8; 32]>>);
 
@@ -35,7 +35,7 @@ pub(super) struct Claim {
 pub(super) struct IndexChange {
     /// Reserved for the change.
     pub taken: Vec<At>,
-    /// Not needed after it.
+    /// Not needed after the change.
     pub freed: Vec<At>,
 }
 
@@ -43,12 +43,12 @@ pub(super) struct IndexChange {
 #[derive(Clone, Debug)]
 pub struct Unique {
     pub at: At,
-    /// `name`, for the report of two rows that claim the same.
+    /// `name`, for the error about two rows that claim the same value.
     pub what: &'static str,
     pub refusal: TakenReason,
 }
 
-/// Why another record cannot have it.
+/// The refusal if another record has the value.
 #[derive(Clone, Debug)]
 pub enum TakenReason {
     Name { kind: NameKind, name: String },
@@ -142,14 +142,14 @@ impl Index {
         Unique { at: self.name(org, kind, name), what: "name", refusal }
     }
 
-    /// An address, whatever its case.
+    /// An address; its case is ignored.
     pub(super) fn unique_email(&self, org: &OrgId, email: &str) -> Unique {
         let at = self.name(org, NameKind::Email, &email.to_lowercase());
         let refusal = TakenReason::Name { kind: NameKind::Email, name: email.to_owned() };
         Unique { at, what: NameKind::Email.as_str(), refusal }
     }
 
-    /// A token, by the hex of its hash; `None` when that is none.
+    /// A token, by the hex of its hash; `None` if the text is not a hash.
     pub(super) fn unique_token(&self, hash: &str) -> Option<Unique> {
         let at = self.token(&TokenHash::from_hex(hash)?);
         Some(Unique { at, what: "token", refusal: TakenReason::Token })
@@ -160,8 +160,8 @@ impl Index {
         At::new(Table::Tokens, &everyone(), self.hash("token", &hash.0))
     }
 
-    /// `SHA-256(key ‖ SHA-256(label ‖ 0 ‖ text))` in hex: what follows the key has one length, so
-    /// that nothing can be appended to it.
+    /// `SHA-256(key ‖ SHA-256(label ‖ 0 ‖ text))` in hex: the part after the key has a fixed length, so that nothing
+    /// can be appended to it.
     fn hash(&self, label: &str, text: &[u8]) -> String {
         let inner =
             Sha256::new().chain_update(label).chain_update([0]).chain_update(text).finalize();

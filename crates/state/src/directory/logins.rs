@@ -1,5 +1,5 @@
-//! Logins of users in browsers: how long each is valid, and the links that users sign in with. A login is a row of its
-//! own. Its user is checked when the login is used, so that a pause or another role has effect at once.
+//! Logins of users in browsers: their validity, and the links that users sign in with. Each login is a row. Its user is
+//! checked when the login is used, so that a pause or a new role has effect at once.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -32,29 +32,29 @@ pub struct NewLogin {
     pub token: Secret,
 }
 
-/// What a new login rests on.
+/// The terms of a new login.
 #[derive(Clone, Debug)]
 pub struct LoginTerms {
-    /// When it ends, also if it is used.
+    /// When the login ends, even if it is used.
     pub expires: Timestamp,
-    /// When the token ends that its rights come from.
+    /// Expiry of the personal token that the rights of the login come from.
     pub token_ends: Option<Timestamp>,
     /// The password that the user signed in with, and must still have.
     pub password: Option<PasswordHash>,
 }
 
-/// What bounds a login that is made with a link.
+/// The bounds of a login that is made with a link.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LoginBounds {
     /// When the login ends at the latest.
     pub until: Option<Timestamp>,
-    /// When the token ends that its rights come from.
+    /// Expiry of the personal token that the rights of the login come from.
     pub token_ends: Option<Timestamp>,
 }
 
 #[derive(Clone, Debug)]
 pub struct UsedLink {
-    /// Who signs in with it.
+    /// The user who signs in.
     pub user: Arc<Record<User>>,
     pub bounds: LoginBounds,
 }
@@ -131,7 +131,7 @@ impl Directory {
         Ok(NewLogin { login: login.await?, token })
     }
 
-    /// Notes that a login is used, unless that was noted less than `every` ago.
+    /// Stores the time of use of a login, unless it was stored less than `every` ago.
     ///
     /// # Errors
     /// When it has ended, or the store fails.
@@ -149,7 +149,7 @@ impl Directory {
         self.change::<Login>(&login.org, &login.id, note).await.map(drop)
     }
 
-    /// Ends the logins of a user, but for one, and forgets the links.
+    /// Ends all logins of a user except one, and removes the links.
     ///
     /// # Errors
     /// When the store fails; some may have ended.
@@ -260,7 +260,7 @@ impl Directory {
 }
 
 impl DirectoryWriter {
-    /// Ends a login, unless a request was faster.
+    /// Ends a login, unless a request has ended it.
     async fn end_login(&self, login: &Record<Login>) -> Result<(), DirectoryError> {
         let at = At::new(Table::Logins, &login.org, &login.id);
         match self.remove::<Login>(&at, ManagedBy::Store, |_| true).await {
@@ -269,8 +269,8 @@ impl DirectoryWriter {
         }
     }
 
-    /// Ends a new login if its user has another password by now. The login is stored before: another replica that replaces
-    /// the password has either done so before this check, or finds the login and ends it.
+    /// Ends a new login if the password of the user was replaced meanwhile. The login is stored first: another replica
+    /// that replaces the password either does so before this check, or finds the login and ends it.
     async fn check_password(
         &self,
         login: &Record<Login>,
@@ -285,7 +285,7 @@ impl DirectoryWriter {
         Err(DirectoryError::Changed { what: "user", name: user.name().to_owned() })
     }
 
-    /// Ends the logins of a user who is gone.
+    /// Ends the logins of a removed user.
     pub(super) async fn end_logins_of(&self, user: &Record<User>) -> Result<(), DirectoryError> {
         for login in self.view.load_full().logins_of(&user.org, &user.id) {
             self.end_login(login).await?;
@@ -296,7 +296,7 @@ impl DirectoryWriter {
 
 impl View {
     /// The user and the login of a cookie with this token. `None` when the login has ended or was not used for `idle`,
-    /// and when its user may not sign in any more.
+    /// or its user may no longer sign in.
     pub fn signed_in(
         &self,
         token: &str,

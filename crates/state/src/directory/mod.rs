@@ -5,7 +5,7 @@
 //! waits for the store. Grants belong to `vault/`.
 //!
 //! Records that the configuration file manages are changed only with [`ManagedBy::File`], which the reconciliation in
-//! `config/` passes; for all others they are read-only.
+//! `config/` passes; for all other callers they are read-only.
 //!
 //! Files build on each other in this order: rows and indexes (`rows`, `index`, `collection`, `token_index`), the view
 //! (`view`), the types of this file, resources (`stored` and one file for each kind), then opening and following
@@ -132,7 +132,7 @@ pub struct Shared {
     opened: Timestamp,
 }
 
-/// The turn to write, which is moved into the task that writes.
+/// The held write lock, which is moved into the writing task.
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct DirectoryWriter {
@@ -142,7 +142,7 @@ pub struct DirectoryWriter {
 }
 
 impl Directory {
-    /// Sets the providers that the remedies in events are written with.
+    /// Sets the providers for the remedies in events.
     pub fn know(&self, catalogue: Arc<Catalogue>) {
         self.shared.catalogue.store(catalogue);
     }
@@ -152,8 +152,8 @@ impl Directory {
         self.shared.view.load_full()
     }
 
-    /// Like [`Self::view`], but must be dropped soon. It uses no reference count that cores share, so each request can
-    /// call it.
+    /// Like [`Self::view`], but the guard must be dropped soon. It changes no shared reference count, so requests on
+    /// many cores do not contend.
     pub fn glance(&self) -> arc_swap::Guard<Arc<View>> {
         self.shared.view.load()
     }
@@ -164,8 +164,8 @@ impl Directory {
         self.shared.changes.subscribe()
     }
 
-    /// Waits for the write lock. Settles changes in doubt, in a task of its own: a caller that is dropped meanwhile must not
-    /// leave one half settled.
+    /// Waits for the write lock. Settles changes in doubt in a separate task, so that a dropped caller leaves none half
+    /// settled.
     async fn turn(&self) -> Result<DirectoryWriter, DirectoryError> {
         let turn = Arc::clone(&self.turns).lock_owned().await;
         let (shared, acting) = (Arc::clone(&self.shared), Acting::current());

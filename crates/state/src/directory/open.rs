@@ -1,6 +1,6 @@
 //! Opens the directory of a store: checks the sentinel row, which detects a wrong master key, reads all records, and
 //! repairs index rows. An index row is written before its record and deleted after it. After a crash it may have no
-//! record: then it is deleted. A record without its index row gets it.
+//! record: then it is deleted. A record without its index row gets one.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -44,7 +44,8 @@ struct LoadedRecords {
     view: View,
 }
 
-/// The row that every store begins with. One of a newer format may have other fields: its format is read all the same.
+/// The row that every store begins with. The sentinel of a newer format may have other fields, but its format is still
+/// read.
 #[derive(Deserialize, Serialize)]
 pub(super) struct Sentinel {
     /// The format of the directory's records.
@@ -55,7 +56,7 @@ pub(super) struct Sentinel {
     pub(super) index_key: String,
 }
 
-/// Of the directory's records.
+/// The format of the directory's records.
 pub(super) const FORMAT: u32 = 1;
 
 impl Directory {
@@ -89,8 +90,8 @@ impl Directory {
     }
 }
 
-/// Reads all records. While other replicas write, nothing is removed but records of organisations that were removed: another
-/// row without an owner may get it now.
+/// Reads all records. While other replicas write, only records of removed organisations are removed: the owner of any
+/// other row may be written now.
 async fn load(
     rows: &DirectoryRows,
     clock: &Clock,
@@ -100,14 +101,15 @@ async fn load(
     let (mut wanted, mut view) = (Claims::default(), View::default());
     let mut known = LoadingIndex { index: &index, wanted: &mut wanted, view: &mut view, leftovers };
     known.take_people(rows).await?;
-    // Before the agents, whose bindings share the ids of connections.
+    // Connections are read before agents, whose bindings share the ids of connections.
     known.take_all::<Connection>(rows).await?;
     known.take_agents(rows).await?;
     known.take_all::<App>(rows).await?;
     known.take_all::<OwnProvider>(rows).await?;
     known.take_all::<Source>(rows).await?;
     known.take_all::<Rule>(rows).await?;
-    // After these: an organisation that has a record of a kind above was not removed, although its row may be lost.
+    // Read after the kinds above: an organisation that has a record of these kinds was not removed, although its row
+    // may be lost.
     known.take_unless_orphaned::<Webhook>(rows).await?;
     known.take_unless_orphaned::<Hook>(rows).await?;
     known.take_unless_orphaned::<DatabaseListener>(rows).await?;
@@ -121,7 +123,7 @@ async fn load(
     Ok(LoadedRecords { index, view })
 }
 
-/// A record that was read, with what no other one may have.
+/// A record that was read, with its unique values.
 struct UniqueValues<R: Stored> {
     at: At,
     record: Record<R>,
@@ -151,8 +153,8 @@ impl LoadingIndex<'_> {
         Ok(())
     }
 
-    /// Takes records of a kind that earlier versions left in the store when they removed an organisation. What was left
-    /// is deleted: a later organisation of the same name must not get it.
+    /// Takes records of a kind that earlier versions left in the store when they removed an organisation. These
+    /// leftovers are deleted, so that a later organisation of the same name does not get them.
     async fn take_unless_orphaned<R: Stored>(
         &mut self,
         rows: &DirectoryRows,
@@ -211,7 +213,7 @@ impl LoadingIndex<'_> {
             if record.facts.tokens.iter().any(|it| TokenHash::from_hex(&it.hash).is_none()) {
                 return Err(at.malformed());
             }
-            // Lists are read with room for more: in a large installation, a sixth of its memory.
+            // Lists are read with spare capacity, which is a sixth of the memory of a large installation.
             record.facts.tokens.shrink_to_fit();
             record.facts.bindings.shrink_to_fit();
             for binding in &mut record.facts.bindings {
@@ -224,8 +226,8 @@ impl LoadingIndex<'_> {
         Ok(())
     }
 
-    /// Takes plugins, and returns the connections that each agent has in slots. A plugin without its agent is the
-    /// rest of an interrupted removal.
+    /// Takes plugins, and returns the connections that each agent has in slots. A plugin without its agent is a
+    /// leftover of an interrupted removal.
     async fn take_plugins(
         &mut self,
         rows: &DirectoryRows,
@@ -273,12 +275,12 @@ async fn drop_orphan<R: Stored>(
     orphan: UniqueValues<R>,
 ) -> Result<(), DirectoryError> {
     let UniqueValues { at, record, unique, .. } = orphan;
-    // Another replica has added the organisation since the organisations were read: the record will be followed.
+    // Another replica has added the organisation since the organisations were read; the follower will read the record.
     if rows.version(&orgs::at(&record.org)).await?.is_some() {
         return Ok(());
     }
     tracing::warn!(row = at.key(), "dropping a row of an organisation that was removed");
-    // Before the record: a start after a crash finds them by it alone.
+    // Deleted before the record, because a start after a crash finds them only by the record.
     for beside in places_beside(rows, &at).await? {
         rows.delete(&beside, None).await?;
     }
@@ -289,7 +291,7 @@ async fn drop_orphan<R: Stored>(
     Ok(())
 }
 
-/// Where the keys and events of a webhook or hook are.
+/// The places of the keys and events of a webhook or hook.
 async fn places_beside(rows: &DirectoryRows, at: &At) -> Result<Vec<At>, DirectoryError> {
     let keys = |table: Table| At::new(table, &at.org, &at.id);
     match at.table {
@@ -304,7 +306,7 @@ async fn places_beside(rows: &DirectoryRows, at: &At) -> Result<Vec<At>, Directo
     }
 }
 
-/// Drops bindings for slots that no plugin has, the rest of an interrupted change, and returns whether there were any.
+/// Drops bindings for slots that no plugin has, which an interrupted change left. Returns whether there were any.
 fn drop_inert(record: &mut AgentRecord, slots: &Slots) -> bool {
     let before = record.facts.bindings.len();
     let slots = slots.get(&record.id);
@@ -313,7 +315,7 @@ fn drop_inert(record: &mut AgentRecord, slots: &Slots) -> bool {
     record.facts.bindings.len() != before
 }
 
-/// The sentinel's index key; makes the sentinel in a store that is empty.
+/// The index with the key of the sentinel, which is created in an empty store.
 async fn sentinel(rows: &DirectoryRows, clock: &Clock) -> Result<Index, DirectoryError> {
     let at = At::new(Table::Meta, &everyone(), "sentinel");
     match read_sentinel(rows, &at).await? {
@@ -333,7 +335,7 @@ async fn sentinel(rows: &DirectoryRows, clock: &Clock) -> Result<Index, Director
     }
 }
 
-/// The index of a store that is not changed.
+/// The index of a store, which is not changed.
 pub(super) async fn existing_index(rows: &DirectoryRows) -> Result<Index, DirectoryError> {
     let at = At::new(Table::Meta, &everyone(), "sentinel");
     read_sentinel(rows, &at).await?.ok_or(DirectoryError::SentinelMissing)
@@ -354,7 +356,7 @@ async fn read_sentinel(rows: &DirectoryRows, at: &At) -> Result<Option<Index>, D
     key.map(|key| Some(Index::new(key))).ok_or_else(|| at.malformed())
 }
 
-/// A store that lost its sentinel must not pass for a new one.
+/// Refuses a store that has lost its sentinel, because it must not be treated as a new one.
 async fn refuse_unless_empty(rows: &DirectoryRows) -> Result<(), DirectoryError> {
     for table in Table::ALL {
         if !rows.is_empty(table).await? {
@@ -383,7 +385,7 @@ fn claim(
     }
 }
 
-/// Makes the index rows what the records say.
+/// Repairs the index rows according to the records.
 async fn repair(rows: &DirectoryRows, mut wanted: Claims) -> Result<(), DirectoryError> {
     let mut stale: Vec<(At, Version)> = Vec::new();
     for table in [Table::Names, Table::Tokens] {

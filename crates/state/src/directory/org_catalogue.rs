@@ -6,14 +6,14 @@ use arc_swap::ArcSwapOption;
 
 use keyward_rules::provider::Catalogue;
 
-/// The catalogue of an organisation with own providers, made at its first use: it is looked up for each connection.
-/// Views with the same providers share it.
+/// The catalogue of an organisation with own providers. It is merged at its first use and kept, because it is looked up
+/// for each connection. Views with the same providers share it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct OrgCatalogue(Arc<ArcSwapOption<MergedCatalogue>>);
 
 #[derive(Debug)]
 struct MergedCatalogue {
-    /// What all organisations have.
+    /// The providers of all organisations.
     all: Arc<Catalogue>,
     merged: Arc<Catalogue>,
 }

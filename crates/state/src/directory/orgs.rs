@@ -21,7 +21,6 @@ fn record(id: OrgId, managed_by: ManagedBy, created: Timestamp) -> Record<Org> {
     Record { org: id.clone(), id, spec, facts: Nothing {}, managed_by, created, updated: None }
 }
 
-/// Where its row is.
 pub(super) fn at(org: &OrgId) -> At {
     At::new(Table::Orgs, org, "org")
 }

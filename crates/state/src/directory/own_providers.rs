@@ -1,5 +1,5 @@
-//! Own providers in the directory: the definition of each is compiled when the view gets it, and a provider
-//! that something uses stays.
+//! Own providers in the directory: the definition of each is compiled when it is put into the view. A provider in use
+//! cannot be removed.
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ impl Stored for OwnProvider {
                 org.compiled_providers.insert(provider.id.clone(), Arc::new(provider));
                 org.catalogue = OrgCatalogue::default();
             }
-            // An earlier version accepted it.
+            // An earlier version of Keyward accepted the definition.
             Err(problems) => {
                 let why = problems.first().map(ToString::to_string).unwrap_or_default();
                 tracing::warn!(provider = record.name(), %why, "a stored provider cannot be used");
@@ -103,7 +103,7 @@ fn user(provider: &Record<OwnProvider>, view: &View) -> Option<(&'static str, St
 }
 
 impl View {
-    /// The providers that an organisation knows: `all`, and its own.
+    /// The providers of an organisation: `all`, and its own.
     pub fn catalogue(&self, org: &OrgId, all: &Arc<Catalogue>) -> Arc<Catalogue> {
         match self.of_org(org) {
             Some(org) if !org.compiled_providers.is_empty() => {

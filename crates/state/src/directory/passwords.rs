@@ -8,16 +8,16 @@ use keyward_base::id::{OrgId, UserId};
 use keyward_base::password::PasswordHash;
 use keyward_model::{Record, User};
 
-/// Networks of one user that are remembered; the one that was used longest ago is forgotten first.
+/// Most networks that are remembered of one user; the least recently used one is dropped first.
 const NETWORKS_MAX: usize = 20;
 
 impl Directory {
-    /// Sets the password of a user as the caller read it, or removes it. The networks that were known with another
-    /// password are forgotten.
+    /// Sets or removes the password of a user, if it is still the one that the caller has read. The known networks of
+    /// the old password are removed.
     ///
     /// # Errors
-    /// When there is no such user, or the store fails; [`DirectoryError::Changed`] when the user has another password now:
-    /// the caller may have been let in with that of before.
+    /// When there is no such user, or the store fails; [`DirectoryError::Changed`] when the user has another password
+    /// now: the caller may have signed in with the old one.
     pub async fn set_password(
         &self,
         before: &Record<User>,
@@ -34,7 +34,7 @@ impl Directory {
         self.edit::<User, DirectoryError>(&before.org, &before.id, &set).await.map(drop)
     }
 
-    /// Remembers that the user signed in with this password from this network, if the user still has it.
+    /// Stores that the user signed in with this password from this network, if it is still the password of the user.
     ///
     /// # Errors
     /// As [`Directory::set_password`].

@@ -17,7 +17,8 @@ pub struct Person {
     pub scopes: Arc<[Scope]>,
     /// When the credential ends; `None`: never.
     pub ends: Option<Timestamp>,
-    /// When the token ends that the rights come from: the credential, or the token whose link made the login.
+    /// Expiry of the personal token that the rights come from: the credential itself, or the token that made the link
+    /// of the login.
     pub token_ends: Option<Timestamp>,
 }
 

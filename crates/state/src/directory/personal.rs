@@ -45,7 +45,7 @@ impl Directory {
         Ok(IssuedToken { id, text, expires })
     }
 
-    /// Revokes one: it opens nothing any more.
+    /// Revokes a personal token.
     ///
     /// # Errors
     /// When the user has no such token.

@@ -23,7 +23,7 @@ use keyward_model::{Agent, PLUGINS_MAX, Plugin, PluginFacts, PluginSpec, Record}
 /// The data of a plugin to store.
 #[derive(Clone, Debug)]
 pub struct Plugged {
-    /// As a person gave it, checked, with ids.
+    /// The checked spec, with ids.
     pub spec: PluginSpec,
     /// A binding for each connection in a slot, with the placeholders that the agent will hold if it
     /// holds none yet.
@@ -38,7 +38,7 @@ impl Stored for Plugin {
 
     stored_in!(plugins);
 
-    /// An agent has one plugin of a name.
+    /// The names of plugins are unique per agent.
     fn full_name(record: &Record<Self>) -> Cow<'_, str> {
         Cow::Owned(format!("{}/{}", record.agent, record.name()))
     }
@@ -84,9 +84,8 @@ impl Directory {
     /// Installs a plugin for an agent, with the connections in its slots.
     ///
     /// # Errors
-    /// When the agent has one of that name, a connection does not exist, is of another provider than
-    /// its slot asks for or of another environment than the agent, or the file manages the agent (and
-    /// it is not the file that asks).
+    /// When the agent has one of that name, a connection does not exist, is of another provider than its slot asks for
+    /// or of another environment than the agent, or the file manages the agent (and the caller is not the file).
     pub async fn add_plugin(
         &self,
         org: &OrgId,
@@ -103,7 +102,7 @@ impl Directory {
     ///
     /// # Errors
     /// As [`Directory::add_plugin`]; when `change` refuses; when the manifest is another plugin's; when the file
-    /// manages the plugin (and it is not the file that asks); when there is none.
+    /// manages the plugin (and the caller is not the file); when there is none.
     pub async fn change_plugin<E: From<DirectoryError>>(
         &self,
         org: &OrgId,
@@ -124,7 +123,7 @@ impl Directory {
         Err(overtaken(&at).into())
     }
 
-    /// Pauses a plugin that was taken out of the file. Writes only when that is a change;
+    /// Pauses a plugin that was removed from the configuration file. Writes only if that is a change;
     /// [`Directory::change_plugin`] by the file ends it.
     ///
     /// # Errors
@@ -154,7 +153,7 @@ impl DirectoryWriter {
                 Err(error)
             }
         };
-        // A plugin that may have been added needs its bindings.
+        // If the plugin may have been added, its bindings stay.
         if added.as_ref().is_err_and(|error| !error.leaves_doubt()) {
             self.withdraw(&record).await;
         }
@@ -190,14 +189,14 @@ impl DirectoryWriter {
         changed
     }
 
-    /// Reads a plugin that another replica has changed: its binding must stay for a slot that the other one filled.
+    /// Reads a plugin that another replica has changed: a binding must stay for a slot that the other replica filled.
     async fn knows_slots(&self, plugin: &PluginRecord) -> bool {
         let at = At::new(Table::Plugins, &plugin.org, &plugin.id);
         let read = self.read::<Plugin>(&at).await;
         matches!(read, Ok(_) | Err(DirectoryError::NotFound { .. }))
     }
 
-    /// The plugins of an agent that is gone.
+    /// Removes the plugins of a removed agent.
     pub(super) async fn remove_plugins_of(
         &self,
         org: &OrgId,
@@ -255,7 +254,7 @@ impl DirectoryWriter {
         Ok(())
     }
 
-    /// Gives the agent bindings that allow nothing yet; those that it has stay as they are.
+    /// Adds bindings that allow nothing yet to the agent; existing ones stay unchanged.
     async fn offer(
         &self,
         plugin: &PluginRecord,
@@ -273,8 +272,8 @@ impl DirectoryWriter {
         self.edit::<Agent>(&plugin.org, agent_of(plugin)?, &change).await.map(drop)
     }
 
-    /// Removes bindings of its agent that are in no slot. They already allow nothing: one that cannot be removed
-    /// goes when the store is opened again.
+    /// Removes bindings of its agent that are in no slot. They already allow nothing. A binding that cannot be removed
+    /// now is removed when the store is opened again.
     async fn withdraw(&self, plugin: &PluginRecord) {
         let Some(agent) = plugin.agent.id() else { return };
         let used = used(self.view.load().plugins_of(&plugin.org, agent));

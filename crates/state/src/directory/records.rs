@@ -26,6 +26,6 @@ pub struct IssuedToken {
     pub id: TokenId,
     /// Its text, kept nowhere else. Wiped on drop.
     pub text: Secret,
-    /// When it stops working.
+    /// When it expires.
     pub expires: Option<Timestamp>,
 }

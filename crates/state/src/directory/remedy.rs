@@ -1,5 +1,5 @@
-//! [`Remedies`]: the instructions for a person whose connection cannot be used. Refusals of the proxy, tests,
-//! lists, `doctor`, plugins, webhooks and the log repeat this text; no other module writes one.
+//! [`Remedies`]: the instructions for a person whose connection cannot be used. Refusals of the proxy, tests, lists,
+//! `doctor`, plugins, webhooks and the log all use this text; no other module has its own.
 //!
 //! A remedy keeps the connection's id, bindings and placeholders. Only the remedy for a connection that left
 //! the configuration file may suggest its removal.
@@ -14,7 +14,7 @@ use keyward_rules::provider::{AuthMethod, Catalogue, Provider};
 pub enum Need<'a> {
     /// The connection cannot be used, as its state says.
     Use,
-    /// It is broken; the state may follow only later.
+    /// It is broken; its state may be updated only later.
     Broken {
         reason: BrokenReason,
         /// The provider's own code, or one of ours.
@@ -28,7 +28,7 @@ pub enum Need<'a> {
     Token,
 }
 
-/// One connection, with what its remedies depend on.
+/// A connection, with the data that its remedies depend on.
 #[derive(Clone, Copy, Debug)]
 pub struct Remedies<'a> {
     connection: &'a ConnectionRecord,
@@ -38,7 +38,7 @@ pub struct Remedies<'a> {
 }
 
 impl<'a> Remedies<'a> {
-    /// For a connection. `app`: the one that its tokens are of.
+    /// For a connection. `app`: the app of its tokens.
     pub fn new(
         connection: &'a ConnectionRecord,
         app: Option<&'a AppRecord>,
@@ -49,7 +49,7 @@ impl<'a> Remedies<'a> {
         Self { connection, app, provider, auth }
     }
 
-    /// The same, with the app as `view` knows it.
+    /// For a connection, with its app in `view`.
     pub fn in_view(
         connection: &'a ConnectionRecord,
         catalogue: &'a Catalogue,
@@ -59,7 +59,7 @@ impl<'a> Remedies<'a> {
         Self::new(connection, app.map(AsRef::as_ref), catalogue)
     }
 
-    /// How its credential is replaced. Without an app no consent is possible, so tokens are imported again.
+    /// How the credential is replaced. Without an app no consent is possible, so tokens are imported again.
     pub fn renewal(&self) -> Renewal {
         match self.auth {
             Some(auth) if auth.is_consented_to() && self.connection.app.is_some() => {
@@ -115,7 +115,7 @@ impl<'a> Remedies<'a> {
         }
     }
 
-    /// Whether its provider still is what it was added for.
+    /// Whether the connection still fits its provider.
     fn is_fit(&self) -> bool {
         let (Some(provider), Some(auth)) = (self.provider, self.auth) else { return false };
         provider.instantiate(auth, &self.connection.host_variables()).is_ok()
@@ -259,7 +259,7 @@ impl<'a> Remedies<'a> {
         }
     }
 
-    /// The secret source that has the values of its fields.
+    /// The secret source with the values of its fields.
     fn source(&self) -> Option<&str> {
         self.connection.references.values().next().map(|field| field.from.as_str())
     }
@@ -268,7 +268,7 @@ impl<'a> Remedies<'a> {
         format!("`keyward connection rotate {}{}`", self.connection.name, self.field())
     }
 
-    /// Where the owner gets a secret. Tokens of OAuth are not found there.
+    /// The page where the owner gets a secret; `None` for OAuth, whose tokens are not shown there.
     fn key_url(&self) -> Option<&str> {
         let is_given = self.auth.is_some_and(|auth| !auth.is_consented_to());
         self.provider.filter(|_| is_given)?.about.key_url.as_deref()
@@ -288,7 +288,7 @@ impl<'a> Remedies<'a> {
     }
 }
 
-/// Whether a code is ours for an endpoint that is missing, or that cannot be asked.
+/// Whether the code is one of Keyward for an endpoint that is missing or cannot be used.
 fn is_of_endpoint(code: &str) -> bool {
     matches!(
         code,
@@ -301,7 +301,7 @@ fn is_of_endpoint(code: &str) -> bool {
     )
 }
 
-/// The first thing to do where a client is refused.
+/// The first step after the rejection of a client.
 fn checked(app: &AppRecord) -> String {
     let name = &app.name;
     match (app.managed_by, app.facts.paused) {

@@ -1,5 +1,5 @@
 //! Data that the replicas of one store share beside resources: keys, markers of events that happen once, and answers
-//! that are kept for a time. If one process owns the store, they are in its memory.
+//! that are kept for a time. If one process owns the store, this data is in its memory.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::crypto::envelope::{EnvelopeError, Place};
 use crate::observe::heads::PublishedChain;
 use crate::store::Lease;
 
-/// Where heads of audit logs are kept.
+/// Prefix of the names of kept heads of audit logs.
 const CHAINS: &str = "audit/";
 
 /// How long the published heads of a stopped replica are kept.
@@ -28,8 +28,8 @@ impl Directory {
         self.is_shared().then(|| self.shared.index.derived(purpose))
     }
 
-    /// Whether no other replica did this within `life`. Always true if one process owns the store: the caller must
-    /// remember it.
+    /// Whether no other replica called this with the same name within `life`. Always true if one process owns the
+    /// store: then the caller must remember it.
     ///
     /// # Errors
     /// When the store fails.
@@ -41,7 +41,8 @@ impl Directory {
         Ok(lease.map(Lease::outlives_its_holder).is_some())
     }
 
-    /// Excludes the other replicas until the lease is dropped, for `life` at most; `None` while another one has it.
+    /// Acquires a lease that excludes the other replicas until it is dropped, for `life` at most; `None` while another
+    /// replica holds it.
     ///
     /// # Errors
     /// When the store fails.
@@ -53,7 +54,7 @@ impl Directory {
         Ok(self.shared.rows.store.lease(name, life).await?)
     }
 
-    /// Keeps bytes, sealed, where all replicas can read them.
+    /// Stores bytes, sealed, for a time, so that all replicas can read them.
     ///
     /// # Errors
     /// When the store fails.
@@ -82,7 +83,7 @@ impl Directory {
         let place = Place { org: &org, table: KEPT, key: name };
         match self.shared.rows.keyring.open(&place, &sealed) {
             Ok(bytes) => Ok(Some(bytes)),
-            // A rotation of the master key does not seal them again.
+            // A rotation of the master key does not re-wrap kept bytes.
             Err(EnvelopeError::UnknownKey(_)) => Ok(None),
             Err(source) => Err(unreadable(KEPT, name, source)),
         }

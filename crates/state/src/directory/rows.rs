@@ -1,8 +1,7 @@
 //! [`DirectoryRows`]: the sealed rows of a store. A row is a record and its version as JSON, sealed for its table and its key,
 //! `ORG/ID`.
 //!
-//! The version inside must be the row's own. This detects an older value of a row that was put back under the present
-//! version.
+//! The version inside must be the row's own. This detects an older value that was restored under the current version.
 
 use std::sync::Arc;
 
@@ -16,13 +15,13 @@ use crate::crypto::keyring::Keyring;
 use crate::store::{Expect, Row, Store, StoreError, Table, Version};
 use keyward_base::id::OrgId;
 
-/// Rows that are read at once when everything is loaded.
+/// Rows per page when all records are loaded.
 const PAGE: usize = 500;
 
-/// Keys without rows that are read at once.
+/// Keys per page, without their rows.
 const PAGE_OF_KEYS: usize = 5_000;
 
-/// Where a record is.
+/// The place of a record.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct At {
     pub table: Table,
@@ -113,17 +112,17 @@ impl DirectoryRows {
         Ok(self.store.get(at.table, &at.key()).await?.map(|row| row.version))
     }
 
-    /// Where all records of an organisation are, in one table. None is opened.
+    /// The places of all records of an organisation in one table. No record is opened.
     pub(super) async fn places(&self, table: Table, org: &OrgId) -> Result<Vec<At>, StoreError> {
         self.places_below(table, &format!("{org}/")).await
     }
 
-    /// The same of all organisations.
+    /// The places of all records of a table. No record is opened.
     pub(super) async fn all_places(&self, table: Table) -> Result<Vec<At>, StoreError> {
         self.places_below(table, "").await
     }
 
-    /// The same of keys with this prefix.
+    /// The places of all records whose keys have this prefix. No record is opened.
     pub(super) async fn places_below(
         &self,
         table: Table,
@@ -153,8 +152,8 @@ impl DirectoryRows {
         Ok(self.store.list(table, "", None, 1).await?.is_empty())
     }
 
-    /// Writes a record over the version that was read, or a new one over none. An error that leaves doubt comes after a
-    /// second attempt.
+    /// Writes a record over the version that was read, or a new one over none. A write that may have been made is
+    /// attempted twice before an error is returned.
     pub(super) async fn write<T: Serialize>(
         &self,
         at: &At,
@@ -177,8 +176,8 @@ impl DirectoryRows {
         }
     }
 
-    /// Repeats a write that may have been made: the repetition conflicts with it then. The sealing of the row tells whose
-    /// write it was, also after another replica has rotated the master key.
+    /// Repeats a write that may have been made. If it was made, the repetition conflicts with it. The sealed bytes show
+    /// whose write it was, also after another replica has rotated the master key.
     async fn write_again(
         &self,
         at: &At,
@@ -197,12 +196,13 @@ impl DirectoryRows {
             Ok(Some(row)) if is_same_sealing(&row.value, sealed) => Ok(row.version),
             // Another write has made this version.
             Ok(Some(row)) if row.version == written => Err(conflict),
-            // It may have been made, and changed since.
+            // The write may have been made, and the row changed since.
             _ => Err(first),
         }
     }
 
-    /// Deletes the version that was read; any, when none is named. An error that leaves doubt comes after a second attempt.
+    /// Deletes the version that was read, or any version if `read` is `None`. A delete that may have been made is
+    /// attempted twice before an error is returned.
     pub(super) async fn delete(&self, at: &At, read: Option<Version>) -> Result<(), StoreError> {
         let (key, expect) = (at.key(), read.map_or(Expect::Any, Expect::Version));
         let first = match self.store.delete(at.table, &key, expect).await {

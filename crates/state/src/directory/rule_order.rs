@@ -5,7 +5,7 @@
 //! were written come first, in the new order, and the others follow in the old one. The first rule that matches a request
 //! is then that of the new order or that of the old one, never a third.
 
-/// The gap that a new rule leaves: 32 rules fit between two neighbours, each beside the last one.
+/// The gap beside a new rule. At least 32 rules fit into it, even if each is placed beside the last one.
 const GAP: i64 = 1 << 32;
 
 /// A position between two neighbours, each `None` at the end of the order; `None` if there is no room.
@@ -21,7 +21,7 @@ pub(super) fn between(before: Option<i64>, after: Option<i64>) -> Option<i64> {
     }
 }
 
-/// Ascending positions for so many rules that come before all of `positions`.
+/// Ascending positions for `count` rules, before all of `positions`.
 pub(super) fn in_front(count: usize, positions: impl Iterator<Item = i64>) -> Vec<i64> {
     let lowest = positions.min().unwrap_or(0);
     let steps = (1..=count).rev().filter_map(|step| i64::try_from(step).ok());
@@ -57,7 +57,7 @@ mod tests {
     fn rules_are_put_in_front_in_their_order() {
         let positions = in_front(3, [7, -5].into_iter());
         assert!(positions.is_sorted() && positions[2] < -5, "{positions:?}");
-        // Of distant ones, the first counts.
+        // The smallest position counts.
         let positions = in_front(2, [GAP * 8, -GAP * 8].into_iter());
         assert!(positions.is_sorted() && positions[1] < -GAP * 8, "{positions:?}");
         assert_eq!(in_front(0, [1].into_iter()), [0; 0]);

@@ -79,7 +79,7 @@ impl Directory {
         Ok(between(moved.last().copied(), at(back.first())).unwrap_or_default())
     }
 
-    /// Puts all stored rules of an organisation into an order. `before`: as it is.
+    /// Puts all stored rules of an organisation into an order. `before` is the current order.
     ///
     /// # Errors
     /// When the store fails; then the rules that were written come first, in the new order.

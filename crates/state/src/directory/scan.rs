@@ -1,5 +1,5 @@
-//! [`RecordScan`]: all records of a table. Opening a row costs more than reading it from the store, so pages are opened by several
-//! threads. A task reads the next pages while the caller works on one.
+//! [`RecordScan`]: reads all records of a table. Opening a row costs more than reading it from the store, so several
+//! threads open pages, and a task reads the next pages meanwhile.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -24,7 +24,7 @@ type Page = Result<Vec<Row>, StoreError>;
 /// Pages that are opened at the same time, at most; each has up to 500 rows.
 const PAGES_MAX: usize = 8;
 
-/// A page of fewer rows is opened at once: to pass it to a thread costs more.
+/// A page with fewer rows is opened by the caller, because passing it to a thread costs more.
 const ROWS_ALONE: usize = 16;
 
 /// Pages that wait to be opened.
@@ -62,7 +62,7 @@ impl DirectoryRows {
         Ok(all)
     }
 
-    /// All records of a table, page by page in the order of their keys, each as `take` makes it.
+    /// All records of a table, page by page in the order of their keys, each converted by `take`.
     pub(super) fn scan<T: DeserializeOwned, O>(
         &self,
         table: Table,
@@ -81,7 +81,7 @@ impl DirectoryRows {
 }
 
 impl<O> RecordScan<O> {
-    /// Begins to read.
+    /// Starts to read.
     fn new(rows: DirectoryRows, table: Table, open: Open<O>) -> Self {
         let (send, read) = mpsc::channel(READ_AHEAD);
         tokio::spawn(read_pages(rows.clone(), table, send));

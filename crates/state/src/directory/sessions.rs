@@ -1,6 +1,5 @@
-//! Sessions of agents: how they are added, whether one is still valid, and the removal of those that have ended. A
-//! session is a row of its own. Its agent, user and connections are checked when it is used, so that their changes have
-//! effect at once.
+//! Sessions of agents: addition, validity, and removal after their end. Each session is a row. Its agent, user and
+//! connections are checked when it is used, so that their changes have effect at once.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -26,9 +25,9 @@ use keyward_model::{
 /// Why a connection may be used in a session.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum SessionAccess {
-    /// It is an end user's at one of the agent's `user_providers`.
+    /// The connection belongs to an end user, and its provider is one of the agent's `user_providers`.
     ByProvider,
-    /// It is bound to the agent; a slot may restrict the requests.
+    /// The connection is bound to the agent; a slot may restrict the requests.
     ByBinding,
 }
 
@@ -56,7 +55,7 @@ impl Stored for Session {
 
     fn add_to_indexes(view: &mut View, record: &Arc<Record<Self>>) {
         let Some(hash) = TokenHash::from_hex(&record.facts.hash) else { return };
-        // Without its agent or user it is the rest of an interrupted removal, and allows nothing.
+        // A session without its agent or user is a leftover of an interrupted removal, and allows nothing.
         let Some(agent) = view.in_session(record) else { return };
         view.sessions.add(hash, agent);
     }
@@ -137,7 +136,7 @@ impl Directory {
         let ended: Vec<_> = view.sessions().filter(has_ended).collect();
         for session in &ended {
             match self.remove::<Session>(&session.org, &session.id, ManagedBy::Store).await {
-                // A request was faster.
+                // A request has removed the session first.
                 Ok(()) | Err(DirectoryError::NotFound { .. }) => {}
                 Err(error) => return Err(error),
             }
@@ -177,13 +176,13 @@ impl View {
         })
     }
 
-    /// Who holds the token of a session that has not ended.
+    /// The agent in the session with this token, unless the session has ended.
     pub(super) fn agent_of_session(&self, hash: &TokenHash, now: Timestamp) -> Option<Agent> {
         let agent = self.sessions.agent(hash)?;
         self.still_holds(agent, now).then(|| agent.clone())
     }
 
-    /// Whether the token is of a session that has ended, as far as that is remembered.
+    /// Whether the token belongs to an ended session, as far as ended sessions are remembered.
     pub fn was_session(&self, token: &str) -> bool {
         self.sessions.has_known(&TokenHash::of(token))
     }
@@ -208,7 +207,8 @@ impl View {
         user.has_sessions().then_some(owner)
     }
 
-    /// Whether the connection belongs to an end user, in whose sessions the agent may use it. The end user may be paused.
+    /// Whether the connection belongs to an end user and the agent may use it in sessions of that user, who may be
+    /// paused.
     pub fn serves_owner(&self, agent: &AgentRecord, connection: &Record<Connection>) -> bool {
         let owner = connection.facts.owner.as_ref();
         let owner = owner.and_then(|owner| self.one::<User>(&connection.org, owner));
@@ -221,7 +221,7 @@ impl View {
     /// use it, the environments agree, and it belongs to no other end user. New sessions and the policy use this check.
     ///
     /// # Errors
-    /// What is in the way.
+    /// The reason if it may not.
     pub fn may_be_in_session(
         &self,
         spec: &SessionSpec,

@@ -1,5 +1,6 @@
-//! Rows in which replicas publish what they allowed within rate limits (`proxy::limits`). They are authenticated and not
-//! sealed: they have keyed hashes and counts, and are written so often that they would use up a master key.
+//! Rows in which replicas publish what they allowed within rate limits (`proxy::limits`). They are authenticated, not
+//! sealed: they contain only keyed hashes and counts, and are written so often that sealing would wear out a master
+//! key.
 
 use std::time::Duration;
 
@@ -8,22 +9,22 @@ use aws_lc_rs::hmac;
 use super::Directory;
 use super::error::DirectoryError;
 
-/// Where they are kept.
+/// Prefix of the names of kept rows.
 const LIMITS: &str = "limits/";
 
-/// How long a row is kept that is not written again: longer than any period of a rate.
+/// How long a row is kept after its last write: longer than any period of a rate.
 const LIFE: Duration = Duration::from_secs(4 * 3_600);
 
 /// Bytes of the authentication code at the end of a row.
 const TAG_BYTES: usize = 32;
 
-/// What a replica has published.
+/// The limits that a replica has published.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct PublishedLimits {
     /// The name of the replica.
     pub replica: String,
     pub row: Vec<u8>,
-    /// How long ago, by the clock of the store.
+    /// How long ago it was published, by the clock of the store.
     pub ago: Duration,
 }
 
@@ -44,7 +45,8 @@ impl Directory {
         Ok(store.keep(&name, &row, LIFE).await?)
     }
 
-    /// What replicas published within the last `within`; hours at most. Rows that no replica wrote are ignored.
+    /// The limits that replicas published within the last `within`, which must be shorter than [`LIFE`]. Rows that no
+    /// replica wrote are ignored.
     ///
     /// # Errors
     /// When the store fails.
@@ -102,7 +104,7 @@ mod tests {
             read.iter().map(|it| (&*it.replica, &*it.row, it.ago.as_secs())).collect();
         assert_eq!(read, [("a", &b"second"[..], 60), ("b", b"other", 0)]);
         assert_eq!(one.published_limits(Duration::from_secs(60)).await.unwrap().len(), 1);
-        // The owner of the database writes a row, and puts one in another's place.
+        // The owner of the database forges a row, and copies a row to another name.
         let copied = forger.kept("limits/b").await.unwrap().unwrap();
         forger.keep("limits/a", &copied, LIFE).await.unwrap();
         forger.keep("limits/c", b"{}", LIFE).await.unwrap();

@@ -1,5 +1,5 @@
-//! [`StateSnapshot`]: all rows of a store as of one point, with the keys that open them. A backup is made of it, and
-//! [`OpenedRow::seal`] makes rows of it for another master key.
+//! [`StateSnapshot`]: all rows of a store as of one point, with the keys that open them. Backups are written from it,
+//! and [`OpenedRow::seal`] seals its rows for another master key.
 
 use keyward_base::id::OrgId;
 use serde::Deserialize;
@@ -26,7 +26,7 @@ pub struct OpenedRow {
     pub key: String,
     /// Its version, which its content repeats.
     pub version: Version,
-    /// What is sealed in a store.
+    /// The content that a store seals.
     pub content: Zeroizing<Vec<u8>>,
 }
 
@@ -36,7 +36,7 @@ impl StateSnapshot {
         &self.rows
     }
 
-    /// The rows, each opened when it is asked for.
+    /// The rows, each opened when the iterator reaches it.
     pub fn opened(&self) -> impl Iterator<Item = Result<OpenedRow, DirectoryError>> {
         self.rows.rows().iter().map(|(table, row)| {
             let at = place(*table, &row.key)?;
@@ -48,7 +48,7 @@ impl StateSnapshot {
     }
 }
 
-/// What is sealed in rows other than grants.
+/// The content of rows other than grants.
 #[derive(Deserialize)]
 struct Versioned<T> {
     version: u64,
@@ -62,10 +62,10 @@ impl OpenedRow {
         Some((OrgId::parse(org).ok()?, id))
     }
 
-    /// Its record.
+    /// Decodes the record.
     ///
     /// # Errors
-    /// With what is wrong, when it is not one of this kind or of another version than its row.
+    /// The problem, if the content is not a record of this kind or has another version than its row.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, String> {
         let read: Result<Versioned<T>, _> = serde_json::from_slice(&self.content);
         match read {
@@ -88,21 +88,21 @@ impl OpenedRow {
 }
 
 impl Directory {
-    /// All rows as of one point. No change of the directory is half done in it: its writers take turns, and this
-    /// takes one.
+    /// All rows as of one point in time. No change of the directory is incomplete in it, because this holds the write
+    /// lock.
     ///
     /// # Errors
     /// When a row is damaged, or the disk fails.
     pub async fn snapshot(&self) -> Result<StateSnapshot, DirectoryError> {
         let writer = self.turn().await?;
-        // While this guard is held, no key seals rows that is not among its keys.
+        // While this guard is held, only its keys seal rows.
         let sealing = writer.rows.keyring.sealing().await;
         let rows = writer.rows.store.snapshot().await?;
         Ok(StateSnapshot { rows, keys: sealing.opening() })
     }
 }
 
-/// Where the row is. Every key begins with its organisation.
+/// The place of the row. Every key begins with an organisation.
 fn place(table: Table, key: &str) -> Result<At, DirectoryError> {
     At::parse(table, key)
         .ok_or_else(|| DirectoryError::Malformed { table: table.name(), key: key.to_owned() })

@@ -1,4 +1,4 @@
-//! Secret sources as a [`Stored`] resource: one that a record refers to cannot be removed.
+//! Secret sources as a [`Stored`] resource: a source that a record refers to cannot be removed.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ impl Stored for Source {
 
     stored_in!(sources);
 
-    /// Connections would lose their values.
+    /// Refuses the removal of a source that connections or apps use, because they would lose their values.
     fn may_remove(record: &Record<Self>, by: ManagedBy, view: &View) -> Result<(), DirectoryError> {
         check::editor(record.managed_by, by, "source", record.name())?;
         let (org, name) = (&record.org, record.name());

@@ -20,16 +20,16 @@ use super::view::{OrgView, View};
 use super::{Directory, DirectoryWriter, check, to_the_end};
 use crate::store::{StoreError, Table, Version};
 
-/// How often a change is tried again after another writer was faster.
+/// How often a change is retried after a conflict.
 pub(super) const EDIT_TRIES: usize = 8;
 
 /// A resource that the directory keeps.
 pub trait Stored: Resource {
-    /// Where its rows are.
+    /// The table of its rows.
     #[doc(hidden)]
     const TABLE: Table;
 
-    /// Its space of names.
+    /// The namespace of its names.
     #[doc(hidden)]
     const NAMED: NameKind;
 
@@ -87,10 +87,10 @@ pub trait Stored: Resource {
         Ok(())
     }
 
-    /// Checks a removal, with the turn to write.
+    /// Checks a removal, with the write lock.
     ///
     /// # Errors
-    /// When the file manages it (and `by` is not the file), or something needs it.
+    /// When the file manages it (and `by` is not the file), or another record needs it.
     fn may_remove(
         record: &Record<Self>,
         by: ManagedBy,
@@ -154,7 +154,7 @@ impl Stored for Honeytoken {
 }
 
 impl View {
-    /// All of an organisation, in no particular order.
+    /// All records of a kind in an organisation, in no particular order.
     ///
     /// The iterator is boxed, because what callers chain to it is compiled for each kind of records.
     pub fn all<R: Stored>(
@@ -210,7 +210,7 @@ impl<R: Stored> Viewed for Record<R> {
 }
 
 impl Directory {
-    /// Makes one.
+    /// Adds a record with a new id.
     ///
     /// # Errors
     /// As [`Directory::add_record`].
@@ -224,7 +224,7 @@ impl Directory {
         self.add_record(Record::new(org, managed_by, spec, facts, self.shared.clock.now())).await
     }
 
-    /// Adds one whose id something is already stored under.
+    /// Adds a record whose id is already used for its other rows.
     ///
     /// # Errors
     /// When the spec is refused, the name is taken, or there are too many.
@@ -236,7 +236,7 @@ impl Directory {
         self.write(|writer| async move { writer.add(record).await }).await
     }
 
-    /// Changes one. A change that changes nothing writes nothing; any other sets `updated`.
+    /// Changes a record. Without a difference, nothing is written; else `updated` is set.
     ///
     /// # Errors
     /// As [`Directory::edit`].
@@ -253,8 +253,8 @@ impl Directory {
         self.edit(org, id, &change).await
     }
 
-    /// Changes one, unless `change` refuses; it is called again after a conflict with another writer. Id, organisation
-    /// and creation time stay.
+    /// Changes a record, unless `change` refuses; it is called again after a conflict with another writer. Id,
+    /// organisation and creation time stay.
     ///
     /// # Errors
     /// When there is none, `change` refuses, the changed spec is refused, it changes what is fixed, or its new
@@ -283,10 +283,10 @@ impl Directory {
         Err(overtaken(&at).into())
     }
 
-    /// Removes one, with everything that must not stand without it.
+    /// Removes a record, with all data that must not exist without it.
     ///
     /// # Errors
-    /// When there is none, the file manages it (and `by` is not the file), or something needs it.
+    /// When there is none, the file manages it (and `by` is not the file), or another record needs it.
     pub async fn remove<R: Stored>(
         &self,
         org: &OrgId,
@@ -296,7 +296,7 @@ impl Directory {
         self.remove_if::<R>(org, id, by, |_| true).await
     }
 
-    /// Removes one if it is still as the caller wants it to be.
+    /// Removes a record if `is_wanted` is true for it.
     ///
     /// # Errors
     /// As [`Directory::remove`], and when `is_wanted` is false for it.
@@ -333,7 +333,7 @@ impl DirectoryWriter {
         self.commit(&at, record, None, IndexChange { taken, freed: Vec::new() }).await
     }
 
-    /// [`Directory::edit`] within the turn to write. Returns the record before and after the change.
+    /// [`Directory::edit`] while the write lock is held. Returns the record before and after the change.
     pub(super) async fn edit<R: Stored>(
         &self,
         org: &OrgId,
@@ -372,7 +372,7 @@ impl DirectoryWriter {
         R::may_change(&before, &after, &self.view.load_full())?;
         let [old, mut new] = [&before, &after].map(|record| R::unique(record, &self.index));
         let mut old: HashSet<At> = old.into_iter().map(|one| one.at).collect();
-        // What both have stays as it is; `old` keeps what the record no longer has.
+        // Unique values of both versions stay; `old` keeps those that the record no longer has.
         new.retain(|one| !old.remove(&one.at));
         let at = At::new(R::TABLE, &after.org, &after.id);
         let taken = self.take(new, &at, Some(version)).await?;
@@ -380,7 +380,7 @@ impl DirectoryWriter {
         self.commit(&at, after, Some(version), index).await
     }
 
-    /// [`Directory::remove_if`] within the turn to write, without [`Stored::after_removal`].
+    /// [`Directory::remove_if`] while the write lock is held, without [`Stored::after_removal`].
     pub(super) async fn remove<R: Stored>(
         &self,
         at: &At,
@@ -429,8 +429,8 @@ impl DirectoryWriter {
         Ok(taken)
     }
 
-    /// Deletes index rows that are not needed. If that fails too, the name or token stays reserved until the store is opened
-    /// again. False if that is so.
+    /// Deletes index rows that are not needed. If that fails, the name or token stays reserved until the store is
+    /// opened again; then it returns false.
     pub(super) async fn give_back(&self, taken: &[At]) -> bool {
         let mut is_done = true;
         for at in taken {
@@ -452,7 +452,7 @@ impl DirectoryWriter {
         self.read_uncertain(at).await
     }
 
-    /// The same of a row whose last write may be in doubt.
+    /// Like [`Self::read`], for a row whose last write may be in doubt.
     pub(super) async fn read_uncertain<R: Stored>(
         &self,
         at: &At,

@@ -1,5 +1,5 @@
-//! The directory over a memory store: who may do what, what survives a crash between two rows, and
-//! what an editor of the database can and cannot do.
+//! Tests of the directory over a memory store: permissions, crashes between two rows, and rows that an editor of the
+//! database has changed.
 
 mod damage;
 mod deliveries;
@@ -34,7 +34,7 @@ use keyward_model::{
 };
 use keyward_rules::inject::placeholder::Placeholder;
 
-/// A directory with what it stands on.
+/// A directory with its store, keys and clock.
 struct World {
     store: Arc<MemoryStore>,
     keyring: Arc<Keyring>,
@@ -53,7 +53,7 @@ impl World {
         Self { store, keyring, clock, directory, org: OrgId::default_org() }
     }
 
-    /// A fresh start over the same rows.
+    /// Opens the same rows again.
     async fn reopen(&self) -> Result<Directory, DirectoryError> {
         self.reopen_with(self.keyring.clone()).await
     }
@@ -117,7 +117,7 @@ impl World {
         all
     }
 
-    /// Puts bytes where a row is or was, keeping its version at 1.
+    /// Replaces a row, or restores a deleted one, with these bytes and version 1.
     async fn replant(&self, table: Table, key: &str, value: &[u8]) {
         self.store.delete(table, key, Expect::Any).await.unwrap();
         self.store.put(table, key, value, Expect::Absent).await.unwrap();

@@ -9,7 +9,7 @@ use keyward_base::id::{ConnectSessionId, OrgId, TokenId};
 use keyward_base::shared_map::SharedNames;
 use keyward_model::{Login, Record, User};
 
-/// Tokens of ended sessions that are remembered, so that their refusals say so. When there are more, all are forgotten.
+/// Tokens of ended sessions that are remembered, so that their refusals say so. If there are more, all are dropped.
 const ENDED_MAX: usize = 10_000;
 
 #[derive(Clone, Debug, Default)]
@@ -73,7 +73,7 @@ impl SessionTokens {
         Some(&holder.agent)
     }
 
-    /// Whether the token is or was of a session, as far as ended ones are remembered.
+    /// Whether the token belongs to a session, or to an ended one that is remembered.
     pub(super) fn has_known(&self, hash: &TokenHash) -> bool {
         self.live.contains_key(hash) || self.ended.contains_key(hash)
     }

@@ -14,13 +14,13 @@ use keyward_model::{AGENT_TOKENS_MAX, Agent, AgentFacts, TokenSpec};
 /// Revoked tokens that are remembered of one agent.
 const REVOKED_MAX: usize = 50;
 
-/// How long an expired token is kept, in which it can be renewed: the token of a run expires while the machine sleeps, and
+/// How long an expired token is kept and can be renewed: the token of a run may expire while the machine sleeps, and
 /// the run renews it afterwards.
 const RENEWABLE_FOR: SignedDuration = SignedDuration::from_secs(86_400);
 
 impl Directory {
-    /// Adds a token. `chosen`: a token of `--token-stdin`; else issued. Also for agents that the
-    /// file manages, because a file cannot hold an issued token.
+    /// Adds a token: `chosen` (from `--token-stdin`), or an issued one. Also for agents that the file manages, because
+    /// a file cannot contain an issued token.
     ///
     /// # Errors
     /// When a chosen token is weak or in use, the expiry is past, or there is no such agent.
@@ -70,11 +70,10 @@ impl Directory {
         Ok(issued)
     }
 
-    /// Moves a token's end. Only for tokens that have one: a token that was given for ever is not
-    /// to be cut by the caller that renews.
+    /// Changes the expiry of a token. Only for tokens that expire: a renewal must not limit a token without an expiry.
     ///
     /// # Errors
-    /// When the agent has no such token, or the token has no end or is in the file.
+    /// When the agent has no such token, or the token does not expire or is in the file.
     pub async fn renew_token(
         &self,
         org: &OrgId,
@@ -93,7 +92,7 @@ impl Directory {
         self.edit::<Agent, DirectoryError>(org, agent, &change).await.map(drop)
     }
 
-    /// Revokes a token: it opens nothing any more, open streams included.
+    /// Revokes a token, and ends its open streams.
     ///
     /// # Errors
     /// When the agent has no such token, or the token is in the file.
@@ -131,9 +130,8 @@ impl Directory {
         self.edit::<Agent, DirectoryError>(org, agent, &revoke).await.map(drop)
     }
 
-    /// Makes the token of this hash the one that the file gives the agent under `label`, in place
-    /// of an earlier one. The same hash again changes nothing. The caller has checked the token
-    /// itself with [`token::is_acceptable_secret`].
+    /// Sets the token that the file gives the agent under `label`, in place of an earlier one. The same hash again
+    /// changes nothing. The caller has checked the token itself with [`token::is_acceptable_secret`].
     ///
     /// # Errors
     /// When another agent has the token, or there is no such agent.

@@ -16,16 +16,16 @@ pub enum TotpError {
     /// The user has no key, or the new one has expired.
     #[error("there is no key of one-time codes")]
     NoKey,
-    /// It is the code of no step around now, or of one that was used.
+    /// The code is not that of a current step, or its step was used.
     #[error("the one-time code is wrong or was used")]
     WrongCode,
-    /// The user is gone, or the store fails.
+    /// The user was removed, or the store fails.
     #[error(transparent)]
     Directory(#[from] DirectoryError),
 }
 
 impl Directory {
-    /// Stores a new key, which is in force when a code confirms it. One that was not confirmed is replaced.
+    /// Stores a new key, which is in force once a code confirms it. An unconfirmed key is replaced.
     ///
     /// # Errors
     /// When there is no such user, or the store fails.
@@ -43,7 +43,7 @@ impl Directory {
         Ok(key)
     }
 
-    /// Puts the new key in force, with the code that it has now.
+    /// Puts the new key in force, confirmed by its current code.
     ///
     /// # Errors
     /// When the code is wrong, or there is no new key.
@@ -64,7 +64,7 @@ impl Directory {
         self.edit::<User, TotpError>(org, user, &confirm).await.map(drop)
     }
 
-    /// Uses a code up. Of several callers with the same one, one succeeds.
+    /// Uses a code, once: of several callers with the same code, one succeeds.
     ///
     /// # Errors
     /// When the code is wrong or was used, or the user has no key.
@@ -83,7 +83,7 @@ impl Directory {
         self.edit::<User, TotpError>(org, user, &take).await.map(drop)
     }
 
-    /// Removes the key, also a new one: the password alone signs in.
+    /// Removes the key, also an unconfirmed one. Then the password alone signs in.
     ///
     /// # Errors
     /// When there is no such user, or the store fails.

@@ -1,5 +1,5 @@
-//! Stored usage: one row for each history, to which a background job adds. Removed connections, agents and
-//! organisations lose theirs.
+//! Stored usage: one row for each history, to which a background job adds. The histories of removed connections, agents
+//! and organisations are removed.
 
 use futures_util::future::join_all;
 
@@ -26,7 +26,7 @@ impl Directory {
     /// Stores up to `max` of the collected histories, those that wait longest first.
     ///
     /// # Errors
-    /// When the store fails. What is not stored stays collected.
+    /// When the store fails. Histories that are not stored stay in memory.
     pub async fn save_usage(&self, usage: &Usage, max: usize) -> Result<(), DirectoryError> {
         for keys in usage.due(max).chunks(ROWS_AT_ONCE) {
             let _turn = usage.saving().await;
@@ -42,8 +42,8 @@ impl Directory {
         Ok(())
     }
 
-    /// Adds to a stored history. Does nothing for what was removed. A row that does not open begins again: it holds
-    /// statistics only.
+    /// Adds to a stored history. Does nothing for a removed resource. A row that cannot be opened is replaced, because
+    /// it contains statistics only.
     ///
     /// # Errors
     /// When the store fails. Nothing was added then.
@@ -75,7 +75,7 @@ impl Directory {
         }
     }
 
-    /// Removes the histories of what was removed, and returns their number.
+    /// Removes the histories of removed resources, and returns their number.
     ///
     /// # Errors
     /// When the store fails.
@@ -93,7 +93,7 @@ impl Directory {
 }
 
 impl View {
-    /// Whether it exists.
+    /// Whether the resource of the history exists.
     fn has_usage_of(&self, key: &UsageKey) -> bool {
         match &key.of {
             UsageOf::Org => self.org(&key.org).is_some(),

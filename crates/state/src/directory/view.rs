@@ -60,9 +60,9 @@ pub struct OrgView {
     pub(super) sources: Collection<Source>,
     pub(super) honeytokens: Collection<Honeytoken>,
     pub(super) own_providers: Collection<OwnProvider>,
-    /// The same by the provider's id, as far as its definition is valid.
+    /// The compiled own providers by id, as far as their definitions are valid.
     pub(super) compiled_providers: SharedNames<Arc<str>, Arc<Provider>>,
-    /// The catalogue with them. Another one with each change of them.
+    /// The catalogue with the own providers; replaced at each change of them.
     pub(super) catalogue: OrgCatalogue,
     pub(super) rules: Collection<Rule>,
     pub(super) sessions: Collection<Session>,
@@ -70,7 +70,7 @@ pub struct OrgView {
     pub(super) logins: Collection<Login>,
     pub(super) honeytoken_cores: SharedNames<PlaceholderCore, HoneytokenId>,
     pub(super) holders: HolderIndex,
-    /// The number of connections by the code of their state. A code without an entry has none.
+    /// The number of connections by the code of their state; codes without connections are absent.
     pub(super) in_state: BTreeMap<&'static str, usize>,
     plugins_of: SharedMap<AgentId, Arc<PluginsByName>>,
 }
@@ -117,7 +117,7 @@ impl OrgView {
 }
 
 impl View {
-    /// A view of these alone. Of two with one name, the name is the later one's.
+    /// A view of only these records. Of two records with the same name, the name finds the later one.
     #[cfg(test)]
     pub(crate) fn of(
         agents: impl IntoIterator<Item = Arc<AgentRecord>>,
@@ -129,7 +129,7 @@ impl View {
         view
     }
 
-    /// The same view with one more record, or another version of one.
+    /// This view with one more record, or with another version of a record.
     #[cfg(test)]
     pub(crate) fn with<R: Stored>(mut self, record: Arc<Record<R>>) -> Self {
         self.put(record);
@@ -137,7 +137,7 @@ impl View {
     }
 
     /// The differences from an earlier view. If this view was made from that one by changes, the cost is that of the
-    /// differences. A record that was put again counts as another one.
+    /// differences. A record that was put again counts as changed.
     pub fn differences<'a>(&'a self, before: &'a Self) -> Differences<'a> {
         static NOTHING: LazyLock<OrgView> = LazyLock::new(OrgView::default);
         let mut all = Differences::default();
@@ -248,8 +248,8 @@ impl View {
         Some(Agent { id, org, name: record.name.as_str().into(), token: None, session: None })
     }
 
-    /// Whether the authentication of an agent still holds; open streams ask after each change. Its token or session must be
-    /// valid; on a listener of its own, the agent must exist and not be paused.
+    /// Whether the authentication of an agent is still valid; open streams check this after each change. Its token or
+    /// session must be valid; on a listener of its own, the agent must exist and not be paused.
     pub fn still_holds(&self, agent: &Agent, now: Timestamp) -> bool {
         let Some(org) = self.orgs.get(&agent.org) else { return false };
         org.agents.get(&agent.id).is_some_and(|record| {
@@ -377,7 +377,7 @@ impl View {
             return;
         }
         for token in &agent.facts.tokens {
-            // What is no hash was refused at open, and opens nothing here.
+            // A malformed hash was refused at open, and authenticates no agent here.
             let Some(hash) = TokenHash::from_hex(&token.hash) else { continue };
             let holder = Holder { hash, agent: holder(&token.id), expires: token.expires };
             self.tokens.insert(hash, Arc::new(holder));
@@ -428,7 +428,7 @@ impl View {
         }
     }
 
-    /// Puts the agents of an owner again: whether their tokens are valid depends on the owner.
+    /// Updates the tokens of the agents of an owner, because their validity depends on the owner.
     pub(super) fn wake_agents_of(&mut self, org: &OrgId, owner: &UserId) {
         let Some(of_org) = self.orgs.get(org) else { return };
         let theirs =

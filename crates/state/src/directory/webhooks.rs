@@ -15,7 +15,7 @@ impl Stored for Webhook {
 
     stored_in!(webhooks);
 
-    /// What was taken out of the file is paused, and anyone may remove it.
+    /// A webhook that was removed from the configuration file is paused, and anyone may remove it.
     fn may_remove(record: &Record<Self>, by: ManagedBy, _: &View) -> Result<(), DirectoryError> {
         match record.facts.state {
             WebhookState::Paused => Ok(()),
@@ -23,7 +23,8 @@ impl Stored for Webhook {
         }
     }
 
-    /// Drops what it has not been told yet. The next writer need not wait for as many rows as there may be.
+    /// Deletes the pending deliveries, without the write lock: there may be many rows, and the next writer need not
+    /// wait.
     async fn after_removal(
         writer: DirectoryWriter,
         record: Record<Self>,

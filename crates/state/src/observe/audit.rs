@@ -16,7 +16,7 @@ use super::trail::{Rotation, Trail};
 #[derive(Clone, Debug)]
 pub struct Audit {
     queue: Sender<AuditEntry>,
-    /// Woken for a batch; otherwise it writes queued events after a short delay.
+    /// The thread of the writer, which is woken for a batch; otherwise it writes queued events after a short delay.
     writer: Thread,
     health: LogHealth,
     written: watch::Receiver<u64>,
@@ -152,7 +152,7 @@ mod tests {
         // It fails every write with ENOSPC.
         let trail = Trail::at(Path::new("/dev/full"));
         let (audit, writer) = Audit::open(trail, Rotation::default(), 8, false).unwrap();
-        // Its thread is leaked: it keeps its event as long as the disk is full.
+        // The thread is leaked, because it keeps its event as long as the disk is full.
         drop(writer);
         audit.reserve().await.unwrap().send(samples::event(0).entry());
         while audit.reserve().await.is_ok() {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use keyward_base::id::{LoginId, UserId};
 use keyward_model::NoticeKind;
 
-/// The kind and the action of a record that others changed the audit log itself.
+/// Kind and action of the record that another program has changed the audit log itself.
 const LOG: &str = "audit log";
 const FOUND_CHANGED: &str = "found changed";
 
@@ -140,7 +140,7 @@ impl fmt::Display for Actor {
 }
 
 impl Change {
-    /// What was done, in the past tense: some actions are recorded as the paths of the API name them.
+    /// The action in the past tense. Some actions are recorded with the names of API paths.
     pub fn done(&self) -> &str {
         match &*self.action {
             "activate" => "activated",
@@ -163,12 +163,12 @@ impl Change {
         self.event.iter().chain(&self.events).any(|it| it == kind)
     }
 
-    /// The record that others changed the audit log itself.
+    /// The record that another program has changed the audit log itself.
     pub(super) fn of_log(why: String) -> Self {
         Self::new(&Actor::Gateway, LOG, FOUND_CHANGED).because(why)
     }
 
-    /// Whether it is a record that others changed the audit log itself.
+    /// Whether this is the record that another program has changed the audit log itself.
     pub(super) fn is_of_log(&self) -> bool {
         self.what == LOG && self.action == FOUND_CHANGED
     }

@@ -15,7 +15,7 @@ use super::trail::Trail;
 /// Maximum number of groups of one count.
 pub const GROUPS_MAX: usize = 1_000;
 
-/// The member of a record that makes its group.
+/// The member of a record that determines its group.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Grouping {

@@ -24,7 +24,7 @@ pub enum Outcome {
     ClientAborted,
     /// The upstream closed the stream early.
     UpstreamAborted,
-    /// It was ended by a change of tokens, agents or limits, or by a shutdown.
+    /// A change of tokens, agents or limits, or a shutdown ended it.
     Ended,
 }
 
@@ -87,15 +87,15 @@ pub struct Event<S = String> {
     pub attempts: u32,
     /// How it ended.
     pub outcome: Outcome,
-    /// Who has cut it: `operator` or `usr_…`. Only records of exchanges that a person has cut have this.
+    /// The person who ended the exchange: `operator` or `usr_…`. Other records lack this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cut_by: Option<S>,
     /// The role that Keyward logged in as. Only records of sessions with a database have this; their `target` is
     /// `postgres://host:port/database`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub database_role: Option<S>,
-    /// A statement that an agent has sent in the session with a database that `exchange` names, with `?` for its literals.
-    /// Only records of statements have this. `completed`: it was passed on to the server.
+    /// A statement that an agent sent in the database session `exchange`, with `?` for its literals. Only records of
+    /// statements have this. `completed`: it was forwarded to the server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub statement: Option<S>,
     /// The change, if the record is of a change instead of an exchange.

@@ -38,7 +38,7 @@ pub struct Filter {
     pub event: Option<String>,
     /// Only changes, no exchanges.
     pub changes: bool,
-    /// Only changes of the resource with this id or name, and of what belongs to it.
+    /// Only changes of the resource with this id or name, and of its parts.
     pub changed: Option<String>,
     /// Only exchanges, no changes.
     pub requests: bool,
@@ -84,7 +84,7 @@ impl Filter {
     }
 }
 
-/// Whether neither this record nor any earlier one can be of this time or later, because its exchange ended long before.
+/// Whether neither this record nor an earlier one can be of this time or later, because its exchange ended long before.
 pub(super) fn ended_before(event: &Event, since: Timestamp) -> bool {
     let took = i64::try_from(event.duration_ms).unwrap_or(i64::MAX);
     let ended = event.time.saturating_add(SignedDuration::from_millis(took));

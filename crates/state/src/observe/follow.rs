@@ -81,7 +81,7 @@ impl Follower {
 
     /// The file with the next record, and its offset; `None` if it is not written yet.
     fn file_of_next(&self) -> io::Result<Option<(File, u64)>> {
-        // Before the listing: a file that is rotated in between is found there.
+        // Opened before the listing, so that a file that is rotated in between is found there.
         let active = self.trail.open_active()?;
         let full = self.trail.full()?;
         let later = full.partition_point(|full| full.first <= self.next);

@@ -1,6 +1,6 @@
 //! [`PublishedChain`]: ends of an audit log's chain as its replica published them in the shared store, sealed with the
-//! master key. Who can change the log's files alone cannot shorten or rewrite it unnoticed: the log no longer contains
-//! the published records.
+//! master key. A person who can change only the log's files cannot shorten or rewrite it unnoticed, because the log
+//! then lacks published records.
 
 use std::fs::File;
 use std::io;
@@ -14,7 +14,7 @@ use super::event::Event;
 use super::lines::{line_at, line_start, offset_of};
 use super::trail::Trail;
 
-/// Heads that are kept of one chain. The oldest ones are spaced further and further apart.
+/// Most heads that are kept of one chain. The older the heads, the larger the distance between them.
 const HEADS_MAX: usize = 32;
 
 /// A record that was the last of its log when it was published.
@@ -29,10 +29,10 @@ pub struct PublishedHead {
     pub at: Timestamp,
 }
 
-/// A chain with the heads that were published of it.
+/// A chain with its published heads.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct PublishedChain {
-    /// A random name. A replica finds its chain again by the heads.
+    /// A random name. A replica recognises its chain by the heads.
     pub chain: String,
     /// The name of the machine that published last.
     pub host: String,
@@ -40,11 +40,11 @@ pub struct PublishedChain {
     pub heads: Vec<PublishedHead>,
     /// When it was published last, with or without new records.
     pub published: Timestamp,
-    /// Whether the replica stopped in an orderly way then.
+    /// Whether the replica was shutting down then.
     pub ended: bool,
 }
 
-/// What a log says of a published chain.
+/// The result of comparing a log with a published chain.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ChainState {
     /// It contains all published records that are not older than the log's first.
@@ -54,14 +54,14 @@ pub enum ChainState {
         /// Its last record.
         last: u64,
     },
-    /// A published record is another one now, or is followed by others than before.
+    /// A published record has another hash now.
     Altered {
-        /// The last published record that is as it was.
+        /// The last unchanged published record.
         same: u64,
-        /// The first that is not.
+        /// The first changed one.
         changed: u64,
     },
-    /// It has none of the published records: the chain is of another log, or this one was replaced.
+    /// It has none of the published records: the chain belongs to another log, or this log was replaced.
     NotHere,
 }
 
@@ -83,7 +83,7 @@ impl PublishedChain {
             self.heads.push(PublishedHead { seq: head.seq, hash: head.hash, at });
         }
         if self.heads.len() > HEADS_MAX {
-            // The first one shows whose chain it is; the newest ones say the most.
+            // The first head identifies the chain; the newest ones detect the most changes.
             let seqs: Vec<_> = self.heads.iter().map(|head| head.seq).collect();
             let gap = |at: usize| seqs[at + 1] - seqs[at - 1];
             let age = |at: usize| (seqs.len() - at) as u64;
@@ -155,7 +155,7 @@ impl Trail {
                 None if state == ChainState::Whole && head.seq > last => {
                     state = ChainState::Shortened { last };
                 }
-                // Its file was removed as the oldest, or something before it is wrong already.
+                // The file of the record was removed as the oldest, or an earlier difference was found already.
                 _ => {}
             }
         }
@@ -208,7 +208,7 @@ mod tests {
         assert_eq!(trail.compare(&chain).unwrap(), ChainState::Whole);
     }
 
-    /// The chain of what is left follows: only the published head tells.
+    /// The rest is a valid chain; only the published head shows the cut.
     #[tokio::test]
     async fn records_that_were_cut_off_the_end_are_noticed() {
         let (_folder, trail, chain) = published().await;
@@ -217,7 +217,7 @@ mod tests {
         fs::write(trail.active(), format!("{kept}\n")).unwrap();
         assert_eq!(trail.verify(|| true).unwrap().broken, None);
         assert_eq!(trail.compare(&chain).unwrap(), ChainState::Shortened { last: 10 });
-        // Also when the log goes on after the cut.
+        // Also when the log continues after the cut.
         let (audit, writer) = Audit::open(trail.clone(), SMALL, 8, false).unwrap();
         audit.reserve().await.unwrap().send(samples::event(77).entry());
         drop(audit);
@@ -227,7 +227,7 @@ mod tests {
         assert_eq!(trail.compare(&chain).unwrap(), altered);
     }
 
-    /// All hashes after the altered record are made again, so that the chain follows.
+    /// All hashes after the altered record are computed again, so that the chain is valid.
     #[tokio::test]
     async fn a_record_that_was_altered_with_all_hashes_after_it_is_noticed() {
         let (folder, _, chain) = published().await;

@@ -102,7 +102,7 @@ pub fn init(format: Format, level: Level, colour: bool) -> Verbosity {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter(level))
         .with_writer(io::stderr)
-        // It would report a closed standard error there, and panic.
+        // Else it would report a closed standard error on standard error, and panic.
         .log_internal_errors(false);
     let export = TelemetrySwitch::default();
     let records = LogRecords(export.clone());

@@ -1,5 +1,5 @@
-//! [`JsonLines`]: log events as lines of JSON: `timestamp`, `level`, `message` and the fields of the event. No name is
-//! there twice, and lists are lists.
+//! [`JsonLines`]: log events as lines of JSON: `timestamp`, `level`, `message` and the fields of the event. Names are
+//! unique, and lists are JSON lists.
 
 use std::fmt::{self, Debug};
 
@@ -11,8 +11,8 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-/// Fields that are lists of texts, recorded by `?`. Tracing has no type for lists, and the text of another field may
-/// come from a peer and only look like one.
+/// Fields that are lists of texts, recorded by `?`. Tracing has no type for lists. Other fields are not parsed, because
+/// their text may come from a peer and look like a list.
 const LISTS: [&str; 4] = ["proxy", "agents", "databases", "retired_keys"];
 
 /// Formats an event as one line. The module of the event is omitted: our field `target` is a host.

@@ -164,7 +164,7 @@ impl ReloadMetrics {
 pub struct FailingRefreshes {
     /// Number of such connections.
     pub now: Gauge,
-    /// Those that have failed for so long that a person should act.
+    /// The number of those that have failed for so long that a person should act.
     pub long: Gauge,
 }
 
@@ -247,7 +247,7 @@ fn refusals(registry: &mut Registry) -> Refusals {
     family
 }
 
-/// Of the program's metrics, with its version.
+/// The registry of the program's metrics, with its version.
 fn registry() -> Registry {
     let mut registry = Registry::with_prefix("keyward");
     let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
@@ -355,7 +355,7 @@ impl Metrics {
         self.upstream.latency.observe(waited.as_secs_f64());
     }
 
-    /// Notes the configuration of the start.
+    /// Records the time of the first configuration.
     pub fn started(&self, now: Timestamp) {
         self.reload.succeeded.set(1);
         self.reload.success_time.set(now.as_second());

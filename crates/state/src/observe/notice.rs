@@ -73,7 +73,7 @@ pub struct NoticeDetails {
     /// What a person can do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
-    /// The deadline that is announced.
+    /// The deadline that the event announces.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub due: Option<Timestamp>,
 }
@@ -86,7 +86,7 @@ impl<T> NamedResource<T> {
 }
 
 impl Notice {
-    /// That it has happened now.
+    /// An event that has happened now.
     pub fn new(
         kind: NoticeKind,
         org: &OrgId,

@@ -43,9 +43,9 @@ struct AuditSearch<'a> {
     /// seen twice.
     below: u64,
     bytes: u64,
-    /// When the session with a database began whose records are searched. Records of its statements are later.
+    /// The start of the database session whose records are searched. Records of its statements are later.
     session_begun: Option<Timestamp>,
-    /// Where the next search goes on, if this one ends before the log does.
+    /// Where the next search continues, if this one ends before the end of the log.
     next: Option<u64>,
 }
 
@@ -76,7 +76,8 @@ impl Trail {
         let below = before.unwrap_or(u64::MAX);
         let mut search =
             AuditSearch { filter, visit, below, bytes: 0, session_begun: None, next: None };
-        // Before the directory is listed: a file that is rotated in between is seen twice instead of never.
+        // Opened before the directory is listed, so that a file that is rotated in between is seen twice rather than
+        // never.
         let active = self.open_active()?;
         if let Some(active) = active
             && search.is_over_after(&active, &go_on)?

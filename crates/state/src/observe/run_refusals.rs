@@ -1,4 +1,4 @@
-//! [`RunRefusals`]: what was refused to the tokens of open runs, for the summary that `keyward run` prints. In memory
+//! [`RunRefusals`]: refused requests with the tokens of open runs, for the summary that `keyward run` prints. In memory
 //! only, and bounded; requests that are not refused cost nothing.
 
 use std::collections::HashMap;
@@ -39,7 +39,7 @@ pub struct RefusedHost {
     /// The set of hosts that would allow one of them: `allow` of the agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub set: Option<String>,
-    /// A placeholder that is not the agent's, or is for another host, was in one of them.
+    /// Whether one of them contained a placeholder of another agent or for another host.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub foreign_placeholder: bool,
 }
@@ -52,7 +52,7 @@ pub struct RejectedConnection {
 }
 
 impl RunRefusals {
-    /// Begins counting for a token, unless it did before.
+    /// Begins counting for a token, if it has not begun.
     pub fn watch(&self, token: &TokenId) {
         self.0.lock().entry(token.clone()).or_default();
     }
@@ -67,7 +67,7 @@ impl RunRefusals {
         self.0.lock().get(token).cloned()
     }
 
-    /// Counts a refusal, unless it is of the upstream or of the gateway's own state. `host` gives the host with the
+    /// Counts a refusal, unless its cause is the upstream or the gateway's own state. `host` gives the host with the
     /// set that would allow the request; it is called for tokens of open runs only.
     pub fn refused(
         &self,

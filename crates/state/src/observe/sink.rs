@@ -33,7 +33,7 @@ const GATHER: Duration = Duration::from_millis(5);
 /// How long the writer waits before it retries a failed write.
 const RETRY_AFTER: Duration = Duration::from_millis(250);
 
-/// How long a full file is used further, if a new one cannot be created.
+/// How long a full file stays in use if a new one cannot be created.
 const ROTATE_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 /// Why the log could not be opened.
@@ -53,14 +53,14 @@ pub enum AuditError {
     Thread(#[source] io::Error),
 }
 
-/// Conditions under which no requests are served, and what others did to the log.
+/// Conditions under which no requests are served, and the number of changes of the log by other programs.
 #[derive(Clone, Debug, Default)]
 pub(super) struct LogHealth {
     /// The last write failed and is being retried.
     pub(super) unwritten: Arc<AtomicBool>,
     /// The last write could not be synced to disk.
     pub(super) unsynced: Arc<AtomicBool>,
-    /// How often the log was found changed by others.
+    /// How often the log was found changed by another program.
     pub(super) changes: Arc<AtomicU64>,
 }
 
@@ -82,7 +82,7 @@ pub(super) struct AuditSink {
     /// Number of the file's first record.
     first: u64,
     head: ChainHead,
-    /// What others did to the log, until there is a record of it.
+    /// The change of the log by another program, until it is recorded.
     change: Option<String>,
     health: LogHealth,
     written: watch::Sender<u64>,
@@ -164,8 +164,8 @@ impl AuditSink {
         }
     }
 
-    /// Excludes other writers until [`AuditSink::end_turn`], and goes on where the log ends. There are two writers while one
-    /// process hands the listeners over to another.
+    /// Locks the log until [`AuditSink::end_turn`], and continues at its end. There are two writers while one process
+    /// hands the listeners over to another.
     fn begin_turn(&mut self, queue: &Receiver<AuditEntry>) {
         if self.syncer.is_none() {
             return;
@@ -178,7 +178,7 @@ impl AuditSink {
     }
 
     fn lock(&self, file: &File) {
-        // A file system without locks has one writer, or none that is safe.
+        // A file system without locks is safe only with one writer.
         if let Err(error) = file.lock() {
             tracing::warn!(%error, "the audit log cannot be locked");
         }
@@ -192,8 +192,8 @@ impl AuditSink {
         }
     }
 
-    /// Finds what another process has written since the last turn, and goes to the file at the log's path: another process
-    /// began it, or somebody moved, replaced or deleted the file before.
+    /// Continues after the records that another process wrote since the last turn, in the file that is at the log's
+    /// path now: another process may have rotated the log, or a person may have moved, replaced or deleted its file.
     fn catch_up(&mut self, queue: &Receiver<AuditEntry>) -> Result<(), ChainError> {
         while !self.trail.is_active(&self.file)? {
             let before = self.follow();
@@ -210,9 +210,9 @@ impl AuditSink {
         self.follow()
     }
 
-    /// Goes to the file at the log's path, and creates it if it does not exist. Retries until it can be opened; meanwhile
-    /// no exchange begins. False if the queue is closed before: the last records go into the file of before, and the process
-    /// can end.
+    /// Switches to the file at the log's path, and creates it if it does not exist. Retries until it can be opened;
+    /// meanwhile no exchange begins. Returns false if the queue is closed first: then the last records go into the old
+    /// file, so that the process can end.
     fn go_to_active(&mut self, queue: &Receiver<AuditEntry>) -> bool {
         if let Err(error) = self.file.sync_data() {
             tracing::warn!(%error, "the end of a file that was the audit log may be lost");
@@ -239,7 +239,7 @@ impl AuditSink {
 
     fn opened_active(&self) -> io::Result<File> {
         let mut options = OpenOptions::new();
-        // The path was resolved at the start: a link that is there now belongs to another user.
+        // Links are not followed: the path was resolved at the start, so a link at it now may be of another user.
         let options = options.read(true).append(true);
         let no_link = OFlags::NOFOLLOW.bits().cast_signed();
         let file = options.custom_flags(no_link).open(self.trail.active());
@@ -253,7 +253,7 @@ impl AuditSink {
         }
     }
 
-    /// Goes on after records that were added to the file since the last turn.
+    /// Continues after records that were added to the file since the last turn.
     fn follow(&mut self) -> Result<(), ChainError> {
         match self.file.metadata()?.len() == self.bytes {
             true => Ok(()),
@@ -261,8 +261,9 @@ impl AuditSink {
         }
     }
 
-    /// Goes on in a file that was changed since the last turn. If records at its end were removed or altered, the chain
-    /// continues from the last one as it was written: no number is given again, and verification finds the change.
+    /// Continues in a file that was changed since the last turn. If records at its end were removed or altered, the
+    /// chain continues from the last record that was written: no number is used twice, and verification finds the
+    /// change.
     fn follow_change(&mut self) -> Result<(), ChainError> {
         let FileEnd { head, bytes } = chain::resume(&self.file)?;
         self.first = first_number(&self.file)?.unwrap_or(self.head.seq + 1);
@@ -284,8 +285,8 @@ impl AuditSink {
              what is missing");
     }
 
-    /// Records a change of the log itself before the next records. In a new file, verification knows by it that the records
-    /// before are missing.
+    /// Records a change of the log itself before the next records. In a new file, it shows verification that earlier
+    /// records are missing.
     fn record_change(&mut self, lines: &mut String) {
         if let Some(why) = self.change.take() {
             let org = OrgId::default_org();
@@ -297,7 +298,7 @@ impl AuditSink {
     /// Writes all lines, and retries as long as the disk is full. Meanwhile no exchange begins.
     fn write(&mut self, mut lines: &[u8]) {
         if self.stdout {
-            // Standard output is a convenience: the file is the log.
+            // Errors of standard output are ignored, because the file is the log.
             let _ = io::stdout().lock().write_all(lines);
         }
         let all = lines;
@@ -323,11 +324,12 @@ impl AuditSink {
         }
     }
 
-    /// Empties a file that was deleted, such as to make room on a full disk: its space would be free only when it is closed. The
-    /// next turn goes to a new file, and notes the deletion. False if it was not deleted.
+    /// Empties a file that was deleted, such as to free space on a full disk: else its space would be free only after
+    /// it is closed. The next turn switches to a new file and records the deletion. Returns false if the file was not
+    /// deleted.
     fn empty_deleted(&mut self) -> bool {
         let has_no_name = self.file.metadata().is_ok_and(|it| it.is_file() && it.nlink() == 0);
-        // Some file systems give no number of names.
+        // Some file systems do not report the number of links.
         let is_elsewhere = self.trail.is_active(&self.file).is_ok_and(|is_active| !is_active);
         let is_deleted = has_no_name && is_elsewhere;
         if !is_deleted || self.file.set_len(0).is_err() {
@@ -351,8 +353,8 @@ impl AuditSink {
         is_file && has_records && self.bytes + more as u64 > self.rotation.file_bytes_max
     }
 
-    /// Rotates the file. If that fails, the file is used further: an oversized file is better than a lost
-    /// record. From a file that is not at the log's path any more, the next turn goes to a new one, and notes that.
+    /// Rotates the file. If that fails, the file stays in use: an oversized file is better than a lost record. If the
+    /// file is no longer at the log's path, the next turn switches to a new one and records that.
     fn begin_another_file(&mut self) {
         if Instant::now() < self.rotate_at || !self.trail.is_active(&self.file).unwrap_or(true) {
             return;
@@ -384,12 +386,12 @@ impl AuditSink {
         }
         fs::rename(active, &full)?;
         let file = create(&self.trail).inspect_err(|_| {
-            // It can still be written under its new name.
+            // If this fails, the file can still be written under its new name.
             let _ = fs::rename(&full, active);
         })?;
         let old = self.file.metadata()?;
         if old.uid() != file.metadata()?.uid() {
-            // Root keeps the owner.
+            // Root gives the new file to the same owner.
             fchown(&file, Some(old.uid()), Some(old.gid()))?;
         }
         file.set_permissions(old.permissions())?;
@@ -464,7 +466,7 @@ fn create_again(trail: &Trail, old: &File) -> io::Result<File> {
 mod tests {
     use super::*;
 
-    /// The new one would begin without the record of that change.
+    /// Else the new file would begin without the record of that change.
     #[test]
     fn a_deleted_file_is_followed_by_no_other_within_the_turn() {
         let folder = tempfile::tempdir().unwrap();

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-/// Maximum loss in a power failure.
+/// The interval of syncs, which is the maximum loss in a power failure.
 const EVERY: Duration = Duration::from_secs(1);
 
 /// The running thread. It ends when dropped, after a last sync.
@@ -44,7 +44,7 @@ impl Syncer {
         Ok(Self { shared, thread: Some(thread) })
     }
 
-    /// Records a write to `file`. An earlier file must have been synced.
+    /// Schedules a sync of `file` after a write. An earlier file must have been synced.
     pub(super) fn written(&self, file: &Arc<File>) {
         let mut state = self.shared.state.lock();
         if state.dirty.is_none() {

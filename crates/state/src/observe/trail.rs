@@ -88,7 +88,7 @@ impl Trail {
         }
     }
 
-    /// Whether `file` is the active one. Another file gets no more records.
+    /// Whether `file` is the active one. Other files get no more records.
     pub(super) fn is_active(&self, file: &File) -> io::Result<bool> {
         let now = found(fs::metadata(&self.active))?;
         let own = file.metadata()?;

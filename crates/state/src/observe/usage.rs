@@ -1,5 +1,5 @@
-//! [`Usage`]: statistics of each connection and token since the start of the process, and what a background job has
-//! to add to the stored histories ([`UsageHistory`]). The audit log is permanent.
+//! [`Usage`]: statistics of each connection and token since the start of the process, and the counts that a background
+//! job must add to the stored histories ([`UsageHistory`]). The audit log is permanent.
 //!
 //! Each thread counts in its own shard, so that requests do not contend; a reader sums the shards.
 
@@ -45,7 +45,7 @@ pub struct Usage {
     unsaved: Mutex<HashMap<UsageKey, Unsaved>>,
     /// The last hour of each organisation by minute.
     minutes: Mutex<HashMap<OrgId, Vec<UsagePeriod>>>,
-    /// Held while histories are stored, and by readers of a stored history and of what it lacks.
+    /// Held while histories are stored, and by readers of a stored history with its unsaved counts.
     saving: tokio::sync::RwLock<()>,
 }
 
@@ -59,7 +59,7 @@ struct UsageShard {
     recent: Recent,
 }
 
-/// Statistics since the start, and where those since the last collection are.
+/// Statistics since the start, and the place of those since the last collection.
 #[derive(Debug, Default)]
 struct CountedUsage<T> {
     total: T,

@@ -10,7 +10,7 @@ use super::event::Event;
 use super::lines::{LINE_BYTES_MAX, line_at};
 use super::trail::Trail;
 
-/// Lines between two calls of `go_on`.
+/// The number of lines between two calls of `go_on`.
 const ASK_EVERY: u64 = 1_000;
 
 /// The result of a verification.
@@ -64,7 +64,7 @@ impl Trail {
         let mut walk = Verification { verified, lines: 0, go_on: &go_on };
         let mut read = 0;
         loop {
-            // Opened before the listing: a file that is rotated in between is found there under its number.
+            // Opened before the listing, so that a file that is rotated in between is found there under its number.
             let active = self.open_active()?;
             let full = self.full()?;
             let new = full.partition_point(|full| full.first <= read);
@@ -141,7 +141,7 @@ impl<G: Fn() -> bool> Verification<'_, G> {
                 event.seq
             ));
         } else if is_first && event.seq > 1 {
-            // There is no predecessor to compare with.
+            // The first record has no predecessor to compare with.
             self.verified.first = event.seq;
         } else if event.seq != seq + 1 || event.prev != *before {
             return Err(match is_first {

@@ -27,7 +27,7 @@ pub(super) struct ConnectionFacts {
     problem: Option<Arc<str>>,
 }
 
-/// What a connection adds to the hosts and OAuth endpoints of the catalogue.
+/// The hosts and OAuth endpoints that a connection adds to those of the catalogue.
 #[derive(Debug, Default, Eq, PartialEq)]
 pub(super) struct OwnHosts {
     /// Hosts without wildcards.
@@ -35,11 +35,11 @@ pub(super) struct OwnHosts {
     pub(super) oauth_endpoints: Vec<Endpoint>,
 }
 
-/// Kinds of connections whose common parts are kept; far more than a catalogue has.
+/// Most kinds of connections whose common parts are kept; far more than a catalogue has.
 const PARTS_MAX: usize = 10_000;
 
-/// What connections of one provider and auth method without variables have in common, so that each has only pointers to
-/// it, and the provider is not evaluated for each.
+/// The common parts of connections of one provider and auth method without variables. Connections share pointers to
+/// them, and the provider is evaluated once.
 #[derive(Debug, Default)]
 pub(super) struct ProviderParts {
     /// Hosts and OAuth endpoints of the catalogue, which apply in every org.
@@ -58,7 +58,7 @@ struct KnownPart {
     part: ProviderPart,
 }
 
-/// What follows from a connection's provider, method and variables.
+/// The data that is derived from a connection's provider, method and variables.
 #[derive(Clone, Debug, Default)]
 struct ProviderPart {
     hosts: Arc<[HostPattern]>,
@@ -67,19 +67,20 @@ struct ProviderPart {
     database: Option<Arc<DatabaseEndpoint>>,
     is_ssh: bool,
     oauth_endpoints: Arc<[Endpoint]>,
-    /// Whether a connection with it may add something to the catalogue's hosts and endpoints.
+    /// Whether a connection with this part may add hosts or endpoints to those of the catalogue.
     may_add: bool,
 }
 
 impl ProviderParts {
-    /// Parts of connections beside the hosts of `catalogue`, which apply in every org.
+    /// No parts yet, for connections with the hosts of `catalogue`, which apply in every org.
     pub(super) fn new(catalogue: &Catalogue) -> Self {
         let shared_hosts = catalogue.known_hosts().collect();
         let shared_endpoints = catalogue.oauth_endpoints().collect();
         Self { shared_hosts, shared_endpoints, known: Mutex::default() }
     }
 
-    /// What a connection adds to the catalogue's hosts and endpoints. Logs a warning if the connection cannot be used.
+    /// The hosts and endpoints that a connection adds to those of the catalogue. Logs a warning if the connection
+    /// cannot be used.
     pub(super) fn own_hosts(&self, record: &ConnectionRecord, catalogue: &Catalogue) -> OwnHosts {
         match self.part(record, catalogue) {
             Ok(part) => self.own_of(&part),
@@ -140,7 +141,7 @@ impl ProviderParts {
         Ok(part)
     }
 
-    /// What the part adds to the catalogue's hosts and endpoints.
+    /// The hosts and endpoints that the part adds to those of the catalogue.
     fn own_of(&self, part: &ProviderPart) -> OwnHosts {
         if !part.may_add {
             return OwnHosts::default();
@@ -176,7 +177,7 @@ impl ProviderPart {
     }
 }
 
-/// The removed connections of an agent, with the hosts that they had. A provider that is gone has none.
+/// The removed connections of an agent, with their former hosts; none if the provider was removed too.
 pub(super) fn lost_accounts(agent: &AgentRecord, catalogue: &Catalogue) -> Vec<LostAccount> {
     let found = |lost: &LostConnection| {
         let provider = catalogue.get(&lost.provider)?;
@@ -243,7 +244,7 @@ impl ConnectionFacts {
     }
 }
 
-/// Values that the provider has not sent yet are not an error of a draft.
+/// A draft may lack values that the provider has not sent yet.
 fn is_draft(record: &ConnectionRecord) -> bool {
     matches!(record.facts.state, ConnectionState::Draft { .. })
 }

@@ -1,5 +1,5 @@
-//! Resolves the named actions of a rule: `clone` becomes hosts, methods, paths and query. A rule that has lost an action
-//! never allows more than it was written for.
+//! Resolves the named actions of a rule: `clone` becomes hosts, methods, paths and query. A rule that names a removed
+//! action never allows more than it was written for.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use keyward_rules::provider::decode::nearest;
 pub(super) enum ActionScopes {
     /// The rule names no action.
     All,
-    /// Those of its actions.
+    /// The requests of its actions.
     Some(Vec<ActionScope>),
     /// An action is unknown.
     Lost {
@@ -38,7 +38,8 @@ pub(super) struct Limited {
     pub(super) actions: Vec<ActionScope>,
 }
 
-/// The requests of the rule's actions, and what is wrong with their names. `connection` is the one that it uses.
+/// The requests of the rule's actions, and the errors in their names. `connection` is the connection that the rule
+/// uses.
 pub(super) fn scopes(
     text: &RuleText<'_>,
     connection: Option<&ConnectionRecord>,
@@ -63,8 +64,8 @@ pub(super) fn scopes(
     }
 }
 
-/// The rule with its actions. `None`: without them it would allow more. A rule that uses a connection stays also without
-/// hosts, because it restricts the connection's binding.
+/// The rule, limited to its actions; `None` if it would allow more without its unknown ones. A rule that uses a
+/// connection stays even without hosts, because it restricts the connection's binding.
 pub(super) fn limited(
     hosts: Vec<HostPattern>,
     action: RuleAction,
@@ -81,7 +82,7 @@ pub(super) fn limited(
             Some(Limited { hosts, action, actions })
         }
         (ActionScopes::Lost { mut others, hosts: known }, action) => {
-            // It is for all requests to its hosts, or to those of the lost action's provider.
+            // The rule applies to all requests to its hosts, or to those of the unknown action's provider.
             others.retain(|scope| !scope.hosts.iter().all(|host| known.contains(host)));
             let (hosts, actions) = match (hosts.is_empty(), others.is_empty()) {
                 (false, _) => (hosts, Vec::new()),

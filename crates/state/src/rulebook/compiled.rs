@@ -26,7 +26,7 @@ pub(super) struct CompiledPolicy {
 }
 
 impl Sources {
-    /// The resolved rules, or all errors. A name in a stored rule that does not exist is no error.
+    /// The resolved rules, or all errors. A missing name in a stored rule is not an error.
     pub(super) fn judged(&self, names: Names<'_>) -> Result<Vec<Rule>, Vec<RulebookError>> {
         let mut stored = resolve(stored_texts(names.view), names);
         log_lost(std::mem::take(&mut stored.problems));
@@ -36,7 +36,7 @@ impl Sources {
         if problems.is_empty() { Ok(all.rules()) } else { Err(problems) }
     }
 
-    /// What rules say against each other, each with a place.
+    /// The contradictions between rules, each with a place.
     pub(super) fn contradictions(&self, rules: &[Rule]) -> Vec<RulebookError> {
         self.placed(Policy::check(rules, self.hostless_rules_max))
     }
@@ -60,7 +60,8 @@ impl Sources {
         self.found(resolve(of_file, names), resolve(stored_texts(names.view), names))
     }
 
-    /// The same of one org.
+    /// All rules of one org in the order in which they decide; those with missing names refuse, and a warning is
+    /// logged.
     fn lenient_in(&self, org: &OrgId, names: Names<'_>) -> Vec<Rule> {
         let stored = names.view.rules_in_order(org);
         let of_file = self.rules.iter().filter(|rule| rule.org == *org).map(RuleText::from);
@@ -144,7 +145,8 @@ impl CompiledPolicy {
         self.policy.clone()
     }
 
-    /// Drops what was compiled for agents without requests since the last call, and returns for how many.
+    /// Drops the compiled bindings of agents that made no request since the last call. Returns the number of these
+    /// agents.
     pub(super) fn drop_idle(&mut self) -> usize {
         let mut policy = Policy::clone(&self.policy);
         let dropped = policy.drop_idle();
@@ -154,8 +156,8 @@ impl CompiledPolicy {
         dropped
     }
 
-    /// Updates to the present view. The cost depends on the changes; everything is recompiled if the
-    /// configuration changed or there is an error.
+    /// Updates to the current view. The cost depends on the changes; everything is recompiled if the configuration
+    /// changed or there is an error.
     pub(super) fn follow(
         mut self,
         sources: &Arc<Sources>,
@@ -167,14 +169,14 @@ impl CompiledPolicy {
         let changed = self.facts.follow(view.clone());
         match self.change(&changed) {
             Ok(()) => Ok(self),
-            // With the errors of all rules, in their order.
+            // Recompiles everything, which logs the errors of all rules in their order.
             Err(_) => Self::leniently(sources, view),
         }
     }
 
     fn change(&mut self, changed: &Changed) -> Result<(), Vec<CompileError>> {
         let mut policy = Policy::clone(&self.policy);
-        // Also when nothing has changed: the source before would keep all records of its view.
+        // Set even if nothing has changed, because the old source would keep all records of its view in memory.
         policy.set_source(self.facts.source().clone());
         for org in &changed.rules {
             self.named.insert(org.clone(), self.sources.named_in(org, self.facts.view()));
@@ -199,7 +201,7 @@ impl CompiledPolicy {
         Ok(())
     }
 
-    /// The orgs whose rules changed, or name something that changed.
+    /// The orgs whose rules changed, or name a changed agent or connection.
     fn meant_otherwise<'a>(&self, changed: &'a Changed) -> HashSet<&'a OrgId> {
         let is_named = |(org, name): &&(OrgId, Arc<str>)| {
             self.named.get(org).is_some_and(|names| names.contains(&**name))

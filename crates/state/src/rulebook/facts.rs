@@ -1,5 +1,5 @@
-//! [`Facts`]: which agents and sessions a change of the directory affects, by indexes. Derived from the directory's view,
-//! without I/O. An update costs what has changed in the view.
+//! [`Facts`]: which agents and sessions a change of the directory affects, by indexes. Derived from the directory's
+//! view, without I/O. The cost of an update depends only on the changes of the view.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -42,7 +42,7 @@ pub(super) struct Changed {
     pub(super) sessions: HashSet<(OrgId, SessionId)>,
     /// Orgs whose stored rules changed.
     pub(super) rules: HashSet<OrgId>,
-    /// Names and ids that have another meaning in rules.
+    /// Names and ids whose meaning in rules has changed.
     pub(super) named: HashSet<(OrgId, Arc<str>)>,
     /// Added references to hosts and OAuth endpoints.
     pub(super) added: Vec<(OrgId, OwnHosts)>,
@@ -111,7 +111,7 @@ impl Facts {
             known.insert((org, id), before);
         }
         for at in affected {
-            // Only its app has changed, so the connection itself is the same.
+            // Only the app has changed; the connection itself is the same.
             let now = view.connection(&at.0, &at.1);
             let before = known.get(&at).copied().unwrap_or(now);
             self.note_owner([before, now]);
@@ -188,7 +188,7 @@ impl Facts {
         Difference { before, now }: Difference<'_, Arc<PluginRecord>>,
         changed: &mut Changed,
     ) {
-        // A plugin does not change its agent; both sides are handled independently all the same.
+        // A plugin never changes its agent, but both versions are handled independently.
         for plugin in [before, now].into_iter().flatten() {
             let agent = plugin.agent.id().map(|agent| (plugin.org.clone(), agent.clone()));
             changed.agents.extend(agent);
@@ -216,7 +216,7 @@ impl Facts {
         }
     }
 
-    /// `before` is derived from the source of that time, whose apps and providers may be other ones.
+    /// Handles a changed connection. `before` is derived from the old source, whose apps and providers may differ.
     fn connection_changed(
         &self,
         source_before: &AgentSource,
@@ -247,7 +247,7 @@ impl Facts {
         changed.name(org, names.chain([id.as_str()]));
     }
 
-    /// What agents may use.
+    /// The source of what agents may use.
     pub(super) fn source(&self) -> &Arc<AgentSource> {
         &self.source
     }
@@ -257,7 +257,7 @@ impl Facts {
         self.source.view()
     }
 
-    /// The input for compiling a policy, without what agents and sessions may use: that is compiled one by one.
+    /// The input for compiling a policy, without the bindings of agents and sessions, which are compiled one by one.
     pub(super) fn spec(
         &self,
         rules: Vec<Rule>,
@@ -274,8 +274,8 @@ impl Facts {
         spec
     }
 
-    /// What each app and connection adds to the catalogue's hosts and endpoints. Logs a warning for each connection that
-    /// cannot be used.
+    /// The hosts and endpoints that each app and connection adds to those of the catalogue. Logs a warning for each
+    /// connection that cannot be used.
     pub(super) fn own_hosts(&self) -> Vec<(OrgId, OwnHosts)> {
         let apps = self.view().apps().map(|app| (app.org.clone(), own_of_app(app)));
         let connections: Vec<_> = self.view().connections().collect();
@@ -309,7 +309,7 @@ impl Changed {
 
 #[cfg(test)]
 pub(super) mod samples {
-    //! Records as the directory would contain them.
+    //! Samples of directory records.
 
     use jiff::Timestamp;
 

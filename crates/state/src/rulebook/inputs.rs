@@ -1,4 +1,4 @@
-//! The parts of agents and connections that policies are made from: a change of others recompiles nothing.
+//! The parts of agents and connections that policies depend on. A change of other parts recompiles nothing.
 
 use crate::directory::{
     AgentRecord, AppRecord, BindingRecord, ConnectionRecord, ConnectionState, View, Visibility,

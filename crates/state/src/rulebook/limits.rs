@@ -1,4 +1,4 @@
-//! What a binding allows: the whole connection, or the requests of named actions and of slots.
+//! The requests that a binding allows: all requests with the connection, or those of named actions and slots.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use keyward_rules::provider::Catalogue;
 #[derive(Debug)]
 pub(super) struct Allowed {
     pub(super) extent: Extent,
-    /// What it denies in any case.
+    /// The requests that it always denies.
     pub(super) deny: Option<ActionList>,
 }
 
@@ -52,7 +52,7 @@ pub(super) fn action_list(
         list.names.push(name.as_str().into());
         match provider.and_then(|provider| provider.action(name, &variables)) {
             Some(Ok(scopes)) => list.scopes.extend(scopes),
-            // A list that allows it allows less; one that denies it denies everything.
+            // With an unknown action, an `allow` list allows less, and a `deny` list denies everything.
             None | Some(Err(_)) => list.lost = Some(name.as_str().into()),
         }
     }

@@ -3,7 +3,7 @@
 use keyward_base::id::{Id, OrgId};
 use keyward_model::{Record, Resource};
 
-/// A name in the configuration. A gateway does not start if there is no record of this name.
+/// A name of a record in the configuration. The gateway does not start without this record.
 #[derive(Clone, Debug)]
 pub struct ConfigMention {
     pub org: OrgId,

@@ -47,8 +47,8 @@ pub use error::RulebookError;
 pub use mention::ConfigMention;
 pub use placed_rule::{PlacedRule, Sources};
 
-/// Time between two looks for agents without requests: what was compiled for an agent stays as long at least, and twice as
-/// long at most.
+/// The interval at which compiled bindings of idle agents are dropped. They are kept for one to two intervals after the
+/// last request.
 const IDLE_SWEEP: Duration = Duration::from_secs(600);
 
 /// The directory changes that were compiled.
@@ -83,8 +83,8 @@ pub struct ConfigChange<'a> {
     _turn: AsyncMutexGuard<'a, ()>,
 }
 
-/// A change of stored rules in progress. Changes of rules and of the configuration take turns, so that what was checked
-/// is what is written.
+/// A change of stored rules in progress. Changes of rules and of the configuration exclude each other, so that the
+/// checked rules are those that are written.
 #[derive(Debug)]
 pub struct RuleChange<'a> {
     rulebook: &'a Rulebook,
@@ -107,7 +107,7 @@ impl Rulebook {
     /// without its connection refuses its requests, and one without its agents has none.
     ///
     /// # Errors
-    /// What is wrong with the rules, apart from names that do not exist.
+    /// The errors in the rules, except missing names.
     pub fn at_rest(
         sources: Sources,
         directory: Arc<Directory>,
@@ -149,12 +149,12 @@ impl Rulebook {
         RuleChange { rulebook: self, _turn: self.changing.lock().await }
     }
 
-    /// The label of an earlier rule that decides all requests that a rule is for, so that it has no effect.
+    /// The label of an earlier rule that decides all requests of the rule `label`, so that this rule has no effect.
     pub fn shadow(&self, org: &OrgId, label: &str) -> Option<String> {
         self.current().shadow(org, &RuleId::new(label)).map(ToString::to_string)
     }
 
-    /// The present number of configuration changes, for [`Rulebook::settled`].
+    /// The current number of configuration changes, for [`Rulebook::settled`].
     pub fn moment(&self) -> u64 {
         *self.changes.borrow()
     }
@@ -192,7 +192,7 @@ impl Rulebook {
         sources.mentions.iter().filter(|mention| mention.is_of(record)).cloned().collect()
     }
 
-    /// The action for hosts that nothing names.
+    /// The action for hosts that no rule, binding or provider names.
     pub fn default_action(&self) -> DefaultAction {
         self.sources.load().default
     }
@@ -294,8 +294,8 @@ impl Rulebook {
         }
     }
 
-    /// Drops the compiled bindings of agents that made no request since the last call, and returns of how many. Their next
-    /// request compiles them again.
+    /// Drops the compiled bindings of agents that made no request since the last call, and returns the number of these
+    /// agents. Their next request compiles the bindings again.
     pub fn drop_idle(&self) -> usize {
         let mut compiled = self.compiled.lock();
         let Some(compiled) = compiled.as_mut() else { return 0 };
@@ -330,11 +330,11 @@ impl ConfigChange<'_> {
 }
 
 impl RuleChange<'_> {
-    /// Checks the rules of the configuration and these stored ones of an org, in this order. `changed`: the one whose
+    /// Checks the rules of the configuration and these stored ones of an org, in this order. `changed`: the rule whose
     /// names are checked as well.
     ///
     /// # Errors
-    /// What `changed` may not name, and all contradictions.
+    /// The invalid names in `changed`, and all contradictions.
     pub fn check(
         &self,
         org: &OrgId,

@@ -1,5 +1,5 @@
-//! [`Names`]: what names in rules mean. An account is derived when a rule names its connection, so that a check of rules costs
-//! what they name, not what the directory has.
+//! [`Names`]: resolves names in rules. An account is derived only when a rule names its connection, so that the cost of
+//! a check depends on the rules, not on the size of the directory.
 
 use std::sync::Arc;
 

@@ -17,14 +17,14 @@ use keyward_rules::provider::Catalogue;
 pub struct PlacedRule {
     /// The org that it applies to.
     pub org: OrgId,
-    /// What a person gave. Its name is shown in audit events and refusals; by default its place is.
+    /// The spec. Its name is shown in audit events and refusals; without a name, its place is.
     pub spec: RuleSpec,
     /// The place in the configuration, for errors: `keyward.yaml:12: rules[3]`.
     pub place: String,
 }
 
 impl PlacedRule {
-    /// As audit, explain and refusals name it.
+    /// The label in audit events, explanations and refusals.
     pub fn label(&self) -> String {
         format!("file:{}", self.spec.name.as_ref().unwrap_or(&self.place))
     }
@@ -46,7 +46,8 @@ pub struct Sources {
     pub(super) rules: Arc<[PlacedRule]>,
     pub(super) hostless_rules_max: usize,
     pub(super) mentions: Arc<[ConfigMention]>,
-    /// Whether a start may still make what the rules name: a missing name is not logged then.
+    /// Whether a gateway may still add the records that the rules name when it starts; then a missing name is not
+    /// logged.
     pub(super) is_at_rest: bool,
 }
 
@@ -68,7 +69,7 @@ impl Sources {
         Self { mentions: mentions.into(), ..self }
     }
 
-    /// The same for a process that is not a gateway.
+    /// The inputs for a process that is not a gateway.
     pub(super) fn at_rest(self) -> Self {
         Self { is_at_rest: true, ..self }
     }

@@ -14,7 +14,7 @@ use keyward_rules::provider::Catalogue;
 #[derive(Debug, Default)]
 pub(super) struct Plugins {
     slots: HashMap<ConnectionId, Vec<Arc<Slot>>>,
-    /// Required slots without a connection, and those of paused plugins.
+    /// Required slots without a connection, and slots of paused plugins.
     pub(super) empty: Vec<EmptySlot>,
 }
 
@@ -24,7 +24,7 @@ impl Plugins {
         self.slots.get(connection).cloned()
     }
 
-    /// Adds a plugin with the slots that it lacks.
+    /// Adds a plugin and its empty slots.
     pub(super) fn add(
         &mut self,
         plugin: &PluginRecord,

@@ -1,7 +1,7 @@
 //! Resolves rules: names become ids, text becomes patterns.
 //!
-//! A rule that names a missing resource is an error, and becomes a rule that refuses its requests, so that no
-//! later rule or binding takes its place. What it restricts, it still restricts.
+//! A rule that names a missing resource is an error, and becomes a rule that refuses its requests, so that no later
+//! rule or binding takes its place. Its restrictions stay in force.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use keyward_rules::policy::explain::ActionKind;
 use keyward_rules::policy::{Account, CompileError, Rule, RuleAction};
 use keyward_rules::provider::decode::nearest;
 
-/// Resolved rules, with the errors in their text.
+/// Resolved rules, and the errors that were found.
 #[derive(Debug, Default)]
 pub(super) struct Resolved {
     rules: Vec<ResolvedRule>,
@@ -30,7 +30,8 @@ pub(super) struct Resolved {
 #[derive(Debug)]
 struct ResolvedRule {
     rule: Rule,
-    /// Whether it can apply to a request: it has lost neither its agents nor its connection.
+    /// Whether it can apply to a request. It cannot if all of its agents are missing, or if its connection is missing
+    /// and it names no hosts.
     applies: bool,
 }
 
@@ -54,11 +55,11 @@ impl Resolved {
         applying.map(|resolved| resolved.rule).collect()
     }
 
-    /// The rules without their agents, to be checked against each other: contradictions depend on no agent, and
-    /// rules that have lost theirs may get them back.
+    /// The rules without their agents, to be checked against each other: contradictions do not depend on agents, and
+    /// missing agents of a rule may be added again.
     pub(super) fn for_every_agent(&self) -> Vec<Rule> {
         let all = self.rules.iter().map(|ResolvedRule { rule, applies }| Rule {
-            // A list that was written empty stays an error.
+            // An empty list in the configuration stays an error.
             agents: rule.agents.clone().filter(|agents| *applies && agents.is_empty()),
             ..rule.clone()
         });
@@ -109,7 +110,7 @@ impl<'a> Resolver<'a> {
         let named = spec.agents.as_ref().map_or(0, Vec::len);
         let has_agents = !is_lost(named, agents.as_ref().map_or(0, Vec::len));
         let Limited { hosts, action, actions } = limited(hosts, action, scopes)?;
-        // For every host, it would refuse all requests of the agent; there is nothing to inject.
+        // Without hosts, the rule would refuse all requests of the agent, although there is no credential to inject.
         let injects_nothing = hosts.is_empty() && matches!(action, RuleAction::UseMissing(_));
         let (id, org, allow_plaintext) = (id.clone(), (*org).clone(), spec.allow_plaintext);
         let rule = Rule {
@@ -233,7 +234,7 @@ impl<'a> Resolver<'a> {
         let connection = match used {
             UsedConnection::Connection(record, _) => Some(*record),
             UsedConnection::Nothing => None,
-            // It refuses all requests.
+            // The rule refuses all of its requests.
             UsedConnection::Missing(_) => return ActionScopes::All,
         };
         let (scopes, problems) = scopes(self.text, connection, self.names);
@@ -287,13 +288,13 @@ impl<'a> Resolver<'a> {
     }
 }
 
-/// The effect of a rule whose hosts, paths, methods or branches cannot be read: without them, it would apply to all.
-/// `None`: it has none.
+/// The effect of a rule whose hosts, paths, methods or branches cannot be read: without these limits, it would apply to
+/// all requests. `None`: no effect.
 fn without_limits(action: RuleAction, hosts: &[HostPattern]) -> Option<RuleAction> {
     match action {
         RuleAction::Use(account) => Some(RuleAction::UseRefused(account)),
         RuleAction::UseRefused(_) => Some(action),
-        // It refuses more than it said, at its hosts only.
+        // It refuses more requests than it was written for, but only at its hosts.
         RuleAction::Deny if !hosts.is_empty() => Some(action),
         RuleAction::UseMissing(_)
         | RuleAction::Inject
@@ -469,7 +470,7 @@ mod tests {
         }
     }
 
-    /// One of an own provider that was removed, and one that its provider has no more.
+    /// An action of a removed own provider, and an action that was removed from its provider.
     #[test]
     fn a_deny_that_has_lost_an_action_denies_its_others() {
         for (gone, lost_host) in [("corp:write", None), ("openai:gone", Some("api.openai.com"))] {

@@ -14,7 +14,7 @@ pub(super) struct RuleText<'a> {
 }
 
 impl<'a> RuleText<'a> {
-    /// Of a stored rule.
+    /// The text of a stored rule.
     pub(super) fn stored(record: &'a Record<Stored>) -> Self {
         let (id, place) = (RuleId::new(record.label()), format!("rule `{}`", record.name()));
         Self { id, org: &record.org, spec: &record.spec, place }

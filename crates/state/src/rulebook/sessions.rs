@@ -1,6 +1,6 @@
-//! What may be used in each session, and which sessions a change affects. A session is compiled by itself, from the
-//! connections of its end user or those that it names: neither a new session nor a request depends on how many
-//! users, connections and other sessions there are.
+//! The bindings of each session, and the sessions that a change affects. A session is compiled separately, from the
+//! connections of its end user or those that it names, so that the cost of a new session or a request does not depend
+//! on the number of users, connections and other sessions.
 
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ impl Facts {
         }
     }
 
-    /// A user who became an end user, or is one no longer.
+    /// Handles a user who became an end user, or is no longer one.
     pub(super) fn user_changed(
         &self,
         Difference { before, now }: Difference<'_, Arc<Record<User>>>,
@@ -47,7 +47,7 @@ impl Facts {
         changed.sessions.extend(all.map(|session| (user.org.clone(), session.clone())));
     }
 
-    /// Keeps the connections of each owner. Called before the sessions that may use the connection are looked up.
+    /// Updates the connections of each owner. Called before the sessions that may use the connection are looked up.
     pub(super) fn note_owner(&mut self, [before, now]: [Option<&Arc<ConnectionRecord>>; 2]) {
         if let Some((record, owner)) = before.and_then(|it| Some((it, it.facts.owner.as_ref()?))) {
             self.of_org_mut(&record.org).sessions.owned.take(owner, &record.id);
@@ -57,7 +57,7 @@ impl Facts {
         }
     }
 
-    /// The sessions of an agent change with it.
+    /// Adds the sessions of changed agents to the changes.
     pub(super) fn add_sessions_of_agents(&self, changed: &mut Changed) {
         let Changed { agents, sessions, .. } = changed;
         for (org, agent) in agents.iter() {
@@ -67,7 +67,7 @@ impl Facts {
         }
     }
 
-    /// What may be used in a session; `None` when it has ended.
+    /// The bindings of a session; `None` when it has ended.
     pub(super) fn in_session(&self, org: &OrgId, id: &SessionId) -> Option<AgentBindings> {
         let session = self.view().one::<Session>(org, id)?;
         let agent = session.agent.id().and_then(|agent| self.view().agent(org, agent));
@@ -76,7 +76,7 @@ impl Facts {
         };
         let plugins = self.source().plugins_of(agent);
         let mut records = self.candidates(session);
-        // The default among several is the oldest.
+        // Of several connections, the oldest is the default.
         records.sort_by(|a, b| (a.created, &a.id).cmp(&(b.created, &b.id)));
         let bindings = records.into_iter().filter_map(|connection| {
             let access = self.view().may_be_in_session(&session.spec, agent, connection).ok()?;

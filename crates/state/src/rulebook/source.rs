@@ -1,5 +1,5 @@
-//! [`AgentSource`]: what agents may use, derived from one view and the catalogue when it is asked for. Only what many
-//! connections have in common is kept.
+//! [`AgentSource`]: the bindings of agents, derived from one view and the catalogue on demand. Only the common parts of
+//! connections are kept.
 
 use std::sync::Arc;
 
@@ -50,18 +50,19 @@ impl AgentSource {
         &self.catalogue
     }
 
-    /// What names in rules mean.
+    /// Resolves names in rules.
     pub(super) fn names(&self) -> Names<'_> {
         Names { catalogue: &self.catalogue, view: &self.view }
     }
 
-    /// What follows from a connection.
+    /// The derived data of a connection.
     pub(super) fn facts(&self, connection: &ConnectionRecord) -> ConnectionFacts {
         let catalogue = self.view.catalogue(&connection.org, &self.catalogue);
         connection_facts(connection, app_of(&self.view, connection), &catalogue, &self.parts)
     }
 
-    /// What a connection adds to the catalogue's hosts and endpoints. Logs a warning if the connection cannot be used.
+    /// The hosts and endpoints that a connection adds to those of the catalogue. Logs a warning if the connection
+    /// cannot be used.
     pub(super) fn own_hosts(&self, connection: &ConnectionRecord) -> OwnHosts {
         let catalogue = self.view.catalogue(&connection.org, &self.catalogue);
         self.parts.own_hosts(connection, &catalogue)
@@ -72,7 +73,7 @@ impl AgentSource {
         Arc::new(self.facts(connection).account)
     }
 
-    /// Whether an agent may use something, as far as that is known without looking at its connections.
+    /// Whether an agent may use any connection or host, as far as that is known without its connections.
     pub(super) fn may_use_something(&self, agent: &AgentRecord) -> bool {
         let facts = &agent.facts;
         let has_some = !facts.bindings.is_empty()
@@ -92,7 +93,7 @@ impl AgentSource {
             if !may_be_used_by(record, agent) {
                 return None;
             }
-            // Without a slot it allows nothing.
+            // A binding for slots allows nothing without a slot.
             let Allowed { extent, deny } = self.allowed(Some(binding), record, &plugins)?;
             Some(AccountBinding {
                 org: agent.org.clone(),
@@ -101,7 +102,7 @@ impl AgentSource {
                 placeholders: binding.placeholders.values().map(Placeholder::core).collect(),
                 extent,
                 deny,
-                // What a plugin may use is chosen for that plugin.
+                // A connection that is bound only for plugins is never a default.
                 by_default: binding.direct && !agent.require_selection,
             })
         });

@@ -168,7 +168,7 @@ async fn a_removed_connection_is_out_of_force_though_a_rule_names_it() {
     assert_eq!(said(), Err("connection_missing"));
 }
 
-/// A stored rule, in no store.
+/// A record of a stored rule, which is in no store.
 fn stored(spec: RuleSpec, position: i64) -> Arc<Record<Rule>> {
     let (org, by) = (OrgId::default_org(), ManagedBy::Store);
     let facts = RuleFacts { position };
@@ -192,16 +192,16 @@ fn a_stored_rule_whose_names_are_gone_neither_stops_the_start_nor_permits_anythi
         code(&policy, &agent, "api.openai.com")
     };
     let pass = || stored(doing("p", ActionKind::Pass), 9);
-    // A rule of removed agents applies to no agent, whatever it does.
+    // A rule of removed agents applies to no agent, whatever its action.
     let permits = RuleSpec { agents: gone(), ..doing("x", ActionKind::Pass) };
     assert_eq!(decided(vec![stored(permits, 0)]), Err("default_deny"));
     let denies = RuleSpec { agents: gone(), ..doing("d", ActionKind::Deny) };
     assert_eq!(decided(vec![stored(denies, 0), pass()]), Ok("store:p".to_owned()));
-    // An agent that is left keeps the rule.
+    // The rule stays in force for its remaining agent.
     let both = Some(vec![AgentId::random().to_string(), agent.id.to_string()]);
     let denies = RuleSpec { agents: both, ..doing("d", ActionKind::Deny) };
     assert_eq!(decided(vec![stored(denies, 0), pass()]), Err("denied"));
-    // A connection that is gone: no later rule takes its place.
+    // The connection of the rule was removed: no later rule takes its place.
     let own = RuleSpec { agents: Some(vec![agent.id.to_string()]), ..of_lost };
     assert_eq!(decided(vec![stored(own, 0), pass()]), Err("connection_missing"));
 }

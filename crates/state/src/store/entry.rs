@@ -42,7 +42,7 @@ impl fmt::Debug for Row {
 }
 
 impl Expect {
-    /// The version that a write gives to a row that is at `found`.
+    /// The new version of a row whose current version is `found`, if the write is permitted.
     pub(super) fn admits(
         self,
         table: Table,

@@ -22,7 +22,7 @@ pub enum StoreError {
     ValueTooLarge {
         table: &'static str,
         key: String,
-        /// Length of the value.
+        /// The length of the value.
         bytes: usize,
     },
     /// The key is empty, exceeds [`KEY_BYTES_MAX`], or has characters other than visible ASCII.
@@ -101,7 +101,7 @@ impl StoreError {
         matches!(self, Self::Io { .. } | Self::Unreached { .. })
     }
 
-    /// The same error of what precedes a write.
+    /// The error as one of a step before the write: nothing has changed.
     pub(super) fn before_writing(self) -> Self {
         match self {
             Self::Io { action, source } => Self::Unreached { action, source },
@@ -110,7 +110,7 @@ impl StoreError {
     }
 }
 
-/// A database reports its own causes.
+/// Whether the disk of this machine caused the error. A database reports its own causes.
 fn is_of_disk(error: &io::Error) -> bool {
     use io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
     matches!(error.kind(), PermissionDenied | QuotaExceeded | ReadOnlyFilesystem | StorageFull)

@@ -1,5 +1,5 @@
-//! Leases within one process: sufficient for backends whose data belong to one process. A lease across replicas
-//! is a row of their common database.
+//! Leases within one process: sufficient for backends whose data belong to one process. Leases across replicas are rows
+//! of their shared database.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -17,7 +17,7 @@ pub struct Lease {
     release: Option<Box<dyn FnOnce() + Send + Sync>>,
 }
 
-/// A claim whose time is over is remembered for so long, unless another holder takes the name: its holder may renew it.
+/// How long an expired claim is remembered, unless another holder takes the name: its holder may still renew it.
 const RENEWABLE_FOR: Duration = Duration::from_secs(3_600);
 
 /// The claims of a store.
@@ -52,7 +52,7 @@ impl Lease {
         &self.name
     }
 
-    /// Lets the lease end by its time alone.
+    /// Drops the handle without releasing the lease, which then ends at its expiry.
     pub fn outlives_its_holder(mut self) {
         self.release = None;
     }
@@ -82,7 +82,7 @@ impl Leases {
     pub(super) fn claim(&self, name: &str, ttl: Duration) -> Option<Lease> {
         let now = Instant::now();
         let mut claims = self.0.lock();
-        // Old names do not accumulate.
+        // Removes old claims, so that they do not accumulate.
         claims.held.retain(|_, claim| claim.until + RENEWABLE_FOR > now);
         if claims.held.get(name).is_some_and(|claim| claim.until > now) {
             return None;
@@ -94,7 +94,7 @@ impl Leases {
         Some(Lease::new(name, number, move || leases.release(&held, number)))
     }
 
-    /// Extends a lease to `ttl` from now, also if its time is over; false if another holder had the name since.
+    /// Extends a lease to `ttl` from now, also after its expiry; false if another holder had the name since.
     pub(super) fn renew(&self, lease: &Lease, ttl: Duration) -> bool {
         let now = Instant::now();
         let mut claims = self.0.lock();

@@ -91,7 +91,8 @@ pub trait Store: fmt::Debug + Send + Sync {
         Ok(rows.into_iter().map(|row| (row.key, row.version)).collect())
     }
 
-    /// Reads all rows as of one point in time: a write is either in it or began after it. Writers wait meanwhile.
+    /// Reads all rows as of one point in time: it contains a write completely, or the write began later. Writers wait
+    /// meanwhile.
     ///
     /// # Errors
     /// `Corrupt` for the first damaged row; `Io`.
@@ -114,8 +115,8 @@ pub trait Store: fmt::Debug + Send + Sync {
         Ok(false)
     }
 
-    /// Adds rows of another store, durably and with their versions. None of them may exist here. After a failure,
-    /// some may be there.
+    /// Adds rows of another store, durably and with their versions. None of them may exist here. After a failure, some
+    /// may have been added.
     ///
     /// # Errors
     /// `Conflict` when a row exists; `ValueTooLarge`, `KeyRefused`, `Io`.
@@ -128,8 +129,9 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// `Io`, if leases are rows.
     async fn lease(&self, name: &str, ttl: Duration) -> Result<Option<Lease>, StoreError>;
 
-    /// Extends a lease to `ttl` from now. One whose time is over is extended too, if no other holder had the name since: an
-    /// outage may be longer than a lease. False if another holder has it or had it, or the end is an hour ago.
+    /// Extends a lease to `ttl` from now. An expired lease is extended too, if no other holder had the name since,
+    /// because an outage may be longer than a lease. False if another holder has or had the name, or the lease expired
+    /// more than an hour ago.
     ///
     /// # Errors
     /// `Io`, if leases are rows.
@@ -142,7 +144,7 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// `Io`, if changes arrive over a network.
     async fn changed(&self, table: Table, seen: Version) -> Result<Version, StoreError>;
 
-    /// The store as other replicas write it too; `None` when one process owns it.
+    /// The operations of a store that several replicas share; `None` when one process owns it.
     fn shared(&self) -> Option<&dyn SharedStore> {
         None
     }

@@ -1,5 +1,4 @@
-//! [`ObservedStore`]: a store whose failures and writes are reported, so that they become a metric and a fault in the
-//! gateway's status.
+//! [`ObservedStore`]: a store that reports its failures and writes, for the metrics and the status of the gateway.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,7 +8,7 @@ use super::{
     Expect, Lease, Row, SharedStore, Snapshot, Store, StoreError, StoreScan, Table, Version,
 };
 
-/// What a failed call wanted.
+/// The kind of a failed call.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum StoreOperation {
     /// Reading rows, or waiting for changes of them.
@@ -18,7 +17,7 @@ pub enum StoreOperation {
     Write,
 }
 
-/// What happened to a call.
+/// The result of a call.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum StoreReport {
     /// It failed.
@@ -27,8 +26,8 @@ pub enum StoreReport {
     Written,
 }
 
-/// A store that reports failures of the disk and damaged rows, and writes that succeed. A refused call, such as a conflict, is
-/// no failure.
+/// A store that reports disk failures, damaged rows, and successful writes. A refused call, such as a conflict, is not
+/// a failure.
 pub struct ObservedStore {
     store: Arc<dyn Store>,
     report: Box<dyn Fn(StoreReport) + Send + Sync>,
@@ -37,7 +36,7 @@ pub struct ObservedStore {
 impl StoreOperation {
     pub const ALL: [Self; 2] = [Self::Read, Self::Write];
 
-    /// The word, a label of metrics.
+    /// The name, which is a label of metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Read => "read",
@@ -77,7 +76,8 @@ impl ObservedStore {
         result
     }
 
-    /// The same of a write of a row. Leases are kept elsewhere, so their success says nothing about rows.
+    /// Like [`Self::observed`], for a write of a row. Leases are not rows, so their success does not show that rows can
+    /// be written.
     fn written<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
         let result = self.observed(StoreOperation::Write, result);
         if result.is_ok() {

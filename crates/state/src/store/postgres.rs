@@ -1,7 +1,7 @@
-//! A store in PostgreSQL, which several replicas share. The statements are plain SQL (`postgres/sql.rs`): compare
-//! and swap of single rows, rows for leases, and a log of changes that replicas poll. `NOTIFY` only
-//! shortens the wait for the next poll. Nothing relies on it, on advisory locks or on the order of sequences, so databases
-//! that speak PostgreSQL's dialect serve as well.
+//! A store in PostgreSQL, which several replicas share. The statements are plain SQL (`postgres/sql.rs`): compare and
+//! swap of single rows, rows for leases, and a log of changes that replicas poll. `NOTIFY` only shortens the wait for
+//! the next poll. Nothing relies on it, on advisory locks or on the order of sequences, so databases with PostgreSQL's
+//! protocol and dialect can be used as well.
 //!
 //! A statement that fails may have been executed: its caller gets an error and repeats it, and compare-and-swap
 //! tells whether it was.
@@ -49,11 +49,11 @@ pub struct PostgresStore {
     presence: ReplicaPresence,
     version: KnownVersion,
     listening: OnceLock<Listening>,
-    /// The time between two looks for changes without a notification.
+    /// The poll interval without a notification.
     poll: Duration,
-    /// When the feed may look again.
+    /// The earliest time of the next poll of the feed.
     next_look: Mutex<Instant>,
-    /// Changes of this replica that the feed must leave out: table, part and number.
+    /// Changes of this replica that the feed must omit: table, part and number.
     own: Mutex<BTreeSet<(Table, u16, u64)>>,
 }
 
@@ -66,7 +66,7 @@ impl PostgresStore {
         Self::open_with(settings, schema::MIGRATIONS).await
     }
 
-    /// The same, of a program that knows these versions of the tables.
+    /// Like [`Self::open`], for a program with these migrations.
     async fn open_with(
         settings: PostgresSettings,
         migrations: &[schema::Migration],
@@ -81,14 +81,14 @@ impl PostgresStore {
         Ok(Self { pool, notice, presence, version, listening, poll, next_look, own })
     }
 
-    /// Remembers a change of this replica, which is committed.
+    /// Remembers a committed change of this replica.
     fn made(&self, table: Table, key: &str, number: i64) {
         self.own.lock().insert((table, part_of(key), number.cast_unsigned()));
         self.notice.committed.notify_one();
     }
 }
 
-/// What adding many rows is called in errors.
+/// The name of the operation in errors.
 const ADD: &str = "add rows";
 
 /// Why rows were not added.
@@ -125,12 +125,12 @@ impl fmt::Debug for PostgresStore {
     }
 }
 
-/// The part of its table in which changes of a row are counted. Every replica must compute the same.
+/// The part of its table in which changes of a row are counted. Every replica must compute the same part.
 fn part_of(key: &str) -> u16 {
     (crc32fast::hash(key.as_bytes()) % u32::from(PARTS)) as u16
 }
 
-/// Versions are stored as signed numbers of the same bits: SQL has no others.
+/// Versions are stored as signed numbers with the same bits, because SQL has no unsigned ones.
 fn version(stored: i64) -> Version {
     Version(stored.cast_unsigned())
 }
@@ -276,7 +276,7 @@ impl Store for PostgresStore {
             .read_only(true)
             .start();
         let transaction = begun.await.map_err(|error| failed(action, &error))?;
-        // It takes as long as there are rows.
+        // The time depends on the number of rows, so it is not limited.
         let unbounded = transaction.batch_execute("SET LOCAL statement_timeout = 0");
         unbounded.await.map_err(|error| failed(action, &error))?;
         let read =
@@ -318,8 +318,8 @@ impl Store for PostgresStore {
 
     async fn lease(&self, name: &str, ttl: Duration) -> Result<Option<Lease>, StoreError> {
         self.version.may_write("take a lease")?;
-        // A random number distinguishes two holders of one name. Until it is replaced by another holder's, its
-        // holder may renew and release the lease.
+        // A random number distinguishes two holders of one name. The holder may renew and release the lease until
+        // another holder replaces the number.
         let number = random_number()?;
         let parameters: [&(dyn ToSql + Sync); 3] = [&name.as_bytes(), &number, &ttl.as_secs_f64()];
         if self.pool.query("take a lease", sql::LEASE, &parameters).await?.is_empty() {

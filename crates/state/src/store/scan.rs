@@ -1,4 +1,4 @@
-//! [`StoreScan`]: all rows of a store, and those that cannot be read. A check of the store is made of it.
+//! [`StoreScan`]: all rows of a store, and those that cannot be read. The check of the store reads it.
 
 use super::entry::Row;
 use super::error::StoreError;
@@ -10,7 +10,7 @@ use super::table::Table;
 pub struct StoreScan {
     /// The rows that were read, ordered by table and key.
     pub rows: Vec<(Table, Row)>,
-    /// The rows that were not.
+    /// The rows that cannot be read.
     pub damaged: Vec<DamagedRow>,
 }
 

@@ -1,4 +1,4 @@
-//! [`SharedStore`]: a store that several replicas write, and the feed of what the others have changed.
+//! [`SharedStore`]: a store that several replicas write, and the feed of the changes by other replicas.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::error::StoreError;
 use super::table::Table;
 
-/// Parts of a table that are counted apart, so that writers of one table rarely wait for each other.
+/// Parts of a table with separate change counters, so that writers of one table rarely wait for each other.
 pub const PARTS: u16 = 8;
 
 /// How far a replica has followed the changes of the store.
@@ -20,7 +20,7 @@ pub struct ReplicaPosition(pub(super) BTreeMap<(Table, u16), u64>);
 pub struct ReplicaChanges {
     /// Rows that were written or deleted, ordered by table and key.
     pub rows: BTreeSet<(Table, String)>,
-    /// Tables of which changes are not known any more, because the replica was away for too long.
+    /// Tables whose changes are no longer known, because the replica was away for too long.
     pub unknown: BTreeSet<Table>,
 }
 
@@ -29,11 +29,11 @@ pub struct ReplicaChanges {
 pub struct AnnouncedReplica {
     /// Whether it is this one.
     pub is_own: bool,
-    /// Its own words.
+    /// Its description of itself.
     pub about: String,
-    /// How long ago that was, by the clock of the store.
+    /// How long ago it was last seen, by the clock of the store.
     pub ago: Duration,
-    /// When that was, by the clock of the store; `None` in a simulation.
+    /// When it was last seen, by the clock of the store; `None` in a simulation.
     pub seen: Option<Timestamp>,
 }
 
@@ -46,17 +46,17 @@ pub struct KeptBytes {
     pub ago: Duration,
 }
 
-/// What only a store of several replicas has.
+/// The operations that only a store of several replicas has.
 #[async_trait::async_trait]
 pub trait SharedStore: Send + Sync {
-    /// The present position: everything that is read from now on contains all changes up to it.
+    /// The current position: all later reads contain the changes up to it.
     ///
     /// # Errors
     /// `Io`.
     async fn position(&self) -> Result<ReplicaPosition, StoreError>;
 
-    /// Waits for changes after `position`, and returns those of other replicas with the position after them.
-    /// Returns without changes now and then, so that the caller knows that the store answers.
+    /// Waits for changes after `position`, and returns those of other replicas with the position after them. Returns at
+    /// intervals even without changes, so that the caller knows that the store answers.
     ///
     /// # Errors
     /// `Io`.
@@ -65,7 +65,7 @@ pub trait SharedStore: Send + Sync {
         position: &ReplicaPosition,
     ) -> Result<(ReplicaChanges, ReplicaPosition), StoreError>;
 
-    /// Whether a newer program has changed the store so that this one may not write it any more.
+    /// Whether a newer program has changed the store so that this program may no longer write it.
     fn is_outdated(&self) -> bool {
         false
     }
@@ -79,12 +79,12 @@ pub trait SharedStore: Send + Sync {
     /// Ends the presence of this process at once, before the store is closed.
     ///
     /// # Errors
-    /// `Io`: then it ends by itself.
+    /// `Io`: then the presence expires.
     async fn leave(&self) -> Result<(), StoreError> {
         Ok(())
     }
 
-    /// Tells all replicas about this one.
+    /// Publishes the description of this replica.
     ///
     /// # Errors
     /// `Io`.
@@ -96,7 +96,7 @@ pub trait SharedStore: Send + Sync {
     /// `Io`.
     async fn replicas(&self) -> Result<Vec<AnnouncedReplica>, StoreError>;
 
-    /// Keeps sealed bytes for a time; they are in no backup.
+    /// Stores sealed bytes for a time. Backups do not contain them.
     ///
     /// # Errors
     /// `Io`.
@@ -114,7 +114,7 @@ pub trait SharedStore: Send + Sync {
     /// `Io`.
     async fn kept_names(&self, prefix: &str) -> Result<Vec<String>, StoreError>;
 
-    /// The bytes with this prefix that were kept, for `life` each, within the last `within`.
+    /// The bytes under names with this prefix that were stored within the last `within`, each for `life`.
     ///
     /// # Errors
     /// `Io`.
@@ -140,7 +140,7 @@ impl ReplicaPosition {
 }
 
 impl ReplicaChanges {
-    /// Whether there are none.
+    /// Whether there are no changes.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty() && self.unknown.is_empty()
     }

@@ -1,6 +1,6 @@
-//! The embedded store: sled, owned by one process. A write is acknowledged after it is on disk; concurrent
-//! writes share one flush (`commit.rs`). `files.rs` has the rows, `store_directory.rs` the directory and its lock,
-//! `blobs.rs` syncs sled's files of large items, `reopen.rs` opens the files again after the disk failed, `disk_space.rs`
+//! The embedded store: sled, owned by one process. A write is acknowledged after it is on disk; concurrent writes share
+//! one flush (`commit.rs`). `files.rs` reads and changes rows, `store_directory.rs` owns the directory and its lock,
+//! `blobs.rs` syncs sled's files of large items, `reopen.rs` reopens the files after a disk failure, `disk_space.rs`
 //! checks the disk before a write.
 //!
 //! sled blocks, so it runs on a small thread pool of the store.
@@ -45,7 +45,7 @@ pub struct SledStore {
     changes: ChangeCounters,
 }
 
-/// The lock of a store that is not opened, so that no process opens it meanwhile. It ends when dropped.
+/// The lock of a store without opening it, so that no process opens it meanwhile. Dropping it releases the lock.
 #[derive(Debug)]
 pub struct StoreLock(#[allow(dead_code, reason = "held until dropped")] StoreDirectory);
 
@@ -53,7 +53,7 @@ impl StoreLock {
     /// Locks the directory of a store.
     ///
     /// # Errors
-    /// As [`SledStore::open`], but for damage, which is not looked for.
+    /// As [`SledStore::open`], except for damage, which is not checked.
     pub fn take(path: &Path) -> Result<Self, StoreError> {
         StoreDirectory::take(path).map(Self)
     }
@@ -123,7 +123,7 @@ impl SledStore {
     }
 }
 
-/// Nothing was written.
+/// The error without disk space: nothing was written.
 fn without_room(source: io::Error) -> StoreError {
     StoreError::Unreached { action: "write a row", source }
 }
@@ -213,7 +213,7 @@ impl Store for SledStore {
     }
 
     async fn lease(&self, name: &str, ttl: Duration) -> Result<Option<Lease>, StoreError> {
-        // One process owns the files, so its memory knows every holder.
+        // One process owns the files, so all holders are in its memory.
         Ok(self.leases.claim(name, ttl))
     }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use super::entry::Row;
 use super::table::Table;
 
-/// All rows, ordered by table and key. A backup and a copy of a store are made of it.
+/// All rows, ordered by table and key. Backups and copies of a store are written from it.
 #[derive(Clone, Default, Eq, PartialEq)]
 pub struct Snapshot(Vec<(Table, Row)>);
 
@@ -18,7 +18,6 @@ impl Snapshot {
         &self.0
     }
 
-    /// The rows, taken out of it.
     pub(super) fn into_rows(self) -> Vec<(Table, Row)> {
         self.0
     }

@@ -19,16 +19,16 @@ pub struct StoreFault {
     pub table: String,
     /// The row's key, which begins with the id of its organisation.
     pub key: String,
-    /// What it means.
+    /// The kind of fault.
     pub kind: FaultKind,
-    /// What is wrong.
+    /// The problem, for people.
     pub problem: String,
-    /// What to do about it.
+    /// The remedy.
     pub remedy: String,
 }
 
 named_enum! {
-    /// What a fault of the store means.
+    /// The kind of a fault of the store.
     #[derive(
         Clone, Copy, Debug, Deserialize, Eq, JsonSchema, Ord, PartialEq, PartialOrd, Serialize,
     )]
@@ -36,21 +36,21 @@ named_enum! {
     pub enum FaultKind by as_str {
         /// The row cannot be read, opened or decoded.
         Unreadable = "unreadable",
-        /// Two records have what only one may have.
+        /// Two records have the same unique value.
         Duplicate = "duplicate",
         /// A row names another one that does not exist.
         Reference = "reference",
         /// An index row differs from the records. It can be rebuilt.
         Index = "index",
-        /// The rest of an interrupted change. It does no harm, and is no fault.
+        /// A leftover of an interrupted change. It is harmless, and does not count as a fault.
         Leftover = "leftover",
     }
 }
 
-/// What to do about a row that is lost.
+/// The remedy for a lost row.
 const RESTORE: &str = "restore a backup: `keyward restore FILE`";
 
-/// What is being checked.
+/// The state of a check.
 pub(super) struct Checking<'a> {
     pub(super) rows: &'a DirectoryRows,
     /// Rows whose key names a place, by table.

@@ -15,7 +15,7 @@ use crate::directory::view::View;
 use crate::observe::usage::UsageHistory;
 use crate::store::{Row, Table};
 
-/// The tables of records and of index rows, which were checked before.
+/// The tables of records and of index rows, which other files of this folder check.
 const CHECKED: [Table; 18] = [
     Table::Orgs,
     Table::Users,

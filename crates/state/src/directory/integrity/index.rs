@@ -15,14 +15,14 @@ const TABLES: [Table; 2] = [Table::Names, Table::Tokens];
 #[derive(Default)]
 pub(super) struct Needed {
     pub wanted: HashMap<At, Claim>,
-    /// Those that several records claim: none of them is right.
+    /// Index rows that several records claim.
     pub contested: HashSet<At>,
     /// Whether all records could be read.
     pub complete: bool,
 }
 
 impl Checking<'_> {
-    /// A row that the backend cannot read.
+    /// Adds the fault of a row that the backend cannot read.
     pub(super) fn damaged(&mut self, damaged: &DamagedRow) {
         let DamagedRow { table, key, .. } = damaged;
         let problem = "is damaged: its checksum does not fit".to_owned();
@@ -34,7 +34,7 @@ impl Checking<'_> {
         }
     }
 
-    /// A row whose key does not begin with an organisation.
+    /// Adds the fault of a row whose key does not begin with an organisation.
     pub(super) fn without_org(&mut self, table: Table, row: &Row) {
         let problem = "has a key without an organisation".to_owned();
         if TABLES.contains(&table) {
@@ -45,8 +45,8 @@ impl Checking<'_> {
         }
     }
 
-    /// Compares the index rows with those that the records need. If some records could not be read, a row that no
-    /// record needs may be theirs.
+    /// Compares the index rows with those that the records need. If some records could not be read, a row that seems
+    /// unneeded may belong to them.
     pub(super) fn index(&mut self, records: Needed) {
         let Needed { mut wanted, contested, complete } = records;
         wanted.retain(|at, _| !contested.contains(at));
@@ -73,7 +73,7 @@ impl Checking<'_> {
         let mut missing: Vec<_> = wanted.into_iter().collect();
         missing.sort_by_key(|(at, _)| (at.table, at.key()));
         for (at, claim) in missing {
-            // Its fault is known, if there is a row.
+            // If the row exists and cannot be read, its fault was reported already.
             if !self.has(at.table, &at.org, &at.id) {
                 let what = if at.table == Table::Tokens { "a token" } else { "a name" };
                 let problem = format!("is missing: {what} of {} is not reserved", claim.owner);

@@ -8,7 +8,7 @@ use crate::store::{Expect, Table, Version};
 /// One change of an index row.
 #[derive(Debug)]
 pub(super) enum IndexStep {
-    /// Deletes a row that no record needs, or that is of another record.
+    /// Deletes a row that no record needs, or that names the wrong record.
     Delete { table: Table, key: String, version: Version },
     /// Deletes a row that the backend cannot read.
     Discard { table: Table, key: String },

@@ -1,6 +1,6 @@
-//! [`StoreCheck`]: each row of a store is read, opened and decoded, and compared with the rows that belong to it. The
-//! index rows (names and tokens) can be rebuilt of the records, which [`StoreCheck::repair`] does. Nothing else is changed:
-//! a record is never guessed.
+//! [`StoreCheck`]: each row of a store is read, opened and decoded, and compared with the rows that belong to it.
+//! [`StoreCheck::repair`] rebuilds the index rows (names and tokens) from the records. Nothing else is changed: a
+//! record is never guessed.
 //!
 //! Contents whose types are of crates above this one are decoded by the caller.
 
@@ -34,17 +34,17 @@ pub use checking::{FaultKind, StoreFault};
 /// Decodes the content of a row: `Err` says what is wrong with it.
 pub type ContentCheck<'a> = &'a (dyn Fn(&View, &OpenedRow) -> Result<(), String> + Send + Sync);
 
-/// What a check of a store found.
+/// The result of a check of a store.
 #[derive(Debug)]
 pub struct StoreCheck {
     /// The number of rows.
     pub rows: usize,
-    /// What is wrong, in the order of tables and keys.
+    /// The faults, ordered by table and key.
     pub faults: Vec<StoreFault>,
     repair: Vec<IndexStep>,
 }
 
-/// A change of several rows that others make is complete after less.
+/// The pause before a fault is checked again. A change of several rows by another writer completes within less.
 const ANOTHER_LOOK_AFTER: Duration = Duration::from_secs(2);
 
 impl StoreCheck {
@@ -82,7 +82,8 @@ impl StoreCheck {
         Ok(Self { rows: count, faults, repair })
     }
 
-    /// As [`StoreCheck::run`], beside others who write: what looks like a fault is looked at again after their changes.
+    /// As [`StoreCheck::run`], while others write: faults are checked a second time, after changes in progress have
+    /// ended.
     ///
     /// # Errors
     /// As [`StoreCheck::run`].
@@ -100,8 +101,8 @@ impl StoreCheck {
         Ok(check.confirmed_by(&later))
     }
 
-    /// Only the faults that `later` found too. A change that others make in several rows looks like a fault while it is
-    /// half done.
+    /// Keeps only the faults that `later` found too. A change of several rows by another writer looks like a fault
+    /// while it is in progress.
     #[must_use]
     pub(super) fn confirmed_by(mut self, later: &Self) -> Self {
         self.faults.retain(|fault| later.faults.contains(fault));
@@ -113,8 +114,8 @@ impl StoreCheck {
         self.faults.iter().any(|fault| fault.kind != FaultKind::Leftover)
     }
 
-    /// The number of index rows that a repair changes; the first fault that prevents it as the error. As long as a
-    /// record cannot be read, its index rows look like those of none.
+    /// The number of index rows that a repair changes; the first fault that prevents it as the error. The index rows of
+    /// a record that cannot be read would look unneeded.
     ///
     /// # Errors
     /// With the fault that must be repaired first.
@@ -128,7 +129,8 @@ impl StoreCheck {
         }
     }
 
-    /// Makes the index rows what the records say, and returns how many were changed. No other process may write.
+    /// Repairs the index rows according to the records, and returns how many were changed. No other process may write
+    /// meanwhile.
     ///
     /// # Errors
     /// When the store fails, or a row was changed since the check.
@@ -157,7 +159,7 @@ impl Directory {
         let rows = &self.shared.rows;
         let (store, keyring) = (Arc::clone(&rows.store), Arc::clone(&rows.keyring));
         let runtime = Handle::current();
-        // All rows are opened at once, which takes seconds in a big store: not on a thread that serves.
+        // Opening all rows takes seconds in a large store, so it runs on a blocking thread.
         let checked = spawn_blocking(move || {
             runtime.block_on(StoreCheck::run_beside_writers(&store, &keyring, &contents))
         });

@@ -24,7 +24,7 @@ use crate::directory::stored::Stored;
 use crate::directory::view::View;
 use crate::store::{Row, StoreScan, Table};
 
-/// What the records are, and the index rows that they need.
+/// The valid records, and the index rows that they need.
 #[derive(Default)]
 pub(super) struct Records {
     pub view: View,
@@ -32,7 +32,7 @@ pub(super) struct Records {
 }
 
 impl<'a> Checking<'a> {
-    /// Sorts the rows: those that can be read, and faults.
+    /// Separates readable rows from faults.
     pub fn of(rows: &'a DirectoryRows, scan: StoreScan) -> Self {
         let (read, present, faults, repair) = <_>::default();
         let mut this = Self { rows, read, present, faults, repair, knows_sources: false };
@@ -54,7 +54,7 @@ impl<'a> Checking<'a> {
         self.read.iter().filter(|(at, _)| at.table == table).cloned().collect()
     }
 
-    /// A row that does not open or decode.
+    /// Adds the fault of a row that cannot be opened or decoded.
     pub fn unreadable(&mut self, at: &At, error: &DirectoryError) {
         let kind = FaultKind::Unreadable;
         match error {
@@ -101,7 +101,7 @@ impl<'a> Checking<'a> {
     }
 }
 
-/// Records that are being taken.
+/// The state while records are checked and added to the view.
 struct Taking<'a, 'c> {
     checking: &'a mut Checking<'c>,
     records: Records,
@@ -180,7 +180,8 @@ impl Taking<'_, '_> {
     }
 }
 
-/// The tables whose rows have an owner in another table: a place without its owner is the rest of a removal.
+/// The possible owners of a row in another table; `None` for tables without owners. A row without its owner is a
+/// leftover of a removal.
 pub(super) fn owner_of(table: Table, id: &str) -> Option<HashSet<(Table, String)>> {
     let of = |tables: &[Table], id: &str| tables.iter().map(|it| (*it, id.to_owned())).collect();
     match table {

@@ -50,7 +50,7 @@ impl Checking<'_> {
         }
     }
 
-    /// The organisation of each row exists. What is left of one that was removed is not used.
+    /// Checks that the organisation of each row exists. Leftovers of a removed organisation are not used.
     fn organisations(&mut self, view: &View) {
         let no_org = |at: &At| {
             let of_store = matches!(at.table, Table::Meta | Table::Tokens | Table::Orgs);
@@ -123,7 +123,7 @@ impl Checking<'_> {
         }
     }
 
-    /// Sessions of agents and of browsers. Those of a removed agent or user allow nothing.
+    /// Checks sessions of agents and logins of users. Those of a removed agent or user allow nothing.
     fn of_people(&mut self, view: &View, org: &OrgId) {
         let lacks =
             |this: &Self, table, id: Option<&str>| id.is_some_and(|id| !this.has(table, org, id));
@@ -154,7 +154,7 @@ impl Checking<'_> {
         }
     }
 
-    /// Sources are referred to by name. Names of sources that could not be read are not known.
+    /// Checks references to sources, which are by name. Names of unreadable sources are unknown.
     fn sources(&mut self, view: &View, at: &At, references: &References) {
         if !self.knows_sources {
             return;
@@ -170,7 +170,7 @@ impl Checking<'_> {
         }
     }
 
-    /// A connection or an app whose sealed secret is gone.
+    /// Adds the fault of a connection or app whose sealed secret is missing.
     fn secretless<R: Resource>(&mut self, at: &At, name: &str) {
         let what = R::KIND.one;
         let problem = format!("{what} `{name}` has no stored secret");

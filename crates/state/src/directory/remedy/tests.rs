@@ -1,4 +1,4 @@
-//! The remedy of every state, kind and owner, as people read it; each of its commands exists.
+//! The remedies for every state, kind and owner. Each command in them exists.
 
 use jiff::Timestamp;
 
@@ -10,7 +10,7 @@ use keyward_model::{
 };
 use keyward_rules::provider::check;
 
-/// One way to authenticate of each kind of renewal.
+/// One auth method for each kind of renewal.
 const PROVIDERS: &str = "\
 - { id: acme, name: Acme, hosts: [api.acme.test], key_url: 'https://acme.test/keys', auth: [{ id: key, kind: bearer }] }
 - id: bank
@@ -101,7 +101,7 @@ fn states() -> Vec<(&'static str, ConnectionState)> {
     ]
 }
 
-/// Every case with its remedy: kind, owner, what it is for.
+/// Every case with its remedy: kind, owner, situation.
 fn table() -> Vec<(Kind, ManagedBy, String, Option<String>)> {
     let catalogue = catalogue();
     let scopes = ["read".to_owned(), "write".to_owned()];

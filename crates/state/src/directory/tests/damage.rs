@@ -1,5 +1,4 @@
-//! Crashes between two rows, wrong keys, and rows that someone edited: refused by name, with
-//! nothing destroyed.
+//! Crashes between two rows, wrong keys, and edited rows. Each damaged row is named, and no row is destroyed.
 
 use super::*;
 use crate::crypto::envelope::OVERHEAD;
@@ -8,7 +7,7 @@ use crate::directory::open::FORMAT;
 use crate::directory::rows::{At, DirectoryRows};
 use std::time::{Duration, Instant};
 
-/// Beneath the directory: its own rows, to write one of two.
+/// The rows below the directory, so that a test can write only one of two.
 fn beneath(world: &World) -> (DirectoryRows, &Index) {
     (DirectoryRows::new(world.store.clone(), world.keyring.clone()), &world.directory.shared.index)
 }
@@ -231,7 +230,7 @@ async fn a_thousand_agents_and_ten_thousand_connections_load_in_seconds() {
     }
     let begun = Instant::now();
     let reopened = world.reopen().await.unwrap();
-    // Unoptimised and on a busy machine; optimised it is a fraction of a second.
+    // The bound is for an unoptimised build on a busy machine; an optimised build takes a fraction of a second.
     assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
     let view = reopened.view();
     assert_eq!((view.agents().count(), view.connections().count()), (1_001, 10_000));

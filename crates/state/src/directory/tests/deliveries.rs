@@ -1,4 +1,4 @@
-//! What webhooks are owed over a crash: every event of a change that was made, and none of one that was not.
+//! After a crash, every event of a change that was made is delivered, and no event of a change that was not.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use crate::store::memory::MemoryReplica;
 use crate::store::{Lease, Snapshot, StoreError, Version};
 use keyward_model::{Record, Webhook, WebhookFacts, WebhookSpec};
 
-/// Rows in memory, but for one table that takes none.
+/// A store in memory that refuses writes to one table.
 #[derive(Debug)]
 pub(super) struct Full(pub(super) Arc<MemoryStore>, pub(super) Table);
 
@@ -98,7 +98,7 @@ pub(super) async fn named_hook(world: &World, name: &str) -> Arc<Record<Webhook>
     world.directory.add::<Webhook>(&world.org, ManagedBy::Store, spec, facts).await.unwrap()
 }
 
-/// An event is stored and then the process dies, before the change of `cause`.
+/// Stores an event as a process does that crashes before the change of `cause`.
 async fn dies_before(world: &World, kind: NoticeKind, cause: DeliveryCause) {
     let view = world.directory.view();
     let notice =
@@ -203,11 +203,11 @@ async fn what_a_removed_webhook_was_owed_goes_with_it() {
     let (org, id) = (&world.org, &connection.id);
     world.directory.set_connection_paused(org, id, true, ManagedBy::Store).await.unwrap();
     world.directory.remove::<Webhook>(&world.org, &hook.id, ManagedBy::Store).await.unwrap();
-    // At once: nothing has been started again.
+    // The deliveries are deleted at once, without a restart.
     let rows = world.store.list(Table::Deliveries, "", None, 10).await.unwrap();
     let of_stays = format!(".{}", stays.id);
     assert!(rows.len() == 1 && rows[0].key.ends_with(&of_stays), "{rows:?}");
-    // Nor is another one of its name told.
+    // A new webhook of the same name gets no old events either.
     self::hook(&world).await;
     let owed = world.reopen().await.unwrap().owed().await.unwrap();
     let to: Vec<_> = owed.into_iter().map(|owed| owed.delivery.webhook).collect();

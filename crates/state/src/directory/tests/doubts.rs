@@ -1,4 +1,4 @@
-//! Writes that were made and reported as failed: the name of the record stays its own, and its events are delivered.
+//! Writes that were made but reported as failed: the record keeps its name, and its events are delivered.
 
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
@@ -18,17 +18,17 @@ use keyward_model::{Honeytoken, HoneytokenFacts, HoneytokenSpec};
 struct Failing {
     rows: Arc<dyn Store>,
     table: Table,
-    /// Writes that are made, and reported as failed.
+    /// The number of next writes that are made, but reported as failed.
     lost: AtomicUsize,
-    /// Writes that are not made.
+    /// The number of next writes that fail and are not made.
     refused: AtomicUsize,
-    /// Writes that do not reach the store.
+    /// The number of next writes that do not reach the store.
     unreached: AtomicUsize,
-    /// Rows that are not read.
+    /// The number of next reads that fail.
     unread: AtomicUsize,
-    /// Calls that succeed before those that fail.
+    /// The number of calls that succeed before the failures.
     passed: AtomicUsize,
-    /// Each read of a row waits for one of these.
+    /// Each read of a row waits for a permit.
     reads: Semaphore,
 }
 
@@ -43,7 +43,7 @@ impl Failing {
         (store, directory.await.unwrap())
     }
 
-    /// Fails if this call is one of those that `count` has.
+    /// Fails if `count` is not 0, and decrements it.
     fn fail(&self, table: Table, count: &AtomicUsize) -> Result<(), StoreError> {
         let has_fault = table == self.table && count.load(SeqCst) > 0;
         match has_fault && !counts_down(&self.passed) && counts_down(count) {
@@ -52,7 +52,7 @@ impl Failing {
         }
     }
 
-    /// Fails if this write is not made.
+    /// Fails if this write must not be made.
     fn fail_write(&self, table: Table) -> Result<(), StoreError> {
         let reached = self.fail(table, &self.unreached);
         reached.map_err(|_| StoreError::Unreached { action: "write a row", source: io_error() })?;
@@ -60,7 +60,7 @@ impl Failing {
     }
 }
 
-/// Whether it was not 0 yet.
+/// Decrements a counter. Returns whether it was above 0.
 fn counts_down(count: &AtomicUsize) -> bool {
     count.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok()
 }
@@ -156,7 +156,7 @@ fn is_taken<T>(added: &Result<T, DirectoryError>) -> bool {
     matches!(added, Err(DirectoryError::NameTaken { .. }))
 }
 
-/// How many writes are made and reported as failed: one is found by its repetition, two before the next change.
+/// One write that is made and reported as failed is detected by its repetition, two before the next change.
 #[tokio::test]
 async fn no_second_agent_gets_the_name_of_one_whose_write_was_reported_as_failed() {
     for lost in [1, 2] {
@@ -192,7 +192,7 @@ async fn a_name_whose_reservation_was_reported_as_failed_is_free() {
     assert_eq!(world.rows(Table::Names).await.len(), 1);
 }
 
-/// Its name is another record's, so the reservation is not to be deleted.
+/// The name belongs to another record, so its reservation must not be deleted.
 #[tokio::test]
 async fn a_refused_name_whose_refusal_was_lost_stays_its_owners() {
     let world = World::new().await;
@@ -266,7 +266,7 @@ async fn a_row_in_doubt_that_cannot_be_read_is_not_changed() {
     world.reopen().await.unwrap();
 }
 
-/// A honeytoken whose new name `two` is in the store, though that was reported as failed.
+/// A honeytoken whose new name `two` is in the store, although the write was reported as failed.
 async fn renamed_in_doubt(store: &Failing, directory: &Directory) -> Arc<Record<Honeytoken>> {
     let one = honeytoken(directory, "one").await.unwrap();
     let rename = |record: &mut Record<Honeytoken>| record.spec.name = "two".to_owned();
@@ -279,14 +279,14 @@ fn name_now(directory: &Directory, of: &Record<Honeytoken>) -> String {
     directory.view().one::<Honeytoken>(&of.org, &of.id).expect("it is there").spec.name.clone()
 }
 
-/// As the handler of a request whose client has gone.
+/// The caller is dropped as the handler of a request is whose client disconnects.
 #[tokio::test]
 async fn a_change_in_doubt_is_shown_although_the_caller_that_settles_it_is_dropped() {
     let world = World::new().await;
     let (store, directory) = Failing::open(&world, world.store.clone(), Table::Honeytokens).await;
     let one = renamed_in_doubt(&store, &directory).await;
     store.reads.forget_permits(Semaphore::MAX_PERMITS);
-    // The first read tells that the change was made, the second one waits.
+    // The first read shows that the change was made; the second one waits.
     store.reads.add_permits(1);
     assert!(agent(&directory, "dropped").now_or_never().is_none());
     store.reads.add_permits(10);
@@ -349,8 +349,8 @@ async fn events_of_changes_that_were_reported_as_failed_are_delivered() {
     assert_eq!(told.map(|notice| notice.kind).collect::<Vec<_>>(), both);
 }
 
-/// The change is not made, or the write of its event is reported as failed. The next change of the row has the version that
-/// the event names.
+/// The change is not made, or the write of its event is reported as failed. The next change of the row gets the version
+/// that the event names.
 #[tokio::test]
 async fn an_event_of_a_change_that_was_not_made_is_withdrawn_before_the_next_one() {
     for table in [Table::Connections, Table::Deliveries] {

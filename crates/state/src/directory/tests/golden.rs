@@ -69,16 +69,16 @@ async fn changed_rows(table: Table) -> Vec<String> {
         }
         Table::Logins => changed::<Record<Login>>(table, include_str!("golden/logins.json")).await,
         Table::Rules => changed::<Record<Rule>>(table, include_str!("golden/rules.json")).await,
-        // The vault's; `golden.rs` there has their examples.
+        // Rows of the vault; its `tests/golden` has their examples.
         Table::Grants | Table::Flows | Table::Outbox | Table::Refreshes | Table::WebhookKeys => {
             vec![]
         }
-        // The inbox's; `golden.rs` there has their examples.
+        // Rows of the inbox; its `golden.rs` has their examples.
         Table::HookKeys | Table::HookEvents => vec![],
         Table::Sources => {
             changed::<Record<Source>>(table, include_str!("golden/sources.json")).await
         }
-        // The vault's, as grants are.
+        // Rows of the vault, like grants.
         Table::SourceKeys => vec![],
         // No version has written a row here.
         Table::Bindings => vec![],

@@ -1,4 +1,5 @@
-//! What hooks and database listeners name: a hook keeps its connection, and both can be changed when it is gone.
+//! A connection that a hook names cannot be removed; hooks and database listeners whose connection is missing can be
+//! changed.
 
 use super::*;
 use keyward_model::{
@@ -32,7 +33,7 @@ async fn a_connection_that_a_hook_names_stays_until_the_hook_names_it_no_more() 
         assert_eq!(refused.to_string(), "connection `a` is named by hook `ci`, which needs it");
     }
     assert_eq!(world.all_rows().await, rows);
-    // A hook that left the configuration cannot be changed anywhere else.
+    // A hook that was removed from the configuration cannot be changed by others.
     let pause = |hook: &mut Record<Hook>| {
         (hook.managed_by, hook.facts.paused) = (ManagedBy::File, true);
     };
@@ -50,7 +51,7 @@ async fn a_hook_of_the_file_keeps_its_connection_from_all_but_the_file() {
     directory.change::<Hook>(org, &ci.id, declare).await.unwrap();
     let refused = directory.remove::<Connection>(org, &a.id, ManagedBy::Store).await;
     assert!(matches!(refused, Err(DirectoryError::NamedByHook { .. })), "{refused:?}");
-    // The configuration makes a connection again, and then its hooks name the new one.
+    // The configuration may replace a connection, and then changes its hooks to the new one.
     directory.remove::<Connection>(org, &a.id, ManagedBy::File).await.unwrap();
 }
 
@@ -59,7 +60,7 @@ async fn a_hook_or_listener_whose_connection_is_gone_can_be_changed() {
     let world = World::new().await;
     let a = world.connection("a").await;
     let (ci, local) = (hook(&world, "ci", &a.id).await, listener(&world, &a.id).await);
-    // As earlier versions removed it.
+    // Removes the connection as earlier versions did.
     let key = format!("{}/{}", world.org, a.id);
     world.store.delete(Table::Connections, &key, Expect::Any).await.unwrap();
     let (directory, org) = (world.reopen().await.unwrap(), &world.org);

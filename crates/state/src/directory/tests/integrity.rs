@@ -1,4 +1,4 @@
-//! Checks of the store: each kind of fault is named, a repair changes index rows only, and what was repaired opens.
+//! Checks of the store: each kind of fault is named, a repair changes only index rows, and a repaired store opens.
 
 use super::*;
 use crate::directory::index::{Claim, NameKind};
@@ -73,7 +73,7 @@ async fn a_flipped_bit_of_any_row_is_named_and_repairable_only_in_an_index() {
         let is_index = matches!(table, Table::Names | Table::Tokens);
         assert_eq!(fault.kind == FaultKind::Index, is_index, "{fault:?}");
         assert_eq!(check.repairable().is_ok(), is_index);
-        // What names an unreadable record has no fault of its own.
+        // A record that names an unreadable record has no fault itself.
         assert!(check.faults.iter().all(|it| it.kind != FaultKind::Leftover), "{check:?}");
         assert!(!check.faults.iter().any(|it| it.kind == FaultKind::Reference), "{check:?}");
         world.set(table, &row, &row.value).await;
@@ -94,7 +94,7 @@ async fn an_index_that_differs_from_the_records_is_rebuilt_and_then_opens() {
     let (world, agent, _) = World::furnished().await;
     let (rows, index) = (world.own_rows(), &world.directory.shared.index);
     let before = world.all_rows().await;
-    // Missing, of another owner, of none, and not to be opened.
+    // Index rows that are missing, of another owner, of no owner, and unreadable.
     let tokens = world.rows(Table::Tokens).await.remove(0);
     world.store.delete(Table::Tokens, &tokens.key, Expect::Any).await.unwrap();
     let name = index.name(&world.org, NameKind::Agent, "ci");

@@ -389,7 +389,7 @@ async fn a_caller_that_goes_away_leaves_store_and_view_agreeing() {
             }
         }
         drop(revoke);
-        // Whoever writes next waits for the turn, so the abandoned write has ended.
+        // The next writer waits for the write lock, so the abandoned write has ended.
         world.agent("next").await;
         let stored = world.reopen().await.unwrap().view().authenticate(&token, world.now());
         assert_eq!(world.directory.view().authenticate(&token, world.now()), stored);

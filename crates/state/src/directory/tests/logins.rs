@@ -1,4 +1,4 @@
-//! Logins and links: which cookies hold, for how long, and who wins a link.
+//! Logins and links: the validity of cookies, and links that work once.
 
 use std::time::Duration;
 
@@ -22,12 +22,12 @@ impl World {
         self.directory.add::<User>(&self.org, by, spec, facts).await.unwrap()
     }
 
-    /// A login that lives for 7 days, with the text of its token.
+    /// A login that expires after 7 days, with the text of its token.
     async fn login(&self, user: &Record<User>) -> Result<(LoginId, String), DirectoryError> {
         self.login_with(user, None).await
     }
 
-    /// The same with a password that was checked.
+    /// Adds a login after the check of a password.
     async fn login_with(
         &self,
         user: &Record<User>,
@@ -206,7 +206,7 @@ fn hash(salt: &str) -> PasswordHash {
     PasswordHash { memory_kib: 8, passes: 1, lanes: 1, salt: salt.to_owned(), hash: String::new() }
 }
 
-/// The second one may have been let in with the password that the first one replaced.
+/// The second caller may have signed in with the password that the first one replaced.
 #[tokio::test]
 async fn of_two_who_replace_one_password_the_second_is_refused() {
     let world = World::new().await;

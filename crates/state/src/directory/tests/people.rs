@@ -1,4 +1,4 @@
-//! Organisations, people and their tokens: identity, ownership, and what a removal leaves.
+//! Organisations, people and their tokens: identity, ownership, and removal.
 
 use std::collections::BTreeSet;
 
@@ -151,7 +151,7 @@ fn webhook() -> (WebhookSpec, WebhookFacts) {
     (spec, WebhookFacts::active())
 }
 
-/// Adds a resource to an organisation, and removes it. In between the organisation is not removed.
+/// Adds a resource to an organisation, and removes it. In between, the organisation cannot be removed.
 async fn prevents_removal<R: Stored>(world: &World, org: &OrgId, spec: R::Spec, facts: R::Facts) {
     let made = world.directory.add::<R>(org, ManagedBy::Store, spec, facts).await.unwrap();
     let refused = world.directory.remove_org(org).await.unwrap_err();

@@ -1,4 +1,4 @@
-//! Plugins: what a crash between two rows leaves, who may have them, and what goes with what.
+//! Plugins: crashes between two rows, permissions, and removals with their agents.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -73,7 +73,7 @@ async fn what_a_crash_leaves_allows_nothing_and_goes() {
         .add_plugin(&world.org, plugged(&world, &agent, &[("a", &a.id)]))
         .await
         .unwrap();
-    // As if it had ended between the agent's row and the plugin's.
+    // As after a crash between the writes of the agent's row and of the plugin's.
     let key = format!("{}/{}", world.org, plugin.id);
     world.store.delete(Table::Plugins, &key, Expect::Any).await.unwrap();
     let again = world.reopen().await.unwrap();
@@ -176,7 +176,7 @@ async fn changes_at_the_same_time_do_not_undo_each_other() {
         Ok(Plugged { spec, ..both.clone() })
     };
     let (org, id) = (&world.org, &plugin.id);
-    // Both wait for the turn to write.
+    // Both wait for the write lock.
     let turn = world.directory.turn().await.unwrap();
     let (emptied, filled, ()) = tokio::join!(
         world.directory.change_plugin(org, id, &empty),

@@ -1,4 +1,4 @@
-//! Stored rules: their order, through crashes and without room, and what they keep from being removed.
+//! Stored rules: their order, also after crashes and without gaps, and the records whose removal they prevent.
 
 use super::*;
 use keyward_base::id::StoredRuleId;
@@ -101,14 +101,14 @@ async fn an_order_that_was_written_in_part_decides_as_the_old_or_the_new_one() {
         let before = world.directory.view().rules_in_order(&world.org);
         let id = |name: &&str| before.iter().find(|it| it.name() == *name).unwrap().id.clone();
         let ids: Vec<StoredRuleId> = wanted.iter().map(id).collect();
-        // As much of it as a crash would leave.
+        // Writes only a part of the order, as a crash leaves it.
         let positions = rule_order::in_front(5, before.iter().map(|it| it.facts.position));
         for (id, position) in ids.iter().zip(positions).take(written) {
             let place = move |rule: &mut Record<Rule>| rule.facts.position = position;
             world.directory.change::<Rule>(&world.org, id, place).await.unwrap();
         }
         let found = order(&world.reopen().await.unwrap());
-        // Of any rules that match a request, the first one is that of the old or of the new order.
+        // For every set of matching rules, the first one is that of the old or of the new order.
         for matching in 1_u32..1 << wanted.len() {
             let matches = |name: &str| matching & (1 << (name.as_bytes()[0] - b'a')) != 0;
             let first = found.iter().find(|name| matches(name)).unwrap().as_str();

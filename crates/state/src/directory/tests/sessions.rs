@@ -99,7 +99,7 @@ async fn a_session_ends_with_its_agent_and_its_user() {
         let reopened = world.reopen().await.unwrap().view();
         assert!(reopened.authenticate(&token, world.now()).is_none(), "{ends}");
     }
-    // Those of what was removed; the others may come back.
+    // The sessions of the removed agent and user; the other sessions may become valid again.
     assert_eq!(world.directory.remove_ended_sessions().await.unwrap(), 2);
     assert_eq!(world.rows(Table::Sessions).await.len(), 3);
 }

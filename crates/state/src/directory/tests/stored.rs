@@ -1,4 +1,4 @@
-//! What the directory does for every resource: unique names, renames, changes that others overtake.
+//! The behaviour of the directory for every resource: unique names, renames, conflicting changes.
 
 use super::*;
 use keyward_model::{

@@ -1,4 +1,4 @@
-//! Stored usage: additions are not lost, and what was removed leaves nothing.
+//! Stored usage: additions are not lost, and histories of removed resources are deleted.
 
 use super::deliveries::Full;
 use super::*;

@@ -1,4 +1,5 @@
-//! What an organisation has: a record that prevents its removal, and whether an organisation without a record was removed.
+//! The contents of an organisation: a record that prevents its removal, and whether an organisation without a row was
+//! removed.
 
 use super::{OrgView, View};
 use crate::directory::collection::Collection;
@@ -12,8 +13,8 @@ impl View {
         org.first_of_checked_kinds().or_else(|| org.first_of_added_kinds())
     }
 
-    /// Whether an organisation has no record because it was removed. One that still has agents, users or others of the
-    /// checked kinds was not: its row is lost.
+    /// Whether an organisation has no row because it was removed. If it still has agents, users or other records of the
+    /// checked kinds, it was not removed: its row is lost.
     pub(in crate::directory) fn was_removed(&self, id: &OrgId) -> bool {
         let is_kept =
             |org: &OrgView| org.record.is_some() || org.first_of_checked_kinds().is_some();
@@ -36,7 +37,7 @@ impl OrgView {
         each.into_iter().flatten().next()
     }
 
-    /// The same of kinds that earlier versions did not look for.
+    /// A record of a kind that earlier versions did not check: its kind and name.
     fn first_of_added_kinds(&self) -> Option<(&'static str, String)> {
         let each = [
             first(&self.webhooks),

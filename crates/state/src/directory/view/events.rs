@@ -1,4 +1,4 @@
-//! Look-ups of the view for events: the record of a changed row, a token that is not valid any more, and a honeytoken.
+//! Look-ups of the view for events: the record of a changed row, a token that is no longer valid, and a honeytoken.
 
 use std::sync::Arc;
 

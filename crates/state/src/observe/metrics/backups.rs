@@ -5,7 +5,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
-/// Scheduled backups by their fate.
+/// Scheduled backups by result.
 #[derive(Debug)]
 pub struct BackupMetrics {
     last_success: Gauge,
@@ -24,7 +24,7 @@ impl BackupMetrics {
         Self { last_success, failures }
     }
 
-    /// A backup of this time was written.
+    /// Records that a backup of this time was written.
     pub fn succeeded(&self, created: Timestamp) {
         self.last_success.set(created.as_second());
     }

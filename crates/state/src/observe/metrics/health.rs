@@ -1,4 +1,4 @@
-//! [`HealthMetrics`]: whether the gateway itself is well: its store, audit log, certificates and limits.
+//! [`HealthMetrics`]: the health of the gateway: store, audit log, certificates and limits.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -24,7 +24,7 @@ pub struct HealthMetrics {
     store_staleness: Gauge<f64, AtomicU64>,
     /// Requests that other replicas allowed within rates that all of them share.
     pub shared_limit_requests: Counter,
-    /// How many times a request counts against such a rate.
+    /// The weight of a request against such a rate.
     pub shared_limit_weight: Gauge,
     /// Running replicas of the store.
     pub replicas: Gauge,
@@ -87,7 +87,7 @@ impl HealthMetrics {
         }
     }
 
-    /// Notes that a row was written.
+    /// Records that a row was written.
     pub fn store_written(&self) {
         self.store_failing.store(false, Ordering::Relaxed);
     }

@@ -25,14 +25,14 @@ pub struct SourceMetrics {
     failing: OfSources,
 }
 
-/// What is measured of a source at a scrape.
+/// The measurements of a source at a scrape.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SourceSample {
     /// `ORG/NAME`.
     pub name: String,
-    /// Since it gave a value last; `None`: it was not asked yet.
+    /// The time since its last value; `None`: no value was requested yet.
     pub age: Option<Duration>,
-    /// Since its fetches fail; zero: they do not.
+    /// The time since its fetches began to fail; zero: they do not fail.
     pub failing: Duration,
 }
 
@@ -49,7 +49,7 @@ impl SourceMetrics {
         Self { fetches, age, failing }
     }
 
-    /// Counts a value that a source gave, or did not.
+    /// Counts a fetch, successful or not.
     pub fn fetched(&self, succeeded: bool) {
         let outcome = if succeeded { "fetched" } else { "failed" };
         self.fetches.get_or_create(&[("outcome", outcome)]).inc();

@@ -1,10 +1,10 @@
-//! [`TelemetryMetrics`]: spans and log records that a collector got, or that were lost.
+//! [`TelemetryMetrics`]: spans and log records that a collector accepted, or that were lost.
 
 use prometheus_client::registry::Registry;
 
 use super::families::{LabelledCounters, counted, with_samples};
 
-/// What is exported.
+/// The kind of exported items.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Signal {
     /// Spans.
@@ -12,7 +12,7 @@ pub enum Signal {
     Logs,
 }
 
-/// Spans and log records by their fate.
+/// Spans and log records by result.
 #[derive(Debug)]
 pub struct TelemetryMetrics {
     exported: LabelledCounters,

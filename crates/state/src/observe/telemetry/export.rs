@@ -21,26 +21,26 @@ use super::attributes::text;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Resource(opentelemetry_proto::tonic::resource::v1::Resource);
 
-/// What a collector did not accept of a batch that it accepted.
+/// The items that a collector rejected from an accepted batch.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct RejectedItems {
-    /// How many items.
+    /// The number of items.
     pub count: usize,
-    /// Why, in the collector's words; empty if it accepted everything.
+    /// The collector's reason; empty if it accepted all items.
     pub why: String,
 }
 
 /// An item of a signal.
 pub trait Exportable: Sized + Send + 'static {
     const SIGNAL: Signal;
-    /// Follows the collector's endpoint.
+    /// The path below the collector's endpoint.
     const PATH: &'static str;
 
     /// The body of the request.
     fn encode(resource: &Resource, batch: Vec<Self>) -> Vec<u8>;
 
-    /// What the body of a successful answer rejects. A body that is none rejects nothing: some collectors answer with
-    /// other bodies.
+    /// The rejected items in the body of a successful answer. A malformed body rejects nothing, because some collectors
+    /// send other bodies.
     fn rejected(answer: &[u8]) -> RejectedItems;
 }
 

@@ -1,4 +1,4 @@
-//! [`LogRecords`]: a layer that exports what the log shows. The log's filter decides before it, so both have the same
+//! [`LogRecords`]: a layer that exports the lines of the log. It runs after the log's filter, so both have the same
 //! lines with the same fields.
 
 use jiff::Timestamp;

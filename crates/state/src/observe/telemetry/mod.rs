@@ -32,7 +32,7 @@ pub struct Telemetry {
     failure: Mutex<Option<ExportFailure>>,
 }
 
-/// The receiving ends; absent for a signal that is off.
+/// The receivers of the queues; absent for a signal that is off.
 #[derive(Debug)]
 pub struct Queues {
     pub spans: Option<Receiver<Span>>,
@@ -43,7 +43,7 @@ pub struct Queues {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ExportFailure {
     pub at: Timestamp,
-    /// Why, for people.
+    /// The reason, for people.
     pub why: String,
 }
 
@@ -69,7 +69,6 @@ impl Telemetry {
         (Arc::new(telemetry), queues)
     }
 
-    /// What is recorded.
     pub fn settings(&self) -> &TelemetrySettings {
         &self.settings
     }

@@ -1,6 +1,6 @@
-//! What is recorded of exchanges and of the log.
+//! Settings of telemetry: the recorded data of exchanges and of the log.
 
-/// What is recorded.
+/// The recorded signals, and the limits of recording.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TelemetrySettings {
     /// The collector, for people.

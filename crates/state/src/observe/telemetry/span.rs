@@ -1,7 +1,7 @@
 //! [`ExchangeTrace`]: the spans of one exchange, by the semantic conventions for HTTP
 //! (<https://opentelemetry.io/docs/specs/semconv/http/http-spans/>): one of the kind `server`, with a child for each
-//! attempt at the upstream and for each wait for a credential. They are made from the audit event when the exchange
-//! has ended. No query, field or body is in them. A session with a database is one span of the kind `client`
+//! attempt at the upstream and for each wait for a credential. They are created from the audit event after the exchange
+//! has ended. They contain no query, header field or body. A session with a database is one span of the kind `client`
 //! (<https://opentelemetry.io/docs/specs/semconv/database/database-spans/>).
 
 use http::{HeaderMap, HeaderValue};
@@ -18,10 +18,10 @@ use super::settings::TelemetrySettings;
 use super::trace_context::{SpanId, TRACEPARENT, TRACESTATE, TraceContext, is_valid_state};
 use crate::observe::event::{Event, Outcome};
 
-/// A shorter wait for a credential leaves no span: it was in memory.
+/// A shorter wait for a credential leaves no span, because the credential was cached.
 const CREDENTIAL_WAIT_MIN: Duration = Duration::from_millis(1);
 
-/// Bits of a span's flags: whether the parent is of another process is known, and that it is.
+/// Bits of a span's flags: whether it is known that the parent is remote, and whether it is remote.
 const PARENT_KNOWN: u32 = 0x100;
 const PARENT_REMOTE: u32 = 0x200;
 
@@ -62,7 +62,7 @@ struct AttemptSpan {
     status: Option<u16>,
 }
 
-/// What an upstream gets of the trace.
+/// The trace context that an upstream gets.
 #[derive(Debug)]
 pub struct OutgoingTrace {
     parent: Option<HeaderValue>,
@@ -81,7 +81,7 @@ pub struct FinishedExchange<'a> {
     pub begun: Instant,
 }
 
-/// What an exchange was.
+/// The kind of an exchange.
 #[derive(Clone, Copy, Debug)]
 pub enum ExchangeKind<'a> {
     Http,
@@ -121,7 +121,7 @@ impl ExchangeTrace {
         self.context.is_sampled()
     }
 
-    /// An attempt begins. Returns what its request says of the trace.
+    /// Begins an attempt. Returns the trace context of its request.
     pub fn begin_attempt(&mut self) -> OutgoingTrace {
         let (context, begun) = (self.context.child(), Instant::now());
         let attempt = AttemptSpan { context, begun, ended: None, status: None };
@@ -130,7 +130,7 @@ impl ExchangeTrace {
         OutgoingTrace { parent, keeps_state: self.keeps_state }
     }
 
-    /// The attempt has ended; with a status if it was answered.
+    /// Ends the attempt, with the status of its answer if there was one.
     pub fn end_attempt(&mut self, status: Option<u16>) {
         if let Some(attempt) = self.attempts.last_mut() {
             attempt.ended = Some(Instant::now());
@@ -138,12 +138,12 @@ impl ExchangeTrace {
         }
     }
 
-    /// A wait for a credential begins, which ends with [`ExchangeTrace::end_wait`] or the exchange.
+    /// Begins a wait for a credential, which ends with [`ExchangeTrace::end_wait`] or the exchange.
     pub fn begin_wait(&mut self) {
         self.waiting = Some(Instant::now());
     }
 
-    /// The credential is there.
+    /// Ends the wait for the credential.
     pub fn end_wait(&mut self) {
         let Some(begun) = self.waiting.take() else { return };
         let ended = Instant::now();
@@ -189,7 +189,7 @@ impl ExchangeTrace {
 }
 
 impl OutgoingTrace {
-    /// Writes the fields of the trace. The agent's own never pass.
+    /// Writes the header fields of the trace. Those of the agent are never forwarded.
     pub fn write(&self, fields: &mut HeaderMap) {
         match &self.parent {
             Some(parent) => drop(fields.insert(&TRACEPARENT, parent.clone())),
@@ -259,12 +259,12 @@ fn system_of(protocol: DatabaseProtocol) -> &'static str {
     }
 }
 
-/// Whether the span of an exchange says that it failed. A refusal is an answer.
+/// Whether the span of an exchange is marked as failed. A refusal is an answer, not a failure.
 fn is_failed(event: &Event<&str>) -> bool {
     event.status.is_some_and(|status| status >= 500) || event.outcome == Outcome::UpstreamAborted
 }
 
-/// What the audit event says, and the conventions have no other name for.
+/// Attributes of the audit event for which the conventions have no name.
 fn about(event: &Event<&str>) -> Vec<KeyValue> {
     let failure = event.code.map(ToOwned::to_owned).or_else(|| match event.outcome {
         Outcome::UpstreamAborted => Some(event.outcome.as_str().to_owned()),
@@ -405,7 +405,7 @@ mod tests {
         trace.begin_wait();
         tokio::time::advance(Duration::from_millis(7)).await;
         trace.end_wait();
-        // The next one never ends.
+        // The next wait never ends.
         trace.begin_wait();
         tokio::time::advance(Duration::from_millis(2)).await;
         let event = Event::begun(Timestamp::from_second(10).unwrap(), "exc_1");

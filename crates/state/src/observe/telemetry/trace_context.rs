@@ -1,5 +1,5 @@
-//! [`TraceContext`]: `traceparent` and `tracestate` of W3C Trace Context
-//! (<https://www.w3.org/TR/trace-context/>), read strictly: what is invalid is ignored, never repaired.
+//! [`TraceContext`]: `traceparent` and `tracestate` of W3C Trace Context (<https://www.w3.org/TR/trace-context/>),
+//! parsed strictly: invalid values are ignored, never repaired.
 
 use std::fmt;
 
@@ -43,7 +43,7 @@ impl TraceContext {
     pub(super) fn root(sample: f64) -> Self {
         let mut context = Self { trace: random(), span: random(), flags: 0 };
         let [.., a, b, c, d, e, f, g, h] = context.trace;
-        // As the SDKs' TraceIdRatioBased: systems with the same share keep the same traces.
+        // The algorithm of TraceIdRatioBased in the SDKs: systems with the same share record the same traces.
         let place = u64::from_be_bytes([a, b, c, d, e, f, g, h]) >> 1;
         let below = (sample * (1_u64 << 63) as f64) as u64;
         context.flags = u8::from(sample >= 1.0 || place < below);
@@ -180,7 +180,7 @@ mod tests {
         TraceContext::of(&fields(&TRACEPARENT, values)).map(|context| context.to_string())
     }
 
-    /// The cases of the W3C's own test suite among them.
+    /// Includes the cases of the W3C's test suite.
     #[test]
     fn what_is_no_traceparent_is_ignored() {
         let zero_trace = "00-00000000000000000000000000000000-b7ad6b7169203331-01";

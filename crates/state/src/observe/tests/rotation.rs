@@ -139,7 +139,7 @@ async fn a_start_goes_on_in_the_file_that_was_written() {
 #[tokio::test]
 async fn a_crash_between_two_files_leaves_a_chain_that_goes_on() {
     let lab = Lab::with(6).await;
-    // The file was rotated, and the next one not started.
+    // The file was rotated, and the next one was not created.
     fs::rename(lab.trail.active(), lab.file(4)).unwrap();
     samples::write(&lab.trail, SMALL, 1).await;
     assert_eq!(lab.records(), 7);
@@ -224,7 +224,7 @@ async fn a_file_that_was_emptied_is_continued_and_rotated_under_later_numbers() 
     log.finish();
     let full = [1, 4, 7, 11].map(|first| format!("audit.jsonl.{first:012}"));
     assert_eq!(lab.names()[1..], full);
-    // The first is the record of the change.
+    // The first record is that of the change.
     assert_eq!([lines(&lab.file(11)), lines(lab.trail.active())], [2, 3]);
     let broken = lab.trail.verify(|| true).unwrap().broken.expect("it is broken");
     assert_eq!((broken.file, broken.line), (lab.file(11), 1));
@@ -240,7 +240,7 @@ async fn two_writers_continue_one_chain_over_several_files() {
         let turn = n % 2;
         let audit = [&one, &other][turn];
         audit.reserve().await.unwrap().send(samples::event(n as u64).entry());
-        // Each record is of the other writer than the one before, most of them in a file that it has not begun.
+        // The two writers alternate, so most records go into a file that the other one has created.
         written[turn].wait_for(|seq| *seq == n as u64).await.unwrap();
     }
     assert_eq!([one.changes(), other.changes()], [0, 0], "a file of the other one is no change");

@@ -13,7 +13,7 @@ use keyward_base::id::OrgId;
 impl Usage {
     /// Collects what the shards have counted since the last call, as requests of the minute that begins at `minute`.
     pub fn collect(&self, minute: Timestamp) {
-        // Before the shards are emptied: a reader sees a sum there or here, never in neither.
+        // Locked before the shards are emptied, so that a reader always sees a sum in one of the two places.
         let mut unsaved = self.unsaved.lock();
         let mut orgs: HashMap<OrgId, UsageSum> = HashMap::new();
         for part in &self.parts {
@@ -37,7 +37,7 @@ impl Usage {
         });
     }
 
-    /// The keys of up to `max` histories that lack something, the longest waiting first.
+    /// The keys of up to `max` histories with unsaved counts, the longest waiting first.
     pub fn due(&self, max: usize) -> Vec<UsageKey> {
         let unsaved = self.unsaved.lock();
         let mut all: Vec<_> = unsaved.iter().map(|(key, it)| (it.since, key)).collect();
@@ -45,17 +45,17 @@ impl Usage {
         all.into_iter().take(max).map(|(_, key)| key.clone()).collect()
     }
 
-    /// What was collected for a history; to be stored and then reported to [`Usage::saved`].
+    /// The collected counts of a history. The caller stores them and then calls [`Usage::saved`].
     pub fn unsaved(&self, key: &UsageKey) -> UsageHistory {
         self.unsaved.lock().get(key).map(|it| it.history.clone()).unwrap_or_default()
     }
 
-    /// The collected part of a history is stored.
+    /// Drops the collected counts of a history, because they are stored.
     pub fn saved(&self, key: &UsageKey) {
         self.unsaved.lock().remove(key);
     }
 
-    /// What the stored history lacks: what was collected, and what was counted since.
+    /// The counts that the stored history lacks: collected ones, and those since the last collection.
     pub fn unstored(&self, key: &UsageKey, now: Timestamp) -> UsageHistory {
         let unsaved = self.unsaved.lock();
         let mut history = unsaved.get(key).map(|it| it.history.clone()).unwrap_or_default();
@@ -78,17 +78,17 @@ impl Usage {
         periods
     }
 
-    /// The turn to store histories.
+    /// Waits for the lock for storing histories.
     pub async fn saving(&self) -> RwLockWriteGuard<'_, ()> {
         self.saving.write().await
     }
 
-    /// While it is held, nothing moves from here to the store.
+    /// While this guard is held, no counts move from memory to the store.
     pub async fn reading(&self) -> RwLockReadGuard<'_, ()> {
         self.saving.read().await
     }
 
-    /// What the shards have counted since the last collection.
+    /// The counts of the shards since the last collection.
     fn uncollected(&self, key: &UsageKey) -> UsageSum {
         let mut sum = UsageSum::default();
         let is_meant = |of: &UsageKey| match key.of {
@@ -165,7 +165,7 @@ mod tests {
         let world = World::new();
         let with_token = Used { token: Some(&world.token), ..world.used() };
         world.usage.count(&Used { connection: Some(&world.connection), ..with_token });
-        // In a session, and without a connection.
+        // One request in a session, and one without a connection.
         world.usage.count(&world.used());
         for round in 0..3 {
             assert_eq!(world.unstored(minute(round)), [2, 2, 1], "{round}");

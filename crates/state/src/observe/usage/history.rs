@@ -8,18 +8,18 @@ use super::latency::LatencyCounts;
 use super::used::{Remaining, Used};
 use keyward_base::id::{AgentId, ConnectionId, OrgId};
 
-/// Whose usage is counted.
+/// Identifies a history.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct UsageKey {
     pub org: OrgId,
-    /// What of it.
+    /// The counted resource of the organisation.
     pub of: UsageOf,
 }
 
-/// What of an organisation has a history.
+/// A resource of an organisation with a history.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum UsageOf {
-    /// All its agents together.
+    /// All agents of the organisation together.
     Org,
     Agent(AgentId),
     Connection(ConnectionId),
@@ -35,13 +35,13 @@ pub enum UsageStep {
     Day,
 }
 
-/// What was counted in a period.
+/// The counts of a period.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default)]
 pub struct UsageSum {
     #[serde(skip_serializing_if = "is_zero")]
     pub requests: u64,
-    /// Those that Keyward refused.
+    /// Requests that Keyward refused.
     #[serde(skip_serializing_if = "is_zero")]
     pub refused: u64,
     /// Answers of upstreams with 400 to 499, without 429.
@@ -75,7 +75,7 @@ pub struct UsageSum {
 pub struct UsagePeriod {
     /// When it begins.
     pub at: Timestamp,
-    /// What was counted.
+    /// The counts.
     #[serde(flatten)]
     pub sum: UsageSum,
 }
@@ -126,7 +126,7 @@ impl UsageStep {
         }
     }
 
-    /// How many periods are kept, the present one included.
+    /// The number of kept periods, including the current one.
     pub const fn kept(self) -> usize {
         match self {
             Self::Minute => 60,
@@ -135,14 +135,14 @@ impl UsageStep {
         }
     }
 
-    /// The begin of the period that `at` is in.
+    /// The start of the period that contains `at`.
     pub fn start(self, at: Timestamp) -> Timestamp {
         let second = at.as_second();
         let start = second - second.rem_euclid(self.seconds());
         Timestamp::from_second(start).unwrap_or(Timestamp::MIN)
     }
 
-    /// The begins of the last `count` periods, oldest first; the last one is the present.
+    /// The starts of the last `count` periods, oldest first; the last one is the current period.
     pub fn starts(self, now: Timestamp, count: usize) -> impl Iterator<Item = Timestamp> {
         let last = self.start(now);
         (0..i64::try_from(count).unwrap_or(0)).rev().map(move |ago| self.before(last, ago))
@@ -162,7 +162,7 @@ impl UsageStep {
         }
     }
 
-    /// Drops periods that are too old, or in the future of a clock that was set back.
+    /// Drops periods that are too old, or in the future because the clock was set back.
     pub(super) fn trim(self, periods: &mut Vec<UsagePeriod>, now: Timestamp) {
         let kept = i64::try_from(self.kept()).unwrap_or(i64::MAX);
         let oldest = self.before(self.start(now), kept - 1);
@@ -227,7 +227,7 @@ impl UsageHistory {
         }
     }
 
-    /// The periods of a length. There are none of a minute.
+    /// The periods of this length; none for minutes.
     pub fn periods(self, step: UsageStep) -> Vec<UsagePeriod> {
         match step {
             UsageStep::Minute => Vec::new(),

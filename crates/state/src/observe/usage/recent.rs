@@ -1,5 +1,5 @@
-//! [`Recent`]: what a shard counted since it was last collected. An entry of the shard remembers its place here, so that
-//! counting needs no further look-up; collecting takes the whole list and leaves an empty one.
+//! [`Recent`]: the counts of a shard since the last collection. An entry of the shard stores its place in this list, so
+//! that counting needs no second look-up. A collection takes the whole list and leaves an empty one.
 
 use super::history::{UsageKey, UsageOf, UsageSum};
 use super::used::Used;
@@ -7,19 +7,19 @@ use super::used::Used;
 /// The sums of a shard.
 #[derive(Debug)]
 pub(super) struct Recent {
-    /// Increases when the list is taken. Places of earlier rounds are no longer valid.
+    /// The number of the list, which increases when the list is taken. Places in earlier lists are no longer valid.
     round: u64,
     sums: Vec<RecentSum>,
 }
 
-/// A sum and whose it is. A key may occur more than once: an agent has several tokens.
+/// A sum and its key. A key may occur more than once, because an agent may have several tokens.
 #[derive(Debug)]
 pub(super) struct RecentSum {
     pub(super) key: UsageKey,
     pub(super) sum: UsageSum,
 }
 
-/// A place in [`Recent`]. The default one is of no round.
+/// A place in [`Recent`]. The default place is never valid.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct RecentPlace {
     round: u64,

@@ -9,12 +9,12 @@ use super::history::{UsageHistory, UsageKey, UsageSum};
 /// An addition to a stored history.
 #[derive(Debug)]
 pub(super) struct Unsaved {
-    /// Since when it waits.
+    /// Start of the period of the first unsaved count.
     pub(super) since: Timestamp,
     pub(super) history: UsageHistory,
 }
 
-/// Adds what was counted in the period that begins at `at`.
+/// Adds the counts of the period that begins at `at`.
 pub(super) fn add(
     unsaved: &mut HashMap<UsageKey, Unsaved>,
     key: UsageKey,
@@ -25,6 +25,6 @@ pub(super) fn add(
     let history = &mut unsaved.entry(key).or_insert_with(new).history;
     let mut more = UsageHistory::default();
     more.record(at, sum);
-    // Also drops what is too old, so that a store that fails for days costs no more memory.
+    // Also drops old periods, so that the memory stays bounded while the store fails for days.
     history.merge(&more, at);
 }

@@ -47,7 +47,7 @@ pub struct Remaining {
 }
 
 impl Used<'_> {
-    /// An exchange of which nothing but the begin is known.
+    /// An exchange with only its start time.
     #[cfg(test)]
     pub(crate) fn begun(at: Timestamp) -> Self {
         Self {
@@ -67,7 +67,7 @@ impl Used<'_> {
 }
 
 impl Remaining {
-    /// The one that was reported last.
+    /// The limit that was reported last.
     pub(super) fn newer(own: Option<Self>, other: Option<Self>) -> Option<Self> {
         let at = |it: Option<Self>| it.map(|it| it.at);
         if at(other) > at(own) { other } else { own }

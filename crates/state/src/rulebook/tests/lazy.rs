@@ -1,4 +1,4 @@
-//! What is derived when it is asked for, and how long it stays.
+//! Data that is derived on demand, and how long it is kept.
 
 use super::*;
 
@@ -55,7 +55,7 @@ async fn no_policy_keeps_the_records_of_an_older_view() {
     rulebook.rebuild().await.expect("it compiles");
     assert!(code(&rulebook.current(), &agent, "api.openai.com").is_ok());
     let old = Arc::downgrade(&directory.view());
-    // Nothing that a policy depends on.
+    // A connection that no policy depends on.
     let other = Samples::new().made("unbound", "github");
     directory.add_record(other).await.expect("a connection");
     rulebook.rebuild().await.expect("it compiles");

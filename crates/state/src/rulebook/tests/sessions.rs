@@ -1,5 +1,5 @@
-//! Sessions in the policy in force: what changes while one is open, and that the cost of a request does not depend on
-//! how many users, connections and sessions there are.
+//! Sessions in the policy in force: changes during a session, and the cost of a request, which does not depend on the
+//! number of users, connections and sessions.
 
 use super::*;
 use crate::directory::Visibility;

@@ -1,5 +1,5 @@
-//! [`MemoryReplica`]: one of several replicas of one store in memory, with the feed of what the others change. For
-//! simulations: it is what `PostgresStore` promises, without a database.
+//! [`MemoryReplica`]: one of several replicas of one store in memory, with the feed of the changes by other replicas.
+//! For simulations: it has the guarantees of `PostgresStore`, without a database.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,13 +17,13 @@ use crate::store::shared::{
 };
 use crate::store::{Expect, Lease, Row, Snapshot, Store, StoreError, Table, Version};
 
-/// As long as a database is polled without a change.
+/// The longest wait for changes, as with a database.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// The number of no replica.
+/// Marks a change that no replica recognises as its own.
 const NO_REPLICA: usize = usize::MAX;
 
-/// Where the length of the log is in a [`ReplicaPosition`].
+/// The key of the length of the log in a [`ReplicaPosition`].
 const LOG: (Table, u16) = (Table::Meta, 0);
 
 /// A replica of a store in memory.
@@ -68,8 +68,8 @@ impl MemoryReplica {
         Self { shared: self.shared.clone(), number }
     }
 
-    /// The answer to a write did not arrive, so the replica does not know the change as its own, and hears of it as of another
-    /// one's. A database that fails in between does the same.
+    /// Simulates a lost answer to a write: the replica does not recognise the change as its own, and gets it from the
+    /// feed. The same happens when a database fails between the write and its answer.
     pub fn answer_lost(&self, table: Table, key: &str) {
         self.log_by(NO_REPLICA, table, key);
     }
@@ -175,7 +175,7 @@ impl SharedStore for MemoryReplica {
     ) -> Result<(ReplicaChanges, ReplicaPosition), StoreError> {
         let from = position.0.get(&LOG).copied().unwrap_or_default();
         let mut length = self.shared.length.subscribe();
-        // Without a change, the caller hears that the store answers.
+        // Returns without a change after this time, so that the caller knows that the store answers.
         drop(tokio::time::timeout(LOOK, length.wait_for(|length| *length > from)).await);
         let log = self.shared.log.lock();
         let others = log[from as usize..].iter().filter(|change| change.by != self.number);

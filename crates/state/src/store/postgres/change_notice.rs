@@ -9,22 +9,24 @@ use tokio::task::JoinHandle;
 use super::holder::random_number;
 use crate::store::StoreError;
 
-/// On this channel of the database, replicas notify each other: [`super::sql::LISTEN`] and [`super::sql::NOTIFY`].
+/// The channel of the database on which replicas notify each other: [`super::sql::LISTEN`] and [`super::sql::NOTIFY`].
 const CHANNEL: &str = "keyward_changes";
 
-/// Between two notifications of a replica, and between two looks because of them: changes meanwhile share one notification.
+/// The pause between two notifications of a replica, and between two polls that notifications cause. Changes within a
+/// pause share one notification.
 pub(super) const PAUSE: Duration = Duration::from_millis(25);
 
-/// Between two looks without a notification: a change is in force everywhere within a second, also when a look is slow.
+/// The poll interval without a notification. A change is in force at all replicas within a second, even if a poll is
+/// slow.
 pub(super) const POLL: Duration = Duration::from_millis(200);
 
 /// The notifications that one replica sends and receives.
 pub(super) struct ChangeNotice {
     /// The content of its own notifications.
     pub(super) own: String,
-    /// It has committed a change.
+    /// Notified when this replica has committed a change.
     pub(super) committed: Notify,
-    /// One of its streams to the database has ended.
+    /// Notified when a stream of this replica to the database has ended.
     pub(super) stream_ended: Notify,
     received: watch::Sender<()>,
 }
@@ -42,19 +44,19 @@ impl ChangeNotice {
         })
     }
 
-    /// A notification of the database has come.
+    /// Handles a notification of the database.
     pub(super) fn notified(&self, channel: &str, by: &str) {
         if channel == CHANNEL && by != self.own {
             self.may_have_changed();
         }
     }
 
-    /// There may be changes of others.
+    /// Tells the feed that other replicas may have made changes.
     pub(super) fn may_have_changed(&self) {
         self.received.send_replace(());
     }
 
-    /// Receives the notifications that come from now on.
+    /// Receives notifications from now on.
     pub(super) fn subscribe(&self) -> watch::Receiver<()> {
         self.received.subscribe()
     }

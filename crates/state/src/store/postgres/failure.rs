@@ -1,4 +1,5 @@
-//! Why the store cannot be opened, and why an operation failed; which failures pass, and which are repeated.
+//! Why the store cannot be opened, and why an operation failed; which failures are temporary, and which operations are
+//! repeated.
 
 use std::io;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use tokio_postgres::error::{DbError, Severity, SqlState};
 
 use crate::store::StoreError;
 
-/// How often an operation is repeated that lost against another.
+/// How often an operation is repeated after a conflict with another transaction.
 const REPEATS: u32 = 20;
 
 /// The end of the client library's text about a server that is configured without TLS. The library has no code for it.
@@ -51,12 +52,12 @@ pub enum PostgresError {
     /// An operation failed.
     #[error(transparent)]
     Store(StoreError),
-    /// Other replicas were making the tables all the time.
+    /// Other replicas created the tables at the same time, at every attempt.
     #[error("other replicas are preparing the database: start again")]
     Interrupted,
 }
 
-/// Why an operation failed. It never has the login.
+/// Why an operation failed. It never contains the login.
 #[derive(Debug, thiserror::Error)]
 #[error("{text}")]
 pub struct PostgresFailure {
@@ -88,7 +89,8 @@ impl PostgresError {
         }
     }
 
-    /// Whether a later try may succeed although nothing is changed here: the database did not answer, or starts or stops.
+    /// Whether a retry may succeed without a change of the configuration: the database did not answer, or is starting
+    /// or stopping.
     pub fn is_passing(&self) -> bool {
         match self {
             Self::Unusable(failure) => failure.is_passing(),
@@ -111,7 +113,7 @@ impl PostgresFailure {
         let text = match error.as_db_error() {
             Some(error) => format!("{} ({})", error.message(), error.code().code()),
             None => {
-                // The error's own text leaves out its cause.
+                // The error's own text omits its cause.
                 let cause = std::error::Error::source(error);
                 cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
             }
@@ -120,12 +122,12 @@ impl PostgresFailure {
         Self { text, state, severity }
     }
 
-    /// Whether the server serves reads only, as the primary of before a failover may do.
+    /// Whether the server is read-only, as a former primary may be after a failover.
     pub(super) fn is_read_only(&self) -> bool {
         self.state == Some(SqlState::READ_ONLY_SQL_TRANSACTION)
     }
 
-    /// Whether the database did not answer, or is about to start or to stop.
+    /// Whether the database did not answer, or is starting or stopping.
     fn is_passing(&self) -> bool {
         let Some(state) = &self.state else { return !self.is_without_tls() };
         [
@@ -137,7 +139,7 @@ impl PostgresFailure {
         .contains(state)
     }
 
-    /// Whether the server has no TLS, which another try does not change.
+    /// Whether the server has no TLS, so that a retry does not help.
     fn is_without_tls(&self) -> bool {
         self.state.is_none() && self.text.ends_with(NO_TLS)
     }
@@ -159,14 +161,14 @@ impl PostgresFailure {
         [
             SqlState::T_R_SERIALIZATION_FAILURE,
             SqlState::T_R_DEADLOCK_DETECTED,
-            // Two replicas make a table at the same time.
+            // Two replicas create a table at the same time.
             SqlState::DUPLICATE_TABLE,
             SqlState::UNIQUE_VIOLATION,
         ]
         .contains(state)
     }
 
-    /// Waits before the next repetition; false if the failure stays, or there were enough.
+    /// Waits before the next repetition; false if repeating does not help, or was done often enough.
     pub(super) async fn repeats(&self, repeats: &mut u32) -> bool {
         if !self.is_repeated() || *repeats == REPEATS {
             return false;
@@ -176,8 +178,8 @@ impl PostgresFailure {
         true
     }
 
-    /// Whether the database has certainly not made the change. An end of the stream or of the server says nothing about it,
-    /// nor does an error in the name of one, as poolers report it.
+    /// Whether the database has certainly not made the change. This is unknown if the stream or the server ended, also
+    /// if a pooler reports that as an error of the server.
     fn is_certain(&self) -> bool {
         let Some(state) = &self.state else { return false };
         let code = state.code();

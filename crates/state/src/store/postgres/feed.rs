@@ -1,7 +1,7 @@
-//! The feed of changes: numbers per part of a table, which replicas poll, and the log of the keys behind them.
+//! The feed of changes: counters for each part of a table, which replicas poll, and the log of changed keys.
 //!
 //! Polling costs one small statement a few times a second, works through connection poolers and on every dialect, and
-//! loses nothing while a replica is away. A notification of another replica makes the next look come at once.
+//! loses no change while a replica is away. After a notification of another replica, the next poll follows at once.
 
 use std::time::Duration;
 
@@ -17,13 +17,13 @@ use crate::store::shared::{
 };
 use crate::store::{StoreError, Table};
 
-/// Looks without a change until the caller hears that the store answers.
+/// After this number of polls without a change, the feed returns, so that the caller knows that the store answers.
 const LOOKS: usize = 5;
 
-/// With fewer streams, the one that listens would be missing for operations.
+/// With fewer streams, none is used for listening, because operations need them all.
 const STREAMS_WITH_LISTENER: usize = 3;
 
-/// Keys that are read at once. Of more changes, the rest follows at once.
+/// Most keys per query. If there are more changes, the rest is read at once.
 const CHANGES_MAX: i64 = 1_000;
 
 #[async_trait::async_trait]
@@ -34,7 +34,7 @@ impl SharedStore for PostgresStore {
             if row.get::<_, &str>(0).is_empty() {
                 self.version.see(row.get(2));
             }
-            // Tables of newer versions are none of ours.
+            // Ignores tables of newer versions.
             let table = Table::named(row.get(0))?;
             let (part, count): (i16, i64) = (row.get(1), row.get(2));
             Some(((table, part.cast_unsigned()), count.cast_unsigned()))
@@ -58,8 +58,8 @@ impl SharedStore for PostgresStore {
                 let seen = position.0.get(&place).copied().unwrap_or_default();
                 if count != seen {
                     let mut followed = self.follow(place.0, place.1, seen, &mut changes).await?;
-                    // The log does not reach back to where this replica was, or the counts were restored from an older
-                    // copy.
+                    // The log does not reach back to the position of this replica, or the counters were restored from
+                    // an older copy.
                     if followed == seen {
                         changes.unknown.insert(place.0);
                         followed = count;
@@ -155,7 +155,7 @@ impl SharedStore for PostgresStore {
 }
 
 impl PostgresStore {
-    /// Listens from the first look on: a process that follows no changes needs none.
+    /// Starts to listen at the first poll, because a process that does not follow changes needs no notifications.
     fn listen(&self) {
         if self.pool.streams_max() >= STREAMS_WITH_LISTENER {
             let (pool, notice) = (self.pool.clone(), self.notice.clone());
@@ -164,7 +164,7 @@ impl PostgresStore {
         }
     }
 
-    /// Waits until it is time for the look after the one that began then.
+    /// Waits until the next poll is due, after the poll that began at `begun`.
     async fn until_next_look(&self, begun: Instant, heard: &mut watch::Receiver<()>) {
         tokio::select! {
             () = tokio::time::sleep_until(begun + self.poll) => {}

@@ -1,7 +1,9 @@
-//! The stream on which a replica notifies the others of its changes, and receives their notifications. It is one of the pool's.
+//! The stream on which a replica notifies the others of its changes, and receives their notifications. It is a stream
+//! of the pool.
 //!
-//! `NOTIFY` is a statement of its own, after the commit: within the transaction of a change, all writers of the database
-//! would wait for one lock. Where the database does not offer it, and while the stream is lost, replicas only poll.
+//! `NOTIFY` is sent as a separate statement after the commit: within the transaction of a change, all writers of the
+//! database would wait for one lock. If the database does not support it, and while the stream is lost, replicas only
+//! poll.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,13 +15,13 @@ use super::failure::{PostgresError, PostgresFailure};
 use super::pool::PostgresPool;
 use super::sql;
 
-/// Before a new stream after the last one was lost.
+/// The pause before a new stream, after the last one was lost.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-/// Before a new attempt at a database that does not know or permit the statements.
+/// The pause before a new attempt, if the database does not know or permit the statements.
 const REFUSED_AGAIN_AFTER: Duration = Duration::from_secs(60);
 
-/// Between two looks whether the stream is open and leads to the server that is used.
+/// The interval of checks that the stream is open and connected to the server in use.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 
 /// A stream that listens. It is closed when dropped: no other operation of the pool gets it.
@@ -54,12 +56,12 @@ pub(super) async fn run(pool: PostgresPool, notice: Arc<ChangeNotice>) {
     }
 }
 
-/// Listens and notifies until the stream ends or is to be left.
+/// Listens and notifies until the stream ends, or leads to a server that is no longer used.
 async fn serve(pool: &PostgresPool, notice: &ChangeNotice) -> Result<(), PostgresError> {
     let stream = ListeningStream(Some(pool.connect().await?));
     let open = stream.0.as_ref().expect("taken only when dropped");
     pool.bounded(open.batch_execute(sql::LISTEN)).await?;
-    // No stream has received earlier notifications.
+    // Notifications that were sent before were missed, so there may be changes.
     notice.may_have_changed();
     while !open.is_closed() && !pool.has_left(open) {
         tokio::select! {

@@ -1,6 +1,6 @@
-//! Streams to the database: bounded in number, each operation bounded in time. A stream whose operation took too long is
-//! closed, because its answer may come at any time; with several servers, all of them are. Operations that the database
-//! wants to be repeated (serialization failures, deadlocks) are.
+//! Streams to the database: their number is bounded, and so is the time of each operation. A stream whose operation
+//! took too long is closed, because its answer may still come; with several servers, all streams are closed. Operations
+//! with serialization failures or deadlocks are repeated.
 
 use std::io;
 use std::sync::Arc;
@@ -26,9 +26,9 @@ pub(super) struct PostgresPool {
     streams: deadpool_postgres::Pool,
     timeout: Duration,
     place: Arc<str>,
-    /// Whether there is another server to write to.
+    /// Whether several servers are configured.
     has_others: bool,
-    /// Streams that were opened before are closed instead of used.
+    /// Streams that were opened before this time are closed instead of used.
     used_until: Arc<Mutex<Option<Instant>>>,
 }
 
@@ -93,7 +93,7 @@ impl PostgresPool {
         stream.map_err(|error| self.unreachable(&error).during(action).before_writing())
     }
 
-    /// One statement, which is repeated when the database asks for it.
+    /// Runs one statement, which is repeated after serialization failures and deadlocks.
     pub(super) async fn query(
         &self,
         action: &'static str,
@@ -120,7 +120,7 @@ impl PostgresPool {
                 }
             };
             if failure.is_read_only() && !is_moved {
-                // Nothing was written, and another server may be the one for it.
+                // The server is read-only, so nothing was written; the next stream may lead to another server.
                 drop(Object::take(stream));
                 self.close_all();
                 is_moved = true;
@@ -130,7 +130,7 @@ impl PostgresPool {
         }
     }
 
-    /// A statement within the time of an operation.
+    /// Runs a statement within the time limit of an operation.
     pub(super) async fn bounded<T>(
         &self,
         statement: impl Future<Output = Result<T, tokio_postgres::Error>>,
@@ -155,7 +155,7 @@ impl PostgresPool {
         self.used_until.lock().is_some_and(|until| Object::metrics(stream).created <= until)
     }
 
-    /// New streams from now on: after a failover, those that are open lead to a server that is silent or read-only.
+    /// Stops using the open streams: after a failover, they lead to a server that does not answer or is read-only.
     fn close_all(&self) {
         *self.used_until.lock() = Some(Instant::now());
         drop(self.streams.retain(|_, _| false));
@@ -183,7 +183,7 @@ fn place(database: &tokio_postgres::Config) -> String {
     use tokio_postgres::config::Host;
     let ports = database.get_ports();
     let hosts = database.get_hosts().iter().enumerate().map(|(index, host)| match host {
-        // One port is for all hosts.
+        // A single port applies to all hosts.
         Host::Tcp(name) => match ports.get(index).or(ports.first()) {
             Some(port) => format!("{name}:{port}"),
             None => name.clone(),

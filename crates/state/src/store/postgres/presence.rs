@@ -1,5 +1,5 @@
-//! The presence of a replica: a lease that it renews as long as it has the store open. A replica that starts while others
-//! are present leaves alone what looks like the rest of a crash: it may be the work of another.
+//! The presence of a replica: a lease that it renews as long as it has the store open. A replica that starts while
+//! others are present removes no leftovers of crashes, because they may be changes in progress of another replica.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::pool::PostgresPool;
 use super::sql;
 use crate::store::StoreError;
 
-/// A replica that has not renewed its lease for so long is gone.
+/// A replica that has not renewed its lease for this time counts as stopped.
 const TTL: Duration = Duration::from_secs(20);
 const RENEW_EVERY: Duration = Duration::from_secs(5);
 
@@ -54,7 +54,7 @@ async fn renew(pool: PostgresPool, name: Vec<u8>, number: i64) {
     let _given_up = GivenUp { pool: pool.clone(), name: name.clone(), number };
     loop {
         tokio::time::sleep(RENEW_EVERY).await;
-        // The database may be away: the feed warns of that.
+        // The database may be away; the feed logs a warning about that.
         if let Err(error) = announce(&pool, &name, number).await {
             tracing::debug!(%error, "the presence of this replica is not renewed");
         }
@@ -78,7 +78,7 @@ impl Drop for GivenUp {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let (pool, name, number) = (self.pool.clone(), std::mem::take(&mut self.name), self.number);
         runtime.spawn(async move {
-            // It ends by itself otherwise.
+            // If this fails, the lease expires.
             drop(pool.query("end a lease", sql::RELEASE, &[&name, &number]).await);
             drop(pool.query("leave the list of replicas", sql::LEAVE, &[&name]).await);
         });

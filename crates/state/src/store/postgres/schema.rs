@@ -1,5 +1,5 @@
-//! The tables of the store in PostgreSQL, and their versions. A newer replica migrates them when it starts; a replica of
-//! an older version goes on as long as the database says that it may.
+//! The tables of the store in PostgreSQL, and their versions. A newer replica migrates them when it starts; a replica
+//! of an older version keeps running as long as the database permits its version.
 
 use std::io;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
@@ -11,21 +11,21 @@ use super::pool::PostgresPool;
 use crate::store::shared::PARTS;
 use crate::store::{StoreError, Table};
 
-/// A change of the tables. Migrations of later versions only add, so that replicas of the version before go on during an
-/// upgrade; one that does not raises `oldest_program`.
+/// A change of the tables. Migrations of later versions only add, so that replicas of the previous version keep running
+/// during an upgrade. A migration that does more raises `oldest_program`.
 pub(super) struct Migration {
     /// The version of the tables afterwards.
     pub(super) version: i32,
     /// The oldest version whose programs can use the tables afterwards.
     pub(super) oldest_program: i32,
-    /// May run again: two replicas may start at the same time.
+    /// The statements, which may run twice, because two replicas may start at the same time.
     pub(super) sql: &'static str,
 }
 
-/// All migrations, in order. The first makes the tables.
+/// All migrations, in order. The first one creates the tables.
 pub(super) const MIGRATIONS: &[Migration] = &[
     Migration { version: 1, oldest_program: 1, sql: TABLES },
-    // Which program made the last change, for the message to an older one.
+    // Stores which program made the last change, for the error of an older program.
     Migration {
         version: WITH_PROGRAM,
         oldest_program: 1,
@@ -33,10 +33,10 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     },
 ];
 
-/// From this version on, the tables have the name of the program that changed them last.
+/// From this version on, the tables contain the version of the program that changed them last.
 const WITH_PROGRAM: i32 = 2;
 
-/// Replicas that start together make the tables at the same time; all but one fail and try again.
+/// How often the creation of the tables is tried: of several replicas that start together, all but one fail and retry.
 const TRIES: usize = 10;
 
 const TABLES: &str = "
@@ -58,14 +58,14 @@ CREATE TABLE IF NOT EXISTS keyward_kept (
     name bytea PRIMARY KEY, value bytea NOT NULL, until timestamptz NOT NULL);
 ";
 
-/// What the database says of its tables.
+/// The versions that are stored in the database.
 struct SchemaState {
     version: i32,
     oldest_program: i32,
 }
 
-/// The version that this program knows, compared with what the database says while it runs: a replica that was paused or cut
-/// off may not have been seen by the newer program that changed the tables.
+/// The version that this program knows, compared with the database while the program runs: a newer program may have
+/// changed the tables while this replica was paused or cut off.
 #[derive(Debug)]
 pub(super) struct KnownVersion {
     known: i32,
@@ -79,7 +79,7 @@ impl KnownVersion {
         Self { known, oldest: AtomicI64::new(0) }
     }
 
-    /// What the database says now.
+    /// Updates the oldest permitted version from the database.
     pub(super) fn see(&self, oldest: i64) {
         let before = self.oldest.swap(oldest, Relaxed);
         if oldest > self.known.into() && oldest != before {
@@ -107,7 +107,7 @@ impl KnownVersion {
     }
 }
 
-/// Makes what is missing, and refuses a database that only newer programs can use.
+/// Creates missing tables, and refuses a database that only newer programs can use.
 pub(super) async fn prepare(
     pool: &PostgresPool,
     migrations: &[Migration],
@@ -191,7 +191,7 @@ async fn migrate(
 ) -> Result<(), PostgresError> {
     let transaction = stream.transaction().await.map_err(PostgresFailure::of)?;
     if migration.oldest_program > found.version {
-        // Those that run now may be of the version before.
+        // Running replicas may be of the previous version.
         let running = transaction.query(super::sql::REPLICAS_RUNNING, &[]).await;
         if !running.map_err(PostgresFailure::of)?.is_empty() {
             return Err(PostgresError::OlderRunning {
@@ -214,7 +214,7 @@ async fn migrate(
     Ok(())
 }
 
-/// Makes the counters of tables that this program knows.
+/// Creates the counters of the tables that this program knows.
 async fn add_counts(stream: &Client) -> Result<(), PostgresError> {
     let counted = stream.query("SELECT tbl, part FROM keyward_counts", &[]).await;
     if counted.map_err(PostgresFailure::of)?.len() < Table::ALL.len() * usize::from(PARTS) {
@@ -229,13 +229,13 @@ async fn add_counts(stream: &Client) -> Result<(), PostgresError> {
     Ok(())
 }
 
-/// A row of a newer replica, in what must be complete.
+/// The error for a row in an unknown table of a newer program, where all rows are needed.
 pub(super) fn unknown_table(name: &str) -> StoreError {
     let what = format!("it has rows of table {name}, which this version does not know: update it");
     StoreError::Io { action: "read all rows", source: io::Error::other(what) }
 }
 
-/// Forgets what no replica needs any more.
+/// Deletes old rows that no replica needs.
 pub(super) async fn forget(pool: &PostgresPool) -> Result<(), StoreError> {
     let action = "forget old changes";
     pool.query(action, super::sql::FORGET_CHANGES, &[]).await?;

@@ -1,5 +1,6 @@
-//! Streams to one of several servers: to the first one that may be written, beginning with the one that was used last. After
-//! a share of the time, and after a failure, the next server is tried too, so that one that is silent holds up no other.
+//! Streams to one of several servers: to the first server that accepts writes, beginning with the one that was used
+//! last. After a part of the time limit, and after a failure, the next server is tried too, so that a server that does
+//! not answer does not delay the others.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -26,12 +27,12 @@ pub(super) struct PostgresServers<T> {
     /// Whether each stream begins with another server: `load_balance_hosts=random`.
     is_spread: bool,
     used_last: AtomicUsize,
-    /// What comes unasked on the streams.
+    /// Receives the notifications of the streams.
     notice: Arc<ChangeNotice>,
 }
 
 impl<T> PostgresServers<T> {
-    /// Those of a configuration. A stream takes this time at most.
+    /// The servers of a configuration. `timeout` limits the time for opening a stream.
     pub(super) fn of(
         database: &Config,
         tls: T,
@@ -60,7 +61,7 @@ impl<T> PostgresServers<T> {
 
 type SetText = fn(&mut Config, String) -> &mut Config;
 
-/// The configuration of one server. Of several, only those that may be written serve, whatever the URL says.
+/// The configuration of one server. Of several servers, only those that accept writes are used, whatever the URL says.
 fn only(database: &Config, at: usize) -> Config {
     let mut one = Config::new();
     match database.get_hosts().get(at) {
@@ -113,7 +114,7 @@ fn only(database: &Config, at: usize) -> Config {
     one
 }
 
-/// What a pool keeps of a stream.
+/// The parts of an open stream that the pool keeps.
 type Opened = (Client, JoinHandle<()>);
 
 async fn open<T>(server: &Config, tls: T, notice: Arc<ChangeNotice>) -> Result<Opened, Error>
@@ -137,7 +138,7 @@ where
                 }
             }
         }
-        // Its client knows then that it is closed.
+        // Dropped here, so that its client knows that the stream is closed.
         drop(connection);
         notice.stream_ended.notify_one();
     };

@@ -8,7 +8,7 @@ use rustls::ClientConfig;
 /// Settings of the store.
 #[derive(Clone, Debug)]
 pub struct PostgresSettings {
-    /// Where the database is, and the login. Its debug text leaves the password out.
+    /// The address of the database, and the login. Its debug text omits the password.
     pub database: tokio_postgres::Config,
     /// Verifies the server; `None`: the stream is not encrypted.
     pub tls: Option<Arc<ClientConfig>>,

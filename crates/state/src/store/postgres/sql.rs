@@ -1,6 +1,6 @@
-//! The statements. A statement that changes a row also counts the change of its part of the table and logs its key,
-//! as one: the number's row is locked until the statement commits, so numbers become visible in their order and
-//! without gaps. A reader that has seen number 7 never gets a 6 later, as it would with a sequence.
+//! The statements. A statement that changes a row also increments the counter of its part of the table and logs its
+//! key. The row of the counter is locked until the statement commits, so numbers become visible in order and without
+//! gaps. A reader that has seen number 7 never gets a 6 later, as it would with a sequence.
 //!
 //! Parameters: `$1` table, `$2` key, `$3` part, `$4` value, `$5` version.
 
@@ -56,7 +56,7 @@ pub(super) const RESEAL: &str = "UPDATE keyward_rows SET value = $5 \
 pub(super) const LIST: &str = "SELECT key, version, value FROM keyward_rows \
      WHERE tbl = $1 AND key >= $2 AND key < $3 ORDER BY key LIMIT $4";
 
-/// The same without values.
+/// The same rows without values.
 pub(super) const LIST_KEYS: &str = "SELECT key, version FROM keyward_rows \
      WHERE tbl = $1 AND key >= $2 AND key < $3 ORDER BY key LIMIT $4";
 
@@ -68,13 +68,13 @@ pub(super) const LEASE: &str = "INSERT INTO keyward_leases (name, holder, until)
      ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until \
      WHERE keyward_leases.until <= now() RETURNING holder";
 
-/// A name that no other process takes.
+/// The lease of a replica, whose name no other process uses.
 pub(super) const PRESENT: &str = "INSERT INTO keyward_leases (name, holder, until) \
      VALUES ($1, $2, now() + $3::float8 * interval '1 second') \
      ON CONFLICT (name) DO UPDATE SET until = excluded.until RETURNING holder";
 
-/// Also of a lease that has ended: as long as the row has the holder's random number, no other holder had the name. Another
-/// one replaces the number, and deletes the row when it releases the lease.
+/// Also renews an expired lease: as long as the row has the holder's random number, no other holder had the name.
+/// Another holder replaces the number, and deletes the row when it releases the lease.
 pub(super) const RENEW: &str = "UPDATE keyward_leases \
      SET until = now() + $3::float8 * interval '1 second' \
      WHERE name = $1 AND holder = $2 RETURNING holder";
@@ -96,7 +96,7 @@ pub(super) const OTHERS: &str = "SELECT name FROM keyward_leases \
 pub(super) const REPLICAS_RUNNING: &str = "SELECT name FROM keyward_leases \
      WHERE name >= 'replica/' AND name < 'replica0' AND until > now() LIMIT 1";
 
-/// `$1`: name of the replica, `$2`: what it tells about itself.
+/// `$1`: name of the replica, `$2`: its description.
 pub(super) const ANNOUNCE: &str = "INSERT INTO keyward_replicas (name, about, seen) \
      VALUES ($1, $2, now()) \
      ON CONFLICT (name) DO UPDATE SET about = excluded.about, seen = excluded.seen RETURNING name";
@@ -122,14 +122,14 @@ pub(super) const KEPT: &str = "SELECT value FROM keyward_kept WHERE name = $1 AN
 pub(super) const KEPT_NAMES: &str = "SELECT name FROM keyward_kept \
      WHERE name >= $1 AND name < $2 AND until > now() ORDER BY name";
 
-/// `$1`: first name, `$2`: the name after the last one, `$3`: the least seconds until their time is over.
+/// `$1`: first name, `$2`: the name after the last one, `$3`: the minimum number of seconds until they expire.
 pub(super) const KEPT_WITHIN: &str = "SELECT name, value, extract(epoch FROM until - now())::float8 \
      FROM keyward_kept WHERE name >= $1 AND name < $2 \
      AND until > now() + $3::float8 * interval '1 second'";
 
 pub(super) const FORGET_KEPT: &str = "DELETE FROM keyward_kept WHERE until < now()";
 
-/// The name tells the administrator of the database which stream it is.
+/// The name shows the administrator of the database the purpose of the stream.
 pub(super) const LISTEN: &str =
     "SET application_name = 'keyward notifications'; LISTEN keyward_changes";
 

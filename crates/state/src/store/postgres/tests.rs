@@ -1,4 +1,4 @@
-//! Tests with a real PostgreSQL server: the conformance tests, and what only several replicas show.
+//! Tests with a real PostgreSQL server: the conformance tests, and tests of several replicas.
 
 mod notified;
 mod serializable;
@@ -28,7 +28,7 @@ fn row(table: Table, key: &str) -> (Table, String) {
     (table, key.to_owned())
 }
 
-/// All changes until there are none for a while.
+/// Collects changes until there are none for a while.
 async fn drained(
     store: &PostgresStore,
     position: &mut super::super::shared::ReplicaPosition,
@@ -113,7 +113,7 @@ async fn a_lease_of_one_replica_excludes_the_other() {
     let long = Duration::from_secs(3600);
     let held = one.lease("con_1", long).await.unwrap().unwrap();
     assert!(other.lease("con_1", long).await.unwrap().is_none());
-    // The holder is paused until its lease has ended, and another takes it: then it has lost it.
+    // The lease of the holder expires, and another replica takes it: then the holder has lost it.
     assert!(one.renew_lease(&held, Duration::ZERO).await.unwrap());
     let next = other.lease("con_1", long).await.unwrap().unwrap();
     assert!(!one.renew_lease(&held, long).await.unwrap());
@@ -161,7 +161,7 @@ async fn a_database_that_hangs_fails_calls_after_the_timeout_and_serves_again_af
     let holder = store.pool.stream("hold all rows").await.unwrap();
     let hold = "BEGIN; LOCK TABLE keyward_rows IN ACCESS EXCLUSIVE MODE";
     holder.batch_execute(hold).await.unwrap();
-    // More calls than streams: those that wait for one fail too.
+    // More calls than streams: those that wait for a stream fail too.
     let calls = (0..20).map(|_| store.get(Table::Agents, "o/a"));
     for failed in futures_util::future::join_all(calls).await {
         assert!(failed.as_ref().is_err_and(StoreError::is_io), "{failed:?}");
@@ -170,7 +170,7 @@ async fn a_database_that_hangs_fails_calls_after_the_timeout_and_serves_again_af
     assert!(store.get(Table::Agents, "o/a").await.unwrap().is_none());
 }
 
-/// What a replica tells of itself is there as long as it is, and an answer as long as it was to be kept.
+/// The announcement of a replica exists as long as the replica, and kept bytes exist for their time.
 #[tokio::test]
 async fn replicas_see_what_each_announces_and_keeps() {
     let (one, other) = two().await;

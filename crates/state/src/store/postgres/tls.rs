@@ -54,7 +54,7 @@ where
 
 impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream for Encrypted<S> {
     fn channel_binding(&self) -> ChannelBinding {
-        // The certificate was verified.
+        // Not needed, because the certificate was verified.
         ChannelBinding::none()
     }
 }

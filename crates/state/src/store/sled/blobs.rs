@@ -1,5 +1,5 @@
-//! [`Blobs`]: sled's files of large items, single rows or whole leaves of more than 128 KiB. sled never syncs them, and its log
-//! has only their numbers.
+//! [`Blobs`]: sled's files of large items, single rows or whole leaves of more than 128 KiB. sled never syncs them, and
+//! its log contains only their numbers.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -43,7 +43,7 @@ impl Blobs {
             let entry = entry?;
             let name = OsStr::from_bytes(entry.file_name().to_bytes());
             let path = self.path.join(name);
-            // The length before the sync: a blob that is still being written is synced again.
+            // The length is read before the sync, so that a blob that is still being written is synced again.
             let about = present(fs::symlink_metadata(&path))?;
             let Some(about) = about.filter(fs::Metadata::is_file) else { continue };
             if synced.get(name) != Some(&about.len()) {

@@ -31,8 +31,8 @@ const TIP_KEY: &[u8] = b"tip";
 /// Width of the tip file in decimal digits. It is fixed, so that one small write replaces it.
 const TIP_DIGITS: usize = 20;
 
-/// How long sled's flush may take. After the failed write of a blob it would wait forever. On a slow disk the files are opened
-/// again, which waits for the disk.
+/// Time limit of sled's flush, which waits forever after a failed write of a blob. On a slow disk the files are
+/// reopened after this time; the reopening waits for the disk.
 const FLUSHED_WITHIN: Duration = Duration::from_secs(10);
 
 /// Numbers changes and makes them durable.
@@ -44,8 +44,8 @@ pub(super) struct Commits {
     /// Number of changes on disk. Locked during a flush: other writers wait, and most then find their change
     /// done.
     done: tokio::sync::Mutex<u64>,
-    /// Whether a flush failed. The system reports an error of the disk once: a later flush could succeed without the
-    /// changes of this one.
+    /// Whether a flush failed. The system reports a disk error only once, so a later flush could succeed although
+    /// changes of this one are lost.
     failed: AtomicBool,
     /// Number of flushes.
     flushes: AtomicU64,
@@ -145,12 +145,12 @@ impl Commits {
         Ok(())
     }
 
-    /// Syncs all that is in the files, which an earlier process or an earlier handle may have written.
+    /// Syncs all data in the files, which an earlier process or an earlier handle may have written.
     pub(super) fn sync(&self) -> Result<(), StoreError> {
         self.files.sync(self.applied.load(Ordering::SeqCst))
     }
 
-    /// The next flush fails, as with a full disk.
+    /// Makes the next flush fail, as a full disk does.
     #[cfg(test)]
     pub(super) fn fail(&self) {
         self.files.fails.store(true, Ordering::SeqCst);

@@ -1,5 +1,6 @@
-//! [`DiskSpace`]: whether the disk has space for a write. It is checked before sled writes: after a failed write, sled writes
-//! nothing more, and if the write was of a blob (`blobs/`, items of more than 128 KiB), it cannot even close its files.
+//! [`DiskSpace`]: whether the disk has space for a write. It is checked before sled writes: after a failed write, sled
+//! stops writing, and after a failed write of a blob (`blobs/`, items of more than 128 KiB), it cannot even close its
+//! files.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -7,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
 
-/// Bytes that the disk must have room for beside a value: a segment of sled's log, and a page of usual rows.
+/// Disk space that is needed in addition to a value, in bytes: a segment of sled's log, and a page of rows.
 const ROOM_BYTES: usize = 2 * 1024 * 1024;
 
 /// A value above this size is likely to become a blob.
@@ -16,11 +17,11 @@ const LARGE_BYTES: usize = 64 * 1024;
 /// Bytes that are written at once.
 const PART_BYTES: usize = 64 * 1024;
 
-/// Tries the disk of a directory.
+/// Checks the disk space of a directory.
 #[derive(Debug)]
 pub(super) struct DiskSpace {
     directory: PathBuf,
-    /// Held while the file is there.
+    /// Held while the test file exists.
     turn: Mutex<()>,
 }
 
@@ -29,11 +30,12 @@ impl DiskSpace {
         Self { directory: directory.to_owned(), turn: Mutex::new(()) }
     }
 
-    /// Before values of so many bytes are written. It writes a file if the system says that the disk is almost full, because
-    /// some file systems do not know; and before a large value, which a quota or a limit of this process may refuse.
+    /// Called before values of `bytes` bytes are written. Writes a test file if the system reports that the disk is
+    /// almost full, because some file systems report it wrongly; and before a large value, because a quota or a limit
+    /// of this process may refuse it.
     ///
     /// # Errors
-    /// When they would not fit.
+    /// When there is no space for them.
     pub(super) fn before_write(&self, bytes: usize) -> io::Result<()> {
         let wanted = bytes.saturating_add(ROOM_BYTES);
         match (self.is_low(wanted), bytes > LARGE_BYTES) {
@@ -43,17 +45,17 @@ impl DiskSpace {
         }
     }
 
-    /// Before the files are opened again. The disk has answered then.
+    /// Called before the files are reopened. On success, the disk is responding.
     ///
     /// # Errors
-    /// While there is no room.
+    /// While there is no space.
     pub(super) fn before_opening(&self) -> io::Result<()> {
         self.written(ROOM_BYTES, File::sync_all)
     }
 
     fn is_low(&self, wanted: usize) -> bool {
         match rustix::fs::statvfs(&*self.directory) {
-            // Some file systems in memory have no limit, and say zero.
+            // Some file systems in memory have no limit, and report zero.
             Ok(disk) => {
                 disk.f_blocks > 0 && disk.f_bavail.saturating_mul(disk.f_frsize) < wanted as u64
             }
@@ -61,7 +63,7 @@ impl DiskSpace {
         }
     }
 
-    /// Writes and removes a file of so many bytes.
+    /// Writes and removes a test file of `bytes` bytes.
     fn written(&self, bytes: usize, end: impl FnOnce(&File) -> io::Result<()>) -> io::Result<()> {
         let _turn = self.turn.lock();
         let path = self.directory.join("room");
@@ -74,7 +76,7 @@ impl DiskSpace {
     }
 }
 
-/// Random bytes: zeros take no room where the file system compresses.
+/// Writes random bytes, because zeros take no space on a file system that compresses.
 fn fill(file: &mut impl Write, bytes: usize) -> io::Result<()> {
     let mut part = vec![0; PART_BYTES.min(bytes)];
     let mut left = bytes;

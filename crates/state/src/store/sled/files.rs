@@ -22,11 +22,11 @@ pub struct SledSettings {
     pub flush_every_ms: u64,
 }
 
-/// Dropped in this order: the lock is released last.
+/// The open files. Fields are dropped in this order, so that the lock is released last.
 #[derive(Debug)]
 pub(super) struct StoreFiles {
     tables: Vec<(Table, sled::Tree)>,
-    /// Shared by writers; a snapshot excludes them. Held for one change, never until it is durable.
+    /// Writers hold it shared for one change, not until the change is durable; a snapshot holds it exclusively.
     writing: RwLock<()>,
     pub(super) commits: Commits,
     pub(super) directory: Arc<StoreDirectory>,
@@ -107,7 +107,7 @@ impl StoreFiles {
             if swapped.map_err(|error| self.refuse(table, at, error))?.is_ok() {
                 return Ok(Swapped { version, ticket: Some(self.commits.applied()) });
             }
-            // Another writer was faster: check the precondition again.
+            // Another writer has changed the row: check the precondition again.
         }
     }
 
@@ -141,7 +141,7 @@ impl StoreFiles {
         Ok(Snapshot::new(rows))
     }
 
-    /// As [`Self::snapshot`], with the damaged rows beside the others.
+    /// As [`Self::snapshot`], also with damaged rows.
     pub(super) fn scan(&self) -> StoreScan {
         let _all_writers = self.writing.write();
         let mut scan = StoreScan::default();
@@ -149,7 +149,7 @@ impl StoreFiles {
             for entry in tree.iter() {
                 let (key, bytes) = match entry {
                     Ok(entry) => entry,
-                    // sled names no row, and its iterator ends here.
+                    // sled does not name the row, and its iterator ends here.
                     Err(error) => {
                         let error = self.refuse(*table, b"", error);
                         scan.damaged.push(DamagedRow { table: *table, key: String::new(), error });

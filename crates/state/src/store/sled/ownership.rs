@@ -1,4 +1,5 @@
-//! Owners of the files that commands of root make in the directory of the gateway's user: that user must be able to open them.
+//! Changes the owner of files that commands of root create in the directory of the gateway's user, who must be able to
+//! open them.
 
 use std::fs::{self, File};
 use std::io;
@@ -10,14 +11,14 @@ use rustix::fs::{CWD, Dir, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
-/// The user and group that get files.
+/// The new owner of files.
 struct NewOwner {
     user: u32,
     group: u32,
 }
 
-/// Gives `made`, and what is below it, to the owner of `folder`, as far as it belongs to root. It changes nothing if this process
-/// is not of root, or the folder is.
+/// Makes the owner of `folder` the owner of `made` and all files below it that belong to root. Does nothing if this
+/// process is not of root, or if the folder belongs to root.
 ///
 /// # Errors
 /// When a file cannot be read or changed.
@@ -25,7 +26,7 @@ pub fn give_to_owner_of(folder: &Path, made: &Path) -> io::Result<()> {
     give(folder, made, NewOwner::take)
 }
 
-/// The same for `made` only, such as a directory with folders that stay of root.
+/// The same for `made` only, such as a directory whose folders stay with root.
 ///
 /// # Errors
 /// When it cannot be read or changed.
@@ -67,7 +68,7 @@ impl NewOwner {
         self.take_alone(file)
     }
 
-    /// The user could have put a second name of a file that is not theirs there, so such a file is left alone.
+    /// Skips a file with several hard links: the user could have linked a file of another user.
     fn take_alone(&self, file: &File) -> io::Result<()> {
         let about = file.metadata()?;
         if about.uid() == 0 && (about.is_dir() || about.nlink() == 1) {
@@ -77,7 +78,7 @@ impl NewOwner {
     }
 }
 
-/// `None`: there is no file, or it is a link or a socket.
+/// Opens a file; `None` if there is none, or it is a link or a socket.
 fn opened(folder: impl AsFd, name: impl rustix::path::Arg) -> io::Result<Option<File>> {
     // Without NONBLOCK, opening a pipe would wait.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -88,7 +89,7 @@ fn opened(folder: impl AsFd, name: impl rustix::path::Arg) -> io::Result<Option<
     }
 }
 
-/// Adds the file of another user and the remedy to an error about rights: a command of root that was killed leaves such files.
+/// Adds a file of another user and the remedy to a permission error: a killed command of root leaves such files.
 pub(super) fn explained(directory: &Path, source: io::Error) -> io::Error {
     let own = geteuid();
     if source.kind() != io::ErrorKind::PermissionDenied || own.is_root() {
@@ -103,7 +104,7 @@ pub(super) fn explained(directory: &Path, source: io::Error) -> io::Error {
     io::Error::new(io::ErrorKind::PermissionDenied, text)
 }
 
-/// A file in this directory, or the directory, that belongs to another user than `own`; and that user.
+/// A file in this directory, or the directory itself, whose owner is not `own`; and its owner.
 fn foreign(path: &Path, own: u32) -> Option<(PathBuf, u32)> {
     let about = fs::symlink_metadata(path).ok()?;
     if about.uid() != own {
@@ -127,7 +128,7 @@ mod tests {
         fs::symlink_metadata(path).unwrap().uid()
     }
 
-    /// The owner of the folder could have made them, of files of root.
+    /// The owner of the folder could have created such links to files of root.
     #[test]
     fn links_and_files_with_a_second_name_are_not_given_away() {
         if !geteuid().is_root() {

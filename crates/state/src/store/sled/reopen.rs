@@ -1,8 +1,8 @@
-//! [`ReopenedFiles`]: the files of the store, which are opened again after a failed write. sled writes nothing more after one,
-//! also when the disk has room again. What had not reached the disk is then as after a crash.
+//! [`ReopenedFiles`]: the files of the store, which are reopened after a failed write. After one, sled stops writing,
+//! even when the disk has space again. Changes that had not reached the disk are lost as after a crash.
 //!
-//! After the failed write of a blob, sled never closes its files: it waits for a page that no thread writes. Only the end of
-//! the process helps then, and a restart recovers.
+//! After the failed write of a blob, sled never closes its files: it waits for a page that no thread writes. Then the
+//! process must end, and a restart recovers.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -26,43 +26,43 @@ use keyward_base::threads::Unfinished;
 /// The pause between two attempts.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// How long operations in progress may take.
+/// Time limit of operations in progress.
 const ENDED_WITHIN: Duration = Duration::from_secs(2);
 
-/// How long a caller waits. The attempt goes on without it.
+/// How long a caller waits. The attempt continues without it.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(5);
 
-/// How long sled may take to close the files, after the disk took a file of some megabytes.
+/// How long sled may take to close the files, once the disk has accepted a test file of some megabytes.
 const CLOSED_WITHIN: Duration = Duration::from_secs(20);
 
-/// A disk that needs longer for a file of some megabytes is slow.
+/// A disk that needs longer than this for a test file of some megabytes counts as slow.
 const SLOW: Duration = Duration::from_secs(2);
 
-/// After so many attempts in a row that found the former files in use, an operation on them never ends.
+/// If this number of consecutive attempts find the old files in use, an operation on them never ends.
 const IN_USE_MAX: u32 = 10;
 
 #[derive(Debug)]
 pub(super) struct ReopenedFiles {
     settings: SledSettings,
     directory: Arc<StoreDirectory>,
-    /// `None` while they are opened again, and after that failed.
+    /// `None` while the files are being reopened, and after a failed attempt.
     current: RwLock<Option<Arc<StoreFiles>>>,
-    /// After a failed write, the rows that it may have changed in memory alone.
+    /// After a failed write, the rows that it may have changed only in memory.
     unflushed: Mutex<Option<BTreeSet<(Table, String)>>>,
-    /// Held while they are opened again.
+    /// Held while the files are reopened.
     turn: Arc<tokio::sync::Mutex<Attempts>>,
 }
 
-/// The attempts to open the files again.
+/// The attempts to reopen the files.
 #[derive(Debug, Default)]
 struct Attempts {
     last: Option<Instant>,
-    /// How many in a row found the former files in use.
+    /// The number of consecutive attempts that found the old files in use.
     in_use: u32,
 }
 
 impl ReopenedFiles {
-    /// Opens or creates them.
+    /// Opens or creates the files.
     pub(super) fn open(settings: SledSettings) -> Result<Self, StoreError> {
         let directory = Arc::new(StoreDirectory::take(&settings.path)?);
         let files = StoreFiles::open(&settings, directory.clone())?;
@@ -71,7 +71,6 @@ impl ReopenedFiles {
         Ok(Self { settings, directory, current, unflushed, turn })
     }
 
-    /// The directory.
     pub(super) fn path(&self) -> &Path {
         self.directory.path()
     }
@@ -81,13 +80,13 @@ impl ReopenedFiles {
         self.current.read().clone()
     }
 
-    /// A write of these rows has failed.
+    /// Records that a write of these rows has failed.
     pub(super) fn failed(&self, rows: Vec<(Table, String)>) {
         self.unflushed.lock().get_or_insert_default().extend(rows);
     }
 
-    /// The files, to read this row. After a failed write of it, they are opened again, so that no caller relies on a row
-    /// that a crash takes back.
+    /// The files, to read this row. After a failed write of the row, the files are reopened first, so that no caller
+    /// relies on a change that a crash would lose.
     ///
     /// # Errors
     /// While the row is not on disk.
@@ -105,7 +104,7 @@ impl ReopenedFiles {
         }
     }
 
-    /// The files, also if a write has failed: other rows can be read.
+    /// The files, also after a failed write, because other rows can be read.
     pub(super) async fn current(self: &Arc<Self>) -> Result<Arc<StoreFiles>, StoreError> {
         let current = self.current.read().clone();
         match current {
@@ -114,10 +113,10 @@ impl ReopenedFiles {
         }
     }
 
-    /// The files, opened again if a write has failed.
+    /// The files, reopened if a write has failed.
     ///
     /// # Errors
-    /// While the disk has no room, and while the former files are not closed.
+    /// While the disk has no space, and while the old files are not closed.
     pub(super) async fn working(self: &Arc<Self>) -> Result<Arc<StoreFiles>, StoreError> {
         if self.has_failed() {
             self.reopen().await?;
@@ -144,14 +143,14 @@ impl ReopenedFiles {
         let attempt = move || {
             let reopened = files.reopened(&mut turn);
             drop((files, turn));
-            // The caller may have gone.
+            // An error means that the caller has stopped waiting.
             let _ = answer.send(reopened);
         };
-        // A thread of its own, because those of the store may wait for sled.
+        // Runs on its own thread, because the threads of the store may wait for sled.
         let begun = thread::Builder::new().name("keyward-reopen".to_owned()).spawn(attempt);
         begun.map_err(failed)?;
         match timeout(ANSWERED_WITHIN, answered).await {
-            // Without an answer, it panicked.
+            // Without an answer, the thread has panicked.
             Ok(answered) => finished(self.path(), answered.map_err(|_| Unfinished)),
             Err(_) => Err(not_closed()),
         }
@@ -159,7 +158,7 @@ impl ReopenedFiles {
 
     /// One attempt. Blocks.
     fn reopened(&self, attempts: &mut Attempts) -> Result<(), StoreError> {
-        // sled's files are not touched before the disk has room.
+        // sled's files are not touched before the disk has space.
         self.directory.disk_space().before_opening().map_err(failed)?;
         let closing = watched(self.path()).map_err(failed)?;
         let old = self.current.write().take();
@@ -168,21 +167,21 @@ impl ReopenedFiles {
                 *self.current.write() = Some(used);
                 return Err(self.found_in_use(attempts));
             }
-            // This waits for sled.
+            // Closing the files waits for sled.
             Some(Ok(files)) => drop(files),
             None => {}
         }
         drop(closing);
         let files = match StoreFiles::open(&self.settings, self.directory.clone()) {
-            // A flush of the former files is in progress.
+            // A flush of the old files is in progress.
             Err(StoreError::Locked { .. }) => return Err(self.found_in_use(attempts)),
             opened => opened?,
         };
         files.commits.sync()?;
         attempts.in_use = 0;
-        // Before a write of the new files can fail.
+        // Locked first, so that no write of the new files can fail before `unflushed` is reset.
         let mut current = self.current.write();
-        // Memory has what is on disk.
+        // The reopened files contain only data that is on disk.
         *self.unflushed.lock() = None;
         *current = Some(Arc::new(files));
         tracing::warn!(id = "store_reopened", "the store can be written again");
@@ -198,7 +197,7 @@ impl ReopenedFiles {
     }
 }
 
-/// The end of a store after a failed write waits for sled as well.
+/// Dropping a store after a failed write waits for sled, so the wait is limited here too.
 impl Drop for ReopenedFiles {
     fn drop(&mut self) {
         if self.has_failed()
@@ -221,8 +220,8 @@ fn unused(mut files: Arc<StoreFiles>) -> Result<StoreFiles, Arc<StoreFiles>> {
     }
 }
 
-/// Ends the process if the returned value is not dropped in time. Only time in which the disk answers counts: sled waits for
-/// it too, and tokens that the store has not taken yet are in memory alone.
+/// Ends the process if the returned value is not dropped in time. Only time in which the disk responds counts: sled may
+/// be waiting for the disk, and unsaved tokens exist only in memory.
 fn watched(store: &Path) -> io::Result<mpsc::Sender<()>> {
     let (closing, closed) = mpsc::channel::<()>();
     let store = PathBuf::from(store);
@@ -230,10 +229,10 @@ fn watched(store: &Path) -> io::Result<mpsc::Sender<()>> {
         let is_late = |within| closed.recv_timeout(within) == Err(RecvTimeoutError::Timeout);
         while is_late(CLOSED_WITHIN) {
             let asked = Instant::now();
-            // Whether it has room does not matter: sled does not wait for room.
+            // The result is ignored, because sled does not wait for space.
             let _ = DiskSpace::of(&store).before_opening();
             let is_slow = asked.elapsed() > SLOW;
-            // It has more time, also after a stop of this process.
+            // A slow disk gets more time, also after this process was stopped.
             if is_late(ANSWERED_WITHIN) && !is_slow {
                 end_process(&store);
             }
@@ -243,7 +242,8 @@ fn watched(store: &Path) -> io::Result<mpsc::Sender<()>> {
     Ok(closing)
 }
 
-/// Ends the process, whose files cannot be closed. It could neither read nor write, and would not end at a signal.
+/// Ends the process, because its files cannot be closed: it could neither read nor write, and would not end at a
+/// signal.
 fn end_process(store: &Path) -> ! {
     tracing::error!(
         id = "store_stuck",

@@ -11,7 +11,7 @@ use super::disk_space::DiskSpace;
 use super::ownership::{explained, give_to_owner_of};
 use crate::store::StoreError;
 
-/// How long to wait for the lock of a process that is exiting. A real conflict is reported soon.
+/// How long to wait for the lock of a process that is exiting. It is short, so that a real conflict is reported soon.
 const LOCK_PATIENCE: Duration = Duration::from_millis(400);
 /// How long to wait for sled's own lock, which its threads hold until their last flush.
 const SLED_PATIENCE: Duration = Duration::from_millis(1_200);
@@ -43,12 +43,11 @@ impl StoreDirectory {
         }
         let _lock = lock(path)?;
         let directory = Self { path: path.into(), disk_space: DiskSpace::of(path), _lock };
-        // A command of root may have been killed.
+        // A killed command of root may have left files of root.
         directory.give_back();
         Ok(directory)
     }
 
-    /// The store's directory.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
@@ -122,7 +121,7 @@ fn lock(directory: &Path) -> Result<File, StoreError> {
     loop {
         let mut file = options.open(&path).map_err(failed)?;
         match file.try_lock() {
-            // A restore exchanges the directory while it has the lock: this may be that of the store before.
+            // A restore replaces the directory while it holds the lock, so this may be the lock of the old directory.
             Ok(()) if is_at(&file, &path).map_err(failed)? => {
                 write_pid(&mut file).map_err(failed)?;
                 return Ok(file);

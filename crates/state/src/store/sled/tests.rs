@@ -83,7 +83,7 @@ fn descriptors_of(file: &Path) -> usize {
         .count()
 }
 
-/// A restore exchanges the store's directory while a start waits for the lock.
+/// A restore replaces the store's directory while a start waits for the lock.
 #[test]
 fn a_lock_that_was_waited_for_is_of_the_directory_that_is_there_now() {
     let dir = tempfile::tempdir().unwrap();
@@ -175,12 +175,12 @@ async fn rows_outlive_restarts() {
     assert!(store.get(Table::Grants, "o/large").await.unwrap().unwrap().value == large);
 }
 
-/// A power cut keeps the log, which has only the numbers of the blobs.
+/// The log, which survives a power failure, contains only the numbers of the blobs.
 #[tokio::test]
 async fn no_write_is_acknowledged_before_its_blob_is_synced() {
     let dir = tempfile::tempdir().unwrap();
     let settings = SledSettings {
-        // sled's own thread moves pages, and writes blobs for them.
+        // Disables sled's own thread, which moves pages and writes blobs for them.
         flush_every_ms: 3_600_000,
         ..SledSettings::at(&dir.path().join("store"))
     };
@@ -198,7 +198,7 @@ async fn no_write_is_acknowledged_before_its_blob_is_synced() {
     store.put(Table::Grants, "o/large", &large, Expect::Absent).await.unwrap();
     let first = synced();
     assert!(first > 0);
-    // Each is small, and the leaf that has them is not.
+    // Each row is small, but the leaf that contains them is large.
     for key in (0..160).map(|n| format!("o/{}", n % 16)) {
         store.put(Table::Agents, &key, &[7; 20 * 1024], Expect::Any).await.unwrap();
     }
@@ -227,12 +227,12 @@ async fn a_flipped_bit_in_the_log_is_never_a_silent_loss() {
         let value = vec![0xA5; 200];
         store.put(Table::Agents, &format!("o/{n}"), &value, Expect::Absent).await.unwrap();
     }
-    // The files as `kill -9` leaves them: sled has not tidied up.
+    // The files as `kill -9` leaves them, without an orderly end of sled.
     let left = dir.path().join("left");
     copy_store(&path, &left);
     drop(store);
     let log = fs::read(left.join("sled/db")).unwrap();
-    // Up to the last row; after it follows sled's padding.
+    // The bytes up to the last row; sled's padding follows.
     let used = log.iter().rposition(|byte| *byte == 0xA5).unwrap();
     let (mut opened, mut refused) = (0, 0);
     for at in (0..used).step_by(used / 60) {
@@ -287,8 +287,8 @@ fn copy_store(from: &Path, to: &Path) {
     }
 }
 
-/// A write whose flush failed has changed the row in memory, and a crash takes that back: no caller sees it before it is on
-/// disk. Other rows are read.
+/// A write whose flush failed has changed the row only in memory, and a crash would lose it: no caller reads it before
+/// it is on disk. Other rows can be read.
 #[tokio::test]
 async fn a_row_whose_write_was_not_flushed_is_not_read_before_it_is_on_disk() {
     let (dir, store) = fresh().await;
@@ -296,7 +296,7 @@ async fn a_row_whose_write_was_not_flushed_is_not_read_before_it_is_on_disk() {
         store.put(Table::Grants, key, b"old", Expect::Absent).await.unwrap();
     }
     files(&store).commits.fail();
-    // Where the file is that shows whether the disk has room.
+    // The path of the test file for disk space.
     let room = dir.path().join("store/room");
     fs::create_dir(&room).unwrap();
     let over = Expect::Version(Version(1));
@@ -315,7 +315,7 @@ async fn a_row_whose_write_was_not_flushed_is_not_read_before_it_is_on_disk() {
         tokio::task::yield_now().await;
         last = put().await;
     }
-    // The first write reached the files, or it did not.
+    // The first write may have reached the files.
     assert!(matches!(last, Ok(Version(2)) | Err(StoreError::Conflict { .. })), "{last:?}");
     let row = store.get(Table::Grants, "o/a").await.unwrap().unwrap();
     assert_eq!((row.version, row.value), (Version(2), b"new".to_vec()));
@@ -324,7 +324,7 @@ async fn a_row_whose_write_was_not_flushed_is_not_read_before_it_is_on_disk() {
     assert_eq!(store.get(Table::Grants, "o/a").await.unwrap().unwrap().value, b"new");
 }
 
-/// sled does not recover from the failed write of a blob, so a large value does not reach it without room.
+/// sled does not recover from the failed write of a blob, so a large value is refused before it reaches sled.
 #[tokio::test]
 async fn a_large_value_without_room_is_refused_before_anything_is_written() {
     let (dir, store) = fresh().await;
@@ -340,7 +340,7 @@ async fn a_large_value_without_room_is_refused_before_anything_is_written() {
     put().await.unwrap();
 }
 
-/// The system tells of an error of the disk once, and the next flush succeeds without what was lost.
+/// The system reports a disk error once, and the next flush succeeds without the lost data.
 #[tokio::test]
 async fn after_a_failed_flush_no_other_one_of_the_same_files_is_believed() {
     let (_dir, store) = fresh().await;
@@ -353,7 +353,7 @@ async fn after_a_failed_flush_no_other_one_of_the_same_files_is_believed() {
     }
 }
 
-/// The name, or the record, reached the files by a write that was reported as failed.
+/// A write that was reported as failed has stored the name or the record.
 #[tokio::test]
 async fn an_agent_is_added_with_its_name_although_a_flush_failed() {
     let (dir, store) = fresh().await;
@@ -373,7 +373,7 @@ async fn an_agent_is_added_with_its_name_although_a_flush_failed() {
     assert!(reopened.view().find_agent(&org, "ci").is_some());
 }
 
-/// The index row of the name reached the files, or did not. While the disk is full it cannot be deleted.
+/// The index row of the name may have reached the files. While the disk is full it cannot be deleted.
 #[tokio::test]
 async fn the_name_of_an_agent_that_a_full_disk_refused_is_free_when_the_disk_has_room() {
     let (dir, store) = fresh().await;
@@ -390,7 +390,7 @@ async fn the_name_of_an_agent_that_a_full_disk_refused_is_free_when_the_disk_has
     assert!(!add("other").await.unwrap_err().leaves_doubt());
     fs::remove_dir(&room).unwrap();
     let deadline = Instant::now() + Duration::from_secs(30);
-    // The name is taken until its index row can be deleted, which a change tries before its own write.
+    // The name stays reserved until its index row can be deleted, which each change tries before its own write.
     let is_early = |error: &DirectoryError| {
         matches!(error, DirectoryError::Store(_) | DirectoryError::NameTaken { .. })
     };

@@ -336,8 +336,8 @@ pub(in crate::store) async fn changes_are_told_to_who_waits(store: Arc<dyn Store
     assert!(store.changed(Table::Agents, after_put).await.unwrap() > after_put);
 }
 
-/// Each writer counts in two rows, the first one before the second: at no point is the second ahead, or more than one
-/// behind. A snapshot that reads row by row while they count is not of one point.
+/// Each writer counts in two rows, the first one before the second: at any time, the second counter is equal to the
+/// first or one behind. A snapshot that reads row by row while writers count would break this.
 pub(in crate::store) async fn a_snapshot_is_of_one_point_while_pairs_are_written(
     store: Arc<dyn Store>,
 ) {

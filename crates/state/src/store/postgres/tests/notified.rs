@@ -1,4 +1,4 @@
-//! Notifications of changes: heard at once, and lost without a loss.
+//! Notifications of changes: changes are read at once, and a lost notification loses no change.
 
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -10,7 +10,7 @@ use crate::store::shared::ReplicaPosition;
 /// No test waits for a poll of this interval.
 const NEVER: Duration = Duration::from_secs(3_600);
 
-/// What is heard comes within this time, on a machine that does other things too.
+/// Notifications arrive within this time, also on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A replica that follows the others' changes.
@@ -47,7 +47,7 @@ impl Following {
         heard.expect("a change of another replica").expect("the database answers").1
     }
 
-    /// Waits until so many streams of replicas listen.
+    /// Waits until `count` streams of replicas listen.
     async fn until_listening(&self, count: i64) {
         let listening = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
                          AND application_name = 'keyward notifications' AND state = 'idle'";
@@ -128,7 +128,7 @@ async fn a_database_that_refuses_to_notify_takes_writes_and_its_changes_are_poll
         writer.adds(&key).await;
         assert_eq!(reader.heard().await, key);
     }
-    // The stream of the replica that never notifies.
+    // Waits for the stream of the replica that may not notify.
     writer.until_listening(1).await;
 }
 

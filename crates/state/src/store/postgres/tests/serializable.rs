@@ -1,5 +1,5 @@
 //! The statements at SERIALIZABLE, as CockroachDB runs them: the database may refuse any of them with 40001 and expects
-//! it again. Beside the refusals that contention causes, a trigger injects one into every fifth write.
+//! it again. In addition to the refusals by contention, a trigger refuses every fifth write.
 
 use super::*;
 
@@ -28,7 +28,7 @@ async fn serializable(server: &Server, database: &str) -> PostgresStore {
     PostgresStore::open(settings).await.unwrap()
 }
 
-/// Without repetitions, the conformance tests would fail for a reason that they do not name.
+/// Without repetitions, the conformance tests would fail for an unclear reason.
 #[tokio::test]
 async fn a_refused_statement_is_repeated_and_a_refusal_that_stays_is_an_error() {
     let server = Server::shared();

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::store::postgres::{PostgresSettings, PostgresStore};
 
-/// A running server. It stops when this is dropped, and when the test's process ends.
+/// A running server. It stops when this is dropped, or when the test's process ends.
 pub(super) struct Server {
     folder: PathBuf,
     made: AtomicUsize,
@@ -113,7 +113,7 @@ fn owner(program: &str, folder: &Path) -> Command {
         }
         false => Command::new(program),
     };
-    // The server inherits what is open here.
+    // The server must not inherit the standard streams of the test.
     command.current_dir(folder).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command
 }

@@ -1,9 +1,9 @@
-//! Replicas of several versions on one database: what an upgrade that rolls meets.
+//! Replicas of several versions on one database, as during a rolling upgrade.
 
 use super::*;
 use crate::store::postgres::schema::{MIGRATIONS, Migration};
 
-/// What the next version of Keyward adds.
+/// A migration of the next version of Keyward, which only adds.
 const ADDS: Migration = Migration {
     version: 3,
     oldest_program: 1,
@@ -11,7 +11,7 @@ const ADDS: Migration = Migration {
           CREATE TABLE IF NOT EXISTS keyward_notes (id int PRIMARY KEY)",
 };
 
-/// What the version after it changes: programs before it cannot read what is kept any more.
+/// A migration of the version after it: older programs can no longer read the tables.
 const CHANGES: Migration = Migration {
     version: 4,
     oldest_program: 4,
@@ -34,7 +34,7 @@ fn and(mut migrations: Vec<Migration>, next: Migration) -> Vec<Migration> {
     migrations
 }
 
-/// Each replica writes, reads, hears of the other's change, and has a lease that the other does not get.
+/// Each replica writes, reads, gets the other's change, and holds a lease that the other does not get.
 async fn work_together(one: &PostgresStore, other: &PostgresStore) {
     for (writer, reader) in [(one, other), (other, one)] {
         let mut position = reader.position().await.unwrap();
@@ -54,7 +54,7 @@ async fn work_together(one: &PostgresStore, other: &PostgresStore) {
     }
 }
 
-/// From the first version of the tables to the present one, and from there to one that adds.
+/// Migrates from the first version of the tables to the current one, and then to one that adds.
 #[tokio::test]
 async fn an_older_replica_goes_on_while_newer_ones_migrate_the_tables() {
     let server = Server::shared();
@@ -69,7 +69,7 @@ async fn an_older_replica_goes_on_while_newer_ones_migrate_the_tables() {
     work_together(&present_one, &next).await;
     let old = next.get(Table::Agents, "o/old").await.unwrap().unwrap();
     assert_eq!(old.value, b"of the first");
-    // An older one also starts again, as when an upgrade is stopped halfway, and takes nothing back.
+    // An older replica can also start again, as after a stopped upgrade, and reverts nothing.
     drop(first);
     let again = PostgresStore::open_with(settings(), &MIGRATIONS[..1]).await.unwrap();
     work_together(&again, &next).await;
@@ -95,7 +95,7 @@ async fn an_older_program_is_told_which_version_changed_the_tables_and_what_to_d
         )
     );
     assert!(refused.hint().is_some_and(|hint| hint.contains("stop all replicas")), "{refused:?}");
-    // Nothing was changed for the one that runs.
+    // The tables are unchanged, so the running replica still works.
     let lease = running.lease("l", Duration::from_secs(60)).await.unwrap();
     assert!(lease.is_some());
     drop((lease, running));
@@ -112,7 +112,7 @@ async fn an_older_program_is_told_which_version_changed_the_tables_and_what_to_d
     assert!(refused.hint().is_some_and(|hint| hint.contains("update this program")), "{refused:?}");
 }
 
-/// It was paused while a newer program changed the tables, so that program saw no replica.
+/// The replica was paused while a newer program changed the tables, so that program did not see it.
 #[tokio::test]
 async fn a_running_replica_writes_nothing_after_a_change_that_it_does_not_know() {
     let server = Server::shared();
