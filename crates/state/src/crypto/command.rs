@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fails_is_told_without_its_output() {
+    fn a_failure_is_reported_without_the_output() {
         let refused = shell("echo canary; exit 3", 60_000).unwrap_err();
         assert!(matches!(refused, CommandError::Failed { .. }), "{refused}");
         assert!(!refused.to_string().contains("canary"), "{refused}");

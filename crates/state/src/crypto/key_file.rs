@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replaced_file_is_whole_private_alone_and_what_it_was_is_overwritten() {
+    fn a_replaced_file_is_complete_and_private_and_its_old_content_is_overwritten() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("master.key");
         let [old, new] = keys();

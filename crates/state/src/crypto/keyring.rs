@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_was_wrapped_anew_opens_by_the_new_key_alone_and_in_its_place() {
+    fn a_rewrapped_value_opens_by_the_new_key_alone_and_in_its_place() {
         let org = OrgId::default_org();
         let before = Keyring::new(key(1), []);
         let old = sealed(&before, &org).unwrap();
@@ -383,7 +383,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_new_key_waits_for_values_on_their_way_and_they_for_no_one() {
+    async fn a_new_key_waits_for_values_that_are_being_written() {
         let ring = Keyring::ephemeral();
         let old = ring.current();
         let (one, two) = (ring.sealing().await, ring.sealing().await);

@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_may_read_only_what_root_lends_to_one_of_ours() {
+    fn a_group_may_read_only_files_of_root_for_a_group_of_this_user() {
         let judged = |user, group, mode, reader: (u32, &[u32])| {
             let reader = ProcessIds { user: reader.0, groups: reader.1.to_vec() };
             FileOwner { user, group, mode }.is_private_to(&reader, Path::new("secret")).is_ok()
@@ -216,7 +216,7 @@ mod tests {
 
     /// As root, no file is forbidden.
     #[test]
-    fn a_file_that_this_user_may_not_open_is_told_with_the_user_and_the_remedy() {
+    fn a_file_that_this_user_may_not_open_is_reported_with_the_user_and_the_remedy() {
         let source = io::Error::from(io::ErrorKind::PermissionDenied);
         let said = FileError::unopened(Path::new("/etc/secret"), source).to_string();
         let user = rustix::process::geteuid().as_raw();

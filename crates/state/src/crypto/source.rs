@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_holds_no_key_is_refused_without_showing_it() {
+    fn a_text_that_is_no_key_is_refused_without_showing_it() {
         let nearly = "g".repeat(64);
         for bad in ["", "\n", "hunter2", &HEX[1..], &format!("{HEX}0"), &nearly, &"A".repeat(44)] {
             let (_dir, source) = file(bad, 0o600);
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_that_gives_no_key_is_told_without_what_it_printed() {
+    fn a_command_that_gives_no_key_is_reported_without_its_output() {
         let failed = load(&[shell(&format!("echo {HEX}; exit 3"))]).unwrap_err();
         assert!(matches!(failed, KeyError::Command(_)), "{failed}");
         assert!(failed.to_string().starts_with("master key command `sh` failed"), "{failed}");

@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_token_of_ours_is_told_apart() {
+    fn texts_that_are_no_issued_tokens_are_recognised() {
         let token = issue_agent_token();
         let token = token.expose_text().unwrap();
         assert!(is_agent_form(token));

@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_code_counts_for_a_step_around_and_once() {
+    fn a_code_is_accepted_within_a_step_and_once() {
         let now = at(1_000_000_000);
         let step = step_at(now);
         for (apart, counts) in [(-2, false), (-1, true), (0, true), (1, true), (2, false)] {
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_code_is_refused() {
+    fn a_text_that_is_no_code_is_refused() {
         let now = at(59);
         for bad in ["", "28708", "2870822", "287083", "-87082", "2８7082", "0287082"] {
             assert_eq!(step_of(&given(bad), &key(), now, 0), None, "{bad}");

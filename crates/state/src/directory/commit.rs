@@ -49,12 +49,12 @@ impl DirectoryWriter {
         let version = Some(over.unwrap_or_default().next());
         let events = self.events(at, &after, DeliveryCause::of(at, version));
         let change = DoubtfulChange { at: at.clone(), version, events, index };
-        self.store_news(&change).await?;
+        self.store_change_events(&change).await?;
         match self.rows.write(at, &*record, over).await {
             Ok(_) => {
                 self.show(after);
                 self.tell(change.events).await;
-                self.give_back(&change.index.freed).await;
+                self.release_all(&change.index.freed).await;
                 Ok(record)
             }
             Err(error) => {
@@ -77,12 +77,12 @@ impl DirectoryWriter {
         let events = self.events(at, &after, DeliveryCause::of(at, None));
         let index = IndexChange { taken: Vec::new(), freed };
         let change = DoubtfulChange { at: at.clone(), version: None, events, index };
-        self.store_news(&change).await?;
+        self.store_change_events(&change).await?;
         match self.rows.delete(at, over).await {
             Ok(()) => {
                 self.show(after);
                 self.tell(change.events).await;
-                self.give_back(&change.index.freed).await;
+                self.release_all(&change.index.freed).await;
                 Ok(())
             }
             Err(error) => {
@@ -95,7 +95,7 @@ impl DirectoryWriter {
 
     /// Stores the events of a change before it is made. If that fails, the change is not made, and its stored events
     /// are deleted at once. They are deleted again before the next change if an event may have been written since.
-    async fn store_news(&self, change: &DoubtfulChange) -> Result<(), DirectoryError> {
+    async fn store_change_events(&self, change: &DoubtfulChange) -> Result<(), DirectoryError> {
         let stored = self.store_owed(&change.events).await;
         if let Err(error) = &stored {
             let is_undone = self.undo(change).await;
@@ -118,7 +118,7 @@ impl DirectoryWriter {
     /// Withdraws the events and the index rows of a change that was not made. False if some stay.
     async fn undo(&self, change: &DoubtfulChange) -> bool {
         let is_withdrawn = self.withdraw_events(&change.events).await;
-        self.give_back(&change.index.taken).await && is_withdrawn
+        self.release_all(&change.index.taken).await && is_withdrawn
     }
 
     pub(super) fn has_doubts(&self) -> bool {

@@ -196,7 +196,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_tell_no_name_and_differ_by_key_org_and_kind() {
+    fn index_rows_reveal_no_name_and_differ_by_key_org_and_kind() {
         let (one, two) = (Index::new(Index::random_key()), Index::new(Index::random_key()));
         let (org, other) = (OrgId::default_org(), OrgId::random());
         let at = one.name(&org, NameKind::Agent, "ci");

@@ -340,7 +340,7 @@ impl View {
     }
 
     /// Adds the links of a user to the index.
-    pub(super) fn open_links_of(&mut self, user: &Arc<Record<User>>) {
+    pub(super) fn add_links_of(&mut self, user: &Arc<Record<User>>) {
         for link in &user.facts.login_links {
             if let Some(hash) = TokenHash::from_hex(&link.hash) {
                 self.logins.links.insert(hash, Arc::clone(user));
@@ -349,7 +349,7 @@ impl View {
     }
 
     /// Removes the links of a user from the index.
-    pub(super) fn close_links_of(&mut self, user: &Record<User>) {
+    pub(super) fn remove_links_of(&mut self, user: &Record<User>) {
         for link in &user.facts.login_links {
             if let Some(hash) = TokenHash::from_hex(&link.hash) {
                 self.logins.links.remove(&hash);

@@ -88,14 +88,14 @@ impl View {
     }
 
     /// Adds the passkeys of a user to the index.
-    pub(super) fn open_passkeys_of(&mut self, user: &Arc<Record<User>>) {
+    pub(super) fn add_passkeys_of(&mut self, user: &Arc<Record<User>>) {
         for passkey in &user.facts.passkeys {
             self.logins.passkeys.insert(TokenHash::of(&passkey.credential), Arc::clone(user));
         }
     }
 
     /// Removes the passkeys of a user from the index.
-    pub(super) fn close_passkeys_of(&mut self, user: &Record<User>) {
+    pub(super) fn remove_passkeys_of(&mut self, user: &Record<User>) {
         for passkey in &user.facts.passkeys {
             self.logins.passkeys.remove(&TokenHash::of(&passkey.credential));
         }

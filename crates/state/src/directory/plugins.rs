@@ -149,7 +149,7 @@ impl DirectoryWriter {
                 self.commit(&at, record.clone(), None, index).await
             }
             Err(error) => {
-                self.give_back(&taken).await;
+                self.release_all(&taken).await;
                 Err(error)
             }
         };

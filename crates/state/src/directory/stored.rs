@@ -412,7 +412,7 @@ impl DirectoryWriter {
             match self.rows.write(&at, &Claim::of(&record.id), None).await {
                 Ok(_) => taken.push(at),
                 Err(error) => {
-                    self.give_back(&taken).await;
+                    self.release_all(&taken).await;
                     if error.leaves_doubt() {
                         // The record is not written, so the index row is deleted if it names the record.
                         self.doubt(DoubtfulChange {
@@ -431,7 +431,7 @@ impl DirectoryWriter {
 
     /// Deletes index rows that are not needed. If that fails, the name or token stays reserved until the store is
     /// opened again; then it returns false.
-    pub(super) async fn give_back(&self, taken: &[At]) -> bool {
+    pub(super) async fn release_all(&self, taken: &[At]) -> bool {
         let mut is_done = true;
         for at in taken {
             if let Err(error) = self.rows.delete(at, None).await {

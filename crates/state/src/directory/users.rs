@@ -32,17 +32,17 @@ impl Stored for User {
     }
 
     fn add_to_indexes(view: &mut View, user: &Arc<Record<Self>>) {
-        view.open_tokens_of(user);
-        view.open_links_of(user);
-        view.open_passkeys_of(user);
-        view.wake_agents_of(&user.org, &user.id);
+        view.add_tokens_of(user);
+        view.add_links_of(user);
+        view.add_passkeys_of(user);
+        view.update_agents_of(&user.org, &user.id);
     }
 
     fn remove_from_indexes(view: &mut View, user: &Arc<Record<Self>>) {
-        view.close_tokens_of(user);
-        view.close_links_of(user);
-        view.close_passkeys_of(user);
-        view.wake_agents_of(&user.org, &user.id);
+        view.remove_tokens_of(user);
+        view.remove_links_of(user);
+        view.remove_passkeys_of(user);
+        view.update_agents_of(&user.org, &user.id);
     }
 
     /// An end user has no personal tokens.

@@ -405,7 +405,7 @@ impl View {
     }
 
     /// Adds the personal tokens of a user to the index.
-    pub(super) fn open_tokens_of(&mut self, user: &Arc<Record<User>>) {
+    pub(super) fn add_tokens_of(&mut self, user: &Arc<Record<User>>) {
         for token in &user.facts.tokens {
             let Some(hash) = TokenHash::from_hex(&token.hash) else { continue };
             let holder = PersonalHolder {
@@ -420,7 +420,7 @@ impl View {
     }
 
     /// Removes the personal tokens of a user from the index.
-    pub(super) fn close_tokens_of(&mut self, user: &Record<User>) {
+    pub(super) fn remove_tokens_of(&mut self, user: &Record<User>) {
         for token in &user.facts.tokens {
             if let Some(hash) = TokenHash::from_hex(&token.hash) {
                 self.personal.remove(&hash);
@@ -429,7 +429,7 @@ impl View {
     }
 
     /// Updates the tokens of the agents of an owner, because their validity depends on the owner.
-    pub(super) fn wake_agents_of(&mut self, org: &OrgId, owner: &UserId) {
+    pub(super) fn update_agents_of(&mut self, org: &OrgId, owner: &UserId) {
         let Some(of_org) = self.orgs.get(org) else { return };
         let theirs =
             of_org.agents.values().filter(|agent| agent.facts.owner.as_ref() == Some(owner));

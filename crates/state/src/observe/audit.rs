@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_has_happened_is_queued_while_the_log_cannot_be_written() {
+    async fn records_of_past_changes_are_queued_while_the_log_cannot_be_written() {
         let health = LogHealth::default();
         health.unsynced.store(true, Ordering::Relaxed);
         let (queue, mut receiver) = mpsc::channel(2);
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_file_is_written_all_the_same() {
+    async fn a_log_that_is_no_regular_file_is_written() {
         let trail = Trail::at(Path::new("/dev/null"));
         samples::write(&trail, Rotation { file_bytes_max: 1, files_max: 2 }, 10).await;
     }

@@ -121,7 +121,7 @@ mod tests {
     use keyward_base::id::{OrgId, UserId};
 
     #[tokio::test]
-    async fn a_log_that_cannot_be_opened_lets_nothing_be_changed() {
+    async fn no_change_is_made_while_the_log_cannot_be_opened() {
         let never = Trail::at(std::path::Path::new("/proc/none/audit.jsonl"));
         let changes = ChangeRecorder::late(move || {
             Audit::open(never, Rotation::default(), 8, false).map(|(audit, _)| audit)
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_change_stands_in_the_log_beside_exchanges_with_who_and_what() {
+    async fn a_change_is_in_the_log_with_its_author_and_resource() {
         let folder = tempfile::tempdir().unwrap();
         let trail = Trail::at(&folder.path().join("audit.jsonl"));
         let (audit, writer) = Audit::open(trail.clone(), Rotation::default(), 8, false).unwrap();

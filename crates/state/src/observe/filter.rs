@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn each_part_of_a_filter_keeps_others_out() {
+    fn each_condition_of_a_filter_excludes_other_records() {
         let all = Filter::default;
         for filter in [
             Filter { org: some("org_other"), ..all() },
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fits_every_part_is_wanted() {
+    fn a_record_that_fits_every_condition_matches() {
         for host in ["API.acme.test", "api.acme.test:8443", "*.acme.test", "*.test"] {
             let filter = Filter {
                 org: some("org_default"),

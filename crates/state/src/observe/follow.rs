@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_is_overtaken_by_removal_goes_on_with_what_is_left() {
+    async fn a_follower_continues_with_the_remaining_files_after_a_removal() {
         let folder = tempfile::tempdir().unwrap();
         let trail = Trail::at(&folder.path().join("audit.jsonl"));
         samples::write(&trail, SMALL, 1).await;

@@ -109,9 +109,9 @@ mod tests {
     use super::*;
 
     #[derive(Clone, Default)]
-    struct Sheet(Arc<Mutex<Vec<u8>>>);
+    struct LogBuffer(Arc<Mutex<Vec<u8>>>);
 
-    impl Write for Sheet {
+    impl Write for LogBuffer {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0.lock().extend_from_slice(bytes);
             Ok(bytes.len())
@@ -122,7 +122,7 @@ mod tests {
         }
     }
 
-    impl MakeWriter<'_> for Sheet {
+    impl MakeWriter<'_> for LogBuffer {
         type Writer = Self;
 
         fn make_writer(&self) -> Self {
@@ -131,16 +131,16 @@ mod tests {
     }
 
     fn logged(log: impl FnOnce()) -> Value {
-        let sheet = Sheet::default();
-        let lines = tracing_subscriber::fmt().event_format(JsonLines).with_writer(sheet.clone());
+        let buffer = LogBuffer::default();
+        let lines = tracing_subscriber::fmt().event_format(JsonLines).with_writer(buffer.clone());
         tracing::subscriber::with_default(lines.finish(), log);
-        let text = String::from_utf8(sheet.0.lock().clone()).unwrap();
+        let text = String::from_utf8(buffer.0.lock().clone()).unwrap();
         assert_eq!((text.lines().count(), text.ends_with("}\n")), (1, true), "{text}");
         serde_json::from_str(&text).unwrap()
     }
 
     #[test]
-    fn what_only_looks_like_a_list_is_a_text() {
+    fn a_text_that_looks_like_a_list_stays_a_text() {
         let nasty = "[\"a\"]\n\"";
         let line = logged(|| tracing::info!(host = %nasty, proxy = %"[1", "said \"x\""));
         assert_eq!((&line["host"], &line["proxy"]), (&nasty.into(), &"[1".into()));

@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_acts_is_the_gateway_unless_somebody_says_so() {
+    async fn the_actor_is_the_gateway_by_default() {
         let by = || Acting::current().by;
         assert_eq!(by(), Actor::Gateway);
         Actor::File.acting(async { assert_eq!(by(), Actor::File) }).await;

@@ -80,14 +80,14 @@ impl Trail {
         // never.
         let active = self.open_active()?;
         if let Some(active) = active
-            && search.is_over_after(&active, &go_on)?
+            && search.ends_after(&active, &go_on)?
         {
             return Ok(search.next);
         }
         for full in self.full()?.iter().rev().skip_while(|full| full.first >= below) {
             // The oldest file may be removed meanwhile.
             let Some(file) = found(File::open(&full.path))? else { continue };
-            if search.is_over_after(&file, &go_on)? {
+            if search.ends_after(&file, &go_on)? {
                 break;
             }
         }
@@ -97,7 +97,7 @@ impl Trail {
 
 impl AuditSearch<'_> {
     /// Searches one file. Returns whether older files need not be searched.
-    fn is_over_after(&mut self, file: &File, go_on: &impl Fn() -> bool) -> io::Result<bool> {
+    fn ends_after(&mut self, file: &File, go_on: &impl Fn() -> bool) -> io::Result<bool> {
         let end = match self.below {
             u64::MAX => file.metadata()?.len(),
             below => offset_of(file, below)?,
@@ -106,7 +106,7 @@ impl AuditSearch<'_> {
             let line = line?;
             self.bytes += line.len() as u64;
             let event = serde_json::from_slice::<Event>(&line);
-            if event.is_ok_and(|event| self.is_over_with(event)) {
+            if event.is_ok_and(|event| self.ends_with_record(event)) {
                 return Ok(true);
             }
             if self.bytes > PAGE_BYTES_MAX || !go_on() {
@@ -117,7 +117,7 @@ impl AuditSearch<'_> {
         Ok(false)
     }
 
-    fn is_over_with(&mut self, event: Event) -> bool {
+    fn ends_with_record(&mut self, event: Event) -> bool {
         let filter = self.filter;
         if event.seq >= self.below {
             return false;
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_what_is_wanted_counts() {
+    async fn only_matching_records_count() {
         let (_folder, trail) = log(20).await;
         let ci = Filter { agent: Some("ci".to_owned()), ..Filter::default() };
         let page = asked(&trail, ci.clone(), None, 3);
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_does_not_wait_for_the_answer_ends_the_search() {
+    async fn a_caller_that_stops_waiting_ends_the_search() {
         let (_folder, trail) = log(20).await;
         let nobody = Filter { agent: Some("nobody".to_owned()), ..Filter::default() };
         let query = AuditQuery { filter: nobody, before: None, limit: 1 };

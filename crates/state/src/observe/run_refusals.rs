@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_upstream_or_the_gateway_could_not_do_is_no_refusal() {
+    fn failures_of_the_upstream_or_the_gateway_are_no_refusals() {
         let (counts, token) = (RunRefusals::default(), TokenId::random());
         counts.watch(&token);
         for code in [Code::UpstreamUnreachable, Code::UpstreamTimeout, Code::Draining] {
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_foreign_placeholder_is_told_of_its_host_alone() {
+    fn a_foreign_placeholder_is_reported_for_its_host_alone() {
         let (counts, token) = (RunRefusals::default(), TokenId::random());
         counts.watch(&token);
         for code in [Code::DefaultDeny, Code::PlaceholderForeign, Code::DefaultDeny] {

@@ -124,7 +124,7 @@ impl AuditSink {
             health,
             syncer,
         };
-        sink.let_the_oldest_go();
+        sink.remove_oldest_files();
         Ok(sink)
     }
 
@@ -366,7 +366,7 @@ impl AuditSink {
                 self.file = Arc::new(file);
                 self.bytes = 0;
                 self.first = self.head.seq;
-                self.let_the_oldest_go();
+                self.remove_oldest_files();
             }
             Err(error) => {
                 self.rotate_at = Instant::now() + ROTATE_AGAIN_AFTER;
@@ -399,7 +399,7 @@ impl AuditSink {
         Ok(file)
     }
 
-    fn let_the_oldest_go(&self) {
+    fn remove_oldest_files(&self) {
         let full = match self.trail.full() {
             Ok(full) => full,
             Err(error) => return tracing::warn!(%error, "the audit log's files cannot be listed"),

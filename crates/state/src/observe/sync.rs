@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_that_does_not_take_it_is_told_until_it_does() {
+    fn a_failing_sync_is_reported_until_it_succeeds() {
         let failing = Arc::new(AtomicBool::new(false));
         let syncer = Syncer::start(failing.clone()).unwrap();
         syncer.written(&that_cannot_be_synced());
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_waits_for_what_was_written_last() {
+    fn the_end_waits_for_a_sync_of_the_last_write() {
         let failing = Arc::new(AtomicBool::new(false));
         let syncer = Syncer::start(failing.clone()).unwrap();
         syncer.written(&that_cannot_be_synced());

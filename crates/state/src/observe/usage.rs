@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_removed_is_forgotten() {
+    fn statistics_of_removed_resources_are_dropped() {
         let usage = Usage::default();
         let [kept, gone] = [(); 2].map(|()| ConnectionId::random());
         let [stays, left] = [(); 2].map(|()| AgentId::random());
@@ -354,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_is_counted_by_who_answered() {
+    fn a_failure_is_counted_by_its_origin() {
         let (usage, id, agent) = (Usage::default(), ConnectionId::random(), AgentId::random());
         let one = || used(&id, &agent);
         usage.count(&Used { status: Some(503), ..one() });

@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_log_that_was_begun_anew_with_an_old_hash_is_noticed() {
+    async fn a_log_that_was_restarted_with_an_old_hash_is_noticed() {
         let (_folder, trail) = log(2).await;
         let text = fs::read_to_string(trail.active()).unwrap();
         let zeros = "0".repeat(64);

@@ -181,7 +181,7 @@ impl CompiledPolicy {
         for org in &changed.rules {
             self.named.insert(org.clone(), self.sources.named_in(org, self.facts.view()));
         }
-        for org in self.meant_otherwise(changed) {
+        for org in self.affected_orgs(changed) {
             policy.set_rules(org, self.sources.lenient_in(org, self.facts.source().names()))?;
         }
         for (org, agent) in &changed.agents {
@@ -202,7 +202,7 @@ impl CompiledPolicy {
     }
 
     /// The orgs whose rules changed, or name a changed agent or connection.
-    fn meant_otherwise<'a>(&self, changed: &'a Changed) -> HashSet<&'a OrgId> {
+    fn affected_orgs<'a>(&self, changed: &'a Changed) -> HashSet<&'a OrgId> {
         let is_named = |(org, name): &&(OrgId, Arc<str>)| {
             self.named.get(org).is_some_and(|names| names.contains(&**name))
         };

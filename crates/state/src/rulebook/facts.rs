@@ -423,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_without_its_provider_owns_nothing_and_stops_nobody() {
+    fn a_connection_without_its_provider_owns_nothing_and_stops_no_other() {
         let mut samples = Samples::new();
         let agent = samples.agent("ci");
         let (lost, kept) = (samples.connection("lost", "gone"), samples.connection("k", "openai"));
@@ -460,7 +460,7 @@ mod tests {
     }
 
     #[test]
-    fn states_and_reasons_are_told() {
+    fn states_and_reasons_are_in_the_account() {
         let mut samples = Samples::new();
         samples.connection("work", "openai");
         let reason = BrokenReason::NoRefreshToken;

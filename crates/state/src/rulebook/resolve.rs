@@ -415,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_is_no_grant_of_what_is_private() {
+    fn a_rule_is_no_grant_of_a_private_connection() {
         let mut samples = samples();
         let owner = Some(UserId::random());
         samples.connections[0].facts.owner.clone_from(&owner);
@@ -433,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_rule_names_and_lost_is_never_read_as_all() {
+    fn missing_names_in_a_rule_never_mean_all() {
         for rule in [
             RuleSpec { hosts: vec!["*".to_owned()], ..doing(ActionKind::Pass) },
             RuleSpec { paths: vec!["x".to_owned()], ..doing(ActionKind::Pass) },

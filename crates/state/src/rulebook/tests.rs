@@ -233,7 +233,7 @@ fn a_stored_rule_that_is_not_valid_any_more_restricts_its_connection_as_before()
 }
 
 #[test]
-fn rules_contradict_each_other_whatever_they_have_lost() {
+fn rules_contradict_each_other_although_names_are_missing() {
     let samples = Samples::new();
     let gone = Some(vec![AgentId::random().to_string()]);
     let tunnel = RuleSpec { agents: gone, ..doing("t", ActionKind::Tunnel) };

@@ -52,7 +52,7 @@ pub struct PostgresStore {
     /// The poll interval without a notification.
     poll: Duration,
     /// The earliest time of the next poll of the feed.
-    next_look: Mutex<Instant>,
+    next_poll: Mutex<Instant>,
     /// Changes of this replica that the feed must omit: table, part and number.
     own: Mutex<BTreeSet<(Table, u16, u64)>>,
 }
@@ -76,9 +76,9 @@ impl PostgresStore {
         schema::prepare(&pool, migrations).await?;
         let presence = ReplicaPresence::begin(&pool).await?;
         let version = KnownVersion::of(migrations);
-        let (listening, next_look) = (OnceLock::new(), Mutex::new(Instant::now()));
+        let (listening, next_poll) = (OnceLock::new(), Mutex::new(Instant::now()));
         let (poll, own) = (POLL, Mutex::default());
-        Ok(Self { pool, notice, presence, version, listening, poll, next_look, own })
+        Ok(Self { pool, notice, presence, version, listening, poll, next_poll, own })
     }
 
     /// Remembers a committed change of this replica.

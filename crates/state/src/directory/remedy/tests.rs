@@ -159,7 +159,7 @@ fn no_remedy_loses_bindings_and_each_is_for_its_kind() {
 }
 
 #[test]
-fn what_its_provider_does_not_fit_any_more_is_corrected_there() {
+fn a_connection_that_no_longer_fits_its_provider_is_corrected_there() {
     let of = |connection: &ConnectionRecord, need| {
         Remedies::new(connection, None, &catalogue()).remedy(need).unwrap_or_default()
     };

@@ -55,7 +55,7 @@ async fn a_record_without_its_index_rows_gets_them_at_open() {
 }
 
 #[tokio::test]
-async fn an_index_row_of_another_owner_is_put_right() {
+async fn an_index_row_of_another_owner_is_corrected() {
     let world = World::new().await;
     let agent = world.agent("ci").await;
     let (rows, index) = beneath(&world);
@@ -79,7 +79,7 @@ async fn two_records_of_one_name_are_refused() {
 }
 
 #[tokio::test]
-async fn a_wrong_key_is_told_at_once_with_the_remedy_and_changes_nothing() {
+async fn a_wrong_key_is_reported_at_once_with_the_remedy_and_changes_nothing() {
     let world = World::new().await;
     world.agent("ci").await;
     let before = world.all_rows().await;

@@ -114,7 +114,7 @@ pub(super) async fn owed(world: &World) -> Vec<NoticeKind> {
 }
 
 #[tokio::test]
-async fn an_event_of_a_change_that_was_never_made_is_told_to_nobody() {
+async fn an_event_of_a_change_that_was_never_made_is_not_delivered() {
     let world = World::new().await;
     hook(&world).await;
     let connection = world.connection("work").await;
@@ -162,7 +162,7 @@ async fn a_change_whose_event_cannot_be_stored_is_not_made() {
 }
 
 #[tokio::test]
-async fn an_event_whose_change_cannot_be_stored_is_taken_back() {
+async fn an_event_whose_change_cannot_be_stored_is_withdrawn() {
     let world = World::new().await;
     hook(&world).await;
     let connection = world.connection("work").await;
@@ -195,7 +195,7 @@ async fn an_event_of_a_change_that_was_made_is_owed_after_a_crash() {
 }
 
 #[tokio::test]
-async fn what_a_removed_webhook_was_owed_goes_with_it() {
+async fn deliveries_of_a_removed_webhook_are_deleted() {
     let world = World::new().await;
     let hook = hook(&world).await;
     let stays = named_hook(&world, "stays").await;
@@ -215,7 +215,7 @@ async fn what_a_removed_webhook_was_owed_goes_with_it() {
 }
 
 #[tokio::test]
-async fn of_two_replicas_that_try_an_event_one_has_it() {
+async fn of_two_replicas_that_try_an_event_one_delivers_it() {
     let world = World::new().await;
     hook(&world).await;
     let connection = world.connection("work").await;

@@ -137,7 +137,7 @@ async fn two_records_of_one_name_are_named_and_not_repaired() {
 }
 
 #[tokio::test]
-async fn a_removed_row_is_missed_by_those_that_name_it() {
+async fn a_removed_row_is_a_fault_of_the_rows_that_name_it() {
     let (world, agent, connection) = World::furnished().await;
     let of = |table, id: &str| (table, format!("{}/{id}", world.org));
     let cases = [

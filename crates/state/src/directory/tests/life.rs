@@ -10,7 +10,7 @@ fn chosen(text: &str) -> Option<Secret> {
 }
 
 #[tokio::test]
-async fn an_unknown_expired_or_revoked_token_opens_nothing() {
+async fn an_unknown_expired_or_revoked_token_does_not_authenticate() {
     let world = World::new().await;
     let agent = world.agent("ci").await;
     let (id, token) = world.token(&agent.id).await;
@@ -80,7 +80,7 @@ async fn a_token_that_expired_while_the_machine_slept_is_renewed_also_after_anot
 }
 
 #[tokio::test]
-async fn expired_tokens_take_no_place_of_others() {
+async fn expired_tokens_leave_room_for_others() {
     let world = World::new().await;
     let soon = world.now() + jiff::SignedDuration::from_secs(60);
     let token = |number: usize| TokenRecord {
@@ -213,7 +213,7 @@ async fn a_removed_agents_name_is_free_again_and_nothing_of_it_stays() {
 }
 
 #[tokio::test]
-async fn another_orgs_things_do_not_exist() {
+async fn resources_of_another_org_do_not_exist() {
     let world = World::new().await;
     let other = OrgId::random();
     let (agent, connection) = (world.agent("ci").await, world.connection("gh").await);
@@ -329,7 +329,7 @@ async fn a_renamed_connection_is_found_by_its_new_name_alone_and_the_old_one_is_
 }
 
 #[tokio::test]
-async fn what_a_connection_is_known_by_cannot_be_changed() {
+async fn fixed_fields_of_a_connection_cannot_be_changed() {
     let world = World::new().await;
     let connection = world.connection("gh").await;
     let change = |it: &mut ConnectionRecord| it.provider = "stripe".into();
@@ -357,7 +357,7 @@ async fn what_a_connection_is_known_by_cannot_be_changed() {
 }
 
 #[tokio::test]
-async fn who_is_told_of_a_change_finds_it() {
+async fn a_watcher_finds_the_change_in_the_view() {
     let world = World::new().await;
     let agent = world.agent("ci").await;
     let mut changes = world.directory.changes();

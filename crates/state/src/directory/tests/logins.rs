@@ -122,7 +122,7 @@ async fn a_login_holds_after_a_restart_and_its_token_is_stored_nowhere() {
 }
 
 #[tokio::test]
-async fn who_is_paused_removed_or_an_end_user_is_not_signed_in_and_gets_no_link() {
+async fn a_paused_removed_or_end_user_is_not_signed_in_and_gets_no_link() {
     let world = World::new().await;
     let ann = world.person("ann", Role::Member).await;
     let user = world.person("u|1", Role::EndUser).await;
@@ -145,7 +145,7 @@ async fn who_is_paused_removed_or_an_end_user_is_not_signed_in_and_gets_no_link(
 }
 
 #[tokio::test]
-async fn a_link_works_once_for_its_time_and_for_one_of_many_who_race() {
+async fn a_link_works_once_until_it_expires_and_for_one_of_many_callers() {
     let world = World::new().await;
     let ann = world.person("ann", Role::Admin).await;
     let link = world.link(&ann).await.unwrap();
@@ -208,7 +208,7 @@ fn hash(salt: &str) -> PasswordHash {
 
 /// The second caller may have signed in with the password that the first one replaced.
 #[tokio::test]
-async fn of_two_who_replace_one_password_the_second_is_refused() {
+async fn of_two_callers_that_replace_one_password_the_second_is_refused() {
     let world = World::new().await;
     let ann = world.person("ann", Role::Admin).await;
     world.directory.set_password(&ann, Some(hash("first"))).await.unwrap();

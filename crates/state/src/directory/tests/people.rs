@@ -38,7 +38,7 @@ async fn token(
 }
 
 #[tokio::test]
-async fn a_personal_token_opens_until_it_ends_or_its_owner_is_paused() {
+async fn a_personal_token_authenticates_until_it_expires_or_its_owner_is_paused() {
     let world = World::new().await;
     let ann = user(&world, "ann", None).await;
     let (first, text) = token(&world, &ann, None).await;
@@ -110,7 +110,7 @@ async fn index_rows_of_people_are_repaired_at_the_next_start() {
 }
 
 #[tokio::test]
-async fn what_is_private_is_bound_to_agents_of_its_owner_only() {
+async fn a_private_connection_is_bound_to_agents_of_its_owner_only() {
     let world = World::new().await;
     let (ann, bob) = (user(&world, "ann", None).await, user(&world, "bob", None).await);
     let agent = |name: &str, owner: &Record<User>| {
@@ -190,7 +190,7 @@ async fn an_organisation_is_not_removed_with_webhooks_hooks_honeytokens_or_liste
 }
 
 #[tokio::test]
-async fn what_a_removed_organisation_left_is_deleted_and_a_lost_one_keeps_its_own() {
+async fn leftovers_of_a_removed_organisation_are_deleted_and_a_lost_one_keeps_its_records() {
     let world = World::new().await;
     let other = world.other_org().await;
     let add = async || {
@@ -262,7 +262,7 @@ async fn an_organisation_that_has_rules_and_lost_its_row_keeps_its_webhooks() {
 }
 
 #[tokio::test]
-async fn nothing_is_made_in_an_organisation_that_there_is_not_and_none_is_lost_with_one() {
+async fn nothing_is_added_to_a_missing_organisation_and_no_removal_loses_a_record() {
     let world = World::new().await;
     let nowhere = OrgId::named("nowhere").unwrap();
     let (by, spec) = (ManagedBy::Store, AgentSpec::named("ci"));

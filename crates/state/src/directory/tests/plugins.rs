@@ -42,7 +42,7 @@ fn plugged(world: &World, agent: &AgentRecord, slots: &[(&str, &ConnectionId)]) 
 }
 
 #[tokio::test]
-async fn a_plugin_takes_its_bindings_along_and_leaves_those_of_others() {
+async fn a_removed_plugin_removes_its_bindings_and_no_others() {
     let world = World::new().await;
     let agent = world.agent("ci").await;
     let (a, b) = (world.connection("a").await, world.connection("b").await);
@@ -64,7 +64,7 @@ async fn a_plugin_takes_its_bindings_along_and_leaves_those_of_others() {
 }
 
 #[tokio::test]
-async fn what_a_crash_leaves_allows_nothing_and_goes() {
+async fn leftovers_of_a_crash_allow_nothing_and_are_removed() {
     let world = World::new().await;
     let agent = world.agent("ci").await;
     let a = world.connection("a").await;
@@ -84,7 +84,7 @@ async fn what_a_crash_leaves_allows_nothing_and_goes() {
 }
 
 #[tokio::test]
-async fn the_plugins_of_an_agent_go_with_it_also_after_a_crash() {
+async fn the_plugins_of_an_agent_are_removed_with_it_also_after_a_crash() {
     let world = World::new().await;
     let agent = world.agent("ci").await;
     let a = world.connection("a").await;
@@ -99,7 +99,7 @@ async fn the_plugins_of_an_agent_go_with_it_also_after_a_crash() {
 }
 
 #[tokio::test]
-async fn what_is_of_another_org_or_provider_or_not_declared_is_refused_and_leaves_nothing() {
+async fn a_slot_of_another_org_or_provider_or_undeclared_is_refused_and_leaves_nothing() {
     let world = World::new().await;
     let agent = world.agent("ci").await;
     let a = world.connection("a").await;
@@ -134,7 +134,7 @@ async fn what_is_of_another_org_or_provider_or_not_declared_is_refused_and_leave
 }
 
 #[tokio::test]
-async fn a_plugin_says_what_it_lacks() {
+async fn a_plugin_names_its_slots_without_a_usable_connection() {
     let world = World::new().await;
     let agent = world.agent("ci").await;
     let (a, b) = (world.connection("a").await, world.connection("b").await);

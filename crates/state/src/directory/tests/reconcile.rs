@@ -22,7 +22,7 @@ async fn choose(world: &World, agent: &AgentId, token: &str) -> Result<TokenId, 
 }
 
 #[tokio::test]
-async fn what_the_file_manages_is_refused_to_others() {
+async fn resources_of_the_file_cannot_be_changed_by_others() {
     let world = World::new().await;
     let (agent, connection) = filed(&world).await;
     let token = choose(&world, &agent.id, TOKEN).await.unwrap();
@@ -76,7 +76,7 @@ async fn the_same_file_again_writes_nothing() {
 }
 
 #[tokio::test]
-async fn another_chosen_token_takes_the_place_of_the_first() {
+async fn another_chosen_token_replaces_the_first() {
     let world = World::new().await;
     let (agent, _) = filed(&world).await;
     let (_, issued) = world.token(&agent.id).await;
@@ -94,7 +94,7 @@ async fn another_chosen_token_takes_the_place_of_the_first() {
 }
 
 #[tokio::test]
-async fn what_was_taken_out_of_the_file_opens_nothing_and_may_be_removed() {
+async fn resources_removed_from_the_file_have_no_effect_and_may_be_removed() {
     let world = World::new().await;
     let (agent, connection) = filed(&world).await;
     choose(&world, &agent.id, TOKEN).await.unwrap();

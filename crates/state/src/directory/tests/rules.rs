@@ -28,7 +28,7 @@ fn order(directory: &Directory) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn what_does_not_exist_is_not_named() {
+async fn a_rule_cannot_name_a_missing_record() {
     let world = World::new().await;
     let agent = RuleSpec { agents: Some(vec![AgentId::random().to_string()]), ..deny("a") };
     let used = Some(ConnectionId::random().to_string());
@@ -41,7 +41,7 @@ async fn what_does_not_exist_is_not_named() {
 }
 
 #[tokio::test]
-async fn what_a_rule_names_stays_until_the_rule_is_gone() {
+async fn a_record_that_a_rule_names_cannot_be_removed_before_the_rule() {
     let world = World::new().await;
     let (directory, org) = (&world.directory, &world.org);
     let (agent, work) = (world.agent("ci").await, world.connection("work").await);

@@ -49,7 +49,7 @@ async fn a_name_that_was_given_up_is_free() {
 }
 
 #[tokio::test]
-async fn what_is_fixed_stays_and_a_refusal_leaves_everything_as_it_was() {
+async fn fixed_fields_stay_and_a_refusal_changes_nothing() {
     let world = World::new().await;
     let spec = UserSpec { name: "ann".into(), email: None, role: Role::Member, paused: false };
     let add = world.directory.add::<User>(&world.org, ManagedBy::Store, spec, UserFacts::default());

@@ -35,7 +35,7 @@ async fn additions_of_several_writers_are_all_kept() {
 }
 
 #[tokio::test]
-async fn what_was_removed_gets_no_history_and_loses_its_own() {
+async fn a_removed_resource_gets_no_history_and_loses_its_own() {
     let world = World::new().await;
     let (agent, connection) = (world.agent("a").await, world.connection("work").await);
     let of_agent = world.key(UsageOf::Agent(agent.id.clone()));
@@ -69,7 +69,7 @@ async fn a_history_that_does_not_open_begins_again() {
 }
 
 #[tokio::test]
-async fn what_a_failing_store_did_not_take_is_stored_later_and_once() {
+async fn usage_that_a_failing_store_refused_is_stored_later_and_once() {
     let world = World::new().await;
     let usage = Usage::default();
     let agents = [world.agent("a").await, world.agent("b").await];

@@ -182,7 +182,7 @@ mod tests {
 
     /// Includes the cases of the W3C's test suite.
     #[test]
-    fn what_is_no_traceparent_is_ignored() {
+    fn an_invalid_traceparent_is_ignored() {
         let zero_trace = "00-00000000000000000000000000000000-b7ad6b7169203331-01";
         let zero_span = "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01";
         let longer = format!("{PARENT}-what");

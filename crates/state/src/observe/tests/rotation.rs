@@ -12,12 +12,12 @@ use crate::observe::chain;
 use crate::observe::trail::{Rotation, Trail};
 use crate::observe::verify::Break;
 
-struct Lab {
+struct Fixture {
     folder: tempfile::TempDir,
     trail: Trail,
 }
 
-impl Lab {
+impl Fixture {
     async fn with(records: u64) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let trail = Trail::at(&folder.path().join("audit.jsonl"));
@@ -56,8 +56,8 @@ struct OpenLog {
 }
 
 impl OpenLog {
-    fn of(lab: &Lab, rotation: Rotation) -> Self {
-        let (audit, writer) = Audit::open(lab.trail.clone(), rotation, 8, false).unwrap();
+    fn of(fixture: &Fixture, rotation: Rotation) -> Self {
+        let (audit, writer) = Audit::open(fixture.trail.clone(), rotation, 8, false).unwrap();
         Self { audit, writer }
     }
 
@@ -91,16 +91,19 @@ fn lines(path: &Path) -> usize {
 
 #[tokio::test]
 async fn a_full_file_is_put_aside_under_the_number_of_its_first_record() {
-    let lab = Lab::with(8).await;
+    let fixture = Fixture::with(8).await;
     let names = ["audit.jsonl", "audit.jsonl.000000000001", "audit.jsonl.000000000004"];
-    assert_eq!(lab.names(), names);
-    assert_eq!([lines(&lab.file(1)), lines(&lab.file(4)), lines(lab.trail.active())], [3, 3, 2]);
+    assert_eq!(fixture.names(), names);
+    assert_eq!(
+        [lines(&fixture.file(1)), lines(&fixture.file(4)), lines(fixture.trail.active())],
+        [3, 3, 2]
+    );
     for name in names {
-        let path = lab.folder.path().join(name);
+        let path = fixture.folder.path().join(name);
         assert!(fs::metadata(&path).unwrap().len() <= SMALL.file_bytes_max);
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     }
-    assert_eq!(lab.records(), 8);
+    assert_eq!(fixture.records(), 8);
 }
 
 #[tokio::test]
@@ -108,132 +111,136 @@ async fn a_record_larger_than_a_file_has_one_of_its_own() {
     let folder = tempfile::tempdir().unwrap();
     let trail = Trail::at(&folder.path().join("audit.jsonl"));
     samples::write(&trail, Rotation { file_bytes_max: 1, files_max: 100 }, 3).await;
-    let lab = Lab { folder, trail };
-    assert_eq!([lines(&lab.file(1)), lines(&lab.file(2)), lines(lab.trail.active())], [1, 1, 1]);
+    let fixture = Fixture { folder, trail };
+    assert_eq!(
+        [lines(&fixture.file(1)), lines(&fixture.file(2)), lines(fixture.trail.active())],
+        [1, 1, 1]
+    );
 }
 
 #[tokio::test]
 async fn no_more_files_are_kept_than_configured_also_after_a_change_of_the_number() {
-    let lab = Lab::with(20).await;
-    samples::write(&lab.trail, Rotation { files_max: 3, ..SMALL }, 1).await;
+    let fixture = Fixture::with(20).await;
+    samples::write(&fixture.trail, Rotation { files_max: 3, ..SMALL }, 1).await;
     assert_eq!(
-        lab.names(),
+        fixture.names(),
         ["audit.jsonl", "audit.jsonl.000000000013", "audit.jsonl.000000000016"],
         "at the start"
     );
-    samples::write(&lab.trail, Rotation { files_max: 3, ..SMALL }, 20).await;
-    assert_eq!(lab.names().len(), 3);
-    assert_eq!(lab.trail.verify(|| true).unwrap().last.seq, 41);
+    samples::write(&fixture.trail, Rotation { files_max: 3, ..SMALL }, 20).await;
+    assert_eq!(fixture.names().len(), 3);
+    assert_eq!(fixture.trail.verify(|| true).unwrap().last.seq, 41);
 }
 
 #[tokio::test]
 async fn a_start_goes_on_in_the_file_that_was_written() {
-    let lab = Lab::with(4).await;
-    samples::write(&lab.trail, SMALL, 1).await;
-    assert_eq!(lines(lab.trail.active()), 2);
-    samples::write(&lab.trail, SMALL, 2).await;
-    assert_eq!((lines(&lab.file(4)), lines(lab.trail.active())), (3, 1));
-    assert_eq!(lab.records(), 7);
+    let fixture = Fixture::with(4).await;
+    samples::write(&fixture.trail, SMALL, 1).await;
+    assert_eq!(lines(fixture.trail.active()), 2);
+    samples::write(&fixture.trail, SMALL, 2).await;
+    assert_eq!((lines(&fixture.file(4)), lines(fixture.trail.active())), (3, 1));
+    assert_eq!(fixture.records(), 7);
 }
 
 #[tokio::test]
 async fn a_crash_between_two_files_leaves_a_chain_that_goes_on() {
-    let lab = Lab::with(6).await;
+    let fixture = Fixture::with(6).await;
     // The file was rotated, and the next one was not created.
-    fs::rename(lab.trail.active(), lab.file(4)).unwrap();
-    samples::write(&lab.trail, SMALL, 1).await;
-    assert_eq!(lab.records(), 7);
+    fs::rename(fixture.trail.active(), fixture.file(4)).unwrap();
+    samples::write(&fixture.trail, SMALL, 1).await;
+    assert_eq!(fixture.records(), 7);
     // The next file was started, and its first record is incomplete.
-    fs::rename(lab.trail.active(), lab.file(7)).unwrap();
-    fs::write(lab.trail.active(), br#"{"v":1,"seq":8,"#).unwrap();
-    samples::write(&lab.trail, SMALL, 1).await;
-    assert_eq!(lab.records(), 8);
-    assert_eq!(lines(lab.trail.active()), 1);
+    fs::rename(fixture.trail.active(), fixture.file(7)).unwrap();
+    fs::write(fixture.trail.active(), br#"{"v":1,"seq":8,"#).unwrap();
+    samples::write(&fixture.trail, SMALL, 1).await;
+    assert_eq!(fixture.records(), 8);
+    assert_eq!(lines(fixture.trail.active()), 1);
 }
 
 #[tokio::test]
 async fn a_file_that_cannot_be_put_aside_is_written_on() {
-    let lab = Lab::with(1).await;
+    let fixture = Fixture::with(1).await;
     // A directory blocks the name, and nothing may be lost or overwritten.
-    fs::create_dir(lab.file(1)).unwrap();
-    samples::write(&lab.trail, SMALL, 9).await;
-    assert_eq!(lines(lab.trail.active()), 10);
-    fs::remove_dir(lab.file(1)).unwrap();
-    samples::write(&lab.trail, SMALL, 1).await;
-    assert_eq!((lines(&lab.file(1)), lab.records()), (10, 11));
+    fs::create_dir(fixture.file(1)).unwrap();
+    samples::write(&fixture.trail, SMALL, 9).await;
+    assert_eq!(lines(fixture.trail.active()), 10);
+    fs::remove_dir(fixture.file(1)).unwrap();
+    samples::write(&fixture.trail, SMALL, 1).await;
+    assert_eq!((lines(&fixture.file(1)), fixture.records()), (10, 11));
 }
 
 #[tokio::test]
 async fn a_new_file_is_open_to_those_to_whom_the_old_one_was() {
-    let lab = Lab::with(3).await;
-    fs::set_permissions(lab.trail.active(), Permissions::from_mode(0o640)).unwrap();
-    samples::write(&lab.trail, SMALL, 1).await;
-    let mode = fs::metadata(lab.trail.active()).unwrap().permissions().mode() & 0o777;
-    assert_eq!((lines(lab.trail.active()), mode), (1, 0o640));
+    let fixture = Fixture::with(3).await;
+    fs::set_permissions(fixture.trail.active(), Permissions::from_mode(0o640)).unwrap();
+    samples::write(&fixture.trail, SMALL, 1).await;
+    let mode = fs::metadata(fixture.trail.active()).unwrap().permissions().mode() & 0o777;
+    assert_eq!((lines(fixture.trail.active()), mode), (1, 0o640));
 }
 
 #[tokio::test]
 async fn a_file_that_ends_in_no_record_is_not_continued() {
-    let lab = Lab::with(2).await;
-    let mut file = fs::File::options().append(true).open(lab.trail.active()).unwrap();
+    let fixture = Fixture::with(2).await;
+    let mut file = fs::File::options().append(true).open(fixture.trail.active()).unwrap();
     file.write_all(b"something else\n").unwrap();
     let refused =
-        crate::observe::audit::Audit::open(lab.trail.clone(), SMALL, 8, false).unwrap_err();
+        crate::observe::audit::Audit::open(fixture.trail.clone(), SMALL, 8, false).unwrap_err();
     assert!(refused.to_string().contains("move it away"), "{refused}");
 }
 
 #[tokio::test]
 async fn a_start_cuts_nothing_off_that_another_process_writes() {
-    let lab = Lab::with(2).await;
-    let mut other = fs::File::options().read(true).append(true).open(lab.trail.active()).unwrap();
+    let fixture = Fixture::with(2).await;
+    let mut other =
+        fs::File::options().read(true).append(true).open(fixture.trail.active()).unwrap();
     other.lock().unwrap();
     let mut line = String::new();
     let mut head = chain::end_of(&other).unwrap().head;
     head.append(&samples::event(3).entry(), &mut line);
     other.write_all(&line.as_bytes()[..20]).unwrap();
-    let log = OpenLog::of(&lab, Rotation::default());
+    let log = OpenLog::of(&fixture, Rotation::default());
     other.write_all(&line.as_bytes()[20..]).unwrap();
     other.unlock().unwrap();
     log.send(4..=4).await;
     log.finish();
-    assert_eq!(lab.records(), 4);
+    assert_eq!(fixture.records(), 4);
 }
 
 #[tokio::test]
 async fn numbers_of_records_that_were_cut_off_are_not_given_again() {
-    let lab = Lab::with(0).await;
-    let log = OpenLog::of(&lab, Rotation::default());
+    let fixture = Fixture::with(0).await;
+    let log = OpenLog::of(&fixture, Rotation::default());
     log.send(1..=10).await;
     log.until_written(10).await;
-    cut(lab.trail.active(), 5);
+    cut(fixture.trail.active(), 5);
     log.send(11..=11).await;
     log.finish();
-    let broken = lab.trail.verify(|| true).unwrap().broken.expect("it is broken");
+    let broken = fixture.trail.verify(|| true).unwrap().broken.expect("it is broken");
     assert_eq!(broken.line, 6);
     assert!(broken.reason.contains("record 11, which does not follow record 5"), "{broken:?}");
 }
 
 #[tokio::test]
 async fn a_file_that_was_emptied_is_continued_and_rotated_under_later_numbers() {
-    let lab = Lab::with(0).await;
-    let log = OpenLog::of(&lab, SMALL);
+    let fixture = Fixture::with(0).await;
+    let log = OpenLog::of(&fixture, SMALL);
     log.send(1..=10).await;
     log.until_written(10).await;
-    cut(lab.trail.active(), 0);
+    cut(fixture.trail.active(), 0);
     log.send(11..=14).await;
     log.finish();
     let full = [1, 4, 7, 11].map(|first| format!("audit.jsonl.{first:012}"));
-    assert_eq!(lab.names()[1..], full);
+    assert_eq!(fixture.names()[1..], full);
     // The first record is that of the change.
-    assert_eq!([lines(&lab.file(11)), lines(lab.trail.active())], [2, 3]);
-    let broken = lab.trail.verify(|| true).unwrap().broken.expect("it is broken");
-    assert_eq!((broken.file, broken.line), (lab.file(11), 1));
+    assert_eq!([lines(&fixture.file(11)), lines(fixture.trail.active())], [2, 3]);
+    let broken = fixture.trail.verify(|| true).unwrap().broken.expect("it is broken");
+    assert_eq!((broken.file, broken.line), (fixture.file(11), 1));
 }
 
 #[tokio::test]
 async fn two_writers_continue_one_chain_over_several_files() {
-    let lab = Lab::with(2).await;
-    let open = || Audit::open(lab.trail.clone(), SMALL, 8, false).unwrap();
+    let fixture = Fixture::with(2).await;
+    let open = || Audit::open(fixture.trail.clone(), SMALL, 8, false).unwrap();
     let ((one, of_one), (other, of_other)) = (open(), open());
     let mut written = [one.written(), other.written()];
     for n in 3..=40 {
@@ -247,12 +254,12 @@ async fn two_writers_continue_one_chain_over_several_files() {
     drop((one, other));
     of_one.finish();
     of_other.finish();
-    assert_eq!(lab.records(), 40);
+    assert_eq!(fixture.records(), 40);
 }
 
 /// A log with three records that is open for writing.
-async fn three_written(lab: &Lab) -> OpenLog {
-    let log = OpenLog::of(lab, Rotation::default());
+async fn three_written(fixture: &Fixture) -> OpenLog {
+    let log = OpenLog::of(fixture, Rotation::default());
     log.send(1..=3).await;
     log.until_written(3).await;
     log
@@ -272,57 +279,57 @@ fn mode(path: &Path) -> u32 {
 
 #[tokio::test]
 async fn a_deleted_file_is_made_again_and_no_number_is_given_twice() {
-    let lab = Lab::with(0).await;
-    let log = three_written(&lab).await;
-    fs::remove_file(lab.trail.active()).unwrap();
+    let fixture = Fixture::with(0).await;
+    let log = three_written(&fixture).await;
+    fs::remove_file(fixture.trail.active()).unwrap();
     noticed(log).await;
-    assert_eq!((lines(lab.trail.active()), mode(lab.trail.active())), (2, 0o600));
-    let broken = lab.broken();
-    assert_eq!((&*broken.file, broken.line), (lab.trail.active(), 1));
+    assert_eq!((lines(fixture.trail.active()), mode(fixture.trail.active())), (2, 0o600));
+    let broken = fixture.broken();
+    assert_eq!((&*broken.file, broken.line), (fixture.trail.active(), 1));
     assert!(broken.reason.contains("record 4, with which the gateway went on"), "{broken:?}");
-    samples::write(&lab.trail, Rotation::default(), 1).await;
-    assert_eq!(lines(lab.trail.active()), 3, "a start goes on there");
+    samples::write(&fixture.trail, Rotation::default(), 1).await;
+    assert_eq!(lines(fixture.trail.active()), 3, "a start goes on there");
 }
 
 #[tokio::test]
 async fn a_moved_file_gets_no_more_records_and_can_be_put_back_under_its_number() {
-    let lab = Lab::with(0).await;
-    let log = three_written(&lab).await;
-    let moved = lab.folder.path().join("audit.jsonl.1");
-    fs::rename(lab.trail.active(), &moved).unwrap();
+    let fixture = Fixture::with(0).await;
+    let log = three_written(&fixture).await;
+    let moved = fixture.folder.path().join("audit.jsonl.1");
+    fs::rename(fixture.trail.active(), &moved).unwrap();
     noticed(log).await;
-    assert_eq!([lines(&moved), lines(lab.trail.active())], [3, 2]);
-    assert_eq!(lab.broken().line, 1);
-    fs::rename(&moved, lab.file(1)).unwrap();
-    assert_eq!(lab.records(), 5);
+    assert_eq!([lines(&moved), lines(fixture.trail.active())], [3, 2]);
+    assert_eq!(fixture.broken().line, 1);
+    fs::rename(&moved, fixture.file(1)).unwrap();
+    assert_eq!(fixture.records(), 5);
 }
 
 #[tokio::test]
 async fn a_file_that_an_editor_replaced_is_continued_and_its_gap_is_named() {
-    let lab = Lab::with(0).await;
-    let log = three_written(&lab).await;
-    let text = fs::read_to_string(lab.trail.active()).unwrap();
+    let fixture = Fixture::with(0).await;
+    let log = three_written(&fixture).await;
+    let text = fs::read_to_string(fixture.trail.active()).unwrap();
     let edited = text.split_inclusive('\n').enumerate().filter(|(n, _)| *n != 1);
     let edited: String = edited.map(|(_, line)| line).collect();
-    let other = lab.folder.path().join("sedXyz");
+    let other = fixture.folder.path().join("sedXyz");
     fs::write(&other, edited).unwrap();
-    fs::rename(&other, lab.trail.active()).unwrap();
+    fs::rename(&other, fixture.trail.active()).unwrap();
     noticed(log).await;
-    assert_eq!(lines(lab.trail.active()), 4);
-    let broken = lab.broken();
+    assert_eq!(lines(fixture.trail.active()), 4);
+    let broken = fixture.broken();
     assert_eq!(broken.line, 2);
     assert!(broken.reason.contains("record 3, which does not follow record 1"), "{broken:?}");
 }
 
 #[tokio::test]
 async fn a_file_that_another_program_created_in_its_place_is_continued() {
-    let lab = Lab::with(0).await;
-    let log = three_written(&lab).await;
-    fs::rename(lab.trail.active(), lab.folder.path().join("audit.jsonl.1")).unwrap();
-    fs::write(lab.trail.active(), "").unwrap();
-    fs::set_permissions(lab.trail.active(), Permissions::from_mode(0o640)).unwrap();
+    let fixture = Fixture::with(0).await;
+    let log = three_written(&fixture).await;
+    fs::rename(fixture.trail.active(), fixture.folder.path().join("audit.jsonl.1")).unwrap();
+    fs::write(fixture.trail.active(), "").unwrap();
+    fs::set_permissions(fixture.trail.active(), Permissions::from_mode(0o640)).unwrap();
     noticed(log).await;
-    assert_eq!((lines(lab.trail.active()), mode(lab.trail.active())), (2, 0o640));
+    assert_eq!((lines(fixture.trail.active()), mode(fixture.trail.active())), (2, 0o640));
 }
 
 #[tokio::test]
@@ -331,66 +338,66 @@ async fn a_deleted_folder_is_made_again() {
     let inner = folder.path().join("audit");
     fs::create_dir(&inner).unwrap();
     let trail = Trail::at(&inner.join("audit.jsonl"));
-    let lab = Lab { folder, trail };
-    let log = three_written(&lab).await;
+    let fixture = Fixture { folder, trail };
+    let log = three_written(&fixture).await;
     fs::remove_dir_all(&inner).unwrap();
     noticed(log).await;
-    assert_eq!((lines(lab.trail.active()), mode(&inner)), (2, 0o700));
+    assert_eq!((lines(fixture.trail.active()), mode(&inner)), (2, 0o700));
 }
 
 #[tokio::test]
 async fn a_file_that_cannot_be_made_again_lets_no_exchange_begin_until_it_can() {
-    let lab = Lab::with(0).await;
-    let log = three_written(&lab).await;
-    fs::remove_file(lab.trail.active()).unwrap();
-    fs::create_dir(lab.trail.active()).unwrap();
+    let fixture = Fixture::with(0).await;
+    let log = three_written(&fixture).await;
+    fs::remove_file(fixture.trail.active()).unwrap();
+    fs::create_dir(fixture.trail.active()).unwrap();
     log.send(4..=4).await;
     while !log.audit.is_failing() {
         tokio::task::yield_now().await;
     }
     assert!(log.audit.reserve().await.is_err());
-    fs::remove_dir(lab.trail.active()).unwrap();
+    fs::remove_dir(fixture.trail.active()).unwrap();
     log.until_written(5).await;
     assert!(!log.audit.is_failing());
     log.finish();
-    assert_eq!(lines(lab.trail.active()), 2);
+    assert_eq!(lines(fixture.trail.active()), 2);
 }
 
 #[tokio::test]
 async fn a_file_that_was_put_back_before_the_next_record_is_as_before() {
-    let lab = Lab::with(0).await;
-    let log = three_written(&lab).await;
-    let moved = lab.folder.path().join("audit.jsonl.1");
-    fs::rename(lab.trail.active(), &moved).unwrap();
-    fs::rename(&moved, lab.trail.active()).unwrap();
+    let fixture = Fixture::with(0).await;
+    let log = three_written(&fixture).await;
+    let moved = fixture.folder.path().join("audit.jsonl.1");
+    fs::rename(fixture.trail.active(), &moved).unwrap();
+    fs::rename(&moved, fixture.trail.active()).unwrap();
     log.send(4..=4).await;
     log.until_written(4).await;
     assert_eq!(log.audit.changes(), 0);
     log.finish();
-    assert_eq!(lab.records(), 4);
+    assert_eq!(fixture.records(), 4);
 }
 
 #[tokio::test]
 async fn a_deleted_file_without_a_record_is_made_again_without_a_gap() {
-    let lab = Lab::with(0).await;
-    let log = OpenLog::of(&lab, Rotation::default());
-    fs::remove_file(lab.trail.active()).unwrap();
+    let fixture = Fixture::with(0).await;
+    let log = OpenLog::of(&fixture, Rotation::default());
+    fs::remove_file(fixture.trail.active()).unwrap();
     log.send(1..=1).await;
     log.until_written(1).await;
     log.finish();
-    assert_eq!(lab.records(), 1);
+    assert_eq!(fixture.records(), 1);
 }
 
 #[tokio::test]
 async fn two_writers_continue_one_new_file_after_a_deletion() {
-    let lab = Lab::with(2).await;
-    let open = || Audit::open(lab.trail.clone(), Rotation::default(), 8, false).unwrap();
+    let fixture = Fixture::with(2).await;
+    let open = || Audit::open(fixture.trail.clone(), Rotation::default(), 8, false).unwrap();
     let ((one, of_one), (other, of_other)) = (open(), open());
     let mut written = [one.written(), other.written()];
     for n in 3..=12 {
         let is_after = n >= 7;
         if n == 7 {
-            fs::remove_file(lab.trail.active()).unwrap();
+            fs::remove_file(fixture.trail.active()).unwrap();
         }
         let turn = n % 2;
         let audit = [&one, &other][turn];
@@ -403,7 +410,7 @@ async fn two_writers_continue_one_new_file_after_a_deletion() {
     drop((one, other));
     of_one.finish();
     of_other.finish();
-    let verified = lab.trail.verify(|| true).unwrap();
+    let verified = fixture.trail.verify(|| true).unwrap();
     assert_eq!(verified.broken.expect("it is broken").line, 1);
-    assert_eq!(lines(lab.trail.active()), 7);
+    assert_eq!(lines(fixture.trail.active()), 7);
 }

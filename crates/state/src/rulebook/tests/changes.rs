@@ -381,7 +381,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
 
     #[test]
-    fn a_policy_that_followed_changes_decides_as_one_that_is_made_anew(
+    fn a_policy_that_followed_changes_decides_as_one_that_is_compiled_again(
         steps in proptest::collection::vec((0usize..30, 0usize..2, 0usize..4, 0usize..4), 1..60),
         every in 1usize..5,
     ) {
@@ -430,7 +430,7 @@ async fn looked_up(count: usize) -> (u64, u64) {
 }
 
 #[tokio::test]
-async fn neither_a_change_nor_a_request_looks_at_more_where_there_is_more() {
+async fn the_cost_of_a_change_and_a_request_does_not_depend_on_the_number_of_agents() {
     let (few, many) = (looked_up(10).await, looked_up(3_000).await);
     assert_eq!(few.1, many.1, "look-ups of a request");
     // A change examines the shards that it affects, of 64 entries at most on average.

@@ -199,7 +199,7 @@ async fn looked_up(users: usize, sessions: usize) -> (u64, u64) {
 }
 
 #[tokio::test]
-async fn neither_a_new_session_nor_a_request_looks_at_more_where_there_are_more_users() {
+async fn the_cost_of_a_new_session_and_a_request_does_not_depend_on_the_number_of_users() {
     let (few, many) = (looked_up(3, 2).await, looked_up(1_000, 100).await);
     assert_eq!(few.1, many.1, "look-ups of a request");
     // A change examines the shards that it affects, of 64 entries at most on average.

@@ -18,7 +18,7 @@ use crate::store::shared::{
 use crate::store::{Expect, Lease, Row, Snapshot, Store, StoreError, Table, Version};
 
 /// The longest wait for changes, as with a database.
-const LOOK: Duration = Duration::from_secs(1);
+const POLL: Duration = Duration::from_secs(1);
 
 /// Marks a change that no replica recognises as its own.
 const NO_REPLICA: usize = usize::MAX;
@@ -176,7 +176,7 @@ impl SharedStore for MemoryReplica {
         let from = position.0.get(&LOG).copied().unwrap_or_default();
         let mut length = self.shared.length.subscribe();
         // Returns without a change after this time, so that the caller knows that the store answers.
-        drop(tokio::time::timeout(LOOK, length.wait_for(|length| *length > from)).await);
+        drop(tokio::time::timeout(POLL, length.wait_for(|length| *length > from)).await);
         let log = self.shared.log.lock();
         let others = log[from as usize..].iter().filter(|change| change.by != self.number);
         let rows = others.map(|change| (change.table, change.key.clone())).collect();
@@ -251,7 +251,7 @@ mod tests {
     conforms!(std::future::ready(((), MemoryReplica::first())));
 
     #[tokio::test(start_paused = true)]
-    async fn a_replica_hears_of_the_others_changes_and_not_of_its_own() {
+    async fn a_replica_gets_the_changes_of_others_and_not_its_own() {
         let one = MemoryReplica::first();
         let other = one.another();
         let begun = one.position().await.unwrap();

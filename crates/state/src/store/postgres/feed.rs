@@ -18,7 +18,7 @@ use crate::store::shared::{
 use crate::store::{StoreError, Table};
 
 /// After this number of polls without a change, the feed returns, so that the caller knows that the store answers.
-const LOOKS: usize = 5;
+const POLLS: usize = 5;
 
 /// With fewer streams, none is used for listening, because operations need them all.
 const STREAMS_WITH_LISTENER: usize = 3;
@@ -49,9 +49,9 @@ impl SharedStore for PostgresStore {
         self.listen();
         let mut heard = self.notice.subscribe();
         let (mut changes, mut reached) = (ReplicaChanges::default(), position.clone());
-        let first = *self.next_look.lock();
+        let first = *self.next_poll.lock();
         tokio::time::sleep_until(first).await;
-        for look in 0..LOOKS {
+        for poll in 0..POLLS {
             let (begun, mut is_whole) = (Instant::now(), true);
             let now = self.position().await?;
             for (place, count) in now.0 {
@@ -69,11 +69,11 @@ impl SharedStore for PostgresStore {
                 }
             }
             if reached != *position {
-                *self.next_look.lock() = if is_whole { begun + PAUSE } else { begun };
+                *self.next_poll.lock() = if is_whole { begun + PAUSE } else { begun };
                 break;
             }
-            if look + 1 < LOOKS {
-                self.until_next_look(begun, &mut heard).await;
+            if poll + 1 < POLLS {
+                self.until_next_poll(begun, &mut heard).await;
             }
         }
         Ok((changes, reached))
@@ -165,7 +165,7 @@ impl PostgresStore {
     }
 
     /// Waits until the next poll is due, after the poll that began at `begun`.
-    async fn until_next_look(&self, begun: Instant, heard: &mut watch::Receiver<()>) {
+    async fn until_next_poll(&self, begun: Instant, heard: &mut watch::Receiver<()>) {
         tokio::select! {
             () = tokio::time::sleep_until(begun + self.poll) => {}
             _ = heard.changed() => tokio::time::sleep_until(begun + PAUSE).await,

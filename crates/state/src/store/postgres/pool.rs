@@ -115,7 +115,7 @@ impl PostgresPool {
                     if self.has_others {
                         self.close_all();
                     }
-                    let source = io::Error::new(io::ErrorKind::TimedOut, self.silent());
+                    let source = io::Error::new(io::ErrorKind::TimedOut, self.no_answer());
                     return Err(StoreError::Io { action, source });
                 }
             };
@@ -137,11 +137,11 @@ impl PostgresPool {
     ) -> Result<T, PostgresFailure> {
         match tokio::time::timeout(self.timeout, statement).await {
             Ok(done) => done.map_err(PostgresFailure::of),
-            Err(_) => Err(PostgresFailure { text: self.silent(), state: None, severity: None }),
+            Err(_) => Err(PostgresFailure { text: self.no_answer(), state: None, severity: None }),
         }
     }
 
-    fn silent(&self) -> String {
+    fn no_answer(&self) -> String {
         format!("{} did not answer within {:?}", self.place, self.timeout)
     }
 

@@ -47,7 +47,7 @@ async fn drained(
 }
 
 #[tokio::test]
-async fn a_replica_hears_of_the_others_changes_and_not_of_its_own() {
+async fn a_replica_gets_the_changes_of_others_and_not_its_own() {
     let (one, other) = two().await;
     let mut position = one.position().await.unwrap();
     one.put(Table::Agents, "o/own", b"x", Expect::Absent).await.unwrap();
@@ -91,7 +91,7 @@ async fn no_change_is_missed_while_many_writers_commit_in_any_order() {
 }
 
 #[tokio::test]
-async fn a_replica_that_was_away_for_too_long_is_told_which_tables_to_read_again() {
+async fn a_replica_that_was_away_for_too_long_gets_the_tables_to_read_again() {
     let server = Server::shared();
     let database = server.database();
     let (one, other) = (server.open_in(&database).await, server.open_in(&database).await);

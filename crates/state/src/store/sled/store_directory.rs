@@ -44,7 +44,7 @@ impl StoreDirectory {
         let _lock = lock(path)?;
         let directory = Self { path: path.into(), disk_space: DiskSpace::of(path), _lock };
         // A killed command of root may have left files of root.
-        directory.give_back();
+        directory.give_to_owner();
         Ok(directory)
     }
 
@@ -88,7 +88,7 @@ impl StoreDirectory {
     }
 
     /// Gives the files of root to the owner of the directory, whose gateway could not open it otherwise.
-    fn give_back(&self) {
+    fn give_to_owner(&self) {
         if let Err(error) = give_to_owner_of(&self.path, &self.path)
             && error.kind() != io::ErrorKind::NotFound
         {
@@ -105,7 +105,7 @@ impl StoreDirectory {
 
 impl Drop for StoreDirectory {
     fn drop(&mut self) {
-        self.give_back();
+        self.give_to_owner();
     }
 }
 

@@ -35,7 +35,7 @@ fn tamper(store: &SledStore, table: Table, key: &str, change: impl Fn(&mut Vec<u
 }
 
 #[tokio::test]
-async fn a_second_opener_is_told_soon_who_has_it_and_harms_nothing() {
+async fn a_second_opener_soon_gets_the_owner_and_does_no_harm() {
     let (dir, store) = fresh().await;
     store.put(Table::Agents, "o/a", b"x", Expect::Absent).await.unwrap();
     let begun = Instant::now();
@@ -46,7 +46,7 @@ async fn a_second_opener_is_told_soon_who_has_it_and_harms_nothing() {
 }
 
 #[tokio::test]
-async fn however_many_calls_come_at_once_few_run() {
+async fn of_many_concurrent_calls_few_run_at_once() {
     let (_dir, store) = fresh().await;
     let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let calls = (0..12).map(|_| {
@@ -68,7 +68,7 @@ async fn however_many_calls_come_at_once_few_run() {
 }
 
 #[tokio::test]
-async fn a_stale_pid_locks_nobody_out() {
+async fn a_stale_pid_locks_no_process_out() {
     let (dir, store) = fresh().await;
     drop(store);
     let path = dir.path().join("store");
@@ -85,7 +85,7 @@ fn descriptors_of(file: &Path) -> usize {
 
 /// A restore replaces the store's directory while a start waits for the lock.
 #[test]
-fn a_lock_that_was_waited_for_is_of_the_directory_that_is_there_now() {
+fn an_awaited_lock_is_that_of_the_current_directory() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().canonicalize().unwrap();
     let (store, restored) = (root.join("store"), root.join("restored"));
@@ -342,7 +342,7 @@ async fn a_large_value_without_room_is_refused_before_anything_is_written() {
 
 /// The system reports a disk error once, and the next flush succeeds without the lost data.
 #[tokio::test]
-async fn after_a_failed_flush_no_other_one_of_the_same_files_is_believed() {
+async fn after_a_failed_flush_no_later_one_of_the_same_files_succeeds() {
     let (_dir, store) = fresh().await;
     let files = files(&store);
     files.commits.fail();
@@ -416,7 +416,7 @@ async fn two_hundred_writers_share_their_flushes() {
 }
 
 #[tokio::test]
-async fn a_writer_that_goes_away_blocks_nobody() {
+async fn a_dropped_writer_blocks_no_other() {
     let (_dir, store) = fresh().await;
     for round in 0..20 {
         let key = format!("o/{round}");

@@ -35,22 +35,22 @@ macro_rules! conforms {
     (@list $how:ident $open:expr) => {
         $crate::store::tests::conformance::conforms! { @$how $open;
             an_absent_row_is_none
-            a_write_that_expects_otherwise_changes_nothing
-            versions_count_writes_and_begin_anew_after_a_delete
-            deleting_what_is_absent_fails_only_under_a_version
-            keys_that_are_no_keys_are_refused
+            a_write_with_an_unmet_precondition_changes_nothing
+            versions_count_writes_and_restart_after_a_delete
+            deleting_an_absent_row_fails_only_with_a_version
+            invalid_keys_are_refused
             values_over_the_limit_are_refused_and_megabytes_are_kept
             tables_do_not_mix
             paging_gives_every_row_once_in_order
             only_keys_with_the_prefix_are_listed
-            a_held_lease_is_nobody_elses_until_dropped
+            a_held_lease_excludes_others_until_dropped
             a_lease_ends_by_itself
             a_lease_ends_by_the_time_of_its_last_renewal
             a_lease_that_has_ended_is_renewed_unless_another_holder_had_it
             a_lease_that_another_holder_released_is_not_renewed
             concurrent_counters_lose_no_step
             two_hundred_writers_of_one_new_row_have_one_winner
-            changes_are_told_to_who_waits
+            watchers_are_notified_of_changes
             only_exactly_that_row_is_resealed_and_keeps_its_version
             a_snapshot_is_of_one_point_while_pairs_are_written
             loaded_rows_keep_their_versions_and_replace_nothing
@@ -89,7 +89,7 @@ pub(in crate::store) async fn an_absent_row_is_none(store: Arc<dyn Store>) {
     assert!(store.list(Table::Agents, "", None, 10).await.unwrap().is_empty());
 }
 
-pub(in crate::store) async fn a_write_that_expects_otherwise_changes_nothing(
+pub(in crate::store) async fn a_write_with_an_unmet_precondition_changes_nothing(
     store: Arc<dyn Store>,
 ) {
     let (table, key) = (Table::Agents, "o/a");
@@ -125,7 +125,7 @@ pub(in crate::store) async fn only_exactly_that_row_is_resealed_and_keeps_its_ve
     store.put(table, key, b"three", Expect::Version(second.version)).await.unwrap();
 }
 
-pub(in crate::store) async fn versions_count_writes_and_begin_anew_after_a_delete(
+pub(in crate::store) async fn versions_count_writes_and_restart_after_a_delete(
     store: Arc<dyn Store>,
 ) {
     let (table, key) = (Table::Agents, "o/a");
@@ -138,7 +138,7 @@ pub(in crate::store) async fn versions_count_writes_and_begin_anew_after_a_delet
     assert_eq!(store.put(table, key, b"4", Expect::Absent).await.unwrap(), Version(1));
 }
 
-pub(in crate::store) async fn deleting_what_is_absent_fails_only_under_a_version(
+pub(in crate::store) async fn deleting_an_absent_row_fails_only_with_a_version(
     store: Arc<dyn Store>,
 ) {
     assert!(is_conflict(store.delete(Table::Agents, "o/a", Expect::Version(Version(1))).await));
@@ -146,7 +146,7 @@ pub(in crate::store) async fn deleting_what_is_absent_fails_only_under_a_version
     store.delete(Table::Agents, "o/a", Expect::Absent).await.unwrap();
 }
 
-pub(in crate::store) async fn keys_that_are_no_keys_are_refused(store: Arc<dyn Store>) {
+pub(in crate::store) async fn invalid_keys_are_refused(store: Arc<dyn Store>) {
     for bad in ["", "a b", "a\n", "\u{e9}", "nul\0", &"k".repeat(513)] {
         let refused = store.put(Table::Agents, bad, b"x", Expect::Any).await;
         assert!(matches!(refused, Err(StoreError::KeyRefused { .. })), "{bad:?}");
@@ -211,7 +211,7 @@ pub(in crate::store) async fn only_keys_with_the_prefix_are_listed(store: Arc<dy
     assert_eq!(keys(&store, "", None, 10).await.len(), 7);
 }
 
-pub(in crate::store) async fn a_held_lease_is_nobody_elses_until_dropped(store: Arc<dyn Store>) {
+pub(in crate::store) async fn a_held_lease_excludes_others_until_dropped(store: Arc<dyn Store>) {
     let held = store.lease("con_1", LONG).await.unwrap().unwrap();
     assert!(store.lease("con_1", LONG).await.unwrap().is_none());
     assert!(store.lease("con_2", LONG).await.unwrap().is_some());
@@ -319,7 +319,7 @@ pub(in crate::store) async fn two_hundred_writers_of_one_new_row_have_one_winner
     assert_eq!(own.into_iter().map(|row| row.key).collect::<BTreeSet<_>>().len(), 200);
 }
 
-pub(in crate::store) async fn changes_are_told_to_who_waits(store: Arc<dyn Store>) {
+pub(in crate::store) async fn watchers_are_notified_of_changes(store: Arc<dyn Store>) {
     let seen = store.changed(Table::Agents, Version(0)).await.unwrap();
     assert!(seen >= Version(1));
     let waiting = {

@@ -89,7 +89,7 @@ async fn pair(settings: PostgresSettings, poll: Duration) -> (Following, Followi
 }
 
 #[tokio::test]
-async fn a_change_is_heard_of_without_a_poll() {
+async fn a_change_is_read_without_a_poll() {
     let server = Server::shared();
     let (writer, mut reader) = pair(server.settings(&server.database()), NEVER).await;
     for number in 0..5 {
@@ -100,7 +100,7 @@ async fn a_change_is_heard_of_without_a_poll() {
 }
 
 #[tokio::test]
-async fn changes_while_the_listening_streams_are_lost_are_heard_of_when_they_are_back() {
+async fn changes_while_the_listening_streams_are_lost_are_read_when_they_are_back() {
     let server = Server::shared();
     let database = server.database();
     let (writer, mut reader) = pair(server.settings(&database), NEVER).await;

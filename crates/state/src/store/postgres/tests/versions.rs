@@ -77,7 +77,7 @@ async fn an_older_replica_goes_on_while_newer_ones_migrate_the_tables() {
 }
 
 #[tokio::test]
-async fn an_older_program_is_told_which_version_changed_the_tables_and_what_to_do() {
+async fn an_older_program_gets_the_version_that_changed_the_tables_and_the_remedy() {
     let server = Server::shared();
     let database = server.database();
     let open = async |migrations: &[Migration]| {
