@@ -45,7 +45,7 @@ impl Directory {
         Ok(store.keep(&name, &row, LIFE).await?)
     }
 
-    /// The limits that replicas published within the last `within`, which must be shorter than [`LIFE`]. Rows that no
+    /// The limits that replicas published within the last `within`, which must be shorter than `LIFE`. Rows that no
     /// replica wrote are ignored.
     ///
     /// # Errors
