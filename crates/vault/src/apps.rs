@@ -117,7 +117,7 @@ impl Vault {
     /// [`Vault::add_app`] with secrets by name.
     ///
     /// # Errors
-    /// As there; when a secret has an unknown name.
+    /// As [`Vault::add_app`]; when a secret has an unknown name.
     pub async fn add_app_of(
         &self,
         new: NewApp,
@@ -129,7 +129,7 @@ impl Vault {
     /// [`Vault::change_app`] with all of its secrets by name.
     ///
     /// # Errors
-    /// As there; when there is no secret of that name.
+    /// As [`Vault::change_app`]; when there is no secret of that name.
     pub async fn change_app_of<E: From<VaultError> + From<DirectoryError>>(
         &self,
         org: &OrgId,

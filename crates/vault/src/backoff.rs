@@ -209,7 +209,8 @@ impl Backoff {
         }
     }
 
-    /// The secret source that gave no value the last time. It is not stored: a start asks again.
+    /// The secret source that gave no value in the last attempt. It is not stored, because the gateway tries again at
+    /// its start.
     pub fn source(&self) -> Option<&str> {
         self.source.as_deref()
     }

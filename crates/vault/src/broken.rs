@@ -64,7 +64,7 @@ impl Vault {
         self.project_with(connection, None).await
     }
 
-    /// The same, with the facts of a flow. Two rows cannot be written atomically, so the grant is read
+    /// Like [`Self::project`], with the facts of a flow. Two rows cannot be written atomically, so the grant is read
     /// again afterwards: the last writer has seen the last grant.
     pub(super) async fn project_with(
         &self,

@@ -1,6 +1,6 @@
-//! [`CredentialCache`]: the credentials in memory, which the warm data path reads without a lock. One [`CredentialCell`]
-//! for each connection decides what a request gets: the credential, a wait for the flight that fetches a newer
-//! one, or a refusal.
+//! [`CredentialCache`]: the credentials in memory, which the warm data path reads without a lock. One
+//! [`CredentialCell`] for each connection decides about each request: it gets the credential, waits for the flight that
+//! fetches a newer one, or is refused.
 
 mod cached;
 mod map;

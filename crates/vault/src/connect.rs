@@ -32,7 +32,7 @@ pub struct Granted {
     pub consent: Option<FlowId>,
     /// The app of the flow, which becomes the connection's.
     pub app: Option<AppId>,
-    /// The grant that was stored when the tokens came: no other one is replaced. `None`: any.
+    /// The grant that was stored when the tokens were received; no other grant is replaced. `None`: any grant is.
     pub replaces: Option<GrantOrigin>,
 }
 

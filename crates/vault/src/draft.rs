@@ -124,7 +124,7 @@ impl Vault {
         self.project(&connection).await
     }
 
-    /// Marks tests that a crash or a restart interrupted as failed.
+    /// Marks tests as failed that a crash or a restart interrupted.
     pub(super) async fn cut_tests(&self) -> Result<(), VaultError> {
         for connection in self.directory.view().connections() {
             if connection.facts.state != ConnectionState::Testing {

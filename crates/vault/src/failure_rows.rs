@@ -230,7 +230,7 @@ impl Vault {
         }
     }
 
-    /// The same for all connections of an app. Returns the connections.
+    /// Like [`Self::try_again`], for all connections of an app. Returns the connections.
     ///
     /// # Errors
     /// When the store fails.

@@ -65,7 +65,7 @@ enum RequestResult {
 
 /// Whether refreshes have failed before.
 enum Paused {
-    /// Refreshes have failed; no request for so long.
+    /// Refreshes have failed; no request is sent for this time.
     Still(Duration),
     /// Refreshes have failed, and the pause has ended.
     Before,

@@ -167,7 +167,7 @@ impl Vault {
         self.stored_if_any(connection).await?.ok_or_else(missing)
     }
 
-    /// The same for a row that may not exist.
+    /// Like [`Self::stored`], for a row that may not exist.
     pub(super) async fn stored_if_any(
         &self,
         connection: &ConnectionRecord,

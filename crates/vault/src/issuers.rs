@@ -62,7 +62,7 @@ impl Vault {
         }
     }
 
-    /// The same for a flight, which sends no request during the pause after a failure.
+    /// Like [`Self::metadata`], for a flight, which sends no request during the pause after a failure.
     pub(super) async fn metadata_for_flight(
         &self,
         caller: &HttpClient,

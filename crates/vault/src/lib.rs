@@ -199,7 +199,7 @@ impl Vault {
         Ok(vault)
     }
 
-    /// Keeps so many credentials in memory.
+    /// Sets the maximum number of credentials in memory.
     pub fn keep_at_most(&self, credentials: usize) {
         self.cache.keep_at_most(credentials);
     }
@@ -224,12 +224,12 @@ impl Vault {
         self.rotation.load_full()
     }
 
-    /// The current providers that all organisations have.
+    /// The current shared providers, which all organisations have.
     pub fn shared_catalogue(&self) -> Arc<Catalogue> {
         self.catalogue.load_full()
     }
 
-    /// The current providers of an organisation: those that all have, and its own.
+    /// The current providers of an organisation: the shared ones, and its own.
     pub fn catalogue(&self, org: &OrgId) -> Arc<Catalogue> {
         self.directory.glance().catalogue(org, &self.catalogue.load())
     }
@@ -295,7 +295,7 @@ impl Vault {
     /// [`Vault::remove`] on behalf of `by`.
     ///
     /// # Errors
-    /// As there.
+    /// As [`Vault::remove`].
     pub async fn remove_by(
         &self,
         org: &OrgId,

@@ -15,7 +15,7 @@ impl Vault {
     /// Installs a plugin for its agent; see [`keyward_state::directory::Directory::add_plugin`].
     ///
     /// # Errors
-    /// As there.
+    /// Those of the directory.
     pub async fn add_plugin(
         &self,
         org: &OrgId,
@@ -30,7 +30,7 @@ impl Vault {
     /// [`keyward_state::directory::Directory::change_plugin`].
     ///
     /// # Errors
-    /// As there.
+    /// Those of the directory.
     pub async fn change_plugin<E: From<DirectoryError> + From<VaultError>>(
         &self,
         org: &OrgId,

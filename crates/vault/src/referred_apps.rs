@@ -1,6 +1,6 @@
-//! Secrets of apps by reference. Each token request asks the source, so that a rotated secret is used by the next one;
-//! requests that come together ask once. The last values are stored sealed beside the app's own secrets, and used while the
-//! source cannot be asked, for as long as its `ttl` and `keep` say.
+//! Secrets of apps by reference. Each token request fetches them from the source, so that it uses a rotated secret at
+//! once; concurrent requests share one fetch. The last values are stored sealed beside the app's own secrets. They are
+//! used while the source is unavailable, up to its `ttl` and `keep`.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -74,8 +74,8 @@ impl Vault {
         }
     }
 
-    /// Stores fetched values over this version. Another replica may store values of its own meanwhile, or other secrets of
-    /// the app. Of two fetches the later one stays in the row, and each is used by its request.
+    /// Stores fetched values over this version. Another replica may store its own values meanwhile, or other secrets of
+    /// the app. Of two fetches, the later one stays in the row; each request uses the values that it fetched.
     async fn keep_fetched(
         &self,
         app: &AppRecord,

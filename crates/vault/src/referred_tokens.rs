@@ -1,6 +1,6 @@
-//! Tokens that are minted from keys by reference: service accounts, apps of GitHub, signed tokens, sessions, roles. Each mint
-//! asks the source, so that a rotated key is used by the next one. While the source cannot be asked, the last key is used
-//! for as long as the source's `ttl` and `keep` say. A token that was issued lives as long as its server says.
+//! Tokens that are minted from keys by reference: service accounts, apps of GitHub, signed tokens, sessions, roles.
+//! Each mint fetches the key from the source, so that a rotated key is used at once. While the source is unavailable,
+//! the last key is used, up to the source's `ttl` and `keep`. The server determines the lifetime of an issued token.
 
 use std::time::Duration;
 

@@ -28,7 +28,7 @@ impl Vault {
         Box::pin(self.fetch(connection, why)).await.map(Some)
     }
 
-    /// The same in the background, for the next request.
+    /// Like [`Self::renew`], in the background, for the next request.
     pub fn renew_later(&self, stale: &Credential) {
         let (Some(_), Some(cell)) = (stale.renews, self.cache.known(&stale.connection)) else {
             return;

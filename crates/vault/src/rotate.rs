@@ -37,7 +37,7 @@ pub struct RotationTerms {
 /// A grant that replaces the one in force.
 #[derive(Clone, Copy)]
 struct Replacement<'a> {
-    /// The digest of what the owner gave; see [`grants::given`].
+    /// The digest of the given fields; see [`grants::given`].
     given: Option<&'a str>,
     /// The encoded grant.
     bytes: &'a [u8],
@@ -130,7 +130,7 @@ impl Vault {
         self.works_again(&connection).await
     }
 
-    /// The same for an untested secret.
+    /// Puts an untested secret in force.
     ///
     /// # Errors
     /// As [`Vault::stage`], but for tokens.

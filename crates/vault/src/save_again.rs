@@ -108,7 +108,7 @@ impl Vault {
         }
     }
 
-    /// Stores the response over the version that it came from, or over a later one with the same token.
+    /// Stores the response over the version whose token was sent, or over a later version with the same token.
     ///
     /// # Errors
     /// When the store fails. Then the response may have been stored.

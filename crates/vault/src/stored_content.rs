@@ -14,7 +14,7 @@ use super::source_keys::SourceKeys;
 /// Checks a row with secrets or failures of connections, apps and sources. Other rows are not looked at.
 ///
 /// # Errors
-/// With what is wrong.
+/// The problem.
 pub fn check_content(view: &View, row: &OpenedRow) -> Result<(), String> {
     match row.table {
         Table::Grants => grant(view, row).map_err(|error| problem(&error)),

@@ -9,9 +9,9 @@ use zeroize::Zeroizing;
 use super::record::NewRow;
 use keyward_state::store::Version;
 
-/// A response that is stored over the version that it came from, or over a later one that still has the token that was sent.
+/// A response to store over the version whose token was sent, or over a later version with the same token.
 pub struct UnsavedTokens {
-    /// The version that it came from.
+    /// The version whose token was sent.
     pub over: Version,
     /// The grant whose token was sent, as encoded in that version.
     pub(super) sent: Zeroizing<Vec<u8>>,

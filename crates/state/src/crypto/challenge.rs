@@ -1,8 +1,8 @@
 //! [`Challenges`]: challenges that work once, for one purpose and for five minutes. Issued challenges are not stored,
 //! so that many requests take no memory; used ones are remembered until they expire.
 //!
-//! `nonce (16 bytes) || end (8 bytes, seconds) || HMAC-SHA-256(key, nonce || end || purpose)`, under a key that lives as
-//! long as the process, or that all replicas of a store have.
+//! `nonce (16 bytes) || end (8 bytes, seconds) || HMAC-SHA-256(key, nonce || end || purpose)`, under a key that the
+//! process creates at its start, or that all replicas of a store share.
 
 use std::collections::HashMap;
 use std::fmt;

@@ -144,7 +144,7 @@ pub fn output_in(
     let stdout = child.stdout.take().expect("stdout is piped");
     let (done, output) = mpsc::channel();
     std::thread::spawn(move || {
-        // After a timeout the receiver is gone and the output is dropped.
+        // After a timeout the receiver was dropped, and so is the output.
         let _gone = done.send(read_bounded(stdout, bounds.bytes_max));
     });
     let text = output.recv_timeout(bounds.timeout).ok();
@@ -178,7 +178,7 @@ impl Program {
     /// Kills the program, with its group if it leads one, and waits for it. Must not be called after its exit was
     /// collected, because another group could have its id by then.
     fn kill(&mut self) -> io::Result<()> {
-        // Killing what has just exited fails, which is harmless.
+        // Killing a program that has just exited fails, which is harmless.
         if self.leads_group {
             let _ended = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
         } else {

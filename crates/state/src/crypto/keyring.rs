@@ -60,7 +60,8 @@ pub struct Sealing {
     _turn: OwnedRwLockReadGuard<()>,
 }
 
-/// Master keys at one point in time: they open what was sealed until then, also after a rotation retired them.
+/// Master keys at one point in time: they open values that were sealed until then, also after a rotation retired the
+/// keys.
 pub struct OpeningKeys(Arc<Ring>);
 
 /// A new key that is on disk and not in use yet.

@@ -1,5 +1,5 @@
-//! Cryptography: envelopes, master keys and their sources, tokens. It does not know storage: `directory` and
-//! `vault` decide what is sealed and under which place.
+//! Cryptography: envelopes, master keys and their sources, tokens. It does not know storage: `directory` and `vault`
+//! decide which values are sealed, and for which place.
 
 pub mod challenge;
 pub mod command;

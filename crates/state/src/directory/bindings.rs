@@ -142,7 +142,7 @@ impl Directory {
     /// [`Directory::unbind`] by either side.
     ///
     /// # Errors
-    /// As there.
+    /// As [`Directory::unbind`].
     pub async fn unbind_by(
         &self,
         org: &OrgId,

@@ -55,17 +55,17 @@ pub enum TakenReason {
     Token,
 }
 
-/// Kinds of names; each has a space of its own.
+/// Kinds of names; each has its own namespace.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum NameKind {
     Agent,
     App,
     Connection,
-    /// Of one agent.
+    /// Names of plugins, unique per agent.
     Plugin,
     User,
     Email,
-    /// Of a user, at an identity provider.
+    /// Accounts of users at an identity provider.
     Identity,
     Webhook,
     Honeytoken,

@@ -99,7 +99,8 @@ impl Directory {
     /// Makes a login with an issued token. If the user has too many, the oldest ends.
     ///
     /// # Errors
-    /// When the user is gone, paused, or an end user; [`DirectoryError::Changed`] when the user has another password now.
+    /// When the user was removed, is paused, or is an end user; [`DirectoryError::Changed`] when the user has another
+    /// password now.
     pub async fn add_login(
         &self,
         org: &OrgId,
@@ -198,7 +199,7 @@ impl Directory {
     /// Makes a link that signs a user in once, and returns its token.
     ///
     /// # Errors
-    /// When the user is gone, paused, or an end user.
+    /// When the user was removed, is paused, or is an end user.
     pub async fn add_login_link(
         &self,
         org: &OrgId,
@@ -225,7 +226,7 @@ impl Directory {
         Ok(token)
     }
 
-    /// Uses a link up. Of several callers, one succeeds.
+    /// Uses a link, once: of several callers, one succeeds.
     ///
     /// # Errors
     /// [`DirectoryError::LinkUsed`] when it is unknown, expired or used, or its user may not sign in.

@@ -84,8 +84,8 @@ impl Directory {
     /// Installs a plugin for an agent, with the connections in its slots.
     ///
     /// # Errors
-    /// When the agent has one of that name, a connection does not exist, is of another provider than its slot asks for
-    /// or of another environment than the agent, or the file manages the agent (and the caller is not the file).
+    /// When the agent has a plugin of that name, a connection does not exist, is of another provider than its slot asks
+    /// for or of another environment than the agent, or the file manages the agent (and the caller is not the file).
     pub async fn add_plugin(
         &self,
         org: &OrgId,

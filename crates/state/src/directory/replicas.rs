@@ -1,5 +1,5 @@
-//! Data that the replicas of one store share beside resources: keys, markers of events that happen once, and answers
-//! that are kept for a time. If one process owns the store, this data is in its memory.
+//! Data that the replicas of one store share in addition to resources: keys, markers of single uses, and bytes that are
+//! kept for a time. If one process owns the store, this data is in its memory.
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
-//! Rows in which replicas publish what they allowed within rate limits (`proxy::limits`). They are authenticated, not
-//! sealed: they contain only keyed hashes and counts, and are written so often that sealing would wear out a master
-//! key.
+//! Rows in which replicas publish how many requests they allowed within rate limits (`proxy::limits`). They are
+//! authenticated, not sealed: they contain only keyed hashes and counts, and are written so often that sealing would
+//! wear out a master key.
 
 use std::time::Duration;
 

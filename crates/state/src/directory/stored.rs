@@ -257,8 +257,8 @@ impl Directory {
     /// organisation and creation time stay.
     ///
     /// # Errors
-    /// When there is none, `change` refuses, the changed spec is refused, it changes what is fixed, or its new
-    /// name is taken.
+    /// When there is none, `change` refuses, the changed spec is refused, it changes a fixed field, or its new name is
+    /// taken.
     pub async fn edit<R: Stored, E: From<DirectoryError>>(
         &self,
         org: &OrgId,

@@ -108,7 +108,7 @@ impl Directory {
     /// [`Directory::revoke_token`] by either side.
     ///
     /// # Errors
-    /// As there.
+    /// As [`Directory::revoke_token`].
     pub async fn revoke_token_by(
         &self,
         org: &OrgId,

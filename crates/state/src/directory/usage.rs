@@ -23,7 +23,7 @@ impl Directory {
         Ok(read.map(|read| read.record).unwrap_or_default())
     }
 
-    /// Stores up to `max` of the collected histories, those that wait longest first.
+    /// Stores up to `max` of the collected histories, the longest waiting first.
     ///
     /// # Errors
     /// When the store fails. Histories that are not stored stay in memory.

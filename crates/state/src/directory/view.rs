@@ -136,8 +136,8 @@ impl View {
         self
     }
 
-    /// The differences from an earlier view. If this view was made from that one by changes, the cost is that of the
-    /// differences. A record that was put again counts as changed.
+    /// The differences from an earlier view. If this view was derived from the earlier one by changes, the cost depends
+    /// only on the differences. A record that was put again counts as changed.
     pub fn differences<'a>(&'a self, before: &'a Self) -> Differences<'a> {
         static NOTHING: LazyLock<OrgView> = LazyLock::new(OrgView::default);
         let mut all = Differences::default();

@@ -98,8 +98,8 @@ impl Audit {
         }
     }
 
-    /// Reserves a place for a record of what has already happened. Succeeds also while the log cannot be written, as
-    /// long as the queue has room.
+    /// Reserves a place for a record of a change that has already happened. Succeeds also while the log cannot be
+    /// written, as long as the queue has room.
     ///
     /// # Errors
     /// While the log cannot be written and the queue is full.

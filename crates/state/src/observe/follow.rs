@@ -85,7 +85,7 @@ impl Follower {
         let active = self.trail.open_active()?;
         let full = self.trail.full()?;
         let later = full.partition_point(|full| full.first <= self.next);
-        // Starts at the file that should contain it. If its records are gone, continues with a later one.
+        // Starts at the file that should contain it. If its records were removed, continues with a later file.
         for full in &full[later.saturating_sub(1)..] {
             let Some(file) = found(File::open(&full.path))? else { continue };
             let offset = offset_of(&file, self.next)?;

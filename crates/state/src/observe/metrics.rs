@@ -233,7 +233,7 @@ fn refreshes(registry: &mut Registry) -> LabelledCounters {
     family
 }
 
-/// Refusals by code: those that the proxy sends.
+/// Refusals that the proxy sends, by code.
 type Refusals = Family<[(&'static str, String); 1], Counter>;
 
 fn refusals(registry: &mut Registry) -> Refusals {

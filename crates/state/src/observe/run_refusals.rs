@@ -24,7 +24,7 @@ pub struct RefusalCounts {
     pub requests: u64,
     /// Their hosts, in the order of their first refusal; at most 64. Some requests have no host.
     pub hosts: Vec<RefusedHost>,
-    /// Connections whose credential the provider rejected with 401, likewise.
+    /// Connections whose credential the provider rejected with 401, in the order of their first rejection; at most 64.
     pub rejected: Vec<RejectedConnection>,
 }
 

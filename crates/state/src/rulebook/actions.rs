@@ -164,7 +164,7 @@ impl ActionByName<'_> {
         }
     }
 
-    /// The provider of the connection, or the one that the name gives.
+    /// The provider of the connection, or the provider in the name.
     fn provider(&self, of: Option<&str>) -> Result<Arc<Provider>, Unknown> {
         let place = || self.text.place.clone();
         let used = self.connection.map(|record| record.provider.as_str());

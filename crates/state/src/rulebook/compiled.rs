@@ -1,4 +1,5 @@
-//! [`CompiledPolicy`]: a compiled policy with its inputs, so that a recompilation costs only what has changed.
+//! [`CompiledPolicy`]: a compiled policy with its inputs, so that the cost of a recompilation depends only on the
+//! changes.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;

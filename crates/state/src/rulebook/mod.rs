@@ -249,9 +249,9 @@ impl Rulebook {
         Names { catalogue: &sources.catalogue, view: &view }.account(connection)
     }
 
-    /// Applies the directory's present view, after any change of the configuration in progress. The cost
-    /// depends on what has changed. A rule whose agent or connection was removed refuses its requests and logs
-    /// a warning, so that the removal takes effect.
+    /// Applies the directory's current view, after any change of the configuration in progress. The cost depends on the
+    /// changes. A rule whose agent or connection was removed refuses its requests and logs a warning, so that the
+    /// removal takes effect.
     ///
     /// # Errors
     /// When the rules do not compile; the old policy stays.

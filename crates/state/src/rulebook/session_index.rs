@@ -10,7 +10,7 @@ use crate::directory::ConnectionRecord;
 use keyward_base::id::{AgentId, ConnectionId, SessionId, UserId};
 use keyward_model::{Record, Reference, Session};
 
-/// The sessions of one org by what they depend on, and the connections of each owner.
+/// The sessions of one org by agent, user and connection, and the connections of each owner.
 #[derive(Debug, Default)]
 pub(super) struct SessionIndex {
     pub(super) of_agent: Sets<AgentId, SessionId>,

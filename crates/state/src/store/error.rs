@@ -39,7 +39,7 @@ pub enum StoreError {
         "store directory {path} has mode {mode:04o}, so others can reach it: run `chmod 700` on it"
     )]
     Exposed { path: PathBuf, mode: u32 },
-    /// A row's bytes differ from what was written.
+    /// A row's bytes differ from the written ones.
     #[error("{table} row {key} is damaged: restore the store from a backup")]
     Corrupt {
         table: &'static str,

@@ -15,7 +15,7 @@ use super::watch::ChangeCounters;
 use super::{Expect, Row, Snapshot, Store, StoreError, Table, Version};
 pub use replica::MemoryReplica;
 
-/// A store that lives as long as the process.
+/// A store in memory, which ends with the process.
 #[derive(Debug)]
 pub struct MemoryStore {
     rows: Mutex<BTreeMap<(Table, String), MemoryRow>>,

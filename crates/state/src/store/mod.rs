@@ -34,7 +34,7 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Reads a row.
     ///
     /// # Errors
-    /// [`StoreError::Corrupt`] when it differs from what was written; `Io`.
+    /// [`StoreError::Corrupt`] when it differs from the written row; `Io`.
     async fn get(&self, table: Table, key: &str) -> Result<Option<Row>, StoreError>;
 
     /// Writes durably and returns the new version. If the future is dropped, the row is either written or not,

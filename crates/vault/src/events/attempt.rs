@@ -38,7 +38,7 @@ struct PayloadData<'a> {
     about: &'a NoticeDetails,
 }
 
-/// A URL, and the keys that sign what is posted there.
+/// A URL, and the keys that sign the messages to it.
 #[derive(Debug)]
 pub struct DeliveryTarget<'a> {
     pub url: &'a str,
@@ -61,7 +61,7 @@ pub struct WebhookMessage<'a> {
 pub enum AttemptResult {
     /// The webhook accepted the event.
     Taken(StatusCode),
-    /// The webhook answered 410: it wants no more events.
+    /// The webhook answered 410: it accepts no more events.
     Gone,
     Failed {
         /// The reason, for people.

@@ -288,7 +288,7 @@ impl Events {
         }
     }
 
-    /// Stores a pause that the webhook has asked for, so that it also holds for other replicas and after a restart.
+    /// Stores a pause that the webhook has requested, so that it also applies at other replicas and after a restart.
     async fn put_off(&self, mut owed: StoredDelivery, next: Timestamp) {
         owed.delivery.next = next;
         match self.directory.postpone(owed.clone()).await {

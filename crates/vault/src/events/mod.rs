@@ -87,7 +87,7 @@ pub enum EventsError {
 /// Checks an opened row of the signing keys of a webhook, for `keyward store check`. Other rows are not looked at.
 ///
 /// # Errors
-/// With what is wrong.
+/// The problem.
 pub fn check_content(row: &OpenedRow) -> Result<(), String> {
     match row.table {
         Table::WebhookKeys => row.decode::<WebhookSigningKeys>().map(drop),

@@ -15,7 +15,7 @@ use keyward_state::observe::notice::{NoticeDetails, NoticeKind};
 use keyward_state::store::memory::MemoryStore;
 use keyward_state::store::{Store, Table};
 
-/// Webhooks that want all events.
+/// A store with webhooks that subscribe to all events.
 pub(super) struct World {
     pub(super) events: Arc<Events>,
     directory: Arc<Directory>,
@@ -58,7 +58,7 @@ impl World {
         self.events.keys.get(&self.org, hook.id.as_str()).await.unwrap().is_some()
     }
 
-    /// The stored deliveries, after so many events more.
+    /// The stored deliveries, after this number of further events.
     pub(super) async fn owed(&self, events: usize) -> Vec<StoredDelivery> {
         for _ in 0..events {
             let (kind, about) = (NoticeKind::ConnectionPaused, NoticeDetails::default());

@@ -1,7 +1,7 @@
 //! Grants, one file for each kind, and how a credential is minted from one. A renewal takes the old grant and
 //! returns the newer one; nothing is stored or cached here.
 //!
-//! `fields.rs` checks what a person gives; `codec.rs` is the plaintext that the vault seals.
+//! `fields.rs` checks the given fields; `codec.rs` is the plaintext that the vault seals.
 
 mod api_key;
 mod app_secret;

@@ -59,7 +59,7 @@ impl SshKey {
         &self.0
     }
 
-    /// The key, ready to sign. `None` if what is stored is damaged.
+    /// The key, ready to sign; `None` if the stored fields are damaged.
     pub(crate) fn opened(&self) -> Option<OpenedSshKey> {
         Some(OpenedSshKey {
             key: PrivateKey::parse(self.0.get("private_key")?).ok()?,

@@ -226,7 +226,7 @@ mod tests {
         let has_openid = oauth.scopes.iter().any(|scope| scope == OPENID);
         let test = provider.test(auth);
         let has = |source: &AccountSource| match source {
-            // The same members are looked for in the answer of `userinfo`, where there is one.
+            // If there is a userinfo endpoint, these members are read from its response.
             AccountSource::Answer => !oauth.says.account.is_empty() && oauth.userinfo.is_none(),
             AccountSource::IdToken => oauth.issuer.is_some() && has_openid,
             AccountSource::Userinfo => oauth.userinfo.is_some(),

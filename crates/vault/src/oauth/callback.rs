@@ -1,10 +1,10 @@
 //! Handles the OAuth callback. Nine rules, in this order; no token request before the eighth:
 //!
-//! 1. `state`, `code`, `iss` and `error` stand at most once, in at most 8 KiB.
+//! 1. `state`, `code`, `iss` and `error` appear at most once, in at most 8 KiB.
 //! 2. The flow is found by the hash of `state`, which is deleted; it has not expired.
 //! 3. The app of the path is the flow's.
 //! 4. The browser is the one that started the flow.
-//! 5. `iss` is the server that was asked (RFC 9207), compared byte by byte; for errors too.
+//! 5. `iss` is the server of the request (RFC 9207), compared byte by byte; for errors too.
 //! 6. An `error` ends the flow, with a message of ours.
 //! 7. There is a `code`; in OAuth 1.0a a verifier, for the temporary credentials of this flow.
 //! 8. It is exchanged once, in a task that a closed browser does not end (RFC 6749 §4.1.2).

@@ -127,7 +127,7 @@ impl Flows {
         }
     }
 
-    /// Ends what expired connect sessions began, and removes those that ended long ago.
+    /// Ends the consents of expired connect sessions, and removes sessions that ended long ago.
     ///
     /// # Errors
     /// When the store fails; the next call tries again.

@@ -67,7 +67,7 @@ pub enum FlowError {
     /// The flow has ended.
     #[error("this consent is not open any more")]
     NotOpen,
-    /// The flow had ended, for this reason, before its tokens came.
+    /// The flow had ended, for this reason, before its tokens were received.
     #[error("{0}")]
     Ended(String),
     /// The flow is being completed.

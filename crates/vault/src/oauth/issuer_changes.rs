@@ -1,5 +1,5 @@
 //! Follows authorization servers that change their endpoints or forget a client. The discovered endpoints are stored
-//! with the app, unless a person configured them, and the metadata is read again when an endpoint is gone.
+//! with the app, unless a person configured them, and the metadata is read again when an endpoint is missing.
 
 use std::collections::HashSet;
 use std::sync::Arc;

@@ -101,7 +101,7 @@ pub struct Flows {
 /// Checks an opened row of consents or owed revocations, for `keyward store check`. Other rows are not looked at.
 ///
 /// # Errors
-/// With what is wrong.
+/// The problem.
 pub fn check_content(row: &OpenedRow) -> Result<(), String> {
     let id = row.place().map_or_else(String::new, |(_, id)| id.to_owned());
     match (row.table, id.split_once('-').map(|(kind, _)| kind)) {

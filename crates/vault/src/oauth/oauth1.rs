@@ -95,7 +95,7 @@ pub(super) fn signed_requests<'a>(
     SignedRequests::new(ask, auth)
 }
 
-/// 256 random bits in hexadecimal digits: NetSuite's `state` takes letters and digits alone.
+/// 256 random bits in hexadecimal digits: NetSuite accepts only letters and digits in `state`.
 fn random_hex() -> Zeroizing<String> {
     let mut bytes = Zeroizing::new([0; RANDOM_BYTES as usize]);
     getrandom::fill(bytes.as_mut_slice()).expect("the operating system has randomness");

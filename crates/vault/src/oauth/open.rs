@@ -121,7 +121,7 @@ impl Flows {
             let end = async move {
                 let stored = StoredFlow { flow, version };
                 match flows.end(stored, "the connection was removed").await {
-                    // The connection is gone, so the flow ends anyway.
+                    // The connection was removed, so the flow ends anyway.
                     Ok(()) | Err(FlowError::BeingFinished | FlowError::NotOpen) => {}
                     Err(error) => tracing::warn!(flow = %id, %error, "a consent stays open"),
                 }

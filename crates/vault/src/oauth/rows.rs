@@ -1,4 +1,4 @@
-//! The stored rows of consents beside the flows: pointers to flows, forms of callbacks, and pending revocations.
+//! The stored rows of consents other than flows: pointers to flows, forms of callbacks, and pending revocations.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};

@@ -378,7 +378,8 @@ impl Flows {
         Ok(url)
     }
 
-    /// The current connection, provider and endpoints of a flow, whose person may still change the connection, and its app.
+    /// The current connection, provider, endpoints and app of a flow. Refused if its person may no longer change the
+    /// connection.
     pub(super) async fn of_flow(&self, flow: &Flow) -> Result<FlowContext, FlowError> {
         let view = self.directory().view();
         let connection = view.connection(&flow.org, &flow.connection);

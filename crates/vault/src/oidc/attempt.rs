@@ -1,6 +1,6 @@
-//! [`SignInAttempt`]: one sign-in that a browser began. It is kept in the browser's cookie alone, so that a flood of them takes
-//! no memory; `state`, nonce and PKCE verifier are keyed hashes of the cookie. `state` therefore proves that the cookie
-//! is ours, unchanged, and of this sign-in.
+//! [`SignInAttempt`]: one sign-in that a browser began. It is kept only in the browser's cookie, so that many attempts
+//! take no memory; `state`, nonce and PKCE verifier are keyed hashes of the cookie. `state` therefore proves that the
+//! cookie is ours, unchanged, and of this sign-in.
 
 use std::num::NonZeroUsize;
 
@@ -25,8 +25,8 @@ const PATH_BYTES_MAX: usize = 1_024;
 /// ten minutes; and the provider accepts each code once (RFC 6749 §4.1.2).
 const USED_MAX: usize = 4_096;
 
-/// The key of a process, or of all replicas of a store. A restart of a process with a key of its own voids the sign-ins
-/// that were begun before.
+/// The key of a process, or of all replicas of a store. A restart of a process with its own key invalidates the
+/// sign-ins that began before.
 pub(super) struct AttemptKey {
     key: hmac::Key,
     used: Mutex<LruCache<String, ()>>,

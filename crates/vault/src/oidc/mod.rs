@@ -87,11 +87,11 @@ pub struct RelyingParty {
 pub struct StartedSignIn {
     /// The authorization URL.
     pub url: String,
-    /// The value of the cookie that the browser brings back.
+    /// The value of the cookie that the browser sends with the callback.
     pub cookie: Zeroizing<String>,
 }
 
-/// A browser that came back.
+/// The callback request of a browser.
 pub struct ReturnedBrowser<'a> {
     /// The raw query of the callback.
     pub query: &'a str,
@@ -170,7 +170,7 @@ impl RelyingParty {
         self.in_time(tokio::time::timeout(DEADLINE, work).await)
     }
 
-    /// Completes the sign-in of a browser that came back.
+    /// Completes the sign-in of a browser at the callback.
     ///
     /// # Errors
     /// When the browser did not begin it, or the provider does not authenticate a person.

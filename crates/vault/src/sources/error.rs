@@ -25,7 +25,7 @@ pub enum SourceError {
     /// The value is empty.
     #[error("the value is empty")]
     Empty,
-    /// The server cannot be asked.
+    /// The request to the server failed.
     #[error("{}", told(.0))]
     Call(CallError),
     /// The server refuses.
@@ -41,7 +41,7 @@ pub enum SourceError {
     /// The source has no such credential.
     #[error("its credential `{0}` is missing: give it again")]
     Credential(&'static str),
-    /// The connection whose token is sent gives none.
+    /// The connection whose token the source uses gives no token.
     #[error("connection `{0}` gives no token for it")]
     Connection(String),
     /// The signature failed.
@@ -168,7 +168,7 @@ fn told(error: &CallError) -> String {
     }
 }
 
-/// What an operator can do about a server that cannot be asked.
+/// The remedy of an operator for a failed request.
 fn remedy(cause: CallFailure) -> &'static str {
     match cause {
         CallFailure::BadAddress | CallFailure::UnusableAnswer => "check the address of the source",

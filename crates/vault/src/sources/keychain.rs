@@ -1,7 +1,7 @@
 //! The keyring of a desktop session: the Secret Service over D-Bus, which GNOME Keyring, KWallet and KeePassXC provide.
 //!
-//! Nothing here unlocks a keyring, because that asks a person: a locked one is an error. The bus is a socket of this machine, so
-//! the secret is not encrypted on its way (algorithm `plain` of the specification).
+//! Keyrings are never unlocked, because that prompts a person: a locked one is an error. The bus is a socket of this
+//! machine, so the secret is not encrypted on its way (algorithm `plain` of the specification).
 //!
 //! <https://specifications.freedesktop.org/secret-service-spec/latest/>
 

@@ -168,7 +168,7 @@ mod tests {
 
     use super::*;
 
-    /// A source whose time the test sets.
+    /// A source with a clock that the test sets.
     struct FakeSource {
         logins: AtomicUsize,
         ms: Arc<AtomicI64>,

@@ -2,7 +2,7 @@
 //! [`StoreCheck::repair`] rebuilds the index rows (names and tokens) from the records. Nothing else is changed: a
 //! record is never guessed.
 //!
-//! Contents whose types are of crates above this one are decoded by the caller.
+//! The caller decodes contents whose types belong to crates above this one.
 
 mod checking;
 mod contents;
@@ -31,7 +31,7 @@ use records::Records;
 
 pub use checking::{FaultKind, StoreFault};
 
-/// Decodes the content of a row: `Err` says what is wrong with it.
+/// Decodes the content of a row: `Err` contains the problem.
 pub type ContentCheck<'a> = &'a (dyn Fn(&View, &OpenedRow) -> Result<(), String> + Send + Sync);
 
 /// The result of a check of a store.

@@ -279,7 +279,7 @@ fn name_now(directory: &Directory, of: &Record<Honeytoken>) -> String {
     directory.view().one::<Honeytoken>(&of.org, &of.id).expect("it is there").spec.name.clone()
 }
 
-/// The caller is dropped as the handler of a request is whose client disconnects.
+/// The caller is dropped, like the handler of a request whose client disconnects.
 #[tokio::test]
 async fn a_change_in_doubt_is_shown_although_the_caller_that_settles_it_is_dropped() {
     let world = World::new().await;

@@ -13,7 +13,7 @@ use super::TelemetrySwitch;
 use super::attributes::of_json;
 use crate::observe::log_json::members;
 
-/// Queues log lines while telemetry wants them.
+/// Queues log lines while their export is enabled.
 pub(in crate::observe) struct LogRecords(pub(in crate::observe) TelemetrySwitch);
 
 impl<S: Subscriber> Layer<S> for LogRecords {

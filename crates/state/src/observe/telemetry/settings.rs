@@ -9,7 +9,7 @@ pub struct TelemetrySettings {
     pub traces: bool,
     /// Whether the log is exported.
     pub logs: bool,
-    /// The share of traces that are recorded, of those that begin here.
+    /// The share of recorded traces, among the traces that begin in this gateway.
     pub sample: f64,
     /// Whether upstreams get the trace's context.
     pub propagate: bool,

@@ -202,7 +202,7 @@ impl OutgoingTrace {
 }
 
 impl FinishedExchange<'_> {
-    /// The name of its own span: one of a closed set.
+    /// The name of the span of the exchange; one of a closed set.
     fn name(&self) -> &'static str {
         match self.kind {
             ExchangeKind::Http => Method::of(self.event.method).name,

@@ -11,7 +11,7 @@ use super::unsaved::add;
 use keyward_base::id::OrgId;
 
 impl Usage {
-    /// Collects what the shards have counted since the last call, as requests of the minute that begins at `minute`.
+    /// Collects the counts of the shards since the last call, as requests of the minute that begins at `minute`.
     pub fn collect(&self, minute: Timestamp) {
         // Locked before the shards are emptied, so that a reader always sees a sum in one of the two places.
         let mut unsaved = self.unsaved.lock();

@@ -170,7 +170,7 @@ where
             };
             let mut attempts = FuturesUnordered::from_iter([attempt(0)]);
             let mut begun = 1;
-            // The pool ends all attempts when the time is over.
+            // The pool ends all attempts at its timeout.
             loop {
                 let ended = tokio::time::timeout(share, attempts.next());
                 let failure = match ended.await {

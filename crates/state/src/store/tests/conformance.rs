@@ -244,7 +244,7 @@ pub(in crate::store) async fn a_lease_that_has_ended_is_renewed_unless_another_h
     assert!(store.lease("con_1", LONG).await.unwrap().is_none());
 }
 
-/// The name is free, but what the lease protects may have changed meanwhile.
+/// The name is free, but the protected data may have changed meanwhile.
 pub(in crate::store) async fn a_lease_that_another_holder_released_is_not_renewed(
     store: Arc<dyn Store>,
 ) {

@@ -163,7 +163,7 @@ impl Metadata {
     }
 }
 
-/// Some servers write `null` for what they do not have.
+/// Some servers write `null` for missing members.
 fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
     member: D,
 ) -> Result<T, D::Error> {

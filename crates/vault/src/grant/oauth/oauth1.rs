@@ -48,7 +48,7 @@ pub struct OAuth1TokenAnswer {
 pub struct SignedRequests<'a> {
     /// The context; its client is the consumer.
     pub ask: RequestContext<'a>,
-    /// How the service wants requests signed.
+    /// The scheme for signing requests.
     pub scheme: OAuth1Scheme,
 }
 

@@ -112,7 +112,7 @@ impl RequestContext<'_> {
     /// [`RequestContext::post`] with other limits.
     ///
     /// # Errors
-    /// As there.
+    /// As [`RequestContext::post`].
     pub(super) async fn post_within(
         &self,
         bounds: &Bounds,

@@ -143,8 +143,8 @@ pub async fn renew_access(
     ask.reading(&params, false).tokens(&answer)
 }
 
-/// Exchanges the token of a consent once for one that lives longer, where the provider has `lengthen`, as Instagram and
-/// Threads do. Everything else of the first answer stays.
+/// Exchanges the token of a consent once for one with a longer lifetime, if the provider has `lengthen`, as Instagram
+/// and Threads do. All other data of the first answer stays.
 ///
 /// # Errors
 /// When the server gives no token.

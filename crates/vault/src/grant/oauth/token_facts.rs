@@ -1,4 +1,4 @@
-//! [`TokenFacts`]: what a token response says beside the tokens. Also the names of stored fields that several
+//! [`TokenFacts`]: the data of a token response other than the tokens. Also the names of stored fields that several
 //! kinds of grants share.
 
 use std::collections::BTreeMap;

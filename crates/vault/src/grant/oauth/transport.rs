@@ -37,8 +37,8 @@ pub(super) enum RequestedEndpoint {
     Revocation,
 }
 
-/// Sends one request. Copies of a token, a code or a verifier in the crate's own types, form and parser are
-/// not wiped; those that it hands over to us are.
+/// Sends one request. Copies of a token, a code or a verifier in the crate's own types, form and parser are not wiped;
+/// those that the crate returns are.
 pub(super) struct Transport<'a> {
     ask: &'a RequestContext<'a>,
     endpoint: RequestedEndpoint,

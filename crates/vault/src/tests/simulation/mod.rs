@@ -48,7 +48,7 @@ auth:
 
 pub(crate) static CATALOGUE: LazyLock<Arc<Catalogue>> = LazyLock::new(catalogue);
 
-/// The same after a reload that changed the provider.
+/// The catalogue after a reload that changed the provider.
 static RELOADED: LazyLock<Arc<Catalogue>> = LazyLock::new(catalogue);
 
 fn catalogue() -> Arc<Catalogue> {

@@ -109,8 +109,8 @@ fn a_reload_forgets_no_token_that_is_not_stored_yet() {
     assert_eq!(wrong, Vec::<String>::new());
 }
 
-/// oauth 5.answer, 8.6: an answer that comes minutes later than a lease lasts is kept, the other replica does
-/// not ask meanwhile, and agents are refused at once.
+/// oauth 5.answer, 8.6: an answer that arrives minutes after the lease time is kept; the other replica sends no request
+/// meanwhile, and agents are refused at once.
 #[test]
 fn a_late_answer_is_awaited_under_a_lease_that_is_renewed() {
     let late = Answer { after: 170_000, what: What::Token(Some(3_600)) };

@@ -67,7 +67,7 @@ async fn a_device_flow_begins_with_the_servers_codes_and_pace() {
     }
 }
 
-/// OAuth 3, device: pending goes on, also with status 200 (GitHub).
+/// OAuth 3, device: the flow continues while it is pending, also with status 200 (GitHub).
 #[tokio::test]
 async fn pending_and_slow_down_go_on_whatever_the_status() {
     for status in ["200 OK", "400 Bad Request", "403 Forbidden"] {

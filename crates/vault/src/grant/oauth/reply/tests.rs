@@ -419,7 +419,7 @@ fn an_unknown_code_is_temporary_and_limited() {
     }
 }
 
-/// OAuth 9: the provider's own table comes first.
+/// OAuth 9: the provider's own table takes precedence.
 #[test]
 fn the_providers_own_codes_come_first() {
     let quirks = "says: { permanent: [gone], rejected: [bad_app], temporary: [invalid_grant] }";

@@ -29,7 +29,7 @@ fn with_proof(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     all
 }
 
-/// oauth 2.8, 5.headers, 5.coded: what an exchange sends, and what it does not.
+/// oauth 2.8, 5.headers, 5.coded: the fields and parameters of an exchange.
 #[tokio::test]
 async fn a_code_is_exchanged_with_its_verifier_and_redirect_uri() {
     let (mut server, client) = one(&json("200 OK", TOKEN)).await;
@@ -106,7 +106,7 @@ async fn a_refresh_whose_answer_has_no_lifetime_uses_the_usual_one() {
     assert_eq!(life, Some(2));
 }
 
-/// oauth 5.headers: bodies are JSON where the provider wants that, and parameters under other names.
+/// oauth 5.headers: bodies in JSON and other names of parameters, for providers that need them.
 #[tokio::test]
 async fn a_provider_may_want_json_other_names_other_fields_and_more_parameters() {
     let (mut server, client) = one(&json("200 OK", TOKEN)).await;
@@ -296,7 +296,7 @@ async fn the_catalogue_exchanges_tokens_under_their_own_names() {
     }
 }
 
-/// Instagram and Threads: without this, a token lives for an hour.
+/// Instagram and Threads: without this, a token expires after an hour.
 #[tokio::test]
 async fn the_token_of_a_consent_is_exchanged_for_a_longer_one_where_the_file_says_so() {
     let catalogue = Catalogue::built_in();

@@ -82,7 +82,8 @@ fn a_kind_of_a_newer_program_is_refused() {
     assert!(matches!(OAuthGrant::stored(fields), Err(MintError::Malformed { .. })));
 }
 
-/// oauth 7.3, 7.5: a token after its expiry is never used; one of unknown life is until the API refuses it.
+/// oauth 7.3, 7.5: a token is never used after its expiry; a token of unknown lifetime is used until the API rejects
+/// it.
 #[test]
 fn a_token_is_live_until_its_end_and_no_longer() {
     let grant = |expires| OAuthGrant::of(Tokens { expires, ..tokens("at", None) });
@@ -129,7 +130,7 @@ fn expired(refresh: Option<&str>) -> Grant {
     })))
 }
 
-/// oauth 6.8, 7.1: lives count from the moment the request was sent.
+/// oauth 6.8, 7.1: lifetimes begin when the request was sent.
 #[tokio::test]
 async fn a_refresh_without_a_new_refresh_token_keeps_the_old_one() {
     for none in ["", r#","refresh_token":null"#, r#","refresh_token":"""#] {
@@ -186,7 +187,7 @@ async fn a_valid_token_is_used_without_a_request() {
     assert!(server.is_quiet());
 }
 
-/// A pasted token is used until the API refuses it; a pasted refresh token is asked with at once.
+/// A given token is used until the API rejects it; a given refresh token is sent at once.
 #[tokio::test]
 async fn pasted_tokens_are_grants() {
     let provider = provider("");
@@ -271,7 +272,7 @@ async fn a_failure_says_who_must_act() {
     }
 }
 
-/// OAuth 3: client credentials need nothing but the app, and are asked for on the cold start.
+/// OAuth 3: client credentials need only the app; the first token is requested at the first use.
 #[tokio::test]
 async fn client_credentials_need_no_fields() {
     let provider = provider("grant: client_credentials, fields: []");
@@ -342,7 +343,7 @@ async fn a_service_account_signs_for_itself_or_for_a_user() {
     }
 }
 
-/// Google: the account asks for another account's token with its own.
+/// Google: the account requests another account's token with its own.
 #[tokio::test]
 async fn a_service_account_acts_as_another_with_its_own_token() {
     let provider = provider_of(

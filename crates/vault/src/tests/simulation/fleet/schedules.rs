@@ -226,7 +226,8 @@ fn a_token_whose_answer_is_late_is_not_sent_again_after_its_lease_was_lost() {
     }
 }
 
-/// A replica is paused for nearly a lease when its response comes, and the database is away. It does not send the token again.
+/// A replica is paused for nearly a lease when its response arrives, and the database is away. It does not send the
+/// token again.
 #[test]
 fn a_replica_that_is_paused_with_a_response_does_not_send_its_token_again() {
     let answer = Answer { after: 25, what: What::Token(None) };
