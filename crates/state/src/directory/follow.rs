@@ -137,7 +137,8 @@ impl Directory {
     }
 
     /// Removes this replica from the list, if the store is shared. Called last before the process ends. If the store
-    /// does not answer, the other replicas notice the end by the expired lease.
+    /// does not answer, the lease of the replica expires, and the list shows the replica until its announcement is an
+    /// hour old.
     pub async fn leave_replicas(&self) {
         let Some(store) = self.shared.rows.store.shared() else { return };
         match tokio::time::timeout(LEAVE_MAX, store.leave()).await {
