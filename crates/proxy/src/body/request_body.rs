@@ -23,9 +23,12 @@ use crate::h2::websocket::PendingWebSocket;
 use keyward_base::agent::Agent;
 use keyward_base::id::AgentId;
 
-/// The request's body on its way to the upstream.
+/// The request's body on its way to the upstream. On the heap, because hyper moves a request about twenty times.
 #[derive(Debug)]
-pub struct RequestBody {
+pub struct RequestBody(Box<BodyState>);
+
+#[derive(Debug)]
+struct BodyState {
     content: BodyContent,
     count: Arc<AtomicU64>,
     gate: Option<ContinueWait>,
@@ -36,7 +39,7 @@ pub struct RequestBody {
     /// Pieces that are sent first: they were sent before, or rewritten already.
     again: VecDeque<Bytes>,
     /// The writers of copies. The last one gets the rest when the body is dropped.
-    copies: Vec<BodyCopyWriter<Self>>,
+    copies: Vec<BodyCopyWriter<RequestBody>>,
     /// The agent whose memory budget is charged for copies; `None` for a request without an agent.
     owner: Option<Arc<Agent>>,
 }
@@ -75,23 +78,23 @@ impl RequestBody {
 
     /// A form that is rewritten while it is sent, after its beginning `first`.
     pub fn form(first: Bytes, upload: FormUpload<Self>) -> Self {
-        let (count, owner) = (upload.source().count(), upload.source().owner.clone());
+        let (count, owner) = (upload.source().count(), upload.source().0.owner.clone());
         let mut body = Self::of(BodyContent::Form(Box::new(upload)));
-        (body.count, body.owner) = (count, owner);
-        body.again.extend(Some(first).filter(|first| !first.is_empty()));
+        (body.0.count, body.0.owner) = (count, owner);
+        body.0.again.extend(Some(first).filter(|first| !first.is_empty()));
         body
     }
 
     /// Where a form that is rewritten notes why it cannot be sent to its end.
     pub fn form_fault(&self) -> Option<Arc<FormFault>> {
-        match &self.content {
+        match &self.0.content {
             BodyContent::Form(upload) => Some(upload.fault().clone()),
             _ => None,
         }
     }
 
     fn of(content: BodyContent) -> Self {
-        Self {
+        Self(Box::new(BodyState {
             content,
             count: Arc::default(),
             gate: None,
@@ -101,7 +104,7 @@ impl RequestBody {
             again: VecDeque::new(),
             copies: Vec::new(),
             owner: None,
-        }
+        }))
     }
 
     pub fn empty() -> Self {
@@ -110,54 +113,54 @@ impl RequestBody {
 
     /// Sets the agent whose memory budget is charged.
     pub fn set_owner_agent(&mut self, agent: &Arc<Agent>) {
-        self.owner = Some(agent.clone());
+        self.0.owner = Some(agent.clone());
     }
 
     /// The agent whose memory budget is charged.
     pub fn owner(&self) -> Option<&AgentId> {
-        self.owner.as_deref().map(|agent| &agent.id)
+        self.0.owner.as_deref().map(|agent| &agent.id)
     }
 
     /// The number of bytes that have passed.
     pub fn count(&self) -> Arc<AtomicU64> {
-        self.count.clone()
+        self.0.count.clone()
     }
 
     /// Holds the body back until its gate opens, for at most `timeout`.
     pub fn wait_for_continue(&mut self, timeout: Duration) {
-        self.gate = Some(ContinueWait::new(timeout));
+        self.0.gate = Some(ContinueWait::new(timeout));
     }
 
     /// Sends the body without waiting for `100 Continue`.
     pub fn do_not_wait(&mut self) {
-        self.gate = None;
+        self.0.gate = None;
     }
 
     /// Waits again if the previous upstream did not want the body.
     pub fn wait_again(&mut self) {
-        self.gate = self.gate.as_ref().map(ContinueWait::again);
+        self.0.gate = self.0.gate.as_ref().map(ContinueWait::again);
     }
 
     /// Passes trailers on after `filter` has been applied.
     pub fn filter_trailers(&mut self, sieve: TrailerFilter) {
-        if !matches!(self.trailers, Trailers::Dropped) {
-            self.trailers = Trailers::Filtered(sieve);
+        if !matches!(self.0.trailers, Trailers::Dropped) {
+            self.0.trailers = Trailers::Filtered(sieve);
         }
     }
 
     /// Signs the chunks that the body consists of. Once some were sent, it cannot be sent again.
     pub fn sign_chunks(&mut self, chunks: SignedChunks) {
-        self.chunks = Some(Box::new(chunks));
+        self.0.chunks = Some(Box::new(chunks));
     }
 
     pub fn drop_trailers(&mut self) {
-        self.trailers = Trailers::Dropped;
+        self.0.trailers = Trailers::Dropped;
     }
 
     /// Signals when the body is polled first. hyper sends `100 Continue` by itself then (RFC 9110 §10.1.1), h2 does
     /// not.
     pub fn demand(&mut self) -> Arc<BodyDemand> {
-        self.demand.get_or_insert_default().clone()
+        self.0.demand.get_or_insert_default().clone()
     }
 
     /// No body: the handshake of a WebSocket.
@@ -167,10 +170,10 @@ impl RequestBody {
 
     /// The agent's side of a WebSocket over HTTP/2, once.
     pub fn take_websocket(&mut self) -> Option<PendingWebSocket> {
-        match std::mem::replace(&mut self.content, BodyContent::Incoming(IncomingBody::Empty)) {
+        match std::mem::replace(&mut self.0.content, BodyContent::Incoming(IncomingBody::Empty)) {
             BodyContent::Handshake(websocket) => Some(websocket),
             content => {
-                self.content = content;
+                self.0.content = content;
                 None
             }
         }
@@ -178,23 +181,25 @@ impl RequestBody {
 
     /// Keeps a copy of what is sent. The copy gets the rest when the body is dropped.
     pub fn copy_to(&mut self, writer: BodyCopyWriter<Self>) {
-        self.copies.push(writer);
+        self.0.copies.push(writer);
     }
 
     /// The body with `sent`, which was sent before, in front of it.
     pub fn prepend(mut self, mut sent: VecDeque<Bytes>) -> Self {
-        sent.append(&mut self.again);
-        self.again = sent;
+        sent.append(&mut self.0.again);
+        self.0.again = sent;
         // The body is sent from its beginning again.
-        self.copies.iter().for_each(BodyCopyWriter::restart);
+        self.0.copies.iter().for_each(BodyCopyWriter::restart);
         self
     }
 
     /// The gate that holds the body back.
     pub fn gate(&self) -> Option<Arc<ContinueGate>> {
-        self.gate.as_ref().map(ContinueWait::gate)
+        self.0.gate.as_ref().map(ContinueWait::gate)
     }
+}
 
+impl BodyState {
     /// Waits at the gate. Returns `Ready(Ok)` from the moment that it is open.
     fn poll_gate(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
         let Some(held) = &mut self.gate else { return Poll::Ready(Ok(())) };
@@ -216,7 +221,7 @@ impl Body for RequestBody {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let this = self.get_mut();
+        let this = &mut *self.get_mut().0;
         if let Err(error) = std::task::ready!(this.poll_gate(cx)) {
             return Poll::Ready(Some(Err(error)));
         }
@@ -237,20 +242,20 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        let is_signed = self.chunks.as_ref().is_none_or(|chunks| chunks.end().is_ok());
-        self.again.is_empty() && self.content.is_end_stream() && is_signed
+        let is_signed = self.0.chunks.as_ref().is_none_or(|chunks| chunks.end().is_ok());
+        self.0.again.is_empty() && self.0.content.is_end_stream() && is_signed
     }
 
     fn size_hint(&self) -> SizeHint {
-        let gone: usize = self.again.iter().map(Bytes::len).sum();
-        match self.content.size_hint().exact() {
+        let gone: usize = self.0.again.iter().map(Bytes::len).sum();
+        match self.0.content.size_hint().exact() {
             Some(left) => SizeHint::with_exact(left + gone as u64),
             None => SizeHint::new(),
         }
     }
 }
 
-impl RequestBody {
+impl BodyState {
     /// Copies what is sent; drops the copies if the body broke.
     fn keep(&self, frame: Option<&Frame<Bytes>>, is_own: bool) {
         if self.copies.is_empty() {
@@ -326,7 +331,7 @@ impl RequestBody {
     }
 }
 
-impl RequestBody {
+impl BodyState {
     /// The trailers after filtering, if any are left. They are not copied, so a body with trailers is sent only
     /// once.
     fn filtered_trailers(&self, mut fields: HeaderMap) -> Option<Result<Frame<Bytes>, BodyError>> {
@@ -362,17 +367,10 @@ impl BodyContent {
 
 impl Drop for RequestBody {
     fn drop(&mut self) {
-        let Some(writer) = self.copies.pop() else { return };
+        let Some(writer) = self.0.copies.pop() else { return };
         let mut rest = Self::empty();
-        rest.count = self.count.clone();
-        std::mem::swap(&mut rest.content, &mut self.content);
-        rest.chunks = self.chunks.take();
-        (rest.gate, rest.demand) = (self.gate.take(), self.demand.take());
-        rest.owner = self.owner.take();
-        rest.trailers = std::mem::replace(&mut self.trailers, Trailers::Undecided);
-        std::mem::swap(&mut rest.again, &mut self.again);
         // If the rest is not sent, the copy before this one gets it.
-        std::mem::swap(&mut rest.copies, &mut self.copies);
+        std::mem::swap(&mut rest.0, &mut self.0);
         writer.body_dropped(rest);
     }
 }
