@@ -13,9 +13,13 @@ use crate::upstream::lease::StreamLease;
 use keyward_rules::inject::strip;
 use keyward_state::observe::event::Outcome;
 
-/// The body of an answer on its way to the agent. Its end is the end of the exchange.
+/// The body of an answer on its way to the agent. Its end is the end of the exchange. On the heap, because hyper moves an
+/// answer about twenty times.
 #[derive(Debug)]
-pub struct AnswerBody {
+pub struct AnswerBody(Box<AnswerState>);
+
+#[derive(Debug)]
+struct AnswerState {
     kind: AnswerKind,
     exchange: Option<ExchangeGuard>,
 }
@@ -33,26 +37,32 @@ enum AnswerKind {
 impl AnswerBody {
     /// A body from Keyward itself.
     pub fn own(bytes: Bytes, exchange: ExchangeGuard) -> Self {
-        Self { kind: AnswerKind::Own(Some(bytes)), exchange: Some(exchange) }
+        Self::of(AnswerKind::Own(Some(bytes)), Some(exchange))
     }
 
     /// A body from Keyward itself, without a record.
     pub fn unrecorded(bytes: Bytes) -> Self {
-        Self { kind: AnswerKind::Own(Some(bytes)), exchange: None }
+        Self::of(AnswerKind::Own(Some(bytes)), None)
     }
 
     /// No body: the exchange continues elsewhere.
     pub fn elsewhere() -> Self {
-        Self { kind: AnswerKind::Own(None), exchange: None }
+        Self::of(AnswerKind::Own(None), None)
     }
 
     pub fn upstream(incoming: ScrubbedBody, lease: StreamLease, exchange: ExchangeGuard) -> Self {
         let kind = AnswerKind::Upstream { incoming, lease: Some(lease) };
-        let mut body = Self { kind, exchange: Some(exchange) };
-        body.settle();
+        let mut body = Self::of(kind, Some(exchange));
+        body.0.settle();
         body
     }
 
+    fn of(kind: AnswerKind, exchange: Option<ExchangeGuard>) -> Self {
+        Self(Box::new(AnswerState { kind, exchange }))
+    }
+}
+
+impl AnswerState {
     /// Frees the stream as soon as the last byte was read, because hyper does not poll again after it.
     fn settle(&mut self) {
         if let AnswerKind::Upstream { incoming, lease } = &mut self.kind
@@ -123,7 +133,7 @@ impl Body for AnswerBody {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let this = self.get_mut();
+        let this = &mut *self.get_mut().0;
         let incoming = match &mut this.kind {
             AnswerKind::Own(bytes) => {
                 let bytes = bytes.take();
@@ -148,14 +158,14 @@ impl Body for AnswerBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.kind {
+        match &self.0.kind {
             AnswerKind::Own(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
             AnswerKind::Upstream { incoming, .. } => incoming.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.kind {
+        match &self.0.kind {
             AnswerKind::Own(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64)
             }

@@ -180,8 +180,8 @@ impl ScrubbedBody {
 }
 
 impl ScannedBody {
-    fn new(incoming: IncomingBody, needles: Arc<Needles>, look: Scanner) -> Self {
-        Self {
+    fn new(incoming: IncomingBody, needles: Arc<Needles>, look: Scanner) -> Box<Self> {
+        Box::new(Self {
             left: incoming.size_hint().exact(),
             incoming,
             needles,
@@ -193,12 +193,12 @@ impl ScannedBody {
             ended: false,
             masked: 0,
             noted: 0,
-        }
+        })
     }
 
     /// Cuts the body of a part. A short one is read whole, so that its head fits what is masked.
     async fn cut(
-        mut self,
+        mut self: Box<Self>,
         head: &mut response::Parts,
         asked: ByteRange,
         margin: u64,
@@ -218,16 +218,16 @@ impl ScannedBody {
         }
         self.left = Some(window.length());
         self.window = Some(window);
-        Ok((AnswerContent::ScannedBody(Box::new(self)), 0))
+        Ok((AnswerContent::ScannedBody(self), 0))
     }
 
     /// A whole body. A coded one waits for its beginning.
-    async fn begun(mut self) -> Result<AnswerContent, Refusal> {
+    async fn begun(mut self: Box<Self>) -> Result<AnswerContent, Refusal> {
         if let Scanner::Inspect(..) = self.look {
             self.count_memory().map_err(|fault| refusal(fault.into()))?;
             self.begin().await?;
         }
-        Ok(AnswerContent::ScannedBody(Box::new(self)))
+        Ok(AnswerContent::ScannedBody(self))
     }
 
     /// Waits briefly until a frame may be passed on.

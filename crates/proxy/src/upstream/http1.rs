@@ -48,7 +48,7 @@ const BROKEN: &str = "the stream broke";
 pub async fn send(
     core: &Arc<Core>,
     mut request: Box<Request<RequestBody>>,
-    plan: SendPlan,
+    plan: Box<SendPlan>,
 ) -> Result<(StreamLease, Response<IncomingBody>), Refusal> {
     watch(&mut request, &plan.interim);
     while let Some(mut stream) = core.pool.take(&plan.key) {

@@ -40,7 +40,7 @@ enum SelectedStream {
 pub async fn send(
     core: &Arc<Core>,
     request: Box<Request<RequestBody>>,
-    plan: SendPlan,
+    plan: Box<SendPlan>,
 ) -> Result<(StreamLease, Response<IncomingBody>), Refusal> {
     let (mut request, mut tries, mut over_limit) = (request, 0, 0);
     loop {

@@ -41,7 +41,7 @@ const ENDS_BEFORE: Duration = Duration::from_secs(1);
 async fn with_stream(
     core: &Arc<Core>,
     request: Box<Request<RequestBody>>,
-    plan: SendPlan,
+    plan: Box<SendPlan>,
 ) -> Result<(StreamLease, Response<IncomingBody>), Refusal> {
     let target = &plan.key.target;
     let known = core.protocols.of(target);

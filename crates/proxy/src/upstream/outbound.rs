@@ -146,7 +146,8 @@ impl Outbound {
         let (gate, uploaded) = (request.body().gate(), request.body().count());
         let fault = request.body().form_fault();
         let interim = Interim::new(gate.clone(), core.gateway.limits.interim_answers_max);
-        let plan = SendPlan {
+        // On the heap: three futures pass it on, and each has room for two.
+        let plan = Box::new(SendPlan {
             key,
             tls: credential.as_ref().and_then(|credential| credential.tls.clone()),
             plaintext,
@@ -156,7 +157,7 @@ impl Outbound {
             interim: interim.clone(),
             timeout_ms: u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX),
             retries,
-        };
+        });
         // The time to the answer's head counts from the last byte of the upload.
         let uploads = [&*uploaded];
         let (mut lease, response): (StreamLease, _) = tokio::select! {

@@ -27,9 +27,12 @@ const BEGINNING_WITHIN: Duration = Duration::from_millis(500);
 const DISCARDED_BYTES_MAX: usize = 64 * 1024;
 const DISCARDED_WITHIN: Duration = Duration::from_secs(1);
 
-/// The head of an answer, and the stream that its body arrives on.
+/// The head of an answer, and the stream that its body arrives on. On the heap, because it moves through many stages.
 #[derive(Debug)]
-pub struct SentRequest {
+pub struct SentRequest(Box<SentState>);
+
+#[derive(Debug)]
+struct SentState {
     response: Response<IncomingBody>,
     lease: StreamLease,
     upgrade: Option<AgentUpgrade>,
@@ -72,24 +75,27 @@ impl SentRequest {
         upgrade: Option<AgentUpgrade>,
         credential: Option<Arc<Credential>>,
     ) -> Self {
-        Self { response, lease, upgrade, credential, challenged: None, part: AskedPart::Whole }
+        let (challenged, part) = (None, AskedPart::Whole);
+        Self(Box::new(SentState { response, lease, upgrade, credential, challenged, part }))
     }
 
     /// The answer to a request for this part.
-    pub fn for_part(self, part: AskedPart) -> Self {
-        Self { part, ..self }
+    pub fn for_part(mut self, part: AskedPart) -> Self {
+        self.0.part = part;
+        self
     }
 
     /// The answer to a request whose credential answers challenges.
-    pub fn challenged(self, challenged: Challenged) -> Self {
-        Self { challenged: Some(challenged), ..self }
+    pub fn challenged(mut self, challenged: Challenged) -> Self {
+        self.0.challenged = Some(challenged);
+        self
     }
 
     /// Takes the challenge of a refusal. `None`: the credential answers none. Else whether the request may be accepted
     /// if it is sent again.
     pub fn learn_challenge(&self) -> Option<bool> {
-        let Challenged { authority, awaits_challenge } = self.challenged.as_ref()?;
-        match self.credential.as_ref()?.signer.as_ref()? {
+        let Challenged { authority, awaits_challenge } = self.0.challenged.as_ref()?;
+        match self.0.credential.as_ref()?.signer.as_ref()? {
             CredentialSigner::Digest(signer) => {
                 Some(signer.learn(authority, self.headers(), *awaits_challenge))
             }
@@ -98,7 +104,7 @@ impl SentRequest {
     }
 
     pub fn credential(&self) -> Option<&Arc<Credential>> {
-        self.credential.as_ref()
+        self.0.credential.as_ref()
     }
 
     /// The rate limit of the service, if the answer states it.
@@ -112,23 +118,23 @@ impl SentRequest {
     }
 
     fn rate_limit_fields(&self) -> &RateLimitFields {
-        self.credential.as_ref().map_or(&rate_limit::COMMON, |it| &it.rate_limit)
+        self.0.credential.as_ref().map_or(&rate_limit::COMMON, |it| &it.rate_limit)
     }
 
     /// Takes the agent's side of a WebSocket handshake, for another attempt.
     pub fn take_upgrade(&mut self) -> Option<AgentUpgrade> {
-        self.upgrade.take()
+        self.0.upgrade.take()
     }
 
     /// Whether the answer arrived before the upstream asked for the request's body.
     pub fn is_before_body(&self) -> bool {
-        self.lease.gate.as_ref().is_some_and(|gate| gate.is_closed())
+        self.0.lease.gate.as_ref().is_some_and(|gate| gate.is_closed())
     }
 
     /// Gives the request's body up. The beginning of the answer is read first, because its stream ends with that body.
     pub async fn without_upload(self) -> Self {
         let (sent, _) = self.begun().await;
-        if let Some(gate) = &sent.lease.gate {
+        if let Some(gate) = &sent.0.lease.gate {
             gate.abandon();
         }
         sent
@@ -136,7 +142,8 @@ impl SentRequest {
 
     /// Reads the body if it is short and arrives soon, and returns it too. The answer stays complete.
     pub async fn begun(self) -> (Self, Option<Bytes>) {
-        let (head, mut body) = self.response.into_parts();
+        let state = *self.0;
+        let (head, mut body) = state.response.into_parts();
         // One buffer for all pieces, and the trailers if they arrived.
         let (mut bytes, mut last) = (BytesMut::new(), None);
         let whole = async {
@@ -157,25 +164,26 @@ impl SentRequest {
         let data = (!bytes.is_empty()).then(|| Ok(Frame::data(bytes.clone())));
         let response =
             Response::from_parts(head, body.after(data.into_iter().chain(last).collect()));
-        (Self { response, ..self }, whole.then_some(bytes))
+        (Self(Box::new(SentState { response, ..state })), whole.then_some(bytes))
     }
 
     pub fn status(&self) -> StatusCode {
-        self.response.status()
+        self.0.response.status()
     }
 
     pub fn headers(&self) -> &HeaderMap {
-        self.response.headers()
+        self.0.response.headers()
     }
 
     /// The answer and its stream. The stream is free again when the lease is finished.
     pub fn into_parts(self) -> (Response<IncomingBody>, StreamLease) {
-        (self.response, self.lease)
+        let SentState { response, lease, .. } = *self.0;
+        (response, lease)
     }
 
     /// Reads the rest of the answer if it is short, so that its stream can be reused.
     pub async fn discard(self) {
-        let Self { response, lease, .. } = self;
+        let (response, lease) = self.into_parts();
         let mut body = response.into_body();
         let ended = async {
             let mut bytes = 0;
@@ -194,7 +202,7 @@ impl SentRequest {
 
     /// The answer to scrub, its stream, and the agent's side of a WebSocket handshake.
     pub fn into_unscrubbed(self) -> (Unscrubbed, StreamLease, Option<AgentUpgrade>) {
-        let Self { response, lease, upgrade, credential, challenged: _, part } = self;
+        let SentState { response, lease, upgrade, credential, part, .. } = *self.0;
         let credential = credential.filter(|credential| !credential.needles.is_empty());
         let search = credential.map(|credential| CredentialSearch {
             needles: credential.needles.clone(),
