@@ -148,53 +148,60 @@ impl<S: Default> Event<S> {
     }
 }
 
+/// What stands before the value of a field after the first one.
+macro_rules! field {
+    ($name:literal) => {
+        concat!(",\"", $name, "\":")
+    };
+}
+
 impl<S: AsRef<str>> Event<S> {
     /// Formats the entry. Written by hand because every exchange does it; a test compares it with serde's
     /// output.
     pub fn entry(&self) -> AuditEntry {
-        let text = |text: &Option<S>, name, entry: &mut AuditEntry| {
-            entry.text(name, text.as_ref().map(S::as_ref));
+        let text = |text: &Option<S>, field, entry: &mut AuditEntry| {
+            entry.text(field, text.as_ref().map(S::as_ref));
         };
         let mut entry = AuditEntry(String::with_capacity(ENTRY_BYTES));
-        entry.shown("time", format_args!("\"{}\"", self.time));
-        entry.text("exchange", Some(self.exchange.as_ref()));
-        text(&self.org, "org", &mut entry);
-        text(&self.agent, "agent", &mut entry);
-        text(&self.token, "token", &mut entry);
+        entry.shown(field!("time"), format_args!("\"{}\"", self.time));
+        entry.text(field!("exchange"), Some(self.exchange.as_ref()));
+        text(&self.org, field!("org"), &mut entry);
+        text(&self.agent, field!("agent"), &mut entry);
+        text(&self.token, field!("token"), &mut entry);
         let of_session = [
-            ("session", &self.session),
-            ("session_label", &self.session_label),
-            ("user", &self.user),
+            (field!("session"), &self.session),
+            (field!("session_label"), &self.session_label),
+            (field!("user"), &self.user),
         ];
-        for (name, value) in of_session.into_iter().filter(|(_, value)| value.is_some()) {
-            text(value, name, &mut entry);
+        for (field, value) in of_session.into_iter().filter(|(_, value)| value.is_some()) {
+            text(value, field, &mut entry);
         }
-        text(&self.rule, "rule", &mut entry);
-        text(&self.connection, "connection", &mut entry);
-        entry.number("generation", self.generation);
-        text(&self.target, "target", &mut entry);
-        text(&self.method, "method", &mut entry);
-        text(&self.path, "path", &mut entry);
-        entry.number("status", self.status.map(u64::from));
-        text(&self.code, "code", &mut entry);
-        entry.number("bytes_in", Some(self.bytes_in));
-        entry.number("bytes_out", Some(self.bytes_out));
-        entry.number("duration_ms", Some(self.duration_ms));
-        entry.number("scrubbed", Some(self.scrubbed));
-        entry.number("attempts", Some(self.attempts.into()));
-        entry.text("outcome", Some(self.outcome.as_str()));
+        text(&self.rule, field!("rule"), &mut entry);
+        text(&self.connection, field!("connection"), &mut entry);
+        entry.number(field!("generation"), self.generation);
+        text(&self.target, field!("target"), &mut entry);
+        text(&self.method, field!("method"), &mut entry);
+        text(&self.path, field!("path"), &mut entry);
+        entry.number(field!("status"), self.status.map(u64::from));
+        text(&self.code, field!("code"), &mut entry);
+        entry.number(field!("bytes_in"), Some(self.bytes_in));
+        entry.number(field!("bytes_out"), Some(self.bytes_out));
+        entry.number(field!("duration_ms"), Some(self.duration_ms));
+        entry.number(field!("scrubbed"), Some(self.scrubbed));
+        entry.number(field!("attempts"), Some(self.attempts.into()));
+        entry.text(field!("outcome"), Some(self.outcome.as_str()));
         if self.cut_by.is_some() {
-            text(&self.cut_by, "cut_by", &mut entry);
+            text(&self.cut_by, field!("cut_by"), &mut entry);
         }
         if self.database_role.is_some() {
-            text(&self.database_role, "database_role", &mut entry);
+            text(&self.database_role, field!("database_role"), &mut entry);
         }
         if self.statement.is_some() {
-            text(&self.statement, "statement", &mut entry);
+            text(&self.statement, field!("statement"), &mut entry);
         }
         if let Some(change) = &self.change {
             let change = serde_json::to_string(change).expect("it holds text alone");
-            entry.shown("change", format_args!("{change}"));
+            entry.shown(field!("change"), format_args!("{change}"));
         }
         entry
     }
@@ -235,17 +242,11 @@ impl AuditEntry {
         }
     }
 
-    fn name(&mut self, name: &str) {
-        for part in [",\"", name, "\":"] {
-            self.0.push_str(part);
-        }
-    }
-
-    fn text(&mut self, name: &str, value: Option<&str>) {
-        self.name(name);
+    fn text(&mut self, field: &str, value: Option<&str>) {
+        self.0.push_str(field);
         match value {
             None => self.0.push_str("null"),
-            Some(plain) if !plain.bytes().any(is_escaped) => {
+            Some(plain) if !has_escaped(plain) => {
                 for part in ["\"", plain, "\""] {
                     self.0.push_str(part);
                 }
@@ -254,22 +255,23 @@ impl AuditEntry {
         }
     }
 
-    fn number(&mut self, name: &str, value: Option<u64>) {
+    fn number(&mut self, field: &str, value: Option<u64>) {
         match value {
-            None => self.text(name, None),
-            Some(value) => self.shown(name, format_args!("{value}")),
+            None => self.text(field, None),
+            Some(value) => self.shown(field, format_args!("{value}")),
         }
     }
 
-    fn shown(&mut self, name: &str, value: fmt::Arguments<'_>) {
-        self.name(name);
+    fn shown(&mut self, field: &str, value: fmt::Arguments<'_>) {
+        self.0.push_str(field);
         push(&mut self.0, value);
     }
 }
 
-/// Whether JSON requires escaping the byte (RFC 8259 §7).
-fn is_escaped(byte: u8) -> bool {
-    byte < 0x20 || matches!(byte, b'"' | b'\\')
+/// Whether JSON requires escaping a byte of the text (RFC 8259 §7). All bytes are examined, so that the compiler can
+/// compare many at once.
+fn has_escaped(text: &str) -> bool {
+    text.bytes().fold(false, |found, byte| found | (byte < 0x20) | (byte == b'"') | (byte == b'\\'))
 }
 
 fn push(text: &mut String, value: fmt::Arguments<'_>) {
