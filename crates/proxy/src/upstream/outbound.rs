@@ -26,6 +26,7 @@ use crate::request::agent_upgrade::AgentUpgrade;
 use crate::request::inbound::Inbound;
 use crate::sockets::progress::stalled;
 use keyward_base::host::Target;
+use keyward_base::id::OrgId;
 use keyward_base::limits::ReceiveWindow;
 use keyward_base::pattern::DecodedPath;
 use keyward_base::secret::Secret;
@@ -111,12 +112,7 @@ impl Outbound {
         (head.uri, head.version) = (signed.uri, Version::HTTP_11);
         Ok(Self {
             request: Box::new(Request::from_parts(head, body)),
-            key: PoolKey {
-                org,
-                target,
-                session: credential.is_none().then_some(session),
-                tls: credential.as_ref().and_then(|credential| Some(credential.tls.as_ref()?.id())),
-            },
+            key: pool_key(org, target, session, credential.as_deref()),
             plaintext: Plaintext::of(&permit, credential.is_some()),
             upgrade,
             repeatable,
@@ -180,6 +176,12 @@ impl Outbound {
             None => sent,
         })
     }
+}
+
+/// The streams that the request may use: without a credential only those of its session.
+fn pool_key(org: OrgId, target: Target, session: u64, credential: Option<&Credential>) -> PoolKey {
+    let tls = credential.and_then(|credential| Some(credential.tls.as_ref()?.id()));
+    PoolKey { org, target, session: credential.is_none().then_some(session), tls }
 }
 
 /// Adds the token of this request to what its answer is searched for, and widens its range accordingly.
