@@ -38,10 +38,6 @@ pub struct Attempts {
 }
 
 /// What the exchange does next.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "moved once; a box costs each request that may be repeated"
-)]
 pub enum NextStep {
     /// Passes this answer on.
     Answer(SentRequest),

@@ -101,7 +101,7 @@ fn readable_codings(fields: &mut HeaderMap, has_room: impl Fn(usize) -> bool) {
         return;
     }
     let has_room = |bytes| all_have_room || has_room(bytes);
-    let is_readable = |member: &str| is_readable(member, &has_room);
+    let is_readable = |member: &str| is_readable(member, has_room);
     let values = fields.get_all(header::ACCEPT_ENCODING).iter();
     let texts: Vec<&str> = values.filter_map(|value| value.to_str().ok()).collect();
     let mut tokens = texts.iter().flat_map(|text| text.split(',')).map(str::trim);
