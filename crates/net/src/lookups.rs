@@ -165,7 +165,8 @@ impl LookupsShared {
         }
     }
 
-    /// The next look-up. Waits for one; after that time, or when enough other threads wait, the thread ends.
+    /// The next look-up. Waits for one for `idle_for`. `None`: none has come, or enough other threads wait, so that this one
+    /// ends.
     fn next(&self) -> Option<(Box<str>, Arc<Lookup>)> {
         let mut queue = self.queue.lock();
         let mut waited = false;
