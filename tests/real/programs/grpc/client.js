@@ -14,6 +14,7 @@ const Service = grpc.makeGenericClientConstructor({
   clientStream: method('ClientStream', true, false),
   both: method('Both', true, true),
   wait: method('Wait', false, false),
+  hasBegun: method('HasBegun', false, false),
   fail: method('Fail', false, false),
   refused: { ...method('Any', false, false), path: '/acme.Refused/Any' },
 }, 'acme.Test');
@@ -74,12 +75,12 @@ const failure = (answer) => answer.then(() => assert.fail('it did not fail'), (e
   assert.strictEqual(error.details, 'too far: 100 % ä');
   console.log('failure');
 
-  error = await failure(unary('wait', '', 1).answer);
+  error = await failure(unary('wait', 'deadline', 1).answer);
   assert.strictEqual(error.code, grpc.status.DEADLINE_EXCEEDED);
   console.log('deadline');
 
-  const waits = unary('wait', '');
-  await unary('unary', 'while it waits').answer;
+  const waits = unary('wait', 'cancellation');
+  await unary('hasBegun', 'cancellation').answer;
   waits.call.cancel();
   error = await failure(waits.answer);
   assert.strictEqual(error.code, grpc.status.CANCELLED);

@@ -61,13 +61,13 @@ assert error.details() == "too far: 100 % ä", error.details()
 print("failure")
 
 wait = channel.unary_unary("/acme.Test/Wait")
-error = failure(lambda: wait(b"", **options(timeout=1)))
+error = failure(lambda: wait(b"deadline", **options(timeout=1)))
 assert error.code() == grpc.StatusCode.DEADLINE_EXCEEDED, error
 print("deadline")
 
-call = wait.future(b"", **options())
+call = wait.future(b"cancellation", **options())
 call.add_done_callback(lambda call: None)
-unary(b"while it waits", **options())
+channel.unary_unary("/acme.Test/HasBegun")(b"cancellation", **options())
 call.cancel()
 assert call.cancelled() and call.code() == grpc.StatusCode.CANCELLED
 print("cancellation")

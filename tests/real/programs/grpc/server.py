@@ -1,5 +1,6 @@
 # A gRPC service with TLS: the four kinds of calls, one that waits, and one that fails. Refuses every
 # call without the credential in LIVE. Writes the port it listens on.
+import collections
 import os
 import threading
 from concurrent import futures
@@ -38,13 +39,26 @@ def both(requests, context):
         yield b"echo " + request
 
 
+# What has begun to wait, by the name that a request gives.
+begun = collections.defaultdict(threading.Event)
+
+
+# Ends when its call ends.
 def wait(request, context):
     allowed(context)
     ended = threading.Event()
-    context.add_callback(ended.set)
-    print("waiting", context.time_remaining() is not None, flush=True)
+    if not context.add_callback(ended.set):
+        ended.set()
+    print(request.decode(), "waits", flush=True)
+    begun[request].set()
     ended.wait(60)
-    print("cancelled", flush=True)
+    print(request.decode(), "ended", flush=True)
+    return b""
+
+
+def has_begun(request, context):
+    allowed(context)
+    begun[request].wait(60)
     return b""
 
 
@@ -66,6 +80,7 @@ handlers = {
     "ClientStream": grpc.stream_unary_rpc_method_handler(client_stream),
     "Both": grpc.stream_stream_rpc_method_handler(both),
     "Wait": grpc.unary_unary_rpc_method_handler(wait),
+    "HasBegun": grpc.unary_unary_rpc_method_handler(has_begun),
     "Fail": grpc.unary_unary_rpc_method_handler(fail),
     "Bulk": grpc.unary_stream_rpc_method_handler(bulk),
 }
