@@ -91,13 +91,14 @@ fn fill<T: DeserializeOwned>(value: &mut Value, steps: &[KeyStep], key: &str) ->
 
 /// The nearest of `known` to a mistyped `word`, if one is near.
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let limit = 1 + word.len() / 4;
-    known
-        .into_iter()
-        .map(|candidate| (distance(word, candidate), candidate))
-        .filter(|(distance, _)| *distance <= limit)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
+    // Compiled once: the types of iterators that callers chain are large.
+    fn of<'a>(word: &str, known: &mut dyn Iterator<Item = &'a str>) -> Option<&'a str> {
+        let limit = 1 + word.len() / 4;
+        let distances = known.map(|candidate| (distance(word, candidate), candidate));
+        let near = distances.filter(|(distance, _)| *distance <= limit);
+        near.min_by_key(|(distance, _)| *distance).map(|(_, candidate)| candidate)
+    }
+    of(word, &mut known.into_iter())
 }
 
 /// Suggests the nearest of `known` to a mistyped `word`, if one is near.
