@@ -16,6 +16,7 @@ use keyward_backup::Backups;
 use keyward_base::connect::ConnectSettings;
 use keyward_base::database::DatabaseProtocol;
 use keyward_base::limits::Limits;
+use keyward_base::opaque::OpaqueArc;
 use keyward_base::sign_in::SignInSettings;
 use keyward_base::time::Clock;
 use keyward_databases::StoredListeners;
@@ -119,19 +120,7 @@ pub struct DatabaseLocation {
 
 /// State of both routers; cheap to clone.
 #[derive(Clone)]
-pub struct Admin(Arc<dyn Shared>);
-
-/// What all handlers share. A trait object, because rustc proves once per handler and once per function below it that what
-/// they hold is `Send`: for each type below [`Inner`], which takes a quarter of the crate's compile time, or for this trait.
-trait Shared: Send + Sync {
-    fn inner(&self) -> &Inner;
-}
-
-impl Shared for Inner {
-    fn inner(&self) -> &Inner {
-        self
-    }
-}
+pub struct Admin(OpaqueArc<Inner>);
 
 struct Inner {
     deps: Deps,
@@ -174,7 +163,7 @@ impl Admin {
     fn new(deps: Deps, draining: watch::Receiver<bool>, serving: Option<Serving>) -> Self {
         let sign_in_limits = SignInLimits::new(&deps.limits, &deps.shared_limits);
         let shared = deps.directory.shared_key("challenges of passkeys");
-        Self(Arc::new(Inner {
+        Self(OpaqueArc::new(Inner {
             deps,
             draining,
             serving,
@@ -189,32 +178,32 @@ impl Admin {
 
     /// The services.
     pub(super) fn deps(&self) -> &Deps {
-        &self.0.inner().deps
+        &self.0.deps
     }
 
     /// The addresses of the gateway; `None` in a process without listeners.
     pub(super) fn locations(&self) -> Option<&Locations> {
-        self.0.inner().serving.as_ref().map(|serving| &serving.locations)
+        self.0.serving.as_ref().map(|serving| &serving.locations)
     }
 
     /// When the gateway started; `None` in a process without listeners.
     pub(super) fn started(&self) -> Option<Timestamp> {
-        self.0.inner().serving.as_ref().map(|serving| serving.started)
+        self.0.serving.as_ref().map(|serving| serving.started)
     }
 
     /// Requests a reload of the configuration; `None` in a process without listeners.
     pub(super) fn reloads(&self) -> Option<&Reloads> {
-        self.0.inner().serving.as_ref().map(|serving| &serving.reloads)
+        self.0.serving.as_ref().map(|serving| &serving.reloads)
     }
 
     /// The open runs.
     pub fn runs(&self) -> &Runs {
-        &self.0.inner().runs
+        &self.0.runs
     }
 
     /// The keys of requests that have effect once.
     pub(super) fn idempotency(&self) -> &IdempotencyKeys {
-        &self.0.inner().idempotency
+        &self.0.idempotency
     }
 
     /// The ways to sign in.
@@ -224,22 +213,22 @@ impl Admin {
 
     /// The challenges of passkeys.
     pub(super) fn challenges(&self) -> &Challenges {
-        &self.0.inner().challenges
+        &self.0.challenges
     }
 
     /// Held by the check of the store that runs.
     pub(super) fn store_checks(&self) -> &Mutex<()> {
-        &self.0.inner().store_checks
+        &self.0.store_checks
     }
 
     /// How often clients failed to sign in.
     pub(super) fn sign_in_limits(&self) -> &SignInLimits {
-        &self.0.inner().sign_in_limits
+        &self.0.sign_in_limits
     }
 
     /// Resolves when the gateway stops accepting work.
     pub(super) async fn drained(&self) {
-        let mut draining = self.0.inner().draining.clone();
+        let mut draining = self.0.draining.clone();
         // A dropped sender means the same.
         let _ = draining.wait_for(|draining| *draining).await;
     }
@@ -251,7 +240,7 @@ impl Admin {
     }
 
     pub(super) fn is_draining(&self) -> bool {
-        *self.0.inner().draining.borrow()
+        *self.0.draining.borrow()
     }
 
     /// Waits until the stored change is in force, so that no response precedes the policy.
@@ -271,7 +260,7 @@ impl Admin {
                 Err(error) => Err(ApiError::internal(error)),
             }
         };
-        let roots = self.0.inner().roots.get_or_try_init(make).await?;
+        let roots = self.0.roots.get_or_try_init(make).await?;
         Ok(format!("{roots}{}", self.deps().authority.cert_pem()))
     }
 }

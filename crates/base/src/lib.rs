@@ -17,6 +17,7 @@ pub mod keys;
 pub mod limits;
 pub mod names;
 pub mod oidc;
+pub mod opaque;
 pub mod parallel;
 pub mod password;
 pub mod pattern;

@@ -74,6 +74,7 @@ mod unsaved_tokens;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 
 use crate::token_requester::TokenRequester;
@@ -102,6 +103,7 @@ pub use stored_content::check_content;
 pub use template::{settings as template_settings, with_template};
 
 use keyward_base::id::{AgentId, ConnectionId, OrgId, UserId};
+use keyward_base::opaque::OpaqueArc;
 use keyward_base::rotation::RotationSettings;
 use keyward_base::time::Clock;
 use keyward_base::tokens::TokenSettings;
@@ -117,7 +119,10 @@ use keyward_state::store::{Expect, Store, Table};
 
 /// Sealed grants and the credentials minted from them. Clones share one vault; flights hold clones.
 #[derive(Clone)]
-pub struct Vault {
+pub struct Vault(OpaqueArc<Parts>);
+
+#[doc(hidden)]
+pub struct Parts {
     store: Arc<dyn Store>,
     keyring: Arc<Keyring>,
     directory: Arc<Directory>,
@@ -149,6 +154,14 @@ pub struct NewConnection {
     pub managed_by: ManagedBy,
 }
 
+impl Deref for Vault {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
 impl fmt::Debug for Vault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Vault").field("store", &self.store).finish_non_exhaustive()
@@ -169,7 +182,7 @@ impl Vault {
         clock: Clock,
     ) -> Result<Self, VaultError> {
         directory.know(catalogue.clone());
-        let vault = Self {
+        let vault = Self(OpaqueArc::new(Parts {
             store,
             keyring,
             directory,
@@ -187,7 +200,7 @@ impl Vault {
             app_fetches: Arc::default(),
             settings: Arc::default(),
             rotation: Arc::default(),
-        };
+        }));
         // In a shared store, a row that another replica is writing would look like a leftover of a crash.
         if vault.directory.leftovers() == Leftovers::Remove {
             vault.sweep().await?;

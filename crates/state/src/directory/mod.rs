@@ -78,6 +78,7 @@ use crate::observe::change::Acting;
 use doubtful_change::DoubtfulChange;
 use follow_state::FollowState;
 use index::Index;
+use keyward_base::opaque::OpaqueArc;
 use keyward_base::time::Clock;
 use keyward_rules::provider::Catalogue;
 use rows::DirectoryRows;
@@ -110,7 +111,7 @@ pub use view::{Differences, View};
 
 #[derive(Debug)]
 pub struct Directory {
-    shared: Arc<Shared>,
+    shared: OpaqueArc<Shared>,
     /// The write lock: a check and the write that relies on it see the same records.
     turns: Arc<tokio::sync::Mutex<()>>,
 }
@@ -136,7 +137,7 @@ pub struct Shared {
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct DirectoryWriter {
-    shared: Arc<Shared>,
+    shared: OpaqueArc<Shared>,
     acting: Acting,
     _turn: OwnedMutexGuard<()>,
 }
@@ -168,7 +169,7 @@ impl Directory {
     /// settled.
     async fn turn(&self) -> Result<DirectoryWriter, DirectoryError> {
         let turn = Arc::clone(&self.turns).lock_owned().await;
-        let (shared, acting) = (Arc::clone(&self.shared), Acting::current());
+        let (shared, acting) = (self.shared.clone(), Acting::current());
         let writer = DirectoryWriter { shared, acting, _turn: turn };
         if !writer.has_doubts() {
             return Ok(writer);

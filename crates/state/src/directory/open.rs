@@ -32,6 +32,7 @@ use crate::crypto::source;
 use crate::crypto::token::TokenHash;
 use crate::store::{Store, Table, Version};
 use keyward_base::id::{AgentId, ConnectionId, Id};
+use keyward_base::opaque::OpaqueArc;
 use keyward_base::time::Clock;
 use keyward_model::{
     Agent, App, ConnectSession, Connection, DatabaseListener, Honeytoken, Hook, Login, Org,
@@ -86,7 +87,7 @@ impl Directory {
             clock,
             opened,
         };
-        Ok(Self { shared: shared.into(), turns: Arc::default() })
+        Ok(Self { shared: OpaqueArc::new(shared), turns: Arc::default() })
     }
 }
 
