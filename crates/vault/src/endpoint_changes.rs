@@ -1,7 +1,6 @@
 //! Connections whose authorization server may have changed its endpoints, queued for the reader of metadata.
 
 use std::fmt;
-use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -12,8 +11,8 @@ use keyward_base::id::{ConnectionId, OrgId};
 const WAITING_MAX: usize = 256;
 
 /// The queue; flights add to it.
-#[derive(Clone, Default)]
-pub(super) struct EndpointChanges(Arc<(Mutex<Waiting>, Notify)>);
+#[derive(Default)]
+pub(super) struct EndpointChanges(Mutex<Waiting>, Notify);
 
 /// Waiting connections, in order.
 type Waiting = Vec<(OrgId, ConnectionId)>;
@@ -27,7 +26,7 @@ impl fmt::Debug for EndpointChanges {
 impl EndpointChanges {
     /// Queues a connection whose server does not know an endpoint or the client any more.
     pub(super) fn report(&self, org: &OrgId, connection: &ConnectionId) {
-        let (waiting, told) = &*self.0;
+        let Self(waiting, told) = self;
         let mut waiting = waiting.lock();
         let one = (org.clone(), connection.clone());
         if waiting.len() < WAITING_MAX && !waiting.contains(&one) {
@@ -38,7 +37,7 @@ impl EndpointChanges {
 
     /// Waits for queued connections and takes them all; for one reader.
     pub(super) async fn all(&self) -> Vec<(OrgId, ConnectionId)> {
-        let (waiting, told) = &*self.0;
+        let Self(waiting, told) = self;
         loop {
             let all = std::mem::take(&mut *waiting.lock());
             if !all.is_empty() {

@@ -28,12 +28,12 @@ pub(super) struct OrphanedGrant {
 }
 
 /// The queue; flights add to it.
-#[derive(Clone, Default)]
-pub(super) struct OrphanedGrants(Arc<(Mutex<Vec<OrphanedGrant>>, Notify)>);
+#[derive(Default)]
+pub(super) struct OrphanedGrants(Mutex<Vec<OrphanedGrant>>, Notify);
 
 impl OrphanedGrants {
     pub(super) fn add(&self, orphan: OrphanedGrant) {
-        let (waiting, told) = &*self.0;
+        let Self(waiting, told) = self;
         let mut waiting = waiting.lock();
         if waiting.len() == WAITING_MAX {
             let id = &orphan.connection.id;
@@ -45,12 +45,12 @@ impl OrphanedGrants {
 
     /// Takes the queued grants.
     pub(super) fn take(&self) -> Vec<OrphanedGrant> {
-        std::mem::take(&mut *self.0.0.lock())
+        std::mem::take(&mut *self.0.lock())
     }
 
     /// Waits until a grant is queued; for one reader.
     pub(super) async fn added(&self) {
-        self.0.1.notified().await;
+        self.1.notified().await;
     }
 }
 
