@@ -152,13 +152,28 @@ async fn what_has_no_meaning_beside_the_url_of_an_mcp_server_is_refused() {
 async fn a_named_mcp_server_connects_by_its_id() {
     let named = format!(
         "{{ id: named-mcp, name: Named, mcp: \"https://{HOST}/mcp\", hosts: [{HOST}], \
-         auth: [{{ id: oauth, kind: oauth2, pkce: required }}] }}"
+         auth: [{{ id: consent, kind: oauth2, pkce: required }}] }}"
     );
     let (lab, server) = world_with(honest(), Rules::default(), |plan| plan.provider(&named)).await;
     let shown = lab.gateway.api("GET", "/providers/named-mcp", "").await.json();
     assert_eq!(shown["mcp"], format!("https://{HOST}/mcp"));
     assert_eq!(shown["auth"][0]["needs_app"], false, "Keyward registers one: {shown}");
-    let new = json!({ "provider": "named-mcp", "name": "tools" }).to_string();
+    // It was accepted and dropped.
+    for (field, value) in [
+        ("app", json!("desk")),
+        ("auth", json!("bearer")),
+        ("references", json!({ "token": { "from": "vault", "ref": "kv/mcp" } })),
+        ("variables", json!({ "host": HOST })),
+    ] {
+        let mut new = json!({ "provider": "named-mcp", "name": "tools" });
+        new[field] = value;
+        let refused = lab.gateway.api("POST", "/connections", &new.to_string()).await.is(422);
+        let error = &refused.json()["error"];
+        assert_eq!((&error["code"], &error["field"]), (&json!("invalid_field"), &json!(field)));
+        assert!(error["hint"].as_str().is_some_and(|hint| hint.starts_with("omit it")), "{error}");
+    }
+    assert_eq!(server.issuer().registered().len(), 0);
+    let new = json!({ "provider": "named-mcp", "name": "tools", "auth": "consent" }).to_string();
     let made = lab.gateway.api("POST", "/connections", &new).await.is(201);
     assert_eq!(made.json()["provider"], "named-mcp");
     let apps = lab.gateway.api("GET", "/apps", "").await.json();

@@ -81,6 +81,35 @@ fn options_that_do_not_fit_the_url_of_an_mcp_server_are_refused_before_anything_
     assert!(!cli.data().join("store").exists());
 }
 
+/// They were dropped.
+#[test]
+fn options_that_do_not_change_a_draft_are_refused_when_it_is_resumed() {
+    let cli = Cli::new();
+    for words in [
+        &["--auth", "key"][..],
+        &["--name", "home"],
+        &["--var", "shop=acme"],
+        &["--env", "prod"],
+        &["--app", "desk"],
+        &["--scope", "repo"],
+        &["--issuer", "https://a.test"],
+        &["--owner", "ann"],
+        &["--private"],
+        &["--secret-from", "token=vault:kv/mcp"],
+        &["--import", "tokens.json"],
+        &["--device"],
+        &["--no-browser"],
+        &["--accept-account"],
+        &["--description", "ours"],
+        &["--timeout", "30s"],
+    ] {
+        let text = cli.run(&[&["connection", "add", "--resume", "work"], words].concat()).failed(2);
+        assert!(text.contains(" has no meaning with --resume"), "{words:?}: {text}");
+        assert!(text.contains("\nhint: omit it; afterwards: keyward connection set"), "{text}");
+    }
+    assert!(!cli.data().join("store").exists());
+}
+
 #[test]
 fn an_authorization_server_is_chosen_only_for_an_mcp_server() {
     const KEY: &str = "ghp_canaryCANARYcanaryCANARYcanary123456";

@@ -1,6 +1,7 @@
 //! `/connections`: authenticated accounts at providers. Requests may contain their grants; answers never do.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use axum::Json;
 use http::StatusCode;
@@ -26,6 +27,7 @@ use keyward_model::{
     Connection, ConnectionGiven, ConnectionSpec, ConnectionState, GivenFields, Reference, Shown,
     User,
 };
+use keyward_rules::provider::Provider;
 use keyward_state::directory::{ConnectionRecord, ManagedBy};
 use keyward_vault as vault;
 use keyward_vault::oauth::{FlowError, NewMcp, Revoked};
@@ -110,13 +112,15 @@ async fn add(
     let (flows, vault) = (&admin.deps().flows, &admin.deps().vault);
     connection_change::resolve(admin, &mut spec);
     connection_change::name_is_no_key(&context, &spec, &with.fields.secrets)?;
-    if with.url.is_some() {
-        fits_url(&spec, &with.fields)?;
+    let server = mcp_server(&context, &spec.provider, &with);
+    if let Some((_, provider)) = &server {
+        fits_mcp_server(&spec, &with, provider.as_deref())?;
     }
     let owner = owners::of_new(&context, with.owner.as_deref())?;
     let visibility = owners::visibility(owner.as_ref(), with.visibility);
-    if let Some((url, provider)) = mcp_server(&context, &spec.provider, &with) {
+    if let Some((url, provider)) = server {
         takes_consents(admin)?;
+        let provider = provider.map(|provider| provider.id.clone());
         let mcp = NewMcp { url, provider, issuer: with.issuer, spec, visibility, owner };
         let draft = flows.add_mcp(caller.org(), mcp).await?;
         return drafted(&context, &draft, with.device).await;
@@ -154,19 +158,34 @@ async fn add(
     Ok((StatusCode::CREATED, Json(made)))
 }
 
-/// Refuses what has no meaning beside the URL of an MCP server, which says itself how a client gets access.
-fn fits_url(spec: &ConnectionSpec, fields: &GivenFields) -> Result<(), ApiError> {
+/// Refuses what has no meaning for an MCP server, which says itself how a client gets access.
+fn fits_mcp_server(
+    spec: &ConnectionSpec,
+    with: &ConnectionGiven,
+    provider: Option<&Provider>,
+) -> Result<(), ApiError> {
+    let fields = &with.fields;
+    // A provider of an MCP server has one.
+    let method = provider.and_then(|it| it.auth.first()).map_or("oauth", |it| it.id.as_str());
     let given = [
         ("fields", !fields.secrets.is_empty() || !fields.references.is_empty()),
         ("references", !spec.references.is_empty()),
-        ("auth", spec.auth.as_deref().is_some_and(|auth| auth != "oauth")),
+        ("auth", spec.auth.as_deref().is_some_and(|auth| auth != method)),
         ("app", spec.app.is_some()),
         ("variables", !spec.variables.is_empty()),
     ];
-    match given.into_iter().find(|(_, is_given)| *is_given) {
-        Some((field, _)) => Err(ApiError::field(field, "has no meaning beside `url`").hint(
+    let (message, hint) = match with.url {
+        Some(_) => (
+            "has no meaning beside `url`",
             "omit it; for a token or an app of your own, declare the server as a provider instead of `url`",
-        )),
+        ),
+        None => (
+            "has no meaning for an MCP server that is connected by a consent",
+            "omit it; for an app of your own, declare the server as a provider without `mcp`",
+        ),
+    };
+    match given.into_iter().find(|(_, is_given)| *is_given) {
+        Some((field, _)) => Err(ApiError::field(field, message).hint(hint)),
         None => Ok(()),
     }
 }
@@ -176,16 +195,17 @@ fn mcp_server(
     context: &Context,
     provider: &str,
     with: &ConnectionGiven,
-) -> Option<(String, Option<String>)> {
+) -> Option<(String, Option<Arc<Provider>>)> {
     if let Some(url) = &with.url {
         return Some((url.clone(), None));
     }
     let catalogue = context.deps().vault.catalogue(context.caller.org());
-    let url = catalogue.get(provider)?.about.mcp.clone()?;
+    let provider = catalogue.get(provider)?;
+    let url = provider.about.mcp.clone()?;
     // Tokens that another tool has need no consent.
     let fields = &with.fields;
     let has_fields = !fields.secrets.is_empty() || !fields.references.is_empty();
-    (!has_fields).then(|| (url, Some(provider.to_owned())))
+    (!has_fields).then(|| (url, Some(provider.clone())))
 }
 
 /// Adds a connection with a given secret. `test`: it becomes active only if the provider accepts the secret.

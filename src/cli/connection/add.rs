@@ -32,6 +32,9 @@ impl Add {
         if self.is_by_url() {
             self.fits_url()?;
         }
+        if self.resume.is_some() {
+            self.fits_draft()?;
+        }
         let client = match self.no_test {
             true => Client::open(global).await?,
             false => Client::open_to_send(global).await?,
@@ -159,16 +162,38 @@ impl Add {
             ("--var", !given.variables.is_empty()),
             ("--app", options.app.is_some()),
         ];
-        match unfit.into_iter().find(|(_, is_given)| *is_given) {
-            Some((option, _)) => Err(Failure::usage(format!(
-                "{option} has no meaning beside the URL of an MCP server, which is connected by a consent"
-            ))
-            .hint(
-                "omit it; with a key: keyward connect URL --bearer; with an app of your own: declare the server as \
-                 a provider, see keyward provider add --help",
-            )),
-            None => Ok(()),
-        }
+        let why = "beside the URL of an MCP server, which is connected by a consent";
+        let hint = "omit it; with a key: keyward connect URL --bearer; with an app of your own: declare the server as \
+                    a provider, see keyward provider add --help";
+        refuse(&unfit, why, hint)
+    }
+
+    /// Refuses options that do not change a draft, whose spec stays as it was added.
+    fn fits_draft(&self) -> Result<(), Failure> {
+        let (options, how) = (&self.options, &self.how);
+        let given = options.given()?;
+        let unfit = [
+            ("--auth", given.auth.is_some()),
+            ("--name", options.name.is_some()),
+            ("--var", !given.variables.is_empty()),
+            ("--env", options.environment.is_some()),
+            ("--app", options.app.is_some()),
+            ("--scope", !options.scopes.is_empty()),
+            ("--issuer", options.issuer.is_some()),
+            ("--owner", options.whose.owner.is_some()),
+            ("--private or --shared", options.whose.seen.word().is_some()),
+            ("--secret-from", !self.references.is_empty()),
+            ("--import", self.import.is_some()),
+            ("--device", how.device),
+            ("--no-browser", how.no_browser),
+            ("--accept-account", how.accept_account),
+            ("an option of its description", !self.said.to_json().is_empty()),
+            ("a setting of its requests", !self.settings.to_json()?.is_empty()),
+        ];
+        let why = "with --resume, which takes secrets and --no-test";
+        let hint = "omit it; afterwards: keyward connection set and assign; for another provider, auth, app or \
+                    source: remove the draft and add it again";
+        refuse(&unfit, why, hint)
     }
 
     /// Everything else is the server's to say.
@@ -187,6 +212,16 @@ impl Add {
             said: self.said.to_json(),
             ..New::default()
         })
+    }
+}
+
+/// Refuses the first of these options that is given.
+fn refuse(options: &[(&str, bool)], why: &str, hint: &str) -> Result<(), Failure> {
+    match options.iter().find(|(_, is_given)| *is_given) {
+        Some((option, _)) => {
+            Err(Failure::usage(format!("{option} has no meaning {why}")).hint(hint))
+        }
+        None => Ok(()),
     }
 }
 

@@ -27,7 +27,7 @@ use keyward_state::directory::{AppRecord, ConnectionRecord, ManagedBy, Visibilit
 
 /// The provider of MCP servers in the catalogue.
 const PROVIDER: &str = "mcp";
-/// Its auth method.
+/// The auth method of that provider.
 const AUTH: &str = "oauth";
 /// Longest accepted URL.
 const URL_BYTES_MAX: usize = 2 * 1024;
@@ -58,6 +58,8 @@ pub struct NewMcp {
 #[derive(Clone, Copy)]
 struct ResourceServer<'a> {
     provider: &'a str,
+    /// The provider's auth method; it has one.
+    auth: &'a str,
     url: &'a str,
 }
 
@@ -94,7 +96,10 @@ impl Flows {
         let metadata = self.metadata(&issuer).await?;
         takes_s256(&metadata, true)?;
         let provider = new.provider.as_deref().unwrap_or(PROVIDER);
-        let server = ResourceServer { provider, url: &url };
+        let catalogue = self.vault.catalogue(org);
+        let method = catalogue.get(provider).and_then(|provider| provider.auth.first());
+        let auth = method.map_or(AUTH, |method| method.id.as_str());
+        let server = ResourceServer { provider, auth, url: &url };
         let app = self.app_at(org, &metadata, server).await?;
         let NewMcp { spec, owner, visibility, .. } = new;
         let scopes = match (spec.scopes.is_empty(), challenge.scopes.is_empty()) {
@@ -105,7 +110,7 @@ impl Flows {
         let spec = ConnectionSpec {
             name: if spec.name.is_empty() { name_of(&url) } else { spec.name },
             provider: provider.to_owned(),
-            auth: Some(AUTH.to_owned()),
+            auth: Some(auth.to_owned()),
             variables: match new.provider {
                 Some(_) => BTreeMap::new(),
                 None => BTreeMap::from([("host".to_owned(), host(&url).to_owned())]),
@@ -133,7 +138,8 @@ impl Flows {
         };
         let metadata = self.metadata(&registered.issuer).await?;
         let org = &connection.org;
-        let server = ResourceServer { provider: &connection.provider, url };
+        let auth = connection.auth.as_deref().unwrap_or(AUTH);
+        let server = ResourceServer { provider: &connection.provider, auth, url };
         let new = self.register_app(org, &metadata, server).await?;
         self.with_client(asking, new).await
     }
@@ -154,7 +160,8 @@ impl Flows {
     pub(super) fn unused_client(&self, asking: &FlowContext) -> Option<Arc<AppRecord>> {
         let registered = asking.app.facts.registered.as_ref()?;
         let url = asking.app.settings.tokens.token_params.get("resource")?;
-        let server = ResourceServer { provider: &asking.connection.provider, url };
+        let auth = asking.connection.auth.as_deref().unwrap_or(AUTH);
+        let server = ResourceServer { provider: &asking.connection.provider, auth, url };
         let (view, now, org) = (self.directory().view(), self.clock.now(), &asking.connection.org);
         let is_used = |id: &AppId| {
             view.all::<Connection>(org).any(|connection| connection.app_id() == Some(id))
@@ -263,7 +270,7 @@ impl Flows {
         metadata: &Metadata,
         server: ResourceServer<'_>,
     ) -> Result<Arc<AppRecord>, FlowError> {
-        let ResourceServer { provider, url } = server;
+        let ResourceServer { provider, auth, url } = server;
         let id = AppId::random();
         let client = self.client_at(metadata, &id).await?;
         let tokens = TokenOptions {
@@ -274,7 +281,7 @@ impl Flows {
         let spec = AppSpec {
             name: self.free_name(org, url),
             provider: provider.to_owned(),
-            auth: Some(AUTH.to_owned()),
+            auth: Some(auth.to_owned()),
             client_id: client.client_id,
             urls: urls(metadata),
             settings: AppSettings { tokens, ..AppSettings::default() },
