@@ -24,8 +24,7 @@ use super::wire::{ConnectionMade, ConnectionRemoved, List, Reconnect};
 use super::{activations, changes, config_mentions, connection_change, owners, plugins};
 use keyward_base::secret::Secret;
 use keyward_model::{
-    Connection, ConnectionGiven, ConnectionSpec, ConnectionState, GivenFields, Reference, Shown,
-    User,
+    Connection, ConnectionGiven, ConnectionSpec, ConnectionState, Reference, Shown, User,
 };
 use keyward_rules::provider::Provider;
 use keyward_state::directory::{ConnectionRecord, ManagedBy};
@@ -120,7 +119,7 @@ async fn add(
     let visibility = owners::visibility(owner.as_ref(), with.visibility);
     if let Some((url, provider)) = server {
         takes_consents(admin)?;
-        let provider = provider.map(|provider| provider.id.clone());
+        let provider = provider.map(|provider| provider.id.to_string());
         let mcp = NewMcp { url, provider, issuer: with.issuer, spec, visibility, owner };
         let draft = flows.add_mcp(caller.org(), mcp).await?;
         return drafted(&context, &draft, with.device).await;
