@@ -8,6 +8,7 @@ mod ssh;
 mod stop;
 
 use axum::Json;
+use futures_util::FutureExt;
 use http::HeaderMap;
 
 use self::agent::{as_agent, in_session};
@@ -48,7 +49,7 @@ async fn explain(
     _: SoundRules,
     Body(ask): Body<ExplainAsk>,
 ) -> Result<Json<Explanation>, ApiError> {
-    if let Some(told) = Box::pin(ssh::explained(&context, &ask)).await? {
+    if let Some(told) = ssh::explained(&context, &ask).boxed().await? {
         return Ok(Json(told));
     }
     let (mut told, target) = decided(&context, &ask)?;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -167,7 +168,7 @@ impl HttpClient {
         let request = in_origin_form(request, &target);
         let began = Instant::now();
         let late = |sent| CallError::Timeout { host: target.host().clone(), sent };
-        let connecting = Box::pin(self.connect_or_again(&target, identity, bounds));
+        let connecting = self.connect_or_again(&target, identity, bounds).boxed();
         let stream = match bounds.answer {
             // Each attempt has its own limit.
             Some(_) => connecting.await?,
@@ -177,7 +178,7 @@ impl HttpClient {
             },
         };
         let left = bounds.answer.unwrap_or_else(|| bounds.whole.saturating_sub(began.elapsed()));
-        let answer = Box::pin(speak(stream, request, target.host(), bounds));
+        let answer = speak(stream, request, target.host(), bounds).boxed();
         tokio::time::timeout(left, answer).await.unwrap_or_else(|_| Err(late(true)))
     }
 

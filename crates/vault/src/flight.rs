@@ -15,6 +15,7 @@ mod verdict;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -336,7 +337,7 @@ impl Flight<'_> {
         if !self.is_sure_of_lease().await {
             return Ok(RequestResult::Overtaken);
         }
-        let asking = Box::pin(self.vault.ask(self.connection, &token_context, &grant));
+        let asking = self.vault.ask(self.connection, &token_context, &grant).boxed();
         let answer = self.awaited(asking, slot, &stored.bytes).await?;
         let now = self.vault.clock.moment();
         let (failed, whole_client) = match answer {

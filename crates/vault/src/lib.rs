@@ -79,6 +79,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::token_requester::TokenRequester;
 use arc_swap::ArcSwap;
+use futures_util::FutureExt;
 
 use crate::app_fetches::AppFetches;
 use crate::flights::Flights;
@@ -353,7 +354,7 @@ impl Vault {
         }
         let connection = self.connection(org, &wanted.connection)?;
         // Boxed: this path is rare, and every request would reserve space for it.
-        Ok(Some(Box::pin(self.fetch(connection, Trigger::Needed)).await?))
+        Ok(Some(self.fetch(connection, Trigger::Needed).boxed().await?))
     }
 
     /// The fields of a connection's grant that are not secret, such as an account's id.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Vault;
 use super::cache::{Lookup, Trigger};
 use super::error::VaultError;
+use futures_util::FutureExt;
 use keyward_rules::inject::credential::Credential;
 
 impl Vault {
@@ -25,7 +26,7 @@ impl Vault {
             return Ok(None);
         }
         let connection = self.connection(&cell.org, &stale.connection)?;
-        Box::pin(self.fetch(connection, why)).await.map(Some)
+        self.fetch(connection, why).boxed().await.map(Some)
     }
 
     /// Like [`Self::renew`], in the background, for the next request.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use data_encoding::HEXLOWER;
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use sha2::{Digest, Sha256};
 
@@ -117,8 +118,7 @@ impl Vault {
         let credential = match self.cache.ready(&found.id, &self.clock) {
             Some(credential) => credential,
             None => {
-                let fetched: BoxFuture<'_, _> =
-                    Box::pin(self.fetch(found.clone(), Trigger::Needed));
+                let fetched: BoxFuture<'_, _> = self.fetch(found.clone(), Trigger::Needed).boxed();
                 fetched.await.map_err(|_| failed())?
             }
         };

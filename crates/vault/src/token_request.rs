@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use data_encoding::HEXLOWER;
+use futures_util::FutureExt;
 use http::Uri;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
@@ -347,7 +348,7 @@ impl Vault {
             let now = self.connection(&connection.org, &connection.id)?;
             return match token_context.oauth {
                 Some(_) => self.minted_by_reference(&now, token_context, referred).await,
-                None => Box::pin(self.fetched(&now, referred)).await,
+                None => self.fetched(&now, referred).boxed().await,
             };
         }
         let client = match &token_context.app {

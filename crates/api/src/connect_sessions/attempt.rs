@@ -13,6 +13,7 @@ use crate::context::Context;
 use crate::error::ApiError;
 use crate::state::Admin;
 use crate::{activations, rotations};
+use futures_util::FutureExt;
 use keyward_base::codes::Code;
 use keyward_base::secret::Secret;
 use keyward_model::{
@@ -88,7 +89,7 @@ impl ConnectAttempt {
         }
         let actor = self.context.caller.actor();
         // To its end, also when the browser goes away: else a draft would stay in testing.
-        let work = async move { actor.acting(Box::pin(self.try_key(choice, fields))).await };
+        let work = async move { actor.acting(self.try_key(choice, fields).boxed()).await };
         tokio::spawn(work).await.unwrap_or_else(|error| Err(ApiError::internal(error)))
     }
 
@@ -172,7 +173,7 @@ impl ConnectAttempt {
         let actor = self.context.caller.actor();
         let cookie = opened.cookie.clone();
         // To its end: a draft is removed if its consent cannot begin.
-        let work = async move { actor.acting(Box::pin(self.begin_consent(choice, &cookie))).await };
+        let work = async move { actor.acting(self.begin_consent(choice, &cookie).boxed()).await };
         tokio::spawn(work).await.unwrap_or_else(|error| Err(ApiError::internal(error)))
     }
 
@@ -231,7 +232,7 @@ impl ConnectAttempt {
             return Err(FlowError::NothingToConfirm.into());
         };
         let org = &self.session.org;
-        let decided = Box::pin(self.flows().confirm(org, flow, Some(cookies), accepts));
+        let decided = self.flows().confirm(org, flow, Some(cookies), accepts).boxed();
         self.context.caller.actor().acting(decided).await?;
         self.flows().settle_connect_session(&self.session).await?;
         self.context.admin.enforce().await

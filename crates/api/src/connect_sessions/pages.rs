@@ -6,6 +6,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
 use http::{HeaderMap, Method, StatusCode, Uri, header};
 
 use super::attempt::{ConnectAttempt, recorded};
@@ -253,7 +254,7 @@ async fn step(State(admin): State<Admin>, uri: Uri, headers: HeaderMap, body: Bo
         Err(_) => return shown(&admin, &opened, &PageQuery::default()).await,
     };
     if asked.step.as_deref() == Some("account") {
-        return match Box::pin(attempt.decide(&cookies, asked.accepts)).await {
+        return match attempt.decide(&cookies, asked.accepts).boxed().await {
             Ok(()) => see_other("session"),
             Err(error) => failure(&admin, &error),
         };

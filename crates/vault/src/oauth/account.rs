@@ -9,6 +9,7 @@ use super::flow::ReceivedTokens;
 use super::start::{FlowContext, asked_scopes};
 use crate::grant::Grant;
 use crate::grant::oauth::{self, AccountClaims, ExpectedClaims, Tokens, id_token_claims};
+use futures_util::FutureExt;
 use keyward_model::Connection;
 use keyward_state::directory::{
     Account, AccountId, AccountSource, ConnectionRecord, ConnectionState,
@@ -137,7 +138,7 @@ impl Flows {
             }
             None
         };
-        tokio::time::timeout(within, Box::pin(ask)).await.ok().flatten()
+        tokio::time::timeout(within, ask.boxed()).await.ok().flatten()
     }
 
     async fn at_source(&self, it: &ConsentedGrant<'_>, source: AccountSource) -> Option<Account> {

@@ -17,6 +17,7 @@ use super::callback_query::CallbackQuery;
 use super::error::{CallbackRefusal, cleaned};
 use super::flow::{CallbackExpectation, Flow, FlowStage, SealedText};
 use super::oauth1;
+use futures_util::FutureExt;
 use keyward_base::id::{FlowId, OrgId};
 use keyward_state::store::Lease;
 
@@ -78,7 +79,7 @@ impl Flows {
                 }
                 done
             };
-            flows.renewing(&lease, Box::pin(finished)).await
+            flows.renewing(&lease, finished.boxed()).await
         };
         tokio::spawn(work).await.unwrap_or(Err(CallbackRefusal::Internal))?;
         Ok(id)

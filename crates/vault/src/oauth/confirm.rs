@@ -10,6 +10,7 @@ use super::error::FlowError;
 use super::flow::{Abandoned, Confirming, Flow, FlowStage, ReceivedTokens, StoredFlow};
 use super::{FlowView, Flows, Revoked};
 use crate::RowError;
+use futures_util::FutureExt;
 use keyward_base::id::{FlowId, OrgId};
 use keyward_model::Connection;
 use keyward_state::directory::{Account, ConnectionRecord, ConnectionState};
@@ -106,7 +107,7 @@ impl Flows {
                 flows.flows.put(&flow.org, id.as_str(), &flow, Some(version)).await?;
                 flows.put_in_force(&flow, received).await
             };
-            flows.under_lease(&id, Box::pin(accepted)).await
+            flows.under_lease(&id, accepted.boxed()).await
         };
         // In its own task, so that a closed stream does not leave the tokens half stored.
         tokio::spawn(work).await.unwrap_or(Err(FlowError::BeingFinished))
@@ -174,7 +175,7 @@ impl Flows {
             self.revoke_unwanted(&flow, abandoned).await;
             Ok::<(), FlowError>(())
         };
-        self.under_lease(&flow.id, Box::pin(declined)).await
+        self.under_lease(&flow.id, declined.boxed()).await
     }
 
     /// Revokes tokens that cannot be put in force. Always returns an error: `error`, or that of the store.

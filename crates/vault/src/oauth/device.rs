@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use jiff::Timestamp;
 
 use super::Flows;
@@ -68,13 +69,13 @@ impl Flows {
 
     pub(super) fn poll_until_done(self: &Arc<Self>, flow: Flow) {
         let flows = Arc::clone(self);
-        self.spawn(async move { Box::pin(flows.poller(flow)).await });
+        self.spawn(async move { flows.poller(flow).boxed().await });
     }
 
     /// One task of one replica polls. When it stops, the next search for unfinished consents starts another one.
     async fn poller(self: &Arc<Self>, flow: Flow) {
         match self.lease_of(&flow.id).await {
-            Ok(Some(lease)) => self.renewing(&lease, Box::pin(self.polls(&flow, &lease))).await,
+            Ok(Some(lease)) => self.renewing(&lease, self.polls(&flow, &lease).boxed()).await,
             Ok(None) => {}
             Err(error) => tracing::warn!(%error, "a device's consent cannot be polled for now"),
         }
@@ -112,7 +113,7 @@ impl Flows {
                 Ok(false) => return,
                 Err(_) => continue,
             }
-            match Box::pin(self.poll(&flow, polling)).await {
+            match self.poll(&flow, polling).boxed().await {
                 PollStep::Again => pause = Duration::ZERO,
                 PollStep::Slower(interval) => self.slow_down(&org, &id, interval).await,
                 PollStep::Longer => pause = (pause * 2).max(interval).min(PAUSE_MAX),

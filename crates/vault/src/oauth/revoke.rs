@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use futures_util::FutureExt;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -165,7 +166,7 @@ impl Flows {
             }
             Err(error) => return Err(error.into()),
         }
-        let attempt = tokio::time::timeout_at(deadline, Box::pin(self.attempt(&owed))).await;
+        let attempt = tokio::time::timeout_at(deadline, self.attempt(&owed).boxed()).await;
         if let Ok(RevocationAttempt::Done(revoked)) = attempt {
             self.outbox.delete(org, key).await?;
             return Ok(revoked);
@@ -181,7 +182,7 @@ impl Flows {
         let id = connection.id.clone();
         let owed = self.owed(&connection, received.grant.clone(), Timestamp::MAX).await;
         let within = self.settings.load().revoke_timeout;
-        match tokio::time::timeout(within, Box::pin(self.attempt(&owed))).await {
+        match tokio::time::timeout(within, self.attempt(&owed).boxed()).await {
             Ok(RevocationAttempt::Done(Revoked::Yes)) => {}
             _ => {
                 tracing::error!(connection = %id, "a grant that was not kept stays at its provider")

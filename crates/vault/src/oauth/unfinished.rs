@@ -7,6 +7,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use jiff::Timestamp;
 
 use super::Flows;
@@ -113,7 +114,7 @@ impl Flows {
     /// Finishes the stage of a flow, unless another task or replica does.
     async fn finish_left(self: &Arc<Self>, org: &OrgId, id: &FlowId) {
         match self.lease_of(id).await {
-            Ok(Some(lease)) => self.renewing(&lease, Box::pin(self.finish_stage(org, id))).await,
+            Ok(Some(lease)) => self.renewing(&lease, self.finish_stage(org, id).boxed()).await,
             Ok(None) => {}
             Err(error) => tracing::warn!(flow = %id, %error, "a consent is not continued yet"),
         }

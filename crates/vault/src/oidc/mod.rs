@@ -15,6 +15,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use oauth2::{CsrfToken, PkceCodeChallenge, PkceCodeVerifier};
 use serde_json::{Map, Value};
 use tokio::time::error::Elapsed;
@@ -166,7 +167,7 @@ impl RelyingParty {
     /// # Errors
     /// When the provider cannot be used.
     pub async fn begin(&self, to: &str) -> Result<StartedSignIn, SignInError> {
-        let work = Box::pin(self.begun(to));
+        let work = self.begun(to).boxed();
         self.in_time(tokio::time::timeout(DEADLINE, work).await)
     }
 
@@ -184,7 +185,7 @@ impl RelyingParty {
         if !is_first.map_err(|error| SignInError::Store(Box::new(error.into())))? {
             return Err(SignInError::Used);
         }
-        let work = Box::pin(self.completed(attempt, callback));
+        let work = self.completed(attempt, callback).boxed();
         self.in_time(tokio::time::timeout(DEADLINE, work).await)
     }
 
