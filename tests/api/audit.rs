@@ -166,6 +166,17 @@ async fn two_hundred_exchanges_at_once_leave_two_hundred_records() {
     assert_eq!(ids.len(), 200, "every exchange has its own id");
 }
 
+#[tokio::test]
+async fn a_reader_finds_the_change_that_it_has_just_made() {
+    let lab = Lab::simple().await;
+    for name in (0..30).map(|number| format!("agent-{number}")) {
+        lab.gateway.api("POST", "/agents", &format!("{{\"name\":\"{name}\"}}")).await.is(201);
+        let page = lab.gateway.api("GET", "/audit?changes=true&limit=1", "").await.json();
+        assert_eq!(page["items"][0]["change"]["name"], name, "{page}");
+    }
+    lab.finish().await;
+}
+
 /// A browser connects again at the same address, and says which record it has.
 #[tokio::test]
 async fn a_follower_that_connects_again_gets_no_record_twice() {

@@ -131,6 +131,7 @@ async fn counts(
         }
     }
     let (filter, trail) = (reader.filter(&caller, &ask)?, reader.log.trail.clone());
+    reader.caught_up().await;
     let counted = reader.read(move |go_on| trail.count(&filter, by, ask.after, go_on));
     let (counts, next) = counted.await?;
     let (groups, other) = counts.into_groups();
@@ -253,8 +254,16 @@ impl AuditReader {
     }
 
     async fn search(&self, query: AuditQuery) -> Result<AuditPage, ApiError> {
+        self.caught_up().await;
         let trail = self.log.trail.clone();
         self.read(move |go_on| trail.query(&query, go_on)).await
+    }
+
+    /// Waits until what was recorded before can be read: who changes something finds it in the log.
+    async fn caught_up(&self) {
+        if let Some(gateway) = &self.gateway {
+            gateway.deps().changes.caught_up().await;
+        }
     }
 
     /// Reads on a blocking thread. Ends soon after the requester is gone, because this future is dropped then.

@@ -3,9 +3,10 @@
 
 use std::sync::atomic::Ordering;
 use std::thread::{JoinHandle, Thread};
+use std::time::Duration;
 
 use tokio::sync::mpsc::{self, OwnedPermit, Sender};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use super::event::AuditEntry;
 pub use super::sink::AuditError;
@@ -15,7 +16,7 @@ use super::trail::{Rotation, Trail};
 /// A handle to the audit log; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Audit {
-    queue: Sender<AuditEntry>,
+    queue: Sender<Queued>,
     /// The thread of the writer, which is woken for a batch; otherwise it writes queued events after a short delay.
     writer: Thread,
     health: LogHealth,
@@ -24,7 +25,18 @@ pub struct Audit {
 
 /// A reserved place in the queue. The holder must send: every exchange leaves one event.
 #[derive(Debug)]
-pub struct AuditSlot(OwnedPermit<AuditEntry>);
+pub struct AuditSlot(OwnedPermit<Queued>);
+
+/// What waits for the writer.
+#[derive(Debug)]
+pub(super) enum Queued {
+    Entry(AuditEntry),
+    /// A reader that waits for the entries before it.
+    Reader(oneshot::Sender<()>),
+}
+
+/// How long a reader waits for entries that are not written yet.
+const READER_WAITS: Duration = Duration::from_secs(1);
 
 /// The log cannot accept events: the disk is full or missing, or the gateway is stopping.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -64,6 +76,22 @@ impl Audit {
     /// Watches the number of the last readable record; 0 for something that is not a regular file.
     pub fn written(&self) -> watch::Receiver<u64> {
         self.written.clone()
+    }
+
+    /// Waits until the records that were sent before can be read, so that a reader finds what it has just changed: at
+    /// most a second, and not while the log cannot be written.
+    pub async fn caught_up(&self) {
+        if self.is_failing() {
+            return;
+        }
+        let written = async {
+            let slot = self.queue.clone().reserve_owned().await.ok()?;
+            let (reader, written) = oneshot::channel();
+            slot.send(Queued::Reader(reader));
+            self.writer.unpark();
+            written.await.ok()
+        };
+        let _ = tokio::time::timeout(READER_WAITS, written).await;
     }
 
     /// Whether the log cannot be written.
@@ -114,7 +142,7 @@ impl Audit {
 impl AuditSlot {
     /// Passes the event to the writer without waiting.
     pub fn send(self, entry: AuditEntry) {
-        self.0.send(entry);
+        self.0.send(Queued::Entry(entry));
     }
 }
 
@@ -144,6 +172,34 @@ mod tests {
             samples::write(&trail, Rotation::default(), 100).await;
             let verified = trail.verify(|| true).unwrap();
             assert_eq!((verified.records, verified.broken), (100 * round, None));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_reader_finds_what_was_sent_before_it_asked() {
+        let folder = tempfile::tempdir().unwrap();
+        let trail = Trail::at(&folder.path().join("audit.jsonl"));
+        let (audit, writer) = Audit::open(trail.clone(), Rotation::default(), 64, false).unwrap();
+        for n in 0..200 {
+            audit.reserve().await.unwrap().send(samples::event(n).entry());
+            audit.caught_up().await;
+            assert_eq!(trail.verify(|| true).unwrap().records, n as u64 + 1);
+        }
+        drop(audit);
+        writer.finish();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_does_not_wait_for_a_log_that_cannot_be_written() {
+        let (audit, writer) =
+            Audit::open(Trail::at(Path::new("/dev/full")), Rotation::default(), 2, false).unwrap();
+        drop(writer);
+        for _ in 0..3 {
+            let slot = audit.reserve_for_past();
+            if let Ok(Ok(slot)) = tokio::time::timeout(READER_WAITS, slot).await {
+                slot.send(samples::event(0).entry());
+            }
+            audit.caught_up().await;
         }
     }
 

@@ -53,6 +53,18 @@ impl ChangeRecorder {
         audit.reserve().await.map(|slot| ChangeSlot(Some(slot)))
     }
 
+    /// Waits until the records of past changes can be read, at most a second. A log that no change has opened yet stays
+    /// closed.
+    pub async fn caught_up(&self) {
+        let open = self.0.as_ref().and_then(|log| match &*log.lock() {
+            LogState::Open(audit) => Some(audit.clone()),
+            LogState::Waiting(_) | LogState::Failed => None,
+        });
+        if let Some(audit) = open {
+            audit.caught_up().await;
+        }
+    }
+
     /// Records a change that has already happened. While the log cannot be written, the record waits in the queue; if
     /// that is full, the program's own log says so.
     pub async fn tell(&self, event: Event) {

@@ -14,9 +14,10 @@ use rustix::process::geteuid;
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::watch;
 
+use super::audit::Queued;
 use super::chain::{self, ChainError, ChainHead, FileEnd};
 use super::change::Change;
-use super::event::{AuditEntry, Outcome};
+use super::event::Outcome;
 use super::lines::first_number;
 use super::sync::Syncer;
 use super::trail::{Rotation, Trail, found};
@@ -134,15 +135,23 @@ impl AuditSink {
     }
 
     /// Writes until the queue is closed.
-    pub(super) fn run(mut self, mut queue: Receiver<AuditEntry>) {
+    pub(super) fn run(mut self, mut queue: Receiver<Queued>) {
         let mut batch = Vec::with_capacity(BATCH_MAX);
         let mut lines = String::new();
+        let mut readers = Vec::new();
         while queue.blocking_recv_many(&mut batch, BATCH_MAX) > 0 {
             let are_all = batch.len() < BATCH_MAX;
             lines.clear();
             self.begin_turn(&queue);
             self.record_change(&mut lines);
-            for entry in batch.drain(..) {
+            for queued in batch.drain(..) {
+                let entry = match queued {
+                    Queued::Entry(entry) => entry,
+                    Queued::Reader(reader) => {
+                        readers.push(reader);
+                        continue;
+                    }
+                };
                 let before = lines.len();
                 self.head.append(&entry, &mut lines);
                 if self.is_full_with(lines.len()) {
@@ -155,7 +164,13 @@ impl AuditSink {
             self.end_turn();
             if let Some(syncer) = &self.syncer {
                 syncer.written(&self.file);
-                self.written.send_replace(self.head.seq);
+                let last = self.head.seq;
+                // Readers alone write nothing.
+                self.written.send_if_modified(|written| std::mem::replace(written, last) != last);
+            }
+            for reader in readers.drain(..) {
+                // One that is gone waits no more.
+                let _ = reader.send(());
             }
             if are_all {
                 // A full or closed queue ends the wait.
@@ -166,7 +181,7 @@ impl AuditSink {
 
     /// Locks the log until [`AuditSink::end_turn`], and continues at its end. There are two writers while one process
     /// hands the listeners over to another.
-    fn begin_turn(&mut self, queue: &Receiver<AuditEntry>) {
+    fn begin_turn(&mut self, queue: &Receiver<Queued>) {
         if self.syncer.is_none() {
             return;
         }
@@ -194,7 +209,7 @@ impl AuditSink {
 
     /// Continues after the records that another process wrote since the last turn, in the file that is at the log's
     /// path now: another process may have rotated the log, or a person may have moved, replaced or deleted its file.
-    fn catch_up(&mut self, queue: &Receiver<AuditEntry>) -> Result<(), ChainError> {
+    fn catch_up(&mut self, queue: &Receiver<Queued>) -> Result<(), ChainError> {
         while !self.trail.is_active(&self.file)? {
             let before = self.follow();
             let written = self.head.seq;
@@ -213,7 +228,7 @@ impl AuditSink {
     /// Switches to the file at the log's path, and creates it if it does not exist. Retries until it can be opened;
     /// meanwhile no exchange begins. Returns false if the queue is closed first: then the last records go into the old
     /// file, so that the process can end.
-    fn go_to_active(&mut self, queue: &Receiver<AuditEntry>) -> bool {
+    fn go_to_active(&mut self, queue: &Receiver<Queued>) -> bool {
         if let Err(error) = self.file.sync_data() {
             tracing::warn!(%error, "the end of a file that was the audit log may be lost");
         }
