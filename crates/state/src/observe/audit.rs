@@ -183,7 +183,7 @@ mod tests {
         for n in 0..200 {
             audit.reserve().await.unwrap().send(samples::event(n).entry());
             audit.caught_up().await;
-            assert_eq!(trail.verify(|| true).unwrap().records, n as u64 + 1);
+            assert_eq!(trail.verify(|| true).unwrap().records, n + 1);
         }
         drop(audit);
         writer.finish();
