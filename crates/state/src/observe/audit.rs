@@ -10,7 +10,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::event::AuditEntry;
 pub use super::sink::AuditError;
-use super::sink::{AuditSink, LogHealth};
+use super::sink::{AuditSink, LogHealth, Queued};
 use super::trail::{Rotation, Trail};
 
 /// A handle to the audit log; cheap to clone.
@@ -26,14 +26,6 @@ pub struct Audit {
 /// A reserved place in the queue. The holder must send: every exchange leaves one event.
 #[derive(Debug)]
 pub struct AuditSlot(OwnedPermit<Queued>);
-
-/// What waits for the writer.
-#[derive(Debug)]
-pub(super) enum Queued {
-    Entry(AuditEntry),
-    /// A reader that waits for the entries before it.
-    Reader(oneshot::Sender<()>),
-}
 
 /// How long a reader waits for entries that are not written yet.
 const READER_WAITS: Duration = Duration::from_secs(1);

@@ -12,12 +12,11 @@ use std::time::{Duration, Instant};
 use rustix::fs::OFlags;
 use rustix::process::geteuid;
 use tokio::sync::mpsc::Receiver;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
-use super::audit::Queued;
 use super::chain::{self, ChainError, ChainHead, FileEnd};
 use super::change::Change;
-use super::event::Outcome;
+use super::event::{AuditEntry, Outcome};
 use super::lines::first_number;
 use super::sync::Syncer;
 use super::trail::{Rotation, Trail, found};
@@ -36,6 +35,14 @@ const RETRY_AFTER: Duration = Duration::from_millis(250);
 
 /// How long a full file stays in use if a new one cannot be created.
 const ROTATE_AGAIN_AFTER: Duration = Duration::from_secs(5);
+
+/// What waits for the writer.
+#[derive(Debug)]
+pub(super) enum Queued {
+    Entry(AuditEntry),
+    /// A reader that waits for the entries before it.
+    Reader(oneshot::Sender<()>),
+}
 
 /// Why the log could not be opened.
 #[derive(Debug, thiserror::Error)]
