@@ -122,6 +122,13 @@ async fn what_is_said_of_an_mcp_server_is_kept() {
     lab.finish().await;
 }
 
+async fn is_refused_for(lab: &Lab, new: &Value, field: &str) {
+    let refused = lab.gateway.api("POST", "/connections", &new.to_string()).await.is(422);
+    let error = &refused.json()["error"];
+    assert_eq!((&error["code"], &error["field"]), (&json!("invalid_field"), &json!(field)));
+    assert!(error["hint"].as_str().is_some_and(|hint| hint.starts_with("omit it")), "{error}");
+}
+
 /// It was accepted and dropped.
 #[tokio::test]
 async fn what_has_no_meaning_beside_the_url_of_an_mcp_server_is_refused() {
@@ -138,10 +145,7 @@ async fn what_has_no_meaning_beside_the_url_of_an_mcp_server_is_refused() {
         let mut new =
             json!({ "provider": "mcp", "name": "a", "url": format!("https://{HOST}/mcp") });
         new[field] = value;
-        let refused = lab.gateway.api("POST", "/connections", &new.to_string()).await.is(422);
-        let error = &refused.json()["error"];
-        assert_eq!((&error["code"], &error["field"]), (&json!("invalid_field"), &json!(field)));
-        assert!(error["hint"].as_str().is_some_and(|hint| hint.starts_with("omit it")), "{error}");
+        is_refused_for(&lab, &new, field).await;
     }
     assert_eq!(server.issuer().registered().len(), 0);
     lab.finish().await;
@@ -167,10 +171,7 @@ async fn a_named_mcp_server_connects_by_its_id() {
     ] {
         let mut new = json!({ "provider": "named-mcp", "name": "tools" });
         new[field] = value;
-        let refused = lab.gateway.api("POST", "/connections", &new.to_string()).await.is(422);
-        let error = &refused.json()["error"];
-        assert_eq!((&error["code"], &error["field"]), (&json!("invalid_field"), &json!(field)));
-        assert!(error["hint"].as_str().is_some_and(|hint| hint.starts_with("omit it")), "{error}");
+        is_refused_for(&lab, &new, field).await;
     }
     assert_eq!(server.issuer().registered().len(), 0);
     let new = json!({ "provider": "named-mcp", "name": "tools", "auth": "consent" }).to_string();

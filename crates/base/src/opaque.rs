@@ -4,9 +4,9 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
-/// An `Arc` that is `Send` and `Sync` by its type alone. For services with many parts: rustc proves `Send` anew in every
-/// async function that holds one, and below an `Arc` it looks at each type of each part every time. Access costs a virtual
-/// call.
+/// An `Arc` whose type alone shows that it is `Send` and `Sync`, for services with many parts. rustc proves in each async
+/// function that what it holds is `Send`; below an `Arc`, that proof visits the type of each part every time. An access costs
+/// a virtual call.
 pub struct OpaqueArc<T>(Arc<dyn Opaque<T>>);
 
 trait Opaque<T>: Send + Sync {

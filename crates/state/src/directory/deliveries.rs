@@ -2,6 +2,8 @@
 //! the event, so that a crash loses no event. It names that change, so that after a crash an event is delivered only if
 //! its change was made.
 
+use std::sync::Arc;
+
 use futures_util::{StreamExt, stream};
 use jiff::SignedDuration;
 use tokio::sync::mpsc;
@@ -44,7 +46,7 @@ impl Directory {
         kind: NoticeKind,
         about: NoticeDetails,
     ) -> Result<(), DirectoryError> {
-        let shared = self.shared.clone();
+        let shared = Arc::clone(&self.shared);
         let acting = Acting::current();
         let org = org.clone();
         super::to_the_end(Box::pin(async move {

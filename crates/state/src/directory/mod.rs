@@ -78,7 +78,6 @@ use crate::observe::change::Acting;
 use doubtful_change::DoubtfulChange;
 use follow_state::FollowState;
 use index::Index;
-use keyward_base::opaque::OpaqueArc;
 use keyward_base::time::Clock;
 use keyward_rules::provider::Catalogue;
 use rows::DirectoryRows;
@@ -111,7 +110,7 @@ pub use view::{Differences, View};
 
 #[derive(Debug)]
 pub struct Directory {
-    shared: OpaqueArc<Shared>,
+    shared: Arc<Shared>,
     /// The write lock: a check and the write that relies on it see the same records.
     turns: Arc<tokio::sync::Mutex<()>>,
 }
@@ -137,7 +136,7 @@ pub struct Shared {
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct DirectoryWriter {
-    shared: OpaqueArc<Shared>,
+    shared: Arc<Shared>,
     acting: Acting,
     _turn: OwnedMutexGuard<()>,
 }
@@ -169,7 +168,7 @@ impl Directory {
     /// settled.
     async fn turn(&self) -> Result<DirectoryWriter, DirectoryError> {
         let turn = Arc::clone(&self.turns).lock_owned().await;
-        let (shared, acting) = (self.shared.clone(), Acting::current());
+        let (shared, acting) = (Arc::clone(&self.shared), Acting::current());
         let writer = DirectoryWriter { shared, acting, _turn: turn };
         if !writer.has_doubts() {
             return Ok(writer);

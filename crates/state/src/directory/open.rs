@@ -32,7 +32,6 @@ use crate::crypto::source;
 use crate::crypto::token::TokenHash;
 use crate::store::{Store, Table, Version};
 use keyward_base::id::{AgentId, ConnectionId, Id};
-use keyward_base::opaque::OpaqueArc;
 use keyward_base::time::Clock;
 use keyward_model::{
     Agent, App, ConnectSession, Connection, DatabaseListener, Honeytoken, Hook, Login, Org,
@@ -87,7 +86,7 @@ impl Directory {
             clock,
             opened,
         };
-        Ok(Self { shared: OpaqueArc::new(shared), turns: Arc::default() })
+        Ok(Self { shared: shared.into(), turns: Arc::default() })
     }
 }
 

@@ -183,16 +183,17 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_reader_does_not_wait_for_a_log_that_cannot_be_written() {
-        let (audit, writer) =
-            Audit::open(Trail::at(Path::new("/dev/full")), Rotation::default(), 2, false).unwrap();
-        drop(writer);
-        for _ in 0..3 {
-            let slot = audit.reserve_for_past();
-            if let Ok(Ok(slot)) = tokio::time::timeout(READER_WAITS, slot).await {
-                slot.send(samples::event(0).entry());
-            }
-            audit.caught_up().await;
-        }
+        // No writer answers.
+        let (queue, _receiver) = mpsc::channel(1);
+        let (_sender, written) = watch::channel(0);
+        let (health, writer) = (LogHealth::default(), std::thread::current());
+        let audit = Audit { queue, writer, health: health.clone(), written };
+        let began = tokio::time::Instant::now();
+        audit.caught_up().await;
+        assert_eq!(began.elapsed(), READER_WAITS);
+        health.unwritten.store(true, Ordering::Relaxed);
+        audit.caught_up().await;
+        assert_eq!(began.elapsed(), READER_WAITS, "a failing log is read at once");
     }
 
     #[tokio::test]

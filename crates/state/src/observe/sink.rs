@@ -169,11 +169,12 @@ impl AuditSink {
             }
             self.write(lines.as_bytes());
             self.end_turn();
-            if let Some(syncer) = &self.syncer {
+            let last = self.head.seq;
+            // Readers alone write nothing.
+            if let Some(syncer) = &self.syncer
+                && self.written.send_if_modified(|written| std::mem::replace(written, last) != last)
+            {
                 syncer.written(&self.file);
-                let last = self.head.seq;
-                // Readers alone write nothing.
-                self.written.send_if_modified(|written| std::mem::replace(written, last) != last);
             }
             for reader in readers.drain(..) {
                 // One that is gone waits no more.

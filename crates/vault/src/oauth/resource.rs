@@ -58,7 +58,7 @@ pub struct NewMcp {
 #[derive(Clone, Copy)]
 struct ResourceServer<'a> {
     provider: &'a str,
-    /// The provider's auth method; it has one.
+    /// The provider's auth method.
     auth: &'a str,
     url: &'a str,
 }
@@ -97,6 +97,7 @@ impl Flows {
         takes_s256(&metadata, true)?;
         let provider = new.provider.as_deref().unwrap_or(PROVIDER);
         let catalogue = self.vault.catalogue(org);
+        // A provider of an MCP server has one method.
         let method = catalogue.get(provider).and_then(|provider| provider.auth.first());
         let auth = method.map_or(AUTH, |method| method.id.as_str());
         let server = ResourceServer { provider, auth, url: &url };
