@@ -90,7 +90,7 @@
 //! | Where are placeholders found, and where is the credential written? | `rules/src/inject/strip.rs`, `rules/src/inject/write.rs`, `rules/src/inject/body.rs` | `placeholders`, `credential`, `BodyKind::write` |
 //! | Which codes and statuses do refusals have? | `base/src/codes.rs` | `codes!` |
 //! | Why was a request refused with 424? | `rules/src/policy/decide.rs`, `rules/src/policy/reason.rs`, `proxy/src/exchange/respond.rs` | `Policy::decide`, `Reason::text`, `view` |
-//! | How does a revocation end open streams? | `proxy/src/session/revocation.rs`, `proxy/src/server/h1.rs`, `proxy/src/server/h2.rs` | `Revocation::revoked`, `must_end`, `holds` |
+//! | How does a revocation end open streams? | `proxy/src/session/revocation.rs`, `proxy/src/server/h1.rs`, `proxy/src/server/h2.rs` | `Revocation::revoked`, `must_end`, `check_revocation` |
 //! | What is open now, and how is it cut? | `proxy/src/open_exchanges.rs`, `api/src/streams.rs` | `OpenExchanges::list`, `CurrentExchange::cut` |
 //! | How does a revocation end a tunnel? | `proxy/src/tunnel/mod.rs` | `StreamPair::run` |
 //! | Who may use a database, and with which login? | `rules/src/policy/database.rs`, `databases/src/session.rs` | `Policy::permit_database`, `run` |
@@ -105,15 +105,15 @@
 //! | How does a refusal get a link for an end user? | `proxy/src/connect_link.rs`, `api/src/connect_sessions/for_end_users.rs` | `ConnectLinks::made`, `make_links` |
 //! | When does a form with files stream, and which length does it have? | `proxy/src/upstream/form_injection.rs`, `rules/src/inject/multipart/rewriter.rs` | `write`, `FormRewriter::push` |
 //! | When is a request sent again? | `proxy/src/exchange/attempts.rs` | `Attempts::after` |
-//! | What follows a 401 of the upstream? | `proxy/src/exchange/refused_credential.rs`, `proxy/src/exchange/attempts.rs`, `vault/src/renew.rs` | `refused_credential`, `Attempts::after`, `Vault::renew` |
-//! | When is a rejected API key noticed? | `proxy/src/exchange/rejected_secret.rs`, `proxy/src/limits/refusals.rs`, `vault/src/rejected.rs` | `observe`, `ConnectionRefusals::refused`, `Vault::reject` |
+//! | What follows a 401 of the upstream? | `proxy/src/exchange/rejected_credential.rs`, `proxy/src/exchange/attempts.rs`, `vault/src/renew.rs` | `rejected_credential`, `Attempts::after`, `Vault::renew` |
+//! | When is a rejected API key noticed? | `proxy/src/exchange/rejected_secret.rs`, `proxy/src/limits/secret_rejections.rs`, `vault/src/rejected.rs` | `observe`, `SecretRejections::record_rejection`, `Vault::reject` |
 //! | How is a token refreshed, and stored before it is used? | `vault/src/flight.rs`, `vault/src/flight/saving.rs` | `Flight::ask`, `Flight::keep` |
 //! | How is a value of a secret source fetched, and until when is the last one used? | `vault/src/references.rs` | `Vault::fetched`, `Vault::held_by_reference` |
 //! | How are signatures, tokens of keys and logins of sessions made? | `rules/src/inject/sign/request_signer.rs`, `vault/src/grant/oauth/signed.rs`, `vault/src/grant/oauth/session.rs` | `RequestSigner::sign`, `minted`, `renewed` |
 //! | When is an idle upstream stream closed? | `proxy/src/gateway.rs`, `proxy/src/pool/http1.rs`, `proxy/src/pool/http2.rs`, `proxy/src/session/pass_streams.rs` | `Core::sweep`, `Http1Stream::is_usable`, `SharedStream::is_spent`, `PassStreams::renew` |
 //! | Which GraphQL operations does a request ask for, and when is its body read for that? | `rules/src/graphql/request.rs`, `proxy/src/authorize/decide.rs` | `Operations::read`, `decide` |
-//! | In which order do rules decide? | `state/src/rulebook/compiled.rs`, `state/src/directory/rules.rs` | `Sources::lenient_in`, `View::rules_in_order` |
-//! | Where are names unique? | `state/src/directory/index.rs`, `state/src/directory/stored.rs`, `state/src/directory/rows.rs` | `Index::unique_name`, `DirectoryWriter::take`, `write` |
+//! | In which order do rules decide? | `state/src/rulebook/compiled.rs`, `state/src/directory/rules.rs` | `PolicyInputs::lenient_in`, `View::rules_in_order` |
+//! | Where are names unique? | `state/src/directory/index.rs`, `state/src/directory/stored.rs`, `state/src/directory/rows.rs` | `Index::unique_name`, `DirectoryWriter::reserve_unique`, `write` |
 //! | How does a change reach other replicas? | `state/src/store/postgres/feed.rs`, `state/src/directory/follow.rs`, `state/src/rulebook/mod.rs` | `PostgresStore::changes_after`, `Directory::follow`, `Rulebook::follow` |
 //! | What excludes replicas that change the same row, or refresh the same token? | `state/src/store/postgres.rs`, `vault/src/flight/lease.rs` | `PostgresStore::put`, `Flight::claim` |
 //! | How is a row of an earlier version read? | `model/src/resource.rs`, `state/src/store/postgres/schema.rs` | `Resource::from_row`, `prepare` |

@@ -54,7 +54,7 @@ struct CandidateFile {
 
 impl Args {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
-        global.here("apply")?;
+        global.require_local_gateway("apply")?;
         let shown = self.file.display().to_string();
         let text = fs::read(&self.file)
             .map_err(|error| Failure::failed(&format!("cannot read {shown}"), &error))?;

@@ -80,7 +80,7 @@ impl Args {
         // Before the gateway works.
         let failed =
             |error: std::io::Error| Failure::failed(&format!("cannot write {shown}"), &error);
-        let mut file = StagedFile::beside(&self.file).map_err(failed)?;
+        let mut file = StagedFile::create(&self.file).map_err(failed)?;
         let mut body = client.download("/api/v1/backup", &ask).await?;
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| {

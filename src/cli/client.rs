@@ -1,8 +1,8 @@
 //! [`Client`]: the admin API client of the commands. A gateway that `KEYWARD_URL` names answers over TCP, and a running
 //! one of this machine over its socket; otherwise this process opens the services and calls the same router.
 
-mod answering;
 pub(crate) mod events;
+mod in_process;
 mod messages;
 mod no_installation;
 mod remote;
@@ -23,11 +23,11 @@ use tokio::net::UnixStream;
 use tokio::sync::OnceCell;
 use tower::ServiceExt;
 
-use self::answering::MissingData;
+use self::in_process::MissingData;
 use super::failure::{Exit, Failure};
 use super::identity::Identity;
 use super::settings::Global;
-use answering::Answering;
+use in_process::InProcessApi;
 use keyward_api::wire::{List, Status};
 use keyward_api::{Admin, SOCKET_NAME, audit_router, socket_router};
 use keyward_app::config::Config;
@@ -60,7 +60,7 @@ enum Via {
     Socket(PathBuf),
     /// A gateway that is named by its URL.
     Remote(Remote),
-    InProcess(Box<Answering>),
+    InProcess(Box<InProcessApi>),
     /// This process, for an installation without a store; the services, since a resource was added.
     NoInstallation(Box<NoInstallation>, OnceCell<Box<Client>>),
 }
@@ -130,7 +130,7 @@ impl Client {
         }
         let until = Instant::now() + START_PATIENCE;
         loop {
-            match Answering::open(global, missing, to_send).await {
+            match InProcessApi::open(global, missing, to_send).await {
                 Ok(services) => {
                     return Ok(Self { via: Via::InProcess(Box::new(services)), identity });
                 }
@@ -154,7 +154,7 @@ impl Client {
             Err(failure) if failure.exit() == Exit::Unreachable => {
                 let router = audit_router(Trail::at(&global.load()?.audit.file));
                 let identity = Identity::of(global)?;
-                Ok(Self { via: Via::InProcess(Box::new(Answering::only(router))), identity })
+                Ok(Self { via: Via::InProcess(Box::new(InProcessApi::only(router))), identity })
             }
             found => found,
         }
@@ -169,7 +169,7 @@ impl Client {
             Err(failure) if failure.exit() == Exit::Unreachable => {
                 let services = Services::empty(&global.load()?).await?;
                 let router = socket_router(Admin::in_process(services.deps.clone()));
-                let via = Via::InProcess(Box::new(Answering::only(router)));
+                let via = Via::InProcess(Box::new(InProcessApi::only(router)));
                 // Built-in providers are the same for all users.
                 Ok(Self { via, identity: Identity::default() })
             }
@@ -190,7 +190,7 @@ impl Client {
         let router = socket_router(Admin::in_process(services.deps.clone()));
         // The file is read with the rights of this user.
         let identity = Identity::default();
-        Ok(Self { via: Via::InProcess(Box::new(Answering::only(router))), identity })
+        Ok(Self { via: Via::InProcess(Box::new(InProcessApi::only(router))), identity })
     }
 
     /// Uses only a running gateway.
@@ -321,7 +321,7 @@ impl Client {
     pub(crate) fn own_admin(&self) -> Option<&Admin> {
         match &self.via {
             Via::Socket(_) | Via::Remote(_) => None,
-            Via::InProcess(answering) => answering.admin.as_ref(),
+            Via::InProcess(in_process) => in_process.admin.as_ref(),
             Via::NoInstallation(_, made) => made.get().and_then(|made| made.own_admin()),
         }
     }

@@ -103,7 +103,7 @@ pub(super) struct ConnectContext<'a> {
 }
 
 /// The context of the following steps.
-pub(super) struct ConnectWalk<'a> {
+pub(super) struct ConnectWizard<'a> {
     context: ConnectContext<'a>,
     /// The agent to bind; `None` if no agent is bound yet.
     agent: Option<&'a str>,
@@ -206,16 +206,16 @@ impl Args {
         let way = if asks { AnswerSource::Asking } else { AnswerSource::Given };
         let questions = Questions { options: self.options, provider, shapes, taken, way };
         let context = ConnectContext { global, client, how: &self.how, tests: !self.no_test };
-        let mut walk = ConnectWalk::new(context, Some(&self.agent), asks)?;
-        walk.default = self.default;
-        let connected = Box::pin(walk.until_connected(&questions, agent.as_ref())).await?;
+        let mut wizard = ConnectWizard::new(context, Some(&self.agent), asks)?;
+        wizard.default = self.default;
+        let connected = Box::pin(wizard.until_connected(&questions, agent.as_ref())).await?;
         output::show(global.json, &connected, |connected| {
             told(connected, &questions.provider, agent.as_ref())
         })
     }
 }
 
-impl<'a> ConnectWalk<'a> {
+impl<'a> ConnectWizard<'a> {
     /// From here on, a signal rolls back the created resources before the process ends. `asks`: there is a terminal to ask
     /// on.
     ///

@@ -273,14 +273,14 @@ pub(in crate::cli) fn base_url(proxy: &str, name: &str, host: Option<&str>) -> S
 }
 
 /// The host that a base URL without one means.
-pub(in crate::cli) fn home(connection: &Shown<Connection>) -> Option<&str> {
+pub(in crate::cli) fn default_host(connection: &Shown<Connection>) -> Option<&str> {
     connection.facts.hosts.iter().map(String::as_str).find(|host| !host.starts_with("*."))
 }
 
 fn show(connection: &Shown<Connection>, proxy: &str, owner: &str) -> String {
     let name = &connection.name;
     let key = connection.facts.ssh_key.as_ref();
-    let based = match home(connection) {
+    let based = match default_host(connection) {
         _ if connection.facts.database.is_some() || key.is_some() => String::new(),
         Some(home) => format!("{} for https://{home}", base_url(proxy, name, None)),
         None => base_url(proxy, name, Some("HOST")),
@@ -365,14 +365,14 @@ fn hint(connection: &Shown<Connection>, global: &Global) -> String {
     let remedy = connection.facts.remedy.as_deref().map(|text| global.remedy(text));
     let failing = connection.facts.token.as_ref().and_then(|token| token.failing.as_ref());
     let told = match failing.filter(|_| connection.facts.state.is_usable()) {
-        Some(failing) => Some(what_helps(failing, remedy.as_deref().unwrap_or_default())),
+        Some(failing) => Some(refresh_remedy(failing, remedy.as_deref().unwrap_or_default())),
         None => remedy,
     };
     told.map(|text| format!("hint: {text}\n")).unwrap_or_default()
 }
 
 /// The remedy for failing refreshes: first for the cause, if it is known.
-pub(in crate::cli) fn what_helps(failing: &Failing, remedy: &str) -> String {
+pub(in crate::cli) fn refresh_remedy(failing: &Failing, remedy: &str) -> String {
     let again = format!("it is tried again by itself; {remedy}");
     match (&failing.hint, failing.alert) {
         (Some(of_cause), _) => format!("{of_cause}; {again}"),

@@ -13,14 +13,14 @@ use self::base_url::Based;
 use self::form::{EnvFormat, Printed};
 use super::client::Client;
 use super::environment::files::{EnvironmentFiles, Paths};
-use super::environment::{DEFAULT_AGENT, Entrance, EnvironmentFacts, Inherited};
+use super::environment::{DEFAULT_AGENT, EnvironmentFacts, Inherited, ProxyAccess};
 use super::failure::{Exit, Failure};
 use super::output;
 use super::secret::Typed;
 use super::settings::{Global, quoted};
 use keyward_api::wire::TokenIssued;
 use keyward_base::agent::is_unreserved;
-use keyward_state::store::sled::give_to_owner_of;
+use keyward_state::store::sled::chown_tree_to_owner_of;
 
 #[derive(Debug, Arguments)]
 #[command(after_help = "examples:\n  eval \"$(keyward env --agent claude)\"\n  \
@@ -89,7 +89,7 @@ impl Args {
         self.write(&facts.files(&paths, &inherited), form, &folder)?;
         // Last, so that a refused command creates no token.
         let token = self.token(&client, &facts).await?;
-        let entrance = Entrance { proxy: &proxy, own, token: &token };
+        let entrance = ProxyAccess { proxy: &proxy, own, token: &token };
         let made = facts.environment(entrance, &paths, &inherited);
         made.notes.iter().for_each(|note| output::note(note));
         facts.unusable.iter().for_each(|it| output::note(&it.note(global)));
@@ -125,7 +125,7 @@ impl Args {
         };
         let data = folder.parent().filter(|_| self.files.is_none());
         let given =
-            written.and_then(|()| data.map_or(Ok(()), |data| give_to_owner_of(data, folder)));
+            written.and_then(|()| data.map_or(Ok(()), |data| chown_tree_to_owner_of(data, folder)));
         given.map_err(|error| {
             let failure =
                 Failure::failed(&format!("cannot write into {}", folder.display()), &error);

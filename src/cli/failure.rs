@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use http::StatusCode;
 use serde::Serialize;
 
-use super::inert::inert;
+use super::escape_controls::escape_controls;
 use keyward_api::wire::ErrorView;
 use keyward_app::AppError;
 use keyward_app::config::ConfigError;
@@ -202,7 +202,7 @@ impl Failure {
         };
         // Texts and a number serialise.
         serde_json::to_string(&FailureJson { error })
-            .map_or_else(|_| self.to_string(), |json| inert(&json) + "\n")
+            .map_or_else(|_| self.to_string(), |json| escape_controls(&json) + "\n")
     }
 }
 

@@ -30,7 +30,7 @@ struct InitReport {
 pub(crate) async fn run(global: &Global) -> Result<(), Failure> {
     let (config, data) = (global.config.as_deref(), global.data.as_deref());
     // Errors in environment variables are reported before anything is created.
-    let config = Config::as_if(CONFIGURATION, config, data)?;
+    let config = Config::load_with_text(CONFIGURATION, config, data)?;
     let file = config.file().to_owned();
     if file.exists() {
         return Err(exists(&file));

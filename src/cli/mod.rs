@@ -25,6 +25,7 @@ mod doctor;
 mod empty_name;
 mod env;
 mod environment;
+pub(super) mod escape_controls;
 mod explain;
 mod export;
 mod failure;
@@ -35,7 +36,6 @@ mod honeytoken;
 mod hook;
 mod identity;
 mod import;
-pub(super) mod inert;
 mod init;
 mod key;
 mod login;
@@ -272,7 +272,7 @@ pub fn run() -> ExitCode {
     };
     let json = cli.global.json;
     if let Some(command) = cli.command.of_this_machine()
-        && let Err(failure) = cli.global.here(command)
+        && let Err(failure) = cli.global.require_local_gateway(command)
     {
         let exit = if command == "run" { Exit::RunFailed } else { failure.exit() };
         return failure.with(exit).report(json);

@@ -6,8 +6,8 @@ use std::io::{self, IsTerminal, Write};
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::escape_controls::escape_controls;
 use super::failure::Failure;
-use super::inert::inert;
 use super::settings::Global;
 use super::table::TableLayout;
 use super::terminal;
@@ -37,13 +37,13 @@ pub(crate) fn print_bytes(bytes: &[u8]) -> Result<bool, Failure> {
 pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     let json = serde_json::to_string_pretty(value);
     let json = json.map_err(|error| Failure::failed("cannot write JSON", &error))?;
-    print(&format!("{}\n", inert(&json)))
+    print(&format!("{}\n", escape_controls(&json)))
 }
 
 /// `value` as JSON on one line, without a line end.
 pub(crate) fn json_line(value: &impl Serialize) -> Result<String, Failure> {
     let json = serde_json::to_string(value);
-    Ok(inert(&json.map_err(|error| Failure::failed("cannot write JSON", &error))?))
+    Ok(escape_controls(&json.map_err(|error| Failure::failed("cannot write JSON", &error))?))
 }
 
 /// Prints `value` as JSON if requested, else as `text` formats it.
@@ -104,7 +104,7 @@ pub(crate) fn wants_colours() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::inert::is_unseen;
+    use crate::cli::escape_controls::is_invisible;
 
     #[test]
     fn what_shows_nothing_or_ends_a_line_is_not_printed_as_it_is() {
@@ -143,11 +143,11 @@ mod tests {
             '\u{10fffd}',
             '\u{fffe}',
         ] {
-            assert!(is_unseen(c), "{c:?}");
+            assert!(is_invisible(c), "{c:?}");
         }
         for c in ['a', ' ', 'é', '中', 'ß', 'א', '😀', '…', '/', '\\', '"', '\u{301}', '\u{93f}']
         {
-            assert!(!is_unseen(c), "{c:?}");
+            assert!(!is_invisible(c), "{c:?}");
         }
     }
 
@@ -155,9 +155,9 @@ mod tests {
     fn json_holds_nothing_that_a_terminal_obeys_and_says_the_same() {
         let value = serde_json::json!({"a": "\u{1b}[2J\u{9b}31m\u{7f}\u{202e}\u{2028}\u{e0041}é", "b": [1]});
         let line = json_line(&value).unwrap();
-        assert!(!line.chars().any(is_unseen), "{line:?}");
+        assert!(!line.chars().any(is_invisible), "{line:?}");
         assert_eq!(serde_json::from_str::<serde_json::Value>(&line).unwrap(), value);
-        let pretty = inert(&serde_json::to_string_pretty(&value).unwrap());
+        let pretty = escape_controls(&serde_json::to_string_pretty(&value).unwrap());
         assert_eq!(serde_json::from_str::<serde_json::Value>(&pretty).unwrap(), value);
     }
 }

@@ -9,7 +9,7 @@ pub(super) mod references;
 pub(in crate::cli) mod run;
 pub(super) mod state;
 mod summary;
-mod walk;
+mod wizard;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -165,7 +165,7 @@ fn check(global: &Global, path: &std::path::Path) -> Result<(), Failure> {
 }
 
 /// What to do about a plugin that is paused.
-pub(in crate::cli) fn withdrawn(name: &str) -> String {
+pub(in crate::cli) fn paused_remedy(name: &str) -> String {
     format!("declare it under `plugins:` again, or remove it: `keyward plugin remove {name}`")
 }
 
@@ -209,7 +209,7 @@ fn show(plugin: &PluginView, global: &Global) -> String {
     ]);
     match plugin.state {
         PluginState::Paused => {
-            text += &format!("hint: {}\n", global.remedy(&withdrawn(&plugin.name)));
+            text += &format!("hint: {}\n", global.remedy(&paused_remedy(&plugin.name)));
         }
         _ => {
             let hints = plugin.missing.iter().map(|missing| global.remedy(&missing.hint));

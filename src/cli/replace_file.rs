@@ -14,13 +14,13 @@ pub(crate) fn replace_file(file: &Path, content: &[u8], mode: u32) -> io::Result
 /// The same with the mode and the owner of `like`.
 pub(crate) fn replace_file_like(file: &Path, content: &[u8], like: &Metadata) -> io::Result<()> {
     replace_with(file, content, |to| {
-        give(to, like)?;
+        chown_like(to, like)?;
         to.set_permissions(Permissions::from_mode(like.mode() & 0o777))
     })
 }
 
 /// Gives an open file to the owner of another one, where root writes files of others.
-pub(crate) fn give(to: impl AsFd, like: &Metadata) -> io::Result<()> {
+pub(crate) fn chown_like(to: impl AsFd, like: &Metadata) -> io::Result<()> {
     match rustix::process::geteuid().is_root() {
         true => std::os::unix::fs::fchown(to, Some(like.uid()), Some(like.gid())),
         false => Ok(()),

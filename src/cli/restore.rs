@@ -64,7 +64,7 @@ struct View<'a> {
 
 impl Args {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
-        global.here("restore")?;
+        global.require_local_gateway("restore")?;
         let config = global.load()?;
         let opening = self.opening()?;
         let restore = Restore::verified(&config, &self.file, opening)?;

@@ -7,7 +7,7 @@ mod databases;
 pub(crate) mod folder;
 mod gateway;
 mod lease;
-mod others;
+mod other_hosts;
 mod outer;
 mod ssh_agent;
 mod summary;
@@ -25,7 +25,7 @@ use self::ssh_agent::SshAgent;
 use self::verbose::Verbose;
 use super::client::Client;
 use super::environment::files::Paths;
-use super::environment::{DEFAULT_AGENT, Entrance, EnvironmentFacts, Inherited};
+use super::environment::{DEFAULT_AGENT, EnvironmentFacts, Inherited, ProxyAccess};
 use super::failure::{Exit, Failure};
 use super::proxy_at::tcp_listener;
 use super::settings::Global;
@@ -68,26 +68,26 @@ impl Args {
                 return Err(failure);
             }
         };
-        let code = match self.others(&gateway, &mut facts, global).await {
+        let code = match self.other_hosts(&gateway, &mut facts, global).await {
             Ok(()) => self.program(&mut lease, &facts, &gateway, &config).await,
             Err(failure) => Err(failure),
         };
         if code.is_ok() && !self.quiet {
             summary::print(&gateway, &lease, &facts.agent).await;
         }
-        lease.give_back(&gateway).await;
+        lease.close(&gateway).await;
         code
     }
 
     /// Settles which other hosts the agent may reach.
-    async fn others(
+    async fn other_hosts(
         &self,
         gateway: &RunGateway,
         facts: &mut EnvironmentFacts,
         global: &Global,
     ) -> Result<(), Failure> {
         let client = gateway.client().await?;
-        others::settle(self, &client, &mut facts.agent, global).await
+        other_hosts::store_or_ask(self, &client, &mut facts.agent, global).await
     }
 
     /// Runs the program in an open run.
@@ -102,7 +102,7 @@ impl Args {
         let folder = Folder::make(&gateway.data)?;
         let (paths, inherited) = (Paths::new(folder.path()), Inherited::of_process());
         let (proxy, own) = (proxy.to_string(), tcp_listener(&facts.agent));
-        let entrance = Entrance { proxy: &proxy, own, token: lease.token() };
+        let entrance = ProxyAccess { proxy: &proxy, own, token: lease.token() };
         let mut made = facts.environment(entrance, &paths, &inherited);
         databases::add(&mut made, facts, lease.token(), &gateway).await?;
         made.files.write(folder.path()).map_err(|error| {
@@ -146,7 +146,7 @@ impl Args {
     async fn facts(&self, client: &Client) -> Result<EnvironmentFacts, Failure> {
         let mut facts = EnvironmentFacts::of(client, &self.agent).await?;
         if let Some(file) = &self.plugin {
-            plugin::run::ready(client, file, &mut facts.agent).await?;
+            plugin::run::check_and_select(client, file, &mut facts.agent).await?;
         }
         Ok(facts)
     }
@@ -182,7 +182,7 @@ async fn keep(lease: &mut OpenRun, gateway: &RunGateway) -> std::convert::Infall
     loop {
         lease.lost().await;
         let again = loop {
-            match lease.again(gateway).await {
+            match lease.reopen(gateway).await {
                 Err(failure) if failure.exit() == Exit::Unreachable => {
                     tokio::time::sleep(MISS_EVERY).await;
                 }

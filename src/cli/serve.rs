@@ -22,7 +22,7 @@ use super::{output, table};
 use keyward_api::wire::{LoginLinkAsk, LoginLinkView};
 use keyward_api::{Locations, SOCKET_NAME};
 use keyward_app::config::{Config, ListenAt, ListenDatabase};
-use keyward_app::{self as app, AppError, Life, Running, StoppedWhile, is_locked};
+use keyward_app::{self as app, AppError, Running, StopCondition, StoppedWhile, is_locked};
 use keyward_base::database::DatabaseProtocol;
 use keyward_base::limits::Limits;
 use keyward_state::directory::View;
@@ -127,8 +127,12 @@ fn serve(global: &Global, args: &Args, mut config: Config) -> Result<(), Failure
     }
     if args.private.is_some() {
         let ready = |_: &Running| drop(output::print(READY));
-        let served =
-            runtime.block_on(Box::pin(app::serve(config, Life::WithRuns, Some(verbosity), ready)));
+        let served = runtime.block_on(Box::pin(app::serve(
+            config,
+            StopCondition::WithRuns,
+            Some(verbosity),
+            ready,
+        )));
         end_threads(runtime, served.map_err(refusal)?);
         return Ok(());
     }
@@ -145,7 +149,7 @@ fn serve(global: &Global, args: &Args, mut config: Config) -> Result<(), Failure
     let socket = config.data_dir.join(SOCKET_NAME);
     let deadline = Instant::now() + ENDING_WITHIN;
     loop {
-        let life = Life::UntilSignalled;
+        let life = StopCondition::UntilSignalled;
         let served = app::serve(config.clone(), life, Some(verbosity.clone()), announce);
         let error = match runtime.block_on(Box::pin(served)) {
             Ok(stopped) => {
@@ -239,7 +243,7 @@ fn make_private(config: &mut Config, at: SocketAddr) {
     // Standard output is closed once it said that it is ready.
     config.audit.stdout = false;
     if let Err(error) = rustix::process::setsid() {
-        tracing::debug!(%error, "a private gateway stays in its session");
+        tracing::debug!(%error, "a private gateway cannot start a session of its own");
     }
 }
 

@@ -77,7 +77,7 @@ impl Global {
     ///
     /// # Errors
     /// When `--gateway` or `KEYWARD_URL` names another one.
-    pub(crate) fn here(&self, command: &str) -> Result<(), Failure> {
+    pub(crate) fn require_local_gateway(&self, command: &str) -> Result<(), Failure> {
         match named(self) {
             None => Ok(()),
             Some(_) => {

@@ -70,7 +70,7 @@ impl Signals {
     }
 
     /// Blocks until there is input or a signal. Returns whether it was a signal.
-    pub(crate) fn come_before(&mut self, input: &impl AsFd) -> io::Result<bool> {
+    pub(crate) fn wait_for_signal_or_input(&mut self, input: &impl AsFd) -> io::Result<bool> {
         loop {
             if self.received().is_some() {
                 return Ok(true);

@@ -144,7 +144,7 @@ impl Raw {
 
     /// Waits for a byte; `None` when a signal comes first, or the terminal is gone.
     fn byte(&mut self) -> io::Result<Option<u8>> {
-        match self.signals.come_before(&self.stdin)? {
+        match self.signals.wait_for_signal_or_input(&self.stdin)? {
             true => Ok(None),
             false => self.read(),
         }

@@ -194,7 +194,7 @@ async fn over_tls_a_token_opens_the_api_and_cleartext_opens_nothing() {
     assert_eq!(status["admin"], format!("https://{own}"));
     // A replaced certificate is used after a reload, and a broken one is not.
     let reload = async || {
-        let asked = lab.gateway.running().reloads().ask();
+        let asked = lab.gateway.running().reloads().reload();
         patiently("reloading", asked).await.expect("it runs").errors
     };
     let place = |(cert, key): (&str, &str)| {

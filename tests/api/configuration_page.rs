@@ -120,7 +120,7 @@ fn row(entry: &ReferenceKey, mixed: bool, text: &mut String) {
         let _ = write!(value, ", {least}");
     }
     let default = match &entry.default {
-        Absent::Is(yaml) => format!("`{yaml}`"),
+        Absent::Value(yaml) => format!("`{yaml}`"),
         Absent::None => String::new(),
         Absent::Required => "**required**".to_owned(),
     };
@@ -263,7 +263,7 @@ fn a_default_is_what_holds_when_the_key_is_left_out() {
         let without = sound(&part);
         let mut with = without.clone();
         for entry in &part.entries {
-            if let (Absent::Is(yaml), None) = (&entry.default, without.get(entry.name)) {
+            if let (Absent::Value(yaml), None) = (&entry.default, without.get(entry.name)) {
                 with[entry.name] = json(yaml);
             }
         }
@@ -279,7 +279,7 @@ fn a_default_is_what_holds_when_the_key_is_left_out() {
 fn a_variable_named_as_the_page_says_is_the_key() {
     for part in parts().iter().filter(|part| !part.path.contains("[]")) {
         let defaults = part.entries.iter().filter_map(|entry| match &entry.default {
-            Absent::Is(yaml) => Some((variable(&entry.path), yaml.clone())),
+            Absent::Value(yaml) => Some((variable(&entry.path), yaml.clone())),
             Absent::None | Absent::Required => None,
         });
         let whole = sound(part);

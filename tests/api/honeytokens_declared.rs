@@ -33,7 +33,7 @@ impl Baited {
         let yaml = std::fs::read_to_string(&file).expect("the configuration");
         let (before, _) = yaml.split_once("honeytokens:").expect("they are last");
         std::fs::write(&file, format!("{before}{}", section(items))).expect("a file");
-        let asked = self.lab.gateway.running().reloads().ask();
+        let asked = self.lab.gateway.running().reloads().reload();
         patiently("reloading", asked).await.expect("it runs").errors.join("\n")
     }
 

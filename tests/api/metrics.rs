@@ -128,13 +128,13 @@ async fn a_refused_reload_is_seen_in_the_metrics_until_one_succeeds() {
     let file = lab.gateway.folder().join("keyward.yaml");
     let good = std::fs::read_to_string(&file).expect("the configuration");
     std::fs::write(&file, format!("{good}\nnonsense: 1\n")).expect("a file");
-    let errors = lab.gateway.running().reloads().ask().await.expect("it runs").errors;
+    let errors = lab.gateway.running().reloads().reload().await.expect("it runs").errors;
     assert_eq!(errors.len(), 1, "{errors:?}");
     let text = metrics(&lab).await;
     assert!(text.contains("keyward_config_last_reload_successful 0\n"), "{text}");
     assert!(text.contains("keyward_config_reloads_total{result=\"failure\"} "), "{text}");
     std::fs::write(&file, good).expect("a file");
-    let errors = lab.gateway.running().reloads().ask().await.expect("it runs").errors;
+    let errors = lab.gateway.running().reloads().reload().await.expect("it runs").errors;
     assert!(errors.is_empty(), "{errors:?}");
     let text = metrics(&lab).await;
     assert!(text.contains("keyward_config_last_reload_successful 1\n"), "{text}");

@@ -41,8 +41,8 @@ fn families() -> BTreeMap<String, Family> {
     metrics.reloaded(true, Timestamp::UNIX_EPOCH);
     metrics.refreshed("brought");
     metrics.refresh_failed("unresolved");
-    metrics.happened("connection.broken");
-    metrics.told("taken");
+    metrics.count_event("connection.broken");
+    metrics.count_webhook_delivery("taken");
     metrics.secrets_due(&Default::default());
     metrics.connections(|_| 0);
     metrics.hooks.refused("bad_signature");

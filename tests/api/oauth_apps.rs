@@ -83,7 +83,7 @@ async fn a_refused_client_of_a_provider_s_file_is_tried_again_when_the_file_chan
     let reload = async |change: &dyn Fn(&str) -> String| {
         let yaml = fs::read_to_string(&file).expect("the configuration");
         fs::write(&file, change(&yaml)).expect("written");
-        let asked = lab.gateway.running().reloads().ask();
+        let asked = lab.gateway.running().reloads().reload();
         let view = patiently("reloading", asked).await.expect("it runs");
         assert_eq!(view.errors, [""; 0]);
     };

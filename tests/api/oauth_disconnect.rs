@@ -105,14 +105,16 @@ async fn an_owed_revocation_that_is_refused_is_logged_as_given_up() {
         let log = canary::log().lock().expect("not poisoned").clone();
         String::from_utf8_lossy(&log).into_owned()
     };
-    until("the end of the revocation", async || {
-        log().contains("a revocation that is owed is given up")
-    })
-    .await;
+    until("the end of the revocation", async || log().contains("a pending revocation has failed"))
+        .await;
     let log = log();
-    let line = log.lines().find(|line| line.contains("is given up")).expect("a line");
+    let line =
+        log.lines().find(|line| line.contains("a pending revocation has failed")).expect("a line");
     assert!(line.contains(" WARN ") && line.contains("invalid_client"), "{line}");
-    assert!(!log.contains("has revoked what was owed") && !log.contains("at last"), "{line}");
+    assert!(
+        !log.contains("a pending revocation is complete") && !log.contains("at last"),
+        "{line}"
+    );
     world.finish().await;
 }
 

@@ -133,7 +133,7 @@ async fn a_token_endpoint_that_has_moved_is_found_again_without_anybody() {
         let vault = world.lab.gateway.running().services().vault.clone();
         let mut settings = keyward_base::tokens::TokenSettings::clone(&vault.token_settings());
         settings.backoff_first = std::time::Duration::from_millis(20);
-        vault.follow_settings(settings);
+        vault.replace_token_settings(settings);
         world.server.issuer().tell("token_endpoint", json!(format!("{ISSUER}/renew")));
         world.server.issuer().expire_all();
         world.server.fail_always(Fault::status(status, "", "gone"));

@@ -20,7 +20,7 @@ async fn reload_with(lab: &Lab, oauth: &str) -> ReloadView {
         .filter(|it| !it.starts_with("oauth:"))
         .fold(String::new(), |text, line| text + line + "\n");
     fs::write(&file, format!("{kept}oauth: {oauth}\n")).expect("written");
-    let asked = lab.gateway.running().reloads().ask();
+    let asked = lab.gateway.running().reloads().reload();
     patiently("reloading", asked).await.expect("it runs")
 }
 

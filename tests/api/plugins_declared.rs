@@ -44,7 +44,7 @@ async fn read(market: &Market, yaml: &str) -> String {
     let beside = file.with_extension("new");
     fs::write(&beside, yaml).expect("a file");
     fs::rename(beside, file).expect("renamed");
-    let asked = market.lab.gateway.running().reloads().ask();
+    let asked = market.lab.gateway.running().reloads().reload();
     patiently("reloading", asked).await.expect("it runs").errors.join("\n")
 }
 
@@ -241,7 +241,7 @@ async fn a_changed_manifest_file_is_an_upgrade_and_going_back_is_one_too() {
         })
         .await;
         // What is under way is whole before the next one: its rules come into force last.
-        patiently("the rules", market.lab.gateway.running().reloads().ask()).await;
+        patiently("the rules", market.lab.gateway.running().reloads().reload()).await;
     };
     let declared = "{ manifest: reader.yaml, agent: digest, slots: { mail: acme } }";
     // A manifest that is mended is taken up by itself, though the file was never in force.

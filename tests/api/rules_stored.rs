@@ -353,7 +353,7 @@ async fn a_reload_that_contradicts_a_stored_rule_names_both_and_changes_nothing(
         ),
     ] {
         std::fs::write(&file, format!("{before}rules:\n  - {rule}\n")).expect("a file");
-        let asked = lab.gateway.running().reloads().ask();
+        let asked = lab.gateway.running().reloads().reload();
         let view = patiently("reloading", asked).await.expect("it runs");
         for part in parts {
             assert!(view.errors.join("\n").contains(part), "{:?} lacks {part}", view.errors);
@@ -383,7 +383,7 @@ async fn a_connection_that_a_stored_rule_names_is_not_made_again_by_the_file() {
     let changed = yaml.replace("{ name: acme, provider: acme,", "{ name: acme, provider: other,");
     assert_ne!(yaml, changed);
     std::fs::write(&file, changed).expect("a file");
-    let asked = lab.gateway.running().reloads().ask();
+    let asked = lab.gateway.running().reloads().reload();
     let errors = patiently("reloading", asked).await.expect("it runs").errors.join("\n");
     for part in ["keyward.yaml:", "connection `acme`", "stored rule `uses` names it"] {
         assert!(errors.contains(part), "{errors} lacks {part}");

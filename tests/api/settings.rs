@@ -145,7 +145,7 @@ async fn settings_of_the_file_are_shown_taken_up_and_not_edited() {
     let file = lab.gateway.folder().join("keyward.yaml");
     let yaml = std::fs::read_to_string(&file).expect("the configuration");
     std::fs::write(&file, yaml.replace("X-Env: prod", "X-Env: dev")).expect("a file");
-    let view = patiently("reloading", lab.gateway.running().reloads().ask()).await;
+    let view = patiently("reloading", lab.gateway.running().reloads().reload()).await;
     assert_eq!(view.expect("it runs").errors, [""; 0]);
     assert_eq!(lab.delivered("GET /a").await.one("x-env"), Some("dev"));
     lab.finish().await;

@@ -30,7 +30,7 @@ fn written(lab: &Lab) -> String {
 /// Replaces the configuration, and expects it to be accepted.
 async fn becomes(lab: &Lab, yaml: &str) {
     std::fs::write(lab.gateway.folder().join("keyward.yaml"), yaml).expect("a file");
-    let asked = lab.gateway.running().reloads().ask();
+    let asked = lab.gateway.running().reloads().reload();
     assert_eq!(patiently("reloading", asked).await.expect("it runs").errors, [""; 0]);
 }
 

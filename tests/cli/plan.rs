@@ -41,7 +41,7 @@ async fn plan(lab: &Lab, yaml: &str) -> PlanView {
 /// Has another configuration read: what is wrong with it.
 async fn reads(lab: &Lab, yaml: &str) -> Vec<String> {
     fs::rename(candidate(lab, yaml), lab.gateway.folder().join("keyward.yaml")).expect("renamed");
-    let asked = lab.gateway.running().reloads().ask();
+    let asked = lab.gateway.running().reloads().reload();
     patiently("reloading", asked).await.expect("it runs").errors
 }
 

@@ -18,7 +18,7 @@ fn rewrite(lab: &Lab, change: impl FnOnce(&str) -> String) {
 }
 
 async fn reload(lab: &Lab) -> ReloadView {
-    let asked = lab.gateway.running().reloads().ask();
+    let asked = lab.gateway.running().reloads().reload();
     patiently("reloading", asked).await.expect("it runs")
 }
 

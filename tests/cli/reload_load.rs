@@ -79,7 +79,7 @@ async fn no_request_that_all_rules_allow_fails_while_they_change() {
         let beside = file.with_extension("new");
         fs::write(&beside, variant(&base, number)).expect("a file");
         fs::rename(beside, &file).expect("renamed");
-        let view = lab.gateway.running().reloads().ask().await.expect("it runs");
+        let view = lab.gateway.running().reloads().reload().await.expect("it runs");
         assert_eq!(view.errors, [""; 0], "change {number}");
         assert!(clients.iter().all(|client| !client.is_finished()), "change {number}");
     }

@@ -113,7 +113,7 @@ async fn a_listener_of_ours_is_never_dialled() {
     let yaml = std::fs::read_to_string(&file).expect("the configuration");
     let rule = rule.replace("127.0.0.1:*", &at.to_string());
     std::fs::write(&file, format!("{yaml}rules:\n  - {rule}\n")).expect("written");
-    let view = lab.gateway.running().reloads().ask().await.expect("it runs");
+    let view = lab.gateway.running().reloads().reload().await.expect("it runs");
     assert_eq!(view.errors, [""; 0]);
     let mut wire = over_tcp(&lab).await;
     wire.send(format!("GET http://{at}/a HTTP/1.1\r\nHost: {at}\r\n\r\n")).await;

@@ -61,7 +61,10 @@ fn is_refused(answer: &Message, status: u16, code: &str, words: &[&str]) {
 async fn a_proxy_that_does_not_open_the_way_is_named_without_its_login() {
     let endless = [b"HTTP/1.1 200 OK\r\nX: ", &*vec![b'x'; 64 * 1024]].concat();
     let table: [(&[u8], &str); 8] = [
-        (b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno", "refuses the way to api.beyond"),
+        (
+            b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno",
+            "refuses to connect to api.beyond",
+        ),
         (b"HTTP/1.1 407 Who\r\nProxy-Authenticate: Basic realm=corp\r\n\r\n", "login"),
         (b"HTTP/1.1 502 Bad Gateway\r\n\r\n", "(502)"),
         (b"HTTP/1.1 302 Found\r\nLocation: http://login.test/\r\n\r\n", "(302)"),
@@ -320,7 +323,7 @@ async fn another_proxy_is_used_from_the_next_stream_on() {
     let yaml = fs::read_to_string(&file).expect("the configuration");
     let (old, new) = (before.addr.to_string(), after.addr.to_string());
     fs::write(&file, yaml.replace(&old, &new)).expect("written");
-    let asked = lab.gateway.running().reloads().ask();
+    let asked = lab.gateway.running().reloads().reload();
     let view = patiently("reloading", asked).await.expect("it runs");
     assert_eq!((view.errors, view.warnings), (vec![], vec![]));
     assert_eq!(ask(&lab, BEYOND, "GET /").await.text(), "fine");
@@ -328,7 +331,7 @@ async fn another_proxy_is_used_from_the_next_stream_on() {
     // A password that cannot be read changes nothing.
     let yaml = fs::read_to_string(&file).expect("the configuration");
     fs::write(&file, yaml.replace("env: CORP }", "env: UNSET }")).expect("written");
-    let asked = lab.gateway.running().reloads().ask();
+    let asked = lab.gateway.running().reloads().reload();
     let view = patiently("reloading", asked).await.expect("it runs");
     assert!(view.errors[0].contains("`upstream.proxy.password`: environment"), "{view:?}");
     assert_eq!(ask(&lab, BEYOND, "GET /").await.text(), "fine");

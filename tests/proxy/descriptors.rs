@@ -25,7 +25,7 @@ async fn ask(wire: &mut Wire) -> Message {
 
 /// The first answer to streams that ask nothing, and the other streams. Any may be the one: a descriptor that the gateway
 /// had open for a moment makes room for one more.
-async fn one_turned_away(mut waiting: Vec<Wire>) -> (Message, Vec<Wire>) {
+async fn one_refused(mut waiting: Vec<Wire>) -> (Message, Vec<Wire>) {
     let answers = waiting.iter_mut().map(|wire| Box::pin(wire.answer("GET")));
     let (turned, at, _) = futures_util::future::select_all(answers).await;
     waiting.swap_remove(at);
@@ -33,7 +33,7 @@ async fn one_turned_away(mut waiting: Vec<Wire>) -> (Message, Vec<Wire>) {
 }
 
 #[tokio::test]
-async fn without_descriptors_streams_are_turned_away_and_open_ones_go_on() {
+async fn without_descriptors_streams_are_refused_and_open_ones_go_on() {
     let origin = Origin::saying("fine");
     let served = Served::start(&Plan::api_key(), &origin, &[]);
     let mut open = client(&served).await;
@@ -44,13 +44,13 @@ async fn without_descriptors_streams_are_turned_away_and_open_ones_go_on() {
     for _ in 0..40 {
         waiting.push(client(&served).await);
     }
-    let (turned, others) = one_turned_away(waiting).await;
+    let (turned, others) = one_refused(waiting).await;
     assert_eq!(turned.head.status(), 503, "{turned:?}");
     assert_eq!(turned.head.one("keyward-error"), Some("overloaded"));
     assert_eq!(turned.head.one("retry-after"), Some("1"));
     assert_eq!(ask(&mut open).await.text(), "fine", "an open stream goes on");
-    let turned_away = served.output().matches("turned a stream away").count();
-    assert!((1..=40).contains(&turned_away), "{turned_away}");
+    let refused = served.output().matches("refused a stream").count();
+    assert!((1..=40).contains(&refused), "{refused}");
 
     drop(others);
     let answer = until_some("descriptors to be given back", async || {
@@ -83,7 +83,7 @@ async fn without_a_descriptor_for_the_upstream_an_exchange_is_told_to_come_again
         for _ in 0..40 {
             new.push(client(&served).await);
         }
-        let (turned, others) = one_turned_away(new).await;
+        let (turned, others) = one_refused(new).await;
         waiting.extend(others);
         assert_eq!(turned.head.one("keyward-error"), Some("overloaded"));
         let answer = ask(&mut open).await;

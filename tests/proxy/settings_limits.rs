@@ -61,12 +61,12 @@ async fn a_reload_gives_nobody_a_fresh_start() {
     let yaml = std::fs::read_to_string(&file).expect("the configuration");
     let rule = "rules:\n  - { hosts: [other.acme.test], action: deny }\n";
     std::fs::write(&file, format!("{yaml}{rule}")).expect("a file");
-    let view = patiently("reloading", lab.gateway.running().reloads().ask()).await;
+    let view = patiently("reloading", lab.gateway.running().reloads().reload()).await;
     assert_eq!(view.expect("it runs").errors, [""; 0]);
     assert!(is_rate_limited(&lab.ask("GET /a").await));
     // A raised limit is as full as the one before was.
     std::fs::write(&file, yaml.replace("1/h", "2/s")).expect("a file");
-    let view = patiently("reloading", lab.gateway.running().reloads().ask()).await;
+    let view = patiently("reloading", lab.gateway.running().reloads().reload()).await;
     assert_eq!(view.expect("it runs").errors, [""; 0]);
     let refused = lab.ask("GET /a").await;
     if is_rate_limited(&refused) {

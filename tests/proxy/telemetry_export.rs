@@ -158,7 +158,7 @@ async fn a_reload_turns_it_on_elsewhere_and_off() {
     let plain = fs::read_to_string(&file).expect("the configuration");
     let becomes = async |section: &str| {
         fs::write(&file, format!("{plain}{section}\n")).expect("a file");
-        let view = patiently("reloading", lab.gateway.running().reloads().ask()).await;
+        let view = patiently("reloading", lab.gateway.running().reloads().reload()).await;
         assert_eq!(view.expect("it runs").errors, [""; 0]);
     };
     fine(&lab, "/off").await;

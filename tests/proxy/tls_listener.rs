@@ -200,7 +200,7 @@ async fn a_certificate_that_was_replaced_is_taken_up_and_a_broken_one_is_not() {
         lab.secure_trusting(pem, wire, "127.0.0.1").await.is_ok()
     };
     let reload = async || {
-        let asked = lab.gateway.running().reloads().ask();
+        let asked = lab.gateway.running().reloads().reload();
         patiently("reloading", asked).await.expect("it runs").errors
     };
     assert!(proves(&first.0).await && !proves(&second.0).await);

@@ -28,7 +28,7 @@ use keyward_state::crypto::keyring::Keyring;
 use keyward_state::crypto::source::KeySource;
 use keyward_state::crypto::token::TokenHash;
 use keyward_state::directory::Directory;
-use keyward_state::rulebook::{Rulebook, Sources};
+use keyward_state::rulebook::{Rulebook, PolicyInputs};
 use keyward_state::store::memory::MemoryStore;
 use keyward_state::store::{Store, Table};
 use keyward_vault::{NewConnection, Vault};
@@ -153,7 +153,7 @@ async fn open(store: &Arc<dyn Store>, keyring: &Arc<Keyring>) -> anyhow::Result<
     )
     .await?;
     step("vault");
-    let sources = Sources::new(catalogue, DefaultAction::Deny, Vec::new(), 100);
+    let sources = PolicyInputs::new(catalogue, DefaultAction::Deny, Vec::new(), 100);
     let rulebook = Rulebook::new(sources, directory.clone()).ok().context("rules")?;
     step("rulebook");
     vault.resume().await;

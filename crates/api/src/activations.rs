@@ -16,7 +16,7 @@ use super::openapi::Routes;
 use super::state::Admin;
 use super::wire::{Activation, ConnectionMade, ConnectionTested, TestOutcome};
 use keyward_base::secret::Secret;
-use keyward_state::directory::{ConnectionRecord, ManagedBy, Need, editable};
+use keyward_state::directory::{ConnectionRecord, ManagedBy, RemedyCause, editable};
 
 pub(super) fn routes() -> Routes {
     Routes::new().post(
@@ -47,12 +47,12 @@ async fn resumed(
 ) -> Result<ConnectionMade, ApiError> {
     let (vault, org, id) = (&context.deps().vault, &connection.org, &connection.id);
     match fields.is_empty() {
-        false => vault.give_draft(org, id, fields).await?,
+        false => vault.store_draft_secret(org, id, fields).await?,
         true if vault.has_secret(org, id).await? => {}
         true => {
             let name = &connection.name;
             return Err(ApiError::refused(format!("connection `{name}` has no secret yet"))
-                .hint(vault.remedy(&connection, Need::Use).unwrap_or_default()));
+                .hint(vault.remedy(&connection, RemedyCause::Use).unwrap_or_default()));
         }
     }
     let made = begun(&context, &connection, test).await?;
@@ -72,27 +72,27 @@ pub(super) async fn begun(
     let admin = &context.admin;
     let (vault, org, id) = (&admin.deps().vault, &draft.org, &draft.id);
     let mut found = match test && has_test(admin, draft) {
-        true => Some(asked(admin, draft).await?),
+        true => Some(run_test(admin, draft).await?),
         false => None,
     };
     let now = match &mut found {
         Some(found) if !found.ok => {
             let now = vault.test_failed(org, id, &found.message).await?;
             if found.outcome == TestOutcome::WrongKey {
-                found.hint = vault.remedy(&now, Need::Use);
+                found.hint = vault.remedy(&now, RemedyCause::Use);
             }
-            changes::told(context, &now, "draft", &found.message).await;
+            changes::publish(context, &now, "draft", &found.message).await;
             now
         }
         found => {
             let now = vault.activate(org, id).await?;
             let why = if found.is_some() { "the provider takes the secret" } else { "untested" };
-            changes::told(context, &now, "active", why).await;
+            changes::publish(context, &now, "active", why).await;
             now
         }
     };
     if let Some(found) = &found {
-        status::learnt(context, &now, found).await?;
+        status::store_result(context, &now, found).await?;
     }
     let directory = admin.deps().directory.view();
     let now = directory.connection(org, id).cloned();
@@ -101,7 +101,10 @@ pub(super) async fn begun(
     Ok(ConnectionMade { connection, consent: None, test: found })
 }
 
-async fn asked(admin: &Admin, draft: &Arc<ConnectionRecord>) -> Result<ConnectionTested, ApiError> {
+async fn run_test(
+    admin: &Admin,
+    draft: &Arc<ConnectionRecord>,
+) -> Result<ConnectionTested, ApiError> {
     let (vault, org, id) = (&admin.deps().vault, &draft.org, &draft.id);
     let testing = vault.test_begins(org, id).await?;
     match tested(admin, &testing, None).await {

@@ -49,7 +49,7 @@ impl Exposed for Agent {
         context.caller.sees_agent(record)
     }
 
-    async fn beside(context: &Context, record: &Record<Self>) -> AgentShown {
+    async fn shown_facts(context: &Context, record: &Record<Self>) -> AgentShown {
         let facts = &record.facts;
         let tokens = facts.tokens.iter().map(|token| tokens::shown(context, token));
         AgentShown {
@@ -96,7 +96,7 @@ impl Changeable for Agent {
         record: Arc<Record<Self>>,
         change: InputChange<Self>,
     ) -> Result<Shown<Self>, ApiError> {
-        let given = |owner: &Option<String>| owners::given_to(context, owner.as_deref());
+        let given = |owner: &Option<String>| owners::resolve_assigned(context, owner.as_deref());
         let owner = change.with.owner.as_ref().map(given).transpose()?;
         if let Some(owner) = &owner {
             context.caller.because(owner.as_ref().map_or("of the organisation", |id| id.as_str()));

@@ -49,7 +49,7 @@ impl Exposed for App {
         vec![record.spec.provider.as_str().into()]
     }
 
-    async fn beside(context: &Context, record: &Record<Self>) -> AppShown {
+    async fn shown_facts(context: &Context, record: &Record<Self>) -> AppShown {
         let Context { admin, caller } = context;
         let directory = context.view();
         let uses =
@@ -92,7 +92,7 @@ impl Exposed for App {
             managed_by: ManagedBy::Store,
         };
         let app = vault.add_app_of(new, with.secrets.secrets).await?;
-        caller.names("app", &app.id, &app.name);
+        caller.record_changed("app", &app.id, &app.name);
         admin.enforce().await?;
         Ok(resource::shown(context, &app).await)
     }

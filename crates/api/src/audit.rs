@@ -262,7 +262,7 @@ impl AuditReader {
     /// Waits until what was recorded before can be read: who changes something finds it in the log.
     async fn caught_up(&self) {
         if let Some(gateway) = &self.gateway {
-            gateway.deps().changes.caught_up().await;
+            gateway.deps().changes.wait_until_readable().await;
         }
     }
 
@@ -298,19 +298,19 @@ impl AuditFollower {
     async fn next(&mut self) -> Option<sse::Event> {
         loop {
             if let Some(record) = self.records.pop_front() {
-                return Some(told(&record));
+                return Some(sse_event(&record));
             }
             if self.is_over {
                 return None;
             }
             let deps = self.gateway.deps();
-            if !self.caller.still_holds(deps) {
+            if !self.caller.is_still_authenticated(deps) {
                 return Some(self.end("the token does not open this any more"));
             }
             let is_ready = self.gateway.is_ready();
             // Before it is read: what is written meanwhile is news again.
             self.written.mark_unchanged();
-            match self.turn().await {
+            match self.read_next().await {
                 Err(error) => return Some(self.end(&error.to_string())),
                 Ok(true) => {}
                 Ok(false) if !is_ready => return Some(self.end("the gateway is stopping")),
@@ -318,23 +318,23 @@ impl AuditFollower {
                     changed = self.written.changed() => if changed.is_err() {
                         return Some(self.end("the gateway is stopping"));
                     },
-                    () = self.gateway.drained() => {}
+                    () = self.gateway.drain_started() => {}
                 },
             }
         }
     }
 
     /// Reads the next records. Returns whether there may be more to read or to send.
-    async fn turn(&mut self) -> Result<bool, ApiError> {
+    async fn read_next(&mut self) -> Result<bool, ApiError> {
         let Some(mut follower) = self.follower.take() else { return Ok(false) };
         let read = self.reader.read(move |_| {
-            let turn = follower.turn()?;
-            Ok((follower, turn))
+            let new = follower.read_new()?;
+            Ok((follower, new))
         });
-        let (follower, turn) = read.await?;
+        let (follower, new) = read.await?;
         self.follower = Some(follower);
-        self.records.extend(turn.records);
-        Ok(turn.more || !self.records.is_empty())
+        self.records.extend(new.records);
+        Ok(new.more || !self.records.is_empty())
     }
 
     fn end(&mut self, reason: &str) -> sse::Event {
@@ -343,7 +343,7 @@ impl AuditFollower {
     }
 }
 
-fn told(record: &Event) -> sse::Event {
+fn sse_event(record: &Event) -> sse::Event {
     let event = sse::Event::default().id(record.seq.to_string());
     match event.json_data(record) {
         Ok(event) => event,

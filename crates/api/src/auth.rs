@@ -146,7 +146,7 @@ impl Caller {
     }
 
     /// The user of a connect session, whose pages carry no token. Their changes are recorded as the user's.
-    pub(super) fn connecting(user: Arc<Record<User>>) -> Self {
+    pub(super) fn of_connect_session(user: Arc<Record<User>>) -> Self {
         let org = user.org.clone();
         let person = Person {
             user,
@@ -160,7 +160,7 @@ impl Caller {
     }
 
     /// Sets the address of the client.
-    pub(super) fn from(self, client: IpAddr) -> Self {
+    pub(super) fn with_client(self, client: IpAddr) -> Self {
         Self { client: Some(client), ..self }
     }
 
@@ -336,7 +336,7 @@ impl Caller {
 
     /// Refuses a personal token, of whichever user, that expires later than the token that the caller's rights come from,
     /// so that a stolen token cannot be prolonged.
-    pub(super) fn outlives(&self, expires: Option<Timestamp>) -> Result<(), ApiError> {
+    pub(super) fn check_token_expiry(&self, expires: Option<Timestamp>) -> Result<(), ApiError> {
         let Some(end) = self.token_ends() else { return Ok(()) };
         match expires.is_some_and(|expires| expires <= end) {
             true => Ok(()),
@@ -351,7 +351,7 @@ impl Caller {
     }
 
     /// Whether the caller's authentication is still valid; checked during streaming responses.
-    pub(super) fn still_holds(&self, deps: &Deps) -> bool {
+    pub(super) fn is_still_authenticated(&self, deps: &Deps) -> bool {
         let (view, now) = (deps.directory.view(), deps.clock.now());
         let CallerIdentity::User(person) = &self.who else { return view.org(&self.org).is_some() };
         view.one::<User>(&self.org, &person.user.id).is_some_and(|user| {
@@ -361,7 +361,7 @@ impl Caller {
                     live.is_some_and(|token| token.is_live(now))
                 }
                 UserCredential::Login(id) => {
-                    view.login_holds(&self.org, id, deps.sign_in.idle, now)
+                    view.is_login_valid(&self.org, id, deps.sign_in.idle, now)
                 }
             };
             !user.paused && user.role == person.user.role && is_live
@@ -440,7 +440,7 @@ fn required(method: &Method, path: &str) -> (Option<Area>, Access) {
 }
 
 /// Whether the path is a user's means of sign-in: people of every role change their own, and its handlers check that
-/// ([`super::means::SignInMeans`]).
+/// ([`super::means::SignInMethodChange`]).
 fn is_of_own_sign_in(path: &str) -> bool {
     let rest = path.strip_prefix("/api/v1/").unwrap_or_default();
     let mut parts = rest.split('/');

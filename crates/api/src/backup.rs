@@ -122,7 +122,7 @@ fn body(begun: BegunBackup, encryption: Encryption) -> Answer {
     let (pieces, mut taken) = mpsc::channel(PIECES_MAX);
     tokio::task::spawn_blocking(move || {
         if let Err(error) = begun.write(&encryption, Pieces(pieces.clone(), Handle::current())) {
-            tracing::warn!(%error, "a backup was not sent to its end");
+            tracing::warn!(%error, "the download of a backup was interrupted");
             // Ends the answer without its last chunk, so that the client sees that it is not whole.
             let _ = pieces.blocking_send(Err(io::Error::other(error)));
         }

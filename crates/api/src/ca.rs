@@ -12,7 +12,7 @@ use super::state::Admin;
 use super::wire::{CaView, RotateCa};
 use keyward_base::time::parse_duration;
 use keyward_proxy::ca::CaError;
-use keyward_proxy::ca::authority::{Authority, OVERLAP_DEFAULT, Overview, Succession};
+use keyward_proxy::ca::authority::{Authority, OVERLAP_DEFAULT, Overview, RotationMode};
 
 pub(super) fn routes() -> Routes {
     Routes::new().get("/ca", ["getCa", "Show the certificate authority"], show).post(
@@ -30,7 +30,7 @@ async fn rotate(
     State(admin): State<Admin>,
     Body(asked): Body<RotateCa>,
 ) -> Result<Json<CaView>, ApiError> {
-    let (how, authority) = (succession(&asked)?, Arc::clone(&admin.deps().authority));
+    let (how, authority) = (rotation_mode(&asked)?, Arc::clone(&admin.deps().authority));
     // Off the async threads, and to its end when the caller goes away.
     let rotated = tokio::task::spawn_blocking(move || {
         authority.rotate(how)?;
@@ -39,18 +39,18 @@ async fn rotate(
     rotated.await.map_err(ApiError::internal)?.map(Json)
 }
 
-fn succession(asked: &RotateCa) -> Result<Succession, ApiError> {
+fn rotation_mode(asked: &RotateCa) -> Result<RotationMode, ApiError> {
     match (&asked.overlap, asked.no_overlap) {
         (Some(_), true) => Err(ApiError::field("overlap", "contradicts `no_overlap`")),
-        (None, true) => Ok(Succession::AtOnce),
-        (None, false) => Ok(Succession::Overlap(OVERLAP_DEFAULT)),
+        (None, true) => Ok(RotationMode::NoOverlap),
+        (None, false) => Ok(RotationMode::Overlap(OVERLAP_DEFAULT)),
         (Some(text), false) => {
             let length = parse_duration(text);
             let length = length.map_err(|error| ApiError::field("overlap", error.to_string()))?;
             // Certificates count in whole seconds.
             match length.as_secs() {
                 0 => Err(ApiError::field("overlap", "is shorter than a second: use `no_overlap`")),
-                _ => Ok(Succession::Overlap(length)),
+                _ => Ok(RotationMode::Overlap(length)),
             }
         }
     }

@@ -15,8 +15,8 @@ use super::body::{Body, Segments};
 use super::context::Context;
 use super::error::ApiError;
 use super::openapi::Routes;
-use super::sound_rules::SoundRules;
 use super::state::Admin;
+use super::valid_rules::ValidRules;
 use super::wire::{CallAsk, CallView};
 use keyward_net::read_body::{ReadError, read_body};
 use keyward_proxy::call::{self, CallBody};
@@ -50,12 +50,12 @@ pub(super) fn routes() -> Routes {
 
 async fn request(
     context: Context,
-    _: SoundRules,
+    _: ValidRules,
     Segments(name): Segments<String>,
     Body(ask): Body<CallAsk>,
 ) -> Result<Json<CallView>, ApiError> {
     let connection = context.connection(&name)?;
-    let request = asked(&context.admin, &connection, ask)?;
+    let request = request_to_send(&context.admin, &connection, ask)?;
     let gateway = context.deps().data_path.upgrade().ok_or(ApiError::Draining)?;
     let called = call::run(&gateway, &connection, request).await;
     let answer = called.result?;
@@ -64,7 +64,7 @@ async fn request(
     Ok(Json(tokio::time::timeout(ANSWERED_WITHIN, view).await.map_err(late)??))
 }
 
-fn asked(
+fn request_to_send(
     admin: &Admin,
     connection: &std::sync::Arc<ConnectionRecord>,
     ask: CallAsk,

@@ -45,7 +45,7 @@ pub(super) async fn catch_up(admin: &Admin) -> bool {
     match directory.catch_up().await {
         Ok(()) => directory.is_shared(),
         Err(error) => {
-            tracing::warn!(%error, "a request is answered from what is in memory");
+            tracing::warn!(%error, "cannot read the changes of other replicas: a request is answered from memory");
             false
         }
     }

@@ -101,7 +101,7 @@ impl PendingRecord {
 
 impl Caller {
     /// Sets the changed resource; the first call counts.
-    pub(super) fn names(&self, what: &'static str, id: impl ToString, name: &str) {
+    pub(super) fn record_changed(&self, what: &'static str, id: impl ToString, name: &str) {
         let mut details = self.details.lock();
         if details.what.is_none() {
             details.what = Some(what);
@@ -110,12 +110,12 @@ impl Caller {
     }
 
     /// Sets the name of a new resource, for the record of its refusal. It must be a valid name.
-    pub(super) fn wants_name(&self, name: &str) {
+    pub(super) fn record_requested_name(&self, name: &str) {
         self.details.lock().wanted_name = Some(name.to_owned());
     }
 
     /// Sets a run as the changed resource instead of its agent.
-    pub(super) fn names_run(&self, run: Run) {
+    pub(super) fn record_run(&self, run: Run) {
         self.details.lock().run = Some(run);
     }
 
@@ -172,7 +172,7 @@ impl PendingRecord {
     }
 
     /// Sets the user of a sign-in that may still fail.
-    pub(super) fn is_of(&mut self, user: &Record<User>) {
+    pub(super) fn set_user(&mut self, user: &Record<User>) {
         self.event.org = Some(user.org.to_string());
         if let Some(change) = &mut self.event.change {
             change.name = Some(user.name.clone());

@@ -6,7 +6,7 @@ use keyward_state::observe::change::Change;
 use keyward_state::observe::event::Outcome;
 
 /// Tells of a change that is durable. `why` quotes nothing that a provider or an owner wrote.
-pub(super) async fn told(
+pub(super) async fn publish(
     Context { admin, caller }: &Context,
     connection: &ConnectionRecord,
     what: &'static str,
@@ -22,5 +22,5 @@ pub(super) async fn told(
     let deps = admin.deps();
     let change = Change::new(&caller.actor(), "connection", what).of(id, name).because(why);
     let event = change.event(deps.clock.now(), &connection.org, Outcome::Completed);
-    deps.changes.tell(event).await;
+    deps.changes.record(event).await;
 }

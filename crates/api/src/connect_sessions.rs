@@ -41,7 +41,7 @@ use keyward_model::{
 };
 use keyward_state::directory::NewConnectSession;
 
-pub(super) use self::browser::Linked;
+pub(super) use self::browser::PendingConsent;
 pub use self::for_end_users::make_links;
 
 /// What a platform's own page sends in place of a form of a link.
@@ -160,7 +160,7 @@ impl Exposed for ConnectSession {
         Offers::check(admin, caller.org(), spec)
     }
 
-    async fn beside(context: &Context, session: &Record<Self>) -> ConnectSessionShown {
+    async fn shown_facts(context: &Context, session: &Record<Self>) -> ConnectSessionShown {
         let view = context.view();
         let user = session.user.as_ref().and_then(Reference::id);
         let user = user.and_then(|id| view.one::<User>(&session.org, id));
@@ -182,7 +182,7 @@ impl Exposed for ConnectSession {
         let made = deps.directory.add_connect_session(caller.org(), input.spec, max, None).await;
         let NewConnectSession { session, token } = made?;
         let shown = resource::shown(context, &session).await;
-        caller.names(Self::KIND.one, &session.id, session.name());
+        caller.record_changed(Self::KIND.one, &session.id, session.name());
         caller.because(format!("for user {}", shown.facts.user_name));
         let url = link(deps, &token)?;
         Ok(ConnectSessionIssued { url, session: shown })

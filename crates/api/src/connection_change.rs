@@ -43,7 +43,7 @@ pub(super) async fn change(
         config_mentions::may_be_renamed(admin, &found).await?;
     }
     let owner = match &change.with.owner {
-        Some(owner) => Some(owners::given_to(&context, owner.as_deref())?),
+        Some(owner) => Some(owners::resolve_assigned(&context, owner.as_deref())?),
         None => None,
     };
     if change.with.test && after.references != found.references {
@@ -69,7 +69,7 @@ pub(super) async fn change(
     }
     admin.enforce().await?;
     if connection.updated != found.updated {
-        changes::told(&context, &connection, "changed", "by request").await;
+        changes::publish(&context, &connection, "changed", "by request").await;
     }
     Ok(Json(view(admin, &connection)))
 }

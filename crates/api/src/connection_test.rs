@@ -46,7 +46,7 @@ async fn test(
     if status::is_doubtful(&connection, &found) {
         found = tested(admin, &connection, None).await?;
     }
-    status::learnt(&context, &connection, &found).await?;
+    status::store_result(&context, &connection, &found).await?;
     Ok(Json(found))
 }
 
@@ -79,7 +79,7 @@ pub(super) async fn tested(
     };
     let request = admin.deps().vault.test_request(connection, shown).await;
     let Some(request) = request.map_err(|error| ApiError::refused(error.to_string()))? else {
-        return Ok(told(connection, asked.untested(), None));
+        return Ok(test_view(connection, asked.untested(), None));
     };
     let method = request.method.clone();
     let gateway = admin.deps().data_path.upgrade().ok_or(ApiError::Draining)?;
@@ -87,7 +87,7 @@ pub(super) async fn tested(
     let uri = &tested.uri;
     let line = format!("{method} https://{}{}", authority(uri), shown_path(uri));
     let diagnosis = asked.diagnosis(uri.host().unwrap_or_default(), &line, &tested);
-    Ok(told(connection, diagnosis, Some((line, tested))))
+    Ok(test_view(connection, diagnosis, Some((line, tested))))
 }
 
 /// Whether the provider has a test request for the connection.
@@ -112,7 +112,7 @@ fn shown_path(uri: &http::Uri) -> String {
     marked.iter().fold(path.to_owned(), |path, (_, core)| path.replace(core.as_str(), "…"))
 }
 
-fn told(
+fn test_view(
     connection: &ConnectionRecord,
     diagnosis: Diagnosis,
     asked: Option<(String, TestReport)>,

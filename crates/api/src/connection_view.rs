@@ -3,7 +3,7 @@
 use super::state::Admin;
 use keyward_model::{Connection, ConnectionShown, Shown, SshKeyShown};
 use keyward_rules::provider::{AuthKind, AuthMethod, Catalogue, Instance};
-use keyward_state::directory::{ConnectionRecord, Due, DueBy, Need, Remedies};
+use keyward_state::directory::{ConnectionRecord, Due, DueBy, Remedies, RemedyCause};
 
 /// The view with data from the vault: the state of the token, scopes, references and the SSH key.
 pub(super) async fn whole_view(admin: &Admin, connection: &ConnectionRecord) -> Shown<Connection> {
@@ -12,7 +12,7 @@ pub(super) async fn whole_view(admin: &Admin, connection: &ConnectionRecord) -> 
     let mut view = view(admin, connection);
     scopes(admin, connection, &mut view.facts);
     if view.facts.remedy.is_none() && token.as_ref().is_some_and(|it| it.failing.is_some()) {
-        view.facts.remedy = vault.remedy(connection, Need::Token);
+        view.facts.remedy = vault.remedy(connection, RemedyCause::Token);
     }
     view.facts.token = token;
     let references = vault.reference_status(connection).await;
@@ -27,7 +27,7 @@ pub(super) fn view(admin: &Admin, connection: &ConnectionRecord) -> Shown<Connec
     let (catalogue, directory) =
         (admin.deps().vault.catalogue(&connection.org), admin.deps().directory.view());
     let remedies = Remedies::in_view(connection, &catalogue, &directory);
-    let soon = || remedies.remedy(Need::Credential).filter(|_| ends_soon(admin, connection));
+    let soon = || remedies.remedy(RemedyCause::Credential).filter(|_| ends_soon(admin, connection));
     let facts = connection.facts.clone();
     connection.shown(ConnectionShown {
         state: facts.state,
@@ -44,7 +44,7 @@ pub(super) fn view(admin: &Admin, connection: &ConnectionRecord) -> Shown<Connec
         rotated: facts.rotated,
         rotation: facts.rotation,
         due: connection.due(),
-        remedy: remedies.remedy(Need::Use).or_else(soon),
+        remedy: remedies.remedy(RemedyCause::Use).or_else(soon),
         renewal: Some(remedies.renewal()),
         ..ConnectionShown::default()
     })
@@ -72,7 +72,9 @@ pub(super) fn scopes(admin: &Admin, connection: &ConnectionRecord, shown: &mut C
     let oauth = auth.and_then(|auth| auth.oauth.as_deref());
     let requested = match (connection.scopes.is_empty(), oauth) {
         (false, _) => connection.scopes.clone(),
-        (true, Some(oauth)) => app.map_or_else(|| oauth.clone(), |app| app.applied(oauth)).scopes,
+        (true, Some(oauth)) => {
+            app.map_or_else(|| oauth.clone(), |app| app.override_oauth(oauth)).scopes
+        }
         (true, None) => Vec::new(),
     };
     let granted = &connection.facts.granted;

@@ -133,7 +133,7 @@ async fn add(
     let (org, fields) = (caller.org().clone(), with.fields.secrets);
     let method = (&*spec.provider, spec.auth.as_deref());
     let has_fields = !fields.is_empty() || !spec.references.is_empty();
-    let consents = !has_fields && flows.consents(caller.org(), method.0, method.1);
+    let needs_consent = !has_fields && flows.needs_consent(caller.org(), method.0, method.1);
     let named = spec.app.as_ref().map(Reference::as_str);
     let app = match flows.find_app(&org, method.0, method.1, named) {
         // Given keys of OAuth 1.0a have a consumer of their own.
@@ -147,7 +147,7 @@ async fn add(
     };
     spec.app = app.map(|app| Reference::Id(app.id.clone()));
     let made = vault::NewConnection { org, spec, owner, visibility, managed_by: ManagedBy::Store };
-    if consents {
+    if needs_consent {
         takes_consents(admin)?;
         let draft = vault.add_draft(made).await?;
         return drafted(&context, &draft, with.device).await;
@@ -218,12 +218,12 @@ async fn given(
     let vault = &admin.deps().vault;
     if !test {
         let connection = vault.add(new, fields).await?;
-        caller.names("connection", &connection.id, &connection.name);
+        caller.record_changed("connection", &connection.id, &connection.name);
         let connection = view(admin, &connection);
         return Ok(ConnectionMade { connection, consent: None, test: None });
     }
     let draft = vault.add_untested(new, fields).await?;
-    caller.names("connection", &draft.id, &draft.name);
+    caller.record_changed("connection", &draft.id, &draft.name);
     let context = context.clone();
     let begun = async move { activations::begun(&context, &draft, true).await };
     // Runs to its end even if the caller disconnects: else the draft would stay in testing.
@@ -236,7 +236,7 @@ async fn drafted(
     device: bool,
 ) -> Result<(StatusCode, Json<ConnectionMade>), ApiError> {
     let Context { admin, caller } = context;
-    caller.names("connection", &draft.id, &draft.name);
+    caller.record_changed("connection", &draft.id, &draft.name);
     let begun = begun(context, draft, Reconnect { device, ..Reconnect::default() }).await;
     let consent = match begun {
         Ok(consent) => consent,
@@ -326,6 +326,6 @@ async fn set_paused(
     }
     admin.enforce().await?;
     let what = if paused { "paused" } else { "resumed" };
-    changes::told(context, &connection, what, "by request").await;
+    changes::publish(context, &connection, what, "by request").await;
     Ok(Json(view(admin, &connection)))
 }

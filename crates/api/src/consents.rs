@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use super::body::Segments;
 use super::body_bytes::collect;
-use super::connect_sessions::Linked;
+use super::connect_sessions::PendingConsent;
 use super::error::ApiError;
 use super::html::{self, HtmlPage};
 use super::state::Admin;
@@ -91,7 +91,7 @@ async fn begin(
     match flows.begin(&org, &ticket, session).await {
         Ok(url) => {
             let to = format!("You are sent to {}.", offer.goes_to);
-            HtmlPage::new("To the provider").text(&to).onward(&url).answer(StatusCode::OK)
+            HtmlPage::new("To the provider").text(&to).forward_to(&url).answer(StatusCode::OK)
         }
         Err(refusal) => refused(&refusal),
     }
@@ -134,7 +134,7 @@ async fn posted(
     match flows.keep_posted(&org, &id, &form).await {
         Ok(handle) => HtmlPage::new("Back from the provider")
             .text("You are sent on.")
-            .onward(&format!("../posted/{app}/{}", *handle))
+            .forward_to(&format!("../posted/{app}/{}", *handle))
             .answer(StatusCode::OK),
         Err(refusal) => refused(&refusal),
     }
@@ -157,7 +157,7 @@ async fn goes_on(
         Ok(flows) => flows,
         Err(page) => return *page,
     };
-    let Ok(id) = AppId::parse(&app) else { return refused(&CallbackRefusal::Over) };
+    let Ok(id) = AppId::parse(&app) else { return refused(&CallbackRefusal::NoFlow) };
     match flows.take_posted(&org_of_app(&admin, &app), &id, &handle).await {
         Ok(form) => finished(&admin, &app, &form, &headers, "../../").await,
         Err(refusal) => refused(&refusal),
@@ -180,14 +180,14 @@ async fn finished(
     let cookies = ConsentVisit(headers).cookies();
     let back = CallbackRequest { app, query: parameters, cookies: &cookies };
     let org = org_of_app(admin, app);
-    let link = Linked::of(admin, &cookies);
+    let link = PendingConsent::of(admin, &cookies);
     let finished = flows.callback(&org, &back).await;
     enforced(admin).await;
-    if link.settles(admin).await {
+    if link.settle(admin).await {
         return see_other(&format!("{up}../connect/session"));
     }
     match finished {
-        Ok(flow) => see_other(&format!("{up}done/{}", flows.of_org(&org, flow.as_str()))),
+        Ok(flow) => see_other(&format!("{up}done/{}", flows.with_org_prefix(&org, flow.as_str()))),
         Err(refusal) => refused(&refusal),
     }
 }
@@ -259,8 +259,8 @@ async fn decide(
     match decided {
         Ok(_) => see_other(&flow),
         Err(error) => {
-            tracing::info!(%error, "a decision about an account was not taken");
-            refused(&CallbackRefusal::Over)
+            tracing::info!(%error, "a decision about an account was refused");
+            refused(&CallbackRefusal::NoFlow)
         }
     }
 }
@@ -301,8 +301,8 @@ fn open(admin: &Admin) -> Result<&Arc<Flows>, Box<Response>> {
 async fn shown(admin: &Admin, flow: &str, cookies: &Cookies) -> Response {
     let flows = &admin.deps().flows;
     let (org, id) = org_of(flow);
-    let Ok(id) = FlowId::parse(id) else { return refused(&CallbackRefusal::Over) };
-    let Ok(view) = flows.view(&org, &id).await else { return refused(&CallbackRefusal::Over) };
+    let Ok(id) = FlowId::parse(id) else { return refused(&CallbackRefusal::NoFlow) };
+    let Ok(view) = flows.view(&org, &id).await else { return refused(&CallbackRefusal::NoFlow) };
     // The address of the page alone reveals nothing.
     if cookies.one(&flows.cookie(&id)).is_none() {
         return refused(&CallbackRefusal::OtherBrowser);
@@ -384,7 +384,7 @@ pub(super) fn asks_for(page: HtmlPage, scopes: &[String], words: &ScopeWords) ->
 fn refused(refusal: &CallbackRefusal) -> Response {
     // The same address may have connected the account before.
     let (title, next) = match refusal {
-        CallbackRefusal::Over => (
+        CallbackRefusal::NoFlow => (
             "Consent ended",
             "If it connected the account before, the account stays connected. Otherwise start again from the command \
              line or the console.",

@@ -45,7 +45,7 @@ impl Context {
     /// A connection by name or id. One that the caller may only use is refused for changes.
     pub(super) fn connection(&self, name: &str) -> Result<Arc<ConnectionRecord>, ApiError> {
         let found = self.connection_to_use(name)?;
-        self.caller.names("connection", &found.id, &found.name);
+        self.caller.record_changed("connection", &found.id, &found.name);
         self.caller.may_change(&found)?;
         Ok(found)
     }

@@ -74,7 +74,7 @@ impl Exposed for DatabaseListener {
         vec![record.protocol.as_str().into()]
     }
 
-    async fn beside(context: &Context, record: &Record<Self>) -> DatabaseListenerShown {
+    async fn shown_facts(context: &Context, record: &Record<Self>) -> DatabaseListenerShown {
         let view = context.view();
         let status = context.deps().database_listeners.status(&record.id);
         let (connection_name, agent_name) = names(record, &view);

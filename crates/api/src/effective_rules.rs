@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::context::Context;
 use keyward_base::id::OrgId;
-use keyward_model::{Agent, ManagedBy, Record, Rule, RuleShown, RuleSpec, RuleStanding};
+use keyward_model::{Agent, ManagedBy, Record, Rule, RuleShown, RuleSpec, RuleStatus};
 use keyward_rules::host_sets::{Allowance, HostSet, HostSets};
 use keyward_rules::policy::DefaultAction;
 use keyward_rules::policy::explain::ActionKind;
@@ -14,7 +14,7 @@ use keyward_state::rulebook::PlacedRule;
 /// Sets the earlier rule that shadows this one, if there is one.
 pub(super) fn with_shadow(context: &Context, mut rule: RuleShown) -> RuleShown {
     let rulebook = &context.deps().rulebook;
-    rule.standing.shadowed_by = rulebook.shadow(context.caller.org(), &label(&rule));
+    rule.status.shadowed_by = rulebook.shadow(context.caller.org(), &label(&rule));
     rule
 }
 
@@ -36,7 +36,7 @@ pub(super) fn effective(context: &Context) -> Vec<RuleShown> {
     all.extend(allowed(context));
     all.push(default(rulebook.default_action()));
     for (at, rule) in all.iter_mut().enumerate() {
-        rule.standing.number = at + 1;
+        rule.status.number = at + 1;
     }
     all
 }
@@ -46,7 +46,7 @@ fn explicit(rule: &PlacedRule) -> RuleShown {
     // Drops the path, such as `rules[3]`, because the line is enough.
     let place = rule.place.rsplit_once(": ").map_or(&*rule.place, |(at, _)| at).to_owned();
     RuleShown {
-        standing: RuleStanding { place: Some(place), ..RuleStanding::default() },
+        status: RuleStatus { place: Some(place), ..RuleStatus::default() },
         managed_by: Some(ManagedBy::File),
         ..unmanaged(rule.label(), RuleSpec { action, ..rule.spec.clone() })
     }
@@ -80,8 +80,8 @@ fn with_names(view: &View, rule: &Record<Rule>) -> RuleSpec {
 }
 
 fn unmanaged(id: String, spec: RuleSpec) -> RuleShown {
-    let standing = RuleStanding::default();
-    RuleShown { id, spec, standing, managed_by: None, created: None, updated: None, version: None }
+    let status = RuleStatus::default();
+    RuleShown { id, spec, status, managed_by: None, created: None, updated: None, version: None }
 }
 
 fn bindings(context: &Context) -> Vec<RuleShown> {

@@ -221,7 +221,7 @@ impl ApiError {
             }
             Self::NotYours { what, name } => not_yours(what, name),
             Self::AuditUnavailable => audit_unavailable(),
-            Self::Taken { what, name } => taken(what, name),
+            Self::Taken { what, name } => name_taken(what, name),
             Self::ManagedByFile { what, name } => managed_by_file(what, name),
             Self::Environments { agent, agent_in, connection, connection_in } => {
                 environments(agent, agent_in, connection, connection_in)
@@ -337,7 +337,7 @@ fn not_yours(what: &str, name: &str) -> RefusalText {
     ))
 }
 
-fn taken(what: &str, name: &str) -> RefusalText {
+fn name_taken(what: &str, name: &str) -> RefusalText {
     Code::NameTaken.because(format!("{what} `{name}` exists already")).usual_hint()
 }
 

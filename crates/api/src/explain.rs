@@ -19,8 +19,8 @@ use super::context::Context;
 use super::error::ApiError;
 use super::openapi::Routes;
 use super::resource::found;
-use super::sound_rules::SoundRules;
 use super::state::Admin;
+use super::valid_rules::ValidRules;
 use super::wire::{AddressView, AppUsed, ConnectionUsed, ExplainAsk, Explanation, PlacementView};
 use keyward_base::host::{Scheme, Target};
 use keyward_base::id::{ConnectionId, OrgId};
@@ -46,7 +46,7 @@ pub(super) fn routes() -> Routes {
 
 async fn explain(
     context: Context,
-    _: SoundRules,
+    _: ValidRules,
     Body(ask): Body<ExplainAsk>,
 ) -> Result<Json<Explanation>, ApiError> {
     if let Some(told) = ssh::explained(&context, &ask).boxed().await? {
@@ -92,11 +92,12 @@ pub(super) fn decided(
     let behind = base_url::behind(admin, &agent, ask)?;
     let question = DescribedRequest::parse(behind.as_ref().unwrap_or(ask))?;
     let policy = admin.deps().rulebook.current();
-    let decision = policy.explain(&agent, &question.asked());
-    let considered = policy.considered(&agent, &question.asked(), decision.rule.as_deref());
-    let mut told = told(admin, &record, &question, decision);
+    let decision = policy.explain(&agent, &question.policy_request());
+    let considered =
+        policy.considered(&agent, &question.policy_request(), decision.rule.as_deref());
+    let mut told = explanation(admin, &record, &question, decision);
     // No rule decides for a paused agent, whose bindings are omitted: other reasons have remedies that do not help.
-    if admin.deps().directory.view().is_asleep(&record) {
+    if admin.deps().directory.view().is_inactive(&record) {
         told.stopped_by = vec![stop::agent_paused(&record)];
     }
     told.considered = considered;
@@ -105,7 +106,7 @@ pub(super) fn decided(
 }
 
 /// The decision, with details that only the services know.
-fn told(
+fn explanation(
     admin: &Admin,
     agent: &AgentRecord,
     asked: &DescribedRequest,
@@ -236,7 +237,7 @@ fn template(template: &ValueTemplate) -> String {
 async fn judge(admin: &Admin, target: &Target, told: &mut Explanation) {
     let injects = told.action == ActionKind::Inject;
     let cleartext = injects && target.scheme() == Scheme::Http;
-    let judged = match admin.deps().dialler.judge(target).await {
+    let judged = match admin.deps().dialler.resolve_and_check(target).await {
         Ok(AddressVerdict::Addresses(judged)) => judged,
         Ok(AddressVerdict::ByProxy { proxy }) => {
             told.stopped_by.extend(cleartext.then(stop::cleartext_by_proxy));

@@ -12,7 +12,7 @@ use super::context::Context;
 use super::database_listeners;
 use super::error::ApiError;
 use super::openapi::Routes;
-use super::sound_rules::SoundRules;
+use super::valid_rules::ValidRules;
 use super::wire::{ExportVariable, ExportView};
 use keyward_base::id::{Id, OrgId};
 use keyward_model::{
@@ -30,7 +30,7 @@ pub(super) fn routes() -> Routes {
     Routes::new().get("/export", ["getExport", "Show all resources as a configuration"], show)
 }
 
-async fn show(context: Context, _: SoundRules) -> Result<Json<ExportView>, ApiError> {
+async fn show(context: Context, _: ValidRules) -> Result<Json<ExportView>, ApiError> {
     let mut export = Export::new(&context);
     export.providers();
     export.all::<App>().await?;
@@ -72,7 +72,10 @@ trait Exported: Stored {
     }
 
     /// The members of an item beside the spec.
-    async fn beside(_: &mut Export<'_>, _: &Record<Self>) -> Result<Map<String, Value>, ApiError> {
+    async fn extra_members(
+        _: &mut Export<'_>,
+        _: &Record<Self>,
+    ) -> Result<Map<String, Value>, ApiError> {
         Ok(Map::new())
     }
 }
@@ -85,7 +88,7 @@ impl Exported for App {
         record.facts.paused.then_some(LEFT_THE_FILE)
     }
 
-    async fn beside(
+    async fn extra_members(
         export: &mut Export<'_>,
         record: &Record<Self>,
     ) -> Result<Map<String, Value>, ApiError> {
@@ -106,7 +109,7 @@ impl Exported for Connection {
         private.into_iter().chain(paused).collect()
     }
 
-    async fn beside(
+    async fn extra_members(
         export: &mut Export<'_>,
         record: &Record<Self>,
     ) -> Result<Map<String, Value>, ApiError> {
@@ -153,7 +156,7 @@ impl Exported for Agent {
         record.facts.held.then_some(PAUSED).into_iter().collect()
     }
 
-    async fn beside(
+    async fn extra_members(
         export: &mut Export<'_>,
         record: &Record<Self>,
     ) -> Result<Map<String, Value>, ApiError> {
@@ -194,7 +197,7 @@ impl Exported for Plugin {
 }
 
 impl Exported for Webhook {
-    async fn beside(
+    async fn extra_members(
         export: &mut Export<'_>,
         record: &Record<Self>,
     ) -> Result<Map<String, Value>, ApiError> {
@@ -213,7 +216,7 @@ impl Exported for Hook {
         record.facts.paused.then_some(PAUSED).into_iter().collect()
     }
 
-    async fn beside(
+    async fn extra_members(
         export: &mut Export<'_>,
         record: &Record<Self>,
     ) -> Result<Map<String, Value>, ApiError> {
@@ -225,7 +228,7 @@ impl Exported for Hook {
 }
 
 impl Exported for Source {
-    async fn beside(
+    async fn extra_members(
         export: &mut Export<'_>,
         record: &Record<Self>,
     ) -> Result<Map<String, Value>, ApiError> {
@@ -322,8 +325,8 @@ impl<'a> Export<'a> {
             }
             self.notes
                 .extend(R::lost(&record).iter().map(|lost| format!("{kind} `{name}` {lost}")));
-            let beside = R::beside(self, &record).await?;
-            items.push(self.item(&record.spec, beside));
+            let extra_members = R::extra_members(self, &record).await?;
+            items.push(self.item(&record.spec, extra_members));
         }
         self.section(R::KIND.many, items);
         Ok(())
@@ -336,7 +339,7 @@ impl<'a> Export<'a> {
     }
 
     /// An item of a section: the members of the spec that are not their defaults, and what stands beside.
-    fn item<S>(&self, spec: &S, beside: Map<String, Value>) -> Value
+    fn item<S>(&self, spec: &S, extra_members: Map<String, Value>) -> Value
     where
         S: Serialize + DeserializeOwned + PartialEq,
     {
@@ -346,7 +349,7 @@ impl<'a> Export<'a> {
             if *self.org() != OrgId::default_org() {
                 item.insert("org".to_owned(), self.org().name().into());
             }
-            item.extend(beside);
+            item.extend(extra_members);
         }
         item
     }

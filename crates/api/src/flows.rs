@@ -114,7 +114,7 @@ async fn seen(context: &Context, id: &FlowId) -> Result<FlowView, ApiError> {
     let directory = context.view();
     match directory.connection(caller.org(), &view.connection) {
         Some(connection) if caller.sees_connection(connection) => {
-            caller.names("connection", &connection.id, &connection.name);
+            caller.record_changed("connection", &connection.id, &connection.name);
             caller.may_change(connection)?;
             Ok(view)
         }
@@ -152,7 +152,7 @@ pub(super) async fn begun(
     let started = admin.deps().flows.start(caller.org(), connection, ask).await?;
     Ok(match started {
         Started::Browser { flow, url } => ConsentView::page(flow, url),
-        Started::Device { flow, code } => told(flow, code),
+        Started::Device { flow, code } => consent_view(flow, code),
     })
 }
 
@@ -170,7 +170,7 @@ pub(super) fn takes_consents(admin: &Admin) -> Result<(), ApiError> {
     }
 }
 
-fn told(flow: FlowId, code: DeviceCode) -> ConsentView {
+fn consent_view(flow: FlowId, code: DeviceCode) -> ConsentView {
     ConsentView {
         flow,
         authorize_url: None,

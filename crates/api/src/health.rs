@@ -11,14 +11,14 @@ use super::auth::Caller;
 use super::context::Context;
 use super::error::ApiError;
 use super::openapi::Routes;
-use super::seen_listeners::SeenListeners;
 use super::state::{Admin, Deps};
+use super::visible_listeners::VisibleListeners;
 use super::wire::{
     CallerView, FaultView, Health, OidcView, SharedStoreView, Status, TelemetryFailure,
     TelemetryView,
 };
 use crate::handler::get;
-use crate::reload_asks::Reloads;
+use crate::reload_requests::Reloads;
 use keyward_base::codes::Code;
 use keyward_state::observe::telemetry::Telemetry;
 use keyward_vault::oidc::RelyingParty;
@@ -88,8 +88,8 @@ pub(super) fn word(admin: &Admin) -> &'static str {
 async fn status(context: Context) -> Result<Json<Status>, ApiError> {
     let Context { admin, caller } = &context;
     let places = admin.locations().ok_or(ApiError::NoSuchPath)?.clone();
-    let SeenListeners { agents, databases, databases_failed } =
-        SeenListeners::of(&context, &places);
+    let VisibleListeners { agents, databases, databases_failed } =
+        VisibleListeners::of(&context, &places);
     let (deps, reads_install) = (admin.deps(), caller.reads_install());
     let of_install = |path: String| if reads_install { path } else { String::new() };
     let telemetry = deps.telemetry.get().filter(|_| reads_install);

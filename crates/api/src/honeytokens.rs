@@ -26,7 +26,7 @@ pub(super) fn routes() -> Routes {
 impl Exposed for Honeytoken {
     type Added = Shown<Self>;
 
-    async fn beside(_: &Context, record: &Record<Self>) -> HoneytokenShown {
+    async fn shown_facts(_: &Context, record: &Record<Self>) -> HoneytokenShown {
         HoneytokenShown { text: record.facts.placeholder.as_str().to_owned() }
     }
 

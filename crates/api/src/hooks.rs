@@ -94,7 +94,7 @@ impl Exposed for Hook {
         has_scheme(spec, of_connection)
     }
 
-    async fn beside(context: &Context, record: &Record<Self>) -> HookShown {
+    async fn shown_facts(context: &Context, record: &Record<Self>) -> HookShown {
         let inbox = &context.deps().inbox;
         let status = inbox.status(&record.id);
         let scheme = inbox.scheme(record);
@@ -120,7 +120,7 @@ impl Exposed for Hook {
         let hook = inbox.new_hook(context.caller.org(), ManagedBy::Store, input.spec);
         check_keys(context, &hook, &keys.new).await?;
         let hook = inbox.add(hook, keys.new).await?;
-        context.caller.names("hook", &hook.id, hook.name());
+        context.caller.record_changed("hook", &hook.id, hook.name());
         Ok(added(context, &hook, keys.shown).await)
     }
 
@@ -387,7 +387,7 @@ impl EventFollower {
                 if !exists {
                     return "the hook was removed";
                 }
-                if !context.caller.still_holds(context.deps()) {
+                if !context.caller.is_still_authenticated(context.deps()) {
                     return "the token does not open this any more";
                 }
                 if !admin.is_ready() {
@@ -395,7 +395,7 @@ impl EventFollower {
                 }
                 tokio::select! {
                     _ = changes.changed() => {}
-                    () = admin.drained() => {}
+                    () = admin.drain_started() => {}
                 }
             }
         };

@@ -186,14 +186,14 @@ impl HtmlPage {
     }
 
     /// Adds a paragraph about what is wrong. Screen readers say it at once.
-    pub(super) fn wrong(mut self, text: &str) -> Self {
+    pub(super) fn alert(mut self, text: &str) -> Self {
         self.flush();
         self.body += &format!(r#"<p class="wrong" role="alert">{}</p>"#, with_code(text));
         self
     }
 
     /// Adds a link to another site, in a new tab.
-    pub(super) fn away(mut self, label: &str, url: &str) -> Self {
+    pub(super) fn external_link(mut self, label: &str, url: &str) -> Self {
         self.flush();
         let (label, url) = (escaped(label), escaped(url));
         self.body += &format!(
@@ -215,7 +215,7 @@ impl HtmlPage {
 
     /// Forwards to `url` immediately, and by a link. A redirect is not used, because `form-action` would apply
     /// to all further redirects too, and providers use several hosts.
-    pub(super) fn onward(mut self, url: &str) -> Self {
+    pub(super) fn forward_to(mut self, url: &str) -> Self {
         self.flush();
         let url = escaped(url);
         self.onward = format!(r#"<meta http-equiv="refresh" content="0;url={url}">"#);
@@ -363,7 +363,7 @@ mod tests {
         let button =
             button.heading("<b>").code(&["<b>"]).state("<b>", true, "<b>").code_fact("'", "'");
         let button = button.links(&[("<b>", "\"><b>")]).details("<b>", |page| page.text("<b>"));
-        let button = button.anchor("\"><b>").wrong("<b>").away("<b>", "\"><b>");
+        let button = button.anchor("\"><b>").alert("<b>").external_link("<b>", "\"><b>");
         let field = |input| FormField {
             name: "\"><b>".to_owned(),
             label: "<b>".to_owned(),
@@ -394,7 +394,7 @@ mod tests {
 
     #[test]
     fn an_address_stays_within_its_attribute() {
-        let page = HtmlPage::new("x").onward("https://a.test/?a=1&b=\"><script>");
+        let page = HtmlPage::new("x").forward_to("https://a.test/?a=1&b=\"><script>");
         assert!(
             page.onward.ends_with(r#"0;url=https://a.test/?a=1&amp;b=&quot;&gt;&lt;script&gt;">"#)
         );

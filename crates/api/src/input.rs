@@ -47,26 +47,26 @@ pub(super) struct InputChange<R: Resource> {
 
 impl<S: DeserializeOwned, W: DeserializeOwned + Section> SpecInput<S, W> {
     fn parse(bytes: &[u8]) -> Result<Self, ApiError> {
-        let beside = names::<W>();
+        let with_names = names::<W>();
         Ok(Self {
-            spec: part(bytes, InputPart::Without(&beside))?,
-            with: part(bytes, InputPart::Only(&beside))?,
+            spec: part(bytes, InputPart::Without(&with_names))?,
+            with: part(bytes, InputPart::Only(&with_names))?,
         })
     }
 }
 
 impl<R: Resource> InputChange<R> {
     fn parse(bytes: &[u8]) -> Result<Self, ApiError> {
-        let beside = names::<R::ChangeWith>();
-        let patch: Map<String, Value> = part(bytes, InputPart::Without(&beside))?;
+        let with_names = names::<R::ChangeWith>();
+        let patch: Map<String, Value> = part(bytes, InputPart::Without(&with_names))?;
         let known = names::<R::Spec>();
         match patch.keys().find(|key| !known.contains(&key.as_str())) {
             None => {
-                let with = part(bytes, InputPart::Only(&beside))?;
+                let with = part(bytes, InputPart::Only(&with_names))?;
                 Ok(Self { patch, with, if_match: IfMatch::default() })
             }
             Some(unknown) => {
-                let refused = unknown_member(unknown, known.iter().chain(&beside).copied());
+                let refused = unknown_member(unknown, known.iter().chain(&with_names).copied());
                 Err(changed_elsewhere::<R>(unknown, refused))
             }
         }
@@ -216,12 +216,12 @@ fn part<T: DeserializeOwned>(bytes: &[u8], part: InputPart<'_>) -> Result<T, Api
         let path = track.path().to_string();
         let field = if path == "." { String::new() } else { path };
         match part {
-            InputPart::Without(beside) if error.is_data() => {
+            InputPart::Without(with_names) if error.is_data() => {
                 let message = without_place(&error);
                 match unknown_in(&message) {
                     // What stands beside the spec is known as well.
                     Some((name, known)) if field == name => {
-                        unknown_member(name, known.into_iter().chain(beside.iter().copied()))
+                        unknown_member(name, known.into_iter().chain(with_names.iter().copied()))
                     }
                     _ => spec_misfit(field, &message),
                 }

@@ -52,7 +52,7 @@ async fn add(
         (None, Some(own)) => LinkUser { user: own.clone(), added: false },
         (None, None) => only_admin(&context).await?,
     };
-    caller.names("user", &user.id, &user.name);
+    caller.record_changed("user", &user.id, &user.name);
     let expires = deps.clock.now() + LIFE;
     let directory = &deps.directory;
     let link = directory.add_login_link(&user.org, &user.id, expires, bounds).await?;

@@ -55,7 +55,7 @@ async fn end(
     let known = known.and_then(|id| view.one::<Login>(caller.org(), &id));
     let found = known.and_then(|login| Some((login, shown(&context, login)?)));
     let (login, shown) = found.ok_or_else(|| ApiError::not_found("login", &id))?;
-    caller.names("login", &login.id, &shown.facts.user_name);
+    caller.record_changed("login", &login.id, &shown.facts.user_name);
     remove_stored(&context, login, if_match).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -65,7 +65,7 @@ fn shown(context: &Context, login: &Arc<Record<Login>>) -> Option<Shown<Login>> 
     let (view, deps) = (context.view(), context.deps());
     let user = view.one::<User>(&login.org, login.user.id()?)?;
     let idle_until = idle_until(login, deps.sign_in.idle);
-    if !context.caller.sees_user(user) || !user.signs_in() || deps.clock.now() >= idle_until {
+    if !context.caller.sees_user(user) || !user.may_sign_in() || deps.clock.now() >= idle_until {
         return None;
     }
     let current = context.caller.credential() == Some(&UserCredential::Login(login.id.clone()));

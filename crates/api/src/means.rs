@@ -1,4 +1,4 @@
-//! [`SignInMeans`]: a user whose means of sign-in are changed. It checks who may change them, and whether the caller
+//! [`SignInMethodChange`]: a user whose means of sign-in are changed. It checks who may change them, and whether the caller
 //! must prove the password: the unattended browser of a member or an auditor must not be enough to replace it. That of an
 //! admin is: admins make links, also for themselves, and change the means of all others.
 
@@ -17,12 +17,12 @@ use keyward_model::{Login, Record, Role, Scope, SecretText, SignInMethod, User};
 use keyward_state::directory::UserCredential;
 
 /// The user, changed by the caller. Users change their own means of sign-in, admins those of all.
-pub(super) struct SignInMeans<'a> {
+pub(super) struct SignInMethodChange<'a> {
     pub(super) user: Arc<Record<User>>,
     context: &'a Context,
 }
 
-impl<'a> SignInMeans<'a> {
+impl<'a> SignInMethodChange<'a> {
     /// # Errors
     /// When the caller may not change them. A password signs in with all rights and does not expire, so a token, and a
     /// login with the link of one, needs both.
@@ -48,7 +48,7 @@ impl<'a> SignInMeans<'a> {
     /// The caller, who changes their own.
     ///
     /// # Errors
-    /// As [`SignInMeans::of`], and for the operator, who is no user.
+    /// As [`SignInMethodChange::of`], and for the operator, who is no user.
     pub(super) fn own(context: &'a Context) -> Result<Self, ApiError> {
         let own = context.caller.user().ok_or_else(|| {
             ApiError::refused("the operator is no user, and has no passkeys")

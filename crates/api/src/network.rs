@@ -225,7 +225,7 @@ fn authenticated(
             if let Some(credential) = caller.credential() {
                 network.limits.take(credential)?;
             }
-            Ok(Some(caller.from(visit.client)).filter(|_| !is_sign_in))
+            Ok(Some(caller.with_client(visit.client)).filter(|_| !is_sign_in))
         }
         Err(refusal) if refusal.code() == Code::Unauthenticated => {
             if proves(fields) {

@@ -52,7 +52,7 @@ async fn add(
     Org::check(&spec)?;
     let id = OrgId::named(&spec.name).map_err(ApiError::internal)?;
     let org = context.deps().directory.add_org(&id, ManagedBy::Store).await?;
-    context.caller.names("org", &org.id, org.name());
+    context.caller.record_changed("org", &org.id, org.name());
     Ok((StatusCode::CREATED, Json(shown(&org))))
 }
 
@@ -63,7 +63,7 @@ async fn remove(
 ) -> Result<StatusCode, ApiError> {
     of_operator(&context)?;
     let id = parsed(&name).ok_or_else(|| ApiError::not_found("organisation", &name))?;
-    context.caller.names("org", &id, id.name());
+    context.caller.record_changed("org", &id, id.name());
     if let Some(org) = context.view().org(&id) {
         if_match.check(org)?;
     }

@@ -10,13 +10,16 @@ use keyward_state::directory::Visibility;
 /// The owner of a new resource: the named user, else the caller.
 pub(super) fn of_new(context: &Context, named: Option<&str>) -> Result<Option<UserId>, ApiError> {
     match named {
-        Some(name) => given_to(context, Some(name)),
+        Some(name) => resolve_assigned(context, Some(name)),
         None => Ok(context.caller.user().map(|user| user.id.clone())),
     }
 }
 
 /// Checks that the caller may assign the named owner; `None`: the organisation.
-pub(super) fn given_to(context: &Context, named: Option<&str>) -> Result<Option<UserId>, ApiError> {
+pub(super) fn resolve_assigned(
+    context: &Context,
+    named: Option<&str>,
+) -> Result<Option<UserId>, ApiError> {
     let caller = &context.caller;
     let found = named.map(|name| mentioned::<User>(context, name)).transpose()?;
     let found = found.map(|user| user.id.clone());

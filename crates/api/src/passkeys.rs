@@ -9,7 +9,7 @@ use http::{HeaderMap, StatusCode};
 use super::body::{Body, Segments};
 use super::context::Context;
 use super::error::ApiError;
-use super::means::SignInMeans;
+use super::means::SignInMethodChange;
 use super::openapi::Routes;
 use super::sign_in::passkey::{PasskeySite, ReturnedChallenge, decoded, on, returned, timeout_ms};
 use super::wire::{
@@ -47,7 +47,7 @@ pub(super) fn routes() -> Routes {
 }
 
 async fn list(context: Context) -> Result<Json<List<PasskeyShown>>, ApiError> {
-    let means = SignInMeans::own(&context)?;
+    let means = SignInMethodChange::own(&context)?;
     let items = means.user.facts.passkeys.iter().map(Passkey::shown).collect();
     Ok(Json(List { items, next: None }))
 }
@@ -59,7 +59,7 @@ async fn challenge(
     fields: HeaderMap,
     Body(PasskeyChallengeAsk { current }): Body<PasskeyChallengeAsk>,
 ) -> Result<Json<PasskeyCreation>, ApiError> {
-    let means = SignInMeans::own(&context)?;
+    let means = SignInMethodChange::own(&context)?;
     on(&context.admin)?;
     means.signs_in()?;
     let site = PasskeySite::of(&fields, seen(visit.as_ref())?)?;
@@ -99,7 +99,7 @@ async fn add(
     fields: HeaderMap,
     Body(ask): Body<PasskeyAsk>,
 ) -> Result<(StatusCode, Json<PasskeyShown>), ApiError> {
-    let means = SignInMeans::own(&context)?;
+    let means = SignInMethodChange::own(&context)?;
     on(&context.admin)?;
     named(&ask.name)?;
     let site = PasskeySite::of(&fields, seen(visit.as_ref())?)?;
@@ -112,7 +112,7 @@ async fn add(
 }
 
 fn registered(
-    means: &SignInMeans<'_>,
+    means: &SignInMethodChange<'_>,
     site: &PasskeySite,
     ask: PasskeyAsk,
 ) -> Result<Passkey, WebauthnError> {
@@ -151,7 +151,7 @@ async fn change(
     Segments(id): Segments<String>,
     Body(PasskeyChange { name }): Body<PasskeyChange>,
 ) -> Result<Json<PasskeyShown>, ApiError> {
-    let means = SignInMeans::own(&context)?;
+    let means = SignInMethodChange::own(&context)?;
     let id = of_text(&id)?;
     named(&name)?;
     let user = &means.user;
@@ -162,7 +162,7 @@ async fn change(
 }
 
 async fn remove(context: Context, Segments(id): Segments<String>) -> Result<StatusCode, ApiError> {
-    let means = SignInMeans::own(&context)?;
+    let means = SignInMethodChange::own(&context)?;
     let id = of_text(&id)?;
     context.deps().directory.remove_passkey(&means.user.org, &means.user.id, &id).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -172,7 +172,7 @@ async fn remove_all(
     context: Context,
     Segments(name): Segments<String>,
 ) -> Result<StatusCode, ApiError> {
-    let means = SignInMeans::of(&context, &name)?;
+    let means = SignInMethodChange::of(&context, &name)?;
     let user = &means.user;
     let count = user.facts.passkeys.len();
     if count == 0 {
@@ -185,7 +185,7 @@ async fn remove_all(
 }
 
 /// What a challenge for a registration is for.
-fn purpose(means: &SignInMeans<'_>) -> String {
+fn purpose(means: &SignInMethodChange<'_>) -> String {
     format!("register {}", means.user.id)
 }
 

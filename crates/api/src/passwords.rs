@@ -8,7 +8,7 @@ use super::body::{Body, Segments};
 use super::catch_up::catch_up;
 use super::context::Context;
 use super::error::ApiError;
-use super::means::SignInMeans;
+use super::means::SignInMethodChange;
 use super::openapi::Routes;
 use super::wire::PasswordAsk;
 use crate::visit::SecureRequest;
@@ -33,7 +33,7 @@ async fn set(
     visit: Option<Extension<SecureRequest>>,
     Body(PasswordAsk { password, current }): Body<PasswordAsk>,
 ) -> Result<StatusCode, ApiError> {
-    let means = SignInMeans::of(&context, &name)?;
+    let means = SignInMethodChange::of(&context, &name)?;
     means.signs_in()?;
     if let Some(wrong) = password::refusal(&password.0, &means.user.name) {
         return Err(ApiError::field("password", wrong));
@@ -48,7 +48,7 @@ async fn remove(
     context: Context,
     Segments(name): Segments<String>,
 ) -> Result<StatusCode, ApiError> {
-    let means = SignInMeans::of(&context, &name)?;
+    let means = SignInMethodChange::of(&context, &name)?;
     if means.user.facts.password.is_none() {
         return Err(ApiError::refused(format!("user `{}` has no password", means.user.name)));
     }

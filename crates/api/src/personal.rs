@@ -14,7 +14,7 @@ use super::input::SpecInput;
 use super::openapi::Routes;
 use super::page::Page;
 use super::resource::found;
-use super::tokens::{ends_after, shown_once};
+use super::tokens::{expiry, shown_once};
 use super::users::token_shown;
 use super::wire::{List, TokenIssued};
 use keyward_base::id::TokenId;
@@ -52,8 +52,8 @@ async fn add(
     let user = whose(&context, with.user.as_deref())?;
     let spec = covered(&context.caller, spec)?;
     let now = context.deps().clock.now();
-    let expires = ends_after(with.ttl.as_deref(), with.expires_in, now)?;
-    context.caller.outlives(expires)?;
+    let expires = expiry(with.ttl.as_deref(), with.expires_in, now)?;
+    context.caller.check_token_expiry(expires)?;
     let (label, directory) = (spec.label.clone(), &context.deps().directory);
     let issued = directory.add_personal_token(&user.org, &user.id, spec, expires).await?;
     Ok((StatusCode::CREATED, Json(shown_once(&issued, label)?)))
@@ -71,7 +71,7 @@ fn whose(context: &Context, named: Option<&str>) -> Result<Arc<Record<User>>, Ap
             }
         }
         (None, Some(user)) => {
-            caller.names("user", &user.id, &user.name);
+            caller.record_changed("user", &user.id, &user.name);
             Ok(user.clone())
         }
         (None, None) => Err(ApiError::field("user", "is missing: name whose token it is")),
@@ -100,7 +100,7 @@ async fn revoke(
     let (Some(user), Some(id)) = (found, &id) else {
         return Err(ApiError::not_found("token", &token));
     };
-    context.caller.names("user", &user.id, &user.name);
+    context.caller.record_changed("user", &user.id, &user.name);
     context.deps().directory.revoke_personal_token(&user.org, &user.id, id).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -26,8 +26,8 @@ use keyward_model::{
     PluginSpec, PluginState, PluginView, Reference, SlotView, check_fixed,
 };
 use keyward_state::directory::{
-    ConnectionRecord, ConnectionState, Fault, ManagedBy, Manifest, Need, PluginRecord, Remedies,
-    Slot, View,
+    ConnectionRecord, ConnectionState, Fault, ManagedBy, Manifest, PluginRecord, Remedies,
+    RemedyCause, Slot, View,
 };
 
 /// The agent of a plugin, where several agents have one of that name.
@@ -97,7 +97,7 @@ async fn install(
     are_filled(&context, &spec)?;
     let vault = &admin.deps().vault;
     let plugin = vault.add_plugin(caller.org(), spec, ManagedBy::Store).await?;
-    caller.names("plugin", &plugin.id, plugin.name());
+    caller.record_changed("plugin", &plugin.id, plugin.name());
     admin.enforce().await?;
     Ok((StatusCode::CREATED, Json(view(admin, &context.view(), &plugin))))
 }
@@ -134,7 +134,7 @@ fn changed(
     check_fixed::<Plugin>(&plugin.spec, &spec)?;
     if let Some(manifest) = &change.with.manifest {
         is_not_older(&plugin.manifest, manifest)?;
-        spec.slots = kept(plugin, manifest);
+        spec.slots = kept_slots(plugin, manifest);
         spec.manifest = manifest.clone();
     }
     for (slot, connection) in &change.with.slots {
@@ -238,7 +238,7 @@ fn find(context: &Context, name: &str, whose: &AgentQuery) -> Result<Arc<PluginR
     match found[..] {
         [] => Err(ApiError::not_found_among("plugin", name, candidates().map(|it| it.name()))),
         [plugin] => {
-            caller.names("plugin", &plugin.id, plugin.name());
+            caller.record_changed("plugin", &plugin.id, plugin.name());
             Ok(Arc::clone(plugin))
         }
         _ => {
@@ -270,7 +270,7 @@ fn check(admin: &Admin, org: &OrgId, manifest: &Manifest) -> Result<(), ApiError
 }
 
 fn is_not_older(installed: &Manifest, given: &Manifest) -> Result<(), ApiError> {
-    if given.compared_with(installed).is_ge() {
+    if given.cmp_version(installed).is_ge() {
         return Ok(());
     }
     Err(ApiError::refused(format!(
@@ -281,7 +281,10 @@ fn is_not_older(installed: &Manifest, given: &Manifest) -> Result<(), ApiError> 
 }
 
 /// The connections that stay: their slots exist in the new manifest, with the same provider.
-fn kept(plugin: &PluginRecord, manifest: &Manifest) -> BTreeMap<String, Reference<ConnectionId>> {
+fn kept_slots(
+    plugin: &PluginRecord,
+    manifest: &Manifest,
+) -> BTreeMap<String, Reference<ConnectionId>> {
     let same = |name: &str| {
         let (before, after) = (plugin.manifest.slot(name), manifest.slot(name));
         before.zip(after).is_some_and(|(before, after)| before.provider == after.provider)
@@ -378,7 +381,7 @@ fn slot_view(admin: &Admin, directory: &View, plugin: &PluginRecord, slot: &Slot
         let catalogue = admin.deps().vault.catalogue(&connection.org);
         let scopes_missing = scopes_missing(slot, connection);
         let remedies = Remedies::in_view(connection, &catalogue, directory);
-        let wider = || remedies.remedy(Need::Scopes(&scopes_missing));
+        let wider = || remedies.remedy(RemedyCause::Scopes(&scopes_missing));
         let wider = || wider().filter(|_| !scopes_missing.is_empty());
         let binding = agent.and_then(|agent| agent.facts.binding(&connection.id));
         PluggedView {
@@ -386,7 +389,7 @@ fn slot_view(admin: &Admin, directory: &View, plugin: &PluginRecord, slot: &Slot
             name: connection.name.clone(),
             account: connection.facts.account.clone(),
             hosts: connection_view::hosts(&catalogue, connection),
-            remedy: remedies.remedy(Need::Use).or_else(wider),
+            remedy: remedies.remedy(RemedyCause::Use).or_else(wider),
             renewal: Some(remedies.renewal()),
             unlimited: binding.is_some_and(|it| it.direct && it.limits.is_empty()),
             state: connection.facts.state.clone(),
@@ -413,7 +416,7 @@ fn lack(admin: &Admin, plugin: &PluginRecord, missing: &Missing<'_>) -> MissingV
     let connection = missing.connection.map(|connection| connection.name.clone());
     let of = connection.as_deref().unwrap_or_default();
     let vault = &admin.deps().vault;
-    let remedy = || missing.connection.and_then(|it| vault.remedy(it, Need::Use));
+    let remedy = || missing.connection.and_then(|it| vault.remedy(it, RemedyCause::Use));
     let remedy = || remedy().unwrap_or_default();
     let (message, hint) = match missing.state() {
         None | Some(ConnectionState::Active | ConnectionState::Testing) => {

@@ -66,7 +66,7 @@ async fn hold(
     let first = futures_util::stream::iter([Ok::<_, Infallible>(Bytes::from_static(BEGUN))]);
     let rest = futures_util::stream::once(async move {
         let _until_the_reader_is_gone = (held, run);
-        admin.drained().await;
+        admin.drain_started().await;
         Ok(Bytes::new())
     });
     let body = Answer::from_stream(futures_util::StreamExt::chain(first, rest));

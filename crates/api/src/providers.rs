@@ -97,20 +97,20 @@ async fn add(
     let Context { admin, caller } = &context;
     let (spec, known) = (OwnProviderSpec::new(definition), catalogue(&context));
     if known.get(&spec.name).is_some() {
-        return Err(taken(&context, spec.name));
+        return Err(id_taken(&context, spec.name));
     }
     let provider = spec.provider(&known).map_err(|problems| refused(&problems))?;
     refuse_taken_hosts(&known, &provider)?;
     let directory = &admin.deps().directory;
     let made =
         directory.add::<OwnProvider>(caller.org(), ManagedBy::Store, spec, Nothing {}).await?;
-    caller.names("provider", &made.id, made.name());
+    caller.record_changed("provider", &made.id, made.name());
     admin.enforce().await?;
     Ok((StatusCode::CREATED, Json(view(&context, &provider))))
 }
 
 /// The refusal of an id that a provider has; one that is stored can be changed instead.
-fn taken(context: &Context, name: String) -> ApiError {
+fn id_taken(context: &Context, name: String) -> ApiError {
     let is_stored = context.view().find::<OwnProvider>(context.caller.org(), &name).is_some();
     let refusal = ApiError::Taken { what: "provider", name };
     match is_stored {
@@ -173,7 +173,7 @@ fn own(context: &Context, id: String) -> Result<Arc<Record<OwnProvider>>, ApiErr
             _ => ApiError::refused(format!("provider `{id}` is a part of Keyward: it stays")),
         });
     };
-    caller.names("provider", &found.id, found.name());
+    caller.record_changed("provider", &found.id, found.name());
     Ok(found)
 }
 

@@ -19,7 +19,7 @@ pub(super) fn routes() -> Routes {
 
 async fn reload(State(admin): State<Admin>) -> Result<Json<ReloadView>, ApiError> {
     let reloads = admin.reloads().ok_or(ApiError::NoSuchPath)?;
-    let view = reloads.ask().await.ok_or(ApiError::Draining)?;
+    let view = reloads.reload().await.ok_or(ApiError::Draining)?;
     match view.errors.is_empty() {
         true => Ok(Json(view)),
         false => Err(ApiError::ConfigRefused { errors: view.errors }),

@@ -52,8 +52,10 @@ pub(super) trait Exposed: Stored {
     }
 
     /// What is shown beside the spec.
-    fn beside(context: &Context, record: &Record<Self>)
-    -> impl Future<Output = Self::Shown> + Send;
+    fn shown_facts(
+        context: &Context,
+        record: &Record<Self>,
+    ) -> impl Future<Output = Self::Shown> + Send;
 
     /// Makes one and names it in the audit log. Usually calls [`store_new`].
     fn add(
@@ -144,7 +146,7 @@ pub(super) async fn add<R: Exposed>(
     R::resolve(&context, &mut input.spec)?;
     // An invalid name may be a misplaced secret, and a session may have no name.
     if R::check(&input.spec).is_ok() && !R::name(&input.spec).is_empty() {
-        context.caller.wants_name(R::name(&input.spec));
+        context.caller.record_requested_name(R::name(&input.spec));
     }
     Ok((StatusCode::CREATED, Json(R::add(&context, input).await?)))
 }
@@ -204,7 +206,7 @@ pub(super) async fn store_new<R: Exposed>(
     let Context { admin, caller } = context;
     let directory = &admin.deps().directory;
     let made = directory.add::<R>(caller.org(), ManagedBy::Store, spec, facts).await?;
-    caller.names(R::KIND.one, &made.id, made.name());
+    caller.record_changed(R::KIND.one, &made.id, made.name());
     Ok(made)
 }
 
@@ -246,13 +248,13 @@ pub(super) async fn rotated<R: Stored>(
 
 /// As the API answers with it.
 pub(super) async fn shown<R: Exposed>(context: &Context, record: &Record<R>) -> Shown<R> {
-    record.shown(R::beside(context, record).await)
+    record.shown(R::shown_facts(context, record).await)
 }
 
 /// By name or id, as far as it exists for the caller; named in the audit log.
 pub(super) fn found<R: Exposed>(context: &Context, name: &str) -> Result<Arc<Record<R>>, ApiError> {
     let found = mentioned::<R>(context, name)?;
-    context.caller.names(R::KIND.one, &found.id, found.name());
+    context.caller.record_changed(R::KIND.one, &found.id, found.name());
     Ok(found)
 }
 

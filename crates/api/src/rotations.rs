@@ -21,7 +21,7 @@ use keyward_base::rotation::KEEP_OLD_MAX;
 use keyward_base::secret::Secret;
 use keyward_base::time::{parse_deadline, parse_duration};
 use keyward_model::{Connection, Shown};
-use keyward_state::directory::{ConnectionRecord, ManagedBy, Need};
+use keyward_state::directory::{ConnectionRecord, ManagedBy, RemedyCause};
 use keyward_vault::RotationTerms;
 
 pub(super) fn routes() -> Routes {
@@ -56,7 +56,7 @@ async fn rotate(
     let admin = &context.admin;
     let connection = context.connection(&name)?;
     rotatable(admin, &connection)?;
-    let kept = kept(admin, &new)?;
+    let kept = rotation_terms(admin, &new)?;
     // Runs to its end even if the caller disconnects, so that no rotation stays incomplete.
     let work = match new.test {
         true => tokio::spawn(tested_first(context, connection, new.fields.0, kept)),
@@ -73,11 +73,11 @@ fn rotatable(admin: &Admin, connection: &ConnectionRecord) -> Result<(), ApiErro
             "connection `{}` is managed by the configuration file",
             connection.name
         ))
-        .hint(admin.deps().vault.remedy(connection, Need::Credential).unwrap_or_default())),
+        .hint(admin.deps().vault.remedy(connection, RemedyCause::Credential).unwrap_or_default())),
     }
 }
 
-fn kept(admin: &Admin, new: &NewSecret) -> Result<RotationTerms, ApiError> {
+fn rotation_terms(admin: &Admin, new: &NewSecret) -> Result<RotationTerms, ApiError> {
     let own = admin.deps().vault.rotation_settings().keep_old;
     let keep = |text: &String| {
         let time = parse_duration(text).ok().filter(|time| *time <= KEEP_OLD_MAX);
@@ -123,7 +123,7 @@ pub(super) async fn tested_first(
             }
             vault.put_in_force(candidate, kept).await?;
             let now = context.connection(connection.id.as_str())?;
-            status::learnt(&context, &now, &found).await?;
+            status::store_result(&context, &now, &found).await?;
             finished(&context, &connection, Some(found)).await
         }
         Ok(found) => {
@@ -175,7 +175,7 @@ async fn finished(
     context.admin.enforce().await?;
     let now = context.connection(before.id.as_str())?;
     let why = if test.is_some() { "the provider takes the new secret" } else { "untested" };
-    changes::told(context, &now, "rotated", why).await;
+    changes::publish(context, &now, "rotated", why).await;
     let account = test.as_ref().and_then(|test| test.account.as_ref());
     let other = before.facts.whose.clone().filter(|was| account.is_some_and(|now| now != was));
     let connection = view(&context.admin, &now);
@@ -199,7 +199,7 @@ async fn confirm(
 ) -> Result<Json<Shown<Connection>>, ApiError> {
     let connection = context.connection(&name)?;
     let now = context.deps().vault.confirm_rotation(&connection.org, &connection.id).await?;
-    changes::told(&context, &now, "rotation confirmed", "the old secret is wiped").await;
+    changes::publish(&context, &now, "rotation confirmed", "the old secret is wiped").await;
     Ok(Json(view(&context.admin, &now)))
 }
 
@@ -211,6 +211,6 @@ async fn roll_back(
     rotatable(&context.admin, &connection)?;
     let now = context.deps().vault.roll_back(&connection.org, &connection.id).await?;
     context.admin.enforce().await?;
-    changes::told(&context, &now, "rotation rolled back", "the new secret is wiped").await;
+    changes::publish(&context, &now, "rotation rolled back", "the new secret is wiped").await;
     Ok(Json(view(&context.admin, &now)))
 }

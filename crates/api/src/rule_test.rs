@@ -8,7 +8,7 @@ use super::context::Context;
 use super::error::ApiError;
 use super::explain;
 use super::openapi::Routes;
-use super::sound_rules::SoundRules;
+use super::valid_rules::ValidRules;
 use super::wire::{
     Became, ExplainAsk, Explanation, RuleCase, RuleTestAsk, RuleTestReport, RuleTested,
 };
@@ -20,7 +20,7 @@ pub(super) fn routes() -> Routes {
 
 async fn test(
     context: Context,
-    _: SoundRules,
+    _: ValidRules,
     Body(ask): Body<RuleTestAsk>,
 ) -> Result<Json<RuleTestReport>, ApiError> {
     let results = ask.cases.iter().map(|case| tested(&context, case)).collect();
@@ -28,7 +28,7 @@ async fn test(
 }
 
 fn tested(context: &Context, case: &RuleCase) -> RuleTested {
-    match explain::decided(context, &asked(case)) {
+    match explain::decided(context, &explain_ask(case)) {
         Ok((told, _)) => {
             let became = became(told);
             let wrong = compared(case, &became);
@@ -45,7 +45,7 @@ fn tested(context: &Context, case: &RuleCase) -> RuleTested {
     }
 }
 
-fn asked(case: &RuleCase) -> ExplainAsk {
+fn explain_ask(case: &RuleCase) -> ExplainAsk {
     let request = case.request.trim();
     let (method, url) = match request.split_once(char::is_whitespace) {
         Some((method, url)) => (Some(method.to_owned()), url.trim_start()),
@@ -175,7 +175,7 @@ mod tests {
     #[test]
     fn a_request_is_a_url_after_a_method() {
         let ask = |request: &str| {
-            let ask = asked(&case(serde_json::json!({"expect": "deny", "request": request})));
+            let ask = explain_ask(&case(serde_json::json!({"expect": "deny", "request": request})));
             (ask.method, ask.url)
         };
         let url = "https://a.test/x".to_owned();

@@ -12,7 +12,7 @@ use super::error::ApiError;
 use super::etag::{Etag, TaggedAnswer};
 use super::openapi::Routes;
 use super::page::Page;
-use super::sound_rules::SoundRules;
+use super::valid_rules::ValidRules;
 use super::wire::List;
 use super::{resource, stored_rules};
 use keyward_model::{Agent, Rule, RuleShown};
@@ -54,7 +54,7 @@ pub(super) fn routes() -> Routes {
 
 async fn list(
     context: Context,
-    _: SoundRules,
+    _: ValidRules,
     Params(search): Params<Search>,
 ) -> Result<TaggedAnswer<List<RuleShown>>, ApiError> {
     let found = |name| resource::found::<Agent>(&context, name);
@@ -64,7 +64,7 @@ async fn list(
     let etag = stored_rules::etag(&context.view().rules_in_order(context.caller.org()));
     let placed = effective(&context).into_iter().map(|rule| {
         // Fixed width, so that the order of the text is the order of the numbers.
-        OrderedRule { cursor: format!("{:08}", rule.standing.number), rule }
+        OrderedRule { cursor: format!("{:08}", rule.status.number), rule }
     });
     let is_wanted = |OrderedRule { rule, .. }: &OrderedRule| {
         agent.as_ref().is_none_or(|agent| is_for(rule, &agent.name)) && page.wants(&searched(rule))

@@ -51,13 +51,13 @@ impl Runs {
     }
 
     /// Marks that a request ends the run of this token and records it; returns whether there is such a run.
-    pub(super) fn is_ended_by_request(&self, token: &TokenId) -> bool {
+    pub(super) fn mark_ended_by_request(&self, token: &TokenId) -> bool {
         let mut tokens = self.tokens.lock();
         tokens.get_mut(token).map(|told| *told = true).is_some()
     }
 
     /// Undoes the mark, because the request failed.
-    pub(super) fn goes_on(&self, token: &TokenId) {
+    pub(super) fn unmark_ended(&self, token: &TokenId) {
         if let Some(told) = self.tokens.lock().get_mut(token) {
             *told = false;
         }

@@ -75,8 +75,8 @@ async fn open(
     let action = if new.token.is_some() { "resumed" } else { "started" };
     let label = Some(new.label.clone());
     let run = Run { action, agent: agent.name.clone(), token: None, label };
-    caller.names_run(run.clone());
-    if admin.deps().directory.view().is_asleep(&agent) {
+    caller.record_run(run.clone());
+    if admin.deps().directory.view().is_inactive(&agent) {
         // The program of a paused agent would only get refusals.
         let (why, hint) = why_paused(&agent);
         let message = format!("agent `{}` is paused: {why}", agent.name);
@@ -85,7 +85,7 @@ async fn open(
     let expires = admin.deps().clock.now() + LIFE;
     let (token, line) = take_token(admin, &agent, new, expires).await?;
     let run = Run { token: Some(token.clone()), ..run };
-    caller.names_run(run.clone());
+    caller.record_run(run.clone());
     admin.runs().tokens.lock().insert(token.clone(), false);
     admin.deps().metrics.run_refusals.watch(&token);
     let (lines, body) = mpsc::channel(1);
@@ -154,7 +154,7 @@ impl RunToken {
                     self.give_back().await;
                     break Some("its program ended");
                 }
-                () = self.admin.drained() => break None,
+                () = self.admin.drain_started() => break None,
                 changed = changes.changed() => if changed.is_err() { break None },
                 _ = tick.tick() => if !self.renew().await { break Some("its token ended") },
             }
@@ -177,7 +177,7 @@ impl RunToken {
         let change = Change::new(&self.by, "run", "ended").because(why);
         let mut event = change.event(deps.clock.now(), &self.org, Outcome::Completed);
         Run { action: "ended", ..self.run.clone() }.write(&mut event);
-        deps.changes.tell(event).await;
+        deps.changes.record(event).await;
     }
 
     fn exists(&self) -> bool {

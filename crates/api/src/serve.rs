@@ -30,7 +30,7 @@ use super::state::Admin;
 use keyward_base::limits::Limits;
 use keyward_net::evictable::{Evictable, EvictableSlot};
 use keyward_proxy::ProxyTls;
-use keyward_proxy::ca::cache::Leaves;
+use keyward_proxy::ca::cache::LeafCache;
 
 /// Maximum number of streams per listener. On TCP, a further stream evicts an idle one; on the socket, whose
 /// peers are our own user, it waits in the kernel's queue.
@@ -110,12 +110,12 @@ struct OpenListener {
 #[derive(Clone, Debug)]
 pub struct AdminTls {
     tls: Arc<ProxyTls>,
-    leaves: Arc<Leaves>,
+    leaves: Arc<LeafCache>,
 }
 
 impl AdminTls {
     /// By this certificate, or by leaves of the local CA.
-    pub fn new(tls: Arc<ProxyTls>, leaves: &Arc<Leaves>) -> Self {
+    pub fn new(tls: Arc<ProxyTls>, leaves: &Arc<LeafCache>) -> Self {
         Self { tls, leaves: leaves.clone() }
     }
 
@@ -126,7 +126,14 @@ impl AdminTls {
         socket: TcpStream,
     ) -> Option<Box<TlsStream<TcpStream>>> {
         let accepted = self.tls.accept(&self.leaves, within, socket).await;
-        accepted.inspect_err(|error| tracing::debug!(error, "an admin stream spoke no TLS")).ok()
+        accepted
+            .inspect_err(|error| {
+                tracing::debug!(
+                    error,
+                    "the TLS handshake with a client of the admin listener failed"
+                )
+            })
+            .ok()
     }
 }
 
@@ -162,7 +169,7 @@ impl OpenListener {
                 place = streams.place(&places, peer) => place,
                 () = stopped(&mut stop) => break,
             };
-            if place.is_anothers() {
+            if place.has_evicted_another() {
                 metrics.evicted(name);
             }
             let arrival = Arrival { local, peer, is_tls: tls.is_some() };
@@ -290,7 +297,7 @@ impl Streams {
                     let request = request.map(|body| Whole::new(body, held.cloned()));
                     let answer = router.oneshot(request.map(axum::body::Body::new)).await;
                     if let Some(place) = held {
-                        place.wait();
+                        place.make_evictable();
                     }
                     answer
                 }
@@ -336,7 +343,7 @@ impl Whole {
         if self.body.is_end_stream()
             && let Some(place) = self.place.take()
         {
-            place.keep();
+            place.make_permanent();
         }
     }
 }

@@ -70,7 +70,7 @@ impl Exposed for Session {
         Ok(())
     }
 
-    async fn beside(context: &Context, session: &Record<Self>) -> SessionShown {
+    async fn shown_facts(context: &Context, session: &Record<Self>) -> SessionShown {
         let agent = context.view().in_session(session);
         let policy = context.deps().rulebook.current();
         let names = agent.iter().flat_map(|agent| policy.account_names(agent));
@@ -86,16 +86,16 @@ impl Exposed for Session {
     async fn add(context: &Context, input: Input<Self>) -> Result<SessionIssued, ApiError> {
         let Context { admin, caller } = context;
         let Input { spec, with } = input;
-        let life = SignedDuration::try_from(with.life()?).map_err(ApiError::internal)?;
+        let lifetime = SignedDuration::try_from(with.lifetime()?).map_err(ApiError::internal)?;
         Self::check(&spec)?;
         may_make(context, &spec)?;
         let (deps, org) = (admin.deps(), caller.org());
-        let (expires, max) = (deps.clock.now() + life, deps.limits.sessions_max);
+        let (expires, max) = (deps.clock.now() + lifetime, deps.limits.sessions_max);
         let NewSession { session, token } =
             deps.directory.add_session(org, spec, expires, max).await?;
         admin.enforce().await?;
         let shown = resource::shown(context, &session).await;
-        caller.names(Self::KIND.one, &session.id, &shown.facts.agent_name);
+        caller.record_changed(Self::KIND.one, &session.id, &shown.facts.agent_name);
         if let Some(user) = &shown.facts.user_name {
             caller.because(format!("for end user {user}"));
         }
@@ -139,7 +139,7 @@ fn may_make(context: &Context, spec: &SessionSpec) -> Result<(), ApiError> {
     let (view, org) = (context.view(), context.caller.org());
     let agent = spec.agent.id().and_then(|id| view.agent(org, id));
     let agent = agent.ok_or_else(|| ApiError::not_found("agent", spec.agent.as_str()))?;
-    if view.is_asleep(agent) {
+    if view.is_inactive(agent) {
         let (why, hint) = why_paused(agent);
         let message = format!("must not be paused: {why}");
         return Err(ApiError::field("agent", message).hint(hint));

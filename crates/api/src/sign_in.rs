@@ -181,7 +181,7 @@ async fn sign_out(
         ));
     };
     let name = context.caller.user().map_or("", |user| user.name.as_str());
-    context.caller.names("login", &login.id, name);
+    context.caller.record_changed("login", &login.id, name);
     context.deps().directory.remove::<Login>(&login.org, &login.id, ManagedBy::Store).await?;
     Ok(SignedOut { is_https: visit.is_some_and(|Extension(visit)| visit.is_https) })
 }

@@ -26,10 +26,10 @@ pub struct AdminSocket {
 pub enum SocketError {
     /// Another gateway is listening on it.
     #[error("another gateway answers on {0}: stop it, or choose another data directory")]
-    Live(PathBuf),
+    InUse(PathBuf),
     /// The path is occupied by something that is not our socket.
     #[error("{0} is not a socket: move it away")]
-    Foreign(PathBuf),
+    NotASocket(PathBuf),
     /// The path is too long: `sun_path` holds 104 to 108 bytes.
     #[error("the path {0} is too long for a socket: choose a shorter data directory")]
     TooLong(PathBuf),
@@ -61,7 +61,7 @@ impl AdminSocket {
     ///
     /// # Errors
     /// When it cannot be used.
-    pub fn handed(
+    pub fn from_predecessor(
         data_dir: &Path,
         listener: std::os::unix::net::UnixListener,
     ) -> Result<Self, SocketError> {
@@ -109,7 +109,7 @@ impl Drop for AdminSocket {
         }
         // If it stays, the next start finds it stale and replaces it.
         if let Err(error) = std::fs::remove_file(&self.path) {
-            tracing::debug!(%error, "the admin socket was gone already");
+            tracing::debug!(%error, "the file of the admin socket was already removed");
         }
     }
 }
@@ -126,12 +126,12 @@ async fn clear(path: &Path) -> Result<(), SocketError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(failed(error)),
         Ok(metadata) if !metadata.file_type().is_socket() => {
-            return Err(SocketError::Foreign(path.to_owned()));
+            return Err(SocketError::NotASocket(path.to_owned()));
         }
         Ok(_) => {}
     }
     match UnixStream::connect(path).await {
-        Ok(_) => Err(SocketError::Live(path.to_owned())),
+        Ok(_) => Err(SocketError::InUse(path.to_owned())),
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
             tracing::info!(path = %path.display(), "replacing a stale socket");
             std::fs::remove_file(path).map_err(failed)
@@ -164,7 +164,7 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let first = AdminSocket::bind(dir.path()).await.unwrap();
             let error = AdminSocket::bind(dir.path()).await.unwrap_err();
-            assert!(matches!(&error, SocketError::Live(path) if path == first.path()), "{error}");
+            assert!(matches!(&error, SocketError::InUse(path) if path == first.path()), "{error}");
             assert!(UnixStream::connect(first.path()).await.is_ok(), "the first one still answers");
         });
     }
@@ -189,7 +189,7 @@ mod tests {
             let path = dir.path().join(SOCKET_NAME);
             std::fs::write(&path, "mine").unwrap();
             let error = AdminSocket::bind(dir.path()).await.unwrap_err();
-            assert!(matches!(error, SocketError::Foreign(_)), "{error}");
+            assert!(matches!(error, SocketError::NotASocket(_)), "{error}");
             assert_eq!(std::fs::read_to_string(&path).unwrap(), "mine");
         });
     }

@@ -50,7 +50,7 @@ impl Exposed for Source {
         context.caller.sees_all()
     }
 
-    async fn beside(context: &Context, record: &Record<Self>) -> SourceShown {
+    async fn shown_facts(context: &Context, record: &Record<Self>) -> SourceShown {
         let health = context.deps().vault.source_health(&record.id);
         let view = context.view();
         let connections = view.connections_of_source(&record.org, record.name());
@@ -76,7 +76,7 @@ impl Exposed for Source {
         let (vault, org) = (&context.deps().vault, context.caller.org());
         let credentials = credentials(input.with).unwrap_or_default();
         let made = vault.add_source(org, input.spec, &credentials, ManagedBy::Store).await?;
-        context.caller.names("source", &made.id, made.name());
+        context.caller.record_changed("source", &made.id, made.name());
         Ok(resource::shown(context, &*made).await)
     }
 

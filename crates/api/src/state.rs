@@ -11,7 +11,7 @@ use super::error::ApiError;
 use super::run_counter::Runs;
 use super::sign_in::SignInLimits;
 use crate::idempotency::keys::IdempotencyKeys;
-use crate::reload_asks::Reloads;
+use crate::reload_requests::Reloads;
 use keyward_backup::Backups;
 use keyward_base::connect::ConnectSettings;
 use keyward_base::database::DatabaseProtocol;
@@ -227,7 +227,7 @@ impl Admin {
     }
 
     /// Resolves when the gateway stops accepting work.
-    pub(super) async fn drained(&self) {
+    pub(super) async fn drain_started(&self) {
         let mut draining = self.0.draining.clone();
         // A dropped sender means the same.
         let _ = draining.wait_for(|draining| *draining).await;

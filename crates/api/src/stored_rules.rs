@@ -18,7 +18,7 @@ use super::wire::{List, RuleOrderAsk};
 use keyward_base::id::StoredRuleId;
 use keyward_model::{
     Agent, Connection, ManagedBy, Record, Resource, Rule, RuleFacts, RulePlace, RuleShown,
-    RuleSpec, RuleStanding,
+    RuleSpec, RuleStatus,
 };
 use keyward_rules::policy::CompileError;
 use keyward_rules::policy::explain::ActionKind;
@@ -54,8 +54,8 @@ impl Exposed for Rule {
         Ok(())
     }
 
-    async fn beside(context: &Context, record: &Record<Self>) -> RuleStanding {
-        shown(context, record).map(|rule| rule.standing).unwrap_or_default()
+    async fn shown_facts(context: &Context, record: &Record<Self>) -> RuleStatus {
+        shown(context, record).map(|rule| rule.status).unwrap_or_default()
     }
 
     async fn add(context: &Context, input: Input<Self>) -> Result<RuleShown, ApiError> {
@@ -203,7 +203,7 @@ fn stored_name(context: &Context, name: String) -> Result<String, ApiError> {
         return Ok(plain.to_owned());
     }
     if let Some(name) = of_file(context, &name) {
-        context.caller.names(Rule::KIND.one, format!("file:{name}"), &name);
+        context.caller.record_changed(Rule::KIND.one, format!("file:{name}"), &name);
         return Err(ApiError::ManagedByFile { what: Rule::KIND.one, name });
     }
     let hint = match &*name {

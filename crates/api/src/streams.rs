@@ -87,7 +87,7 @@ async fn cut(context: Context, Segments(id): Segments<String>) -> Result<StatusC
     let view = context.view();
     let found = open(&context, |open| open.exchange == exchange && is_seen(&context, &view, open));
     let found = found.first().ok_or_else(missing)?;
-    context.caller.names("stream", &found.id, &found.agent);
+    context.caller.record_changed("stream", &found.id, &found.agent);
     let through = found.connection.as_ref().map(|name| format!(" with connection {name}"));
     context.caller.because(format!("{}{}", found.request(), through.unwrap_or_default()));
     let by = context.caller.actor();

@@ -3,7 +3,7 @@
 mod agents;
 mod patches;
 mod services;
-mod sound_rules;
+mod valid_rules;
 
 use axum::Router;
 use axum::body::Body;

@@ -19,7 +19,7 @@ use keyward_base::id::TokenId;
 use keyward_base::secret::Secret;
 use keyward_base::time::parse_duration;
 use keyward_model::{Agent, TokenGiven, TokenRecord, TokenShown, TokenSpec};
-use keyward_state::directory::{IssuedToken, Need, Remedies};
+use keyward_state::directory::{IssuedToken, Remedies, RemedyCause};
 
 pub(super) fn routes() -> Routes {
     Routes::new()
@@ -67,7 +67,7 @@ async fn add(
 ) -> Result<(StatusCode, Json<TokenIssued>), ApiError> {
     let agent = found::<Agent>(&context, &agent)?;
     let now = context.deps().clock.now();
-    let expires = ends_after(with.ttl.as_deref(), with.expires_in, now)?;
+    let expires = expiry(with.ttl.as_deref(), with.expires_in, now)?;
     let (label, chosen) = (spec.label, with.token.map(|token| token.0));
     let directory = &context.deps().directory;
     let issued = directory.add_token(&agent.org, &agent.id, label.clone(), expires, chosen).await?;
@@ -98,13 +98,13 @@ async fn revoke(
     let id = TokenId::parse(&token).map_err(|_| ApiError::not_found("token", &token))?;
     let known = agent.facts.tokens.iter().find(|token| token.id == id);
     let known = known.ok_or_else(|| ApiError::not_found("token", &token))?;
-    if admin.runs().is_ended_by_request(&id) {
+    if admin.runs().mark_ended_by_request(&id) {
         let (agent, label) = (agent.name.clone(), known.spec.label.clone());
-        caller.names_run(Run { action: "ended", agent, token: Some(id.clone()), label });
+        caller.record_run(Run { action: "ended", agent, token: Some(id.clone()), label });
     }
     let revoked = admin.deps().directory.revoke_token(caller.org(), &agent.id, &id).await;
     if revoked.is_err() {
-        admin.runs().goes_on(&id);
+        admin.runs().unmark_ended(&id);
     }
     revoked?;
     Ok(StatusCode::NO_CONTENT)
@@ -130,7 +130,7 @@ async fn refusals(
             connection: connection.name.clone(),
             provider: provider.map_or(&*connection.provider, |known| &known.name).to_owned(),
             requests: it.requests,
-            hint: Remedies::in_view(connection, &catalogue, &view).remedy(Need::Credential),
+            hint: Remedies::in_view(connection, &catalogue, &view).remedy(RemedyCause::Credential),
         })
     });
     Ok(Json(RunRefusals {
@@ -141,7 +141,7 @@ async fn refusals(
 }
 
 /// When a new token ends; `None`: never.
-pub(super) fn ends_after(
+pub(super) fn expiry(
     ttl: Option<&str>,
     expires_in: Option<u64>,
     now: Timestamp,
@@ -172,7 +172,7 @@ mod tests {
 
     fn asked(json: &str) -> Result<Option<Timestamp>, ApiError> {
         let with: TokenGiven = serde_json::from_str(json).unwrap();
-        ends_after(with.ttl.as_deref(), with.expires_in, Timestamp::UNIX_EPOCH)
+        expiry(with.ttl.as_deref(), with.expires_in, Timestamp::UNIX_EPOCH)
     }
 
     #[test]

@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use super::body::{Body, Segments};
 use super::context::Context;
 use super::error::ApiError;
-use super::means::SignInMeans;
+use super::means::SignInMethodChange;
 use super::openapi::Routes;
 use super::sign_in::limits::{CodeTry, network};
 use super::wire::{TotpAsk, TotpCode, TotpView};
@@ -47,7 +47,7 @@ async fn add(
     visit: Option<Extension<SecureRequest>>,
     Body(TotpAsk { current, code }): Body<TotpAsk>,
 ) -> Result<(StatusCode, Json<TotpView>), ApiError> {
-    let means = SignInMeans::of(&context, &name)?;
+    let means = SignInMethodChange::of(&context, &name)?;
     let user = &means.user;
     means.signs_in()?;
     if user.facts.password.is_none() {
@@ -83,7 +83,7 @@ async fn confirm(
     visit: Option<Extension<SecureRequest>>,
     Body(TotpCode { code }): Body<TotpCode>,
 ) -> Result<StatusCode, ApiError> {
-    let means = SignInMeans::of(&context, &name)?;
+    let means = SignInMethodChange::of(&context, &name)?;
     let user = &means.user;
     try_code(&context, user, visit)?;
     context.deps().directory.confirm_totp(&user.org, &user.id, &code.0).await.map_err(refused)?;
@@ -95,7 +95,7 @@ async fn remove(
     context: Context,
     Segments(name): Segments<String>,
 ) -> Result<StatusCode, ApiError> {
-    let means = SignInMeans::of(&context, &name)?;
+    let means = SignInMethodChange::of(&context, &name)?;
     let user = &means.user;
     if user.facts.totp.is_none() && user.facts.totp_new.is_none() {
         return Err(ApiError::refused(format!("user `{}` has no one-time codes", user.name)));

@@ -11,7 +11,7 @@ use super::context::Context;
 use super::error::ApiError;
 use super::openapi::Routes;
 use super::resource;
-use super::usage_series::{limit_view, waits};
+use super::usage_series::{latency_percentiles, limit_view};
 use super::wire::{AgentUsageView, AgentUse, OrgUsageView, Share, UsageAsk, UsageView};
 use keyward_base::id::AgentId;
 use keyward_model::Agent;
@@ -75,7 +75,7 @@ async fn of_connection(
         refusals: of.refusals.iter().map(|(code, n)| ((*code).to_owned(), *n)).collect(),
         bytes_in: of.bytes_in,
         bytes_out: of.bytes_out,
-        latency_ms: waits(&of.latency),
+        latency_ms: latency_percentiles(&of.latency),
         last_used: of.last,
         provider_limit: of.remaining.map(limit_view).or(history.total.provider_limit),
         last_refresh: token.as_ref().and_then(|token| token.refreshed),

@@ -86,12 +86,12 @@ fn totals(sum: &UsageSum) -> UsageTotals {
         upstream_failures: sum.upstream_failures,
         bytes_in: sum.bytes_in,
         bytes_out: sum.bytes_out,
-        latency_ms: waits(&sum.latency),
+        latency_ms: latency_percentiles(&sum.latency),
         provider_limit: sum.limit.map(limit_view),
     }
 }
 
-pub(super) fn waits(of: &LatencyCounts) -> Option<Waits> {
+pub(super) fn latency_percentiles(of: &LatencyCounts) -> Option<Waits> {
     let ms = |percent| {
         let waited = of.within(percent)?;
         u64::try_from(waited.as_millis()).ok()

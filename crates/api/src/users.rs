@@ -77,7 +77,7 @@ impl Exposed for User {
         context.caller.must_edit_all()
     }
 
-    async fn beside(context: &Context, user: &Record<Self>) -> UserShown {
+    async fn shown_facts(context: &Context, user: &Record<Self>) -> UserShown {
         let tokens = user.facts.tokens.iter();
         let sign_in = SignInMethods {
             password: user.facts.password.is_some(),

@@ -83,14 +83,14 @@ impl Exposed for Webhook {
         Ok(())
     }
 
-    async fn beside(context: &Context, record: &Record<Self>) -> WebhookShown {
-        let standing = context.deps().events.standing(&record.id);
+    async fn shown_facts(context: &Context, record: &Record<Self>) -> WebhookShown {
+        let status = context.deps().events.status(&record.id);
         WebhookShown {
             state: record.facts.state,
-            waiting: standing.waiting,
-            told: standing.told,
-            dropped: standing.dropped,
-            last: standing.last,
+            waiting: status.waiting,
+            told: status.delivered,
+            dropped: status.dropped,
+            last: status.last,
         }
     }
 
@@ -98,7 +98,7 @@ impl Exposed for Webhook {
         let key = WebhookKey::of(input.with)?;
         let (events, org) = (&context.deps().events, context.caller.org());
         let hook = events.add(org, ManagedBy::Store, input.spec, key.key).await?;
-        context.caller.names("webhook", &hook.id, hook.name());
+        context.caller.record_changed("webhook", &hook.id, hook.name());
         let webhook = resource::shown(context, &*hook).await;
         Ok(WebhookAdded { webhook, signing_key: key.shown })
     }

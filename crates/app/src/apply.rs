@@ -8,7 +8,7 @@ use super::plan::planning::TOKEN_LABEL;
 use super::plan::step::{Plan, PlannedAction, Step, Work};
 use super::plan::{
     AgentChange, AgentWork, AppWork, ConnectionInput, ConnectionWork, Declarable, FreedSlots,
-    HookWork, NewlyConnected, PluginWork, ResourceWork, SourceWork, WebhookWork,
+    HookWork, PlannedConnection, PluginWork, ResourceWork, SourceWork, WebhookWork,
 };
 use crate::config::UseItem;
 use keyward_base::id::{AgentId, AppId, ConnectionId, OrgId, PluginId, SourceId};
@@ -238,8 +238,8 @@ impl ApplyTarget<'_> {
         Ok(())
     }
 
-    async fn connect(self, new: NewlyConnected) -> anyhow::Result<()> {
-        let NewlyConnected { mut new, app, given } = new;
+    async fn connect(self, new: PlannedConnection) -> anyhow::Result<()> {
+        let PlannedConnection { mut new, app, given } = new;
         let app = app.map(|name| self.app_named(&new.org, &name)).transpose()?;
         new.spec.app = app.map(Reference::Id);
         match given {

@@ -12,6 +12,6 @@ pub(super) fn open(config: &Config) -> anyhow::Result<(Audit, AuditWriter)> {
     let AuditTo { file, rotation, stdout } = &config.audit;
     let opened = Audit::open(Trail::at(file), *rotation, config.limits.audit_queue_max, *stdout)?;
     // A command of root may have made it.
-    folders::give_made(&config.data_dir, file)?;
+    folders::chown_created(&config.data_dir, file)?;
     Ok(opened)
 }

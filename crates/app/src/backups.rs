@@ -152,7 +152,7 @@ fn write(
     let (created, file) = (begun.created(), file_name(begun.created()));
     let path = to.join(&file);
     let written = || -> anyhow::Result<u64> {
-        let staged = StagedFile::beside(&path)?;
+        let staged = StagedFile::create(&path)?;
         Ok(begun.write(encryption, staged)?.publish()?)
     };
     let bytes = written().with_context(|| format!("cannot write {}", path.display()))?;

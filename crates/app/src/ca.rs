@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::watched::{LOOK_EVERY, WatchedFiles};
+use super::watched::{POLL_INTERVAL, WatchedFiles};
 use crate::config::CaPaths;
 use keyward_proxy::ca::CaError;
 use keyward_proxy::ca::authority::Authority;
@@ -22,7 +22,7 @@ pub(super) async fn follow(authority: Arc<Authority>, paths: CaPaths) {
     let mut watched = WatchedFiles::new(vec![paths.cert, paths.key]);
     let mut changed = true;
     let (mut calendar_at, mut warn_at) = (Instant::now(), Instant::now());
-    let mut looks = tokio::time::interval(LOOK_EVERY);
+    let mut looks = tokio::time::interval(POLL_INTERVAL);
     looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         let now = looks.tick().await;
@@ -37,9 +37,9 @@ pub(super) async fn follow(authority: Arc<Authority>, paths: CaPaths) {
             tidy(&authority).await;
         }
         let look = tokio::task::spawn_blocking(move || {
-            let changed = watched.look();
+            let changed = watched.poll();
             if changed {
-                watched.reading();
+                watched.mark_read();
             }
             (watched, changed)
         });

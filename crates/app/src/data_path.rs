@@ -121,7 +121,7 @@ fn parts(
 ) -> anyhow::Result<GatewayServices> {
     let client_tls = tls::client_config(&upstream.roots)?;
     upstream.apply(&services.dialler, &client_tls);
-    services.caller.trust(client_tls.clone());
+    services.caller.replace_tls(client_tls.clone());
     let descriptors_max = descriptors::for_streams(descriptors::open_files());
     let cores = descriptors::core_count();
     let limits = descriptors::within(&config.limits, descriptors_max, cores);

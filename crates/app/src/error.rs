@@ -30,7 +30,7 @@ pub enum AppError {
     Directory { path: PathBuf, source: io::Error },
     /// The data directory belongs to another user.
     #[error("{0} belongs to another user")]
-    Foreign(PathBuf),
+    OtherOwner(PathBuf),
     /// A directory that others can enter cannot be closed.
     #[error("cannot close {path} to others: {source}")]
     NotClosed { path: PathBuf, source: io::Error },
@@ -70,7 +70,7 @@ impl AppError {
             Self::Directory { .. } | Self::NotClosed { .. } => {
                 Some("choose another data directory with --data or KEYWARD_DATA".to_owned())
             }
-            Self::Foreign(_) => Some(
+            Self::OtherOwner(_) => Some(
                 "run this as its user, or choose another data directory with --data or KEYWARD_DATA"
                     .to_owned(),
             ),
@@ -109,7 +109,7 @@ pub(super) fn is_unanswered(error: &anyhow::Error) -> bool {
             }
             _ => false,
         };
-        cause.downcast_ref().is_some_and(PostgresError::is_passing)
+        cause.downcast_ref().is_some_and(PostgresError::is_transient)
             || cause.downcast_ref().is_some_and(timed_out)
     })
 }

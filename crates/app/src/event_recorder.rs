@@ -24,7 +24,8 @@ impl EventRecorder {
         let (audit, writer) = audit_file::open(config)?;
         let changes = ChangeRecorder::to(audit.clone());
         let (close, closing) = watch::channel(false);
-        let recorder = |events| opened.events.clone().take_in(events, changes.clone(), closing);
+        let recorder =
+            |events| opened.events.clone().handle_events(events, changes.clone(), closing);
         let task = opened.directory_events().map(|events| tokio::spawn(recorder(events)));
         Ok((audit, writer, changes, Self { close, task }))
     }
@@ -35,7 +36,7 @@ impl EventRecorder {
         if let Some(task) = self.task
             && let Err(error) = task.await
         {
-            tracing::error!(%error, "events may be unrecorded");
+            tracing::error!(%error, "events may be missing in the audit log");
         }
     }
 }

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::error::AppError;
-use keyward_state::store::sled::give_to_owner_of;
+use keyward_state::store::sled::chown_tree_to_owner_of;
 
 /// Creates the directory of a file with mode 0700. An existing one may be open to others, such as
 /// `/etc/keyward` or `/var/log`: the files themselves must be 0600, which is checked.
@@ -27,7 +27,7 @@ pub(super) fn private_dir(path: &Path) -> anyhow::Result<()> {
     let metadata = fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
     let own = rustix::process::geteuid().as_raw();
     if metadata.uid() != own && own != 0 {
-        return Err(AppError::Foreign(path.to_owned()).into());
+        return Err(AppError::OtherOwner(path.to_owned()).into());
     }
     if metadata.mode() & 0o077 == 0 {
         return Ok(());
@@ -41,10 +41,10 @@ pub(super) fn private_dir(path: &Path) -> anyhow::Result<()> {
 }
 
 /// Gives a file that root made, and new folders of the data directory above it, to the gateway's user.
-pub(super) fn give_made(data_dir: &Path, file: &Path) -> io::Result<()> {
+pub(super) fn chown_created(data_dir: &Path, file: &Path) -> io::Result<()> {
     match file.strip_prefix(data_dir).ok().and_then(|below| below.components().next()) {
-        Some(first) => give_to_owner_of(data_dir, &data_dir.join(first)),
-        None => give_to_owner_of(file.parent().unwrap_or(Path::new("/")), file),
+        Some(first) => chown_tree_to_owner_of(data_dir, &data_dir.join(first)),
+        None => chown_tree_to_owner_of(file.parent().unwrap_or(Path::new("/")), file),
     }
 }
 

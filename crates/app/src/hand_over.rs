@@ -20,7 +20,7 @@ use rustix::net::{
 use tokio::io::AsyncReadExt;
 use tokio::net::{UnixListener, UnixStream};
 
-use keyward_databases::{HandedListeners, StoredListeners};
+use keyward_databases::{InheritedListeners, StoredListeners};
 use keyward_proxy::HandedOver;
 
 /// The socket's name in the data directory.
@@ -91,8 +91,8 @@ impl Sockets {
     }
 
     /// The predecessor's sockets of stored listeners for databases.
-    pub(super) fn take_databases(&mut self) -> HandedListeners {
-        HandedListeners::taken_from(&mut self.received, self.handed_over.clone())
+    pub(super) fn take_databases(&mut self) -> InheritedListeners {
+        InheritedListeners::taken_from(&mut self.received, self.handed_over.clone())
     }
 
     /// Remembers a listener's socket.
@@ -129,14 +129,16 @@ fn bound(path: &Path) -> io::Result<unix::UnixListener> {
 impl HandOver {
     /// Resolves when another process has the sockets, those of stored listeners included, and asks this one to end. Dropped
     /// before, the offer ends.
-    pub(super) async fn taken(self, stored: &StoredListeners) -> Successor {
+    pub(super) async fn wait_for_successor(self, stored: &StoredListeners) -> Successor {
         loop {
             match self.attempt(stored).await {
                 Ok(Some(stream)) => {
                     self.handed_over.set();
                     return Successor(stream);
                 }
-                Ok(None) => tracing::info!("another process asked for the sockets, and left"),
+                Ok(None) => tracing::info!(
+                    "another process requested the sockets, and closed the stream before it had them"
+                ),
                 Err(error) => {
                     tracing::warn!(%error, "the sockets could not be handed over");
                     tokio::time::sleep(Duration::from_millis(100)).await;
@@ -313,7 +315,7 @@ mod tests {
     async fn taken(offer: HandOver) -> Successor {
         let (store, keyring) = (Arc::new(MemoryStore::new()), Arc::new(Keyring::ephemeral()));
         let directory = Directory::open(store, keyring, Clock::System).await.unwrap();
-        offer.taken(&StoredListeners::new(Arc::new(directory))).await
+        offer.wait_for_successor(&StoredListeners::new(Arc::new(directory))).await
     }
 
     #[tokio::test]

@@ -14,12 +14,14 @@ pub(super) fn unkept(config: &Config) -> Option<Config> {
 /// longer.
 pub(super) fn keep(config: Config) {
     let work = move || match config.keep_providers() {
-        Ok(is_new) => tracing::debug!(is_new, "the providers of the configuration are sound"),
+        Ok(is_new) => tracing::debug!(is_new, "the providers of the configuration are valid"),
         Err(error) => tracing::warn!(
-            "cannot keep that the providers of the configuration are sound, so the next start takes longer: {error}"
+            "cannot keep that the providers of the configuration are valid, so the next start takes longer: {error}"
         ),
     };
     if let Err(error) = thread::Builder::new().name("providers".into()).spawn(work) {
-        tracing::debug!("no thread for the providers of the configuration: {error}");
+        tracing::debug!(
+            "cannot start the thread that checks the providers of the configuration: {error}"
+        );
     }
 }

@@ -5,7 +5,7 @@ use super::folders::is_empty_dir;
 use crate::config::{Config, StoreChoice};
 use keyward_state::crypto::keyring::Keyring;
 use keyward_state::crypto::source::{KeyError, KeySource};
-use keyward_vault::keys::{Home, MasterKeys};
+use keyward_vault::keys::{KeyLocation, MasterKeys};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,17 +13,17 @@ use std::sync::Arc;
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct ConfiguredKeys {
     sources: Vec<KeySource>,
-    home: Home,
+    location: KeyLocation,
 }
 
 impl ConfiguredKeys {
     /// `store`: the one in use, which a reload does not change.
     pub(super) fn of(config: &Config, store: &StoreChoice) -> Self {
-        Self { sources: config.master_keys.clone(), home: home_beside(config, store) }
+        Self { sources: config.master_keys.clone(), location: location_with(config, store) }
     }
 
-    pub(super) fn home(&self) -> &Home {
-        &self.home
+    pub(super) fn location(&self) -> &KeyLocation {
+        &self.location
     }
 }
 
@@ -82,15 +82,15 @@ pub(super) fn read(config: &Config) -> Result<Keyring, KeyError> {
 }
 
 /// Where the current key is stored, which decides who can create another.
-pub(super) fn home(config: &Config) -> Home {
-    home_beside(config, &config.store)
+pub(super) fn location(config: &Config) -> KeyLocation {
+    location_with(config, &config.store)
 }
 
-fn home_beside(config: &Config, store: &StoreChoice) -> Home {
+fn location_with(config: &Config, store: &StoreChoice) -> KeyLocation {
     match (config.default_master_key, store, config.master_keys.first()) {
-        (true, StoreChoice::Memory, _) => Home::Memory,
-        (true, _, Some(KeySource::File(path))) => Home::Own(path.clone()),
-        _ => Home::Given,
+        (true, StoreChoice::Memory, _) => KeyLocation::Memory,
+        (true, _, Some(KeySource::File(path))) => KeyLocation::KeyFile(path.clone()),
+        _ => KeyLocation::External,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::error::AppError;
-use super::folders::{give_made, is_empty_dir, private_dir};
+use super::folders::{chown_created, is_empty_dir, private_dir};
 use crate::config::{Config, StoreChoice};
 
 const NOT_REMEMBERED: &str = "the configuration file is not remembered for starts without it";
@@ -60,8 +60,8 @@ pub(super) async fn remember_rules(started: &Arc<Config>, rules: usize) {
 /// A failure only costs hints, and refusals of starts without the file.
 fn write(config: &Config, rules: usize) {
     let remembered = config.remember_file(rules);
-    let given =
-        remembered.and_then(|file| file.map_or(Ok(()), |file| give_made(&config.data_dir, &file)));
+    let given = remembered
+        .and_then(|file| file.map_or(Ok(()), |file| chown_created(&config.data_dir, &file)));
     if let Err(error) = given {
         tracing::warn!(%error, "{NOT_REMEMBERED}");
     }

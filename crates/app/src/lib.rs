@@ -6,7 +6,7 @@
 //! plan  apply  reload                                   what a configuration changes; a reload
 //! services  data_path  lazy_log                         what the listeners need; the same without listeners
 //! listeners  listener_certificates  hand_over           sockets, and their way to the next gateway
-//! start_check  succession  life  notify                 the start, the end, and the end of the gateway before
+//! start_check  succession  stop_condition  notify                 the start, the end, and the end of the gateway before
 //! descriptors  folders                                  what the system permits
 //! keys  ca  audit_file  upstream_settings  public_url   what the configuration names, opened
 //! backups  restore  store_check  store_copy             the store as a whole
@@ -35,7 +35,6 @@ mod kept_providers;
 mod keys;
 mod last_config;
 mod lazy_log;
-mod life;
 mod limit_exchange;
 mod listener_certificates;
 mod listeners;
@@ -51,6 +50,7 @@ mod sessions;
 mod shared_limits;
 mod source_files;
 mod start_check;
+mod stop_condition;
 mod store_check;
 mod store_copy;
 mod succession;
@@ -73,13 +73,13 @@ pub use backups::written as written_backups;
 pub use data_path::DataPath;
 pub use error::{AppError, KEY_LOST_HINT, is_locked};
 pub use lazy_log::LazyLog;
-pub use life::Life;
 pub use plan::refused_plan;
 use public_url::admin_access;
 pub use public_url::own_names;
 pub use restore::Restore;
 use services::OpenedServices;
 pub use services::Services;
+pub use stop_condition::StopCondition;
 pub use store_check::{RepairedStore, check_store, repair_store};
 pub use store_copy::{copy_backup, copy_store};
 
@@ -273,7 +273,7 @@ fn control_plane(
     Deps { data_path: Arc::downgrade(gateway), audit, changes, ..services.deps.clone() }
 }
 
-/// Runs a gateway until SIGTERM, SIGINT or the end of its `life`, then drains it. A signal before it has its store
+/// Runs a gateway until SIGTERM, SIGINT or its `stop_condition`, then drains it. A signal before it has its store
 /// ends it at once. A second signal ends the remaining streams. SIGHUP reloads the configuration. `announce` is
 /// called when it serves; `verbosity` follows `log.level`.
 ///
@@ -281,7 +281,7 @@ fn control_plane(
 /// As [`start`].
 pub async fn serve(
     config: Config,
-    life: Life,
+    stop_condition: StopCondition,
     verbosity: Option<Verbosity>,
     announce: impl FnOnce(&Running),
 ) -> anyhow::Result<StoppedWhile> {
@@ -300,7 +300,7 @@ pub async fn serve(
         opened = Box::pin(OpenedGateway::open(&config)) => opened?,
     };
     let mut running = Box::pin(start_with(opened, config, verbosity)).await?;
-    if life == Life::WithRuns {
+    if stop_condition == StopCondition::WithRuns {
         running.runs.make_private();
     }
     let hangups = tokio::spawn(reload_at(hangup, running.reloads.clone()));
@@ -314,7 +314,7 @@ pub async fn serve(
     let stored = running.services.database_listeners.clone();
     let successor = tokio::select! {
         () = stop_signal(&mut terminate, &mut interrupt) => None,
-        () = life.over(&running.runs) => None,
+        () = stop_condition.reached(&running.runs) => None,
         successor = handed_over(offered, &stored) => Some(successor),
     };
     tracing::info!(id = "draining", "draining");
@@ -324,7 +324,7 @@ pub async fn serve(
     tokio::select! {
         () = shutdown.as_mut() => {}
         () = stop_signal(&mut terminate, &mut interrupt) => {
-            tracing::warn!("cut by a second signal");
+            tracing::warn!("open exchanges are cut, because a second signal came");
             cutting.send_replace(true);
             // Waits for the audit records of the ended streams; a third signal does not wait.
             tokio::select! {
@@ -355,7 +355,7 @@ async fn stop_signal(terminate: &mut Signal, interrupt: &mut Signal) {
 async fn reload_at(mut hangup: Signal, reloads: Reloads) {
     while hangup.recv().await.is_some() {
         // The result is logged.
-        drop(reloads.ask().await);
+        drop(reloads.reload().await);
     }
 }
 
@@ -458,12 +458,14 @@ impl Running {
         ends.drain.send_replace(true);
         all_ended(&mut listeners).await;
         let Ok(cores) = Arc::try_unwrap(cores) else {
-            return tracing::error!("a listener outlived its task");
+            return tracing::error!(
+                "a listener still runs after its task has ended: streams are not drained"
+            );
         };
         if !cores.finish(within).await {
             tracing::warn!("streams were cut: they did not end within the drain timeout");
         }
-        if !services.vault.landed(services.vault.flight_time()).await {
+        if !services.vault.wait_for_flights(services.vault.flight_time()).await {
             tracing::warn!("a refresh did not end in time: its result is lost");
         }
         tasks.close().await;

@@ -10,7 +10,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::admin_tasks::AdminTasks;
 use super::services::Services;
-use keyward_proxy::{HeardRow, LimitExchange, SharedLimits};
+use keyward_proxy::{LimitExchange, ReplicaRow, SharedLimits};
 use keyward_state::directory::{Directory, DirectoryError, PublishedLimits};
 use keyward_state::observe::metrics::Metrics;
 
@@ -86,7 +86,7 @@ impl LimitExchangeJob {
             count_at: now,
         };
         let rows = job.directory.published_limits(ALL).await?;
-        let rows: Vec<_> = rows.iter().map(heard).collect();
+        let rows: Vec<_> = rows.iter().map(replica_row).collect();
         job.exchange.begin(&rows, Instant::now());
         Ok(Some(job))
     }
@@ -130,7 +130,9 @@ impl LimitExchangeJob {
                 self.heard = begun;
                 self.weight.set(1);
             }
-            Err(error) => tracing::debug!(%error, "limits are not exchanged"),
+            Err(error) => {
+                tracing::debug!(%error, "cannot exchange rate limit counters with the other replicas")
+            }
         }
     }
 
@@ -144,7 +146,7 @@ impl LimitExchangeJob {
         let now = Instant::now();
         let is_first = now.duration_since(self.heard) > SILENT_AFTER;
         for row in rows.iter().filter(|row| row.replica != self.name) {
-            let count = self.exchange.hear(&heard(row), is_first, now);
+            let count = self.exchange.add_row(&replica_row(row), is_first, now);
             self.metrics.health.shared_limit_requests.inc_by(count);
         }
         if now >= self.count_at {
@@ -158,6 +160,6 @@ impl LimitExchangeJob {
     }
 }
 
-fn heard(row: &PublishedLimits) -> HeardRow<'_> {
-    HeardRow { replica: &row.replica, bytes: &row.row, ago: row.ago }
+fn replica_row(row: &PublishedLimits) -> ReplicaRow<'_> {
+    ReplicaRow { replica: &row.replica, bytes: &row.row, ago: row.ago }
 }

@@ -255,7 +255,9 @@ async fn agents_at(
 ) -> anyhow::Result<Listener> {
     let name = format!("{key} {at}");
     let listener = match (sockets.take(&name), at) {
-        (Some(socket), ListenAt::Unix(path)) => Listener::handed_unix(socket.into(), path.clone()),
+        (Some(socket), ListenAt::Unix(path)) => {
+            Listener::inherited_unix_at(socket.into(), path.clone())
+        }
         (Some(socket), _) => Listener::inherited_tcp(socket.into()),
         (None, _) => bound(at).await,
     };

@@ -21,10 +21,10 @@ use super::plan::{self, Inputs};
 use super::services::Services;
 use super::telemetry::Collector;
 use super::upstream_settings::UpstreamSettings;
-use super::watched::{LOOK_EVERY, WatchedFiles};
+use super::watched::{POLL_INTERVAL, WatchedFiles};
 use crate::config::{Config, ConfigError, StoreChoice};
 use keyward_api::wire::{PlanView, ReloadView};
-use keyward_api::{ReloadAsk, ReloadAsks};
+use keyward_api::{ReloadRequest, ReloadRequests};
 use keyward_base::tokens::TokenSettings;
 use keyward_net::tls;
 use keyward_proxy::Gateway;
@@ -34,7 +34,7 @@ use keyward_rules::provider::document::Problem;
 use keyward_state::crypto::keyring::Keyring;
 use keyward_state::crypto::source::KeyError;
 use keyward_state::observe::log::Verbosity;
-use keyward_state::rulebook::Sources;
+use keyward_state::rulebook::PolicyInputs;
 
 /// The pause before a change is retried that the store interrupted.
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(5);
@@ -90,21 +90,21 @@ enum ReloadError {
 
 impl Reloader {
     /// Runs until it is dropped.
-    pub(super) async fn run(mut self, mut asks: ReloadAsks) {
-        let mut look = tokio::time::interval(LOOK_EVERY);
+    pub(super) async fn run(mut self, mut asks: ReloadRequests) {
+        let mut look = tokio::time::interval(POLL_INTERVAL);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 Some(ask) = asks.recv() => {
                     // The requester may be gone; `/status` still shows the reload.
                     match ask {
-                        ReloadAsk::Reload(answer) => drop(answer.send(self.reload().await)),
-                        ReloadAsk::Plan(file, answer) => drop(answer.send(self.plan(file).await)),
+                        ReloadRequest::Reload(answer) => drop(answer.send(self.reload().await)),
+                        ReloadRequest::Plan(file, answer) => drop(answer.send(self.plan(file).await)),
                     }
                 }
                 _ = look.tick() => {
                     let again = self.again_at.is_some_and(|at| at <= Instant::now());
-                    if self.watched(WatchedFiles::look).await.unwrap_or(false) || again {
+                    if self.watched(WatchedFiles::poll).await.unwrap_or(false) || again {
                         self.reload().await;
                     }
                 }
@@ -133,7 +133,7 @@ impl Reloader {
             Err(ReloadError::Invalid(told, files)) => {
                 errors = told.iter().map(ToString::to_string).collect();
                 if !files.is_empty() {
-                    self.watched(move |watched| watched.rests_on(files)).await;
+                    self.watched(move |watched| watched.set_files(files)).await;
                 }
             }
             Err(ReloadError::Incomplete(told)) => {
@@ -157,7 +157,7 @@ impl Reloader {
     }
 
     async fn try_reload(&mut self) -> Result<Vec<String>, ReloadError> {
-        self.watched(WatchedFiles::reading).await;
+        self.watched(WatchedFiles::mark_read).await;
         let Prepared { config, inputs, upstream, client_tls, collector, renewed, keyring } =
             self.prepare(None).await?;
         let (vault, rulebook) = (&self.services.vault, &self.services.rulebook);
@@ -169,7 +169,7 @@ impl Reloader {
         let plan = plan::plan(basis, inputs)
             .map_err(|problems| ReloadError::Invalid(problems, config.files()))?;
         if let Some((named, keyring)) = keyring {
-            let taken = self.services.keys.take_up(keyring, named.home().clone()).await;
+            let taken = self.services.keys.replace(keyring, named.location().clone()).await;
             taken.map_err(|error| {
                 ReloadError::Invalid(
                     vec![unplaced(&format!("`master_key`: {error}"))],
@@ -180,14 +180,14 @@ impl Reloader {
         }
         let before = vault.shared_catalogue();
         let (events, inbox) = (&self.services.events, &self.services.inbox);
-        vault.know(catalogue);
+        vault.replace_catalogue(catalogue);
         // Boxed: it is large, and rarely runs.
         if let Err(error) = Box::pin(ApplyTarget { vault, events, inbox }.apply(plan)).await {
-            vault.know(before);
+            vault.replace_catalogue(before);
             return Err(ReloadError::Incomplete(format!("{error:#}")));
         }
         // The provider's endpoints may have changed.
-        vault.try_rejected_again().await;
+        vault.retry_changed_clients().await;
         // Other writers may have changed the directory since it was read.
         change.apply(sources).map_err(|errors| {
             ReloadError::Incomplete(
@@ -197,7 +197,7 @@ impl Reloader {
         last_config::remember_rules(&self.started, config.rules.len()).await;
         self.go_out(upstream, client_tls);
         self.services.telemetry.apply(collector);
-        self.services.vault.rotate_by(config.rotation.clone());
+        self.services.vault.replace_rotation_settings(config.rotation.clone());
         self.services.events.set(config.events.clone());
         self.services.inbox.set(config.events.clone());
         self.services.backups.set(config.backup.clone());
@@ -211,7 +211,7 @@ impl Reloader {
             verbosity.set(config.log.level);
         }
         let files = config.files();
-        self.watched(move |watched| watched.rests_on(files)).await;
+        self.watched(move |watched| watched.set_files(files)).await;
         if let Some(unkept) = kept_providers::unkept(&config) {
             kept_providers::keep(unkept);
         }
@@ -246,11 +246,11 @@ impl Reloader {
         plan::view(&plan, self.warnings(&config))
     }
 
-    fn sources(&self, config: &Config) -> (Arc<Catalogue>, Sources) {
+    fn sources(&self, config: &Config) -> (Arc<Catalogue>, PolicyInputs) {
         let catalogue = Arc::new(config.catalogue());
         let hostless = self.started.limits.hostless_rules_max;
         let rules = config.rules.clone();
-        let sources = Sources::new(catalogue.clone(), config.default, rules, hostless);
+        let sources = PolicyInputs::new(catalogue.clone(), config.default, rules, hostless);
         let sources = sources.naming(config.mentions());
         (catalogue, sources)
     }
@@ -296,14 +296,14 @@ impl Reloader {
     fn go_out(&mut self, upstream: UpstreamSettings, client_tls: Option<Arc<ClientConfig>>) {
         let Some(client_tls) = client_tls else { return };
         upstream.apply(&self.services.dialler, &client_tls);
-        self.services.caller.trust(client_tls.clone());
+        self.services.caller.replace_tls(client_tls.clone());
         self.gateway.replace_upstream_tls(client_tls);
         self.upstream = upstream;
     }
 
     /// Adopts the limits of the OAuth engine. Running requests keep the old ones.
     fn follow(&self, settings: &TokenSettings) {
-        self.services.vault.follow_settings(settings.clone());
+        self.services.vault.replace_token_settings(settings.clone());
         self.services.flows.set(settings.clone());
         self.gateway.resize_renewal_bodies(settings);
     }

@@ -11,7 +11,7 @@ use keyward_state::store::Table;
 pub(super) fn follow(services: &Services, config: &Config) -> impl Future<Output = ()> + use<> {
     let directory = services.directory.clone();
     if let StoreChoice::Postgres(choice) = &config.store {
-        directory.ready_within(choice.stale_max);
+        directory.set_stale_max(choice.stale_max);
     }
     let (vault, inbox) = (services.vault.clone(), Arc::clone(&services.inbox));
     async move {

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use keyward_base::time::Clock;
 use keyward_model::Connection;
-use keyward_state::directory::{ConnectionRecord, Need, Reminded, View};
+use keyward_state::directory::{ConnectionRecord, RemedyCause, Reminded, View};
 use keyward_state::observe::metrics::Metrics;
 use keyward_vault::Vault;
 
@@ -70,12 +70,12 @@ async fn remind(vault: &Vault, now: Timestamp, metrics: &Metrics) {
             continue;
         }
         let (org, id, name, at) = (&connection.org, &connection.id, &connection.name, due.at);
-        let remedy = vault.remedy(connection, Need::Credential);
+        let remedy = vault.remedy(connection, RemedyCause::Credential);
         match days {
             0 => tracing::warn!(
                 id = "secret_overdue",
                 connection = %id, name, %at, why = due.why.code(), remedy,
-                "the secret of a connection is past its time"
+                "the secret of a connection is overdue"
             ),
             days => tracing::warn!(
                 id = "secret_due",
@@ -85,7 +85,7 @@ async fn remind(vault: &Vault, now: Timestamp, metrics: &Metrics) {
         }
         let remember = move |it: &mut ConnectionRecord| it.facts.reminded = Some(reminded);
         if let Err(error) = vault.directory().change::<Connection>(org, id, remember).await {
-            tracing::warn!(connection = %id, %error, "people may be reminded again");
+            tracing::warn!(connection = %id, %error, "cannot store that a reminder was sent: it may be sent again");
         }
     }
     metrics.secrets_due(&counts);

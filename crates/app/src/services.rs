@@ -2,12 +2,12 @@
 //! when no gateway runs.
 
 mod declared_only;
-mod in_turn;
 mod on_disk;
 mod opened_store;
 mod rules_at_rest;
 mod shared_store;
-mod start_turn;
+mod start_lease;
+mod with_start_lease;
 
 use std::net::SocketAddr;
 use std::ops::Deref;
@@ -17,7 +17,7 @@ use rustls::ClientConfig;
 use tokio::sync::{mpsc, watch};
 
 pub(super) use opened_store::open_store;
-pub(super) use start_turn::StartTurn;
+pub(super) use start_lease::StartLease;
 
 use super::apply::ApplyTarget;
 use super::error::{AppError, refused};
@@ -44,7 +44,7 @@ use keyward_net::dial::Dialler;
 use keyward_net::guard::Guard;
 use keyward_net::tls;
 use keyward_proxy::ca::authority::Authority;
-use keyward_proxy::ca::cache::Leaves;
+use keyward_proxy::ca::cache::LeafCache;
 use keyward_rules::provider::Definition;
 use keyward_rules::provider::document::Problem;
 use keyward_state::crypto::keyring::Keyring;
@@ -52,13 +52,13 @@ use keyward_state::directory::{Directory, DirectoryEvent};
 use keyward_state::observe::change_log::ChangeRecorder;
 use keyward_state::observe::metrics::Metrics;
 use keyward_state::observe::trail::Trail;
-use keyward_state::rulebook::{PlacedRule, Rulebook, RulebookError, Sources};
+use keyward_state::rulebook::{PlacedRule, PolicyInputs, Rulebook, RulebookError};
 use keyward_state::store::Store;
 use keyward_state::store::memory::MemoryStore;
 use keyward_state::store::observed::{ObservedStore, StoreReport};
 use keyward_vault::Vault;
 use keyward_vault::events::{self, Events};
-use keyward_vault::keys::{Home, MasterKeys};
+use keyward_vault::keys::{KeyLocation, MasterKeys};
 use keyward_vault::oauth::{self, Flows};
 use keyward_vault::oidc::{self, RelyingParty};
 
@@ -66,7 +66,7 @@ use keyward_vault::oidc::{self, RelyingParty};
 pub struct Services {
     pub deps: Deps,
     /// Certificates shown to agents.
-    pub leaves: Arc<Leaves>,
+    pub leaves: Arc<LeafCache>,
     /// The client for authorization servers.
     pub caller: Arc<HttpClient>,
     /// The location of the audit log.
@@ -140,13 +140,13 @@ impl Services {
             true => OpenedServices::open_existing(config).await?,
             false => OpenedServices::in_memory(config, existing_authority(config)?).await?,
         };
-        opened.end_turn().await;
+        opened.release_start_lease().await;
         Ok(plan::view(&opened.plan(config, inputs), Vec::new()))
     }
 
     async fn at_rest(config: &Config, mut opened: OpenedServices) -> anyhow::Result<Arc<Self>> {
         opened.vault.resume().await;
-        opened.end_turn().await;
+        opened.release_start_lease().await;
         let (rulebook, refused_rules) = opened.rules_at_rest(config)?;
         let place = ServingInputs { refused_rules, ..ServingInputs::at_rest(config) };
         opened.finish(config, place, rulebook)
@@ -191,7 +191,7 @@ pub(super) struct OpenedServices {
     metrics: Arc<Metrics>,
     pub(super) clock: Clock,
     /// The start lock of this replica, if the store is shared.
-    starting: Option<StartTurn>,
+    starting: Option<StartLease>,
 }
 
 impl OpenedServices {
@@ -208,7 +208,7 @@ impl OpenedServices {
             }
             Ok(Authority::load_or_create(&config.ca.cert, &config.ca.key, &Clock::System)?)
         };
-        Self::in_turn(config, store, keyring, keys::home(config), make_authority).await
+        Self::with_start_lease(config, store, keyring, keys::location(config), make_authority).await
     }
 
     /// The same, but creates nothing.
@@ -219,21 +219,21 @@ impl OpenedServices {
         let keyring = Arc::new(keys::open(config)?);
         let store = open_store(config).await?;
         let authority = || existing_authority(config);
-        Self::in_turn(config, store, keyring, keys::home(config), authority).await
+        Self::with_start_lease(config, store, keyring, keys::location(config), authority).await
     }
 
     /// An empty store in memory, with its own keys.
     async fn in_memory(config: &Config, authority: Authority) -> anyhow::Result<Self> {
         let keyring = Arc::new(Keyring::ephemeral());
         let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
-        Self::in_turn(config, store, keyring, Home::Memory, || Ok(authority)).await
+        Self::with_start_lease(config, store, keyring, KeyLocation::Memory, || Ok(authority)).await
     }
 
     async fn over(
         config: &Config,
         store: Arc<dyn Store>,
         keyring: Arc<Keyring>,
-        home: Home,
+        location: KeyLocation,
         authority: impl FnOnce() -> anyhow::Result<Authority>,
     ) -> anyhow::Result<Self> {
         let clock = Clock::System;
@@ -247,7 +247,7 @@ impl OpenedServices {
         let store: Arc<dyn Store> = Arc::new(ObservedStore::new(store, report));
         let directory = Directory::open(store.clone(), keyring.clone(), clock.clone()).await?;
         let directory = Arc::new(directory);
-        let keys = MasterKeys::new(store.clone(), keyring.clone(), home)?;
+        let keys = MasterKeys::new(store.clone(), keyring.clone(), location)?;
         let vault = Vault::open(
             store.clone(),
             keyring.clone(),
@@ -291,7 +291,7 @@ impl OpenedServices {
 
     /// Events from now on, for the first caller.
     pub(super) fn directory_events(&self) -> Option<mpsc::Receiver<DirectoryEvent>> {
-        self.directory.listen()
+        self.directory.take_event_receiver()
     }
 
     /// The services of a gateway with these listeners, after the configuration was applied to the store.
@@ -319,7 +319,7 @@ impl OpenedServices {
     fn warn_of_missing_owners(&self, config: &Config) {
         let view = self.directory.view();
         for ListenAgent { agent, org, at } in &config.listen.agents {
-            if view.of_listener(org, agent).is_none() {
+            if view.agent_of_listener(org, agent).is_none() {
                 tracing::warn!(agent, org = org.name(), %at, "this listener's agent is paused or does not exist: add it");
             }
         }
@@ -343,10 +343,10 @@ impl OpenedServices {
             .await
     }
 
-    fn sources(&self, config: &Config, rules: Vec<PlacedRule>) -> Sources {
+    fn sources(&self, config: &Config, rules: Vec<PlacedRule>) -> PolicyInputs {
         let hostless = config.limits.hostless_rules_max;
         let catalogue = self.vault.shared_catalogue();
-        Sources::new(catalogue, config.default, rules, hostless).naming(config.mentions())
+        PolicyInputs::new(catalogue, config.default, rules, hostless).naming(config.mentions())
     }
 
     fn rulebook(
@@ -361,8 +361,8 @@ impl OpenedServices {
     fn set_vault(&self, config: &Config, caller: Arc<HttpClient>) {
         self.vault.use_client(caller);
         self.vault.keep_at_most(config.limits.cached_credentials_max);
-        self.vault.follow_settings(config.oauth.clone());
-        self.vault.rotate_by(config.rotation.clone());
+        self.vault.replace_token_settings(config.oauth.clone());
+        self.vault.replace_rotation_settings(config.rotation.clone());
     }
 
     /// Sign-in with the identity provider, in a process that has its secret.
@@ -410,7 +410,7 @@ impl OpenedServices {
             public_url: public_url.clone(),
         });
         let leaves =
-            Leaves::new(self.authority.clone(), config.limits.leaves_max, self.clock.clone());
+            LeafCache::new(self.authority.clone(), config.limits.leaves_max, self.clock.clone());
         let backups = backups::of(config, &self.directory, &self.authority, &self.clock);
         let shared_limits = shared_limits::limits(&self.directory)?;
         let telemetry = Exports::new(caller.clone(), self.metrics.clone(), self.clock.clone());
@@ -466,7 +466,7 @@ fn dialler(config: &Config, own: Vec<SocketAddr>) -> Dialler {
     let resolve = config.upstream.resolve.clone();
     // The dialler's own proxy gets its login from [`UpstreamSettings`].
     let proxy = config.upstream.proxy.as_ref().map(UpstreamProxy::without_login);
-    Dialler::new(guard, resolve, config.limits.addresses_max).by(proxy)
+    Dialler::new(guard, resolve, config.limits.addresses_max).with_proxy(proxy)
 }
 
 /// The TLS configuration for authorization servers. An unreadable root is only a warning, so that commands

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::watched::{LOOK_EVERY, WatchedFiles};
+use super::watched::{POLL_INTERVAL, WatchedFiles};
 use keyward_vault::Vault;
 
 /// Runs until it is dropped. Begins with all of them: they may have changed while no gateway ran.
@@ -13,26 +13,26 @@ pub(super) async fn follow(vault: Arc<Vault>) {
     let mut watched = WatchedFiles::new(files.clone());
     vault.use_files_at_start().await;
     loop {
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
         let now = vault.source_files();
         let is_same = now == files;
         files.clone_from(&now);
         let look = move || {
             if !is_same {
-                watched.rests_on(now);
+                watched.set_files(now);
             }
-            let changed: Vec<PathBuf> = match watched.look() {
+            let changed: Vec<PathBuf> = match watched.poll() {
                 true => watched.changed().cloned().collect(),
                 false => Vec::new(),
             };
             if !changed.is_empty() {
-                watched.reading();
+                watched.mark_read();
             }
             (watched, changed)
         };
         // A task that panics would end the job silently.
         let Ok((looked, changed)) = tokio::task::spawn_blocking(look).await else {
-            tracing::error!("files of secret sources are not followed any more");
+            tracing::error!("files of secret sources are no longer watched");
             return;
         };
         watched = looked;

@@ -8,7 +8,7 @@ use anyhow::{Context, anyhow, ensure};
 
 use super::folders::kept_name;
 use super::keys;
-use super::services::{Services, StartTurn, open_store};
+use super::services::{Services, StartLease, open_store};
 use crate::config::{Config, StoreChoice};
 use keyward_base::time::Clock;
 use keyward_state::crypto::keyring::Keyring;
@@ -87,7 +87,7 @@ impl CheckedStore {
     }
 
     async fn repair(&self, config: &Config) -> anyhow::Result<RepairedStore> {
-        let turn = self.alone().await?;
+        let lease = self.alone().await?;
         let check = self.look().await?;
         let changes = check.repairable().map_err(|fault| {
             anyhow!(
@@ -102,8 +102,8 @@ impl CheckedStore {
             return Ok(RepairedStore { changed: 0, copy: None, check });
         }
         let copy = self.copy(config).await.context("nothing was changed: the copy failed")?;
-        if let Some(turn) = &turn {
-            turn.ensure_held().await.context("nothing was changed")?;
+        if let Some(lease) = &lease {
+            lease.ensure_held().await.context("nothing was changed")?;
         }
         let changed = check.repair(&self.store, &self.keyring).await.with_context(|| {
             format!("the repair is not complete; a copy from before it is {}", copy.display())
@@ -112,15 +112,15 @@ impl CheckedStore {
     }
 
     /// No gateway uses the store, and none starts until the lease is dropped.
-    async fn alone(&self) -> anyhow::Result<Option<StartTurn>> {
-        let turn = StartTurn::wait(&self.store).await?;
+    async fn alone(&self) -> anyhow::Result<Option<StartLease>> {
+        let lease = StartLease::wait(&self.store).await?;
         if let Some(shared) = self.store.shared() {
             ensure!(
                 shared.is_alone().await?,
                 "gateways use this store: stop all of them, wait 20 seconds, and repair again"
             );
         }
-        Ok(turn)
+        Ok(lease)
     }
 
     /// All rows that can be read, as they are sealed, in a directory that `store.sled.path` can name. Rows that cannot

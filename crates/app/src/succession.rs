@@ -55,7 +55,7 @@ pub(super) async fn admin_socket(
     sockets: &mut Sockets,
 ) -> anyhow::Result<AdminSocket> {
     let socket = match sockets.take(SOCKET_NAME) {
-        Some(socket) => AdminSocket::handed(&config.data_dir, socket.into())?,
+        Some(socket) => AdminSocket::from_predecessor(&config.data_dir, socket.into())?,
         None => AdminSocket::bind(&config.data_dir).await?,
     };
     sockets.give(SOCKET_NAME.to_owned(), &socket)?;
@@ -70,7 +70,7 @@ pub(super) fn offered(config: &Config, sockets: Sockets) -> anyhow::Result<Optio
 
 pub(super) async fn handed_over(offered: Option<HandOver>, stored: &StoredListeners) -> Successor {
     match offered {
-        Some(offered) => offered.taken(stored).await,
+        Some(offered) => offered.wait_for_successor(stored).await,
         None => std::future::pending().await,
     }
 }

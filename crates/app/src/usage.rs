@@ -67,7 +67,7 @@ impl UsageJob {
         match self.directory.remove_orphaned_usage().await {
             Ok(0) => {}
             Ok(count) => tracing::debug!(count, "the usage of removed resources is removed"),
-            Err(error) => tracing::warn!(%error, "the usage of removed resources stays"),
+            Err(error) => tracing::warn!(%error, "cannot remove the usage of removed resources"),
         }
     }
 

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// A change is noticed after at most twice this time.
-pub(super) const LOOK_EVERY: Duration = Duration::from_millis(250);
+pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// The version of a file: device, inode, size, and the times of content and inode in seconds and
 /// nanoseconds. `None`: the file does not exist.
@@ -31,7 +31,7 @@ impl WatchedFiles {
 
     /// Whether a file has changed since it was read, and has been stable for one poll. Blocks for as long
     /// as the file system takes.
-    pub(super) fn look(&mut self) -> bool {
+    pub(super) fn poll(&mut self) -> bool {
         let now = marks(&self.files);
         let still = now == self.seen;
         self.seen = now;
@@ -45,14 +45,14 @@ impl WatchedFiles {
     }
 
     /// Notes that the files are about to be read.
-    pub(super) fn reading(&mut self) {
+    pub(super) fn mark_read(&mut self) {
         self.seen = marks(&self.files);
         self.read.clone_from(&self.seen);
     }
 
     /// Sets the files that the configuration depends on. New ones were just read; one that has changed
     /// since is read again.
-    pub(super) fn rests_on(&mut self, files: Vec<PathBuf>) {
+    pub(super) fn set_files(&mut self, files: Vec<PathBuf>) {
         let before: Vec<_> = self.files.drain(..).zip(self.read.drain(..)).collect();
         self.seen = marks(&files);
         let known = |file: &PathBuf| before.iter().find(|(known, _)| known == file);
@@ -82,8 +82,8 @@ mod tests {
 
     /// Whether two looks tell a change, as they do when nothing moves in between.
     fn told(watched: &mut WatchedFiles) -> bool {
-        watched.look();
-        watched.look()
+        watched.poll();
+        watched.poll()
     }
 
     #[test]
@@ -99,15 +99,15 @@ mod tests {
     fn a_file_that_still_moves_is_not_told() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("a");
-        let beside = dir.path().join("b");
-        let mut watched = WatchedFiles::new(vec![file.clone(), beside]);
+        let other_file = dir.path().join("b");
+        let mut watched = WatchedFiles::new(vec![file.clone(), other_file]);
         for text in ["", "half", "whole text"] {
             fs::write(&file, text).unwrap();
-            assert!(!watched.look(), "{text:?}");
+            assert!(!watched.poll(), "{text:?}");
         }
-        assert!(watched.look());
+        assert!(watched.poll());
         assert!(watched.changed().eq([&file]));
-        watched.reading();
+        watched.mark_read();
         assert!(!told(&mut watched));
     }
 
@@ -140,7 +140,7 @@ mod tests {
         for (number, step) in steps.iter().enumerate() {
             step();
             assert!(told(&mut watched), "step {number}");
-            watched.reading();
+            watched.mark_read();
         }
     }
 
@@ -150,7 +150,7 @@ mod tests {
         let (one, two) = (dir.path().join("one"), dir.path().join("two"));
         fs::write(&one, "1").unwrap();
         let mut watched = WatchedFiles::new(vec![one.clone()]);
-        watched.rests_on(vec![one, two.clone()]);
+        watched.set_files(vec![one, two.clone()]);
         assert!(!told(&mut watched));
         fs::write(&two, "2").unwrap();
         assert!(told(&mut watched));

@@ -19,7 +19,7 @@ impl StagedFile {
     ///
     /// # Errors
     /// When the folder does not exist or cannot be written to.
-    pub fn beside(place: &Path) -> io::Result<Self> {
+    pub fn create(place: &Path) -> io::Result<Self> {
         let name = place.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
         let staged = place.with_file_name(format!(".{name}.{}", std::process::id()));
         // Removes the file that a killed process with this id left.

@@ -45,11 +45,11 @@ pub enum Shape {
 #[derive(Clone, Copy, Debug)]
 pub enum Absent {
     /// The same as this YAML value.
-    Means(&'static str),
+    Default(&'static str),
     /// No default; the meaning describes the behaviour.
     Nothing,
     /// The key is required.
-    Refused,
+    Required,
 }
 
 /// Implements [`Section`] for a struct that serde reads. Each field has a comment, then one of
@@ -121,10 +121,10 @@ macro_rules! absent {
         $crate::keys::Absent::Nothing
     };
     (required) => {
-        $crate::keys::Absent::Refused
+        $crate::keys::Absent::Required
     };
     ($default:literal) => {
-        $crate::keys::Absent::Means($default)
+        $crate::keys::Absent::Default($default)
     };
 }
 pub use absent;
@@ -207,6 +207,6 @@ mod tests {
         assert_eq!(shown, [("use", "What it is called, in two lines."), ("inner", "More.")]);
         let Shape::Map(inner) = keys[1].shape else { panic!("a map") };
         assert_eq!(inner()[0].name, "WHICH");
-        assert!(matches!(inner()[0].shape, Shape::Choice(["a", "b"], Absent::Means("a"))));
+        assert!(matches!(inner()[0].shape, Shape::Choice(["a", "b"], Absent::Default("a"))));
     }
 }

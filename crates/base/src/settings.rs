@@ -15,7 +15,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::database::DatabaseProtocol;
 use super::keys::section;
 use super::rare::SharedDefault;
-use super::time::{parse_duration, written};
+use super::time::{format_duration, parse_duration};
 
 mod databases;
 mod error;
@@ -148,14 +148,14 @@ enum Per {
 
 impl Settings {
     /// Fills unset values from `base`. Fields are merged by name.
-    pub fn over(&self, base: &Self) -> Self {
+    pub fn with_defaults(&self, base: &Self) -> Self {
         Self {
             timeout: self.timeout.or(base.timeout),
             retry: self.retry.clone().or_else(|| base.retry.clone()),
             rate_limit: self.rate_limit.or(base.rate_limit),
             concurrency: self.concurrency.or(base.concurrency),
             user_agent: self.user_agent.clone().or_else(|| base.user_agent.clone()),
-            headers: self.headers.over(&base.headers),
+            headers: self.headers.with_defaults(&base.headers),
             read_only: self.read_only.or(base.read_only),
             statement_timeout: self.statement_timeout.or(base.statement_timeout),
             statements: self.statements.clone().or_else(|| base.statements.clone()),
@@ -200,7 +200,7 @@ impl Settings {
     }
 
     /// Whether sessions have rules on their statements.
-    pub fn rules_statements(&self) -> bool {
+    pub fn has_statement_rules(&self) -> bool {
         self.statements.is_some() || self.tables.is_some()
     }
 
@@ -217,12 +217,12 @@ impl Retry {
     }
 
     /// Whether a response with this status is retried.
-    pub fn is_on(&self, status: u16) -> bool {
+    pub fn applies_to(&self, status: u16) -> bool {
         self.on.contains(&status)
     }
 
     /// The statuses that are retried, ascending.
-    pub fn on(&self) -> &[u16] {
+    pub fn statuses(&self) -> &[u16] {
         &self.on
     }
 
@@ -258,7 +258,7 @@ impl FromStr for Wait {
 
 impl fmt::Display for Wait {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&written(self.0))
+        f.write_str(&format_duration(self.0))
     }
 }
 

@@ -129,7 +129,7 @@ impl<K: Eq + Hash, V, S: BuildHasher> SharedMap<K, V, S> {
     where
         K: Borrow<Q>,
     {
-        super::tally::one();
+        super::lookup_counter::increment();
         let at = self.place(key);
         self.groups.get(at / GROUP_SHARDS)?.get(at % GROUP_SHARDS)?.get(key)
     }
@@ -300,7 +300,7 @@ mod tests {
         assert!(map.shards >= 512 && (1..=2).contains(&copied), "{copied}");
         assert_eq!((before.get(&7), before.get(&8)), (Some(&1), Some(&1)));
         let (found, looked) =
-            crate::tally::count(|| map.differences(&before, |one, other| one == other));
+            crate::lookup_counter::count(|| map.differences(&before, |one, other| one == other));
         assert_eq!(found.len(), 2);
         assert!(found.contains(&Difference { before: Some(&1), now: Some(&2) }));
         assert!(found.contains(&Difference { before: Some(&1), now: None }));

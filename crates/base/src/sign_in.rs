@@ -58,7 +58,7 @@ impl Default for SignInSettings {
 
 impl SignInSettings {
     /// The age at which the stored last use of a login is written again.
-    pub fn use_written_every(&self) -> Duration {
+    pub fn last_use_interval(&self) -> Duration {
         USE_WRITTEN_EVERY.min(self.idle / 10)
     }
 }

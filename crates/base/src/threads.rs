@@ -18,7 +18,7 @@ pub struct Threads {
 /// The work panicked.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("the work on a blocking thread did not end")]
-pub struct Unfinished;
+pub struct WorkPanicked;
 
 impl Threads {
     /// A pool of at most `max` threads with this name, of which Linux shows 15 bytes.
@@ -36,13 +36,13 @@ impl Threads {
     ///
     /// # Errors
     /// When the work panics.
-    pub async fn run<T, F>(&self, work: F) -> Result<T, Unfinished>
+    pub async fn run<T, F>(&self, work: F) -> Result<T, WorkPanicked>
     where
         T: Send + 'static,
         F: FnOnce() -> T + Send + 'static,
     {
         let runtime = self.runtime.as_ref().expect("it is taken on drop only");
-        runtime.spawn_blocking(work).await.map_err(|_| Unfinished)
+        runtime.spawn_blocking(work).await.map_err(|_| WorkPanicked)
     }
 }
 
@@ -91,7 +91,7 @@ mod tests {
     #[tokio::test]
     async fn work_that_panics_ends_itself_alone() {
         let threads = Threads::new("test", 1);
-        assert_eq!(threads.run(|| panic!("on purpose")).await, Err::<(), _>(Unfinished));
+        assert_eq!(threads.run(|| panic!("on purpose")).await, Err::<(), _>(WorkPanicked));
         assert_eq!(threads.run(|| 7).await, Ok(7));
     }
 }

@@ -58,12 +58,12 @@ impl Clock {
 
 impl Moment {
     /// A moment without a monotonic time.
-    pub fn of_day(day: Timestamp) -> Self {
+    pub fn of_wall_time(day: Timestamp) -> Self {
         Self { day, steady: None }
     }
 
     /// The time of day.
-    pub fn day(&self) -> Timestamp {
+    pub fn wall_time(&self) -> Timestamp {
         self.day
     }
 
@@ -120,7 +120,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
 
 /// Formats a duration so that [`parse_duration`] reads it: whole milliseconds, in the largest unit without a
 /// fraction, such as `90s` or `2h`.
-pub fn written(time: Duration) -> String {
+pub fn format_duration(time: Duration) -> String {
     let units: [(u128, &str); 3] = [(3_600_000, "h"), (60_000, "m"), (1_000, "s")];
     let ms = time.as_millis();
     match units.iter().find(|(unit, _)| ms >= *unit && ms.is_multiple_of(*unit)) {
@@ -195,12 +195,12 @@ pub mod durations {
 
     use serde::{Deserialize, Deserializer, Serializer};
 
-    /// Formats each as [`super::written`] does.
+    /// Formats each as [`super::format_duration`] does.
     ///
     /// # Errors
     /// Only the serializer's own.
     pub fn serialize<S: Serializer>(values: &[Duration], s: S) -> Result<S::Ok, S::Error> {
-        s.collect_seq(values.iter().map(|value| super::written(*value)))
+        s.collect_seq(values.iter().map(|value| super::format_duration(*value)))
     }
 
     /// Parses a list of durations with [`super::parse_duration`].
@@ -295,7 +295,7 @@ mod tests {
     #[test]
     fn durations_are_written_without_fractions() {
         for (ms, text) in [(0, "0ms"), (1500, "1500ms"), (90_000, "90s"), (7_200_000, "2h")] {
-            assert_eq!(written(Duration::from_millis(ms)), text);
+            assert_eq!(format_duration(Duration::from_millis(ms)), text);
             assert_eq!(parse_duration(text), Ok(Duration::from_millis(ms)), "{text}");
         }
     }

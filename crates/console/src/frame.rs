@@ -7,7 +7,7 @@ use maud::{DOCTYPE, Markup, html};
 
 use crate::assets::{ICON, SCRIPT, STYLE};
 use crate::icons::Icon;
-use crate::visit::{Stop, Visit, segment, sentence};
+use crate::visit::{PageError, Visit, segment, sentence};
 
 /// A page, ready to be sent.
 #[derive(Debug)]
@@ -215,7 +215,7 @@ fn keys() -> Markup {
     }
 }
 
-impl IntoResponse for Stop {
+impl IntoResponse for PageError {
     fn into_response(self) -> Response {
         match self {
             Self::SignIn(wanted, _) => match wanted.as_str() {

@@ -47,7 +47,7 @@ async fn page_for_browsers(request: Request, next: Next) -> Response {
     let response = next.run(request).await;
     let is_json = response.headers().get(header::CONTENT_TYPE).is_some_and(|it| it == JSON);
     match is_browser && is_json && response.status() == StatusCode::NOT_FOUND {
-        true => hardened(visit::Stop::nothing_here().into_response()),
+        true => hardened(visit::PageError::nothing_here().into_response()),
         false => response,
     }
 }

@@ -37,7 +37,7 @@ mod webhooks;
 
 use axum::Router;
 
-use crate::visit::{Console, Stop};
+use crate::visit::{Console, PageError};
 
 pub(crate) fn routes() -> Router<Console> {
     Router::new()
@@ -69,5 +69,5 @@ pub(crate) fn routes() -> Router<Console> {
         .merge(settings::routes())
         .merge(plan::routes())
         .merge(store_check::routes())
-        .method_not_allowed_fallback(|| async { Stop::without_script() })
+        .method_not_allowed_fallback(|| async { PageError::without_script() })
 }

@@ -78,7 +78,7 @@ pub(crate) struct Tagged<T> {
 
 /// Why there is no page.
 #[derive(Debug)]
-pub(crate) enum Stop {
+pub(crate) enum PageError {
     /// The reader is not signed in: the page that they wanted, and the refusal.
     SignIn(String, Box<ErrorView>),
     /// The API refused.
@@ -104,15 +104,15 @@ impl FromRequestParts<Console> for Reader {
 }
 
 impl FromRequestParts<Console> for Visit {
-    type Rejection = Stop;
+    type Rejection = PageError;
 
-    async fn from_request_parts(parts: &mut Parts, console: &Console) -> Result<Self, Stop> {
+    async fn from_request_parts(parts: &mut Parts, console: &Console) -> Result<Self, PageError> {
         let Ok(mut reader) = Reader::from_request_parts(parts, console).await;
         let me: SignInView = reader.get("/session").await?;
         reader.csrf.clone_from(&me.csrf);
         let own: Option<Shown<User>> = match (&me.user, me.role.as_deref()) {
             (Some(name), Some("member")) => {
-                reader.maybe(&format!("/users/{}", segment(name))).await?
+                reader.get_optional(&format!("/users/{}", segment(name))).await?
             }
             _ => None,
         };
@@ -149,44 +149,53 @@ fn of_reader(fields: &HeaderMap) -> HeaderMap {
 
 impl Reader {
     /// Asks the API.
-    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Stop> {
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, PageError> {
         Ok(self.tagged(path).await?.body)
     }
 
     /// Calls the API; `None` if the resource does not exist, or the reader may not see it.
-    pub(crate) async fn maybe<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>, Stop> {
+    pub(crate) async fn get_optional<T: DeserializeOwned>(
+        &self,
+        path: &str,
+    ) -> Result<Option<T>, PageError> {
         match self.get(path).await {
             Ok(answer) => Ok(Some(answer)),
-            Err(Stop::Refused(StatusCode::FORBIDDEN | StatusCode::NOT_FOUND, _)) => Ok(None),
+            Err(PageError::Refused(StatusCode::FORBIDDEN | StatusCode::NOT_FOUND, _)) => Ok(None),
             Err(stop) => Err(stop),
         }
     }
 
-    /// Like [`Self::maybe`], for slow requests: `None` if the page is only refreshed.
-    pub(crate) async fn once<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>, Stop> {
-        if self.is_renewal { Ok(None) } else { self.maybe(path).await }
+    /// Like [`Self::get_optional`], for slow requests: `None` if the page is only refreshed.
+    pub(crate) async fn once<T: DeserializeOwned>(
+        &self,
+        path: &str,
+    ) -> Result<Option<T>, PageError> {
+        if self.is_renewal { Ok(None) } else { self.get_optional(path).await }
     }
 
     /// Asks the API, and keeps the tag of the answer.
-    pub(crate) async fn tagged<T: DeserializeOwned>(&self, path: &str) -> Result<Tagged<T>, Stop> {
+    pub(crate) async fn tagged<T: DeserializeOwned>(
+        &self,
+        path: &str,
+    ) -> Result<Tagged<T>, PageError> {
         self.send(Method::GET, path, Body::empty()).await
     }
 
     /// Asks the API what would become of a request. The reader may come from a link on another site: the answer costs
     /// little, and only the reader sees it.
-    pub(crate) async fn explain(&self, request: &ExplainAsk) -> Result<Explanation, Stop> {
+    pub(crate) async fn explain(&self, request: &ExplainAsk) -> Result<Explanation, PageError> {
         let mut reader = self.clone();
         reader.fields.remove(SEC_FETCH_SITE);
         reader.ask("/rules/explain", request).await
     }
 
     /// Asks the API a question with a body. Only for requests that change nothing.
-    pub(crate) async fn ask<T, B>(&self, path: &str, body: &B) -> Result<T, Stop>
+    pub(crate) async fn ask<T, B>(&self, path: &str, body: &B) -> Result<T, PageError>
     where
         T: DeserializeOwned,
         B: Serialize,
     {
-        let body = serde_json::to_vec(body).map_err(|error| Stop::unreadable(&error))?;
+        let body = serde_json::to_vec(body).map_err(|error| PageError::unreadable(&error))?;
         Ok(self.send(Method::POST, path, Body::from(body)).await?.body)
     }
 
@@ -195,24 +204,24 @@ impl Reader {
         method: Method,
         path: &str,
         body: Body,
-    ) -> Result<Tagged<T>, Stop> {
-        let (fields, body) = self.whole(method, path, body).await?;
+    ) -> Result<Tagged<T>, PageError> {
+        let (fields, body) = self.call(method, path, body).await?;
         let tag = fields.get(header::ETAG).and_then(|tag| tag.to_str().ok()).map(str::to_owned);
-        let body = serde_json::from_slice(&body).map_err(|error| Stop::unreadable(&error))?;
+        let body = serde_json::from_slice(&body).map_err(|error| PageError::unreadable(&error))?;
         Ok(Tagged { body, tag })
     }
 
     /// Sends a request to the API; fields and body of an answer that is not a refusal.
-    pub(crate) async fn whole(
+    pub(crate) async fn call(
         &self,
         method: Method,
         path: &str,
         body: Body,
-    ) -> Result<(HeaderMap, Bytes), Stop> {
+    ) -> Result<(HeaderMap, Bytes), PageError> {
         let mut request = Request::new(body);
         *request.method_mut() = method;
         *request.uri_mut() =
-            format!("/api/v1{path}").parse().map_err(|error| Stop::unreadable(&error))?;
+            format!("/api/v1{path}").parse().map_err(|error| PageError::unreadable(&error))?;
         request.headers_mut().clone_from(&self.fields);
         let json = HeaderValue::from_static("application/json");
         request.headers_mut().insert(header::CONTENT_TYPE, json);
@@ -223,15 +232,15 @@ impl Reader {
         let Ok(answer) = self.api.clone().oneshot(request).await;
         let (head, body) = answer.into_parts();
         let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
-        let body = body.map_err(|error| Stop::unreadable(&error))?.to_bytes();
+        let body = body.map_err(|error| PageError::unreadable(&error))?.to_bytes();
         if head.status.is_success() {
             return Ok((head.headers, body));
         }
         let refusal: ErrorBody =
-            serde_json::from_slice(&body).map_err(|error| Stop::unreadable(&error))?;
+            serde_json::from_slice(&body).map_err(|error| PageError::unreadable(&error))?;
         Err(match head.status {
-            StatusCode::UNAUTHORIZED => Stop::SignIn(self.at.clone(), Box::new(refusal.error)),
-            status => Stop::Refused(status, Box::new(refusal.error)),
+            StatusCode::UNAUTHORIZED => PageError::SignIn(self.at.clone(), Box::new(refusal.error)),
+            status => PageError::Refused(status, Box::new(refusal.error)),
         })
     }
 
@@ -263,7 +272,7 @@ impl Visit {
     }
 }
 
-impl Stop {
+impl PageError {
     /// There is no such page.
     pub(crate) fn no_page() -> Self {
         let message = "there is no such page".to_owned();

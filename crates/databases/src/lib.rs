@@ -58,7 +58,7 @@ pub use facts::DatabaseFacts;
 pub use listener::DatabaseListener;
 pub use serve::overload_answer;
 pub use stored::{
-    DATABASE_SOCKETS, HandedListeners, ListenerProblem, ListenerStatus, ListenerTerms,
+    DATABASE_SOCKETS, InheritedListeners, ListenerProblem, ListenerStatus, ListenerTerms,
     ListenersGuard, OpenPlace, StoredListeners,
 };
 pub use test::{DatabaseReport, DatabaseTestError, DatabaseTestFailure, test};

@@ -65,17 +65,17 @@ pub enum ServerError {
     Unproved,
     /// It ignores settings with which the session must begin.
     #[error("the server does not begin the session as the connection's settings say")]
-    OtherMode,
+    ModeMismatch,
     /// It reads strings otherwise than Keyward does.
     #[error(
         "the server's sql_mode has another form of strings, and statements cannot be read for certain"
     )]
-    OtherSqlMode,
+    SqlModeMismatch,
     /// It reads texts in a character set in which a byte of a character may look like a quote.
     #[error(
         "the server reads the session in another character set than was agreed on, and statements cannot be read for certain"
     )]
-    OtherCharset,
+    CharsetMismatch,
     /// It is no primary, and names one that may not be dialled.
     #[error("the server is not the primary of its replica set, which is in another domain")]
     OtherDomain,
@@ -102,12 +102,12 @@ impl ServerError {
             Self::Protocol(_)
             | Self::Weak { .. }
             | Self::Unsupported { .. }
-            | Self::OtherMode
+            | Self::ModeMismatch
             | Self::OtherDomain
             | Self::ListedElsewhere
             | Self::NoPrimary
-            | Self::OtherCharset
-            | Self::OtherSqlMode => Code::UpstreamProtocol,
+            | Self::CharsetMismatch
+            | Self::SqlModeMismatch => Code::UpstreamProtocol,
         }
     }
 
@@ -115,18 +115,18 @@ impl ServerError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Unproved => {
-                Some("somebody may answer in the server's place; check its address".to_owned())
+                Some("another program may answer at this address; check it".to_owned())
             }
             Self::OtherDomain => {
                 Some("name a server as the host that is in the domain of the primary".to_owned())
             }
-            Self::OtherMode => Some(
+            Self::ModeMismatch => Some(
                 "a pooler before the server may drop it: log in at the server itself".to_owned(),
             ),
-            Self::OtherSqlMode => Some(
+            Self::SqlModeMismatch => Some(
                 "take ANSI_QUOTES, NO_BACKSLASH_ESCAPES, ORACLE and MSSQL out of the server's sql_mode".to_owned(),
             ),
-            Self::OtherCharset => Some(
+            Self::CharsetMismatch => Some(
                 "take SET NAMES out of the server's init_connect, and skip-character-set-client-handshake out of its options".to_owned(),
             ),
             _ => None,

@@ -1,7 +1,7 @@
 //! [`StoredListeners`]: opens the listeners that are stored, and closes those that are removed or changed. Those of the
 //! configuration are opened by the program. An address in use does not fail the start; it is retried.
 
-mod handed;
+mod inherited;
 mod problem;
 mod terms;
 
@@ -22,7 +22,7 @@ use keyward_state::directory::Directory;
 use parking_lot::RwLock;
 use tokio::sync::{Mutex, MutexGuard, watch};
 
-pub use self::handed::HandedListeners;
+pub use self::inherited::InheritedListeners;
 pub use self::problem::ListenerProblem;
 pub use self::terms::ListenerTerms;
 use crate::listener::DatabaseListener;
@@ -80,7 +80,7 @@ struct ListenerSupplies {
     /// The folder of sockets.
     folder: PathBuf,
     /// The sockets of the predecessor that no listener has taken yet.
-    handed: HandedListeners,
+    handed: InheritedListeners,
 }
 
 #[derive(Debug)]
@@ -104,7 +104,7 @@ impl StoredListeners {
     }
 
     /// Opens all stored listeners. `folder`: the directory of sockets. `handed`: the sockets of the predecessor.
-    pub async fn begin(&self, cores: Arc<Cores>, folder: PathBuf, handed: HandedListeners) {
+    pub async fn begin(&self, cores: Arc<Cores>, folder: PathBuf, handed: InheritedListeners) {
         let mut guard = self.lock().await;
         guard.listeners.serving = Some(ListenerSupplies { cores, folder, handed });
         guard.follow_directory().await;
@@ -113,7 +113,7 @@ impl StoredListeners {
         }
     }
 
-    /// The sockets of all that are open, with their names for [`HandedListeners`].
+    /// The sockets of all that are open, with their names for [`InheritedListeners`].
     ///
     /// # Errors
     /// When no descriptor is left.
@@ -121,7 +121,7 @@ impl StoredListeners {
         let listeners = self.listeners.lock().await;
         let open = listeners.all.iter().filter_map(|(id, entry)| {
             let open = entry.open.as_ref().ok()?;
-            Some((handed::name(id, &entry.terms.place), open))
+            Some((inherited::name(id, &entry.terms.place), open))
         });
         open.map(|(name, open)| Ok((name, open.try_clone_socket()?))).collect()
     }
@@ -218,7 +218,7 @@ impl ListenersGuard<'_> {
         if let Some(StoredListener { terms, open }) = self.listeners.all.remove(id) {
             self.stored.statuses.write().remove(id);
             if let Ok(open) = open {
-                tracing::info!(listener = terms.name, at = %open, "closes a database listener");
+                tracing::info!(listener = terms.name, at = %open, "closing a database listener");
                 open.close().await;
             }
         }
@@ -272,7 +272,7 @@ impl ListenersGuard<'_> {
                 id = "database_listener_failed",
                 listener = terms.name,
                 %problem,
-                "a database listener is not open; it is tried again"
+                "a database listener cannot be opened; it is retried"
             ),
         }
         let place = open.as_ref().map(OpenPlace::of).map_err(Clone::clone);
@@ -287,7 +287,7 @@ impl ListenersGuard<'_> {
         self.stored.statuses.write().clear();
         for entry in std::mem::take(&mut self.listeners.all).into_values() {
             if let Ok(open) = entry.open {
-                open.accepted_last().await;
+                open.wait_until_stopped().await;
             }
         }
     }
@@ -300,7 +300,7 @@ impl ListenerSupplies {
         let listener = match place {
             ListenerPlace::Tcp(_) => Listener::inherited_tcp(socket.into()),
             ListenerPlace::Socket(name) => {
-                Listener::handed_unix(socket.into(), self.folder.join(name))
+                Listener::inherited_unix_at(socket.into(), self.folder.join(name))
             }
         };
         // If it cannot be used, the place is bound as at a usual start.

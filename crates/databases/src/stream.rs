@@ -44,14 +44,14 @@ pub trait StreamWatch {
     ///
     /// # Errors
     /// When the session must end.
-    fn came(&mut self, bytes: &[u8]) -> Result<(), Cut>;
+    fn observe(&mut self, bytes: &[u8]) -> Result<(), Abort>;
 }
 
 /// The session must end. The other side gets only a part of the bytes that were read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Cut {
+pub struct Abort {
     /// The number of bytes that the other side gets.
-    pub passed: usize,
+    pub forwarded: usize,
 }
 
 /// A stream whose bytes are observed.
@@ -113,14 +113,14 @@ impl<S: AsyncRead + Unpin, W: StreamWatch + Unpin> AsyncRead for WatchedStream<S
         }
         let before = out.filled().len();
         ready!(Pin::new(&mut this.stream).poll_read(cx, out))?;
-        match this.watch.came(&out.filled()[before..]) {
+        match this.watch.observe(&out.filled()[before..]) {
             Ok(()) => Poll::Ready(Ok(())),
-            Err(Cut { passed: 0 }) => {
+            Err(Abort { forwarded: 0 }) => {
                 out.set_filled(before);
                 Poll::Ready(Err(io::ErrorKind::PermissionDenied.into()))
             }
-            Err(Cut { passed }) => {
-                out.set_filled(before + passed);
+            Err(Abort { forwarded }) => {
+                out.set_filled(before + forwarded);
                 this.is_cut = true;
                 Poll::Ready(Ok(()))
             }

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::client::TlsStream;
 
-use crate::stream::{Cut, StreamWatch, WatchedStream};
+use crate::stream::{Abort, StreamWatch, WatchedStream};
 use keyward_base::database::StreamSecurity;
 use keyward_proxy::{CheckedUpstream, FailedAttempt, Gateway, ServiceExchange, SessionEnd};
 use keyward_rules::policy::DatabasePermit;
@@ -89,7 +89,7 @@ pub fn watch_agent_end<S>(
 }
 
 impl StreamWatch for AgentEndWatch {
-    fn came(&mut self, read: &[u8]) -> Result<(), Cut> {
+    fn observe(&mut self, read: &[u8]) -> Result<(), Abort> {
         self.ended.store(read.is_empty() || (self.is_last)(read), Relaxed);
         Ok(())
     }

@@ -67,7 +67,7 @@ pub enum EnvelopeError {
     #[error(
         "master key {0} has reached its limit of use: `keyward key rotate` explains how to continue with a new one"
     )]
-    WornOut(KeyId),
+    KeyUsageLimit(KeyId),
     /// The plaintext exceeds the limit of AES-GCM, 64 GiB (NIST SP 800-38D §5.2.1.1).
     #[error("the value is too large to seal")]
     TooLarge,

@@ -63,7 +63,7 @@ pub enum SecretError {
     Empty,
     /// Leading or trailing spaces or line ends, as from copying.
     #[error("the secret begins or ends with a space or line end: remove it")]
-    Surrounded,
+    SurroundingSpace,
     /// Another form, such as an API key.
     #[error("the secret has another form: expected {expected}")]
     Form {
@@ -167,7 +167,7 @@ pub(crate) fn trimmed(secret: &Secret) -> Result<&[u8], SecretError> {
     match (text.first(), text.last()) {
         (Some(first), Some(last)) => {
             match first.is_ascii_whitespace() || last.is_ascii_whitespace() {
-                true => Err(SecretError::Surrounded),
+                true => Err(SecretError::SurroundingSpace),
                 false => Ok(text),
             }
         }

@@ -139,7 +139,7 @@ impl Inbox {
             }
             ChallengeAction::Acknowledge => Ok(Accepted::Acknowledged),
             ChallengeAction::Secret { secret, answer } => {
-                self.learn(hook, scheme, &secret).await?;
+                self.store_first_secret(hook, scheme, &secret).await?;
                 Box::pin(self.answer(hook, scheme, *answer)).await
             }
             ChallengeAction::Confirm { url } => self.confirm(&url).await,

@@ -99,7 +99,7 @@ impl Inbox {
             EventRow::Dead { event, .. } => queue.dead(&event.hook, &event.id),
             EventRow::Taken { hook, until } => {
                 let id = row.rsplit('.').next().unwrap_or_default();
-                queue.taken(&hook, org, id, until);
+                queue.remove_delivered(&hook, org, id, until);
             }
         }
         Ok(())
@@ -156,7 +156,7 @@ impl Inbox {
         waiting: &WaitingEvent,
     ) -> Result<Option<WebhookTry>, InboxError> {
         let (org, view) = (&waiting.org, self.directory.view());
-        if !self.owns(hook).await? {
+        if !self.holds_lease(hook).await? {
             // Another replica has the lease of the hook, and may stop.
             let next = self.clock.now() + TRY_AGAIN_AFTER;
             self.queue.lock().postpone(hook, &waiting.id, next);
@@ -193,11 +193,11 @@ impl Inbox {
         let tried = post(caller, DeliveryTarget { url: to, keys }, message, &settings, now).await;
         let last = tried.shown(self.clock.now());
         self.metrics.hooks.delivered(match tried {
-            AttemptResult::Taken(_) => "taken",
+            AttemptResult::Accepted(_) => "taken",
             AttemptResult::Gone | AttemptResult::Failed { .. } => "failed",
         });
         match tried {
-            AttemptResult::Taken(_) => self.settle(hook, &event.id, version).await?,
+            AttemptResult::Accepted(_) => self.replace_by_id(hook, &event.id, version).await?,
             AttemptResult::Gone => {
                 let failed = FailedTry { why: "answered 410".to_owned(), pause: None };
                 self.failed(hook, event, version, failed).await?;
@@ -265,7 +265,7 @@ impl Inbox {
 
     /// Replaces the event by its id, so that a repeated request is known. A crash before this repeats the delivery, with
     /// the same id.
-    pub(crate) async fn settle(
+    pub(crate) async fn replace_by_id(
         &self,
         hook: &Record<Hook>,
         id: &str,
@@ -279,7 +279,7 @@ impl Inbox {
             Err(RowError::Store(StoreError::Conflict { .. })) => return Ok(()),
             other => other.map(|_| ())?,
         }
-        let forgotten = self.queue.lock().taken(&hook.id, &hook.org, id, until);
+        let forgotten = self.queue.lock().remove_delivered(&hook.id, &hook.org, id, until);
         for id in forgotten {
             self.events.delete(&hook.org, &event::row(&hook.id, &id)).await?;
         }
@@ -290,7 +290,7 @@ impl Inbox {
         let expired = self.queue.lock().expired(self.clock.now());
         for (org, hook, id) in expired {
             if let Err(error) = self.events.delete(&org, &event::row(&hook, &id)).await {
-                tracing::warn!(%error, "the id of a delivered event stays until the next start");
+                tracing::warn!(%error, "cannot delete the expired id of a delivered event: it stays until the next start");
             }
         }
     }

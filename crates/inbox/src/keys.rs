@@ -95,7 +95,7 @@ impl HookKeys {
     }
 
     /// Whether these keys change nothing.
-    pub(crate) fn are(&self, new: &NewKeys) -> bool {
+    pub(crate) fn already_has(&self, new: &NewKeys) -> bool {
         let given = new.secret.as_ref().and_then(row);
         let has_key = |key| self.signing.as_ref().is_some_and(|keys| keys.is_now(key));
         given.is_none_or(|secret| self.secret == Some(secret))
@@ -139,7 +139,7 @@ mod tests {
         let keys = HookKeys::default().with(&new("one"), then).with(&new("two"), then);
         assert_eq!(keys.secrets(then).len(), 2);
         assert_eq!(keys.secrets(then + OVERLAP).len(), 1);
-        assert!(keys.are(&new("two")) && !keys.are(&new("one")));
+        assert!(keys.already_has(&new("two")) && !keys.already_has(&new("one")));
         let again = keys.with(&new("two"), then);
         assert_eq!(again.secrets(then).len(), 2, "the same secret replaces nothing");
         assert!(!format!("{again:?}").contains("two"));

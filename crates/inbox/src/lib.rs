@@ -216,7 +216,7 @@ impl Inbox {
         match self.directory.add_record(hook).await {
             Ok(hook) => Ok(hook),
             // The record may be there, and needs its keys.
-            Err(failed) if failed.leaves_doubt() => Err(failed.into()),
+            Err(failed) if failed.is_outcome_unknown() => Err(failed.into()),
             Err(refused) => {
                 self.keys.delete(&org, id.as_str()).await?;
                 Err(refused.into())
@@ -234,7 +234,7 @@ impl Inbox {
         loop {
             let (known, over) = self.keys.get(org, id).await?.unzip();
             let known = known.unwrap_or_default();
-            if over.is_some() && known.are(&new) {
+            if over.is_some() && known.already_has(&new) {
                 return Ok(());
             }
             let keys = known.with(&new, self.clock.now());

@@ -114,7 +114,7 @@ impl InboxQueue {
     }
 
     /// Removes an event that was delivered, and remembers its id. Returns the ids that are remembered no more.
-    pub(crate) fn taken(
+    pub(crate) fn remove_delivered(
         &mut self,
         hook: &HookId,
         org: &OrgId,

@@ -15,7 +15,7 @@ const LEASE: Duration = Duration::from_secs(20);
 
 impl Inbox {
     /// Takes or renews the lease of a hook. False while another replica delivers its events.
-    pub(crate) async fn owns(&self, hook: &HookId) -> Result<bool, InboxError> {
+    pub(crate) async fn holds_lease(&self, hook: &HookId) -> Result<bool, InboxError> {
         let long = self.settings.load().timeout + LEASE;
         let held = self.owned.lock().remove(hook);
         let lease = match held {
@@ -38,7 +38,7 @@ impl Inbox {
         let inbox = Arc::clone(self);
         tokio::spawn(async move {
             if let Err(error) = inbox.follow_once(&org, &row).await {
-                tracing::warn!(%error, row, "an event of another replica is not known here");
+                tracing::warn!(%error, row, "cannot load an event that another replica has stored");
             }
         });
     }

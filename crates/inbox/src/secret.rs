@@ -43,7 +43,7 @@ impl Inbox {
 
     /// Stores the secret that the service hands over in an unsigned request. Anyone can send one, so only the first is
     /// stored, also if two come at once. The service repeats its request if the answer was lost.
-    pub(crate) async fn learn(
+    pub(crate) async fn store_first_secret(
         &self,
         hook: &Record<Hook>,
         scheme: &Scheme,

@@ -72,7 +72,7 @@ impl Inbox {
             }
             Err(error) => return Err(error),
         };
-        self.settle(hook, id, version).await?;
+        self.replace_by_id(hook, id, version).await?;
         self.signal_change();
         Ok(())
     }

@@ -147,7 +147,7 @@ impl AgentSpec {
     }
 
     /// Its environment and the connection's, if both have one and they differ: it cannot use the connection then.
-    pub fn environments_apart<'a>(
+    pub fn environment_mismatch<'a>(
         &'a self,
         connection: &'a ConnectionSpec,
     ) -> Option<(&'a str, &'a str)> {
@@ -188,7 +188,7 @@ impl AgentFacts {
 
     /// Removes the binding to a connection that is removed, and remembers a direct one in `lost`. Plugins report the
     /// loss of their slots themselves.
-    pub fn lose(&mut self, connection: &ConnectionId, mut lost: LostConnection) {
+    pub fn unbind_removed(&mut self, connection: &ConnectionId, mut lost: LostConnection) {
         let direct = self.binding(connection).filter(|binding| binding.direct);
         let placeholders = direct.map(|binding| binding.placeholders.clone());
         self.bindings.retain(|binding| binding.connection != *connection);
@@ -202,7 +202,7 @@ impl AgentFacts {
     }
 
     /// Forgets lost connections of a provider, because another connection of it was bound.
-    pub fn replaces_lost(&mut self, provider: &str) {
+    pub fn forget_lost(&mut self, provider: &str) {
         self.lost.retain(|lost| lost.provider != provider);
     }
 
@@ -318,12 +318,12 @@ mod tests {
             limits: crate::BindingLimits::default(),
         };
         let mut facts = AgentFacts::default();
-        facts.lose(&ConnectionId::random(), lost("strange", "github"));
+        facts.unbind_removed(&ConnectionId::random(), lost("strange", "github"));
         assert!(facts.lost.is_empty(), "it was not bound");
         let lose = |facts: &mut AgentFacts, direct, name: &str, provider: &str| {
             let bound = binding(direct);
             facts.bindings = vec![bound.clone()];
-            facts.lose(&bound.connection, lost(name, provider));
+            facts.unbind_removed(&bound.connection, lost(name, provider));
             assert!(facts.bindings.is_empty());
         };
         lose(&mut facts, false, "of-a-slot", "github");
@@ -335,7 +335,7 @@ mod tests {
         assert_eq!(facts.lost[0].name, "n1", "the newest stay");
         lose(&mut facts, true, "n5", "slack");
         assert_eq!(facts.lost.iter().filter(|lost| lost.name == "n5").count(), 1);
-        facts.replaces_lost("github");
+        facts.forget_lost("github");
         let placeholders = Some(crate::Placeholders::default());
         assert_eq!(facts.lost, [LostConnection { placeholders, ..lost("n5", "slack") }]);
     }

@@ -15,7 +15,7 @@ use keyward_base::id::{AppId, ConnectionId, UserId};
 use keyward_base::keys::section;
 use keyward_base::rare::Rare;
 use keyward_base::settings::Settings;
-use keyward_base::time::{parse_duration, written};
+use keyward_base::time::{format_duration, parse_duration};
 use keyward_rules::provider::scope_words::ScopeWords;
 use keyward_rules::provider::{AuthKind, OAuth};
 use schemars::JsonSchema;
@@ -359,7 +359,7 @@ impl Resource for Connection {
         if let Some(Value::String(every)) = row.get_mut("rotate_every")
             && let Ok(time) = parse_duration(every)
         {
-            *every = written(time);
+            *every = format_duration(time);
         }
         if row.get("settings").and_then(Value::as_object).is_some_and(Map::is_empty) {
             row.remove("settings");
@@ -453,7 +453,7 @@ impl Record<Connection> {
     }
 
     /// Completes `oauth` with the endpoints that the issuer named for this connection, where none is configured.
-    pub fn completed(&self, mut oauth: OAuth, variables: &BTreeMap<String, String>) -> OAuth {
+    pub fn complete_oauth(&self, mut oauth: OAuth, variables: &BTreeMap<String, String>) -> OAuth {
         let issuer = oauth.issuer.as_ref().and_then(|issuer| issuer.fill(variables).ok());
         if let Some(told) = self.facts.discovered.as_deref().filter(|told| told.issuer == issuer) {
             told.complete(&mut oauth);

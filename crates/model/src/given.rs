@@ -5,7 +5,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::time::Duration;
 
-use keyward_base::time::written;
+use keyward_base::time::format_duration;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -64,7 +64,7 @@ where
 pub fn in_days(time: Duration) -> String {
     match (time.as_secs() / 86_400, time.as_secs() % 86_400, time.subsec_millis()) {
         (days @ 1.., 0, 0) => format!("{days}d"),
-        _ => written(time),
+        _ => format_duration(time),
     }
 }
 

@@ -93,7 +93,7 @@ pub use plugin::{
 pub use reference::Reference;
 pub use refusal::Refusal;
 pub use resource::{Data, Given, Kind, ManagedBy, Nothing, Record, Resource, Shown};
-pub use rule::{Rule, RuleFacts, RulePlace, RuleShown, RuleSpec, RuleStanding};
+pub use rule::{Rule, RuleFacts, RulePlace, RuleShown, RuleSpec, RuleStatus};
 pub use schema::{Schemas, schemas};
 pub use scope::{Area, Scope, ScopeError};
 pub use secret_text::{GivenFields, SecretFields, SecretText};

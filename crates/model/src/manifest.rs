@@ -151,7 +151,7 @@ impl Manifest {
     }
 
     /// How its version compares with another one's, as <https://semver.org> orders them.
-    pub fn compared_with(&self, other: &Self) -> Ordering {
+    pub fn cmp_version(&self, other: &Self) -> Ordering {
         version(&self.version).cmp(&version(&other.version))
     }
 }

@@ -5,13 +5,13 @@ use std::time::Duration;
 use keyward_base::time;
 use serde::{Deserialize, Deserializer, Serializer};
 
-/// Writes as [`time::written`] does.
+/// Writes as [`time::format_duration`] does.
 ///
 /// # Errors
 /// Only the serializer's own.
 pub fn serialize<S: Serializer>(of: &Option<Duration>, s: S) -> Result<S::Ok, S::Error> {
     match of {
-        Some(of) => s.serialize_str(&time::written(*of)),
+        Some(of) => s.serialize_str(&time::format_duration(*of)),
         None => s.serialize_none(),
     }
 }

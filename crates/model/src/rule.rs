@@ -122,7 +122,7 @@ pub struct RuleFacts {
 
 /// What is shown of a rule beside its spec.
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-pub struct RuleStanding {
+pub struct RuleStatus {
     /// Its number in the order in which rules, bindings and the default decide; the first one has 1.
     #[serde(default)]
     pub number: usize,
@@ -145,7 +145,7 @@ pub struct RuleShown {
     pub spec: RuleSpec,
     /// What is shown beside it.
     #[serde(flatten)]
-    pub standing: RuleStanding,
+    pub status: RuleStatus,
     /// Who may edit it; absent for bindings and the default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub managed_by: Option<ManagedBy>,
@@ -168,7 +168,7 @@ impl Resource for Rule {
     type With = RulePlace;
     type ChangeWith = RulePlace;
     type Facts = RuleFacts;
-    type Shown = RuleStanding;
+    type Shown = RuleStatus;
 
     const KIND: Kind = Kind { one: "rule", article: "a rule", many: "rules", max: 1_000 };
     const DATED: bool = true;

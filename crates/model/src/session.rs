@@ -154,7 +154,7 @@ impl SessionGiven {
     ///
     /// # Errors
     /// When it is no duration, or out of bounds.
-    pub fn life(&self) -> Result<Duration, Refusal> {
+    pub fn lifetime(&self) -> Result<Duration, Refusal> {
         let (field, life) = match (&self.ttl, self.expires_in) {
             (None, None) => return Ok(TTL_DEFAULT),
             (Some(_), Some(_)) => {
@@ -195,7 +195,7 @@ mod tests {
 
     #[test]
     fn a_life_out_of_bounds_is_refused() {
-        let life = |json: &str| serde_json::from_str::<SessionGiven>(json).unwrap().life();
+        let lifetime = |json: &str| serde_json::from_str::<SessionGiven>(json).unwrap().lifetime();
         for bad in [
             r#"{"ttl":"59s"}"#,
             r#"{"ttl":"25h"}"#,
@@ -204,10 +204,10 @@ mod tests {
             r#"{"expires_in":18446744073709551615}"#,
             r#"{"ttl":"1h","expires_in":3600}"#,
         ] {
-            assert!(life(bad).is_err(), "{bad}");
+            assert!(lifetime(bad).is_err(), "{bad}");
         }
-        assert_eq!(life("{}"), Ok(TTL_DEFAULT));
-        assert_eq!(life(r#"{"ttl":"24h"}"#), Ok(SESSION_TTL_MAX));
-        assert_eq!(life(r#"{"expires_in":60}"#), Ok(TTL_MIN));
+        assert_eq!(lifetime("{}"), Ok(TTL_DEFAULT));
+        assert_eq!(lifetime(r#"{"ttl":"24h"}"#), Ok(SESSION_TTL_MAX));
+        assert_eq!(lifetime(r#"{"expires_in":60}"#), Ok(TTL_MIN));
     }
 }

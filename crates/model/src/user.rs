@@ -159,7 +159,7 @@ impl Resource for User {
 }
 
 impl UserSpec {
-    pub fn signs_in(&self) -> bool {
+    pub fn may_sign_in(&self) -> bool {
         self.role != Role::EndUser && !self.paused
     }
 

@@ -135,7 +135,7 @@ impl HttpClient {
     }
 
     /// Replaces the TLS configuration.
-    pub fn trust(&self, tls: Arc<ClientConfig>) {
+    pub fn replace_tls(&self, tls: Arc<ClientConfig>) {
         self.tls.store(tls);
     }
 

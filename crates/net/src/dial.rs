@@ -73,7 +73,7 @@ pub struct Dialled {
     pub forwarded: Option<ForwardingStream>,
 }
 
-/// The result of [`Dialler::judge`].
+/// The result of [`Dialler::resolve_and_check`].
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum AddressVerdict {
     /// The addresses, each as the guard accepts it, or with the class for which it is refused.
@@ -145,7 +145,7 @@ impl Dialler {
     }
 
     /// Uses a corporate proxy.
-    pub fn by(self, proxy: Option<CorporateProxy>) -> Self {
+    pub fn with_proxy(self, proxy: Option<CorporateProxy>) -> Self {
         self.settings
             .rcu(|settings| DialSettings { proxy: proxy.clone(), ..DialSettings::clone(settings) });
         self
@@ -244,7 +244,7 @@ impl Dialler {
     ///
     /// # Errors
     /// When the name does not resolve.
-    pub async fn judge(&self, target: &Target) -> Result<AddressVerdict, DialError> {
+    pub async fn resolve_and_check(&self, target: &Target) -> Result<AddressVerdict, DialError> {
         let judged = |addr| (addr, self.check(addr));
         if let Some(proxy) = self.proxy_for(target) {
             let literal = target.host().address().map(|ip| SocketAddr::new(ip, target.port()));
@@ -616,7 +616,7 @@ mod tests {
         let (any, only) = (addr("192.0.2.1:1"), addr("192.0.2.2:2"));
         let entries = vec![(host(), None, any), (host(), Some(8443), only)];
         let dialler = Dialler::new(Guard::default(), entries, 16);
-        let judged = async |authority: &str| dialler.judge(&target(authority)).await;
+        let judged = async |authority: &str| dialler.resolve_and_check(&target(authority)).await;
         let refused = |addr| AddressVerdict::Addresses(vec![(addr, Err(IpClass::Documentation))]);
         assert_eq!(judged("api.test").await.expect("judged"), refused(any));
         assert_eq!(judged("api.test:8443").await.expect("judged"), refused(only));
@@ -627,7 +627,7 @@ mod tests {
         let except =
             except.iter().map(|text| ProxyException::parse(text).expect("exception")).collect();
         let resolve = vec![(Host::parse("known.test").expect("host"), None, closed())];
-        Dialler::new(guard, resolve, 16).by(Some(CorporateProxy::new(at, except)))
+        Dialler::new(guard, resolve, 16).with_proxy(Some(CorporateProxy::new(at, except)))
     }
 
     #[tokio::test]
@@ -650,7 +650,7 @@ mod tests {
                 panic!("{authority}: {result:?}");
             };
             assert_eq!(told, class, "{authority}");
-            let judged = dialler.judge(&target(authority)).await.expect("judged");
+            let judged = dialler.resolve_and_check(&target(authority)).await.expect("judged");
             assert!(matches!(judged, AddressVerdict::Addresses(_)), "{authority}: {judged:?}");
         }
         // A target in `resolve` is reached at its entry's address.
@@ -677,10 +677,11 @@ mod tests {
         assert_eq!(told, format!("the corporate proxy {at} cannot be reached"));
         let (_silent, at) = listener();
         let told = fault(by(at, Guard::default(), &[]), Duration::from_millis(1)).await;
-        assert!(told.ends_with("did not open the way to api.test:443 in time"), "{told}");
+        assert!(told.ends_with("did not connect to api.test:443 in time"), "{told}");
         let nowhere = Target::new(Scheme::Http, Host::Name("no such name".into()), 3128);
         let proxy = CorporateProxy::new(nowhere, vec![]);
-        let told = fault(Dialler::new(Guard::default(), vec![], 16).by(Some(proxy)), LONG).await;
+        let told =
+            fault(Dialler::new(Guard::default(), vec![], 16).with_proxy(Some(proxy)), LONG).await;
         assert!(told.ends_with("cannot be resolved"), "{told}");
     }
 

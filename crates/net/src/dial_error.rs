@@ -51,7 +51,7 @@ pub enum DialError {
 
 impl DialError {
     /// Whether this process or this machine has no free file descriptor (socket(2)).
-    pub fn is_of_descriptors(&self) -> bool {
+    pub fn is_out_of_descriptors(&self) -> bool {
         let (Self::Resolve { source, .. } | Self::Connect { source, .. }) = self else {
             return false;
         };
@@ -60,7 +60,7 @@ impl DialError {
     }
 
     /// Whether too many names were being looked up, or no thread could be started for it.
-    pub fn is_of_lookups(&self) -> bool {
+    pub fn is_lookup_overload(&self) -> bool {
         let is_full = |source: &io::Error| source.kind() == io::ErrorKind::QuotaExceeded;
         matches!(self, Self::Resolve { source, .. } if is_full(source))
     }
@@ -89,7 +89,7 @@ pub enum ProxyFault {
     #[error("does not accept the gateway's login")]
     Login,
     /// It refuses, or cannot reach the target.
-    #[error("refuses the way to {target} ({})", status.as_u16())]
+    #[error("refuses to connect to {target} ({})", status.as_u16())]
     Refused {
         /// The target's host and port.
         target: String,
@@ -103,7 +103,7 @@ pub enum ProxyFault {
     #[error("closed the stream")]
     Closed(#[source] io::Error),
     /// The time limit was reached.
-    #[error("did not open the way to {target} in time")]
+    #[error("did not connect to {target} in time")]
     Timeout {
         /// The target's host and port.
         target: String,
@@ -116,8 +116,8 @@ impl ProxyFault {
         match self {
             Self::Resolve(_) | Self::Malformed(_) => "check `upstream.proxy.url`",
             Self::Connect(_) | Self::Closed(_) | Self::Timeout { .. } => {
-                "check `upstream.proxy.url`, and whether the proxy runs; what it should not be asked \
-                 for stands in `upstream.proxy.except`"
+                "check `upstream.proxy.url`, and whether the proxy runs; list the targets that need no proxy in \
+                 `upstream.proxy.except`"
             }
             Self::Own => "`upstream.proxy.url` is for the proxy behind this one",
             Self::Tls(_) => "name the root of its certificate in `upstream.trust`",

@@ -28,7 +28,7 @@ pub struct EvictableSlot<T> {
     of: Arc<Evictable<T>>,
     source: PeerAddress,
     shared: Arc<EvictableShared<T>>,
-    is_anothers: bool,
+    has_evicted_another: bool,
     /// Its key in [`WaitingStreams::order`]; `None` while the stream is not evictable.
     number: Mutex<Option<u64>>,
 }
@@ -71,20 +71,20 @@ impl<T> Evictable<T> {
         let source = PeerAddress::of(from);
         let mut waiting = self.waiting.lock();
         let free = if waiting.order.len() < self.max { take() } else { None };
-        let is_anothers = free.is_none();
+        let has_evicted_another = free.is_none();
         let held = free.or_else(|| waiting.evict())?;
         let (evicted, eviction) = (AtomicBool::new(false), Notify::new());
         let shared = Arc::new(EvictableShared { held: Mutex::new(Some(held)), evicted, eviction });
         let number = waiting.add(source, &shared);
         drop(waiting);
         let number = Mutex::new(Some(number));
-        Some(EvictableSlot { of: self.clone(), source, shared, is_anothers, number })
+        Some(EvictableSlot { of: self.clone(), source, shared, has_evicted_another, number })
     }
 }
 
 impl<T> EvictableSlot<T> {
     /// Makes the stream not evictable. `false` when it has been evicted before.
-    pub fn keep(&self) -> bool {
+    pub fn make_permanent(&self) -> bool {
         let Some(number) = self.number.lock().take() else { return !self.is_evicted() };
         self.of.waiting.lock().remove(number, self.source);
         // An eviction holds the lock while it sets the flag.
@@ -92,7 +92,7 @@ impl<T> EvictableSlot<T> {
     }
 
     /// Makes the stream evictable again, as the newest one.
-    pub fn wait(&self) {
+    pub fn make_evictable(&self) {
         let mut number = self.number.lock();
         if number.is_none() && !self.is_evicted() {
             *number = Some(self.of.waiting.lock().add(self.source, &self.shared));
@@ -100,8 +100,8 @@ impl<T> EvictableSlot<T> {
     }
 
     /// Whether another stream was evicted for this one.
-    pub fn is_anothers(&self) -> bool {
-        self.is_anothers
+    pub fn has_evicted_another(&self) -> bool {
+        self.has_evicted_another
     }
 
     /// Whether the stream has been evicted.
@@ -119,7 +119,7 @@ impl<T> EvictableSlot<T> {
 
 impl<T> Drop for EvictableSlot<T> {
     fn drop(&mut self) {
-        self.keep();
+        self.make_permanent();
     }
 }
 
@@ -216,17 +216,17 @@ mod tests {
     fn a_stream_that_is_kept_is_not_closed_until_it_waits_again() {
         let set = Evictable::new(2);
         let [first, second] = [1, 2].map(|n| enter(&set, FIRST, Some(n)).unwrap());
-        assert!(first.keep() && first.keep());
+        assert!(first.make_permanent() && first.make_permanent());
         let third = enter(&set, FIRST, Some(3)).unwrap();
         assert!(!second.is_evicted(), "two wait");
-        first.wait();
-        first.wait();
+        first.make_evictable();
+        first.make_evictable();
         drop(third);
         assert_eq!(set.waiting.lock().order.len(), 2);
         let fourth = enter(&set, FIRST, Some(4)).unwrap();
         assert!(second.is_evicted() && !first.is_evicted(), "it has waited for the longest time");
-        assert!(!second.keep());
-        second.wait();
+        assert!(!second.make_permanent());
+        second.make_evictable();
         drop((first, second, fourth));
         let waiting = set.waiting.lock();
         assert!(waiting.order.is_empty() && waiting.counts.is_empty(), "nothing is left behind");

@@ -148,7 +148,9 @@ impl Lookups {
             Err(error) if queue.threads == 0 => {
                 return Err(io::Error::new(io::ErrorKind::QuotaExceeded, error));
             }
-            Err(error) => tracing::debug!(%error, "the running threads look names up"),
+            Err(error) => {
+                tracing::debug!(%error, "cannot start a thread that looks names up; the running ones continue")
+            }
         }
         Ok(())
     }

@@ -172,12 +172,12 @@ pub fn can_tell(root: u32) -> bool {
 
 /// Whether the tree of `root` opened the stream that was accepted at `own` from `peer`. If this cannot be
 /// determined, the answer is `Unknown`, never `Outside`.
-pub fn stream_is_of(root: u32, peer: SocketAddr, own: SocketAddr) -> Membership {
+pub fn stream_membership(root: u32, peer: SocketAddr, own: SocketAddr) -> Membership {
     let (peer, own) = (canonical(peer), canonical(own));
     let is_peer = |socket: &KernelSocket| socket.local == peer && socket.remote == own;
     match own_sockets().find(is_peer) {
         Some(KernelSocket { inode: 0, .. }) => Membership::Unknown,
-        Some(socket) => socket_is_of(root, &socket),
+        Some(socket) => socket_membership(root, &socket),
         // A socket of this machine connects to another one from the same address.
         None if peer.ip() == own.ip() || peer.ip().is_loopback() => Membership::Unknown,
         None => Membership::Outside,
@@ -185,7 +185,7 @@ pub fn stream_is_of(root: u32, peer: SocketAddr, own: SocketAddr) -> Membership 
 }
 
 /// Whether a process belongs to the tree. A process that has ended may have passed the stream to another.
-pub fn process_is_of(root: u32, pid: u32) -> Membership {
+pub fn process_membership(root: u32, pid: u32) -> Membership {
     let mut at = pid;
     for _ in 0..PROCESSES_MAX {
         match parent(at) {
@@ -198,15 +198,15 @@ pub fn process_is_of(root: u32, pid: u32) -> Membership {
     Membership::Unknown
 }
 
-fn socket_is_of(root: u32, socket: &KernelSocket) -> Membership {
+fn socket_membership(root: u32, socket: &KernelSocket) -> Membership {
     let wanted = HashSet::from([socket.inode]);
     for _ in 0..READS_MAX {
         let tree = tree(root);
-        if tree.iter().any(|pid| holds(*pid, &wanted)) {
+        if tree.iter().any(|pid| holds_socket(*pid, &wanted)) {
             return Membership::Inside;
         }
         // Finds the process that holds it, even a child that is missing in the kernel's list.
-        match holder(&wanted).map(|pid| process_is_of(root, pid)) {
+        match holder(&wanted).map(|pid| process_membership(root, pid)) {
             Some(Membership::Unknown) => {}
             Some(known) => return known,
             // No readable process holds it: it is outside the tree if the tree has no process of that user.
@@ -228,10 +228,10 @@ fn canonical(address: SocketAddr) -> SocketAddr {
 
 /// A process of this user that holds one of these sockets.
 fn holder(wanted: &HashSet<u64>) -> Option<u32> {
-    all().into_iter().take(PROCESSES_MAX).find(|pid| holds(*pid, wanted))
+    all().into_iter().take(PROCESSES_MAX).find(|pid| holds_socket(*pid, wanted))
 }
 
-fn holds(pid: u32, wanted: &HashSet<u64>) -> bool {
+fn holds_socket(pid: u32, wanted: &HashSet<u64>) -> bool {
     !inodes(pid).is_disjoint(wanted)
 }
 
@@ -294,19 +294,19 @@ mod tests {
         let (accepted, peer) = listener.accept().unwrap();
         let at = accepted.local_addr().unwrap();
         let (own, parent) = (std::process::id(), std::os::unix::process::parent_id());
-        assert_eq!(stream_is_of(own, peer, at), Membership::Inside);
-        assert_eq!(stream_is_of(parent, peer, at), Membership::Inside);
+        assert_eq!(stream_membership(own, peer, at), Membership::Inside);
+        assert_eq!(stream_membership(parent, peer, at), Membership::Inside);
         let mut other = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-        assert_eq!(stream_is_of(other.id(), peer, at), Membership::Outside);
-        assert_eq!(process_is_of(own, other.id()), Membership::Inside);
-        assert_eq!(process_is_of(other.id(), own), Membership::Outside);
+        assert_eq!(stream_membership(other.id(), peer, at), Membership::Outside);
+        assert_eq!(process_membership(own, other.id()), Membership::Inside);
+        assert_eq!(process_membership(other.id(), own), Membership::Outside);
         other.kill().unwrap();
         other.wait().unwrap();
         drop(out);
         // No process holds it any more, so its opener is unknown. A child of another test may hold it for a
         // moment while it starts.
         let began = std::time::Instant::now();
-        while stream_is_of(own, peer, at) != Membership::Unknown {
+        while stream_membership(own, peer, at) != Membership::Unknown {
             assert!(began.elapsed() < std::time::Duration::from_secs(10));
             std::thread::yield_now();
         }
@@ -316,6 +316,6 @@ mod tests {
     #[test]
     fn a_stream_of_another_machine_is_of_no_tree_here() {
         let (peer, at) = ("192.0.2.1:50000".parse().unwrap(), "198.51.100.1:8080".parse().unwrap());
-        assert_eq!(stream_is_of(std::process::id(), peer, at), Membership::Outside);
+        assert_eq!(stream_membership(std::process::id(), peer, at), Membership::Outside);
     }
 }

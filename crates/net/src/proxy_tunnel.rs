@@ -175,12 +175,12 @@ mod tests {
         let fields = [b"HTTP/1.1 200 OK\r\n", &*b"X: y\r\n".repeat(65), b"\r\n"].concat();
         let interim = b"HTTP/1.1 100 Continue\r\n\r\n".repeat(1000);
         let table: &[(&[u8], &str)] = &[
-            (b"HTTP/1.1 403 Forbidden\r\n\r\n<html>", "refuses the way to api.test:443 (403)"),
-            (b"HTTP/1.1 502 Bad Gateway\r\n\r\n", "refuses the way to api.test:443 (502)"),
+            (b"HTTP/1.1 403 Forbidden\r\n\r\n<html>", "refuses to connect to api.test:443 (403)"),
+            (b"HTTP/1.1 502 Bad Gateway\r\n\r\n", "refuses to connect to api.test:443 (502)"),
             (b"HTTP/1.1 302 Found\r\nLocation: http://login.test/\r\n\r\n", "(302)"),
             (b"HTTP/1.1 407 Who\r\nProxy-Authenticate: NTLM\r\n\r\n", "login"),
             (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n", "it switches protocols"),
-            (b"HTTP/1.1 999 Odd\r\n\r\n", "refuses the way to api.test:443 (999)"),
+            (b"HTTP/1.1 999 Odd\r\n\r\n", "refuses to connect to api.test:443 (999)"),
             (b"HTTP/1.1 099 Odd\r\n\r\n", "its status is not an HTTP status"),
             (b"HTTP/2 200 OK\r\n\r\n", "not HTTP/1.1"),
             (b"SSH-2.0-OpenSSH_9.2\r\n", "not HTTP/1.1"),

@@ -80,7 +80,7 @@ async fn undialled(dialler: &Dialler, target: &Target, error: &DialError) -> Unr
             ),
         ),
         DialError::Refused { .. } => {
-            let judged = tokio::time::timeout(WITHIN, dialler.judge(target)).await;
+            let judged = tokio::time::timeout(WITHIN, dialler.resolve_and_check(target)).await;
             let judged = match judged {
                 Ok(Ok(AddressVerdict::Addresses(judged))) => judged,
                 _ => Vec::new(),

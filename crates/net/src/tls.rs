@@ -229,7 +229,7 @@ pub fn platform_roots() -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let found = rustls_native_certs::load_native_certs();
     if !found.certs.is_empty() {
         for error in found.errors {
-            tracing::debug!(%error, "a root of the platform was passed over");
+            tracing::debug!(%error, "a root certificate of the platform cannot be used");
         }
         return Ok(found.certs);
     }

@@ -9,7 +9,7 @@ use rustls::ClientConfig;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout};
 
-use crate::ca::cache::Leaves;
+use crate::ca::cache::LeafCache;
 use keyward_base::limits::Limits;
 use keyward_base::time::Clock;
 use keyward_base::tokens::TokenSettings;
@@ -35,7 +35,7 @@ use crate::limits::body_buffer::BodyBuffer;
 use crate::limits::budget::{Budget, PerAgent};
 use crate::limits::handshake_limit::HandshakeLimit;
 use crate::limits::meter::Meters;
-use crate::limits::refusals::ConnectionRefusals;
+use crate::limits::secret_rejections::SecretRejections;
 use crate::limits::shared::{LimitSpace, SharedLimits};
 use crate::open_exchanges::OpenExchanges;
 use crate::pool::http1::Http1Pool;
@@ -60,7 +60,7 @@ pub struct GatewayServices {
     /// The store of credentials.
     pub vault: Arc<Vault>,
     /// Certificates shown to agents.
-    pub leaves: Arc<Leaves>,
+    pub leaves: Arc<LeafCache>,
     /// Opens streams to upstreams.
     pub dialler: Arc<Dialler>,
     /// The initial TLS configuration for upstreams.
@@ -108,7 +108,7 @@ pub struct Gateway {
     pub(crate) agent_streams: AgentStreams,
     pub(crate) meters: Meters,
     /// Answers by which upstreams refuse secrets.
-    pub(crate) refusals: Arc<ConnectionRefusals>,
+    pub(crate) refusals: Arc<SecretRejections>,
     /// Memory for bodies that are kept until a credential is renewed.
     pub(crate) renewal_bodies: Arc<Budget>,
     /// Memory for bodies into which a credential is written.

@@ -35,7 +35,7 @@ use keyward_state::observe::audit::AuditSlot;
 use keyward_state::observe::change::Actor;
 use keyward_state::observe::event::{Event, Outcome};
 use keyward_state::observe::telemetry::{ExchangeKind, ExchangeTrace, FinishedExchange};
-use keyward_state::observe::usage::{Remaining, Used};
+use keyward_state::observe::usage::{ExchangeUse, Remaining};
 
 use self::database_session::DatabaseSession;
 
@@ -385,13 +385,13 @@ impl EventFields {
     }
 
     /// The usage statistics of the connection and the token.
-    fn used(&self, bytes_in: u64) -> Used<'_> {
+    fn used(&self, bytes_in: u64) -> ExchangeUse<'_> {
         let (org, agent) = match &self.by {
             RequestedBy::Agent(agent) => (Some(&agent.org), Some(&agent.id)),
             RequestedBy::Owner(org) => (Some(org), None),
             RequestedBy::Unknown => (None, None),
         };
-        Used {
+        ExchangeUse {
             org,
             connection: self.connection_id.as_ref(),
             agent,

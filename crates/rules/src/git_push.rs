@@ -77,7 +77,7 @@ pub struct PushReader {
 impl RequestedPush<'_> {
     /// Whether the request is a push: its path ends with the name of git's service. Servers that ignore case and a slash
     /// at the end are included.
-    pub fn is_asked(method: &Method, path: &DecodedPath) -> bool {
+    pub fn is_push(method: &Method, path: &DecodedPath) -> bool {
         let last = path.as_str().trim_end_matches('/').rsplit('/').next().unwrap_or_default();
         !matches!(*method, Method::GET | Method::HEAD) && last.eq_ignore_ascii_case(SERVICE)
     }

@@ -78,7 +78,8 @@ impl Vault {
         let answer = by.call(prepared(request, &credential)?, &bounds).await;
         let answer = answer.map_err(|error| error.to_string())?;
         let (status, body) = (answer.status().as_u16(), answer.body());
-        let good = expected.takes(status) && (!expected.reads_body() || expected.is_met_by(body));
+        let good =
+            expected.accepts_status(status) && (!expected.reads_body() || expected.is_met_by(body));
         if !good {
             return Err(format!("the test request is answered with {status}"));
         }

@@ -72,7 +72,7 @@ impl Vault {
             Ok(record) => Ok(record),
             // The store may have the record although it reported a failure, so the grant stays. The next start removes
             // a grant without a record.
-            Err(failed) if failed.leaves_doubt() => Err(failed.into()),
+            Err(failed) if failed.is_outcome_unknown() => Err(failed.into()),
             Err(refused) => {
                 self.store.delete(Table::Grants, &key, Expect::Any).await?;
                 Err(refused.into())

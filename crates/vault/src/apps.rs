@@ -106,7 +106,7 @@ impl Vault {
             Ok(record) => Ok(record),
             // The store may have the record although it reported a failure, so the secret stays. The next start removes
             // a secret without a record.
-            Err(failed) if failed.leaves_doubt() => Err(failed.into()),
+            Err(failed) if failed.is_outcome_unknown() => Err(failed.into()),
             Err(refused) => {
                 self.store.delete(Table::Grants, &key, Expect::Any).await?;
                 Err(refused.into())
@@ -212,7 +212,7 @@ impl Vault {
         for connection in view.all::<Connection>(org).filter(of_app) {
             self.cache.forget(&connection.id);
         }
-        self.try_rejected_again().await;
+        self.retry_changed_clients().await;
     }
 
     /// Removes the secret of an app whose record was removed. If the gateway crashes before, the next start removes the

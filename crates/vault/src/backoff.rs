@@ -84,7 +84,7 @@ pub struct FailureDetails {
     /// Whether the server rejects a secret that a source gave.
     pub rejected: bool,
     /// Whether the code is unknown: several equal responses with it end the grant.
-    pub limited: bool,
+    pub unknown_code: bool,
     /// Whether the failure applies to all connections of the client.
     pub whole_client: bool,
 }
@@ -136,7 +136,7 @@ impl Backoff {
     }
 
     fn counts(&mut self, now: Moment, failed: &FailureDetails) {
-        let code = failed.code.as_ref().filter(|_| failed.limited);
+        let code = failed.code.as_ref().filter(|_| failed.unknown_code);
         match (code, &mut self.equal) {
             (None, _) => self.equal = None,
             (Some(code), Some(equal)) if equal.code == *code => equal.count += 1,
@@ -170,13 +170,13 @@ impl Backoff {
         let (paused, pause) = self.pause.as_ref()?;
         let equal = self.equal.as_ref().map(|equal| StoredEqualResponses {
             code: equal.code.clone(),
-            first: equal.first.day(),
+            first: equal.first.wall_time(),
             count: equal.count,
         });
         Some(StoredBackoff {
             failures: self.failures,
-            since: self.first.as_ref()?.day(),
-            paused: paused.day(),
+            since: self.first.as_ref()?.wall_time(),
+            paused: paused.wall_time(),
             pause_ms: u64::try_from(pause.as_millis()).unwrap_or(u64::MAX),
             code: self.code.clone(),
             cause: self.cause,
@@ -193,11 +193,11 @@ impl Backoff {
         let StoredBackoff { code, cause, message, whole_client, .. } = written;
         Self {
             failures,
-            first: Some(Moment::of_day(since)),
-            pause: Some((Moment::of_day(paused), Duration::from_millis(pause_ms))),
+            first: Some(Moment::of_wall_time(since)),
+            pause: Some((Moment::of_wall_time(paused), Duration::from_millis(pause_ms))),
             equal: equal.map(|StoredEqualResponses { code, first, count }| EqualResponses {
                 code,
-                first: Moment::of_day(first),
+                first: Moment::of_wall_time(first),
                 count,
             }),
             code,
@@ -235,7 +235,7 @@ impl Backoff {
 
     /// The time of the first failure.
     pub fn since(&self) -> Option<Timestamp> {
-        self.first.as_ref().map(Moment::day)
+        self.first.as_ref().map(Moment::wall_time)
     }
 
     /// The error code of the last failure.
@@ -292,7 +292,11 @@ mod tests {
     }
 
     fn unknown(code: &str) -> FailureDetails {
-        FailureDetails { code: Some(code.to_owned()), limited: true, ..FailureDetails::default() }
+        FailureDetails {
+            code: Some(code.to_owned()),
+            unknown_code: true,
+            ..FailureDetails::default()
+        }
     }
 
     /// oauth 10.1

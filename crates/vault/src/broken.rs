@@ -17,7 +17,7 @@ impl Vault {
     ///
     /// # Errors
     /// A conflict if the grant has changed; then no verdict is written.
-    pub(super) async fn condemn(
+    pub(super) async fn mark_broken(
         &self,
         connection: &Arc<ConnectionRecord>,
         stored: &StoredGrant,
@@ -26,7 +26,7 @@ impl Vault {
         let row = stored.becomes(connection, Some(verdict), &stored.bytes);
         let (org, id) = (&connection.org, &connection.id);
         let version = self.write(org, id, row, Some(stored.version)).await?;
-        if let Err(error) = self.project(connection).await {
+        if let Err(error) = self.sync_record(connection).await {
             // The feed of changes omits a replica's own changes.
             self.cache.forget(id);
             return Err(error);
@@ -39,7 +39,7 @@ impl Vault {
     ///
     /// # Errors
     /// When the store fails.
-    pub(super) async fn lift(
+    pub(super) async fn clear_verdict(
         &self,
         connection: &Arc<ConnectionRecord>,
         stored: &StoredGrant,
@@ -52,21 +52,21 @@ impl Vault {
             other => other?,
         };
         self.cache.forget(&connection.id);
-        self.project(connection).await?;
+        self.sync_record(connection).await?;
         Ok(true)
     }
 
     /// Updates the state of the connection's record from its grant.
-    pub(super) async fn project(
+    pub(super) async fn sync_record(
         &self,
         connection: &ConnectionRecord,
     ) -> Result<Arc<ConnectionRecord>, VaultError> {
-        self.project_with(connection, None).await
+        self.sync_record_with(connection, None).await
     }
 
-    /// Like [`Self::project`], with the facts of a flow. Two rows cannot be written atomically, so the grant is read
+    /// Like [`Self::sync_record`], with the facts of a flow. Two rows cannot be written atomically, so the grant is read
     /// again afterwards: the last writer has seen the last grant.
-    pub(super) async fn project_with(
+    pub(super) async fn sync_record_with(
         &self,
         connection: &ConnectionRecord,
         facts: Option<&Granted>,
@@ -112,7 +112,7 @@ impl Vault {
         let view = self.directory.view();
         let rotates = |it: &ConnectionRecord| it.facts.rotation.is_some();
         for connection in view.connections().filter(|it| follows(&it.facts.state) || rotates(it)) {
-            match self.project(connection).await {
+            match self.sync_record(connection).await {
                 Err(VaultError::GrantMissing { .. } | VaultError::Sealed { .. }) | Ok(_) => {}
                 Err(error) => return Err(error),
             }
@@ -124,10 +124,10 @@ impl Vault {
 /// Copies the rotation from the grant's row to the record. If the secret was rotated since, copies its dates too; else
 /// the expiry that the owner set stays.
 fn rotation(record: &mut ConnectionRecord, stored: &StoredGrant) {
-    record.facts.rotation = stored.other.as_ref().map(|(beside, _)| Rotation {
-        state: beside.state,
-        since: beside.since,
-        until: beside.until,
+    record.facts.rotation = stored.other.as_ref().map(|(second, _)| Rotation {
+        state: second.state,
+        since: second.since,
+        until: second.until,
     });
     let rotated = record.facts.rotated;
     if let Some(dates) = stored.dates.as_ref().filter(|dates| dates.rotated != rotated) {

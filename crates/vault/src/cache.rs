@@ -261,7 +261,7 @@ impl CredentialCell {
 
     /// Like [`Self::reset`], with the credential of the new grant, unless the cached one is newer. If the grant was
     /// changed again since `epoch`, or a flight has stored another row over it, the next request reads the row.
-    pub fn takes(&self, held: CachedCredential, epoch: u64) {
+    pub fn reset_with(&self, held: CachedCredential, epoch: u64) {
         let mut state = self.state.lock();
         let generation = held.credential.generation;
         if self.generation() > generation {
@@ -345,7 +345,7 @@ impl Ticket {
         let generation = held.credential.generation;
         if state.epoch != self.epoch {
             drop(state);
-            return self.has_stored(generation);
+            return self.note_stored(generation);
         }
         let cached = self.cell.generation();
         if cached < state.stored && generation < state.stored {
@@ -362,7 +362,7 @@ impl Ticket {
 
     /// Notes that this generation is stored. If a change of the grant has ended this flight and published an older one,
     /// that is forgotten: the next request reads the row.
-    pub fn has_stored(&self, generation: u64) {
+    pub fn note_stored(&self, generation: u64) {
         let mut state = self.cell.state.lock();
         state.stored = state.stored.max(generation);
         if state.epoch != self.epoch && (1..generation).contains(&self.cell.generation()) {
@@ -373,7 +373,7 @@ impl Ticket {
     }
 
     /// Marks the response as late. New requests do not wait for it.
-    pub fn is_late(&self) {
+    pub fn mark_late(&self) {
         let mut state = self.cell.state.lock();
         if state.epoch == self.epoch && state.flying == Some(self.number) {
             state.late = Some(self.clock.now());

@@ -118,7 +118,7 @@ impl Vault {
             Some(EndpointsUnknown::Paused(rest)) => {
                 let failed =
                     FailureDetails { retry_after: Some(rest), ..FailureDetails::default() };
-                let fault = RequestFailure::Passing { failed, whole_client: None };
+                let fault = RequestFailure::Temporary { failed, whole_client: None };
                 return Err(fault.of_candidate(connection));
             }
         }
@@ -165,14 +165,14 @@ impl Vault {
     ) -> Result<(), VaultError> {
         let put = |stored: &StoredGrant| {
             is_still(connection, stored, bytes)?;
-            Ok(stored.kept(connection).beside(&stored.bytes, None))
+            Ok(stored.header_for(connection).into_row(&stored.bytes, None))
         };
         match self.change(connection, &put).await {
             // Another secret is staged.
             Ok(_) | Err(VaultError::RotationOvertaken { .. }) => {}
             Err(error) => return Err(error),
         }
-        self.project(connection).await.map(drop)
+        self.sync_record(connection).await.map(drop)
     }
 }
 
@@ -201,8 +201,8 @@ pub(super) fn is_still(
     staged: &[u8],
 ) -> Result<(), VaultError> {
     match &stored.other {
-        Some((beside, bytes))
-            if beside.state == RotationState::Testing
+        Some((second, bytes))
+            if second.state == RotationState::Testing
                 && bool::from(bytes.as_slice().ct_eq(staged)) =>
         {
             Ok(())

@@ -116,7 +116,7 @@ impl Vault {
                 };
             }
             self.cache.forget(id);
-            let projected = self.project_with(&connection, Some(&facts)).await;
+            let projected = self.sync_record_with(&connection, Some(&facts)).await;
             if projected.is_err() && self.connection(org, id).is_err() {
                 // The connection was removed between the two writes: its grant is removed too.
                 self.store.delete(Table::Grants, &record::key(org, id), Expect::Any).await?;
@@ -189,7 +189,7 @@ impl Vault {
     ) -> Result<RemovedConnection, VaultError> {
         let connection = self.connection(org, id)?;
         // Before the row is deleted: a refresh that finds no row keeps its tokens for revocation.
-        let late = revoke.then(|| self.flights.refreshes().expect(id));
+        let late = revoke.then(|| self.flights.refreshes().collect_late(id));
         if revoke {
             // Other replicas must revoke the tokens that they still receive.
             self.directory.keep(&orphans::note_name(id), &[], orphans::WANTED_FOR).await?;

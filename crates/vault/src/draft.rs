@@ -11,7 +11,7 @@ use super::{NewConnection, Vault, method, references};
 use keyward_base::id::{ConnectionId, OrgId};
 use keyward_base::secret::Secret;
 use keyward_model::Connection;
-use keyward_state::directory::{ConnectionRecord, ConnectionState, Need};
+use keyward_state::directory::{ConnectionRecord, ConnectionState, RemedyCause};
 
 /// The failure of a draft whose test was interrupted.
 const TEST_CUT: &str = "its test did not end";
@@ -37,7 +37,7 @@ impl Vault {
     ///
     /// # Errors
     /// When the connection is not a draft, the fields do not fit, or the store fails.
-    pub async fn give_draft(
+    pub async fn store_draft_secret(
         &self,
         org: &OrgId,
         id: &ConnectionId,
@@ -121,7 +121,7 @@ impl Vault {
             NewRow { header: GrantHeader { given, ..GrantHeader::of(&connection) }, grants }
         })
         .await?;
-        self.project(&connection).await
+        self.sync_record(&connection).await
     }
 
     /// Marks tests as failed that a crash or a restart interrupted.
@@ -145,7 +145,7 @@ impl Vault {
             ConnectionState::Draft { .. } => Ok(connection),
             _ => Err(VaultError::NotADraft {
                 connection: connection.name.clone(),
-                remedy: self.remedy(&connection, Need::Credential),
+                remedy: self.remedy(&connection, RemedyCause::Credential),
             }),
         }
     }

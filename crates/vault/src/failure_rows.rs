@@ -33,7 +33,8 @@ pub struct FailureSubject {
     /// The version of the grant.
     pub generation: u64,
     /// See [`TokenContext::fingerprint`].
-    pub asked: String,
+    #[serde(rename = "asked")]
+    pub request_fingerprint: String,
 }
 
 impl Vault {
@@ -47,8 +48,8 @@ impl Vault {
         token_context: &TokenContext,
         stored: &StoredGrant,
     ) -> Result<FailureSubject, VaultError> {
-        let asked = self.fingerprint_now(token_context).await?;
-        Ok(FailureSubject { generation: stored.version.0, asked })
+        let request_fingerprint = self.fingerprint_now(token_context).await?;
+        Ok(FailureSubject { generation: stored.version.0, request_fingerprint })
     }
 
     /// The fingerprint of token requests, with the version of the app's secret.
@@ -76,7 +77,7 @@ impl Vault {
                 Some(Backoff::read(found.failures))
             }
             Err(error) => {
-                tracing::warn!(%error, "failures of before are forgotten");
+                tracing::warn!(%error, "stored failures of refreshes cannot be read, and are ignored");
                 None
             }
         }
@@ -126,7 +127,7 @@ impl Vault {
             let all = match self.failure_rows().all(org).await {
                 Ok(all) => all,
                 Err(error) => {
-                    tracing::warn!(%error, "failures of before are forgotten");
+                    tracing::warn!(%error, "stored failures of refreshes cannot be read, and are ignored");
                     continue;
                 }
             };
@@ -143,7 +144,7 @@ impl Vault {
                 }
             }
         }
-        self.try_rejected_again().await;
+        self.retry_changed_clients().await;
     }
 
     async fn resumed(&self, connection: &Arc<ConnectionRecord>, row: FailureRow) {
@@ -152,7 +153,7 @@ impl Vault {
             let stored = self.stored(connection).await?;
             Ok::<_, VaultError>((
                 self.failure_subject(&token_context, &stored).await?,
-                self.asked(&token_context),
+                self.client_at_server(&token_context),
             ))
         };
         match still.await {
@@ -174,7 +175,7 @@ impl Vault {
 
     /// Connections whose client was rejected, and whose token requests have changed since: the next refresh
     /// tries again. Unchanged ones stay as they are.
-    pub async fn try_rejected_again(&self) {
+    pub async fn retry_changed_clients(&self) {
         let view = self.directory.view();
         let may_be = |state: &ConnectionState| match state {
             ConnectionState::Broken { reason, .. } => *reason == BrokenReason::ClientRejected,
@@ -183,10 +184,10 @@ impl Vault {
             _ => false,
         };
         for connection in view.connections().filter(|it| may_be(&it.facts.state)) {
-            match self.lift_if_changed(connection).await {
+            match self.clear_verdict_if_changed(connection).await {
                 Ok(true) => tracing::info!(
                     connection = %connection.id, name = connection.name,
-                    "what its client was refused with has changed: it is tried again"
+                    "the token requests of a rejected client have changed: the next refresh tries again"
                 ),
                 Ok(false)
                 | Err(VaultError::GrantMissing { .. } | VaultError::ConnectionMissing) => {}
@@ -199,7 +200,7 @@ impl Vault {
 
     /// Tries a rejected client again, if that is due. The current request does not wait.
     pub fn retry_rejected(&self, org: &OrgId, name: &str) {
-        let view = self.directory.glance();
+        let view = self.directory.view_guard();
         let Some(connection) = view.find_connection(org, name) else { return };
         let rejected = |state: &ConnectionState| match state {
             ConnectionState::Broken { reason, .. } => *reason == BrokenReason::ClientRejected,
@@ -225,7 +226,7 @@ impl Vault {
         let Some(stored) = self.stored_if_any(&connection).await? else { return Ok(false) };
         let rejected = stored.broken.as_ref();
         match rejected.is_some_and(|it| it.reason == BrokenReason::ClientRejected) {
-            true => self.lift(&connection, &stored).await,
+            true => self.clear_verdict(&connection, &stored).await,
             false => Ok(false),
         }
     }
@@ -264,7 +265,7 @@ impl Vault {
     }
 
     /// Removes the verdict if token requests have changed.
-    pub(super) async fn lift_if_changed(
+    pub(super) async fn clear_verdict_if_changed(
         &self,
         connection: &Arc<ConnectionRecord>,
     ) -> Result<bool, VaultError> {
@@ -273,9 +274,9 @@ impl Vault {
         let rejected = rejected.filter(|it| it.reason == BrokenReason::ClientRejected);
         let Some(verdict) = rejected else { return Ok(false) };
         let now = self.fingerprint_now(&self.token_context(connection)?).await?;
-        if verdict.asked.as_ref() == Some(&now) {
+        if verdict.request_fingerprint.as_ref() == Some(&now) {
             return Ok(false);
         }
-        self.lift(connection, &stored).await
+        self.clear_verdict(connection, &stored).await
     }
 }

@@ -34,7 +34,7 @@ use super::unsaved_tokens::UnsavedTokens;
 use crate::grant::Grant;
 use keyward_base::tokens::TokenSettings;
 use keyward_rules::inject::credential::Credential;
-use keyward_state::directory::{BrokenReason, ConnectionRecord, Need};
+use keyward_state::directory::{BrokenReason, ConnectionRecord, RemedyCause};
 
 /// A flight ends after this many rounds in which another write overtook its own.
 const ROUNDS_MAX: usize = 8;
@@ -84,7 +84,7 @@ impl Vault {
     }
 
     /// Waits until no flight runs. Returns whether that was within the time.
-    pub async fn landed(&self, within: Duration) -> bool {
+    pub async fn wait_for_flights(&self, within: Duration) -> bool {
         let mut under_way = self.flights.under_way.subscribe();
         tokio::time::timeout(within, under_way.wait_for(|count| *count == 0)).await.is_ok()
     }
@@ -143,15 +143,15 @@ impl Vault {
     ) {
         let (vault, connection) = (self.clone(), connection.clone());
         let pending = self.flights.refreshes.register(&connection.id);
-        self.in_flight(async move {
+        self.spawn_as_flight(async move {
             let _pending = pending;
             vault.fly(&connection, why, ticket).await;
         });
     }
 
     /// Runs `work` on the runtime that outlives all requests, even if the caller is dropped, and counts it
-    /// as a flight: [`Vault::landed`] waits for it.
-    pub fn in_flight(&self, work: impl Future<Output = ()> + Send + 'static) {
+    /// as a flight: [`Vault::wait_for_flights`] waits for it.
+    pub fn spawn_as_flight(&self, work: impl Future<Output = ()> + Send + 'static) {
         let aloft = self.flights.begin_flight();
         self.flights.runtime.spawn(async move {
             work.await;
@@ -208,8 +208,8 @@ impl Flight<'_> {
         {
             return self.result_of_stored(false).await;
         }
-        let asked = self.vault.asked(&self.token_context()?);
-        let slot = self.vault.servers.slot(&asked, &self.vault.clock, &self.settings);
+        let client = self.vault.client_at_server(&self.token_context()?);
+        let slot = self.vault.servers.slot(&client, &self.vault.clock, &self.settings);
         let slot = match slot.await {
             Ok(slot) => slot,
             Err(pause) => return Ok(FlightResult::Paused(pause)),
@@ -241,7 +241,7 @@ impl Flight<'_> {
                 Some(Paused::Still(rest)) => return Ok(FlightResult::Paused(rest)),
                 paused => paused.is_some(),
             };
-            match self.ask(&stored, &asked, &slot).await? {
+            match self.ask(&stored, &client, &slot).await? {
                 RequestResult::Landed(result) => return Ok(result),
                 RequestResult::Overtaken => {}
                 RequestResult::Stored => return self.result_of_stored(has_failed).await,
@@ -278,13 +278,13 @@ impl Flight<'_> {
         let tried_again = broken.is_some_and(|verdict| self.tries_again(verdict));
         if let (Some(verdict), false) = (broken, tried_again) {
             // After a crash, or a verdict of another replica, the record may differ from the row.
-            self.vault.project(self.connection).await?;
+            self.vault.sync_record(self.connection).await?;
             return Ok(Some(FlightResult::Refused(self.refused(verdict))));
         }
         let app = stored.app.as_ref();
         if app.is_some() && self.connection_now().app_id() != app {
             // The same after a consent with another app: the request must be sent with that app.
-            self.vault.project(self.connection).await?;
+            self.vault.sync_record(self.connection).await?;
         }
         let grant = stored.grant(self.vault, self.connection)?;
         // The previous response may have changed its hosts.
@@ -307,7 +307,7 @@ impl Flight<'_> {
             }
         }
         let connection = self.connection.name.clone();
-        let remedy = || self.vault.remedy(self.connection, Need::Token);
+        let remedy = || self.vault.remedy(self.connection, RemedyCause::Token);
         let failed =
             |error| Ok(Some(FlightResult::Refused(FlightRefusal::Failed(Arc::new(error)))));
         match (self.vault.renews(&token_context, &grant), self.why.is_of_request()) {
@@ -353,17 +353,21 @@ impl Flight<'_> {
                 }
                 self.vault.endpoint_changes.report(&self.connection.org, &self.connection.id);
                 let verdict = self.rejected(verdict, stored.broken.as_ref());
-                if self.vault.requests_changed(self.connection, verdict.asked.as_ref()).await? {
+                if self
+                    .vault
+                    .requests_changed(self.connection, verdict.request_fingerprint.as_ref())
+                    .await?
+                {
                     return Ok(RequestResult::Overtaken);
                 }
                 let result = self.store_verdict(stored, verdict).await?;
                 // The row may have changed since it was read.
-                return match self.vault.lift_if_changed(self.connection).await? {
+                return match self.vault.clear_verdict_if_changed(self.connection).await? {
                     true => Ok(RequestResult::Overtaken),
                     false => self.result_or_overtaken(result),
                 };
             }
-            Err(RequestFailure::Passing { failed, whole_client }) => (failed, whole_client),
+            Err(RequestFailure::Temporary { failed, whole_client }) => (failed, whole_client),
         };
         if failed.code.as_deref().is_some_and(|code| matches!(code, "http_404" | "http_405")) {
             self.vault.endpoint_changes.report(&self.connection.org, &self.connection.id);
@@ -371,7 +375,7 @@ impl Flight<'_> {
         self.warn_of(&failed, asked);
         // A failing source says nothing about the authorization server. A server that rejects a secret is up.
         let is_of_source = failed.source.is_some() && token_context.oauth().is_some();
-        match failed.limited || failed.rejected || is_of_source {
+        match failed.unknown_code || failed.rejected || is_of_source {
             true => slot.answered(),
             false => slot.failed(&self.connection.id, now, &self.settings),
         }
@@ -446,7 +450,7 @@ impl FlightRefusal {
     pub fn of(self, connection: &ConnectionRecord, vault: &Vault) -> VaultError {
         match self {
             Self::Broken { reason, detail, .. } => {
-                let need = Need::Broken { reason, detail: detail.as_deref() };
+                let need = RemedyCause::Broken { reason, detail: detail.as_deref() };
                 let remedy = vault.remedy(connection, need);
                 let connection = connection.name.clone();
                 VaultError::Broken { connection, reason, detail, remedy }

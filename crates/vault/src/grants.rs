@@ -20,7 +20,7 @@ use super::record::{
 use crate::grant::{Grant, MintError};
 use keyward_base::id::{AppId, ConnectionId, OrgId};
 use keyward_state::crypto::envelope::EnvelopeError;
-use keyward_state::directory::{ConnectionRecord, DirectoryError, Need};
+use keyward_state::directory::{ConnectionRecord, DirectoryError, RemedyCause};
 use keyward_state::store::{Expect, Row, StoreError, Table, Version};
 
 /// Rows per page of the search for orphans.
@@ -87,7 +87,7 @@ impl StoredGrant {
     }
 
     /// Its header, with the connection's current purpose and without the second grant.
-    pub fn kept(&self, connection: &ConnectionRecord) -> GrantHeader {
+    pub fn header_for(&self, connection: &ConnectionRecord) -> GrantHeader {
         let purpose = GrantPurpose::of(connection);
         GrantHeader { purpose, ..self.header.clone() }
     }
@@ -99,9 +99,9 @@ impl StoredGrant {
         broken: Option<GrantVerdict>,
         bytes: &[u8],
     ) -> NewRow {
-        let header = GrantHeader { broken, on_trial: false, ..self.kept(connection) };
-        let other = self.other.as_ref().map(|(beside, bytes)| (beside.clone(), bytes.as_slice()));
-        header.beside(bytes, other)
+        let header = GrantHeader { broken, on_trial: false, ..self.header_for(connection) };
+        let other = self.other.as_ref().map(|(second, bytes)| (second.clone(), bytes.as_slice()));
+        header.into_row(bytes, other)
     }
 }
 
@@ -162,7 +162,7 @@ impl Vault {
     ) -> Result<StoredGrant, VaultError> {
         let missing = || VaultError::GrantMissing {
             connection: connection.name.clone(),
-            remedy: self.remedy(connection, Need::Credential),
+            remedy: self.remedy(connection, RemedyCause::Credential),
         };
         self.stored_if_any(connection).await?.ok_or_else(missing)
     }
@@ -175,13 +175,13 @@ impl Vault {
         let sealed = |source| VaultError::Sealed {
             connection: connection.name.clone(),
             source,
-            remedy: self.remedy(connection, Need::Credential),
+            remedy: self.remedy(connection, RemedyCause::Credential),
         };
         let row = self.read::<GrantHeader>(&connection.org, &connection.id, sealed).await?;
         let Some(UnsealedRow { version, header, grants }) = row else { return Ok(None) };
         let opened = OpenedGrant::of(header, grants, &GrantPurpose::of(connection));
         let OpenedGrant { mut header, grant: bytes, other } = opened.map_err(sealed)?;
-        let other = header.beside.take().zip(other);
+        let other = header.second.take().zip(other);
         Ok(Some(StoredGrant { version, header, bytes, other }))
     }
 
@@ -191,7 +191,7 @@ impl Vault {
         connection: &ConnectionRecord,
         source: MintError,
     ) -> VaultError {
-        let remedy = self.remedy(connection, Need::Credential);
+        let remedy = self.remedy(connection, RemedyCause::Credential);
         VaultError::Mint { connection: connection.name.clone(), source, remedy }
     }
 

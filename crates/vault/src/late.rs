@@ -38,7 +38,7 @@ impl PendingRefreshes {
     }
 
     /// Keeps late responses until the returned value is dropped.
-    pub(super) fn expect(&self, id: &ConnectionId) -> LateAnswers {
+    pub(super) fn collect_late(&self, id: &ConnectionId) -> LateAnswers {
         self.0.lock().entry(id.clone()).or_default().wanted = true;
         LateAnswers(self.clone(), id.clone())
     }
@@ -144,7 +144,7 @@ mod tests {
         assert!(!refreshes.keep_answer(&id, &grant("not awaited")));
         let first = refreshes.register(&id);
         assert!(!refreshes.keep_answer(&id, &grant("not yet")));
-        let mut late = refreshes.expect(&id);
+        let mut late = refreshes.collect_late(&id);
         assert!(late.is_awaited());
         let second = refreshes.register(&id);
         assert!(refreshes.keep_answer(&id, &grant("newer")));
@@ -163,7 +163,7 @@ mod tests {
         let (refreshes, id) = (PendingRefreshes::default(), ConnectionId::random());
         let flight = refreshes.register(&id);
         refreshes.mark_lost(&id);
-        let mut late = refreshes.expect(&id);
+        let mut late = refreshes.collect_late(&id);
         drop(flight);
         late.landed().await;
         assert_eq!(late.answers(), (vec![], true));

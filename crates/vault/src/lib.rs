@@ -113,7 +113,7 @@ use keyward_rules::inject::credential::{Credential, RequiredConnection};
 use keyward_rules::provider::{AuthMethod, Catalogue, Provider};
 use keyward_state::crypto::keyring::Keyring;
 use keyward_state::directory::{
-    BindingRecord, ConnectionRecord, Directory, Leftovers, Need, Remedies,
+    BindingRecord, ConnectionRecord, Directory, Leftovers, Remedies, RemedyCause,
 };
 use keyward_state::observe::metrics::Metrics;
 use keyward_state::store::{Expect, Store, Table};
@@ -182,7 +182,7 @@ impl Vault {
         catalogue: Arc<Catalogue>,
         clock: Clock,
     ) -> Result<Self, VaultError> {
-        directory.know(catalogue.clone());
+        directory.replace_catalogue(catalogue.clone());
         let vault = Self(OpaqueArc::new(Parts {
             store,
             keyring,
@@ -219,7 +219,7 @@ impl Vault {
     }
 
     /// Replaces the limits of token requests.
-    pub fn follow_settings(&self, settings: TokenSettings) {
+    pub fn replace_token_settings(&self, settings: TokenSettings) {
         self.settings.store(Arc::new(settings));
     }
 
@@ -229,7 +229,7 @@ impl Vault {
     }
 
     /// Replaces the settings of secret rotation.
-    pub fn rotate_by(&self, settings: RotationSettings) {
+    pub fn replace_rotation_settings(&self, settings: RotationSettings) {
         self.rotation.store(Arc::new(settings));
     }
 
@@ -245,13 +245,13 @@ impl Vault {
 
     /// The current providers of an organisation: the shared ones, and its own.
     pub fn catalogue(&self, org: &OrgId) -> Arc<Catalogue> {
-        self.directory.glance().catalogue(org, &self.catalogue.load())
+        self.directory.view_guard().catalogue(org, &self.catalogue.load())
     }
 
     /// Replaces the providers. Credentials of changed providers are minted again, because they contain
     /// hosts and placements.
-    pub fn know(&self, catalogue: Arc<Catalogue>) {
-        self.directory.know(catalogue.clone());
+    pub fn replace_catalogue(&self, catalogue: Arc<Catalogue>) {
+        self.directory.replace_catalogue(catalogue.clone());
         let before = self.catalogue.swap(catalogue.clone());
         for connection in self.directory.view().connections() {
             let same = match (before.get(&connection.provider), catalogue.get(&connection.provider))
@@ -374,7 +374,7 @@ impl Vault {
     }
 
     /// The remedy for a connection; `None` if no action is needed.
-    pub fn remedy(&self, connection: &ConnectionRecord, need: Need<'_>) -> Option<String> {
+    pub fn remedy(&self, connection: &ConnectionRecord, need: RemedyCause<'_>) -> Option<String> {
         let (catalogue, view) = (self.catalogue(&connection.org), self.directory.view());
         Remedies::in_view(connection, &catalogue, &view).remedy(need)
     }
@@ -382,7 +382,7 @@ impl Vault {
     /// The credential in memory, without a reference count of the connection that cores share. The org is part of every
     /// lookup: data of one org is never used for another.
     fn ready(&self, org: &OrgId, id: &ConnectionId) -> Option<Arc<Credential>> {
-        self.directory.glance().connection(org, id)?;
+        self.directory.view_guard().connection(org, id)?;
         self.cache.ready(id, &self.clock)
     }
 
@@ -391,7 +391,7 @@ impl Vault {
         org: &OrgId,
         id: &ConnectionId,
     ) -> Result<Arc<ConnectionRecord>, VaultError> {
-        let view = self.directory.glance();
+        let view = self.directory.view_guard();
         view.connection(org, id).cloned().ok_or(VaultError::ConnectionMissing)
     }
 }

@@ -8,7 +8,7 @@ use keyward_base::id::{OrgId, PluginId};
 use keyward_model::{BindingLimits, Placeholders, PluginSpec};
 use keyward_rules::inject::placeholder::Placeholder;
 use keyward_state::directory::{
-    BindingRecord, ConnectionRecord, DirectoryError, ManagedBy, Plugged, PluginRecord,
+    BindingRecord, ConnectionRecord, DirectoryError, ManagedBy, NewPlugin, PluginRecord,
 };
 
 impl Vault {
@@ -23,7 +23,7 @@ impl Vault {
         by: ManagedBy,
     ) -> Result<Arc<PluginRecord>, VaultError> {
         let bindings = self.bindings_for(org, &spec)?;
-        Ok(self.directory.add_plugin(org, Plugged { spec, bindings, by }).await?)
+        Ok(self.directory.add_plugin(org, NewPlugin { spec, bindings, by }).await?)
     }
 
     /// Changes a plugin to the spec that `change` makes of it; see
@@ -38,10 +38,10 @@ impl Vault {
         by: ManagedBy,
         change: &(dyn Fn(&PluginRecord) -> Result<PluginSpec, E> + Sync),
     ) -> Result<Arc<PluginRecord>, E> {
-        let plug = |before: &PluginRecord| -> Result<Plugged, E> {
+        let plug = |before: &PluginRecord| -> Result<NewPlugin, E> {
             let spec = change(before)?;
             let bindings = self.bindings_for(org, &spec)?;
-            Ok(Plugged { spec, bindings, by })
+            Ok(NewPlugin { spec, bindings, by })
         };
         self.directory.change_plugin(org, id, &plug).await
     }

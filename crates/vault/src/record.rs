@@ -34,12 +34,12 @@ pub struct GrantVerdict {
     pub detail: Option<String>,
     /// Fingerprint of the rejected token requests: a change of it allows another try. Absent in other
     /// verdicts, and in those of earlier versions.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub asked: Option<String>,
+    #[serde(rename = "asked", default, skip_serializing_if = "Option::is_none")]
+    pub request_fingerprint: Option<String>,
     /// When a rejected client may be tried again by a request. Absent in other verdicts, and in those of
     /// earlier versions.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub again: Option<Timestamp>,
+    #[serde(rename = "again", default, skip_serializing_if = "Option::is_none")]
+    pub retry_at: Option<Timestamp>,
     /// Number of unsuccessful tries.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub tries: u32,
@@ -77,8 +77,8 @@ pub struct GrantHeader {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub untestable: bool,
     /// The second grant, which follows the first one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub beside: Option<SecondGrant>,
+    #[serde(rename = "beside", default, skip_serializing_if = "Option::is_none")]
+    pub second: Option<SecondGrant>,
 }
 
 /// When a secret was given and when it expires, if known.
@@ -166,7 +166,7 @@ impl OpenedGrant {
         if header.purpose != *expected {
             return Err(RecordError::Purpose);
         }
-        let Some(at) = header.beside.as_ref().map(|beside| beside.at) else {
+        let Some(at) = header.second.as_ref().map(|second| second.at) else {
             return Ok(Self { header, grant: grants, other: None });
         };
         let (grant, other) = grants.split_at_checked(at).ok_or(RecordError::Malformed)?;
@@ -205,7 +205,7 @@ impl GrantPurpose {
 impl GrantVerdict {
     /// A verdict without a retry time.
     pub fn new(reason: BrokenReason, detail: Option<String>) -> Self {
-        Self { reason, detail, asked: None, again: None, tries: 0 }
+        Self { reason, detail, request_fingerprint: None, retry_at: None, tries: 0 }
     }
 
     /// Whether no credential may be minted, not even for a test. A rejected secret may be tested; policy keeps it
@@ -233,18 +233,18 @@ impl GrantHeader {
             dates: None,
             on_trial: false,
             untestable: false,
-            beside: None,
+            second: None,
         }
     }
 
     /// Appends a second grant.
-    pub fn beside(mut self, grant: &[u8], other: Option<(SecondGrant, &[u8])>) -> NewRow {
+    pub fn into_row(mut self, grant: &[u8], other: Option<(SecondGrant, &[u8])>) -> NewRow {
         let length = grant.len() + other.as_ref().map_or(0, |(_, bytes)| bytes.len());
         let mut whole = Zeroizing::new(Vec::with_capacity(length));
         whole.extend_from_slice(grant);
-        self.beside = other.map(|(beside, bytes)| {
+        self.second = other.map(|(second, bytes)| {
             whole.extend_from_slice(bytes);
-            SecondGrant { at: grant.len(), ..beside }
+            SecondGrant { at: grant.len(), ..second }
         });
         NewRow { header: self, grants: whole }
     }

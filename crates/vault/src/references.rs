@@ -19,7 +19,7 @@ use keyward_base::secret::Secret;
 use keyward_base::time::Moment;
 use keyward_base::tokens::TokenSettings;
 use keyward_model::{Connection, Failing, FetchedShown, FieldReference, References, Source};
-use keyward_rules::inject::credential::Renews;
+use keyward_rules::inject::credential::RenewalConditions;
 use keyward_rules::provider::AuthMethod;
 use keyward_state::directory::ConnectionRecord;
 
@@ -107,7 +107,7 @@ impl Vault {
     ) -> Result<Option<CachedCredential>, VaultError> {
         let at = self.clock.moment();
         let digest = digest_of(&connection.references);
-        let Some(fetched) = referred.fetched(&digest, at.day()) else { return Ok(None) };
+        let Some(fetched) = referred.fetched(&digest, at.wall_time()) else { return Ok(None) };
         let context = MintContext {
             connection: &connection.id,
             generation: grants.version.0,
@@ -121,7 +121,7 @@ impl Vault {
         let Some(minted) = minted else { return Ok(None) };
         let mut credential = minted.credential;
         // A rejection may mean that the source has a newer value.
-        credential.renews = Some(Renews { unsafe_too: true, expired_status: None });
+        credential.renews = Some(RenewalConditions { unsafe_too: true, expired_status: None });
         let is_current =
             fetched.facts.sources == self.sources_digest(&connection.org, &connection.references);
         let known = self.cache.known(&connection.id);
@@ -238,8 +238,9 @@ pub(super) fn shown(facts: &FetchedFacts) -> FetchedShown {
 /// The lifetime of values from now on. Values of changed sources are fetched again at once; the old ones are used if
 /// that fails.
 fn life_of(facts: &FetchedFacts, now: &Moment, is_current: bool) -> Lifetime {
-    let left =
-        |until: Timestamp| Duration::try_from(until.duration_since(now.day())).unwrap_or_default();
+    let left = |until: Timestamp| {
+        Duration::try_from(until.duration_since(now.wall_time())).unwrap_or_default()
+    };
     let whole = Duration::try_from(facts.until.duration_since(facts.at)).unwrap_or_default();
     let (until, kept) = (left(facts.until), left(facts.kept_until));
     match is_current {

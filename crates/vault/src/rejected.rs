@@ -11,7 +11,7 @@ use super::{Vault, method};
 use keyward_base::id::{ConnectionId, OrgId};
 use keyward_rules::inject::credential::Credential;
 use keyward_rules::provider::{TestRequest, TestRequestError};
-use keyward_state::directory::{BrokenReason, ConnectionRecord, ConnectionState, Need};
+use keyward_state::directory::{BrokenReason, ConnectionRecord, ConnectionState, RemedyCause};
 
 /// The stored detail of the verdict: the status of the answers.
 const REFUSED: &str = "401";
@@ -69,18 +69,19 @@ impl Vault {
         let stored = self.stored(&connection).await?;
         if stored.broken.is_some() {
             // After a crash, the record may differ from the verdict in the row.
-            return self.project(&connection).await.map(drop);
+            return self.sync_record(&connection).await.map(drop);
         }
         if stored.version.0 != refused.generation {
             return Ok(());
         }
         let reason = BrokenReason::Rejected;
         let verdict = GrantVerdict::new(reason, Some(REFUSED.to_owned()));
-        match self.condemn(&connection, &stored, verdict).await {
+        match self.mark_broken(&connection, &stored, verdict).await {
             Err(error) if is_conflict(&error) => return Ok(()),
             other => other?,
         };
-        let remedy = self.remedy(&connection, Need::Broken { reason, detail: Some(REFUSED) });
+        let remedy =
+            self.remedy(&connection, RemedyCause::Broken { reason, detail: Some(REFUSED) });
         tracing::warn!(
             connection = %connection.id, name = connection.name, provider = connection.provider,
             reason = reason.code(), remedy, "a connection is broken: its provider rejects its secret"
@@ -120,6 +121,6 @@ impl Vault {
             Ok(row)
         };
         self.change(&connection, &put).await?;
-        self.project(&connection).await.map(drop)
+        self.sync_record(&connection).await.map(drop)
     }
 }

@@ -55,7 +55,7 @@ impl Vault {
 
     /// Records that the upstream rejected a new credential too. The rejection has another cause, so for
     /// a while further rejections do not trigger a refresh.
-    pub fn refused_again(&self, credential: &Credential) {
+    pub fn rejected_again(&self, credential: &Credential) {
         if let Some(cell) = self.cache.known(&credential.connection) {
             cell.ignore_rejections_for(self.clock.moment(), self.token_settings().refusal_pause);
         }

@@ -20,7 +20,7 @@ use keyward_base::secret::Secret;
 use keyward_model::Connection;
 use keyward_rules::provider::AuthKind;
 use keyward_state::directory::{
-    BrokenReason, ConnectionRecord, ConnectionState, Need, Rotation, RotationState,
+    BrokenReason, ConnectionRecord, ConnectionState, RemedyCause, Rotation, RotationState,
 };
 
 /// A test takes seconds; a staged secret that is older was left by a crash.
@@ -68,14 +68,14 @@ impl Vault {
         let until = now.checked_add(TESTED_WITHIN).unwrap_or(Timestamp::MAX);
         let state = RotationState::Testing;
         self.announce_rotation(&connection, Rotation { state, since: now, until }).await?;
-        let beside = || {
+        let second = || {
             let (given, dates) = (given.clone(), Dates::default());
             SecondGrant { state, since: now, until, given, consent: None, dates, at: 0 }
         };
         let put = |stored: &StoredGrant| {
             self.may_follow(&connection, stored, given.as_deref(), &bytes)?;
-            let header = stored.kept(&connection);
-            Ok(header.beside(&stored.bytes, Some((beside(), &bytes))))
+            let header = stored.header_for(&connection);
+            Ok(header.into_row(&stored.bytes, Some((second(), &bytes))))
         };
         let staged = self.change(&connection, &put).await;
         let staged = self.or_restore_record(&connection, staged).await?;
@@ -87,8 +87,8 @@ impl Vault {
             let put = |stored: &StoredGrant| {
                 is_still(&connection, stored, &before)
                     .or_else(|_| is_still(&connection, stored, &bytes))?;
-                let header = stored.kept(&connection);
-                Ok(header.beside(&stored.bytes, Some((beside(), &bytes))))
+                let header = stored.header_for(&connection);
+                Ok(header.into_row(&stored.bytes, Some((second(), &bytes))))
             };
             while_the_store_fails(|| self.change(&connection, &put)).await?;
         }
@@ -199,7 +199,7 @@ impl Vault {
         match self.change(connection, &put).await {
             // Another replica has applied the same file first.
             Err(VaultError::SameSecret { .. }) => {
-                self.project(connection).await?;
+                self.sync_record(connection).await?;
                 return Ok(false);
             }
             changed => self.or_restore_record(connection, changed).await?,
@@ -222,10 +222,10 @@ impl Vault {
         let connection = self.connection(org, id)?;
         let put = |stored: &StoredGrant| {
             old_of(&connection, stored)?;
-            Ok(stored.kept(&connection).beside(&stored.bytes, None))
+            Ok(stored.header_for(&connection).into_row(&stored.bytes, None))
         };
         self.change(&connection, &put).await?;
-        self.project(&connection).await
+        self.sync_record(&connection).await
     }
 
     /// Puts the old secret in force again, atomically, and wipes the new one.
@@ -239,14 +239,14 @@ impl Vault {
     ) -> Result<Arc<ConnectionRecord>, VaultError> {
         let connection = self.connection(org, id)?;
         let put = |stored: &StoredGrant| {
-            let (beside, bytes) = old_of(&connection, stored)?;
-            let (given, dates) = (beside.given.clone(), Some(beside.dates.clone()));
-            let consent = beside.consent.clone();
+            let (second, bytes) = old_of(&connection, stored)?;
+            let (given, dates) = (second.given.clone(), Some(second.dates.clone()));
+            let consent = second.consent.clone();
             let header = GrantHeader { given, consent, dates, ..GrantHeader::of(&connection) };
-            Ok(header.beside(bytes, None))
+            Ok(header.into_row(bytes, None))
         };
         self.change(&connection, &put).await?;
-        self.project(&connection).await
+        self.sync_record(&connection).await
     }
 
     /// Wipes expired secrets: old ones after an unconfirmed rotation, new ones whose test never ended.
@@ -277,14 +277,14 @@ impl Vault {
                 continue;
             };
             let put = |stored: &StoredGrant| match &stored.other {
-                Some((beside, _)) if beside.since == rotation.since => {
-                    Ok(stored.kept(connection).beside(&stored.bytes, None))
+                Some((second, _)) if second.since == rotation.since => {
+                    Ok(stored.header_for(connection).into_row(&stored.bytes, None))
                 }
                 _ => Err(VaultError::NoRotation { connection: connection.name.clone() }),
             };
             match self.change(connection, &put).await {
-                Ok(_) => wiped.push(self.project(connection).await?),
-                Err(VaultError::NoRotation { .. }) => drop(self.project(connection).await?),
+                Ok(_) => wiped.push(self.sync_record(connection).await?),
+                Err(VaultError::NoRotation { .. }) => drop(self.sync_record(connection).await?),
                 // The grant cannot be opened; its next use reports that.
                 Err(VaultError::Sealed { .. } | VaultError::GrantMissing { .. }) => {}
                 Err(error) => return Err(error),
@@ -308,11 +308,11 @@ impl Vault {
             return Err(VaultError::Referred { connection: name() });
         }
         if auth.kind == AuthKind::Oauth2 && fields.is_empty() {
-            let remedy = self.remedy(&connection, Need::Credential);
+            let remedy = self.remedy(&connection, RemedyCause::Credential);
             return Err(VaultError::NotRotatable { connection: name(), remedy });
         }
         if let ConnectionState::Draft { .. } = connection.facts.state {
-            let remedy = self.remedy(&connection, Need::Use);
+            let remedy = self.remedy(&connection, RemedyCause::Use);
             return Err(VaultError::Draft { connection: name(), remedy });
         }
         let grant = Grant::from_fields(auth, fields)?;
@@ -329,7 +329,7 @@ impl Vault {
         bytes: &[u8],
     ) -> Result<(), VaultError> {
         let name = || connection.name.clone();
-        let open = |(beside, _): &(SecondGrant, _)| beside.state == RotationState::Unconfirmed;
+        let open = |(second, _): &(SecondGrant, _)| second.state == RotationState::Unconfirmed;
         if stored.other.as_ref().is_some_and(open) {
             return Err(VaultError::RotationOpen { connection: name() });
         }
@@ -380,7 +380,7 @@ impl Vault {
         let keeps = !kept.old_for.is_zero() && stored.broken.is_none();
         let other = keeps.then_some((old, stored.bytes.as_slice()));
         let given = given.map(str::to_owned);
-        GrantHeader { given, dates, ..GrantHeader::of(connection) }.beside(bytes, other)
+        GrantHeader { given, dates, ..GrantHeader::of(connection) }.into_row(bytes, other)
     }
 
     /// Writes the changed row, and publishes its credential.
@@ -420,7 +420,7 @@ impl Vault {
         let other = stored.other_grant(self, connection)?;
         let grants = StoredGrants { grant: &grant, other: other.as_ref(), version: stored.version };
         match (self.held(connection, &token_context, grants), cell) {
-            (Ok(Some(held)), Some((epoch, cell))) => cell.takes(held, epoch),
+            (Ok(Some(held)), Some((epoch, cell))) => cell.reset_with(held, epoch),
             // A cell that was created since then reads the changed row.
             (Ok(Some(_)), None) => {}
             (Ok(None) | Err(_), _) => self.cache.forget(&connection.id),
@@ -435,7 +435,7 @@ impl Vault {
         result: Result<T, VaultError>,
     ) -> Result<T, VaultError> {
         if result.is_err() {
-            self.project(connection).await?;
+            self.sync_record(connection).await?;
         }
         result
     }
@@ -445,7 +445,7 @@ impl Vault {
         &self,
         connection: &ConnectionRecord,
     ) -> Result<Arc<ConnectionRecord>, VaultError> {
-        self.project(connection).await?;
+        self.sync_record(connection).await?;
         let mended = |record: &mut ConnectionRecord| {
             if let ConnectionState::Broken { reason: BrokenReason::TestFailed, .. } =
                 record.facts.state
@@ -464,7 +464,7 @@ fn old_of<'a>(
     stored: &'a StoredGrant,
 ) -> Result<(&'a SecondGrant, &'a [u8]), VaultError> {
     match &stored.other {
-        Some((beside, bytes)) if beside.state == RotationState::Unconfirmed => Ok((beside, bytes)),
+        Some((second, bytes)) if second.state == RotationState::Unconfirmed => Ok((second, bytes)),
         _ => Err(VaultError::NoRotation { connection: connection.name.clone() }),
     }
 }

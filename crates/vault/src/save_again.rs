@@ -55,9 +55,9 @@ impl UnsavedTokens {
             return Some(stored.becomes(connection, None, &self.bytes));
         }
         // A rotation has put another secret in force, and keeps this one for a rollback.
-        let (beside, _) = stored.other.as_ref().filter(|(_, bytes)| self.is_of(bytes))?;
-        let header = stored.kept(connection);
-        Some(header.beside(&stored.bytes, Some((beside.clone(), &self.bytes))))
+        let (second, _) = stored.other.as_ref().filter(|(_, bytes)| self.is_of(bytes))?;
+        let header = stored.header_for(connection);
+        Some(header.into_row(&stored.bytes, Some((second.clone(), &self.bytes))))
     }
 }
 
@@ -73,10 +73,10 @@ impl Vault {
         tracing::error!(
             id = "token_unsaved",
             connection = %connection.id, name = connection.name,
-            "the store does not take a newer token: it is tried on; do not stop this gateway"
+            "the store does not accept a newer token: storing it is retried; do not stop this gateway"
         );
         let pending = self.flights.refreshes().register(&connection.id);
-        self.in_flight(async move {
+        self.spawn_as_flight(async move {
             let _pending = pending;
             let mut pause = FIRST;
             loop {
@@ -141,7 +141,7 @@ impl Vault {
             if stored.is_of(None, &unsaved.bytes) {
                 // The response was stored, and the acknowledgement was lost.
                 self.is_stored(connection, unsaved, true).await;
-                self.project(connection).await?;
+                self.sync_record(connection).await?;
                 return Ok(SaveResult::Stored);
             }
             let Some(row) = unsaved.follows(connection, &stored) else {
@@ -151,7 +151,7 @@ impl Vault {
                 Err(error) if is_conflict(&error) => {}
                 other => {
                     other?;
-                    self.project(connection).await?;
+                    self.sync_record(connection).await?;
                     return Ok(SaveResult::Stored);
                 }
             }
@@ -219,7 +219,7 @@ impl Vault {
         unsaved: &UnsavedTokens,
     ) -> Result<(), VaultError> {
         if unsaved.on_trial {
-            self.project(connection).await?;
+            self.sync_record(connection).await?;
         }
         let newer = Grant::decode(&unsaved.bytes);
         let newer = newer.map_err(|source| self.unmintable(connection, source))?;

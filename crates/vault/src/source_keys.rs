@@ -97,7 +97,7 @@ impl Vault {
         match self.directory.add_record(record).await {
             Ok(record) => Ok(record),
             // The store may have the record although it reported a failure, so the credentials stay.
-            Err(failed) if failed.leaves_doubt() => Err(failed.into()),
+            Err(failed) if failed.is_outcome_unknown() => Err(failed.into()),
             Err(refused) => {
                 self.source_keys().delete(org, id.as_str()).await.map_err(of_row)?;
                 Err(refused.into())

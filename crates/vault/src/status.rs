@@ -47,7 +47,7 @@ impl Vault {
     pub(super) fn failing_of(&self, backoff: &Backoff) -> Option<Failing> {
         let now = self.clock.moment();
         let since = backoff.since()?;
-        let lasts = Duration::try_from(now.day().duration_since(since)).unwrap_or_default();
+        let lasts = Duration::try_from(now.wall_time().duration_since(since)).unwrap_or_default();
         Some(Failing {
             since,
             alert: lasts >= self.token_settings().alert_after,
@@ -56,7 +56,7 @@ impl Vault {
             cause: backoff.cause().map(|cause| cause.as_str().to_owned()),
             message: backoff.message().map(ToOwned::to_owned),
             hint: backoff.remedy().map(ToOwned::to_owned),
-            next_try: after(now.day(), backoff.rest(now).unwrap_or_default()),
+            next_try: after(now.wall_time(), backoff.rest(now).unwrap_or_default()),
         })
     }
 }

@@ -23,7 +23,7 @@ pub fn with_template(
         let what = format!("provider `{}` has no template `{id}`; it has: {known}", provider.id);
         return Err(app_check::refused("template", what));
     };
-    app.settings = app.settings.over(settings(template)?);
+    app.settings = app.settings.with_defaults(settings(template)?);
     if app.scopes.is_empty() {
         app.scopes.clone_from(&template.scopes);
     }

@@ -25,7 +25,7 @@ use keyward_model::References;
 #[cfg(test)]
 use keyward_net::call::Bounds;
 use keyward_net::call::{CallFailure, HttpClient};
-use keyward_rules::inject::credential::Renews;
+use keyward_rules::inject::credential::RenewalConditions;
 use keyward_rules::inject::sign::CredentialSigner;
 use keyward_rules::provider::Instance;
 use keyward_rules::provider::oauth::OAuth;
@@ -38,7 +38,7 @@ pub enum RequestFailure {
     /// The grant is invalid, until a person acts.
     Dead(GrantVerdict),
     /// A later request may succeed.
-    Passing {
+    Temporary {
         /// What determines the pause.
         failed: FailureDetails,
         /// All requests of this client to this server are paused for this time.
@@ -71,7 +71,7 @@ impl RequestFailure {
                 let detail = verdict.detail.unwrap_or_else(|| verdict.reason.code().to_owned());
                 VaultError::CandidateRefused { connection, detail }
             }
-            Self::Passing { failed, .. } => VaultError::RefreshUnavailable {
+            Self::Temporary { failed, .. } => VaultError::RefreshUnavailable {
                 connection,
                 why: failed.message,
                 remedy: failed.cause.map(CallFailure::remedy),
@@ -168,10 +168,11 @@ impl TokenContext {
         let at = vault.clock.moment();
         let (life, mut credential) = (minted.life, minted.credential);
         // Set also if the token cannot be renewed: then a rejection breaks the connection.
-        let of_tokens = self.oauth.as_ref().filter(|_| self.is_automatic()).map(|oauth| Renews {
-            unsafe_too: !oauth.says.keeps_unsafe,
-            expired_status: oauth.says.expired.as_ref().map(|expired| expired.status),
-        });
+        let of_tokens =
+            self.oauth.as_ref().filter(|_| self.is_automatic()).map(|oauth| RenewalConditions {
+                unsafe_too: !oauth.says.keeps_unsafe,
+                expired_status: oauth.says.expired.as_ref().map(|expired| expired.status),
+            });
         credential.renews = match &credential.signer {
             // The digest signer answers a challenge without a renewal.
             Some(CredentialSigner::Digest(_)) => credential.renews,
@@ -179,7 +180,7 @@ impl TokenContext {
         };
         let span = |from: Timestamp, to: Timestamp| Duration::try_from(to.duration_since(from));
         let life = life.expires.map(|ends| {
-            let left = span(at.day(), ends).unwrap_or_default();
+            let left = span(at.wall_time(), ends).unwrap_or_default();
             let whole = life.sent.map_or(left, |sent| span(sent, ends).unwrap_or_default());
             Lifetime::new(left, whole, self.buffer().filter(|_| life.renewable))
         });
@@ -228,10 +229,10 @@ impl Vault {
             instance,
             oauth: auth.oauth.as_deref().filter(|_| auth.has_tokens()).map(|oauth| {
                 let oauth = match &app {
-                    Some(app) => app.completed(oauth, &variables),
+                    Some(app) => app.complete_oauth(oauth, &variables),
                     None => oauth.clone(),
                 };
-                connection.completed(oauth, &variables)
+                connection.complete_oauth(oauth, &variables)
             }),
             app,
             client_secret: None,
@@ -323,7 +324,7 @@ impl Vault {
     }
 
     /// The client at its authorization server; the host is the issuer's if the endpoint is unknown.
-    pub(super) fn asked(&self, token_context: &TokenContext) -> ClientAtServer {
+    pub(super) fn client_at_server(&self, token_context: &TokenContext) -> ClientAtServer {
         let fetches = token_context.oauth.is_none();
         if let Some(server) = token_context.references.1.clone().filter(|_| fetches) {
             return ClientAtServer { server, client_id: String::new() };
@@ -399,7 +400,7 @@ pub(super) fn source_failed(
 ) -> RequestFailure {
     let (message, source) = (Some(why), Some(source));
     let failed = FailureDetails { message, source, retry_after, ..FailureDetails::default() };
-    RequestFailure::Passing { failed, whole_client: None }
+    RequestFailure::Temporary { failed, whole_client: None }
 }
 
 pub(super) fn fault(
@@ -417,9 +418,9 @@ pub(super) fn fault(
         }
         MintError::Unavailable(temporary) => {
             let message = Some(temporary.to_string());
-            let Temporary { code, cause, retry_after, limited, whole_client, .. } = *temporary;
+            let Temporary { code, cause, retry_after, unknown_code, whole_client, .. } = *temporary;
             let pause = retry_after.unwrap_or(settings.backoff_first);
-            Ok(RequestFailure::Passing {
+            Ok(RequestFailure::Temporary {
                 failed: FailureDetails {
                     retry_after,
                     code: code.map(|code| code.to_string()),
@@ -427,7 +428,7 @@ pub(super) fn fault(
                     message,
                     source: None,
                     rejected: false,
-                    limited,
+                    unknown_code,
                     whole_client,
                 },
                 whole_client: whole_client.then(|| pause.min(settings.retry_after_max)),

@@ -5,8 +5,8 @@ use super::filters::AuditFilters;
 use super::names::note_unknown;
 use super::show::rule;
 use crate::cli::client::Client;
+use crate::cli::escape_controls::is_invisible;
 use crate::cli::failure::Failure;
-use crate::cli::inert::is_unseen;
 use crate::cli::output;
 use crate::cli::settings::Global;
 use crate::cli::table::{Table, TableLayout};
@@ -87,7 +87,7 @@ fn shown(by: Grouping, name: Option<&str>) -> String {
         (Grouping::Rule, Some(id)) if !id.starts_with("binding:") => rule(id),
         (_, Some(name)) => name,
     };
-    let visible = |c: char| if is_unseen(c) { '\u{fffd}' } else { c };
+    let visible = |c: char| if is_invisible(c) { '\u{fffd}' } else { c };
     name.chars().map(visible).collect()
 }
 

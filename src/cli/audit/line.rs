@@ -36,7 +36,7 @@ pub(in crate::cli) fn of(record: &Event, colours: bool) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::inert::is_unseen;
+    use crate::cli::escape_controls::is_invisible;
 
     fn record(change: impl FnOnce(&mut Event)) -> Event {
         let time = "2026-01-31T08:00:00.5Z".parse().unwrap();
@@ -61,7 +61,7 @@ mod tests {
             (it.method, it.target, it.path, it.connection) = (nasty(), nasty(), nasty(), nasty());
         });
         let line = of(&nasty, false).unwrap();
-        assert!(!line.trim_end_matches('\n').chars().any(is_unseen), "{line:?}");
+        assert!(!line.trim_end_matches('\n').chars().any(is_invisible), "{line:?}");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use unicode_width::UnicodeWidthStr;
 
-use crate::cli::inert::is_unseen;
+use crate::cli::escape_controls::is_invisible;
 use crate::cli::table::{cut, moment};
 use keyward_api::wire::{Change, Event, Outcome};
 
@@ -195,7 +195,7 @@ fn clock(time: Timestamp, now: Timestamp) -> String {
 fn told(outcome: Outcome, change: &Change) -> String {
     let done = match outcome {
         Outcome::Refused => format!("tried to {}", infinitive(&change.action)),
-        _ => change.done().to_owned(),
+        _ => change.past_tense().to_owned(),
     };
     let of = change.name.as_deref().or(change.id.as_deref());
     let what = match &*change.what {
@@ -208,7 +208,7 @@ fn told(outcome: Outcome, change: &Change) -> String {
         what => [Some(what.to_owned()), of.map(str::to_owned), None],
     };
     // A pause explains itself by the same word.
-    let why = change.why.clone().filter(|why| *why != change.done());
+    let why = change.why.clone().filter(|why| *why != change.past_tense());
     let words = std::iter::once(Some(done)).chain(what).chain([why]);
     words.flatten().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
 }
@@ -256,7 +256,7 @@ pub(super) fn shown(text: &str) -> String {
             shown.push('…');
             break;
         }
-        match is_unseen(c) {
+        match is_invisible(c) {
             true => shown.extend(c.escape_unicode()),
             false => shown.push(c),
         }
@@ -315,7 +315,7 @@ mod tests {
         };
         let text = AuditLines::new(false, None).of(&[record]);
         assert_eq!(text.lines().count(), 2);
-        assert!(!text.replace('\n', "").chars().any(is_unseen), "{text:?}");
+        assert!(!text.replace('\n', "").chars().any(is_invisible), "{text:?}");
     }
 
     #[test]

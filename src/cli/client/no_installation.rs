@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::{Method, Request};
 use rustix::fs::Access;
 
-use super::answering::{Answering, is_of_ca};
+use super::in_process::{InProcessApi, is_of_ca};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 use crate::cli::settings::Global;
@@ -22,7 +22,7 @@ const MAKE: &str =
 
 /// An installation that does not exist yet.
 pub(super) struct NoInstallation {
-    empty: Answering,
+    empty: InProcessApi,
     pub(super) global: Global,
     pub(super) to_send: bool,
     /// What is missing, for people.
@@ -43,7 +43,7 @@ impl NoInstallation {
             return Ok(None);
         }
         let services = Services::empty(&config).await?;
-        let mut empty = Answering::only(socket_router(Admin::in_process(services.deps.clone())));
+        let mut empty = InProcessApi::only(socket_router(Admin::in_process(services.deps.clone())));
         empty.no_ca = (!Services::has_authority(&config)).then(|| config.ca.cert.clone());
         let refused = Services::may_make_store(&config).err();
         let is_elsewhere = refused.is_some();

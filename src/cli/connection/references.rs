@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use keyward_base::time::written;
+use keyward_base::time::format_duration;
 use keyward_model::{Connection, Failing, FetchedShown, FieldReference, References, Shown};
 
 use crate::cli::table::moment;
@@ -48,7 +48,7 @@ pub(in crate::cli) fn fetched(fetched: Option<&FetchedShown>) -> String {
     let Some(it) = fetched else { return String::new() };
     let (at, kept) = (moment(it.at), moment(it.kept_until));
     let age = u64::try_from(Timestamp::now().duration_since(it.at).as_secs()).unwrap_or_default();
-    let age = written(Duration::from_secs(age));
+    let age = format_duration(Duration::from_secs(age));
     format!("{at}, {age} ago; used until {kept} if the source cannot be asked")
 }
 

@@ -256,9 +256,9 @@ pub(in crate::cli) fn shown(settings: &Settings) -> String {
 pub(in crate::cli) fn rows(settings: &Settings) -> Vec<(&'static str, String)> {
     let text = |value: Option<String>| value.unwrap_or_default();
     let retry = settings.retry.as_ref().map(|retry| {
-        let on: Vec<_> = retry.on().iter().map(ToString::to_string).collect();
-        let wait = keyward_base::time::written(retry.wait_max());
-        format!("{} attempts, on {}, waits up to {wait}", retry.attempts(), on.join(" "))
+        let statuses: Vec<_> = retry.statuses().iter().map(ToString::to_string).collect();
+        let wait = keyward_base::time::format_duration(retry.wait_max());
+        format!("{} attempts, on {}, waits up to {wait}", retry.attempts(), statuses.join(" "))
     });
     let mut rows = vec![
         ("timeout", text(settings.timeout.map(|wait| wait.to_string()))),

@@ -33,7 +33,8 @@ pub(super) fn expanded(
 }
 
 fn add(given: &mut ConnectionArguments, parts: ConnectionUrl) -> Result<(), Failure> {
-    let twice = |name: &str| Failure::usage(UrlError::Twice(name.to_owned()).to_string());
+    let twice =
+        |name: &str| Failure::usage(UrlError::DuplicateParameter(name.to_owned()).to_string());
     for (name, value) in parts.variables {
         if given.variables.insert(name.clone(), value).is_some() {
             return Err(twice(&name));

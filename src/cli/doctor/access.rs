@@ -11,7 +11,7 @@ use super::report::DoctorReport;
 use super::source_values::{not_fetched, source_remedy};
 use crate::cli::client::Client;
 use crate::cli::connection::state::{how_to_bind, may_bind};
-use crate::cli::connection::{what_helps, why};
+use crate::cli::connection::{refresh_remedy, why};
 use crate::cli::settings::Global;
 use keyward_model::{Agent, Connection, RuleShown, Shown, TokenShown, Visibility};
 use keyward_state::directory::ConnectionState;
@@ -65,9 +65,9 @@ fn check_all(resources: &Resources, global: &Global, report: &mut DoctorReport) 
         .flat_map(|agent| agent.facts.bindings.iter().map(|binding| &binding.connection))
         .collect();
     for connection in &resources.connections {
-        let behind = apps::behind(connection, &resources.apps);
+        let details = apps::app_details(connection, &resources.apps);
         let is_used = bound.contains(&connection.id) || is_used_unbound(connection, resources);
-        check_connection(connection, is_used, &behind, global, &mut found);
+        check_connection(connection, is_used, &details, global, &mut found);
     }
     let is_sound = found.checks.is_empty();
     let left_out = report.add_worst(found, REPORTED_MAX).len();
@@ -162,7 +162,7 @@ fn check_connection(
             failing.count,
             why(failing)
         );
-        report.warn(CONNECTIONS, message, what_helps(failing, &remedy));
+        report.warn(CONNECTIONS, message, refresh_remedy(failing, &remedy));
     }
     if let Some(failing) = &connection.facts.fetch_failing {
         let (fetched, from) =

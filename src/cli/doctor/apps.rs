@@ -104,7 +104,7 @@ fn remedy(connection: &Shown<Connection>, global: &Global) -> String {
 }
 
 /// Details for a connection that does not work: its app and redirect URI.
-pub(super) fn behind(connection: &Shown<Connection>, apps: &[Shown<App>]) -> String {
+pub(super) fn app_details(connection: &Shown<Connection>, apps: &[Shown<App>]) -> String {
     let app = connection.app_id();
     let app = app.and_then(|id| apps.iter().find(|app| app.id == *id));
     app.map_or_else(String::new, |app| {
@@ -199,9 +199,9 @@ mod tests {
     #[test]
     fn a_connection_that_does_not_work_names_its_app_and_redirect_uri() {
         let apps = [app(&serde_json::json!({}))];
-        let told = behind(&connection(&serde_json::json!({})), &apps);
+        let told = app_details(&connection(&serde_json::json!({})), &apps);
         assert!(told.contains("app svc") && told.ends_with("/oauth/callback/app_1"), "{told}");
         let none = serde_json::json!({"app": null});
-        assert_eq!(behind(&connection(&none), &apps), "");
+        assert_eq!(app_details(&connection(&none), &apps), "");
     }
 }

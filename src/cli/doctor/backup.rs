@@ -8,7 +8,7 @@ use super::installation::CheckedInstallation;
 use super::report::DoctorReport;
 use keyward_app as app;
 use keyward_backup::Schedule;
-use keyward_base::time::written;
+use keyward_base::time::format_duration;
 
 const ID: &str = "backup";
 
@@ -33,7 +33,7 @@ fn judge(
     };
     let age = now.duration_since(*created).unsigned_abs();
     let about = std::time::Duration::from_secs(age.as_secs() / 60 * 60);
-    let message = format!("the last backup, {file}, is {} old", written(about));
+    let message = format!("the last backup, {file}, is {} old", format_duration(about));
     match age > every * 2 {
         true => report.warn(ID, message, hint),
         false => report.ok(ID, message),

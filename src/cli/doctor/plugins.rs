@@ -31,7 +31,7 @@ fn check_all(plugins: &[PluginView], global: &Global, report: &mut DoctorReport)
         let (name, agent) = (&plugin.name, &plugin.agent);
         let lacks = plugin.missing.iter().find(|it| it.required || it.connection.is_some());
         let hint = match (plugin.state, lacks) {
-            (PluginState::Paused, _) => plugin::withdrawn(name),
+            (PluginState::Paused, _) => plugin::paused_remedy(name),
             (_, Some(lacks)) => lacks.hint.clone(),
             (_, None) => continue,
         };

@@ -3,7 +3,7 @@
 //! report tells whether the program's HTTP stack would use the gateway, and what to change if not.
 
 mod answers;
-mod family;
+mod descendants;
 mod lease;
 mod listener;
 mod remedy;
@@ -28,7 +28,7 @@ use self::watch::ProcessWatch;
 use super::report::DoctorReport;
 use crate::cli::client::{Client, segment};
 use crate::cli::environment::files::Paths;
-use crate::cli::environment::{DEFAULT_AGENT, Entrance, EnvironmentFacts, Inherited};
+use crate::cli::environment::{DEFAULT_AGENT, EnvironmentFacts, Inherited, ProxyAccess};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 use crate::cli::run::child::{Child, Invocation};
@@ -58,14 +58,14 @@ pub(super) async fn run(
     let authority = Arc::new(authority(config.as_ref()));
     let roots = platform_pem()
         .map_err(|error| Failure::failed("cannot make the bundle of certificates", &error))?;
-    let facts = facts.before(authority.cert_pem(), &roots);
+    let facts = facts.with_ca(authority.cert_pem(), &roots);
     let token = format!("probe-{}", AgentId::random());
     let listener = ProbeListeners::open(authority, &token).await?;
     let folder = TemporaryFolder::make()?;
     let (paths, inherited) = (Paths::new(folder.path()), Inherited::of_process());
     // The probe replaces the agent's own listener too.
     let own = own.map(|_| listener.own());
-    let entrance = Entrance { proxy: &listener.at().to_string(), own, token: &token };
+    let entrance = ProxyAccess { proxy: &listener.at().to_string(), own, token: &token };
     let made = facts.environment(entrance, &paths, &inherited);
     made.files.write(folder.path()).map_err(|error| {
         Failure::failed(&format!("cannot write into {}", folder.path().display()), &error)
@@ -115,7 +115,7 @@ async fn ended(
     mut lease: ProbeLease,
     listener: &ProbeListeners,
 ) -> Result<ExitedProgram, Failure> {
-    family::adopt();
+    descendants::adopt();
     let environment = invocation.environment;
     let mut child = Child::spawn(invocation)?;
     let proxies = [listener.at(), listener.own()].into_iter().chain(lease.listeners.clone());
@@ -124,12 +124,12 @@ async fn ended(
         code = child.ended() => code?,
         never = watch.follow() => match never {},
         why = lease.broken() => {
-            family::kill().await;
+            descendants::kill().await;
             let message = format!("the program was stopped: {why} and could have served it");
             return Err(Failure::new(Exit::Failed, message).hint("run it again"));
         }
     };
-    family::end().await;
+    descendants::end().await;
     drop(lease);
     Ok(ExitedProgram { exit_code, watch })
 }
@@ -155,7 +155,7 @@ async fn agent_facts(
     data: Option<&Path>,
     agent: &str,
 ) -> Result<AgentFacts, Failure> {
-    let unknown = || AgentFacts { facts: EnvironmentFacts::of_nobody(agent), own: None };
+    let unknown = || AgentFacts { facts: EnvironmentFacts::without_bindings(agent), own: None };
     if !data.is_some_and(is_install) && agent == DEFAULT_AGENT {
         return Ok(unknown());
     }

@@ -216,7 +216,7 @@ fn dialler(config: &Config, tls: &ClientConfig, report: &mut DoctorReport) -> Op
     };
     let guard = Guard::new(upstream.allow_private.clone(), Vec::new());
     let dialler = Dialler::new(guard, upstream.resolve.clone(), config.limits.addresses_max);
-    Some(Arc::new(dialler.by(proxy)))
+    Some(Arc::new(dialler.with_proxy(proxy)))
 }
 
 #[cfg(test)]

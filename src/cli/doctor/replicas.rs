@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::report::DoctorReport;
 use crate::cli::client::Client;
 use keyward_api::wire::{List, ReplicaState, ReplicaView, SharedStoreView};
-use keyward_base::time::written;
+use keyward_base::time::format_duration;
 
 const ID: &str = "replicas";
 
@@ -110,8 +110,8 @@ fn all(replicas: &[ReplicaView], report: &mut DoctorReport) {
 fn seconds(ms: u64) -> String {
     match ms {
         u64::MAX => "any time".to_owned(),
-        1_000.. => written(Duration::from_secs(ms / 1_000)),
-        _ => written(Duration::from_millis(ms)),
+        1_000.. => format_duration(Duration::from_secs(ms / 1_000)),
+        _ => format_duration(Duration::from_millis(ms)),
     }
 }
 

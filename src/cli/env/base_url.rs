@@ -2,7 +2,7 @@
 
 use crate::cli::client::Client;
 use crate::cli::connection::api_path::path;
-use crate::cli::connection::{base_url, home};
+use crate::cli::connection::{base_url, default_host};
 use crate::cli::environment::AgentEnvironment;
 use crate::cli::environment::files::EnvironmentFiles;
 use crate::cli::failure::Failure;
@@ -46,7 +46,7 @@ impl Based {
                 .hint("use one of the connection's hosts, without wildcards"));
         }
         let connection: Shown<Connection> = client.get(&path(name)).await?;
-        let Some(stands_for) = host.as_deref().or_else(|| home(&connection)) else {
+        let Some(stands_for) = host.as_deref().or_else(|| default_host(&connection)) else {
             let hosts = connection.facts.hosts.join(", ");
             return Err(Failure::usage(format!("`{name}` has several hosts: {hosts}"))
                 .hint(format!("choose one: --base-url {name}@HOST")));

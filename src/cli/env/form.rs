@@ -179,7 +179,7 @@ mod tests {
     use super::*;
     use crate::cli::environment::files::Paths;
     use crate::cli::environment::tests::{environment, facts};
-    use crate::cli::environment::{Entrance, Inherited};
+    use crate::cli::environment::{Inherited, ProxyAccess};
     use keyward_proxy::ca::authority::platform_pem;
 
     /// Longest content of a Secret and a ConfigMap.
@@ -235,8 +235,8 @@ mod tests {
 
     #[test]
     fn objects_of_kubernetes_with_the_roots_of_a_platform_are_not_too_long() {
-        let facts = facts().before("the CA\n".to_owned(), &platform_pem().unwrap());
-        let entrance = Entrance { proxy: "keyward:8080", own: None, token: "kwa_canary" };
+        let facts = facts().with_ca("the CA\n".to_owned(), &platform_pem().unwrap());
+        let entrance = ProxyAccess { proxy: "keyward:8080", own: None, token: "kwa_canary" };
         let made = facts.environment(entrance, &Paths::new(MOUNTED), &Inherited::default());
         let folder = Path::new("/f");
         let printed = Printed { agent: "claude", proxy: "keyward:8080", folder, made: &made };

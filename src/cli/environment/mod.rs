@@ -109,7 +109,7 @@ impl UnusableConnection {
 
 /// How a client reaches the proxy, and authenticates.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Entrance<'a> {
+pub(crate) struct ProxyAccess<'a> {
     /// `HOST:PORT`, or `https://…` for a TLS listener.
     pub(crate) proxy: &'a str,
     /// The agent's own listener, for clients that cannot authenticate.
@@ -170,7 +170,7 @@ impl EnvironmentFacts {
     }
 
     /// The facts of an agent without bindings, which need not exist.
-    pub(crate) fn of_nobody(name: &str) -> Self {
+    pub(crate) fn without_bindings(name: &str) -> Self {
         let (org, spec) = (OrgId::default_org(), AgentSpec::named(name));
         let facts = AgentFacts::default();
         let agent = Record::<Agent>::new(&org, ManagedBy::Store, spec, facts, Timestamp::now());
@@ -182,14 +182,14 @@ impl EnvironmentFacts {
     }
 
     /// The same with the CA of another proxy.
-    pub(crate) fn before(self, ca: String, roots: &str) -> Self {
+    pub(crate) fn with_ca(self, ca: String, roots: &str) -> Self {
         Self { bundle: format!("{roots}{ca}"), ca, ..self }
     }
 
     /// The environment of a client that has the files at `paths`.
     pub(crate) fn environment(
         &self,
-        Entrance { proxy, own, token }: Entrance<'_>,
+        ProxyAccess { proxy, own, token }: ProxyAccess<'_>,
         paths: &Paths,
         inherited: &Inherited,
     ) -> AgentEnvironment {
@@ -375,8 +375,8 @@ pub(super) mod tests {
         }
     }
 
-    fn at(proxy: &str) -> Entrance<'_> {
-        Entrance { proxy, own: None, token: "kwa_canary" }
+    fn at(proxy: &str) -> ProxyAccess<'_> {
+        ProxyAccess { proxy, own: None, token: "kwa_canary" }
     }
 
     /// Its environment, with files in `/f`.
@@ -397,7 +397,7 @@ pub(super) mod tests {
     #[test]
     fn java_alone_gets_the_listener_of_the_agents_own() {
         let own = Some("127.0.0.1:8090".parse().unwrap());
-        let to = Entrance { own, ..at("127.0.0.1:8080") };
+        let to = ProxyAccess { own, ..at("127.0.0.1:8080") };
         let made = facts().environment(to, &Paths::new("/f"), &Inherited::default());
         for (name, value) in &made.variables {
             assert_eq!(value.contains("8090"), name == "JAVA_TOOL_OPTIONS", "{name}");
@@ -460,7 +460,7 @@ pub(super) mod tests {
         let placeholder = Placeholder::issue("ghp_", Some(40));
         shell.insert("GH_TOKEN".to_owned(), placeholder.as_str().to_owned());
         shell.insert("GITHUB_TOKEN".to_owned(), "of the user".to_owned());
-        let agent = EnvironmentFacts::of_nobody("other").agent;
+        let agent = EnvironmentFacts::without_bindings("other").agent;
         let other = EnvironmentFacts { agent, git_hosts: Vec::new(), ..facts() };
         let made = other.environment(at("127.0.0.1:8080"), &Paths::new("/f"), &inherited(&shell));
         assert_eq!(made.removed, ["GH_TOKEN"]);

@@ -13,7 +13,7 @@ use super::candidate::ImportCandidate;
 use super::source::ImportPlace;
 use super::{dotenv, logins};
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::replace_file::{give, replace_file, replace_file_like};
+use crate::cli::replace_file::{chown_like, replace_file, replace_file_like};
 
 /// The folder of backups, beside the files whose values are replaced.
 const BACKUPS: &str = ".keyward-backup";
@@ -133,7 +133,7 @@ fn create_folder(folder: &Path, like: &Metadata) -> io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     // A link could lead root to any folder.
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    give(rustix::fs::open(folder, flags, Mode::empty())?, like)?;
+    chown_like(rustix::fs::open(folder, flags, Mode::empty())?, like)?;
     replace_file(&folder.join(".gitignore"), b"*\n", 0o644)
 }
 
@@ -141,7 +141,7 @@ fn create_folder(folder: &Path, like: &Metadata) -> io::Result<()> {
 fn create(path: &Path, text: &str, like: &Metadata) -> io::Result<()> {
     let mut options = std::fs::OpenOptions::new();
     let mut file = options.write(true).create_new(true).mode(0o600).open(path)?;
-    give(&file, like)?;
+    chown_like(&file, like)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()
 }

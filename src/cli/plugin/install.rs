@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::references::references;
 use super::state::state_of;
-use super::walk::PluginWalk;
+use super::wizard::PluginWizard;
 use super::{file, summary};
 use crate::cli::agent::{pair, unique};
 use crate::cli::client::Client;
@@ -79,7 +79,7 @@ impl Install {
         let shapes = Shapes::load(&client).await?;
         let mut installation = self.installation(&client, &shapes).await?;
         let plugin = match secret::can_ask() {
-            true => Box::pin(self.walk(global, &client, &mut installation, shapes)).await,
+            true => Box::pin(self.ask_slots(global, &client, &mut installation, shapes)).await,
             false => self.by_options(&client, &installation).await,
         }?;
         let before = installation.installed.as_ref();
@@ -148,7 +148,7 @@ impl Install {
         self.commit(client, installation).await
     }
 
-    async fn walk(
+    async fn ask_slots(
         &self,
         global: &Global,
         client: &Client,
@@ -158,13 +158,13 @@ impl Install {
         let asked = installation.asked();
         output::note(&installation.heading(asked.len()));
         let mut made = BTreeSet::new();
-        let walked = async {
+        let installed = async {
             let context = ConnectContext { global, client, how: &self.how, tests: !self.no_test };
             let environment = installation.agent.as_ref().and_then(|it| it.environment.clone());
-            let mut walk = PluginWalk::new(context, environment, shapes, &mut made);
+            let mut wizard = PluginWizard::new(context, environment, shapes, &mut made);
             for (index, slot) in asked.iter().enumerate() {
                 let position = format!("{} of {}", index + 1, asked.len());
-                let chosen = Box::pin(walk.slot(slot, &position)).await?;
+                let chosen = Box::pin(wizard.slot(slot, &position)).await?;
                 installation.choices.insert(slot.slot.clone(), chosen);
             }
             let slots = installation.chosen(&connections(client).await?)?;
@@ -177,8 +177,8 @@ impl Install {
             }
             self.commit(client, installation).await
         };
-        let walked = walked.await;
-        walked.map_err(|failure| kept(failure, &made))
+        let installed = installed.await;
+        installed.map_err(|failure| kept(failure, &made))
     }
 
     /// Stores the plugin. If that fails, an agent that was created for it is removed again.

@@ -14,7 +14,7 @@ use keyward_state::directory::{ManagedBy, PluginState};
 ///
 /// # Errors
 /// When it is not installed for the agent, in another version, or blocked.
-pub(in crate::cli) async fn ready(
+pub(in crate::cli) async fn check_and_select(
     client: &Client,
     path: &Path,
     agent: &mut Shown<Agent>,
@@ -47,7 +47,7 @@ pub(in crate::cli) async fn ready(
     }
     if plugin.state == PluginState::Paused {
         let failure = format!("plugin `{}` is {}", plugin.name, state_of(plugin));
-        return Err(Failure::new(Exit::Failed, failure).hint(super::withdrawn(&plugin.name)));
+        return Err(Failure::new(Exit::Failed, failure).hint(super::paused_remedy(&plugin.name)));
     }
     if plugin.state == PluginState::Blocked {
         let hint = plugin.missing.iter().find(|missing| missing.required).map(|it| &it.hint);

@@ -79,7 +79,7 @@ impl RuleRow {
     fn of(rule: &RuleShown) -> Self {
         let agents = rule.spec.agents.clone().unwrap_or_else(|| vec!["all".to_owned()]);
         Self {
-            number: rule.standing.number.to_string(),
+            number: rule.status.number.to_string(),
             name: rule.spec.name.clone().unwrap_or_default(),
             does: RuleSummary::of(rule),
             agents: ListedNames(agents),
@@ -143,7 +143,7 @@ impl ListedNames {
 
 /// `file:12`, `stored`, `binding` or `default`.
 fn source(rule: &RuleShown) -> String {
-    let line = rule.standing.place.as_deref().and_then(|place| place.rsplit(':').next());
+    let line = rule.status.place.as_deref().and_then(|place| place.rsplit(':').next());
     match (rule.managed_by, line) {
         (Some(ManagedBy::File), Some(line)) => format!("file:{line}"),
         (Some(ManagedBy::File), None) => "file".to_owned(),
@@ -178,9 +178,9 @@ fn whole_table(rules: &[RuleShown], layout: &TableLayout) -> String {
         texts => texts.into(),
     };
     for rule in rules {
-        let RuleShown { id, spec, standing, .. } = rule;
+        let RuleShown { id, spec, status, .. } = rule;
         table.row([
-            standing.number.to_string().into(),
+            status.number.to_string().into(),
             spec.name.clone().unwrap_or_default().into(),
             id.clone().into(),
             spec.action.map(ActionKind::as_str).unwrap_or_default().into(),
@@ -190,7 +190,7 @@ fn whole_table(rules: &[RuleShown], layout: &TableLayout) -> String {
             or_all(&spec.paths),
             only(spec).as_slice().into(),
             spec.use_connection.clone().unwrap_or_default().into(),
-            standing.place.clone().unwrap_or_else(|| source(rule)).into(),
+            status.place.clone().unwrap_or_else(|| source(rule)).into(),
         ]);
     }
     table.render("no rules", layout)
@@ -200,7 +200,7 @@ fn whole_table(rules: &[RuleShown], layout: &TableLayout) -> String {
 
 /// One rule, a line for each member.
 pub(super) fn details(rule: &RuleShown) -> String {
-    let RuleShown { spec, standing, .. } = rule;
+    let RuleShown { spec, status, .. } = rule;
     let all = |texts: &[String]| match texts {
         [] => "all".to_owned(),
         texts => texts.join(", "),
@@ -210,7 +210,7 @@ pub(super) fn details(rule: &RuleShown) -> String {
     text += &fields(&[
         ("name", spec.name.clone().unwrap_or_default()),
         ("id", rule.id.clone()),
-        ("number", standing.number.to_string()),
+        ("number", status.number.to_string()),
         ("action", spec.action.map(ActionKind::as_str).unwrap_or_default().to_owned()),
         ("connection", spec.use_connection.clone().unwrap_or_default()),
         ("agents", all(spec.agents.as_deref().unwrap_or_default())),
@@ -221,7 +221,7 @@ pub(super) fn details(rule: &RuleShown) -> String {
         ("branches", spec.branches.join(", ")),
         ("deletions", if spec.delete_branches { "of these branches" } else { "" }.to_owned()),
         ("cleartext", plaintext.to_owned()),
-        ("from", standing.place.clone().unwrap_or_else(|| source(rule))),
+        ("from", status.place.clone().unwrap_or_else(|| source(rule))),
         ("created", rule.created.map(moment).unwrap_or_default()),
         ("changed", rule.updated.map(moment).unwrap_or_default()),
     ]);
@@ -284,10 +284,10 @@ pub(super) fn sentence(rule: &RuleShown) -> String {
 }
 
 /// Its place in the order: `it is rule 2, after first and before docs`.
-pub(super) fn standing(rule: &RuleShown, all: &[RuleShown]) -> String {
-    let at = rule.standing.number;
+pub(super) fn position(rule: &RuleShown, all: &[RuleShown]) -> String {
+    let at = rule.status.number;
     let called = |number: usize| {
-        let found = all.iter().find(|other| other.standing.number == number)?;
+        let found = all.iter().find(|other| other.status.number == number)?;
         found.managed_by?;
         let from = if found.managed_by == Some(ManagedBy::File) { " (file)" } else { "" };
         let name = found.spec.name.as_deref().unwrap_or("a rule without a name");
@@ -311,7 +311,7 @@ pub(super) struct Warning {
 
 /// The warning, if an earlier rule decides all requests of the rule.
 pub(super) fn shadow(rule: &RuleShown) -> Option<Warning> {
-    let label = rule.standing.shadowed_by.as_deref()?;
+    let label = rule.status.shadowed_by.as_deref()?;
     let (own, other) = (rule.spec.name.as_deref().unwrap_or("this rule"), written_name(label));
     let text = format!(
         "rule {own} has no effect: rule {other} comes before it and decides all its requests"
@@ -435,7 +435,7 @@ mod tests {
     #[test]
     fn a_place_is_described_by_its_neighbours() {
         let all = rules();
-        let places: Vec<_> = all[..3].iter().map(|rule| standing(rule, &all)).collect();
+        let places: Vec<_> = all[..3].iter().map(|rule| position(rule, &all)).collect();
         insta::assert_snapshot!(places.join("\n"));
     }
 

@@ -239,7 +239,7 @@ async fn report(asked: &ResourceContext<'_>, what: &str, rule: &RuleShown) -> Re
     }
     let all: List<RuleShown> = asked.client.list("/api/v1/rules", &[]).await?;
     output::print(&format!("{what}: {}\n", words::sentence(rule)))?;
-    output::print(&format!("{}\n", words::standing(rule, &all.items)))?;
+    output::print(&format!("{}\n", words::position(rule, &all.items)))?;
     if let Some(words::Warning { text, hint }) = words::shadow(rule) {
         output::note(&format!("warning: {text}\nhint: {hint}"));
     }

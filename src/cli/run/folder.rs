@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 
 use crate::cli::failure::Failure;
-use keyward_state::store::sled::give_alone_to_owner_of;
+use keyward_state::store::sled::chown_to_owner_of;
 
 /// The parent directory, in the data directory.
 const FOLDERS: &str = "run";
@@ -86,8 +86,8 @@ fn free_path(all: &Path) -> PathBuf {
 /// Gives a file that root made in the data directory to its owner, whose own runs need it. The folders of root's runs stay
 /// of root: they have files with its secrets.
 pub(super) fn give(data: &Path, made: &Path) {
-    if let Err(error) = give_alone_to_owner_of(data, made) {
-        tracing::warn!(%error, path = %made.display(), "the owner of the data directory does not get it");
+    if let Err(error) = chown_to_owner_of(data, made) {
+        tracing::warn!(%error, path = %made.display(), "cannot change the owner to that of the data directory");
     }
 }
 

@@ -87,7 +87,7 @@ impl OpenRun {
     }
 
     /// The same run at the gateway that answers now.
-    pub(super) async fn again(&self, gateway: &RunGateway) -> Result<Self, Failure> {
+    pub(super) async fn reopen(&self, gateway: &RunGateway) -> Result<Self, Failure> {
         gateway.found_or_started_again().await?;
         let TokenIssued { id, label, expires, token } = &self.token;
         let held = TokenIssued {
@@ -101,7 +101,7 @@ impl OpenRun {
 
     /// Ends the token, the run, and with the last run the private gateway. The store is free when this
     /// returns.
-    pub(super) async fn give_back(mut self, gateway: &RunGateway) {
+    pub(super) async fn close(mut self, gateway: &RunGateway) {
         let at = self.path();
         if let Ok(client) = gateway.client().await
             && client.delete(&at).await.is_ok()

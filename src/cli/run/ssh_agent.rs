@@ -58,13 +58,13 @@ impl SshAgent {
             return Err(Failure::new(Exit::Failed, no).hint(hint));
         }
         let at = Target::parse(Scheme::Http, proxy).map_err(|error| failed(&error))?;
-        let by = CorporateProxy::new(at, Vec::new());
-        let by = by.with_login(agent, &Secret::from(token.to_owned()));
-        let by = by.map_err(|error| failed(&error))?;
+        let proxy = CorporateProxy::new(at, Vec::new());
+        let proxy = proxy.with_login(agent, &Secret::from(token.to_owned()));
+        let proxy = proxy.map_err(|error| failed(&error))?;
         let to = Target::parse(Scheme::Https, &format!("{HOST}:22"));
         let to = Arc::new(to.map_err(|error| failed(&error))?);
         let guard = Guard::new(Vec::new(), Vec::new());
-        let dialler = Arc::new(Dialler::new(guard, Vec::new(), 1).by(Some(by)));
+        let dialler = Arc::new(Dialler::new(guard, Vec::new(), 1).with_proxy(Some(proxy)));
         let listening = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 tokio::spawn(relay(client, dialler.clone(), to.clone()));

@@ -134,6 +134,6 @@ async fn reload(world: &World, yaml: &str) {
 async fn errors_of_reload(lab: &Lab, yaml: &str) -> Vec<String> {
     let file = lab.gateway.folder().join("keyward.yaml");
     std::fs::write(&file, yaml).expect("a file");
-    let asked = lab.gateway.running().reloads().ask();
+    let asked = lab.gateway.running().reloads().reload();
     patiently("reloading", asked).await.expect("it runs").errors
 }

@@ -70,7 +70,7 @@ pub fn set(lab: &Lab, change: impl FnOnce(&mut TokenSettings)) {
     let vault = &lab.gateway.running().services().vault;
     let mut settings = TokenSettings::clone(&vault.token_settings());
     change(&mut settings);
-    vault.follow_settings(settings);
+    vault.replace_token_settings(settings);
 }
 
 /// A pair without its access token: the first request has to fetch one.
@@ -106,7 +106,7 @@ pub async fn bank_of(
 /// Waits until no refresh is in progress.
 pub async fn landed(lab: &Lab) {
     let vault = &lab.gateway.running().services().vault;
-    assert!(vault.landed(Duration::from_secs(20)).await, "a refresh goes on and on");
+    assert!(vault.wait_for_flights(Duration::from_secs(20)).await, "a refresh goes on and on");
 }
 
 /// Asks until the access token that was issued last has ended.

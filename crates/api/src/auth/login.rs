@@ -65,7 +65,7 @@ pub(crate) fn is_of_own_page(fields: &HeaderMap) -> Result<(), RequestRefusal> {
 
 /// Notes the use of the login beside the request, which does not wait for the store.
 fn note_use(deps: &Deps, login: Arc<Record<Login>>) {
-    let every = deps.sign_in.use_written_every();
+    let every = deps.sign_in.last_use_interval();
     let age = deps.clock.now().duration_since(login.facts.last_used);
     if age.unsigned_abs() < every {
         return;
@@ -73,7 +73,7 @@ fn note_use(deps: &Deps, login: Arc<Record<Login>>) {
     let directory = deps.directory.clone();
     tokio::spawn(async move {
         if let Err(error) = directory.use_login(&login, every).await {
-            tracing::debug!(%error, "the use of a login is not noted");
+            tracing::debug!(%error, "cannot store the last use of a login");
         }
     });
 }

@@ -13,7 +13,7 @@ use crate::state::Admin;
 use keyward_base::codes::Code;
 use keyward_base::id::OrgId;
 use keyward_model::Area;
-use keyward_state::observe::change::Acting;
+use keyward_state::observe::change::TaskActor;
 
 /// Authenticates a request on the socket, whose peer is the operator unless it sends a token, and records
 /// changes in the audit log.
@@ -57,7 +57,7 @@ async fn serve_now(admin: &Admin, caller: Caller, mut request: Request, next: Ne
     };
     let response = match allowed {
         Ok(()) => {
-            let acting = Acting { by: caller.actor(), request: Some(record.events()) };
+            let acting = TaskActor { by: caller.actor(), request: Some(record.events()) };
             request.extensions_mut().insert(caller);
             acting.scope(next.run(request)).await
         }

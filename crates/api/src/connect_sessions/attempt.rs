@@ -53,7 +53,7 @@ impl ConnectAttempt {
         let user = admin.deps().directory.view().entitled_user(&session).cloned();
         let user = user.filter(|_| session.facts.is_live(admin.deps().clock.now()));
         let user = user.ok_or_else(|| step_error(ConnectStepError::Ended, ENDED))?;
-        let caller = Caller::connecting(user.clone());
+        let caller = Caller::of_connect_session(user.clone());
         Ok(Self { context: Context { admin: admin.clone(), caller }, session, user })
     }
 
@@ -142,7 +142,7 @@ impl ConnectAttempt {
     ) -> Result<Arc<Record<Connection>>, ApiError> {
         let (context, vault) = (self.context.clone(), &self.context.deps().vault);
         if let ConnectionState::Draft { .. } = connection.facts.state {
-            vault.give_draft(&connection.org, &connection.id, fields).await?;
+            vault.store_draft_secret(&connection.org, &connection.id, fields).await?;
             let made = activations::begun(&context, connection, true).await?;
             return match made.test.filter(|test| !test.ok) {
                 None => self.connection(connection),
@@ -268,7 +268,7 @@ impl ConnectAttempt {
     /// Records the draft in the connect session before it is used, so that both are removed together.
     async fn notes_draft(&self, draft: &Record<Connection>) -> Result<(), ApiError> {
         let Context { admin, caller } = &self.context;
-        caller.names("connection", &draft.id, &draft.name);
+        caller.record_changed("connection", &draft.id, &draft.name);
         let note = |facts: &mut keyward_model::ConnectSessionFacts| {
             facts.draft = Some(draft.id.clone());
         };
@@ -380,8 +380,8 @@ pub(super) async fn recorded(
 ) {
     let deps = admin.deps();
     let Some(user) = deps.directory.view().connecting_user(session).cloned() else { return };
-    let actor = Caller::connecting(user).actor();
+    let actor = Caller::of_connect_session(user).actor();
     let change = Change::new(&actor, "connect session", action).of(&session.id, session.name());
     let change = Change { why: why.map(str::to_owned), ..change };
-    deps.changes.tell(change.event(deps.clock.now(), &session.org, outcome)).await;
+    deps.changes.record(change.event(deps.clock.now(), &session.org, outcome)).await;
 }

@@ -38,7 +38,7 @@ pub(super) struct NewBrowser {
 }
 
 /// The consent of a connect session that the browser at the callback may be about to finish.
-pub(crate) struct Linked(Option<(Arc<Record<ConnectSession>>, FlowId)>);
+pub(crate) struct PendingConsent(Option<(Arc<Record<ConnectSession>>, FlowId)>);
 
 pub(super) fn cookie_name(admin: &Admin) -> &'static str {
     match admin.deps().public_url.starts_with("https://") {
@@ -88,14 +88,14 @@ impl NewBrowser {
     }
 }
 
-impl Linked {
+impl PendingConsent {
     pub(crate) fn of(admin: &Admin, cookies: &Cookies) -> Self {
         let opened = BrowserSession::of(admin, cookies);
         Self(opened.and_then(|it| Some((it.session.clone(), it.session.facts.flow.clone()?))))
     }
 
     /// Settles the connect session if the callback has moved its consent on: then its page shows the result.
-    pub(crate) async fn settles(self, admin: &Admin) -> bool {
+    pub(crate) async fn settle(self, admin: &Admin) -> bool {
         let Some((session, flow)) = self.0 else { return false };
         let flows = &admin.deps().flows;
         let state = flows.view(&session.org, &flow).await.map(|view| view.state);
@@ -104,7 +104,7 @@ impl Linked {
             Ok(FlowState::Confirm { .. } | FlowState::Held { .. }) => true,
             Ok(FlowState::Connected { .. } | FlowState::Failed { .. }) => {
                 if let Err(error) = flows.settle_connect_session(&session).await {
-                    tracing::warn!(%error, session = %session.id, "a connect session is not settled yet");
+                    tracing::warn!(%error, session = %session.id, "cannot store the result of a connect session yet");
                 }
                 true
             }

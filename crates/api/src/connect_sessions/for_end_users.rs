@@ -142,7 +142,7 @@ impl Links {
         event.agent = Some(agent);
         event.session = Some(wanted.session.to_string());
         event.user = Some(user);
-        deps.changes.tell(event).await;
+        deps.changes.record(event).await;
     }
 }
 

@@ -257,5 +257,5 @@ fn usable<'a>(
 /// The scopes that a method asks for if a connection names none.
 fn scopes_of(auth: &AuthMethod, app: Option<&AppRecord>) -> Vec<String> {
     let Some(oauth) = auth.oauth.as_deref() else { return Vec::new() };
-    app.map_or_else(|| oauth.scopes.clone(), |app| app.applied(oauth).scopes)
+    app.map_or_else(|| oauth.scopes.clone(), |app| app.override_oauth(oauth).scopes)
 }

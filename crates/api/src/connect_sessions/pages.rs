@@ -290,7 +290,7 @@ impl Attempted<'_> {
         let choice = ConnectChoice { offer: self.offer.clone(), variables };
         if self.offer.consents() {
             return match attempt.consent(choice, self.opened).await {
-                Ok(sent) => self.frame.onward(&self.offer.provider.name, &sent.url),
+                Ok(sent) => self.frame.forward_to_provider(&self.offer.provider.name, &sent.url),
                 Err(error) => self.wrong(&error),
             };
         }

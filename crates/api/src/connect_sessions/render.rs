@@ -100,7 +100,7 @@ impl PageFrame {
     pub(super) fn method(&self, offer: &ConnectOffer, problem: Option<&FormProblem>) -> Response {
         let (provider, auth) = (&offer.provider, offer.auth());
         let page = self.page(&format!("Connect {}", provider.name));
-        let page = told(page, problem).fact("For", &self.user);
+        let page = with_problem(page, problem).fact("For", &self.user);
         let page = match &self.connection {
             Some(name) => page.fact("Connection", name),
             None => page,
@@ -128,7 +128,9 @@ impl PageFrame {
             false => {
                 fields.extend(auth.fields.iter().map(|field| key_field(auth.kind, field)));
                 let page = match &provider.about.key_url {
-                    Some(url) => page.away(&format!("Get a key at {}", provider.name), url),
+                    Some(url) => {
+                        page.external_link(&format!("Get a key at {}", provider.name), url)
+                    }
                     None => page,
                 };
                 let insists = problem.is_some_and(|problem| problem.may_insist);
@@ -145,9 +147,9 @@ impl PageFrame {
     }
 
     /// The way to the provider.
-    pub(super) fn onward(&self, provider: &str, url: &str) -> Response {
+    pub(super) fn forward_to_provider(&self, provider: &str, url: &str) -> Response {
         let page = self.page(&format!("To {provider}"));
-        page.text(&format!("You are sent to {provider}.")).onward(url).answer(StatusCode::OK)
+        page.text(&format!("You are sent to {provider}.")).forward_to(url).answer(StatusCode::OK)
     }
 
     /// Another account than the connection had.
@@ -181,7 +183,9 @@ impl PageFrame {
     pub(super) fn done(&self, provider: &str) -> Response {
         let page = self.page("Connected").text(&format!("Your {provider} account is connected."));
         match &self.back {
-            Some(url) => page.text(&format!("You are sent back to {}.", self.name())).onward(url),
+            Some(url) => {
+                page.text(&format!("You are sent back to {}.", self.name())).forward_to(url)
+            }
             None => page.text("You can close this window."),
         }
         .answer(StatusCode::OK)
@@ -189,7 +193,7 @@ impl PageFrame {
 
     /// The last attempt has failed, and there may be another.
     pub(super) fn failed(&self, why: &str, again: &str) -> Response {
-        let page = self.page("Not connected").wrong(&sentence(why));
+        let page = self.page("Not connected").alert(&sentence(why));
         let page = page.text("Nothing was kept.").links(&[("Try again", again)]);
         self.with_back(page, "Back without connecting").answer(StatusCode::OK)
     }
@@ -200,9 +204,9 @@ pub(super) fn refused(brand: &Branding, status: StatusCode, why: &str, remedy: &
     HtmlPage::branded("This link cannot be used", brand).text(why).text(remedy).answer(status)
 }
 
-fn told(page: HtmlPage, problem: Option<&FormProblem>) -> HtmlPage {
+fn with_problem(page: HtmlPage, problem: Option<&FormProblem>) -> HtmlPage {
     let Some(problem) = problem else { return page };
-    let page = page.wrong(&sentence(&problem.message));
+    let page = page.alert(&sentence(&problem.message));
     let page = match &problem.hint {
         Some(hint) => page.text(&sentence(hint)),
         None => page,

@@ -6,7 +6,7 @@ use crate::error::ApiError;
 use crate::state::Admin;
 use crate::wire::{ConnectionTested, TestOutcome};
 use keyward_databases::{DatabaseFacts, DatabaseReport, DatabaseTestError, DatabaseTestFailure};
-use keyward_state::directory::{BrokenReason, ConnectionRecord, Need};
+use keyward_state::directory::{BrokenReason, ConnectionRecord, RemedyCause};
 
 /// Logs in, and reports version, role and whether sessions are read-only as the connection's settings wish.
 ///
@@ -25,7 +25,7 @@ pub(super) async fn tested(
     let diagnosis = match &report.result {
         Ok(facts) => answered(provider, facts, took_ms),
         Err(error) => {
-            let need = Need::Broken { reason: BrokenReason::TestFailed, detail: None };
+            let need = RemedyCause::Broken { reason: BrokenReason::TestFailed, detail: None };
             refused(error, admin.deps().vault.remedy(connection, need))
         }
     };

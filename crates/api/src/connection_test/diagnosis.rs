@@ -6,7 +6,9 @@ use crate::wire::{ConnectionTested, TestOutcome};
 use keyward_base::codes::RefusalText;
 use keyward_net::client::CertificateFault;
 use keyward_proxy::test_request::{AnswerDetails, TestAnswer, TestError, TestReport};
-use keyward_state::directory::{BrokenReason, ConnectionRecord, ConnectionState, Need, Remedies};
+use keyward_state::directory::{
+    BrokenReason, ConnectionRecord, ConnectionState, Remedies, RemedyCause,
+};
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TestedConnection<'a> {
@@ -145,7 +147,7 @@ impl TestedConnection<'_> {
             true => String::new(),
             false => format!("it has: {}; ", details.scopes.join(", ")),
         };
-        let how = self.remedies.remedy(Need::Scopes(&details.needs)).unwrap_or_default();
+        let how = self.remedies.remedy(RemedyCause::Scopes(&details.needs)).unwrap_or_default();
         Diagnosis::new(TestOutcome::MissingPermission, message).hint(format!("{has}{how}"))
     }
 
@@ -173,7 +175,7 @@ impl TestedConnection<'_> {
             _ => format!("{provider} did not reject the key ({status} to `{line}`, {took_ms} ms)"),
         };
         let paused = self.connection.facts.state == ConnectionState::Paused;
-        let hint = self.remedies.remedy(Need::Use).filter(|_| paused);
+        let hint = self.remedies.remedy(RemedyCause::Use).filter(|_| paused);
         Diagnosis { hint, ..Diagnosis::new(TestOutcome::Ok, message) }
     }
 
@@ -222,7 +224,7 @@ impl TestedConnection<'_> {
 
     fn another_credential(&self) -> String {
         // The state of such a connection, so that its remedy is the same here.
-        let need = Need::Broken { reason: BrokenReason::TestFailed, detail: None };
+        let need = RemedyCause::Broken { reason: BrokenReason::TestFailed, detail: None };
         self.remedies.remedy(need).unwrap_or_default()
     }
 

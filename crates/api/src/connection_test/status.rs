@@ -48,7 +48,7 @@ fn is_refused(found: &ConnectionTested) -> bool {
 ///
 /// # Errors
 /// When the store fails.
-pub(crate) async fn learnt(
+pub(crate) async fn store_result(
     context: &Context,
     connection: &ConnectionRecord,
     found: &ConnectionTested,
@@ -83,7 +83,7 @@ pub(crate) async fn learnt(
     }
     if now.facts.state != connection.facts.state {
         admin.enforce().await?;
-        changes::told(context, &now, "tested", &found.message).await;
+        changes::publish(context, &now, "tested", &found.message).await;
     }
     Ok(())
 }

@@ -40,7 +40,7 @@ impl From<DirectoryError> for ApiError {
             | DirectoryError::Private { .. }
             | DirectoryError::UserOwns { .. }
             | DirectoryError::OrgInUse { .. }
-            | DirectoryError::OrgStays
+            | DirectoryError::OrgIsDefault
             | DirectoryError::NamedByRule { .. }
             | DirectoryError::NamedByHook { .. }
             | DirectoryError::ProviderBound { .. }
@@ -48,7 +48,7 @@ impl From<DirectoryError> for ApiError {
             | DirectoryError::TooManyConnectSessions { .. } => {
                 Self::refused(error.to_string()).hint_if(error.hint().map(str::to_owned))
             }
-            DirectoryError::PrivateOfNobody(_) => Self::field("visibility", error.to_string()),
+            DirectoryError::PrivateWithoutOwner(_) => Self::field("visibility", error.to_string()),
             // It is transparent: the store's own error would not be found below it.
             DirectoryError::Store(error) => Self::internal(error),
             // Keys and rows concern only the operator.
@@ -73,7 +73,7 @@ impl From<EventsError> for ApiError {
     fn from(error: EventsError) -> Self {
         match error {
             EventsError::Directory(error) => error.into(),
-            EventsError::NoKey | EventsError::NoWayOut => Self::refused(error.to_string()),
+            EventsError::NoKey | EventsError::NoClient => Self::refused(error.to_string()),
             broken => Self::internal(broken),
         }
     }

@@ -21,7 +21,8 @@ pub(super) fn in_session(
     let view = admin.deps().directory.view();
     let found = view.find::<Session>(&record.org, session);
     let agent = found.and_then(|session| view.in_session(session));
-    let agent = agent
-        .filter(|agent| agent.id == record.id && view.still_holds(agent, admin.deps().clock.now()));
+    let agent = agent.filter(|agent| {
+        agent.id == record.id && view.is_still_authenticated(agent, admin.deps().clock.now())
+    });
     agent.ok_or_else(|| ApiError::not_found("session", session))
 }

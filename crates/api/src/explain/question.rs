@@ -69,7 +69,7 @@ impl DescribedRequest {
     }
 
     /// The input for policy.
-    pub(super) fn asked(&self) -> PolicyRequest<'_> {
+    pub(super) fn policy_request(&self) -> PolicyRequest<'_> {
         PolicyRequest {
             target: &self.target,
             method: &self.method,

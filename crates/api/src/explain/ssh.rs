@@ -57,15 +57,15 @@ pub(super) async fn explained(
             Err(why) => refused.push(why),
         }
     }
-    let asleep = admin.deps().directory.view().is_asleep(&record);
-    let asleep = asleep.then(|| stop::agent_paused(&record));
+    let inactive = admin.deps().directory.view().is_inactive(&record);
+    let inactive = inactive.then(|| stop::agent_paused(&record));
     if keys.is_empty() {
         let hint = format!("`keyward connect ssh --agent {}` adds one", record.name);
         let message = "the agent may use no SSH key".to_owned();
         refused.push(stop::view(Code::ConnectionMissing, message, Some(&hint)));
     }
-    let stopped_by = match asleep {
-        Some(asleep) => vec![asleep],
+    let stopped_by = match inactive {
+        Some(inactive) => vec![inactive],
         None if used.is_some() => Vec::new(),
         None => refused,
     };

@@ -39,7 +39,7 @@ async fn of_default(
     Segments(name): Segments<String>,
     request: extract::Request,
 ) -> Response {
-    taken(&admin, &OrgId::default_org(), &name, request).await
+    receive(&admin, &OrgId::default_org(), &name, request).await
 }
 
 async fn of_org(
@@ -48,7 +48,7 @@ async fn of_org(
     request: extract::Request,
 ) -> Response {
     match OrgId::named(&org) {
-        Ok(org) => taken(&admin, &org, &name, request).await,
+        Ok(org) => receive(&admin, &org, &name, request).await,
         Err(_) => no_hook().into_response(),
     }
 }
@@ -60,7 +60,7 @@ fn no_hook() -> ApiError {
         .into()
 }
 
-async fn taken(admin: &Admin, org: &OrgId, name: &str, request: extract::Request) -> Response {
+async fn receive(admin: &Admin, org: &OrgId, name: &str, request: extract::Request) -> Response {
     let view = admin.deps().directory.view();
     // By name alone: ids are not told to services.
     let hook = view.find::<Hook>(org, name).filter(|hook| hook.name() == name).cloned();
@@ -202,5 +202,5 @@ async fn record(admin: &Admin, hook: &Record<Hook>, action: &str, code: &str, wh
     let change = change.of(&hook.id, hook.name()).because(why);
     let mut event = change.event(deps.clock.now(), &hook.org, Outcome::Refused);
     event.code = Some(code.to_owned());
-    deps.changes.tell(event).await;
+    deps.changes.record(event).await;
 }

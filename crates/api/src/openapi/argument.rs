@@ -12,7 +12,7 @@ use crate::body::{Body, Params, Segments};
 use crate::context::Context;
 use crate::etag::IfMatch;
 use crate::input::{Input, InputChange, SpecInput};
-use crate::sound_rules::SoundRules;
+use crate::valid_rules::ValidRules;
 use keyward_model::Resource;
 
 /// An argument of a handler.
@@ -26,7 +26,7 @@ impl<T> Argument for Option<Extension<T>> {}
 impl Argument for HeaderMap {}
 impl Argument for Caller {}
 impl Argument for Context {}
-impl Argument for SoundRules {}
+impl Argument for ValidRules {}
 /// The path has their names.
 impl<T> Argument for Segments<T> {}
 

@@ -13,7 +13,8 @@ use keyward_base::host::{Scheme, Target};
 use keyward_model::{Login, Record, SignInMethod};
 
 use keyward_vault::oidc::{
-    ATTEMPT_LIFE, Arrived, CALLBACK, RelyingParty, ReturnedBrowser, SIGN_IN, SignInError,
+    ATTEMPT_LIFE, AuthenticatedPerson, CALLBACK, RelyingParty, ReturnedBrowser, SIGN_IN,
+    SignInError,
 };
 use zeroize::Zeroizing;
 
@@ -170,7 +171,7 @@ async fn signed_in(
     let returned = ReturnedBrowser { query, cookie: cookies.one(name) };
     let arrived = party.complete(returned).await.map_err(SignInRefusal::Provider)?;
     let user = user_of(browser, party.org(), &arrived).await?;
-    let Arrived { to, .. } = arrived;
+    let AuthenticatedPerson { to, .. } = arrived;
     let (login, signed_in) =
         browser.log_in(AuthenticatedUser::new(user, SignInMethod::Oidc)).await?;
     Ok(Done { login, signed_in, to: own_path(&to).to_owned() })
@@ -262,7 +263,7 @@ impl SignInRefusal {
         };
         let to: String = form_urlencoded::byte_serialize(to.as_bytes()).collect();
         HtmlPage::new("Not signed in")
-            .wrong(&sentence(&why))
+            .alert(&sentence(&why))
             .text(&sentence(&remedy))
             .links(&[
                 ("Try again", &format!("{SIGN_IN}?to={to}")),

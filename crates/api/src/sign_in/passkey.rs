@@ -129,9 +129,9 @@ impl Browser<'_> {
         let (deps, view) = (self.admin.deps(), self.admin.deps().directory.view());
         let found = view.passkey(&given.id);
         if let Some((user, _)) = found {
-            record.is_of(user);
+            record.set_user(user);
         }
-        let Some((user, passkey)) = found.filter(|(user, _)| user.signs_in()) else {
+        let Some((user, passkey)) = found.filter(|(user, _)| user.may_sign_in()) else {
             return Err(self.passkey_failed(WebauthnError::Key)?);
         };
         let checked = self.check(&site, &given, user.id.as_str(), passkey);
@@ -157,7 +157,7 @@ impl Browser<'_> {
         let challenge = challenge_in(&client_data).unwrap_or_default();
         let name = format!("passkey/{}", BASE64URL_NOPAD.encode(&challenge));
         let life = Duration::from_secs(challenge::LIFE.as_secs().unsigned_abs());
-        Ok(self.admin.deps().directory.is_first_time(&name, life).await?)
+        Ok(self.admin.deps().directory.claim_once(&name, life).await?)
     }
 
     fn check(

@@ -44,11 +44,11 @@ impl Browser<'_> {
         // A user has one budget, by name and by id.
         let tried = user.as_ref().map_or(name, |user| user.id.as_str());
         limits.try_password(PasswordTry { org, user: tried, network, is_known })?;
-        let known = user.as_ref().filter(|user| user.signs_in());
+        let known = user.as_ref().filter(|user| user.may_sign_in());
         let known = known.and_then(|user| user.facts.password.clone());
         let is_right = limits.matches(password, known.clone()).await?;
         let Some(user) = user else { return Err(RequestRefusal::PasswordWrong.into()) };
-        record.is_of(&user);
+        record.set_user(&user);
         let Some(known) = known.filter(|_| is_right) else {
             return Err(RequestRefusal::PasswordWrong.into());
         };

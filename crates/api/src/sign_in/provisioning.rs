@@ -7,7 +7,7 @@ use keyward_base::id::OrgId;
 use keyward_base::oidc::SignInRole;
 use keyward_model::{ManagedBy, Record, Resource, Role, User, UserFacts, UserSpec};
 use keyward_state::directory::{DirectoryError, View};
-use keyward_vault::oidc::{Arrived, SignInError};
+use keyward_vault::oidc::{AuthenticatedPerson, SignInError};
 
 use super::attempt::Browser;
 
@@ -30,7 +30,7 @@ const NAME_BYTES_MAX: usize = 59;
 pub(super) async fn user_of(
     browser: &Browser<'_>,
     org: &OrgId,
-    arrived: &Arrived,
+    arrived: &AuthenticatedPerson,
 ) -> Result<Arc<Record<User>>, SignInRefusal> {
     let directory = &browser.admin.deps().directory;
     let known = directory.view().user_of_identity(org, &arrived.identity).cloned();
@@ -46,7 +46,7 @@ pub(super) async fn user_of(
     };
     match known {
         None => Ok(added(browser, org, arrived, role).await?),
-        Some(user) if !user.signs_in() => Err(SignInRefusal::Paused),
+        Some(user) if !user.may_sign_in() => Err(SignInRefusal::Paused),
         Some(user) if user.role == role => Ok(user),
         Some(user) => Ok(with_role(browser, &user, role).await?),
     }
@@ -74,7 +74,7 @@ async fn with_role(
 async fn added(
     browser: &Browser<'_>,
     org: &OrgId,
-    arrived: &Arrived,
+    arrived: &AuthenticatedPerson,
     role: Role,
 ) -> Result<Arc<Record<User>>, ApiError> {
     let Browser { admin, visit, .. } = browser;
@@ -104,7 +104,7 @@ async fn added(
 }
 
 /// A user with a new name. An address that another user has is not stored: it links no accounts.
-fn new_user(view: &View, org: &OrgId, arrived: &Arrived, role: Role) -> UserSpec {
+fn new_user(view: &View, org: &OrgId, arrived: &AuthenticatedPerson, role: Role) -> UserSpec {
     let is_free = |name: &str| view.all::<User>(org).all(|user| user.name != name);
     let base = base_name(arrived);
     let numbered = (2..SAME_NAME_MAX).map(|number| format!("{base}-{number}"));
@@ -124,7 +124,7 @@ fn new_user(view: &View, org: &OrgId, arrived: &Arrived, role: Role) -> UserSpec
 }
 
 /// The part before the `@`, in the characters of users' names.
-fn base_name(arrived: &Arrived) -> String {
+fn base_name(arrived: &AuthenticatedPerson) -> String {
     let given = arrived.name.as_deref().unwrap_or_default();
     let given = given.split('@').next().unwrap_or_default();
     let fitting = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
@@ -175,7 +175,7 @@ mod tests {
             (None, "user"),
         ] {
             let identity = Identity { issuer: String::new(), subject: String::new() };
-            let arrived = Arrived {
+            let arrived = AuthenticatedPerson {
                 identity,
                 admission: Ok(SignInRole::Member),
                 email: None,

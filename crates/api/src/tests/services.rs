@@ -27,12 +27,12 @@ use keyward_state::crypto::keyring::Keyring;
 use keyward_state::directory::Directory;
 use keyward_state::observe::metrics::Metrics;
 use keyward_state::observe::trail::Trail;
-use keyward_state::rulebook::{Rulebook, Sources};
+use keyward_state::rulebook::{PolicyInputs, Rulebook};
 use keyward_state::store::Store;
 use keyward_state::store::memory::MemoryStore;
 use keyward_vault::Vault;
 use keyward_vault::events::{self, Events};
-use keyward_vault::keys::{Home, MasterKeys};
+use keyward_vault::keys::{KeyLocation, MasterKeys};
 use keyward_vault::oauth;
 
 pub(super) async fn services() -> Deps {
@@ -41,8 +41,8 @@ pub(super) async fn services() -> Deps {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
     let directory = Directory::open(store.clone(), keyring.clone(), clock.clone()).await.unwrap();
     let (directory, catalogue) = (Arc::new(directory), Arc::new(Catalogue::built_in()));
-    let sources = Sources::new(catalogue.clone(), DefaultAction::Deny, Vec::new(), 100);
-    let keys = MasterKeys::new(store.clone(), keyring.clone(), Home::Memory).unwrap();
+    let sources = PolicyInputs::new(catalogue.clone(), DefaultAction::Deny, Vec::new(), 100);
+    let keys = MasterKeys::new(store.clone(), keyring.clone(), KeyLocation::Memory).unwrap();
     let vault =
         Vault::open(store.clone(), keyring.clone(), directory.clone(), catalogue, clock.clone())
             .await;

@@ -79,13 +79,17 @@ section! {
 }
 
 impl InFile for Agent {
-    type Beside = AgentKeys;
+    type ItemKeys = AgentKeys;
     type With = AgentInFile;
 
-    fn with(beside: AgentKeys, path: &str, reading: &mut ConfigReading<'_>) -> Option<AgentInFile> {
-        let token = beside.token.as_ref();
+    fn with(
+        item_keys: AgentKeys,
+        path: &str,
+        reading: &mut ConfigReading<'_>,
+    ) -> Option<AgentInFile> {
+        let token = item_keys.token.as_ref();
         let token = token.and_then(|value| self::token(value, &key_of(path, "token"), reading));
-        let AgentKeys { uses, defaults, .. } = beside;
+        let AgentKeys { uses, defaults, .. } = item_keys;
         let uses = self::read_uses(&uses, &key_of(path, "use"), reading);
         Some(AgentInFile { token, uses, defaults, path: path.to_owned() })
     }
@@ -99,7 +103,7 @@ pub(super) fn agents(
 ) -> Vec<Declared<Agent>> {
     let found = Declared::<Agent>::read(value, providers, reading);
     for agent in &found {
-        names::no_token(&agent.name, &agent.with.path, reading);
+        names::check_not_token(&agent.name, &agent.with.path, reading);
         uses(agent, connections, reading);
         defaults(agent, connections, reading);
         for (index, id) in agent.user_providers.iter().enumerate().filter(|(_, id)| *id != "*") {
@@ -163,7 +167,7 @@ fn uses(
         }
         let is_it = |it: &&Declared<Connection>| it.org == agent.org && it.name == *name;
         let connection = connections.iter().find(is_it);
-        if let Some((own, other)) = connection.and_then(|it| agent.environments_apart(it)) {
+        if let Some((own, other)) = connection.and_then(|it| agent.environment_mismatch(it)) {
             let message = format!("the agent is in environment `{own}`, `{name}` is in `{other}`");
             reading.problems.add(&at, message, "use a connection of the same environment");
         }

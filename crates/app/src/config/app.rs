@@ -18,7 +18,7 @@ use keyward_vault::{Vault, VaultError, with_template};
 section! {
     /// What an item says beside the spec.
     #[derive(Deserialize)]
-    pub struct AppBeside {
+    pub struct AppItemKeys {
         /// Absent for a public client, which has none.
         #[key("[secret](#secrets) or `{ from, ref }`")]
         client_secret: Option<Value>,
@@ -50,15 +50,19 @@ pub struct AppSources {
 }
 
 impl InFile for App {
-    type Beside = AppBeside;
+    type ItemKeys = AppItemKeys;
     type With = AppSources;
 
-    fn with(beside: AppBeside, path: &str, reading: &mut ConfigReading<'_>) -> Option<AppSources> {
+    fn with(
+        item_keys: AppItemKeys,
+        path: &str,
+        reading: &mut ConfigReading<'_>,
+    ) -> Option<AppSources> {
         let before = reading.problems.count();
         let given = [
-            ("client_secret", beside.client_secret),
-            ("private_key", beside.private_key),
-            ("certificate", beside.certificate),
+            ("client_secret", item_keys.client_secret),
+            ("private_key", item_keys.private_key),
+            ("certificate", item_keys.certificate),
         ];
         let (mut sources, mut references) = (BTreeMap::new(), References::new());
         for (name, value) in given {
@@ -74,7 +78,7 @@ impl InFile for App {
             }
         }
         let is_whole = reading.problems.count() == before;
-        let (template, path) = (beside.template, path.to_owned());
+        let (template, path) = (item_keys.template, path.to_owned());
         Some(AppSources { sources, references, is_whole, template, path })
     }
 }
@@ -87,7 +91,7 @@ pub(super) fn apps(
     let mut found = Declared::<App>::read(value, providers, reading);
     for app in &mut found {
         app.spec.references.append(&mut app.with.references);
-        names::no_token(&app.spec.name, &app.with.path, reading);
+        names::check_not_token(&app.spec.name, &app.with.path, reading);
         if providers.catalogue.get(&app.spec.provider).is_some()
             && let Err(error) = completed(app, providers)
         {

@@ -52,15 +52,15 @@ impl fmt::Debug for DeclaredFields {
 }
 
 impl InFile for Connection {
-    type Beside = ConnectionKeys;
+    type ItemKeys = ConnectionKeys;
     type With = DeclaredFields;
 
     fn with(
-        beside: ConnectionKeys,
+        item_keys: ConnectionKeys,
         path: &str,
         _: &mut ConfigReading<'_>,
     ) -> Option<DeclaredFields> {
-        let (sources, given) = (BTreeMap::new(), beside.fields);
+        let (sources, given) = (BTreeMap::new(), item_keys.fields);
         Some(DeclaredFields { sources, given, path: path.to_owned() })
     }
 }
@@ -82,7 +82,7 @@ pub(super) fn connections(
     let mut found = Declared::<Connection>::read(value, providers, reading);
     for Declared { org, spec, with, .. } in &mut found {
         let path = with.path.as_str();
-        names::no_token(&spec.name, path, reading);
+        names::check_not_token(&spec.name, path, reading);
         let Some(provider) = providers.catalogue.get(&spec.provider) else { continue };
         let Some(auth) = auth(spec.auth.as_deref(), path, provider, reading) else { continue };
         let check = ConnectionCheck { path, org, provider, auth };

@@ -19,21 +19,21 @@ use keyward_rules::provider::document::{item_of, key_of};
 /// A resource that the configuration may declare.
 pub trait InFile: Resource {
     /// The members of an item beside the spec and its organisation: secret sources, names of other resources.
-    type Beside: DeserializeOwned + Section;
-    /// The parsed form of [`Self::Beside`].
+    type ItemKeys: DeserializeOwned + Section;
+    /// The parsed form of [`Self::ItemKeys`].
     type With: Clone + Debug + Send + Sync;
 
     /// Parses the members beside the spec of the item at `path`; `None` omits the item, because they are invalid.
     #[doc(hidden)]
     fn with(
-        beside: Self::Beside,
+        item_keys: Self::ItemKeys,
         path: &str,
         reading: &mut ConfigReading<'_>,
     ) -> Option<<Self as InFile>::With>;
 }
 
 impl InFile for Honeytoken {
-    type Beside = Nothing;
+    type ItemKeys = Nothing;
     type With = Nothing;
 
     fn with(nothing: Nothing, _: &str, _: &mut ConfigReading<'_>) -> Option<Nothing> {
@@ -59,7 +59,7 @@ pub(super) struct DeclaredItem<R>(PhantomData<R>);
 impl<R: InFile> Section for DeclaredItem<R> {
     fn keys() -> Vec<Key> {
         let mut keys = with_org(R::Spec::keys());
-        keys.extend(R::Beside::keys());
+        keys.extend(R::ItemKeys::keys());
         keys
     }
 }
@@ -68,7 +68,7 @@ impl<R: InFile> Section for DeclaredItem<R> {
 pub(super) fn with_org(mut keys: Vec<Key>) -> Vec<Key> {
     let org = Key {
         name: "org",
-        shape: Shape::Value("name of an organisation", Absent::Means("default")),
+        shape: Shape::Value("name of an organisation", Absent::Default("default")),
         meaning: "Its organisation, made when it is first named.".to_owned(),
     };
     keys.insert(1.min(keys.len()), org);
@@ -118,15 +118,15 @@ impl<R: InFile> Declared<R> {
 
     fn read_item(item: &Value, path: &str, reading: &mut ConfigReading<'_>) -> Option<Self> {
         let mut item = item.clone();
-        let mut beside = Mapping::new();
+        let mut item_keys = Mapping::new();
         let mut org = None;
         if let Some(keys) = item.as_mapping_mut() {
             renamed(keys, R::OLD_KEYS);
             without_unknown(keys, &DeclaredItem::<R>::keys(), path, reading);
             org = keys.remove("org");
-            for key in R::Beside::keys() {
+            for key in R::ItemKeys::keys() {
                 if let Some(value) = keys.remove(key.name) {
-                    beside.insert(key.name.into(), value);
+                    item_keys.insert(key.name.into(), value);
                 }
             }
         }
@@ -135,8 +135,9 @@ impl<R: InFile> Declared<R> {
         if let Some(spec) = &spec {
             Self::check(spec, &item, path, reading);
         }
-        let beside: Option<R::Beside> = reading.section(Some(&Value::Mapping(beside)), path);
-        let with = R::with(beside?, path, reading)?;
+        let item_keys: Option<R::ItemKeys> =
+            reading.section(Some(&Value::Mapping(item_keys)), path);
+        let with = R::with(item_keys?, path, reading)?;
         Some(Self { org, spec: spec?, with, place: reading.place(path) })
     }
 
@@ -163,7 +164,7 @@ impl<R: InFile> Declared<R> {
 }
 
 fn is_required(key: &Key) -> bool {
-    matches!(key.shape, Shape::Value(_, Absent::Refused) | Shape::Choice(_, Absent::Refused))
+    matches!(key.shape, Shape::Value(_, Absent::Required) | Shape::Choice(_, Absent::Required))
 }
 
 /// Reports unknown keys, with all keys of an item: its parts, which are parsed separately, know only their own keys.

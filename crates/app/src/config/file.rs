@@ -62,7 +62,7 @@ pub(super) fn load(
 }
 
 /// The configuration if `text` were in the file.
-pub(super) fn as_if(
+pub(super) fn load_with_text(
     text: &str,
     config: Option<&Path>,
     data: Option<&Path>,
@@ -118,7 +118,7 @@ pub(super) fn log_format(
     let mut document = document.ok()?;
     for variable in environment.beginning_with(PREFIX) {
         // `read` reports invalid variables.
-        drop(lay_over(&mut document, variable));
+        drop(set_from_variable(&mut document, variable));
     }
     let format = document.root().get("log")?.get("format")?.clone();
     serde_yaml::from_value(format).ok()
@@ -181,7 +181,7 @@ fn read_beside(
         Err(problems) => (Document::parse(&name, "")?, problems),
     };
     for variable in environment.beginning_with(PREFIX) {
-        problems.extend(lay_over(&mut document, variable).err().into_iter().flatten());
+        problems.extend(set_from_variable(&mut document, variable).err().into_iter().flatten());
     }
     if problems.is_empty() {
         let mut config = read(&document)?;
@@ -204,7 +204,10 @@ fn absolute(path: &Path) -> Result<PathBuf, ConfigError> {
 }
 
 /// Lays `KEYWARD__LOG__LEVEL` over `log.level`. Lists and maps are given as YAML flow text.
-fn lay_over(document: &mut Document, variable: PrefixedVariable) -> Result<(), Vec<Problem>> {
+fn set_from_variable(
+    document: &mut Document,
+    variable: PrefixedVariable,
+) -> Result<(), Vec<Problem>> {
     let name = &variable.name;
     let keys: Vec<String> = name[PREFIX.len()..].split("__").map(str::to_ascii_lowercase).collect();
     if keys.iter().any(String::is_empty) {
@@ -216,7 +219,7 @@ fn lay_over(document: &mut Document, variable: PrefixedVariable) -> Result<(), V
         return Err(problem(name, &path, "the value is not UTF-8", "correct it"));
     };
     let value = value(name, &path, &text)?;
-    match document.lay_over(name, &keys, &value) {
+    match document.set_from_variable(name, &keys, &value) {
         true => Ok(()),
         false => {
             let remedy = "set the key above it, whole, as `[…]` or `{…}`";

@@ -16,7 +16,7 @@ section! {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     #[doc(hidden)]
-    pub struct HookBeside {
+    pub struct HookItemKeys {
         /// What the service signs with: its signing secret or public key. Required, unless the service hands it over in
         /// its first request.
         #[key("[secret](#secrets)")]
@@ -38,11 +38,11 @@ pub struct HookSecrets {
 }
 
 impl InFile for Hook {
-    type Beside = HookBeside;
+    type ItemKeys = HookItemKeys;
     type With = HookSecrets;
 
     fn with(
-        beside: HookBeside,
+        item_keys: HookItemKeys,
         path: &str,
         reading: &mut ConfigReading<'_>,
     ) -> Option<HookSecrets> {
@@ -51,7 +51,7 @@ impl InFile for Hook {
             None => Some(None),
         };
         let (secret, signing_key) =
-            (read(beside.secret, "secret"), read(beside.signing_key, "signing_key"));
+            (read(item_keys.secret, "secret"), read(item_keys.signing_key, "signing_key"));
         Some(HookSecrets { secret: secret?, signing_key: signing_key? })
     }
 }

@@ -101,7 +101,7 @@ fn database(
         names::agent(agent, &key_of(path, "agent"), reading);
     }
     if let Some(connection) = &text.connection {
-        names::no_token(connection, &key_of(path, "connection"), reading);
+        names::check_not_token(connection, &key_of(path, "connection"), reading);
     }
     let org = reading.org(text.org.as_deref(), &key_of(path, "org"));
     if text.org.is_some() && text.agent.is_none() {

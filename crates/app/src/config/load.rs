@@ -28,12 +28,12 @@ impl Config {
     ///
     /// # Errors
     /// As [`Config::load`], but for the file.
-    pub fn as_if(
+    pub fn load_with_text(
         text: &str,
         config: Option<&Path>,
         data: Option<&Path>,
     ) -> Result<Self, ConfigError> {
-        file::as_if(text, config, data, &VariableSource::Process)
+        file::load_with_text(text, config, data, &VariableSource::Process)
     }
 
     /// Reads a text as if it stood in `file`, with these environment variables and no others. The

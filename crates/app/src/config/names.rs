@@ -24,7 +24,7 @@ pub(super) fn agent(name: &str, path: &str, reading: &mut ConfigReading<'_>) {
 }
 
 /// Checks that a name does not look like an id or a token. The resource checks its other rules.
-pub(super) fn no_token(name: &str, path: &str, reading: &mut ConfigReading<'_>) {
+pub(super) fn check_not_token(name: &str, path: &str, reading: &mut ConfigReading<'_>) {
     if is_like_a_token(name) {
         let message = "the name looks like an id or a token";
         reading.problems.add(&key_of(path, "name"), message, "choose another beginning");

@@ -63,7 +63,7 @@ pub enum ValueKind {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Default {
     /// The same as this YAML.
-    Is(String),
+    Value(String),
     /// Nothing; the meaning says it.
     None,
     /// That is an error.
@@ -99,14 +99,14 @@ fn entry(path: &str, key: &Key) -> Option<ReferenceKey> {
         Shape::Choice(words, absent) => (ValueKind::Choice(words), absent),
         Shape::Map(inner) if inner().is_empty() => (ValueKind::Value("`{}`"), Absent::Nothing),
         Shape::Map(_) => (ValueKind::Map, Absent::Nothing),
-        Shape::List(_) => (ValueKind::List, Absent::Means("[]")),
+        Shape::List(_) => (ValueKind::List, Absent::Default("[]")),
         Shape::Later => return None,
     };
     let path = joined(path, key.name);
     let default = match absent {
-        Absent::Means(yaml) => Default::Is(yaml.to_owned()),
+        Absent::Default(yaml) => Default::Value(yaml.to_owned()),
         Absent::Nothing => Default::None,
-        Absent::Refused => Default::Required,
+        Absent::Required => Default::Required,
     };
     let at_start = RESTART_KEYS.iter().any(|it| is_within(&path, it.key));
     let (name, meaning) = (key.name, key.meaning.clone());
@@ -142,7 +142,7 @@ fn fill_in(
 ) {
     for entry in parts.iter_mut().filter(|part| part.path == path).flat_map(|p| &mut p.entries) {
         if let Some(default) = defaults.get(entry.name) {
-            entry.default = Default::Is(bound(default));
+            entry.default = Default::Value(bound(default));
         }
         let count = least.iter().find(|(key, ..)| *key == entry.name);
         entry.least = count.map(|(_, _, least)| least.to_string());

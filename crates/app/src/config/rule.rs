@@ -40,7 +40,7 @@ pub(super) fn rules(value: Option<&Value>, reading: &mut ConfigReading<'_>) -> V
             let earlier = found.iter().filter(|rule| rule.org == org);
             let earlier = earlier.filter_map(|rule| rule.name.as_deref());
             names::unique(name, earlier, &path, reading);
-            names::no_token(name, &path, reading);
+            names::check_not_token(name, &path, reading);
         }
         no_empty_lists(&item, &path, reading);
         for refusal in spec.refusals() {

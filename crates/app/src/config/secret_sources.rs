@@ -19,7 +19,7 @@ section! {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     #[doc(hidden)]
-    pub struct SourceBeside {
+    pub struct SourceItemKeys {
         /// What Keyward proves itself with at the source: `token` (vault, onepassword, bitwarden, doppler), `role_id` and
         /// `secret_id` (vault by `approle`), `access_key_id`, `secret_access_key` and perhaps `session_token` (aws),
         /// `client_id` and `client_secret` (azure, infisical). For `command`, environment variables of the program.
@@ -36,17 +36,17 @@ pub struct SourceCredentials {
 }
 
 impl InFile for Source {
-    type Beside = SourceBeside;
+    type ItemKeys = SourceItemKeys;
     type With = SourceCredentials;
 
     fn with(
-        beside: SourceBeside,
+        item_keys: SourceItemKeys,
         path: &str,
         reading: &mut ConfigReading<'_>,
     ) -> Option<SourceCredentials> {
         let at = key_of(path, "credentials");
         let mut sources = BTreeMap::new();
-        for (name, value) in &beside.credentials {
+        for (name, value) in &item_keys.credentials {
             let source = source::secret(value, &key_of(&at, name), reading)?;
             sources.insert(name.clone(), source);
         }

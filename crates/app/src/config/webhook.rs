@@ -19,7 +19,7 @@ section! {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     #[doc(hidden)]
-    pub struct WebhookBeside {
+    pub struct WebhookItemKeys {
         /// What events are signed with: `whsec_` and base64 of 24 to 64 bytes, as Standard Webhooks says.
         #[key("[secret](#secrets)", required)]
         signing_key: Option<Value>,
@@ -27,15 +27,15 @@ section! {
 }
 
 impl InFile for Webhook {
-    type Beside = WebhookBeside;
+    type ItemKeys = WebhookItemKeys;
     type With = SecretSource;
 
     fn with(
-        beside: WebhookBeside,
+        item_keys: WebhookItemKeys,
         path: &str,
         reading: &mut ConfigReading<'_>,
     ) -> Option<SecretSource> {
-        let Some(key) = beside.signing_key else {
+        let Some(key) = item_keys.signing_key else {
             let remedy = "add `signing_key: { env: KEYWARD_WEBHOOK_KEY }`, or another source";
             reading.problems.add(path, "`signing_key` is missing", remedy);
             return None;

@@ -46,7 +46,7 @@ impl Planning<'_> {
         let mut holders = if are_given { TokenHolders::of(view) } else { TokenHolders::default() };
         for (declared, token) in config.agents.iter().zip(tokens) {
             let record = self.agent(declared, token, &mut holders);
-            self.comes(record, view.find_agent(&declared.org, &declared.name));
+            self.put_planned(record, view.find_agent(&declared.org, &declared.name));
         }
         let named = named(&config.agents, |it| (&it.org, &it.name));
         let of_file = view.agents().filter(|it| it.managed_by == ManagedBy::File);
@@ -57,7 +57,7 @@ impl Planning<'_> {
                 self.pauses.push(Step::new(subject, PlannedAction::Pause, work));
                 let mut record = AgentRecord::clone(found);
                 record.facts.paused = true;
-                self.to_come.put(Arc::new(record));
+                self.planned.put(Arc::new(record));
             }
         }
     }
@@ -135,11 +135,11 @@ impl Planning<'_> {
         };
         for it in &declared.with.uses {
             let UseItem { connection: name, limits } = it;
-            let Some(connection) = self.to_come.find_connection(&declared.org, name).cloned()
+            let Some(connection) = self.planned.find_connection(&declared.org, name).cloned()
             else {
-                let known = self.to_come.all::<Connection>(&declared.org);
+                let known = self.planned.all::<Connection>(&declared.org);
                 let near = nearest(name, known.map(|it| it.name())).map(str::to_owned);
-                self.lacks_connection(subject, name, near);
+                self.report_missing_connection(subject, name, near);
                 continue;
             };
             if !may_be_used_by(&connection, agent) {
@@ -158,7 +158,7 @@ impl Planning<'_> {
         // Bindings to a connection that is replaced go with it.
         let is_replaced = |id: &ConnectionId| {
             view.connection(&agent.org, id).is_some()
-                && self.to_come.connection(&agent.org, id).is_none()
+                && self.planned.connection(&agent.org, id).is_none()
         };
         let of_file =
             agent.facts.bindings.iter().filter(|it| it.direct && it.managed_by == ManagedBy::File);
@@ -169,7 +169,7 @@ impl Planning<'_> {
         let stored = |it: &&BindingRecord| it.managed_by == ManagedBy::Store && it.direct;
         let mut bindings: Vec<_> = agent.facts.bindings.iter().filter(stored).cloned().collect();
         let stored =
-            bindings.iter().filter_map(|it| self.to_come.connection(&agent.org, &it.connection));
+            bindings.iter().filter_map(|it| self.planned.connection(&agent.org, &it.connection));
         let all: Vec<_> = stored.chain(&wanted).cloned().collect();
         bindings.extend(wanted.iter().map(binding));
         let stays =
@@ -209,7 +209,7 @@ impl Planning<'_> {
         connections: &[Arc<ConnectionRecord>],
     ) {
         for connection in connections {
-            if let Some((own, other)) = agent.environments_apart(connection) {
+            if let Some((own, other)) = agent.environment_mismatch(connection) {
                 let name = &connection.name;
                 let message =
                     format!("it is in environment `{own}`, connection `{name}` in `{other}`");
@@ -222,8 +222,8 @@ impl Planning<'_> {
     /// slots are emptied first, because agents are changed before plugins and must match their bindings.
     pub(super) fn freed(&self, found: &AgentRecord, declared: &Declared<Agent>) -> Vec<FreedSlots> {
         let fits = |id: &ConnectionId| {
-            let connection = self.to_come.connection(&found.org, id);
-            connection.is_none_or(|it| declared.environments_apart(it).is_none())
+            let connection = self.planned.connection(&found.org, id);
+            connection.is_none_or(|it| declared.environment_mismatch(it).is_none())
         };
         let plugins = self.basis.view.plugins_of(&found.org, &found.id);
         let freed = plugins.filter(|it| it.managed_by == ManagedBy::File).map(|plugin| {

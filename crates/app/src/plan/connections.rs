@@ -9,7 +9,7 @@ use super::inputs::Fields;
 use super::planning::{Basis, Planning, differing, named};
 use super::resources::members;
 use super::step::{PlannedAction, Step, StepSubject, Work};
-use super::work::{ConnectionChange, ConnectionInput, ConnectionWork, NewlyConnected};
+use super::work::{ConnectionChange, ConnectionInput, ConnectionWork, PlannedConnection};
 use crate::config::Declared;
 use keyward_model::{Connection, ConnectionFacts, ConnectionSpec, Record};
 use keyward_rules::provider::{AuthKind, AuthMethod, Catalogue};
@@ -21,7 +21,7 @@ impl Planning<'_> {
         let Basis { config, view, .. } = self.basis;
         for (declared, fields) in config.connections.iter().zip(given) {
             let record = self.connection(declared, fields);
-            self.comes(record, view.find_connection(&declared.org, &declared.name));
+            self.put_planned(record, view.find_connection(&declared.org, &declared.name));
         }
         let named = named(&config.connections, |it| (&it.org, &it.name));
         let of_file = view.connections().filter(|it| it.managed_by == ManagedBy::File);
@@ -32,7 +32,7 @@ impl Planning<'_> {
                 self.pauses.push(Step::new(subject, PlannedAction::Pause, work));
                 let mut record = ConnectionRecord::clone(found);
                 record.facts.state = ConnectionState::Paused;
-                self.to_come.put(Arc::new(record));
+                self.planned.put(Arc::new(record));
             }
         }
     }
@@ -190,10 +190,10 @@ fn newly_connected(
     catalogue: &Catalogue,
     fields: Option<Fields>,
     record: &ConnectionRecord,
-) -> NewlyConnected {
+) -> PlannedConnection {
     let (new, app) = (new_connection(declared), declared.app.as_ref().map(ToString::to_string));
     match fields {
-        None => NewlyConnected {
+        None => PlannedConnection {
             new,
             app: None,
             given: ConnectionInput::Unread(Box::new(record.clone())),
@@ -203,9 +203,9 @@ fn newly_connected(
                 && declared.references.is_empty()
                 && consents(catalogue, declared) =>
         {
-            NewlyConnected { new, app, given: ConnectionInput::Consent }
+            PlannedConnection { new, app, given: ConnectionInput::Consent }
         }
-        Some(fields) => NewlyConnected { new, app, given: ConnectionInput::Fields(fields) },
+        Some(fields) => PlannedConnection { new, app, given: ConnectionInput::Fields(fields) },
     }
 }
 

@@ -35,9 +35,9 @@ impl NamedResources<'_> {
         let counts = |it: &AgentRecord| {
             it.managed_by == ManagedBy::Store || self.agents.contains(&(&it.org, it.name.as_str()))
         };
-        let found = self.planning.to_come.find_agent(org, name).filter(|it| counts(it));
+        let found = self.planning.planned.find_agent(org, name).filter(|it| counts(it));
         found.map(|agent| &**agent).ok_or_else(|| {
-            let others = self.planning.to_come.all::<Agent>(org).filter(|it| counts(it));
+            let others = self.planning.planned.all::<Agent>(org).filter(|it| counts(it));
             let near = nearest(name, others.map(|agent| agent.name.as_str()));
             let otherwise = "declare it under `agents:`, or add it with `keyward agent add`";
             absent("agent", name, near, &format!("{}.agent", declared.place), otherwise)
@@ -54,9 +54,9 @@ impl NamedResources<'_> {
             it.managed_by == ManagedBy::Store
                 || self.connections.contains(&(&it.org, it.name.as_str()))
         };
-        let found = self.planning.to_come.find_connection(org, name).filter(|it| counts(it));
+        let found = self.planning.planned.find_connection(org, name).filter(|it| counts(it));
         found.map(|connection| &**connection).ok_or_else(|| {
-            let others = self.planning.to_come.all::<Connection>(org).filter(|it| counts(it));
+            let others = self.planning.planned.all::<Connection>(org).filter(|it| counts(it));
             let near = nearest(name, others.map(|it| it.name.as_str()));
             let otherwise =
                 "declare it under `connections:`, or add it with `keyward connection add`";

@@ -33,7 +33,7 @@ pub use view::refused_plan;
 pub(super) use view::view;
 pub(super) use work::{
     AgentChange, AgentWork, AppWork, ConnectionInput, ConnectionWork, Declarable, FreedSlots,
-    HookWork, NewlyConnected, PluginWork, ResourceWork, SourceWork, WebhookWork,
+    HookWork, PlannedConnection, PluginWork, ResourceWork, SourceWork, WebhookWork,
 };
 
 /// What becomes of a configuration, with all that is wrong with it.
@@ -156,7 +156,7 @@ impl Planning<'_> {
                 self.problems.push(problem(&rule.place, message, "rename one of them"));
             }
         }
-        let Err(errors) = sources.check(&self.to_come) else { return };
+        let Err(errors) = sources.check(&self.planned) else { return };
         for error in errors {
             let text = error.to_string();
             let placed = self.basis.config.rules.iter().find_map(|rule| {

@@ -12,7 +12,7 @@ use keyward_model::Record;
 use keyward_rules::provider::Catalogue;
 use keyward_rules::provider::document::Problem;
 use keyward_state::directory::{Stored, View};
-use keyward_state::rulebook::Sources;
+use keyward_state::rulebook::PolicyInputs;
 
 /// The label of the token that the file gives an agent.
 pub(crate) const TOKEN_LABEL: &str = "configuration";
@@ -26,7 +26,7 @@ pub(crate) struct Basis<'a> {
     /// The providers of the configuration.
     pub(crate) catalogue: &'a Catalogue,
     /// The rules of the configuration.
-    pub(crate) sources: &'a Sources,
+    pub(crate) sources: &'a PolicyInputs,
 }
 
 /// A plan under construction.
@@ -40,7 +40,7 @@ pub(super) struct Planning<'a> {
     pub(super) absent: Vec<AbsentName>,
     /// The directory with the agents and connections to come, as far as they are known. Those still to be made have other
     /// ids than they will get. It shares with the present one what stays.
-    pub(super) to_come: View,
+    pub(super) planned: View,
 }
 
 /// The keys that differ.
@@ -64,18 +64,22 @@ impl<'a> Planning<'a> {
             pauses: Vec::new(),
             problems: Vec::new(),
             absent: Vec::new(),
-            to_come: basis.view.clone(),
+            planned: basis.view.clone(),
         }
     }
 }
 
 impl Planning<'_> {
     /// Puts a future record in place of the present one with its name.
-    pub(super) fn comes<R: Stored>(&mut self, record: Record<R>, found: Option<&Arc<Record<R>>>) {
+    pub(super) fn put_planned<R: Stored>(
+        &mut self,
+        record: Record<R>,
+        found: Option<&Arc<Record<R>>>,
+    ) {
         if let Some(found) = found.filter(|found| found.id != record.id) {
-            self.to_come.take_out::<R>(&found.org, &found.id);
+            self.planned.take_out::<R>(&found.org, &found.id);
         }
-        self.to_come.put(Arc::new(record));
+        self.planned.put(Arc::new(record));
     }
 
     /// A problem of `subject`, at its place.
@@ -89,7 +93,7 @@ impl Planning<'_> {
     }
 
     /// `subject` names a connection that does not exist.
-    pub(super) fn lacks_connection(
+    pub(super) fn report_missing_connection(
         &mut self,
         subject: &StepSubject,
         name: &str,
@@ -104,7 +108,7 @@ impl Planning<'_> {
     }
 
     /// `subject` names a secret source that does not exist.
-    pub(super) fn lacks_source(&mut self, subject: &StepSubject, name: &str) {
+    pub(super) fn report_missing_source(&mut self, subject: &StepSubject, name: &str) {
         let message = format!("there is no source `{name}`");
         let problem = of_subject(subject, message, "declare it under `sources:`, or add it");
         let (name, problem) = (name.to_owned(), Box::new(problem));

@@ -160,7 +160,7 @@ fn fits(
     agent: &AgentRecord,
     provider: Option<&str>,
 ) -> Result<ConnectionId, (String, String)> {
-    let (message, remedy) = match (provider, agent.environments_apart(found)) {
+    let (message, remedy) = match (provider, agent.environment_mismatch(found)) {
         (Some(wanted), _) if found.provider != wanted => (
             format!(
                 "the slot asks for an account at `{wanted}`, and connection `{name}` is one at `{}`",

@@ -58,7 +58,7 @@ impl Planning<'_> {
                 *org == found.org && references.values().any(|it| it.from == found.name())
             };
             let is_used = || {
-                self.to_come.referring_connections().any(|it| names(&it.org, &it.references))
+                self.planned.referring_connections().any(|it| names(&it.org, &it.references))
                     || self.apps_to_come().any(|(org, app)| names(org, &app.references))
             };
             let is_named = named.contains(&(&found.org, found.name()));
@@ -91,7 +91,7 @@ impl Planning<'_> {
             let name = &reference.from;
             let is_declared = config.sources.iter().any(|it| it.org == *org && it.name() == name);
             if !is_declared && view.find::<Source>(org, name).is_none() {
-                self.lacks_source(subject, name);
+                self.report_missing_source(subject, name);
             }
         }
     }

@@ -56,8 +56,8 @@ pub(crate) enum AppWork {
 /// The writes for a connection.
 #[derive(Debug)]
 pub(crate) enum ConnectionWork {
-    Make(NewlyConnected),
-    Replace(ConnectionId, NewlyConnected),
+    Make(PlannedConnection),
+    Replace(ConnectionId, PlannedConnection),
     Change(ConnectionId, ConnectionChange),
     Pause(ConnectionId),
 }
@@ -74,7 +74,7 @@ pub(crate) enum ConnectionInput {
 
 /// A connection to be made.
 #[derive(Debug)]
-pub(crate) struct NewlyConnected {
+pub(crate) struct PlannedConnection {
     pub(crate) new: NewConnection,
     /// The name or id of its app, which may be made before it.
     pub(crate) app: Option<String>,

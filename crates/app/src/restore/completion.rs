@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 
 use crate::backups::{CA_CERT_PART, CA_KEY_PART};
 use crate::config::Config;
-use crate::folders::give_made;
+use crate::folders::chown_created;
 use keyward_proxy::ca::authority::{Authority, CaFiles};
 use keyward_state::store::StoreError;
 use keyward_state::store::sled::StoreLock;
@@ -69,7 +69,7 @@ pub(crate) fn complete(config: &Config, store: &Path) -> anyhow::Result<Option<C
     if has_ca {
         // Root restores for the gateway's user. Also after a repetition, which replaces nothing.
         for file in [&to.cert, &to.key] {
-            give_made(&config.data_dir, file)
+            chown_created(&config.data_dir, file)
                 .with_context(|| format!("cannot give {} to its user", file.display()))?;
         }
     }

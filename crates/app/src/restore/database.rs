@@ -12,9 +12,9 @@ use super::error::{RestoreError, Restored, failed};
 use super::staging::{Batch, FillError, unprepared, unusable};
 use crate::backups::{CA_CERT_PART, CA_KEY_PART};
 use crate::config::Config;
-use crate::folders::give_made;
+use crate::folders::chown_created;
 use crate::keys;
-use crate::services::{StartTurn, open_store};
+use crate::services::{StartLease, open_store};
 use keyward_backup::{BackupEntry, BackupKey, BackupPart, BackupReader};
 use keyward_base::time::Clock;
 use keyward_proxy::ca::authority::{Authority, CaFiles};
@@ -56,7 +56,7 @@ pub(super) async fn leave(store: &dyn Store) {
     if let Some(shared) = store.shared()
         && let Err(error) = shared.leave().await
     {
-        tracing::debug!(%error, "the presence of this process ends by itself");
+        tracing::debug!(%error, "cannot remove this process from the list of replicas: its entry expires");
     }
 }
 
@@ -95,12 +95,12 @@ pub(super) async fn restore(
 
 /// Adds all rows to the empty database, while no replica starts.
 async fn add(target: &Arc<dyn Store>, rows: &Snapshot) -> Result<(), RestoreError> {
-    let turn = StartTurn::wait(target).await.map_err(failure)?;
+    let lease = StartLease::wait(target).await.map_err(failure)?;
     let added = match target.load(rows.rows().to_vec()).await {
         Ok(()) => Ok(()),
         Err(error) => after_failure(error, &**target, rows).await,
     };
-    StartTurn::end_if_held(turn).await;
+    StartLease::release_if_held(lease).await;
     added
 }
 
@@ -110,7 +110,7 @@ async fn after_failure(
     target: &dyn Store,
     rows: &Snapshot,
 ) -> Result<(), RestoreError> {
-    if !error.leaves_doubt() {
+    if !error.is_outcome_unknown() {
         return Err(failure(error));
     }
     match target.snapshot().await {
@@ -141,7 +141,7 @@ fn install(config: &Config, parts: &[BackupPart]) -> Result<bool, RestoreError> 
     installed?;
     removed.map_err(failed("remove", &folder))?;
     for file in [&to.cert, &to.key] {
-        give_made(&config.data_dir, file).map_err(failed("write", file))?;
+        chown_created(&config.data_dir, file).map_err(failed("write", file))?;
     }
     Ok(true)
 }

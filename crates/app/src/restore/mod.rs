@@ -107,10 +107,10 @@ impl<'a> Restore<'a> {
         complete(config, store).map_err(incomplete)?;
         self.file.rewind().map_err(failed("read", &self.path))?;
         let kept = kept_name(store, "restore", Timestamp::now());
-        let staging = Staging::beside(store).await?;
+        let staging = Staging::create(store).await?;
         let filled = staging.fill(config, &self.file, &self.opening, keeps_ca).await;
         filled.map_err(|error| error.of(&self.path))?;
-        staging.promise(&kept)?;
+        staging.write_marker(&kept)?;
         exchange(staging, store, old.is_some())?;
         drop(old);
         // A gateway that starts now completes it instead.
@@ -168,7 +168,7 @@ mod tests {
     async fn a_store_that_appears_is_not_replaced_and_the_restored_one_does_not_stay_beside_it() {
         let folder = tempfile::tempdir().expect("a folder");
         let store = folder.path().join("store");
-        let staging = Staging::beside(&store).await.expect("made");
+        let staging = Staging::create(&store).await.expect("made");
         std::fs::create_dir(&store).expect("a directory");
         std::fs::write(store.join("pid"), "1").expect("a file");
         let refused = exchange(staging, &store, false).expect_err("it appeared");
@@ -182,14 +182,14 @@ mod tests {
     async fn without_a_store_the_hint_is_not_to_move_it() {
         let folder = tempfile::tempdir().expect("a folder");
         let store = folder.path().join("store");
-        let staging = Staging::beside(&store).await.expect("made");
+        let staging = Staging::create(&store).await.expect("made");
         std::fs::write(&store, "a file").expect("a file");
         let refused = exchange(staging, &store, false).expect_err("a file is there");
         assert!(matches!(refused, RestoreError::Io { action: "create", .. }), "{refused}");
         assert_eq!(refused.hint(), None);
         std::fs::remove_file(&store).expect("removed");
         std::fs::create_dir(&store).expect("an empty directory");
-        let staging = Staging::beside(&store).await.expect("made");
+        let staging = Staging::create(&store).await.expect("made");
         exchange(staging, &store, false).expect("an empty directory is no store");
         assert!(store.join("sled").is_dir());
     }

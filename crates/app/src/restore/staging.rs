@@ -17,7 +17,7 @@ use keyward_base::time::Clock;
 use keyward_proxy::ca::authority::{Authority, CaFiles};
 use keyward_state::crypto::keyring::Keyring;
 use keyward_state::directory::{Directory, OpenedRow};
-use keyward_state::store::sled::{SledStore, give_to_owner_of};
+use keyward_state::store::sled::{SledStore, chown_tree_to_owner_of};
 use keyward_state::store::{Row, Store, Table};
 
 /// Rows are written together up to this size.
@@ -55,7 +55,7 @@ impl FillError {
 
 impl Staging {
     /// Makes an empty one. [`super::complete`] has removed the one of a crash.
-    pub(super) async fn beside(store: &Path) -> Result<Self, RestoreError> {
+    pub(super) async fn create(store: &Path) -> Result<Self, RestoreError> {
         let path = staging_path(store);
         let store = SledStore::open(&path).await.map_err(RestoreError::Locked)?;
         let pending = path.join(PENDING);
@@ -109,10 +109,11 @@ impl Staging {
     }
 
     /// Writes the instructions for the completion, durably. `kept`: the new name of the old store.
-    pub(super) fn promise(&self, kept: &str) -> Result<(), RestoreError> {
+    pub(super) fn write_marker(&self, kept: &str) -> Result<(), RestoreError> {
         self.write(MARKER, kept.as_bytes())?;
         // Root restores for the gateway's user.
-        let given = give_to_owner_of(self.path.parent().unwrap_or(Path::new("/")), &self.path);
+        let given =
+            chown_tree_to_owner_of(self.path.parent().unwrap_or(Path::new("/")), &self.path);
         given.map_err(failed("write", &self.path))?;
         for folder in [self.path.join(PENDING), self.path.join("sled"), self.path.clone()] {
             let synced = File::open(&folder).and_then(|folder| folder.sync_all());

@@ -1,5 +1,5 @@
 //! The rules of a process without listeners. Those of the configuration are kept also before a start has made what they
-//! name. If a start would refuse them, the API refuses what depends on rules (`SoundRules`).
+//! name. If a start would refuse them, the API refuses what depends on rules (`ValidRules`).
 
 use super::{OpenedServices, all, plan};
 use crate::config::Config;

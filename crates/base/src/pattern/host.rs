@@ -55,7 +55,7 @@ impl HostPattern {
 
     /// Whether the pattern matches the target's host and port.
     pub fn matches(&self, target: &Target) -> bool {
-        self.takes_port(target) && self.covers(target.host())
+        self.matches_port(target) && self.covers(target.host())
     }
 
     /// Whether the pattern matches the host, on any port.
@@ -68,7 +68,7 @@ impl HostPattern {
     }
 
     /// Whether the pattern matches the target's port, for any host.
-    pub fn takes_port(&self, target: &Target) -> bool {
+    pub fn matches_port(&self, target: &Target) -> bool {
         match self.port {
             Some(port) => port == target.port(),
             None => target.port() == target.scheme().default_port(),
@@ -119,7 +119,7 @@ impl HostPattern {
         self.port.unwrap_or(443)
     }
 
-    pub fn names_port(&self) -> bool {
+    pub fn has_explicit_port(&self) -> bool {
         self.port.is_some()
     }
 
@@ -287,7 +287,7 @@ mod tests {
         assert!(!bare.matches(&https("a.example.com:80")));
         assert!(!tls.matches(&http("a.example.com")));
         assert!(tls.matches(&https("a.example.com")));
-        assert!(!bare.names_port() && tls.names_port());
+        assert!(!bare.has_explicit_port() && tls.has_explicit_port());
     }
 
     #[test]

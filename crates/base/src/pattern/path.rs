@@ -265,7 +265,7 @@ impl DecodedPath {
     ///
     /// # Errors
     /// As [`DecodedPath::parse`], of `rest`.
-    pub fn behind(prefix: &str, rest: &str) -> Result<Self, PathError> {
+    pub fn join(prefix: &str, rest: &str) -> Result<Self, PathError> {
         let rest = Self::parse(&format!("/{rest}"))?;
         let text = format!("{prefix}{}", rest.text).into();
         Ok(Self { text, raw: None, ambiguous: rest.ambiguous })
@@ -536,7 +536,7 @@ mod tests {
     }
 
     fn masked(prefix: &str, rest: &str) -> DecodedPath {
-        DecodedPath::behind(prefix, rest).expect(rest)
+        DecodedPath::join(prefix, rest).expect(rest)
     }
 
     #[test]
@@ -575,7 +575,7 @@ mod tests {
         assert_eq!((plain.as_str(), plain.ambiguous()), ("/bot\u{1a}/a b/", false));
         assert!(plain.is_masked() && !path("/bot/a").is_masked());
         assert!(masked("/bot\u{1a}", "a%2fb").ambiguous() && masked("/x", "/a").ambiguous());
-        assert_eq!(DecodedPath::behind("/x", "../a"), Err(PathError::DotSegments));
+        assert_eq!(DecodedPath::join("/x", "../a"), Err(PathError::DotSegments));
         assert!(DecodedPath::parse("/bot\u{1a}/x").is_err() && DecodedPath::parse("/%1a").is_err());
     }
 

@@ -57,7 +57,7 @@ impl Headers {
     }
 
     /// Adds the fields of `base` that are not set here.
-    pub fn over(&self, base: &Self) -> Self {
+    pub fn with_defaults(&self, base: &Self) -> Self {
         let inherited = base.0.iter().filter(|(name, _)| self.names().all(|own| own != name));
         let mut all: Vec<_> = self.0.iter().chain(inherited).cloned().collect();
         all.sort_by(|(a, _), (b, _)| a.as_str().cmp(b.as_str()));

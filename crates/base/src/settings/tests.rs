@@ -74,8 +74,8 @@ fn what_is_written_is_read_again() {
 #[test]
 fn a_retry_that_says_nothing_is_the_usual_one() {
     let retry = read(r#"{"retry": {}}"#).unwrap().retry.unwrap();
-    assert_eq!((retry.attempts(), retry.on()), (3, &[429, 502, 503, 504][..]));
-    assert!(retry.is_on(503) && !retry.is_on(500));
+    assert_eq!((retry.attempts(), retry.statuses()), (3, &[429, 502, 503, 504][..]));
+    assert!(retry.applies_to(503) && !retry.applies_to(500));
 }
 
 #[test]

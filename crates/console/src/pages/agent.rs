@@ -13,7 +13,7 @@ use super::{streams, timeline};
 use crate::frame::{Page, Section};
 use crate::icons::Icon;
 use crate::parts::{Action, Field, ago, chips, copyable, count, head, in_short, lock, series};
-use crate::visit::{Console, Stop, Tagged, Visit, segment};
+use crate::visit::{Console, PageError, Tagged, Visit, segment};
 use keyward_api::handler::get;
 use keyward_api::wire::{AgentUsageView, Event, List, Status, StreamView};
 use keyward_model::{Agent, HeldBy, ManagedBy, RuleShown, Session, Shown};
@@ -55,20 +55,20 @@ async fn show(
     visit: Visit,
     Path(name): Path<String>,
     Query(asked): Query<PageQuery>,
-) -> Result<Page, Stop> {
+) -> Result<Page, PageError> {
     let path = format!("/agents/{}", segment(&name));
     let Tagged { body: agent, tag } = visit.tagged::<Shown<Agent>>(&path).await?;
     let of_it = segment(&agent.spec.name);
     let rules: Option<List<RuleShown>> =
-        visit.maybe(&format!("/rules?agent={of_it}&limit={READ}")).await?;
+        visit.get_optional(&format!("/rules?agent={of_it}&limit={READ}")).await?;
     let offer = bindings::read(&visit, asked.q.as_deref()).await?;
     let sessions: Option<List<Shown<Session>>> =
-        visit.maybe(&format!("/sessions?q={of_it}&limit={READ}")).await?;
+        visit.get_optional(&format!("/sessions?q={of_it}&limit={READ}")).await?;
     let mut sessions = sessions.unwrap_or_default();
     sessions.items.retain(|session| session.facts.agent_name == agent.spec.name);
     let streams = streams::read(&visit, streams::Owner::Agent, &agent.spec.name).await?;
-    let status = visit.maybe("/status").await?;
-    let usage = visit.maybe(&format!("{path}/usage")).await?;
+    let status = visit.get_optional("/status").await?;
+    let usage = visit.get_optional(&format!("{path}/usage")).await?;
     let changes = visit.once(&format!("/audit?changed={}&limit={CHANGES}", agent.id)).await?;
     let rules = rules.unwrap_or_default();
     let view = View { agent, tag, rules, offer, sessions, streams, status, usage, changes };
@@ -261,7 +261,7 @@ fn hosts(rule: &RuleShown) -> String {
 
 /// Names the rule, set or binding that gives the access.
 fn because(rule: &RuleShown) -> Markup {
-    let place = rule.standing.place.as_deref();
+    let place = rule.status.place.as_deref();
     match rule.id.split_once(':') {
         Some(("binding", _)) => html! { "its binding" },
         Some(("allow", set)) => html! { "set " code { (set) } },

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use crate::frame::{Page, Section};
 use crate::icons::Icon;
 use crate::parts::{Field, Tone, ago, count, empty, head, mark, next_page, search, state};
-use crate::visit::{Console, Stop, Visit, segment};
+use crate::visit::{Console, PageError, Visit, segment};
 use keyward_api::handler::get;
 use keyward_api::wire::{List, Summary};
 use keyward_model::{Agent, HeldBy, Shown};
@@ -29,7 +29,7 @@ pub(super) fn routes() -> Router<Console> {
     Router::new().route("/agents", get(show))
 }
 
-async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, Stop> {
+async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, PageError> {
     let mut path = format!("/agents?limit={ROWS}");
     for (name, value) in [("q", &asked.q), ("after", &asked.after)] {
         if let Some(value) = value.as_deref().filter(|value| !value.is_empty()) {

@@ -14,7 +14,7 @@ use crate::parts::{
     Action, Field, Subpage, Tone, ago, chips, client_labels, client_words, copyable, count, empty,
     facts, head, known_scopes, lock, mark, next_page, scope_list, search, settings_nav, state,
 };
-use crate::visit::{Console, Stop, Tagged, Visit, segment, sentence};
+use crate::visit::{Console, PageError, Tagged, Visit, segment, sentence};
 use keyward_api::handler::get;
 use keyward_api::wire::{AuthView, List, ProviderView};
 use keyward_model::{App, ManagedBy, Shown};
@@ -36,7 +36,7 @@ pub(super) fn routes() -> Router<Console> {
         .route("/apps/{name}", get(one))
 }
 
-async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, Stop> {
+async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, PageError> {
     let mut path = format!("/apps?limit={ROWS}");
     for (name, value) in [("q", &asked.q), ("after", &asked.after)] {
         if let Some(value) = value.as_deref().filter(|value| !value.is_empty()) {
@@ -103,12 +103,12 @@ fn state_of(app: &Shown<App>) -> Markup {
     }
 }
 
-async fn one(visit: Visit, Path(name): Path<String>) -> Result<Page, Stop> {
+async fn one(visit: Visit, Path(name): Path<String>) -> Result<Page, PageError> {
     let path = format!("/apps/{}", segment(&name));
     let Tagged { body: app, tag } = visit.tagged::<Shown<App>>(&path).await?;
     let sources = connect::sources(&visit).await?;
     let provider = format!("/providers/{}", segment(&app.spec.provider));
-    let provider: Option<ProviderView> = visit.maybe(&provider).await?;
+    let provider: Option<ProviderView> = visit.get_optional(&provider).await?;
     let is_ours = visit.is_admin() && app.managed_by != Some(ManagedBy::File);
     let labels = client_labels(method(&app, provider.as_ref()));
     let content = html! {

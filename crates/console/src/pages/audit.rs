@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use crate::frame::{Page, Section};
 use crate::parts::{Tone, ago, count, empty, facts, head, state};
-use crate::visit::{Console, Stop, Visit, segment, sentence};
+use crate::visit::{Console, PageError, Visit, segment, sentence};
 use keyward_api::handler::get;
 use keyward_api::wire::{AuditCounts, AuditVerified, Change, Event, List, Outcome};
 
@@ -113,7 +113,7 @@ fn encoded(pairs: &[(&str, &str)]) -> String {
     pairs.join("&")
 }
 
-async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, Stop> {
+async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, PageError> {
     let query = asked.query();
     let mut path = format!("/audit?limit={ROWS}&{query}");
     if let Some(after) = asked.after.as_deref() {
@@ -230,7 +230,7 @@ fn what(event: &Event) -> Markup {
     let host = host.strip_suffix(":443").unwrap_or(host);
     html! {
         @match &event.change {
-            Some(change) => { (change.what) " " @if let Some(name) = &change.name { b { (name) } " " } (change.done()) }
+            Some(change) => { (change.what) " " @if let Some(name) = &change.name { b { (name) } " " } (change.past_tense()) }
             None if event.statement.is_some() => { code { (event.statement.as_deref().unwrap_or_default()) } " " (host) }
             None => { span.method { (event.method.as_deref().unwrap_or("–")) } " " (host) (event.path.as_deref().unwrap_or_default()) }
         }
@@ -303,23 +303,24 @@ fn counted(asked: &PageQuery, counts: &AuditCounts) -> Markup {
 }
 
 /// One record.
-async fn record(visit: Visit, Path(seq): Path<String>) -> Result<Page, Stop> {
-    let Ok(seq) = seq.parse::<u64>() else { return Err(Stop::no_page()) };
+async fn record(visit: Visit, Path(seq): Path<String>) -> Result<Page, PageError> {
+    let Ok(seq) = seq.parse::<u64>() else { return Err(PageError::no_page()) };
     let before = seq.saturating_add(1);
     let list: List<Event> = visit.get(&format!("/audit?limit=1&after={before}")).await?;
-    let event = list.items.first().filter(|event| event.seq == seq).ok_or_else(Stop::no_page)?;
+    let event =
+        list.items.first().filter(|event| event.seq == seq).ok_or_else(PageError::no_page)?;
     let content = html! {
         p.crumb { a href="/audit" { "Audit" } }
         (head(html! { span { (what(event)) } }, Some(html! { (ago(event.time)) " · by " (author(event)) }), html! {}))
         @if event.change.is_none() {
             p { a.button href=(format!("/traffic/{}", segment(&event.exchange))) { "Show request" } }
         }
-        section.panel { header { h2 { "Record " (seq) } } div.body { (told(event)) } }
+        section.panel { header { h2 { "Record " (seq) } } div.body { (record_details(event)) } }
     };
     Ok(Page::new(&visit, Section::Audit, "Audit record", content))
 }
 
-fn told(event: &Event) -> Markup {
+fn record_details(event: &Event) -> Markup {
     let text = |text: Option<&str>| text.map(|text| html! { (text) });
     let code = |text: Option<&str>| text.map(|text| html! { code { (text) } });
     let change = event.change.as_deref();
@@ -332,7 +333,7 @@ fn told(event: &Event) -> Markup {
     });
     facts(&[
         ("Resource", thing),
-        ("Change", text(change.map(|change| change.done()))),
+        ("Change", text(change.map(|change| change.past_tense()))),
         ("Result", Some(result(event))),
         ("Explanation", text(change.and_then(|change| change.why.as_deref()))),
         ("Author", text(change.map(changed_by))),
@@ -367,7 +368,7 @@ fn place(change: &Change) -> Option<String> {
 }
 
 /// The check of the whole chain.
-async fn verify(visit: Visit) -> Result<Page, Stop> {
+async fn verify(visit: Visit) -> Result<Page, PageError> {
     let told: AuditVerified = visit.get("/audit/verify").await?;
     let records = usize::try_from(told.records).unwrap_or(usize::MAX);
     let files = usize::try_from(told.files).unwrap_or(usize::MAX);

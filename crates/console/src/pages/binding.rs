@@ -6,7 +6,7 @@ use maud::{Markup, html};
 
 use crate::frame::{Page, Section};
 use crate::parts::{Check, empty, head, lock, mark};
-use crate::visit::{Console, Stop, Tagged, Visit, segment};
+use crate::visit::{Console, PageError, Tagged, Visit, segment};
 use keyward_api::handler::get;
 use keyward_api::wire::{ActionView, ProviderView};
 use keyward_model::{Agent, BindingShown, ManagedBy, Shown};
@@ -18,11 +18,11 @@ pub(super) fn routes() -> Router<Console> {
 async fn show(
     visit: Visit,
     Path((agent, connection)): Path<(String, String)>,
-) -> Result<Page, Stop> {
+) -> Result<Page, PageError> {
     let Tagged { body: agent, tag } =
         visit.tagged::<Shown<Agent>>(&format!("/agents/{}", segment(&agent))).await?;
     let bound = agent.facts.bindings.iter().find(|it| it.name == connection && it.direct);
-    let binding = bound.ok_or_else(Stop::no_page)?;
+    let binding = bound.ok_or_else(PageError::no_page)?;
     let provider: ProviderView =
         visit.get(&format!("/providers/{}", segment(&binding.provider))).await?;
     let (name, back) = (&agent.spec.name, format!("/agents/{}", segment(&agent.spec.name)));

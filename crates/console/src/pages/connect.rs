@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use crate::frame::{Page, Section};
 use crate::parts::{Field, empty, head, known_scopes, mark, search, search_more};
-use crate::visit::{Console, Stop, Visit, segment, sentence};
+use crate::visit::{Console, PageError, Visit, segment, sentence};
 use keyward_api::handler::get;
 use keyward_api::wire::{AuthView, FieldView, List, ProviderView, VariableView};
 use keyward_model::{App, Connection, Shown, Source};
@@ -46,9 +46,9 @@ pub(super) fn steps(at: usize) -> Markup {
     }
 }
 
-async fn choose(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, Stop> {
+async fn choose(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, PageError> {
     if !visit.may_write() {
-        return Err(Stop::not_allowed());
+        return Err(PageError::not_allowed());
     }
     // The link of a refusal names the service.
     if let Some(provider) = asked.provider.clone().filter(|provider| !provider.is_empty()) {
@@ -139,12 +139,12 @@ async fn authenticate(
     visit: Visit,
     Path(id): Path<String>,
     Query(asked): Query<PageQuery>,
-) -> Result<Page, Stop> {
+) -> Result<Page, PageError> {
     if !visit.may_write() {
-        return Err(Stop::not_allowed());
+        return Err(PageError::not_allowed());
     }
     let provider: ProviderView = visit.get(&format!("/providers/{}", segment(&id))).await?;
-    let apps: Option<List<Shown<App>>> = visit.maybe("/apps?limit=1000").await?;
+    let apps: Option<List<Shown<App>>> = visit.get_optional("/apps?limit=1000").await?;
     let apps = apps.map(|list| list.items).unwrap_or_default();
     let usable: Vec<_> = provider.auth.iter().collect();
     let chosen =
@@ -232,7 +232,7 @@ fn form(visit: &Visit, of: &Authentication<'_>) -> Markup {
             @if !auth.consents { @for field in &auth.fields {
                 @if field.from_source || by_reference && field.secret && !field.optional { (reference_field(&format!("fields.{}", field.name), &field.label, sources)) } @else { (secret_field(field)) }
             } }
-            @if !auth.consents && !sources.is_empty() { (other_way(&to(&provider.id, Some(&auth.id), agent), by_reference)) }
+            @if !auth.consents && !sources.is_empty() { (reference_switch(&to(&provider.id, Some(&auth.id), agent), by_reference)) }
             (visibility(visit))
             details #more-settings {
                 summary { "More settings" }
@@ -353,9 +353,9 @@ pub(super) fn secret_field(field: &FieldView) -> Markup {
 }
 
 /// The names of the secret sources that an admin may use.
-pub(super) async fn sources(visit: &Visit) -> Result<Vec<String>, Stop> {
+pub(super) async fn sources(visit: &Visit) -> Result<Vec<String>, PageError> {
     let sources: Option<List<Shown<Source>>> = match visit.is_admin() {
-        true => visit.maybe("/sources?limit=100").await?,
+        true => visit.get_optional("/sources?limit=100").await?,
         false => None,
     };
     Ok(sources.into_iter().flat_map(|list| list.items).map(|it| it.spec.name).collect())
@@ -376,7 +376,7 @@ pub(super) fn reference_field(name: &str, title: &str, sources: &[String]) -> Ma
 }
 
 /// A link to the form with references, or back to the one with values.
-pub(super) fn other_way(path: &str, by_reference: bool) -> Markup {
+pub(super) fn reference_switch(path: &str, by_reference: bool) -> Markup {
     html! {
         p.small.field { @match by_reference {
             true => a href=(path) { "Give the value itself instead" },

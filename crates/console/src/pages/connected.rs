@@ -11,7 +11,7 @@ use super::connect::steps;
 use super::connections::{remedy, state_of};
 use crate::frame::{Page, Section};
 use crate::parts::{copyable, empty, head, lock, mark, search};
-use crate::visit::{Console, Stop, Visit, segment};
+use crate::visit::{Console, PageError, Visit, segment};
 use keyward_api::handler::get;
 use keyward_api::wire::{List, Share, UsageView};
 use keyward_model::{Agent, Connection, Shown};
@@ -46,7 +46,7 @@ async fn show(
     visit: Visit,
     Path(name): Path<String>,
     Query(asked): Query<PageQuery>,
-) -> Result<Page, Stop> {
+) -> Result<Page, PageError> {
     let path = format!("/connections/{}", segment(&name));
     let connection: Shown<Connection> = visit.get(&path).await?;
     let wanted = asked.agent.as_deref().filter(|name| !name.is_empty());
@@ -73,14 +73,14 @@ async fn show(
     Ok(Page::new(&visit, Section::Connections, "Bind to agents", content))
 }
 
-async fn read(visit: &Visit, path: &str, asked: &PageQuery) -> Result<Offer, Stop> {
+async fn read(visit: &Visit, path: &str, asked: &PageQuery) -> Result<Offer, PageError> {
     let q = asked.q.as_deref().map(str::trim).filter(|q| !q.is_empty()).map(str::to_owned);
     let mut first = Vec::new();
     let mut query = String::new();
     match &q {
         Some(q) => query = format!("&q={}", segment(q)),
         None => {
-            let usage: Option<UsageView> = visit.maybe(&format!("{path}/usage")).await?;
+            let usage: Option<UsageView> = visit.get_optional(&format!("{path}/usage")).await?;
             let users = usage.into_iter().flat_map(|usage| usage.agents);
             let bound = users
                 .filter(|user| matches!(user.by, Share::Bound | Share::Plugin))
@@ -88,7 +88,7 @@ async fn read(visit: &Visit, path: &str, asked: &PageQuery) -> Result<Offer, Sto
             let wanted = asked.agent.clone().filter(|name| !name.is_empty());
             let others = bound.filter(|name| Some(name) != wanted.as_ref()).take(BOUND);
             for name in wanted.iter().cloned().chain(others) {
-                let agent = visit.maybe(&format!("/agents/{}", segment(&name))).await?;
+                let agent = visit.get_optional(&format!("/agents/{}", segment(&name))).await?;
                 first.extend(agent);
             }
         }

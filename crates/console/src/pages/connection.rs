@@ -8,13 +8,15 @@ use axum::Router;
 use axum::extract::Path;
 use maud::{Markup, html};
 
-use super::connections::{may_pause, paused, renewal_verb, resume, soon, state_of, why};
+use super::connections::{
+    attention_reason, may_pause, paused, renewal_verb, resume, state_of, why,
+};
 use super::{streams, timeline};
 use crate::frame::{Page, Section};
 use crate::parts::{
     Action, Field, ago, chips, facts, failures, head, lock, mark, scope_list, series,
 };
-use crate::visit::{Console, Stop, Tagged, Visit, segment, sentence};
+use crate::visit::{Console, PageError, Tagged, Visit, segment, sentence};
 use keyward_api::handler::get;
 use keyward_api::wire::{DatabaseListenerView, Event, List, ProviderView, StreamView, UsageView};
 use keyward_model::{
@@ -43,12 +45,12 @@ struct View {
     listeners: Option<Vec<DatabaseListenerView>>,
 }
 
-async fn show(visit: Visit, Path(name): Path<String>) -> Result<Page, Stop> {
+async fn show(visit: Visit, Path(name): Path<String>) -> Result<Page, PageError> {
     let path = format!("/connections/{}", segment(&name));
     let Tagged { body: connection, tag } = visit.tagged::<Shown<Connection>>(&path).await?;
     let usage = visit.get(&format!("{path}/usage")).await?;
     let provider =
-        visit.maybe(&format!("/providers/{}", segment(&connection.spec.provider))).await?;
+        visit.get_optional(&format!("/providers/{}", segment(&connection.spec.provider))).await?;
     let streams = streams::read(&visit, streams::Owner::Connection, &connection.spec.name).await?;
     let asked = format!("/audit?changed={}&limit={CHANGES}", connection.id);
     let changes: Option<List<Event>> = visit.once(&asked).await?;
@@ -209,7 +211,7 @@ fn standing(visit: &Visit, view: &View, writes: bool) -> Markup {
                             None => span.muted { "not used since the gateway started" },
                         }
                     }
-                    @if shown.remedy.is_some() { p.small { "Soon: " (soon(&view.connection)) "." } }
+                    @if shown.remedy.is_some() { p.small { "Soon: " (attention_reason(&view.connection)) "." } }
                     @if let Some(failing) = &view.usage.failing {
                         p.small.status-warn {
                             @if let Some(message) = &failing.message { (sentence(message)) " " }
@@ -397,11 +399,11 @@ const NEW_KEY: KeyWords = KeyWords {
 };
 
 /// A new secret: tested before it replaces the old one.
-async fn rotate(visit: Visit, Path(name): Path<String>) -> Result<Page, Stop> {
+async fn rotate(visit: Visit, Path(name): Path<String>) -> Result<Page, PageError> {
     let path = format!("/connections/{}", segment(&name));
     let connection: Shown<Connection> = visit.get(&path).await?;
     if !visit.may_change(connection.facts.owner.as_ref()) {
-        return Err(Stop::not_allowed());
+        return Err(PageError::not_allowed());
     }
     let spec = &connection.spec;
     let provider: ProviderView =

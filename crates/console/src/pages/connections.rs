@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::frame::{Page, Section};
 use crate::icons::Icon;
 use crate::parts::{Action, Tone, ago, count, empty, head, mark, search, state};
-use crate::visit::{Console, Stop, Visit, segment};
+use crate::visit::{Console, PageError, Visit, segment};
 use keyward_api::handler::get;
 use keyward_api::wire::{List, Summary};
 use keyward_model::{BrokenReason, Connection, ConnectionState, DueBy, ManagedBy, Renewal, Shown};
@@ -42,7 +42,7 @@ pub(super) fn routes() -> Router<Console> {
     Router::new().route("/connections", get(show))
 }
 
-async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, Stop> {
+async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, PageError> {
     let mut query = asked.query(None);
     query.push(("limit", ROWS.to_string()));
     let list: List<Shown<Connection>> =
@@ -260,7 +260,7 @@ pub(super) fn remedy(visit: &Visit, connection: &Shown<Connection>, path: &str) 
             html! { p.why { (paused(connection)) " · " (resume.unwrap_or_else(|| to("Open"))) } }
         }
         ConnectionState::Active | ConnectionState::Testing if facts.remedy.is_some() => {
-            html! { p.why { (soon(connection)) " · " (to(verb)) } }
+            html! { p.why { (attention_reason(connection)) " · " (to(verb)) } }
         }
         _ => html! {},
     }
@@ -299,7 +299,7 @@ pub(super) fn may_pause(visit: &Visit, connection: &Shown<Connection>) -> bool {
 }
 
 /// Why a usable connection needs a person soon.
-pub(super) fn soon(connection: &Shown<Connection>) -> Markup {
+pub(super) fn attention_reason(connection: &Shown<Connection>) -> Markup {
     let facts = &connection.facts;
     if facts.token.as_ref().is_some_and(|token| token.failing.is_some()) {
         return html! { "its token cannot be refreshed now" };

@@ -10,7 +10,7 @@ use crate::icons::Icon;
 use crate::parts::{
     Action, Field, Subpage, Tone, copyable, empty, head, lock, settings_nav, state,
 };
-use crate::visit::{Console, Stop, Visit, segment};
+use crate::visit::{Console, PageError, Visit, segment};
 use keyward_api::handler::get;
 use keyward_api::wire::{DatabaseListenerView, List, ReplicaView, Status};
 use keyward_base::database::DatabaseProtocol;
@@ -37,17 +37,17 @@ struct View {
     replicas: Vec<ReplicaView>,
 }
 
-async fn show(visit: Visit) -> Result<Page, Stop> {
+async fn show(visit: Visit) -> Result<Page, PageError> {
     let path = format!("/database-listeners?limit={LISTENERS}");
-    let stored: Option<List<Shown<DatabaseListener>>> = visit.maybe(&path).await?;
+    let stored: Option<List<Shown<DatabaseListener>>> = visit.get_optional(&path).await?;
     let reads_stored = stored.is_some();
     let stored = stored.map(|list| list.items).unwrap_or_default();
-    let status: Option<Status> = visit.maybe("/status").await?;
+    let status: Option<Status> = visit.get_optional("/status").await?;
     let open = status.map(|status| status.databases).unwrap_or_default();
     let (of_file, mut of_others): (Vec<_>, Vec<_>) =
         open.into_iter().partition(|it| reads_stored && it.name.is_none());
     of_others.retain(|it| stored.iter().all(|own| own.facts.open_at.as_ref() != Some(&it.at)));
-    let replicas: Option<List<ReplicaView>> = visit.maybe("/replicas").await?;
+    let replicas: Option<List<ReplicaView>> = visit.get_optional("/replicas").await?;
     let replicas = replicas.map(|list| list.items).unwrap_or_default();
     let view = View { of_file, stored, of_others, replicas };
     let is_operator = runs_install(&visit);
@@ -74,7 +74,7 @@ async fn show(visit: Visit) -> Result<Page, Stop> {
 }
 
 /// The connections that a listener may be for.
-async fn databases(visit: &Visit) -> Result<List<Shown<Connection>>, Stop> {
+async fn databases(visit: &Visit) -> Result<List<Shown<Connection>>, PageError> {
     let path = format!("/connections?limit={CHOICES}");
     let mut all: List<Shown<Connection>> = visit.get(&path).await?;
     all.items.retain(|it| it.facts.database.is_some());

@@ -6,7 +6,7 @@ use axum::response::Html;
 use maud::html;
 use serde::Deserialize;
 
-use crate::visit::{Console, Stop, Visit, segment};
+use crate::visit::{Console, PageError, Visit, segment};
 use keyward_api::handler::get;
 use keyward_api::wire::List;
 use keyward_model::{Agent, Connection, Shown};
@@ -54,7 +54,7 @@ fn is_for(visit: &Visit, path: &str) -> bool {
     (visit.reads_all() || !is_of_readers) && (visit.may_write() || path != "/connect")
 }
 
-async fn find(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Html<String>, Stop> {
+async fn find(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Html<String>, PageError> {
     let q = asked.q.trim().to_lowercase();
     let fits = |(name, _, words): &&(&str, &str, &str)| {
         q.is_empty() || name.to_lowercase().contains(&q) || words.contains(q.as_str())

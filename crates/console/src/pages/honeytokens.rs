@@ -11,7 +11,7 @@ use crate::icons::Icon;
 use crate::parts::{
     Action, Check, Field, Subpage, ago, empty, head, lock, next_page, search, settings_nav,
 };
-use crate::visit::{Console, Stop, Visit, segment};
+use crate::visit::{Console, PageError, Visit, segment};
 use keyward_api::handler::get;
 use keyward_api::wire::{Event, EventType, List};
 use keyward_model::{Honeytoken, ManagedBy, NoticeKind, Shown};
@@ -35,7 +35,7 @@ pub(super) fn routes() -> Router<Console> {
     Router::new().route("/honeytokens", get(show))
 }
 
-async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, Stop> {
+async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, PageError> {
     let mut path = format!("/honeytokens?limit={ROWS}");
     for (name, value) in [("q", &asked.q), ("after", &asked.after)] {
         if let Some(value) = value.as_deref().filter(|value| !value.is_empty()) {
@@ -45,7 +45,7 @@ async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, Stop
     let list: List<Shown<Honeytoken>> = visit.get(&path).await?;
     let used = NoticeKind::HoneytokenUsed.code();
     let alarms: Option<List<Event>> =
-        visit.maybe(&format!("/audit?event={used}&limit={ALARMS}")).await?;
+        visit.get_optional(&format!("/audit?event={used}&limit={ALARMS}")).await?;
     let types: List<EventType> = visit.get("/events").await?;
     let told = types.items.into_iter().find(|of| of.r#type == used);
     let told = told.map(|of| of.webhooks).unwrap_or_default();

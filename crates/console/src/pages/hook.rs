@@ -10,7 +10,7 @@ use crate::frame::{Page, Section};
 use crate::parts::{
     Action, Field, Subpage, ago, copyable, count, empty, facts, head, lock, settings_nav,
 };
-use crate::visit::{Console, Stop, Tagged, Visit, segment};
+use crate::visit::{Console, PageError, Tagged, Visit, segment};
 use keyward_api::handler::get;
 use keyward_api::wire::{Event, HookEventView, List};
 use keyward_model::{Hook, ManagedBy, Shown};
@@ -49,13 +49,14 @@ impl View {
     }
 }
 
-async fn show(visit: Visit, Path(name): Path<String>) -> Result<Page, Stop> {
+async fn show(visit: Visit, Path(name): Path<String>) -> Result<Page, PageError> {
     let path = format!("/hooks/{}", segment(&name));
     let Tagged { body: hook, tag } = visit.tagged::<Shown<Hook>>(&path).await?;
     let waiting: List<HookEventView> = visit.get(&format!("{path}/events?limit={EVENTS}")).await?;
     let dead: List<HookEventView> =
         visit.get(&format!("{path}/events?dead=true&limit={EVENTS}")).await?;
-    let changes = visit.maybe(&format!("/audit?changed={}&limit={CHANGES}", hook.id)).await?;
+    let changes =
+        visit.get_optional(&format!("/audit?changed={}&limit={CHANGES}", hook.id)).await?;
     let view = View { hook, tag, waiting: waiting.items, dead: dead.items, changes };
     let (hook, is_editable) = (&view.hook, view.is_editable(&visit));
     let content = html! {

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use crate::frame::{Page, Section};
 use crate::icons::Icon;
 use crate::parts::{Field, Subpage, Tone, ago, empty, head, next_page, settings_nav, state};
-use crate::visit::{Console, Stop, Visit, segment};
+use crate::visit::{Console, PageError, Visit, segment};
 use keyward_api::handler::get;
 use keyward_api::wire::{HookScheme, List};
 use keyward_model::{Connection, Hook, ManagedBy, Shown};
@@ -29,7 +29,7 @@ pub(super) fn routes() -> Router<Console> {
     Router::new().route("/incoming", get(show))
 }
 
-async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, Stop> {
+async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, PageError> {
     let mut path = format!("/hooks?limit={ROWS}");
     if let Some(after) = asked.after.as_deref() {
         path += &format!("&after={}", segment(after));

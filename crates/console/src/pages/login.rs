@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::frame::Page;
 use crate::parts::copyable;
-use crate::visit::{Console, Reader, Stop, segment, sentence};
+use crate::visit::{Console, PageError, Reader, segment, sentence};
 use keyward_api::handler::{boxed, get};
 use keyward_api::own_path;
 use keyward_api::wire::ErrorView;
@@ -84,7 +84,7 @@ async fn sign_in(State(console): State<Console>, reader: Reader, request: Reques
     let Some(body) = given.body() else {
         return again(StatusCode::UNPROCESSABLE_ENTITY, None);
     };
-    match reader.whole(Method::POST, "/session", body).await {
+    match reader.call(Method::POST, "/session", body).await {
         Ok((fields, _)) => {
             let mut answer = Redirect::to(own_path(&given.to)).into_response();
             for cookie in fields.get_all(header::SET_COOKIE) {
@@ -92,8 +92,8 @@ async fn sign_in(State(console): State<Console>, reader: Reader, request: Reques
             }
             answer
         }
-        Err(Stop::SignIn(_, error)) => again(StatusCode::UNAUTHORIZED, Some(&error)),
-        Err(Stop::Refused(status, error)) => again(status, Some(&error)),
+        Err(PageError::SignIn(_, error)) => again(StatusCode::UNAUTHORIZED, Some(&error)),
+        Err(PageError::Refused(status, error)) => again(status, Some(&error)),
     }
 }
 

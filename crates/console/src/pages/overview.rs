@@ -7,7 +7,7 @@ use super::connections::{remedy, state_of};
 use crate::frame::{Page, Section};
 use crate::icons::Icon;
 use crate::parts::{ago, count, head, in_short, mark, series};
-use crate::visit::{Console, Stop, Visit, segment, sentence};
+use crate::visit::{Console, PageError, Visit, segment, sentence};
 use keyward_api::handler::get;
 use keyward_api::wire::{AuditCounts, CaView, List, OrgUsageView, Status, Summary};
 use keyward_model::{Connection, PluginState, PluginView, Shown, Webhook};
@@ -44,16 +44,16 @@ struct Waiting {
     word: &'static str,
 }
 
-async fn show(visit: Visit) -> Result<Page, Stop> {
+async fn show(visit: Visit) -> Result<Page, PageError> {
     let summary: Summary = visit.get("/summary").await?;
     let waiting = waiting(&visit, &summary).await?;
     let plugins: Option<List<PluginView>> = match summary.plugins.blocked {
         0 => None,
-        _ => visit.maybe("/plugins?limit=1000").await?,
+        _ => visit.get_optional("/plugins?limit=1000").await?,
     };
-    let webhooks: Option<List<Shown<Webhook>>> = visit.maybe("/webhooks?limit=1000").await?;
+    let webhooks: Option<List<Shown<Webhook>>> = visit.get_optional("/webhooks?limit=1000").await?;
     // Before the counts: a request that ends in between changes the stamp of the next renewal.
-    let day: Option<OrgUsageView> = visit.maybe("/usage?since=24h").await?;
+    let day: Option<OrgUsageView> = visit.get_optional("/usage?since=24h").await?;
     let refused = visit.once("/audit/counts?by=host&requests=true&refused=true&since=24h").await?;
     let view = View {
         summary,
@@ -61,9 +61,9 @@ async fn show(visit: Visit) -> Result<Page, Stop> {
         plugins: plugins.map(|list| list.items).unwrap_or_default(),
         webhooks: webhooks.map(|list| list.items).unwrap_or_default(),
         refused,
-        status: visit.maybe("/status").await?,
-        ca: visit.maybe("/ca").await?,
-        hour: visit.maybe("/usage?since=1h").await?,
+        status: visit.get_optional("/status").await?,
+        ca: visit.get_optional("/ca").await?,
+        hour: visit.get_optional("/usage?since=1h").await?,
         day,
     };
     let content = html! {
@@ -148,7 +148,7 @@ fn first_steps(view: &View) -> Markup {
 }
 
 /// Connections that need a person, the most urgent ones first.
-async fn waiting(visit: &Visit, summary: &Summary) -> Result<Vec<Waiting>, Stop> {
+async fn waiting(visit: &Visit, summary: &Summary) -> Result<Vec<Waiting>, PageError> {
     let of = &summary.connections;
     let mut all: Vec<Waiting> = Vec::new();
     for (filter, total, word) in [

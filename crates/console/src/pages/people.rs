@@ -8,7 +8,7 @@ use serde::Deserialize;
 use crate::frame::{Page, Section};
 use crate::icons::Icon;
 use crate::parts::{Field, Tone, ago, empty, head, next_page, search, state};
-use crate::visit::{Console, Stop, Visit, segment};
+use crate::visit::{Console, PageError, Visit, segment};
 use keyward_api::handler::get;
 use keyward_api::wire::List;
 use keyward_model::{Role, Shown, User};
@@ -43,7 +43,7 @@ pub(super) fn routes() -> Router<Console> {
     Router::new().route("/people", get(show))
 }
 
-async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, Stop> {
+async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, PageError> {
     let role = if asked.is_of_end_users() { "end_user" } else { "admin,member,auditor" };
     let mut path = format!("/users?limit={ROWS}&role={}", segment(role));
     for (name, value) in [("q", &asked.q), ("after", &asked.after)] {

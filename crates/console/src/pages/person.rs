@@ -9,7 +9,7 @@ use super::people::{role_word, roles, state_of};
 use super::{means, personal_tokens, timeline};
 use crate::frame::{Page, Section};
 use crate::parts::{Action, Field, ago, chips, count, empty, facts, head, mark};
-use crate::visit::{Console, Stop, Tagged, Visit, segment};
+use crate::visit::{Console, PageError, Tagged, Visit, segment};
 use keyward_api::handler::get;
 use keyward_api::wire::{Event, List};
 use keyward_model::{Agent, Connection, Role, Session, Shown, User};
@@ -39,7 +39,7 @@ pub(super) fn routes() -> Router<Console> {
 }
 
 impl View {
-    async fn of(visit: &Visit, name: &str) -> Result<Self, Stop> {
+    async fn of(visit: &Visit, name: &str) -> Result<Self, PageError> {
         let path = format!("/users/{}", segment(name));
         let Tagged { body: user, tag } = visit.tagged::<Shown<User>>(&path).await?;
         let name = segment(&user.spec.name);
@@ -48,7 +48,9 @@ impl View {
         let mut agents: List<Shown<Agent>> = visit.get(&owned).await?;
         agents.items.retain(|agent| agent.facts.owner.as_ref() == Some(&user.id));
         let sessions: Option<List<Shown<Session>>> = match user.spec.role {
-            Role::EndUser => visit.maybe(&format!("/sessions?q={name}&limit={READ}")).await?,
+            Role::EndUser => {
+                visit.get_optional(&format!("/sessions?q={name}&limit={READ}")).await?
+            }
             _ => None,
         };
         let mut sessions = sessions.unwrap_or_default();
@@ -56,7 +58,7 @@ impl View {
         let asked = format!("/audit?changes=true&user={name}&limit={CHANGES}");
         let changes: Option<List<Event>> = match user.spec.role {
             Role::EndUser => None,
-            _ => visit.maybe(&asked).await?,
+            _ => visit.get_optional(&asked).await?,
         };
         let changes = changes.map(|list| list.items);
         Ok(Self { user, tag, connections, agents, sessions, changes })
@@ -87,7 +89,7 @@ async fn show(
     visit: Visit,
     Path(name): Path<String>,
     Query(asked): Query<PageQuery>,
-) -> Result<Page, Stop> {
+) -> Result<Page, PageError> {
     let view = View::of(&visit, &name).await?;
     let user = &view.user;
     let is_self = visit.me.user.as_deref() == Some(user.spec.name.as_str());

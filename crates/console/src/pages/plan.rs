@@ -6,7 +6,7 @@ use maud::{Markup, html};
 use super::settings::runs_install;
 use crate::frame::{Page, Section};
 use crate::parts::{Action, chips, count, empty, head};
-use crate::visit::{Console, Stop, Visit, sentence};
+use crate::visit::{Console, PageError, Visit, sentence};
 use keyward_api::handler::get;
 use keyward_api::wire::{PlanAsk, PlanProblem, PlanStep, PlanView};
 
@@ -17,9 +17,9 @@ pub(super) fn routes() -> Router<Console> {
     Router::new().route("/settings/plan", get(show))
 }
 
-async fn show(visit: Visit) -> Result<Page, Stop> {
+async fn show(visit: Visit) -> Result<Page, PageError> {
     if !runs_install(&visit) {
-        return Err(Stop::not_allowed());
+        return Err(PageError::not_allowed());
     }
     let plan: PlanView = visit.ask("/plan", &PlanAsk::default()).await?;
     let changes: Vec<_> = plan.steps.iter().filter(|step| step.action != "nothing").collect();

@@ -14,7 +14,7 @@ use super::connections::{renewal_verb, state_of};
 use crate::frame::{Page, Section};
 use crate::icons::Icon;
 use crate::parts::{Action, Tone, ago, count, empty, head, lock, mark, next_page, search, state};
-use crate::visit::{Console, Stop, Tagged, Visit, segment, sentence};
+use crate::visit::{Console, PageError, Tagged, Visit, segment, sentence};
 use keyward_api::handler::get;
 use keyward_api::wire::List;
 use keyward_model::{
@@ -40,7 +40,7 @@ pub(super) fn routes() -> Router<Console> {
         .route("/plugins/{id}", get(one))
 }
 
-async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, Stop> {
+async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, PageError> {
     let mut path = format!("/plugins?limit={ROWS}");
     for (name, value) in [("q", &asked.q), ("after", &asked.after)] {
         if let Some(value) = value.as_deref().filter(|value| !value.is_empty()) {
@@ -125,7 +125,7 @@ fn state_word(of: PluginState) -> Markup {
     state(tone, of.code())
 }
 
-async fn one(visit: Visit, Path(id): Path<String>) -> Result<Page, Stop> {
+async fn one(visit: Visit, Path(id): Path<String>) -> Result<Page, PageError> {
     let path = format!("/plugins/{}", segment(&id));
     let Tagged { body: plugin, tag } = visit.tagged::<PluginView>(&path).await?;
     let is_ours = visit.may_write() && plugin.managed_by == ManagedBy::Store;

@@ -15,7 +15,7 @@ use maud::{Markup, html};
 use crate::frame::{Page, Section};
 use crate::icons::Icon;
 use crate::parts::{ago, facts, head, lock};
-use crate::visit::{Console, Stop, Tagged, Visit, segment};
+use crate::visit::{Console, PageError, Tagged, Visit, segment};
 use keyward_api::handler::get;
 use keyward_api::wire::List;
 use keyward_model::{Agent, ManagedBy, RuleShown, Shown};
@@ -35,7 +35,7 @@ pub(super) fn routes() -> Router<Console> {
         .route("/rules/{name}/edit", get(edit))
 }
 
-async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, Stop> {
+async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, PageError> {
     let agents: List<Shown<Agent>> = visit.get(&format!("/agents?limit={AGENTS}")).await?;
     let has_more = agents.next.is_some();
     let agents: Vec<String> = agents.items.into_iter().map(|agent| agent.spec.name).collect();
@@ -69,7 +69,7 @@ async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, Stop
 }
 
 /// What decides where no rule fits, of more rules than a page of the API has: the default, and what a tested agent has.
-async fn last_rules(visit: &Visit, agent: Option<&str>) -> Result<Vec<RuleShown>, Stop> {
+async fn last_rules(visit: &Visit, agent: Option<&str>) -> Result<Vec<RuleShown>, PageError> {
     let Some(agent) = agent else { return Ok(vec![visit.get("/rules/default").await?]) };
     let path = format!("/rules?agent={}&limit={}", segment(agent), list::READ);
     let mut own: List<RuleShown> = visit.get(&path).await?;
@@ -77,7 +77,7 @@ async fn last_rules(visit: &Visit, agent: Option<&str>) -> Result<Vec<RuleShown>
     Ok(own.items)
 }
 
-async fn one(visit: Visit, Path(name): Path<String>) -> Result<Page, Stop> {
+async fn one(visit: Visit, Path(name): Path<String>) -> Result<Page, PageError> {
     let path = format!("/rules/{}", segment(&name));
     let Tagged { body: rule, tag } = visit.tagged::<RuleShown>(&path).await?;
     let is_ours = rule.managed_by == Some(ManagedBy::Store) && visit.is_admin();
@@ -87,7 +87,7 @@ async fn one(visit: Visit, Path(name): Path<String>) -> Result<Page, Stop> {
         (head(html! { (title) }, Some(Sentence::of(&rule.spec).show()), html! {
             @if is_ours { a.button href=(format!("{path}/edit")) { "Edit rule" } }
         }))
-        @if let Some(earlier) = &rule.standing.shadowed_by { (shadow(earlier)) }
+        @if let Some(earlier) = &rule.status.shadowed_by { (shadow(earlier)) }
         section.panel { div.body { (about(&rule)) } }
         @if is_ours {
             section.panel { header { h2 { "Danger zone" } } div.body.actions { (remove(&rule, tag.as_deref()).show()) } }
@@ -98,10 +98,10 @@ async fn one(visit: Visit, Path(name): Path<String>) -> Result<Page, Stop> {
 
 fn about(rule: &RuleShown) -> Markup {
     let listed = |all: &[String]| (!all.is_empty()).then(|| html! { code { (all.join(", ")) } });
-    let number = rule.standing.number;
+    let number = rule.status.number;
     html! {
         @if let Some(lock) = lock(rule.managed_by) {
-            p { (lock) @if let Some(place) = &rule.standing.place { " at " code { (place) } } }
+            p { (lock) @if let Some(place) = &rule.status.place { " at " code { (place) } } }
         }
         (facts(&[
             ("Place in the order", Some(html! { (number) })),
@@ -119,7 +119,7 @@ fn about(rule: &RuleShown) -> Markup {
     }
 }
 
-async fn edit(visit: Visit, Path(name): Path<String>) -> Result<Page, Stop> {
+async fn edit(visit: Visit, Path(name): Path<String>) -> Result<Page, PageError> {
     let path = format!("/rules/{}", segment(&name));
     let rule: Tagged<RuleShown> = visit.tagged(&path).await?;
     if rule.body.managed_by != Some(ManagedBy::Store) || !visit.is_admin() {

@@ -16,7 +16,7 @@ use crate::icons::Icon;
 use crate::parts::{
     Action, Subpage, chips, count, empty, facts, head, mark, search, search_more, settings_nav,
 };
-use crate::visit::{Console, Stop, Tagged, Visit, segment, sentence};
+use crate::visit::{Console, PageError, Tagged, Visit, segment, sentence};
 use keyward_api::handler::get;
 use keyward_api::wire::{AuthView, List, ProviderSource, ProviderView};
 use keyward_model::{App, Connection, Shown};
@@ -43,7 +43,7 @@ pub(super) fn routes() -> Router<Console> {
         .route("/services/{id}", get(one))
 }
 
-async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, Stop> {
+async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, PageError> {
     let q = asked.q.clone().unwrap_or_default();
     let all: List<ProviderView> =
         visit.get(&format!("/providers?limit=1000&q={}", segment(q.trim()))).await?;
@@ -144,13 +144,13 @@ fn kinds(provider: &ProviderView) -> &'static str {
     }
 }
 
-async fn one(visit: Visit, Path(id): Path<String>) -> Result<Page, Stop> {
+async fn one(visit: Visit, Path(id): Path<String>) -> Result<Page, PageError> {
     let path = format!("/providers/{}", segment(&id));
     let Tagged { body: provider, tag } = visit.tagged::<ProviderView>(&path).await?;
     let connections: List<Shown<Connection>> = visit
         .get(&format!("/connections?limit={CONNECTIONS}&provider={}", segment(&provider.id)))
         .await?;
-    let apps: Option<List<Shown<App>>> = visit.maybe("/apps?limit=1000").await?;
+    let apps: Option<List<Shown<App>>> = visit.get_optional("/apps?limit=1000").await?;
     let apps: Vec<_> = apps.into_iter().flat_map(|list| list.items).collect();
     let usable = visit.may_write();
     let content = html! {

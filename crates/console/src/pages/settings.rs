@@ -10,7 +10,7 @@ use crate::frame::{Page, Section, sign_out};
 use crate::parts::{
     Action, Field, Subpage, Tone, ago, chips, empty, facts, head, now, settings_nav, state,
 };
-use crate::visit::{Console, Stop, Visit, sentence};
+use crate::visit::{Console, PageError, Visit, sentence};
 use keyward_api::handler::get;
 use keyward_api::wire::{
     BackupView, CaView, CertificateRole, DatabaseListenerView, KeySourceKind, KeySourceView,
@@ -43,16 +43,16 @@ pub(super) fn runs_install(visit: &Visit) -> bool {
     visit.is_admin() && visit.me.org == "default"
 }
 
-async fn show(State(console): State<Console>, visit: Visit) -> Result<Page, Stop> {
-    let keys: Option<List<KeyView>> = visit.maybe("/keys?limit=100").await?;
-    let orgs: Option<List<Shown<Org>>> = visit.maybe(&format!("/orgs?limit={ORGS}")).await?;
-    let replicas: Option<List<ReplicaView>> = visit.maybe("/replicas").await?;
+async fn show(State(console): State<Console>, visit: Visit) -> Result<Page, PageError> {
+    let keys: Option<List<KeyView>> = visit.get_optional("/keys?limit=100").await?;
+    let orgs: Option<List<Shown<Org>>> = visit.get_optional(&format!("/orgs?limit={ORGS}")).await?;
+    let replicas: Option<List<ReplicaView>> = visit.get_optional("/replicas").await?;
     let view = View {
-        status: visit.maybe("/status").await?,
-        ca: visit.maybe("/ca").await?,
+        status: visit.get_optional("/status").await?,
+        ca: visit.get_optional("/ca").await?,
         keys: keys.map(|list| list.items),
         orgs: orgs.map(|list| list.items).unwrap_or_default(),
-        backup: visit.maybe("/backup").await?,
+        backup: visit.get_optional("/backup").await?,
         replicas: replicas.map(|list| list.items).unwrap_or_default(),
     };
     let is_operator = runs_install(&visit);
@@ -312,7 +312,7 @@ fn organisations(visit: &Visit, orgs: &[Shown<Org>]) -> Markup {
 }
 
 /// Whether the gateway reaches the hosts of its connections.
-async fn hosts(visit: Visit) -> Result<Page, Stop> {
+async fn hosts(visit: Visit) -> Result<Page, PageError> {
     let list: List<UpstreamView> = visit.get("/upstreams").await?;
     let failed = list.items.iter().filter(|it| !it.reached).count();
     let content = html! {

@@ -8,7 +8,7 @@ use maud::{Markup, html};
 use crate::frame::{Page, Section};
 use crate::icons::Icon;
 use crate::parts::{Action, Subpage, ago, empty, head, lock, settings_nav};
-use crate::visit::{Console, Stop, Visit, segment};
+use crate::visit::{Console, PageError, Visit, segment};
 use keyward_api::handler::get;
 use keyward_api::wire::List;
 use keyward_model::{Shown, Source};
@@ -20,7 +20,7 @@ pub(super) fn routes() -> Router<Console> {
     Router::new().route("/sources", get(show)).merge(edit::routes())
 }
 
-async fn show(visit: Visit) -> Result<Page, Stop> {
+async fn show(visit: Visit) -> Result<Page, PageError> {
     let list: List<Shown<Source>> = visit.get(&format!("/sources?limit={ROWS}")).await?;
     let is_admin = visit.is_admin();
     let about = html! { "Where values of connections' fields are kept outside of Keyward. Values are shown nowhere." };

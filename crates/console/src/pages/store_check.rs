@@ -7,7 +7,7 @@ use serde_json::json;
 use super::settings::runs_install;
 use crate::frame::{Page, Section};
 use crate::parts::{count, empty, head};
-use crate::visit::{Console, Stop, Visit, sentence};
+use crate::visit::{Console, PageError, Visit, sentence};
 use keyward_api::handler::get;
 use keyward_api::wire::{StoreCheckView, StoreFaultKind, StoreFaultView};
 
@@ -18,9 +18,9 @@ pub(super) fn routes() -> Router<Console> {
     Router::new().route("/settings/store", get(show))
 }
 
-async fn show(visit: Visit) -> Result<Page, Stop> {
+async fn show(visit: Visit) -> Result<Page, PageError> {
     if !runs_install(&visit) {
-        return Err(Stop::not_allowed());
+        return Err(PageError::not_allowed());
     }
     let check: StoreCheckView = visit.ask("/store/check", &json!({})).await?;
     let (faults, leftovers) = (check.fault_count(), check.leftover_count());

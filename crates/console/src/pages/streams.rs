@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::traffic::bytes;
 use crate::parts::{Action, ago};
-use crate::visit::{Stop, Visit, segment};
+use crate::visit::{PageError, Visit, segment};
 use keyward_api::wire::{List, StreamKind, StreamView};
 
 /// Rows that the section shows.
@@ -22,7 +22,7 @@ pub(super) async fn read(
     visit: &Visit,
     owner: Owner,
     name: &str,
-) -> Result<List<StreamView>, Stop> {
+) -> Result<List<StreamView>, PageError> {
     let filter = match owner {
         Owner::Agent => "agent",
         Owner::Connection => "connection",

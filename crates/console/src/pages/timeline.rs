@@ -17,10 +17,10 @@ pub(super) fn changes(events: &[Event]) -> Markup {
                         div {
                             span { (change.what) " " }
                             @if let Some(name) = &change.name { b { (name) } " " }
-                            span { (change.done()) }
+                            span { (change.past_tense()) }
                             @if event.outcome == Outcome::Refused { " " span.chip.bad { "refused" } }
                             span.muted { " by " (change.user.as_deref().unwrap_or(&change.by)) }
-                            @if let Some(why) = change.why.as_deref().filter(|why| *why != change.done()) { p.why { (why) } }
+                            @if let Some(why) = change.why.as_deref().filter(|why| *why != change.past_tense()) { p.why { (why) } }
                         }
                     }
                 }

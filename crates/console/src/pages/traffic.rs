@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use crate::frame::{Page, Section};
 use crate::parts::{ago, chips, facts, head, remedy};
-use crate::visit::{Console, Stop, Visit, segment, sentence};
+use crate::visit::{Console, PageError, Visit, segment, sentence};
 use keyward_api::handler::get;
 use keyward_api::wire::{Event, ExplainAsk, Explanation, List, Outcome};
 
@@ -50,7 +50,7 @@ impl PageQuery {
     }
 }
 
-async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, Stop> {
+async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, PageError> {
     let query = asked.query();
     let list: List<Event> = visit.get(&format!("/audit?{query}&limit={ROWS}")).await?;
     // The live list goes on after the newest record, which may be one that the filter leaves out.
@@ -144,10 +144,10 @@ fn blank() -> Markup {
     }
 }
 
-async fn exchange(visit: Visit, Path(id): Path<String>) -> Result<Page, Stop> {
+async fn exchange(visit: Visit, Path(id): Path<String>) -> Result<Page, PageError> {
     let list: List<Event> =
         visit.get(&format!("/audit?exchange={}&requests=true&limit=1", segment(&id))).await?;
-    let event = list.items.first().ok_or_else(Stop::no_page)?;
+    let event = list.items.first().ok_or_else(PageError::no_page)?;
     let now = explained(&visit, event).await;
     let content = html! {
         p.crumb { a href="/traffic" { "Traffic" } }
@@ -198,8 +198,8 @@ async fn explained(visit: &Visit, event: &Event) -> Option<Result<Explanation, S
     };
     Some(match visit.explain(&ask).await {
         Ok(explanation) => Ok(explanation),
-        Err(Stop::Refused(_, error)) => Err(error.message),
-        Err(Stop::SignIn(..)) => Err("the session has ended".to_owned()),
+        Err(PageError::Refused(_, error)) => Err(error.message),
+        Err(PageError::SignIn(..)) => Err("the session has ended".to_owned()),
     })
 }
 

@@ -5,12 +5,12 @@ use axum::extract::Path;
 use maud::{Markup, html};
 
 use super::timeline;
-use super::webhooks::{last_try, state_of, ticks};
+use super::webhooks::{event_checkboxes, last_try, state_of};
 use crate::frame::{Page, Section};
 use crate::parts::{
     Action, Field, Subpage, ago, chips, copyable, count, facts, head, lock, settings_nav,
 };
-use crate::visit::{Console, Stop, Tagged, Visit, segment};
+use crate::visit::{Console, PageError, Tagged, Visit, segment};
 use keyward_api::handler::get;
 use keyward_api::wire::{Event, EventType, List};
 use keyward_model::{ManagedBy, Shown, Webhook, WebhookState};
@@ -67,12 +67,12 @@ impl View {
     }
 }
 
-async fn show(visit: Visit, Path(name): Path<String>) -> Result<Page, Stop> {
+async fn show(visit: Visit, Path(name): Path<String>) -> Result<Page, PageError> {
     let path = format!("/webhooks/{}", segment(&name));
     let Tagged { body: webhook, tag } = visit.tagged::<Shown<Webhook>>(&path).await?;
     let types: List<EventType> = visit.get("/events").await?;
     let asked = format!("/audit?changed={}&limit={CHANGES}", webhook.id);
-    let changes = visit.maybe(&asked).await?;
+    let changes = visit.get_optional(&asked).await?;
     let view = View { webhook, tag, types: types.items, changes };
     let webhook = &view.webhook;
     let is_editable = view.is_editable(&visit);
@@ -231,7 +231,7 @@ fn settings(view: &View) -> Markup {
                 summary { "Edit" }
                 form method="post" data-api=(view.path("PATCH", "")) data-tag=[view.tag.as_deref()] data-done="Saved." {
                     (url.show())
-                    (ticks(&view.types, &chosen))
+                    (event_checkboxes(&view.types, &chosen))
                     button.first { "Save settings" }
                 }
             } }

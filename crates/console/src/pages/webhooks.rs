@@ -10,7 +10,7 @@ use crate::icons::Icon;
 use crate::parts::{
     Check, Field, Subpage, Tone, ago, count, empty, head, next_page, settings_nav, state,
 };
-use crate::visit::{Console, Stop, Visit, segment};
+use crate::visit::{Console, PageError, Visit, segment};
 use keyward_api::handler::get;
 use keyward_api::wire::{EventType, List};
 use keyward_model::{ManagedBy, NoticeKind, Shown, Webhook, WebhookState};
@@ -28,7 +28,7 @@ pub(super) fn routes() -> Router<Console> {
     Router::new().route("/webhooks", get(show))
 }
 
-async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, Stop> {
+async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, PageError> {
     let mut path = format!("/webhooks?limit={ROWS}");
     if let Some(after) = asked.after.as_deref() {
         path += &format!("&after={}", segment(after));
@@ -147,7 +147,7 @@ fn dialog(types: &[EventType]) -> Markup {
             form method="post" data-api="POST /webhooks" data-show="signing_key" data-done="Webhook added. This is its signing key" {
                 (url.show())
                 (name.show())
-                (ticks(types, &[]))
+                (event_checkboxes(types, &[]))
                 div.actions { button type="button" data-close { "Cancel" } button.first { "Add webhook" } }
             }
         }
@@ -155,7 +155,7 @@ fn dialog(types: &[EventType]) -> Markup {
 }
 
 /// Boxes for the types of events, in groups of what they are about.
-pub(super) fn ticks(types: &[EventType], chosen: &[&str]) -> Markup {
+pub(super) fn event_checkboxes(types: &[EventType], chosen: &[&str]) -> Markup {
     let mut groups: Vec<(&str, Vec<&EventType>)> = Vec::new();
     // A test goes to the webhook that is tested, whatever it receives.
     for of in types.iter().filter(|it| it.r#type != NoticeKind::WebhookTest.code()) {

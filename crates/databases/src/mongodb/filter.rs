@@ -14,8 +14,8 @@ use zeroize::Zeroizing;
 use super::commands::{MongoAccess, MongoVerdict};
 use super::documents::{self, ErrorCode};
 use super::wire::{
-    self, AnswerPlace, CHECKSUM_PRESENT, COMMAND_BYTES_MAX, EARLY_BYTES_MAX, HEADER_BYTES, Header,
-    MORE_TO_COME, Message, MessageForm, MongoFormatError, OP_MSG, OP_QUERY,
+    self, CHECKSUM_PRESENT, COMMAND_BYTES_MAX, EARLY_BYTES_MAX, HEADER_BYTES, Header, MORE_TO_COME,
+    Message, MessageForm, MongoFormatError, OP_MSG, OP_QUERY, ReplyTo,
 };
 use crate::stream::StreamFilter;
 
@@ -77,7 +77,7 @@ struct Rest {
 impl StreamFilter for MongoFilter {
     fn feed(&mut self, bytes: &[u8], checked: &mut BytesMut) -> io::Result<()> {
         self.read(bytes, checked).map_err(|malformed| {
-            tracing::debug!(why = malformed.text(), "an agent sent no message of MongoDB");
+            tracing::debug!(why = malformed.text(), "an agent sent a malformed message of MongoDB");
             self.malformed.store(true, Relaxed);
             io::ErrorKind::InvalidData.into()
         })
@@ -159,7 +159,7 @@ impl MongoFilter {
             // No answer is awaited.
             Some(_) if flags & MORE_TO_COME != 0 => {}
             Some(answer) => {
-                let asked = AnswerPlace { form: MessageForm::Msg, request: header.request };
+                let asked = ReplyTo { form: MessageForm::Msg, request: header.request };
                 self.replace(asked, &answer, checked)?;
             }
         }
@@ -186,7 +186,7 @@ impl MongoFilter {
 
     fn replace(
         &self,
-        asked: AnswerPlace,
+        asked: ReplyTo,
         answer: &RawDocument,
         checked: &mut BytesMut,
     ) -> Result<(), MongoFormatError> {
@@ -271,7 +271,10 @@ impl StreamFilter for AnswerFilter {
             bytes.advance(take);
             let Some(head) = self.head.first_chunk() else { continue };
             let header = Header::parse(head).map_err(|malformed| {
-                tracing::info!(why = malformed.text(), "a server sent no message of MongoDB");
+                tracing::info!(
+                    why = malformed.text(),
+                    "a server sent a malformed message of MongoDB"
+                );
                 io::Error::from(io::ErrorKind::InvalidData)
             })?;
             self.left = header.length - HEADER_BYTES;

@@ -7,8 +7,7 @@ use zeroize::Zeroizing;
 
 use super::documents::{self, ErrorCode};
 use super::wire::{
-    self, AnswerPlace, EARLY_BYTES_MAX, MESSAGE_BYTES_MAX, Message, MongoFormatError,
-    MongoReadError,
+    self, EARLY_BYTES_MAX, MESSAGE_BYTES_MAX, Message, MongoFormatError, MongoReadError, ReplyTo,
 };
 
 /// Messages that a client may send before it authenticates. A client that only watches the server sends one in ten seconds.
@@ -27,7 +26,7 @@ pub struct MongoClient {
     /// What it gave as its password.
     pub token: Option<Zeroizing<String>>,
     /// The command that is answered when its session is open, or with the refusal.
-    pub asked: AnswerPlace,
+    pub asked: ReplyTo,
     /// That command, if the server answers it.
     pub first: Vec<u8>,
 }
@@ -79,7 +78,7 @@ where
             // Documents may follow the command.
             Err(MongoFormatError::Section | MongoFormatError::Document) if is_owned => {
                 let asked =
-                    AnswerPlace { form: wire::MessageForm::Msg, request: message.header.request };
+                    ReplyTo { form: wire::MessageForm::Msg, request: message.header.request };
                 (asked, MongoEarlyCommand::Command)
             }
             Err(malformed) => return Err(MongoGreetingError::Malformed(malformed)),

@@ -12,9 +12,7 @@ use super::commands::MongoAccess;
 use super::filter::{AnswerFilter, MongoFilter, Replaced};
 use super::greeting::{self, MongoClient, MongoGreetingError};
 use super::login::MongoLogin;
-use super::wire::{
-    self, AnswerPlace, EARLY_BYTES_MAX, Message, MessageForm, MongoFormatError, OP_MSG,
-};
+use super::wire::{self, EARLY_BYTES_MAX, Message, MessageForm, MongoFormatError, OP_MSG, ReplyTo};
 use crate::login::ServerError;
 use crate::stream::StreamFilter;
 use crate::{fuzzed, sample};
@@ -139,7 +137,7 @@ async fn a_login_is_taken_apart_and_what_follows_it_stays_in_the_stream() {
     client.write_all(&bytes).await.expect("it has room");
     let read = greeting::read(&mut server, false).await.expect("a login");
     assert_eq!((&*read.user, read.token.expect("a token").as_str()), ("main", "kwa_t"));
-    assert_eq!(read.asked, AnswerPlace { form: MessageForm::Msg, request: 7 });
+    assert_eq!(read.asked, ReplyTo { form: MessageForm::Msg, request: 7 });
     assert!(read.first.is_empty());
     let mut rest = vec![0; follows.len()];
     server.read_exact(&mut rest).await.expect("it is there");

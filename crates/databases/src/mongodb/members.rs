@@ -89,7 +89,7 @@ impl MongoLogin {
         match opened.unwrap_or(Err(ServerError::Timeout)) {
             Ok(()) => Ok(upstream),
             Err(error) => {
-                tracing::info!(exchange = exchange.id(), %error, "no login at a database server");
+                tracing::info!(exchange = exchange.id(), %error, "the login at a database server failed");
                 Err(error.into())
             }
         }
@@ -109,7 +109,7 @@ impl MongoLogin {
         let (mut asked, mut is_next_due) = (FuturesUnordered::new(), true);
         loop {
             if is_next_due && let Some(permit) = waiting.by_ref().find(|it| search.begins(it)) {
-                asked.push(self.asked(exchange.begin_attempt(), within, permit));
+                asked.push(self.ask_member(exchange.begin_attempt(), within, permit));
             }
             let answer = tokio::select! {
                 answer = asked.next() => answer,
@@ -127,7 +127,7 @@ impl MongoLogin {
             match found {
                 MemberAnswer::Member(member) => return Ok(*member),
                 MemberAnswer::Primary(permit) => {
-                    asked.push(self.asked(exchange.begin_attempt(), within, permit));
+                    asked.push(self.ask_member(exchange.begin_attempt(), within, permit));
                     is_next_due = false;
                 }
                 MemberAnswer::Nothing => {}
@@ -136,7 +136,7 @@ impl MongoLogin {
     }
 
     /// Dials one server and reads its `hello`. Several attempts run in parallel.
-    async fn asked(
+    async fn ask_member(
         &self,
         gateway: Arc<Gateway>,
         within: Duration,

@@ -90,7 +90,7 @@ pub enum MessageForm {
 
 /// The place of an answer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct AnswerPlace {
+pub struct ReplyTo {
     pub form: MessageForm,
     /// The number of the request.
     pub request: i32,
@@ -137,14 +137,14 @@ impl Message {
     }
 
     /// The only section of an `OP_MSG`, or the query of an `OP_QUERY` for a command.
-    pub fn command(&self) -> Result<(AnswerPlace, &RawDocument), MongoFormatError> {
+    pub fn command(&self) -> Result<(ReplyTo, &RawDocument), MongoFormatError> {
         let (form, document) = match self.header.opcode {
             OP_MSG => (MessageForm::Msg, only_section(&self.body)?),
             OP_QUERY => (MessageForm::Query, query(&self.body)?),
             _ => return Err(MongoFormatError::Opcode),
         };
         let document = RawDocument::from_bytes(document).map_err(|_| MongoFormatError::Document)?;
-        Ok((AnswerPlace { form, request: self.header.request }, document))
+        Ok((ReplyTo { form, request: self.header.request }, document))
     }
 
     pub fn into_bytes(self) -> Vec<u8> {
@@ -194,7 +194,7 @@ pub fn msg(request: i32, response_to: i32, document: &RawDocument) -> Vec<u8> {
 }
 
 /// The answer with one document to what a client asked.
-pub fn answer(asked: AnswerPlace, document: &RawDocument) -> Vec<u8> {
+pub fn answer(asked: ReplyTo, document: &RawDocument) -> Vec<u8> {
     if asked.form == MessageForm::Msg {
         return msg(0, asked.request, document);
     }

@@ -176,7 +176,7 @@ impl MysqlClient {
         let charset = parts.u8()?;
         parts.bytes(23)?;
         let user = std::str::from_utf8(parts.until_nul()?).ok()?.to_owned();
-        let response = parts.counted()?;
+        let response = parts.length_encoded()?;
         let database = match flags & CONNECT_WITH_DB {
             0 => String::new(),
             _ => std::str::from_utf8(parts.until_nul()?).ok()?.to_owned(),

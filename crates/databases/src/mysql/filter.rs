@@ -9,7 +9,7 @@ use bytes::{Buf, BytesMut};
 use super::packet::packet;
 use super::statements::check::check;
 use super::statements::{tokens, unwrapped};
-use crate::rules::KeptSettings;
+use crate::rules::EnforcedSettings;
 use crate::sql::masked;
 use crate::stream::StreamFilter;
 use keyward_proxy::StatementLog;
@@ -43,7 +43,7 @@ const NAMING: &[u8] = &[0x02, 0x04];
 #[derive(Debug, Default)]
 pub struct MysqlFilter {
     /// `None`: every statement may be sent.
-    kept: Option<KeptSettings>,
+    kept: Option<EnforcedSettings>,
     log: Option<StatementLog>,
     /// The packet of a statement that is read, as far as it has come.
     statement: Vec<u8>,
@@ -83,7 +83,7 @@ fn refusal(command: u8) -> Option<&'static str> {
 
 impl MysqlFilter {
     /// `kept`: what the session keeps. `log`: where its statements are recorded.
-    pub fn new(kept: Option<KeptSettings>, log: Option<StatementLog>) -> Self {
+    pub fn new(kept: Option<EnforcedSettings>, log: Option<StatementLog>) -> Self {
         Self { kept, log, ..Self::default() }
     }
 
@@ -169,7 +169,7 @@ impl MysqlFilter {
         let is_read = self.is_read(command, length, reason.is_some());
         match reason {
             Some(reason) => {
-                let kept = self.kept.as_ref().map(KeptSettings::refuser);
+                let kept = self.kept.as_ref().map(EnforcedSettings::refuser);
                 checked.extend_from_slice(&refused(kept, reason));
             }
             None if self.refused => {}
@@ -274,7 +274,7 @@ mod tests {
         let fed = |bytes: &[u8], piece: usize| {
             let (mut packets, mut checked) = (
                 MysqlFilter::new(
-                    Some(KeptSettings { read_only: true, ..KeptSettings::default() }),
+                    Some(EnforcedSettings { read_only: true, ..EnforcedSettings::default() }),
                     None,
                 ),
                 BytesMut::new(),

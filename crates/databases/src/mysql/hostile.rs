@@ -6,10 +6,10 @@ use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 use super::client::{ClientReply, PLUGIN, SentGreeting};
-use super::login::{Agreed, MysqlLogin};
+use super::login::{MysqlLogin, NegotiatedOptions};
 use super::login_key::{LoginKey, combined, encrypt};
 use super::packet::{
-    PLUGIN_AUTH, PROTOCOL_41, SECURE_CONNECTION, Sequence, TLS, packet, put_counted,
+    PLUGIN_AUTH, PROTOCOL_41, SECURE_CONNECTION, Sequence, TLS, packet, put_length_encoded,
 };
 use super::statements;
 use crate::login::ServerError;
@@ -130,8 +130,12 @@ fn server_greeting(flags: u32, plugin: &[u8]) -> Vec<u8> {
 
 fn login() -> MysqlLogin {
     let permitted = sample::permitted(DatabaseProtocol::Mysql, Some("app"), PASSWORD);
-    let agreed =
-        Agreed { flags: USUAL, charset: 45, packet_bytes_max: 1 << 24, program: "x".to_owned() };
+    let agreed = NegotiatedOptions {
+        flags: USUAL,
+        charset: 45,
+        packet_bytes_max: 1 << 24,
+        program: "x".to_owned(),
+    };
     MysqlLogin::new(permitted, agreed).expect("it is complete")
 }
 
@@ -219,8 +223,8 @@ async fn begun(read_only: bool, variables: &[(&str, &str)]) -> Result<(), Server
     let mut payloads = vec![b"\x02".to_vec(), b"name".to_vec(), b"value".to_vec(), end.clone()];
     for (name, value) in variables {
         let mut row = Vec::new();
-        put_counted(name.as_bytes(), &mut row);
-        put_counted(value.as_bytes(), &mut row);
+        put_length_encoded(name.as_bytes(), &mut row);
+        put_length_encoded(value.as_bytes(), &mut row);
         payloads.push(row);
     }
     payloads.push(end);
@@ -252,7 +256,7 @@ async fn a_session_does_not_begin_in_another_mode_or_character_set_than_statemen
         assert!(error.contains(says), "{error}: {variables:?}");
     }
     let gbk = begun(false, &[sql_mode, ("character_set_client", "gbk")]).await;
-    assert!(matches!(gbk, Err(ServerError::OtherCharset)), "{gbk:?}");
+    assert!(matches!(gbk, Err(ServerError::CharsetMismatch)), "{gbk:?}");
     for charset in ["utf8", "utf8mb3", "utf8mb4", "latin1"] {
         let charset = ("character_set_client", charset);
         let newer = ("transaction_read_only", "ON");

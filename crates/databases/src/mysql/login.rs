@@ -13,12 +13,12 @@ use super::login_key::{combined, encrypt};
 use super::packet::{
     CONNECT_ATTRIBUTES, CONNECT_WITH_DB, DEPRECATE_EOF, ERROR, LONG_PASSWORD, MORE_DATA, OK,
     PLUGIN_AUTH, PROTOCOL_41, Parts, SECURE_CONNECTION, SESSION_TRACK, SWITCH, Sequence, TLS,
-    put_counted,
+    put_length_encoded,
 };
 use super::statements;
 use crate::login::{ServerError, incomplete, password_of, user_of, words_of_server};
 use crate::refused::Refused;
-use crate::rules::{Dialect, KeptSettings};
+use crate::rules::{Dialect, EnforcedSettings};
 use crate::upstream::Upstream;
 use keyward_base::codes::Code;
 use keyward_base::database::{DatabaseProtocol, StreamSecurity};
@@ -47,7 +47,7 @@ const REJECTIONS: [u16; 6] = [1045, 1698, 1820, 1862, 3118, 4151];
 
 /// The properties of the session that were agreed with the client.
 #[derive(Clone, Debug)]
-pub struct Agreed {
+pub struct NegotiatedOptions {
     pub flags: u32,
     pub charset: u8,
     pub packet_bytes_max: u32,
@@ -60,9 +60,9 @@ pub struct MysqlLogin {
     permitted: PermittedLogin,
     user: String,
     password: Secret,
-    agreed: Agreed,
+    agreed: NegotiatedOptions,
     /// `None`: every statement may be sent.
-    kept: Option<KeptSettings>,
+    kept: Option<EnforcedSettings>,
 }
 
 /// The greeting of a server.
@@ -78,10 +78,10 @@ impl MysqlLogin {
     ///
     /// # Errors
     /// When the credential has no user or password.
-    pub fn new(permitted: PermittedLogin, agreed: Agreed) -> Result<Self, Refused> {
+    pub fn new(permitted: PermittedLogin, agreed: NegotiatedOptions) -> Result<Self, Refused> {
         let user = user_of(&permitted).ok_or_else(incomplete)?.to_owned();
         let password = password_of(&permitted)?;
-        let kept = KeptSettings::of(permitted.permit(), Dialect::Mysql);
+        let kept = EnforcedSettings::of(permitted.permit(), Dialect::Mysql);
         Ok(Self { permitted, user, password, agreed, kept })
     }
 
@@ -226,19 +226,19 @@ impl MysqlLogin {
         let mut payload = self.response_head(&greeting, tls);
         payload.extend(self.user.as_bytes());
         payload.push(0);
-        put_counted(&self.answer(&greeting.plugin, &greeting.nonce, false)?, &mut payload);
+        put_length_encoded(&self.answer(&greeting.plugin, &greeting.nonce, false)?, &mut payload);
         payload.extend(self.permitted.permit().endpoint().database.as_bytes());
         payload.push(0);
         payload.extend(&greeting.plugin);
         payload.push(0);
         if greeting.flags & CONNECT_ATTRIBUTES != 0 {
             let mut attributes = Vec::new();
-            put_counted(b"program_name", &mut attributes);
-            put_counted(
+            put_length_encoded(b"program_name", &mut attributes);
+            put_length_encoded(
                 &self.agreed.program.as_bytes()[..self.agreed.program.len().min(100)],
                 &mut attributes,
             );
-            put_counted(&attributes, &mut payload);
+            put_length_encoded(&attributes, &mut payload);
         }
         sequence.write(stream, &payload).await?;
         Ok(greeting)
@@ -350,7 +350,7 @@ async fn read<S: AsyncRead + Unpin>(
 }
 
 fn failed(exchange: &ServiceExchange, error: ServerError) -> Refused {
-    tracing::info!(exchange = exchange.id(), %error, "no login at a database server");
+    tracing::info!(exchange = exchange.id(), %error, "the login at a database server failed");
     error.into()
 }
 

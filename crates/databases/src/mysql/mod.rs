@@ -18,14 +18,14 @@ use zeroize::Zeroizing;
 
 use self::client::{ClientReply, MysqlClient, MysqlFormatError};
 use self::filter::MysqlFilter;
-use self::login::{Agreed, MysqlLogin};
+use self::login::{MysqlLogin, NegotiatedOptions};
 use self::statements::settings::is_safe_collation;
 #[cfg(test)]
 pub use self::statements::{check::check, tokens};
 use crate::choice::ClientChoice;
 use crate::listener::DatabaseListener;
 use crate::refused::Refused;
-use crate::rules::{Dialect, KeptSettings, is_recorded};
+use crate::rules::{Dialect, EnforcedSettings, is_recorded};
 use crate::session::{self, Greeting, send_first, send_last};
 use crate::stream::FilteredStream;
 use crate::upstream::{Upstream, watch_agent_end};
@@ -51,7 +51,7 @@ pub struct MysqlSession {
     /// The server's last packet of the login.
     welcome: Vec<u8>,
     /// `None`: every statement may be sent.
-    kept: Option<KeptSettings>,
+    kept: Option<EnforcedSettings>,
     /// Where its statements are recorded.
     log: Option<StatementLog>,
 }
@@ -112,13 +112,13 @@ impl Greeting for MysqlClient {
         agent: &Agent,
         permitted: PermittedLogin,
     ) -> Result<MysqlSession, Refused> {
-        let kept = KeptSettings::of(permitted.permit(), Dialect::Mysql);
+        let kept = EnforcedSettings::of(permitted.permit(), Dialect::Mysql);
         if kept.is_some() && !is_safe_collation(self.charset) {
             let why = "a session that is read-only or has rules on statements has the character set utf8mb4, utf8mb3 or latin1";
             return Err(Refused::Client(why));
         }
         let is_recorded = is_recorded(permitted.permit());
-        let agreed = Agreed {
+        let agreed = NegotiatedOptions {
             flags: self.flags,
             charset: self.charset,
             packet_bytes_max: self.packet_bytes_max,

@@ -139,7 +139,7 @@ impl<'a> Parts<'a> {
     }
 
     /// Reads bytes with a length prefix: one byte, or a length-encoded integer.
-    pub fn counted(&mut self) -> Option<&'a [u8]> {
+    pub fn length_encoded(&mut self) -> Option<&'a [u8]> {
         let length = match self.u8()? {
             length @ ..=250 => usize::from(length),
             0xfc => usize::from(self.u16()?),
@@ -154,7 +154,7 @@ impl<'a> Parts<'a> {
 }
 
 /// Appends a text of up to 250 bytes with its length.
-pub fn put_counted(text: &[u8], out: &mut Vec<u8>) {
+pub fn put_length_encoded(text: &[u8], out: &mut Vec<u8>) {
     let text = &text[..text.len().min(250)];
     out.push(u8::try_from(text.len()).unwrap_or(250));
     out.extend(text);

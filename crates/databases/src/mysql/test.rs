@@ -2,7 +2,7 @@
 
 use tokio::io::AsyncWriteExt;
 
-use super::login::{Agreed, MysqlLogin};
+use super::login::{MysqlLogin, NegotiatedOptions};
 use super::packet::{
     ERROR, MULTI_RESULTS, PROTOCOL_41, Parts, SECURE_CONNECTION, Sequence, TRANSACTIONS,
 };
@@ -29,7 +29,7 @@ pub async fn facts(
     exchange: &mut ServiceExchange,
     permitted: PermittedLogin,
 ) -> Result<DatabaseFacts, Refused> {
-    let agreed = Agreed {
+    let agreed = NegotiatedOptions {
         flags: PROTOCOL_41 | SECURE_CONNECTION | TRANSACTIONS | MULTI_RESULTS,
         charset: 45,
         packet_bytes_max: 1 << 24,
@@ -66,7 +66,7 @@ async fn ask(upstream: &mut Upstream) -> Result<DatabaseFacts, ServerError> {
 
 fn facts_of(row: &[u8]) -> Option<DatabaseFacts> {
     let mut parts = Parts(row);
-    let mut next = || Some(short(&String::from_utf8_lossy(parts.counted()?)));
+    let mut next = || Some(short(&String::from_utf8_lossy(parts.length_encoded()?)));
     Some(DatabaseFacts {
         server: None,
         version: next()?,

@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::refused::fatal;
 use super::statements::is_safe_encoding;
-use crate::stream::{Cut, StreamWatch};
+use crate::stream::{Abort, StreamWatch};
 use keyward_base::settings::Settings;
 
 /// The longest report that is read. Longer ones are about other settings.
@@ -37,7 +37,7 @@ pub struct AnswerRules {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum SessionCut {
     /// The mode of the session was changed.
-    OtherMode,
+    ModeChanged,
     /// More rows than this.
     Rows(u64),
     /// More bytes than this.
@@ -155,7 +155,7 @@ impl AnswerWatch {
                 continue;
             }
             if is_report && self.watched.is_change(&self.begun[HEADER_BYTES..]) {
-                return Some((begins, SessionCut::OtherMode));
+                return Some((begins, SessionCut::ModeChanged));
             }
             self.passing = length - have;
             self.begun.clear();
@@ -165,14 +165,14 @@ impl AnswerWatch {
 }
 
 impl StreamWatch for AnswerWatch {
-    fn came(&mut self, bytes: &[u8]) -> Result<(), Cut> {
+    fn observe(&mut self, bytes: &[u8]) -> Result<(), Abort> {
         if self.watched.is_nothing() {
             return Ok(());
         }
         let Some((passed, ended)) = self.end_in(bytes) else { return Ok(()) };
         // It is the only one: nothing is read after it.
         let _ = self.ended.set(ended);
-        Err(Cut { passed })
+        Err(Abort { forwarded: passed })
     }
 }
 
@@ -180,9 +180,9 @@ impl SessionCut {
     /// The last message of a session, for the agent.
     pub fn message(self) -> Vec<u8> {
         match self {
-            Self::OtherMode => fatal(
+            Self::ModeChanged => fatal(
                 "25006",
-                "keyward: the session was no longer as its connection says",
+                "keyward: a setting of the session was changed",
                 None,
                 Some("a function has changed a setting of the session that must stay as it is"),
             ),
@@ -286,9 +286,9 @@ mod tests {
         let mut watch = AnswerWatch::new(watched, Arc::default());
         let mut passed = 0;
         for piece in bytes.chunks(piece) {
-            match watch.came(piece) {
+            match watch.observe(piece) {
                 Ok(()) => passed += piece.len(),
-                Err(cut) => return (passed + cut.passed, watch.ended.get().copied()),
+                Err(abort) => return (passed + abort.forwarded, watch.ended.get().copied()),
             }
         }
         (passed, None)
@@ -312,7 +312,11 @@ mod tests {
             let stream = [&row[..], &message(b'S', report), &row, &message(b'Z', b"I")].concat();
             for piece in [1, 3, 5, 1000, 100_000] {
                 let (_, ended) = passed(watched, &stream, piece);
-                assert_eq!(ended == Some(SessionCut::OtherMode), is_found, "{report:?} in {piece}");
+                assert_eq!(
+                    ended == Some(SessionCut::ModeChanged),
+                    is_found,
+                    "{report:?} in {piece}"
+                );
             }
         }
     }

@@ -16,7 +16,7 @@ use keyward_rules::policy::DatabasePermit;
 
 /// The key that an agent sees. The two numbers together are random.
 #[derive(Clone, Copy, Eq, Hash, PartialEq)]
-pub struct ShownKey {
+pub struct AgentKey {
     pub process: i32,
     pub secret: i32,
 }
@@ -31,7 +31,7 @@ pub struct ServerKey {
 /// The keys of a listener's open sessions.
 #[derive(Debug, Default)]
 pub struct CancelKeys {
-    sessions: Mutex<HashMap<ShownKey, Cancellable>>,
+    sessions: Mutex<HashMap<AgentKey, Cancellable>>,
 }
 
 #[derive(Clone)]
@@ -43,7 +43,7 @@ struct Cancellable {
 /// The key of an open session; removed when dropped.
 #[derive(Debug)]
 pub struct CancelKey {
-    shown: ShownKey,
+    agent_key: AgentKey,
     keys: Arc<CancelKeys>,
 }
 
@@ -54,17 +54,17 @@ impl CancelKeys {
         permit: Arc<DatabasePermit>,
         key: Option<ServerKey>,
     ) -> CancelKey {
-        let shown = ShownKey::random();
+        let agent_key = AgentKey::random();
         if let Some(key) = key {
-            self.sessions.lock().insert(shown, Cancellable { permit, key });
+            self.sessions.lock().insert(agent_key, Cancellable { permit, key });
         }
-        CancelKey { shown, keys: self.clone() }
+        CancelKey { agent_key, keys: self.clone() }
     }
 
     /// Passes a cancel request on, if its key is one of an open session. Like a server, it answers
     /// nothing.
-    pub async fn cancel(&self, gateway: &Arc<Gateway>, shown: ShownKey) {
-        let Some(session) = self.sessions.lock().get(&shown).cloned() else {
+    pub async fn cancel(&self, gateway: &Arc<Gateway>, agent_key: AgentKey) {
+        let Some(session) = self.sessions.lock().get(&agent_key).cloned() else {
             return tracing::debug!("a cancel request has no session here");
         };
         let within = gateway.limits.connect_timeout;
@@ -86,18 +86,18 @@ impl CancelKeys {
 
 impl CancelKey {
     /// The key for the agent.
-    pub fn shown(&self) -> ShownKey {
-        self.shown
+    pub fn agent_key(&self) -> AgentKey {
+        self.agent_key
     }
 }
 
 impl Drop for CancelKey {
     fn drop(&mut self) {
-        self.keys.sessions.lock().remove(&self.shown);
+        self.keys.sessions.lock().remove(&self.agent_key);
     }
 }
 
-impl ShownKey {
+impl AgentKey {
     fn random() -> Self {
         let mut bytes = [0; 8];
         getrandom::fill(&mut bytes).expect("the system has random bytes");
@@ -108,9 +108,9 @@ impl ShownKey {
     }
 }
 
-impl fmt::Debug for ShownKey {
+impl fmt::Debug for AgentKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ShownKey(…)")
+        f.write_str("AgentKey(…)")
     }
 }
 

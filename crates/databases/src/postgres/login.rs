@@ -142,7 +142,7 @@ impl PostgresLogin {
         send(stream, &mut out).await?;
         self.prove(stream, verified, binding).await?;
         let started = self.started(stream).await?;
-        if self.parameters.mode.is_asked_for() {
+        if self.parameters.mode.needs_confirmation() {
             statements::confirm(stream, &self.parameters.mode).await?;
         }
         Ok(started)

@@ -25,7 +25,7 @@ pub enum PostgresLoginError {
     Refused { state: String, message: String },
     /// It ignores settings with which the session must begin.
     #[error("the server does not begin the session as the connection's settings say")]
-    OtherMode,
+    ModeMismatch,
     /// It takes too long.
     #[error("the server did not finish the login in time")]
     Timeout,
@@ -43,7 +43,7 @@ impl PostgresLoginError {
             Self::Unproved => Code::UpstreamTls,
             Self::Read(PostgresReadError::Malformed)
             | Self::Protocol
-            | Self::OtherMode
+            | Self::ModeMismatch
             | Self::Weak { .. }
             | Self::Unsupported { .. } => Code::UpstreamProtocol,
         }
@@ -66,10 +66,10 @@ impl PostgresLoginError {
                  `sslmode: verify-full`",
             ),
             Self::Unsupported { .. } => Some("a password with scram-sha-256 is supported"),
-            Self::OtherMode => Some(
+            Self::ModeMismatch => Some(
                 "a pooler before the server may drop parameters of the session: log in at the server itself",
             ),
-            Self::Unproved => Some("somebody may answer in the server's place; check its address"),
+            Self::Unproved => Some("another program may answer at this address; check it"),
             _ => None,
         }
     }

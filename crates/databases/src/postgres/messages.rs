@@ -4,7 +4,7 @@ use bytes::{BufMut, BytesMut};
 use postgres_protocol::message::backend::Message;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-use super::cancel::ShownKey;
+use super::cancel::AgentKey;
 
 /// The longest message of a server during the login. Errors and notices are much shorter.
 const MESSAGE_BYTES_MAX: usize = 64 * 1024;
@@ -37,7 +37,7 @@ pub struct SessionStart {
 
 impl SessionStart {
     /// All messages up to `ReadyForQuery`, with Keyward's own key for cancel requests.
-    pub fn bytes(&self, key: ShownKey) -> Vec<u8> {
+    pub fn bytes(&self, key: AgentKey) -> Vec<u8> {
         let mut all = self.negotiation.clone().unwrap_or_default();
         all.extend(AUTHENTICATED);
         all.extend(&self.passed_on[..]);

@@ -129,7 +129,7 @@ impl Greeting for Startup {
 impl PostgresSession {
     async fn run(self, mut exchange: ServiceExchange, mut stream: ServiceStream) {
         let Self { upstream, start, cancel, supervision } = self;
-        if !send_first(&mut stream, &start.bytes(cancel.shown())).await {
+        if !send_first(&mut stream, &start.bytes(cancel.agent_key())).await {
             return;
         }
         supervision.copy(&mut exchange, stream, upstream).await;

@@ -3,7 +3,7 @@
 use super::startup::Startup;
 use super::statements::{SessionMode, is_safe_encoding, is_safe_path};
 use crate::refused::Refused;
-use crate::rules::{Dialect, KeptSettings, StatementRules};
+use crate::rules::{Dialect, EnforcedSettings, StatementRules};
 use keyward_base::agent::Agent;
 use keyward_base::codes::Code;
 use keyward_rules::policy::DatabasePermit;
@@ -38,7 +38,7 @@ impl StartupParameters {
             ("database".to_owned(), permit.endpoint().database.clone()),
             ("application_name".to_owned(), cut(&name).to_owned()),
         ];
-        let kept = KeptSettings::of(permit, Dialect::Postgres);
+        let kept = EnforcedSettings::of(permit, Dialect::Postgres);
         for (name, value) in startup.parameters {
             let is_own = OWN.iter().any(|own| own.eq_ignore_ascii_case(&name));
             if is_own || name.starts_with("_pq_.") {
@@ -74,7 +74,7 @@ impl StartupParameters {
         if let Some(role) = role {
             add("role", role.as_str());
         }
-        let kept = KeptSettings::of(permit, Dialect::Postgres);
+        let kept = EnforcedSettings::of(permit, Dialect::Postgres);
         let read_only = kept.as_ref().is_some_and(|kept| kept.read_only);
         if read_only {
             add("default_transaction_read_only", "on");
@@ -97,7 +97,7 @@ impl StartupParameters {
 
 /// Checks a parameter of a session that keeps something; of `options`, each setting in it. The error is the name of the one
 /// that the session may not begin with.
-fn permits(name: &str, value: &str, kept: &KeptSettings) -> Result<(), String> {
+fn permits(name: &str, value: &str, kept: &EnforcedSettings) -> Result<(), String> {
     if name != "options" {
         return match is_harmless(name, value, kept) {
             true => Ok(()),
@@ -151,7 +151,7 @@ const HARMLESS: &[&str] = &[
 ];
 
 /// Whether a session that keeps something may begin with this setting.
-fn is_harmless(name: &str, value: &str, kept: &KeptSettings) -> bool {
+fn is_harmless(name: &str, value: &str, kept: &EnforcedSettings) -> bool {
     let name = name.to_ascii_lowercase();
     match &*name {
         "client_encoding" => is_safe_encoding(value),
@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn options_of_a_session_hold_no_setting_that_it_keeps() {
-        let kept = KeptSettings { read_only: true, ..KeptSettings::default() };
+        let kept = EnforcedSettings { read_only: true, ..EnforcedSettings::default() };
         for (value, named) in [
             ("-c default_transaction_read_only=off", "default_transaction_read_only"),
             ("-cdefault_transaction_read_only=off", "default_transaction_read_only"),
@@ -236,7 +236,7 @@ mod tests {
         let tables = tables.iter().map(|it| it.parse().expect("a table")).collect();
         let settings = Settings { tables: Some(tables), ..Settings::default() };
         let rules = StatementRules::of(&settings, Dialect::Postgres).map(Arc::new);
-        let kept = KeptSettings { rules, ..KeptSettings::default() };
+        let kept = EnforcedSettings { rules, ..EnforcedSettings::default() };
         for (name, value) in [
             ("search_path", "hr"),
             ("search_path", "public, hr"),
@@ -254,7 +254,7 @@ mod tests {
 
     #[test]
     fn a_session_begins_with_the_timeout_of_the_client_unless_the_connection_has_one() {
-        let mut kept = KeptSettings { read_only: true, ..KeptSettings::default() };
+        let mut kept = EnforcedSettings { read_only: true, ..EnforcedSettings::default() };
         for name in ["statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"] {
             assert_eq!(permits(name, "5000", &kept), Ok(()), "{name}");
         }

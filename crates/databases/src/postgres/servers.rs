@@ -84,7 +84,7 @@ impl PostgresLogin {
                 Ok((opened, Some(kind))) if login.wants(kind) => return Ok(opened),
                 Ok((opened, Some(_))) => search.other(opened, login.attrs()),
                 Err(ServerFailure::Login(error)) => {
-                    tracing::info!(exchange = exchange.id(), %error, "no login at a database server");
+                    tracing::info!(exchange = exchange.id(), %error, "the login at a database server failed");
                     if !error.is_of_this_server() {
                         return Err(error.into());
                     }
@@ -183,11 +183,11 @@ impl ServerSearch {
 
 impl SessionKind {
     async fn of(upstream: &mut Upstream, within: Duration) -> Result<Self, PostgresLoginError> {
-        let answer = tokio::time::timeout(within, Self::asked(upstream)).await;
+        let answer = tokio::time::timeout(within, Self::query(upstream)).await;
         answer.unwrap_or(Err(PostgresLoginError::Timeout))
     }
 
-    async fn asked(upstream: &mut Upstream) -> Result<Self, PostgresLoginError> {
+    async fn query(upstream: &mut Upstream) -> Result<Self, PostgresLoginError> {
         let mut out = BytesMut::new();
         frontend::query(QUESTION, &mut out).map_err(|_| PostgresLoginError::Protocol)?;
         let sent = async {
@@ -221,7 +221,7 @@ impl PostgresLoginError {
         match self {
             Self::Read(_) | Self::Protocol | Self::Timeout => true,
             Self::Refused { state, .. } => state == NOT_NOW,
-            Self::Weak { .. } | Self::Unsupported { .. } | Self::Unproved | Self::OtherMode => {
+            Self::Weak { .. } | Self::Unsupported { .. } | Self::Unproved | Self::ModeMismatch => {
                 false
             }
         }
@@ -245,7 +245,7 @@ mod tests {
             (refused("53300"), false),
             (PostgresLoginError::Unproved, false),
             (PostgresLoginError::Weak { method: "md5" }, false),
-            (PostgresLoginError::OtherMode, false),
+            (PostgresLoginError::ModeMismatch, false),
             // It starts, stops or recovers.
             (refused("57P03"), true),
             (PostgresLoginError::Timeout, true),

@@ -4,7 +4,7 @@
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use zeroize::Zeroizing;
 
-use super::cancel::ShownKey;
+use super::cancel::AgentKey;
 
 /// Version 3.0.
 const VERSION: u32 = 196_608;
@@ -28,7 +28,7 @@ const ASK_PASSWORD: &[u8] = b"R\0\0\0\x08\0\0\0\x03";
 #[derive(Debug)]
 pub enum FirstMessage {
     Startup(Startup),
-    Cancel(ShownKey),
+    Cancel(AgentKey),
     /// A request for TLS, which was answered with yes: the handshake follows.
     Tls,
 }
@@ -92,7 +92,7 @@ where
                 stream.flush().await?;
             }
             (CANCEL_REQUEST, 16) => {
-                let key = ShownKey {
+                let key = AgentKey {
                     process: stream.read_i32().await?,
                     secret: stream.read_i32().await?,
                 };

@@ -8,7 +8,7 @@ use bytes::BytesMut;
 use super::answers::{AnswerFrames, AnswerRules, AnswerWatch, SessionCut};
 use super::refused::fatal;
 use super::statements::filter::StatementFilter;
-use crate::rules::{Dialect, KeptSettings, is_recorded};
+use crate::rules::{Dialect, EnforcedSettings, is_recorded};
 use crate::session::send_last;
 use crate::stream::{self, FilteredStream};
 use crate::upstream::{Upstream, watch_agent_end};
@@ -23,7 +23,7 @@ const TERMINATE: &[u8] = b"X\0\0\0\x04";
 #[derive(Debug)]
 pub struct Supervision {
     /// `None`: every statement may be sent.
-    kept: Option<KeptSettings>,
+    kept: Option<EnforcedSettings>,
     /// Where its statements are recorded.
     log: Option<StatementLog>,
     watched: AnswerRules,
@@ -33,7 +33,7 @@ impl Supervision {
     /// That of a permitted session.
     pub fn of(permit: &DatabasePermit, exchange: &ServiceExchange) -> Self {
         let (settings, kept) =
-            (permit.wanted().settings.as_deref(), KeptSettings::of(permit, Dialect::Postgres));
+            (permit.wanted().settings.as_deref(), EnforcedSettings::of(permit, Dialect::Postgres));
         let watched = AnswerRules {
             read_only: kept.as_ref().is_some_and(|kept| kept.read_only),
             reads_statements: kept.is_some(),
@@ -90,11 +90,11 @@ fn last_message(end: SessionEnd) -> Option<Vec<u8>> {
 }
 
 fn note(exchange: &mut ServiceExchange, ended: SessionCut) {
-    if ended == SessionCut::OtherMode {
+    if ended == SessionCut::ModeChanged {
         tracing::warn!(
             id = "read_only_left",
             exchange = exchange.id(),
-            "ended a session that was no longer as its connection says: give the connection a role with fewer rights"
+            "ended a session whose settings were changed: give the connection a role with fewer rights"
         );
     }
     exchange.refused_by_protocol(Code::Denied);

@@ -119,7 +119,10 @@ impl RedisFilter {
                 }
             };
             if let Err(malformed) = fed {
-                tracing::debug!(why = malformed.text(), "an agent sent no request of Redis");
+                tracing::debug!(
+                    why = malformed.text(),
+                    "an agent sent a malformed request of Redis"
+                );
                 self.state = match (self.state, &self.command) {
                     (
                         RespState::End,

@@ -84,7 +84,7 @@ impl RedisLogin {
         match opened.unwrap_or(Err(ServerError::Timeout)) {
             Ok(()) => Ok(upstream),
             Err(error) => {
-                tracing::info!(exchange = exchange.id(), %error, "no login at a database server");
+                tracing::info!(exchange = exchange.id(), %error, "the login at a database server failed");
                 Err(error.into())
             }
         }

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! statement_rules  the permitted kinds and tables
-//! kept             settings of a session that its statements cannot change
+//! enforced_settings             settings of a session that its statements cannot change
 //! dialect          differences between servers
 //! forms            forms of statements that the parser does not know
 //! kinds            checks each statement, query and table in a parsed text
@@ -13,8 +13,8 @@
 //! The rules cannot see what functions and views do. Rights at the server are the stronger limit.
 
 mod dialect;
+mod enforced_settings;
 mod forms;
-mod kept;
 mod kinds;
 #[cfg(test)]
 mod mysql_tests;
@@ -31,7 +31,7 @@ use sqlparser::parser::Parser;
 use sqlparser::tokenizer::{Token, Tokenizer};
 
 pub use self::dialect::Dialect;
-pub use self::kept::{KeptSettings, is_recorded};
+pub use self::enforced_settings::{EnforcedSettings, is_recorded};
 use self::kinds::Needs;
 pub use self::statement_rules::{Reason, StatementRules};
 

@@ -3,7 +3,7 @@
 use super::*;
 use crate::mysql::check;
 
-fn rules(statements: &[&str], tables: &[&str]) -> KeptSettings {
+fn rules(statements: &[&str], tables: &[&str]) -> EnforcedSettings {
     super::tests::rules(Dialect::Mysql, statements, tables)
 }
 

@@ -23,7 +23,7 @@ impl StatementRules {
     /// The rules of a connection's settings, if they have some.
     pub fn of(settings: &Settings, dialect: Dialect) -> Option<Self> {
         let (kinds, tables) = (settings.statements.clone(), settings.tables.clone());
-        settings.rules_statements().then_some(Self { dialect, kinds, tables })
+        settings.has_statement_rules().then_some(Self { dialect, kinds, tables })
     }
 
     /// Whether they are about tables. Then a session must not change what a name means.

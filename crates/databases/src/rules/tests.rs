@@ -8,14 +8,14 @@ use keyward_base::settings::Settings;
 
 const POSTGRES: Dialect = Dialect::Postgres;
 
-pub(super) fn rules(dialect: Dialect, statements: &[&str], tables: &[&str]) -> KeptSettings {
+pub(super) fn rules(dialect: Dialect, statements: &[&str], tables: &[&str]) -> EnforcedSettings {
     let mut settings = Settings::default();
     let kinds = statements.iter().map(|kind| kind.parse().expect("a kind")).collect();
     settings.statements = Some(kinds).filter(|kinds: &BTreeSet<_>| !kinds.is_empty());
     let tables = tables.iter().map(|table| table.parse().expect("a table")).collect();
     settings.tables = Some(tables).filter(|tables: &BTreeSet<_>| !tables.is_empty());
     let rules = StatementRules::of(&settings, dialect).expect("there are some");
-    KeptSettings { rules: Some(rules.into()), ..KeptSettings::default() }
+    EnforcedSettings { rules: Some(rules.into()), ..EnforcedSettings::default() }
 }
 
 #[test]

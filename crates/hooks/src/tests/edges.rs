@@ -184,7 +184,7 @@ fn secrets_of_another_form_are_refused() {
         assert_eq!(scheme.check_secret(&secret("")), Err(SecretError::Empty), "{}", scheme.id());
         for text in [" a", "a\n"] {
             let refused = scheme.check_secret(&secret(text));
-            assert_eq!(refused, Err(SecretError::Surrounded), "{}", scheme.id());
+            assert_eq!(refused, Err(SecretError::SurroundingSpace), "{}", scheme.id());
         }
     }
     for (id, text) in [

@@ -10,10 +10,10 @@ async fn the_second_of_two_senders_does_not_replace_the_secret_of_the_first() {
     let (inbox, hook) = inbox_of("notion").await;
     let scheme = inbox.scheme(&hook).unwrap();
     let (first, second) = (Secret::new("first-token"), Secret::new("second-token"));
-    inbox.learn(&hook, scheme, &first).await.unwrap();
-    let refused = inbox.learn(&hook, scheme, &second).await.unwrap_err();
+    inbox.store_first_secret(&hook, scheme, &first).await.unwrap();
+    let refused = inbox.store_first_secret(&hook, scheme, &second).await.unwrap_err();
     assert_eq!(refused.code(), "secret_known");
-    inbox.learn(&hook, scheme, &first).await.unwrap();
+    inbox.store_first_secret(&hook, scheme, &first).await.unwrap();
     assert_eq!(inbox.reveal(&hook).await.unwrap(), "first-token");
 }
 
@@ -25,6 +25,9 @@ async fn a_secret_that_a_person_gave_is_not_shown() {
     inbox.set_keys(&hook, new).await.unwrap();
     assert!(matches!(inbox.reveal(&hook).await, Err(InboxError::SecretNotShown)));
     assert!(!inbox.secret_status(&hook).await.unwrap().can_reveal);
-    inbox.learn(&hook, inbox.scheme(&hook).unwrap(), &Secret::new("a-token")).await.unwrap();
+    inbox
+        .store_first_secret(&hook, inbox.scheme(&hook).unwrap(), &Secret::new("a-token"))
+        .await
+        .unwrap();
     assert!(matches!(inbox.reveal(&hook).await, Err(InboxError::SecretNotShown)));
 }

@@ -41,7 +41,7 @@ impl Record<App> {
     }
 
     /// The provider's OAuth with what the app configures instead.
-    pub fn applied(&self, to: &OAuth) -> OAuth {
+    pub fn override_oauth(&self, to: &OAuth) -> OAuth {
         let mut oauth = to.clone();
         let urls = &self.urls;
         for (slot, own) in [
@@ -71,8 +71,8 @@ impl Record<App> {
     }
 
     /// [`Record::applied`], and the endpoints that the issuer named where none is configured.
-    pub fn completed(&self, to: &OAuth, variables: &BTreeMap<String, String>) -> OAuth {
-        let mut oauth = self.applied(to);
+    pub fn complete_oauth(&self, to: &OAuth, variables: &BTreeMap<String, String>) -> OAuth {
+        let mut oauth = self.override_oauth(to);
         let issuer = oauth.issuer.as_ref().and_then(|issuer| issuer.fill(variables).ok());
         if let Some(told) = issuer.and_then(|issuer| self.facts.discovered.get(&issuer)) {
             told.complete(&mut oauth);
@@ -112,7 +112,7 @@ auth:
             let spec = AppSpec { urls, ..AppSpec::default() };
             let (org, now) = (OrgId::default_org(), Timestamp::UNIX_EPOCH);
             let app = Record::<App>::new(&org, ManagedBy::Store, spec, AppFacts::default(), now);
-            app.applied(&usual)
+            app.override_oauth(&usual)
         };
         let own = "https://own.acme.test/token";
         let urls = AppUrls { token: Some(own.to_owned()), ..AppUrls::default() };

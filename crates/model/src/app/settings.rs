@@ -78,13 +78,16 @@ fn names(keys: Vec<Key>) -> Vec<&'static str> {
 
 impl AppSettings {
     /// Fills unset values from `base`. Maps are merged by name.
-    pub fn over(self, base: Self) -> Self {
-        Self { tokens: self.tokens.over(base.tokens), requests: self.requests.over(&base.requests) }
+    pub fn with_defaults(self, base: Self) -> Self {
+        Self {
+            tokens: self.tokens.with_defaults(base.tokens),
+            requests: self.requests.with_defaults(&base.requests),
+        }
     }
 }
 
 impl TokenOptions {
-    fn over(self, base: Self) -> Self {
+    fn with_defaults(self, base: Self) -> Self {
         let merged = |own: BTreeMap<String, String>, base: BTreeMap<String, String>| {
             base.into_iter().chain(own).collect()
         };
@@ -136,9 +139,10 @@ impl<'de> Visitor<'de> for Members {
             }
             let member = MapAccessDeserializer::new(Member { key: Some(key), map: &mut map });
             if REQUEST_KEYS.contains(&key) {
-                settings.requests = Settings::deserialize(member)?.over(&settings.requests);
+                settings.requests =
+                    Settings::deserialize(member)?.with_defaults(&settings.requests);
             } else {
-                settings.tokens = TokenOptions::deserialize(member)?.over(settings.tokens);
+                settings.tokens = TokenOptions::deserialize(member)?.with_defaults(settings.tokens);
             }
         }
         Ok(settings)
@@ -248,6 +252,6 @@ mod tests {
         let merged = json!({
             "refresh_buffer": "2m", "timeout": "30s", "token_params": { "a": "1", "b": "3" },
         });
-        assert_eq!(serde_json::to_value(own.over(base)).unwrap(), merged);
+        assert_eq!(serde_json::to_value(own.with_defaults(base)).unwrap(), merged);
     }
 }

@@ -313,7 +313,7 @@ async fn a_proved_server_is_asked_and_whom_to_trust_can_change() {
     let url = format!("https://127.0.0.1:{port}/t");
     let caller = caller(port, &[unrelated]);
     assert!(caller.call(post(&url), &bounds()).await.is_err());
-    caller.trust(tls::client_config(&[cert]).expect("roots"));
+    caller.replace_tls(tls::client_config(&[cert]).expect("roots"));
     assert_eq!(caller.call(post(&url), &bounds()).await.expect("an answer").status(), 200);
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::requester::{Requester, ValidRequester};
-use super::tripwire;
+use super::token_alerts;
 use crate::body::request_body::RequestBody;
 use crate::gateway::Gateway;
 use crate::record::Record;
@@ -56,7 +56,7 @@ pub async fn decide(
 ) -> Result<Permitted, Refusal> {
     let mut tries = 0;
     loop {
-        let moment = gateway.rulebook.moment();
+        let version = gateway.rulebook.config_version();
         let mut refusal = match decide_once(gateway, &requester, &inbound, record).await {
             Ok((permit, credential)) => return Permitted::new(inbound, permit, credential),
             Err(refusal) => refusal,
@@ -67,7 +67,7 @@ pub async fn decide(
                 Ok(true) => {
                     record.set_push(inbound.query());
                     // Reading the body may have taken long.
-                    requester = requester.who().check_still_valid(gateway)?;
+                    requester = requester.inner().check_still_valid(gateway)?;
                     continue;
                 }
                 Ok(false) => {}
@@ -76,8 +76,8 @@ pub async fn decide(
         }
         tries += 1;
         let is_of_configuration = matches!(refusal, Refusal::Policy(_) | Refusal::Vault(_));
-        if !is_of_configuration || !has_changed(gateway, moment, tries).await {
-            report(gateway, requester.who(), &inbound, &refusal, record);
+        if !is_of_configuration || !has_changed(gateway, version, tries).await {
+            report(gateway, requester.inner(), &inbound, &refusal, record);
             if record.push().is_some() {
                 Box::pin(push_start::drop_rest(&mut inbound)).await;
             }
@@ -94,7 +94,7 @@ async fn decide_once(
 ) -> Result<(Permit, Option<Arc<Credential>>), Refusal> {
     let permit = requester.permit(gateway, inbound, record)?;
     record.set_permit(&permit);
-    let org = requester.who().org();
+    let org = requester.inner().org();
     if let Some(trace) = record.trace().filter(|_| permit.wanted().is_some()) {
         trace.begin_wait();
     }
@@ -118,7 +118,7 @@ fn report(
         Requester::Owner(_) => None,
     };
     if let Some(agent) = agent {
-        tripwire::report_honeytokens(gateway, agent, inbound);
+        token_alerts::report_honeytokens(gateway, agent, inbound);
     }
     let Refusal::Policy(reason) = refusal else { return };
     if let Some(connection) = reason.broken_connection() {
@@ -162,7 +162,7 @@ pub async fn route(
 ) -> Result<ConnectRoute, Refusal> {
     let mut tries = 0;
     loop {
-        let moment = gateway.rulebook.moment();
+        let version = gateway.rulebook.config_version();
         let policy = gateway.rulebook.current();
         let reason = match policy.route(agent, target) {
             Route::Intercept(permit) => return Ok(ConnectRoute::Intercept(permit)),
@@ -172,16 +172,16 @@ pub async fn route(
         let rule = policy.deciding_rule_of_route(agent, target, &reason);
         drop(policy);
         tries += 1;
-        if !has_changed(gateway, moment, tries).await {
+        if !has_changed(gateway, version, tries).await {
             record.set_denied_by(rule);
             return Err(Refusal::Policy(reason));
         }
     }
 }
 
-/// Whether the configuration has changed since `moment`, and another try is left.
-async fn has_changed(gateway: &Gateway, moment: u64, tries: usize) -> bool {
-    tries < TRIES_MAX && gateway.rulebook.settled(moment, SETTLED_WITHIN).await
+/// Whether the configuration has changed since `version`, and another try is left.
+async fn has_changed(gateway: &Gateway, version: u64, tries: usize) -> bool {
+    tries < TRIES_MAX && gateway.rulebook.config_changed_since(version, SETTLED_WITHIN).await
 }
 
 impl Permitted {

@@ -3,4 +3,4 @@
 pub mod connection_limits;
 pub mod decide;
 pub mod requester;
-pub mod tripwire;
+pub mod token_alerts;

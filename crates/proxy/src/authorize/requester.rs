@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::Request;
 
-use super::tripwire;
+use super::token_alerts;
 use crate::body::request_body::RequestBody;
 use crate::gateway::Gateway;
 use crate::record::Record;
@@ -73,7 +73,7 @@ impl<'a> Requester<'a> {
         let valid = self.check_still_valid(gateway);
         if let (Self::Agent(session), Err(Refusal::Overloaded(_))) = (self, &valid) {
             let target = session.target_source.target();
-            tripwire::report_of_refused_request(gateway, &session.agent, target, request);
+            token_alerts::report_of_refused_request(gateway, &session.agent, target, request);
         }
         valid
     }
@@ -91,7 +91,7 @@ impl<'a> Requester<'a> {
         match self {
             Self::Agent(session) => Inbound::of_agent(request, session, limits, |request| {
                 let target = session.target_source.target();
-                tripwire::report_of_refused_request(gateway, &session.agent, target, request);
+                token_alerts::report_of_refused_request(gateway, &session.agent, target, request);
             }),
             Self::Owner(connection) => Inbound::call(request, &connection.org, limits),
         }
@@ -99,7 +99,7 @@ impl<'a> Requester<'a> {
 }
 
 impl<'a> ValidRequester<'a> {
-    pub fn who(&self) -> Requester<'a> {
+    pub fn inner(&self) -> Requester<'a> {
         self.0
     }
 

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-use crate::h2::keeping;
+use crate::h2::bytes_with_guard;
 use crate::limits::agent_streams::ExchangeDescriptor;
 
 /// A body whose pieces keep the descriptor of its exchange. The exchange may end before h2 has written them.
@@ -25,7 +25,7 @@ impl<'a, B> CountedBody<'a, B> {
 
     fn counted(&self, bytes: Bytes) -> Bytes {
         match &self.descriptor {
-            Some(descriptor) if !bytes.is_empty() => keeping(bytes, descriptor.clone()),
+            Some(descriptor) if !bytes.is_empty() => bytes_with_guard(bytes, descriptor.clone()),
             _ => bytes,
         }
     }

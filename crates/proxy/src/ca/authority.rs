@@ -38,11 +38,11 @@ const KEPT_KEY: &str = "ca.key";
 
 /// How a new CA replaces the former one.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Succession {
+pub enum RotationMode {
     /// Clients of the former CA are served for this long, at most until its end.
     Overlap(Duration),
     /// Clients of the former CA are not served: its key may be compromised.
-    AtOnce,
+    NoOverlap,
 }
 
 /// What a certificate is for.
@@ -269,7 +269,7 @@ impl Authority {
     /// # Errors
     /// When the CA was given, its files are not those in use, an overlap is wanted that it cannot
     /// give, or a file cannot be written.
-    pub fn rotate(&self, how: Succession) -> Result<(), CaError> {
+    pub fn rotate(&self, how: RotationMode) -> Result<(), CaError> {
         let _replacing = self.replacing.lock();
         let (former, now) = (self.signer.load_full(), self.clock.now());
         let path = self.files.as_ref().map_or(Path::new("memory"), |files| &files.cert);
@@ -283,9 +283,9 @@ impl Authority {
         }
         let pair = match how {
             // An expired CA cannot sign its successor.
-            Succession::Overlap(_) if former.validity().until <= now => Pair::make(now)?,
-            Succession::Overlap(length) => overlapping(&former, length, now)?,
-            Succession::AtOnce => Pair::make(now)?,
+            RotationMode::Overlap(_) if former.validity().until <= now => Pair::make(now)?,
+            RotationMode::Overlap(length) => overlapping(&former, length, now)?,
+            RotationMode::NoOverlap => Pair::make(now)?,
         };
         let (pem, key_pem) = (pair.pem(), Zeroizing::new(pair.key.serialize_pem()));
         let signer = LeafSigner::of(pair, path, now)?;

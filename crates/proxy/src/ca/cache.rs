@@ -1,4 +1,4 @@
-//! [`Leaves`]: a bounded cache of leaves by host. Concurrent requests for one host wait for one signature.
+//! [`LeafCache`]: a bounded cache of leaves by host. Concurrent requests for one host wait for one signature.
 //! `leaf.rs` makes a leaf.
 
 use std::fmt;
@@ -18,7 +18,7 @@ use keyward_base::host::Host;
 use keyward_base::time::Clock;
 
 /// Leaves by host; the least recently used is dropped when there are too many.
-pub struct Leaves {
+pub struct LeafCache {
     authority: Arc<Authority>,
     clock: Clock,
     slots: Mutex<LruCache<Host, Arc<LeafSlot>>>,
@@ -37,7 +37,7 @@ struct MintedLeaf {
     by: Weak<LeafSigner>,
 }
 
-impl Leaves {
+impl LeafCache {
     /// `max`: leaves kept, at least one.
     pub fn new(authority: Arc<Authority>, max: usize, clock: Clock) -> Self {
         let max = NonZeroUsize::new(max).unwrap_or(NonZeroUsize::MIN);
@@ -86,9 +86,9 @@ impl MintedLeaf {
     }
 }
 
-impl fmt::Debug for Leaves {
+impl fmt::Debug for LeafCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Leaves")
+        f.debug_struct("LeafCache")
             .field("kept", &self.kept())
             .field("minted", &self.minted())
             .finish()
@@ -118,8 +118,8 @@ mod tests {
         Host::parse(text).expect(text)
     }
 
-    fn leaves(max: usize) -> Leaves {
-        Leaves::new(Arc::new(Authority::ephemeral()), max, Clock::System)
+    fn leaves(max: usize) -> LeafCache {
+        LeafCache::new(Arc::new(Authority::ephemeral()), max, Clock::System)
     }
 
     fn client(authority: &Authority, version: &'static SupportedProtocolVersion) -> ClientConfig {
@@ -133,7 +133,7 @@ mod tests {
     /// Shakes hands in memory, up to the first session ticket.
     fn handshake(
         config: &Arc<ClientConfig>,
-        leaves: &Leaves,
+        leaves: &LeafCache,
         asked: &str,
         answered: &str,
     ) -> Result<(ClientConnection, ServerConnection), rustls::Error> {
@@ -203,7 +203,7 @@ mod tests {
         let start = Timestamp::now().as_millisecond();
         let now = Arc::new(AtomicI64::new(start));
         let clock = Clock::Fixed(Arc::clone(&now));
-        let leaves = Leaves::new(Arc::new(Authority::ephemeral()), 8, clock);
+        let leaves = LeafCache::new(Arc::new(Authority::ephemeral()), 8, clock);
         let minted_at = |offset: i64| {
             now.store(start + offset, Ordering::SeqCst);
             leaves.server_config(&host("api.test")).expect("leaf");

@@ -126,7 +126,7 @@ pub enum CaError {
     NoRoom,
     /// The last rotation is still in its overlap; clients would have to follow two rotations at once.
     #[error(
-        "the last rotation is under way: clients that trust the CA before are served until {until:.0}"
+        "the last rotation is in progress: clients that trust the CA before are served until {until:.0}"
     )]
     Overlapping {
         /// The end of the overlap.

@@ -46,7 +46,7 @@ impl AnswerBody {
     }
 
     /// No body: the exchange continues elsewhere.
-    pub fn elsewhere() -> Self {
+    pub fn detached() -> Self {
         Self::of(AnswerKind::Own(None), None)
     }
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::guard::ExchangeGuard;
-use super::refused_credential::refused_credential;
+use super::rejected_credential::rejected_credential;
 use crate::authorize::connection_limits::Admitted;
 use crate::body::body_error::ReceiveError;
 use crate::body::replay::BodyCopy;
@@ -22,7 +22,7 @@ use crate::refusal::refusal_format::RefusalFormat;
 use crate::request::inbound::Inbound;
 use crate::upstream::retries::Retries;
 use crate::upstream::sent::SentRequest;
-use keyward_rules::inject::credential::{Credential, Renews};
+use keyward_rules::inject::credential::{Credential, RenewalConditions};
 
 /// The time to wait until a body that is no longer polled is dropped.
 const BODY_DROPPED_WITHIN: Duration = Duration::from_secs(1);
@@ -132,7 +132,7 @@ impl Attempts {
         if let Renewal::Never = self.renewal {
             return Ok(NextStep::Answer(sent));
         }
-        match refused_credential(gateway, sent, format).await {
+        match rejected_credential(gateway, sent, format).await {
             (sent, None) => Ok(NextStep::Answer(sent)),
             (sent, Some(refused)) => self.renew(gateway, sent, refused).await,
         }
@@ -146,7 +146,7 @@ impl Attempts {
     ) -> Option<(Box<Inbound>, Duration)> {
         let (copy, retries) = (self.retry_copy.take()?, self.retries.as_ref()?);
         let may_succeed = match result {
-            Ok(sent) => retries.is_on(sent.status().as_u16()),
+            Ok(sent) => retries.applies_to(sent.status().as_u16()),
             Err(refusal) => is_lost_stream(refusal),
         };
         if !may_succeed {
@@ -175,7 +175,7 @@ impl Attempts {
             Renewal::Possible(copy) => copy.take(),
             Renewal::Done(stale) => {
                 if refused.generation > stale.generation {
-                    gateway.vault.refused_again(&refused);
+                    gateway.vault.rejected_again(&refused);
                 }
                 return Ok(NextStep::Answer(sent));
             }
@@ -214,7 +214,11 @@ impl RequestCopy {
     }
 
     /// Copies the request if the service accepts it repeated.
-    fn for_renewal(gateway: &Gateway, admitted: &mut Admitted, renews: Renews) -> Option<Self> {
+    fn for_renewal(
+        gateway: &Gateway,
+        admitted: &mut Admitted,
+        renews: RenewalConditions,
+    ) -> Option<Self> {
         let inbound = admitted.permitted().inbound();
         if !renews.unsafe_too && !inbound.is_safe() {
             return None;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! attempt                               one attempt
-//! attempts  refused_credential          whether it is sent again: a retry, a renewed credential
+//! attempts  rejected_credential          whether it is sent again: a retry, a renewed credential
 //! rejected_secret                       tests a secret that the upstream refuses repeatedly
 //! scrub  part  answer  answer_body      the answer without the credential
 //! upgrade                               WebSockets
@@ -18,7 +18,7 @@ pub mod attempts;
 pub mod call;
 pub mod guard;
 mod part;
-pub mod refused_credential;
+pub mod rejected_credential;
 pub mod rejected_secret;
 pub mod respond;
 pub mod scrub;

@@ -98,9 +98,9 @@ pub fn cut(
 impl PartWindow {
     /// The bytes of `data` that are passed on. `None`: the body is longer than its part.
     pub fn pass(&mut self, mut data: Bytes) -> Option<Bytes> {
-        let before = taken(&mut self.before, data.len());
+        let before = take_from(&mut self.before, data.len());
         data.advance(before);
-        let passed = taken(&mut self.passed, data.len());
+        let passed = take_from(&mut self.passed, data.len());
         let after = data.split_off(passed);
         self.after = self.after.checked_sub(after.len() as u64)?;
         Some(data)
@@ -150,7 +150,7 @@ impl PartWindow {
 }
 
 /// How many of `count` bytes belong to what is left.
-fn taken(left: &mut u64, count: usize) -> usize {
+fn take_from(left: &mut u64, count: usize) -> usize {
     let taken = usize::try_from(*left).unwrap_or(usize::MAX).min(count);
     *left -= taken as u64;
     taken

@@ -4,11 +4,11 @@
 
 use std::sync::Arc;
 
-use super::refused_credential::is_refusal;
+use super::rejected_credential::is_rejection;
 use super::test_request;
 use crate::authorize::requester::Requester;
 use crate::gateway::Gateway;
-use crate::limits::refusals::{SecretVersion, Suspicion};
+use crate::limits::secret_rejections::{ExaminationSlot, SecretVersion};
 use crate::refusal::refusal_format::RefusalFormat;
 use crate::upstream::sent::SentRequest;
 use keyward_rules::inject::credential::Credential;
@@ -26,22 +26,22 @@ pub fn observe(
     else {
         return;
     };
-    if is_refusal(sent, format) {
+    if is_rejection(sent, format) {
         let version = SecretVersion {
             connection: credential.connection.clone(),
             generation: credential.generation,
         };
-        if let Some(suspicion) = gateway.refusals.refused(&version, &gateway.clock) {
+        if let Some(suspicion) = gateway.refusals.record_rejection(&version, &gateway.clock) {
             // On the runtime of this core, which ends before the audit log does.
             tokio::spawn(examine(gateway.clone(), credential.clone(), suspicion));
         }
     } else if sent.status().as_u16() < 400 {
-        gateway.refusals.accepted(&credential.connection);
+        gateway.refusals.record_success(&credential.connection);
     }
 }
 
 /// Tests the secret, and marks its connection as broken if it is rejected.
-async fn examine(gateway: Arc<Gateway>, credential: Arc<Credential>, suspicion: Suspicion) {
+async fn examine(gateway: Arc<Gateway>, credential: Arc<Credential>, suspicion: ExaminationSlot) {
     let Some(connection) = gateway.vault.active_with_secret(&credential) else { return };
     if !is_rejected(&gateway, &connection, &credential, &suspicion).await {
         return;
@@ -57,7 +57,7 @@ async fn examine(gateway: Arc<Gateway>, credential: Arc<Credential>, suspicion: 
         drop(suspicion);
     };
     // The write survives the end of this core.
-    gateway.vault.in_flight(rejecting);
+    gateway.vault.spawn_as_flight(rejecting);
 }
 
 /// Whether the secret is rejected: by the provider's test request, or, where no test decides, by long traffic.
@@ -65,7 +65,7 @@ async fn is_rejected(
     gateway: &Arc<Gateway>,
     connection: &Arc<ConnectionRecord>,
     credential: &Arc<Credential>,
-    suspicion: &Suspicion,
+    suspicion: &ExaminationSlot,
 ) -> bool {
     let is_untestable = match gateway.vault.is_untestable(connection).await {
         Ok(is_untestable) => is_untestable,
@@ -85,7 +85,7 @@ async fn is_rejected(
             let report = test_request::run(gateway, connection, request, trial).await;
             report.result.is_ok_and(|answer| answer.rejects_credential())
         }
-        Ok(None) => suspicion.has_lasted(),
+        Ok(None) => suspicion.is_conclusive(),
         Err(error) => {
             tracing::debug!(connection = %connection.id, %error, "its secret cannot be tested");
             false

@@ -406,10 +406,10 @@ pub fn dial_refusal(error: &DialError) -> RefusalText {
             };
             code.because(error.to_string()).hint(fault.hint())
         }
-        error if error.is_of_descriptors() => {
+        error if error.is_out_of_descriptors() => {
             Code::Overloaded.because("too many open streams: there is none left for the upstream")
         }
-        error if error.is_of_lookups() => {
+        error if error.is_lookup_overload() => {
             Code::Overloaded.because("too many hosts are being resolved")
         }
         DialError::Timeout { host } => {
@@ -465,7 +465,7 @@ fn limit_hint(excess: &Excess) -> String {
         Excess::Concurrency { .. } => "concurrency",
     };
     format!(
-        "this is Keyward's limit, not the provider's: come again as `Retry-After` says, or raise \
+        "this is Keyward's limit, not the provider's: retry after `Retry-After`, or raise \
          `{setting}` in the connection's settings"
     )
 }

@@ -21,7 +21,7 @@ use crate::refusal::Refusal;
 use crate::upstream::sent::{CredentialSearch, Unscrubbed};
 use crate::upstream::{ended_early, protocol};
 use keyward_rules::inject::scrub::range::{AskedPart, ByteRange};
-use keyward_rules::inject::scrub::{InspectError, Inspector, Masker, Needles, Pauses, fields};
+use keyward_rules::inject::scrub::{FlushPoints, InspectError, Inspector, Masker, Needles, fields};
 
 /// How long the head of an encoded answer waits for the first body bytes, so that a short answer with a secret
 /// becomes a refusal and not a cut. A stream whose first event is later is begun without waiting.
@@ -110,15 +110,15 @@ pub async fn scrubbed(
         // A coded body passes as it is. A plain stream is not delayed, because the key was not sent.
         false => {
             let length = incoming.size_hint().exact();
-            let pauses = length.map_or(Pauses::Anywhere, |_| Pauses::Nowhere);
-            Scanner::Mask(Masker::new(needles.clone(), pauses))
+            let flush_points = length.map_or(FlushPoints::Anywhere, |_| FlushPoints::Nowhere);
+            Scanner::Mask(Masker::new(needles.clone(), flush_points))
         }
     };
     let body = ScannedBody::new(incoming, needles, look);
     let (body, found) = match asked {
         // On the heap: few answers are cut.
         Some((asked, margin)) => Box::pin(body.cut(&mut head, asked, margin, memory())).await?,
-        None => (body.begun().await?, 0),
+        None => (body.peek_body().await?, 0),
     };
     Ok((Response::from_parts(head, ScrubbedBody(body)), masked + found))
 }
@@ -152,13 +152,13 @@ fn look(
         codings.extend(text.split(','));
     }
     // The length of the decoded body is not known.
-    let decoded = || Pauses::of(headers, None);
+    let decoded = || FlushPoints::of(headers, None);
     match (Inspector::new(needles, codings.into_iter(), decoded)?, is_part) {
         (Some(_), true) => Err(InspectError::Unscannable("it is a part of one")),
         (Some(inspector), false) => Ok(Scanner::Inspect(Box::new(inspector), memory())),
         (None, _) => {
-            let pauses = Pauses::of(headers, length);
-            Ok(Scanner::Mask(Masker::new(needles.clone(), pauses)))
+            let flush_points = FlushPoints::of(headers, length);
+            Ok(Scanner::Mask(Masker::new(needles.clone(), flush_points)))
         }
     }
 }
@@ -222,7 +222,7 @@ impl ScannedBody {
     }
 
     /// A whole body. A coded one waits for its beginning.
-    async fn begun(mut self: Box<Self>) -> Result<AnswerContent, Refusal> {
+    async fn peek_body(mut self: Box<Self>) -> Result<AnswerContent, Refusal> {
         if let Scanner::Inspect(..) = self.look {
             self.count_memory().map_err(|fault| refusal(fault.into()))?;
             self.begin().await?;

@@ -231,7 +231,7 @@ async fn judge(sent: SentRequest, expected: &ExpectedResponse, now: Timestamp) -
     let met = !expected.reads_body() || body.is_some_and(|body| expected.is_met_by(body));
     TestAnswer {
         status,
-        good: expected.takes(status) && met,
+        good: expected.accepts_status(status) && met,
         retry_after: retry_after(&head.headers),
         details: AnswerDetails::of(&head.headers, body, expected, needles.as_deref(), now),
     }

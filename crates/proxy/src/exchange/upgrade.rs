@@ -43,5 +43,5 @@ pub fn join(
     strip::answer(fields);
     fields.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     fields.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-    response.map(|_| AnswerBody::elsewhere())
+    response.map(|_| AnswerBody::detached())
 }

@@ -21,11 +21,11 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 pub const SEND_BUFFER_MAX: usize = 64 * 1024;
 
 /// What pieces of a body keep until h2 has written them.
-pub type Kept = Arc<dyn Any + Send + Sync>;
+pub type BytesGuard = Arc<dyn Any + Send + Sync>;
 
 struct KeepingPiece {
     bytes: Bytes,
-    _kept: Kept,
+    _kept: BytesGuard,
 }
 
 impl AsRef<[u8]> for KeepingPiece {
@@ -35,7 +35,7 @@ impl AsRef<[u8]> for KeepingPiece {
 }
 
 /// A piece of a body that keeps `kept` until h2 has written or dropped it.
-pub fn keeping(bytes: Bytes, kept: Kept) -> Bytes {
+pub fn bytes_with_guard(bytes: Bytes, kept: BytesGuard) -> Bytes {
     Bytes::from_owner(KeepingPiece { bytes, _kept: kept })
 }
 

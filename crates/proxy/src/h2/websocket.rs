@@ -16,7 +16,7 @@ use sha1::{Digest, Sha1};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
 
-use super::{Kept, keeping};
+use super::{BytesGuard, bytes_with_guard};
 
 /// The GUID that a server appends to the key (RFC 6455 §4.2.2).
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -49,7 +49,7 @@ pub struct Http2Duplex {
     /// Received and not yet read.
     left: Bytes,
     /// What counts the exchange. The exchange may end before h2 has written all.
-    counted: Option<Kept>,
+    counted: Option<BytesGuard>,
     /// Keeps the agent's stream open until this is dropped.
     _ends: oneshot::Sender<()>,
 }
@@ -125,7 +125,11 @@ impl WebSocketHandshake {
     }
 
     /// Hands the stream over. The receiver resolves when the stream has ended. `counted`: what counts the exchange.
-    pub fn join(self, send: SendStream<Bytes>, counted: Option<Kept>) -> oneshot::Receiver<()> {
+    pub fn join(
+        self,
+        send: SendStream<Bytes>,
+        counted: Option<BytesGuard>,
+    ) -> oneshot::Receiver<()> {
         let (_ends, ended) = oneshot::channel();
         let (recv, left) = (self.frames, Bytes::new());
         let duplex = Http2Duplex { recv, send, left, counted, _ends };
@@ -178,7 +182,7 @@ impl AsyncWrite for Http2Duplex {
         let count = this.send.capacity().min(bytes.len()).min(PIECE_MAX);
         let mut piece = Bytes::copy_from_slice(&bytes[..count]);
         if let Some(counted) = &this.counted {
-            piece = keeping(piece, counted.clone());
+            piece = bytes_with_guard(piece, counted.clone());
         }
         this.send.send_data(piece, false).map_err(broken)?;
         Poll::Ready(Ok(count))

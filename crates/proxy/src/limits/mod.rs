@@ -8,5 +8,5 @@ pub mod budget;
 pub mod handshake_limit;
 pub mod meter;
 pub mod rate;
-pub mod refusals;
+pub mod secret_rejections;
 pub mod shared;

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use super::rate::RateBucket;
 use keyward_base::settings::Rate;
 
-pub use exchange::{HeardRow, LimitExchange};
+pub use exchange::{LimitExchange, ReplicaRow};
 use published::LimitId;
 pub use published::LimitSpace;
 #[cfg(test)]

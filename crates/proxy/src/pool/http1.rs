@@ -27,9 +27,9 @@ pub struct Http1Stream {
     forwarded: Option<ForwardingStream>,
     idle_since: Instant,
     /// How long the upstream keeps it while it is idle; `None`: unknown.
-    kept_for: Option<Duration>,
+    keep_alive: Option<Duration>,
     /// How long it was idle before it was taken.
-    rested: Duration,
+    idle_before_use: Duration,
     socket: Arc<SocketState>,
     /// Bytes that the socket had accepted when it was taken.
     written: u64,
@@ -50,16 +50,16 @@ impl Http1Stream {
         private: bool,
         tls_generation: u64,
     ) -> Self {
-        let (idle_since, rested) = (Instant::now(), Duration::ZERO);
-        let (forwarded, kept_for, written) = (None, None, socket.written());
+        let (idle_since, idle_before_use) = (Instant::now(), Duration::ZERO);
+        let (forwarded, keep_alive, written) = (None, None, socket.written());
         Self {
             sender,
             private,
             tls_generation,
             forwarded,
             idle_since,
-            kept_for,
-            rested,
+            keep_alive,
+            idle_before_use,
             socket,
             written,
         }
@@ -87,8 +87,8 @@ impl Http1Stream {
     }
 
     /// How long it was idle in the pool.
-    pub fn rested(&self) -> Duration {
-        self.rested
+    pub fn idle_before_use(&self) -> Duration {
+        self.idle_before_use
     }
 
     /// Whether the system has accepted a byte since the stream was taken.
@@ -97,13 +97,13 @@ impl Http1Stream {
     }
 
     fn is_usable(&self, idle_for: Duration, timeout: Duration) -> bool {
-        let kept_for = self.kept_for.map_or(timeout, |kept_for| kept_for.min(timeout));
-        self.sender.is_ready() && idle_for < kept_for
+        let keep_alive = self.keep_alive.map_or(timeout, |keep_alive| keep_alive.min(timeout));
+        self.sender.is_ready() && idle_for < keep_alive
     }
 
     /// Prepares it for use after it was idle.
     fn take(&mut self, now: Instant) {
-        self.rested = now.duration_since(self.idle_since);
+        self.idle_before_use = now.duration_since(self.idle_since);
         self.written = self.socket.written();
         // The upstream may have closed it, and the runtime may not have polled the socket since. hyper reads before it
         // takes the request.
@@ -111,8 +111,8 @@ impl Http1Stream {
     }
 
     /// Sets how long the upstream keeps the stream while it is idle.
-    pub fn set_kept_for(&mut self, time: Option<Duration>) {
-        self.kept_for = time;
+    pub fn set_keep_alive(&mut self, time: Option<Duration>) {
+        self.keep_alive = time;
     }
 
     pub fn sender(&mut self) -> &mut SendRequest<RequestBody> {

@@ -169,7 +169,7 @@ impl SharedStream {
     }
 
     /// Counts one more exchange.
-    pub fn stay(&self) -> StreamUse {
+    pub fn begin_use(&self) -> StreamUse {
         StreamUse::new(&self.load)
     }
 
@@ -241,7 +241,7 @@ impl SharedStream {
     /// When there is no answer.
     pub async fn send(
         mut self,
-        stay: &mut StreamUse,
+        stream_use: &mut StreamUse,
         head: Request<()>,
         body: RequestBody,
         wait: AnswerWait<'_>,
@@ -258,7 +258,7 @@ impl SharedStream {
         let sent = self.sender.send_request(head, ended);
         let (mut answer, stream) = sent.map_err(|error| self.refused(error))?;
         if !ended {
-            stay.upload(body, stream).await;
+            stream_use.upload(body, stream).await;
         }
         let response = poll_fn(|cx| {
             poll_interim(&mut answer, wait.interim, cx);
@@ -340,7 +340,7 @@ impl Drop for SilenceGuard<'_> {
 
 fn poll_interim(answer: &mut ResponseFuture, interim: &Interim, cx: &mut std::task::Context<'_>) {
     while let Poll::Ready(Some(Ok(response))) = answer.poll_informational(cx) {
-        interim.saw(response.status());
+        interim.on_answer(response.status());
     }
 }
 
@@ -537,9 +537,9 @@ mod tests {
         let mut head = Request::new(());
         (*head.method_mut(), *head.uri_mut()) =
             (http::Method::POST, Uri::from_static("https://api.test/"));
-        let (mut stay, interim) = (shared.stay(), Interim::new(None, 1));
+        let (mut stream_use, interim) = (shared.begin_use(), Interim::new(None, 1));
         let wait = AnswerWait::new(&interim, timeout, within);
-        shared.clone().send(&mut stay, head, body, wait).await
+        shared.clone().send(&mut stream_use, head, body, wait).await
     }
 
     /// Sends a request, which `server` answers.

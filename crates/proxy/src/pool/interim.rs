@@ -26,7 +26,7 @@ impl Interim {
         Arc::new(Self { gate, count: AtomicUsize::new(0), max, flood: AtomicWaker::new() })
     }
 
-    pub fn saw(&self, status: StatusCode) {
+    pub fn on_answer(&self, status: StatusCode) {
         if self.count.fetch_add(1, AcqRel) == self.max {
             self.flood.wake();
         }

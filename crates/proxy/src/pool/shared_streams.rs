@@ -66,7 +66,7 @@ impl SharedStreams {
         let serves =
             |stream: &&SharedStream| stream.window == window && stream.has_room() && fits(stream);
         if let Some(found) = state.streams.get(key).iter().find(serves) {
-            return StreamLookup::Send(found.clone(), found.stay());
+            return StreamLookup::Send(found.clone(), found.begin_use());
         }
         let key = (key.clone(), window);
         if let Some(others) = state.dialling.get(&key) {

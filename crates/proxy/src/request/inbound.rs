@@ -332,7 +332,7 @@ fn host_field(request: &Request<RequestBody>) -> Result<Option<&HeaderValue>, Re
 }
 
 fn agrees(host: &HeaderValue, target: &Target) -> bool {
-    if target.is_written(host.as_bytes()) {
+    if target.equals_authority(host.as_bytes()) {
         return true;
     }
     let parsed = host.to_str().ok().and_then(|text| Target::parse(target.scheme(), text).ok());

@@ -19,7 +19,7 @@ impl Inbound {
     /// When the body is too large or never ends.
     pub async fn read_body(&mut self, gateway: &Gateway) -> Result<bool, Refusal> {
         // Not shared yet: streams depend on the query of a permit, and this one has none.
-        if RequestedPush::is_asked(&self.query.method, &self.query.path) {
+        if RequestedPush::is_push(&self.query.method, &self.query.path) {
             if self.query.push.is_some() {
                 return Ok(false);
             }

@@ -126,7 +126,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> ServerConnection<IO> {
                 ended = poll_fn(|cx| self.poll(cx)) => {
                     return Box::pin(self.ended(ended)).await;
                 }
-                () = changes.next(), if !lost => lost = !self.holds(gateway),
+                () = changes.next(), if !lost => lost = !self.check_revocation(gateway),
                 () = gateway.cut(), if !lost => lost = true,
                 why = overdue.as_mut(), if closes_by.is_none() => match why {
                     Overdue::Idle => {
@@ -224,7 +224,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> ServerConnection<IO> {
     }
 
     /// Whether the stream is still valid. Ends single exchanges that were revoked.
-    fn holds(&self, gateway: &Gateway) -> bool {
+    fn check_revocation(&self, gateway: &Gateway) -> bool {
         let holds = self.session.revocation().is_valid(gateway);
         if holds {
             let lost = |stream: &&Arc<ActiveStream>| {

@@ -30,7 +30,7 @@ use crate::exchange::answer_body::AnswerBody;
 use crate::gateway::Core;
 use crate::h2::send_body::{SendStop, send_body};
 use crate::h2::websocket::{self, WebSocketHandshake};
-use crate::h2::{Kept, without_fields_of_http1, without_outer_blanks};
+use crate::h2::{BytesGuard, without_fields_of_http1, without_outer_blanks};
 use crate::session::ProxySession;
 
 /// A running exchange, as the connection's task sees it.
@@ -165,7 +165,7 @@ async fn answer(
     if let Some(bridge) = joins {
         live.joined.store(true, Relaxed);
         // Joining the streams ends this one: the sender is dropped with them.
-        let counted = session.own_descriptor().map(|descriptor| descriptor.clone() as Kept);
+        let counted = session.own_descriptor().map(|descriptor| descriptor.clone() as BytesGuard);
         let _ = bridge.join(stream, counted).await;
         return None;
     }

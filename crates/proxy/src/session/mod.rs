@@ -102,7 +102,8 @@ impl ProxySession {
     /// When the token that opened the stream was revoked or has expired, the listener's agent is gone, or the agent
     /// has too many exchanges running.
     pub fn check_still_valid(&self, gateway: &Gateway) -> Result<(), Refusal> {
-        let holds = gateway.directory.glance().still_holds(&self.agent, gateway.clock.now());
+        let holds =
+            gateway.directory.view_guard().is_still_authenticated(&self.agent, gateway.clock.now());
         match (holds, &self.accepted.owner) {
             (true, _) if matches!(self.upstream, UpstreamSlot::TooMany) => {
                 Err(Refusal::Overloaded(Shortage::Streams))

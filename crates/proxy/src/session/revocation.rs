@@ -105,7 +105,7 @@ impl Revocation {
                     .ok_or(Refusal::Overloaded(Shortage::Streams))?,
             ),
         };
-        if self.place.as_ref().is_some_and(|place| !place.keep()) {
+        if self.place.as_ref().is_some_and(|place| !place.make_permanent()) {
             return Err(Refusal::Overloaded(Shortage::Streams));
         }
         let agent_descriptors = slot.as_ref().map_or(0, StreamSlot::agent_descriptors);
@@ -183,7 +183,7 @@ impl Revocation {
             None => true,
             Some(Dependencies { agent, activity, .. }) => {
                 let view = gateway.directory.view();
-                view.still_holds(agent, gateway.clock.now())
+                view.is_still_authenticated(agent, gateway.clock.now())
                     && activity.as_ref().is_none_or(|it| it.is_valid(gateway, &view, agent))
             }
         }

@@ -166,7 +166,7 @@ impl CopyDirection {
 
     /// Whether a close frame may be inserted after the written bytes.
     pub fn may_close(&self) -> bool {
-        self.frames.as_ref().is_some_and(|frames| frames.is_between() && !frames.is_closed())
+        self.frames.as_ref().is_some_and(|frames| frames.is_at_boundary() && !frames.is_closed())
     }
 
     /// Whether a close frame was written.
@@ -182,7 +182,7 @@ impl CopyDirection {
         W: AsyncWrite + Unpin,
     {
         while let Some(frames) = &self.frames
-            && !frames.is_between()
+            && !frames.is_at_boundary()
             && frames.left() <= bytes_max
         {
             if self.rest.is_empty() {

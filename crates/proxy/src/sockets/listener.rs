@@ -132,7 +132,7 @@ impl Listener {
     ///
     /// # Errors
     /// When it cannot be used.
-    pub fn handed_unix(
+    pub fn inherited_unix_at(
         listener: std::os::unix::net::UnixListener,
         path: PathBuf,
     ) -> io::Result<Self> {
@@ -325,8 +325,8 @@ impl Acceptor {
         };
         tracing::warn!(
             id = "streams_refused",
-            told = is_answered,
-            "turned a stream away: too many are open"
+            answered = is_answered,
+            "refused a stream: too many are open"
         );
     }
 
@@ -378,13 +378,13 @@ fn is_of_our_user(stream: &UnixStream) -> bool {
 }
 
 /// Errors that say something of the accepted socket only (accept(2)).
-pub fn is_of_one_socket(error: &io::Error) -> bool {
+pub fn affects_one_socket(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
 }
 
 /// Whether the process or the system has no descriptor left (accept(2)).
-pub fn is_of_descriptors(error: &io::Error) -> bool {
+pub fn is_out_of_descriptors(error: &io::Error) -> bool {
     let none_left = [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error);
     error.raw_os_error().is_some_and(|code| none_left.contains(&code))
 }
@@ -395,7 +395,7 @@ fn answer_and_close(mut socket: impl io::Read + io::Write, answer: &[u8]) -> boo
     let written = socket.write(answer);
     let mut sent = [0; 4096];
     let read = socket.read(&mut sent);
-    tracing::trace!(?read, "a stream that is turned away had sent this");
+    tracing::trace!(?read, "received from a refused stream");
     written.is_ok()
 }
 

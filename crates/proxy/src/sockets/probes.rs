@@ -159,8 +159,8 @@ impl SocketPeer {
 
     fn is_of(self, root: u32) -> Membership {
         match self {
-            Self::Tcp(peer, own) => processes::stream_is_of(root, peer, own),
-            Self::Unix(pid) => processes::process_is_of(root, pid),
+            Self::Tcp(peer, own) => processes::stream_membership(root, peer, own),
+            Self::Unix(pid) => processes::process_membership(root, pid),
             Self::Hidden => Membership::Unknown,
         }
     }

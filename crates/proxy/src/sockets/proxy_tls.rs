@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use crate::ca::cache::Leaves;
+use crate::ca::cache::LeafCache;
 use keyward_base::host::Host;
 use keyward_net::tls::ALPN_HTTP1;
 
@@ -56,7 +56,7 @@ impl ProxyTls {
     /// The cause, for the log.
     pub async fn accept(
         &self,
-        leaves: &Leaves,
+        leaves: &LeafCache,
         timeout: Duration,
         socket: TcpStream,
     ) -> Result<Box<TlsStream<TcpStream>>, String> {
@@ -73,7 +73,7 @@ impl ProxyTls {
     /// The cause, for the log.
     pub async fn accept_protocol(
         &self,
-        leaves: &Leaves,
+        leaves: &LeafCache,
         timeout: Duration,
         socket: TcpStream,
         alpn: &[u8],
@@ -83,7 +83,7 @@ impl ProxyTls {
 
     async fn handshake(
         &self,
-        leaves: &Leaves,
+        leaves: &LeafCache,
         socket: TcpStream,
         alpn: &[u8],
     ) -> io::Result<TlsStream<TcpStream>> {
@@ -104,7 +104,7 @@ impl ProxyTls {
 
     fn config(
         &self,
-        leaves: &Leaves,
+        leaves: &LeafCache,
         asked: Option<&str>,
         here: IpAddr,
     ) -> io::Result<Arc<ServerConfig>> {

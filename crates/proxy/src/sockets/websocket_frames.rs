@@ -43,7 +43,7 @@ impl FrameTracker {
     }
 
     /// Whether the position is between two frames.
-    pub fn is_between(&self) -> bool {
+    pub fn is_at_boundary(&self) -> bool {
         matches!(self.at, FramePosition::Header(_, 0))
     }
 
@@ -208,7 +208,7 @@ mod tests {
             for piece in pieces(&bytes, &cuts) {
                 stream.pass(piece);
                 passed += piece.len();
-                prop_assert_eq!(stream.is_between(), passed == 0 || ends.contains(&passed));
+                prop_assert_eq!(stream.is_at_boundary(), passed == 0 || ends.contains(&passed));
                 let end = ends.iter().find(|end| **end >= passed).expect("the last one");
                 prop_assert!(stream.left() <= (end - passed) as u64);
             }
@@ -227,7 +227,7 @@ mod tests {
                     let passed = stream.pass_one(piece);
                     got.last_mut().expect("one").extend_from_slice(&piece[..passed]);
                     piece = &piece[passed..];
-                    if stream.is_between() {
+                    if stream.is_at_boundary() {
                         got.push(vec![]);
                     }
                 }
@@ -252,9 +252,9 @@ mod tests {
             let mut stream = FrameTracker::new();
             stream.pass(&frame(0x81, false, false, b"hello"));
             stream.pass(&bytes[..bytes.len() - 1]);
-            assert!(!stream.is_closed() && !stream.is_between(), "{bytes:?}");
+            assert!(!stream.is_closed() && !stream.is_at_boundary(), "{bytes:?}");
             stream.pass(&bytes[bytes.len() - 1..]);
-            assert!(stream.is_closed() && stream.is_between(), "{bytes:?}");
+            assert!(stream.is_closed() && stream.is_at_boundary(), "{bytes:?}");
         }
     }
 

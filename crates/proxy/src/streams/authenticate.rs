@@ -12,7 +12,7 @@ use http::{Request, Uri};
 use percent_encoding::percent_decode_str;
 use zeroize::Zeroizing;
 
-use crate::authorize::tripwire;
+use crate::authorize::token_alerts;
 use crate::body::request_body::RequestBody;
 use crate::gateway::Gateway;
 use crate::refusal::Refusal;
@@ -34,7 +34,7 @@ pub struct Authenticated {
 
 /// Why a presented token proves no agent.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Unproved {
+pub enum TokenError {
     /// It is unknown, or another agent's than the name says.
     Unknown,
     /// It is of a session that has ended. This is no guess, so it does not count as one.
@@ -56,7 +56,7 @@ pub fn authenticate(
 ) -> Result<Arc<Agent>, Refusal> {
     match &accepted.owner {
         Some(owner) => {
-            let agent = gateway.directory.view().of_listener(&owner.org, &owner.agent);
+            let agent = gateway.directory.view().agent_of_listener(&owner.org, &owner.agent);
             let gone = || Refusal::ListenerAgentGone { agent: owner.agent.clone() };
             agent.map(Arc::new).ok_or_else(gone)
         }
@@ -76,13 +76,15 @@ fn by_token(
         None => PresentedToken::read(value),
         Some(_) => None,
     };
-    let proof = presented.ok_or(Unproved::Unknown).and_then(|presented| prove(gateway, presented));
+    let proof = presented
+        .ok_or(TokenError::Unknown)
+        .and_then(|presented| authenticate_token(gateway, presented));
     let Authenticated { agent, token } = proof.map_err(|unproved| match unproved {
-        Unproved::SessionEnded => Refusal::SessionEnded,
-        Unproved::Unknown => failure(gateway, peer),
+        TokenError::SessionEnded => Refusal::SessionEnded,
+        TokenError::Unknown => failure(gateway, peer),
     })?;
     if is_in_url(request.uri(), &token) {
-        tripwire::report_of_refused_request(gateway, &agent, None, request);
+        token_alerts::report_of_refused_request(gateway, &agent, None, request);
         return Err(Refusal::BadRequest(
             "the URL contains the agent's token; send it in `Proxy-Authorization` only",
         ));
@@ -109,19 +111,22 @@ pub fn is_in_url(uri: &Uri, text: &str) -> bool {
 ///
 /// # Errors
 /// When the token proves no agent, or another one.
-pub fn prove(gateway: &Gateway, presented: PresentedToken) -> Result<Authenticated, Unproved> {
+pub fn authenticate_token(
+    gateway: &Gateway,
+    presented: PresentedToken,
+) -> Result<Authenticated, TokenError> {
     let PresentedToken { name, token } = presented;
     let view = gateway.directory.view();
     let Some(agent) = view.authenticate(&token, gateway.clock.now()) else {
         if view.was_session(&token) {
-            return Err(Unproved::SessionEnded);
+            return Err(TokenError::SessionEnded);
         }
-        tripwire::report_former_token(gateway, &token);
-        return Err(Unproved::Unknown);
+        token_alerts::report_former_token(gateway, &token);
+        return Err(TokenError::Unknown);
     };
     match name.is_none_or(|name| *agent.name == *name) {
         true => Ok(Authenticated { agent: Arc::new(agent), token }),
-        false => Err(Unproved::Unknown),
+        false => Err(TokenError::Unknown),
     }
 }
 

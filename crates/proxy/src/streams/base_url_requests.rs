@@ -13,7 +13,7 @@ use http::{HeaderMap, Request, Response, Uri};
 use self::answer_rewrite::AnswerRewrite;
 use super::authenticate::{Authenticated, is_in_url};
 use super::refused_request::{RefusedRequest, refused};
-use crate::authorize::tripwire;
+use crate::authorize::token_alerts;
 use crate::base_url::{BaseUrl, BaseUrlError, target};
 use crate::body::request_body::RequestBody;
 use crate::exchange;
@@ -78,7 +78,7 @@ fn resolve(
     let proof = token::authenticate(&core.gateway, accepted.peer, request.headers());
     let Authenticated { agent, token } = proof.map_err(|refusal| early(refusal, None))?;
     let refused = |refusal: Refusal, agent: Arc<Agent>| {
-        tripwire::report_of_refused_request(&core.gateway, &agent, None, &request);
+        token_alerts::report_of_refused_request(&core.gateway, &agent, None, &request);
         early(refusal, Some(agent))
     };
     if is_in_url(request.uri(), &token) {

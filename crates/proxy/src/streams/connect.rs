@@ -11,7 +11,7 @@ use super::authenticate::authenticate;
 use super::refused_request::{RefusedRequest, refused};
 use super::{base_url_requests, intercept, ssh_agent};
 use crate::authorize::decide::{self, ConnectRoute};
-use crate::authorize::tripwire;
+use crate::authorize::token_alerts;
 use crate::base_url::BaseUrl;
 use crate::body::request_body::RequestBody;
 use crate::exchange::answer_body::AnswerBody;
@@ -87,7 +87,12 @@ async fn absolute(
     let attached = authenticated.and_then(|agent| {
         let attached = accepted.attach_agent(&core.gateway, agent);
         attached.map_err(|unattached| {
-            tripwire::report_of_refused_request(&core.gateway, &unattached.agent, None, &request);
+            token_alerts::report_of_refused_request(
+                &core.gateway,
+                &unattached.agent,
+                None,
+                &request,
+            );
             Refusal::from(unattached)
         })
     });
@@ -127,7 +132,7 @@ async fn connect(
             let tunnel = OpenedTunnel { attached, opening, exchange };
             // On the heap: a task copies its future four times in its life.
             tokio::spawn(Box::pin(tunnel.serve(core.clone(), upgrade)));
-            Response::new(AnswerBody::elsewhere())
+            Response::new(AnswerBody::detached())
         }
         Err(refusal) => {
             if let Some(by) = accepted.revocation.end_exchange() {
@@ -151,7 +156,7 @@ async fn open(
     let target = target?;
     without_body(request)?;
     let attached = accepted.attach_agent(gateway, agent)?;
-    if ssh_agent::is_meant(&target) {
+    if ssh_agent::is_target(&target) {
         return Ok((attached, ConnectOpening::SshAgent));
     }
     let opening = match decide::route(gateway, attached.agent(), &target, record).await? {

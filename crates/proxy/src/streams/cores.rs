@@ -26,7 +26,7 @@ use crate::session::AcceptedStream;
 use crate::session::pass_streams::PassStreams;
 use crate::session::revocation::{Revocation, closed};
 use crate::sockets::listener::{
-    Acceptor, Listener, NewSocket, is_of_descriptors, is_of_one_socket,
+    Acceptor, Listener, NewSocket, affects_one_socket, is_out_of_descriptors,
 };
 use crate::sockets::probes::{Destination, Preface, hand_over};
 use crate::sockets::proxy_tls::ProxyTls;
@@ -131,7 +131,7 @@ impl Cores {
         }
         while let Some(ended) = acceptors.join_next().await {
             if let Err(error) = ended {
-                tracing::error!(%error, "a core accepts no more");
+                tracing::error!(%error, "a core stopped accepting streams");
             }
         }
     }
@@ -147,7 +147,7 @@ impl Cores {
         let mut closing = listener.closing().cloned();
         let served = match listener.acceptor() {
             Ok(acceptor) => Served { acceptor, service },
-            Err(error) => return tracing::error!(%error, index, "a core does not accept"),
+            Err(error) => return tracing::error!(%error, index, "a core cannot accept streams"),
         };
         let acceptor = &served.acceptor;
         let (mut retirement, mut drain) =
@@ -161,10 +161,10 @@ impl Cores {
             };
             match accepted {
                 Ok((socket, peer)) => self.serve(index, socket, peer, &served),
-                Err(error) if is_of_one_socket(&error) => {}
-                Err(error) if is_of_descriptors(&error) && acceptor.reject_one().await => {}
+                Err(error) if affects_one_socket(&error) => {}
+                Err(error) if is_out_of_descriptors(&error) && acceptor.reject_one().await => {}
                 Err(error) => {
-                    tracing::warn!(%error, "accepting pauses");
+                    tracing::warn!(%error, "accepting is paused after an error");
                     tokio::time::sleep(PAUSE).await;
                 }
             }
@@ -184,7 +184,7 @@ impl Cores {
         let Some(place) = unauthenticated.enter(peer, permit) else {
             return acceptor.reject(socket);
         };
-        if place.is_anothers() {
+        if place.has_evicted_another() {
             self.gateway.metrics.evicted("proxy");
         }
         let (owner, proxy_tls) =
@@ -286,7 +286,7 @@ fn place(open: &[usize], here: usize) -> usize {
 }
 
 fn log_failed_accept(error: &io::Error) {
-    tracing::warn!(%error, "a stream was lost on its way to a core");
+    tracing::warn!(%error, "cannot pass a stream to another core");
 }
 
 /// The preface for streams of this listener.
@@ -386,7 +386,7 @@ async fn serve_tls(
         Err(cause) => {
             core.gateway.metrics.handshakes_failed.inc();
             let cause = cause.escape_debug().to_string();
-            tracing::info!(cause, "no TLS with a client of the proxy");
+            tracing::info!(cause, "the TLS handshake with a client of the proxy failed");
         }
     }
 }

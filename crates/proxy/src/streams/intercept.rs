@@ -82,7 +82,7 @@ async fn handshake(
 async fn failed(core: &Core, agent: &Arc<Agent>, target: &Target, cause: String) {
     core.gateway.metrics.handshakes_failed.inc();
     let cause = cause.escape_debug().to_string();
-    tracing::info!(agent = %agent.name, %target, cause, "no TLS with the agent: does it trust our CA?");
+    tracing::info!(agent = %agent.name, %target, cause, "the TLS handshake with the agent failed: does it trust the CA of the gateway?");
     if let Ok(mut record) = Record::begin(&core.gateway).await {
         record.set_agent(agent);
         record.set_request(&Method::CONNECT, Some(target), None);

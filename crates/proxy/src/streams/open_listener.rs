@@ -53,11 +53,11 @@ impl OpenListener {
     /// Closes the listener, and ends its streams as a revocation does. When this returns, the port is free.
     pub async fn close(self) {
         self.closing.send_replace(true);
-        self.accepted_last().await;
+        self.wait_until_stopped().await;
     }
 
     /// Waits until the gateway stops accepting. The streams stay.
-    pub async fn accepted_last(self) {
+    pub async fn wait_until_stopped(self) {
         let Self { addr, task, dialler, .. } = self;
         if let Err(error) = task.await {
             tracing::error!(%error, "a listener failed");

@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::client::TlsStream;
 
-use super::authenticate::{Authenticated, PresentedToken, Unproved, failure, prove};
+use super::authenticate::{Authenticated, PresentedToken, TokenError, authenticate_token, failure};
 use super::statement_log::StatementLog;
 use crate::exchange::respond;
 use crate::gateway::Gateway;
@@ -127,7 +127,7 @@ impl ServiceStream {
         let entered = entered.inspect_err(|cause| {
             gateway.metrics.handshakes_failed.inc();
             let cause = cause.escape_debug().to_string();
-            tracing::info!(cause, "no TLS with a client of a listener");
+            tracing::info!(cause, "the TLS handshake with a client of a listener failed");
         });
         let socket = AgentStream::new(Socket::Tls(entered.ok()?), accepted.watchdog.clone());
         Some(Self { gateway, socket, tls: None, accepted })
@@ -215,15 +215,16 @@ impl ServiceExchange {
     /// # Errors
     /// When the token proves no agent, or the agent has too many streams.
     pub fn authenticate(&mut self, token: Option<&str>) -> Result<AttachedAgent, RefusalText> {
-        let proved = self.prove(token);
+        let proved = self.authenticate_token(token);
         proved.map_err(|refusal| self.refuse(&refusal))
     }
 
-    fn prove(&mut self, token: Option<&str>) -> Result<AttachedAgent, Refusal> {
+    fn authenticate_token(&mut self, token: Option<&str>) -> Result<AttachedAgent, Refusal> {
         let accepted = self.accepted.clone().ok_or(Refusal::Internal("a test has no agent"))?;
         let agent = match &accepted.owner {
             Some(owner) => {
-                let agent = self.gateway.directory.view().of_listener(&owner.org, &owner.agent);
+                let agent =
+                    self.gateway.directory.view().agent_of_listener(&owner.org, &owner.agent);
                 let gone = || Refusal::ListenerAgentGone { agent: owner.agent.clone() };
                 agent.map(Arc::new).ok_or_else(gone)?
             }
@@ -239,10 +240,10 @@ impl ServiceExchange {
         token: Option<&str>,
     ) -> Result<Arc<Agent>, Refusal> {
         let token = token.ok_or(Refusal::Unauthenticated)?;
-        match prove(&self.gateway, PresentedToken::bare(token)) {
+        match authenticate_token(&self.gateway, PresentedToken::bare(token)) {
             Ok(Authenticated { agent, .. }) => Ok(agent),
-            Err(Unproved::SessionEnded) => Err(Refusal::SessionEnded),
-            Err(Unproved::Unknown) => Err(failure(&self.gateway, accepted.peer)),
+            Err(TokenError::SessionEnded) => Err(Refusal::SessionEnded),
+            Err(TokenError::Unknown) => Err(failure(&self.gateway, accepted.peer)),
         }
     }
 

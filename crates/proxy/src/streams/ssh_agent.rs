@@ -32,7 +32,7 @@ struct AgentProtocol<'a> {
 }
 
 /// Whether a CONNECT is for the SSH agent.
-pub fn is_meant(target: &Target) -> bool {
+pub fn is_target(target: &Target) -> bool {
     target.host().name() == Some(HOST)
 }
 

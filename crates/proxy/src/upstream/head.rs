@@ -67,7 +67,7 @@ impl HeadChanges<'_> {
         let mut part = AskedPart::Whole;
         if let Some(credential) = self.credential {
             strip::cleared(fields, &credential.clears);
-            if credential.can_come_back() {
+            if credential.may_be_echoed() {
                 let margin = READS.contains(method).then(|| credential.needles.longest() as u64);
                 let has_room = |bytes| self.decoders.has_room(self.agent, bytes);
                 part = request_fields::restrict(fields, margin, has_room);
@@ -99,7 +99,7 @@ impl HeadChanges<'_> {
 fn set_host(fields: &mut HeaderMap, target: &Target) -> Result<(), Refusal> {
     let mut sent = fields.get_all(header::HOST).iter();
     if let (Some(host), None) = (sent.next(), sent.next())
-        && target.is_written(host.as_bytes())
+        && target.equals_authority(host.as_bytes())
     {
         return Ok(());
     }

@@ -59,7 +59,7 @@ pub async fn send(
             continue;
         }
         // A body that waits for `100 Continue` is not copied.
-        let spare = (stream.rested() > FRESH && request.body().gate().is_none())
+        let spare = (stream.idle_before_use() > FRESH && request.body().gate().is_none())
             .then(|| Box::new(SpareRequest::of(core, &mut request)));
         let (unsent, error) = match try_send(&mut stream, request).await {
             Ok(response) => {
@@ -211,7 +211,7 @@ async fn handshake(
 
 fn watch(request: &mut Request<RequestBody>, interim: &Arc<Interim>) {
     let interim = interim.clone();
-    hyper::ext::on_informational(request, move |answer| interim.saw(answer.status()));
+    hyper::ext::on_informational(request, move |answer| interim.on_answer(answer.status()));
 }
 
 #[cfg(test)]

@@ -44,8 +44,8 @@ pub async fn send(
 ) -> Result<(StreamLease, Response<IncomingBody>), Refusal> {
     let (mut request, mut tries, mut over_limit) = (request, 0, 0);
     loop {
-        let (shared, mut stay) = match find(core, &plan).await? {
-            SelectedStream::Http2(shared, stay) => (shared, stay),
+        let (shared, mut stream_use) = match find(core, &plan).await? {
+            SelectedStream::Http2(shared, stream_use) => (shared, stream_use),
             SelectedStream::OnlyHttp1 => return Box::pin(http1::send(core, request, plan)).await,
         };
         let spare = SpareRequest::of(core, &mut request);
@@ -54,14 +54,14 @@ pub async fn send(
         let timeout = Duration::from_millis(plan.timeout_ms.into());
         let within = plan.retries.as_ref().map(|retries| retries.within());
         let wait = AnswerWait::new(&plan.interim, timeout, within);
-        let why = match shared.send(&mut stay, head, body, wait).await {
+        let why = match shared.send(&mut stream_use, head, body, wait).await {
             Ok(response) => {
                 spare.discard();
-                return Ok((StreamLease::shared(stay, core.clone()), response));
+                return Ok((StreamLease::shared(stream_use, core.clone()), response));
             }
             Err(why) => why,
         };
-        stay.stop().await;
+        stream_use.stop().await;
         match why {
             SendError::OverLimit(_) if over_limit < OVER_LIMIT_MAX => over_limit += 1,
             _ => tries += 1,
@@ -105,9 +105,9 @@ async fn find(core: &Core, plan: &SendPlan) -> Result<SelectedStream, Refusal> {
             shared.tls_generation == tls_generation && plan.allows(shared.private)
         };
         match core.shared_streams.find(&plan.key, plan.window, fits) {
-            StreamLookup::Send(shared, stay) => {
+            StreamLookup::Send(shared, stream_use) => {
                 core.gateway.metrics.reused.inc();
-                return Ok(SelectedStream::Http2(shared, stay));
+                return Ok(SelectedStream::Http2(shared, stream_use));
             }
             StreamLookup::Dial(dialling) => {
                 return Box::pin(open(core, plan, Some(dialling))).await;
@@ -142,10 +142,10 @@ async fn open(
     let limits = &core.gateway.limits;
     let begins = SharedStream::begin(fresh, limits, &core.idle, expected, plan.window);
     let shared = begins.await?;
-    let stay = shared.stay();
+    let stream_use = shared.begin_use();
     core.shared_streams.add(plan.key.clone(), shared.clone());
     if let Some(dialling) = dialling {
         dialling.succeeded();
     }
-    Ok(SelectedStream::Http2(shared, stay))
+    Ok(SelectedStream::Http2(shared, stream_use))
 }

@@ -43,14 +43,20 @@ impl StreamLease {
     }
 
     /// A lease of a shared HTTP/2 stream.
-    pub fn shared(stay: StreamUse, core: Arc<Core>) -> Self {
-        Self { held: LeasedStream::Shared(stay), core, gate: None, fault: None, reusable: true }
+    pub fn shared(stream_use: StreamUse, core: Arc<Core>) -> Self {
+        Self {
+            held: LeasedStream::Shared(stream_use),
+            core,
+            gate: None,
+            fault: None,
+            reusable: true,
+        }
     }
 
     /// Sets how long the upstream keeps the idle stream.
-    pub fn is_kept_for(&mut self, time: Option<Duration>) {
+    pub fn set_keep_alive(&mut self, time: Option<Duration>) {
         if let LeasedStream::Alone(stream, _) = &mut self.held {
-            stream.set_kept_for(time);
+            stream.set_keep_alive(time);
         }
     }
 
@@ -73,7 +79,7 @@ impl StreamLease {
         let Self { held, core, reusable, .. } = self;
         let (mut stream, key) = match held {
             LeasedStream::Alone(stream, key) => (stream, key),
-            LeasedStream::Shared(stay) => return stay.end(reusable),
+            LeasedStream::Shared(stream_use) => return stream_use.end(reusable),
         };
         if stream.sender().is_ready() {
             if reusable {

@@ -115,7 +115,7 @@ fn binds_identity(response: &Response<IncomingBody>) -> bool {
 
 /// How long an idle HTTP/1.1 stream may be reused according to the upstream: `Keep-Alive: timeout=5` (RFC 2068
 /// §19.7.1.1; Node sends it). Up to a second less, so that a request does not cross the upstream's close.
-fn kept_for(fields: &HeaderMap) -> Option<Duration> {
+fn keep_alive(fields: &HeaderMap) -> Option<Duration> {
     let value = fields.get(&KEEP_ALIVE)?.to_str().ok()?;
     let named = |part: &str| part.trim().strip_prefix("timeout=")?.parse().ok();
     let time = Duration::from_secs(value.split(',').find_map(named)?);
@@ -142,9 +142,9 @@ mod tests {
             ("", None),
         ] {
             let mut fields = HeaderMap::new();
-            assert_eq!(kept_for(&fields), None);
+            assert_eq!(keep_alive(&fields), None);
             fields.insert(&KEEP_ALIVE, HeaderValue::from_static(value));
-            assert_eq!(kept_for(&fields), time, "{value}");
+            assert_eq!(keep_alive(&fields), time, "{value}");
         }
     }
 }

@@ -13,7 +13,7 @@ use super::plan::{AskedProtocol, Plaintext, SendPlan};
 use super::retries::Retries;
 use super::sent::{Challenged, SentRequest};
 use super::signing::{SignedUri, Signing};
-use super::{binds_identity, body_injection, check_head, kept_for, protocol, with_stream};
+use super::{binds_identity, body_injection, check_head, keep_alive, protocol, with_stream};
 use crate::authorize::connection_limits::Admitted;
 use crate::body::form_upload::FormFault;
 use crate::body::request_body::RequestBody;
@@ -168,7 +168,7 @@ impl Outbound {
         };
         (lease.gate, lease.fault) = (gate, fault);
         lease.reusable = !binds_identity(&response);
-        lease.is_kept_for(kept_for(response.headers()));
+        lease.set_keep_alive(keep_alive(response.headers()));
         check_head(&response, upgrade.as_ref().map(|upgrade| &upgrade.stream))?;
         let sent = SentRequest::new(response, lease, upgrade, credential).for_part(part);
         Ok(match authority {

@@ -103,8 +103,8 @@ impl Retries {
     }
 
     /// Whether the settings ask for another attempt after an answer with this status.
-    pub fn is_on(&self, status: u16) -> bool {
-        self.retry.is_on(status)
+    pub fn applies_to(&self, status: u16) -> bool {
+        self.retry.applies_to(status)
     }
 
     /// The wait before the next attempt. `asked` is the wait that the upstream asked for. `None` when there is no

@@ -133,7 +133,7 @@ impl SentRequest {
 
     /// Gives the request's body up. The beginning of the answer is read first, because its stream ends with that body.
     pub async fn without_upload(self) -> Self {
-        let (sent, _) = self.begun().await;
+        let (sent, _) = self.peek_body().await;
         if let Some(gate) = &sent.0.lease.gate {
             gate.abandon();
         }
@@ -141,7 +141,7 @@ impl SentRequest {
     }
 
     /// Reads the body if it is short and arrives soon, and returns it too. The answer stays complete.
-    pub async fn begun(self) -> (Self, Option<Bytes>) {
+    pub async fn peek_body(self) -> (Self, Option<Bytes>) {
         let state = *self.0;
         let (head, mut body) = state.response.into_parts();
         // One buffer for all pieces, and the trailers if they arrived.
@@ -206,7 +206,7 @@ impl SentRequest {
         let credential = credential.filter(|credential| !credential.needles.is_empty());
         let search = credential.map(|credential| CredentialSearch {
             needles: credential.needles.clone(),
-            must_search: credential.can_come_back(),
+            must_search: credential.may_be_echoed(),
             part,
         });
         (Unscrubbed { response, search }, lease, upgrade)

@@ -235,7 +235,7 @@ mod tests {
                 assert_eq!(because.is_some(), !reads || is_of_users, "{}: {hosts:?}", set.id);
                 reasons += usize::from(because.is_some());
                 assert!(hosts.iter().all(|host| host.literal().is_some()), "{}", set.id);
-                assert!(hosts.iter().all(|host| !host.names_port()), "{}", set.id);
+                assert!(hosts.iter().all(|host| !host.has_explicit_port()), "{}", set.id);
             }
         }
         assert!(reasons > 5, "{reasons}");

@@ -47,7 +47,7 @@ pub struct Clears {
 
 /// When a credential that the upstream rejects is renewed and the request sent again.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Renews {
+pub struct RenewalConditions {
     /// Whether requests with unsafe methods are sent again too.
     pub unsafe_too: bool,
     /// The status of a response that may mean 401, depending on its body.
@@ -72,7 +72,7 @@ pub struct Credential {
     /// The secrets that must not appear in the response.
     pub needles: Arc<Needles>,
     /// How it is renewed when the upstream rejects it, if it can be.
-    pub renews: Option<Renews>,
+    pub renews: Option<RenewalConditions>,
     /// What signs the requests, for kinds that are never sent themselves.
     pub signer: Option<CredentialSigner>,
     /// What the connection brings to TLS handshakes.
@@ -83,7 +83,7 @@ impl Credential {
     /// Whether an answer may contain the credential, so that answers which cannot be searched must be refused. A key
     /// that only signs requests is never sent. The session token of a temporary AWS key is sent, but is useless without
     /// the key.
-    pub fn can_come_back(&self) -> bool {
+    pub fn may_be_echoed(&self) -> bool {
         let mut writes = self.writes.iter().flat_map(|scope| &scope.what);
         let only_signs = matches!(self.signer, Some(CredentialSigner::AwsSigV4(_)))
             && writes.all(|write| write.at == Location::Signature);

@@ -28,7 +28,7 @@ impl PathPrefix {
     /// # Errors
     /// When the rest of `path` after the prefix is not a valid path.
     pub fn masked(&self, path: &DecodedPath) -> Result<DecodedPath, PathError> {
-        DecodedPath::behind(&self.0, self.behind(path.raw()))
+        DecodedPath::join(&self.0, self.behind(path.raw()))
     }
 
     /// The path that is sent instead of `path`. `value` is the whole prefix (`/bot123:abc/`). `None` when

@@ -20,7 +20,7 @@ pub(super) fn in_branches(
     if path.ambiguous() && !asked.method.is_safe() {
         return Err(Reason::PathAmbiguous { rule: id() });
     }
-    if !RequestedPush::is_asked(asked.method, path) {
+    if !RequestedPush::is_push(asked.method, path) {
         return Ok(!denies);
     }
     match asked.push {

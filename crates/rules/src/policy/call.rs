@@ -1,7 +1,7 @@
 //! [`Policy::permit_call`]: the permit for a call that a person makes with a connection, named by id. Bindings
 //! do not apply, because no agent is involved; rules that name no agents apply to people too.
 
-use super::decide::{covers, is_refused, is_usable, takes};
+use super::decide::{covers, is_refused, is_usable, matches_paths};
 use super::permit::{Action, Permit, Terms};
 use super::readings::{Reading, readings, sent_path};
 use super::rule::{Account, RuleAction};
@@ -53,14 +53,14 @@ impl Policy {
         let Some(owning) = account.owning(asked.target) else {
             return Err(not_owned("hosts", account.hosts.iter()));
         };
-        if !takes(asked.path, &account.paths, rule)? {
+        if !matches_paths(asked.path, &account.paths, rule)? {
             return Err(not_owned("paths", account.paths.iter()));
         }
         let sent = sent_path(account, asked, rule)?;
         for path in [Some(asked.path), sent.as_ref()].into_iter().flatten() {
             self.is_no_oauth_endpoint(self.org(org), asked.target, path, rule)?;
         }
-        Ok(Terms { plaintext: false, port_named: HostPattern::names_port(owning) })
+        Ok(Terms { plaintext: false, port_named: HostPattern::has_explicit_port(owning) })
     }
 
     /// Checks that the first matching rule without agents is not `deny`.
@@ -69,8 +69,8 @@ impl Policy {
             let rule = &candidate.compiled.rule;
             // A rule that has lost what it used hides no later one.
             let is_meant = !rule.uses_nothing()
-                && rule.takes(asked.method)
-                && takes(asked.path, &rule.paths, &rule.id)?
+                && rule.matches_method(asked.method)
+                && matches_paths(asked.path, &rule.paths, &rule.id)?
                 && covers(rule, asked, asked.path)?;
             if !is_meant {
                 continue;

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::decide::{Evaluation, takes};
+use super::decide::{Evaluation, matches_paths};
 use super::rule::Account;
 use super::{CompiledBinding, Reason};
 use crate::inject::placeholder::PlaceholderCore;
@@ -152,7 +152,7 @@ impl<'a> Evaluation<'a> {
     /// How specifically the account's paths match; `None` if they do not.
     fn path_rank(&self, binding: &CompiledBinding) -> Result<Option<usize>, Reason> {
         let paths = &binding.account.paths;
-        if !takes(self.asked.path, paths, &binding.id)? {
+        if !matches_paths(self.asked.path, paths, &binding.id)? {
             return Ok(None);
         }
         let meant = paths.iter().filter(|path| path.matches(self.asked.path));

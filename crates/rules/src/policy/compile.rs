@@ -42,7 +42,7 @@ pub(super) fn check(rules: &[Rule], hostless_rules_max: usize) -> Vec<CompileErr
     let mut hostless: HashMap<&OrgId, usize> = HashMap::new();
     for (at, rule) in rules.iter().enumerate() {
         if !seen.insert((&rule.org, &rule.id)) {
-            errors.push(CompileError::Twice { rule: rule.id.clone() });
+            errors.push(CompileError::DuplicateRule { rule: rule.id.clone() });
         }
         if rule.hosts.is_empty() && !rule.has_lost_hosts() {
             let count = hostless.entry(&rule.org).or_default();
@@ -66,7 +66,7 @@ fn check_rule(rule: &Rule, errors: &mut Vec<CompileError>) {
     }
     match &rule.action {
         RuleAction::Tunnel if rule.is_conditional() => {
-            errors.push(CompileError::TunnelLooksInside { rule: id() });
+            errors.push(CompileError::TunnelWithConditions { rule: id() });
         }
         RuleAction::Use(account) => {
             let foreign = rule.hosts.iter().filter(|host| !account.owns_all(host));
@@ -98,9 +98,9 @@ fn hidden_by_tunnel(rules: &[Rule], at: usize) -> Option<CompileError> {
         let meets = tunnel.hosts.is_empty()
             || (other.hosts.is_empty() && *place < at)
             || other.hosts.iter().any(|host| tunnel.hosts.iter().any(|mine| mine.overlaps(host)));
-        meets && *place != at && other.looks_inside()
+        meets && *place != at && other.needs_inspection()
     })?;
-    Some(CompileError::TunnelBlinds { rule: tunnel.id.clone(), other: other.id.clone() })
+    Some(CompileError::TunnelHidesRule { rule: tunnel.id.clone(), other: other.id.clone() })
 }
 
 /// Builds the indexes of checked rules.
@@ -108,7 +108,7 @@ pub(super) fn assemble(spec: PolicyInput) -> Policy {
     let mut shared = SharedHosts::default();
     for pattern in spec.known {
         note(&mut shared.known, &pattern);
-        if pattern.names_port() {
+        if pattern.has_explicit_port() {
             shared.with_port.insert(pattern, ());
         }
     }
@@ -228,14 +228,14 @@ mod tests {
             Rule { methods: vec![Method::GET], ..rule("m", &["a.test"], RuleAction::Tunnel) };
         let path = PathPattern::parse("/a").expect("a pattern");
         let by_path = Rule { paths: vec![path], ..rule("p", &["b.test"], RuleAction::Tunnel) };
-        let looks = |name: &str| CompileError::TunnelLooksInside { rule: RuleId::new(name) };
+        let looks = |name: &str| CompileError::TunnelWithConditions { rule: RuleId::new(name) };
         assert_eq!(errors(vec![by_method, by_path]), [looks("m"), looks("p")]);
     }
 
     #[test]
     fn a_tunnel_never_blinds_a_rule_that_looks_inside() {
         let tunnel = || rule("t", &["*.a.test"], RuleAction::Tunnel);
-        let blinds = CompileError::TunnelBlinds { rule: tunnel().id, other: RuleId::new("o") };
+        let blinds = CompileError::TunnelHidesRule { rule: tunnel().id, other: RuleId::new("o") };
         let only_get = |rule: Rule| Rule { methods: vec![Method::GET], ..rule };
         for (other, meets) in [
             (rule("o", &["x.a.test"], RuleAction::Pass), true),
@@ -258,7 +258,7 @@ mod tests {
         let tunnel = || rule("t", &["a.test"], RuleAction::Tunnel);
         let rest = || rule("rest", &[], RuleAction::Pass);
         assert_eq!(errors(vec![tunnel(), rest()]), []);
-        let blinds = CompileError::TunnelBlinds { rule: tunnel().id, other: rest().id };
+        let blinds = CompileError::TunnelHidesRule { rule: tunnel().id, other: rest().id };
         assert_eq!(errors(vec![rest(), tunnel()]), [blinds]);
     }
 

@@ -125,7 +125,7 @@ impl Evaluation<'_> {
     fn fit(&self, candidate: RuleCandidate<'_>) -> Fit {
         let rule = &candidate.compiled.rule;
         match &rule.action {
-            _ if !rule.takes(self.asked.method) => Fit::Method,
+            _ if !rule.matches_method(self.asked.method) => Fit::Method,
             RuleAction::Use(account) if account.owning(self.asked.target).is_none() => Fit::Host,
             _ if self.is_other_action(candidate) => Fit::Action,
             // A path that is ambiguous fits none.
@@ -139,7 +139,7 @@ impl Evaluation<'_> {
     fn is_other_action(&self, candidate: RuleCandidate<'_>) -> bool {
         let rule = &candidate.compiled.rule;
         matches!(self.covers(rule), Ok(false))
-            && matches!(self.takes(&rule.paths, &rule.id), Ok(true))
+            && matches!(self.matches_paths(&rule.paths, &rule.id), Ok(true))
     }
 
     fn bindings(&self) -> Vec<Considered> {

@@ -43,14 +43,14 @@ impl<T> CountedIndex<T> {
         };
         let below = below.into_iter().flatten().filter_map(|suffix| self.below.get(suffix));
         let all = self.exact.get(target.host()).into_iter().chain(below);
-        let meant = all.flat_map(|all| all.iter()).filter(|it| it.pattern.takes_port(target));
+        let meant = all.flat_map(|all| all.iter()).filter(|it| it.pattern.matches_port(target));
         meant.map(|counted| &counted.value)
     }
 
     /// Whether a pattern without a wildcard matches the target.
     pub(super) fn has_literal(&self, target: &Target) -> bool {
         let all = self.exact.get(target.host());
-        all.is_some_and(|all| all.iter().any(|counted| counted.pattern.takes_port(target)))
+        all.is_some_and(|all| all.iter().any(|counted| counted.pattern.matches_port(target)))
     }
 }
 

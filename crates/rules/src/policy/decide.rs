@@ -138,7 +138,7 @@ impl<'a> Evaluation<'a> {
     /// Whether the rule matches the request's method and path, and its connection owns the host.
     pub(super) fn applies(&self, candidate: RuleCandidate<'a>) -> Result<bool, Reason> {
         let rule = &candidate.compiled.rule;
-        if !rule.takes(self.asked.method) {
+        if !rule.matches_method(self.asked.method) {
             return Ok(false);
         }
         if let RuleAction::Use(account) = &rule.action
@@ -146,8 +146,8 @@ impl<'a> Evaluation<'a> {
         {
             return Ok(false);
         }
-        Ok(self.takes(&rule.paths, &rule.id)?
-            && takes(self.asked.path, rule.account_paths(self.asked.target), &rule.id)?
+        Ok(self.matches_paths(&rule.paths, &rule.id)?
+            && matches_paths(self.asked.path, rule.account_paths(self.asked.target), &rule.id)?
             && self.covers(rule)?)
     }
 
@@ -157,8 +157,12 @@ impl<'a> Evaluation<'a> {
     }
 
     /// Whether `paths` match the path; an empty list matches all. `rule` is named if the path is ambiguous.
-    pub(super) fn takes(&self, paths: &[PathPattern], rule: &RuleId) -> Result<bool, Reason> {
-        takes(self.path, paths, rule)
+    pub(super) fn matches_paths(
+        &self,
+        paths: &[PathPattern],
+        rule: &RuleId,
+    ) -> Result<bool, Reason> {
+        matches_paths(self.path, paths, rule)
     }
 
     /// The connection that the rule uses and the agent lacks; a rule that is no grant needs a binding.
@@ -283,7 +287,7 @@ impl<'a> Evaluation<'a> {
 
     /// Whether the slot allows the request.
     fn is_in_slot(&self, slot: &Slot, binding: &RuleId) -> Result<bool, Reason> {
-        if !slot.takes(self.asked.method) || !self.takes(&slot.paths, binding)? {
+        if !slot.matches_method(self.asked.method) || !self.matches_paths(&slot.paths, binding)? {
             return Ok(false);
         }
         slot.allow.as_ref().map_or(Ok(true), |list| self.is_in(list, ScopeShare::All, binding))
@@ -353,7 +357,7 @@ impl<'a> Evaluation<'a> {
         if by.is_none() && !is_web_port(target.port()) {
             return Err(Reason::PortRefused { port: target.port(), rule: Some(rule.clone()) });
         }
-        let port_named = by.is_some_and(HostPattern::names_port);
+        let port_named = by.is_some_and(HostPattern::has_explicit_port);
         let terms = Terms { plaintext: false, port_named };
         let permit = Permit::new(rule.clone(), target.clone(), Action::Pass, terms);
         Ok(Decision { permit, account: None })
@@ -379,7 +383,7 @@ impl<'a> Evaluation<'a> {
                 (candidate.compiled.rule.allow_plaintext, candidate.pattern)
             }
         };
-        let port_named = [by, owning].into_iter().flatten().any(HostPattern::names_port);
+        let port_named = [by, owning].into_iter().flatten().any(HostPattern::has_explicit_port);
         Terms { plaintext, port_named }
     }
 
@@ -407,7 +411,7 @@ pub(super) fn is_usable(account: &Account) -> Result<(), Reason> {
 }
 
 /// Whether `paths` match the path; an empty list matches all. `rule` is named if the path is ambiguous.
-pub(super) fn takes(
+pub(super) fn matches_paths(
     path: &DecodedPath,
     paths: &[PathPattern],
     rule: &RuleId,

@@ -25,18 +25,18 @@ impl Policy {
     }
 
     /// Replaces the source of agents' bindings. What was compiled from the source before stays in use, except for the
-    /// agents of [`Policy::expect`] and [`Policy::forget`].
+    /// agents of [`Policy::register_agent`] and [`Policy::remove_agent`].
     pub fn set_source(&mut self, source: Arc<dyn BindingSource>) {
         self.source = source;
     }
 
     /// Compiles the bindings of an agent when it makes the next request.
-    pub fn expect(&mut self, org: &OrgId, agent: &AgentId) {
+    pub fn register_agent(&mut self, org: &OrgId, agent: &AgentId) {
         self.org_mut(org).agents.insert(agent.clone(), Arc::default());
     }
 
     /// Forgets an agent that may use nothing.
-    pub fn forget(&mut self, org: &OrgId, agent: &AgentId) {
+    pub fn remove_agent(&mut self, org: &OrgId, agent: &AgentId) {
         if self.org(org).agents.contains_key(agent) {
             self.org_mut(org).agents.remove(agent);
             self.forget_empty(org);
@@ -52,7 +52,7 @@ impl Policy {
         };
         let idle: Vec<_> = self.orgs.iter().map(|(id, org)| (id.clone(), idle_of(org))).collect();
         for (org, agents) in &idle {
-            agents.iter().for_each(|agent| self.expect(org, agent));
+            agents.iter().for_each(|agent| self.register_agent(org, agent));
         }
         idle.iter().map(|(_, agents)| agents.len()).sum()
     }
@@ -140,7 +140,7 @@ mod tests {
             .expect("a policy");
         let mut now = before.clone();
         let (org, agent) = (&sample.agent.org, &sample.agent.id);
-        now.forget(org, agent);
+        now.remove_agent(org, agent);
         let asks = |policy: &Policy, it: &Sample| {
             it.explain(policy, "GET https://api.a.test/").code.map_or("permitted", Code::as_str)
         };

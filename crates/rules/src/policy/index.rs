@@ -60,8 +60,8 @@ impl<T> HostIndex<T> {
         let exact = self.exact.get(target.host()).into_iter();
         let below = suffixes.filter_map(|suffix| self.below.get(suffix));
         exact.chain(below).flatten().filter(|entry| {
-            keyward_base::tally::one();
-            entry.pattern.takes_port(target)
+            keyward_base::lookup_counter::increment();
+            entry.pattern.matches_port(target)
         })
     }
 
@@ -74,7 +74,7 @@ impl<T> HostIndex<T> {
     /// Whether a pattern without a wildcard matches the target.
     pub(super) fn has_literal(&self, target: &Target) -> bool {
         let entries = self.exact.get(target.host());
-        entries.is_some_and(|all| all.iter().any(|entry| entry.pattern.takes_port(target)))
+        entries.is_some_and(|all| all.iter().any(|entry| entry.pattern.matches_port(target)))
     }
 }
 

@@ -96,7 +96,7 @@ mod tests {
     fn policy_of(source: &Arc<Counting>, agents: &[&Sample]) -> Policy {
         let mut policy = Policy::compile(PolicyInput::default()).expect("a policy");
         policy.set_source(source.clone());
-        agents.iter().for_each(|it| policy.expect(&it.agent.org, &it.agent.id));
+        agents.iter().for_each(|it| policy.register_agent(&it.agent.org, &it.agent.id));
         policy
     }
 
@@ -129,7 +129,7 @@ mod tests {
         }
         let mut now = before.clone();
         now.set_source(new.clone());
-        now.expect(&changed.agent.org, &changed.agent.id);
+        now.register_agent(&changed.agent.org, &changed.agent.id);
         assert_eq!(code(&now, &same, "api.a.test"), None);
         assert_eq!(code(&now, &changed, "api.b.test"), None);
         assert_eq!(code(&now, &changed, "api.a.test"), Some(Code::DefaultDeny));

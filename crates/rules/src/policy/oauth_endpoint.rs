@@ -1,7 +1,7 @@
 //! Refuses OAuth endpoints of providers: nothing is injected there, and neither the default nor a set of hosts passes
 //! requests to them.
 
-use super::decide::takes;
+use super::decide::matches_paths;
 use super::{OrgPolicy, Policy, Reason};
 use keyward_base::host::Target;
 use keyward_base::id::RuleId;
@@ -21,7 +21,7 @@ impl Policy {
             if !endpoint.path.may_match(path) {
                 continue;
             }
-            if takes(path, std::slice::from_ref(&endpoint.path), rule)? {
+            if matches_paths(path, std::slice::from_ref(&endpoint.path), rule)? {
                 return Err(Reason::TokenEndpoint { provider: endpoint.provider.clone() });
             }
         }

@@ -16,11 +16,11 @@ impl Evaluation<'_> {
             let (RuleAction::Use(account), Some(scope)) = (&rule.action, &rule.branches) else {
                 continue;
             };
-            let takes = rule.takes(self.asked.method)
+            let matches = rule.matches_method(self.asked.method)
                 && account.owning(self.asked.target).is_some()
-                && self.takes(&rule.paths, &rule.id).unwrap_or(false)
+                && self.matches_paths(&rule.paths, &rule.id).unwrap_or(false)
                 && covers_actions(rule, &self.asked, self.path).unwrap_or(false);
-            if takes && let Some(reason) = refused(rule, scope, refs) {
+            if matches && let Some(reason) = refused(rule, scope, refs) {
                 return Some(reason);
             }
         }

@@ -218,7 +218,7 @@ pub struct AgentAllow {
 pub enum CompileError {
     /// Two rules of an org have the same id.
     #[error("rule `{rule}` is there twice: give each its own name")]
-    Twice {
+    DuplicateRule {
         /// The id of both.
         rule: RuleId,
     },
@@ -233,7 +233,7 @@ pub enum CompileError {
         "rule `{rule}` tunnels but has methods, paths or actions, which are invisible in a tunnel: leave them \
          out, or use `action: pass`"
     )]
-    TunnelLooksInside {
+    TunnelWithConditions {
         /// The id of the rule.
         rule: RuleId,
     },
@@ -242,7 +242,7 @@ pub enum CompileError {
         "rule `{rule}` tunnels hosts that rule `{other}` looks into: use `action: pass`, or name \
          hosts that no other rule names (`default: tunnel` is for the rest)"
     )]
-    TunnelBlinds {
+    TunnelHidesRule {
         /// The rule that tunnels.
         rule: RuleId,
         /// The rule that needs to inspect requests.
@@ -289,10 +289,10 @@ impl CompileError {
     /// The rules that the error is about.
     pub fn rules(&self) -> impl Iterator<Item = &RuleId> {
         let (rule, other) = match self {
-            Self::TunnelBlinds { rule, other } => (rule, Some(other)),
-            Self::Twice { rule }
+            Self::TunnelHidesRule { rule, other } => (rule, Some(other)),
+            Self::DuplicateRule { rule }
             | Self::NoAgents { rule }
-            | Self::TunnelLooksInside { rule }
+            | Self::TunnelWithConditions { rule }
             | Self::HostNotOwned { rule, .. }
             | Self::PlaintextWithoutInjection { rule }
             | Self::TooManyHostless { rule, .. } => (rule, None),
@@ -318,7 +318,8 @@ impl Rule {
         });
         let is_host = |host: &HostPattern| self.hosts.iter().any(|mine| mine.contains(host));
         let hosts = is_all(&self.hosts, &other.hosts, is_host);
-        let methods = is_all(&self.methods, &other.methods, |method: &Method| self.takes(method));
+        let methods =
+            is_all(&self.methods, &other.methods, |method: &Method| self.matches_method(method));
         let paths =
             is_all(&self.paths, &other.paths, |path: &PathPattern| self.paths.contains(path));
         let is_action = |scope: &ActionScope| self.actions.contains(scope);
@@ -336,7 +337,7 @@ impl Rule {
     }
 
     /// Whether the rule requires inspecting requests.
-    pub(super) fn looks_inside(&self) -> bool {
+    pub(super) fn needs_inspection(&self) -> bool {
         let inspects = !matches!(self.action, RuleAction::Deny | RuleAction::Tunnel);
         !self.has_lost_hosts() && (self.is_conditional() || inspects)
     }
@@ -378,7 +379,7 @@ impl Rule {
     }
 
     /// Whether the rule matches the method.
-    pub(super) fn takes(&self, method: &Method) -> bool {
+    pub(super) fn matches_method(&self, method: &Method) -> bool {
         let same = |m: &Method| m.as_str().eq_ignore_ascii_case(method.as_str());
         self.methods.is_empty() || self.methods.iter().any(same)
     }

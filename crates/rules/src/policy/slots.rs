@@ -131,7 +131,7 @@ impl ActionList {
 
 impl Slot {
     /// Whether the slot matches the method.
-    pub(super) fn takes(&self, method: &Method) -> bool {
+    pub(super) fn matches_method(&self, method: &Method) -> bool {
         let same = |m: &Method| m.as_str().eq_ignore_ascii_case(method.as_str());
         self.methods.is_empty() || self.methods.iter().any(same)
     }

@@ -53,7 +53,7 @@ impl Catalogue {
     /// The catalogue of an organisation that has providers of its own. They take precedence, so that a later
     /// provider with the same id does not take over their connections.
     #[must_use]
-    pub fn beside<'a>(&self, own: impl IntoIterator<Item = &'a Arc<Provider>>) -> Self {
+    pub fn with_org_providers<'a>(&self, own: impl IntoIterator<Item = &'a Arc<Provider>>) -> Self {
         let own = own.into_iter().map(|own| (own.id.clone(), Arc::clone(own))).collect();
         let owners = OnceLock::new();
         Self { built_in: self.built_in, own: Arc::clone(&self.own), of_org: own, owners }

@@ -59,7 +59,7 @@ pub enum TestChange {
 /// The path of the first changed key that is fixed while connections use the provider, such as
 /// `auth[0].placement.header`; `None` if all changes are safe. Definitions are compared as written: another notation of
 /// the same provider counts as a change.
-pub fn bound(
+pub fn first_fixed_change(
     before: &Map<String, Value>,
     after: &Map<String, Value>,
     tests: TestChange,

@@ -89,9 +89,9 @@ fn each(
     problems: &mut Problems<'_>,
 ) -> Vec<(usize, Provider)> {
     let items: Vec<(usize, &Value)> = items.iter().enumerate().collect();
-    let document = problems.beside();
+    let document = problems.empty_list();
     let parts = parallel::chunks_from(ALONE, &items, |part| {
-        let mut problems = document.beside();
+        let mut problems = document.empty_list();
         let read = |(index, item): &(usize, &Value)| {
             Some((*index, provider(item, &item_of(path, *index), reserved, &mut problems)?))
         };

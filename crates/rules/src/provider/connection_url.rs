@@ -126,7 +126,7 @@ pub enum UrlError {
     },
     /// A part that is given both in the URL and separately.
     #[error("`{0}` is given twice: by the URL, and by itself")]
-    Twice(String),
+    DuplicateParameter(String),
 }
 
 impl Provider {
@@ -146,7 +146,7 @@ impl Provider {
         let parts = ConnectionUrl::parse(protocol, text.trim(), &self.variables)?;
         for (name, value) in parts.variables {
             if variables.insert(name.clone(), value).is_some() {
-                return Err(UrlError::Twice(name));
+                return Err(UrlError::DuplicateParameter(name));
             }
         }
         let user = parts.user.map(|user| ("username", Secret::from(user)));
@@ -154,7 +154,7 @@ impl Provider {
             parts.password.as_ref().map(|text| ("password", Secret::new(text.as_bytes())));
         for (name, value) in user.into_iter().chain(password) {
             if fields.insert(name.to_owned(), value).is_some() {
-                return Err(UrlError::Twice(name.to_owned()));
+                return Err(UrlError::DuplicateParameter(name.to_owned()));
             }
         }
         Ok(())
@@ -439,10 +439,10 @@ mod tests {
         let mut variables = BTreeMap::from([("host".to_owned(), "other".to_owned())]);
         let mut fields = BTreeMap::from([url()]);
         let twice = postgres.expand_url(&mut variables, &mut fields);
-        assert_eq!(twice, Err(UrlError::Twice("host".to_owned())));
+        assert_eq!(twice, Err(UrlError::DuplicateParameter("host".to_owned())));
         let mut fields = BTreeMap::from([url(), ("password".into(), Secret::from("x".to_owned()))]);
         let twice = postgres.expand_url(&mut BTreeMap::new(), &mut fields);
-        assert_eq!(twice, Err(UrlError::Twice("password".to_owned())));
+        assert_eq!(twice, Err(UrlError::DuplicateParameter("password".to_owned())));
         let stripe = catalogue.get("stripe").unwrap();
         let mut fields = BTreeMap::from([url()]);
         stripe.expand_url(&mut BTreeMap::new(), &mut fields).unwrap();

@@ -47,7 +47,8 @@ impl Provider {
         };
         let pattern = hosts.first().ok_or_else(|| missing(HOST))?;
         let host = pattern.literal().ok_or_else(|| missing(HOST))?.clone();
-        let port = if pattern.names_port() { pattern.port() } else { protocol.default_port() };
+        let port =
+            if pattern.has_explicit_port() { pattern.port() } else { protocol.default_port() };
         let database = values.get(DATABASE).ok_or_else(|| missing(DATABASE))?.clone();
         if protocol == DatabaseProtocol::Redis && database.parse::<u16>().is_err() {
             return Err(FormError::Number { name: DATABASE.to_owned() });
@@ -62,7 +63,7 @@ impl Provider {
         let seeds = match values.get(SEEDS).map(String::as_str) {
             Some(SRV)
                 if !more.is_empty()
-                    || pattern.names_port()
+                    || pattern.has_explicit_port()
                     || target.host().address().is_some() =>
             {
                 let must =
@@ -90,7 +91,8 @@ fn more_hosts(list: Option<&String>, protocol: DatabaseProtocol) -> Result<Vec<T
     let named = list.map(String::as_str).unwrap_or_default().split(',');
     let server = |text: &str| {
         let pattern = HostPattern::parse(text)?;
-        let port = if pattern.names_port() { pattern.port() } else { protocol.default_port() };
+        let port =
+            if pattern.has_explicit_port() { pattern.port() } else { protocol.default_port() };
         let host = pattern.literal().ok_or_else(|| FormError::not_hosts(MORE_HOSTS.to_owned()))?;
         Ok(Target::new(Scheme::Https, host.clone(), port))
     };

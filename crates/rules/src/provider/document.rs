@@ -97,7 +97,7 @@ impl Document {
 
     /// Sets the value at `path` (map keys only), as an environment variable requests. An empty root becomes a
     /// map. Returns whether the path leads through maps only.
-    pub fn lay_over(&mut self, variable: &str, path: &[String], value: &Value) -> bool {
+    pub fn set_from_variable(&mut self, variable: &str, path: &[String], value: &Value) -> bool {
         if self.root.is_null() {
             self.root = Value::Mapping(Mapping::new());
         }
@@ -200,7 +200,7 @@ impl Problems<'_> {
     }
 
     /// An empty list of errors for the same document, for another thread.
-    pub fn beside(&self) -> Self {
+    pub fn empty_list(&self) -> Self {
         self.document.problems()
     }
 
@@ -539,10 +539,10 @@ mod tests {
     fn an_override_is_named_in_messages() {
         let mut document = Document::parse("f", "log: {level: info}\n").unwrap();
         let path = ["log".to_owned(), "format".to_owned()];
-        assert!(document.lay_over("KEYWARD__LOG__FORMAT", &path, &scalar("json")));
+        assert!(document.set_from_variable("KEYWARD__LOG__FORMAT", &path, &scalar("json")));
         assert_eq!(document.origin("log.format"), "environment variable KEYWARD__LOG__FORMAT");
         assert_eq!(document.origin("log.level"), "f:1");
         let through_text = ["log".to_owned(), "level".to_owned(), "x".to_owned()];
-        assert!(!document.lay_over("KEYWARD__LOG__LEVEL__X", &through_text, &Value::Null));
+        assert!(!document.set_from_variable("KEYWARD__LOG__LEVEL__X", &through_text, &Value::Null));
     }
 }

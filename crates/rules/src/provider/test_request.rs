@@ -185,7 +185,7 @@ impl ExpectedResponse {
     }
 
     /// Whether the status means success.
-    pub fn takes(&self, status: u16) -> bool {
+    pub fn accepts_status(&self, status: u16) -> bool {
         match self.status {
             Some(expected) => status == expected,
             None if !self.rejects.is_empty() => {
@@ -301,7 +301,7 @@ mod tests {
     #[test]
     fn a_body_that_says_no_under_a_good_status_is_no_good_answer() {
         let slack = request("slack", &[], &[]).unwrap().unwrap().expected;
-        assert!(slack.takes(200) && slack.reads_body());
+        assert!(slack.accepts_status(200) && slack.reads_body());
         for bad in ["", "{}", "[]", r#"{"ok":false}"#, r#"{"ok":"true"}"#] {
             assert!(!slack.is_met_by(bad.as_bytes()), "{bad}");
         }
@@ -335,7 +335,7 @@ mod tests {
     #[test]
     fn only_the_status_that_is_expected_is_good() {
         let github = request("github", &[], &[]).unwrap().unwrap();
-        assert!(github.expected.takes(200) && !github.expected.takes(204));
+        assert!(github.expected.accepts_status(200) && !github.expected.accepts_status(204));
         assert!(!github.expected.reads_body() && github.expected.reads_account());
         assert!(github.headers.contains_key("x-github-api-version"), "what its SDKs send");
         assert!(github.headers[header::USER_AGENT].to_str().unwrap().starts_with("keyward/"));

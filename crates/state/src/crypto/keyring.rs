@@ -214,7 +214,7 @@ impl Sealing {
     /// Seals with the current key.
     ///
     /// # Errors
-    /// [`EnvelopeError::WornOut`] when this process has wrapped too many data keys under the key.
+    /// [`EnvelopeError::KeyUsageLimit`] when this process has wrapped too many data keys under the key.
     pub fn seal(&self, place: &Place<'_>, plaintext: &[u8]) -> Result<Vec<u8>, EnvelopeError> {
         self.ring.seal(place, plaintext)
     }
@@ -294,7 +294,7 @@ impl MasterKey {
 
     fn count_wrap(&self) -> Result<(), EnvelopeError> {
         match self.wraps.fetch_add(1, Ordering::Relaxed) >= WRAPS_MAX {
-            true => Err(EnvelopeError::WornOut(self.id)),
+            true => Err(EnvelopeError::KeyUsageLimit(self.id)),
             false => Ok(()),
         }
     }
@@ -350,7 +350,7 @@ mod tests {
         let before = sealed(&ring, &org).unwrap();
         ring.ring.load().current.wraps.store(WRAPS_MAX, Ordering::Relaxed);
         let refused = sealed(&ring, &org).unwrap_err();
-        assert_eq!(refused, EnvelopeError::WornOut(ring.current()));
+        assert_eq!(refused, EnvelopeError::KeyUsageLimit(ring.current()));
         assert_eq!(&**ring.open(&place(&org), &before).unwrap(), b"x");
     }
 

@@ -2,7 +2,7 @@
 
 use super::error::DirectoryError;
 use super::records::{AgentRecord, BindingRecord, ManagedBy};
-use super::rows::At;
+use super::rows::RowId;
 use super::{Directory, DirectoryWriter, check};
 use crate::store::Table;
 use keyward_base::id::{AgentId, ConnectionId, OrgId};
@@ -211,12 +211,12 @@ impl DirectoryWriter {
         new: BindingRecord,
         limits: &LimitsChange,
     ) -> Result<BindingRecord, DirectoryError> {
-        let at = At::new(Table::Connections, org, &new.connection);
+        let at = RowId::new(Table::Connections, org, &new.connection);
         let connection = self.read::<Connection>(&at).await?.record;
         let change = |agent: &mut AgentRecord| {
             check::editable(agent, new.managed_by)?;
             check::may_bind(agent, &connection)?;
-            agent.facts.replaces_lost(&connection.provider);
+            agent.facts.forget_lost(&connection.provider);
             let known =
                 agent.facts.bindings.iter().position(|bound| bound.connection == new.connection);
             match known {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::records::{AgentRecord, ConnectionRecord, PluginRecord};
-use super::remedy::{Need, Remedies};
-use super::rows::At;
+use super::remedy::{Remedies, RemedyCause};
+use super::rows::RowId;
 use super::view::View;
 use crate::observe::change::{Actor, Change};
 use crate::observe::notice::{NamedResource, Notice, NoticeDetails, NoticeKind};
@@ -30,7 +30,7 @@ type Seen<'a> = Option<&'a Arc<ConnectionRecord>>;
 
 impl ViewChange<'_> {
     /// The notices of the change of this row.
-    pub fn notices(&self, at: &At) -> Vec<Notice> {
+    pub fn notices(&self, at: &RowId) -> Vec<Notice> {
         let told = match at.table {
             Table::Connections => {
                 ConnectionId::parse(&at.id).map(|id| self.connection(&at.org, &id))
@@ -49,8 +49,8 @@ impl ViewChange<'_> {
 
     /// The audit record of a change that no request records: one by the configuration file, or the end of a rotation, when
     /// the gateway wipes the second secret.
-    pub fn change(&self, at: &At) -> Option<Change> {
-        let (before, after) = (self.before.thing(at), self.after.thing(at));
+    pub fn change(&self, at: &RowId) -> Option<Change> {
+        let (before, after) = (self.before.describe_row(at), self.after.describe_row(at));
         let (what, id, name) = after.clone().or(before.clone())?;
         let wiped = || {
             let id = ConnectionId::parse(&at.id).ok()?;
@@ -101,7 +101,7 @@ impl ViewChange<'_> {
         if let Broken { reason, detail } = &now.facts.state {
             about.reason = Some(reason.code().to_owned());
             about.detail.clone_from(detail);
-            about.remedy = self.remedy(now, Need::Use);
+            about.remedy = self.remedy(now, RemedyCause::Use);
         }
         Some(self.notice(kind?, org, about))
     }
@@ -125,7 +125,7 @@ impl ViewChange<'_> {
             after.facts.reminded.filter(|_| before.facts.reminded != after.facts.reminded);
         if let Some(due) = reminded.and_then(|_| after.due()) {
             let reason = Some(due.why.code().to_owned());
-            let remedy = self.remedy(after, Need::Credential);
+            let remedy = self.remedy(after, RemedyCause::Credential);
             let about = NoticeDetails { reason, due: Some(due.at), remedy, ..about(after) };
             told.push(self.notice(NoticeKind::ConnectionExpiring, org, about));
         }
@@ -228,14 +228,14 @@ impl ViewChange<'_> {
             slot: blocking.map(|it| it.slot.slot.clone()),
             provider: blocking.map(|it| it.slot.provider.clone()),
             connection: connection.map(|it| NamedResource::new(it.id.clone(), &it.name)),
-            remedy: connection.and_then(|it| self.remedy(it, Need::Use)),
+            remedy: connection.and_then(|it| self.remedy(it, RemedyCause::Use)),
             reason: blocking.map(|it| it.state().map_or("empty", ConnectionState::code).to_owned()),
             ..NoticeDetails::default()
         };
         Some(self.notice(kind, org, about))
     }
 
-    fn remedy(&self, connection: &ConnectionRecord, need: Need<'_>) -> Option<String> {
+    fn remedy(&self, connection: &ConnectionRecord, need: RemedyCause<'_>) -> Option<String> {
         Remedies::in_view(connection, self.catalogue, self.after).remedy(need)
     }
 

@@ -18,7 +18,7 @@ pub(super) fn room_for_binding(agent: &AgentRecord) -> Result<(), DirectoryError
 pub(super) fn visibility(connection: &ConnectionRecord) -> Result<(), DirectoryError> {
     match connection.facts.visibility == Visibility::Private && connection.facts.owner.is_none() {
         false => Ok(()),
-        true => Err(DirectoryError::PrivateOfNobody(connection.name.clone())),
+        true => Err(DirectoryError::PrivateWithoutOwner(connection.name.clone())),
     }
 }
 
@@ -60,7 +60,7 @@ pub(super) fn same_environment(
     agent: &AgentRecord,
     connection: &ConnectionRecord,
 ) -> Result<(), DirectoryError> {
-    match agent.environments_apart(connection) {
+    match agent.environment_mismatch(connection) {
         None => Ok(()),
         Some((agent_in, connection_in)) => Err(DirectoryError::EnvironmentMismatch {
             agent: agent.name.clone(),

@@ -13,10 +13,10 @@ use serde::Serialize;
 
 use super::changes::ViewChange;
 use super::directory_event::{DeliveryCause, DirectoryEvent};
-use super::doubtful_change::DoubtfulChange;
 use super::error::DirectoryError;
 use super::index::{Claim, IndexChange};
-use super::rows::At;
+use super::rows::RowId;
+use super::uncertain_change::UncertainChange;
 use super::view::View;
 use super::{DirectoryWriter, Shared};
 use crate::store::{StoreError, Version};
@@ -39,7 +39,7 @@ impl DirectoryWriter {
     /// not needed then.
     pub(super) async fn commit<T: Viewed>(
         &self,
-        at: &At,
+        at: &RowId,
         record: T,
         over: Option<Version>,
         index: IndexChange,
@@ -48,12 +48,12 @@ impl DirectoryWriter {
         let after = self.viewed(|view| T::show(Arc::clone(&record), view));
         let version = Some(over.unwrap_or_default().next());
         let events = self.events(at, &after, DeliveryCause::of(at, version));
-        let change = DoubtfulChange { at: at.clone(), version, events, index };
+        let change = UncertainChange { at: at.clone(), version, events, index };
         self.store_change_events(&change).await?;
         match self.rows.write(at, &*record, over).await {
             Ok(_) => {
                 self.show(after);
-                self.tell(change.events).await;
+                self.send_events(change.events).await;
                 self.release_all(&change.index.freed).await;
                 Ok(record)
             }
@@ -68,20 +68,20 @@ impl DirectoryWriter {
     /// `freed` then.
     pub(super) async fn erase(
         &self,
-        at: &At,
+        at: &RowId,
         over: Option<Version>,
-        freed: Vec<At>,
+        freed: Vec<RowId>,
         hide: impl FnOnce(&mut View),
     ) -> Result<(), DirectoryError> {
         let after = self.viewed(hide);
         let events = self.events(at, &after, DeliveryCause::of(at, None));
-        let index = IndexChange { taken: Vec::new(), freed };
-        let change = DoubtfulChange { at: at.clone(), version: None, events, index };
+        let index = IndexChange { reserved: Vec::new(), freed };
+        let change = UncertainChange { at: at.clone(), version: None, events, index };
         self.store_change_events(&change).await?;
         match self.rows.delete(at, over).await {
             Ok(()) => {
                 self.show(after);
-                self.tell(change.events).await;
+                self.send_events(change.events).await;
                 self.release_all(&change.index.freed).await;
                 Ok(())
             }
@@ -95,12 +95,12 @@ impl DirectoryWriter {
 
     /// Stores the events of a change before it is made. If that fails, the change is not made, and its stored events
     /// are deleted at once. They are deleted again before the next change if an event may have been written since.
-    async fn store_change_events(&self, change: &DoubtfulChange) -> Result<(), DirectoryError> {
-        let stored = self.store_owed(&change.events).await;
+    async fn store_change_events(&self, change: &UncertainChange) -> Result<(), DirectoryError> {
+        let stored = self.store_deliveries(&change.events).await;
         if let Err(error) = &stored {
             let is_undone = self.undo(change).await;
-            if error.leaves_doubt() || !is_undone {
-                self.doubt(change.clone());
+            if error.is_outcome_unknown() || !is_undone {
+                self.add_uncertain_change(change.clone());
             }
         }
         stored
@@ -108,27 +108,27 @@ impl DirectoryWriter {
 
     /// Handles a failed write: keeps a change that may have been made, and withdraws one that was not. If the
     /// withdrawal fails, the next change repeats it.
-    async fn give_up(&self, change: DoubtfulChange, error: &DirectoryError) {
+    async fn give_up(&self, change: UncertainChange, error: &DirectoryError) {
         // After a conflict, the version of the row does not tell whose change was made.
-        if error.leaves_doubt() || !self.undo(&change).await && !error.is_conflict() {
-            self.doubt(change);
+        if error.is_outcome_unknown() || !self.undo(&change).await && !error.is_conflict() {
+            self.add_uncertain_change(change);
         }
     }
 
     /// Withdraws the events and the index rows of a change that was not made. False if some stay.
-    async fn undo(&self, change: &DoubtfulChange) -> bool {
+    async fn undo(&self, change: &UncertainChange) -> bool {
         let is_withdrawn = self.withdraw_events(&change.events).await;
-        self.release_all(&change.index.taken).await && is_withdrawn
+        self.release_all(&change.index.reserved).await && is_withdrawn
     }
 
-    pub(super) fn has_doubts(&self) -> bool {
-        !self.doubts.lock().is_empty()
+    pub(super) fn has_uncertain_changes(&self) -> bool {
+        !self.uncertain_changes.lock().is_empty()
     }
 
     /// Refuses a change of a row that may have been changed and cannot be read: the new change would get the version of
     /// the earlier one.
-    pub(super) fn needs_certain(&self, at: &At) -> Result<(), DirectoryError> {
-        match self.doubts.lock().iter().any(|change| change.at == *at) {
+    pub(super) fn refuse_if_uncertain(&self, at: &RowId) -> Result<(), DirectoryError> {
+        match self.uncertain_changes.lock().iter().any(|change| change.at == *at) {
             false => Ok(()),
             true => {
                 let source = io::Error::other("its last write failed, and it cannot be read since");
@@ -139,11 +139,11 @@ impl DirectoryWriter {
 
     /// Settles changes that may have been made, before another change is made. Changes whose rows cannot be read stay
     /// in doubt.
-    pub(super) async fn settle_doubts(&self) {
-        let doubts = self.doubts.lock().clone();
-        for change in doubts {
+    pub(super) async fn resolve_uncertain_changes(&self) {
+        let uncertain_changes = self.uncertain_changes.lock().clone();
+        for change in uncertain_changes {
             let row = change.at.key();
-            if let Err(error) = self.settle_doubt(change).await {
+            if let Err(error) = self.resolve_uncertain_change(change).await {
                 tracing::debug!(row, %error, "whether a change was made cannot be read yet");
             }
         }
@@ -151,8 +151,11 @@ impl DirectoryWriter {
 
     /// Completes or withdraws a change. It stays in doubt until the view shows its row and its index rows are deleted.
     /// If events cannot be withdrawn after that, the next start deletes them.
-    async fn settle_doubt(&self, change: DoubtfulChange) -> Result<(), DirectoryError> {
-        let DoubtfulChange { at, version, events, index } = change;
+    async fn resolve_uncertain_change(
+        &self,
+        change: UncertainChange,
+    ) -> Result<(), DirectoryError> {
+        let UncertainChange { at, version, events, index } = change;
         let now = self.rows.version(&at).await?;
         let is_made = match version {
             Some(version) => now >= Some(version),
@@ -161,7 +164,7 @@ impl DirectoryWriter {
         if is_made {
             self.follow_row(at.table, &at.key()).await?;
         }
-        let released = if is_made { index.freed } else { index.taken };
+        let released = if is_made { index.freed } else { index.reserved };
         for row in released {
             match self.release(&row, &at.id).await {
                 Err(DirectoryError::Store(error)) if error.is_io() => return Err(error.into()),
@@ -171,9 +174,9 @@ impl DirectoryWriter {
                 Ok(()) => {}
             }
         }
-        self.doubts.lock().retain(|other| other.at != at || other.version != version);
+        self.uncertain_changes.lock().retain(|other| other.at != at || other.version != version);
         match is_made {
-            true => self.tell(events).await,
+            true => self.send_events(events).await,
             false => {
                 self.withdraw_events(&events).await;
             }
@@ -182,7 +185,7 @@ impl DirectoryWriter {
     }
 
     /// Deletes an index row if it names this owner.
-    async fn release(&self, at: &At, owner: &str) -> Result<(), DirectoryError> {
+    async fn release(&self, at: &RowId, owner: &str) -> Result<(), DirectoryError> {
         match self.rows.read::<Claim>(at).await? {
             Some(read) if read.record.owner == owner => {
                 Ok(self.rows.delete(at, Some(read.version)).await?)
@@ -192,21 +195,25 @@ impl DirectoryWriter {
     }
 
     /// The events of a change, with their deliveries to subscribed webhooks.
-    fn events(&self, at: &At, after: &View, cause: DeliveryCause) -> Vec<DirectoryEvent> {
+    fn events(&self, at: &RowId, after: &View, cause: DeliveryCause) -> Vec<DirectoryEvent> {
         let before = self.view.load_full();
         let (by, now) = (&self.acting.by, self.clock.now());
         let catalogue = after.catalogue(&at.org, &self.catalogue.load());
         let view_change = ViewChange { before: &before, after, by, now, catalogue: &catalogue };
         let notices = view_change.notices(at);
         let change = view_change.change(at).filter(|_| notices.is_empty());
-        let mut events =
-            Shared::owed_events(notices, self.acting.request.as_ref(), after, Some(cause));
+        let mut events = Shared::events_with_deliveries(
+            notices,
+            self.acting.request.as_ref(),
+            after,
+            Some(cause),
+        );
         let org = at.org.clone();
         events.extend(change.map(|change| DirectoryEvent {
             org,
             at: now,
             notice: None,
-            owed: Vec::new(),
+            deliveries: Vec::new(),
             change: Some(change),
             request: None,
         }));
@@ -215,14 +222,14 @@ impl DirectoryWriter {
 }
 
 impl Shared {
-    /// Keeps a change that may have been made, until [`DirectoryWriter::settle_doubts`].
-    pub(super) fn doubt(&self, change: DoubtfulChange) {
+    /// Keeps a change that may have been made, until [`DirectoryWriter::resolve_uncertain_changes`].
+    pub(super) fn add_uncertain_change(&self, change: UncertainChange) {
         tracing::warn!(
             row = change.at.key(),
             "the store failed: a change, its events or its index row may have been written"
         );
         if self.rows.store.shared().is_none() {
-            self.doubts.lock().push(change);
+            self.uncertain_changes.lock().push(change);
         }
     }
 

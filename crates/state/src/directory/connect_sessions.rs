@@ -136,7 +136,7 @@ impl Directory {
 
     /// Connect sessions that may be removed: they ended long ago, or their user or connection was removed. The caller
     /// must first remove their drafts and consents.
-    pub fn forgotten_connect_sessions(&self) -> Vec<Arc<Record<ConnectSession>>> {
+    pub fn removable_connect_sessions(&self) -> Vec<Arc<Record<ConnectSession>>> {
         let (view, now) = (self.view(), self.shared.clock.now());
         let is_kept = |it: &&Arc<Record<ConnectSession>>| {
             let until = it.facts.expires.saturating_add(CONNECT_SESSION_KEPT);

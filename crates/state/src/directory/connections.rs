@@ -89,7 +89,7 @@ impl Stored for Connection {
         async move {
             for agent in bound {
                 let unbind = |agent: &mut AgentRecord| {
-                    agent.facts.lose(&record.id, lost.clone());
+                    agent.facts.unbind_removed(&record.id, lost.clone());
                     Ok(())
                 };
                 writer.edit::<Agent>(&record.org, &agent, &unbind).await?;

@@ -11,10 +11,10 @@ use tokio::sync::mpsc;
 use super::directory_event::{Delivery, DeliveryCause, DirectoryEvent, StoredDelivery};
 use super::error::DirectoryError;
 use super::follow_state::Leftovers;
-use super::rows::{At, ReadRecord};
+use super::rows::{ReadRecord, RowId};
 use super::view::View;
 use super::{Directory, Shared};
-use crate::observe::change::{Acting, RequestEvents};
+use crate::observe::change::{RequestEvents, TaskActor};
 use crate::observe::notice::{Notice, NoticeDetails, NoticeKind};
 use crate::store::{Table, Version};
 use keyward_base::id::{OrgId, WebhookId};
@@ -31,9 +31,9 @@ const TOGETHER: usize = 64;
 
 impl Directory {
     /// The receiver of all events from now on, for the first caller; `None` for later ones.
-    pub fn listen(&self) -> Option<mpsc::Receiver<DirectoryEvent>> {
+    pub fn take_event_receiver(&self) -> Option<mpsc::Receiver<DirectoryEvent>> {
         let (sender, receiver) = mpsc::channel(EVENTS_QUEUED_MAX);
-        self.shared.listener.set(sender).is_ok().then_some(receiver)
+        self.shared.event_sender.set(sender).is_ok().then_some(receiver)
     }
 
     /// Announces an event without a change of a record, by the current actor. When this returns, its deliveries are durable.
@@ -47,18 +47,19 @@ impl Directory {
         about: NoticeDetails,
     ) -> Result<(), DirectoryError> {
         let shared = Arc::clone(&self.shared);
-        let acting = Acting::current();
+        let acting = TaskActor::current();
         let org = org.clone();
-        super::to_the_end(Box::pin(async move {
+        super::run_to_completion(Box::pin(async move {
             let notice = Notice::new(kind, &org, &acting.by, shared.clock.now(), about);
             let view = shared.view.load_full();
-            let events = Shared::owed_events(vec![notice], acting.request.as_ref(), &view, None);
-            if let Err(error) = shared.store_owed(&events).await {
+            let events =
+                Shared::events_with_deliveries(vec![notice], acting.request.as_ref(), &view, None);
+            if let Err(error) = shared.store_deliveries(&events).await {
                 // The caller may announce it again.
                 shared.withdraw_events(&events).await;
                 return Err(error);
             }
-            shared.tell(events).await;
+            shared.send_events(events).await;
             Ok(())
         }))
         .await
@@ -68,7 +69,7 @@ impl Directory {
     ///
     /// # Errors
     /// When the store fails, or a row does not open.
-    pub async fn owed(&self) -> Result<Vec<StoredDelivery>, DirectoryError> {
+    pub async fn pending_deliveries(&self) -> Result<Vec<StoredDelivery>, DirectoryError> {
         let mut all = Vec::new();
         for (at, ReadRecord { record, version }) in
             self.shared.rows.all::<Delivery>(Table::Deliveries).await?
@@ -102,9 +103,9 @@ impl Directory {
     /// When the store fails.
     pub async fn postpone(
         &self,
-        owed: StoredDelivery,
+        stored: StoredDelivery,
     ) -> Result<Option<StoredDelivery>, DirectoryError> {
-        let StoredDelivery { delivery, version } = owed;
+        let StoredDelivery { delivery, version } = stored;
         let (rows, at) = (&self.shared.rows, delivery.at());
         let mut written = rows.write(&at, &delivery, Some(version)).await;
         if written.as_ref().is_err_and(DirectoryError::is_conflict) && !self.is_shared() {
@@ -124,15 +125,15 @@ impl Directory {
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn settle(&self, owed: &StoredDelivery) -> Result<(), DirectoryError> {
-        Ok(self.shared.rows.delete(&owed.delivery.at(), None).await?)
+    pub async fn delete_delivery(&self, stored: &StoredDelivery) -> Result<(), DirectoryError> {
+        Ok(self.shared.rows.delete(&stored.delivery.at(), None).await?)
     }
 }
 
 impl Shared {
-    /// Events with their deliveries to subscribed webhooks of `view`. [`Self::store_owed`] stores the deliveries before
+    /// Events with their deliveries to subscribed webhooks of `view`. [`Self::store_deliveries`] stores the deliveries before
     /// the change of `cause` is made.
-    pub(super) fn owed_events(
+    pub(super) fn events_with_deliveries(
         notices: Vec<Notice>,
         request: Option<&RequestEvents>,
         view: &View,
@@ -141,7 +142,7 @@ impl Shared {
         let mut events = Vec::with_capacity(notices.len());
         for notice in notices {
             let wanting = view.all::<Webhook>(&notice.org).filter(|hook| hook.wants(notice.kind));
-            let owed = wanting.map(|webhook| {
+            let pending = wanting.map(|webhook| {
                 let delivery = Delivery {
                     notice: notice.clone(),
                     webhook: webhook.id.clone(),
@@ -152,36 +153,46 @@ impl Shared {
                 };
                 StoredDelivery { delivery, version: Version::default().next() }
             });
-            let owed = owed.collect();
-            let request = request.filter(|_| !notice.is_more_than_asked()).cloned();
+            let deliveries = pending.collect();
+            let request = request.filter(|_| !notice.needs_own_record()).cloned();
             let change = request.is_none().then(|| notice.change());
             let (org, at) = (notice.org.clone(), notice.at);
-            events.push(DirectoryEvent { org, at, notice: Some(notice), owed, change, request });
+            events.push(DirectoryEvent {
+                org,
+                at,
+                notice: Some(notice),
+                deliveries,
+                change,
+                request,
+            });
         }
         events
     }
 
     /// Stores new deliveries. After an error, some may be stored.
-    pub(super) async fn store_owed(&self, events: &[DirectoryEvent]) -> Result<(), DirectoryError> {
-        for owed in events.iter().flat_map(|event| &event.owed) {
-            self.rows.write(&owed.delivery.at(), &owed.delivery, None).await?;
+    pub(super) async fn store_deliveries(
+        &self,
+        events: &[DirectoryEvent],
+    ) -> Result<(), DirectoryError> {
+        for stored in events.iter().flat_map(|event| &event.deliveries) {
+            self.rows.write(&stored.delivery.at(), &stored.delivery, None).await?;
         }
         Ok(())
     }
 
     /// Deletes the deliveries of a removed webhook. Those that cannot be deleted are deleted at the next start.
-    pub(super) async fn settle_all(&self, org: &OrgId, webhook: &WebhookId) {
+    pub(super) async fn delete_deliveries_of(&self, org: &OrgId, webhook: &WebhookId) {
         let of_it = format!(".{webhook}");
         let all = match self.rows.places(Table::Deliveries, org).await {
             Ok(all) => all.into_iter().filter(|at| at.id.ends_with(&of_it)),
             Err(error) => {
-                tracing::warn!(%error, %webhook, "what a removed webhook was owed stays until the next start");
+                tracing::warn!(%error, %webhook, "the deliveries of a removed webhook cannot be listed: they are deleted at the next start");
                 return;
             }
         };
-        let drop_one = |at: At| async move {
+        let drop_one = |at: RowId| async move {
             if let Err(error) = self.rows.delete(&at, None).await {
-                tracing::warn!(%error, "an event of a removed webhook stays until the next start");
+                tracing::warn!(%error, "a delivery of a removed webhook cannot be deleted: it is deleted at the next start");
             }
         };
         // Concurrent deletes share a flush of the disk.
@@ -191,26 +202,26 @@ impl Shared {
     /// Deletes the deliveries of a change that was not made. False if some stay.
     pub(super) async fn withdraw_events(&self, events: &[DirectoryEvent]) -> bool {
         let mut is_done = true;
-        for owed in events.iter().flat_map(|event| &event.owed) {
-            if let Err(error) = self.rows.delete(&owed.delivery.at(), None).await {
-                tracing::warn!(%error, "an event of a change that was not made stays until the next start");
+        for stored in events.iter().flat_map(|event| &event.deliveries) {
+            if let Err(error) = self.rows.delete(&stored.delivery.at(), None).await {
+                tracing::warn!(%error, "a delivery of a change that was not made cannot be deleted: it is deleted at the next start");
                 is_done = false;
             }
         }
         is_done
     }
 
-    /// Sends the notices and records of a committed change to the listener.
-    pub(super) async fn tell(&self, events: Vec<DirectoryEvent>) {
+    /// Sends the notices and records of a committed change to the receiver of events.
+    pub(super) async fn send_events(&self, events: Vec<DirectoryEvent>) {
         for (request, notice) in
             events.iter().filter_map(|one| one.request.as_ref().zip(one.notice.as_ref()))
         {
             request.add(notice.kind);
         }
-        let Some(listener) = self.listener.get() else { return };
+        let Some(sender) = self.event_sender.get() else { return };
         for one in events {
             // An error means that the receiver has ended; deliveries to webhooks are stored.
-            let _ = listener.send(one).await;
+            let _ = sender.send(one).await;
         }
     }
 
@@ -221,7 +232,7 @@ impl Shared {
         let Some(table) = Table::ALL.into_iter().find(|table| table.name() == cause.table) else {
             return Ok(true);
         };
-        let now = self.rows.version(&At::new(table, &delivery.notice.org, &cause.id)).await?;
+        let now = self.rows.version(&RowId::new(table, &delivery.notice.org, &cause.id)).await?;
         Ok(match (now, cause.version) {
             (None, None) => true,
             (Some(_), None) => false,

@@ -4,14 +4,14 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-use super::rows::At;
+use super::rows::RowId;
 use crate::observe::change::{Change, RequestEvents};
 use crate::observe::notice::Notice;
 use crate::store::{Table, Version};
 use keyward_base::id::{OrgId, WebhookId};
 
-/// The receiver of events; empty until [`Directory::listen`](super::Directory::listen) is called.
-pub(super) type Listener = std::sync::OnceLock<mpsc::Sender<DirectoryEvent>>;
+/// The sender of events; empty until [`Directory::take_event_receiver`](super::Directory::take_event_receiver) is called.
+pub(super) type EventSender = std::sync::OnceLock<mpsc::Sender<DirectoryEvent>>;
 
 /// One event for one webhook.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -53,7 +53,7 @@ pub struct DirectoryEvent {
     pub at: Timestamp,
     pub notice: Option<Notice>,
     /// Its stored deliveries.
-    pub owed: Vec<StoredDelivery>,
+    pub deliveries: Vec<StoredDelivery>,
     /// The record for the log of changes.
     pub change: Option<Change>,
     /// The events of the request whose audit record covers this one.
@@ -61,14 +61,14 @@ pub struct DirectoryEvent {
 }
 
 impl Delivery {
-    pub(super) fn at(&self) -> At {
+    pub(super) fn at(&self) -> RowId {
         let id = format!("{}.{}", self.notice.id, self.webhook);
-        At::new(Table::Deliveries, &self.notice.org, id)
+        RowId::new(Table::Deliveries, &self.notice.org, id)
     }
 }
 
 impl DeliveryCause {
-    pub(super) fn of(at: &At, version: Option<Version>) -> Self {
+    pub(super) fn of(at: &RowId, version: Option<Version>) -> Self {
         let table = at.table.name().to_owned();
         Self { table, id: at.id.clone(), version: version.map(|version| version.0) }
     }

@@ -70,7 +70,7 @@ pub enum DirectoryError {
     Private { agent: String, connection: String },
     /// A private connection without an owner.
     #[error("connection `{0}` has no owner, so it cannot be private: name one, or share it")]
-    PrivateOfNobody(String),
+    PrivateWithoutOwner(String),
     /// The limit of connect sessions.
     #[error("there are {max} connect sessions already")]
     TooManyConnectSessions {
@@ -117,7 +117,7 @@ pub enum DirectoryError {
     },
     /// The default organisation cannot be removed.
     #[error("organisation `default` is always there: it cannot be removed")]
-    OrgStays,
+    OrgIsDefault,
     /// Another token has the same text.
     #[error("this token is in use already: choose or issue another one")]
     TokenTaken,
@@ -241,11 +241,13 @@ pub enum DirectoryError {
     Unreadable { table: &'static str, key: String, source: EnvelopeError },
     /// A row can be opened, but its content does not fit its place.
     #[error(
-        "{table} row {key} holds something else than its place says: restore it from a backup, or use the keyward that wrote it"
+        "{table} row {key} does not match its table and key: restore it from a backup, or use the keyward that wrote it"
     )]
     Malformed { table: &'static str, key: String },
     /// The version in a row's content differs from that of the row.
-    #[error("{table} row {key} holds an older version of itself: restore the store from a backup")]
+    #[error(
+        "{table} row {key} has older content than its version: restore the store from a backup"
+    )]
     RolledBack { table: &'static str, key: String },
     /// Two rows claim the same unique value.
     #[error(
@@ -297,9 +299,9 @@ impl DirectoryError {
     }
 
     /// Whether the change that failed with this error may have been made.
-    pub fn leaves_doubt(&self) -> bool {
+    pub fn is_outcome_unknown(&self) -> bool {
         match self {
-            Self::Store(error) => error.leaves_doubt(),
+            Self::Store(error) => error.is_outcome_unknown(),
             Self::Interrupted => true,
             _ => false,
         }

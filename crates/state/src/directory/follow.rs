@@ -8,9 +8,9 @@ use futures_util::future::try_join_all;
 use tokio::time::Instant;
 
 use super::error::DirectoryError;
-use super::follow_state::{Absence, Leftovers};
+use super::follow_state::{Leftovers, Outage};
 use super::orgs;
-use super::rows::At;
+use super::rows::RowId;
 use super::stored::Stored;
 use super::view::View;
 use super::{Directory, DirectoryWriter};
@@ -71,7 +71,7 @@ impl Directory {
     }
 
     /// Sets how long changes may be missing until [`Directory::is_stale`].
-    pub fn ready_within(&self, stale_max: Duration) {
+    pub fn set_stale_max(&self, stale_max: Duration) {
         *self.shared.following.stale_max.lock() = stale_max;
     }
 
@@ -90,13 +90,13 @@ impl Directory {
         self.shared.rows.store.shared().is_some_and(SharedStore::is_outdated)
     }
 
-    /// False while the store has been away for `absence` or longer, and for the time `settling` afterwards: leases could
+    /// False while the store has been away for `outage` or longer, and for the time `settling` afterwards: leases could
     /// not be renewed meanwhile, though their holders may be running.
-    pub fn has_settled(&self, absence: Duration, settling: Duration) -> bool {
-        match *self.shared.following.absence.lock() {
-            Absence::Never => true,
-            Absence::Now(from) => from.elapsed() < absence,
-            Absence::Ended(length, at) => length < absence || at.elapsed() >= settling,
+    pub fn has_recovered(&self, outage: Duration, settling: Duration) -> bool {
+        match *self.shared.following.outage.lock() {
+            Outage::Never => true,
+            Outage::Now(from) => from.elapsed() < outage,
+            Outage::Ended(length, at) => length < outage || at.elapsed() >= settling,
         }
     }
 
@@ -175,12 +175,12 @@ impl Directory {
             };
             match followed.await {
                 Ok(next) => {
-                    self.shared.following.answers(asked);
+                    self.shared.following.record_answer(asked);
                     self.shared.following.reached.send_replace(next.clone());
                     position = next;
                 }
                 Err(error) => {
-                    self.shared.following.fails(&error);
+                    self.shared.following.record_failure(&error);
                     tokio::time::sleep(TRY_AGAIN_AFTER).await;
                 }
             }
@@ -226,7 +226,7 @@ impl Directory {
     /// The keys of a table, in the store and in the view.
     async fn all_keys(&self, table: Table) -> Result<BTreeSet<String>, DirectoryError> {
         let at = self.shared.rows.all_places(table).await?;
-        let mut keys: BTreeSet<_> = at.iter().map(At::key).collect();
+        let mut keys: BTreeSet<_> = at.iter().map(RowId::key).collect();
         let view = self.view();
         let shown: Vec<String> = match table {
             Table::Orgs => view.orgs().map(|org| orgs::at(&org.id).key()).collect(),
@@ -240,13 +240,13 @@ impl Directory {
 /// The keys of the rows that the view shows.
 fn keys_of<R: Stored>(view: &View, table: Table) -> Vec<String> {
     let all = view.orgs().flat_map(|org| view.all::<R>(&org.id));
-    all.map(|record| At::new(table, &record.org, Id::as_str(&record.id)).key()).collect()
+    all.map(|record| RowId::new(table, &record.org, Id::as_str(&record.id)).key()).collect()
 }
 
 impl DirectoryWriter {
     /// Updates the view to the stored row. If the row cannot be opened, the view keeps the old record.
     pub(super) async fn follow_row(&self, table: Table, key: &str) -> Result<(), DirectoryError> {
-        let Some(at) = At::parse(table, key) else { return Ok(()) };
+        let Some(at) = RowId::parse(table, key) else { return Ok(()) };
         let followed = match table {
             Table::Orgs => self.follow_org(&at).await,
             table => viewed!(table, R => self.read_uncertain::<R>(&at).await.map(drop), Ok(())),
@@ -262,7 +262,7 @@ impl DirectoryWriter {
         }
     }
 
-    async fn follow_org(&self, at: &At) -> Result<(), DirectoryError> {
+    async fn follow_org(&self, at: &RowId) -> Result<(), DirectoryError> {
         match self.rows.read::<Record<Org>>(at).await? {
             Some(read) => {
                 let seen = self.view.load().org(&read.record.id).cloned();

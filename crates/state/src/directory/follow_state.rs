@@ -32,17 +32,17 @@ pub(super) struct FollowState {
     pub(super) fresh: Mutex<Instant>,
     /// For how long the view may lack changes until it is stale.
     pub(super) stale_max: Mutex<Duration>,
-    pub(super) absence: Mutex<Absence>,
+    pub(super) outage: Mutex<Outage>,
 }
 
 /// The last time that the store did not answer.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) enum Absence {
+pub(super) enum Outage {
     #[default]
     Never,
     /// The store has not answered since then.
     Now(Instant),
-    /// The duration and the end of the last absence.
+    /// The duration and the end of the last outage.
     Ended(Duration, Instant),
 }
 
@@ -60,29 +60,29 @@ impl FollowState {
             }
         };
         let (fresh, stale_max) = (Mutex::new(Instant::now()), Mutex::new(Duration::MAX));
-        let (reached, absence) = (watch::Sender::default(), Mutex::default());
-        Ok(Self { begun: Mutex::new(begun), reached, leftovers, fresh, stale_max, absence })
+        let (reached, outage) = (watch::Sender::default(), Mutex::default());
+        Ok(Self { begun: Mutex::new(begun), reached, leftovers, fresh, stale_max, outage })
     }
 }
 
 impl FollowState {
     /// Records that the store has answered: the view has all changes that were made before `asked`.
-    pub(super) fn answers(&self, asked: Instant) {
-        let mut absence = self.absence.lock();
-        if let Absence::Now(from) = *absence {
-            *absence = Absence::Ended(from.elapsed(), Instant::now());
+    pub(super) fn record_answer(&self, asked: Instant) {
+        let mut outage = self.outage.lock();
+        if let Outage::Now(from) = *outage {
+            *outage = Outage::Ended(from.elapsed(), Instant::now());
             tracing::info!(id = "store_back", "the store answers again");
         }
         *self.fresh.lock() = asked;
     }
 
     /// Records that the store did not answer.
-    pub(super) fn fails(&self, error: &DirectoryError) {
-        let mut absence = self.absence.lock();
-        if !matches!(*absence, Absence::Now(_)) {
-            // The absence begins with the last answer.
-            *absence = Absence::Now(*self.fresh.lock());
-            tracing::error!(id = "store_away", %error, "changes of other replicas cannot be read: what is in memory is served");
+    pub(super) fn record_failure(&self, error: &DirectoryError) {
+        let mut outage = self.outage.lock();
+        if !matches!(*outage, Outage::Now(_)) {
+            // The outage begins with the last answer.
+            *outage = Outage::Now(*self.fresh.lock());
+            tracing::error!(id = "store_away", %error, "changes of other replicas cannot be read: requests are served from memory");
         }
     }
 }

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::error::DirectoryError;
-use super::rows::At;
+use super::rows::RowId;
 use crate::crypto::token::TokenHash;
 use crate::store::Table;
 use keyward_base::id::OrgId;
@@ -34,15 +34,15 @@ pub(super) struct Claim {
 #[derive(Clone, Debug, Default)]
 pub(super) struct IndexChange {
     /// Reserved for the change.
-    pub taken: Vec<At>,
+    pub reserved: Vec<RowId>,
     /// Not needed after the change.
-    pub freed: Vec<At>,
+    pub freed: Vec<RowId>,
 }
 
 /// A value that only one record may have: its index row, and the refusal of a second record.
 #[derive(Clone, Debug)]
 pub struct Unique {
-    pub at: At,
+    pub at: RowId,
     /// `name`, for the error about two rows that claim the same value.
     pub what: &'static str,
     pub refusal: TakenReason,
@@ -132,8 +132,8 @@ impl Index {
     }
 
     /// The row of a name.
-    pub(super) fn name(&self, org: &OrgId, kind: NameKind, name: &str) -> At {
-        At::new(Table::Names, org, self.hash(kind.as_str(), name.as_bytes()))
+    pub(super) fn name(&self, org: &OrgId, kind: NameKind, name: &str) -> RowId {
+        RowId::new(Table::Names, org, self.hash(kind.as_str(), name.as_bytes()))
     }
 
     /// A name that only one of its kind may have.
@@ -156,8 +156,8 @@ impl Index {
     }
 
     /// The row of a token.
-    pub(super) fn token(&self, hash: &TokenHash) -> At {
-        At::new(Table::Tokens, &everyone(), self.hash("token", &hash.0))
+    pub(super) fn token(&self, hash: &TokenHash) -> RowId {
+        RowId::new(Table::Tokens, &everyone(), self.hash("token", &hash.0))
     }
 
     /// `SHA-256(key ‖ SHA-256(label ‖ 0 ‖ text))` in hex: the part after the key has a fixed length, so that nothing
@@ -171,8 +171,8 @@ impl Index {
 }
 
 impl From<TakenReason> for DirectoryError {
-    fn from(taken: TakenReason) -> Self {
-        match taken {
+    fn from(reserved: TakenReason) -> Self {
+        match reserved {
             TakenReason::Name { kind, name } => Self::NameTaken { what: kind.as_str(), name },
             TakenReason::Token => Self::TokenTaken,
         }

@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::error::DirectoryError;
 use super::index::{Index, NameKind, Unique};
 use super::person::{Person, UserCredential};
-use super::rows::At;
+use super::rows::RowId;
 use super::stored::{Stored, stored_in};
 use super::view::View;
 use super::{Directory, DirectoryWriter};
@@ -187,7 +187,8 @@ impl Directory {
         let is_user = |login: &Record<Login>| {
             login.user.id().is_some_and(|user| view.one::<User>(&login.org, user).is_some())
         };
-        let has_ended = |login: &&Arc<Record<Login>>| !lives(login, idle, now) || !is_user(login);
+        let has_ended =
+            |login: &&Arc<Record<Login>>| !is_login_live(login, idle, now) || !is_user(login);
         let ended: Vec<_> = all.filter(has_ended).cloned().collect();
         let count = ended.len();
         for login in ended {
@@ -212,7 +213,7 @@ impl Directory {
         let LoginBounds { until: login_until, token_ends } = bounds;
         let link = LoginLink { hash, expires, login_until, token_ends };
         let add = |user: &mut Record<User>| {
-            if !user.signs_in() {
+            if !user.may_sign_in() {
                 return Err(may_not_sign_in(&user.name).into());
             }
             let links = &mut user.facts.login_links;
@@ -242,7 +243,7 @@ impl Directory {
             let links = &mut user.facts.login_links;
             let at = links.iter().position(is_it).ok_or(DirectoryError::LinkUsed)?;
             let link = links.remove(at);
-            if now >= link.expires || !user.spec.signs_in() {
+            if now >= link.expires || !user.spec.may_sign_in() {
                 return Err(DirectoryError::LinkUsed);
             }
             *found.lock() = Some(link);
@@ -263,7 +264,7 @@ impl Directory {
 impl DirectoryWriter {
     /// Ends a login, unless a request has ended it.
     async fn end_login(&self, login: &Record<Login>) -> Result<(), DirectoryError> {
-        let at = At::new(Table::Logins, &login.org, &login.id);
+        let at = RowId::new(Table::Logins, &login.org, &login.id);
         match self.remove::<Login>(&at, ManagedBy::Store, |_| true).await {
             Ok(_) | Err(DirectoryError::NotFound { .. }) => Ok(()),
             Err(error) => Err(error),
@@ -277,7 +278,7 @@ impl DirectoryWriter {
         login: &Record<Login>,
         password: &PasswordHash,
     ) -> Result<(), DirectoryError> {
-        let at = At::new(Table::Users, &login.org, login.user.as_str());
+        let at = RowId::new(Table::Users, &login.org, login.user.as_str());
         let user = self.read::<User>(&at).await?.record;
         if user.facts.password.as_ref() == Some(password) {
             return Ok(());
@@ -308,7 +309,7 @@ impl View {
         let login = self.logins.live.get(&hash)?;
         let known = TokenHash::from_hex(&login.facts.hash)?;
         let user = self.user_of_login(login).filter(|_| known.matches(&hash))?;
-        lives(login, idle, now).then(|| {
+        is_login_live(login, idle, now).then(|| {
             let scopes = Arc::from([Scope::All]);
             let person = Person {
                 user: Arc::clone(user),
@@ -322,8 +323,14 @@ impl View {
     }
 
     /// Whether a login has not ended. The caller checks its user.
-    pub fn login_holds(&self, org: &OrgId, id: &LoginId, idle: Duration, now: Timestamp) -> bool {
-        self.one::<Login>(org, id).is_some_and(|login| lives(login, idle, now))
+    pub fn is_login_valid(
+        &self,
+        org: &OrgId,
+        id: &LoginId,
+        idle: Duration,
+        now: Timestamp,
+    ) -> bool {
+        self.one::<Login>(org, id).is_some_and(|login| is_login_live(login, idle, now))
     }
 
     /// The logins of a user, also those that have ended but were not removed yet.
@@ -360,7 +367,7 @@ impl View {
 
     /// The user of a login, if they may sign in.
     fn user_of_login(&self, login: &Record<Login>) -> Option<&Arc<Record<User>>> {
-        self.one::<User>(&login.org, login.user.id()?).filter(|user| user.signs_in())
+        self.one::<User>(&login.org, login.user.id()?).filter(|user| user.may_sign_in())
     }
 }
 
@@ -371,7 +378,7 @@ pub fn idle_until(login: &Record<Login>, idle: Duration) -> Timestamp {
     end.unwrap_or(Timestamp::MAX).min(login.facts.expires)
 }
 
-fn lives(login: &Record<Login>, idle: Duration, now: Timestamp) -> bool {
+fn is_login_live(login: &Record<Login>, idle: Duration, now: Timestamp) -> bool {
     now < idle_until(login, idle)
 }
 

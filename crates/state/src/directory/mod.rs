@@ -23,7 +23,6 @@ mod connections;
 mod database_listeners;
 mod deliveries;
 mod directory_event;
-mod doubtful_change;
 mod error;
 mod follow;
 mod follow_state;
@@ -59,6 +58,7 @@ mod tests;
 mod token_index;
 mod tokens;
 mod totp;
+mod uncertain_change;
 mod usage;
 mod users;
 mod view;
@@ -74,13 +74,13 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedMutexGuard, watch};
 
-use crate::observe::change::Acting;
-use doubtful_change::DoubtfulChange;
+use crate::observe::change::TaskActor;
 use follow_state::FollowState;
 use index::Index;
 use keyward_base::time::Clock;
 use keyward_rules::provider::Catalogue;
 use rows::DirectoryRows;
+use uncertain_change::UncertainChange;
 
 pub use check::{editable, may_be_used_by};
 pub use connect_sessions::{ConnectStepError, NewConnectSession};
@@ -95,16 +95,16 @@ pub use keyward_model::{
 };
 pub use logins::{LoginBounds, LoginTerms, NewLogin, UsedLink, idle_until};
 pub use person::{Person, UserCredential};
-pub use plugins::Plugged;
+pub use plugins::NewPlugin;
 pub use records::{
     AgentRecord, AppRecord, BindingRecord, ConnectionRecord, IssuedToken, PluginRecord, TokenRecord,
 };
-pub use remedy::{Need, Remedies};
+pub use remedy::{Remedies, RemedyCause};
 pub use sessions::{NewSession, SessionAccess};
 pub use shared_limits::PublishedLimits;
 pub use snapshot::{OpenedRow, StateSnapshot};
 pub use stored::Stored;
-pub use token_index::Former;
+pub use token_index::FormerToken;
 pub use totp::TotpError;
 pub use view::{Differences, View};
 
@@ -124,10 +124,10 @@ pub struct Shared {
     /// The providers, for the remedies in events.
     catalogue: ArcSwap<Catalogue>,
     changes: watch::Sender<u64>,
-    listener: directory_event::Listener,
+    event_sender: directory_event::EventSender,
     following: FollowState,
     /// Changes that may have been made; `commit.rs` settles them. Empty if the store is shared.
-    doubts: Mutex<Vec<DoubtfulChange>>,
+    uncertain_changes: Mutex<Vec<UncertainChange>>,
     clock: Clock,
     opened: Timestamp,
 }
@@ -137,13 +137,13 @@ pub struct Shared {
 #[derive(Debug)]
 pub struct DirectoryWriter {
     shared: Arc<Shared>,
-    acting: Acting,
+    acting: TaskActor,
     _turn: OwnedMutexGuard<()>,
 }
 
 impl Directory {
     /// Sets the providers for the remedies in events.
-    pub fn know(&self, catalogue: Arc<Catalogue>) {
+    pub fn replace_catalogue(&self, catalogue: Arc<Catalogue>) {
         self.shared.catalogue.store(catalogue);
     }
 
@@ -154,7 +154,7 @@ impl Directory {
 
     /// Like [`Self::view`], but the guard must be dropped soon. It changes no shared reference count, so requests on
     /// many cores do not contend.
-    pub fn glance(&self) -> arc_swap::Guard<Arc<View>> {
+    pub fn view_guard(&self) -> arc_swap::Guard<Arc<View>> {
         self.shared.view.load()
     }
 
@@ -168,16 +168,16 @@ impl Directory {
     /// settled.
     async fn turn(&self) -> Result<DirectoryWriter, DirectoryError> {
         let turn = Arc::clone(&self.turns).lock_owned().await;
-        let (shared, acting) = (Arc::clone(&self.shared), Acting::current());
+        let (shared, acting) = (Arc::clone(&self.shared), TaskActor::current());
         let writer = DirectoryWriter { shared, acting, _turn: turn };
-        if !writer.has_doubts() {
+        if !writer.has_uncertain_changes() {
             return Ok(writer);
         }
         let settled = async move {
-            writer.settle_doubts().await;
+            writer.resolve_uncertain_changes().await;
             Ok(writer)
         };
-        to_the_end(Box::pin(settled)).await
+        run_to_completion(Box::pin(settled)).await
     }
 
     /// Runs `work` with the write lock, to its end.
@@ -188,7 +188,7 @@ impl Directory {
         W: Future<Output = Result<T, DirectoryError>> + Send + 'static,
     {
         let writer = self.turn().await?;
-        to_the_end(Box::pin(work(writer))).await
+        run_to_completion(Box::pin(work(writer))).await
     }
 }
 
@@ -204,7 +204,7 @@ impl Deref for DirectoryWriter {
 /// store and the change of the view, a revoked token would stay valid.
 ///
 /// The future is boxed and of a common type, because the code of a task is compiled for each type that is spawned.
-async fn to_the_end<T: Send + 'static>(
+async fn run_to_completion<T: Send + 'static>(
     work: Pin<Box<dyn Future<Output = Result<T, DirectoryError>> + Send>>,
 ) -> Result<T, DirectoryError> {
     tokio::spawn(work).await.unwrap_or(Err(DirectoryError::Interrupted))

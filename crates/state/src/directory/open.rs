@@ -15,13 +15,13 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::commit::Viewed;
-use super::directory_event::Listener;
+use super::directory_event::EventSender;
 use super::error::DirectoryError;
 use super::follow_state::{FollowState, Leftovers};
 use super::index::{Claim, Index, Unique, everyone};
 use super::orgs;
 use super::records::AgentRecord;
-use super::rows::{At, DirectoryRows, ReadRecord};
+use super::rows::{DirectoryRows, ReadRecord, RowId};
 use super::scan::RecordScan;
 use super::stored::Stored;
 use super::view::View;
@@ -80,9 +80,9 @@ impl Directory {
             view: ArcSwap::from_pointee(loaded.view),
             catalogue: ArcSwap::default(),
             changes: watch::Sender::new(0),
-            listener: Listener::new(),
+            event_sender: EventSender::new(),
             following,
-            doubts: Mutex::default(),
+            uncertain_changes: Mutex::default(),
             clock,
             opened,
         };
@@ -125,7 +125,7 @@ async fn load(
 
 /// A record that was read, with its unique values.
 struct UniqueValues<R: Stored> {
-    at: At,
+    at: RowId,
     record: Record<R>,
     version: Version,
     unique: Vec<Unique>,
@@ -134,7 +134,7 @@ struct UniqueValues<R: Stored> {
 type Slots = HashMap<AgentId, HashSet<ConnectionId>>;
 
 /// The claims of records, by the keys of their index rows, which are hashes with a secret key.
-type Claims = HashMap<At, Claim, RandomState>;
+type Claims = HashMap<RowId, Claim, RandomState>;
 
 /// The state while the records are loaded.
 struct LoadingIndex<'a> {
@@ -174,7 +174,7 @@ impl LoadingIndex<'_> {
     fn scan<R: Stored>(&self, rows: &DirectoryRows) -> RecordScan<UniqueValues<R>> {
         let index = self.index.clone();
         rows.scan(R::TABLE, move |at, ReadRecord { record, version }: ReadRecord<Record<R>>| {
-            if at != At::new(R::TABLE, &record.org, Id::as_str(&record.id)) {
+            if at != RowId::new(R::TABLE, &record.org, Id::as_str(&record.id)) {
                 return Err(at.malformed());
             }
             let unique = R::unique(&record, &index);
@@ -292,8 +292,8 @@ async fn drop_orphan<R: Stored>(
 }
 
 /// The places of the keys and events of a webhook or hook.
-async fn places_beside(rows: &DirectoryRows, at: &At) -> Result<Vec<At>, DirectoryError> {
-    let keys = |table: Table| At::new(table, &at.org, &at.id);
+async fn places_beside(rows: &DirectoryRows, at: &RowId) -> Result<Vec<RowId>, DirectoryError> {
+    let keys = |table: Table| RowId::new(table, &at.org, &at.id);
     match at.table {
         Table::Webhooks => Ok(vec![keys(Table::WebhookKeys)]),
         Table::Hooks => {
@@ -317,7 +317,7 @@ fn drop_inert(record: &mut AgentRecord, slots: &Slots) -> bool {
 
 /// The index with the key of the sentinel, which is created in an empty store.
 async fn sentinel(rows: &DirectoryRows, clock: &Clock) -> Result<Index, DirectoryError> {
-    let at = At::new(Table::Meta, &everyone(), "sentinel");
+    let at = RowId::new(Table::Meta, &everyone(), "sentinel");
     match read_sentinel(rows, &at).await? {
         Some(index) => return Ok(index),
         None => refuse_unless_empty(rows).await?,
@@ -337,11 +337,11 @@ async fn sentinel(rows: &DirectoryRows, clock: &Clock) -> Result<Index, Director
 
 /// The index of a store, which is not changed.
 pub(super) async fn existing_index(rows: &DirectoryRows) -> Result<Index, DirectoryError> {
-    let at = At::new(Table::Meta, &everyone(), "sentinel");
+    let at = RowId::new(Table::Meta, &everyone(), "sentinel");
     read_sentinel(rows, &at).await?.ok_or(DirectoryError::SentinelMissing)
 }
 
-async fn read_sentinel(rows: &DirectoryRows, at: &At) -> Result<Option<Index>, DirectoryError> {
+async fn read_sentinel(rows: &DirectoryRows, at: &RowId) -> Result<Option<Index>, DirectoryError> {
     let read = rows.read::<Sentinel>(at).await.map_err(|error| match error {
         DirectoryError::Unreadable { source: EnvelopeError::UnknownKey(sealed_by), .. } => {
             DirectoryError::WrongKey { sealed_by }
@@ -368,7 +368,7 @@ async fn refuse_unless_empty(rows: &DirectoryRows) -> Result<(), DirectoryError>
 
 fn claim(
     wanted: &mut Claims,
-    at: At,
+    at: RowId,
     owner: impl ToString,
     what: &'static str,
 ) -> Result<(), DirectoryError> {
@@ -387,7 +387,7 @@ fn claim(
 
 /// Repairs the index rows according to the records.
 async fn repair(rows: &DirectoryRows, mut wanted: Claims) -> Result<(), DirectoryError> {
-    let mut stale: Vec<(At, Version)> = Vec::new();
+    let mut stale: Vec<(RowId, Version)> = Vec::new();
     for table in [Table::Names, Table::Tokens] {
         let mut scan = rows.scan(table, |at, read: ReadRecord<Claim>| Ok((at, read)));
         while let Some(page) = scan.next().await? {

@@ -20,7 +20,7 @@ struct MergedCatalogue {
 
 impl OrgCatalogue {
     /// The catalogue of all organisations with the own providers, which `merge` adds.
-    pub(super) fn beside(
+    pub(super) fn merged_with(
         &self,
         all: &Arc<Catalogue>,
         merge: impl FnOnce() -> Catalogue,
@@ -45,16 +45,16 @@ mod tests {
         let of_org = OrgCatalogue::default();
         let (first, second) = (Arc::<Catalogue>::default(), Arc::<Catalogue>::default());
         let mut made = 0;
-        let mut beside = |of_org: &OrgCatalogue, all: &Arc<Catalogue>| {
-            of_org.beside(all, || {
+        let mut merged = |of_org: &OrgCatalogue, all: &Arc<Catalogue>| {
+            of_org.merged_with(all, || {
                 made += 1;
                 Catalogue::default()
             })
         };
-        let one = beside(&of_org, &first);
-        assert!(Arc::ptr_eq(&one, &beside(&of_org.clone(), &first)), "views share it");
-        assert!(!Arc::ptr_eq(&one, &beside(&of_org, &second)), "after a reload");
-        assert!(!Arc::ptr_eq(&one, &beside(&OrgCatalogue::default(), &first)), "others");
+        let one = merged(&of_org, &first);
+        assert!(Arc::ptr_eq(&one, &merged(&of_org.clone(), &first)), "views share it");
+        assert!(!Arc::ptr_eq(&one, &merged(&of_org, &second)), "after a reload");
+        assert!(!Arc::ptr_eq(&one, &merged(&OrgCatalogue::default(), &first)), "others");
         assert_eq!(made, 3);
     }
 }

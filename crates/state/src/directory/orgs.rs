@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::error::DirectoryError;
 use super::index::IndexChange;
-use super::rows::At;
+use super::rows::RowId;
 use super::{Directory, DirectoryWriter};
 use crate::store::Table;
 use keyward_base::id::OrgId;
@@ -21,8 +21,8 @@ fn record(id: OrgId, managed_by: ManagedBy, created: Timestamp) -> Record<Org> {
     Record { org: id.clone(), id, spec, facts: Nothing {}, managed_by, created, updated: None }
 }
 
-pub(super) fn at(org: &OrgId) -> At {
-    At::new(Table::Orgs, org, "org")
+pub(super) fn at(org: &OrgId) -> RowId {
+    RowId::new(Table::Orgs, org, "org")
 }
 
 impl Directory {
@@ -70,9 +70,9 @@ impl DirectoryWriter {
     async fn remove_org(&self, org: OrgId) -> Result<(), DirectoryError> {
         self.needs_org(&org)?;
         if org == OrgId::default_org() {
-            return Err(DirectoryError::OrgStays);
+            return Err(DirectoryError::OrgIsDefault);
         }
-        if let Some((what, name)) = self.view.load().something_of(&org) {
+        if let Some((what, name)) = self.view.load().record_preventing_removal(&org) {
             let org = org.name().to_owned();
             return Err(DirectoryError::OrgInUse { org, what, name });
         }

@@ -59,7 +59,7 @@ impl Stored for OwnProvider {
             Some(_) => TestChange::Same,
             None => TestChange::Reading,
         };
-        match changes::bound(&before.definition, &after.definition, tests) {
+        match changes::first_fixed_change(&before.definition, &after.definition, tests) {
             None => Ok(()),
             Some(field) => {
                 let provider = before.name().to_owned();
@@ -106,9 +106,9 @@ impl View {
     /// The providers of an organisation: `all`, and its own.
     pub fn catalogue(&self, org: &OrgId, all: &Arc<Catalogue>) -> Arc<Catalogue> {
         match self.of_org(org) {
-            Some(org) if !org.compiled_providers.is_empty() => {
-                org.catalogue.beside(all, || all.beside(org.compiled_providers.values()))
-            }
+            Some(org) if !org.compiled_providers.is_empty() => org
+                .catalogue
+                .merged_with(all, || all.with_org_providers(org.compiled_providers.values())),
             _ => Arc::clone(all),
         }
     }

@@ -12,17 +12,17 @@ use super::error::DirectoryError;
 use super::holders::NamedConnections;
 use super::index::{Index, IndexChange, NameKind, TakenReason, Unique};
 use super::records::{AgentRecord, BindingRecord, ManagedBy, PluginRecord};
-use super::rows::{At, ReadRecord};
+use super::rows::{ReadRecord, RowId};
 use super::stored::{EDIT_TRIES, Stored, overtaken, stored_in};
 use super::view::View;
-use super::{Directory, DirectoryWriter, check, to_the_end};
+use super::{Directory, DirectoryWriter, check, run_to_completion};
 use crate::store::Table;
 use keyward_base::id::{AgentId, ConnectionId, OrgId, PluginId};
 use keyward_model::{Agent, PLUGINS_MAX, Plugin, PluginFacts, PluginSpec, Record};
 
 /// The data of a plugin to store.
 #[derive(Clone, Debug)]
-pub struct Plugged {
+pub struct NewPlugin {
     /// The checked spec, with ids.
     pub spec: PluginSpec,
     /// A binding for each connection in a slot, with the placeholders that the agent will hold if it
@@ -89,9 +89,9 @@ impl Directory {
     pub async fn add_plugin(
         &self,
         org: &OrgId,
-        new: Plugged,
+        new: NewPlugin,
     ) -> Result<Arc<PluginRecord>, DirectoryError> {
-        let Plugged { spec, bindings, by } = new;
+        let NewPlugin { spec, bindings, by } = new;
         let facts = PluginFacts::default();
         let record = PluginRecord::new(org, by, spec, facts, self.shared.clock.now());
         self.write(|writer| async move { writer.add_plugin(record, bindings).await }).await
@@ -107,15 +107,15 @@ impl Directory {
         &self,
         org: &OrgId,
         id: &PluginId,
-        change: &(dyn Fn(&PluginRecord) -> Result<Plugged, E> + Sync),
+        change: &(dyn Fn(&PluginRecord) -> Result<NewPlugin, E> + Sync),
     ) -> Result<Arc<PluginRecord>, E> {
-        let at = At::new(Table::Plugins, org, id);
+        let at = RowId::new(Table::Plugins, org, id);
         for _ in 0..EDIT_TRIES {
             let writer = self.turn().await?;
             let before = writer.read::<Plugin>(&at).await?;
             let new = change(&before.record)?;
             let work = async move { writer.change_plugin(before, new).await };
-            match to_the_end(Box::pin(work)).await {
+            match run_to_completion(Box::pin(work)).await {
                 Err(error) if error.is_conflict() => {}
                 other => return Ok(other?),
             }
@@ -141,20 +141,20 @@ impl DirectoryWriter {
         bindings: Vec<BindingRecord>,
     ) -> Result<Arc<PluginRecord>, DirectoryError> {
         self.check_plugin(&record, record.managed_by).await?;
-        let at = At::new(Table::Plugins, &record.org, &record.id);
-        let taken = self.take(Plugin::unique(&record, &self.index), &at, None).await?;
+        let at = RowId::new(Table::Plugins, &record.org, &record.id);
+        let reserved = self.reserve_unique(Plugin::unique(&record, &self.index), &at, None).await?;
         let added = match self.offer(&record, bindings).await {
             Ok(()) => {
-                let index = IndexChange { taken, freed: Vec::new() };
+                let index = IndexChange { reserved, freed: Vec::new() };
                 self.commit(&at, record.clone(), None, index).await
             }
             Err(error) => {
-                self.release_all(&taken).await;
+                self.release_all(&reserved).await;
                 Err(error)
             }
         };
         // If the plugin may have been added, its bindings stay.
-        if added.as_ref().is_err_and(|error| !error.leaves_doubt()) {
+        if added.as_ref().is_err_and(|error| !error.is_outcome_unknown()) {
             self.withdraw(&record).await;
         }
         added
@@ -163,7 +163,7 @@ impl DirectoryWriter {
     async fn change_plugin(
         &self,
         read: ReadRecord<PluginRecord>,
-        new: Plugged,
+        new: NewPlugin,
     ) -> Result<Arc<PluginRecord>, DirectoryError> {
         let ReadRecord { record: before, version } = read;
         check::editable(&before, new.by)?;
@@ -181,7 +181,7 @@ impl DirectoryWriter {
         let knows_slots = match &changed {
             Ok(_) => true,
             Err(error) if error.is_conflict() => self.knows_slots(&before).await,
-            Err(error) => !error.leaves_doubt(),
+            Err(error) => !error.is_outcome_unknown(),
         };
         if knows_slots {
             self.withdraw(&before).await;
@@ -191,7 +191,7 @@ impl DirectoryWriter {
 
     /// Reads a plugin that another replica has changed: a binding must stay for a slot that the other replica filled.
     async fn knows_slots(&self, plugin: &PluginRecord) -> bool {
-        let at = At::new(Table::Plugins, &plugin.org, &plugin.id);
+        let at = RowId::new(Table::Plugins, &plugin.org, &plugin.id);
         let read = self.read::<Plugin>(&at).await;
         matches!(read, Ok(_) | Err(DirectoryError::NotFound { .. }))
     }
@@ -204,7 +204,7 @@ impl DirectoryWriter {
     ) -> Result<(), DirectoryError> {
         let plugins: Vec<_> = self.view.load().plugins_of(org, agent).cloned().collect();
         for plugin in plugins {
-            let at = At::new(Table::Plugins, org, &plugin.id);
+            let at = RowId::new(Table::Plugins, org, &plugin.id);
             let index = Plugin::unique(&plugin, &self.index);
             let index = index.into_iter().map(|unique| unique.at).collect();
             self.erase(&at, None, index, |view| view.take_out::<Plugin>(org, &plugin.id)).await?;
@@ -220,7 +220,7 @@ impl DirectoryWriter {
         by: ManagedBy,
     ) -> Result<(), DirectoryError> {
         let agent =
-            self.read::<Agent>(&At::new(Table::Agents, &record.org, agent_of(record)?)).await?;
+            self.read::<Agent>(&RowId::new(Table::Agents, &record.org, agent_of(record)?)).await?;
         let agent = agent.record;
         check::editable(&agent, by)?;
         let view = self.view.load();

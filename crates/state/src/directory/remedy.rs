@@ -11,7 +11,7 @@ use keyward_rules::provider::{AuthMethod, Catalogue, Provider};
 
 /// The problem that a remedy is for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Need<'a> {
+pub enum RemedyCause<'a> {
     /// The connection cannot be used, as its state says.
     Use,
     /// It is broken; its state may be updated only later.
@@ -73,15 +73,15 @@ impl<'a> Remedies<'a> {
     }
 
     /// The instruction for a person, in a phrase without a full stop; `None` if no action is needed.
-    pub fn remedy(&self, need: Need<'_>) -> Option<String> {
+    pub fn remedy(&self, need: RemedyCause<'_>) -> Option<String> {
         match (need, &self.connection.facts.state) {
-            (Need::Use, state) => self.for_state(state),
+            (RemedyCause::Use, state) => self.for_state(state),
             // A draft must be completed before anything else.
             (_, ConnectionState::Draft { .. }) => Some(self.for_draft()),
-            (Need::Broken { reason, detail }, _) => Some(self.for_verdict(reason, detail)),
-            (Need::Credential, _) => Some(self.for_credential()),
-            (Need::Scopes(scopes), _) => Some(self.for_scopes(scopes)),
-            (Need::Token, _) => Some(self.refreshing()),
+            (RemedyCause::Broken { reason, detail }, _) => Some(self.for_verdict(reason, detail)),
+            (RemedyCause::Credential, _) => Some(self.for_credential()),
+            (RemedyCause::Scopes(scopes), _) => Some(self.for_scopes(scopes)),
+            (RemedyCause::Token, _) => Some(self.refreshing()),
         }
     }
 

@@ -33,12 +33,12 @@ impl Directory {
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn is_first_time(&self, name: &str, life: Duration) -> Result<bool, DirectoryError> {
+    pub async fn claim_once(&self, name: &str, life: Duration) -> Result<bool, DirectoryError> {
         if !self.is_shared() {
             return Ok(true);
         }
         let lease = self.shared.rows.store.lease(&format!("once/{name}"), life).await?;
-        Ok(lease.map(Lease::outlives_its_holder).is_some())
+        Ok(lease.map(Lease::keep_until_expiry).is_some())
     }
 
     /// Acquires a lease that excludes the other replicas until it is dropped, for `life` at most; `None` while another
@@ -157,22 +157,22 @@ mod tests {
         let key = |of: &Directory, purpose| of.shared_key(purpose).map(|key| *key);
         assert_eq!(key(&one, "a"), key(&other, "a"));
         assert!(key(&one, "a").is_some() && key(&one, "a") != key(&one, "b"));
-        assert!(one.is_first_time("x", MINUTE).await.unwrap());
-        assert!(!other.is_first_time("x", MINUTE).await.unwrap());
-        assert!(other.is_first_time("y", MINUTE).await.unwrap());
+        assert!(one.claim_once("x", MINUTE).await.unwrap());
+        assert!(!other.claim_once("x", MINUTE).await.unwrap());
+        assert!(other.claim_once("y", MINUTE).await.unwrap());
         one.keep("n", b"an answer", MINUTE).await.unwrap();
         assert_eq!(other.kept("n").await.unwrap().unwrap().as_slice(), b"an answer");
         assert!(other.kept("m").await.unwrap().is_none());
         tokio::time::advance(MINUTE).await;
         assert!(other.kept("n").await.unwrap().is_none());
-        assert!(one.is_first_time("x", MINUTE).await.unwrap());
+        assert!(one.claim_once("x", MINUTE).await.unwrap());
     }
 
     #[tokio::test]
     async fn a_process_that_owns_its_store_has_keys_of_its_own() {
         let alone = open(MemoryStore::new(), &Arc::new(Keyring::ephemeral())).await;
         assert!(alone.shared_key("a").is_none());
-        assert!(alone.is_first_time("x", MINUTE).await.unwrap());
-        assert!(alone.is_first_time("x", MINUTE).await.unwrap());
+        assert!(alone.claim_once("x", MINUTE).await.unwrap());
+        assert!(alone.claim_once("x", MINUTE).await.unwrap());
     }
 }

@@ -23,7 +23,7 @@ const PAGE_OF_KEYS: usize = 5_000;
 
 /// The place of a record.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub struct At {
+pub struct RowId {
     pub table: Table,
     pub org: OrgId,
     pub id: String,
@@ -56,7 +56,7 @@ pub(super) struct DirectoryRows {
     pub(super) keyring: Arc<Keyring>,
 }
 
-impl At {
+impl RowId {
     pub(super) fn new(table: Table, org: &OrgId, id: impl ToString) -> Self {
         Self { table, org: org.clone(), id: id.to_string() }
     }
@@ -91,7 +91,7 @@ impl DirectoryRows {
     /// drop the key that it was read under: then it is read again.
     pub(super) async fn read<T: DeserializeOwned>(
         &self,
-        at: &At,
+        at: &RowId,
     ) -> Result<Option<ReadRecord<T>>, DirectoryError> {
         let mut before: Option<Row> = None;
         loop {
@@ -108,17 +108,17 @@ impl DirectoryRows {
     }
 
     /// The version of a record; `None`: there is none.
-    pub(super) async fn version(&self, at: &At) -> Result<Option<Version>, DirectoryError> {
+    pub(super) async fn version(&self, at: &RowId) -> Result<Option<Version>, DirectoryError> {
         Ok(self.store.get(at.table, &at.key()).await?.map(|row| row.version))
     }
 
     /// The places of all records of an organisation in one table. No record is opened.
-    pub(super) async fn places(&self, table: Table, org: &OrgId) -> Result<Vec<At>, StoreError> {
+    pub(super) async fn places(&self, table: Table, org: &OrgId) -> Result<Vec<RowId>, StoreError> {
         self.places_below(table, &format!("{org}/")).await
     }
 
     /// The places of all records of a table. No record is opened.
-    pub(super) async fn all_places(&self, table: Table) -> Result<Vec<At>, StoreError> {
+    pub(super) async fn all_places(&self, table: Table) -> Result<Vec<RowId>, StoreError> {
         self.places_below(table, "").await
     }
 
@@ -127,14 +127,14 @@ impl DirectoryRows {
         &self,
         table: Table,
         prefix: &str,
-    ) -> Result<Vec<At>, StoreError> {
+    ) -> Result<Vec<RowId>, StoreError> {
         let mut all = Vec::new();
         let mut after: Option<String> = None;
         loop {
             let page = self.store.list_keys(table, prefix, after.as_deref(), PAGE_OF_KEYS).await?;
             let Some((last, _)) = page.last() else { return Ok(all) };
             after = Some(last.clone());
-            all.extend(page.iter().filter_map(|(key, _)| At::parse(table, key)));
+            all.extend(page.iter().filter_map(|(key, _)| RowId::parse(table, key)));
         }
     }
 
@@ -156,7 +156,7 @@ impl DirectoryRows {
     /// attempted twice before an error is returned.
     pub(super) async fn write<T: Serialize>(
         &self,
-        at: &At,
+        at: &RowId,
         record: &T,
         over: Option<Version>,
     ) -> Result<Version, DirectoryError> {
@@ -169,7 +169,7 @@ impl DirectoryRows {
         let sealed = sealing.seal(&place, &plaintext).map_err(DirectoryError::Seal)?;
         let expect = over.map_or(Expect::Absent, Expect::Version);
         match self.store.put(at.table, &key, &sealed, expect).await {
-            Err(error) if error.leaves_doubt() => {
+            Err(error) if error.is_outcome_unknown() => {
                 Ok(self.write_again(at, &sealed, over, error).await?)
             }
             written => Ok(written?),
@@ -180,7 +180,7 @@ impl DirectoryRows {
     /// whose write it was, also after another replica has rotated the master key.
     async fn write_again(
         &self,
-        at: &At,
+        at: &RowId,
         sealed: &[u8],
         over: Option<Version>,
         first: StoreError,
@@ -203,10 +203,10 @@ impl DirectoryRows {
 
     /// Deletes the version that was read, or any version if `read` is `None`. A delete that may have been made is
     /// attempted twice before an error is returned.
-    pub(super) async fn delete(&self, at: &At, read: Option<Version>) -> Result<(), StoreError> {
+    pub(super) async fn delete(&self, at: &RowId, read: Option<Version>) -> Result<(), StoreError> {
         let (key, expect) = (at.key(), read.map_or(Expect::Any, Expect::Version));
         let first = match self.store.delete(at.table, &key, expect).await {
-            Err(error) if error.leaves_doubt() => error,
+            Err(error) if error.is_outcome_unknown() => error,
             deleted => return deleted,
         };
         let conflict = match self.store.delete(at.table, &key, expect).await {
@@ -224,7 +224,7 @@ impl DirectoryRows {
     /// Opens a row that was read.
     pub(super) fn open<T: DeserializeOwned>(
         &self,
-        at: &At,
+        at: &RowId,
         row: &Row,
     ) -> Result<ReadRecord<T>, DirectoryError> {
         let (table, key) = (at.table.name(), at.key());

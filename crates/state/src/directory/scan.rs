@@ -10,7 +10,7 @@ use tokio::sync::mpsc::{self, error::TryRecvError};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::error::DirectoryError;
-use super::rows::{At, DirectoryRows, ReadRecord};
+use super::rows::{DirectoryRows, ReadRecord, RowId};
 use crate::store::{Row, StoreError, Table};
 use keyward_base::parallel::cores;
 
@@ -53,7 +53,7 @@ impl DirectoryRows {
     pub(super) async fn all<T: DeserializeOwned + Send + 'static>(
         &self,
         table: Table,
-    ) -> Result<Vec<(At, ReadRecord<T>)>, DirectoryError> {
+    ) -> Result<Vec<(RowId, ReadRecord<T>)>, DirectoryError> {
         let mut scan = self.scan(table, |at, read| Ok((at, read)));
         let mut all = Vec::new();
         while let Some(page) = scan.next().await? {
@@ -66,11 +66,11 @@ impl DirectoryRows {
     pub(super) fn scan<T: DeserializeOwned, O>(
         &self,
         table: Table,
-        take: impl Fn(At, ReadRecord<T>) -> Result<O, DirectoryError> + Send + Sync + 'static,
+        take: impl Fn(RowId, ReadRecord<T>) -> Result<O, DirectoryError> + Send + Sync + 'static,
     ) -> RecordScan<O> {
         let open = move |rows: &Self, page: Vec<Row>| {
             let each = |row: Row| {
-                let at = At::of(table, &row.key)?;
+                let at = RowId::of(table, &row.key)?;
                 let read = rows.open(&at, &row)?;
                 take(at, read)
             };
@@ -159,7 +159,7 @@ mod tests {
         let store = Arc::new(MemoryStore::new());
         let rows = DirectoryRows::new(store.clone(), Arc::new(Keyring::ephemeral()));
         let place =
-            |number: u32| At::new(Table::Flows, &OrgId::default_org(), format!("{number:05}"));
+            |number: u32| RowId::new(Table::Flows, &OrgId::default_org(), format!("{number:05}"));
         let count = 500 * u32::try_from(PAGES_MAX).unwrap() + 501;
         for number in 0..count {
             rows.write(&place(number), &number, None).await.unwrap();

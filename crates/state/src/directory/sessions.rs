@@ -179,7 +179,7 @@ impl View {
     /// The agent in the session with this token, unless the session has ended.
     pub(super) fn agent_of_session(&self, hash: &TokenHash, now: Timestamp) -> Option<Agent> {
         let agent = self.sessions.agent(hash)?;
-        self.still_holds(agent, now).then(|| agent.clone())
+        self.is_still_authenticated(agent, now).then(|| agent.clone())
     }
 
     /// Whether the token belongs to an ended session, as far as ended sessions are remembered.
@@ -188,7 +188,7 @@ impl View {
     }
 
     /// Whether a session has not ended, and its end user is active. The caller checks the agent.
-    pub(super) fn session_holds(&self, org: &OrgId, id: &SessionId, now: Timestamp) -> bool {
+    pub(super) fn is_session_valid(&self, org: &OrgId, id: &SessionId, now: Timestamp) -> bool {
         self.one::<Session>(org, id).is_some_and(|session| {
             let user = || self.user_of(session).is_some_and(|user| user.has_sessions());
             now < session.facts.expires && (session.user.is_none() || user())

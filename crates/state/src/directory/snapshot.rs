@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use super::Directory;
 use super::error::DirectoryError;
-use super::rows::{At, unreadable};
+use super::rows::{RowId, unreadable};
 use crate::crypto::envelope::Place;
 use crate::crypto::keyring::{OpeningKeys, Sealing};
 use crate::store::{Row, Snapshot, Table, Version};
@@ -103,7 +103,7 @@ impl Directory {
 }
 
 /// The place of the row. Every key begins with an organisation.
-fn place(table: Table, key: &str) -> Result<At, DirectoryError> {
-    At::parse(table, key)
+fn place(table: Table, key: &str) -> Result<RowId, DirectoryError> {
+    RowId::parse(table, key)
         .ok_or_else(|| DirectoryError::Malformed { table: table.name(), key: key.to_owned() })
 }

@@ -11,13 +11,13 @@ use keyward_model::{Honeytoken, ManagedBy, Record, Resource, check_fixed};
 
 use super::collection::Collection;
 use super::commit::Viewed;
-use super::doubtful_change::DoubtfulChange;
 use super::error::DirectoryError;
 use super::holders::NamedConnections;
 use super::index::{Claim, Index, IndexChange, NameKind, Unique};
-use super::rows::{At, ReadRecord};
+use super::rows::{ReadRecord, RowId};
+use super::uncertain_change::UncertainChange;
 use super::view::{OrgView, View};
-use super::{Directory, DirectoryWriter, check, to_the_end};
+use super::{Directory, DirectoryWriter, check, run_to_completion};
 use crate::store::{StoreError, Table, Version};
 
 /// How often a change is retried after a conflict.
@@ -173,7 +173,10 @@ impl View {
     }
 
     /// The record of a row of this kind: its kind, id and name.
-    pub(super) fn thing_of<R: Stored>(&self, at: &At) -> Option<(&'static str, String, String)> {
+    pub(super) fn describe_record<R: Stored>(
+        &self,
+        at: &RowId,
+    ) -> Option<(&'static str, String, String)> {
         let id = R::Id::parse(&at.id).ok()?;
         let record = self.one::<R>(&at.org, &id)?;
         Some((R::KIND.one, at.id.clone(), record.name().to_owned()))
@@ -265,7 +268,7 @@ impl Directory {
         id: &R::Id,
         change: &(dyn Fn(&mut Record<R>) -> Result<(), E> + Sync),
     ) -> Result<Arc<Record<R>>, E> {
-        let at = At::new(R::TABLE, org, id);
+        let at = RowId::new(R::TABLE, org, id);
         for _ in 0..EDIT_TRIES {
             let writer = self.turn().await?;
             let ReadRecord { record: before, version } = writer.read::<R>(&at).await?;
@@ -275,7 +278,7 @@ impl Directory {
                 return Ok(Arc::new(after));
             }
             let work = async move { writer.put_changed(before, version, after).await };
-            match to_the_end(Box::pin(work)).await {
+            match run_to_completion(Box::pin(work)).await {
                 Err(error) if error.is_conflict() => {}
                 other => return Ok(other?),
             }
@@ -307,7 +310,7 @@ impl Directory {
         by: ManagedBy,
         is_wanted: impl FnOnce(&Record<R>) -> bool + Send + 'static,
     ) -> Result<(), DirectoryError> {
-        let at = At::new(R::TABLE, org, id);
+        let at = RowId::new(R::TABLE, org, id);
         self.write(|writer| async move {
             let removed = writer.remove::<R>(&at, by, is_wanted).await?;
             R::after_removal(writer, removed).await
@@ -328,9 +331,9 @@ impl DirectoryWriter {
             return Err(DirectoryError::TooMany { what: R::KIND.many, max: R::KIND.max });
         }
         R::may_add(&record, &view)?;
-        let at = At::new(R::TABLE, &record.org, &record.id);
-        let taken = self.take(R::unique(&record, &self.index), &at, None).await?;
-        self.commit(&at, record, None, IndexChange { taken, freed: Vec::new() }).await
+        let at = RowId::new(R::TABLE, &record.org, &record.id);
+        let reserved = self.reserve_unique(R::unique(&record, &self.index), &at, None).await?;
+        self.commit(&at, record, None, IndexChange { reserved, freed: Vec::new() }).await
     }
 
     /// [`Directory::edit`] while the write lock is held. Returns the record before and after the change.
@@ -340,7 +343,7 @@ impl DirectoryWriter {
         id: &R::Id,
         change: &(dyn Fn(&mut Record<R>) -> Result<(), DirectoryError> + Send + Sync),
     ) -> Result<(Record<R>, Arc<Record<R>>), DirectoryError> {
-        let at = At::new(R::TABLE, org, id);
+        let at = RowId::new(R::TABLE, org, id);
         for _ in 0..EDIT_TRIES {
             let ReadRecord { record: before, version } = self.read::<R>(&at).await?;
             let mut after = before.clone();
@@ -371,19 +374,19 @@ impl DirectoryWriter {
         R::check(&after.spec)?;
         R::may_change(&before, &after, &self.view.load_full())?;
         let [old, mut new] = [&before, &after].map(|record| R::unique(record, &self.index));
-        let mut old: HashSet<At> = old.into_iter().map(|one| one.at).collect();
+        let mut old: HashSet<RowId> = old.into_iter().map(|one| one.at).collect();
         // Unique values of both versions stay; `old` keeps those that the record no longer has.
         new.retain(|one| !old.remove(&one.at));
-        let at = At::new(R::TABLE, &after.org, &after.id);
-        let taken = self.take(new, &at, Some(version)).await?;
-        let index = IndexChange { taken, freed: old.into_iter().collect() };
+        let at = RowId::new(R::TABLE, &after.org, &after.id);
+        let reserved = self.reserve_unique(new, &at, Some(version)).await?;
+        let index = IndexChange { reserved, freed: old.into_iter().collect() };
         self.commit(&at, after, Some(version), index).await
     }
 
     /// [`Directory::remove_if`] while the write lock is held, without [`Stored::after_removal`].
     pub(super) async fn remove<R: Stored>(
         &self,
-        at: &At,
+        at: &RowId,
         by: ManagedBy,
         is_wanted: impl FnOnce(&Record<R>) -> bool + Send,
     ) -> Result<Record<R>, DirectoryError> {
@@ -401,39 +404,39 @@ impl DirectoryWriter {
     }
 
     /// Reserves all of these unique values, or none, for the change of a record over the version that was read.
-    pub(super) async fn take(
+    pub(super) async fn reserve_unique(
         &self,
         wanted: Vec<Unique>,
-        record: &At,
+        record: &RowId,
         over: Option<Version>,
-    ) -> Result<Vec<At>, DirectoryError> {
-        let mut taken = Vec::with_capacity(wanted.len());
+    ) -> Result<Vec<RowId>, DirectoryError> {
+        let mut reserved = Vec::with_capacity(wanted.len());
         for Unique { at, refusal, .. } in wanted {
             match self.rows.write(&at, &Claim::of(&record.id), None).await {
-                Ok(_) => taken.push(at),
+                Ok(_) => reserved.push(at),
                 Err(error) => {
-                    self.release_all(&taken).await;
-                    if error.leaves_doubt() {
+                    self.release_all(&reserved).await;
+                    if error.is_outcome_unknown() {
                         // The record is not written, so the index row is deleted if it names the record.
-                        self.doubt(DoubtfulChange {
+                        self.add_uncertain_change(UncertainChange {
                             at: record.clone(),
                             version: Some(over.unwrap_or_default().next()),
                             events: Vec::new(),
-                            index: IndexChange { taken: vec![at], freed: Vec::new() },
+                            index: IndexChange { reserved: vec![at], freed: Vec::new() },
                         });
                     }
                     return Err(if error.is_conflict() { refusal.into() } else { error });
                 }
             }
         }
-        Ok(taken)
+        Ok(reserved)
     }
 
     /// Deletes index rows that are not needed. If that fails, the name or token stays reserved until the store is
     /// opened again; then it returns false.
-    pub(super) async fn release_all(&self, taken: &[At]) -> bool {
+    pub(super) async fn release_all(&self, reserved: &[RowId]) -> bool {
         let mut is_done = true;
-        for at in taken {
+        for at in reserved {
             if let Err(error) = self.rows.delete(at, None).await {
                 tracing::warn!(row = at.key(), %error, "an index row that is not needed cannot be deleted");
                 is_done = false;
@@ -446,16 +449,16 @@ impl DirectoryWriter {
     /// the view is updated.
     pub(super) async fn read<R: Stored>(
         &self,
-        at: &At,
+        at: &RowId,
     ) -> Result<ReadRecord<Record<R>>, DirectoryError> {
-        self.needs_certain(at)?;
+        self.refuse_if_uncertain(at)?;
         self.read_uncertain(at).await
     }
 
     /// Like [`Self::read`], for a row whose last write may be in doubt.
     pub(super) async fn read_uncertain<R: Stored>(
         &self,
-        at: &At,
+        at: &RowId,
     ) -> Result<ReadRecord<Record<R>>, DirectoryError> {
         let read = self.rows.read::<Record<R>>(at).await?;
         let id = R::Id::parse(&at.id).map_err(|_| at.malformed())?;
@@ -477,6 +480,6 @@ impl DirectoryWriter {
     }
 }
 
-pub(super) fn overtaken(at: &At) -> DirectoryError {
+pub(super) fn overtaken(at: &RowId) -> DirectoryError {
     StoreError::Conflict { table: at.table.name(), key: at.key() }.into()
 }

@@ -46,7 +46,7 @@ pub(super) struct ConnectSessionAt {
 
 /// A token of an agent that was valid once.
 #[derive(Clone, Debug)]
-pub struct Former {
+pub struct FormerToken {
     pub agent: Agent,
     pub token: TokenId,
     /// `revoked` or `expired`.

@@ -5,7 +5,7 @@ use futures_util::future::join_all;
 
 use super::Directory;
 use super::error::DirectoryError;
-use super::rows::{At, ReadRecord};
+use super::rows::{ReadRecord, RowId};
 use super::view::View;
 use crate::observe::usage::{Usage, UsageHistory, UsageKey, UsageOf};
 use crate::store::Table;
@@ -103,6 +103,6 @@ impl View {
     }
 }
 
-fn at(key: &UsageKey) -> At {
-    At::new(Table::Usage, &key.org, key.id())
+fn at(key: &UsageKey) -> RowId {
+    RowId::new(Table::Usage, &key.org, key.id())
 }

@@ -54,7 +54,7 @@ impl Stored for User {
     }
 
     fn may_remove(user: &Record<Self>, _: ManagedBy, view: &View) -> Result<(), DirectoryError> {
-        match view.something_owned(&user.org, &user.id) {
+        match view.record_owned_by(&user.org, &user.id) {
             None => Ok(()),
             Some((what, name)) => {
                 Err(DirectoryError::UserOwns { user: user.name.clone(), what, name })

@@ -16,7 +16,7 @@ use super::records::{AgentRecord, AppRecord, ConnectionRecord, PluginRecord};
 use super::selected::Selected;
 #[cfg(test)]
 use super::stored::Stored;
-use super::token_index::{ConnectTokens, Former, LoginTokens, SessionTokens};
+use super::token_index::{ConnectTokens, FormerToken, LoginTokens, SessionTokens};
 
 use crate::crypto::token::TokenHash;
 use keyward_base::agent::Agent;
@@ -38,7 +38,7 @@ pub struct View {
     orgs: SharedMap<OrgId, Arc<OrgView>>,
     tokens: SharedNames<TokenHash, Arc<Holder>>,
     personal: SharedNames<TokenHash, Arc<PersonalHolder>>,
-    revoked: SharedNames<TokenHash, Former>,
+    revoked: SharedNames<TokenHash, FormerToken>,
     pub(super) selected: Selected,
     pub(super) sessions: SessionTokens,
     pub(super) connect_tokens: ConnectTokens,
@@ -110,7 +110,7 @@ struct PersonalHolder {
 
 impl OrgView {
     /// Whether an agent may act: it is not paused, and its owner, if it has one, exists and is not paused.
-    fn is_awake(&self, agent: &AgentRecord) -> bool {
+    fn is_active(&self, agent: &AgentRecord) -> bool {
         let owner = agent.facts.owner.as_ref().map(|owner| self.users.get(owner));
         !agent.facts.is_paused() && owner.is_none_or(|owner| owner.is_some_and(|user| !user.paused))
     }
@@ -194,8 +194,8 @@ impl View {
     }
 
     /// Whether the agent or its owner is paused, or its owner was removed.
-    pub fn is_asleep(&self, agent: &AgentRecord) -> bool {
-        !self.orgs.get(&agent.org).is_some_and(|org| org.is_awake(agent))
+    pub fn is_inactive(&self, agent: &AgentRecord) -> bool {
+        !self.orgs.get(&agent.org).is_some_and(|org| org.is_active(agent))
     }
 
     pub fn orgs(&self) -> impl Iterator<Item = &Arc<Record<Org>>> {
@@ -212,7 +212,7 @@ impl View {
     }
 
     /// An agent or connection that a user owns: its kind and name.
-    pub(super) fn something_owned(
+    pub(super) fn record_owned_by(
         &self,
         org: &OrgId,
         user: &UserId,
@@ -241,26 +241,26 @@ impl View {
     }
 
     /// The agent that has a listener of its own, by name. `None` if there is none, or it is paused.
-    pub fn of_listener(&self, org: &OrgId, name: &str) -> Option<Agent> {
+    pub fn agent_of_listener(&self, org: &OrgId, name: &str) -> Option<Agent> {
         let org = self.orgs.get(org)?;
-        let record = org.agents.find(name).filter(|it| it.name() == name && org.is_awake(it))?;
+        let record = org.agents.find(name).filter(|it| it.name() == name && org.is_active(it))?;
         let (id, org) = (record.id.clone(), record.org.clone());
         Some(Agent { id, org, name: record.name.as_str().into(), token: None, session: None })
     }
 
     /// Whether the authentication of an agent is still valid; open streams check this after each change. Its token or
     /// session must be valid; on a listener of its own, the agent must exist and not be paused.
-    pub fn still_holds(&self, agent: &Agent, now: Timestamp) -> bool {
+    pub fn is_still_authenticated(&self, agent: &Agent, now: Timestamp) -> bool {
         let Some(org) = self.orgs.get(&agent.org) else { return false };
         org.agents.get(&agent.id).is_some_and(|record| {
             let live = |id: &TokenId| {
                 record.facts.tokens.iter().any(|token| token.id == *id && token.is_live(now))
             };
             let proved = match &agent.session {
-                Some(session) => self.session_holds(&agent.org, &session.id, now),
+                Some(session) => self.is_session_valid(&agent.org, &session.id, now),
                 None => agent.token.as_ref().is_none_or(live),
             };
-            org.is_awake(record) && proved
+            org.is_active(record) && proved
         })
     }
 
@@ -371,9 +371,9 @@ impl View {
         for former in &agent.facts.revoked {
             let Some(hash) = TokenHash::from_hex(&former.hash) else { continue };
             let (agent, token) = (holder(&former.id), former.id.clone());
-            self.revoked.insert(hash, Former { agent, token, reason: "revoked" });
+            self.revoked.insert(hash, FormerToken { agent, token, reason: "revoked" });
         }
-        if !self.org_mut(&agent.org).is_awake(agent) {
+        if !self.org_mut(&agent.org).is_active(agent) {
             return;
         }
         for token in &agent.facts.tokens {

@@ -31,7 +31,7 @@ impl Stored for Webhook {
     ) -> Result<(), DirectoryError> {
         let shared = writer.shared.clone();
         drop(writer);
-        shared.settle_all(&record.org, &record.id).await;
+        shared.delete_deliveries_of(&record.org, &record.id).await;
         Ok(())
     }
 }

@@ -72,7 +72,7 @@ impl Audit {
 
     /// Waits until the records that were sent before can be read, so that a reader finds what it has just changed: at
     /// most a second, and not while the log cannot be written.
-    pub async fn caught_up(&self) {
+    pub async fn wait_until_readable(&self) {
         if self.is_failing() {
             return;
         }
@@ -174,7 +174,7 @@ mod tests {
         let (audit, writer) = Audit::open(trail.clone(), Rotation::default(), 64, false).unwrap();
         for n in 0..200 {
             audit.reserve().await.unwrap().send(samples::event(n).entry());
-            audit.caught_up().await;
+            audit.wait_until_readable().await;
             assert_eq!(trail.verify(|| true).unwrap().records, n + 1);
         }
         drop(audit);
@@ -189,10 +189,10 @@ mod tests {
         let (health, writer) = (LogHealth::default(), std::thread::current());
         let audit = Audit { queue, writer, health: health.clone(), written };
         let began = tokio::time::Instant::now();
-        audit.caught_up().await;
+        audit.wait_until_readable().await;
         assert_eq!(began.elapsed(), READER_WAITS);
         health.unwritten.store(true, Ordering::Relaxed);
-        audit.caught_up().await;
+        audit.wait_until_readable().await;
         assert_eq!(began.elapsed(), READER_WAITS, "a failing log is read at once");
     }
 
@@ -231,7 +231,7 @@ mod tests {
         let audit = Audit { queue, writer: std::thread::current(), health, written };
         let changes = ChangeRecorder::to(audit);
         for n in 0..3 {
-            changes.tell(samples::event(n)).await;
+            changes.record(samples::event(n)).await;
         }
         assert!(changes.reserve().await.is_err(), "nothing new begins");
         assert_eq!([receiver.try_recv().is_ok(), receiver.try_recv().is_ok()], [true, true]);

@@ -77,7 +77,7 @@ pub struct RequestEvents(Arc<Mutex<Vec<NoticeKind>>>);
 
 /// The actor of the current task.
 #[derive(Clone, Debug)]
-pub struct Acting {
+pub struct TaskActor {
     /// The author of its changes.
     pub by: Actor,
     /// The events of the request, if it leaves a record in any case.
@@ -85,7 +85,7 @@ pub struct Acting {
 }
 
 tokio::task_local! {
-    static ACTING: Acting;
+    static ACTOR: TaskActor;
 }
 
 impl RequestEvents {
@@ -107,24 +107,24 @@ impl RequestEvents {
     }
 }
 
-impl Acting {
+impl TaskActor {
     /// The actor of the current task; by default the gateway itself.
     pub fn current() -> Self {
         let gateway = |_| Self { by: Actor::Gateway, request: None };
-        ACTING.try_with(Self::clone).unwrap_or_else(gateway)
+        ACTOR.try_with(Self::clone).unwrap_or_else(gateway)
     }
 
-    /// Runs `work` with this actor. Spawned tasks are not covered: the spawning code calls [`Acting::current`]
+    /// Runs `work` with this actor. Spawned tasks are not covered: the spawning code calls [`TaskActor::current`]
     /// first.
     pub async fn scope<F: Future>(self, work: F) -> F::Output {
-        ACTING.scope(self, work).await
+        ACTOR.scope(self, work).await
     }
 }
 
 impl Actor {
-    /// Runs `work` with this actor; see [`Acting::scope`].
+    /// Runs `work` with this actor; see [`TaskActor::scope`].
     pub async fn acting<F: Future>(self, work: F) -> F::Output {
-        Acting { by: self, request: None }.scope(work).await
+        TaskActor { by: self, request: None }.scope(work).await
     }
 }
 
@@ -141,7 +141,7 @@ impl fmt::Display for Actor {
 
 impl Change {
     /// The action in the past tense. Some actions are recorded with the names of API paths.
-    pub fn done(&self) -> &str {
+    pub fn past_tense(&self) -> &str {
         match &*self.action {
             "activate" => "activated",
             "assign" => "assigned",

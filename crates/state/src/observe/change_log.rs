@@ -55,19 +55,19 @@ impl ChangeRecorder {
 
     /// Waits until the records of past changes can be read, at most a second. A log that no change has opened yet stays
     /// closed.
-    pub async fn caught_up(&self) {
+    pub async fn wait_until_readable(&self) {
         let open = self.0.as_ref().and_then(|log| match &*log.lock() {
             LogState::Open(audit) => Some(audit.clone()),
             LogState::Waiting(_) | LogState::Failed => None,
         });
         if let Some(audit) = open {
-            audit.caught_up().await;
+            audit.wait_until_readable().await;
         }
     }
 
     /// Records a change that has already happened. While the log cannot be written, the record waits in the queue; if
     /// that is full, the program's own log says so.
-    pub async fn tell(&self, event: Event) {
+    pub async fn record(&self, event: Event) {
         match self.reserve_for_past().await {
             Ok(slot) => slot.send(&event),
             Err(error) => tracing::error!(%error, change = ?event.change, "a change is unrecorded"),
@@ -153,7 +153,7 @@ mod tests {
         let change = Change::new(&by, "connection", "paused").of("con_1", "work").because("leak");
         let org = OrgId::default_org();
         let event = change.clone().event(Timestamp::UNIX_EPOCH, &org, Outcome::Completed);
-        changes.tell(event).await;
+        changes.record(event).await;
         drop(changes);
         writer.finish();
         assert!(trail.verify(|| true).unwrap().broken.is_none());

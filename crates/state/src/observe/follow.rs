@@ -41,7 +41,7 @@ impl Follower {
     ///
     /// # Errors
     /// When a file cannot be read.
-    pub fn turn(&mut self) -> io::Result<NewRecords> {
+    pub fn read_new(&mut self) -> io::Result<NewRecords> {
         let mut turn = NewRecords::default();
         let mut bytes = 0;
         while bytes < TURN_BYTES_MAX {
@@ -109,9 +109,9 @@ mod tests {
     fn read(follower: &mut Follower) -> Vec<u64> {
         let mut seen = Vec::new();
         loop {
-            let turn = follower.turn().unwrap();
-            seen.extend(turn.records.iter().map(|event| event.seq));
-            if !turn.more {
+            let new = follower.read_new().unwrap();
+            seen.extend(new.records.iter().map(|event| event.seq));
+            if !new.more {
                 return seen;
             }
         }

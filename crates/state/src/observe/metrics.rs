@@ -74,7 +74,7 @@ pub struct Metrics {
     /// Evicted streams, by listener.
     evictions: LabelledCounters,
     /// Events, and their deliveries to webhooks.
-    told: DeliveryMetrics,
+    deliveries: DeliveryMetrics,
     /// Hooks of services.
     pub hooks: HookMetrics,
     connections: ConnectionMetrics,
@@ -309,7 +309,7 @@ impl Default for Metrics {
             renewed,
             handshakes_failed,
             evictions,
-            told: DeliveryMetrics::registered(&mut registry),
+            deliveries: DeliveryMetrics::registered(&mut registry),
             hooks: HookMetrics::registered(&mut registry),
             connections: ConnectionMetrics::registered(&mut registry),
             backups: BackupMetrics::registered(&mut registry),
@@ -394,18 +394,18 @@ impl Metrics {
     }
 
     /// Counts an event by its type.
-    pub fn happened(&self, code: &'static str) {
-        self.told.events.get_or_create(&[("type", code)]).inc();
+    pub fn count_event(&self, code: &'static str) {
+        self.deliveries.events.get_or_create(&[("type", code)]).inc();
     }
 
     /// Counts a delivery to a webhook: `taken`, `failed`, `given_up`.
-    pub fn told(&self, outcome: &'static str) {
-        self.told.tries.get_or_create(&[("outcome", outcome)]).inc();
+    pub fn count_webhook_delivery(&self, outcome: &'static str) {
+        self.deliveries.tries.get_or_create(&[("outcome", outcome)]).inc();
     }
 
     /// Sets the number of undelivered events.
     pub fn webhooks_waiting(&self, count: usize) {
-        self.told.waiting.set(i64::try_from(count).unwrap_or(i64::MAX));
+        self.deliveries.waiting.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// Sets the number of connections per reminder, in days before their secret is due.

@@ -104,7 +104,7 @@ impl Notice {
 
     /// Whether the event needs an audit record even if its request leaves one: it is an indirect consequence,
     /// such as a blocked plugin.
-    pub fn is_more_than_asked(&self) -> bool {
+    pub fn needs_own_record(&self) -> bool {
         !["connection", "rule"].contains(&self.kind.parts().0)
     }
 
@@ -169,7 +169,7 @@ impl NoticeDetails {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observe::change::Acting;
+    use crate::observe::change::TaskActor;
     use keyward_base::id::UserId;
 
     fn notice(kind: NoticeKind, by: &Actor) -> Notice {
@@ -223,7 +223,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_actor_is_the_gateway_by_default() {
-        let by = || Acting::current().by;
+        let by = || TaskActor::current().by;
         assert_eq!(by(), Actor::Gateway);
         Actor::File.acting(async { assert_eq!(by(), Actor::File) }).await;
         assert_eq!(by(), Actor::Gateway);

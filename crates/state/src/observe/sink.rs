@@ -196,7 +196,7 @@ impl AuditSink {
         self.lock(&self.file);
         if let Err(error) = self.catch_up(queue) {
             tracing::error!(%error, path = %self.trail.active().display(),
-                "the end of the audit log cannot be read: records of another process may be followed wrongly");
+                "the end of the audit log cannot be read: the next record may not continue the hash chain");
         }
     }
 
@@ -304,8 +304,8 @@ impl AuditSink {
         self.health.changes.fetch_add(1, Ordering::Relaxed);
         self.change = Some(format!("after record {written}: {what}"));
         tracing::error!(id = "audit_log_changed", path = %self.trail.active().display(), written,
-            "the audit log was changed, {what}: it goes on with the next number, and `keyward audit verify` names \
-             what is missing");
+            "the audit log was changed, {what}: it continues with the next number; `keyward audit verify` shows which \
+             records are missing");
     }
 
     /// Records a change of the log itself before the next records. In a new file, it shows verification that earlier

@@ -59,7 +59,7 @@ impl Drop for Syncer {
         self.shared.state.lock().ended = true;
         self.shared.wake.notify_one();
         if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("the thread that puts the audit log on the disk panicked");
+            tracing::error!("the thread that syncs the audit log panicked");
         }
     }
 }
@@ -89,11 +89,11 @@ impl SyncShared {
         match result {
             Err(error) if !failed_before => tracing::error!(
                 id = "audit_unavailable", %error,
-                "the audit log cannot be put on the disk, and its last second may be lost: \
+                "the audit log cannot be synced to disk, and its last second may be lost: \
                          requests are refused until it can"
             ),
             Ok(()) if failed_before => {
-                tracing::warn!(id = "audit_restored", "the audit log can be put on the disk again");
+                tracing::warn!(id = "audit_restored", "the audit log is synced to disk again");
             }
             _ => {}
         }

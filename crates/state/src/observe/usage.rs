@@ -4,11 +4,11 @@
 //! Each thread counts in its own shard, so that requests do not contend; a reader sums the shards.
 
 mod collect;
+mod exchange_use;
 mod history;
 mod latency;
 mod recent;
 mod unsaved;
-mod used;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{BuildHasher, Hash};
@@ -19,11 +19,11 @@ use foldhash::fast::RandomState;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
+pub use self::exchange_use::{ExchangeUse, Remaining};
 pub use self::history::{UsageHistory, UsageKey, UsageOf, UsagePeriod, UsageStep, UsageSum};
 pub use self::latency::LatencyCounts;
 use self::recent::{Recent, RecentPlace};
 use self::unsaved::Unsaved;
-pub use self::used::{Remaining, Used};
 use keyward_base::id::{AgentId, ConnectionId, OrgId, TokenId};
 
 /// Number of shards; more than there are cores. Threads that share one only wait for each other.
@@ -133,7 +133,7 @@ impl Usage {
     }
 
     /// Counts an exchange.
-    pub fn count(&self, used: &Used<'_>) {
+    pub fn count(&self, used: &ExchangeUse<'_>) {
         if used.connection.is_none() && used.agent.is_none() && used.token.is_none() {
             return;
         }
@@ -243,7 +243,7 @@ impl TokenUse {
 }
 
 impl ConnectionUse {
-    fn count(&mut self, used: &Used<'_>) {
+    fn count(&mut self, used: &ExchangeUse<'_>) {
         self.requests += 1;
         self.bytes_in += used.bytes.0;
         self.bytes_out += used.bytes.1;
@@ -295,14 +295,14 @@ mod tests {
     use super::*;
     use keyward_base::codes::Code;
 
-    fn used<'a>(connection: &'a ConnectionId, agent: &'a AgentId) -> Used<'a> {
-        Used {
+    fn used<'a>(connection: &'a ConnectionId, agent: &'a AgentId) -> ExchangeUse<'a> {
+        ExchangeUse {
             connection: Some(connection),
             agent: Some(agent),
             status: Some(200),
             waited: Some(Duration::from_millis(3)),
             bytes: (1, 2),
-            ..Used::begun(Timestamp::UNIX_EPOCH)
+            ..ExchangeUse::begun(Timestamp::UNIX_EPOCH)
         }
     }
 
@@ -357,9 +357,9 @@ mod tests {
     fn a_failure_is_counted_by_its_origin() {
         let (usage, id, agent) = (Usage::default(), ConnectionId::random(), AgentId::random());
         let one = || used(&id, &agent);
-        usage.count(&Used { status: Some(503), ..one() });
-        usage.count(&Used { status: Some(429), code: Some(Code::RateLimited), ..one() });
-        usage.count(&Used { aborted: true, ..one() });
+        usage.count(&ExchangeUse { status: Some(503), ..one() });
+        usage.count(&ExchangeUse { status: Some(429), code: Some(Code::RateLimited), ..one() });
+        usage.count(&ExchangeUse { aborted: true, ..one() });
         usage.count(&one());
         let sum = usage.connection(&id);
         assert_eq!((sum.requests, sum.failed), (4, 3));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::directory::{
-    AgentRecord, AppRecord, BrokenReason, ConnectionRecord, ConnectionState, Need, Remedies,
+    AgentRecord, AppRecord, BrokenReason, ConnectionRecord, ConnectionState, Remedies, RemedyCause,
 };
 use keyward_base::database::DatabaseEndpoint;
 use keyward_base::pattern::{HostPattern, PathPattern};
@@ -213,11 +213,11 @@ pub(super) fn connection_facts(
     let own = parts.own_of(&part);
     let (id, name) = (record.id.clone(), record.name.as_str().into());
     let settings = match app {
-        Some(app) => record.settings.over(&app.settings.requests),
+        Some(app) => record.settings.with_defaults(&app.settings.requests),
         None => Settings::clone(&record.settings),
     };
     let settings = (!settings.is_empty()).then(|| Arc::new(settings));
-    let remedy = Remedies::new(record, app, catalogue).remedy(Need::Use).map(Into::into);
+    let remedy = Remedies::new(record, app, catalogue).remedy(RemedyCause::Use).map(Into::into);
     let ProviderPart { hosts, paths, prefixes, database, is_ssh, .. } = part;
     let account = Account {
         id,

@@ -8,7 +8,7 @@ use super::RulebookError;
 use super::account::OwnHosts;
 use super::facts::{Changed, Facts};
 use super::names::Names;
-use super::placed_rule::{PlacedRule, Sources};
+use super::placed_rule::{PlacedRule, PolicyInputs};
 use super::resolve::{Resolved, resolve};
 use super::rule_text::RuleText;
 use crate::directory::View;
@@ -19,14 +19,14 @@ use keyward_rules::policy::{CompileError, Policy, Rule};
 /// A compiled policy with its inputs.
 #[derive(Debug)]
 pub(super) struct CompiledPolicy {
-    sources: Arc<Sources>,
+    sources: Arc<PolicyInputs>,
     facts: Facts,
     /// The agents and connections that rules name, by name or id.
     named: HashMap<OrgId, HashSet<Box<str>>>,
     policy: Arc<Policy>,
 }
 
-impl Sources {
+impl PolicyInputs {
     /// The resolved rules, or all errors. A missing name in a stored rule is not an error.
     pub(super) fn judged(&self, names: Names<'_>) -> Result<Vec<Rule>, Vec<RulebookError>> {
         let mut stored = resolve(stored_texts(names.view), names);
@@ -99,7 +99,7 @@ impl Sources {
 impl CompiledPolicy {
     /// Compiles strictly: a name that does not exist is an error.
     pub(super) fn strictly(
-        sources: &Arc<Sources>,
+        sources: &Arc<PolicyInputs>,
         view: Arc<View>,
     ) -> Result<Self, Vec<RulebookError>> {
         let facts = Facts::new(sources.catalogue.clone(), view);
@@ -110,7 +110,7 @@ impl CompiledPolicy {
     /// Compiles leniently: a rule whose agent or connection was removed refuses its requests, and a warning is
     /// logged.
     pub(super) fn leniently(
-        sources: &Arc<Sources>,
+        sources: &Arc<PolicyInputs>,
         view: Arc<View>,
     ) -> Result<Self, Vec<RulebookError>> {
         let facts = Facts::new(sources.catalogue.clone(), view);
@@ -119,7 +119,7 @@ impl CompiledPolicy {
     }
 
     fn of(
-        sources: &Arc<Sources>,
+        sources: &Arc<PolicyInputs>,
         facts: Facts,
         rules: Vec<Rule>,
     ) -> Result<Self, Vec<RulebookError>> {
@@ -131,7 +131,7 @@ impl CompiledPolicy {
         policy.set_source(facts.source().clone());
         for agent in facts.view().agents() {
             if facts.source().may_use_something(agent) {
-                policy.expect(&agent.org, &agent.id);
+                policy.register_agent(&agent.org, &agent.id);
             }
         }
         for session in facts.view().sessions() {
@@ -161,7 +161,7 @@ impl CompiledPolicy {
     /// changed or there is an error.
     pub(super) fn follow(
         mut self,
-        sources: &Arc<Sources>,
+        sources: &Arc<PolicyInputs>,
         view: Arc<View>,
     ) -> Result<Self, Vec<RulebookError>> {
         if !Arc::ptr_eq(sources, &self.sources) {
@@ -188,8 +188,8 @@ impl CompiledPolicy {
         for (org, agent) in &changed.agents {
             let source = self.facts.source();
             match source.view().agent(org, agent).is_some_and(|it| source.may_use_something(it)) {
-                true => policy.expect(org, agent),
-                false => policy.forget(org, agent),
+                true => policy.register_agent(org, agent),
+                false => policy.remove_agent(org, agent),
             }
         }
         for (org, session) in &changed.sessions {
@@ -231,6 +231,6 @@ fn stored_texts(view: &View) -> Vec<RuleText<'_>> {
 
 fn log_lost(problems: Vec<RulebookError>) {
     for problem in problems {
-        tracing::warn!(%problem, "a rule lost what it names, and refuses what it meant");
+        tracing::warn!(%problem, "a rule cannot be resolved: it refuses its requests");
     }
 }

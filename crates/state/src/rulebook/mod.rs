@@ -45,7 +45,7 @@ use resolve::resolve;
 
 pub use error::RulebookError;
 pub use mention::ConfigMention;
-pub use placed_rule::{PlacedRule, Sources};
+pub use placed_rule::{PlacedRule, PolicyInputs};
 
 /// The interval at which compiled bindings of idle agents are dropped. They are kept for one to two intervals after the
 /// last request.
@@ -61,7 +61,7 @@ pub struct Progress {
 /// The policy in force, with its inputs.
 #[derive(Debug)]
 pub struct Rulebook {
-    sources: ArcSwap<Sources>,
+    sources: ArcSwap<PolicyInputs>,
     directory: Arc<Directory>,
     policy: ArcSwap<Policy>,
     progress: watch::Sender<Progress>,
@@ -96,7 +96,10 @@ impl Rulebook {
     ///
     /// # Errors
     /// All errors in the rules, including names that do not exist.
-    pub fn new(sources: Sources, directory: Arc<Directory>) -> Result<Self, Vec<RulebookError>> {
+    pub fn new(
+        sources: PolicyInputs,
+        directory: Arc<Directory>,
+    ) -> Result<Self, Vec<RulebookError>> {
         let seen = *directory.changes().borrow();
         let sources = Arc::new(sources);
         let compiled = CompiledPolicy::strictly(&sources, directory.view())?;
@@ -109,7 +112,7 @@ impl Rulebook {
     /// # Errors
     /// The errors in the rules, except missing names.
     pub fn at_rest(
-        sources: Sources,
+        sources: PolicyInputs,
         directory: Arc<Directory>,
     ) -> Result<Self, Vec<RulebookError>> {
         let seen = *directory.changes().borrow();
@@ -121,7 +124,7 @@ impl Rulebook {
     /// `seen`: the change of the directory that `compiled` reflects.
     fn of(
         compiled: CompiledPolicy,
-        sources: Arc<Sources>,
+        sources: Arc<PolicyInputs>,
         directory: Arc<Directory>,
         seen: u64,
     ) -> Self {
@@ -154,19 +157,19 @@ impl Rulebook {
         self.current().shadow(org, &RuleId::new(label)).map(ToString::to_string)
     }
 
-    /// The current number of configuration changes, for [`Rulebook::settled`].
-    pub fn moment(&self) -> u64 {
+    /// The current number of configuration changes, for [`Rulebook::config_changed_since`].
+    pub fn config_version(&self) -> u64 {
         *self.changes.borrow()
     }
 
-    /// Whether the configuration has changed since `moment`; then a refused request should be decided again.
+    /// Whether the configuration has changed since `version`; then a refused request should be decided again.
     /// Waits up to `within` for a change in progress.
-    pub async fn settled(&self, moment: u64, within: Duration) -> bool {
-        if moment.is_multiple_of(2) && *self.changes.borrow() == moment {
+    pub async fn config_changed_since(&self, version: u64, within: Duration) -> bool {
+        if version.is_multiple_of(2) && *self.changes.borrow() == version {
             return false;
         }
         let mut changes = self.changes.subscribe();
-        let ended = changes.wait_for(|count| *count > moment && count.is_multiple_of(2));
+        let ended = changes.wait_for(|count| *count > version && count.is_multiple_of(2));
         matches!(tokio::time::timeout(within, ended).await, Ok(Ok(_)))
     }
 
@@ -319,7 +322,7 @@ impl ConfigChange<'_> {
     ///
     /// # Errors
     /// When the rules do not compile; the old ones stay.
-    pub fn apply(self, sources: Sources) -> Result<(), Vec<RulebookError>> {
+    pub fn apply(self, sources: PolicyInputs) -> Result<(), Vec<RulebookError>> {
         let before = self.rulebook.sources.swap(Arc::new(sources));
         let result = self.rulebook.compile();
         if result.is_err() {

@@ -40,7 +40,7 @@ impl Deref for PlacedRule {
 
 /// The inputs of a policy apart from the directory. Immutable; replaced as a whole.
 #[derive(Clone, Debug)]
-pub struct Sources {
+pub struct PolicyInputs {
     pub(super) catalogue: Arc<Catalogue>,
     pub(super) default: DefaultAction,
     pub(super) rules: Arc<[PlacedRule]>,
@@ -51,7 +51,7 @@ pub struct Sources {
     pub(super) is_at_rest: bool,
 }
 
-impl Sources {
+impl PolicyInputs {
     /// The inputs of a configuration. `catalogue`: the providers that its connections may use.
     pub fn new(
         catalogue: Arc<Catalogue>,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::account::broken;
 use super::limits::action_list;
-use crate::directory::{ConnectionState, Missing, Need, PluginRecord, Remedies, View};
+use crate::directory::{ConnectionState, Missing, PluginRecord, Remedies, RemedyCause, View};
 use keyward_base::id::ConnectionId;
 use keyward_rules::policy::{Blocked, EmptySlot, Slot, SlotProblem};
 use keyward_rules::provider::Catalogue;
@@ -105,7 +105,7 @@ fn blocked(
         }
     };
     let connection = missing.connection.map(|it| Remedies::in_view(it, catalogue, view));
-    let remedy = connection.and_then(|it| it.remedy(Need::Use));
+    let remedy = connection.and_then(|it| it.remedy(RemedyCause::Use));
     Blocked {
         plugin: plugin.name().into(),
         slot: missing.slot.slot.as_str().into(),

@@ -176,7 +176,7 @@ impl<'a> Resolver<'a> {
             });
             return false;
         }
-        let Some((of_agent, of_connection)) = agent.environments_apart(connection) else {
+        let Some((of_agent, of_connection)) = agent.environment_mismatch(connection) else {
             return true;
         };
         self.problems.push(RulebookError::Environments {

@@ -22,13 +22,16 @@ use keyward_rules::policy::Route;
 use keyward_rules::policy::explain::ActionKind;
 use keyward_rules::provider::Catalogue;
 
-fn sources(rules: Vec<RuleSpec>) -> Arc<Sources> {
+fn sources(rules: Vec<RuleSpec>) -> Arc<PolicyInputs> {
     let catalogue = Arc::new(Catalogue::built_in());
     let rules = rules.into_iter().map(placed).collect();
-    Arc::new(Sources::new(catalogue, DefaultAction::Deny, rules, 10))
+    Arc::new(PolicyInputs::new(catalogue, DefaultAction::Deny, rules, 10))
 }
 
-fn strictly(sources: &Arc<Sources>, view: Arc<View>) -> Result<Arc<Policy>, Vec<RulebookError>> {
+fn strictly(
+    sources: &Arc<PolicyInputs>,
+    view: Arc<View>,
+) -> Result<Arc<Policy>, Vec<RulebookError>> {
     CompiledPolicy::strictly(sources, view).map(|made| made.policy())
 }
 
@@ -114,7 +117,7 @@ async fn live(rules: Vec<RuleSpec>) -> (Arc<Directory>, Arc<Rulebook>, Agent) {
     let agent = Agent { id, org, name: "ci".into(), token: Some(TokenId::random()), session: None };
     let (directory, catalogue) = (Arc::new(directory), Arc::new(Catalogue::built_in()));
     let rules = rules.into_iter().map(placed).collect();
-    let sources = Sources::new(catalogue, DefaultAction::Deny, rules, 10);
+    let sources = PolicyInputs::new(catalogue, DefaultAction::Deny, rules, 10);
     let rulebook = Rulebook::new(sources, directory.clone());
     (directory, Arc::new(rulebook.expect("a rulebook")), agent)
 }
@@ -158,7 +161,7 @@ async fn a_removed_connection_is_out_of_force_though_a_rule_names_it() {
     let use_connection = Some("work".to_owned());
     let rule = RuleSpec { agents, use_connection, ..text("gh", &["api.openai.com"]) };
     let catalogue = rulebook.sources.load().catalogue.clone();
-    let sources = Sources::new(catalogue, DefaultAction::Pass, vec![placed(rule)], 10);
+    let sources = PolicyInputs::new(catalogue, DefaultAction::Pass, vec![placed(rule)], 10);
     let rulebook = Rulebook::new(sources, directory.clone());
     let rulebook = rulebook.expect("a rulebook");
     let said = || code(&rulebook.current(), &agent, "api.openai.com");

@@ -83,7 +83,7 @@ impl StoreError {
     }
 
     /// Whether a write that failed with this error may have been made.
-    pub fn leaves_doubt(&self) -> bool {
+    pub fn is_outcome_unknown(&self) -> bool {
         match self {
             Self::Io { .. } | Self::Damaged { .. } => true,
             Self::Conflict { .. }

@@ -23,7 +23,7 @@ use std::time::Duration;
 use self::blocking::finished;
 pub use self::files::SledSettings;
 use self::files::{StoreFiles, Swapped};
-pub use self::ownership::{give_alone_to_owner_of, give_to_owner_of};
+pub use self::ownership::{chown_to_owner_of, chown_tree_to_owner_of};
 use self::reopen::ReopenedFiles;
 use self::store_directory::StoreDirectory;
 use super::error::check;

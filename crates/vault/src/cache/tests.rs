@@ -105,7 +105,7 @@ fn no_request_begins_to_wait_for_an_answer_that_is_late() {
     fixture.passes(seconds(3_450));
     let ticket = fixture.begin(Trigger::Needed);
     assert!(matches!(fixture.lookup(Trigger::Needed, None), Lookup::Wait(1)));
-    ticket.is_late();
+    ticket.mark_late();
     assert!(fixture.cell.late_since().is_some());
     for waited in [None, Some(1)] {
         assert_eq!(used(&fixture.lookup(Trigger::Needed, waited)), Some(1), "it still lives");
@@ -133,10 +133,10 @@ fn a_late_answer_to_an_older_grant_delays_no_request() {
     let fixture = Fixture::new();
     let old = fixture.begin(Trigger::Needed);
     fixture.cell.reset(None);
-    old.is_late();
+    old.mark_late();
     assert_eq!(fixture.cell.late_since(), None);
     let new = fixture.begin(Trigger::Needed);
-    old.is_late();
+    old.mark_late();
     assert!(matches!(fixture.lookup(Trigger::Needed, None), Lookup::Wait(_)));
     drop(new);
 }
@@ -241,12 +241,12 @@ fn a_change_that_a_verdict_was_stored_over_publishes_nothing() {
     let fixture = Fixture::hour();
     fixture.passes(seconds(3_600));
     let flight = fixture.begin(Trigger::Needed);
-    flight.has_stored(8);
+    flight.note_stored(8);
     let reason = BrokenReason::Revoked;
     flight.land(FlightResult::Refused(FlightRefusal::Broken { reason, detail: None, rest: None }));
-    fixture.cell.takes(fixture.held(7, None), fixture.cell.epoch());
+    fixture.cell.reset_with(fixture.held(7, None), fixture.cell.epoch());
     assert!(matches!(fixture.lookup(Trigger::Needed, None), Lookup::Begin(_)));
-    fixture.cell.takes(fixture.held(9, None), fixture.cell.epoch());
+    fixture.cell.reset_with(fixture.held(9, None), fixture.cell.epoch());
     assert_eq!(used(&fixture.lookup(Trigger::Needed, None)), Some(9), "a later change does");
 }
 
@@ -260,7 +260,7 @@ fn a_published_credential_is_dropped_when_an_older_flight_stores_over_its_grant(
         fixture.holds(7, None);
         match by_verdict {
             false => late.publish(fixture.held(8, None)),
-            true => late.has_stored(8),
+            true => late.note_stored(8),
         }
         assert!(matches!(fixture.lookup(Trigger::Needed, None), Lookup::Begin(_)), "{by_verdict}");
     }
@@ -274,7 +274,7 @@ fn a_flight_that_has_read_an_older_row_than_was_stored_since_publishes_nothing()
     let first = fixture.begin(Trigger::Needed);
     fixture.cell.reset(None);
     let second = fixture.begin(Trigger::Needed);
-    first.has_stored(8);
+    first.note_stored(8);
     second.publish(fixture.held(7, None));
     // The next one reads the row. A failover of the database may have taken the later one back.
     let third = fixture.begin(Trigger::Needed);
@@ -288,7 +288,7 @@ fn a_change_publishes_nothing_if_the_grant_was_changed_again() {
     let fixture = Fixture::hour();
     let epoch = fixture.cell.epoch();
     fixture.cell.reset(None);
-    fixture.cell.takes(fixture.held(7, None), epoch);
+    fixture.cell.reset_with(fixture.held(7, None), epoch);
     assert!(matches!(fixture.lookup(Trigger::Needed, None), Lookup::Begin(_)));
 }
 
@@ -417,7 +417,7 @@ fn no_flight_begins_in_an_evicted_cell() {
     assert!(matches!(lookup(), Lookup::Moved));
     // A late change does not put the evicted cell in use again.
     cell.reset(None);
-    cell.takes(fixture.held(2, None), cell.epoch());
+    cell.reset_with(fixture.held(2, None), cell.epoch());
     assert!(matches!(lookup(), Lookup::Moved));
     let next = cache.cell(&fixture.cell.org, &ids[0]);
     let looked = next.lookup(Trigger::Needed, None, &fixture.clock, &fixture.settings);

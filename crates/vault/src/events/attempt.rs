@@ -60,7 +60,7 @@ pub struct WebhookMessage<'a> {
 #[derive(Debug)]
 pub enum AttemptResult {
     /// The webhook accepted the event.
-    Taken(StatusCode),
+    Accepted(StatusCode),
     /// The webhook answered 410: it accepts no more events.
     Gone,
     Failed {
@@ -75,7 +75,7 @@ impl AttemptResult {
     /// The result as it is shown.
     pub fn shown(&self, at: Timestamp) -> WebhookTry {
         let (taken, what) = match self {
-            Self::Taken(status) => (true, format!("answered {}", status.as_u16())),
+            Self::Accepted(status) => (true, format!("answered {}", status.as_u16())),
             Self::Gone => (false, "answered 410".to_owned()),
             Self::Failed { why, .. } => (false, why.clone()),
         };
@@ -154,7 +154,7 @@ fn judge(answer: Result<Response<Bytes>, CallError>, now: Timestamp) -> AttemptR
         Err(error) => return failed(error.to_string(), None),
     };
     match status {
-        status if status.is_success() => AttemptResult::Taken(status),
+        status if status.is_success() => AttemptResult::Accepted(status),
         StatusCode::GONE => AttemptResult::Gone,
         status => failed(
             format!("answered {}", status.as_u16()),

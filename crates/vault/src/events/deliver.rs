@@ -33,10 +33,11 @@ const AT_ONCE_MAX: usize = 64;
 
 impl Events {
     /// Queues stored deliveries.
-    pub(super) fn take_up(&self, owed: Vec<StoredDelivery>) {
+    pub(super) fn enqueue(&self, pending: Vec<StoredDelivery>) {
         let most = self.settings.load().waiting_max;
         let mut queue = self.queue.lock();
-        let over: Vec<_> = owed.into_iter().filter_map(|one| queue.push(one, most).err()).collect();
+        let over: Vec<_> =
+            pending.into_iter().filter_map(|one| queue.push(one, most).err()).collect();
         self.metrics.webhooks_waiting(queue.waiting());
         drop(queue);
         self.queue_changed.notify_one();
@@ -52,7 +53,7 @@ impl Events {
     pub async fn deliver(self: Arc<Self>, mut close: watch::Receiver<bool>) {
         let Some(caller) = self.caller.get().cloned() else { return };
         while let Err(error) = self.resume().await {
-            tracing::error!(%error, "what webhooks are owed cannot be read");
+            tracing::error!(%error, "pending deliveries of webhooks cannot be read");
             if ends_within(TRY_AGAIN_AFTER, &mut close).await {
                 return;
             }
@@ -79,28 +80,31 @@ impl Events {
 
     /// Queues the deliveries that were stored before the start.
     async fn resume(&self) -> Result<(), EventsError> {
-        let owed = self.directory.owed().await?;
-        if !owed.is_empty() {
-            tracing::info!(events = owed.len(), "webhooks are still owed events");
+        let pending = self.directory.pending_deliveries().await?;
+        if !pending.is_empty() {
+            tracing::info!(
+                events = pending.len(),
+                "deliveries of webhooks are pending from before the start"
+            );
         }
-        self.take_up(owed);
+        self.enqueue(pending);
         Ok(())
     }
 
     /// Queues deliveries of a replica that has stopped. If that replica still runs, only one of the two makes each
     /// attempt, because an attempt is stored before it is made.
     async fn adopt(&self) {
-        let owed = match self.directory.owed().await {
-            Ok(owed) => owed,
+        let pending = match self.directory.pending_deliveries().await {
+            Ok(pending) => pending,
             Err(error) => return tracing::debug!(%error, "events of other replicas cannot be read"),
         };
         let late = self.clock.now() - ADOPT_EVERY;
         let queue = self.queue.lock();
-        let owed: Vec<_> =
-            owed.into_iter().filter(|one| one.delivery.next < late && !queue.has(one)).collect();
+        let pending: Vec<_> =
+            pending.into_iter().filter(|one| one.delivery.next < late && !queue.has(one)).collect();
         drop(queue);
-        if !owed.is_empty() {
-            self.take_up(owed);
+        if !pending.is_empty() {
+            self.enqueue(pending);
         }
     }
 
@@ -111,17 +115,17 @@ impl Events {
         under_way: &mut JoinSet<()>,
     ) -> Duration {
         let view = self.directory.view();
-        let may = |owed: &StoredDelivery| {
-            let hook = view.one::<Webhook>(&owed.delivery.notice.org, &owed.delivery.webhook);
+        let may = |pending: &StoredDelivery| {
+            let hook = view.one::<Webhook>(&pending.delivery.notice.org, &pending.delivery.webhook);
             hook.is_none_or(|hook| hook.facts.state == WebhookState::Active)
         };
         let at_once = self.settings.load().at_once;
         while under_way.len() < AT_ONCE_MAX {
             let now = self.clock.now();
             match self.queue.lock().take(now, at_once, may) {
-                Ok(owed) => {
+                Ok(pending) => {
                     let (events, caller) = (self.clone(), caller.clone());
-                    under_way.spawn(async move { events.deliver_one(&caller, owed).await });
+                    under_way.spawn(async move { events.deliver_one(&caller, pending).await });
                 }
                 Err(None) => return REST_MAX,
                 Err(Some(next)) => {
@@ -134,13 +138,13 @@ impl Events {
     }
 
     /// Makes one attempt and handles its result.
-    async fn deliver_one(self: Arc<Self>, caller: &HttpClient, owed: StoredDelivery) {
-        let webhook = owed.delivery.webhook.clone();
-        let last = match self.try_one(caller, owed).await {
+    async fn deliver_one(self: Arc<Self>, caller: &HttpClient, pending: StoredDelivery) {
+        let webhook = pending.delivery.webhook.clone();
+        let last = match self.try_one(caller, pending).await {
             Ok(last) => last,
-            Err((error, owed)) => {
+            Err((error, pending)) => {
                 tracing::error!(%error, "the store failed: an event is delivered later");
-                self.again(owed, self.clock.now() + TRY_AGAIN_AFTER);
+                self.again(pending, self.clock.now() + TRY_AGAIN_AFTER);
                 None
             }
         };
@@ -154,83 +158,83 @@ impl Events {
     async fn try_one(
         &self,
         caller: &HttpClient,
-        mut owed: StoredDelivery,
+        mut pending: StoredDelivery,
     ) -> Result<Option<WebhookTry>, (EventsError, StoredDelivery)> {
-        let (org, id) = (owed.delivery.notice.org.clone(), owed.delivery.webhook.clone());
+        let (org, id) = (pending.delivery.notice.org.clone(), pending.delivery.webhook.clone());
         let Some(hook) = self.directory.view().one::<Webhook>(&org, &id).cloned() else {
-            settled(&self.directory, &owed).await;
+            settled(&self.directory, &pending).await;
             return Ok(None);
         };
         let keys = match self.keys.get(&org, id.as_str()).await {
             Ok(keys) => keys,
-            Err(error) => return Err((error.into(), owed)),
+            Err(error) => return Err((error.into(), pending)),
         };
         let (settings, now) = (self.settings.load_full(), self.clock.now());
         let Some((keys, _)) = keys else {
             // The webhook is being removed, or lost its key when it was added.
-            self.again(owed, now + TRY_AGAIN_AFTER);
+            self.again(pending, now + TRY_AGAIN_AFTER);
             let what = EventsError::NoKey.to_string();
             return Ok(Some(WebhookTry { at: now, taken: false, what }));
         };
-        let pause = pause(&settings, owed.delivery.tries);
-        owed.delivery.tries += 1;
-        owed.delivery.since.get_or_insert(now);
+        let pause = pause(&settings, pending.delivery.tries);
+        pending.delivery.tries += 1;
+        pending.delivery.since.get_or_insert(now);
         // Stored before the attempt, so that no other process makes it at the same time.
-        owed.delivery.next = now + pause.unwrap_or_default().max(settings.timeout);
-        let owed = match self.directory.postpone(owed.clone()).await {
-            Ok(Some(owed)) => owed,
+        pending.delivery.next = now + pause.unwrap_or_default().max(settings.timeout);
+        let pending = match self.directory.postpone(pending.clone()).await {
+            Ok(Some(pending)) => pending,
             Ok(None) => return Ok(None),
-            Err(error) => return Err((error.into(), owed)),
+            Err(error) => return Err((error.into(), pending)),
         };
         let destination = DeliveryTarget { url: &hook.spec.url, keys: &keys };
-        let notice = &owed.delivery.notice;
+        let notice = &pending.delivery.notice;
         let tried = attempt::post_notice(caller, destination, notice, &settings, now).await;
-        Ok(Some(self.outcome(&hook, owed, tried, pause).await))
+        Ok(Some(self.outcome(&hook, pending, tried, pause).await))
     }
 
     /// Handles the result of an attempt.
     async fn outcome(
         &self,
         hook: &Record<Webhook>,
-        owed: StoredDelivery,
+        pending: StoredDelivery,
         tried: AttemptResult,
         pause: Option<Duration>,
     ) -> WebhookTry {
         let (at, name) = (self.clock.now(), hook.name());
-        let (event, last) = (owed.delivery.notice.id.clone(), tried.shown(at));
+        let (event, last) = (pending.delivery.notice.id.clone(), tried.shown(at));
         match tried {
-            AttemptResult::Taken(_) => {
-                self.metrics.told("taken");
-                settled(&self.directory, &owed).await;
+            AttemptResult::Accepted(_) => {
+                self.metrics.count_webhook_delivery("taken");
+                settled(&self.directory, &pending).await;
                 self.store_taken(hook, at).await;
             }
             AttemptResult::Gone => {
-                self.metrics.told("failed");
+                self.metrics.count_webhook_delivery("failed");
                 tracing::warn!(
                     id = "webhook_gone",
                     webhook = name,
                     "the webhook answered 410: deliveries to it stop"
                 );
                 self.end(hook, WebhookState::Gone).await;
-                settled(&self.directory, &owed).await;
+                settled(&self.directory, &pending).await;
             }
             AttemptResult::Failed { why, retry_after } => {
-                self.metrics.told("failed");
+                self.metrics.count_webhook_delivery("failed");
                 match pause {
                     // The webhook was removed meanwhile.
                     _ if self.directory.view().one::<Webhook>(&hook.org, &hook.id).is_none() => {
-                        settled(&self.directory, &owed).await;
+                        settled(&self.directory, &pending).await;
                     }
                     Some(pause) => {
                         let longer = retry_after.filter(|asked| *asked > pause);
                         let pause = longer.unwrap_or(pause);
                         tracing::warn!(webhook = name, %event, why, ?pause, "an event was not accepted; its delivery is retried");
                         match longer {
-                            Some(_) => self.put_off(owed, at + pause).await,
-                            None => self.again(owed, at + pause),
+                            Some(_) => self.put_off(pending, at + pause).await,
+                            None => self.again(pending, at + pause),
                         }
                     }
-                    None => self.given_up(hook, &owed, &why).await,
+                    None => self.given_up(hook, &pending, &why).await,
                 }
             }
         }
@@ -238,21 +242,22 @@ impl Events {
     }
 
     /// Drops an event whose attempts have all failed. If the webhook accepted no other event meanwhile, it fails.
-    async fn given_up(&self, hook: &Record<Webhook>, owed: &StoredDelivery, why: &str) {
-        let (name, event) = (hook.name(), &owed.delivery.notice.id);
+    async fn given_up(&self, hook: &Record<Webhook>, pending: &StoredDelivery, why: &str) {
+        let (name, event) = (hook.name(), &pending.delivery.notice.id);
         tracing::error!(id = "event_dropped", webhook = name, %event, why, "all delivery attempts failed: the event is dropped");
-        self.metrics.told("given_up");
+        self.metrics.count_webhook_delivery("given_up");
         self.queue.lock().dropped(&hook.id);
         // The webhook accepts other events, so this event is the problem. They may have been delivered by another replica,
         // or before the start of this process.
         let view = self.directory.view();
         let stored = view.one::<Webhook>(&hook.org, &hook.id).and_then(|hook| hook.facts.taken);
-        let taken = self.standing(&hook.id).taken.max(stored);
-        let takes_others = taken.zip(owed.delivery.since).is_some_and(|(at, since)| at > since);
-        if !takes_others {
+        let last_accepted = self.status(&hook.id).last_accepted.max(stored);
+        let accepts_others =
+            last_accepted.zip(pending.delivery.since).is_some_and(|(at, since)| at > since);
+        if !accepts_others {
             self.end(hook, WebhookState::Failed).await;
         }
-        settled(&self.directory, owed).await;
+        settled(&self.directory, pending).await;
     }
 
     /// Stores the time of an accepted delivery, so that the webhook does not fail because of another event.
@@ -282,30 +287,30 @@ impl Events {
         }
         if state == WebhookState::Gone {
             let waiting = self.queue.lock().drop_all(&hook.id);
-            for owed in waiting {
-                settled(&self.directory, &owed).await;
+            for pending in waiting {
+                settled(&self.directory, &pending).await;
             }
         }
     }
 
     /// Stores a pause that the webhook has requested, so that it also applies at other replicas and after a restart.
-    async fn put_off(&self, mut owed: StoredDelivery, next: Timestamp) {
-        owed.delivery.next = next;
-        match self.directory.postpone(owed.clone()).await {
-            Ok(Some(owed)) => self.take_up(vec![owed]),
+    async fn put_off(&self, mut pending: StoredDelivery, next: Timestamp) {
+        pending.delivery.next = next;
+        match self.directory.postpone(pending.clone()).await {
+            Ok(Some(pending)) => self.enqueue(vec![pending]),
             // Another replica delivers it.
             Ok(None) => {}
             Err(error) => {
                 tracing::warn!(%error, "the pause that a webhook asked for cannot be stored");
-                self.take_up(vec![owed]);
+                self.enqueue(vec![pending]);
             }
         }
     }
 
     /// Queues the delivery again at `next`.
-    fn again(&self, mut owed: StoredDelivery, next: Timestamp) {
-        owed.delivery.next = next;
-        self.take_up(vec![owed]);
+    fn again(&self, mut pending: StoredDelivery, next: Timestamp) {
+        pending.delivery.next = next;
+        self.enqueue(vec![pending]);
     }
 }
 
@@ -326,8 +331,8 @@ pub fn pause(settings: &WebhookSettings, tries: u32) -> Option<Duration> {
 }
 
 /// Deletes the row. If that fails, the event is delivered again after the next start, with the same id.
-async fn settled(directory: &keyward_state::directory::Directory, owed: &StoredDelivery) {
-    if let Err(error) = directory.settle(owed).await {
+async fn settled(directory: &keyward_state::directory::Directory, pending: &StoredDelivery) {
+    if let Err(error) = directory.delete_delivery(pending).await {
         tracing::error!(%error, "a delivered event stays stored");
     }
 }
@@ -347,9 +352,9 @@ mod tests {
 
     /// The state of the webhook when all attempts of an event have failed, since this second.
     async fn state_after(world: &World, since: i64) -> WebhookState {
-        let mut owed = world.owed(1).await.pop().expect("it is active");
-        owed.delivery.since = at(since);
-        world.events.given_up(&world.hook(), &owed, "answered 500").await;
+        let mut pending = world.pending(1).await.pop().expect("it is active");
+        pending.delivery.since = at(since);
+        world.events.given_up(&world.hook(), &pending, "answered 500").await;
         world.hook().facts.state
     }
 
@@ -364,12 +369,12 @@ mod tests {
     #[tokio::test]
     async fn a_longer_pause_that_a_webhook_asks_for_is_stored() {
         let world = World::new(1).await;
-        let owed = world.owed(1).await.pop().expect("it is active");
+        let pending = world.pending(1).await.pop().expect("it is active");
         let (short, long) = (Duration::from_millis(1), Duration::from_secs(3_600));
         let begun = world.events.clock.now();
         let failed = AttemptResult::Failed { why: "503".to_owned(), retry_after: Some(long) };
-        world.events.outcome(&world.hook(), owed, failed, Some(short)).await;
-        let stored = world.owed(0).await.pop().expect("it is not delivered").delivery.next;
+        world.events.outcome(&world.hook(), pending, failed, Some(short)).await;
+        let stored = world.pending(0).await.pop().expect("it is not delivered").delivery.next;
         assert!(stored >= begun + long, "{stored}");
     }
 

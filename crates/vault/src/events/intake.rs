@@ -11,7 +11,7 @@ use keyward_state::observe::event::Outcome;
 
 impl Events {
     /// Runs until `close` is true and all earlier events are handled.
-    pub async fn take_in(
+    pub async fn handle_events(
         self: Arc<Self>,
         mut events: mpsc::Receiver<DirectoryEvent>,
         changes: ChangeRecorder,
@@ -30,13 +30,13 @@ impl Events {
 
     async fn take_note(&self, event: DirectoryEvent, changes: &ChangeRecorder) {
         if let Some(change) = event.change {
-            changes.tell(change.event(event.at, &event.org, Outcome::Completed)).await;
+            changes.record(change.event(event.at, &event.org, Outcome::Completed)).await;
         }
         if let Some(notice) = &event.notice {
             tracing::debug!(event = notice.kind.code(), notice = %notice.id, "an event");
-            self.metrics.happened(notice.kind.code());
+            self.metrics.count_event(notice.kind.code());
         }
-        self.take_up(event.owed);
+        self.enqueue(event.deliveries);
     }
 }
 

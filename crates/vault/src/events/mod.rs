@@ -33,7 +33,7 @@ use keyward_model::{ManagedBy, Record, Webhook, WebhookFacts, WebhookSpec, Webho
 use keyward_net::call::HttpClient;
 use keyward_state::crypto::keyring::Keyring;
 use keyward_state::directory::{Directory, DirectoryError, OpenedRow};
-use keyward_state::observe::change::Acting;
+use keyward_state::observe::change::TaskActor;
 use keyward_state::observe::metrics::Metrics;
 use keyward_state::observe::notice::{Notice, NoticeDetails, NoticeKind};
 use keyward_state::store::{Store, Table};
@@ -81,7 +81,7 @@ pub enum EventsError {
     NoKey,
     /// This process has no client to send events with.
     #[error("only a running gateway sends events to webhooks: start it first")]
-    NoWayOut,
+    NoClient,
 }
 
 /// Checks an opened row of the signing keys of a webhook, for `keyward store check`. Other rows are not looked at.
@@ -115,8 +115,8 @@ impl Events {
     }
 
     /// The delivery status of a webhook, as known to this process.
-    pub fn standing(&self, webhook: &WebhookId) -> WebhookStatus {
-        self.queue.lock().standing(webhook)
+    pub fn status(&self, webhook: &WebhookId) -> WebhookStatus {
+        self.queue.lock().status(webhook)
     }
 
     /// Adds a webhook. Its key is stored before it, because nothing is delivered without one.
@@ -137,7 +137,7 @@ impl Events {
         match self.directory.add_record(record).await {
             Ok(record) => Ok(record),
             // The record may be there, and needs its key.
-            Err(failed) if failed.leaves_doubt() => Err(failed.into()),
+            Err(failed) if failed.is_outcome_unknown() => Err(failed.into()),
             Err(refused) => {
                 self.keys.delete(org, id.as_str()).await?;
                 Err(refused.into())
@@ -191,9 +191,9 @@ impl Events {
     pub async fn test(&self, hook: &Record<Webhook>) -> Result<WebhookTry, EventsError> {
         let keys = self.keys.get(&hook.org, hook.id.as_str()).await?;
         let (keys, _) = keys.ok_or(EventsError::NoKey)?;
-        let caller = self.caller.get().ok_or(EventsError::NoWayOut)?;
+        let caller = self.caller.get().ok_or(EventsError::NoClient)?;
         let (settings, now) = (self.settings.load_full(), self.clock.now());
-        let by = Acting::current().by;
+        let by = TaskActor::current().by;
         let notice =
             Notice::new(NoticeKind::WebhookTest, &hook.org, &by, now, NoticeDetails::default());
         let destination = DeliveryTarget { url: &hook.spec.url, keys: &keys };

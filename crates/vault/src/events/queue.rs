@@ -21,10 +21,10 @@ pub(super) struct Queue {
 struct WebhookQueue {
     waiting: BTreeMap<(Timestamp, u64), StoredDelivery>,
     under_way: usize,
-    told: u64,
+    delivered: u64,
     dropped: u64,
     last: Option<WebhookTry>,
-    taken: Option<Timestamp>,
+    last_accepted: Option<Timestamp>,
 }
 
 /// The delivery status of a webhook since the start of this process.
@@ -33,36 +33,36 @@ pub struct WebhookStatus {
     /// Events that are not delivered yet.
     pub waiting: usize,
     /// Delivered events.
-    pub told: u64,
+    pub delivered: u64,
     /// Dropped events: the queue was full, or all attempts failed.
     pub dropped: u64,
     /// The last attempt.
     pub last: Option<WebhookTry>,
     /// The time of the last successful delivery.
-    pub taken: Option<Timestamp>,
+    pub last_accepted: Option<Timestamp>,
 }
 
 impl Queue {
     /// Adds a delivery, unless the queue is full.
     pub(super) fn push(
         &mut self,
-        owed: StoredDelivery,
+        pending: StoredDelivery,
         most: usize,
     ) -> Result<(), Box<StoredDelivery>> {
         self.count += 1;
-        let line = self.of.entry(owed.delivery.webhook.clone()).or_default();
+        let line = self.of.entry(pending.delivery.webhook.clone()).or_default();
         if line.waiting.len() >= most {
             line.dropped += 1;
-            return Err(Box::new(owed));
+            return Err(Box::new(pending));
         }
-        line.waiting.insert((owed.delivery.next, self.count), owed);
+        line.waiting.insert((pending.delivery.next, self.count), pending);
         Ok(())
     }
 
     /// Whether the delivery is in this queue.
-    pub(super) fn has(&self, owed: &StoredDelivery) -> bool {
-        let line = self.of.get(&owed.delivery.webhook);
-        let is_it = |one: &StoredDelivery| one.delivery.notice.id == owed.delivery.notice.id;
+    pub(super) fn has(&self, pending: &StoredDelivery) -> bool {
+        let line = self.of.get(&pending.delivery.webhook);
+        let is_it = |one: &StoredDelivery| one.delivery.notice.id == pending.delivery.notice.id;
         line.is_some_and(|line| line.waiting.values().any(is_it))
     }
 
@@ -78,7 +78,7 @@ impl Queue {
         let mut next: Option<Timestamp> = None;
         let mut best: Option<((usize, Timestamp), &mut WebhookQueue)> = None;
         for line in self.of.values_mut().filter(|line| line.under_way < at_once) {
-            let first = line.waiting.first_key_value().filter(|(_, owed)| may(owed));
+            let first = line.waiting.first_key_value().filter(|(_, pending)| may(pending));
             let Some((&(due, _), _)) = first else { continue };
             if due > now {
                 next = Some(next.map_or(due, |next| next.min(due)));
@@ -90,9 +90,9 @@ impl Queue {
             }
         }
         let taken = best.and_then(|(_, line)| {
-            let (_, owed) = line.waiting.pop_first()?;
+            let (_, pending) = line.waiting.pop_first()?;
             line.under_way += 1;
-            Some(owed)
+            Some(pending)
         });
         taken.ok_or(next)
     }
@@ -103,8 +103,8 @@ impl Queue {
         line.under_way = line.under_way.saturating_sub(1);
         if let Some(last) = last {
             if last.taken {
-                line.told += 1;
-                line.taken = line.taken.max(Some(last.at));
+                line.delivered += 1;
+                line.last_accepted = line.last_accepted.max(Some(last.at));
             }
             line.last = Some(last);
         }
@@ -135,14 +135,14 @@ impl Queue {
         self.of.values().map(|line| line.waiting.len() + line.under_way).sum()
     }
 
-    pub(super) fn standing(&self, webhook: &WebhookId) -> WebhookStatus {
+    pub(super) fn status(&self, webhook: &WebhookId) -> WebhookStatus {
         let Some(line) = self.of.get(webhook) else { return WebhookStatus::default() };
         WebhookStatus {
             waiting: line.waiting.len() + line.under_way,
-            told: line.told,
+            delivered: line.delivered,
             dropped: line.dropped,
             last: line.last.clone(),
-            taken: line.taken,
+            last_accepted: line.last_accepted,
         }
     }
 }
@@ -154,10 +154,10 @@ mod tests {
     use super::*;
     use crate::events::tests::World;
 
-    fn queue(owed: &[StoredDelivery]) -> Queue {
+    fn queue(pending: &[StoredDelivery]) -> Queue {
         let mut queue = Queue::default();
-        for one in owed {
-            queue.push(one.clone(), owed.len()).unwrap();
+        for one in pending {
+            queue.push(one.clone(), pending.len()).unwrap();
         }
         queue
     }
@@ -168,7 +168,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_webhook_with_many_under_way_waits_for_those_with_fewer() {
-        let mut queue = queue(&World::new(8).await.owed(3).await);
+        let mut queue = queue(&World::new(8).await.pending(3).await);
         let first: Vec<_> = (0..8).map(|_| take(&mut queue)).collect();
         assert_eq!(first.iter().collect::<HashSet<_>>().len(), 8, "one of each");
         let answers = first.last().expect("eight");
@@ -182,7 +182,7 @@ mod tests {
 
     #[tokio::test]
     async fn of_webhooks_with_as_many_under_way_the_one_that_is_due_longest_is_next() {
-        let mut all = World::new(8).await.owed(1).await;
+        let mut all = World::new(8).await.pending(1).await;
         for (second, one) in (0..).zip(&mut all) {
             one.delivery.next = Timestamp::from_second(second).unwrap();
         }

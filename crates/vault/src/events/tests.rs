@@ -59,12 +59,12 @@ impl World {
     }
 
     /// The stored deliveries, after this number of further events.
-    pub(super) async fn owed(&self, events: usize) -> Vec<StoredDelivery> {
+    pub(super) async fn pending(&self, events: usize) -> Vec<StoredDelivery> {
         for _ in 0..events {
             let (kind, about) = (NoticeKind::ConnectionPaused, NoticeDetails::default());
             self.directory.announce(&self.org, kind, about).await.unwrap();
         }
-        self.directory.owed().await.unwrap()
+        self.directory.pending_deliveries().await.unwrap()
     }
 
     /// The only webhook.

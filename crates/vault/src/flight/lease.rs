@@ -137,7 +137,7 @@ impl Flight<'_> {
             "the authorization server has not answered a refresh yet: its answer is awaited"
         );
         slot.release_slot(&connection.id, self.vault.clock.moment(), &self.settings);
-        self.ticket.is_late();
+        self.ticket.mark_late();
     }
 
     /// Takes the lease that excludes other replicas. While another replica holds it, checks whether that replica has
@@ -150,7 +150,7 @@ impl Flight<'_> {
             // The former holder may still have to store an answer. It does so within this time; taking its lease
             // earlier would send the spent token.
             let lease = self.settings.lease;
-            let settled = self.vault.directory.has_settled(lease / ENDS_WITHOUT, lease / 2);
+            let settled = self.vault.directory.has_recovered(lease / ENDS_WITHOUT, lease / 2);
             let began = self.vault.clock.moment();
             // After a pause of the process, the lease of another flight of this process may have ended while it awaits a
             // response, or has one to store.

@@ -6,7 +6,7 @@ use super::super::Vault;
 use crate::cache::FlightResult;
 use crate::error::FlightRefusal;
 use keyward_net::call::CallFailure;
-use keyward_state::directory::{BrokenReason, ConnectionRecord, Need};
+use keyward_state::directory::{BrokenReason, ConnectionRecord, RemedyCause};
 use keyward_state::observe::metrics::Metrics;
 
 /// The cause of failures that an answer of the authorization server reports.
@@ -58,7 +58,7 @@ impl Vault {
             }
             FlightResult::Refused(FlightRefusal::Broken { reason, detail, .. }) => {
                 self.count("broken");
-                let need = Need::Broken { reason: *reason, detail: detail.as_deref() };
+                let need = RemedyCause::Broken { reason: *reason, detail: detail.as_deref() };
                 let remedy = self.remedy(connection, need);
                 let what = match reason {
                     BrokenReason::ClientRejected => {

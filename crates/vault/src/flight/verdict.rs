@@ -33,8 +33,10 @@ impl Flight<'_> {
         Ok(match self.vault.find_endpoints(&connection, self.why).await? {
             None => None,
             Some(EndpointsUnknown::Paused(rest)) => Some(FlightResult::Paused(rest)),
-            Some(EndpointsUnknown::RequestFailure(RequestFailure::Passing { failed, .. })) => {
-                self.warn_of(&failed, &self.vault.asked(&self.token_context()?));
+            Some(EndpointsUnknown::RequestFailure(RequestFailure::Temporary {
+                failed, ..
+            })) => {
+                self.warn_of(&failed, &self.vault.client_at_server(&self.token_context()?));
                 Some(FlightResult::Failed(failed))
             }
             Some(EndpointsUnknown::RequestFailure(RequestFailure::Dead(verdict))) => {
@@ -48,7 +50,7 @@ impl Flight<'_> {
     /// Whether a rejected client is tried again: a person requests it, or its pause has ended. Verdicts
     /// without a pause, of earlier versions, are tried at once.
     pub(super) fn tries_again(&self, verdict: &GrantVerdict) -> bool {
-        let is_due = || verdict.again.is_none_or(|at| at <= self.vault.clock.now());
+        let is_due = || verdict.retry_at.is_none_or(|at| at <= self.vault.clock.now());
         verdict.reason == BrokenReason::ClientRejected && (self.why.is_by_hand() || is_due())
     }
 
@@ -58,7 +60,7 @@ impl Flight<'_> {
         FlightRefusal::Broken {
             reason: verdict.reason,
             detail: verdict.detail.clone(),
-            rest: verdict.again.map(|at| left(at).unwrap_or_default()),
+            rest: verdict.retry_at.map(|at| left(at).unwrap_or_default()),
         }
     }
 
@@ -71,8 +73,14 @@ impl Flight<'_> {
         let before = before.filter(|it| it.reason == BrokenReason::ClientRejected);
         let tries = before.map_or(0, |before| before.tries.saturating_add(1));
         let pause = rejected_for(tries, random(), &self.settings);
-        let asked = self.about.lock().as_ref().map(|about| about.asked.clone());
-        GrantVerdict { asked, tries, again: Some(after(self.vault.clock.now(), pause)), ..verdict }
+        let request_fingerprint =
+            self.about.lock().as_ref().map(|about| about.request_fingerprint.clone());
+        GrantVerdict {
+            request_fingerprint,
+            tries,
+            retry_at: Some(after(self.vault.clock.now(), pause)),
+            ..verdict
+        }
     }
 
     /// Stores the verdict; `None` if the grant was replaced meanwhile.
@@ -82,9 +90,9 @@ impl Flight<'_> {
         verdict: GrantVerdict,
     ) -> Result<Option<FlightResult>, VaultError> {
         let refused = self.refused(&verdict);
-        match self.vault.condemn(self.connection, stored, verdict).await {
+        match self.vault.mark_broken(self.connection, stored, verdict).await {
             Ok(version) => {
-                self.ticket.has_stored(version.0);
+                self.ticket.note_stored(version.0);
                 Ok(Some(FlightResult::Refused(refused)))
             }
             Err(error) if is_conflict(&error) => Ok(None),

@@ -28,7 +28,7 @@ use zeroize::Zeroizing;
 
 use keyward_base::id::ConnectionId;
 use keyward_base::secret::Secret;
-use keyward_rules::inject::credential::{Credential, Renews, Write};
+use keyward_rules::inject::credential::{Credential, RenewalConditions, Write};
 use keyward_rules::inject::placement::{Location, Place};
 use keyward_rules::inject::scoped::Scoped;
 use keyward_rules::inject::scrub::Needles;
@@ -362,14 +362,14 @@ impl Grant {
     }
 
     /// The handling of responses that reject the credential as expired; `None`: it is not renewed.
-    fn renews(&self, ctx: &MintContext<'_>, renewable: bool) -> Option<Renews> {
+    fn renews(&self, ctx: &MintContext<'_>, renewable: bool) -> Option<RenewalConditions> {
         if let Self::Digest(_) = self {
             // The server has not processed a request that it answers with a challenge, so the request may be repeated.
-            return Some(Renews { unsafe_too: true, expired_status: None });
+            return Some(RenewalConditions { unsafe_too: true, expired_status: None });
         }
         let says = &ctx.ask.as_ref().filter(|_| renewable)?.oauth.says;
         let expired_status = says.expired.as_ref().map(|expired| expired.status);
-        Some(Renews { unsafe_too: !says.keeps_unsafe, expired_status })
+        Some(RenewalConditions { unsafe_too: !says.keeps_unsafe, expired_status })
     }
 
     /// The secret texts of this grant, and `also`. Fields that are not secret, such as an account's name,

@@ -18,7 +18,7 @@ pub enum KeysError {
     #[error("{table} row {key} cannot be re-wrapped, so the old key stays: {source}")]
     Sealed { table: &'static str, key: String, source: EnvelopeError },
     /// A row key that cannot be parsed.
-    #[error("{table} row {key} has a key that is not ours, so the old master key stays")]
+    #[error("{table} row {key} has a malformed key, so the old master key stays")]
     Key { table: &'static str, key: String },
     /// A key cannot be removed yet.
     #[error("master key {0} still wraps rows: keep it in the list and run `keyward key rotate`")]

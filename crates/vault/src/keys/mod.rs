@@ -32,11 +32,11 @@ const TOGETHER: usize = 64;
 
 /// Where the current key is stored; this decides who can create another.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Home {
+pub enum KeyLocation {
     /// In a key file of Keyward.
-    Own(PathBuf),
+    KeyFile(PathBuf),
     /// Outside of Keyward, as the configuration says: an operator must add a new key there.
-    Given,
+    External,
     /// In memory only.
     Memory,
 }
@@ -46,7 +46,7 @@ pub enum Home {
 pub struct MasterKeys {
     store: Arc<dyn Store>,
     keyring: Arc<Keyring>,
-    home: Mutex<Home>,
+    location: Mutex<KeyLocation>,
     /// Held during a rotation.
     turn: Arc<tokio::sync::Mutex<()>>,
 }
@@ -88,12 +88,12 @@ impl MasterKeys {
     pub fn new(
         store: Arc<dyn Store>,
         keyring: Arc<Keyring>,
-        home: Home,
+        location: KeyLocation,
     ) -> Result<Arc<Self>, KeyError> {
-        if let Home::Own(file) = &home {
+        if let KeyLocation::KeyFile(file) = &location {
             key_file::clean(file)?;
         }
-        Ok(Arc::new(Self { store, keyring, home: home.into(), turn: Arc::default() }))
+        Ok(Arc::new(Self { store, keyring, location: location.into(), turn: Arc::default() }))
     }
 
     /// All keys: the current one first, then the others, then missing keys that rows need.
@@ -148,8 +148,10 @@ impl MasterKeys {
     /// # Errors
     /// As [`MasterKeys::rotate`].
     pub async fn finish(self: &Arc<Self>) -> Result<Option<RotationResult>, KeysError> {
-        match self.home() {
-            Home::Own(_) if self.keyring.keys().len() > 1 => self.rotate().await.map(Some),
+        match self.location() {
+            KeyLocation::KeyFile(_) if self.keyring.keys().len() > 1 => {
+                self.rotate().await.map(Some)
+            }
             _ => Ok(None),
         }
     }
@@ -173,27 +175,27 @@ impl MasterKeys {
     ///
     /// # Errors
     /// As [`MasterKeys::check`]; then nothing changes.
-    pub async fn take_up(&self, keys: Keyring, home: Home) -> Result<(), KeysError> {
+    pub async fn replace(&self, keys: Keyring, location: KeyLocation) -> Result<(), KeysError> {
         let _turn = self.turn.try_lock().map_err(|_| KeysError::Busy)?;
         self.check(&keys).await?;
         self.keyring.replace(keys).await;
-        *self.home.lock() = home;
+        *self.location.lock() = location;
         tracing::info!(current = %self.keyring.current(), "the master keys were read again");
         Ok(())
     }
 
-    fn home(&self) -> Home {
-        self.home.lock().clone()
+    fn location(&self) -> KeyLocation {
+        self.location.lock().clone()
     }
 
     async fn rotate_now(&self) -> Result<RotationResult, KeysError> {
-        let home = self.home();
+        let location = self.location();
         let older = self.keyring.keys().len() > 1;
-        let file = match &home {
-            Home::Own(file) => Some(file.clone()),
-            Home::Memory => None,
-            Home::Given if older => None,
-            Home::Given => return Err(KeysError::NothingOlder(self.current().origin)),
+        let file = match &location {
+            KeyLocation::KeyFile(file) => Some(file.clone()),
+            KeyLocation::Memory => None,
+            KeyLocation::External if older => None,
+            KeyLocation::External => return Err(KeysError::NothingOlder(self.current().origin)),
         };
         let made = !older;
         if made {
@@ -207,9 +209,9 @@ impl MasterKeys {
         if let Some(needed) = uses.iter().find(|key| !key.current && key.rows > 0) {
             return Err(KeysError::StillNeeded(needed.id));
         }
-        let retired = match home {
-            Home::Given => Vec::new(),
-            Home::Own(_) | Home::Memory => {
+        let retired = match location {
+            KeyLocation::External => Vec::new(),
+            KeyLocation::KeyFile(_) | KeyLocation::Memory => {
                 let keyring = Arc::clone(&self.keyring);
                 blocking(move || keyring.retire(file.as_deref())).await?
             }

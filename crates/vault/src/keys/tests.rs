@@ -33,8 +33,8 @@ impl World {
         self.dir.path().join("master.key")
     }
 
-    fn keys(&self, home: Home) -> Arc<MasterKeys> {
-        MasterKeys::new(self.store.clone(), self.keyring.clone(), home).unwrap()
+    fn keys(&self, location: KeyLocation) -> Arc<MasterKeys> {
+        MasterKeys::new(self.store.clone(), self.keyring.clone(), location).unwrap()
     }
 
     async fn write(&self, table: Table, key: &str, text: &str) {
@@ -59,7 +59,7 @@ fn read(file: &std::path::Path) -> Keyring {
 #[tokio::test]
 async fn a_given_key_alone_is_not_rotated_and_the_hint_has_the_needed_lines() {
     let world = World::new().await;
-    let refused = world.keys(Home::Given).rotate().await.unwrap_err();
+    let refused = world.keys(KeyLocation::External).rotate().await.unwrap_err();
     assert!(matches!(refused, KeysError::NothingOlder(_)), "{refused}");
     let hint = refused.hint().unwrap();
     let present = format!("{{ file: {} }}]`", world.file().display());
@@ -74,7 +74,7 @@ async fn a_row_that_does_not_open_keeps_the_old_key() {
     let row = world.store.get(Table::Grants, "org_default/con_100").await.unwrap().unwrap();
     let elsewhere = "org_default/con_moved";
     world.store.put(Table::Grants, elsewhere, &row.value, Expect::Any).await.unwrap();
-    let keys = world.keys(Home::Own(world.file()));
+    let keys = world.keys(KeyLocation::KeyFile(world.file()));
     for _ in 0..2 {
         let refused = keys.rotate().await.unwrap_err();
         assert!(refused.to_string().contains(elsewhere), "{refused}");
@@ -95,7 +95,7 @@ async fn rows_of_a_missing_key_are_reported_and_stop_the_rotation() {
     let stranger = World::new().await;
     let row = stranger.store.get(Table::Grants, "org_default/con_0").await.unwrap().unwrap();
     world.store.put(Table::Grants, "org_default/con_0", &row.value, Expect::Any).await.unwrap();
-    let keys = world.keys(Home::Own(world.file()));
+    let keys = world.keys(KeyLocation::KeyFile(world.file()));
     let uses = keys.uses().await.unwrap();
     assert_eq!(uses[1].id, stranger.keyring.current());
     assert_eq!((uses[1].origin.clone(), uses[1].rows, uses.len()), (None, 1, 2));
@@ -107,7 +107,7 @@ async fn rows_of_a_missing_key_are_reported_and_stop_the_rotation() {
 async fn every_row_is_rewrapped_keeps_its_version_and_does_not_open_by_the_old_key() {
     let world = World::new().await;
     let old = read(&world.file());
-    let keys = world.keys(Home::Own(world.file()));
+    let keys = world.keys(KeyLocation::KeyFile(world.file()));
     let rotated = keys.rotate().await.unwrap();
     assert!(rotated.made && rotated.unneeded.is_empty());
     assert_eq!((rotated.rewrapped, rotated.rows), (SECRETS as u64 + 1, SECRETS as u64 + 1));
@@ -133,7 +133,7 @@ async fn an_interrupted_rotation_is_finished_at_the_next_start() {
     world.keyring.make_current(next).await;
     world.write(Table::Grants, "org_default/con_0", "secret").await;
     let restarted = World { keyring: Arc::new(read(&world.file())), ..world };
-    let keys = restarted.keys(Home::Own(restarted.file()));
+    let keys = restarted.keys(KeyLocation::KeyFile(restarted.file()));
     let finished = keys.finish().await.unwrap().unwrap();
     assert_eq!((finished.made, finished.rewrapped), (false, SECRETS as u64));
     assert_eq!(keys.finish().await.unwrap(), None);
@@ -149,7 +149,7 @@ async fn a_list_of_given_keys_rotates_to_the_first_and_names_the_unneeded_ones()
     let keyring = KeySource::load(&sources, |_| None, &[]).unwrap();
     let before = std::fs::read(world.file()).unwrap();
     let listed = World { keyring: keyring.into(), ..world };
-    let keys = listed.keys(Home::Given);
+    let keys = listed.keys(KeyLocation::External);
     for moved in [SECRETS as u64 + 1, 0] {
         let rotated = keys.rotate().await.unwrap();
         assert_eq!((rotated.made, rotated.rewrapped), (false, moved));
@@ -163,7 +163,7 @@ async fn a_list_of_given_keys_rotates_to_the_first_and_names_the_unneeded_ones()
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rows_that_are_written_meanwhile_open_by_the_new_key() {
     let world = Arc::new(World::new().await);
-    let keys = world.keys(Home::Own(world.file()));
+    let keys = world.keys(KeyLocation::KeyFile(world.file()));
     let writers: Vec<_> = (0..4)
         .map(|writer| {
             let world = world.clone();
@@ -191,7 +191,7 @@ async fn rows_that_are_written_meanwhile_open_by_the_new_key() {
 #[tokio::test]
 async fn of_two_rotations_at_once_one_is_refused() {
     let world = World::new().await;
-    let keys = world.keys(Home::Memory);
+    let keys = world.keys(KeyLocation::Memory);
     let turn = keys.turn.clone().try_lock_owned().unwrap();
     assert!(matches!(keys.rotate().await, Err(KeysError::Busy)));
     drop(turn);

@@ -29,12 +29,12 @@ struct ConsentedGrant<'a> {
     grant: &'a Grant,
     granted: &'a [String],
     /// The account in the token response.
-    told: &'a [Account],
+    reported_accounts: &'a [Account],
 }
 
 impl Flows {
     /// The accounts in the token response: in the members that the provider's file names, and in its ID token.
-    pub(super) fn told_accounts(
+    pub(super) fn accounts_in_response(
         &self,
         asking: &FlowContext,
         tokens: &Tokens,
@@ -74,9 +74,10 @@ impl Flows {
         let captured = provider.captured(&received.captured);
         let mut connection = connection.clone();
         connection.facts.captured = captured;
-        let (granted, told) = (&received.granted, &received.told);
+        let (granted, reported_accounts) = (&received.granted, &received.reported_accounts);
         let grant = received.grant()?;
-        let it = ConsentedGrant { connection: &connection, grant: &grant, granted, told };
+        let it =
+            ConsentedGrant { connection: &connection, grant: &grant, granted, reported_accounts };
         self.found(&it, preferred).await
     }
 
@@ -94,7 +95,7 @@ impl Flows {
             connection,
             grant: &grant,
             granted: &connection.facts.granted,
-            told: &[],
+            reported_accounts: &[],
         };
         let found = self.found(&it, None).await?;
         self.keep_account(connection, &found).await;
@@ -144,7 +145,7 @@ impl Flows {
     async fn at_source(&self, it: &ConsentedGrant<'_>, source: AccountSource) -> Option<Account> {
         match source {
             AccountSource::Answer | AccountSource::IdToken => {
-                it.told.iter().find(|account| account.id.source == source).cloned()
+                it.reported_accounts.iter().find(|account| account.id.source == source).cloned()
             }
             AccountSource::Userinfo => self.of_userinfo(it).await,
             AccountSource::Test => {
@@ -155,7 +156,7 @@ impl Flows {
     }
 
     async fn of_userinfo(&self, it: &ConsentedGrant<'_>) -> Option<Account> {
-        let asking = self.asking(it.connection).await.ok()?;
+        let asking = self.context_of_connection(it.connection).await.ok()?;
         let auth = asking.provider.auth(it.connection.auth.as_deref())?;
         let declared = auth.oauth.as_ref().is_some_and(|oauth| oauth.userinfo.is_some());
         let asked = asked_scopes(&asking);

@@ -12,7 +12,7 @@ use keyward_state::directory::{AppRecord, ConnectionRecord};
 
 impl Flows {
     /// Whether connections with this auth method begin with a consent.
-    pub fn consents(&self, org: &OrgId, provider: &str, auth: Option<&str>) -> bool {
+    pub fn needs_consent(&self, org: &OrgId, provider: &str, auth: Option<&str>) -> bool {
         let catalogue = self.vault.catalogue(org);
         let found = catalogue.get(provider).and_then(|provider| provider.auth(auth));
         found.is_some_and(AuthMethod::is_consented_to)

@@ -91,23 +91,23 @@ impl Flows {
         org: &OrgId,
         state: Option<&str>,
     ) -> Result<ConsumedFlow, CallbackRefusal> {
-        let state = state.ok_or(CallbackRefusal::Over)?;
+        let state = state.ok_or(CallbackRefusal::NoFlow)?;
         let hash = super::flow::CookieDigest::of(state);
         let (pointer, _) =
-            self.states.get(org, hash.as_str()).await?.ok_or(CallbackRefusal::Over)?;
+            self.states.get(org, hash.as_str()).await?.ok_or(CallbackRefusal::NoFlow)?;
         // The lease is taken first, because a flow in exchange without a lease counts as interrupted. If another task
         // holds the lease, it handles the same callback.
-        let lease = self.lease_of(&pointer.flow).await?.ok_or(CallbackRefusal::Over)?;
-        let pointer = self.states.take(org, hash.as_str()).await?.ok_or(CallbackRefusal::Over)?;
+        let lease = self.lease_of(&pointer.flow).await?.ok_or(CallbackRefusal::NoFlow)?;
+        let pointer = self.states.take(org, hash.as_str()).await?.ok_or(CallbackRefusal::NoFlow)?;
         let found = self.flows.get(org, pointer.flow.as_str()).await?;
-        let (mut flow, version) = found.ok_or(CallbackRefusal::Over)?;
+        let (mut flow, version) = found.ok_or(CallbackRefusal::NoFlow)?;
         let FlowStage::AtProvider(asked) =
             std::mem::replace(&mut flow.stage, FlowStage::Exchanging)
         else {
-            return Err(CallbackRefusal::Over);
+            return Err(CallbackRefusal::NoFlow);
         };
         if self.clock.now() >= flow.expires {
-            return Err(CallbackRefusal::Over);
+            return Err(CallbackRefusal::NoFlow);
         }
         self.flows.put(org, flow.id.as_str(), &flow, Some(version)).await?;
         Ok(ConsumedFlow { flow, asked, lease })

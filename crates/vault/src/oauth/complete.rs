@@ -39,7 +39,7 @@ impl Flows {
         code: &SealedText,
         captured: Captured,
     ) -> Result<ReceivedTokens, FlowError> {
-        let mut asking = self.of_flow(flow).await?;
+        let mut asking = self.context_of_flow(flow).await?;
         // Only checked variables may enter an endpoint's URL.
         let declared = |name: &str| asking.provider.variable(name).is_some();
         let others = captured.iter().filter(|(name, _)| !declared(name));
@@ -100,7 +100,7 @@ impl Flows {
     ) -> Result<Captured, CallbackRefusal> {
         let view = self.directory().view();
         let connection =
-            view.connection(&flow.org, &flow.connection).ok_or(CallbackRefusal::Over)?;
+            view.connection(&flow.org, &flow.connection).ok_or(CallbackRefusal::NoFlow)?;
         let catalogue = self.vault.catalogue(&connection.org);
         let provider = catalogue.get(&connection.provider);
         let auth = provider.and_then(|provider| provider.auth(connection.auth.as_deref()));
@@ -147,7 +147,7 @@ impl Flows {
         ReceivedTokens {
             session,
             connection: Some(Box::new(asking.connection.as_ref().clone())),
-            told: self.told_accounts(asking, &tokens, &captured),
+            reported_accounts: self.accounts_in_response(asking, &tokens, &captured),
             granted: tokens.scope.clone().unwrap_or_default(),
             ends: tokens.refresh_expires,
             renewable: tokens.refresh.is_some()
@@ -214,7 +214,7 @@ impl Flows {
             false => self.account_so_far(&connection).await,
         };
         let account = match before {
-            None => received.told.first().cloned(),
+            None => received.reported_accounts.first().cloned(),
             Some(before) => {
                 let source = before.id.source;
                 let account = self.account_of(&consented, &received, Some(source)).await;

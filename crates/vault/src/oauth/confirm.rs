@@ -94,8 +94,8 @@ impl Flows {
         waiting: Confirming,
     ) -> Result<(), FlowError> {
         let StoredFlow { mut flow, version } = stored;
-        let told = waiting.account().into_iter().collect();
-        let received = ReceivedTokens { accepted: true, told, ..waiting.received };
+        let reported_accounts = waiting.account().into_iter().collect();
+        let received = ReceivedTokens { accepted: true, reported_accounts, ..waiting.received };
         let flows = Arc::clone(self);
         let work = async move {
             // The accepted tokens replace the grant that is stored now.
@@ -185,9 +185,9 @@ impl Flows {
         received: ReceivedTokens,
         error: FlowError,
     ) -> Result<(), FlowError> {
-        let account = match (received.told.first(), &received.connection) {
+        let account = match (received.reported_accounts.first(), &received.connection) {
             (None, Some(connection)) => self.account_of(connection, &received, None).await,
-            (told, _) => told.cloned(),
+            (reported_accounts, _) => reported_accounts.cloned(),
         };
         let abandoned = Abandoned { why: error.to_string(), account, received };
         self.stage(flow, FlowStage::Abandoned(abandoned.clone())).await?;
@@ -207,10 +207,13 @@ impl Flows {
                 Some(name) => format!(
                     "its access stays at the provider, since connection `{name}` may use it too"
                 ),
-                None => match self.owe(flow.id.as_str(), &connection, received.grant).await {
+                None => match self
+                    .revoke_now_or_later(flow.id.as_str(), &connection, received.grant)
+                    .await
+                {
                     Ok(revoked) => said(&revoked),
                     Err(error) => {
-                        tracing::error!(flow = %flow.id, %error, "a grant stays at its provider");
+                        tracing::error!(flow = %flow.id, %error, "an unwanted grant is not revoked at its provider");
                         "its access may still be there at the provider".to_owned()
                     }
                 },

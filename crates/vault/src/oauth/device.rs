@@ -132,14 +132,14 @@ impl Flows {
 
     async fn poll(self: &Arc<Self>, flow: &Flow, polling: Polling) -> PollStep {
         let asked = async {
-            let asking = self.of_flow(flow).await?;
+            let asking = self.context_of_flow(flow).await?;
             let client = self.client(&asking.app).await?;
             Ok::<_, FlowError>((asking, client))
         };
         let (asking, client) = match asked.await {
             Ok(found) => found,
             // A failure of the server or the store does not end the consent.
-            Err(error) if error.passes() => return PollStep::Longer,
+            Err(error) if error.is_temporary() => return PollStep::Longer,
             Err(error) => return self.given_up(flow, &error.to_string()).await,
         };
         let settings = self.settings.load_full();

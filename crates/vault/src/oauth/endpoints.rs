@@ -24,12 +24,12 @@ impl Flows {
         let auth = provider.auth(connection.auth.as_deref()).ok_or_else(none)?;
         let base = auth.oauth.clone().ok_or_else(none)?;
         let variables = variables_of(&provider, &app, connection);
-        let applied = app.applied(&base);
+        let oauth = app.override_oauth(&base);
         let mut asking = FlowContext {
             connection: Arc::new(connection.clone()),
             provider,
             app,
-            oauth: applied,
+            oauth,
             variables,
             issuer: None,
             issuer_announced: false,
@@ -100,7 +100,7 @@ pub(super) fn cannot_ask(error: CallError) -> FlowError {
 
 /// Logs an error of metadata, and converts it to a message for users.
 pub(super) fn metadata_failure(error: &MetadataError) -> FlowError {
-    tracing::info!(%error, "an authorization server does not tell about itself");
+    tracing::info!(%error, "the metadata of an authorization server cannot be used");
     match error.is_temporary() {
         true => FlowError::Down(error.to_string()),
         false => FlowError::Server(error.to_string()),

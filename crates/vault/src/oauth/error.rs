@@ -105,11 +105,11 @@ pub enum FlowError {
 #[derive(Debug, thiserror::Error)]
 pub enum CallbackRefusal {
     /// Rule 1.
-    #[error("this address is not one that Keyward is called back by: {0}")]
+    #[error("this request is malformed: {0}")]
     Malformed(&'static str),
     /// Rule 2: used, expired, or unknown.
     #[error("this consent has ended: each link works once, and for ten minutes")]
-    Over,
+    NoFlow,
     /// Rule 3.
     #[error("this consent was for another app")]
     OtherApp,
@@ -158,7 +158,7 @@ impl FlowError {
     }
 
     /// Whether the flow is intact: a server or the store is down.
-    pub(super) fn passes(&self) -> bool {
+    pub(super) fn is_temporary(&self) -> bool {
         matches!(
             self,
             Self::Down(_) | Self::Row(RowError::Store(_)) | Self::Vault(VaultError::Store(_))
@@ -173,10 +173,10 @@ impl FlowError {
             | Self::Vault(VaultError::Store(error))
             | Self::Directory(DirectoryError::Store(error))
             | Self::Vault(VaultError::Directory(DirectoryError::Store(error))) => {
-                error.is_io() || error.leaves_doubt()
+                error.is_io() || error.is_outcome_unknown()
             }
             Self::Directory(error) | Self::Vault(VaultError::Directory(error)) => {
-                error.leaves_doubt()
+                error.is_outcome_unknown()
             }
             _ => false,
         }
@@ -224,7 +224,7 @@ impl CallbackRefusal {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Malformed(_)
-            | Self::Over
+            | Self::NoFlow
             | Self::OtherApp
             | Self::OtherServer
             | Self::NoCode
@@ -261,7 +261,7 @@ impl From<FlowError> for CallbackRefusal {
             FlowError::NoConnection | FlowError::Vault(VaultError::ConnectionMissing) => {
                 Self::Removed
             }
-            FlowError::NoFlow => Self::Over,
+            FlowError::NoFlow => Self::NoFlow,
             // Failures of keys and rows concern the operator: the cause is logged.
             FlowError::Row(_) | FlowError::Directory(_) | FlowError::Vault(_) => {
                 tracing::error!(%error, "a consent could not be kept");

@@ -141,8 +141,8 @@ pub(super) struct ReceivedTokens {
     #[serde(default)]
     pub(super) connection: Option<Box<ConnectionRecord>>,
     /// The account in the response and its ID token.
-    #[serde(default)]
-    pub(super) told: Vec<Account>,
+    #[serde(rename = "told", default)]
+    pub(super) reported_accounts: Vec<Account>,
     /// Whether a person has confirmed the account.
     #[serde(default)]
     pub(super) accepted: bool,

@@ -56,19 +56,19 @@ impl Flows {
         form: &str,
     ) -> Result<Zeroizing<String>, CallbackRefusal> {
         let callback = CallbackQuery::read(form)?;
-        let state = CookieDigest::of(&callback.state.ok_or(CallbackRefusal::Over)?);
+        let state = CookieDigest::of(&callback.state.ok_or(CallbackRefusal::NoFlow)?);
         let (mut pointer, version) =
-            self.states.get(org, state.as_str()).await?.ok_or(CallbackRefusal::Over)?;
+            self.states.get(org, state.as_str()).await?.ok_or(CallbackRefusal::NoFlow)?;
         let found = self.flows.get(org, pointer.flow.as_str()).await?;
         let (flow, _) =
-            found.filter(|(flow, _)| self.is_asked(flow)).ok_or(CallbackRefusal::Over)?;
+            found.filter(|(flow, _)| self.is_asked(flow)).ok_or(CallbackRefusal::NoFlow)?;
         if flow.app != *app {
             return Err(CallbackRefusal::OtherApp);
         }
         let connection = self.directory().view().connection(org, &flow.connection).cloned();
         let connection = connection.ok_or(CallbackRefusal::Removed)?;
         if pointer.posted || !self.is_posted_to(&connection) {
-            return Err(CallbackRefusal::Over);
+            return Err(CallbackRefusal::NoFlow);
         }
         pointer.posted = true;
         self.states.put(org, state.as_str(), &pointer, Some(version)).await?;
@@ -91,13 +91,13 @@ impl Flows {
         handle: &str,
     ) -> Result<Zeroizing<String>, CallbackRefusal> {
         let hash = CookieDigest::of(handle);
-        let posted = self.posted.take(org, hash.as_str()).await?.ok_or(CallbackRefusal::Over)?;
+        let posted = self.posted.take(org, hash.as_str()).await?.ok_or(CallbackRefusal::NoFlow)?;
         if posted.app != *app {
             return Err(CallbackRefusal::OtherApp);
         }
         match self.clock.now() < posted.expires {
             true => Ok(Zeroizing::new(posted.form.text().to_owned())),
-            false => Err(CallbackRefusal::Over),
+            false => Err(CallbackRefusal::NoFlow),
         }
     }
 

@@ -56,7 +56,7 @@ impl Flows {
                 let metadata = self.read_again(&issuer, read).await?;
                 let moved = self.vault.keep_found(&connection, &issuer, &metadata).await?;
                 if moved {
-                    self.vault.try_rejected_again().await;
+                    self.vault.retry_changed_clients().await;
                 }
                 moved
             }

@@ -50,7 +50,7 @@ pub use view::{FlowState, FlowView};
 
 use self::flow::Flow;
 use self::ongoing::Ongoing;
-use self::rows::{FormPost, OwedRevocation, Pointer};
+use self::rows::{FormPost, PendingRevocation, Pointer};
 use crate::{SealedRows, Vault};
 use keyward_base::time::Clock;
 use keyward_base::tokens::TokenSettings;
@@ -90,7 +90,7 @@ pub struct Flows {
     tickets: SealedRows<Pointer>,
     /// Forms of callbacks by POST, by hash of the secret of the continuation.
     posted: SealedRows<FormPost>,
-    outbox: SealedRows<OwedRevocation>,
+    outbox: SealedRows<PendingRevocation>,
     /// Held while flows are counted and created, so that the limit holds.
     turn: tokio::sync::Mutex<()>,
     ongoing: Ongoing,
@@ -98,14 +98,14 @@ pub struct Flows {
     stop: watch::Sender<bool>,
 }
 
-/// Checks an opened row of consents or owed revocations, for `keyward store check`. Other rows are not looked at.
+/// Checks an opened row of consents or pending revocations, for `keyward store check`. Other rows are not looked at.
 ///
 /// # Errors
 /// The problem.
 pub fn check_content(row: &OpenedRow) -> Result<(), String> {
     let id = row.place().map_or_else(String::new, |(_, id)| id.to_owned());
     match (row.table, id.split_once('-').map(|(kind, _)| kind)) {
-        (Table::Outbox, _) => row.decode::<OwedRevocation>().map(drop),
+        (Table::Outbox, _) => row.decode::<PendingRevocation>().map(drop),
         (Table::Flows, Some("flow")) => row.decode::<Flow>().map(drop),
         (Table::Flows, Some("state" | "start")) => row.decode::<Pointer>().map(drop),
         (Table::Flows, Some("posted")) => row.decode::<FormPost>().map(drop),

@@ -172,7 +172,10 @@ pub(super) async fn exchange_verifier(
     Ok(ReceivedTokens {
         session: Some(session.clone()),
         connection: Some(Box::new(asking.connection.as_ref().clone())),
-        told: account.map(|name| Account::named(name, AccountSource::Answer)).into_iter().collect(),
+        reported_accounts: account
+            .map(|name| Account::named(name, AccountSource::Answer))
+            .into_iter()
+            .collect(),
         granted: Vec::new(),
         ends: None,
         // The token does not expire.
@@ -226,7 +229,7 @@ fn no_token(failure: &TokenFailure) -> FlowError {
 
 /// Whether the service is down, or its answer is not caused by the client.
 fn is_of_server(failure: &TokenFailure) -> bool {
-    matches!(failure, TokenFailure::Temporary(Temporary { limited: false, .. }))
+    matches!(failure, TokenFailure::Temporary(Temporary { unknown_code: false, .. }))
 }
 
 #[cfg(test)]

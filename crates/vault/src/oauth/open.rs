@@ -98,7 +98,7 @@ impl Flows {
         match self.flows.get(&flow.org, flow.id.as_str()).await {
             Ok(found) => !found.is_some_and(|(now, _)| now.stage.has_received(received)),
             // A failed read does not tell whether an earlier write was made.
-            Err(RowError::Store(error)) => !(error.is_io() || error.leaves_doubt()),
+            Err(RowError::Store(error)) => !(error.is_io() || error.is_outcome_unknown()),
             // A row that cannot be opened is not put in force.
             Err(RowError::Sealed { .. } | RowError::Malformed { .. }) => true,
         }

@@ -47,7 +47,7 @@ impl Flows {
     ///
     /// # Errors
     /// When the server supports neither, or refuses.
-    pub(super) async fn client_at(
+    pub(super) async fn register_client(
         &self,
         metadata: &Metadata,
         app: &AppId,

@@ -273,7 +273,7 @@ impl Flows {
     ) -> Result<Arc<AppRecord>, FlowError> {
         let ResourceServer { provider, auth, url } = server;
         let id = AppId::random();
-        let client = self.client_at(metadata, &id).await?;
+        let client = self.register_client(metadata, &id).await?;
         let tokens = TokenOptions {
             token_params: BTreeMap::from([("resource".to_owned(), url.to_owned())]),
             client_auth: Some(client.auth),

@@ -16,7 +16,7 @@ use super::Flows;
 use super::error::FlowError;
 use super::flow::{ReceivedTokens, SealedText, random};
 use super::oauth1;
-use super::rows::{OwedRevocation, OwedRevocationApp};
+use super::rows::{PendingRevocation, PendingRevocationApp};
 use super::start::FlowContext;
 use crate::grant::oauth::{self, OAuthClient, TokenFailure};
 use crate::grant::{AppSecret, Grant};
@@ -57,7 +57,7 @@ const STOPPED: &str =
 /// A removed connection, and the app that revokes its grants, which may be removed too.
 struct RevocationTarget {
     connection: Arc<ConnectionRecord>,
-    app: Option<OwedRevocationApp>,
+    app: Option<PendingRevocationApp>,
 }
 
 /// The result of one attempt.
@@ -105,7 +105,7 @@ impl Flows {
         // Read before the connection is removed: until then its app cannot be removed.
         let before = self.directory().view().connection(org, id).filter(|_| revoke).cloned();
         let app = match before {
-            Some(connection) => self.owed_app(&connection).await,
+            Some(connection) => self.pending_app(&connection).await,
             None => None,
         };
         let ended = self.vault.disconnect(org, id, revoke).await?;
@@ -116,8 +116,8 @@ impl Flows {
         let first = match grant.filter(|_| revoke) {
             None => None,
             Some(grant) => {
-                let owed = removed.owed(encoded(&grant), self.revoked_until());
-                Some(self.owe_until(id.as_str(), owed, deadline).await?)
+                let pending = removed.pending_revocation(encoded(&grant), self.revoked_until());
+                Some(self.store_and_attempt(id.as_str(), pending, deadline).await?)
             }
         };
         let Some(mut late) = late else {
@@ -139,40 +139,40 @@ impl Flows {
     ///
     /// # Errors
     /// When the store fails.
-    pub(super) async fn owe(
+    pub(super) async fn revoke_now_or_later(
         self: &Arc<Self>,
         key: &str,
         connection: &ConnectionRecord,
         grant: SealedText,
     ) -> Result<Revoked, FlowError> {
         let deadline = Instant::now() + self.settings.load().revoke_timeout;
-        let owed = self.owed(connection, grant, self.revoked_until()).await;
-        self.owe_until(key, owed, deadline).await
+        let pending = self.pending_revocation(connection, grant, self.revoked_until()).await;
+        self.store_and_attempt(key, pending, deadline).await
     }
 
-    async fn owe_until(
+    async fn store_and_attempt(
         self: &Arc<Self>,
         key: &str,
-        owed: OwedRevocation,
+        pending: PendingRevocation,
         deadline: Instant,
     ) -> Result<Revoked, FlowError> {
-        let org = &owed.connection.org;
+        let org = &pending.connection.org;
         // Stored before the first attempt, so that a crash leaves no grant unrevoked.
-        match self.outbox.put(org, key, &owed, None).await {
+        match self.outbox.put(org, key, &pending, None).await {
             Ok(_) => {}
             // The revocation was stored before a crash, and is being retried.
             Err(RowError::Store(StoreError::Conflict { .. })) => {
-                return Ok(Revoked::Later(owed.until));
+                return Ok(Revoked::Later(pending.until));
             }
             Err(error) => return Err(error.into()),
         }
-        let attempt = tokio::time::timeout_at(deadline, self.attempt(&owed).boxed()).await;
+        let attempt = tokio::time::timeout_at(deadline, self.attempt(&pending).boxed()).await;
         if let Ok(RevocationAttempt::Done(revoked)) = attempt {
             self.outbox.delete(org, key).await?;
             return Ok(revoked);
         }
-        let until = owed.until;
-        self.try_again(key.to_owned(), owed);
+        let until = pending.until;
+        self.try_again(key.to_owned(), pending);
         Ok(Revoked::Later(until))
     }
 
@@ -180,12 +180,13 @@ impl Flows {
     pub(super) async fn revoke_unkept(&self, received: &ReceivedTokens) {
         let Some(connection) = received.connection.as_deref().cloned() else { return };
         let id = connection.id.clone();
-        let owed = self.owed(&connection, received.grant.clone(), Timestamp::MAX).await;
+        let pending =
+            self.pending_revocation(&connection, received.grant.clone(), Timestamp::MAX).await;
         let within = self.settings.load().revoke_timeout;
-        match tokio::time::timeout(within, self.attempt(&owed).boxed()).await {
+        match tokio::time::timeout(within, self.attempt(&pending).boxed()).await {
             Ok(RevocationAttempt::Done(Revoked::Yes)) => {}
             _ => {
-                tracing::error!(connection = %id, "a grant that was not kept stays at its provider")
+                tracing::error!(connection = %id, "a grant that could not be stored is not revoked at its provider")
             }
         }
     }
@@ -202,8 +203,8 @@ impl Flows {
         for (number, answer) in answers.iter().enumerate() {
             let key = format!("{}-{number}", removed.connection.id);
             let grant = SealedText::new(BASE64_STANDARD.encode(answer.as_slice()));
-            let owed = removed.owed(grant, self.revoked_until());
-            all = all.and(self.owe_until(&key, owed, deadline).await?);
+            let pending = removed.pending_revocation(grant, self.revoked_until());
+            all = all.and(self.store_and_attempt(&key, pending, deadline).await?);
         }
         match is_lost {
             true => Ok(all.and(Revoked::No(LOST.to_owned()))),
@@ -249,19 +250,19 @@ impl Flows {
                 () = self.vault.orphans.added() => true,
                 _ = close.wait_for(|close| *close) => false,
             };
-            self.owe_orphans().await;
+            self.queue_orphans().await;
         }
     }
 
     /// Stores the revocations of queued tokens, and begins to retry them.
-    async fn owe_orphans(self: &Arc<Self>) {
+    async fn queue_orphans(self: &Arc<Self>) {
         for OrphanedGrant { connection, grant } in self.vault.orphans.take() {
             let (org, id) = (connection.org.clone(), connection.id.clone());
             let key = format!("{id}-{}", *random());
             let grant = SealedText::new(BASE64_STANDARD.encode(grant.as_slice()));
-            let owed = self.owed(&connection, grant, self.revoked_until()).await;
-            match self.outbox.put(&org, &key, &owed, None).await {
-                Ok(_) => self.try_again(key, owed),
+            let pending = self.pending_revocation(&connection, grant, self.revoked_until()).await;
+            match self.outbox.put(&org, &key, &pending, None).await {
+                Ok(_) => self.try_again(key, pending),
                 Err(error) => tracing::error!(
                     connection = %id, %error, "a late refresh of a removed connection is not revoked"
                 ),
@@ -269,14 +270,14 @@ impl Flows {
         }
     }
 
-    async fn owed(
+    async fn pending_revocation(
         &self,
         connection: &ConnectionRecord,
         grant: SealedText,
         until: Timestamp,
-    ) -> OwedRevocation {
-        let app = self.owed_app(connection).await;
-        OwedRevocation { connection: connection.clone(), grant, app, until }
+    ) -> PendingRevocation {
+        let app = self.pending_app(connection).await;
+        PendingRevocation { connection: connection.clone(), grant, app, until }
     }
 
     fn revoked_until(&self) -> Timestamp {
@@ -287,24 +288,24 @@ impl Flows {
 
     /// Retries pending revocations that no task of this process retries.
     pub(super) async fn resume_outbox(self: &Arc<Self>, org: &OrgId) -> Result<(), RowError> {
-        let owed = self.outbox.all(org).await?;
-        owed.into_iter().for_each(|(key, owed, _)| self.try_again(key, owed));
+        let pending = self.outbox.all(org).await?;
+        pending.into_iter().for_each(|(key, pending, _)| self.try_again(key, pending));
         Ok(())
     }
 
-    fn try_again(self: &Arc<Self>, key: String, owed: OwedRevocation) {
+    fn try_again(self: &Arc<Self>, key: String, pending: PendingRevocation) {
         let Some(work) = self.ongoing.begin(format!("revocation/{key}")) else { return };
         let flows = Arc::clone(self);
         self.spawn(async move {
             let _work = work;
-            flows.until_revoked(&key, owed).await;
+            flows.until_revoked(&key, pending).await;
         });
     }
 
-    async fn until_revoked(&self, key: &str, owed: OwedRevocation) {
+    async fn until_revoked(&self, key: &str, pending: PendingRevocation) {
         let mut pause = PAUSE_FIRST;
-        let connection = &owed.connection;
-        while self.clock.now() < owed.until {
+        let connection = &pending.connection;
+        while self.clock.now() < pending.until {
             if !self.wait(pause).await {
                 return;
             }
@@ -312,14 +313,14 @@ impl Flows {
             // One replica at a time.
             let lease = self.store.lease(&format!("revocation/{key}"), self.lease_time()).await;
             let Ok(Some(_lease)) = lease else { continue };
-            if !self.is_owed(key, &owed).await {
+            if !self.is_pending(key, &pending).await {
                 return;
             }
-            if let RevocationAttempt::Done(revoked) = self.attempt(&owed).await {
+            if let RevocationAttempt::Done(revoked) = self.attempt(&pending).await {
                 match revoked {
                     Revoked::Yes => tracing::info!(
                         connection = %connection.id, name = connection.name,
-                        provider = connection.provider, "the provider has revoked what was owed"
+                        provider = connection.provider, "a pending revocation is complete"
                     ),
                     Revoked::No(why) => given_up(connection, &why),
                     Revoked::Later(_) => given_up(connection, "the provider asks to try later"),
@@ -327,77 +328,77 @@ impl Flows {
                         given_up(connection, "the provider has no way to revoke it");
                     }
                 }
-                return self.settled(key, &owed).await;
+                return self.settled(key, &pending).await;
             }
         }
-        if !self.is_owed(key, &owed).await {
+        if !self.is_pending(key, &pending).await {
             return;
         }
-        given_up(connection, "the provider could not be told in time");
-        self.settled(key, &owed).await;
+        given_up(connection, "the provider could not be reached in time");
+        self.settled(key, &pending).await;
     }
 
     /// Whether the revocation is still pending: no other replica has completed it.
-    async fn is_owed(&self, key: &str, owed: &OwedRevocation) -> bool {
-        !matches!(self.outbox.get(&owed.connection.org, key).await, Ok(None))
+    async fn is_pending(&self, key: &str, pending: &PendingRevocation) -> bool {
+        !matches!(self.outbox.get(&pending.connection.org, key).await, Ok(None))
     }
 
     /// The app of a connection with its secret, for the outbox.
-    async fn owed_app(&self, connection: &ConnectionRecord) -> Option<OwedRevocationApp> {
+    async fn pending_app(&self, connection: &ConnectionRecord) -> Option<PendingRevocationApp> {
         let app = self.app_of(connection).ok()?;
         // A paused app is used too, because a revocation requests no token.
         match self.vault.last_secret(&app).await {
             Ok(secret) => {
                 let secret = SealedText::new(BASE64_STANDARD.encode(secret.encode().as_slice()));
-                Some(OwedRevocationApp { record: AppRecord::clone(&app), secret })
+                Some(PendingRevocationApp { record: AppRecord::clone(&app), secret })
             }
             Err(error) => {
-                tracing::warn!(%error, "a revocation is owed without the secret of its app");
+                tracing::warn!(%error, "a pending revocation has no secret of its app");
                 None
             }
         }
     }
 
     /// The client of a pending revocation: the current app, else the stored one.
-    async fn asking_owed(
+    async fn pending_context(
         &self,
-        owed: &OwedRevocation,
+        pending: &PendingRevocation,
     ) -> Result<(FlowContext, OAuthClient), FlowError> {
-        let now = match self.app_of(&owed.connection) {
+        let now = match self.app_of(&pending.connection) {
             Ok(app) => self.client(&app).await.map(|client| (app, client)),
             Err(error) => Err(error),
         };
-        let (app, client) = match (now, &owed.app) {
+        let (app, client) = match (now, &pending.app) {
             (Ok(now), _) => now,
             (Err(_), Some(kept)) => {
                 (Arc::new(kept.record.clone()), kept.client().ok_or(FlowError::NoFlow)?)
             }
             (Err(error), None) => return Err(error),
         };
-        Ok((self.context_with_app(&owed.connection, app).await?, client))
+        Ok((self.context_with_app(&pending.connection, app).await?, client))
     }
 
-    async fn settled(&self, key: &str, owed: &OwedRevocation) {
-        if let Err(error) = self.outbox.delete(&owed.connection.org, key).await {
+    async fn settled(&self, key: &str, pending: &PendingRevocation) {
+        if let Err(error) = self.outbox.delete(&pending.connection.org, key).await {
             tracing::error!(%error, "a revocation stays in the outbox");
         }
     }
 
-    async fn attempt(&self, owed: &OwedRevocation) -> RevocationAttempt {
+    async fn attempt(&self, pending: &PendingRevocation) -> RevocationAttempt {
         let no = |why: String| RevocationAttempt::Done(Revoked::No(why));
-        let bytes = BASE64_STANDARD.decode(owed.grant.text()).map(Zeroizing::new);
+        let bytes = BASE64_STANDARD.decode(pending.grant.text()).map(Zeroizing::new);
         let grant = bytes.ok().and_then(|bytes| Grant::decode(&bytes).ok());
         let signing = grant.as_ref().and_then(Grant::oauth1_token);
         let what = grant.as_ref().and_then(Grant::revocable);
         if signing.is_none() && what.is_none() {
             return RevocationAttempt::Done(Revoked::NotSupported { by_hand: None });
         }
-        let (asking, client) = match self.asking_owed(owed).await {
+        let (asking, client) = match self.pending_context(pending).await {
             Ok(both) => both,
             Err(error @ FlowError::NoApp { .. }) => return no(error.to_string()),
             // A missing provider or secret may be added again, so the revocation is retried.
             Err(error) => {
-                tracing::debug!(connection = %owed.connection.id, %error, "not revoked yet");
+                tracing::debug!(connection = %pending.connection.id, %error, "not revoked yet");
                 return RevocationAttempt::Again;
             }
         };
@@ -421,13 +422,13 @@ impl Flows {
 }
 
 impl RevocationTarget {
-    fn owed(&self, grant: SealedText, until: Timestamp) -> OwedRevocation {
+    fn pending_revocation(&self, grant: SealedText, until: Timestamp) -> PendingRevocation {
         let connection = ConnectionRecord::clone(&self.connection);
-        OwedRevocation { connection, grant, app: self.app.clone(), until }
+        PendingRevocation { connection, grant, app: self.app.clone(), until }
     }
 }
 
-impl OwedRevocationApp {
+impl PendingRevocationApp {
     /// `None` if the secret is malformed.
     fn client(&self) -> Option<OAuthClient> {
         let bytes = BASE64_STANDARD.decode(self.secret.text()).map(Zeroizing::new).ok()?;
@@ -441,6 +442,6 @@ impl OwedRevocationApp {
 fn given_up(connection: &ConnectionRecord, why: &str) {
     tracing::warn!(
         connection = %connection.id, name = connection.name, provider = connection.provider, why,
-        "a revocation that is owed is given up: take the access away at the provider"
+        "a pending revocation has failed: revoke the access at the provider"
     );
 }

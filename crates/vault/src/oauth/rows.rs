@@ -27,20 +27,20 @@ pub(super) struct FormPost {
 
 /// A pending revocation.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub(super) struct OwedRevocation {
+pub(super) struct PendingRevocation {
     /// The removed record: provider, app, variables.
     pub(super) connection: ConnectionRecord,
     /// The encoded grant, base64.
     pub(super) grant: SealedText,
     /// The app at that time. Absent without an app, and in rows of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) app: Option<OwedRevocationApp>,
+    pub(super) app: Option<PendingRevocationApp>,
     pub(super) until: Timestamp,
 }
 
 /// The client of a pending revocation.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub(super) struct OwedRevocationApp {
+pub(super) struct PendingRevocationApp {
     pub(super) record: AppRecord,
     /// The encoded secret, base64.
     pub(super) secret: SealedText,

@@ -20,7 +20,9 @@ use keyward_base::id::{FlowId, OrgId};
 use keyward_rules::provider::oauth::{GrantText, PkceText, ResponseModeText};
 use keyward_rules::provider::scope_words::ScopeWords;
 use keyward_rules::provider::{OAuth, Provider};
-use keyward_state::directory::{AppRecord, BrokenReason, ConnectionRecord, ConnectionState, Need};
+use keyward_state::directory::{
+    AppRecord, BrokenReason, ConnectionRecord, ConnectionState, RemedyCause,
+};
 
 #[derive(Clone, Debug, Default)]
 pub struct ConsentRequest {
@@ -146,10 +148,10 @@ impl Flows {
         register: bool,
     ) -> Result<FlowContext, FlowError> {
         // Checked first, because only a consent needs an app.
-        if !self.consents(&connection.org, &connection.provider, connection.auth.as_deref()) {
+        if !self.needs_consent(&connection.org, &connection.provider, connection.auth.as_deref()) {
             return Err(self.no_consent_error(connection));
         }
-        let asking = self.asking(connection).await?;
+        let asking = self.context_of_connection(connection).await?;
         if asking.app.facts.registered.is_none() || !register && !self.is_forgotten(&asking) {
             return Ok(asking);
         }
@@ -179,7 +181,7 @@ impl Flows {
         let life = self.settings.load().flow_lifetime;
         let flow = self.new_flow(org, asking, ask, life);
         let ticket = random();
-        let ticket = Zeroizing::new(self.of_org(org, &ticket));
+        let ticket = Zeroizing::new(self.with_org_prefix(org, &ticket));
         let pointer = Pointer { flow: flow.id.clone(), expires: flow.expires, posted: false };
         self.flows.put(org, flow.id.as_str(), &flow, None).await?;
         self.tickets.put(org, CookieDigest::of(&ticket).as_str(), &pointer, None).await?;
@@ -219,7 +221,7 @@ impl Flows {
 
     /// A ticket or flow id as it appears in URLs: prefixed with the organisation's name, except for the
     /// default organisation.
-    pub fn of_org(&self, org: &OrgId, what: &str) -> String {
+    pub fn with_org_prefix(&self, org: &OrgId, what: &str) -> String {
         match *org == OrgId::default_org() {
             true => what.to_owned(),
             false => format!("{}.{what}", org.name()),
@@ -233,11 +235,11 @@ impl Flows {
     pub async fn offer(&self, org: &OrgId, ticket: &str) -> Result<StartPage, CallbackRefusal> {
         let hash = CookieDigest::of(ticket);
         let (pointer, _) =
-            self.tickets.get(org, hash.as_str()).await?.ok_or(CallbackRefusal::Over)?;
+            self.tickets.get(org, hash.as_str()).await?.ok_or(CallbackRefusal::NoFlow)?;
         let found = self.flows.get(org, pointer.flow.as_str()).await?;
         let (flow, _) =
-            found.filter(|(flow, _)| self.is_offered(flow)).ok_or(CallbackRefusal::Over)?;
-        let asking = self.of_flow(&flow).await?;
+            found.filter(|(flow, _)| self.is_offered(flow)).ok_or(CallbackRefusal::NoFlow)?;
+        let asking = self.context_of_flow(&flow).await?;
         let authorize = endpoint(&asking, asking.oauth.authorize.as_ref(), "authorization")?;
         let person = self.person_of(&flow);
         Ok(StartPage {
@@ -271,15 +273,15 @@ impl Flows {
     ) -> Result<String, CallbackRefusal> {
         let hash = CookieDigest::of(ticket);
         let (pointer, _) =
-            self.tickets.get(org, hash.as_str()).await?.ok_or(CallbackRefusal::Over)?;
+            self.tickets.get(org, hash.as_str()).await?.ok_or(CallbackRefusal::NoFlow)?;
         let found = self.flows.get(org, pointer.flow.as_str()).await?;
         let (flow, version) =
-            found.filter(|(flow, _)| self.is_offered(flow)).ok_or(CallbackRefusal::Over)?;
-        let asking = self.of_flow(&flow).await?;
+            found.filter(|(flow, _)| self.is_offered(flow)).ok_or(CallbackRefusal::NoFlow)?;
+        let asking = self.context_of_flow(&flow).await?;
         // Done before the link is used up, because it may fail: OAuth 1.0a sends a request to the service.
         let authorization = self.authorization(&flow, &asking).await?;
         // If the button is pressed twice, only one request continues.
-        self.tickets.take(org, hash.as_str()).await?.ok_or(CallbackRefusal::Over)?;
+        self.tickets.take(org, hash.as_str()).await?.ok_or(CallbackRefusal::NoFlow)?;
         let stored = StoredFlow { flow, version };
         Ok(self.redirect_to_provider(stored, authorization, session).await?)
     }
@@ -380,17 +382,17 @@ impl Flows {
 
     /// The current connection, provider, endpoints and app of a flow. Refused if its person may no longer change the
     /// connection.
-    pub(super) async fn of_flow(&self, flow: &Flow) -> Result<FlowContext, FlowError> {
+    pub(super) async fn context_of_flow(&self, flow: &Flow) -> Result<FlowContext, FlowError> {
         let view = self.directory().view();
         let connection = view.connection(&flow.org, &flow.connection);
         let connection = connection.ok_or(FlowError::NoConnection)?;
         self.may_still_change(flow, connection)?;
         // The app of the flow is used, because another consent may have changed the app of the connection meanwhile.
-        self.asking(&flow.connection_with_app(connection)).await
+        self.context_of_connection(&flow.connection_with_app(connection)).await
     }
 
     /// The provider and endpoints of a connection, and its app.
-    pub(super) async fn asking(
+    pub(super) async fn context_of_connection(
         &self,
         connection: &ConnectionRecord,
     ) -> Result<FlowContext, FlowError> {
@@ -399,7 +401,7 @@ impl Flows {
 
     /// The error for a connection without consent, with a remedy.
     pub(super) fn no_consent_error(&self, connection: &ConnectionRecord) -> FlowError {
-        let remedy = self.vault.remedy(connection, Need::Credential);
+        let remedy = self.vault.remedy(connection, RemedyCause::Credential);
         FlowError::NoConsent { connection: connection.name.clone(), remedy }
     }
 
@@ -414,7 +416,7 @@ impl Flows {
         let auth = provider.auth(connection.auth.as_deref());
         let Some(base) = auth.and_then(|auth| auth.oauth.as_ref()) else { return Ok(None) };
         let variables = variables_of(provider, app, connection);
-        let issuer = app.applied(base).issuer;
+        let issuer = app.override_oauth(base).issuer;
         Ok(issuer.map(|issuer| issuer.fill(&variables)).transpose()?)
     }
 }

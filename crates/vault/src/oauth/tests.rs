@@ -1,7 +1,7 @@
 //! The upgrade test of stored consents and revocations; examples and rules are those of [`crate::tests::golden`].
 
 use super::flow::Flow;
-use super::rows::{FormPost, OwedRevocation, Pointer};
+use super::rows::{FormPost, PendingRevocation, Pointer};
 use crate::tests::golden::{assert_none, changed};
 use keyward_state::store::Table;
 
@@ -19,7 +19,7 @@ async fn consents_of_earlier_versions_are_read_and_written_unchanged() {
 #[tokio::test]
 async fn revocations_that_earlier_versions_owe_are_read_and_written_unchanged() {
     assert_none(
-        &changed::<OwedRevocation>(Table::Outbox, include_str!("../tests/golden/outbox.json"))
+        &changed::<PendingRevocation>(Table::Outbox, include_str!("../tests/golden/outbox.json"))
             .await,
     );
 }

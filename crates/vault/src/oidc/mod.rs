@@ -101,7 +101,7 @@ pub struct ReturnedBrowser<'a> {
 }
 
 /// A person whom the provider has authenticated.
-pub struct Arrived {
+pub struct AuthenticatedPerson {
     /// Their account.
     pub identity: Identity,
     /// Their role, or why they may not sign in.
@@ -175,13 +175,16 @@ impl RelyingParty {
     ///
     /// # Errors
     /// When the browser did not begin it, or the provider does not authenticate a person.
-    pub async fn complete(&self, returned: ReturnedBrowser<'_>) -> Result<Arrived, SignInError> {
+    pub async fn complete(
+        &self,
+        returned: ReturnedBrowser<'_>,
+    ) -> Result<AuthenticatedPerson, SignInError> {
         let callback = CallbackQuery::read(returned.query)?;
         let (state, now) = (callback.state.as_deref(), self.clock.now());
         let attempt = self.attempts.take(returned.cookie, state, now)?;
         let life = Duration::from_secs(ATTEMPT_LIFE.as_secs().unsigned_abs());
         let once = format!("sign-in/{}", attempt.state);
-        let is_first = self.vault.directory().is_first_time(&once, life).await;
+        let is_first = self.vault.directory().claim_once(&once, life).await;
         if !is_first.map_err(|error| SignInError::Store(Box::new(error.into())))? {
             return Err(SignInError::Used);
         }
@@ -224,7 +227,7 @@ impl RelyingParty {
         &self,
         attempt: SignInAttempt,
         callback: CallbackQuery,
-    ) -> Result<Arrived, SignInError> {
+    ) -> Result<AuthenticatedPerson, SignInError> {
         let provider = self.provider().await?;
         // RFC 9207: by simple string comparison, also for errors.
         let is_announced = provider.metadata.authorization_response_iss_parameter_supported;
@@ -264,7 +267,7 @@ impl RelyingParty {
         }
         let owned = |text: Option<&str>| text.map(str::to_owned);
         let called = text(&claims, "preferred_username").or_else(|| text(&claims, "email"));
-        Ok(Arrived {
+        Ok(AuthenticatedPerson {
             identity: Identity { issuer: self.settings.issuer.clone(), subject },
             admission: admit(&self.settings, &claims),
             email: owned(verified_email(&claims)),

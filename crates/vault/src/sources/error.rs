@@ -26,7 +26,7 @@ pub enum SourceError {
     #[error("the value is empty")]
     Empty,
     /// The request to the server failed.
-    #[error("{}", told(.0))]
+    #[error("{}", text_of(.0))]
     Call(CallError),
     /// The server refuses.
     #[error("it answered {status}{}", detail.as_deref().map(|it| format!(" ({it})")).unwrap_or_default())]
@@ -161,7 +161,7 @@ impl SourceError {
     }
 }
 
-fn told(error: &CallError) -> String {
+fn text_of(error: &CallError) -> String {
     match error {
         CallError::Address => "its address is no https URL".to_owned(),
         error => error.to_string(),

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 
 use super::{in_memory, vault_over};
 use crate::grant::Grant;
-use crate::keys::{Home, MasterKeys};
+use crate::keys::{KeyLocation, MasterKeys};
 use crate::*;
 use keyward_base::id::{AppId, FlowId};
 use keyward_base::secret::Secret;
@@ -178,7 +178,7 @@ async fn a_grant_that_was_read_under_a_key_that_has_gone_is_read_again() {
     let slow = Arc::new(Slow::default());
     let store: Arc<dyn Store> = slow.clone();
     let keyring = Arc::new(Keyring::ephemeral());
-    let keys = MasterKeys::new(store.clone(), keyring.clone(), Home::Memory).unwrap();
+    let keys = MasterKeys::new(store.clone(), keyring.clone(), KeyLocation::Memory).unwrap();
     let vault = vault_over(store, &keyring, Arc::new(Catalogue::built_in())).await;
     let org = OrgId::default_org();
     let connection = vault.add(new("github", None), fields()).await.unwrap();

@@ -19,7 +19,7 @@ use crate::cli::failure::Failure;
 use keyward_base::time::Clock;
 use keyward_proxy::Preface;
 use keyward_proxy::ca::authority::Authority;
-use keyward_proxy::ca::cache::Leaves;
+use keyward_proxy::ca::cache::LeafCache;
 
 /// Streams at once; more wait.
 const STREAMS_MAX: u32 = 512;
@@ -45,7 +45,7 @@ impl ProbeListeners {
     /// Listens on free ports of loopback. The listener of the proxy variables requires `token`.
     pub(super) async fn open(authority: Arc<Authority>, token: &str) -> Result<Self, Failure> {
         let shared = Arc::new(ProbeState {
-            leaves: Leaves::new(authority, EVENTS_MAX, Clock::System),
+            leaves: LeafCache::new(authority, EVENTS_MAX, Clock::System),
             token: token.to_owned(),
             seen: Mutex::default(),
             streams: Arc::new(Semaphore::new(STREAMS_MAX as usize)),

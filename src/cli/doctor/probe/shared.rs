@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 
 use super::seen::{ProbeEvent, RequestRoute};
 use keyward_proxy::Preface;
-use keyward_proxy::ca::cache::Leaves;
+use keyward_proxy::ca::cache::LeafCache;
 
 /// Most recorded events, also the bound of leaves.
 pub(super) const EVENTS_MAX: usize = 10_000;
@@ -39,7 +39,7 @@ pub(super) enum ListenerKind {
 
 /// State shared by all streams.
 pub(super) struct ProbeState {
-    pub(super) leaves: Leaves,
+    pub(super) leaves: LeafCache,
     pub(super) token: String,
     pub(super) seen: Mutex<Observations>,
     pub(super) streams: Arc<Semaphore>,

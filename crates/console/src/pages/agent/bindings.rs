@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use crate::icons::Icon;
 use crate::pages::binding::unbinding;
 use crate::parts::{mark, search};
-use crate::visit::{Stop, Visit, segment};
+use crate::visit::{PageError, Visit, segment};
 use keyward_api::wire::List;
 use keyward_model::{Agent, BindingShown, Connection, ManagedBy, Shown};
 
@@ -19,7 +19,7 @@ pub(super) struct Offer {
     found: List<Shown<Connection>>,
 }
 
-pub(super) async fn read(visit: &Visit, q: Option<&str>) -> Result<Offer, Stop> {
+pub(super) async fn read(visit: &Visit, q: Option<&str>) -> Result<Offer, PageError> {
     let q = q.map(str::trim).filter(|q| !q.is_empty()).map(str::to_owned);
     let asked = q.as_deref().map(|q| format!("&q={}", segment(q))).unwrap_or_default();
     let found = visit.get(&format!("/connections?limit={OFFERED}{asked}")).await?;

@@ -7,12 +7,12 @@ use maud::{Markup, html};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::super::connect::{other_way, reference_field, sources};
+use super::super::connect::{reference_field, reference_switch, sources};
 use crate::frame::{Page, Section};
 use crate::parts::{
     Field, client_labels, copyable, empty, head, known_scopes, mark, search, search_more,
 };
-use crate::visit::{Stop, Visit, segment, sentence};
+use crate::visit::{PageError, Visit, segment, sentence};
 use keyward_api::wire::{AuthView, List, ProviderView, RedirectView};
 use keyward_base::id::AppId;
 use keyward_model::{App, Shown};
@@ -31,7 +31,10 @@ pub(super) struct PageQuery {
     by_reference: bool,
 }
 
-pub(super) async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Response, Stop> {
+pub(super) async fn show(
+    visit: Visit,
+    Query(asked): Query<PageQuery>,
+) -> Result<Response, PageError> {
     let Some(provider) = asked.provider.as_deref().filter(|id| !id.is_empty()) else {
         return Ok(choose(&visit, &asked).await?.into_response());
     };
@@ -52,7 +55,7 @@ pub(super) async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result
 }
 
 /// The first step: the service.
-async fn choose(visit: &Visit, asked: &PageQuery) -> Result<Page, Stop> {
+async fn choose(visit: &Visit, asked: &PageQuery) -> Result<Page, PageError> {
     let q = asked.q.clone().unwrap_or_default();
     let all: List<ProviderView> =
         visit.get(&format!("/providers?limit=1000&q={}", segment(q.trim()))).await?;
@@ -83,10 +86,10 @@ async fn set_up(
     provider: &ProviderView,
     id: &AppId,
     uri: &str,
-) -> Result<Page, Stop> {
+) -> Result<Page, PageError> {
     let usable: Vec<&AuthView> = provider.auth.iter().filter(|auth| auth.needs_app).collect();
     let chosen = usable.iter().find(|it| Some(&it.id) == asked.auth.as_ref()).or(usable.first());
-    let apps: Option<List<Shown<App>>> = visit.maybe("/apps?limit=1000").await?;
+    let apps: Option<List<Shown<App>>> = visit.get_optional("/apps?limit=1000").await?;
     let apps: Vec<_> = apps.into_iter().flat_map(|list| list.items).collect();
     let sources = sources(visit).await?;
     let here = format!("/apps/new?provider={}&id={id}", segment(&provider.id));
@@ -96,7 +99,7 @@ async fn set_up(
         @if asked.by_reference && !sources.is_empty() {
             (reference_field("secrets.client_secret", &client_labels(chosen.copied())[1], &sources))
         } @else { (secret_field(chosen.copied())) }
-        @if !sources.is_empty() { (other_way(&here, asked.by_reference)) }
+        @if !sources.is_empty() { (reference_switch(&here, asked.by_reference)) }
     };
     let content = html! {
         p.crumb { a href="/apps" { "Apps" } " / " a href="/apps/new" { "Set up an app" } }

@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use crate::visit::{Stop, Visit};
+use crate::visit::{PageError, Visit};
 use keyward_api::wire::{DatabaseListenerView, Status};
 use keyward_base::database::DatabaseProtocol;
 use keyward_model::{Connection, Shown};
@@ -11,9 +11,9 @@ use keyward_model::{Connection, Shown};
 pub(super) async fn read(
     visit: &Visit,
     connection: &Shown<Connection>,
-) -> Result<Option<Vec<DatabaseListenerView>>, Stop> {
+) -> Result<Option<Vec<DatabaseListenerView>>, PageError> {
     let Some(url) = &connection.facts.database else { return Ok(None) };
-    let status: Option<Status> = visit.maybe("/status").await?;
+    let status: Option<Status> = visit.get_optional("/status").await?;
     let mut all = status.map(|status| status.databases).unwrap_or_default();
     all.retain(|listener| {
         let speaks = DatabaseProtocol::of_url(url) == Some(listener.protocol);

@@ -11,7 +11,7 @@ use super::slot::{choices, hosts, limits, more};
 use crate::frame::{Page, Section};
 use crate::pages::connections::state_of;
 use crate::parts::{head, mark, remedy};
-use crate::visit::{Stop, Visit, segment, sentence};
+use crate::visit::{PageError, Visit, segment, sentence};
 use keyward_api::wire::{List, ProviderView};
 use keyward_model::{Agent, Connection, ConnectionState, Manifest, PluginView, Shown, Slot};
 use keyward_rules::provider::scope_words::worded_scopes;
@@ -63,7 +63,7 @@ impl Walk {
 pub(super) async fn show(
     visit: Visit,
     Query(given): Query<BTreeMap<String, String>>,
-) -> Result<Page, Stop> {
+) -> Result<Page, PageError> {
     let before = match given.get("upgrade") {
         Some(id) => Some(visit.get(&format!("/plugins/{}", segment(id))).await?),
         None => None,
@@ -194,7 +194,7 @@ impl Filled {
     }
 }
 
-async fn filled(visit: &Visit, walk: &Walk, manifest: &Manifest) -> Result<Vec<Filled>, Stop> {
+async fn filled(visit: &Visit, walk: &Walk, manifest: &Manifest) -> Result<Vec<Filled>, PageError> {
     let mut slots = Vec::new();
     for slot in &manifest.connections {
         let given = walk.given.get(&format!("slot.{}", slot.slot)).map(String::as_str);

@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use crate::parts::chips;
-use crate::visit::{Stop, Visit, segment};
+use crate::visit::{PageError, Visit, segment};
 use keyward_api::wire::List;
 use keyward_model::{Connection, Shown};
 
@@ -12,13 +12,13 @@ pub(super) async fn choices(
     visit: &Visit,
     provider: &str,
     now: Option<&str>,
-) -> Result<List<Shown<Connection>>, Stop> {
+) -> Result<List<Shown<Connection>>, PageError> {
     let path = format!("/connections?limit=200&provider={}", segment(provider));
     let mut list: List<Shown<Connection>> = visit.get(&path).await?;
     let unread = now.filter(|name| list.items.iter().all(|it| it.spec.name != *name));
     if let Some(name) = unread.filter(|name| !name.is_empty()) {
         let found: Option<Shown<Connection>> =
-            visit.maybe(&format!("/connections/{}", segment(name))).await?;
+            visit.get_optional(&format!("/connections/{}", segment(name))).await?;
         list.items.extend(found.filter(|it| it.spec.provider == provider));
     }
     Ok(list)

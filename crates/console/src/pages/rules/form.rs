@@ -7,7 +7,7 @@ use super::sentence::Sentence;
 use super::{list, shared, tester};
 use crate::frame::{Page, Section};
 use crate::parts::{Field, head};
-use crate::visit::{Stop, Tagged, Visit, segment};
+use crate::visit::{PageError, Tagged, Visit, segment};
 use keyward_api::wire::{Explanation, List};
 use keyward_model::{Connection, ManagedBy, RuleShown, RuleSpec, Shown};
 
@@ -32,7 +32,7 @@ struct Form<'a> {
     is_new: bool,
 }
 
-async fn connections(visit: &Visit) -> Result<Vec<String>, Stop> {
+async fn connections(visit: &Visit) -> Result<Vec<String>, PageError> {
     let list: List<Shown<Connection>> = visit.get("/connections?limit=200").await?;
     Ok(list.items.into_iter().map(|connection| connection.spec.name).collect())
 }
@@ -43,7 +43,11 @@ fn stored(all: &List<RuleShown>) -> Vec<&str> {
     stored.filter_map(|rule| rule.spec.name.as_deref()).collect()
 }
 
-pub(super) async fn new(visit: &Visit, asked: &PageQuery, agents: &[String]) -> Result<Page, Stop> {
+pub(super) async fn new(
+    visit: &Visit,
+    asked: &PageQuery,
+    agents: &[String],
+) -> Result<Page, PageError> {
     let all: List<RuleShown> = visit.get("/rules?limit=1000").await?;
     let given = |text: &Option<String>| text.clone().filter(|text| !text.trim().is_empty());
     let spec = RuleSpec {
@@ -97,7 +101,7 @@ fn stands_now(now: &Explanation) -> Markup {
     html! {
         div.notice.warn[is_fixed] { div.grow {
             p { code { (now.method) " " (now.target.strip_suffix(":443").unwrap_or(&now.target)) (now.path) } " of " b { (now.agent) } }
-            p.small { (tester::stands(now)) }
+            p.small { (tester::current_decision(now)) }
             @if is_fixed {
                 p.small { "Rules of the configuration file come before stored ones, so a rule that is added here does not change that. Edit the file." }
             }
@@ -109,7 +113,7 @@ pub(super) async fn edit(
     visit: &Visit,
     rule: &Tagged<RuleShown>,
     agents: &[String],
-) -> Result<Page, Stop> {
+) -> Result<Page, PageError> {
     let all: List<RuleShown> = visit.get("/rules?limit=1000").await?;
     let name = rule.body.spec.name.as_deref().unwrap_or(&rule.body.id);
     let path = format!("/rules/{}", segment(name));
@@ -127,7 +131,7 @@ pub(super) async fn edit(
         before: None,
         is_new: false,
     };
-    let earlier = rule.body.standing.shadowed_by.as_deref().map(list::written_name);
+    let earlier = rule.body.status.shadowed_by.as_deref().map(list::written_name);
     let content = html! {
         p.crumb { a href="/rules" { "Rules" } " / " a href=(path) { (name) } }
         (head(html! { "Edit rule" }, Some(Sentence::of(&rule.body.spec).show()), html! {

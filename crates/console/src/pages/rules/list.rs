@@ -113,17 +113,17 @@ fn row(view: &View<'_>, rule: &RuleShown, orders: bool) -> Markup {
         li.go.decides[fit == Some(Fit::Decides)].passed[fit.is_some_and(|fit| fit != Fit::Decides)]
             data-rule=[name.filter(|_| moves)] draggable=[moves.then_some("true")] tabindex=[moves.then_some("0")]
             aria-describedby=[moves.then_some("order-help")] {
-            span.num.muted { (rule.standing.number) }
+            span.num.muted { (rule.status.number) }
             div {
                 p { (Sentence::of(&rule.spec).show()) }
                 p.why {
                     a href=(path) { (name.unwrap_or("without a name")) } " · "
-                    @match &rule.standing.place {
+                    @match &rule.status.place {
                         Some(place) => { (Icon::Lock.show()) " " span title=(place) { "from " (file_line(place)) } }
                         None => "stored",
                     }
                 }
-                @if let Some(earlier) = &rule.standing.shadowed_by {
+                @if let Some(earlier) = &rule.status.shadowed_by {
                     p.why { span.chip.warn { "no effect" } " " (written_name(earlier)) " comes first and decides all of its requests" }
                 }
             }

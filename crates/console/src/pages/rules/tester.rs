@@ -5,7 +5,7 @@ use maud::{Markup, PreEscaped, html};
 use super::query::PageQuery;
 use super::sentence::decider;
 use crate::pages::traffic::decided;
-use crate::visit::{Stop, Visit, segment, sentence};
+use crate::visit::{PageError, Visit, segment, sentence};
 use keyward_api::wire::{ErrorView, ExplainAsk, Explanation};
 
 /// Methods that the form offers.
@@ -28,7 +28,7 @@ impl Tested {
 }
 
 /// Asks about the request of the query.
-pub(super) async fn tested(visit: &Visit, asked: &PageQuery) -> Result<Option<Tested>, Stop> {
+pub(super) async fn tested(visit: &Visit, asked: &PageQuery) -> Result<Option<Tested>, PageError> {
     let given = |text: &Option<String>| text.clone().filter(|text| !text.trim().is_empty());
     let (Some(agent), Some(url)) = (given(&asked.agent), given(&asked.url)) else {
         return Ok(None);
@@ -42,7 +42,7 @@ pub(super) async fn tested(visit: &Visit, asked: &PageQuery) -> Result<Option<Te
     };
     match visit.explain(&ask).await {
         Ok(now) => Ok(Some(Tested::Explained(Box::new(now)))),
-        Err(Stop::Refused(_, error)) => Ok(Some(Tested::Refused(error))),
+        Err(PageError::Refused(_, error)) => Ok(Some(Tested::Refused(error))),
         Err(stop) => Err(stop),
     }
 }
@@ -182,7 +182,7 @@ fn test_line(asked: &PageQuery, now: &Explanation) -> String {
 }
 
 /// What the request would be decided by, for the form of a new rule.
-pub(super) fn stands(now: &Explanation) -> Markup {
+pub(super) fn current_decision(now: &Explanation) -> Markup {
     html! {
         "Now it is " @if now.allowed { "sent" } @else { "refused" }
         @if let Some(by) = decider(now) { " because of " (by) }

@@ -7,7 +7,7 @@ use maud::{Markup, html};
 use super::definition::{Checked, DefinitionForm, DefinitionProblem, TEXT_CHARS_MAX};
 use crate::frame::{Page, Section};
 use crate::parts::{chips, copyable, facts, head, remedy};
-use crate::visit::{Stop, Tagged, Visit, segment, sentence};
+use crate::visit::{PageError, Tagged, Visit, segment, sentence};
 use keyward_api::wire::{ProviderSource, ProviderView};
 use keyward_rules::provider::Provider;
 
@@ -25,7 +25,10 @@ enum Verdict {
     Fits(Box<Checked>),
 }
 
-pub(super) async fn show(visit: Visit, Query(given): Query<DefinitionForm>) -> Result<Page, Stop> {
+pub(super) async fn show(
+    visit: Visit,
+    Query(given): Query<DefinitionForm>,
+) -> Result<Page, PageError> {
     let verdict = judged(&visit, &given).await?;
     let content = html! {
         p.crumb { a href="/services" { "Services" } }
@@ -56,7 +59,7 @@ fn as_text(given: &DefinitionForm, verdict: &Verdict) -> String {
     format!("/services/new?as=text&definition={}", segment(&yaml))
 }
 
-async fn judged(visit: &Visit, given: &DefinitionForm) -> Result<Verdict, Stop> {
+async fn judged(visit: &Visit, given: &DefinitionForm) -> Result<Verdict, PageError> {
     if !given.is_begun() {
         return Ok(Verdict::Nothing);
     }
@@ -65,7 +68,7 @@ async fn judged(visit: &Visit, given: &DefinitionForm) -> Result<Verdict, Stop> 
         Err(wrong) => return Ok(Verdict::Wrong(wrong)),
     };
     let path = format!("/providers/{}", segment(&checked.provider.id));
-    let taken: Option<ProviderView> = visit.maybe(&path).await?;
+    let taken: Option<ProviderView> = visit.get_optional(&path).await?;
     Ok(match taken {
         Some(taken) if taken.managed_by == Some(ProviderSource::Store) => {
             let Tagged { tag, .. } = visit.tagged::<ProviderView>(&path).await?;
@@ -84,12 +87,12 @@ fn wrong_at(verdict: &Verdict, field: &str) -> Markup {
     };
     html! {
         div id=(format!("{field}-wrong")) data-live {
-            @for it in all.iter().filter(|it| it.field == Some(field)) { p.wrong { (told(it)) } }
+            @for it in all.iter().filter(|it| it.field == Some(field)) { p.wrong { (problem_text(it)) } }
         }
     }
 }
 
-fn told(wrong: &DefinitionProblem) -> Markup {
+fn problem_text(wrong: &DefinitionProblem) -> Markup {
     html! {
         (sentence(&wrong.message))
         @if let Some(remedy) = remedy(Some(&wrong.remedy)).filter(|text| !text.is_empty()) { " " (sentence(remedy)) }
@@ -164,7 +167,7 @@ fn panel(visit: &Visit, given: &DefinitionForm, verdict: &Verdict) -> Markup {
             div.body { @match verdict {
                 Verdict::Nothing => p.muted { "It is checked while you write." },
                 Verdict::Wrong(all) => {
-                    @for it in general(all) { div.wrong-box { p { @if !it.place.is_empty() { code { (it.place) } " " } (told(&it)) } } }
+                    @for it in general(all) { div.wrong-box { p { @if !it.place.is_empty() { code { (it.place) } " " } (problem_text(&it)) } } }
                     @if all.iter().any(|it| it.field.is_some()) { p.muted { "Something is missing or wrong in the form." } }
                 }
                 Verdict::Taken(id) => div.wrong-box { p { "There is a service " a href=(format!("/services/{}", segment(id))) { (id) } " already." } },

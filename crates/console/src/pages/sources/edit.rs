@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::frame::{Page, Section};
 use crate::parts::{Field, head};
-use crate::visit::{Console, Stop, Tagged, Visit, segment};
+use crate::visit::{Console, PageError, Tagged, Visit, segment};
 use keyward_api::handler::get;
 use keyward_base::keys::{Absent, Key, Section as _, Shape};
 use keyward_model::{
@@ -45,12 +45,12 @@ pub(super) fn routes() -> Router<Console> {
     Router::new().route("/sources/new", get(add)).route("/sources/{name}/edit", get(edit))
 }
 
-async fn add(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, Stop> {
+async fn add(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, PageError> {
     if !visit.is_admin() {
-        return Err(Stop::not_allowed());
+        return Err(PageError::not_allowed());
     }
     let kind = asked.kind.as_deref().unwrap_or(KINDS[0].0);
-    let spec = empty(kind, asked.login).ok_or_else(Stop::no_page)?;
+    let spec = empty(kind, asked.login).ok_or_else(PageError::no_page)?;
     let content = html! {
         p.crumb { a href="/sources" { "Secret sources" } }
         (head(html! { "Add a secret source" }, Some(html! { "Its credentials are encrypted, and never shown again." }), html! {}))
@@ -72,15 +72,15 @@ async fn add(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, Stop>
     Ok(Page::new(&visit, Section::Settings, "Add a secret source", content))
 }
 
-async fn edit(visit: Visit, Path(name): Path<String>) -> Result<Page, Stop> {
+async fn edit(visit: Visit, Path(name): Path<String>) -> Result<Page, PageError> {
     if !visit.is_admin() {
-        return Err(Stop::not_allowed());
+        return Err(PageError::not_allowed());
     }
     let path = format!("/sources/{}", segment(&name));
     let Tagged { body: source, tag } = visit.tagged::<Shown<Source>>(&path).await?;
     let kind = source.facts.kind.as_str();
     if !KINDS.iter().any(|(of, _)| *of == kind) {
-        return Err(Stop::no_page());
+        return Err(PageError::no_page());
     }
     let now = serde_json::to_value(&source.spec).unwrap_or_default();
     let content = html! {
@@ -161,8 +161,8 @@ fn setting(name: &str, key: &Key, now: &Value) -> Markup {
     match key.shape {
         Shape::Choice(choices, absent) => {
             let usual = match absent {
-                Absent::Means(usual) => Some(usual),
-                Absent::Nothing | Absent::Refused => None,
+                Absent::Default(usual) => Some(usual),
+                Absent::Nothing | Absent::Required => None,
             };
             html! { div.field {
                 label for=(id) { (label) }
@@ -173,7 +173,7 @@ fn setting(name: &str, key: &Key, now: &Value) -> Markup {
             } }
         }
         shape => {
-            let is_optional = !matches!(shape, Shape::Value(_, Absent::Refused));
+            let is_optional = !matches!(shape, Shape::Value(_, Absent::Required));
             let json = (key.name == "version").then_some("number");
             let help = Some(help.as_str());
             let empties = is_optional && value.is_some();

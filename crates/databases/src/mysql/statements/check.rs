@@ -5,7 +5,7 @@
 use super::comments::unwrapped;
 use super::lexer::tokens;
 use super::settings;
-use crate::rules::{KeptSettings, Reason, StatementRules};
+use crate::rules::{EnforcedSettings, Reason, StatementRules};
 use crate::sql::{Lexed, SqlToken, first_word, has_pair, span, statements};
 
 /// Statements that read, or only change the session.
@@ -59,7 +59,7 @@ const REFUSED_WORDS: &[&str] =
 ///
 /// # Errors
 /// Why one of them is refused.
-pub fn check(text: &[u8], kept: &KeptSettings) -> Result<(), Reason> {
+pub fn check(text: &[u8], kept: &EnforcedSettings) -> Result<(), Reason> {
     let text = &*unwrapped(text);
     let tokens = tokens(text)?;
     if tokens.iter().any(|lexed| is_ambiguous(lexed, text)) {
@@ -76,7 +76,7 @@ fn is_ambiguous(lexed: &Lexed, text: &[u8]) -> bool {
     is_bare && (source.contains(&0xa0) || source.starts_with(b"$"))
 }
 
-fn statement(tokens: &[Lexed], text: &[u8], kept: &KeptSettings) -> Result<(), Reason> {
+fn statement(tokens: &[Lexed], text: &[u8], kept: &EnforcedSettings) -> Result<(), Reason> {
     let words: Vec<&str> = tokens.iter().filter_map(Lexed::word).collect();
     let Some(first) = first_word(tokens) else { return Ok(()) };
     let is_refused = |word: &&str| REFUSED_WORDS.contains(word);
@@ -179,8 +179,8 @@ fn is_write(word: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn read_only() -> KeptSettings {
-        KeptSettings { read_only: true, ..KeptSettings::default() }
+    fn read_only() -> EnforcedSettings {
+        EnforcedSettings { read_only: true, ..EnforcedSettings::default() }
     }
 
     #[test]

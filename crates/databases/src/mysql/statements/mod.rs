@@ -54,13 +54,13 @@ where
         let mut sequence = Sequence::default();
         sequence.write(stream, SET).await?;
         if sequence.read(stream).await?.first() != Some(&OK) {
-            return Err(ServerError::OtherMode);
+            return Err(ServerError::ModeMismatch);
         }
     }
     let mut sequence = Sequence::default();
     sequence.write(stream, QUESTION).await?;
     let columns = match sequence.read(stream).await?.first() {
-        Some(&(0 | ERROR)) | None => return Err(ServerError::OtherMode),
+        Some(&(0 | ERROR)) | None => return Err(ServerError::ModeMismatch),
         Some(columns) => usize::from(*columns),
     };
     let between = columns + usize::from(flags & DEPRECATE_EOF == 0);
@@ -74,7 +74,7 @@ where
         if payload.first() == Some(&0xfe) {
             return match confirmed {
                 Confirmed { read_only: true, sql_mode: true, charset: true } => Ok(()),
-                _ => Err(ServerError::OtherMode),
+                _ => Err(ServerError::ModeMismatch),
             };
         }
         confirmed.add(&payload)?;
@@ -86,18 +86,18 @@ impl Confirmed {
     /// Adds the name and the value of a variable.
     fn add(&mut self, row: &[u8]) -> Result<(), ServerError> {
         let mut parts = Parts(row);
-        let (Some(name), Some(value)) = (parts.counted(), parts.counted()) else {
+        let (Some(name), Some(value)) = (parts.length_encoded(), parts.length_encoded()) else {
             return Err(PROTOCOL);
         };
         let value = String::from_utf8_lossy(value);
         match name {
             b"tx_read_only" | b"transaction_read_only" => self.read_only |= value == "ON",
             b"sql_mode" if value.split(',').any(|mode| OTHER_MODES.contains(&mode)) => {
-                return Err(ServerError::OtherSqlMode);
+                return Err(ServerError::SqlModeMismatch);
             }
             b"sql_mode" => self.sql_mode = true,
             b"character_set_client" if !is_safe_charset(&value) => {
-                return Err(ServerError::OtherCharset);
+                return Err(ServerError::CharsetMismatch);
             }
             b"character_set_client" => self.charset = true,
             _ => return Err(PROTOCOL),

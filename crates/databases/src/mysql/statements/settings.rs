@@ -1,7 +1,7 @@
 //! `SET` in a session whose statements are read: which settings it may change, and to which character sets. Each part of its
 //! list must have a form that is known here, because servers have forms that name no setting, such as `CHAR SET gbk`.
 
-use crate::rules::{KeptSettings, Reason};
+use crate::rules::{EnforcedSettings, Reason};
 use crate::sql::{Lexed, SqlToken, lower};
 
 /// Words of `SET` that decide about rights, or how texts are read; and those that change more than the session.
@@ -64,7 +64,7 @@ const SAFE_CHARSETS: &[&str] = &["utf8", "utf8mb3", "utf8mb4", "latin1", "ascii"
 ///
 /// # Errors
 /// Why it is refused.
-pub fn check(tokens: &[Lexed], text: &[u8], kept: &KeptSettings) -> Result<(), Reason> {
+pub fn check(tokens: &[Lexed], text: &[u8], kept: &EnforcedSettings) -> Result<(), Reason> {
     let list = tokens.get(1..).unwrap_or_default();
     match is_transaction(list) {
         true => Ok(()),
@@ -106,7 +106,7 @@ fn is_transaction(list: &[Lexed]) -> bool {
     rest.first().and_then(Lexed::word) == Some("transaction") && rest.iter().all(is_of_it)
 }
 
-fn permits(part: &[Lexed], text: &[u8], kept: &KeptSettings) -> Result<(), Reason> {
+fn permits(part: &[Lexed], text: &[u8], kept: &EnforcedSettings) -> Result<(), Reason> {
     if let [names, value @ ..] = part
         && names.word() == Some("names")
     {
@@ -263,7 +263,11 @@ mod tests {
 
     fn checked(text: &str, read_only: bool) -> Result<(), Reason> {
         let tokens = tokens(text.as_bytes()).expect("it has tokens");
-        check(&tokens, text.as_bytes(), &KeptSettings { read_only, ..KeptSettings::default() })
+        check(
+            &tokens,
+            text.as_bytes(),
+            &EnforcedSettings { read_only, ..EnforcedSettings::default() },
+        )
     }
 
     #[test]

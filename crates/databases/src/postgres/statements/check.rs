@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use super::is_safe_encoding;
 use super::lexer::{LexError, tokens};
 use super::search_path::sets_safe_path;
-use crate::rules::{KeptSettings, Reason};
+use crate::rules::{EnforcedSettings, Reason};
 use crate::sql::{Lexed, SqlToken, first_word, has_pair, lower, span, statements};
 
 /// Statements that read, or only change the session.
@@ -142,7 +142,7 @@ const TWO_PHASES: Reason = Cow::Borrowed("transactions in two phases are not per
 ///
 /// # Errors
 /// Why one of them is refused.
-pub fn check(text: &[u8], kept: &KeptSettings) -> Result<(), Reason> {
+pub fn check(text: &[u8], kept: &EnforcedSettings) -> Result<(), Reason> {
     let tokens = tokens(text).map_err(|error| match error {
         LexError::Unterminated => "a string, name or comment does not end",
         LexError::UnicodeEscapes => "names and strings with U& are refused",
@@ -152,7 +152,7 @@ pub fn check(text: &[u8], kept: &KeptSettings) -> Result<(), Reason> {
     statements(&tokens).try_for_each(|one| statement(one, text, kept))
 }
 
-fn statement(tokens: &[Lexed], text: &[u8], kept: &KeptSettings) -> Result<(), Reason> {
+fn statement(tokens: &[Lexed], text: &[u8], kept: &EnforcedSettings) -> Result<(), Reason> {
     let words: Vec<&str> = tokens.iter().filter_map(Lexed::word).collect();
     functions(&words)?;
     if !configures_safely(tokens, text, kept) && text[span(tokens)] != *OF_PG_DUMP {
@@ -237,7 +237,7 @@ fn functions(words: &[&str]) -> Result<(), Reason> {
 
 /// Whether each `set_config` is a call that names one of [`CONFIGURED`] as a plain string, or the search path where `SET` may
 /// change that. The comma must follow it: a string may go on in another line.
-fn configures_safely(tokens: &[Lexed], text: &[u8], kept: &KeptSettings) -> bool {
+fn configures_safely(tokens: &[Lexed], text: &[u8], kept: &EnforcedSettings) -> bool {
     let is_symbol = |lexed: &Lexed, symbol: u8| lexed.token == SqlToken::Symbol(symbol);
     let is_configured =
         |name: &str| CONFIGURED.contains(&name) || (name == "search_path" && !kept.names_tables());
@@ -273,7 +273,7 @@ fn mode(words: &[&str]) -> Result<(), Reason> {
     }
 }
 
-fn settings(words: &[&str], kept: &KeptSettings) -> Result<(), Reason> {
+fn settings(words: &[&str], kept: &EnforcedSettings) -> Result<(), Reason> {
     let is_kept = |word: &&str| {
         KEPT_SETTINGS.contains(word)
             || kept.read_only && MODE_SETTINGS.contains(word)
@@ -357,8 +357,8 @@ fn copy(tokens: &[Lexed]) -> Result<(), Reason> {
 mod tests {
     use super::*;
 
-    fn read_only() -> KeptSettings {
-        KeptSettings { read_only: true, ..KeptSettings::default() }
+    fn read_only() -> EnforcedSettings {
+        EnforcedSettings { read_only: true, ..EnforcedSettings::default() }
     }
 
     #[test]
@@ -420,7 +420,7 @@ mod tests {
 
     #[test]
     fn a_timeout_that_was_set_for_the_session_is_kept() {
-        let kept = KeptSettings { statement_timeout: true, ..read_only() };
+        let kept = EnforcedSettings { statement_timeout: true, ..read_only() };
         for text in ["SET statement_timeout = 0", "SET LOCAL \"Statement_Timeout\" TO 0"] {
             assert!(check(text.as_bytes(), &kept).is_err(), "{text}");
         }

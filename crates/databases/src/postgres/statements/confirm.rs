@@ -48,7 +48,7 @@ where
             Message::DataRow(row) => holds = mode.is_that_of(&row).unwrap_or_default(),
             Message::ReadyForQuery(_) if holds => return Ok(()),
             Message::ReadyForQuery(_) | Message::ErrorResponse(_) => {
-                return Err(PostgresLoginError::OtherMode);
+                return Err(PostgresLoginError::ModeMismatch);
             }
             _ => {}
         }
@@ -58,7 +58,7 @@ where
 
 impl SessionMode {
     /// Whether the server must be asked.
-    pub fn is_asked_for(&self) -> bool {
+    pub fn needs_confirmation(&self) -> bool {
         *self != Self::default()
     }
 

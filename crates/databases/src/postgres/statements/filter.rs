@@ -10,7 +10,7 @@ use bytes::{Buf, BufMut, BytesMut};
 
 use super::check::check;
 use super::lexer::tokens;
-use crate::rules::{KeptSettings, Reason};
+use crate::rules::{EnforcedSettings, Reason};
 use crate::sql::masked;
 use crate::stream::StreamFilter;
 use keyward_proxy::StatementLog;
@@ -22,7 +22,7 @@ const STATEMENT_BYTES_MAX: usize = 1024 * 1024;
 #[derive(Debug)]
 pub struct StatementFilter {
     /// `None`: every statement may be sent.
-    kept: Option<KeptSettings>,
+    kept: Option<EnforcedSettings>,
     log: Option<StatementLog>,
     state: MessageState,
 }
@@ -41,7 +41,7 @@ enum MessageState {
 
 impl StatementFilter {
     /// `kept`: what the session keeps. `log`: where its statements are recorded.
-    pub fn new(kept: Option<KeptSettings>, log: Option<StatementLog>) -> Self {
+    pub fn new(kept: Option<EnforcedSettings>, log: Option<StatementLog>) -> Self {
         Self { kept, log, state: MessageState::Header(BytesMut::new()) }
     }
 }
@@ -170,7 +170,7 @@ fn text_of(message: &[u8]) -> Option<&[u8]> {
 }
 
 /// What is sent instead of a statement that is refused.
-fn refusal(message: &[u8], kept: &KeptSettings) -> Option<Vec<u8>> {
+fn refusal(message: &[u8], kept: &EnforcedSettings) -> Option<Vec<u8>> {
     let (tag, body) = (message[0], &message[5..]);
     let failing = |name, has_parameters| FailingStatement { tag, name, has_parameters };
     let malformed = Cow::Borrowed("the message is malformed");
@@ -201,7 +201,7 @@ fn refusal(message: &[u8], kept: &KeptSettings) -> Option<Vec<u8>> {
 
 impl FailingStatement<'_> {
     /// A message of the same kind.
-    fn message(&self, reason: &Reason, kept: &KeptSettings) -> Vec<u8> {
+    fn message(&self, reason: &Reason, kept: &EnforcedSettings) -> Vec<u8> {
         // 25006: read_only_sql_transaction; 42501: insufficient_privilege.
         let (state, setting) = match kept.rules {
             None => ("25006", "the setting read_only of the connection keeps it so"),
@@ -245,7 +245,7 @@ mod tests {
     }
 
     fn fed(bytes: &[u8], piece: usize) -> io::Result<Vec<u8>> {
-        let kept = KeptSettings { read_only: true, ..KeptSettings::default() };
+        let kept = EnforcedSettings { read_only: true, ..EnforcedSettings::default() };
         let mut messages = StatementFilter::new(Some(kept), None);
         let mut checked = BytesMut::new();
         for piece in bytes.chunks(piece) {

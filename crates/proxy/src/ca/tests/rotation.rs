@@ -11,8 +11,8 @@ use rustls_pki_types::{ServerName, UnixTime};
 use x509_parser::extensions::ParsedExtension;
 
 use super::*;
-use crate::ca::authority::{Role, Succession};
-use crate::ca::cache::Leaves;
+use crate::ca::authority::{Role, RotationMode};
+use crate::ca::cache::LeafCache;
 use keyward_base::host::Host;
 use keyward_net::tls;
 
@@ -95,7 +95,7 @@ fn key_id(der: &CertificateDer<'_>, of_issuer: bool) -> Vec<u8> {
 fn a_given_ca_is_not_rotated_and_nothing_changes() {
     let (cert, key) = self_signed(plain_ca());
     let world = World::at(Place::given(&cert, &key));
-    for how in [Succession::Overlap(DAY), Succession::AtOnce] {
+    for how in [RotationMode::Overlap(DAY), RotationMode::NoOverlap] {
         let refused = world.authority.rotate(how).expect_err("not ours");
         assert!(matches!(refused, CaError::NotOurs { .. }), "{refused}");
         assert!(refused.hint().is_some_and(|hint| hint.contains("keyward reload")));
@@ -112,22 +112,22 @@ fn a_ca_without_room_for_a_successor_is_replaced_at_once_or_not_at_all() {
     old.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     let (cert, key) = self_signed(old);
     let world = World::at(Place::given(&cert, &key));
-    let refused = world.authority.rotate(Succession::Overlap(DAY)).expect_err("no room");
+    let refused = world.authority.rotate(RotationMode::Overlap(DAY)).expect_err("no room");
     assert!(refused.hint().is_some_and(|hint| hint.contains("--no-overlap")), "{refused}");
-    world.authority.rotate(Succession::AtOnce).expect("replaced");
+    world.authority.rotate(RotationMode::NoOverlap).expect("replaced");
     assert!(!world.serves(&world.authority, &cert));
-    world.authority.rotate(Succession::Overlap(DAY)).expect("its successors overlap");
+    world.authority.rotate(RotationMode::Overlap(DAY)).expect("its successors overlap");
 }
 
 #[test]
 fn one_overlap_at_a_time() {
     let world = World::new();
-    world.authority.rotate(Succession::Overlap(DAY * 30)).expect("rotated");
-    let refused = world.authority.rotate(Succession::Overlap(DAY)).expect_err("under way");
+    world.authority.rotate(RotationMode::Overlap(DAY * 30)).expect("rotated");
+    let refused = world.authority.rotate(RotationMode::Overlap(DAY)).expect_err("under way");
     assert!(matches!(refused, CaError::Overlapping { .. }), "{refused}");
     world.pass(31);
-    world.authority.rotate(Succession::Overlap(DAY)).expect("the first is over");
-    world.authority.rotate(Succession::AtOnce).expect("the second is cut short");
+    world.authority.rotate(RotationMode::Overlap(DAY)).expect("the first is over");
+    world.authority.rotate(RotationMode::NoOverlap).expect("the second is cut short");
     assert_eq!(world.authority.overview().certificates.len(), 1);
 }
 
@@ -137,7 +137,7 @@ fn files_that_were_changed_are_not_overwritten() {
     let (cert, key) = self_signed(plain_ca());
     fs::write(&world.place.cert, &cert).expect("write");
     fs::write(&world.place.key, &key).expect("write");
-    let refused = world.authority.rotate(Succession::AtOnce).expect_err("changed");
+    let refused = world.authority.rotate(RotationMode::NoOverlap).expect_err("changed");
     assert!(matches!(refused, CaError::Changed), "{refused}");
     assert_eq!(fs::read_to_string(&world.place.key).expect("read"), key);
 }
@@ -146,7 +146,7 @@ fn files_that_were_changed_are_not_overwritten() {
 fn in_the_overlap_clients_of_either_ca_are_served_and_after_it_those_of_the_new_one() {
     let world = World::new();
     let old = world.authority.cert_pem();
-    world.authority.rotate(Succession::Overlap(DAY * 30)).expect("rotated");
+    world.authority.rotate(RotationMode::Overlap(DAY * 30)).expect("rotated");
     let both = world.authority.cert_pem();
     let new = first(&both);
     assert_eq!(both, format!("{new}{old}"));
@@ -177,7 +177,7 @@ fn without_an_overlap_the_old_ca_is_gone_at_once() {
     let world = World::new();
     let old = world.authority.cert_pem();
     let leaked = fs::read(&world.place.key).expect("read");
-    world.authority.rotate(Succession::AtOnce).expect("rotated");
+    world.authority.rotate(RotationMode::NoOverlap).expect("rotated");
     let new = world.authority.cert_pem();
     assert_eq!(new, fs::read_to_string(&world.place.cert).expect("read"));
     assert!(!world.serves(&world.authority, &old));
@@ -193,7 +193,7 @@ fn without_an_overlap_the_old_ca_is_gone_at_once() {
 fn the_cross_certificate_leads_from_the_new_key_to_the_old_root() {
     let world = World::new();
     let old = world.authority.cert_der();
-    world.authority.rotate(Succession::Overlap(DAY * 30)).expect("rotated");
+    world.authority.rotate(RotationMode::Overlap(DAY * 30)).expect("rotated");
     let (new, sent) = (world.authority.cert_der(), world.sent(&world.authority));
     let cross = &sent[1];
     let parsed: Vec<_> =
@@ -217,7 +217,7 @@ fn the_cross_certificate_leads_from_the_new_key_to_the_old_root() {
 fn an_overlap_never_outlives_the_old_ca() {
     let world = World::new();
     let end = world.authority.expires();
-    world.authority.rotate(Succession::Overlap(DAY * 36_500)).expect("rotated");
+    world.authority.rotate(RotationMode::Overlap(DAY * 36_500)).expect("rotated");
     assert_eq!(world.authority.overview().overlap_until, Some(end));
     let roles: Vec<_> =
         world.authority.overview().certificates.iter().map(|cert| cert.role).collect();
@@ -230,7 +230,7 @@ fn a_crash_leaves_the_old_ca_or_the_new_one_whole() {
     let (old_cert, old_key) =
         (fs::read(&world.place.cert).expect("read"), fs::read(&world.place.key).expect("read"));
     let old = world.authority.fingerprint();
-    world.authority.rotate(Succession::Overlap(DAY)).expect("rotated");
+    world.authority.rotate(RotationMode::Overlap(DAY)).expect("rotated");
     let new = world.authority.fingerprint();
     let (new_cert, new_key) =
         (fs::read(&world.place.cert).expect("read"), fs::read(&world.place.key).expect("read"));
@@ -295,11 +295,11 @@ fn replaced_files_are_taken_up_whole_or_not_at_all() {
 fn a_leaf_of_the_ca_before_is_not_handed_out_and_its_key_leaves_memory() {
     let world = World::new();
     let clock = Clock::Fixed(world.now.clone());
-    let leaves = Leaves::new(world.authority.clone(), 8, clock);
+    let leaves = LeafCache::new(world.authority.clone(), 8, clock);
     let host = Host::parse("api.test").expect("a host");
     let before = leaves.server_config(&host).expect("minted");
     let former = Arc::downgrade(&world.authority.signer());
-    world.authority.rotate(Succession::Overlap(DAY * 2)).expect("rotated");
+    world.authority.rotate(RotationMode::Overlap(DAY * 2)).expect("rotated");
     assert!(former.upgrade().is_none(), "a cached leaf keeps no key");
     let after = leaves.server_config(&host).expect("minted");
     assert!(!Arc::ptr_eq(&before, &after));
@@ -319,7 +319,7 @@ fn the_end_of_a_ca_is_announced_two_months_ahead() {
     world.pass(20);
     let notice = world.authority.notice().expect("it ends soon");
     assert!(notice.contains("keyward ca rotate"), "{notice}");
-    world.authority.rotate(Succession::Overlap(DAY * 300)).expect("rotated");
+    world.authority.rotate(RotationMode::Overlap(DAY * 300)).expect("rotated");
     assert_eq!(world.authority.notice(), None);
     let until = world.authority.overview().overlap_until.expect("an overlap");
     assert!(until < world.authority.expires());

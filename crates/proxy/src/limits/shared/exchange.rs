@@ -29,25 +29,25 @@ pub struct LimitExchange {
     /// Whether the row differs from the one that is stored.
     is_due: bool,
     generations: u32,
-    replicas: HashMap<String, HeardReplica>,
+    replicas: HashMap<String, KnownReplica>,
 }
 
 /// What was read of another replica.
 #[derive(Debug)]
-struct HeardReplica {
+struct KnownReplica {
     at: Instant,
-    buckets: HashMap<(LimitSpace, LimitId), HeardBucket>,
+    buckets: HashMap<(LimitSpace, LimitId), KnownBucket>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-struct HeardBucket {
+struct KnownBucket {
     generation: u32,
     own: u32,
 }
 
 /// A row that another replica has written.
 #[derive(Clone, Copy, Debug)]
-pub struct HeardRow<'a> {
+pub struct ReplicaRow<'a> {
     /// The name of the replica.
     pub replica: &'a str,
     /// What it published.
@@ -111,7 +111,7 @@ impl LimitExchange {
     }
 
     /// The rows that were there when this replica started: its buckets become as empty as those.
-    pub fn begin(&mut self, rows: &[HeardRow<'_>], now: Instant) {
+    pub fn begin(&mut self, rows: &[ReplicaRow<'_>], now: Instant) {
         for row in rows {
             for one in self.read(row, now) {
                 let bucket = self.limits.bucket_at(one.space, one.id, one.rate, now);
@@ -125,7 +125,7 @@ impl LimitExchange {
     ///
     /// `is_first`: whether these are the first rows after a time without news. Counts that were assumed for other
     /// replicas are then offset against them.
-    pub fn hear(&mut self, row: &HeardRow<'_>, is_first: bool, now: Instant) -> u64 {
+    pub fn add_row(&mut self, row: &ReplicaRow<'_>, is_first: bool, now: Instant) -> u64 {
         let known = self.replicas.remove(row.replica).map(|heard| heard.buckets);
         let known = known.unwrap_or_default();
         let then = now.checked_sub(row.ago).unwrap_or(now);
@@ -152,15 +152,18 @@ impl LimitExchange {
 
     /// The buckets of a row, which are remembered. A row of another version of Keyward may be unreadable: that replica
     /// then counts alone.
-    fn read(&mut self, row: &HeardRow<'_>, now: Instant) -> Vec<PublishedBucket> {
+    fn read(&mut self, row: &ReplicaRow<'_>, now: Instant) -> Vec<PublishedBucket> {
         let Some(buckets) = Published::read(row.bytes) else {
-            tracing::debug!(replica = row.replica, "its limits are not readable");
+            tracing::debug!(
+                replica = row.replica,
+                "the limits that a replica published cannot be read"
+            );
             return Vec::new();
         };
         let heard =
-            |one: &PublishedBucket| HeardBucket { generation: one.generation, own: one.own };
+            |one: &PublishedBucket| KnownBucket { generation: one.generation, own: one.own };
         let buckets_now = buckets.iter().map(|one| ((one.space, one.id), heard(one))).collect();
-        let heard = HeardReplica { at: now, buckets: buckets_now };
+        let heard = KnownReplica { at: now, buckets: buckets_now };
         self.replicas.insert(row.replica.to_owned(), heard);
         buckets
     }

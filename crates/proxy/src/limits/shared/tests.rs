@@ -44,7 +44,7 @@ impl Replica {
     fn hear(&mut self, rows: &Rows, is_first: bool, now: Instant) -> u64 {
         let others = rows.0.iter().filter(|(name, _)| **name != self.name);
         let others: Vec<_> = others.map(|(name, row)| heard(name, row, now)).collect();
-        others.iter().map(|row| self.exchange.hear(row, is_first, now)).sum()
+        others.iter().map(|row| self.exchange.add_row(row, is_first, now)).sum()
     }
 
     fn begin(&mut self, rows: &Rows, now: Instant) {
@@ -53,8 +53,8 @@ impl Replica {
     }
 }
 
-fn heard<'a>(name: &'a str, row: &'a (Vec<u8>, Instant), now: Instant) -> HeardRow<'a> {
-    HeardRow { replica: name, bytes: &row.0, ago: now - row.1 }
+fn heard<'a>(name: &'a str, row: &'a (Vec<u8>, Instant), now: Instant) -> ReplicaRow<'a> {
+    ReplicaRow { replica: name, bytes: &row.0, ago: now - row.1 }
 }
 
 fn replicas(count: usize) -> Vec<Replica> {

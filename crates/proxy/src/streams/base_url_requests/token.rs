@@ -9,7 +9,9 @@ use http::header::{AUTHORIZATION, HeaderName, HeaderValue, ORIGIN, PROXY_AUTHORI
 use crate::base_url::BaseUrlError;
 use crate::gateway::Gateway;
 use crate::refusal::Refusal;
-use crate::streams::authenticate::{Authenticated, PresentedToken, Unproved, failure, prove};
+use crate::streams::authenticate::{
+    Authenticated, PresentedToken, TokenError, authenticate_token, failure,
+};
 use keyward_base::agent::TOKEN_PREFIX;
 use keyward_rules::inject::strip;
 
@@ -34,9 +36,9 @@ pub fn authenticate(
     let guessed = !candidates.is_empty();
     let mut session_ended = false;
     for candidate in candidates.into_iter().flatten() {
-        match prove(gateway, candidate) {
+        match authenticate_token(gateway, candidate) {
             Ok(proof) => return Ok(proof),
-            Err(unproved) => session_ended |= unproved == Unproved::SessionEnded,
+            Err(unproved) => session_ended |= unproved == TokenError::SessionEnded,
         }
     }
     if session_ended {

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::decoder::{Coding, DecodeStep, Decoder};
+use super::flush_points::FlushPoints;
 use super::needle_search::NeedleSearch;
 use super::needles::Needles;
-use super::pauses::Pauses;
 
 /// Maximum number of nested codings. Servers use one, or two when a cache adds its own.
 const LAYERS_MAX: usize = 3;
@@ -97,14 +97,14 @@ struct Layer {
 
 impl Inspector {
     /// An inspector for these codings, in the order of the `Content-Encoding` fields; `None` when there are
-    /// none. The decoded body has the `pauses`.
+    /// none. The decoded body has the `flush_points`.
     ///
     /// # Errors
     /// When a coding is unknown, or there are too many.
     pub fn new<'a>(
         needles: &Arc<Needles>,
         codings: impl Iterator<Item = &'a str>,
-        pauses: impl FnOnce() -> Pauses,
+        flush_points: impl FnOnce() -> FlushPoints,
     ) -> Result<Option<Self>, InspectError> {
         let mut layers = VecDeque::new();
         for token in codings.map(str::trim).filter(|token| !token.is_empty()) {
@@ -125,8 +125,8 @@ impl Inspector {
         }
         Ok(Some(Self {
             layers: layers.into(),
-            coded: NeedleSearch::new(needles.clone(), Pauses::Lines),
-            decoded: NeedleSearch::new(needles.clone(), pauses()),
+            coded: NeedleSearch::new(needles.clone(), FlushPoints::Lines),
+            decoded: NeedleSearch::new(needles.clone(), flush_points()),
             held: VecDeque::new(),
             unread: Bytes::new(),
             came: 0,

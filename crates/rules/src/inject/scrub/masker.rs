@@ -7,15 +7,15 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 
 use super::MASK;
+use super::flush_points::FlushPoints;
 use super::needles::{Matches, Needles};
-use super::pauses::Pauses;
 
 /// Masks needles in a body that arrives in chunks. The output does not depend on the chunk boundaries, and what is held
 /// back of it does not depend on the needles' content. Without a match and without held bytes nothing is copied.
 #[derive(Debug)]
 pub struct Masker {
     needles: Arc<Needles>,
-    pauses: Pauses,
+    flush_points: FlushPoints,
     /// The tail of the input, which may begin a needle.
     held: BytesMut,
     /// How many bytes of `held` are masked in any case, because a needle ends there.
@@ -24,8 +24,8 @@ pub struct Masker {
 }
 
 impl Masker {
-    pub fn new(needles: Arc<Needles>, pauses: Pauses) -> Self {
-        Self { needles, pauses, held: BytesMut::new(), masked_anyway: 0, masked: 0 }
+    pub fn new(needles: Arc<Needles>, flush_points: FlushPoints) -> Self {
+        Self { needles, flush_points, held: BytesMut::new(), masked_anyway: 0, masked: 0 }
     }
 
     /// The number of needles masked since the last call.
@@ -35,9 +35,9 @@ impl Masker {
 
     /// Takes a chunk and returns what can be sent; empty when all of it may begin a needle.
     pub fn push(&mut self, piece: Bytes) -> Bytes {
-        self.pauses.pass(&piece);
+        self.flush_points.pass(&piece);
         let bytes = self.after_held(piece);
-        match bytes.len() - self.pauses.tail(&self.needles, &bytes) {
+        match bytes.len() - self.flush_points.tail(&self.needles, &bytes) {
             0 => {
                 self.held = BytesMut::from(bytes);
                 Bytes::new()

@@ -16,23 +16,23 @@
 
 mod decoder;
 pub mod fields;
+mod flush_points;
 mod forms;
 mod inspector;
 mod masker;
 mod needle_search;
 mod needles;
-mod pauses;
 pub mod range;
 pub mod request_fields;
 mod tail;
 #[cfg(test)]
 mod tests;
 
+pub use flush_points::FlushPoints;
 pub use forms::SECRET_BYTES_MIN;
 pub use inspector::{InspectError, Inspector};
 pub use masker::Masker;
 pub use needles::Needles;
-pub use pauses::Pauses;
 
 /// Maximum memory to check one coded response with one coding, in bytes: a window of 16 MiB, symbol tables, and
 /// held bytes.

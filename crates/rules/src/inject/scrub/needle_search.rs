@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
+use super::flush_points::FlushPoints;
 use super::needles::Needles;
-use super::pauses::Pauses;
 
 /// A search that keeps only bytes that may begin a needle.
 #[derive(Debug)]
 pub(super) struct NeedleSearch {
     needles: Arc<Needles>,
-    pauses: Pauses,
+    flush_points: FlushPoints,
     held: Vec<u8>,
     seen: u64,
     /// How many bytes at the end may begin a needle, judged by their kinds alone.
@@ -17,14 +17,14 @@ pub(super) struct NeedleSearch {
 }
 
 impl NeedleSearch {
-    pub(super) fn new(needles: Arc<Needles>, pauses: Pauses) -> Self {
-        Self { needles, pauses, held: Vec::new(), seen: 0, tail: 0 }
+    pub(super) fn new(needles: Arc<Needles>, flush_points: FlushPoints) -> Self {
+        Self { needles, flush_points, held: Vec::new(), seen: 0, tail: 0 }
     }
 
     /// Takes a chunk. Returns whether a needle was found so far.
     pub(super) fn sees(&mut self, piece: &[u8]) -> bool {
         self.seen += piece.len() as u64;
-        self.pauses.pass(piece);
+        self.flush_points.pass(piece);
         let is_joined = !self.held.is_empty();
         if is_joined {
             self.held.extend_from_slice(piece);
@@ -33,7 +33,7 @@ impl NeedleSearch {
         let found = self.needles.search(text);
         // What may be sent stays so, and is not judged again: how much of it is held depends on the needles.
         let uncleared = self.tail + piece.len();
-        self.tail = self.pauses.tail(&self.needles, &text[text.len() - uncleared..]);
+        self.tail = self.flush_points.tail(&self.needles, &text[text.len() - uncleared..]);
         // A needle of several lines may begin before the tail.
         let kept = found.open.min(text.len() - self.tail);
         match is_joined {

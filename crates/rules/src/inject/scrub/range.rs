@@ -27,7 +27,7 @@ pub enum ByteRange {
     /// `first-`.
     From(u64),
     /// `-length`: the last bytes.
-    Last(u64),
+    Suffix(u64),
 }
 
 /// What a request asks for, after it was restricted.
@@ -64,7 +64,7 @@ impl ByteRange {
         let range = value.to_str().ok()?.trim().strip_prefix("bytes=")?;
         let (first, last) = range.split_once('-')?;
         match (first.trim(), last.trim()) {
-            ("", length) => Some(Self::Last(number(length)?)),
+            ("", length) => Some(Self::Suffix(number(length)?)),
             (first, "") => Some(Self::From(number(first)?)),
             (first, last) => {
                 let (first, last) = (number(first)?, number(last)?);
@@ -83,7 +83,7 @@ impl ByteRange {
                 Self::Bounded { first: first.saturating_sub(margin), last: larger(last, margin) }
             }
             Self::From(first) => Self::From(first.saturating_sub(margin)),
-            Self::Last(length) => Self::Last(larger(length, margin)),
+            Self::Suffix(length) => Self::Suffix(larger(length, margin)),
         })
     }
 
@@ -97,8 +97,8 @@ impl ByteRange {
         let (first, last) = match self {
             Self::Bounded { first, last } => (first, last),
             Self::From(first) => (first, u64::MAX),
-            Self::Last(_) if !is_last => return None,
-            Self::Last(length) => (came.end().saturating_sub(length), came.last),
+            Self::Suffix(_) if !is_last => return None,
+            Self::Suffix(length) => (came.end().saturating_sub(length), came.last),
         };
         if is_last && first > came.last {
             return Some(PassedPart::Beyond);
@@ -116,7 +116,7 @@ impl ByteRange {
         match self {
             Self::Bounded { first, last } => last - first >= LONG_BYTES - 1,
             Self::From(_) => true,
-            Self::Last(length) => length >= LONG_BYTES,
+            Self::Suffix(length) => length >= LONG_BYTES,
         }
     }
 
@@ -125,7 +125,7 @@ impl ByteRange {
         let text = match self {
             Self::Bounded { first, last } => format!("bytes={first}-{last}"),
             Self::From(first) => format!("bytes={first}-"),
-            Self::Last(length) => format!("bytes=-{length}"),
+            Self::Suffix(length) => format!("bytes=-{length}"),
         };
         HeaderValue::try_from(text).expect("ASCII")
     }

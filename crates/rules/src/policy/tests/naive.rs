@@ -306,7 +306,7 @@ impl Naive<'_> {
         if self.spec.default == DefaultAction::Deny {
             let known = self.spec.known.iter();
             let named =
-                known.filter(|host| host.names_port()).any(|h| h.matches(self.asked.target));
+                known.filter(|host| host.has_explicit_port()).any(|h| h.matches(self.asked.target));
             let meant = self.is_web() || named || self.is_bound_here() || self.has_rule_here();
             return refuse(if meant { "default_deny" } else { "port_refused" });
         }

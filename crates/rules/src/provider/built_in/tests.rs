@@ -142,7 +142,7 @@ fn what_a_gateway_asks_at_its_start_parses_no_file() {
     let text = "id: acme\nname: Acme\nhosts: [api.acme.test]\nauth: [{ id: k, kind: bearer }]\n";
     let acme = check::file("p", text, &Catalogue::default()).unwrap().remove(0);
     let catalogue = Catalogue::of(all).with([acme.clone()]);
-    let catalogue = catalogue.beside([&Arc::new(acme)]);
+    let catalogue = catalogue.with_org_providers([&Arc::new(acme)]);
     assert!(catalogue.known_hosts().count() > 200 && catalogue.oauth_endpoints().count() > 50);
     assert_eq!(catalogue.owner_of("api.openai.com").map(|id| &**id), Some("openai"));
     assert_eq!(catalogue.owner_of("api.acme.test").map(|id| &**id), Some("acme"));

@@ -47,7 +47,7 @@ fn changed(change: impl FnOnce(&mut Value)) -> Option<String> {
     let mut after = whole();
     change(&mut after);
     assert_ne!(after, whole(), "the change changes something");
-    bound(&map(whole()), &map(after), TestChange::Reading)
+    first_fixed_change(&map(whole()), &map(after), TestChange::Reading)
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn what_is_added_or_removed_stays_out_as_well() {
         // The same change backwards.
         let mut with = whole();
         add(&mut with);
-        let without = bound(&map(with), &map(whole()), TestChange::Reading);
+        let without = first_fixed_change(&map(with), &map(whole()), TestChange::Reading);
         assert_eq!(without.as_deref(), Some(*field), "{at}/{key} removed");
     }
     let method = json!({"id": "more", "kind": "bearer"});
@@ -155,7 +155,7 @@ fn words_shapes_variables_of_programs_actions_and_scopes_may_change() {
         assert_eq!(changed(|all| all[key] = json!("x")), None, "{key}");
     }
     assert_eq!(changed(|all| all["auth"][0]["note"] = json!("x")), None);
-    assert_eq!(bound(&map(whole()), &map(whole()), TestChange::Same), None);
+    assert_eq!(first_fixed_change(&map(whole()), &map(whole()), TestChange::Same), None);
 }
 
 #[test]
@@ -198,12 +198,12 @@ fn another_test_only_reads_and_none_reads_what_is_private() {
         for (tests, field) in [(TestChange::Reading, shared), (TestChange::Same, private)] {
             let at = |test: &Value| map(json!({"id": "acme", "test": test}));
             assert_eq!(
-                bound(&at(&before), &at(&after), tests).as_deref(),
+                first_fixed_change(&at(&before), &at(&after), tests).as_deref(),
                 field,
                 "{before} {after}"
             );
             let at = |test: &Value| map(json!({"auth": [{"id": "key", "test": test}]}));
-            let told = bound(&at(&before), &at(&after), tests);
+            let told = first_fixed_change(&at(&before), &at(&after), tests);
             assert_eq!(told, field.map(|field| format!("auth[0].{field}")), "{before} {after}");
         }
     }

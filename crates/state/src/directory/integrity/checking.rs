@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::index_step::IndexStep;
-use crate::directory::rows::{At, DirectoryRows};
+use crate::directory::rows::{DirectoryRows, RowId};
 use crate::store::{Row, Table};
 use keyward_base::names::named_enum;
 
@@ -54,7 +54,7 @@ const RESTORE: &str = "restore a backup: `keyward restore FILE`";
 pub(super) struct Checking<'a> {
     pub(super) rows: &'a DirectoryRows,
     /// Rows whose key names a place, by table.
-    pub(super) read: Vec<(At, Row)>,
+    pub(super) read: Vec<(RowId, Row)>,
     /// The keys of all rows, also of those that cannot be read.
     pub(super) present: HashSet<(Table, String)>,
     pub(super) faults: Vec<StoreFault>,
@@ -83,12 +83,18 @@ impl Checking<'_> {
     }
 
     /// Adds a fault of a row whose place is known.
-    pub(super) fn fault_at(&mut self, at: &At, kind: FaultKind, problem: String) {
+    pub(super) fn fault_at(&mut self, at: &RowId, kind: FaultKind, problem: String) {
         self.fault(at.table, &at.key(), kind, problem);
     }
 
     /// Adds a fault with a remedy of its own.
-    pub(super) fn fault_with(&mut self, at: &At, kind: FaultKind, problem: String, remedy: &str) {
+    pub(super) fn fault_with(
+        &mut self,
+        at: &RowId,
+        kind: FaultKind,
+        problem: String,
+        remedy: &str,
+    ) {
         self.fault_at(at, kind, problem);
         if let Some(fault) = self.faults.last_mut() {
             remedy.clone_into(&mut fault.remedy);

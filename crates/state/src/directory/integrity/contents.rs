@@ -9,7 +9,7 @@ use super::records::owner_of;
 use crate::crypto::envelope::Place;
 use crate::directory::directory_event::Delivery;
 use crate::directory::error::DirectoryError;
-use crate::directory::rows::{At, unreadable};
+use crate::directory::rows::{RowId, unreadable};
 use crate::directory::snapshot::OpenedRow;
 use crate::directory::view::View;
 use crate::observe::usage::UsageHistory;
@@ -54,7 +54,7 @@ impl Checking<'_> {
         }
     }
 
-    fn opened(&self, at: &At, row: Row) -> Result<OpenedRow, DirectoryError> {
+    fn opened(&self, at: &RowId, row: Row) -> Result<OpenedRow, DirectoryError> {
         let (table, key) = (at.table.name(), row.key);
         let place = Place { org: &at.org, table, key: &key };
         let content = self.rows.keyring.open(&place, &row.value);
@@ -62,7 +62,7 @@ impl Checking<'_> {
         Ok(OpenedRow { table: at.table, key, version: row.version, content })
     }
 
-    fn orphan(&mut self, at: &At) {
+    fn orphan(&mut self, at: &RowId) {
         let Some(owners) = owner_of(at.table, &at.id) else { return };
         if !owners.iter().any(|(table, id)| self.has(*table, &at.org, id)) {
             let problem = "belongs to nothing that exists".to_owned();

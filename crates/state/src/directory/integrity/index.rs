@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use super::checking::{Checking, FaultKind};
 use super::index_step::IndexStep;
 use crate::directory::index::Claim;
-use crate::directory::rows::At;
+use crate::directory::rows::RowId;
 use crate::store::{DamagedRow, Row, Table};
 
 /// The tables of index rows.
@@ -14,9 +14,9 @@ const TABLES: [Table; 2] = [Table::Names, Table::Tokens];
 /// The index rows that the records need.
 #[derive(Default)]
 pub(super) struct Needed {
-    pub wanted: HashMap<At, Claim>,
+    pub wanted: HashMap<RowId, Claim>,
     /// Index rows that several records claim.
-    pub contested: HashSet<At>,
+    pub contested: HashSet<RowId>,
     /// Whether all records could be read.
     pub complete: bool,
 }

@@ -2,7 +2,7 @@
 
 use crate::directory::error::DirectoryError;
 use crate::directory::index::Claim;
-use crate::directory::rows::{At, DirectoryRows};
+use crate::directory::rows::{DirectoryRows, RowId};
 use crate::store::{Expect, Table, Version};
 
 /// One change of an index row.
@@ -13,7 +13,7 @@ pub(super) enum IndexStep {
     /// Deletes a row that the backend cannot read.
     Discard { table: Table, key: String },
     /// Makes a row that a record needs.
-    Write { at: At, claim: Claim },
+    Write { at: RowId, claim: Claim },
 }
 
 impl IndexStep {

@@ -19,7 +19,7 @@ use crate::directory::error::DirectoryError;
 use crate::directory::index::{Claim, Index};
 use crate::directory::orgs;
 use crate::directory::records::AgentRecord;
-use crate::directory::rows::{At, DirectoryRows};
+use crate::directory::rows::{DirectoryRows, RowId};
 use crate::directory::stored::Stored;
 use crate::directory::view::View;
 use crate::store::{Row, StoreScan, Table};
@@ -42,7 +42,7 @@ impl<'a> Checking<'a> {
         }
         for (table, row) in scan.rows {
             this.present.insert((table, row.key.clone()));
-            match At::parse(table, &row.key) {
+            match RowId::parse(table, &row.key) {
                 Some(at) => this.read.push((at, row)),
                 None => this.without_org(table, &row),
             }
@@ -50,12 +50,12 @@ impl<'a> Checking<'a> {
         this
     }
 
-    pub fn of_table(&self, table: Table) -> Vec<(At, Row)> {
+    pub fn of_table(&self, table: Table) -> Vec<(RowId, Row)> {
         self.read.iter().filter(|(at, _)| at.table == table).cloned().collect()
     }
 
     /// Adds the fault of a row that cannot be opened or decoded.
-    pub fn unreadable(&mut self, at: &At, error: &DirectoryError) {
+    pub fn unreadable(&mut self, at: &RowId, error: &DirectoryError) {
         let kind = FaultKind::Unreadable;
         match error {
             DirectoryError::Unreadable { source: EnvelopeError::UnknownKey(key), .. } => {
@@ -147,11 +147,11 @@ impl Taking<'_, '_> {
         }
     }
 
-    fn record<R: Stored>(&mut self, at: &At, row: &Row) -> Option<Record<R>> {
+    fn record<R: Stored>(&mut self, at: &RowId, row: &Row) -> Option<Record<R>> {
         match self.checking.rows.open::<Record<R>>(at, row) {
             Ok(read) => {
                 let record = read.record;
-                let is_there = *at == At::new(R::TABLE, &record.org, Id::as_str(&record.id));
+                let is_there = *at == RowId::new(R::TABLE, &record.org, Id::as_str(&record.id));
                 if !is_there {
                     self.checking.unreadable(at, &at.malformed());
                 }
@@ -165,7 +165,7 @@ impl Taking<'_, '_> {
     }
 
     /// Claims the unique values of a record, and puts it into the view.
-    fn take<R: Stored>(&mut self, at: &At, record: Record<R>) {
+    fn take<R: Stored>(&mut self, at: &RowId, record: Record<R>) {
         let claim = Claim::of(Id::as_str(&record.id));
         let unique = self.index.map(|index| R::unique(&record, index)).unwrap_or_default();
         for unique in unique {

@@ -9,7 +9,7 @@ use keyward_model::{
 
 use super::checking::{Checking, FaultKind};
 use crate::directory::records::{AgentRecord, ConnectionRecord};
-use crate::directory::rows::At;
+use crate::directory::rows::RowId;
 use crate::directory::view::View;
 use crate::store::Table;
 
@@ -27,7 +27,7 @@ impl Checking<'_> {
             self.connection(view, connection);
         }
         for app in view.apps() {
-            let at = At::new(Table::Apps, &app.org, &app.id);
+            let at = RowId::new(Table::Apps, &app.org, &app.id);
             self.sources(view, &at, &app.spec.references);
             if !app.facts.secrets.is_empty() && !self.has(Table::Grants, &app.org, app.id.as_str())
             {
@@ -35,7 +35,7 @@ impl Checking<'_> {
             }
         }
         for plugin in view.plugins() {
-            let at = At::new(Table::Plugins, &plugin.org, &plugin.id);
+            let at = RowId::new(Table::Plugins, &plugin.org, &plugin.id);
             let agent = plugin.agent.as_str();
             if !self.has(Table::Agents, &at.org, agent) {
                 self.removed_at_start(&at, format!("is of agent {agent}, which does not exist"));
@@ -52,11 +52,11 @@ impl Checking<'_> {
 
     /// Checks that the organisation of each row exists. Leftovers of a removed organisation are not used.
     fn organisations(&mut self, view: &View) {
-        let no_org = |at: &At| {
+        let no_org = |at: &RowId| {
             let of_store = matches!(at.table, Table::Meta | Table::Tokens | Table::Orgs);
             !of_store && view.org(&at.org).is_none() && !self.has(Table::Orgs, &at.org, "org")
         };
-        let lost: Vec<At> =
+        let lost: Vec<RowId> =
             self.read.iter().map(|(at, _)| at).filter(|at| no_org(at)).cloned().collect();
         for at in lost {
             let problem = format!("is of organisation {}, which does not exist", at.org);
@@ -68,7 +68,7 @@ impl Checking<'_> {
     }
 
     fn agent(&mut self, view: &View, agent: &AgentRecord) {
-        let at = At::new(Table::Agents, &agent.org, &agent.id);
+        let at = RowId::new(Table::Agents, &agent.org, &agent.id);
         self.owner(&at, agent.facts.owner.as_ref());
         for binding in &agent.facts.bindings {
             let id = &binding.connection;
@@ -88,7 +88,7 @@ impl Checking<'_> {
     }
 
     fn connection(&mut self, view: &View, connection: &ConnectionRecord) {
-        let at = At::new(Table::Connections, &connection.org, &connection.id);
+        let at = RowId::new(Table::Connections, &connection.org, &connection.id);
         let facts = &connection.facts;
         self.owner(&at, facts.owner.as_ref());
         self.sources(view, &at, &connection.spec.references);
@@ -110,7 +110,7 @@ impl Checking<'_> {
     }
 
     fn rule(&mut self, rule: &Record<Rule>) {
-        let at = At::new(Table::Rules, &rule.org, &rule.id);
+        let at = RowId::new(Table::Rules, &rule.org, &rule.id);
         for id in rule.named() {
             let exists =
                 [Table::Agents, Table::Connections].iter().any(|it| self.has(*it, &at.org, id));
@@ -131,21 +131,21 @@ impl Checking<'_> {
             let user = session.user.as_ref().map(|user| user.as_str());
             let agent = Some(session.agent.as_str());
             if lacks(self, Table::Agents, agent) || lacks(self, Table::Users, user) {
-                let at = At::new(Table::Sessions, org, &session.id);
+                let at = RowId::new(Table::Sessions, org, &session.id);
                 let problem = "is of an agent or a user that does not exist".to_owned();
                 self.fault_at(&at, FaultKind::Leftover, problem);
             }
         }
         for login in view.all::<Login>(org) {
             if lacks(self, Table::Users, Some(login.user.as_str())) {
-                let at = At::new(Table::Logins, org, &login.id);
+                let at = RowId::new(Table::Logins, org, &login.id);
                 let problem = "is of a user that does not exist".to_owned();
                 self.fault_at(&at, FaultKind::Leftover, problem);
             }
         }
     }
 
-    fn owner(&mut self, at: &At, owner: Option<&UserId>) {
+    fn owner(&mut self, at: &RowId, owner: Option<&UserId>) {
         if let Some(owner) = owner
             && !self.has(Table::Users, &at.org, owner.as_str())
         {
@@ -155,7 +155,7 @@ impl Checking<'_> {
     }
 
     /// Checks references to sources, which are by name. Names of unreadable sources are unknown.
-    fn sources(&mut self, view: &View, at: &At, references: &References) {
+    fn sources(&mut self, view: &View, at: &RowId, references: &References) {
         if !self.knows_sources {
             return;
         }
@@ -171,7 +171,7 @@ impl Checking<'_> {
     }
 
     /// Adds the fault of a connection or app whose sealed secret is missing.
-    fn secretless<R: Resource>(&mut self, at: &At, name: &str) {
+    fn secretless<R: Resource>(&mut self, at: &RowId, name: &str) {
         let what = R::KIND.one;
         let problem = format!("{what} `{name}` has no stored secret");
         let remedy = match at.table {
@@ -181,7 +181,7 @@ impl Checking<'_> {
         self.fault_with(at, FaultKind::Reference, problem, &remedy);
     }
 
-    fn removed_at_start(&mut self, at: &At, problem: String) {
+    fn removed_at_start(&mut self, at: &RowId, problem: String) {
         let remedy = "none needed: the next start of the gateway removes it";
         self.fault_with(at, FaultKind::Leftover, problem, remedy);
     }

@@ -116,13 +116,13 @@ fn table() -> Vec<(Kind, ManagedBy, String, Option<String>)> {
                 Remedies::new(&connection, app, &catalogue).remedy(need)
             };
             for (state_name, state) in states() {
-                let told = of(state, Need::Use);
+                let told = of(state, RemedyCause::Use);
                 rows.push((kind, managed_by, format!("{name}, {state_name}"), told));
             }
             for (what, need) in [
-                ("credential refused", Need::Credential),
-                ("scopes missing", Need::Scopes(&scopes)),
-                ("token over", Need::Token),
+                ("credential refused", RemedyCause::Credential),
+                ("scopes missing", RemedyCause::Scopes(&scopes)),
+                ("token over", RemedyCause::Token),
             ] {
                 let told = of(ConnectionState::Active, need);
                 rows.push((kind, managed_by, format!("{name}, {what}"), told));
@@ -165,10 +165,18 @@ fn a_connection_that_no_longer_fits_its_provider_is_corrected_there() {
     };
     let mut gone = connection(Kind::Key, ManagedBy::Store, ConnectionState::Active);
     gone.provider = "gone".to_owned();
-    assert!(of(&gone, Need::Use).contains("provider `gone`"), "{}", of(&gone, Need::Use));
+    assert!(
+        of(&gone, RemedyCause::Use).contains("provider `gone`"),
+        "{}",
+        of(&gone, RemedyCause::Use)
+    );
     let mut lost = connection(Kind::Key, ManagedBy::Store, broken(BrokenReason::Revoked));
     lost.auth = Some("gone".to_owned());
-    assert!(of(&lost, Need::Use).contains("provider `acme`"), "{}", of(&lost, Need::Use));
+    assert!(
+        of(&lost, RemedyCause::Use).contains("provider `acme`"),
+        "{}",
+        of(&lost, RemedyCause::Use)
+    );
 }
 
 #[test]
@@ -182,7 +190,10 @@ fn a_verdict_says_the_same_before_the_state_follows_it_as_after() {
             before.facts.state = ConnectionState::Active;
             let app = after.app.is_some().then_some(&app);
             let of = |connection, need| Remedies::new(connection, app, &catalogue).remedy(need);
-            assert_eq!(of(&before, Need::Broken { reason, detail: None }), of(&after, Need::Use));
+            assert_eq!(
+                of(&before, RemedyCause::Broken { reason, detail: None }),
+                of(&after, RemedyCause::Use)
+            );
         }
     }
 }
@@ -193,7 +204,8 @@ fn an_endpoint_that_is_missing_or_cannot_be_asked_is_corrected_and_not_the_clien
     for (name, kind) in KINDS {
         let connection = connection(kind, ManagedBy::Store, ConnectionState::Active);
         let of = |detail: &str| {
-            let need = Need::Broken { reason: BrokenReason::ClientRejected, detail: Some(detail) };
+            let need =
+                RemedyCause::Broken { reason: BrokenReason::ClientRejected, detail: Some(detail) };
             let app = connection.app.is_some().then_some(&app);
             Remedies::new(&connection, app, &catalogue).remedy(need).unwrap_or_default()
         };
@@ -223,7 +235,7 @@ fn a_refused_client_without_an_app_is_refreshed_again_where_its_key_is_right() {
     for managed_by in [ManagedBy::Store, ManagedBy::File] {
         let state = broken(BrokenReason::ClientRejected);
         let connection = connection(Kind::ServiceAccount, managed_by, state);
-        let told = Remedies::new(&connection, None, &catalogue).remedy(Need::Use);
+        let told = Remedies::new(&connection, None, &catalogue).remedy(RemedyCause::Use);
         let told = told.unwrap_or_default();
         let again = "; if the present one is right, refresh it: `keyward connection refresh work`";
         assert!(told.ends_with(again), "{managed_by:?}: {told}");
@@ -240,7 +252,7 @@ fn a_secret_of_a_source_is_replaced_there() {
             let (from, reference) = ("vault".to_owned(), "kv/acme".to_owned());
             let field = FieldReference { from, reference };
             connection.spec.references.insert("api_key".to_owned(), field);
-            let told = Remedies::new(&connection, None, &catalogue).remedy(Need::Use);
+            let told = Remedies::new(&connection, None, &catalogue).remedy(RemedyCause::Use);
             let expected = "put a new secret from https://acme.test/keys into source `vault`, then test it: \
                             `keyward connection test work`";
             assert_eq!(told.as_deref(), Some(expected), "{managed_by:?}");

@@ -4,7 +4,7 @@ use super::*;
 use crate::crypto::envelope::OVERHEAD;
 use crate::directory::index::{Claim, Index, NameKind, everyone};
 use crate::directory::open::FORMAT;
-use crate::directory::rows::{At, DirectoryRows};
+use crate::directory::rows::{DirectoryRows, RowId};
 use std::time::{Duration, Instant};
 
 /// The rows below the directory, so that a test can write only one of two.
@@ -73,7 +73,7 @@ async fn two_records_of_one_name_are_refused() {
     let agent = world.agent("ci").await;
     let (rows, _) = beneath(&world);
     let twin = AgentRecord { id: AgentId::random(), ..agent.as_ref().clone() };
-    rows.write(&At::new(Table::Agents, &world.org, &twin.id), &twin, None).await.unwrap();
+    rows.write(&RowId::new(Table::Agents, &world.org, &twin.id), &twin, None).await.unwrap();
     let refused = world.reopen().await.unwrap_err();
     assert!(matches!(refused, DirectoryError::Twice { what: "name", .. }), "{refused}");
 }
@@ -96,7 +96,7 @@ async fn a_wrong_key_is_reported_at_once_with_the_remedy_and_changes_nothing() {
 async fn a_store_of_a_newer_version_is_refused_as_such_and_is_not_changed() {
     let world = World::new().await;
     let (rows, _) = beneath(&world);
-    let at = At::new(Table::Meta, &everyone(), "sentinel");
+    let at = RowId::new(Table::Meta, &everyone(), "sentinel");
     let present = rows.read::<serde_json::Value>(&at).await.unwrap().expect("each store has one");
     let newer = serde_json::json!({ "format": FORMAT + 1, "created": present.record["created"], "layout": "trie" });
     rows.write(&at, &newer, Some(present.version)).await.unwrap();
@@ -214,7 +214,7 @@ async fn a_thousand_agents_and_ten_thousand_connections_load_in_seconds() {
     let (rows, index) = beneath(&world);
     for n in 0..10_000 {
         let record = connection(&world.org, &format!("c{n}"), world.now());
-        let at = At::new(Table::Connections, &world.org, &record.id);
+        let at = RowId::new(Table::Connections, &world.org, &record.id);
         rows.write(&at, &record, None).await.unwrap();
         let name = index.name(&world.org, NameKind::Connection, &record.name);
         rows.write(&name, &Claim::of(&record.id), None).await.unwrap();
@@ -224,7 +224,7 @@ async fn a_thousand_agents_and_ten_thousand_connections_load_in_seconds() {
         let id = AgentId::random();
         let spec = AgentSpec::named(format!("a{n}"));
         let record = AgentRecord { id: id.clone(), spec, ..model.as_ref().clone() };
-        rows.write(&At::new(Table::Agents, &world.org, &id), &record, None).await.unwrap();
+        rows.write(&RowId::new(Table::Agents, &world.org, &id), &record, None).await.unwrap();
         let name = index.name(&world.org, NameKind::Agent, &record.name);
         rows.write(&name, &Claim::of(&id), None).await.unwrap();
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::directory::directory_event::DeliveryCause;
-use crate::directory::rows::At;
+use crate::directory::rows::RowId;
 use crate::observe::change::Actor;
 use crate::observe::notice::{Notice, NoticeDetails, NoticeKind};
 use crate::store::memory::MemoryReplica;
@@ -103,14 +103,14 @@ async fn dies_before(world: &World, kind: NoticeKind, cause: DeliveryCause) {
     let view = world.directory.view();
     let notice =
         Notice::new(kind, &world.org, &Actor::Gateway, world.now(), NoticeDetails::default());
-    let events = Shared::owed_events(vec![notice], None, &view, Some(cause));
-    world.directory.shared.store_owed(&events).await.unwrap();
-    assert_eq!(events[0].owed.len(), 1, "the webhook wants it");
+    let events = Shared::events_with_deliveries(vec![notice], None, &view, Some(cause));
+    world.directory.shared.store_deliveries(&events).await.unwrap();
+    assert_eq!(events[0].deliveries.len(), 1, "the webhook wants it");
 }
 
-pub(super) async fn owed(world: &World) -> Vec<NoticeKind> {
-    let owed = world.reopen().await.unwrap().owed().await.unwrap();
-    owed.into_iter().map(|owed| owed.delivery.notice.kind).collect()
+pub(super) async fn pending(world: &World) -> Vec<NoticeKind> {
+    let pending = world.reopen().await.unwrap().pending_deliveries().await.unwrap();
+    pending.into_iter().map(|pending| pending.delivery.notice.kind).collect()
 }
 
 #[tokio::test]
@@ -118,14 +118,14 @@ async fn an_event_of_a_change_that_was_never_made_is_not_delivered() {
     let world = World::new().await;
     hook(&world).await;
     let connection = world.connection("work").await;
-    let at = At::new(Table::Connections, &world.org, &connection.id);
+    let at = RowId::new(Table::Connections, &world.org, &connection.id);
     dies_before(&world, NoticeKind::ConnectionPaused, DeliveryCause::of(&at, Some(Version(2))))
         .await;
     dies_before(&world, NoticeKind::ConnectionRemoved, DeliveryCause::of(&at, None)).await;
-    let unborn = At::new(Table::Connections, &world.org, ConnectionId::random());
+    let unborn = RowId::new(Table::Connections, &world.org, ConnectionId::random());
     dies_before(&world, NoticeKind::ConnectionPaused, DeliveryCause::of(&unborn, Some(Version(1))))
         .await;
-    assert_eq!(owed(&world).await, []);
+    assert_eq!(pending(&world).await, []);
     assert_eq!(world.store.list(Table::Deliveries, "", None, 10).await.unwrap().len(), 0);
 }
 
@@ -134,14 +134,14 @@ async fn an_event_whose_change_may_follow_is_not_deleted() {
     let world = World::new().await;
     hook(&world).await;
     let connection = world.connection("work").await;
-    let at = At::new(Table::Connections, &world.org, &connection.id);
+    let at = RowId::new(Table::Connections, &world.org, &connection.id);
     world.pass(1);
     let cause = DeliveryCause::of(&at, Some(Version(2)));
     dies_before(&world, NoticeKind::ConnectionPaused, cause).await;
-    assert!(world.directory.owed().await.unwrap().is_empty());
+    assert!(world.directory.pending_deliveries().await.unwrap().is_empty());
     assert_eq!(world.rows(Table::Deliveries).await.len(), 1);
     world.pass(600);
-    assert!(world.directory.owed().await.unwrap().is_empty());
+    assert!(world.directory.pending_deliveries().await.unwrap().is_empty());
     assert_eq!(world.rows(Table::Deliveries).await, []);
 }
 
@@ -183,13 +183,13 @@ async fn an_event_of_a_change_that_was_made_is_owed_after_a_crash() {
     let pause = (&world.org, &connection.id);
     let paused = world.directory.set_connection_paused(pause.0, pause.1, true, ManagedBy::Store);
     paused.await.unwrap();
-    assert_eq!(owed(&world).await, [NoticeKind::ConnectionPaused]);
+    assert_eq!(pending(&world).await, [NoticeKind::ConnectionPaused]);
     world
         .directory
         .remove::<Connection>(&world.org, &connection.id, ManagedBy::Store)
         .await
         .unwrap();
-    let mut both = owed(&world).await;
+    let mut both = pending(&world).await;
     both.sort();
     assert_eq!(both, [NoticeKind::ConnectionPaused, NoticeKind::ConnectionRemoved]);
 }
@@ -209,8 +209,8 @@ async fn deliveries_of_a_removed_webhook_are_deleted() {
     assert!(rows.len() == 1 && rows[0].key.ends_with(&of_stays), "{rows:?}");
     // A new webhook of the same name gets no old events either.
     self::hook(&world).await;
-    let owed = world.reopen().await.unwrap().owed().await.unwrap();
-    let to: Vec<_> = owed.into_iter().map(|owed| owed.delivery.webhook).collect();
+    let pending = world.reopen().await.unwrap().pending_deliveries().await.unwrap();
+    let to: Vec<_> = pending.into_iter().map(|pending| pending.delivery.webhook).collect();
     assert_eq!(to, std::slice::from_ref(&stays.id));
 }
 
@@ -228,8 +228,10 @@ async fn of_two_replicas_that_try_an_event_one_delivers_it() {
         Directory::open(store, world.keyring.clone(), world.clock.clone()).await.unwrap()
     };
     let (one, other) = (open(rows.another()).await, open(rows.another()).await);
-    let (mine, theirs) =
-        (one.owed().await.unwrap().remove(0), other.owed().await.unwrap().remove(0));
+    let (mine, theirs) = (
+        one.pending_deliveries().await.unwrap().remove(0),
+        other.pending_deliveries().await.unwrap().remove(0),
+    );
     assert!(one.postpone(mine).await.unwrap().is_some());
     assert!(other.postpone(theirs).await.unwrap().is_none());
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio::sync::Semaphore;
 
-use super::deliveries::{hook, named_hook, owed};
+use super::deliveries::{hook, named_hook, pending};
 use super::*;
 use crate::observe::notice::{NoticeDetails, NoticeKind};
 use crate::store::memory::MemoryReplica;
@@ -227,8 +227,8 @@ async fn a_write_that_did_not_reach_the_store_is_not_repeated_and_not_in_doubt()
     for rows in [shared, own] {
         let (store, directory) = Failing::open(&world, rows, Table::Agents).await;
         store.unreached.store(1, SeqCst);
-        assert!(!agent(&directory, "ci").await.unwrap_err().leaves_doubt());
-        assert!(directory.shared.doubts.lock().is_empty());
+        assert!(!agent(&directory, "ci").await.unwrap_err().is_outcome_unknown());
+        assert!(directory.shared.uncertain_changes.lock().is_empty());
         agent(&directory, "ci").await.unwrap();
     }
 }
@@ -333,16 +333,16 @@ async fn events_of_changes_that_were_reported_as_failed_are_delivered() {
     let connection = world.connection("work").await;
     let (org, id) = (&world.org, &connection.id);
     let (store, directory) = Failing::open(&world, world.store.clone(), Table::Connections).await;
-    let mut events = directory.listen().expect("no other listener");
+    let mut events = directory.take_event_receiver().expect("no other listener");
     store.lost.store(2, SeqCst);
     directory.set_connection_paused(org, id, true, ManagedBy::Store).await.unwrap_err();
-    assert_eq!(owed(&world).await, [NoticeKind::ConnectionPaused], "after a crash");
+    assert_eq!(pending(&world).await, [NoticeKind::ConnectionPaused], "after a crash");
     store.lost.store(2, SeqCst);
     directory.remove::<Connection>(org, id, ManagedBy::Store).await.unwrap_err();
     let both = [NoticeKind::ConnectionPaused, NoticeKind::ConnectionRemoved];
-    let mut owed = owed(&world).await;
-    owed.sort();
-    assert_eq!(owed, both);
+    let mut pending = pending(&world).await;
+    pending.sort();
+    assert_eq!(pending, both);
     agent(&directory, "next").await.unwrap();
     assert!(directory.view().connection(org, id).is_none());
     let told = std::iter::from_fn(|| events.try_recv().ok()).filter_map(|one| one.notice);
@@ -409,10 +409,10 @@ async fn a_delivery_whose_progress_was_reported_as_failed_goes_on() {
     let (org, id) = (&world.org, &connection.id);
     world.directory.set_connection_paused(org, id, true, ManagedBy::Store).await.unwrap();
     let (store, directory) = Failing::open(&world, world.store.clone(), Table::Deliveries).await;
-    let one = directory.owed().await.unwrap().remove(0);
+    let one = directory.pending_deliveries().await.unwrap().remove(0);
     store.lost.store(2, SeqCst);
     directory.postpone(one.clone()).await.unwrap_err();
     let stored = directory.postpone(one).await.unwrap().expect("it is stored");
-    directory.settle(&stored).await.unwrap();
+    directory.delete_delivery(&stored).await.unwrap();
     assert!(directory.postpone(stored).await.unwrap().is_none(), "it was deleted");
 }

@@ -17,7 +17,7 @@ use super::*;
 use crate::crypto::envelope::Place;
 use crate::directory::index::Claim;
 use crate::directory::open::Sentinel;
-use crate::directory::rows::{At, DirectoryRows};
+use crate::directory::rows::{DirectoryRows, RowId};
 use crate::observe::usage::UsageHistory;
 use keyward_model::{
     ConnectSession, DatabaseListener, Honeytoken, Hook, Login, Org, OwnProvider, Record, Rule,
@@ -104,7 +104,7 @@ async fn round_trip<T: DeserializeOwned + Serialize>(
 ) -> Result<(), String> {
     let (store, keyring) = (Arc::new(MemoryStore::new()), Arc::new(Keyring::ephemeral()));
     let rows = DirectoryRows::new(store.clone(), keyring.clone());
-    let at = At::new(table, &OrgId::default_org(), "row");
+    let at = RowId::new(table, &OrgId::default_org(), "row");
     let key = at.key();
     let place = Place { org: &at.org, table: table.name(), key: &key };
     let plain = format!(r#"{{"version":1,"record":{example}}}"#);

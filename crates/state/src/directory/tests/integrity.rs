@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::directory::index::{Claim, NameKind};
-use crate::directory::rows::{At, DirectoryRows};
+use crate::directory::rows::{DirectoryRows, RowId};
 use crate::directory::{FaultKind, StoreCheck};
 use keyward_model::{Rule, RuleFacts, RuleSpec};
 
@@ -27,7 +27,7 @@ impl World {
         let (agent, connection) = (world.agent("ci").await, world.connection("gh").await);
         world.token(&agent.id).await;
         world.bind(&agent.id, &connection.id).await;
-        let grant = At::new(Table::Grants, &world.org, &connection.id);
+        let grant = RowId::new(Table::Grants, &world.org, &connection.id);
         world.own_rows().write(&grant, &"sealed", None).await.unwrap();
         let spec = RuleSpec {
             agents: Some(vec![agent.id.to_string()]),
@@ -125,7 +125,7 @@ async fn an_index_that_differs_from_the_records_is_rebuilt_and_then_opens() {
 async fn two_records_of_one_name_are_named_and_not_repaired() {
     let (world, agent, _) = World::furnished().await;
     let twin = AgentRecord { id: AgentId::random(), ..agent.as_ref().clone() };
-    let at = At::new(Table::Agents, &world.org, &twin.id);
+    let at = RowId::new(Table::Agents, &world.org, &twin.id);
     world.own_rows().write(&at, &twin, None).await.unwrap();
     let check = world.check().await;
     let duplicates = check.faults.iter().filter(|it| it.kind == FaultKind::Duplicate);
@@ -164,7 +164,9 @@ async fn leftovers_are_listed_and_are_no_faults() {
     let (world, ..) = World::furnished().await;
     let rows = world.own_rows();
     for table in [Table::Grants, Table::WebhookKeys, Table::SourceKeys, Table::Refreshes] {
-        rows.write(&At::new(table, &world.org, ConnectionId::random()), &"x", None).await.unwrap();
+        rows.write(&RowId::new(table, &world.org, ConnectionId::random()), &"x", None)
+            .await
+            .unwrap();
     }
     let check = world.check().await;
     assert_eq!(check.faults.len(), 4);

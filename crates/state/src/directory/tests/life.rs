@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::crypto::token::TokenHash;
-use keyward_base::tally;
+use keyward_base::lookup_counter;
 use keyward_model::{AGENT_TOKENS_MAX, TokenSpec};
 
 fn chosen(text: &str) -> Option<Secret> {
@@ -23,7 +23,7 @@ async fn an_unknown_expired_or_revoked_token_does_not_authenticate() {
     world.directory.revoke_token(&world.org, &agent.id, &id).await.unwrap();
     let view = world.directory.view();
     assert!(view.authenticate(&token, world.now()).is_none());
-    assert!(!view.still_holds(&held, world.now()));
+    assert!(!view.is_still_authenticated(&held, world.now()));
 }
 
 #[tokio::test]
@@ -36,10 +36,10 @@ async fn a_token_expires_at_its_time_and_is_forgotten_a_day_later() {
     world.pass(59);
     let view = world.directory.view();
     let held = view.authenticate(&token, world.now()).unwrap();
-    assert!(view.still_holds(&held, world.now()));
+    assert!(view.is_still_authenticated(&held, world.now()));
     world.pass(1);
     assert!(view.authenticate(&token, world.now()).is_none());
-    assert!(!view.still_holds(&held, world.now()));
+    assert!(!view.is_still_authenticated(&held, world.now()));
     assert!(matches!(add(expires).await, Err(DirectoryError::TokenExpired)));
     let kept = async || {
         let tokens =
@@ -62,7 +62,7 @@ async fn a_check_of_an_agent_looks_up_its_organisation_once() {
     let (_, token) = world.token(&agent.id).await;
     let view = world.directory.view();
     let held = view.authenticate(&token, world.now()).unwrap();
-    let (holds, looked) = tally::count(|| view.still_holds(&held, world.now()));
+    let (holds, looked) = lookup_counter::count(|| view.is_still_authenticated(&held, world.now()));
     assert!(holds && looked == 2, "{looked}");
 }
 

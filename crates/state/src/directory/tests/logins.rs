@@ -88,7 +88,7 @@ async fn a_login_ends_when_it_is_unused_and_at_last_when_it_is_used() {
     assert!(world.holds(&unused) && world.holds(&used));
     world.pass(1);
     assert!(!world.holds(&unused), "12 hours after its last use");
-    assert!(!world.directory.view().login_holds(&world.org, &idle, IDLE, world.now()));
+    assert!(!world.directory.view().is_login_valid(&world.org, &idle, IDLE, world.now()));
     assert!(world.holds(&used), "its use was noted later");
     note().await;
     assert_eq!(world.directory.remove_ended_logins(IDLE).await.unwrap(), 1);

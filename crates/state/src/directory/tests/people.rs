@@ -127,7 +127,7 @@ async fn a_private_connection_is_bound_to_agents_of_its_owner_only() {
     let mut record = connection(&world.org, "gh", world.now());
     record.facts.visibility = Visibility::Private;
     let nobodys = world.directory.add_record(record.clone()).await;
-    assert!(matches!(nobodys, Err(DirectoryError::PrivateOfNobody(_))));
+    assert!(matches!(nobodys, Err(DirectoryError::PrivateWithoutOwner(_))));
     record.facts.owner = Some(ann.id.clone());
     let private = world.directory.add_record(record).await.unwrap();
     world.bind(&anns.id, &private.id).await;
@@ -284,7 +284,7 @@ async fn nothing_is_added_to_a_missing_organisation_and_no_removal_loses_a_recor
     assert!(world.directory.view().org(&other).is_none());
     assert!(matches!(
         world.directory.remove_org(&OrgId::default_org()).await,
-        Err(DirectoryError::OrgStays)
+        Err(DirectoryError::OrgIsDefault)
     ));
     assert_eq!(world.all_rows().await.len(), 1, "the sentinel");
 }

@@ -15,7 +15,7 @@ fn manifest(slots: &[&str]) -> Manifest {
     serde_json::from_value(manifest).unwrap()
 }
 
-fn plugged(world: &World, agent: &AgentRecord, slots: &[(&str, &ConnectionId)]) -> Plugged {
+fn plugged(world: &World, agent: &AgentRecord, slots: &[(&str, &ConnectionId)]) -> NewPlugin {
     let names: Vec<_> = slots.iter().map(|(name, _)| *name).collect();
     let binding = |id: &ConnectionId| BindingRecord {
         connection: id.clone(),
@@ -34,7 +34,7 @@ fn plugged(world: &World, agent: &AgentRecord, slots: &[(&str, &ConnectionId)]) 
         agent: Reference::Id(agent.id.clone()),
         slots: slots.iter().map(reference).collect(),
     };
-    Plugged {
+    NewPlugin {
         spec,
         bindings: slots.iter().map(|(_, id)| binding(id)).collect(),
         by: ManagedBy::Store,
@@ -165,15 +165,15 @@ async fn changes_at_the_same_time_do_not_undo_each_other() {
     let mut first = both.clone();
     first.spec.slots.remove("b");
     let plugin = world.directory.add_plugin(&world.org, first).await.unwrap();
-    let empty = |before: &PluginRecord| -> Result<Plugged, DirectoryError> {
+    let empty = |before: &PluginRecord| -> Result<NewPlugin, DirectoryError> {
         let mut spec = before.spec.clone();
         spec.slots.remove("a");
-        Ok(Plugged { spec, ..both.clone() })
+        Ok(NewPlugin { spec, ..both.clone() })
     };
-    let fill = |before: &PluginRecord| -> Result<Plugged, DirectoryError> {
+    let fill = |before: &PluginRecord| -> Result<NewPlugin, DirectoryError> {
         let mut spec = before.spec.clone();
         spec.slots.insert("b".to_owned(), Reference::Id(b.id.clone()));
-        Ok(Plugged { spec, ..both.clone() })
+        Ok(NewPlugin { spec, ..both.clone() })
     };
     let (org, id) = (&world.org, &plugin.id);
     // Both wait for the write lock.
@@ -203,14 +203,14 @@ async fn a_slot_that_another_replica_fills_keeps_its_binding_after_a_conflict() 
     let plugin = world.directory.add_plugin(&world.org, first).await.unwrap();
     let (other, calls) = (world.reopen().await.unwrap(), AtomicUsize::new(0));
     let (org, id) = (&world.org, &plugin.id);
-    let fill = |_: &PluginRecord| -> Result<Plugged, DirectoryError> { Ok(both.clone()) };
-    let is_overtaken = |before: &PluginRecord| -> Result<Plugged, DirectoryError> {
+    let fill = |_: &PluginRecord| -> Result<NewPlugin, DirectoryError> { Ok(both.clone()) };
+    let is_overtaken = |before: &PluginRecord| -> Result<NewPlugin, DirectoryError> {
         if calls.fetch_add(1, Ordering::SeqCst) > 0 {
             return Err(DirectoryError::LabelRefused);
         }
         let filled = other.change_plugin(org, id, &fill);
         tokio::task::block_in_place(|| Handle::current().block_on(filled))?;
-        Ok(Plugged { spec: before.spec.clone(), bindings: Vec::new(), by: ManagedBy::Store })
+        Ok(NewPlugin { spec: before.spec.clone(), bindings: Vec::new(), by: ManagedBy::Store })
     };
     let refused = world.directory.change_plugin(org, id, &is_overtaken).await;
     assert!(matches!(refused, Err(DirectoryError::LabelRefused)), "{refused:?}");

@@ -104,7 +104,7 @@ async fn resources_removed_from_the_file_have_no_effect_and_may_be_removed() {
     directory.set_connection_paused(org, &connection.id, true, by).await.unwrap();
     let view = directory.view();
     assert!(view.authenticate(TOKEN, world.now()).is_none());
-    assert!(!view.still_holds(&held, world.now()));
+    assert!(!view.is_still_authenticated(&held, world.now()));
     directory.change::<Agent>(org, &agent.id, |it| it.facts.paused = false).await.unwrap();
     assert!(directory.view().authenticate(TOKEN, world.now()).is_some(), "back in the file");
     directory.change::<Agent>(org, &agent.id, |it| it.facts.paused = true).await.unwrap();

@@ -59,7 +59,7 @@ async fn a_session_ends_at_its_time_and_its_row_is_removed_then() {
     assert_eq!(session.user.as_ref().map(|(_, name)| &**name), Some("u|1"));
     world.pass(1);
     assert!(world.holder(&token).is_none(), "also before the job has run");
-    assert!(!world.directory.view().still_holds(&held, world.now()));
+    assert!(!world.directory.view().is_still_authenticated(&held, world.now()));
     assert!(world.directory.view().was_session(&token));
     assert_eq!(world.directory.remove_ended_sessions().await.unwrap(), 1);
     assert_eq!(world.rows(Table::Sessions).await.len() + world.rows(Table::Tokens).await.len(), 0);
@@ -94,7 +94,7 @@ async fn a_session_ends_with_its_agent_and_its_user() {
             _ => directory.remove::<Session>(org, &id, by).await.unwrap(),
         }
         assert!(world.holder(&token).is_none(), "{ends}");
-        assert!(!directory.view().still_holds(&held, world.now()), "{ends}");
+        assert!(!directory.view().is_still_authenticated(&held, world.now()), "{ends}");
         assert!(directory.view().was_session(&token), "{ends}");
         let reopened = world.reopen().await.unwrap().view();
         assert!(reopened.authenticate(&token, world.now()).is_none(), "{ends}");

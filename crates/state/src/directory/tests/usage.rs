@@ -2,7 +2,9 @@
 
 use super::deliveries::Full;
 use super::*;
-use crate::observe::usage::{Usage, UsageHistory, UsageKey, UsageOf, UsageStep, UsageSum, Used};
+use crate::observe::usage::{
+    ExchangeUse, Usage, UsageHistory, UsageKey, UsageOf, UsageStep, UsageSum,
+};
 
 impl World {
     fn key(&self, of: UsageOf) -> UsageKey {
@@ -74,8 +76,8 @@ async fn usage_that_a_failing_store_refused_is_stored_later_and_once() {
     let usage = Usage::default();
     let agents = [world.agent("a").await, world.agent("b").await];
     for agent in &agents {
-        let used = Used::begun(world.now());
-        usage.count(&Used { org: Some(&world.org), agent: Some(&agent.id), ..used });
+        let used = ExchangeUse::begun(world.now());
+        usage.count(&ExchangeUse { org: Some(&world.org), agent: Some(&agent.id), ..used });
     }
     usage.collect(world.now());
     let of_agent = world.key(UsageOf::Agent(agents[0].id.clone()));

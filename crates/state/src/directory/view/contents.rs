@@ -8,7 +8,10 @@ use keyward_model::Resource;
 
 impl View {
     /// A record that prevents the removal of an organisation: its kind and name.
-    pub(in crate::directory) fn something_of(&self, id: &OrgId) -> Option<(&'static str, String)> {
+    pub(in crate::directory) fn record_preventing_removal(
+        &self,
+        id: &OrgId,
+    ) -> Option<(&'static str, String)> {
         let org = self.of_org(id)?;
         org.first_of_checked_kinds().or_else(|| org.first_of_added_kinds())
     }

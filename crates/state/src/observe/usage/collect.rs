@@ -107,7 +107,7 @@ impl Usage {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observe::usage::used::Used;
+    use crate::observe::usage::exchange_use::ExchangeUse;
     use keyward_base::id::{AgentId, ConnectionId, TokenId};
 
     struct World {
@@ -129,11 +129,11 @@ mod tests {
             }
         }
 
-        fn used(&self) -> Used<'_> {
-            Used {
+        fn used(&self) -> ExchangeUse<'_> {
+            ExchangeUse {
                 org: Some(&self.org),
                 agent: Some(&self.agent),
-                ..Used::begun(Timestamp::UNIX_EPOCH)
+                ..ExchangeUse::begun(Timestamp::UNIX_EPOCH)
             }
         }
 
@@ -163,8 +163,8 @@ mod tests {
     #[test]
     fn requests_are_seen_before_and_after_they_are_collected_and_not_twice() {
         let world = World::new();
-        let with_token = Used { token: Some(&world.token), ..world.used() };
-        world.usage.count(&Used { connection: Some(&world.connection), ..with_token });
+        let with_token = ExchangeUse { token: Some(&world.token), ..world.used() };
+        world.usage.count(&ExchangeUse { connection: Some(&world.connection), ..with_token });
         // One request in a session, and one without a connection.
         world.usage.count(&world.used());
         for round in 0..3 {
@@ -184,8 +184,8 @@ mod tests {
     fn requests_of_a_person_are_of_the_connection_alone() {
         let world = World::new();
         let connection = Some(&world.connection);
-        world.usage.count(&Used { agent: None, connection, ..world.used() });
-        world.usage.count(&Used { agent: None, org: None, ..world.used() });
+        world.usage.count(&ExchangeUse { agent: None, connection, ..world.used() });
+        world.usage.count(&ExchangeUse { agent: None, org: None, ..world.used() });
         assert_eq!(world.unstored(minute(0)), [0, 0, 1]);
     }
 
@@ -196,7 +196,7 @@ mod tests {
         world.usage.collect(minute(0));
         let [org, agent, _] = world.keys();
         world.usage.saved(&org);
-        world.usage.count(&Used { agent: Some(&other), ..world.used() });
+        world.usage.count(&ExchangeUse { agent: Some(&other), ..world.used() });
         world.usage.count(&world.used());
         world.usage.collect(minute(1));
         assert_eq!(world.usage.due(1), [agent]);

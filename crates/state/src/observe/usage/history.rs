@@ -4,8 +4,8 @@
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::exchange_use::{ExchangeUse, Remaining};
 use super::latency::LatencyCounts;
-use super::used::{Remaining, Used};
 use keyward_base::id::{AgentId, ConnectionId, OrgId};
 
 /// Identifies a history.
@@ -172,7 +172,7 @@ impl UsageStep {
 
 impl UsageSum {
     /// Counts an exchange.
-    pub fn count(&mut self, used: &Used<'_>) {
+    pub fn count(&mut self, used: &ExchangeUse<'_>) {
         self.requests += 1;
         self.bytes_in += used.bytes.0;
         self.bytes_out += used.bytes.1;
@@ -250,8 +250,8 @@ mod tests {
         UsageSum { requests, ..UsageSum::default() }
     }
 
-    fn used(status: Option<u16>, code: Option<Code>, aborted: bool) -> Used<'static> {
-        Used { status, code, aborted, ..Used::begun(Timestamp::UNIX_EPOCH) }
+    fn used(status: Option<u16>, code: Option<Code>, aborted: bool) -> ExchangeUse<'static> {
+        ExchangeUse { status, code, aborted, ..ExchangeUse::begun(Timestamp::UNIX_EPOCH) }
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! [`Recent`]: the counts of a shard since the last collection. An entry of the shard stores its place in this list, so
 //! that counting needs no second look-up. A collection takes the whole list and leaves an empty one.
 
+use super::exchange_use::ExchangeUse;
 use super::history::{UsageKey, UsageOf, UsageSum};
-use super::used::Used;
 
 /// The sums of a shard.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ impl Recent {
     pub(super) fn count(
         &mut self,
         place: &mut RecentPlace,
-        used: &Used<'_>,
+        used: &ExchangeUse<'_>,
         of: impl FnOnce() -> UsageOf,
     ) {
         if let Some(org) = used.org {

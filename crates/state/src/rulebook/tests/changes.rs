@@ -8,11 +8,11 @@ use serde_json::json;
 
 use super::*;
 use crate::directory::{
-    AgentRecord, AppRecord, BindingRecord, BrokenReason, DirectoryError, Manifest, Plugged,
+    AgentRecord, AppRecord, BindingRecord, BrokenReason, DirectoryError, Manifest, NewPlugin,
     PluginRecord, Visibility,
 };
 use keyward_base::id::{AgentId, AppId, UserId};
-use keyward_base::tally;
+use keyward_base::lookup_counter;
 use keyward_model::{App, Plugin, PluginSpec, Reference, Role, User, UserFacts, UserSpec};
 use keyward_rules::git_push::RequestedPush;
 use keyward_rules::graphql::RequestedOperations;
@@ -109,13 +109,13 @@ impl World {
         }
         let directory = Arc::new(directory);
         let sources =
-            Sources::new(Arc::new(Catalogue::built_in()), DefaultAction::Deny, Vec::new(), 10);
+            PolicyInputs::new(Arc::new(Catalogue::built_in()), DefaultAction::Deny, Vec::new(), 10);
         let rulebook = Arc::new(Rulebook::new(sources, directory.clone()).expect("a rulebook"));
         let users = users.try_into().expect("two");
         let world = Self { directory, rulebook, orgs, users, agents: vec![] };
         // The rules' resources are added later, so names are resolved leniently, as after a reload.
         let sources =
-            Sources::new(Arc::new(Catalogue::built_in()), DefaultAction::Deny, rules(), 10);
+            PolicyInputs::new(Arc::new(Catalogue::built_in()), DefaultAction::Deny, rules(), 10);
         world.rulebook.change().await.apply(sources).expect("they compile");
         world
     }
@@ -260,11 +260,11 @@ impl World {
         let (agent, slots) = (Reference::Id(agent), slots.collect());
         let spec = PluginSpec { manifest, agent, slots };
         let bindings = found.iter().map(|it| binding(&it.id)).collect();
-        let plugged = Plugged { spec, bindings, by: ManagedBy::Store };
+        let plugged = NewPlugin { spec, bindings, by: ManagedBy::Store };
         match there {
             Some(id) => {
                 let plug =
-                    |_: &PluginRecord| -> Result<Plugged, DirectoryError> { Ok(plugged.clone()) };
+                    |_: &PluginRecord| -> Result<NewPlugin, DirectoryError> { Ok(plugged.clone()) };
                 drop(self.directory.change_plugin(org_id, &id, &plug).await);
             }
             None => drop(self.directory.add_plugin(org_id, plugged).await),
@@ -422,9 +422,9 @@ async fn looked_up(count: usize) -> (u64, u64) {
     let mut record = samples.connections[0].clone();
     record.facts.state = ConnectionState::Paused;
     let now = View::clone(&before).with(Arc::new(record));
-    let (made, change) = tally::count(|| made.follow(&sources, Arc::new(now)));
+    let (made, change) = lookup_counter::count(|| made.follow(&sources, Arc::new(now)));
     let policy = made.expect("it compiles").policy();
-    let (said, request) = tally::count(|| code(&policy, &agents[0], "api.openai.com"));
+    let (said, request) = lookup_counter::count(|| code(&policy, &agents[0], "api.openai.com"));
     assert_eq!(said, Err("connection_paused"));
     (change, request)
 }

@@ -5,7 +5,7 @@ use super::*;
 use crate::directory::Visibility;
 use jiff::{SignedDuration, Timestamp};
 use keyward_base::id::UserId;
-use keyward_base::tally;
+use keyward_base::lookup_counter;
 use keyward_model::{Record, Reference, Role, Session, SessionSpec, User, UserFacts, UserSpec};
 
 /// A directory in memory with an agent that serves end users at OpenAI.
@@ -144,7 +144,9 @@ async fn a_rule_that_grants_the_agent_a_connection_grants_it_in_no_session() {
     let change = world.rulebook.change().await;
     let catalogue = Arc::new(Catalogue::built_in());
     let rules = vec![placed(using)];
-    change.apply(Sources::new(catalogue, DefaultAction::Deny, rules, 10)).expect("it compiles");
+    change
+        .apply(PolicyInputs::new(catalogue, DefaultAction::Deny, rules, 10))
+        .expect("it compiles");
     let said = |agent: &Agent| code(&world.rulebook.current(), agent, OPENAI);
     assert_eq!(said(&world.agent), Ok("file:grant".to_owned()));
     assert_eq!(said(&without), Err("connection_missing"));
@@ -169,7 +171,7 @@ async fn a_rule_that_lost_its_action_restricts_the_connection_in_a_session_too()
             ..text("posts", &[OPENAI])
         };
         let (catalogue, rules) = (Arc::new(Catalogue::built_in()), vec![placed(posts)]);
-        let sources = Sources::new(catalogue, DefaultAction::Deny, rules, 10);
+        let sources = PolicyInputs::new(catalogue, DefaultAction::Deny, rules, 10);
         world.rulebook.change().await.apply(sources).expect("it compiles");
         assert_eq!(code(&world.rulebook.current(), &session, OPENAI), Err("denied"));
     }
@@ -190,10 +192,10 @@ async fn looked_up(users: usize, sessions: usize) -> (u64, u64) {
     }
     world.rulebook.rebuild().await.expect("it compiles");
     let session = world.session(&first.expect("a user")).await;
-    let (compiled, new) = tally::count(|| world.rulebook.compile());
+    let (compiled, new) = lookup_counter::count(|| world.rulebook.compile());
     compiled.expect("it compiles");
     let policy = world.rulebook.current();
-    let (said, request) = tally::count(|| code(&policy, &session, OPENAI));
+    let (said, request) = lookup_counter::count(|| code(&policy, &session, OPENAI));
     assert!(said.is_ok(), "{said:?}");
     (new, request)
 }

@@ -91,9 +91,9 @@ impl PostgresError {
 
     /// Whether a retry may succeed without a change of the configuration: the database did not answer, or is starting
     /// or stopping.
-    pub fn is_passing(&self) -> bool {
+    pub fn is_transient(&self) -> bool {
         match self {
-            Self::Unusable(failure) => failure.is_passing(),
+            Self::Unusable(failure) => failure.is_transient(),
             Self::Store(StoreError::Io { source, .. } | StoreError::Unreached { source, .. }) => {
                 source.kind() == io::ErrorKind::TimedOut
             }
@@ -128,7 +128,7 @@ impl PostgresFailure {
     }
 
     /// Whether the database did not answer, or is starting or stopping.
-    fn is_passing(&self) -> bool {
+    fn is_transient(&self) -> bool {
         let Some(state) = &self.state else { return !self.is_without_tls() };
         [
             SqlState::CANNOT_CONNECT_NOW,
@@ -222,23 +222,23 @@ mod tests {
             SqlState::INVALID_CATALOG_NAME,
             SqlState::INSUFFICIENT_PRIVILEGE,
         ] {
-            assert!(!PostgresError::Unusable(failure(Some(state))).is_passing());
+            assert!(!PostgresError::Unusable(failure(Some(state))).is_transient());
         }
-        assert!(!PostgresError::Settings(String::new()).is_passing());
+        assert!(!PostgresError::Settings(String::new()).is_transient());
         let io = |kind| {
             PostgresError::Store(StoreError::Io { action: "read", source: io::Error::from(kind) })
         };
-        assert!(!io(io::ErrorKind::Other).is_passing());
-        assert!(io(io::ErrorKind::TimedOut).is_passing());
+        assert!(!io(io::ErrorKind::Other).is_transient());
+        assert!(io(io::ErrorKind::TimedOut).is_transient());
         let text = format!("database kw at db: error performing TLS handshake: {NO_TLS}");
         let without_tls =
             PostgresError::Unusable(PostgresFailure { text, state: None, severity: None });
-        assert!(!without_tls.is_passing());
+        assert!(!without_tls.is_transient());
         assert!(without_tls.hint().is_some_and(|hint| hint.contains("tls: off")));
         let wrong = PostgresError::Unusable(failure(Some(SqlState::INVALID_PASSWORD)));
         assert!(wrong.hint().is_some_and(|hint| hint.contains("password")));
         for state in [None, Some(SqlState::CANNOT_CONNECT_NOW)] {
-            assert!(PostgresError::Unusable(failure(state)).is_passing());
+            assert!(PostgresError::Unusable(failure(state)).is_transient());
         }
     }
 
@@ -246,7 +246,7 @@ mod tests {
     fn only_an_error_that_ends_the_statement_alone_says_that_nothing_was_written() {
         let is_certain = |state, severity| {
             let failure = PostgresFailure { text: String::new(), state, severity };
-            !failure.during("write a row").leaves_doubt()
+            !failure.during("write a row").is_outcome_unknown()
         };
         let error = Some(Severity::Error);
         for state in [

@@ -22,7 +22,7 @@ struct NewOwner {
 ///
 /// # Errors
 /// When a file cannot be read or changed.
-pub fn give_to_owner_of(folder: &Path, made: &Path) -> io::Result<()> {
+pub fn chown_tree_to_owner_of(folder: &Path, made: &Path) -> io::Result<()> {
     give(folder, made, NewOwner::take)
 }
 
@@ -30,7 +30,7 @@ pub fn give_to_owner_of(folder: &Path, made: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// When it cannot be read or changed.
-pub fn give_alone_to_owner_of(folder: &Path, made: &Path) -> io::Result<()> {
+pub fn chown_to_owner_of(folder: &Path, made: &Path) -> io::Result<()> {
     give(folder, made, NewOwner::take_alone)
 }
 
@@ -144,7 +144,7 @@ mod tests {
         fs::hard_link(ours.join("linked"), theirs.join("second")).unwrap();
         symlink(&ours, theirs.join("link")).unwrap();
         chown(&theirs, Some(NOBODY), Some(NOBODY)).unwrap();
-        give_to_owner_of(&theirs, &theirs).unwrap();
+        chown_tree_to_owner_of(&theirs, &theirs).unwrap();
         assert_eq!(owner(&theirs.join("inner")), NOBODY);
         assert_eq!(owner(&theirs.join("inner/made")), NOBODY);
         for file in ["", "linked", "file"] {

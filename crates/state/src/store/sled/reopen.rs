@@ -21,7 +21,7 @@ use super::disk_space::DiskSpace;
 use super::files::{SledSettings, StoreFiles};
 use super::store_directory::StoreDirectory;
 use crate::store::{StoreError, Table};
-use keyward_base::threads::Unfinished;
+use keyward_base::threads::WorkPanicked;
 
 /// The pause between two attempts.
 const EVERY: Duration = Duration::from_secs(1);
@@ -151,7 +151,7 @@ impl ReopenedFiles {
         begun.map_err(failed)?;
         match timeout(ANSWERED_WITHIN, answered).await {
             // Without an answer, the thread has panicked.
-            Ok(answered) => finished(self.path(), answered.map_err(|_| Unfinished)),
+            Ok(answered) => finished(self.path(), answered.map_err(|_| WorkPanicked)),
             Err(_) => Err(not_closed()),
         }
     }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::disk_space::DiskSpace;
-use super::ownership::{explained, give_to_owner_of};
+use super::ownership::{chown_tree_to_owner_of, explained};
 use crate::store::StoreError;
 
 /// How long to wait for the lock of a process that is exiting. It is short, so that a real conflict is reported soon.
@@ -33,7 +33,7 @@ impl StoreDirectory {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
         made.map_err(|source| StoreError::Io { action, source })?;
         if let (true, Some(folder)) = (is_new, path.parent()) {
-            let given = give_to_owner_of(folder, path);
+            let given = chown_tree_to_owner_of(folder, path);
             given.map_err(|source| StoreError::Io { action, source })?;
         }
         let about = fs::metadata(path).map_err(|source| StoreError::Io { action, source })?;
@@ -89,7 +89,7 @@ impl StoreDirectory {
 
     /// Gives the files of root to the owner of the directory, whose gateway could not open it otherwise.
     fn give_to_owner(&self) {
-        if let Err(error) = give_to_owner_of(&self.path, &self.path)
+        if let Err(error) = chown_tree_to_owner_of(&self.path, &self.path)
             && error.kind() != io::ErrorKind::NotFound
         {
             let store = self.path.display();

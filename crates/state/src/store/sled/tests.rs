@@ -386,8 +386,8 @@ async fn the_name_of_an_agent_that_a_full_disk_refused_is_free_when_the_disk_has
     let room = dir.path().join("store/room");
     fs::create_dir(&room).unwrap();
     files(&store).commits.fail();
-    assert!(add("ci").await.unwrap_err().leaves_doubt());
-    assert!(!add("other").await.unwrap_err().leaves_doubt());
+    assert!(add("ci").await.unwrap_err().is_outcome_unknown());
+    assert!(!add("other").await.unwrap_err().is_outcome_unknown());
     fs::remove_dir(&room).unwrap();
     let deadline = Instant::now() + Duration::from_secs(30);
     // The name stays reserved until its index row can be deleted, which each change tries before its own write.

@@ -117,11 +117,13 @@ pub async fn device_poll(
     }
     match failure {
         // Here `access_denied` and `expired_token` have their own meaning, and unknown codes are final.
-        TokenFailure::Temporary(temporary) if temporary.limited => Err(TokenFailure::Permanent {
-            who: ActingParty::Person,
-            code: temporary.code.unwrap_or_else(|| ErrorCode::of("refused")),
-            said: temporary.said,
-        }),
+        TokenFailure::Temporary(temporary) if temporary.unknown_code => {
+            Err(TokenFailure::Permanent {
+                who: ActingParty::Person,
+                code: temporary.code.unwrap_or_else(|| ErrorCode::of("refused")),
+                said: temporary.said,
+            })
+        }
         other => Err(other),
     }
 }

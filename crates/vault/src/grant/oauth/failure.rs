@@ -67,7 +67,7 @@ pub struct Temporary {
     /// The server's `Retry-After` (429 and 503), unbounded.
     pub retry_after: Option<Duration>,
     /// Unknown code: several equal failures over some time mean that the grant is invalid.
-    pub limited: bool,
+    pub unknown_code: bool,
     /// 429: the limit applies to the client, not to this connection.
     pub whole_client: bool,
     /// The server may have processed the request: a single-use token may be spent.
@@ -203,7 +203,7 @@ impl Temporary {
             code: None,
             cause: None,
             retry_after: None,
-            limited: false,
+            unknown_code: false,
             whole_client: false,
             ambiguous: false,
             said: None,
@@ -218,13 +218,13 @@ pub(super) fn classify(refused: ErrorAnswer<'_>, quirks: &Quirks, now: Timestamp
         429 | 503 => headers.get(header::RETRY_AFTER).and_then(|value| retry_after(value, now)),
         _ => None,
     };
-    let temporary = |what: &str, limited: bool| {
+    let temporary = |what: &str, unknown_code: bool| {
         TokenFailure::Temporary(Temporary {
             what: what.to_owned(),
             cause: None,
             code: Some(code.clone().unwrap_or_else(|| ErrorCode::status(status))),
             retry_after: retry_after(),
-            limited,
+            unknown_code,
             whole_client: status == StatusCode::TOO_MANY_REQUESTS,
             ambiguous: false,
             said: said.clone(),
@@ -244,7 +244,7 @@ pub(super) fn classify(refused: ErrorAnswer<'_>, quirks: &Quirks, now: Timestamp
         },
         None if status == StatusCode::REQUEST_TIMEOUT => temporary("the request timed out", false),
         None if status.is_client_error() => temporary("the authorization server refused", true),
-        None => temporary("the authorization server's answer is not one", false),
+        None => temporary("the authorization server's answer is not an OAuth response", false),
     }
 }
 

@@ -238,9 +238,9 @@ pub async fn token_exchange(
 /// not help.
 fn of_subject(failure: TokenFailure) -> TokenFailure {
     match failure {
-        TokenFailure::Temporary(Temporary { code: Some(code), said, limited: true, .. })
-            if code.as_str() == "invalid_request" =>
-        {
+        TokenFailure::Temporary(Temporary {
+            code: Some(code), said, unknown_code: true, ..
+        }) if code.as_str() == "invalid_request" => {
             TokenFailure::Permanent { who: ActingParty::Person, code, said }
         }
         other => other,

@@ -46,7 +46,7 @@ pub(super) async fn renewed(
 fn ends_session(failure: &TokenFailure) -> bool {
     match failure {
         TokenFailure::Permanent { .. } => true,
-        TokenFailure::Temporary(temporary) => temporary.limited,
+        TokenFailure::Temporary(temporary) => temporary.unknown_code,
     }
 }
 

@@ -251,12 +251,12 @@ impl OAuthGrant {
         let tokens = match self.by {
             OAuthKind::ServiceAccount => service_account::minted(&ask, &self.fields).await?,
             OAuthKind::GithubApp => requests::installation(&ask, &self.assertion(&ask)?).await?,
-            _ => self.asked(&ask).await?,
+            _ => self.request_tokens(&ask).await?,
         };
         Ok(self.with(tokens))
     }
 
-    async fn asked(&self, ask: &RequestContext<'_>) -> Result<Tokens, TokenFailure> {
+    async fn request_tokens(&self, ask: &RequestContext<'_>) -> Result<Tokens, TokenFailure> {
         match ask.oauth.grant {
             GrantText::AuthorizationCode | GrantText::DeviceCode => self.refreshed(ask).await,
             GrantText::ClientCredentials => requests::client_credentials(ask).await,

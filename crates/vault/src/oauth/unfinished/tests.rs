@@ -11,7 +11,7 @@ use super::*;
 use crate::grant::Grant;
 use crate::grant::oauth::OAuthGrant;
 use crate::oauth::flow::{Abandoned, Confirming, Polling, SealedText};
-use crate::oauth::rows::OwedRevocation;
+use crate::oauth::rows::PendingRevocation;
 use crate::oauth::{FlowServices, FlowState};
 use crate::tests::faulty_store::{Fault, FaultyStore};
 use crate::tests::scripted_server::tokens;
@@ -58,7 +58,7 @@ fn received(access: &str) -> ReceivedTokens {
         renewable: true,
         captured: BTreeMap::new(),
         connection: None,
-        told: Vec::new(),
+        reported_accounts: Vec::new(),
         accepted: false,
         replaces: None,
     }
@@ -195,7 +195,7 @@ async fn unfinished_work_of_a_crashed_replica_is_completed_once_its_lease_has_en
         let world = World::new().await;
         let flow = world.left(left).await;
         let lease = world.flows.lease_of(&flow.id).await.unwrap().expect("it is free");
-        lease.outlives_its_holder();
+        lease.keep_until_expiry();
         world.runs();
         let ends = world.flows.lease_time();
         passes(ends - Duration::from_secs(1)).await;
@@ -225,17 +225,17 @@ async fn unfinished_work_of_a_stopped_replica_is_completed_by_a_running_one() {
             received: received("confirming"),
         }))
         .await;
-    let owed = OwedRevocation {
+    let pending = PendingRevocation {
         connection: ConnectionRecord::clone(&world.connection),
-        grant: sealed(&grant("owed")),
+        grant: sealed(&grant("pending")),
         app: None,
         until: Timestamp::MAX,
     };
-    world.flows.outbox.put(&world.org, "owed", &owed, None).await.unwrap();
+    world.flows.outbox.put(&world.org, "pending", &pending, None).await.unwrap();
     passes(LOOK_EVERY * 2).await;
     let stage = world.stage(&waiting).await;
     assert!(matches!(stage, FlowStage::Failed { .. }), "{stage:?}");
-    assert!(world.flows.outbox.get(&world.org, "owed").await.unwrap().is_none());
+    assert!(world.flows.outbox.get(&world.org, "pending").await.unwrap().is_none());
 }
 
 /// Two pollers would poll faster than the server permits.

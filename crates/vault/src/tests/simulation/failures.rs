@@ -24,7 +24,7 @@ async fn stage(answers: Vec<Answer>) -> (Stage, Arc<World>) {
 
 async fn ask(vault: &Vault, connection: &ConnectionRecord) -> Result<u64, VaultError> {
     let credential = vault.credential_in(&connection.org, Some(&wanted(connection))).await;
-    assert!(vault.landed(Duration::from_secs(60)).await);
+    assert!(vault.wait_for_flights(Duration::from_secs(60)).await);
     credential.map(|it| it.expect("it is wanted").generation)
 }
 
@@ -212,7 +212,7 @@ async fn a_rejected_client_is_tried_again_automatically_with_growing_pauses() {
     let (stage, world, _, connection) = rejected(vec![says(What::Rejected); 2]).await;
     let wants = async |vault: &Vault| {
         vault.retry_rejected(&connection.org, &connection.name);
-        assert!(vault.landed(Duration::from_secs(60)).await);
+        assert!(vault.wait_for_flights(Duration::from_secs(60)).await);
     };
     let minute = 60_000;
     let table = [(30_000, 1), (minute, 2), (minute, 2), (2 * minute, 3), (2 * minute, 3)];
@@ -250,7 +250,7 @@ async fn a_person_can_try_a_rejected_client_at_once_and_nothing_else() {
     assert!(vault.refresh_now(org, id).await.is_err());
     vault.retry_rejected(org, &connection.name);
     assert!(!vault.try_again(org, id).await.unwrap());
-    assert!(vault.landed(Duration::from_secs(60)).await);
+    assert!(vault.wait_for_flights(Duration::from_secs(60)).await);
     assert_eq!(asked(&world), 4, "nobody was asked again");
 }
 
@@ -281,7 +281,7 @@ async fn a_provider_with_a_changed_endpoint_is_tried_again() {
     let providers = check::file("p", &moved, &Catalogue::default()).unwrap();
     let moved = Arc::new(Catalogue::default().with(providers));
     let later = open(&stage.store, &stage.keyring, &stage.clock, &world).await;
-    later.know(moved);
+    later.replace_catalogue(moved);
     later.resume().await;
     assert_eq!(state(&later, &connection), ConnectionState::Testing);
     assert!(ask(&later, &connection).await.is_ok());

@@ -20,7 +20,7 @@ async fn stage(keep_alive: bool, answers: Vec<Answer>) -> (Stage, Arc<World>) {
 }
 
 fn wants(vault: &Vault, keep_alive: bool) {
-    vault.follow_settings(TokenSettings { keep_alive, ..TokenSettings::default() });
+    vault.replace_token_settings(TokenSettings { keep_alive, ..TokenSettings::default() });
 }
 
 /// Runs one complete walk. Returns the number of refreshes that each step started.
@@ -28,7 +28,7 @@ async fn walk(vault: &Vault) -> Vec<usize> {
     let (mut walk, mut begun) = (KeepAliveCursor::default(), Vec::new());
     loop {
         begun.push(vault.keep_alive_step(&mut walk).await);
-        vault.landed(Duration::from_secs(3_600)).await;
+        vault.wait_for_flights(Duration::from_secs(3_600)).await;
         if walk.is_whole() {
             return begun;
         }
@@ -85,7 +85,7 @@ async fn two_replicas_that_find_a_due_refresh_at_once_send_one_request() {
         stage.vaults[1].keep_alive_step(&mut two),
     );
     for vault in &stage.vaults {
-        assert!(vault.landed(Duration::from_secs(3_600)).await);
+        assert!(vault.wait_for_flights(Duration::from_secs(3_600)).await);
         assert_eq!(walk(vault).await, [0]);
     }
     assert_eq!(asked(&world), 1);

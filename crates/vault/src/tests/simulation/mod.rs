@@ -263,7 +263,7 @@ impl Stage {
     fn reload(&self, replica: usize) {
         let vault = &self.vaults[replica];
         let is_first = Arc::ptr_eq(&vault.shared_catalogue(), &CATALOGUE);
-        vault.know(if is_first { RELOADED.clone() } else { CATALOGUE.clone() });
+        vault.replace_catalogue(if is_first { RELOADED.clone() } else { CATALOGUE.clone() });
     }
 
     async fn play(&self, steps: &[Step]) {
@@ -300,7 +300,7 @@ impl Stage {
             self.world.is_wrong("a request never ended");
         }
         for vault in &self.vaults {
-            if !vault.landed(ENDED_WITHIN).await {
+            if !vault.wait_for_flights(ENDED_WITHIN).await {
                 self.world.is_wrong("a flight never ended");
             }
         }

@@ -45,7 +45,7 @@ async fn a_response_replaces_the_verdict(is_reported_as_failed: bool) {
     let (vault, connection) = (&stage.vaults[1], &stage.connection);
     let stored = vault.stored(connection).await.unwrap();
     let verdict = GrantVerdict::new(BrokenReason::Revoked, Some("invalid_grant".to_owned()));
-    vault.condemn(connection, &stored, verdict).await.unwrap();
+    vault.mark_broken(connection, &stored, verdict).await.unwrap();
     if is_reported_as_failed {
         stage.fails(1, true);
     }
@@ -81,7 +81,7 @@ async fn a_rollback_gives_the_token_of_a_refresh_that_ended_meanwhile() {
     let kept = RotationTerms { old_for: Duration::from_secs(3_600), expires: None };
     vault.put_untested_in_force(org, id, fields, kept).await.unwrap();
     passes(10_000).await;
-    assert!(vault.landed(ENDED_WITHIN).await);
+    assert!(vault.wait_for_flights(ENDED_WITHIN).await);
     vault.roll_back(org, id).await.unwrap();
     // The agent that waited got a token of the new secret.
     all_have_it(&stage, &world, 2).await;
@@ -135,7 +135,7 @@ async fn the_response_for_a_removed_connection_is_not_stored() {
         stage.vaults[at].disconnect(org, id, false).await.unwrap();
         stage.rewrite(1 - at);
         passes(10_000).await;
-        assert!(stage.vaults[0].landed(ENDED_WITHIN).await);
+        assert!(stage.vaults[0].wait_for_flights(ENDED_WITHIN).await);
         let row = stage.store.rows.get(Table::Grants, &record::key(org, id)).await.unwrap();
         assert!(row.is_none(), "removed at {at}");
         assert_eq!(world.asked.load(SeqCst), 1);

@@ -171,7 +171,7 @@ impl Script {
             }
             (None, What::Odd) => {
                 temporary.code = Some(ErrorCode::of("odd"));
-                temporary.limited = true;
+                temporary.unknown_code = true;
             }
             (None, What::Lost) => world.may_break.store(true, SeqCst),
             (None, What::Later(seconds)) => {

@@ -7,7 +7,7 @@ use http::HeaderMap;
 use http::header::{self, HeaderValue};
 use proptest::prelude::*;
 
-use super::super::{InspectError, Inspector, Pauses};
+use super::super::{FlushPoints, InspectError, Inspector};
 use super::*;
 
 const CODINGS: [&str; 5] = ["gzip", "deflate", "bare", "br", "zstd"];
@@ -55,7 +55,7 @@ fn token(coding: &str) -> &str {
 
 fn inspector(secrets: &[&str], codings: &[&str]) -> Inspector {
     let needles = needles(secrets);
-    Inspector::new(&needles, codings.iter().copied(), || Pauses::Lines).unwrap().unwrap()
+    Inspector::new(&needles, codings.iter().copied(), || FlushPoints::Lines).unwrap().unwrap()
 }
 
 fn drain(inspector: &mut Inspector, out: &mut Vec<u8>) -> Result<usize, InspectError> {
@@ -258,7 +258,8 @@ fn each_delimiter_goes_on_at_once_whatever_begins_the_secret() {
     let events = events.map(|event| event.as_bytes().to_vec());
     for secret in ["l--graphql-012345", "zzzzzzzzzzzzzzzzz"] {
         let needles = needles(&[secret]);
-        let made = Inspector::new(&needles, ["gzip"].into_iter(), || Pauses::of(&fields, None));
+        let made =
+            Inspector::new(&needles, ["gzip"].into_iter(), || FlushPoints::of(&fields, None));
         let mut inspector = made.unwrap().unwrap();
         for piece in flushed("gzip", &events) {
             inspector.push(piece.clone().into()).unwrap();
@@ -356,7 +357,7 @@ fn text_that_no_decoder_shows_is_looked_at_too() {
 fn codings_that_are_not_known_or_too_many_are_refused() {
     let needles = needles(&[SECRET]);
     let made =
-        |codings: &[&str]| Inspector::new(&needles, codings.iter().copied(), || Pauses::Lines);
+        |codings: &[&str]| Inspector::new(&needles, codings.iter().copied(), || FlushPoints::Lines);
     for bad in [&["compress"][..], &["dcb"], &["gzip", "sdch"], &["gzip, br"], &["gzip"; 4]] {
         assert!(matches!(made(bad), Err(InspectError::Unscannable(_))), "{bad:?}");
     }

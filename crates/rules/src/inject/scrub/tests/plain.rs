@@ -5,7 +5,7 @@ use http::header::{self, HeaderValue};
 use proptest::prelude::*;
 
 use super::super::range::{ByteRange, ContentRange, PassedPart};
-use super::super::{Masker, Needles, Pauses};
+use super::super::{FlushPoints, Masker, Needles};
 use super::*;
 
 /// What comes out. Of an even number of pieces the last one is known to be the last.
@@ -21,11 +21,11 @@ fn pushed(mut masker: Masker, mut pieces: Vec<Bytes>) -> Vec<u8> {
 }
 
 fn run(secrets: &[&str], pieces: Vec<Bytes>) -> Vec<u8> {
-    pushed(Masker::new(needles(secrets), Pauses::Lines), pieces)
+    pushed(Masker::new(needles(secrets), FlushPoints::Lines), pieces)
 }
 
 /// How many bytes come out at each chunk, and at the end.
-fn lengths(secret: &str, pauses: Pauses, pieces: Vec<Bytes>) -> Vec<usize> {
+fn lengths(secret: &str, pauses: FlushPoints, pieces: Vec<Bytes>) -> Vec<usize> {
     let mut masker = Masker::new(needles(&[secret]), pauses);
     let mut out: Vec<usize> = pieces.into_iter().map(|piece| masker.push(piece).len()).collect();
     out.push(masker.finish().len());
@@ -43,7 +43,7 @@ fn fetched(needles: &Arc<Needles>, whole: &[u8], asked: ByteRange) -> Option<Vec
     };
     let all = content_range(&format!("bytes 0-{}/{}", whole.len() - 1, whole.len()));
     let body = Bytes::copy_from_slice(&whole[within(all, came)]);
-    let out = pushed(Masker::new(needles.clone(), Pauses::Nowhere), vec![body]);
+    let out = pushed(Masker::new(needles.clone(), FlushPoints::Nowhere), vec![body]);
     Some(out[within(came, passed)].to_vec())
 }
 
@@ -52,7 +52,7 @@ fn part_for(sent: ByteRange, total: u64) -> Option<ContentRange> {
     let (first, last) = match sent {
         ByteRange::Bounded { first, last } => (first, last.min(total - 1)),
         ByteRange::From(first) => (first, total - 1),
-        ByteRange::Last(length) => (total.saturating_sub(length), total - 1),
+        ByteRange::Suffix(length) => (total.saturating_sub(length), total - 1),
     };
     (first <= last).then(|| content_range(&format!("bytes {first}-{last}/{total}")))
 }
@@ -85,7 +85,7 @@ proptest! {
     fn what_is_held_back_is_the_same_for_another_secret((secrets, text, cuts) in confusable()) {
         let other = "z".repeat(secrets[0].len());
         let pieces = pieces(&text, &cuts);
-        let all: [fn() -> Pauses; 3] = [|| Pauses::Lines, || Pauses::Nowhere, || Pauses::Anywhere];
+        let all: [fn() -> FlushPoints; 3] = [|| FlushPoints::Lines, || FlushPoints::Nowhere, || FlushPoints::Anywhere];
         for pauses in all {
             let out = lengths(&secrets[0], pauses(), pieces.clone());
             prop_assert_eq!(&out, &lengths(&other, pauses(), pieces.clone()));
@@ -115,7 +115,7 @@ proptest! {
         let got = fetched(&needles, &body, ByteRange::From(0));
         prop_assert_eq!(got.as_deref(), Some(&body[..]));
         let some = body.len() as u64 / 2 + 1;
-        let got = fetched(&needles, &body, ByteRange::Last(some));
+        let got = fetched(&needles, &body, ByteRange::Suffix(some));
         prop_assert_eq!(got.as_deref(), Some(&body[body.len() - some as usize..]));
     }
 
@@ -137,7 +137,7 @@ proptest! {
                 &masked[first..=last],
             ),
             1 => (ByteRange::From(first as u64), &masked[first..]),
-            _ => (ByteRange::Last((whole.len() - first) as u64), &masked[first..]),
+            _ => (ByteRange::Suffix((whole.len() - first) as u64), &masked[first..]),
         };
         let got = fetched(&needles(&secrets), &whole, asked);
         prop_assert_eq!(got.as_deref(), Some(expected));
@@ -152,7 +152,7 @@ proptest! {
 
 #[test]
 fn a_clean_body_is_not_copied() {
-    let mut masker = Masker::new(needles(&[SECRET]), Pauses::Lines);
+    let mut masker = Masker::new(needles(&[SECRET]), FlushPoints::Lines);
     let body = Bytes::from("nothing to see here. ".repeat(1000));
     let out = masker.push(body.clone());
     assert_eq!(out.as_ptr(), body.as_ptr());
@@ -163,7 +163,7 @@ fn a_clean_body_is_not_copied() {
 
 #[test]
 fn a_line_of_an_event_stream_is_never_held_back() {
-    let mut masker = Masker::new(needles(&[SECRET]), Pauses::Lines);
+    let mut masker = Masker::new(needles(&[SECRET]), FlushPoints::Lines);
     for line in ["data: kw\n\n", "data: kw/s3c\n\n", ": ping\n", "{\"a\":1}\n"] {
         assert_eq!(masker.push(Bytes::from(line)), line);
     }
@@ -176,7 +176,7 @@ fn a_message_of_a_stream_is_never_held_back() {
         header::CONTENT_TYPE,
         HeaderValue::from_static("application/grpc+proto"),
     )]);
-    let mut masker = Masker::new(needles(&["0123456789abcdef"]), Pauses::of(&fields, None));
+    let mut masker = Masker::new(needles(&["0123456789abcdef"]), FlushPoints::of(&fields, None));
     for message in ["\0\0\0\0\x040123", "\0\0\0\0\x09 01234567", "\0\0\0\0\0"] {
         assert_eq!(masker.push(Bytes::from(message)), message);
     }
@@ -190,7 +190,7 @@ fn a_message_of_a_stream_is_never_held_back() {
 fn an_event_of_aws_is_never_held_back() {
     let kind = HeaderValue::from_static("application/vnd.amazon.eventstream");
     let fields = HeaderMap::from_iter([(header::CONTENT_TYPE, kind)]);
-    let mut masker = Masker::new(needles(&["0123456789abcdef"]), Pauses::of(&fields, None));
+    let mut masker = Masker::new(needles(&["0123456789abcdef"]), FlushPoints::of(&fields, None));
     for event in ["\0\0\0\x18{\"bytes\":\"aGk=\"}sum1", "\0\0\0\x13\0\0\0\0head{}sum12"] {
         assert_eq!(masker.push(Bytes::from(event)), event);
     }
@@ -202,7 +202,7 @@ fn an_event_of_aws_is_never_held_back() {
 fn a_delimiter_of_parts_is_never_held_back() {
     let kind = HeaderValue::from_static("multipart/mixed;boundary=\"graphql\"");
     let fields = HeaderMap::from_iter([(header::CONTENT_TYPE, kind)]);
-    let mut masker = Masker::new(needles(&["0123456789abcdef"]), Pauses::of(&fields, None));
+    let mut masker = Masker::new(needles(&["0123456789abcdef"]), FlushPoints::of(&fields, None));
     let mut push = |text: &'static str| masker.push(Bytes::from(text));
     assert_eq!(push("{}\r\n--graph"), "{}\r\n");
     assert_eq!(push("ql"), "--graphql");
@@ -214,7 +214,7 @@ fn a_delimiter_of_parts_is_never_held_back() {
 
 #[test]
 fn nothing_is_held_back_of_a_body_that_may_pause_anywhere() {
-    let mut masker = Masker::new(needles(&["0123456789abcdef"]), Pauses::Anywhere);
+    let mut masker = Masker::new(needles(&["0123456789abcdef"]), FlushPoints::Anywhere);
     assert_eq!(masker.push(Bytes::from("0123456789abcdef 01234567")), "**************** 01234567");
     assert_eq!(masker.push(Bytes::from("89abcdef")), "89abcdef");
     assert!(masker.finish().is_empty());
@@ -224,9 +224,9 @@ fn nothing_is_held_back_of_a_body_that_may_pause_anywhere() {
 #[test]
 fn a_needle_of_several_lines_is_found_where_the_length_is_known() {
     let key = "-----BEGIN KEY-----\nMIGHAgEAMBMGByqG\nSM49AgEGCCqGSM49\n-----END KEY-----";
-    let out = pushed(Masker::new(needles(&[key]), Pauses::Nowhere), bytes_of(key));
+    let out = pushed(Masker::new(needles(&[key]), FlushPoints::Nowhere), bytes_of(key));
     assert_eq!(out, "*".repeat(key.len()).into_bytes());
-    let mut masker = Masker::new(needles(&[key]), Pauses::Lines);
+    let mut masker = Masker::new(needles(&[key]), FlushPoints::Lines);
     for event in ["data: 1\n\n", "{}\n"] {
         assert_eq!(masker.push(Bytes::from(event)), event);
     }
@@ -234,7 +234,7 @@ fn a_needle_of_several_lines_is_found_where_the_length_is_known() {
 
 #[test]
 fn what_was_masked_is_counted_once_asked() {
-    let mut masker = Masker::new(needles(&["0123456789abcdef"]), Pauses::Lines);
+    let mut masker = Masker::new(needles(&["0123456789abcdef"]), FlushPoints::Lines);
     masker.push(Bytes::from("0123456789abcdef and 0123456789abc"));
     masker.push(Bytes::from("def.\n"));
     assert_eq!(masker.take_masked(), 2);
@@ -257,6 +257,6 @@ fn a_written_value_is_a_needle_where_no_secret_stands_in_it() {
 
 #[test]
 fn a_needle_is_not_shown_by_debug() {
-    let shown = format!("{:?}", Masker::new(needles(&["0123456789abcdef"]), Pauses::Lines));
+    let shown = format!("{:?}", Masker::new(needles(&["0123456789abcdef"]), FlushPoints::Lines));
     assert!(!shown.contains("0123"), "{shown}");
 }

@@ -73,7 +73,7 @@ fn an_answer_without_an_object_with_a_token_is_a_temporary_failure() {
         (204, ""),
     ] {
         let failure = refused(status, body);
-        assert!(!passes(&failure).limited, "{status} {body}: {failure:?}");
+        assert!(!passes(&failure).unknown_code, "{status} {body}: {failure:?}");
     }
 }
 
@@ -150,7 +150,7 @@ fn an_error_counts_in_any_status_and_before_a_token() {
         }
     }
     let failure = refused(200, r#"{"ok":false,"access_token":"at"}"#);
-    assert!(passes(&failure).limited, "Slack without a code: {failure:?}");
+    assert!(passes(&failure).unknown_code, "Slack without a code: {failure:?}");
     for none in ["null", "\"\"", "false"] {
         taken(&format!(r#"{{"error":{none},"access_token":"at"}}"#));
     }
@@ -369,12 +369,12 @@ fn a_failing_server_ends_no_grant() {
         for body in [r#"{"error":"invalid_grant"}"#, "<html>", "", r#"{"access_token":"at"}"#] {
             let failure = refused(status, body);
             let passing = passes(&failure);
-            assert!(!passing.limited, "{status} {body}");
+            assert!(!passing.unknown_code, "{status} {body}");
             assert_eq!(passing.whole_client, status == 429, "{status}");
         }
     }
     for body in ["", "busy"] {
-        assert!(!passes(&refused(408, body)).limited);
+        assert!(!passes(&refused(408, body)).unknown_code);
     }
 }
 
@@ -391,7 +391,7 @@ fn temporary_codes_are_temporary_in_any_status() {
     ] {
         for status in [200, 400, 401, 403] {
             let failure = refused(status, &format!(r#"{{"error":"{code}"}}"#));
-            assert!(!passes(&failure).limited, "{status} {code}");
+            assert!(!passes(&failure).unknown_code, "{status} {code}");
         }
     }
 }
@@ -414,7 +414,7 @@ fn an_unknown_code_is_temporary_and_limited() {
     ] {
         let failure = refused(status, body);
         let passing = passes(&failure);
-        assert!(passing.limited, "{status} {body}");
+        assert!(passing.unknown_code, "{status} {body}");
         assert_eq!(passing.code.as_ref().map(|code| code.as_str()), Some(code), "{status} {body}");
     }
 }
@@ -432,7 +432,7 @@ fn the_providers_own_codes_come_first() {
         judged("bad_app"),
         TokenFailure::Permanent { who: ActingParty::Operator, .. }
     ));
-    assert!(!passes(&judged("invalid_grant")).limited);
+    assert!(!passes(&judged("invalid_grant")).unknown_code);
 }
 
 /// oauth 9.said: codes are cleaned, descriptions are cut and masked.

@@ -253,7 +253,7 @@ async fn an_expired_subject_token_ends_the_grant() {
         assert_eq!(failure.code().map(ErrorCode::as_str), Some("invalid_request"));
     }
     // In the answer to another request, the code has its usual meaning.
-    assert!(failed(&json("400 No", said)).await.limited);
+    assert!(failed(&json("400 No", said)).await.unknown_code);
 }
 
 /// Instagram and Threads.

@@ -265,7 +265,10 @@ async fn a_failure_says_who_must_act() {
         match (result.map(drop), expected) {
             (Err(MintError::Dead { reason, .. }), Some(expected)) => assert_eq!(reason, expected),
             (Err(MintError::Unavailable(failure)), None) => {
-                assert!(matches!(*failure, Temporary { limited: false, ambiguous: false, .. }));
+                assert!(matches!(
+                    *failure,
+                    Temporary { unknown_code: false, ambiguous: false, .. }
+                ));
             }
             (other, _) => panic!("{body}: {other:?}"),
         }

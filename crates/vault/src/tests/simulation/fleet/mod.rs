@@ -191,7 +191,7 @@ impl Fleet {
     fn reload(&self, at: usize) {
         let vault = &self.replicas[at].vault;
         let is_first = Arc::ptr_eq(&vault.shared_catalogue(), &CATALOGUE);
-        vault.know(if is_first { RELOADED.clone() } else { CATALOGUE.clone() });
+        vault.replace_catalogue(if is_first { RELOADED.clone() } else { CATALOGUE.clone() });
     }
 
     /// A replica can start only while the store answers, so the other faults end before.
@@ -241,7 +241,7 @@ impl Fleet {
             if tokio::time::timeout(ENDED_WITHIN, all_end).await.is_err() {
                 self.fleet.world.is_wrong("a request never ended");
             }
-            if !replica.vault.landed(ENDED_WITHIN).await {
+            if !replica.vault.wait_for_flights(ENDED_WITHIN).await {
                 self.fleet.world.is_wrong("a flight never ended");
             }
         }

@@ -19,10 +19,10 @@ async fn removed_elsewhere(revoke: bool) -> (Fleet, RemovedConnection) {
     (fleet, removed)
 }
 
-/// The rows of owed revocations after the response, before the first attempt.
-async fn owed(fleet: &Fleet) -> usize {
+/// The rows of pending revocations after the response, before the first attempt.
+async fn pending(fleet: &Fleet) -> usize {
     passes(6_000).await;
-    assert!(fleet.replicas[1].vault.landed(ENDED_WITHIN).await);
+    assert!(fleet.replicas[1].vault.wait_for_flights(ENDED_WITHIN).await);
     fleet.replicas[0].link.list(Table::Outbox, "", None, 10).await.unwrap().len()
 }
 
@@ -57,7 +57,7 @@ async fn a_revocation_for_another_replica_is_stored_before_it_is_tried() {
         });
         let (close, closes) = watch::channel(false);
         let job = tokio::spawn(async move { flows.revoke_orphans(closes).await });
-        assert_eq!(owed(&fleet).await, usize::from(revoke));
+        assert_eq!(pending(&fleet).await, usize::from(revoke));
         close.send_replace(true);
         job.await.unwrap();
     }

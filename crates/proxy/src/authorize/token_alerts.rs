@@ -13,7 +13,7 @@ use keyward_base::host::Target;
 use keyward_model::{HeldBy, Honeytoken, ManagedBy, Record, Session};
 use keyward_rules::inject::placeholder::PlaceholderCore;
 use keyward_rules::inject::strip;
-use keyward_state::directory::{Directory, DirectoryError, Former};
+use keyward_state::directory::{Directory, DirectoryError, FormerToken};
 use keyward_state::observe::notice::{NamedResource, NoticeDetails, NoticeKind};
 
 /// The period for one agent and one honeytoken.
@@ -49,7 +49,7 @@ fn report(
     if placeholders.is_empty() {
         return;
     }
-    let view = gateway.directory.glance();
+    let view = gateway.directory.view_guard();
     for found in placeholders.iter().filter_map(|core| view.honeytoken(&agent.org, core)) {
         let is_new =
             gateway.alert_limit.is_new(format!("{}{}", found.id, agent.id), HONEYTOKEN_EVERY);
@@ -64,18 +64,20 @@ fn report(
                 }
             };
             // A gateway that stops waits for it.
-            gateway.vault.in_flight(report);
+            gateway.vault.spawn_as_flight(report);
         }
     }
 }
 
 /// Reports an unknown token if it was valid once.
 pub fn report_former_token(gateway: &Gateway, text: &str) {
-    let view = gateway.directory.glance();
-    let Some(former) = view.former(text, gateway.clock.now()) else { return };
+    let view = gateway.directory.view_guard();
+    let Some(former) = view.former_token(text, gateway.clock.now()) else { return };
     if gateway.alert_limit.is_new(former.token.to_string(), TOKEN_EVERY) {
         let directory = gateway.directory.clone();
-        gateway.vault.in_flight(async move { announce_former_token(&directory, former).await });
+        gateway
+            .vault
+            .spawn_as_flight(async move { announce_former_token(&directory, former).await });
     }
 }
 
@@ -146,8 +148,8 @@ async fn revoke_access(
     paused.map(|_| "agent paused")
 }
 
-async fn announce_former_token(directory: &Directory, former: Former) {
-    let Former { agent, token, reason } = former;
+async fn announce_former_token(directory: &Directory, former: FormerToken) {
+    let FormerToken { agent, token, reason } = former;
     tracing::warn!(
         id = "old_token_used", agent = &*agent.name, %token, reason,
         "a token that is no longer valid was sent"

@@ -1,4 +1,4 @@
-//! [`ConnectionRefusals`]: counts answers by which upstreams refuse a secret, and limits how often connections are tested
+//! [`SecretRejections`]: counts answers by which upstreams refuse a secret, and limits how often connections are tested
 //! because of them.
 
 use std::collections::HashMap;
@@ -32,10 +32,10 @@ const CONNECTIONS_MAX: usize = 4_096;
 
 /// The refusals of all connections.
 #[derive(Debug)]
-pub struct ConnectionRefusals {
+pub struct SecretRejections {
     /// The number of connections whose last answer was a refusal. Without any, a success costs nothing.
     refused: AtomicUsize,
-    connections: Mutex<HashMap<ConnectionId, SecretRefusals>>,
+    connections: Mutex<HashMap<ConnectionId, RejectionCount>>,
     test_slots: Arc<Semaphore>,
 }
 
@@ -49,7 +49,7 @@ pub struct SecretVersion {
 
 /// The refusals of one secret.
 #[derive(Debug)]
-struct SecretRefusals {
+struct RejectionCount {
     generation: u64,
     /// Since the last success.
     count: u32,
@@ -61,8 +61,8 @@ struct SecretRefusals {
 
 /// The right to examine one secret. Dropping it begins the pause.
 #[derive(Debug)]
-pub struct Suspicion {
-    refusals: Arc<ConnectionRefusals>,
+pub struct ExaminationSlot {
+    refusals: Arc<SecretRejections>,
     connection: ConnectionId,
     generation: u64,
     count: u32,
@@ -70,16 +70,20 @@ pub struct Suspicion {
     clock: Clock,
 }
 
-impl Default for ConnectionRefusals {
+impl Default for SecretRejections {
     fn default() -> Self {
         let (refused, connections) = (AtomicUsize::default(), Mutex::default());
         Self { refused, connections, test_slots: Arc::new(Semaphore::new(TESTS_MAX)) }
     }
 }
 
-impl ConnectionRefusals {
+impl SecretRejections {
     /// Counts a refusal of the secret. Returns the right to examine it, if that is due.
-    pub fn refused(self: &Arc<Self>, of: &SecretVersion, clock: &Clock) -> Option<Suspicion> {
+    pub fn record_rejection(
+        self: &Arc<Self>,
+        of: &SecretVersion,
+        clock: &Clock,
+    ) -> Option<ExaminationSlot> {
         let now = clock.moment();
         let mut all = self.connections.lock();
         if all.len() >= CONNECTIONS_MAX && !all.contains_key(&of.connection) {
@@ -88,7 +92,7 @@ impl ConnectionRefusals {
                 return None;
             }
         }
-        let new = || SecretRefusals {
+        let new = || RejectionCount {
             generation: of.generation,
             count: 0,
             since: now,
@@ -114,7 +118,7 @@ impl ConnectionRefusals {
             return None;
         }
         it.is_examined = true;
-        Some(Suspicion {
+        Some(ExaminationSlot {
             refusals: self.clone(),
             connection: of.connection.clone(),
             generation: of.generation,
@@ -125,7 +129,7 @@ impl ConnectionRefusals {
     }
 
     /// The upstream has accepted the secret. The pause between tests stays.
-    pub fn accepted(&self, connection: &ConnectionId) {
+    pub fn record_success(&self, connection: &ConnectionId) {
         if self.refused.load(Ordering::Relaxed) == 0 {
             return;
         }
@@ -139,7 +143,7 @@ impl ConnectionRefusals {
         self.test_slots.clone().try_acquire_owned().ok()
     }
 
-    fn forget(&self, it: &mut SecretRefusals) {
+    fn forget(&self, it: &mut RejectionCount) {
         if it.count > 0 {
             it.count = 0;
             self.refused.fetch_sub(1, Ordering::Relaxed);
@@ -147,14 +151,14 @@ impl ConnectionRefusals {
     }
 }
 
-impl Suspicion {
+impl ExaminationSlot {
     /// Whether the refusals are enough where no test decides.
-    pub fn has_lasted(&self) -> bool {
+    pub fn is_conclusive(&self) -> bool {
         self.count >= LASTING_MIN && self.lasts >= LASTING_FOR
     }
 }
 
-impl Drop for Suspicion {
+impl Drop for ExaminationSlot {
     fn drop(&mut self) {
         let mut all = self.refusals.connections.lock();
         let it = all.get_mut(&self.connection).filter(|it| it.generation == self.generation);
@@ -185,32 +189,35 @@ mod tests {
 
     #[test]
     fn one_refusal_or_two_with_a_success_between_are_no_reason() {
-        let (refusals, (clock, _)) = (Arc::new(ConnectionRefusals::default()), clock());
+        let (refusals, (clock, _)) = (Arc::new(SecretRejections::default()), clock());
         let work = version("con_1", 1);
         for _ in 0..5 {
-            assert!(refusals.refused(&work, &clock).is_none());
-            refusals.accepted(&work.connection);
+            assert!(refusals.record_rejection(&work, &clock).is_none());
+            refusals.record_success(&work.connection);
         }
         assert_eq!(refusals.refused.load(Ordering::Relaxed), 0);
-        assert!(refusals.refused(&work, &clock).is_none());
-        assert!(refusals.refused(&version("con_2", 1), &clock).is_none(), "another connection");
-        assert!(refusals.refused(&work, &clock).is_some());
+        assert!(refusals.record_rejection(&work, &clock).is_none());
+        assert!(
+            refusals.record_rejection(&version("con_2", 1), &clock).is_none(),
+            "another connection"
+        );
+        assert!(refusals.record_rejection(&work, &clock).is_some());
     }
 
     #[test]
     fn one_examination_at_a_time_and_each_pause_is_longer() {
-        let (refusals, (clock, set)) = (Arc::new(ConnectionRefusals::default()), clock());
+        let (refusals, (clock, set)) = (Arc::new(SecretRejections::default()), clock());
         let work = version("con_1", 1);
-        assert!(refusals.refused(&work, &clock).is_none());
-        let first = refusals.refused(&work, &clock).expect("due");
-        assert!(refusals.refused(&work, &clock).is_none(), "one is running");
+        assert!(refusals.record_rejection(&work, &clock).is_none());
+        let first = refusals.record_rejection(&work, &clock).expect("due");
+        assert!(refusals.record_rejection(&work, &clock).is_none(), "one is running");
         drop(first);
         let due = |at: i64| {
             set(at);
             // A success in between does not make the pause shorter.
-            refusals.accepted(&work.connection);
-            let _ = refusals.refused(&work, &clock);
-            refusals.refused(&work, &clock).is_some()
+            refusals.record_success(&work.connection);
+            let _ = refusals.record_rejection(&work, &clock);
+            refusals.record_rejection(&work, &clock).is_some()
         };
         assert!(!due(59));
         assert!(due(61));
@@ -226,26 +233,26 @@ mod tests {
 
     #[test]
     fn a_new_secret_begins_without_the_refusals_and_the_pause_of_the_old_one() {
-        let (refusals, (clock, _)) = (Arc::new(ConnectionRefusals::default()), clock());
+        let (refusals, (clock, _)) = (Arc::new(SecretRejections::default()), clock());
         let (old, new) = (version("con_1", 1), version("con_1", 2));
-        let _ = refusals.refused(&old, &clock);
-        drop(refusals.refused(&old, &clock).expect("due"));
-        assert!(refusals.refused(&new, &clock).is_none(), "the first of the new one");
-        assert!(refusals.refused(&old, &clock).is_none(), "a late answer to the old one");
-        assert!(refusals.refused(&new, &clock).is_some());
+        let _ = refusals.record_rejection(&old, &clock);
+        drop(refusals.record_rejection(&old, &clock).expect("due"));
+        assert!(refusals.record_rejection(&new, &clock).is_none(), "the first of the new one");
+        assert!(refusals.record_rejection(&old, &clock).is_none(), "a late answer to the old one");
+        assert!(refusals.record_rejection(&new, &clock).is_some());
         assert_eq!(refusals.refused.load(Ordering::Relaxed), 1);
     }
 
     #[test]
     fn without_a_test_many_refusals_over_a_long_time_count() {
-        let (refusals, (clock, set)) = (Arc::new(ConnectionRefusals::default()), clock());
+        let (refusals, (clock, set)) = (Arc::new(SecretRejections::default()), clock());
         let work = version("con_1", 1);
         let mut judged = Vec::new();
         for minute in 0..20 {
             set(minute * 60);
             for _ in 0..2 {
-                if let Some(suspicion) = refusals.refused(&work, &clock) {
-                    judged.push((minute, suspicion.has_lasted()));
+                if let Some(suspicion) = refusals.record_rejection(&work, &clock) {
+                    judged.push((minute, suspicion.is_conclusive()));
                 }
             }
         }
@@ -254,9 +261,9 @@ mod tests {
 
     #[test]
     fn the_number_of_remembered_connections_and_of_tests_is_bounded() {
-        let (refusals, (clock, _)) = (Arc::new(ConnectionRefusals::default()), clock());
+        let (refusals, (clock, _)) = (Arc::new(SecretRejections::default()), clock());
         for number in 0..CONNECTIONS_MAX + 10 {
-            let _ = refusals.refused(&version(&format!("con_{number}"), 1), &clock);
+            let _ = refusals.record_rejection(&version(&format!("con_{number}"), 1), &clock);
         }
         assert_eq!(refusals.connections.lock().len(), CONNECTIONS_MAX);
         let test_slots: Vec<_> = (0..=TESTS_MAX).map(|_| refusals.test_slot()).collect();

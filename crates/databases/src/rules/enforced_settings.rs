@@ -1,4 +1,4 @@
-//! [`KeptSettings`]: settings of a session that its statements cannot change.
+//! [`EnforcedSettings`]: settings of a session that its statements cannot change.
 
 use std::sync::Arc;
 
@@ -7,14 +7,14 @@ use keyward_rules::policy::DatabasePermit;
 
 /// Settings that the statements of a session cannot change.
 #[derive(Clone, Debug, Default)]
-pub struct KeptSettings {
+pub struct EnforcedSettings {
     pub read_only: bool,
     /// Whether `statement_timeout` was set for it.
     pub statement_timeout: bool,
     pub rules: Option<Arc<StatementRules>>,
 }
 
-impl KeptSettings {
+impl EnforcedSettings {
     /// The settings of a session that is read-only or has rules on statements; `None` for other
     /// sessions.
     pub fn of(permit: &DatabasePermit, dialect: Dialect) -> Option<Self> {

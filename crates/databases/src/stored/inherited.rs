@@ -1,4 +1,4 @@
-//! [`HandedListeners`]: the sockets of stored listeners that another process has passed to this one.
+//! [`InheritedListeners`]: the sockets of stored listeners that another process has passed to this one.
 
 use std::os::fd::OwnedFd;
 
@@ -11,13 +11,13 @@ const PREFIX: &str = "database-listener ";
 
 /// The sockets of the gateway before, each for one stored listener; and whether the next gateway has those of this one.
 #[derive(Debug, Default)]
-pub struct HandedListeners {
+pub struct InheritedListeners {
     sockets: Vec<(String, OwnedFd)>,
     /// Set when a successor has the listeners of this process: their socket files then stay.
     pub(super) handed_over: HandedOver,
 }
 
-impl HandedListeners {
+impl InheritedListeners {
     /// Takes the sockets of stored listeners from all received sockets, by their names.
     pub fn taken_from(received: &mut Vec<(String, OwnedFd)>, handed_over: HandedOver) -> Self {
         let sockets = received.extract_if(.., |(name, _)| name.starts_with(PREFIX)).collect();

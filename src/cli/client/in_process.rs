@@ -1,4 +1,4 @@
-//! [`Answering`]: opens the services in this process, so that it can answer the admin API if no gateway runs.
+//! [`InProcessApi`]: opens the services in this process, so that it can answer the admin API if no gateway runs.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use keyward_app::{DataPath, LazyLog, Services};
 use keyward_vault::Vault;
 
 /// The services of this process. They end in this order.
-pub(super) struct Answering {
+pub(super) struct InProcessApi {
     pub(super) router: Router,
     /// The same for pages that a browser opens; `None` without services.
     pub(super) admin: Option<Admin>,
@@ -32,7 +32,7 @@ pub(super) struct Answering {
     vault: Option<Arc<Vault>>,
 }
 
-impl Answering {
+impl InProcessApi {
     /// Opens the services.
     pub(super) async fn open(
         global: &Global,
@@ -98,13 +98,13 @@ impl Answering {
 
     async fn landed(&self) {
         let Some(vault) = &self.vault else { return };
-        if vault.landed(vault.flight_time()).await {
+        if vault.wait_for_flights(vault.flight_time()).await {
             return;
         }
         output::note(
             "note: waiting for a token refresh; ending this command now would lose the new tokens",
         );
-        if !vault.landed(vault.late_flight_time()).await {
+        if !vault.wait_for_flights(vault.late_flight_time()).await {
             output::note("note: a token refresh did not finish in time");
         }
     }

@@ -1,4 +1,4 @@
-//! [`Used`]: the properties of one exchange that are counted.
+//! [`ExchangeUse`]: the properties of one exchange that are counted.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use keyward_rules::rate_limit::StatedLimit;
 
 /// The counted properties of one exchange.
 #[derive(Debug)]
-pub struct Used<'a> {
+pub struct ExchangeUse<'a> {
     /// The organisation of the agent or person.
     pub org: Option<&'a OrgId>,
     /// The permitted connection.
@@ -46,7 +46,7 @@ pub struct Remaining {
     pub at: Timestamp,
 }
 
-impl Used<'_> {
+impl ExchangeUse<'_> {
     /// An exchange with only its start time.
     #[cfg(test)]
     pub(crate) fn begun(at: Timestamp) -> Self {

@@ -7,18 +7,18 @@ thread_local! {
 }
 
 /// Records one look-up. Does nothing in optimised builds.
-pub fn one() {
+pub fn increment() {
     if cfg!(debug_assertions) {
         COUNT.set(COUNT.get() + 1);
     }
 }
 
-/// How often [`one`] was called on this thread so far.
+/// How often [`increment`] was called on this thread so far.
 pub fn so_far() -> u64 {
     COUNT.get()
 }
 
-/// How often `work` called [`one`] on this thread.
+/// How often `work` called [`increment`] on this thread.
 pub fn count<T>(work: impl FnOnce() -> T) -> (T, u64) {
     let before = so_far();
     let done = work();

@@ -1,5 +1,5 @@
-//! [`StartTurn`]: replicas of one store start one after the other, so that each finds the resources of the file as the one
-//! before left them. A restore and a repair take the turn too, so that no replica starts meanwhile.
+//! [`StartLease`]: replicas of one store start one after the other, so that each finds the resources of the file as the one
+//! before left them. A restore and a repair hold the lease too, so that no replica starts meanwhile.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,8 +12,8 @@ use keyward_state::store::{Lease, Store, StoreError};
 
 const NAME: &str = "start";
 /// A replica that crashes while it starts holds the others up for so long.
-const TURN: Duration = Duration::from_secs(30);
-/// Often enough that one failure of the database does not end the turn.
+const LEASE: Duration = Duration::from_secs(30);
+/// Often enough that the lease outlasts one failure of the database.
 const RENEW_EACH: Duration = Duration::from_secs(8);
 /// Several replicas with many connections may start before this one.
 const WAIT_MAX: Duration = Duration::from_secs(900);
@@ -21,16 +21,16 @@ const TRY_AGAIN_AFTER: Duration = Duration::from_millis(100);
 /// A wait of this length is logged.
 const LOGGED_AFTER: Duration = Duration::from_secs(2);
 
-/// The turn to start, renewed until it is dropped.
-#[must_use = "the turn ends when it is dropped"]
-pub(crate) struct StartTurn {
+/// The lease that a process holds while it starts, renewed until it is dropped.
+#[must_use = "the lease is not renewed after it is dropped"]
+pub(crate) struct StartLease {
     store: Arc<dyn Store>,
     lease: Arc<Lease>,
     renewal: JoinHandle<()>,
 }
 
-impl StartTurn {
-    /// Waits for the turn; `None` if the store belongs to one process.
+impl StartLease {
+    /// Waits for the lease; `None` if the store belongs to one process.
     ///
     /// # Errors
     /// When the store fails, or others start for [`WAIT_MAX`].
@@ -41,7 +41,7 @@ impl StartTurn {
         let (until, log_at) = (Instant::now() + WAIT_MAX, Instant::now() + LOGGED_AFTER);
         let mut is_logged = false;
         loop {
-            if let Some(lease) = store.lease(NAME, TURN).await? {
+            if let Some(lease) = store.lease(NAME, LEASE).await? {
                 return Ok(Some(Self::of(store.clone(), lease)));
             }
             ensure!(
@@ -62,32 +62,32 @@ impl StartTurn {
         Self { store, lease, renewal }
     }
 
-    /// Fails if another process had the turn since: this one was stopped, or without its database, for longer than the turn.
+    /// Fails if another process has held the lease since: this one was stopped, or without its database, until the lease expired.
     pub(crate) async fn ensure_held(&self) -> anyhow::Result<()> {
         ensure!(
-            self.store.renew_lease(&self.lease, TURN).await?,
+            self.store.renew_lease(&self.lease, LEASE).await?,
             "another replica has started meanwhile: stop it, and begin again"
         );
         Ok(())
     }
 
-    /// Ends the turn, if there is one. A failure is no error: the turn ends by itself when its time is over.
-    pub(crate) async fn end_if_held(turn: Option<Self>) {
-        if let Some(turn) = turn
-            && let Err(error) = turn.end().await
+    /// Releases the lease, if there is one. A failure is no error, because the lease expires.
+    pub(crate) async fn release_if_held(lease: Option<Self>) {
+        if let Some(lease) = lease
+            && let Err(error) = lease.release().await
         {
-            tracing::debug!(%error, "the turn to start ends by itself");
+            tracing::debug!(%error, "the start lease was not released: it expires");
         }
     }
 
-    /// Ends it before this returns. A process that ends right after a drop would leave it until its time is over.
-    async fn end(self) -> Result<(), StoreError> {
+    /// Releases it before this returns. If a process ended right after a drop, others would wait until the lease expires.
+    async fn release(self) -> Result<(), StoreError> {
         self.renewal.abort();
         self.store.renew_lease(&self.lease, Duration::ZERO).await.map(drop)
     }
 }
 
-impl Drop for StartTurn {
+impl Drop for StartLease {
     fn drop(&mut self) {
         self.renewal.abort();
     }
@@ -96,15 +96,15 @@ impl Drop for StartTurn {
 async fn renew(store: Arc<dyn Store>, lease: Arc<Lease>) {
     loop {
         sleep(RENEW_EACH).await;
-        match store.renew_lease(&lease, TURN).await {
+        match store.renew_lease(&lease, LEASE).await {
             Ok(true) => {}
             Ok(false) => {
                 tracing::warn!(
-                    "another replica starts beside this one: this one was without its database for too long"
+                    "the start lease has expired, because the database could not be reached: another replica may start at the same time"
                 );
                 return;
             }
-            Err(error) => tracing::warn!(%error, "the turn to start was not renewed"),
+            Err(error) => tracing::warn!(%error, "cannot renew the start lease"),
         }
     }
 }
@@ -125,42 +125,42 @@ mod tests {
         drop(tokio::time::timeout(time, std::future::pending::<()>()).await);
     }
 
-    async fn turn(store: &Arc<dyn Store>) -> StartTurn {
-        StartTurn::wait(store).await.expect("in time").expect("it has replicas")
+    async fn hold(store: &Arc<dyn Store>) -> StartLease {
+        StartLease::wait(store).await.expect("in time").expect("it has replicas")
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_start_that_takes_longer_than_a_turn_keeps_the_others_waiting() {
+    async fn a_start_that_takes_longer_than_the_lease_keeps_the_others_waiting() {
         let [one, other] = replicas();
-        let held = turn(&one).await;
+        let held = hold(&one).await;
         let began = Instant::now();
-        let waiting = tokio::spawn(async move { (turn(&other).await, Instant::now()) });
-        let long = 20 * TURN;
+        let waiting = tokio::spawn(async move { (hold(&other).await, Instant::now()) });
+        let long = 20 * LEASE;
         passes(long).await;
         held.ensure_held().await.expect("it was renewed");
         drop(held);
         let (_second, at) = waiting.await.expect("no panic");
-        assert!(at - began >= long && at - began < long + TURN, "{:?}", at - began);
+        assert!(at - began >= long && at - began < long + LEASE, "{:?}", at - began);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_waits_for_too_long_says_so() {
+    async fn too_long_a_wait_is_an_error() {
         let [one, other] = replicas();
-        let _held = turn(&one).await;
-        let error = StartTurn::wait(&other).await.err().expect("the other one never ends");
+        let _held = hold(&one).await;
+        let error = StartLease::wait(&other).await.err().expect("the other one never ends");
         assert!(error.to_string().contains("start again"), "{error}");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_turn_that_another_replica_had_is_not_held() {
+    async fn a_lease_that_another_replica_has_held_is_not_held() {
         let [one, other] = replicas();
-        let held = turn(&one).await;
+        let held = hold(&one).await;
         held.renewal.abort();
-        passes(2 * TURN).await;
-        let second = turn(&other).await;
+        passes(2 * LEASE).await;
+        let second = hold(&other).await;
         let error = held.ensure_held().await.expect_err("the other one has it");
         assert!(error.to_string().contains("another replica has started"), "{error}");
-        second.end().await.expect("it ends");
-        drop(turn(&one).await);
+        second.release().await.expect("it is released");
+        drop(hold(&one).await);
     }
 }

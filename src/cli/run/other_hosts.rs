@@ -28,7 +28,7 @@ The hosts of its connections always work. No key of yours is sent to any other.
 ";
 
 /// Stores what `--allow` gives, or asks.
-pub(super) async fn settle(
+pub(super) async fn store_or_ask(
     args: &Args,
     client: &Client,
     agent: &mut Shown<Agent>,

@@ -16,13 +16,13 @@ const UNAUTHENTICATED: &[u8] = b"16";
 static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// The answer, and the credential if the answer refuses it.
-pub async fn refused_credential(
+pub async fn rejected_credential(
     gateway: &Gateway,
     sent: SentRequest,
     format: RefusalFormat,
 ) -> (SentRequest, Option<Arc<Credential>>) {
     let Some(credential) = sent.credential().cloned() else { return (sent, None) };
-    if is_refusal(&sent, format) {
+    if is_rejection(&sent, format) {
         return (sent, Some(credential));
     }
     let status = sent.status().as_u16();
@@ -30,13 +30,13 @@ pub async fn refused_credential(
     if !may_mean_it || !is_json(sent.headers()) {
         return (sent, None);
     }
-    let (sent, beginning) = sent.begun().await;
+    let (sent, beginning) = sent.peek_body().await;
     let whole = beginning.filter(|body| gateway.vault.means_expired(&credential, status, body));
     (sent, whole.map(|_| credential))
 }
 
 /// Whether the head of the answer refuses the credential.
-pub fn is_refusal(sent: &SentRequest, format: RefusalFormat) -> bool {
+pub fn is_rejection(sent: &SentRequest, format: RefusalFormat) -> bool {
     sent.status() == StatusCode::UNAUTHORIZED || is_unauthenticated(sent.headers(), format)
 }
 

@@ -1,4 +1,4 @@
-//! [`Life`]: when a gateway stops by itself.
+//! [`StopCondition`]: when a gateway stops by itself.
 
 use std::time::Duration;
 
@@ -9,16 +9,16 @@ const FIRST_RUN_WITHIN: Duration = Duration::from_secs(30);
 
 /// When a gateway stops.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Life {
+pub enum StopCondition {
     /// At a signal only.
     UntilSignalled,
     /// After the last run, or if no run begins.
     WithRuns,
 }
 
-impl Life {
+impl StopCondition {
     /// Resolves when the gateway has to stop.
-    pub(crate) async fn over(self, runs: &Runs) {
+    pub(crate) async fn reached(self, runs: &Runs) {
         match self {
             Self::UntilSignalled => std::future::pending().await,
             Self::WithRuns => {

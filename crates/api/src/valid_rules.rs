@@ -1,4 +1,4 @@
-//! [`SoundRules`]: refuses requests whose answer depends on rules with which no gateway would start. Only a process
+//! [`ValidRules`]: refuses requests whose answer depends on rules with which no gateway would start. Only a process
 //! without listeners can have such rules.
 
 use axum::extract::FromRequestParts;
@@ -10,9 +10,9 @@ use super::state::Admin;
 /// An argument of each handler that decides by the rules of the configuration, or shows them. Tests of connections do not
 /// have it, nor do changes of stored rules, which may be the remedy.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct SoundRules(());
+pub(super) struct ValidRules(());
 
-impl FromRequestParts<Admin> for SoundRules {
+impl FromRequestParts<Admin> for ValidRules {
     type Rejection = ApiError;
 
     async fn from_request_parts(_: &mut Parts, admin: &Admin) -> Result<Self, ApiError> {

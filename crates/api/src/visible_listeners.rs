@@ -1,4 +1,4 @@
-//! [`SeenListeners`]: the listeners that `/status` names, as far as the caller may see the agents and connections that
+//! [`VisibleListeners`]: the listeners that `/status` names, as far as the caller may see the agents and connections that
 //! they are for. The operator sees those of all organisations.
 
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use keyward_proxy::ListenerOwner;
 use keyward_state::directory::View;
 
 /// The listeners that the caller may see.
-pub(super) struct SeenListeners {
+pub(super) struct VisibleListeners {
     pub(super) agents: Vec<AgentListener>,
     pub(super) databases: Vec<DatabaseListenerView>,
     pub(super) databases_failed: Vec<FailedListenerView>,
@@ -26,7 +26,7 @@ struct ListenerReader<'a> {
     view: Arc<View>,
 }
 
-impl SeenListeners {
+impl VisibleListeners {
     pub(super) fn of(context: &Context, places: &Locations) -> Self {
         let reader = ListenerReader { caller: &context.caller, view: context.view() };
         let stored = context.deps().database_listeners.statuses();

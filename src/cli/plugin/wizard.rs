@@ -16,8 +16,8 @@ use keyward_model::{Connection, Shown};
 use keyward_rules::provider::scope_words::worded_scopes;
 use keyward_state::directory::{ConnectionState, Renewal, Slot};
 
-/// A walk in progress.
-pub(super) struct PluginWalk<'a> {
+/// A wizard in progress.
+pub(super) struct PluginWizard<'a> {
     context: ConnectContext<'a>,
     /// Connections of another environment than the agent's do not fit.
     environment: Option<String>,
@@ -33,8 +33,8 @@ enum SlotChoice {
     Empty,
 }
 
-impl<'a> PluginWalk<'a> {
-    /// A walk for an agent of this environment.
+impl<'a> PluginWizard<'a> {
+    /// A wizard for an agent of this environment.
     pub(super) fn new(
         context: ConnectContext<'a>,
         environment: Option<String>,
@@ -141,8 +141,8 @@ impl<'a> PluginWalk<'a> {
         options.environment.clone_from(&self.environment);
         let shapes = Shapes::load(self.context.client).await?;
         let questions = Questions { options, provider, shapes, taken, way: AnswerSource::Asking };
-        let mut walk = connect::ConnectWalk::new(self.context, None, true)?;
-        let connected = Box::pin(walk.until_connected(&questions, None)).await?;
+        let mut wizard = connect::ConnectWizard::new(self.context, None, true)?;
+        let connected = Box::pin(wizard.until_connected(&questions, None)).await?;
         let (id, name) = (connected.connection.id, connected.connection.spec.name);
         output::note(&format!("connection {name} added ({id})"));
         self.made.insert(name);

@@ -1,13 +1,13 @@
 //! Escapes characters in JSON that control a terminal.
 
 /// JSON without characters that control a terminal: JSON itself escapes only ASCII control characters.
-pub(super) fn inert(json: &str) -> String {
+pub(super) fn escape_controls(json: &str) -> String {
     let mut text = String::with_capacity(json.len());
     for c in json.chars() {
         match c {
             // Between values of indented JSON.
             '\n' => text.push(c),
-            _ if is_unseen(c) => {
+            _ if is_invisible(c) => {
                 for unit in c.encode_utf16(&mut [0; 2]) {
                     text.push_str(&format!("\\u{unit:04x}"));
                 }
@@ -21,7 +21,7 @@ pub(super) fn inert(json: &str) -> String {
 /// Characters that control a terminal or are invisible: control and format characters, among them
 /// those that turn the direction of text, ends of lines and paragraphs, blanks other than the usual
 /// one, private and unassigned ones. They are those that Rust's own `Debug` escapes.
-pub(crate) fn is_unseen(c: char) -> bool {
+pub(crate) fn is_invisible(c: char) -> bool {
     if c.is_ascii() {
         return c.is_control();
     }

@@ -1,4 +1,4 @@
-//! [`Pauses`]: the places in a body before which nothing is held back, because it may pause there.
+//! [`FlushPoints`]: the places in a body up to which held bytes are flushed, because the body may pause there.
 
 use http::header::{self, HeaderMap};
 
@@ -16,7 +16,7 @@ const MESSAGE_TYPES: [(&str, Framing); 4] = [
 
 /// Where a body may pause. A needle that goes beyond such a place is not searched for.
 #[derive(Debug)]
-pub enum Pauses {
+pub enum FlushPoints {
     /// Nowhere: its length is known, and what is held back follows with the rest.
     Nowhere,
     /// After each line.
@@ -52,7 +52,7 @@ pub struct MessageEnds {
     since: usize,
 }
 
-impl Pauses {
+impl FlushPoints {
     /// Of an answer with these fields and a body of this length, if it is known.
     pub fn of(fields: &HeaderMap, length: Option<u64>) -> Self {
         if length.is_some() {
@@ -153,15 +153,15 @@ mod tests {
 
     use super::*;
 
-    fn pauses(media_type: &'static str, length: Option<u64>) -> Pauses {
+    fn flush_points(media_type: &'static str, length: Option<u64>) -> FlushPoints {
         let value = HeaderValue::from_static(media_type);
-        Pauses::of(&HeaderMap::from_iter([(header::CONTENT_TYPE, value)]), length)
+        FlushPoints::of(&HeaderMap::from_iter([(header::CONTENT_TYPE, value)]), length)
     }
 
     #[test]
     fn only_streams_of_messages_pause_after_messages() {
         for other in ["application/json", "application/grpc-web-text", "application/grpcx", ""] {
-            assert!(matches!(pauses(other, None), Pauses::Lines), "{other}");
+            assert!(matches!(flush_points(other, None), FlushPoints::Lines), "{other}");
         }
         for messages in [
             "application/grpc",
@@ -170,8 +170,8 @@ mod tests {
             "application/grpc-web; a=b",
             "application/vnd.amazon.eventstream",
         ] {
-            assert!(matches!(pauses(messages, None), Pauses::Messages(_)), "{messages}");
-            assert!(matches!(pauses(messages, Some(9)), Pauses::Nowhere), "{messages}");
+            assert!(matches!(flush_points(messages, None), FlushPoints::Messages(_)), "{messages}");
+            assert!(matches!(flush_points(messages, Some(9)), FlushPoints::Nowhere), "{messages}");
         }
     }
 
@@ -183,15 +183,17 @@ mod tests {
             "multipart/mixed; boundary=\"a b\"",
             "application/json; boundary=a",
         ] {
-            assert!(matches!(pauses(other, None), Pauses::Lines), "{other}");
+            assert!(matches!(flush_points(other, None), FlushPoints::Lines), "{other}");
         }
         for (parts, expected) in [
             ("multipart/mixed; boundary=\"-\"", "---"),
             ("Multipart/Mixed;boundary=\"graphql\";subscriptionSpec=1.0", "--graphql"),
         ] {
-            let Pauses::Parts(delimiter) = pauses(parts, None) else { panic!("{parts}") };
+            let FlushPoints::Parts(delimiter) = flush_points(parts, None) else {
+                panic!("{parts}")
+            };
             assert_eq!(delimiter.as_bytes(), expected.as_bytes());
-            assert!(matches!(pauses(parts, Some(9)), Pauses::Nowhere), "{parts}");
+            assert!(matches!(flush_points(parts, Some(9)), FlushPoints::Nowhere), "{parts}");
         }
     }
 
