@@ -104,24 +104,24 @@ struct Pages<'a> {
     filters: &'a AuditFilters,
     left: usize,
     next: Option<String>,
-    is_over: bool,
+    has_ended: bool,
 }
 
 impl<'a> Pages<'a> {
     fn new(client: &'a Client, filters: &'a AuditFilters, limit: usize) -> Self {
-        Self { client, filters, left: limit, next: None, is_over: false }
+        Self { client, filters, left: limit, next: None, has_ended: false }
     }
 
     /// The next page, which may be empty; `None` after the last.
     async fn next(&mut self) -> Result<Option<Vec<Event>>, Failure> {
-        if self.is_over || self.left == 0 {
+        if self.has_ended || self.left == 0 {
             return Ok(None);
         }
         let mut more = vec![("limit", self.left.min(PAGE).to_string())];
         more.extend(self.next.take().map(|next| ("after", next)));
         let page: List<Event> = self.client.get(&self.filters.path("/audit", &more)).await?;
         self.left = self.left.saturating_sub(page.items.len());
-        self.is_over = page.next.is_none();
+        self.has_ended = page.next.is_none();
         self.next = page.next;
         Ok(Some(page.items))
     }
@@ -170,7 +170,7 @@ async fn as_list(mut pages: Pages<'_>) -> Result<(), Failure> {
         }
     }
     let begun = if before.starts_with('{') { "{\"items\": [" } else { "\n" };
-    let next = output::json_line(&pages.next.filter(|_| !pages.is_over))?;
+    let next = output::json_line(&pages.next.filter(|_| !pages.has_ended))?;
     output::print(&format!("{begun}], \"next\": {next}}}\n"))
 }
 

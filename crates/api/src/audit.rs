@@ -52,7 +52,7 @@ struct AuditFollower {
     written: watch::Receiver<u64>,
     follower: Option<Follower>,
     records: VecDeque<Event>,
-    is_over: bool,
+    has_ended: bool,
 }
 
 impl FromRef<Admin> for AuditReader {
@@ -195,7 +195,7 @@ async fn follow(
     let follower = Some(Follower::new(reader.log.trail.clone(), filter, head));
     let records = records.into_iter().rev().collect();
     let following =
-        AuditFollower { reader, caller, gateway, written, follower, records, is_over: false };
+        AuditFollower { reader, caller, gateway, written, follower, records, has_ended: false };
     let events = stream::unfold(following, |mut following| async move {
         let event = following.next().await?;
         Some((Ok::<_, Infallible>(event), following))
@@ -300,7 +300,7 @@ impl AuditFollower {
             if let Some(record) = self.records.pop_front() {
                 return Some(sse_event(&record));
             }
-            if self.is_over {
+            if self.has_ended {
                 return None;
             }
             let deps = self.gateway.deps();
@@ -338,7 +338,7 @@ impl AuditFollower {
     }
 
     fn end(&mut self, reason: &str) -> sse::Event {
-        self.is_over = true;
+        self.has_ended = true;
         sse::Event::default().event("end").data(serde_json::json!({ "reason": reason }).to_string())
     }
 }

@@ -62,7 +62,7 @@ struct Export<'a> {
 /// A resource that is exported.
 trait Exported: Stored {
     /// Why the record is not exported; `None`: it is exported.
-    fn left_out(_: &Record<Self>) -> Option<&'static str> {
+    fn omission_reason(_: &Record<Self>) -> Option<&'static str> {
         None
     }
 
@@ -84,7 +84,7 @@ const LEFT_THE_FILE: &str = "is paused, because the configuration file no longer
 const PAUSED: &str = "is paused: declared, it is active";
 
 impl Exported for App {
-    fn left_out(record: &Record<Self>) -> Option<&'static str> {
+    fn omission_reason(record: &Record<Self>) -> Option<&'static str> {
         record.facts.paused.then_some(LEFT_THE_FILE)
     }
 
@@ -148,7 +148,7 @@ impl Exported for Connection {
 }
 
 impl Exported for Agent {
-    fn left_out(record: &Record<Self>) -> Option<&'static str> {
+    fn omission_reason(record: &Record<Self>) -> Option<&'static str> {
         record.facts.paused.then_some(LEFT_THE_FILE)
     }
 
@@ -191,7 +191,7 @@ impl Exported for Agent {
 }
 
 impl Exported for Plugin {
-    fn left_out(record: &Record<Self>) -> Option<&'static str> {
+    fn omission_reason(record: &Record<Self>) -> Option<&'static str> {
         record.facts.paused.then_some(LEFT_THE_FILE)
     }
 }
@@ -207,7 +207,7 @@ impl Exported for Webhook {
 }
 
 impl Exported for Hook {
-    fn left_out(record: &Record<Self>) -> Option<&'static str> {
+    fn omission_reason(record: &Record<Self>) -> Option<&'static str> {
         let is_of_file = record.managed_by == ManagedBy::File;
         (record.facts.paused && is_of_file).then_some(LEFT_THE_FILE)
     }
@@ -319,7 +319,7 @@ impl<'a> Export<'a> {
         let mut items = Vec::new();
         for record in all {
             let (kind, name) = (R::KIND.one, record.name());
-            if let Some(why) = R::left_out(&record) {
+            if let Some(why) = R::omission_reason(&record) {
                 self.notes.push(format!("{kind} `{name}` is omitted: it {why}"));
                 continue;
             }

@@ -359,12 +359,12 @@ struct EventFollower {
     context: Context,
     hook: Arc<Record<Hook>>,
     reader: QueueReader,
-    is_over: bool,
+    has_ended: bool,
 }
 
 fn follow(context: Context, hook: Arc<Record<Hook>>) -> Response {
     let reader = context.deps().inbox.read();
-    let following = EventFollower { context, hook, reader, is_over: false };
+    let following = EventFollower { context, hook, reader, has_ended: false };
     let events = stream::unfold(following, |mut following| async move {
         let event = following.next().await?;
         Some((Ok::<_, Infallible>(event), following))
@@ -375,7 +375,7 @@ fn follow(context: Context, hook: Arc<Record<Hook>>) -> Response {
 impl EventFollower {
     /// The next event, or why there are no more; `None` after that.
     async fn next(&mut self) -> Option<sse::Event> {
-        if self.is_over {
+        if self.has_ended {
             return None;
         }
         let Self { context, hook, reader, .. } = self;
@@ -413,7 +413,7 @@ impl EventFollower {
                     .unwrap_or_else(|error| sse::Event::default().comment(error.to_string()))
             }
             Err(reason) => {
-                self.is_over = true;
+                self.has_ended = true;
                 let reason = serde_json::json!({ "reason": reason }).to_string();
                 sse::Event::default().event("end").data(reason)
             }

@@ -151,7 +151,7 @@ impl RunToken {
             }
             tokio::select! {
                 () = lines.closed() => {
-                    self.give_back().await;
+                    self.release().await;
                     break Some("its program ended");
                 }
                 () = self.admin.drain_started() => break None,
@@ -198,7 +198,7 @@ impl RunToken {
         renewed.is_ok()
     }
 
-    async fn give_back(&self) {
+    async fn release(&self) {
         let (directory, org) = (&self.admin.deps().directory, &self.org);
         let revoked = directory.revoke_token(org, &self.agent, &self.token).await;
         if let Err(error) = revoked {

@@ -85,8 +85,8 @@ impl Vault {
 
     /// Waits until no flight runs. Returns whether that was within the time.
     pub async fn wait_for_flights(&self, within: Duration) -> bool {
-        let mut under_way = self.flights.under_way.subscribe();
-        tokio::time::timeout(within, under_way.wait_for(|count| *count == 0)).await.is_ok()
+        let mut in_progress = self.flights.in_progress.subscribe();
+        tokio::time::timeout(within, in_progress.wait_for(|count| *count == 0)).await.is_ok()
     }
 
     /// A credential from the cache or from a flight.

@@ -16,7 +16,7 @@ use keyward_state::store::Lease;
 #[derive(Clone, Debug)]
 pub struct Flights {
     pub(super) runtime: Handle,
-    pub(super) under_way: Arc<watch::Sender<usize>>,
+    pub(super) in_progress: Arc<watch::Sender<usize>>,
     pub(super) refreshes: PendingRefreshes,
     leases: Arc<Mutex<HashMap<ConnectionId, Weak<Lease>>>>,
 }
@@ -27,8 +27,13 @@ pub(super) struct InFlight(pub(super) Arc<watch::Sender<usize>>);
 impl Flights {
     /// Uses the current runtime, which must outlive all requests.
     pub fn here() -> Self {
-        let (under_way, runtime) = (Arc::new(watch::Sender::new(0)), Handle::current());
-        Self { runtime, under_way, refreshes: PendingRefreshes::default(), leases: Arc::default() }
+        let (in_progress, runtime) = (Arc::new(watch::Sender::new(0)), Handle::current());
+        Self {
+            runtime,
+            in_progress,
+            refreshes: PendingRefreshes::default(),
+            leases: Arc::default(),
+        }
     }
 
     /// Notes that a flight of this process has the lease of a connection, until the lease is dropped.
@@ -50,8 +55,8 @@ impl Flights {
     }
 
     pub(super) fn begin_flight(&self) -> InFlight {
-        self.under_way.send_modify(|count| *count += 1);
-        InFlight(self.under_way.clone())
+        self.in_progress.send_modify(|count| *count += 1);
+        InFlight(self.in_progress.clone())
     }
 }
 

@@ -446,7 +446,7 @@ impl Vault {
         connection: &ConnectionRecord,
     ) -> Result<Arc<ConnectionRecord>, VaultError> {
         self.sync_record(connection).await?;
-        let mended = |record: &mut ConnectionRecord| {
+        let repaired = |record: &mut ConnectionRecord| {
             if let ConnectionState::Broken { reason: BrokenReason::TestFailed, .. } =
                 record.facts.state
             {
@@ -454,7 +454,7 @@ impl Vault {
             }
         };
         let (org, id) = (&connection.org, &connection.id);
-        Ok(self.directory.change::<Connection>(org, id, mended).await?)
+        Ok(self.directory.change::<Connection>(org, id, repaired).await?)
     }
 }
 

@@ -70,9 +70,9 @@ fn check_all(resources: &Resources, global: &Global, report: &mut DoctorReport) 
         check_connection(connection, is_used, &details, global, &mut found);
     }
     let is_sound = found.checks.is_empty();
-    let left_out = report.add_worst(found, REPORTED_MAX).len();
-    if left_out > 0 {
-        report.warn(CONNECTIONS, format!("and {left_out} more"), "");
+    let omitted = report.add_worst(found, REPORTED_MAX).len();
+    if omitted > 0 {
+        report.warn(CONNECTIONS, format!("and {omitted} more"), "");
     }
     if resources.connections.is_empty() {
         let hint = format!("{keyward} connection add github --name work");

@@ -80,9 +80,9 @@ impl DoctorReport {
     pub(super) fn add_worst(&mut self, found: Self, max: usize) -> Vec<DoctorCheck> {
         let mut checks = found.checks;
         checks.sort_by_key(|check| Reverse(check.status));
-        let left_out = checks.split_off(checks.len().min(max));
+        let omitted = checks.split_off(checks.len().min(max));
         self.checks.extend(checks);
-        left_out
+        omitted
     }
 
     /// Whether a check failed.
@@ -172,10 +172,10 @@ mod tests {
         let mut found = report();
         found.fail("key", "x", "y");
         let mut whole = DoctorReport::default();
-        let left_out = whole.add_worst(found, 3);
+        let omitted = whole.add_worst(found, 3);
         let ids = |checks: &[DoctorCheck]| checks.iter().map(|it| it.id).collect::<Vec<_>>();
         assert_eq!(ids(&whole.checks), ["data", "key", "git"]);
-        assert_eq!(ids(&left_out), ["config"]);
+        assert_eq!(ids(&omitted), ["config"]);
     }
 
     #[test]

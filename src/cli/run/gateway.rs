@@ -233,11 +233,11 @@ mod tests {
 
     #[test]
     fn a_gateway_that_does_not_start_says_why_through_the_run() {
-        let said = "2026 WARN x\nerror: `listen.proxy` is wrong\nerror: so is y\nhint: mend it\n";
+        let said = "2026 WARN x\nerror: `listen.proxy` is wrong\nerror: so is y\nhint: repair it\n";
         let failure = refusal(Some(1), said);
         assert_eq!(
             failure.to_string(),
-            "error: `listen.proxy` is wrong\nerror: so is y\nhint: mend it\n"
+            "error: `listen.proxy` is wrong\nerror: so is y\nhint: repair it\n"
         );
         assert_eq!(failure.exit(), Exit::Failed);
         assert_eq!(refusal(Some(3), said).exit(), Exit::Unreachable);

@@ -42,7 +42,7 @@ fn row(token: &PersonalTokenShown, may_revoke: bool) -> Markup {
         class: "danger",
         ..Action::default()
     };
-    let is_over = token.expires.is_some_and(|expires| expires <= now());
+    let has_expired = token.expires.is_some_and(|expires| expires <= now());
     html! {
         li {
             div.grow {
@@ -50,7 +50,7 @@ fn row(token: &PersonalTokenShown, may_revoke: bool) -> Markup {
                 p.small.muted {
                     @match token.last_used { Some(at) => { "used " (ago(at)) } None => "not used since the start" }
                     @match token.expires {
-                        Some(at) if is_over => { " · " span.status-bad { "expired " (ago(at)) } }
+                        Some(at) if has_expired => { " · " span.status-bad { "expired " (ago(at)) } }
                         Some(at) => { " · expires " (ago(at)) }
                         None => " · no end",
                     }

@@ -27,14 +27,14 @@ pub struct FormUpload<B> {
     next: Bytes,
     /// The number of bytes to come, if the length was sent.
     left: Option<u64>,
-    is_over: bool,
+    has_ended: bool,
     fault: Arc<FormFault>,
 }
 
 impl<B> FormUpload<B> {
     /// The rest of `source`. `next` was read from it; `left` is the length of the result, if known.
     pub fn new(source: B, rewriter: FormRewriter, next: Bytes, left: Option<u64>) -> Self {
-        Self { source, rewriter, next, left, is_over: false, fault: Arc::default() }
+        Self { source, rewriter, next, left, has_ended: false, fault: Arc::default() }
     }
 
     /// What the agent sends.
@@ -48,7 +48,7 @@ impl<B> FormUpload<B> {
     }
 
     pub fn is_end_stream(&self) -> bool {
-        self.is_over
+        self.has_ended
     }
 
     pub fn size_hint(&self) -> SizeHint {
@@ -59,15 +59,15 @@ impl<B> FormUpload<B> {
 impl<B: Body<Data = Bytes, Error = BodyError> + Unpin> FormUpload<B> {
     /// The next bytes to send; `None` at the end. After an error the upstream has no complete body.
     pub fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
-        while !self.is_over {
+        while !self.has_ended {
             let sent = match ready!(self.poll_source(cx)).transpose() {
                 Ok(sent) => sent,
                 Err(error) => {
-                    self.is_over = true;
+                    self.has_ended = true;
                     return Poll::Ready(Some(Err(error)));
                 }
             };
-            self.is_over = sent.is_none();
+            self.has_ended = sent.is_none();
             match self.rewrite(sent.as_deref()) {
                 Ok(data) if data.is_empty() => {}
                 Ok(data) => {
@@ -77,7 +77,7 @@ impl<B: Body<Data = Bytes, Error = BodyError> + Unpin> FormUpload<B> {
                     return Poll::Ready(Some(Ok(data)));
                 }
                 Err(error) => {
-                    self.is_over = true;
+                    self.has_ended = true;
                     // It is the first one: nothing is rewritten after it.
                     let _ = self.fault.set(error.clone());
                     return Poll::Ready(Some(Err(error.into())));

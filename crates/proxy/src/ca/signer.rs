@@ -97,18 +97,18 @@ impl LeafSigner {
     pub(super) fn trusted_pem(&self, now: Timestamp) -> String {
         let overlap = self.overlap.as_ref();
         let is_cross = |der: &CertificateDer<'_>| overlap.is_some_and(|o| o.cross == *der);
-        let is_over =
+        let has_expired =
             |der: &CertificateDer<'_>| overlap.is_some_and(|o| o.former == *der && now >= o.until);
-        self.certs.iter().filter(|der| !is_cross(der) && !is_over(der)).map(to_pem).collect()
+        self.certs.iter().filter(|der| !is_cross(der) && !has_expired(der)).map(to_pem).collect()
     }
 
     /// The certificates that a server sends with a leaf so that clients can build the chain.
     pub(super) fn chain(&self, now: Timestamp) -> impl Iterator<Item = &CertificateDer<'static>> {
         let overlap = self.overlap.as_ref();
-        let is_over = move |der: &CertificateDer<'_>| {
+        let has_expired = move |der: &CertificateDer<'_>| {
             overlap.is_some_and(|o| o.cross == *der && now >= o.until)
         };
-        self.certs.iter().filter(move |der| !is_self_issued(der) && !is_over(der))
+        self.certs.iter().filter(move |der| !is_self_issued(der) && !has_expired(der))
     }
 
     /// The overlap with the former CA, unless it has ended.

@@ -149,11 +149,11 @@ impl BudgetShare {
         if amount > self.amount {
             return self.take(amount - self.amount);
         }
-        self.give_back(self.amount - amount);
+        self.release(self.amount - amount);
         true
     }
 
-    fn give_back(&mut self, amount: usize) {
+    fn release(&mut self, amount: usize) {
         if amount == 0 {
             return;
         }
@@ -172,7 +172,7 @@ impl BudgetShare {
 
 impl Drop for BudgetShare {
     fn drop(&mut self) {
-        self.give_back(self.amount);
+        self.release(self.amount);
     }
 }
 

@@ -31,7 +31,7 @@ pub struct Meter {
     connection: ConnectionId,
     limits: Arc<SharedLimits>,
     state: Mutex<MeterState>,
-    under_way: AtomicU32,
+    in_progress: AtomicU32,
 }
 
 #[derive(Debug)]
@@ -80,8 +80,8 @@ impl Meters {
 impl Meter {
     fn new(connection: ConnectionId, limits: Arc<SharedLimits>, now: Instant) -> Arc<Self> {
         let state = MeterState { bucket: None, budget: RetryBudget::new(now) };
-        let under_way = AtomicU32::new(0);
-        Arc::new(Self { connection, limits, state: Mutex::new(state), under_way })
+        let in_progress = AtomicU32::new(0);
+        Arc::new(Self { connection, limits, state: Mutex::new(state), in_progress })
     }
 
     /// Begins an exchange within the limits of `settings`.
@@ -95,7 +95,7 @@ impl Meter {
     ) -> Result<ExchangeSlot, Excess> {
         let max = settings.concurrency.unwrap_or(u32::MAX);
         let room = |count: u32| (count < max).then(|| count + 1);
-        let counted = self.under_way.fetch_update(SeqCst, SeqCst, room);
+        let counted = self.in_progress.fetch_update(SeqCst, SeqCst, room);
         counted.map_err(|_| Excess::Concurrency { max })?;
         // Released on drop, also on an error.
         let slot = ExchangeSlot(self.clone());
@@ -158,7 +158,7 @@ impl ExchangeSlot {
 
 impl Drop for ExchangeSlot {
     fn drop(&mut self) {
-        self.0.under_way.fetch_sub(1, SeqCst);
+        self.0.in_progress.fetch_sub(1, SeqCst);
     }
 }
 
@@ -190,7 +190,7 @@ mod tests {
         drop(meter.begin(&limits, now).unwrap());
         let excess = meter.begin(&limits, now).unwrap_err();
         assert!(matches!(excess, Excess::Rate { .. }), "{excess:?}");
-        assert_eq!(meter.under_way.load(SeqCst), 0);
+        assert_eq!(meter.in_progress.load(SeqCst), 0);
     }
 
     #[test]

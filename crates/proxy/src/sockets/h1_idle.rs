@@ -143,8 +143,8 @@ impl<IO: AsyncRead + Unpin> AsyncRead for TrackedIo<IO> {
             this.ends = Some(Box::pin(tokio::time::sleep(HALF_CLOSED_TIMEOUT)));
         }
         if let Some(ends) = &mut this.ends {
-            let is_over = ends.as_mut().poll(cx).is_ready() || !this.awaits_answer();
-            return if is_over { Poll::Ready(Ok(())) } else { Poll::Pending };
+            let has_ended = ends.as_mut().poll(cx).is_ready() || !this.awaits_answer();
+            return if has_ended { Poll::Ready(Ok(())) } else { Poll::Pending };
         }
         let length = this.early.len().min(out.remaining());
         out.put_slice(&this.early[..length]);

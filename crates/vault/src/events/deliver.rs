@@ -59,17 +59,17 @@ impl Events {
             }
         }
         let mut changes = self.directory.changes();
-        let mut under_way = JoinSet::new();
+        let mut in_progress = JoinSet::new();
         let mut adopt = tokio::time::interval(ADOPT_EVERY);
         loop {
-            let rest = self.send_due(&caller, &mut under_way);
+            let rest = self.send_due(&caller, &mut in_progress);
             let is_late = tokio::select! {
                 _ = adopt.tick(), if self.directory.is_shared() => true,
                 () = tokio::time::sleep(rest) => false,
                 () = self.queue_changed.notified() => false,
                 // A webhook may have been resumed, or have a new URL.
                 _ = changes.changed() => false,
-                Some(_) = under_way.join_next() => false,
+                Some(_) = in_progress.join_next() => false,
                 _ = close.wait_for(|close| *close) => return,
             };
             if is_late {
@@ -112,7 +112,7 @@ impl Events {
     fn send_due(
         self: &Arc<Self>,
         caller: &Arc<HttpClient>,
-        under_way: &mut JoinSet<()>,
+        in_progress: &mut JoinSet<()>,
     ) -> Duration {
         let view = self.directory.view();
         let may = |pending: &StoredDelivery| {
@@ -120,12 +120,12 @@ impl Events {
             hook.is_none_or(|hook| hook.facts.state == WebhookState::Active)
         };
         let at_once = self.settings.load().at_once;
-        while under_way.len() < AT_ONCE_MAX {
+        while in_progress.len() < AT_ONCE_MAX {
             let now = self.clock.now();
             match self.queue.lock().take(now, at_once, may) {
                 Ok(pending) => {
                     let (events, caller) = (self.clone(), caller.clone());
-                    under_way.spawn(async move { events.deliver_one(&caller, pending).await });
+                    in_progress.spawn(async move { events.deliver_one(&caller, pending).await });
                 }
                 Err(None) => return REST_MAX,
                 Err(Some(next)) => {

@@ -20,7 +20,7 @@ pub(super) struct Queue {
 #[derive(Debug, Default)]
 struct WebhookQueue {
     waiting: BTreeMap<(Timestamp, u64), StoredDelivery>,
-    under_way: usize,
+    in_progress: usize,
     delivered: u64,
     dropped: u64,
     last: Option<WebhookTry>,
@@ -77,21 +77,21 @@ impl Queue {
     ) -> Result<StoredDelivery, Option<Timestamp>> {
         let mut next: Option<Timestamp> = None;
         let mut best: Option<((usize, Timestamp), &mut WebhookQueue)> = None;
-        for line in self.of.values_mut().filter(|line| line.under_way < at_once) {
+        for line in self.of.values_mut().filter(|line| line.in_progress < at_once) {
             let first = line.waiting.first_key_value().filter(|(_, pending)| may(pending));
             let Some((&(due, _), _)) = first else { continue };
             if due > now {
                 next = Some(next.map_or(due, |next| next.min(due)));
                 continue;
             }
-            let rank = (line.under_way, due);
+            let rank = (line.in_progress, due);
             if best.as_ref().is_none_or(|(other, _)| rank < *other) {
                 best = Some((rank, line));
             }
         }
         let taken = best.and_then(|(_, line)| {
             let (_, pending) = line.waiting.pop_first()?;
-            line.under_way += 1;
+            line.in_progress += 1;
             Some(pending)
         });
         taken.ok_or(next)
@@ -100,7 +100,7 @@ impl Queue {
     /// Ends an attempt.
     pub(super) fn tried(&mut self, webhook: &WebhookId, last: Option<WebhookTry>) {
         let Some(line) = self.of.get_mut(webhook) else { return };
-        line.under_way = line.under_way.saturating_sub(1);
+        line.in_progress = line.in_progress.saturating_sub(1);
         if let Some(last) = last {
             if last.taken {
                 line.delivered += 1;
@@ -132,13 +132,13 @@ impl Queue {
 
     /// The number of waiting deliveries.
     pub(super) fn waiting(&self) -> usize {
-        self.of.values().map(|line| line.waiting.len() + line.under_way).sum()
+        self.of.values().map(|line| line.waiting.len() + line.in_progress).sum()
     }
 
     pub(super) fn status(&self, webhook: &WebhookId) -> WebhookStatus {
         let Some(line) = self.of.get(webhook) else { return WebhookStatus::default() };
         WebhookStatus {
-            waiting: line.waiting.len() + line.under_way,
+            waiting: line.waiting.len() + line.in_progress,
             delivered: line.delivered,
             dropped: line.dropped,
             last: line.last.clone(),

@@ -90,7 +90,7 @@ async fn a_webhook_whose_key_cannot_be_stored_is_not_added() {
     store.fail(Table::WebhookKeys, Fault::Refused);
     world.add("ops").await.unwrap_err();
     assert_eq!(world.directory.view().all::<Webhook>(&world.org).count(), 0);
-    store.mend();
+    store.repair();
     let hook = world.add("ops").await.unwrap();
     assert!(world.has_key(&hook).await);
     world.add("ops").await.unwrap_err();

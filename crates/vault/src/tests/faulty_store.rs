@@ -43,7 +43,7 @@ impl FaultyStore {
         *self.fault.lock() = Some((table, fault));
     }
 
-    pub(crate) fn mend(&self) {
+    pub(crate) fn repair(&self) {
         *self.fault.lock() = None;
     }
 
@@ -98,7 +98,7 @@ impl Store for FaultyStore {
         let written = self.rows.put(table, key, value, expect).await;
         match fault {
             Some(Fault::Lost(left @ 2..)) => self.fail(table, Fault::Lost(left - 1)),
-            Some(Fault::Lost(_)) => self.mend(),
+            Some(Fault::Lost(_)) => self.repair(),
             Some(Fault::LostThenDown) => self.fail(table, Fault::Down),
             Some(Fault::LostThenAway) => self.fail(table, Fault::Away),
             _ => return written,

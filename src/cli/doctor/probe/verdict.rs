@@ -93,9 +93,9 @@ fn past_the_proxy(observed: &ProbeResult, report: &mut DoctorReport) -> bool {
             }
         }
     }
-    let left_out = report.add_worst(found, REPORTED_MAX);
-    if let Some(worst) = left_out.first() {
-        let message = format!("it connected directly to {} more addresses", left_out.len());
+    let omitted = report.add_worst(found, REPORTED_MAX);
+    if let Some(worst) = omitted.first() {
+        let message = format!("it connected directly to {} more addresses", omitted.len());
         report.add("direct", worst.status, message, String::new());
     }
     report.failed()
@@ -205,10 +205,10 @@ fn hosts(observed: &ProbeResult, report: &mut DoctorReport) {
             None => stopped(observed, host, events, asked > 0, &mut found),
         }
     }
-    let left_out = report.add_worst(found, REPORTED_MAX);
-    let Some(worst) = left_out.first() else { return };
-    let message = format!("{} more hosts were requested", left_out.len());
-    let message = match left_out.iter().filter(|it| it.status != CheckStatus::Ok).count() {
+    let omitted = report.add_worst(found, REPORTED_MAX);
+    let Some(worst) = omitted.first() else { return };
+    let message = format!("{} more hosts were requested", omitted.len());
+    let message = match omitted.iter().filter(|it| it.status != CheckStatus::Ok).count() {
         0 => message,
         problems => format!("{message}, {problems} of them with a problem"),
     };

@@ -122,11 +122,11 @@ fn schemes(document: &Value, found: &mut Proposal, base: &str) {
                         ];
                         found.add(name, lines.to_vec(), BTreeMap::new());
                     }
-                    _ => found.left_out(name, "its issuer is no https URL"),
+                    _ => found.omit(name, "its issuer is no https URL"),
                 }
             }
             ("oauth2", _) => flows(name, scheme, found, base),
-            (kind, _) => found.left_out(name, &format!("its type `{}` is unknown", plain(kind))),
+            (kind, _) => found.omit(name, &format!("its type `{}` is unknown", plain(kind))),
         }
     }
     if found.auth.is_empty() {
@@ -147,7 +147,7 @@ fn flows(name: &str, scheme: &Value, found: &mut Proposal, base: &str) {
             "authorizationCode" | "accessCode" => "authorization_code",
             "clientCredentials" | "application" => "client_credentials",
             other => {
-                found.left_out(name, &format!("its flow `{}` is not supported", plain(other)));
+                found.omit(name, &format!("its flow `{}` is not supported", plain(other)));
                 continue;
             }
         };
@@ -159,7 +159,7 @@ fn flows(name: &str, scheme: &Value, found: &mut Proposal, base: &str) {
         let (authorize, token) = (url("authorizationUrl"), url("tokenUrl"));
         let (Some(token), true) = (token, authorize.is_some() || grant == "client_credentials")
         else {
-            found.left_out(name, "its endpoints are no https URLs");
+            found.omit(name, "its endpoints are no https URLs");
             continue;
         };
         let mut lines = vec!["kind: oauth2".to_owned(), format!("grant: {grant}")];
@@ -222,16 +222,16 @@ impl Proposal {
             && name.len() <= 64
             && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.$[]".contains(&b));
         match place {
-            _ if !is_name => self.left_out(id, "its name cannot be used"),
+            _ if !is_name => self.omit(id, "its name cannot be used"),
             "header" | "query" | "cookie" => {
                 let placement = format!("placement: {{ {place}: {} }}", quoted(name));
                 self.key(id, "api_key", Some(placement));
             }
-            _ => self.left_out(id, "its place is unknown"),
+            _ => self.omit(id, "its place is unknown"),
         }
     }
 
-    fn left_out(&mut self, scheme: &str, why: &str) {
+    fn omit(&mut self, scheme: &str, why: &str) {
         self.notes.push(format!("security scheme `{}` is omitted: {why}", plain(scheme)));
     }
 }

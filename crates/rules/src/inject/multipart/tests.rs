@@ -52,9 +52,9 @@ fn reference(body: &[u8], at: &str) -> Option<Vec<u8>> {
     for found in finder.find_iter(body) {
         let is_line = found.start() == 0 || body[..found.start()].ends_with(b"\r\n");
         let after = &body[found.end()..];
-        let is_over = after == b"--" || after == b"--\r\n";
-        close = is_over.then(|| &body[found.start()..]);
-        if !is_line || !(is_over || after.starts_with(b"\r\n")) {
+        let is_last = after == b"--" || after == b"--\r\n";
+        close = is_last.then(|| &body[found.start()..]);
+        if !is_line || !(is_last || after.starts_with(b"\r\n")) {
             return None;
         }
         match begin {

@@ -350,7 +350,7 @@ async fn tokens_that_may_be_stored_are_not_revoked_but_completed_later() {
         assert!(error.is_of_store(), "{error}");
         assert_eq!(world.flows.is_unkept(&flow, &received).await, !may_be_stored, "{fault:?}");
         world.flows.note_failure(&flow, &error.to_string()).await;
-        world.store.mend();
+        world.store.repair();
         world.resumes().await;
         let is_connected = matches!(world.stage(&flow).await, FlowStage::Connected { .. });
         assert_eq!(is_connected, may_be_stored, "{fault:?}");
@@ -374,7 +374,7 @@ async fn tokens_whose_connection_cannot_be_written_are_not_revoked() {
         assert!(matches!(stage, FlowStage::Received(_)), "{table:?}: {stage:?}");
         let stored = world.flows.vault.stored(&world.connection).await;
         assert_eq!(stored.is_ok(), is_stored, "{table:?}");
-        world.store.mend();
+        world.store.repair();
         world.resumes().await;
         let stage = world.stage(&flow).await;
         assert!(matches!(stage, FlowStage::Connected { .. }), "{table:?}: {stage:?}");
