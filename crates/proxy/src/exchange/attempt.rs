@@ -16,18 +16,11 @@ use crate::upstream::sent::SentRequest;
 /// When there is no answer.
 pub async fn send(
     core: &Arc<Core>,
-    mut admitted: Admitted,
+    admitted: Admitted,
     retries: Option<&Arc<Retries>>,
     record: &mut Record,
 ) -> Result<SentRequest, Refusal> {
-    record.set_credential(admitted.permitted().credential().map(|credential| &**credential));
-    match retries {
-        None => record.count_attempt(),
-        Some(retries) => retries.count(),
-    }
-    if let Some(trace) = record.trace() {
-        admitted.set_trace(&trace.begin_attempt());
-    }
+    let admitted = begin(admitted, retries, record);
     let outbound = Outbound::prepare(&core.gateway, admitted, retries).await?;
     let sent = outbound.send(core).await;
     if let Some(trace) = record.trace() {
@@ -36,4 +29,17 @@ pub async fn send(
     let sent = sent?;
     record.set_answer(sent.status(), sent.stated_limit(&core.gateway.clock));
     Ok(sent)
+}
+
+/// Records that the attempt begins. A function, because the future of [`send`] has room for whatever it borrows.
+fn begin(mut admitted: Admitted, retries: Option<&Arc<Retries>>, record: &mut Record) -> Admitted {
+    record.set_credential(admitted.permitted().credential().map(|credential| &**credential));
+    match retries {
+        None => record.count_attempt(),
+        Some(retries) => retries.count(),
+    }
+    if let Some(trace) = record.trace() {
+        admitted.set_trace(&trace.begin_attempt());
+    }
+    admitted
 }

@@ -57,7 +57,7 @@ pub async fn run(
     let core = Core::new(gateway.clone());
     let request = request.map(RequestBody::own);
     let requester = Requester::Owner(connection);
-    let result = match run_exchange(&core, requester, request, &mut exchange).await {
+    let result = match run_exchange(&core, requester, Box::new(request), &mut exchange).await {
         Ok(answer) => {
             let passed = |body: AnswerBody| body.map_err(|_| CallBodyError).boxed_unsync();
             Ok(answer.forward(exchange).map(passed))

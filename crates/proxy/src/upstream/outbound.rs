@@ -1,6 +1,7 @@
 //! [`Outbound`]: a request that may be sent to the upstream. It is made from an admitted request, and only this type
 //! is sent.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -130,7 +131,7 @@ impl Outbound {
     ///
     /// # Errors
     /// When there is no checked, verified stream, or the answer is invalid.
-    pub async fn send(self, core: &Arc<Core>) -> Result<SentRequest, Refusal> {
+    pub fn send(self, core: &Arc<Core>) -> impl Future<Output = Result<SentRequest, Refusal>> {
         let Self { request, upgrade, credential, timeout, window, .. } = self;
         let Self { key, plaintext, repeatable, http2, retries, awaits_challenge, part, .. } = self;
         let asked_protocol = match (http2, &upgrade) {
@@ -154,27 +155,32 @@ impl Outbound {
             timeout_ms: u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX),
             retries,
         });
-        // The time to the answer's head counts from the last byte of the upload.
-        let uploads = [&*uploaded];
-        let (mut lease, response): (StreamLease, _) = tokio::select! {
-            biased;
-            () = interim.flooded() => {
-                return Err(protocol("it sends interim answers without end"));
-            }
-            result = with_stream(core, request, plan) => {
-                result.map_err(|refusal| of_form(fault.as_deref()).unwrap_or(refusal))?
-            }
-            () = stalled(&uploads, timeout) => return Err(Refusal::AnswerTimeout),
-        };
-        (lease.gate, lease.fault) = (gate, fault);
-        lease.reusable = !binds_identity(&response);
-        lease.set_keep_alive(keep_alive(response.headers()));
-        check_head(&response, upgrade.as_ref().map(|upgrade| &upgrade.stream))?;
-        let sent = SentRequest::new(response, lease, upgrade, credential).for_part(part);
-        Ok(match authority {
-            Some(authority) => sent.challenged(Challenged { authority, awaits_challenge }),
-            None => sent,
-        })
+        // A block with what is left, so that the future has no room for the whole request.
+        async move {
+            // The time to the answer's head counts from the last byte of the upload.
+            let uploads = [&*uploaded];
+            // Pinned here: `select!` would move it.
+            let mut answered = pin!(with_stream(core, request, plan));
+            let (mut lease, response): (StreamLease, _) = tokio::select! {
+                biased;
+                () = interim.flooded() => {
+                    return Err(protocol("it sends interim answers without end"));
+                }
+                result = answered.as_mut() => {
+                    result.map_err(|refusal| of_form(fault.as_deref()).unwrap_or(refusal))?
+                }
+                () = stalled(&uploads, timeout) => return Err(Refusal::AnswerTimeout),
+            };
+            (lease.gate, lease.fault) = (gate, fault);
+            lease.reusable = !binds_identity(&response);
+            lease.set_keep_alive(keep_alive(response.headers()));
+            check_head(&response, upgrade.as_ref().map(|upgrade| &upgrade.stream))?;
+            let sent = SentRequest::new(response, lease, upgrade, credential).for_part(part);
+            Ok(match authority {
+                Some(authority) => sent.challenged(Challenged { authority, awaits_challenge }),
+                None => sent,
+            })
+        }
     }
 }
 
