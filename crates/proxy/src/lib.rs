@@ -60,6 +60,8 @@ pub mod ca;
 mod connect_link;
 mod connection_tls;
 mod exchange;
+#[cfg(test)]
+mod future_size;
 mod gateway;
 mod h2;
 mod limits;

@@ -127,10 +127,7 @@ pub fn answer(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn bytes_of<F: Future>(_made: impl FnOnce() -> F) -> usize {
-        size_of::<F>()
-    }
+    use crate::future_size::bytes_of;
 
     /// Each request allocates this much memory and is moved there.
     #[test]

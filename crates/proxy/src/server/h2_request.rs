@@ -332,6 +332,7 @@ fn interim() -> Response<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::future_size::bytes_of;
 
     #[test]
     fn crumbs_become_one_cookie_and_one_cookie_stays() {
@@ -348,15 +349,6 @@ mod tests {
             let found: Vec<_> = fields.get_all(header::COOKIE).iter().collect();
             assert_eq!(found, [whole]);
         }
-    }
-}
-
-#[cfg(test)]
-mod size_tests {
-    use super::*;
-
-    fn bytes_of<F: Future>(_made: impl FnOnce() -> F) -> usize {
-        size_of::<F>()
     }
 
     /// Each request allocates this much memory and is moved there.

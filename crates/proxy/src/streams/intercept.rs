@@ -101,10 +101,7 @@ fn sni_agrees(sni: Option<&str>, target: &Target) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn bytes_of<F: Future>(_made: impl FnOnce() -> F) -> usize {
-        size_of::<F>()
-    }
+    use crate::future_size::bytes_of;
 
     #[test]
     #[allow(unreachable_code)]

@@ -171,8 +171,8 @@ impl Index {
 }
 
 impl From<TakenReason> for DirectoryError {
-    fn from(reserved: TakenReason) -> Self {
-        match reserved {
+    fn from(reason: TakenReason) -> Self {
+        match reason {
             TakenReason::Name { kind, name } => Self::NameTaken { what: kind.as_str(), name },
             TakenReason::Token => Self::TokenTaken,
         }
