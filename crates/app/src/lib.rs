@@ -250,9 +250,9 @@ async fn open_stored(
     if config.ends_with_runs {
         return None;
     }
-    let (stored, handed) = (services.database_listeners.clone(), sockets.take_databases());
+    let (stored, inherited) = (services.database_listeners.clone(), sockets.take_databases());
     let folder = config.data_dir.join(DATABASE_SOCKETS);
-    Box::pin(stored.begin(cores.clone(), folder, handed)).await;
+    Box::pin(stored.begin(cores.clone(), folder, inherited)).await;
     Some(stored.follow(ends.drain.subscribe()))
 }
 

@@ -80,7 +80,7 @@ struct ListenerSupplies {
     /// The folder of sockets.
     folder: PathBuf,
     /// The sockets of the predecessor that no listener has taken yet.
-    handed: InheritedListeners,
+    inherited: InheritedListeners,
 }
 
 #[derive(Debug)]
@@ -103,13 +103,13 @@ impl StoredListeners {
         Arc::new(Self { directory, listeners, statuses })
     }
 
-    /// Opens all stored listeners. `folder`: the directory of sockets. `handed`: the sockets of the predecessor.
-    pub async fn begin(&self, cores: Arc<Cores>, folder: PathBuf, handed: InheritedListeners) {
+    /// Opens all stored listeners. `folder`: the directory of sockets. `inherited`: the sockets of the predecessor.
+    pub async fn begin(&self, cores: Arc<Cores>, folder: PathBuf, inherited: InheritedListeners) {
         let mut guard = self.lock().await;
-        guard.listeners.serving = Some(ListenerSupplies { cores, folder, handed });
+        guard.listeners.serving = Some(ListenerSupplies { cores, folder, inherited });
         guard.follow_directory().await;
         if let Some(serving) = &mut guard.listeners.serving {
-            serving.handed.close();
+            serving.inherited.close();
         }
     }
 
@@ -296,7 +296,7 @@ impl ListenersGuard<'_> {
 impl ListenerSupplies {
     /// The listener that the gateway before had for this record at this place.
     fn taken_over(&mut self, id: &DatabaseListenerId, place: &ListenerPlace) -> Option<Listener> {
-        let socket = self.handed.take(id, place)?;
+        let socket = self.inherited.take(id, place)?;
         let listener = match place {
             ListenerPlace::Tcp(_) => Listener::inherited_tcp(socket.into()),
             ListenerPlace::Socket(name) => {
@@ -331,7 +331,7 @@ impl ListenerSupplies {
             Some(bound) => bound,
             None => self.bind(place).await?,
         };
-        let listener = listener.kept_when(self.handed.handed_over.clone());
+        let listener = listener.kept_when(self.inherited.handed_over.clone());
         let mut listener = listener.with_overload_answer(overload_answer(*protocol));
         if let Some(agent) = &terms.agent {
             let owner = ListenerOwner { org: org.clone(), agent: agent.clone() };

@@ -374,9 +374,9 @@ impl Vault {
     }
 
     /// The remedy for a connection; `None` if no action is needed.
-    pub fn remedy(&self, connection: &ConnectionRecord, need: RemedyCause<'_>) -> Option<String> {
+    pub fn remedy(&self, connection: &ConnectionRecord, cause: RemedyCause<'_>) -> Option<String> {
         let (catalogue, view) = (self.catalogue(&connection.org), self.directory.view());
-        Remedies::in_view(connection, &catalogue, &view).remedy(need)
+        Remedies::in_view(connection, &catalogue, &view).remedy(cause)
     }
 
     /// The credential in memory, without a reference count of the connection that cores share. The org is part of every

@@ -57,9 +57,9 @@ async fn serve_now(admin: &Admin, caller: Caller, mut request: Request, next: Ne
     };
     let response = match allowed {
         Ok(()) => {
-            let acting = TaskActor { by: caller.actor(), request: Some(record.events()) };
+            let actor = TaskActor { by: caller.actor(), request: Some(record.events()) };
             request.extensions_mut().insert(caller);
-            acting.scope(next.run(request)).await
+            actor.scope(next.run(request)).await
         }
         Err(refusal) => refusal.into_response(),
     };

@@ -25,8 +25,8 @@ pub(super) async fn tested(
     let diagnosis = match &report.result {
         Ok(facts) => answered(provider, facts, took_ms),
         Err(error) => {
-            let need = RemedyCause::Broken { reason: BrokenReason::TestFailed, detail: None };
-            refused(error, admin.deps().vault.remedy(connection, need))
+            let cause = RemedyCause::Broken { reason: BrokenReason::TestFailed, detail: None };
+            refused(error, admin.deps().vault.remedy(connection, cause))
         }
     };
     let DatabaseReport { exchange, result, .. } = report;

@@ -224,8 +224,8 @@ impl TestedConnection<'_> {
 
     fn another_credential(&self) -> String {
         // The state of such a connection, so that its remedy is the same here.
-        let need = RemedyCause::Broken { reason: BrokenReason::TestFailed, detail: None };
-        self.remedies.remedy(need).unwrap_or_default()
+        let cause = RemedyCause::Broken { reason: BrokenReason::TestFailed, detail: None };
+        self.remedies.remedy(cause).unwrap_or_default()
     }
 
     fn address(&self) -> String {

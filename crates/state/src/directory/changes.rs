@@ -235,8 +235,8 @@ impl ViewChange<'_> {
         Some(self.notice(kind, org, about))
     }
 
-    fn remedy(&self, connection: &ConnectionRecord, need: RemedyCause<'_>) -> Option<String> {
-        Remedies::in_view(connection, self.catalogue, self.after).remedy(need)
+    fn remedy(&self, connection: &ConnectionRecord, cause: RemedyCause<'_>) -> Option<String> {
+        Remedies::in_view(connection, self.catalogue, self.after).remedy(cause)
     }
 
     fn notice(&self, kind: NoticeKind, org: &OrgId, about: NoticeDetails) -> Notice {

@@ -197,14 +197,14 @@ impl DirectoryWriter {
     /// The events of a change, with their deliveries to subscribed webhooks.
     fn events(&self, at: &RowId, after: &View, cause: DeliveryCause) -> Vec<DirectoryEvent> {
         let before = self.view.load_full();
-        let (by, now) = (&self.acting.by, self.clock.now());
+        let (by, now) = (&self.actor.by, self.clock.now());
         let catalogue = after.catalogue(&at.org, &self.catalogue.load());
         let view_change = ViewChange { before: &before, after, by, now, catalogue: &catalogue };
         let notices = view_change.notices(at);
         let change = view_change.change(at).filter(|_| notices.is_empty());
         let mut events = Shared::events_with_deliveries(
             notices,
-            self.acting.request.as_ref(),
+            self.actor.request.as_ref(),
             after,
             Some(cause),
         );

@@ -47,13 +47,13 @@ impl Directory {
         about: NoticeDetails,
     ) -> Result<(), DirectoryError> {
         let shared = Arc::clone(&self.shared);
-        let acting = TaskActor::current();
+        let actor = TaskActor::current();
         let org = org.clone();
         super::run_to_completion(Box::pin(async move {
-            let notice = Notice::new(kind, &org, &acting.by, shared.clock.now(), about);
+            let notice = Notice::new(kind, &org, &actor.by, shared.clock.now(), about);
             let view = shared.view.load_full();
             let events =
-                Shared::events_with_deliveries(vec![notice], acting.request.as_ref(), &view, None);
+                Shared::events_with_deliveries(vec![notice], actor.request.as_ref(), &view, None);
             if let Err(error) = shared.store_deliveries(&events).await {
                 // The caller may announce it again.
                 shared.withdraw_events(&events).await;

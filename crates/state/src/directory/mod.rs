@@ -137,7 +137,7 @@ pub struct Shared {
 #[derive(Debug)]
 pub struct DirectoryWriter {
     shared: Arc<Shared>,
-    acting: TaskActor,
+    actor: TaskActor,
     _turn: OwnedMutexGuard<()>,
 }
 
@@ -168,8 +168,8 @@ impl Directory {
     /// settled.
     async fn turn(&self) -> Result<DirectoryWriter, DirectoryError> {
         let turn = Arc::clone(&self.turns).lock_owned().await;
-        let (shared, acting) = (Arc::clone(&self.shared), TaskActor::current());
-        let writer = DirectoryWriter { shared, acting, _turn: turn };
+        let (shared, actor) = (Arc::clone(&self.shared), TaskActor::current());
+        let writer = DirectoryWriter { shared, actor, _turn: turn };
         if !writer.has_uncertain_changes() {
             return Ok(writer);
         }

@@ -73,8 +73,8 @@ impl<'a> Remedies<'a> {
     }
 
     /// The instruction for a person, in a phrase without a full stop; `None` if no action is needed.
-    pub fn remedy(&self, need: RemedyCause<'_>) -> Option<String> {
-        match (need, &self.connection.facts.state) {
+    pub fn remedy(&self, cause: RemedyCause<'_>) -> Option<String> {
+        match (cause, &self.connection.facts.state) {
             (RemedyCause::Use, state) => self.for_state(state),
             // A draft must be completed before anything else.
             (_, ConnectionState::Draft { .. }) => Some(self.for_draft()),

@@ -110,21 +110,21 @@ fn table() -> Vec<(Kind, ManagedBy, String, Option<String>)> {
         for managed_by in [ManagedBy::Store, ManagedBy::File] {
             let app = app(managed_by, kind == Kind::Registered);
             let name = format!("{kind_name} ({managed_by:?})");
-            let of = |state: ConnectionState, need| {
+            let of = |state: ConnectionState, cause| {
                 let connection = connection(kind, managed_by, state);
                 let app = connection.app.is_some().then_some(&app);
-                Remedies::new(&connection, app, &catalogue).remedy(need)
+                Remedies::new(&connection, app, &catalogue).remedy(cause)
             };
             for (state_name, state) in states() {
                 let told = of(state, RemedyCause::Use);
                 rows.push((kind, managed_by, format!("{name}, {state_name}"), told));
             }
-            for (what, need) in [
+            for (what, cause) in [
                 ("credential refused", RemedyCause::Credential),
                 ("scopes missing", RemedyCause::Scopes(&scopes)),
                 ("token over", RemedyCause::Token),
             ] {
-                let told = of(ConnectionState::Active, need);
+                let told = of(ConnectionState::Active, cause);
                 rows.push((kind, managed_by, format!("{name}, {what}"), told));
             }
         }
@@ -160,8 +160,8 @@ fn no_remedy_loses_bindings_and_each_is_for_its_kind() {
 
 #[test]
 fn a_connection_that_no_longer_fits_its_provider_is_corrected_there() {
-    let of = |connection: &ConnectionRecord, need| {
-        Remedies::new(connection, None, &catalogue()).remedy(need).unwrap_or_default()
+    let of = |connection: &ConnectionRecord, cause| {
+        Remedies::new(connection, None, &catalogue()).remedy(cause).unwrap_or_default()
     };
     let mut gone = connection(Kind::Key, ManagedBy::Store, ConnectionState::Active);
     gone.provider = "gone".to_owned();
@@ -189,7 +189,7 @@ fn a_verdict_says_the_same_before_the_state_follows_it_as_after() {
             let mut before = after.clone();
             before.facts.state = ConnectionState::Active;
             let app = after.app.is_some().then_some(&app);
-            let of = |connection, need| Remedies::new(connection, app, &catalogue).remedy(need);
+            let of = |connection, cause| Remedies::new(connection, app, &catalogue).remedy(cause);
             assert_eq!(
                 of(&before, RemedyCause::Broken { reason, detail: None }),
                 of(&after, RemedyCause::Use)
@@ -204,10 +204,10 @@ fn an_endpoint_that_is_missing_or_cannot_be_asked_is_corrected_and_not_the_clien
     for (name, kind) in KINDS {
         let connection = connection(kind, ManagedBy::Store, ConnectionState::Active);
         let of = |detail: &str| {
-            let need =
+            let cause =
                 RemedyCause::Broken { reason: BrokenReason::ClientRejected, detail: Some(detail) };
             let app = connection.app.is_some().then_some(&app);
-            Remedies::new(&connection, app, &catalogue).remedy(need).unwrap_or_default()
+            Remedies::new(&connection, app, &catalogue).remedy(cause).unwrap_or_default()
         };
         for code in [
             "no_endpoint",
