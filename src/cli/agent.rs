@@ -23,7 +23,7 @@ use super::settings::{Global, quoted};
 use super::table::{TableLayout, fields, moment, pairs};
 use keyward_api::wire::{List, TokenIssued};
 use keyward_model::{
-    Agent, AgentGiven, AgentSpec, BindingLimits, BindingPatch, BindingShown, BindingSpec,
+    Agent, AgentCreateOptions, AgentSpec, BindingLimits, BindingPatch, BindingShown, BindingSpec,
     Reference, Shown, TokenShown,
 };
 
@@ -148,7 +148,7 @@ struct New {
     #[serde(flatten)]
     spec: AgentSpec,
     #[serde(flatten)]
-    with: AgentGiven,
+    with: AgentCreateOptions,
 }
 
 /// What `agent add` prints as JSON.
@@ -196,7 +196,7 @@ impl Add {
         let Self { environment, user_providers, .. } = self;
         let spec =
             AgentSpec { labels, environment, allow, user_providers, ..AgentSpec::named(self.name) };
-        let new = New { spec, with: AgentGiven { owner: self.owner } };
+        let new = New { spec, with: AgentCreateOptions { owner: self.owner } };
         let agent: Shown<Agent> = client.post("/api/v1/agents", &new).await?;
         let first = serde_json::json!({});
         let at = format!("{}/tokens", path::<Agent>(agent.id.as_str()));

@@ -27,7 +27,7 @@ use super::failure::{Exit, Failure};
 use super::settings::Global;
 use super::signals::Signals;
 use super::{consent, output, provider, secret, terminal};
-use keyward_api::wire::{ConnectionMade, ConnectionTested, ProviderView, TestOutcome};
+use keyward_api::wire::{ConnectionCreated, ConnectionTested, ProviderView, TestOutcome};
 use keyward_model::{Agent, BindingShown, Connection, Shown};
 use keyward_state::directory::ManagedBy;
 
@@ -284,7 +284,8 @@ impl<'a> ConnectWizard<'a> {
         created: &mut CreatedResources,
     ) -> Result<Option<ConnectResult>, Failure> {
         let environment = new.environment.clone();
-        let added: ConnectionMade = self.context.client.post("/api/v1/connections", &new).await?;
+        let added: ConnectionCreated =
+            self.context.client.post("/api/v1/connections", &new).await?;
         created.connection = Some(added.connection.id.clone());
         let connection = match (self.consented(added).await, &self.again) {
             (Err(failure), Some(again)) => {
@@ -328,7 +329,7 @@ impl<'a> ConnectWizard<'a> {
     }
 
     /// Waits for the consent, where one is needed.
-    async fn consented(&mut self, added: ConnectionMade) -> Result<Shown<Connection>, Failure> {
+    async fn consented(&mut self, added: ConnectionCreated) -> Result<Shown<Connection>, Failure> {
         tokio::select! {
             biased;
             Ok(_) = self.signals.next() => return Err(terminal::interrupted()),

@@ -38,7 +38,7 @@ use super::ownership::{NewOwner, VisibilityArgs, owner_of};
 use super::settings::Global;
 use super::table::{fields, moment, pairs};
 use super::{consent, output, plugin};
-use keyward_api::wire::{self, ConnectionMade, Failing, List, TokenStatus};
+use keyward_api::wire::{self, ConnectionCreated, Failures, List, TokenStatus};
 use keyward_model::{Connection, FieldReference, Shown};
 use keyward_rules::provider::scope_words::worded_scopes;
 
@@ -226,7 +226,7 @@ impl Reconnect {
         let at = format!("{}/reconnect", path(&self.name));
         let (device, register) = (self.how.device, self.register_again);
         let ask = wire::Reconnect { device, scopes: self.scopes, register };
-        let made: ConnectionMade = client.post(&at, &ask).await?;
+        let made: ConnectionCreated = client.post(&at, &ask).await?;
         let ends = consent::follow(global, client, &made, &self.how).await?;
         let now: Shown<Connection> = client.get(&path(made.connection.id.as_str())).await?;
         output::show(global.json, &now, |now| {
@@ -351,7 +351,7 @@ pub(in crate::cli) fn token(token: Option<&TokenStatus>) -> String {
 }
 
 /// The server's code or the cause in a word, and what happened.
-pub(in crate::cli) fn why(failing: &Failing) -> String {
+pub(in crate::cli) fn why(failing: &Failures) -> String {
     let word = failing.code.as_deref().or(failing.cause.as_deref()).unwrap_or("no answer");
     match &failing.message {
         Some(message) if message.contains(word) => message.clone(),
@@ -372,7 +372,7 @@ fn hint(connection: &Shown<Connection>, global: &Global) -> String {
 }
 
 /// The remedy for failing refreshes: first for the cause, if it is known.
-pub(in crate::cli) fn refresh_remedy(failing: &Failing, remedy: &str) -> String {
+pub(in crate::cli) fn refresh_remedy(failing: &Failures, remedy: &str) -> String {
     let again = format!("it is tried again by itself; {remedy}");
     match (&failing.hint, failing.alert) {
         (Some(of_cause), _) => format!("{of_cause}; {again}"),

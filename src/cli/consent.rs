@@ -14,7 +14,7 @@ use super::secret;
 use super::settings::Global;
 use super::terminal;
 use super::wait;
-use keyward_api::wire::{ConnectionMade, ConsentView, FlowDecision};
+use keyward_api::wire::{ConnectionCreated, ConsentView, FlowDecision};
 use keyward_base::id::FlowId;
 use keyward_model::{Connection, Shown};
 use keyward_vault::oauth::{FlowState, FlowView};
@@ -50,7 +50,7 @@ pub(in crate::cli) struct ConsentOptions {
 pub(in crate::cli) async fn follow(
     global: &Global,
     client: &Client,
-    made: &ConnectionMade,
+    made: &ConnectionCreated,
     how: &ConsentOptions,
 ) -> Result<bool, Failure> {
     let Some(consent) = &made.consent else { return Ok(false) };
@@ -88,7 +88,7 @@ pub(in crate::cli) async fn follow(
 
 /// The remedy after a failed consent, from the connection's current state; `None` if it was removed or cannot be
 /// read.
-async fn remedy(global: &Global, client: &Client, made: &ConnectionMade) -> Option<String> {
+async fn remedy(global: &Global, client: &Client, made: &ConnectionCreated) -> Option<String> {
     let path = format!("/api/v1/connections/{}", segment(made.connection.id.as_str()));
     let now: Shown<Connection> = client.get(&path).await.ok()?;
     let remedy = now.facts.remedy.map(|remedy| global.remedy(&remedy));

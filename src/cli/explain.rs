@@ -9,8 +9,10 @@ use super::failure::{Exit, Failure};
 use super::output;
 use super::settings::Global;
 use super::table::{fields, moment};
-use keyward_api::wire::{AddressView, ConnectionUsed, ExplainAsk, Explanation, PlacementView};
-use keyward_rules::policy::Considered;
+use keyward_api::wire::{
+    AddressView, ExplainRequest, ExplainedConnection, Explanation, PlacementView,
+};
+use keyward_rules::policy::ConsideredRule;
 use keyward_rules::policy::explain::ActionKind;
 
 #[derive(Debug, clap::Args)]
@@ -66,7 +68,7 @@ impl Args {
         }
     }
 
-    fn ask(self) -> Result<ExplainAsk, Failure> {
+    fn ask(self) -> Result<ExplainRequest, Failure> {
         let mut words = self.request.into_iter();
         let (method, url) = match (words.next(), words.next()) {
             (Some(method), Some(url)) => (Some(method), url),
@@ -82,7 +84,7 @@ impl Args {
             }
         }
         let Self { agent, session, connection, graphql, push, .. } = self;
-        Ok(ExplainAsk { agent, session, method, url, connection, headers, graphql, push })
+        Ok(ExplainRequest { agent, session, method, url, connection, headers, graphql, push })
     }
 }
 
@@ -129,14 +131,14 @@ fn show(told: &Explanation) -> String {
 /// The rules, bindings and sets in the order in which they decide.
 fn considered(told: &Explanation) -> String {
     let mut text = "\nrules and bindings, in the order in which they decide:\n".to_owned();
-    for Considered { rule, fit } in &told.considered {
+    for ConsideredRule { rule, fit } in &told.considered {
         let _ = writeln!(text, "  {:<16}  {rule}", fit.words());
     }
     text
 }
 
 /// Rows about a connection: why it was selected, its token and its app.
-fn behind(used: &ConnectionUsed) -> impl Iterator<Item = (&'static str, String)> {
+fn behind(used: &ExplainedConnection) -> impl Iterator<Item = (&'static str, String)> {
     let app = used.app.as_ref();
     let default = match &used.default_over[..] {
         [] => String::new(),

@@ -17,7 +17,7 @@ use super::resource::{Column, Columns, ResourceContext, patch, path};
 use super::secret::{Typed, can_ask};
 use super::settings::Global;
 use super::table::{Table, TableLayout, moment};
-use keyward_api::wire::{HookAdded, HookEventView, HookScheme, HookSecret, List};
+use keyward_api::wire::{HookCreated, HookEventView, HookScheme, HookSecret, List};
 use keyward_model::{Hook, Shown};
 
 #[derive(Debug, Subcommand)]
@@ -176,7 +176,7 @@ impl Command {
                     "signs with another key"
                 };
                 let at = format!("{}/rotate", path::<Hook>(&name));
-                let made: HookAdded = client.post(&at, &NewSecret { secret }).await?;
+                let made: HookCreated = client.post(&at, &NewSecret { secret }).await?;
                 output::show(global.json, &made, |made| added(made, what))
             }
             Self::Reveal { name } => {
@@ -271,7 +271,7 @@ fn secret_state(hook: &Shown<Hook>) -> String {
     }
 }
 
-fn added(made: &HookAdded, what: &str) -> String {
+fn added(made: &HookCreated, what: &str) -> String {
     let Shown { id, facts, .. } = &made.hook;
     let name = made.hook.name();
     let mut text = format!("hook {name} {what} ({id})\nURL for the service:\n  {}\n", facts.url);

@@ -37,7 +37,7 @@ use super::failure::{Exit, Failure};
 use super::settings::Global;
 use super::{connect, output, secret};
 use crate::cli::secret::Typed;
-use keyward_api::wire::{ConnectionMade, Rotated, TestOutcome};
+use keyward_api::wire::{ConnectionCreated, Rotated, TestOutcome};
 use keyward_model::{Agent, BindingShown, Shown};
 
 pub(crate) const EXAMPLES: &str = "\
@@ -347,7 +347,7 @@ impl Args {
             fields: account.values(),
             ..New::default()
         };
-        let made: ConnectionMade = client.post("/api/v1/connections", &new).await?;
+        let made: ConnectionCreated = client.post("/api/v1/connections", &new).await?;
         let id = made.connection.id.to_string();
         if let Some(test) = &made.test
             && test.outcome != TestOutcome::Ok

@@ -8,7 +8,7 @@ use super::output;
 use super::resource::{Column, Columns, ResourceContext, path};
 use super::settings::Global;
 use super::table::moment;
-use keyward_api::wire::{LoginLinkAsk, LoginLinkView};
+use keyward_api::wire::{LoginLinkRequest, LoginLinkView};
 use keyward_model::Login;
 
 pub(crate) const EXAMPLES: &str = "The link signs in once, within 10 minutes. Anyone who has it can use it: open it at once, or \
@@ -40,7 +40,7 @@ pub(crate) enum Command {
 impl LoginLinkArgs {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
         let client = Client::open(global).await?;
-        let ask = LoginLinkAsk { user: self.user };
+        let ask = LoginLinkRequest { user: self.user };
         let link: LoginLinkView = client.post("/api/v1/login-links", &ask).await?;
         output::show(global.json, &link, |link| link_text(link, client.is_in_process(), global))
     }

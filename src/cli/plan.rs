@@ -8,7 +8,7 @@ use super::failure::{Exit, Failure};
 use super::output;
 use super::settings::Global;
 use super::table::{Table, TableLayout};
-use keyward_api::wire::{PlanAsk, PlanStep, PlanView};
+use keyward_api::wire::{PlanRequest, PlanStep, PlanView};
 use keyward_app::config::Config;
 use keyward_app::{self as app, Services};
 
@@ -34,7 +34,7 @@ impl Args {
         let file = self.file.map(std::path::absolute).transpose();
         let file = file.map_err(|error| Failure::failed("cannot find the file", &error))?;
         let view = match Client::running(global).await {
-            Ok(client) => client.post("/api/v1/plan", &PlanAsk { file }).await?,
+            Ok(client) => client.post("/api/v1/plan", &PlanRequest { file }).await?,
             Err(failure) if failure.exit() == Exit::Unreachable => at_rest(global, file).await?,
             Err(failure) => return Err(failure),
         };
@@ -45,7 +45,7 @@ impl Args {
 /// Asks the running gateway what a reload would do.
 pub(super) async fn of_reload(global: &Global) -> Result<(), Failure> {
     let client = Client::running(global).await?;
-    show(global, &client.post("/api/v1/plan", &PlanAsk::default()).await?)
+    show(global, &client.post("/api/v1/plan", &PlanRequest::default()).await?)
 }
 
 /// The plan of a file: of the running gateway, or without one of this process.
@@ -56,7 +56,7 @@ pub(super) async fn of_file(
 ) -> Result<PlanView, Failure> {
     let file = Some(file.to_owned());
     match gateway {
-        Some(client) => client.post("/api/v1/plan", &PlanAsk { file }).await,
+        Some(client) => client.post("/api/v1/plan", &PlanRequest { file }).await,
         None => at_rest(global, file).await,
     }
 }

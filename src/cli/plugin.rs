@@ -27,7 +27,7 @@ use super::output;
 use super::settings::Global;
 use super::table::{Table, TableCell, TableLayout, fields, moment};
 use keyward_api::wire::List;
-use keyward_model::{PluginChange, PluginRemoved, PluginView};
+use keyward_model::{PluginChangeOptions, PluginRemoved, PluginView};
 use keyward_rules::provider::Catalogue;
 use keyward_state::directory::{ManagedBy, Manifest, PluginState};
 
@@ -129,7 +129,7 @@ impl Set {
             return Err(Failure::usage("nothing is to be changed").hint(hint));
         }
         let client = Client::open(global).await?;
-        let patch = PluginChange { manifest: None, slots: references(slots) };
+        let patch = PluginChangeOptions { manifest: None, slots: references(slots) };
         let plugin: PluginView = client.patch(&self.named.path(), &patch).await?;
         output::show(global.json, &plugin, |plugin| {
             format!("plugin {} of agent {} is {}\n", plugin.name, plugin.agent, state_of(plugin))

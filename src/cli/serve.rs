@@ -19,7 +19,7 @@ use super::client::Client;
 use super::failure::{Exit, Failure};
 use super::settings::{self, Global};
 use super::{output, table};
-use keyward_api::wire::{LoginLinkAsk, LoginLinkView};
+use keyward_api::wire::{LoginLinkRequest, LoginLinkView};
 use keyward_api::{Locations, SOCKET_NAME};
 use keyward_app::config::{Config, ListenAt, ListenDatabase};
 use keyward_app::{self as app, AppError, Running, StopCondition, StoppedWhile, is_locked};
@@ -208,7 +208,7 @@ async fn announced(global: Global, text: String, is_new: bool, quiet: bool) {
 /// The link of the first admin, who is added.
 async fn first_link(global: &Global) -> Option<LoginLinkView> {
     let client = Client::running(global).await.ok()?;
-    client.post("/api/v1/login-links", &LoginLinkAsk::default()).await.ok()
+    client.post("/api/v1/login-links", &LoginLinkRequest::default()).await.ok()
 }
 
 /// Prints a line for each request, until the gateway stops. It reads the audit log as `keyward logs -f` does, so that

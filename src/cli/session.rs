@@ -9,7 +9,7 @@ use super::output;
 use super::resource::{Column, Columns, ResourceContext, details, path};
 use super::settings::Global;
 use super::table::moment;
-use keyward_model::{Reference, Session, SessionGiven, SessionIssued, SessionSpec};
+use keyward_model::{Reference, Session, SessionCreateOptions, SessionIssued, SessionSpec};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -69,7 +69,7 @@ struct New {
     #[serde(flatten)]
     spec: SessionSpec,
     #[serde(flatten)]
-    with: SessionGiven,
+    with: SessionCreateOptions,
 }
 
 impl Command {
@@ -100,7 +100,7 @@ impl Add {
             environment,
             label,
         };
-        let new = New { spec, with: SessionGiven { ttl, expires_in: None } };
+        let new = New { spec, with: SessionCreateOptions { ttl, expires_in: None } };
         let made = client.post("/api/v1/sessions", &new).await;
         let made: SessionIssued = made.map_err(Failure::of_names)?;
         let proxy = global.proxy_at(client).await;

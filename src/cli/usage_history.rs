@@ -7,7 +7,9 @@ use super::failure::Failure;
 use super::output;
 use super::settings::Global;
 use super::table::{Table, TableCell, TableLayout, fields, moment};
-use keyward_api::wire::{AgentUsageView, OrgUsageView, UsageSeries, UsageTotals, UsageView, Waits};
+use keyward_api::wire::{
+    AgentUsageView, LatencyPercentiles, OrgUsageView, UsageSeries, UsageTotals, UsageView,
+};
 
 pub(super) const EXAMPLES: &str = "A line is an hour, with more than 48h a day, and with at most 1h of all agents a \
     minute.\nThose without requests are omitted. Usage is kept for 30 days.\n\nexamples:\n  \
@@ -48,7 +50,7 @@ impl Args {
 
 fn text(series: &UsageSeries, layout: &TableLayout) -> String {
     let total = &series.total;
-    let latency = total.latency_ms.map(|Waits { p50, p95, p99 }| {
+    let latency = total.latency_ms.map(|LatencyPercentiles { p50, p95, p99 }| {
         format!("half within {p50} ms, 95 % within {p95} ms, 99 % within {p99} ms")
     });
     let mut text = fields(&[
@@ -96,7 +98,7 @@ fn table(series: &UsageSeries) -> Table {
     let mut table = Table::new(headings).only_in_full(&["SENT", "RECEIVED"]);
     for point in series.points.iter().filter(|point| point.sums.requests > 0) {
         let sums = &point.sums;
-        let ms = |of: fn(Waits) -> u64| {
+        let ms = |of: fn(LatencyPercentiles) -> u64| {
             sums.latency_ms.map(|waits| format!("{} ms", of(waits))).unwrap_or_default()
         };
         let counts = [
@@ -131,7 +133,7 @@ fn time(at: Timestamp, step_seconds: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use keyward_api::wire::{UsagePoint, Waits};
+    use keyward_api::wire::{LatencyPercentiles, UsagePoint};
 
     fn sums(requests: u64) -> UsageTotals {
         UsageTotals {
@@ -143,7 +145,7 @@ mod tests {
             upstream_failures: 0,
             bytes_in: 1_048_576,
             bytes_out: 16_777_216,
-            latency_ms: Some(Waits { p50: 128, p95: 2_048, p99: 16_384 }),
+            latency_ms: Some(LatencyPercentiles { p50: 128, p95: 2_048, p99: 16_384 }),
             provider_limit: None,
         }
     }

@@ -12,8 +12,8 @@ use super::resource::{Column, Columns, ResourceContext, patch, path};
 use super::secret::Typed;
 use super::settings::Global;
 use super::table::{Table, TableLayout, moment};
-use keyward_api::wire::{EventType, List, WebhookAdded};
-use keyward_model::{Shown, Webhook, WebhookTry};
+use keyward_api::wire::{EventType, List, WebhookCreated};
+use keyward_model::{DeliveryAttempt, Shown, Webhook};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -133,7 +133,7 @@ impl Command {
             Self::Test { name } => test(global, &client, &name).await,
             Self::Rotate { name, key_stdin } => {
                 let at = format!("{}/rotate", path::<Webhook>(&name));
-                let made: WebhookAdded =
+                let made: WebhookCreated =
                     client.post(&at, &SigningKeyRequest::read(key_stdin)?).await?;
                 output::show(global.json, &made, |made| shown(made, "signs with another key"))
             }
@@ -186,7 +186,7 @@ impl Set {
 /// Fails when the webhook did not take it.
 async fn test(global: &Global, client: &Client, name: &str) -> Result<(), Failure> {
     let at = format!("{}/test", path::<Webhook>(name));
-    let tried: WebhookTry = client.post(&at, &serde_json::json!({})).await?;
+    let tried: DeliveryAttempt = client.post(&at, &serde_json::json!({})).await?;
     output::show(global.json, &tried, |tried| {
         let taken = if tried.taken { "took the event" } else { "did not take the event" };
         format!("webhook {name} {taken}: {}\n", tried.what)
@@ -197,7 +197,7 @@ async fn test(global: &Global, client: &Client, name: &str) -> Result<(), Failur
     }
 }
 
-fn shown(made: &WebhookAdded, what: &str) -> String {
+fn shown(made: &WebhookCreated, what: &str) -> String {
     let (name, id) = (made.webhook.name(), &made.webhook.id);
     match &made.signing_key {
         None => format!("webhook {name} {what} ({id})\n"),

@@ -14,7 +14,7 @@ use super::context::Context;
 use super::error::ApiError;
 use super::openapi::Routes;
 use super::state::Admin;
-use super::wire::{Activation, ConnectionMade, ConnectionTested, TestOutcome};
+use super::wire::{Activation, ConnectionCreated, ConnectionTested, TestOutcome};
 use keyward_base::secret::Secret;
 use keyward_state::directory::{ConnectionRecord, ManagedBy, RemedyCause, editable};
 
@@ -30,7 +30,7 @@ async fn activate(
     context: Context,
     Segments(name): Segments<String>,
     Body(ask): Body<Activation>,
-) -> Result<Json<ConnectionMade>, ApiError> {
+) -> Result<Json<ConnectionCreated>, ApiError> {
     let connection = context.connection(&name)?;
     editable(&connection, ManagedBy::Store)?;
     let work = resumed(context, connection, ask.fields.0, ask.test);
@@ -44,7 +44,7 @@ async fn resumed(
     connection: Arc<ConnectionRecord>,
     fields: BTreeMap<String, Secret>,
     test: bool,
-) -> Result<ConnectionMade, ApiError> {
+) -> Result<ConnectionCreated, ApiError> {
     let (vault, org, id) = (&context.deps().vault, &connection.org, &connection.id);
     match fields.is_empty() {
         false => vault.store_draft_secret(org, id, fields).await?,
@@ -68,7 +68,7 @@ pub(super) async fn begun(
     context: &Context,
     draft: &Arc<ConnectionRecord>,
     test: bool,
-) -> Result<ConnectionMade, ApiError> {
+) -> Result<ConnectionCreated, ApiError> {
     let admin = &context.admin;
     let (vault, org, id) = (&admin.deps().vault, &draft.org, &draft.id);
     let mut found = match test && has_test(admin, draft) {
@@ -98,7 +98,7 @@ pub(super) async fn begun(
     let now = directory.connection(org, id).cloned();
     let now = now.ok_or_else(|| ApiError::not_found("connection", &draft.name))?;
     let connection = view(admin, &now);
-    Ok(ConnectionMade { connection, consent: None, test: found })
+    Ok(ConnectionCreated { connection, consent: None, test: found })
 }
 
 async fn run_test(

@@ -15,7 +15,7 @@ use super::openapi::Routes;
 use super::owners;
 use super::resource::{self, Changeable, Exposed};
 use super::tokens;
-use keyward_model::{Agent, AgentFacts, AgentShown, HeldBy, ManagedBy, Record, Shown};
+use keyward_model::{Agent, AgentFacts, AgentShown, ManagedBy, PauseCause, Record, Shown};
 use keyward_rules::provider::decode::did_you_mean;
 
 pub(super) fn routes() -> Routes {
@@ -64,7 +64,7 @@ impl Exposed for Agent {
     }
 
     async fn add(context: &Context, input: Input<Self>) -> Result<Shown<Self>, ApiError> {
-        let owner = owners::of_new(context, input.with.owner.as_deref())?;
+        let owner = owners::of_new(context, input.options.owner.as_deref())?;
         if !input.spec.user_providers.is_empty() {
             may_serve_users(context, &input.spec.user_providers)?;
         }
@@ -97,7 +97,7 @@ impl Changeable for Agent {
         change: InputChange<Self>,
     ) -> Result<Shown<Self>, ApiError> {
         let given = |owner: &Option<String>| owners::resolve_assigned(context, owner.as_deref());
-        let owner = change.with.owner.as_ref().map(given).transpose()?;
+        let owner = change.options.owner.as_ref().map(given).transpose()?;
         if let Some(owner) = &owner {
             context.caller.because(owner.as_ref().map_or("of the organisation", |id| id.as_str()));
         }
@@ -151,7 +151,7 @@ async fn set_held(
     let agent = resource::found::<Agent>(context, name)?;
     context.caller.because(if held { "paused" } else { "resumed" });
     let hold = |record: &mut Record<Agent>| match held {
-        true => record.facts.hold(HeldBy::Person),
+        true => record.facts.hold(PauseCause::Person),
         false => record.facts.resume(),
     };
     let changed = context.deps().directory.change::<Agent>(&agent.org, &agent.id, hold).await?;

@@ -74,24 +74,24 @@ impl Exposed for App {
     }
 
     async fn add(context: &Context, input: Input<Self>) -> Result<Shown<Self>, ApiError> {
-        let (Context { admin, caller }, Input { mut spec, with }) = (context, input);
+        let (Context { admin, caller }, Input { mut spec, options }) = (context, input);
         let vault = &context.deps().vault;
-        if let Some(template) = &with.template {
+        if let Some(template) = &options.template {
             spec = with_template(spec, &vault.catalogue(caller.org()), template)?;
         }
         // The id alone is in the redirect URI, so it is unique among all organisations.
-        if with.id.as_ref().is_some_and(|id| context.view().org_of_app(id).is_some()) {
+        if options.id.as_ref().is_some_and(|id| context.view().org_of_app(id).is_some()) {
             return Err(ApiError::field("id", "is in use: ask for another one"));
         }
-        spec.references.extend(with.secrets.references);
+        spec.references.extend(options.secrets.references);
         let new = NewApp {
-            id: with.id,
+            id: options.id,
             org: caller.org().clone(),
             spec,
             registered: None,
             managed_by: ManagedBy::Store,
         };
-        let app = vault.add_app_of(new, with.secrets.secrets).await?;
+        let app = vault.add_app_of(new, options.secrets.secrets).await?;
         caller.record_changed("app", &app.id, &app.name);
         admin.enforce().await?;
         Ok(resource::shown(context, &app).await)
@@ -116,7 +116,7 @@ impl Changeable for App {
         // The secret is written before the record: the version is compared with what other replicas have written.
         catch_up(admin).await;
         as_given(&mut change.patch, &record.spec);
-        let secrets = change.with.secrets.take();
+        let secrets = change.options.secrets.take();
         let set = |record: &mut AppRecord| -> Result<(), ApiError> {
             change.if_match.check(record)?;
             let mut spec = change.of(&record.spec)?;

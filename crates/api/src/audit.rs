@@ -22,7 +22,9 @@ use super::error::ApiError;
 use super::openapi::{PageOrEvents, Routes};
 use super::page::limited;
 use super::state::Admin;
-use super::wire::{AuditAsk, AuditBreak, AuditChain, AuditCounts, AuditVerified, CountsAsk, List};
+use super::wire::{
+    AuditBreak, AuditChain, AuditCounts, AuditCountsRequest, AuditRequest, AuditVerified, List,
+};
 use keyward_base::id::OrgId;
 use keyward_base::time::{Clock, parse_moment};
 use keyward_state::observe::event::Event;
@@ -93,7 +95,7 @@ async fn audit(
     State(reader): State<AuditReader>,
     caller: Caller,
     headers: HeaderMap,
-    Params(ask): Params<AuditAsk>,
+    Params(ask): Params<AuditRequest>,
 ) -> Result<PageOrEvents<Event>, ApiError> {
     if ask.by.is_some() {
         return Err(ApiError::field("by", "is for `/audit/counts`"));
@@ -111,7 +113,7 @@ async fn audit(
 async fn list(
     reader: AuditReader,
     filter: Filter,
-    ask: &AuditAsk,
+    ask: &AuditRequest,
 ) -> Result<Json<List<Event>>, ApiError> {
     let query = AuditQuery { filter, before: ask.after, limit: limited(ask.limit)? };
     let AuditPage { records, next } = reader.search(query).await?;
@@ -122,7 +124,7 @@ async fn list(
 async fn counts(
     State(reader): State<AuditReader>,
     caller: Caller,
-    Params(CountsAsk(ask)): Params<CountsAsk>,
+    Params(AuditCountsRequest(ask)): Params<AuditCountsRequest>,
 ) -> Result<Json<AuditCounts>, ApiError> {
     let by = ask.by.ok_or_else(|| ApiError::field("by", "is missing"))?;
     for (field, is_given) in [("follow", ask.follow), ("limit", ask.limit.is_some())] {
@@ -161,11 +163,11 @@ async fn verify(
 
 /// Resumes a stream after the last record that its reader received. A field that is not a number is ignored: it is of
 /// another stream.
-fn resumed(ask: AuditAsk, headers: &HeaderMap) -> AuditAsk {
+fn resumed(ask: AuditRequest, headers: &HeaderMap) -> AuditRequest {
     let last: Option<u64> =
         headers.get(LAST_EVENT_ID).and_then(|last| last.to_str().ok()?.parse().ok());
     match last {
-        Some(last) => AuditAsk { after: Some(last), limit: None, ..ask },
+        Some(last) => AuditRequest { after: Some(last), limit: None, ..ask },
         None => ask,
     }
 }
@@ -174,7 +176,7 @@ async fn follow(
     reader: AuditReader,
     caller: Caller,
     filter: Filter,
-    ask: &AuditAsk,
+    ask: &AuditRequest,
 ) -> Result<Response, ApiError> {
     if ask.until.is_some() {
         return Err(ApiError::field("until", "cannot be in a log that is followed"));
@@ -204,7 +206,7 @@ async fn follow(
 }
 
 impl AuditReader {
-    fn filter(&self, caller: &Caller, ask: &AuditAsk) -> Result<Filter, ApiError> {
+    fn filter(&self, caller: &Caller, ask: &AuditRequest) -> Result<Filter, ApiError> {
         let now = self.clock.now();
         let of_install = caller.is_operator() || *caller.org() == OrgId::default_org();
         let since = moment("since", ask.since.as_deref(), now)?;

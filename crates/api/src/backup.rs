@@ -20,7 +20,7 @@ use super::body::Body;
 use super::error::ApiError;
 use super::openapi::{Download, Routes};
 use super::state::Admin;
-use super::wire::{BackupAsk, BackupView, ScheduledBackup};
+use super::wire::{BackupOptions, BackupView, ScheduledBackup};
 use keyward_backup::{
     BackupSettings, BegunBackup, Encryption, Recipient, WriteError, WrittenBackup, file_name,
 };
@@ -61,7 +61,7 @@ async fn show(State(admin): State<Admin>) -> Json<BackupView> {
 async fn download(
     State(admin): State<Admin>,
     caller: Caller,
-    asked: Option<Body<BackupAsk>>,
+    asked: Option<Body<BackupOptions>>,
 ) -> Result<Download, ApiError> {
     let asked = asked.map(|Body(asked)| asked).unwrap_or_default();
     let backups = &admin.deps().backups;
@@ -81,10 +81,10 @@ async fn download(
 /// How it is encrypted.
 fn encryption(
     caller: &Caller,
-    asked: BackupAsk,
+    asked: BackupOptions,
     settings: &BackupSettings,
 ) -> Result<Encryption, ApiError> {
-    let BackupAsk { recipients, passphrase } = asked;
+    let BackupOptions { recipients, passphrase } = asked;
     let chooses = !recipients.is_empty() || passphrase.is_some();
     if chooses && !caller.is_operator() {
         let hint = "name recipients under `backup:` of the configuration, or run `keyward backup` where the gateway runs";

@@ -204,7 +204,7 @@ pub(super) fn said(message: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use keyward_model::{AgentSpec, SecretFields, TokenGiven};
+    use keyward_model::{AgentSpec, SecretFields, TokenCreateOptions};
 
     /// A body with secrets.
     #[derive(Debug, serde::Deserialize)]
@@ -337,7 +337,7 @@ mod tests {
             let error = refused::<NewConnection>(body.as_bytes());
             assert!(!format!("{error:?}").contains("canary"), "{body}: {error:?}");
         }
-        let error = refused::<TokenGiven>(br#"{"token":7777777}"#);
+        let error = refused::<TokenCreateOptions>(br#"{"token":7777777}"#);
         assert!(!format!("{error:?}").contains("7777777"), "{error:?}");
     }
 

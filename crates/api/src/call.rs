@@ -17,7 +17,7 @@ use super::error::ApiError;
 use super::openapi::Routes;
 use super::state::Admin;
 use super::valid_rules::ValidRules;
-use super::wire::{CallAsk, CallView};
+use super::wire::{CallRequest, CallView};
 use keyward_net::read_body::{ReadError, read_body};
 use keyward_proxy::call::{self, CallBody};
 use keyward_state::directory::ConnectionRecord;
@@ -52,7 +52,7 @@ async fn request(
     context: Context,
     _: ValidRules,
     Segments(name): Segments<String>,
-    Body(ask): Body<CallAsk>,
+    Body(ask): Body<CallRequest>,
 ) -> Result<Json<CallView>, ApiError> {
     let connection = context.connection(&name)?;
     let request = request_to_send(&context.admin, &connection, ask)?;
@@ -67,7 +67,7 @@ async fn request(
 fn request_to_send(
     admin: &Admin,
     connection: &std::sync::Arc<ConnectionRecord>,
-    ask: CallAsk,
+    ask: CallRequest,
 ) -> Result<Request<Bytes>, ApiError> {
     let method = ask.method.as_deref().unwrap_or("GET");
     let method = Method::from_bytes(method.as_bytes())

@@ -42,15 +42,15 @@ pub(super) async fn change(
         name_is_no_key(&context, &after, &BTreeMap::new())?;
         config_mentions::may_be_renamed(admin, &found).await?;
     }
-    let owner = match &change.with.owner {
+    let owner = match &change.options.owner {
         Some(owner) => Some(owners::resolve_assigned(&context, owner.as_deref())?),
         None => None,
     };
-    if change.with.test && after.references != found.references {
+    if change.options.test && after.references != found.references {
         let why = "is not possible for references: test the source, then change them";
         return Err(ApiError::field("test", why));
     }
-    if change.with.test {
+    if change.options.test {
         would_work(admin, &found, after).await?;
     }
     // Judged on the record that is written: others may change it meanwhile.
@@ -58,7 +58,7 @@ pub(super) async fn change(
         change.if_match.check(record)?;
         record.spec = changed(&context, record, &change)?;
         let facts = &mut record.facts;
-        facts.visibility = change.with.visibility.unwrap_or(facts.visibility);
+        facts.visibility = change.options.visibility.unwrap_or(facts.visibility);
         facts.owner = owner.clone().unwrap_or_else(|| facts.owner.take());
         Ok(())
     };
@@ -176,7 +176,7 @@ mod tests {
         in_lower_case(&mut patch);
         let change = InputChange::<Connection> {
             patch,
-            with: Default::default(),
+            options: Default::default(),
             if_match: Default::default(),
         };
         change.of(&spec).map(|after| serde_json::to_value(after.settings).unwrap())

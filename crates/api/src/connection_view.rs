@@ -3,7 +3,9 @@
 use super::state::Admin;
 use keyward_model::{Connection, ConnectionShown, Shown, SshKeyShown};
 use keyward_rules::provider::{AuthKind, AuthMethod, Catalogue, Instance};
-use keyward_state::directory::{ConnectionRecord, Due, DueBy, Remedies, RemedyCause};
+use keyward_state::directory::{
+    ConnectionRecord, Remedies, RemedyCause, ReplacementDue, ReplacementReason,
+};
 
 /// The view with data from the vault: the state of the token, scopes, references and the SSH key.
 pub(super) async fn whole_view(admin: &Admin, connection: &ConnectionRecord) -> Shown<Connection> {
@@ -57,7 +59,7 @@ fn ends_soon(admin: &Admin, connection: &ConnectionRecord) -> bool {
     let app = connection.app_id().and_then(|id| directory.app(&connection.org, id));
     let registered = app.and_then(|app| app.facts.registered.as_ref()?.expires);
     let consented = connection.facts.ends.into_iter().chain(registered);
-    let consented = consented.map(|at| Due { at, why: DueBy::Expires });
+    let consented = consented.map(|at| ReplacementDue { at, why: ReplacementReason::Expires });
     connection.due().into_iter().chain(consented).any(|due| due.is_near(now))
 }
 

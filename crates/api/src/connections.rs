@@ -20,11 +20,11 @@ use super::flows::{begun, takes_consents};
 use super::input::Input;
 use super::openapi::Routes;
 use super::resource::mentioned;
-use super::wire::{ConnectionMade, ConnectionRemoved, List, Reconnect};
+use super::wire::{ConnectionCreated, ConnectionRemoved, List, Reconnect};
 use super::{activations, changes, config_mentions, connection_change, owners, plugins};
 use keyward_base::secret::Secret;
 use keyward_model::{
-    Connection, ConnectionGiven, ConnectionSpec, ConnectionState, Reference, Shown, User,
+    Connection, ConnectionCreateOptions, ConnectionSpec, ConnectionState, Reference, Shown, User,
 };
 use keyward_rules::provider::Provider;
 use keyward_state::directory::{ConnectionRecord, ManagedBy};
@@ -105,32 +105,32 @@ async fn show(
 /// begin, nothing is stored.
 async fn add(
     context: Context,
-    Input { mut spec, with }: Input<Connection>,
-) -> Result<(StatusCode, Json<ConnectionMade>), ApiError> {
+    Input { mut spec, options }: Input<Connection>,
+) -> Result<(StatusCode, Json<ConnectionCreated>), ApiError> {
     let Context { admin, caller } = &context;
     let (flows, vault) = (&admin.deps().flows, &admin.deps().vault);
     connection_change::resolve(admin, &mut spec);
-    connection_change::name_is_no_key(&context, &spec, &with.fields.secrets)?;
-    let server = mcp_server(&context, &spec.provider, &with);
+    connection_change::name_is_no_key(&context, &spec, &options.fields.secrets)?;
+    let server = mcp_server(&context, &spec.provider, &options);
     if let Some((_, provider)) = &server {
-        fits_mcp_server(&spec, &with, provider.as_deref())?;
+        fits_mcp_server(&spec, &options, provider.as_deref())?;
     }
-    let owner = owners::of_new(&context, with.owner.as_deref())?;
-    let visibility = owners::visibility(owner.as_ref(), with.visibility);
+    let owner = owners::of_new(&context, options.owner.as_deref())?;
+    let visibility = owners::visibility(owner.as_ref(), options.visibility);
     if let Some((url, provider)) = server {
         takes_consents(admin)?;
         let provider = provider.map(|provider| provider.id.to_string());
-        let mcp = NewMcp { url, provider, issuer: with.issuer, spec, visibility, owner };
+        let mcp = NewMcp { url, provider, issuer: options.issuer, spec, visibility, owner };
         let draft = flows.add_mcp(caller.org(), mcp).await?;
-        return drafted(&context, &draft, with.device).await;
+        return drafted(&context, &draft, options.device).await;
     }
-    if with.issuer.is_some() {
+    if options.issuer.is_some() {
         let message = "is only for an MCP server that is connected by a consent";
         return Err(ApiError::field("issuer", message).hint("omit it"));
     }
-    spec.references.extend(with.fields.references);
+    spec.references.extend(options.fields.references);
     may_refer(caller, &spec.references)?;
-    let (org, fields) = (caller.org().clone(), with.fields.secrets);
+    let (org, fields) = (caller.org().clone(), options.fields.secrets);
     let method = (&*spec.provider, spec.auth.as_deref());
     let has_fields = !fields.is_empty() || !spec.references.is_empty();
     let needs_consent = !has_fields && flows.needs_consent(caller.org(), method.0, method.1);
@@ -150,9 +150,9 @@ async fn add(
     if needs_consent {
         takes_consents(admin)?;
         let draft = vault.add_draft(made).await?;
-        return drafted(&context, &draft, with.device).await;
+        return drafted(&context, &draft, options.device).await;
     }
-    let made = given(&context, made, fields, with.test).await?;
+    let made = given(&context, made, fields, options.test).await?;
     admin.enforce().await?;
     Ok((StatusCode::CREATED, Json(made)))
 }
@@ -160,10 +160,10 @@ async fn add(
 /// Refuses what has no meaning for an MCP server, which says itself how a client gets access.
 fn fits_mcp_server(
     spec: &ConnectionSpec,
-    with: &ConnectionGiven,
+    options: &ConnectionCreateOptions,
     provider: Option<&Provider>,
 ) -> Result<(), ApiError> {
-    let fields = &with.fields;
+    let fields = &options.fields;
     // A provider of an MCP server has one.
     let method = provider.and_then(|it| it.auth.first()).map_or("oauth", |it| it.id.as_str());
     let given = [
@@ -173,7 +173,7 @@ fn fits_mcp_server(
         ("app", spec.app.is_some()),
         ("variables", !spec.variables.is_empty()),
     ];
-    let (message, hint) = match with.url {
+    let (message, hint) = match options.url {
         Some(_) => (
             "has no meaning beside `url`",
             "omit it; for a token or an app of your own, declare the server as a provider instead of `url`",
@@ -193,16 +193,16 @@ fn fits_mcp_server(
 fn mcp_server(
     context: &Context,
     provider: &str,
-    with: &ConnectionGiven,
+    options: &ConnectionCreateOptions,
 ) -> Option<(String, Option<Arc<Provider>>)> {
-    if let Some(url) = &with.url {
+    if let Some(url) = &options.url {
         return Some((url.clone(), None));
     }
     let catalogue = context.deps().vault.catalogue(context.caller.org());
     let provider = catalogue.get(provider)?;
     let url = provider.about.mcp.clone()?;
     // Tokens that another tool has need no consent.
-    let fields = &with.fields;
+    let fields = &options.fields;
     let has_fields = !fields.secrets.is_empty() || !fields.references.is_empty();
     (!has_fields).then(|| (url, Some(provider.clone())))
 }
@@ -213,14 +213,14 @@ async fn given(
     new: vault::NewConnection,
     fields: BTreeMap<String, Secret>,
     test: bool,
-) -> Result<ConnectionMade, ApiError> {
+) -> Result<ConnectionCreated, ApiError> {
     let Context { admin, caller } = context;
     let vault = &admin.deps().vault;
     if !test {
         let connection = vault.add(new, fields).await?;
         caller.record_changed("connection", &connection.id, &connection.name);
         let connection = view(admin, &connection);
-        return Ok(ConnectionMade { connection, consent: None, test: None });
+        return Ok(ConnectionCreated { connection, consent: None, test: None });
     }
     let draft = vault.add_untested(new, fields).await?;
     caller.record_changed("connection", &draft.id, &draft.name);
@@ -234,7 +234,7 @@ async fn drafted(
     context: &Context,
     draft: &ConnectionRecord,
     device: bool,
-) -> Result<(StatusCode, Json<ConnectionMade>), ApiError> {
+) -> Result<(StatusCode, Json<ConnectionCreated>), ApiError> {
     let Context { admin, caller } = context;
     caller.record_changed("connection", &draft.id, &draft.name);
     let begun = begun(context, draft, Reconnect { device, ..Reconnect::default() }).await;
@@ -249,7 +249,7 @@ async fn drafted(
     let connection = view(admin, draft);
     Ok((
         StatusCode::CREATED,
-        Json(ConnectionMade { connection, consent: Some(consent), test: None }),
+        Json(ConnectionCreated { connection, consent: Some(consent), test: None }),
     ))
 }
 

@@ -20,7 +20,7 @@ use keyward_databases::{
 };
 use keyward_model::{
     Agent, DatabaseListener, DatabaseListenerShown, DatabaseListenerSpec, ListenerPlace,
-    ListenerState, Nothing, Record, Reference, Shown,
+    ListenerState, NoMembers, Record, Reference, Shown,
 };
 use keyward_state::directory::View;
 
@@ -95,7 +95,7 @@ impl Exposed for DatabaseListener {
         // The place is bound before the record is stored, so that a port in use is refused.
         let mut listeners = context.deps().database_listeners.lock().await;
         let bound = listeners.bind(&input.spec.at).await?;
-        let made = resource::store_new::<Self>(context, input.spec, Nothing {}).await?;
+        let made = resource::store_new::<Self>(context, input.spec, NoMembers {}).await?;
         listeners.open(&made.org, &made.id, bound).await;
         Ok(resource::shown(context, &*made).await)
     }

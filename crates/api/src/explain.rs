@@ -21,7 +21,9 @@ use super::openapi::Routes;
 use super::resource::found;
 use super::state::Admin;
 use super::valid_rules::ValidRules;
-use super::wire::{AddressView, AppUsed, ConnectionUsed, ExplainAsk, Explanation, PlacementView};
+use super::wire::{
+    AddressView, ExplainRequest, ExplainedApp, ExplainedConnection, Explanation, PlacementView,
+};
 use keyward_base::host::{Scheme, Target};
 use keyward_base::id::{ConnectionId, OrgId};
 use keyward_base::secret::Secret;
@@ -47,7 +49,7 @@ pub(super) fn routes() -> Routes {
 async fn explain(
     context: Context,
     _: ValidRules,
-    Body(ask): Body<ExplainAsk>,
+    Body(ask): Body<ExplainRequest>,
 ) -> Result<Json<Explanation>, ApiError> {
     if let Some(told) = ssh::explained(&context, &ask).boxed().await? {
         return Ok(Json(told));
@@ -64,13 +66,13 @@ async fn explain(
 }
 
 /// Adds the state of the connection and the source of its tokens.
-async fn look_behind(Context { admin, caller }: &Context, used: &mut ConnectionUsed) {
+async fn look_behind(Context { admin, caller }: &Context, used: &mut ExplainedConnection) {
     let view = admin.deps().directory.view();
     let connection = view.connection(caller.org(), &used.id);
     let Some(connection) = connection.filter(|it| caller.sees_connection(it)) else { return };
     used.token = admin.deps().vault.status(connection).await;
     if let Some(app) = connection.app_id().and_then(|id| view.app(&connection.org, id)) {
-        used.app = Some(AppUsed {
+        used.app = Some(ExplainedApp {
             name: app.name.clone(),
             redirect_uri: app.redirect_uri(&admin.deps().public_url),
             problem: apps::problem(admin, app).await,
@@ -81,7 +83,7 @@ async fn look_behind(Context { admin, caller }: &Context, used: &mut ConnectionU
 /// Explains everything that does not require the network.
 pub(super) fn decided(
     context: &Context,
-    ask: &ExplainAsk,
+    ask: &ExplainRequest,
 ) -> Result<(Explanation, Target), ApiError> {
     let admin = &context.admin;
     let record = found::<Agent>(context, &ask.agent)?;
@@ -144,7 +146,7 @@ fn explanation(
 
 /// The connection used by a decision.
 struct UsedConnection {
-    connection: ConnectionUsed,
+    connection: ExplainedConnection,
     settings: Option<Settings>,
     /// Where its credential would be written for the host and path, if it has a placement there.
     places: Option<Vec<Place>>,
@@ -159,7 +161,7 @@ fn used(
 ) -> Option<UsedConnection> {
     let directory = admin.deps().directory.view();
     let connection = directory.connection(org, id)?;
-    let used = ConnectionUsed {
+    let used = ExplainedConnection {
         id: connection.id.clone(),
         name: connection.name.clone(),
         provider: connection.provider.clone(),

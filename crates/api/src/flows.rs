@@ -12,7 +12,7 @@ use super::error::ApiError;
 use super::openapi::Routes;
 use super::page::Page;
 use super::state::Admin;
-use super::wire::{ConnectionMade, ConsentListed, ConsentView, FlowDecision, List, Reconnect};
+use super::wire::{ConnectionCreated, ConsentView, FlowDecision, List, OpenConsentView, Reconnect};
 use keyward_base::id::FlowId;
 use keyward_state::directory::ConnectionRecord;
 use keyward_vault::oauth::{ConsentRequest, DeviceCode, FlowError, FlowView, Started};
@@ -52,7 +52,7 @@ struct FlowQuery {
 async fn list(
     context: Context,
     Params(asked): Params<FlowQuery>,
-) -> Result<Json<List<ConsentListed>>, ApiError> {
+) -> Result<Json<List<OpenConsentView>>, ApiError> {
     let Context { admin, caller } = &context;
     let one = asked.connection.map(|name| context.connection(&name)).transpose()?;
     let directory = context.view();
@@ -64,7 +64,7 @@ async fn list(
         let is_wanted = one.as_ref().is_none_or(|one| one.id == connection.id);
         let is_theirs = caller.sees_connection(connection) && caller.may_change(connection).is_ok();
         if is_wanted && is_theirs {
-            items.push(ConsentListed { name: connection.name.clone(), flow });
+            items.push(OpenConsentView { name: connection.name.clone(), flow });
         }
     }
     let page = Page::of(None, asked.limit, asked.after);
@@ -129,11 +129,11 @@ async fn reconnect(
     context: Context,
     Segments(name): Segments<String>,
     Body(ask): Body<Reconnect>,
-) -> Result<Json<ConnectionMade>, ApiError> {
+) -> Result<Json<ConnectionCreated>, ApiError> {
     let connection = context.connection(&name)?;
     let consent = begun(&context, &connection, ask).await?;
     let connection = view(&context.admin, &connection);
-    Ok(Json(ConnectionMade { connection, consent: Some(consent), test: None }))
+    Ok(Json(ConnectionCreated { connection, consent: Some(consent), test: None }))
 }
 
 /// Starts a flow for a connection.

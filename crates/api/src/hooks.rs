@@ -23,11 +23,11 @@ use super::etag::IfMatch;
 use super::input::{Input, InputChange};
 use super::openapi::{PageOrEvents, Routes};
 use super::resource::{self, Changeable, Exposed};
-use super::wire::{HookAdded, HookEventView, HookEventsAsk, HookScheme, HookSecret, List};
+use super::wire::{HookCreated, HookEventView, HookEventsRequest, HookScheme, HookSecret, List};
 use keyward_inbox::{EventState, HookEvent, InboxError, NewKeys, QueueReader};
 use keyward_model::{
-    Hook, HookFacts, HookShown, HookSpec, HookWith, ManagedBy, Record, Reference, Resource,
-    SecretText, Shown,
+    Hook, HookCreateOptions, HookFacts, HookShown, HookSpec, ManagedBy, Record, Reference,
+    Resource, SecretText, Shown,
 };
 use keyward_vault::events::{SigningKeyError, WebhookSigningKey};
 
@@ -82,7 +82,7 @@ async fn schemes(_: Caller) -> Json<List<HookScheme>> {
 }
 
 impl Exposed for Hook {
-    type Added = HookAdded;
+    type Added = HookCreated;
 
     fn texts<'a>(_: &'a Context, record: &'a Record<Self>) -> Vec<Cow<'a, str>> {
         let texts = record.to.as_deref().into_iter().chain(record.scheme.as_deref());
@@ -113,8 +113,8 @@ impl Exposed for Hook {
         }
     }
 
-    async fn add(context: &Context, input: Input<Self>) -> Result<HookAdded, ApiError> {
-        let keys = GivenKeys::of(input.with, true)?;
+    async fn add(context: &Context, input: Input<Self>) -> Result<HookCreated, ApiError> {
+        let keys = GivenKeys::of(input.options, true)?;
         Self::check(&input.spec)?;
         let inbox = &context.deps().inbox;
         let hook = inbox.new_hook(context.caller.org(), ManagedBy::Store, input.spec);
@@ -153,7 +153,7 @@ impl Changeable for Hook {
         record: Arc<Record<Self>>,
         change: InputChange<Self>,
     ) -> Result<Shown<Self>, ApiError> {
-        let paused = change.with.paused;
+        let paused = change.options.paused;
         let changed = resource::store_change(context, &record, &change, |hook| {
             hook.facts.paused = paused.unwrap_or(hook.facts.paused);
         });
@@ -199,7 +199,7 @@ struct GivenKeys {
 
 impl GivenKeys {
     /// Those that are given; `fresh`: a new signing key if none is.
-    fn of(given: HookWith, fresh: bool) -> Result<Self, ApiError> {
+    fn of(given: HookCreateOptions, fresh: bool) -> Result<Self, ApiError> {
         let secret = given.secret.map(|SecretText(secret)| secret);
         let (signing_key, shown) = match given.signing_key {
             Some(SecretText(text)) => {
@@ -240,10 +240,10 @@ async fn check_keys(context: &Context, hook: &Record<Hook>, new: &NewKeys) -> Re
     Ok(inbox.check_secret(hook, new)?)
 }
 
-async fn added(context: &Context, hook: &Record<Hook>, shown: Option<String>) -> HookAdded {
+async fn added(context: &Context, hook: &Record<Hook>, shown: Option<String>) -> HookCreated {
     // Nothing is posted from a queue.
     let signing_key = shown.filter(|_| !hook.is_queue());
-    HookAdded { hook: resource::shown(context, hook).await, signing_key }
+    HookCreated { hook: resource::shown(context, hook).await, signing_key }
 }
 
 /// Takes another secret or signing key from now on, and for a day those before as well. Without a body, a new signing key;
@@ -252,8 +252,8 @@ async fn rotate(
     context: Context,
     Segments(name): Segments<String>,
     if_match: IfMatch,
-    Body(given): Body<HookWith>,
-) -> Result<Json<HookAdded>, ApiError> {
+    Body(given): Body<HookCreateOptions>,
+) -> Result<Json<HookCreated>, ApiError> {
     let hook = resource::found::<Hook>(&context, &name)?;
     resource::editable(&*hook)?;
     let fresh = given.secret.is_none();
@@ -286,7 +286,7 @@ async fn reveal(
 async fn events(
     context: Context,
     Segments(name): Segments<String>,
-    Params(ask): Params<HookEventsAsk>,
+    Params(ask): Params<HookEventsRequest>,
 ) -> Result<PageOrEvents<HookEventView>, ApiError> {
     let hook = resource::found::<Hook>(&context, &name)?;
     if ask.follow {

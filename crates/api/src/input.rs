@@ -26,47 +26,47 @@ use keyward_rules::provider::decode::did_you_mean;
 #[derive(Debug)]
 pub(super) struct SpecInput<S, W> {
     pub(super) spec: S,
-    pub(super) with: W,
+    pub(super) options: W,
 }
 
 /// What makes a new resource.
 #[derive(Debug)]
 pub(super) struct Input<R: Resource> {
     pub(super) spec: R::Spec,
-    pub(super) with: R::With,
+    pub(super) options: R::CreateOptions,
 }
 
 #[derive(Debug)]
 pub(super) struct InputChange<R: Resource> {
     /// A merge patch (RFC 7396) of the spec.
     pub(super) patch: Map<String, Value>,
-    pub(super) with: R::ChangeWith,
+    pub(super) options: R::ChangeOptions,
     /// The version that is changed.
     pub(super) if_match: IfMatch,
 }
 
 impl<S: DeserializeOwned, W: DeserializeOwned + Section> SpecInput<S, W> {
     fn parse(bytes: &[u8]) -> Result<Self, ApiError> {
-        let with_names = names::<W>();
+        let option_names = names::<W>();
         Ok(Self {
-            spec: part(bytes, InputPart::Without(&with_names))?,
-            with: part(bytes, InputPart::Only(&with_names))?,
+            spec: part(bytes, InputPart::Without(&option_names))?,
+            options: part(bytes, InputPart::Only(&option_names))?,
         })
     }
 }
 
 impl<R: Resource> InputChange<R> {
     fn parse(bytes: &[u8]) -> Result<Self, ApiError> {
-        let with_names = names::<R::ChangeWith>();
-        let patch: Map<String, Value> = part(bytes, InputPart::Without(&with_names))?;
+        let option_names = names::<R::ChangeOptions>();
+        let patch: Map<String, Value> = part(bytes, InputPart::Without(&option_names))?;
         let known = names::<R::Spec>();
         match patch.keys().find(|key| !known.contains(&key.as_str())) {
             None => {
-                let with = part(bytes, InputPart::Only(&with_names))?;
-                Ok(Self { patch, with, if_match: IfMatch::default() })
+                let options = part(bytes, InputPart::Only(&option_names))?;
+                Ok(Self { patch, options, if_match: IfMatch::default() })
             }
             Some(unknown) => {
-                let refused = unknown_member(unknown, known.iter().chain(&with_names).copied());
+                let refused = unknown_member(unknown, known.iter().chain(&option_names).copied());
                 Err(changed_elsewhere::<R>(unknown, refused))
             }
         }
@@ -129,8 +129,8 @@ impl<R: Resource> Input<R> {
             }
             _ => refused,
         });
-        let SpecInput { spec, with } = given?;
-        Ok(Self { spec, with })
+        let SpecInput { spec, options } = given?;
+        Ok(Self { spec, options })
     }
 }
 
@@ -216,12 +216,12 @@ fn part<T: DeserializeOwned>(bytes: &[u8], part: InputPart<'_>) -> Result<T, Api
         let path = track.path().to_string();
         let field = if path == "." { String::new() } else { path };
         match part {
-            InputPart::Without(with_names) if error.is_data() => {
+            InputPart::Without(option_names) if error.is_data() => {
                 let message = without_place(&error);
                 match unknown_in(&message) {
                     // What stands beside the spec is known as well.
                     Some((name, known)) if field == name => {
-                        unknown_member(name, known.into_iter().chain(with_names.iter().copied()))
+                        unknown_member(name, known.into_iter().chain(option_names.iter().copied()))
                     }
                     _ => spec_misfit(field, &message),
                 }
@@ -342,7 +342,7 @@ mod tests {
 
     fn refused<R: Resource>(body: &Value) -> (String, String) {
         let bytes = body.to_string();
-        let given = SpecInput::<R::Spec, R::With>::parse(bytes.as_bytes());
+        let given = SpecInput::<R::Spec, R::CreateOptions>::parse(bytes.as_bytes());
         let Err(ApiError::Field { field, message, hint }) = given else { panic!("{body}") };
         (field, format!("{message} {}", hint.unwrap_or_default()))
     }
@@ -422,7 +422,7 @@ mod tests {
         let body = json!({"signing_key": "x", "url": "https://a.test/", "name": "ops"});
         let input = Input::<Webhook>::parse(body.to_string().as_bytes()).unwrap();
         assert_eq!((&*input.spec.name, &*input.spec.url), ("ops", "https://a.test/"));
-        assert!(input.with.signing_key.is_some() && input.spec.events.is_empty());
+        assert!(input.options.signing_key.is_some() && input.spec.events.is_empty());
     }
 
     fn user(email: Option<&str>) -> <User as Resource>::Spec {

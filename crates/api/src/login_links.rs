@@ -12,7 +12,7 @@ use super::error::ApiError;
 use super::openapi::Routes;
 use super::resource::{found, store_new};
 use super::tokens::text_of;
-use super::wire::{LoginLinkAsk, LoginLinkView};
+use super::wire::{LoginLinkRequest, LoginLinkView};
 use keyward_model::{Record, Role, Scope, User, UserFacts, UserSpec};
 use keyward_state::directory::LoginBounds;
 
@@ -38,7 +38,7 @@ struct LinkUser {
 
 async fn add(
     context: Context,
-    Body(ask): Body<LoginLinkAsk>,
+    Body(ask): Body<LoginLinkRequest>,
 ) -> Result<(StatusCode, Json<LoginLinkView>), ApiError> {
     let (deps, caller) = (context.deps(), &context.caller);
     caller.must_edit_all()?;

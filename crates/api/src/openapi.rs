@@ -369,7 +369,7 @@ mod tests {
     #[test]
     fn a_connection_has_its_state_in_each_schema_of_an_answer() {
         let document = whole();
-        for name in ["Connection", "ConnectionMade", "Rotated"] {
+        for name in ["Connection", "ConnectionCreated", "Rotated"] {
             let variants = document["components"]["schemas"][name]["oneOf"].as_array();
             let states = variants.into_iter().flatten();
             let states = states.filter_map(|it| it["properties"]["state"]["const"].as_str());

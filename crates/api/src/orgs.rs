@@ -12,7 +12,7 @@ use super::page::Page;
 use super::wire::List;
 use keyward_base::codes::Code;
 use keyward_base::id::OrgId;
-use keyward_model::{ManagedBy, Nothing, Org, OrgSpec, Record, Resource, Shown};
+use keyward_model::{ManagedBy, NoMembers, Org, OrgSpec, Record, Resource, Shown};
 
 pub(super) fn routes() -> Routes {
     Routes::new()
@@ -90,5 +90,5 @@ fn of_operator(context: &Context) -> Result<(), ApiError> {
 }
 
 fn shown(org: &Record<Org>) -> Shown<Org> {
-    org.shown(Nothing {})
+    org.shown(NoMembers {})
 }

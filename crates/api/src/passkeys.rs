@@ -13,8 +13,9 @@ use super::means::SignInMethodChange;
 use super::openapi::Routes;
 use super::sign_in::passkey::{PasskeySite, ReturnedChallenge, decoded, on, returned, timeout_ms};
 use super::wire::{
-    AuthenticatorSelection, CredentialDescriptor, CredentialParameter, List, PasskeyAsk,
-    PasskeyChallengeAsk, PasskeyChange, PasskeyCreation, PasskeyUser, RelyingParty,
+    AuthenticatorSelection, CredentialDescriptor, CredentialParameter, List,
+    PasskeyChallengeRequest, PasskeyChange, PasskeyCreateRequest, PasskeyCreation, PasskeyUser,
+    RelyingParty,
 };
 use crate::sign_in::only_browsers;
 use crate::visit::SecureRequest;
@@ -57,7 +58,7 @@ async fn challenge(
     context: Context,
     visit: Option<Extension<SecureRequest>>,
     fields: HeaderMap,
-    Body(PasskeyChallengeAsk { current }): Body<PasskeyChallengeAsk>,
+    Body(PasskeyChallengeRequest { current }): Body<PasskeyChallengeRequest>,
 ) -> Result<Json<PasskeyCreation>, ApiError> {
     let means = SignInMethodChange::own(&context)?;
     on(&context.admin)?;
@@ -97,7 +98,7 @@ async fn add(
     context: Context,
     visit: Option<Extension<SecureRequest>>,
     fields: HeaderMap,
-    Body(ask): Body<PasskeyAsk>,
+    Body(ask): Body<PasskeyCreateRequest>,
 ) -> Result<(StatusCode, Json<PasskeyShown>), ApiError> {
     let means = SignInMethodChange::own(&context)?;
     on(&context.admin)?;
@@ -114,7 +115,7 @@ async fn add(
 fn registered(
     means: &SignInMethodChange<'_>,
     site: &PasskeySite,
-    ask: PasskeyAsk,
+    ask: PasskeyCreateRequest,
 ) -> Result<Passkey, WebauthnError> {
     let admin = means.admin();
     let (challenges, now) = (admin.challenges(), admin.deps().clock.now());

@@ -10,7 +10,7 @@ use super::context::Context;
 use super::error::ApiError;
 use super::means::SignInMethodChange;
 use super::openapi::Routes;
-use super::wire::PasswordAsk;
+use super::wire::PasswordChangeRequest;
 use crate::visit::SecureRequest;
 use keyward_base::password::PasswordHash;
 use keyward_model::{Record, User};
@@ -31,7 +31,7 @@ async fn set(
     context: Context,
     Segments(name): Segments<String>,
     visit: Option<Extension<SecureRequest>>,
-    Body(PasswordAsk { password, current }): Body<PasswordAsk>,
+    Body(PasswordChangeRequest { password, current }): Body<PasswordChangeRequest>,
 ) -> Result<StatusCode, ApiError> {
     let means = SignInMethodChange::of(&context, &name)?;
     means.signs_in()?;

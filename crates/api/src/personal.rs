@@ -19,7 +19,7 @@ use super::users::token_shown;
 use super::wire::{List, TokenIssued};
 use keyward_base::id::TokenId;
 use keyward_model::{
-    PersonalTokenShown, PersonalTokenSpec, PersonalTokenWith, Record, Scope, User,
+    PersonalTokenCreateOptions, PersonalTokenShown, PersonalTokenSpec, Record, Scope, User,
 };
 
 pub(super) fn routes() -> Routes {
@@ -47,12 +47,12 @@ async fn list(
 
 async fn add(
     context: Context,
-    SpecInput { spec, with }: SpecInput<PersonalTokenSpec, PersonalTokenWith>,
+    SpecInput { spec, options }: SpecInput<PersonalTokenSpec, PersonalTokenCreateOptions>,
 ) -> Result<(StatusCode, Json<TokenIssued>), ApiError> {
-    let user = whose(&context, with.user.as_deref())?;
+    let user = whose(&context, options.user.as_deref())?;
     let spec = covered(&context.caller, spec)?;
     let now = context.deps().clock.now();
-    let expires = expiry(with.ttl.as_deref(), with.expires_in, now)?;
+    let expires = expiry(options.ttl.as_deref(), options.expires_in, now)?;
     context.caller.check_token_expiry(expires)?;
     let (label, directory) = (spec.label.clone(), &context.deps().directory);
     let issued = directory.add_personal_token(&user.org, &user.id, spec, expires).await?;

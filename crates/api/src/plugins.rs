@@ -22,8 +22,9 @@ use super::state::Admin;
 use super::wire::{List, PluginNumbers};
 use keyward_base::id::{ConnectionId, OrgId, PluginId};
 use keyward_model::{
-    Agent, LeftView, Missing, MissingView, PluggedView, Plugin, PluginAffected, PluginRemoved,
-    PluginSpec, PluginState, PluginView, Reference, SlotView, check_fixed,
+    Agent, Missing, MissingSlotView, Plugin, PluginAffected, PluginRemoved, PluginSpec,
+    PluginState, PluginView, Reference, RemainingConnectionView, SlotConnectionView, SlotView,
+    check_fixed,
 };
 use keyward_state::directory::{
     ConnectionRecord, ConnectionState, Fault, ManagedBy, Manifest, PluginRecord, Remedies,
@@ -111,7 +112,7 @@ async fn change(
     let admin = &context.admin;
     let plugin = find(&context, &name, &whose)?;
     change.if_match.check(&plugin)?;
-    if let Some(manifest) = &change.with.manifest {
+    if let Some(manifest) = &change.options.manifest {
         check(admin, context.caller.org(), manifest)?;
     }
     // Judged on the record that is written: others may change it meanwhile.
@@ -132,12 +133,12 @@ fn changed(
     change.if_match.check(plugin)?;
     let mut spec = change.of(&plugin.spec)?;
     check_fixed::<Plugin>(&plugin.spec, &spec)?;
-    if let Some(manifest) = &change.with.manifest {
+    if let Some(manifest) = &change.options.manifest {
         is_not_older(&plugin.manifest, manifest)?;
         spec.slots = kept_slots(plugin, manifest);
         spec.manifest = manifest.clone();
     }
-    for (slot, connection) in &change.with.slots {
+    for (slot, connection) in &change.options.slots {
         match connection {
             Some(connection) => {
                 let id = chosen(context, &spec.manifest, slot, connection.as_str())?;
@@ -146,7 +147,7 @@ fn changed(
             None => empty(&mut spec, slot)?,
         }
     }
-    if change.with.manifest.is_some() {
+    if change.options.manifest.is_some() {
         are_filled(context, &spec)?;
     }
     Ok(spec)
@@ -166,7 +167,7 @@ async fn remove(
     ids.sort();
     ids.dedup();
     let left = ids.into_iter().filter_map(|id| directory.connection(&plugin.org, id));
-    let connections = left.map(|connection| LeftView {
+    let connections = left.map(|connection| RemainingConnectionView {
         id: connection.id.clone(),
         name: connection.name.clone(),
         provider: connection.provider.clone(),
@@ -384,7 +385,7 @@ fn slot_view(admin: &Admin, directory: &View, plugin: &PluginRecord, slot: &Slot
         let wider = || remedies.remedy(RemedyCause::Scopes(&scopes_missing));
         let wider = || wider().filter(|_| !scopes_missing.is_empty());
         let binding = agent.and_then(|agent| agent.facts.binding(&connection.id));
-        PluggedView {
+        SlotConnectionView {
             id: connection.id.clone(),
             name: connection.name.clone(),
             account: connection.facts.account.clone(),
@@ -411,7 +412,7 @@ fn scopes_missing(slot: &Slot, connection: &ConnectionRecord) -> Vec<String> {
     slot.scopes.iter().filter(|scope| !connection.facts.granted.contains(scope)).cloned().collect()
 }
 
-fn lack(admin: &Admin, plugin: &PluginRecord, missing: &Missing<'_>) -> MissingView {
+fn lack(admin: &Admin, plugin: &PluginRecord, missing: &Missing<'_>) -> MissingSlotView {
     let (slot, name) = (&missing.slot.slot, plugin.name());
     let connection = missing.connection.map(|connection| connection.name.clone());
     let of = connection.as_deref().unwrap_or_default();
@@ -438,7 +439,13 @@ fn lack(admin: &Admin, plugin: &PluginRecord, missing: &Missing<'_>) -> MissingV
             (format!("connection `{of}` is broken: {}", reason.code()), remedy())
         }
     };
-    MissingView { slot: slot.clone(), required: missing.slot.required, connection, message, hint }
+    MissingSlotView {
+        slot: slot.clone(),
+        required: missing.slot.required,
+        connection,
+        message,
+        hint,
+    }
 }
 
 /// The agents and plugins that use the connection, as far as the caller sees them.

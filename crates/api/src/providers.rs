@@ -19,7 +19,7 @@ use super::resource::remove_stored;
 use super::wire::{
     ActionView, AuthView, FieldView, List, ProviderSource, ProviderView, VariableView,
 };
-use keyward_model::{ManagedBy, Nothing, OwnProvider, OwnProviderSpec, Record};
+use keyward_model::{ManagedBy, NoMembers, OwnProvider, OwnProviderSpec, Record};
 use keyward_rules::provider::document::Problem;
 use keyward_rules::provider::{
     AuthMethod, Catalogue, CatalogueEntry, Field, NamedAction, Provider, Variable,
@@ -103,7 +103,7 @@ async fn add(
     refuse_taken_hosts(&known, &provider)?;
     let directory = &admin.deps().directory;
     let made =
-        directory.add::<OwnProvider>(caller.org(), ManagedBy::Store, spec, Nothing {}).await?;
+        directory.add::<OwnProvider>(caller.org(), ManagedBy::Store, spec, NoMembers {}).await?;
     caller.record_changed("provider", &made.id, made.name());
     admin.enforce().await?;
     Ok((StatusCode::CREATED, Json(view(&context, &provider))))

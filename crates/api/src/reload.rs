@@ -9,7 +9,7 @@ use super::body::Body;
 use super::error::ApiError;
 use super::openapi::Routes;
 use super::state::Admin;
-use super::wire::{PlanAsk, PlanView, ReloadView};
+use super::wire::{PlanRequest, PlanView, ReloadView};
 
 pub(super) fn routes() -> Routes {
     Routes::new()
@@ -31,10 +31,10 @@ async fn reload(State(admin): State<Admin>) -> Result<Json<ReloadView>, ApiError
 async fn plan(
     State(admin): State<Admin>,
     caller: Caller,
-    ask: Option<Body<PlanAsk>>,
+    ask: Option<Body<PlanRequest>>,
 ) -> Result<Json<PlanView>, ApiError> {
     let reloads = admin.reloads().ok_or(ApiError::NoSuchPath)?;
-    let PlanAsk { file } = ask.map(|Body(ask)| ask).unwrap_or_default();
+    let PlanRequest { file } = ask.map(|Body(ask)| ask).unwrap_or_default();
     if file.is_some() && !caller.is_operator() {
         let message =
             "is for the operator of the gateway: leave it out to plan the gateway's own file";

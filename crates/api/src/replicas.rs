@@ -14,7 +14,7 @@ use super::error::ApiError;
 use super::health::word;
 use super::openapi::Routes;
 use super::state::{Admin, Locations};
-use super::wire::{List, ReplicaAbout, ReplicaState, ReplicaView};
+use super::wire::{List, ReplicaInfo, ReplicaState, ReplicaView};
 use keyward_state::store::AnnouncedReplica;
 
 /// Between two announcements.
@@ -51,14 +51,14 @@ pub async fn announce(admin: Admin) {
     }
 }
 
-async fn about(admin: &Admin, places: &Locations) -> ReplicaAbout {
+async fn about(admin: &Admin, places: &Locations) -> ReplicaInfo {
     let file = places.config.clone();
     // It may be absent.
     let config = tokio::task::spawn_blocking(move || std::fs::read(file).unwrap_or_default());
     let config = config.await.unwrap_or_default();
     let digits = HEXLOWER.encode(&Sha256::digest(config));
     let lag = admin.deps().directory.staleness();
-    ReplicaAbout {
+    ReplicaInfo {
         host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         proxy: places.proxy.first().cloned().unwrap_or_default(),
@@ -77,12 +77,12 @@ async fn about(admin: &Admin, places: &Locations) -> ReplicaAbout {
 /// Warns once about each other CA, configuration and version: the last two are usual during an upgrade.
 async fn warn_of_differences(
     admin: &Admin,
-    own: &ReplicaAbout,
+    own: &ReplicaInfo,
     told: &mut BTreeSet<(String, String, Option<String>)>,
 ) {
     let Ok(all) = admin.deps().directory.replicas().await else { return };
     let present = all.iter().filter(|one| !one.is_own && one.ago <= GONE_AFTER);
-    let others = present.filter_map(|one| serde_json::from_str::<ReplicaAbout>(&one.about).ok());
+    let others = present.filter_map(|one| serde_json::from_str::<ReplicaInfo>(&one.about).ok());
     for other in others {
         let other_ca = own.ca_differs(&other);
         let is_same = (&other.version, &other.config) == (&own.version, &own.config) && !other_ca;
@@ -107,7 +107,7 @@ async fn replicas(context: Context) -> Result<Json<List<ReplicaView>>, ApiError>
     let all = context.deps().directory.replicas().await?;
     let now = context.deps().clock.now();
     // Replicas of other versions may tell something else.
-    let told: Vec<(AnnouncedReplica, ReplicaAbout)> = all
+    let told: Vec<(AnnouncedReplica, ReplicaInfo)> = all
         .into_iter()
         .filter_map(|one| serde_json::from_str(&one.about).ok().map(|about| (one, about)))
         .collect();
@@ -120,8 +120,8 @@ async fn replicas(context: Context) -> Result<Json<List<ReplicaView>>, ApiError>
 
 fn view(
     announced: &AnnouncedReplica,
-    about: ReplicaAbout,
-    own: Option<&ReplicaAbout>,
+    about: ReplicaInfo,
+    own: Option<&ReplicaInfo>,
     now: Timestamp,
 ) -> ReplicaView {
     let state = match &*about.status {
@@ -154,8 +154,8 @@ fn view(
 mod tests {
     use super::*;
 
-    fn said() -> ReplicaAbout {
-        ReplicaAbout {
+    fn said() -> ReplicaInfo {
+        ReplicaInfo {
             host: "a".to_owned(),
             version: "0.1.0".to_owned(),
             proxy: "0.0.0.0:8080".to_owned(),
@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn another_ca_is_seen_unless_a_version_names_none() {
-        let named = |ca: Option<&str>| ReplicaAbout { ca: ca.map(str::to_owned), ..said() };
+        let named = |ca: Option<&str>| ReplicaInfo { ca: ca.map(str::to_owned), ..said() };
         let one = AnnouncedReplica {
             is_own: false,
             about: String::new(),
@@ -191,9 +191,9 @@ mod tests {
     #[test]
     fn a_replica_is_gone_whatever_it_said_last() {
         let about = said();
-        let with = |config: &str| ReplicaAbout { config: config.to_owned(), ..about.clone() };
+        let with = |config: &str| ReplicaInfo { config: config.to_owned(), ..about.clone() };
         let (same, other) = (with("one"), with("other"));
-        let seen = |seconds, own: Option<&ReplicaAbout>| {
+        let seen = |seconds, own: Option<&ReplicaInfo>| {
             let ago = Duration::from_secs(seconds);
             let seen = Some(Timestamp::UNIX_EPOCH + Duration::from_secs(60));
             let one = AnnouncedReplica { is_own: false, about: String::new(), ago, seen };

@@ -10,7 +10,8 @@ use super::explain;
 use super::openapi::Routes;
 use super::valid_rules::ValidRules;
 use super::wire::{
-    Became, ExplainAsk, Explanation, RuleCase, RuleTestAsk, RuleTestReport, RuleTested,
+    ExplainRequest, Explanation, PredictedDecision, RuleCase, RuleTestReport, RuleTestRequest,
+    RuleTested,
 };
 use keyward_rules::policy::explain::ActionKind;
 
@@ -21,7 +22,7 @@ pub(super) fn routes() -> Routes {
 async fn test(
     context: Context,
     _: ValidRules,
-    Body(ask): Body<RuleTestAsk>,
+    Body(ask): Body<RuleTestRequest>,
 ) -> Result<Json<RuleTestReport>, ApiError> {
     let results = ask.cases.iter().map(|case| tested(&context, case)).collect();
     Ok(Json(RuleTestReport { results }))
@@ -45,13 +46,13 @@ fn tested(context: &Context, case: &RuleCase) -> RuleTested {
     }
 }
 
-fn explain_ask(case: &RuleCase) -> ExplainAsk {
+fn explain_ask(case: &RuleCase) -> ExplainRequest {
     let request = case.request.trim();
     let (method, url) = match request.split_once(char::is_whitespace) {
         Some((method, url)) => (Some(method.to_owned()), url.trim_start()),
         None => (None, request),
     };
-    ExplainAsk {
+    ExplainRequest {
         agent: case.agent.clone(),
         session: None,
         method,
@@ -64,11 +65,11 @@ fn explain_ask(case: &RuleCase) -> ExplainAsk {
 }
 
 /// A stopped request counts as denied, regardless of the action of its rule.
-fn became(told: Explanation) -> Became {
+fn became(told: Explanation) -> PredictedDecision {
     let stop = told.stopped_by.into_iter().next();
     let action = if stop.is_some() { ActionKind::Deny } else { told.action };
     let connection = told.connection.filter(|_| action == ActionKind::Inject);
-    Became {
+    PredictedDecision {
         action,
         rule: told.rule,
         connection: connection.map(|connection| connection.name),
@@ -77,7 +78,7 @@ fn became(told: Explanation) -> Became {
     }
 }
 
-fn compared(case: &RuleCase, became: &Became) -> Vec<String> {
+fn compared(case: &RuleCase, became: &PredictedDecision) -> Vec<String> {
     let mut wrong = Vec::new();
     if case.expect != became.action {
         let (expected, found) = (case.expect.as_str(), became.action.as_str());
@@ -124,8 +125,8 @@ mod tests {
         serde_json::from_value(whole).unwrap()
     }
 
-    fn refused() -> Became {
-        Became {
+    fn refused() -> PredictedDecision {
+        PredictedDecision {
             action: ActionKind::Deny,
             rule: Some("file:no-deletes".to_owned()),
             connection: None,

@@ -85,8 +85,8 @@ impl Exposed for Session {
 
     async fn add(context: &Context, input: Input<Self>) -> Result<SessionIssued, ApiError> {
         let Context { admin, caller } = context;
-        let Input { spec, with } = input;
-        let lifetime = SignedDuration::try_from(with.lifetime()?).map_err(ApiError::internal)?;
+        let Input { spec, options } = input;
+        let lifetime = SignedDuration::try_from(options.lifetime()?).map_err(ApiError::internal)?;
         Self::check(&spec)?;
         may_make(context, &spec)?;
         let (deps, org) = (admin.deps(), caller.org());

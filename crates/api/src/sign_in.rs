@@ -29,7 +29,7 @@ use super::error::ApiError;
 use super::openapi::{DescribedAnswer, OperationDraft, Routes};
 use super::state::Admin;
 use super::visit::SecureRequest;
-use super::wire::{SignInAsk, SignInView, UsedCredential};
+use super::wire::{SignInCredentials, SignInView, UsedCredential};
 use keyward_base::codes::Code;
 use keyward_base::secret::Secret;
 use keyward_model::{Login, ManagedBy, Record};
@@ -80,11 +80,11 @@ enum SignInProof {
     Passkey(UsedCredential),
 }
 
-impl TryFrom<SignInAsk> for SignInProof {
+impl TryFrom<SignInCredentials> for SignInProof {
     type Error = ApiError;
 
-    fn try_from(ask: SignInAsk) -> Result<Self, ApiError> {
-        let SignInAsk { link, user, password, totp, passkey } = ask;
+    fn try_from(ask: SignInCredentials) -> Result<Self, ApiError> {
+        let SignInCredentials { link, user, password, totp, passkey } = ask;
         if let Some(passkey) = passkey {
             return match (link, user, password) {
                 (None, None, None) => Ok(Self::Passkey(passkey)),
@@ -114,7 +114,7 @@ async fn sign_in(
     State(admin): State<Admin>,
     visit: Option<Extension<SecureRequest>>,
     fields: HeaderMap,
-    Body(ask): Body<SignInAsk>,
+    Body(ask): Body<SignInCredentials>,
 ) -> Result<SignedIn, ApiError> {
     let Some(Extension(visit)) = visit else { return Err(only_browsers()) };
     let proof = SignInProof::try_from(ask)?;

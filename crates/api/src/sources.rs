@@ -15,7 +15,7 @@ use super::openapi::Routes;
 use super::resource::{self, Changeable, Exposed};
 use super::wire::{SourceTest, SourceTested, TestedReference};
 use keyward_base::secret::Secret;
-use keyward_model::{ManagedBy, Record, Shown, Source, SourceShown, SourceWith};
+use keyward_model::{ManagedBy, Record, Shown, Source, SourceOptions, SourceShown};
 
 pub(super) fn routes() -> Routes {
     Routes::new()
@@ -74,7 +74,7 @@ impl Exposed for Source {
 
     async fn add(context: &Context, input: Input<Self>) -> Result<Shown<Self>, ApiError> {
         let (vault, org) = (&context.deps().vault, context.caller.org());
-        let credentials = credentials(input.with).unwrap_or_default();
+        let credentials = credentials(input.options).unwrap_or_default();
         let made = vault.add_source(org, input.spec, &credentials, ManagedBy::Store).await?;
         context.caller.record_changed("source", &made.id, made.name());
         Ok(resource::shown(context, &*made).await)
@@ -98,14 +98,14 @@ impl Changeable for Source {
             record.spec = change.of(&record.spec)?;
             Ok(())
         };
-        let credentials = change.with.credentials.as_ref().map(|it| it.0.clone());
+        let credentials = change.options.credentials.as_ref().map(|it| it.0.clone());
         let changed = context.deps().vault.change_source(&record, &edit, credentials).await?;
         Ok(resource::shown(context, &*changed).await)
     }
 }
 
-fn credentials(with: SourceWith) -> Option<BTreeMap<String, Secret>> {
-    with.credentials.map(|it| it.0)
+fn credentials(options: SourceOptions) -> Option<BTreeMap<String, Secret>> {
+    options.credentials.map(|it| it.0)
 }
 
 /// Fetches one value, or all that connections have there. Answers whether that worked, never with a value.

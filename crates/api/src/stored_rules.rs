@@ -14,7 +14,7 @@ use super::error::ApiError;
 use super::etag::{Etag, IfMatch};
 use super::input::{Input, InputChange};
 use super::resource::{self, Changeable, Exposed};
-use super::wire::{List, RuleOrderAsk};
+use super::wire::{List, RuleOrderRequest};
 use keyward_base::id::StoredRuleId;
 use keyward_model::{
     Agent, Connection, ManagedBy, Record, Resource, Rule, RuleFacts, RulePlace, RuleShown,
@@ -59,7 +59,7 @@ impl Exposed for Rule {
     }
 
     async fn add(context: &Context, input: Input<Self>) -> Result<RuleShown, ApiError> {
-        let Input { mut spec, with: place } = input;
+        let Input { mut spec, options: place } = input;
         let (deps, org) = (context.deps(), context.caller.org());
         let turn = deps.rulebook.change_rules().await;
         let mut stored = context.view().rules_in_order(org);
@@ -111,7 +111,7 @@ impl Changeable for Rule {
         if spec.name != record.spec.name {
             is_free(context, &spec)?;
         }
-        let wanted = index_of(context, &change.with, &stored)?;
+        let wanted = index_of(context, &change.options, &stored)?;
         let others = stored.clone();
         let name = spec.name.clone();
         let after = Arc::new(Record { spec, ..Record::clone(&record) });
@@ -154,7 +154,7 @@ pub(super) async fn remove(
 pub(super) async fn order(
     context: Context,
     if_match: IfMatch,
-    Body(ask): Body<RuleOrderAsk>,
+    Body(ask): Body<RuleOrderRequest>,
 ) -> Result<Json<List<RuleShown>>, ApiError> {
     let (deps, org) = (context.deps(), context.caller.org());
     let turn = deps.rulebook.change_rules().await;

@@ -8,7 +8,7 @@ use super::context::Context;
 use super::error::ApiError;
 use super::openapi::Routes;
 use super::plugins;
-use super::wire::{AgentNumbers, ConnectionNumbers, ProviderUsed, Summary};
+use super::wire::{AgentNumbers, ConnectionNumbers, ProviderCount, Summary};
 use keyward_model::{Agent, Connection};
 use keyward_state::directory::{ConnectionRecord, ConnectionState};
 
@@ -52,11 +52,11 @@ async fn summary(context: Context) -> Result<Json<Summary>, ApiError> {
 }
 
 fn provider<'a>(
-    all: &'a mut BTreeMap<String, ProviderUsed>,
+    all: &'a mut BTreeMap<String, ProviderCount>,
     id: &str,
     name: impl FnOnce() -> String,
-) -> &'a mut ProviderUsed {
-    all.entry(id.to_owned()).or_insert_with(|| ProviderUsed { name: name(), connections: 0 })
+) -> &'a mut ProviderCount {
+    all.entry(id.to_owned()).or_insert_with(|| ProviderCount { name: name(), connections: 0 })
 }
 
 impl ConnectionNumbers {

@@ -18,7 +18,7 @@ use super::wire::{List, Rejected, RunRefusals, TokenIssued};
 use keyward_base::id::TokenId;
 use keyward_base::secret::Secret;
 use keyward_base::time::parse_duration;
-use keyward_model::{Agent, TokenGiven, TokenRecord, TokenShown, TokenSpec};
+use keyward_model::{Agent, TokenCreateOptions, TokenRecord, TokenShown, TokenSpec};
 use keyward_state::directory::{IssuedToken, Remedies, RemedyCause};
 
 pub(super) fn routes() -> Routes {
@@ -63,12 +63,12 @@ async fn list(
 async fn add(
     context: Context,
     Segments(agent): Segments<String>,
-    SpecInput { spec, with }: SpecInput<TokenSpec, TokenGiven>,
+    SpecInput { spec, options }: SpecInput<TokenSpec, TokenCreateOptions>,
 ) -> Result<(StatusCode, Json<TokenIssued>), ApiError> {
     let agent = found::<Agent>(&context, &agent)?;
     let now = context.deps().clock.now();
-    let expires = expiry(with.ttl.as_deref(), with.expires_in, now)?;
-    let (label, chosen) = (spec.label, with.token.map(|token| token.0));
+    let expires = expiry(options.ttl.as_deref(), options.expires_in, now)?;
+    let (label, chosen) = (spec.label, options.token.map(|token| token.0));
     let directory = &context.deps().directory;
     let issued = directory.add_token(&agent.org, &agent.id, label.clone(), expires, chosen).await?;
     Ok((StatusCode::CREATED, Json(shown_once(&issued, label)?)))
@@ -171,8 +171,8 @@ mod tests {
     use super::*;
 
     fn asked(json: &str) -> Result<Option<Timestamp>, ApiError> {
-        let with: TokenGiven = serde_json::from_str(json).unwrap();
-        expiry(with.ttl.as_deref(), with.expires_in, Timestamp::UNIX_EPOCH)
+        let options: TokenCreateOptions = serde_json::from_str(json).unwrap();
+        expiry(options.ttl.as_deref(), options.expires_in, Timestamp::UNIX_EPOCH)
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::error::ApiError;
 use super::means::SignInMethodChange;
 use super::openapi::Routes;
 use super::sign_in::limits::{CodeTry, network};
-use super::wire::{TotpAsk, TotpCode, TotpView};
+use super::wire::{TotpCode, TotpRequest, TotpView};
 use crate::visit::SecureRequest;
 use keyward_base::totp::TotpKey;
 use keyward_model::{Record, User};
@@ -45,7 +45,7 @@ async fn add(
     context: Context,
     Segments(name): Segments<String>,
     visit: Option<Extension<SecureRequest>>,
-    Body(TotpAsk { current, code }): Body<TotpAsk>,
+    Body(TotpRequest { current, code }): Body<TotpRequest>,
 ) -> Result<(StatusCode, Json<TotpView>), ApiError> {
     let means = SignInMethodChange::of(&context, &name)?;
     let user = &means.user;

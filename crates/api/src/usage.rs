@@ -12,7 +12,7 @@ use super::error::ApiError;
 use super::openapi::Routes;
 use super::resource;
 use super::usage_series::{latency_percentiles, limit_view};
-use super::wire::{AgentUsageView, AgentUse, OrgUsageView, Share, UsageAsk, UsageView};
+use super::wire::{AgentUsageView, AgentUse, OrgUsageView, Share, UsageRequest, UsageView};
 use keyward_base::id::AgentId;
 use keyward_model::Agent;
 use keyward_state::directory::ConnectionRecord;
@@ -32,7 +32,7 @@ pub(super) fn routes() -> Routes {
 /// Only for callers who see all agents: the sums are of all.
 async fn of_org(
     context: Context,
-    Params(ask): Params<UsageAsk>,
+    Params(ask): Params<UsageRequest>,
 ) -> Result<Json<OrgUsageView>, ApiError> {
     let Context { admin, caller } = &context;
     if let Some(user) = caller.user().filter(|_| !caller.sees_all()) {
@@ -45,7 +45,7 @@ async fn of_org(
 async fn of_agent(
     context: Context,
     Segments(name): Segments<String>,
-    Params(ask): Params<UsageAsk>,
+    Params(ask): Params<UsageRequest>,
 ) -> Result<Json<AgentUsageView>, ApiError> {
     let agent = resource::found::<Agent>(&context, &name)?;
     let key = UsageKey { org: agent.org.clone(), of: UsageOf::Agent(agent.id.clone()) };
@@ -56,7 +56,7 @@ async fn of_agent(
 async fn of_connection(
     context: Context,
     Segments(name): Segments<String>,
-    Params(ask): Params<UsageAsk>,
+    Params(ask): Params<UsageRequest>,
 ) -> Result<Json<UsageView>, ApiError> {
     let connection = context.connection(&name)?;
     let (deps, usage) = (context.deps(), &context.deps().metrics.usage);

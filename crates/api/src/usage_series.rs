@@ -4,7 +4,9 @@ use jiff::Timestamp;
 
 use super::error::ApiError;
 use super::state::Admin;
-use super::wire::{LimitView, UsageAsk, UsagePoint, UsageSeries, UsageTotals, Waits};
+use super::wire::{
+    LatencyPercentiles, LimitView, UsagePoint, UsageRequest, UsageSeries, UsageTotals,
+};
 use keyward_base::time::parse_moment;
 use keyward_rules::rate_limit::StatedLimit;
 use keyward_state::observe::usage::{
@@ -26,7 +28,7 @@ impl Admin {
     pub(super) async fn usage_series(
         &self,
         key: &UsageKey,
-        ask: &UsageAsk,
+        ask: &UsageRequest,
     ) -> Result<UsageSeries, ApiError> {
         let (deps, usage) = (self.deps(), &self.deps().metrics.usage);
         let window = Window::of(ask, deps.clock.now(), &key.of)?;
@@ -41,7 +43,7 @@ impl Admin {
 }
 
 impl Window {
-    fn of(ask: &UsageAsk, now: Timestamp, of: &UsageOf) -> Result<Self, ApiError> {
+    fn of(ask: &UsageRequest, now: Timestamp, of: &UsageOf) -> Result<Self, ApiError> {
         let refused = |why: &str| ApiError::field("since", why);
         let since = ask.since.as_deref().unwrap_or(DEFAULT);
         let since = parse_moment(since, now).map_err(|error| refused(&error.to_string()))?;
@@ -91,12 +93,12 @@ fn totals(sum: &UsageSum) -> UsageTotals {
     }
 }
 
-pub(super) fn latency_percentiles(of: &LatencyCounts) -> Option<Waits> {
+pub(super) fn latency_percentiles(of: &LatencyCounts) -> Option<LatencyPercentiles> {
     let ms = |percent| {
         let waited = of.within(percent)?;
         u64::try_from(waited.as_millis()).ok()
     };
-    Some(Waits { p50: ms(50)?, p95: ms(95)?, p99: ms(99)? })
+    Some(LatencyPercentiles { p50: ms(50)?, p95: ms(95)?, p99: ms(99)? })
 }
 
 pub(super) fn limit_view(of: Remaining) -> LimitView {
@@ -114,7 +116,7 @@ mod tests {
     }
 
     fn window(since: &str, of: &UsageOf) -> Result<(UsageStep, usize), String> {
-        let ask = UsageAsk { since: Some(since.to_owned()) };
+        let ask = UsageRequest { since: Some(since.to_owned()) };
         let window = Window::of(&ask, now(), of).map_err(|error| error.to_string())?;
         Ok((window.step, window.count))
     }

@@ -17,10 +17,10 @@ use super::input::{Input, InputChange};
 use super::openapi::Routes;
 use super::resource::{self, Changeable, Exposed};
 use super::state::Admin;
-use super::wire::{EventType, List, WebhookAdded};
+use super::wire::{EventType, List, WebhookCreated};
 use keyward_model::{
-    ManagedBy, NoticeKind, Record, SecretText, Shown, Webhook, WebhookFacts, WebhookShown,
-    WebhookSpec, WebhookState, WebhookTry, WebhookWith,
+    DeliveryAttempt, ManagedBy, NoticeKind, Record, SecretText, Shown, Webhook,
+    WebhookCreateOptions, WebhookFacts, WebhookShown, WebhookSpec, WebhookState,
 };
 use keyward_vault::events::{SigningKeyError, WebhookSigningKey};
 
@@ -69,7 +69,7 @@ async fn types(State(admin): State<Admin>, caller: Caller) -> Json<List<EventTyp
 }
 
 impl Exposed for Webhook {
-    type Added = WebhookAdded;
+    type Added = WebhookCreated;
 
     fn texts<'a>(_: &'a Context, record: &'a Record<Self>) -> Vec<Cow<'a, str>> {
         vec![record.spec.url.as_str().into()]
@@ -94,13 +94,13 @@ impl Exposed for Webhook {
         }
     }
 
-    async fn add(context: &Context, input: Input<Self>) -> Result<WebhookAdded, ApiError> {
-        let key = WebhookKey::of(input.with)?;
+    async fn add(context: &Context, input: Input<Self>) -> Result<WebhookCreated, ApiError> {
+        let key = WebhookKey::of(input.options)?;
         let (events, org) = (&context.deps().events, context.caller.org());
         let hook = events.add(org, ManagedBy::Store, input.spec, key.key).await?;
         context.caller.record_changed("webhook", &hook.id, hook.name());
         let webhook = resource::shown(context, &*hook).await;
-        Ok(WebhookAdded { webhook, signing_key: key.shown })
+        Ok(WebhookCreated { webhook, signing_key: key.shown })
     }
 
     async fn removed(context: &Context, record: &Record<Self>) -> Result<(), ApiError> {
@@ -116,7 +116,7 @@ impl Changeable for Webhook {
         record: Arc<Record<Self>>,
         change: InputChange<Self>,
     ) -> Result<Shown<Self>, ApiError> {
-        let paused = change.with.paused;
+        let paused = change.options.paused;
         let changed = resource::store_change(context, &record, &change, |hook| match paused {
             Some(true) => hook.facts.state = WebhookState::Paused,
             Some(false) => hook.facts.state = WebhookState::Active,
@@ -134,7 +134,7 @@ struct WebhookKey {
 
 impl WebhookKey {
     /// The key that is given, or a new one.
-    fn of(given: WebhookWith) -> Result<Self, ApiError> {
+    fn of(given: WebhookCreateOptions) -> Result<Self, ApiError> {
         match given.signing_key {
             Some(SecretText(text)) => {
                 let key = WebhookSigningKey::parse(&text);
@@ -155,7 +155,7 @@ impl WebhookKey {
 async fn test(
     context: Context,
     Segments(name): Segments<String>,
-) -> Result<Json<WebhookTry>, ApiError> {
+) -> Result<Json<DeliveryAttempt>, ApiError> {
     let hook = resource::found::<Webhook>(&context, &name)?;
     Ok(Json(context.deps().events.test(&hook).await?))
 }
@@ -165,8 +165,8 @@ async fn rotate(
     context: Context,
     Segments(name): Segments<String>,
     if_match: IfMatch,
-    Body(given): Body<WebhookWith>,
-) -> Result<Json<WebhookAdded>, ApiError> {
+    Body(given): Body<WebhookCreateOptions>,
+) -> Result<Json<WebhookCreated>, ApiError> {
     let hook = resource::found::<Webhook>(&context, &name)?;
     resource::editable(&*hook)?;
     let key = WebhookKey::of(given)?;
@@ -175,7 +175,7 @@ async fn rotate(
         let hook = resource::rotated::<Webhook>(&context, &hook, &if_match, set).await?;
         context.deps().events.sign_with(&hook.org, &hook.id, key.key).await?;
         let webhook = resource::shown(&context, &*hook).await;
-        Ok(Json(WebhookAdded { webhook, signing_key: key.shown }))
+        Ok(Json(WebhookCreated { webhook, signing_key: key.shown }))
     };
     // Runs to its end even if the caller disconnects: else the record has the time of a key that was not replaced.
     tokio::spawn(work).await.unwrap_or_else(|error| Err(ApiError::internal(error)))

@@ -39,37 +39,40 @@ use serde::{Deserialize, Serialize};
 
 pub use self::app::AppChanged;
 pub use self::audit::{
-    AuditAsk, AuditBreak, AuditChain, AuditChainState, AuditCounts, AuditVerified, Change, Counts,
-    CountsAsk, Event, Group, Grouping, Outcome,
+    AuditBreak, AuditChain, AuditChainState, AuditCounts, AuditCountsRequest, AuditRequest,
+    AuditVerified, Change, Counts, Event, Group, Grouping, Outcome,
 };
-pub use self::backup::{BackupAsk, BackupView, ScheduledBackup};
+pub use self::backup::{BackupOptions, BackupView, ScheduledBackup};
 pub use self::ca::{CaView, CertificateRole, CertificateView, RotateCa};
-pub use self::call::{CallAsk, CallView};
+pub use self::call::{CallRequest, CallView};
 pub use self::explain::{
-    AddressView, AppUsed, ConnectionUsed, ExplainAsk, Explanation, PlacementView,
+    AddressView, ExplainRequest, ExplainedApp, ExplainedConnection, Explanation, PlacementView,
 };
 pub use self::export::{ExportVariable, ExportView};
 pub use self::flow::{
-    Activation, ConnectionMade, ConsentListed, ConsentView, FlowDecision, Reconnect,
+    Activation, ConnectionCreated, ConsentView, FlowDecision, OpenConsentView, Reconnect,
 };
 pub use self::hook::{
-    HookAccepted, HookAdded, HookEventView, HookEventsAsk, HookScheme, HookSecret,
+    HookAccepted, HookCreated, HookEventView, HookEventsRequest, HookScheme, HookSecret,
 };
 pub use self::index::ApiIndex;
 pub use self::keys::{KeyRotated, KeySourceKind, KeySourceView, KeyView};
 pub use self::passkey::{
     AuthenticatorSelection, CreatedCredential, CreatedResponse, CredentialDescriptor,
-    CredentialParameter, PasskeyAsk, PasskeyChallengeAsk, PasskeyChange, PasskeyCreation,
-    PasskeyRequest, PasskeyUser, RelyingParty, UsedCredential, UsedResponse,
+    CredentialParameter, PasskeyChallengeRequest, PasskeyChange, PasskeyCreateRequest,
+    PasskeyCreation, PasskeyRequest, PasskeyUser, RelyingParty, UsedCredential, UsedResponse,
 };
-pub use self::plan::{PlanAsk, PlanProblem, PlanStep, PlanView, SecretCheck};
-pub use self::replica::{ReplicaAbout, ReplicaListener, ReplicaState, ReplicaView};
+pub use self::plan::{PlanProblem, PlanRequest, PlanStep, PlanView, SecretCheck};
+pub use self::replica::{ReplicaInfo, ReplicaListener, ReplicaState, ReplicaView};
 pub use self::rotation::{ComparedValues, Comparison, NewSecret, Rotated};
-pub use self::rule_order::RuleOrderAsk;
-pub use self::rule_test::{Became, RuleCase, RuleTestAsk, RuleTestReport, RuleTested};
+pub use self::rule_order::RuleOrderRequest;
+pub use self::rule_test::{
+    PredictedDecision, RuleCase, RuleTestReport, RuleTestRequest, RuleTested,
+};
 pub use self::run::{HostRefusals, Rejected, RunRefusals};
 pub use self::sign_in::{
-    LoginLinkAsk, LoginLinkView, PasswordAsk, SignInAsk, SignInView, TotpAsk, TotpCode, TotpView,
+    LoginLinkRequest, LoginLinkView, PasswordChangeRequest, SignInCredentials, SignInView,
+    TotpCode, TotpRequest, TotpView,
 };
 pub use self::source::{SourceTest, SourceTested, TestedReference};
 pub use self::status::{
@@ -78,21 +81,21 @@ pub use self::status::{
 };
 pub use self::store::{StoreCheckView, StoreFaultKind, StoreFaultView};
 pub use self::stream::{StreamKind, StreamView};
-pub use self::summary::{AgentNumbers, ConnectionNumbers, PluginNumbers, ProviderUsed, Summary};
+pub use self::summary::{AgentNumbers, ConnectionNumbers, PluginNumbers, ProviderCount, Summary};
 pub use self::tested::{ConnectionTested, TestOutcome};
-pub use self::token::{Failing, TokenRefreshed, TokenStatus};
+pub use self::token::{Failures, TokenRefreshed, TokenStatus};
 pub use self::upstream::UpstreamView;
 pub use self::usage::{
-    AgentUsageView, AgentUse, LimitView, OrgUsageView, Share, UsageAsk, UsagePoint, UsageSeries,
-    UsageTotals, UsageView, Waits,
+    AgentUsageView, AgentUse, LatencyPercentiles, LimitView, OrgUsageView, Share, UsagePoint,
+    UsageRequest, UsageSeries, UsageTotals, UsageView,
 };
-pub use self::webhook::{EventType, WebhookAdded};
+pub use self::webhook::{EventType, WebhookCreated};
 use keyward_base::database::DatabaseProtocol;
 use keyward_base::id::{AppId, TokenId};
 use keyward_base::names::named_enum;
 use keyward_model::{AppSpec, PluginAffected};
 pub use keyward_model::{SecretFields, SecretText};
-pub use keyward_rules::policy::{Considered, Fit};
+pub use keyward_rules::policy::{ConsideredRule, RuleOutcome};
 use keyward_rules::provider::scope_words::ScopeWords;
 use keyward_rules::provider::{AuthKind, Template, VariableKind};
 

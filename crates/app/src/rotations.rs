@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use keyward_base::time::Clock;
 use keyward_model::Connection;
-use keyward_state::directory::{ConnectionRecord, RemedyCause, Reminded, View};
+use keyward_state::directory::{ConnectionRecord, RemedyCause, Reminder, View};
 use keyward_state::observe::metrics::Metrics;
 use keyward_vault::Vault;
 
@@ -65,7 +65,7 @@ async fn remind(vault: &Vault, now: Timestamp, metrics: &Metrics) {
         let Some(due) = connection.due() else { continue };
         let Some(days) = due.reminder(now) else { continue };
         *counts.entry(days).or_insert(0) += 1;
-        let reminded = Reminded { due: due.at, days };
+        let reminded = Reminder { due: due.at, days };
         if connection.facts.reminded == Some(reminded) {
             continue;
         }

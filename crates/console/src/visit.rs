@@ -18,7 +18,7 @@ use serde::de::DeserializeOwned;
 use tower::ServiceExt;
 
 use keyward_api::Arrival;
-use keyward_api::wire::{ErrorBody, ErrorView, ExplainAsk, Explanation, SignInView};
+use keyward_api::wire::{ErrorBody, ErrorView, ExplainRequest, Explanation, SignInView};
 use keyward_base::id::UserId;
 use keyward_base::sign_in::SignInSettings;
 use keyward_model::{Shown, User};
@@ -183,7 +183,7 @@ impl Reader {
 
     /// Asks the API what would become of a request. The reader may come from a link on another site: the answer costs
     /// little, and only the reader sees it.
-    pub(crate) async fn explain(&self, request: &ExplainAsk) -> Result<Explanation, PageError> {
+    pub(crate) async fn explain(&self, request: &ExplainRequest) -> Result<Explanation, PageError> {
         let mut reader = self.clone();
         reader.fields.remove(SEC_FETCH_SITE);
         reader.ask("/rules/explain", request).await

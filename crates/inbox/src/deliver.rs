@@ -12,7 +12,7 @@ use super::event::{self, EventRow, HookEvent};
 use super::queue::WaitingEvent;
 use super::{Inbox, InboxError};
 use keyward_base::id::{HookId, OrgId};
-use keyward_model::{Hook, Record, WebhookTry};
+use keyward_model::{DeliveryAttempt, Hook, Record};
 use keyward_net::call::HttpClient;
 use keyward_state::store::{StoreError, Version};
 use keyward_vault::RowError;
@@ -154,7 +154,7 @@ impl Inbox {
         caller: &HttpClient,
         hook: &HookId,
         waiting: &WaitingEvent,
-    ) -> Result<Option<WebhookTry>, InboxError> {
+    ) -> Result<Option<DeliveryAttempt>, InboxError> {
         let (org, view) = (&waiting.org, self.directory.view());
         if !self.holds_lease(hook).await? {
             // Another replica has the lease of the hook, and may stop.

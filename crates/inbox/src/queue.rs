@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::status::HookStatus;
 use keyward_base::id::{HookId, OrgId};
-use keyward_model::{HookRefusal, WebhookTry};
+use keyward_model::{DeliveryAttempt, HookRefusal};
 
 /// Ids of delivered events that are remembered for each hook; the oldest are forgotten first.
 const TAKEN_MAX: usize = 100_000;
@@ -30,7 +30,7 @@ struct HookQueue {
     /// Delivered events, by the time until which they are remembered.
     taken: BTreeMap<(Timestamp, String), OrgId>,
     is_delivering: bool,
-    last: Option<WebhookTry>,
+    last: Option<DeliveryAttempt>,
     refused: Option<HookRefusal>,
 }
 
@@ -98,7 +98,7 @@ impl InboxQueue {
     }
 
     /// Ends a delivery.
-    pub(crate) fn end(&mut self, hook: &HookId, last: Option<WebhookTry>) {
+    pub(crate) fn end(&mut self, hook: &HookId, last: Option<DeliveryAttempt>) {
         let Some(line) = self.hooks.get_mut(hook) else { return };
         line.is_delivering = false;
         line.last = last.or(line.last.take());

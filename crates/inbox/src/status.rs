@@ -1,6 +1,6 @@
 //! [`HookStatus`]: the state of a hook since the start of the process, and [`SecretStatus`]: that of its secret.
 
-use keyward_model::{HookRefusal, WebhookTry};
+use keyward_model::{DeliveryAttempt, HookRefusal};
 
 /// The state of a hook since the start of this process.
 #[derive(Clone, Debug, Default)]
@@ -9,7 +9,7 @@ pub struct HookStatus {
     pub waiting: usize,
     /// Events whose deliveries all failed.
     pub dead: usize,
-    pub last: Option<WebhookTry>,
+    pub last: Option<DeliveryAttempt>,
     /// The last refused request.
     pub refused: Option<HookRefusal>,
 }

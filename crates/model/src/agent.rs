@@ -61,7 +61,7 @@ section! {
 section! {
     /// What a request that adds one gives beside the spec.
     #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-    pub struct AgentGiven {
+    pub struct AgentCreateOptions {
         /// The user that owns it; default: the caller.
         #[key("name or id of a user")]
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -72,7 +72,7 @@ section! {
 section! {
     /// What a request that changes one gives beside a merge patch of the spec.
     #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq)]
-    pub struct AgentChange {
+    pub struct AgentChangeOptions {
         /// The user that owns it; `null`: the organisation. Its tokens stay valid.
         #[key("name or id of a user")]
         #[serde(default, deserialize_with = "given::also_null")]
@@ -93,7 +93,7 @@ pub struct AgentFacts {
     pub held: bool,
     /// What paused it; `None`: not `held`, or paused by an earlier version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub held_by: Option<HeldBy>,
+    pub held_by: Option<PauseCause>,
     /// Tokens that authenticate it.
     pub tokens: Vec<TokenRecord>,
     /// What it may use.
@@ -109,7 +109,7 @@ pub struct AgentFacts {
 /// What paused an agent until a person resumes it.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum HeldBy {
+pub enum PauseCause {
     /// A person.
     Person,
     /// An alarm: the agent sent a honeytoken.
@@ -130,7 +130,7 @@ pub struct AgentShown {
     pub held: bool,
     /// What paused it, if it is `held` and that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub held_by: Option<HeldBy>,
+    pub held_by: Option<PauseCause>,
     /// Its tokens, without their text.
     pub tokens: Vec<TokenShown>,
     /// What it may use.
@@ -168,7 +168,7 @@ impl AgentFacts {
     }
 
     /// Pauses the agent until a person resumes it. The first cause stays.
-    pub fn hold(&mut self, by: HeldBy) {
+    pub fn hold(&mut self, by: PauseCause) {
         if !self.held {
             (self.held, self.held_by) = (true, Some(by));
         }
@@ -214,8 +214,8 @@ impl AgentFacts {
 impl Resource for Agent {
     type Id = AgentId;
     type Spec = AgentSpec;
-    type With = AgentGiven;
-    type ChangeWith = AgentChange;
+    type CreateOptions = AgentCreateOptions;
+    type ChangeOptions = AgentChangeOptions;
     type Facts = AgentFacts;
     type Shown = AgentShown;
 

@@ -15,13 +15,13 @@ use keyward_rules::provider::scope_words::ScopeWords;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::connection::Failing;
+use super::connection::Failures;
 use super::field_reference::References;
 use super::name;
 use super::refusal::{Refusal, failed};
 use super::resource::{Kind, Resource};
 use super::secret_text::GivenFields;
-use super::source::FetchedShown;
+use super::source::FetchedView;
 
 pub use applied::redirect_uri;
 pub use settings::{AppSettings, TokenOptions};
@@ -123,7 +123,7 @@ section! {
 section! {
     /// What a request that adds one gives beside the spec.
     #[derive(Debug, Default, Deserialize, JsonSchema)]
-    pub struct AppWith {
+    pub struct AppCreateOptions {
         /// `client_secret`, or `private_key` and `certificate`, each as text or as a reference; none for a public client.
         #[key("map of text to text", "{}")]
         #[serde(default)]
@@ -144,7 +144,7 @@ section! {
 section! {
     /// What a request that changes one gives beside a merge patch of the spec.
     #[derive(Debug, Default, Deserialize, JsonSchema)]
-    pub struct AppChange {
+    pub struct AppChangeOptions {
         /// Replaces all of its secrets and references; an empty map makes it a public client.
         #[key("map of text to text")]
         #[serde(default)]
@@ -159,7 +159,7 @@ pub struct AppFacts {
     /// Names of the secrets that are stored; none for a public client.
     pub secrets: Vec<String>,
     /// Where it registered itself, RFC 7591; `None`: a person registered it.
-    pub registered: Option<Registered>,
+    pub registered: Option<DynamicRegistration>,
     /// Endpoints that issuers named in their metadata (RFC 8414), by issuer, where none is configured. Refreshes
     /// use them without asking for the metadata.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -180,13 +180,13 @@ pub struct AppShown {
     pub secrets: Vec<String>,
     /// Where it registered itself, and when that ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub registered: Option<Registered>,
+    pub registered: Option<DynamicRegistration>,
     /// When secrets by reference were last fetched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub fetched: Option<FetchedShown>,
+    pub fetched: Option<FetchedView>,
     /// Failures of fetches since then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub fetch_failing: Option<Failing>,
+    pub fetch_failing: Option<Failures>,
     /// What its scopes allow, in words, as far as the provider has some.
     #[serde(default, skip_serializing_if = "ScopeWords::is_empty")]
     pub scope_words: ScopeWords,
@@ -201,7 +201,7 @@ pub struct AppShown {
 
 /// A dynamic registration, RFC 7591.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-pub struct Registered {
+pub struct DynamicRegistration {
     /// Its credentials are sent to this issuer alone.
     pub issuer: String,
     /// When its secret ends.
@@ -212,8 +212,8 @@ pub struct Registered {
 impl Resource for App {
     type Id = AppId;
     type Spec = AppSpec;
-    type With = AppWith;
-    type ChangeWith = AppChange;
+    type CreateOptions = AppCreateOptions;
+    type ChangeOptions = AppChangeOptions;
     type Facts = AppFacts;
     type Shown = AppShown;
 

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::name;
 use super::reference::Reference;
 use super::refusal::{Refusal, failed};
-use super::resource::{Kind, Nothing, Resource};
+use super::resource::{Kind, NoMembers, Resource};
 
 /// How long a link works: the 30 minutes that a person needs to find a key at the provider.
 pub const CONNECT_SESSION_LIFE: SignedDuration = SignedDuration::from_mins(30);
@@ -111,12 +111,12 @@ pub struct ConnectSessionFacts {
     pub exchanged: bool,
     /// The refusal that the gateway made it for; `None`: a user or a platform made it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub for_refusal: Option<ForRefusal>,
+    pub for_refusal: Option<RefusedCall>,
 }
 
 /// The request whose refusal has the link.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-pub struct ForRefusal {
+pub struct RefusedCall {
     /// The agent's id.
     pub agent: AgentId,
     /// The session that the agent acted in.
@@ -180,7 +180,7 @@ pub struct ConnectSessionShown {
     pub connected: Option<Connected>,
     /// The refusal that the gateway made the link for; absent where a user or a platform made it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub for_refusal: Option<ForRefusal>,
+    pub for_refusal: Option<RefusedCall>,
     /// When the link ends.
     #[schemars(with = "String")]
     pub expires: Timestamp,
@@ -207,8 +207,8 @@ impl std::fmt::Debug for ConnectSessionIssued {
 impl Resource for ConnectSession {
     type Id = ConnectSessionId;
     type Spec = ConnectSessionSpec;
-    type With = Nothing;
-    type ChangeWith = Nothing;
+    type CreateOptions = NoMembers;
+    type ChangeOptions = NoMembers;
     type Facts = ConnectSessionFacts;
     type Shown = ConnectSessionShown;
 

@@ -30,14 +30,16 @@ use super::reference::Reference;
 use super::refusal::{Refusal, failed};
 use super::resource::{Kind, Record, Resource};
 use super::secret_text::GivenFields;
-use super::source::FetchedShown;
+use super::source::FetchedView;
 use super::{given, name};
 
 pub use account::{Account, AccountId, AccountSource};
-pub use secret::{Due, DueBy, REMIND_DAYS, Reminded, Rotation, RotationState};
+pub use secret::{
+    REMIND_DAYS, Reminder, ReplacementDue, ReplacementReason, Rotation, RotationState,
+};
 pub use ssh::SshKeyShown;
 pub use state::{BrokenReason, ConnectionState};
-pub use token::{Failing, Renewal, TokenStatus};
+pub use token::{Failures, Renewal, TokenStatus};
 
 /// The bound of a description and of a purpose, in characters.
 const TEXT_CHARS_MAX: usize = 1024;
@@ -125,7 +127,7 @@ section! {
 section! {
     /// What a request that adds one gives beside the spec. `fields` are sealed at once and never shown.
     #[derive(Debug, Default, Deserialize, JsonSchema)]
-    pub struct ConnectionGiven {
+    pub struct ConnectionCreateOptions {
         /// What the auth method requires. A field is text, or `{ from: SOURCE, ref: REFERENCE }` for a value of a secret
         /// source.
         #[key("map of text to text", "{}")]
@@ -161,7 +163,7 @@ section! {
 section! {
     /// What a request that changes one gives beside a merge patch of the spec.
     #[derive(Debug, Default, Deserialize, JsonSchema)]
-    pub struct ConnectionChange {
+    pub struct ConnectionChangeOptions {
         /// The user that owns it; `null`: the organisation.
         #[key("name or id of a user")]
         #[serde(default, deserialize_with = "given::also_null")]
@@ -215,7 +217,7 @@ pub struct ConnectionFacts {
     pub rotation: Option<Rotation>,
     /// The last reminder that its secret is due for rotation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reminded: Option<Reminded>,
+    pub reminded: Option<Reminder>,
     /// The account of its secret, as the provider answered a test.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub whose: Option<String>,
@@ -281,7 +283,7 @@ pub struct ConnectionShown {
     pub last_used: Option<Timestamp>,
     /// When its secret has to be replaced, and why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub due: Option<Due>,
+    pub due: Option<ReplacementDue>,
     /// What its owner has to do, if it cannot be used or expires soon.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
@@ -290,10 +292,10 @@ pub struct ConnectionShown {
     pub renewal: Option<Renewal>,
     /// The values of `references`, if they were fetched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub fetched: Option<FetchedShown>,
+    pub fetched: Option<FetchedView>,
     /// Failures of fetching them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub fetch_failing: Option<Failing>,
+    pub fetch_failing: Option<Failures>,
     /// Its token, for kinds that have one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<TokenStatus>,
@@ -302,8 +304,8 @@ pub struct ConnectionShown {
 impl Resource for Connection {
     type Id = ConnectionId;
     type Spec = ConnectionSpec;
-    type With = ConnectionGiven;
-    type ChangeWith = ConnectionChange;
+    type CreateOptions = ConnectionCreateOptions;
+    type ChangeOptions = ConnectionChangeOptions;
     type Facts = ConnectionFacts;
     type Shown = ConnectionShown;
 
@@ -429,12 +431,13 @@ impl Record<Connection> {
     }
 
     /// When its secret is due for replacement, and why; `None`: it has neither an expiry nor a rotation interval.
-    pub fn due(&self) -> Option<Due> {
-        let expires = self.spec.expires_at().map(|at| Due { at, why: DueBy::Expires });
+    pub fn due(&self) -> Option<ReplacementDue> {
+        let expires =
+            self.spec.expires_at().map(|at| ReplacementDue { at, why: ReplacementReason::Expires });
         let since = self.facts.rotated.unwrap_or(self.created);
-        let old = self.spec.rotate_every.map(|every| Due {
+        let old = self.spec.rotate_every.map(|every| ReplacementDue {
             at: since.checked_add(every).unwrap_or(Timestamp::MAX),
-            why: DueBy::RotateEvery,
+            why: ReplacementReason::RotateEvery,
         });
         expires.into_iter().chain(old).min_by_key(|due| due.at)
     }

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::name;
 use super::reference::Reference;
 use super::refusal::{Refusal, failed};
-use super::resource::{Kind, Nothing, Resource};
+use super::resource::{Kind, NoMembers, Resource};
 use keyward_base::names::named_enum;
 
 /// What stands before the name of a socket.
@@ -111,9 +111,9 @@ named_enum! {
 impl Resource for DatabaseListener {
     type Id = DatabaseListenerId;
     type Spec = DatabaseListenerSpec;
-    type With = Nothing;
-    type ChangeWith = Nothing;
-    type Facts = Nothing;
+    type CreateOptions = NoMembers;
+    type ChangeOptions = NoMembers;
+    type Facts = NoMembers;
     type Shown = DatabaseListenerShown;
 
     const KIND: Kind = Kind {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::name;
 use super::refusal::{Refusal, failed};
-use super::resource::{Kind, Nothing, Resource};
+use super::resource::{Kind, NoMembers, Resource};
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Honeytoken {}
@@ -61,8 +61,8 @@ pub struct HoneytokenShown {
 impl Resource for Honeytoken {
     type Id = HoneytokenId;
     type Spec = HoneytokenSpec;
-    type With = Nothing;
-    type ChangeWith = Nothing;
+    type CreateOptions = NoMembers;
+    type ChangeOptions = NoMembers;
     type Facts = HoneytokenFacts;
     type Shown = HoneytokenShown;
 

@@ -11,7 +11,7 @@ use super::reference::Reference;
 use super::refusal::{Refusal, failed};
 use super::resource::{Kind, Record, Resource};
 use super::secret_text::SecretText;
-use super::webhook::{URL_BYTES_MAX, WebhookTry, is_postable};
+use super::webhook::{DeliveryAttempt, URL_BYTES_MAX, is_postable};
 use jiff::Timestamp;
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -49,7 +49,7 @@ section! {
     /// What a request may give beside the spec.
     #[derive(Debug, Default, Deserialize, JsonSchema)]
     #[serde(default, deny_unknown_fields)]
-    pub struct HookWith {
+    pub struct HookCreateOptions {
         /// What the service signs with: its signing secret or public key. A service that hands it over in its first request
         /// needs none.
         #[key("text")]
@@ -65,7 +65,7 @@ section! {
     /// What a change may say beside a merge patch.
     #[derive(Debug, Default, Deserialize, JsonSchema)]
     #[serde(default, deny_unknown_fields)]
-    pub struct HookChange {
+    pub struct HookChangeOptions {
         /// Whether deliveries are paused. Requests are accepted and wait.
         #[key(one of ["true", "false"])]
         pub paused: Option<bool>,
@@ -108,7 +108,7 @@ pub struct HookShown {
     pub dead: usize,
     /// The last delivery since the gateway began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last: Option<WebhookTry>,
+    pub last: Option<DeliveryAttempt>,
     /// Why the last request was refused, since the gateway began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<HookRefusal>,
@@ -129,8 +129,8 @@ pub struct HookRefusal {
 impl Resource for Hook {
     type Id = HookId;
     type Spec = HookSpec;
-    type With = HookWith;
-    type ChangeWith = HookChange;
+    type CreateOptions = HookCreateOptions;
+    type ChangeOptions = HookChangeOptions;
     type Facts = HookFacts;
     type Shown = HookShown;
 

@@ -44,10 +44,12 @@ mod totp;
 mod user;
 mod webhook;
 
-pub use agent::{Agent, AgentChange, AgentFacts, AgentGiven, AgentShown, AgentSpec, HeldBy};
+pub use agent::{
+    Agent, AgentChangeOptions, AgentCreateOptions, AgentFacts, AgentShown, AgentSpec, PauseCause,
+};
 pub use app::{
-    App, AppChange, AppFacts, AppSettings, AppShown, AppSpec, AppUrls, AppWith, Registered,
-    TokenOptions, redirect_uri,
+    App, AppChangeOptions, AppCreateOptions, AppFacts, AppSettings, AppShown, AppSpec, AppUrls,
+    DynamicRegistration, TokenOptions, redirect_uri,
 };
 pub use binding::{
     BINDINGS_MAX, BindTerms, BindingLimits, BindingPatch, BindingRecord, BindingShown, BindingSpec,
@@ -56,12 +58,13 @@ pub use binding::{
 pub use connect_session::{
     BoundBrowser, CONNECT_FAILURES_MAX, CONNECT_SESSION_KEPT, CONNECT_SESSION_LIFE, ConnectSession,
     ConnectSessionFacts, ConnectSessionIssued, ConnectSessionShown, ConnectSessionSpec,
-    ConnectSessionState, Connected, ForRefusal, origin_of,
+    ConnectSessionState, Connected, RefusedCall, origin_of,
 };
 pub use connection::{
-    Account, AccountId, AccountSource, BrokenReason, Connection, ConnectionChange, ConnectionFacts,
-    ConnectionGiven, ConnectionShown, ConnectionSpec, ConnectionState, Due, DueBy, Failing,
-    REMIND_DAYS, Reminded, Renewal, Rotation, RotationState, SshKeyShown, TokenStatus,
+    Account, AccountId, AccountSource, BrokenReason, Connection, ConnectionChangeOptions,
+    ConnectionCreateOptions, ConnectionFacts, ConnectionShown, ConnectionSpec, ConnectionState,
+    Failures, REMIND_DAYS, Reminder, Renewal, ReplacementDue, ReplacementReason, Rotation,
+    RotationState, SshKeyShown, TokenStatus,
 };
 pub use database_listener::{
     DatabaseListener, DatabaseListenerShown, DatabaseListenerSpec, ListenerPlace, ListenerState,
@@ -70,7 +73,9 @@ pub use deadline::Deadline;
 pub use field_reference::{FieldReference, References};
 pub use given::in_days;
 pub use honeytoken::{Honeytoken, HoneytokenFacts, HoneytokenShown, HoneytokenSpec};
-pub use hook::{Hook, HookChange, HookFacts, HookRefusal, HookShown, HookSpec, HookWith};
+pub use hook::{
+    Hook, HookChangeOptions, HookCreateOptions, HookFacts, HookRefusal, HookShown, HookSpec,
+};
 pub use login::{
     LOGIN_LINKS_MAX, LOGINS_MAX, Login, LoginFacts, LoginLink, LoginShown, LoginSpec, SignInMethod,
 };
@@ -83,33 +88,38 @@ pub use owner::Visibility;
 pub use passkey::{PASSKEYS_MAX, Passkey, PasskeyShown};
 pub use patch::{check_fixed, merge};
 pub use personal_token::{
-    PERSONAL_TOKENS_MAX, PersonalToken, PersonalTokenShown, PersonalTokenSpec, PersonalTokenWith,
+    PERSONAL_TOKENS_MAX, PersonalToken, PersonalTokenCreateOptions, PersonalTokenShown,
+    PersonalTokenSpec,
 };
 pub use placeholders::Placeholders;
 pub use plugin::{
-    LeftView, Missing, MissingView, PLUGINS_MAX, PluggedView, Plugin, PluginAffected, PluginChange,
-    PluginFacts, PluginRemoved, PluginSpec, PluginState, PluginView, SlotView,
+    Missing, MissingSlotView, PLUGINS_MAX, Plugin, PluginAffected, PluginChangeOptions,
+    PluginFacts, PluginRemoved, PluginSpec, PluginState, PluginView, RemainingConnectionView,
+    SlotConnectionView, SlotView,
 };
 pub use reference::Reference;
 pub use refusal::Refusal;
-pub use resource::{Data, Given, Kind, ManagedBy, Nothing, Record, Resource, Shown};
+pub use resource::{Data, Kind, ManagedBy, NoMembers, Record, RequestOptions, Resource, Shown};
 pub use rule::{Rule, RuleFacts, RulePlace, RuleShown, RuleSpec, RuleStatus};
 pub use schema::{Schemas, schemas};
 pub use scope::{Area, Scope, ScopeError};
 pub use secret_text::{GivenFields, SecretFields, SecretText};
 pub use session::{
-    SESSION_TTL_MAX, Session, SessionFacts, SessionGiven, SessionIssued, SessionShown, SessionSpec,
+    SESSION_TTL_MAX, Session, SessionCreateOptions, SessionFacts, SessionIssued, SessionShown,
+    SessionSpec,
 };
 pub use source::{
     AwsService, AwsSource, AzureSource, BitwardenRegion, BitwardenSource, CommandSource,
-    CredentialNames, DopplerSource, EnvSource, FetchedShown, FileSource, GcpSource,
-    InfisicalSource, KeychainSource, OnePasswordSource, Source, SourceFacts, SourceFailing,
-    SourceKind, SourceShown, SourceSpec, SourceWith, VaultLogin, VaultSource,
+    CredentialNames, DopplerSource, EnvSource, FetchedView, FileSource, GcpSource, InfisicalSource,
+    KeychainSource, OnePasswordSource, Source, SourceFacts, SourceFailures, SourceKind,
+    SourceOptions, SourceShown, SourceSpec, VaultLogin, VaultSource,
 };
-pub use token::{AGENT_TOKENS_MAX, RevokedToken, TokenGiven, TokenRecord, TokenShown, TokenSpec};
+pub use token::{
+    AGENT_TOKENS_MAX, RevokedToken, TokenCreateOptions, TokenRecord, TokenShown, TokenSpec,
+};
 pub use totp::{NewTotp, Totp};
 pub use user::{Identity, Role, SignInMethods, User, UserFacts, UserShown, UserSpec};
 pub use webhook::{
-    Webhook, WebhookChange, WebhookFacts, WebhookShown, WebhookSpec, WebhookState, WebhookTry,
-    WebhookWith,
+    DeliveryAttempt, Webhook, WebhookChangeOptions, WebhookCreateOptions, WebhookFacts,
+    WebhookShown, WebhookSpec, WebhookState,
 };

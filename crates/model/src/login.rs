@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::reference::Reference;
 use super::refusal::Refusal;
-use super::resource::{Kind, Nothing, Resource};
+use super::resource::{Kind, NoMembers, Resource};
 use keyward_base::names::named_enum;
 
 /// Logins of one user. When there are more, the oldest ends.
@@ -109,8 +109,8 @@ pub struct LoginLink {
 impl Resource for Login {
     type Id = LoginId;
     type Spec = LoginSpec;
-    type With = Nothing;
-    type ChangeWith = Nothing;
+    type CreateOptions = NoMembers;
+    type ChangeOptions = NoMembers;
     type Facts = LoginFacts;
     type Shown = LoginShown;
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::refusal::{Refusal, failed};
-use super::resource::{Kind, Nothing, Resource};
+use super::resource::{Kind, NoMembers, Resource};
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Org {}
@@ -26,10 +26,10 @@ section! {
 impl Resource for Org {
     type Id = OrgId;
     type Spec = OrgSpec;
-    type With = Nothing;
-    type ChangeWith = Nothing;
-    type Facts = Nothing;
-    type Shown = Nothing;
+    type CreateOptions = NoMembers;
+    type ChangeOptions = NoMembers;
+    type Facts = NoMembers;
+    type Shown = NoMembers;
 
     const KIND: Kind =
         Kind { one: "organisation", article: "an organisation", many: "orgs", max: usize::MAX };

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::refusal::Refusal;
-use super::resource::{Kind, Nothing, Resource};
+use super::resource::{Kind, NoMembers, Resource};
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum OwnProvider {}
@@ -51,10 +51,10 @@ impl OwnProviderSpec {
 impl Resource for OwnProvider {
     type Id = OwnProviderId;
     type Spec = OwnProviderSpec;
-    type With = Nothing;
-    type ChangeWith = Nothing;
-    type Facts = Nothing;
-    type Shown = Nothing;
+    type CreateOptions = NoMembers;
+    type ChangeOptions = NoMembers;
+    type Facts = NoMembers;
+    type Shown = NoMembers;
 
     const KIND: Kind = Kind { one: "provider", article: "a provider", many: "providers", max: 500 };
 

@@ -31,7 +31,7 @@ section! {
     /// What a request may give beside the spec.
     #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
     #[serde(default, deny_unknown_fields)]
-    pub struct PersonalTokenWith {
+    pub struct PersonalTokenCreateOptions {
         /// The owner's name or id; default: the caller.
         #[key("text")]
         #[serde(skip_serializing_if = "Option::is_none")]

@@ -13,11 +13,12 @@ use super::connection::{Connection, ConnectionState};
 use super::manifest::{Manifest, Slot};
 use super::reference::Reference;
 use super::refusal::Refusal;
-use super::resource::{Kind, Nothing, Record, Resource};
+use super::resource::{Kind, NoMembers, Record, Resource};
 use keyward_base::names::named_enum;
 
 pub use view::{
-    LeftView, MissingView, PluggedView, PluginAffected, PluginRemoved, PluginView, SlotView,
+    MissingSlotView, PluginAffected, PluginRemoved, PluginView, RemainingConnectionView,
+    SlotConnectionView, SlotView,
 };
 
 /// Plugins of one agent.
@@ -48,7 +49,7 @@ section! {
 section! {
     /// What a request that changes one gives. It replaces the manifest instead of merging it.
     #[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
-    pub struct PluginChange {
+    pub struct PluginChangeOptions {
         /// Another version.
         #[key("[manifest](../guides/plugins.md#the-manifest)")]
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -94,11 +95,11 @@ pub struct Missing<'a> {
 impl Resource for Plugin {
     type Id = PluginId;
     type Spec = PluginSpec;
-    type With = Nothing;
-    type ChangeWith = PluginChange;
+    type CreateOptions = NoMembers;
+    type ChangeOptions = PluginChangeOptions;
     type Facts = PluginFacts;
     /// Answers are a [`PluginView`], where `agent` and `slots` say more than in the spec.
-    type Shown = Nothing;
+    type Shown = NoMembers;
 
     const KIND: Kind =
         Kind { one: "plugin", article: "a plugin", many: "plugins", max: usize::MAX };

@@ -27,14 +27,20 @@ impl<T: Clone + Debug + Eq + Serialize + DeserializeOwned + Send + Sync + 'stati
 
 /// What a request may give beside a spec: secrets and options. No record holds it. Its keys are those of the
 /// `section!`, so that input is split by them.
-pub trait Given: Debug + DeserializeOwned + JsonSchema + Section + Send + Sync + 'static {}
+pub trait RequestOptions:
+    Debug + DeserializeOwned + JsonSchema + Section + Send + Sync + 'static
+{
+}
 
-impl<T: Debug + DeserializeOwned + JsonSchema + Section + Send + Sync + 'static> Given for T {}
+impl<T: Debug + DeserializeOwned + JsonSchema + Section + Send + Sync + 'static> RequestOptions
+    for T
+{
+}
 
 section! {
     /// No members.
     #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-    pub struct Nothing {}
+    pub struct NoMembers {}
 }
 
 /// A kind of resource, in words.
@@ -56,9 +62,9 @@ pub trait Resource: Copy + Debug + Eq + Send + Sync + 'static {
     /// What a person gives: stored, shown, and changed by merge patches (RFC 7396).
     type Spec: Data + JsonSchema + Section;
     /// What a request that adds one may give beside the spec: secrets, options.
-    type With: Given;
+    type CreateOptions: RequestOptions;
     /// What a request that changes one may give beside a merge patch of the spec.
-    type ChangeWith: Given;
+    type ChangeOptions: RequestOptions;
     /// What the gateway adds: stored and never given.
     type Facts: Data;
     /// What is shown beside the spec: facts, and what is known while the gateway runs.

@@ -165,8 +165,8 @@ pub struct RuleShown {
 impl Resource for Rule {
     type Id = StoredRuleId;
     type Spec = RuleSpec;
-    type With = RulePlace;
-    type ChangeWith = RulePlace;
+    type CreateOptions = RulePlace;
+    type ChangeOptions = RulePlace;
     type Facts = RuleFacts;
     type Shown = RuleStatus;
 

@@ -4,11 +4,11 @@ use schemars::{JsonSchema, Schema, schema_for};
 
 use super::binding::{BINDINGS_MAX, BindingShown, BindingSpec};
 use super::personal_token::{
-    PERSONAL_TOKENS_MAX, PersonalTokenShown, PersonalTokenSpec, PersonalTokenWith,
+    PERSONAL_TOKENS_MAX, PersonalTokenCreateOptions, PersonalTokenShown, PersonalTokenSpec,
 };
-use super::resource::{Kind, Nothing, Resource};
+use super::resource::{Kind, NoMembers, Resource};
 use super::rule::{Rule, RuleShown};
-use super::token::{AGENT_TOKENS_MAX, TokenGiven, TokenShown, TokenSpec};
+use super::token::{AGENT_TOKENS_MAX, TokenCreateOptions, TokenShown, TokenSpec};
 use super::{
     Agent, App, ConnectSession, Connection, DatabaseListener, Honeytoken, Hook, Login, Org, Plugin,
     PluginView, Session, Source, User, Webhook,
@@ -22,9 +22,9 @@ pub struct Schemas {
     /// The spec. In a merge patch, all members but the fixed ones are optional.
     pub spec: Schema,
     /// Members beside the spec in a request that adds a resource.
-    pub with: Schema,
+    pub create_options: Schema,
     /// Members beside the merge patch in a request that changes a resource.
-    pub change_with: Schema,
+    pub change_options: Schema,
     /// Members of answers beside the spec, the id and the times.
     pub shown: Schema,
     /// Members of the spec that cannot be changed.
@@ -59,8 +59,8 @@ fn of<R: Resource>() -> Schemas {
     Schemas {
         kind: R::KIND,
         spec: schema::<R::Spec>(),
-        with: schema::<R::With>(),
-        change_with: schema::<R::ChangeWith>(),
+        create_options: schema::<R::CreateOptions>(),
+        change_options: schema::<R::ChangeOptions>(),
         shown: schema::<R::Shown>(),
         fixed: R::FIXED,
     }
@@ -71,8 +71,8 @@ fn personal_token() -> Schemas {
     Schemas {
         kind: Kind { one: "token", article: "a token", many: "tokens", max: PERSONAL_TOKENS_MAX },
         spec: schema::<PersonalTokenSpec>(),
-        with: schema::<PersonalTokenWith>(),
-        change_with: schema::<Nothing>(),
+        create_options: schema::<PersonalTokenCreateOptions>(),
+        change_options: schema::<NoMembers>(),
         shown: schema::<PersonalTokenShown>(),
         fixed: &[],
     }
@@ -84,8 +84,8 @@ fn token() -> Schemas {
     Schemas {
         kind: Kind { one: "agent token", article, many: "tokens", max },
         spec: schema::<TokenSpec>(),
-        with: schema::<TokenGiven>(),
-        change_with: schema::<Nothing>(),
+        create_options: schema::<TokenCreateOptions>(),
+        change_options: schema::<NoMembers>(),
         shown: schema::<TokenShown>(),
         fixed: &[],
     }
@@ -100,8 +100,8 @@ fn binding() -> Schemas {
     Schemas {
         kind: Kind { one: "binding", article: "a binding", many: "bindings", max: BINDINGS_MAX },
         spec: schema::<BindingSpec>(),
-        with: schema::<Nothing>(),
-        change_with: schema::<Nothing>(),
+        create_options: schema::<NoMembers>(),
+        change_options: schema::<NoMembers>(),
         shown: schema::<BindingShown>(),
         fixed: &[],
     }
@@ -123,11 +123,14 @@ mod tests {
     #[test]
     fn the_schemas_are_those_that_were_published() {
         let mut text = String::new();
-        for Schemas { kind, spec, with, change_with, shown, fixed } in schemas() {
+        for Schemas { kind, spec, create_options, change_options, shown, fixed } in schemas() {
             text += &format!("=== {} (fixed: {fixed:?}) ===\n", kind.one);
-            for (part, schema) in
-                [("spec", spec), ("with", with), ("change_with", change_with), ("shown", shown)]
-            {
+            for (part, schema) in [
+                ("spec", spec),
+                ("with", create_options),
+                ("change_with", change_options),
+                ("shown", shown),
+            ] {
                 text +=
                     &format!("--- {part}\n{}\n", serde_json::to_string_pretty(&schema).unwrap());
             }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::name;
 use super::reference::Reference;
 use super::refusal::{Refusal, failed};
-use super::resource::{Kind, Nothing, Resource};
+use super::resource::{Kind, NoMembers, Resource};
 
 /// Longest life of a session.
 pub const SESSION_TTL_MAX: Duration = Duration::from_secs(24 * 3_600);
@@ -62,7 +62,7 @@ section! {
     /// What a request may give beside the spec.
     #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
     #[serde(default)]
-    pub struct SessionGiven {
+    pub struct SessionCreateOptions {
         /// How long it is valid, `1h`: 1 minute to 24 hours.
         #[key("time", "1h")]
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -120,8 +120,8 @@ impl std::fmt::Debug for SessionIssued {
 impl Resource for Session {
     type Id = SessionId;
     type Spec = SessionSpec;
-    type With = SessionGiven;
-    type ChangeWith = Nothing;
+    type CreateOptions = SessionCreateOptions;
+    type ChangeOptions = NoMembers;
     type Facts = SessionFacts;
     type Shown = SessionShown;
 
@@ -149,7 +149,7 @@ impl Resource for Session {
     }
 }
 
-impl SessionGiven {
+impl SessionCreateOptions {
     /// How long the session lives.
     ///
     /// # Errors
@@ -195,7 +195,8 @@ mod tests {
 
     #[test]
     fn a_life_out_of_bounds_is_refused() {
-        let lifetime = |json: &str| serde_json::from_str::<SessionGiven>(json).unwrap().lifetime();
+        let lifetime =
+            |json: &str| serde_json::from_str::<SessionCreateOptions>(json).unwrap().lifetime();
         for bad in [
             r#"{"ttl":"59s"}"#,
             r#"{"ttl":"25h"}"#,

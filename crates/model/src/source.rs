@@ -122,7 +122,7 @@ section! {
     /// What a request may give beside the spec. Sealed at once and never shown.
     #[derive(Debug, Default, Deserialize, JsonSchema)]
     #[serde(default, deny_unknown_fields)]
-    pub struct SourceWith {
+    pub struct SourceOptions {
         /// The gateway's credentials at the source, such as `token`.
         #[key("map of text to text", "{}")]
         pub credentials: Option<SecretFields>,
@@ -162,12 +162,12 @@ pub struct SourceShown {
     pub kept_until: Option<Timestamp>,
     /// Failures since then; absent if the last fetch succeeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub failing: Option<SourceFailing>,
+    pub failing: Option<SourceFailures>,
 }
 
 /// Consecutive failures of a source.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-pub struct SourceFailing {
+pub struct SourceFailures {
     /// The time of the first.
     #[schemars(with = "String")]
     pub since: Timestamp,
@@ -179,7 +179,7 @@ pub struct SourceFailing {
 
 /// The fetched values of a connection.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-pub struct FetchedShown {
+pub struct FetchedView {
     /// When they were fetched.
     #[schemars(with = "String")]
     pub at: Timestamp,
@@ -223,8 +223,8 @@ pub enum SourceKind<'a> {
 impl Resource for Source {
     type Id = SourceId;
     type Spec = SourceSpec;
-    type With = SourceWith;
-    type ChangeWith = SourceWith;
+    type CreateOptions = SourceOptions;
+    type ChangeOptions = SourceOptions;
     type Facts = SourceFacts;
     type Shown = SourceShown;
 

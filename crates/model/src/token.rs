@@ -28,7 +28,7 @@ section! {
     /// What a request may give beside the spec.
     #[derive(Debug, Default, Deserialize, JsonSchema)]
     #[serde(default)]
-    pub struct TokenGiven {
+    pub struct TokenCreateOptions {
         /// How long it is valid, `8h`.
         #[key("time")]
         pub ttl: Option<String>,
@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn debug_of_a_request_shows_no_secret() {
-        let given: TokenGiven = serde_json::from_str(r#"{"token":"can\u0061ry"}"#).unwrap();
+        let given: TokenCreateOptions = serde_json::from_str(r#"{"token":"can\u0061ry"}"#).unwrap();
         assert!(given.token.is_some() && !format!("{given:?}").contains("canary"));
     }
 

@@ -14,7 +14,7 @@ use super::name;
 use super::passkey::{Passkey, PasskeyShown};
 use super::personal_token::{PersonalToken, PersonalTokenShown};
 use super::refusal::{Refusal, failed};
-use super::resource::{Kind, Nothing, Resource};
+use super::resource::{Kind, NoMembers, Resource};
 use super::totp::{NewTotp, Totp};
 use keyward_base::names::named_enum;
 
@@ -126,8 +126,8 @@ pub struct SignInMethods {
 impl Resource for User {
     type Id = UserId;
     type Spec = UserSpec;
-    type With = Nothing;
-    type ChangeWith = Nothing;
+    type CreateOptions = NoMembers;
+    type ChangeOptions = NoMembers;
     type Facts = UserFacts;
     type Shown = UserShown;
 

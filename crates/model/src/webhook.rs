@@ -49,7 +49,7 @@ section! {
     /// What a request may give beside the spec.
     #[derive(Debug, Default, Deserialize, JsonSchema)]
     #[serde(default, deny_unknown_fields)]
-    pub struct WebhookWith {
+    pub struct WebhookCreateOptions {
         /// What events are signed with: `whsec_` and base64 of 24 to 64 bytes, as Standard Webhooks says.
         /// Default: a new one.
         #[key("text")]
@@ -61,7 +61,7 @@ section! {
     /// What a change may say beside a merge patch.
     #[derive(Debug, Default, Deserialize, JsonSchema)]
     #[serde(default, deny_unknown_fields)]
-    pub struct WebhookChange {
+    pub struct WebhookChangeOptions {
         /// Whether it receives no events; `false` also resumes one that has failed or was gone.
         #[key(one of ["true", "false"])]
         pub paused: Option<bool>,
@@ -109,12 +109,12 @@ pub struct WebhookShown {
     pub dropped: u64,
     /// The last try since then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last: Option<WebhookTry>,
+    pub last: Option<DeliveryAttempt>,
 }
 
 /// An attempt to deliver an event to a webhook.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-pub struct WebhookTry {
+pub struct DeliveryAttempt {
     /// When.
     #[schemars(with = "String")]
     pub at: Timestamp,
@@ -127,8 +127,8 @@ pub struct WebhookTry {
 impl Resource for Webhook {
     type Id = WebhookId;
     type Spec = WebhookSpec;
-    type With = WebhookWith;
-    type ChangeWith = WebhookChange;
+    type CreateOptions = WebhookCreateOptions;
+    type ChangeOptions = WebhookChangeOptions;
     type Facts = WebhookFacts;
     type Shown = WebhookShown;
 

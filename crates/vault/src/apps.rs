@@ -16,7 +16,7 @@ use crate::grant::{AppSecret, StoredAppSecret};
 use keyward_base::id::{AppId, OrgId};
 use keyward_base::secret::Secret;
 use keyward_model::{
-    App, AppFacts, AppSpec, AppUrls, Connection, Registered, Resource, check_fixed,
+    App, AppFacts, AppSpec, AppUrls, Connection, DynamicRegistration, Resource, check_fixed,
 };
 use keyward_rules::provider::Catalogue;
 use keyward_state::directory::{AppRecord, ConnectionRecord, DirectoryError, ManagedBy};
@@ -30,7 +30,7 @@ pub struct NewApp {
     pub org: OrgId,
     pub spec: AppSpec,
     /// Its registration, if the gateway registered the client itself.
-    pub registered: Option<Registered>,
+    pub registered: Option<DynamicRegistration>,
     pub managed_by: ManagedBy,
 }
 

@@ -91,7 +91,7 @@ pub use connect::{Granted, RemovedConnection};
 use endpoint_changes::EndpointChanges;
 pub use error::VaultError;
 pub use keep_alive::KeepAliveCursor;
-pub use keyward_model::{Failing, TokenStatus};
+pub use keyward_model::{Failures, TokenStatus};
 pub use late::LateAnswers;
 use orphans::OrphanedGrants;
 pub use references::ReferenceStatus;

@@ -18,7 +18,7 @@ use keyward_base::id::OrgId;
 use keyward_base::secret::Secret;
 use keyward_base::time::Moment;
 use keyward_base::tokens::TokenSettings;
-use keyward_model::{Connection, Failing, FetchedShown, FieldReference, References, Source};
+use keyward_model::{Connection, Failures, FetchedView, FieldReference, References, Source};
 use keyward_rules::inject::credential::RenewalConditions;
 use keyward_rules::provider::AuthMethod;
 use keyward_state::directory::ConnectionRecord;
@@ -34,9 +34,9 @@ const AHEAD: f64 = 0.75;
 #[derive(Debug, Default)]
 pub struct ReferenceStatus {
     /// The last values.
-    pub fetched: Option<FetchedShown>,
+    pub fetched: Option<FetchedView>,
     /// Failures since then.
-    pub failing: Option<Failing>,
+    pub failing: Option<Failures>,
 }
 
 /// The grant of an owner's fields; without values, if some are references.
@@ -231,8 +231,8 @@ impl Vault {
 }
 
 /// The facts of values that are shown.
-pub(super) fn shown(facts: &FetchedFacts) -> FetchedShown {
-    FetchedShown { at: facts.at, until: facts.until, kept_until: facts.kept_until }
+pub(super) fn shown(facts: &FetchedFacts) -> FetchedView {
+    FetchedView { at: facts.at, until: facts.until, kept_until: facts.kept_until }
 }
 
 /// The lifetime of values from now on. Values of changed sources are fetched again at once; the old ones are used if

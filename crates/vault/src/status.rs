@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::backoff::Backoff;
 use super::{Vault, method};
-use keyward_model::{Failing, TokenStatus};
+use keyward_model::{Failures, TokenStatus};
 use keyward_state::directory::ConnectionRecord;
 
 impl Vault {
@@ -40,15 +40,15 @@ impl Vault {
         (failing.len(), failing.iter().filter(|failing| failing.alert).count())
     }
 
-    pub(super) fn failing(&self, connection: &ConnectionRecord) -> Option<Failing> {
+    pub(super) fn failing(&self, connection: &ConnectionRecord) -> Option<Failures> {
         self.failing_of(&self.cache.known(&connection.id)?.backoff())
     }
 
-    pub(super) fn failing_of(&self, backoff: &Backoff) -> Option<Failing> {
+    pub(super) fn failing_of(&self, backoff: &Backoff) -> Option<Failures> {
         let now = self.clock.moment();
         let since = backoff.since()?;
         let lasts = Duration::try_from(now.wall_time().duration_since(since)).unwrap_or_default();
-        Some(Failing {
+        Some(Failures {
             since,
             alert: lasts >= self.token_settings().alert_after,
             count: backoff.failures(),

@@ -16,7 +16,7 @@ use crate::cli::failure::{Exit, Failure};
 use crate::cli::secret::Typed;
 use crate::cli::settings::Global;
 use crate::cli::{consent, output, provider, wait};
-use keyward_api::wire::{self, ConnectionMade, ConnectionTested, ProviderView, TestOutcome};
+use keyward_api::wire::{self, ConnectionCreated, ConnectionTested, ProviderView, TestOutcome};
 use keyward_model::{Connection, Shown};
 use keyward_state::directory::ConnectionState;
 
@@ -54,7 +54,7 @@ impl Add {
         };
         let name = new.name.clone();
         let asked = client.post("/api/v1/connections", &new);
-        let made: ConnectionMade = wait::during(&format!("adding {name}"), asked).await?;
+        let made: ConnectionCreated = wait::during(&format!("adding {name}"), asked).await?;
         let ends = consent::follow(global, client, &made, &how).await?;
         let test = made.test.clone();
         let made: Shown<Connection> = client.get(&path(made.connection.id.as_str())).await?;
@@ -81,7 +81,7 @@ impl Add {
         let ask = Activation { fields, test: !self.no_test };
         let at = format!("{}/activate", path(name));
         let asked = client.post(&at, &ask);
-        let made: ConnectionMade = wait::during(&format!("testing {name}"), asked).await?;
+        let made: ConnectionCreated = wait::during(&format!("testing {name}"), asked).await?;
         is_active(global, &made.connection, made.test.as_ref())?;
         output::show(global.json, &made.connection, |made_now| {
             let tested = tested(made.test.as_ref(), ask.test);

@@ -7,7 +7,9 @@ use serde_json::{Map, Value, json};
 
 use crate::cli::failure::Failure;
 use crate::cli::table::moment;
-use keyward_model::{Connection, ConnectionShown, DueBy, RotationState, Shown, in_days};
+use keyward_model::{
+    Connection, ConnectionShown, ReplacementReason, RotationState, Shown, in_days,
+};
 use keyward_rules::provider::scope_words::worded_scopes;
 
 /// What `--clear` takes away beside settings: as arguments and as the API name it.
@@ -114,8 +116,8 @@ pub(in crate::cli) fn rows(connection: &Shown<Connection>) -> Vec<(&'static str,
 pub(in crate::cli) fn due(facts: &ConnectionShown) -> String {
     let Some(due) = &facts.due else { return String::new() };
     let why = match due.why {
-        DueBy::Expires => "it ends",
-        DueBy::RotateEvery => "it is old then",
+        ReplacementReason::Expires => "it ends",
+        ReplacementReason::RotateEvery => "it is old then",
     };
     format!("{} ({why})", moment(due.at))
 }

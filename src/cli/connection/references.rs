@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use keyward_base::time::format_duration;
-use keyward_model::{Connection, Failing, FetchedShown, FieldReference, References, Shown};
+use keyward_model::{Connection, Failures, FetchedView, FieldReference, References, Shown};
 
 use crate::cli::table::moment;
 
@@ -44,7 +44,7 @@ pub(in crate::cli) fn named(references: &References) -> String {
 }
 
 /// When the values were fetched, and how long they are used.
-pub(in crate::cli) fn fetched(fetched: Option<&FetchedShown>) -> String {
+pub(in crate::cli) fn fetched(fetched: Option<&FetchedView>) -> String {
     let Some(it) = fetched else { return String::new() };
     let (at, kept) = (moment(it.at), moment(it.kept_until));
     let age = u64::try_from(Timestamp::now().duration_since(it.at).as_secs()).unwrap_or_default();
@@ -53,7 +53,7 @@ pub(in crate::cli) fn fetched(fetched: Option<&FetchedShown>) -> String {
 }
 
 /// Failures since then.
-pub(in crate::cli) fn failing(failing: Option<&Failing>) -> String {
+pub(in crate::cli) fn failing(failing: Option<&Failures>) -> String {
     let Some(it) = failing else { return String::new() };
     let message = it.message.as_deref().unwrap_or("no answer");
     format!("since {}, {} in a row: {message}", moment(it.since), it.count)

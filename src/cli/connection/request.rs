@@ -13,7 +13,7 @@ use crate::cli::client::Client;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::settings::Global;
 use crate::cli::{output, wait};
-use keyward_api::wire::{CallAsk, CallView};
+use keyward_api::wire::{CallRequest, CallView};
 
 /// What the API takes as a body.
 const BODY_BYTES_MAX: u64 = 512 * 1024;
@@ -61,7 +61,7 @@ impl ConnectionRequest {
         }
     }
 
-    fn ask(self) -> Result<CallAsk, Failure> {
+    fn ask(self) -> Result<CallRequest, Failure> {
         let mut headers = BTreeMap::new();
         for (name, value) in self.headers {
             if headers.insert(name.to_ascii_lowercase(), value).is_some() {
@@ -83,7 +83,7 @@ impl ConnectionRequest {
             Some(Err(error)) => (None, Some(BASE64_STANDARD.encode(error.as_bytes()))),
         };
         let method = self.method.map(|method| method.to_ascii_uppercase()).or(posts);
-        Ok(CallAsk { method, path: self.path, headers, body, body_base64 })
+        Ok(CallRequest { method, path: self.path, headers, body, body_base64 })
     }
 }
 

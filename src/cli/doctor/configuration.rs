@@ -9,7 +9,7 @@ use super::report::DoctorReport;
 use crate::cli::client::Client;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::settings::Global;
-use keyward_api::wire::{PlanAsk, PlanProblem, PlanView, Status};
+use keyward_api::wire::{PlanProblem, PlanRequest, PlanView, Status};
 use keyward_app::Services;
 use keyward_app::config::{Config, ConfigError, VariableSource};
 use keyward_rules::provider::document::Problem;
@@ -73,7 +73,7 @@ pub(super) async fn judge(
     report: &mut DoctorReport,
 ) {
     let plan = match found {
-        GatewayState::Running(client) => client.post("/api/v1/plan", &PlanAsk::default()).await,
+        GatewayState::Running(client) => client.post("/api/v1/plan", &PlanRequest::default()).await,
         GatewayState::Absent if opens => {
             Box::pin(Services::plan(&install.config)).await.map_err(Failure::from)
         }

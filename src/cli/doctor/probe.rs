@@ -35,7 +35,7 @@ use crate::cli::run::child::{Child, Invocation};
 use crate::cli::run::folder::Folder;
 use crate::cli::settings::Global;
 use keyward_api::SOCKET_NAME;
-use keyward_api::wire::{ExplainAsk, Explanation};
+use keyward_api::wire::{ExplainRequest, Explanation};
 use keyward_app::config::Config;
 use keyward_base::id::AgentId;
 use keyward_base::time::Clock;
@@ -211,7 +211,7 @@ async fn explain(
             RequestRoute::OwnListener { agent: Some(agent) } => agent.clone(),
             _ => observed.agent.name.clone(),
         };
-        let ask = ExplainAsk {
+        let ask = ExplainRequest {
             agent,
             session: None,
             method: Some(method.clone()),

@@ -1,10 +1,10 @@
 //! Values of secret sources that cannot be fetched, in the words of `keyward doctor`.
 
 use crate::cli::settings::Global;
-use keyward_model::{Failing, FetchedShown, FieldReference};
+use keyward_model::{Failures, FetchedView, FieldReference};
 
 /// Since when values cannot be fetched, and until when the last ones are used.
-pub(super) fn not_fetched(failing: &Failing, fetched: Option<&FetchedShown>) -> String {
+pub(super) fn not_fetched(failing: &Failures, fetched: Option<&FetchedView>) -> String {
     let kept = fetched.map_or_else(
         || "no earlier value may be used".to_owned(),
         |it| format!("the last ones are used until {:.0}", it.kept_until),

@@ -21,8 +21,8 @@ use crate::cli::settings::Global;
 use crate::cli::{consent, output, secret};
 use keyward_api::wire::List;
 use keyward_model::{
-    Agent, Connection, PluggedView, PluginChange, PluginSpec, PluginView, Reference, Shown,
-    SlotView,
+    Agent, Connection, PluginChangeOptions, PluginSpec, PluginView, Reference, Shown,
+    SlotConnectionView, SlotView,
 };
 use keyward_state::directory::{ManagedBy, Manifest, Slot};
 
@@ -32,7 +32,7 @@ examples:
   keyward plugin install keyward-plugin.yaml --agent ci --slot crm=work-hubspot --skip chat --yes
 
 On a terminal it asks for what is missing. Elsewhere every slot is given or skipped. Of a newer version
-only new slots are prompted for. Nothing is stored before you agree, except connections that you create.";
+only new slots are prompted for. NoMembers is stored before you agree, except connections that you create.";
 
 #[derive(Debug, Args)]
 pub(crate) struct Install {
@@ -190,7 +190,7 @@ impl Install {
         let slots = references(installation.choices.clone());
         if let Some(installed) = &installation.installed {
             let manifest = Some(installation.manifest.clone());
-            let patch = PluginChange { manifest, slots };
+            let patch = PluginChangeOptions { manifest, slots };
             return client.patch(&format!("/api/v1/plugins/{}", installed.id), &patch).await;
         }
         let mut created = CreatedResources::default();
@@ -268,12 +268,12 @@ impl PluginInstallation {
         each.collect()
     }
 
-    fn plugged(&self, slot: &Slot, connection: &Shown<Connection>) -> PluggedView {
+    fn plugged(&self, slot: &Slot, connection: &Shown<Connection>) -> SlotConnectionView {
         let missing = |scope: &&String| {
             !connection.facts.granted.is_empty() && !connection.facts.granted.contains(scope)
         };
         let bound = self.agent.iter().flat_map(|agent| &agent.facts.bindings);
-        PluggedView {
+        SlotConnectionView {
             id: connection.id.clone(),
             name: connection.name.clone(),
             account: connection.facts.account.clone(),

@@ -9,8 +9,8 @@ use crate::cli::connection::api_path::path;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::settings::Global;
 use crate::cli::{consent, output};
-use keyward_api::wire::{self, ConnectionMade};
-use keyward_model::{PluggedView, PluginView, SlotView};
+use keyward_api::wire::{self, ConnectionCreated};
+use keyward_model::{PluginView, SlotConnectionView, SlotView};
 use keyward_state::directory::{ConnectionState, PluginState, Renewal};
 
 #[derive(Debug, Args)]
@@ -64,12 +64,12 @@ pub(super) async fn reconnect(
 ) -> Result<(), Failure> {
     let at = format!("{}/reconnect", path(connection));
     let ask = wire::Reconnect { device: how.device, scopes, register: false };
-    let made: ConnectionMade = client.post(&at, &ask).await?;
+    let made: ConnectionCreated = client.post(&at, &ask).await?;
     consent::follow(global, client, &made, how).await.map(drop)
 }
 
 /// Whether the connection needs a new consent. A paused one does not: a person must resume it.
-fn needs_consent(connection: &PluggedView) -> bool {
+fn needs_consent(connection: &SlotConnectionView) -> bool {
     // Older gateways do not report the kind of renewal.
     if connection.renewal.is_some_and(|renewal| renewal != Renewal::Consent) {
         return false;
@@ -82,7 +82,7 @@ fn needs_consent(connection: &PluggedView) -> bool {
 }
 
 /// What the slots that a connection is in ask for.
-fn scopes(slots: &[SlotView], connection: &PluggedView) -> Vec<String> {
+fn scopes(slots: &[SlotView], connection: &SlotConnectionView) -> Vec<String> {
     let its = slots.iter().filter_map(|slot| slot.connection.as_ref());
     let mut scopes: Vec<_> = its
         .filter(|other| other.id == connection.id)

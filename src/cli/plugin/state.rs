@@ -5,7 +5,7 @@ use crate::cli::failure::Failure;
 use crate::cli::output;
 use keyward_api::wire::List;
 use keyward_base::id::ConnectionId;
-use keyward_model::{MissingView, PluginView, SlotView};
+use keyward_model::{MissingSlotView, PluginView, SlotView};
 use keyward_state::directory::PluginState;
 
 /// Tells of the plugins that a connection is in and that do not work as they should.
@@ -28,7 +28,7 @@ pub(in crate::cli) async fn note_states(
 pub(in crate::cli) fn state_of(plugin: &PluginView) -> String {
     let state = plugin.state.code();
     let lacks = plugin.missing.iter().map(|missing| {
-        let MissingView { slot, connection, message, .. } = missing;
+        let MissingSlotView { slot, connection, message, .. } = missing;
         match connection {
             Some(_) => format!("slot {slot}: {message}"),
             None => message.clone(),

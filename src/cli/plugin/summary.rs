@@ -1,7 +1,7 @@
 //! What a plugin will reach, before a person agrees to it and whenever it is shown.
 
 use crate::cli::table::fields;
-use keyward_model::{PluggedView, SlotView};
+use keyward_model::{SlotConnectionView, SlotView};
 use keyward_rules::provider::scope_words::worded_scopes;
 
 /// Slots, one paragraph each: lists of hosts and paths are too long for the columns of a table.
@@ -42,7 +42,7 @@ pub(super) fn text(slots: &[SlotView]) -> String {
 }
 
 /// `repo: work (octocat)`, and what the slot allows.
-fn filled(slot: &SlotView, connection: &PluggedView) -> String {
+fn filled(slot: &SlotView, connection: &SlotConnectionView) -> String {
     let account = connection.account.as_ref().map(|account| format!(" ({account})"));
     let allowed = |texts: &[String]| match texts {
         [] => "all".to_owned(),

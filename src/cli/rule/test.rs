@@ -10,7 +10,7 @@ use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 use crate::cli::settings::Global;
 use crate::cli::table::{Table, TableLayout};
-use keyward_api::wire::{RuleTestAsk, RuleTestReport, RuleTested};
+use keyward_api::wire::{RuleTestReport, RuleTestRequest, RuleTested};
 use keyward_app::config::{self, PlacedCase};
 
 /// Cases asked about at once.
@@ -43,7 +43,8 @@ pub(super) async fn test(global: &Global, file: &Path) -> Result<(), Failure> {
     let (client, rules) = rules(global).await?;
     let mut results = Vec::with_capacity(cases.len());
     for some in cases.chunks(CASES) {
-        let ask = RuleTestAsk { cases: some.iter().map(|placed| placed.case.clone()).collect() };
+        let ask =
+            RuleTestRequest { cases: some.iter().map(|placed| placed.case.clone()).collect() };
         let report: RuleTestReport = client.post("/api/v1/rules/test", &ask).await?;
         results.extend(report.results);
     }

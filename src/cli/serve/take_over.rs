@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::cli::client::Client;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::settings::Global;
-use keyward_api::wire::{PlanAsk, PlanView};
+use keyward_api::wire::{PlanRequest, PlanView};
 use keyward_app::Services;
 use keyward_app::config::{Config, StoreChoice};
 
@@ -67,5 +67,5 @@ async fn would_end_all(global: &Global) -> bool {
 async fn plan_of_running(global: &Global, file: &Path) -> Option<PlanView> {
     let client = Client::running_here(global).await?;
     let file = std::path::absolute(file).ok();
-    client.post("/api/v1/plan", &PlanAsk { file }).await.ok()
+    client.post("/api/v1/plan", &PlanRequest { file }).await.ok()
 }

@@ -14,7 +14,7 @@ use keyward_api::wire::{Status, StoreCheckView, StoreFaultView};
 use keyward_app::{RepairedStore, check_store, repair_store};
 
 pub(crate) const HELP: &str = "\
-Reads, opens and decodes every row, and compares it with the rows that belong to it. Nothing is changed.
+Reads, opens and decodes every row, and compares it with the rows that belong to it. NoMembers is changed.
 A running gateway checks its own store while it serves; without one, this process checks the store of the
 configuration.
 

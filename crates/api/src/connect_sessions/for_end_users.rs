@@ -13,7 +13,7 @@ use crate::error::ApiError;
 use crate::state::Admin;
 use keyward_base::id::{ConnectSessionId, ConnectionId, OrgId, UserId};
 use keyward_model::{
-    Agent, ConnectSession, ConnectSessionSpec, ForRefusal, ManagedBy, Record, Reference, Session,
+    Agent, ConnectSession, ConnectSessionSpec, ManagedBy, Record, Reference, RefusedCall, Session,
     User,
 };
 use keyward_proxy::{WantedAccount, WantedLink};
@@ -119,7 +119,7 @@ impl Links {
         let deps = self.admin.deps();
         let spec = purpose.spec();
         Offers::check(&self.admin, &purpose.org, &spec)?;
-        let cause = ForRefusal { agent: wanted.agent.clone(), session: wanted.session.clone() };
+        let cause = RefusedCall { agent: wanted.agent.clone(), session: wanted.session.clone() };
         let max = deps.limits.connect_sessions_max;
         let made = deps.directory.add_connect_session(&purpose.org, spec, max, Some(cause));
         let NewConnectSession { session, token } = made.await?;

@@ -2,7 +2,7 @@
 
 use crate::error::ApiError;
 use crate::state::Admin;
-use crate::wire::ExplainAsk;
+use crate::wire::ExplainRequest;
 use keyward_base::agent::Agent;
 use keyward_base::codes::RefusalText;
 use keyward_base::host::{Scheme, Target};
@@ -15,8 +15,8 @@ use keyward_proxy::base_url::{self, BaseUrl, BaseUrlError, ServedBaseUrls};
 pub(super) fn behind(
     admin: &Admin,
     agent: &Agent,
-    ask: &ExplainAsk,
-) -> Result<Option<ExplainAsk>, ApiError> {
+    ask: &ExplainRequest,
+) -> Result<Option<ExplainRequest>, ApiError> {
     let Some((scheme, rest)) = own_scheme(admin, &ask.url) else { return Ok(None) };
     let (authority, sent) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     if !is_listener(admin, scheme, authority) {
@@ -40,7 +40,7 @@ pub(super) fn behind(
         return Err(ApiError::field("connection", "the base URL names another connection"));
     }
     let url = format!("{target}{}", place.upstream_path(sent));
-    Ok(Some(ExplainAsk { url, connection: Some(connection.to_string()), ..ask.clone() }))
+    Ok(Some(ExplainRequest { url, connection: Some(connection.to_string()), ..ask.clone() }))
 }
 
 /// Splits a URL that may be one of a listener into scheme and rest. If no listener runs, TLS is not assumed.

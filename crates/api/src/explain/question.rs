@@ -4,7 +4,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 
 use crate::error::ApiError;
-use crate::wire::ExplainAsk;
+use crate::wire::ExplainRequest;
 use keyward_base::host::{Scheme, Target};
 use keyward_base::pattern::{DecodedPath, PathError};
 use keyward_rules::git_push::{PushedRefs, RequestedPush};
@@ -37,7 +37,7 @@ impl DescribedRequest {
     ///
     /// # Errors
     /// 422 that names the invalid part.
-    pub(super) fn parse(ask: &ExplainAsk) -> Result<Self, ApiError> {
+    pub(super) fn parse(ask: &ExplainRequest) -> Result<Self, ApiError> {
         let refused = |error: PathError| ApiError::field("url", error.to_string());
         let method = ask.method.as_deref().unwrap_or("GET");
         let method = Method::from_bytes(method.as_bytes())
@@ -112,7 +112,7 @@ fn target(uri: &Uri) -> Result<Target, ApiError> {
     Target::parse(scheme, authority).map_err(|error| ApiError::field("url", error.to_string()))
 }
 
-fn fields(ask: &ExplainAsk) -> Result<HeaderMap, ApiError> {
+fn fields(ask: &ExplainRequest) -> Result<HeaderMap, ApiError> {
     let mut fields = HeaderMap::new();
     for (name, value) in &ask.headers {
         let (name, value) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value));
@@ -126,7 +126,7 @@ fn fields(ask: &ExplainAsk) -> Result<HeaderMap, ApiError> {
     Ok(fields)
 }
 
-fn named(ask: &ExplainAsk, fields: &HeaderMap) -> Option<String> {
+fn named(ask: &ExplainRequest, fields: &HeaderMap) -> Option<String> {
     let field = fields.get(KEYWARD_CONNECTION).and_then(|value| value.to_str().ok());
     ask.connection.clone().or_else(|| field.map(|name| name.trim().to_owned()))
 }
@@ -139,8 +139,8 @@ mod tests {
     use super::*;
     use keyward_rules::inject::placeholder::Placeholder;
 
-    fn ask(url: &str) -> ExplainAsk {
-        ExplainAsk { agent: "ci".to_owned(), url: url.to_owned(), ..ExplainAsk::default() }
+    fn ask(url: &str) -> ExplainRequest {
+        ExplainRequest { agent: "ci".to_owned(), url: url.to_owned(), ..ExplainRequest::default() }
     }
 
     #[test]
@@ -180,7 +180,7 @@ mod tests {
         let text = placeholder.as_str();
         let pair = STANDARD.encode(format!("{text}:"));
         let url = format!("https://api.example.com/?key={text}");
-        let in_field = |value: String| ExplainAsk {
+        let in_field = |value: String| ExplainRequest {
             headers: [("Authorization".to_owned(), value)].into(),
             ..ask("https://api.example.com/")
         };
@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn the_connection_field_names_the_connection() {
-        let named = ExplainAsk {
+        let named = ExplainRequest {
             headers: [("keyward-connection".to_owned(), "work".to_owned())].into(),
             ..ask("https://api.example.com/")
         };

@@ -8,7 +8,7 @@ use crate::context::Context;
 use crate::error::ApiError;
 use crate::resource::found;
 use crate::state::Admin;
-use crate::wire::{ConnectionUsed, ErrorView, ExplainAsk, Explanation};
+use crate::wire::{ErrorView, ExplainRequest, ExplainedConnection, Explanation};
 use keyward_base::agent::Agent;
 use keyward_base::codes::Code;
 use keyward_base::host::{Scheme, Target};
@@ -33,7 +33,7 @@ struct AskedLogin {
 /// 422 if the URL is no login, 404 for another agent or session.
 pub(super) async fn explained(
     context: &Context,
-    ask: &ExplainAsk,
+    ask: &ExplainRequest,
 ) -> Result<Option<Explanation>, ApiError> {
     if !ask.url.starts_with(SCHEME) {
         return Ok(None);
@@ -128,10 +128,10 @@ async fn signs(
     }
 }
 
-fn connection(context: &Context, key: &Account) -> ConnectionUsed {
+fn connection(context: &Context, key: &Account) -> ExplainedConnection {
     let view = context.view();
     let record = view.connection(context.caller.org(), &key.id);
-    ConnectionUsed {
+    ExplainedConnection {
         id: key.id.clone(),
         name: key.name.to_string(),
         provider: key.provider.to_string(),

@@ -64,7 +64,7 @@ impl<S: JsonSchema, W: JsonSchema> Argument for SpecInput<S, W> {
 
 impl<R: Resource> Argument for Input<R> {
     fn describe(draft: &mut OperationDraft<'_>) {
-        let body = flat(draft.input.inline::<R::Spec>(), draft.input.inline::<R::With>());
+        let body = flat(draft.input.inline::<R::Spec>(), draft.input.inline::<R::CreateOptions>());
         draft.body = Some(draft.input.named(&format!("New {}", R::KIND.one), body));
     }
 }
@@ -73,7 +73,7 @@ impl<R: Resource> Argument for InputChange<R> {
     /// A merge patch: each member may be missing, or `null` to remove it.
     fn describe(draft: &mut OperationDraft<'_>) {
         let mut patch =
-            flat(draft.input.inline::<R::Spec>(), draft.input.inline::<R::ChangeWith>());
+            flat(draft.input.inline::<R::Spec>(), draft.input.inline::<R::ChangeOptions>());
         patch.remove("required");
         if let Some(Value::Object(members)) = patch.get_mut("properties") {
             for member in members.values_mut() {

@@ -17,7 +17,7 @@ use crate::state::Admin;
 use crate::visit::SecureRequest;
 use crate::wire::{PasskeyRequest, UsedCredential};
 use keyward_base::host::{Host, Scheme, Target};
-use keyward_model::{Nothing, SignInMethod};
+use keyward_model::{NoMembers, SignInMethod};
 use keyward_state::crypto::challenge::{self, Challenges, Valid};
 use keyward_state::crypto::webauthn::{
     Ceremony, PasskeyAlgorithm, PasskeyAssertion, WebauthnError, challenge_in,
@@ -73,7 +73,7 @@ pub(super) async fn challenge(
     State(admin): State<Admin>,
     visit: Option<Extension<SecureRequest>>,
     fields: HeaderMap,
-    Body(Nothing {}): Body<Nothing>,
+    Body(NoMembers {}): Body<NoMembers>,
 ) -> Result<Json<PasskeyRequest>, ApiError> {
     let Some(Extension(visit)) = visit else { return Err(super::only_browsers()) };
     on(&admin)?;

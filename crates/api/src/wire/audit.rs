@@ -17,7 +17,7 @@ pub use keyward_state::observe::event::{Event, Outcome};
 /// The query of `/audit`. What is absent does not matter.
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct AuditAsk {
+pub struct AuditRequest {
     /// The agent's name.
     pub agent: Option<String>,
     /// The id of the agent's token.
@@ -50,7 +50,7 @@ pub struct AuditAsk {
     pub since: Option<String>,
     /// Exchanges that began before.
     pub until: Option<String>,
-    /// What is counted, for [`CountsAsk`] alone.
+    /// What is counted, for [`AuditCountsRequest`] alone.
     #[schemars(skip)]
     pub by: Option<Grouping>,
     /// Continue with new records as they are written.
@@ -65,15 +65,15 @@ pub struct AuditAsk {
 /// The query of `/audit/counts`: that of `/audit` with what is counted, and without what is for records.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(transparent)]
-pub struct CountsAsk(pub AuditAsk);
+pub struct AuditCountsRequest(pub AuditRequest);
 
-impl JsonSchema for CountsAsk {
+impl JsonSchema for AuditCountsRequest {
     fn schema_name() -> Cow<'static, str> {
-        "CountsAsk".into()
+        "AuditCountsRequest".into()
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let mut schema = AuditAsk::json_schema(generator);
+        let mut schema = AuditRequest::json_schema(generator);
         let mut by = generator.subschema_for::<Grouping>();
         by.insert("description".to_owned(), json!("What is counted."));
         if let Some(Value::Object(members)) = schema.get_mut("properties") {

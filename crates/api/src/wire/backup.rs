@@ -10,7 +10,7 @@ use keyward_model::SecretText;
 /// choose others.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub struct BackupAsk {
+pub struct BackupOptions {
     /// age recipients, `age1…`: each can open it.
     pub recipients: Vec<String>,
     /// A passphrase, instead of recipients.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// `POST /connections/{id}/request`.
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct CallAsk {
+pub struct CallRequest {
     /// `GET` when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,

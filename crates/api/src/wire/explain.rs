@@ -9,13 +9,13 @@ use serde::{Deserialize, Serialize};
 use super::{ErrorView, TokenStatus};
 use keyward_base::id::ConnectionId;
 use keyward_base::settings::Settings;
-use keyward_rules::policy::Considered;
+use keyward_rules::policy::ConsideredRule;
 use keyward_rules::policy::explain::ActionKind;
 
 /// A request to explain.
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct ExplainAsk {
+pub struct ExplainRequest {
     /// The agent's name or id.
     pub agent: String,
     /// Its method; GET when absent.
@@ -65,7 +65,7 @@ pub struct Explanation {
     /// The pattern of it that means the host; absent where it is for every host.
     pub host: Option<String>,
     /// The connection whose credential would be used.
-    pub connection: Option<ConnectionUsed>,
+    pub connection: Option<ExplainedConnection>,
     /// How its requests are sent: timeout, further attempts, limits, fields; absent where nothing is set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settings: Option<Settings>,
@@ -81,12 +81,12 @@ pub struct Explanation {
     /// All rules of the organisation, bindings and sets of the agent, and the default, in the order in which they
     /// decide; the bindings among themselves have none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub considered: Vec<Considered>,
+    pub considered: Vec<ConsideredRule>,
 }
 
 /// The connection of an explanation.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-pub struct ConnectionUsed {
+pub struct ExplainedConnection {
     /// `con_…`
     pub id: ConnectionId,
     /// Its name.
@@ -98,7 +98,7 @@ pub struct ConnectionUsed {
     pub default_over: Vec<String>,
     /// The app that requests its tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub app: Option<AppUsed>,
+    pub app: Option<ExplainedApp>,
     /// Its token, for kinds that have one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<TokenStatus>,
@@ -109,7 +109,7 @@ pub struct ConnectionUsed {
 
 /// The app of the connection of an explanation.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-pub struct AppUsed {
+pub struct ExplainedApp {
     /// Its name.
     pub name: String,
     /// What is to be registered at the provider.

@@ -13,7 +13,7 @@ use keyward_vault::oauth::FlowView;
 
 /// A connection that was made or is being connected again, and what its owner does next.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-pub struct ConnectionMade {
+pub struct ConnectionCreated {
     /// The connection.
     #[serde(flatten)]
     pub connection: Shown<Connection>,
@@ -65,7 +65,7 @@ pub struct ConsentView {
 
 /// A consent that is open, in a list.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-pub struct ConsentListed {
+pub struct OpenConsentView {
     /// The connection's name.
     pub name: String,
     /// The consent.

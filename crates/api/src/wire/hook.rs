@@ -8,7 +8,7 @@ use keyward_model::{Hook, Shown};
 
 /// A hook with the key that signs its deliveries, shown once: absent if it was given, and for a queue.
 #[derive(Deserialize, JsonSchema, Serialize)]
-pub struct HookAdded {
+pub struct HookCreated {
     /// The hook.
     #[serde(flatten)]
     pub hook: Shown<Hook>,
@@ -17,9 +17,9 @@ pub struct HookAdded {
     pub signing_key: Option<String>,
 }
 
-impl std::fmt::Debug for HookAdded {
+impl std::fmt::Debug for HookCreated {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("HookAdded").field("hook", &self.hook).finish_non_exhaustive()
+        f.debug_struct("HookCreated").field("hook", &self.hook).finish_non_exhaustive()
     }
 }
 
@@ -67,7 +67,7 @@ pub struct HookEventView {
 /// The query of a list of events.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub struct HookEventsAsk {
+pub struct HookEventsRequest {
     /// Events whose deliveries all failed, instead of those that wait.
     pub dead: bool,
     /// Server-sent events: those that wait, in order, and then each one that comes. A reader deletes an event after its

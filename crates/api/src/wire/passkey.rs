@@ -9,7 +9,7 @@ use keyward_model::SecretText;
 /// Before a passkey is registered.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub struct PasskeyChallengeAsk {
+pub struct PasskeyChallengeRequest {
     /// The current password. Required unless the caller has none, or signed in with a link.
     pub current: Option<SecretText>,
 }
@@ -104,7 +104,7 @@ pub struct PasskeyRequest {
 /// A new passkey.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct PasskeyAsk {
+pub struct PasskeyCreateRequest {
     /// What the user calls it: 1 to 64 characters.
     pub name: String,
     /// What the browser gives: `PublicKeyCredential.toJSON()`.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// Which configuration is planned.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct PlanAsk {
+pub struct PlanRequest {
     /// Another file, to be planned instead of the gateway's own; an absolute path.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<PathBuf>,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// What a replica tells the others about itself, through their store. It holds no secret: the owner of the database
 /// reads it.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct ReplicaAbout {
+pub struct ReplicaInfo {
     /// The host's name.
     pub host: String,
     /// The program's version.
@@ -38,7 +38,7 @@ pub struct ReplicaAbout {
     pub database_listeners: Vec<ReplicaListener>,
 }
 
-impl ReplicaAbout {
+impl ReplicaInfo {
     /// Whether it is known to have another CA.
     pub fn ca_differs(&self, other: &Self) -> bool {
         self.ca.as_ref().zip(other.ca.as_ref()).is_some_and(|(one, other)| one != other)

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 /// Asks for an order.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct RuleOrderAsk {
+pub struct RuleOrderRequest {
     /// All stored rules of the organisation, each once, by name or id.
     pub rules: Vec<String>,
 }

@@ -10,7 +10,7 @@ use keyward_rules::policy::explain::ActionKind;
 /// The body of `/rules/test`.
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct RuleTestAsk {
+pub struct RuleTestRequest {
     /// What is expected.
     pub cases: Vec<RuleCase>,
 }
@@ -60,12 +60,12 @@ pub struct RuleTested {
     /// The differences, in words.
     pub wrong: Vec<String>,
     /// What the gateway would do with the request; absent when it is no valid request.
-    pub became: Option<Became>,
+    pub became: Option<PredictedDecision>,
 }
 
 /// What the gateway would do with a request.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-pub struct Became {
+pub struct PredictedDecision {
     /// What would be done.
     pub action: ActionKind,
     /// What decided, as explain and audit name it.

@@ -11,7 +11,7 @@ use super::passkey::UsedCredential;
 /// What a browser signs in with: a link, a user and a password, or a passkey.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct SignInAsk {
+pub struct SignInCredentials {
     /// The token of a link, `kwo_…`: the parameter `link` of its URL.
     #[serde(default)]
     pub link: Option<SecretText>,
@@ -32,7 +32,7 @@ pub struct SignInAsk {
 /// A new password.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct PasswordAsk {
+pub struct PasswordChangeRequest {
     /// 12 to 256 characters, and not the name of the user.
     pub password: SecretText,
     /// The current password. Required to change one's own, unless the caller signed in with a link.
@@ -43,7 +43,7 @@ pub struct PasswordAsk {
 /// Before a key of one-time codes is made.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub struct TotpAsk {
+pub struct TotpRequest {
     /// The current password. Required for one's own, unless the caller signed in with a link.
     pub current: Option<SecretText>,
     /// A code of the key that is replaced. Required like the password.
@@ -101,7 +101,7 @@ pub struct SignInView {
 /// For whom a link is made.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct LoginLinkAsk {
+pub struct LoginLinkRequest {
     /// The user, by name or id. Default: the caller; for the operator, the only admin. If the organisation has no admin,
     /// the operator's request adds the user `admin`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -15,7 +15,7 @@ pub struct Summary {
     /// Plugins.
     pub plugins: PluginNumbers,
     /// The providers of the connections, by id.
-    pub providers: BTreeMap<String, ProviderUsed>,
+    pub providers: BTreeMap<String, ProviderCount>,
     /// Connections by environment.
     pub environments: BTreeMap<String, usize>,
     /// Connections by tag.
@@ -63,7 +63,7 @@ pub struct PluginNumbers {
 
 /// A provider of connections.
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-pub struct ProviderUsed {
+pub struct ProviderCount {
     /// Its name.
     pub name: String,
     /// Its connections.

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use keyward_vault::{Failing, TokenStatus};
+pub use keyward_vault::{Failures, TokenStatus};
 
 /// What a refresh by hand brought.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Failing;
+use super::Failures;
 use keyward_base::id::{AgentId, ConnectionId};
 use keyward_base::names::named_enum;
 
@@ -33,7 +33,7 @@ pub struct UsageView {
     pub bytes_out: u64,
     /// Until answers began; absent before the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub latency_ms: Option<Waits>,
+    pub latency_ms: Option<LatencyPercentiles>,
     /// When the last request began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_used: Option<Timestamp>,
@@ -48,7 +48,7 @@ pub struct UsageView {
     pub next_expiry: Option<Timestamp>,
     /// The refreshes that fail, while none succeeds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub failing: Option<Failing>,
+    pub failing: Option<Failures>,
     /// Who may use it, and who did.
     pub agents: Vec<AgentUse>,
     /// Its usage over time, which outlives a restart.
@@ -58,7 +58,7 @@ pub struct UsageView {
 /// The query of usage.
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct UsageAsk {
+pub struct UsageRequest {
     /// The period until now: `24h`, `7d`, at most `30d`, an RFC 3339 time, or a day. Default: `24h`. Up to `48h` has a
     /// point for each hour, more one for each day; up to `1h` of an organisation has one for each minute.
     pub since: Option<String>,
@@ -126,7 +126,7 @@ pub struct UsageTotals {
     pub bytes_out: u64,
     /// Until answers began; absent without answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub latency_ms: Option<Waits>,
+    pub latency_ms: Option<LatencyPercentiles>,
     /// The provider's own limit, as last reported in this time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider_limit: Option<LimitView>,
@@ -134,7 +134,7 @@ pub struct UsageTotals {
 
 /// The milliseconds in which that part of the answers began, rounded up to a power of two.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-pub struct Waits {
+pub struct LatencyPercentiles {
     /// Half of them.
     pub p50: u64,
     /// 95 of 100.

@@ -18,7 +18,7 @@ pub struct EventType {
 
 /// A webhook with its signing key, shown once: absent if it was given.
 #[derive(Deserialize, JsonSchema, Serialize)]
-pub struct WebhookAdded {
+pub struct WebhookCreated {
     /// The webhook.
     #[serde(flatten)]
     pub webhook: Shown<Webhook>,
@@ -27,8 +27,8 @@ pub struct WebhookAdded {
     pub signing_key: Option<String>,
 }
 
-impl std::fmt::Debug for WebhookAdded {
+impl std::fmt::Debug for WebhookCreated {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("WebhookAdded").field("webhook", &self.webhook).finish_non_exhaustive()
+        f.debug_struct("WebhookCreated").field("webhook", &self.webhook).finish_non_exhaustive()
     }
 }

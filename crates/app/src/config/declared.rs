@@ -12,7 +12,7 @@ use super::providers_in_file::KnownProviders;
 use super::reading::ConfigReading;
 use keyward_base::id::OrgId;
 use keyward_base::keys::{Absent, Key, Section, Shape};
-use keyward_model::{Honeytoken, Nothing, Resource};
+use keyward_model::{Honeytoken, NoMembers, Resource};
 use keyward_rules::provider::decode::did_you_mean;
 use keyward_rules::provider::document::{item_of, key_of};
 
@@ -33,10 +33,10 @@ pub trait InFile: Resource {
 }
 
 impl InFile for Honeytoken {
-    type ItemKeys = Nothing;
-    type With = Nothing;
+    type ItemKeys = NoMembers;
+    type With = NoMembers;
 
-    fn with(nothing: Nothing, _: &str, _: &mut ConfigReading<'_>) -> Option<Nothing> {
+    fn with(nothing: NoMembers, _: &str, _: &mut ConfigReading<'_>) -> Option<NoMembers> {
         Some(nothing)
     }
 }

@@ -16,7 +16,7 @@ use crate::parts::{Action, Field, ago, chips, copyable, count, head, in_short, l
 use crate::visit::{Console, PageError, Tagged, Visit, segment};
 use keyward_api::handler::get;
 use keyward_api::wire::{AgentUsageView, Event, List, Status, StreamView};
-use keyward_model::{Agent, HeldBy, ManagedBy, RuleShown, Session, Shown};
+use keyward_model::{Agent, ManagedBy, PauseCause, RuleShown, Session, Shown};
 
 /// Rules and sessions that are read: as many as a page of the API has.
 const READ: usize = 1_000;
@@ -125,14 +125,14 @@ fn page(visit: &Visit, view: &View) -> Markup {
 }
 
 /// Who paused it.
-fn pause_of(by: Option<HeldBy>) -> Markup {
+fn pause_of(by: Option<PauseCause>) -> Markup {
     html! {
         @match by {
-            Some(HeldBy::Alarm) => div.notice.bad role="alert" { div.grow {
+            Some(PauseCause::Alarm) => div.notice.bad role="alert" { div.grow {
                 b { "An alarm paused this agent" }
                 p.small { "A honeytoken that it was given appeared in a request. Resume it when the cause is known." }
             } },
-            Some(HeldBy::Person) => div.notice.warn { p { "A person paused this agent. The changes on this page say who." } },
+            Some(PauseCause::Person) => div.notice.warn { p { "A person paused this agent. The changes on this page say who." } },
             None => div.notice.warn { p { "A person or an alarm paused this agent. Resume it when the cause is known." } },
         }
     }

@@ -11,7 +11,7 @@ use crate::parts::{Field, Tone, ago, count, empty, head, mark, next_page, search
 use crate::visit::{Console, PageError, Visit, segment};
 use keyward_api::handler::get;
 use keyward_api::wire::{List, Summary};
-use keyward_model::{Agent, HeldBy, Shown};
+use keyward_model::{Agent, PauseCause, Shown};
 
 /// Rows of a page.
 const ROWS: usize = 40;
@@ -107,7 +107,7 @@ fn row(agent: &Shown<Agent>) -> Markup {
 /// The state of an agent.
 pub(super) fn state_of(agent: &Shown<Agent>) -> Markup {
     match (agent.facts.held_by, agent.facts.paused) {
-        (Some(HeldBy::Alarm), _) => state(Tone::Bad, "paused by an alarm"),
+        (Some(PauseCause::Alarm), _) => state(Tone::Bad, "paused by an alarm"),
         (_, true) => state(Tone::Idle, "paused"),
         _ => state(Tone::Ok, "active"),
     }

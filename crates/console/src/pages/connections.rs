@@ -13,7 +13,9 @@ use crate::parts::{Action, Tone, ago, count, empty, head, mark, search, state};
 use crate::visit::{Console, PageError, Visit, segment};
 use keyward_api::handler::get;
 use keyward_api::wire::{List, Summary};
-use keyward_model::{BrokenReason, Connection, ConnectionState, DueBy, ManagedBy, Renewal, Shown};
+use keyward_model::{
+    BrokenReason, Connection, ConnectionState, ManagedBy, Renewal, ReplacementReason, Shown,
+};
 
 /// Rows of a page: more would make it longer than a browser shows at once.
 const ROWS: usize = 40;
@@ -306,8 +308,10 @@ pub(super) fn attention_reason(connection: &Shown<Connection>) -> Markup {
     }
     match (facts.due, facts.ends) {
         (Some(due), _) => match due.why {
-            DueBy::Expires => html! { "its key expires " (ago(due.at)) },
-            DueBy::RotateEvery => html! { "its key is due for rotation " (ago(due.at)) },
+            ReplacementReason::Expires => html! { "its key expires " (ago(due.at)) },
+            ReplacementReason::RotateEvery => {
+                html! { "its key is due for rotation " (ago(due.at)) }
+            }
         },
         (None, Some(at)) => html! { "its consent expires " (ago(at)) },
         (None, None) => html! { "it needs a person soon" },

@@ -8,7 +8,7 @@ use crate::frame::{Page, Section};
 use crate::parts::{Action, chips, count, empty, head};
 use crate::visit::{Console, PageError, Visit, sentence};
 use keyward_api::handler::get;
-use keyward_api::wire::{PlanAsk, PlanProblem, PlanStep, PlanView};
+use keyward_api::wire::{PlanProblem, PlanRequest, PlanStep, PlanView};
 
 /// Steps that the page shows.
 const STEPS: usize = 60;
@@ -21,7 +21,7 @@ async fn show(visit: Visit) -> Result<Page, PageError> {
     if !runs_install(&visit) {
         return Err(PageError::not_allowed());
     }
-    let plan: PlanView = visit.ask("/plan", &PlanAsk::default()).await?;
+    let plan: PlanView = visit.ask("/plan", &PlanRequest::default()).await?;
     let changes: Vec<_> = plan.steps.iter().filter(|step| step.action != "nothing").collect();
     let same = plan.steps.len() - changes.len();
     let reload = Action {

@@ -18,8 +18,8 @@ use crate::visit::{Console, PageError, Tagged, Visit, segment, sentence};
 use keyward_api::handler::get;
 use keyward_api::wire::List;
 use keyward_model::{
-    Connection, ConnectionState, ManagedBy, PluggedView, PluginState, PluginView, Renewal, Shown,
-    SlotView,
+    Connection, ConnectionState, ManagedBy, PluginState, PluginView, Renewal, Shown,
+    SlotConnectionView, SlotView,
 };
 use keyward_rules::provider::scope_words::{ScopeWords, worded_scopes};
 
@@ -218,7 +218,7 @@ fn slot_row(plugin: &PluginView, slot: &SlotView, writes: bool) -> Markup {
 
 fn plugged_in(
     plugin: &PluginView,
-    plugged: &PluggedView,
+    plugged: &SlotConnectionView,
     words: &ScopeWords,
     writes: bool,
 ) -> Markup {
@@ -242,7 +242,7 @@ fn plugged_in(
 }
 
 /// The way to a credential that works.
-fn renew(plugged: &PluggedView, path: &str, writes: bool) -> Markup {
+fn renew(plugged: &SlotConnectionView, path: &str, writes: bool) -> Markup {
     // A paused one works again when it is resumed, on its page.
     let is_paused = plugged.state == ConnectionState::Paused;
     let verb = renewal_verb(plugged.renewal, &plugged.state).filter(|_| writes && !is_paused);

@@ -10,7 +10,7 @@ use crate::frame::{Page, Section};
 use crate::parts::{ago, chips, facts, head, remedy};
 use crate::visit::{Console, PageError, Visit, segment, sentence};
 use keyward_api::handler::get;
-use keyward_api::wire::{Event, ExplainAsk, Explanation, List, Outcome};
+use keyward_api::wire::{Event, ExplainRequest, Explanation, List, Outcome};
 
 /// Requests that the page begins with.
 const ROWS: usize = 60;
@@ -190,11 +190,11 @@ fn allow(event: &Event, target: &str) -> String {
 
 async fn explained(visit: &Visit, event: &Event) -> Option<Result<Explanation, String>> {
     let target = event.target.as_ref()?;
-    let ask = ExplainAsk {
+    let ask = ExplainRequest {
         agent: event.agent.clone()?,
         method: event.method.clone().filter(|method| method != "CONNECT"),
         url: format!("{target}{}", event.path.as_deref().unwrap_or("/")),
-        ..ExplainAsk::default()
+        ..ExplainRequest::default()
     };
     Some(match visit.explain(&ask).await {
         Ok(explanation) => Ok(explanation),

@@ -10,7 +10,7 @@ pub const REMIND_DAYS: [i64; 3] = [14, 7, 1];
 
 /// People were reminded.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-pub struct Reminded {
+pub struct Reminder {
     /// That it is due then.
     pub due: Timestamp,
     /// One of [`REMIND_DAYS`], or 0 once it is over.
@@ -40,17 +40,17 @@ pub enum RotationState {
 
 /// When and why a secret has to be replaced.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-pub struct Due {
+pub struct ReplacementDue {
     /// When.
     pub at: Timestamp,
     /// Why.
-    pub why: DueBy,
+    pub why: ReplacementReason,
 }
 
 named_enum! {
     /// Why a secret has to be replaced.
     #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-    pub enum DueBy by code {
+    pub enum ReplacementReason by code {
         /// It ends.
         Expires = "expires",
         /// Its rotation interval ends.
@@ -58,7 +58,7 @@ named_enum! {
     }
 }
 
-impl Due {
+impl ReplacementDue {
     /// Whole days that are left; negative once it is over.
     pub fn days_left(&self, now: Timestamp) -> i64 {
         let day = SignedDuration::from_hours(24).as_secs();
@@ -92,7 +92,7 @@ mod tests {
     #[test]
     fn reminders_come_at_two_weeks_one_week_a_day_and_the_end() {
         let at = Timestamp::UNIX_EPOCH + days(100);
-        let due = Due { at, why: DueBy::Expires };
+        let due = ReplacementDue { at, why: ReplacementReason::Expires };
         let minute = SignedDuration::from_mins(1);
         for (now, reminder) in [
             (at - days(15), None),

@@ -32,12 +32,12 @@ pub struct TokenStatus {
     #[serde(default)]
     pub awaited: Option<Timestamp>,
     /// The failing refreshes, if the last one failed.
-    pub failing: Option<Failing>,
+    pub failing: Option<Failures>,
 }
 
 /// Consecutive failed refreshes.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-pub struct Failing {
+pub struct Failures {
     /// The time of the first.
     pub since: Timestamp,
     /// Their number.

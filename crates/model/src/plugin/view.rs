@@ -32,7 +32,7 @@ pub struct PluginView {
     /// `ready`, `degraded`, `blocked`, or `paused` if it is no longer in the configuration.
     pub state: PluginState,
     /// Slots without a connection that can be used.
-    pub missing: Vec<MissingView>,
+    pub missing: Vec<MissingSlotView>,
     /// All slots, in the manifest's order.
     pub slots: Vec<SlotView>,
     /// Who may edit it.
@@ -47,7 +47,7 @@ pub struct PluginView {
 
 /// A slot without a connection that can be used.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-pub struct MissingView {
+pub struct MissingSlotView {
     /// Its name.
     pub slot: String,
     /// Whether the plugin is blocked by it.
@@ -90,12 +90,12 @@ pub struct SlotView {
     pub allow: Vec<String>,
     /// What is in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub connection: Option<PluggedView>,
+    pub connection: Option<SlotConnectionView>,
 }
 
 impl SlotView {
     /// A slot of the manifest and what is in it. Only the gateway has the words of scopes.
-    pub fn new(slot: &Slot, connection: Option<PluggedView>) -> Self {
+    pub fn new(slot: &Slot, connection: Option<SlotConnectionView>) -> Self {
         let Slot { slot, provider, label, help, required, scopes, methods, paths, allow } =
             slot.clone();
         let scope_words = ScopeWords::new();
@@ -117,7 +117,7 @@ impl SlotView {
 
 /// A connection in a slot.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-pub struct PluggedView {
+pub struct SlotConnectionView {
     /// `con_…`
     #[schemars(with = "String")]
     pub id: ConnectionId,
@@ -151,12 +151,12 @@ pub struct PluginRemoved {
     #[schemars(with = "String")]
     pub removed: PluginId,
     /// The connections that were in its slots. They stay, and nothing was revoked at their providers.
-    pub connections: Vec<LeftView>,
+    pub connections: Vec<RemainingConnectionView>,
 }
 
 /// A connection that stays.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-pub struct LeftView {
+pub struct RemainingConnectionView {
     /// `con_…`
     #[schemars(with = "String")]
     pub id: ConnectionId,

@@ -10,7 +10,7 @@ use crate::gateway::Gateway;
 use crate::request::inbound::Inbound;
 use keyward_base::agent::Agent;
 use keyward_base::host::Target;
-use keyward_model::{HeldBy, Honeytoken, ManagedBy, Record, Session};
+use keyward_model::{Honeytoken, ManagedBy, PauseCause, Record, Session};
 use keyward_rules::inject::placeholder::PlaceholderCore;
 use keyward_rules::inject::strip;
 use keyward_state::directory::{Directory, DirectoryError, FormerToken};
@@ -143,7 +143,7 @@ async fn revoke_access(
             other => return other.map(|()| "token revoked"),
         }
     }
-    let hold = |agent: &mut Record<keyward_model::Agent>| agent.facts.hold(HeldBy::Alarm);
+    let hold = |agent: &mut Record<keyward_model::Agent>| agent.facts.hold(PauseCause::Alarm);
     let paused = directory.change::<keyward_model::Agent>(&agent.org, &agent.id, hold).await;
     paused.map(|_| "agent paused")
 }

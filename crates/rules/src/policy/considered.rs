@@ -12,17 +12,17 @@ use keyward_base::id::RuleId;
 
 /// A rule, binding or set, and its part in the decision.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-pub struct Considered {
+pub struct ConsideredRule {
     /// As explain and audit name it.
     pub rule: String,
     /// Its part.
-    pub fit: Fit,
+    pub fit: RuleOutcome,
 }
 
 /// The part of a rule in a decision.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Fit {
+pub enum RuleOutcome {
     /// It decides.
     Decides,
     /// An earlier one decides.
@@ -43,7 +43,7 @@ pub enum Fit {
     NotChosen,
 }
 
-impl Fit {
+impl RuleOutcome {
     /// The part in two or three words, for people.
     pub fn words(self) -> &'static str {
         match self {
@@ -60,8 +60,8 @@ impl Fit {
     }
 }
 
-impl Considered {
-    fn new(rule: &RuleId, fit: Fit) -> Self {
+impl ConsideredRule {
+    fn new(rule: &RuleId, fit: RuleOutcome) -> Self {
         Self { rule: rule.to_string(), fit }
     }
 }
@@ -73,65 +73,67 @@ impl Policy {
         agent: &Agent,
         asked: &PolicyRequest<'_>,
         decided: Option<&str>,
-    ) -> Vec<Considered> {
+    ) -> Vec<ConsideredRule> {
         let evaluation = self.evaluation(agent, asked, asked.path);
-        let is_it = |it: &Considered| Some(it.rule.as_str()) == decided;
+        let is_it = |it: &ConsideredRule| Some(it.rule.as_str()) == decided;
         let mut rules = evaluation.rules();
         let at = rules.iter().position(is_it);
         if let Some(at) = at {
             // A rule that replaces a binding decides although it does not fit; then the others were compared too.
-            let is_last = rules[at].fit == Fit::NotChosen;
-            rules[at].fit = Fit::Decides;
+            let is_last = rules[at].fit == RuleOutcome::NotChosen;
+            rules[at].fit = RuleOutcome::Decides;
             let later = rules.iter_mut().skip(at + 1).filter(|_| is_last);
-            later.for_each(|rule| rule.fit = Fit::NotReached);
+            later.for_each(|rule| rule.fit = RuleOutcome::NotReached);
             let others = evaluation.bindings().into_iter().chain(evaluation.sets());
-            rules.extend(others.map(|it| Considered { fit: Fit::NotReached, ..it }));
+            rules.extend(others.map(|it| ConsideredRule { fit: RuleOutcome::NotReached, ..it }));
         } else {
             let mut bindings = evaluation.bindings();
             let mut sets = evaluation.sets();
             let binding = bindings.iter_mut().find(|it| is_it(it));
-            let mut is_decided = binding.map(|it| it.fit = Fit::Decides).is_some();
+            let mut is_decided = binding.map(|it| it.fit = RuleOutcome::Decides).is_some();
             for set in &mut sets {
                 if is_decided {
-                    set.fit = Fit::NotReached;
+                    set.fit = RuleOutcome::NotReached;
                 } else if is_it(set) {
-                    (set.fit, is_decided) = (Fit::Decides, true);
+                    (set.fit, is_decided) = (RuleOutcome::Decides, true);
                 }
             }
             rules.extend(bindings.into_iter().chain(sets));
         }
         let is_default = decided == Some(self.default_rule.as_str());
-        let fit = if is_default { Fit::Decides } else { Fit::NotReached };
-        rules.push(Considered::new(&self.default_rule, fit));
+        let fit = if is_default { RuleOutcome::Decides } else { RuleOutcome::NotReached };
+        rules.push(ConsideredRule::new(&self.default_rule, fit));
         rules
     }
 }
 
 impl Evaluation<'_> {
-    fn rules(&self) -> Vec<Considered> {
+    fn rules(&self) -> Vec<ConsideredRule> {
         let all = &self.org.rules;
         let candidates = all.candidates(&self.agent.id, self.asked.target);
         let candidate = |rule: &CompiledRule| {
             candidates.iter().find(|it| std::ptr::eq(it.compiled, rule)).copied()
         };
         let fit = |rule: &CompiledRule| match (rule.is_for(&self.agent.id), candidate(rule)) {
-            (false, _) => Fit::Agent,
-            (true, None) => Fit::Host,
+            (false, _) => RuleOutcome::Agent,
+            (true, None) => RuleOutcome::Host,
             (true, Some(candidate)) => self.fit(candidate),
         };
-        all.all.iter().map(|rule| Considered::new(&rule.rule.id, fit(rule))).collect()
+        all.all.iter().map(|rule| ConsideredRule::new(&rule.rule.id, fit(rule))).collect()
     }
 
-    fn fit(&self, candidate: RuleCandidate<'_>) -> Fit {
+    fn fit(&self, candidate: RuleCandidate<'_>) -> RuleOutcome {
         let rule = &candidate.compiled.rule;
         match &rule.action {
-            _ if !rule.matches_method(self.asked.method) => Fit::Method,
-            RuleAction::Use(account) if account.owning(self.asked.target).is_none() => Fit::Host,
-            _ if self.is_other_action(candidate) => Fit::Action,
+            _ if !rule.matches_method(self.asked.method) => RuleOutcome::Method,
+            RuleAction::Use(account) if account.owning(self.asked.target).is_none() => {
+                RuleOutcome::Host
+            }
+            _ if self.is_other_action(candidate) => RuleOutcome::Action,
             // A path that is ambiguous fits none.
-            _ if !matches!(self.applies(candidate), Ok(true)) => Fit::Path,
-            _ if self.missing(candidate).is_some() => Fit::Connection,
-            _ => Fit::NotChosen,
+            _ if !matches!(self.applies(candidate), Ok(true)) => RuleOutcome::Path,
+            _ if self.missing(candidate).is_some() => RuleOutcome::Connection,
+            _ => RuleOutcome::NotChosen,
         }
     }
 
@@ -142,31 +144,33 @@ impl Evaluation<'_> {
             && matches!(self.matches_paths(&rule.paths, &rule.id), Ok(true))
     }
 
-    fn bindings(&self) -> Vec<Considered> {
+    fn bindings(&self) -> Vec<ConsideredRule> {
         let Some(held) = self.held else { return Vec::new() };
         let hosts: Vec<u32> =
             held.by_host.matching(self.asked.target).map(|entry| entry.value).collect();
         let fit = |number: u32| match hosts.contains(&number) {
-            false => Fit::Host,
+            false => RuleOutcome::Host,
             true => match self.is_within(held.numbered(number)) {
-                Ok(()) => Fit::NotChosen,
-                Err(Reason::BeyondActions { .. } | Reason::DeniedAction { .. }) => Fit::Action,
-                Err(_) => Fit::Path,
+                Ok(()) => RuleOutcome::NotChosen,
+                Err(Reason::BeyondActions { .. } | Reason::DeniedAction { .. }) => {
+                    RuleOutcome::Action
+                }
+                Err(_) => RuleOutcome::Path,
             },
         };
         let all = (0..).zip(&held.all);
-        all.map(|(number, binding)| Considered::new(&binding.id, fit(number))).collect()
+        all.map(|(number, binding)| ConsideredRule::new(&binding.id, fit(number))).collect()
     }
 
-    fn sets(&self) -> Vec<Considered> {
+    fn sets(&self) -> Vec<ConsideredRule> {
         let (target, method) = (self.asked.target, self.asked.method);
         let sets = self.held.iter().flat_map(|held| held.allow.each());
         let fit = |set: &super::AllowedSets| match set.allowing_some(target) {
-            None => Fit::Host,
-            Some(_) if set.allowing(target, method, self.path).is_none() => Fit::Path,
-            Some(_) => Fit::NotChosen,
+            None => RuleOutcome::Host,
+            Some(_) if set.allowing(target, method, self.path).is_none() => RuleOutcome::Path,
+            Some(_) => RuleOutcome::NotChosen,
         };
-        sets.map(|(rule, set)| Considered::new(rule, fit(&set))).collect()
+        sets.map(|(rule, set)| ConsideredRule::new(rule, fit(&set))).collect()
     }
 }
 
@@ -185,7 +189,7 @@ mod tests {
         Sample::ask(line, &[], None, |asked| {
             let decided = policy.explain(&sample.agent, asked).rule;
             let all = policy.considered(&sample.agent, asked, decided.as_deref());
-            let word = |fit: Fit| serde_json::to_value(fit).expect("a word");
+            let word = |fit: RuleOutcome| serde_json::to_value(fit).expect("a word");
             let all = all.iter().map(|it| {
                 let rule = it.rule.split_once(":con_").map_or(&*it.rule, |(kind, _)| kind);
                 format!("{rule}:{}", word(it.fit).as_str().expect("a word"))

@@ -57,7 +57,7 @@ use index::HostIndex;
 use lazy::LazyBindings;
 
 pub use allow::{AllowedSets, hosts_of_sets, set_for};
-pub use considered::{Considered, Fit};
+pub use considered::{ConsideredRule, RuleOutcome};
 pub use database::DatabasePermit;
 pub use explain::Explanation;
 pub use lazy::BindingSource;

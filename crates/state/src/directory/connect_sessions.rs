@@ -18,7 +18,7 @@ use keyward_base::id::OrgId;
 use keyward_base::secret::Secret;
 use keyward_model::{
     BoundBrowser, CONNECT_SESSION_KEPT, CONNECT_SESSION_LIFE, ConnectSession, ConnectSessionFacts,
-    ConnectSessionSpec, Connected, Connection, ForRefusal, ManagedBy, Record, Refusal, User,
+    ConnectSessionSpec, Connected, Connection, ManagedBy, Record, Refusal, RefusedCall, User,
 };
 
 /// Longest stored reason of a failure.
@@ -111,7 +111,7 @@ impl Directory {
         org: &OrgId,
         spec: ConnectSessionSpec,
         max: usize,
-        for_refusal: Option<ForRefusal>,
+        for_refusal: Option<RefusedCall>,
     ) -> Result<NewConnectSession, DirectoryError> {
         let (token, now) = (token::issue_connect_token(), self.shared.clock.now());
         let expires = now.saturating_add(CONNECT_SESSION_LIFE).unwrap_or(Timestamp::MAX);

@@ -89,9 +89,9 @@ pub use error::DirectoryError;
 pub use follow_state::Leftovers;
 pub use integrity::{ContentCheck, FaultKind, StoreCheck, StoreFault};
 pub use keyward_model::{
-    Account, AccountId, AccountSource, BrokenReason, ConnectionState, Due, DueBy, Fault, ManagedBy,
-    Manifest, Missing, PLUGINS_MAX, PluginState, REMIND_DAYS, Registered, Reminded, Renewal,
-    Rotation, RotationState, Slot, Visibility,
+    Account, AccountId, AccountSource, BrokenReason, ConnectionState, DynamicRegistration, Fault,
+    ManagedBy, Manifest, Missing, PLUGINS_MAX, PluginState, REMIND_DAYS, Reminder, Renewal,
+    ReplacementDue, ReplacementReason, Rotation, RotationState, Slot, Visibility,
 };
 pub use logins::{LoginBounds, LoginTerms, NewLogin, UsedLink, idle_until};
 pub use person::{Person, UserCredential};

@@ -10,7 +10,7 @@ use super::rows::RowId;
 use super::{Directory, DirectoryWriter};
 use crate::store::Table;
 use keyward_base::id::OrgId;
-use keyward_model::{ManagedBy, Nothing, Org, OrgSpec, Record};
+use keyward_model::{ManagedBy, NoMembers, Org, OrgSpec, Record};
 
 pub(super) fn default_org() -> Record<Org> {
     record(OrgId::default_org(), ManagedBy::Store, Timestamp::UNIX_EPOCH)
@@ -18,7 +18,7 @@ pub(super) fn default_org() -> Record<Org> {
 
 fn record(id: OrgId, managed_by: ManagedBy, created: Timestamp) -> Record<Org> {
     let spec = OrgSpec { name: id.name().to_owned() };
-    Record { org: id.clone(), id, spec, facts: Nothing {}, managed_by, created, updated: None }
+    Record { org: id.clone(), id, spec, facts: NoMembers {}, managed_by, created, updated: None }
 }
 
 pub(super) fn at(org: &OrgId) -> RowId {

@@ -1,14 +1,15 @@
 //! Sets up tracing. Debug output of other crates is suppressed, because hyper, h2 and rustls would print heads
 //! and records. `log_json.rs` formats lines of JSON.
 
-use std::fmt;
+use std::fmt::{Debug, Formatter};
 use std::io::{self, IsTerminal};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use tracing_subscriber::filter::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{fmt, reload};
 
 use super::log_json::JsonLines;
 use super::telemetry::{LogRecords, TelemetrySwitch};
@@ -42,27 +43,26 @@ pub enum Level {
 }
 
 impl Level {
-    fn as_str(self) -> &'static str {
+    fn filter(self) -> LevelFilter {
         match self {
-            Self::Error => "error",
-            Self::Warn => "warn",
-            Self::Info => "info",
-            Self::Debug => "debug",
-            Self::Trace => "trace",
+            Self::Error => LevelFilter::ERROR,
+            Self::Warn => LevelFilter::WARN,
+            Self::Info => LevelFilter::INFO,
+            Self::Debug => LevelFilter::DEBUG,
+            Self::Trace => LevelFilter::TRACE,
         }
     }
 }
 
 /// Like [`init`] with warnings only and without time, for short commands.
 pub fn init_for_command(colour: bool) {
-    let result = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new("error,keyward=warn"))
+    let lines = fmt::layer()
         .with_writer(io::stderr)
         .log_internal_errors(false)
         .with_ansi(colour && io::stderr().is_terminal())
         .with_target(false)
-        .without_time()
-        .try_init();
+        .without_time();
+    let result = tracing_subscriber::registry().with(targets(Level::Warn)).with(lines).try_init();
     if result.is_err() {
         tracing::debug!("logging was set up before");
     }
@@ -91,39 +91,29 @@ impl Verbosity {
     }
 }
 
-impl fmt::Debug for Verbosity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Debug for Verbosity {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
         f.write_str("Verbosity")
     }
 }
 
 /// Sends events to standard error, coloured on a terminal if `colour` is set. A second call has no effect.
 pub fn init(format: Format, level: Level, colour: bool) -> Verbosity {
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter(level))
-        .with_writer(io::stderr)
-        // Else it would report a closed standard error on standard error, and panic.
-        .log_internal_errors(false);
+    let (filter, handle) = reload::Layer::new(targets(level));
+    let change = Arc::new(move |level| handle.reload(targets(level)).is_ok());
     let export = TelemetrySwitch::default();
     let records = LogRecords(export.clone());
-    let (result, change): (_, ChangeLevel) = match format {
+    // Else it would report a closed standard error on standard error, and panic.
+    let lines = fmt::layer().with_writer(io::stderr).log_internal_errors(false);
+    let registry = tracing_subscriber::registry().with(filter);
+    let result = match format {
         Format::Text => {
-            let builder = builder.with_ansi(colour && io::stderr().is_terminal());
-            let builder = builder.with_target(false).with_filter_reloading();
-            let handle = builder.reload_handle();
-            (
-                builder.finish().with(records).try_init(),
-                Arc::new(move |level| handle.reload(filter(level)).is_ok()),
-            )
+            let lines = lines.with_ansi(colour && io::stderr().is_terminal()).with_target(false);
+            registry.with(lines).with(records).try_init()
         }
         Format::Json => {
             log_panics();
-            let builder = builder.event_format(JsonLines).with_filter_reloading();
-            let handle = builder.reload_handle();
-            (
-                builder.finish().with(records).try_init(),
-                Arc::new(move |level| handle.reload(filter(level)).is_ok()),
-            )
+            registry.with(lines.event_format(JsonLines)).with(records).try_init()
         }
     };
     if result.is_err() {
@@ -141,6 +131,7 @@ fn log_panics() {
     }));
 }
 
-fn filter(level: Level) -> EnvFilter {
-    EnvFilter::new(format!("error,keyward={}", level.as_str()))
+/// Errors of all crates, and what Keyward's own log from `level` on.
+fn targets(level: Level) -> Targets {
+    Targets::new().with_default(LevelFilter::ERROR).with_target("keyward", level.filter())
 }

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::keys::WebhookSigningKeys;
 use keyward_base::time;
 use keyward_base::webhooks::WebhookSettings;
-use keyward_model::WebhookTry;
+use keyward_model::DeliveryAttempt;
 use keyward_net::call::{AllowedServers, Bounds, CallError, HttpClient};
 use keyward_net::dial::DialError;
 use keyward_state::observe::notice::{Notice, NoticeDetails};
@@ -73,13 +73,13 @@ pub enum AttemptResult {
 
 impl AttemptResult {
     /// The result as it is shown.
-    pub fn shown(&self, at: Timestamp) -> WebhookTry {
+    pub fn shown(&self, at: Timestamp) -> DeliveryAttempt {
         let (taken, what) = match self {
             Self::Accepted(status) => (true, format!("answered {}", status.as_u16())),
             Self::Gone => (false, "answered 410".to_owned()),
             Self::Failed { why, .. } => (false, why.clone()),
         };
-        WebhookTry { at, taken, what }
+        DeliveryAttempt { at, taken, what }
     }
 }
 

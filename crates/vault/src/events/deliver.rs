@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use super::attempt::{self, AttemptResult, DeliveryTarget};
 use super::{Events, EventsError};
 use keyward_base::webhooks::WebhookSettings;
-use keyward_model::{Record, Webhook, WebhookState, WebhookTry};
+use keyward_model::{DeliveryAttempt, Record, Webhook, WebhookState};
 use keyward_net::call::HttpClient;
 use keyward_state::directory::StoredDelivery;
 
@@ -159,7 +159,7 @@ impl Events {
         &self,
         caller: &HttpClient,
         mut pending: StoredDelivery,
-    ) -> Result<Option<WebhookTry>, (EventsError, StoredDelivery)> {
+    ) -> Result<Option<DeliveryAttempt>, (EventsError, StoredDelivery)> {
         let (org, id) = (pending.delivery.notice.org.clone(), pending.delivery.webhook.clone());
         let Some(hook) = self.directory.view().one::<Webhook>(&org, &id).cloned() else {
             settled(&self.directory, &pending).await;
@@ -174,7 +174,7 @@ impl Events {
             // The webhook is being removed, or lost its key when it was added.
             self.again(pending, now + TRY_AGAIN_AFTER);
             let what = EventsError::NoKey.to_string();
-            return Ok(Some(WebhookTry { at: now, taken: false, what }));
+            return Ok(Some(DeliveryAttempt { at: now, taken: false, what }));
         };
         let pause = pause(&settings, pending.delivery.tries);
         pending.delivery.tries += 1;
@@ -199,7 +199,7 @@ impl Events {
         pending: StoredDelivery,
         tried: AttemptResult,
         pause: Option<Duration>,
-    ) -> WebhookTry {
+    ) -> DeliveryAttempt {
         let (at, name) = (self.clock.now(), hook.name());
         let (event, last) = (pending.delivery.notice.id.clone(), tried.shown(at));
         match tried {

@@ -29,7 +29,7 @@ use crate::{RowError, SealedRows};
 use keyward_base::id::{OrgId, WebhookId};
 use keyward_base::time::Clock;
 use keyward_base::webhooks::WebhookSettings;
-use keyward_model::{ManagedBy, Record, Webhook, WebhookFacts, WebhookSpec, WebhookTry};
+use keyward_model::{DeliveryAttempt, ManagedBy, Record, Webhook, WebhookFacts, WebhookSpec};
 use keyward_net::call::HttpClient;
 use keyward_state::crypto::keyring::Keyring;
 use keyward_state::directory::{Directory, DirectoryError, OpenedRow};
@@ -188,7 +188,7 @@ impl Events {
     ///
     /// # Errors
     /// When the store fails, the webhook has no key, or there is no client to send with.
-    pub async fn test(&self, hook: &Record<Webhook>) -> Result<WebhookTry, EventsError> {
+    pub async fn test(&self, hook: &Record<Webhook>) -> Result<DeliveryAttempt, EventsError> {
         let keys = self.keys.get(&hook.org, hook.id.as_str()).await?;
         let (keys, _) = keys.ok_or(EventsError::NoKey)?;
         let caller = self.caller.get().ok_or(EventsError::NoClient)?;

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use keyward_base::id::WebhookId;
-use keyward_model::WebhookTry;
+use keyward_model::DeliveryAttempt;
 use keyward_state::directory::StoredDelivery;
 
 /// The queue of all webhooks.
@@ -23,7 +23,7 @@ struct WebhookQueue {
     in_progress: usize,
     delivered: u64,
     dropped: u64,
-    last: Option<WebhookTry>,
+    last: Option<DeliveryAttempt>,
     last_accepted: Option<Timestamp>,
 }
 
@@ -37,7 +37,7 @@ pub struct WebhookStatus {
     /// Dropped events: the queue was full, or all attempts failed.
     pub dropped: u64,
     /// The last attempt.
-    pub last: Option<WebhookTry>,
+    pub last: Option<DeliveryAttempt>,
     /// The time of the last successful delivery.
     pub last_accepted: Option<Timestamp>,
 }
@@ -98,7 +98,7 @@ impl Queue {
     }
 
     /// Ends an attempt.
-    pub(super) fn tried(&mut self, webhook: &WebhookId, last: Option<WebhookTry>) {
+    pub(super) fn tried(&mut self, webhook: &WebhookId, last: Option<DeliveryAttempt>) {
         let Some(line) = self.of.get_mut(webhook) else { return };
         line.in_progress = line.in_progress.saturating_sub(1);
         if let Some(last) = last {

@@ -19,7 +19,7 @@ use crate::grant::oauth::{Metadata, document, host, is_secure};
 use crate::{NewApp, NewConnection};
 use keyward_base::id::{AppId, OrgId, UserId};
 use keyward_model::{
-    AppSettings, AppSpec, Connection, ConnectionSpec, Reference, References, Registered,
+    AppSettings, AppSpec, Connection, ConnectionSpec, DynamicRegistration, Reference, References,
     TokenOptions,
 };
 use keyward_net::call::{Bounds, CallError};
@@ -288,7 +288,8 @@ impl Flows {
             settings: AppSettings { tokens, ..AppSettings::default() },
             ..AppSpec::default()
         };
-        let registered = Registered { issuer: metadata.issuer.clone(), expires: client.expires };
+        let registered =
+            DynamicRegistration { issuer: metadata.issuer.clone(), expires: client.expires };
         let app = NewApp {
             id: Some(id),
             org: org.clone(),

@@ -28,7 +28,7 @@ use parking_lot::Mutex;
 use keyward_base::id::SourceId;
 use keyward_base::secret::Secret;
 use keyward_base::time::Clock;
-use keyward_model::{Record, Source, SourceFailing, SourceKind};
+use keyward_model::{Record, Source, SourceFailures, SourceKind};
 use keyward_net::call::HttpClient;
 
 pub use error::SourceError;
@@ -51,7 +51,7 @@ pub struct SourceHealth {
     /// When a value was last fetched.
     pub fetched: Option<Timestamp>,
     /// Failures since then.
-    pub failing: Option<SourceFailing>,
+    pub failing: Option<SourceFailures>,
 }
 
 /// The parameters of a fetch.
@@ -127,7 +127,7 @@ impl Sources {
                 let before = health.failing.take();
                 let (since, count) = before.map_or((now, 0), |it| (it.since, it.count));
                 health.failing =
-                    Some(SourceFailing { since, count: count.saturating_add(1), message });
+                    Some(SourceFailures { since, count: count.saturating_add(1), message });
             }
         }
     }

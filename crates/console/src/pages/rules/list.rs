@@ -10,7 +10,7 @@ use super::tester::Tested;
 use crate::icons::Icon;
 use crate::parts::{count, empty};
 use crate::visit::{Visit, segment};
-use keyward_api::wire::{Explanation, Fit, List};
+use keyward_api::wire::{Explanation, List, RuleOutcome};
 use keyward_model::{ManagedBy, RuleShown};
 
 /// Rules that are read: as many as a page of the API has.
@@ -31,7 +31,7 @@ pub(super) struct View<'a> {
 
 impl View<'_> {
     /// What a rule says about the tested request.
-    fn fit(&self, rule: &RuleShown) -> Option<Fit> {
+    fn fit(&self, rule: &RuleShown) -> Option<RuleOutcome> {
         let now = self.tested?.explanation()?;
         let label = label(rule);
         let is_for = rule.spec.agents.as_ref().is_none_or(|agents| agents.contains(&now.agent));
@@ -39,7 +39,7 @@ impl View<'_> {
         // A set or binding of another agent may have the same label.
         Some(match found {
             Some(found) if is_for => found.fit,
-            _ => Fit::Agent,
+            _ => RuleOutcome::Agent,
         })
     }
 }
@@ -110,7 +110,7 @@ fn row(view: &View<'_>, rule: &RuleShown, orders: bool) -> Markup {
     let is_stored = rule.managed_by == Some(ManagedBy::Store);
     let moves = orders && is_stored;
     html! {
-        li.go.decides[fit == Some(Fit::Decides)].passed[fit.is_some_and(|fit| fit != Fit::Decides)]
+        li.go.decides[fit == Some(RuleOutcome::Decides)].passed[fit.is_some_and(|fit| fit != RuleOutcome::Decides)]
             data-rule=[name.filter(|_| moves)] draggable=[moves.then_some("true")] tabindex=[moves.then_some("0")]
             aria-describedby=[moves.then_some("order-help")] {
             span.num.muted { (rule.status.number) }
@@ -141,8 +141,8 @@ fn file_line(place: &str) -> &str {
 }
 
 /// What a rule says about the tested request, in words.
-fn verdict(fit: Fit) -> Markup {
-    html! { span.chip.ok[fit == Fit::Decides] { (fit.words()) } }
+fn verdict(fit: RuleOutcome) -> Markup {
+    html! { span.chip.ok[fit == RuleOutcome::Decides] { (fit.words()) } }
 }
 
 /// Bindings by agent; for a tested request those of its agent, one by one.
@@ -197,7 +197,7 @@ fn allowed(view: &View<'_>, sets: &[&RuleShown]) -> Markup {
         details.group-of #group-of-sets open[now.is_some_and(|now| decides(now, "allow:"))] {
             summary { "Sets of hosts" span.num.muted { (all.len()) } }
             ul.rows { @for (id, rule, hosts) in &all {
-                li.decides[view.fit(rule) == Some(Fit::Decides)] {
+                li.decides[view.fit(rule) == Some(RuleOutcome::Decides)] {
                     p.grow {
                         b { (rule.spec.agents.as_deref().unwrap_or_default().join(", ")) } " may reach "
                         @if *hosts == 0 { "every host" } @else { "the " (hosts) " hosts" } " of " code { (id.trim_start_matches("allow:")) } " without a credential"
@@ -212,7 +212,7 @@ fn allowed(view: &View<'_>, sets: &[&RuleShown]) -> Markup {
 fn member(view: &View<'_>, rule: &RuleShown) -> Markup {
     let fit = view.fit(rule);
     html! {
-        li.decides[fit == Some(Fit::Decides)] {
+        li.decides[fit == Some(RuleOutcome::Decides)] {
             p.grow { (Sentence::of(&rule.spec).show()) }
             @if let Some(fit) = fit { (verdict(fit)) }
         }
@@ -231,7 +231,7 @@ fn default(view: &View<'_>, rule: &RuleShown) -> Markup {
         _ => "goes through a tunnel that is not inspected",
     };
     html! {
-        ul.rows { li.decides[fit == Some(Fit::Decides)] {
+        ul.rows { li.decides[fit == Some(RuleOutcome::Decides)] {
             p.grow { b { "Everything else" } " " (what) "." }
             @if let Some(fit) = fit { (verdict(fit)) }
         } }
@@ -242,7 +242,11 @@ fn default(view: &View<'_>, rule: &RuleShown) -> Markup {
 mod tests {
     use super::*;
 
-    fn shown(rule: &serde_json::Value, fits: &[(&str, Fit)], agent: &str) -> Option<Fit> {
+    fn shown(
+        rule: &serde_json::Value,
+        fits: &[(&str, RuleOutcome)],
+        agent: &str,
+    ) -> Option<RuleOutcome> {
         let considered =
             fits.iter().map(|(rule, fit)| serde_json::json!({ "rule": rule, "fit": fit }));
         let now = serde_json::json!({
@@ -261,13 +265,13 @@ mod tests {
     #[test]
     fn a_stored_rule_is_found_by_its_name_and_a_binding_by_its_agent_too() {
         let stored = serde_json::json!({ "id": "rul_1", "name": "no", "managed_by": "store" });
-        let fits = [("store:no", Fit::Decides), ("binding:con_1", Fit::NotReached)];
-        assert_eq!(shown(&stored, &fits, "ci"), Some(Fit::Decides));
+        let fits = [("store:no", RuleOutcome::Decides), ("binding:con_1", RuleOutcome::NotReached)];
+        assert_eq!(shown(&stored, &fits, "ci"), Some(RuleOutcome::Decides));
         let binding = serde_json::json!({ "id": "binding:con_1", "agents": ["ci"] });
-        assert_eq!(shown(&binding, &fits, "ci"), Some(Fit::NotReached));
-        assert_eq!(shown(&binding, &fits, "other"), Some(Fit::Agent));
+        assert_eq!(shown(&binding, &fits, "ci"), Some(RuleOutcome::NotReached));
+        assert_eq!(shown(&binding, &fits, "other"), Some(RuleOutcome::Agent));
         let of_other = serde_json::json!({ "id": "binding:con_2", "agents": ["other"] });
-        assert_eq!(shown(&of_other, &fits, "ci"), Some(Fit::Agent));
+        assert_eq!(shown(&of_other, &fits, "ci"), Some(RuleOutcome::Agent));
     }
 
     #[test]

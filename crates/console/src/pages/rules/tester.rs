@@ -6,7 +6,7 @@ use super::query::PageQuery;
 use super::sentence::decider;
 use crate::pages::traffic::decided;
 use crate::visit::{PageError, Visit, segment, sentence};
-use keyward_api::wire::{ErrorView, ExplainAsk, Explanation};
+use keyward_api::wire::{ErrorView, ExplainRequest, Explanation};
 
 /// Methods that the form offers.
 const METHODS: [&str; 7] = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
@@ -33,12 +33,12 @@ pub(super) async fn tested(visit: &Visit, asked: &PageQuery) -> Result<Option<Te
     let (Some(agent), Some(url)) = (given(&asked.agent), given(&asked.url)) else {
         return Ok(None);
     };
-    let ask = ExplainAsk {
+    let ask = ExplainRequest {
         agent,
         method: given(&asked.method),
         url: whole(&url),
         graphql: given(&asked.graphql),
-        ..ExplainAsk::default()
+        ..ExplainRequest::default()
     };
     match visit.explain(&ask).await {
         Ok(now) => Ok(Some(Tested::Explained(Box::new(now)))),

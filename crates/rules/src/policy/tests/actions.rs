@@ -5,7 +5,7 @@ use http::Method;
 use super::samples::Sample;
 use crate::actions::ActionScope;
 use crate::policy::{
-    AccountState, ActionList, Fit, Policy, PolicyInput, PolicyRequest, Rule, RuleAction,
+    AccountState, ActionList, Policy, PolicyInput, PolicyRequest, Rule, RuleAction, RuleOutcome,
 };
 use keyward_base::pattern::{HostPattern, PathPattern};
 
@@ -82,7 +82,7 @@ fn an_action_is_denied_and_the_rest_is_left_to_later_rules_and_bindings() {
     let fit = Sample::ask(FETCH, &[], None, |asked| {
         policy.considered(&sample.agent, asked, None).swap_remove(0).fit
     });
-    assert_eq!(fit, Fit::Action);
+    assert_eq!(fit, RuleOutcome::Action);
 }
 
 #[test]

@@ -8,8 +8,8 @@ use http::Method;
 use super::samples::Sample;
 use super::world::{World, in_state, on_path, only, pattern, under, uses, work};
 use crate::policy::{
-    Account, AccountState, AgentBindings, DefaultAction, Fit, Policy, PolicyInput, Reason, Rule,
-    RuleAction,
+    Account, AccountState, AgentBindings, DefaultAction, Policy, PolicyInput, Reason, Rule,
+    RuleAction, RuleOutcome,
 };
 use keyward_base::agent::{Agent, AgentSession};
 use keyward_base::id::{RuleId, SessionId};
@@ -137,7 +137,7 @@ fn the_refusal_names_the_rule_and_what_to_do() {
         let considered = Sample::ask(GET, &[], None, |asked| {
             policy.considered(&sample.agent, asked, told.rule.as_deref())
         });
-        assert_eq!(considered[0].fit, Fit::Decides);
+        assert_eq!(considered[0].fit, RuleOutcome::Decides);
     }
 }
 

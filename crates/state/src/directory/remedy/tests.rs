@@ -5,8 +5,8 @@ use jiff::Timestamp;
 use super::*;
 use keyward_base::id::{AppId, OrgId};
 use keyward_model::{
-    AppFacts, AppSpec, ConnectionFacts, ConnectionSpec, FieldReference, Record, Reference,
-    Registered,
+    AppFacts, AppSpec, ConnectionFacts, ConnectionSpec, DynamicRegistration, FieldReference,
+    Record, Reference,
 };
 use keyward_rules::provider::check;
 
@@ -47,8 +47,8 @@ fn catalogue() -> Catalogue {
 }
 
 fn app(managed_by: ManagedBy, registered: bool) -> AppRecord {
-    let registered =
-        registered.then(|| Registered { issuer: "https://auth.bank.test".into(), expires: None });
+    let registered = registered
+        .then(|| DynamicRegistration { issuer: "https://auth.bank.test".into(), expires: None });
     let spec = AppSpec {
         name: "desk".to_owned(),
         provider: "bank".to_owned(),

@@ -15,7 +15,7 @@ use keyward_model::{Honeytoken, HoneytokenFacts, HoneytokenSpec};
 
 /// A store that fails in one table.
 #[derive(Debug)]
-struct Failing {
+struct FailingStore {
     rows: Arc<dyn Store>,
     table: Table,
     /// The number of next writes that are made, but reported as failed.
@@ -32,7 +32,7 @@ struct Failing {
     reads: Semaphore,
 }
 
-impl Failing {
+impl FailingStore {
     async fn open(world: &World, rows: Arc<dyn Store>, table: Table) -> (Arc<Self>, Directory) {
         let [lost, refused, unreached, unread, passed] =
             std::array::from_fn(|_| AtomicUsize::new(0));
@@ -70,7 +70,7 @@ fn io_error() -> std::io::Error {
 }
 
 #[async_trait::async_trait]
-impl Store for Failing {
+impl Store for FailingStore {
     async fn get(&self, table: Table, key: &str) -> Result<Option<Row>, StoreError> {
         if table == self.table {
             self.reads.acquire().await.expect("it is not closed").forget();
@@ -161,7 +161,8 @@ fn is_taken<T>(added: &Result<T, DirectoryError>) -> bool {
 async fn no_second_agent_gets_the_name_of_one_whose_write_was_reported_as_failed() {
     for lost in [1, 2] {
         let world = World::new().await;
-        let (store, directory) = Failing::open(&world, world.store.clone(), Table::Agents).await;
+        let (store, directory) =
+            FailingStore::open(&world, world.store.clone(), Table::Agents).await;
         store.lost.store(lost, SeqCst);
         assert_eq!(agent(&directory, "ci").await.is_ok(), lost == 1);
         let again = agent(&directory, "ci").await;
@@ -174,7 +175,7 @@ async fn no_second_agent_gets_the_name_of_one_whose_write_was_reported_as_failed
 #[tokio::test]
 async fn the_name_of_an_agent_that_was_not_added_is_free() {
     let world = World::new().await;
-    let (store, directory) = Failing::open(&world, world.store.clone(), Table::Agents).await;
+    let (store, directory) = FailingStore::open(&world, world.store.clone(), Table::Agents).await;
     store.refused.store(2, SeqCst);
     agent(&directory, "ci").await.unwrap_err();
     agent(&directory, "ci").await.unwrap();
@@ -184,7 +185,7 @@ async fn the_name_of_an_agent_that_was_not_added_is_free() {
 #[tokio::test]
 async fn a_name_whose_reservation_was_reported_as_failed_is_free() {
     let world = World::new().await;
-    let (store, directory) = Failing::open(&world, world.store.clone(), Table::Names).await;
+    let (store, directory) = FailingStore::open(&world, world.store.clone(), Table::Names).await;
     store.lost.store(2, SeqCst);
     agent(&directory, "ci").await.unwrap_err();
     assert_eq!(world.rows(Table::Agents).await, []);
@@ -197,7 +198,7 @@ async fn a_name_whose_reservation_was_reported_as_failed_is_free() {
 async fn a_refused_name_whose_refusal_was_lost_stays_its_owners() {
     let world = World::new().await;
     world.agent("ci").await;
-    let (store, directory) = Failing::open(&world, world.store.clone(), Table::Names).await;
+    let (store, directory) = FailingStore::open(&world, world.store.clone(), Table::Names).await;
     store.lost.store(2, SeqCst);
     agent(&directory, "ci").await.unwrap_err();
     let again = agent(&directory, "ci").await;
@@ -207,7 +208,8 @@ async fn a_refused_name_whose_refusal_was_lost_stays_its_owners() {
 #[tokio::test]
 async fn a_rename_that_was_reported_as_failed_has_its_new_name_alone() {
     let world = World::new().await;
-    let (store, directory) = Failing::open(&world, world.store.clone(), Table::Honeytokens).await;
+    let (store, directory) =
+        FailingStore::open(&world, world.store.clone(), Table::Honeytokens).await;
     let one = honeytoken(&directory, "one").await.unwrap();
     let rename = |record: &mut Record<Honeytoken>| record.spec.name = "two".to_owned();
     store.lost.store(2, SeqCst);
@@ -225,7 +227,7 @@ async fn a_write_that_did_not_reach_the_store_is_not_repeated_and_not_in_doubt()
     let shared: Arc<dyn Store> = Arc::new(MemoryReplica::first());
     let own: Arc<dyn Store> = world.store.clone();
     for rows in [shared, own] {
-        let (store, directory) = Failing::open(&world, rows, Table::Agents).await;
+        let (store, directory) = FailingStore::open(&world, rows, Table::Agents).await;
         store.unreached.store(1, SeqCst);
         assert!(!agent(&directory, "ci").await.unwrap_err().is_outcome_unknown());
         assert!(directory.shared.uncertain_changes.lock().is_empty());
@@ -236,7 +238,7 @@ async fn a_write_that_did_not_reach_the_store_is_not_repeated_and_not_in_doubt()
 #[tokio::test]
 async fn a_row_that_cannot_be_read_yet_stays_in_doubt() {
     let world = World::new().await;
-    let (store, directory) = Failing::open(&world, world.store.clone(), Table::Agents).await;
+    let (store, directory) = FailingStore::open(&world, world.store.clone(), Table::Agents).await;
     store.lost.store(2, SeqCst);
     agent(&directory, "ci").await.unwrap_err();
     store.unread.store(1, SeqCst);
@@ -251,7 +253,8 @@ async fn a_row_that_cannot_be_read_yet_stays_in_doubt() {
 #[tokio::test]
 async fn a_row_in_doubt_that_cannot_be_read_is_not_changed() {
     let world = World::new().await;
-    let (store, directory) = Failing::open(&world, world.store.clone(), Table::Honeytokens).await;
+    let (store, directory) =
+        FailingStore::open(&world, world.store.clone(), Table::Honeytokens).await;
     let one = honeytoken(&directory, "one").await.unwrap();
     let rename = |record: &mut Record<Honeytoken>| record.spec.name = "two".to_owned();
     store.refused.store(2, SeqCst);
@@ -267,7 +270,7 @@ async fn a_row_in_doubt_that_cannot_be_read_is_not_changed() {
 }
 
 /// A honeytoken whose new name `two` is in the store, although the write was reported as failed.
-async fn renamed_in_doubt(store: &Failing, directory: &Directory) -> Arc<Record<Honeytoken>> {
+async fn renamed_in_doubt(store: &FailingStore, directory: &Directory) -> Arc<Record<Honeytoken>> {
     let one = honeytoken(directory, "one").await.unwrap();
     let rename = |record: &mut Record<Honeytoken>| record.spec.name = "two".to_owned();
     store.lost.store(2, SeqCst);
@@ -283,7 +286,8 @@ fn name_now(directory: &Directory, of: &Record<Honeytoken>) -> String {
 #[tokio::test]
 async fn a_change_in_doubt_is_shown_although_the_caller_that_settles_it_is_dropped() {
     let world = World::new().await;
-    let (store, directory) = Failing::open(&world, world.store.clone(), Table::Honeytokens).await;
+    let (store, directory) =
+        FailingStore::open(&world, world.store.clone(), Table::Honeytokens).await;
     let one = renamed_in_doubt(&store, &directory).await;
     store.reads.forget_permits(Semaphore::MAX_PERMITS);
     // The first read shows that the change was made; the second one waits.
@@ -297,7 +301,8 @@ async fn a_change_in_doubt_is_shown_although_the_caller_that_settles_it_is_dropp
 #[tokio::test]
 async fn a_change_in_doubt_that_was_made_and_cannot_be_shown_stays_in_doubt() {
     let world = World::new().await;
-    let (store, directory) = Failing::open(&world, world.store.clone(), Table::Honeytokens).await;
+    let (store, directory) =
+        FailingStore::open(&world, world.store.clone(), Table::Honeytokens).await;
     let one = renamed_in_doubt(&store, &directory).await;
     store.passed.store(1, SeqCst);
     store.unread.store(1, SeqCst);
@@ -313,7 +318,7 @@ async fn replicas_keep_the_name_of_an_agent_that_may_be_added() {
     let world = World::new().await;
     let rows = MemoryReplica::first();
     let other: Arc<dyn Store> = Arc::new(rows.another());
-    let (store, directory) = Failing::open(&world, Arc::new(rows), Table::Agents).await;
+    let (store, directory) = FailingStore::open(&world, Arc::new(rows), Table::Agents).await;
     store.lost.store(2, SeqCst);
     agent(&directory, "made").await.unwrap_err();
     store.refused.store(2, SeqCst);
@@ -332,7 +337,8 @@ async fn events_of_changes_that_were_reported_as_failed_are_delivered() {
     hook(&world).await;
     let connection = world.connection("work").await;
     let (org, id) = (&world.org, &connection.id);
-    let (store, directory) = Failing::open(&world, world.store.clone(), Table::Connections).await;
+    let (store, directory) =
+        FailingStore::open(&world, world.store.clone(), Table::Connections).await;
     let mut events = directory.take_event_receiver().expect("no other listener");
     store.lost.store(2, SeqCst);
     directory.set_connection_paused(org, id, true, ManagedBy::Store).await.unwrap_err();
@@ -358,7 +364,7 @@ async fn an_event_of_a_change_that_was_not_made_is_withdrawn_before_the_next_one
         hook(&world).await;
         let connection = world.connection("work").await;
         let (org, id) = (&world.org, &connection.id);
-        let (store, directory) = Failing::open(&world, world.store.clone(), table).await;
+        let (store, directory) = FailingStore::open(&world, world.store.clone(), table).await;
         let fault = if table == Table::Deliveries { &store.lost } else { &store.refused };
         fault.store(2, SeqCst);
         directory.set_connection_paused(org, id, true, ManagedBy::Store).await.unwrap_err();
@@ -378,7 +384,7 @@ async fn an_event_is_withdrawn_from_all_webhooks_if_it_cannot_be_stored_for_one(
         let connection = world.connection("work").await;
         let (org, id) = (&world.org, &connection.id);
         let rows = world.store.clone();
-        let (store, directory) = Failing::open(&world, rows, Table::Deliveries).await;
+        let (store, directory) = FailingStore::open(&world, rows, Table::Deliveries).await;
         store.passed.store(1, SeqCst);
         store.refused.store(refused, SeqCst);
         directory.set_connection_paused(org, id, true, ManagedBy::Store).await.unwrap_err();
@@ -393,7 +399,8 @@ async fn an_announcement_that_fails_leaves_no_event() {
     let world = World::new().await;
     hook(&world).await;
     named_hook(&world, "other").await;
-    let (store, directory) = Failing::open(&world, world.store.clone(), Table::Deliveries).await;
+    let (store, directory) =
+        FailingStore::open(&world, world.store.clone(), Table::Deliveries).await;
     store.passed.store(1, SeqCst);
     store.refused.store(2, SeqCst);
     let (kind, about) = (NoticeKind::ConnectionPaused, NoticeDetails::default());
@@ -408,7 +415,8 @@ async fn a_delivery_whose_progress_was_reported_as_failed_goes_on() {
     let connection = world.connection("work").await;
     let (org, id) = (&world.org, &connection.id);
     world.directory.set_connection_paused(org, id, true, ManagedBy::Store).await.unwrap();
-    let (store, directory) = Failing::open(&world, world.store.clone(), Table::Deliveries).await;
+    let (store, directory) =
+        FailingStore::open(&world, world.store.clone(), Table::Deliveries).await;
     let one = directory.pending_deliveries().await.unwrap().remove(0);
     store.lost.store(2, SeqCst);
     directory.postpone(one.clone()).await.unwrap_err();

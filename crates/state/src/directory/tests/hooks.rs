@@ -4,7 +4,7 @@
 use super::*;
 use keyward_model::{
     Connection, DatabaseListener, DatabaseListenerSpec, Hook, HookFacts, HookSpec, ListenerPlace,
-    Nothing, Reference,
+    NoMembers, Reference,
 };
 
 async fn hook(world: &World, name: &str, connection: &ConnectionId) -> Arc<Record<Hook>> {
@@ -18,7 +18,7 @@ async fn listener(world: &World, connection: &ConnectionId) -> Arc<Record<Databa
     let spec = serde_json::json!({ "name": "l", "at": "127.0.0.1:0", "connection": connection });
     let spec: DatabaseListenerSpec = serde_json::from_value(spec).unwrap();
     let (org, by) = (&world.org, ManagedBy::Store);
-    world.directory.add::<DatabaseListener>(org, by, spec, Nothing {}).await.unwrap()
+    world.directory.add::<DatabaseListener>(org, by, spec, NoMembers {}).await.unwrap()
 }
 
 #[tokio::test]

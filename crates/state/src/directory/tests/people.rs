@@ -6,8 +6,8 @@ use super::*;
 use keyward_base::database::DatabaseProtocol;
 use keyward_model::{
     DatabaseListener, DatabaseListenerSpec, Honeytoken, HoneytokenFacts, HoneytokenSpec, Hook,
-    HookFacts, HookSpec, ListenerPlace, Nothing, PersonalTokenSpec, Record, Role, Rule, RuleFacts,
-    RuleSpec, Scope, User, UserFacts, UserSpec, Webhook, WebhookFacts, WebhookSpec,
+    HookFacts, HookSpec, ListenerPlace, NoMembers, PersonalTokenSpec, Record, Role, Rule,
+    RuleFacts, RuleSpec, Scope, User, UserFacts, UserSpec, Webhook, WebhookFacts, WebhookSpec,
 };
 use keyward_rules::policy::explain::ActionKind;
 
@@ -183,7 +183,7 @@ async fn an_organisation_is_not_removed_with_webhooks_hooks_honeytokens_or_liste
         connection: None,
         agent: None,
     };
-    prevents_removal::<DatabaseListener>(&world, &other, spec, Nothing {}).await;
+    prevents_removal::<DatabaseListener>(&world, &other, spec, NoMembers {}).await;
     world.directory.remove_org(&other).await.unwrap();
     world.reopen().await.unwrap();
     assert_eq!(world.all_rows().await.len(), 1, "the sentinel");
