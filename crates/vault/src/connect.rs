@@ -204,6 +204,19 @@ impl Vault {
         Ok(RemovedConnection { connection, grant, late, is_awaited_elsewhere })
     }
 
+    /// The stored grant if its provider may revoke it. A grant that cannot be opened cannot be revoked.
+    pub(super) async fn revocable_grant(
+        &self,
+        connection: &ConnectionRecord,
+    ) -> Result<Option<Grant>, VaultError> {
+        let stored = match self.stored_if_any(connection).await {
+            Err(VaultError::Sealed { .. }) => None,
+            stored => stored?,
+        };
+        let grant = stored.and_then(|stored| stored.grant(self, connection).ok());
+        Ok(grant.filter(|grant| grant.revocable().is_some() || grant.oauth1_token().is_some()))
+    }
+
     /// Deletes the grant's row. Returns the grant, if it can be opened.
     async fn take_grant(&self, connection: &ConnectionRecord) -> Result<Option<Grant>, VaultError> {
         let key = record::key(&connection.org, &connection.id);

@@ -13,6 +13,7 @@ mod complete;
 mod confirm;
 mod connect_session;
 mod device;
+mod disconnect;
 mod endpoints;
 pub(crate) mod error;
 pub(crate) mod flow;

@@ -1,5 +1,5 @@
-//! Disconnects: locally at once, then at the provider, whose result is reported. A failed revocation is
-//! stored in a sealed outbox and retried for a day, together with the app, which may be removed meanwhile.
+//! Revokes grants at their provider, whose result is reported. A failed revocation is stored in a sealed outbox and
+//! retried for a day, together with the app, which may be removed meanwhile. `disconnect.rs` removes connections.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,10 +21,10 @@ use super::start::FlowContext;
 use crate::grant::oauth::{self, OAuthClient, TokenFailure};
 use crate::grant::{AppSecret, Grant};
 use crate::orphans::OrphanedGrant;
-use crate::{LateAnswers, RemovedConnection, RowError};
-use keyward_base::id::{ConnectionId, OrgId};
+use crate::{LateAnswers, RowError};
+use keyward_base::id::OrgId;
 use keyward_state::directory::{AppRecord, ConnectionRecord};
-use keyward_state::store::StoreError;
+use keyward_state::store::{StoreError, Version};
 
 /// The pause after the first failure; it doubles with each further one.
 const PAUSE_FIRST: Duration = Duration::from_secs(5);
@@ -55,9 +55,9 @@ const STOPPED: &str =
     "the gateway stopped before the response to a refresh arrived: its tokens may still be valid";
 
 /// A removed connection, and the app that revokes its grants, which may be removed too.
-struct RevocationTarget {
-    connection: Arc<ConnectionRecord>,
-    app: Option<PendingRevocationApp>,
+pub(super) struct RevocationTarget {
+    pub(super) connection: Arc<ConnectionRecord>,
+    pub(super) app: Option<PendingRevocationApp>,
 }
 
 /// The result of one attempt.
@@ -78,7 +78,7 @@ impl Revoked {
         if rank(&other) < rank(&self) { other } else { self }
     }
 
-    fn both(first: Option<Self>, second: Option<Self>) -> Option<Self> {
+    pub(super) fn both(first: Option<Self>, second: Option<Self>) -> Option<Self> {
         match (first, second) {
             (Some(first), Some(second)) => Some(first.and(second)),
             (first, second) => first.or(second),
@@ -86,55 +86,11 @@ impl Revoked {
     }
 }
 
-fn encoded(grant: &Grant) -> SealedText {
+pub(super) fn encoded(grant: &Grant) -> SealedText {
     SealedText::new(BASE64_STANDARD.encode(grant.encode().as_slice()))
 }
 
 impl Flows {
-    /// Removes a connection, and revokes its grants at the provider if `revoke`. Does not fail because of
-    /// the provider, and waits for it a bounded time.
-    ///
-    /// # Errors
-    /// When there is no such connection, or the store fails.
-    pub async fn disconnect(
-        self: &Arc<Self>,
-        org: &OrgId,
-        id: &ConnectionId,
-        revoke: bool,
-    ) -> Result<Option<Revoked>, FlowError> {
-        // Read before the connection is removed: until then its app cannot be removed.
-        let before = self.directory().view().connection(org, id).filter(|_| revoke).cloned();
-        let app = match before {
-            Some(connection) => self.pending_app(&connection).await,
-            None => None,
-        };
-        let ended = self.vault.disconnect(org, id, revoke).await?;
-        self.end_consents_of(org, id).await;
-        let RemovedConnection { connection, grant, late, is_awaited_elsewhere } = ended;
-        let removed = RevocationTarget { connection, app };
-        let deadline = Instant::now() + self.settings.load().revoke_timeout;
-        let first = match grant.filter(|_| revoke) {
-            None => None,
-            Some(grant) => {
-                let pending = removed.pending_revocation(encoded(&grant), self.revoked_until());
-                Some(self.store_and_attempt(id.as_str(), pending, deadline).await?)
-            }
-        };
-        let Some(mut late) = late else {
-            let later = is_awaited_elsewhere.then(|| Revoked::Later(self.revoked_until()));
-            return Ok(Revoked::both(first, later));
-        };
-        // A refresh is running: its tokens must be revoked too.
-        let newer = match tokio::time::timeout_at(deadline, late.landed()).await {
-            Ok(()) => self.revoke_late(&removed, late, deadline).await?,
-            Err(_) => {
-                self.revoke_when_landed(removed, late);
-                Revoked::Later(self.revoked_until())
-            }
-        };
-        Ok(Revoked::both(first, Some(newer)))
-    }
-
     /// Revokes a grant at the provider, now or later. `key` is that of its row in the outbox.
     ///
     /// # Errors
@@ -147,18 +103,25 @@ impl Flows {
     ) -> Result<Revoked, FlowError> {
         let deadline = Instant::now() + self.settings.load().revoke_timeout;
         let pending = self.pending_revocation(connection, grant, self.revoked_until()).await;
-        self.store_and_attempt(key, pending, deadline).await
+        self.store_and_attempt(key, pending, None, deadline).await
     }
 
-    async fn store_and_attempt(
+    /// Stores a revocation, also over its plan, and attempts it.
+    pub(super) async fn store_and_attempt(
         self: &Arc<Self>,
         key: &str,
         pending: PendingRevocation,
+        planned: Option<Version>,
         deadline: Instant,
     ) -> Result<Revoked, FlowError> {
         let org = &pending.connection.org;
+        let mut stored = self.outbox.put(org, key, &pending, planned).await;
+        if planned.is_some() && matches!(stored, Err(RowError::Store(StoreError::Conflict { .. }))) {
+            // Another replica has deleted the plan.
+            stored = self.outbox.put(org, key, &pending, None).await;
+        }
         // Stored before the first attempt, so that a crash leaves no grant unrevoked.
-        match self.outbox.put(org, key, &pending, None).await {
+        match stored {
             Ok(_) => {}
             // The revocation was stored before a crash, and is being retried.
             Err(RowError::Store(StoreError::Conflict { .. })) => {
@@ -192,7 +155,7 @@ impl Flows {
     }
 
     /// Revokes the tokens of refreshes that ended after their connection was removed.
-    async fn revoke_late(
+    pub(super) async fn revoke_late(
         self: &Arc<Self>,
         removed: &RevocationTarget,
         late: LateAnswers,
@@ -204,7 +167,7 @@ impl Flows {
             let key = format!("{}-{number}", removed.connection.id);
             let grant = SealedText::new(BASE64_STANDARD.encode(answer.as_slice()));
             let pending = removed.pending_revocation(grant, self.revoked_until());
-            all = all.and(self.store_and_attempt(&key, pending, deadline).await?);
+            all = all.and(self.store_and_attempt(&key, pending, None, deadline).await?);
         }
         match is_lost {
             true => Ok(all.and(Revoked::No(LOST.to_owned()))),
@@ -214,7 +177,7 @@ impl Flows {
 
     /// Like [`Self::revoke_late`], in the background. A stopping gateway waits for its refreshes a bounded time:
     /// received tokens are in the outbox, tokens of other refreshes are lost with the process.
-    fn revoke_when_landed(self: &Arc<Self>, removed: RevocationTarget, mut late: LateAnswers) {
+    pub(super) fn revoke_when_landed(self: &Arc<Self>, removed: RevocationTarget, mut late: LateAnswers) {
         let flows = Arc::clone(self);
         self.spawn(async move {
             let mut stop = flows.stop.subscribe();
@@ -277,10 +240,10 @@ impl Flows {
         until: Timestamp,
     ) -> PendingRevocation {
         let app = self.pending_app(connection).await;
-        PendingRevocation { connection: connection.clone(), grant, app, until }
+        PendingRevocation { connection: connection.clone(), grant, app, until, planned: None }
     }
 
-    fn revoked_until(&self) -> Timestamp {
+    pub(super) fn revoked_until(&self) -> Timestamp {
         let life = SignedDuration::try_from(self.settings.load().revoke_for);
         let until = self.clock.now().saturating_add(life.unwrap_or_default());
         until.unwrap_or(Timestamp::MAX)
@@ -288,8 +251,11 @@ impl Flows {
 
     /// Retries pending revocations that no task of this process retries.
     pub(super) async fn resume_outbox(self: &Arc<Self>, org: &OrgId) -> Result<(), RowError> {
-        let pending = self.outbox.all(org).await?;
-        pending.into_iter().for_each(|(key, pending, _)| self.try_again(key, pending));
+        for (key, pending, _) in self.outbox.all(org).await? {
+            if self.may_revoke(&key, &pending).await {
+                self.try_again(key, pending);
+            }
+        }
         Ok(())
     }
 
@@ -344,7 +310,7 @@ impl Flows {
     }
 
     /// The app of a connection with its secret, for the outbox.
-    async fn pending_app(&self, connection: &ConnectionRecord) -> Option<PendingRevocationApp> {
+    pub(super) async fn pending_app(&self, connection: &ConnectionRecord) -> Option<PendingRevocationApp> {
         let app = self.app_of(connection).ok()?;
         // A paused app is used too, because a revocation requests no token.
         match self.vault.last_secret(&app).await {
@@ -422,9 +388,13 @@ impl Flows {
 }
 
 impl RevocationTarget {
-    fn pending_revocation(&self, grant: SealedText, until: Timestamp) -> PendingRevocation {
+    pub(super) fn pending_revocation(
+        &self,
+        grant: SealedText,
+        until: Timestamp,
+    ) -> PendingRevocation {
         let connection = ConnectionRecord::clone(&self.connection);
-        PendingRevocation { connection, grant, app: self.app.clone(), until }
+        PendingRevocation { connection, grant, app: self.app.clone(), until, planned: None }
     }
 }
 

@@ -36,6 +36,9 @@ pub(super) struct PendingRevocation {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) app: Option<PendingRevocationApp>,
     pub(super) until: Timestamp,
+    /// When it was planned. The connection may still exist until its removal writes the row again without this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) planned: Option<Timestamp>,
 }
 
 /// The client of a pending revocation.

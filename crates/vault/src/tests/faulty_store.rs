@@ -22,6 +22,8 @@ pub(crate) enum Fault {
     LostThenDown,
     /// The next write is made, but reported as failed; then the table is `Away`.
     LostThenAway,
+    /// Deletions fail and are not made.
+    Undeleted,
     /// Reads and writes fail.
     Down,
     /// Reads and writes fail, because the store cannot be reached.
@@ -111,6 +113,9 @@ impl Store for FaultyStore {
     }
 
     async fn delete(&self, table: Table, key: &str, expect: Expect) -> Result<(), StoreError> {
+        if let Some(Fault::Undeleted) = self.fault(table) {
+            return Err(failure());
+        }
         self.rows.delete(table, key, expect).await
     }
 
