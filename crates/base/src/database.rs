@@ -286,12 +286,23 @@ impl DatabaseEndpoint {
     }
 }
 
-/// Whether the names differ in the first label alone, or not at all.
+/// Whether the names differ in the first label alone, or not at all. Names directly below a public suffix (`a.com`, `b.com`)
+/// may have different owners.
 fn is_sibling(own: &Target, other: &Target) -> bool {
     let (own, other) = (own.host().to_string(), other.host().to_string());
     let is_address = |host: &str| host.starts_with('[') || host.parse::<IpAddr>().is_ok();
     let domain = |host: &str| host.split_once('.').map(|(_, domain)| domain.to_owned());
-    own == other || (!is_address(&own) && !is_address(&other) && domain(&own) == domain(&other))
+    if own == other {
+        return true;
+    }
+    let is_open = domain(&own).is_some_and(|domain| is_public_suffix(&domain));
+    !is_open && !is_address(&own) && !is_address(&other) && domain(&own) == domain(&other)
+}
+
+/// Whether the Public Suffix List has `domain` itself. Unlisted top-level names (`local`, `internal`) are of private networks.
+fn is_public_suffix(domain: &str) -> bool {
+    let suffix = psl::suffix(domain.as_bytes());
+    suffix.is_some_and(|suffix| suffix.is_known() && suffix.as_bytes() == domain.as_bytes())
 }
 
 /// Whether DNS may list the server under the name: it is below the name's domain, and below the name itself where that has
@@ -334,6 +345,13 @@ mod tests {
             ("a.db.test:27017", "b.other.test:27017", false),
             ("a.db.test:27017", "db.test:27017", false),
             ("a.db.test:27017", "x.a.db.test:27017", false),
+            // Names that different owners can register.
+            ("db.com:27017", "evil.com:27017", false),
+            ("db.co.uk:27017", "evil.co.uk:27017", false),
+            ("a.us-east-1.compute.amazonaws.com:27017", "b.us-east-1.compute.amazonaws.com:27017", false),
+            ("a.example.com:27017", "b.example.com:27017", true),
+            // Names of a private network.
+            ("db1.internal:27017", "db2.internal:27017", true),
             // Names of a container network.
             ("mongo1:27017", "mongo2:27017", true),
             ("mongo1:27017", "mongo2.test:27017", false),
