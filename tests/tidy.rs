@@ -309,24 +309,24 @@ holds! {
     every_file_says_what_it_is_for: ["src", "crates", "tests", "examples"], begins_with_its_purpose;
     modules_import_only_lower_floors: ["src", "crates"], imports_only_lower_floors;
     secrets_are_exposed_only_where_listed: ["src", "crates"], exposes_secrets_only_where_listed;
-    nothing_shipped_unwraps: ["src", "crates"], does_not_unwrap;
-    nothing_is_left_unfinished: ["src", "crates", "tests", "examples"], is_finished;
-    no_file_is_two_stories: ["src", "crates", "tests", "examples"], is_one_story;
-    proofs_of_the_data_path_have_one_maker: ["crates"], proofs_have_one_maker;
+    shipped_code_does_not_unwrap: ["src", "crates"], does_not_unwrap;
+    no_code_contains_todo_unimplemented_or_dbg: ["src", "crates", "tests", "examples"], is_finished;
+    no_file_has_too_many_lines_of_code_or_of_tests: ["src", "crates", "tests", "examples"], is_one_story;
+    each_proof_type_of_the_data_path_is_constructed_at_one_place: ["crates"], proofs_have_one_maker;
     functions_of_the_data_path_fit_a_screen: ["src", "crates"], proxy_functions_fit_a_screen;
     only_config_and_cli_read_the_environment: ["src", "crates"], reads_the_environment_only_in_config;
     only_net_opens_sockets_outwards: ["src", "crates"], dials_only_in_net;
     only_config_and_provider_read_yaml: ["src", "crates"], reads_yaml_only_at_the_edge;
     errors_have_types_below_the_command_line: ["src", "crates"], has_typed_errors;
-    comments_cite_what_is_here: ["src", "crates"], cites_what_is_here;
-    forms_of_pages_are_posts: ["crates"], posts_its_forms;
-    folded_parts_of_pages_have_ids: ["crates/console/src"], names_what_folds;
-    tests_wait_for_events_and_hide_nothing: ["src", "crates", "tests"], test_waits_for_events_only;
+    comments_cite_no_document_outside_the_repository: ["src", "crates"], cites_what_is_here;
+    forms_of_pages_use_the_post_method: ["crates"], posts_its_forms;
+    details_elements_other_than_menus_have_ids: ["crates/console/src"], names_what_folds;
+    tests_wait_for_events_and_none_is_ignored: ["src", "crates", "tests"], test_waits_for_events_only;
     tests_name_no_absolute_path: ["tests", "examples"], test_names_no_absolute_path;
 }
 
 #[test]
-fn the_tables_permit_nothing_that_is_not_there() {
+fn listed_places_files_of_proofs_and_floors_exist() {
     let mut sources = sources("src", &[".rs"]);
     sources.extend(self::sources("crates", &[".rs"]));
     let stand_in = |word: &str, place: &str| {
@@ -354,7 +354,7 @@ fn the_tables_permit_nothing_that_is_not_there() {
 }
 
 #[test]
-fn no_program_is_built_with_the_clock_of_tests() {
+fn no_program_is_built_with_the_test_util_feature_of_tokio() {
     let manifests = sources(".", &["Cargo.toml"]);
     assert!(manifests.iter().any(|it| it.path == "tests/support/Cargo.toml"));
     assert_none(manifests.iter().flat_map(stops_the_clock_in_tests_only).collect());
@@ -406,7 +406,7 @@ fn missing_from_map(map: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_map_names_functions_that_exist() {
+fn the_map_in_lib_rs_names_only_existing_functions() {
     assert_none(missing_from_map(&std::fs::read_to_string(package().join("src/lib.rs")).unwrap()));
     let wrong = "## Where a behaviour is decided\n| x | `base/src/codes.rs` | `no_such` |";
     assert_eq!(missing_from_map(wrong).len(), 1);

@@ -474,7 +474,7 @@ mod tests {
     }
 
     #[test]
-    fn arguments_that_are_no_pairs_are_refused_without_being_repeated() {
+    fn malformed_pairs_are_refused_without_their_text_and_doubled_keys_are_refused() {
         for bad in ["canary", "=canary", ""] {
             let error = pair(bad).unwrap_err();
             assert!(!error.contains("canary"), "{error}");
@@ -485,7 +485,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_has_expired_does_not_stay_valid() {
+    fn the_note_about_tokens_that_stay_valid_omits_expired_tokens() {
         let (mut agent, now) = (agent(), Timestamp::UNIX_EPOCH);
         agent.facts.tokens[0].expires = Some(now);
         assert_eq!(kept_tokens(&agent, now), None);
@@ -507,7 +507,7 @@ mod tests {
     }
 
     #[test]
-    fn a_binding_tells_the_variables_to_set() {
+    fn a_new_binding_is_shown_with_export_lines_for_its_placeholders() {
         insta::assert_snapshot!(told("claude", &agent().facts.bindings[0]));
     }
 }

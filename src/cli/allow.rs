@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn none_stands_alone_and_is_not_the_same_as_no_flag() {
+    fn allow_none_is_refused_beside_other_sets_and_differs_from_no_flag() {
         assert!(given(&["none", "pip"]).is_err());
         assert_eq!(given(&[]), Ok(None));
         assert_eq!(given(&["none"]), Ok(Some(Vec::new())));

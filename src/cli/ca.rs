@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn both_certificates_the_overlap_and_a_near_end_are_told() {
+    fn both_certificates_the_overlap_and_the_expiry_warning_are_shown() {
         let ca = CaView {
             fingerprint: "AB:CD".to_owned(),
             expires: Timestamp::UNIX_EPOCH,

@@ -457,7 +457,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn segments_cannot_leave_their_place() {
+    fn a_path_segment_is_percent_encoded() {
         for (text, coded) in [("a/b", "a%2Fb"), ("a?b#c", "a%3Fb%23c"), ("é", "%C3%A9")] {
             assert_eq!(segment(text), coded);
         }

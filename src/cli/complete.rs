@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn what_help_hides_is_not_offered() {
+    fn commands_and_options_that_help_hides_are_not_offered() {
         for (line, hidden) in [
             ("", "version"),
             ("", "complete"),

@@ -398,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn states_are_told_in_the_words_of_the_api() {
+    fn states_are_shown_in_the_words_of_the_api() {
         let broken = ConnectionState::Broken { reason: BrokenReason::Expired, detail: None };
         assert_eq!(state(&broken), "broken: expired");
         assert_eq!(state(&ConnectionState::Active), "active");
@@ -411,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn a_base_url_wants_a_host_where_all_are_wildcards() {
+    fn a_base_url_contains_the_word_host_if_all_hosts_are_wildcards() {
         let mut many = connection();
         many.facts.hosts = vec!["*.twilio.com".to_owned()];
         let shown = show(&many, "127.0.0.1:8080", "");
@@ -424,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_whose_refreshes_fail_says_so_in_the_list_and_by_itself() {
+    fn failing_refreshes_are_shown_in_the_list_and_in_the_details() {
         let token = serde_json::json!({
             "generation": 2, "expires": null, "refreshed": null,
             "failing": { "since": "2025-01-02T03:04:05Z", "count": 7, "code": "http_503",
@@ -441,7 +441,7 @@ mod tests {
 
     /// oauth 9.cause
     #[test]
-    fn a_refresh_that_finds_no_server_says_why_and_what_to_do() {
+    fn a_refresh_that_cannot_reach_its_server_shows_the_cause_and_one_remedy() {
         let token = serde_json::json!({
             "generation": 2, "expires": null, "refreshed": null, "failing": {
                 "since": "2025-01-02T03:04:05Z", "count": 7, "code": null,

@@ -219,7 +219,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_directory_of_another_user_than_the_data_directorys_is_named() {
+    fn a_folder_with_another_owner_than_the_data_directory_gets_a_chown_hint() {
         let data = tempfile::tempdir().unwrap();
         let folder = data.path().join("client");
         assert_eq!(foreign(data.path(), &folder), None, "it does not exist");
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_without_a_port_or_with_more_is_refused() {
+    fn a_proxy_address_that_is_not_host_and_port_is_refused() {
         for bad in ["keyward", "http://keyward:8080", "a:b", "a@b:1", "a b:1", "'a:1", ":"] {
             assert!(host_and_port(bad).is_err(), "{bad}");
         }

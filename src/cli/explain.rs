@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_that_are_none_are_refused() {
+    fn an_invalid_header_is_refused_and_not_repeated() {
         for bad in ["", "canary", ": canary"] {
             let error = header(bad).unwrap_err();
             assert!(!error.contains("canary"), "{error}");
@@ -201,14 +201,14 @@ mod tests {
     }
 
     #[test]
-    fn the_method_may_be_left_out() {
+    fn the_method_may_be_omitted() {
         assert_eq!(args(&["https://a.example/"]).ask().unwrap().method, None);
         let ask = args(&["DELETE", "https://a.example/"]).ask().unwrap();
         assert_eq!((ask.method.as_deref(), &*ask.url), (Some("DELETE"), "https://a.example/"));
     }
 
     #[test]
-    fn a_request_that_would_be_sent_is_told_with_rule_and_placement() {
+    fn an_allowed_request_is_shown_with_its_rule_and_placement() {
         insta::assert_snapshot!(told(serde_json::json!({
             "agent": "ci", "method": "GET", "target": "https://api.github.com", "path": "/user",
             "allowed": true, "action": "inject", "rule": "binding:con_1", "host": "api.github.com",
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn both_paths_are_told_where_the_credential_stands_in_one() {
+    fn a_path_with_a_credential_is_shown_as_requested_and_as_sent() {
         let told = told(serde_json::json!({
             "agent": "ci", "method": "POST", "target": "https://api.telegram.org",
             "path": "/sendMessage", "path_sent": "/bot{credential}/sendMessage",
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_connection_s_settings_want_is_told() {
+    fn the_settings_of_the_connection_are_shown() {
         let told = told(serde_json::json!({
             "agent": "ci", "method": "GET", "target": "https://api.github.com", "path": "/user",
             "allowed": true, "action": "inject", "rule": "binding:con_1", "host": "api.github.com",
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn where_a_token_comes_from_is_told() {
+    fn a_token_is_shown_with_its_expiry_its_app_and_the_reconnect_deadline() {
         let told = told(serde_json::json!({
             "agent": "ci", "method": "GET", "target": "https://api.github.com", "path": "/user",
             "allowed": true, "action": "inject", "rule": "binding:con_1", "host": "api.github.com",
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_told_with_what_to_do() {
+    fn a_refusal_names_its_remedy() {
         insta::assert_snapshot!(told(serde_json::json!({
             "agent": "ci", "method": "GET", "target": "https://example.com", "path": "/",
             "allowed": false, "action": "deny", "rule": "default", "host": null,

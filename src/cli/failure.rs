@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_is_told_as_error_and_hint() {
+    fn a_failure_is_printed_as_error_and_hint() {
         let failure = Failure::new(Exit::Unreachable, "store is locked by process 4121")
             .hint("stop the gateway, or use its admin API");
         insta::assert_snapshot!(failure, @r"
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_without_its_subject_gets_the_field() {
+    fn a_message_without_a_subject_is_printed_after_its_field() {
         let status = StatusCode::UNPROCESSABLE_ENTITY;
         let failure = Failure::refused(status, view("must be a string", Some("fields.token")));
         assert_eq!(failure.to_string(), "error: `fields.token` must be a string\n");
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn causes_are_told_once_each() {
+    fn each_cause_is_printed_once() {
         let error = anyhow::Error::msg("inner").context("middle").context("outer");
         assert_eq!(Failure::from(error).to_string(), "error: outer: middle: inner\n");
     }

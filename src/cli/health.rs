@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_own_listener_can_be_dialled_on_loopback() {
+    fn a_loopback_listener_can_be_dialled_by_ipv4_and_by_ipv6() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             for at in ["127.0.0.1:0", "[::1]:0"] {

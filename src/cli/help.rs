@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn every_global_option_is_hidden_below_the_program() {
+    fn global_options_are_hidden_in_the_help_of_commands() {
         let definition = Cli::command();
         let global = definition.get_arguments().filter(|argument| argument.is_global_set());
         let mut ids: Vec<_> = global.map(|argument| argument.get_id().as_str()).collect();

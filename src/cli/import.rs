@@ -462,7 +462,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_key_whose_test_had_no_answer_is_offered_untested() {
+    fn import_without_a_test_is_offered_only_if_the_test_got_no_answer() {
         let of = |provider: &str, outcome: O| {
             let (auth, title, group) = (String::new(), String::new(), String::new());
             let (provider, fields) = (provider.to_owned(), BTreeMap::new());

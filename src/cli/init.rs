@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_made_is_for_its_owner_alone() {
+    fn the_data_directory_and_the_configuration_are_private_to_their_owner() {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("a/b");
         make_directory(&data).unwrap();

@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn who_keeps_copies_or_names_keys_is_told_what_to_do() {
+    fn notes_after_a_rotation_name_the_copies_to_renew_and_the_keys_to_remove() {
         let own = KeyRotated { retired: vec!["a1".to_owned()], ..rotated(KeySourceKind::File) };
         insta::assert_snapshot!(notes(&own).join("\n"), @"note: renew your copy of NAME; a copy of the store's folder from before opens only with the old key, a1; files of `keyward backup` need none");
         let old = KeySourceView { kind: KeySourceKind::Env, name: "OLD".to_owned() };
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_nobody_gave_is_listed_as_missing() {
+    fn a_key_without_a_source_is_listed_as_missing() {
         let key = |current, source| KeyView { id: "c0".to_owned(), current, source, rows: 7 };
         let file = KeySourceView { kind: KeySourceKind::File, name: "master.key".to_owned() };
         let items = vec![key(true, Some(file)), key(false, None)];

@@ -414,12 +414,12 @@ mod tests {
     }
 
     #[test]
-    fn the_definition_is_consistent() {
+    fn the_command_line_definition_passes_the_assertions_of_clap() {
         definition().debug_assert();
     }
 
     #[test]
-    fn secrets_have_no_place_among_the_arguments() {
+    fn secrets_are_not_accepted_as_arguments() {
         let lines = [
             "keyward connection add github --secret token=abc",
             "keyward connection add github --token abc",

@@ -107,7 +107,7 @@ mod tests {
     use crate::cli::escape_controls::is_invisible;
 
     #[test]
-    fn what_shows_nothing_or_ends_a_line_is_not_printed_as_it_is() {
+    fn control_format_and_private_use_characters_count_as_invisible() {
         for c in [
             '\u{0}',
             '\u{1b}',
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn json_holds_nothing_that_a_terminal_obeys_and_says_the_same() {
+    fn json_escapes_invisible_characters_and_keeps_its_value() {
         let value = serde_json::json!({"a": "\u{1b}[2J\u{9b}31m\u{7f}\u{202e}\u{2028}\u{e0041}é", "b": [1]});
         let line = json_line(&value).unwrap();
         assert!(!line.chars().any(is_invisible), "{line:?}");

@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_is_a_table_of_what_is_not_as_it_should_be() {
+    fn a_plan_is_a_table_of_the_steps_that_change_something() {
         let place = Some("keyward.yaml:12: connections[0]".to_owned());
         let secret = Some(SecretCheck::CheckedWhenApplied);
         let steps = [

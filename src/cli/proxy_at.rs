@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listener_without_tls_is_for_every_client_and_comes_first() {
+    fn a_tcp_listener_without_tls_is_chosen_before_one_with_tls() {
         assert_eq!(among(&["unix:/run/k.sock"]), None);
         let tls = "https://0.0.0.0:8443";
         assert_eq!(among(&[tls]).as_deref(), Some("https://ci:kwa_t@127.0.0.1:8443"));

@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_written_leaves_the_old_file_and_nothing_beside_it() {
+    fn a_failed_replacement_leaves_no_temporary_file() {
         let dir = tempfile::tempdir().unwrap();
         assert!(replace_file(&dir.path().join("none/ca.pem"), b"new", 0o644).is_err());
         assert!(replace_file(Path::new("/"), b"new", 0o644).is_err());
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn root_does_not_take_the_file_of_another_user() {
+    fn root_keeps_the_owner_and_mode_of_a_file_that_it_replaces() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join(".env");
         fs::write(&file, "old").unwrap();

@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_a_secret_is_refused() {
+    fn an_empty_non_utf8_or_too_long_secret_is_refused() {
         for bad in [b"".as_slice(), b"\n", b"\r\n", b"\xff\xfe"] {
             assert!(read(bad).is_err(), "{bad:?}");
         }
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn debug_shows_nothing() {
+    fn debug_shows_no_typed_secret() {
         assert_eq!(format!("{:?}", Typed::from("canary".to_owned())), "Typed(…)");
     }
 }

@@ -326,7 +326,7 @@ mod tests {
     use keyward_proxy::ListenerOwner;
 
     #[test]
-    fn a_start_tells_where_things_are_and_what_comes_next() {
+    fn the_announcement_lists_the_addresses_the_paths_and_the_next_command() {
         let own = ListenerOwner { org: OrgId::default_org(), agent: "ci".to_owned() };
         let locations = Locations {
             proxy: vec!["127.0.0.1:8080".to_owned(), "unix:/run/keyward.sock".to_owned()],

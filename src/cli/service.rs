@@ -438,7 +438,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_that_says_otherwise_is_replaced_only_by_force() {
+    fn a_different_service_file_is_replaced_only_with_force() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("a/b").join(UNIT);
         assert!(matches!(action(&file, "new", false), Ok(FileAction::Create)));

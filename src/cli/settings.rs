@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pasted_lines_name_the_install_and_survive_a_shell() {
+    fn commands_in_hints_are_shell_quoted_and_name_the_data_directory_or_the_org() {
         let global = Global { data: Some("/a b/it's".into()), ..Global::default() };
         assert_eq!(global.keyward(), r"keyward --data '/a b/it'\''s'");
         assert_eq!(Global::default().keyward(), "keyward");

@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn a_store_of_replicas_says_how_old_its_view_is() {
+    fn the_status_of_a_shared_store_shows_the_age_of_its_view() {
         let store = |staleness_ms, outdated| {
             let view =
                 SharedStoreView { staleness_ms, stale_max_ms: 60_000, outdated, replicas: 3 };

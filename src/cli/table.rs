@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_narrow_table_has_no_ids_short_lists_and_relative_times() {
+    fn a_narrow_table_omits_ids_and_shortens_lists_and_times() {
         insta::assert_snapshot!(hosts().render("none", &TableLayout::FULL), @r"
         NAME                   ID      HOSTS                                            USED
         a-name-of-20-letters   con_1   api.github.com, github.com, uploads.github.com   2025-01-01T20:00:00Z
@@ -342,7 +342,7 @@ mod tests {
 
     /// Characters of East Asia take two columns, and a combining accent none.
     #[test]
-    fn columns_are_aligned_by_what_a_terminal_shows() {
+    fn columns_are_aligned_and_cut_by_display_width() {
         let mut table = Table::new(["NAME", "STATE"]);
         table.row(["東京".into(), "a".into()]);
         table.row(["cafe\u{301}".into(), "b".into()]);
@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn no_rows_are_said_in_words() {
+    fn a_table_without_rows_prints_a_text_instead() {
         assert_eq!(Table::new(["NAME"]).render("no agents", &TableLayout::FULL), "no agents\n");
     }
 

@@ -407,13 +407,13 @@ mod tests {
     }
 
     #[test]
-    fn a_filter_that_nothing_has_chooses_nothing() {
+    fn a_filter_without_matches_selects_no_item() {
         assert_eq!(typed(&items(), &[TerminalKey::Char('x'), TerminalKey::Char('y')]), None);
         assert_eq!(typed(&[], &[TerminalKey::Down, TerminalKey::Up]), None);
     }
 
     #[test]
-    fn what_is_pasted_at_a_question_with_few_answers_is_not_shown() {
+    fn text_pasted_into_a_short_list_is_neither_shown_nor_a_filter() {
         let items = ["paste it again", "it is correct"].map(str::to_owned);
         let mut list = List { label: "now", items: &items, filter: String::new(), at: 0 };
         "sk-canary".chars().for_each(|key| list.take(TerminalKey::Char(key)));
@@ -422,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn typing_narrows_and_arrows_go_round() {
+    fn typing_filters_the_list_and_arrow_keys_wrap_around() {
         let git = ['G', 'i', 't'].map(TerminalKey::Char);
         let then = |more: &[TerminalKey]| typed(&items(), &[&git[..], more].concat()).unwrap();
         assert_eq!(then(&[]), "GitHub", "what begins with it goes first");
@@ -434,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_cut_by_the_columns_that_it_takes() {
+    fn a_line_is_cut_by_display_width() {
         assert_eq!(cut("東京 a", 4), "東京");
         assert_eq!(cut("東京 a", 3), "東");
         assert_eq!(cut("abc", 4), "abc");

@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_without_dashes_is_told_to_have_them() {
+    fn run_without_dashes_before_the_program_gets_a_hint_to_add_them() {
         let told = |line: &str| {
             let words: Vec<_> = line.split(' ').map(OsString::from).collect();
             let error = Cli::try_parse_from(&words).unwrap_err();
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn usage_errors_of_run_are_told_from_its_programs() {
+    fn usage_errors_have_exit_code_125_for_run_and_2_for_other_commands() {
         let exit = |line: &str| usage_exit(2, line.split(' ').map(OsString::from));
         assert_eq!(exit("keyward run"), 125);
         assert_eq!(exit("keyward --json run x"), 125);

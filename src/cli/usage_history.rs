@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_says_so() {
+    fn a_history_without_requests_says_so() {
         insta::assert_snapshot!(text(&series(&[0]), &TableLayout::narrow()), @r"
         since      2025-01-01T22:00:00Z
         requests   0
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_as_precise_as_the_points() {
+    fn the_precision_of_times_follows_the_step_of_the_points() {
         let at: Timestamp = "2025-01-01T22:05:00Z".parse().unwrap();
         let times = [60, 3_600, 86_400].map(|step| time(at, step));
         assert_eq!(times, ["22:05", "01-01 22:05", "2025-01-01"]);

@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_longer_one_turns_and_leaves_an_empty_line() {
+    async fn a_longer_wait_shows_a_spinner_and_clears_its_line() {
         let seen = seen(Duration::from_millis(1_200), false).await;
         assert!(seen.starts_with("\r\u{1b}[K| testing\r\u{1b}[K/ testing"), "{seen:?}");
         assert!(seen.ends_with("\r\u{1b}[K"), "{seen:?}");

@@ -70,7 +70,7 @@ async fn a_second_account_leaves_the_first_one_the_default() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_revoked_key_is_visible_wherever_the_person_looks() {
+async fn a_rejected_key_is_shown_by_list_show_test_and_doctor() {
     let live = Arc::new(AtomicBool::new(true));
     let (mut person, origin) = person(&live);
     person.serves();

@@ -56,7 +56,7 @@ fn end(mut ran: Ran) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_is_said_when_nothing_was_refused_or_with_quiet() {
+async fn run_prints_no_summary_when_no_request_was_refused_or_with_quiet() {
     let (install, _origin) = install();
     let _gateway = install.serve();
     let mut ran = run(&install, &["--agent", "ci"]);
@@ -74,7 +74,7 @@ async fn nothing_is_said_when_nothing_was_refused_or_with_quiet() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_refused_is_said_when_the_program_ends() {
+async fn refused_requests_are_listed_when_the_program_ends() {
     let (install, _origin) = install();
     for options in [&[][..], &["--json"]] {
         let mut ran = run(&install, options);
@@ -99,7 +99,7 @@ async fn what_was_refused_is_said_when_the_program_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_remedy_of_an_agent_of_the_file_is_its_key_there() {
+async fn the_remedy_for_an_agent_of_the_file_is_its_allow_setting_in_the_file() {
     let (install, _origin) = install();
     let mut ran = run(&install, &["--agent", "ci"]);
     assert_eq!(Entrance::of(&mut ran).get("pypi.org").await, 403);
@@ -115,7 +115,7 @@ async fn the_remedy_of_an_agent_of_the_file_is_its_key_there() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_key_that_the_provider_rejects_is_said_with_its_remedy() {
+async fn a_key_that_the_provider_rejects_is_reported_with_its_remedy() {
     let origin = Origin::answering(
         |_| "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Bearer\r\nContent-Length: 0\r\n\r\n",
     );
@@ -130,7 +130,7 @@ async fn a_key_that_the_provider_rejects_is_said_with_its_remedy() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_gateway_that_is_gone_delays_no_end() {
+async fn a_run_ends_without_a_summary_when_its_gateway_was_killed() {
     let (install, _origin) = install();
     let mut gateway = install.serve();
     let mut ran = run(&install, &["--verbose"]);
@@ -141,7 +141,7 @@ async fn a_gateway_that_is_gone_delays_no_end() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_flag_allows_hosts_for_the_agent_from_now_on() {
+async fn the_allow_option_of_run_is_stored_for_later_runs_of_the_agent() {
     let (install, origin) = install();
     let _gateway = install.serve();
     for (flags, status, note) in [
@@ -265,7 +265,7 @@ async fn the_first_run_on_a_terminal_asks_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn enter_blocks_other_hosts_and_no_gateway_asks_that_allows_them_anyway() {
+async fn enter_blocks_other_hosts_and_nothing_is_asked_where_all_hosts_are_allowed() {
     let (install, _origin) = install();
     let gateway = install.serve();
     let mut terminal = asks(&install, &[]);
@@ -285,7 +285,7 @@ async fn enter_blocks_other_hosts_and_no_gateway_asks_that_allows_them_anyway() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_signal_at_the_question_ends_the_run_and_one_after_it_is_the_programs() {
+async fn a_signal_at_the_question_ends_the_run_and_a_later_one_reaches_the_program() {
     let (install, _origin) = install();
     let _gateway = install.serve();
     let mut terminal = asks(&install, &[]);

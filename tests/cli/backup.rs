@@ -242,7 +242,7 @@ fn files_of_others(install: &Install) -> Vec<PathBuf> {
 
 /// The guide's commands, as root in the directory of a service.
 #[tokio::test]
-async fn what_root_restores_and_reads_belongs_to_the_gateways_user() {
+async fn files_that_root_restores_or_opens_belong_to_the_user_of_the_gateway() {
     if !rustix::process::geteuid().is_root() {
         return;
     }
@@ -313,7 +313,7 @@ async fn a_restore_needs_no_old_store_and_no_old_key() {
 }
 
 #[tokio::test]
-async fn the_ca_is_that_of_the_backup_unless_it_is_kept() {
+async fn a_restore_replaces_the_ca_by_that_of_the_backup_unless_keep_ca_is_given() {
     let (source, target) = (install_with(&["one"]).await, install_with(&["old"]).await);
     let (_, path) = file_in(source.folder(), "k.age");
     succeeds(with_passphrase(source.keyward(&["backup", &path])));

@@ -51,7 +51,7 @@ impl System {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_ca_goes_into_the_store_and_out_of_it_and_is_told_first() {
+async fn ca_trust_adds_the_ca_to_the_system_store_removes_it_and_has_a_dry_run() {
     let market = Market::open().await;
     let system = System::with("echo \"$@\" >> \"$(dirname \"$0\")/../calls\"");
     let dry = system.trust(&market, &["--dry-run"]);
@@ -81,7 +81,7 @@ async fn the_ca_goes_into_the_store_and_out_of_it_and_is_told_first() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_store_that_does_not_take_it_is_left_as_it_was() {
+async fn a_failed_update_leaves_the_system_store_without_the_ca() {
     let market = Market::open().await;
     let system = System::with("echo 'no space left' >&2; exit 1");
     let did = system.trust(&market, &[]);

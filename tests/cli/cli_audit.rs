@@ -133,7 +133,7 @@ fn filters_that_make_no_sense_are_refused_with_a_remedy() {
 }
 
 #[test]
-fn without_a_gateway_there_is_nothing_to_follow_and_an_empty_log_to_read() {
+fn without_a_gateway_following_fails_and_an_absent_log_reads_as_empty() {
     let cli = Cli::new();
     let err = cli.run(&["audit", "tail", "-f"]).failed(3);
     assert!(err.contains("omit `-f` to read the existing records"), "{err}");
@@ -272,7 +272,7 @@ fn records_are_counted_in_groups_over_the_socket_and_in_the_files_alike() {
 }
 
 #[test]
-fn a_filter_by_a_name_that_does_not_exist_gets_the_nearest_that_does() {
+fn a_filter_by_an_unknown_name_gets_the_nearest_existing_name_as_a_hint() {
     let lab = Lab::new("");
     for words in [
         &["audit", "query", "--agent", "cj"][..],
@@ -294,7 +294,7 @@ fn a_filter_by_a_name_that_does_not_exist_gets_the_nearest_that_does() {
 }
 
 #[test]
-fn a_refused_change_names_what_was_tried() {
+fn the_record_of_a_refused_change_names_the_attempted_change() {
     let lab = Lab::new("");
     lab.cli.run(&["agent", "add", "ci"]).failed(1);
     lab.cli.run(&["agent", "add", "kwa pasted-by-mistake"]).failed(1);
@@ -378,7 +378,7 @@ fn control_c_and_a_reader_that_goes_away_end_a_follower_quietly() {
 }
 
 #[test]
-fn a_changed_line_is_named_with_its_file() {
+fn verify_names_the_file_and_line_of_a_changed_record() {
     let lab = Lab::new("audit: { file_bytes_max: 4096, files_max: 50 }\n");
     (1..=20).for_each(|n| lab.ask("GET", "a.test", &format!("/{n}")));
     lab.until(20);
@@ -438,7 +438,7 @@ fn a_log_that_was_deleted_is_not_called_whole_and_goes_on_in_a_new_file() {
 }
 
 #[test]
-fn what_a_request_said_reaches_the_terminal_as_text_only() {
+fn control_characters_of_a_record_do_not_reach_the_terminal() {
     let cli = Cli::new();
     cli.run(&["init"]).ok();
     let nasty = "\\u001b[2J\u{9b}31m\\r\\n\u{7f}\u{202e}";

@@ -102,7 +102,7 @@ impl Desk {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn where_nobody_can_be_asked_what_is_missing_is_named() {
+async fn without_a_terminal_a_missing_argument_is_named() {
     let desk = Desk::new().await;
     for (arguments, says) in [
         (&[][..], "error: name a provider: there is no terminal to ask on\nhint: keyward connect"),
@@ -119,7 +119,7 @@ async fn where_nobody_can_be_asked_what_is_missing_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_key_that_the_provider_refuses_is_not_kept() {
+async fn a_key_that_the_provider_rejects_is_not_stored() {
     let desk = Desk::new().await;
     desk.status.store(401, Ordering::SeqCst);
     let Finished { code, out, err } =
@@ -135,7 +135,7 @@ async fn a_key_that_the_provider_refuses_is_not_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn options_do_it_all_and_a_second_one_needs_a_name() {
+async fn options_replace_all_questions_and_a_second_connection_needs_a_name() {
     let desk = Desk::new().await;
     let stdin = ["acme", "--secret-stdin", "api_key", "--agent", "claude"];
     let Finished { code, out, err } = desk.piped(&stdin, desk.secret());
@@ -187,7 +187,7 @@ async fn naming_the_agent() -> Desk {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_agent_that_the_configuration_names_stays_after_the_undo_with_a_note() {
+async fn a_failed_connect_keeps_its_new_agent_if_the_configuration_names_it() {
     let desk = naming_the_agent().await;
     let connect = ["acme", "--secret-stdin", "api_key", "--agent", "claude", "--owner", "ann"];
     let Finished { code, out, err } = desk.piped(&connect, desk.secret());
@@ -205,7 +205,7 @@ async fn an_agent_that_the_configuration_names_stays_after_the_undo_with_a_note(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_next_attempt_uses_an_agent_that_stayed() {
+async fn the_next_attempt_uses_the_agent_that_a_failed_connect_kept() {
     let desk = naming_the_agent().await;
     let mut walk = desk.walk(&["acme", "--name", "work", "--agent", "claude", "--owner", "ann"]);
     for _ in 0..2 {
@@ -224,7 +224,7 @@ async fn the_next_attempt_uses_an_agent_that_stayed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_person_is_led_from_the_provider_to_the_line_to_run() {
+async fn connect_asks_for_provider_name_and_key_and_prints_a_command_to_run() {
     let desk = Desk::new().await;
     let mut walk = desk.walk(&[]);
     walk.shows("provider (type to filter): ");
@@ -254,7 +254,7 @@ async fn a_person_is_led_from_the_provider_to_the_line_to_run() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ctrl_c_at_any_question_leaves_nothing_and_the_terminal_as_it_was() {
+async fn ctrl_c_at_any_question_stores_nothing_and_restores_the_terminal() {
     let desk = Desk::new().await;
     for questions in 0..3 {
         let mut walk = desk.walk(if questions == 0 { &[] } else { &["acme"] });
@@ -273,7 +273,7 @@ async fn ctrl_c_at_any_question_leaves_nothing_and_the_terminal_as_it_was() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_test_that_fails_is_tried_again_kept_or_discarded_as_the_person_says() {
+async fn after_a_failed_test_the_person_chooses_to_retry_keep_or_discard() {
     let desk = Desk::new().await;
     desk.status.store(401, Ordering::SeqCst);
     let table =
@@ -312,7 +312,7 @@ async fn a_test_that_fails_is_tried_again_kept_or_discarded_as_the_person_says()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_signal_at_a_question_leaves_nothing_and_the_terminal_as_it_was() {
+async fn a_signal_at_a_question_stores_nothing_and_restores_the_terminal() {
     let desk = Desk::new().await;
     desk.status.store(401, Ordering::SeqCst);
     for signal in ENDING {
@@ -368,7 +368,7 @@ async fn a_connection_that_works_is_not_named_by_the_next_connect() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_signal_during_the_test_takes_the_connection_back() {
+async fn a_signal_during_the_test_removes_the_new_connection() {
     let mut desk = Desk::unanswered().await;
     for (before, signal) in ENDING.into_iter().enumerate() {
         let mut walk = desk.walk(&["acme", "--name", "mine"]);
@@ -385,7 +385,7 @@ async fn a_signal_during_the_test_takes_the_connection_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_signal_after_the_last_question_ends_a_command_that_has_nothing_to_take_back() {
+async fn a_signal_during_the_test_of_connection_add_ends_the_command() {
     let mut desk = Desk::unanswered().await;
     let mut command = desk.install.keyward(&["connection", "add", "acme"]);
     command.env("TERM", "xterm");
@@ -399,7 +399,7 @@ async fn a_signal_after_the_last_question_ends_a_command_that_has_nothing_to_tak
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn several_lines_are_no_secret_and_none_of_them_is_shown() {
+async fn a_secret_of_several_lines_is_refused_and_not_shown() {
     let desk = Desk::new().await;
     let mut walk = desk.walk(&["acme", "--name", "mine"]);
     walk.shows("(not shown): ");
@@ -410,7 +410,7 @@ async fn several_lines_are_no_secret_and_none_of_them_is_shown() {
 }
 
 #[test]
-fn secrets_that_do_not_look_right_are_refused_unless_someone_insists() {
+fn a_secret_of_an_unexpected_format_is_refused_unless_the_check_is_skipped() {
     let cli = Cli::new();
     let stripe = format!("sk_live_{}", "a1B2".repeat(24));
     let quoted = format!("'{GITHUB}'");
@@ -447,7 +447,7 @@ fn secrets_that_do_not_look_right_are_refused_unless_someone_insists() {
 }
 
 #[test]
-fn a_placeholder_is_refused_whoever_insists() {
+fn a_placeholder_as_a_secret_is_refused_even_without_the_format_check() {
     let cli = Cli::new();
     cli.run_with(&["connection", "add", "github", "--no-test", "--secret-stdin", "token"], GITHUB)
         .ok();

@@ -17,7 +17,7 @@ fn error(cli: &Cli, arguments: &[&str], code: i32) -> Value {
 }
 
 #[test]
-fn wrong_usage_is_json_only_where_the_flag_is_keywards_own() {
+fn usage_errors_are_json_only_when_the_json_option_is_keywards_own() {
     let cli = Cli::new();
     let told = error(&cli, &["--json", "agent", "lst"], 2);
     assert_eq!(told["message"], "unrecognized subcommand 'lst'");
@@ -136,7 +136,7 @@ fn failures_have_code_message_hint_and_exit_as_the_api_has_them() {
 }
 
 #[test]
-fn each_error_of_a_configuration_is_a_message_of_its_own() {
+fn each_error_of_a_configuration_is_a_separate_message() {
     let cli = Cli::new();
     let file = cli.file("bad.yaml", "lisen: {}\nlogg: {}\n");
     let file = file.to_str().expect("UTF-8");
@@ -147,7 +147,7 @@ fn each_error_of_a_configuration_is_a_message_of_its_own() {
 }
 
 #[test]
-fn a_missing_configuration_of_a_copy_is_not_written_by_init() {
+fn a_missing_configuration_file_of_store_copy_gets_no_hint_to_run_init() {
     let cli = Cli::new();
     let here = cli.file("here.yaml", "{}\n");
     let here = here.to_str().expect("UTF-8");

@@ -63,7 +63,7 @@ fn usage_errors_are_exit_code_2_and_touch_no_data_directory() {
 }
 
 #[test]
-fn a_reader_that_goes_away_is_no_failure() {
+fn help_to_a_closed_pipe_exits_with_0() {
     use std::process::{Command, Stdio};
     let mut child = Command::new(env!("CARGO_BIN_EXE_keyward"))
         .arg("--help")

@@ -14,7 +14,7 @@ fn with_github(cli: &Cli) {
 }
 
 #[test]
-fn init_writes_once_and_never_over() {
+fn init_does_not_overwrite_an_existing_configuration() {
     let cli = Cli::new();
     let made = cli.run(&["init", "--json"]).json();
     let config = made["config"].as_str().unwrap();
@@ -32,7 +32,7 @@ fn the_configuration_that_init_writes_is_accepted() {
 }
 
 #[test]
-fn what_does_not_exist_is_exit_code_5() {
+fn an_unknown_name_is_exit_code_5() {
     let cli = Cli::new();
     cli.run(&["init"]).ok();
     cli.run(&["agent", "add", "ci"]).ok();
@@ -56,7 +56,7 @@ fn what_does_not_exist_is_exit_code_5() {
 }
 
 #[test]
-fn a_session_that_reaches_nothing_of_its_end_user_is_warned_about() {
+fn a_session_of_an_agent_without_user_providers_gets_a_warning() {
     let cli = Cli::new();
     cli.run(&["init"]).ok();
     cli.run(&["agent", "add", "support"]).ok();
@@ -74,7 +74,7 @@ fn a_session_that_reaches_nothing_of_its_end_user_is_warned_about() {
 }
 
 #[test]
-fn a_mistyped_directory_is_told_before_it_is_made() {
+fn a_note_names_a_data_directory_that_is_absent_or_created() {
     let cli = Cli::new();
     let absent = format!("note: no data directory yet at {}: ", cli.data().display());
     let err = cli.run(&["agent", "list"]).err;
@@ -86,7 +86,7 @@ fn a_mistyped_directory_is_told_before_it_is_made() {
 
 /// What the variables say wrong is known before anything is made.
 #[test]
-fn an_init_that_cannot_begin_leaves_nothing() {
+fn an_init_with_an_invalid_variable_creates_no_data_directory() {
     let cli = Cli::new();
     let mut init = cli.command(&["init"]);
     let output = init.env("KEYWARD__LISTEN__PROXY", "here").output().expect("it runs");
@@ -128,7 +128,7 @@ fn an_init_whose_configuration_cannot_be_written_leaves_nothing() {
 
 /// The file that `KEYWARD_CONFIG` names is the one that every other command reads.
 #[test]
-fn init_writes_the_file_that_is_read_afterwards() {
+fn init_writes_the_file_that_keyward_config_names() {
     let cli = Cli::new();
     let file = cli.data().with_file_name("named.yaml");
     let output = cli.command(&["init"]).env("KEYWARD_CONFIG", &file).output().expect("it runs");
@@ -155,7 +155,7 @@ fn removals_answer_json_when_asked() {
 }
 
 #[test]
-fn a_start_tells_every_secret_that_is_missing_and_stores_none() {
+fn a_start_names_every_missing_secret_and_stores_no_connection() {
     let cli = Cli::new();
     let config = cli.file(
         "declared.yaml",
@@ -176,7 +176,7 @@ fn a_start_tells_every_secret_that_is_missing_and_stores_none() {
 }
 
 #[test]
-fn what_hinders_a_start_is_told_with_what_to_do() {
+fn a_start_without_its_file_or_with_a_port_in_use_fails_with_a_remedy() {
     let cli = Cli::new();
     let absent = cli.data().join("absent.yaml");
     let err = cli.run(&["serve", "--config", absent.to_str().unwrap()]).failed(1);
@@ -204,7 +204,7 @@ fn an_empty_directory_in_the_place_of_the_store_is_no_store() {
 }
 
 #[test]
-fn a_copy_without_a_source_makes_none() {
+fn a_copy_without_a_source_store_creates_no_data_directory() {
     let cli = Cli::new();
     let to = cli.file("to.yaml", "store: { sled: { path: other } }\n");
     let err = cli.run(&["store", "copy", "--to", to.to_str().unwrap()]).failed(1);
@@ -219,7 +219,7 @@ fn without_a_gateway_health_is_exit_code_3() {
 }
 
 #[test]
-fn a_data_directory_beside_a_remote_gateway_is_refused_instead_of_changing_either() {
+fn the_data_option_together_with_a_remote_gateway_is_refused() {
     let cli = Cli::new();
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_keyward"))
         .env("KEYWARD_URL", "https://keyward.example")
@@ -244,13 +244,13 @@ fn a_secret_in_an_argument_is_refused() {
 }
 
 #[test]
-fn a_missing_secret_is_named_where_nobody_can_be_asked() {
+fn without_a_terminal_a_missing_secret_is_named() {
     let err = Cli::new().run(&["connection", "add", "github"]).failed(2);
     assert!(err.contains("`token`") && err.contains("--secret-stdin token"), "{err}");
 }
 
 #[test]
-fn names_are_unique_and_fit_a_proxy_url() {
+fn names_of_agents_are_unique_and_fit_a_proxy_url() {
     let cli = Cli::new();
     cli.run(&["agent", "add", "ci"]).ok();
     let err = cli.run(&["agent", "add", "ci"]).failed(1);
@@ -277,7 +277,7 @@ fn a_token_is_shown_once_and_never_again() {
 }
 
 #[test]
-fn a_chosen_token_is_not_repeated_to_people() {
+fn a_chosen_token_is_not_printed() {
     let cli = Cli::new();
     cli.run(&["agent", "add", "ci"]).ok();
     let add = ["agent", "token", "add", "ci", "--token-stdin"];
@@ -316,7 +316,7 @@ fn a_binding_gives_a_placeholder_for_the_variables_of_the_sdks() {
 }
 
 #[test]
-fn environments_do_not_mix() {
+fn an_agent_is_not_bound_to_a_connection_of_another_environment() {
     let cli = Cli::new();
     cli.run(&["agent", "add", "ci", "--env", "dev"]).ok();
     let add = ["connection", "add", "github", "--env", "production", "--secret-stdin", "token"];
@@ -376,8 +376,7 @@ fn a_provider_file_is_checked_without_a_store() {
 }
 
 #[test]
-fn a_provider_file_without_an_endpoint_for_tokens_is_refused_by_line_or_said_to_need_apps_that_have_one()
- {
+fn a_missing_token_endpoint_is_an_error_for_client_credentials_and_else_a_note() {
     let cli = Cli::new();
     let head =
         "id: acme\nname: Acme\nhosts: [api.acme.test]\nauth:\n  - id: oauth\n    kind: oauth2\n";
@@ -391,7 +390,7 @@ fn a_provider_file_without_an_endpoint_for_tokens_is_refused_by_line_or_said_to_
 }
 
 #[test]
-fn the_ca_is_printed_as_pem_and_fits_its_fingerprint() {
+fn ca_show_prints_the_pem_and_a_sha256_fingerprint() {
     let cli = Cli::new();
     cli.run(&["init"]).ok();
     let shown = cli.run(&["ca", "show", "--json"]).json();
@@ -401,7 +400,7 @@ fn the_ca_is_printed_as_pem_and_fits_its_fingerprint() {
 
 /// Who owned it before may have them.
 #[test]
-fn who_assigns_an_agent_is_told_that_its_tokens_stay_valid() {
+fn assigning_an_agent_prints_a_note_that_its_tokens_stay_valid() {
     let cli = Cli::new();
     cli.run(&["user", "add", "ann"]).ok();
     cli.run(&["agent", "add", "ci"]).ok();

@@ -6,7 +6,7 @@ const GITHUB: &str = "ghp_canaryCANARYcanaryCANARYcanary123456";
 const ADD: &[&str] = &["connection", "add", "github", "--no-test"];
 
 #[test]
-fn a_secret_needs_no_field_where_there_is_only_one() {
+fn secret_stdin_needs_no_field_name_where_a_provider_has_one_secret() {
     let cli = Cli::new();
     // The form of AWS-like providers has more than one secret field, or none.
     let several = ["connection", "add", "twilio", "--no-test", "--secret-stdin"];
@@ -42,7 +42,7 @@ fn a_secret_is_read_from_an_environment_variable() {
 }
 
 #[test]
-fn other_names_lead_to_the_same_commands() {
+fn alternative_names_run_the_same_commands() {
     let cli = Cli::new();
     let add = [ADD, &["--name", "a", "--secret-stdin", "--any-shape"]].concat();
     cli.run_with(&add, GITHUB).ok();
@@ -94,7 +94,7 @@ fn whoami_says_as_which_user_commands_run() {
 }
 
 #[test]
-fn a_wrong_token_organisation_or_name_is_refused_with_what_gave_it() {
+fn a_wrong_token_an_unknown_organisation_and_an_empty_name_are_refused() {
     let cli = Cli::new();
     cli.run(&["user", "add", "ann", "--role", "member"]).ok();
     let listed = cli.command(&["connection", "list"]).env("KEYWARD_TOKEN", "kwp_xx").output();

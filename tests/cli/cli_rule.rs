@@ -55,7 +55,7 @@ fn test(cli: &Cli, config: &str, cases: &str, more: &[&str]) -> Finished {
 }
 
 #[test]
-fn mistakes_in_the_cases_are_told_with_their_lines_and_nothing_is_tested() {
+fn invalid_cases_are_reported_with_their_lines() {
     let cli = Cli::new();
     let cases = "- { agent: ci, request: https://a.test/, expect: allow }\n- { agent: ci }\n";
     let err = test(&cli, CONFIG, cases, &[]).failed(1);
@@ -66,7 +66,7 @@ fn mistakes_in_the_cases_are_told_with_their_lines_and_nothing_is_tested() {
 }
 
 #[test]
-fn what_only_a_store_has_is_unknown_to_the_file_alone() {
+fn names_that_only_a_store_has_are_unknown_in_a_test_of_a_file() {
     let cli = Cli::new();
     let config = "agents: [{ name: ci, use: [stored] }]\n\
                   rules: [{ name: r, agents: [cii], hosts: [api.github.com], use: other }]\n";
@@ -107,7 +107,7 @@ fn a_case_that_fails_says_what_happened_instead() {
 }
 
 #[test]
-fn rules_are_tested_where_nothing_but_the_file_is() {
+fn rules_of_a_file_are_tested_without_a_store_and_a_key() {
     let cli = Cli::new();
     let out = test(&cli, CONFIG, AS_EXPECTED, &[]).ok();
     assert!(
@@ -132,7 +132,7 @@ fn a_running_gateway_is_asked_unless_a_file_is_named() {
 }
 
 #[test]
-fn more_cases_than_fit_one_question_are_all_tested() {
+fn more_cases_than_fit_one_request_are_all_tested() {
     let cli = Cli::new();
     let case = "- { agent: dev, request: https://open.test/, expect: pass }\n";
     let out = test(&cli, CONFIG, &case.repeat(250), &[]).ok();
@@ -140,7 +140,7 @@ fn more_cases_than_fit_one_question_are_all_tested() {
 }
 
 #[test]
-fn rules_are_listed_in_order_with_where_they_are_written() {
+fn rules_are_listed_in_order_with_their_file_and_line() {
     let cli = Cli::new();
     let _serving = cli.serve_with(
         "rules:\n  - { name: first, hosts: [a.test], methods: [DELETE], action: deny }\n  \

@@ -36,7 +36,7 @@ fn the_socket_is_for_its_owner_alone() {
 }
 
 #[test]
-fn a_second_gateway_is_refused_and_harms_nothing() {
+fn a_second_gateway_is_refused_and_the_first_stays_ready() {
     let cli = Cli::new();
     let serving = cli.serve();
     let config = cli.data().parent().unwrap().join("keyward.yaml");
@@ -46,7 +46,7 @@ fn a_second_gateway_is_refused_and_harms_nothing() {
 }
 
 #[test]
-fn a_lost_socket_is_told_with_the_process_that_holds_the_store() {
+fn without_the_socket_a_command_names_the_process_that_holds_the_store() {
     let cli = Cli::new();
     let serving = cli.serve();
     std::fs::remove_file(cli.data().join("admin.sock")).unwrap();
@@ -56,7 +56,7 @@ fn a_lost_socket_is_told_with_the_process_that_holds_the_store() {
 }
 
 #[test]
-fn a_killed_gateway_leaves_nothing_in_the_way() {
+fn commands_and_a_new_gateway_work_beside_the_socket_of_a_killed_gateway() {
     let cli = Cli::new();
     let serving = cli.serve();
     cli.run(&["agent", "add", "ci"]).ok();
@@ -84,7 +84,7 @@ fn a_gateway_that_hangs_up_is_exit_code_3() {
 }
 
 #[test]
-fn the_api_refuses_what_it_cannot_read() {
+fn the_api_refuses_each_invalid_body_with_its_status() {
     let cli = Cli::new();
     let _serving = cli.serve();
     let socket = cli.data().join("admin.sock");
@@ -129,7 +129,7 @@ fn lines_to_paste_name_the_listener_of_the_running_gateway() {
 }
 
 #[test]
-fn a_hangup_signal_and_a_closed_standard_error_end_nothing() {
+fn sighup_and_a_closed_standard_error_do_not_end_the_gateway() {
     let cli = Cli::new();
     let mut serving = cli.serve();
     // What it says about the signal has nobody to go to.

@@ -42,7 +42,7 @@ fn complete(cli: &Cli, words: &[&str]) -> String {
 }
 
 #[test]
-fn without_a_gateway_words_are_offered_names_are_not_and_nothing_is_made() {
+fn without_a_gateway_no_stored_names_are_offered_and_no_directory_is_created() {
     let cli = Cli::new();
     assert_eq!(offered(&cli, &["agent", "sh"]), ["show"]);
     assert_eq!(offered(&cli, &["agent", "show", ""]), [""; 0]);
@@ -74,7 +74,7 @@ fn a_gateway_that_does_not_answer_is_not_waited_for() {
 }
 
 #[test]
-fn what_cannot_be_read_gets_no_offer_and_no_error() {
+fn an_unknown_or_malformed_line_gets_no_completion_and_no_error() {
     let cli = Cli::new();
     let serving = cli.serve();
     for words in [
@@ -93,7 +93,7 @@ fn what_cannot_be_read_gets_no_offer_and_no_error() {
 }
 
 #[test]
-fn names_of_a_running_gateway_are_offered_where_they_may_stand() {
+fn names_of_a_running_gateway_are_offered_where_a_command_accepts_them() {
     let cli = Cli::new();
     let serving = cli.serve();
     for words in [

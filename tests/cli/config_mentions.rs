@@ -51,7 +51,7 @@ async fn is_removed(lab: &Lab, path: &str) {
 }
 
 #[tokio::test]
-async fn what_a_rule_of_the_file_names_is_not_removed_before_the_rule_has_changed() {
+async fn an_agent_or_connection_that_a_rule_of_the_file_names_is_not_removed() {
     let (lab, base) = stocked().await;
     let id = async |path: &str| api(&lab, "GET", path, Value::Null, 200).await["id"].to_string();
     let ids = [id("/agents/bot").await, id("/connections/hub").await];
@@ -71,7 +71,7 @@ async fn what_a_rule_of_the_file_names_is_not_removed_before_the_rule_has_change
 }
 
 #[tokio::test]
-async fn what_agents_plugins_and_hooks_of_the_file_name_is_not_removed() {
+async fn resources_that_agents_plugins_or_hooks_of_the_file_name_are_not_removed() {
     let (lab, base) = stocked().await;
     let agent = base.replace("agents:\n", "agents:\n  - { name: extra, use: [hub] }\n");
     assert_ne!(agent, base);

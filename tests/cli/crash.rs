@@ -113,7 +113,7 @@ async fn open_some(served: &Served, origin: &Origin, acknowledged: &BTreeMap<Str
 }
 
 #[tokio::test]
-async fn a_second_gateway_on_the_same_data_is_told_who_has_it_and_harms_nothing() {
+async fn a_second_gateway_on_the_same_data_is_refused_and_the_first_stays_ready() {
     let origin = Origin::saying("fine");
     let plan = Plan::api_key();
     let served = Served::start(&plan, &origin, &[]);

@@ -84,7 +84,7 @@ fn chmod(path: &Path, mode: u32) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_sound_install_with_a_gateway_has_nothing_wrong() {
+async fn a_sound_installation_with_a_gateway_passes_every_check() {
     let origin = Origin::saying("fine");
     let plan = Plan::api_key();
     let (install, _serving) = served(&plan, &origin).await;
@@ -102,7 +102,7 @@ async fn a_sound_install_with_a_gateway_has_nothing_wrong() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_install_that_is_not_there_is_not_made() {
+async fn an_absent_data_directory_is_a_warning_and_is_not_created() {
     let origin = Origin::saying("fine");
     let install = Install::new(&Plan::api_key(), &origin);
     let told = Told::by(&install, &[]);
@@ -112,7 +112,7 @@ async fn an_install_that_is_not_there_is_not_made() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_mistake_of_the_configuration_is_told_with_its_line() {
+async fn each_error_of_the_configuration_is_a_separate_check() {
     let (install, _origin) = made();
     let text = "nope: 1\nlisten: { proxy: here }\n";
     fs::write(install.folder().join("keyward.yaml"), text).expect("a file");
@@ -127,7 +127,7 @@ async fn every_mistake_of_the_configuration_is_told_with_its_line() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_master_key_that_others_can_read() {
+async fn a_master_key_that_others_can_read_is_reported_with_chmod() {
     let (install, _origin) = made();
     let key = install.data().join("master.key");
     chmod(&key, 0o644);
@@ -141,7 +141,7 @@ async fn a_master_key_that_others_can_read() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_master_key_that_is_lost_or_another() {
+async fn a_lost_or_wrong_master_key_is_reported_with_its_remedy() {
     let (install, _origin) = made();
     let key = install.data().join("master.key");
     let kept = fs::read(&key).expect("a key");
@@ -161,7 +161,7 @@ async fn a_master_key_that_is_lost_or_another() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_data_directory_that_others_can_enter() {
+async fn a_data_directory_that_others_can_enter_is_reported_with_chmod() {
     let (install, _origin) = made();
     chmod(&install.data(), 0o755);
     let told = Told::by(&install, &[]);
@@ -170,7 +170,7 @@ async fn a_data_directory_that_others_can_enter() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_store_that_another_process_holds() {
+async fn a_store_that_another_process_holds_is_reported_with_the_process() {
     let (install, _origin) = made();
     let pid = install.data().join("store/pid");
     let file = fs::OpenOptions::new().write(true).truncate(false).open(&pid).expect("a file");
@@ -186,7 +186,7 @@ async fn a_store_that_another_process_holds() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_socket_of_a_gateway_that_was_killed() {
+async fn a_socket_of_a_killed_gateway_is_a_warning() {
     let (install, _origin) = made();
     drop(install.serve());
     let told = Told::by(&install, &[]);
@@ -196,7 +196,7 @@ async fn a_socket_of_a_gateway_that_was_killed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_port_that_another_program_has() {
+async fn a_port_in_use_is_reported_with_its_setting() {
     let (install, _origin) = made();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback");
     let at = taken.local_addr().expect("an address").to_string();
@@ -229,7 +229,7 @@ fn give_ca(install: &Install, days: i64) -> (String, String) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_ca_that_expires_soon_has_expired_or_does_not_match() {
+async fn a_ca_that_expires_soon_has_expired_or_does_not_match_is_reported() {
     let (install, _origin) = made();
     let folder = install.data().join("ca");
     let files = format!("{0}/ca.pem and {0}/ca.key", folder.display());
@@ -257,7 +257,7 @@ async fn a_ca_that_expires_soon_has_expired_or_does_not_match() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_clock_that_went_back() {
+async fn a_clock_before_the_last_audit_record_is_reported() {
     let (install, _origin) = made();
     fs::create_dir_all(install.data().join("audit")).expect("a folder");
     let record = "{\"v\":1,\"time\":\"2199-01-01T00:00:00Z\"}\n";
@@ -269,7 +269,7 @@ async fn a_clock_that_went_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_agent_without_bindings_and_a_connection_without_agents() {
+async fn an_agent_without_bindings_and_a_connection_without_agents_are_warnings() {
     let origin = Origin::saying("fine");
     let (install, _serving) = served(&Plan::api_key().no_agents(), &origin).await;
     let told = Told::by(&install, &[]);
@@ -286,7 +286,7 @@ async fn an_agent_without_bindings_and_a_connection_without_agents() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_upstream_that_is_not_trusted() {
+async fn an_upstream_with_an_untrusted_certificate_is_reported() {
     let origin = Origin::saying("fine");
     let (install, _serving) = served(&Plan::api_key().untrusted(), &origin).await;
     let told = Told::by(&install, &[]);
@@ -299,7 +299,7 @@ async fn an_upstream_that_is_not_trusted() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_upstream_without_a_name_or_at_an_address_that_is_refused() {
+async fn an_upstream_that_does_not_resolve_or_has_a_refused_address_is_reported() {
     let origin = Origin::saying("fine");
     let plan = Plan::api_key()
         .provider("{ id: a, name: A, hosts: [none.invalid], auth: [{ id: t, kind: bearer }] }")
@@ -329,7 +329,7 @@ async fn an_upstream_without_a_name_or_at_an_address_that_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn hosts_are_tried_by_the_corporate_proxy_that_is_configured() {
+async fn hosts_are_checked_through_the_configured_corporate_proxy() {
     let origin = Origin::named(&["api.beyond.test"], |_| async {});
     let proxy = corporate::opening(origin.addr);
     let plan = Plan::api_key().hosts("api.beyond.test").upstream(&format!(
@@ -362,7 +362,7 @@ async fn hosts_are_tried_by_the_corporate_proxy_that_is_configured() {
 
 /// The gateway has the password in its environment, and whoever calls the doctor does not.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn hosts_are_tried_in_the_environment_of_the_gateway_that_runs() {
+async fn hosts_are_checked_with_the_environment_of_the_running_gateway() {
     let origin = Origin::named(&["api.beyond.test"], |_| async {});
     let proxy = corporate::opening(origin.addr);
     let plan = Plan::api_key().hosts("api.beyond.test").upstream(&format!(
@@ -383,7 +383,7 @@ async fn hosts_are_tried_in_the_environment_of_the_gateway_that_runs() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn files_of_clients_that_win_over_the_environment() {
+async fn proxies_in_files_of_clients_that_override_the_environment_are_warnings() {
     let (install, _origin) = made();
     let proxy = format!("http://user:{KEY}@proxy.example:3128");
     let table = [
@@ -422,7 +422,7 @@ async fn files_of_clients_that_win_over_the_environment() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_real_key_in_the_environment() {
+async fn a_real_key_in_the_environment_is_a_warning() {
     let (install, _origin) = made();
     let told = Told::by(&install, &[("OPENAI_API_KEY", KEY)]);
     let (message, hint) = told.warned("environment");
@@ -433,7 +433,7 @@ async fn a_real_key_in_the_environment() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_secret_that_a_client_keeps_for_a_host_of_a_connection() {
+async fn a_netrc_secret_for_a_host_of_a_connection_is_a_warning() {
     let origin = Origin::saying("fine");
     let (install, _serving) = served(&Plan::api_key(), &origin).await;
     let text = format!(
@@ -449,7 +449,7 @@ async fn a_secret_that_a_client_keeps_for_a_host_of_a_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn people_are_told_in_lines() {
+async fn the_report_without_json_is_lines_of_text() {
     let (install, _origin) = made();
     chmod(&install.data().join("master.key"), 0o640);
     let output = install.keyward(&["doctor"]).output().expect("it runs");
@@ -462,7 +462,7 @@ async fn people_are_told_in_lines() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_audit_log_on_a_full_disk_is_a_fault_of_the_gateway_that_runs() {
+async fn an_audit_log_on_a_full_disk_is_reported_as_a_fault_of_the_gateway() {
     let origin = Origin::saying("fine");
     // Each write to it fails with ENOSPC.
     let plan = Plan::api_key().top("audit: { file: /dev/full }");
@@ -483,7 +483,7 @@ async fn an_audit_log_on_a_full_disk_is_a_fault_of_the_gateway_that_runs() {
 
 /// A restore would not help, and would lose what was changed since the backup.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_store_that_cannot_be_written_is_not_called_damaged() {
+async fn a_store_that_cannot_be_locked_gets_no_hint_to_restore_a_backup() {
     let (install, _origin) = made();
     // Also root cannot open a directory as a file; an ordinary user lacks the permission before.
     let pid = install.data().join("store/pid");

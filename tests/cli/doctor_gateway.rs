@@ -11,7 +11,7 @@ use test_support::install::Install;
 use test_support::*;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_status_that_the_gateway_refuses_is_not_said_to_be_of_another_version() {
+async fn a_refused_status_request_is_reported_with_the_token_as_its_cause() {
     let origin = Origin::saying("fine");
     let install = Install::new(&Plan::api_key(), &origin);
     let _serving = install.serve();
@@ -23,7 +23,7 @@ async fn a_status_that_the_gateway_refuses_is_not_said_to_be_of_another_version(
 
 /// Without the options of the gateway, its data directory would be judged by the default configuration.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_configuration_is_the_one_that_the_gateway_runs_with() {
+async fn doctor_reads_the_configuration_file_of_the_running_gateway() {
     let origin = Origin::saying("fine");
     let install = Install::new(&Plan::api_key(), &origin);
     let (config, key) = (install.folder().join("keyward.yaml"), install.folder().join("own.key"));
@@ -49,7 +49,7 @@ async fn the_configuration_is_the_one_that_the_gateway_runs_with() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_database_listener_that_is_not_open_is_told() {
+async fn a_database_listener_that_is_not_open_is_reported() {
     let origin = Origin::saying("fine");
     let install = Install::new(&Plan::api_key(), &origin);
     let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -68,7 +68,7 @@ async fn a_database_listener_that_is_not_open_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_rule_that_is_a_grant_needs_no_binding() {
+async fn an_agent_whose_rule_uses_a_connection_needs_no_binding() {
     let origin = Origin::saying("fine");
     let rule = format!("{{ name: grant, agents: [ci], hosts: [{HOST}], use: acme }}");
     let plan = Plan::api_key().no_agents().agent("ci", "").rule(&rule);

@@ -22,7 +22,7 @@ fn told(mut command: Command) -> (Option<i32>, Vec<[String; 3]>) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_start_refuses_is_not_called_valid() {
+async fn a_configuration_that_a_start_would_refuse_is_reported() {
     let origin = Origin::saying("fine");
     let install = Install::new(&Plan::api_key().rule(RULE), &origin);
     let (code, checks) = told(install.keyward(&["doctor", "--json"]));
@@ -44,7 +44,7 @@ async fn what_a_start_refuses_is_not_called_valid() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_reload_refuses_is_not_called_valid() {
+async fn a_configuration_that_a_reload_would_refuse_is_reported() {
     let origin = Origin::saying("fine");
     let plan = Plan::api_key().rule(&RULE.replace("missing", "ci"));
     let install = Install::new(&plan, &origin);
@@ -64,7 +64,7 @@ async fn what_a_reload_refuses_is_not_called_valid() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_store_that_cannot_be_opened_leaves_the_rest_unchecked_and_this_is_said() {
+async fn without_the_store_agents_and_connections_are_reported_as_not_checked() {
     let origin = Origin::saying("fine");
     let install = Install::new(&Plan::api_key(), &origin);
     let made = install.keyward(&["agent", "add", "first"]).output().expect("it runs");

@@ -156,7 +156,7 @@ async fn a_program_that_uses_the_proxy_and_trusts_the_ca_is_fine() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_credential_of_its_own_and_a_host_that_the_gateway_denies_are_told() {
+async fn a_programs_own_credential_and_a_denied_host_are_reported() {
     let (install, _origin) = install();
     let probed = Probed::new(&install);
     probed.get(&probed.bundle, "Authorization: Bearer canary\r\n").await.expect("an answer");
@@ -177,7 +177,7 @@ async fn a_credential_of_its_own_and_a_host_that_the_gateway_denies_are_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_program_that_never_comes_is_told_that() {
+async fn a_program_that_never_connects_is_reported_with_its_exit_code() {
     let (install, _origin) = install();
     let [id, message, hint] = Probed::new(&install).failed();
     // It ended with exit code 3: it may have failed for any reason.
@@ -187,7 +187,7 @@ async fn a_program_that_never_comes_is_told_that() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_program_that_ends_well_without_coming_is_guessed_to_ignore_the_proxy() {
+async fn a_program_that_succeeds_without_connecting_is_guessed_to_ignore_the_proxy() {
     let (install, _origin) = install();
     let output = install.keyward(&["doctor", "--json", "--agent", "ci", "--", "true"]).output();
     let report: Value = serde_json::from_slice(&output.expect("it runs").stdout).expect("JSON");
@@ -201,7 +201,7 @@ async fn a_program_that_ends_well_without_coming_is_guessed_to_ignore_the_proxy(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_that_speaks_http2_alone_is_judged_and_a_grpc_call_gets_a_status() {
+async fn a_client_with_http2_only_is_checked_and_its_grpc_call_gets_a_status() {
     let (install, origin) = install();
     let probed = Probed::new(&install);
     let mut sender = probed.http2(&probed.bundle).await;
@@ -229,7 +229,7 @@ async fn a_client_that_speaks_http2_alone_is_judged_and_a_grpc_call_gets_a_statu
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_grpc_client_with_roots_of_its_own_is_told_where_the_ca_is() {
+async fn a_grpc_client_with_its_own_roots_is_reported_not_to_trust_the_ca() {
     let (install, _origin) = install();
     let probed = Probed::new(&install);
     probed.try_http2(&pki().pem).await.expect_err("it does not trust the probe");
@@ -238,7 +238,7 @@ async fn a_grpc_client_with_roots_of_its_own_is_told_where_the_ca_is() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_base_url_is_judged_by_its_token() {
+async fn a_request_to_a_base_url_is_checked_for_the_token() {
     let (install, _origin) = install();
     for (token, says) in [(true, "it uses the connection's base URL"), (false, "carries no token")]
     {
@@ -291,7 +291,7 @@ async fn java_gets_a_listener_without_a_token_where_the_agent_has_one() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_program_with_roots_of_its_own_is_told_where_the_ca_is() {
+async fn a_program_with_its_own_roots_gets_a_hint_that_names_the_ca_file() {
     let (install, _origin) = install();
     let probed = Probed::new(&install);
     probed.get(&pki().pem, "").await.expect_err("it does not trust the probe");
@@ -301,7 +301,7 @@ async fn a_program_with_roots_of_its_own_is_told_where_the_ca_is() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_failure_behind_many_hosts_is_told() {
+async fn a_failure_after_requests_to_many_hosts_is_reported_first() {
     let (install, _origin) = install();
     let probed = Probed::new(&install);
     let user = BASE64_STANDARD.encode(&probed.user);
@@ -325,7 +325,7 @@ async fn a_failure_behind_many_hosts_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_program_without_credentials_is_given_a_listener_of_its_agents_own() {
+async fn a_program_without_credentials_gets_a_hint_to_open_a_listener_for_its_agent() {
     let (install, _origin) = install();
     let probed = Probed::new(&install);
     for user in [None, Some("ci:kwa_wrong")] {
@@ -341,7 +341,7 @@ async fn a_program_without_credentials_is_given_a_listener_of_its_agents_own() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_that_answers_the_challenge_is_fine() {
+async fn a_client_that_authenticates_after_a_407_passes() {
     let (install, _origin) = install();
     let probed = Probed::new(&install);
     assert_eq!(probed.connected("api.acme.test", None).await.0, 407);
@@ -350,7 +350,7 @@ async fn a_client_that_answers_the_challenge_is_fine() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_not_tls_or_no_proxy_protocol_is_told() {
+async fn socks_tls_or_api_requests_to_the_proxy_and_ssh_in_a_tunnel_are_reported() {
     let (install, _origin) = install();
     let table: [(&[u8], &str, &str); 3] = [
         (&[5, 1, 0], "it speaks SOCKS to the proxy", "the gateway does not support SOCKS"),
@@ -376,7 +376,7 @@ async fn what_is_not_tls_or_no_proxy_protocol_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_tunnel_that_is_reset_before_its_first_byte_is_not_called_other_than_tls() {
+async fn a_tunnel_that_is_reset_before_its_first_byte_is_not_reported_as_a_tls_fault() {
     let (install, _origin) = install();
     let probed = Probed::new(&install);
     let (status, stream) = probed.connected("api.acme.test", Some(&probed.user)).await;
@@ -388,7 +388,7 @@ async fn a_tunnel_that_is_reset_before_its_first_byte_is_not_called_other_than_t
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_variable_that_is_cleared_on_the_way_is_named() {
+async fn a_proxy_variable_that_does_not_reach_the_program_is_named() {
     let (install, _origin) = install();
     // Long enough to be looked at.
     let script = "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done";
@@ -404,7 +404,7 @@ async fn a_variable_that_is_cleared_on_the_way_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_is_made_and_nothing_is_left() {
+async fn doctor_of_a_program_creates_no_data_directory_and_leaves_no_file() {
     let origin = Origin::saying("fine");
     let install = Install::new(&Plan::api_key(), &origin);
     let temporary = install.folder().join("tmp");

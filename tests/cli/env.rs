@@ -6,7 +6,7 @@ use std::path::Path;
 use test_support::cli::Cli;
 
 #[test]
-fn a_shell_that_takes_the_lines_has_the_way_to_the_gateway() {
+fn a_shell_that_evaluates_the_lines_has_the_proxy_and_the_ca() {
     let cli = Cli::new();
     cli.run(&["agent", "add", "ci"]).ok();
     let lines = cli.run(&["env", "--agent", "ci", "--ttl", "1h"]).ok();
@@ -22,7 +22,7 @@ fn a_shell_that_takes_the_lines_has_the_way_to_the_gateway() {
 }
 
 #[test]
-fn a_shell_that_takes_another_agents_lines_keeps_nothing_of_the_first() {
+fn the_lines_of_another_agent_remove_the_variables_of_the_first() {
     let cli = Cli::new();
     let add = ["connection", "add", "openai", "--name", "work", "--any-shape", "--no-test"];
     let key = ["--secret-stdin", "api_key"];
@@ -49,7 +49,7 @@ fn a_shell_that_takes_another_agents_lines_keeps_nothing_of_the_first() {
 }
 
 #[test]
-fn a_token_from_standard_input_is_taken_and_none_is_made() {
+fn a_token_from_standard_input_is_used_and_no_token_is_created() {
     let cli = Cli::new();
     cli.run(&["agent", "add", "ci"]).ok();
     let count =
@@ -64,7 +64,7 @@ fn a_token_from_standard_input_is_taken_and_none_is_made() {
 }
 
 #[test]
-fn what_makes_no_sense_is_refused_and_no_token_made() {
+fn invalid_options_and_tokens_are_refused_and_no_token_is_created() {
     let cli = Cli::new();
     cli.run(&["agent", "add", "ci"]).ok();
     for (words, input, code) in [
@@ -90,7 +90,7 @@ fn what_makes_no_sense_is_refused_and_no_token_made() {
 }
 
 #[test]
-fn containers_find_files_where_they_are_mounted_and_the_proxy_where_it_is_said_to_be() {
+fn variables_for_containers_name_the_mounted_files_and_the_given_proxy() {
     let cli = Cli::new();
     cli.run(&["agent", "add", "ci"]).ok();
     let ran = cli.run(&["env", "--agent", "ci", "--for", "docker", "--proxy", "keyward:8080"]);
@@ -103,7 +103,7 @@ fn containers_find_files_where_they_are_mounted_and_the_proxy_where_it_is_said_t
 }
 
 #[test]
-fn files_of_containers_are_not_those_of_shells_and_any_user_reads_them() {
+fn files_for_containers_are_separate_from_those_for_shells_and_readable_by_all() {
     let cli = Cli::new();
     cli.run(&["agent", "add", "ci"]).ok();
     let wgetrc = cli.file("wgetrc", "password = canary\n");
@@ -129,7 +129,7 @@ fn files_of_containers_are_not_those_of_shells_and_any_user_reads_them() {
 }
 
 #[test]
-fn what_root_writes_for_shells_and_containers_belongs_to_the_gateways_user() {
+fn files_that_root_writes_belong_to_the_user_of_the_gateway() {
     if !rustix::process::geteuid().is_root() {
         return;
     }
@@ -152,7 +152,7 @@ fn what_root_writes_for_shells_and_containers_belongs_to_the_gateways_user() {
 
 /// An apply by the client copies each object into an annotation, which may have 256 KiB; the certificates are longer.
 #[test]
-fn every_documented_apply_of_an_environment_is_done_by_the_server() {
+fn every_documented_kubectl_apply_of_an_environment_is_server_side() {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     let documented = [
         "src/cli/env.rs",
@@ -199,7 +199,7 @@ fn a_program_without_a_proxy_gets_a_base_url_and_the_token_as_its_key() {
 }
 
 #[test]
-fn a_base_url_that_cannot_be_is_refused_before_a_token_is_made() {
+fn an_invalid_base_url_is_refused_before_a_token_is_created() {
     let cli = Cli::new();
     cli.run(&["agent", "add", "ci"]).ok();
     let add = ["connection", "add", "twilio", "--name", "calls", "--any-shape", "--no-test"];

@@ -19,7 +19,7 @@ fn docs(answer: &Message) -> Option<String> {
 }
 
 #[tokio::test]
-async fn a_client_that_has_not_authenticated_and_another_site_learn_no_link() {
+async fn an_unauthenticated_client_and_another_site_get_no_link() {
     let lab = Lab::simple().await;
     let mut wire = lab.client().await;
     wire.send(format!("GET http://{HOST}/ HTTP/1.1\r\nHost: {HOST}\r\n\r\n")).await;
@@ -32,7 +32,7 @@ async fn a_client_that_has_not_authenticated_and_another_site_learn_no_link() {
 }
 
 #[tokio::test]
-async fn a_refused_connect_and_a_grpc_call_are_as_before() {
+async fn a_refused_connect_and_a_refused_grpc_call_have_no_link() {
     let lab = Plan::api_key()
         .rule("{ hosts: [other.acme.test], action: deny }")
         .start(Origin::saying("never"))
@@ -79,7 +79,7 @@ async fn a_configured_public_url_is_the_base_of_the_links() {
 }
 
 #[tokio::test]
-async fn the_page_has_each_code_once_with_its_meaning_and_nothing_of_the_installation() {
+async fn the_page_has_each_code_once_with_its_status_and_nothing_of_the_installation() {
     let lab =
         Plan::api_key().agent("a-secretive-agent", "acme").start(Origin::saying("fine")).await;
     let answer = page(&lab, "/errors", &lab.gateway.admin.to_string()).await;

@@ -28,7 +28,7 @@ async fn faults(served: &Served) -> Vec<Value> {
 /// The server has rotated the token when the disk is full. The new token is stored when the disk has room, without a restart,
 /// and the old one is not sent again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_token_that_a_full_disk_did_not_take_is_stored_when_it_has_room() {
+async fn a_token_that_a_full_disk_refused_is_stored_once_the_disk_has_room() {
     let authorization = Authorization::with(rules()).await;
     let pair = refresh_only(&authorization);
     let origin = api(&authorization);

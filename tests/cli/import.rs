@@ -83,7 +83,7 @@ fn dotenv(desk: &Desk) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_imported_is_refused_and_changes_nothing() {
+async fn a_refused_import_and_a_dry_run_change_nothing() {
     let desk = Desk::new().await;
     let text = dotenv(&desk);
     for (arguments, says) in [
@@ -181,7 +181,7 @@ async fn keys_become_connections_and_the_file_has_placeholders() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_login_of_codex_is_not_spent_if_its_file_would_keep_it() {
+async fn a_login_of_codex_is_not_sent_if_its_file_would_keep_the_login() {
     let desk = Desk::new().await;
     // An ID token without claims.
     let login = json!({ "auth_mode": "chatgpt", "tokens": { "id_token": "e30.e30.x",
@@ -203,7 +203,7 @@ async fn a_login_of_codex_is_not_spent_if_its_file_would_keep_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_connected_is_reported_if_a_file_cannot_be_replaced() {
+async fn connected_accounts_are_reported_when_a_file_cannot_be_replaced() {
     let desk = Desk::new().await;
     desk.file(".env", &format!("GITHUB_TOKEN={}\n", desk.canary.text));
     // The second name is of the same file, which has changed then.
@@ -271,7 +271,7 @@ async fn the_environment_and_files_of_tools_become_connections() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_variable_that_is_not_utf8_is_left_out_and_not_shown() {
+async fn a_variable_that_is_not_utf8_is_omitted_and_not_shown() {
     let desk = Desk::new().await;
     let mut import = desk.install.keyward(&["import", "env", "--yes", "--no-test", "--json"]);
     let bad = [desk.canary.text.as_bytes(), b"\xff"].concat();
@@ -370,7 +370,7 @@ async fn a_value_that_is_connected_is_not_connected_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_changed_value_replaces_nothing_unless_asked() {
+async fn a_changed_value_is_imported_only_with_rotate_or_another() {
     let desk = Desk::new().await;
     let key = desk.canary.text.clone();
     let (newer, third) =

@@ -73,7 +73,7 @@ impl<'de> Deserialize<'de> for Strict {
 }
 
 #[test]
-fn the_parser_of_this_test_refuses_what_stands_twice() {
+fn the_parser_of_this_test_refuses_duplicate_keys() {
     for bad in [r#"{"a":1,"a":2}"#, r#"{"a":{"b":1,"b":1}}"#, r#"[{"a":1,"a":2}]"#] {
         assert!(serde_json::from_str::<Strict>(bad).is_err(), "{bad}");
     }
@@ -139,7 +139,7 @@ async fn log_of(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_name_stands_twice_in_a_line_and_the_host_is_there() {
+async fn no_line_has_a_duplicate_key_and_exchanges_name_their_host() {
     let origin = Origin::saying("fine");
     let install = Install::new(&Plan::api_key().top(LOG), &origin);
     let lines = log_of(&install, install.keyward(&["serve"]), async |proxy| {

@@ -28,14 +28,14 @@ fn mode(path: &std::path::Path, mode: u32) {
 }
 
 #[test]
-fn who_types_nothing_is_told_the_first_steps() {
+fn a_call_without_arguments_lists_the_commands_in_groups() {
     let mut person = Newcomer::new();
     person.types("keyward");
     reads!(person, "nothing_typed");
 }
 
 #[test]
-fn who_types_a_wrong_command_is_told_the_right_one() {
+fn a_wrong_command_gets_similar_commands_as_a_tip() {
     let mut person = Newcomer::new();
     person.types("keyward agents list");
     person.types("keyward agent ls");
@@ -44,7 +44,7 @@ fn who_types_a_wrong_command_is_told_the_right_one() {
 }
 
 #[test]
-fn who_runs_a_program_first_is_told_what_is_missing() {
+fn a_run_without_a_connection_gets_a_hint_to_connect() {
     let mut person = Newcomer::new();
     person.types("keyward run -- echo hello");
     person.pastes(ADD, KEY);
@@ -54,7 +54,7 @@ fn who_runs_a_program_first_is_told_what_is_missing() {
 }
 
 #[test]
-fn who_misspells_a_provider_is_told_the_nearest() {
+fn a_misspelt_provider_gets_the_nearest_name_as_a_hint() {
     let mut person = Newcomer::new();
     person.pastes("keyward connection add guthub --secret-stdin token", KEY);
     person.pastes(ADD, KEY);
@@ -63,7 +63,7 @@ fn who_misspells_a_provider_is_told_the_nearest() {
 }
 
 #[test]
-fn who_writes_a_secret_into_an_argument_is_told_where_it_belongs() {
+fn a_secret_in_an_argument_is_refused_with_the_options_for_secrets() {
     let mut person = Newcomer::new();
     person.types("keyward connection add github --field token=ghp_abc");
     person.types("keyward connection add github");
@@ -72,7 +72,7 @@ fn who_writes_a_secret_into_an_argument_is_told_where_it_belongs() {
 }
 
 #[test]
-fn who_pastes_nothing_is_told_so() {
+fn a_secret_from_an_empty_standard_input_is_refused() {
     let mut person = Newcomer::new();
     person.types(&format!("{ADD} < /dev/null"));
     person.types(&format!("echo | {ADD}"));
@@ -81,7 +81,7 @@ fn who_pastes_nothing_is_told_so() {
 }
 
 #[test]
-fn who_takes_a_name_twice_is_told_what_has_it() {
+fn a_connection_with_an_existing_name_is_refused_with_a_remedy() {
     let mut person = Newcomer::new();
     person.pastes(ADD, KEY);
     person.pastes(ADD, KEY);
@@ -90,7 +90,7 @@ fn who_takes_a_name_twice_is_told_what_has_it() {
 }
 
 #[test]
-fn who_binds_an_unknown_agent_or_connection_is_told_what_there_is() {
+fn binding_an_unknown_agent_or_connection_gets_a_hint_to_list_them() {
     let mut person = Newcomer::new();
     person.pastes(ADD, KEY);
     person.types("keyward agent bind claude work");
@@ -102,7 +102,7 @@ fn who_binds_an_unknown_agent_or_connection_is_told_what_there_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_asks_for_an_unknown_host_is_told_by_explain() {
+async fn explain_says_why_an_unknown_host_would_be_refused() {
     let (mut person, _origin) = person();
     person.pastes(ADD, KEY);
     person.types("keyward agent add claude --json > /dev/null");
@@ -113,7 +113,7 @@ async fn who_asks_for_an_unknown_host_is_told_by_explain() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_has_two_accounts_is_told_how_to_choose() {
+async fn binding_a_second_account_says_which_is_the_default_and_how_to_choose() {
     let (mut person, _origin) = person();
     person.pastes(ADD, KEY);
     let second = "ghp_secondCANARYsecondCANARYsecondCAN123";
@@ -129,7 +129,7 @@ async fn who_has_two_accounts_is_told_how_to_choose() {
 }
 
 #[test]
-fn who_finds_the_port_taken_is_told_the_setting() {
+fn a_port_in_use_is_reported_with_its_setting() {
     let mut person = Newcomer::new();
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let at = taken.local_addr().expect("bound");
@@ -143,7 +143,7 @@ fn who_finds_the_port_taken_is_told_the_setting() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_serves_twice_is_told_who_has_the_store() {
+async fn a_second_serve_names_the_process_that_holds_the_store() {
     let (mut person, _origin) = person();
     person.serves();
     person.types("keyward serve");
@@ -152,7 +152,7 @@ async fn who_serves_twice_is_told_who_has_the_store() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_kills_the_gateway_finds_everything_again() {
+async fn a_connection_is_listed_again_after_the_gateway_was_killed() {
     let (mut person, _origin) = person();
     person.serves();
     person.pastes(ADD, KEY);
@@ -165,7 +165,7 @@ async fn who_kills_the_gateway_finds_everything_again() {
 }
 
 #[test]
-fn who_takes_another_master_key_is_told_that_it_is_the_wrong_one() {
+fn another_master_key_is_refused_as_the_wrong_one() {
     let mut person = Newcomer::new();
     person.pastes(ADD, KEY);
     person.types("cp data/master.key kept.key");
@@ -178,7 +178,7 @@ fn who_takes_another_master_key_is_told_that_it_is_the_wrong_one() {
 }
 
 #[test]
-fn who_loses_the_master_key_is_not_given_a_new_one() {
+fn a_lost_master_key_is_not_replaced_by_a_new_one() {
     let mut person = Newcomer::new();
     person.pastes(ADD, KEY);
     person.types("mv data/master.key kept.key");
@@ -189,7 +189,7 @@ fn who_loses_the_master_key_is_not_given_a_new_one() {
 }
 
 #[test]
-fn who_lets_others_read_the_key_is_told_the_command_that_closes_it() {
+fn a_master_key_that_others_can_read_is_refused_with_a_chmod_command() {
     let mut person = Newcomer::new();
     person.pastes(ADD, KEY);
     mode(&person.data().join("master.key"), 0o644);
@@ -200,7 +200,7 @@ fn who_lets_others_read_the_key_is_told_the_command_that_closes_it() {
 }
 
 #[test]
-fn who_opens_the_data_directory_is_told_the_command_that_closes_it() {
+fn a_data_directory_that_others_can_enter_is_refused_with_a_chmod_command() {
     let mut person = Newcomer::new();
     person.pastes(ADD, KEY);
     mode(&person.data(), 0o755);
@@ -211,7 +211,7 @@ fn who_opens_the_data_directory_is_told_the_command_that_closes_it() {
 }
 
 #[test]
-fn who_has_no_home_is_told_to_name_a_directory() {
+fn a_data_directory_that_is_a_file_is_refused_with_the_data_option_as_remedy() {
     let mut person = Newcomer::new();
     person.file("data", "a file");
     person.types("keyward agent list");
@@ -220,7 +220,7 @@ fn who_has_no_home_is_told_to_name_a_directory() {
 }
 
 #[test]
-fn who_writes_a_wrong_configuration_is_told_all_of_it_with_lines() {
+fn every_error_of_an_invalid_configuration_is_reported_with_its_line() {
     let mut person = Newcomer::new();
     person.edits(
         "data/keyward.yaml",
@@ -243,7 +243,7 @@ fn who_writes_a_wrong_configuration_is_told_all_of_it_with_lines() {
 }
 
 #[test]
-fn who_writes_a_secret_into_the_configuration_is_told_where_it_belongs() {
+fn a_secret_as_text_in_the_configuration_is_refused_with_the_forms_to_write() {
     let mut person = Newcomer::new();
     let with = |token: &str| {
         format!(
@@ -263,7 +263,7 @@ fn who_writes_a_secret_into_the_configuration_is_told_where_it_belongs() {
 }
 
 #[test]
-fn who_has_no_configuration_where_they_say_is_told_so() {
+fn a_missing_configuration_file_is_reported_with_a_hint_to_init() {
     let mut person = Newcomer::new();
     person.types("keyward agent list --config keyward.yml");
     person.types("keyward init");
@@ -272,7 +272,7 @@ fn who_has_no_configuration_where_they_say_is_told_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_breaks_the_configuration_while_it_serves_loses_nothing() {
+async fn a_gateway_stays_ready_when_a_reload_refuses_an_invalid_configuration() {
     let (mut person, _origin) = person();
     let good = std::fs::read_to_string(person.data().join("keyward.yaml")).expect("a file");
     person.serves();
@@ -286,7 +286,7 @@ async fn who_breaks_the_configuration_while_it_serves_loses_nothing() {
 }
 
 #[test]
-fn who_reloads_what_does_not_run_is_told_to_start_it() {
+fn a_reload_without_a_gateway_gets_a_hint_to_start_one() {
     let mut person = Newcomer::new();
     person.types("keyward reload");
     person.types("keyward health");
@@ -294,7 +294,7 @@ fn who_reloads_what_does_not_run_is_told_to_start_it() {
 }
 
 #[test]
-fn who_runs_what_is_not_there_is_told_by_code_and_word() {
+fn run_of_a_missing_program_or_agent_fails_with_its_exit_code_and_a_remedy() {
     let mut person = Newcomer::new();
     person.types("keyward run -- claud --version");
     person.types("keyward run claude");
@@ -303,7 +303,7 @@ fn who_runs_what_is_not_there_is_told_by_code_and_word() {
 }
 
 #[test]
-fn who_edits_by_command_what_a_file_declares_is_told_to_edit_the_file() {
+fn a_command_that_changes_a_resource_of_the_file_gets_a_hint_to_edit_the_file() {
     let mut person = Newcomer::new();
     person.exports("WORK_TOKEN", "ghp_abcdefghijklmnopqrstuvwxyz1234567890");
     person.file(
@@ -320,7 +320,7 @@ fn who_edits_by_command_what_a_file_declares_is_told_to_edit_the_file() {
 }
 
 #[test]
-fn who_removes_what_is_used_is_told_what_went_with_it() {
+fn removing_a_bound_connection_removes_its_binding() {
     let mut person = Newcomer::new();
     person.pastes(ADD, KEY);
     person.types("keyward agent add claude --json > /dev/null");
@@ -332,7 +332,7 @@ fn who_removes_what_is_used_is_told_what_went_with_it() {
 }
 
 #[test]
-fn who_checks_a_wrong_provider_file_is_told_each_fault() {
+fn provider_check_reports_a_fault_with_its_line() {
     let mut person = Newcomer::new();
     person.edits(
         "acme.yaml",
@@ -350,7 +350,7 @@ fn who_checks_a_wrong_provider_file_is_told_each_fault() {
 }
 
 #[test]
-fn who_asks_for_a_remote_gateway_is_told_what_is_missing() {
+fn a_remote_gateway_without_https_or_a_token_is_refused_with_a_remedy() {
     let mut person = Newcomer::new();
     person.exports("KEYWARD_URL", "keyward.example");
     person.types("keyward agent list");
@@ -364,7 +364,7 @@ fn who_asks_for_a_remote_gateway_is_told_what_is_missing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_socket_that_a_crash_left_is_no_hindrance() {
+async fn run_and_serve_work_beside_the_socket_of_a_killed_gateway() {
     let (mut person, _origin) = person();
     person.serves();
     person.kills_it();
@@ -376,7 +376,7 @@ async fn a_socket_that_a_crash_left_is_no_hindrance() {
 }
 
 #[test]
-fn who_pastes_another_key_is_told_whose_it_looks_like() {
+fn a_key_of_another_provider_is_refused_with_the_name_of_that_provider() {
     let mut person = Newcomer::new();
     let other = "sk-ant-api03-canaryCANARYcanaryCANARYcanary";
     person.pastes(ADD, other);
@@ -387,7 +387,7 @@ fn who_pastes_another_key_is_told_whose_it_looks_like() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_connects_step_by_step_without_a_terminal_is_told_the_options() {
+async fn connect_without_a_terminal_names_the_options_to_use() {
     let (mut person, origin) = person();
     person.types("keyward connect < /dev/null");
     person.types("keyward connect github < /dev/null");
@@ -398,7 +398,7 @@ async fn who_connects_step_by_step_without_a_terminal_is_told_the_options() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_pauses_a_connection_reads_so_wherever_it_is_asked_for() {
+async fn explain_and_test_of_a_paused_connection_name_resume_as_the_remedy() {
     let (mut person, _origin) = person();
     person.pastes("keyward connect github --name work --secret-stdin token --no-test", KEY);
     person.types("keyward connection pause work");
@@ -410,7 +410,7 @@ async fn who_pauses_a_connection_reads_so_wherever_it_is_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_stores_a_dead_key_is_told_by_a_test() {
+async fn a_test_of_a_rejected_key_says_where_to_get_a_new_one() {
     let refusal = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n";
     let origin = Origin::answering_as(&["api.github.com"], move |_| refusal);
     let mut person = Newcomer::before(&origin, &["api.github.com"]);
@@ -420,14 +420,14 @@ async fn who_stores_a_dead_key_is_told_by_a_test() {
 }
 
 #[test]
-fn who_asks_the_doctor_before_there_is_anything_is_told_where_to_begin() {
+fn doctor_without_a_data_directory_says_how_to_create_it() {
     let mut person = Newcomer::new();
     person.types("keyward doctor | grep -A 1 '  data '");
     reads!(person, "doctor_first");
 }
 
 #[test]
-fn who_rotates_a_key_twice_and_a_ca_is_told_what_to_keep() {
+fn rotating_the_master_key_and_the_ca_prints_the_next_steps() {
     let mut person = Newcomer::new();
     person.pastes(ADD, KEY);
     person.types("keyward key rotate");

@@ -104,7 +104,7 @@ impl Waiting {
 const ADD: &[&str] = &["connection", "add", "svc", "--name", "work", "--no-browser"];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_gateway_the_command_takes_the_browser_back() {
+async fn without_a_gateway_the_command_receives_the_callback() {
     let world = World::with(Rules::default()).await;
     let mut waiting = world.begin(ADD);
     world.consents(&mut waiting).await;
@@ -120,7 +120,7 @@ async fn without_a_gateway_the_command_takes_the_browser_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_a_gateway_the_gateway_does() {
+async fn with_a_gateway_the_gateway_receives_the_callback() {
     let world = World::with(Rules::default()).await;
     let _serving = world.install.serve();
     let mut waiting = world.begin(ADD);
@@ -149,7 +149,7 @@ async fn with_a_gateway_the_gateway_does() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_code_is_shown_and_waited_for() {
+async fn a_device_code_is_shown_and_the_command_waits_for_the_consent() {
     let world = World::with(Rules { interval: Some(0.05), ..Rules::default() }).await;
     let mut waiting = world.begin(&[ADD, &["--device"]].concat());
     let line = waiting.line_with("enter the code");
@@ -214,7 +214,7 @@ async fn a_command_that_waits_for_a_consent_outlasts_restarts_of_the_gateway() {
 
 /// oauth 2.settled: `kill -9` while the code is exchanged
 #[tokio::test(flavor = "multi_thread")]
-async fn a_consent_whose_exchange_was_killed_has_failed_and_does_not_stay_open() {
+async fn a_consent_fails_when_the_gateway_is_killed_while_it_redeems_the_code() {
     let world = World::with(Rules::default()).await;
     let mut serving = world.install.serve();
     let mut waiting = world.begin(ADD);
@@ -239,7 +239,7 @@ async fn a_consent_whose_exchange_was_killed_has_failed_and_does_not_stay_open()
 
 /// oauth 2.settled: `kill -9` after the tokens came, while the provider is asked whose they are
 #[tokio::test(flavor = "multi_thread")]
-async fn tokens_that_came_before_a_crash_are_gone_on_with_after_it() {
+async fn a_consent_continues_after_a_crash_with_the_tokens_received_before_it() {
     let silent = provider(", userinfo: \"https://auth.acme.test/userinfo\"");
     let silent = silent.replace(", account: account.id", "");
     let world = World::of(Rules::default(), &silent).await;

@@ -149,7 +149,7 @@ async fn a_plan_names_every_step_and_changes_nothing_and_the_reload_takes_the_sa
 }
 
 #[tokio::test]
-async fn another_account_is_a_replacement_and_a_changed_environment_frees_what_does_not_fit() {
+async fn a_changed_environment_replaces_a_connection_and_changes_plugins_and_bindings() {
     let manifest = "{ plugin: reader, version: 1.0.0, connections: [{ slot: mail, provider: acme, required: false }] }";
     let plugin =
         format!("plugins: [{{ manifest: {manifest}, agent: bot, slots: {{ mail: live }} }}]");
@@ -289,7 +289,7 @@ async fn problems_of_every_kind_are_found_at_once_each_with_its_place() {
 }
 
 #[tokio::test]
-async fn a_token_moves_to_an_agent_that_stands_after_the_one_that_gives_it_up() {
+async fn a_token_moves_only_to_an_agent_that_is_listed_after_its_old_agent() {
     let other = Canary::new("kwa_");
     let lab = Plan::api_key()
         .agent("bot", "acme")
@@ -316,7 +316,7 @@ async fn a_token_moves_to_an_agent_that_stands_after_the_one_that_gives_it_up() 
 }
 
 #[tokio::test]
-async fn only_the_operator_names_another_file() {
+async fn only_the_operator_may_plan_another_file() {
     let lab = Lab::simple().await;
     let admin = json!({"name": "root", "role": "admin"}).to_string();
     lab.gateway.api("POST", "/users", &admin).await.is(201);
@@ -360,7 +360,7 @@ fn pretty(json: &Value) -> String {
 const CONNECTION: &str = "connections: [{ name: work, provider: github, auth: pat, fields: { token: { file: secret } } }]\n";
 
 #[test]
-fn without_a_gateway_the_store_is_compared_and_nothing_is_made() {
+fn without_a_gateway_a_plan_compares_the_file_with_the_store_and_makes_nothing() {
     let cli = Cli::new();
     let secret = with_secret(&cli);
     let file =
@@ -464,7 +464,7 @@ fn a_running_gateway_plans_a_file_and_every_problem_is_printed_with_exit_code_1(
 }
 
 #[test]
-fn a_start_with_a_rule_that_does_not_fit_writes_nothing() {
+fn a_start_with_a_rule_for_an_unknown_agent_writes_nothing() {
     let cli = Cli::new();
     let yaml = "listen: { proxy: 127.0.0.1:0, admin: 127.0.0.1:0 }\nagents: [{ name: ci }]\n\
                 rules: [{ name: r, agents: [nobody], hosts: [x.test], action: deny }]\n";

@@ -20,7 +20,7 @@ async fn is_nothing_stored(market: &Market) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn check_tells_all_that_is_wrong_with_a_manifest() {
+async fn plugin_check_reports_every_fault_of_a_manifest_with_its_line() {
     let market = Market::open().await;
     let file = market.manifest(&[
         ("1.2.0", "soon"),
@@ -45,7 +45,7 @@ async fn check_tells_all_that_is_wrong_with_a_manifest() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_choice_that_is_missing_is_named_and_nothing_is_stored() {
+async fn an_install_without_all_choices_names_every_open_slot_and_stores_nothing() {
     let market = Market::stocked().await;
     let file = market.manifest(&[]);
     let did = market.keyward(&install(&file, &["--slot", "mail=sender", "--yes"]));
@@ -78,7 +78,7 @@ async fn every_choice_that_is_missing_is_named_and_nothing_is_stored() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_provider_that_is_not_known_is_named_before_anything_else() {
+async fn an_unknown_provider_is_reported_before_any_open_slot() {
     let market = Market::stocked().await;
     let file = market.manifest(&[("provider: chat", "provider: chta")]);
     let did = market.keyward(&install(&file, &[]));
@@ -90,7 +90,7 @@ async fn a_provider_that_is_not_known_is_named_before_anything_else() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn options_install_it_and_tell_what_it_will_reach() {
+async fn a_plugin_is_installed_by_options_with_a_summary_of_what_it_will_reach() {
     let market = Market::stocked().await;
     let file = market.manifest(&[]);
     let did = market.keyward(&install(&file, &[ALL, &["--yes"]].concat()));
@@ -115,7 +115,7 @@ async fn options_install_it_and_tell_what_it_will_reach() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_newer_version_asks_for_what_is_new_and_says_what_changed() {
+async fn a_newer_version_needs_choices_for_new_slots_and_lists_what_changed() {
     let market = Market::stocked().await;
     market.install();
     let wider = ("methods: [GET]", "methods: [GET, POST]");
@@ -139,7 +139,7 @@ async fn a_newer_version_asks_for_what_is_new_and_says_what_changed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_agent_that_is_made_for_a_plugin_goes_when_it_comes_to_nothing() {
+async fn an_agent_created_for_a_plugin_is_removed_when_the_install_fails() {
     let market = Market::stocked().await;
     let file = market.manifest(&[]);
     let of = |agent: &'static str, more: &[&'static str]| {
@@ -177,7 +177,7 @@ async fn a_slot_is_changed_and_emptied_by_command() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_program_runs_as_a_plugin_only_when_that_can_work() {
+async fn a_program_runs_as_a_plugin_only_when_that_version_is_installed_and_ready() {
     let market = Market::stocked().await;
     let file = market.manifest(&[]);
     let run = |plugin: &str| {

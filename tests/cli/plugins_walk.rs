@@ -19,7 +19,7 @@ async fn plugins(market: &Market) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_person_is_led_through_the_slots_to_a_summary() {
+async fn the_walk_asks_for_each_slot_and_shows_a_summary_before_it_installs() {
     let mut market = Market::open().await;
     market.lab.add_agent("digest").await;
     market.consented("work-crm").await;
@@ -65,7 +65,7 @@ async fn a_person_is_led_through_the_slots_to_a_summary() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_slot_is_authorised_on_the_way() {
+async fn a_slot_is_filled_by_a_consent_during_the_walk() {
     let mut market = Market::open().await;
     market.lab.add_agent("digest").await;
     market.keyed("acme", "sender").await;

@@ -235,7 +235,7 @@ fn leaves(command: &clap::Command, before: &str, found: &mut BTreeSet<String>) {
 }
 
 #[test]
-fn every_command_is_known_to_read_or_to_make() {
+fn every_command_is_listed_as_one_that_reads_or_one_that_creates() {
     let mut all = BTreeSet::new();
     for command in keyward::cli::definition().get_subcommands() {
         leaves(command, "", &mut all);
@@ -249,7 +249,7 @@ fn every_command_is_known_to_read_or_to_make() {
 }
 
 #[test]
-fn a_command_that_adds_nothing_makes_nothing() {
+fn a_command_that_only_reads_creates_no_file() {
     let all = |some: &[&str]| {
         let bare = Bare::new();
         for words in some {
@@ -267,7 +267,7 @@ fn a_command_that_adds_nothing_makes_nothing() {
 }
 
 #[test]
-fn where_nothing_is_installed_the_answer_says_so_and_the_catalogue_is_whole() {
+fn without_a_data_directory_commands_say_so_and_list_the_built_in_providers() {
     let bare = Bare::new();
     let absent = format!("no data directory yet at {}", bare.home.path().display());
     for (words, code) in [
@@ -299,7 +299,7 @@ fn where_nothing_is_installed_the_answer_says_so_and_the_catalogue_is_whole() {
 }
 
 #[test]
-fn the_first_thing_that_is_added_makes_the_data_directory() {
+fn the_first_added_resource_creates_the_data_directory() {
     let bare = Bare::new();
     let added = bare.run("agent add ci");
     assert!(added.status.success(), "{added:?}");
@@ -311,7 +311,7 @@ fn the_first_thing_that_is_added_makes_the_data_directory() {
 
 /// Without a CA in an install that has a store, what reads makes none, and hands none out.
 #[test]
-fn a_lost_ca_is_made_by_who_signs_with_it_only() {
+fn commands_that_read_do_not_create_a_lost_ca_again() {
     let bare = Bare::new();
     assert!(bare.run("agent add ci").status.success());
     let ca = bare.home.path().join(".local/share/keyward/ca");

@@ -48,7 +48,7 @@ async fn begun(lab: &Lab, path: &str) -> Wire {
 }
 
 #[tokio::test]
-async fn a_wrong_configuration_changes_nothing_and_all_its_errors_are_told() {
+async fn an_invalid_configuration_changes_nothing_and_all_its_errors_are_reported() {
     let lab = Lab::simple().await;
     let good = fs::read_to_string(lab.gateway.folder().join("keyward.yaml")).expect("it is there");
     let more = "{ name: more, provider: acme, fields: { api_key: { env: CANARY } } }";
@@ -88,7 +88,7 @@ async fn a_wrong_configuration_changes_nothing_and_all_its_errors_are_told() {
 }
 
 #[tokio::test]
-async fn rules_agents_connections_and_providers_are_in_force_when_the_answer_comes() {
+async fn rules_agents_and_providers_are_in_force_when_the_reload_has_answered() {
     let lab = Lab::simple().await;
     let deny = format!("{{ name: no, hosts: [{HOST}], paths: [/no], action: deny }}");
     becomes(&lab, with_rule(&deny)).await;
@@ -108,7 +108,7 @@ async fn rules_agents_connections_and_providers_are_in_force_when_the_answer_com
 }
 
 #[tokio::test]
-async fn what_the_file_names_no_more_ends_open_streams_and_may_come_back() {
+async fn removing_an_agent_or_connection_from_the_file_ends_its_streams_until_it_is_back() {
     for line in ["name: ci,", "name: acme, provider"] {
         let lab = Plan::api_key().start(Origin::endless()).await;
         let good = fs::read_to_string(lab.gateway.folder().join("keyward.yaml")).expect("there");
@@ -122,7 +122,7 @@ async fn what_the_file_names_no_more_ends_open_streams_and_may_come_back() {
 }
 
 #[tokio::test]
-async fn an_answer_that_the_new_rules_deny_ends_and_no_other() {
+async fn a_reload_ends_only_the_open_answers_that_the_new_rules_deny() {
     let lab = Plan::api_key().start(Origin::endless()).await;
     let (mut denied, mut kept) = (begun(&lab, "/denied").await, begun(&lab, "/kept").await);
     let deny = format!("{{ name: no, hosts: [{HOST}], paths: [/denied], action: deny }}");
@@ -159,7 +159,7 @@ async fn a_tunnel_ends_with_the_rule_that_opened_it() {
 }
 
 #[tokio::test]
-async fn a_changed_file_is_noticed_and_in_force_within_a_second_or_so() {
+async fn a_changed_file_is_in_force_without_a_reload_within_five_seconds() {
     let lab = Plan::api_key().start(Origin::endless()).await;
     let mut wire = begun(&lab, "/a").await;
     let began = Instant::now();
@@ -171,7 +171,7 @@ async fn a_changed_file_is_noticed_and_in_force_within_a_second_or_so() {
 }
 
 #[tokio::test]
-async fn a_change_that_waits_for_a_restart_is_named() {
+async fn a_change_that_needs_a_restart_is_a_warning_of_the_reload() {
     let lab = Lab::simple().await;
     rewrite(&lab, |yaml| yaml.replace("drain_timeout: 2s", "drain_timeout: 3s"));
     let view = reload(&lab).await;
@@ -181,7 +181,7 @@ async fn a_change_that_waits_for_a_restart_is_named() {
 }
 
 #[tokio::test]
-async fn addresses_that_are_allowed_no_more_are_not_reached_by_idle_streams() {
+async fn idle_streams_do_not_reach_addresses_that_are_no_longer_allowed() {
     let lab = Lab::simple().await;
     assert_eq!(lab.ask("GET /a").await.text(), "fine");
     becomes(&lab, |yaml| {

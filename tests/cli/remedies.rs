@@ -102,7 +102,7 @@ async fn two() -> Two {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_refused_key_has_the_same_remedy_wherever_it_is_told() {
+async fn a_rejected_key_has_the_same_remedy_in_every_answer_and_command() {
     let two = two().await;
     let (install, token) = (&two.install, &*two.token);
     for (name, user, remedy) in [
@@ -124,7 +124,7 @@ async fn a_refused_key_has_the_same_remedy_wherever_it_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_paused_connection_has_the_same_remedy_wherever_it_is_told() {
+async fn a_paused_connection_has_the_same_remedy_in_every_answer_and_command() {
     let two = two().await;
     let (install, token) = (&two.install, &*two.token);
     let paused = install.keyward(&["connection", "pause", "mine"]).output().expect("it runs");
@@ -135,7 +135,7 @@ async fn a_paused_connection_has_the_same_remedy_wherever_it_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_rotation_of_what_a_file_declares_asks_for_no_secret() {
+async fn a_rotation_of_a_connection_of_the_file_asks_for_no_secret() {
     let two = two().await;
     for words in
         [&["connection", "rotate", "acme"][..], &["connection", "rotate", "acme", "--no-test"]]
@@ -149,7 +149,7 @@ async fn a_rotation_of_what_a_file_declares_asks_for_no_secret() {
 
 /// A key is not consented to again: both commands say what is done instead.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_command_of_another_kind_names_the_remedy_of_this_kind() {
+async fn reconnect_of_a_key_names_rotate_as_the_remedy() {
     let two = two().await;
     let install = &two.install;
     let remedy = "give it a new secret: `keyward connection rotate mine`";

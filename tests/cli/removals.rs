@@ -72,7 +72,7 @@ fn answered(cli: &Cli, words: &[&str], answer: &str) -> (Option<i32>, String) {
 }
 
 #[test]
-fn enter_and_an_interrupt_change_nothing() {
+fn enter_no_and_an_interrupt_at_the_question_remove_nothing() {
     let cli = Cli::new();
     let _serving = stocked(&cli);
     for Destroys { command, listed } in ALL {
@@ -118,7 +118,7 @@ impl Way {
 }
 
 #[test]
-fn yes_is_the_answer_or_an_option_and_a_script_is_not_asked() {
+fn a_removal_is_confirmed_by_an_answer_or_an_option_and_a_script_is_not_asked() {
     for way in [Way::Answer, Way::Option, Way::Script] {
         let cli = Cli::new();
         let _serving = stocked(&cli);

@@ -121,7 +121,7 @@ async fn after_a_rotation_without_overlap_only_the_new_ca_is_served_and_open_str
 }
 
 #[tokio::test]
-async fn in_an_overlap_both_certificates_are_served_and_a_second_one_is_refused() {
+async fn in_an_overlap_clients_of_both_cas_are_served_and_a_new_rotation_is_refused() {
     let lab = Lab::simple().await;
     let old = trusted(&lab).await;
     let view = rotate_ca(&lab, r#"{"overlap":"7d"}"#).await;
@@ -149,7 +149,7 @@ async fn in_an_overlap_both_certificates_are_served_and_a_second_one_is_refused(
 }
 
 #[tokio::test]
-async fn replaced_ca_files_are_taken_up_without_a_restart() {
+async fn a_reload_uses_replaced_ca_files_without_a_restart() {
     let lab = Lab::simple().await;
     let old = trusted(&lab).await;
     let folder = lab.gateway.data().join("ca");
@@ -177,7 +177,7 @@ async fn replaced_ca_files_are_taken_up_without_a_restart() {
 }
 
 #[tokio::test]
-async fn files_that_are_replaced_unasked_are_taken_up_too() {
+async fn replaced_ca_files_are_used_without_a_reload() {
     let lab = Lab::simple().await;
     let folder = lab.gateway.data().join("ca");
     let other = Lab::simple().await;
@@ -227,7 +227,7 @@ async fn master_keys_that_the_configuration_names_change_without_a_restart() {
 }
 
 #[tokio::test]
-async fn the_end_of_the_ca_is_among_the_metrics() {
+async fn the_metrics_have_the_expiry_of_the_ca() {
     let lab = Lab::simple().await;
     let ends = lab.gateway.running().services().authority.expires().as_second();
     let socket = lab.gateway.data().join("admin.sock");

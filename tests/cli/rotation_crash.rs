@@ -162,7 +162,7 @@ async fn a_command_that_is_killed_while_it_rotates_leaves_a_store_that_opens() {
 }
 
 #[tokio::test]
-async fn a_command_that_is_killed_while_it_rotates_the_ca_leaves_one_whole() {
+async fn a_command_that_is_killed_while_it_rotates_the_ca_leaves_a_ca_that_opens() {
     let origin = Origin::saying("fine");
     let install = Install::new(&Plan::api_key(), &origin);
     // What is added first makes it all.
@@ -186,7 +186,7 @@ async fn a_command_that_is_killed_while_it_rotates_the_ca_leaves_one_whole() {
 }
 
 #[tokio::test]
-async fn the_old_master_key_opens_nothing_after_a_rotation() {
+async fn the_old_master_key_does_not_open_the_store_after_a_rotation() {
     let origin = Origin::saying("fine");
     let install = Install::new(&Plan::api_key(), &origin);
     assert!(install.keyward(&["agent", "add", "one"]).output().expect("it runs").status.success());
@@ -206,7 +206,7 @@ async fn the_old_master_key_opens_nothing_after_a_rotation() {
 }
 
 #[tokio::test]
-async fn keys_that_the_configuration_names_are_rotated_by_its_list() {
+async fn a_master_key_of_the_configuration_is_rotated_by_a_new_entry_before_it() {
     let origin = Origin::saying("fine");
     let install = Install::new(&Plan::api_key(), &origin);
     let file = install.folder().join("keyward.yaml");

@@ -33,7 +33,7 @@ fn denying() -> Plan {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rule_that_a_start_would_refuse_ends_what_depends_on_rules_and_nothing_else() {
+async fn an_invalid_rule_fails_the_commands_that_need_rules_and_no_other_command() {
     let origin = Origin::saying("fine");
     let plan =
         denying().rule("{ name: lost, agents: [missing], hosts: [docs.test], action: pass }");

@@ -19,7 +19,7 @@ fn install() -> (Install, Origin) {
 const UNTIL_STDIN_ENDS: &str = "while read line; do :; done";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn its_own_failures_are_told_from_the_programs() {
+async fn failures_of_run_itself_have_exit_codes_125_to_127_and_a_message() {
     let (install, _origin) = install();
     let plain = install.folder().join("plain");
     std::fs::write(&plain, "not a program").expect("a file");
@@ -46,7 +46,7 @@ async fn its_own_failures_are_told_from_the_programs() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_programs_exit_code_is_its_own() {
+async fn run_exits_with_the_exit_code_of_the_program() {
     let (install, _origin) = install();
     for (script, code) in [("exit 0", 0), ("exit 7", 7), ("exit 125", 125), ("kill -9 $$", 137)] {
         assert_eq!(install.script(script).code(), Some(code), "{script}");
@@ -54,7 +54,7 @@ async fn the_programs_exit_code_is_its_own() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_broken_configuration_is_told_and_nothing_is_run() {
+async fn an_invalid_configuration_is_reported_and_no_program_is_run() {
     let (install, _origin) = install();
     std::fs::write(install.folder().join("keyward.yaml"), "nope: 1\n").expect("a file");
     let output = install.keyward(&["run", "--", "echo", "ran"]).output().expect("it runs");
@@ -92,7 +92,7 @@ fn in_foreground(install: &Install, script: &str) -> Terminal {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_interrupt_reaches_the_program_of_a_foreground_run_once_whoever_sent_it() {
+async fn an_interrupt_by_kill_or_ctrl_c_reaches_the_program_of_a_foreground_run_once() {
     let (install, _origin) = install();
     let _gateway = install.serve();
     let script =
@@ -112,7 +112,7 @@ async fn an_interrupt_reaches_the_program_of_a_foreground_run_once_whoever_sent_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_program_that_a_signal_ends_is_told_as_shells_do() {
+async fn run_of_a_program_that_a_signal_ends_exits_with_128_plus_the_signal() {
     let (install, _origin) = install();
     for (signal, code) in [(Signal::TERM, 143), (Signal::INT, 130)] {
         let mut ran = install.script(&format!("echo ready; {UNTIL_STDIN_ENDS}"));
@@ -123,7 +123,7 @@ async fn a_program_that_a_signal_ends_is_told_as_shells_do() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stop_stops_both_and_a_continue_continues_both() {
+async fn sigtstp_stops_run_and_its_program_and_sigcont_continues_both() {
     let (install, _origin) = install();
     let mut ran = install.script("echo $$; while read line; do echo $line; done; exit 5");
     let program: u32 = ran.line().parse().expect("a process id");
@@ -141,7 +141,7 @@ async fn a_stop_stops_both_and_a_continue_continues_both() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_program_finds_the_way_to_the_gateway_and_none_past_it() {
+async fn the_program_gets_the_proxy_variables_and_no_secret_of_the_gateway() {
     let (install, _origin) = install();
     let mut command = install.keyward(&["run", "--agent", "ci", "--", "env"]);
     command.env("NO_PROXY", "*,acme.test,intranet.example").env("NODE_OPTIONS", "--no-warnings");
@@ -181,7 +181,7 @@ async fn the_program_finds_the_way_to_the_gateway_and_none_past_it() {
 
 /// Of a database of the outer run, the password is the run's token.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_nested_run_withholds_the_database_of_the_outer_one_and_not_the_users() {
+async fn a_nested_run_unsets_database_variables_of_the_outer_run_and_not_of_the_user() {
     let (install, _origin) = install();
     let nested = format!(
         "{} run --quiet --agent ci -- sh -c 'echo $PGHOST,$PGUSER,$PGPASSWORD'",
@@ -200,7 +200,7 @@ async fn a_nested_run_withholds_the_database_of_the_outer_one_and_not_the_users(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_programs_files_are_as_its_user_makes_them() {
+async fn the_program_has_the_umask_and_the_core_limit_of_its_user() {
     let (install, _origin) = install();
     let script = "umask 022; keep=$(umask); umask $keep; : > made; ulimit -c";
     let with = install.script(script).line();
@@ -212,7 +212,7 @@ async fn the_programs_files_are_as_its_user_makes_them() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn its_files_are_private_and_gone_afterwards() {
+async fn the_files_of_a_run_are_private_and_removed_at_its_end() {
     let (install, _origin) = install();
     let mut ran = install.script(&format!("echo \"$SSL_CERT_FILE\"; {UNTIL_STDIN_ENDS}"));
     let bundle = std::path::PathBuf::from(ran.line());
@@ -227,7 +227,7 @@ async fn its_files_are_private_and_gone_afterwards() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn files_of_a_run_that_was_killed_go_with_the_next() {
+async fn the_files_of_a_killed_run_are_removed_by_the_next_run() {
     let (install, _origin) = install();
     let mut ran = install.script(&format!("echo \"$SSL_CERT_FILE\"; {UNTIL_STDIN_ENDS}"));
     let bundle = std::path::PathBuf::from(ran.line());
@@ -238,7 +238,7 @@ async fn files_of_a_run_that_was_killed_go_with_the_next() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_default_agent_is_made_and_told_what_it_lacks() {
+async fn the_default_agent_is_created_with_a_hint_to_connect() {
     let (install, _origin) = install();
     let output = install.keyward(&["run", "--", "true"]).output().expect("it runs");
     assert_eq!(output.status.code(), Some(0));

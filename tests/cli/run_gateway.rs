@@ -15,7 +15,7 @@ fn install() -> (Install, Origin) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_runs_share_one_and_the_last_ends_it() {
+async fn two_runs_share_one_gateway_and_the_last_run_ends_it() {
     let (install, _origin) = install();
     let mut first = install.script(SCRIPT);
     let one = first.line();
@@ -38,7 +38,7 @@ async fn two_runs_share_one_and_the_last_ends_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn runs_that_start_at_once_share_one() {
+async fn runs_that_start_at_the_same_time_share_one_gateway() {
     let (install, _origin) = install();
     let mut runs: Vec<_> = (0..4).map(|_| install.script(SCRIPT)).collect();
     let urls: Vec<_> = runs.iter_mut().map(|ran| ran.line()).collect();
@@ -53,7 +53,7 @@ async fn runs_that_start_at_once_share_one() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn it_outlives_the_run_that_started_it_and_ends_with_the_last_that_is_killed() {
+async fn a_gateway_outlives_the_run_that_started_it_and_ends_with_the_last_killed_run() {
     let (install, _origin) = install();
     let mut first = install.script(SCRIPT);
     let one = first.line();
@@ -68,7 +68,7 @@ async fn it_outlives_the_run_that_started_it_and_ends_with_the_last_that_is_kill
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_that_is_killed_is_there_again_at_the_same_place() {
+async fn a_killed_gateway_of_a_run_is_started_again_at_the_same_address() {
     let (install, _origin) = install();
     let mut ran = install.script(SCRIPT);
     let url = ran.line();
@@ -86,7 +86,7 @@ async fn one_that_is_killed_is_there_again_at_the_same_place() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_gateway_that_runs_is_used_and_stays() {
+async fn a_gateway_that_already_runs_is_used_and_stays_after_the_run() {
     let (install, _origin) = install();
     let gateway = install.serve();
     let mut ran = install.script("true");
@@ -97,7 +97,7 @@ async fn a_gateway_that_runs_is_used_and_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn why_it_does_not_start_is_told_by_the_run() {
+async fn run_reports_why_its_gateway_does_not_start() {
     let (install, _origin) = install();
     assert_eq!(install.script("true").code(), Some(0));
     std::fs::remove_file(install.data().join("master.key")).expect("it is there");

@@ -21,7 +21,7 @@ async fn status(proxy: SocketAddr, token: &str) -> u16 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn it_opens_nothing_once_the_program_has_ended() {
+async fn the_token_of_a_run_is_invalid_once_the_program_has_ended() {
     let origin = Origin::saying("fine");
     let plan = Plan::api_key();
     let canary = plan.canary().clone();
@@ -49,7 +49,7 @@ fn changes(install: &Install) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn it_is_audited_as_a_run_that_was_started_and_ended() {
+async fn the_audit_log_has_the_start_and_the_end_of_each_run_once() {
     let origin = Origin::saying("fine");
     let install = Install::new(&Plan::api_key(), &origin);
     let _gateway = install.serve();
@@ -112,7 +112,7 @@ async fn a_run_that_was_refused_is_audited_as_refused_with_the_code() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn it_opens_nothing_once_the_run_was_killed() {
+async fn the_token_of_a_run_is_invalid_once_the_run_was_killed() {
     let origin = Origin::saying("fine");
     let install = Install::new(&Plan::api_key(), &origin);
     let _gateway = install.serve();
@@ -125,7 +125,7 @@ async fn it_opens_nothing_once_the_run_was_killed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn it_expires_soon_should_the_gateway_be_killed() {
+async fn after_a_killed_gateway_the_token_of_a_run_expires_within_three_minutes() {
     let origin = Origin::saying("fine");
     let install = Install::new(&Plan::api_key(), &origin);
     let mut gateway = install.serve();
@@ -139,7 +139,7 @@ async fn it_expires_soon_should_the_gateway_be_killed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn it_works_again_after_the_gateway_was_restarted_and_not_after_it_was_revoked() {
+async fn the_token_of_a_run_is_valid_after_a_restart_of_the_gateway_until_its_revocation() {
     let origin = Origin::saying("fine");
     // The same address before and after.
     let proxy = test_support::process::reserved_address();

@@ -133,7 +133,7 @@ fn status_shows_the_installation_on_one_screen() {
 }
 
 #[test]
-fn a_service_is_written_once_and_replaced_only_by_force() {
+fn the_unit_of_a_service_is_replaced_only_with_force() {
     let cli = Cli::new();
     let root = tempfile::tempdir().expect("a directory");
     let root_text = root.path().to_str().expect("UTF-8");
@@ -174,7 +174,7 @@ fn a_credential_of_a_service_is_a_file_with_an_absolute_path() {
 }
 
 #[test]
-fn the_remedy_of_an_uninstallation_that_fails_is_one_that_it_has() {
+fn a_failed_uninstall_of_a_service_names_no_option_that_uninstall_lacks() {
     let cli = Cli::new();
     let home = tempfile::tempdir().expect("a directory");
     let unit = home.path().join("systemd/user/keyward.service");

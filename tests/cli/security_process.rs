@@ -25,7 +25,7 @@ fn assert_private(path: &Path) {
 }
 
 #[tokio::test]
-async fn files_are_its_owner_s_alone_and_no_core_is_written() {
+async fn files_of_the_gateway_are_private_and_core_dumps_are_disabled() {
     let origin = Origin::saying("fine");
     let served = served(&origin);
     assert_private(&served.data());

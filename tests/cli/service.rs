@@ -91,7 +91,7 @@ async fn the_level_of_the_log_follows_the_file() {
 }
 
 #[tokio::test]
-async fn a_second_sigterm_cuts_what_the_first_waits_for() {
+async fn a_second_sigterm_cuts_the_exchanges_that_the_first_waits_for() {
     let plan = Plan::api_key().limit("idle_timeout: 5m");
     let cut = "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhell\n";
     let origin = Origin::answering(move |_| cut);
@@ -178,7 +178,7 @@ async fn a_gateway_that_stops_serves_new_streams_until_load_balancers_had_time_t
 }
 
 #[tokio::test]
-async fn the_service_manager_is_told_of_each_step() {
+async fn the_service_manager_is_notified_of_start_reload_and_stop() {
     let folder = tempfile::tempdir().expect("a directory");
     let path = folder.path().join("notify");
     let manager = UnixDatagram::bind(&path).expect("a socket");

@@ -49,7 +49,7 @@ impl Shell {
 }
 
 #[tokio::test]
-async fn a_key_from_stdin_serves_an_agent_until_it_is_taken_away() {
+async fn a_key_from_stdin_serves_an_agent_until_the_agent_is_unbound() {
     let mut shell = Shell::new().await;
     let secret = shell.secret.text.clone();
     let add = ["connection", "add", "acme", "--name", "work", "--secret-stdin", "api_key"];
@@ -126,7 +126,7 @@ async fn without_a_gateway_the_commands_open_the_store_themselves() {
 }
 
 #[tokio::test]
-async fn the_bundle_holds_the_platform_s_roots_and_the_ca() {
+async fn the_bundle_contains_the_ca_and_no_private_key() {
     let mut shell = Shell::new().await;
     let ca = shell.run(&["ca", "show"], "").out;
     let bundle = shell.run(&["ca", "bundle"], "").out;

@@ -43,7 +43,7 @@ fn stored(cli: &Cli) -> [String; 2] {
 }
 
 #[test]
-fn a_start_without_the_file_of_before_is_refused_and_changes_nothing() {
+fn a_start_without_the_file_of_the_last_start_is_refused_and_changes_nothing() {
     let (cli, file) = served_before();
     let before = stored(&cli);
     let refusal = format!(
@@ -67,7 +67,7 @@ fn a_start_without_the_file_of_before_is_refused_and_changes_nothing() {
 }
 
 #[test]
-fn an_empty_file_in_the_default_place_pauses_what_the_file_declared() {
+fn an_empty_file_in_the_default_place_pauses_the_resources_of_the_last_file() {
     let (cli, _) = served_before();
     let empty = cli.data().join("keyward.yaml");
     fs::write(&empty, "").expect("a file");
@@ -83,7 +83,7 @@ fn an_empty_file_in_the_default_place_pauses_what_the_file_declared() {
 }
 
 #[test]
-fn a_takeover_without_the_file_of_the_gateway_is_refused_with_its_name() {
+fn a_takeover_without_the_file_of_the_gateway_is_refused_and_names_the_file() {
     let cli = Cli::new();
     let _serving = cli.serve_with(RESOURCES);
     let before = stored(&cli);
@@ -124,7 +124,7 @@ fn a_takeover_from_a_gateway_whose_file_is_gone_is_refused_before_it_ends() {
 
 /// No resource would be paused.
 #[test]
-fn a_takeover_that_would_lose_the_rules_or_the_store_of_a_gone_file_is_refused_before_it_ends() {
+fn a_takeover_that_would_lose_rules_or_the_store_of_a_removed_file_is_refused() {
     for (only, told) in [
         (
             "rules: [{ name: r, hosts: [a.test], action: deny }]\n",
@@ -143,7 +143,7 @@ fn a_takeover_that_would_lose_the_rules_or_the_store_of_a_gone_file_is_refused_b
 
 /// The file may name a database, or another directory.
 #[test]
-fn a_start_without_the_file_of_before_makes_no_other_store() {
+fn a_start_without_the_file_of_the_last_start_makes_no_other_store() {
     let cli = Cli::new();
     drop(cli.serve_with("store: { sled: { path: elsewhere } }\n"));
     let (file, store) = (file(&cli), cli.data().join("store"));
@@ -175,7 +175,7 @@ fn a_start_without_the_file_of_before_makes_no_other_store() {
 }
 
 #[test]
-fn a_restore_without_the_file_of_before_makes_no_other_store() {
+fn a_restore_without_the_file_of_the_last_start_makes_no_other_store() {
     let cli = Cli::new();
     let serving = cli.serve_with("store: { sled: { path: elsewhere } }\n");
     let (backup, store) = (cli.data().with_file_name("full.age"), cli.data().join("store"));
@@ -194,7 +194,7 @@ fn a_restore_without_the_file_of_before_makes_no_other_store() {
 
 /// A variable names the store, or that of the file was in memory.
 #[test]
-fn a_start_without_the_file_of_before_makes_a_store_if_it_can_miss_none() {
+fn without_the_last_file_a_store_of_a_variable_or_after_one_in_memory_is_accepted() {
     let cli = Cli::new();
     drop(cli.serve_with("store: { sled: { path: elsewhere } }\n"));
     let mut named = cli.command(&["plan"]);
@@ -223,7 +223,7 @@ fn a_hint_does_not_name_a_file_of_the_default_place_that_is_gone() {
 
 /// Rules are not stored, so no resource would be paused.
 #[test]
-fn a_start_without_the_rules_of_the_file_of_before_is_refused() {
+fn a_start_without_the_rules_of_the_file_of_the_last_start_is_refused() {
     let cli = Cli::new();
     let rules = "rules: [{ name: r, hosts: [a.test], action: deny }]\n";
     drop(cli.serve_with(rules));
@@ -242,7 +242,7 @@ fn a_start_without_the_rules_of_the_file_of_before_is_refused() {
 }
 
 #[test]
-fn a_start_whose_variables_declare_fewer_rules_than_the_file_of_before_is_refused() {
+fn a_start_whose_variables_declare_fewer_rules_than_the_last_file_is_refused() {
     let cli = Cli::new();
     let [a, b] =
         ["a", "b"].map(|name| format!("{{ name: {name}, hosts: [a.test], action: deny }}"));
@@ -283,7 +283,7 @@ fn a_start_without_the_file_counts_the_rules_of_the_last_reload() {
 
 /// A reload changes no store, so the one of the start is still the one that can be missed.
 #[test]
-fn a_store_that_waits_for_a_restart_is_not_the_one_of_before() {
+fn a_store_that_a_reload_named_does_not_count_as_the_store_of_the_last_start() {
     let on_disk = "store: { sled: { path: elsewhere } }\n";
     let (serves, said) = started_after_reload(on_disk, "store: { memory: {} }\n");
     assert!(!serves && said.contains("there is no store at "), "{said}");
@@ -304,7 +304,7 @@ fn a_key_that_is_rotated_before_a_store_in_memory_is_in_use_is_kept() {
 }
 
 #[test]
-fn a_start_says_that_the_file_in_the_default_place_is_not_the_one_of_before() {
+fn a_start_warns_that_the_default_file_is_not_that_of_the_last_start() {
     let (cli, file) = served_before();
     let default = cli.data().join("keyward.yaml");
     fs::write(&default, RESOURCES).expect("a file");

@@ -57,8 +57,7 @@ async fn store(served: &Served) -> Arc<dyn Store> {
 }
 
 #[tokio::test]
-async fn a_gateway_checks_its_own_store_a_repair_needs_it_stopped_and_a_sound_store_has_no_faults()
-{
+async fn a_sound_store_has_no_faults_and_a_repair_needs_the_gateway_stopped() {
     let (mut served, _origin, _) = served().await;
     let beside = output(served.keyward(&["store", "check", "--repair"]));
     let text = said(&beside);
@@ -116,7 +115,7 @@ async fn a_gateway_names_the_faults_of_its_store_and_checks_it_once_at_a_time() 
 }
 
 #[tokio::test]
-async fn a_broken_index_is_named_repaired_after_a_copy_and_serves() {
+async fn a_broken_index_is_reported_and_repaired_after_a_copy_of_the_store() {
     let (mut served, origin, token) = served().await;
     served.terminate();
     let before = {
@@ -162,7 +161,7 @@ async fn a_broken_index_is_named_repaired_after_a_copy_and_serves() {
 }
 
 #[tokio::test]
-async fn a_broken_record_and_a_lost_grant_are_named_and_never_repaired() {
+async fn an_unreadable_row_and_a_lost_grant_are_reported_and_not_repaired() {
     let (mut served, _origin, _) = served().await;
     served.terminate();
     {

@@ -117,7 +117,7 @@ async fn a3_a4_a_blueprint_picks_work_gmail_over_client_x_calendar() {
 
 /// A3: with both ticked, the run uses the default, or says which one it means; where it must say so, it reads how.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a3_a_run_with_both_is_told_how_to_choose() {
+async fn a3_an_agent_with_two_accounts_uses_its_default_or_must_select_one() {
     let market = workspace().await;
     market.says(&["agent", "bind", "blueprint", "work-gmail", "client-x-calendar"]);
     assert_eq!(market.request("blueprint", HOST, "GET /inbox").await.text(), "fine");
@@ -142,7 +142,7 @@ async fn a3_a_run_with_both_is_told_how_to_choose() {
 
 /// A5: pause, resume and disconnect; what referred to it fails with a message that names it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a5_what_is_paused_or_gone_is_named_wherever_it_was_used() {
+async fn a5_plugins_report_a_connection_that_is_paused_resumed_or_removed() {
     let market = Market::stocked().await;
     market.install();
     let send = "POST /send/x\r\nContent-Length: 0";
@@ -193,7 +193,7 @@ async fn a7_a_scheduled_job_has_its_own_identity_and_limits() {
 /// A8: keys for calling in are agents' tokens, apart from the accounts, and each opens its agent's world
 /// only.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a8_a_key_for_calling_in_is_no_connection_and_opens_its_own_agent_only() {
+async fn a8_a_token_of_an_agent_is_no_connection_and_authenticates_that_agent_only() {
     let mut market = Market::stocked().await;
     market.install();
     market.lab.add_agent("hook").await;

@@ -28,7 +28,7 @@ async fn b1_b2_a_plugin_is_installed_and_does_what_its_manifest_says() {
 
 /// B3: the plugin holds placeholders; only the request that goes out carries the value.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn b3_the_plugin_never_holds_a_value() {
+async fn b3_the_plugin_never_holds_a_credential() {
     let market = Market::stocked().await;
     market.install();
     let file = market.manifest(&[]);
@@ -47,7 +47,7 @@ async fn b3_the_plugin_never_holds_a_value() {
 
 /// B4: what is not known is named before anything else.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn b4_a_missing_provider_is_named_first() {
+async fn b4_an_unknown_provider_is_reported_before_any_slot() {
     let market = Market::stocked().await;
     let file = market.manifest(&[("provider: acme", "provider: acne")]);
     let did = market.keyward(&["plugin", "install", &file, "--agent", "nobody-yet"]);

@@ -96,7 +96,7 @@ fn base64(text: &str) -> String {
 }
 
 #[tokio::test]
-async fn c4_a_connection_belongs_to_an_organisation_and_to_who_made_it() {
+async fn c4_a_connection_belongs_to_an_organisation_and_to_the_user_who_made_it() {
     let keys = [Canary::new("cnry"), Canary::new("cnry")];
     let mut platform = Platform::new(&[("ONE", &keys[0]), ("TWO", &keys[1])]).await;
     platform.operator("org add northwind").await;
@@ -347,7 +347,7 @@ async fn c3_a_credential_is_sealed_and_only_the_request_that_uses_it_opens_it() 
 
 /// C6: one simple call tells whether a connection works, or why not.
 #[tokio::test]
-async fn c6_a_test_is_one_call_and_says_why_not() {
+async fn c6_a_test_of_a_connection_is_one_call_and_says_why_it_failed() {
     let (good, bad) = (Canary::new("good"), Canary::new("badk"));
     let key = good.text.clone();
     let origin = Origin::answering(move |request| match request.head.one("x-api-key") {

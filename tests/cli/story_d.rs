@@ -98,7 +98,7 @@ impl Desk {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn d2_d5_a_key_is_a_draft_until_the_api_takes_it_and_then_active() {
+async fn d2_d5_a_connection_is_a_draft_until_the_api_accepts_its_key() {
     let mut desk = Desk::new("").await;
     let key = desk.key.text.clone();
     desk.answers(401, "", "");
@@ -273,7 +273,7 @@ async fn d13_apps_begin_with_templates_of_the_catalogue() {
 
 /// D1, D9: an app's own addresses, client and scopes are what the person is sent to, with PKCE and a state.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn d1_d9_an_app_s_settings_are_what_a_consent_asks_with() {
+async fn d1_d9_a_consent_uses_the_client_and_the_scopes_of_its_app() {
     let market = Market::open().await;
     let secret = format!("client_secret={}", market.file("secret", CLIENT_SECRET).display());
     let add = ["app", "add", "svc", "--name", "own", "--client-id", CLIENT, "--scope", "read"];
@@ -302,7 +302,7 @@ async fn d1_d9_an_app_s_settings_are_what_a_consent_asks_with() {
 
 /// D11: the provider's limit comes through as it is; our own is told as ours; both say when to come again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn d11_the_provider_s_limit_is_told_from_one_s_own() {
+async fn d11_a_rate_limit_of_the_provider_is_distinct_from_that_of_the_connection() {
     let origin = Origin::answering(|request| match request.head.target() {
         "/busy" => {
             "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 7\r\nX-RateLimit-Remaining: 0\r\n\
@@ -326,7 +326,7 @@ async fn d11_the_provider_s_limit_is_told_from_one_s_own() {
 
 /// D14: for local use the key is in a variable of the gateway's; programs get placeholders in theirs.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn d14_variables_hold_the_key_here_and_a_placeholder_there() {
+async fn d14_the_gateway_reads_the_key_from_a_variable_that_programs_do_not_get() {
     let market = Market::with(|plan| plan.agent("bot", "acme")).await;
     let script = "env | grep -v '^CANARY=' ; test -z \"$CANARY\" && echo none";
     let did = market.keyward(&["run", "--agent", "bot", "--", "sh", "-c", script]);
@@ -340,7 +340,7 @@ async fn d14_variables_hold_the_key_here_and_a_placeholder_there() {
 
 /// D15: streams to the provider are shared, and what may be sent again is.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn d15_streams_are_pooled_and_failures_that_pass_are_retried() {
+async fn d15_upstream_streams_are_pooled_and_temporary_failures_are_retried() {
     let tries = Arc::new(Mutex::new(0));
     let counted = tries.clone();
     let origin = Origin::answering(move |request| {

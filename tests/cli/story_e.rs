@@ -9,7 +9,7 @@ use test_support::{HOST, Origin, Plan, STRANGER, ok};
 /// E1: bindings give an instance its accounts at run time; its environment holds placeholders alone, and what
 /// is not bound does not exist for it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn e1_an_instance_has_what_is_bound_to_it_and_nothing_secret() {
+async fn e1_an_agent_uses_only_bound_connections_and_its_variables_hold_no_secret() {
     let mut market = Market::stocked().await;
     market.lab.add_agent("other").await;
     market.says(&["agent", "bind", "digest", "sender"]);
@@ -29,7 +29,7 @@ async fn e1_an_instance_has_what_is_bound_to_it_and_nothing_secret() {
 
 /// E2: what was granted is told; E3: an account that was revoked says how it comes back, and comes back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn e2_e3_scopes_are_told_and_a_revoked_account_is_reconnected() {
+async fn e2_e3_scopes_are_shown_and_a_revoked_account_is_reconnected() {
     let market = Market::stocked().await;
     market.says(&["agent", "bind", "digest", "work-crm"]);
     let shown = market.says(&["connection", "show", "work-crm"]);
@@ -52,7 +52,7 @@ async fn e2_e3_scopes_are_told_and_a_revoked_account_is_reconnected() {
 /// E5: the new key is saved beside the old one, taken by one command while an instance goes on, and the old
 /// one is wiped when somebody has seen that it works.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn e5_a_key_is_changed_under_a_running_instance() {
+async fn e5_a_key_is_rotated_while_a_program_uses_an_open_stream() {
     let market = Market::stocked().await;
     market.says(&["agent", "bind", "digest", "sender"]);
     let mut run = market.stream("digest", STRANGER).await;
@@ -84,7 +84,7 @@ async fn e5_a_key_is_changed_under_a_running_instance() {
 
 /// E8: a script has a token of a person's, which does what it is scoped for and no more, until it is revoked.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn e8_a_script_has_a_token_of_its_own() {
+async fn e8_a_personal_token_of_a_script_works_within_its_scopes_until_it_is_revoked() {
     let market = Market::stocked().await;
     market.says(&["user", "add", "ann", "--role", "admin"]);
     let made = market.says(&["token", "add", "ann", "--scope", "connections:read", "--json"]);
@@ -180,7 +180,7 @@ const SERVICES: &[Service] = &[
 
 /// E4: the key or personal access token of each service goes where that service wants it, and to no other.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn e4_keys_and_personal_tokens_go_where_each_service_wants_them() {
+async fn e4_each_key_is_sent_in_the_header_of_its_service_and_to_no_other_service() {
     const HOSTS: &[&str] = &[
         "api.resend.com",
         "api.exa.ai",

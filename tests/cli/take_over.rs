@@ -106,7 +106,7 @@ async fn clients_that_never_retry_notice_no_takeover() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_a_gateway_it_starts_as_usual() {
+async fn a_takeover_without_a_running_gateway_starts_one() {
     let (plan, origin) = (Plan::api_key(), Origin::saying("fine"));
     let mut served = Served::start_quietly(&plan, &origin, &[]);
     served.kill();

@@ -248,7 +248,7 @@ async fn agents_of_a_store_of_version_0_1_0_send_the_credentials_that_it_holds()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_secret_that_version_0_1_0_replaced_is_in_force_and_the_one_before_can_be_taken_back() {
+async fn a_secret_that_version_0_1_0_rotated_is_in_force_and_can_be_rolled_back() {
     let mut upgraded = Upgraded::start().await;
     let token = "kwa_upgrade-rotating-token-0123456789";
     let sent = upgraded.sent(token, "GET /orders").await;

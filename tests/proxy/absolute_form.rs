@@ -24,7 +24,7 @@ async fn https_is_sent_by_tls_with_the_credential() {
 }
 
 #[tokio::test]
-async fn the_uri_wins_over_host() {
+async fn the_host_field_never_overrides_the_host_of_an_absolute_uri() {
     let lab = Lab::simple().await;
     let answer = ask(&lab, &format!("https://{HOST}/a"), &format!("Host: {STRANGER}\r\n")).await;
     assert!(matches!(answer.head.status(), 200 | 421), "{answer:?}");
@@ -58,7 +58,7 @@ async fn cleartext_never_carries_a_credential() {
 }
 
 #[tokio::test]
-async fn cleartext_carries_one_where_a_rule_says_so_and_the_address_is_listed() {
+async fn a_credential_is_sent_in_cleartext_to_a_private_address_if_a_rule_allows_it() {
     let rule = format!(
         "{{ name: lan, agents: [ci], hosts: [\"{HOST}:80\"], use: acme, allow_plaintext: true }}"
     );
@@ -123,7 +123,7 @@ async fn other_schemes_and_strange_authorities_are_refused() {
 }
 
 #[tokio::test]
-async fn one_connection_serves_requests_to_different_hosts() {
+async fn one_client_stream_serves_requests_to_different_hosts() {
     let rule = format!("{{ name: open, hosts: [{STRANGER}], action: pass }}");
     let lab = Plan::api_key().rule(&rule).start(Origin::saying("fine")).await;
     let mut wire = lab.client().await;

@@ -29,7 +29,7 @@ async fn over_unix(lab: &Lab, index: usize) -> Wire {
 }
 
 #[tokio::test]
-async fn a_client_without_credentials_is_the_agent_on_both() {
+async fn a_client_without_credentials_acts_as_the_agent_over_tcp_and_unix_sockets() {
     let lab = lab().await;
     for mut wire in [over_tcp(&lab).await, over_unix(&lab, 1).await] {
         wire.send(format!("CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}:443\r\n\r\n")).await;
@@ -45,7 +45,7 @@ async fn a_client_without_credentials_is_the_agent_on_both() {
 }
 
 #[tokio::test]
-async fn credentials_that_come_anyway_are_neither_read_nor_forwarded() {
+async fn a_proxy_authorization_field_is_neither_read_nor_forwarded() {
     let mut lab = lab().await;
     for line in ["Basic bm9ib2R5OndyZW5n", "Negotiate x", "Bearer kwa_wrong"] {
         let mut wire = over_tcp(&lab).await;
@@ -60,7 +60,7 @@ async fn credentials_that_come_anyway_are_neither_read_nor_forwarded() {
 }
 
 #[tokio::test]
-async fn the_listener_of_an_agent_that_is_not_there_refuses_with_its_name() {
+async fn the_listener_of_a_missing_agent_refuses_requests_and_names_the_agent() {
     let lab = lab().await;
     let mut wire = over_unix(&lab, 2).await;
     wire.send(format!("CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}:443\r\n\r\n")).await;
@@ -73,7 +73,7 @@ async fn the_listener_of_an_agent_that_is_not_there_refuses_with_its_name() {
 }
 
 #[tokio::test]
-async fn a_paused_agent_s_listener_is_closed_to_old_and_new_requests() {
+async fn pausing_an_agent_ends_its_streams_and_refuses_new_requests_on_its_listener() {
     let lab = lab().await;
     let mut wire = over_tcp(&lab).await;
     wire.send(format!("CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}:443\r\n\r\n")).await;
@@ -95,7 +95,7 @@ async fn a_paused_agent_s_listener_is_closed_to_old_and_new_requests() {
 }
 
 #[tokio::test]
-async fn a_page_in_a_browser_cannot_make_it_forward_anything() {
+async fn an_origin_form_request_as_a_web_page_sends_it_is_refused() {
     let lab = lab().await;
     let mut wire = over_tcp(&lab).await;
     wire.send(format!("GET /a HTTP/1.1\r\nHost: {HOST}\r\n\r\n")).await;
@@ -104,7 +104,7 @@ async fn a_page_in_a_browser_cannot_make_it_forward_anything() {
 }
 
 #[tokio::test]
-async fn a_listener_of_ours_is_never_dialled() {
+async fn a_request_to_the_address_of_an_agent_listener_is_refused() {
     let rule = "{ name: open, hosts: [\"127.0.0.1:*\"], action: pass }";
     let lab = Plan::api_key().listen(AT).allow("127.0.0.0/8:*");
     let lab = lab.start(Origin::saying("fine")).await;

@@ -32,7 +32,7 @@ fn denied() -> (u16, String) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_not_in_the_set_does_not_reach_the_origin() {
+async fn a_request_outside_the_agent_s_host_sets_does_not_reach_the_origin() {
     let lab = lab("[]").await;
     assert_eq!(ask(&lab, "GET /simple/six/", "pypi.org").await, denied(), "an answer, but none");
     set(&lab, r#"["packages"]"#).await;
@@ -52,7 +52,7 @@ async fn what_is_not_in_the_set_does_not_reach_the_origin() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_in_the_set_reaches_the_origin_as_it_was_sent() {
+async fn a_request_within_a_host_set_reaches_the_origin_with_its_target_unchanged() {
     let lab = lab(r#"["packages","github-read"]"#).await;
     for (request, host) in [
         ("GET /simple/six/", "pypi.org"),
@@ -79,7 +79,7 @@ async fn what_is_in_the_set_reaches_the_origin_as_it_was_sent() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_placeholder_leaves_by_the_set_of_every_host() {
+async fn a_placeholder_is_refused_at_a_host_that_only_the_set_of_all_hosts_allows() {
     let lab = lab(r#"["web"]"#).await;
     lab.bind("dev", "acme").await;
     let placeholder = lab.gateway.placeholder("dev", "acme", "api_key");
@@ -98,7 +98,7 @@ async fn no_placeholder_leaves_by_the_set_of_every_host() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn private_addresses_stay_closed_to_the_set_of_every_host() {
+async fn the_set_of_all_hosts_does_not_allow_private_addresses() {
     let origin = registries();
     let mut lab = plan_of_registries(&origin)
         .resolve("inside.acme.test: \"127.0.0.1:9\"")
@@ -112,7 +112,7 @@ async fn private_addresses_stay_closed_to_the_set_of_every_host() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_api_refuses_what_is_no_set_and_shows_what_is_in_force() {
+async fn the_api_refuses_an_unknown_host_set_and_shows_the_sets_and_rules_in_force() {
     let lab = lab(r#"["packages"]"#).await;
     let refused = lab.gateway.api("PATCH", "/agents/dev", r#"{"allow":["pakages"]}"#).await.is(422);
     let error = &refused.json()["error"];
@@ -139,7 +139,7 @@ async fn the_api_refuses_what_is_no_set_and_shows_what_is_in_force() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_file_gives_sets_and_a_plan_tells_a_change_of_them() {
+async fn the_file_declares_host_sets_and_a_plan_shows_changes_and_unknown_names() {
     let origin = registries();
     let install = Install::new(&plan_of_registries(&origin), &origin);
     let file = install.folder().join("keyward.yaml");

@@ -32,7 +32,7 @@ fn code(answer: &Message) -> Option<&str> {
 // === the request that goes on ===
 
 #[tokio::test]
-async fn the_agent_s_token_may_stand_wherever_an_api_key_would_and_goes_no_further() {
+async fn the_agent_s_token_is_accepted_in_any_api_key_field_and_is_not_forwarded() {
     let mut lab = Lab::simple().await;
     let (token, placeholder) = (lab.token("ci").to_owned(), lab.placeholder("api_key"));
     let basic = BASE64_STANDARD.encode(format!("ci:{token}"));
@@ -64,7 +64,7 @@ async fn the_agent_s_token_may_stand_wherever_an_api_key_would_and_goes_no_furth
 }
 
 #[tokio::test]
-async fn what_follows_the_connection_is_the_upstream_s_byte_for_byte() {
+async fn the_path_after_the_connection_is_forwarded_byte_for_byte() {
     let mut lab = Lab::simple().await;
     let key = bearer(&lab);
     for (sent, received) in [
@@ -89,7 +89,7 @@ async fn what_follows_the_connection_is_the_upstream_s_byte_for_byte() {
 }
 
 #[tokio::test]
-async fn a_connection_s_name_below_localhost_is_a_base_url_of_its_own() {
+async fn a_connection_s_name_as_a_subdomain_of_localhost_is_its_base_url() {
     let mut lab = Lab::simple().await;
     let key = bearer(&lab);
     for (host, sent) in [
@@ -107,7 +107,7 @@ async fn a_connection_s_name_below_localhost_is_a_base_url_of_its_own() {
 }
 
 #[tokio::test]
-async fn every_address_and_every_listed_name_of_ours_will_do() {
+async fn any_ip_address_localhost_and_every_name_in_base_url_hosts_are_accepted_as_host() {
     let lab = Plan::api_key().listen("base_url_hosts: [keyward, Gate.Example]");
     let lab = lab.start(Origin::saying("fine")).await;
     let key = bearer(&lab);
@@ -119,7 +119,7 @@ async fn every_address_and_every_listed_name_of_ours_will_do() {
 }
 
 #[tokio::test]
-async fn the_id_of_a_connection_and_the_field_that_names_the_same_one_will_do() {
+async fn the_id_of_a_connection_and_an_equal_keyward_connection_field_are_accepted() {
     let lab = Lab::simple().await;
     let id = lab.gateway.api("GET", "/connections/acme", "").await.json()["id"].clone();
     let key = bearer(&lab);
@@ -151,7 +151,7 @@ async fn the_url_chooses_between_connections_of_one_host() {
 }
 
 #[tokio::test]
-async fn one_stream_serves_several_connections_and_each_request_proves_itself() {
+async fn one_stream_serves_base_urls_and_proxy_requests_and_each_must_authenticate() {
     let lab = Lab::simple().await;
     let key = bearer(&lab);
     let mut wire = lab.client().await;
@@ -172,7 +172,7 @@ async fn one_stream_serves_several_connections_and_each_request_proves_itself() 
 }
 
 #[tokio::test]
-async fn what_speaks_of_our_own_origin_is_not_told_to_the_upstream() {
+async fn origin_and_referer_fields_that_name_the_gateway_are_not_forwarded() {
     let mut lab = Lab::simple().await;
     let key = bearer(&lab);
     let own = format!("Origin: http://{AT}\r\nReferer: http://{AT}/to/acme/page");
@@ -190,7 +190,7 @@ async fn what_speaks_of_our_own_origin_is_not_told_to_the_upstream() {
 // === the same spine ===
 
 #[tokio::test]
-async fn its_audit_event_is_that_of_any_other_entry() {
+async fn a_request_by_base_url_has_the_same_audit_record_as_one_by_tunnel() {
     let lab = Lab::simple().await;
     let key = bearer(&lab);
     assert_eq!(ask(&lab, AT, &format!("GET /to/acme/a?b\r\n{key}")).await.text(), "fine");
@@ -291,7 +291,7 @@ async fn a_websocket_opens_by_a_base_url() {
 }
 
 #[tokio::test]
-async fn revoking_the_agent_ends_what_came_by_a_base_url() {
+async fn pausing_the_agent_cuts_its_open_answer_and_refuses_its_next_request() {
     let origin = Origin::scripted(|mut stream: Stream| async move {
         stream.request().await;
         stream.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n").await;

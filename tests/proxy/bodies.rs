@@ -68,7 +68,7 @@ async fn an_upload_arrives_chunk_by_chunk() {
 }
 
 #[tokio::test]
-async fn any_size_passes_both_ways_in_constant_memory() {
+async fn large_bodies_pass_both_ways_in_constant_memory() {
     /// What a gateway may need more for a body than for none.
     const MEMORY_MORE_MAX: usize = 32 << 20;
     let size: usize = if soak() { 1 << 30 } else { 128 << 20 };
@@ -120,7 +120,7 @@ async fn write_zeros(wire: &mut Wire, mut left: usize) {
 }
 
 #[tokio::test]
-async fn answers_without_a_body_have_none_whatever_they_say() {
+async fn answers_to_head_and_answers_204_and_304_have_no_body_despite_content_length() {
     let origin = Origin::answering(|request: &Message| match request.head.target() {
         "/204" => "HTTP/1.1 204 No Content\r\n\r\n",
         "/304" => "HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\nETag: \"x\"\r\n\r\n",
@@ -143,7 +143,7 @@ async fn answers_without_a_body_have_none_whatever_they_say() {
 }
 
 #[tokio::test]
-async fn trailers_reach_a_client_that_wants_them() {
+async fn trailers_reach_a_client_that_sends_te_trailers() {
     let origin = Origin::answering(|_: &Message| {
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n\
          2\r\nhi\r\n0\r\nX-Sum: 42\r\n\r\n"
@@ -160,7 +160,7 @@ async fn trailers_reach_a_client_that_wants_them() {
 }
 
 #[tokio::test]
-async fn request_trailers_cannot_carry_what_decides() {
+async fn request_trailers_cannot_carry_credential_host_or_framing_fields() {
     let mut lab = Lab::simple().await;
     let mut wire = lab.tunnel(HOST).await;
     wire.send(request_text("POST /a\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum", HOST)).await;
@@ -176,7 +176,7 @@ async fn request_trailers_cannot_carry_what_decides() {
 }
 
 #[tokio::test]
-async fn request_trailers_that_nobody_announced_end_here() {
+async fn request_trailers_without_a_trailer_field_are_not_forwarded() {
     let mut lab = Lab::simple().await;
     let mut wire = lab.tunnel(HOST).await;
     wire.send(request_text("POST /a\r\nTransfer-Encoding: chunked", HOST)).await;
@@ -188,7 +188,7 @@ async fn request_trailers_that_nobody_announced_end_here() {
 }
 
 #[tokio::test]
-async fn what_settings_write_and_placeholders_come_in_no_trailer() {
+async fn trailers_with_placeholders_or_fields_of_the_settings_are_not_forwarded() {
     let plan = Plan::api_key().settings("{ user_agent: ours/1, headers: { X-Env: prod } }");
     let mut lab = plan.start(Origin::saying("fine")).await;
     let (mut wire, placeholder) = (lab.tunnel(HOST).await, lab.placeholder("api_key"));
@@ -208,7 +208,7 @@ async fn what_settings_write_and_placeholders_come_in_no_trailer() {
 }
 
 #[tokio::test]
-async fn by_a_base_url_request_trailers_end_here() {
+async fn request_trailers_sent_by_base_url_are_not_forwarded() {
     let mut lab = Lab::simple().await;
     let (mut wire, token) = (lab.client().await, lab.token("ci").to_owned());
     wire.send(format!(
@@ -255,7 +255,7 @@ async fn an_origin_that_knows_no_100_gets_the_body_all_the_same() {
 }
 
 #[tokio::test]
-async fn a_final_answer_instead_of_100_comes_without_the_body() {
+async fn a_final_answer_instead_of_100_reaches_the_client_without_an_interim_answer() {
     let origin = Origin::scripted(|mut stream: Stream| async move {
         stream.head().await;
         stream.send("HTTP/1.1 403 No\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno").await;
@@ -397,7 +397,7 @@ async fn a_stream_that_the_origin_has_closed_is_not_used_again() {
 }
 
 #[tokio::test]
-async fn bytes_after_an_answer_are_nobody_s_answer() {
+async fn bytes_after_an_answer_are_not_passed_as_another_answer() {
     let stray = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nstray";
     let origin = Origin::answering(move |_| format!("{}{stray}", ok("mine")));
     let lab = Plan::api_key().start(origin).await;

@@ -47,7 +47,7 @@ fn error(answer: &Message) -> (u16, String, String) {
 }
 
 #[tokio::test]
-async fn what_cannot_take_the_credential_is_refused_and_not_sent() {
+async fn a_body_that_cannot_carry_the_credential_is_refused_and_not_sent() {
     let lab = lab().await;
     let multipart = "POST /a\r\nContent-Type: multipart/form-data; boundary=x";
     for (head, body, wanted) in [
@@ -98,7 +98,7 @@ async fn a_body_over_the_limit_is_refused_whether_it_says_its_length_or_not() {
 }
 
 #[tokio::test]
-async fn what_all_bodies_take_is_bounded_and_given_back() {
+async fn the_memory_of_all_kept_bodies_is_bounded_and_released() {
     let plan = plan().limit("written_body_bytes_max: 1000").limit("written_body_bytes_total: 1500");
     let lab = plan.start(Origin::saying("fine")).await;
     let body = format!("{{\"x\":\"{}\"}}", "y".repeat(900));
@@ -138,7 +138,7 @@ async fn what_all_bodies_take_is_bounded_and_given_back() {
 }
 
 #[tokio::test]
-async fn the_agents_own_is_replaced_and_the_rest_goes_on_as_it_was_sent() {
+async fn the_agent_s_value_is_replaced_and_the_other_parts_of_the_body_are_kept() {
     let mut lab = lab().await;
     let placeholder = lab.placeholder("api_key");
     let secret = lab.canary.text.clone();
@@ -175,7 +175,7 @@ async fn the_agents_own_is_replaced_and_the_rest_goes_on_as_it_was_sent() {
 }
 
 #[tokio::test]
-async fn a_chunked_body_arrives_whole_and_its_trailers_end_here() {
+async fn a_chunked_body_arrives_whole_and_its_trailers_are_not_forwarded() {
     let mut lab = lab().await;
     let mut wire = lab.tunnel(HOST).await;
     let head = format!("PUT /a\r\n{JSON}\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum");
@@ -211,7 +211,7 @@ async fn a_body_that_breaks_off_is_not_sent() {
 }
 
 #[tokio::test]
-async fn who_waits_for_100_is_told_to_go_on_and_the_upstream_is_not_asked() {
+async fn the_gateway_answers_expect_with_100_itself_and_does_not_forward_it() {
     // Nobody waits for the upstream's word.
     let plan = plan().limit("continue_timeout: 1h");
     let mut lab = plan.start(Origin::saying("fine")).await;
@@ -233,7 +233,7 @@ async fn who_waits_for_100_is_told_to_go_on_and_the_upstream_is_not_asked() {
 }
 
 #[tokio::test]
-async fn over_http2_as_over_http1() {
+async fn the_credential_is_written_into_http2_bodies_as_into_http1_bodies() {
     for offer in [Offer::Both, Offer::Http1] {
         let mut lab = plan().start(Origin::speaking(offer, |_| Reply::ok("fine"))).await;
         let client = lab.h2(HOST).await;
@@ -259,7 +259,7 @@ async fn over_http2_as_over_http1() {
 }
 
 #[tokio::test]
-async fn an_answer_that_repeats_it_does_not_tell() {
+async fn a_credential_that_an_answer_repeats_is_masked() {
     let echo = |request: &Message| ok(&request.text());
     let lab = plan().start(Origin::answering(echo)).await;
     let answer = post(&lab, &format!("POST /a\r\n{JSON}"), "{\"a\":1}").await;
@@ -269,7 +269,7 @@ async fn an_answer_that_repeats_it_does_not_tell() {
 }
 
 #[tokio::test]
-async fn several_places_of_a_method_are_written_together() {
+async fn a_method_with_several_placements_writes_all_of_them() {
     let id = Canary::new("id-of-acme-");
     let mut lab = Plan::new(
         "{ id: pair, kind: custom, fields: [{ name: id }, { name: key }], place: [\
@@ -292,7 +292,7 @@ async fn several_places_of_a_method_are_written_together() {
 }
 
 #[tokio::test]
-async fn paths_without_a_body_placement_stream_as_before() {
+async fn bodies_for_paths_without_a_body_placement_are_streamed_without_a_limit() {
     let mut lab = Plan::new(
         "{ id: key, kind: api_key, placements: [\
          { hosts: [api.acme.test], paths: [/files/**], place: [{ header: X-Api-Key }] }, \
@@ -317,7 +317,7 @@ async fn paths_without_a_body_placement_stream_as_before() {
 }
 
 #[tokio::test]
-async fn a_further_attempt_has_the_whole_body() {
+async fn a_retry_sends_the_whole_body_with_the_credential() {
     let count = AtomicUsize::new(0);
     let failing = move |_: &Message| match count.fetch_add(1, Ordering::SeqCst) {
         0 => "HTTP/1.1 503 X\r\nContent-Length: 0\r\n\r\n".to_owned(),
@@ -344,7 +344,7 @@ fn api_of(issuer: Issuer) -> Origin {
 }
 
 #[tokio::test]
-async fn a_refused_token_is_renewed_and_the_body_written_anew() {
+async fn a_rejected_token_is_renewed_and_the_body_is_sent_again_with_the_new_one() {
     let authorization = Authorization::with(rules()).await;
     let pair = refresh_only(&authorization);
     let origin = api_of(authorization.issuer().clone());
@@ -370,7 +370,7 @@ async fn a_refused_token_is_renewed_and_the_body_written_anew() {
 }
 
 #[tokio::test]
-async fn a_connections_test_and_a_persons_call_carry_it_too() {
+async fn a_connection_test_and_a_direct_call_carry_the_credential_in_the_body() {
     let test = "{ method: POST, url: 'https://api.acme.test/me', json: { a: 1 } }";
     let mut lab = plan().test(test).start(Origin::saying("fine")).await;
     lab.gateway.api("POST", "/connections/acme/test", "").await.is(200);

@@ -49,7 +49,7 @@ const ELSEWHERE: [(&str, &str, &str, &str); 9] = [
         "ssh",
         "key",
         "real/ssh.rs",
-        "a_login_is_signed_at_the_servers_and_as_the_accounts_of_the_connection_alone",
+        "only_logins_to_the_servers_and_accounts_of_the_connection_are_signed",
     ),
 ];
 const STORES: &str =
@@ -144,7 +144,7 @@ async fn every_provider_receives_its_credential_in_its_place_and_nothing_else() 
 }
 
 #[tokio::test]
-async fn hosts_one_label_off_and_what_else_the_hosts_serve_get_nothing() {
+async fn look_alike_hosts_and_other_paths_of_a_provider_s_hosts_receive_no_request() {
     let (lab, accounts, _) = lab().await;
     let mut seen: Vec<(&str, &[HostPattern])> = Vec::new();
     for account in &accounts {

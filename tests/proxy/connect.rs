@@ -9,7 +9,7 @@ async fn raw(lab: &Lab, head: &str) -> (Message, Wire) {
 }
 
 #[tokio::test]
-async fn a_host_that_nothing_names_is_refused_with_its_name_in_the_reason() {
+async fn a_host_without_rule_or_binding_is_refused_with_its_name_in_the_reason_phrase() {
     let lab = Lab::simple().await;
     let (answer, _) = lab.connect(&format!("{STRANGER}:443")).await;
     assert_eq!(answer.head.status(), 403);
@@ -28,7 +28,7 @@ async fn a_host_that_nothing_names_is_refused_with_its_name_in_the_reason() {
 }
 
 #[tokio::test]
-async fn a_refusal_for_a_known_name_is_answered_inside_tls() {
+async fn a_host_that_a_rule_denies_is_refused_inside_tls() {
     let rule = format!("{{ name: no-one, hosts: [{STRANGER}], action: deny }}");
     let lab = Plan::api_key().rule(&rule).start(Origin::saying("fine")).await;
     let mut wire = lab.tunnel(STRANGER).await;
@@ -42,7 +42,7 @@ async fn a_refusal_for_a_known_name_is_answered_inside_tls() {
 }
 
 #[tokio::test]
-async fn a_known_name_of_another_agent_s_binding_is_refused_inside_tls() {
+async fn a_host_of_another_agent_s_binding_is_refused_inside_tls() {
     let lab = Plan::api_key().agent("poor", "").start(Origin::saying("fine")).await;
     let answer = lab.ask_as("poor", HOST, "GET /a").await;
     assert_eq!(answer.head.status(), 403, "{answer:?}");
@@ -52,7 +52,7 @@ async fn a_known_name_of_another_agent_s_binding_is_refused_inside_tls() {
 }
 
 #[tokio::test]
-async fn a_refused_connect_leaves_the_connection_usable() {
+async fn a_refused_connect_leaves_the_client_stream_usable() {
     let lab = Lab::simple().await;
     let authorization = lab.authorization("ci");
     let mut wire = lab.client().await;
@@ -132,7 +132,7 @@ async fn a_connect_with_a_body_is_refused() {
 }
 
 #[tokio::test]
-async fn what_is_not_tls_in_a_tunnel_is_refused_and_never_a_request() {
+async fn bytes_other_than_tls_in_a_tunnel_are_refused_and_not_read_as_a_request() {
     let lab = Lab::simple().await;
     for first in ["GET /a HTTP/1.1\r\nHost: api.acme.test\r\n\r\n", "SSH-2.0-x\r\n", "\0\0\0\0\0"] {
         let (answer, mut wire) = lab.connect(&format!("{HOST}:443")).await;
@@ -146,7 +146,7 @@ async fn what_is_not_tls_in_a_tunnel_is_refused_and_never_a_request() {
 }
 
 #[tokio::test]
-async fn bytes_after_the_connect_head_are_the_tunnel_s_first() {
+async fn bytes_sent_with_the_connect_head_are_the_first_bytes_of_the_tunnel() {
     let lab = Lab::simple().await;
     let mut wire = lab.client().await;
     let line = lab.authorization("ci");
@@ -190,7 +190,7 @@ async fn connect_inside_a_tunnel_is_405() {
 }
 
 #[tokio::test]
-async fn a_port_that_nothing_names_is_refused() {
+async fn a_port_that_no_rule_or_binding_names_is_refused() {
     let rule = format!("{{ name: look, hosts: [{STRANGER}], action: pass }}");
     let lab = Plan::api_key().rule(&rule).start(Origin::saying("fine")).await;
     for port in [22, 25, 6379, 8443] {
@@ -202,7 +202,7 @@ async fn a_port_that_nothing_names_is_refused() {
 }
 
 #[tokio::test]
-async fn a_tunnel_rule_splices_without_looking() {
+async fn a_tunnel_rule_forwards_the_stream_without_terminating_tls() {
     let rule = format!("{{ name: blind, hosts: [{STRANGER}], action: tunnel }}");
     let lab = Plan::api_key().rule(&rule).start(Origin::saying("fine")).await;
     let (answer, wire) = lab.connect(&format!("{STRANGER}:443")).await;

@@ -20,7 +20,7 @@ async fn change(lab: &Lab, name: &str, verb: &str) -> Message {
 }
 
 #[tokio::test]
-async fn a_declared_connection_is_paused_in_its_file_only() {
+async fn the_api_refuses_to_pause_or_resume_a_connection_declared_in_the_file() {
     let lab = Lab::simple().await;
     for verb in ["pause", "resume"] {
         let answer = change(&lab, "acme", verb).await.is(409);
@@ -33,7 +33,7 @@ async fn a_declared_connection_is_paused_in_its_file_only() {
 }
 
 #[tokio::test]
-async fn a_pause_refuses_the_next_request_and_ends_the_one_under_way() {
+async fn a_pause_refuses_new_requests_and_ends_those_in_progress() {
     let lab = with_mine().await;
     let mut wire = lab.tunnel(HOST).await;
     wire.send(request_text("GET /a", HOST)).await;
@@ -52,7 +52,7 @@ async fn a_pause_refuses_the_next_request_and_ends_the_one_under_way() {
 }
 
 #[tokio::test]
-async fn pausing_twice_is_pausing_once_and_resuming_gives_it_back() {
+async fn pausing_and_resuming_are_idempotent_and_a_resumed_connection_serves_requests() {
     let lab = with_mine().await;
     for (verb, state) in
         [("resume", "active"), ("pause", "paused"), ("pause", "paused"), ("resume", "active")]
@@ -65,7 +65,7 @@ async fn pausing_twice_is_pausing_once_and_resuming_gives_it_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pause_outlives_gateways_and_is_listed() {
+async fn a_pause_persists_across_starts_of_the_gateway_and_is_listed() {
     let plan = Plan::api_key();
     let origin = Origin::saying("fine");
     let install = Install::new(&plan, &origin);

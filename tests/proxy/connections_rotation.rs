@@ -99,7 +99,7 @@ async fn drained(asked: &AtomicUsize) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_request_fails_or_mixes_while_a_secret_is_rotated_and_rolled_back_under_load() {
+async fn no_request_fails_or_has_two_secrets_while_a_secret_is_rotated_and_rolled_back() {
     let keys: Vec<Canary> = (0..12).map(|_| Canary::new("newk")).collect();
     let mut plan = Plan::api_key().test(ME);
     for (number, key) in keys.iter().enumerate() {
@@ -157,7 +157,7 @@ async fn no_request_fails_or_mixes_while_a_secret_is_rotated_and_rolled_back_und
 }
 
 #[tokio::test]
-async fn a_secret_that_the_provider_refuses_changes_nothing() {
+async fn a_secret_that_the_provider_rejects_changes_nothing() {
     let new = Canary::new("newk");
     let plan = Plan::api_key().test(ME).secret("NEW", &new);
     let taken = taken(&[plan.canary()]);
@@ -183,7 +183,7 @@ async fn a_secret_that_the_provider_refuses_changes_nothing() {
 }
 
 #[tokio::test]
-async fn the_secret_in_force_an_open_rotation_and_a_provider_without_a_test_are_refused() {
+async fn a_rotation_is_refused_for_the_same_secret_an_open_rotation_or_without_a_test() {
     let (new, newer) = (Canary::new("newk"), Canary::new("newk"));
     let plan = Plan::api_key().secret("NEW", &new).secret("NEWER", &newer);
     let taken = taken(&[plan.canary(), &new]);
@@ -215,7 +215,7 @@ async fn the_secret_in_force_an_open_rotation_and_a_provider_without_a_test_are_
 }
 
 #[tokio::test]
-async fn the_way_back_survives_a_restart_and_both_secrets_are_masked_while_both_are_live() {
+async fn a_rollback_is_possible_after_a_restart_and_both_live_secrets_are_masked() {
     let new = Canary::new("newk");
     let plan = Plan::api_key().test(ME).secret("NEW", &new);
     let old = plan.canary().text.clone();
@@ -253,7 +253,7 @@ async fn the_way_back_survives_a_restart_and_both_secrets_are_masked_while_both_
 }
 
 #[tokio::test]
-async fn an_old_secret_that_nobody_confirmed_is_wiped_when_its_time_is_over() {
+async fn the_old_secret_of_an_unconfirmed_rotation_is_wiped_when_keep_old_has_passed() {
     let new = Canary::new("newk");
     let plan = Plan::api_key().test(ME).top("rotation: { keep_old: 100ms }").secret("NEW", &new);
     let taken = taken(&[plan.canary(), &new]);
@@ -266,7 +266,7 @@ async fn an_old_secret_that_nobody_confirmed_is_wiped_when_its_time_is_over() {
 }
 
 #[tokio::test]
-async fn a_rotation_tells_account_age_and_end_of_the_secret_and_takes_them_back() {
+async fn a_rotation_reports_account_age_and_expiry_and_a_rollback_restores_the_expiry() {
     let (new, newer) = (Canary::new("newk"), Canary::new("newk"));
     let plan = Plan::api_key().test(ME).secret("NEW", &new).secret("NEWER", &newer);
     let taken = taken(&[plan.canary(), &new, &newer]);
@@ -294,7 +294,7 @@ async fn a_rotation_tells_account_age_and_end_of_the_secret_and_takes_them_back(
 }
 
 #[tokio::test]
-async fn another_secret_in_the_file_is_a_rotation_and_the_command_is_refused() {
+async fn a_changed_secret_in_the_file_starts_a_rotation_and_the_api_refuses_one() {
     let (new, third) = (Canary::new("newk"), Canary::new("newk"));
     let plan = Plan::api_key().test(ME).secret("NEW", &new).secret("THIRD", &third);
     let taken = taken(&[plan.canary(), &new, &third]);
@@ -348,7 +348,7 @@ fn silent_about(key: &str, stuck: &Arc<AtomicBool>) -> Origin {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn kill_9_between_the_steps_of_a_rotation_leaves_the_one_or_the_other() {
+async fn kill_9_during_a_rotation_leaves_either_the_old_or_the_new_secret_in_force() {
     let new = Canary::new("newk");
     let plan = Plan::api_key().test(ME);
     let (old, stuck) = (plan.canary().clone(), Arc::new(AtomicBool::new(true)));

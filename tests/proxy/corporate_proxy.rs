@@ -58,7 +58,7 @@ fn is_refused(answer: &Message, status: u16, code: &str, words: &[&str]) {
 }
 
 #[tokio::test]
-async fn a_proxy_that_does_not_open_the_way_is_named_without_its_login() {
+async fn a_proxy_that_fails_to_connect_is_named_in_the_502_without_its_password() {
     let endless = [b"HTTP/1.1 200 OK\r\nX: ", &*vec![b'x'; 64 * 1024]].concat();
     let table: [(&[u8], &str); 8] = [
         (
@@ -86,7 +86,7 @@ async fn a_proxy_that_does_not_open_the_way_is_named_without_its_login() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_drips_is_given_up_in_time() {
+async fn a_proxy_that_sends_its_answer_too_slowly_is_504() {
     let drip = |mut stream: Stream| async move {
         stream.request().await;
         while stream.try_send("HTTP/1.1 100 Continue\r\n\r\n").await.is_ok() {
@@ -107,7 +107,7 @@ async fn a_proxy_that_drips_is_given_up_in_time() {
 }
 
 #[tokio::test]
-async fn addresses_that_may_not_be_dialled_are_not_asked_of_the_proxy() {
+async fn a_private_address_is_refused_and_not_requested_from_the_proxy() {
     let (origin, password) = (beyond(), password());
     let proxy = corporate::opening(origin.addr);
     let plan = plan(&proxy, &password).top("default: pass");
@@ -169,7 +169,7 @@ async fn an_intercepted_request_goes_by_connect_and_only_the_target_reads_it() {
 }
 
 #[tokio::test]
-async fn what_is_excepted_or_resolved_here_goes_directly() {
+async fn a_host_with_a_configured_address_and_a_loopback_address_bypass_the_proxy() {
     let origin = Origin::saying("fine");
     let (proxy, password) = (corporate::opening(origin.addr), password());
     let port = origin.addr.port();
@@ -184,7 +184,7 @@ async fn what_is_excepted_or_resolved_here_goes_directly() {
 }
 
 #[tokio::test]
-async fn a_tunnel_goes_by_the_proxy_and_what_the_target_says_first_arrives() {
+async fn a_tunnel_goes_through_the_proxy_and_the_target_s_first_bytes_arrive() {
     let origin = Origin::with_tls(None, |mut stream: Stream| async move {
         stream.send("220 hello\r\n").await;
         let said = stream.exactly(6).await;
@@ -222,7 +222,7 @@ async fn a_tunnel_that_the_proxy_refuses_is_refused_before_it_opens() {
 }
 
 #[tokio::test]
-async fn cleartext_is_forwarded_in_absolute_form_without_what_the_agent_said_to_us() {
+async fn cleartext_is_forwarded_in_absolute_form_without_the_agent_s_authorization() {
     let (origin, password) = (beyond(), password());
     let proxy = corporate::opening(origin.addr);
     let rule = "{ name: web, hosts: ['web.beyond.test:8080'], action: pass }";
@@ -238,7 +238,7 @@ async fn cleartext_is_forwarded_in_absolute_form_without_what_the_agent_said_to_
 }
 
 #[tokio::test]
-async fn a_proxy_that_wants_another_login_for_cleartext_does_not_ask_the_agent() {
+async fn a_407_of_the_proxy_for_cleartext_is_502_without_a_challenge_to_the_agent() {
     let refusal = b"HTTP/1.1 407 Who\r\nProxy-Authenticate: Basic realm=corp\r\n\
                     Content-Length: 0\r\n\r\n";
     let (proxy, password) = (corporate::answering(refusal.to_vec()), password());
@@ -282,7 +282,7 @@ async fn a_websocket_in_cleartext_goes_by_connect() {
 }
 
 #[tokio::test]
-async fn a_proxy_is_spoken_to_by_tls_and_has_to_prove_who_it_is() {
+async fn an_https_proxy_is_used_over_tls_and_its_certificate_must_match_its_name() {
     for (named, trusted) in [("proxy.corp.test", true), ("other.corp.test", false)] {
         let (origin, password) = (beyond(), password());
         let proxy = corporate::opening_by_tls(pki().server(&[named]), origin.addr);
@@ -313,7 +313,7 @@ async fn a_proxy_is_spoken_to_by_tls_and_has_to_prove_who_it_is() {
 }
 
 #[tokio::test]
-async fn another_proxy_is_used_from_the_next_stream_on() {
+async fn a_reload_with_another_proxy_applies_to_the_next_stream() {
     let (origin, password) = (beyond(), password());
     let before = corporate::opening(origin.addr);
     let after = corporate::opening(origin.addr);
@@ -339,7 +339,7 @@ async fn another_proxy_is_used_from_the_next_stream_on() {
 }
 
 #[tokio::test]
-async fn explain_and_a_connection_test_say_that_the_way_goes_by_the_proxy() {
+async fn explain_and_a_connection_test_name_the_proxy() {
     let (origin, password) = (beyond(), password());
     let proxy = corporate::answering(b"HTTP/1.1 403 Forbidden\r\n\r\n".to_vec());
     let me = format!("{{ url: 'https://{BEYOND}/me' }}");

@@ -118,7 +118,7 @@ async fn nothing_reaches_a_server_before_the_token_is_proved() {
 }
 
 #[tokio::test]
-async fn what_was_sent_early_behind_a_valid_login_is_served_after_it() {
+async fn a_query_sent_before_the_login_is_answered_is_served_after_it() {
     let databases = Databases::planned(Behaviour::Serves, Databases::one).await;
     let mut client = Client::connect(&databases.lab).await;
     let token = [databases.lab.token("ci").as_bytes(), b"\0"].concat();
@@ -131,7 +131,7 @@ async fn what_was_sent_early_behind_a_valid_login_is_served_after_it() {
 }
 
 #[tokio::test]
-async fn the_span_of_a_session_is_of_the_database_and_not_of_http() {
+async fn the_span_of_a_session_has_database_attributes_and_no_http_attributes() {
     let collector = Collector::start().await;
     let exported = |plan| collector.reached(Databases::one(plan), "");
     let databases = Databases::planned(Behaviour::Serves, exported).await;
@@ -159,7 +159,7 @@ fn is_of_http(name: &&String) -> bool {
 
 /// The protocol is that of the listener.
 #[tokio::test]
-async fn the_span_of_a_session_that_is_refused_before_its_permit_is_of_the_database_too() {
+async fn the_span_of_a_session_refused_before_its_permit_has_database_attributes_too() {
     let collector = Collector::start().await;
     let exported = |plan| collector.reached(Databases::one(plan), "");
     let databases = Databases::planned(Behaviour::Serves, exported).await;
@@ -242,7 +242,7 @@ async fn a_thousand_half_open_sessions_of_each_protocol_disturb_no_other() {
 }
 
 #[tokio::test]
-async fn a_session_ends_with_its_token_its_binding_its_connection_and_by_a_cut() {
+async fn removing_the_binding_or_agent_pausing_the_connection_or_a_cut_ends_a_session() {
     let mut databases = Databases::planned(Behaviour::Serves, Databases::one).await;
     let url = format!(
         "postgres://app:{}@{NAME}:{}/app",
@@ -323,7 +323,7 @@ async fn a_pooler_that_drops_parameters_gives_no_read_only_session() {
 }
 
 #[tokio::test]
-async fn a_listener_with_tls_accepts_it_asked_for_or_direct() {
+async fn a_listener_with_tls_accepts_tls_after_an_ssl_request_or_from_the_first_byte() {
     let with_tls = |plan: Plan| plan.listen("databases: [{ at: \"127.0.0.1:0\", tls: {} }]");
     let databases = Databases::planned(Behaviour::Serves, with_tls).await;
     let lab = &databases.lab;
@@ -350,7 +350,7 @@ async fn a_listener_with_tls_accepts_it_asked_for_or_direct() {
 }
 
 #[tokio::test]
-async fn cleartext_behind_a_request_for_tls_is_never_read_as_a_message() {
+async fn cleartext_sent_after_a_tls_request_is_not_read_as_a_message() {
     let with_tls = |plan: Plan| plan.listen("databases: [{ at: \"127.0.0.1:0\", tls: {} }]");
     let databases = Databases::planned(Behaviour::Serves, with_tls).await;
     let lab = &databases.lab;
@@ -371,7 +371,7 @@ async fn cleartext_behind_a_request_for_tls_is_never_read_as_a_message() {
 }
 
 #[tokio::test]
-async fn a_listener_through_which_tokens_would_leak_is_a_mistake_in_the_file() {
+async fn an_unsafe_or_incomplete_database_listener_in_the_file_is_refused() {
     let origin = Origin::saying("fine");
     for (listener, says) in [
         ("{ at: \"0.0.0.0:0\" }", "tokens would go over the network"),

@@ -6,7 +6,7 @@ use test_support::http2::Ask;
 use test_support::*;
 
 #[tokio::test]
-async fn a_head_that_does_not_end_is_given_up_on() {
+async fn a_stream_with_an_incomplete_head_is_closed_after_head_timeout() {
     let plan = Plan::api_key().limit("head_timeout: 300ms");
     let lab = plan.start(Origin::saying("fine")).await;
     let mut half = lab.client().await;
@@ -22,7 +22,7 @@ async fn a_head_that_does_not_end_is_given_up_on() {
 }
 
 #[tokio::test]
-async fn a_tunnel_without_a_handshake_is_given_up_on() {
+async fn a_tunnel_without_a_tls_handshake_is_closed_after_handshake_timeout() {
     let plan = Plan::api_key().limit("handshake_timeout: 300ms");
     let lab = plan.start(Origin::saying("fine")).await;
     let (answer, mut silent) = lab.connect(&format!("{HOST}:443")).await;
@@ -35,7 +35,7 @@ async fn a_tunnel_without_a_handshake_is_given_up_on() {
 }
 
 #[tokio::test]
-async fn a_tunnel_without_a_request_is_idle_and_sends_no_head() {
+async fn head_timeout_does_not_apply_to_a_tunnel_without_a_request() {
     let plan = Plan::api_key().limit("head_timeout: 300ms");
     let lab = plan.start(Origin::saying("fine")).await;
     let mut spare = lab.tunnel(HOST).await;
@@ -49,7 +49,7 @@ async fn a_tunnel_without_a_request_is_idle_and_sends_no_head() {
 }
 
 #[tokio::test]
-async fn an_idle_http2_stream_is_told_to_go_and_a_busy_one_is_not() {
+async fn an_idle_http2_stream_gets_goaway_and_a_busy_one_does_not() {
     let script = |mut ask: Ask| async move {
         ask.whole().await;
         let mut sending = ask.begin(200, &[], false).expect("asked");
@@ -69,7 +69,7 @@ async fn an_idle_http2_stream_is_told_to_go_and_a_busy_one_is_not() {
 }
 
 #[tokio::test]
-async fn an_http2_exchange_has_its_whole_time_wherever_it_begins_between_two_checks() {
+async fn an_http2_exchange_has_the_whole_body_idle_timeout_at_any_offset_between_checks() {
     let script = |mut ask: Ask| async move {
         ask.whole().await;
         let mut beat = tokio::time::interval(Duration::from_millis(2_400));
@@ -93,7 +93,7 @@ async fn an_http2_exchange_has_its_whole_time_wherever_it_begins_between_two_che
 }
 
 #[tokio::test]
-async fn an_upstream_that_never_shakes_hands_is_given_up_on() {
+async fn an_upstream_that_never_completes_the_tls_handshake_is_502_or_504() {
     // Each limit alone. The second one holds for the agent's handshake too.
     for limits in [
         ["connect_timeout: 300ms", "handshake_timeout: 1h"],
@@ -129,7 +129,7 @@ async fn an_answer_that_stops_flowing_is_cut() {
 
 /// `limits.body_idle_timeout` cut the stream, and the agent got no answer.
 #[tokio::test]
-async fn a_connection_s_timeout_counts_although_a_stream_may_be_idle_for_less() {
+async fn a_connection_s_timeout_applies_even_if_body_idle_timeout_is_shorter() {
     let origin = Origin::scripted(|mut stream: Stream| async move {
         stream.request().await;
         stream.rest().await;
@@ -147,7 +147,7 @@ async fn a_connection_s_timeout_counts_although_a_stream_may_be_idle_for_less() 
 }
 
 #[tokio::test]
-async fn hundreds_of_idle_streams_delay_nobody() {
+async fn hundreds_of_idle_streams_do_not_block_a_request() {
     let lab = Lab::simple().await;
     let mut idle = vec![];
     for _ in 0..300 {
@@ -161,7 +161,7 @@ async fn hundreds_of_idle_streams_delay_nobody() {
 }
 
 #[tokio::test]
-async fn shutting_down_finishes_the_exchange_under_way() {
+async fn a_shutdown_finishes_the_exchange_in_progress() {
     let origin = Origin::saying("fine");
     let mut lab = Plan::api_key().start(origin).await;
     let mut wire = lab.tunnel(HOST).await;

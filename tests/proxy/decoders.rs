@@ -8,7 +8,7 @@ use test_support::*;
 const ZSTD: &[u8] = b"\x28\xb5\x2f\xfd\x00\x68\x28\x00\x00fine\n";
 
 #[tokio::test]
-async fn decoders_of_compressed_answers_are_bounded_and_each_agent_gets_some() {
+async fn the_memory_of_decoders_is_bounded_and_one_agent_cannot_take_all_of_it() {
     let origin = Origin::scripted(|mut stream: Stream| async move {
         if stream.request().await.is_some() {
             let fields = "Content-Encoding: zstd\r\nTransfer-Encoding: chunked";
@@ -46,7 +46,7 @@ async fn decoders_of_compressed_answers_are_bounded_and_each_agent_gets_some() {
 
 /// SDKs send a request again after a 503, also one that has been processed.
 #[tokio::test]
-async fn where_decoders_have_no_room_an_uncoded_answer_is_asked_for() {
+async fn accept_encoding_omits_codings_that_decoder_memory_has_no_room_for() {
     let origin = Origin::scripted(|mut stream: Stream| async move {
         while let Some(request) = stream.request().await {
             let asked = request.head.one("accept-encoding").unwrap_or_default();

@@ -88,7 +88,7 @@ async fn the_older_binding_stays_the_default_and_the_request_may_select_another(
 }
 
 #[tokio::test]
-async fn a_person_makes_another_one_the_default_and_a_restart_keeps_it() {
+async fn a_user_makes_another_binding_the_default_and_a_restart_keeps_it() {
     let mut world = Accounts::new(Plan::api_key()).await;
     for name in NAMES {
         world.bind("ci", name, false).await;
@@ -128,7 +128,7 @@ async fn the_defaults_of_two_agents_are_independent() {
 }
 
 #[tokio::test]
-async fn an_account_that_is_down_is_not_replaced_by_another_one() {
+async fn a_paused_default_account_is_not_replaced_by_another_one() {
     let world = Accounts::new(Plan::api_key()).await;
     world.bind("ci", "one", false).await;
     world.bind("ci", "two", false).await;
@@ -167,7 +167,7 @@ async fn an_agent_that_requires_a_selection_has_no_default() {
 }
 
 #[tokio::test]
-async fn a_rule_that_uses_the_default_still_takes_its_place() {
+async fn a_rule_that_uses_the_default_connection_replaces_its_binding() {
     let rule = format!("{{ name: writes, hosts: [{HOST}], methods: [POST], use: one }}");
     let world = Accounts::new(Plan::api_key()).await;
     world.bind("ci", "one", false).await;
@@ -185,7 +185,7 @@ async fn a_rule_that_uses_the_default_still_takes_its_place() {
 }
 
 #[tokio::test]
-async fn explain_says_that_it_is_the_default_and_what_else_fits() {
+async fn explain_names_the_default_connection_and_the_other_candidates() {
     let world = Accounts::new(Plan::api_key()).await;
     for name in NAMES {
         world.bind("ci", name, false).await;
@@ -207,7 +207,7 @@ async fn explain_says_that_it_is_the_default_and_what_else_fits() {
 const SECOND: &str = "second-secret-0123456789";
 
 #[tokio::test]
-async fn a_file_names_the_default_or_the_oldest_is() {
+async fn the_file_names_the_default_account_or_else_the_oldest_binding_is_the_default() {
     let plan = Plan::api_key()
         .secret("SECOND", &Canary::of(SECOND.to_owned()))
         .connection("{ name: spare, provider: acme, fields: { api_key: { env: SECOND } } }")

@@ -63,7 +63,7 @@ async fn without_descriptors_streams_are_refused_and_open_ones_go_on() {
 }
 
 #[tokio::test]
-async fn without_a_descriptor_for_the_upstream_an_exchange_is_told_to_come_again() {
+async fn an_exchange_without_a_descriptor_for_its_upstream_gets_503_with_retry_after() {
     // No stream to it is kept: each exchange needs one of its own.
     let closing = |_: &Message| {
         "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 4\r\n\r\nfine".to_owned()

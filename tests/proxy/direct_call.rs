@@ -20,7 +20,7 @@ fn code(answer: &Value) -> &str {
 }
 
 #[tokio::test]
-async fn what_no_agent_may_send_with_it_no_person_sends() {
+async fn a_call_to_another_host_or_with_an_invalid_field_is_refused_and_not_sent() {
     let lab = Lab::simple().await;
     for (ask, status, wanted) in [
         (json!({"path": "https://evil.test/"}), 403, "denied"),
@@ -45,7 +45,7 @@ async fn what_no_agent_may_send_with_it_no_person_sends() {
 }
 
 #[tokio::test]
-async fn a_rule_for_everybody_holds_for_people_too() {
+async fn a_rule_that_names_no_agent_applies_to_direct_calls_of_users_too() {
     let plan = Plan::api_key()
         .rule(
             "{ name: theirs, agents: [ci], hosts: [api.acme.test], methods: [PUT], action: deny }",
@@ -69,7 +69,7 @@ async fn a_rule_for_everybody_holds_for_people_too() {
 }
 
 #[tokio::test]
-async fn a_paused_connection_is_paused_for_people_too() {
+async fn a_direct_call_with_a_paused_connection_is_refused() {
     let lab = Lab::simple().await;
     let fields = json!({"api_key": lab.canary.text});
     let new = json!({"provider": "acme", "name": "mine", "fields": fields}).to_string();
@@ -147,7 +147,7 @@ async fn an_answer_over_the_limit_is_refused_and_not_kept() {
 }
 
 #[tokio::test]
-async fn an_answer_that_breaks_off_is_no_short_answer() {
+async fn an_answer_that_breaks_off_is_an_error_and_not_a_shorter_answer() {
     let origin = Origin::scripted(|mut stream| async move {
         stream.request().await;
         stream.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort").await;
@@ -163,7 +163,7 @@ fn run(install: &Install, arguments: &[&str]) -> Finished {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_command_line_calls_with_and_without_a_gateway() {
+async fn the_command_line_sends_direct_calls_with_and_without_a_running_gateway() {
     let plan = Plan::api_key();
     let origin = Origin::answering(|request| {
         let status = if request.head.target() == "/gone" { "404 Not Found" } else { "200 OK" };

@@ -20,7 +20,7 @@ const RESTARTS: usize = 3;
 const REQUESTS: usize = 120;
 
 #[tokio::test]
-async fn an_answer_during_a_drain_says_that_the_stream_closes() {
+async fn an_answer_during_a_drain_has_connection_close() {
     let mut lab = Lab::simple().await;
     let mut wire = lab.tunnel(HOST).await;
     wire.send(request_text("GET /a", HOST)).await;
@@ -40,7 +40,7 @@ async fn an_answer_during_a_drain_says_that_the_stream_closes() {
 }
 
 #[tokio::test]
-async fn a_drain_waits_for_no_idle_stream() {
+async fn a_drain_does_not_wait_for_idle_streams() {
     let mut lab = Plan::api_key().limit("idle_timeout: 1h").start(Origin::saying("fine")).await;
     let mut wire = lab.tunnel(HOST).await;
     wire.send(request_text("GET /a", HOST)).await;
@@ -52,7 +52,7 @@ async fn a_drain_waits_for_no_idle_stream() {
 }
 
 #[tokio::test]
-async fn what_outlives_the_drain_is_cut_and_leaves_its_record() {
+async fn an_exchange_or_tunnel_that_is_open_after_the_drain_is_cut_and_recorded() {
     let origin = Origin::scripted(|mut stream: Stream| async move {
         if stream.request().await.is_some() {
             let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\
@@ -131,7 +131,7 @@ impl Client {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn restarts_behind_clients_that_retry_fail_no_request() {
+async fn no_request_of_clients_that_retry_fails_during_restarts() {
     let (plan, asked) = (Plan::api_key(), Arc::new(AtomicUsize::new(0)));
     let count = Arc::clone(&asked);
     let origin = Origin::answering(move |_: &Message| {

@@ -38,7 +38,7 @@ struct World {
 }
 
 #[tokio::test]
-async fn what_explain_tells_is_what_happens() {
+async fn explain_predicts_the_outcome_of_random_requests() {
     let mut fates: BTreeMap<Fate, usize> = BTreeMap::new();
     for seed in 0..WORLDS {
         let mut dice = Dice(seed);
@@ -57,7 +57,7 @@ async fn what_explain_tells_is_what_happens() {
 }
 
 #[tokio::test]
-async fn a_difference_would_be_seen() {
+async fn the_comparison_with_explain_detects_a_different_outcome() {
     let origin = Origin::saying("fine");
     let lab = Plan::api_key().start(origin).await;
     let secrets = vec![("acme", lab.canary.clone())];
@@ -107,7 +107,7 @@ async fn cleartext_to_a_public_address_depends_on_the_private_list() {
 
 /// Its bindings are left out, so that other reasons would ask for a binding that is there.
 #[tokio::test]
-async fn of_a_paused_agent_only_the_pause_is_named() {
+async fn explain_names_only_the_pause_for_a_paused_agent() {
     let lab = Lab::simple().await;
     lab.gateway.api("POST", "/agents/ci/pause", "").await.is(200);
     let url = format!("https://{HOST}/user");

@@ -100,7 +100,7 @@ const BODIES: [&str; 16] = [
 ];
 
 #[tokio::test]
-async fn an_agent_that_may_read_sends_no_mutation_however_it_is_written() {
+async fn a_mutation_of_an_agent_that_may_only_read_is_refused_in_every_form() {
     let lab = lab("allow: [read]").await;
     for document in MUTATIONS {
         let answer = ask(&lab, document).await;
@@ -144,7 +144,7 @@ async fn an_agent_that_may_read_sends_no_mutation_however_it_is_written() {
 }
 
 #[tokio::test]
-async fn the_service_receives_the_bytes_that_were_judged() {
+async fn an_allowed_document_reaches_the_service_unchanged() {
     let mut lab = lab("allow: [read]").await;
     let texts = [
         "{\"query\":\"{viewer{id}}\"}".to_owned(),
@@ -185,7 +185,7 @@ async fn the_service_receives_the_bytes_that_were_judged() {
 }
 
 #[tokio::test]
-async fn over_http2_as_over_http1() {
+async fn graphql_rules_apply_to_http2_requests_as_to_http1_requests() {
     let origin = Origin::speaking(Offer::Both, |_| Reply::ok("fine"));
     let provider = "{ id: tracker, name: Tracker, hosts: [HOST], auth: [{ id: key, kind: bearer }], actions: [{ name: \
                     look, label: Look, requests: [{ methods: [POST], paths: [/graphql], graphql: { operations: \
@@ -211,7 +211,7 @@ async fn over_http2_as_over_http1() {
 }
 
 #[tokio::test]
-async fn actions_together_allow_what_none_of_them_allows_alone() {
+async fn allowed_actions_combine_within_one_document_and_a_denied_action_refuses_it() {
     let lab = lab("allow: [read, write-issues, comment], deny: [delete]").await;
     for (document, status) in [
         ("mutation { issueDelete(id: 1) { success } }", 403),
@@ -233,7 +233,7 @@ async fn actions_together_allow_what_none_of_them_allows_alone() {
 }
 
 #[tokio::test]
-async fn a_body_that_decides_nothing_is_neither_limited_nor_read() {
+async fn a_body_is_read_and_limited_only_if_a_rule_depends_on_it() {
     let plan = plan("allow: [graphql]").limit("written_body_bytes_max: 100");
     let lab = lab_of(plan.limit("written_body_bytes_total: 100")).await;
     let long = body(&format!("mutation {{ a }} # {}", "x".repeat(1_000)));
@@ -248,7 +248,7 @@ async fn a_body_that_decides_nothing_is_neither_limited_nor_read() {
 }
 
 #[tokio::test]
-async fn explain_and_rule_tests_take_a_document_and_a_call_of_a_person_obeys_the_rule() {
+async fn explain_and_rule_tests_accept_a_document_and_a_direct_call_obeys_the_rules() {
     let plan = Plan::api_key().agent("bot", "{ connection: issues, allow: [read] }");
     let lab = lab_of(
         plan.connection(CONNECTION)

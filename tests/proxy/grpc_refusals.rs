@@ -44,7 +44,7 @@ async fn a_refused_call_ends_with_a_grpc_status_and_is_audited_as_refused() {
 }
 
 #[tokio::test]
-async fn others_are_refused_in_http() {
+async fn requests_other_than_grpc_are_refused_with_an_http_status() {
     let lab = Lab::simple().await;
     for content_type in ["application/json", "application/grpc-web+proto"] {
         let mut wire = lab.tunnel(HOST).await;
@@ -59,7 +59,7 @@ async fn others_are_refused_in_http() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_is_not_there_is_unavailable() {
+async fn an_unreachable_upstream_is_grpc_status_unavailable() {
     let origin = Origin::saying("never");
     let addr = test_support::process::reserved_address();
     let plan = Plan::api_key()

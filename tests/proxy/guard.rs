@@ -107,7 +107,7 @@ async fn an_allowed_network_opens_its_ports_only() {
 }
 
 #[tokio::test]
-async fn a_redirect_is_the_agent_s_to_follow() {
+async fn a_redirect_is_passed_to_the_agent_and_not_followed() {
     let origin = Origin::answering(|_: &Message| {
         format!("HTTP/1.1 302 Found\r\nLocation: https://{STRANGER}/b\r\nContent-Length: 0\r\n\r\n")
     });
@@ -120,7 +120,7 @@ async fn a_redirect_is_the_agent_s_to_follow() {
 }
 
 #[tokio::test]
-async fn an_answer_loses_what_would_lead_past_the_proxy_or_ask_for_its_token() {
+async fn alt_svc_proxy_and_hop_by_hop_fields_of_an_answer_are_removed() {
     let origin = Origin::answering(|_: &Message| {
         "HTTP/1.1 407 Proxy Auth\r\nAlt-Svc: h3=\":443\"\r\nProxy-Authenticate: Basic realm=x\r\n\
          Proxy-Authentication-Info: x\r\nProxy-Connection: keep-alive\r\nKeep-Alive: timeout=5\r\n\

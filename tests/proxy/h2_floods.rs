@@ -88,7 +88,7 @@ async fn a_rapid_reset_reaches_the_upstream_a_bounded_number_of_times() {
 }
 
 #[tokio::test]
-async fn a_head_without_end_is_refused_while_it_grows() {
+async fn an_endless_http2_head_is_refused_and_not_forwarded() {
     let lab = lab().await;
     let field = block(&[("x-large", "v".repeat(15 * 1024))]);
     for end in [0, END_HEADERS] {
@@ -124,7 +124,7 @@ async fn a_head_beyond_the_limit_is_a_431_and_the_stream_goes_on() {
 }
 
 #[tokio::test]
-async fn a_compressed_head_that_grows_is_bounded_as_well() {
+async fn a_compressed_head_that_exceeds_the_limit_when_decoded_is_refused() {
     let lab = lab().await;
     let mut wire = lab.frames(HOST).await;
     wire.send([PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).await;
@@ -142,7 +142,7 @@ async fn a_compressed_head_that_grows_is_bounded_as_well() {
 }
 
 #[tokio::test]
-async fn more_exchanges_than_are_allowed_wait_or_are_refused() {
+async fn an_exchange_beyond_exchanges_per_stream_max_is_reset_with_refused_stream() {
     let lab = Plan::api_key()
         .limit("exchanges_per_stream_max: 3")
         .start(Origin::speaking(Offer::Both, |_| Reply::ok("fine")))

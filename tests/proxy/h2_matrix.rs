@@ -103,7 +103,7 @@ fn answering(legs: Legs) -> Origin {
 }
 
 #[tokio::test]
-async fn what_is_allowed_is_injected_answered_and_audited_alike() {
+async fn an_allowed_request_is_injected_answered_and_audited_the_same_in_all_protocols() {
     the_same(Plan::api_key, answering, async |legs, lab| {
         let placeholder = lab.placeholder("api_key");
         let mut tunnel = legs.tunnel(lab).await;
@@ -145,7 +145,7 @@ fn with_a_deny() -> Plan {
 }
 
 #[tokio::test]
-async fn what_is_denied_is_refused_and_audited_alike() {
+async fn a_denied_request_is_refused_and_audited_the_same_in_all_protocols() {
     the_same(with_a_deny, answering, async |legs, lab| {
         let mut tunnel = legs.tunnel(lab).await;
         let answer = tunnel.post("POST /no/way", "a body").await;
@@ -170,7 +170,7 @@ fn trailing(legs: Legs) -> Origin {
 }
 
 #[tokio::test]
-async fn trailers_pass_in_both_directions_and_carry_nothing_that_decides() {
+async fn trailers_pass_both_ways_without_credentials_cookies_or_method_overrides() {
     the_same(Plan::api_key, trailing, async |legs, lab| {
         let placeholder = lab.placeholder("api_key");
         let up = [
@@ -247,7 +247,7 @@ fn breaking(offer: Offer, breaks: bool) -> Origin {
 }
 
 #[tokio::test]
-async fn an_agent_that_gives_up_is_audited_alike_and_the_upstream_is_told() {
+async fn an_exchange_that_the_agent_aborts_is_audited_the_same_in_all_protocols() {
     let origin = |legs: Legs| breaking(legs.1, false);
     the_same(Plan::api_key, origin, async |legs, lab| match legs.tunnel(lab).await {
         Tunnel::Http1(mut wire) => {
@@ -273,7 +273,7 @@ async fn an_agent_that_gives_up_is_audited_alike_and_the_upstream_is_told() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_breaks_off_is_seen_and_audited_alike() {
+async fn an_answer_cut_by_the_upstream_is_visible_and_audited_the_same_in_all_protocols() {
     let origin = |legs: Legs| breaking(legs.1, true);
     the_same(Plan::api_key, origin, async |legs, lab| match legs.tunnel(lab).await {
         Tunnel::Http1(mut wire) => {

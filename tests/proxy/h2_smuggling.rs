@@ -169,7 +169,7 @@ impl Row {
 }
 
 #[tokio::test]
-async fn what_has_two_readings_is_refused_and_never_forwarded() {
+async fn an_ambiguous_or_malformed_http2_request_is_refused_and_never_forwarded() {
     for offer in [Offer::Http1, Offer::Http2] {
         let origin = Origin::speaking(offer, |_| Reply::ok("fine"));
         let lab = Plan::api_key().start(origin).await;
@@ -189,7 +189,7 @@ async fn what_has_two_readings_is_refused_and_never_forwarded() {
 }
 
 #[tokio::test]
-async fn a_sound_request_by_hand_is_answered() {
+async fn a_valid_handmade_http2_request_is_answered() {
     for offer in [Offer::Http1, Offer::Http2] {
         let origin = Origin::speaking(offer, |_| Reply::ok("fine"));
         let lab = Plan::api_key().start(origin).await;
@@ -279,7 +279,7 @@ fn broken_in_place(head: &[u8]) -> Vec<Broken> {
 }
 
 #[tokio::test]
-async fn broken_frames_end_the_stream_or_the_connection() {
+async fn an_invalid_frame_is_answered_with_goaway_or_rst_stream() {
     let head = block(&sound());
     let ended = frame(HEADERS, END_HEADERS | END_STREAM, 1, &head);
     let to_itself = frame(PRIORITY, 0, 1, &[0, 0, 0, 1, 16]);
@@ -310,7 +310,7 @@ async fn broken_frames_end_the_stream_or_the_connection() {
 }
 
 #[tokio::test]
-async fn what_does_not_begin_with_the_preface_is_closed() {
+async fn a_stream_that_does_not_begin_with_the_preface_is_closed() {
     let lab = Lab::simple().await;
     for first in
         [&b"GET / HTTP/1.1\r\nHost: api.acme.test\r\n\r\n"[..], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r."]
@@ -325,7 +325,7 @@ async fn what_does_not_begin_with_the_preface_is_closed() {
 }
 
 #[tokio::test]
-async fn a_pseudo_header_field_in_trailers_goes_no_further() {
+async fn a_pseudo_header_field_in_trailers_is_not_forwarded() {
     for offer in [Offer::Http1, Offer::Http2] {
         let origin = Origin::speaking(offer, |_| Reply::ok("fine"));
         let lab = Plan::api_key().start(origin).await;

@@ -41,7 +41,7 @@ async fn a_hundred_and_fifty_exchanges_run_side_by_side_on_one_stream() {
 }
 
 #[tokio::test]
-async fn another_authority_on_the_stream_is_misdirected() {
+async fn a_request_for_another_authority_on_the_stream_is_421() {
     let lab = Plan::api_key().hosts(&format!("{HOST}, {STRANGER}"));
     let lab = lab.start(Origin::speaking(Offer::Both, |_| Reply::ok("fine"))).await;
     let client = lab.h2(HOST).await;
@@ -59,7 +59,7 @@ async fn another_authority_on_the_stream_is_misdirected() {
 }
 
 #[tokio::test]
-async fn what_the_agent_resets_is_reset_upstream_and_nothing_else() {
+async fn an_exchange_that_the_agent_resets_is_reset_upstream_and_no_other_one() {
     let origin = Origin::multiplexed(|mut ask: Ask| async move {
         ask.whole().await;
         match ask.head.target() {
@@ -108,7 +108,7 @@ async fn an_upload_that_the_agent_gives_up_is_cut_upstream() {
 }
 
 #[tokio::test]
-async fn what_the_upstream_resets_midway_is_reset_towards_the_agent() {
+async fn an_answer_that_the_upstream_resets_midway_is_reset_towards_the_agent() {
     let origin = Origin::multiplexed(|mut ask: Ask| async move {
         let code: u32 = ask.whole().await.head.target()[1..].parse().expect("a code");
         let mut sending = ask.begin(200, &[], false).expect("asked");
@@ -150,7 +150,7 @@ async fn a_reset_instead_of_an_answer_is_a_502() {
 }
 
 #[tokio::test]
-async fn what_the_upstream_refuses_unprocessed_is_sent_again() {
+async fn a_request_reset_with_refused_stream_is_sent_again() {
     let seen = Arc::new(AtomicUsize::new(0));
     let origin = Origin::multiplexed(move |mut ask: Ask| {
         let seen = Arc::clone(&seen);
@@ -171,7 +171,7 @@ async fn what_the_upstream_refuses_unprocessed_is_sent_again() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_refuses_for_ever_is_asked_only_a_few_times() {
+async fn a_request_that_is_always_reset_with_refused_stream_is_sent_three_times() {
     let origin = Origin::multiplexed(|mut ask: Ask| async move {
         ask.whole().await;
         ask.reset(Reason::REFUSED_STREAM);
@@ -220,7 +220,7 @@ async fn allows_five(mut stream: Stream) {
 }
 
 #[tokio::test]
-async fn requests_beyond_a_limit_that_was_not_known_yet_go_to_other_streams() {
+async fn requests_beyond_a_stream_limit_announced_late_are_still_answered() {
     let lab = Plan::api_key().start(Origin::framed(allows_five)).await;
     let client = lab.h2(HOST).await;
     let calls = (0..40).map(async |number| {
@@ -263,7 +263,7 @@ async fn leaves_after_the_first(mut stream: Stream) {
 }
 
 #[tokio::test]
-async fn what_an_upstream_that_goes_away_did_not_process_goes_to_another_stream() {
+async fn a_request_that_a_goaway_left_unprocessed_is_sent_on_another_stream() {
     let lab = Plan::api_key().start(Origin::framed(leaves_after_the_first)).await;
     let client = lab.h2(HOST).await;
     assert_eq!(client.ask("GET /first").await.head.status(), 200);
@@ -274,7 +274,7 @@ async fn what_an_upstream_that_goes_away_did_not_process_goes_to_another_stream(
 }
 
 #[tokio::test]
-async fn an_upstream_that_goes_away_politely_finishes_what_it_began() {
+async fn an_answer_in_progress_is_completed_after_a_goaway_of_the_upstream() {
     let origin = Origin::multiplexed(|mut ask: Ask| async move {
         ask.whole().await;
         let mut sending = ask.begin(200, &[], false).expect("asked");
@@ -296,7 +296,7 @@ async fn an_upstream_that_goes_away_politely_finishes_what_it_began() {
 }
 
 #[tokio::test]
-async fn a_reader_that_stops_stops_the_writer_and_no_one_else() {
+async fn an_answer_that_the_agent_does_not_read_stops_the_upstream_and_nothing_else() {
     const PIECE: usize = 64 * 1024;
     let sent = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&sent);
@@ -394,7 +394,7 @@ async fn an_early_answer_to_an_unfinished_upload_arrives_whole() {
 }
 
 #[tokio::test]
-async fn the_upstreams_100_asks_for_the_body() {
+async fn an_upstream_s_100_continue_reaches_the_agent() {
     let origin = Origin::multiplexed(|mut ask: Ask| async move {
         ask.interim(100, &[]);
         let request = ask.whole().await;
@@ -423,7 +423,7 @@ async fn early_hints_do_not_disturb_the_answer() {
 }
 
 #[tokio::test]
-async fn two_agents_and_two_tunnels_share_an_upstream_stream_but_not_a_credential() {
+async fn requests_of_two_agents_to_one_upstream_each_have_their_own_credential() {
     let origin = Origin::speaking(Offer::Both, |_| Reply::ok("fine"));
     let other = canary::Canary::new("othr");
     let plan = Plan::api_key()

@@ -236,7 +236,7 @@ async fn an_upload_that_does_not_end_in_time_is_reset_without_error() {
 }
 
 #[tokio::test]
-async fn uploads_of_one_connection_share_a_limit() {
+async fn uploads_on_one_client_stream_share_the_limit_of_discarded_bytes() {
     let lab = lab(&[UNTIMED, "discarded_body_bytes_max: 16384"]).await;
     let mut agent = Agent::of(&lab).await;
     let streams: Vec<u32> = (0..40).map(|at| 2 * at + 1).collect();
@@ -263,7 +263,7 @@ async fn uploads_of_one_connection_share_a_limit() {
 }
 
 #[tokio::test]
-async fn a_body_that_waits_to_be_asked_for_is_not_waited_for() {
+async fn a_refused_upload_with_expect_100_continue_is_reset_without_error() {
     let lab = lab(&[UNTIMED]).await;
     let mut agent = Agent::of(&lab).await;
     agent.post(1, "/denied/a", &[("expect", "100-continue")]).await;
@@ -274,7 +274,7 @@ async fn a_body_that_waits_to_be_asked_for_is_not_waited_for() {
 // === what else is on the connection ===
 
 #[tokio::test]
-async fn what_is_discarded_is_given_back_to_the_windows_and_disturbs_no_other_exchange() {
+async fn discarded_bytes_are_returned_to_the_flow_control_windows_for_other_exchanges() {
     // More than the window of the connection, 8 MiB.
     const ALL: usize = 12 << 20;
     let lab = lab(&[UNTIMED, "discarded_body_bytes_max: 67108864"]).await;
@@ -298,7 +298,7 @@ async fn what_is_discarded_is_given_back_to_the_windows_and_disturbs_no_other_ex
 }
 
 #[tokio::test]
-async fn an_agent_that_resets_its_refused_upload_has_its_place_back() {
+async fn a_refused_upload_that_the_agent_resets_no_longer_counts_as_an_exchange() {
     let lab = lab(&[UNTIMED, "exchanges_per_stream_max: 1"]).await;
     let mut agent = Agent::of(&lab).await;
     for stream in [1, 3, 5] {
@@ -311,7 +311,7 @@ async fn an_agent_that_resets_its_refused_upload_has_its_place_back() {
 }
 
 #[tokio::test]
-async fn a_revocation_ends_at_once_what_is_discarded() {
+async fn removing_the_agent_ends_a_refused_upload_that_is_being_discarded() {
     let lab = lab(&[UNTIMED]).await;
     let mut agent = Agent::of(&lab).await;
     agent.post(1, "/denied/a", &[]).await;

@@ -145,7 +145,7 @@ async fn the_handshake_is_injected_and_audited_as_over_http1() {
 }
 
 #[tokio::test]
-async fn keys_are_drawn_anew_and_an_agent_s_own_is_not_used() {
+async fn each_handshake_has_a_new_random_key_instead_of_the_agent_s() {
     let lab = Plan::api_key().start(origin()).await;
     let client = lab.h2(HOST).await;
     for _ in 0..3 {
@@ -164,7 +164,7 @@ async fn keys_are_drawn_anew_and_an_agent_s_own_is_not_used() {
 }
 
 #[tokio::test]
-async fn an_agent_that_sends_a_key_gets_the_answer_to_it() {
+async fn an_agent_that_sends_a_key_gets_the_matching_accept_field() {
     let lab = Plan::api_key().start(origin()).await;
     let client = lab.h2(HOST).await;
     // RFC 6455 §1.3.
@@ -189,7 +189,7 @@ async fn an_agent_that_sends_a_key_gets_the_answer_to_it() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_does_not_agree_is_heard_and_the_tunnel_goes_on() {
+async fn a_refused_handshake_is_passed_to_the_agent_and_the_tunnel_stays_usable() {
     for (status, body) in [(403, "no"), (302, "a page"), (426, ""), (503, "later")] {
         let said = format!(
             "HTTP/1.1 {status} X\r\nX-Why: because\r\nContent-Length: {}\r\n\r\n{body}",
@@ -210,7 +210,7 @@ async fn an_upstream_that_does_not_agree_is_heard_and_the_tunnel_goes_on() {
 /// The DATA that follows is the WebSocket's, so that the next request would be read as the content, and what
 /// follows in its fields as a request.
 #[tokio::test]
-async fn a_length_of_a_handshake_does_not_swallow_the_next_request_on_the_stream() {
+async fn a_content_length_of_a_handshake_is_not_forwarded() {
     let mut lab = Plan::api_key().start(answering_early()).await;
     let client = lab.h2(HOST).await;
     assert_eq!(client.ask("GET /first").await.text(), "fine");
@@ -231,7 +231,7 @@ async fn a_length_of_a_handshake_does_not_swallow_the_next_request_on_the_stream
 
 /// RFC 8441 §5: any 2xx opens the WebSocket, and its body would be read as frames.
 #[tokio::test]
-async fn an_answer_as_to_any_request_is_502_and_not_a_byte_passes() {
+async fn a_200_answer_to_a_handshake_is_502_and_none_of_its_body_passes() {
     let said = "HTTP/1.1 200 X\r\nContent-Length: 6\r\n\r\na page";
     let lab = Plan::api_key().start(answering(|_| said.to_owned())).await;
     let client = lab.h2(HOST).await;
@@ -242,7 +242,7 @@ async fn an_answer_as_to_any_request_is_502_and_not_a_byte_passes() {
 }
 
 #[tokio::test]
-async fn a_101_to_another_handshake_or_protocol_is_502_and_not_a_byte_passes() {
+async fn a_101_with_a_wrong_accept_field_or_protocol_is_502_and_no_byte_passes() {
     let answers: [fn(&Message) -> String; 4] = [
         |_| {
             let other = "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==";
@@ -286,7 +286,7 @@ async fn a_101_to_another_handshake_or_protocol_is_502_and_not_a_byte_passes() {
 }
 
 #[tokio::test]
-async fn what_policy_denies_is_403_and_never_dialled() {
+async fn a_handshake_that_a_rule_denies_is_403_and_never_dialled() {
     let rule = format!("{{ name: no, hosts: [{HOST}], paths: [\"/chat\"], action: deny }}");
     let lab = Plan::api_key().rule(&rule).start(origin()).await;
     let client = lab.h2(HOST).await;
@@ -309,7 +309,7 @@ async fn a_rule_for_get_counts_for_the_handshake() {
 }
 
 #[tokio::test]
-async fn no_other_connect_is_forwarded() {
+async fn a_connect_for_a_protocol_other_than_websocket_is_refused() {
     let lab = Plan::api_key().start(origin()).await;
     let client = lab.h2(HOST).await;
     for protocol in ["connect-udp", "connect-ip", "webtransport", "WebSocket", "websocket2", ""] {
@@ -358,7 +358,7 @@ async fn frames_pass_both_ways_large_ones_too() {
 }
 
 #[tokio::test]
-async fn a_side_that_does_not_read_stops_the_other_and_no_one_else() {
+async fn a_side_that_does_not_read_stops_the_other_side_and_no_other_exchange() {
     const PIECE: usize = 64 * 1024;
     const MUCH: usize = 64 << 20;
     let sent = Arc::new(AtomicUsize::new(0));

@@ -74,7 +74,7 @@ async fn ask_others(client: &Client) {
 }
 
 #[tokio::test]
-async fn answers_that_an_agent_does_not_read_are_small_beyond_a_number_and_those_of_others_large() {
+async fn unread_answers_beyond_large_windows_per_agent_max_get_a_small_window() {
     const COUNT: usize = 12;
     let sent = Arc::new(Sent::default());
     // Two of them are the tunnel's.
@@ -102,7 +102,7 @@ async fn answers_that_an_agent_does_not_read_are_small_beyond_a_number_and_those
 }
 
 #[tokio::test]
-async fn exchanges_share_a_stream_only_with_those_of_their_window() {
+async fn exchanges_share_an_upstream_stream_only_with_those_of_the_same_window_size() {
     // Two of them are the tunnel's.
     let plan = Plan::api_key().limit("large_windows_per_agent_max: 4");
     let lab = plan.start(numbering_origin()).await;
@@ -122,7 +122,7 @@ async fn exchanges_share_a_stream_only_with_those_of_their_window() {
 }
 
 #[tokio::test]
-async fn uploads_that_the_upstream_does_not_read_are_small_on_further_streams_of_an_agent() {
+async fn unread_uploads_on_further_streams_of_an_agent_get_a_small_window() {
     // The windows of one tunnel are those of 16 exchanges.
     let plan = Plan::api_key().limit("large_windows_per_agent_max: 16");
     let lab = plan.start(origin(&Arc::default())).await;

@@ -30,7 +30,7 @@ async fn another_host_inside_the_tunnel_is_421() {
 }
 
 #[tokio::test]
-async fn an_absolute_uri_of_another_host_inside_the_tunnel_is_421() {
+async fn an_absolute_uri_of_another_host_inside_the_tunnel_is_400_or_421() {
     for target in [
         format!("https://{STRANGER}/a"),
         format!("https://{HOST}:8443/a"),
@@ -47,7 +47,7 @@ async fn an_absolute_uri_of_another_host_inside_the_tunnel_is_421() {
 }
 
 #[tokio::test]
-async fn another_server_name_is_421_or_the_end() {
+async fn a_tls_server_name_of_another_host_is_421_or_a_failed_handshake() {
     let (lab, _) = tunnel().await;
     let (answer, wire) = lab.connect(&format!("{HOST}:443")).await;
     assert_eq!(answer.head.status(), 200);
@@ -84,7 +84,7 @@ async fn an_absolute_uri_of_the_target_is_sent_in_origin_form() {
 }
 
 #[tokio::test]
-async fn no_host_and_two_hosts_are_400() {
+async fn a_missing_repeated_or_invalid_host_field_is_400_or_421() {
     for hosts in
         ["", "Host: api.acme.test\r\nHost: api.acme.test\r\n", "Host:\r\n", "Host: a b\r\n"]
     {
@@ -98,7 +98,7 @@ async fn no_host_and_two_hosts_are_400() {
 }
 
 #[tokio::test]
-async fn fields_that_name_another_host_steer_nothing() {
+async fn forwarding_fields_that_name_another_host_do_not_change_the_target_host() {
     let (lab, mut wire) = tunnel().await;
     wire.send(request_text(
         &format!(
@@ -142,7 +142,7 @@ async fn an_origin_whose_certificate_is_not_the_target_s_gets_nothing() {
 }
 
 #[tokio::test]
-async fn an_origin_of_an_unknown_authority_gets_nothing() {
+async fn an_origin_with_a_certificate_of_an_unknown_ca_gets_nothing() {
     let lab = Plan::api_key().untrusted().start(Origin::saying("fine")).await;
     let answer = lab.ask("GET /a").await;
     assert_eq!(answer.head.status(), 502, "{answer:?}");

@@ -17,7 +17,7 @@ fn count(head: &Head, secret: &str) -> usize {
 }
 
 #[tokio::test]
-async fn everything_that_the_origin_could_take_for_the_field_is_replaced_by_one() {
+async fn all_spellings_of_the_header_name_are_replaced_by_one_field_with_the_credential() {
     let mut lab = Lab::simple().await;
     let head = lab
         .delivered(
@@ -33,7 +33,7 @@ async fn everything_that_the_origin_could_take_for_the_field_is_replaced_by_one(
 }
 
 #[tokio::test]
-async fn connection_cannot_remove_the_credential_or_host() {
+async fn the_connection_field_cannot_remove_the_credential_or_host() {
     let mut lab = Lab::simple().await;
     for named in ["X-Api-Key", "x-api-key, host", "Host, X_Api_Key, close", "content-length"] {
         let head = lab.delivered(&format!("GET /a\r\nConnection: {named}")).await;
@@ -44,7 +44,7 @@ async fn connection_cannot_remove_the_credential_or_host() {
 }
 
 #[tokio::test]
-async fn hop_by_hop_and_proxy_fields_end_here() {
+async fn hop_by_hop_and_proxy_fields_are_not_forwarded() {
     let mut lab = Lab::simple().await;
     let head = lab
         .delivered(
@@ -69,7 +69,7 @@ async fn hop_by_hop_and_proxy_fields_end_here() {
 }
 
 #[tokio::test]
-async fn the_origin_learns_nothing_about_the_agent() {
+async fn no_forwarding_field_and_no_mention_of_keyward_reaches_the_origin() {
     let mut lab = Lab::simple().await;
     let head = lab.delivered("GET /a\r\nUser-Agent: mine/1").await;
     for name in ["x-forwarded-for", "forwarded", "x-real-ip", "x-forwarded-host"] {
@@ -82,7 +82,7 @@ async fn the_origin_learns_nothing_about_the_agent() {
 }
 
 #[tokio::test]
-async fn a_credential_of_the_agent_s_own_is_taken_out() {
+async fn a_credential_that_the_agent_sends_is_removed() {
     let mut lab = Plan::new(
         "{ id: key, kind: api_key, placement: { header: X-Api-Key } }, { id: token, kind: bearer }",
         "{ api_key: { env: CANARY } }",
@@ -117,7 +117,7 @@ async fn a_bearer_token_is_written_as_rfc_6750_says() {
 }
 
 #[tokio::test]
-async fn basic_writes_the_pair() {
+async fn basic_auth_is_written_as_base64_of_user_and_password() {
     let mut lab = lab(
         "{ id: login, kind: basic }",
         "{ username: { env: SOMEONE }, password: { env: CANARY } }",
@@ -130,7 +130,7 @@ async fn basic_writes_the_pair() {
 }
 
 #[tokio::test]
-async fn a_query_parameter_is_the_only_one_of_its_name() {
+async fn the_injected_query_parameter_is_the_only_one_of_its_name() {
     let mut lab = lab(
         "{ id: key, kind: api_key, placement: { query: key } }",
         "{ api_key: { env: CANARY } }",
@@ -177,7 +177,7 @@ async fn other_parameters_keep_their_bytes_and_order() {
 }
 
 #[tokio::test]
-async fn a_cookie_replaces_its_namesakes_among_the_agent_s_own() {
+async fn the_injected_cookie_replaces_the_agent_s_cookies_of_the_same_name() {
     let mut lab = lab(
         "{ id: key, kind: api_key, placement: { cookie: sid } }",
         "{ api_key: { env: CANARY } }",
@@ -197,7 +197,7 @@ async fn a_cookie_replaces_its_namesakes_among_the_agent_s_own() {
 }
 
 #[tokio::test]
-async fn a_path_segment_takes_the_place_of_the_placeholder() {
+async fn a_placeholder_in_the_path_is_replaced_by_the_credential() {
     let mut lab = lab(
         "{ id: key, kind: api_key, placement: { path: \"/bot{api_key}/\" } }",
         "{ api_key: { env: CANARY } }",
@@ -210,7 +210,7 @@ async fn a_path_segment_takes_the_place_of_the_placeholder() {
 }
 
 #[tokio::test]
-async fn custom_writes_several_places_at_once() {
+async fn a_custom_method_writes_all_its_placements() {
     let auth = "{ id: pair, kind: custom, fields: [{ name: a, label: A, secret: true }, \
                 { name: b, label: B, secret: true }], place: [{ header: X-A, value: \"{a}\" }, \
                 { header: X-Both, value: \"{b}/{a}\" }, { query: b, value: \"b-{b}\" }] }";
@@ -227,7 +227,7 @@ async fn custom_writes_several_places_at_once() {
 }
 
 #[tokio::test]
-async fn every_request_of_a_tunnel_is_injected_anew() {
+async fn every_request_of_a_tunnel_gets_the_credential() {
     let lab = Lab::simple().await;
     let mut wire = lab.tunnel(HOST).await;
     for _ in 0..5 {
@@ -243,7 +243,7 @@ async fn every_request_of_a_tunnel_is_injected_anew() {
 }
 
 #[tokio::test]
-async fn pipelined_requests_are_each_decided() {
+async fn rules_decide_each_pipelined_request_separately() {
     let rule = format!("{{ name: no-deletes, hosts: [{HOST}], methods: [DELETE], action: deny }}");
     let lab = Plan::api_key().rule(&rule).start(Origin::saying("fine")).await;
     let mut wire = lab.tunnel(HOST).await;

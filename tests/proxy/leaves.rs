@@ -54,7 +54,7 @@ async fn two_hundred_first_requests_to_fifty_hosts_mint_fifty_leaves() {
 }
 
 #[tokio::test]
-async fn nothing_is_minted_for_strangers_or_for_denied_names() {
+async fn no_leaf_is_minted_without_a_token_or_for_a_denied_host() {
     let lab = Lab::simple().await;
     let mut wire = lab.client().await;
     wire.send(format!("CONNECT {HOST}:443 HTTP/1.1\r\nHost: x\r\n\r\n")).await;
@@ -68,7 +68,7 @@ async fn nothing_is_minted_for_strangers_or_for_denied_names() {
 }
 
 #[tokio::test]
-async fn a_leaf_has_every_property_that_some_verifier_asks_for() {
+async fn a_leaf_has_every_property_that_tls_verifiers_require() {
     let lab = Lab::simple().await;
     let chain = chain(&lab, HOST).await;
     let (_, leaf) = X509Certificate::from_der(&chain[0]).expect("DER");
@@ -107,7 +107,7 @@ async fn a_leaf_has_every_property_that_some_verifier_asks_for() {
 }
 
 #[tokio::test]
-async fn the_ca_has_every_property_that_some_verifier_asks_for() {
+async fn the_ca_has_every_property_that_tls_verifiers_require() {
     let lab = Lab::simple().await;
     let der = pem_der(&lab.gateway.ca_pem);
     let (_, ca) = X509Certificate::from_der(&der).expect("DER");

@@ -110,7 +110,7 @@ async fn a_malformed_head_is_502() {
 }
 
 #[tokio::test]
-async fn a_broken_body_stays_broken() {
+async fn a_malformed_chunked_body_is_502_or_visibly_cut() {
     for (name, chunks) in CUT {
         let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
         let lab = lab(format!("{head}{chunks}")).await;
@@ -125,7 +125,7 @@ async fn a_broken_body_stays_broken() {
 }
 
 #[tokio::test]
-async fn a_short_body_stays_short() {
+async fn a_body_shorter_than_its_content_length_is_502_or_visibly_cut() {
     let lab = lab("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhello".to_owned()).await;
     let mut wire = lab.tunnel(HOST).await;
     wire.send(request_text("GET /a", HOST)).await;
@@ -135,7 +135,7 @@ async fn a_short_body_stays_short() {
 }
 
 #[tokio::test]
-async fn what_is_normalised_comes_out_in_one_strict_form() {
+async fn an_unusual_but_valid_answer_is_passed_in_strict_form_or_is_502() {
     for (name, bytes) in NORMALISED {
         let lab = lab((*bytes).to_owned()).await;
         let answer = lab.ask("GET /a").await;
@@ -184,7 +184,7 @@ async fn endless_interim_answers_are_502() {
 }
 
 #[tokio::test]
-async fn a_few_interim_answers_are_no_harm() {
+async fn a_few_interim_answers_do_not_disturb_the_final_answer() {
     let interim = "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n";
     let lab = lab(format!("{interim}{}", ok("final"))).await;
     assert_eq!(lab.ask("GET /a").await.text(), "final");
@@ -225,7 +225,7 @@ async fn an_origin_that_cannot_be_reached_is_502() {
 }
 
 #[tokio::test]
-async fn an_origin_cannot_pass_itself_off_as_the_gateway() {
+async fn keyward_error_and_keyward_proxy_status_of_an_origin_are_removed() {
     let origin = Origin::answering(|_: &Message| {
         "HTTP/1.1 403 default_deny\r\nKeyward-Error: default_deny\r\n\
          Proxy-Status: keyward; error=x\r\nContent-Length: 0\r\n\r\n"
@@ -277,7 +277,7 @@ async fn no_member_of_an_upstream_s_proxy_status_is_named_as_the_gateway() {
 }
 
 #[tokio::test]
-async fn no_browser_guesses_what_an_error_of_ours_is() {
+async fn every_error_answer_of_the_gateway_has_nosniff() {
     let plan = Plan::api_key().limit("auth_failures_per_minute_max: 1000");
     let lab = plan.start(Origin::saying("never")).await;
     let mut answers = vec![

@@ -179,7 +179,7 @@ fn assert_strict(lab: &Lab, name: &str) {
 }
 
 #[tokio::test]
-async fn what_has_no_sound_reading_is_refused_and_ends_the_stream() {
+async fn a_malformed_request_is_refused_and_ends_the_stream() {
     let lab = Lab::simple().await;
     for (name, bytes) in REFUSED {
         let mut wire = lab.tunnel(HOST).await;
@@ -217,7 +217,7 @@ async fn a_body_with_broken_chunks_is_never_whole_at_the_origin() {
 }
 
 #[tokio::test]
-async fn what_is_normalised_goes_out_in_one_strict_form() {
+async fn an_unusual_but_valid_request_is_forwarded_in_strict_form_or_refused() {
     for (name, bytes) in NORMALISED {
         let lab = Lab::simple().await;
         let mut wire = lab.tunnel(HOST).await;
@@ -275,7 +275,7 @@ async fn heads_above_the_limit_are_refused_and_heads_of_its_length_pass_on_both_
 }
 
 #[tokio::test]
-async fn limits_have_their_own_status() {
+async fn a_target_or_head_beyond_the_limit_is_refused_and_not_forwarded() {
     let lab = Lab::simple().await;
     let long = "x".repeat(70_000);
     let many: String = (0..250).map(|n| format!("X-{n}: 1\r\n")).collect();
@@ -305,7 +305,7 @@ async fn a_target_of_20_kib_is_414() {
 }
 
 #[tokio::test]
-async fn the_plain_port_refuses_the_same_things() {
+async fn the_plain_port_refuses_the_same_malformed_requests() {
     let lab = Lab::simple().await;
     let line = lab.authorization("ci");
     for (name, bytes) in REFUSED {

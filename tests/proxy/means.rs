@@ -39,7 +39,7 @@ fn a_leaked_canary_is_found_in_every_form() {
 }
 
 #[test]
-fn what_is_logged_at_any_level_is_captured() {
+fn log_lines_of_any_level_are_captured() {
     let log = canary::log();
     let canary = Canary::new("cnry");
     tracing::trace!(target: "hyper", "{}", canary.text);
@@ -106,7 +106,7 @@ async fn an_answer_that_ends_with_its_stream_is_whole() {
 }
 
 #[tokio::test]
-async fn a_plan_is_yaml() {
+async fn a_plan_produces_the_yaml_of_its_agents_rules_and_hosts() {
     let origin = Origin::saying("fine");
     let plan =
         Plan::api_key().agent("other", "").rule("{ name: a, hosts: [b.test], action: deny }");

@@ -35,7 +35,7 @@ async fn statuses(lab: &Lab, agent: &str, requests: &[&str]) -> Vec<u16> {
 }
 
 #[tokio::test]
-async fn a_till_reads_and_charges_and_does_not_refund() {
+async fn an_agent_limited_to_read_and_charge_cannot_refund() {
     let rule = "{ name: till, agents: [till], use: shop, actions: [read, charge] }";
     for plan in [
         Plan::api_key().agent("till", "").rule(rule),
@@ -73,7 +73,7 @@ async fn a_till_reads_and_charges_and_does_not_refund() {
 const REQUESTS: [&str; 3] = ["GET /v1/charges/ch_1", "POST /v1/charges", "POST /v1/refunds"];
 
 #[tokio::test]
-async fn limits_of_a_binding_are_checked_changed_and_kept_over_a_restart() {
+async fn action_limits_of_a_binding_are_validated_changed_and_kept_across_a_restart() {
     let mut lab = lab(Plan::api_key()).await;
     lab.add_agent("clerk").await;
     let at = "/agents/clerk/bindings";
@@ -137,7 +137,7 @@ async fn limits_of_a_binding_are_checked_changed_and_kept_over_a_restart() {
 
 /// A page that was opened before sends both lists: without the tag, it would remove what another admin denied meanwhile.
 #[tokio::test]
-async fn limits_of_an_earlier_version_of_the_agent_are_refused() {
+async fn a_change_of_action_limits_with_a_stale_etag_is_refused() {
     let mut lab = lab(Plan::api_key()).await;
     lab.add_agent("clerk").await;
     let one = "/agents/clerk/bindings/shop";
@@ -161,7 +161,7 @@ async fn limits_of_an_earlier_version_of_the_agent_are_refused() {
 
 /// Meta's Graph API takes another method from the parameter `method`, so its actions are without that parameter.
 #[tokio::test]
-async fn no_parameter_takes_a_request_out_of_a_denied_action() {
+async fn a_method_parameter_cannot_bypass_a_denied_action() {
     const META: &str = "graph.facebook.com";
     let origin = Origin::answering_as(&[META], |_| ok("fine"));
     let fields =

@@ -37,7 +37,7 @@ async fn ends_without_a_reset(wire: &mut Wire, more: &[u8]) {
 }
 
 #[tokio::test]
-async fn what_an_agent_sends_after_the_last_goaway_does_not_break_its_stream() {
+async fn frames_that_an_agent_sends_after_the_last_goaway_cause_no_reset() {
     let plan = Plan::api_key().limit("idle_timeout: 300ms");
     let lab = plan.start(Origin::saying("fine")).await;
     let mut wire = told_to_go(&lab).await;
@@ -46,7 +46,7 @@ async fn what_an_agent_sends_after_the_last_goaway_does_not_break_its_stream() {
 }
 
 #[tokio::test]
-async fn an_agent_that_goes_on_sending_is_cut_in_the_end() {
+async fn an_agent_that_keeps_sending_after_the_end_of_its_stream_is_cut() {
     let plan = Plan::api_key().limit("idle_timeout: 300ms");
     let lab = plan.start(Origin::saying("fine")).await;
     let mut two = told_to_go(&lab).await;
@@ -62,7 +62,7 @@ async fn an_agent_that_goes_on_sending_is_cut_in_the_end() {
 }
 
 #[tokio::test]
-async fn a_head_that_is_too_large_by_far_is_answered_before_the_end() {
+async fn a_head_far_beyond_the_limit_gets_its_431_before_the_stream_ends() {
     let lab = Lab::simple().await;
     let mut wire = lab.tunnel(HOST).await;
     let long = "a".repeat(MUCH);
@@ -73,7 +73,7 @@ async fn a_head_that_is_too_large_by_far_is_answered_before_the_end() {
 }
 
 #[tokio::test]
-async fn what_follows_the_last_request_does_not_cost_the_agent_its_answer() {
+async fn bytes_after_the_last_request_do_not_prevent_the_agent_from_reading_its_answer() {
     let lab = Lab::simple().await;
     for mut wire in [lab.tunnel(HOST).await, lab.client().await] {
         let (target, authorization) = ("http://api.acme.test/a", lab.authorization("ci"));

@@ -6,7 +6,7 @@ use base64::prelude::BASE64_STANDARD;
 use test_support::*;
 
 #[tokio::test]
-async fn a_placeholder_reaches_the_origin_from_nowhere() {
+async fn a_placeholder_is_removed_from_every_header_field_and_query_parameter() {
     let mut lab = Lab::simple().await;
     let placeholder = lab.placeholder("api_key");
     assert!(placeholder.contains("kwph"), "{placeholder}");
@@ -38,7 +38,7 @@ async fn a_placeholder_reaches_the_origin_from_nowhere() {
 }
 
 #[tokio::test]
-async fn neighbours_of_a_placeholder_stay() {
+async fn parameters_and_cookies_beside_a_placeholder_are_kept() {
     let mut lab = Lab::simple().await;
     let placeholder = lab.placeholder("api_key");
     let head = lab
@@ -87,7 +87,7 @@ async fn another_agent_s_placeholder_is_refused() {
 }
 
 #[tokio::test]
-async fn a_placeholder_that_was_never_issued_is_refused() {
+async fn an_altered_placeholder_is_refused_or_replaced_by_the_credential() {
     let lab = Lab::simple().await;
     let real = lab.placeholder("api_key");
     let at = real.find("kwph").expect("the mark") + 4;
@@ -141,7 +141,7 @@ async fn placeholders_stay_the_same_for_a_binding() {
 }
 
 #[tokio::test]
-async fn a_provider_of_ones_own_sets_no_variable_to_a_value_that_a_connection_has() {
+async fn a_custom_provider_sets_no_environment_variable_from_a_non_secret_field() {
     let provider = "{ id: own, name: Own, hosts: [HOST], auth: [{ id: key, kind: custom, fields: [{ name: account, \
                     label: Account, secret: false, env: [LD_PRELOAD] }, { name: token, label: Token, env: \
                     [OWN_TOKEN] }], placement: { header: X-Key, value: \"{account}:{token}\" } }] }";

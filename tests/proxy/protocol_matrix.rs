@@ -318,7 +318,7 @@ async fn all_alike(fate: Fate) -> Value {
 }
 
 #[tokio::test]
-async fn what_is_allowed_is_alike() {
+async fn allowed_exchanges_are_injected_and_audited_the_same_in_every_protocol() {
     let event = all_alike(Fate::Allowed).await;
     assert_eq!((&event["outcome"], &event["code"]), (&"completed".into(), &Value::Null));
     assert_eq!((&event["agent"], &event["connection"]), (&"ci".into(), &"acme".into()));
@@ -327,14 +327,14 @@ async fn what_is_allowed_is_alike() {
 }
 
 #[tokio::test]
-async fn what_policy_denies_is_alike() {
+async fn denied_exchanges_are_refused_and_audited_the_same_in_every_protocol() {
     let event = all_alike(Fate::Denied).await;
     assert_eq!((&event["outcome"], &event["code"]), (&"refused".into(), &"denied".into()));
     assert_eq!((&event["generation"], &event["attempts"]), (&Value::Null, &0.into()));
 }
 
 #[tokio::test]
-async fn what_a_paused_connection_refuses_is_alike() {
+async fn exchanges_with_a_paused_connection_are_refused_the_same_in_every_protocol() {
     let event = all_alike(Fate::Paused).await;
     assert_eq!(
         (&event["outcome"], &event["code"]),
@@ -344,7 +344,7 @@ async fn what_a_paused_connection_refuses_is_alike() {
 }
 
 #[tokio::test]
-async fn what_a_broken_connection_refuses_is_alike() {
+async fn exchanges_with_a_broken_connection_are_refused_the_same_in_every_protocol() {
     let event = all_alike(Fate::Broken).await;
     assert_eq!(
         (&event["outcome"], &event["code"]),
@@ -355,7 +355,7 @@ async fn what_a_broken_connection_refuses_is_alike() {
 
 /// The cells that there are not: who is not asked for a token gets nothing by a base URL.
 #[tokio::test]
-async fn a_base_url_on_a_listener_without_authentication_is_refused_alike() {
+async fn a_base_url_on_a_listener_without_authentication_is_refused() {
     let beside = Beside { fate: Fate::Allowed, read: Marks::new(), left: Marks::new() };
     let plan = Plan::api_key().no_agents().agent("ci", "acme").listen(LISTEN);
     let lab = plan.start(origin(beside)).await;
@@ -378,14 +378,14 @@ async fn a_base_url_on_a_listener_without_authentication_is_refused_alike() {
 }
 
 #[tokio::test]
-async fn what_the_agent_gives_up_is_alike() {
+async fn exchanges_that_the_agent_aborts_are_audited_the_same_in_every_protocol() {
     let event = all_alike(Fate::AgentAborts).await;
     assert_eq!((&event["outcome"], &event["code"]), (&"client_aborted".into(), &Value::Null));
     assert_eq!(event["connection"], "acme");
 }
 
 #[tokio::test]
-async fn what_the_upstream_breaks_off_is_alike() {
+async fn exchanges_that_the_upstream_aborts_are_audited_the_same_in_every_protocol() {
     let event = all_alike(Fate::UpstreamAborts).await;
     assert_eq!((&event["outcome"], &event["code"]), (&"upstream_aborted".into(), &Value::Null));
     assert_eq!(event["connection"], "acme");

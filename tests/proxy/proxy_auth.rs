@@ -16,7 +16,7 @@ fn basic(pair: &str) -> String {
 }
 
 #[tokio::test]
-async fn what_is_no_token_is_answered_407_before_anything_is_dialled() {
+async fn a_missing_or_invalid_token_is_407_before_anything_is_dialled() {
     let lab = Lab::simple().await;
     let token = lab.token("ci").to_owned();
     let wrong = token.replace("kwa_", "kwb_");
@@ -50,7 +50,7 @@ async fn what_is_no_token_is_answered_407_before_anything_is_dialled() {
 }
 
 #[tokio::test]
-async fn a_name_that_is_not_the_token_s_is_407() {
+async fn a_user_name_other_than_that_of_the_token_s_agent_is_407() {
     let lab = Plan::api_key().agent("other", "").start(Origin::saying("fine")).await;
     let token = lab.token("ci").to_owned();
     for name in ["other", "nobody", "CI", "ci2"] {
@@ -62,7 +62,7 @@ async fn a_name_that_is_not_the_token_s_is_407() {
 
 /// The words for a missing token make people with an expired one look for a mistake in the proxy URL.
 #[tokio::test]
-async fn a_token_that_is_not_accepted_is_refused_in_other_words_than_a_missing_one() {
+async fn missing_unknown_and_paused_tokens_get_different_messages_and_remedies() {
     let mut lab = Lab::simple().await;
     lab.add_agent("laptop").await;
     let right = lab.authorization("laptop");
@@ -84,7 +84,7 @@ async fn a_token_that_is_not_accepted_is_refused_in_other_words_than_a_missing_o
 }
 
 #[tokio::test]
-async fn two_proxy_authorizations_are_not_a_choice() {
+async fn two_proxy_authorization_fields_are_refused() {
     let lab = Lab::simple().await;
     let right = lab.authorization("ci");
     let wrong = basic("ci:kwa_00000000000000000000");
@@ -96,7 +96,7 @@ async fn two_proxy_authorizations_are_not_a_choice() {
 }
 
 #[tokio::test]
-async fn every_form_that_clients_send_is_accepted() {
+async fn every_form_of_proxy_authorization_that_clients_send_is_accepted() {
     let lab = Lab::simple().await;
     let token = lab.token("ci").to_owned();
     let encoded = BASE64_STANDARD.encode(format!("ci:{token}"));
@@ -119,7 +119,7 @@ async fn every_form_that_clients_send_is_accepted() {
 }
 
 #[tokio::test]
-async fn a_407_keeps_the_connection_for_the_second_try() {
+async fn a_407_keeps_the_client_stream_open_for_the_second_attempt() {
     let lab = Lab::simple().await;
     let mut wire = lab.client().await;
     let head = format!("CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}:443\r\n");
@@ -134,7 +134,7 @@ async fn a_407_keeps_the_connection_for_the_second_try() {
 }
 
 #[tokio::test]
-async fn guessing_is_slowed_down_without_locking_the_right_token_out() {
+async fn wrong_tokens_are_429_after_the_limit_and_the_right_token_is_still_accepted() {
     let plan = Plan::api_key().limit("auth_failures_per_minute_max: 5");
     let lab = plan.start(Origin::saying("fine")).await;
     let mut last = 407;
@@ -176,7 +176,7 @@ async fn proxy_authorization_inside_the_tunnel_is_neither_needed_nor_forwarded()
 }
 
 #[tokio::test]
-async fn a_wrong_token_inside_the_tunnel_means_nothing() {
+async fn a_wrong_token_inside_the_tunnel_is_ignored_and_not_forwarded() {
     let mut lab = Lab::simple().await;
     let head = lab.delivered("GET /a\r\nProxy-Authorization: Basic Y2k6d3Jvbmc=").await;
     assert!(!head.has("proxy-authorization"), "{head:?}");
@@ -184,7 +184,7 @@ async fn a_wrong_token_inside_the_tunnel_means_nothing() {
 }
 
 #[tokio::test]
-async fn a_revoked_token_opens_nothing_more() {
+async fn a_revoked_token_is_407() {
     let lab = Plan::api_key().agent("leaver", "acme").start(Origin::saying("fine")).await;
     let services = lab.gateway.running().services();
     let org = keyward_base::id::OrgId::default_org();

@@ -123,7 +123,7 @@ async fn the_binding_and_the_connection_that_a_refusal_is_about_are_in_its_recor
 // === the message ===
 
 #[tokio::test]
-async fn every_refusal_has_its_message_at_the_top_of_its_body_too() {
+async fn every_refusal_repeats_its_message_at_the_top_level_of_its_json_body() {
     let lab = denying().start(origin()).await;
     let (refused_connect, _wire) = lab.connect("nowhere.test:443").await;
     let mut unauthenticated = lab.client().await;
@@ -196,7 +196,7 @@ async fn a_host_that_cannot_be_reached_is_named_with_a_remedy() {
 }
 
 #[tokio::test]
-async fn what_an_agent_reads_of_another_port_after_its_connection_is_gone_is_true() {
+async fn a_refusal_after_a_binding_or_connection_is_removed_names_the_true_reason() {
     // One whose provider names host and port, and one whose port stands in the connection alone.
     for (hosts, variables, words) in [
         ("[\"odd.test:8443\"]", "", "no rule or binding allows this host"),

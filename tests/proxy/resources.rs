@@ -79,7 +79,7 @@ async fn from_elsewhere(at: SocketAddr) -> Wire {
 const SINGLE_BYTES: usize = 60_000;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn bodies_of_single_bytes_that_are_kept_take_little_more_memory_than_their_bytes() {
+async fn kept_bodies_that_arrive_in_one_byte_chunks_take_bounded_memory() {
     const BODIES: usize = 6;
     let authorization = Authorization::with(rules()).await;
     let pair = refresh_only(&authorization);
@@ -143,7 +143,7 @@ async fn an_object_of_many_small_members_takes_little_more_memory_than_its_bytes
 }
 
 #[tokio::test]
-async fn a_declared_body_is_counted_before_it_comes() {
+async fn a_declared_body_length_counts_against_the_limit_before_its_bytes_arrive() {
     let plan = Plan::new(
         "{ id: key, kind: api_key, placement: { body: key } }",
         "{ api_key: { env: CANARY } }",
@@ -168,7 +168,7 @@ async fn a_declared_body_is_counted_before_it_comes() {
 // === shares of agents ===
 
 #[tokio::test]
-async fn an_agent_that_fills_the_room_for_kept_bodies_leaves_renewals_to_others() {
+async fn an_agent_that_fills_the_memory_for_kept_bodies_does_not_block_others_retries() {
     let authorization = Authorization::with(rules()).await;
     let pair = refresh_only(&authorization);
     let issuer = authorization.issuer().clone();
@@ -216,7 +216,7 @@ fn with_few_files(origin: &Origin) -> Served {
 }
 
 #[tokio::test]
-async fn an_agent_leaves_streams_to_others_where_files_are_few() {
+async fn one_agent_cannot_take_all_streams_when_file_descriptors_are_few() {
     let origin = Origin::saying("fine");
     let served = with_few_files(&origin);
     let mut greedy = vec![];
@@ -241,7 +241,7 @@ async fn an_agent_leaves_streams_to_others_where_files_are_few() {
 }
 
 #[tokio::test]
-async fn an_agent_leaves_files_to_others_however_few_streams_its_exchanges_are_on() {
+async fn many_exchanges_of_one_agent_cannot_take_all_file_descriptors() {
     let (origin, _) = holding();
     let served = with_few_files(&origin);
     let roots = served.roots();
@@ -296,7 +296,7 @@ async fn is_not_authenticated(wire: &mut Wire) {
 }
 
 #[tokio::test]
-async fn streams_without_a_token_give_way_to_newer_ones() {
+async fn the_oldest_unauthenticated_streams_are_closed_for_newer_ones() {
     let plan = Plan::api_key().limit("streams_max: 8").limit("unauthenticated_streams_max: 4");
     let lab = plan.start(Origin::saying("fine")).await;
     let (_, mut open) = lab.connect(&format!("{HOST}:443")).await;
@@ -342,7 +342,7 @@ async fn streams_of_one_address_do_not_close_those_of_another() {
 }
 
 #[tokio::test]
-async fn handshakes_with_the_proxy_that_nobody_finishes_give_way_too() {
+async fn the_oldest_unfinished_tls_handshakes_are_closed_for_newer_streams() {
     let plan = Plan::api_key().proxy("[{ at: \"127.0.0.1:0\", tls: { names: [keyward.test] } }]");
     let plan = plan.limit("unauthenticated_streams_max: 4");
     let lab = plan.start(Origin::saying("fine")).await;
@@ -360,7 +360,7 @@ async fn handshakes_with_the_proxy_that_nobody_finishes_give_way_too() {
 
 /// Streams of a program that `keyward doctor` tries out.
 #[tokio::test]
-async fn streams_that_are_handed_to_a_probe_give_way_too() {
+async fn the_oldest_streams_handed_to_a_probe_are_closed_for_newer_ones() {
     let plan = Plan::api_key().limit("unauthenticated_streams_max: 4");
     let lab = plan.start(Origin::saying("fine")).await;
     let probe = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
@@ -395,7 +395,7 @@ async fn is_healthy(at: SocketAddr) {
 }
 
 #[tokio::test]
-async fn streams_without_a_request_do_not_keep_others_from_the_admin_listener() {
+async fn streams_without_a_request_do_not_block_the_admin_listener() {
     let lab = Lab::simple().await;
     let at = lab.gateway.running().admin_addr();
     let mut elsewhere = None;
@@ -431,7 +431,7 @@ async fn streams_without_a_request_do_not_keep_others_from_the_admin_listener() 
 
 /// A callback by POST is read up to its declared length.
 #[tokio::test]
-async fn bodies_that_do_not_come_do_not_keep_others_from_the_admin_listener() {
+async fn missing_request_bodies_do_not_block_the_admin_listener() {
     let provider = oauth::provider(", response_mode: form_post");
     let world = oauth::World::with(Rules::default(), |plan| plan.provider(&provider)).await;
     // Of an app without a connection, no callback is read.

@@ -57,7 +57,7 @@ async fn resting(lab: &Lab) -> Wire {
 }
 
 #[tokio::test]
-async fn requests_after_a_rest_are_answered_as_any_other() {
+async fn requests_on_a_stream_that_was_idle_are_answered_as_any_other() {
     let lab = Plan::api_key().start(origin()).await;
     let mut wire = resting(&lab).await;
     let two = [request_text("GET /second", HOST), request_text("GET /third", HOST)].concat();
@@ -79,7 +79,7 @@ async fn requests_after_a_rest_are_answered_as_any_other() {
 }
 
 #[tokio::test]
-async fn streams_of_absolute_requests_rest_too() {
+async fn a_stream_of_absolute_form_requests_remains_usable_after_idle_periods() {
     let lab = Plan::api_key().start(origin()).await;
     let mut wire = lab.client().await;
     for path in ["/a", "/b"] {
@@ -101,7 +101,7 @@ async fn streams_of_absolute_requests_rest_too() {
 }
 
 #[tokio::test]
-async fn a_part_of_the_next_head_is_not_forgotten() {
+async fn a_part_of_the_next_head_that_arrived_before_an_idle_period_is_kept() {
     let lab = Plan::api_key().start(origin()).await;
     let mut wire = lab.tunnel(HOST).await;
     wire.send(request_text("GET /a", HOST) + "GET /b HT").await;
@@ -113,7 +113,7 @@ async fn a_part_of_the_next_head_is_not_forgotten() {
 }
 
 #[tokio::test]
-async fn a_body_that_comes_after_its_answer_is_never_a_request() {
+async fn a_body_that_arrives_after_its_answer_is_never_read_as_a_request() {
     let lab = Plan::api_key().start(origin()).await;
     let mut wire = lab.tunnel(HOST).await;
     let inner = request_text("GET /smuggled", HOST);
@@ -133,7 +133,7 @@ async fn a_body_that_comes_after_its_answer_is_never_a_request() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_read_late_comes_whole() {
+async fn an_answer_that_the_agent_reads_slowly_arrives_whole() {
     let lab = Plan::api_key().start(origin()).await;
     let mut wire = lab.tunnel(HOST).await;
     wire.stop_recording();
@@ -152,7 +152,7 @@ async fn an_answer_that_is_read_late_comes_whole() {
 }
 
 #[tokio::test]
-async fn a_stream_that_rests_ends_with_its_agent_and_at_its_limit_and_in_a_drain() {
+async fn an_idle_stream_ends_with_its_agent_at_idle_timeout_and_in_a_drain() {
     let plan = Plan::api_key().agent("other", "acme").limit("idle_timeout: 4s");
     let mut lab = plan.start(origin()).await;
     let mut revoked = resting(&lab).await;

@@ -57,7 +57,7 @@ fn chunked(body: &[u8], size: usize, fields: &str) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn no_form_of_the_credential_comes_back_in_a_body() {
+async fn every_encoded_form_of_the_credential_in_a_body_is_masked() {
     for (name, form) in FORMS {
         let origin = Origin::answering(move |request: &Message| {
             ok(&format!("<{}>", form(&credential(request))))
@@ -109,7 +109,7 @@ async fn echoing(secret: &Canary, form: impl Fn(&str) -> Vec<u8> + Send + Sync +
 }
 
 #[tokio::test]
-async fn no_quoting_of_template_engines_brings_the_credential_back() {
+async fn a_credential_escaped_by_a_template_engine_is_masked() {
     for (name, pairs) in QUOTED {
         let secret = secret_in_base64();
         let quoted = move |secret: &str| {
@@ -128,7 +128,7 @@ async fn no_quoting_of_template_engines_brings_the_credential_back() {
 }
 
 #[tokio::test]
-async fn the_credential_does_not_come_back_in_utf_16() {
+async fn a_credential_in_utf_16_does_not_reach_the_agent() {
     for (name, bytes) in [("LE", u16::to_le_bytes as fn(u16) -> [u8; 2]), ("BE", u16::to_be_bytes)]
     {
         let secret = secret_in_base64();
@@ -144,7 +144,7 @@ async fn the_credential_does_not_come_back_in_utf_16() {
 }
 
 #[tokio::test]
-async fn no_chunk_boundary_hides_the_credential() {
+async fn a_credential_split_across_chunks_is_masked() {
     let origin = Origin::answering(|request: &Message| {
         let size = request.head.target().trim_start_matches('/').parse().expect("a size");
         chunked(format!("before {} after", credential(request)).as_bytes(), size, "")
@@ -214,7 +214,7 @@ async fn the_fields_of_a_101_are_masked_and_its_bytes_pass() {
 }
 
 #[tokio::test]
-async fn of_basic_the_pair_and_the_password_are_masked_and_the_user_is_not() {
+async fn basic_auth_masks_the_encoded_pair_and_the_password_but_not_the_user_name() {
     let origin = Origin::answering(|request: &Message| {
         let pair = request.head.one("authorization").expect("a credential");
         let coded = pair.strip_prefix("Basic ").expect("Basic");
@@ -257,7 +257,7 @@ async fn answers_without_the_credential_are_as_they_came() {
 }
 
 #[tokio::test]
-async fn where_nothing_is_injected_nothing_is_looked_at() {
+async fn answers_to_requests_without_a_credential_are_not_scanned() {
     // A value of the agent's own, in a coding nobody can look into.
     let origin = Origin::answering(|request: &Message| {
         let own = request.head.one("x-own").unwrap_or("none");

@@ -3,7 +3,7 @@
 use test_support::*;
 
 #[tokio::test]
-async fn no_spelling_of_a_query_name_keeps_a_second_key() {
+async fn every_spelling_of_the_query_parameter_is_replaced_by_the_credential() {
     let plan = Plan::new(
         "{ id: key, kind: api_key, placement: { query: api_key } }",
         "{ api_key: { env: CANARY } }",
@@ -30,7 +30,7 @@ async fn no_spelling_of_a_query_name_keeps_a_second_key() {
 }
 
 #[tokio::test]
-async fn no_spelling_of_a_cookie_keeps_a_second_one() {
+async fn every_spelling_of_the_cookie_is_replaced_by_the_credential() {
     let plan = Plan::new(
         "{ id: key, kind: api_key, placement: { cookie: sid } }",
         "{ api_key: { env: CANARY } }",
@@ -47,7 +47,7 @@ async fn no_spelling_of_a_cookie_keeps_a_second_one() {
 }
 
 #[tokio::test]
-async fn a_name_with_underscores_is_cleared_in_its_other_spelling() {
+async fn a_header_placement_with_underscores_replaces_spellings_with_hyphens_too() {
     let plan = Plan::new(
         "{ id: key, kind: api_key, placement: { header: x_api_key } }",
         "{ api_key: { env: CANARY } }",
@@ -62,7 +62,7 @@ async fn a_name_with_underscores_is_cleared_in_its_other_spelling() {
 }
 
 #[tokio::test]
-async fn a_secret_path_stays_at_the_beginning_of_the_path_of_its_host() {
+async fn a_credential_in_the_path_is_sent_only_as_its_first_segment_and_to_its_host() {
     let plan = Plan::new(
         "{ id: key, kind: api_key, placement: { path: '/bot{api_key}/' } }",
         "{ api_key: { env: CANARY } }",
@@ -100,7 +100,7 @@ async fn a_secret_path_stays_at_the_beginning_of_the_path_of_its_host() {
 }
 
 #[tokio::test]
-async fn where_the_credential_has_no_place_nothing_is_sent_without_it() {
+async fn a_request_to_a_path_without_a_placement_is_refused() {
     let plan = Plan::new(
         "{ id: key, kind: api_key, placements: [{ paths: [/v1/**], place: { header: X-Key } }] }",
         "{ api_key: { env: CANARY } }",
@@ -157,7 +157,7 @@ async fn sent(lab: &Lab, request: &str) -> Message {
 }
 
 #[tokio::test]
-async fn a_field_that_overrides_the_method_is_judged_as_that_method() {
+async fn a_method_override_field_is_subject_to_the_rules_for_that_method() {
     let lab = reading().start(Origin::saying("fine")).await;
     for field in ["X-HTTP-Method-Override", "x-http-method", "X-METHOD-OVERRIDE"] {
         for (method, status) in [("delete", 403), ("DELETE", 403), ("PATCH", 403), ("GET, x", 400)]
@@ -181,7 +181,7 @@ async fn a_field_that_overrides_the_method_is_judged_as_that_method() {
 }
 
 #[tokio::test]
-async fn a_field_that_names_another_path_does_not_arrive() {
+async fn x_original_url_and_x_rewrite_url_are_not_forwarded() {
     let lab = reading().start(Origin::saying("fine")).await;
     let request = format!(
         "GET /a HTTP/1.1\r\nHost: {HOST}\r\nX-Original-URL: /admin\r\nX-Rewrite-Url: /admin\r\n\r\n"
@@ -193,7 +193,7 @@ async fn a_field_that_names_another_path_does_not_arrive() {
 }
 
 #[tokio::test]
-async fn fields_that_steer_are_read_with_underscores_too() {
+async fn override_fields_with_underscores_are_treated_like_those_with_hyphens() {
     let plan = Plan::api_key()
         .rule("{ name: no-deletes, hosts: [api.acme.test], methods: [DELETE], action: deny }");
     let mut lab = plan.start(Origin::saying("fine")).await;
@@ -225,7 +225,7 @@ async fn fields_that_steer_are_read_with_underscores_too() {
 }
 
 #[tokio::test]
-async fn a_method_in_the_query_is_held_to_the_rules_as_one_in_a_field() {
+async fn a_method_override_in_the_query_is_subject_to_the_rules() {
     let plan = Plan::api_key()
         .rule("{ name: no-deletes, hosts: [api.acme.test], methods: [DELETE], action: deny }");
     let mut lab = plan.start(Origin::saying("fine")).await;

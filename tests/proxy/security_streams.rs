@@ -55,7 +55,7 @@ const ALL: [Gone; 5] = [Gone::Token, Gone::Binding, Gone::Paused, Gone::Connecti
 
 /// In a tunnel, and to a request in absolute form.
 #[tokio::test]
-async fn an_open_answer_ends_with_what_it_rests_on() {
+async fn removing_the_token_binding_connection_or_agent_ends_an_open_answer() {
     for (gone, is_tunnel) in ALL.into_iter().flat_map(|gone| [(gone, true), (gone, false)]) {
         let lab = Plan::api_key().start(Origin::endless()).await;
         let mut wire = match is_tunnel {
@@ -81,7 +81,7 @@ async fn an_open_answer_ends_with_what_it_rests_on() {
 }
 
 #[tokio::test]
-async fn an_idle_stream_ends_with_its_agent_or_token() {
+async fn removing_the_agent_or_its_token_ends_its_idle_streams() {
     for gone in [Gone::Token, Gone::Agent] {
         let lab = Lab::simple().await;
         let (mut tunnel, mut plain) = (lab.tunnel(HOST).await, lab.client().await);
@@ -101,7 +101,7 @@ async fn an_idle_stream_ends_with_its_agent_or_token() {
 }
 
 #[tokio::test]
-async fn a_websocket_ends_with_what_it_rests_on_and_says_1008() {
+async fn removing_the_token_binding_connection_or_agent_closes_a_websocket_with_1008() {
     for gone in ALL {
         let origin = Origin::scripted(|mut stream: Stream| async move {
             if stream.request().await.is_some() {
@@ -125,7 +125,7 @@ async fn a_websocket_ends_with_what_it_rests_on_and_says_1008() {
 }
 
 #[tokio::test]
-async fn streams_of_absolute_requests_count_among_an_agent_s() {
+async fn streams_of_absolute_form_requests_count_toward_streams_per_agent_max() {
     let plan = Plan::api_key().agent("other", "acme").limit("streams_per_agent_max: 2");
     let lab = plan.start(Origin::saying("fine")).await;
     let mut open = vec![];
@@ -150,7 +150,7 @@ async fn streams_of_absolute_requests_count_among_an_agent_s() {
 }
 
 #[tokio::test]
-async fn handshakes_that_one_agent_never_finishes_hold_up_nobody_else() {
+async fn unfinished_handshakes_of_one_agent_do_not_block_other_agents() {
     let plan = Plan::api_key().agent("other", "acme").limit("handshakes_max: 4");
     let lab = plan.limit("handshake_timeout: 20s").start(Origin::saying("fine")).await;
     let mut silent = vec![];
@@ -165,7 +165,7 @@ async fn handshakes_that_one_agent_never_finishes_hold_up_nobody_else() {
 }
 
 #[tokio::test]
-async fn a_stream_that_binds_identity_is_shared_with_nobody() {
+async fn an_upstream_stream_with_an_ntlm_challenge_is_not_used_again() {
     let origin = Origin::answering(|_: &Message| {
         "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"x\", NTLM\r\n\
          Content-Length: 0\r\n\r\n"
@@ -179,7 +179,7 @@ async fn a_stream_that_binds_identity_is_shared_with_nobody() {
 }
 
 #[tokio::test]
-async fn a_stream_of_passed_requests_is_shared_with_nobody() {
+async fn upstream_streams_of_pass_requests_are_not_shared_between_client_streams() {
     let origin = Origin::scripted(|mut stream: Stream| async move {
         while stream.request().await.is_some() {
             let number = stream.number.to_string();

@@ -23,7 +23,7 @@ async fn two_of(uses: &str) -> Lab {
 }
 
 #[tokio::test]
-async fn of_two_candidates_without_a_choice_the_first_is_used() {
+async fn the_first_of_two_candidates_is_used_if_the_request_selects_none() {
     let mut lab = two().await;
     let canary = lab.canary.text.clone();
     assert_eq!(lab.delivered("GET /a").await.all("x-api-key"), [&*canary]);
@@ -31,7 +31,7 @@ async fn of_two_candidates_without_a_choice_the_first_is_used() {
 }
 
 #[tokio::test]
-async fn two_candidates_of_an_agent_that_must_choose_are_refused_and_listed() {
+async fn with_require_selection_an_ambiguous_request_gets_424_and_the_candidates() {
     let lab = two_of("acme, spare], require_selection: true, defaults: [").await;
     let answer = lab.ask("GET /a").await;
     assert_eq!(answer.head.status(), 424, "{answer:?}");
@@ -44,7 +44,7 @@ async fn two_candidates_of_an_agent_that_must_choose_are_refused_and_listed() {
 }
 
 #[tokio::test]
-async fn the_header_chooses_and_is_stripped() {
+async fn the_keyward_connection_field_selects_the_connection_and_is_not_forwarded() {
     let mut lab = two().await;
     let canary = lab.canary.text.clone();
     for (name, secret) in [("acme", &*canary), ("spare", SECOND)] {
@@ -56,7 +56,7 @@ async fn the_header_chooses_and_is_stripped() {
 }
 
 #[tokio::test]
-async fn the_placeholder_chooses() {
+async fn the_placeholder_selects_the_connection() {
     let mut lab = two().await;
     let spare = lab.gateway.placeholder("ci", "spare", "api_key");
     let head = lab.delivered(&format!("GET /a\r\nX-Api-Key: {spare}")).await;
@@ -65,7 +65,7 @@ async fn the_placeholder_chooses() {
 }
 
 #[tokio::test]
-async fn a_choice_that_contradicts_itself_is_refused() {
+async fn a_request_that_selects_two_connections_is_refused() {
     let lab = two().await;
     let spare = lab.gateway.placeholder("ci", "spare", "api_key");
     let acme = lab.placeholder("api_key");
@@ -82,7 +82,7 @@ async fn a_choice_that_contradicts_itself_is_refused() {
 }
 
 #[tokio::test]
-async fn a_connection_that_is_not_the_agent_s_does_not_exist_for_it() {
+async fn an_unbound_connection_is_answered_like_a_missing_one() {
     let plan = Plan::api_key()
         .secret("SECOND", &Canary::of(SECOND.to_owned()))
         .connection("{ name: secret-one, provider: acme, fields: { api_key: { env: SECOND } } }");
@@ -120,7 +120,7 @@ async fn a_connection_of_another_provider_is_refused_for_this_host() {
 }
 
 #[tokio::test]
-async fn the_first_matching_rule_decides() {
+async fn deny_rules_match_by_method_and_by_decoded_path() {
     let origin = Origin::saying("fine");
     let lab = Plan::api_key()
         .rule(&format!("{{ name: no-deletes, hosts: [{HOST}], methods: [DELETE], action: deny }}"))
@@ -157,7 +157,7 @@ async fn a_rule_that_uses_a_connection_takes_the_place_of_its_binding() {
 }
 
 #[tokio::test]
-async fn a_path_that_climbs_is_refused() {
+async fn a_path_with_parent_or_encoded_dot_segments_is_refused() {
     let lab = Lab::simple().await;
     for path in ["/a/../b", "/a/%2e%2e/b", "/..", "/a/.%2E/b", "/a/%2e/b", "/a%2fb/../c", "/a\\b"] {
         let answer = lab.ask(&format!("GET {path}")).await;
@@ -168,7 +168,7 @@ async fn a_path_that_climbs_is_refused() {
 }
 
 #[tokio::test]
-async fn a_dot_in_a_path_goes_out_as_it_came_unless_a_path_decides() {
+async fn a_single_dot_segment_is_forwarded_unless_a_rule_depends_on_the_path() {
     let lab = Lab::simple().await;
     assert_eq!(lab.ask("GET /debian/./Packages").await.head.status(), 200);
     let request = lab.origin.only();
@@ -198,7 +198,7 @@ async fn pass_forwards_without_a_credential() {
 }
 
 #[tokio::test]
-async fn a_host_that_only_ends_alike_gets_nothing() {
+async fn a_host_with_a_similar_name_gets_no_credential() {
     let names = ["api.acme.test", "notapi.acme.test", "api.acme.test.evil.test", "xapi.acme.test"];
     let mut plan = Plan::api_key().top("default: pass");
     let origin = Origin::answering_as(&names, |_| ok("fine"));

@@ -85,7 +85,7 @@ async fn a_deny_rule_for_the_path_as_the_agent_wrote_it_holds_too() {
 }
 
 #[tokio::test]
-async fn what_a_rule_allows_must_be_allowed_in_both_readings() {
+async fn a_use_rule_must_match_both_the_written_and_the_sent_path() {
     let read = "{ hosts: [api.acme.test], paths: [/getMe], use: acme }";
     let lab = lab(&[read]).await;
     let answer = lab.ask(&post("/getMe")).await;
@@ -106,7 +106,7 @@ async fn what_a_rule_allows_must_be_allowed_in_both_readings() {
 }
 
 #[tokio::test]
-async fn a_rule_that_depends_on_characters_of_the_credential_refuses() {
+async fn a_deny_rule_that_depends_on_the_credential_s_characters_refuses_the_request() {
     let rule = "{ name: one-bot, hosts: [api.acme.test], paths: [\"/bot123:*/sendMessage\"], action: deny }";
     let mut lab = lab(&[rule]).await;
     let answer = lab.ask(&post("/sendMessage")).await;
@@ -117,7 +117,7 @@ async fn a_rule_that_depends_on_characters_of_the_credential_refuses() {
 }
 
 #[tokio::test]
-async fn explain_shows_both_paths() {
+async fn explain_shows_the_written_and_the_sent_path() {
     let lab = lab(&[NO_SEND]).await;
     let told = explained(&lab, "/getMe").await;
     assert_eq!(
@@ -136,7 +136,7 @@ async fn explain_shows_both_paths() {
 }
 
 #[tokio::test]
-async fn a_person_s_call_is_held_to_the_path_that_is_sent() {
+async fn a_deny_rule_for_the_sent_path_applies_to_direct_calls_too() {
     let lab = lab(&[NO_SEND]).await;
     let call = json!({"method": "POST", "path": "/sendMessage"}).to_string();
     let answer = lab.gateway.api("POST", "/connections/acme/request", &call).await;
@@ -150,7 +150,7 @@ async fn a_person_s_call_is_held_to_the_path_that_is_sent() {
 
 /// What a form or JSON body holds is no rule's to read; what is written there changes nothing else.
 #[tokio::test]
-async fn no_placement_names_what_would_steer_the_request() {
+async fn a_placement_in_a_method_or_path_override_field_is_refused() {
     for placement in [
         "header: X-HTTP-Method-Override",
         "header: X_Original_URL",

@@ -16,7 +16,7 @@ fn is_rate_limited(answer: &Message) -> bool {
 }
 
 #[tokio::test]
-async fn one_request_too_many_is_refused_and_reaches_nobody() {
+async fn a_request_beyond_the_rate_limit_is_429_and_does_not_reach_the_upstream() {
     let plan = Plan::api_key().settings("{ rate_limit: 2/h }");
     let lab = plan.start(Origin::saying("fine")).await;
     for _ in 0..2 {
@@ -39,7 +39,7 @@ async fn one_request_too_many_is_refused_and_reaches_nobody() {
 }
 
 #[tokio::test]
-async fn what_policy_refuses_is_not_counted() {
+async fn a_request_that_a_rule_denies_does_not_count_toward_the_rate_limit() {
     let plan = Plan::api_key()
         .settings("{ rate_limit: 1/h }")
         .rule("{ name: no, hosts: [api.acme.test], methods: [DELETE], action: deny }");
@@ -53,7 +53,7 @@ async fn what_policy_refuses_is_not_counted() {
 }
 
 #[tokio::test]
-async fn a_reload_gives_nobody_a_fresh_start() {
+async fn a_reload_does_not_reset_the_rate_limit() {
     let plan = Plan::api_key().settings("{ rate_limit: 1/h }");
     let lab = plan.start(Origin::saying("fine")).await;
     assert_eq!(lab.ask("GET /a").await.text(), "fine");
@@ -76,7 +76,7 @@ async fn a_reload_gives_nobody_a_fresh_start() {
 }
 
 #[tokio::test]
-async fn another_connection_has_a_limit_of_its_own() {
+async fn each_connection_has_its_own_rate_limit_shared_by_its_agents() {
     let third = "{ id: third, name: Third, hosts: [third.acme.test], auth: [{ id: key, kind: api_key, \
                  placement: { header: X-Api-Key } }] }";
     let plan = Plan::api_key()
@@ -95,7 +95,7 @@ async fn another_connection_has_a_limit_of_its_own() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn five_hundred_at_once_get_no_more_than_the_limit_on_all_cores_together() {
+async fn five_hundred_concurrent_requests_get_no_more_than_the_limit_across_all_cores() {
     const TUNNELS: usize = 50;
     let plan = Plan::api_key().settings("{ rate_limit: 100/h }");
     let lab = Arc::new(plan.start(Origin::saying("fine")).await);
@@ -141,7 +141,7 @@ fn halting(go: Arc<Notify>) -> Origin {
 }
 
 #[tokio::test]
-async fn as_many_exchanges_as_may_are_under_way_until_their_bodies_have_ended() {
+async fn concurrency_limits_exchanges_until_their_answer_bodies_have_ended() {
     let go = Arc::new(Notify::new());
     let lab = Plan::api_key().settings("{ concurrency: 2 }").start(halting(go.clone())).await;
     let mut under_way = vec![];

@@ -44,7 +44,7 @@ async fn a_request_that_is_not_idempotent_is_sent_once() {
 }
 
 #[tokio::test]
-async fn a_request_whose_other_method_is_not_idempotent_is_sent_once() {
+async fn a_request_is_sent_once_if_its_method_or_its_override_is_not_idempotent() {
     let lab = lab(SOON, 9, answer(503, "", "down")).await;
     for request in [
         "PUT /a\r\nX-HTTP-Method-Override: POST\r\nContent-Length: 0",
@@ -63,7 +63,7 @@ async fn a_request_whose_other_method_is_not_idempotent_is_sent_once() {
 }
 
 #[tokio::test]
-async fn other_answers_than_those_named_are_passed_on() {
+async fn answers_with_other_status_codes_are_passed_on_without_a_retry() {
     for status in [200, 401, 404, 500] {
         let lab = lab(SOON, 1, answer(status, "", "so")).await;
         assert_eq!(lab.ask("GET /a").await.head.status(), status);
@@ -73,7 +73,7 @@ async fn other_answers_than_those_named_are_passed_on() {
 }
 
 #[tokio::test]
-async fn a_longer_wait_than_may_be_is_the_agents_to_wait() {
+async fn an_answer_with_retry_after_beyond_wait_max_or_the_timeout_is_passed_on() {
     for settings in [
         "{ retry: { wait_max: 20ms } }",
         // Longer than is left of the timeout.
@@ -89,7 +89,7 @@ async fn a_longer_wait_than_may_be_is_the_agents_to_wait() {
 }
 
 #[tokio::test]
-async fn a_request_waits_for_the_end_of_the_limit_that_the_service_states() {
+async fn a_retry_waits_as_the_rate_limit_fields_of_the_provider_state() {
     let spent = "X-Left: 0\r\nX-Reset: 1h\r\n";
     let later = "X-Left: 0\r\nX-Reset: 0\r\n";
     for (more, status, sent) in [
@@ -123,7 +123,7 @@ async fn a_body_that_is_too_long_to_keep_is_sent_once() {
 }
 
 #[tokio::test]
-async fn a_further_attempt_is_within_the_rate() {
+async fn a_retry_counts_toward_the_rate_limit() {
     let lab =
         lab("{ retry: { wait_max: 20ms }, rate_limit: 2/h }", 9, answer(503, "", "down")).await;
     assert_eq!(lab.ask("GET /a").await.head.status(), 503);
@@ -133,7 +133,7 @@ async fn a_further_attempt_is_within_the_rate() {
 }
 
 #[tokio::test]
-async fn what_is_down_is_not_flooded() {
+async fn retries_to_a_failing_upstream_are_limited_by_a_budget() {
     let lab =
         lab("{ retry: { wait_max: 10ms, attempts: 10 } }", 999, answer(503, "", "down")).await;
     let mut wire = lab.tunnel(HOST).await;
@@ -149,7 +149,7 @@ async fn what_is_down_is_not_flooded() {
 }
 
 #[tokio::test]
-async fn an_answer_that_says_later_is_asked_for_again() {
+async fn a_503_is_retried_with_the_same_request() {
     let lab = lab(SOON, 2, answer(503, "Retry-After: soon\r\n", "down")).await;
     let answer = lab.ask("GET /a?b=c\r\nX-Mine: 1").await;
     assert_eq!((answer.head.status(), answer.text()), (200, "fine".to_owned()));
@@ -167,7 +167,7 @@ async fn an_answer_that_says_later_is_asked_for_again() {
 }
 
 #[tokio::test]
-async fn the_last_answer_is_passed_on() {
+async fn the_answer_to_the_last_attempt_is_passed_on() {
     let lab = lab(SOON, 9, answer(502, "X-From: upstream\r\n", "still down")).await;
     let passed_on = lab.ask("GET /a").await;
     assert_eq!((passed_on.head.status(), passed_on.text()), (502, "still down".to_owned()));
@@ -177,7 +177,7 @@ async fn the_last_answer_is_passed_on() {
 }
 
 #[tokio::test]
-async fn a_short_body_goes_out_whole_each_time() {
+async fn a_short_body_is_sent_whole_in_each_attempt() {
     let lab = lab(SOON, 2, answer(503, "", "down")).await;
     for request in ["PUT /a\r\nContent-Length: 9", "PUT /a\r\nTransfer-Encoding: chunked"] {
         let mut wire = lab.tunnel(HOST).await;
@@ -195,7 +195,7 @@ async fn a_short_body_goes_out_whole_each_time() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_hangs_up_before_it_answers_is_asked_again_for_what_is_idempotent() {
+async fn an_idempotent_request_is_retried_if_the_upstream_closes_before_it_answers() {
     let origin = || {
         Origin::scripted(|mut stream: Stream| async move {
             while let Some(_request) = stream.request().await {
@@ -217,7 +217,7 @@ async fn an_upstream_that_hangs_up_before_it_answers_is_asked_again_for_what_is_
 }
 
 #[tokio::test]
-async fn what_cannot_be_reached_is_tried_again_whatever_the_request() {
+async fn an_unreachable_upstream_is_tried_again_even_for_a_post() {
     let address = test_support::process::reserved_address().to_string();
     let plan = Plan::api_key()
         .hosts("api.acme.test, gone.acme.test")
@@ -234,7 +234,7 @@ async fn what_cannot_be_reached_is_tried_again_whatever_the_request() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_reached_is_not_tried_again_once_its_binding_is_gone() {
+async fn an_unreachable_upstream_is_not_tried_again_once_the_binding_is_removed() {
     let closed = tokio::net::TcpSocket::new_v4().expect("a socket");
     closed.bind("127.0.0.1:0".parse().expect("an address")).expect("a port");
     let address = closed.local_addr().expect("an address").to_string();
@@ -267,7 +267,7 @@ async fn what_cannot_be_reached_is_not_tried_again_once_its_binding_is_gone() {
 }
 
 #[tokio::test]
-async fn what_was_paused_meanwhile_is_not_sent_again() {
+async fn a_request_is_not_retried_after_its_connection_is_paused() {
     let first = answer(503, "Retry-After: 1\r\n", "down");
     let mut lab = Plan::api_key().no_agents().start(failing(9, first)).await;
     lab.add_agent("ci").await;
@@ -300,7 +300,7 @@ async fn a_test_of_a_connection_is_one_attempt() {
 }
 
 #[tokio::test]
-async fn many_agents_share_one_budget() {
+async fn agents_of_one_connection_share_its_retry_budget() {
     let first = answer(503, "", "down");
     let plan = Plan::api_key().settings("{ retry: { wait_max: 10ms, attempts: 10 } }");
     let lab = plan.agent("other", "acme").start(failing(999, first)).await;

@@ -334,7 +334,7 @@ fn assert_one_reading(name: &str, request: &Message) {
 }
 
 #[tokio::test]
-async fn in_a_tunnel_a_request_has_one_end_or_is_refused() {
+async fn an_ambiguously_framed_request_in_a_tunnel_is_refused_or_gets_one_framing() {
     assert_eq!(SMUGGLED.len(), 62);
     let lab = Lab::simple().await;
     for case in CASES {
@@ -345,7 +345,7 @@ async fn in_a_tunnel_a_request_has_one_end_or_is_refused() {
 }
 
 #[tokio::test]
-async fn on_the_plain_port_a_request_has_one_end_or_is_refused() {
+async fn an_ambiguously_framed_request_on_the_plain_port_is_refused_or_gets_one_framing() {
     let lab = Lab::simple().await;
     let line = format!("https://{HOST}/a HTTP/1.1\r\n{}", lab.authorization("ci"));
     for case in CASES {

@@ -261,7 +261,7 @@ async fn revoked(served: &Served, streams: JoinSet<Instant>) -> Duration {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn thousands_of_streams_and_gibibytes_in_flat_memory() {
+async fn thousands_of_streams_and_gibibytes_leave_memory_flat() {
     raise_open_files();
     let (origin, plan) = (Origin::scripted(api), Plan::api_key().limit("idle_timeout: 1h"));
     let mut served = Served::start_quietly(&plan, &origin, &[]);

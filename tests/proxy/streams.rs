@@ -20,7 +20,7 @@ fn every(period: Duration) -> tokio::time::Interval {
 }
 
 #[tokio::test]
-async fn messages_are_framed_as_they_were() {
+async fn messages_keep_their_framing_by_length_or_by_chunks() {
     let origin = Origin::scripted(|mut stream: Stream| async move {
         while let Some(request) = stream.request().await {
             let answer = match request.head.target() {
@@ -64,7 +64,7 @@ async fn messages_are_framed_as_they_were() {
 }
 
 #[tokio::test]
-async fn an_upload_that_is_answered_early_costs_neither_answer_nor_stream() {
+async fn an_early_answer_to_an_upload_arrives_and_its_client_stream_stays_usable() {
     const SIZE: usize = 8 << 20;
     let answered = Arc::new(Notify::new());
     let told = Arc::clone(&answered);
@@ -164,7 +164,7 @@ enum At {
 }
 
 #[tokio::test]
-async fn a_client_that_goes_is_gone_at_the_origin_whatever_was_under_way() {
+async fn a_client_that_disconnects_is_noticed_at_the_origin_in_every_phase() {
     for at in [At::Upload, At::Waiting, At::Head, At::Events] {
         for reset in [true, false] {
             let gone = Arc::new(Notify::new());
@@ -250,7 +250,7 @@ async fn slow_request(lab: &Lab, in_tunnel: bool) -> Wire {
 }
 
 #[tokio::test]
-async fn an_agent_that_ends_its_side_after_its_request_gets_the_answer() {
+async fn an_agent_that_half_closes_its_stream_after_its_request_gets_the_answer() {
     for in_tunnel in [true, false] {
         let (may_answer, gone) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let lab = Plan::api_key().start(told_when_to_answer(&may_answer, &gone)).await;
@@ -273,7 +273,7 @@ async fn an_agent_that_ends_its_side_after_its_request_gets_the_answer() {
 }
 
 #[tokio::test]
-async fn an_agent_that_ends_its_side_and_goes_is_gone_at_the_origin() {
+async fn an_agent_that_half_closes_and_then_disconnects_is_noticed_at_the_origin() {
     for in_tunnel in [true, false] {
         let (never, gone) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let lab = Plan::api_key().start(told_when_to_answer(&never, &gone)).await;
@@ -298,7 +298,7 @@ enum Goes {
 }
 
 #[tokio::test]
-async fn an_answer_that_the_origin_breaks_off_stays_broken_off() {
+async fn an_answer_that_the_origin_cuts_is_visibly_cut_for_the_agent() {
     const LENGTH: &str = "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nonly this";
     const CHUNKS: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nonly\r\n";
     const TRAILER: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\
@@ -385,7 +385,7 @@ async fn each_event_is_passed_on_before_the_next_one_exists() {
 }
 
 #[tokio::test]
-async fn an_answer_that_takes_its_time_is_not_timed() {
+async fn a_slow_answer_is_not_cut_by_head_idle_handshake_or_connect_timeouts() {
     const SHORT: Duration = Duration::from_millis(100);
     let origin = Origin::scripted(|mut stream: Stream| async move {
         stream.request().await;
@@ -415,7 +415,7 @@ async fn an_answer_that_takes_its_time_is_not_timed() {
 }
 
 #[tokio::test]
-async fn a_head_that_drips_is_cut_while_others_go_on() {
+async fn a_head_sent_too_slowly_is_cut_while_other_streams_are_served() {
     let plan = Plan::api_key().limit("head_timeout: 500ms");
     let lab = plan.start(Origin::saying("fine")).await;
     let (mut plain, mut inner) = (lab.client().await, lab.tunnel(HOST).await);

@@ -116,7 +116,7 @@ async fn connect(lab: &Lab, target: &str) -> Option<Message> {
 }
 
 #[tokio::test]
-async fn a_target_with_two_readings_is_refused() {
+async fn a_malformed_or_ambiguous_connect_target_is_400() {
     let lab = Lab::simple().await;
     for target in REFUSED {
         let answer = connect(&lab, target).await.expect("an answer");
@@ -128,7 +128,7 @@ async fn a_target_with_two_readings_is_refused() {
 }
 
 #[tokio::test]
-async fn a_look_alike_is_a_stranger() {
+async fn a_look_alike_of_the_bound_host_is_denied() {
     let lab = Lab::simple().await;
     for target in STRANGERS {
         let answer = connect(&lab, target).await.expect("an answer");
@@ -141,7 +141,7 @@ async fn a_look_alike_is_a_stranger() {
 }
 
 #[tokio::test]
-async fn the_bound_host_in_another_spelling_is_the_bound_host() {
+async fn other_spellings_of_the_bound_host_are_accepted() {
     let lab = Lab::simple().await;
     for target in SAME {
         let answer = connect(&lab, target).await.expect("an answer");

@@ -84,7 +84,7 @@ async fn an_exchange_is_a_span_with_its_attempt_and_no_secret_is_in_it() {
 }
 
 #[tokio::test]
-async fn a_refusal_is_no_failure_of_the_span_and_has_no_attempt() {
+async fn the_span_of_a_refusal_has_no_error_status_and_no_attempt_span() {
     let collector = Collector::start().await;
     let lab = lab(&collector, "").await;
     let mut wire = lab.client().await;
@@ -116,7 +116,7 @@ async fn a_refusal_is_no_failure_of_the_span_and_has_no_attempt() {
 }
 
 #[tokio::test]
-async fn the_agents_span_is_the_parent_and_its_flag_decides() {
+async fn the_agent_s_span_is_the_parent_and_its_sampled_flag_decides_on_export() {
     let collector = Collector::start().await;
     // None that begins here.
     let lab = lab(&collector, "sample: 0").await;
@@ -143,7 +143,7 @@ async fn the_agents_span_is_the_parent_and_its_flag_decides() {
 }
 
 #[tokio::test]
-async fn an_invalid_parent_begins_a_trace_here() {
+async fn an_invalid_traceparent_starts_a_new_trace() {
     let collector = Collector::start().await;
     let lab = lab(&collector, "").await;
     let invalid = format!("traceparent: 00-{TRACE}-{}-01", "0".repeat(16));
@@ -155,7 +155,7 @@ async fn an_invalid_parent_begins_a_trace_here() {
 }
 
 #[tokio::test]
-async fn upstreams_get_no_trace_unless_it_is_asked_for_over_either_protocol() {
+async fn traceparent_is_sent_upstream_only_with_propagate_over_http1_and_http2() {
     for propagate in [false, true] {
         let collector = Collector::start().await;
         let plan = collector.reached(Plan::api_key(), &format!("propagate: {propagate}"));
@@ -203,7 +203,7 @@ async fn upstreams_get_no_trace_unless_it_is_asked_for_over_either_protocol() {
 }
 
 #[tokio::test]
-async fn each_attempt_is_a_span_and_what_failed_says_why() {
+async fn each_attempt_has_a_span_and_a_failed_one_has_an_error_type() {
     let collector = Collector::start().await;
     let count = AtomicUsize::new(0);
     let origin = Origin::answering(move |_| match count.fetch_add(1, Ordering::SeqCst) {

@@ -33,7 +33,7 @@ async fn counted(lab: &Lab, line: &str) {
 }
 
 #[tokio::test]
-async fn a_collector_that_is_silent_costs_no_request_anything_and_what_does_not_fit_is_counted() {
+async fn a_silent_collector_blocks_no_request_and_dropped_spans_are_counted() {
     let mut collector = Collector::start().await;
     collector.answers(std::iter::repeat_n(String::new(), 99));
     let sizes = "max_queue_size: 16, max_export_batch_size: 2, timeout: 100ms";
@@ -58,7 +58,7 @@ fn path(span: &Item) -> Option<String> {
 }
 
 #[tokio::test]
-async fn a_collector_that_is_down_costs_no_request_anything_and_status_shows_it() {
+async fn an_unreachable_collector_blocks_no_request_and_status_shows_the_failure() {
     let collector = Collector::start().await;
     let section =
         collector.section("schedule_delay: 10ms, max_queue_size: 16, max_export_batch_size: 2");
@@ -78,7 +78,7 @@ async fn a_collector_that_is_down_costs_no_request_anything_and_status_shows_it(
 }
 
 #[tokio::test]
-async fn a_failure_that_may_pass_is_tried_again_with_the_same_bytes_and_others_are_not() {
+async fn a_503_of_the_collector_is_retried_with_the_same_bytes_and_400_and_307_are_not() {
     let mut collector = Collector::start().await;
     let later = "HTTP/1.1 503 x\r\nRetry-After: 0\r\nContent-Length: 0\r\n\r\n".to_owned();
     collector.answers([later, status(200), status(400)]);
@@ -113,7 +113,7 @@ async fn a_failure_that_may_pass_is_tried_again_with_the_same_bytes_and_others_a
 }
 
 #[tokio::test]
-async fn what_waits_is_sent_at_the_end() {
+async fn queued_spans_are_sent_at_shutdown() {
     let collector = Collector::start().await;
     let plan = plan().top(&collector.section("schedule_delay: 60s"));
     let lab = plan.start(Origin::saying("fine")).await;
@@ -127,7 +127,7 @@ async fn what_waits_is_sent_at_the_end() {
 }
 
 #[tokio::test]
-async fn the_collectors_fields_are_secrets_and_go_to_it_alone_over_verified_tls() {
+async fn the_collector_s_header_fields_are_secrets_and_are_sent_to_the_collector_only() {
     let mut collector = Collector::secure().await;
     let key = Canary::new("otel-");
     let plan = plan().secret("COLLECTOR_KEY", &key);
@@ -151,7 +151,7 @@ async fn the_collectors_fields_are_secrets_and_go_to_it_alone_over_verified_tls(
 }
 
 #[tokio::test]
-async fn a_reload_turns_it_on_elsewhere_and_off() {
+async fn a_reload_enables_moves_and_disables_the_export() {
     let (mut first, mut second) = (Collector::start().await, Collector::start().await);
     let lab = plan().start(Origin::saying("fine")).await;
     let file = lab.gateway.folder().join("keyward.yaml");

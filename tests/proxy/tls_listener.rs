@@ -41,7 +41,7 @@ fn connect(lab: &Lab) -> String {
 }
 
 #[tokio::test]
-async fn http_in_cleartext_is_told_what_is_spoken_here_and_never_served() {
+async fn cleartext_http_to_a_tls_listener_is_400_with_an_explanation() {
     let lab = own().await;
     for request in [connect(&lab), format!("GET https://{HOST}/ HTTP/1.1\r\n\r\n")] {
         let mut wire = lab.client().await;
@@ -54,7 +54,7 @@ async fn http_in_cleartext_is_told_what_is_spoken_here_and_never_served() {
 }
 
 #[tokio::test]
-async fn a_handshake_that_does_not_end_is_given_up_on_and_holds_up_nobody() {
+async fn an_unfinished_tls_handshake_is_closed_in_time_and_blocks_no_other_client() {
     let plan = Plan::api_key().proxy(OWN).limit("handshake_timeout: 300ms");
     let lab = plan.start(Origin::saying("fine")).await;
     let mut silent = lab.client().await;
@@ -69,7 +69,7 @@ async fn a_handshake_that_does_not_end_is_given_up_on_and_holds_up_nobody() {
 }
 
 #[tokio::test]
-async fn a_name_that_is_not_ours_is_not_proved() {
+async fn the_certificate_is_valid_only_for_the_names_of_the_listener() {
     let lab = own().await;
     for (name, ours) in [
         ("other.test", false),
@@ -87,7 +87,7 @@ async fn a_name_that_is_not_ours_is_not_proved() {
 }
 
 #[tokio::test]
-async fn agents_authenticate_inside() {
+async fn a_request_inside_tls_without_a_token_is_407() {
     let lab = own().await;
     let mut wire = entered(&lab).await;
     wire.send(format!("CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}:443\r\n\r\n")).await;
@@ -97,7 +97,7 @@ async fn agents_authenticate_inside() {
 }
 
 #[tokio::test]
-async fn requests_are_served_inside_as_on_a_plain_listener_beside_it() {
+async fn requests_over_tls_are_served_like_those_on_a_plain_listener() {
     let both = "[\"127.0.0.1:0\", { at: \"127.0.0.1:0\", tls: {} }]";
     let mut lab = Plan::api_key().proxy(both).start(Origin::saying("fine")).await;
     assert_eq!(lab.ask("GET /plain").await.text(), "fine");
@@ -123,7 +123,7 @@ async fn requests_are_served_inside_as_on_a_plain_listener_beside_it() {
 }
 
 #[tokio::test]
-async fn by_a_base_url_its_own_origin_is_that_of_https() {
+async fn a_base_url_over_tls_accepts_its_https_origin_and_refuses_its_http_origin() {
     let mut lab = own().await;
     let at = lab.gateway.proxy.to_string();
     let token = lab.token("ci").to_owned();
@@ -182,7 +182,7 @@ async fn a_certificate_that_cannot_be_used_stops_the_start_and_is_named() {
 }
 
 #[tokio::test]
-async fn a_certificate_that_was_replaced_is_taken_up_and_a_broken_one_is_not() {
+async fn a_reload_uses_a_replaced_certificate_and_keeps_the_old_one_if_it_is_invalid() {
     let folder = tempfile::tempdir().expect("a directory");
     let (cert_at, key_at) = (folder.path().join("proxy.pem"), folder.path().join("proxy.key"));
     let place = |(cert, key): &(String, String)| {

@@ -66,7 +66,7 @@ async fn bytes_pass_both_ways_after_an_injected_handshake() {
 }
 
 #[tokio::test]
-async fn what_a_101_says_of_the_upstreams_stream_stays_here() {
+async fn hop_by_hop_and_proxy_fields_of_a_101_are_not_forwarded() {
     let origin = Origin::scripted(|mut stream: Stream| async move {
         stream.request().await;
         let said = SWITCHING.replace(
@@ -105,7 +105,7 @@ async fn bytes_right_behind_the_101_are_not_lost() {
 }
 
 #[tokio::test]
-async fn when_one_end_goes_so_does_the_other() {
+async fn a_websocket_ends_when_the_agent_closes_its_side() {
     let lab = Plan::api_key().start(echoing()).await;
     let mut wire = lab.tunnel(HOST).await;
     wire.send(request_text(HANDSHAKE, HOST)).await;
@@ -116,7 +116,7 @@ async fn when_one_end_goes_so_does_the_other() {
 }
 
 #[tokio::test]
-async fn a_101_that_nobody_asked_for_is_502() {
+async fn an_unrequested_101_is_502() {
     for request in ["GET /a", "POST /a\r\nContent-Length: 0", "GET /a\r\nUpgrade: websocket"] {
         let origin = Origin::answering(|_: &Message| format!("{SWITCHING}GET / HTTP/1.1\r\n\r\n"));
         let lab = Plan::api_key().start(origin).await;
@@ -139,7 +139,7 @@ async fn a_101_to_another_protocol_is_502() {
 }
 
 #[tokio::test]
-async fn only_websocket_is_upgraded_to() {
+async fn an_upgrade_to_a_protocol_other_than_websocket_is_not_forwarded() {
     for protocol in ["h2c", "TLS/1.2", "foo", "websocket, h2c"] {
         let mut lab = Lab::simple().await;
         let request = format!("GET /a\r\nConnection: Upgrade\r\nUpgrade: {protocol}");
@@ -258,7 +258,7 @@ const REVOKED: &str = "access was revoked";
 const SILENT: Says = Says { first: b"", then: b"" };
 
 #[tokio::test]
-async fn what_is_revoked_is_closed_with_1008_and_the_origin_is_told() {
+async fn a_revoked_websocket_is_closed_with_1008_and_its_origin_gets_1001() {
     let mut open = Open::new(Plan::api_key(), Says { first: b"\x81\x02hi", then: b"" }).await;
     open.wire.send(b"\x81\x82abcd\x09\x0b").await;
     open.go_on.notify_one();
@@ -276,7 +276,7 @@ async fn what_is_revoked_is_closed_with_1008_and_the_origin_is_told() {
 }
 
 #[tokio::test]
-async fn a_frame_that_has_begun_is_finished() {
+async fn a_frame_in_progress_is_finished_before_the_close_frame_of_a_revocation() {
     let says = Says { first: b"\x81\x05he", then: b"llo" };
     let mut open = Open::new(Plan::api_key(), says).await;
     open.revoke().await;
@@ -286,7 +286,7 @@ async fn a_frame_that_has_begun_is_finished() {
 }
 
 #[tokio::test]
-async fn a_header_that_has_begun_is_finished_too() {
+async fn a_frame_header_in_progress_is_finished_after_a_revocation() {
     let says = Says { first: b"\x82\x7e\x00", then: b"\x80" };
     let mut open = Open::new(Plan::api_key(), says).await;
     open.revoke().await;
@@ -297,7 +297,7 @@ async fn a_header_that_has_begun_is_finished_too() {
 }
 
 #[tokio::test]
-async fn a_frame_whose_rest_does_not_come_is_cut() {
+async fn an_incomplete_frame_without_further_bytes_is_cut_after_a_revocation() {
     let mut open = Open::new(Plan::api_key(), Says { first: b"\x81\x05he", then: b"" }).await;
     let begun = Instant::now();
     open.revoke().await;
@@ -308,7 +308,7 @@ async fn a_frame_whose_rest_does_not_come_is_cut() {
 }
 
 #[tokio::test]
-async fn a_frame_that_misses_much_is_cut_at_once() {
+async fn a_frame_that_misses_many_bytes_is_cut_after_a_revocation() {
     let first = b"\x82\x7f\x00\x00\x00\x00\x40\x00\x00\x00beginning";
     let mut open = Open::new(Plan::api_key(), Says { first, then: b"more" }).await;
     open.revoke().await;
@@ -318,7 +318,7 @@ async fn a_frame_that_misses_much_is_cut_at_once() {
 }
 
 #[tokio::test]
-async fn nothing_that_an_agent_says_after_a_revocation_goes_on() {
+async fn frames_that_an_agent_sends_after_a_revocation_are_not_forwarded() {
     let mut open = Open::new(Plan::api_key(), SILENT).await;
     open.revoke().await;
     let why = close(1008, REVOKED);
@@ -332,7 +332,7 @@ async fn nothing_that_an_agent_says_after_a_revocation_goes_on() {
 }
 
 #[tokio::test]
-async fn an_origin_in_the_middle_of_a_frame_is_told_nothing() {
+async fn an_origin_that_has_read_a_part_of_a_frame_gets_no_close_frame() {
     let mut open = Open::new(Plan::api_key(), SILENT).await;
     open.wire.send(b"\x81\x84abcdha").await;
     open.go_on.notify_one();
@@ -343,7 +343,7 @@ async fn an_origin_in_the_middle_of_a_frame_is_told_nothing() {
 }
 
 #[tokio::test]
-async fn after_a_close_frame_of_the_origin_nothing_is_said() {
+async fn the_agent_gets_no_second_close_frame_after_that_of_the_origin() {
     let first = b"\x88\x02\x0f\xa0";
     let mut open = Open::new(Plan::api_key(), Says { first, then: b"" }).await;
     open.revoke().await;
@@ -373,7 +373,7 @@ async fn close_codes_pass_both_ways() {
 }
 
 #[tokio::test]
-async fn a_websocket_on_which_nothing_moves_is_closed_with_1001() {
+async fn a_websocket_idle_for_tunnel_idle_timeout_is_closed_with_1001() {
     let plan = Plan::api_key().limit("tunnel_idle_timeout: 300ms");
     let mut open = Open::new(plan, SILENT).await;
     assert_eq!(open.wire.rest().await, close(1001, "idle for too long"));
@@ -404,7 +404,7 @@ async fn pings_keep_a_websocket_open() {
 
 /// Each frame of the upstream kept the end back for two seconds more.
 #[tokio::test]
-async fn an_agent_that_ends_its_side_under_a_feed_is_heard_by_the_upstream() {
+async fn a_half_close_of_the_agent_reaches_an_upstream_that_keeps_sending() {
     let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
     let origin = Origin::scripted(move |mut stream: Stream| {
         let tell = tell.clone();

@@ -183,7 +183,7 @@ async fn cargo_is_blocked_with_its_remedy_and_then_builds() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_exit_code_and_the_output_of_curl_stay_its_own() {
+async fn curl_keeps_its_exit_code_and_output_when_its_host_is_blocked() {
     let origin = Origin::saying("fine");
     let install = Install::new(&Plan::api_key(), &origin);
     let url = format!("https://{STRANGER}/");

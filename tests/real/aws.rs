@@ -259,7 +259,7 @@ async fn requests_for_several_regions_are_signed_with_the_pair_of_the_live_keys(
 }
 
 #[tokio::test]
-async fn the_command_line_of_aws_copies_lists_and_says_who_one_is() {
+async fn the_command_line_of_aws_copies_files_and_gets_its_caller_identity() {
     let aws = Aws::new().await;
     let line = "echo hello > file
         \"$1\" s3 mb s3://photos

@@ -36,7 +36,7 @@ async fn age_decrypts_a_backup_for_an_identity_of_age_keygen_and_keyward_restore
 }
 
 #[tokio::test]
-async fn a_file_that_age_encrypted_for_us_is_not_taken_for_a_backup() {
+async fn a_file_that_age_encrypted_and_that_is_no_backup_is_refused() {
     let origin = Origin::saying("fine");
     let install = Install::new(&Plan::api_key(), &origin);
     let folder = install.folder();

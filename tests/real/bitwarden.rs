@@ -11,7 +11,7 @@ use test_support::install::Install;
 use test_support::*;
 
 #[tokio::test]
-async fn a_secret_of_bitwarden_is_decrypted_and_a_wrong_token_is_told_by_commands() {
+async fn a_secret_of_bitwarden_is_decrypted_and_a_wrong_token_is_reported() {
     let value = Canary::new("cnry");
     let mut server = Command::new(installed("real-venv/bin/python"));
     server.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/real/programs/sources/bitwarden.py"));

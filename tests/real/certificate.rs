@@ -43,7 +43,7 @@ async fn verify(lab: &Lab, leaf: &Path, host: &str) -> Output {
 }
 
 #[tokio::test]
-async fn a_leaf_is_good_to_openssl_s_strict_checks_and_for_one_name_only() {
+async fn a_leaf_passes_the_strict_checks_of_openssl_for_its_own_name_only() {
     let plan = Plan::api_key()
         .hosts(&format!("{HOST}, {LONG}"))
         .rule(&format!("{{ name: address, hosts: [\"{ADDRESS}\"], action: pass }}"));
@@ -82,7 +82,7 @@ async fn after_a_rotation_openssl_accepts_the_chain_by_either_root_strictly() {
 }
 
 #[tokio::test]
-async fn after_a_rotation_without_overlap_openssl_refuses_by_the_old_root() {
+async fn after_a_rotation_without_overlap_openssl_rejects_the_leaf_by_the_old_root() {
     let lab = lab().await;
     lab.gateway.api("POST", "/ca/rotate", r#"{"no_overlap":true}"#).await.is(200);
     let output = run(s_client(&lab, HOST)).await;

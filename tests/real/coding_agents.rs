@@ -251,7 +251,7 @@ async fn codex_asks_with_an_imported_login_and_holds_no_token_of_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_login_of_claude_code_is_not_taken() {
+async fn a_login_of_claude_code_gets_a_hint_to_setup_token() {
     let desk = Desk::new(Plan::api_key().no_agents()).await;
     let folder = desk.install.folder().join(".claude");
     std::fs::create_dir_all(&folder).expect("a folder");

@@ -83,11 +83,11 @@ async fn conforms(script: &str, hosts: &[&str]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn agents_are_judged_by_the_book_and_nothing_ambiguous_goes_on() {
+async fn http2_of_agents_is_treated_by_the_rfc_and_nothing_ambiguous_is_forwarded() {
     conforms("as_agent.py", &["two.acme.test", "one.acme.test"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn upstreams_are_judged_by_the_book_and_agents_get_nothing_that_is_malformed() {
+async fn http2_of_upstreams_is_treated_by_the_rfc_and_nothing_malformed_reaches_agents() {
     conforms("as_upstream.py", &["script.acme.test"]).await;
 }

@@ -298,12 +298,12 @@ async fn every_page_is_in_order(look: Look) {
 }
 
 #[tokio::test]
-async fn every_page_is_in_order_wide_and_light() {
+async fn every_page_is_accessible_small_and_fast_when_wide_and_light() {
     every_page_is_in_order(Look { width: 1280, scheme: "light" }).await;
 }
 
 #[tokio::test]
-async fn every_page_is_in_order_narrow_and_dark() {
+async fn every_page_is_accessible_small_and_fast_when_narrow_and_dark() {
     every_page_is_in_order(Look { width: 390, scheme: "dark" }).await;
 }
 

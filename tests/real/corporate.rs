@@ -63,7 +63,7 @@ async fn ask(lab: &Lab) -> Message {
 }
 
 #[tokio::test]
-async fn tinyproxy_with_another_login_is_named_and_opens_nothing() {
+async fn a_tinyproxy_that_rejects_the_login_is_named_and_opens_no_tunnel() {
     let origin = origin();
     let next = opening(origin.addr);
     let (right, wrong) = (Canary::new("right"), Canary::new("wrong"));
@@ -78,7 +78,7 @@ async fn tinyproxy_with_another_login_is_named_and_opens_nothing() {
 }
 
 #[tokio::test]
-async fn requests_and_cleartext_go_by_tinyproxy() {
+async fn https_and_cleartext_requests_go_through_tinyproxy() {
     let origin = origin();
     let next = opening(origin.addr);
     let password = Canary::new("corp");

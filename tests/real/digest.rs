@@ -106,7 +106,7 @@ impl Drop for Apache {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn curl_reads_a_page_that_apache_gives_to_digest_alone() {
+async fn curl_gets_a_page_that_apache_protects_by_digest_authentication() {
     let plan = Plan::api_key().no_agents();
     let canary = plan.canary().clone();
     let apache = Apache::start(&canary.text).await;

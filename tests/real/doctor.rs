@@ -72,7 +72,7 @@ async fn curl_and_python_are_fine() {
 }
 
 #[tokio::test]
-async fn python_with_the_proxy_turned_off() {
+async fn python_that_turns_the_proxy_off_gets_a_hint_to_remove_that() {
     let [id, message, hint] = failed(&["python3", "-c", PROXY_TURNED_OFF], NO_FILE).await;
     assert_eq!(id, "proxy");
     assert!(message.starts_with("saw no connection to the proxy"), "{message}");
@@ -81,7 +81,7 @@ async fn python_with_the_proxy_turned_off() {
 }
 
 #[tokio::test]
-async fn requests_with_a_ca_file_of_its_own() {
+async fn requests_with_its_own_ca_file_is_reported_not_to_trust_the_ca() {
     let python = installed("real-venv/bin/python").display().to_string();
     let [id, message, hint] = failed(&[&python, "app.py"], ("app.py", OWN_CA_FILE)).await;
     assert_eq!(id, "tls");
@@ -92,7 +92,7 @@ async fn requests_with_a_ca_file_of_its_own() {
 }
 
 #[tokio::test]
-async fn http2_of_node() {
+async fn http2_of_node_gets_a_hint_to_open_its_socket_through_the_proxy() {
     let [id, _, hint] = failed(&["node", "-e", HTTP2], NO_FILE).await;
     assert_eq!(id, "proxy");
     let expected = "guess: `http2.connect` opens a socket of its own: open it through the proxy";
@@ -100,7 +100,7 @@ async fn http2_of_node() {
 }
 
 #[tokio::test]
-async fn java_without_our_options() {
+async fn java_without_java_tool_options_gets_a_hint_to_extend_it() {
     let program = ["env", "-u", "JAVA_TOOL_OPTIONS", "java", "Get.java", "https://api.acme.test/a"];
     let [id, message, hint] = failed(&program, ("Get.java", JAVA)).await;
     assert_eq!(id, "proxy");
@@ -111,7 +111,7 @@ async fn java_without_our_options() {
 }
 
 #[tokio::test]
-async fn java_without_an_authenticator() {
+async fn java_without_an_authenticator_gets_a_hint_to_open_a_listener() {
     let program = ["java", "Get.java", "https://api.acme.test/a"];
     let [id, _, hint] = failed(&program, ("Get.java", JAVA)).await;
     assert_eq!(id, "auth");
@@ -128,7 +128,7 @@ async fn java_without_an_authenticator() {
 }
 
 #[tokio::test]
-async fn maven_and_gradle_without_a_listener_of_their_agents_own() {
+async fn maven_and_gradle_are_reported_to_send_no_credentials_to_the_proxy() {
     let pom = include_str!("programs/maven/pom.xml");
     let maven = ["mvn", "--batch-mode", "-Dmaven.repo.local=repo", "validate"];
     let [id, message, hint] = failed(&maven, ("pom.xml", pom)).await;
@@ -174,7 +174,7 @@ with grpc.secure_channel('api.acme.test:443', grpc.ssl_channel_credentials()) as
 ";
 
 #[tokio::test]
-async fn grpcio_is_judged() {
+async fn grpcio_passes_and_its_call_gets_a_status() {
     let origin = Origin::saying("fine");
     let install = Install::new(&Plan::api_key(), &origin);
     let mut command = install.keyward(&["doctor", "--"]);
@@ -194,7 +194,7 @@ chromium --headless --no-sandbox --disable-gpu --disable-dev-shm-usage --no-firs
     https://api.acme.test/page";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn chromium_is_told_step_by_step_and_gets_no_credential_on_the_way() {
+async fn chromium_gets_one_hint_after_the_other_until_it_passes_and_no_credential() {
     let origin = Origin::saying("fine");
     let listen = "agents: [{ agent: ci, at: '127.0.0.1:0', unsafe_no_auth: true }]";
     let install = Install::new(&Plan::api_key().listen(listen), &origin);
@@ -247,7 +247,7 @@ async fn chromium_is_told_step_by_step_and_gets_no_credential_on_the_way() {
 }
 
 #[tokio::test]
-async fn git_with_a_proxy_in_its_file() {
+async fn a_proxy_in_the_configuration_of_git_is_reported_with_its_line() {
     let config = "[http]\n\tproxy = http://127.0.0.1:1\n";
     let program = ["git", "ls-remote", "https://api.acme.test/a.git"];
     let [id, message, hint] = failed(&program, (".gitconfig", config)).await;
@@ -257,7 +257,7 @@ async fn git_with_a_proxy_in_its_file() {
 }
 
 #[tokio::test]
-async fn npm_with_a_proxy_in_its_file() {
+async fn a_proxy_in_the_configuration_of_npm_is_reported_with_its_line() {
     let program = ["npm", "view", "left-pad", "--fetch-retries=0"];
     let npmrc = (".npmrc", "https-proxy=http://127.0.0.1:1\n");
     let [id, message, hint] = failed(&program, npmrc).await;
@@ -267,7 +267,7 @@ async fn npm_with_a_proxy_in_its_file() {
 }
 
 #[tokio::test]
-async fn curl_with_roots_in_its_file() {
+async fn roots_in_the_configuration_of_curl_are_reported_with_their_line() {
     let roots = "cacert = \"roots.pem\"\n";
     let origin = &pki::pki().pem;
     let program = [

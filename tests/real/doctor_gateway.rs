@@ -104,7 +104,7 @@ async fn a_program_that_is_given_a_listener_of_the_gateway_gets_no_credential() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nor_does_one_that_finds_it_in_a_variable_a_file_or_at_a_socket() {
+async fn a_program_that_finds_a_listener_by_a_variable_file_or_socket_gets_no_credential() {
     let stage = Stage::new().await;
     let curlrc = stage.install.folder().join(".curlrc");
     for (script, says) in WAYS {
@@ -137,7 +137,7 @@ while [ ! -s pid ]; do sleep 0.02; done
 cat answered pid >&2";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_process_that_leaves_its_parents_is_kept_away_and_ends_with_the_program() {
+async fn a_daemon_of_the_program_gets_no_credential_and_ends_with_the_program() {
     let stage = Stage::new().await;
     let (output, report) = stage.told(DAEMON).await;
     stage.assert_nothing_went_out("a daemon", &output);
@@ -148,7 +148,7 @@ async fn a_process_that_leaves_its_parents_is_kept_away_and_ends_with_the_progra
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn other_programs_are_served_meanwhile_and_all_of_them_afterwards() {
+async fn other_programs_are_served_during_and_after_doctor() {
     let stage = Stage::new().await;
     let script = format!(
         "curl -sS --proxy http://{} https://api.acme.test/a; echo; echo probed; read end",
@@ -183,7 +183,7 @@ async fn other_programs_are_served_meanwhile_and_all_of_them_afterwards() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_program_is_stopped_when_a_gateway_comes_or_goes_under_it() {
+async fn doctor_stops_its_program_when_a_gateway_starts_or_stops() {
     let plan = Plan::api_key().listen(LISTEN);
     let origin = Origin::saying("fine");
     let install = Install::new(&plan, &origin);

@@ -130,7 +130,7 @@ async fn a_push_with_the_placeholder_in_the_url_arrives() {
 }
 
 #[tokio::test]
-async fn a_push_that_a_rule_denies_is_told_so_every_time() {
+async fn every_push_that_a_rule_denies_gets_a_403() {
     const RULE: &str = "{ name: no-push, hosts: [github.com], paths: [/me/repo.git/git-receive-pack], action: deny }";
     let hub = Hub::planned(|plan| plan.rule(RULE)).await;
     hub.run(hub.git(), &["clone", URL, "cloned"]).await;

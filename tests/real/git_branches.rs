@@ -13,7 +13,7 @@ const CHANGE: &str = "git clone --quiet git@github.com:me/repo.git cloned
     git commit --quiet --allow-empty -m two";
 
 #[tokio::test]
-async fn a_push_to_an_own_branch_arrives_and_one_to_another_does_not() {
+async fn a_push_to_a_permitted_branch_arrives_and_one_to_another_does_not() {
     let forge = Forge::new(|plan| plan.rule(OWN)).await;
     let before = forge.branches();
     // One alone, one beside an own branch, a tag, and a deletion: git sends each as one push.
@@ -61,7 +61,7 @@ async fn a_large_push_is_judged_before_its_pack_is_forwarded() {
 }
 
 #[tokio::test]
-async fn a_rule_that_denies_main_leaves_other_branches() {
+async fn a_rule_that_denies_main_permits_pushes_to_other_branches() {
     const NO_MAIN: &str = "{ name: no-main, branches: [main], action: deny }";
     let forge = Forge::new(|plan| plan.rule(NO_MAIN)).await;
     let before = forge.branches();

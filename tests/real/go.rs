@@ -32,7 +32,7 @@ async fn after_a_rotation_go_accepts_the_chain_by_either_root() {
 }
 
 #[tokio::test]
-async fn go_is_told_why_a_host_is_denied() {
+async fn go_receives_the_reason_why_a_host_is_denied() {
     let lab = lab().await;
     let output = run(go(&lab, &format!("https://{STRANGER}/"))).await;
     let said = said(&output);

@@ -50,7 +50,7 @@ fn signed(now: Timestamp) -> Vec<Signed> {
 }
 
 #[test]
-fn what_the_services_libraries_sign_is_verified_and_refused_after_a_change() {
+fn signatures_of_the_services_libraries_are_verified_and_changed_bodies_refused() {
     let now = Timestamp::from_second(1_800_000_000).expect("a time");
     let all = signed(now);
     assert_eq!(all.len(), 39);

@@ -24,7 +24,7 @@ macro_rules! on {
             served! {
                 fetch_is_served: node("fetch.mjs"), OPENAI, ["GET /v1/models"];
                 https_is_served: node("https.mjs"), OPENAI, ["GET /v1/models"];
-                an_agent_of_its_own_is_served: node("https_agent.mjs"), OPENAI, ["GET /v1/models"];
+                https_with_its_own_agent_is_served: node("https_agent.mjs"), OPENAI, ["GET /v1/models"];
                 axios_is_served: node("axios.mjs"), OPENAI, ["GET /v1/models"];
                 old_axios_is_served: node("axios_old.mjs"), OPENAI, ["GET /v1/models"];
                 got_is_served: node("got.mjs"), OPENAI, ["GET /v1/models"];

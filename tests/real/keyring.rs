@@ -136,7 +136,7 @@ async fn a_value_of_the_keyring_is_used_and_a_changed_one_is_fetched() {
 }
 
 #[tokio::test]
-async fn keyward_itself_asks_the_keyring_and_says_what_to_do_when_it_gives_no_value() {
+async fn a_keychain_source_reads_the_keyring_and_reports_why_a_value_is_missing() {
     let (first, second) = (Canary::new("cnry"), Canary::new("cnry"));
     let mut keyring = Keyring::start().await;
     let attributes = ["service", "acme", "account", "ann, of acme"];

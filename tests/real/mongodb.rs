@@ -47,7 +47,7 @@ async fn an_agent_uses_a_database_with_its_token_and_never_has_the_password() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn refusals_are_in_words_that_pymongo_shows() {
+async fn pymongo_shows_the_message_of_each_refusal() {
     let mut stage = Stage::new().await;
     stage.lab.add_agent("former").await;
     let revoked = stage.lab.token("former").to_owned();
@@ -101,7 +101,7 @@ async fn a_revocation_ends_an_open_session_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_proves_nothing_gets_no_session_and_an_unknown_one_no_login() {
+async fn a_server_without_a_scram_proof_or_a_valid_certificate_is_not_used() {
     let password = canary::Canary::new("mongodb");
     let server = Server::with(&password.text, &["SCRAM-SHA-256", "unproved"]);
     let stage = Stage::before(server, password, LISTENER).await;
@@ -136,7 +136,7 @@ async fn a_server_that_proves_nothing_gets_no_session_and_an_unknown_one_no_logi
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_login_follows_to_the_primary_of_the_same_domain_and_to_no_other() {
+async fn a_login_goes_on_to_a_primary_in_the_same_domain_only() {
     let password = canary::Canary::new("mongodb");
     let primary = Server::start(&password.text);
     let seed = |host: &str| {
@@ -217,7 +217,7 @@ async fn a_read_only_session_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_no_message_ends_the_session_and_nothing_before_a_login_reaches_the_server() {
+async fn a_malformed_message_ends_the_session_and_no_command_before_a_login_is_forwarded() {
     let stage = Stage::new().await;
     let exchanged = async |bytes: Vec<u8>| {
         let mut raw = TcpStream::connect(stage.listener()).await.expect("a stream");

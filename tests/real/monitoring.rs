@@ -178,7 +178,7 @@ fn a_renamed_metric_label_or_value_is_noticed() {
 }
 
 #[tokio::test]
-async fn what_the_dashboard_and_the_alerts_use_exists_in_the_metrics_of_a_gateway() {
+async fn every_metric_of_the_dashboard_and_the_alerts_is_exposed_by_a_gateway() {
     let exposed = exposed().await;
     let mut missing = Vec::new();
     let queries = queries(&dashboard());

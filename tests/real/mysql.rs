@@ -36,7 +36,7 @@ async fn an_agent_uses_a_database_with_its_token_and_never_has_the_password() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn refusals_are_in_words_that_the_client_shows() {
+async fn the_client_shows_the_message_of_each_refusal() {
     let mut stage = Stage::new().await;
     stage.lab.add_agent("former").await;
     let revoked = stage.lab.token("former").to_owned();
@@ -99,7 +99,7 @@ async fn a_revocation_ends_an_open_session_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_user_of_mariadb_that_signs_logs_in_also_without_tls() {
+async fn a_user_of_mariadb_with_ed25519_logs_in_without_tls() {
     let stage = Stage::new().await;
     stage.server.sql("INSTALL SONAME 'auth_ed25519'");
     let user = format!(
@@ -116,7 +116,7 @@ async fn a_user_of_mariadb_that_signs_logs_in_also_without_tls() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_read_only_session_has_no_way_out() {
+async fn no_statement_makes_a_read_only_session_write() {
     let stage = Stage::new().await;
     stage.server.sql(
         "EXECUTE IMMEDIATE 'CREATE FUNCTION app.write_one() RETURNS INT MODIFIES SQL DATA \
@@ -130,7 +130,7 @@ async fn a_read_only_session_has_no_way_out() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_session_whose_character_set_the_server_changes_is_refused_where_statements_are_read() {
+async fn a_character_set_changed_by_the_server_is_refused_where_statements_are_checked() {
     let stage = Stage::new().await;
     stage.server.sql("SET GLOBAL init_connect = 'SET NAMES gbk'");
     for (agent, database) in [("reader", "reports"), ("ruled", "ruled")] {

@@ -53,7 +53,7 @@ async fn the_first_request_takes_three_commands() {
 }
 
 #[tokio::test]
-async fn who_asks_a_host_that_nothing_names_reads_its_code() {
+async fn curl_to_a_host_without_a_binding_prints_the_code_of_the_refusal() {
     let (person, origin) = person();
     let person = typing(person, |person| {
         person.pastes(ADD, KEY);
@@ -67,7 +67,7 @@ async fn who_asks_a_host_that_nothing_names_reads_its_code() {
 }
 
 #[tokio::test]
-async fn who_does_not_trust_the_ca_is_helped_by_run() {
+async fn curl_fails_without_the_ca_variables_of_run_and_works_with_them() {
     let (person, origin) = person();
     let person = typing(person, |person| {
         person.pastes(ADD, KEY);
@@ -85,7 +85,7 @@ async fn who_does_not_trust_the_ca_is_helped_by_run() {
 }
 
 #[tokio::test]
-async fn who_keeps_a_token_of_yesterday_reads_407() {
+async fn curl_with_an_invalid_token_prints_the_407() {
     let (person, origin) = person();
     let person = typing(person, |person| {
         person.pastes(ADD, KEY);

@@ -202,7 +202,7 @@ async fn a_wrong_verifier_gives_no_token_and_is_sent_once() {
 
 /// oauth 2.oauth1-denied
 #[tokio::test]
-async fn a_denial_is_named_and_connects_nothing() {
+async fn a_denied_consent_is_reported_and_connects_nothing() {
     let world = World::start().await;
     let made = world.draft("work").await;
     let (mut browser, url) = world.begun(&made).await;
@@ -238,7 +238,7 @@ async fn a_consent_that_is_too_old_is_refused() {
 
 /// oauth 2.oauth1-confirmed
 #[tokio::test]
-async fn a_service_that_does_not_confirm_the_callback_is_asked_for_no_consent() {
+async fn no_consent_begins_at_a_service_that_does_not_confirm_the_callback() {
     let world = World::start().await;
     let change = json!({ "do": "change", "settings": { "confirms": false } });
     world.issuer.tell(&change);
@@ -255,7 +255,7 @@ async fn a_service_that_does_not_confirm_the_callback_is_asked_for_no_consent() 
 }
 
 #[tokio::test]
-async fn a_consumer_that_the_service_does_not_know_is_told_what_to_correct() {
+async fn a_rejected_consumer_is_reported_with_the_setting_to_correct() {
     let world = World::start().await;
     let change = json!({ "secrets": { "client_secret": "another-consumer-secret" } });
     world.api("PATCH", "/apps/one-app", &change).await;
@@ -269,7 +269,7 @@ async fn a_consumer_that_the_service_does_not_know_is_told_what_to_correct() {
 
 /// oauth 2.durable: the temporary secret is in the flow's record.
 #[tokio::test]
-async fn a_restart_between_the_button_and_the_callback_loses_nothing() {
+async fn a_consent_survives_a_restart_between_its_start_and_its_callback() {
     let mut world = World::start().await;
     let made = world.draft("work").await;
     let (browser, url) = world.begun(&made).await;
@@ -393,7 +393,7 @@ async fn an_end_user_connects_by_a_link() {
 
 /// The binary, its gateway and its commands, as a user has them.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_command_line_connects_and_a_program_of_a_run_is_signed_for() {
+async fn the_command_line_connects_and_requests_of_a_run_are_signed() {
     let issuer = Issuer::start(Program::Oauthlib);
     let origin = Origin::answering(|_: &Message| ok("nothing"));
     let admin: SocketAddr = reserved_address();

@@ -105,7 +105,7 @@ async fn apps<'a>(
 }
 
 #[tokio::test]
-async fn what_does_not_prove_the_client_gets_no_token_and_is_tried_once() {
+async fn wrong_client_authentication_gets_no_token_and_is_tried_once() {
     let all = wrong();
     let mut world = World::of(Program::OidcProvider, &auth()).await;
     // Nothing is discovered where nobody consents.
@@ -127,7 +127,7 @@ async fn what_does_not_prove_the_client_gets_no_token_and_is_tried_once() {
 }
 
 #[tokio::test]
-async fn every_way_holds_from_the_consent_to_the_revocation() {
+async fn every_client_authentication_works_from_the_consent_to_the_revocation() {
     let all = ways();
     let mut world = World::of(Program::OidcProvider, &auth()).await;
     apps(&mut world, all.iter().map(|way| (way, &way.secrets)), &json!({})).await;
@@ -158,7 +158,7 @@ async fn every_way_holds_from_the_consent_to_the_revocation() {
 
 /// Where no issuer is known an assertion is for the token endpoint.
 #[tokio::test]
-async fn authlib_takes_every_way_that_it_knows_and_gives_nothing_for_another_key() {
+async fn authlib_accepts_four_client_authentications_and_rejects_another_key() {
     let token = format!("https://{AUTH_HOST}/token");
     let auth = format!(
         "{{ id: machine, kind: oauth2, grant: client_credentials, token: \"{token}\", \

@@ -28,7 +28,7 @@ async fn added(world: &World, name: &str) -> Value {
 
 /// oauth 2.5: it is announced, and every answer has it.
 #[tokio::test]
-async fn an_answer_of_oidc_provider_without_its_issuer_or_with_another_s_connects_nothing() {
+async fn a_callback_without_the_issuer_or_with_another_issuer_connects_nothing() {
     let world = world().await;
     let mut begun = added(&world, "tools").await;
     let iss = format!("&iss=https%3A%2F%2F{AUTH_HOST}");

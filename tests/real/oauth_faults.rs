@@ -77,7 +77,7 @@ fn passing() -> Vec<(&'static str, Fault)> {
 
 /// oauth 9.3, 8.10: and the rotation goes on, with no refresh token used twice.
 #[tokio::test]
-async fn what_passes_before_oidc_provider_costs_neither_the_connection_nor_a_refresh_token() {
+async fn temporary_faults_before_oidc_provider_break_no_connection_and_lose_no_token() {
     let rows = passing();
     let world = world(rows.len()).await;
     for (row, (label, fault)) in rows.iter().enumerate() {
@@ -128,7 +128,7 @@ fn losing() -> Vec<(&'static str, Fault)> {
 
 /// oauth 8.10, 2.reconnect: the server takes the second use for a theft.
 #[tokio::test]
-async fn an_answer_of_oidc_provider_that_is_lost_ends_the_grant_and_connecting_again_repairs_it() {
+async fn a_lost_token_answer_of_oidc_provider_ends_the_grant_until_a_reconnect() {
     let rows = losing();
     let world = world(rows.len()).await;
     for (row, (label, fault)) in rows.iter().enumerate() {
@@ -165,7 +165,7 @@ async fn an_answer_of_oidc_provider_that_is_lost_ends_the_grant_and_connecting_a
 
 /// oauth 10.3, 10.2: in both notations; nobody asks before, and the next one after it is answered.
 #[tokio::test]
-async fn a_pause_that_is_asked_for_before_oidc_provider_is_kept_to() {
+async fn a_retry_after_before_oidc_provider_is_respected() {
     let world = world(1).await;
     let rfc9110 = jiff::fmt::rfc2822::DateTimePrinter::new();
     for (round, dated) in [false, true].into_iter().enumerate() {

@@ -50,7 +50,7 @@ async fn machine(program: Program, revoke: &str) -> World {
 }
 
 #[tokio::test]
-async fn a_machine_gets_tokens_for_one_resource_at_oidc_provider_as_long_as_it_asks() {
+async fn client_credentials_get_and_renew_tokens_for_one_resource_at_oidc_provider() {
     let world = machine(Program::OidcProvider, "token/revocation").await;
     let (_, told) = world.works("work").await;
     assert_eq!((&told["client_id"], &told["scope"]), (&json!("robot"), &json!("read")), "{told}");
@@ -64,7 +64,7 @@ async fn a_machine_gets_tokens_for_one_resource_at_oidc_provider_as_long_as_it_a
 }
 
 #[tokio::test]
-async fn a_machine_gets_tokens_at_authlib_as_long_as_it_asks() {
+async fn client_credentials_get_and_renew_tokens_at_authlib() {
     let world = machine(Program::Authlib, "revoke").await;
     let (_, told) = world.works("work").await;
     assert_eq!((&told["client_id"], &told["scope"]), (&json!("robot"), &json!("read")), "{told}");
@@ -107,7 +107,7 @@ async fn an_assertion_of_a_client_for_a_user_is_exchanged_at_authlib() {
 /// As Google has it: the key file signs, with the scopes in the assertion; for itself, for a user of the
 /// domain, and as another account.
 #[tokio::test]
-async fn a_service_account_of_google_s_shape_is_itself_a_user_or_another_account_at_authlib() {
+async fn a_service_account_gets_tokens_as_itself_a_user_or_another_account_at_authlib() {
     let more = format!(
         "client_auth: none, scopes: [sheets, drive], revoke_via: token, \
          renew: \"https://{AUTH_HOST}/accounts/{{impersonate}}:generateAccessToken\""
@@ -146,7 +146,7 @@ async fn a_service_account_of_google_s_shape_is_itself_a_user_or_another_account
 }
 
 #[tokio::test]
-async fn a_token_of_a_person_is_exchanged_at_idpyoidc_until_it_is_over() {
+async fn a_subject_token_is_exchanged_at_idpyoidc_until_it_is_revoked() {
     // This server does not decode a Basic pair.
     let more = "grant: token_exchange, client_auth: basic_raw, scopes: [read], \
                 token_params: { audience: \"https://api.acme.test\" }, \
@@ -190,7 +190,7 @@ async fn a_token_of_a_person_is_exchanged_at_idpyoidc_until_it_is_over() {
 
 /// Pasted, and in the file that another tool wrote.
 #[tokio::test]
-async fn refresh_tokens_that_another_tool_got_rotate_at_oidc_provider_until_they_are_taken_back() {
+async fn refresh_tokens_of_another_tool_rotate_at_oidc_provider_until_they_are_revoked() {
     let more = "grant: authorization_code, client_auth: basic, scopes: [openid]";
     let auth = auth("oauth", "oauth2", "token/revocation", more);
     let mut world = World::of(Program::OidcProvider, &auth).await;

@@ -52,7 +52,7 @@ async fn an_agent_uses_a_database_with_its_token_and_never_has_the_password() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn refusals_are_in_words_that_psql_shows() {
+async fn psql_shows_the_message_of_each_refusal() {
     let mut stage = Stage::new().await;
     stage.lab.add_agent("guest").await;
     let url =
@@ -159,7 +159,7 @@ async fn a_cancel_request_ends_only_its_own_statement() {
 /// Every line of the list is tried as a simple query and as a prepared statement; then the session is asked for its mode,
 /// and tries to write by a function, which no check of statements can see.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_read_only_session_has_no_way_out() {
+async fn no_statement_makes_a_read_only_session_write() {
     let stage = Stage::new().await;
     let write = "CREATE FUNCTION write() RETURNS int LANGUAGE sql AS 'INSERT INTO t VALUES (2) RETURNING a'";
     stage.server.sql("app", &format!("SET ROLE app; {write}"));

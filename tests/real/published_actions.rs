@@ -364,6 +364,6 @@ fn compare(published: &Published) {
 }
 
 #[test]
-fn actions_cover_operations_that_the_services_publish_and_reading_ones_only_read() {
+fn actions_cover_published_operations_and_read_actions_only_read() {
     PUBLISHED.iter().for_each(compare);
 }

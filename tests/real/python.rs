@@ -129,7 +129,7 @@ async fn a_session_with_chunked_uploads_is_served_on_one_stream() {
 }
 
 #[tokio::test]
-async fn a_denial_is_told_by_its_reason() {
+async fn requests_shows_the_reason_of_a_denial() {
     let lab = lab().await;
     let output = run(python(&lab, DENIED)).await;
     let said = said(&output);

@@ -47,7 +47,7 @@ async fn an_agent_uses_a_database_with_its_token_and_never_has_the_password() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn refusals_are_in_words_that_redis_cli_shows() {
+async fn redis_cli_shows_the_message_of_each_refusal() {
     let mut stage = Stage::new().await;
     stage.lab.add_agent("former").await;
     let revoked = stage.lab.token("former").to_owned();
@@ -126,7 +126,7 @@ const REFUSED: &[&str] = &[
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn commands_that_leave_the_connection_reach_no_server() {
+async fn commands_beyond_the_connection_are_refused_and_do_not_reach_the_server() {
     let stage = Stage::new().await;
     for command in REFUSED {
         let words: Vec<&str> = command.split(' ').collect();
@@ -181,7 +181,7 @@ async fn commands_that_leave_the_connection_reach_no_server() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_no_request_ends_the_session_and_nothing_before_a_login_reaches_the_server() {
+async fn a_malformed_request_ends_the_session_and_no_command_before_a_login_is_forwarded() {
     let stage = Stage::new().await;
     let exchanged = async |bytes: Vec<u8>| {
         let mut raw = TcpStream::connect(stage.listener()).await.expect("a stream");

@@ -117,7 +117,7 @@ macro_rules! mended {
 }
 
 mended! {
-    urllib3_is_mended: Case {
+    the_remedy_for_urllib3_works: Case {
         interpreter: Interpreter::Python,
         script: "
 import os, urllib3
@@ -128,7 +128,7 @@ print(http.request('GET', 'https://HOST/a', timeout=20, retries=0).data.decode()
         remedy: "urllib3.ProxyManager",
         says: "no credentials of a URL",
     };
-    urllib3_with_the_url_alone_is_mended: Case {
+    the_remedy_for_urllib3_with_the_url_alone_works: Case {
         interpreter: Interpreter::Python,
         script: "
 import os, urllib3
@@ -139,7 +139,7 @@ print(http.request('GET', 'https://HOST/a', timeout=20, retries=0).data.decode()
         remedy: "urllib3.ProxyManager",
         says: "no credentials of a URL",
     };
-    aiohttp_is_mended: Case {
+    the_remedy_for_aiohttp_works: Case {
         interpreter: Interpreter::Python,
         script: "
 import aiohttp, asyncio
@@ -153,7 +153,7 @@ asyncio.run(main())
         remedy: "aiohttp.ClientSession",
         says: "only on request",
     };
-    http_client_is_mended: Case {
+    the_remedy_for_http_client_works: Case {
         interpreter: Interpreter::Python,
         script: "
 import http.client, urllib.request
@@ -168,7 +168,7 @@ print(HOLE.read().decode())
         remedy: "urllib.request.urlopen",
         says: "reads no proxy variable",
     };
-    stripe_is_mended: Case {
+    the_remedy_for_stripe_works: Case {
         interpreter: Interpreter::Python,
         script: "
 import os, stripe
@@ -180,7 +180,7 @@ print(stripe.Balance.retrieve())
         remedy: "stripe.ca_bundle_path",
         says: "its own CA file",
     };
-    certifi_is_mended: Case {
+    the_remedy_for_certifi_works: Case {
         interpreter: Interpreter::Python,
         script: "
 import certifi, os, requests
@@ -190,7 +190,7 @@ print(requests.get('https://HOST/a', verify=HOLE, timeout=20).text)
         remedy: "os.environ[",
         says: "does not contain the CA",
     };
-    undici_is_mended: Case {
+    the_remedy_for_undici_works: Case {
         interpreter: Interpreter::Node,
         script: "
 import { Agent, EnvHttpProxyAgent, request, setGlobalDispatcher } from 'undici';
@@ -202,7 +202,7 @@ console.log(await body.text());
         remedy: "setGlobalDispatcher",
         says: "`dispatcher: new EnvHttpProxyAgent()` among the options of a request",
     };
-    undici_is_mended_by_the_option_of_a_request: Case {
+    the_remedy_for_undici_by_the_option_of_a_request_works: Case {
         interpreter: Interpreter::Node,
         script: "
 import { Agent, EnvHttpProxyAgent, request } from 'undici';
@@ -213,7 +213,7 @@ console.log(await body.text());
         remedy: "dispatcher: ",
         says: "undici",
     };
-    ws_is_mended: Case {
+    the_remedy_for_ws_works: Case {
         interpreter: Interpreter::Node,
         script: "
 import WebSocket from 'ws';
@@ -228,7 +228,7 @@ socket.on('error', (error) => { console.log(`${error}`); process.exit(1); });
         remedy: "new WebSocket(URL, ",
         says: "(package https-proxy-agent)",
     };
-    http2_of_node_is_mended: Case {
+    the_remedy_for_http2_of_node_works: Case {
         interpreter: Interpreter::Node,
         script: "
 import http from 'http';
@@ -246,7 +246,7 @@ HOLE;
         remedy: "const proxy = ",
         says: "opens a socket of its own",
     };
-    buns_websocket_is_mended: Case {
+    the_remedy_for_buns_websocket_works: Case {
         interpreter: Interpreter::Bun,
         script: "
 const URL = 'wss://HOST/a', socket = HOLE;

@@ -120,7 +120,7 @@ async fn call(gateway: &Gateway, method: &str, path: &str, body: &Value) -> Valu
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_changed_at_one_replica_is_in_force_at_the_other() {
+async fn a_change_at_one_replica_is_in_force_at_the_other() {
     let database = Database::start();
     let origin = Origin::saying("fine");
     let mut lab = database.under(Plan::api_key()).start(origin).await;
@@ -159,7 +159,7 @@ async fn what_is_changed_at_one_replica_is_in_force_at_the_other() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_two_replicas_that_need_a_token_one_asks_for_it() {
+async fn of_two_replicas_that_need_a_token_one_refreshes_it() {
     let database = Database::start();
     let authorization = Authorization::with(rules()).await;
     let pair = refresh_only(&authorization);
@@ -230,7 +230,7 @@ async fn a_replica_that_starts_before_its_database_serves_once_it_answers() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_replica_without_news_for_too_long_is_not_ready_until_there_are() {
+async fn a_replica_that_cannot_read_its_database_becomes_stale_and_not_ready() {
     let database = Database::start();
     let origin = Origin::saying("fine");
     let lab = database.under(Plan::api_key()).start(origin).await;

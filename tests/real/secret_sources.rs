@@ -218,7 +218,7 @@ async fn a_source_is_added_used_and_tested_by_commands() {
 }
 
 #[tokio::test]
-async fn aws_takes_the_signature_and_gives_values_of_both_services() {
+async fn aws_accepts_the_signature_and_gives_values_of_both_services() {
     let value = Canary::new("cnry");
     let mut server = Command::new(installed("real-venv/bin/python"));
     server.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/real/programs/sources/aws.py"));

@@ -280,7 +280,7 @@ fn source(script: &str) -> PathBuf {
 }
 
 #[test]
-fn an_origin_takes_nothing_but_the_live_credential() {
+fn the_origin_of_these_tests_accepts_only_the_live_credential() {
     let bearer = Takes::Field("authorization", "Bearer ");
     let request = |lines: &[(&str, &str)]| {
         let mut request = Message::default();

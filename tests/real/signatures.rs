@@ -166,7 +166,7 @@ fn program(name: &str) -> PathBuf {
 }
 
 #[tokio::test]
-async fn libraries_verify_what_is_signed_for_sdks_with_placeholders_and_for_programs_without() {
+async fn libraries_verify_signatures_for_sdks_with_placeholders_and_programs_without() {
     let services = Services::new().await;
     let mut command = services.install.keyward(&["run", "--agent", "ci", "--"]);
     command.arg(installed("real-venv/bin/python")).arg(program("clients.py"));

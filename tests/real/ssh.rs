@@ -171,7 +171,7 @@ fn keygen(path: &Path, kind: &str) {
 }
 
 #[tokio::test]
-async fn a_login_is_signed_at_the_servers_and_as_the_accounts_of_the_connection_alone() {
+async fn only_logins_to_the_servers_and_accounts_of_the_connection_are_signed() {
     let site = Site::new("").await;
     let me = user();
     let output = site.run(&site.ssh("-T", &me, 0, "echo answer: fine")).await;
@@ -215,7 +215,7 @@ async fn an_rsa_key_logs_in_at_a_server_with_an_rsa_host_key() {
 }
 
 #[tokio::test]
-async fn a_key_by_reference_logs_in_and_its_successor_after_it() {
+async fn a_key_of_a_secret_source_logs_in_and_a_replaced_key_is_used_next() {
     let site = Site::keyed("{ from: kept, ref: key }", "").await;
     let me = user();
     let login = site.ssh("-T", &me, 0, "echo answer: fine");
@@ -234,7 +234,7 @@ async fn a_key_by_reference_logs_in_and_its_successor_after_it() {
 }
 
 #[tokio::test]
-async fn a_forwarded_agent_signs_elsewhere_only_where_the_connection_allows_it() {
+async fn a_forwarded_ssh_agent_signs_only_where_the_connection_allows_forwarding() {
     for (more, works) in [("", false), (", forwarding: 'true'", true)] {
         let site = Site::new(more).await;
         let me = user();

@@ -107,7 +107,7 @@ fn changed(served: &Served, folder: &Path, text: &str, message: &str) -> String 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn d12_environments_are_apart_the_configuration_is_in_git_and_a_backup_brings_all_back() {
+async fn d12_environments_are_separate_and_git_and_a_backup_restore_the_installation() {
     let (origin, keys) = (Origin::saying("fine"), Keys::new());
     let plan = Plan::api_key().no_agents();
     let canary = plan.canary().text.clone();

@@ -62,7 +62,7 @@ async fn gradle_is_served() {
 }
 
 #[tokio::test]
-async fn java_without_either_is_told_that_the_proxy_wants_credentials() {
+async fn java_without_a_listener_of_its_agent_gets_a_407() {
     let stage = Stage::of(&OPENAI).await;
     let java = Program::of(&["java", "Plain.java"]).with("java/Plain.java");
     let output = run(stage.command(&java)).await;

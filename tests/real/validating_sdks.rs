@@ -184,7 +184,7 @@ impl Desk {
 }
 
 #[tokio::test]
-async fn sdks_in_node_take_their_placeholders_and_services_get_the_live_keys() {
+async fn sdks_in_node_accept_their_placeholders_and_services_get_the_live_keys() {
     let desk = Desk::new().await;
     let folder = desk.install.folder();
     std::os::unix::fs::symlink(installed("real-node/node_modules"), folder.join("node_modules"))
@@ -218,7 +218,7 @@ async fn sdks_in_node_take_their_placeholders_and_services_get_the_live_keys() {
 }
 
 #[tokio::test]
-async fn sdks_in_python_take_their_placeholders_and_services_get_the_live_keys() {
+async fn sdks_in_python_accept_their_placeholders_and_services_get_the_live_keys() {
     let desk = Desk::new().await;
     let mut command = desk.install.keyward(&["run", "--agent", "ci", "--"]);
     let program =

@@ -59,7 +59,7 @@ fn downward_imports_comments_and_tests_are_let_pass() {
 }
 
 #[test]
-fn a_part_of_a_floor_permits_no_other_part() {
+fn permission_for_one_module_of_a_floor_permits_no_other_module() {
     for text in ["use keyward_net::dial;", "use keyward_net::{tls, dial};"] {
         assert!(finds(imports_only_lower_floors, "crates/proxy/src/ca/a.rs", text), "{text}");
     }
@@ -79,7 +79,7 @@ fn a_form_that_a_browser_would_send_by_get_is_found() {
 }
 
 #[test]
-fn a_folded_part_that_a_renewal_would_close_is_found() {
+fn a_details_element_without_an_id_is_found() {
     let finds = |text: &str| finds(names_what_folds, "crates/console/src/a.rs", text);
     assert!(finds("details {"));
     assert!(finds("@if it { details open[is_open] { } }"));
@@ -90,7 +90,7 @@ fn a_folded_part_that_a_renewal_would_close_is_found() {
 }
 
 #[test]
-fn a_secret_exposed_elsewhere_is_found() {
+fn a_secret_exposed_outside_the_listed_places_is_found() {
     for text in ["f(secret.expose())", "secret.expose_text()", "map(Secret::expose)"] {
         assert!(finds(exposes_secrets_only_where_listed, "crates/proxy/src/a.rs", text), "{text}");
         assert!(
@@ -132,7 +132,7 @@ fn an_overlong_file_is_found() {
 }
 
 #[test]
-fn a_proof_that_others_can_make_is_found() {
+fn a_proof_type_that_other_code_can_construct_is_found() {
     let (path, sound) = (
         "crates/proxy/src/authorize/decide.rs",
         "#[derive(Debug)]\npub struct Permitted { permit: Permit }\n\
@@ -173,7 +173,7 @@ fn an_overlong_function_of_the_data_path_is_found() {
 }
 
 #[test]
-fn reading_the_environment_elsewhere_is_found() {
+fn reading_the_environment_outside_config_and_cli_is_found() {
     for text in ["std::env::var(\"A\")", "env::vars()", "env::var_os(\"A\")"] {
         assert!(
             finds(reads_the_environment_only_in_config, "crates/proxy/src/a.rs", text),
@@ -187,7 +187,7 @@ fn reading_the_environment_elsewhere_is_found() {
 }
 
 #[test]
-fn dialling_elsewhere_is_found() {
+fn dialling_outside_net_is_found() {
     for text in ["TcpStream::connect(a)", "tokio::net::lookup_host(a)", "a.to_socket_addrs()"] {
         assert!(finds(dials_only_in_net, "crates/proxy/src/a.rs", text), "{text}");
         assert!(!finds(dials_only_in_net, "crates/net/src/a.rs", text), "{text}");
@@ -207,7 +207,7 @@ fn a_hidden_or_sleeping_test_is_found() {
 }
 
 #[test]
-fn reading_yaml_elsewhere_is_found() {
+fn reading_yaml_outside_config_and_provider_is_found() {
     let text = "serde_yaml::from_str(a)";
     assert!(finds(reads_yaml_only_at_the_edge, "src/cli/a.rs", text));
     assert!(!finds(reads_yaml_only_at_the_edge, "crates/app/src/config/a.rs", text));
@@ -273,7 +273,7 @@ fn literals_and_comments_are_blanked_without_moving_lines() {
 }
 
 #[test]
-fn a_program_with_the_clock_of_tests_is_found() {
+fn a_program_built_with_the_test_util_feature_of_tokio_is_found() {
     let of_tests = "[dev-dependencies]\ntokio = { features = [\"test-util\"] }";
     let of_program = of_tests.replace("dev-", "");
     assert!(finds(stops_the_clock_in_tests_only, "Cargo.toml", &of_program));

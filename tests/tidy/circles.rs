@@ -148,7 +148,7 @@ fn a_circle_is_found_in_every_spelling() {
 }
 
 #[test]
-fn a_circle_through_files_and_re_exports_is_one() {
+fn a_circle_through_several_files_and_a_re_export_is_one_circle() {
     let found = circles_of(&[
         ("lib.rs", "mod a;\nmod b;\nmod c;\nmod d;"),
         ("a/mod.rs", "mod inner;\npub use inner::Inner;"),

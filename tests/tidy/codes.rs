@@ -45,14 +45,14 @@ fn violations(sources: &[Source], code: Code, sender: Sender) -> Vec<String> {
 }
 
 #[test]
-fn every_code_is_sent_by_whom_its_row_names() {
+fn every_code_is_used_by_exactly_the_senders_that_its_row_names() {
     let sources = with_test_modules(sources("crates", &[".rs"]));
     let of = |code: &Code| violations(&sources, *code, code.row().sender);
     assert_none(Code::ALL.iter().flat_map(of).collect());
 }
 
 #[test]
-fn a_code_that_another_part_uses_or_none_is_found() {
+fn a_code_used_by_another_sender_or_by_none_is_found() {
     let file = |path: &str, text: &str| vec![Source::new(path, text)];
     let wrong = |sources: &[Source], sender| !violations(sources, Code::Denied, sender).is_empty();
     let proxy = file("crates/proxy/src/a.rs", "fn a() { Code::Denied }");

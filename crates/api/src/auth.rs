@@ -486,7 +486,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_that_is_not_named_is_closed_to_users() {
+    fn a_path_that_no_area_of_rights_covers_is_closed_to_users() {
         for path in
             ["/api/v1/nothing", "/api/v1/", "/api/v2/agents", "/metrics/", "/", "/api/v1//agents"]
         {
@@ -495,7 +495,7 @@ mod tests {
     }
 
     #[test]
-    fn what_changes_nothing_is_told_from_what_does() {
+    fn requests_are_classified_as_read_use_or_write_by_method_and_path() {
         for (method, path, expected) in [
             (Method::GET, "/api/v1/agents", Access::Read),
             (Method::POST, "/api/v1/rules/explain", Access::Read),
@@ -516,7 +516,7 @@ mod tests {
     }
 
     #[test]
-    fn the_install_belongs_to_the_default_organisation() {
+    fn only_the_default_organisation_has_rights_on_the_installation() {
         let other = OrgId::named("acme").unwrap();
         for access in [Access::Read, Access::Use, Access::Write] {
             for role in [Role::Admin, Role::Member, Role::Auditor, Role::EndUser] {
@@ -540,7 +540,7 @@ mod tests {
     }
 
     #[test]
-    fn auditors_and_members_write_only_what_is_theirs() {
+    fn auditors_write_nothing_and_members_do_not_write_shared_areas() {
         let org = OrgId::default_org();
         for area in Area::ALL {
             for access in [Access::Use, Access::Write] {
@@ -562,7 +562,7 @@ mod tests {
     }
 
     #[test]
-    fn who_takes_events_of_a_hook_may_not_change_the_hook() {
+    fn a_hook_and_its_events_are_separate_areas_of_rights() {
         let area = |path: &str| required(&Method::DELETE, &format!("/api/v1/{path}")).0;
         assert_eq!(area("hooks/ci/events/1"), Some(Area::HookEvents));
         assert_eq!(area("hooks/ci"), Some(Area::Hooks));

@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_json_is_a_400() {
+    fn a_body_that_is_not_json_is_refused_as_unreadable() {
         for bad in ["", "{", "{\"name\":\"a\"} x", "\u{feff}{}", "{'name':'a'}"] {
             let error = refused::<AgentSpec>(bad.as_bytes());
             assert!(matches!(error, ApiError::Unreadable(_)), "{error:?}");
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_is_empty_or_cut_is_told_apart_from_a_wrong_one() {
+    fn an_empty_a_cut_and_a_malformed_body_get_different_messages() {
         for (body, said) in [
             ("", "the body is empty; send a JSON object"),
             (
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_merge_patch_is_declared_by_its_own_type_and_by_no_similar_one() {
+    fn only_the_merge_patch_media_type_declares_a_merge_patch() {
         let declared = |kind: &'static str| {
             let fields = HeaderMap::from_iter([(CONTENT_TYPE, kind.parse().unwrap())]);
             (is_json(&fields), is_merge_patch(&fields))

@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_null_goes_and_the_rest_stays() {
+    fn a_setting_that_is_null_is_removed_and_the_others_stay() {
         let before = json!({
             "timeout": "30s", "rate_limit": "5/s", "headers": {"x-a": "1", "x-b": "2"},
             "retry": {"attempts": 2, "on": [503], "wait_max": "10s"},

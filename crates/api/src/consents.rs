@@ -470,7 +470,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_asked_host_and_the_public_url_are_our_origins() {
+    fn only_the_requested_host_and_the_public_url_are_origins_of_the_gateway() {
         let is_ours = |origin: &str, host: &str| {
             let (scheme, authority) = origin.split_once("://").unwrap_or(("", origin));
             is_own_origin(scheme, authority, host, "https://kw.example.com/keyward")

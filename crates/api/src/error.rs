@@ -446,7 +446,7 @@ mod tests {
     use keyward_vault::VaultError;
 
     #[test]
-    fn an_internal_fault_tells_the_caller_no_cause() {
+    fn an_internal_error_does_not_disclose_its_cause() {
         let error = ApiError::internal(std::io::Error::other("/var/lib/secret-place"));
         let json = serde_json::to_string(&error.body()).unwrap();
         assert!(!json.contains("secret-place"), "{json}");
@@ -454,7 +454,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_is_told_apart_from_a_fault_of_ours_without_naming_paths() {
+    fn a_full_disk_is_reported_as_a_failed_store_without_naming_paths() {
         let full = std::io::Error::new(std::io::ErrorKind::StorageFull, "/var/lib/secret-place");
         let failed = StoreError::Io { action: "write a row", source: full };
         let error = ApiError::from(VaultError::Directory(DirectoryError::Store(failed)));
@@ -477,7 +477,7 @@ mod tests {
     }
 
     #[test]
-    fn the_body_has_the_shape_of_the_interface() {
+    fn the_body_of_an_error_has_code_message_and_field() {
         let error = ApiError::field("fields.token", "is missing");
         let json = serde_json::to_value(error.body()).unwrap();
         let expected = serde_json::json!({"error": {

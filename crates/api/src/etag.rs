@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_entity_tag_is_refused() {
+    fn a_malformed_if_match_field_is_refused() {
         for bad in
             [&["abc"][..], &[""], &["\""], &["\"a\","], &["a\""], &["*", "\"a\""], &["\"a\"", "*"]]
         {
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn every_change_but_that_of_a_token_makes_another_tag() {
+    fn a_pause_changes_the_entity_tag_and_a_new_token_does_not() {
         let record = agent();
         let tag = |record: &Record<Agent>| Etag::of(record);
         let mut paused = record.clone();

@@ -431,7 +431,7 @@ mod tests {
     use keyward_model::{AgentSpec, RuleSpec};
 
     #[test]
-    fn only_what_differs_from_its_default_is_written() {
+    fn an_export_contains_only_values_that_differ_from_their_default() {
         let agent = AgentSpec { allow: Some(Vec::new()), ..AgentSpec::named("ci") };
         assert_eq!(minimal(&agent), json!({ "name": "ci", "allow": [] }));
         let rule = RuleSpec { methods: vec!["GET".to_owned()], ..RuleSpec::default() };

@@ -147,13 +147,13 @@ mod tests {
     }
 
     #[test]
-    fn two_hosts_are_no_host() {
+    fn a_request_with_two_host_fields_is_a_400() {
         let names = OwnNames::new(8081, Vec::new());
         assert_eq!(status(&names, &["localhost:8081", "localhost:8081"], "/healthz"), 400);
     }
 
     #[test]
-    fn own_names_are_answered() {
+    fn requests_for_the_names_of_the_gateway_are_answered() {
         let names = OwnNames::new(8081, vec![(Host::parse("kw.example.com").unwrap(), 443)]);
         for host in [
             "localhost:8081",

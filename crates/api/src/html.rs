@@ -355,7 +355,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_of_others_becomes_markup() {
+    fn untrusted_text_never_becomes_markup() {
         let page =
             HtmlPage::new("<b>").text("\"><script>alert('x')</script>").fact("a&b", "\u{1b}[31m");
         let button = page.button("</button>", "?x=\"y");
@@ -386,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_between_backticks_is_code_and_an_odd_one_is_text() {
+    fn text_between_backticks_is_code_and_an_unpaired_backtick_is_text() {
         let body = |text: &str| HtmlPage::new("x").text(text).body;
         assert_eq!(body("run `a <b>` now"), "<p>run <code>a &lt;b&gt;</code> now</p>");
         assert_eq!(body("one ` alone"), "<p>one ` alone</p>");

@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_member_of_either_part_is_refused_by_name() {
+    fn an_unknown_member_of_spec_and_options_is_refused_by_name() {
         for body in [
             json!({"url": "https://a.test/", "state": "active"}),
             json!({"url": "https://a.test/", "paused": true}),
@@ -385,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn no_refusal_quotes_what_stands_beside_the_spec() {
+    fn no_refusal_quotes_a_value_of_the_options() {
         for secret in [json!(["canary"]), json!({"a": "canary"}), json!(7_777_777)] {
             let body = json!({"url": "https://a.test/", "signing_key": secret});
             let (field, message) = refused::<Webhook>(&body);
@@ -398,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_object_is_refused() {
+    fn a_body_that_is_not_an_object_is_refused() {
         for bad in ["[]", "\"canary\"", "7", "null", "", "{", "{} x"] {
             let refused = Input::<Webhook>::parse(bad.as_bytes()).unwrap_err();
             assert!(!format!("{refused:?}").contains("canary"), "{bad}: {refused:?}");
@@ -418,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn the_parts_of_an_object_are_told_apart() {
+    fn an_input_is_split_into_spec_and_options() {
         let body = json!({"signing_key": "x", "url": "https://a.test/", "name": "ops"});
         let input = Input::<Webhook>::parse(body.to_string().as_bytes()).unwrap();
         assert_eq!((&*input.spec.name, &*input.spec.url), ("ops", "https://a.test/"));
@@ -431,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn a_patch_of_what_is_no_member_is_refused_by_name() {
+    fn a_patch_of_an_unknown_or_invalid_member_is_refused_by_name() {
         for bad in [json!({"nmae": "a"}), json!({"tokens": []}), json!({"role": null, "x": 1})] {
             let refused = InputChange::<User>::parse(bad.to_string().as_bytes()).unwrap_err();
             let ApiError::Field { field, message, .. } = refused else { panic!("{bad}") };
@@ -459,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_null_goes_and_what_is_left_out_stays() {
+    fn a_member_that_is_null_is_removed_and_an_absent_one_stays() {
         let patched = |patch: &str| {
             let change = InputChange::<User>::parse(patch.as_bytes()).unwrap();
             change.of(&user(Some("a@a.test"))).unwrap()

@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn only_named_origins_and_our_own_are_not_foreign() {
+    fn only_listed_origins_and_that_of_the_gateway_are_not_foreign() {
         let check = |host: &'static str, origin: &'static str, is_tls| {
             let given = fields(&[("host", host), ("origin", origin)]);
             let found = access().foreign_origin(arrival("203.0.113.1", is_tls), &given);

@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn each_operation_has_an_id_of_its_own_and_an_area_of_rights() {
+    fn each_operation_has_a_unique_id_and_an_area_of_rights() {
         let mut ids = BTreeSet::new();
         for operation in described().operations() {
             assert!(ids.insert(operation.id), "{} is there twice", operation.id);
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn each_limit_has_the_bounds_beyond_which_it_is_refused() {
+    fn each_limit_parameter_has_a_minimum_and_a_maximum() {
         let document = whole();
         let paths = document["paths"].as_object().unwrap();
         let all = paths.values().flat_map(|path| path.as_object().unwrap().values());
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_counted_is_required_for_counts_and_no_parameter_of_records() {
+    fn the_parameter_by_is_required_for_audit_counts_and_absent_for_records() {
         let document = whole();
         let required = |path: &str, name: &str| {
             let all = document["paths"][path]["get"]["parameters"].as_array().unwrap();

@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn another_ca_is_seen_unless_a_version_names_none() {
+    fn a_different_ca_is_reported_only_if_both_replicas_name_one() {
         let named = |ca: Option<&str>| ReplicaInfo { ca: ca.map(str::to_owned), ..said() };
         let one = AnnouncedReplica {
             is_own: false,
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replica_is_gone_whatever_it_said_last() {
+    fn a_silent_replica_is_gone_whatever_state_it_reported_last() {
         let about = said();
         let with = |config: &str| ReplicaInfo { config: config.to_owned(), ..about.clone() };
         let (same, other) = (with("one"), with("other"));

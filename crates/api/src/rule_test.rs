@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_that_is_not_as_expected_is_told() {
+    fn a_failed_rule_test_lists_each_difference() {
         let injected = serde_json::json!({
             "expect": "inject", "rule": "gh-read", "connection": "work", "code": "other",
         });
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_named_does_not_matter() {
+    fn an_absent_expectation_is_not_compared() {
         for json in [
             serde_json::json!({"expect": "deny"}),
             serde_json::json!({"expect": "deny", "rule": "no-deletes"}),
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_a_url_after_a_method() {
+    fn a_request_is_a_url_with_an_optional_method_before_it() {
         let ask = |request: &str| {
             let ask = explain_ask(&case(serde_json::json!({"expect": "deny", "request": request})));
             (ask.method, ask.url)

@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_last_run_that_ends_is_noticed_and_not_one_before() {
+    async fn only_the_end_of_the_last_run_is_reported() {
         let runs = Runs::default();
         let (first, second) = (runs.count(), runs.count());
         runs.begun().await;

@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn the_socket_is_for_its_owner_alone_and_goes_with_the_process() {
+    fn the_socket_is_accessible_to_its_owner_only_and_removed_on_drop() {
         in_runtime(async {
             let dir = tempfile::tempdir().unwrap();
             let socket = AdminSocket::bind(dir.path()).await.unwrap();
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_too_long_for_a_socket_is_said_to_be() {
+    fn a_path_that_is_too_long_for_a_socket_is_refused_as_too_long() {
         in_runtime(async {
             let dir = tempfile::tempdir().unwrap();
             let deep = dir.path().join("d".repeat(120));

@@ -129,7 +129,7 @@ async fn a_compressed_body_is_refused_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn the_tcp_door_opens_nothing_but_health_and_certificates() {
+async fn the_tcp_listener_serves_only_health_and_certificates() {
     let lab = Lab::stocked().await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
@@ -177,7 +177,7 @@ async fn the_tcp_door_opens_nothing_but_health_and_certificates() {
 }
 
 #[tokio::test]
-async fn an_idle_stream_does_not_hold_up_the_stop() {
+async fn an_idle_stream_does_not_delay_the_shutdown() {
     let lab = Lab::new().await;
     let dir = tempfile::tempdir().unwrap();
     let socket = AdminSocket::bind(dir.path()).await.unwrap();
@@ -205,7 +205,7 @@ async fn a_draining_gateway_lives_but_is_not_ready() {
 }
 
 #[tokio::test]
-async fn what_does_not_exist_is_404_with_a_code() {
+async fn an_unknown_path_or_resource_is_a_404_with_a_code() {
     let lab = Lab::stocked().await;
     for path in [
         "/api/v1/agents/nobody",
@@ -227,7 +227,7 @@ async fn what_does_not_exist_is_404_with_a_code() {
 }
 
 #[tokio::test]
-async fn a_form_that_does_not_fit_is_422_and_names_the_field() {
+async fn an_invalid_connection_is_a_422_that_names_the_field() {
     let lab = Lab::new().await;
     let table = [
         (json!({"provider": "none", "name": "n", "fields": {"token": CANARY}}), "provider"),
@@ -248,7 +248,7 @@ async fn a_form_that_does_not_fit_is_422_and_names_the_field() {
 }
 
 #[tokio::test]
-async fn what_is_asked_of_the_audit_log_is_checked() {
+async fn queries_of_the_audit_log_are_validated() {
     let lab = Lab::new().await;
     for (query, field) in [
         ("nope=1", Some("nope")),
@@ -281,7 +281,7 @@ async fn what_is_asked_of_the_audit_log_is_checked() {
 }
 
 #[tokio::test]
-async fn a_rule_test_tells_of_each_case_also_beside_one_that_cannot_be() {
+async fn a_rule_test_reports_each_case_even_if_another_case_is_invalid() {
     let lab = Lab::stocked().await;
     lab.post("/api/v1/agents/ci/bindings", json!({"connection": "work"})).await;
     let url = "https://api.github.com/user";
@@ -309,7 +309,7 @@ async fn a_rule_test_tells_of_each_case_also_beside_one_that_cannot_be() {
 }
 
 #[tokio::test]
-async fn what_the_file_manages_is_not_edited_here() {
+async fn an_agent_of_the_configuration_file_is_not_deleted_through_the_api() {
     let lab = Lab::stocked().await;
     let (org, spec) = (OrgId::default_org(), AgentSpec::named("declared"));
     lab.admin
@@ -324,7 +324,7 @@ async fn what_the_file_manages_is_not_edited_here() {
 }
 
 #[tokio::test]
-async fn nothing_answers_with_the_secret_of_a_connection() {
+async fn no_answer_contains_the_secret_of_a_connection() {
     let lab = Lab::stocked().await;
     let (status, _) = lab.post("/api/v1/agents/ci/bindings", json!({"connection": "work"})).await;
     assert_eq!(status, StatusCode::CREATED);
@@ -339,7 +339,7 @@ async fn nothing_answers_with_the_secret_of_a_connection() {
 }
 
 #[tokio::test]
-async fn a_token_opens_as_soon_as_it_is_answered_and_no_longer_than_it_says() {
+async fn a_token_is_valid_from_its_answer_until_its_expiry_or_revocation() {
     let lab = Lab::stocked().await;
     let (status, made) = lab.post("/api/v1/agents/ci/tokens", json!({"ttl": "1h"})).await;
     assert_eq!(status, StatusCode::CREATED);
@@ -359,7 +359,7 @@ async fn a_token_opens_as_soon_as_it_is_answered_and_no_longer_than_it_says() {
 }
 
 #[tokio::test]
-async fn a_binding_is_in_force_when_it_is_answered_and_so_is_its_end() {
+async fn a_binding_and_its_removal_are_in_force_when_they_are_answered() {
     let lab = Lab::stocked().await;
     let ask = json!({"agent": "ci", "url": "https://api.github.com/user"});
     let action = async || lab.post("/api/v1/rules/explain", ask.clone()).await.1["action"].clone();
@@ -408,7 +408,7 @@ async fn an_agent_has_the_listeners_of_its_name_in_its_own_organisation() {
 }
 
 #[tokio::test]
-async fn a_probe_is_taken_at_loopback_and_of_a_process_that_is_known() {
+async fn a_probe_requires_a_loopback_address_and_a_known_process() {
     let lab = Lab::new().await;
     for (query, says) in [
         ("at=192.0.2.1:80", "is not an address of loopback"),
@@ -425,7 +425,7 @@ async fn a_probe_is_taken_at_loopback_and_of_a_process_that_is_known() {
 }
 
 #[tokio::test]
-async fn a_private_gateway_takes_no_consents_and_says_what_to_do() {
+async fn a_private_gateway_refuses_consents_and_names_the_remedy() {
     let lab = Lab::stocked().await;
     lab.admin.runs().make_private();
     for (path, body) in [

@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_life_that_is_no_life_is_refused() {
+    fn an_invalid_token_lifetime_is_refused() {
         let bad = [
             r#"{"ttl":"0s"}"#,
             r#"{"ttl":"soon"}"#,

@@ -393,7 +393,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_app_fits_the_methods_that_it_is_for() {
+    fn an_app_fits_only_the_authentication_methods_of_its_provider_and_kind() {
         let method = |id: &str, kind: AuthKind, of: Option<&str>| -> AuthView {
             let view = json!({ "id": id, "kind": kind, "label": id, "apps_of": of, "fields": [] });
             serde_json::from_value(view).unwrap()

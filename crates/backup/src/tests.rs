@@ -61,7 +61,7 @@ fn opened(content: &BackupContent) -> Vec<(Table, String, u64, Vec<u8>)> {
 }
 
 #[tokio::test]
-async fn every_row_and_part_comes_back_and_the_same_state_opens_under_another_key() {
+async fn a_backup_restores_every_row_and_part_under_another_master_key() {
     let world = world().await;
     let (encryption, opening) = keys();
     let content = content(&world.directory).await;
@@ -120,7 +120,7 @@ async fn a_file_that_is_cut_or_longer_is_refused() {
 }
 
 #[tokio::test]
-async fn a_wrong_passphrase_or_identity_is_told_from_damage() {
+async fn a_wrong_passphrase_or_identity_is_distinguished_from_damage() {
     let passphrase = |text: &str| Secret::new(text);
     let by_text = backup(&Encryption::Passphrase(passphrase(CANARY))).await;
     let open = |text| verify(&*by_text, &BackupKey::Passphrase(passphrase(text)));
@@ -159,7 +159,7 @@ fn end(frames: &mut Hashed<&mut dyn Write>) {
 const HEADER: &str = r#"{"format":1,"keyward":"9.9.9","created":"2026-01-02T03:04:05Z","rows":{}}"#;
 
 #[test]
-fn files_of_other_programs_and_versions_say_what_they_are() {
+fn the_error_for_a_file_of_another_program_or_version_says_what_it_is() {
     let (encryption, opening) = keys();
     let told = |file: Vec<u8>| verify(&*file, &opening).unwrap_err().to_string();
     let foreign = made(&encryption, |frames| frames.inner.write_all(b"a letter").unwrap());
@@ -191,7 +191,7 @@ fn files_of_other_programs_and_versions_say_what_they_are() {
 type WriteFrames<'a> = &'a dyn Fn(&mut Hashed<&mut dyn Write>);
 
 #[test]
-fn an_end_that_does_not_fit_what_was_read_is_damage() {
+fn a_backup_with_a_missing_or_mismatched_trailer_is_damaged() {
     let (encryption, opening) = keys();
     let header = HEADER.replace("\"rows\":{}", "\"rows\":{\"agents\":1}");
     let cases: [(&str, WriteFrames<'_>); 5] = [
@@ -243,7 +243,7 @@ async fn a_row_that_does_not_open_is_named_before_anything_is_written() {
 }
 
 #[test]
-fn names_of_files_tell_their_time_and_nothing_else_is_one() {
+fn the_time_is_read_from_names_of_backup_files_and_from_no_other_name() {
     let time = "2026-01-02T03:04:05Z".parse().unwrap();
     assert_eq!(file_name(time), "keyward-20260102T030405Z.age");
     assert_eq!(time_of("keyward-20260102T030405Z.age"), Some(time));
@@ -260,7 +260,7 @@ fn names_of_files_tell_their_time_and_nothing_else_is_one() {
 }
 
 #[test]
-fn what_is_not_a_recipient_says_what_to_write() {
+fn invalid_recipients_and_identities_have_distinct_errors() {
     let refused: BTreeMap<&str, RecipientError> =
         ["age1", "ssh-ed25519 AAAA", "AGE-SECRET-KEY-1QQ"]
             .into_iter()

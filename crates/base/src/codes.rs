@@ -414,7 +414,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_commands_get_the_name_of_what_they_are_about() {
+    fn only_commands_in_a_hint_get_the_name_of_the_agent_or_connection() {
         for (hint, named) in [
             (
                 "`keyward agent bind NAME CONNECTION`, or NAME",
@@ -432,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn every_row_has_a_status_of_an_error_and_differs_from_the_others() {
+    fn every_code_has_an_error_status_and_differs_in_text_or_status() {
         let mut seen = HashSet::new();
         for code in Code::ALL {
             let status = code.status();
@@ -442,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_are_words_that_fit_header_fields_and_scripts() {
+    fn codes_are_lower_case_words_and_their_meanings_are_sentences() {
         for code in Code::ALL {
             let is_word = |c: u8| c.is_ascii_lowercase() || c == b'_';
             assert!(code.as_str().bytes().all(is_word), "{code:?}");

@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_six_digits_are_a_colour() {
+    fn only_six_hex_digits_after_a_hash_sign_are_a_colour() {
         let colour = |text: &str| serde_json::from_value::<Colour>(text.into());
         for bad in ["", "#", "red", "#fff", "#12345g", "3355ff", "#3355ff;", "#1234567", "#é1234"]
         {

@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn a_version_ends_no_greeting_and_begins_with_its_number() {
+    fn a_server_version_begins_with_a_digit_and_has_no_blank_or_control_character() {
         let long = format!("8.0.{}", "1".repeat(60));
         for bad in ["", "8", "MariaDB", "v8.0", ".8", "8.0 x", "8.0\0", "8.0\n", "8.0.ä", &long] {
             assert!(bad.parse::<ServerVersion>().is_err(), "{bad}");
@@ -348,7 +348,11 @@ mod tests {
             // Names that different owners can register.
             ("db.com:27017", "evil.com:27017", false),
             ("db.co.uk:27017", "evil.co.uk:27017", false),
-            ("a.us-east-1.compute.amazonaws.com:27017", "b.us-east-1.compute.amazonaws.com:27017", false),
+            (
+                "a.us-east-1.compute.amazonaws.com:27017",
+                "b.us-east-1.compute.amazonaws.com:27017",
+                false,
+            ),
             ("a.example.com:27017", "b.example.com:27017", true),
             // Names of a private network.
             ("db1.internal:27017", "db2.internal:27017", true),
@@ -389,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_of_postgresql_is_one_that_is_listed() {
+    fn a_postgresql_server_is_accepted_only_if_it_is_listed() {
         let more = ["b.db.test:5432", "b.db.test:5433"].map(target);
         let protocol = DatabaseProtocol::Postgres;
         let listed = Seeds::Listed(more.to_vec());
@@ -406,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn dns_lists_servers_of_the_names_domain_alone() {
+    fn a_server_from_dns_is_accepted_only_in_the_domain_of_the_name() {
         for (name, server, expected) in [
             ("cluster.db.test", "a.db.test", true),
             ("cluster.db.test", "a.shards.db.test", true),
@@ -428,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn each_listed_server_has_members_beside_it() {
+    fn a_replica_set_member_may_be_in_the_domain_of_any_listed_server() {
         let more = ["b.other.test:27018", "10.0.0.1"].map(target);
         let listed = endpoint("a.db.test:27017", Seeds::Listed(more.to_vec()));
         for (member, expected) in [

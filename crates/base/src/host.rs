@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_no_host_holds_are_refused() {
+    fn characters_that_no_host_contains_are_refused() {
         refused_with(
             TargetError::Character,
             &[
@@ -515,7 +515,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_idna_is_refused() {
+    fn names_that_are_not_valid_idna_are_refused() {
         refused_with(
             TargetError::Idna,
             &[
@@ -619,7 +619,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_shown_parses_to_the_same(
+        fn a_displayed_target_parses_to_the_same_target(
             authority in prop_oneof![
                 r"\PC{0,40}",
                 r"[a-zA-Z0-9.:\[\]_\-]{0,40}",
@@ -640,7 +640,7 @@ mod tests {
         }
 
         #[test]
-        fn every_address_survives(bits in any::<u128>(), v4 in any::<u32>(), port in 1_u16..) {
+        fn every_ip_address_and_port_is_parsed_from_its_text(bits in any::<u128>(), v4 in any::<u32>(), port in 1_u16..) {
             for ip in [IpAddr::from(Ipv6Addr::from(bits)), IpAddr::from(Ipv4Addr::from(v4))] {
                 let shown = std::net::SocketAddr::new(ip, port).to_string();
                 let target = Target::parse(Scheme::Https, &shown).expect("an address");

@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn an_organisation_and_its_name_are_one() {
+    fn an_organisation_id_contains_its_name_and_invalid_names_are_refused() {
         for bad in
             ["", "0", "a", "Acme", "-a", "a-", "a/b", "org_acme", "\u{e9}\u{e9}", &"x".repeat(41)]
         {
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn no_id_comes_twice_from_what_was_fetched_at_once() {
+    fn ids_from_batches_of_random_bytes_are_unique() {
         let made = || (0..3 * FETCHED).map(|_| ExchangeId::random().to_string());
         let other = std::thread::spawn(move || made().collect::<Vec<_>>()).join().unwrap();
         let all: std::collections::HashSet<String> = made().chain(other).collect();

@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_have_the_names_that_are_accepted_and_their_own_comments() {
+    fn keys_have_the_names_that_serde_accepts_and_the_doc_comments() {
         let keys = Outer::keys();
         let shown: Vec<_> = keys.iter().map(|key| (key.name, &*key.meaning)).collect();
         assert_eq!(shown, [("use", "What it is called, in two lines."), ("inner", "More.")]);

@@ -88,7 +88,7 @@ mod tests {
     use crate::settings::Settings;
 
     #[test]
-    fn the_default_takes_no_memory_and_is_equal_to_one_that_was_written() {
+    fn a_default_takes_no_heap_memory_and_equals_a_value_that_was_reset_to_it() {
         let writes = Settings { read_only: Some(true), ..Settings::default() };
         let mut written = Rare::from(writes);
         written.read_only = None;

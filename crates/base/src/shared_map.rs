@@ -309,7 +309,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_a_map_and_its_copies_stay_as_they_were(
+        fn a_shared_map_behaves_like_a_map_and_its_copies_do_not_change(
             first in proptest::collection::vec((0u16..400, 0u32..6), 0..600),
             then in proptest::collection::vec((0u16..400, 0u32..6), 0..200),
         ) {
@@ -336,7 +336,7 @@ mod tests {
         }
 
         #[test]
-        fn maps_of_different_origin_are_compared_too(
+        fn differences_between_independently_built_maps_are_counted(
             one in proptest::collection::btree_map(0u16..90, 0u32..3, 0..90),
             other in proptest::collection::btree_map(0u16..90, 0u32..3, 0..90),
         ) {

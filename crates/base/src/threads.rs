@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn work_that_panics_ends_itself_alone() {
+    async fn a_panic_fails_only_the_work_that_panicked() {
         let threads = Threads::new("test", 1);
         assert_eq!(threads.run(|| panic!("on purpose")).await, Err::<(), _>(WorkPanicked));
         assert_eq!(threads.run(|| 7).await, Ok(7));

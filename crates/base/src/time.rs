@@ -243,7 +243,7 @@ mod tests {
 
     /// oauth 7.1: a wrong clock does no harm.
     #[test]
-    fn a_clock_that_is_set_back_hides_no_time_and_a_sleep_hides_none_either() {
+    fn elapsed_time_is_correct_after_the_clock_is_set_back_and_after_a_suspend() {
         let then = Clock::System.moment();
         let steady = then.steady.unwrap();
         let hour = Duration::from_secs(3_600);
@@ -257,14 +257,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_duration_is_refused() {
+    fn invalid_durations_are_refused() {
         for bad in ["", "5", "s", "5 parsecs", "-1s", "1.2.3s", "1s-", "999999999d", "NaNs"] {
             assert!(parse_duration(bad).is_err(), "{bad}");
         }
     }
 
     #[test]
-    fn what_is_no_moment_is_refused() {
+    fn invalid_moments_are_refused() {
         for bad in ["", "yesterday", "2026-13-01", "2026-01-31T08:00:00", "1", "-1h", "20260131 x"]
         {
             assert_eq!(parse_moment(bad, Timestamp::UNIX_EPOCH), Err(MomentError), "{bad}");
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn moments_read_as_people_write_them() {
+    fn moments_are_parsed_from_ages_dates_and_timestamps() {
         let now: Timestamp = "2026-02-01T00:30:00Z".parse().unwrap();
         for (text, moment) in [
             ("30m", "2026-02-01T00:00:00Z"),
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_read_as_people_write_them() {
+    fn durations_are_parsed_from_numbers_with_units() {
         for (text, ms) in [("500ms", 500), ("0.5s", 500), ("2m", 120_000), ("1h30m", 5_400_000)] {
             assert_eq!(parse_duration(text), Ok(Duration::from_millis(ms)), "{text}");
         }
@@ -301,14 +301,14 @@ mod tests {
     }
 
     #[test]
-    fn a_client_waits_for_whole_seconds_and_never_for_none() {
+    fn a_wait_is_rounded_up_to_at_least_one_whole_second() {
         for (ms, seconds) in [(0, 1), (1, 1), (1_000, 1), (1_001, 2), (90_000, 90)] {
             assert_eq!(whole_seconds(Duration::from_millis(ms)), seconds, "{ms} ms");
         }
     }
 
     #[test]
-    fn seconds_and_dates_are_read_and_nothing_else() {
+    fn retry_after_accepts_only_seconds_and_http_dates() {
         let now: Timestamp = "1994-11-06T08:49:37Z".parse().unwrap();
         for none in ["", "soon", "-1", "1.5", "+1", "1994-11-06", "Sun, 06 Nov", "1 s"] {
             assert_eq!(retry_after(none, now), None, "{none}");

@@ -123,7 +123,7 @@ mod tests {
         }
     }
     #[test]
-    fn a_user_alone_names_a_connection_or_nothing() {
+    fn a_user_name_selects_a_connection_and_a_wrong_name_selects_none() {
         let two = choices(&[("main", "0"), ("cache", "1")]);
         let one = choices(&[("main", "0")]);
         for (choices, user, expected) in [

@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_rejected_login_names_its_connection() {
+    fn only_the_hint_for_a_rejected_login_names_the_connection() {
         let hint = |code: Code| {
             let text = code.because("no").hint("as before");
             let refusal = ServerRefusal { text, state: None, rejects_login: false };

@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rotation_keeps_the_sealing_that_a_second_one_of_the_same_text_has_not() {
+    fn a_rewrapped_value_is_the_same_sealing_and_a_second_seal_is_another() {
         let (org, master, next) = (OrgId::default_org(), random(), random());
         let place = Place { org: &org, table: "agents", key: "k" };
         let sealed = sealed_at(&place, &master);
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_opens_nowhere_else() {
+    fn a_value_opens_only_in_its_organisation_table_and_row() {
         let (org, other_org, master) = (OrgId::default_org(), OrgId::random(), random());
         let place = Place { org: &org, table: "agents", key: "k" };
         let sealed = sealed_at(&place, &master);
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrapped_key_is_not_taken_from_another_row() {
+    fn a_wrapped_key_of_another_row_is_refused() {
         let (org, master) = (OrgId::default_org(), random());
         let (a, b) = (
             Place { org: &org, table: "agents", key: "a" },
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_value_never_looks_the_same() {
+    fn two_sealings_of_one_value_differ_in_nonce_key_and_ciphertext() {
         let (org, master) = (OrgId::default_org(), random());
         let place = Place { org: &org, table: "agents", key: "k" };
         let (one, two) = (sealed_at(&place, &master), sealed_at(&place, &master));
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn another_format_is_named() {
+    fn an_unknown_format_and_a_truncated_value_have_distinct_errors() {
         assert_eq!(key_id(&[2; 200]), Err(EnvelopeError::UnknownFormat(2)));
         assert_eq!(key_id(&[]), Err(EnvelopeError::Truncated));
         assert_eq!(key_id(&[FORMAT; OVERHEAD - 1]), Err(EnvelopeError::Truncated));
@@ -334,7 +334,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_sealed_opens(plain in proptest::collection::vec(any::<u8>(), 0..300), key in ".{0,40}") {
+        fn a_sealed_value_opens_with_its_key_and_place(plain in proptest::collection::vec(any::<u8>(), 0..300), key in ".{0,40}") {
             let (org, master) = (OrgId::random(), random());
             let place = Place { org: &org, table: "grants", key: &key };
             let sealed = seal(WrappingKey { id: ID, bytes: &master }, &place, &plain).unwrap();
@@ -343,7 +343,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fn opening_arbitrary_bytes_fails_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let (org, master) = (OrgId::default_org(), random());
             let place = Place { org: &org, table: "grants", key: "k" };
             prop_assert!(open(&master, &place, &bytes).is_err());

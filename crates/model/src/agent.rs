@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_set_of_hosts_or_is_there_twice_is_refused() {
+    fn an_unknown_or_repeated_set_of_hosts_is_refused() {
         assert_eq!(refused(&["pakages"]), ["`allow` names `pakages`, which is not a set of hosts"]);
         assert_eq!(refused(&["none"]).len(), 1);
         assert_eq!(refused(&["pip", "web", "pip"]), ["`allow` names `pip` twice"]);

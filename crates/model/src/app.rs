@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_be_sent_is_refused_by_field() {
+    fn an_invalid_member_of_an_app_is_refused_by_field() {
         let long = "x".repeat(TEXT_BYTES_MAX + 1);
         let params: BTreeMap<_, _> = (0..=PARAMS_MAX).map(|n| (n.to_string(), "x")).collect();
         for (bad, field) in [
@@ -354,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_that_is_wrong_is_refused_at_once() {
+    fn all_invalid_members_of_an_app_are_refused_at_once() {
         let urls = json!({ "token": "x", "device": "y" });
         let bad = spec(json!({ "name": "", "client_id": "", "scopes": [""], "urls": urls }));
         let refused = App::refusals(&bad);

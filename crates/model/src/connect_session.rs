@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_without_a_clear_purpose_is_refused() {
+    fn a_connect_session_with_invalid_or_conflicting_members_is_refused_by_field() {
         for (bad, field) in [
             (json!({"providers": []}), "`providers`"),
             (json!({"providers": vec!["p"; 21]}), "`providers`"),
@@ -381,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn only_origins_that_a_browser_would_reach_are_origins() {
+    fn only_https_and_local_http_urls_have_an_origin() {
         for bad in [
             "javascript:alert(1)",
             "https://",

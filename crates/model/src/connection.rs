@@ -478,7 +478,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_shown_or_kept_is_refused() {
+    fn an_invalid_member_of_a_connection_is_refused_by_field() {
         for (bad, field) in [
             (json!({ "description": "" }), "description"),
             (json!({ "description": "a\u{1b}[31m" }), "description"),

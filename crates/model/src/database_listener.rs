@@ -211,7 +211,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn only_places_of_this_machine_and_of_the_gateways_own_folder_are_taken() {
+    fn only_loopback_addresses_and_sockets_in_the_gateways_folder_are_accepted() {
         for bad in [
             "0.0.0.0:6432",
             "[::]:6432",
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn an_agent_needs_no_token_only_at_a_socket() {
+    fn a_listener_may_name_an_agent_only_at_a_socket() {
         let refused = |at: &str, agent: Option<&str>| {
             let spec = json!({ "name": "local", "at": at, "agent": agent });
             let spec: DatabaseListenerSpec = serde_json::from_value(spec).unwrap();

@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_may_give_is_refused() {
+    fn unknown_and_missing_members_of_a_honeytoken_are_refused() {
         for bad in
             [r#"{"name":"a","text":"x"}"#, r#"{"name":"a","id":"hny_1"}"#, r#"{"provider":"x"}"#]
         {

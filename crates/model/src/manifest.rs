@@ -404,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_that_names_none_is_never_read_as_all() {
+    fn an_empty_list_is_refused_and_never_read_as_all() {
         for key in ["scopes", "methods", "paths", "allow"] {
             let slot = serde_json::json!({"slot": "a", "provider": "p", key: []});
             let error = serde_json::from_value::<Slot>(slot).unwrap_err().to_string();
@@ -413,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn bounds_hold() {
+    fn a_manifest_without_slots_or_with_too_many_is_refused() {
         let slot = |n: usize| serde_json::json!({"slot": format!("s{n}"), "provider": "p"});
         let of = |count: usize| {
             let slots: Vec<_> = (0..count).map(slot).collect();

@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_examples_of_the_rfc_hold() {
+    fn merge_patches_match_the_examples_of_rfc_7396() {
         // RFC 7396, appendix A.
         for (target, patch, expected) in [
             (json!({"a": "b"}), json!({"a": "c"}), json!({"a": "c"})),

@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn they_are_stored_as_an_object_in_the_order_of_their_fields() {
+    fn placeholders_are_stored_as_an_object_and_listed_in_the_order_of_fields() {
         let [one, two] = [(); 2].map(|()| Placeholder::issue("sk-", Some(40)));
         let all =
             Placeholders::from([("b".to_owned(), one.clone()), ("a".to_owned(), two.clone())]);

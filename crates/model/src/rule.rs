@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_that_is_wrong_is_refused_at_once() {
+    fn all_invalid_members_of_a_rule_are_refused_at_once() {
         for (bad, fields) in [
             (json!({}), vec![""]),
             (json!({ "hosts": ["a.test"] }), vec![""]),
@@ -405,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stored_rule_is_refused_where_its_name_or_a_list_would_mislead() {
+    fn a_stored_rule_with_a_reserved_name_no_agents_or_too_many_hosts_is_refused() {
         let refused = |spec: Value| {
             let spec: RuleSpec = serde_json::from_value(spec).unwrap();
             let refusals = Rule::refusals(&spec);
@@ -442,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn only_one_place_is_accepted() {
+    fn a_request_with_two_places_for_a_rule_is_refused() {
         let place = |text: Value| serde_json::from_value::<RulePlace>(text).unwrap();
         for bad in [
             json!({ "first": true, "last": true }),

@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_life_out_of_bounds_is_refused() {
+    fn a_session_lifetime_out_of_bounds_is_refused() {
         let lifetime =
             |json: &str| serde_json::from_str::<SessionCreateOptions>(json).unwrap().lifetime();
         for bad in [

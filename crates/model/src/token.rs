@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_of_tokens_are_flat_and_say_that_there_is_no_label() {
+    fn rows_of_tokens_are_flat_and_contain_an_absent_label_as_null() {
         let row = serde_json::json!({
             "id": "tok_0123456789abcdefghij", "hash": "00", "label": null,
             "created": "2026-01-02T03:04:05Z", "expires": null, "managed_by": "file",

@@ -180,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_address_is_refused() {
+    fn a_malformed_email_address_is_refused() {
         for bad in ["ann", "@a.test", "ann@", "a b@a.test", "a@b@c", "", &"a@".repeat(200)] {
             assert!(!is_email(bad), "{bad}");
         }

@@ -210,7 +210,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_posted_to_is_refused() {
+    fn a_webhook_url_must_be_https_or_local_http_without_a_password() {
         for bad in [
             "http://example.com/x",
             "ftp://example.com/x",

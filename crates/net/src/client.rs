@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_not_tls_fails_the_handshake() {
+    async fn an_answer_that_is_not_tls_fails_the_handshake() {
         let (cert, _) = certificate("api.test", 2000..4000);
         let (ours, mut theirs) = duplex(1024);
         theirs.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.expect("write");
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_silent_peer_is_given_up_in_time() {
+    async fn a_handshake_with_a_silent_peer_times_out() {
         let (cert, _) = certificate("api.test", 2000..4000);
         let (ours, _theirs) = duplex(64 * 1024);
         let within = Duration::from_millis(1);
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn names_and_addresses_are_verified() {
+    async fn certificates_for_names_and_addresses_are_accepted() {
         for (name, authority) in [
             ("api.test", "API.test."),
             ("a_b.api.test", "a_b.api.test"),

@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_host_domain_or_network_is_no_exception() {
+    fn an_exception_that_is_no_host_domain_or_network_is_refused() {
         for bad in [
             "",
             ".",
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_this_machines_own_never_goes_by_the_proxy() {
+    fn loopback_and_metadata_hosts_never_use_the_proxy() {
         let proxy = proxy(&[]);
         for own in [
             "localhost",
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn exceptions_end_at_labels_and_networks() {
+    fn exceptions_match_whole_labels_and_networks() {
         let proxy = proxy(&[".Corp.example", "git.other.example.", "10.0.0.0/8", "fd00::/8"]);
         let direct = [
             "a.corp.example",
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn a_login_that_no_field_can_hold_is_refused_and_none_is_shown() {
+    fn an_unsendable_proxy_login_is_refused_and_debug_shows_no_login() {
         let with =
             |user, password: &str| proxy(&[]).with_login(user, &Secret::from(password.to_owned()));
         assert_eq!(with("a:b", "x").expect_err("colon"), CorporateLoginError::User);
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_meant_for_the_proxy_that_goes_elsewhere_keeps_nothing_of_it() {
+    fn a_request_that_is_sent_directly_loses_the_form_and_login_for_the_proxy() {
         let login = proxy(&[]).with_login("svc", &Secret::from("hunter2".to_owned()));
         let forwarded = login.expect("a login").forwarding(&target("api.test:8080"));
         let mut request = Request::get("/a?b").body(()).expect("request");

@@ -533,7 +533,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn own_listeners_are_refused_by_an_unlisted_address() {
+    async fn own_listeners_are_refused_at_an_address_that_is_not_listed() {
         let (_listener, at) = listener();
         // Only another address of our listeners is known, and the allow list contains this one.
         let own = vec![SocketAddr::new(IpAddr::from([198, 51, 100, 7]), at.port())];
@@ -563,7 +563,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn names_that_do_not_resolve_in_time_leave_look_ups_to_others() {
+    async fn names_that_do_not_resolve_do_not_block_look_ups_of_other_names() {
         let (_listener, at) = listener();
         let (lookups, _dead, _) = with_dead_name(4);
         let mut dialler = Dialler::new(loopback_guard(), vec![], 16);
@@ -589,7 +589,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn silence_ends_in_time() {
+    async fn connecting_to_a_silent_address_times_out() {
         let (full, _held) = crate::race::tests::full_listener();
         let dialler = Dialler::new(loopback_guard(), vec![], 16);
         let result = dialler.dial(&target(&full.to_string()), Duration::from_millis(1)).await;
@@ -597,7 +597,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_stream_goes_to_the_judged_address_without_delay_and_is_kept_alive() {
+    async fn the_stream_to_the_checked_address_has_nodelay_and_keepalive() {
         let (listener, at) = listener();
         let dialler = overriding(loopback_guard(), "api.test", at);
         let dialled = dialler.dial(&target("api.test"), LONG).await.expect("connected");
@@ -631,7 +631,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_address_that_is_refused_is_not_asked_of_the_proxy_either() {
+    async fn a_refused_address_is_not_requested_from_the_proxy_either() {
         let (proxy, at) = listener();
         proxy.set_nonblocking(true).expect("nonblocking");
         let dialler = by(at, Guard::default(), &["192.0.2.0/24"]);
@@ -661,7 +661,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_proxy_that_is_ourselves_closed_or_silent_has_its_own_error() {
+    async fn a_proxy_that_is_the_gateway_closed_silent_or_unresolved_has_a_distinct_error() {
         let fault = async |dialler: Dialler, within| match dialler
             .dial(&target("api.test"), within)
             .await

@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_waiting_stream_of_the_address_with_the_most_goes_first() {
+    fn the_oldest_waiting_stream_of_the_address_with_the_most_is_evicted_first() {
         let set = Evictable::new(4);
         let few = enter(&set, SECOND, Some(0)).unwrap();
         let many: Vec<_> = (1..4).map(|n| enter(&set, FIRST, Some(n)).unwrap()).collect();
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn where_there_is_nothing_to_take_a_waiting_stream_gives_its_own() {
+    fn without_a_free_permit_a_new_stream_gets_that_of_an_evicted_one() {
         let set = Evictable::new(4);
         assert!(enter(&set, FIRST, None).is_none(), "nobody waits");
         let first = enter(&set, FIRST, Some(1)).unwrap();
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_is_kept_is_not_closed_until_it_waits_again() {
+    fn a_permanent_stream_is_not_evicted_until_it_is_evictable_again() {
         let set = Evictable::new(2);
         let [first, second] = [1, 2].map(|n| enter(&set, FIRST, Some(n)).unwrap());
         assert!(first.make_permanent() && first.make_permanent());

@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_network_with_ports_is_refused() {
+    fn text_that_is_not_a_network_with_ports_is_refused() {
         for bad in [
             "",
             ":",
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_address_stays_refused_beside_the_allowed_networks() {
+    fn an_address_or_port_outside_of_the_allowed_networks_stays_refused() {
         let guard = Guard::new(
             allow(&["10.1.2.0/24:443", "127.0.0.0/8:8000-9000", "[fd00::]/8:443"]),
             vec![],

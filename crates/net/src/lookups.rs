@@ -370,7 +370,7 @@ pub(crate) mod tests {
     }
 
     #[tokio::test]
-    async fn a_thread_that_is_not_started_blocks_no_name() {
+    async fn a_thread_that_fails_to_start_blocks_no_name() {
         const TOO_MANY: usize = usize::MAX / 8;
         let (mut lookups, dead, _) = with_dead_name(2);
         lookups.stack_bytes = TOO_MANY;
@@ -415,7 +415,7 @@ pub(crate) mod tests {
     }
 
     #[tokio::test]
-    async fn after_a_burst_few_threads_stay() {
+    async fn after_a_burst_only_the_maximum_of_idle_threads_stays() {
         let all_run = Barrier::new(IDLE_MAX + 2);
         let mut lookups = Lookups::new(IDLE_MAX + 2, move |_: &str| {
             all_run.wait();
@@ -444,7 +444,7 @@ pub(crate) mod tests {
     }
 
     #[tokio::test]
-    async fn the_names_that_are_waited_for_are_bounded() {
+    async fn the_number_of_names_with_waiting_callers_is_bounded() {
         let (lookups, _dead, _) = with_dead_name(1);
         let names: Vec<String> = (1..NAMES_MAX).map(|number| format!("{number}.test")).collect();
         let mut waiting = vec![Box::pin(lookups.addresses("dead.test", 1))];

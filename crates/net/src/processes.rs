@@ -253,7 +253,7 @@ mod tests {
 
     #[cfg(target_endian = "little")]
     #[test]
-    fn lines_of_the_kernel_are_read() {
+    fn a_line_of_proc_net_tcp_is_parsed() {
         let line = "   1: 0100007F:1F90 0A0200C0:01BB 02 00000000:00000000 00:00000000 00000000 \
                     1000 0 4711 1 0000000000000000 20 0 0 10 -1";
         let found = socket(line).unwrap();
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_line_is_passed_over() {
+    fn a_text_that_is_not_a_socket_line_is_skipped() {
         for bad in ["", "  sl  local_address rem_address   st", "1: x:y z:w 01", "1: 0100007F:1F90"]
         {
             assert_eq!(socket(bad), None, "{bad}");
@@ -275,7 +275,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn an_own_stream_is_seen_and_an_accepted_one_is_not() {
+    fn a_stream_that_a_process_opened_is_listed_and_an_accepted_one_is_not() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let at = listener.local_addr().unwrap();
         let out = std::net::TcpStream::connect(at).unwrap();
@@ -288,7 +288,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn a_stream_of_this_process_is_of_its_tree_and_of_its_parents_and_of_no_other() {
+    fn a_stream_belongs_to_the_trees_of_its_process_and_parent_and_to_no_other() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let out = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (accepted, peer) = listener.accept().unwrap();
@@ -314,7 +314,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn a_stream_of_another_machine_is_of_no_tree_here() {
+    fn a_stream_from_another_machine_belongs_to_no_process_tree_here() {
         let (peer, at) = ("192.0.2.1:50000".parse().unwrap(), "198.51.100.1:8080".parse().unwrap());
         assert_eq!(stream_membership(std::process::id(), peer, at), Membership::Outside);
     }

@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn any_success_opens_the_tunnel_and_the_bytes_after_it_are_the_targets() {
+    async fn any_2xx_answer_opens_the_tunnel_and_no_byte_of_its_head_is_passed_on() {
         for (pieces, early) in [
             (vec![&b"HTTP/1.1 200 Connection established\r\n\r\n"[..]], &b""[..]),
             (vec![b"HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello"], b"hello"),

@@ -147,7 +147,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn families_take_turns_from_that_of_the_first_address() {
+    fn address_families_alternate_from_that_of_the_first_address() {
         let order = |texts: &[&str]| {
             let addresses: Vec<_> = texts.iter().map(|text| addr(text)).collect();
             let ordered = interleave(checked(&addresses));

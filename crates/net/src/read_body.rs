@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_that_breaks_off_is_not_whole() {
+    async fn a_body_that_breaks_off_is_an_error() {
         let pieces = [Ok(Frame::data(Bytes::from("one"))), Err("cut")];
         let read = read_body(StreamBody::new(stream::iter(pieces)), 10).await;
         assert!(matches!(read, Err(ReadError::Broken("cut"))));

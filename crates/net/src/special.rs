@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_of_the_special_registries_is_public() {
+    fn no_address_of_the_special_purpose_registries_is_public() {
         use IpClass::*;
         let table = [
             ("0.0.0.0", Unspecified),
@@ -413,7 +413,7 @@ mod tests {
         }
 
         #[test]
-        fn nothing_outside_global_unicast_is_public(bits in any::<u128>()) {
+        fn no_ipv6_address_outside_of_global_unicast_is_public(bits in any::<u128>()) {
             let ip = Ipv6Addr::from_bits(bits);
             if classify(IpAddr::V6(ip)) == IpClass::Public {
                 let mapped = ip.to_ipv4_mapped().is_some();

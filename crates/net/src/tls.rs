@@ -292,13 +292,13 @@ mod tests {
     }
 
     #[test]
-    fn a_platform_of_only_unusable_roots_is_no_platform() {
+    fn platform_roots_that_are_all_unusable_count_as_none() {
         let junk = CertificateDer::from(b"junk".to_vec());
         assert!(matches!(client_config_with(Ok(vec![junk]), &[]), Err(TlsError::NoRoots { .. })));
     }
 
     #[test]
-    fn an_unusable_root_is_passed_over_on_the_platform_and_named_in_the_configuration() {
+    fn an_unusable_root_is_skipped_on_the_platform_and_an_error_in_the_configuration() {
         let junk = || CertificateDer::from(b"junk".to_vec());
         assert!(client_config_with(Ok(vec![junk(), root()]), &[]).is_ok());
         let error = client_config_with(Ok(vec![root()]), &[root(), junk()]).expect_err("junk");
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_of_another_certificate_has_a_plain_message() {
+    fn a_key_of_another_certificate_has_a_distinct_error() {
         let key = rcgen::KeyPair::generate().expect("a key").serialize_pem();
         let error = server_config(vec![root()], &Secret::from(key)).expect_err("another key");
         assert!(matches!(error, TlsError::OtherKey), "{error}");

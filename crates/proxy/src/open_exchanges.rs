@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_ended_or_was_cut_is_not_listed_and_takes_no_room() {
+    fn an_exchange_that_has_ended_or_was_cut_is_not_listed_and_takes_no_memory() {
         let all = OpenExchanges::default();
         let (first, idle) = (all.enter(), all.enter());
         let one = tunnel();

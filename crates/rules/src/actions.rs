@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn another_host_method_path_or_query_does_not_belong_to_it() {
+    fn a_request_with_another_host_method_path_or_query_is_outside_the_scope() {
         for line in [
             "GET evil.test/o/r/info/refs?service=git-upload-pack",
             "POST git.test/o/r/info/refs?service=git-upload-pack",
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_parameter_takes_no_request_out_of_a_denied_action() {
+    fn an_excluded_parameter_does_not_exempt_a_request_from_a_denied_action() {
         let delete = ActionScope {
             methods: vec![Method::DELETE],
             paths: vec![PathPattern::parse("/v1/*").unwrap()],
@@ -291,7 +291,7 @@ mod tests {
 
     /// What some server reads as the denied parameter is denied, or refused as unclear.
     #[test]
-    fn no_spelling_of_a_parameter_takes_a_request_out_of_a_denied_action() {
+    fn no_spelling_of_a_parameter_exempts_a_request_from_a_denied_action() {
         let void = ActionScope {
             methods: vec![Method::POST],
             paths: Vec::new(),
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn encoded_names_and_values_are_decoded() {
+    fn encoded_parameter_names_and_values_are_decoded() {
         for line in [
             "GET git.test/o/r/info/refs?service=git-upload-pack",
             "get git.test/o/r/info/refs?a=b&service=git-upload-pack&c",
@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_scope_does_not_name_is_not_compared() {
+    fn a_scope_that_names_only_hosts_covers_every_request_to_them() {
         let all = ActionScope { hosts: scope().hosts, ..ActionScope::default() };
         assert_eq!(covers(&all, "DELETE git.test/x;y?service=a&service=b"), Ok(true));
         assert_eq!(covers(&all, "GET evil.test/"), Ok(false));

@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_push_is_within_branches_only_if_all_of_it_is() {
+    fn a_push_is_within_the_branches_only_if_each_of_its_references_is() {
         let agent = scope(&["agent/*", "docs-*"], false);
         for name in ["refs/heads/agent/a", "refs/heads/docs-2"] {
             assert_eq!(agent.beyond(&of(&[name])), None, "{name}");
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_denied_branch_is_denied_in_any_spelling_and_company() {
+    fn a_denied_branch_is_found_in_any_case_and_beside_other_references() {
         let main = scope(&["main", "release/**"], false);
         for name in ["refs/heads/main", "refs/heads/MAIN", "refs/heads/Release/1/2"] {
             assert!(main.has_any(&of(&["refs/heads/a", name])), "{name}");
@@ -158,7 +158,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn two_stars_match_what_one_matches_and_more(name in "[a-c/]{0,12}", pattern in "[a-c/*]{1,6}") {
+        fn two_stars_match_every_name_that_one_star_matches(name in "[a-c/]{0,12}", pattern in "[a-c/*]{1,6}") {
             if matches(pattern.as_bytes(), name.as_bytes()) {
                 let wider = pattern.replace("**", "*").replace('*', "**");
                 prop_assert!(matches(wider.as_bytes(), name.as_bytes()));

@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn what_servers_may_read_otherwise_is_not_judged() {
+    fn a_malformed_signed_or_too_long_push_is_unclear() {
         let line = |text: &str| [pkt_line(text.as_bytes()), b"0000".to_vec()].concat();
         let named = |name: &str| line(&format!("{OLD} {NEW} {name}"));
         let malformed = [
@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_a_report_in_the_band_that_the_client_reads() {
+    fn a_refusal_is_a_status_report_in_the_format_of_the_client_s_capabilities() {
         let refs = read(&body(&[(NEW, "refs/heads/main")])).unwrap().unwrap();
         let report = refs.refusal("denied\nby a rule").unwrap();
         let text = report.escape_ascii().to_string();

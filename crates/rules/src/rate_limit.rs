@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn what_states_no_limit_is_none() {
+    fn fields_without_a_valid_remaining_number_state_no_limit() {
         for line in [
             ("x-ratelimit-remaining", ""),
             ("x-ratelimit-remaining", "-1"),
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn the_field_of_the_draft_is_read_for_every_service() {
+    fn the_ratelimit_field_of_the_ietf_draft_is_read_for_every_service() {
         let stated = RateLimitFields::default()
             .stated(&fields(&[("ratelimit", "\"burst\";r=50;t=30, \"daily\";r=8;t=3600")]), now);
         let resets_at = Some("2026-11-25T13:00:00Z".parse().unwrap());
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_common_name_is_read_for_every_service() {
+    fn remaining_fields_with_common_names_are_read_for_every_service() {
         for name in COMMON_REMAINING.iter().map(HeaderName::as_str) {
             let lines = fields(&[("content-type", "text/plain"), (name, "7")]);
             let stated = RateLimitFields::default().stated(&lines, now);
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn ends_of_periods_are_read_in_each_form_and_nothing_else() {
+    fn reset_times_are_read_in_each_format_and_invalid_ones_are_ignored() {
         let one = |value: &str| github().reset(&fields(&[("x-ratelimit-reset", value)]), now());
         for (text, wait) in [
             ("1795608060", 60),

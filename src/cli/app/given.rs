@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_unknown_or_given_in_two_ways_is_refused() {
+    fn unknown_settings_and_settings_both_set_and_cleared_are_refused() {
         for bad in ["nonsense", "url=nonsense", "refresh-buffer", "url=token"] {
             assert!(given().patch(&[bad.to_owned()]).is_err(), "{bad}");
         }
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_given_is_sent() {
+    fn the_patch_has_only_the_settings_that_arguments_set_or_clear() {
         let patch = given().patch(&["auto-refresh".to_owned()]).unwrap();
         let expected = json!({
             "scopes": ["repo"], "urls": {"token": "https://t.test/"},

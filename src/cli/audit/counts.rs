@@ -101,13 +101,13 @@ mod tests {
     }
 
     #[test]
-    fn a_name_of_a_request_cannot_control_the_terminal() {
+    fn a_host_name_of_a_group_cannot_control_the_terminal() {
         let text = shown(Grouping::Host, Some("\u{1b}[2Ja.test"));
         assert_eq!(text, "\u{fffd}[2Ja.test");
     }
 
     #[test]
-    fn groups_are_shown_with_their_share_and_what_is_beyond_them() {
+    fn groups_are_shown_with_their_counts_and_the_count_of_records_in_other_groups() {
         let groups = vec![group(Some("pypi.org:8443"), 12), group(None, 3)];
         let counted = AuditCounts { by: Grouping::Host, groups, other: 7, next: None };
         insta::assert_snapshot!(table(&counted, &TableLayout::FULL), @r"

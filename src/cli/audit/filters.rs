@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_asked_for_stays_in_its_place_of_the_query() {
+    fn each_filter_becomes_one_percent_encoded_query_parameter() {
         let filters = AuditFilters {
             agent: Some("a&limit=9".to_owned()),
             session: None,

@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_has_no_line_and_no_record_moves_the_cursor() {
+    fn a_change_record_has_no_line_and_no_line_has_invisible_characters() {
         let change = record(|it| it.change = Some(Box::default()));
         assert_eq!(of(&change, false), None);
         let nasty = || Some("\u{1b}[2J\r\n\u{202e}x".to_owned());
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_has_what_was_asked_and_what_came_of_it() {
+    fn a_line_shows_the_request_its_status_and_its_connection_code_or_outcome() {
         let lines = [
             record(|_| {}),
             record(|it| it.connection = Some("work".to_owned())),

@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_that_was_recorded_moves_the_cursor() {
+    fn invisible_characters_of_a_record_are_not_printed() {
         let nasty = "\u{1b}[2J\u{9b}31m\r\n\u{7f}\u{202e}\u{85}x";
         let record = Event {
             agent: some(nasty),
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn records_stand_in_columns_that_grow_with_what_comes() {
+    fn columns_of_records_widen_for_longer_values_of_later_records() {
         let mut lines = AuditLines::new(false, None);
         assert!(lines.of(&[]).is_empty() && lines.are_none());
         let unknown = Event::begun(record().time, "exc_2".to_owned());
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_reads_as_what_was_done_and_a_refused_one_as_not_done() {
+    fn a_completed_change_reads_as_done_and_a_refused_change_as_tried() {
         let change = |what: &str, action: &str, label: Option<&str>| Change {
             by: "operator".to_owned(),
             what: what.to_owned(),
@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn no_line_is_wider_than_the_terminal_and_a_pipe_cuts_none() {
+    fn lines_fit_the_terminal_and_a_pipe_gets_the_whole_agent_name() {
         let long = Event {
             agent: some(&"a".repeat(40)),
             code: some("agent_unauthenticated_and_more"),
@@ -420,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_of_the_upstream_is_told_from_a_refusal_of_keyward() {
+    fn an_upstream_error_is_distinguished_from_a_refusal_by_keyward() {
         let upstream = Event { status: Some(401), ..record() };
         assert_eq!(AuditRow::of(&upstream).wide(&upstream)[3..5], ["401", "upstream"]);
         assert_eq!(AuditRow::of(&refused()).wide(&refused())[3..5], ["403", "denied"]);

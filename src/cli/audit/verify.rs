@@ -151,7 +151,7 @@ mod tests {
     use keyward_state::observe::heads::{ChainState, PublishedChain};
 
     #[test]
-    fn a_whole_log_is_told_with_what_was_removed_before_it() {
+    fn a_whole_log_is_shown_with_the_records_that_were_removed_before_it() {
         let mut verified = AuditVerified {
             whole: true,
             files: 3,
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn each_chain_is_told_with_what_is_wrong_with_it() {
+    fn a_broken_chain_fails_with_its_fault_and_other_chains_are_rows_of_a_table() {
         let states = [
             ChainState::Whole,
             ChainState::NotHere,

@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn events_are_read_however_they_are_cut_and_comments_are_none() {
+    async fn events_are_read_from_chunks_of_any_size_and_comments_are_skipped() {
         let text =
             ": \n\nid: 7\ndata: {\"a\": 1}\n\n:keep\n\nevent: end\ndata: {\"reason\":\"r\"}\n\n";
         for size in [1, 2, 7, 1000] {

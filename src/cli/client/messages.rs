@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_without_our_error_shape_tells_its_status() {
+    fn an_answer_that_is_no_error_of_the_api_is_reported_by_its_status() {
         let failure = refusal(StatusCode::BAD_GATEWAY, b"<html>");
         assert_eq!(failure.to_string(), "error: the gateway answered 502 Bad Gateway\n");
     }

@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_adds_something_makes_a_data_directory() {
+    fn only_a_post_that_can_create_the_first_resource_makes_a_data_directory() {
         for path in ["/api/v1/agents", "/api/v1/connections", "/api/v1/tokens", "/api/v1/orgs"] {
             assert!(adds(&Method::POST, path) && !adds(&Method::GET, path), "{path}");
         }

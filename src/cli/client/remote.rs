@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn cleartext_to_another_machine_and_what_is_no_url_are_refused() {
+    fn a_cleartext_url_of_another_machine_and_an_invalid_url_are_refused() {
         for text in ["http://kw.example.com", "HTTP://10.0.0.1:8081", "http://localhost.example"] {
             let said = parsed(text).unwrap_err();
             assert!(said.contains("would get the token in cleartext"), "{said}");
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_has_a_name_a_port_and_perhaps_a_path() {
+    fn a_gateway_url_is_normalised_and_may_have_a_port_and_a_path() {
         for (text, shown) in [
             ("https://KW.example.com", "https://kw.example.com"),
             ("https://kw.example.com:443/", "https://kw.example.com"),

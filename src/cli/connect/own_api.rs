@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_that_is_no_api_of_https_is_refused_and_not_repeated() {
+    fn an_unusable_api_url_is_refused_with_a_hint_and_without_its_secrets() {
         for (url, says) in [
             ("http://api.corp.example/canary", "http:// is not encrypted"),
             ("ftp://api.corp.example/canary", "not the URL of an API"),
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn every_place_makes_a_provider_that_the_check_accepts() {
+    fn every_key_place_makes_a_valid_provider_definition() {
         use keyward_model::OwnProviderSpec;
         use keyward_rules::provider::Catalogue;
         let places = [
@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_no_field_or_parameter_has_are_refused() {
+    fn an_invalid_name_of_a_header_or_query_parameter_is_refused() {
         for bad in ["X-Key: abc", "", "a b"] {
             assert!(KeyPlace::header(bad).is_err() && KeyPlace::query(bad).is_err(), "{bad}");
         }

@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_told_by_its_prefix_alone() {
+    fn a_token_is_shown_only_by_its_prefix_and_length() {
         assert_eq!(masked("gho_0123456789"), "gho_… (14 characters)");
         assert_eq!(masked("0123456789abcdef_x"), "… (18 characters)");
     }

@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_both_set_and_cleared_is_refused_but_tags_are_replaced() {
+    fn a_value_both_set_and_cleared_is_refused_but_tags_are_replaced() {
         let arguments = DescriptionArgs {
             rotate_every: Some("30d".to_owned()),
             tags: vec!["c".to_owned()],

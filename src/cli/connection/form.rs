@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_variable_is_refused_with_those_there_are() {
+    fn an_unknown_variable_is_refused_with_the_names_of_the_existing_ones() {
         let given = ConnectionArguments {
             variables: pairs(&[("sight", "s")]),
             ..ConnectionArguments::default()
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_expires_is_only_taken_by_reference() {
+    fn a_field_that_expires_is_accepted_only_from_a_secret_source() {
         let mut provider = provider();
         provider.auth[0].fields[1].from_source = true;
         let auth = provider.auth[0].clone();
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_named_with_the_option_that_gives_it() {
+    fn a_missing_field_or_variable_is_named_with_the_option_that_sets_it() {
         let field = ConnectionArguments {
             fields: pairs(&[("username", "u")]),
             ..ConnectionArguments::default()

@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn files_without_one_account_s_tokens_are_refused_and_not_repeated() {
+    fn a_file_without_the_tokens_of_exactly_one_account_is_refused_and_not_repeated() {
         for (text, says) in [
             ("canary", "no JSON"),
             (r#"{"token":"canary"}"#, "no refresh_token"),

@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_is_named_and_its_value_is_no_argument() {
+    fn a_secret_variable_is_given_by_name_and_an_invalid_name_is_refused() {
         assert_eq!(variable("GITHUB_TOKEN").unwrap(), (String::new(), "GITHUB_TOKEN".to_owned()));
         assert_eq!(variable("token=T").unwrap(), ("token".to_owned(), "T".to_owned()));
         for bad in ["", "token=", "token=a-b", "ghp_x y"] {

@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_meant_is_refused_and_no_value_repeated() {
+    fn contradictory_and_invalid_settings_are_refused_without_their_values() {
         for wrong in [
             &[][..],
             &["--header", "canary"],
@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_and_limits_of_sessions_become_a_merge_patch() {
+    fn rules_and_limits_of_database_sessions_become_a_merge_patch() {
         let all = "--statements select,insert --tables orders,sales.* --role r --rows-max 5 --bytes-max 1000 --audit-statements";
         let patched = json!({
             "statements": ["select", "insert"], "tables": ["orders", "sales.*"], "role": "r",

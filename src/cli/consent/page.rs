@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_is_for_its_owner_alone_and_goes() {
+    fn the_redirect_file_is_readable_only_by_its_owner_and_removed_on_drop() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("consent.html");
         std::fs::write(&file, "older").unwrap();

@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_used_is_told_with_what_to_do() {
+    fn an_unusable_agent_or_connection_is_reported_with_a_remedy() {
         let token = serde_json::json!({"id": "tok_1", "label": null,
             "created": "2025-01-02T03:04:05Z", "expires": "2025-01-03T03:04:05Z"});
         let table = [
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn an_agent_of_the_file_gets_its_connection_in_the_file() {
+    fn an_unbound_agent_of_the_configuration_file_gets_a_remedy_for_that_file() {
         let of_file = serde_json::json!({"managed_by": "file", "bindings": []});
         let connections = vec![connection("con_1", &serde_json::json!({"state": "active"}))];
         let checks = judged(vec![agent("extra", &of_file)], connections);
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_granted_by_a_rule_or_for_end_users_needs_no_binding() {
+    fn a_connection_granted_by_a_rule_or_for_end_users_needs_no_binding() {
         let active = |owner: Option<&str>| serde_json::json!({"state": "active", "owner": owner, "visibility": "private"});
         let unbound = serde_json::json!({"bindings": []});
         let serves = serde_json::json!({"bindings": [], "user_providers": ["github"]});
@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_install_is_told_its_size_and_not_all_of_it() {
+    fn of_many_unbound_agents_the_first_are_reported_and_the_others_counted() {
         let loose = |n: usize| agent(&format!("a{n}"), &serde_json::json!({"bindings": []}));
         let checks = judged((0..50).map(loose).collect(), vec![]);
         let agents: Vec<_> = checks.iter().filter(|check| check.id == AGENTS).collect();

@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_of_an_app_is_told_where_a_connection_needs_it() {
+    fn a_problem_of_an_app_is_a_failure_only_if_a_connection_uses_the_app() {
         let nothing = serde_json::json!({});
         let problem = serde_json::json!({"problem": "the secret of app `svc` cannot be opened"});
         let [(status, message, hint)] = &judged(app(&problem), connection(&nothing))[..] else {
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn ends_are_told_two_weeks_before() {
+    fn a_reconnect_deadline_or_registration_expiry_is_a_warning_two_weeks_before() {
         let nothing = serde_json::json!({});
         let at = |end: &str| serde_json::json!({"ends": end});
         for (end, told) in [

@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_whole_record_tells_the_time() {
+    fn the_time_comes_from_the_last_complete_record_of_the_audit_log() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("audit.jsonl");
         let text =

@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_remedy_stands_in_the_hint_and_not_in_the_message() {
+    fn the_message_of_a_problem_omits_its_remedy() {
         let problem = |text: &str, remedy: Option<&str>| PlanProblem {
             text: text.to_owned(),
             file: None,

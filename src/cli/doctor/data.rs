@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_directory_that_others_can_enter_is_told_with_the_line_that_closes_it() {
+    fn a_directory_that_other_users_can_enter_is_a_failure_with_a_chmod_hint() {
         let dir = tempfile::tempdir().unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let mut report = DoctorReport::default();
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_not_there_yet_is_only_told() {
+    fn a_missing_directory_is_no_failure_and_is_not_created() {
         let dir = tempfile::tempdir().unwrap();
         let mut report = DoctorReport::default();
         assert!(!check(&dir.path().join("no"), &mut report));

@@ -224,7 +224,7 @@ mod tests {
     use crate::cli::doctor::report::CheckStatus;
 
     #[tokio::test]
-    async fn a_gateway_of_another_version_with_a_refused_reload_that_nobody_reaches() {
+    async fn another_version_a_refused_reload_and_unreachable_listeners_are_reported() {
         // A port that was free a moment ago.
         let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
         let status = serde_json::from_value(serde_json::json!({

@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn root_is_a_guest_where_the_files_are_of_another_user() {
+    fn root_is_foreign_to_files_of_another_user_and_an_owner_is_not() {
         let (root, user) = (Uid::ROOT, Uid::from_raw(1000));
         assert!(is_foreign(root, user));
         assert!(!is_foreign(root, root) && !is_foreign(user, user));

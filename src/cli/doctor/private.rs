@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_netrc_is_read_wherever_its_words_stand() {
+    fn passwords_in_a_netrc_are_found_in_any_line_layout() {
         let text = "# machine no password x\nmachine a.test login password password canary\n\
                     machine b.test\n  login x\n  password canary\nmachine c.test login x\n\
                     default login x password canary";
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn only_hosts_of_a_connection_matter() {
+    fn a_secret_matches_a_connection_to_a_subdomain_of_its_host_but_no_parent() {
         assert!(is_below("api.github.com", "github.com"));
         assert!(is_below("*.s3.amazonaws.com:443", "amazonaws.com"));
         assert!(!is_below("api.github.com", "hub.com"));

@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_title_is_told_from_variables() {
+    fn a_process_title_is_distinguished_from_environment_variables() {
         let given = |list: &[&str]| Variables::Given(list.iter().map(|&it| it.into()).collect());
         assert_eq!(Variables::of(b""), given(&[]));
         assert_eq!(Variables::of(b"A=b\0_=/x\0E=\0"), given(&["A=b", "_=/x", "E="]));

@@ -224,7 +224,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_proxy_of_the_network_that_no_setting_names_is_reported() {
+    fn a_foreign_proxy_variable_is_reported_only_if_no_proxy_is_configured() {
         let ignored = |is_configured, name: &'static str, url: &'static str| {
             ignored_proxy(is_configured, |asked| (asked == name).then(|| url.to_owned()))
         };

@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn an_old_view_is_a_warning_and_a_failure_above_its_bound() {
+    fn a_stale_view_of_the_store_is_a_warning_and_above_its_bound_a_failure() {
         let told = |staleness_ms, outdated| {
             let mut report = DoctorReport::default();
             let store =

@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn each_check_is_a_line_and_what_to_do_another() {
+    fn each_check_is_one_line_and_its_hint_another() {
         insta::assert_snapshot!(report().text(false), @r"
         ok    config  the configuration is valid
         warn  git     a[2Jb
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_least_of_many_checks_are_left_out() {
+    fn of_many_checks_only_the_least_severe_are_omitted() {
         let mut found = report();
         found.fail("key", "x", "y");
         let mut whole = DoctorReport::default();
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn programs_read_stable_names() {
+    fn checks_in_json_have_stable_names() {
         insta::assert_snapshot!(serde_json::to_string(&report().checks[1..]).unwrap(), @r#"[{"id":"git","status":"warn","message":"a\u001b[2Jb","hint":"remove it"},{"id":"data","status":"fail","message":"other users can enter /d","hint":"run `chmod 700 /d`"}]"#);
     }
 }

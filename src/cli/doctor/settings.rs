@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_that_win_are_found_by_line() {
+    fn settings_that_override_the_environment_are_reported_with_their_line() {
         let table = [
             (
                 "git",
@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_that_do_not_matter_are_left_alone() {
+    fn settings_that_override_nothing_are_not_reported() {
         let table = [
             ("git", "[http]\nsslCAInfo = /x\nproxy =\n[core]\nproxy = x\n# [http]\n#proxy = x"),
             ("npm", "cafile=/x\nproxy=null\nstrict-ssl=true\n//registry/:_authToken=canary"),
@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn files_are_looked_for_where_their_clients_do() {
+    fn files_are_searched_in_the_directories_that_their_clients_read() {
         let dir = tempfile::tempdir().unwrap();
         let (home, current) = (dir.path().join("home"), dir.path().join("home/a/b"));
         for (file, text) in [

@@ -77,14 +77,14 @@ mod tests {
     }
 
     #[test]
-    fn names_of_accounts_are_no_keys() {
+    fn a_variable_of_an_account_name_is_not_searched_for_keys() {
         let names = names(&Catalogue::built_in());
         assert_eq!(names["OPENAI_API_KEY"], BTreeSet::from(["openai".to_owned()]));
         assert!(!names.contains_key("TWILIO_ACCOUNT_SID"));
     }
 
     #[test]
-    fn a_variable_of_several_providers_is_not_said_to_be_of_the_first() {
+    fn a_variable_of_several_providers_gets_a_remedy_that_names_them() {
         let names = names(&Catalogue::built_in());
         let (name, providers) = ("AWS_SECRET_ACCESS_KEY", &names["AWS_SECRET_ACCESS_KEY"]);
         let hint = remedy(name, providers, &[]);

@@ -195,27 +195,27 @@ mod tests {
     }
 
     #[test]
-    fn it_is_written_down_for_a_posix_shell() {
+    fn the_environment_is_printed_for_a_posix_shell() {
         insta::assert_snapshot!(printed(EnvFormat::Sh));
     }
 
     #[test]
-    fn it_is_written_down_for_fish() {
+    fn the_environment_is_printed_for_fish() {
         insta::assert_snapshot!(printed(EnvFormat::Fish));
     }
 
     #[test]
-    fn it_is_written_down_for_docker() {
+    fn the_environment_is_printed_for_docker() {
         insta::assert_snapshot!(printed(EnvFormat::Docker));
     }
 
     #[test]
-    fn it_is_written_down_for_compose() {
+    fn the_environment_is_printed_for_compose() {
         insta::assert_snapshot!(printed(EnvFormat::Compose));
     }
 
     #[test]
-    fn it_is_written_down_as_json() {
+    fn the_environment_is_printed_as_json() {
         insta::assert_snapshot!(printed(EnvFormat::Json));
     }
 
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn objects_of_kubernetes_with_the_roots_of_a_platform_are_not_too_long() {
+    fn kubernetes_objects_with_all_platform_roots_stay_below_the_size_limit() {
         let facts = facts().with_ca("the CA\n".to_owned(), &platform_pem().unwrap());
         let entrance = ProxyAccess { proxy: "keyward:8080", own: None, token: "kwa_canary" };
         let made = facts.environment(entrance, &Paths::new(MOUNTED), &Inherited::default());
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shell_removes_what_an_earlier_environment_set() {
+    fn a_shell_unsets_variables_of_an_earlier_environment() {
         let made = environment(&Inherited::default());
         let made = AgentEnvironment { removed: vec!["OPENAI_API_KEY".to_owned()], ..made };
         let (folder, agent) = (Path::new("/f"), "claude");
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_ends_no_quotation() {
+    fn quotes_in_a_value_are_escaped_for_sh_and_fish() {
         assert_eq!(sh("it's $x"), r"'it'\''s $x'");
         assert_eq!(fish(r"it's \ $x"), r"'it\'s \\ $x'");
     }

@@ -185,7 +185,7 @@ mod tests {
         SourceFiles { ca: "ca", bundle: "bundle", wgetrc: "", apt: "" };
 
     #[test]
-    fn files_are_for_their_owner_alone_and_replaced_as_a_whole() {
+    fn files_are_readable_only_by_their_owner_and_leave_no_temporary_file() {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("a");
         let files = EnvironmentFiles::new(&Paths::new(&folder), SOURCES);
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_of_another_user_is_replaced_and_not_followed() {
+    fn a_symbolic_link_at_a_temporary_path_is_replaced_and_not_followed() {
         let dir = tempfile::tempdir().unwrap();
         let (folder, theirs) = (dir.path().join("a"), dir.path().join("theirs"));
         std::fs::create_dir(&folder).unwrap();
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wgetrc_keeps_its_lines_but_none_that_lead_past_the_gateway() {
+    fn a_wgetrc_keeps_its_lines_except_those_that_bypass_the_gateway() {
         let theirs = "tries = 3\nHTTPS-Proxy=http://x\nca_certificate = /x\nuse_proxy = off\n\
                       proxy_user = corp\nProxy-Password=canary\nproxy_passwd = canary\n# a";
         assert_eq!(wgetrc(theirs, "/b.pem"), "tries = 3\n# a\nca_certificate = /b.pem\n");

@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_forge_git_is_left_alone() {
+    fn no_git_variable_is_set_without_git_hosts_or_with_an_invalid_count() {
         assert_eq!(lines(&[], "2"), [""; 0]);
         assert_eq!(lines(&["git.test"], "many"), [""; 0], "git names the mistake");
     }
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn inherited_entries_stay_and_the_port_is_that_of_https() {
+    fn inherited_entries_stay_and_only_the_https_url_has_the_port() {
         let found = lines(&["git.test:8443"], " 2 ");
         assert_eq!(found[0], "GIT_CONFIG_COUNT=5");
         assert_eq!(found[1], "GIT_CONFIG_KEY_2=url.https://git.test:8443/.insteadOf");
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_of_an_earlier_environment_are_replaced_and_the_users_stay() {
+    fn entries_of_an_earlier_environment_are_replaced_and_entries_of_the_user_stay() {
         let mut inherited = BTreeMap::from(
             [("KEY_0", "user.name"), ("VALUE_0", "a"), ("COUNT", "1")]
                 .map(|(name, value)| (format!("{PREFIX}{name}"), value.to_owned())),

@@ -385,7 +385,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_proxy_that_speaks_tls_is_named_so() {
+    fn a_tls_proxy_has_an_https_url_in_the_environment() {
         let paths = Paths::new("/f");
         let to = at("https://127.0.0.1:8443");
         let made = facts().environment(to, &paths, &Inherited::default());
@@ -395,7 +395,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn java_alone_gets_the_listener_of_the_agents_own() {
+    fn only_java_gets_the_agents_own_listener() {
         let own = Some("127.0.0.1:8090".parse().unwrap());
         let to = ProxyAccess { own, ..at("127.0.0.1:8080") };
         let made = facts().environment(to, &Paths::new("/f"), &Inherited::default());
@@ -408,7 +408,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_is_inherited_is_kept_where_it_adds_and_dropped_where_it_leads_past_us() {
+    fn inherited_options_are_kept_and_inherited_bypasses_of_the_gateway_are_dropped() {
         let inherited = Inherited {
             no_proxy: "*,github.com,intranet.example".into(),
             java: "-Xmx1g".into(),

@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn entries_that_lead_past_the_gateway_go() {
+    fn entries_that_would_bypass_the_gateway_are_removed() {
         let table = [
             ("*", "api.github.com"),
             ("api.github.com", "api.github.com"),
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_host_is_dropped() {
+    fn an_entry_that_is_not_a_host_is_dropped() {
         assert_eq!(cleaned("a'b,$(x),\"c\"", &[]), "localhost,127.0.0.1,::1");
     }
 }

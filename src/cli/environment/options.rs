@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn inherited_options_that_ours_does_not_set_stay() {
+    fn inherited_options_that_keyward_does_not_set_stay() {
         assert_eq!(appended("", "-Da=1"), "-Da=1");
         assert_eq!(appended(" -Xmx1g  -Dab=2 ", "-Da=1 -Db="), "-Xmx1g -Dab=2 -Da=1 -Db=");
         let theirs = "--require=/a/node-shim.cjs --title=\"a  b\"";

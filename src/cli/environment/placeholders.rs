@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_binding_does_not_take_a_variable_and_is_named() {
+    fn a_variable_stays_with_the_older_binding_and_a_note_names_the_later_one() {
         let late = binding("personal", 9, &[("GH_TOKEN", "b"), ("GITHUB_TOKEN", "b")]);
         let early = binding("work", 1, &[("GH_TOKEN", "a")]);
         let found = of("claude", &[late, early]);
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn the_default_has_the_variables_before_the_older_binding() {
+    fn the_default_binding_gets_its_variables_before_an_older_binding() {
         let late = binding("personal", 9, &[("GH_TOKEN", "b")]);
         let early = binding("work", 1, &[("GH_TOKEN", "a")]);
         let found = of("claude", &[BindingShown { default: true, ..late }, early]);
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_provider_cannot_redirect_what_leads_to_the_gateway() {
+    fn a_provider_cannot_set_variables_that_lead_to_the_gateway() {
         let found = of(
             "a",
             &[binding(

@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn proxy_variables_stand_in_both_cases() {
+    fn proxy_variables_are_set_in_upper_and_lower_case() {
         let set_to = |name: &str| TABLE.iter().find(|v| v.name == name).map(|v| v.set_to);
         for name in ["HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY"] {
             assert!(set_to(name).is_some(), "{name}");
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn what_adds_to_the_clients_roots_gets_the_ca_alone() {
+    fn a_variable_that_adds_trust_roots_gets_only_the_ca() {
         for variable in TABLE {
             let adds = ["NODE_EXTRA_CA_CERTS", "DENO_CERT"].contains(&variable.name);
             assert_eq!(variable.set_to == SetTo::Ca, adds, "{}", variable.name);

@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn roles_and_logins_in_a_browser_are_named_and_not_taken() {
+    fn roles_and_browser_logins_are_reported_and_not_imported() {
         let text = "[profile deploy]\nrole_arn = arn:aws:iam::123456789012:role/deploy\nsource_profile = work\n[profile people]\nsso_session = corp\n";
         let found = profiles("c", text);
         assert!(found.candidates.is_empty());

@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_login_of_codex_is_taken_once_and_leaves_no_token_behind() {
+    fn a_codex_login_is_imported_once_and_its_file_keeps_no_token() {
         let read = codex("f", Zeroizing::new(login()));
         assert_eq!(read.candidates.len(), 1);
         assert_eq!(read.candidates[0].value.text(), "refresh-canary");
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn other_files_of_codex_are_named_and_not_repeated() {
+    fn a_codex_file_without_a_login_is_reported_and_its_api_key_is_imported() {
         for text in ["canary", "{}", r#"{"OPENAI_API_KEY":null}"#] {
             let read = codex("f", Zeroizing::new(text.to_owned()));
             assert!(read.candidates.is_empty());

@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn a_persons_login_of_gcloud_is_not_taken() {
+    fn a_gcloud_login_of_a_person_is_not_imported() {
         let text = r#"{"type":"authorized_user","refresh_token":"canary"}"#.to_owned();
         let found = gcloud("g", Zeroizing::new(text));
         assert!(found.candidates.is_empty());

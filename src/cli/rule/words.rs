@@ -390,12 +390,12 @@ mod tests {
     }
 
     #[test]
-    fn rules_are_listed_as_they_decide_with_where_they_are_from() {
+    fn rules_are_listed_in_order_of_decision_with_their_origin() {
         insta::assert_snapshot!(table(&rules(), &TableLayout::narrow()));
     }
 
     #[test]
-    fn a_wide_list_has_everything() {
+    fn a_wide_list_has_all_columns() {
         insta::assert_snapshot!(table(&rules(), &TableLayout::FULL));
     }
 
@@ -422,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_is_a_sentence() {
+    fn a_rule_is_described_by_one_sentence() {
         let all: Vec<_> = rules().iter().map(sentence).collect();
         insta::assert_snapshot!(all.join("\n"));
         let pass = serde_json::json!({ "name": "a", "action": "pass", "hosts": ["x"] });
@@ -433,14 +433,14 @@ mod tests {
     }
 
     #[test]
-    fn a_place_is_described_by_its_neighbours() {
+    fn the_position_of_a_rule_is_described_by_its_neighbours() {
         let all = rules();
         let places: Vec<_> = all[..3].iter().map(|rule| position(rule, &all)).collect();
         insta::assert_snapshot!(places.join("\n"));
     }
 
     #[test]
-    fn a_rule_without_effect_is_shown_with_the_rule_before_it() {
+    fn a_shadowed_rule_gets_a_remedy_that_fits_the_shadowing_rule() {
         let shadowed = |by: &str| {
             let own = serde_json::json!({ "name": "a", "managed_by": "store", "shadowed_by": by });
             shadow(&rule(own)).unwrap().hint

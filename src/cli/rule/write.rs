@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_mean_two_things_is_refused() {
+    fn ambiguous_words_for_requests_are_refused() {
         for bad in [
             &["DELETE"][..],
             &["GET,HEAD"],
@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn a_word_that_is_no_action_is_answered_with_one() {
+    fn an_unknown_action_is_refused_with_a_suggestion() {
         for (word, answer) in
             [("allow", "`pass`"), ("block", "`deny`"), ("dney", "`deny`"), ("x", "tunnel")]
         {

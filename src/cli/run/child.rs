@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_does_not_start_has_the_exit_code_of_its_kind() {
+    fn a_program_that_does_not_start_has_the_exit_code_of_its_error() {
         let table = [
             (io::ErrorKind::NotFound, Exit::NoProgram),
             (io::ErrorKind::PermissionDenied, Exit::NotExecutable),

@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_is_led_to_a_listener_that_takes_its_token() {
+    fn a_program_gets_a_database_listener_that_accepts_its_token() {
         let redis = DatabaseProtocol::Redis;
         let all = [
             listener_at("unix:/run/.s.PGSQL.5432", None, None),
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn another_server_of_libpq_is_withheld_beside_ours() {
+    fn variables_that_redirect_libpq_are_withheld_beside_pghost() {
         let at = "127.0.0.1:1".parse().unwrap();
         let of = |protocol| overrides(&variables(at, &database(protocol, "main", "app"), "kwa_t"));
         let postgres = of(DatabaseProtocol::Postgres);
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_database_with_the_name_of_another_connection_is_not_named() {
+    fn a_database_named_like_another_connection_is_absent_from_the_url() {
         let at = "127.0.0.1:1".parse().unwrap();
         let mysql = |connection, name| database(DatabaseProtocol::Mysql, connection, name);
         let all = [mysql("main", "shop"), mysql("shop", "app"), mysql("own", "own")];
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_cannot_change_the_url() {
+    fn names_are_percent_encoded_in_database_urls() {
         let at = "[::1]:6432".parse().unwrap();
         let all = variables(at, &database(DatabaseProtocol::Postgres, "a@b/c", "app"), "kwa_t");
         let url = all.iter().find(|(name, _)| name == "DATABASE_URL").unwrap();

@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn folders_of_the_dead_go_and_those_of_the_living_stay() {
+    fn folders_of_ended_runs_are_removed_and_those_of_live_runs_stay() {
         let data = tempfile::tempdir().unwrap();
         let all = data.path().join(FOLDERS);
         for name in ["dead", "living"] {
@@ -150,7 +150,7 @@ mod tests {
 
     /// They have files with root's secrets.
     #[test]
-    fn folders_of_roots_runs_stay_of_root() {
+    fn the_folder_of_a_run_by_root_belongs_to_root() {
         if !rustix::process::geteuid().is_root() {
             return;
         }
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_with_the_process_id_of_a_living_one_has_its_own_folder() {
+    fn a_run_with_the_process_id_of_a_live_run_has_its_own_folder() {
         let data = tempfile::tempdir().unwrap();
         let other = data.path().join(FOLDERS).join(std::process::id().to_string());
         fs::create_dir_all(&other).unwrap();

@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gateway_that_does_not_start_says_why_through_the_run() {
+    fn the_run_reports_why_its_private_gateway_did_not_start() {
         let said = "2026 WARN x\nerror: `listen.proxy` is wrong\nerror: so is y\nhint: repair it\n";
         let failure = refusal(Some(1), said);
         assert_eq!(

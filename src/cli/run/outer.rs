@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_user_has_set_stays() {
+    fn variables_that_the_user_has_set_stay() {
         let mut shell = outer();
         for (name, value) in [
             ("PGPASSWORD", "of the user"),

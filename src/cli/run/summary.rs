@@ -197,12 +197,12 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_said_when_nothing_was_refused() {
+    fn the_summary_is_empty_if_no_request_was_refused() {
         assert_eq!(text(&RunRefusals::default(), &agent("store", &[])), "");
     }
 
     #[test]
-    fn few_hosts_are_named_and_the_others_counted() {
+    fn at_most_four_hosts_are_named_and_the_others_counted() {
         let hosts = ["a", "b", "c", "d", "e", "f", "g"].map(|name| format!("{name}.test"));
         let hosts: Vec<_> = hosts.iter().map(|host| (&**host, 1, None)).collect();
         insta::assert_snapshot!(text(&refusals(&hosts), &agent("store", &[])), @"keyward: 7 requests blocked: a.test, b.test, c.test, d.test, and 3 others (keyward audit query --refused)");
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_the_agent_may_get_is_named_instead_of_another_account() {
+    fn an_existing_connection_is_offered_before_a_new_account() {
         let blocked = refusals(&[("api.github.com", 1, None)]);
         let said = |managed_by: &str, more: &serde_json::Value| {
             let (agent, all) = (agent(managed_by, &[]), [connection(more)]);
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_foreign_placeholder_is_not_helped_by_an_account() {
+    fn for_a_foreign_placeholder_no_new_account_or_binding_is_offered() {
         let mut blocked = refusals(&[("api.github.com", 1, None)]);
         blocked.hosts[0].foreign_placeholder = true;
         let none = serde_json::json!({});
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rejected_connection_is_told_with_its_remedy() {
+    fn a_rejected_connection_is_named_with_its_remedy() {
         let rejected = |hint: Option<&str>| RunRefusals {
             rejected: vec![Rejected {
                 connection: "work".to_owned(),

@@ -79,7 +79,7 @@ fn ended(desk: &Desk, walk: Terminal) -> (Option<i32>, String) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_consent_without_an_app_is_one_walk() {
+async fn connecting_without_an_app_registers_one_and_consents_in_the_same_walk() {
     let desk = Desk::new().await;
     let mut walk = desk.walk(&[]);
     walk.shows("name of the connection [svc]: ");

@@ -53,7 +53,7 @@ async fn a_url_that_cannot_be_connected_is_refused_before_anything_is_stored() {
 
 /// `show --yaml`, an edit of the file, `set`: and the connection has what was missing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn its_file_is_printed_changed_and_set_while_a_connection_uses_it() {
+async fn the_file_of_a_provider_is_printed_and_changed_while_a_connection_uses_it() {
     let desk = Desk::new().await;
     let Finished { code, err, .. } =
         desk.piped(&[URL, "--bearer", "--secret-stdin"], desk.secret());
@@ -126,7 +126,7 @@ async fn a_private_address_is_refused_with_the_setting_that_permits_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn options_connect_it_and_a_second_account_uses_the_same_provider() {
+async fn options_connect_a_url_and_a_second_account_uses_the_same_provider() {
     let desk = Desk::new().await;
     desk.status.store(404, Ordering::SeqCst);
     let stdin = [URL, "--header", "X-Corp", "--secret-stdin", "--agent", "claude"];

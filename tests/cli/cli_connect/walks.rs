@@ -78,7 +78,7 @@ fn answers(walk: &mut Terminal, question: &str, keys: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_first_key() {
+async fn a_first_key_is_connected_by_entering_a_name_and_the_key() {
     let desk = Desk::new().await;
     let mut walk = desk.walk(&["acme"]);
     answers(&mut walk, "name of the connection [acme]: ", "\r");
@@ -102,7 +102,7 @@ async fn a_wrong_name_is_asked_again_before_the_key() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_key_at_the_question_for_the_name_is_not_the_name() {
+async fn a_key_entered_as_the_name_is_refused_and_not_recorded() {
     let desk = Desk::new().await;
     let key = "ghp_a1B2a1B2a1B2a1B2a1B2a1B2a1B2a1B2a1B2";
     let mut walk = desk.walk(&["acme"]);
@@ -119,7 +119,7 @@ async fn a_key_at_the_question_for_the_name_is_not_the_name() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_wrong_key_and_then_the_right_one() {
+async fn after_a_rejected_key_another_one_is_entered() {
     let desk = Desk::new().await;
     desk.status.store(401, Ordering::SeqCst);
     let mut walk = desk.walk(&["acme", "--name", "work"]);
@@ -134,7 +134,7 @@ async fn a_wrong_key_and_then_the_right_one() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_api_of_ones_own() {
+async fn an_api_without_a_provider_is_connected_by_its_url() {
     let desk = Desk::new().await;
     let mut walk = desk.walk(&["https://other.acme.test/v1/me"]);
     answers(&mut walk, "> Authorization: Bearer KEY", "\r");
@@ -148,7 +148,7 @@ async fn an_api_of_ones_own() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_removal_is_confirmed() {
+async fn a_connection_is_removed_only_after_a_yes() {
     let desk = Desk::new().await;
     let stdin = ["acme", "--name", "spare", "--secret-stdin", "--agent", "claude"];
     assert_eq!(desk.piped(&stdin, desk.secret()).code, 0);
@@ -190,7 +190,7 @@ fn connect_from_gh(desk: &Desk, gh: Option<&str>) -> (i32, String) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_token_of_gh_is_taken_and_only_its_prefix_is_shown() {
+async fn the_token_of_gh_is_used_and_only_its_prefix_is_shown() {
     let desk = Desk::new().await;
     for (gh, says) in [
         (None, "error: gh is not installed\nhint: install it, or paste a token: "),

@@ -30,7 +30,7 @@ async fn a_value_at_several_places_is_connected_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_placeholder_of_another_agent_leads_to_its_connection() {
+async fn the_placeholder_of_another_agent_is_imported_as_its_connection() {
     let desk = Desk::new().await;
     let key = desk.canary.text.clone();
     desk.file(".env", &format!("GITHUB_TOKEN={key}\n"));

@@ -12,7 +12,7 @@ fn told(answer: &Message) -> serde_json::Value {
 }
 
 #[tokio::test]
-async fn without_a_token_nothing_is_told_of_connections() {
+async fn an_answer_without_a_token_does_not_reveal_which_connections_exist() {
     let lab = Lab::simple().await;
     let known = ask(&lab, AT, "GET /to/acme/v1").await;
     assert_eq!((known.head.status(), code(&known)), (401, Some("agent_unauthenticated")));
@@ -28,7 +28,7 @@ async fn without_a_token_nothing_is_told_of_connections() {
 }
 
 #[tokio::test]
-async fn a_wrong_token_is_401_wherever_it_stands() {
+async fn a_wrong_repeated_or_misplaced_token_is_401() {
     let lab = Plan::api_key().agent("other", "").start(Origin::saying("fine")).await;
     let token = lab.token("ci").to_owned();
     let wrong = format!("{token}x");
@@ -51,7 +51,7 @@ async fn a_wrong_token_is_401_wherever_it_stands() {
 }
 
 #[tokio::test]
-async fn guesses_are_counted_as_those_at_the_proxy() {
+async fn wrong_tokens_count_toward_the_limit_of_authentication_failures() {
     let lab = Plan::api_key().limit("auth_failures_per_minute_max: 3");
     let lab = lab.start(Origin::saying("fine")).await;
     for expected in [401, 401, 401, 429] {
@@ -64,7 +64,7 @@ async fn guesses_are_counted_as_those_at_the_proxy() {
 }
 
 #[tokio::test]
-async fn a_placeholder_in_place_of_the_token_is_named() {
+async fn a_placeholder_sent_as_the_token_is_401_and_the_message_says_so() {
     let lab = Lab::simple().await;
     let placeholder = lab.placeholder("api_key");
     let request = format!("GET /to/acme/\r\nAuthorization: Bearer {placeholder}");
@@ -75,7 +75,7 @@ async fn a_placeholder_in_place_of_the_token_is_named() {
 }
 
 #[tokio::test]
-async fn a_browser_is_not_asked_for_a_password() {
+async fn a_401_for_a_browser_has_no_www_authenticate_field() {
     let lab = Lab::simple().await;
     for lines in
         ["Sec-Fetch-Site: none", "Sec-Fetch-Site: same-origin", "Origin: http://127.0.0.1:8080"]
@@ -88,7 +88,7 @@ async fn a_browser_is_not_asked_for_a_password() {
 }
 
 #[tokio::test]
-async fn pages_of_other_sites_are_refused_whatever_they_know() {
+async fn cross_site_requests_are_refused_even_with_a_valid_token() {
     let lab = Lab::simple().await;
     let key = bearer(&lab);
     for lines in [
@@ -118,7 +118,7 @@ async fn pages_of_other_sites_are_refused_whatever_they_know() {
 }
 
 #[tokio::test]
-async fn names_that_dns_can_point_here_are_not_ours() {
+async fn a_request_with_an_unlisted_host_name_is_421() {
     let lab = Lab::simple().await;
     let key = bearer(&lab);
     for host in ["evil.test:8080", "keyward:8080", "localhost.evil.test", "user@localhost", ""] {
@@ -136,7 +136,7 @@ async fn names_that_dns_can_point_here_are_not_ours() {
 }
 
 #[tokio::test]
-async fn the_listener_of_one_agent_never_serves_them() {
+async fn the_listener_of_one_agent_refuses_base_urls() {
     let at = "agents: [{ agent: ci, at: '127.0.0.1:0', unsafe_no_auth: true }]";
     let lab = Plan::api_key().listen(at).start(Origin::saying("fine")).await;
     let (_, at) = lab.gateway.running().agent_addrs()[0].clone();
@@ -153,7 +153,7 @@ async fn the_listener_of_one_agent_never_serves_them() {
 }
 
 #[tokio::test]
-async fn switched_off_none_is_served() {
+async fn base_urls_are_refused_when_they_are_switched_off() {
     let lab = Plan::api_key().listen("base_urls: false").start(Origin::saying("fine")).await;
     let key = bearer(&lab);
     for (host, path) in [(AT, "/to/acme/"), ("acme.localhost", "/")] {
@@ -165,7 +165,7 @@ async fn switched_off_none_is_served() {
 }
 
 #[tokio::test]
-async fn another_agent_s_connection_does_not_exist() {
+async fn another_agent_s_connection_is_answered_like_a_missing_one() {
     let secret = Canary::new("second");
     let lab = Plan::api_key()
         .secret("SECOND", &secret)
@@ -190,7 +190,7 @@ async fn another_agent_s_connection_does_not_exist() {
 }
 
 #[tokio::test]
-async fn paths_with_two_readings_are_refused_as_in_a_tunnel() {
+async fn paths_with_dot_segments_are_refused_as_in_a_tunnel() {
     let lab = Lab::simple().await;
     let key = bearer(&lab);
     for path in ["../x", "a/../b", "%2e%2e/x", "a/%2E%2e/b", ".."] {
@@ -304,7 +304,7 @@ async fn the_path_of_a_refused_request_of_a_known_agent_is_recorded() {
 }
 
 #[tokio::test]
-async fn a_connection_of_many_hosts_wants_one_named() {
+async fn a_connection_with_a_wildcard_host_requires_a_host_in_the_url() {
     let lab = Plan::api_key().hosts("\"*.acme.test\"").start(Origin::saying("fine")).await;
     let key = bearer(&lab);
     let answer = ask(&lab, AT, &format!("GET /to/acme/\r\n{key}")).await;
@@ -351,7 +351,7 @@ async fn a_paused_connection_is_424_and_named() {
 }
 
 #[tokio::test]
-async fn what_a_newcomer_tries_first_says_what_this_port_is() {
+async fn an_origin_form_request_that_is_no_base_url_is_400_and_explains_the_port() {
     let lab = Lab::simple().await;
     for path in ["/", "/v1/models", "/to", "/favicon.ico"] {
         let answer = ask(&lab, AT, &format!("GET {path}\r\nSec-Fetch-Site: none")).await;

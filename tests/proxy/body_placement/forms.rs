@@ -74,7 +74,7 @@ async fn upload(lab: &Lab, sending: Sending, body: &str) -> Message {
 }
 
 #[tokio::test]
-async fn each_order_of_fields_arrives_as_sent_with_a_length_where_it_is_known() {
+async fn form_fields_arrive_in_the_order_sent_and_with_a_length_if_it_is_known() {
     for (sending, offer) in [
         (Sending::Length, Offer::Http1),
         (Sending::Chunks, Offer::Http1),
@@ -118,7 +118,7 @@ async fn each_order_of_fields_arrives_as_sent_with_a_length_where_it_is_known() 
 }
 
 #[tokio::test]
-async fn a_further_field_of_the_name_is_dropped_or_refused_if_its_length_was_announced() {
+async fn a_second_credential_field_is_dropped_if_chunked_and_refused_if_a_length_was_sent() {
     let mut lab = small().start(Origin::saying("fine")).await;
     let (key, file) = (part("auth.key", &lab.placeholder("api_key")), file());
     let sent = [&*key, &file, &part("AUTH.KEY", "mine"), &key, CLOSE].concat();
@@ -137,7 +137,7 @@ async fn a_further_field_of_the_name_is_dropped_or_refused_if_its_length_was_ann
 }
 
 #[tokio::test]
-async fn a_form_that_breaks_while_it_streams_never_arrives_complete() {
+async fn a_form_that_becomes_invalid_while_it_streams_never_arrives_complete() {
     let (key, file) = (part("auth.key", "mine"), file());
     for (sending, offer) in [
         (Sending::Length, Offer::Http1),
@@ -169,7 +169,7 @@ async fn a_form_that_breaks_while_it_streams_never_arrives_complete() {
 }
 
 #[tokio::test]
-async fn what_breaks_in_the_beginning_is_not_sent_at_all() {
+async fn a_form_with_an_invalid_beginning_is_not_sent() {
     let lab = small().start(Origin::saying("fine")).await;
     for sent in [format!("text{}{CLOSE}", file()), file().replace("name=\"file\"", "name") + CLOSE]
     {
@@ -205,7 +205,7 @@ async fn an_upload_that_breaks_off_never_arrives_complete() {
 }
 
 #[tokio::test]
-async fn an_answer_that_began_is_cut_where_the_form_breaks() {
+async fn an_answer_in_progress_is_cut_when_the_form_becomes_invalid() {
     let origin = Origin::scripted(|mut stream: Stream| async move {
         stream.head().await.expect("a head");
         stream.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nso far").await;
@@ -226,7 +226,7 @@ async fn an_answer_that_began_is_cut_where_the_form_breaks() {
 }
 
 #[tokio::test]
-async fn who_waits_for_100_is_asked_for_a_long_form() {
+async fn a_client_that_expects_100_gets_it_for_a_long_form() {
     let plan = small().limit("continue_timeout: 1h");
     let mut lab = plan.start(Origin::saying("fine")).await;
     let mut wire = lab.tunnel(HOST).await;
@@ -244,7 +244,7 @@ async fn who_waits_for_100_is_asked_for_a_long_form() {
 }
 
 #[tokio::test]
-async fn uploads_under_way_leave_the_memory_for_beginnings_to_others() {
+async fn uploads_in_progress_release_the_memory_that_held_the_beginnings_of_their_forms() {
     let plan = small().limit(&format!("written_body_bytes_total: {HELD_MAX}"));
     let lab = plan.start(Origin::saying("fine")).await;
     let (key, file) = (part("auth.key", "mine"), file());
@@ -313,7 +313,7 @@ async fn a_form_that_is_kept_for_another_attempt_is_rewritten_with_the_new_token
 }
 
 #[tokio::test]
-async fn a_form_that_a_signature_covers_is_held_or_refused() {
+async fn a_form_that_a_signature_covers_is_held_or_refused_if_it_is_too_long() {
     let auth = "{ id: key, kind: hmac, fields: [{ name: api_key }, { name: secret }], \
                 signature: { key: secret, message: \"{body_length}\" }, \
                 place: [{ header: X-Sum, value: \"{signature}\" }, \

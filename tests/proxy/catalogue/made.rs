@@ -206,7 +206,7 @@ async fn lab(chosen: fn(&AuthMethod) -> bool) -> (Lab, NextAnswer) {
 }
 
 #[tokio::test]
-async fn every_token_of_an_endpoint_arrives_in_exactly_its_places() {
+async fn every_token_of_a_token_endpoint_arrives_in_its_placements_only() {
     let (mut lab, answer) = lab(is_fetched).await;
     let canary = lab.canary.text.clone();
     let mut kinds: Vec<String> = Vec::new();
@@ -246,7 +246,7 @@ async fn every_token_of_an_endpoint_arrives_in_exactly_its_places() {
 }
 
 #[tokio::test]
-async fn every_credential_that_is_made_here_arrives_in_its_places() {
+async fn every_credential_that_the_gateway_creates_arrives_in_its_placements() {
     let (mut lab, answer) = lab(is_made).await;
     let mut kinds: Vec<AuthKind> = Vec::new();
     for (account, fields) in connected(&mut lab, is_made).await {

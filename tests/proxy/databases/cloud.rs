@@ -31,7 +31,7 @@ fn password(server: &Server, begin: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_login_by_aws_iam_has_a_signed_password_and_the_key_goes_nowhere() {
+async fn a_login_by_aws_iam_has_a_signed_password_and_the_key_is_not_sent() {
     let (server, key) = (Server::start(Behaviour::Serves).await, Canary::new("wJalrXUt"));
     let connection = |name: &str, host: &str, sslmode: &str| {
         format!(

@@ -14,7 +14,7 @@ fn output(mut command: Command) -> (bool, String) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_connection_string_is_taken_apart_and_its_password_is_no_argument() {
+async fn a_connection_string_is_parsed_and_refused_as_a_command_line_argument() {
     let plan = Plan::api_key();
     let canary = plan.canary().clone();
     let install = Install::new(&plan, &Origin::saying("fine"));

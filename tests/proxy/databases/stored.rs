@@ -148,7 +148,7 @@ async fn greeted(at: SocketAddr) -> String {
 }
 
 #[tokio::test]
-async fn a_listener_greets_clients_of_mysql_as_their_server_does() {
+async fn a_mysql_listener_greets_clients_with_the_configured_server_version() {
     let databases = Databases::without_listener().await;
     let made = databases
         .added(json!({
@@ -173,7 +173,7 @@ async fn a_listener_greets_clients_of_mysql_as_their_server_does() {
 }
 
 #[tokio::test]
-async fn only_people_who_administer_the_installation_open_ports() {
+async fn only_administrators_of_the_installation_may_add_a_database_listener() {
     let databases = Databases::without_listener().await;
     let api = &databases.lab.gateway;
     let new = json!({"name": "local", "at": "127.0.0.1:0"}).to_string();
@@ -196,7 +196,7 @@ async fn only_people_who_administer_the_installation_open_ports() {
 }
 
 #[tokio::test]
-async fn other_organisations_see_a_stored_listener_only_if_it_is_for_all_and_not_its_name() {
+async fn other_organisations_see_only_a_listener_for_all_connections_and_not_its_name() {
     let mut databases = Databases::without_listener().await;
     databases.added(json!({"name": "for-all", "at": "127.0.0.1:0"})).await;
     let of_main = json!({"name": "of-main", "at": "127.0.0.1:0", "connection": "main"});
@@ -281,7 +281,7 @@ async fn a_stored_listener_serves_after_a_restart_until_it_is_removed() {
 }
 
 #[tokio::test]
-async fn a_place_that_is_in_use_fails_no_start_and_is_opened_when_it_is_free() {
+async fn a_listener_address_in_use_does_not_fail_the_start_and_is_opened_once_free() {
     let mut databases = Databases::without_listener().await;
     let (taken, at) = occupied();
     drop(taken);
@@ -329,7 +329,7 @@ async fn a_listener_whose_connection_is_removed_closes() {
 }
 
 #[tokio::test]
-async fn sockets_are_in_a_folder_of_the_gateway_and_an_agent_needs_no_token_there() {
+async fn a_socket_listener_is_in_the_data_directory_and_its_agent_needs_no_token() {
     let databases = Databases::without_listener().await;
     let new =
         json!({"name": "own", "at": "unix:.s.PGSQL.5432", "agent": "ci", "connection": "main"});

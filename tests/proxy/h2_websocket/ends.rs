@@ -33,7 +33,7 @@ async fn revoke(lab: &Lab) {
 }
 
 #[tokio::test]
-async fn an_agent_that_resets_the_stream_closes_the_upstream_s_and_nothing_else() {
+async fn an_agent_that_resets_its_websocket_closes_it_upstream_and_ends_nothing_else() {
     let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
     let origin = Origin::scripted(move |mut stream: Stream| {
         let tell = tell.clone();
@@ -82,7 +82,7 @@ async fn an_upstream_that_breaks_off_resets_its_stream_and_no_other() {
 }
 
 #[tokio::test]
-async fn one_that_both_sides_have_closed_ends_although_its_agent_leaves_the_stream_open() {
+async fn a_websocket_closed_by_both_sides_ends_even_if_the_agent_keeps_its_stream_open() {
     const BYE: &[u8] = b"\x88\x82abcd\x62\x8a";
     let origin = Origin::scripted(|mut stream: Stream| async move {
         while let Some(request) = stream.request().await {
@@ -108,7 +108,7 @@ async fn one_that_both_sides_have_closed_ends_although_its_agent_leaves_the_stre
 }
 
 #[tokio::test]
-async fn a_revoked_token_closes_with_1008_and_ends_all_other_exchanges() {
+async fn a_revoked_token_closes_websockets_with_1008_and_ends_all_other_exchanges() {
     let lab = Plan::api_key().start(origin()).await;
     let client = lab.h2(HOST).await;
     let (one, two) = (talking(&client).await, talking(&client).await);
@@ -214,7 +214,7 @@ async fn a_paused_connection_closes_its_websockets_with_1008_and_leaves_another_
 }
 
 #[tokio::test]
-async fn a_silent_one_outlives_the_limits_of_other_exchanges() {
+async fn a_silent_websocket_is_not_ended_by_head_body_or_idle_timeouts() {
     let plan = Plan::api_key().limit("body_idle_timeout: 200ms").limit("idle_timeout: 200ms");
     let lab = plan.limit("head_timeout: 200ms").start(origin()).await;
     let client = lab.h2(HOST).await;
@@ -235,7 +235,7 @@ async fn a_silent_one_outlives_the_limits_of_other_exchanges() {
 }
 
 #[tokio::test]
-async fn one_on_which_nothing_moves_is_closed_with_1001() {
+async fn a_websocket_idle_for_tunnel_idle_timeout_is_closed_with_1001() {
     let plan = Plan::api_key().limit("tunnel_idle_timeout: 300ms");
     let lab = plan.start(origin()).await;
     let client = lab.h2(HOST).await;
@@ -247,7 +247,7 @@ async fn one_on_which_nothing_moves_is_closed_with_1001() {
 }
 
 #[tokio::test]
-async fn a_drain_waits_for_it_and_then_closes_it_with_1001() {
+async fn a_drain_waits_for_a_websocket_and_then_closes_it_with_1001() {
     let mut lab = Plan::api_key().start(origin()).await;
     let client = lab.h2(HOST).await;
     let mut socket = talking(&client).await;

@@ -104,7 +104,7 @@ async fn ask(lab: &Lab, agent: &str) -> Message {
 }
 
 #[tokio::test]
-async fn a_service_without_a_public_ca_is_trusted_by_the_connection_that_has_its_ca_alone() {
+async fn a_service_with_a_private_ca_is_trusted_only_by_a_connection_that_has_this_ca() {
     let (mut lab, ca) = lab().await;
     certified(&mut lab, "with-ca", Some(&ca)).await;
     certified(&mut lab, "without-ca", None).await;
@@ -121,7 +121,7 @@ async fn a_service_without_a_public_ca_is_trusted_by_the_connection_that_has_its
 
 /// Only the CA of the connection tells whether the gateway would reach the service.
 #[tokio::test]
-async fn hosts_are_checked_with_the_certificates_of_their_connections() {
+async fn the_upstream_check_uses_the_certificates_and_the_ca_of_each_connection() {
     let (mut lab, ca) = lab().await;
     let checked = async |lab: &Lab| {
         let found = lab.gateway.api("GET", "/upstreams", "").await.json();
@@ -168,7 +168,7 @@ async fn streams_are_shared_by_the_requests_of_one_connection_only() {
 }
 
 #[tokio::test]
-async fn a_token_may_have_a_certificate_beside_it() {
+async fn a_token_and_a_client_certificate_can_be_used_together() {
     let (mut lab, ca) = lab().await;
     let (certificate, key) = pki().pem(&["both"]);
     let token = lab.canary.text.clone();
@@ -181,7 +181,7 @@ async fn a_token_may_have_a_certificate_beside_it() {
 }
 
 #[tokio::test]
-async fn what_is_no_certificate_or_not_the_key_of_it_is_refused_when_it_is_given() {
+async fn an_invalid_certificate_ca_or_key_is_refused_when_the_connection_is_created() {
     let (mut lab, ca) = lab().await;
     let (certificate, key) = pki().pem(&["a"]);
     let (_, other) = pki().pem(&["b"]);

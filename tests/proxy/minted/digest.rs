@@ -75,7 +75,7 @@ fn counts(lab: &Lab) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_wrong_password_is_asked_about_once_for_each_request() {
+async fn a_request_with_a_wrong_password_is_401_after_one_answered_challenge() {
     let host = Host::default();
     let origin = host.clone();
     let origin = Origin::answering(move |request: &Message| {
@@ -91,7 +91,7 @@ async fn a_wrong_password_is_asked_about_once_for_each_request() {
 }
 
 #[tokio::test]
-async fn the_agent_s_own_authorization_does_not_arrive() {
+async fn the_agent_s_authorization_field_is_not_forwarded() {
     let host = Host::default();
     let lab = host.lab(plan()).await;
     let request = "GET /a\r\nAuthorization: Basic YW5uOm93bg==";

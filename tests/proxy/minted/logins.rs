@@ -157,7 +157,7 @@ async fn a_session_that_the_service_ended_is_replaced_and_the_request_sent_again
 }
 
 #[tokio::test]
-async fn a_session_is_renewed_where_the_service_can_and_else_logged_in_again() {
+async fn an_ended_session_is_renewed_and_if_that_fails_replaced_by_a_new_login() {
     let service = Service::default();
     let lab = lab(&service, RENEWAL).await;
     assert_eq!(lab.ask("GET /things").await.text(), "fine");
@@ -174,7 +174,7 @@ async fn a_session_is_renewed_where_the_service_can_and_else_logged_in_again() {
 }
 
 #[tokio::test]
-async fn a_login_that_is_refused_is_not_tried_again() {
+async fn a_rejected_login_is_not_tried_again_and_breaks_the_connection() {
     let service = Service::default();
     service.refused.store(401, Ordering::SeqCst);
     let lab = lab(&service, "").await;
@@ -189,7 +189,7 @@ async fn a_login_that_is_refused_is_not_tried_again() {
 }
 
 #[tokio::test]
-async fn a_login_that_fails_for_a_while_breaks_nothing() {
+async fn a_login_that_fails_with_503_does_not_break_the_connection() {
     let service = Service::default();
     service.refused.store(503, Ordering::SeqCst);
     let lab = lab(&service, "").await;

@@ -36,7 +36,7 @@ fn post(path: &str, fields: &str, body: &str) -> String {
 }
 
 #[tokio::test]
-async fn what_arrives_is_signed_with_the_live_key_whatever_the_agent_signed() {
+async fn a_request_is_signed_with_the_live_key_instead_of_the_agent_s_signature() {
     let lab = lab(plan(SIGNED)).await;
     let mut wire = lab.tunnel(HOST).await;
     wire.send(post("/orders?a=%20b", "\r\nX-Sign: v1=stale\r\nX-Time: 1", "{\"amount\": 1}")).await;

@@ -70,7 +70,7 @@ async fn a_token_is_signed_once_for_many_requests() {
 }
 
 #[tokio::test]
-async fn a_token_that_names_the_request_is_signed_for_each() {
+async fn a_token_that_contains_method_and_path_is_signed_for_each_request() {
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key").serialize_pem();
     let jwt = "{ ttl: 2m, header: { nonce: \"{nonce}\" }, claims: { nbf: \"{seconds}\", uri: \"{method} {request_host}{path}\" } }";
     let lab = lab(jwt, &key).await;
@@ -89,7 +89,7 @@ async fn a_token_that_names_the_request_is_signed_for_each() {
 
 /// A service that prints the fields of a request. The token is valid for all of its host.
 #[tokio::test]
-async fn a_token_of_one_request_does_not_come_back() {
+async fn a_token_signed_for_one_request_is_masked_in_its_answer() {
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key").serialize_pem();
     let jwt = "{ ttl: 1h, claims: { aud: \"https://{request_host}\" } }";
     let echo = |request: &Message| ok(request.head.one("authorization").expect("a credential"));
@@ -122,7 +122,7 @@ fn token_in_part(request: &Message) -> String {
 
 /// It is longer than the key, by which the range was widened first.
 #[tokio::test]
-async fn a_token_of_one_request_is_not_fetched_in_parts() {
+async fn a_token_signed_for_one_request_is_masked_in_answers_to_range_requests() {
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key").serialize_pem();
     let (padding, host) = ("p".repeat(2000), "https://{request_host}");
     let jwt = format!("{{ ttl: 1h, claims: {{ pad: {padding}, aud: \"{host}\" }} }}");
@@ -140,7 +140,7 @@ async fn a_token_of_one_request_is_not_fetched_in_parts() {
 }
 
 #[tokio::test]
-async fn what_is_no_key_of_the_algorithm_is_refused_when_it_is_given() {
+async fn a_key_that_does_not_fit_the_algorithm_is_refused_when_the_connection_is_created() {
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key").serialize_pem();
     let lab = lab("{ alg: ES256 }", &key).await;
     let rsa = KeyPair::generate_for(&PKCS_RSA_SHA256).expect("a key").serialize_pem();

@@ -132,7 +132,7 @@ async fn a_long_coded_answer_is_cut_before_the_credential() {
 }
 
 #[tokio::test]
-async fn a_coding_that_cannot_be_looked_into_is_a_refusal() {
+async fn an_answer_in_a_coding_that_cannot_be_decoded_is_refused() {
     let origin = Origin::answering(|request: &Message| {
         let body = credential(request);
         let whole = gzip(body.as_bytes());
@@ -166,7 +166,7 @@ async fn a_coding_that_cannot_be_looked_into_is_a_refusal() {
 }
 
 #[tokio::test]
-async fn a_coding_of_no_body_is_nothing_to_look_into() {
+async fn an_answer_without_a_body_passes_in_any_coding() {
     let origin = Origin::answering(|request: &Message| match request.head.method() {
         "HEAD" => "HTTP/1.1 200 OK\r\nContent-Encoding: compress\r\nContent-Length: 99\r\n\r\n",
         "PUT" => "HTTP/1.1 204 No\r\nContent-Encoding: compress\r\n\r\n",
@@ -182,7 +182,7 @@ async fn a_coding_of_no_body_is_nothing_to_look_into() {
 }
 
 #[tokio::test]
-async fn a_name_that_is_no_coding_is_a_plain_body_and_masked() {
+async fn a_body_with_an_invalid_content_encoding_is_scanned_as_plain_text() {
     for name in ["utf-8", "UTF-8", "aws-chunked", "none", "aws-chunked, utf-8"] {
         let origin = Origin::answering(move |request: &Message| {
             let echo = format!("<{}>", credential(request));
@@ -207,7 +207,7 @@ async fn a_name_that_is_no_coding_is_a_plain_body_and_masked() {
 }
 
 #[tokio::test]
-async fn only_codings_that_can_be_looked_into_are_asked_for() {
+async fn accept_encoding_is_reduced_to_codings_that_can_be_decoded() {
     let mut lab = Lab::simple().await;
     for (sent, goes) in [
         ("gzip, deflate, br, zstd", "gzip, deflate, br, zstd"),

@@ -96,7 +96,7 @@ async fn lengths_around(tail: fn(&str) -> String) -> Vec<usize> {
 
 /// An agent that has written what the upstream sends would learn what begins the credential.
 #[tokio::test]
-async fn what_is_held_back_does_not_tell_whether_it_begins_the_credential() {
+async fn the_length_of_withheld_bytes_does_not_reveal_the_start_of_the_credential() {
     let expected = lengths_around(|_| "zzzzz".to_owned()).await;
     assert_eq!(expected, [15, 11]);
     assert_eq!(lengths_around(|key| key[..5].to_owned()).await, expected);
@@ -120,7 +120,7 @@ fn results() -> [(&'static str, Vec<Vec<u8>>); 2] {
 }
 
 #[tokio::test]
-async fn each_result_of_several_parts_arrives_before_the_next_is_sent() {
+async fn each_part_of_a_multipart_answer_arrives_before_the_next_is_sent() {
     for (boundary, pieces) in results() {
         let head = format!("{STREAM}Content-Type: multipart/mixed;boundary=\"{boundary}\"\r\n");
         let coded = format!("{head}Content-Encoding: gzip\r\n\r\n");
@@ -185,7 +185,7 @@ async fn a_key_of_aws_in_two_pieces_is_masked_where_the_length_is_known() {
 }
 
 #[tokio::test]
-async fn a_bomb_is_cut_and_others_are_served_meanwhile() {
+async fn a_decompression_bomb_is_cut_and_other_requests_are_served_meanwhile() {
     let zeros = vec![0; 40 << 20];
     let mut encoder = brotli::CompressorWriter::new(vec![], 4096, 5, 22);
     encoder.write_all(&zeros).expect("memory");
@@ -209,7 +209,7 @@ async fn a_bomb_is_cut_and_others_are_served_meanwhile() {
 }
 
 #[tokio::test]
-async fn what_only_begins_the_credential_comes_at_the_end_and_the_stream_goes_on() {
+async fn a_prefix_of_the_credential_at_the_end_of_an_answer_is_delivered() {
     // Every answer ends with what begins the secret: held back, and given at the end.
     let origin = Origin::answering(|request: &Message| {
         let key = credential(request);

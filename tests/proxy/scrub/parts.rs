@@ -33,7 +33,7 @@ fn ranging() -> Origin {
 }
 
 #[tokio::test]
-async fn what_is_cut_by_the_edges_of_a_part_is_masked_too() {
+async fn a_credential_that_a_range_cuts_in_two_is_masked() {
     let lab = Plan::api_key().start(ranging()).await;
     let secret = 3000..3000 + lab.canary.text.len();
     let total = 6000 + lab.canary.text.len();
@@ -75,7 +75,7 @@ fn guesses(key: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn what_only_begins_or_ends_the_credential_is_as_it_came() {
+async fn a_prefix_or_suffix_of_the_credential_in_a_range_passes_unchanged() {
     let lab = Plan::api_key().start(serving(|key| guesses(key).concat())).await;
     let blocks = guesses(&lab.canary.text);
     let mut wire = lab.tunnel(HOST).await;
@@ -95,7 +95,7 @@ async fn what_only_begins_or_ends_the_credential_is_as_it_came() {
 
 /// The ends of an object are no edges of a part.
 #[tokio::test]
-async fn an_object_that_ends_with_what_begins_the_credential_is_as_it_was() {
+async fn an_object_that_ends_with_a_prefix_of_the_credential_passes_unchanged() {
     let lab = Plan::api_key()
         .start(serving(|key| format!("{}{}{}", &key[9..], "x".repeat(2000), &key[..9])))
         .await;
@@ -140,7 +140,7 @@ async fn part(wire: &mut Wire, range: &str) -> (u16, Option<String>, Vec<u8>) {
 }
 
 #[tokio::test]
-async fn a_secret_is_not_fetched_in_short_ranges() {
+async fn a_credential_is_masked_in_answers_to_short_ranges() {
     let mut lab = Plan::api_key().start(ranging()).await;
     let length = lab.canary.text.len();
     let total = 6000 + length;
@@ -167,7 +167,7 @@ async fn a_secret_is_not_fetched_in_short_ranges() {
 }
 
 #[tokio::test]
-async fn short_ranges_get_what_they_ask_for() {
+async fn a_short_range_gets_exactly_its_bytes() {
     let lab = Plan::api_key().start(ranging()).await;
     let total = 6000 + lab.canary.text.len();
     let mut wire = lab.tunnel(HOST).await;
@@ -190,7 +190,7 @@ async fn short_ranges_get_what_they_ask_for() {
 }
 
 #[tokio::test]
-async fn a_part_that_is_not_what_its_fields_say_is_refused() {
+async fn a_206_that_does_not_match_its_fields_or_the_requested_range_is_502() {
     for (fields, body) in [
         ("Content-Range: bytes 0-3/10", "abcdefgh"),
         ("Content-Range: bytes 0-7/10", "abc"),
@@ -214,7 +214,7 @@ async fn a_part_that_is_not_what_its_fields_say_is_refused() {
 }
 
 #[tokio::test]
-async fn several_ranges_get_the_whole() {
+async fn a_request_for_several_ranges_gets_the_whole_object() {
     let mut lab = Plan::api_key().start(ranging()).await;
     let length = 6000 + lab.canary.text.len();
     for range in ["bytes=0-2999,3001-5000", "bytes=5-4"] {
@@ -228,7 +228,7 @@ async fn several_ranges_get_the_whole() {
 
 /// Dropbox sends files on POST.
 #[tokio::test]
-async fn a_resumed_download_gets_the_rest_and_asks_uncoded_for_a_little_more() {
+async fn a_resumed_download_gets_the_rest_and_requests_a_wider_uncoded_range_upstream() {
     let mut lab = Plan::api_key().start(ranging()).await;
     let length = lab.canary.text.len();
     let total = 6000 + length;
@@ -259,7 +259,7 @@ async fn a_resumed_download_gets_the_rest_and_asks_uncoded_for_a_little_more() {
 }
 
 #[tokio::test]
-async fn a_download_that_is_complete_is_not_resumed() {
+async fn a_range_that_begins_at_the_end_of_the_object_is_416() {
     let lab = Plan::api_key().start(ranging()).await;
     let total = 6000 + lab.canary.text.len();
     let mut wire = lab.tunnel(HOST).await;
@@ -271,7 +271,7 @@ async fn a_download_that_is_complete_is_not_resumed() {
 
 /// Azure Storage writes what `x-ms-range` of a PUT names.
 #[tokio::test]
-async fn the_range_of_an_upload_goes_on_as_it_is() {
+async fn the_x_ms_range_field_of_an_upload_is_forwarded_unchanged() {
     let mut lab = Lab::simple().await;
     lab.ask("PUT /\r\nx-ms-range: bytes=0-511\r\nContent-Length: 0").await;
     assert_eq!(lab.origin.arrival().await.head.one("x-ms-range"), Some("bytes=0-511"));
@@ -280,7 +280,7 @@ async fn the_range_of_an_upload_goes_on_as_it_is() {
 
 /// What is cut where the body ends early is not known.
 #[tokio::test]
-async fn a_part_that_ends_before_its_range_does_is_cut() {
+async fn a_206_shorter_than_its_range_is_502_or_visibly_cut() {
     let origin = Origin::answering(|request: &Message| {
         let range = request.head.one("range").expect("a range");
         let last = range.rsplit('-').next().expect("a number");
@@ -296,7 +296,7 @@ async fn a_part_that_ends_before_its_range_does_is_cut() {
 
 /// The upstream takes another field for a range: a piece of the secret comes that nothing could mask.
 #[tokio::test]
-async fn a_part_that_was_not_asked_for_is_refused() {
+async fn an_unrequested_partial_answer_is_502() {
     for (fields, body, status) in [
         ("Content-Range: bytes 2-5/10", "cdef", 502),
         ("Content-Range: bytes 0-3/10", "abcd", 502),
@@ -325,7 +325,7 @@ async fn a_part_that_was_not_asked_for_is_refused() {
 
 /// Heroku's lists, and those of PostgREST: a client that gets the first page for each range never ends.
 #[tokio::test]
-async fn a_page_of_a_list_is_asked_for_by_its_own_unit() {
+async fn a_range_in_a_unit_other_than_bytes_is_forwarded_unchanged() {
     for (range, came) in [("id ]5f..; max=2", "id 60..61; max=2"), ("0-1", "0-1/3573")] {
         let page = gzip(b"[\"an app\"]");
         let expected = page.clone();

@@ -208,7 +208,7 @@ async fn changes(peer: &Peer, size: &Size) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ten_thousand_connections_cost_a_request_nothing_and_changes_are_seen_at_once() {
+async fn with_many_connections_lists_are_complete_and_changes_apply_at_once() {
     let size = Size::here();
     println!("{} connections, {} agents", size.connections, size.agents);
     let origin = Origin::scripted(super::api);

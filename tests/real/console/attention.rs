@@ -60,7 +60,7 @@ async fn an_open_page_of_an_agent_shows_that_it_was_paused() {
 
 /// Only its owner or an admin resumes it.
 #[tokio::test]
-async fn who_may_not_resume_a_connection_gets_no_button() {
+async fn a_user_who_may_not_resume_a_connection_sees_no_button_for_it() {
     let lab = used().await;
     posted(&lab, "/users", json!({ "name": "bob", "role": "member" })).await;
     posted(&lab, "/connections/mine/pause", json!({})).await;
@@ -77,7 +77,7 @@ async fn who_may_not_resume_a_connection_gets_no_button() {
 
 /// A pause of what the file declares would be refused, and a second one changes nothing.
 #[tokio::test]
-async fn no_page_offers_what_the_api_refuses() {
+async fn connection_pages_have_no_button_for_a_change_that_the_api_refuses() {
     let lab = used().await;
     let mut chromium = Chromium::start(lab.gateway.folder(), &[]).await;
     let mut tab = chromium.tab("ann").await;
@@ -96,7 +96,7 @@ async fn no_page_offers_what_the_api_refuses() {
 }
 
 #[tokio::test]
-async fn the_overview_shows_a_host_that_is_blocked_while_it_is_open() {
+async fn the_open_overview_shows_a_newly_blocked_host() {
     let lab = used().await;
     let agent = Agent { name: "laptop", token: lab.token("laptop") };
     let mut chromium = Chromium::start(lab.gateway.folder(), &[]).await;

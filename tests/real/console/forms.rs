@@ -78,7 +78,7 @@ async fn a_form_is_sent_with_the_login_of_another_tab() {
 
 /// As a browser sends it without the script.
 #[tokio::test]
-async fn a_form_that_the_browser_sends_itself_leaves_its_secret_out_of_the_address() {
+async fn a_form_sent_without_the_script_puts_no_secret_into_the_address() {
     let (lab, mut chromium) = signed_in_lab().await;
     let mut tab = chromium.tab("ann").await;
     sign_in(&mut tab, &link(&lab, None).await).await;

@@ -31,7 +31,7 @@ async fn team() -> World {
 }
 
 #[tokio::test]
-async fn a_team_signs_in_with_its_identity_provider_and_others_read_why_not() {
+async fn members_of_a_group_sign_in_by_oidc_and_others_get_the_reason() {
     let world = team().await;
     let mut chromium = browser(&world).await;
     let lab = &world.lab;

@@ -9,7 +9,7 @@ use super::{at, link, own_origin_only, sign_in, signed_in_lab};
 const PASSWORD: &str = "correct horse battery staple";
 
 #[tokio::test]
-async fn a_password_and_codes_are_set_up_and_asked_for_one_after_the_other() {
+async fn a_password_and_one_time_codes_are_set_up_and_required_one_after_the_other() {
     let (lab, mut chromium) = signed_in_lab().await;
     let mut tab = chromium.tab("ann").await;
     sign_in(&mut tab, &link(&lab, None).await).await;

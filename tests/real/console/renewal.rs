@@ -77,7 +77,7 @@ const BESIDE: &str =
 
 /// A later binding has no limits, so that a box which is cleared and ticked again would allow all requests.
 #[tokio::test]
-async fn a_cleared_box_asks_before_the_limits_of_its_binding_are_deleted() {
+async fn clearing_a_checkbox_asks_before_the_limits_of_its_binding_are_deleted() {
     let shop = "{ name: shop, provider: stripe, fields: { api_key: { env: CANARY } } }";
     let lab = Plan::api_key().connection(shop).start(Origin::saying("fine")).await;
     let mut chromium = Chromium::start(lab.gateway.folder(), &[]).await;

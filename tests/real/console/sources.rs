@@ -29,7 +29,7 @@ async fn posted(lab: &Lab, path: &str, body: Value) {
 
 /// An admin adds a source, and connects an account whose key is kept there.
 #[tokio::test]
-async fn a_source_is_added_and_a_key_is_referred_to() {
+async fn a_source_is_added_and_a_connection_uses_a_key_of_it_by_reference() {
     let (token, key) = (Canary::new("dp.st."), Canary::new("ak_"));
     let keeper = keeper(&token.text, &key.text);
     let addr = keeper.addr.to_string();

@@ -90,7 +90,7 @@ async fn a_database_is_dumped_and_loaded() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_session_that_only_reads_is_dumped_without_locks() {
+async fn a_dump_in_a_read_only_session_works_only_without_locks() {
     let stage = Stage::new().await;
     stage.server.sql("CREATE VIEW app.seen AS SELECT a FROM app.t");
     let mut locks = dump(&stage, "reader", "reports");

@@ -120,7 +120,7 @@ async fn pymysql_uses_a_server_of_oracle() {
 
 /// The same statements as with MariaDB, and the same tries.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_read_only_session_has_no_way_out() {
+async fn no_statement_makes_a_read_only_session_write() {
     let stage = stage().await;
     let text = stage.has_no_way_out().await;
     assert_eq!(stage.server.sql("SELECT COUNT(*) FROM app.t"), "1", "{text}");

@@ -33,7 +33,7 @@ fn program(stage: &Stage, interpreter: &str, script: &str) -> Command {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rules_on_statements_have_no_way_around() {
+async fn no_listed_statement_bypasses_the_rules_on_statements() {
     let stage = stage().await;
     let ways = include_str!("../../../crates/databases/src/rules/ways_around_mysql.sql");
     let list = stage.lab.gateway.folder().join("ways.sql");
@@ -106,7 +106,7 @@ async fn statements_of_mysql2_are_checked_and_recorded_without_their_literals() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn frameworks_use_a_session_that_only_reads() {
+async fn frameworks_work_in_a_read_only_session() {
     let stage = stage().await;
     let mut command = program(&stage, "real-venv/bin/python", "frameworks.py");
     command.env("MYSQL_PWD", stage.lab.token("reader"));

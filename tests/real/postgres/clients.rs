@@ -93,7 +93,7 @@ async fn tokio_postgres_uses_a_database() {
 
 /// psql reads and writes large objects by function calls of the protocol.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn large_objects_are_files_of_a_session_and_none_of_a_read_only_one() {
+async fn large_objects_are_imported_and_exported_except_in_a_read_only_session() {
     let stage = Stage::new().await;
     let folder = stage.lab.gateway.folder();
     let (given, got) = (folder.join("given"), folder.join("got"));

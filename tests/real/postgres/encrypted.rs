@@ -39,7 +39,7 @@ async fn psql_verifies_the_listener_by_the_local_ca() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_token_is_asked_for_over_the_network_without_tls() {
+async fn a_session_over_the_network_without_tls_is_refused() {
     let stage = Stage::listening("databases: [{ at: \"0.0.0.0:0\", tls: {} }]").await;
     for (mode, says) in [
         ("disable", "FATAL:  keyward: this listener is reached over the network"),

@@ -40,7 +40,7 @@ fn python(stage: &Stage) -> Command {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rules_on_statements_have_no_way_around() {
+async fn no_listed_statement_bypasses_the_rules_on_statements() {
     let stage = stage("{ statements: [select], tables: [orders, sales.*] }").await;
     let ways = include_str!("../../../crates/databases/src/rules/ways_around.sql");
     let list = stage.lab.gateway.folder().join("ways.sql");
@@ -78,7 +78,7 @@ async fn rules_on_statements_have_no_way_around() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_session_begins_with_the_role_of_its_connection_and_keeps_it_where_statements_are_read() {
+async fn a_session_with_statement_rules_begins_with_its_role_and_cannot_leave_it() {
     let stage = stage("{ role: narrow, statements: [select] }").await;
     stage
         .server
@@ -107,7 +107,7 @@ async fn a_session_begins_with_the_role_of_its_connection_and_keeps_it_where_sta
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_answer_above_its_limits_ends_the_session_with_words() {
+async fn an_answer_above_its_limits_ends_the_session_with_a_message_and_a_hint() {
     let stage = stage("{ rows_max: 100, bytes_max: 100000 }").await;
     let rows = |count: u32| format!("SELECT generate_series(1, {count})");
     assert_eq!(stage.served("own", "own", &rows(100)).await.lines().count(), 100);
@@ -176,7 +176,7 @@ async fn statements_are_recorded_without_their_literals() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn frameworks_use_sessions_whose_statements_are_read() {
+async fn frameworks_work_in_sessions_with_statement_rules_and_in_read_only_ones() {
     let rules = "{ statements: [select, insert, update, delete], tables: [orders, pg_catalog.*] }";
     for (settings, writes) in [(rules, true), ("{ read_only: true }", false)] {
         let stage = stage(settings).await;

@@ -136,7 +136,7 @@ async fn a_cancel_request_reaches_the_server_of_its_session_and_a_failover_is_fo
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_rejects_the_login_is_the_last_and_one_that_is_silent_is_passed_over() {
+async fn no_server_is_tried_after_a_rejected_login_and_a_silent_one_is_skipped() {
     let password = canary::Canary::new("pg");
     let (one, two) = (Server::start(&password.text), Server::start(&password.text));
     let (first, second) = (one.at, two.at);

@@ -28,7 +28,7 @@ async fn until_published(gateway: &Gateway, count: usize) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_shortened_an_altered_and_a_removed_log_are_each_named() {
+async fn verify_detects_a_shortened_an_altered_and_a_removed_log_of_a_replica() {
     let database = Database::start();
     let origin = Origin::saying("fine");
     let lab = database.under(Plan::api_key()).start(origin).await;

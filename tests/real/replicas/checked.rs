@@ -40,7 +40,7 @@ async fn a_database_is_checked_beside_a_gateway_and_repaired_without_one() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn doctor_judges_what_is_in_the_database_while_no_gateway_runs() {
+async fn doctor_checks_the_resources_of_the_database_while_no_gateway_runs() {
     let database = Database::start();
     let plan = database.under(Plan::api_key());
     let mut lab = plan.start(Origin::saying("fine")).await;

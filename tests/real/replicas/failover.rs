@@ -106,7 +106,7 @@ async fn after_a_failover_of_the_database_nothing_is_lost_and_everything_goes_on
 
 /// The machine of the primary is there, and its server does not answer: it accepts streams and is silent.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_primary_that_is_silent_is_passed_over() {
+async fn a_primary_that_does_not_answer_is_skipped_for_the_promoted_standby() {
     let pair = Pair::start().await;
     let url = pair.url([&pair.primary.server, &pair.standby], "");
     let plan = pair.primary.under(Plan::api_key()).variable("DATABASE_URL", &url);

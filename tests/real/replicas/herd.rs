@@ -42,7 +42,7 @@ fn plan(authorization: &Authorization) -> Plan {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn after_an_absence_of_the_database_each_replica_refreshes_as_many_at_a_time_as_it_may() {
+async fn after_an_outage_of_the_database_each_replica_keeps_its_limit_of_refreshes() {
     let database = Database::start();
     let authorization = Authorization::with(rules()).await;
     let lab = database.under(plan(&authorization)).start(api(&authorization)).await;

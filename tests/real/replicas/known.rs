@@ -14,7 +14,7 @@ async fn read(lab: &Lab, at: &Gateway, path: &str, token: Option<&str>) -> Messa
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_replica_has_made_is_found_at_the_other_at_once() {
+async fn a_token_or_an_agent_made_at_one_replica_is_found_at_the_other_at_once() {
     let database = Database::start();
     let origin = Origin::saying("fine");
     let mut lab = database.under(Plan::api_key()).start(origin).await;

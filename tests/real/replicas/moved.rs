@@ -32,7 +32,7 @@ impl Moving<'_> {
 const TO_DATABASE: [&str; 6] = ["--config", "here.yaml", "store", "copy", "--to", "there.yaml"];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_gateway_that_runs_sends_its_store_to_an_empty_database() {
+async fn a_running_gateway_copies_its_store_into_an_empty_database() {
     let database = Database::start();
     let key = "master_key: { env: MASTER_KEY }";
     let plan = Plan::api_key().top(key).variable("MASTER_KEY", MASTER_KEY);

@@ -96,7 +96,7 @@ async fn replicas_are_listed_until_they_end() {
 
 /// Otherwise the next command or replica waits for 30 seconds.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_command_without_a_gateway_leaves_no_turn_to_start() {
+async fn a_command_without_a_gateway_leaves_no_start_lease() {
     let database = Database::start();
     let origin = Origin::saying("fine");
     let lab = database.under(Plan::api_key()).start(origin).await;

@@ -24,7 +24,7 @@ async fn until_ready_is(lab: &Lab, status: u16, word: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_replica_that_does_not_know_the_tables_any_more_is_not_ready_and_writes_nothing() {
+async fn an_outdated_replica_is_not_ready_and_refuses_changes() {
     let database = Database::start();
     let lab = database.under(Plan::api_key()).start(Origin::saying("fine")).await;
     assert_eq!(ask_at(&lab, &lab.gateway, "ci").await.head.status(), 200);

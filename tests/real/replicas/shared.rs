@@ -146,7 +146,7 @@ async fn until_login_is(gateway: &Gateway, login: &Login, status: u16) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_login_of_one_replica_holds_at_the_other_and_its_end_ends_it_at_both() {
+async fn a_login_of_one_replica_is_valid_at_both_until_it_is_ended_at_either() {
     let database = Database::start();
     let (mut lab, mut other) = two(&database).await;
     call(&lab.gateway, "POST", "/users", &json!({ "name": "bob", "role": "member" })).await;

@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_code_is_made_of_the_cookie_and_is_not_its_hash() {
+    fn the_code_is_derived_from_the_cookie_and_is_not_its_hash() {
         let (one, other) = (code_of("kwn_a"), code_of("kwn_b"));
         assert!(one.len() == 32 && one != other);
         assert!(!TokenHash::of("kwn_a").to_hex().contains(&one));

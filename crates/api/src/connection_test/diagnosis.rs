@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn every_finding_says_what_to_do() {
+    fn every_finding_names_a_remedy() {
         let record = record(ManagedBy::Store, &[("site", "acme")]);
         let answer = |status| {
             Ok(TestAnswer {
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn a_declared_connection_is_mended_where_it_is_declared() {
+    fn the_hint_for_a_declared_connection_names_the_configuration_file() {
         let record = record(ManagedBy::File, &[]);
         let answer = TestAnswer {
             status: 401,
@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn a_good_key_of_a_paused_connection_says_how_agents_get_it_again() {
+    fn the_hint_for_a_valid_key_of_a_paused_connection_names_the_resume_command() {
         let mut record = record(ManagedBy::Store, &[]);
         let good = TestAnswer {
             status: 200,
@@ -373,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn an_accepted_key_says_whose_it_is_and_what_it_may_do() {
+    fn the_message_for_an_accepted_key_names_its_account_and_scopes() {
         let record = record(ManagedBy::Store, &[]);
         for (status, account, scopes, says) in [
             (200, None, &[][..], "Acme accepted the key (200, 12 ms)"),

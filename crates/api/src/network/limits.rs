@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_token_waits_for_its_own_requests_only() {
+    async fn the_requests_of_a_token_do_not_count_toward_another_token() {
         let limits = Limits { api_requests_per_minute_max: 2, ..Limits::default() };
         let limits = ApiLimits::new(&limits, &SharedLimits::new(None).unwrap());
         let (one, other) = (token(), token());

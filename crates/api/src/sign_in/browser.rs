@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_browser_is_named_and_what_is_unknown_is_short_and_printable() {
+    fn a_known_browser_is_named_and_an_unknown_user_agent_is_shortened() {
         let of = |text: &str| {
             let mut fields = HeaderMap::new();
             fields.insert(header::USER_AGENT, text.parse().unwrap());

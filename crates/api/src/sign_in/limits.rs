@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn guesses_from_many_addresses_slow_the_user_down_but_not_where_they_are_known() {
+    async fn password_guesses_from_many_addresses_do_not_lock_out_a_known_network() {
         let limits = SignInLimits::new(&Limits::default(), &SharedLimits::new(None).unwrap());
         let fails = |tried| limits.try_password(tried).is_err();
         let mut refused = 0;
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn codes_are_guessed_rarely_and_the_owner_is_not_locked_out() {
+    async fn guesses_of_codes_are_limited_and_do_not_lock_out_a_known_network() {
         let limits = SignInLimits::new(&Limits::default(), &SharedLimits::new(None).unwrap());
         let fails = |network: &str, is_known| {
             let network = network.parse().unwrap();
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_ipv6_client_does_not_guess_from_each_of_its_addresses() {
+    async fn the_addresses_of_one_ipv6_network_share_the_limit_of_guesses() {
         let limits = Limits { auth_failures_per_minute_max: 1, ..Limits::default() };
         let limits = SignInLimits::new(&limits, &SharedLimits::new(None).unwrap());
         let fails = |client: &str| limits.failed(client.parse().unwrap()).is_err();

@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn a_browser_is_at_the_public_url_by_host_and_port() {
+    fn the_public_url_is_recognized_by_host_and_port() {
         let at = |host: &'static str| {
             HeaderMap::from_iter([(header::HOST, HeaderValue::from_static(host))])
         };

@@ -162,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_made_of_what_the_provider_calls_the_person() {
+    fn a_user_name_is_derived_from_the_name_that_the_identity_provider_sends() {
         for (given, name) in [
             (Some("ann@acme.test"), "ann"),
             (Some("Ann Miller"), "Ann-Miller"),

@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test]
-async fn a_patch_of_what_another_request_changes_is_refused_with_that_request() {
+async fn a_patch_of_a_member_that_another_request_changes_names_that_request() {
     let lab = Lab::stocked().await;
     let document = openapi();
     for (path, patch, requests) in [

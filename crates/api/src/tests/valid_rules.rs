@@ -14,7 +14,7 @@ async fn at_rest() -> Lab {
 }
 
 #[tokio::test]
-async fn only_what_rules_decide_or_show_is_refused_without_them() {
+async fn with_invalid_rules_only_requests_that_need_rules_are_refused() {
     let lab = at_rest().await;
     for (method, path) in [
         (Method::GET, "/api/v1/rules"),

@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_host_pattern_is_refused() {
+    fn invalid_host_patterns_are_refused() {
         for bad in [
             "",
             "*",
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn canonical_forms_match() {
+    fn patterns_and_hosts_are_compared_in_canonical_form() {
         for (text, authority) in [
             ("API.Example.COM", "api.example.com"),
             ("api.example.com.", "api.example.com:443"),
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_belongs_to_the_pattern() {
+    fn a_pattern_matches_its_port_or_else_the_default_port_of_the_scheme() {
         let http = |authority| Target::parse(Scheme::Http, authority).expect(authority);
         let (bare, tls) = (pattern("a.example.com"), pattern("a.example.com:443"));
         assert!(bare.matches(&http("a.example.com")));

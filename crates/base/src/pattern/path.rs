@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_path_pattern_is_refused() {
+    fn invalid_path_patterns_are_refused() {
         for bad in ["", "*", "**", "repos", "repos/**", "/a**", "/**/b", "/a/**b", "/***", "/a/***"]
         {
             assert_eq!(PathPattern::parse(bad), Err(PatternError::Path(bad.to_owned())), "{bad}");
@@ -416,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_may_mean_a_path_of_two_readings_unless_its_sure_beginning_differs() {
+    fn a_pattern_may_match_an_ambiguous_path_unless_its_certain_prefix_differs() {
         let token = pattern("/oauth/token");
         for raw in [
             "/oauth/token",
@@ -443,7 +443,7 @@ mod tests {
     }
 
     #[test]
-    fn two_readings_are_marked() {
+    fn paths_with_two_readings_are_marked_as_ambiguous() {
         for (raw, text) in [
             ("/@scope%2fname", "/@scope%2Fname"),
             ("/a%2Fb", "/a%2Fb"),
@@ -540,7 +540,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mask_is_met_by_stars_alone_and_may_be_met_by_what_fits_around_it() {
+    fn only_a_star_matches_a_mask_and_a_literal_that_fits_around_it_may_match() {
         let bot = masked("/bot\u{1a}", "sendMessage");
         for (text, matches, may_match) in [
             ("/bot*/sendMessage", true, true),
@@ -562,7 +562,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_secret_is_no_literal_but_another_value_may_be() {
+    fn a_literal_may_match_a_segment_that_is_a_masked_value_but_not_a_masked_secret() {
         let literal = pattern("/acme/x");
         assert!(!literal.may_match(&masked("/\u{1a}", "x")));
         assert!(literal.may_match(&masked("/\u{1b}", "x")));
@@ -570,7 +570,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_behind_a_prefix_keeps_its_doubts() {
+    fn joining_a_prefix_keeps_the_ambiguity_and_the_refusal_of_a_path() {
         let plain = masked("/bot\u{1a}", "a%20b/");
         assert_eq!((plain.as_str(), plain.ambiguous()), ("/bot\u{1a}/a b/", false));
         assert!(plain.is_masked() && !path("/bot/a").is_masked());
@@ -580,7 +580,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_is_known_as_it_was_written() {
+    fn a_decoded_path_keeps_its_raw_text() {
         for raw in ["/", "/a", "/%61/b%20c", "/a%2fb", "*"] {
             assert_eq!(path(raw).raw(), raw);
         }
@@ -588,7 +588,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_meets_a_mask_meets_every_value_and_what_may_not_meets_none(
+        fn matches_of_a_mask_holds_for_every_value_and_may_match_misses_no_value(
             before in "[a-c]{0,2}",
             after in "[a-c]{0,2}",
             value in "[a-c]{1,3}",
@@ -602,7 +602,7 @@ mod tests {
         }
 
         #[test]
-        fn what_looks_plain_is_what_decoding_makes_of_it(raw in "/[a-c/.%2eE;~\\\\ \u{7f}é]{0,9}") {
+        fn a_plain_path_is_parsed_to_the_same_result_without_decoding(raw in "/[a-c/.%2eE;~\\\\ \u{7f}é]{0,9}") {
             if is_plain(&raw) {
                 let decoded = DecodedPath::decode(&raw, &raw[1..]);
                 prop_assert_eq!(decoded, Ok(path(&raw)));
@@ -610,7 +610,7 @@ mod tests {
         }
 
         #[test]
-        fn decoding_is_idempotent_on_what_needs_no_encoding(
+        fn decoding_is_idempotent_for_paths_without_encoding(
             raw in "(/[a-zA-Z0-9 ~_-]{1,8}){1,4}/?",
         ) {
             let once = path(&raw);
@@ -619,7 +619,7 @@ mod tests {
         }
 
         #[test]
-        fn an_encoded_path_decides_as_the_plain_one(
+        fn an_encoded_path_matches_the_same_patterns_as_the_plain_path(
             plain in "(/[a-z~:@]{1,6}){1,3}",
             text in "(/([a-z]{1,3}|\\*|[a-z]\\*)){1,3}(/\\*\\*)?",
         ) {
@@ -646,7 +646,7 @@ mod tests {
         }
 
         #[test]
-        fn what_parses_does_not_climb_and_has_no_control(
+        fn a_parsed_path_has_no_dot_dot_segment_and_no_control_character(
             raw in "/(\\.|%2e|%2f|/|;|a|%5c|%00|%25|2e){0,8}",
         ) {
             if let Ok(path) = DecodedPath::parse(&raw) {

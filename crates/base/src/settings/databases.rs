@@ -201,7 +201,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_table_is_matched_as_statements_name_it() {
+    fn a_table_pattern_matches_only_the_same_schema_and_spelling() {
         for (pattern, schema, table, matches) in [
             ("orders", None, "orders", true),
             ("orders", None, "Orders", false),
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_role_is_a_name_and_not_none() {
+    fn an_empty_overlong_or_none_role_is_refused() {
         assert_eq!("report reader".parse::<RoleName>().unwrap().as_str(), "report reader");
         for bad in ["", "none", "NONE", "a\0b", &"x".repeat(64)] {
             assert_eq!(bad.parse::<RoleName>(), Err(SettingsError::Role), "{bad}");

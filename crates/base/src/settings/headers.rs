@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_field_is_refused() {
+    fn invalid_repeated_and_too_many_fields_are_refused() {
         for (name, value) in [("", "x"), ("a b", "x"), ("a:", "x"), ("x-a", ""), ("x-a", "a\nb")] {
             assert!(read(&[(name, value)]).is_err(), "{name:?}: {value:?}");
         }
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_kept_in_lower_case_and_in_order() {
+    fn names_are_kept_in_lower_case_and_in_alphabetical_order() {
         let headers = read(&[("X-Env", " prod "), ("OpenAI-Project", "p")]).unwrap();
         let shown = serde_json::to_string(&headers).unwrap();
         assert_eq!(shown, r#"{"openai-project":"p","x-env":"prod"}"#);

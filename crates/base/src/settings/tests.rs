@@ -7,7 +7,7 @@ fn read(json: &str) -> Result<Settings, String> {
 }
 
 #[test]
-fn what_is_out_of_bounds_is_refused() {
+fn invalid_and_out_of_bounds_settings_are_refused() {
     for bad in [
         r#"{"timeout": "9ms"}"#,
         r#"{"timeout": "61m"}"#,
@@ -63,7 +63,7 @@ fn no_message_quotes_a_value() {
 }
 
 #[test]
-fn what_is_written_is_read_again() {
+fn settings_are_serialized_as_they_were_read() {
     let json = r#"{"timeout":"30s","retry":{"attempts":2,"on":[503],"wait_max":"500ms"},"rate_limit":"100/min","concurrency":10,"user_agent":"acme/1.0 (x)","headers":{"x-env":"prod"}}"#;
     let settings = read(json).unwrap();
     assert_eq!(serde_json::to_string(&settings).unwrap(), json);
@@ -72,14 +72,14 @@ fn what_is_written_is_read_again() {
 }
 
 #[test]
-fn a_retry_that_says_nothing_is_the_usual_one() {
+fn an_empty_retry_has_the_default_attempts_and_statuses() {
     let retry = read(r#"{"retry": {}}"#).unwrap().retry.unwrap();
     assert_eq!((retry.attempts(), retry.statuses()), (3, &[429, 502, 503, 504][..]));
     assert!(retry.applies_to(503) && !retry.applies_to(500));
 }
 
 #[test]
-fn rates_are_read_as_people_write_them() {
+fn rates_are_parsed_from_a_count_and_a_unit_of_time() {
     for (text, count, seconds) in
         [("10/s", 10, 1), (" 100 / min ", 100, 60), ("7/m", 7, 60), ("5000/h", 5000, 3600)]
     {

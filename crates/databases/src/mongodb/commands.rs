@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn each_line_of_the_lists_is_read_and_no_command_that_reads_is_refused() {
+    fn the_command_lists_parse_and_no_reading_command_is_always_refused() {
         assert!(REFUSED.len() > 40 && READING.len() > 25);
         for refusal in &*REFUSED {
             assert!(!refusal.name.is_empty() || refusal.is_prefix, "{}", refusal.reason);
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_is_judged_by_its_first_name_and_its_only_database() {
+    fn a_command_is_checked_by_its_first_field_and_its_only_database() {
         for (command, expected) in [
             (rawdoc! { "find": "items", "$db": "app" }, "passes"),
             (rawdoc! { "find": "items", "getParameter": 1, "$db": "app" }, "passes"),

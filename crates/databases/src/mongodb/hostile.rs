@@ -109,7 +109,7 @@ async fn commands_before_the_login_are_answered_as_a_server_answers_them() {
 }
 
 #[tokio::test]
-async fn hello_is_answered_as_one_server_in_the_form_in_which_it_was_asked() {
+async fn hello_is_answered_as_a_single_server_in_the_message_form_of_the_request() {
     let speculative = rawdoc! { "saslStart": 1, "mechanism": "SCRAM-SHA-256" };
     let hello = rawdoc! {
         "hello": 1, "loadBalanced": true, "saslSupportedMechs": "admin.u",
@@ -130,7 +130,7 @@ async fn hello_is_answered_as_one_server_in_the_form_in_which_it_was_asked() {
 }
 
 #[tokio::test]
-async fn a_login_is_taken_apart_and_what_follows_it_stays_in_the_stream() {
+async fn a_login_is_parsed_and_the_messages_after_it_stay_in_the_stream() {
     let follows = msg(&rawdoc! { "find": "items", "$db": "app" });
     let bytes = [msg(&plain("\0main\0kwa_t")), follows.clone()].concat();
     let (mut client, mut server) = duplex(1 << 20);
@@ -238,7 +238,7 @@ fn documents(name: &str) -> Vec<u8> {
 }
 
 #[test]
-fn what_is_permitted_passes_as_it_is_in_pieces_of_any_length() {
+fn permitted_messages_pass_unchanged_in_pieces_of_any_length() {
     let insert = rawdoc! { "insert": "items", "$db": "app" };
     let two = [documents("documents"), documents("more")].concat();
     let all = [
@@ -257,7 +257,7 @@ fn what_is_permitted_passes_as_it_is_in_pieces_of_any_length() {
 }
 
 #[test]
-fn what_is_no_message_ends_the_session() {
+fn a_malformed_or_unsupported_message_ends_the_session() {
     let insert = rawdoc! { "insert": "items", "$db": "app" };
     let good = msg(&insert);
     let second_command = [&[0][..], rawdoc! { "drop": "items" }.as_bytes()].concat();
@@ -295,7 +295,7 @@ fn answered(replaced: Arc<Replaced>, bytes: &[u8], piece: usize) -> Vec<u8> {
 }
 
 #[test]
-fn a_refused_command_becomes_a_ping_and_keywards_answer_is_in_the_place_of_the_servers() {
+fn a_refused_command_becomes_a_ping_and_keyward_replaces_its_answer() {
     let refused = rawdoc! { "getParameter": "*", "$db": "admin" };
     let ping = msg(&rawdoc! { "ping": 1, "$db": "admin" });
     let ok = |request| wire::msg(90, request, &rawdoc! { "ok": 1.0 });
@@ -322,7 +322,7 @@ fn a_refused_command_becomes_a_ping_and_keywards_answer_is_in_the_place_of_the_s
 }
 
 #[test]
-fn a_read_only_session_sends_no_documents() {
+fn a_read_only_session_refuses_commands_with_document_sections() {
     let find = with_documents(
         &rawdoc! { "aggregate": "items", "cursor": {}, "$db": "app" },
         &documents("pipeline"),
@@ -337,7 +337,7 @@ fn a_read_only_session_sends_no_documents() {
 }
 
 #[test]
-fn whatever_comes_first_ends_and_is_answered_shortly() {
+fn fuzzed_first_messages_end_in_time_and_get_short_answers() {
     let messages = vec![
         msg(&rawdoc! { "hello": 1, "saslSupportedMechs": "admin.u", "$db": "admin" }),
         msg(&rawdoc! { "ping": 1, "$db": "admin" }),
@@ -354,7 +354,7 @@ fn whatever_comes_first_ends_and_is_answered_shortly() {
 }
 
 #[test]
-fn whatever_a_server_answers_gets_no_password() {
+fn no_fuzzed_server_answer_gets_the_password() {
     let step = |text: &str| {
         let bytes = text.as_bytes().to_vec();
         let payload = bson::Binary { subtype: bson::spec::BinarySubtype::Generic, bytes };

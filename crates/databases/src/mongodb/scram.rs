@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proof_is_that_of_the_standard_and_of_the_drivers() {
+    fn scram_proofs_match_the_examples_of_the_rfc_and_of_mongodb_drivers() {
         for (scram, first, secret, proof, last) in vectors() {
             let proving = scram.prove(first, &secret).expect("a proof");
             assert_eq!(proving.message, proof);
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_cannot_add_an_attribute() {
+    fn a_user_name_cannot_add_a_scram_attribute() {
         let scram = Scram::with_nonce(Mechanism::Sha256, "a,r=b=", "n".to_owned());
         assert_eq!(scram.message(), "n,,n=a=2Cr=3Db=3D,r=n");
     }

@@ -314,7 +314,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_version_is_greeted_with_as_its_server_does() {
+    fn the_greeting_has_the_version_in_the_form_of_its_server() {
         for (own, greeted) in [
             (None, "8.0.11-keyward"),
             (Some("8.4.3"), "8.4.3"),

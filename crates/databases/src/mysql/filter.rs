@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_permitted_passes_unchanged_in_pieces_of_any_size() {
+    fn permitted_commands_pass_unchanged_in_pieces_of_any_size() {
         let mut all = [
             packet(0, b"\x03SELECT 1"),
             packet(0, b"\x0e"),
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn what_continues_a_refused_command_is_refused_with_it() {
+    fn the_continuation_packets_of_a_refused_command_are_refused_with_it() {
         let mut long = vec![0x11];
         long.resize(CONTINUED_BYTES, b'x');
         let after = packet(0, b"\x03SELECT 1");

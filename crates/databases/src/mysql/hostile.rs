@@ -44,7 +44,7 @@ async fn answered(sent: &[u8], offers_tls: bool) -> Result<ClientReply, &'static
 }
 
 #[tokio::test]
-async fn what_is_no_login_is_refused_without_reading_on() {
+async fn a_malformed_or_outdated_login_is_refused() {
     let usual = |rest: &[u8]| packet(1, &login_payload(USUAL, rest));
     for (sent, says) in [
         (vec![], "the stream ended"),
@@ -238,7 +238,7 @@ async fn begun(read_only: bool, variables: &[(&str, &str)]) -> Result<(), Server
 }
 
 #[tokio::test]
-async fn a_session_does_not_begin_in_another_mode_or_character_set_than_statements_are_read_in() {
+async fn a_session_begins_only_in_the_mode_and_character_set_of_the_statement_parser() {
     let (mode, sql_mode) = (("tx_read_only", "ON"), ("sql_mode", "STRICT_TRANS_TABLES"));
     let utf8 = ("character_set_client", "utf8mb4");
     for (variables, says) in [
@@ -267,7 +267,7 @@ async fn a_session_does_not_begin_in_another_mode_or_character_set_than_statemen
 }
 
 #[test]
-fn whatever_comes_first_ends_and_is_answered_shortly() {
+fn fuzzed_logins_end_in_time_and_get_no_tls_that_was_not_offered() {
     let usual = packet(1, &login_payload(USUAL, b"app\0\x04hashcaching_sha2_password\0"));
     let tls = packet(1, &login_payload(USUAL | TLS, b""));
     let old = packet(1, &login_payload(PROTOCOL_41, b"u\0\0"));
@@ -283,7 +283,7 @@ fn whatever_comes_first_ends_and_is_answered_shortly() {
 }
 
 #[test]
-fn whatever_a_server_answers_gets_no_password_without_verified_tls() {
+fn no_fuzzed_server_answer_gets_the_password_without_verified_tls() {
     let payloads: [&[u8]; 9] = [
         b"\xfemysql_clear_password\0",
         b"\xfesha256_password\0AAAA",

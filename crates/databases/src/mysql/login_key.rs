@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_is_encrypted_to_the_key_is_decrypted_and_nothing_else_is() {
+    async fn only_data_that_was_encrypted_to_the_login_key_is_decrypted() {
         let key = LoginKey::default();
         let pair = key.pair().await.expect("a key");
         let encrypted = encrypt(pair.public.as_bytes(), b"secret").expect("a key");

@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn notifications_are_counted_within_an_answer_alone() {
+    fn notifications_count_toward_the_byte_limit_only_within_an_answer() {
         let bytes = AnswerRules { bytes_max: Some(220), ..AnswerRules::default() };
         let notified = message(b'A', &[7; 100]).repeat(3);
         let row = message(b'D', &[7; 100]);
@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_messages_are_known_in_pieces_of_any_size() {
+    fn the_end_of_each_message_is_recognized_in_pieces_of_any_size() {
         let stream = [message(b'D', &[1; 300]), message(b'Z', b"I"), message(b'1', b"")].concat();
         let ends = [305, 311, 316];
         for piece in [1, 2, 7, 305] {

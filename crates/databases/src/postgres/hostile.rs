@@ -271,7 +271,7 @@ async fn over_verified_tls_a_server_may_ask_for_the_password_once() {
 
 /// RFC 5929 §4: with a binding, both ends of one TLS stream are proved to be those of the exchange.
 #[tokio::test]
-async fn scram_is_bound_to_the_stream_where_both_can() {
+async fn scram_is_bound_to_the_tls_stream_where_both_sides_support_it() {
     let both = asks(10, b"SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0");
     let only = asks(10, b"SCRAM-SHA-256\0\0");
     for (offer, binding, begins) in [
@@ -294,7 +294,7 @@ async fn scram_is_bound_to_the_stream_where_both_can() {
 }
 
 #[test]
-fn whatever_comes_first_ends_and_is_answered_shortly() {
+fn fuzzed_first_messages_end_in_time_and_get_short_answers() {
     let ssl = vec![0, 0, 0, 8, 4, 210, 22, 47];
     let gss = vec![0, 0, 0, 8, 4, 210, 22, 48];
     let cancel = [&[0, 0, 0, 16, 4, 210, 22, 46][..], &[1; 8]].concat();
@@ -316,7 +316,7 @@ fn whatever_comes_first_ends_and_is_answered_shortly() {
 }
 
 #[test]
-fn whatever_a_server_answers_gets_no_password_without_verified_tls() {
+fn no_fuzzed_server_answer_gets_the_password_without_verified_tls() {
     let scram = asks(10, b"SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0");
     let ready = [message(b'S', b"a\0b\0"), message(b'K', &[1; 8]), message(b'Z', b"I")].concat();
     let messages = vec![

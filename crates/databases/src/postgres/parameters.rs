@@ -195,7 +195,7 @@ mod tests {
     use keyward_base::settings::Settings;
 
     #[test]
-    fn options_of_a_session_hold_no_setting_that_it_keeps() {
+    fn session_options_with_an_enforced_or_unreadable_setting_are_refused() {
         let kept = EnforcedSettings { read_only: true, ..EnforcedSettings::default() };
         for (value, named) in [
             ("-c default_transaction_read_only=off", "default_transaction_read_only"),

@@ -233,7 +233,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_login_that_is_rejected_is_not_tried_elsewhere() {
+    fn a_login_that_is_rejected_is_not_tried_at_another_server() {
         let refused = |state: &str| PostgresLoginError::Refused {
             state: state.to_owned(),
             message: "no".to_owned(),

@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn what_clients_need_passes() {
+    fn commands_that_clients_need_pass() {
         for command in [
             "GET k",
             "SET k v",
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn every_line_of_the_lists_is_read_and_its_words_fit_into_an_error() {
+    fn the_command_lists_parse_and_each_refusal_fits_into_a_redis_error() {
         for (name, refusal) in &*REFUSED {
             assert!(
                 !refusal.reason.is_empty() && (refusal.all || !refusal.named.is_empty()),

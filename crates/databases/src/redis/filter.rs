@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_permitted_passes_unchanged_in_pieces_of_any_size() {
+    fn permitted_commands_pass_unchanged_in_pieces_of_any_size() {
         let big = vec![b'\n'; 100_000];
         let all = [
             command(&[b"PING"]),
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_request_ends_what_the_server_gets() {
+    fn nothing_after_a_malformed_request_reaches_the_server() {
         let long_line = vec![b'x'; 70_000];
         for sent in [
             &b"*x\r\n"[..],
@@ -359,7 +359,7 @@ mod tests {
 
     /// The server runs a command when the end of its last argument has two bytes, whatever these are.
     #[test]
-    fn a_last_argument_with_another_end_is_not_completed_and_ends_the_session() {
+    fn a_last_argument_without_its_line_end_is_not_completed_and_ends_the_session() {
         for (sent, passed) in [
             (&b"*2\r\n$3\r\nGET\r\n$1\r\nkxx\r\n"[..], &b"*2\r\n$3\r\nGET\r\n$1\r\nk"[..]),
             (b"*2\r\n$3\r\nDEL\r\n$1\r\nk\n", b"*2\r\n$3\r\nDEL\r\n$1\r\nk"),
@@ -381,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn a_count_that_lies_takes_no_memory() {
+    fn a_declared_length_without_its_bytes_takes_no_memory() {
         let mut commands = filter();
         let mut checked = BytesMut::new();
         commands.read(b"*1048576\r\n$4\r\nMGET\r\n$4294967296\r\n", &mut checked);

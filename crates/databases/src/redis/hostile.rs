@@ -88,7 +88,7 @@ async fn commands_before_the_login_are_answered_as_redis_answers_them() {
 }
 
 #[tokio::test]
-async fn a_login_is_taken_apart_and_what_follows_it_is_kept() {
+async fn a_login_is_parsed_and_the_bytes_after_it_are_kept() {
     let follows = command(&["GET", "k"]);
     for (login, user, answer) in [
         (command(&["AUTH", "kwa_t"]), "", OpeningAnswer::Ok),
@@ -164,7 +164,7 @@ async fn a_server_that_refuses_or_speaks_another_protocol_opens_no_session() {
 }
 
 #[test]
-fn whatever_comes_first_ends_and_is_answered_shortly() {
+fn fuzzed_first_messages_end_in_time_and_get_short_answers() {
     let messages = vec![
         command(&["AUTH", "main", "kwa_t"]),
         command(&["HELLO", "3", "AUTH", "main", "kwa_t", "SETNAME", "x"]),
@@ -181,7 +181,7 @@ fn whatever_comes_first_ends_and_is_answered_shortly() {
 }
 
 #[test]
-fn whatever_a_server_answers_ends_the_login_or_opens_a_session() {
+fn fuzzed_server_answers_end_the_login_or_open_a_session() {
     let messages = [
         "+OK\r\n",
         "-NOPERM no\r\n",

@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_digits_within_bounds_and_lines_end_as_they_must() {
+    fn counts_out_of_bounds_and_lines_without_crlf_are_refused() {
         for line in [&b"*\r\n"[..], b"*+1\r\n", b"*-2\r\n", b"* 1\r\n", b"*1 \r\n", b"*1048577\r\n"]
         {
             assert!(first_line(line).is_err(), "{line:?}");

@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_version_is_that_of_the_server() {
+    fn the_version_of_redis_or_valkey_is_read_from_its_info() {
         for (info, expected) in [
             ("# Server\r\nredis_version:7.0.15\r\nredis_mode:standalone\r\n", "7.0.15"),
             (

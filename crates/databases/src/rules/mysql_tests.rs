@@ -84,7 +84,7 @@ fn ways_around_the_rules_are_refused() {
 const WAYS_AROUND: &str = include_str!("ways_around_mysql.sql");
 
 #[test]
-fn what_one_kind_permits_is_not_another() {
+fn a_permitted_kind_of_statement_does_not_permit_another_kind() {
     for (kinds, refused) in [
         (&["insert"][..], "INSERT INTO orders SELECT * FROM orders"),
         (&["insert"], "INSERT INTO orders VALUES (1) ON DUPLICATE KEY UPDATE a = 1"),
@@ -119,7 +119,7 @@ fn what_one_kind_permits_is_not_another() {
 }
 
 #[test]
-fn what_is_shown_of_a_table_needs_its_select() {
+fn show_statements_about_a_table_require_a_permitted_select() {
     let kept = rules(&["insert"], &["orders"]);
     for text in ["SHOW INDEX FROM orders", "SHOW KEYS IN orders", "SHOW CREATE TABLE orders"] {
         let reason = check(text.as_bytes(), &kept).expect_err(text);

@@ -93,7 +93,7 @@ fn ways_around_the_rules_are_refused() {
 const WAYS_AROUND: &str = include_str!("ways_around.sql");
 
 #[test]
-fn what_one_kind_permits_is_not_another() {
+fn a_permitted_kind_of_statement_does_not_permit_another_kind() {
     for (kind, refused) in [
         ("insert", "INSERT INTO orders SELECT * FROM orders"),
         ("insert", "INSERT INTO orders VALUES (1) ON CONFLICT (id) DO UPDATE SET a = 1"),
@@ -126,7 +126,7 @@ fn a_locking_clause_that_the_parser_does_not_know_hides_no_table() {
 
 /// Rails, psycopg and SQLAlchemy read it without the name of its schema.
 #[test]
-fn the_catalogue_is_open_where_it_is_listed() {
+fn the_postgres_catalogue_is_readable_only_where_it_is_listed() {
     let text = "SELECT t.oid, r.rngtypid FROM pg_type t LEFT JOIN pg_range AS r ON oid = rngtypid";
     let kept = rules(POSTGRES, &["select"], &["orders", "pg_catalog.*"]);
     assert_eq!(check(text.as_bytes(), &kept), Ok(()));
@@ -146,7 +146,7 @@ fn the_catalogue_is_open_where_it_is_listed() {
 }
 
 #[test]
-fn the_search_path_is_configured_only_where_no_table_is_named() {
+fn set_config_changes_the_search_path_only_without_a_list_of_tables() {
     let text = b"SELECT pg_catalog.set_config('search_path', 'private', false)";
     assert_eq!(check(text, &rules(POSTGRES, &["select"], &[])), Ok(()));
     assert!(check(text, &rules(POSTGRES, &["select"], &["orders"])).is_err());
@@ -188,7 +188,7 @@ fn the_search_path_has_only_schemas_in_which_the_same_tables_are_permitted() {
 
 /// Each has a part that the form of a transaction does not have.
 #[test]
-fn what_looks_like_a_transaction_is_read_by_the_rules() {
+fn statements_that_look_like_transaction_commands_are_checked_by_the_rules() {
     let kept = rules(POSTGRES, &["select"], &["orders"]);
     for text in [
         "BEGIN SELECT * FROM secret",
@@ -202,7 +202,7 @@ fn what_looks_like_a_transaction_is_read_by_the_rules() {
 
 /// `ONLY (name)` looks like the call of a function.
 #[test]
-fn only_hides_no_table() {
+fn the_only_keyword_hides_no_table() {
     let kept = rules(POSTGRES, &["select", "update", "delete", "merge"], &["orders"]);
     for text in [
         "SELECT * FROM ONLY (secret)",

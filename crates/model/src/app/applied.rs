@@ -105,7 +105,7 @@ auth:
 ";
 
     #[test]
-    fn an_app_with_a_token_url_of_its_own_renews_nowhere_else() {
+    fn an_app_that_sets_the_token_url_renews_only_there() {
         let provider = check::file("p", PROVIDER, &Catalogue::default()).unwrap().remove(0);
         let usual = provider.auth[0].oauth.clone().unwrap();
         let applied = |urls: AppUrls| {

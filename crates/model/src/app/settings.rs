@@ -203,7 +203,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_parts_are_one_flat_object() {
+    fn settings_of_tokens_and_of_requests_are_one_flat_object() {
         let text = json!({
             "refresh_buffer": "2m", "token_params": { "a": "b" }, "client_auth": "none",
             "timeout": "30s", "concurrency": 8, "headers": { "x-a": "1" },
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn the_own_settings_come_before_those_of_the_template() {
+    fn settings_of_the_app_override_those_of_the_template() {
         let of = |text| serde_json::from_value::<AppSettings>(text).unwrap();
         let own = of(json!({ "refresh_buffer": "2m", "token_params": { "a": "1" } }));
         let base = of(json!({

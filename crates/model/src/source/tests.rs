@@ -49,7 +49,7 @@ fn a_source_has_one_kind_and_times_within_bounds() {
 }
 
 #[test]
-fn what_reads_the_gateways_machine_is_local() {
+fn a_source_that_reads_from_the_gateways_machine_is_local() {
     let is_local = |spec: Value| serde_json::from_value::<SourceSpec>(spec).unwrap().is_local();
     for local in [
         json!({"name": "a", "env": {"names": ["A"]}}),
@@ -65,7 +65,7 @@ fn what_reads_the_gateways_machine_is_local() {
 }
 
 #[test]
-fn credentials_are_those_of_the_kind() {
+fn the_credentials_of_a_source_must_match_its_kind() {
     let names = |spec: Value, given: &[&str]| {
         let spec: SourceSpec = serde_json::from_value(spec).unwrap();
         let refusal = spec.credential_names().refusal(given.iter().copied());

@@ -157,7 +157,7 @@ mod tests {
 
     /// oauth 9.cause
     #[test]
-    fn every_way_to_get_no_answer_has_its_own_word_and_a_remedy() {
+    fn a_call_error_maps_to_its_cause_and_a_cause_has_one_word_and_a_remedy() {
         let connect = |kind| CallError::Dial(DialError::Connect { host: host(), source: io(kind) });
         let resolve = DialError::Resolve { host: host(), source: io(io::ErrorKind::NotFound) };
         let certificate = |fault| {

@@ -83,7 +83,7 @@ async fn answered(answer: String) -> Result<Response<Bytes>, CallError> {
 
 /// oauth 5.https
 #[tokio::test]
-async fn what_is_not_https_is_not_asked() {
+async fn no_request_is_sent_to_an_insecure_or_invalid_url() {
     let (port, count) = server(|_| async {}).await;
     let caller = caller(port, &[]);
     let secure = Bounds { servers: AllowedServers::Secure, ..bounds() };
@@ -116,7 +116,7 @@ async fn an_address_that_is_not_allowed_is_not_dialled() {
 
 /// oauth 5.streams, 5.coded
 #[tokio::test]
-async fn a_request_goes_out_in_origin_form_and_alone() {
+async fn each_request_is_sent_in_origin_form_on_a_separate_stream() {
     let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
     let serve = move |mut stream: TcpStream| {
         let tell = tell.clone();
@@ -144,7 +144,7 @@ async fn a_request_goes_out_in_origin_form_and_alone() {
 
 /// oauth 5.redirects, 5.coded, 5.body, 5.head
 #[tokio::test]
-async fn an_answer_that_is_not_plain_and_small_is_not_read() {
+async fn a_redirect_and_a_coded_too_large_or_truncated_answer_are_unusable() {
     let huge = "x".repeat(256 * 1024 + 1);
     let with = |status: &str, fields: &str, body: &str| {
         format!("HTTP/1.1 {status}\r\n{fields}Content-Length: {}\r\n\r\n{body}", body.len())
@@ -175,7 +175,7 @@ async fn an_answer_that_is_not_plain_and_small_is_not_read() {
 
 /// oauth 5.connect-again: what was sent is never repeated.
 #[tokio::test]
-async fn a_server_that_hangs_up_is_asked_once() {
+async fn a_sent_request_is_not_repeated_after_the_server_closes_the_stream() {
     let (port, count) = server(|mut stream| async move {
         heard(&mut stream).await;
     })
@@ -189,7 +189,7 @@ async fn a_server_that_hangs_up_is_asked_once() {
 
 /// oauth 5.whole: one deadline over all, also for a body that drips.
 #[tokio::test]
-async fn a_server_that_hangs_or_drips_is_given_up_in_time() {
+async fn a_silent_and_a_slowly_sending_server_time_out() {
     let silent = |mut stream: TcpStream| async move {
         heard(&mut stream).await;
         std::future::pending::<()>().await;
@@ -212,7 +212,7 @@ async fn a_server_that_hangs_or_drips_is_given_up_in_time() {
 
 /// oauth 5.answer: once the request is sent, the answer has a limit of its own; connecting has another.
 #[tokio::test]
-async fn an_answer_has_a_limit_of_its_own_and_so_has_connecting() {
+async fn waiting_for_the_answer_and_connecting_have_separate_time_limits() {
     let speaks = |mut stream: TcpStream| async move {
         heard(&mut stream).await;
         drop(stream.write_all(OK.as_bytes()).await);
@@ -296,7 +296,7 @@ async fn tls_server(client: Option<CertificateDer<'static>>) -> (u16, Certificat
 }
 
 #[tokio::test]
-async fn a_server_that_does_not_prove_itself_gets_nothing() {
+async fn a_server_with_an_untrusted_certificate_is_refused() {
     let (port, _) = tls_server(None).await;
     let (unrelated, _) = certified();
     let url = format!("https://127.0.0.1:{port}/t");
@@ -307,7 +307,7 @@ async fn a_server_that_does_not_prove_itself_gets_nothing() {
 }
 
 #[tokio::test]
-async fn a_proved_server_is_asked_and_whom_to_trust_can_change() {
+async fn a_trusted_server_gets_the_request_and_the_trusted_roots_can_be_replaced() {
     let (port, cert) = tls_server(None).await;
     let (unrelated, _) = certified();
     let url = format!("https://127.0.0.1:{port}/t");
@@ -319,7 +319,7 @@ async fn a_proved_server_is_asked_and_whom_to_trust_can_change() {
 
 /// RFC 8705 §2: without the certificate nothing is answered, with it the request is.
 #[tokio::test]
-async fn a_client_certificate_is_shown_where_there_is_one() {
+async fn a_client_certificate_is_presented_where_one_is_configured() {
     let (ours, key) = certified();
     let (port, cert) = tls_server(Some(ours.clone())).await;
     let url = format!("https://127.0.0.1:{port}/t");

@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_permit_takes_no_other_connections_credential_and_not_none() {
+    fn a_permit_is_used_only_with_the_credential_of_its_connection() {
         let (org, account) = (OrgId::default_org(), account());
         let policy = Policy::compile(PolicyInput::default()).unwrap();
         let permitted = |credential| {

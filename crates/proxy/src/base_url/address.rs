@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_dns_can_move_are_not_ours() {
+    fn a_base_url_without_a_host_name_of_the_gateway_is_refused() {
         for authority in [
             "evil.test:8080",
             "localhost.evil.test",
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_off_is_served_under_no_name() {
+    fn base_urls_that_are_off_are_refused_by_path_and_by_host() {
         for (authority, path) in [("127.0.0.1:1", "/to/work/"), ("work.localhost", "/")] {
             let read = BaseUrl::read(Scheme::Http, Some(authority), path, &ServedBaseUrls::Off);
             assert!(matches!(read, Some(Err(BaseUrlError::Off))), "{authority}");
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn other_paths_are_no_base_urls() {
+    fn a_path_without_the_base_url_prefix_is_not_a_base_url() {
         for path in ["/", "/to", "/To/work/", "//to/work/", "/%74o/work/", "/a/to/work", "*"] {
             assert_eq!(read("127.0.0.1:8080", path), None, "{path}");
         }
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_the_connection_stays_as_it_was_sent() {
+    fn the_path_and_query_after_the_connection_reach_the_upstream_unchanged() {
         let behind = |authority, sent: &str| {
             let path = sent.split('?').next().unwrap();
             read(authority, path).unwrap().unwrap().upstream_path(sent)
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn its_own_origin_includes_scheme_and_port() {
+    fn the_origin_of_a_base_url_includes_scheme_and_port() {
         let base_url = read("127.0.0.1:8080", "/to/work/").unwrap().unwrap();
         assert!(base_url.is_own("http://127.0.0.1:8080"));
         for other in [

@@ -178,7 +178,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_connection_has_eight_bodies_discarded_at_once_and_then_one_per_second() {
+    async fn eight_bodies_are_discarded_at_once_and_then_one_per_second() {
         let limits = Limits { discarded_body_bytes_max: 1_000, ..Limits::default() };
         let allowance = DiscardAllowance::new(&limits);
         for _ in 0..8 {

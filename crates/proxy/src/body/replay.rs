@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_that_is_still_sent_is_not_sent_twice() {
+    async fn a_body_that_is_still_being_sent_cannot_be_sent_again() {
         let budget = budget(1_000);
         let mut body = agents("once");
         let kept = BodyCopy::of(&mut body, &budget);
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_budget_that_changes_counts_what_is_kept_already() {
+    async fn a_resized_budget_still_counts_the_bodies_that_are_already_kept() {
         let both = 12 + 2 * OVERHEAD;
         let budget = budget(both - 2);
         let resize = |total| budget.resize(total, PerAgent::at_least(total));

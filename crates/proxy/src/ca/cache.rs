@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bound_holds_and_the_least_used_leaf_goes() {
+    fn above_the_limit_the_least_recently_used_leaf_is_dropped() {
         let leaves = leaves(3);
         for name in ["a.test", "b.test", "c.test", "a.test", "d.test"] {
             leaves.server_config(&host(name)).expect(name);
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn clients_of_both_versions_shake_hands_and_see_the_leaf_alone() {
+    fn clients_of_tls_1_2_and_1_3_complete_the_handshake_and_get_only_the_leaf() {
         let leaves = leaves(8);
         for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
             for name in ["api.test", "192.0.2.1"] {
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_speaks_neither_protocol_is_refused_in_the_handshake() {
+    fn a_client_that_offers_neither_http1_nor_http2_fails_the_handshake() {
         let leaves = leaves(8);
         let mut config = client(&leaves.authority, &rustls::version::TLS13);
         config.alpn_protocols = vec![b"h3".to_vec()];

@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn files_and_directories_are_closed_from_the_beginning() {
+    fn a_new_key_and_its_directories_are_accessible_to_their_owner_only() {
         let dir = tempfile::tempdir().expect("directory");
         let (cert, key) = (dir.path().join("made/ca/ca.pem"), dir.path().join("made/ca/ca.key"));
         write_pair(&cert, "cert", &key, "key").expect("written");
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_crash_left_staged_is_replaced() {
+    fn a_staged_file_that_a_crash_left_is_replaced() {
         let dir = tempfile::tempdir().expect("directory");
         let (cert, key) = (dir.path().join("ca.pem"), dir.path().join("ca.key"));
         fs::write(staged(&key), "half").expect("write");

@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_leaf_proves_no_other_host() {
+    fn a_leaf_is_not_valid_for_another_host() {
         let ca = signer();
         for (name, other) in [
             ("api.example.com", "example.com"),

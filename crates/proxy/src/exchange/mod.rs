@@ -132,7 +132,7 @@ mod tests {
     /// Each request allocates this much memory and is moved there.
     #[test]
     #[allow(unreachable_code)]
-    fn an_exchange_takes_little_room() {
+    fn the_future_of_an_exchange_fits_into_its_allocator_size_class() {
         let bytes = bytes_of(|| answer(unreachable!(), unreachable!(), unreachable!()));
         // A size class of jemalloc; the next is 2,048.
         assert!(bytes <= 1_792, "{bytes} bytes");

@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_that_was_not_asked_for_is_refused_unless_it_is_the_whole() {
+    fn a_part_that_was_not_requested_is_refused_unless_it_is_the_whole() {
         let several = ("content-type", "multipart/byteranges; boundary=b");
         for (field, part) in [
             (("content-range", "bytes 400-5100/9000"), AskedPart::Whole),
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_says_what_is_passed_on() {
+    fn the_head_of_a_cut_part_has_the_range_and_length_that_are_passed_on() {
         let mut part = head("content-range", "bytes 400-5100/9000");
         part.headers.append("etag", HeaderValue::from_static("e"));
         let window = cut(&mut part, Some(4701), RANGE, 100).ok().flatten().expect("a part");
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_of_another_length_or_with_much_more_is_refused() {
+    fn a_part_of_wrong_length_without_its_margin_or_with_too_much_is_refused() {
         for (value, length) in [
             ("bytes 400-5100/9000", Some(4700)),
             ("bytes 400-99999/100000", None),
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_passes_on_the_same_bytes_in_any_chunking_and_knows_its_end() {
+    fn a_part_window_passes_the_same_bytes_in_any_chunking_and_detects_its_end() {
         let text = b"before, passed, after";
         for size in 1..=text.len() {
             let mut window = PartWindow { before: 8, passed: 6, after: 7 };

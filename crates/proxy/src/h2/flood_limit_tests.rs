@@ -57,7 +57,7 @@ async fn every_flood_is_found_and_named() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_header_block_has_no_more_than_its_share_of_continuations() {
+async fn a_header_block_with_too_many_continuation_frames_is_a_flood() {
     let mut meter = begun();
     for _ in 0..3 {
         meter.read(&frame(HEADERS, 0, &[0; 100])).expect("a head");
@@ -70,7 +70,7 @@ async fn a_header_block_has_no_more_than_its_share_of_continuations() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn resets_come_back_with_time_and_with_answers() {
+async fn the_allowance_for_resets_grows_with_time_and_with_answers() {
     let reset = frame(RST_STREAM, 0, &[0, 0, 0, 8]);
     let used_up = || {
         let mut meter = begun();
@@ -87,7 +87,7 @@ async fn resets_come_back_with_time_and_with_answers() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_ping_flood_is_not_paid_for_by_its_answers() {
+async fn acknowledgements_of_a_ping_flood_do_not_allow_more_pings() {
     let mut meter = begun();
     let found = (0..10_000).any(|_| {
         meter.wrote(&frame(PING, 1, &[0; 8]));
@@ -99,7 +99,7 @@ async fn a_ping_flood_is_not_paid_for_by_its_answers() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_clients_do_is_no_flood() {
+async fn normal_traffic_of_clients_is_not_a_flood() {
     let mut meter = begun();
     let acknowledged = frame(WINDOW_UPDATE, 0, &[0, 0, 0, 1]);
     for _ in 0..20_000 {
@@ -164,7 +164,7 @@ proptest! {
 
     /// Cutting the bytes anywhere finds the same heads, and the same flood in the same frame.
     #[test]
-    fn a_cut_changes_nothing(frames in frames(), cuts in proptest::collection::vec(1..50_usize, 1..20)) {
+    fn splitting_the_bytes_does_not_change_which_flood_is_found(frames in frames(), cuts in proptest::collection::vec(1..50_usize, 1..20)) {
         let runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = { runtime }.enable_time().start_paused(true).build().expect("a runtime");
         let _inside = runtime.enter();

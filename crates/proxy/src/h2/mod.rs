@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_lose_outer_blanks_and_nothing_else() {
+    fn field_values_lose_only_leading_and_trailing_blanks() {
         for (sent, left) in
             [("a b", "a b"), (" a b", "a b"), ("a\t b \t", "a\t b"), (" ", ""), ("", "")]
         {

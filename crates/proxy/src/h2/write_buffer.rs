@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_goes_before_it_is_drained() {
+    fn bytes_below_a_full_record_are_not_written_before_a_drain() {
         let mut rig = Rig::new(vec![]);
         rig.write(100);
         let waker = noop_waker();
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_stopped_stops_the_writer() {
+    fn a_writer_waits_while_the_socket_accepts_no_bytes() {
         let mut rig = Rig::new(vec![None; 5]);
         assert_eq!(rig.write(RECORD - 1), 0, "this fits");
         assert_eq!(rig.write(2), 5, "each further try finds the socket full");
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn an_io_that_takes_nothing_is_an_error() {
+    fn a_socket_that_accepts_zero_bytes_is_a_write_error() {
         let mut rig = Rig::new(vec![Some(0)]);
         rig.write(1);
         let waker = noop_waker();

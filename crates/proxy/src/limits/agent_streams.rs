@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_agent_waits_for_one_of_its_own_streams_only() {
+    fn an_agent_at_its_stream_limit_does_not_block_another_agent() {
         let agent_streams = agent_streams(100, 2, 1_000);
         let (busy, other) = (AgentId::random(), AgentId::random());
         let seats = all(&agent_streams, &busy);
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn exchanges_count_among_the_streams_of_an_agent_that_may_have_more_descriptors() {
+    fn descriptors_that_streams_do_not_use_are_available_to_exchanges() {
         let agent_streams = agent_streams(100, 10, 100_000);
         let agent = AgentId::random();
         let seats = all(&agent_streams, &agent);

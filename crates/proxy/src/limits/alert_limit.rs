@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_repeated_event_is_due_once_in_a_period() {
+    async fn a_repeated_event_is_reported_once_per_period() {
         let alert_limit = AlertLimit::default();
         let every = Duration::from_secs(60);
         let new = |what: &str| alert_limit.is_new(what.to_owned(), every);

@@ -128,7 +128,7 @@ mod tests {
     const BUDGET: usize = 16 * 1024 * 1024;
 
     #[test]
-    fn single_bytes_take_little_more_than_they_are() {
+    fn a_body_copied_byte_by_byte_takes_little_more_memory_than_its_length() {
         let budget = Budget::new(BUDGET, PerAgent::at_least(0));
         for (length, declared) in
             [(1, true), (1, false), (3_000, false), (1 << 20, true), (1 << 20, false)]
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_counted_elsewhere_are_added_as_they_are_and_in_order() {
+    fn bytes_that_are_counted_elsewhere_are_added_without_a_copy_and_in_order() {
         let budget = Budget::new(BUDGET, PerAgent::at_least(0));
         let mut pieces = BodyBuffer::default();
         assert!(pieces.copy(b"one ", None, || budget.share(None)));
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn what_finds_no_room_is_refused() {
+    fn bytes_that_exceed_the_budget_are_refused() {
         let budget = Budget::new(1_000, PerAgent::at_least(1_000));
         let mut pieces = BodyBuffer::default();
         assert!(pieces.copy(&[0; 700], Some(0), || budget.share(None)));

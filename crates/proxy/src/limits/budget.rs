@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn the_minimum_of_one_request_is_allowed_while_it_is_free() {
+    fn an_agent_gets_its_minimum_while_that_much_is_free() {
         let (budget, agents) = budget(100, 80);
         let mut first = budget.share(Some(&agents[0]));
         assert!(first.take(80));
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_room_for_no_more_than_could_be_taken_and_for_no_less() {
+    fn has_room_is_true_exactly_for_the_amounts_that_can_be_taken() {
         let (only_min, bounded) = (PerAgent::at_least(1), PerAgent { min: 1, max: 7 });
         for (total, each) in
             [(100, only_min), (101, only_min), (5, PerAgent::at_least(80)), (100, bounded)]
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_share_that_shrinks_gives_back_and_one_that_cannot_grow_keeps_what_it_has() {
+    fn a_share_frees_what_it_shrinks_by_and_keeps_its_size_when_it_cannot_grow() {
         let (budget, agents) = budget(100, 1);
         let mut share = budget.share(Some(&agents[0]));
         assert!(share.resize(40) && share.resize(10));

@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused_is_not_counted() {
+    fn a_refused_request_does_not_count_toward_rate_or_concurrency() {
         let (meter, now) = (meter(), Instant::now());
         let limits = settings(r#"{"concurrency": 1, "rate_limit": "2/h"}"#);
         let first = meter.begin(&limits, now).unwrap();
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn another_attempt_needs_room_in_the_rate_and_pays_for_nothing_without() {
+    fn a_retry_that_the_rate_refuses_does_not_use_the_retry_budget() {
         let (meter, now) = (meter(), Instant::now());
         let limits = settings(r#"{"rate_limit": "1/h"}"#);
         drop(meter.begin(&limits, now).unwrap());
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_keeps_its_meter_while_there_is_something_to_remember() {
+    fn a_meter_with_a_used_rate_is_kept_when_unused_meters_are_removed() {
         let meters = Meters::new(limits());
         let limits = settings(r#"{"rate_limit": "1/h"}"#);
         let used = ConnectionId::random();

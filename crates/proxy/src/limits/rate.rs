@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn one_too_many_waits_until_one_is_free() {
+    fn a_request_above_the_rate_gets_the_time_until_one_is_free() {
         let now = Instant::now();
         let mut bucket = RateBucket::new(rate("3/min"), now);
         for _ in 0..3 {
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_counts_for_several_is_allowed_by_an_unused_rate_alone() {
+    fn a_request_above_the_whole_rate_is_allowed_only_while_the_rate_is_unused() {
         let now = Instant::now();
         let mut bucket = RateBucket::new(rate("2/h"), now);
         assert_eq!(bucket.take(rate("2/h"), 3, now), Ok(()), "it would never be allowed otherwise");
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_that_were_allowed_elsewhere_are_paid_back() {
+    fn requests_that_other_replicas_allowed_count_toward_the_rate() {
         let now = Instant::now();
         let mut bucket = RateBucket::new(rate("2/min"), now);
         bucket.add(4, now, now);
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dead_upstream_gets_a_fifth_more_and_a_few() {
+    fn a_dead_upstream_gets_retries_for_about_a_fifth_of_its_requests() {
         let now = Instant::now();
         let mut budget = RetryBudget::new(now);
         let mut attempts = 0;
@@ -224,7 +224,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_window_has_more_than_was_there_and_became_free(
+        fn requests_in_any_time_window_stay_within_the_burst_and_the_refill(
             count in 1u32..50,
             gaps_ms in prop::collection::vec(0u64..2_000, 1..400),
             window_ms in 1u64..120_000,
@@ -264,7 +264,7 @@ mod tests {
         }
 
         #[test]
-        fn attempts_never_exceed_a_fifth_of_the_requests_and_a_few(
+        fn retries_never_exceed_a_fifth_of_the_requests_and_a_few(
             steps in prop::collection::vec((any::<bool>(), 0u64..3_000), 1..500),
         ) {
             let start = Instant::now();

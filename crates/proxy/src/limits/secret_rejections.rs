@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn one_refusal_or_two_with_a_success_between_are_no_reason() {
+    fn a_secret_is_examined_only_after_two_rejections_without_a_success_between() {
         let (refusals, (clock, _)) = (Arc::new(SecretRejections::default()), clock());
         let work = version("con_1", 1);
         for _ in 0..5 {
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn one_examination_at_a_time_and_each_pause_is_longer() {
+    fn a_secret_has_one_examination_at_a_time_and_growing_pauses_up_to_an_hour() {
         let (refusals, (clock, set)) = (Arc::new(SecretRejections::default()), clock());
         let work = version("con_1", 1);
         assert!(refusals.record_rejection(&work, &clock).is_none());
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_secret_begins_without_the_refusals_and_the_pause_of_the_old_one() {
+    fn a_new_secret_begins_without_the_rejections_and_the_pause_of_the_old_one() {
         let (refusals, (clock, _)) = (Arc::new(SecretRejections::default()), clock());
         let (old, new) = (version("con_1", 1), version("con_1", 2));
         let _ = refusals.record_rejection(&old, &clock);
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_test_many_refusals_over_a_long_time_count() {
+    fn without_a_test_many_rejections_over_a_long_time_are_conclusive() {
         let (refusals, (clock, set)) = (Arc::new(SecretRejections::default()), clock());
         let work = version("con_1", 1);
         let mut judged = Vec::new();

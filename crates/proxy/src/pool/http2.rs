@@ -570,7 +570,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_dropped_stream_that_cannot_write_what_is_left_is_closed_in_time() {
+    async fn a_dropped_stream_that_cannot_write_is_closed_after_the_closing_timeout() {
         let (open, closed) = oneshot::channel();
         let fresh = dialled(StuckIo { _open: open }, Arc::default());
         let (limits, idle) = (Limits::default(), IdleCount::new(0));
@@ -626,7 +626,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_request_on_a_stream_that_the_upstream_ended_unseen_was_not_processed() {
+    async fn a_request_on_a_stream_that_the_upstream_already_ended_is_unprocessed() {
         let (shared, mut server) = begun().await;
         answered(&shared, &mut server).await;
         let written = shared.socket.written();

@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn an_eighth_is_made_free_and_at_least_one() {
+    fn an_eighth_of_the_idle_limit_and_at_least_one_stream_is_freed() {
         for (max, there, excess) in [(0, 1, 1), (1, 1, 1), (4, 4, 1), (16, 16, 2), (16, 20, 6)] {
             let idle = IdleCount::new(max);
             (0..there).for_each(|_| idle.add_http2());

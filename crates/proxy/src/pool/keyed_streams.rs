@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn streams_of_a_session_are_not_those_of_another_or_of_all() {
+    fn the_streams_of_a_session_are_separate_from_other_and_from_shared_streams() {
         let mut streams = KeyedStreams::default();
         for (number, session) in [None, Some(1), Some(2)].into_iter().enumerate() {
             assert!(streams.get(&key("a.test", session)).is_empty());
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_ends_with_all_its_streams_and_no_others() {
+    fn removing_a_session_removes_all_its_streams_and_no_others() {
         let mut streams = KeyedStreams::default();
         streams.entry(key("a.test", None)).push(1);
         for (host, session, number) in [("a.test", 1, 2), ("b.test", 1, 3), ("a.test", 2, 4)] {
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn empty_lists_go_when_streams_are_dropped_or_lists_are_many() {
+    fn empty_stream_lists_are_removed_by_retain_or_when_there_are_many() {
         let mut streams = KeyedStreams::default();
         for session in [None, Some(1)] {
             streams.entry(key("a.test", session)).push(1);

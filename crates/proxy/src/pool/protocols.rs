@@ -68,7 +68,7 @@ mod tests {
     use keyward_base::host::Scheme;
 
     #[tokio::test(start_paused = true)]
-    async fn what_an_upstream_showed_is_forgotten_after_a_while() {
+    async fn the_learned_protocol_of_an_upstream_is_forgotten_after_a_while() {
         let protocols = Protocols::default();
         let target = Target::parse(Scheme::Https, "api.test").unwrap();
         assert_eq!(protocols.of(&target), KnownProtocol::Nothing);

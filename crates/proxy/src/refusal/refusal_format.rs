@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn only_grpc_is_grpc() {
+    fn only_grpc_media_types_get_a_refusal_in_grpc_format() {
         let others = [
             "",
             "application/json",
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_encoded_as_the_protocol_says() {
+    fn a_grpc_refusal_has_a_percent_encoded_message_and_the_grpc_status() {
         let mut fields = HeaderMap::new();
         trailers_only(&mut fields, 403, "100 % of “a”\r\nb: \u{7f}ä");
         let encoded = "100 %25 of %E2%80%9Ca%E2%80%9D%0D%0Ab: %7F%C3%A4";
@@ -149,7 +149,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_message_is_a_field_value_that_decodes_to_it(words in ".*") {
+        fn every_grpc_message_is_a_valid_field_value_that_decodes_to_the_same_text(words in ".*") {
             let mut fields = HeaderMap::new();
             trailers_only(&mut fields, 500, &words);
             let value = fields["grpc-message"].as_bytes();

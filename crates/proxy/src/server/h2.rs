@@ -310,7 +310,7 @@ mod tests {
     const WINDOW_MAX: u32 = (1 << 31) - 1;
 
     #[tokio::test]
-    async fn an_exchange_holds_little_for_an_agent_with_a_large_window_that_does_not_read() {
+    async fn an_exchange_buffers_little_for_an_agent_that_does_not_read_its_large_window() {
         let (agents, ours) = tokio::io::duplex(1024);
         let server = builder(&Limits::default(), ReceiveWindow::Large);
         let mut client = h2::client::Builder::new();

@@ -335,7 +335,7 @@ mod tests {
     use crate::future_size::bytes_of;
 
     #[test]
-    fn crumbs_become_one_cookie_and_one_cookie_stays() {
+    fn several_cookie_fields_are_joined_into_one_and_a_single_one_stays() {
         for (crumbs, whole) in [
             (&["a=1"][..], "a=1"),
             (&["a=1", "b=2"], "a=1; b=2"),
@@ -354,7 +354,7 @@ mod tests {
     /// Each request allocates this much memory and is moved there.
     #[test]
     #[allow(unreachable_code)]
-    fn a_request_takes_little_room() {
+    fn the_future_of_a_request_fits_into_its_allocator_size_class() {
         let serve = || serve(unreachable!(), unreachable!(), unreachable!(), unreachable!());
         let bytes = bytes_of(serve);
         // A size class of jemalloc; the next is 3,072.

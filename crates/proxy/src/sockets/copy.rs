@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn finishing_a_frame_takes_not_a_byte_of_the_next() {
+    async fn finishing_a_frame_copies_no_byte_of_the_next_one() {
         /// Bytes written before, bytes to come, how many of those are copied, and whether a close frame may follow.
         type Case = (&'static [u8], &'static [u8], &'static [u8], bool);
         let cases: [Case; 5] = [

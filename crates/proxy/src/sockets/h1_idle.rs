@@ -204,7 +204,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_is_written_and_not_flushed_is_in_hand() {
+    async fn written_bytes_that_are_not_flushed_keep_the_stream_busy() {
         let idle = Arc::new(H1Idle::default());
         let (io, mut peer) = duplex(4);
         let mut io = TrackedIo::new(io, Bytes::new(), idle.clone(), Arc::new(Watchdog::idle()));
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_in_hand_until_it_is_answered_and_its_body_has_come() {
+    fn a_stream_is_busy_until_its_request_is_received_and_answered() {
         let idle = H1Idle::default();
         idle.request_begun(true);
         idle.answer_ready();
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_read_already_comes_first() {
+    async fn bytes_that_were_read_ahead_come_before_those_of_the_socket() {
         let (io, mut peer) = duplex(64);
         let watchdog = Arc::new(Watchdog::idle());
         let mut io = TrackedIo::new(io, Bytes::from_static(b"abc"), Arc::default(), watchdog);
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_agent_that_has_ended_its_side_is_answered_for_a_while() {
+    async fn a_half_closed_agent_is_answered_until_the_half_closed_timeout() {
         let (io, mut peer) = duplex(64);
         let (idle, watchdog) = (Arc::new(H1Idle::default()), Arc::new(Watchdog::idle()));
         let mut io = TrackedIo::new(io, Bytes::new(), idle.clone(), watchdog.clone());
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_end_of_an_agent_s_websocket_is_not_kept_back() {
+    async fn the_end_of_an_agents_websocket_is_reported_at_once() {
         let (io, mut peer) = duplex(64);
         let (idle, watchdog) = (Arc::new(H1Idle::default()), Arc::new(Watchdog::idle()));
         let mut io = TrackedIo::new(io, Bytes::new(), idle.clone(), watchdog.clone());

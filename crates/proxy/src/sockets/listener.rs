@@ -415,7 +415,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_comes_over_tcp_is_sent_without_delay_and_kept_alive() {
+    async fn accepted_tcp_streams_have_nodelay_and_keepalive() {
         let listener = Arc::new(Listener::tcp("127.0.0.1:0".parse().unwrap()).await.unwrap());
         let _client = TcpStream::connect(listener.addr().unwrap()).await.unwrap();
         let (NewSocket::Tcp(tcp), _) = listener.acceptor().unwrap().accept().await.unwrap() else {
@@ -440,7 +440,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stream_is_turned_away_with_the_descriptor_in_reserve() {
+    async fn a_stream_is_refused_with_the_reserved_descriptor() {
         use tokio::io::AsyncReadExt;
         let listener = Arc::new(Listener::tcp("127.0.0.1:0".parse().unwrap()).await.unwrap());
         let acceptor = listener.clone().acceptor().unwrap();

@@ -28,7 +28,7 @@ mod tests {
     const HOUR: Duration = Duration::from_secs(3600);
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_that_was_sent_at_once_does_not_double_the_time() {
+    async fn bytes_that_move_at_the_beginning_do_not_double_the_idle_timeout() {
         let (moved, begun) = (AtomicU64::new(0), Instant::now());
         let counts = [&moved];
         tokio::join!(stalled(&counts, HOUR), async {

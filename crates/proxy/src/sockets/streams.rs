@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stream_that_the_upstream_ended_unseen_gives_the_request_back_unwritten() {
+    async fn a_request_on_a_stream_that_the_upstream_already_ended_is_returned_unwritten() {
         for ends in [UpstreamEnds::Closes, UpstreamEnds::Resets] {
             let (mut sender, state, peer) = kept_alive().await;
             let written = state.written();
@@ -381,7 +381,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_write_that_the_system_refuses_counts_as_not_one_byte() {
+    async fn a_write_that_the_system_refuses_counts_no_bytes() {
         let (mut sender, state, peer) = kept_alive().await;
         let written = state.written();
         UpstreamEnds::Resets.end(peer);
@@ -400,7 +400,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stream_that_stands_is_used_again_after_the_check() {
+    async fn a_stream_that_is_still_open_is_used_again_after_the_check() {
         let (mut sender, state, mut peer) = kept_alive().await;
         state.check_before_write();
         let again = tokio::spawn(sender.send_request(post()));

@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_was_not_woken_is_not_polled() {
+    async fn a_future_is_polled_only_after_its_waker_fired() {
         let (polls, waker_flag) = (Cell::new(0), tokio::sync::Notify::new());
         let mut heard = std::pin::pin!(waker_flag.notified());
         let counted = poll_fn(|cx| {

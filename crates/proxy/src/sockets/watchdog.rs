@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn slow_bytes_do_not_extend_a_head() {
+    async fn slow_bytes_do_not_extend_the_head_timeout() {
         let watchdog = Watchdog::awaiting_head();
         let drip = async {
             loop {
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_ends_only_when_nothing_moves() {
+    async fn an_exchange_without_traffic_ends_after_the_body_idle_timeout() {
         let watchdog = Watchdog::idle();
         watchdog.begin_exchange();
         assert_eq!(ends_after(&watchdog).await, (Overdue::Body, 900));

@@ -196,14 +196,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_credential_is_none() {
+    fn a_value_without_a_basic_or_bearer_token_presents_no_token() {
         for bad in ["", "Basic", "Basic %%%", "Digest x", "Basicx", "Bearer"] {
             assert_eq!(read(bad), None, "{bad}");
         }
     }
 
     #[test]
-    fn every_form_that_clients_send_is_read() {
+    fn a_token_is_read_from_every_basic_and_bearer_form_that_clients_send() {
         let named = Some((Some("ci".to_owned()), "tok".to_owned()));
         let alone = Some((None, "tok".to_owned()));
         let cases = [

@@ -177,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_that_may_hold_a_token_is_not_kept() {
+    fn a_path_that_may_contain_a_token_is_not_recorded() {
         let shown = |url: &str, fault| shown(&url.parse().unwrap(), &Refusal::BaseUrl(fault));
         for url in ["/to/x/botkwa_abc/me", "/to/x/bot%6bwa_abc/me"] {
             assert_eq!(shown(url, BaseUrlError::NotOurs), None, "{url}");

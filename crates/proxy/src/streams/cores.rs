@@ -411,7 +411,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn few_streams_are_spread_evenly_whoever_accepts_them() {
+    fn few_streams_are_spread_evenly_whichever_core_accepts_them() {
         for accepts in [[0; 6], [1; 6], [0, 1, 1, 0, 0, 1], [2; 6]] {
             let mut open = [0; 3];
             for here in accepts {
@@ -422,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn of_many_a_core_keeps_its_own_until_another_has_clearly_fewer() {
+    fn a_core_with_many_streams_keeps_new_ones_until_another_has_clearly_fewer() {
         assert_eq!(place(&[4, 3], 0), 0);
         assert_eq!(place(&[5, 3], 0), 1);
         assert_eq!(place(&[104, 100], 0), 0);

@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     #[allow(unreachable_code)]
-    fn an_idle_tunnel_takes_little_room() {
+    fn the_future_of_an_intercepted_tunnel_fits_into_its_allocator_size_class() {
         let bytes = bytes_of(|| serve(unreachable!(), unreachable!(), unreachable!()));
         // A size class of jemalloc; the next is 1,792.
         assert!(bytes <= 1_536, "{bytes} bytes");

@@ -184,7 +184,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_message_is_read_whole_and_a_long_one_not_at_all() {
+    async fn a_whole_message_is_read_and_a_cut_or_too_long_one_is_an_error() {
         let long = u32::try_from(MESSAGE_BYTES_MAX + 1).expect("it fits").to_be_bytes();
         assert!(read(&mut &long[..]).await.is_err());
         assert!(read(&mut &[0, 0, 0, 2, 11][..]).await.is_err(), "it is cut short");

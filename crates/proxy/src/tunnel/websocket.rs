@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_begun_frame_whose_rest_never_comes_is_cut_in_time() {
+    async fn a_tunnel_with_an_incomplete_frame_is_cut_after_the_closing_timeout() {
         let (agents, mut agent) = tokio::io::duplex(1024);
         let (upstream, mut server) = tokio::io::duplex(1024);
         let mut pair = StreamPair { agents, upstream, up: direction(), down: direction() };
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_peer_that_does_not_leave_is_cut_in_time() {
+    async fn a_peer_that_does_not_close_is_cut_after_the_closing_timeout() {
         let (agents, mut agent) = tokio::io::duplex(1024);
         let (upstream, _server) = tokio::io::duplex(1024);
         let mut pair = StreamPair { agents, upstream, up: direction(), down: direction() };

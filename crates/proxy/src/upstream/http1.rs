@@ -221,7 +221,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_length_without_its_content_is_found() {
+    fn a_content_length_without_a_body_is_detected() {
         let own = || RequestBody::own(Bytes::from_static(b"body"));
         for (length, body, lacks) in [
             (Some("4"), RequestBody::empty(), true),

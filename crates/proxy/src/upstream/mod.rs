@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_idle_stream_is_given_up_before_the_upstream_says_that_it_ends_it() {
+    fn an_idle_stream_is_dropped_before_the_keep_alive_timeout_of_the_upstream() {
         let seconds = Duration::from_secs;
         for (value, time) in [
             ("timeout=5", Some(seconds(4))),

@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_credential_goes_over_cleartext_only_by_rule_and_to_the_private_list() {
+    fn cleartext_with_a_credential_needs_a_rule_and_a_private_address() {
         for private in [false, true] {
             assert!(!Plaintext::Never.allows(Scheme::Http, private));
             assert_eq!(Plaintext::PrivateOnly.allows(Scheme::Http, private), private);

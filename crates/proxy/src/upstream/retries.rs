@@ -158,7 +158,7 @@ mod tests {
     const MAX: Duration = Duration::from_secs(30);
 
     #[test]
-    fn more_than_the_longest_wait_is_not_waited_for() {
+    fn a_retry_after_above_the_longest_wait_is_not_waited_for() {
         let seconds = Duration::from_secs;
         assert_eq!(wait(1, Some(seconds(31)), MAX, 0), None);
         assert_eq!(wait(1, Some(Duration::MAX), MAX, u32::MAX), None);

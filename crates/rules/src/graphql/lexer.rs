@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_in_texts_and_comments_is_no_token() {
+    fn the_content_of_strings_and_comments_makes_no_tokens() {
         for text in [
             r#"a "} mutation { b } \" \\ \u007d" z"#,
             "a \"\"\"}\n mutation { b }\r\n\"\"\" z",

@@ -55,14 +55,14 @@ mod tests {
     }
 
     #[test]
-    fn patterns_that_are_no_names_are_refused() {
+    fn invalid_field_patterns_are_refused() {
         for text in ["", "*", "**", "*a*", "a*b", "a b", "1a", "a-b", "ä", "a.b"] {
             assert_eq!(FieldPattern::parse(text), None, "{text}");
         }
     }
 
     #[test]
-    fn another_kind_or_field_does_not_belong_to_it() {
+    fn fields_of_another_kind_or_name_are_outside_the_scope() {
         let scope = OperationScope {
             kinds: vec![OperationKind::Mutation],
             fields: patterns(&["issueCreate", "comment*", "*Archive"]),

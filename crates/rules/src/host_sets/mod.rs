@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn every_file_of_the_folder_is_a_set_of_its_name_with_sources() {
+    fn every_data_file_is_a_set_named_after_the_file_with_sources() {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/host_sets/data");
         let mut names: Vec<_> = std::fs::read_dir(folder)
             .unwrap()
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_send_data_or_is_of_users_has_a_reason() {
+    fn allowances_that_can_send_data_or_reach_user_content_have_a_reason() {
         let mut reasons = 0;
         for set in HostSets::built_in().all() {
             for Allowance { hosts, methods, because, paths } in &set.allow {

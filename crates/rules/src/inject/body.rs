@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_that_name_nothing_are_refused() {
+    fn body_paths_with_empty_steps_control_bytes_or_too_many_steps_are_refused() {
         let deep = ["a"; DEPTH_MAX + 1].join(".");
         for bad in ["", ".", "a.", ".a", "a..b", "a\nb", "a.\0", &deep] {
             assert_eq!(BodyPath::parse(bad), None, "{bad:?}");
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_of_another_kind_or_coded_is_refused() {
+    fn a_body_of_an_unsupported_type_or_content_coding_is_refused() {
         for (name, bad) in [
             ("of no Content-Type", &[][..]),
             ("of several", &[("content-type", "application/json"), ("content-type", "text/json")]),
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_object_is_refused() {
+    fn a_body_that_is_not_a_json_object_is_refused() {
         for bad in [
             "[]",
             "[{}]",
@@ -392,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_that_is_no_object_or_ambiguous_is_refused() {
+    fn a_path_step_that_is_not_an_object_or_is_ambiguous_is_refused() {
         for (body, what) in [
             (r#"{"auth":"kwph"}"#, "no object"),
             (r#"{"auth":[]}"#, "no object"),
@@ -406,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_could_be_read_as_the_credential_goes() {
+    fn every_member_or_field_that_may_be_read_as_the_credential_is_replaced() {
         for body in [
             r#"{"key":"mine"}"#,
             r#"{"key":{"key":1}}"#,
@@ -425,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_stays_as_it_was_sent() {
+    fn all_other_members_and_fields_stay_as_they_were_sent() {
         let body = "{ \"n\" : 12345678901234567890.10e+2,\r\n\t\"k\\/\":\"\\u00e9\\ud800 \",\"n\":[ 1 , {\"key\":1} ] }";
         let want = "{\"n\":12345678901234567890.10e+2,\"k\\/\":\"\\u00e9\\ud800 \",\"n\":[ 1 , {\"key\":1} ],\"key\":\"s3cret\"}";
         assert_eq!(json(body, "key").expect(body), want);
@@ -438,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn values_go_where_their_paths_lead() {
+    fn values_are_written_at_their_paths() {
         for (body, at, want) in [
             ("", "key", r#"{"key":"s3cret"}"#),
             (" \r\n", "a.b", r#"{"a":{"b":"s3cret"}}"#),
@@ -457,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_collide_when_one_holds_the_other() {
+    fn paths_collide_if_one_is_a_prefix_of_the_other_in_any_case() {
         for (a, b, collides) in [
             ("a", "a", true),
             ("a", "A", true),
@@ -488,7 +488,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_object_is_another_by_the_value_only(
+        fn writing_a_value_changes_only_its_member_of_the_object(
             body in prop::collection::btree_map("[a-dA-D]|\\PC{0,4}", any_json(), 0..6),
             value in "[ -~]{1,20}",
         ) {
@@ -502,7 +502,7 @@ mod tests {
         }
 
         #[test]
-        fn no_body_makes_it_panic(body in "\\PC{0,40}", deep in any::<bool>()) {
+        fn no_body_makes_the_writer_panic(body in "\\PC{0,40}", deep in any::<bool>()) {
             let at = if deep { "a.b" } else { "a" };
             let _ = json(&body, at);
             let written = form(&body, at);

@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_quoted_numbers_are_not_and_what_has_no_value_is_omitted() {
+    fn text_is_quoted_numbers_are_not_and_members_without_a_value_are_omitted() {
         let template = json!({ "u": "{user}", "in": { "s": "{site}", "o": "{other}" },
                                "list": ["x", 1, "{seconds}"], "t": true, "text": "{seconds}s" });
         let expected = json!({ "u": "a\"b", "in": { "s": "" }, "list": ["x", 1, 1_672_628_645],

@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_is_more_or_less_than_the_prefix_is_not_written() {
+    fn a_value_that_does_not_match_the_prefix_template_is_not_written() {
         for (shape, value) in [
             ("/bot{key}/", "/bot1/sendMessage/"),
             ("/bot{key}/", "/bot/"),
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_for_the_prefix_is_replaced_alike_with_and_without_the_credential() {
+    fn the_masked_path_equals_the_sent_path_except_for_the_credential() {
         let placeholder = Placeholder::issue("1234567890:", None);
         let held = placeholder.as_str();
         for (shape, value, path, sent) in [
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_holds_the_credential_already_is_sent_as_it_came() {
+    fn the_prefix_is_not_added_to_a_path_that_already_has_the_credential() {
         let two = prefix("/a{one}/b{two}/");
         assert_eq!(two.write("/a1/b2/x", "/a1/b2/").as_deref(), Some("/a1/b2/x"));
         assert_eq!(two.write("/a1/b2", "/a1/b2/").as_deref(), Some("/a1/b2/"));

@@ -189,7 +189,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_only_looks_like_a_core_is_not_found() {
+    fn text_that_only_resembles_a_core_is_not_found() {
         let core = PlaceholderCore::random();
         let mut wrong = core.0;
         wrong[10] = if wrong[10] == b'a' { b'b' } else { b'a' };
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_placeholder_has_the_shape_of_its_provider() {
+    fn a_placeholder_has_the_provider_s_prefix_and_a_length_within_bounds() {
         for (prefix, length, bytes) in [
             ("sk-proj-", Some(164), 164),
             ("AKIA", Some(20), 30),
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn stored_placeholders_read_back_and_others_are_refused() {
+    fn stored_placeholders_are_read_back_and_invalid_ones_are_refused() {
         let placeholder = Placeholder::issue("sk-", Some(64));
         let json = serde_json::to_string(&placeholder).expect("a string");
         assert_eq!(json, format!("{:?}", placeholder.as_str()));

@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_spelling_of_a_parameter_counts_and_no_other_name() {
+    fn every_spelling_of_a_method_parameter_is_recognised_and_no_other_name() {
         for name in
             ["_method", "_METHOD", ".method", "[method", " _method", "  method", "_method\0x"]
         {
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn underscores_make_no_other_field() {
+    fn a_field_with_underscores_is_recognised_like_one_with_hyphens() {
         let name = |text: &'static str| HeaderName::from_static(text);
         assert!(is_path_field(&name("x_original_url")) && is_path_field(&name("x-rewrite_url")));
         assert!(is_method_field(&name("x_http-method_override")));

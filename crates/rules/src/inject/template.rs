@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn values_beyond_the_bound_are_refused() {
+    fn rendered_values_longer_than_the_maximum_are_refused() {
         let longest = "x".repeat(VALUE_BYTES_MAX);
         assert_eq!(rendered(&plain("{t}"), &[("t", &longest)]).map(|t| t.len()), Ok(longest.len()));
         assert_eq!(rendered(&plain("a{t}"), &[("t", &longest)]), Err(TemplateError::TooLong));
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_fill_their_places() {
+    fn fields_are_replaced_by_their_values() {
         for (text, want) in [
             ("Bearer {a}", "Bearer 1"),
             ("/bot{a}/", "/bot1/"),
@@ -291,7 +291,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_rendered_is_visible_ascii(value in "\\PC{0,20}", text in "[ -z]{0,4}\\{a\\}") {
+        fn a_rendered_value_is_visible_ascii(value in "\\PC{0,20}", text in "[ -z]{0,4}\\{a\\}") {
             if let Ok(template) = ValueTemplate::parse(&text, Encoding::Plain) {
                 let result = rendered(&template, &[("a", &value)]);
                 prop_assert!(result.is_err() || result.is_ok_and(|t| is_sendable(t.as_bytes())));

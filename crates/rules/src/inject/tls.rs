@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn streams_of_another_connection_certificate_or_ca_are_others() {
+    fn the_tls_id_differs_for_another_connection_certificate_or_ca() {
         let (one, two) = (ConnectionId::random(), ConnectionId::random());
         let pair = |chain: &str, key: &str| Some((secret(chain), secret(key)));
         let id = |connection, identity, ca| {

@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn the_path_prefix_replaces_what_stands_for_it() {
+    fn the_path_prefix_replaces_a_placeholder_and_is_added_where_it_is_missing() {
         let placeholder = Placeholder::issue("1234567890:", None);
         let held = placeholder.as_str();
         let cases = [
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_parameters_are_appended_as_they_are_and_never_leave_the_query() {
+    fn a_query_string_credential_is_appended_unchanged_or_refused() {
         let mut fields = HeaderMap::new();
         for bad in ["a=1#x", "a=1 b", "a=\"", "a={b}"] {
             let mut head = head(&mut fields, "/x", Some("q=1"));

@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn every_set_has_its_bit() {
+    fn the_built_in_sets_fit_into_64_bits() {
         assert!(HostSets::built_in().all().len() <= 64);
     }
 }

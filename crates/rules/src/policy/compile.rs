@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tunnel_never_blinds_a_rule_that_looks_inside() {
+    fn a_tunnel_that_would_hide_requests_from_a_rule_is_refused() {
         let tunnel = || rule("t", &["*.a.test"], RuleAction::Tunnel);
         let blinds = CompileError::TunnelHidesRule { rule: tunnel().id, other: RuleId::new("o") };
         let only_get = |rule: Rule| Rule { methods: vec![Method::GET], ..rule };

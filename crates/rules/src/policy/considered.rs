@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_whose_connection_the_agent_lacks_says_so_and_decides_the_refusal() {
+    fn the_first_rule_for_an_unbound_connection_decides_and_later_ones_say_so() {
         let sample = Sample::new();
         let work = Sample::account("work", &["*.a.test"]);
         let rules = vec![

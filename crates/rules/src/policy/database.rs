@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_that_is_not_valid_for_the_connection_permits_none_and_hides_no_later_rule() {
+    fn a_rule_not_valid_for_its_connection_denies_it_and_hides_no_later_rule() {
         let (sample, [work, other]) = (Sample::new(), ["work", "other"].map(database));
         let of = |rules: Vec<Rule>| {
             let bindings = vec![sample.bound(&work)];

@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_rule_decided_has_none() {
+    fn a_refusal_that_no_rule_decided_has_no_deciding_rule() {
         let (input, _) = bound(AccountState::Active);
         assert_eq!(of(input, "TRACE https://api.a.test/", None), None);
         let (input, _) = bound(AccountState::Active);
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn the_default_refuses_what_nothing_names() {
+    fn a_request_that_no_rule_names_is_refused_by_the_default() {
         let input = || (Sample::new(), PolicyInput::default());
         assert_eq!(of(input(), "GET https://b.test/", None).as_deref(), Some("default"));
         assert_eq!(of(input(), "GET https://b.test:22/", None).as_deref(), Some("default"));
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_whose_connection_is_missing_is_named_for_requests_and_for_a_connect() {
+    fn a_rule_with_a_missing_connection_is_named_for_requests_and_for_a_connect() {
         let missing = || {
             let passes = Sample::rule("first", &["b.test"], RuleAction::Pass);
             let action = RuleAction::UseMissing("work".into());
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn the_default_that_passes_is_named_where_it_refuses() {
+    fn a_default_of_pass_is_named_where_it_refuses_a_port() {
         let input = PolicyInput { default: DefaultAction::Pass, ..PolicyInput::default() };
         assert_eq!(
             of((Sample::new(), input), "GET https://b.test:22/", None).as_deref(),

@@ -130,7 +130,7 @@ mod tests {
     use keyward_base::codes::Code;
 
     #[test]
-    fn what_is_not_changed_stays_shared_and_the_policy_before_stays_as_it_was() {
+    fn an_edit_shares_unchanged_parts_and_leaves_the_earlier_policy_unchanged() {
         let (sample, other) = (Sample::new(), Sample { agent: agent_of(other_org(), "other") });
         let neighbour = Sample { agent: agent_of(OrgId::default_org(), "neighbour") };
         let account = Sample::account("work", &["api.a.test"]);
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_that_contradict_themselves_change_nothing() {
+    fn duplicate_rules_are_refused_and_change_nothing() {
         let sample = Sample::new();
         let rules = vec![Sample::rule("no", &["no.test"], RuleAction::Deny)];
         let mut policy =
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_is_known_until_the_last_connection_with_it_has_gone() {
+    fn a_host_is_known_until_its_last_connection_is_removed() {
         let (one, two) = (Sample::new(), Sample::new());
         let account = Sample::account("work", &["api.a.test"]);
         let bound = |it: &Sample| -> Vec<AccountBinding> { vec![it.bound(&account)] };

@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn an_explanation_of_a_refusal_has_code_words_and_remedy() {
+    fn an_explanation_of_a_refusal_has_a_code_a_message_and_a_remedy() {
         let sample = Sample::new();
         let rules = vec![Sample::rule("no", &["*.a.test"], RuleAction::Deny)];
         let policy =

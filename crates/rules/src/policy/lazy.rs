@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn only_an_agent_that_is_expected_again_gets_the_bindings_of_a_later_source() {
+    fn only_an_agent_registered_again_gets_the_bindings_of_a_later_source() {
         let (same, changed) = (Sample::new(), Sample::new());
         let (old, new) = (Counting::new("api.a.test"), Counting::new("api.b.test"));
         let before = policy_of(&old, &[&same, &changed]);
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_request_used_between_two_sweeps_is_dropped_and_compiled_again() {
+    fn bindings_unused_between_two_sweeps_are_dropped_and_compiled_again() {
         let (busy, idle, never) = (Sample::new(), Sample::new(), Sample::new());
         let source = Counting::new("api.a.test");
         let mut policy = policy_of(&source, &[&busy, &idle, &never]);

@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_method_is_refused() {
+    fn an_override_field_with_an_invalid_method_is_refused() {
         for value in ["", "GET, DELETE", "DE LETE", "a:b"] {
             assert_eq!(
                 overrides(&fields(&[("x-http-method", value)]), None),
@@ -71,14 +71,14 @@ mod tests {
     }
 
     #[test]
-    fn every_field_counts_whatever_its_case() {
+    fn every_override_field_counts_and_methods_are_read_in_any_case() {
         assert_eq!(overrides(&fields(&[("x-method", "DELETE")]), Some("a=1&b")), Ok(vec![]));
         let both = fields(&[("x-http-method-override", "delete"), ("x_method_override", " Put ")]);
         assert_eq!(overrides(&both, None), Ok(vec![Method::DELETE, Method::PUT]));
     }
 
     #[test]
-    fn parameters_count_as_fields_do() {
+    fn query_parameters_override_the_method_like_fields() {
         let found = |query: &str| overrides(&HeaderMap::new(), Some(query));
         for (query, methods) in [
             ("_method=DELETE", vec![Method::DELETE]),

@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_key_that_is_bound_and_usable_and_at_servers_that_no_rule_denies() {
+    fn only_a_bound_and_usable_key_logs_in_and_only_where_no_rule_denies_it() {
         let sample = Sample::new();
         let (work, paused) = (key("work", AccountState::Active), key("off", AccountState::Paused));
         let api = Sample::account("api", &["api.a.test"]);
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_that_is_not_valid_for_the_key_keeps_it_back_and_hides_no_later_rule() {
+    fn a_rule_not_valid_for_its_key_denies_the_login_and_hides_no_later_rule() {
         let sample = Sample::new();
         let [work, other] = ["work", "other"].map(|name| key(name, AccountState::Active));
         let of = |rules: Vec<Rule>| {
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_with_conditions_gives_no_key() {
+    fn a_rule_with_methods_permits_no_login() {
         let (sample, work) = (Sample::new(), key("work", AccountState::Active));
         for (methods, expected) in [(vec![Method::GET], Err("denied")), (vec![], Ok("u".into()))] {
             let agents = Some(vec![sample.agent.id.clone()]);

@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn a_test_goes_nowhere_that_an_injection_may_not() {
+    fn a_test_request_is_refused_where_an_injection_is_refused() {
         for (method, scheme, host, path, code) in [
             ("TRACE", Scheme::Https, "api.acme.test:8443", "/v1/me", "method_refused"),
             ("GET", Scheme::Http, "api.acme.test:8443", "/v1/me", "plaintext_refused"),
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn the_permit_is_for_the_one_connection_also_when_it_is_paused() {
+    fn a_test_is_permitted_for_its_connection_even_while_it_is_paused() {
         let permit = permit("GET", Scheme::Https, "api.acme.test:8443", "/v1/me").unwrap();
         assert_eq!(permit.rule().as_str(), "test:con_1");
         assert_eq!(permit.wanted().unwrap().connection.as_str(), "con_1");

@@ -552,7 +552,7 @@ mod tests {
     ];
 
     #[test]
-    fn what_an_auth_method_cannot_mean_is_refused_by_name() {
+    fn an_invalid_auth_method_is_refused_by_line_and_key_with_a_remedy() {
         for (auth, expected) in BAD_AUTH {
             let text = format!("{HEAD}auth: {auth}\n");
             assert_eq!(problems(&text).join("\n"), *expected, "{auth}");
@@ -649,7 +649,7 @@ mod tests {
     ];
 
     #[test]
-    fn what_a_provider_cannot_mean_is_refused_by_name() {
+    fn an_invalid_provider_is_refused_by_line_and_key_with_a_remedy() {
         for (rest, expected) in BAD {
             let auth = "auth: [{ id: key, kind: bearer }]";
             let text = format!("id: acme\nname: Acme\n{rest}\n{auth}\n");
@@ -658,7 +658,7 @@ mod tests {
     }
 
     #[test]
-    fn a_built_in_id_cannot_be_taken() {
+    fn an_own_provider_cannot_have_the_id_of_a_built_in_one() {
         let text = format!("{}{KEY}", HEAD.replace("acme\n", "openai\n"));
         assert_eq!(
             problems(&text),
@@ -685,7 +685,7 @@ mod tests {
     }
 
     #[test]
-    fn token_endpoints_on_own_hosts_are_carved_out() {
+    fn token_and_lengthen_urls_on_the_provider_s_hosts_become_oauth_endpoints() {
         let auth = "auth: [{ id: o, kind: oauth2, token: 'https://api.acme.test/o/{tenant}/token?x=1', revoke: 'https://elsewhere.test/r', lengthen: 'https://api.acme.test/o/longer' }]\n";
         let provider = file(
             "p",

@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_of_steps_is_a_page_with_a_day_and_has_steps() {
+    fn an_app_source_needs_an_https_url_a_date_and_steps() {
         const STEPS: &str = "app_steps: ['enter {redirect_uri}']\n    app_source: ";
         for (keys, expected) in [
             ("{ url: 'http://acme.test/docs', checked: 2026-11-24 }", "https URL"),

@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_outside_of_the_text_makes_no_provider() {
+    fn a_range_outside_of_the_text_gives_no_provider() {
         let facts = ProviderFacts::of(&parsed(PLAIN)).unwrap();
         let texts: Arc<str> = "ä".into();
         for at in [0..3, 1..2, 5..9] {
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_parse_no_text_and_say_what_the_provider_says() {
+    fn the_facts_equal_those_of_the_parsed_provider_and_parse_no_text() {
         for text in [ACME, PLAIN] {
             let (provider, checked) = (parsed(text), checked(text));
             assert_eq!((&**checked.id(), checked.name()), (&*provider.id, &*provider.name));

@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_of_redis_becomes_its_parts_and_its_scheme_says_whether_there_is_tls() {
+    fn a_redis_url_is_split_into_its_parts_and_its_scheme_decides_about_tls() {
         for (url, host, database, sslmode, user) in [
             ("rediss://:p%40@cache.test", "cache.test", None, "verify-full", None),
             (
@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_url_is_named_and_no_part_is_repeated() {
+    fn an_invalid_url_is_refused_by_part_and_no_value_is_quoted() {
         for (url, says) in [
             ("mysql://u:canary@h/d", "does not begin with"),
             ("u:canary@h/d", "does not begin with"),
@@ -407,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_of_mysql_becomes_its_parts() {
+    fn a_mysql_url_is_split_into_its_parts() {
         for (url, host, sslmode) in [
             ("mysql://u:p@sql.test/app", "sql.test", None),
             ("mariadb://u:p@sql.test:3307/app?charset=utf8mb4", "sql.test:3307", None),
@@ -432,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_is_not_given_twice() {
+    fn a_part_given_both_in_the_url_and_separately_is_refused() {
         let catalogue = Catalogue::built_in();
         let postgres = catalogue.get("postgres").unwrap();
         let url = || ("url".to_owned(), Secret::from("postgres://u:p@h/d".to_owned()));

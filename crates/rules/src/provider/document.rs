@@ -448,7 +448,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_one_plain_document_is_refused_with_its_line() {
+    fn a_text_that_is_not_one_plain_document_is_refused_with_its_line() {
         let deep = format!("a: {}{}", "[".repeat(40), "]".repeat(40));
         let table: &[(&str, &[&str])] = &[
             (
@@ -536,7 +536,7 @@ mod tests {
     }
 
     #[test]
-    fn an_override_is_named_in_messages() {
+    fn an_override_by_an_environment_variable_is_named_in_messages() {
         let mut document = Document::parse("f", "log: {level: info}\n").unwrap();
         let path = ["log".to_owned(), "format".to_owned()];
         assert!(document.set_from_variable("KEYWARD__LOG__FORMAT", &path, &scalar("json")));

@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_of_the_original_hosts_is_left() {
+    fn an_extension_with_other_hosts_keeps_no_original_host() {
         let corp = read(ENTERPRISE).unwrap();
         let instance = corp.instantiate(&corp.auth[0], &BTreeMap::new()).unwrap();
         let told = format!("{:?} {:?} {:?}", instance.hosts, instance.placements, corp.git);
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_own_provider_says_replaces_the_other_s() {
+    fn keys_of_the_extension_replace_those_of_the_extended_provider() {
         let text = "id: corp-bugs\nname: Bugs\nextends: linear\nhosts: [bugs.corp.example, files.corp.example]\n\
             auth: [{ id: key, kind: bearer, env: [BUGS_TOKEN] }]\n";
         let bugs = read(text).unwrap();
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn an_extension_without_hosts_stays_at_those_of_the_other() {
+    fn an_extension_without_hosts_keeps_the_hosts_of_the_extended_provider() {
         let text = "id: other-key\nname: Other\nextends: groq\ncategory: mine\n";
         let other = read(text).unwrap();
         assert_eq!(other.hosts[0].to_string(), "api.groq.com");
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_extended_is_reported_with_its_line() {
+    fn an_invalid_extension_is_reported_with_its_line() {
         for (text, told) in [
             (
                 "id: a\nname: A\nextends: no-such\nhosts: [a.test]\n",

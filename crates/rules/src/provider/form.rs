@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_leads_no_credential_out_of_the_providers_domains() {
+    fn a_value_captured_from_an_answer_stays_within_the_provider_s_domains() {
         let text = "id: crm\nname: CRM\nhosts: ['{pod}.my.crm.test']\nauth: [{ id: k, kind: bearer }]\n\
              variables: [{ name: pod, captured: true, within: 'https://{}.my.crm.test' }, { name: own, \
              default: x }]\n";

@@ -202,7 +202,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn braces_pair_or_the_template_is_refused() {
+    fn a_template_with_unpaired_braces_is_refused() {
         for bad in ["{", "}", "a}b", "{a", "a{}b", "{a{b}}", "{a}}"] {
             assert!(HostTemplate::parse(bad).is_err(), "{bad}");
         }

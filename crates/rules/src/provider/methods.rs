@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn an_action_and_a_test_with_one_are_refused_by_place() {
+    fn a_misspelt_method_of_an_action_or_a_test_is_refused_by_line_and_key() {
         let text = "id: acme\nname: Acme\nhosts: [acme.test]\nauth: [{ id: k, kind: bearer }]\n\
             actions: [{ name: read, label: Read, requests: [{ methods: [GET, GTE] }] }]\n\
             test: { url: 'https://acme.test/me', method: psot }\n";

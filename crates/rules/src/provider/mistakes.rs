@@ -138,7 +138,7 @@ mod tests {
     ];
 
     #[test]
-    fn a_frequent_mistake_is_answered_with_what_to_write() {
+    fn a_frequent_mistake_is_reported_with_its_correction() {
         for (text, told) in FILES {
             let found = check::file("p.yaml", text, &Catalogue::built_in()).map(|_| ());
             let found = found.expect_err(text);

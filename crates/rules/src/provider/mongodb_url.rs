@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_of_mongodb_becomes_its_parts() {
+    fn a_mongodb_url_is_split_into_its_parts() {
         for (url, host, database, source, sslmode) in [
             ("mongodb://u:p%40@db.test", "db.test", None, None, "disable"),
             ("mongodb://u:p@@db.test:27018/", "db.test:27018", None, None, "disable"),
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_names_the_servers_of_a_replica_set_or_the_name_under_which_dns_lists_them() {
+    fn a_url_names_the_servers_of_a_replica_set_or_their_dns_seed_name() {
         let found = parsed("mongodb://u:p@a.test:27018,b.test,[::1]:27019/app?replicaSet=rs0");
         let found = found.unwrap().variables;
         assert_eq!([&found["host"], &found["more_hosts"]], ["a.test:27018", "b.test,[::1]:27019"]);
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_url_of_mongodb_is_named_and_no_part_is_repeated() {
+    fn an_invalid_mongodb_url_is_refused_by_part_and_no_value_is_quoted() {
         for (url, says) in [
             ("postgres://u:canary@h/d", "does not begin with `mongodb://`"),
             ("mongodb+srv://u:canary@h.test:27017/d", "one host without a port"),

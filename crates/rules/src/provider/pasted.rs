@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_people_choose_are_no_keys() {
+    fn names_that_people_choose_are_not_recognised_as_keys() {
         let known = ["ghp_", "test_", "key_", "sk-", "pk"];
         let is_key = |text: &str| is_key(text, known.into_iter());
         for name in [
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_of_another_service_is_recognised_by_the_longest_beginning() {
+    fn a_key_of_another_service_is_recognised_by_the_longest_prefix() {
         for (provider, value, says) in [
             (
                 "openai",
@@ -282,13 +282,13 @@ mod tests {
     }
 
     #[test]
-    fn another_method_of_the_same_service_is_named() {
+    fn a_key_of_another_auth_method_of_the_service_names_that_method() {
         let told = told("slack", None, &key("xapp-", 60)).unwrap_err();
         assert!(told.contains("add it with --auth app_token"), "{told}");
     }
 
     #[test]
-    fn text_that_was_copied_along_is_named_and_the_value_never_is() {
+    fn the_fault_of_a_pasted_value_is_named_and_the_value_is_never_quoted() {
         let good = key("ghp_", 40);
         for (value, says) in [
             (format!(" {good}"), "a blank"),
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_placeholder_is_never_the_secret() {
+    fn a_pasted_placeholder_is_refused() {
         let value = Placeholder::issue("ghp_", Some(40)).as_str().to_owned();
         assert!(told("github", None, &value).unwrap_err().contains("a placeholder of ours"));
     }
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn good_keys_are_taken_without_a_word() {
+    fn good_keys_are_accepted_without_a_remark() {
         for (provider, value) in [
             ("openai", key("sk-proj-", 164)),
             ("openai", key("sk-", 51)),
@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn samples_of_every_built_in_field_are_taken() {
+    fn a_sample_key_with_every_built_in_prefix_is_accepted() {
         for provider in Catalogue::built_in().all() {
             for auth in &provider.auth {
                 let Some(field) = auth.fields.iter().find(|field| field.secret) else { continue };

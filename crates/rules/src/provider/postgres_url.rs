@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_names_several_hosts_and_which_of_them_is_wanted() {
+    fn a_url_may_name_several_hosts_and_the_required_session_attributes() {
         for (url, host, more, attrs) in [
             ("postgres://u:p@a.test/d", "a.test", None, None),
             ("postgres://u:p@a.test:5433,b.test/d", "a.test:5433", Some("b.test"), None),

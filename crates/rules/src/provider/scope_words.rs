@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn words_are_one_line_and_names_have_no_blanks() {
+    fn scope_words_are_one_short_line_and_scope_names_have_no_blanks() {
         let long = format!("  read: {}\n", "w".repeat(121));
         for (words, told) in [
             ("  read: ''\n", "p.yaml:6: scope_words.read: these are no words for a scope"),
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scope_with_words_is_shown_with_its_name_and_others_by_their_names() {
+    fn a_scope_is_shown_by_name_followed_by_its_words_if_it_has_any() {
         let provider =
             read("  read: see your bills\n  \"https://a.test/x.y\": all of it\n").unwrap();
         let asked = ["read".to_owned(), "write".to_owned(), "https://a.test/x.y".to_owned()];

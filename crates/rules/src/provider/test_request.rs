@@ -292,14 +292,14 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_field_of_the_url_is_a_placeholder_whatever_is_given() {
+    fn a_secret_field_in_the_test_url_is_always_a_placeholder() {
         let uri = request("telegram-bot", &[], &[("api_key", "canary")]).unwrap().unwrap().uri;
         assert!(!uri.path().contains("canary"));
         assert_eq!(placeholder::scan(uri.path().as_bytes()).len(), 1, "{uri}");
     }
 
     #[test]
-    fn a_body_that_says_no_under_a_good_status_is_no_good_answer() {
+    fn an_answer_with_a_good_status_and_an_error_body_is_not_accepted() {
         let slack = request("slack", &[], &[]).unwrap().unwrap().expected;
         assert!(slack.accepts_status(200) && slack.reads_body());
         for bad in ["", "{}", "[]", r#"{"ok":false}"#, r#"{"ok":"true"}"#] {
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_status_that_is_expected_is_good() {
+    fn only_the_expected_status_is_accepted() {
         let github = request("github", &[], &[]).unwrap().unwrap();
         assert!(github.expected.accepts_status(200) && !github.expected.accepts_status(204));
         assert!(!github.expected.reads_body() && github.expected.reads_account());

@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_host_is_a_name_or_address_and_nothing_more() {
+    fn a_host_variable_accepts_only_a_host_with_an_optional_port() {
         let host = variable(VariableKind::Host, &[]);
         for bad in
             ["", "*.a.test", "a.test/x", "u@a.test", "a b", "https://a.test", "a.test:0", "0x7f.1"]

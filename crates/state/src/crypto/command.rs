@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_than_the_bound_is_read() {
+    fn no_more_output_than_the_limit_is_read() {
         assert_eq!(shell("printf 0123456789abcdef-", 60_000).unwrap().len(), 16);
         assert_eq!(&**shell("echo fine", 60_000).unwrap(), b"fine\n");
     }

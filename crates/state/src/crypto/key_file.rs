@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_under_a_second_name_and_a_write_protected_file_are_left_alone() {
+    fn a_hard_link_keeps_its_content_and_a_write_protected_key_file_is_replaced() {
         let dir = tempfile::tempdir().unwrap();
         let (path, second) = (dir.path().join("master.key"), dir.path().join("kept"));
         let [old, new] = keys();

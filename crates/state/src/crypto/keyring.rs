@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_of_a_missing_key_names_that_key() {
+    fn the_error_for_a_value_of_a_missing_key_names_that_key() {
         let org = OrgId::default_org();
         let (ours, theirs) = (Keyring::new(key(1), []), Keyring::new(key(2), []));
         let sealed = sealed(&theirs, &org).unwrap();
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn a_worn_out_key_seals_no_more_and_still_opens() {
+    fn a_key_at_its_usage_limit_opens_values_and_seals_no_more() {
         let org = OrgId::default_org();
         let ring = Keyring::new(key(1), []);
         let before = sealed(&ring, &org).unwrap();
@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rewrapped_value_opens_by_the_new_key_alone_and_in_its_place() {
+    fn a_value_is_rewrapped_only_in_its_row_and_then_opens_only_with_the_new_key() {
         let org = OrgId::default_org();
         let before = Keyring::new(key(1), []);
         let old = sealed(&before, &org).unwrap();

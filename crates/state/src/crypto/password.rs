@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_hash_matches_nothing_and_costs_nothing() {
+    fn a_damaged_hash_matches_no_password_and_huge_parameters_are_not_computed() {
         let password = secret("correct horse battery");
         let good = hash(&password).unwrap();
         for bad in [

@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_may_read_only_files_of_root_for_a_group_of_this_user() {
+    fn a_group_readable_file_must_belong_to_root_and_to_a_group_of_the_reader() {
         let judged = |user, group, mode, reader: (u32, &[u32])| {
             let reader = ProcessIds { user: reader.0, groups: reader.1.to_vec() };
             FileOwner { user, group, mode }.is_private_to(&reader, Path::new("secret")).is_ok()
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn root_reads_the_key_of_the_owner_of_its_directory_and_of_no_other_user() {
+    fn root_accepts_a_key_file_of_root_or_the_directory_owner_and_of_no_other_user() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("master.key");
         let user = fs::metadata(dir.path()).unwrap().uid();
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_file_and_a_directory_are_named() {
+    fn a_missing_file_and_a_directory_are_refused_with_distinct_errors() {
         let dir = tempfile::tempdir().unwrap();
         let absent = private_file(&dir.path().join("nothing"), 64);
         assert!(matches!(absent, Err(FileError::Missing(path)) if path.ends_with("nothing")));

@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_several_keys_reads_with_all_and_writes_with_the_first() {
+    fn the_first_key_of_a_file_is_current_and_the_others_are_kept() {
         let other = HEX.replace("00", "ff");
         let (_a, both) = file(&format!("{other}\n{HEX}\n"), 0o600);
         let (_b, one) = file(&format!("{other}\n"), 0o600);
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_file_a_directory_and_no_source_are_named() {
+    fn a_missing_file_a_directory_and_no_source_are_refused_with_distinct_errors() {
         let dir = tempfile::tempdir().unwrap();
         let missing = KeySource::File(dir.path().join("nothing"));
         assert!(matches!(load(&[missing]), Err(KeyError::Missing(_))));
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_file_is_private_random_and_never_overwrites() {
+    fn a_new_key_file_is_private_and_never_replaces_an_existing_one() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("master.key");
         KeySource::create_file(&path).unwrap();

@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_that_are_no_issued_tokens_are_recognised() {
+    fn each_kind_of_token_is_recognised_and_other_texts_are_not() {
         let token = issue_agent_token();
         let token = token.expose_text().unwrap();
         assert!(is_agent_form(token));
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_are_of_the_promised_form_and_differ() {
+    fn issued_agent_tokens_have_42_characters_and_differ() {
         let (a, b) = (issue_agent_token(), issue_agent_token());
         assert_eq!(a.len(), 42);
         assert!(is_acceptable_secret(&a));

@@ -369,7 +369,7 @@ mod tests {
     ];
 
     #[test]
-    fn a_sign_in_for_anything_else_is_refused() {
+    fn a_sign_in_with_wrong_client_or_authenticator_data_is_refused() {
         let device = Authenticator::new();
         let fine = data(RP_ID, PRESENT | VERIFIED, 4);
         for (at, (why, change)) in WRONG.iter().enumerate() {
@@ -397,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signature_of_another_key_or_of_something_else_is_refused() {
+    fn a_signature_by_another_key_or_of_other_data_is_refused() {
         let (device, other) = (Authenticator::new(), Authenticator::new());
         let client = client_data("webauthn.get", |_| {});
         let data = data(RP_ID, PRESENT | VERIFIED, 4);
@@ -439,7 +439,7 @@ mod tests {
     }
 
     #[test]
-    fn a_registration_for_anything_else_or_without_a_credential_is_refused() {
+    fn a_registration_with_wrong_client_data_or_without_a_credential_is_refused() {
         let device = Authenticator::new();
         let tries = |client: &[u8], data: &[u8], algorithm: i32, key: &[u8]| {
             let given = PasskeyRegistration {

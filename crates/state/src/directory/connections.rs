@@ -170,7 +170,7 @@ mod tests {
     use keyward_model::{ConnectionFacts, ConnectionSpec, FieldReference, ManagedBy, Record};
 
     #[test]
-    fn only_connections_with_a_date_or_a_reference_are_selected_as_long_as_they_have_one() {
+    fn connections_with_a_date_or_a_reference_are_selected_until_it_is_removed() {
         let named = |name: &str| -> ConnectionRecord {
             let spec = ConnectionSpec { name: name.to_owned(), ..ConnectionSpec::default() };
             let (org, by) = (OrgId::default_org(), ManagedBy::Store);

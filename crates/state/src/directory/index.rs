@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_has_one_row_whatever_its_org() {
+    fn the_index_row_of_a_token_is_stable_and_does_not_reveal_its_hash() {
         let index = Index::new(Index::random_key());
         let hash = TokenHash::of("twenty-characters-ok");
         assert_eq!(index.token(&hash), index.token(&hash));

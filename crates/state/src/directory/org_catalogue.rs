@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_catalogue_of_an_organisation_is_made_once_for_each_that_all_have() {
+    fn the_catalogue_of_an_organisation_is_merged_once_per_common_catalogue() {
         let of_org = OrgCatalogue::default();
         let (first, second) = (Arc::<Catalogue>::default(), Arc::<Catalogue>::default());
         let mut made = 0;

@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn replicas_share_keys_single_uses_and_answers() {
+    async fn replicas_share_derived_keys_single_use_claims_and_kept_answers() {
         let (keyring, rows) = (Arc::new(Keyring::ephemeral()), MemoryReplica::first());
         let other = rows.another();
         let (one, other) = (open(rows, &keyring).await, open(other, &keyring).await);
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_process_that_owns_its_store_has_keys_of_its_own() {
+    async fn a_process_that_owns_its_store_shares_no_keys_and_no_single_use_claims() {
         let alone = open(MemoryStore::new(), &Arc::new(Keyring::ephemeral())).await;
         assert!(alone.shared_key("a").is_none());
         assert!(alone.claim_once("x", MINUTE).await.unwrap());

@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_position_is_that_of_a_neighbour() {
+    fn a_new_position_is_strictly_between_its_neighbours_or_absent() {
         assert_eq!(between(Some(4), Some(5)), None);
         assert_eq!(between(Some(4), Some(4)), None);
         assert_eq!(between(Some(5), Some(4)), None);

@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn many_pages_come_in_order_and_a_damaged_row_of_a_late_one_is_named() {
+    async fn pages_of_rows_come_in_order_and_a_damaged_row_of_a_late_page_is_named() {
         let store = Arc::new(MemoryStore::new());
         let rows = DirectoryRows::new(store.clone(), Arc::new(Keyring::ephemeral()));
         let place =

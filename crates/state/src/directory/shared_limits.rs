@@ -86,7 +86,7 @@ mod tests {
     use keyward_base::time::Clock;
 
     #[tokio::test(start_paused = true)]
-    async fn replicas_read_the_last_rows_of_all_and_no_row_of_others() {
+    async fn replicas_read_the_newest_limits_of_every_replica_and_no_forged_row() {
         let (keyring, rows) = (Arc::new(Keyring::ephemeral()), MemoryReplica::first());
         let (other, forger) = (rows.another(), rows.another());
         let open = async |store: MemoryReplica| {

@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_reader_finds_what_was_sent_before_it_asked() {
+    async fn a_reader_finds_every_event_that_was_sent_before_its_wait() {
         let folder = tempfile::tempdir().unwrap();
         let trail = Trail::at(&folder.path().join("audit.jsonl"));
         let (audit, writer) = Audit::open(trail.clone(), Rotation::default(), 64, false).unwrap();
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_disk_that_keeps_nothing_refuses_new_exchanges() {
+    async fn a_log_that_cannot_be_synced_refuses_new_exchanges() {
         let health = LogHealth::default();
         let (queue, _receiver) = mpsc::channel(8);
         let (_sender, written) = watch::channel(0);

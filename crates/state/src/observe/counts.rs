@@ -128,7 +128,7 @@ mod tests {
     use crate::observe::trail::Rotation;
 
     #[test]
-    fn beyond_the_maximum_records_are_counted_without_a_name() {
+    fn records_beyond_the_maximum_of_groups_are_counted_without_a_name() {
         let mut counts = Counts::default();
         for n in 0..GROUPS_MAX + 5 {
             counts.add(Some(&n.to_string()), 1, Timestamp::UNIX_EPOCH);

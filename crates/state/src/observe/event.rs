@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_the_event_at_its_place() {
+    fn a_line_is_the_event_as_json_with_its_number_and_previous_hash() {
         let nothing = Event::begun(Timestamp::UNIX_EPOCH, "exc_1".to_owned());
         for mut event in [nothing, full()] {
             let mut line = "before".to_owned();

@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_begins_after_the_record_that_is_named() {
+    async fn a_follower_begins_after_the_given_record_number() {
         let folder = tempfile::tempdir().unwrap();
         let trail = Trail::at(&folder.path().join("audit.jsonl"));
         samples::write(&trail, SMALL, 20).await;

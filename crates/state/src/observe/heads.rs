@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn few_heads_are_kept_and_the_first_and_the_newest_among_them() {
+    fn a_bounded_number_of_heads_is_kept_with_the_first_and_the_newest() {
         let mut chain = PublishedChain::new("one".into(), "a".into(), Timestamp::UNIX_EPOCH);
         for seq in 1..=10_000 {
             chain.add(ChainHead { seq, hash: seq.to_string() }, Timestamp::UNIX_EPOCH);

@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_without_end_is_never_held_whole() {
+    fn a_line_over_the_limit_is_never_held_in_memory_as_a_whole() {
         let mut text = vec![b'x'; LINE_BYTES_MAX * 2];
         text.extend_from_slice(b"\n{\"seq\":1}\n");
         let lines = backwards(&text);

@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_numbers_and_truth_have_their_types_and_absent_fields_are_absent() {
+    fn lists_numbers_and_booleans_keep_their_types_and_absent_fields_are_omitted() {
         let proxy = ["127.0.0.1:8080", "unix:/a \"b\""];
         let none: Option<&str> = None;
         let line = logged(|| tracing::warn!(?proxy, count = 3_u64, fine = true, none, "x"));

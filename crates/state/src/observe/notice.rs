@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn the_record_names_the_thing_that_the_kind_is_about() {
+    fn the_audit_record_of_an_event_names_the_plugin_or_connection_of_its_kind() {
         let by = Actor::User { id: UserId::random(), name: "ann".to_owned(), login: None };
         let change = notice(NoticeKind::PluginBlocked, &by).change();
         assert_eq!((&*change.what, &*change.action), ("plugin", "blocked"));
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_is_found_by_its_name_and_says_what_it_is() {
+    fn every_kind_of_event_is_parsed_from_its_code_and_has_a_meaning() {
         for kind in NoticeKind::ALL {
             assert_eq!(NoticeKind::parse(kind.code()), Some(*kind));
             assert_eq!(serde_json::to_value(kind).unwrap(), kind.code());

@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_matching_records_count() {
+    async fn only_matching_records_count_towards_the_page_limit() {
         let (_folder, trail) = log(20).await;
         let ci = Filter { agent: Some("ci".to_owned()), ..Filter::default() };
         let page = asked(&trail, ci.clone(), None, 3);

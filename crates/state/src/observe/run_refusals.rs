@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_is_of_no_open_run_is_not_counted() {
+    fn refusals_of_a_token_without_an_open_run_are_not_counted() {
         let (counts, token) = (RunRefusals::default(), TokenId::random());
         counts.refused(&token, Code::DefaultDeny, || unreachable!("the host is not wanted"));
         counts.rejected(&token, &ConnectionId::random());

@@ -491,7 +491,7 @@ mod tests {
 
     /// Else the new file would begin without the record of that change.
     #[test]
-    fn a_deleted_file_is_followed_by_no_other_within_the_turn() {
+    fn rotation_begins_no_new_file_in_place_of_a_deleted_one() {
         let folder = tempfile::tempdir().unwrap();
         let trail = Trail::at(&folder.path().join("audit.jsonl"));
         let (active, health) = (trail.active().to_owned(), LogHealth::default());

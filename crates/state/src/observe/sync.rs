@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_waits_for_a_sync_of_the_last_write() {
+    fn dropping_the_syncer_waits_for_the_sync_of_the_last_write() {
         let failing = Arc::new(AtomicBool::new(false));
         let syncer = Syncer::start(failing.clone()).unwrap();
         syncer.written(&that_cannot_be_synced());

@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_files_with_a_whole_number_belong_to_the_log() {
+    fn only_files_with_a_number_of_at_least_12_digits_belong_to_the_log() {
         let folder = tempfile::tempdir().unwrap();
         let trail = Trail::at(&folder.path().join("audit.jsonl"));
         for name in [
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn full_files_lie_beside_what_a_link_leads_to() {
+    fn full_files_are_beside_the_target_of_a_symbolic_link() {
         let folder = tempfile::tempdir().unwrap();
         let real = folder.path().join("disk");
         fs::create_dir(&real).unwrap();

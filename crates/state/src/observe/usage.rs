@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_of_all_threads_are_added_up() {
+    fn requests_counted_by_several_threads_are_added_up() {
         let (usage, id, agent) =
             (Arc::new(Usage::default()), ConnectionId::random(), AgentId::random());
         let threads = (0..4).map(|_| {
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_map_takes_no_further_key_and_counts_those_it_has() {
+    fn a_full_map_accepts_no_new_key_and_still_counts_existing_keys() {
         let mut map: HashMap<&str, u64, RandomState> = HashMap::default();
         for key in ["a", "b", "a", "c", "b", "a"] {
             count_in(&mut map, &key, 2, |count| *count += 1);

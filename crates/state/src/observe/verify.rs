@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_log_that_was_restarted_with_an_old_hash_is_noticed() {
+    async fn a_first_record_with_a_wrong_previous_hash_is_noticed() {
         let (_folder, trail) = log(2).await;
         let text = fs::read_to_string(trail.active()).unwrap();
         let zeros = "0".repeat(64);
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_log_whose_oldest_files_are_gone_is_whole_from_there() {
+    async fn a_log_without_its_oldest_files_is_whole_from_its_first_remaining_record() {
         let (_folder, trail) = log(11).await;
         fs::remove_file(trail.full_path(1)).unwrap();
         let verified = trail.verify(|| true).unwrap();
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_whole_log_ends_in_its_last_record_also_while_one_is_written() {
+    async fn an_incomplete_last_line_does_not_change_the_report_of_a_whole_log() {
         let (_folder, trail) = log(11).await;
         let whole = trail.verify(|| true).unwrap();
         assert_eq!((whole.first, whole.records, whole.files), (1, 11, 4));
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_log_that_ends_before_what_its_writer_has_written_is_broken_there() {
+    async fn a_log_that_ends_before_the_last_written_record_is_broken_at_its_end() {
         let (_folder, trail) = log(11).await;
         assert_eq!(trail.verify_until(11, || true).unwrap().broken, None);
         let until = |written: u64| {

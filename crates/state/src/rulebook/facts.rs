@@ -423,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_without_its_provider_owns_nothing_and_stops_no_other() {
+    fn a_connection_without_its_provider_is_broken_and_owns_no_hosts() {
         let mut samples = Samples::new();
         let agent = samples.agent("ci");
         let (lost, kept) = (samples.connection("lost", "gone"), samples.connection("k", "openai"));
@@ -460,7 +460,7 @@ mod tests {
     }
 
     #[test]
-    fn states_and_reasons_are_in_the_account() {
+    fn an_account_has_the_state_of_its_connection_with_the_reason() {
         let mut samples = Samples::new();
         samples.connection("work", "openai");
         let reason = BrokenReason::NoRefreshToken;
@@ -485,7 +485,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_of_the_catalogue_are_known_and_its_token_endpoints_carved() {
+    fn hosts_and_oauth_endpoints_of_the_catalogue_are_in_the_policy_spec() {
         let spec = spec(&Samples::new());
         let openai = HostPattern::parse("api.openai.com").expect("a pattern");
         assert!(spec.known.contains(&openai));

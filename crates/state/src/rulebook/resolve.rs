@@ -401,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_is_no_grant_across_environments() {
+    fn a_rule_grants_no_connection_of_another_environment() {
         let mut samples = samples();
         samples.agents[0].environment = Some("dev".to_owned());
         samples.connections[0].environment = Some("production".to_owned());
@@ -415,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_is_no_grant_of_a_private_connection() {
+    fn a_rule_grants_no_private_connection_of_another_owner() {
         let mut samples = samples();
         let owner = Some(UserId::random());
         samples.connections[0].facts.owner.clone_from(&owner);
@@ -433,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn missing_names_in_a_rule_never_mean_all() {
+    fn missing_or_invalid_names_in_a_rule_never_match_everything() {
         for rule in [
             RuleSpec { hosts: vec!["*".to_owned()], ..doing(ActionKind::Pass) },
             RuleSpec { paths: vec!["x".to_owned()], ..doing(ActionKind::Pass) },
@@ -448,7 +448,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deny_whose_limits_cannot_be_read_denies_at_its_hosts() {
+    fn a_deny_rule_with_invalid_conditions_still_denies_at_its_hosts() {
         let list = |text: &str| vec![text.to_owned()];
         let deny = || doing(ActionKind::Deny);
         for rule in [
@@ -472,7 +472,7 @@ mod tests {
 
     /// An action of a removed own provider, and an action that was removed from its provider.
     #[test]
-    fn a_deny_that_has_lost_an_action_denies_its_others() {
+    fn a_deny_rule_that_lost_an_action_still_denies_its_other_actions() {
         for (gone, lost_host) in [("corp:write", None), ("openai:gone", Some("api.openai.com"))] {
             let actions = vec!["github:push".to_owned(), gone.to_owned()];
             let deny = doing(ActionKind::Deny);
@@ -528,7 +528,7 @@ mod tests {
     }
 
     #[test]
-    fn names_become_ids() {
+    fn a_rule_resolves_names_of_agents_and_connections_to_ids() {
         let samples = samples();
         let rule = RuleSpec {
             agents: Some(vec!["ci".to_owned(), samples.agents[0].id.to_string()]),

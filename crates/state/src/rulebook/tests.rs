@@ -89,7 +89,7 @@ fn rules_are_strict_at_the_start_and_refuse_later_when_a_connection_is_gone() {
 }
 
 #[test]
-fn every_error_is_reported_at_once_with_its_place() {
+fn all_errors_of_the_rules_are_reported_together() {
     let sources = sources(vec![
         text("nothing", &["a.test"]),
         RuleSpec { action: Some(ActionKind::Deny), ..text("bad", &["*.com", "a b"]) },
@@ -154,7 +154,7 @@ async fn a_change_is_in_force_once_the_follower_has_compiled_it() {
 }
 
 #[tokio::test]
-async fn a_removed_connection_is_out_of_force_though_a_rule_names_it() {
+async fn a_removed_connection_is_refused_although_a_rule_names_it() {
     let (directory, rulebook, agent) = live(Vec::new()).await;
     let id = bind_work(&directory, &agent).await;
     let agents = Some(vec!["ci".to_owned()]);
@@ -249,7 +249,7 @@ fn rules_contradict_each_other_although_names_are_missing() {
 }
 
 #[tokio::test]
-async fn stored_rules_follow_the_directory_after_those_of_the_file() {
+async fn stored_rules_decide_in_their_order_and_follow_changes_of_the_directory() {
     let only_get = RuleSpec { methods: vec!["POST".to_owned()], ..doing("f", ActionKind::Deny) };
     let (directory, rulebook, agent) = live(vec![only_get]).await;
     let org = &agent.org;

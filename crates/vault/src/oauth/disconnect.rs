@@ -114,7 +114,9 @@ impl Flows {
     async fn drop_plan(&self, org: &OrgId, id: &ConnectionId) -> Result<(), FlowError> {
         let key = id.as_str();
         match self.outbox.get(org, key).await? {
-            Some((pending, _)) if pending.planned.is_some() => Ok(self.outbox.delete(org, key).await?),
+            Some((pending, _)) if pending.planned.is_some() => {
+                Ok(self.outbox.delete(org, key).await?)
+            }
             _ => Ok(()),
         }
     }

@@ -116,7 +116,8 @@ impl Flows {
     ) -> Result<Revoked, FlowError> {
         let org = &pending.connection.org;
         let mut stored = self.outbox.put(org, key, &pending, planned).await;
-        if planned.is_some() && matches!(stored, Err(RowError::Store(StoreError::Conflict { .. }))) {
+        if planned.is_some() && matches!(stored, Err(RowError::Store(StoreError::Conflict { .. })))
+        {
             // Another replica has deleted the plan.
             stored = self.outbox.put(org, key, &pending, None).await;
         }
@@ -177,7 +178,11 @@ impl Flows {
 
     /// Like [`Self::revoke_late`], in the background. A stopping gateway waits for its refreshes a bounded time:
     /// received tokens are in the outbox, tokens of other refreshes are lost with the process.
-    pub(super) fn revoke_when_landed(self: &Arc<Self>, removed: RevocationTarget, mut late: LateAnswers) {
+    pub(super) fn revoke_when_landed(
+        self: &Arc<Self>,
+        removed: RevocationTarget,
+        mut late: LateAnswers,
+    ) {
         let flows = Arc::clone(self);
         self.spawn(async move {
             let mut stop = flows.stop.subscribe();
@@ -310,7 +315,10 @@ impl Flows {
     }
 
     /// The app of a connection with its secret, for the outbox.
-    pub(super) async fn pending_app(&self, connection: &ConnectionRecord) -> Option<PendingRevocationApp> {
+    pub(super) async fn pending_app(
+        &self,
+        connection: &ConnectionRecord,
+    ) -> Option<PendingRevocationApp> {
         let app = self.app_of(connection).ok()?;
         // A paused app is used too, because a revocation requests no token.
         match self.vault.last_secret(&app).await {

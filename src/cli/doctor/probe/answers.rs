@@ -304,7 +304,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts_are_told_without_usual_ports_and_credentials() {
+    fn hosts_are_shown_without_default_ports_and_credentials() {
         let table = [
             ("https", "a.test:443", "a.test"),
             ("https", "a.test:8443", "a.test:8443"),

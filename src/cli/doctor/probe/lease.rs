@@ -178,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_word_that_names_a_listener_is_found_however_it_is_written() {
+    fn an_argument_that_names_a_listener_is_recognised_in_all_common_forms() {
         let listener = "127.0.0.1:8090";
         for word in [
             "--proxy-server=http://127.0.0.1:8090",
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_program_that_names_a_listener_is_not_started_where_it_cannot_be_kept_away() {
+    async fn a_probe_without_isolation_refuses_a_program_that_names_a_listener() {
         let cannot = Failure::new(Exit::Failed, "the gateway cannot tell");
         let listeners = || vec!["127.0.0.1:8080".to_owned(), "127.0.0.1:8090".to_owned()];
         let named = ProgramInput { program: &["--proxy-server=127.0.0.1:8090".into()], set: &[] };

@@ -457,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_a_remedy_for_every_trouble_of_every_stack() {
+    fn every_problem_of_every_stack_has_a_remedy() {
         for stack in EVERY {
             for problem in [Direct, Unauthenticated, Untrusted] {
                 assert!(hint(*stack, problem, "", &agent()).len() > 20, "{stack:?} {problem:?}");
@@ -466,7 +466,7 @@ mod tests {
     }
 
     #[test]
-    fn no_line_is_hidden_by_one_before_it() {
+    fn no_remedy_row_is_shadowed_by_an_earlier_row() {
         for (at, (stack, problem, word, _)) in REMEDIES.iter().enumerate() {
             let hides = |(of, when, other, _): &RemedyRow| {
                 of == stack && when == problem && (other.is_empty() || other == word)
@@ -476,7 +476,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_authenticate_is_given_a_listener_by_its_address_or_as_a_line_to_add() {
+    fn an_unauthenticated_stack_gets_its_listener_address_or_a_configuration_line() {
         let line =
             "`listen: { agents: [{ agent: ci, at: \"127.0.0.1:8090\", unsafe_no_auth: true }] }`";
         let own = ProbedAgent { listener: Some("127.0.0.1:9999".parse().unwrap()), ..agent() };
@@ -492,7 +492,7 @@ mod tests {
     }
 
     #[test]
-    fn javas_remedies_name_the_port_and_agree_with_each_other() {
+    fn remedies_for_java_maven_and_gradle_name_the_proxy_port_property() {
         for stack in [Java, Maven, Gradle] {
             let told = hint(stack, Unauthenticated, "", &agent());
             assert!(told.contains("`-Dhttps.proxyPort`"), "{told}");
@@ -500,7 +500,7 @@ mod tests {
     }
 
     #[test]
-    fn base_urls_are_offered_to_clients_of_apis_by_the_name_of_the_one_connection() {
+    fn remedies_offer_the_base_url_of_the_only_connection_to_api_clients() {
         let one = ProbedAgent { connection: Some("work-openai".to_owned()), ..agent() };
         for stack in EVERY {
             for problem in [Direct, Unauthenticated, Untrusted] {
@@ -513,7 +513,7 @@ mod tests {
     }
 
     #[test]
-    fn undici_is_told_of_its_own_agent_and_of_no_other() {
+    fn the_remedy_for_undici_names_only_its_own_proxy_agent() {
         let told = hint(Node, Direct, "import { Pool } from 'undici'", &agent());
         assert!(told.contains("new EnvHttpProxyAgent()"), "{told}");
         assert!(!told.contains("HttpsProxyAgent(process"), "{told}");

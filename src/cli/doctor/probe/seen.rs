@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_placeholder_is_told_from_a_credential_of_the_programs_own() {
+    fn a_placeholder_is_distinguished_from_the_programs_own_credential() {
         let placeholder = Placeholder::issue("sk-", None);
         let placeholder = placeholder.as_str();
         let at = |name: &str| CarriedCredential::Placeholder(format!("`{name}`"));
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_told_of_a_request_has_no_query() {
+    fn the_reported_url_of_a_request_has_no_query() {
         let request = Request::get("/a?key=canary").body(()).unwrap();
         let asked = ProbedRequest::new("https", "a.test", RequestRoute::Variables, &request);
         assert_eq!(asked.url, "https://a.test/a");

@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_user_agent_names_what_no_process_did() {
+    fn a_stack_that_no_process_reveals_is_recognised_by_its_user_agent() {
         let shell = || RecognisedProgram::of(&process(&["sh", "-c", "x"]), "");
         let by = |agent: &str| shell().or_by_agent([&agent.to_owned()]).stack;
         assert_eq!(by("curl/7.88.1"), Stack::Curl);
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn the_script_tells_which_library_it_is() {
+    fn a_library_is_recognised_in_inline_code_a_script_file_or_a_user_agent() {
         let code = RecognisedProgram::of(&process(&["python3", "-c", "import aiohttp"]), "");
         assert!(code.has("aiohttp"));
         let dir = tempfile::tempdir().unwrap();

@@ -456,14 +456,14 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_past_the_proxy_is_told_with_its_program() {
+    fn a_stream_that_bypasses_the_proxy_is_reported_with_its_program() {
         let found = judged(&observed("python3 app.py", vec![], &["140.82.112.3:443"]));
         let says = "`python3` connected directly to 140.82.112.3:443, not through the proxy";
         assert_eq!(found, [("direct", CheckStatus::Fail, says.to_owned())]);
     }
 
     #[test]
-    fn a_database_is_reached_straight_and_that_is_fine() {
+    fn a_direct_stream_to_a_database_port_is_a_warning_and_no_failure() {
         let shaken = ProbeEvent::NoRequest { host: "a.test".to_owned() };
         let found = judged(&observed("python3 app.py", vec![shaken], &["10.0.0.5:5432"]));
         assert_eq!((found[0].0, found[0].1), ("direct", CheckStatus::Warn), "{found:?}");
@@ -486,7 +486,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_is_told_behind_many_hosts_and_addresses() {
+    fn failures_precede_other_checks_and_omitted_hosts_and_addresses_are_counted() {
         let why = HandshakeFailure::Untrusted { alert: Some("UnknownCA".to_owned()) };
         let mut events: Vec<_> = (0..11).map(|n| request(&format!("h{n:02}.test"))).collect();
         events.push(ProbeEvent::HandshakeFailed { host: "z.test".to_owned(), why });
@@ -514,7 +514,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_on_this_machine_is_reached_straight_by_design() {
+    fn a_failed_proxy_check_explains_a_direct_stream_to_this_machine() {
         let found = judged(&observed("node app.js", vec![], &["127.0.0.1:3000"]));
         let says = "saw no connection to the proxy, but one to 127.0.0.1:3000: programs connect to \
                     this machine directly";
@@ -522,13 +522,13 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_that_was_cleared_is_the_reason_before_all_others() {
+    fn a_cleared_proxy_variable_is_the_first_reported_reason() {
         let found = judged(&observed("x", vec![], &[]));
         assert!(found[0].2.contains("HTTPS_PROXY does not reach `sudo`"), "{found:?}");
     }
 
     #[test]
-    fn what_starts_others_is_told_by_its_words() {
+    fn the_remedy_for_sudo_env_and_docker_follows_their_arguments() {
         for (line, says) in [
             ("sudo curl https://a.test", "sudo clears the environment"),
             ("env -i curl https://a.test", "`env -i` clears the environment"),
@@ -571,7 +571,7 @@ mod tests {
     }
 
     #[test]
-    fn a_known_stack_that_fails_before_it_connects_is_told_both_guesses() {
+    fn a_known_stack_that_fails_before_it_connects_gets_both_guesses() {
         let found = checks(&untouched("node app.js", vec![]), 1);
         assert_eq!(found[0].id, "program");
         let hint = found[0].hint.as_ref().unwrap();
@@ -580,7 +580,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_inferred_is_told_as_a_guess_and_what_was_seen_is_not() {
+    fn the_hint_for_an_inferred_cause_is_marked_as_a_guess_and_for_a_seen_one_not() {
         let host = || "a.test".to_owned();
         let untrusted = |alert| ProbeEvent::HandshakeFailed {
             host: host(),
@@ -605,7 +605,7 @@ mod tests {
     }
 
     #[test]
-    fn a_handshake_that_ends_without_a_word_is_not_said_to_be_distrust() {
+    fn a_tls_handshake_closed_without_an_alert_is_not_reported_as_distrust() {
         let why = HandshakeFailure::Untrusted { alert: None };
         let found = judged(&untouched(
             "x",
@@ -615,7 +615,7 @@ mod tests {
     }
 
     #[test]
-    fn each_way_to_the_gateway_is_told_by_its_name() {
+    fn each_route_to_the_gateway_is_reported_by_its_name() {
         let own =
             |agent: Option<&str>| RequestRoute::OwnListener { agent: agent.map(str::to_owned) };
         for (by, says) in [
@@ -642,7 +642,7 @@ mod tests {
     }
 
     #[test]
-    fn a_base_url_without_a_token_or_at_a_listener_of_one_agent_is_told() {
+    fn a_base_url_without_a_token_or_on_an_agents_own_listener_is_reported() {
         for (at_own, says) in [(false, "carries no token"), (true, "serves no base URLs")] {
             let event = ProbeEvent::WithoutToken { connection: "work".to_owned(), at_own };
             let found = judged(&untouched("x", vec![event.clone(), event]));
@@ -652,7 +652,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_wrote_over_its_variables_has_lost_none() {
+    fn an_unauthenticated_chromium_with_its_variables_gets_the_chromium_remedy() {
         let mut observed = untouched("chromium --headless", vec![]);
         observed.events.events.push(ProbeEvent::Unauthenticated { host: "a.test".to_owned() });
         let hint = checks(&observed, 0)[0].hint.clone().unwrap();

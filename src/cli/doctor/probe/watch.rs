@@ -173,7 +173,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_variable_that_is_cleared_or_changed_is_lost_and_one_added_to_is_not() {
+    fn a_cleared_or_changed_variable_is_lost_and_an_extended_one_is_not() {
         let given =
             [("HTTPS_PROXY", "http://p"), ("NODE_OPTIONS", "--require=x"), ("NO_PROXY", "l")];
         let given = given.map(|(name, value)| (name, value.to_owned())).into();

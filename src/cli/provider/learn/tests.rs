@@ -19,7 +19,7 @@ fn has(yaml: &str, lines: &[&str]) {
 }
 
 #[test]
-fn what_is_no_document_is_refused_with_its_line_and_without_its_text() {
+fn an_unusable_document_is_refused_with_a_reason_and_without_its_text() {
     for (text, says) in [
         ("", "no OpenAPI document"),
         ("{\n\"canary\": }", "api:2: this is no JSON"),
@@ -114,7 +114,7 @@ fn a_document_of_swagger_2_becomes_a_provider() {
 }
 
 #[test]
-fn hostile_documents_become_no_other_lines() {
+fn a_hostile_document_adds_no_lines_to_the_provider_or_is_refused() {
     let evil = "x\\nauth: []\\n# ";
     let found = yaml(&format!(
         r#"{{"openapi": "3.0.0", "info": {{"title": "{evil}"}}, "servers": [{{"url": "https://a.test/{evil}"}}, {{"url": "https://b.test"}}],

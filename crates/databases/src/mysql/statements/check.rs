@@ -257,7 +257,7 @@ mod tests {
 
     /// Each is tried at a real server too (`tests/real/mysql.rs`).
     #[test]
-    fn ways_out_of_the_mode_are_refused() {
+    fn statements_that_escape_the_read_only_mode_are_refused() {
         for text in WAYS_OUT.lines().map(str::trim).filter(|line| !line.is_empty()) {
             let text = text.replace("\\n", "\n");
             assert!(check(text.as_bytes(), &read_only()).is_err(), "{text}");

@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_comment_of_another_form_stays_for_the_lexer_to_refuse() {
+    fn a_version_comment_of_an_unknown_form_stays_unchanged() {
         for text in [
             "/*! SET a = 1 */",
             "/*M! SET a = 1 */",
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_inside_a_known_comment_becomes_a_statement_at_the_same_place() {
+    fn the_text_of_a_known_version_comment_is_unwrapped_at_the_same_place() {
         for (text, expected) in [
             ("/*!40103 SET TIME_ZONE='+00:00' */", "         SET TIME_ZONE='+00:00'   "),
             (

@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_inside_a_string_or_a_comment_is_no_statement_and_what_follows_is() {
+    fn words_in_strings_and_comments_are_skipped_and_words_after_them_are_read() {
         for text in [
             "select 'set' , x",
             "select \"set\" , x",
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_server_may_read_otherwise_is_an_error() {
+    fn text_that_the_server_may_tokenize_differently_is_an_error() {
         for text in [
             "select 'a",
             "select \"a",

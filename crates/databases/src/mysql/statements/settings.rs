@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn a_form_that_is_not_known_is_refused() {
+    fn an_unknown_form_of_set_is_refused() {
         for text in [
             "SET",
             "SET autocommit",
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mode_that_changes_how_texts_are_read_is_not_set_in_any_form() {
+    fn an_sql_mode_that_changes_how_texts_are_read_is_refused_in_every_form() {
         for text in [
             "SET sql_mode = 'ANSI'",
             "SET sql_mode = 'NO_BACKSLASH_ESCAPES'",
@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn parentheses_of_a_safe_mode_are_no_expression() {
+    fn parentheses_of_a_permitted_sql_mode_are_not_taken_for_an_expression() {
         let has = |text: &str| {
             let tokens = tokens(text.as_bytes()).expect("it has tokens");
             has_parentheses(&tokens, text.as_bytes())
@@ -395,7 +395,7 @@ mod tests {
 
     /// The first two are those of Laravel and of Rails. Behind them are those of Tortoise ORM, peewee and Perl.
     #[test]
-    fn what_drivers_send_when_a_session_begins_passes() {
+    fn settings_that_drivers_send_at_the_beginning_of_a_session_pass() {
         for text in [
             "SET NAMES 'utf8mb4' COLLATE 'utf8mb4_unicode_ci', SESSION sql_mode='ONLY_FULL_GROUP_BY,STRICT_TRANS_TABLES,\
              NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION'",

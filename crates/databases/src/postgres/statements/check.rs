@@ -419,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn a_timeout_that_was_set_for_the_session_is_kept() {
+    fn a_statement_cannot_change_the_enforced_statement_timeout() {
         let kept = EnforcedSettings { statement_timeout: true, ..read_only() };
         for text in ["SET statement_timeout = 0", "SET LOCAL \"Statement_Timeout\" TO 0"] {
             assert!(check(text.as_bytes(), &kept).is_err(), "{text}");
@@ -428,7 +428,7 @@ mod tests {
 
     /// Each is tried at a real server too, where the others of `tests/real/postgres` are.
     #[test]
-    fn ways_out_of_the_mode_are_refused() {
+    fn statements_that_escape_the_read_only_mode_are_refused() {
         for text in WAYS_OUT.lines().map(str::trim).filter(|line| !line.is_empty()) {
             let text = text.replace("\\r", "\r").replace("\\n", "\n");
             assert!(check(text.as_bytes(), &read_only()).is_err(), "{text}");

@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_permitted_passes_unchanged_in_pieces_of_any_size() {
+    fn permitted_messages_pass_unchanged_in_pieces_of_any_size() {
         let all = [
             message(b'Q', b"SELECT 1\0"),
             message(b'P', b"name\0SELECT $1\0\0\0"),
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_setting_refuses_is_passed_on_as_it_comes_whatever_its_length() {
+    fn without_enforced_settings_messages_of_any_length_pass_as_they_arrive() {
         let rest = vec![0; 100 * 1024];
         for header in [*b"F\xff\xff\xff\xff", *b"Q\xff\xff\xff\xff", *b"d\xff\xff\xff\xff"] {
             let mut messages = StatementFilter::new(None, None);
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn a_length_that_cannot_be_ends_the_session() {
+    fn an_impossible_message_length_ends_the_session() {
         assert!(fed(&[b'Q', 0, 0, 0, 3, 0], 1).is_err());
     }
 }

@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_inside_a_string_or_a_comment_is_no_statement_and_what_follows_is() {
+    fn words_in_strings_and_comments_are_skipped_and_words_after_them_are_read() {
         for text in [
             "select 'set' ; x",
             "select 'it''s set' ; x",
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_server_may_read_otherwise_is_an_error() {
+    fn text_that_the_server_may_tokenize_differently_is_an_error() {
         use LexError::{Continued, Control, UnicodeEscapes, Unterminated};
         for (text, error) in [
             ("select 'a", Unterminated),

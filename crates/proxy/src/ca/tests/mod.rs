@@ -73,7 +73,7 @@ fn refusal(params: CertificateParams) -> CaError {
 }
 
 #[test]
-fn one_file_without_the_other_is_refused_and_nothing_is_made() {
+fn a_ca_with_one_of_its_two_files_is_refused_and_no_file_is_created() {
     for missing in ["ca.key", "ca.pem"] {
         let place = Place::new();
         place.open().expect("made");
@@ -107,7 +107,7 @@ fn a_certificate_that_may_not_sign_is_refused() {
 }
 
 #[test]
-fn a_ca_out_of_its_time_is_refused() {
+fn a_ca_outside_of_its_validity_period_is_refused() {
     let mut past = plain_ca();
     past.not_after = rcgen::date_time_ymd(2001, 1, 1);
     assert!(matches!(refusal(past), CaError::Expired));
@@ -117,7 +117,7 @@ fn a_ca_out_of_its_time_is_refused() {
 }
 
 #[test]
-fn files_that_are_no_pem_are_refused_and_named() {
+fn files_without_a_usable_key_or_certificate_in_pem_are_refused() {
     let (cert, key) = self_signed(plain_ca());
     let encrypted = key.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
     for bad in ["", "junk", &cert, &encrypted] {
@@ -134,7 +134,7 @@ fn files_that_are_no_pem_are_refused_and_named() {
 }
 
 #[test]
-fn a_loose_key_is_refused() {
+fn a_key_with_loose_permissions_is_refused() {
     let place = Place::new();
     place.open().expect("made");
     fs::set_permissions(&place.key, fs::Permissions::from_mode(0o644)).expect("chmod");
@@ -208,7 +208,7 @@ fn the_certificate_has_what_strict_clients_ask_of_a_ca() {
 }
 
 #[test]
-fn a_given_ca_without_key_usage_is_taken() {
+fn a_supplied_ca_without_key_usage_is_accepted() {
     let (cert, key) = self_signed(plain_ca());
     let authority = Place::given(&cert, &key).open().expect("taken");
     assert_eq!(authority.cert_pem(), cert.replace('\r', ""));
@@ -223,7 +223,7 @@ fn a_key_in_the_certificate_file_is_not_shown() {
 }
 
 #[test]
-fn a_subject_that_cannot_be_repeated_is_refused() {
+fn a_ca_subject_that_rcgen_cannot_reproduce_is_refused() {
     // Two values of one attribute: rcgen's names keep one of them.
     let mut params = plain_ca();
     params.distinguished_name = rcgen::DistinguishedName::new();
@@ -236,7 +236,7 @@ fn a_subject_that_cannot_be_repeated_is_refused() {
 }
 
 #[test]
-fn the_chain_of_an_intermediate_is_kept_without_its_root() {
+fn the_sent_chain_has_the_intermediate_ca_but_not_its_root() {
     let root_key = KeyPair::generate().expect("key");
     let mut root = plain_ca();
     root.distinguished_name.push(DnType::CommonName, "root");

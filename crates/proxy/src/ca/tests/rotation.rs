@@ -92,7 +92,7 @@ fn key_id(der: &CertificateDer<'_>, of_issuer: bool) -> Vec<u8> {
 }
 
 #[test]
-fn a_given_ca_is_not_rotated_and_nothing_changes() {
+fn a_supplied_ca_is_not_rotated_and_its_files_do_not_change() {
     let (cert, key) = self_signed(plain_ca());
     let world = World::at(Place::given(&cert, &key));
     for how in [RotationMode::Overlap(DAY), RotationMode::NoOverlap] {
@@ -105,7 +105,7 @@ fn a_given_ca_is_not_rotated_and_nothing_changes() {
 }
 
 #[test]
-fn a_ca_without_room_for_a_successor_is_replaced_at_once_or_not_at_all() {
+fn a_ca_with_a_path_length_of_zero_is_rotated_only_without_an_overlap() {
     let mut old = plain_ca();
     old.distinguished_name = rcgen::DistinguishedName::new();
     old.distinguished_name.push(DnType::CommonName, "Keyward local CA 00000001");
@@ -120,7 +120,7 @@ fn a_ca_without_room_for_a_successor_is_replaced_at_once_or_not_at_all() {
 }
 
 #[test]
-fn one_overlap_at_a_time() {
+fn a_second_overlap_is_refused_while_one_is_in_progress() {
     let world = World::new();
     world.authority.rotate(RotationMode::Overlap(DAY * 30)).expect("rotated");
     let refused = world.authority.rotate(RotationMode::Overlap(DAY)).expect_err("under way");
@@ -272,7 +272,7 @@ fn a_crash_leaves_the_old_ca_or_the_new_one_whole() {
 }
 
 #[test]
-fn replaced_files_are_taken_up_whole_or_not_at_all() {
+fn a_reload_uses_both_replaced_files_or_neither() {
     let world = World::new();
     let before = world.authority.fingerprint();
     assert!(!world.authority.reload().expect("as they were"));
@@ -292,7 +292,7 @@ fn replaced_files_are_taken_up_whole_or_not_at_all() {
 }
 
 #[test]
-fn a_leaf_of_the_ca_before_is_not_handed_out_and_its_key_leaves_memory() {
+fn a_rotation_drops_the_cached_leaves_and_the_key_of_the_former_ca() {
     let world = World::new();
     let clock = Clock::Fixed(world.now.clone());
     let leaves = LeafCache::new(world.authority.clone(), 8, clock);

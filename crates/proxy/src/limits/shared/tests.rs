@@ -86,7 +86,7 @@ fn a_limit_that_one_replica_used_up_is_used_up_at_the_others() {
 }
 
 #[test]
-fn what_was_allowed_at_the_same_time_exceeds_the_limit_once_and_is_paid_back() {
+fn requests_that_replicas_allow_at_once_exceed_the_limit_once_and_are_paid_back() {
     let (mut all, mut rows, now) = (replicas(3), Rows::default(), Instant::now());
     let rate = Rate::per_minute(30);
     for one in &all {
@@ -177,7 +177,7 @@ fn a_row_that_was_not_written_is_made_again() {
 }
 
 #[test]
-fn what_another_version_publishes_is_counted_as_far_as_it_is_known() {
+fn unknown_members_in_a_row_of_another_version_are_ignored() {
     let (mut all, mut rows, now) = (replicas(2), Rows::default(), Instant::now());
     assert!(all[0].takes("a", Rate::per_minute(2), now));
     all[0].publish(&mut rows, now);
@@ -212,7 +212,7 @@ proptest! {
     }
 
     #[test]
-    fn a_limit_is_exceeded_by_what_is_not_heard_yet_at_most(
+    fn a_limit_is_exceeded_at_most_by_requests_that_were_not_exchanged_yet(
         count in 1u32..20,
         steps in prop::collection::vec((0usize..3, 0u64..3_000, 0u8..10), 1..300),
     ) {

@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn redirects_to_others_stay_as_they_are() {
+    fn redirects_to_other_origins_and_relative_paths_stay_unchanged() {
         for other in [
             "https://other.test/a",
             "https://api.a.test.evil.test/a",
@@ -156,12 +156,12 @@ mod tests {
     }
 
     #[test]
-    fn a_reference_without_a_scheme_keeps_the_upstream_s() {
+    fn a_redirect_without_a_scheme_gets_the_scheme_of_the_upstream() {
         assert_eq!(rewritten("/to/work", "//other.test/a"), "https://other.test/a");
     }
 
     #[test]
-    fn no_path_becomes_a_host() {
+    fn an_upstream_path_that_looks_like_a_host_does_not_become_one() {
         for path in ["//evil.test/", "/\\evil.test/"] {
             let location = format!("https://api.a.test{path}");
             assert_eq!(rewritten("", &location), location);

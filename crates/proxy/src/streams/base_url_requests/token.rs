@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_of_our_own_decides_alone() {
+    fn keyward_token_and_proxy_authorization_override_other_token_fields() {
         let own = [("keyward-token", "kwa_a"), ("authorization", "Bearer kwa_b")];
         assert_eq!(read(&own), ["kwa_a"]);
         let proxys = [("proxy-authorization", "Bearer kwa_a"), ("x-api-key", "kwa_b")];
@@ -119,14 +119,14 @@ mod tests {
     }
 
     #[test]
-    fn of_two_that_would_decide_alone_none_does() {
+    fn two_fields_that_override_the_others_yield_no_token() {
         for second in ["proxy-authorization", "keyward-token"] {
             assert_eq!(read(&[("keyward-token", "kwa_a"), (second, "Bearer kwa_a")]), ["-"]);
         }
     }
 
     #[test]
-    fn the_token_may_stand_where_the_api_key_would() {
+    fn a_token_is_read_from_the_field_of_the_api_key() {
         let basic = |pair: &str| format!("Basic {}", STANDARD.encode(pair));
         for (name, value, token) in [
             ("authorization", "Bearer chosen", "chosen"),
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn other_fields_are_not_taken_for_guesses() {
+    fn fields_without_a_token_are_not_counted_as_guesses() {
         let fields = [("x-api-key", "sk-abc"), ("user-agent", "curl/8"), ("accept", "*/*")];
         assert_eq!(read(&fields), [""; 0]);
     }

@@ -178,7 +178,7 @@ fn a_body_that_servers_divide_differently_is_refused() {
 }
 
 #[test]
-fn a_part_whose_name_is_in_doubt_is_refused() {
+fn a_part_with_an_ambiguous_or_missing_name_is_refused() {
     for bad in [
         "\r\n\r\nvalue",
         "Content-Type: text/plain\r\n\r\nvalue",
@@ -206,7 +206,7 @@ fn a_part_whose_name_is_in_doubt_is_refused() {
 }
 
 #[test]
-fn whatever_could_be_read_as_the_credential_goes_and_all_else_stays() {
+fn parts_that_may_be_read_as_the_credential_are_replaced_and_others_stay() {
     let file = part("name=\"file\"; filename=\"C:\\a;b.bin\"", "\0\r\n\r\n-- \u{e9}\r\n--kw");
     let file = file.replacen("\r\n", "\r\nContent-Type: application/x\r\n", 1);
     let other = part("name=key2; x=1", "");
@@ -236,7 +236,7 @@ fn a_credential_of_several_lines_is_refused() {
 }
 
 #[test]
-fn a_body_in_pieces_becomes_what_it_becomes_whole() {
+fn a_body_in_pieces_is_rewritten_like_the_whole_body() {
     let (mut sound, mut refused) = (0, 0);
     for text in samples() {
         let body = text.as_bytes();
@@ -257,7 +257,7 @@ fn a_body_in_pieces_becomes_what_it_becomes_whole() {
 proptest! {
     /// The fragments form valid and almost valid bodies.
     #[test]
-    fn no_body_in_pieces_is_read_otherwise_than_whole(
+    fn a_generated_body_in_pieces_is_rewritten_like_the_whole_body(
         fragments in proptest::collection::vec(0..14_usize, 0..24),
         sizes in proptest::collection::vec(1..40_usize, 1..8),
     ) {
@@ -285,7 +285,7 @@ proptest! {
 }
 
 #[test]
-fn what_is_held_is_bounded_whatever_comes() {
+fn the_rewriter_holds_a_bounded_number_of_bytes() {
     let path = path("key");
     let long_head = format!("--kwb\r\nX: {}", "y".repeat(100_000));
     let value = body(&[&part("name=\"a\"", &"\r\n--kw".repeat(50_000))]);
@@ -304,7 +304,7 @@ fn what_is_held_is_bounded_whatever_comes() {
 }
 
 #[test]
-fn once_the_length_is_known_the_rest_passes_or_is_refused() {
+fn the_length_is_known_after_the_last_value_and_later_repeats_are_refused() {
     let (key, id) = (path("key"), path("id"));
     let values = [(&key, "s3cret"), (&id, "7")];
     let parts =

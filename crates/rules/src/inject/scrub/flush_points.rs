@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn only_streams_of_messages_pause_after_messages() {
+    fn only_message_streams_of_unknown_length_are_flushed_after_messages() {
         for other in ["application/json", "application/grpc-web-text", "application/grpcx", ""] {
             assert!(matches!(flush_points(other, None), FlushPoints::Lines), "{other}");
         }
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn only_answers_of_parts_with_a_known_delimiter_pause_after_it() {
+    fn only_multipart_answers_with_a_plain_boundary_are_flushed_after_delimiters() {
         for other in [
             "multipart/mixed",
             "multipart/mixed; boundary=a; boundary=b",

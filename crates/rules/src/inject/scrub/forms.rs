@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plain_token_has_few_forms() {
+    fn a_plain_token_has_at_most_25_forms() {
         let forms = texts("sk-abcdefghij_KL");
         // Raw; all characters escaped in %, \u and \x in two cases, `-` and `_` escaped likewise, and by the
         // numbers of HTML; three of base64 (two alphabets that are equal here), two of hex, one of UTF-16; and
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn what_encoders_write_is_among_the_forms() {
+    fn the_output_of_common_encoders_is_among_the_forms() {
         let forms = texts("a+b/c=d&e\"f<g h~'");
         for written in [
             // curl --data-urlencode; Python quote; ECMAScript; a form; Go PathEscape; lower case.

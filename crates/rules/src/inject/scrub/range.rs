@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn several_and_senseless_ranges_are_none() {
+    fn multiple_and_invalid_ranges_are_not_parsed() {
         for text in [
             "bytes=0-2000,5000-9000",
             "bytes=5-4",
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_senseless_part_is_none() {
+    fn an_invalid_or_repeated_content_range_is_not_parsed() {
         for text in [
             "bytes 5-4/10",
             "bytes 0-9/9",
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_asked_for_is_cut_from_the_part_that_came() {
+    fn the_requested_range_is_cut_from_the_received_part() {
         for (asked, came, cut) in [
             ("bytes=5000-5007", "bytes 4900-5107/9000", ("bytes 5000-5007/9000", 100..108)),
             ("bytes=5000-5007", "bytes 4900-5003/5004", ("bytes 5000-5003/5004", 100..104)),
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_range_behind_the_end_nothing_is_passed_on() {
+    fn nothing_is_passed_on_for_a_range_beyond_the_end() {
         for (asked, came) in [
             ("bytes=5000-5007", "bytes 4900-4999/5000"),
             ("bytes=5000-", "bytes 4900-4999/5000"),
@@ -331,7 +331,7 @@ mod tests {
 
     /// The edges of what is passed on would show what they cut.
     #[test]
-    fn a_part_without_the_bytes_beside_a_range_is_not_taken_for_it() {
+    fn a_part_without_the_margin_around_the_requested_range_is_not_passed_on() {
         for (asked, came) in [
             ("bytes=1000-1007", "bytes 1000-1007/5000"),
             ("bytes=1000-1007", "bytes 900-1007/1200"),
@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_of_lists_and_parts_of_bytes_are_distinguished() {
+    fn byte_ranges_are_distinguished_from_ranges_of_other_units() {
         let fields =
             |name: HeaderName, text| HeaderMap::from_iter([(name, HeaderValue::from_static(text))]);
         for (text, is_of_bytes, may_come) in [

@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn several_and_senseless_ranges_are_not_asked_for() {
+    fn multiple_and_invalid_ranges_are_removed_from_the_request() {
         for range in [
             "bytes=0-2000,5000-9000",
             "bytes=5-4",
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn every_range_is_widened_and_asked_for_uncoded() {
+    fn every_range_is_widened_and_requested_without_a_content_coding() {
         for (asked, sent) in [
             ("bytes=500-507", "bytes=400-607"),
             ("bytes=-8", "bytes=-108"),
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_is_widened_again_from_what_was_asked_for() {
+    fn a_new_margin_is_applied_to_the_original_range() {
         let mut fields = HeaderMap::from_iter([
             (header::RANGE, HeaderValue::from_static("bytes=5000-5007")),
             (header::IF_RANGE, HeaderValue::from_static("\"e\"")),
@@ -207,7 +207,7 @@ mod tests {
 
     /// Azure Storage writes the part of a page blob or file that `x-ms-range` of a PUT names.
     #[test]
-    fn ranges_of_methods_that_read_no_part_are_as_they_were() {
+    fn ranges_of_methods_that_do_not_read_a_part_are_unchanged() {
         for (name, value) in
             [("x-ms-range", "bytes=0-511"), ("range", "bytes=0-511"), ("range", "bytes=0-1,5-6")]
         {
@@ -221,7 +221,7 @@ mod tests {
 
     /// Azure Storage takes the one for the other.
     #[test]
-    fn the_range_of_azure_is_restricted_as_any_other() {
+    fn x_ms_range_is_restricted_like_range() {
         let mut fields = HeaderMap::from_iter([
             (header::RANGE, HeaderValue::from_static("bytes=0-4000")),
             (X_MS_RANGE.clone(), HeaderValue::from_static("bytes=500-507")),
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn ranges_of_other_units_are_asked_for() {
+    fn ranges_of_other_units_are_sent_unchanged() {
         for range in ["0-24", "id ]5f..; max=200, order=desc", "items=0-9", "lines=0-4000"] {
             let mut fields =
                 HeaderMap::from_iter([(header::RANGE, HeaderValue::from_static(range))]);
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn only_readable_codings_are_asked_for() {
+    fn only_codings_that_can_be_decoded_are_requested() {
         for (sent, goes) in [
             ("gzip, deflate, br, zstd", "gzip, deflate, br, zstd"),
             ("gzip;q=1.0, *;q=0", "gzip;q=1.0"),
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn room_for_all_codings_is_looked_for_once() {
+    fn the_memory_for_all_codings_is_checked_once() {
         let looks = Cell::new(0);
         let codings = HeaderValue::from_static("gzip, deflate, br, zstd");
         let mut fields = HeaderMap::from_iter([(header::ACCEPT_ENCODING, codings.clone())]);
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_coding_without_room_for_its_decoder_is_not_asked_for() {
+    fn a_coding_without_memory_for_its_decoder_is_not_requested() {
         for (room, sent, goes) in [
             (0, "gzip, deflate, br, zstd", "identity"),
             (1 << 20, "gzip, deflate, br, zstd", "gzip, deflate"),

@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_can_begin_a_needle_after_a_byte_that_no_needle_has() {
+    fn text_that_ends_with_a_byte_of_no_needle_has_no_tail() {
         for text in ["", "a line\n", "{\"a\":1}", "two words ", "[1,2]", "<p>", "a\0\0", "\0"] {
             assert_eq!(tail("token", text, true), 0, "{text:?}");
         }
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_in_tokens_may_begin_one_whatever_the_needle() {
+    fn bytes_of_tokens_belong_to_the_tail_whatever_the_needle() {
         for needle in ["token", "another-one", "0123456789"] {
             for (text, expected) in
                 [("two words", 5), ("{\"a\": 17", 2), ("x\\u006", 6), ("a\0b\0", 4), ("\0a\0b", 3)]
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn further_kinds_count_where_a_needle_has_one_of_them() {
+    fn other_kinds_of_bytes_belong_to_the_tail_if_a_needle_has_them() {
         assert_eq!(tail("pass word", "two words", true), 9);
         assert_eq!(tail("pass\"word", "{\"a\":1}", true), 7);
         assert_eq!(tail("key\nof two lines", "a\nline\n", false), 7);
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_tail_is_cut_to_what_a_needle_may_have() {
+    fn a_long_tail_is_limited_by_the_length_of_the_longest_needle() {
         let text = "x".repeat(2 * LONGEST);
         assert_eq!(tail("token", &text[..2 * (LONGEST - 1)], true), 2 * (LONGEST - 1));
         assert_eq!(tail("token", &text, true), LONGEST - 1);

@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_region_there_is_no_password() {
+    fn a_database_password_without_a_region_is_an_error() {
         let keys = AwsKeys { region: None, ..keys(None) };
         let at = Target::parse(Scheme::Https, "db.test:5432").expect("a target");
         let refused = keys.database_password(&at, "app", Timestamp::UNIX_EPOCH);

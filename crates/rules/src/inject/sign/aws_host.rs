@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_hosts_of_several_regions_name_their_service() {
+    fn only_multi_region_hosts_give_a_service_without_a_region() {
         let cases = [
             ("m1abc.mrap.accesspoint.s3-global.amazonaws.com", Some("s3")),
             ("abc.veo.endpoint.events.amazonaws.com", Some("events")),

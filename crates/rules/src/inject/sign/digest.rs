@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_for_its_host_alone_and_its_count_goes_up() {
+    fn an_answer_is_only_for_its_host_and_increases_the_nonce_count() {
         let signer = signer();
         assert!(signer.learn(
             HOST,

@@ -151,7 +151,7 @@ uKFxOelIgsiZJXKZNCX0FBmrfpCkKklCcg==
 -----END EC PRIVATE KEY-----";
 
     #[test]
-    fn what_is_no_key_is_refused_and_an_algorithm_of_another_key_too() {
+    fn an_invalid_key_and_an_algorithm_of_another_key_type_are_refused() {
         for bad in
             ["", "secret", "-----BEGIN EC PRIVATE KEY-----\nAAAA\n-----END EC PRIVATE KEY-----"]
         {

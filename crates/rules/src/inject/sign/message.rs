@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_that_are_no_messages_are_refused() {
+    fn invalid_message_templates_are_refused() {
         for bad in ["{", "}", "{}", "a{b", "a}b", "{a b}", "{header:}", "{header:a b}", "{lower:a}"]
         {
             assert!(SignedMessage::parse(bad).is_none(), "{bad}");
@@ -391,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn each_name_has_its_value() {
+    fn each_name_in_braces_is_replaced_by_its_value() {
         for (text, expected) in [
             ("{method}\n{request_host}\n{path}", "POST\napi.acme.test\n/a/b"),
             ("{target}|{query}", "/a/b?x=1&y=%20|x=1&y=%20"),
@@ -412,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_message_depends_on_is_known_before_it_is_filled() {
+    fn a_message_states_whether_it_needs_the_request_and_its_body() {
         for (text, request, body) in [
             ("{seconds}{name}", false, false),
             ("{path}", true, false),

@@ -246,7 +246,7 @@ fn the_published_trailer_signature_is_made() {
 }
 
 #[test]
-fn what_is_not_in_chunks_is_refused() {
+fn a_streamed_body_without_valid_chunks_is_refused() {
     let zeros = "0".repeat(64);
     let bad = [
         "hello, this is no chunk\r\n".to_owned(),
@@ -286,7 +286,7 @@ fn a_signature_that_cannot_be_made_again_is_refused() {
 }
 
 #[test]
-fn a_request_without_signature_is_signed_for_what_its_host_or_connection_names() {
+fn an_unsigned_request_is_signed_for_the_scope_of_its_host_or_connection() {
     let scope = |example: &Example<'_>| {
         let value = example.fields["authorization"].to_str().unwrap();
         value.split_once('/').unwrap().1.split_once(',').unwrap().0.to_owned()
@@ -307,7 +307,7 @@ fn a_request_without_signature_is_signed_for_what_its_host_or_connection_names()
 }
 
 #[test]
-fn temporary_keys_send_their_token_within_the_signature() {
+fn the_session_token_of_temporary_keys_is_sent_and_signed() {
     let keys = AwsKeys { session_token: Some(Secret::from("tok".to_owned())), ..keys() };
     let names = agents("host;x-amz-date");
     let mut example = s3("GET", "/", &[("authorization", &names), ("x-amz-security-token", "old")]);

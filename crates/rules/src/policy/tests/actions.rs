@@ -86,7 +86,7 @@ fn an_action_is_denied_and_the_rest_is_left_to_later_rules_and_bindings() {
 }
 
 #[test]
-fn a_parameter_that_an_action_must_not_have_takes_no_request_out_of_a_denied_one() {
+fn an_excluded_parameter_does_not_exempt_a_request_from_a_denied_action() {
     let sample = Sample::new();
     let work = Sample::account("work", &["api.a.test"]);
     let delete = || ActionScope {
@@ -122,7 +122,7 @@ fn a_parameter_that_an_action_must_not_have_takes_no_request_out_of_a_denied_one
 }
 
 #[test]
-fn a_rule_with_actions_hides_no_rule_that_is_for_more() {
+fn a_rule_with_actions_does_not_shadow_a_rule_for_more_actions() {
     let deny = |name: &str, actions| Rule {
         actions,
         ..Sample::rule(name, &["git.a.test"], RuleAction::Deny)

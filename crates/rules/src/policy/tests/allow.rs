@@ -34,7 +34,7 @@ fn a_set_allows_no_other_method_path_host_port_or_agent() {
 }
 
 #[test]
-fn a_method_that_a_field_asks_for_must_be_in_the_set_too() {
+fn an_override_method_must_be_in_the_set_too() {
     let world = World::new().allow(&["pip"]);
     let policy = world.policy();
     Sample::ask("GET https://pypi.org/x", &[], None, |asked| {
@@ -66,7 +66,7 @@ fn rules_and_bindings_precede_sets() {
 }
 
 #[test]
-fn no_placeholder_and_no_named_connection_passes_by_a_set() {
+fn a_set_passes_no_request_with_a_placeholder_or_a_named_connection() {
     let account = work();
     let world = World::new().allow(&["web"]).bind(&account);
     let core = world.core(&account);
@@ -78,14 +78,14 @@ fn no_placeholder_and_no_named_connection_passes_by_a_set() {
 }
 
 #[test]
-fn nothing_passes_by_a_set_to_an_oauth_endpoint() {
+fn a_set_passes_no_request_to_an_oauth_endpoint() {
     let world = World::new().allow(&["web"]).oauth_endpoint("b.test", "/token");
     assert_eq!(world.ci("POST https://b.test/token"), "token_endpoint_refused");
     assert_eq!(world.ci("POST https://b.test/other"), "pass by allow:web");
 }
 
 #[test]
-fn the_web_is_every_host_on_the_ports_of_the_web() {
+fn the_set_web_allows_every_host_on_ports_80_and_443() {
     let world = World::new().allow(&["web"]);
     for line in ["POST https://b.test/x", "DELETE http://b.test/", "GET https://1.2.3.4/"] {
         assert_eq!(world.ci(line), "pass by allow:web", "{line}");
@@ -97,7 +97,7 @@ fn the_web_is_every_host_on_the_ports_of_the_web() {
 }
 
 #[test]
-fn the_rule_is_the_first_of_the_agents_sets_that_allows_the_request() {
+fn the_deciding_set_is_the_first_that_allows_the_request() {
     for (sets, rule) in [
         (&["packages"][..], "pass by allow:packages"),
         (&["pip", "packages"], "pass by allow:pip"),

@@ -53,7 +53,7 @@ fn decision(sample: &Sample, policy: &Policy, line: &str, push: RequestedPush<'_
 }
 
 #[test]
-fn a_rule_that_allows_takes_a_push_only_to_its_branches() {
+fn an_allowing_rule_permits_a_push_only_to_its_branches() {
     let sample = Sample::new();
     let policy = policy(&sample, |rule| Rule {
         actions: git(),
@@ -96,7 +96,7 @@ fn deletions_are_allowed_only_if_the_rule_says_so() {
 }
 
 #[test]
-fn a_rule_that_denies_takes_a_push_that_changes_any_of_its_branches() {
+fn a_denying_rule_denies_a_push_that_changes_any_of_its_branches() {
     let sample = Sample::new();
     let policy = policy(&sample, |rule| Rule {
         action: RuleAction::Deny,

@@ -274,7 +274,7 @@ proptest! {
     /// For a path with any credential: both the sent path and the agent's path are permitted. Only requests
     /// that depend on the credential's characters are refused in addition.
     #[test]
-    fn no_request_passes_whose_path_as_it_is_sent_is_denied(
+    fn no_request_passes_if_its_sent_path_is_denied(
         seed in seeds(),
         key in 0..KEYS.len(),
     ) {
@@ -302,7 +302,7 @@ proptest! {
     }
 
     #[test]
-    fn a_route_never_promises_other_than_what_is_decided(seed in seeds()) {
+    fn a_denied_or_tunnelled_route_agrees_with_the_decision(seed in seeds()) {
         on_case(&seed, |spec, policy, agent, asked| {
             let decided = policy.decide(agent, asked);
             match policy.route(agent, asked.target) {

@@ -23,7 +23,7 @@ fn refused(account: &Arc<Account>) -> Rule {
 }
 
 #[test]
-fn no_request_passes_by_the_binding_whatever_else_the_rule_is_limited_to() {
+fn an_invalid_rule_with_any_conditions_denies_all_requests_by_the_binding() {
     let mine = work();
     let limits: [fn(Rule) -> Rule; 5] = [
         |rule| rule,
@@ -61,7 +61,7 @@ fn in_session(world: &World, account: &Arc<Account>) -> Result<(), &'static str>
 }
 
 #[test]
-fn no_later_rule_and_no_other_connection_takes_its_place() {
+fn no_later_rule_or_other_connection_replaces_an_invalid_rule() {
     let (mine, other) = (work(), Sample::account("other", &["api.a.test"]));
     let pass = || Sample::rule("p", &["api.a.test"], RuleAction::Pass);
     let world = World::new().bind(&mine).bind(&other).rule(refused(&mine)).rule(pass());
@@ -75,7 +75,7 @@ fn no_later_rule_and_no_other_connection_takes_its_place() {
 }
 
 #[test]
-fn requests_that_the_connection_does_not_own_are_left_to_others() {
+fn an_invalid_rule_does_not_affect_paths_outside_its_connection() {
     let (mine, other) =
         (under("work", "api.a.test", "/v1/**"), under("other", "api.a.test", "/v2/**"));
     let world = World::new().bind(&mine).bind(&other).rule(refused(&mine));
@@ -84,7 +84,7 @@ fn requests_that_the_connection_does_not_own_are_left_to_others() {
 }
 
 #[test]
-fn a_rule_without_its_hosts_is_for_no_request() {
+fn an_invalid_rule_without_hosts_decides_no_request_without_its_connection() {
     let mine = work();
     let hostless = || Rule { hosts: Vec::new(), ..refused(&mine) };
     let world = World::new();
@@ -96,7 +96,7 @@ fn a_rule_without_its_hosts_is_for_no_request() {
 }
 
 #[test]
-fn a_person_is_denied_what_a_later_rule_denies() {
+fn a_call_by_a_person_is_denied_by_a_rule_after_an_invalid_one() {
     let mine = work();
     for lost in [RuleAction::UseRefused(mine.clone()), RuleAction::UseMissing("old".into())] {
         let lost = Sample::rule("u", &["api.a.test"], lost);
@@ -110,7 +110,7 @@ fn a_person_is_denied_what_a_later_rule_denies() {
 }
 
 #[test]
-fn a_connection_that_is_not_usable_is_the_reason_instead() {
+fn an_unusable_connection_is_the_reason_instead_of_the_invalid_rule() {
     for (state, code) in [
         (AccountState::Paused, "connection_paused"),
         (AccountState::Broken("revoked".into()), "connection_broken"),
@@ -122,7 +122,7 @@ fn a_connection_that_is_not_usable_is_the_reason_instead() {
 }
 
 #[test]
-fn the_refusal_names_the_rule_and_what_to_do() {
+fn the_refusal_names_the_rule_the_connection_and_the_remedy() {
     let (sample, mine) = (Sample::new(), work());
     for rule in [refused(&mine), only(Method::POST, refused(&mine))] {
         let bindings = vec![sample.bound(&mine)];
@@ -142,7 +142,7 @@ fn the_refusal_names_the_rule_and_what_to_do() {
 }
 
 #[test]
-fn an_agent_without_the_connection_gets_what_a_valid_rule_would_give() {
+fn an_agent_without_the_connection_gets_the_same_answer_as_for_a_valid_rule() {
     let mine = work();
     for rule in [uses("u", &mine), refused(&mine)] {
         let world = World::new().rule(rule).default(DefaultAction::Pass);

@@ -24,7 +24,7 @@ fn cleartext_needs_a_rule_that_allows_it() {
 }
 
 #[test]
-fn a_port_that_nothing_names_is_never_dialled() {
+fn a_nonstandard_port_that_no_rule_or_connection_names_is_refused() {
     let work = Sample::account("work", &["api.a.test", "api.a.test:8443"]);
     let named = Sample::rule("n", &["b.test:9000"], RuleAction::Pass);
     let world = World::new().bind(&work).rule(named).default(DefaultAction::Pass);
@@ -46,7 +46,7 @@ fn a_port_that_nothing_names_is_never_dialled() {
 }
 
 #[test]
-fn a_refused_port_is_never_said_to_be_named_by_nothing_where_something_names_it() {
+fn a_refusal_claims_that_a_port_is_unnamed_only_if_no_rule_or_binding_names_it() {
     let pass = |name, hosts: &[&str]| Sample::rule(name, hosts, RuleAction::Pass);
     let mut world = World::new()
         .bind(&under("deep", "deep.test:9000", "/v1/**"))
@@ -96,7 +96,7 @@ fn a_refused_port_is_never_said_to_be_named_by_nothing_where_something_names_it(
 }
 
 #[test]
-fn hosts_that_nothing_names_get_the_default() {
+fn hosts_that_no_rule_or_binding_names_get_the_default() {
     for (default, route, request) in [
         (DefaultAction::Deny, "deny default_deny", "default_deny"),
         (DefaultAction::Tunnel, "tunnel default", "pass by default"),
@@ -161,7 +161,7 @@ fn refusals_are_answered_inside_tls_for_literal_names_only() {
 }
 
 #[test]
-fn every_refusal_has_a_code_a_status_and_words() {
+fn a_refusal_has_a_code_a_status_and_a_message_with_its_rule_and_connection() {
     let (rule, name): (_, Arc<str>) = (RuleId::new("r"), "work".into());
     let reasons = [
         (Reason::Denied { rule: rule.clone() }, "denied", 403),

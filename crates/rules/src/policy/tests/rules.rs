@@ -45,7 +45,7 @@ fn a_binding_injects_on_the_hosts_of_its_provider_only() {
 }
 
 #[test]
-fn another_org_shares_nothing() {
+fn rules_bindings_and_placeholders_have_no_effect_in_another_org() {
     let work = work();
     let world = World::new().bind(&work).deny("no", &["x.test"]).default(DefaultAction::Pass);
     let stranger = Agent { org: OrgId::random(), ..world.ci.clone() };
@@ -106,7 +106,7 @@ fn a_rule_with_agents_and_use_is_itself_the_grant() {
 }
 
 #[test]
-fn a_rule_with_use_alone_only_narrows() {
+fn a_use_rule_without_agents_only_narrows_the_binding() {
     let work = work();
     let world = World::new().bind(&work).rule(only(Method::GET, uses("r", &work)));
     assert_eq!(world.ci("GET https://api.a.test/"), "inject work by r");
@@ -120,7 +120,7 @@ fn a_rule_with_use_alone_only_narrows() {
 }
 
 #[test]
-fn a_narrowed_binding_injects_nothing_by_itself_wherever_its_provider_lives() {
+fn a_narrowed_binding_injects_nothing_by_itself_on_any_host_of_its_provider() {
     let work = Sample::account("work", &["api.a.test", "up.a.test"]);
     let world = World::new().bind(&work).rule(only(Method::GET, uses("r", &work)));
     assert_eq!(world.ci("GET https://up.a.test/"), "denied");
@@ -132,7 +132,7 @@ fn a_narrowed_binding_injects_nothing_by_itself_wherever_its_provider_lives() {
 }
 
 #[test]
-fn a_narrowed_binding_leaves_the_host_to_the_others() {
+fn a_narrowed_binding_leaves_its_host_to_other_bindings() {
     let (work, other) = (work(), Sample::account("other", &["*.a.test"]));
     let rule = only(Method::GET, uses("r", &work));
     let world = World::new().bind(&work).bind(&other).rule(rule);
@@ -188,7 +188,7 @@ fn a_path_with_two_readings_is_refused_only_where_the_path_decides() {
 }
 
 #[test]
-fn inject_without_use_does_as_bindings_would() {
+fn an_inject_rule_uses_the_bound_connection_or_refuses() {
     let inject = Sample::rule("i", &["api.a.test"], RuleAction::Inject);
     let world = World::new().bind(&work()).rule(inject).default(DefaultAction::Pass);
     assert_eq!(world.ci("GET https://api.a.test/"), "inject work by i");
@@ -196,7 +196,7 @@ fn inject_without_use_does_as_bindings_would() {
 }
 
 #[test]
-fn a_rule_whose_connection_is_gone_refuses_instead_of_passing_on() {
+fn a_rule_with_a_removed_connection_refuses_and_is_not_skipped() {
     let world = World::new();
     let agents = Some(vec![world.ci.id.clone()]);
     let gone = Sample::rule("gone", &["api.a.test"], RuleAction::UseMissing("old".into()));
@@ -207,7 +207,7 @@ fn a_rule_whose_connection_is_gone_refuses_instead_of_passing_on() {
 }
 
 #[test]
-fn rules_and_bindings_for_other_hosts_cost_nothing() {
+fn rules_and_bindings_for_other_hosts_are_not_candidates() {
     let mut world = World::new().bind(&work()).deny("mine", &["api.a.test"]);
     for number in 0..5_000 {
         let (exact, wide) = (format!("h{number}.b.test"), format!("*.w{number}.test"));
@@ -224,7 +224,7 @@ fn rules_and_bindings_for_other_hosts_cost_nothing() {
 }
 
 #[test]
-fn where_the_credential_stands_in_the_path_both_paths_are_asked_about() {
+fn a_path_that_gets_a_credential_is_checked_as_received_and_as_sent() {
     let bot = with_prefix("/bot{key}/");
     let line = |path: &str| format!("POST https://api.a.test{path}");
     let deny = |path: &str| on_path(path, Sample::rule("no", &["api.a.test"], RuleAction::Deny));
@@ -264,7 +264,7 @@ fn where_the_credential_stands_in_the_path_both_paths_are_asked_about() {
 }
 
 #[test]
-fn a_rule_that_an_earlier_one_decides_completely_is_found() {
+fn a_rule_that_an_earlier_rule_shadows_completely_is_found() {
     let (org, any) = (Sample::new().agent.org, AgentId::random());
     let account = Sample::account("work", &["*.a.test"]);
     let deny = |hosts: &[&str]| Sample::rule("first", hosts, RuleAction::Deny);

@@ -8,7 +8,7 @@ use crate::inject::placeholder::Placeholder;
 use crate::policy::{AccountState, DefaultAction, Reason, Rule, RuleAction};
 
 #[test]
-fn the_placeholder_selects_then_the_field_then_the_default() {
+fn a_connection_is_selected_by_placeholder_then_by_field_then_by_default() {
     let (one, two) =
         (Sample::account("one", &["api.a.test"]), Sample::account("two", &["api.a.test"]));
     let world = World::new().bind(&one).bind(&two);
@@ -55,7 +55,7 @@ fn without_a_default_several_connections_are_refused_and_named() {
 }
 
 #[test]
-fn a_connection_that_fits_by_two_patterns_is_one() {
+fn a_connection_that_matches_by_two_patterns_counts_once() {
     let twice = ["api.a.test", "api.a.test:443"];
     let (one, two) = (Sample::account("one", &twice), Sample::account("two", &twice));
     let decided = |mut world: World| {
@@ -70,7 +70,7 @@ fn a_connection_that_fits_by_two_patterns_is_one() {
 }
 
 #[test]
-fn the_first_binding_is_the_default_among_equals_only() {
+fn the_first_binding_is_the_default_only_among_equally_specific_ones() {
     let (one, two) =
         (Sample::account("one", &["api.a.test"]), Sample::account("two", &["api.a.test"]));
     let line = "GET https://api.a.test/";
@@ -89,7 +89,7 @@ fn the_first_binding_is_the_default_among_equals_only() {
 }
 
 #[test]
-fn an_explanation_names_what_the_default_precedes() {
+fn an_explanation_names_the_connections_that_the_default_precedes() {
     let (one, two) =
         (Sample::account("one", &["api.a.test"]), Sample::account("two", &["api.a.test"]));
     let world = World::new().bind(&one).bind(&two);
@@ -178,7 +178,7 @@ fn the_most_specific_host_and_prefix_wins() {
 }
 
 #[test]
-fn connections_that_cannot_be_used_are_named_however_selected() {
+fn an_unusable_connection_is_refused_by_its_state_however_it_is_selected() {
     for (state, code) in [
         (AccountState::Draft(None), "connection_missing"),
         (AccountState::Draft(Some("declined".into())), "connection_missing"),

@@ -60,7 +60,7 @@ fn actions(name: &str, method: &Method, path: &str) -> ActionList {
 }
 
 #[test]
-fn a_binding_permits_its_actions_and_denies_those_that_it_names() {
+fn a_binding_permits_its_allowed_actions_and_denies_its_denied_actions() {
     let mut world = World::new().bind(&work());
     let read = actions("read", &Method::GET, "/v1/**");
     world.spec.bindings[0].extent =
@@ -89,7 +89,7 @@ fn a_binding_permits_its_actions_and_denies_those_that_it_names() {
 }
 
 #[test]
-fn a_denied_action_holds_for_the_whole_connection_and_closes_it_when_it_is_lost() {
+fn a_denied_action_refuses_its_requests_and_a_lost_one_refuses_all() {
     let mut world = World::new().bind(&work());
     world.spec.bindings[0].deny = Some(actions("write", &Method::POST, "/**"));
     assert_eq!(world.ci("POST https://api.a.test/v1/x"), "denied");
@@ -117,7 +117,7 @@ fn a_slot_permits_its_actions_within_its_methods_and_paths() {
 }
 
 #[test]
-fn a_slot_is_asked_about_the_path_that_is_sent_too() {
+fn a_slot_must_permit_both_the_received_and_the_sent_path() {
     let line = "GET https://api.a.test/getMe";
     let bot = with_prefix("/bot{key}/");
     for (paths, says) in [
@@ -131,7 +131,7 @@ fn a_slot_is_asked_about_the_path_that_is_sent_too() {
 }
 
 #[test]
-fn slots_permit_together_what_each_does_and_the_whole_is_whole() {
+fn slots_permit_their_union_and_a_whole_binding_permits_everything() {
     let slots = || vec![slot(&[Method::GET], &[], None), slot(&[Method::PUT], &["/in"], None)];
     let world = with(&work(), slots());
     for (line, says) in [
@@ -197,7 +197,7 @@ fn an_empty_slot_is_named_to_its_own_agent_at_the_hosts_of_its_connection() {
 }
 
 #[test]
-fn a_placeholder_that_no_removed_connection_had_is_foreign_at_its_host() {
+fn a_placeholder_of_a_removed_connection_names_it_and_any_other_is_foreign() {
     let core = || Placeholder::issue("", None).core();
     let (old, new, unknown) = (core(), core(), core());
     let lost = |name: &str, cores: Option<PlaceholderCore>| LostAccount {

@@ -159,7 +159,7 @@ fn an_action_covers_only_requests_that_get_the_credential() {
 }
 
 #[test]
-fn what_is_called_reading_changes_nothing_by_its_method() {
+fn read_actions_have_no_methods_except_get_head_and_post() {
     // Their methods are named by the path.
     let by_path = ["dropbox", "slack", "telegram-bot"];
     for provider in Catalogue::built_in().all().filter(|it| !by_path.contains(&&*it.id)) {
@@ -176,7 +176,7 @@ fn what_is_called_reading_changes_nothing_by_its_method() {
 }
 
 #[test]
-fn the_requests_are_those_of_known_providers_and_written_once() {
+fn sample_requests_are_of_known_providers_and_listed_once() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/provider/requests");
     let catalogue = Catalogue::built_in();
     for file in std::fs::read_dir(folder).unwrap() {
@@ -190,7 +190,7 @@ fn the_requests_are_those_of_known_providers_and_written_once() {
 }
 
 #[test]
-fn an_action_is_on_the_hosts_of_the_connection() {
+fn an_action_covers_only_the_hosts_of_its_connection() {
     let catalogue = Catalogue::built_in();
     let gitlab = catalogue.get("gitlab").unwrap();
     let own = BTreeMap::from([("host".to_owned(), "git.acme.test:8443".to_owned())]);

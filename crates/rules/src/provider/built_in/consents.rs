@@ -4,7 +4,7 @@ use crate::provider::Catalogue;
 
 /// With the scopes of a sign-in alone, every request is a 403.
 #[test]
-fn a_consent_at_a_service_of_google_asks_for_a_scope_of_its_api() {
+fn a_consent_for_a_google_service_requests_a_scope_of_a_google_api() {
     let of_apis = ["https://www.googleapis.com/auth/", "https://mail.google.com/"];
     let mut count = 0;
     for provider in Catalogue::built_in().all() {
@@ -19,7 +19,7 @@ fn a_consent_at_a_service_of_google_asks_for_a_scope_of_its_api() {
 }
 
 #[test]
-fn the_consent_at_typeform_asks_for_what_the_test_needs() {
+fn the_typeform_consent_requests_the_scope_that_its_test_request_needs() {
     let catalogue = Catalogue::built_in();
     let auth = catalogue.get("typeform").unwrap().auth(Some("oauth")).unwrap();
     let oauth = auth.oauth.as_ref().unwrap();
@@ -27,7 +27,7 @@ fn the_consent_at_typeform_asks_for_what_the_test_needs() {
 }
 
 #[test]
-fn the_consent_at_auth0_is_for_its_api() {
+fn the_auth0_consent_names_the_management_api_as_audience() {
     let catalogue = Catalogue::built_in();
     let auth = catalogue.get("auth0").unwrap().auth(Some("oauth")).unwrap();
     let params = &auth.oauth.as_ref().unwrap().authorize_params;

@@ -186,7 +186,7 @@ fn facts() -> BTreeMap<&'static str, BTreeSet<Fact>> {
 }
 
 #[test]
-fn credentials_go_where_research_found_that_services_want_them() {
+fn credential_placements_match_the_researched_facts_except_reviewed_cases() {
     let catalogue = Catalogue::built_in();
     let facts = facts();
     assert!(facts.len() > 250, "{}", facts.len());

@@ -93,7 +93,7 @@ fn every_built_in_file_is_sound_and_named_after_its_id() {
 }
 
 #[test]
-fn steps_of_apps_name_the_page_and_the_day() {
+fn app_steps_of_every_provider_cite_their_source() {
     let catalogue = Catalogue::built_in();
     let without = catalogue.all().flat_map(|provider| {
         let steps = provider.auth.iter().filter(|auth| !auth.app_steps.is_empty());
@@ -117,7 +117,7 @@ fn every_file_of_the_folder_is_compiled_in_under_its_name() {
 }
 
 #[test]
-fn the_list_says_of_each_provider_what_its_file_says() {
+fn the_compiled_list_agrees_with_every_provider_file() {
     for entry in Catalogue::built_in().entries() {
         let (id, provider) = (&**entry.id(), entry.provider());
         assert_eq!(
@@ -136,7 +136,7 @@ fn the_list_says_of_each_provider_what_its_file_says() {
 }
 
 #[test]
-fn what_a_gateway_asks_at_its_start_parses_no_file() {
+fn the_look_ups_at_gateway_start_parse_no_provider_file() {
     let all: &'static [BuiltIn] =
         BuiltIn::all(|name, text| check::file(name, text, &Catalogue::default())).leak();
     let text = "id: acme\nname: Acme\nhosts: [api.acme.test]\nauth: [{ id: k, kind: bearer }]\n";
@@ -157,7 +157,7 @@ fn what_a_gateway_asks_at_its_start_parses_no_file() {
 }
 
 #[test]
-fn a_wildcard_is_reviewed() {
+fn every_wildcard_host_is_in_the_reviewed_list() {
     let catalogue = Catalogue::built_in();
     let mut found = Vec::new();
     for provider in catalogue.all() {
@@ -198,7 +198,7 @@ const OF_ANYONE: [&str; 24] = [
 ];
 
 #[test]
-fn a_host_that_anyone_may_have_is_a_provider_s_by_no_wildcard() {
+fn no_provider_owns_a_host_that_anyone_can_register_or_upload_to() {
     let catalogue = Catalogue::built_in();
     for host in OF_ANYONE {
         let host = HostPattern::parse(host).unwrap();
@@ -210,7 +210,7 @@ fn a_host_that_anyone_may_have_is_a_provider_s_by_no_wildcard() {
 }
 
 #[test]
-fn a_service_whose_paths_are_public_pages_owns_only_those_of_its_api() {
+fn a_service_with_public_pages_on_its_api_host_does_not_own_their_paths() {
     for (id, path) in
         [("discord", "/channels/1"), ("jira", "/browse/A-1"), ("coda", "/d/x"), ("kagi", "/search")]
     {
@@ -223,7 +223,7 @@ fn a_service_whose_paths_are_public_pages_owns_only_those_of_its_api() {
 }
 
 #[test]
-fn a_length_leaves_room_behind_every_prefix() {
+fn the_length_of_every_key_is_greater_than_its_longest_prefix() {
     for provider in Catalogue::built_in().all() {
         for field in provider.auth.iter().flat_map(|auth| &auth.fields) {
             let longest = field.prefixes.iter().map(String::len).max().unwrap_or(0);
@@ -233,7 +233,7 @@ fn a_length_leaves_room_behind_every_prefix() {
 }
 
 #[test]
-fn what_the_test_request_is_filled_with_is_a_variable_or_a_field() {
+fn every_name_in_a_test_url_is_a_variable_or_a_field() {
     for provider in Catalogue::built_in().all() {
         for auth in &provider.auth {
             let Some(test) = provider.test(auth) else { continue };
@@ -247,7 +247,7 @@ fn what_the_test_request_is_filled_with_is_a_variable_or_a_field() {
 }
 
 #[test]
-fn a_token_of_an_own_gitlab_goes_nowhere_else() {
+fn a_token_of_a_self_hosted_gitlab_is_only_for_its_host() {
     let own = instance("gitlab", "token", &[("host", "git.acme.test:8443")]);
     let hosts: Vec<String> = own.hosts.iter().map(ToString::to_string).collect();
     assert_eq!(hosts, ["git.acme.test:8443"]);
@@ -257,7 +257,7 @@ fn a_token_of_an_own_gitlab_goes_nowhere_else() {
 }
 
 #[test]
-fn gitlab_takes_the_header_in_the_api_and_basic_for_git_and_registries() {
+fn gitlab_gets_private_token_or_bearer_in_its_apis_and_basic_for_git_and_pypi() {
     let gitlab = instance("gitlab", "token", &[]);
     let basic = |text| {
         let value = ValueTemplate::parse(text, Encoding::Basic).unwrap();
@@ -280,7 +280,7 @@ fn gitlab_takes_the_header_in_the_api_and_basic_for_git_and_registries() {
 }
 
 #[test]
-fn hosts_with_defaults_are_known_and_their_token_endpoints_carved() {
+fn hosts_with_default_variables_are_known_and_have_oauth_endpoints() {
     let catalogue = Catalogue::built_in();
     let known: Vec<String> = catalogue.known_hosts().map(|host| host.to_string()).collect();
     assert!(known.contains(&"gitlab.com".to_owned()));
@@ -327,7 +327,7 @@ fn a_service_account_of_google_reaches_each_of_its_services_with_their_scopes() 
 /// oauth 2.scope: with Google's parameter, a token has the scopes of all connections of the account
 /// (<https://developers.google.com/identity/protocols/oauth2/web-server#incrementalAuth>).
 #[test]
-fn no_consent_asks_for_the_scopes_that_other_connections_were_granted() {
+fn no_consent_requests_scopes_that_other_connections_were_granted() {
     for provider in Catalogue::built_in().all() {
         for oauth in provider.auth.iter().filter_map(|auth| auth.oauth.as_ref()) {
             let added = oauth.authorize_params.keys();
@@ -338,7 +338,7 @@ fn no_consent_asks_for_the_scopes_that_other_connections_were_granted() {
 }
 
 #[test]
-fn there_are_words_for_all_scopes_that_are_asked_for_or_suggested() {
+fn every_requested_or_suggested_scope_has_words() {
     let catalogue = Catalogue::built_in();
     let (mut worded, mut suggesting) = (0, 0);
     for provider in catalogue.all() {
@@ -384,7 +384,7 @@ fn own_providers_never_replace_built_in_ones() {
 }
 
 #[test]
-fn anthropic_empties_both_fields_whichever_is_used() {
+fn anthropic_clears_both_credential_fields_for_every_auth_method() {
     for auth in ["api_key", "oauth_token"] {
         let clears = instance("anthropic", auth, &[]).clears;
         let names: Vec<&str> = clears.headers.iter().map(|name| name.as_str()).collect();
@@ -396,7 +396,7 @@ fn anthropic_empties_both_fields_whichever_is_used() {
 }
 
 #[test]
-fn github_sends_bearer_to_the_api_and_basic_to_git_and_nothing_to_the_website() {
+fn github_gets_bearer_at_the_api_basic_at_git_and_nothing_at_the_website() {
     let github = instance("github", "pat", &[]);
     let bearer = [header("authorization", "Bearer {token}")];
     assert_eq!(places(&github, "api.github.com", "/user"), Some(&bearer[..]));
@@ -412,7 +412,7 @@ fn github_sends_bearer_to_the_api_and_basic_to_git_and_nothing_to_the_website() 
 }
 
 #[test]
-fn github_token_endpoints_are_carved_out() {
+fn github_token_endpoints_are_listed_as_oauth_endpoints() {
     let github = instance("github", "pat", &[]);
     let is_endpoint = |host: &str, path: &str| {
         let target = Target::parse(Scheme::Https, host).unwrap();
@@ -426,7 +426,7 @@ fn github_token_endpoints_are_carved_out() {
 }
 
 #[test]
-fn telegram_writes_the_path_of_calls_and_of_files() {
+fn telegram_credentials_are_written_into_the_paths_of_calls_and_files() {
     let telegram = instance("telegram-bot", "token", &[]);
     let path = |text| {
         let value = ValueTemplate::parse(text, Encoding::Plain).unwrap();

@@ -51,7 +51,7 @@ fn changed(change: impl FnOnce(&mut Value)) -> Option<String> {
 }
 
 #[test]
-fn whatever_decides_where_a_secret_goes_stays() {
+fn hosts_variables_placements_and_oauth_endpoints_cannot_change() {
     let table: &[(&str, Value, &str)] = &[
         ("/id", json!("other"), "id"),
         ("/hosts/0", json!("evil.test"), "hosts"),
@@ -93,7 +93,7 @@ fn whatever_decides_where_a_secret_goes_stays() {
 }
 
 #[test]
-fn what_is_added_or_removed_stays_out_as_well() {
+fn fixed_keys_and_auth_methods_cannot_be_added_or_removed() {
     let added: &[(&str, &str, Value, &str)] = &[
         ("", "extends", json!("github"), "extends"),
         ("", "mcp", json!("https://upload.acme.test/mcp"), "mcp"),
@@ -134,7 +134,7 @@ fn what_is_added_or_removed_stays_out_as_well() {
 }
 
 #[test]
-fn words_shapes_variables_of_programs_actions_and_scopes_may_change() {
+fn labels_key_shapes_environment_variables_actions_and_scopes_may_change() {
     for (at, value) in [
         ("/name", json!("Other")),
         ("/category", json!("crm")),
@@ -159,7 +159,7 @@ fn words_shapes_variables_of_programs_actions_and_scopes_may_change() {
 }
 
 #[test]
-fn another_test_only_reads_and_none_reads_what_is_private() {
+fn a_test_may_change_to_another_reading_one_but_not_for_private_connections() {
     let me = json!({"url": "https://upload.acme.test/v1/me", "account": ["login"]});
     let post = json!({"url": "https://upload.acme.test/q", "method": "POST", "json": {"q": 1}});
     let other = |url: &str| json!({"url": url, "account": ["key"]});

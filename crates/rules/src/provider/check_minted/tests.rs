@@ -102,7 +102,7 @@ fn mistakes_in_signatures_and_certificates_are_named_with_their_remedy() {
 }
 
 #[test]
-fn what_is_sound_is_accepted() {
+fn valid_logins_signed_tokens_signatures_and_certificates_are_accepted() {
     for auth in [
         "{ id: a, kind: session, login: { url: \"https://api.acme.test/{site}/login\", method: GET, basic: \"{username}:{password}\" } }",
         "{ id: a, kind: signed_jwt, jwt: { iss: \"{upper:site}\", sub: \"{key_fingerprint}\" } }",

@@ -123,7 +123,7 @@ const BAD: &[(&str, &str)] = &[
 ];
 
 #[test]
-fn what_an_oauth_method_cannot_mean_is_refused_by_name() {
+fn an_invalid_oauth_method_is_refused_by_key_with_a_remedy() {
     for (auth, expected) in BAD {
         let said = read(auth).map(|_| ()).expect_err(auth).join("\n");
         assert!(said.contains(expected), "{auth}\n{said}");
@@ -131,7 +131,7 @@ fn what_an_oauth_method_cannot_mean_is_refused_by_name() {
 }
 
 #[test]
-fn only_a_renewal_that_exchanges_the_access_token_sends_it_as_a_parameter() {
+fn a_renewal_that_exchanges_the_access_token_may_send_it_as_a_parameter() {
     let exchanging = "token: 'https://a.test/t', refresh: exchange_access_token, \
                       renew_params: { t: '{access_token}' }";
     assert!(read(exchanging).is_ok());
@@ -146,7 +146,7 @@ fn an_issuer_or_an_app_may_name_the_endpoints() {
 }
 
 #[test]
-fn endpoints_take_declared_variables_and_the_public_client_id() {
+fn endpoints_are_filled_with_declared_variables_and_the_client_id() {
     let provider = read(
         "token: 'https://a.test/{tenant}/t', revoke: 'https://a.test/{client_id}/r', \
          token_params: { audience: 'https://{tenant}.a.test' }, capture: { pod: p, note: n }",
@@ -165,7 +165,7 @@ fn endpoints_take_declared_variables_and_the_public_client_id() {
 }
 
 #[test]
-fn an_answer_that_means_401_is_known_by_status_and_members() {
+fn an_answer_for_an_expired_token_is_recognised_by_status_and_members() {
     let provider = read(
         "token: 'https://a.test/t', says: { expired: { status: 200, json: { ok: false, error: \
          [token_expired, token_revoked] } } }",

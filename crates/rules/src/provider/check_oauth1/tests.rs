@@ -74,7 +74,7 @@ fn mistakes_in_consents_are_named_with_their_remedy() {
 }
 
 #[test]
-fn a_method_without_endpoints_has_no_consent_and_takes_no_app() {
+fn an_oauth1_method_without_endpoints_has_no_consent_and_no_app() {
     let auth = read("signature: { hash: sha256 }").unwrap();
     assert!(!auth.is_consented_to() && !auth.needs_app() && !auth.takes_app());
 }

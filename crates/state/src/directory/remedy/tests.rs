@@ -142,7 +142,7 @@ fn every_state_of_every_kind_has_one_remedy() {
 }
 
 #[test]
-fn no_remedy_loses_bindings_and_each_is_for_its_kind() {
+fn remedies_remove_only_connections_that_left_the_file_and_fit_their_kind() {
     for (kind, managed_by, what, remedy) in table() {
         let Some(remedy) = remedy else {
             assert!(what.ends_with("active") || what.ends_with("testing"), "{what}");
@@ -159,7 +159,7 @@ fn no_remedy_loses_bindings_and_each_is_for_its_kind() {
 }
 
 #[test]
-fn a_connection_that_no_longer_fits_its_provider_is_corrected_there() {
+fn the_remedy_for_a_missing_provider_or_auth_method_names_the_provider() {
     let of = |connection: &ConnectionRecord, cause| {
         Remedies::new(connection, None, &catalogue()).remedy(cause).unwrap_or_default()
     };
@@ -180,7 +180,7 @@ fn a_connection_that_no_longer_fits_its_provider_is_corrected_there() {
 }
 
 #[test]
-fn a_verdict_says_the_same_before_the_state_follows_it_as_after() {
+fn a_broken_verdict_has_the_same_remedy_before_and_after_the_state_changes() {
     let (catalogue, app) = (catalogue(), app(ManagedBy::Store, false));
     for (_, kind) in KINDS {
         for (_, state) in states() {
@@ -199,7 +199,7 @@ fn a_verdict_says_the_same_before_the_state_follows_it_as_after() {
 }
 
 #[test]
-fn an_endpoint_that_is_missing_or_cannot_be_asked_is_corrected_and_not_the_client() {
+fn the_remedy_for_a_missing_or_bad_endpoint_corrects_it_and_not_the_client() {
     let (catalogue, app) = (catalogue(), app(ManagedBy::Store, false));
     for (name, kind) in KINDS {
         let connection = connection(kind, ManagedBy::Store, ConnectionState::Active);
@@ -230,7 +230,7 @@ fn an_endpoint_that_is_missing_or_cannot_be_asked_is_corrected_and_not_the_clien
 }
 
 #[test]
-fn a_refused_client_without_an_app_is_refreshed_again_where_its_key_is_right() {
+fn the_remedy_for_a_rejected_service_account_includes_a_refresh() {
     let catalogue = catalogue();
     for managed_by in [ManagedBy::Store, ManagedBy::File] {
         let state = broken(BrokenReason::ClientRejected);
@@ -244,7 +244,7 @@ fn a_refused_client_without_an_app_is_refreshed_again_where_its_key_is_right() {
 
 /// Keyward has no secret to rotate, and the configuration file has none.
 #[test]
-fn a_secret_of_a_source_is_replaced_there() {
+fn the_remedy_for_a_rejected_secret_of_a_source_names_the_source() {
     let catalogue = catalogue();
     for managed_by in [ManagedBy::Store, ManagedBy::File] {
         for reason in [BrokenReason::Rejected, BrokenReason::Revoked] {

@@ -110,7 +110,7 @@ async fn a_store_of_a_newer_version_is_refused_as_such_and_is_not_changed() {
 }
 
 #[tokio::test]
-async fn a_store_without_its_sentinel_does_not_pass_for_a_new_one() {
+async fn a_store_without_its_sentinel_is_refused_and_not_treated_as_new() {
     let world = World::new().await;
     world.agent("ci").await;
     let sentinel = world.rows(Table::Meta).await.remove(0);

@@ -176,7 +176,7 @@ async fn an_event_whose_change_cannot_be_stored_is_withdrawn() {
 }
 
 #[tokio::test]
-async fn an_event_of_a_change_that_was_made_is_owed_after_a_crash() {
+async fn the_event_of_a_change_that_was_made_is_pending_after_a_crash() {
     let world = World::new().await;
     hook(&world).await;
     let connection = world.connection("work").await;
@@ -215,7 +215,7 @@ async fn deliveries_of_a_removed_webhook_are_deleted() {
 }
 
 #[tokio::test]
-async fn of_two_replicas_that_try_an_event_one_delivers_it() {
+async fn only_one_of_two_replicas_delivers_an_event() {
     let world = World::new().await;
     hook(&world).await;
     let connection = world.connection("work").await;

@@ -195,7 +195,7 @@ async fn a_name_whose_reservation_was_reported_as_failed_is_free() {
 
 /// The name belongs to another record, so its reservation must not be deleted.
 #[tokio::test]
-async fn a_refused_name_whose_refusal_was_lost_stays_its_owners() {
+async fn a_taken_name_stays_taken_after_its_refusal_was_lost() {
     let world = World::new().await;
     world.agent("ci").await;
     let (store, directory) = FailingStore::open(&world, world.store.clone(), Table::Names).await;
@@ -206,7 +206,7 @@ async fn a_refused_name_whose_refusal_was_lost_stays_its_owners() {
 }
 
 #[tokio::test]
-async fn a_rename_that_was_reported_as_failed_has_its_new_name_alone() {
+async fn a_rename_that_was_made_and_reported_as_failed_reserves_only_the_new_name() {
     let world = World::new().await;
     let (store, directory) =
         FailingStore::open(&world, world.store.clone(), Table::Honeytokens).await;
@@ -284,7 +284,7 @@ fn name_now(directory: &Directory, of: &Record<Honeytoken>) -> String {
 
 /// The caller is dropped, like the handler of a request whose client disconnects.
 #[tokio::test]
-async fn a_change_in_doubt_is_shown_although_the_caller_that_settles_it_is_dropped() {
+async fn a_change_in_doubt_enters_the_view_although_the_settling_caller_is_dropped() {
     let world = World::new().await;
     let (store, directory) =
         FailingStore::open(&world, world.store.clone(), Table::Honeytokens).await;
@@ -299,7 +299,7 @@ async fn a_change_in_doubt_is_shown_although_the_caller_that_settles_it_is_dropp
 }
 
 #[tokio::test]
-async fn a_change_in_doubt_that_was_made_and_cannot_be_shown_stays_in_doubt() {
+async fn a_change_that_was_made_stays_in_doubt_until_its_row_can_be_read() {
     let world = World::new().await;
     let (store, directory) =
         FailingStore::open(&world, world.store.clone(), Table::Honeytokens).await;
@@ -314,7 +314,7 @@ async fn a_change_in_doubt_that_was_made_and_cannot_be_shown_stays_in_doubt() {
 }
 
 #[tokio::test]
-async fn replicas_keep_the_name_of_an_agent_that_may_be_added() {
+async fn with_replicas_a_name_stays_taken_while_its_agent_may_have_been_added() {
     let world = World::new().await;
     let rows = MemoryReplica::first();
     let other: Arc<dyn Store> = Arc::new(rows.another());

@@ -22,7 +22,7 @@ async fn listener(world: &World, connection: &ConnectionId) -> Arc<Record<Databa
 }
 
 #[tokio::test]
-async fn a_connection_that_a_hook_names_stays_until_the_hook_names_it_no_more() {
+async fn a_connection_that_a_hook_names_is_kept_unless_the_hook_left_the_file() {
     let world = World::new().await;
     let (directory, org) = (&world.directory, &world.org);
     let a = world.connection("a").await;
@@ -42,7 +42,7 @@ async fn a_connection_that_a_hook_names_stays_until_the_hook_names_it_no_more() 
 }
 
 #[tokio::test]
-async fn a_hook_of_the_file_keeps_its_connection_from_all_but_the_file() {
+async fn a_connection_that_a_hook_of_the_file_names_is_removed_only_by_the_file() {
     let world = World::new().await;
     let (directory, org) = (&world.directory, &world.org);
     let a = world.connection("a").await;

@@ -49,7 +49,7 @@ fn named(check: &StoreCheck) -> Vec<(FaultKind, &str, &str)> {
 }
 
 #[tokio::test]
-async fn a_store_without_faults_has_none_and_an_empty_one_is_no_fault() {
+async fn an_undamaged_store_and_an_empty_store_have_no_faults() {
     let (world, ..) = World::furnished().await;
     let check = world.check().await;
     assert_eq!(named(&check), []);
@@ -175,7 +175,7 @@ async fn leftovers_are_listed_and_are_no_faults() {
 }
 
 #[tokio::test]
-async fn contents_that_the_caller_refuses_older_versions_and_other_keys_are_named() {
+async fn a_check_names_refused_contents_older_versions_and_a_wrong_key() {
     let (world, agent, connection) = World::furnished().await;
     let store: Arc<dyn Store> = world.store.clone();
     let refuses = |view: &View, row: &OpenedRow| {
@@ -217,7 +217,7 @@ async fn a_lost_sentinel_and_a_lost_organisation_are_named() {
 }
 
 #[tokio::test]
-async fn a_fault_counts_among_other_writers_only_if_it_stays() {
+async fn a_fault_is_confirmed_only_if_a_second_check_finds_it_too() {
     let (world, ..) = World::furnished().await;
     let stray = world.directory.shared.index.name(&world.org, NameKind::Agent, "half-made");
     world.own_rows().write(&stray, &Claim::of(AgentId::random()), None).await.unwrap();

@@ -10,7 +10,7 @@ fn chosen(text: &str) -> Option<Secret> {
 }
 
 #[tokio::test]
-async fn an_unknown_expired_or_revoked_token_does_not_authenticate() {
+async fn an_unknown_or_revoked_token_does_not_authenticate() {
     let world = World::new().await;
     let agent = world.agent("ci").await;
     let (id, token) = world.token(&agent.id).await;
@@ -104,7 +104,7 @@ async fn expired_tokens_leave_room_for_others() {
 }
 
 #[tokio::test]
-async fn a_renewed_token_lives_on_and_one_without_an_end_is_not_cut() {
+async fn a_renewed_token_stays_valid_and_a_token_without_expiry_is_not_renewed() {
     let world = World::new().await;
     let agent = world.agent("ci").await;
     let soon = world.now() + jiff::SignedDuration::from_secs(60);
@@ -235,7 +235,7 @@ async fn resources_of_another_org_do_not_exist() {
 }
 
 #[tokio::test]
-async fn two_environments_are_not_bound_in_either_order() {
+async fn an_agent_and_a_connection_of_different_environments_are_never_bound() {
     let world = World::new().await;
     let spec = AgentSpec { environment: Some("dev".into()), ..AgentSpec::named("dev") };
     let agent = world
@@ -273,7 +273,7 @@ async fn two_environments_are_not_bound_in_either_order() {
 }
 
 #[tokio::test]
-async fn a_binding_is_stable_and_goes_with_its_connection() {
+async fn a_binding_keeps_its_placeholders_and_is_removed_with_its_connection() {
     let world = World::new().await;
     let (agent, connection) = (world.agent("ci").await, world.connection("gh").await);
     let first = world.bind(&agent.id, &connection.id).await;
@@ -377,7 +377,7 @@ async fn a_watcher_finds_the_change_in_the_view() {
 }
 
 #[tokio::test]
-async fn a_caller_that_goes_away_leaves_store_and_view_agreeing() {
+async fn the_store_and_the_view_agree_after_a_caller_was_dropped() {
     for polls in 0..12 {
         let world = World::new().await;
         let agent = world.agent("ci").await;

@@ -68,7 +68,7 @@ impl World {
 }
 
 #[tokio::test]
-async fn a_login_ends_when_it_is_unused_and_at_last_when_it_is_used() {
+async fn a_login_ends_12_hours_after_its_last_use_and_7_days_after_the_sign_in() {
     let world = World::new().await;
     let ann = world.person("ann", Role::Admin).await;
     let (idle, unused) = world.login(&ann).await.unwrap();
@@ -105,7 +105,7 @@ async fn a_login_ends_when_it_is_unused_and_at_last_when_it_is_used() {
 }
 
 #[tokio::test]
-async fn a_login_holds_after_a_restart_and_its_token_is_stored_nowhere() {
+async fn a_login_stays_valid_after_a_restart_and_its_token_is_not_stored() {
     let world = World::new().await;
     let ann = world.person("ann", Role::Member).await;
     let (id, token) = world.login(&ann).await.unwrap();
@@ -208,7 +208,7 @@ fn hash(salt: &str) -> PasswordHash {
 
 /// The second caller may have signed in with the password that the first one replaced.
 #[tokio::test]
-async fn of_two_callers_that_replace_one_password_the_second_is_refused() {
+async fn the_second_of_two_callers_that_replace_one_password_is_refused() {
     let world = World::new().await;
     let ann = world.person("ann", Role::Admin).await;
     world.directory.set_password(&ann, Some(hash("first"))).await.unwrap();

@@ -65,7 +65,7 @@ async fn a_personal_token_authenticates_until_it_expires_or_its_owner_is_paused(
 }
 
 #[tokio::test]
-async fn names_and_addresses_are_one_person_s_and_free_again_when_they_are_gone() {
+async fn names_and_email_addresses_are_unique_and_free_after_removal_or_change() {
     let world = World::new().await;
     let ann = user(&world, "ann", Some("Ann@a.test")).await;
     let add = |name, email| add(&world.directory, name, Some(email));
@@ -262,7 +262,7 @@ async fn an_organisation_that_has_rules_and_lost_its_row_keeps_its_webhooks() {
 }
 
 #[tokio::test]
-async fn nothing_is_added_to_a_missing_organisation_and_no_removal_loses_a_record() {
+async fn only_an_empty_organisation_is_removed_and_a_missing_one_gets_no_records() {
     let world = World::new().await;
     let nowhere = OrgId::named("nowhere").unwrap();
     let (by, spec) = (ManagedBy::Store, AgentSpec::named("ci"));

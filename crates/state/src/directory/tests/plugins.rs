@@ -64,7 +64,7 @@ async fn a_removed_plugin_removes_its_bindings_and_no_others() {
 }
 
 #[tokio::test]
-async fn leftovers_of_a_crash_allow_nothing_and_are_removed() {
+async fn bindings_of_a_plugin_that_a_crash_lost_are_removed_at_the_next_start() {
     let world = World::new().await;
     let agent = world.agent("ci").await;
     let a = world.connection("a").await;
@@ -99,7 +99,7 @@ async fn the_plugins_of_an_agent_are_removed_with_it_also_after_a_crash() {
 }
 
 #[tokio::test]
-async fn a_slot_of_another_org_or_provider_or_undeclared_is_refused_and_leaves_nothing() {
+async fn a_plugin_with_a_foreign_or_undeclared_slot_is_refused_and_writes_nothing() {
     let world = World::new().await;
     let agent = world.agent("ci").await;
     let a = world.connection("a").await;

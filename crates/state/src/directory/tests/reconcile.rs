@@ -46,7 +46,7 @@ async fn resources_of_the_file_cannot_be_changed_by_others() {
 }
 
 #[tokio::test]
-async fn the_file_itself_may_edit_all_of_it() {
+async fn the_file_may_change_and_remove_all_of_its_resources() {
     let world = World::new().await;
     let (agent, connection) = filed(&world).await;
     let token = choose(&world, &agent.id, TOKEN).await.unwrap();
@@ -59,7 +59,7 @@ async fn the_file_itself_may_edit_all_of_it() {
 }
 
 #[tokio::test]
-async fn the_same_file_again_writes_nothing() {
+async fn repeated_changes_of_an_unchanged_file_write_nothing() {
     let world = World::new().await;
     let (agent, connection) = filed(&world).await;
     let first = choose(&world, &agent.id, TOKEN).await.unwrap();

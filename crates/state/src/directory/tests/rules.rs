@@ -64,7 +64,7 @@ async fn a_record_that_a_rule_names_cannot_be_removed_before_the_rule() {
 }
 
 #[tokio::test]
-async fn rules_find_room_at_one_place_without_end() {
+async fn eighty_rules_can_be_inserted_at_one_place() {
     let world = World::new().await;
     add(&world, deny("first"), 0).await.unwrap();
     add(&world, deny("last"), 1).await.unwrap();

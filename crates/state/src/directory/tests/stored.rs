@@ -17,7 +17,7 @@ fn renamed(to: &str) -> impl Fn(&mut Record<Honeytoken>) + Sync {
 }
 
 #[tokio::test]
-async fn a_name_that_is_taken_or_none_changes_nothing() {
+async fn a_taken_or_invalid_name_is_refused_and_changes_nothing() {
     let world = World::new().await;
     let one = honeytoken(&world, "one").await.unwrap();
     honeytoken(&world, "two").await.unwrap();
@@ -34,7 +34,7 @@ async fn a_name_that_is_taken_or_none_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_name_that_was_given_up_is_free() {
+async fn the_old_name_of_a_renamed_record_is_free() {
     let world = World::new().await;
     let one = honeytoken(&world, "one").await.unwrap();
     world.directory.change(&world.org, &one.id, renamed("two")).await.unwrap();

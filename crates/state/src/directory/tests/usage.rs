@@ -37,7 +37,7 @@ async fn additions_of_several_writers_are_all_kept() {
 }
 
 #[tokio::test]
-async fn a_removed_resource_gets_no_history_and_loses_its_own() {
+async fn the_history_of_a_removed_resource_is_deleted_and_not_written_again() {
     let world = World::new().await;
     let (agent, connection) = (world.agent("a").await, world.connection("work").await);
     let of_agent = world.key(UsageOf::Agent(agent.id.clone()));
@@ -59,7 +59,7 @@ async fn a_removed_resource_gets_no_history_and_loses_its_own() {
 }
 
 #[tokio::test]
-async fn a_history_that_does_not_open_begins_again() {
+async fn an_unreadable_history_is_an_error_and_the_next_write_replaces_it() {
     let world = World::new().await;
     let key = world.key(UsageOf::Org);
     world.add_requests(&key, 1).await;

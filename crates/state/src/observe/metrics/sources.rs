@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn many_sources_share_a_label_with_the_oldest_value() {
+    fn sources_beyond_the_limit_share_a_label_with_the_oldest_value() {
         let metrics = SourceMetrics::registered(&mut Registry::default());
         let source = |number: u64| SourceSample {
             name: format!("default/{number}"),

@@ -428,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ssh_login_is_no_request_over_http() {
+    fn the_span_of_an_ssh_login_has_no_http_attributes() {
         let event = Event::begun(Timestamp::UNIX_EPOCH, "exc_1");
         let event = Event { method: Some("SIGN"), status: Some(200), ..event };
         let target = Target::parse(Scheme::Https, "git.acme.test:22").unwrap();

@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn an_invalid_state_is_not_passed_on() {
+    fn only_a_valid_tracestate_is_accepted() {
         let long_key = "k".repeat(257);
         let many: Vec<_> = (0..33).map(|n| format!("k{n}=1")).collect();
         for bad in [
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_share_of_the_roots_is_sampled() {
+    fn the_configured_share_of_root_traces_is_sampled() {
         let sampled = |sample| (0..400).filter(|_| TraceContext::root(sample).is_sampled()).count();
         assert_eq!((sampled(0.0), sampled(1.0)), (0, 400));
         assert!((100..300).contains(&sampled(0.5)), "far from 200");

@@ -90,7 +90,7 @@ fn lines(path: &Path) -> usize {
 }
 
 #[tokio::test]
-async fn a_full_file_is_put_aside_under_the_number_of_its_first_record() {
+async fn a_full_file_is_rotated_under_the_number_of_its_first_record() {
     let fixture = Fixture::with(8).await;
     let names = ["audit.jsonl", "audit.jsonl.000000000001", "audit.jsonl.000000000004"];
     assert_eq!(fixture.names(), names);
@@ -107,7 +107,7 @@ async fn a_full_file_is_put_aside_under_the_number_of_its_first_record() {
 }
 
 #[tokio::test]
-async fn a_record_larger_than_a_file_has_one_of_its_own() {
+async fn a_record_larger_than_the_file_limit_gets_a_separate_file() {
     let folder = tempfile::tempdir().unwrap();
     let trail = Trail::at(&folder.path().join("audit.jsonl"));
     samples::write(&trail, Rotation { file_bytes_max: 1, files_max: 100 }, 3).await;
@@ -133,7 +133,7 @@ async fn no_more_files_are_kept_than_configured_also_after_a_change_of_the_numbe
 }
 
 #[tokio::test]
-async fn a_start_goes_on_in_the_file_that_was_written() {
+async fn a_start_continues_the_file_that_was_written_last() {
     let fixture = Fixture::with(4).await;
     samples::write(&fixture.trail, SMALL, 1).await;
     assert_eq!(lines(fixture.trail.active()), 2);
@@ -158,7 +158,7 @@ async fn a_crash_between_two_files_leaves_a_chain_that_goes_on() {
 }
 
 #[tokio::test]
-async fn a_file_that_cannot_be_put_aside_is_written_on() {
+async fn a_file_that_cannot_be_rotated_stays_in_use() {
     let fixture = Fixture::with(1).await;
     // A directory blocks the name, and nothing may be lost or overwritten.
     fs::create_dir(fixture.file(1)).unwrap();
@@ -170,7 +170,7 @@ async fn a_file_that_cannot_be_put_aside_is_written_on() {
 }
 
 #[tokio::test]
-async fn a_new_file_is_open_to_those_to_whom_the_old_one_was() {
+async fn a_new_file_has_the_permissions_of_the_old_one() {
     let fixture = Fixture::with(3).await;
     fs::set_permissions(fixture.trail.active(), Permissions::from_mode(0o640)).unwrap();
     samples::write(&fixture.trail, SMALL, 1).await;
@@ -189,7 +189,7 @@ async fn a_file_that_ends_in_no_record_is_not_continued() {
 }
 
 #[tokio::test]
-async fn a_start_cuts_nothing_off_that_another_process_writes() {
+async fn a_start_does_not_cut_off_a_line_that_another_process_is_writing() {
     let fixture = Fixture::with(2).await;
     let mut other =
         fs::File::options().read(true).append(true).open(fixture.trail.active()).unwrap();
@@ -322,7 +322,7 @@ async fn a_file_that_an_editor_replaced_is_continued_and_its_gap_is_named() {
 }
 
 #[tokio::test]
-async fn a_file_that_another_program_created_in_its_place_is_continued() {
+async fn a_file_that_another_program_created_at_the_log_path_is_continued() {
     let fixture = Fixture::with(0).await;
     let log = three_written(&fixture).await;
     fs::rename(fixture.trail.active(), fixture.folder.path().join("audit.jsonl.1")).unwrap();
@@ -346,7 +346,7 @@ async fn a_deleted_folder_is_made_again() {
 }
 
 #[tokio::test]
-async fn a_file_that_cannot_be_made_again_lets_no_exchange_begin_until_it_can() {
+async fn exchanges_are_refused_until_a_deleted_file_can_be_created_again() {
     let fixture = Fixture::with(0).await;
     let log = three_written(&fixture).await;
     fs::remove_file(fixture.trail.active()).unwrap();
@@ -364,7 +364,7 @@ async fn a_file_that_cannot_be_made_again_lets_no_exchange_begin_until_it_can() 
 }
 
 #[tokio::test]
-async fn a_file_that_was_put_back_before_the_next_record_is_as_before() {
+async fn a_file_moved_away_and_back_before_the_next_record_is_not_a_change() {
     let fixture = Fixture::with(0).await;
     let log = three_written(&fixture).await;
     let moved = fixture.folder.path().join("audit.jsonl.1");

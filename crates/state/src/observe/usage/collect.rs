@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_of_a_person_are_of_the_connection_alone() {
+    fn requests_without_an_agent_count_for_the_connection_only() {
         let world = World::new();
         let connection = Some(&world.connection);
         world.usage.count(&ExchangeUse { agent: None, connection, ..world.used() });
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_hour_has_a_period_for_each_minute_with_requests_and_ends() {
+    fn minutes_with_requests_are_kept_for_one_hour() {
         let world = World::new();
         for n in 0..100 {
             world.usage.count(&world.used());

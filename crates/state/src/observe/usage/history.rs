@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_history_is_bounded_and_drops_what_is_old_or_in_the_future() {
+    fn a_history_keeps_48_hours_and_30_days_and_no_future_periods() {
         let (mut history, now) = (UsageHistory::default(), at("2026-03-31T12:30:00Z"));
         for hour in 0..24 * 90 {
             let start = now.checked_sub(SignedDuration::from_hours(hour)).unwrap();

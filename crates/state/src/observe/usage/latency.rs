@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_begun_millisecond_counts_as_one_and_a_begun_microsecond_does_not() {
+    fn a_partial_millisecond_is_rounded_up_and_a_partial_microsecond_is_dropped() {
         for (nanos, expected) in [
             (1_000_999, 0),
             (1_001_000, 1),

@@ -9,7 +9,7 @@ fn is_known(policy: &Policy, agent: &Agent, host: &str) -> bool {
 }
 
 #[tokio::test]
-async fn a_host_of_its_own_is_known_as_long_as_a_connection_has_it() {
+async fn a_host_from_a_connection_variable_is_known_while_the_connection_has_it() {
     let (directory, rulebook, agent) = live(Vec::new()).await;
     let settled = || async {
         rulebook.rebuild().await.expect("it compiles");
@@ -34,7 +34,7 @@ async fn a_host_of_its_own_is_known_as_long_as_a_connection_has_it() {
 }
 
 #[tokio::test]
-async fn bindings_of_idle_agents_are_dropped_and_come_back_as_they_are_then() {
+async fn dropped_bindings_of_an_idle_agent_are_compiled_again_from_the_current_state() {
     let (directory, rulebook, agent) = live(Vec::new()).await;
     let id = bind_work(&directory, &agent).await;
     rulebook.rebuild().await.expect("it compiles");

@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn only_an_error_that_ends_the_statement_alone_says_that_nothing_was_written() {
+    fn only_an_error_of_the_statement_itself_proves_that_nothing_was_written() {
         let is_certain = |state, severity| {
             let failure = PostgresFailure { text: String::new(), state, severity };
             !failure.during("write a row").is_outcome_unknown()

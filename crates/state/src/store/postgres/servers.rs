@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn each_server_has_its_address_and_the_settings_of_all() {
+    fn each_server_has_one_address_and_the_shared_settings() {
         let all = of("postgres://u:p@one:1,two:2/d?hostaddr=127.0.0.1,::1&application_name=n&\
              keepalives_idle=7&tcp_user_timeout=3&target_session_attrs=any&options=-c%20a=b");
         let expected = |host: &str, address: &str, port: u16| {
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_of_hosts_addresses_and_ports_that_do_not_fit_are_refused() {
+    fn mismatched_numbers_of_hosts_addresses_and_ports_are_refused() {
         for url in [
             "postgres://u@one,two/d?hostaddr=127.0.0.1",
             "postgres://u@one:1,two:2,three:3/d?port=4",
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn the_only_server_may_be_one_that_is_read_only_for_a_while() {
+    fn a_single_server_is_accepted_while_it_is_read_only() {
         let one = of("postgres://u@one/d").unwrap();
         assert_eq!(one[0].get_target_session_attrs(), TargetSessionAttrs::Any);
     }

@@ -172,7 +172,7 @@ async fn a_database_that_hangs_fails_calls_after_the_timeout_and_serves_again_af
 
 /// The announcement of a replica exists as long as the replica, and kept bytes exist for their time.
 #[tokio::test]
-async fn replicas_see_what_each_announces_and_keeps() {
+async fn replicas_see_the_announcements_and_kept_bytes_of_each_other() {
     let (one, other) = two().await;
     one.announce("one").await.unwrap();
     other.announce("first").await.unwrap();

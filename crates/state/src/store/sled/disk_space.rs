@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_file_that_tries_the_disk_cannot_be_compressed() {
+    fn the_file_that_tests_the_disk_space_cannot_be_compressed() {
         let mut written = Vec::new();
         fill(&mut written, ROOM_BYTES + 1).unwrap();
         assert_eq!(written.len(), ROOM_BYTES + 1);
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_value_is_tried_a_small_one_is_not_and_no_file_stays() {
+    fn only_a_large_value_tests_the_disk_space_and_the_test_file_is_removed() {
         let dir = tempfile::tempdir().unwrap();
         let space = DiskSpace::of(dir.path());
         space.before_write(LARGE_BYTES + 1).unwrap();

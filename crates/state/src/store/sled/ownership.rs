@@ -130,7 +130,7 @@ mod tests {
 
     /// The owner of the folder could have created such links to files of root.
     #[test]
-    fn links_and_files_with_a_second_name_are_not_given_away() {
+    fn chown_of_a_tree_skips_hard_links_and_targets_of_symbolic_links() {
         if !geteuid().is_root() {
             return;
         }

@@ -35,7 +35,7 @@ fn tamper(store: &SledStore, table: Table, key: &str, change: impl Fn(&mut Vec<u
 }
 
 #[tokio::test]
-async fn a_second_opener_soon_gets_the_owner_and_does_no_harm() {
+async fn a_second_open_is_refused_soon_with_the_locking_process_and_harms_nothing() {
     let (dir, store) = fresh().await;
     store.put(Table::Agents, "o/a", b"x", Expect::Absent).await.unwrap();
     let begun = Instant::now();
@@ -46,7 +46,7 @@ async fn a_second_opener_soon_gets_the_owner_and_does_no_harm() {
 }
 
 #[tokio::test]
-async fn of_many_concurrent_calls_few_run_at_once() {
+async fn at_most_four_of_many_concurrent_calls_run_at_the_same_time() {
     let (_dir, store) = fresh().await;
     let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let calls = (0..12).map(|_| {

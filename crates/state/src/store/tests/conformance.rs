@@ -40,7 +40,7 @@ macro_rules! conforms {
             deleting_an_absent_row_fails_only_with_a_version
             invalid_keys_are_refused
             values_over_the_limit_are_refused_and_megabytes_are_kept
-            tables_do_not_mix
+            equal_keys_in_different_tables_are_separate_rows
             paging_gives_every_row_once_in_order
             only_keys_with_the_prefix_are_listed
             a_held_lease_excludes_others_until_dropped
@@ -51,8 +51,8 @@ macro_rules! conforms {
             concurrent_counters_lose_no_step
             two_hundred_writers_of_one_new_row_have_one_winner
             watchers_are_notified_of_changes
-            only_exactly_that_row_is_resealed_and_keeps_its_version
-            a_snapshot_is_of_one_point_while_pairs_are_written
+            only_an_unchanged_row_is_resealed_and_it_keeps_its_version
+            a_snapshot_is_consistent_while_pairs_of_rows_are_written
             loaded_rows_keep_their_versions_and_replace_nothing
         }
     };
@@ -105,7 +105,7 @@ pub(in crate::store) async fn a_write_with_an_unmet_precondition_changes_nothing
     assert_eq!((&row.value[..], row.version), (&b"one"[..], Version(1)));
 }
 
-pub(in crate::store) async fn only_exactly_that_row_is_resealed_and_keeps_its_version(
+pub(in crate::store) async fn only_an_unchanged_row_is_resealed_and_it_keeps_its_version(
     store: Arc<dyn Store>,
 ) {
     let (table, key) = (Table::Agents, "o/a");
@@ -167,7 +167,9 @@ pub(in crate::store) async fn values_over_the_limit_are_refused_and_megabytes_ar
     }
 }
 
-pub(in crate::store) async fn tables_do_not_mix(store: Arc<dyn Store>) {
+pub(in crate::store) async fn equal_keys_in_different_tables_are_separate_rows(
+    store: Arc<dyn Store>,
+) {
     for table in Table::ALL {
         store.put(table, "o/a", table.name().as_bytes(), Expect::Absent).await.unwrap();
     }
@@ -338,7 +340,7 @@ pub(in crate::store) async fn watchers_are_notified_of_changes(store: Arc<dyn St
 
 /// Each writer counts in two rows, the first one before the second: at any time, the second counter is equal to the
 /// first or one behind. A snapshot that reads row by row while writers count would break this.
-pub(in crate::store) async fn a_snapshot_is_of_one_point_while_pairs_are_written(
+pub(in crate::store) async fn a_snapshot_is_consistent_while_pairs_of_rows_are_written(
     store: Arc<dyn Store>,
 ) {
     const STEPS: u64 = 40;

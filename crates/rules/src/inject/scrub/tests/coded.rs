@@ -123,7 +123,7 @@ proptest! {
 
     /// What is held back could be seen by the agent: it depends on the length of the secret alone.
     #[test]
-    fn what_is_held_back_is_the_same_for_another_secret(
+    fn as_many_bytes_are_held_back_for_another_secret_of_the_same_length(
         (secrets, text, cuts) in confusable(), coding in prop::sample::select(&CODINGS[..]),
     ) {
         let secret = secrets[0].as_str();
@@ -143,7 +143,7 @@ proptest! {
     }
 
     #[test]
-    fn codings_on_top_of_each_other_are_looked_through(
+    fn a_needle_is_found_under_two_layered_codings(
         inner in prop::sample::select(&CODINGS[..]), outer in prop::sample::select(&CODINGS[..]),
         at in 0..150_000_usize, planted: bool, cuts in prop::collection::vec(any::<u16>(), 0..30),
     ) {
@@ -160,7 +160,7 @@ proptest! {
     }
 
     #[test]
-    fn random_bytes_are_refused_and_never_panic(
+    fn random_bytes_are_refused_or_pass_unchanged(
         body in prop::collection::vec(any::<u8>(), 1..2000), at in 0..4_usize,
     ) {
         // A random body may be valid by chance in a coding without a checksum; then it passes unchanged.
@@ -171,7 +171,7 @@ proptest! {
 }
 
 #[test]
-fn what_is_passed_on_before_a_match_does_not_show_the_secret() {
+fn bytes_passed_on_before_a_match_do_not_show_the_secret() {
     for coding in CODINGS {
         for at in [0, 1_000, 150_000, 299_999] {
             let mut text = long_text(300_000);
@@ -215,7 +215,7 @@ fn block_ends(frame: &[u8]) -> Vec<usize> {
 }
 
 #[test]
-fn of_zstd_only_whole_blocks_go_on() {
+fn only_whole_zstd_blocks_are_passed_on() {
     let mut text = long_text(500_000);
     text.splice(450_000..450_000, SECRET.bytes());
     let body = coded("zstd", &text);
@@ -236,7 +236,7 @@ fn of_zstd_only_whole_blocks_go_on() {
 }
 
 #[test]
-fn each_flushed_event_goes_on_at_once() {
+fn each_flushed_event_is_passed_on_at_once() {
     for coding in ["gzip", "br", "zstd"] {
         let mut inspector = inspector(&[SECRET], &[coding]);
         let events: Vec<Vec<u8>> = (0..5).map(|n| format!("data: event {n}\n\n").into()).collect();
@@ -251,7 +251,7 @@ fn each_flushed_event_goes_on_at_once() {
 
 /// After a delimiter of parts nothing is held back, also if a secret begins as it ends.
 #[test]
-fn each_delimiter_goes_on_at_once_whatever_begins_the_secret() {
+fn each_delimiter_is_passed_on_at_once_even_if_a_secret_may_begin_in_it() {
     let kind = HeaderValue::from_static("multipart/mixed; boundary=graphql");
     let fields = HeaderMap::from_iter([(header::CONTENT_TYPE, kind)]);
     let events = ["{}\r\n--graphql", "--graphql", "\r\n\r\n{}\r\n--graphql"];
@@ -311,7 +311,7 @@ fn flushed(coding: &str, events: &[Vec<u8>]) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn a_coding_that_is_cut_short_or_followed_by_more_is_refused() {
+fn a_coded_body_that_is_truncated_or_followed_by_more_bytes_is_refused() {
     let text = long_text(5_000);
     for coding in CODINGS {
         let whole = coded(coding, &text);
@@ -329,7 +329,7 @@ fn a_coding_that_is_cut_short_or_followed_by_more_is_refused() {
 }
 
 #[test]
-fn members_of_gzip_and_frames_of_zstd_follow_each_other() {
+fn a_needle_is_found_across_gzip_members_and_zstd_frames() {
     for coding in ["gzip", "zstd"] {
         let body = [coded(coding, b"one kw/s3cr"), coded(coding, b"two")].concat();
         assert_eq!(run(inspector(&[SECRET], &[coding]), vec![body.clone().into()]), Ok(body));
@@ -341,7 +341,7 @@ fn members_of_gzip_and_frames_of_zstd_follow_each_other() {
 }
 
 #[test]
-fn text_that_no_decoder_shows_is_looked_at_too() {
+fn a_needle_in_the_gzip_header_is_found() {
     let secret = "a-name-of-a-file-0123";
     let mut body = vec![];
     let mut encoder =
@@ -368,7 +368,7 @@ fn codings_that_are_not_known_or_too_many_are_refused() {
 }
 
 #[test]
-fn a_bomb_takes_turns_and_is_refused() {
+fn a_decompression_bomb_is_inspected_in_turns_and_refused() {
     let zeros = vec![0; 24 << 20];
     for coding in ["br", "zstd"] {
         let body = coded(coding, &zeros);
@@ -418,7 +418,7 @@ fn no_more_than_a_block_is_held_back() {
 }
 
 #[test]
-fn what_a_decoder_takes_is_known() {
+fn the_memory_of_a_decoder_is_known_and_within_its_maximum() {
     for (coding, least) in
         [("gzip", 32 << 10), ("deflate", 32 << 10), ("br", 64 << 10), ("zstd", 64 << 10)]
     {

@@ -82,7 +82,7 @@ proptest! {
 
     /// What is held back could be seen by the agent: it depends on the length of the secret alone.
     #[test]
-    fn what_is_held_back_is_the_same_for_another_secret((secrets, text, cuts) in confusable()) {
+    fn as_many_bytes_are_held_back_for_another_secret_of_the_same_length((secrets, text, cuts) in confusable()) {
         let other = "z".repeat(secrets[0].len());
         let pieces = pieces(&text, &cuts);
         let all: [fn() -> FlushPoints; 3] = [|| FlushPoints::Lines, || FlushPoints::Nowhere, || FlushPoints::Anywhere];
@@ -96,7 +96,7 @@ proptest! {
     /// For every beginning of a needle that ends the part, and every end of one that begins it: if the needle is not
     /// whole, the agent gets what it wrote.
     #[test]
-    fn a_part_that_cuts_what_is_not_a_needle_is_as_it_was(
+    fn a_range_with_incomplete_needles_at_its_edges_is_unchanged(
         form in 0..200_usize, begins in any::<prop::sample::Index>(), ends in any::<prop::sample::Index>(),
         before in "[x ]{0,30}", between in 0..2000_usize, after in "[x ]{0,30}",
     ) {
@@ -233,7 +233,7 @@ fn a_needle_of_several_lines_is_found_where_the_length_is_known() {
 }
 
 #[test]
-fn what_was_masked_is_counted_once_asked() {
+fn the_number_of_masked_needles_is_returned_once() {
     let mut masker = Masker::new(needles(&["0123456789abcdef"]), FlushPoints::Lines);
     masker.push(Bytes::from("0123456789abcdef and 0123456789abc"));
     masker.push(Bytes::from("def.\n"));
@@ -242,7 +242,7 @@ fn what_was_masked_is_counted_once_asked() {
 }
 
 #[test]
-fn a_written_value_is_a_needle_where_no_secret_stands_in_it() {
+fn a_written_value_is_a_needle_only_if_it_contains_no_secret() {
     let secret = |text: &str| Secret::from(text.to_owned());
     let (password, user) = (secret("short"), secret("Basic dXNlcjpzaG9ydCE="));
     let needles = Needles::new([&password], [&user]);

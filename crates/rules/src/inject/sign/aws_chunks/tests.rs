@@ -100,7 +100,7 @@ fn sent(trailer: &str, step: usize) -> (Vec<u8>, String) {
 }
 
 #[test]
-fn chunks_signed_by_another_version_than_the_head_and_signatures_of_another_length_are_refused() {
+fn chunk_signatures_of_another_version_or_length_are_refused() {
     for (algorithm, word) in [
         ("AWS4-HMAC-SHA256", CHUNKS),
         ("AWS4-ECDSA-P256-SHA256", "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"),

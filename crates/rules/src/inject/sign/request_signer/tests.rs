@@ -115,7 +115,7 @@ fn the_examples_of_binance_are_signed_as_published() {
 
 /// RFC 4231 §4.3 (test case 2), and RFC 2202 §3 (test case 2) for SHA-1.
 #[test]
-fn the_hash_functions_are_those_of_the_standards() {
+fn each_hmac_algorithm_gives_the_result_of_the_rfc_test_case() {
     let cases = [
         (HmacAlgorithm::Sha1, "effcdf6ae5eb2fa2d27416d5f184df9c259a7c79"),
         (HmacAlgorithm::Sha256, "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"),
@@ -170,7 +170,7 @@ fn the_example_of_x_is_signed_as_published() {
 }
 
 #[test]
-fn what_a_signature_covers_is_written_before_it() {
+fn values_that_a_signature_covers_are_written_before_it() {
     let places =
         [place(&header("x-sign"), "v1 {signature}"), place(&header("x-time"), "{seconds}")];
     let with_time = signer(hmac("{header:x-time}"), fields(&[("secret", "k")]));
@@ -182,7 +182,7 @@ fn what_a_signature_covers_is_written_before_it() {
 }
 
 #[test]
-fn where_no_place_has_a_signature_nothing_is_signed_and_no_body_is_read() {
+fn without_a_signature_placement_nothing_is_signed_and_no_body_is_needed() {
     let places = [place(&header("x-key"), "{name}")];
     let secrets = fields(&[("name", "n")]);
     let signer = signer(hmac("{body}"), secrets);
@@ -209,7 +209,7 @@ fn the_token_of_a_request_is_returned_and_a_signature_is_not() {
 }
 
 #[test]
-fn a_missing_field_and_a_key_of_another_form_are_errors() {
+fn a_missing_field_and_a_key_of_another_encoding_are_errors() {
     let places = [place(&header("x-sign"), "{signature}")];
     let missing = sign(&signer(hmac("x"), fields(&[])), &places, "GET", "/", "");
     assert_eq!(missing.err(), Some(SignError::FieldMissing));
@@ -224,7 +224,7 @@ fn a_missing_field_and_a_key_of_another_form_are_errors() {
 
 /// Ghost's own example: id and secret in one text, hexadecimal, HS256.
 #[test]
-fn a_token_names_the_id_that_stands_before_its_key() {
+fn a_token_carries_the_key_id_that_precedes_the_key() {
     let template = jwt(KeyEncoding::Hex, Some(':'));
     let now = NOW.parse().unwrap();
     let secrets = fields(&[("secret", "6470f1a2b3c4d5e6f7a8b9c0:00ff10")]);

@@ -119,7 +119,7 @@ async fn changes_while_the_listening_streams_are_lost_are_read_when_they_are_bac
 }
 
 #[tokio::test]
-async fn a_database_that_refuses_to_notify_takes_writes_and_its_changes_are_polled() {
+async fn a_database_that_refuses_to_notify_accepts_writes_and_changes_are_polled() {
     let server = Server::shared();
     let database = server.database();
     let (writer, mut reader) = pair(without_notify(server, &database), POLL).await;
@@ -133,7 +133,7 @@ async fn a_database_that_refuses_to_notify_takes_writes_and_its_changes_are_poll
 }
 
 #[tokio::test]
-async fn of_two_streams_none_is_kept_for_listening() {
+async fn no_stream_is_reserved_for_notifications_when_the_limit_is_two() {
     let server = Server::shared();
     let settings = PostgresSettings { streams_max: 2, ..server.settings(&server.database()) };
     let (writer, mut reader) = pair(settings, POLL).await;
@@ -144,7 +144,7 @@ async fn of_two_streams_none_is_kept_for_listening() {
 
 /// Changes come at different moments of the interval of polls, so half of it is the median wait for a poll.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_notification_saves_most_of_the_wait_for_a_poll() {
+async fn notified_changes_are_read_sooner_than_polled_ones() {
     const CHANGES: usize = 21;
     let server = Server::shared();
     let (notified, polled) = (server.database(), server.database());

@@ -30,7 +30,7 @@ async fn serializable(server: &Server, database: &str) -> PostgresStore {
 
 /// Without repetitions, the conformance tests would fail for an unclear reason.
 #[tokio::test]
-async fn a_refused_statement_is_repeated_and_a_refusal_that_stays_is_an_error() {
+async fn a_statement_that_is_always_refused_is_an_error_and_writes_nothing() {
     let server = Server::shared();
     let database = server.database();
     let store = serializable(server, &database).await;
