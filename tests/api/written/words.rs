@@ -47,10 +47,9 @@ const AVOIDED: [&str; 38] = [
     "whose it is",
 ];
 
-/// Pages that keep their words: a history, and the list of these expressions.
+/// Whether a file is no document, or the list of these expressions.
 fn is_free(path: &str) -> bool {
-    let free = ["docs/internals/decisions.md", "docs/internals/glossary.md"];
-    free.contains(&path) || !(path == "README.md" || path.starts_with("docs/"))
+    path == "docs/internals/glossary.md" || !(path == "README.md" || path.starts_with("docs/"))
 }
 
 /// The expressions in a text.
