@@ -112,7 +112,7 @@ async fn no_spelling_of_a_path_opens_the_api_without_a_token() {
 }
 
 #[tokio::test]
-async fn a_named_proxy_tells_which_client_failed_and_which_changed_something() {
+async fn a_trusted_proxy_s_forwarded_client_is_rate_limited_and_recorded() {
     let plan = Plan::api_key().listen("admin_proxies: [127.0.0.1]");
     let plan = plan.limit("auth_failures_per_minute_max: 2");
     let mut lab = plan.start(Origin::saying("fine")).await;
@@ -168,7 +168,7 @@ async fn a_request_has_one_id_in_its_answer_its_error_and_its_record() {
 }
 
 #[tokio::test]
-async fn over_tls_a_token_opens_the_api_and_cleartext_opens_nothing() {
+async fn a_token_is_accepted_over_tls_only_and_a_reload_replaces_the_certificate() {
     let (first, second) = (pki().pair(&["localhost"]), pki().pair(&["other.test"]));
     let plan = Plan::api_key().listen("admin_tls: { cert: admin.pem, key: admin.key }");
     let plan = plan.file("admin.pem", &first.0).file("admin.key", &first.1);
@@ -212,7 +212,7 @@ async fn over_tls_a_token_opens_the_api_and_cleartext_opens_nothing() {
 }
 
 #[tokio::test]
-async fn a_handshake_that_does_not_end_holds_up_nobody() {
+async fn an_unfinished_tls_handshake_delays_no_other_client_and_is_closed() {
     let plan = Plan::api_key().listen("admin_tls: {}").limit("handshake_timeout: 300ms");
     let lab = plan.start(Origin::saying("fine")).await;
     let mut silent = lab.client_at(lab.gateway.admin).await;
@@ -228,7 +228,7 @@ async fn a_handshake_that_does_not_end_holds_up_nobody() {
 }
 
 #[tokio::test]
-async fn pages_of_other_sites_get_no_answer_unless_their_origin_is_named() {
+async fn pages_of_other_origins_are_refused_unless_admin_cors_lists_them() {
     let allowed = "https://console.example.com";
     let mut open = lab(&format!("admin_cors: [\"{allowed}\"]")).await;
     let mut closed = Lab::simple().await;
@@ -279,7 +279,7 @@ async fn pages_of_other_sites_get_no_answer_unless_their_origin_is_named() {
 }
 
 #[tokio::test]
-async fn a_token_that_asks_too_often_waits_and_no_other() {
+async fn a_token_over_its_request_rate_gets_429_and_other_tokens_do_not() {
     let plan = Plan::api_key().limit("api_requests_per_minute_max: 3");
     let mut lab = plan.start(Origin::saying("fine")).await;
     let (one, other) = (user(&mut lab, "ann", "admin").await, user(&mut lab, "bob", "admin").await);
@@ -317,7 +317,7 @@ async fn the_index_names_collections_that_exist() {
 }
 
 #[tokio::test]
-async fn a_repeated_post_has_effect_once() {
+async fn a_post_repeated_with_its_idempotency_key_has_effect_once() {
     let mut lab = Lab::simple().await;
     let (one, other) = (user(&mut lab, "ann", "admin").await, user(&mut lab, "bob", "admin").await);
     let scopes = json!({"user": "ann", "scopes": ["audit:read"]}).to_string();

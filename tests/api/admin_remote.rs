@@ -110,7 +110,7 @@ fn a_url_that_would_reveal_the_token_is_refused_before_anything_is_sent() {
 }
 
 #[test]
-fn commands_of_this_machine_say_so() {
+fn commands_that_need_a_local_gateway_refuse_keyward_url() {
     let elsewhere = Elsewhere::new("https://keyward.example.com").with("KEYWARD_TOKEN", "kwp_x");
     for (line, code) in
         [("serve", 2), ("init", 2), ("doctor", 2), ("service install", 2), ("run -- true", 125)]
@@ -125,7 +125,7 @@ fn commands_of_this_machine_say_so() {
 }
 
 #[test]
-fn what_is_no_gateway_is_named_and_gets_the_token_once_at_most() {
+fn a_server_that_is_no_gateway_is_diagnosed_and_its_redirect_is_not_followed() {
     let redirect = "HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:9/api/v1/agents\r\nContent-Length: 0\r\n\r\n";
     let page = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 6\r\n\r\n<html>";
     let gone = "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n";

@@ -53,7 +53,7 @@ impl World {
 }
 
 #[tokio::test]
-async fn a_honeytoken_opens_nothing_looks_like_any_unknown_placeholder_and_is_told() {
+async fn a_honeytoken_is_refused_like_an_unknown_placeholder_and_raises_an_event() {
     let mut world = World::with(|plan| plan, &["honeytoken.used"]).await;
     let bait = world.bait("readme", false).await;
     let unknown = world.bait("gone", false).await;
@@ -93,7 +93,7 @@ async fn a_honeytoken_opens_nothing_looks_like_any_unknown_placeholder_and_is_to
 
 /// Wherever it stands and whatever the rules would do with the request.
 #[tokio::test]
-async fn a_honeytoken_is_seen_in_fields_urls_and_under_every_action() {
+async fn a_honeytoken_is_seen_in_fields_and_cookies_under_inject_and_pass_rules() {
     let pass = "{ hosts: [api.acme.test, HOST], action: pass, agents: [ci] }";
     let pass = &*pass.replace("HOST", STRANGER);
     for (rule, host, place) in [
@@ -232,7 +232,7 @@ async fn a_honeytoken_is_seen_in_requests_that_are_refused_for_too_many_streams(
 }
 
 #[tokio::test]
-async fn a_honeytoken_that_revokes_takes_the_token_away_or_pauses_who_has_it_from_the_file() {
+async fn a_revoking_honeytoken_revokes_a_stored_token_or_pauses_an_agent_of_the_file() {
     let events = ["honeytoken.used", "token.refused"];
     let mut world = World::with(|plan| plan, &events).await;
     let bait = world.bait("env-file", true).await;
@@ -313,7 +313,7 @@ async fn an_agent_that_sends_a_honeytoken_again_after_it_was_resumed_is_paused_a
 }
 
 #[tokio::test]
-async fn who_is_paused_by_a_person_opens_nothing_and_its_streams_end() {
+async fn an_agent_that_a_person_paused_is_rejected_and_its_streams_end() {
     let world = World::with(|plan| plan, &[]).await;
     let mut open = world.lab.tunnel_as("ci", HOST).await;
     for unknown in ["nobody", "agt_0"] {

@@ -39,7 +39,7 @@ fn new(name: &str, more: &str) -> String {
 }
 
 #[tokio::test]
-async fn what_could_not_work_is_refused_by_field_and_leaves_nothing() {
+async fn an_app_with_invalid_settings_is_refused_by_field_and_not_stored() {
     let lab = lab().await;
     let canary = &lab.canary.text;
     for (body, field) in [
@@ -89,7 +89,7 @@ async fn an_app_shows_its_redirect_uri_and_never_its_secret() {
 }
 
 #[tokio::test]
-async fn a_secret_goes_nowhere_else_without_being_given_again() {
+async fn changed_endpoints_or_client_ids_of_an_app_require_the_secret_again() {
     let lab = lab().await;
     let canary = &lab.canary.text;
     let more = format!(r#","secrets":{{"client_secret":"{canary}"}}"#);
@@ -114,7 +114,7 @@ async fn a_secret_goes_nowhere_else_without_being_given_again() {
 }
 
 #[tokio::test]
-async fn settings_are_merged_and_what_is_null_goes() {
+async fn a_patch_of_settings_is_merged_and_null_removes_a_setting() {
     let lab = lab().await;
     let more = r#","settings":{"refresh_buffer":"2m","authorize_params":{"prompt":"consent"}}"#;
     assert_eq!(api(&lab, "POST", "/apps", &new("hub", more)).await.head.status(), 201);
@@ -134,7 +134,7 @@ async fn settings_are_merged_and_what_is_null_goes() {
 }
 
 #[test]
-fn the_command_line_makes_shows_changes_and_removes_one() {
+fn the_command_line_adds_shows_changes_and_removes_an_app() {
     let cli = Cli::new();
     let config = cli.file("keyward.yaml", PROVIDERS);
     let config = config.to_str().expect("UTF-8").to_owned();
@@ -184,7 +184,7 @@ fn the_command_line_makes_shows_changes_and_removes_one() {
 }
 
 #[test]
-fn a_declared_app_serves_a_draft_and_is_paused_when_the_file_forgets_it() {
+fn a_declared_app_is_paused_while_the_file_does_not_declare_it() {
     let cli = Cli::new();
     let secret = cli.file("secret", "canary-7fa9\n");
     std::fs::set_permissions(&secret, std::os::unix::fs::PermissionsExt::from_mode(0o600))
@@ -223,7 +223,7 @@ fn a_declared_app_serves_a_draft_and_is_paused_when_the_file_forgets_it() {
 }
 
 #[tokio::test]
-async fn one_app_of_google_serves_gmail_and_nothing_that_is_not_googles() {
+async fn an_app_of_google_serves_gmail_and_no_provider_outside_google() {
     let lab = lab().await;
     let draft = r#"{"provider":"gmail","name":"mail"}"#;
     let missing = api(&lab, "POST", "/connections", draft).await.is(422);

@@ -104,7 +104,7 @@ async fn an_origin_that_breaks_off_leaves_one_record() {
 }
 
 #[tokio::test]
-async fn a_head_that_cannot_be_parsed_is_recorded_all_the_same() {
+async fn a_request_head_that_cannot_be_parsed_is_recorded() {
     let lab = Lab::simple().await;
     let mut wire = lab.tunnel(HOST).await;
     wire.send("GET /a HTTP/1.1\r\nHost: api.acme.test\r\nX A: 1\r\n\r\n").await;
@@ -116,7 +116,7 @@ async fn a_head_that_cannot_be_parsed_is_recorded_all_the_same() {
 }
 
 #[tokio::test]
-async fn a_tunnel_that_is_not_looked_into_is_one_exchange_with_its_bytes() {
+async fn a_tunnel_without_interception_leaves_one_record_with_its_byte_count() {
     let rule = format!("{{ name: blind, hosts: [{STRANGER}], action: tunnel }}");
     let lab = Plan::api_key().rule(&rule).start(Origin::saying("fine")).await;
     let (answer, mut wire) = lab.connect(&format!("{STRANGER}:443")).await;

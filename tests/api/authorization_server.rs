@@ -28,7 +28,7 @@ async fn refresh(server: &Authorization, token_text: &str) -> Message {
 }
 
 #[tokio::test]
-async fn a_spent_refresh_token_ends_its_family() {
+async fn a_reused_refresh_token_revokes_its_token_family() {
     let server = Authorization::start().await;
     let first = server.issuer().issue();
     let spent = first.refresh.expect("refreshes");
@@ -44,7 +44,7 @@ async fn a_spent_refresh_token_ends_its_family() {
 }
 
 #[tokio::test]
-async fn a_code_wants_its_verifier_and_works_once() {
+async fn a_code_requires_its_pkce_verifier_and_works_once() {
     let server = Authorization::start().await;
     let verifier = "v".repeat(43);
     let challenge = BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(&verifier));
@@ -68,7 +68,7 @@ async fn a_code_wants_its_verifier_and_works_once() {
 }
 
 #[tokio::test]
-async fn what_fails_before_issues_nothing_and_what_fails_after_does() {
+async fn a_fault_before_issuance_spends_no_token_and_a_fault_after_it_issues_one() {
     let server = Authorization::start().await;
     let pair = server.issuer().issue();
     let first = pair.refresh.expect("refreshes");
@@ -86,7 +86,7 @@ async fn what_fails_before_issues_nothing_and_what_fails_after_does() {
 }
 
 #[tokio::test]
-async fn another_secret_is_another_client() {
+async fn a_wrong_client_secret_is_refused_as_invalid_client() {
     let server = Authorization::with(Rules::default()).await;
     let pair = BASE64_STANDARD.encode(format!("{CLIENT}:guess"));
     let head = format!(

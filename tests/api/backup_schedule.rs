@@ -123,7 +123,7 @@ async fn a_backup_from_the_future_is_neither_the_last_one_nor_deleted() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_folder_that_cannot_be_written_is_told_and_nothing_else_fails() {
+async fn an_unwritable_backup_folder_is_reported_and_the_gateway_stays_ready() {
     let origin = Origin::saying("fine");
     let keys = tempfile::tempdir().expect("a folder");
     let (_, recipient) = identity(keys.path());

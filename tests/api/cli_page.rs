@@ -114,7 +114,7 @@ fn the_page_has_every_command_and_nothing_else() {
 }
 
 #[test]
-fn the_page_has_a_heading_for_each_command() {
+fn commands_of_each_depth_have_a_heading() {
     for command in
         ["## keyward run", "### keyward agent bind", "### keyward connection rotate confirm"]
     {

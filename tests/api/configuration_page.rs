@@ -200,7 +200,7 @@ fn sound(part: &ReferencePart) -> serde_json::Value {
 }
 
 #[test]
-fn a_required_key_cannot_be_left_out() {
+fn a_configuration_without_a_required_key_is_refused() {
     let mut tried = 0;
     for part in parts() {
         let whole = sound(&part);
@@ -219,7 +219,7 @@ fn a_required_key_cannot_be_left_out() {
 }
 
 #[test]
-fn a_choice_is_one_of_the_words_and_no_other() {
+fn a_choice_accepts_each_documented_word_and_no_other() {
     for part in parts() {
         for entry in &part.entries {
             let ValueKind::Choice(words) = entry.kind else { continue };
@@ -234,7 +234,7 @@ fn a_choice_is_one_of_the_words_and_no_other() {
 }
 
 #[test]
-fn a_bound_is_the_least_that_is_accepted() {
+fn a_documented_minimum_is_accepted_and_a_smaller_value_refused() {
     let mut tried = 0;
     for part in parts() {
         for entry in &part.entries {
@@ -258,7 +258,7 @@ fn a_bound_is_the_least_that_is_accepted() {
 }
 
 #[test]
-fn a_default_is_what_holds_when_the_key_is_left_out() {
+fn a_documented_default_equals_the_value_of_an_absent_key() {
     for part in parts() {
         let without = sound(&part);
         let mut with = without.clone();
@@ -276,7 +276,7 @@ fn a_default_is_what_holds_when_the_key_is_left_out() {
 }
 
 #[test]
-fn a_variable_named_as_the_page_says_is_the_key() {
+fn a_documented_environment_variable_sets_its_key() {
     for part in parts().iter().filter(|part| !part.path.contains("[]")) {
         let defaults = part.entries.iter().filter_map(|entry| match &entry.default {
             Absent::Value(yaml) => Some((variable(&entry.path), yaml.clone())),
@@ -313,7 +313,7 @@ fn the_example_shows_every_key() {
 }
 
 #[test]
-fn what_waits_for_a_start_is_said_of_keys_that_exist() {
+fn keys_read_at_the_start_are_marked_and_reloadable_keys_are_not() {
     let at_start: Vec<_> = parts().into_iter().flat_map(|part| part.entries).collect();
     let named = |path: &str| at_start.iter().any(|entry| entry.path == path && entry.at_start);
     for path in ["listen", "store", "ca", "limits.head_bytes_max", "log.format"] {

@@ -37,7 +37,7 @@ fn echoing(status: &Arc<AtomicU16>) -> Origin {
 }
 
 #[tokio::test]
-async fn each_answer_is_told_with_a_remedy_and_nothing_of_it_is_repeated() {
+async fn each_status_of_a_test_gets_an_outcome_and_a_hint_without_the_echoed_key() {
     let status = Arc::new(AtomicU16::new(0));
     let lab = Plan::api_key().test(ME).start(echoing(&status)).await;
     let table = [
@@ -141,7 +141,7 @@ async fn one_test_leaves_one_record_that_names_no_agent() {
 }
 
 #[tokio::test]
-async fn a_provider_without_a_test_request_is_not_asked() {
+async fn a_provider_without_a_test_request_gets_no_request() {
     let lab = Lab::simple().await;
     let found = tested(&lab, "acme").await;
     assert_eq!((&found["outcome"], &found["ok"]), (&"no_test".into(), &false.into()), "{found}");
@@ -151,7 +151,7 @@ async fn a_provider_without_a_test_request_is_not_asked() {
 }
 
 #[tokio::test]
-async fn a_connection_that_is_not_there_is_not_found() {
+async fn test_pause_and_resume_of_an_unknown_connection_answer_404() {
     let lab = Lab::simple().await;
     for verb in ["test", "pause", "resume"] {
         let answer = lab.gateway.api("POST", &format!("/connections/nope/{verb}"), "").await;
@@ -173,7 +173,7 @@ async fn an_untrusted_certificate_gets_no_credential() {
 }
 
 #[tokio::test]
-async fn a_closed_port_a_refused_address_and_a_lost_name_are_told_apart() {
+async fn a_closed_port_a_refused_address_and_an_unresolved_name_have_own_outcomes() {
     let closed = test_support::process::reserved_address();
     for (hosts, resolve, outcome) in [
         (HOST, format!("\"{HOST}:443\": \"{closed}\""), "unreachable"),
@@ -193,7 +193,7 @@ async fn a_closed_port_a_refused_address_and_a_lost_name_are_told_apart() {
 }
 
 #[tokio::test]
-async fn a_provider_that_says_nothing_is_given_up() {
+async fn a_test_of_a_silent_provider_times_out() {
     let silent =
         Origin::scripted(
             |mut stream: Stream| async move { while stream.request().await.is_some() {} },
@@ -205,7 +205,7 @@ async fn a_provider_that_says_nothing_is_given_up() {
 }
 
 #[tokio::test]
-async fn a_no_under_a_good_status_is_a_no() {
+async fn a_200_whose_body_lacks_the_expected_json_means_wrong_key() {
     let test = "{ url: 'https://api.acme.test/me', method: POST, json: { ask: 1 }, \
                 expect_json: { ok: true } }";
     for (body, outcome) in
@@ -221,7 +221,7 @@ async fn a_no_under_a_good_status_is_a_no() {
 }
 
 #[tokio::test]
-async fn a_credential_of_the_path_is_written_by_the_data_path_alone() {
+async fn a_credential_in_the_path_is_injected_and_hidden_in_result_and_record() {
     let auth = "{ id: key, kind: api_key, placement: { path: '/bot{api_key}/' } }";
     let plan = Plan::new(auth, "{ api_key: { env: CANARY } }");
     let test = "{ url: 'https://api.acme.test/bot{api_key}/getMe' }";
@@ -238,7 +238,7 @@ async fn a_credential_of_the_path_is_written_by_the_data_path_alone() {
 }
 
 #[tokio::test]
-async fn fields_that_are_no_secrets_stand_in_the_url() {
+async fn fields_that_are_not_secret_are_filled_into_the_test_url() {
     let auth = "{ id: key, kind: custom, fields: [{ name: account, secret: false }, { name: key }], \
                 place: [{ header: X-Api-Key, value: '{key}' }] }";
     let plan = Plan::new(auth, "{ account: { env: ACCOUNT }, key: { env: CANARY } }");

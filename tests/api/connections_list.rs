@@ -31,7 +31,7 @@ async fn names(lab: &Lab, query: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn connections_are_found_by_what_is_said_of_them() {
+async fn connections_are_found_by_text_tag_environment_state_provider_and_due_date() {
     let plan = Plan::api_key().provider(
         "{ id: other, name: Other, hosts: [other.acme.test], auth: [{ id: k, kind: bearer }] }",
     );
@@ -110,7 +110,7 @@ async fn a_connection_is_described_renamed_and_keeps_its_bindings() {
 }
 
 #[tokio::test]
-async fn a_name_that_the_configuration_names_is_not_changed() {
+async fn a_connection_that_a_rule_of_the_file_names_cannot_be_renamed() {
     let mut plan = Plan::api_key().no_agents();
     plan = plan.top("store: { memory: {} }");
     let lab = plan.start(Origin::saying("fine")).await;
@@ -126,7 +126,7 @@ async fn a_name_that_the_configuration_names_is_not_changed() {
 }
 
 #[tokio::test]
-async fn what_the_file_says_of_a_connection_follows_the_file() {
+async fn a_reload_updates_the_description_tags_and_dates_of_a_declared_connection() {
     let lab = Plan::api_key().start(Origin::saying("fine")).await;
     let file = lab.gateway.folder().join("keyward.yaml");
     let base = std::fs::read_to_string(&file).expect("the configuration");
@@ -151,7 +151,7 @@ async fn what_the_file_says_of_a_connection_follows_the_file() {
 }
 
 #[tokio::test]
-async fn people_are_reminded_by_the_log_and_the_metrics() {
+async fn secrets_due_soon_are_reported_in_the_log_and_the_metrics() {
     let lab = Plan::api_key().start(Origin::saying("fine")).await;
     for (name, expires) in [("soon", "12h"), ("week", "5d"), ("later", "100d")] {
         add(&lab, name, json!({"expires": expires})).await;
@@ -210,7 +210,7 @@ async fn connections_are_found_by_their_owner_and_users_by_their_role() {
 }
 
 #[tokio::test]
-async fn a_key_at_the_place_of_the_name_is_refused_and_kept_nowhere() {
+async fn a_key_entered_as_the_name_of_a_connection_is_refused_and_not_stored() {
     let mut lab = Plan::api_key().start(Origin::saying("fine")).await;
     add(&lab, "mine", json!({})).await;
     let foreign = Canary::new("ghp_a1");

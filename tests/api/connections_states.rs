@@ -45,7 +45,7 @@ async fn shown(lab: &Lab) -> Value {
 }
 
 #[tokio::test]
-async fn a_secret_that_is_not_taken_stays_a_draft_that_no_agent_may_use() {
+async fn a_connection_with_a_rejected_secret_stays_a_draft_that_no_agent_may_use() {
     let (mut lab, status) = lab(Plan::api_key().test(ME), 401).await;
     let made = add(&lab, &lab.canary.text.clone(), true).await;
     assert_eq!((&made["state"], &made["test"]["outcome"]), (&json!("draft"), &json!("wrong_key")));
@@ -73,7 +73,7 @@ async fn a_secret_that_is_not_taken_stays_a_draft_that_no_agent_may_use() {
 }
 
 #[tokio::test]
-async fn a_draft_takes_another_secret_and_can_be_taken_untested() {
+async fn a_draft_is_activated_with_another_secret_or_without_a_test() {
     let typo = Canary::new("typo");
     let (lab, status) = lab(Plan::api_key().test(ME).secret("TYPO", &typo), 401).await;
     add(&lab, &typo.text, true).await;
@@ -107,7 +107,7 @@ async fn a_provider_without_a_test_is_active_at_once() {
 }
 
 #[tokio::test]
-async fn only_two_refusals_in_a_row_break_a_connection_and_a_good_test_mends_it() {
+async fn only_two_401s_of_one_test_break_a_connection_and_a_good_test_repairs_it() {
     // The second answer differs from the first, until it is told to stay.
     let answers = Arc::new(std::sync::Mutex::new(vec![401, 200, 401, 401, 200]));
     let origin = Origin::answering(move |request| {
@@ -137,7 +137,7 @@ async fn only_two_refusals_in_a_row_break_a_connection_and_a_good_test_mends_it(
 }
 
 #[tokio::test]
-async fn another_answer_than_401_breaks_nothing() {
+async fn a_test_answer_other_than_401_breaks_no_connection() {
     let (lab, status) = lab(Plan::api_key().test(ME), 200).await;
     add(&lab, &lab.canary.text.clone(), false).await;
     for other in [403, 404, 429, 500, 503, 418] {

@@ -55,7 +55,7 @@ async fn the_data_path_obeys_the_template_of_an_app() {
 }
 
 #[tokio::test]
-async fn what_app_and_connection_say_themselves_goes_before() {
+async fn settings_of_app_and_connection_override_the_template() {
     let of_app = ", scopes: [read], settings: { rate_limit: 3/h }";
     let of_connection = ", settings: { user_agent: own/1, headers: { X-Team: b } }";
     let lab = plan(TEAM, of_app, of_connection).start(Origin::saying("fine")).await;
@@ -90,7 +90,7 @@ async fn the_timeout_of_a_template_is_observed() {
 }
 
 #[tokio::test]
-async fn a_template_that_is_not_there_or_makes_no_sense_is_refused_with_its_place() {
+async fn an_unknown_or_invalid_template_is_refused_with_its_place() {
     let origin = Origin::saying("fine");
     let other = TEAM.replace("id: team", "id: other");
     let refused = plan(&other, "", "").refused(&origin).await;

@@ -32,7 +32,7 @@ async fn a_link_on_another_site_opens_an_explanation_and_no_costly_check() {
 
 /// As many rules of another agent as a page of the API has stand before those of its bindings.
 #[tokio::test]
-async fn the_page_of_an_agent_shows_what_it_reaches_behind_a_thousand_rules_of_another() {
+async fn an_agent_s_page_shows_its_access_despite_a_thousand_rules_of_another_agent() {
     let mut plan = Plan::api_key().agent("zeta", "acme");
     for number in 0..1_000 {
         let of = format!("name: r-{number:04}, agents: [ci], hosts: [h{number}.acme.test]");
@@ -100,7 +100,7 @@ async fn admins_set_the_providers_at_which_an_agent_serves_end_users() {
 
 /// An upgrade would leave the slot empty, or take another account.
 #[tokio::test]
-async fn the_connection_of_a_slot_is_offered_behind_two_hundred_others() {
+async fn the_connection_in_a_slot_is_preselected_also_if_the_list_is_truncated() {
     let mut lab = Lab::simple().await;
     user(&mut lab, "ann", "admin").await;
     lab.add_agent("bot").await;
@@ -163,7 +163,7 @@ async fn a_rule_for_an_agent_that_is_gone_names_it_and_is_refused() {
 }
 
 #[tokio::test]
-async fn readers_are_offered_no_rule_and_no_page_that_they_may_not_have() {
+async fn auditors_get_no_allow_button_and_members_find_no_page_of_sources() {
     let mut lab = Lab::simple().await;
     let mut logins = Vec::new();
     for (name, role) in [("ann", "admin"), ("bob", "member"), ("eve", "auditor")] {
@@ -240,7 +240,7 @@ async fn a_form_without_the_script_has_no_secret_in_its_address_and_changes_noth
 }
 
 #[tokio::test]
-async fn the_way_back_from_the_accounts_of_a_plugin_keeps_its_manifest() {
+async fn the_back_link_of_a_plugin_s_accounts_page_keeps_the_manifest() {
     let mut lab = Lab::simple().await;
     user(&mut lab, "ann", "admin").await;
     let login = Login::of(&mut lab, "default", "ann").await;
@@ -263,7 +263,7 @@ async fn the_way_back_from_the_accounts_of_a_plugin_keeps_its_manifest() {
 }
 
 #[tokio::test]
-async fn another_address_ends_no_login_and_is_recorded_without_the_role() {
+async fn a_changed_email_address_ends_no_login_and_is_recorded_without_the_role() {
     let mut lab = Lab::simple().await;
     user(&mut lab, "ann", "admin").await;
     let login = Login::of(&mut lab, "default", "ann").await;

@@ -109,7 +109,7 @@ async fn a_change_or_removal_of_an_earlier_version_is_refused_and_changes_nothin
 }
 
 #[tokio::test]
-async fn what_cannot_be_changed_is_removed_only_as_it_was_read() {
+async fn a_honeytoken_or_organisation_is_removed_only_with_its_current_etag() {
     let lab = lab().await;
     for path in ["/honeytokens/bait", "/orgs/elsewhere"] {
         let refused = with_tag(&lab, "\"other\"", ("DELETE", path), "").await;
@@ -152,7 +152,7 @@ async fn an_order_of_rules_that_was_made_from_an_earlier_list_is_refused() {
 
 /// Secrets are in rows of their own. The second of two people would replace one that they do not know of.
 #[tokio::test]
-async fn of_two_secrets_that_replace_one_version_the_second_is_refused() {
+async fn a_secret_that_replaces_an_outdated_version_is_refused_as_stale() {
     let mut lab = lab().await;
     let keys = [1_u8, 2].map(|byte| format!("whsec_{}", BASE64_STANDARD.encode([byte; 24])));
     let texts = ["a-first-secret-of-a-test", "a-second-secret-of-a-test"];
@@ -190,7 +190,7 @@ async fn of_two_secrets_that_replace_one_version_the_second_is_refused() {
 }
 
 #[tokio::test]
-async fn what_is_no_tag_is_refused_and_what_is_not_stored_has_none() {
+async fn a_malformed_if_match_is_refused_and_unstored_resources_have_no_etag() {
     let lab = lab().await;
     for bad in ["abc", "", "\"a", "*, \"a\""] {
         for call in [
@@ -215,7 +215,7 @@ async fn what_is_no_tag_is_refused_and_what_is_not_stored_has_none() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_concurrent_changes_of_one_version_one_is_made() {
+async fn only_one_of_concurrent_changes_of_one_version_succeeds() {
     let lab = lab().await;
     for path in ["/agents/ops-agent", "/rules/first"] {
         let read = etag(&lab, path).await;
@@ -238,7 +238,7 @@ async fn of_concurrent_changes_of_one_version_one_is_made() {
 }
 
 #[tokio::test]
-async fn a_tag_is_the_same_after_a_restart_and_while_runs_come_and_go() {
+async fn an_etag_is_not_changed_by_a_restart_or_a_new_run_token() {
     let mut lab = lab().await;
     let paths = ["/agents/ops-agent", "/connections/mine", "/rules/first", "/rules", "/users/ann"];
     let mut before = Vec::new();

@@ -102,7 +102,7 @@ async fn exported(served: &Served) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_exported_has_no_secret_and_loads_as_the_same_resources() {
+async fn an_export_has_no_secret_and_loads_as_the_same_resources() {
     let origin = Origin::saying("fine");
     let plan = Plan::api_key();
     let secret = Canary::new("second-0123456789");

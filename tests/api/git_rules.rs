@@ -16,7 +16,7 @@ fn explained(cli: &Cli, arguments: &[&str]) -> serde_json::Value {
 }
 
 #[test]
-fn branches_are_limited_by_command_explained_and_kept_over_a_restart() {
+fn branch_limits_added_by_a_command_are_explained_and_survive_a_restart() {
     let cli = Cli::new();
     let serving = cli.serve();
     cli.run(&["agent", "add", "ci"]).ok();
@@ -67,7 +67,7 @@ fn branches_are_limited_by_command_explained_and_kept_over_a_restart() {
 }
 
 #[test]
-fn a_key_of_a_file_is_connected_and_explain_says_where_it_logs_in() {
+fn an_ssh_key_file_is_connected_and_explain_says_which_logins_it_signs() {
     let cli = Cli::new();
     let _serving = cli.serve();
     let key = cli.file("deploy_key", KEY);

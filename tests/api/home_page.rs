@@ -11,7 +11,7 @@ async fn ask(lab: &Lab, line: &str, host: &str) -> Message {
 }
 
 #[tokio::test]
-async fn the_page_is_for_own_names_only_and_cannot_be_written() {
+async fn the_ca_page_refuses_foreign_host_names_and_writing_methods() {
     let lab = Lab::simple().await;
     let own = lab.gateway.admin.to_string();
     for foreign in ["evil.example", "evil.example:8081", "localhost"] {
@@ -28,7 +28,7 @@ async fn the_page_is_for_own_names_only_and_cannot_be_written() {
 
 /// A browser that shows JSON leaves its user without a way on.
 #[tokio::test]
-async fn a_browser_gets_a_page_where_nothing_is_and_a_program_gets_json() {
+async fn an_unknown_path_answers_404_as_html_to_a_browser_and_as_json_to_a_program() {
     let lab = Lab::simple().await;
     let own = lab.gateway.admin.to_string();
     let accepting = |kinds: &str| format!("{own}\r\nAccept: {kinds}");

@@ -69,7 +69,7 @@ fn text(shown: &Value) -> String {
 }
 
 #[tokio::test]
-async fn what_cannot_be_is_refused_by_line_with_a_remedy_and_changes_nothing() {
+async fn an_invalid_honeytoken_is_refused_by_line_with_a_remedy_and_changes_nothing() {
     let baited = Baited::with(&["{ name: readme }"]).await;
     let made = json!({"name": "stored"}).to_string();
     baited.lab.gateway.api("POST", "/honeytokens", &made).await.is(201);
@@ -108,7 +108,7 @@ async fn what_cannot_be_is_refused_by_line_with_a_remedy_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn its_text_is_one_over_reloads_and_restarts_and_raises_the_alarm() {
+async fn a_declared_honeytoken_keeps_its_text_over_restarts_and_raises_an_event() {
     let mut baited =
         Baited::with(&["{ name: readme, provider: openai }", "{ name: wiki, org: elsewhere }"])
             .await;
@@ -136,7 +136,7 @@ async fn its_text_is_one_over_reloads_and_restarts_and_raises_the_alarm() {
 }
 
 #[tokio::test]
-async fn another_word_on_revoking_keeps_the_text_and_another_provider_makes_another_one() {
+async fn a_changed_revoke_key_keeps_the_text_and_a_changed_provider_replaces_it() {
     let mut baited = Baited::with(&["{ name: readme, provider: openai }"]).await;
     let before = baited.shown("readme").await;
     baited.becomes(&["{ name: readme, provider: acme }"]).await;
@@ -168,7 +168,7 @@ async fn another_word_on_revoking_keeps_the_text_and_another_provider_makes_anot
 }
 
 #[tokio::test]
-async fn what_the_file_names_no_more_is_removed_and_what_commands_made_is_left_alone() {
+async fn a_honeytoken_that_the_file_drops_is_removed_and_stored_ones_are_kept() {
     let baited = Baited::with(&["{ name: readme }", "{ name: wiki }"]).await;
     let made = json!({"name": "by-hand", "revokes": true}).to_string();
     let made = baited.lab.gateway.api("POST", "/honeytokens", &made).await.json();

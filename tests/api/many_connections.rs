@@ -244,7 +244,7 @@ async fn cost(world: &World, admin: &str, asked: &Asked) -> Cost {
 }
 
 #[tokio::test]
-async fn a_page_or_a_search_looks_up_what_it_shows_however_many_connections_there_are() {
+async fn a_page_or_a_search_needs_the_same_look_ups_among_few_and_many_connections() {
     let (origin, count) = (Origin::saying("fine"), many());
     let (mut few, mut many) = (World::new(&origin).await, World::new(&origin).await);
     few.connections(FEW).await;

@@ -105,7 +105,7 @@ const REGISTRATIONS: [&str; 9] = [
 
 /// A registered metric without a sample in [`families`] would be missing on the page.
 #[test]
-fn every_registered_metric_has_a_sample_here() {
+fn every_registered_metric_has_a_sample_for_the_page() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/state/src/observe");
     let parts = std::fs::read_dir(folder.join("metrics")).expect("the metrics");
     let parts = parts.map(|part| part.expect("a file").path());

@@ -113,19 +113,19 @@ async fn asks_before_bob_takes_alices_place(name: &str, world: World) {
 
 /// oauth 2.account, 2.account-source: another account asks before it takes the place of the old one
 #[tokio::test]
-async fn another_account_by_an_id_token_asks_first() {
+async fn another_account_named_by_an_id_token_waits_for_confirmation() {
     asks_before_bob_takes_alices_place("ID token", world(&by_id_token()).await).await;
 }
 
 /// oauth 2.account, 2.account-source
 #[tokio::test]
-async fn another_account_by_the_test_request_asks_first() {
+async fn another_account_named_by_the_test_request_waits_for_confirmation() {
     asks_before_bob_takes_alices_place("test request", world(&by_test()).await).await;
 }
 
 /// oauth 2.account, 2.account-source
 #[tokio::test]
-async fn another_account_by_userinfo_asks_first() {
+async fn another_account_named_by_userinfo_waits_for_confirmation() {
     asks_before_bob_takes_alices_place("userinfo", world(&by_userinfo()).await).await;
     // Of the metadata, and no ID token that could say it first.
     let world = world(&by_metadata()).await;
@@ -135,7 +135,7 @@ async fn another_account_by_userinfo_asks_first() {
 
 /// oauth 2.id-token: one of another issuer, client or time names nobody, and is kept nowhere
 #[tokio::test]
-async fn an_id_token_that_is_not_for_us_is_not_believed() {
+async fn an_invalid_id_token_names_no_account_and_is_not_stored() {
     for (member, value) in [
         ("iss", json!("https://evil.test")),
         ("aud", json!("another-client")),
@@ -169,7 +169,7 @@ async fn an_id_token_that_is_not_for_us_is_not_believed() {
 
 /// oauth 2.account: nobody says whose it is; declining it must not end the access that works
 #[tokio::test]
-async fn an_account_that_the_provider_does_not_say_any_more_waits_for_a_person() {
+async fn a_reconnect_whose_account_the_provider_does_not_name_waits_for_confirmation() {
     let world = world(&by_userinfo()).await;
     let made = world.connected().await;
     let old = newest(&world);
@@ -195,7 +195,7 @@ async fn an_account_that_the_provider_does_not_say_any_more_waits_for_a_person()
 
 /// oauth 2.account: of a connection of before accounts were known
 #[tokio::test]
-async fn the_account_of_a_connection_that_never_named_one_is_asked_for_with_its_old_token() {
+async fn an_unknown_previous_account_is_looked_up_with_the_old_token() {
     let world = world(&by_userinfo()).await;
     let down = answer(503, &json!({ "error": "down" }));
     world.server.issuer().script("/userinfo", down);
@@ -211,7 +211,7 @@ async fn the_account_of_a_connection_that_never_named_one_is_asked_for_with_its_
 
 /// oauth 2.account: a decision that nobody takes is a no, also at the provider
 #[tokio::test]
-async fn an_account_that_nobody_decides_about_is_taken_back_when_its_consent_is_over() {
+async fn the_access_of_an_unconfirmed_account_is_revoked_when_its_consent_expires() {
     let world = world(&provider("")).await;
     world.connected().await;
     account(&world, BOB);
@@ -253,7 +253,7 @@ async fn an_account_that_nobody_decides_about_is_taken_back_when_its_consent_is_
 
 /// oauth 2.account, 2.durable
 #[tokio::test]
-async fn a_restart_while_an_account_waits_for_a_decision_loses_nothing() {
+async fn an_account_that_waits_for_confirmation_survives_a_restart() {
     let mut world = world(&by_id_token()).await;
     world.connected().await;
     account(&world, BOB);

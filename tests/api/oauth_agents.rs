@@ -38,7 +38,7 @@ async fn an_agent_reaches_no_page_of_a_consent_through_the_proxy() {
 }
 
 #[tokio::test]
-async fn an_agent_s_token_is_nobody_at_the_admin_listener() {
+async fn the_admin_listener_rejects_an_agent_s_token() {
     let world = World::start().await;
     let made = world.draft().await;
     let flow = made["flow"].as_str().expect("a flow").to_owned();
@@ -63,7 +63,7 @@ async fn an_agent_s_token_is_nobody_at_the_admin_listener() {
 }
 
 #[tokio::test]
-async fn what_an_agent_is_told_of_a_draft_leads_to_a_person_and_holds_no_link() {
+async fn the_refusal_for_a_draft_connection_contains_no_consent_link() {
     let world = World::start().await;
     let made = world.draft().await;
     let told = world.request().await;
@@ -100,7 +100,7 @@ async fn start_links_state_and_cookies_are_in_no_log_and_no_file() {
 
 /// oauth 2.durable: a flow survives a restart between start and callback.
 #[tokio::test]
-async fn a_restart_between_start_and_callback_loses_nothing() {
+async fn a_consent_survives_a_restart_between_start_page_and_callback() {
     for begun in [false, true] {
         let mut world = World::start().await;
         let made = world.draft().await;
@@ -120,7 +120,7 @@ async fn a_restart_between_start_and_callback_loses_nothing() {
 
 /// oauth 2.redirect-uri
 #[tokio::test]
-async fn the_redirect_uri_never_comes_from_a_request() {
+async fn the_redirect_uri_of_a_consent_is_the_one_that_its_app_shows() {
     let world = World::start().await;
     let made = world.draft().await;
     let url = world.browser().begin(made["authorize_url"].as_str().expect("a page")).await;

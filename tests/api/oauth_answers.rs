@@ -178,19 +178,19 @@ fn lives() -> Vec<Row> {
 
 /// oauth 6.form, 6.14, 5.body
 #[tokio::test]
-async fn answers_in_every_notation_are_read_or_pass() {
+async fn token_answers_in_odd_formats_are_accepted_or_retried_as_the_table_says() {
     plays(notations()).await;
 }
 
 /// oauth 6.1, 6.2, 6.3, 6.4, 6.8, 6.9, 6.10, 6.11, 6.12, 5.token
 #[tokio::test]
-async fn odd_members_are_taken_pass_or_break_as_the_table_says() {
+async fn odd_token_members_are_accepted_retried_or_permanent_as_the_table_says() {
     plays(tokens()).await;
 }
 
 /// oauth 6.5, 6.6, 6.7
 #[tokio::test]
-async fn odd_lives_are_read_or_unknown_and_never_over() {
+async fn odd_expires_in_values_are_read_or_treated_as_unknown() {
     plays(lives()).await;
 }
 
@@ -300,7 +300,7 @@ fn assert_life(label: &str, shown: &Value, life: Option<i64>) {
 
 /// oauth 6.7: by the provider's own notation.
 #[tokio::test]
-async fn a_moment_of_expiry_counts_where_the_provider_says_so() {
+async fn an_absolute_expiry_time_is_read_where_the_provider_declares_its_format() {
     type Written = fn(Timestamp) -> Value;
     let notations: [(&str, Written); 2] =
         [("rfc3339", |end| json!(end.to_string())), ("unix", |end| json!(end.as_second()))];

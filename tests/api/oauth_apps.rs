@@ -35,7 +35,7 @@ async fn set(world: &World, patch: &Value) {
 
 /// oauth 9.2, 9.quiet: no token requests within the pause, whatever comes and restarts
 #[tokio::test]
-async fn a_refused_app_is_asked_for_by_no_request_within_its_pause() {
+async fn no_request_retries_a_rejected_app_within_its_pause() {
     let mut world = rejected().await;
     let asked = world.server.calls().len();
     for _ in 0..2 {
@@ -122,7 +122,7 @@ async fn a_late_refusal_of_the_old_secret_breaks_no_connection_of_an_app_with_a_
 
 /// What stands behind a connection is told by `explain`.
 #[tokio::test]
-async fn a_connection_s_app_is_named_with_its_redirect_uri_and_its_token() {
+async fn explain_names_the_app_of_a_connection_its_redirect_uri_and_token_expiry() {
     let world = World::start().await;
     world.connected().await;
     let explain = async || {

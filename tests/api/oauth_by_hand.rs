@@ -17,7 +17,7 @@ fn ran(served: &Served, arguments: &[&str]) -> (Option<i32>, String) {
 
 /// oauth 7.by-hand: the command, against a server that gives, fails and ends.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_command_line_refreshes_and_says_what_came_of_it() {
+async fn the_refresh_command_prints_the_result_or_the_cause_of_a_failure() {
     let authorization = Authorization::with(rules()).await;
     let pair = refresh_only(&authorization);
     let origin = api(&authorization);
@@ -60,7 +60,7 @@ async fn the_command_line_refreshes_and_says_what_came_of_it() {
 
 /// oauth 7.by-hand: neither its end nor a refusal refreshes the token of such an app.
 #[tokio::test]
-async fn an_app_that_is_not_refreshed_by_itself_is_refreshed_by_hand_alone() {
+async fn an_app_without_auto_refresh_is_refreshed_only_by_hand() {
     let rules = Rules { access_ttl: Some(1.0), ..Rules::default() };
     let mut world = World::with(rules, |plan| plan).await;
     world.connected().await;
@@ -126,7 +126,7 @@ async fn a_refresh_at_a_server_that_refuses_connections_is_a_503_that_says_when_
 
 /// oauth 7.by-hand: what passes is told so, with when to come again, as agents are told.
 #[tokio::test]
-async fn a_refresh_while_the_server_is_down_is_a_503_that_says_when_to_come_again() {
+async fn a_refresh_while_the_server_is_down_is_a_503_that_says_when_to_retry() {
     // What the server asked for, else `oauth.backoff_first`.
     for (fault, settings, longest) in [
         (Fault::too_many("7"), "", 7),

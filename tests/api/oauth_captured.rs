@@ -51,7 +51,7 @@ async fn ask(world: &World, host: &str) -> Message {
 
 /// oauth 6.13, 2.token-host: a host of the answer must be the provider's
 #[tokio::test]
-async fn a_consent_whose_answer_names_a_host_elsewhere_connects_nothing() {
+async fn a_consent_whose_answer_names_a_foreign_host_connects_nothing() {
     for evil in [
         "https://evil.test",
         "https://api.acme.test.evil.test",
@@ -73,7 +73,7 @@ async fn a_consent_whose_answer_names_a_host_elsewhere_connects_nothing() {
 
 /// oauth 6.13: by a consent
 #[tokio::test]
-async fn a_consent_takes_the_host_that_its_answer_names_beside_other_facts() {
+async fn a_consent_stores_the_host_that_its_token_answer_names() {
     let world = connected_at("https://api.acme.test").await;
     assert_eq!(world.connection().await["hosts"], json!(["api.acme.test"]));
     assert_eq!(ask(&world, HOST).await.text(), "fine");
@@ -82,7 +82,7 @@ async fn a_consent_takes_the_host_that_its_answer_names_beside_other_facts() {
 
 /// oauth 6.13: by a refresh, whose answer says nothing that may be believed
 #[tokio::test]
-async fn a_refresh_whose_answer_names_a_host_elsewhere_moves_nothing_and_is_taken() {
+async fn a_refresh_whose_answer_names_a_foreign_host_is_accepted_and_keeps_the_host() {
     let world = connected_at("https://api.acme.test").await;
     for evil in ["https://evil.test", "https://x.other.acme.test", "other.acme.test", ""] {
         world.server.issuer().expire_all();

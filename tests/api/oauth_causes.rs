@@ -55,7 +55,7 @@ fn inspected() -> Origin {
 
 /// oauth 9.cause: nobody there, an address that is refused, another certificate, silence.
 #[tokio::test]
-async fn each_way_in_which_a_server_cannot_be_asked_has_its_own_word_remedy_and_metric() {
+async fn each_failure_to_reach_a_token_endpoint_has_its_own_cause_hint_and_metric() {
     let silent = Origin::with_tls(None, |mut stream: Stream| async move { stream.hold().await });
     let inspected = inspected();
     let (away, other) = (
@@ -94,7 +94,7 @@ async fn each_way_in_which_a_server_cannot_be_asked_has_its_own_word_remedy_and_
 
 /// oauth 9.cause: a company that inspects TLS.
 #[tokio::test]
-async fn tls_inspection_is_told_with_the_setting_that_trusts_its_root() {
+async fn a_tls_inspection_failure_names_the_setting_that_trusts_its_root() {
     let inspected = inspected();
     let lab = lab(inspected.addr, true, LONG).await;
     let failing = failing(&lab).await;

@@ -88,7 +88,7 @@ fn assert_strict_redirect(answer: &Message) {
 
 /// oauth 2.1
 #[tokio::test]
-async fn a_callback_that_says_something_twice_or_too_much_is_refused() {
+async fn a_callback_with_repeated_or_oversized_parameters_is_refused() {
     let world = World::start().await;
     let made = world.draft().await;
     let mut browser = world.browser();
@@ -105,7 +105,7 @@ async fn a_callback_that_says_something_twice_or_too_much_is_refused() {
 
 /// oauth 2.2
 #[tokio::test]
-async fn a_state_that_was_used_made_up_or_left_out_is_refused() {
+async fn a_used_invented_or_empty_state_is_refused() {
     let world = World::start().await;
     let made = world.draft().await;
     let mut browser = world.browser();
@@ -126,7 +126,7 @@ async fn a_state_that_was_used_made_up_or_left_out_is_refused() {
 
 /// oauth 2.2
 #[tokio::test]
-async fn of_many_browsers_with_one_state_one_gets_through() {
+async fn only_one_of_many_concurrent_callbacks_with_one_state_succeeds() {
     let world = World::start().await;
     let made = world.draft().await;
     let mut browser = world.browser();
@@ -176,7 +176,7 @@ async fn a_callback_of_another_app_is_refused() {
 }
 
 #[tokio::test]
-async fn a_page_of_another_origin_cannot_press_the_button_where_the_browser_says_no_site() {
+async fn a_start_form_of_another_origin_is_refused_also_without_sec_fetch_site() {
     let world = World::start().await;
     let made = world.draft().await;
     let start = made["authorize_url"].as_str().expect("a page");
@@ -207,7 +207,7 @@ async fn a_page_of_another_origin_cannot_press_the_button_where_the_browser_says
 
 /// oauth 2.4
 #[tokio::test]
-async fn another_browser_cannot_finish_what_one_began() {
+async fn another_browser_cannot_finish_a_consent() {
     let world = World::start().await;
     let made = world.draft().await;
     let start = made["authorize_url"].as_str().expect("a page");
@@ -224,7 +224,7 @@ async fn another_browser_cannot_finish_what_one_began() {
 
 /// oauth 2.browser
 #[tokio::test]
-async fn the_start_page_begins_nothing_without_its_button_its_cookie_and_its_own_site() {
+async fn a_consent_begins_only_once_by_a_same_origin_post_with_its_cookie() {
     let world = World::start().await;
     let made = world.draft().await;
     let start = made["authorize_url"].as_str().expect("a page");
@@ -267,7 +267,7 @@ async fn an_answer_of_another_issuer_is_refused_and_its_error_not_shown() {
 
 /// oauth 2.6
 #[tokio::test]
-async fn a_declined_consent_is_told_in_our_words() {
+async fn a_declined_consent_is_reported_without_the_provider_s_description() {
     let world = World::start().await;
     let made = world.draft().await;
     let mut browser = world.browser();
@@ -298,7 +298,7 @@ async fn a_callback_without_a_code_is_refused() {
 
 /// oauth 2.response-mode
 #[tokio::test]
-async fn the_callback_is_for_get_alone() {
+async fn the_callback_accepts_only_get() {
     let world = World::start().await;
     let made = world.draft().await;
     let mut browser = world.browser();
@@ -344,7 +344,7 @@ async fn an_exchange_that_fails_is_a_502_and_never_repeated() {
 
 /// oauth 2.8: the secret is form-encoded, then base64, and nowhere else.
 #[tokio::test]
-async fn the_client_proves_itself_in_one_way() {
+async fn the_client_authenticates_at_the_token_endpoint_with_basic_alone() {
     use base64::Engine;
     let world = World::start().await;
     world.connected().await;
@@ -388,7 +388,7 @@ async fn the_event_of_a_user_s_own_consent_and_its_start_page_name_the_user() {
 
 /// oauth 2.no-refresh-token
 #[tokio::test]
-async fn no_refresh_token_is_said_at_once() {
+async fn a_consent_without_a_refresh_token_says_so_on_its_done_page() {
     let world = World::with(Rules { refreshes: false, ..Rules::default() }, |plan| plan).await;
     let made = world.draft().await;
     let mut browser = world.browser();
@@ -414,7 +414,7 @@ async fn a_token_that_is_exchanged_for_newer_ones_is_not_said_to_end() {
 
 /// Instagram and Threads.
 #[tokio::test]
-async fn a_consent_takes_a_longer_token_where_the_provider_has_one_or_fails() {
+async fn a_consent_exchanges_its_token_for_a_long_lived_one_or_fails() {
     let provider = provider(&format!(", lengthen: \"https://{AUTH_HOST}/longer\""));
     let world = World::with(Rules::default(), |plan| plan.provider(&provider)).await;
     let made = world.draft().await;
@@ -435,7 +435,7 @@ async fn a_consent_takes_a_longer_token_where_the_provider_has_one_or_fails() {
 
 /// oauth 6.6, 7.5: nothing says that the token ends, and the lifetime in the provider's file is a guess.
 #[tokio::test]
-async fn a_token_without_a_told_end_and_a_refresh_token_outlives_the_usual_lifetime() {
+async fn a_token_without_expiry_and_refresh_token_outlives_the_default_lifetime() {
     let rules = Rules { access_ttl: None, refreshes: false, ..Rules::default() };
     let provider = provider(", access_ttl: 0.3s");
     let world = World::with(rules, |plan| plan.provider(&provider)).await;
@@ -453,7 +453,7 @@ async fn a_token_without_a_told_end_and_a_refresh_token_outlives_the_usual_lifet
 
 /// oauth 2.granted
 #[tokio::test]
-async fn scopes_that_were_not_granted_are_shown_and_no_error() {
+async fn granted_scopes_are_shown_and_a_reconnect_adds_new_ones_to_its_request() {
     let rules = Rules { grants: Some("read".to_owned()), ..Rules::default() };
     let world = World::with(rules, |plan| plan).await;
     let made = world.draft().await;
@@ -467,7 +467,7 @@ async fn scopes_that_were_not_granted_are_shown_and_no_error() {
 }
 
 #[tokio::test]
-async fn what_a_stranger_sees_of_a_finished_consent_is_nothing() {
+async fn another_browser_sees_nothing_of_a_finished_consent() {
     let world = World::start().await;
     let made = world.connected().await;
     let done = format!("/oauth/done/{}", made["flow"].as_str().expect("a flow"));

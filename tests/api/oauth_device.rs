@@ -71,7 +71,7 @@ async fn polls_keep_the_interval_and_slow_down_for_good() {
 
 /// oauth 3, device: errors of the way are no end.
 #[tokio::test]
-async fn failures_that_pass_are_polled_through() {
+async fn temporary_failures_do_not_end_the_polling() {
     let world = World::with(quick(), |plan| plan).await;
     let made = begun(&world).await;
     for fault in [
@@ -92,7 +92,7 @@ async fn failures_that_pass_are_polled_through() {
 
 /// oauth 3, device: what ends it.
 #[tokio::test]
-async fn a_refusal_an_expired_code_and_other_errors_end_it() {
+async fn a_refusal_an_expired_code_and_other_oauth_errors_end_the_polling() {
     let ends = [
         ("access_denied", "the consent was declined"),
         ("expired_token", "the code was not entered in time"),
@@ -118,7 +118,7 @@ async fn a_refusal_an_expired_code_and_other_errors_end_it() {
 
 /// oauth 3, device: the poller is durable.
 #[tokio::test]
-async fn a_restart_goes_on_polling() {
+async fn polling_continues_after_a_restart() {
     let mut world = World::with(quick(), |plan| plan).await;
     let made = begun(&world).await;
     world.server.asked(1).await;
@@ -164,7 +164,7 @@ async fn tokens_of_a_consent_that_was_cancelled_connect_nothing_and_are_revoked(
 }
 
 #[tokio::test]
-async fn a_connection_that_is_removed_meanwhile_is_not_polled_for() {
+async fn polling_ends_when_its_connection_is_removed() {
     let world = World::with(quick(), |plan| plan).await;
     begun(&world).await;
     world.server.asked(1).await;
@@ -188,7 +188,7 @@ async fn a_connection_that_is_removed_meanwhile_is_not_polled_for() {
 
 /// oauth 3, device: metadata that cannot be read is no end either.
 #[tokio::test]
-async fn a_restart_while_the_metadata_cannot_be_read_goes_on_polling_when_it_can() {
+async fn polling_resumes_after_a_restart_once_the_metadata_can_be_read() {
     let provider = format!(
         "{{ id: svc, name: Service, hosts: [{HOST}], auth: [{{ id: oauth, kind: oauth2, \
          grant: device_code, issuer: \"{ISSUER}\", client_auth: basic, scopes: [read] }}] }}"

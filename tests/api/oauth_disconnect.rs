@@ -15,7 +15,7 @@ async fn removed(world: &World, query: &str) -> Value {
 }
 
 #[tokio::test]
-async fn both_tokens_are_revoked_with_the_client_s_proof() {
+async fn a_removal_revokes_both_tokens_with_client_authentication() {
     let world = World::start().await;
     world.connected().await;
     let pair = world.server.only_call().issued.expect("tokens");
@@ -34,7 +34,7 @@ async fn both_tokens_are_revoked_with_the_client_s_proof() {
 
 /// GitHub has the app's client id in the path.
 #[tokio::test]
-async fn the_url_may_name_the_client() {
+async fn the_revocation_url_may_contain_the_client_id() {
     let world = World::with(Rules::default(), |plan| {
         let provider = test_support::oauth::provider("");
         plan.provider(&provider.replace("/revoke\"", "/revoke/{client_id}\""))
@@ -49,7 +49,7 @@ async fn the_url_may_name_the_client() {
 }
 
 #[tokio::test]
-async fn without_the_wish_the_provider_is_not_told() {
+async fn a_removal_without_revoke_sends_nothing_to_the_provider() {
     let world = World::start().await;
     world.connected().await;
     assert_eq!(removed(&world, "").await["revoked_upstream"], Value::Null);
@@ -62,7 +62,7 @@ async fn without_the_wish_the_provider_is_not_told() {
 }
 
 #[tokio::test]
-async fn a_provider_without_a_way_is_said_to_have_none() {
+async fn a_removal_names_the_access_page_of_a_provider_without_revocation() {
     let world = World::with(Rules::default(), |plan| {
         plan.provider(&test_support::oauth::provider(
             ", revoke_via: none, access_page: \"https://auth.acme.test/apps\"",
@@ -77,7 +77,7 @@ async fn a_provider_without_a_way_is_said_to_have_none() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_down_is_told_later_also_after_a_restart() {
+async fn a_revocation_at_a_server_that_is_down_is_retried_also_after_a_restart() {
     let mut world = World::start().await;
     world.connected().await;
     let pair = world.server.only_call().issued.expect("tokens");
@@ -95,7 +95,7 @@ async fn a_server_that_is_down_is_told_later_also_after_a_restart() {
 
 /// oauth 13.outbox: a provider that refuses in the end was not told, and the log does not say so.
 #[tokio::test]
-async fn an_owed_revocation_that_is_refused_is_logged_as_given_up() {
+async fn a_pending_revocation_that_is_refused_is_logged_as_failed() {
     let world = World::start().await;
     world.connected().await;
     world.server.issuer().script("/revoke", answer(503, &json!({ "error": "down" })));
@@ -120,7 +120,7 @@ async fn an_owed_revocation_that_is_refused_is_logged_as_given_up() {
 
 /// oauth 5.revoke, 5.settings
 #[tokio::test]
-async fn a_hanging_server_holds_nobody_up() {
+async fn a_removal_waits_for_a_hanging_revocation_endpoint_only_for_its_timeout() {
     let world =
         World::with(Rules::default(), |plan| plan.top("oauth: { revoke_timeout: 0.2s }")).await;
     world.connected().await;
@@ -161,7 +161,7 @@ async fn removed_during_a_refresh(world: &World, fault: Fault, gate: &Arc<Semaph
 }
 
 #[tokio::test]
-async fn what_a_refresh_brings_while_its_connection_is_removed_is_revoked_too() {
+async fn tokens_of_a_refresh_during_the_removal_of_its_connection_are_revoked_too() {
     let world = World::with(strict(), patient).await;
     let gate = Arc::new(Semaphore::new(0));
     let told = removed_during_a_refresh(&world, Fault::Held(gate.clone()), &gate).await;
@@ -174,7 +174,7 @@ async fn what_a_refresh_brings_while_its_connection_is_removed_is_revoked_too() 
 }
 
 #[tokio::test]
-async fn a_refresh_that_outlasts_the_removal_is_owed_and_said_to_be() {
+async fn a_refresh_that_outlasts_the_removal_is_reported_pending_and_revoked_later() {
     let world = World::with(strict(), |plan| plan.top("oauth: { revoke_timeout: 0.3s }")).await;
     let (gate, never) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
     let told = removed_during_a_refresh(&world, Fault::Held(gate.clone()), &never).await;
@@ -230,7 +230,7 @@ async fn a_connection_that_is_removed_during_the_exchange_leaves_no_grant_at_its
 
 /// oauth 13.outbox: the app goes, and what is owed with it is still asked of the provider.
 #[tokio::test]
-async fn an_owed_revocation_outlives_the_removal_of_its_app() {
+async fn a_pending_revocation_outlives_the_removal_of_its_app() {
     let mut world = World::start().await;
     world.connected().await;
     let pair = world.server.only_call().issued.expect("tokens");

@@ -106,7 +106,7 @@ async fn an_mcp_server_connects_from_its_url_alone() {
 
 /// All but the environment was lost.
 #[tokio::test]
-async fn what_is_said_of_an_mcp_server_is_kept() {
+async fn the_description_tags_and_environment_of_an_mcp_connection_are_kept() {
     let (lab, _server) = world(honest()).await;
     let said = json!({ "description": "ours", "purpose": "search", "tags": ["team:crm"],
         "rotate_every": "90d", "environment": "prod" });
@@ -131,7 +131,7 @@ async fn is_refused_for(lab: &Lab, new: &Value, field: &str) {
 
 /// It was accepted and dropped.
 #[tokio::test]
-async fn what_has_no_meaning_beside_the_url_of_an_mcp_server_is_refused() {
+async fn fields_that_do_not_apply_to_the_url_of_an_mcp_server_are_refused() {
     let (lab, server) = world(honest()).await;
     let reference = json!({ "from": "vault", "ref": "kv/mcp" });
     for (field, value) in [
@@ -198,7 +198,7 @@ async fn a_named_mcp_server_connects_by_its_id() {
 
 /// oauth 13, MCP 1, 2 and metadata
 #[tokio::test]
-async fn documents_that_speak_for_others_are_refused_and_nothing_is_registered() {
+async fn invalid_resource_metadata_is_refused_and_no_client_is_registered() {
     let other = |resource: &str| json!({ "resource": resource, "authorization_servers": [ISSUER] });
     let several = json!({ "resource": format!("https://{HOST}/mcp"),
                           "authorization_servers": [ISSUER, "https://second.acme.test"] });
@@ -222,7 +222,7 @@ async fn documents_that_speak_for_others_are_refused_and_nothing_is_registered()
 
 /// oauth 2.pkce, and 13, metadata
 #[tokio::test]
-async fn a_server_whose_metadata_lies_or_lacks_s256_is_refused() {
+async fn authorization_server_metadata_that_is_invalid_or_lacks_s256_is_refused() {
     let lies: [(&str, Value); 5] = [
         ("issuer", json!("https://evil.test")),
         ("issuer", json!(format!("{ISSUER}/"))),
@@ -242,7 +242,7 @@ async fn a_server_whose_metadata_lies_or_lacks_s256_is_refused() {
 
 /// oauth 13, registration
 #[tokio::test]
-async fn a_server_that_registers_nobody_says_so() {
+async fn a_failed_client_registration_is_refused_and_leaves_no_connection() {
     for script in [
         answer(403, &json!({ "error": "access_denied" })),
         answer(201, &json!({ "client_id": "" })),
@@ -261,7 +261,7 @@ async fn a_server_that_registers_nobody_says_so() {
 
 /// oauth 13, MCP 3: a document about ourselves, where servers read those and we have a public address.
 #[tokio::test]
-async fn a_client_id_may_be_the_address_of_a_document() {
+async fn a_client_id_may_be_the_url_of_a_client_metadata_document() {
     let rules = Rules { auth: ClientAuth::None, ..Rules::default() };
     let public = |plan: Plan| plan.top("public_url: https://kw.acme.test");
     let (lab, server) = world_with(honest(), rules, public).await;
@@ -287,7 +287,7 @@ async fn a_client_id_may_be_the_address_of_a_document() {
 
 /// oauth 13, MCP 5: a client that the server forgot is registered anew, and shown to no other server.
 #[tokio::test]
-async fn a_forgotten_client_is_registered_again_when_asked() {
+async fn a_reconnect_with_register_replaces_a_client_that_the_server_forgot() {
     let (lab, server) = world(honest()).await;
     let made = add(&lab).await.json();
     let mut browser = Browser::new(&lab.gateway);
@@ -393,7 +393,7 @@ async fn an_agent_gets_no_injection_at_the_token_endpoint_of_an_mcp_server() {
 
 /// oauth 2.5: announced, and missing; in an answer that says an error too.
 #[tokio::test]
-async fn an_announced_issuer_that_is_missing_from_the_answer_is_refused() {
+async fn a_callback_without_the_announced_iss_parameter_is_refused() {
     for declines in [false, true] {
         let (lab, server) = world(honest()).await;
         let made = add(&lab).await.json();
@@ -414,7 +414,7 @@ async fn an_announced_issuer_that_is_missing_from_the_answer_is_refused() {
 
 /// oauth 5.metadata: a document that does not end.
 #[tokio::test]
-async fn metadata_is_read_up_to_its_bound() {
+async fn metadata_over_its_size_limit_is_refused() {
     for (padding, connects) in [(900 * 1024, true), (1024 * 1024, false)] {
         let (lab, server) = world(honest()).await;
         server.issuer().tell("padding", json!("x".repeat(padding)));

@@ -47,7 +47,7 @@ const STATUSES: &[u16] = &[200, 400, 401, 403];
 
 /// oauth 9.1, 9.2, 9.quiet, 9.said
 #[tokio::test]
-async fn what_is_over_breaks_the_connection_for_who_must_act_and_is_never_asked_again() {
+async fn a_permanent_refresh_error_breaks_the_connection_and_is_not_retried() {
     let (revoked, rejected) = (Over("revoked"), Over("client_rejected"));
     let mut rows = code("9.1", "invalid_grant", STATUSES, revoked);
     rows.extend(code("9.1", "token_revoked", &[400], revoked));
@@ -58,7 +58,7 @@ async fn what_is_over_breaks_the_connection_for_who_must_act_and_is_never_asked_
 
 /// oauth 9.3, 9.status, 5.redirects, 5.coded, 5.body, 5.head, 5.whole
 #[tokio::test]
-async fn what_a_server_or_the_way_to_it_suffers_passes() {
+async fn server_and_network_faults_are_temporary_and_a_later_refresh_heals_them() {
     let elsewhere = format!("https://{STRANGER}/token");
     let head = format!("X: {}\r\n", "x".repeat(40 * 1024));
     let code = json!({ "error": "invalid_grant" }).to_string();
@@ -91,7 +91,7 @@ async fn what_a_server_or_the_way_to_it_suffers_passes() {
 
 /// oauth 9.4, 9.5, 9.7
 #[tokio::test]
-async fn codes_that_pass_and_codes_that_nobody_knows_break_nothing_at_once() {
+async fn temporary_and_unknown_error_codes_do_not_break_a_connection_at_once() {
     let mut rows = code("9.4", "server_error", STATUSES, Passes);
     rows.extend(code("9.4", "slow_down", &[200], Passes));
     rows.extend(code("9.5", "quux", &[400, 401, 403], Passes));
@@ -168,7 +168,7 @@ async fn is_over(fleet: &Fleet, number: usize, label: &str, reason: &str) {
 
 /// oauth 9.3: nobody there, and somebody who does not prove to be the server.
 #[tokio::test]
-async fn a_server_that_is_not_there_or_not_itself_passes_and_gets_nothing() {
+async fn an_unreachable_or_impersonated_server_is_temporary_and_gets_no_request() {
     let impostor = Origin::named(&["impostor.test"], |mut stream: Stream| async move {
         while stream.request().await.is_some() {}
     });
@@ -196,7 +196,7 @@ async fn a_server_that_is_not_there_or_not_itself_passes_and_gets_nothing() {
 /// oauth 9.5: what nobody knows is believed when it is said often enough for long enough, and another
 /// answer in between begins anew.
 #[tokio::test]
-async fn an_unknown_answer_is_believed_when_it_goes_on() {
+async fn an_unknown_error_code_that_repeats_breaks_the_connection() {
     let (authorization, lab) = bank(rules(), fast).await;
     set(&lab, |it| {
         (it.unknown_answers_max, it.unknown_answers_for) = (3, Duration::from_millis(1));
@@ -224,7 +224,7 @@ async fn an_unknown_answer_is_believed_when_it_goes_on() {
 
 /// oauth 9.said: a code and a description that repeat what was sent, or would be markup.
 #[tokio::test]
-async fn what_a_server_says_reaches_no_agent_and_no_log_as_it_is() {
+async fn error_texts_of_a_server_are_sanitized_and_reach_no_agent_and_no_log() {
     let (authorization, lab) = bank(rules(), fast).await;
     let echo = |status: u16, code: &str, said: &str| {
         Fault::Says(answer(status, &json!({ "error": code, "error_description": said })))
@@ -319,7 +319,7 @@ async fn a_429_pauses_the_other_connections_of_the_same_client() {
 
 /// oauth 10.3: garbage is no pause, and neither is what another status says.
 #[tokio::test]
-async fn a_retry_after_that_says_nothing_lengthens_no_pause() {
+async fn an_invalid_or_irrelevant_retry_after_does_not_lengthen_the_pause() {
     let says = |status: u16, value: &str| {
         Fault::status(status, &format!("Retry-After: {value}\r\n"), "{}")
     };
@@ -352,7 +352,7 @@ async fn a_retry_after_that_says_nothing_lengthens_no_pause() {
 
 /// oauth 10.1: success ends what had grown.
 #[tokio::test]
-async fn a_success_begins_the_pauses_anew() {
+async fn a_successful_refresh_resets_the_count_of_failures() {
     let fleet = Fleet::of(1, rules(), "").await;
     for _ in 0..2 {
         let down = async {

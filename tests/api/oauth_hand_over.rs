@@ -34,7 +34,7 @@ async fn reconnects(world: &World, ann: &str) -> Value {
 }
 
 #[tokio::test]
-async fn who_may_not_change_the_connection_any_more_begins_and_finishes_no_consent() {
+async fn a_user_who_lost_the_right_to_a_connection_begins_and_finishes_no_consent() {
     for (path, change) in [
         ("/connections/work", json!({ "owner": "bob" })),
         ("/connections/work", json!({ "owner": null })),

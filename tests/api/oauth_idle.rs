@@ -14,7 +14,7 @@ async fn step(lab: &Lab) -> usize {
 
 /// oauth 7.keep-alive
 #[tokio::test]
-async fn an_idle_connection_is_refreshed_where_it_is_wanted_and_says_when() {
+async fn an_idle_connection_is_refreshed_and_shows_when_if_keep_alive_is_set() {
     let (authorization, lab) = bank_of(&method(", keep_alive: 1s"), rules(), usual).await;
     let shown = async || lab.gateway.api("GET", "/connections/acme", "").await.json();
     assert_eq!(shown().await["token"]["keep_alive"], json!(null), "nobody wants it");
@@ -35,7 +35,7 @@ async fn an_idle_connection_is_refreshed_where_it_is_wanted_and_says_when() {
 
 /// oauth 8.9: what stops being kept alive may end in the middle of a refresh
 #[tokio::test]
-async fn a_gateway_that_ends_waits_for_a_refresh_that_nobody_asked_for() {
+async fn a_keep_alive_refresh_in_progress_is_not_started_again() {
     let (authorization, lab) = bank_of(&method(", keep_alive: 1s"), rules(), |it| {
         it.keep_alive = true;
         it.exchange_timeout = Duration::from_secs(10);

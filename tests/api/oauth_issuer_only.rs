@@ -75,8 +75,7 @@ async fn a_provider_known_by_its_issuer_alone_gives_tokens_without_a_consent() {
 
 /// oauth 13.flight: a refresh token that was imported, of a client with a secret and of one without.
 #[tokio::test]
-async fn an_imported_refresh_token_of_an_issuer_is_renewed_also_after_a_restart_without_documents()
-{
+async fn an_imported_refresh_token_is_used_with_stored_metadata_after_a_restart() {
     let public = format!("client_auth: none, token_params: {{ client_id: {CLIENT} }}");
     for (rules, more, app) in
         [(Rules::default(), "client_auth: basic", true), (rules(), &*public, false)]
@@ -115,7 +114,7 @@ async fn metadata_that_cannot_be_read_now_is_a_temporary_failure_and_heals() {
 
 /// oauth 13.flight: metadata of another server, or with an endpoint that is not https, gets nothing.
 #[tokio::test]
-async fn metadata_that_lies_sends_no_secret_anywhere() {
+async fn invalid_metadata_breaks_the_connection_and_no_secret_is_sent() {
     for (member, value) in [
         ("issuer", json!("https://evil.test")),
         ("token_endpoint", json!("http://auth.acme.test/token")),
@@ -135,7 +134,7 @@ async fn metadata_that_lies_sends_no_secret_anywhere() {
 
 /// oauth 13.flight: however many come at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_crowd_at_a_cold_start_reads_the_metadata_once() {
+async fn concurrent_requests_at_a_cold_start_read_the_metadata_once() {
     let world = world(Rules::default(), MACHINE).await;
     connect(&world, true, &json!({})).await;
     let asked = (0..20).map(|_| world.request());
@@ -168,7 +167,7 @@ async fn a_second_connection_of_an_issuer_that_is_down_reads_nothing_within_the_
 
 /// oauth 13.flight: a server that moves is followed, with an app and without.
 #[tokio::test]
-async fn a_server_that_has_moved_is_followed_without_a_consent() {
+async fn a_moved_token_endpoint_is_found_again_without_a_consent() {
     let public = format!("client_auth: none, token_params: {{ client_id: {CLIENT} }}");
     for (rules, more, app) in [(Rules::default(), MACHINE, true), (rules(), &*public, false)] {
         let world = world(rules, more).await;

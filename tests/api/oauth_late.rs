@@ -52,7 +52,7 @@ async fn an_answer_later_than_the_exchange_timeout_loses_no_grant_and_its_token_
 
 /// oauth 5.answer: owners see that an answer is awaited, and the gateway counts no failure yet.
 #[tokio::test]
-async fn an_answer_that_is_awaited_is_shown_and_no_failure_yet() {
+async fn an_awaited_answer_is_shown_and_not_counted_as_a_failure() {
     let (authorization, lab) = bank(rules(), |it| {
         it.exchange_timeout = Duration::from_millis(50);
         it.wait_timeout = Duration::from_millis(50);

@@ -15,7 +15,7 @@ use test_support::*;
 
 /// oauth 7.2: a life below the buffer would else be refreshed by every request.
 #[tokio::test]
-async fn a_short_life_is_not_refreshed_by_each_request() {
+async fn a_token_with_a_short_lifetime_is_not_refreshed_by_each_request() {
     let (authorization, lab) = bank(short(60.0), usual).await;
     for _ in 0..10 {
         assert_eq!(lab.ask("GET /a").await.text(), "fine");
@@ -27,7 +27,7 @@ async fn a_short_life_is_not_refreshed_by_each_request() {
 /// oauth 7.3, 8.4: the old one is used while the refresh hangs, then requests wait, and a token that ended
 /// never goes out.
 #[tokio::test]
-async fn an_ageing_token_is_used_until_requests_wait_for_the_newer() {
+async fn an_expiring_token_is_used_during_its_refresh_until_requests_must_wait() {
     let (authorization, lab) = bank(short(6.0), usual).await;
     assert_eq!(lab.ask("GET /a").await.text(), "fine");
     let first = lab.origin.only().head.one("authorization").map(str::to_owned);
@@ -58,7 +58,7 @@ async fn an_ageing_token_is_used_until_requests_wait_for_the_newer() {
 
 /// oauth 7.5: no moment of its own, and the API's 401 is one.
 #[tokio::test]
-async fn a_token_of_unknown_life_is_used_until_it_is_refused() {
+async fn a_token_of_unknown_lifetime_is_used_until_the_api_rejects_it() {
     let rules = Rules { access_ttl: None, ..rules() };
     let (authorization, mut lab) = bank(rules, usual).await;
     for _ in 0..3 {
@@ -75,7 +75,7 @@ async fn a_token_of_unknown_life_is_used_until_it_is_refused() {
 
 /// oauth 7.6: neither starting again, nor looking, nor both.
 #[tokio::test]
-async fn a_restart_refreshes_nothing_that_is_valid() {
+async fn a_restart_does_not_refresh_a_valid_token() {
     let (authorization, mut lab) = bank(rules(), usual).await;
     assert_eq!(lab.ask("GET /a").await.text(), "fine");
     for _ in 0..2 {
@@ -89,7 +89,7 @@ async fn a_restart_refreshes_nothing_that_is_valid() {
 
 /// oauth 8.10: the server did it, and its answer was lost.
 #[tokio::test]
-async fn a_lost_answer_is_asked_for_again_with_the_old_token() {
+async fn a_refresh_whose_answer_was_lost_is_repeated_with_the_old_token() {
     for lost in [Fault::ResetAfter, Fault::ClosesAfter, Fault::Truncates] {
         for grace in [Duration::from_secs(3_600), Duration::ZERO] {
             let (authorization, lab) = bank(Rules { grace, ..rules() }, fast).await;
@@ -115,7 +115,7 @@ async fn a_lost_answer_is_asked_for_again_with_the_old_token() {
 
 /// oauth 8.1: for a grant without a refresh token too, and on a cold start.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_crowd_after_a_restart_costs_no_more_than_one() {
+async fn concurrent_requests_after_a_restart_cost_one_refresh() {
     let (authorization, mut lab) = bank(rules(), usual).await;
     assert_eq!(lab.ask("GET /a").await.text(), "fine");
     authorization.issuer().expire_all();
@@ -128,7 +128,7 @@ async fn a_crowd_after_a_restart_costs_no_more_than_one() {
 
 /// oauth 8.9, 8.2: a program that is asked to end waits for the answer, stores it, and ends.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sigterm_waits_for_a_refresh_and_what_it_brought_is_there_afterwards() {
+async fn sigterm_waits_for_a_refresh_and_its_token_is_used_after_the_restart() {
     let authorization = Authorization::with(rules()).await;
     let pair = refresh_only(&authorization);
     let origin = api(&authorization);
@@ -171,7 +171,7 @@ async fn refuses(served: &Served) {
 
 /// oauth 11.1: the refusal of a token that somebody has replaced meanwhile.
 #[tokio::test]
-async fn a_late_refusal_is_sent_again_with_the_newer_token_and_costs_no_refresh() {
+async fn a_request_with_a_late_401_is_sent_again_with_the_newer_token_and_no_refresh() {
     let authorization = Authorization::with(rules()).await;
     let gate = Arc::new(Semaphore::new(0));
     let (issuer, held) = (authorization.issuer().clone(), gate.clone());
@@ -208,7 +208,7 @@ async fn a_late_refusal_is_sent_again_with_the_newer_token_and_costs_no_refresh(
 
 /// oauth 11.methods: a 401 means that nothing was done.
 #[tokio::test]
-async fn every_method_is_sent_again_but_where_the_provider_keeps_unsafe_ones() {
+async fn every_method_is_replayed_after_a_401_but_unsafe_ones_only_if_allowed() {
     for (more, unsafe_too) in [("", true), (", replay_unsafe: false", false)] {
         let (authorization, lab) = bank_of(&method(more), rules(), usual).await;
         assert_eq!(lab.ask("GET /first").await.text(), "fine");
@@ -253,7 +253,7 @@ fn authorizations(request: &Message) -> Vec<String> {
 
 /// oauth 11.7, 9.quiet: and after that nobody is asked, also after a restart.
 #[tokio::test]
-async fn what_a_401_showed_to_be_over_stays_so() {
+async fn a_grant_that_a_401_showed_to_be_revoked_stays_broken_after_a_restart() {
     let (authorization, mut lab) = bank(rules(), fast).await;
     assert_eq!(lab.ask("GET /a").await.text(), "fine");
     authorization.issuer().end_all();

@@ -32,7 +32,7 @@ async fn refused(world: &World, what: &str) -> String {
 
 /// oauth 13, metadata: "later" is not "none"
 #[tokio::test]
-async fn a_server_that_is_down_or_asks_for_patience_has_not_said_that_it_has_no_metadata() {
+async fn a_429_or_5xx_for_metadata_is_an_error_and_no_other_well_known_url_is_tried() {
     for status in [429, 500, 503] {
         let world = world().await;
         world.server.issuer().script(DOCUMENT, answer(status, &json!({})));
@@ -80,7 +80,7 @@ async fn a_server_known_by_its_issuer_alone_renews_tokens_after_a_restart_while_
 
 /// oauth 13, metadata: a stale copy serves while the server is down
 #[tokio::test]
-async fn what_a_server_said_before_holds_while_it_is_down() {
+async fn stale_metadata_is_used_while_its_server_is_down_and_replaced_afterwards() {
     let world = world().await;
     world.connected().await;
     let flows = world.lab.gateway.running().services().flows.clone();
@@ -126,7 +126,7 @@ async fn a_start_page_whose_server_is_down_says_so_and_works_when_it_is_back() {
 
 /// oauth 13, metadata: read anew on 404 or 405 of an endpoint
 #[tokio::test]
-async fn a_token_endpoint_that_has_moved_is_found_again_without_anybody() {
+async fn a_moved_token_endpoint_is_found_again_by_reading_the_metadata() {
     for status in [404, 405] {
         let world = world().await;
         world.connected().await;

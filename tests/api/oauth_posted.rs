@@ -80,7 +80,7 @@ async fn a_posted_callback_finishes_nothing_in_another_browser() {
 
 /// oauth 2.form-post
 #[tokio::test]
-async fn only_our_own_page_brings_a_browser_on_and_a_look_spends_nothing() {
+async fn only_a_same_origin_get_continues_a_posted_callback() {
     let world = world().await;
     let (mut browser, _, back) = begun(&world).await;
     let page = browser.posts_from_elsewhere(&back.at, &back.form).await;
@@ -103,7 +103,7 @@ async fn only_our_own_page_brings_a_browser_on_and_a_look_spends_nothing() {
 
 /// oauth 2.form-post, 2.1, 2.2, 2.3 and 2.5: as strict as by redirect, and nothing is kept of what nobody waits for
 #[tokio::test]
-async fn a_post_that_is_not_the_answer_that_is_waited_for_is_refused() {
+async fn an_invalid_posted_callback_is_refused_and_sends_no_token_request() {
     let world = world().await;
     let other = test_support::oauth::app(&world.lab, "other-app", ("other", "of-another")).await;
     let (mut browser, _, back) = begun(&world).await;
@@ -134,7 +134,7 @@ async fn a_post_that_is_not_the_answer_that_is_waited_for_is_refused() {
 
 /// oauth 2.form-post, 2.6
 #[tokio::test]
-async fn a_posted_refusal_is_told_in_our_words() {
+async fn a_posted_access_denied_is_reported_as_a_declined_consent() {
     let world = world().await;
     let (mut browser, made, back) = begun(&world).await;
     let state = query(&format!("?{}", back.form))["state"].clone();
@@ -150,7 +150,7 @@ async fn a_posted_refusal_is_told_in_our_words() {
 
 /// oauth 2.form-post, 2.durable
 #[tokio::test]
-async fn a_restart_between_the_post_and_the_page_loses_nothing() {
+async fn a_posted_callback_survives_a_restart_before_the_browser_follows_it() {
     let mut world = world().await;
     let (browser, made, back) = begun(&world).await;
     let page = browser.posts_from_elsewhere(&back.at, &back.form).await;

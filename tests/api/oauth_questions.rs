@@ -26,7 +26,7 @@ async fn asked(world: &World) -> std::collections::BTreeMap<String, String> {
 
 /// oauth 2.scope: some servers refuse an empty one.
 #[tokio::test]
-async fn no_scope_is_asked_for_where_there_is_none() {
+async fn a_provider_without_scopes_gets_no_scope_parameter() {
     let world = world(with("scopes: [read], ", "")).await;
     let made = world.draft().await;
     let mut browser = world.browser();
@@ -39,7 +39,7 @@ async fn no_scope_is_asked_for_where_there_is_none() {
 
 /// oauth 2.start, 2.response-mode: what a provider and an app add, and what neither may.
 #[tokio::test]
-async fn parameters_are_added_and_none_of_the_consent_s_own_is_replaced() {
+async fn authorize_params_are_added_and_cannot_replace_protocol_parameters() {
     let more = "scopes: [read], authorize_params: { access_type: offline, prompt: none }, ";
     let world = world(with("scopes: [read], ", more)).await;
     let add =
@@ -109,7 +109,7 @@ async fn an_endpoint_has_the_default_of_a_variable_that_was_not_given() {
 
 /// Tokens of another tool, whose connection names no region.
 #[tokio::test]
-async fn imported_tokens_are_revoked_where_a_variable_has_its_default() {
+async fn imported_tokens_are_revoked_at_the_url_with_the_default_of_a_variable() {
     let world = world(regional()).await;
     world.server.issuer().script("/eu/revoke", answer(200, &json!({})));
     let pair = world.server.issuer().issue();
@@ -124,7 +124,7 @@ async fn imported_tokens_are_revoked_where_a_variable_has_its_default() {
 
 /// oauth 2.pkce, 2.start: fresh for each flow, with a secret and without.
 #[tokio::test]
-async fn state_and_challenge_are_another_for_each_flow() {
+async fn state_and_code_challenge_differ_for_each_consent() {
     let world = World::start().await;
     let first = asked(&world).await;
     let again = world.api("POST", "/connections/work/reconnect", &json!({})).await;
@@ -139,7 +139,7 @@ async fn state_and_challenge_are_another_for_each_flow() {
 
 /// oauth 2.pkce-avoid: the provider's file says so, and nothing else.
 #[tokio::test]
-async fn a_provider_that_fails_with_pkce_is_asked_without() {
+async fn a_provider_with_pkce_avoid_gets_no_code_challenge() {
     let provider = with("scopes: [read], ", "scopes: [read], pkce: avoid, ");
     let rules = Rules { pkce: false, ..Rules::default() };
     let world = World::with(rules, |plan| plan.provider(&provider)).await;
@@ -154,7 +154,7 @@ async fn a_provider_that_fails_with_pkce_is_asked_without() {
 
 /// oauth 2.id-token
 #[tokio::test]
-async fn an_id_token_is_not_asked_for_by_itself_nor_kept_nor_believed_before_what_the_file_names() {
+async fn openid_is_not_requested_by_default_and_an_unexpected_id_token_is_ignored() {
     let world = World::start().await;
     let made = world.draft().await;
     let mut browser = world.browser();
@@ -172,7 +172,7 @@ async fn an_id_token_is_not_asked_for_by_itself_nor_kept_nor_believed_before_wha
 
 /// oauth 2.redirect-uri: each app has its own.
 #[tokio::test]
-async fn each_app_is_sent_back_to_another_address() {
+async fn each_app_has_its_own_redirect_uri() {
     let world = World::start().await;
     let other = test_support::oauth::app(&world.lab, "other-app", ("other", "of-another")).await;
     let uri = async |name: &str| {
@@ -263,7 +263,7 @@ fn answering(more: &str) -> String {
 
 /// oauth 6.13: a host from the token's answer, and members that are kept for nothing.
 #[tokio::test]
-async fn an_answer_s_host_is_the_provider_s_or_connects_nothing() {
+async fn a_consent_whose_answer_names_a_host_outside_the_provider_connects_nothing() {
     let provider = answering("capture: { instance: instance_url, team: team.id }");
     for (told, fits) in [
         ("https://api.acme.test", true),
@@ -296,7 +296,7 @@ async fn an_answer_s_host_is_the_provider_s_or_connects_nothing() {
 
 /// oauth 2.token-host: one that the callback names.
 #[tokio::test]
-async fn a_callback_s_host_is_the_provider_s_or_ends_the_flow_before_anything_is_sent() {
+async fn a_callback_that_names_a_host_outside_the_provider_sends_no_token_request() {
     let provider = answering("callback_capture: { instance: accounts-server }")
         .replace(&format!("https://{AUTH_HOST}/token"), "https://{instance}.acme.test/token");
     for (told, fits) in [

@@ -89,7 +89,7 @@ async fn another_account_waits_for_a_person_and_may_be_declined() {
 
 /// oauth 2.account
 #[tokio::test]
-async fn another_account_that_is_wanted_takes_the_place_of_the_old() {
+async fn a_confirmed_other_account_replaces_the_old_one() {
     for in_browser in [true, false] {
         let world = World::start().await;
         world.connected().await;
@@ -127,7 +127,7 @@ enum Late {
 
 /// oauth 8.5, 8.7: neither its tokens nor its verdict are about the grant that is there by then.
 #[tokio::test]
-async fn what_comes_late_changes_nothing_about_the_new_grant() {
+async fn a_late_refresh_answer_does_not_change_the_new_grant() {
     for late in [Late::Tokens, Late::InvalidGrant] {
         let mut world = World::start().await;
         world.connected().await;
@@ -161,7 +161,7 @@ async fn what_comes_late_changes_nothing_about_the_new_grant() {
 
 /// oauth 8.5: what was taken away does not come back.
 #[tokio::test]
-async fn what_comes_late_revives_nothing_that_was_removed() {
+async fn a_late_refresh_answer_does_not_restore_a_removed_connection() {
     let mut world = World::start().await;
     world.connected().await;
     world.server.issuer().expire_all();

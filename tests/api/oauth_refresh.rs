@@ -23,7 +23,7 @@ fn error(answer: &Message) -> (u16, String) {
 
 /// oauth 7.3, 10.2: dead and not to be renewed just now.
 #[tokio::test]
-async fn a_token_that_ended_is_never_sent_while_refreshes_fail() {
+async fn an_expired_token_is_never_sent_while_refreshes_fail() {
     let (authorization, lab) =
         bank(short(1.0), |it| it.backoff_first = Duration::from_secs(60)).await;
     assert_eq!(lab.ask("GET /a").await.text(), "fine");
@@ -44,7 +44,7 @@ async fn a_token_that_ended_is_never_sent_while_refreshes_fail() {
 
 /// oauth 9.1: permanent, of a person.
 #[tokio::test]
-async fn a_finished_grant_breaks_the_connection_and_nobody_asks_again() {
+async fn an_invalid_grant_breaks_the_connection_and_is_not_retried() {
     let (authorization, lab) = bank(short(1.0), fast).await;
     authorization.fail_always(Fault::error(400, "invalid_grant"));
     for _ in 0..3 {
@@ -64,7 +64,7 @@ async fn a_finished_grant_breaks_the_connection_and_nobody_asks_again() {
 
 /// oauth 9.2: permanent, of the operator.
 #[tokio::test]
-async fn a_refused_client_names_both_remedies() {
+async fn the_refusal_after_invalid_client_names_both_remedies() {
     let world = World::start().await;
     world.connected().await;
     world.server.issuer().expire_all();
@@ -79,7 +79,7 @@ async fn a_refused_client_names_both_remedies() {
 
 /// oauth 7.5, 9.6: no refresh token.
 #[tokio::test]
-async fn without_a_refresh_token_a_refusal_breaks_the_connection_without_a_request() {
+async fn a_401_without_a_refresh_token_breaks_the_connection_and_sends_no_refresh() {
     let rules = Rules { refreshes: false, ..rules() };
     let authorization = Authorization::with(rules).await;
     let pair = authorization.issuer().issue();
@@ -96,7 +96,7 @@ async fn without_a_refresh_token_a_refusal_breaks_the_connection_without_a_reque
 
 /// oauth 5.wait, 8.2: the waiter's own deadline.
 #[tokio::test]
-async fn an_agent_waits_for_so_long_and_the_refresh_goes_on_without_it() {
+async fn a_refresh_continues_after_its_waiting_request_timed_out() {
     let (authorization, lab) =
         bank(rules(), |it| it.wait_timeout = Duration::from_millis(200)).await;
     let gate = authorization.hold_next();
@@ -111,7 +111,7 @@ async fn an_agent_waits_for_so_long_and_the_refresh_goes_on_without_it() {
 
 /// oauth 8.1, 8.3: 500 at the moment of expiry.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn five_hundred_requests_at_the_end_of_a_token_cost_one_refresh_and_nobody_fails() {
+async fn five_hundred_requests_at_a_token_s_expiry_cost_one_refresh_and_all_succeed() {
     let (authorization, lab) = bank(short(2.0), usual).await;
     assert_eq!(lab.ask("GET /a").await.text(), "fine");
     let lab = Arc::new(lab);
@@ -135,7 +135,7 @@ async fn five_hundred_requests_at_the_end_of_a_token_cost_one_refresh_and_nobody
 
 /// oauth 8.2
 #[tokio::test]
-async fn what_a_refresh_brings_is_kept_when_the_agent_that_began_it_hangs_up() {
+async fn the_token_of_a_refresh_is_kept_when_the_agent_that_began_it_hangs_up() {
     let (authorization, lab) = bank(rules(), usual).await;
     let gate = authorization.hold_next();
     let mut wire = lab.tunnel(HOST).await;
@@ -152,7 +152,7 @@ async fn what_a_refresh_brings_is_kept_when_the_agent_that_began_it_hangs_up() {
 
 /// oauth 7.4
 #[tokio::test]
-async fn a_living_token_is_used_while_refreshes_fail() {
+async fn a_valid_token_is_used_while_refreshes_fail() {
     let (authorization, lab) = bank(rules(), |it| it.backoff_first = Duration::from_secs(60)).await;
     assert_eq!(lab.ask("GET /a").await.text(), "fine");
     authorization.fail_always(Fault::ResetBefore);
@@ -168,7 +168,7 @@ async fn a_living_token_is_used_while_refreshes_fail() {
 
 /// oauth 10.3, both forms.
 #[tokio::test]
-async fn what_a_server_asks_to_wait_is_told_to_the_agent() {
+async fn the_retry_after_of_a_token_endpoint_is_passed_on_to_the_agent() {
     for (field, least, most) in [("7", 7, 7), ("Fri, 01 Jan 2100 00:00:00 GMT", 890, 900)] {
         let (authorization, lab) = bank(rules(), fast).await;
         authorization.fail_always(Fault::too_many(field));
@@ -184,7 +184,7 @@ async fn what_a_server_asks_to_wait_is_told_to_the_agent() {
 
 /// oauth 10.5: the first request after the pause tries again.
 #[tokio::test]
-async fn a_server_that_is_well_again_heals_the_connection_without_anybody() {
+async fn a_connection_recovers_by_itself_when_its_server_does() {
     let (authorization, lab) = bank(rules(), fast).await;
     authorization.fail_next(Fault::status(500, "", "oops"));
     assert_eq!(error(&lab.ask("GET /a").await).0, 503);
@@ -223,7 +223,7 @@ async fn a_server_that_hangs_delays_only_its_own_connections() {
 
 /// oauth 7.6: nothing but age and refusals.
 #[tokio::test]
-async fn a_status_call_or_a_test_refreshes_nothing() {
+async fn reading_connections_refreshes_no_token() {
     let (authorization, lab) = bank(rules(), usual).await;
     assert_eq!(lab.ask("GET /a").await.text(), "fine");
     for path in ["/connections", "/connections/acme"] {
@@ -254,7 +254,7 @@ async fn a_refresh_by_hand_is_a_new_generation_in_the_audit() {
 
 /// All requests wait together on a cold start too: oauth 8.1
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_crowd_at_a_cold_start_costs_one_request() {
+async fn concurrent_requests_at_a_cold_start_cost_one_refresh() {
     let (authorization, lab) = bank(rules(), usual).await;
     let lab = Arc::new(lab);
     assert_eq!(crowd(&lab, 50, "GET /a").await, vec![200; 50]);

@@ -68,7 +68,7 @@ async fn a_resume_by_a_person_has_a_refused_client_tried_again() {
 
 /// oauth 9.again: the same secret, given once more by a person
 #[tokio::test]
-async fn the_same_secret_again_is_tried_and_said_to_be_unchanged() {
+async fn a_patch_with_the_same_secret_retries_it_and_reports_no_change() {
     let world = rejected_once().await;
     let same = json!({ "secrets": { "client_secret": CLIENT_SECRET } });
     let told = world.api("PATCH", "/apps/svc-app", &same).await;
@@ -106,7 +106,7 @@ async fn requests_heal_a_refused_client_after_its_pause() {
 
 /// oauth 9.again: a server that still refuses is asked once for each time that a person asks.
 #[tokio::test]
-async fn a_person_who_tries_a_refused_client_in_vain_is_told_so_and_it_stays_broken() {
+async fn a_manual_refresh_with_a_still_rejected_client_fails_and_it_stays_broken() {
     let world = rejected_once().await;
     world.server.fail_always(Fault::error(401, "invalid_client"));
     for round in 1..=2 {

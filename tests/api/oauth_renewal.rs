@@ -42,7 +42,7 @@ async fn a_403_costs_no_refresh_and_is_not_sent_again() {
 
 /// oauth 11.4, 11.5
 #[tokio::test]
-async fn a_second_401_is_passed_on_and_is_no_reason_for_a_while() {
+async fn a_second_401_is_passed_on_and_causes_no_refresh_for_a_while() {
     let (authorization, lab) = (Authorization::with(rules()).await, AtomicUsize::new(0));
     let origin = Origin::answering(move |_: &Message| {
         let number = lab.fetch_add(1, Ordering::SeqCst);
@@ -77,7 +77,7 @@ async fn while_refreshes_fail_the_401_itself_is_passed_on() {
 
 /// oauth 11.7
 #[tokio::test]
-async fn a_grant_that_is_finished_is_told_instead_of_the_401() {
+async fn a_revoked_grant_is_reported_as_connection_broken_instead_of_the_401() {
     let (authorization, lab) = revoked().await;
     authorization.issuer().end_all();
     let answer = lab.ask("GET /a").await;
@@ -169,7 +169,7 @@ async fn a_refused_call_over_http2_is_sent_again_too() {
 
 /// oauth 11.10: the provider's own way to say it.
 #[tokio::test]
-async fn an_answer_that_means_401_is_one() {
+async fn an_answer_that_the_provider_declares_as_expired_is_handled_like_a_401() {
     let authorization = Authorization::with(rules()).await;
     let issuer = authorization.issuer().clone();
     let origin = Origin::answering(move |request: &Message| {
@@ -201,7 +201,7 @@ async fn an_answer_that_means_401_is_one() {
 
 /// oauth 11.streams: before the first byte of a WebSocket.
 #[tokio::test]
-async fn a_refused_handshake_is_sent_again() {
+async fn a_refused_websocket_handshake_is_sent_again() {
     let (authorization, lab) = revoked().await;
     let before = lab.origin.received().len();
     let handshake = "GET /chat\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\

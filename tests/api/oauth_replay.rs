@@ -56,7 +56,7 @@ async fn a_call_that_ends_unauthenticated_after_a_message_is_passed_on() {
 
 /// oauth 11.grpc: what says 16 to one who did not call says nothing about a credential
 #[tokio::test]
-async fn a_status_of_grpc_in_an_answer_to_no_call_is_nothing() {
+async fn a_grpc_status_in_an_answer_to_a_request_that_is_not_grpc_is_ignored() {
     let authorization = Authorization::with(rules()).await;
     let origin = service(&authorization, true);
     let lab = plan(&authorization, &refresh_only(&authorization)).start(origin).await;
@@ -70,7 +70,7 @@ async fn a_status_of_grpc_in_an_answer_to_no_call_is_nothing() {
 
 /// oauth 11.3, 11.9: a body that was waited for and has come is kept like any other
 #[tokio::test]
-async fn a_request_whose_body_was_waited_for_is_sent_again_whole() {
+async fn a_request_with_expect_100_continue_is_sent_again_whole() {
     let authorization = Authorization::with(rules()).await;
     let issuer = authorization.issuer().clone();
     let origin = Origin::scripted(move |mut stream: Stream| {
@@ -113,7 +113,7 @@ async fn a_request_whose_body_was_waited_for_is_sent_again_whole() {
 
 /// oauth 11.3: a body that was not even asked for is asked for by the second request
 #[tokio::test]
-async fn a_request_that_was_refused_before_its_body_was_wanted_is_sent_again_with_it() {
+async fn a_request_refused_before_its_100_continue_is_sent_again_with_its_body() {
     let authorization = Authorization::with(rules()).await;
     let issuer = authorization.issuer().clone();
     let heads = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));

@@ -38,7 +38,7 @@ async fn start() -> (Authorization, Lab) {
 
 /// oauth 5.settings: each is a setting
 #[tokio::test]
-async fn numbers_that_are_wrong_change_nothing() {
+async fn invalid_oauth_settings_in_a_reload_change_nothing() {
     let (authorization, lab) = start().await;
     let view = reload_with(&lab, "{ lease: 1s, wait_timeout: 10ms }").await;
     assert!(view.errors[0].contains("oauth.lease"), "{view:?}");
@@ -53,7 +53,7 @@ async fn numbers_that_are_wrong_change_nothing() {
 
 /// oauth 5.wait, 5.settings: how long an agent waits, from a reload on, and no restart is asked for
 #[tokio::test]
-async fn numbers_are_taken_up_without_a_restart() {
+async fn oauth_settings_apply_after_a_reload_without_a_restart() {
     let (authorization, lab) = start().await;
     let view = reload_with(&lab, "{ wait_timeout: 200ms }").await;
     assert_eq!((view.errors, view.warnings), (vec![], vec![]));
@@ -70,7 +70,7 @@ async fn numbers_are_taken_up_without_a_restart() {
 
 /// oauth 11.3, 5.settings: what is kept of a body, in each and in all
 #[tokio::test]
-async fn bodies_are_kept_for_a_new_token_by_the_numbers_of_a_reload() {
+async fn replay_limits_for_bodies_apply_after_a_reload() {
     let (authorization, lab) = start().await;
     assert_eq!(lab.ask("GET /a").await.text(), "fine");
     let post = async || {
@@ -93,7 +93,7 @@ async fn bodies_are_kept_for_a_new_token_by_the_numbers_of_a_reload() {
 
 /// oauth 5.flows, 5.settings: flow lifetime
 #[tokio::test]
-async fn a_consent_lives_as_long_as_the_numbers_of_a_reload_say() {
+async fn the_lifetime_and_the_limit_of_consents_apply_after_a_reload() {
     let world = World::start().await;
     let view = reload_with(&world.lab, "{ flow_lifetime: 1h, flows_per_person_max: 1 }").await;
     assert_eq!((view.errors, view.warnings), (vec![], vec![]));

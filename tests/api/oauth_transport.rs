@@ -24,7 +24,7 @@ fn with_fields(fields: &'static str) -> Fault {
 
 /// oauth 5.headers, 5.streams, 5.coded
 #[tokio::test]
-async fn each_request_is_plain_brings_no_cookie_back_and_has_its_own_stream() {
+async fn token_requests_send_no_cookie_and_no_credential_fields_and_share_no_stream() {
     let (authorization, lab) = bank(rules(), fast).await;
     authorization
         .fail_next(with_fields("Set-Cookie: s=evil; Path=/\r\nConnection: keep-alive\r\n"));
@@ -53,7 +53,7 @@ async fn each_request_is_plain_brings_no_cookie_back_and_has_its_own_stream() {
 
 /// oauth 5.headers: JSON for those who want it.
 #[tokio::test]
-async fn a_provider_that_wants_json_gets_json() {
+async fn a_provider_with_token_body_json_gets_a_json_request() {
     let method = method(", token_body: json");
     let (authorization, lab) = bank_of(&method, rules(), fast).await;
     assert_eq!(lab.ask("GET /a").await.text(), "fine");
@@ -90,7 +90,7 @@ async fn a_server_at_a_private_address_is_not_dialled() {
 
 /// oauth 5.connect, 5.connect-again: a server that takes the stream and never says a word.
 #[tokio::test]
-async fn a_handshake_that_hangs_is_given_up_twice_and_soon() {
+async fn a_hanging_tls_handshake_is_retried_once_and_then_fails() {
     let silent = Origin::with_tls(None, |mut stream: Stream| async move { stream.hold().await });
     let addr = silent.addr;
     let lab = Plan::new(&method(""), "{ refresh_token: { env: REFRESH } }")
@@ -111,7 +111,7 @@ async fn a_handshake_that_hangs_is_given_up_twice_and_soon() {
 
 /// oauth 5.parallel: a server is asked by so many at once, and all come to their turn.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_more_refreshes_than_may_be_are_under_way_at_one_server() {
+async fn concurrent_refreshes_at_one_server_are_limited() {
     use test_support::fleet::Fleet;
     let fleet = Arc::new(Fleet::of(12, rules(), ", refreshes_per_server_max: 3").await);
     let gates: Vec<_> = (0..12).map(|_| fleet.authorization.hold_next()).collect();
@@ -135,7 +135,7 @@ async fn no_more_refreshes_than_may_be_are_under_way_at_one_server() {
 
 /// oauth 5.agents: an agent's own request to the token endpoint of a host that its connection is for.
 #[tokio::test]
-async fn an_agent_s_own_refresh_gets_no_credential() {
+async fn an_agent_s_own_request_to_the_token_endpoint_gets_no_credential() {
     let authorization = Authorization::with(rules()).await;
     let own = method("").replace("https://auth.acme.test/token", &format!("https://{HOST}/token"));
     let pair = authorization.issuer().issue();
@@ -153,7 +153,7 @@ async fn an_agent_s_own_refresh_gets_no_credential() {
 
 /// oauth 5.settings: what the configuration says holds, in fractions of a second too.
 #[tokio::test]
-async fn a_fraction_of_a_second_is_a_time() {
+async fn oauth_timeouts_accept_fractions_of_a_second() {
     let authorization = Authorization::with(rules()).await;
     let lab = plan(&authorization, &refresh_only(&authorization))
         .top(

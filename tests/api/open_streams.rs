@@ -175,7 +175,7 @@ async fn an_answer_that_has_not_begun_is_cut_too() {
 }
 
 #[tokio::test]
-async fn a_websocket_that_is_cut_says_1008_and_by_whom() {
+async fn a_cut_websocket_is_closed_with_code_1008_and_the_reason() {
     let origin = Origin::scripted(|mut stream: Stream| async move {
         if let Some(request) = stream.request().await {
             stream.send(switching(&request)).await;

@@ -71,7 +71,7 @@ async fn sent(lab: &mut Lab) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn no_change_sends_the_secret_of_a_connection_elsewhere_or_in_another_form() {
+async fn a_change_that_would_send_a_used_secret_to_other_hosts_or_places_is_refused() {
     let mut lab = lab().await;
     let key = connected(&mut lab, &json!({"connection": "work"})).await;
     for (definition, field) in [
@@ -122,7 +122,7 @@ async fn no_change_sends_the_secret_of_a_connection_elsewhere_or_in_another_form
 }
 
 #[tokio::test]
-async fn a_test_of_a_private_connection_reads_what_it_read_before() {
+async fn the_test_url_of_a_provider_with_a_private_connection_cannot_be_changed() {
     let lab = lab().await;
     let other = with(|it| {
         it["test"] = json!({"url": format!("https://{OTHER}/keys"), "account": ["key"]});
@@ -141,7 +141,7 @@ async fn a_test_of_a_private_connection_reads_what_it_read_before() {
 }
 
 #[tokio::test]
-async fn an_app_keeps_the_endpoint_that_gets_its_secret() {
+async fn the_token_endpoint_of_a_provider_with_an_app_cannot_be_changed() {
     let lab = Lab::simple().await;
     let oauth = |token: &str| {
         json!({
@@ -165,7 +165,7 @@ async fn an_app_keeps_the_endpoint_that_gets_its_secret() {
 }
 
 #[tokio::test]
-async fn what_may_change_is_in_force_at_once_and_after_a_restart_and_is_recorded() {
+async fn a_permitted_change_applies_at_once_and_after_a_restart_and_is_recorded() {
     let mut lab = lab().await;
     let binding = json!({"connection": "work", "allow": ["read"]});
     let key = connected(&mut lab, &binding).await;
@@ -203,7 +203,7 @@ async fn what_may_change_is_in_force_at_once_and_after_a_restart_and_is_recorded
 }
 
 #[tokio::test]
-async fn an_action_that_is_gone_allows_nothing_more() {
+async fn a_binding_that_denies_a_removed_action_allows_nothing() {
     let mut lab = lab().await;
     let binding = json!({"connection": "work", "deny": ["read"]});
     let key = connected(&mut lab, &binding).await;
@@ -243,7 +243,7 @@ async fn the_page_of_a_binding_keeps_an_action_that_is_gone_until_a_person_clear
 }
 
 #[tokio::test]
-async fn a_rule_that_lost_its_action_restricts_the_connection_as_before() {
+async fn a_rule_whose_only_action_was_removed_allows_nothing() {
     let mut lab = lab().await;
     let key = connected(&mut lab, &json!({"connection": "work"})).await;
     let none = with(|it| it["actions"] = json!([]));
@@ -291,7 +291,7 @@ async fn a_rule_that_lost_its_action_restricts_the_connection_as_before() {
 }
 
 #[tokio::test]
-async fn only_the_own_provider_of_that_id_is_changed_and_no_host_is_taken() {
+async fn only_an_own_provider_can_be_changed_and_no_host_of_another_provider_added() {
     let lab = lab().await;
     let foreign = with(|it| {
         it["hosts"] = json!(["api.github.com"]);
@@ -324,7 +324,7 @@ async fn only_the_own_provider_of_that_id_is_changed_and_no_host_is_taken() {
 
 /// The console's editor has the stored definition, and sends what was changed of it to the same place.
 #[tokio::test]
-async fn the_console_changes_it_in_its_editor() {
+async fn the_console_offers_an_editor_for_own_providers_only() {
     let lab = lab().await;
     let new = json!({"name": "ann", "role": "admin"});
     assert_eq!(api(&lab, "POST", "/users", &new).await.head.status(), 201);

@@ -39,7 +39,7 @@ async fn asked(lab: &Lab, path: &str) -> Message {
 }
 
 #[tokio::test]
-async fn a_definition_that_the_configuration_would_refuse_is_refused_and_named() {
+async fn an_invalid_or_conflicting_provider_definition_is_refused_with_the_reason() {
     let lab = Lab::simple().await;
     let with = |member: &str, value: Value| {
         let mut all = bearer();
@@ -79,7 +79,7 @@ async fn a_definition_that_the_configuration_would_refuse_is_refused_and_named()
 }
 
 #[tokio::test]
-async fn each_place_of_a_key_is_what_the_upstream_receives() {
+async fn the_upstream_receives_a_key_as_bearer_token_or_in_its_header_field() {
     for (place, fields, header, value) in [
         (json!({"id": "b", "kind": "bearer"}), "token", "authorization", "Bearer KEY"),
         (
@@ -110,7 +110,7 @@ async fn each_place_of_a_key_is_what_the_upstream_receives() {
 }
 
 #[tokio::test]
-async fn it_is_in_force_at_once_and_after_a_restart_and_a_reload() {
+async fn an_own_provider_works_at_once_and_after_a_reload_and_a_restart() {
     let mut lab = Lab::simple().await;
     let key = Canary::new("corp-");
     lab.guard(key.clone());
@@ -132,7 +132,7 @@ async fn it_is_in_force_at_once_and_after_a_restart_and_a_reload() {
 }
 
 #[tokio::test]
-async fn one_that_is_used_stays_and_one_of_keyward_or_the_file_cannot_be_removed() {
+async fn a_used_built_in_or_declared_provider_cannot_be_removed() {
     let mut lab = Lab::simple().await;
     let key = Canary::new("corp-");
     lab.guard(key.clone());
@@ -161,7 +161,7 @@ async fn one_that_is_used_stays_and_one_of_keyward_or_the_file_cannot_be_removed
 }
 
 #[tokio::test]
-async fn another_organisation_neither_sees_nor_uses_nor_blocks_it() {
+async fn another_organisation_cannot_see_use_or_block_an_own_provider() {
     let lab = Lab::simple().await;
     assert_eq!(post(&lab, "/providers", &bearer()).await.head.status(), 201);
     post(&lab, "/orgs", &json!({"name": "rival"})).await;
@@ -181,7 +181,7 @@ async fn another_organisation_neither_sees_nor_uses_nor_blocks_it() {
 }
 
 #[tokio::test]
-async fn a_test_rejects_401_and_403_and_says_every_other_status() {
+async fn the_result_and_the_message_of_a_provider_test_follow_the_status() {
     let origin = Origin::answering(|request: &Message| {
         let status = request.head.target().trim_start_matches('/').to_owned();
         format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n")
@@ -230,7 +230,7 @@ async fn a_file_that_defines_a_stored_provider_as_well_is_refused() {
 }
 
 #[tokio::test]
-async fn one_that_extends_github_is_an_enterprise_server_at_once_and_after_a_restart() {
+async fn a_provider_that_extends_github_works_like_an_enterprise_server() {
     let origin = Origin::answering(|request: &Message| match request.head.target() {
         "/api/v3/user" => ok(r#"{"login":"octocat"}"#),
         _ => ok("fine"),

@@ -132,7 +132,7 @@ fn mentions(own: &Own, of: &str, mut push: impl FnMut(&dyn Fn(&str) -> Ask)) {
 }
 
 #[tokio::test]
-async fn what_is_of_another_organisation_or_person_is_answered_like_what_there_is_not() {
+async fn a_resource_of_another_organisation_or_person_is_answered_like_an_unknown_one() {
     let world = World::new().await;
     let before = world.everything();
     let mut count = 0;
@@ -158,7 +158,7 @@ async fn what_is_of_another_organisation_or_person_is_answered_like_what_there_i
 }
 
 #[tokio::test]
-async fn lists_hold_what_is_one_s_own_or_shared_and_nothing_else() {
+async fn lists_contain_exactly_the_resources_that_their_caller_may_see() {
     let world = World::new().await;
     for by in world.people() {
         let hidden = world.hidden_from(&by);
@@ -182,7 +182,7 @@ async fn lists_hold_what_is_one_s_own_or_shared_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn every_write_of_an_auditor_is_refused_and_so_is_what_a_member_only_uses() {
+async fn writes_of_auditors_and_of_members_to_shared_or_admin_resources_are_refused() {
     let world = World::new().await;
     let before = world.everything();
     for by in world.people().into_iter().filter(|by| by.role != "admin") {
@@ -211,7 +211,7 @@ async fn every_write_of_an_auditor_is_refused_and_so_is_what_a_member_only_uses(
 }
 
 #[tokio::test]
-async fn what_all_organisations_share_is_for_the_operator_and_the_install_s_own_admins() {
+async fn routes_of_the_installation_serve_only_the_default_organisation_s_staff() {
     let world = World::new().await;
     let asks = || {
         [
@@ -243,7 +243,7 @@ async fn what_all_organisations_share_is_for_the_operator_and_the_install_s_own_
 }
 
 #[tokio::test]
-async fn the_proxy_knows_nothing_of_other_organisations() {
+async fn the_proxy_answers_names_of_other_organisations_like_unknown_ones() {
     let world = World::new().await;
     let agents = world.working_agents();
     let mut count = 0;
@@ -282,7 +282,7 @@ async fn the_proxy_knows_nothing_of_other_organisations() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_no_good_is_nobody_s_and_never_the_operator_s() {
+async fn an_invalid_token_is_answered_401_and_never_treated_as_the_operator_s() {
     let world = World::new().await;
     let admin = world.person("acme", "admin");
     let revoked = {
@@ -322,7 +322,7 @@ async fn a_token_that_is_no_good_is_nobody_s_and_never_the_operator_s() {
 }
 
 #[tokio::test]
-async fn scopes_and_expiry_bound_what_a_token_opens_and_what_it_can_make() {
+async fn scopes_and_expiry_limit_what_a_token_may_do_and_which_tokens_it_makes() {
     let world = World::new().await;
     let admin = world.person("acme", "admin");
     let made = |new: Value| Ask::post("/tokens", new);
@@ -395,7 +395,7 @@ async fn a_private_connection_is_bound_to_no_agent_of_somebody_else() {
 }
 
 #[tokio::test]
-async fn who_is_paused_acts_through_nobody_and_who_is_removed_leaves_nothing_behind() {
+async fn agents_of_a_paused_user_are_refused_and_a_user_who_owns_some_is_not_removed() {
     let world = World::new().await;
     let agent = world.working_agents().into_iter().find(|agent| agent.org == "acme").unwrap();
     let one = world.person("acme", "member");
@@ -452,7 +452,7 @@ async fn changes_are_audited_with_who_made_them_and_only_in_their_organisation()
 }
 
 #[tokio::test]
-async fn people_and_what_is_theirs_survive_a_restart() {
+async fn people_and_their_resources_survive_a_restart() {
     let mut world = World::new().await;
     let before = world.everything();
     world.lab.gateway.restart().await;

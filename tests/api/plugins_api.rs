@@ -65,7 +65,7 @@ async fn a_slot_for_some_paths_refuses_all_others() {
 }
 
 #[tokio::test]
-async fn plugins_that_share_a_connection_do_together_what_each_may() {
+async fn plugins_that_share_a_connection_combine_their_permissions() {
     let market = Market::stocked().await;
     with_slot(&market, "reader", json!({ "methods": ["GET"] })).await;
     with_slot(&market, "writer", json!({ "methods": ["POST"], "paths": ["/send"] })).await;
@@ -93,7 +93,7 @@ async fn plugins_that_share_a_connection_do_together_what_each_may() {
 }
 
 #[tokio::test]
-async fn a_binding_of_the_agent_itself_is_not_limited_and_goes_by_itself() {
+async fn a_direct_binding_is_not_limited_by_a_slot_and_is_removed_separately() {
     let market = Market::stocked().await;
     with_slot(&market, "reader", json!({ "methods": ["GET"] })).await;
     let placeholder = market.lab.gateway.placeholder("digest", "sender", "api_key");
@@ -133,7 +133,7 @@ async fn a_rule_narrows_a_slot_and_never_widens_it() {
 }
 
 #[tokio::test]
-async fn what_does_not_fit_is_refused_by_name_and_nothing_is_stored() {
+async fn an_invalid_plugin_installation_is_refused_by_name_and_nothing_is_stored() {
     let market = Market::stocked().await;
     let slots = json!([
         { "slot": "crm", "provider": "svc" }, { "slot": "mail", "provider": "acme" },
@@ -169,7 +169,7 @@ async fn what_does_not_fit_is_refused_by_name_and_nothing_is_stored() {
 }
 
 #[tokio::test]
-async fn environments_do_not_mix() {
+async fn a_slot_refuses_a_connection_of_another_environment_than_the_agent_s() {
     let market = Market::stocked().await;
     market.api("POST", "/agents", &json!({ "name": "dev-bot", "environment": "dev" })).await;
     let key = &market.lab.canary.text;
@@ -198,7 +198,7 @@ async fn environments_do_not_mix() {
 }
 
 #[tokio::test]
-async fn an_agent_of_the_file_is_changed_in_its_file_only() {
+async fn a_plugin_for_an_agent_of_the_file_is_refused_by_the_api() {
     let market = Market::with(|plan| plan.agent("ci", "acme")).await;
     let slot = json!([{ "slot": "mail", "provider": "acme" }]);
     let new =
@@ -245,7 +245,7 @@ async fn a_newer_version_keeps_what_is_in_its_slots_and_an_older_one_is_refused(
 }
 
 #[tokio::test]
-async fn streams_end_with_the_plugin_that_they_rest_on() {
+async fn streams_end_when_the_last_plugin_that_permits_them_is_removed() {
     let cut = "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhello";
     let origin = test_support::Origin::answering(move |_| cut);
     let mut lab = test_support::Plan::api_key().no_agents().start(origin).await;
@@ -275,7 +275,7 @@ async fn streams_end_with_the_plugin_that_they_rest_on() {
 }
 
 #[tokio::test]
-async fn plugins_outlive_the_gateway_and_go_with_their_agent() {
+async fn plugins_survive_a_restart_and_are_removed_with_their_agent() {
     let mut market = Market::stocked().await;
     with_slot(&market, "reader", json!({ "methods": ["GET"] })).await;
     market.keyed("chat", "spare").await;
@@ -294,7 +294,7 @@ async fn plugins_outlive_the_gateway_and_go_with_their_agent() {
 }
 
 #[tokio::test]
-async fn a_name_that_several_agents_have_is_told_apart_by_the_agent() {
+async fn a_plugin_name_of_several_agents_is_resolved_by_the_agent_parameter() {
     let mut market = Market::stocked().await;
     with_slot(&market, "reader", json!({ "methods": ["GET"] })).await;
     market.lab.add_agent("other").await;

@@ -20,7 +20,7 @@ async fn installed() -> Market {
 }
 
 #[tokio::test]
-async fn a_pause_of_what_is_required_blocks_the_other_slots_until_it_ends() {
+async fn a_paused_required_connection_blocks_the_other_slots_until_it_is_resumed() {
     let market = installed().await;
     assert_eq!(market.gets("digest", STRANGER, SEND).await.0, 200);
     market.api("POST", "/connections/work-crm/pause", &Value::Null).await;
@@ -51,7 +51,7 @@ async fn a_pause_of_what_is_required_blocks_the_other_slots_until_it_ends() {
 
 /// The connection belongs to the organisation, and the agent to a member.
 #[tokio::test]
-async fn who_may_not_renew_a_broken_connection_is_led_to_its_page() {
+async fn a_user_who_may_not_reconnect_a_connection_gets_a_link_to_its_page() {
     let mut market = installed().await;
     for (name, role) in [("ann", "admin"), ("bob", "member")] {
         user(&mut market.lab, name, role).await;
@@ -84,7 +84,7 @@ fn diagnosed(market: &Market) -> Vec<(String, String, String)> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_doctor_tells_what_a_plugin_lacks_and_nothing_of_what_was_left_out_on_purpose() {
+async fn doctor_reports_blocked_and_degraded_plugins_with_their_slot() {
     let market = Market::stocked().await;
     assert_eq!(diagnosed(&market), []);
     market.close().await;
@@ -107,7 +107,7 @@ async fn the_doctor_tells_what_a_plugin_lacks_and_nothing_of_what_was_left_out_o
 }
 
 #[tokio::test]
-async fn what_another_plugin_or_the_agent_itself_may_do_goes_on() {
+async fn a_blocked_plugin_does_not_block_other_plugins_or_direct_bindings() {
     let market = installed().await;
     let slot = json!([{ "slot": "out", "provider": "acme", "methods": ["GET"] }]);
     let manifest = json!({ "plugin": "reader", "version": "1", "connections": slot });
@@ -122,7 +122,7 @@ async fn what_another_plugin_or_the_agent_itself_may_do_goes_on() {
 }
 
 #[tokio::test]
-async fn an_optional_slot_that_is_empty_is_dropped_without_a_word() {
+async fn an_empty_optional_slot_degrades_the_plugin_and_its_other_slots_work() {
     let market = installed().await;
     let removed = market.api("DELETE", "/connections/alerts", &Value::Null).await;
     assert_eq!(removed["plugins"][0]["plugin"], "crm-digest");
@@ -135,7 +135,7 @@ async fn an_optional_slot_that_is_empty_is_dropped_without_a_word() {
 }
 
 #[tokio::test]
-async fn a_required_connection_that_is_removed_is_named_where_it_would_lead() {
+async fn refusals_of_a_plugin_with_an_empty_required_slot_name_the_slot() {
     let mut market = installed().await;
     let removed = market.api("DELETE", "/connections/sender", &Value::Null).await;
     assert_eq!(removed["plugins"][0]["state"], "blocked");
@@ -160,7 +160,7 @@ async fn a_required_connection_that_is_removed_is_named_where_it_would_lead() {
 }
 
 #[tokio::test]
-async fn explain_and_rules_say_what_the_proxy_does() {
+async fn explain_and_the_list_of_rules_show_slots_and_blocked_plugins() {
     let market = installed().await;
     let explain = |method: &str| json!({ "agent": "digest", "method": method, "url": format!("https://{HOST}/a") });
     let said = market.api("POST", "/rules/explain", &explain("POST")).await;

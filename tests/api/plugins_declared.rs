@@ -128,7 +128,7 @@ const REFUSED: &[(&str, &[&str])] = &[
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_cannot_be_is_refused_by_line_with_a_remedy_and_changes_nothing() {
+async fn an_invalid_plugin_is_refused_by_line_with_a_remedy_and_changes_nothing() {
     let market = declaring(&[READER]).await;
     market.keyed("acme", "stored").await;
     market.file(
@@ -227,7 +227,7 @@ async fn a_declared_plugin_does_what_its_manifest_says_and_outlives_a_restart() 
 }
 
 #[tokio::test]
-async fn a_changed_manifest_file_is_an_upgrade_and_going_back_is_one_too() {
+async fn a_changed_manifest_file_upgrades_or_downgrades_the_plugin() {
     let market = declaring(&[]).await;
     let version = |version: &str, more: &str| {
         let slot = format!("{{ slot: mail, provider: acme{more} }}");
@@ -268,7 +268,7 @@ async fn a_changed_manifest_file_is_an_upgrade_and_going_back_is_one_too() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_declared_no_more_is_paused_and_may_come_back_or_be_removed() {
+async fn a_plugin_that_the_file_drops_is_paused_and_can_be_declared_again_or_removed() {
     let market = declaring(&[READER]).await;
     let before = market.plugin("reader").await;
     let placeholder = market.lab.gateway.placeholder("digest", "acme", "api_key");
@@ -300,7 +300,7 @@ async fn what_is_declared_no_more_is_paused_and_may_come_back_or_be_removed() {
 }
 
 #[tokio::test]
-async fn a_connection_may_be_in_a_slot_and_in_use_and_leave_either() {
+async fn a_connection_can_be_in_a_slot_and_in_use_and_be_removed_from_either() {
     let market = declaring(&[READER]).await;
     let yaml = with(&market, &[READER]);
     let used = yaml.replace("use: []", "use: [acme]");
@@ -406,7 +406,7 @@ async fn a_private_connection_is_in_a_slot_of_its_owners_agents_only() {
 }
 
 #[tokio::test]
-async fn a_gateway_does_not_start_with_a_plugin_that_cannot_be() {
+async fn a_gateway_does_not_start_with_an_invalid_plugin_in_its_file() {
     let origin = test_support::Origin::saying("fine");
     for (plugin, says) in [
         ("{ manifest: none.yaml, agent: ci }", "plugins[0].manifest: "),

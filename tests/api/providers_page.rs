@@ -180,7 +180,7 @@ fn the_index_page_lists_every_provider_under_its_category() {
 }
 
 #[test]
-fn each_category_has_a_page_with_what_can_be_used_of_its_providers() {
+fn each_category_has_a_generated_page_of_its_providers() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(FOLDER);
     let (catalogue, mut made) = (Catalogue::built_in(), BTreeSet::new());
     let of = by_category(&catalogue);
@@ -200,7 +200,7 @@ fn each_category_has_a_page_with_what_can_be_used_of_its_providers() {
 }
 
 #[test]
-fn the_guide_s_examples_are_right() {
+fn the_guide_s_provider_examples_are_valid() {
     let mut examples = GUIDE.split("```yaml\n").skip(1).map(|rest| between(rest, ["", "```"]));
     let mut checked = 0;
     for example in examples.by_ref().filter(|example| example.starts_with("id:")) {

@@ -161,7 +161,7 @@ async fn a_revoked_key_breaks_its_connection_until_a_test_succeeds() {
 }
 
 #[tokio::test]
-async fn a_new_secret_ends_it_also_after_a_restart() {
+async fn a_new_secret_repairs_a_broken_connection_and_it_stays_active_after_a_restart() {
     let provider = Provider::new(false);
     let next = Canary::new("next");
     let mut lab = lab(&provider, Plan::api_key().test(ME)).await;
@@ -180,7 +180,7 @@ async fn a_new_secret_ends_it_also_after_a_restart() {
 }
 
 #[tokio::test]
-async fn a_test_that_judges_nothing_breaks_nothing() {
+async fn a_test_with_another_status_than_401_breaks_no_connection() {
     for status in [403, 404, 429, 500, 503] {
         let provider = Provider::new(false);
         provider.test.store(status, SeqCst);
@@ -219,7 +219,7 @@ async fn a_person_resumes_a_key_whose_test_alone_is_refused() {
 }
 
 #[tokio::test]
-async fn what_a_file_declares_is_repaired_in_the_file() {
+async fn a_rejected_secret_of_the_file_is_replaced_in_its_file_and_by_a_reload() {
     let provider = Provider::new(false);
     let good = Canary::new("good");
     let plan = Plan::new(

@@ -43,7 +43,7 @@ fn deny(name: &str, methods: &[&str]) -> Value {
 // === events ===
 
 #[tokio::test]
-async fn webhooks_receive_what_was_done_to_a_stored_rule_and_nothing_of_its_neighbours() {
+async fn webhooks_receive_each_change_of_a_stored_rule_and_none_of_rules_beside_it() {
     let mut hooks = Hooks::start().await;
     let mut lab = hooks.reached(Plan::api_key()).start(Origin::saying("fine")).await;
     let key = hooks.subscribed(&mut lab, &["rule.added", "rule.changed", "rule.removed"]).await;
@@ -259,7 +259,7 @@ async fn only_an_admin_may_change_rules() {
 }
 
 #[tokio::test]
-async fn what_a_rule_names_is_checked_when_it_is_added() {
+async fn an_invalid_stored_rule_is_refused_by_field_when_it_is_added() {
     let lab = Lab::simple().await;
     let post = ("POST", "/rules");
     for (rule, field, hint) in [
@@ -374,7 +374,7 @@ async fn a_rule_of_the_file_for_a_foreign_host_is_refused_with_its_line() {
 // === what a rule names ===
 
 #[tokio::test]
-async fn a_connection_that_a_stored_rule_names_is_not_made_again_by_the_file() {
+async fn a_reload_that_would_recreate_a_connection_of_a_stored_rule_is_refused() {
     let other = "{ id: other, name: Other, hosts: [third.acme.test], auth: [{ id: key, kind: api_key, placement: { header: X-Key } }] }";
     let lab = Plan::api_key().provider(other).start(Origin::saying("fine")).await;
     add(&lab, json!({ "name": "uses", "use": "acme", "agents": ["ci"], "hosts": [HOST] })).await;
@@ -393,7 +393,7 @@ async fn a_connection_that_a_stored_rule_names_is_not_made_again_by_the_file() {
 }
 
 #[tokio::test]
-async fn what_a_stored_rule_names_cannot_be_removed_and_may_be_renamed() {
+async fn an_agent_or_connection_of_a_stored_rule_cannot_be_removed() {
     let mut lab = Lab::simple().await;
     lab.add_agent("bot").await;
     let fields = json!({ "token": "ghp_0123456789abcdefghijklmnopqrstuvwxyz" });

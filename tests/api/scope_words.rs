@@ -27,7 +27,7 @@ async fn without_words_scopes_are_shown_by_their_names() {
 }
 
 #[tokio::test]
-async fn the_page_before_a_consent_says_in_words_what_it_is_for() {
+async fn the_start_page_of_a_consent_shows_its_scopes_in_words() {
     let world = world(WORDS).await;
     let mut browser = world.browser();
     let made = world.draft().await;
@@ -47,7 +47,7 @@ async fn the_page_before_a_consent_says_in_words_what_it_is_for() {
 }
 
 #[tokio::test]
-async fn the_api_has_the_words_with_the_provider_its_connections_and_slots() {
+async fn the_api_shows_scope_words_of_providers_connections_apps_and_slots() {
     let world = world(WORDS).await;
     let view = world.api("GET", "/providers/svc", &Value::Null).await;
     let all = json!({ "read": "see <your> bills", "bills:write": "pay bills" });
@@ -70,7 +70,7 @@ async fn the_api_has_the_words_with_the_provider_its_connections_and_slots() {
 }
 
 #[tokio::test]
-async fn a_connect_page_says_in_words_what_it_will_ask_for() {
+async fn a_connect_page_shows_the_requested_scopes_in_words() {
     let world = world(WORDS).await;
     let user = json!({ "name": "ada", "role": "end_user" });
     world.api("POST", "/users", &user).await;

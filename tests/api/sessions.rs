@@ -210,7 +210,7 @@ async fn a_session_that_reaches_nothing_of_its_end_user_is_made_with_a_warning()
 }
 
 #[tokio::test]
-async fn what_ends_a_session_ends_its_open_streams() {
+async fn open_streams_of_a_session_end_when_it_is_revoked_or_loses_its_access() {
     for ends in ["revoke", "agent", "user", "connection"] {
         let mut world = World::new(Origin::endless()).await;
         world.user("1").await;
@@ -290,7 +290,7 @@ async fn sessions_outlive_a_restart_and_are_bounded() {
 }
 
 #[tokio::test]
-async fn only_admins_make_sessions_of_end_users_who_may_do_nothing_themselves() {
+async fn only_admins_make_sessions_of_end_users_and_end_users_get_no_tokens() {
     let mut world = World::new(Origin::saying("fine")).await;
     world.user("1").await;
     let own = world.connection("own", "1").await;

@@ -21,7 +21,7 @@ fn refused(settings: &str) -> String {
 }
 
 #[test]
-fn a_wrong_setting_is_told_with_its_line_and_a_remedy() {
+fn an_invalid_setting_of_the_file_is_refused_with_its_line_and_a_remedy() {
     for (settings, said) in [
         ("{ timeout: 30 }", "settings.timeout: this is a number; write a time with its unit"),
         ("{ timeout: 2h }", "settings.timeout: this is not a time from 10ms to 1h"),
@@ -65,7 +65,7 @@ fn a_field_that_the_provider_authenticates_with_is_refused_in_every_spelling() {
 }
 
 #[tokio::test]
-async fn fields_of_the_settings_stand_instead_of_the_agents() {
+async fn header_fields_of_the_settings_replace_those_of_the_agent() {
     let settings = "{ user_agent: 'acme-agents/1.0 (x)', headers: { X-Env: prod, Accept: 'a/b' } }";
     let plan = Plan::api_key().settings(settings);
     let mut lab = plan.start(Origin::saying("fine")).await;
@@ -130,7 +130,7 @@ async fn a_timeout_is_for_the_head_of_an_answer_and_not_for_its_body() {
 }
 
 #[tokio::test]
-async fn settings_of_the_file_are_shown_taken_up_and_not_edited() {
+async fn settings_of_the_file_are_shown_reloaded_and_read_only_for_the_api() {
     let plan = Plan::api_key().settings("{ timeout: 90s, headers: { X-Env: prod }, retry: {} }");
     let mut lab = plan.start(Origin::saying("fine")).await;
     let shown = lab.gateway.api("GET", "/connections/acme", "").await.json();
@@ -169,7 +169,7 @@ async fn patch(lab: &Lab, body: &str) -> Message {
 }
 
 #[tokio::test]
-async fn a_wrong_setting_changes_nothing_and_names_itself() {
+async fn an_invalid_setting_in_a_patch_is_refused_by_field_and_changes_nothing() {
     let lab = with_mine(r#"{"timeout":"30s"}"#).await;
     for (body, field) in [
         (r#"{"settings":{"timeout":"canary"}}"#, "settings.timeout"),
@@ -217,7 +217,7 @@ async fn a_change_by_the_api_is_in_force_when_it_is_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn settings_are_given_changed_and_cleared_by_the_command_line_and_outlive_gateways() {
+async fn the_command_line_sets_changes_and_clears_settings_of_a_connection() {
     let plan = Plan::api_key();
     let origin = Origin::saying("fine");
     let install = Install::new(&plan, &origin);
@@ -280,7 +280,7 @@ async fn settings_are_given_changed_and_cleared_by_the_command_line_and_outlive_
 }
 
 #[tokio::test]
-async fn explain_names_what_is_in_force() {
+async fn explain_shows_the_settings_of_the_connection() {
     let settings = "{ timeout: 30s, rate_limit: 10/s, retry: { attempts: 2 } }";
     let plain = "{ name: plain, provider: acme, fields: { api_key: { env: CANARY } } }";
     let plan = Plan::api_key().settings(settings).connection(plain).agent("other", "plain");

@@ -35,7 +35,7 @@ async fn opens(lab: &Lab, login: &Login) -> bool {
 }
 
 #[tokio::test]
-async fn a_link_that_was_used_is_unknown_or_is_none_signs_nobody_in() {
+async fn a_used_unknown_or_malformed_login_link_is_refused() {
     let mut lab = lab().await;
     let link = link_in(&mut lab, "default", json!({"user": "bob"})).await;
     let last = if link.ends_with('0') { '1' } else { '0' };
@@ -84,7 +84,7 @@ async fn a_link_that_was_used_is_unknown_or_is_none_signs_nobody_in() {
 }
 
 #[tokio::test]
-async fn of_browsers_that_race_for_a_link_exactly_one_is_signed_in() {
+async fn exactly_one_of_concurrent_sign_ins_with_a_link_succeeds() {
     let plan = Plan::api_key().limit("auth_failures_per_minute_max: 1000");
     let mut lab = plan.start(Origin::saying("fine")).await;
     user(&mut lab, "bob", "member").await;
@@ -102,7 +102,7 @@ async fn of_browsers_that_race_for_a_link_exactly_one_is_signed_in() {
 }
 
 #[tokio::test]
-async fn a_cookie_from_before_the_sign_in_opens_nothing_after_it() {
+async fn a_cookie_from_before_a_sign_in_is_not_valid_after_it() {
     let mut lab = lab().await;
     // An attacker's login, planted in the browser of another user.
     let planted = Login::of(&mut lab, "default", "eve").await;
@@ -208,7 +208,7 @@ async fn an_invalid_token_does_not_fall_back_to_the_cookie() {
 }
 
 #[tokio::test]
-async fn a_cookie_in_cleartext_from_elsewhere_is_never_looked_up_and_tls_has_its_own() {
+async fn a_cleartext_cookie_of_a_remote_client_is_refused_and_tls_has_its_own_cookie() {
     let (cert, key) = pki().pair(&["localhost"]);
     let plan = Plan::api_key().listen("admin_proxies: [127.0.0.1]");
     let mut lab = plan.start(Origin::saying("fine")).await;
@@ -305,7 +305,7 @@ async fn a_pause_another_role_or_removal_ends_every_login_at_once() {
 }
 
 #[tokio::test]
-async fn a_login_holds_over_a_restart_until_it_signs_out() {
+async fn a_login_survives_a_restart_and_ends_at_its_sign_out() {
     let mut lab = lab().await;
     let (login, other) =
         (Login::of(&mut lab, "default", "bob").await, Login::of(&mut lab, "default", "bob").await);
@@ -407,7 +407,7 @@ async fn guesses_of_links_are_limited_and_a_valid_link_is_always_accepted() {
 }
 
 #[tokio::test]
-async fn a_link_is_made_by_admins_alone_and_outlives_nothing() {
+async fn only_admins_make_login_links_and_a_login_by_one_expires_with_its_token() {
     let mut lab = lab().await;
     let ask = async |lab: &Lab, fields: &str, body: Value| {
         ask_at(lab, "POST /api/v1/login-links", fields, &body.to_string()).await

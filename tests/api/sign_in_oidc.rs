@@ -93,7 +93,7 @@ fn names_sign_ins_and_the_user(records: &[Value]) {
 }
 
 #[tokio::test]
-async fn an_id_token_that_is_not_the_issuer_s_for_this_sign_in_is_refused() {
+async fn an_id_token_with_wrong_claims_or_a_wrong_signature_is_refused() {
     let team = Team::of(Rules::default(), "groups: [dev], default_role: member", |plan| {
         plan.limit("auth_failures_per_minute_max: 100")
     })
@@ -198,7 +198,7 @@ async fn a_callback_of_another_browser_sign_in_or_issuer_and_a_repeated_one_are_
 }
 
 #[tokio::test]
-async fn who_lacks_a_requirement_is_told_which_and_is_no_user() {
+async fn a_person_who_misses_a_requirement_is_refused_with_the_reason_and_not_added() {
     let team = Team::start().await;
     for (claims, why) in [
         (json!({"email": null}), "does not say your e-mail address"),
@@ -255,7 +255,7 @@ async fn a_lost_group_a_pause_and_another_role_end_the_logins() {
 }
 
 #[tokio::test]
-async fn an_address_or_a_name_alone_identifies_no_user() {
+async fn an_equal_email_address_or_name_does_not_identify_a_user() {
     let mut team = Team::with("domains: [acme.test], default_role: member").await;
     let known = json!({"name": "ann", "email": "ann@acme.test", "role": "admin"}).to_string();
     team.lab.gateway.api("POST", "/users", &known).await.is(201);
@@ -340,7 +340,7 @@ async fn claims_that_the_id_token_lacks_are_read_from_the_userinfo_of_the_same_a
 }
 
 #[tokio::test]
-async fn a_key_that_the_issuer_replaced_is_read_again_and_a_secret_that_is_wrong_is_told() {
+async fn a_sign_in_with_a_rejected_client_secret_fails_with_the_reason() {
     let mut team = Team::start().await;
     team.signed_in(&ann()).await;
     // The issuer does not take the client's secret any more.
@@ -353,7 +353,7 @@ async fn a_key_that_the_issuer_replaced_is_read_again_and_a_secret_that_is_wrong
 }
 
 #[tokio::test]
-async fn an_issuer_that_cannot_be_reached_or_is_another_gives_a_page_and_no_redirect() {
+async fn an_unreachable_issuer_or_invalid_metadata_gives_an_error_page_and_no_redirect() {
     let team = Team::start().await;
     let metadata = "/.well-known/oauth-authorization-server";
     let down = b"HTTP/1.1 503 Down\r\nContent-Length: 0\r\n\r\n".to_vec();
@@ -382,7 +382,7 @@ async fn an_issuer_that_cannot_be_reached_or_is_another_gives_a_page_and_no_redi
 }
 
 #[tokio::test]
-async fn a_network_that_fails_too_often_waits_and_leaves_no_flood_of_records() {
+async fn failed_callbacks_of_a_network_and_their_records_are_rate_limited() {
     let change = |plan: Plan| plan.limit("auth_failures_per_minute_max: 2");
     let team = Team::of(Rules::default(), "groups: [dev], default_role: member", change).await;
     let mut statuses = Vec::new();

@@ -43,7 +43,7 @@ fn plain(answer: &Message) -> (u16, Value) {
 }
 
 #[tokio::test]
-async fn wrong_passwords_and_unknown_users_get_one_answer_and_no_cookie() {
+async fn wrong_passwords_and_unknown_users_get_the_same_answer_and_no_cookie() {
     let mut lab = lab("").await;
     assert_eq!(set(&lab, "bob", PASSWORD).await, 204);
     let wrong = tries(&lab, "bob", OTHER).await;
@@ -69,7 +69,7 @@ async fn wrong_passwords_and_unknown_users_get_one_answer_and_no_cookie() {
 }
 
 #[tokio::test]
-async fn a_user_of_another_organisation_signs_in_by_its_name_before_theirs() {
+async fn a_user_of_another_organisation_signs_in_as_organisation_slash_name() {
     let mut lab = lab("").await;
     assert_eq!(set(&lab, "bob", PASSWORD).await, 204);
     lab.gateway.api("POST", "/orgs", r#"{"name":"acme"}"#).await.is(201);
@@ -155,7 +155,7 @@ async fn an_auditor_sets_their_own_password_and_no_other() {
 }
 
 #[tokio::test]
-async fn guesses_lock_out_neither_the_owner_where_they_are_known_nor_links() {
+async fn password_guesses_block_neither_known_addresses_of_the_user_nor_login_links() {
     let mut lab =
         Plan::api_key().listen("admin_proxies: [127.0.0.1]").start(Origin::saying("fine")).await;
     user(&mut lab, "bob", "member").await;

@@ -58,7 +58,7 @@ async fn of_bob(lab: &Lab, by: &Login, method: &str, body: Value) -> Message {
 }
 
 #[tokio::test]
-async fn from_the_first_code_on_a_password_needs_one_and_each_works_once() {
+async fn after_confirmation_a_password_needs_a_one_time_code_and_each_works_once() {
     let mut lab = lab().await;
     let by_link = Login::of(&mut lab, "default", "bob").await;
     let made = of_bob(&lab, &by_link, "POST", json!({})).await;
@@ -105,7 +105,7 @@ async fn from_the_first_code_on_a_password_needs_one_and_each_works_once() {
 }
 
 #[tokio::test]
-async fn an_open_browser_neither_sets_up_nor_removes_codes() {
+async fn a_password_login_alone_neither_sets_up_nor_removes_one_time_codes() {
     let mut lab = lab().await;
     let answer = bob(&lab, None).await;
     let login = Login::in_answer(&mut lab, &answer);
@@ -137,7 +137,7 @@ async fn an_open_browser_neither_sets_up_nor_removes_codes() {
 }
 
 #[tokio::test]
-async fn without_a_password_there_are_no_codes_and_guesses_are_few() {
+async fn one_time_codes_require_a_password_and_nine_wrong_ones_are_not_rate_limited() {
     let mut lab = lab().await;
     let ann = Login::of(&mut lab, "default", "ann").await;
     let none = unseen_at(&lab, "POST /api/v1/users/ann/totp", &ann.fields(), "{}").await;

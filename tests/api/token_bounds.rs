@@ -34,7 +34,7 @@ async fn login_by_link_of(lab: &mut Lab, fields: &str) -> Login {
 }
 
 #[tokio::test]
-async fn a_token_with_an_end_is_prolonged_neither_by_others_nor_by_logins_with_its_links() {
+async fn an_expiring_token_cannot_be_prolonged_by_tokens_or_logins_made_with_it() {
     let mut lab = Lab::simple().await;
     for (name, role) in [("ann", "admin"), ("bob", "member")] {
         user(&mut lab, name, role).await;

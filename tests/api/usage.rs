@@ -67,7 +67,7 @@ async fn each_request_is_in_the_series_of_its_agent_its_connection_and_the_organ
 }
 
 #[tokio::test]
-async fn a_period_that_is_not_kept_and_what_does_not_exist_are_refused() {
+async fn a_period_outside_the_kept_history_or_an_unknown_agent_is_refused() {
     let lab = Plan::api_key().start(origin()).await;
     for (path, status, why) in [
         ("/usage?since=31d", 422, "30 days"),
@@ -103,7 +103,7 @@ async fn only_those_who_see_all_agents_see_the_usage_of_all() {
 }
 
 #[tokio::test]
-async fn usage_outlives_a_restart_and_a_removed_agent_counts_on_in_the_sum() {
+async fn usage_survives_restarts_and_the_total_keeps_that_of_removed_agents() {
     let mut lab = Plan::api_key().start(origin()).await;
     lab.add_agent("gone").await;
     for round in 1..=2 {

@@ -49,7 +49,7 @@ pub(crate) async fn standing(lab: &Lab, what: &str, is: impl Fn(&Value) -> bool)
 }
 
 #[tokio::test]
-async fn what_is_no_webhook_is_refused_with_the_remedy() {
+async fn an_invalid_webhook_is_refused_by_field_with_a_remedy() {
     let hooks = Hooks::start().await;
     let lab = lab(&hooks, Plan::api_key()).await;
     for (new, field, says) in [
@@ -77,7 +77,7 @@ async fn what_is_no_webhook_is_refused_with_the_remedy() {
 }
 
 #[tokio::test]
-async fn only_what_a_webhook_wants_is_told_and_another_organisation_hears_nothing() {
+async fn a_webhook_gets_only_subscribed_events_of_its_own_organisation() {
     let mut hooks = Hooks::start().await;
     let mut lab = lab(&hooks, Plan::api_key()).await;
     post(&lab, "/orgs", &json!({"name": "elsewhere"})).await;
@@ -110,7 +110,7 @@ async fn only_what_a_webhook_wants_is_told_and_another_organisation_hears_nothin
 }
 
 #[tokio::test]
-async fn what_happens_to_a_connection_is_told_with_who_and_why() {
+async fn events_of_a_connection_name_the_person_and_the_reason() {
     let mut hooks = Hooks::start().await;
     let mut lab = lab(&hooks, Plan::api_key()).await;
     let key = hooks.subscribed(&mut lab, &[]).await;
@@ -162,7 +162,7 @@ async fn what_happens_to_a_connection_is_told_with_who_and_why() {
 }
 
 #[tokio::test]
-async fn another_key_signs_beside_the_one_before_for_a_while() {
+async fn events_are_signed_with_the_old_and_the_new_key_after_a_rotation() {
     let mut hooks = Hooks::start().await;
     let mut lab = lab(&hooks, Plan::api_key()).await;
     let first = hooks.subscribed(&mut lab, &["connection.paused"]).await;
@@ -183,7 +183,7 @@ async fn another_key_signs_beside_the_one_before_for_a_while() {
 }
 
 #[tokio::test]
-async fn the_guard_holds_for_webhooks_too() {
+async fn a_webhook_at_a_private_address_gets_no_event_without_allow_private() {
     let hooks = Hooks::start().await;
     let mut lab = lab(&hooks, Plan::api_key()).await;
     let new = json!({"name": "inside", "url": "https://10.1.2.3/x"}).to_string();
@@ -196,7 +196,7 @@ async fn the_guard_holds_for_webhooks_too() {
 }
 
 #[tokio::test]
-async fn what_people_do_is_found_in_the_audit_log_by_the_type_of_its_event() {
+async fn changes_by_people_are_found_in_the_audit_log_by_event_type() {
     let lab = lab_of(Plan::api_key()).await;
     let other =
         json!({"provider": "acme", "name": "other", "fields": {"api_key": lab.canary.text}});
@@ -229,7 +229,7 @@ async fn what_people_do_is_found_in_the_audit_log_by_the_type_of_its_event() {
 }
 
 #[tokio::test]
-async fn what_the_file_and_the_gateway_do_stands_in_the_audit_log() {
+async fn changes_by_the_file_and_by_the_gateway_are_in_the_audit_log() {
     let mut hooks = Hooks::start().await;
     let mut lab = lab(&hooks, Plan::api_key()).await;
     let key = hooks.subscribed(&mut lab, &["connection.expiring"]).await;
@@ -263,7 +263,7 @@ async fn what_the_file_and_the_gateway_do_stands_in_the_audit_log() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_command_line_makes_tries_changes_and_removes_one() {
+async fn the_command_line_adds_tests_changes_and_removes_a_webhook() {
     let mut hooks = Hooks::start().await;
     let market = Market::with(|plan| hooks.reached(plan)).await;
     let bad = market.keyward(&["webhook", "add", "http://example.com/x"]);
@@ -294,7 +294,7 @@ async fn the_command_line_makes_tries_changes_and_removes_one() {
 
 /// The whole of a plugin's life, as it is told: blocked by what happens at the provider, ready by a person.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_grant_that_ends_at_its_provider_is_told_with_the_plugin_that_it_blocks() {
+async fn a_grant_that_the_provider_revokes_is_reported_with_the_plugin_that_it_blocks() {
     let mut hooks = Hooks::start().await;
     let mut market = Market::stocked_with(|plan| hooks.reached(plan)).await;
     let events = ["connection.broken", "connection.reconnected", "plugin.ready", "plugin.blocked"];
@@ -321,7 +321,7 @@ async fn a_grant_that_ends_at_its_provider_is_told_with_the_plugin_that_it_block
 }
 
 #[tokio::test]
-async fn the_file_declares_webhooks_changes_them_and_pauses_what_it_names_no_more() {
+async fn declared_webhooks_follow_the_file_and_are_paused_when_it_drops_them() {
     let mut hooks = Hooks::start().await;
     let key = Canary::of(format!("whsec_{}", BASE64_STANDARD.encode([7; 32])));
     let bad = |more: &str| {

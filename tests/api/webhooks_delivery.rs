@@ -10,7 +10,7 @@ use test_support::*;
 const AT_ONCE: &str = "events: { retries: [1ms, 1ms], timeout: 1s }";
 
 #[tokio::test]
-async fn an_event_that_is_not_taken_is_told_again_with_the_same_id_until_it_is() {
+async fn an_event_that_is_not_accepted_is_retried_with_the_same_id_until_it_is() {
     let mut hooks = Hooks::start().await;
     let mut lab = lab(&hooks, Plan::api_key().top(AT_ONCE)).await;
     let key = hooks.subscribed(&mut lab, &["connection.paused"]).await;
@@ -32,7 +32,7 @@ async fn an_event_that_is_not_taken_is_told_again_with_the_same_id_until_it_is()
 
 /// A webhook that asks for an hour is not told for an hour, whatever the next pause is. Others go on.
 #[tokio::test]
-async fn retry_after_holds_over_the_next_pause() {
+async fn a_retry_after_that_is_longer_than_the_next_pause_is_respected() {
     let mut hooks = Hooks::start().await;
     let plan = Plan::api_key().top("events: { retries: [1ms, 1ms, 1ms], at_once: 1 }");
     let mut lab = lab(&hooks, plan).await;
@@ -51,7 +51,7 @@ async fn retry_after_holds_over_the_next_pause() {
 }
 
 #[tokio::test]
-async fn what_is_owed_is_told_after_a_restart() {
+async fn a_waiting_event_is_kept_over_a_restart_and_delays_no_other_event() {
     let mut hooks = Hooks::start().await;
     let plan = Plan::api_key().top("events: { retries: [1ms, 1h] }");
     let mut lab = lab(&hooks, plan).await;
@@ -74,7 +74,7 @@ async fn what_is_owed_is_told_after_a_restart() {
 }
 
 #[tokio::test]
-async fn a_webhook_that_answers_410_is_told_nothing_more_until_a_person_says_so() {
+async fn a_webhook_that_answers_410_gets_no_events_until_a_person_resumes_it() {
     let mut hooks = Hooks::start().await;
     let mut lab = lab(&hooks, Plan::api_key().top(AT_ONCE)).await;
     let key = hooks.subscribed(&mut lab, &["connection.paused"]).await;
@@ -95,7 +95,7 @@ async fn a_webhook_that_answers_410_is_told_nothing_more_until_a_person_says_so(
 }
 
 #[tokio::test]
-async fn a_webhook_that_takes_nothing_has_failed_and_a_silent_one_holds_nobody_up() {
+async fn a_webhook_that_accepts_no_event_has_failed_after_its_retries() {
     let mut hooks = Hooks::start().await;
     let mut lab = lab(&hooks, Plan::api_key().top(AT_ONCE)).await;
     let key = hooks.subscribed(&mut lab, &["connection.paused"]).await;
@@ -114,7 +114,7 @@ async fn a_webhook_that_takes_nothing_has_failed_and_a_silent_one_holds_nobody_u
 }
 
 #[tokio::test]
-async fn what_a_removed_webhook_was_owed_goes_with_it_also_what_is_on_its_way() {
+async fn waiting_and_in_flight_events_of_a_removed_webhook_are_dropped() {
     let mut hooks = Hooks::start().await;
     let plan = Plan::api_key().top("events: { retries: [1h], timeout: 1s, at_once: 1 }");
     let mut lab = lab(&hooks, plan).await;
@@ -148,7 +148,7 @@ async fn what_a_removed_webhook_was_owed_goes_with_it_also_what_is_on_its_way() 
 
 /// It may be one event alone that it cannot take.
 #[tokio::test]
-async fn a_webhook_that_takes_other_events_meanwhile_has_not_failed() {
+async fn a_webhook_that_accepts_other_events_is_not_marked_failed() {
     let mut hooks = Hooks::start().await;
     let mut lab = lab(&hooks, Plan::api_key().top(AT_ONCE)).await;
     let key = hooks.subscribed(&mut lab, &["connection.paused", "connection.resumed"]).await;
@@ -170,7 +170,7 @@ async fn a_webhook_that_takes_other_events_meanwhile_has_not_failed() {
 }
 
 #[tokio::test]
-async fn no_more_events_wait_or_are_on_their_way_than_may() {
+async fn waiting_and_in_flight_events_of_a_webhook_are_limited() {
     let mut hooks = Hooks::start().await;
     let events = "events: { retries: [1h], timeout: 3s, at_once: 1, waiting_max: 1 }";
     let mut lab = lab(&hooks, Plan::api_key().top(events)).await;

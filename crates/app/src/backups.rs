@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backup_from_the_future_causes_one_backup_and_no_deletion() {
+    fn a_backup_dated_in_the_future_is_not_counted_and_delays_no_backup() {
         let old = ["2026-01-07T00:00:00Z", "2026-01-08T00:00:00Z", "2026-01-09T00:00:00Z"];
         let future = "2027-01-10T00:00:00Z";
         let now = time("2026-01-10T00:00:00Z");
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn the_backup_of_a_replica_whose_clock_is_ahead_is_the_last_one() {
+    fn a_backup_dated_at_most_five_minutes_ahead_counts_as_the_last_one() {
         let now = time("2026-01-10T00:00:00Z");
         let ahead = time("2026-01-10T00:04:00Z");
         assert!(!is_due(folder(&["2026-01-10T00:04:00Z"]).path(), now));

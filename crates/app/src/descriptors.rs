@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn where_descriptors_are_many_the_limits_are_the_configurations() {
+    fn enough_file_descriptors_leave_the_configured_limits_unchanged() {
         let limits = Limits::default();
         for open_files in [1 << 20, usize::MAX] {
             assert_eq!(within(&limits, for_streams(open_files), 8), limits, "{open_files}");
@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn where_descriptors_are_few_the_limits_leave_some_for_everything() {
+    fn few_file_descriptors_lower_the_limits_of_streams() {
         let limits = Limits::default();
         for (open_files, streams, newcomers, idle) in
             [(1_500, 500, 250, 62), (400, 133, 67, 16), (4, 1, 1, 0)]

@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_process_that_leaves_early_takes_nothing() {
+    async fn a_process_that_disconnects_early_leaves_the_sockets_to_the_next_one() {
         let folder = tempfile::tempdir().unwrap();
         let (offer, at) = offered(folder.path());
         let taking = tokio::spawn(taken(offer));
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_gateway_that_ends_while_another_starts_leaves_it_the_files() {
+    async fn the_socket_file_stays_if_the_old_gateway_ends_while_a_successor_starts() {
         let folder = tempfile::tempdir().unwrap();
         let taking = tokio::spawn(taken(offered(folder.path()).0));
         let path = folder.path().to_owned();
@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_a_gateway_there_is_nothing_to_take() {
+    async fn no_predecessor_is_found_without_a_running_gateway() {
         let folder = tempfile::tempdir().unwrap();
         assert!(Predecessor::find(folder.path()).unwrap().is_none());
         drop(offered(folder.path()));

@@ -110,7 +110,7 @@ mod tests {
 
     /// `keyward serve` and `keyward run` of a new installation.
     #[test]
-    fn first_starts_at_the_same_time_have_one_key() {
+    fn concurrent_first_starts_get_one_master_key() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("master.key");
         let begun = Barrier::new(8);

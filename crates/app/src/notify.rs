@@ -81,14 +81,14 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_told_where_nobody_listens() {
+    fn ready_does_not_panic_without_a_notify_socket() {
         let dir = tempfile::tempdir().unwrap();
         ServiceManager::at(None).ready();
         ServiceManager::at(Some(dir.path().join("nothing"))).ready();
     }
 
     #[test]
-    fn the_manager_is_told_by_path() {
+    fn the_service_manager_is_notified_through_a_socket_path() {
         let dir = tempfile::tempdir().unwrap();
         let listener = UnixDatagram::bind(dir.path().join("notify")).unwrap();
         let manager = ServiceManager::at(Some(dir.path().join("notify")));
@@ -105,7 +105,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn the_manager_is_told_in_the_abstract_namespace() {
+    fn the_service_manager_is_notified_through_an_abstract_socket() {
         let name = format!("keyward-test-{}", std::process::id());
         let at = PathBuf::from(format!("@{name}"));
         let listener = UnixDatagram::bind_addr(&address(&at).unwrap()).unwrap();

@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn what_did_not_change_is_not_told() {
+    fn unchanged_and_absent_files_are_not_reported() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("a");
         fs::write(&file, "1").unwrap();
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_still_moves_is_not_told() {
+    fn a_file_that_is_still_changing_is_not_reported() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("a");
         let other_file = dir.path().join("b");
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rename_a_swapped_link_a_removal_and_a_mode_are_told() {
+    fn a_rename_a_new_link_target_a_new_mode_and_a_removal_are_reported() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         fs::write(at("file"), "1").unwrap();
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn files_that_a_configuration_names_anew_are_watched_from_then_on() {
+    fn added_files_are_watched_from_then_on() {
         let dir = tempfile::tempdir().unwrap();
         let (one, two) = (dir.path().join("one"), dir.path().join("two"));
         fs::write(&one, "1").unwrap();

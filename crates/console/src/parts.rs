@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_is_made_of_the_id_alone_and_is_no_markup() {
+    fn a_provider_mark_shows_two_letters_of_the_id_and_escapes_markup() {
         let text = mark("google-workspace", false).into_string();
         assert!(text.contains(">GW<"), "{text}");
         assert_eq!(text, mark("google-workspace", false).into_string());

@@ -203,7 +203,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_template_with_an_unknown_or_open_name_is_refused() {
+    fn a_template_with_an_unknown_or_unclosed_name_is_refused() {
         for text in ["{bdy}", "{time", "v0:{}", "{body}{"] {
             assert!(SignedTemplate::parse(text).is_err(), "{text}");
         }
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn hubspots_characters_are_decoded_once() {
+    fn only_the_characters_that_hubspot_decodes_are_decoded_and_only_once() {
         let decoded = hubspot_url("https://a.example/x?u=https%3a%2F%2Fb%20c%2525%3A%");
         assert_eq!(decoded, b"https://a.example/x?u=https://b%20c%2525:%");
     }

@@ -191,7 +191,7 @@ mod tests {
         time: { header: X-T, unit: seconds, window_s: 300 }\n    id: { headers: [X-I] }\n";
 
     #[test]
-    fn a_scheme_that_trusts_what_is_not_signed_is_refused() {
+    fn a_scheme_definition_with_unsigned_or_invalid_parts_is_refused() {
         assert!(read(SOUND).is_ok());
         for (from, to, why) in [
             ("{time}.", "", "time is not signed"),

@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_forwarded_agent_knows_the_hosts_that_it_came_through() {
+    fn a_login_through_a_forwarded_agent_has_the_hosts_before_it_in_its_path() {
         let [first, second] = [key(KEYS[0]), key(KEYS[1])];
         let mut bindings = SessionBindings::default();
         assert_eq!(bind(&mut bindings, &first, b"one", 1), Ok(()));
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn the_number_of_hosts_is_bounded() {
+    fn a_seventeenth_session_binding_is_refused() {
         let (host, mut bindings) = (key(KEYS[0]), SessionBindings::default());
         for number in 0..16_u8 {
             assert_eq!(bind(&mut bindings, &host, &[number], 1), Ok(()));

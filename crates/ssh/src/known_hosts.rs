@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn what_names_no_host_or_has_no_key_is_refused() {
+    fn a_line_without_a_plain_host_or_a_valid_key_is_refused() {
         for (bad, why) in [
             (String::new(), "there is no host key"),
             ("git.test".to_owned(), "there is no host key"),

@@ -78,7 +78,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn nothing_but_a_login_is_one() {
+    fn only_a_complete_ssh_user_authentication_is_a_login() {
         let good = text(b"id", "git", b"key", None);
         assert!(
             SshLogin::parse(&good).is_ok_and(|login| login.user == "git" && login.key == b"key")

@@ -260,7 +260,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_is_no_key_is_refused() {
+    fn text_that_is_no_unencrypted_openssh_key_is_refused() {
         let refused = |text: &str| PrivateKey::parse(&Secret::from(text.to_owned())).map(|_| ());
         let pem = "-----BEGIN RSA PRIVATE KEY-----\nMIIB\n-----END RSA PRIVATE KEY-----\n";
         for bad in ["", "ssh-ed25519 AAAA", pem, &KEYS[0][..200]] {
@@ -283,7 +283,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn line_breaks_that_a_form_has_removed_are_not_missed() {
+    fn a_private_key_is_read_with_missing_or_crlf_line_breaks() {
         for text in KEYS {
             for joined in
                 [text.replace('\n', ""), text.replace('\n', "\r\n"), text.trim().to_owned()]

@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_of_another_kind_is_refused() {
+    fn a_host_key_of_an_unsupported_algorithm_is_refused() {
         for name in ["ssh-dss", "ssh-ed25519-cert-v01@openssh.com", "sk-ssh-ed25519@openssh.com"] {
             let mut bytes = Vec::new();
             put_string(&mut bytes, name.as_bytes());

@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_cut_short_or_not_in_its_shortest_form_is_refused() {
+    fn truncated_values_and_non_minimal_or_negative_integers_are_refused() {
         assert_eq!(WireReader::new(&[0, 0, 0, 2, b'a']).string(), Err(MalformedMessage));
         assert_eq!(WireReader::new(&[0xff; 8]).string(), Err(MalformedMessage));
         assert_eq!(WireReader::new(&[0, 0, 0]).number(), Err(MalformedMessage));

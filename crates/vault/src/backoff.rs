@@ -301,7 +301,7 @@ mod tests {
 
     /// oauth 10.1
     #[test]
-    fn pauses_double_from_a_second_to_five_minutes_and_are_drawn_within_a_fifth() {
+    fn pauses_double_from_one_second_to_five_minutes_with_20_percent_jitter() {
         let (clock, settings) = (clock().0, TokenSettings::default());
         let (mut least, mut most) = (Backoff::default(), Backoff::default());
         for seconds in [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300] {

@@ -191,7 +191,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn many_connections_are_chosen_from_seldom_and_visited_within_hours() {
+    fn many_connections_are_scanned_rarely_and_visited_within_hours() {
         let id = || (OrgId::default_org(), ConnectionId::random());
         let walk = |rest, all| KeepAliveCursor { rest, all, chosen_from: 1_000_000 };
         assert_eq!(walk(vec![id()], 1).pause(), STEP_EVERY);

@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_orgs_of_other_rows_are_not_named() {
+    async fn orgs_lists_only_organisations_with_rows_of_its_own_prefix() {
         let (rows, org, other) = (rows("flow-"), OrgId::default_org(), OrgId::random());
         assert!(rows.orgs().await.unwrap().is_empty());
         let states = SealedRows::<String> { prefix: "state-", ..rows.clone() };

@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_template_of_the_catalogue_is_one_of_its_kind_and_has_settings_of_an_app() {
+    fn every_template_of_the_catalogue_has_a_unique_id_scopes_and_valid_settings() {
         let mut seen = BTreeSet::new();
         for provider in Catalogue::built_in().all() {
             for template in &provider.about.templates {

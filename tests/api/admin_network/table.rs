@@ -243,7 +243,7 @@ impl Tokens {
 }
 
 #[tokio::test]
-async fn every_route_refuses_whoever_may_not_ask_and_however_it_must_not_be_asked() {
+async fn every_route_refuses_wrong_credentials_roles_scopes_origins_and_cleartext() {
     let plan = Plan::api_key().limit("auth_failures_per_minute_max: 1000000");
     let mut world = World::of(plan).await;
     let tokens = Tokens::of(&mut world).await;

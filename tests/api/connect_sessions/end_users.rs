@@ -91,7 +91,7 @@ async fn without_the_setting_a_refusal_makes_no_link_of_an_end_user() {
 }
 
 #[tokio::test]
-async fn where_a_link_would_not_help_none_is_made() {
+async fn no_end_user_link_is_made_where_the_session_could_not_use_the_connection() {
     let mut platform = Platform::start(ON, |plan| plan).await;
     let base = format!("http://localhost:{}", platform.lab().gateway.admin.port());
     // No session: the page of the console.
@@ -158,7 +158,7 @@ async fn a_link_is_given_again_until_it_is_opened_and_never_to_another_end_user(
 }
 
 #[tokio::test]
-async fn an_organisation_has_half_of_its_links_for_refusals_and_an_end_user_a_few() {
+async fn refusals_may_use_half_of_the_connect_links_of_an_organisation() {
     let limits = |plan: Plan| plan.limit("connect_sessions_max: 4");
     let mut platform = Platform::start(ON, limits).await;
     let mut given = Vec::new();
@@ -181,7 +181,7 @@ async fn an_organisation_has_half_of_its_links_for_refusals_and_an_end_user_a_fe
 }
 
 #[tokio::test]
-async fn the_end_user_connects_and_the_same_request_works_also_after_a_key_was_revoked() {
+async fn the_link_of_a_refusal_connects_a_missing_or_broken_account_of_the_end_user() {
     let mut platform = Platform::start(ON, |plan| plan).await;
     let (token, session) = platform.session(json!({"agent": "support", "user": USER})).await;
     let refused = platform.ask(&token).await.json();

@@ -76,7 +76,7 @@ async fn the_exchange_of_the_code_connects_the_account() {
 /// An attacker begins a link for their own user and leads another person through it: that person's browser arrives at the
 /// platform, which does not exchange the code.
 #[tokio::test]
-async fn without_the_exchange_nothing_that_a_browser_does_connects() {
+async fn a_browser_alone_connects_nothing_before_the_platform_exchanges_the_code() {
     let mut world = consents().await;
     let link = headless(&mut world.lab, json!({})).await;
     let mut browser = world.browser();
@@ -107,7 +107,7 @@ async fn without_the_exchange_nothing_that_a_browser_does_connects() {
 }
 
 #[tokio::test]
-async fn a_declined_consent_returns_without_a_code_and_the_link_leads_there_again() {
+async fn a_declined_consent_returns_without_a_code_and_its_link_can_be_used_again() {
     let mut world = consents().await;
     let link = headless(&mut world.lab, json!({})).await;
     let mut browser = world.browser();
@@ -130,7 +130,7 @@ async fn a_declined_consent_returns_without_a_code_and_the_link_leads_there_agai
 }
 
 #[tokio::test]
-async fn another_account_than_before_is_used_only_on_request() {
+async fn an_exchange_for_another_account_is_refused_unless_other_account_is_set() {
     let mut world = consents().await;
     let first = headless(&mut world.lab, json!({})).await;
     let mut browser = world.browser();
@@ -170,7 +170,7 @@ async fn a_consent_that_cannot_begin_returns_to_the_platform() {
 }
 
 #[tokio::test]
-async fn only_a_consent_is_headless_and_only_a_visit_binds() {
+async fn only_consents_may_be_headless_and_only_a_get_opens_their_link() {
     let mut world = consents().await;
     let base = json!({"user": USER, "headless": true, "return_url": RETURN_URL});
     for (more, field) in [

@@ -13,7 +13,7 @@ async fn refusal(lab: &Lab, host: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_refusal_that_a_person_can_resolve_says_where() {
+async fn a_refusal_that_a_person_can_resolve_has_a_connect_url() {
     let lab = Plan::api_key().hosts(&format!("{HOST}, {STRANGER}")).no_agents();
     let mut lab = lab.start(Origin::saying("fine")).await;
     lab.add_agent("ci").await;
@@ -52,7 +52,7 @@ async fn a_refusal_that_a_person_can_resolve_says_where() {
 }
 
 #[tokio::test]
-async fn no_link_is_given_where_it_is_turned_off_or_leads_nowhere() {
+async fn no_connect_url_is_given_if_disabled_without_a_provider_or_unauthenticated() {
     let plan = Plan::api_key().no_agents().top("connect: { links_in_refusals: false }");
     let mut lab = plan.start(Origin::saying("fine")).await;
     lab.add_agent("ci").await;

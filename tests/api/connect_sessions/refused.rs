@@ -9,7 +9,7 @@ use super::*;
 use test_support::hooks::Hooks;
 
 #[tokio::test]
-async fn of_browsers_that_open_a_link_at_once_one_wins() {
+async fn only_one_of_eight_browsers_that_open_a_link_at_once_gets_its_session() {
     let mut keys = Keys::start().await;
     let link = keys.link(json!({})).await;
     let openings = (0..8).map(|_| {
@@ -144,7 +144,7 @@ async fn has_its_key(lab: &Lab) -> bool {
 }
 
 #[tokio::test]
-async fn the_owner_before_uses_no_link_of_a_connection() {
+async fn links_of_a_connection_stop_working_when_its_owner_changes() {
     let mut keys = Keys::start().await;
     owned(&keys.lab).await;
     let of_own = json!({"user": null, "connection": "own"});
@@ -307,7 +307,7 @@ async fn a_link_is_completed_once() {
 }
 
 #[tokio::test]
-async fn what_no_link_may_be_for_is_refused_with_its_field() {
+async fn an_invalid_connect_session_is_refused_with_the_name_of_its_field() {
     let mut keys = Keys::with(|plan| plan.limit("connect_sessions_max: 2")).await;
     let lab = &keys.lab;
     api(lab, "POST", "/orgs", json!({"name": "other"}), 201).await;

@@ -26,7 +26,7 @@ fn code(done: &Message) -> (String, String) {
 }
 
 #[tokio::test]
-async fn a_person_connects_with_a_key_and_the_platform_hears_of_it() {
+async fn a_person_connects_with_a_key_and_the_platform_gets_an_event_and_a_code() {
     let mut hooks = Hooks::start().await;
     let mut keys = Keys::with(|plan| hooks.reached(plan)).await;
     let key = hooks.subscribed(&mut keys.lab, &["connect_session.completed"]).await;
@@ -142,7 +142,7 @@ async fn a_person_chooses_declines_and_then_consents() {
 }
 
 #[tokio::test]
-async fn a_restart_in_the_middle_loses_nothing() {
+async fn links_and_open_consents_survive_a_restart() {
     let mut world = consents().await;
     let link = link(&mut world.lab, json!({"providers": ["svc"]})).await;
     let unopened = super::link(&mut world.lab, json!({"providers": ["svc"]})).await;
@@ -188,7 +188,7 @@ async fn a_connection_is_connected_again_in_place() {
 }
 
 #[tokio::test]
-async fn a_consent_with_another_account_is_a_decision_in_the_same_browser() {
+async fn a_consent_with_another_account_is_confirmed_in_the_same_browser_only() {
     let mut world = consents().await;
     let link = link(&mut world.lab, json!({"providers": ["svc"]})).await;
     let mut browser = world.browser();
@@ -221,7 +221,7 @@ async fn a_consent_with_another_account_is_a_decision_in_the_same_browser() {
 
 /// A platform with pages of its own asks what to show, and sends what was entered.
 #[tokio::test]
-async fn a_platform_completes_a_link_without_its_pages() {
+async fn a_platform_completes_a_link_by_the_api_without_pages_of_keyward() {
     let mut keys = Keys::start().await;
     let link = keys.link(json!({"providers": ["acme", "openai"]})).await;
     let path = format!("/connect-sessions/{}", link.id);
@@ -248,7 +248,7 @@ async fn a_platform_completes_a_link_without_its_pages() {
 
 /// What an expired link began is removed, also after a restart.
 #[tokio::test]
-async fn nothing_is_left_of_a_link_that_was_not_finished() {
+async fn a_revoked_or_expired_link_leaves_no_draft_connection() {
     let mut world = consents().await;
     let link = link(&mut world.lab, json!({"providers": ["svc"]})).await;
     let mut browser = world.browser();

@@ -37,7 +37,7 @@ async fn trellos_head_request_is_answered_and_that_to_another_hook_is_not() {
 
 /// Meta sends back the verify token that a person entered beside the URL.
 #[tokio::test]
-async fn the_verify_token_that_is_shown_is_that_of_metas_request() {
+async fn metas_challenge_is_answered_only_with_the_verify_token_that_is_shown() {
     let lab = queue::queue("meta", SECRET).await;
     let path = |token: &str| {
         format!("/hooks/q?hub.mode=subscribe&hub.verify_token={token}&hub.challenge=1158201444")
@@ -122,7 +122,7 @@ fn an_operator_reads_the_verify_token_after_hook_add_and_in_hook_show() {
 }
 
 #[test]
-fn a_secret_that_the_service_sends_is_left_empty_at_a_terminal() {
+fn hook_add_accepts_an_empty_secret_for_a_service_that_sends_its_own() {
     let mut person = Newcomer::new();
     person.types("keyward init");
     person.walks("keyward hook add notes --scheme notion", |terminal| {

@@ -41,7 +41,7 @@ async fn an_event_waits_for_the_one_before_it() {
 }
 
 #[tokio::test]
-async fn what_was_accepted_is_delivered_after_a_restart() {
+async fn accepted_events_of_a_paused_hook_are_delivered_after_a_restart() {
     let mut world = World::start(Plan::api_key()).await;
     api(&world.lab, "PATCH", "/hooks/ci", json!({"paused": true}), 200).await;
     for n in 1..=3 {
@@ -106,7 +106,7 @@ async fn an_event_that_is_sent_again_during_its_last_delivery_is_delivered() {
 }
 
 #[tokio::test]
-async fn both_keys_are_valid_for_a_day_after_a_rotation() {
+async fn old_and_new_keys_are_both_valid_right_after_a_rotation() {
     let mut world = World::start(Plan::api_key()).await;
     let later = "another-secret-of-the-service";
     world.lab.guard(Canary::of(later.to_owned()));
@@ -124,7 +124,7 @@ async fn both_keys_are_valid_for_a_day_after_a_rotation() {
 }
 
 #[tokio::test]
-async fn a_removed_hook_takes_nothing_and_leaves_nothing() {
+async fn a_removed_hook_answers_404_and_leaves_no_events() {
     let world = World::start(Plan::api_key()).await;
     api(&world.lab, "PATCH", "/hooks/ci", json!({"paused": true}), 200).await;
     world.push(r#"{"n":1}"#).await;

@@ -127,7 +127,7 @@ async fn messages_of_sns_are_accepted_by_the_certificate_at_its_host_and_its_sub
 /// The certificate that signs messages comes without its issuer. What makes it that of SNS is TLS to the host of SNS: its
 /// chain, its name and its time.
 #[tokio::test]
-async fn a_certificate_of_sns_is_taken_from_a_host_that_proves_to_be_its_own() {
+async fn no_certificate_of_sns_is_fetched_from_a_host_with_an_invalid_tls_certificate() {
     let key = KeyPair::generate_for(&PKCS_RSA_SHA256).expect("a key");
     let names = vec!["sns.amazonaws.com".to_owned()];
     let certificate = CertificateParams::new(names).expect("names").self_signed(&key);

@@ -19,7 +19,7 @@ fn key() -> Canary {
 }
 
 #[tokio::test]
-async fn a_hook_of_the_file_that_could_not_work_is_refused_with_its_place() {
+async fn an_invalid_hook_of_the_file_is_refused_with_its_place() {
     let key = key();
     for (hook, says) in [
         ("secret: { env: SIGNED }", "`scheme`"),
@@ -44,7 +44,7 @@ async fn a_hook_of_the_file_that_could_not_work_is_refused_with_its_place() {
 }
 
 #[tokio::test]
-async fn the_file_declares_a_hook_changes_it_and_pauses_what_it_names_no_more() {
+async fn a_declared_hook_is_read_only_for_the_api_and_paused_when_the_file_drops_it() {
     let (key, program) = (key(), Hooks::start().await);
     let declared = format!(
         "scheme: github, secret: {{ env: SIGNED }}, signing_key: {{ env: KEY }}, to: '{}'",
@@ -88,7 +88,7 @@ fn in_production(yaml: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_connection_of_the_file_that_a_stored_hook_names_is_not_made_again() {
+async fn a_reload_that_would_recreate_a_connection_of_a_stored_hook_is_refused() {
     let mut lab = Plan::api_key().no_agents().start(Origin::saying("fine")).await;
     lab.guard(Canary::of(SECRET.to_owned()));
     let hook =
@@ -107,7 +107,7 @@ async fn a_connection_of_the_file_that_a_stored_hook_names_is_not_made_again() {
 }
 
 #[tokio::test]
-async fn a_hook_of_the_file_names_the_connection_that_the_file_makes_again() {
+async fn a_declared_hook_follows_its_connection_when_a_reload_recreates_it() {
     let key = key();
     let declared = "connection: acme, scheme: github, secret: { env: SIGNED }";
     let plan = plan_with(declared, &key);

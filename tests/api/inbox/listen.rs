@@ -47,7 +47,7 @@ async fn until_left(lab: &Lab, count: usize) -> Value {
 }
 
 #[tokio::test]
-async fn a_program_gets_each_event_in_order_and_one_that_failed_again() {
+async fn a_program_gets_each_event_in_order_and_a_failed_one_is_retried() {
     let lab = queue("github", SECRET).await;
     for n in 1..=3 {
         event(&lab, n).await;
@@ -76,7 +76,7 @@ async fn a_program_gets_each_event_in_order_and_one_that_failed_again() {
 }
 
 #[tokio::test]
-async fn an_event_whose_listener_was_killed_is_for_the_next_one() {
+async fn an_event_whose_listener_was_killed_is_delivered_to_the_next_listener() {
     let lab = queue("github", SECRET).await;
     event(&lab, 1).await;
     // The shell's parent is the listener.
@@ -98,7 +98,7 @@ async fn an_event_whose_listener_was_killed_is_for_the_next_one() {
 }
 
 #[tokio::test]
-async fn a_listener_of_no_hook_ends_with_the_reason() {
+async fn hook_listen_for_an_unknown_hook_fails_and_names_it() {
     let lab = Plan::api_key().no_agents().start(Origin::saying("fine")).await;
     let output = listener(&lab, &["--exec", "true"]).wait_with_output().await.expect("it ends");
     let said = String::from_utf8(output.stderr).expect("text");

@@ -9,7 +9,7 @@ fn address(url: &str) -> std::net::SocketAddr {
 }
 
 #[tokio::test]
-async fn it_takes_what_services_send_and_has_no_other_path() {
+async fn the_hooks_listener_accepts_webhooks_and_has_no_other_path() {
     let mut world = World::start(Plan::api_key().listen(r#"hooks: { at: "127.0.0.1:0" }"#)).await;
     let url = world.hook().await["url"].as_str().expect("a URL").to_owned();
     let at = address(&url);
@@ -34,7 +34,7 @@ async fn it_takes_what_services_send_and_has_no_other_path() {
 }
 
 #[tokio::test]
-async fn the_url_of_a_hook_is_where_services_reach_the_listener() {
+async fn the_url_of_a_hook_begins_with_the_configured_public_url() {
     let listen = r#"hooks: { at: "127.0.0.1:0", url: "https://hooks.acme.test/in/" }"#;
     let world = World::start(Plan::api_key().listen(listen)).await;
     assert_eq!(world.hook().await["url"], "https://hooks.acme.test/in/hooks/ci");
@@ -42,7 +42,7 @@ async fn the_url_of_a_hook_is_where_services_reach_the_listener() {
 }
 
 #[tokio::test]
-async fn with_tls_it_speaks_nothing_else() {
+async fn the_hooks_listener_serves_https_with_a_certificate_of_keywards_ca() {
     let listen = r#"hooks: { at: "127.0.0.1:0", tls: { names: [hooks.acme.test] } }"#;
     let world = World::start(Plan::api_key().listen(listen)).await;
     let url = world.hook().await["url"].as_str().expect("a URL").to_owned();

@@ -63,7 +63,7 @@ async fn a_queue_has_no_signing_key_to_rotate_until_its_events_are_posted() {
 
 /// A full queue takes no event, so that the service sends it again; and no more refusals than sixty a minute are recorded.
 #[tokio::test]
-async fn what_anybody_can_send_is_bounded() {
+async fn waiting_events_and_recorded_refusals_are_bounded() {
     let plan = Plan::api_key().top("events: { waiting_max: 2 }");
     let lab = queue_of(plan, "github", SECRET).await;
     let event = async |n: u32| {
@@ -121,7 +121,7 @@ async fn a_challenge_is_answered_only_if_it_is_signed() {
 
 /// Asana hands its secret over in the first request, which is echoed; another one is not believed.
 #[tokio::test]
-async fn a_secret_that_a_service_hands_over_is_taken_once() {
+async fn the_secret_that_a_service_hands_over_is_accepted_and_cannot_be_replaced() {
     let mut lab = Plan::api_key().no_agents().start(Origin::saying("fine")).await;
     let secret = "handed-over-canary-0123456789abcdef";
     lab.guard(Canary::of("another-secret-that-is-handed-over".to_owned()));

@@ -42,7 +42,7 @@ async fn a_request_without_the_signature_of_the_service_is_refused_and_audited()
 }
 
 #[tokio::test]
-async fn what_is_no_request_of_a_service_is_refused_before_its_signature_is_read() {
+async fn an_unknown_path_or_a_large_body_is_refused_before_the_signature_check() {
     let world = World::start(Plan::api_key()).await;
     let id = world.hook().await["id"].as_str().expect("an id").to_owned();
     for (path, status) in [
@@ -113,7 +113,7 @@ async fn a_late_request_and_parts_in_another_order_are_refused_and_audited() {
 }
 
 #[tokio::test]
-async fn a_hook_that_could_not_verify_is_not_made() {
+async fn a_hook_with_an_invalid_scheme_secret_or_target_is_not_created() {
     let lab = Plan::api_key().no_agents().start(Origin::saying("fine")).await;
     for (hook, field) in [
         (json!({"name": "a", "scheme": "github"}), "secret"),

@@ -159,7 +159,7 @@ async fn a_rejected_value_is_fetched_again_and_the_request_sent_once_more() {
 }
 
 #[tokio::test]
-async fn a_variable_is_given_beside_a_field_of_the_file() {
+async fn a_source_of_variables_works_beside_a_literal_field_of_the_file() {
     let value = Canary::new("cnry");
     let plan = Plan::new(
         "{ id: basic, kind: basic }",

@@ -109,7 +109,7 @@ async fn a_client_secret_is_not_used_for_longer_than_its_source_says_and_no_blan
 }
 
 #[tokio::test]
-async fn a_client_secret_that_is_refused_is_no_end_of_the_connection() {
+async fn a_rejected_client_secret_of_a_source_does_not_break_the_connection() {
     let folder = folder("key", &secret_of(CLIENT_SECRET));
     let mut world = world_with(short(), &folder, "").await;
     world.connected().await;
@@ -195,7 +195,7 @@ async fn another_reference_of_an_app_s_secret_is_tried_at_once() {
 }
 
 #[tokio::test]
-async fn a_refresh_asks_a_source_that_gave_no_secret_at_once() {
+async fn a_refresh_by_hand_fetches_a_missing_client_secret_at_once() {
     let folder = folder("key", &secret_of(CLIENT_SECRET));
     let world = world_with(short(), &folder, "ttl: 1s, keep: 0s, ").await;
     world.connected().await;
@@ -323,7 +323,7 @@ async fn tokens_are_minted_with_the_key_that_is_in_the_source_now() {
 }
 
 #[tokio::test]
-async fn tokens_of_a_consent_are_no_references() {
+async fn a_refresh_token_of_a_consent_cannot_be_a_reference() {
     let world = World::start().await;
     let source = json!({"name": "kept", "doppler": {}, "credentials": {"token": "t"}});
     world.api("POST", "/sources", &source).await;

@@ -33,7 +33,7 @@ async fn the_api_adds_no_source_that_reads_the_gateways_machine() {
 }
 
 #[tokio::test]
-async fn a_reference_to_no_source_or_by_no_admin_is_refused() {
+async fn a_reference_to_an_unknown_source_or_by_a_member_is_refused() {
     let lab = Lab::simple().await;
     let new = json!({"name": "b", "provider": "acme", "fields": {"api_key": {"from": "kept", "ref": "a"}}});
     let refused = api(&lab, "POST", "/connections", new.clone(), 422).await;

@@ -197,7 +197,7 @@ async fn azure_gives_a_secret_after_the_login_of_an_application() {
 
 /// <https://cloud.google.com/secret-manager/docs/reference/rest/v1/projects.secrets.versions/access>
 #[tokio::test]
-async fn gcp_sends_the_token_of_a_connection_and_takes_a_member() {
+async fn gcp_sends_the_token_of_a_connection_and_reads_a_member_of_the_json_value() {
     let (value, token) = (Canary::new("cnry"), Canary::new("ya29."));
     let (text, bearer) = (value.text.clone(), format!("Bearer {}", token.text));
     let keeper = keeper(move |request: &Message| {
@@ -224,7 +224,7 @@ async fn gcp_sends_the_token_of_a_connection_and_takes_a_member() {
 }
 
 #[tokio::test]
-async fn many_requests_at_once_ask_the_source_once_and_an_outage_is_told() {
+async fn concurrent_requests_fetch_a_value_once_and_a_source_test_reports_an_outage() {
     let token = Canary::new("dp.st.");
     let value = Canary::new("cnry");
     let text = value.text.clone();
@@ -301,7 +301,7 @@ async fn a_connection_of_the_api_follows_another_reference_and_never_sends_the_o
 
 /// <https://developer.hashicorp.com/vault/api-docs/auth/kubernetes#login>
 #[tokio::test]
-async fn vault_takes_the_token_of_the_pod() {
+async fn vault_login_uses_the_service_account_token_of_the_pod() {
     let pod = Canary::new("eyJ");
     let folder = folder("token", &pod);
     let source = format!(

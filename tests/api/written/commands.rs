@@ -106,7 +106,7 @@ fn prose_names_only_commands_that_exist() {
 
 /// All remedies stand in the snapshot of the test that lists them.
 #[test]
-fn every_command_of_a_remedy_is_one() {
+fn every_command_in_a_remedy_exists() {
     let mut checked = 0;
     let folder = "crates/state/src/directory/remedy/snapshots";
     for page in files(folder, "snap") {

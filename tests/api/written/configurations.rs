@@ -34,7 +34,7 @@ fn problems_of_manifest(yaml: &str) -> String {
 }
 
 #[test]
-fn every_configuration_shown_is_read() {
+fn every_configuration_in_the_documents_is_valid() {
     let mut checked = 0;
     for page in pages() {
         for block in page.blocks().iter().filter(|block| block.language == "yaml") {

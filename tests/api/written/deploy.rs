@@ -144,7 +144,7 @@ fn the_sidecar_has_the_secrets_and_the_agent_its_token_only() {
 }
 
 #[test]
-fn the_sidecar_is_closed_and_its_commands_exist() {
+fn the_sidecar_is_hardened_and_its_commands_exist() {
     let documents = documents("deploy/kubernetes-sidecar.yaml");
     let deployment = documents.iter().find(|it| it["kind"] == "Deployment").expect("it is there");
     let pod = &deployment["spec"]["template"]["spec"];
@@ -164,7 +164,7 @@ fn the_sidecar_is_closed_and_its_commands_exist() {
 }
 
 #[test]
-fn the_cluster_s_gateway_is_closed_and_has_all_secrets() {
+fn the_cluster_s_gateway_is_hardened_and_has_all_secrets() {
     let documents = documents("deploy/kubernetes.yaml");
     let kind = |kind: &str| documents.iter().find(|it| it["kind"] == kind).expect("it is there");
     let deployment = kind("Deployment");
@@ -207,7 +207,7 @@ fn the_cluster_s_agents_reach_only_the_gateway_and_dns() {
 }
 
 #[test]
-fn the_image_and_the_unit_start_what_exists() {
+fn the_image_and_the_systemd_unit_start_existing_commands() {
     let dockerfile = Page::read("Dockerfile").text;
     let words = |instruction: &str| {
         let (_, rest) = dockerfile.rsplit_once(instruction).expect("the instruction is there");

@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_is_told_at_once_with_its_line() {
+    fn all_malformed_entries_of_a_manifest_are_reported_with_their_lines() {
         insta::assert_snapshot!(problems(
             "plugin: crm digest\nversion: one\nsumary: x\nconnections:\n  \
              - { slot: crm, provider: hubspt, required: maybe }\n  \
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_told_with_its_line() {
+    fn unknown_providers_invalid_methods_and_duplicate_slots_are_reported_by_line() {
         insta::assert_snapshot!(problems(
             "plugin: crm digest\nversion: one\nconnections:\n  \
              - { slot: crm, provider: hubspt }\n  \
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_manifest_is_read() {
+    fn the_fields_of_a_valid_manifest_are_read() {
         let text = "plugin: crm-digest\nversion: 1.2.0\nsummary: Mails a digest.\nconnections:\n  \
                     - { slot: crm, provider: hubspot, label: CRM, required: true, methods: [GET] }\n  \
                     - { slot: mail, provider: gmail, required: false }\n";

@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_is_told_with_its_line() {
+    fn every_problem_of_the_cases_is_reported_with_its_line() {
         insta::assert_snapshot!(problems(
             "- { agent: ci, request: \"GET https://a.test/\", expect: allow }\n\
              - { agent: ci, request: a.test, expect: deny }\n\
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn cases_know_where_they_stand() {
+    fn each_case_is_read_with_its_file_and_line() {
         let text = "# rules of the team\n- agent: ci\n  request: DELETE https://a.test/x\n  \
                     expect: deny\n  rule: no-deletes\n\
                     - { agent: ci, request: http://a.test/, expect: inject, connection: work }\n";

@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_absent_empty_or_endless_is_refused() {
+    fn a_missing_empty_or_too_long_secret_is_refused() {
         let missing = SecretSource::Env("UNSET".into());
         assert!(
             matches!(load(&missing), Err(SecretSourceError::EnvMissing(name)) if name == "UNSET")
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_that_fails_floods_or_is_absent_is_told_without_its_output() {
+    fn a_command_that_gives_no_secret_is_an_error_that_omits_its_output() {
         let failed = load(&shell("echo canary; echo canary >&2; exit 3")).unwrap_err().to_string();
         assert!(failed.contains("`sh` failed") && !failed.contains("canary"), "{failed}");
         assert!(load(&shell("yes | head -c 100000")).is_err());
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn one_line_end_is_cut_off_files_and_output_and_no_more() {
+    fn only_one_trailing_line_break_of_a_file_or_output_is_removed() {
         for (text, expected) in
             [("a", "a"), ("a\n", "a"), ("a\r\n", "a"), ("a\n\n", "a\n"), (" a ", " a ")]
         {

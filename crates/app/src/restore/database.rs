@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_lost_answer_is_a_failure_only_if_the_rows_are_not_there() {
+    async fn a_lost_answer_is_a_failure_unless_exactly_the_restored_rows_exist() {
         let (full, empty) = (MemoryStore::new(), MemoryStore::new());
         full.put(Table::Meta, "a", b"value", Expect::Absent).await.expect("put");
         let rows = full.snapshot().await.expect("read");

@@ -165,7 +165,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_store_that_appears_is_not_replaced_and_the_restored_one_does_not_stay_beside_it() {
+    async fn a_store_created_during_a_restore_is_kept_and_the_restored_one_is_deleted() {
         let folder = tempfile::tempdir().expect("a folder");
         let store = folder.path().join("store");
         let staging = Staging::create(&store).await.expect("made");
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_a_store_the_hint_is_not_to_move_it() {
+    async fn a_restore_over_a_file_has_no_hint_and_over_an_empty_directory_succeeds() {
         let folder = tempfile::tempdir().expect("a folder");
         let store = folder.path().join("store");
         let staging = Staging::create(&store).await.expect("made");

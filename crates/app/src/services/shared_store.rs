@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_mode_of_the_url_is_left_out_and_nothing_else() {
+    fn only_sslmode_is_removed_from_the_database_url() {
         for (given, kept) in [
             ("postgres://a:b@h/d", "postgres://a:b@h/d"),
             ("postgres://a:b@h/d?sslmode=verify-full", "postgres://a:b@h/d"),

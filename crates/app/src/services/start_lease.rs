@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn too_long_a_wait_is_an_error() {
+    async fn waiting_too_long_for_the_lease_is_an_error() {
         let [one, other] = replicas();
         let _held = hold(&one).await;
         let error = StartLease::wait(&other).await.err().expect("the other one never ends");
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_lease_that_another_replica_has_held_is_not_held() {
+    async fn ensure_held_fails_after_another_replica_has_held_the_lease() {
         let [one, other] = replicas();
         let held = hold(&one).await;
         held.renewal.abort();

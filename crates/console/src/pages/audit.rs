@@ -414,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn the_query_of_the_api_has_no_parameter_of_the_page_alone() {
+    fn parameters_that_only_the_page_uses_are_not_sent_to_the_api() {
         let asked = PageQuery {
             show: some("nonsense"),
             by: some("x"),
@@ -427,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_replaces_a_value_and_drops_the_place_in_the_list() {
+    fn a_filter_link_replaces_one_parameter_and_drops_the_page_position() {
         let asked = PageQuery {
             show: some("refused"),
             host: some("a.test"),

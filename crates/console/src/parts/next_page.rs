@@ -24,7 +24,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_page_is_of_the_same_search() {
+    fn the_link_to_the_next_page_keeps_the_search_parameters() {
         let kept = [("role", None), ("q", Some("a b&c")), ("state", Some(""))];
         let link = next_page("/agents", &kept, Some("ci/2")).into_string();
         assert!(link.contains("href=\"/agents?q=a%20b%26c&amp;after=ci%2F2\""), "{link}");

@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn scopes_have_their_words_and_those_that_were_not_granted_are_marked() {
+    fn scopes_show_their_descriptions_and_those_not_granted_are_marked() {
         let scopes = ["read", "pay", "admin"].map(str::to_owned);
         let all: Vec<_> = scopes.iter().collect();
         let plain = scope_list(&all, &ScopeWords::new(), &scopes[1..2]).into_string();

@@ -138,7 +138,7 @@ fn twilios_forms_are_signed_sorted_and_decoded() {
 }
 
 #[test]
-fn twilios_other_bodies_are_signed_by_their_hash_in_the_url() {
+fn twilio_bodies_that_are_no_forms_are_signed_by_their_hash_in_the_url() {
     let body = r#"{"a":1}"#;
     let hash = hex(digest(&SHA256, body.as_bytes()));
     let url = format!("{URL}&bodySHA256={hash}");
@@ -193,7 +193,7 @@ fn hubspot_signs_the_method_and_the_decoded_url() {
 }
 
 #[test]
-fn channels_of_google_are_identified_by_their_messages() {
+fn google_messages_and_telegram_updates_are_identified_by_their_numbers() {
     let sent = |number: &str| {
         let sent = Sent::post("").with("X-Goog-Channel-Token", KEY);
         sent.with("X-Goog-Channel-ID", "channel-1").with("X-Goog-Message-Number", number)

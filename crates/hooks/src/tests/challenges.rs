@@ -125,7 +125,7 @@ fn dropbox_and_microsoft_graph_get_their_text_back_as_plain_text() {
 }
 
 #[test]
-fn xs_check_is_answered_and_signs_no_event() {
+fn the_crc_check_of_x_is_answered_and_its_answer_signs_no_event() {
     let get = |token: &str| Sent::get(&format!("{URL}&crc_token={token}"));
     let expected = base64(sha256(KEY.as_bytes(), "challenge_string"));
     let answer = answer(&get("challenge_string"), "x-crc");
@@ -181,7 +181,7 @@ fn twitchs_challenge_is_verified_before_it_is_answered() {
 }
 
 #[test]
-fn a_secret_is_learned_once() {
+fn an_asana_or_notion_secret_is_learned_once_and_a_different_one_is_refused() {
     let asana = Sent::post("").with("X-Hook-Secret", "b537207f20cbfa02357cf448134da559");
     let notion = Sent::post(
         r#"{"verification_token":"secret_tMrlL1qK5vuQAh1b6cZGhFChZTSYJlce98V0pYn7yBl"}"#,

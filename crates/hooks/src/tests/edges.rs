@@ -19,7 +19,7 @@ fn v1() -> String {
 }
 
 #[test]
-fn a_signature_may_have_upper_case_digits_and_nothing_else_of_its_own() {
+fn a_hex_signature_may_be_upper_case_and_no_other_form_is_accepted() {
     let good = hex(sha256(KEY.as_bytes(), BODY));
     assert!(github(&format!("sha256={good}")).is_ok());
     assert!(github(&format!("sha256={}", good.to_uppercase())).is_ok());
@@ -133,7 +133,7 @@ fn boxs_keys_sign_one_header_each() {
 }
 
 #[test]
-fn the_end_of_an_id_is_not_taken_for_the_time() {
+fn a_message_id_that_contains_the_separator_is_refused() {
     let key = [5; 24];
     let secret = format!("whsec_{}", base64(key));
     // Signed for the id `msg` and a body that begins with the time.
@@ -146,7 +146,7 @@ fn the_end_of_an_id_is_not_taken_for_the_time() {
 }
 
 #[test]
-fn an_id_of_the_body_is_replaced_where_it_cannot_be_one() {
+fn an_invalid_event_id_in_the_body_is_replaced_by_a_hash() {
     let id = |body: &str| {
         let signature = hex(sha256(KEY.as_bytes(), format!("{NOW}.{body}")));
         let sent = Sent::post(body).with("Stripe-Signature", &format!("t={NOW},v1={signature}"));
@@ -178,7 +178,7 @@ fn bodies_that_are_empty_or_not_text_are_verified_as_bytes() {
 }
 
 #[test]
-fn secrets_of_another_form_are_refused() {
+fn secrets_in_the_wrong_format_are_refused() {
     let check = |id: &str, text: &str| scheme(id).check_secret(&secret(text));
     for scheme in crate::all() {
         assert_eq!(scheme.check_secret(&secret("")), Err(SecretError::Empty), "{}", scheme.id());
@@ -208,7 +208,7 @@ fn secrets_of_another_form_are_refused() {
 }
 
 #[test]
-fn ids_describe_schemes_and_unknown_ones_are_none() {
+fn an_id_may_name_algorithm_and_header_and_an_unknown_id_gives_no_scheme() {
     let xero = scheme("base64-sha256:x-xero-signature");
     assert!(std::ptr::eq(xero, scheme("base64-sha256:X-Xero-Signature")));
     assert_eq!(xero.id(), "base64-sha256:x-xero-signature");
@@ -227,7 +227,7 @@ fn ids_describe_schemes_and_unknown_ones_are_none() {
 }
 
 #[test]
-fn what_is_refused_names_neither_the_secret_nor_the_request() {
+fn a_rejection_shows_neither_the_secret_nor_the_request() {
     let canary = "canary-5e2d";
     let sent = Sent::post(canary).with("X-Hub-Signature-256", &format!("sha256={canary}"));
     let refused = sent.verify("github", &[canary]).unwrap_err();

@@ -118,7 +118,7 @@ fn messages_of_sns_are_verified_by_the_certificate_of_their_region() {
 }
 
 #[test]
-fn a_certificate_is_at_the_services_own_place_only() {
+fn a_certificate_url_outside_of_its_service_is_refused() {
     let sent = |url: &str| {
         let known = "https://sns.eu-west-1.amazonaws.com/SimpleNotificationService-0a1b.pem";
         Sent::post(text("sns", "event").replace(known, url))
@@ -152,7 +152,7 @@ fn a_certificate_is_at_the_services_own_place_only() {
 }
 
 #[test]
-fn pushes_of_pubsub_are_for_the_hook_and_from_its_account() {
+fn a_pubsub_push_needs_the_audience_and_the_account_of_the_hook() {
     for name in ["token", "without_query"] {
         assert_eq!(PUBSUB.event(&pushed(name)).id, "136969346945", "{name}");
     }
@@ -181,7 +181,7 @@ fn pushes_of_pubsub_are_for_the_hook_and_from_its_account() {
 }
 
 #[test]
-fn webhooks_of_paypal_are_for_the_webhook_of_the_hook() {
+fn a_paypal_event_is_accepted_only_for_the_webhook_id_of_the_hook() {
     assert_eq!(PAYPAL.event(&paypal("event")).id, "69cd13f0-d67a-11e5-baa3-778b53f4ae55");
     for (name, why) in [
         ("wrong_key", Rejection::SignatureWrong),
@@ -205,7 +205,7 @@ fn webhooks_of_paypal_are_for_the_webhook_of_the_hook() {
 }
 
 #[test]
-fn webhooks_of_plaid_have_the_hash_of_their_body() {
+fn a_plaid_event_needs_the_signed_hash_of_its_body() {
     let asked = PLAID.place(&plaid("token")).expect("a place");
     let body = r#"{"key_id":"6c5516e1-92dc-479e-a8ff-5a51992e0001"}"#.to_owned();
     assert_eq!(asked, KeyPlace::Api { path: "/webhook_verification_key/get", body });
@@ -227,7 +227,7 @@ fn webhooks_of_plaid_have_the_hash_of_their_body() {
 }
 
 #[test]
-fn the_secret_of_such_a_hook_names_the_accepted_sender_or_receiver() {
+fn the_secret_of_a_hook_with_fetched_keys_names_its_sender_or_receiver() {
     for (service, good, bad) in [
         (&SNS, TOPIC, "orders"),
         (&SNS, "arn:aws-cn:sns:cn-north-1:1:a", "arn:aws:sqs:eu-west-1:1:a"),

@@ -328,7 +328,7 @@ fn a_missing_or_repeated_header_is_refused() {
 }
 
 #[test]
-fn parts_signed_in_another_order_or_without_their_marks_are_refused() {
+fn a_signature_of_reordered_or_missing_parts_is_refused() {
     let mut count = 0;
     for row in ROWS.iter().filter(|row| row.parts.len() > 1) {
         count += 1;
@@ -343,7 +343,7 @@ fn parts_signed_in_another_order_or_without_their_marks_are_refused() {
 }
 
 #[test]
-fn repeated_requests_have_one_id_and_others_have_another() {
+fn a_repeated_request_keeps_its_id_and_another_request_gets_a_different_id() {
     for row in ROWS.iter().filter(|row| row.id != "dropbox") {
         let first = row.verified(&row.signed(0, NOW)).unwrap();
         let again = row.verified(&row.signed(0, NOW).with("X-GitHub-Delivery", "another")).unwrap();

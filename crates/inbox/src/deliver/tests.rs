@@ -61,7 +61,7 @@ impl World {
 
 /// The write of the first request was made and reported as failed, so the service repeats the request.
 #[tokio::test]
-async fn a_repeated_request_queues_an_event_that_is_in_the_store_alone() {
+async fn a_repeated_request_queues_an_event_that_is_only_stored() {
     let world = World::new().await;
     world.event().await;
     world.inbox.queue.lock().forget(&world.hook.id);
@@ -72,7 +72,7 @@ async fn a_repeated_request_queues_an_event_that_is_in_the_store_alone() {
 
 /// The write that took it was made and reported as failed.
 #[tokio::test]
-async fn an_event_that_is_queued_and_was_taken_waits_no_longer_when_it_is_taken_again() {
+async fn taking_an_already_taken_event_removes_it_from_the_queue() {
     let world = World::new().await;
     let (event, version) = world.event().await;
     let (org, row) = (&world.hook.org, event.row());

@@ -81,7 +81,7 @@ fn used(look: &Lookup) -> Option<u64> {
 
 /// oauth 7.2: buffer, half-life, and neither without a way to renew.
 #[test]
-fn a_credential_ages_a_buffer_before_its_end_or_half_its_life() {
+fn renewal_is_due_a_buffer_before_expiry_or_after_half_of_the_lifetime() {
     let table = [
         (3_600, 3_600, BUFFER, (3_300, 3_450, 3_600)),
         (600, 600, BUFFER, (300, 450, 600)),
@@ -237,7 +237,7 @@ fn the_result_of_an_older_flight_is_dropped_after_a_change_of_the_grant() {
 
 /// oauth 8.5
 #[test]
-fn a_change_that_a_verdict_was_stored_over_publishes_nothing() {
+fn a_change_that_a_later_verdict_has_overwritten_publishes_nothing() {
     let fixture = Fixture::hour();
     fixture.passes(seconds(3_600));
     let flight = fixture.begin(Trigger::Needed);
@@ -252,7 +252,7 @@ fn a_change_that_a_verdict_was_stored_over_publishes_nothing() {
 
 /// oauth 8.5
 #[test]
-fn a_published_credential_is_dropped_when_an_older_flight_stores_over_its_grant() {
+fn a_published_credential_is_dropped_when_an_older_flight_overwrites_its_grant() {
     for by_verdict in [false, true] {
         let fixture = Fixture::hour();
         fixture.passes(seconds(3_600));
@@ -268,7 +268,7 @@ fn a_published_credential_is_dropped_when_an_older_flight_stores_over_its_grant(
 
 /// oauth 8.5
 #[test]
-fn a_flight_that_has_read_an_older_row_than_was_stored_since_publishes_nothing() {
+fn a_flight_that_read_an_outdated_row_publishes_nothing() {
     let fixture = Fixture::hour();
     fixture.passes(seconds(3_600));
     let first = fixture.begin(Trigger::Needed);
@@ -334,7 +334,7 @@ fn a_new_grant_ends_the_pause() {
 
 /// oauth 11.5
 #[test]
-fn after_a_second_rejection_further_ones_are_ignored_for_a_while() {
+fn rejections_are_ignored_until_the_given_time_has_passed() {
     let fixture = Fixture::hour();
     fixture.cell.ignore_rejections_for(fixture.clock.moment(), seconds(30));
     fixture.passes(seconds(29));
@@ -344,7 +344,7 @@ fn after_a_second_rejection_further_ones_are_ignored_for_a_while() {
 }
 
 #[test]
-fn the_warm_path_returns_young_credentials_only() {
+fn the_warm_path_returns_only_credentials_that_are_not_due_for_renewal() {
     let (fresh, fixture) = (CredentialCache::default(), Fixture::new());
     let (id, org) = (ConnectionId::random(), OrgId::default_org());
     assert!(fresh.ready(&id, &fixture.clock).is_none());
@@ -385,7 +385,7 @@ fn the_cells_of_many_connections_are_bounded_and_those_in_use_stay() {
 }
 
 #[test]
-fn a_cell_with_unsaved_state_is_not_evicted() {
+fn a_cell_with_a_running_flight_or_a_pause_is_not_evicted() {
     let (cache, ids, fixture) = filled(usize::MAX, 3);
     let cell = |at: usize| cache.known(&ids[at]).expect("it was looked up");
     let begun = |at: usize| match cell(at).lookup(

@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_longer_pause_that_a_webhook_asks_for_is_stored() {
+    async fn a_retry_after_that_is_longer_than_the_pause_is_stored() {
         let world = World::new(1).await;
         let pending = world.pending(1).await.pop().expect("it is active");
         let (short, long) = (Duration::from_millis(1), Duration::from_secs(3_600));
@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_accepted_delivery_is_stored_again_before_short_retries_end() {
+    async fn the_time_of_accepted_deliveries_is_stored_again_before_short_retries_end() {
         let world = World::new(1).await;
         let retries = vec![Duration::from_secs(60), Duration::from_secs(240)];
         let settings = WebhookSettings { retries, ..WebhookSettings::default() };
@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_accepted_delivery_is_stored_once_an_hour() {
+    async fn the_time_of_accepted_deliveries_is_stored_once_an_hour() {
         let world = World::new(1).await;
         for (second, stored) in [(100, 100), (3_699, 100), (3_700, 3_700)] {
             let second = at(second).expect("a time");

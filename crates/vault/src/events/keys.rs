@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_key_is_refused_and_never_shown() {
+    fn an_invalid_signing_key_is_refused_and_debug_shows_no_key() {
         let short = format!("whsec_{}", BASE64_STANDARD.encode([7; 23]));
         let long = format!("whsec_{}", BASE64_STANDARD.encode([7; 65]));
         for bad in ["", "whsec_", "whsec_not base64", "sk_live_x", &short, &long] {

@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_webhook_with_many_under_way_waits_for_those_with_fewer() {
+    async fn a_webhook_with_many_running_deliveries_waits_for_those_with_fewer() {
         let mut queue = queue(&World::new(8).await.pending(3).await);
         let first: Vec<_> = (0..8).map(|_| take(&mut queue)).collect();
         assert_eq!(first.iter().collect::<HashSet<_>>().len(), 8, "one of each");
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn of_webhooks_with_as_many_under_way_the_one_that_is_due_longest_is_next() {
+    async fn of_webhooks_with_equally_many_deliveries_the_one_due_longest_is_next() {
         let mut all = World::new(8).await.pending(1).await;
         for (second, one) in (0..).zip(&mut all) {
             one.delivery.next = Timestamp::from_second(second).unwrap();

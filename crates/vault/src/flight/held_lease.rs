@@ -39,7 +39,7 @@ mod tests {
     use keyward_state::store::memory::MemoryStore;
 
     #[tokio::test]
-    async fn a_machine_that_slept_is_not_sure_of_its_lease() {
+    async fn a_lease_is_not_trusted_after_the_machine_was_suspended() {
         let minute = Duration::from_secs(60);
         let lease = MemoryStore::new().lease("refresh/x", minute).await.unwrap().unwrap();
         let day = Arc::new(AtomicI64::new(0));

@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn the_buffer_never_moves_while_it_is_filled() {
+    fn an_encoded_grant_fills_its_buffer_exactly() {
         let bytes = sample();
         assert_eq!(bytes.capacity(), bytes.len());
     }

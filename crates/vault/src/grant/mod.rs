@@ -566,7 +566,7 @@ mod tests {
     }
 
     #[test]
-    fn a_placeholder_of_ours_is_never_taken_for_a_key() {
+    fn a_placeholder_of_keyward_is_refused_as_a_key() {
         let ours = placeholder("ak_");
         let said = refused(KEY, &[("api_key", &ours)]);
         assert!(said.contains("looks like a placeholder"), "{said}");
@@ -594,7 +594,7 @@ mod tests {
     }
 
     #[test]
-    fn a_declared_shape_is_enforced_and_a_prefix_is_not() {
+    fn the_pattern_of_a_key_is_enforced_and_its_prefix_is_not() {
         let auth = "{ id: b, kind: bearer, key: { prefixes: [t_], pattern: 't_[0-9]+' } }";
         let said = refused(auth, &[("token", "t_canary")]);
         assert_eq!(
@@ -612,7 +612,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_cannot_leave_its_place() {
+    fn a_value_that_would_end_its_path_segment_or_cookie_is_refused() {
         let path = "{ id: k, kind: api_key, placement: { path: '/bot{api_key}/' } }";
         for bad in ["a/b", "a?b", "a#b", "a%2fb", "a b", "../a"] {
             let said = refused(path, &[("api_key", bad)]);
@@ -628,7 +628,7 @@ mod tests {
     }
 
     #[test]
-    fn each_kind_writes_what_its_placement_says() {
+    fn each_kind_of_grant_writes_its_credential_at_its_placement() {
         let header = |name: &'static str| Location::Header(http::HeaderName::from_static(name));
         let key = provider("{ id: k, kind: api_key, placement: { query: key } }");
         assert_eq!(
@@ -648,7 +648,7 @@ mod tests {
     }
 
     #[test]
-    fn custom_writes_several_places_and_leaves_absent_optional_ones_out() {
+    fn a_custom_method_fills_several_places_and_omits_absent_optional_fields() {
         let auth = "{ id: c, kind: custom, fields: [{ name: a }, { name: b, optional: true }], \
                     place: [{ header: X-A, value: 'k {a}' }, { query: b, value: '{b}' }] }";
         let custom = provider(auth);

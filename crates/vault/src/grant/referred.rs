@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn values_of_other_references_and_old_ones_are_not_used() {
+    fn fetched_values_of_other_references_or_too_old_ones_are_not_used() {
         let (grant, second) = (referred(), |at| Timestamp::from_second(at).unwrap());
         assert!(grant.fetched("other", second(0)).is_none());
         assert!(grant.fetched("r", second(120)).is_none());
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_grant_with_newer_tokens_is_still_of_the_same_values() {
+    fn is_of_ignores_issued_tokens_and_compares_the_values_of_the_newer_grant() {
         let of = |fields: &[(&str, &str)]| {
             let fields = fields.iter().map(|(name, text)| ((*name).to_owned(), secret(text)));
             Grant::Bearer(Bearer::new(fields.collect()))
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn it_reads_back_as_it_was_and_a_nested_one_is_refused() {
+    fn a_referred_grant_reads_back_unchanged_and_a_nested_one_is_refused() {
         let bytes = Grant::Referred(referred()).encode();
         let Grant::Referred(read) = Grant::decode(&bytes).unwrap() else { panic!("it is one") };
         assert_eq!(read.given().len(), 1);

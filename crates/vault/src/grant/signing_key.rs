@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn given_keys_of_oauth1_are_complete_also_where_a_consent_gives_them() {
+    fn a_given_oauth1_key_needs_all_fields_although_a_consent_could_give_them() {
         let provider = provider();
         let given = |names: &[&str]| SigningKey::new(&provider.auth[0], fields(names)).map(drop);
         let all = [CONSUMER_KEY, CONSUMER_SECRET, TOKEN, TOKEN_SECRET];

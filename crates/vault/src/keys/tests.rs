@@ -57,7 +57,7 @@ fn read(file: &std::path::Path) -> Keyring {
 }
 
 #[tokio::test]
-async fn a_given_key_alone_is_not_rotated_and_the_hint_has_the_needed_lines() {
+async fn a_single_configured_key_is_not_rotated_and_the_hint_has_the_needed_lines() {
     let world = World::new().await;
     let refused = world.keys(KeyLocation::External).rotate().await.unwrap_err();
     assert!(matches!(refused, KeysError::NothingOlder(_)), "{refused}");
@@ -141,7 +141,7 @@ async fn an_interrupted_rotation_is_finished_at_the_next_start() {
 }
 
 #[tokio::test]
-async fn a_list_of_given_keys_rotates_to_the_first_and_names_the_unneeded_ones() {
+async fn a_list_of_configured_keys_rotates_to_the_first_and_names_the_unneeded_ones() {
     let world = World::new().await;
     let new = world.dir.path().join("new.key");
     KeySource::create_file(&new).unwrap();
@@ -161,7 +161,7 @@ async fn a_list_of_given_keys_rotates_to_the_first_and_names_the_unneeded_ones()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rows_that_are_written_meanwhile_open_by_the_new_key() {
+async fn rows_written_during_a_rotation_open_with_the_new_key() {
     let world = Arc::new(World::new().await);
     let keys = world.keys(KeyLocation::KeyFile(world.file()));
     let writers: Vec<_> = (0..4)

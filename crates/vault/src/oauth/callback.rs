@@ -272,7 +272,7 @@ mod tests {
 
     /// oauth 2.6, 2.7
     #[test]
-    fn an_error_wins_over_a_code_and_no_code_is_no_consent() {
+    fn an_error_takes_precedence_over_a_code_and_a_missing_code_is_refused() {
         let declined =
             checked(&case("error=access_denied&code=c&state=s&iss=https://auth.acme.test"));
         assert!(

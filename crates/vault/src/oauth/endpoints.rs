@@ -122,7 +122,7 @@ mod tests {
 
     /// oauth 2.pkce
     #[test]
-    fn a_server_that_lists_no_s256_is_refused_and_one_without_a_list_where_it_needs_one() {
+    fn a_server_without_s256_in_its_list_or_without_a_required_list_is_refused() {
         let lists = |methods: Option<&[&str]>| Metadata {
             code_challenge_methods_supported: methods
                 .map(|all| all.iter().map(|&method| method.to_owned()).collect()),

@@ -307,7 +307,7 @@ mod tests {
 
     /// oauth 2.6
     #[test]
-    fn an_error_of_the_provider_is_shown_in_the_words_of_keyward() {
+    fn access_denied_is_shown_as_a_declined_consent_and_other_codes_are_cleaned() {
         assert_eq!(
             CallbackRefusal::Declined("access_denied".into()).to_string(),
             "the consent was declined"

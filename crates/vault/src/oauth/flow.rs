@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn randomness_is_256_bits_and_differs() {
+    fn random_values_have_256_bits_and_differ() {
         assert_eq!(random().len(), 43);
         assert_ne!(random(), random());
         assert!(CookieDigest::of("a").is_of("a") && !CookieDigest::of("a").is_of("b"));

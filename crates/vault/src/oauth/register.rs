@@ -196,7 +196,7 @@ mod tests {
 
     /// oauth 13, registration
     #[test]
-    fn the_method_is_one_that_the_server_lists_and_basic_without_a_list() {
+    fn the_client_auth_method_is_one_the_server_lists_or_basic_without_a_list() {
         let list = |all: &[&str]| all.iter().map(|&one| one.to_owned()).collect::<Vec<_>>();
         assert_eq!(method(None), ClientAuthText::Basic);
         assert_eq!(method(Some(&list(&["none", "client_secret_post"]))), ClientAuthText::Body);

@@ -427,7 +427,7 @@ mod tests {
 
     /// oauth 13, MCP 1
     #[test]
-    fn a_challenge_tells_where_the_metadata_is_and_which_scopes() {
+    fn a_bearer_challenge_gives_the_metadata_url_and_the_scopes() {
         let mut headers = HeaderMap::new();
         let field =
             r#"Bearer error="invalid_token", resource_metadata="https://a.test/m", scope="a b""#;
@@ -456,7 +456,7 @@ mod tests {
 
     /// oauth 13, MCP 6
     #[test]
-    fn offline_access_is_asked_of_servers_that_list_it_only() {
+    fn offline_access_is_requested_only_from_servers_that_list_it() {
         let lists = |all: &[&str]| Metadata {
             scopes_supported: all.iter().map(|&scope| scope.to_owned()).collect(),
             ..Metadata::default()

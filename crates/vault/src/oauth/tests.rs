@@ -17,7 +17,7 @@ async fn consents_of_earlier_versions_are_read_and_written_unchanged() {
 }
 
 #[tokio::test]
-async fn revocations_that_earlier_versions_owe_are_read_and_written_unchanged() {
+async fn pending_revocations_of_earlier_versions_are_read_and_written_unchanged() {
     assert_none(
         &changed::<PendingRevocation>(Table::Outbox, include_str!("../tests/golden/outbox.json"))
             .await,

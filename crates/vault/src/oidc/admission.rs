@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn all_requirements_count_and_of_several_roles_the_highest() {
+    fn all_requirements_apply_and_the_highest_of_several_roles_is_granted() {
         use NotAdmitted::{Domain, Group, Role};
         let both = json!({"domains": ["acme.test"], "groups": ["dev", "ops"],
                           "roles": {"ops": "admin", "audit": "auditor"}});

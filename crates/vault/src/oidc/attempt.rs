@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn the_values_of_sign_ins_differ_and_have_the_forms_of_the_standards() {
+    fn state_nonce_and_verifier_of_a_sign_in_differ_and_have_43_characters() {
         let key = AttemptKey::new(None);
         let long = key.begin(&"/a".repeat(600), NOW);
         assert_eq!(long.to, "/");

@@ -133,7 +133,7 @@ fn a_token_that_the_issuer_did_not_sign_is_refused() {
 }
 
 #[test]
-fn the_key_is_found_among_several_and_without_an_id() {
+fn the_signing_key_is_found_among_several_with_or_without_a_key_id() {
     let (signer, other) = (Signer::new("2"), Signer::new("1"));
     let keys = [other.jwk(json!({})), signer.jwk(json!({"use": "sig", "alg": "ES256"}))];
     let token = signer.sign(&signer.header(), &good());

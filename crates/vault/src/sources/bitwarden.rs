@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reference_is_an_id_and_cannot_leave_its_place() {
+    fn a_reference_must_be_a_uuid() {
         for bad in [
             "",
             "API_KEY",

@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn other_types_and_forms_are_refused() {
+    fn unsupported_types_and_malformed_texts_are_refused() {
         let rest = &VALUE[1..];
         for kind in ["0", "1", "3", "7", "", "22"] {
             let text = format!("{kind}{rest}");

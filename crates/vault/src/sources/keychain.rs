@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_absent_bus_is_named_with_what_to_do() {
+    async fn an_absent_bus_is_named_with_a_remedy() {
         let folder = tempfile::tempdir().unwrap();
         let address = format!("unix:path={}", folder.path().join("bus").display());
         let refused = refused(&address).await;
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_bus_that_does_not_answer_is_not_waited_for() {
+    async fn a_bus_that_does_not_answer_is_reported_as_a_timeout() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("bus");
         let _bus = UnixListener::bind(&path).unwrap();

@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn only_named_variables_are_given() {
+    fn only_variables_that_env_names_lists_are_read() {
         let source = EnvSource { names: vec!["A".to_owned(), "B".to_owned()] };
         let values = ["A", "MASTER"].map(|name| (name.to_owned(), Secret::new("canary"))).into();
         let of = |name: &str| said(variable(&source, &values, name));
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_program_gets_the_reference_as_one_argument_and_no_environment_of_ours() {
+    async fn a_program_gets_the_reference_as_one_argument_and_a_minimal_environment() {
         let of = async |words: &[&str], reference: &str| {
             let credentials = [("TOKEN".to_owned(), Secret::new("t"))].into();
             said(command(&program(words), &credentials, reference).await)

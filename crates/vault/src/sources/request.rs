@@ -151,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_cannot_leave_its_place() {
+    fn a_path_is_encoded_and_its_empty_or_dot_segments_are_refused() {
         for bad in ["", "a//b", "/a", "a/", "a/../b", "./a"] {
             assert_eq!(encoded_path(bad), None, "{bad}");
         }

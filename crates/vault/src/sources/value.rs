@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn a_blank_value_is_no_value() {
+    fn a_blank_value_is_refused_as_empty() {
         for blank in ["", " ", "\n"] {
             assert_eq!(value(blank, None).unwrap_err(), "the value is empty");
         }

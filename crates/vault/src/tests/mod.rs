@@ -44,7 +44,7 @@ async fn in_memory() -> (Arc<dyn Store>, Vault) {
 }
 
 #[tokio::test]
-async fn a_credential_in_memory_is_of_one_organisation_and_of_a_connection_that_exists() {
+async fn a_cached_credential_is_refused_to_another_organisation_and_after_removal() {
     let (_, vault) = in_memory().await;
     let token = Secret::new("ghp_0123456789abcdefghij0123456789abcdef");
     let fields = BTreeMap::from([("token".to_owned(), token)]);

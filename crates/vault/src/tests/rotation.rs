@@ -105,7 +105,7 @@ pub(super) fn new(provider: &str, auth: Option<&str>) -> NewConnection {
 
 /// A gateway that crashed after it stored the grant stores it again; it must not overwrite newer tokens of that grant.
 #[tokio::test]
-async fn the_grant_of_one_consent_is_stored_once_and_never_over_what_followed_it() {
+async fn the_grant_of_a_consent_is_stored_once_and_replaces_no_newer_tokens() {
     let (_, vault) = in_memory().await;
     let draft = vault.add_draft(new("github", Some("oauth_app"))).await.unwrap();
     let (org, id) = (&draft.org, &draft.id);
@@ -131,7 +131,7 @@ async fn the_grant_of_one_consent_is_stored_once_and_never_over_what_followed_it
 
 /// Else, after a crash between the two rows or with an outdated view, a request would be sent with the previous client.
 #[tokio::test]
-async fn the_app_of_a_consent_is_its_connection_s_before_a_request_is_sent() {
+async fn a_connection_gets_the_app_of_its_consent_before_a_request_is_sent() {
     let (_, vault) = in_memory().await;
     let draft = vault.add_draft(new("github", Some("oauth_app"))).await.unwrap();
     let (org, id) = (&draft.org, &draft.id);
@@ -174,7 +174,7 @@ async fn a_rollback_puts_the_consent_of_the_old_secret_in_force_again() {
 }
 
 #[tokio::test]
-async fn a_grant_that_was_read_under_a_key_that_has_gone_is_read_again() {
+async fn a_grant_that_is_read_during_a_rotation_of_the_master_key_is_read_again() {
     let slow = Arc::new(Slow::default());
     let store: Arc<dyn Store> = slow.clone();
     let keyring = Arc::new(Keyring::ephemeral());
@@ -191,7 +191,7 @@ async fn a_grant_that_was_read_under_a_key_that_has_gone_is_read_again() {
 
 /// The owner can give the grant again if its row is missing or cannot be opened; the connection stays unchanged.
 #[tokio::test]
-async fn a_lost_grant_is_given_again_in_place() {
+async fn a_missing_or_damaged_grant_can_be_replaced_on_the_same_connection() {
     let (store, vault) = in_memory().await;
     let connection = vault.add(new("github", None), fields()).await.unwrap();
     let (org, id) = (connection.org.clone(), connection.id.clone());
@@ -226,7 +226,7 @@ async fn a_lost_grant_is_given_again_in_place() {
 }
 
 #[tokio::test]
-async fn a_new_secret_ends_the_state_that_the_key_of_the_store_is_missing() {
+async fn a_new_secret_reactivates_a_connection_broken_by_a_missing_store_key() {
     let (_, vault) = in_memory().await;
     let connection = vault.add(new("github", None), fields()).await.unwrap();
     let (org, id) = (&connection.org, &connection.id);
@@ -243,7 +243,7 @@ async fn a_new_secret_ends_the_state_that_the_key_of_the_store_is_missing() {
 }
 
 #[tokio::test]
-async fn only_the_values_in_force_are_those_of_a_connection() {
+async fn holds_is_true_only_for_the_values_that_are_in_force() {
     let (store, vault) = in_memory().await;
     let named = |provider: &str, auth: &str, name: &str| {
         let mut new = new(provider, Some(auth));

@@ -48,7 +48,7 @@ fn an_empty_configuration_is_all_defaults() {
 }
 
 #[test]
-fn the_example_is_read_as_it_stands_and_shows_the_defaults() {
+fn the_unchanged_example_is_accepted_and_shows_the_defaults() {
     let config = read(EXAMPLE, &[]);
     let none = read("", &[]);
     let doors = |config: &Config| (config.listen.proxy.clone(), config.listen.admin);
@@ -105,7 +105,7 @@ fn the_shared_store_of_the_example_is_accepted() {
 
 /// The keys of the example that are comments are the defaults.
 #[test]
-fn the_collector_of_the_example_is_accepted() {
+fn the_otlp_section_of_the_example_is_accepted_and_shows_the_defaults() {
     let (before, after) = EXAMPLE.split_once("\n#   otlp:").unwrap();
     let (otlp, after) = after.split_once("\n\n").unwrap();
     let live = format!("{before}\n  otlp:{}\n\n{after}", otlp.replace("\n# ", "\n"));
@@ -129,7 +129,7 @@ fn the_collector_of_the_example_is_accepted() {
 }
 
 #[test]
-fn inputs_are_relative_to_the_file_and_state_to_the_data_directory() {
+fn relative_paths_of_inputs_start_at_the_file_and_of_state_at_the_data_directory() {
     let config = read(
         "
 listen: { proxy: [0.0.0.0:0, 'unix:agents.sock', 'unix:/run/k.sock',
@@ -204,7 +204,7 @@ fn the_public_url_follows_the_admin_port_and_loses_its_last_slash() {
 }
 
 #[test]
-fn sections_are_read_as_written() {
+fn values_of_store_default_upstream_limits_and_log_are_read() {
     let config = read(
         "
 store: { memory: {} }
@@ -272,7 +272,7 @@ connections: [{ name: gh, provider: github, fields: { token: ghp_test } }]
 }
 
 #[test]
-fn declared_things_and_rules_know_their_place() {
+fn agents_and_rules_are_read_with_their_file_and_line() {
     let config = read(
         "
 agents:

@@ -62,7 +62,7 @@ const BAD: &[(&str, &str)] = &[
 ];
 
 #[test]
-fn an_app_that_could_not_work_is_refused_in_these_words() {
+fn an_invalid_app_is_refused_with_its_exact_message() {
     for (more, expected) in BAD {
         let yaml = format!("apps: [{{ name: a, provider: github, client_id: x, {more} }}]");
         let said = said(&yaml, &[]);
@@ -99,7 +99,7 @@ fn an_app_that_could_not_work_is_refused_in_these_words() {
 }
 
 #[test]
-fn a_connection_names_an_app_of_its_own_provider() {
+fn a_connection_may_only_name_an_app_for_its_provider_and_auth_method() {
     let apps = "apps: [{ name: hub, provider: github, auth: oauth_app, client_id: x }, { name: goog, provider: google, client_id: y }]";
     for (connection, expected) in [
         (
@@ -133,7 +133,7 @@ fn a_connection_names_an_app_of_its_own_provider() {
 }
 
 #[test]
-fn an_app_is_read_whole_and_its_secrets_are_kept_from_children() {
+fn the_fields_of_an_app_are_read_and_its_secret_variable_is_listed() {
     let config = read(
         "insecure_inline: true\napps: [{ name: a, provider: microsoft, auth: oauth, client_id: x, client_secret: \
          shh, scopes: [Mail.Read], variables: { tenant: acme }, urls: { token: 'https://login.acme.test/t' }, \

@@ -87,7 +87,7 @@ fn flow(count: usize) -> Vec<String> {
 }
 
 #[test]
-fn changed_providers_are_read_whole_and_their_errors_are_told() {
+fn changed_providers_are_parsed_again_and_their_problems_are_reported() {
     let installed = Installed::kept(&text(64));
     assert!(installed.reads_none(&[]));
     for (from, to) in [
@@ -112,7 +112,7 @@ fn changed_providers_are_read_whole_and_their_errors_are_told() {
 }
 
 #[test]
-fn after_a_change_of_other_sections_the_providers_are_not_read() {
+fn providers_are_not_parsed_again_after_a_change_of_another_section() {
     let before = text(64);
     let installed = Installed::kept(&before);
     for changed in [
@@ -140,7 +140,7 @@ fn after_a_change_of_other_sections_the_providers_are_not_read() {
 }
 
 #[test]
-fn a_section_inside_of_a_text_defines_no_provider() {
+fn a_providers_section_inside_of_a_text_defines_no_provider() {
     let before = text(64);
     let installed = Installed::kept(&before);
     let begin = before.find("providers:").unwrap();
@@ -166,7 +166,7 @@ fn a_section_inside_of_a_text_defines_no_provider() {
 }
 
 #[test]
-fn of_changed_providers_only_those_are_read_whose_lines_are_others() {
+fn only_providers_with_changed_lines_are_parsed_again() {
     let before = text(65);
     let removed = before.find("- id: own-20\n").unwrap()..before.find("# number 21\n").unwrap();
     let new =
@@ -201,7 +201,7 @@ fn of_changed_providers_only_those_are_read_whose_lines_are_others() {
 }
 
 #[test]
-fn an_unsound_configuration_is_not_kept() {
+fn providers_of_an_invalid_configuration_are_not_cached() {
     for (from, to) in [("id: own-7\n", "id: own-8\n"), ("api-9.own", "*.com"), ("log:", "log: [")] {
         let broken = text(64).replace(from, to);
         let installed = Installed::with(&text(64));
@@ -213,7 +213,7 @@ fn an_unsound_configuration_is_not_kept() {
 }
 
 #[test]
-fn few_providers_and_those_that_are_no_lines_of_their_own_are_not_kept() {
+fn fewer_than_64_providers_or_items_not_in_whole_lines_are_not_cached() {
     let one_line = format!("{{ log: {{}}, providers: [{}] }}\n", flow(64).join(", "));
     let own_lines = text(64).replace("- id: own-1\n", "-\n  id: own-1\n");
     for text in [text(63), one_line, own_lines] {
@@ -225,7 +225,7 @@ fn few_providers_and_those_that_are_no_lines_of_their_own_are_not_kept() {
 }
 
 #[test]
-fn a_damaged_file_or_that_of_another_program_is_not_used() {
+fn a_damaged_cache_file_or_one_of_another_build_is_not_used() {
     let installed = Installed::kept(&text(64));
     let kept = installed.at("providers.checked");
     let sound = fs::read_to_string(&kept).unwrap();
@@ -255,7 +255,7 @@ fn a_damaged_file_or_that_of_another_program_is_not_used() {
 }
 
 #[test]
-fn a_variable_over_the_providers_counts() {
+fn a_variable_that_replaces_the_providers_overrides_the_cache() {
     let installed = Installed::kept(&text(64));
     let own =
         "[{ id: own-3, name: Other, hosts: [other.test], auth: [{ id: key, kind: bearer }] }]";
@@ -266,7 +266,7 @@ fn a_variable_over_the_providers_counts() {
 }
 
 #[test]
-fn providers_that_were_kept_mean_the_same() {
+fn cached_providers_equal_those_that_were_parsed() {
     let last = format!("log: {{}}\r\nproviders:\r\n\r\n  - {}", flow(80).join("\n\n  - "));
     for (text, used) in [(text(64), 1), (last, 0)] {
         let installed = Installed::with(&text);

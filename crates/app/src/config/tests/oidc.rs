@@ -12,7 +12,7 @@ fn section(more: &str) -> String {
 }
 
 #[test]
-fn a_section_that_lets_in_everybody_or_nobody_is_refused() {
+fn a_section_that_admits_every_user_or_no_user_is_refused() {
     for (more, expected) in [
         (
             "name: Acme",
@@ -36,7 +36,7 @@ fn a_section_that_lets_in_everybody_or_nobody_is_refused() {
 }
 
 #[test]
-fn keys_that_cannot_work_are_refused_with_the_remedy() {
+fn an_invalid_value_or_unknown_key_is_refused_by_its_key() {
     for (more, expected) in [
         (
             "groups: [dev]; default_role: owner",
@@ -82,7 +82,7 @@ fn keys_that_cannot_work_are_refused_with_the_remedy() {
 }
 
 #[test]
-fn an_issuer_is_an_https_url_or_of_this_machine() {
+fn an_issuer_must_be_an_https_url_or_an_http_url_of_localhost() {
     let with_issuer = |issuer: &str| {
         let text = section("groups: [dev]; default_role: member");
         said(&text.replace("https://login.example.com", issuer), &[])
@@ -107,7 +107,7 @@ fn an_issuer_is_an_https_url_or_of_this_machine() {
 }
 
 #[test]
-fn the_section_names_its_secret_and_its_organisation() {
+fn the_secret_organisation_and_roles_of_the_section_are_read() {
     let config = read(&section("roles: { ops: admin, dev: member }; org: acme"), &[]);
     let oidc = config.sign_in.oidc.expect("sources");
     assert_eq!((oidc.client_secret.variable(), oidc.org.name()), (Some("S"), "acme"));

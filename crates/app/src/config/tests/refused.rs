@@ -434,7 +434,7 @@ const SECTIONS: &[(&str, &[&str])] = &[
 ];
 
 #[test]
-fn a_wrong_section_is_refused_in_these_words() {
+fn an_invalid_section_is_refused_with_its_exact_messages() {
     for (yaml, expected) in SECTIONS {
         assert_eq!(said(yaml, &[]).lines().collect::<Vec<_>>(), *expected, "{yaml}");
     }

@@ -316,14 +316,14 @@ agents: [{ name: a, environment: dev, use: [gh, gh, ""] }]"#,
 ];
 
 #[test]
-fn a_wrong_connection_is_refused_in_these_words() {
+fn an_invalid_connection_is_refused_with_its_exact_messages() {
     for (yaml, expected) in CONNECTIONS {
         assert_eq!(said(yaml, &[]).lines().collect::<Vec<_>>(), *expected, "{yaml}");
     }
 }
 
 #[test]
-fn a_wrong_agent_or_rule_is_refused_in_these_words() {
+fn an_invalid_agent_or_rule_is_refused_with_its_exact_messages() {
     for (yaml, expected) in AGENTS_AND_RULES {
         assert_eq!(said(yaml, &[]).lines().collect::<Vec<_>>(), *expected, "{yaml}");
     }

@@ -65,7 +65,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(8))]
 
     #[test]
-    fn no_mistake_makes_a_message_repeat_the_secret(body in "[A-Za-z0-9_]{16,40}", digits in "[1-9][0-9]{15}") {
+    fn messages_about_an_invalid_file_never_contain_its_secret(body in "[A-Za-z0-9_]{16,40}", digits in "[1-9][0-9]{15}") {
         for secret in [format!("sk-live-{body}"), format!("kwa_{body}"), digits] {
             for mistake in MISTAKES {
                 let yaml = mistake.replace("SECRET", &secret);
@@ -77,7 +77,7 @@ proptest! {
     }
 
     #[test]
-    fn nor_does_a_variable(body in "[A-Za-z0-9_]{16,40}") {
+    fn messages_about_an_invalid_variable_never_contain_its_secret(body in "[A-Za-z0-9_]{16,40}") {
         for (name, value) in [
             ("KEYWARD__AGENTS", "[{ name: a, token: SECRET }]"),
             ("KEYWARD__AGENTS", "[{ name: a, token: SECRET"),

@@ -9,7 +9,7 @@ use crate::config::{ConfigError, ListenAt, StoreChoice, file};
 use keyward_state::observe::log::Level;
 
 #[test]
-fn a_variable_that_leads_nowhere_is_refused_by_its_name() {
+fn an_invalid_variable_is_refused_by_its_name() {
     for (name, value, expected) in [
         (
             "KEYWARD__LOGG__LEVEL",
@@ -58,13 +58,13 @@ fn a_variable_that_leads_nowhere_is_refused_by_its_name() {
 }
 
 #[test]
-fn problems_of_file_and_variables_are_told_together() {
+fn problems_of_file_and_variables_are_reported_together() {
     let said = said("log: { level: a, level: b }", &[("KEYWARD__", "x")]);
     assert_eq!(said.lines().count(), 2, "{said}");
 }
 
 #[test]
-fn variables_win_over_the_file_and_make_sections_that_it_lacks() {
+fn variables_override_the_file_and_add_missing_sections() {
     let variables = [
         ("KEYWARD__LOG__LEVEL", "debug"),
         ("KEYWARD__LISTEN__PROXY", "127.0.0.1:0"),
@@ -84,7 +84,7 @@ fn variables_win_over_the_file_and_make_sections_that_it_lacks() {
 }
 
 #[test]
-fn the_file_is_searched_in_order_and_may_be_absent_only_by_default() {
+fn only_the_default_file_may_be_absent_and_flag_and_variable_precede_it() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name);
     for (name, streams) in [("flag.yaml", 1), ("variable.yaml", 2), ("keyward.yaml", 3)] {
@@ -111,7 +111,7 @@ fn the_file_is_searched_in_order_and_may_be_absent_only_by_default() {
 }
 
 #[test]
-fn every_problem_is_a_line_of_its_own() {
+fn each_problem_is_shown_on_its_own_line() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("k.yaml");
     fs::write(&path, "zzz: 1\nyyy: 2\n").unwrap();
@@ -143,7 +143,7 @@ fn the_data_directory_is_the_flag_then_the_variable_then_a_home() {
 }
 
 #[test]
-fn a_file_that_is_wrong_is_told_before_the_variables_that_do_not_fit_it() {
+fn problems_of_the_file_are_reported_before_those_of_variables() {
     let told = said("- a list\n", &[("KEYWARD__LOG__LEVEL", "debug")]);
     let lines: Vec<_> = told.lines().collect();
     assert_eq!(lines.len(), 2, "{told}");

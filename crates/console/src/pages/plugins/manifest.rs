@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_has_a_place_and_a_remedy() {
+    fn a_problem_of_a_manifest_has_a_place_and_a_remedy() {
         let wrong = read(YAML, &["hubspots"]).unwrap_err();
         assert_eq!(wrong[0].place, "connections[0].provider");
         assert!(wrong[0].remedy.contains("hubspots"), "{wrong:?}");
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn another_version_says_what_it_changes() {
+    fn a_manifest_of_another_version_lists_its_changes() {
         let before = |more: serde_json::Value| -> SlotView {
             let mut slot = serde_json::json!({
                 "slot": "crm", "provider": "hubspot", "required": true, "scopes": [],

@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stored_rule_is_found_by_its_name_and_a_binding_by_its_agent_too() {
+    fn a_stored_rule_has_the_outcome_of_its_name_and_a_binding_that_of_its_agent() {
         let stored = serde_json::json!({ "id": "rul_1", "name": "no", "managed_by": "store" });
         let fits = [("store:no", RuleOutcome::Decides), ("binding:con_1", RuleOutcome::NotReached)];
         assert_eq!(shown(&stored, &fits, "ci"), Some(RuleOutcome::Decides));

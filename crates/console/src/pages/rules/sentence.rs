@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_person_named_is_text_and_no_markup() {
+    fn names_in_a_rule_sentence_are_escaped() {
         let spec = serde_json::json!({"agents": ["<b>"], "use": "<i>&"});
         let spec: RuleSpec = serde_json::from_value(spec).unwrap();
         let markup = Sentence::of(&spec).show().into_string();

@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn the_form_sends_the_agent_and_method_of_the_answer_again() {
+    fn the_form_keeps_the_agent_and_method_of_its_query() {
         let names = ["alpha".to_owned()];
         let asked = PageQuery {
             agent: Some("zeta".to_owned()),
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_test_expects_what_happens_now() {
+    fn a_generated_test_case_expects_the_present_outcome() {
         let asked =
             PageQuery { url: Some("api.github.com/user".to_owned()), ..PageQuery::default() };
         let refused = serde_json::json!({
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_rule_is_for_the_host_without_its_usual_port() {
+    fn the_link_to_a_new_rule_omits_the_default_port() {
         let path = new_rule(&explanation(&serde_json::json!({})));
         assert_eq!(path, "/rules?new=1&agent=ci&method=DELETE&host=api.github.com&path=%2Fuser");
     }

@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_shown_at_its_field() {
+    fn a_problem_is_shown_at_its_form_field() {
         for (fields, field) in [
             (&[("name", "x")][..], Some("host")),
             (&[("host", "*.com")], Some("host")),
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_written_definition_is_refused_with_its_line() {
+    fn an_invalid_text_definition_is_refused_with_its_line() {
         let text = "id: acme\nname: Acme\nhosts: [\"*.com\"]\nauth:\n  - { id: k, kind: bearer }\n";
         let wrong =
             given(&[("as", "text"), ("definition", text)]).checked().expect_err("it is refused");
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_of_the_catalogue_names_its_owner() {
+    fn a_host_of_a_catalogue_provider_names_that_provider() {
         let checked = given(&[("host", "api.github.com")]).checked().unwrap();
         assert_eq!(checked.owner.as_deref(), Some("github"));
     }

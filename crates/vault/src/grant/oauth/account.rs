@@ -230,7 +230,7 @@ mod tests {
 
     /// oauth 2.account-source
     #[tokio::test]
-    async fn userinfo_is_asked_with_the_access_token_and_read_by_the_provider_s_file() {
+    async fn userinfo_is_requested_with_the_access_token_and_read_by_the_provider_s_file() {
         for (more, body, expected) in [
             ("", json!({ "sub": "1", "email": "a@b.test" }), Some(("1", Some("a@b.test")))),
             ("", json!({ "email": "a@b.test" }), None),

@@ -251,7 +251,7 @@ mod tests {
 
     /// oauth 13, metadata
     #[test]
-    fn only_an_answer_that_says_so_means_that_there_is_no_document() {
+    fn only_4xx_except_408_425_and_429_means_that_metadata_is_absent() {
         for (status, absent) in
             [(404, true), (401, true), (405, true), (410, true), (408, false), (425, false)]
         {
@@ -264,7 +264,7 @@ mod tests {
 
     /// oauth 13, metadata
     #[test]
-    fn a_member_that_is_null_is_one_that_is_missing() {
+    fn a_member_that_is_null_counts_as_missing() {
         let read = |text: &str| serde_json::from_str::<Metadata>(text);
         assert!(read(r#"{"issuer":null}"#).is_err(), "the issuer is required");
         assert!(read(r#"{"issuer":"i","scopes_supported":"read"}"#).is_err(), "not a list");
@@ -277,7 +277,7 @@ mod tests {
 
     /// oauth 13, metadata
     #[test]
-    fn endpoints_must_be_https_unless_a_test_says_otherwise() {
+    fn endpoints_must_use_https_except_on_loopback_where_it_is_permitted() {
         let of =
             |url: &str| Metadata { token_endpoint: Some(url.to_owned()), ..Metadata::default() };
         for url in

@@ -162,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_stands_once_and_the_last_value_holds() {
+    fn a_parameter_occurs_once_with_its_last_value() {
         let mut params = Params::default();
         params.set("scope", "a");
         params.set("x", "1");

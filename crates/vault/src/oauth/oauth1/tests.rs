@@ -27,7 +27,7 @@ fn a_callback_for_other_temporary_credentials_is_refused() {
 
 /// oauth 2.oauth1-token, 2.oauth1-denied
 #[test]
-fn no_verifier_is_no_consent() {
+fn a_callback_without_a_verifier_is_refused() {
     for query in ["oauth_token=token-1", "oauth_token=token-1&oauth_verifier="] {
         assert!(matches!(checked(query), Err(CallbackRefusal::NoVerifier)), "{query}");
     }

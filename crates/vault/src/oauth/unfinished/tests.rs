@@ -248,7 +248,7 @@ async fn unfinished_work_of_a_stopped_replica_is_completed_by_a_running_one() {
 
 /// Two pollers would poll faster than the server permits.
 #[tokio::test(start_paused = true)]
-async fn a_stage_is_left_to_the_holder_of_its_lease() {
+async fn a_stage_is_not_processed_while_another_holder_renews_its_lease() {
     for left in [FlowStage::Exchanging, FlowStage::Received(received("received")), polling()] {
         let world = World::new().await;
         let flow = world.left(left).await;
@@ -287,7 +287,7 @@ async fn unfinished_tokens_replace_no_later_consent_and_no_rotation() {
 
 /// A connect session would remove the draft of a failed consent.
 #[tokio::test]
-async fn an_expired_consent_has_failed_unless_its_tokens_are_about_to_be_in_force() {
+async fn an_expired_consent_counts_as_failed_unless_its_tokens_were_received() {
     let world = World::new().await;
     for (stage, is_open) in [
         (FlowStage::Offered, false),

@@ -102,7 +102,7 @@ async fn a_file_that_two_replicas_read_puts_its_token_in_force_once() {
 
 /// The previous secret has newer tokens: the token that the file names is spent.
 #[tokio::test(start_paused = true)]
-async fn a_file_that_names_the_secret_before_again_gets_its_newest_token() {
+async fn a_file_that_restores_the_previous_secret_gets_its_newest_token() {
     let world = World::new(Vec::new());
     let stage = Stage::new(world.clone(), Some(3_600)).await;
     let (vault, connection) = (&stage.vaults[0], &stage.connection);

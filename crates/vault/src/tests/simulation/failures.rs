@@ -119,7 +119,7 @@ async fn a_pause_ends_with_the_grant_that_it_belongs_to() {
 
 /// A row that cannot be read blocks no refresh.
 #[tokio::test(start_paused = true)]
-async fn a_failure_that_cannot_be_read_any_more_is_forgotten_and_a_removed_connection_s_too() {
+async fn an_unreadable_failure_is_ignored_and_a_removed_connection_leaves_none() {
     let (stage, world) = stage(vec![says(What::Later(Some(600))), says(What::Later(None))]).await;
     let connection = &stage.connection;
     assert!(ask(&stage.vaults[0], connection).await.is_err());
@@ -154,7 +154,7 @@ async fn an_unknown_code_is_counted_across_restarts() {
 
 /// oauth 9.alert: an alert after a day, also across restarts; the connection does not become broken
 #[tokio::test(start_paused = true)]
-async fn a_day_of_failures_is_an_alert_over_restarts_and_ends_with_a_success() {
+async fn a_day_of_failures_raises_an_alert_across_restarts_until_a_success() {
     let (stage, world) = stage((0..3).map(|_| says(What::Later(None))).collect()).await;
     let connection = &stage.connection;
     assert!(ask(&stage.vaults[0], connection).await.is_err());
@@ -235,7 +235,7 @@ async fn a_rejected_client_is_tried_again_automatically_with_growing_pauses() {
 
 /// oauth 9.again: a person can try at once; a connection that is broken for another reason is not tried
 #[tokio::test(start_paused = true)]
-async fn a_person_can_try_a_rejected_client_at_once_and_nothing_else() {
+async fn a_person_can_retry_a_rejected_client_at_once_but_not_a_revoked_grant() {
     let (stage, world, _, connection) =
         rejected(vec![says(What::Rejected), says(What::Token(Some(1))), says(What::Dead)]).await;
     let (vault, org, id) = (&stage.vaults[0], &connection.org, &connection.id);

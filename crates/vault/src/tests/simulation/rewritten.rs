@@ -31,7 +31,7 @@ async fn all_have_it(stage: &Stage, world: &World, requests: usize) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_row_that_is_rewritten_during_a_refresh_takes_its_response() {
+async fn a_response_is_stored_in_a_row_that_is_rewritten_during_the_refresh() {
     let (stage, world) = awaiting(5_000).await;
     stage.rewrite(0);
     stage.rewrite(1);
@@ -65,13 +65,13 @@ async fn a_response_replaces_the_verdict_on_the_token_that_it_came_from() {
 
 /// The database stores the response, and its acknowledgement is lost.
 #[tokio::test(start_paused = true)]
-async fn a_response_that_was_stored_without_an_acknowledgement_mends_the_record_too() {
+async fn a_response_stored_without_acknowledgement_also_replaces_the_verdict() {
     a_response_replaces_the_verdict(true).await;
 }
 
 /// A new secret is put in force while the refresh of the old one is awaited, and then rolled back.
 #[tokio::test(start_paused = true)]
-async fn a_rollback_gives_the_token_of_a_refresh_that_ended_meanwhile() {
+async fn a_rollback_restores_the_token_of_a_refresh_that_ended_after_the_rotation() {
     let (stage, world) = awaiting(5_000).await;
     let (vault, connection) = (&stage.vaults[0], &stage.connection);
     let (org, id) = (&connection.org, &connection.id);
@@ -102,7 +102,7 @@ async fn a_late_response_does_not_replace_a_new_consent() {
 
 /// A database with an asynchronous standby fails over, and loses the row of the last refresh.
 #[tokio::test(start_paused = true)]
-async fn a_response_is_stored_over_a_row_that_a_failover_took_back() {
+async fn a_response_is_stored_over_a_row_that_a_failover_has_reverted() {
     let token = |after, life| Answer { after, what: What::Token(Some(life)) };
     let world = World::new(vec![token(5, 1), token(5_000, 3_600)]);
     let stage = Stage::new(world.clone(), Some(1)).await;

@@ -160,7 +160,7 @@ fn a_token_that_is_stored_while_a_lease_is_held_ends_the_wait_for_it() {
 
 /// The simulation covers refreshes and broken grants. oauth 8.6, 9.quiet: two replicas.
 #[test]
-fn a_simulation_refreshes_and_breaks() {
+fn the_simulation_covers_a_refresh_and_a_broken_grant() {
     let token = |life| Answer { after: 5, what: What::Token(life) };
     let dead = Answer { after: 5, what: What::Dead };
     let hour = [Step::Want(0, 2), Step::Pass(3_600_000), Step::Want(1, 2), Step::Pass(1_000)];

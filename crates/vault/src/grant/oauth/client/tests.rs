@@ -38,7 +38,7 @@ fn ways(request: &Received) -> Vec<&'static str> {
 
 /// RFC 6749 §2.3.1; OAuth 4: characters that break naive code.
 #[tokio::test]
-async fn basic_encodes_id_and_secret_as_a_form_does_each() {
+async fn basic_form_encodes_the_client_id_and_the_secret_separately() {
     let request = received("basic", named("i:d", "a+b/c%d:e&f g")).await;
     let value = request.fields["authorization"].strip_prefix("Basic ").expect("Basic").to_owned();
     let plain = String::from_utf8(STANDARD.decode(value).expect("base64")).expect("text");
@@ -61,7 +61,7 @@ async fn a_secret_may_be_sent_as_the_user_name() {
 }
 
 #[tokio::test]
-async fn a_secret_in_the_body_is_nowhere_else() {
+async fn a_client_secret_in_the_body_is_sent_nowhere_else() {
     let request = received("body", named("id", "a+b/c%d:e&f g")).await;
     assert_eq!(ways(&request), ["client_secret"]);
     let form = request.form();
@@ -122,7 +122,7 @@ async fn a_private_key_signs_an_assertion_for_the_issuer_alone() {
 }
 
 #[tokio::test]
-async fn a_shared_secret_signs_one_without_being_sent() {
+async fn a_client_secret_signs_an_assertion_without_being_sent() {
     let request = received("client_secret_jwt", named("id", "s3cret-canary")).await;
     assert_eq!(ways(&request), ["client_assertion"]);
     assert!(!request.body.contains("canary"));

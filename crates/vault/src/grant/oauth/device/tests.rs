@@ -22,7 +22,7 @@ async fn polled(answer: &str) -> Result<PollResult, TokenFailure> {
 }
 
 #[tokio::test]
-async fn an_answer_that_lacks_a_code_begins_nothing() {
+async fn an_answer_without_usable_codes_or_url_begins_no_device_flow() {
     for body in [
         "{}",
         "<html>",
@@ -42,7 +42,7 @@ async fn an_answer_that_lacks_a_code_begins_nothing() {
 
 /// OAuth 3, device: 5 s where the server does not say; scopes and the client are named once.
 #[tokio::test]
-async fn a_device_flow_begins_with_the_servers_codes_and_pace() {
+async fn a_device_flow_begins_with_the_codes_interval_and_lifetime_of_the_server() {
     for (more, interval, life) in [
         ("", 5, 600),
         (r#","interval":7,"expires_in":"900""#, 7, 900),
@@ -69,7 +69,7 @@ async fn a_device_flow_begins_with_the_servers_codes_and_pace() {
 
 /// OAuth 3, device: the flow continues while it is pending, also with status 200 (GitHub).
 #[tokio::test]
-async fn pending_and_slow_down_go_on_whatever_the_status() {
+async fn pending_and_slow_down_continue_a_device_flow_in_any_status() {
     for status in ["200 OK", "400 Bad Request", "403 Forbidden"] {
         let pending = polled(&json(status, r#"{"error":"authorization_pending"}"#)).await;
         assert!(matches!(pending, Ok(PollResult::Pending)), "{status}: {pending:?}");
@@ -111,7 +111,7 @@ async fn declined_expired_and_unknown_codes_end_a_device_flow() {
 }
 
 #[tokio::test]
-async fn consent_brings_tokens() {
+async fn polling_after_the_consent_returns_the_tokens() {
     let result = polled(&json("200 OK", r#"{"access_token":"at","refresh_token":"rt"}"#)).await;
     let Ok(PollResult::Tokens(tokens)) = result else { panic!("{result:?}") };
     assert_eq!(shown(&tokens.access), "at");

@@ -142,7 +142,7 @@ async fn the_callback_is_signed_and_goes_into_no_url() {
 
 /// oauth 2.oauth1-exchange
 #[tokio::test]
-async fn the_verifier_gives_the_token_and_what_else_the_service_says() {
+async fn the_verifier_is_exchanged_for_the_token_and_further_fields() {
     let answer = "oauth_token=at&oauth_token_secret=as&user_id=38&screen_name=alice&x=%00";
     let (result, mut server) = exchanged(&form("200 OK", answer)).await;
     let OAuth1TokenAnswer { pair, others } = result.unwrap();

@@ -112,7 +112,7 @@ fn an_answer_in_iso_8859_1_is_read() {
 
 /// oauth 6.form: notations of a good answer.
 #[test]
-fn every_notation_of_a_good_answer_is_read() {
+fn a_token_answer_is_read_as_json_or_form_with_any_content_type() {
     let body = r#"{"access_token":"at"}"#;
     for (status, kind, body) in [
         (200, "application/json", body.to_owned()),
@@ -171,7 +171,7 @@ fn an_access_token_with_other_than_visible_characters_is_refused() {
 
 /// oauth 6.4
 #[test]
-fn only_bearer_tokens_are_taken() {
+fn only_bearer_tokens_are_accepted() {
     for good in ["\"bearer\"", "\"Bearer\"", "\"BEARER\"", "\"bot\"", "\"user\"", "null", "\"\""] {
         taken(&format!(r#"{{"access_token":"a","token_type":{good}}}"#));
     }
@@ -183,7 +183,7 @@ fn only_bearer_tokens_are_taken() {
 
 /// oauth 6.5, 6.6: never "expired now", never an overflow.
 #[test]
-fn a_life_is_read_in_any_notation_and_unknown_when_it_is_none() {
+fn expires_in_is_read_as_number_or_text_and_is_unknown_if_invalid() {
     for (written, seconds) in
         [("3600", 3600), ("3600.7", 3600), ("\"3600\"", 3600), ("\" 60 \"", 60)]
     {
@@ -231,7 +231,7 @@ fn the_usual_lifetime_applies_only_where_the_answer_has_none() {
 
 /// oauth 6.6, 7.5: Slack without token rotation, Miro and GitHub Apps with tokens that do not expire.
 #[test]
-fn tokens_of_apps_without_an_expiry_do_not_expire() {
+fn slack_miro_and_github_tokens_expire_only_with_a_refresh_token() {
     let catalogue = Catalogue::built_in();
     for (id, method, hours) in
         [("slack", "oauth", 12), ("miro", "oauth", 1), ("github", "app_user", 8)]
@@ -250,7 +250,7 @@ fn tokens_of_apps_without_an_expiry_do_not_expire() {
 
 /// oauth 6.7: `expires_at` counts only where the provider's file says so.
 #[test]
-fn a_moment_of_expiry_counts_only_where_the_provider_says_so() {
+fn expires_at_counts_only_where_the_provider_file_names_it() {
     let body = r#"{"access_token":"a","expires_at":"2026-02-01T13:00:00Z"}"#;
     assert_eq!(life(body), None);
     let by = |more: &str, body: &str| {
@@ -285,7 +285,7 @@ fn an_empty_refresh_token_counts_as_none() {
 
 /// oauth 6.10: shown as "reconnect before".
 #[test]
-fn the_end_of_the_refresh_token_is_read_by_its_names() {
+fn the_expiry_of_the_refresh_token_is_read_under_both_of_its_names() {
     for name in ["refresh_token_expires_in", "x_refresh_token_expires_in"] {
         let tokens = taken(&format!(r#"{{"access_token":"a","{name}":100}}"#));
         let end = tokens.refresh_expires.expect("an end");
@@ -309,7 +309,7 @@ fn scopes_are_read_in_any_notation_and_never_fail() {
 
 /// oauth 6.12: Slack nests a user's token and its data in the answer.
 #[test]
-fn a_token_is_found_by_the_providers_path_and_the_rest_beside_it() {
+fn a_token_is_read_at_the_token_path_and_its_other_fields_next_to_it() {
     let body = r#"{"ok":true,"access_token":"","authed_user":{"id":"U1","access_token":"xoxp",
         "refresh_token":"xoxe","expires_in":43200,"scope":"a,b"},"x":{"deep":[1]},"token_type":"bot"}"#;
     let path = "token_path: [access_token, authed_user.access_token], account: [authed_user.id]";
@@ -398,7 +398,7 @@ fn temporary_codes_are_temporary_in_any_status() {
 
 /// oauth 9.5, 9.7
 #[test]
-fn an_unknown_code_is_temporary_and_limited() {
+fn an_unknown_code_is_a_temporary_failure_that_is_marked_as_unknown() {
     for (status, body, code) in [
         (400, r#"{"error":"quux"}"#, "quux"),
         (401, r#"{"error":"quux"}"#, "quux"),
@@ -421,7 +421,7 @@ fn an_unknown_code_is_temporary_and_limited() {
 
 /// OAuth 9: the provider's own table takes precedence.
 #[test]
-fn the_providers_own_codes_come_first() {
+fn error_codes_of_the_provider_file_take_precedence() {
     let quirks = "says: { permanent: [gone], rejected: [bad_app], temporary: [invalid_grant] }";
     let judged = |code: &str| {
         let body = format!(r#"{{"error":"{code}"}}"#);
@@ -457,7 +457,7 @@ fn the_description_of_a_server_is_cleaned_cut_and_masked() {
 
 /// oauth 10.3: both forms, only on 429 and 503, and garbage is ignored.
 #[test]
-fn retry_after_is_read_in_both_forms_where_it_counts() {
+fn retry_after_is_read_as_seconds_or_date_with_429_and_503_only() {
     let after = |status: u16, value: &str| {
         let answer = answer(status, &[("retry-after", value)], "");
         let failure = read_by("", &answer).expect_err("a failure");

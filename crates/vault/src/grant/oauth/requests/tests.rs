@@ -108,7 +108,7 @@ async fn a_refresh_whose_answer_has_no_lifetime_uses_the_usual_one() {
 
 /// oauth 5.headers: bodies in JSON and other names of parameters, for providers that need them.
 #[tokio::test]
-async fn a_provider_may_want_json_other_names_other_fields_and_more_parameters() {
+async fn a_provider_may_require_json_renamed_and_further_parameters_and_headers() {
     let (mut server, client) = one(&json("200 OK", TOKEN)).await;
     let oauth = server.oauth(
         "token_body: json, renames: { client_id: client_key }, \
@@ -207,7 +207,7 @@ fn subject() -> SubjectToken {
 
 /// OAuth 3, token exchange.
 #[tokio::test]
-async fn a_token_of_another_type_than_was_asked_for_is_refused() {
+async fn an_issued_token_of_another_type_than_requested_is_refused() {
     const TYPE: &str = "urn:ietf:params:oauth:token-type:access_token";
     for (issued, taken) in [
         (format!(r#","issued_token_type":"{TYPE}","token_type":"N_A""#), true),
@@ -278,7 +278,7 @@ fn query(line: &str) -> BTreeMap<String, String> {
 
 /// The renewals of the catalogue's own files, and the name that each has for the token.
 #[tokio::test]
-async fn the_catalogue_exchanges_tokens_under_their_own_names() {
+async fn facebook_instagram_and_threads_renewals_use_their_own_parameter_names() {
     let catalogue = Catalogue::built_in();
     for (id, grant_type, name) in [
         ("facebook", "fb_exchange_token", "fb_exchange_token"),
@@ -328,7 +328,7 @@ async fn the_token_of_a_consent_is_exchanged_for_a_longer_one_where_the_file_say
 
 /// The code is spent by then, so the consent has failed.
 #[tokio::test]
-async fn a_token_that_cannot_be_exchanged_for_a_longer_one_is_not_taken() {
+async fn a_failed_exchange_for_a_longer_lived_token_is_an_error() {
     let (server, client) = one(&json("400 No", r#"{"error":"invalid_grant"}"#)).await;
     let (oauth, variables) =
         (server.oauth("lengthen: 'https://auth.acme.test/l'"), BTreeMap::new());
@@ -385,7 +385,7 @@ async fn an_answer_that_cannot_be_read_is_temporary_and_ambiguous() {
 
 /// oauth 10.3: `Retry-After` counts although the body is not read.
 #[tokio::test]
-async fn a_429_with_an_oversized_body_still_says_when() {
+async fn retry_after_of_a_429_with_an_oversized_body_is_read() {
     let huge = "x".repeat(256 * 1024 + 1);
     let failure = failed(&http("429 Too Many Requests", "Retry-After: 9\r\n", &huge)).await;
     assert!(failure.whole_client);

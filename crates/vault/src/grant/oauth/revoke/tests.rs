@@ -50,7 +50,7 @@ async fn an_unconfirmed_revocation_is_not_reported_as_done() {
 }
 
 #[tokio::test]
-async fn a_server_that_revokes_no_access_tokens_has_revoked_the_grant() {
+async fn a_grant_is_revoked_although_the_server_revokes_no_access_tokens() {
     let refuses = json("400 Bad Request", r#"{"error":"unsupported_token_type"}"#);
     assert_eq!(revoked("", &[FINE, &refuses]).await.0, RevokeResult::Yes);
     assert!(matches!(revoked("", &[&refuses]).await.0, RevokeResult::No(_)));
@@ -108,7 +108,7 @@ async fn some_providers_require_the_access_token_in_the_query() {
 }
 
 #[tokio::test]
-async fn webflow_is_asked_in_its_own_way() {
+async fn webflow_revocations_send_the_token_and_the_client_secret_as_json() {
     let answer = json("200 OK", r#"{"did_revoke":true}"#);
     let (result, mut server) = revoked("revoke_via: webflow", &[&answer]).await;
     assert_eq!(result, RevokeResult::Yes);
@@ -119,7 +119,7 @@ async fn webflow_is_asked_in_its_own_way() {
 }
 
 #[tokio::test]
-async fn github_is_asked_in_its_own_way_and_knows_no_gone_token() {
+async fn github_revokes_by_delete_with_basic_and_404_counts_as_revoked() {
     for answer in ["HTTP/1.1 204 No Content\r\n\r\n", &json("404 Not Found", r#"{"message":"x"}"#)]
     {
         let (result, mut server) = revoked("revoke_via: github", &[answer]).await;
@@ -133,7 +133,7 @@ async fn github_is_asked_in_its_own_way_and_knows_no_gone_token() {
 }
 
 #[tokio::test]
-async fn square_is_asked_in_its_own_way() {
+async fn square_revocations_send_the_client_secret_as_client_authorization() {
     let answer = json("200 OK", r#"{"success":true}"#);
     let (result, mut server) = revoked("revoke_via: square", &[&answer]).await;
     assert_eq!(result, RevokeResult::Yes);

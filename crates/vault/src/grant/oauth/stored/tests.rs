@@ -77,7 +77,7 @@ fn without_any_token_there_is_no_grant() {
 }
 
 #[test]
-fn a_kind_of_a_newer_program_is_refused() {
+fn a_stored_grant_of_an_unknown_kind_is_refused() {
     let fields = given(&[("access_token", "at"), (".by", "quux")]);
     assert!(matches!(OAuthGrant::stored(fields), Err(MintError::Malformed { .. })));
 }
@@ -95,7 +95,7 @@ fn a_token_is_live_until_its_end_and_no_longer() {
 }
 
 #[test]
-fn what_is_stored_reads_back_as_it_was() {
+fn a_stored_grant_reads_back_unchanged() {
     let whole = Tokens {
         expires: Some(after(3_600)),
         refresh_expires: Some(after(86_400)),
@@ -204,7 +204,7 @@ async fn pasted_tokens_are_grants() {
 
 /// Files of gcloud, google-auth, googleapis for Node and oauthlib, given in the token's place.
 #[test]
-fn a_file_that_another_tool_wrote_is_a_grant() {
+fn a_token_file_of_another_tool_is_accepted_as_a_grant() {
     let provider = provider("");
     let imported =
         |file: &str| Grant::from_fields(&provider.auth[0], given(&[("refresh_token", file)]));
@@ -253,7 +253,7 @@ fn a_file_that_another_tool_wrote_is_a_grant() {
 
 /// oauth 9.1, 9.2, 9.4: the three results of a failed refresh, as the vault receives them.
 #[tokio::test]
-async fn a_failure_says_who_must_act() {
+async fn a_failed_refresh_counts_as_revoked_client_rejected_or_unavailable() {
     for (body, expected) in [
         (r#"{"error":"invalid_grant"}"#, Some(Dead::Revoked)),
         (r#"{"error":"invalid_client"}"#, Some(Dead::ClientRejected)),
@@ -306,7 +306,7 @@ const SERVICE: &str = "{ id: s, kind: service_account, client_auth: none, token:
     placement: { header: Authorization, value: 'Bearer {access_token}' } }";
 
 #[test]
-fn what_is_no_key_file_is_refused_without_being_quoted() {
+fn an_invalid_key_file_is_refused_without_being_quoted() {
     let provider = provider_of(SERVICE);
     for bad in [
         "canary",

@@ -134,7 +134,7 @@ fn all_hold(part: u32) {
 /// The database is away for longer than a lease while a replica has an answer that it could not store. When the
 /// database is back, the other replicas wait until the answer is stored.
 #[test]
-fn a_token_that_was_not_stored_before_a_long_absence_is_not_asked_for_twice() {
+fn a_token_not_stored_before_a_database_outage_is_not_requested_twice() {
     let answer = Answer { after: 50, what: What::Token(Some(3_600)) };
     let mut steps = vec![Want(0, 1), Pass(20), Absent];
     // Longer than a lease, and not a multiple of a pause.
@@ -150,7 +150,7 @@ fn a_token_that_was_not_stored_before_a_long_absence_is_not_asked_for_twice() {
 /// The database is away for longer than a lease while a replica waits for a late answer. When it is back, that replica holds
 /// its lease again before the others look for one.
 #[test]
-fn a_lease_that_ended_in_a_long_absence_is_held_again() {
+fn a_lease_that_ended_during_a_database_outage_is_held_again() {
     let answer = Answer { after: 100_000, what: What::Token(Some(3_600)) };
     let mut steps = vec![Want(0, 1), Pass(3_000), Absent];
     steps.push(Pass(45_003));
@@ -165,7 +165,7 @@ fn a_lease_that_ended_in_a_long_absence_is_held_again() {
 /// A replica is paused for longer than its lease, before it sends the request. Another replica gets the lease meanwhile
 /// and sends the token; the first one does not send it.
 #[test]
-fn a_replica_that_was_paused_before_its_request_makes_sure_of_its_lease() {
+fn a_replica_that_lost_its_lease_while_it_was_paused_sends_no_request() {
     let steps = [
         Want(2, 1),
         Pass(3),
@@ -247,7 +247,7 @@ fn a_replica_that_is_paused_with_a_response_does_not_send_its_token_again() {
 /// The database has a new consent, and its answer does not reach the replica that wrote it. That replica uses the new
 /// consent as soon as the others.
 #[test]
-fn a_write_whose_answer_was_lost_is_in_force_where_it_was_made() {
+fn a_consent_without_acknowledgement_is_in_force_at_the_replica_that_stored_it() {
     let steps = [
         Want(1, 1),
         Connect(1, None),
@@ -264,7 +264,7 @@ fn a_write_whose_answer_was_lost_is_in_force_where_it_was_made() {
 
 /// The same rule for a row that is written again with the same token.
 #[test]
-fn a_rewrite_whose_answer_was_lost_is_in_force_where_it_was_made() {
+fn a_rewrite_without_acknowledgement_is_in_force_at_the_replica_that_made_it() {
     let answer = Answer { after: 0, what: What::Token(Some(3_600)) };
     let steps = [
         Want(1, 1),
@@ -283,7 +283,7 @@ fn a_rewrite_whose_answer_was_lost_is_in_force_where_it_was_made() {
 
 /// A row is written again while a refresh of its token is stored. The replica does not keep using the older token.
 #[test]
-fn a_refresh_beside_a_rewrite_of_its_row_is_in_force() {
+fn a_refresh_is_in_force_although_its_row_is_rewritten_at_the_same_time() {
     let answer = Answer { after: 0, what: What::Token(None) };
     let steps = [Rewrite(2), Want(2, 1), Pass(5_011), Want(2, 1), Pass(1)];
     assert_eq!(simulated(Some(61), vec![answer], &steps), (Vec::new(), 0));
@@ -291,7 +291,7 @@ fn a_refresh_beside_a_rewrite_of_its_row_is_in_force() {
 
 /// The same with a verdict instead of a refresh: the answer to another replica, which sent the token before, was lost.
 #[test]
-fn a_verdict_beside_a_rewrite_of_its_row_is_in_force() {
+fn a_verdict_is_in_force_although_its_row_is_rewritten_at_the_same_time() {
     let answers =
         vec![Answer { after: 0, what: What::Lost }, Answer { after: 0, what: What::Token(None) }];
     let steps = [
@@ -323,7 +323,7 @@ fn a_token_whose_answer_is_late_is_not_sent_again_by_the_flight_that_took_its_le
 
 /// A crash loses an answer: the next use of the token ends the grant, and nothing else fails.
 #[test]
-fn a_crash_during_a_refresh_is_the_excuse_of_the_next_use() {
+fn only_the_next_use_of_the_token_fails_after_a_crash_during_a_refresh() {
     let answer = Answer { after: 50, what: What::Token(Some(3_600)) };
     let steps =
         [Pass(3_000), Want(0, 1), Pass(30), Crash(0, 0), Pass(40_000), Want(1, 1), Pass(40_000)];
