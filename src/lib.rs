@@ -97,7 +97,7 @@
 //! | When is a stored listener for databases opened and closed, and what ends its sessions? | `databases/src/stored.rs`, `proxy/src/session/revocation.rs` | `ListenersGuard::put`, `Revocation::is_valid` |
 //! | Which statements does a read-only session refuse? | `databases/src/postgres/statements/check.rs` | `check` |
 //! | Which statements and tables does a rule of a connection permit? | `databases/src/rules/mod.rs` | `StatementRules::check` |
-//! | When is an agent told why its session with PostgreSQL ended? | `databases/src/postgres/supervision.rs` | `Supervision::copy` |
+//! | When does an agent get the reason why its session with PostgreSQL ended? | `databases/src/postgres/supervision.rs` | `Supervision::copy` |
 //! | With which of several servers of PostgreSQL is a session? | `databases/src/postgres/servers.rs` | `PostgresLogin::run` |
 //! | Which commands does a session with Redis refuse? | `databases/src/redis/commands.rs` | `RedisAccess::verdict` |
 //! | Which commands does a session with MongoDB refuse? | `databases/src/mongodb/commands.rs` | `MongoAccess::verdict` |

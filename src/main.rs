@@ -1,7 +1,6 @@
 //! The `keyward` program. Everything is in the library.
 
-/// Packs open tunnels tighter than the system's allocator and gives the memory of ended ones back:
-/// figures in `docs/internals/performance.md`.
+/// Packs open tunnels tighter than the system's allocator, and releases the memory of ended ones (decision 39).
 #[cfg(feature = "jemalloc")]
 #[global_allocator]
 static ALLOCATOR: keyward_base::Allocator = keyward_base::Allocator;

@@ -1,5 +1,4 @@
-//! `/flows` and reconnecting: consents, as their owners start, list, and cancel them. On the socket only;
-//! agents have no access.
+//! `/flows` and reconnecting: consents, as their owners start, list, and cancel them. Agents have no access.
 
 use axum::Json;
 use schemars::JsonSchema;

@@ -390,7 +390,6 @@ async fn rules_are_listed_in_the_order_in_which_they_decide() {
     assert_eq!(second["next"], Value::Null);
 }
 
-/// A gateway of `run` is gone when the browser comes back.
 #[tokio::test]
 async fn an_agent_has_the_listeners_of_its_name_in_its_own_organisation() {
     let lab = Lab::new().await;
@@ -424,6 +423,7 @@ async fn a_probe_requires_a_loopback_address_and_a_known_process() {
     }
 }
 
+/// A gateway of `run` is gone when the browser comes back.
 #[tokio::test]
 async fn a_private_gateway_refuses_consents_and_names_the_remedy() {
     let lab = Lab::stocked().await;

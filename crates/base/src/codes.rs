@@ -208,7 +208,7 @@ codes! {
 
     // State of the gateway.
     StreamCut: "stream_cut" 503 Proxy(INTERNAL),
-        "A person has cut the open request, WebSocket or tunnel. Only the audit log has this code: the client sees that its \
+        "A person has cut the open request, WebSocket, tunnel or database session. Only the audit log has this code: the client sees that its \
          stream ends early, and a WebSocket is closed with 1008.",
         "ask who cut it: `keyward audit query --changed EXCHANGE`; the same request may be sent again";
     Overloaded: "overloaded" 503 Proxy(EXHAUSTED),

@@ -140,7 +140,7 @@ section! {
         /// any length; for more, it may use at most as much as it leaves free for others.
         #[key("bytes")]
         pub written_body_bytes_total: usize,
-        /// Memory for all decoders that check compressed responses for credentials: up to 17 MiB per response,
+        /// Memory for all decoders that check compressed responses for credentials: up to 24 MiB per response,
         /// usually much less. When it is used up, codings are not requested; if a compressed response arrives
         /// nevertheless, it becomes a 502, or is cut if it has begun. An agent may have one decoder of any
         /// size; for more, it may use at most as much as it leaves free for others.

@@ -100,8 +100,8 @@ section! {
 }
 
 section! {
-    /// When a request is retried: if it is idempotent (RFC 9110 §9.2.2) and has no body, or if no byte of it
-    /// was sent.
+    /// When a request is retried: if it is idempotent (RFC 9110 §9.2.2) and has no body or a short one, or if no
+    /// byte of it was sent.
     #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
     #[serde(default, deny_unknown_fields)]
     pub struct Retry {

@@ -26,13 +26,13 @@ pub(crate) type Origin = (Option<ConnectionId>, KeyPlace);
 /// Fetched documents.
 #[derive(Debug)]
 pub(crate) struct FetchedKeys {
-    kept: Mutex<HashMap<Origin, FetchCount>>,
+    kept: Mutex<HashMap<Origin, FetchedDocument>>,
     /// Fetches, and since when they are counted.
     fetches: Mutex<(Timestamp, usize)>,
 }
 
 #[derive(Clone, Debug)]
-pub(crate) struct FetchCount {
+pub(crate) struct FetchedDocument {
     pub(crate) document: Bytes,
     pub(crate) at: Timestamp,
 }
@@ -44,7 +44,7 @@ impl Default for FetchedKeys {
 }
 
 impl FetchedKeys {
-    pub(crate) fn get(&self, origin: &Origin, now: Timestamp) -> Option<FetchCount> {
+    pub(crate) fn get(&self, origin: &Origin, now: Timestamp) -> Option<FetchedDocument> {
         let kept = self.kept.lock().get(origin).cloned();
         kept.filter(|kept| now.duration_since(kept.at) < KEPT_FOR)
     }
@@ -57,7 +57,7 @@ impl FetchedKeys {
                 kept.remove(&oldest);
             }
         }
-        kept.insert(origin, FetchCount { document, at });
+        kept.insert(origin, FetchedDocument { document, at });
     }
 
     pub(crate) fn may_fetch(&self, now: Timestamp) -> bool {

@@ -280,9 +280,9 @@ impl<R: Resource> Record<R> {
     pub fn version(&self) -> String {
         let mut row = serde_json::to_value(self).expect("it is stored as JSON");
         if let Value::Object(members) = &mut row {
-            let is_left_out =
+            let is_excluded =
                 |name: &str| OF_TOKENS.contains(&name) || R::UNVERSIONED.contains(&name);
-            members.retain(|name, _| !is_left_out(name));
+            members.retain(|name, _| !is_excluded(name));
         }
         let hash = Sha256::digest(row.to_string());
         BASE64_URL_SAFE_NO_PAD.encode(&hash[..VERSION_BYTES])

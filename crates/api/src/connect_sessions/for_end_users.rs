@@ -34,7 +34,7 @@ const GIVEN_FOR: SignedDuration = SignedDuration::from_mins(10);
 /// The links that were given and may be given again.
 struct Links {
     admin: Admin,
-    given: HashMap<Purpose, GivenConnection>,
+    given: HashMap<Purpose, GivenLink>,
 }
 
 /// What a link is for. A link is never given to another end user.
@@ -54,7 +54,7 @@ enum MissingAccount {
     Provider(String),
 }
 
-struct GivenConnection {
+struct GivenLink {
     session: ConnectSessionId,
     url: String,
 }
@@ -115,7 +115,7 @@ impl Links {
         view: &View,
         purpose: &Purpose,
         wanted: &WantedLink,
-    ) -> Result<GivenConnection, ApiError> {
+    ) -> Result<GivenLink, ApiError> {
         let deps = self.admin.deps();
         let spec = purpose.spec();
         Offers::check(&self.admin, &purpose.org, &spec)?;
@@ -125,7 +125,7 @@ impl Links {
         let NewConnectSession { session, token } = made.await?;
         let url = super::link(deps, &token)?;
         self.record(view, &session, wanted).await;
-        Ok(GivenConnection { session: session.id.clone(), url })
+        Ok(GivenLink { session: session.id.clone(), url })
     }
 
     /// Writes the audit record: the gateway made the link, for which agent and session.
@@ -181,7 +181,7 @@ impl Purpose {
     }
 }
 
-impl GivenConnection {
+impl GivenLink {
     /// Whether no browser has opened it, and it lives long enough.
     fn may_be_given(&self, view: &View, purpose: &Purpose, now: Timestamp) -> bool {
         let session: Option<&Arc<Record<ConnectSession>>> = view.one(&purpose.org, &self.session);

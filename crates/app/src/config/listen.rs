@@ -56,7 +56,7 @@ section! {
         /// over TLS, see `admin_tls` and `admin_proxies`.
         #[key("`IP:PORT`", "127.0.0.1:8081")]
         admin: Option<String>,
-        /// For `/metrics` alone, in the format of Prometheus, over plain HTTP and without authentication.
+        /// For `/metrics` in the format of Prometheus, `/healthz` and `/readyz`, over plain HTTP and without authentication.
         #[key("`IP:PORT`")]
         metrics: Option<String>,
         /// For [webhooks of services](../guides/hooks.md) alone (`/hooks/…`), so that they do not need the admin

@@ -70,7 +70,7 @@ impl Record<App> {
         oauth
     }
 
-    /// [`Record::applied`], and the endpoints that the issuer named where none is configured.
+    /// [`Record::override_oauth`], and the endpoints that the issuer named where none is configured.
     pub fn complete_oauth(&self, to: &OAuth, variables: &BTreeMap<String, String>) -> OAuth {
         let mut oauth = self.override_oauth(to);
         let issuer = oauth.issuer.as_ref().and_then(|issuer| issuer.fill(variables).ok());

@@ -4,8 +4,8 @@
 //! Rows are sealed. A [`View`] of all records is in memory and replaced at each change, so that the data path never
 //! waits for the store. Grants belong to `vault/`.
 //!
-//! Records that the configuration file manages are changed only with [`ManagedBy::File`], which the reconciliation in
-//! `config/` passes; for all other callers they are read-only.
+//! Records that the configuration file manages are changed only with [`ManagedBy::File`], which the
+//! reconciliation (`apply` of `keyward-app`) passes; for all other callers they are read-only.
 //!
 //! Files build on each other in this order: rows and indexes (`rows`, `index`, `collection`, `token_index`), the view
 //! (`view`), the types of this file, resources (`stored` and one file for each kind), then opening and following
