@@ -52,7 +52,7 @@ async fn lab(listen: &str) -> Lab {
 }
 
 #[tokio::test]
-async fn a_token_in_cleartext_from_elsewhere_is_refused_before_it_is_looked_up() {
+async fn a_token_in_cleartext_from_a_remote_client_is_refused_before_it_is_looked_up() {
     for (listen, fields) in [
         ("admin_proxies: [127.0.0.1]", "X-Forwarded-Proto: http\r\n"),
         ("admin_proxies: [127.0.0.1]", "X-Forwarded-For: 203.0.113.9\r\n"),

@@ -208,7 +208,7 @@ async fn an_agent_that_a_person_paused_is_not_shown_as_paused_by_an_alarm() {
 
 /// A browser sends a form itself where the script is missing: blocked, not loaded yet, or that of another version.
 #[tokio::test]
-async fn a_form_without_the_script_has_no_secret_in_its_address_and_changes_nothing() {
+async fn a_form_sent_without_javascript_has_no_secret_in_its_url_and_changes_nothing() {
     let mut lab = Lab::simple().await;
     user(&mut lab, "ann", "admin").await;
     let mine = json!({ "provider": "acme", "name": "mine", "fields": { "api_key": "a-key-of-a-test-0123" } });

@@ -168,7 +168,7 @@ async fn a_changed_revoke_key_keeps_the_text_and_a_changed_provider_replaces_it(
 }
 
 #[tokio::test]
-async fn a_honeytoken_that_the_file_drops_is_removed_and_stored_ones_are_kept() {
+async fn a_honeytoken_that_leaves_the_file_is_removed_and_stored_ones_are_kept() {
     let baited = Baited::with(&["{ name: readme }", "{ name: wiki }"]).await;
     let made = json!({"name": "by-hand", "revokes": true}).to_string();
     let made = baited.lab.gateway.api("POST", "/honeytokens", &made).await.json();

@@ -178,13 +178,13 @@ fn lives() -> Vec<Row> {
 
 /// oauth 6.form, 6.14, 5.body
 #[tokio::test]
-async fn token_answers_in_odd_formats_are_accepted_or_retried_as_the_table_says() {
+async fn token_answers_in_odd_formats_have_the_outcome_that_the_table_says() {
     plays(notations()).await;
 }
 
 /// oauth 6.1, 6.2, 6.3, 6.4, 6.8, 6.9, 6.10, 6.11, 6.12, 5.token
 #[tokio::test]
-async fn odd_token_members_are_accepted_retried_or_permanent_as_the_table_says() {
+async fn odd_members_of_a_token_answer_have_the_outcome_that_the_table_says() {
     plays(tokens()).await;
 }
 

@@ -131,7 +131,7 @@ async fn is_refused_for(lab: &Lab, new: &Value, field: &str) {
 
 /// It was accepted and dropped.
 #[tokio::test]
-async fn fields_that_do_not_apply_to_the_url_of_an_mcp_server_are_refused() {
+async fn fields_that_do_not_apply_to_a_connection_by_mcp_url_are_refused() {
     let (lab, server) = world(honest()).await;
     let reference = json!({ "from": "vault", "ref": "kv/mcp" });
     for (field, value) in [

@@ -168,7 +168,7 @@ async fn is_over(fleet: &Fleet, number: usize, label: &str, reason: &str) {
 
 /// oauth 9.3: nobody there, and somebody who does not prove to be the server.
 #[tokio::test]
-async fn an_unreachable_or_impersonated_server_is_temporary_and_gets_no_request() {
+async fn an_unreachable_or_impersonated_server_is_a_temporary_failure_and_gets_nothing() {
     let impostor = Origin::named(&["impostor.test"], |mut stream: Stream| async move {
         while stream.request().await.is_some() {}
     });
@@ -224,7 +224,7 @@ async fn an_unknown_error_code_that_repeats_breaks_the_connection() {
 
 /// oauth 9.said: a code and a description that repeat what was sent, or would be markup.
 #[tokio::test]
-async fn error_texts_of_a_server_are_sanitized_and_reach_no_agent_and_no_log() {
+async fn error_texts_of_a_server_are_sanitised_and_reach_no_agent_and_no_log() {
     let (authorization, lab) = bank(rules(), fast).await;
     let echo = |status: u16, code: &str, said: &str| {
         Fault::Says(answer(status, &json!({ "error": code, "error_description": said })))

@@ -106,7 +106,7 @@ async fn requests_heal_a_refused_client_after_its_pause() {
 
 /// oauth 9.again: a server that still refuses is asked once for each time that a person asks.
 #[tokio::test]
-async fn a_manual_refresh_with_a_still_rejected_client_fails_and_it_stays_broken() {
+async fn a_refresh_by_hand_with_a_still_rejected_client_fails_and_it_stays_broken() {
     let world = rejected_once().await;
     world.server.fail_always(Fault::error(401, "invalid_client"));
     for round in 1..=2 {

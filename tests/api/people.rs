@@ -211,7 +211,7 @@ async fn writes_of_auditors_and_of_members_to_shared_or_admin_resources_are_refu
 }
 
 #[tokio::test]
-async fn routes_of_the_installation_serve_only_the_default_organisation_s_staff() {
+async fn installation_wide_routes_are_refused_to_members_and_other_organisations() {
     let world = World::new().await;
     let asks = || {
         [

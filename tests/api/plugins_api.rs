@@ -93,7 +93,7 @@ async fn plugins_that_share_a_connection_combine_their_permissions() {
 }
 
 #[tokio::test]
-async fn a_direct_binding_is_not_limited_by_a_slot_and_is_removed_separately() {
+async fn a_binding_of_the_agent_itself_is_not_limited_and_is_removed_separately() {
     let market = Market::stocked().await;
     with_slot(&market, "reader", json!({ "methods": ["GET"] })).await;
     let placeholder = market.lab.gateway.placeholder("digest", "sender", "api_key");

@@ -107,7 +107,7 @@ async fn doctor_reports_blocked_and_degraded_plugins_with_their_slot() {
 }
 
 #[tokio::test]
-async fn a_blocked_plugin_does_not_block_other_plugins_or_direct_bindings() {
+async fn a_blocked_plugin_does_not_block_other_plugins_or_bindings_of_the_agent() {
     let market = installed().await;
     let slot = json!([{ "slot": "out", "provider": "acme", "methods": ["GET"] }]);
     let manifest = json!({ "plugin": "reader", "version": "1", "connections": slot });

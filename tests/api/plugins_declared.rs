@@ -268,7 +268,7 @@ async fn a_changed_manifest_file_upgrades_or_downgrades_the_plugin() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_plugin_that_the_file_drops_is_paused_and_can_be_declared_again_or_removed() {
+async fn a_plugin_that_leaves_the_file_is_paused_and_can_be_declared_again_or_removed() {
     let market = declaring(&[READER]).await;
     let before = market.plugin("reader").await;
     let placeholder = market.lab.gateway.placeholder("digest", "acme", "api_key");

@@ -190,7 +190,7 @@ async fn passwords_can_be_switched_off_and_links_stay() {
 }
 
 #[tokio::test]
-async fn the_form_signs_in_without_the_script_and_no_page_holds_the_password() {
+async fn the_login_form_works_without_javascript_and_no_page_holds_the_password() {
     let mut lab = lab("").await;
     assert_eq!(set(&lab, "bob", PASSWORD).await, 204);
     let post = async |lab: &Lab, body: &str| unseen_at(lab, "POST /login", "", body).await;

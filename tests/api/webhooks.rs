@@ -321,7 +321,7 @@ async fn a_grant_that_the_provider_revokes_is_reported_with_the_plugin_that_it_b
 }
 
 #[tokio::test]
-async fn declared_webhooks_follow_the_file_and_are_paused_when_it_drops_them() {
+async fn declared_webhooks_follow_the_file_and_are_paused_when_they_leave_it() {
     let mut hooks = Hooks::start().await;
     let key = Canary::of(format!("whsec_{}", BASE64_STANDARD.encode([7; 32])));
     let bad = |more: &str| {

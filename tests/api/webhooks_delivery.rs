@@ -114,7 +114,7 @@ async fn a_webhook_that_accepts_no_event_has_failed_after_its_retries() {
 }
 
 #[tokio::test]
-async fn waiting_and_in_flight_events_of_a_removed_webhook_are_dropped() {
+async fn waiting_and_in_flight_events_of_a_removed_webhook_are_discarded() {
     let mut hooks = Hooks::start().await;
     let plan = Plan::api_key().top("events: { retries: [1h], timeout: 1s, at_once: 1 }");
     let mut lab = lab(&hooks, plan).await;

@@ -44,7 +44,7 @@ async fn an_invalid_hook_of_the_file_is_refused_with_its_place() {
 }
 
 #[tokio::test]
-async fn a_declared_hook_is_read_only_for_the_api_and_paused_when_the_file_drops_it() {
+async fn a_declared_hook_is_read_only_for_the_api_and_paused_when_it_leaves_the_file() {
     let (key, program) = (key(), Hooks::start().await);
     let declared = format!(
         "scheme: github, secret: {{ env: SIGNED }}, signing_key: {{ env: KEY }}, to: '{}'",

@@ -17,7 +17,7 @@ async fn queue_of(plan: Plan, scheme: &str, secret: &str) -> Lab {
 }
 
 #[tokio::test]
-async fn events_wait_in_order_until_a_reader_has_taken_them() {
+async fn events_wait_in_order_until_a_reader_removes_them() {
     let mut lab = queue("github", SECRET).await;
     for n in 1..=3 {
         let body = format!("{{\"n\":{n}}}");
