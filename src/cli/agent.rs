@@ -56,7 +56,7 @@ pub(crate) enum Command {
     #[command(after_help = "examples:\n  keyward agent bind claude work-github openai\n  \
                             keyward agent bind claude personal-github --default")]
     Bind(Bind),
-    /// let it use connections no longer; open streams end
+    /// no longer let it use connections; open streams end
     Unbind(Unbind),
     /// change its owner: a user, or the organisation
     #[command(after_help = "examples:\n  keyward agent assign ci --to ann")]
@@ -64,7 +64,7 @@ pub(crate) enum Command {
         #[command(flatten)]
         to: NewOwner,
     },
-    /// its tokens open nothing until it is resumed; open streams end
+    /// its tokens are not valid until it is resumed; open streams end
     Pause {
         /// name or id
         name: String,
@@ -107,7 +107,7 @@ pub(crate) struct Set {
     /// provider at which it acts for end users, in sessions; *: all; none: none
     #[arg(long = "user-provider", value_name = "ID", value_delimiter = ',')]
     user_providers: Vec<String>,
-    /// refuse requests that several connections fit and that select none
+    /// refuse requests that match several connections and select none
     #[arg(long, value_name = "BOOL")]
     require_selection: Option<bool>,
 }
@@ -119,7 +119,7 @@ pub(crate) struct Bind {
     /// names or ids of connections
     #[arg(required = true, value_name = "CONNECTION")]
     connections: Vec<String>,
-    /// make them the default of requests that several connections fit
+    /// make them the default of requests that match several connections
     #[arg(long)]
     default: bool,
     /// only these named actions of the provider, such as read-code (repeatable)
@@ -128,7 +128,7 @@ pub(crate) struct Bind {
     /// not these named actions, also not for plugins (repeatable)
     #[arg(long, value_name = "ACTION", value_delimiter = ',')]
     deny: Vec<String>,
-    /// end the limits of a binding: all requests of the connection
+    /// remove the limits of a binding: allow all requests of the connection
     #[arg(long, conflicts_with_all = ["allow", "deny"])]
     all_actions: bool,
 }
@@ -223,8 +223,8 @@ impl Set {
             ids => drop(patch.insert("user_providers".to_owned(), json!(ids))),
         }
         if allow.is_none() && patch.is_empty() {
-            return Err(Failure::usage("nothing to change is given").hint(
-                "give --allow SET, --user-provider ID (`none` for neither), or \
+            return Err(Failure::usage("nothing to change").hint(
+                "give --allow SET, --user-provider ID (`none` to clear it), or \
                  --require-selection BOOL",
             ));
         }
@@ -332,8 +332,8 @@ impl Columns for Agent {
     fn losses(agent: &Shown<Self>) -> Vec<String> {
         let tokens = match live_tokens(agent, Timestamp::now()).len() {
             0 => None,
-            1 => Some("its token ends, and with it its open streams".to_owned()),
-            count => Some(format!("its {count} tokens end, and with them its open streams")),
+            1 => Some("its token and its open streams end".to_owned()),
+            count => Some(format!("its {count} tokens and its open streams end")),
         };
         let bound: Vec<_> = agent.facts.bindings.iter().map(|it| it.name.as_str()).collect();
         let bound = match bound.is_empty() {
@@ -379,7 +379,7 @@ fn kept_tokens(agent: &Shown<Agent>, now: Timestamp) -> Option<String> {
 fn state(agent: &Shown<Agent>) -> &'static str {
     match (agent.facts.paused, agent.facts.held) {
         (_, true) => "paused, until `keyward agent resume`",
-        (true, false) => "paused: it left the configuration",
+        (true, false) => "paused: it is no longer in the configuration",
         (false, false) => "",
     }
 }
@@ -420,7 +420,7 @@ fn show(agent: &Shown<Agent>, owner: &str, layout: &TableLayout) -> String {
 
 fn selection(agent: &Shown<Agent>) -> &'static str {
     match agent.require_selection {
-        true => "required: a request that several connections fit names one",
+        true => "required: a request that matches several connections must select one",
         false => "",
     }
 }

@@ -35,8 +35,8 @@ impl Allow {
         if sets.iter().any(|set| set == NONE) {
             return match sets.len() {
                 1 => Ok(Some(Vec::new())),
-                _ => Err(Failure::usage("`--allow none` stands alone")
-                    .hint("leave `none` out, or the others")),
+                _ => Err(Failure::usage("`--allow none` cannot be combined with other sets")
+                    .hint("omit `none`, or the others")),
             };
         }
         let mut seen = Vec::new();
@@ -58,9 +58,9 @@ examples:
   keyward agent set claude --require-selection true
   keyward agent set support --user-provider github --user-provider slack
 
-The sets replace those that it had. packages: package registries, to read; also each alone: pip, npm,
+The sets replace the previous ones. packages: package registries, to read; or a single one: pip, npm,
 yarn, cargo, apt, go, rubygems, maven, docker. github-read: public repositories, to read. web: every
-host. Rules that deny precede them.";
+host. Rules that deny take precedence.";
 
 /// Stores the sets of an agent.
 ///

@@ -26,7 +26,7 @@ pub(crate) enum Command {
     /// add one, registered at its provider; asks for its secret without echo
     #[command(
         after_help = "The redirect URI to register at the provider is shown with the app, and \
-        must stand there\ncharacter by character.\n\nexamples:\n  \
+        must be registered\nthere character by character.\n\nexamples:\n  \
         keyward app add github --client-id Iv1.abc --secret-stdin client_secret < secret.txt\n  \
         keyward app add google --client-id 12-x.apps.googleusercontent.com \
         --secret-file client_secret=s.txt\n  \
@@ -61,7 +61,7 @@ pub(crate) enum Command {
 pub(crate) struct Add {
     /// a provider's id: see `keyward provider list`
     provider: Option<String>,
-    /// begin with a template: what is not given is as it says
+    /// start from a template, which sets what is not given
     #[arg(long, value_name = "ID")]
     template: Option<String>,
     /// its name; default: the provider's id
@@ -70,7 +70,7 @@ pub(crate) struct Add {
     /// as the provider issued it
     #[arg(long, value_name = "ID")]
     client_id: Option<String>,
-    /// the one way to authenticate that it is for; needed for OAuth 1.0a
+    /// the only auth method that it is for; required for OAuth 1.0a
     #[arg(long, value_name = "ID")]
     auth: Option<String>,
     /// it has no secret
@@ -89,10 +89,10 @@ pub(crate) struct Set {
     /// another client id
     #[arg(long, value_name = "ID")]
     client_id: Option<String>,
-    /// take its secret away
+    /// remove its secret
     #[arg(long, conflicts_with_all = ["secret_stdin", "secret_files", "references"])]
     public: bool,
-    /// take a setting away, such as refresh-buffer or url=token; several times
+    /// remove a setting, such as refresh-buffer or url=token; several times
     #[arg(long, value_name = "SETTING")]
     clear: Vec<String>,
     #[command(flatten)]
@@ -199,7 +199,7 @@ async fn with_template(client: &Client, template: &str) -> Result<ProviderView, 
     let found = all.into_iter().find(has);
     found.ok_or_else(|| {
         Failure::usage(format!("there is no template `{template}`"))
-            .hint(format!("there are: {}", ids.join(", ")))
+            .hint(format!("templates: {}", ids.join(", ")))
     })
 }
 
@@ -233,7 +233,7 @@ impl Set {
             rest.insert("client_id".to_owned(), client_id.into());
         }
         if rest.is_empty() && secrets.is_none() {
-            let failure = Failure::usage("nothing is to be changed");
+            let failure = Failure::usage("nothing to change");
             return Err(failure.hint("name a setting, or --secret-stdin client_secret"));
         }
         let request = given::AppRequest { rest, secrets };
@@ -247,7 +247,7 @@ fn changed(now: &AppChanged) -> String {
     let word = if *changed { "changed" } else { "unchanged" };
     let retried = match retried.is_empty() {
         true => String::new(),
-        false => format!("its next request tries again: {}\n", retried.join(", ")),
+        false => format!("retried with the next request: {}\n", retried.join(", ")),
     };
     format!("app {} is {word}\n{retried}{}", app.name, show(app))
 }
@@ -328,7 +328,7 @@ mod tests {
         let mut now = AppChanged { app: app(), changed: false, retried: vec!["work".to_owned()] };
         let said = changed(&now);
         assert!(
-            said.starts_with("app acme is unchanged\nits next request tries again: work\n"),
+            said.starts_with("app acme is unchanged\nretried with the next request: work\n"),
             "{said}"
         );
         (now.changed, now.retried) = (true, Vec::new());

@@ -135,7 +135,7 @@ impl Args {
             None if self.is_configured(client).await? => None,
             None if secret::can_ask() => Some(prompted()?),
             None => {
-                return Err(Failure::usage("nothing says who can open the backup").hint(
+                return Err(Failure::usage("the backup has no recipient and no passphrase").hint(
                     "add --recipient or --passphrase-file, or name `recipients` under `backup:`",
                 ));
             }

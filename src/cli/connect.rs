@@ -41,8 +41,8 @@ examples:
   keyward connect https://api.corp.example:8443 --header X-Api-Key --name corp
   keyward connect github --name work --secret-stdin token --agent claude --no-test < token.txt
 
-On a terminal it asks for what is missing. Elsewhere everything is given, and a connection that its
-provider does not take is not kept.";
+On a terminal it asks for what is missing. Without one, everything must be given, and a connection whose
+test fails is not kept.";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -178,8 +178,8 @@ impl Args {
                 .hint("keyward connect https://HOST/PATH --bearer"));
             }
             (Some(_), _) if self.options.auth.is_some() => {
-                return Err(Failure::usage("--auth chooses among the ways of a known provider")
-                    .hint("of a URL, say --bearer, --header NAME, --query NAME or --basic"));
+                return Err(Failure::usage("--auth selects an auth method of a known provider")
+                    .hint("for a URL, give --bearer, --header NAME, --query NAME or --basic"));
             }
             (Some(_), Some(place)) => place,
             // A wrong URL comes before a question.
@@ -421,7 +421,7 @@ fn becomes_default(
     connection: &Shown<Connection>,
 ) -> Result<bool, Failure> {
     let Some(present) = present_default(agent, &connection.provider) else { return Ok(false) };
-    output::note("which account do requests use that select none?");
+    output::note("which account do requests use by default?");
     let present = format!("{present} (as before)");
     Ok(questions::choose("default", &[&present, &connection.name])? == 1)
 }

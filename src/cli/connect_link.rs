@@ -44,7 +44,7 @@ enum Verb {
         /// the connect session's id
         id: String,
     },
-    /// end one: its link works no more
+    /// end one: its link is no longer valid
     Revoke {
         /// the connect session's id
         id: String,

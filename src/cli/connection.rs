@@ -58,16 +58,16 @@ pub(crate) enum Command {
         /// name or id
         name: String,
     },
-    /// change what is said of it, and how its requests are sent
+    /// change its description, and how its requests are sent
     #[command(after_help = "examples:\n  keyward connection set work --timeout 30s --retry 3\n  \
         keyward connection set work --rate-limit 100/min --concurrency 10\n  \
         keyward connection set work --header 'X-Env: prod' --clear user-agent")]
     Set(Box<set::Set>),
     /// test at the provider whether it accepts the credential
     #[command(
-        after_help = "The provider's own test request goes the way that agents' requests go. \
-        Nothing of its answer\nis shown but the status.\n\nexit code: 0 when the provider accepts \
-        the credential, 1 when it does not or cannot be asked"
+        after_help = "The provider's own test request is sent as agents' requests are. Only the \
+        status of its answer\nis shown.\n\nexit code: 0 when the provider accepts the credential, \
+        else 1"
     )]
     Test {
         /// name or id
@@ -75,13 +75,13 @@ pub(crate) enum Command {
     },
     /// send one request with its credential, and print the answer
     #[command(
-        after_help = "The request goes the way that agents' requests go; rules that name no \
-        agents hold for it.\n\nexamples:\n  keyward connection request work /user\n  \
+        after_help = "The request is sent as agents' requests are; rules that name no agents \
+        apply to it.\n\nexamples:\n  keyward connection request work /user\n  \
         keyward connection request work /repos/o/r/issues -b '{\"title\":\"x\"}'\n\n\
         exit code: 1 when the provider answers 400 or more"
     )]
     Request(Box<request::ConnectionRequest>),
-    /// show what it was used for, by whom, and how its tokens stand
+    /// show its requests, the agents that sent them, and the state of its tokens
     #[command(after_help = usage::HELP)]
     Usage {
         /// name or id
@@ -133,7 +133,7 @@ pub(crate) enum Command {
 pub(crate) struct Reconnect {
     /// name or id
     name: String,
-    /// ask for a scope beside those there are; may be given several times
+    /// request a scope in addition to the existing ones; may be given several times
     #[arg(long = "scope", value_name = "SCOPE")]
     scopes: Vec<String>,
     /// register a new client first, where Keyward registered the present one
@@ -148,7 +148,7 @@ pub(crate) struct Add {
     /// a provider's id, see `keyward provider list`; or the URL of an MCP server
     #[arg(required_unless_present = "resume")]
     provider: Option<String>,
-    /// go on with a draft where it was left: with its secret, or another one
+    /// continue with a draft: with its secret, or another one
     #[arg(long, value_name = "NAME", conflicts_with = "provider")]
     resume: Option<String>,
     /// do not test the secret at the provider
@@ -159,7 +159,7 @@ pub(crate) struct Add {
     /// a field whose value is kept in a secret source; may be given several times
     #[arg(long = "secret-from", value_name = "FIELD=SOURCE:REF", value_parser = references::argument)]
     references: Vec<(String, FieldReference)>,
-    /// take the tokens from a file that another tool wrote
+    /// read the tokens from a file that another tool wrote
     #[arg(long, value_name = "FILE", conflicts_with_all = ["secret_stdin", "secret_files", "secret_envs"])]
     import: Option<PathBuf>,
     #[command(flatten)]
@@ -242,7 +242,7 @@ fn connected(now: &Shown<Connection>, ends: bool) -> String {
         text += &format!("account: {account}\n");
     }
     if ends {
-        text += "note: the provider gave nothing to renew this access with: it will end\n";
+        text += "note: the provider issued no refresh token: the access will end\n";
     }
     text
 }
@@ -328,7 +328,7 @@ pub(in crate::cli) fn token(token: Option<&TokenStatus>) -> String {
     let Some(token) = token else { return String::new() };
     let ends = match token.expires {
         Some(ends) => format!("good until {}", moment(ends)),
-        None => "good until it is refused".to_owned(),
+        None => "good until it is rejected".to_owned(),
     };
     let ends = match token.keep_alive {
         Some(at) => format!("{ends}; refreshed by {}, used or not", moment(at)),
@@ -373,7 +373,7 @@ fn hint(connection: &Shown<Connection>, global: &Global) -> String {
 
 /// The remedy for failing refreshes: first for the cause, if it is known.
 pub(in crate::cli) fn refresh_remedy(failing: &Failures, remedy: &str) -> String {
-    let again = format!("it is tried again by itself; {remedy}");
+    let again = format!("it is retried automatically; {remedy}");
     match (&failing.hint, failing.alert) {
         (Some(of_cause), _) => format!("{of_cause}; {again}"),
         (None, true) => format!("look at the authorization server: this lasts too long; {again}"),
@@ -460,7 +460,7 @@ mod tests {
         assert!(!shown.contains("remedy") && !shown.contains("in `upstream.trust`"), "{shown}");
         assert_eq!(
             hint(&failing, &Global::default()),
-            "hint: name that root certificate in `upstream.trust`; it is tried again by itself; \
+            "hint: name that root certificate in `upstream.trust`; it is retried automatically; \
              refresh it: `keyward connection refresh work`\n",
             "one remedy, with the cause first"
         );

@@ -155,7 +155,7 @@ fn accepts(how: &ConsentOptions, before: &str, account: Option<&str>) -> Result<
     }
     if !secret::can_ask() {
         output::note(
-            "there is no terminal to ask on: the old account stays; --accept-account takes the new one",
+            "there is no terminal to ask on: the old account stays; --accept-account accepts the new one",
         );
         return Ok(false);
     }

@@ -136,7 +136,7 @@ impl Set {
         patch.extend(none.map(|(key, _)| (key.to_owned(), Value::Null)));
         match patch.is_empty() {
             false => Ok(patch),
-            true => Err(Failure::usage("nothing to change is given").hint(
+            true => Err(Failure::usage("nothing to change").hint(
                 "name an --at, a --protocol, a --server-version, a --connection or an --agent, or --any-connection, --any-agent or --no-server-version",
             )),
         }

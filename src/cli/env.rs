@@ -148,7 +148,7 @@ impl Args {
             false => Ok(found.to_string()),
             true => Err(Failure::new(
                 Exit::Failed,
-                format!("the proxy of the gateway listens on {found}, its own machine"),
+                format!("the gateway's proxy listens only on its own machine, {found}"),
             )
             .hint("name the address that the program can reach: --proxy HOST:PORT")),
         }

@@ -32,7 +32,7 @@ pub(crate) struct Args {
     /// the agent that sends the request: name or id
     #[arg(long, value_name = "NAME")]
     pub(super) agent: String,
-    /// the agent's session that the request is of
+    /// the agent's session that the request belongs to
     #[arg(long, value_name = "ID")]
     session: Option<String>,
     /// the connection that the request names in `Keyward-Connection`
@@ -260,7 +260,7 @@ mod tests {
             "placements": [], "addresses": [], "stopped_by": [],
         }));
         for line in
-            ["good until it is refused", "app_1", "app `hub` cannot be opened", "2025-01-02"]
+            ["good until it is rejected", "app_1", "app `hub` cannot be opened", "2025-01-02"]
         {
             assert!(told.contains(line), "{line}: {told}");
         }

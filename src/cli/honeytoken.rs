@@ -21,7 +21,7 @@ pub(crate) enum Command {
         keyward honeytoken add env-file --provider github --revoke"
     )]
     Add {
-        /// where it is left: letters, digits, - _ .
+        /// its name, such as where it is left: letters, digits, - _ .
         name: String,
         /// in the shape of this provider's keys
         #[arg(long, value_name = "ID")]
@@ -74,7 +74,7 @@ impl Columns for Honeytoken {
 }
 
 fn added(made: &Shown<Honeytoken>) -> String {
-    format!("honeytoken {}, to be left somewhere:\n  {}\n", made.name(), made.facts.text)
+    format!("honeytoken {} added; leave it where a program should not look:\n  {}\n", made.name(), made.facts.text)
 }
 
 fn yes_or_no(yes: bool) -> &'static str {

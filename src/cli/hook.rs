@@ -22,7 +22,7 @@ use keyward_model::{Hook, Shown};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// take the webhooks of a service; prints the URL for the service
+    /// receive the webhooks of a service; prints the URL for the service
     #[command(
         after_help = "The service shows its signing secret where its webhook is set up. Without a terminal, give it \
         by --secret-stdin. Asana and Notion send it themselves. For Meta, a verify token is printed beside the URL.\n\n\
@@ -45,8 +45,8 @@ pub(crate) enum Command {
     },
     /// change one, pause or resume its deliveries
     Set(Set),
-    /// take another secret of the service, or sign deliveries with another key
-    #[command(after_help = "The secret or key before is valid for one more day.")]
+    /// set another secret of the service, or sign deliveries with another key
+    #[command(after_help = "The previous secret or key is valid for one more day.")]
     Rotate {
         /// name or id
         name: String,
@@ -125,7 +125,7 @@ pub(crate) struct Set {
     /// another scheme
     #[arg(long, value_name = "SCHEME")]
     scheme: Option<String>,
-    /// pause: requests are taken, and their events wait
+    /// pause: requests are accepted, and their events wait
     #[arg(long)]
     pause: bool,
     /// end the pause
@@ -171,7 +171,7 @@ impl Command {
             Self::Rotate { name, secret_stdin } => {
                 let secret = secret_stdin.then(Typed::from_stdin).transpose()?;
                 let what = if secret.is_some() {
-                    "takes another secret"
+                    "has another secret"
                 } else {
                     "signs with another key"
                 };

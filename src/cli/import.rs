@@ -45,13 +45,13 @@ examples:
   keyward import --dry-run          # what .env has
   keyward import .env
   keyward import env aws gh --agent ci
-  keyward import .env --rotate      # connections take values that changed
+  keyward import .env --rotate      # connections get the changed values
   keyward import codex --agent codex
   keyward import onecli export.json
   keyward import agent-vault services.yaml credentials.json
 
-In a file of variables, in .pypirc and in Codex's auth.json, each imported value becomes a placeholder. The file as
-it was is kept beside it, in the folder .keyward-backup, which git ignores. A value that is connected already is
+In a file of variables, in .pypirc and in Codex's auth.json, each imported value becomes a placeholder. The original
+file is kept beside it, in the folder .keyward-backup, which git ignores. A value that is connected already is
 not connected again.";
 
 /// The source without arguments.
@@ -60,7 +60,7 @@ const USUAL: &str = ".env";
 const MINTED: &str = "access_token";
 /// What to do about a value that its connection does not have.
 const REMEDY_OF_CHANGE: &str =
-    "--rotate puts the new values in force there, and --another connects them as more accounts";
+    "--rotate stores the new values in these connections, and --another connects them as more accounts";
 /// What to do where the configuration file manages the agent.
 const IN_ITS_USE: &str = "declare the connections there, or name another agent with --agent";
 
@@ -175,7 +175,7 @@ impl Args {
         }
         let has_changed = report.accounts.iter().any(|it| it.found == FoundAs::Changed);
         if self.dry_run && has_changed && !self.rotate {
-            text += &format!("of values that changed: {REMEDY_OF_CHANGE}\n");
+            text += &format!("for values that changed: {REMEDY_OF_CHANGE}\n");
         }
         text
     }
@@ -249,9 +249,9 @@ impl Args {
         }
         match findings.has_login_of_codex() {
             true => Err(Failure::usage(
-                "the import spends the login of Codex, so its file cannot stay as it is",
+                "the import invalidates the login of Codex, so its file cannot stay as it is",
             )
-            .hint("leave out --keep-values")),
+            .hint("omit --keep-values")),
             false => Ok(()),
         }
     }
@@ -412,7 +412,7 @@ fn is_complete(report: &ImportReport) -> Result<(), Failure> {
             Err(Failure::new(Exit::Failed, message).hint(REMEDY_OF_CHANGE))
         }
         _ => Err(Failure::new(Exit::Failed, format!("{refused} accounts were not connected"))
-            .hint("correct what is said of each, then import again")),
+            .hint("correct the cause of each, then import again")),
     }
 }
 
@@ -434,7 +434,7 @@ fn remedy(outcome: TestOutcome, account: &FoundAccount) -> Option<&'static str> 
         | O::Unreachable
         | O::TlsUntrusted
         | O::Timeout
-        | O::ClockWrong => Some("--no-test takes it untested"),
+        | O::ClockWrong => Some("--no-test stores it untested"),
         O::NotSent | O::WrongKey if account.provider == logins::CHATGPT => {
             Some("if its login was refused: run `codex login`, then import again")
         }

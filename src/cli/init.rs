@@ -128,8 +128,8 @@ impl<'a> InitRun<'a> {
         let before = failure.advice().map(|advice| format!("{advice}; ")).unwrap_or_default();
         let (data, names) = (self.data.display(), names.join(", "));
         failure.hint(format!(
-            "{before}{names} were made in {data}, and no configuration: run `{keyward} init` again, \
-             it goes on with them"
+            "{before}{names} were created in {data}, but no configuration: run `{keyward} init` \
+             again, which continues with them"
         ))
     }
 }

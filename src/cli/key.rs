@@ -20,9 +20,9 @@ pub(crate) enum Command {
 }
 
 const ROTATE_HELP: &str = "\
-where the key is Keyward's own file (the default), a new key is made. where `master_key` names the
-keys, put the new one first and `keyward reload` (restart, if it lies in a variable), then rotate:
-every row moves to the first of the list.";
+if the key is Keyward's own file (the default), a new key is created. if `master_key` names the
+keys, put the new one first and `keyward reload` (restart, if it is in a variable), then rotate:
+every row moves to the first key of the list.";
 
 impl Command {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
@@ -90,8 +90,8 @@ fn notes(rotated: &KeyRotated) -> Vec<String> {
     let mut notes = Vec::new();
     if !rotated.retired.is_empty() && rotated.source.kind == KeySourceKind::File {
         notes.push(format!(
-            "note: renew your copy of {}; a copy of the store's folder from before opens only with the \
-             old key, {}; files of `keyward backup` need none",
+            "note: renew your copy of {}; older copies of the store's folder need the old key, \
+             {}; files of `keyward backup` need none",
             rotated.source.name,
             rotated.retired.join(", ")
         ));
@@ -122,7 +122,7 @@ mod tests {
     #[test]
     fn notes_after_a_rotation_name_the_copies_to_renew_and_the_keys_to_remove() {
         let own = KeyRotated { retired: vec!["a1".to_owned()], ..rotated(KeySourceKind::File) };
-        insta::assert_snapshot!(notes(&own).join("\n"), @"note: renew your copy of NAME; a copy of the store's folder from before opens only with the old key, a1; files of `keyward backup` need none");
+        insta::assert_snapshot!(notes(&own).join("\n"), @"note: renew your copy of NAME; older copies of the store's folder need the old key, a1; files of `keyward backup` need none");
         let old = KeySourceView { kind: KeySourceKind::Env, name: "OLD".to_owned() };
         let given = KeyRotated { unneeded: vec![old], ..rotated(KeySourceKind::Env) };
         insta::assert_snapshot!(notes(&given).join("\n"), @"note: env OLD is no longer needed: remove it from `master_key`");

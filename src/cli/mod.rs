@@ -182,7 +182,7 @@ enum Command {
     /// manage webhooks, which report events of connections, bindings and plugins
     #[command(subcommand)]
     Webhook(webhook::Command),
-    /// take webhooks of services, verified, for programs
+    /// receive verified webhooks of services for programs
     #[command(subcommand)]
     Hook(hook::Command),
     /// open and close ports for sessions with databases
@@ -242,7 +242,7 @@ enum Command {
     Whoami,
     /// print the completions of a shell
     Completions(completions::Completions),
-    /// print what may stand at the end of a command line
+    /// print the completions of a command line
     #[command(hide = true)]
     Complete(complete::Args),
     /// print help, also of a command: `keyward help connection add`

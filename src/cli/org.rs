@@ -20,7 +20,7 @@ pub(crate) enum Command {
     },
     /// list them
     List,
-    /// remove one that has nothing any more
+    /// remove one that is empty
     Remove(Removal),
 }
 

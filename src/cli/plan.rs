@@ -14,7 +14,7 @@ use keyward_app::{self as app, Services};
 
 pub(super) const EXAMPLES: &str = "\
 Prints what would be made, changed (with the keys), replaced, paused, resumed and removed. Whether a
-secret is another one than the stored one is checked when the configuration is applied.
+secret differs from the stored one is checked when the configuration is applied.
 
 examples:
   keyward plan
@@ -24,7 +24,7 @@ exit codes: 0 nothing is wrong, 1 the configuration would be refused; every prob
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// configuration file; default: the gateway's own, as it stands on the disk
+    /// configuration file; default: the gateway's own, as it is on the disk
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
 }
@@ -118,8 +118,8 @@ fn text(steps: &[PlanStep], layout: &TableLayout) -> String {
     let is_checked = |step: &&PlanStep| step.action == "nothing" && step.secret.is_some();
     match steps.iter().filter(is_checked).count() {
         0 => {}
-        1 => text.push_str("1 that stays has a secret: checked when applied\n"),
-        count => text.push_str(&format!("{count} that stay have a secret: checked when applied\n")),
+        1 => text.push_str("1 unchanged resource has a secret: checked when applied\n"),
+        count => text.push_str(&format!("{count} unchanged resources have a secret: checked when applied\n")),
     }
     text
 }
@@ -170,7 +170,7 @@ mod tests {
         pause    agent        work in elsewhere
         change   plugin       work of bot         slots
         remove   honeytoken   work                its text is lost
-        1 that stays has a secret: checked when applied
+        1 unchanged resource has a secret: checked when applied
         ");
         insta::assert_snapshot!(text(&steps[6..], &TableLayout::FULL), @"nothing to make, change, pause or remove");
     }

@@ -47,7 +47,7 @@ pub(crate) enum Command {
     },
     /// show one: its slots, what is in them, what is missing
     Show(PluginArgument),
-    /// read a manifest and tell what is wrong with it
+    /// read a manifest and report its errors
     Check {
         /// the manifest, keyward-plugin.yaml
         file: PathBuf,
@@ -58,7 +58,7 @@ pub(crate) enum Command {
                             keyward plugin set crm-digest --agent ci --clear chat"
     )]
     Set(Set),
-    /// connect again what is broken in its slots
+    /// reconnect the broken connections in its slots
     Reconnect(reconnect::Reconnect),
     /// remove one; its connections stay
     Remove {
@@ -126,7 +126,7 @@ impl Set {
         }
         if slots.is_empty() {
             let hint = "--slot SLOT=CONNECTION, or --clear SLOT";
-            return Err(Failure::usage("nothing is to be changed").hint(hint));
+            return Err(Failure::usage("nothing to change").hint(hint));
         }
         let client = Client::open(global).await?;
         let patch = PluginChangeOptions { manifest: None, slots: references(slots) };
@@ -160,7 +160,7 @@ fn check(global: &Global, path: &std::path::Path) -> Result<(), Failure> {
     })?;
     output::show(global.json, &manifest, |manifest| {
         let Manifest { plugin, version, .. } = manifest;
-        format!("{plugin} {version} is right\n")
+        format!("{plugin} {version} is valid\n")
     })
 }
 

@@ -205,6 +205,6 @@ pub(crate) fn patch<const N: usize>(
     let patch: Map<String, Value> = given.collect();
     match patch.is_empty() {
         false => Ok(patch),
-        true => Err(Failure::usage("nothing to change is given").hint(hint)),
+        true => Err(Failure::usage("nothing to change").hint(hint)),
     }
 }

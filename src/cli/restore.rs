@@ -18,7 +18,7 @@ use keyward_backup::{AgeIdentity, BackupHeader, BackupKey, BackupReader};
 use keyward_base::secret::Secret;
 
 pub(super) const EXAMPLES: &str = "\
-The whole file is checked first. The store of before is kept beside the restored one; a database
+The whole file is checked first. The previous store is kept beside the restored one; a database
 must be empty, and its replicas stopped, and keeps the CA that the configuration names. What was
 revoked after the backup was made is valid again: revoke it again. Tokens of OAuth that a provider has
 replaced since are refused at the next refresh: reconnect those connections.
@@ -155,12 +155,12 @@ fn text(view: &View<'_>) -> String {
         }
         (false, None, _) => text.push_str("there is no store that it would replace\n"),
         (true, _, Some(kept)) => {
-            text.push_str(&format!("restored; the store of before is {}\n", kept.display()));
+            text.push_str(&format!("restored; the previous store is {}\n", kept.display()));
         }
         (true, _, None) => text.push_str("restored\n"),
     }
     if view.ca_replaced {
-        text.push_str("the CA was replaced: agents trust the one of the backup\n");
+        text.push_str("the CA was replaced: agents must trust that of the backup\n");
     }
     text
 }

@@ -59,7 +59,7 @@ pub(crate) enum Command {
     Move(write::Move),
     /// remove a stored rule
     Remove(Removal),
-    /// check what becomes of requests against a file of expectations
+    /// test the rules with a file of requests and expected decisions
     #[command(after_help = "\
         FILE is a list of cases:\n  \
         - { agent: ci, request: \"DELETE https://api.github.com/repos/a/b\", expect: deny, rule: no-deletes }\n  \

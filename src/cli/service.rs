@@ -57,7 +57,7 @@ pub(crate) struct Install {
     /// write the file, but neither enable nor start the service
     #[arg(long)]
     no_start: bool,
-    /// replace a file that says otherwise, and restart the service
+    /// replace a file with other content, and restart the service
     #[arg(long)]
     force: bool,
 }
@@ -158,7 +158,7 @@ impl Install {
         let service = self.placed.service()?;
         if service.manager == ServiceManagerKind::Launchd && !self.credential.is_empty() {
             return Err(Failure::usage("launchd has no credentials")
-                .hint("leave --credential out, and name the file in the configuration"));
+                .hint("omit --credential, and name the file in the configuration"));
         }
         let start = service.start(global)?;
         let text = service.text(&start.words, &self.credentials(service.is_here)?);
@@ -172,7 +172,7 @@ impl Install {
         }
         if start.has_no_config {
             output::note(&format!(
-                "note: there is no {SYSTEM_CONFIG}: the service starts without one; when there is, \
+                "note: there is no {SYSTEM_CONFIG}: the service starts without one; once it exists, \
                  run this command again with --force"
             ));
         }
@@ -285,7 +285,7 @@ fn action(file: &Path, text: &str, force: bool) -> Result<FileAction, Failure> {
     match fs::read_to_string(file) {
         Ok(present) if present == text && !force => Ok(FileAction::Nothing),
         Ok(_) if !force => {
-            Err(Failure::new(Exit::Failed, format!("{} says otherwise", file.display()))
+            Err(Failure::new(Exit::Failed, format!("{} has other content", file.display()))
                 .hint("compare it with `keyward service install --print`; --force replaces it"))
         }
         Ok(_) => Ok(FileAction::Replace),

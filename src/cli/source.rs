@@ -142,7 +142,7 @@ impl Command {
                 let now: Shown<Source> = client.get(&path::<Source>(&name)).await?;
                 let body = settings.body(&now.facts.kind)?;
                 if body.spec.is_empty() && body.credentials.is_empty() {
-                    return Err(Failure::usage("nothing to change is given")
+                    return Err(Failure::usage("nothing to change")
                         .hint("name settings, --ttl, --keep or credentials"));
                 }
                 asked.set::<Source>(&name, &body).await

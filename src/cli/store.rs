@@ -35,9 +35,8 @@ pub(crate) enum Command {
 
 const COPY_HELP: &str = "\
 Rows are copied as they are sealed, so both configurations need the same master keys. A running gateway
-of this machine that has the store sends its rows, and goes on; so does a database that is in use. What
-is changed after that stays behind: stop the gateway first for a copy that has everything. The source is
-not changed.
+of this machine that has the store sends its rows, and continues; so does a database that is in use.
+Later changes are not copied: stop the gateway first for a complete copy. The source is not changed.
 
 examples:
   keyward store copy --to postgres.yaml
@@ -48,7 +47,7 @@ const NO_TARGET: &str = "write the configuration of the new store there, with it
                          docs/guides/replicas.md";
 /// The same for `--from`.
 const NO_SOURCE: &str =
-    "--from is the configuration of the present store; without it, the one in use is taken";
+    "--from is the configuration of the present store; without it, the one in use is copied";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Copy {
@@ -122,7 +121,7 @@ impl Copied {
         let rows = self.rows;
         match self.in_use {
             true => format!(
-                "copied {rows} rows of the running gateway; what it changes from now on stays behind\n"
+                "copied {rows} rows of the running gateway; its later changes are not copied\n"
             ),
             false => format!("copied {rows} rows; both stores are equal\n"),
         }
@@ -166,7 +165,7 @@ fn table(all: &[ReplicaView], layout: &TableLayout) -> String {
             if replica.config_differs { "differs" } else { "same" }.into(),
         ]);
     }
-    let mut text = table.render("no replicas: the gateway has its store for itself", layout);
+    let mut text = table.render("no replicas: no other gateway uses the store", layout);
     for replica in all {
         for listener in &replica.database_listeners {
             let state = listener.problem.as_deref().unwrap_or("open");
@@ -204,6 +203,6 @@ mod tests {
         };
         let all = [replica("keyward-1", "ready", true), replica("keyward-2", "gone", false)];
         insta::assert_snapshot!(table(&all, &TableLayout::narrow()));
-        insta::assert_snapshot!(table(&[], &TableLayout::narrow()), @"no replicas: the gateway has its store for itself");
+        insta::assert_snapshot!(table(&[], &TableLayout::narrow()), @"no replicas: no other gateway uses the store");
     }
 }

@@ -11,8 +11,8 @@ use keyward_api::wire::{
     AgentUsageView, LatencyPercentiles, OrgUsageView, UsageSeries, UsageTotals, UsageView,
 };
 
-pub(super) const EXAMPLES: &str = "A line is an hour, with more than 48h a day, and with at most 1h of all agents a \
-    minute.\nThose without requests are omitted. Usage is kept for 30 days.\n\nexamples:\n  \
+pub(super) const EXAMPLES: &str = "A line is an hour; for more than 48h, a day; for at most 1h of all agents, a minute.\n\
+    Those without requests are omitted. Usage is kept for 30 days.\n\nexamples:\n  \
     keyward usage\n  keyward usage --agent claude --since 7d\n  keyward usage --connection work --since 30d";
 
 #[derive(Debug, clap::Args)]

@@ -41,19 +41,19 @@ pub(crate) enum Command {
         name: String,
     },
     /// change role or address, pause or resume
-    #[command(after_help = "The tokens and agents of who is paused open nothing.\n\nexamples:\n  \
+    #[command(after_help = "The tokens of a paused user and of their agents are not valid.\n\nexamples:\n  \
         keyward user set bob --role auditor\n  keyward user set bob --pause")]
     Set(Set),
     /// set or remove the password that a user signs in to the console with
     #[command(after_help = means::PASSWORD_EXAMPLES)]
     Password(means::Password),
-    /// require a one-time code beside the password (TOTP), or no more
+    /// require a one-time code beside the password (TOTP), or stop requiring it
     #[command(after_help = means::TOTP_EXAMPLES)]
     Totp(means::Totp),
     /// list the passkeys of a user, or remove them
     #[command(after_help = means::PASSKEYS_EXAMPLES)]
     Passkeys(means::Passkeys),
-    /// remove one who owns nothing any more
+    /// remove one who owns nothing
     Remove(Removal),
 }
 
@@ -79,10 +79,10 @@ pub(crate) struct Set {
     /// another e-mail address
     #[arg(long, value_name = "ADDRESS")]
     email: Option<String>,
-    /// take the address away
+    /// remove the address
     #[arg(long, conflicts_with = "email")]
     no_email: bool,
-    /// their tokens and agents open nothing from now on
+    /// their tokens and those of their agents are no longer valid
     #[arg(long)]
     pause: bool,
     /// end the pause

@@ -17,7 +17,7 @@ use keyward_model::{DeliveryAttempt, Shown, Webhook};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// tell a URL what happens; its signing key is shown once
+    /// report events to a URL; its signing key is shown once
     #[command(after_help = "Requests are signed as Standard Webhooks says, so that its libraries \
         verify them.\n\nexamples:\n  \
         keyward webhook add https://example.com/hooks/keyward\n  \
@@ -40,7 +40,7 @@ pub(crate) enum Command {
         keyward webhook set ops --event connection.broken --event plugin.blocked\n  \
         keyward webhook set ops --all-events\n  keyward webhook set ops --resume")]
     Set(Set),
-    /// post an event of type webhook.test now, and tell how it went
+    /// post an event of type webhook.test now, and print the result
     Test {
         /// name or id
         name: String,
@@ -84,7 +84,7 @@ pub(crate) struct Set {
     /// a type of events, instead of those before; several times
     #[arg(long = "event", value_name = "TYPE")]
     events: Vec<String>,
-    /// tell it of everything
+    /// report all types of events
     #[arg(long, conflicts_with = "events")]
     all_events: bool,
     /// pause: events from now on are not delivered
@@ -154,8 +154,8 @@ impl Columns for Webhook {
         Column::both("EVENTS", "events", events),
         Column::both("STATE", "state", |it| it.facts.state.code().to_owned()),
         Column::both("WAITING", "waiting", |it| it.facts.waiting.to_string()),
-        Column::shown("told", |it| it.facts.told.to_string()),
-        Column::shown("not told", |it| it.facts.dropped.to_string()),
+        Column::shown("accepted", |it| it.facts.told.to_string()),
+        Column::shown("not delivered", |it| it.facts.dropped.to_string()),
         Column::listed("LAST TRY", |it| {
             it.facts.last.as_ref().map(|last| last.what.clone()).unwrap_or_default()
         }),
@@ -188,7 +188,7 @@ async fn test(global: &Global, client: &Client, name: &str) -> Result<(), Failur
     let at = format!("{}/test", path::<Webhook>(name));
     let tried: DeliveryAttempt = client.post(&at, &serde_json::json!({})).await?;
     output::show(global.json, &tried, |tried| {
-        let taken = if tried.taken { "took the event" } else { "did not take the event" };
+        let taken = if tried.taken { "accepted the event" } else { "did not accept the event" };
         format!("webhook {name} {taken}: {}\n", tried.what)
     })?;
     match tried.taken {

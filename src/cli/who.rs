@@ -15,7 +15,7 @@ pub(super) async fn am_i(global: &Global) -> Result<(), Failure> {
     output::show(global.json, &caller, |caller| {
         let user = match &caller.user {
             Some(user) => user.clone(),
-            None => "the operator: this machine's owner of the data directory, or root".to_owned(),
+            None => "the operator: the user that owns the data directory, or root".to_owned(),
         };
         let gateway = match &status {
             Some(status) => format!("{} (admin {})", status.proxy.join(", "), status.admin),

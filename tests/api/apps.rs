@@ -169,7 +169,7 @@ fn the_command_line_adds_shows_changes_and_removes_an_app() {
     for (bad, code, says) in [
         (vec!["app", "add", "acme", "--name", "b"], 2, "--client-id"),
         (vec!["app", "add", "acme", "--client-id", "x", "--name", "b"], 2, "--secret-stdin"),
-        (vec!["app", "set", "prod"], 2, "nothing is to be changed"),
+        (vec!["app", "set", "prod"], 2, "nothing to change"),
         (
             vec!["app", "set", "prod", "--url", "token=https://evil.test/"],
             1,

@@ -145,7 +145,7 @@ async fn doctor_names_the_cause_of_a_failing_refresh_and_its_remedy() {
     let message = failing["message"].as_str().expect("text");
     assert!(message.contains("(connection_refused: cannot connect to auth.acme.test"), "{message}");
     let hint = failing["hint"].as_str().expect("text");
-    let again = "; it is tried again by itself; refresh it: `keyward connection refresh acme`";
+    let again = "; it is retried automatically; refresh it: `keyward connection refresh acme`";
     let of_cause = hint.strip_suffix(again).unwrap_or_else(|| panic!("{hint}"));
     let shown = served.api("GET", "/connections/acme", "").await.json();
     assert_eq!(shown["token"]["failing"]["hint"], of_cause);

@@ -244,7 +244,7 @@ async fn the_command_line_sets_changes_and_clears_settings_of_a_connection() {
     let _gateway = install.serve();
     assert_eq!(settings("mine"), before);
     for (wrong, says) in [
-        (&[][..], "nothing is to be changed"),
+        (&[][..], "nothing to change"),
         (&["--timeout", "30"], "--timeout"),
         (&["--rate-limit", "100/day"], "--rate-limit"),
         (&["--retry", "99"], "--retry"),

@@ -274,12 +274,12 @@ async fn the_command_line_adds_tests_changes_and_removes_a_webhook() {
     let made: Value = serde_json::from_str(&made).unwrap();
     let key = Canary::of(made["signing_key"].as_str().unwrap().to_owned());
     let told = market.says(&["webhook", "test", "ops"]);
-    assert_eq!(told, "webhook ops took the event: answered 204\n");
+    assert_eq!(told, "webhook ops accepted the event: answered 204\n");
     assert_eq!(hooks.event(&key).await.kind, "webhook.test");
     hooks.answers([status(500)]);
     let refused = market.keyward(&["webhook", "test", "ops"]);
     assert_eq!(refused.code, 1, "{refused:?}");
-    assert_eq!(refused.out, "webhook ops did not take the event: answered 500\n");
+    assert_eq!(refused.out, "webhook ops did not accept the event: answered 500\n");
     let near = market.keyward(&["webhook", "set", "ops", "--event", "connection.brokn"]);
     assert!(near.err.contains("did you mean `connection.broken`?"), "{near:?}");
     let shown = market.says(&["webhook", "set", "ops", "--event", "connection.broken"]);

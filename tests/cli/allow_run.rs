@@ -163,7 +163,7 @@ async fn the_allow_option_of_run_is_stored_for_later_runs_of_the_agent() {
     assert_eq!(origin.received().len(), 3);
     for (flags, says) in [
         (&["--allow", "pakages"][..], "packages"),
-        (&["--allow", "none", "--allow", "pip"], "`--allow none` stands alone"),
+        (&["--allow", "none", "--allow", "pip"], "`--allow none` cannot be combined"),
     ] {
         let words = [&["run"], flags, &["--", "true"]].concat();
         let refused = install.keyward(&words).output().expect("it runs");

@@ -105,7 +105,7 @@ fn an_init_that_ends_half_way_says_what_it_made_and_goes_on_when_it_is_run_again
     let output = cli.command(&["init"]).env("KEYWARD__CA", ca).output().expect("it runs");
     let err = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{err}");
-    let made = format!("master.key, store were made in {}", cli.data().display());
+    let made = format!("master.key, store were created in {}", cli.data().display());
     assert!(err.contains(&made) && err.contains("init` again"), "{err}");
     assert!(!cli.data().join("keyward.yaml").exists(), "{err}");
     let key = std::fs::read(cli.data().join("master.key")).expect("it was made");

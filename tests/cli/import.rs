@@ -195,7 +195,7 @@ async fn a_login_of_codex_is_not_sent_if_its_file_would_keep_the_login() {
         assert_eq!(desk.names("connection"), Vec::<String>::new());
         assert!(desk.origin.received().is_empty(), "the refresh token was sent");
     };
-    refused(&["--keep-values"], "leave out --keep-values");
+    refused(&["--keep-values"], "omit --keep-values");
     desk.file(".codex/.keyward-backup/auth.json", "{}");
     for more in [&[][..], &["--rotate"], &["--another"], &["--no-test"]] {
         refused(more, ".keyward-backup/auth.json: it exists already");
@@ -426,7 +426,7 @@ async fn passwords_of_package_indexes_become_connections_of_their_own_sites() {
     assert_eq!(found["replaced"], json!([file]), "{found}");
     let skipped = found["skipped"].to_string();
     assert!(skipped.contains("keyward connect https://pypi.corp.test --basic"), "{found}");
-    assert!(skipped.contains("it is no whole key of PyPI"), "{found}");
+    assert!(skipped.contains("it is not a complete key of PyPI"), "{found}");
     let done = desk.json(&["import", "pypirc", "--yes", "--agent", "ci"]);
     assert!(!done.to_string().contains("cAnArY12"), "{done}");
     assert_eq!(desk.names("connection"), ["pypi", "test-pypi"]);

@@ -143,7 +143,7 @@ async fn with_a_gateway_the_gateway_receives_the_callback() {
         assert!(world.said(&["connection", "show", "work"]).contains(account));
     }
     let gone = world.said(&["connection", "remove", "work", "--revoke"]);
-    assert!(gone.contains("the provider has taken the access back"), "{gone}");
+    assert!(gone.contains("the access is revoked at the provider"), "{gone}");
     // Both tokens of the account that was declined, and of the one that is removed.
     assert_eq!(world.server.issuer().revoked().len(), 4);
 }

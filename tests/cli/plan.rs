@@ -384,7 +384,7 @@ fn without_a_gateway_a_plan_compares_the_file_with_the_store_and_makes_nothing()
     let before = cli.run(&["connection", "list", "--json"]).ok();
     insta::assert_snapshot!(cli.run(&["plan", file]).ok(), @r"
     nothing to make, change, pause or remove
-    1 that stays has a secret: checked when applied
+    1 unchanged resource has a secret: checked when applied
     ");
     let changed = cli.file("changed.yaml", "agents: [{ name: ci, labels: { team: a } }]\n");
     let json = cli.run(&["plan", changed.to_str().expect("UTF-8"), "--json"]).ok();

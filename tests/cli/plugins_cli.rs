@@ -40,7 +40,7 @@ async fn plugin_check_reports_every_fault_of_a_manifest_with_its_line() {
     }
     assert!(did.err.contains("hint: only built-in providers"), "{}", did.err);
     let file = market.manifest(&[]);
-    assert_eq!(market.says(&["plugin", "check", &file]), "crm-digest 1.2.0 is right\n");
+    assert_eq!(market.says(&["plugin", "check", &file]), "crm-digest 1.2.0 is valid\n");
     market.close().await;
 }
 

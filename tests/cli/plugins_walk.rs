@@ -121,7 +121,7 @@ async fn a_walk_that_ends_early_stores_no_plugin_and_names_what_it_made() {
     walk.types("\u{1b}[B");
     walk.shows("> stop");
     walk.types("\r");
-    walk.shows("kept: connections that were made on the way: pasted");
+    walk.shows("kept: connections that were created: pasted");
     walk.shows("error: interrupted: the plugin was not installed");
     let (code, shown) = ended(&market, walk).await;
     assert_eq!(code, Some(130), "{shown}");
@@ -162,7 +162,7 @@ async fn a_signal_during_a_consent_ends_the_walk_also_after_an_account_was_conne
     walk.types("\r");
     walk.shows("open this page in your browser and consent:");
     walk.signal(Signal::INT);
-    walk.shows("kept: connections that were made on the way: sender");
+    walk.shows("kept: connections that were created: sender");
     walk.shows("error: interrupted: the plugin was not installed");
     let (code, shown) = ended(&market, walk).await;
     assert_eq!(code, Some(130), "{shown}");

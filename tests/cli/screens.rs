@@ -147,7 +147,7 @@ fn the_unit_of_a_service_is_replaced_only_with_force() {
     assert!(cli.run(&install).ok().contains("is there already\n"));
     let other = [&install[..], &["--credential", "master.key=/etc/keyward/master.key"]].concat();
     let refused = cli.run(&other).failed(1);
-    assert!(refused.contains("says otherwise") && refused.contains("--force"), "{refused}");
+    assert!(refused.contains("has other content") && refused.contains("--force"), "{refused}");
     assert_eq!(std::fs::read_to_string(&unit).expect("the unit"), text);
     cli.run(&[&other[..], &["--force"]].concat()).ok();
     let forced = std::fs::read_to_string(&unit).expect("the unit");

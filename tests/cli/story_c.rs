@@ -432,7 +432,7 @@ async fn c8_a_deleted_connection_is_gone_with_its_credentials() {
     assert_eq!(refused.json()["error"]["message"], "connection `work-crm` was removed");
     assert_eq!(market.keyward(&["connection", "show", &id]).code, 5, "also after a restart");
     let said = market.says(&["connection", "remove", "other", "--revoke"]);
-    assert!(said.contains("the provider has taken the access back"), "{said}");
+    assert!(said.contains("the access is revoked at the provider"), "{said}");
     let revoked = market.server.issuer().revoked();
     let pair = market.server.calls()[1].issued.clone().expect("tokens");
     let told: Vec<_> = revoked.iter().map(|asked| asked.form["token"].clone()).collect();

@@ -267,7 +267,7 @@ async fn d13_apps_begin_with_templates_of_the_catalogue() {
     );
     let unknown = desk.run("app add --template nope --client-id x --public", "");
     let told = unknown.failed(2);
-    assert!(told.contains("there are: ") && told.contains(" google_workspace, "), "{told}");
+    assert!(told.contains("templates: ") && told.contains(" google_workspace, "), "{told}");
     desk.leaves(&[]);
 }
 

@@ -215,7 +215,7 @@ fn the_unit_of_the_system_starts_a_gateway_without_a_configuration_and_with_one(
 
     chroot.file("etc/keyward/keyward.yaml", "agents: [{ name: of-the-file }]\n");
     let said = chroot.refuses(&["service", "install"], 1);
-    assert!(said.contains("says otherwise") && said.contains("--force"), "{said}");
+    assert!(said.contains("has other content") && said.contains("--force"), "{said}");
     let said = chroot.says(&["service", "install", "--force"]);
     assert!(!said.contains("note: "), "{said}");
     let restart = "daemon-reload\nenable keyward.service\nrestart keyward.service\n";

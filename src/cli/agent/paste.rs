@@ -23,7 +23,7 @@ impl fmt::Display for Paste<'_> {
         writeln!(f, "run a program as it:  {keyward} run --agent {agent} -- CMD")?;
         write!(
             f,
-            "for a program that runs elsewhere: {keyward} env --agent {agent} tells what to set"
+            "for a program that runs elsewhere: {keyward} env --agent {agent} prints what to set"
         )?;
         // The gateway chooses the port when it starts.
         match proxy.addr.port() {

@@ -43,7 +43,7 @@ pub(crate) struct Add {
     /// how long it lives, such as 8h; default: until it is revoked
     #[arg(long, value_name = "DURATION")]
     ttl: Option<String>,
-    /// take a chosen token from standard input: at least 20 letters, digits, - . _ ~
+    /// read a chosen token from standard input: at least 20 letters, digits, - . _ ~
     #[arg(long)]
     token_stdin: bool,
 }

@@ -62,7 +62,7 @@ pub(super) enum GivenSecret {
 // Its own name is that of the settings of requests, which stand beside it.
 #[group(skip)]
 pub(super) struct AppArguments {
-    /// a scope to ask for; may be given several times; default: the provider's
+    /// a scope to request; may be given several times; default: the provider's
     #[arg(long = "scope", value_name = "SCOPE")]
     scopes: Vec<String>,
     /// a variable of the provider's URLs; may be given several times
@@ -71,22 +71,22 @@ pub(super) struct AppArguments {
     /// issuer, authorize, token, device or revoke, instead of the provider's
     #[arg(long = "url", value_name = "WHICH=URL", value_parser = pair)]
     urls: Vec<(String, String)>,
-    /// how long before its end a token is renewed, such as 5m
+    /// how long before its end a token is refreshed, such as 5m
     #[arg(long, value_name = "TIME")]
     refresh_buffer: Option<String>,
-    /// whether tokens are renewed before they end
+    /// whether tokens are refreshed before they end
     #[arg(long, value_name = "true|false")]
     auto_refresh: Option<bool>,
-    /// how often unused tokens are renewed, such as 30d; 0s: never
+    /// how often unused tokens are refreshed, such as 30d; 0s: never
     #[arg(long, value_name = "TIME")]
     keep_alive: Option<String>,
-    /// a parameter of the URL that a person consents at; may be given several times
+    /// a parameter of the consent page's URL; may be given several times
     #[arg(long = "authorize-param", value_name = "KEY=VALUE", value_parser = pair)]
     authorize_params: Vec<(String, String)>,
     /// a parameter of requests for tokens; may be given several times
     #[arg(long = "token-param", value_name = "KEY=VALUE", value_parser = pair)]
     token_params: Vec<(String, String)>,
-    /// how the client proves itself: body, basic, none, private_key_jwt, mtls …
+    /// how the client authenticates: body, basic, none, private_key_jwt, mtls …
     #[arg(long, value_name = "WAY")]
     client_auth: Option<String>,
     /// the id that the provider knows its key by

@@ -216,8 +216,7 @@ fn program() -> Option<PathBuf> {
 
 fn no_program() -> Failure {
     Failure::new(Exit::Failed, format!("{UPDATE} was not found: this is not a Debian-like system")).hint(
-        "install ca-certificates, or put what `keyward ca show` prints where this system's trust store \
-         takes it",
+        "install ca-certificates, or add the output of `keyward ca show` to this system's trust store",
     )
 }
 

@@ -86,7 +86,7 @@ impl Questions {
             true => Err(Failure::new(Exit::Failed, format!("connection `{name}` exists already"))
                 .hint(format!(
                     "choose another name: --name {proposed}; or let an agent use it: keyward agent bind \
-                     AGENT {name}; what it lacks: keyward connection show {name}"
+                     AGENT {name}; what is missing: keyward connection show {name}"
                 ))),
             false => Ok(FixedAnswers { auth, name, app: None, is_retry: false }),
         }
@@ -98,7 +98,7 @@ impl Questions {
             let name = secret::ask_or("name of the connection", proposed)?;
             match check_name(&name) {
                 Ok(()) if self.shapes.is_key(&name) => {
-                    output::note(&format!("{NAME_IS_KEY}; Enter takes {proposed}"));
+                    output::note(&format!("{NAME_IS_KEY}; press Enter for {proposed}"));
                 }
                 Ok(()) if !self.taken.contains(&name) => return Ok(name),
                 Ok(()) => output::note(&format!("connection `{name}` exists already")),

@@ -24,7 +24,7 @@ pub(super) fn take(
     }
     let name = path.display().to_string();
     if secrets.names(KEY) {
-        return Err(Failure::usage("the private key is given twice").hint("leave --key out"));
+        return Err(Failure::usage("the private key is given twice").hint("omit --key"));
     }
     let key = Typed::from_file(path)?;
     match PrivateKey::parse(&Secret::new(key.text())) {

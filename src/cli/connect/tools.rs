@@ -45,7 +45,7 @@ impl Tool {
         let tool = TOOLS.iter().find(|tool| tool.name == name).ok_or_else(|| {
             let known: Vec<_> = TOOLS.iter().map(|tool| tool.name).collect();
             Failure::usage(format!("no token can be taken from `{name}`"))
-                .hint(format!("--from knows: {}", known.join(", ")))
+                .hint(format!("--from supports: {}", known.join(", ")))
         })?;
         match provider.is_none_or(|provider| provider == tool.provider) {
             true => Ok(tool),
@@ -92,7 +92,7 @@ mod tests {
     #[test]
     fn an_unknown_tool_and_a_tool_of_another_provider_are_refused() {
         let unknown = Tool::named("nope", None).unwrap_err().to_string();
-        assert!(unknown.contains("hint: --from knows: gh"), "{unknown}");
+        assert!(unknown.contains("hint: --from supports: gh"), "{unknown}");
         let other = Tool::named("gh", Some("stripe")).unwrap_err().to_string();
         assert!(other.contains("hint: keyward connect github --from gh"), "{other}");
     }

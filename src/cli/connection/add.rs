@@ -245,7 +245,7 @@ fn is_active(
     let hint = hint.map(|hint| format!("{hint}; ")).unwrap_or_default();
     Err(Failure::new(Exit::Failed, format!("{name}: {message}")).hint(format!(
         "{hint}it is kept as a draft: {keyward} connection add --resume {name}, with another secret or \
-         when the provider answers; --no-test takes it untested"
+         when the provider answers; --no-test stores it untested"
     )))
 }
 

@@ -117,7 +117,7 @@ pub(in crate::cli) fn due(facts: &ConnectionShown) -> String {
     let Some(due) = &facts.due else { return String::new() };
     let why = match due.why {
         ReplacementReason::Expires => "it ends",
-        ReplacementReason::RotateEvery => "it is old then",
+        ReplacementReason::RotateEvery => "its rotation period ends",
     };
     format!("{} ({why})", moment(due.at))
 }

@@ -116,7 +116,7 @@ impl ConnectionArguments {
         };
         let failure = Failure::usage(format!("{} has no variable `{name}`", provider.id));
         Err(match known.is_empty() {
-            true => failure.hint("leave --var out: there is none"),
+            true => failure.hint("omit --var: it has no variables"),
             false => failure.hint(format!("its variables are: {}", known.join(", "))),
         })
     }

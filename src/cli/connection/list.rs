@@ -29,7 +29,7 @@ pub(crate) struct ConnectionSearch {
     /// those of this owner
     #[arg(long, value_name = "USER")]
     owner: Option<String>,
-    /// those whose secret wants another within two weeks
+    /// those whose secret must be replaced within two weeks
     #[arg(long)]
     due: bool,
 }
@@ -102,7 +102,7 @@ pub(super) fn table(
     }
     let empty = match is_all {
         true => "no connections: make one with `keyward connect`",
-        false => "no connection is like that: `keyward connection list` shows all",
+        false => "no connection matches: `keyward connection list` shows all",
     };
     table.render(empty, layout)
 }

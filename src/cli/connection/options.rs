@@ -33,13 +33,13 @@ pub(in crate::cli) struct Options {
     /// environment: agents of another one cannot bind it
     #[arg(long = "env", value_name = "ENV")]
     pub(in crate::cli) environment: Option<String>,
-    /// the app that asks for its tokens: see `keyward app list`
+    /// the app that requests its tokens: see `keyward app list`
     #[arg(long, value_name = "NAME")]
     pub(in crate::cli) app: Option<String>,
-    /// a scope to ask for; may be given several times
+    /// a scope to request; may be given several times
     #[arg(long = "scope", value_name = "SCOPE")]
     pub(in crate::cli) scopes: Vec<String>,
-    /// of an MCP server that has several: the authorization server to ask
+    /// the authorization server to use, if an MCP server has several
     #[arg(long, value_name = "URL")]
     pub(in crate::cli) issuer: Option<String>,
     #[command(flatten)]

@@ -51,7 +51,7 @@ async fn note_unused(client: &Client, id: &str) {
     let is_unused = others.is_ok_and(|others| others.items.is_empty());
     if is_unused && provider.managed_by == Some(ProviderSource::Store) {
         output::note(&format!(
-            "note: no connection uses your provider {id} now; if none will: keyward provider remove {id}"
+            "note: no connection uses your provider {id} now; if you no longer need it: keyward provider remove {id}"
         ));
     }
 }
@@ -91,13 +91,13 @@ fn without(plugin: &PluginAffected) -> String {
 /// The truth about the provider.
 fn revoked(removed: &ConnectionRemoved) -> String {
     match (removed.revoked_upstream, &removed.until, &removed.why, &removed.by_hand) {
-        (Some(true), ..) => "the provider has taken the access back\n".to_owned(),
+        (Some(true), ..) => "the access is revoked at the provider\n".to_owned(),
         (_, Some(until), ..) => format!(
-            "the provider cannot be told now: it is tried until {}, while the gateway runs\n",
+            "the provider cannot be reached now: the revocation is retried until {} while the gateway runs\n",
             moment(*until)
         ),
-        (_, _, Some(why), _) => format!("the provider did not take the access back: {why}\n"),
-        (.., Some(page)) => format!("the provider has no way to be told: take it away at {page}\n"),
-        _ => "the provider has no way to be told: take the access away there by hand\n".to_owned(),
+        (_, _, Some(why), _) => format!("the provider did not revoke the access: {why}\n"),
+        (.., Some(page)) => format!("the provider offers no revocation: revoke the access at {page}\n"),
+        _ => "the provider offers no revocation: revoke the access there by hand\n".to_owned(),
     }
 }

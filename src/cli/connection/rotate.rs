@@ -26,8 +26,8 @@ examples:
   keyward connection rotate confirm work      # wipe the old secret
   keyward connection rotate rollback work     # use the old secret again
 
-The new secret is sealed beside the old one and tested with the provider's own request; only when that
-is taken it comes into force, between two requests. The old one is kept for a rollback, for a day or as
+The new secret is sealed beside the old one and tested with the provider's own request; only if that
+succeeds it comes into force, between two requests. The old one is kept for a rollback, for a day or as
 `rotation.keep_old` says. Revoke it at the provider when the rotation is confirmed.";
 
 #[derive(Debug, Args)]
@@ -46,10 +46,10 @@ pub(crate) struct Rotate {
     /// do not test the new secret at the provider
     #[arg(long)]
     no_test: bool,
-    /// keep the old secret for a rollback so long, such as 2h; 0s wipes it
+    /// keep the old secret this long for a rollback, such as 2h; 0s wipes it
     #[arg(long, value_name = "TIME")]
     keep_old: Option<String>,
-    /// wipe the old secret at once: there is no way back
+    /// wipe the old secret at once: no rollback is possible
     #[arg(long, conflicts_with = "keep_old")]
     confirm: bool,
     /// when the new secret ends, such as 90d or 2026-01-31

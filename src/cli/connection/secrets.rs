@@ -91,7 +91,7 @@ impl FieldSource {
             }
             [] if secrets().next().is_none() => {
                 Err(Failure::usage(format!("`{}` has no secret field", auth.id))
-                    .hint("leave the secret out"))
+                    .hint("omit the secret"))
             }
             _ => Err(Failure::usage(format!("`{}` has several secret fields", auth.id))
                 .hint(format!("name one: {}", known()))),

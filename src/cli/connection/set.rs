@@ -24,16 +24,16 @@ pub(crate) struct Set {
     /// environment: agents of another one cannot bind it
     #[arg(long = "env", value_name = "ENV")]
     environment: Option<String>,
-    /// take a tag away; may be given several times
+    /// remove a tag; may be given several times
     #[arg(long = "untag", value_name = "TAG")]
     untagged: Vec<String>,
-    /// take away a setting or description, as named here, header=NAME, or all
+    /// remove a setting or description, as named here, header=NAME, or all
     #[arg(long, value_name = "WHAT", value_parser = cleared)]
     clear: Vec<RemovedSetting>,
-    /// keep a field that has a reference elsewhere; may be given several times
+    /// set another reference for a field that has one; may be given several times
     #[arg(long = "secret-from", value_name = "FIELD=SOURCE:REF", value_parser = references::argument)]
     references: Vec<(String, FieldReference)>,
-    /// ask the provider with the change first, and keep it only when it works
+    /// test the change at the provider first, and keep it only if the test succeeds
     #[arg(long, conflicts_with = "references")]
     test: bool,
     #[command(flatten)]
@@ -104,7 +104,7 @@ impl Set {
             patch.insert("references".to_owned(), json!(references));
         }
         if patch.is_empty() {
-            return Err(Failure::usage("nothing is to be changed: see --help for what can be"));
+            return Err(Failure::usage("nothing to change: see --help for the options"));
         }
         patch.insert("test".to_owned(), json!(self.test));
         Ok(patch.into())

@@ -112,7 +112,7 @@ impl SettingArguments {
         for one in cleared {
             match one {
                 Cleared::All if nothing_else => return Ok(Value::Null),
-                Cleared::All => return Err(Failure::usage("--clear all stands alone")),
+                Cleared::All => return Err(Failure::usage("--clear all cannot be combined with other settings")),
                 Cleared::Setting(name) => clear(&mut patch, name)?,
                 Cleared::Header(name) => {
                     match patch.entry("headers").or_insert_with(|| json!({})) {
@@ -125,7 +125,7 @@ impl SettingArguments {
         match patch.is_empty() {
             true => {
                 let hint = "give settings, or --clear SETTING";
-                Err(Failure::usage("nothing is to be changed").hint(hint))
+                Err(Failure::usage("nothing to change").hint(hint))
             }
             false => Ok(patch.into()),
         }

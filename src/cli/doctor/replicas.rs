@@ -59,7 +59,7 @@ fn all(replicas: &[ReplicaView], report: &mut DoctorReport) {
         let name = format!("replica {} at {}", one.host, one.proxy);
         match one.state {
             ReplicaState::Gone => {
-                let hint = "start it again, or check its way to the database; after an hour it leaves the list";
+                let hint = "start it again, or check the network to the database; after an hour it leaves the list";
                 let message = format!("{name} is gone: it was last seen at {:.0}", one.seen);
                 report.warn(ID, message, hint);
                 continue;

@@ -74,7 +74,7 @@ pub(crate) const TABLE: &[EnvironmentVariable] = &[
     variable(
         "MAVEN_OPTS",
         SetTo::Maven,
-        "Maven 3.9 and newer read Java's options only when told to",
+        "Maven 3.9 and newer read Java's options only with this option",
     ),
     variable("GRADLE_OPTS", SetTo::Gradle, "a Gradle daemon keeps the environment that started it"),
     variable(

@@ -96,8 +96,8 @@ fn held_by<'a>(
 /// Why a placeholder stays as it is.
 fn why_not(placeholder: Option<&HeldPlaceholder<'_>>, agent: &str) -> String {
     let Some(HeldPlaceholder { agent: of, binding, .. }) = placeholder else {
-        return "a placeholder that no agent of yours has: its connection was removed, or is of \
-                other people or another installation"
+        return "a placeholder that no agent of yours has: its connection was removed, or belongs \
+                to other users or another installation"
             .to_owned();
     };
     let name = &binding.name;

@@ -245,7 +245,7 @@ fn remedy(candidate: &ImportCandidate, providers: &[ProviderView]) -> Option<Str
     if let Some(host) = &candidate.host {
         if let Some(of) = providers.iter().find(|it| it.hosts.contains(host)) {
             let (name, id) = (&of.name, &of.id);
-            return Some(format!("it is no whole key of {name}: keyward connect {id}"));
+            return Some(format!("it is not a complete key of {name}: keyward connect {id}"));
         }
         let option = candidate.option.as_deref().unwrap_or("--bearer");
         return Some(format!("no provider has this host: keyward connect https://{host} {option}"));
@@ -270,14 +270,14 @@ fn remedy(candidate: &ImportCandidate, providers: &[ProviderView]) -> Option<Str
             Some(format!("it may be of {}: keyward connect PROVIDER", ids.join(", ")))
         }
         Some(provider) => Some(format!(
-            "it is no whole key of {}, or more is needed: keyward connect {}",
+            "it is not a complete key of {}, or more is needed: keyward connect {}",
             provider.name, provider.id
         )),
         None => {
             let upper = name.to_ascii_uppercase();
             let words = ["KEY", "TOKEN", "SECRET", "PASSWORD"];
             let is_secret = upper.split('_').any(|part| words.contains(&part));
-            is_secret.then(|| "no provider is known by its name or its beginning".to_owned())
+            is_secret.then(|| "no provider matches its name or its prefix".to_owned())
         }
     }
 }

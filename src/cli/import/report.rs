@@ -177,7 +177,7 @@ impl ImportReport {
             (true, _) => "no key of a known provider was found\n",
             (false, true) => "\nnothing was changed: this was a dry run\n",
             (false, false) if has_keys && self.replaced.is_empty() => {
-                "\nthe keys stay where they were found as well\n"
+                "\nthe keys also stay where they were found\n"
             }
             (false, false) => "",
         };

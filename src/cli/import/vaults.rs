@@ -98,8 +98,8 @@ pub(super) fn onecli(file: &str, text: &str) -> Result<SourceContent, Failure> {
     let what = "what OneCLI posts to /v1/migrate/import";
     let export: OneCli = json(file, text, what)?;
     if export.version != 1 {
-        let failure = Failure::usage(format!("{file} has version {} of it", export.version));
-        return Err(failure.hint(format!("{what} has version 1")));
+        let failure = Failure::usage(format!("{file} has version {} of the format", export.version));
+        return Err(failure.hint("version 1 is supported"));
     }
     let mut read = SourceContent::default();
     for secret in export.secrets {
@@ -126,7 +126,7 @@ pub(super) fn onecli(file: &str, text: &str) -> Result<SourceContent, Failure> {
         read.unusable.push((format!("{file} agent {}", agent.name), why));
     }
     for rule in export.rules {
-        let why = "rules are written again: keyward rule add".to_owned();
+        let why = "rules must be added again: keyward rule add".to_owned();
         read.unusable.push((format!("{file} rule {}", rule.name), why));
     }
     Ok(read)
@@ -250,7 +250,7 @@ fn values_of(file: &str, text: &str) -> Result<(BTreeMap<String, Typed>, SourceC
         match (r#type.as_str(), value) {
             ("" | "static", Some(value)) => drop(values.insert(key, value)),
             ("" | "static", None) => {
-                let why = "it has no value: ask for them with reveal=true".to_owned();
+                let why = "it has no value: request them with reveal=true".to_owned();
                 read.unusable.push((format!("{file} {key}"), why));
             }
             (kind, _) => {
@@ -332,7 +332,7 @@ mod tests {
                 "b.test |   | V5",
                 "f d: it is in the path of requests: describe the service in a provider's file",
                 "f agent ci: an agent gets a token of its own: keyward agent add ci",
-                "f rule no-delete: rules are written again: keyward rule add",
+                "f rule no-delete: rules must be added again: keyward rule add",
             ]
         );
     }
@@ -357,7 +357,7 @@ mod tests {
             "own.test |  --header x-own | V3",
             "c.test |  --header X-A | V3",
             "c LOGIN: its kind is oauth: connect the account with `keyward connect`",
-            "c EMPTY: it has no value: ask for them with reveal=true",
+            "c EMPTY: it has no value: request them with reveal=true",
             "s two: it has several secrets: describe the service in a provider's file",
             "s off: it is disabled",
             "s open: it has no secret: keyward rule add, with the action pass",

@@ -31,14 +31,14 @@ examples:
   keyward plugin install keyward-plugin.yaml --agent digest
   keyward plugin install keyward-plugin.yaml --agent ci --slot crm=work-hubspot --skip chat --yes
 
-On a terminal it asks for what is missing. Elsewhere every slot is given or skipped. Of a newer version
-only new slots are prompted for. NoMembers is stored before you agree, except connections that you create.";
+On a terminal it asks for what is missing. Without one, every slot must be given or skipped. For a newer
+version it asks only for new slots. Nothing is stored before you agree, except connections that you create.";
 
 #[derive(Debug, Args)]
 pub(crate) struct Install {
     /// the manifest, keyward-plugin.yaml
     file: PathBuf,
-    /// the agent that the plugin runs as; made when absent
+    /// the agent that the plugin runs as; created if it does not exist
     #[arg(long, default_value = DEFAULT_AGENT, value_name = "NAME")]
     agent: String,
     /// the connection for a slot; may be given several times
@@ -50,7 +50,7 @@ pub(crate) struct Install {
     /// agree to what the plugin will reach
     #[arg(long)]
     yes: bool,
-    /// do not ask providers whether they take new keys
+    /// do not test new keys at the providers
     #[arg(long)]
     no_test: bool,
     #[command(flatten)]
@@ -261,7 +261,7 @@ impl PluginInstallation {
             let Some(found) = found else {
                 let message = format!("no connection is named `{wanted}`");
                 return Err(Failure::new(Exit::NotFound, message)
-                    .hint("`keyward connection list` shows which there are"));
+                    .hint("`keyward connection list` shows which exist"));
             };
             Ok(SlotView::new(slot, Some(self.plugged(slot, found))))
         });
@@ -301,11 +301,11 @@ impl PluginInstallation {
             }
             (Some(installed), _) => {
                 text += &format!(
-                    "\nversion {} is installed; it asks for {asked} more",
+                    "\nversion {} is installed; it requests {asked} more",
                     installed.version
                 );
             }
-            (None, _) => text += &format!("\nit asks for connections: {asked}"),
+            (None, _) => text += &format!("\nit requests connections: {asked}"),
         }
         text
     }
@@ -387,11 +387,11 @@ fn kept(failure: Failure, made: &BTreeSet<String>) -> Failure {
     };
     let Some(first) = made.first() else { return failure };
     let names: Vec<_> = made.iter().map(String::as_str).collect();
-    output::note(&format!("kept: connections that were made on the way: {}", names.join(", ")));
+    output::note(&format!("kept: connections that were created: {}", names.join(", ")));
     match failure.advice() {
         Some(_) => failure,
         None => {
-            failure.hint(format!("install again to go on, or: keyward connection remove {first}"))
+            failure.hint(format!("install again to continue, or: keyward connection remove {first}"))
         }
     }
 }

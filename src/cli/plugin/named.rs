@@ -9,7 +9,7 @@ use crate::cli::client::segment;
 pub(crate) struct PluginArgument {
     /// name or id
     pub(super) name: String,
-    /// its agent, where several have one of that name
+    /// its agent, if several have a plugin of that name
     #[arg(long, value_name = "NAME")]
     agent: Option<String>,
 }

@@ -24,8 +24,8 @@ pub(super) fn text(slots: &[SlotView]) -> String {
             && !(slot.methods.is_empty() && slot.paths.is_empty() && slot.allow.is_empty())
         {
             text += &format!(
-                "note: the agent may use {name} without the plugin as well: what slot {} is limited \
-                 to holds only\nonce it is unbound: keyward agent unbind AGENT {name}\n",
+                "note: the agent may use {name} without the plugin as well: the limits of slot {} apply\n\
+                 only after: keyward agent unbind AGENT {name}\n",
                 slot.slot
             );
         }
@@ -34,7 +34,7 @@ pub(super) fn text(slots: &[SlotView]) -> String {
             text += &format!(
                 "note: {name} was not granted {}: {}\n",
                 worded_scopes(&connection.scopes_missing, &slot.scope_words),
-                remedy.unwrap_or("`keyward plugin reconnect` asks for it")
+                remedy.unwrap_or("`keyward plugin reconnect` requests it")
             );
         }
     }

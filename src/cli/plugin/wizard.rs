@@ -105,13 +105,13 @@ impl<'a> PluginWizard<'a> {
             }
             ConnectionState::Paused => {
                 output::note(&format!(
-                    "{name} is paused, and the plugin lacks it until then{remedy}"
+                    "{name} is paused: the plugin cannot use it until it is resumed{remedy}"
                 ));
                 return Ok(true);
             }
             _ => return Ok(true),
         }
-        let ways = ["take it as it is", "choose another", "consent again"];
+        let ways = ["use it as it is", "choose another", "consent again"];
         let consents = connection.facts.renewal == Some(Renewal::Consent);
         match questions::choose("now", &ways[..if consents { 3 } else { 2 }])? {
             0 => Ok(true),

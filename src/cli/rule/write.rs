@@ -260,7 +260,7 @@ impl RuleRequests {
         let (methods, address) = match words {
             [methods, address] => (Some(methods), address),
             [word] if is_methods(word) => {
-                let usage = Failure::usage(format!("no host is named after `{word}`"));
+                let usage = Failure::usage(format!("there is no host after `{word}`"));
                 return Err(usage.hint("name one, or write '*' for all hosts"));
             }
             [address] => (None, address),
@@ -299,7 +299,7 @@ fn parted(address: &str) -> Result<(String, Option<String>), Failure> {
         }
         path if path.contains(['?', '#']) => {
             Err(Failure::usage("rules look at paths without a query")
-                .hint("leave out what follows `?` or `#`"))
+                .hint("omit what follows `?` or `#`"))
         }
         path => Ok((host, Some(path.to_owned()))),
     }

@@ -53,7 +53,7 @@ impl SshAgent {
         };
         let listener = UnixListener::bind(&socket).map_err(|error| failed(&error))?;
         if proxy.starts_with("https://") {
-            let hint = "the gateway's listeners all want TLS: add one to `listen.proxy` without it, on loopback";
+            let hint = "the gateway's listeners all require TLS: add one to `listen.proxy` without it, on loopback";
             let no = "the SSH agent reaches the gateway without TLS only";
             return Err(Failure::new(Exit::Failed, no).hint(hint));
         }

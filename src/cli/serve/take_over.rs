@@ -33,7 +33,7 @@ pub(super) async fn check(global: &Global, config: &Config) -> Result<(), Failur
     if !config.has_file() && (config.rules_missing() > 0 || would_end_all(global).await) {
         let message = "the configuration file of the gateway is gone, and what it declared would be paused or removed";
         let hint =
-            "nothing was taken over; name a file with --config, an empty one if that is meant";
+            "nothing was taken over; name a file with --config, an empty one if that is intended";
         return Err(Failure::new(Exit::Failed, message).hint(hint));
     }
     let checked = Services::check(config).await?;

@@ -14,11 +14,11 @@ use keyward_api::wire::{Status, StoreCheckView, StoreFaultView};
 use keyward_app::{RepairedStore, check_store, repair_store};
 
 pub(crate) const HELP: &str = "\
-Reads, opens and decodes every row, and compares it with the rows that belong to it. NoMembers is changed.
+Reads, opens and decodes every row, and compares it with the rows that belong to it. Nothing is changed.
 A running gateway checks its own store while it serves; without one, this process checks the store of the
 configuration.
 
-With --repair, index rows (names and tokens) are made what the records say, after the rows were copied
+With --repair, index rows (names and tokens) are rebuilt from the records, after the rows were copied
 to store.before-repair-TIME. Records are never repaired: restore a backup for those. The gateway must be
 stopped.
 
@@ -115,7 +115,7 @@ fn text(report: &CheckReport) -> String {
         let _ = writeln!(text, "{} more", found.more);
     }
     if let Some(copy) = copy {
-        let _ = writeln!(text, "copied the store of before to {}", copy.display());
+        let _ = writeln!(text, "copied the previous store to {}", copy.display());
     }
     if let Some(changed) = repaired {
         let _ = writeln!(text, "changed {}", counted(*changed, "index row"));
@@ -165,7 +165,7 @@ mod tests {
         let found = StoreCheckView { rows: 1, ..StoreCheckView::default() };
         let report = CheckReport { found, repaired: Some(1), copy };
         insta::assert_snapshot!(text(&report), @r"
-        copied the store of before to /data/store.before-repair-1
+        copied the previous store to /data/store.before-repair-1
         changed 1 index row
         checked 1 row: no faults
         ");

@@ -119,7 +119,7 @@ fn typed_twice() -> Result<Typed, Failure> {
         );
     }
     let password = Typed::from_prompt("new password")?;
-    match Typed::from_prompt("the same again")?.text() == password.text() {
+    match Typed::from_prompt("new password again")?.text() == password.text() {
         true => Ok(password),
         false => Err(Failure::usage("the two passwords differ")),
     }
@@ -141,7 +141,7 @@ impl Totp {
             false => KeyRequest::default(),
             true => KeyRequest {
                 current: Some(Typed::from_prompt("current password")?),
-                code: Some(Typed::from(secret::ask_or("code of the key so far", "none")?))
+                code: Some(Typed::from(secret::ask_or("code of the current key", "none")?))
                     .filter(|code| code.text() != "none"),
             },
         };

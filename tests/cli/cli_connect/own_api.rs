@@ -25,7 +25,7 @@ async fn a_url_that_cannot_be_connected_is_refused_before_anything_is_stored() {
         (&["https:///me", "--bearer"], 2, "the host of the URL is invalid"),
         (&[URL], 2, "how the API expects its key is missing\nhint: --bearer, --header NAME"),
         (&[URL, "--bearer", "--basic"], 2, "cannot be used with"),
-        (&[URL, "--bearer", "--auth", "x"], 2, "--auth chooses among the ways of a known"),
+        (&[URL, "--bearer", "--auth", "x"], 2, "--auth selects an auth method of a known"),
         (&["acme", "--bearer"], 2, "--bearer, --header, --query and --basic describe a URL"),
         (&[URL, "--header", "X-Key: v"], 2, "cannot be the name of a header field"),
         (&["https://other.acme.test/?k=v", "--query", "k"], 2, "the parameter `k` already"),

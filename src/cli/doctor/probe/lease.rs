@@ -86,7 +86,7 @@ impl ProbeLease {
             None => Ok(Self { isolation: Isolation::Unnamed, listeners: tcp(&listeners) }),
             Some(at) => {
                 let message = format!(
-                    "the program is told to use {at}, where the gateway listens, and would get \
+                    "the program is set to use {at}, where the gateway listens, and would get \
                      credentials: {}",
                     failure.message()
                 );
@@ -206,7 +206,7 @@ mod tests {
         let listeners = || vec!["127.0.0.1:8080".to_owned(), "127.0.0.1:8090".to_owned()];
         let named = ProgramInput { program: &["--proxy-server=127.0.0.1:8090".into()], set: &[] };
         let refused = ProbeLease::unnamed(listeners(), &named, &cannot).err().unwrap();
-        assert!(refused.message().contains("told to use 127.0.0.1:8090"), "{refused}");
+        assert!(refused.message().contains("set to use 127.0.0.1:8090"), "{refused}");
         assert!(refused.advice().unwrap().contains("stop the gateway"), "{refused}");
         let other = ProgramInput { program: &["curl".into(), "https://a.test".into()], set: &[] };
         let lease = ProbeLease::unnamed(listeners(), &other, &cannot).ok().unwrap();

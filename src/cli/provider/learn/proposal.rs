@@ -218,7 +218,7 @@ impl ProposedAuth {
         if self.scopes.is_empty() {
             return;
         }
-        line(text, "    # scopes: []    # requested if a connection names none; there are:");
+        line(text, "    # scopes: []    # requested if a connection names none; available:");
         for scope in self.scopes.keys().take(SCOPES_MAX) {
             line(text, &format!("    #   {}", plain(scope)));
         }
