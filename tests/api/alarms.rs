@@ -286,7 +286,7 @@ async fn an_agent_of_the_file_that_an_alarm_paused_is_resumed_by_a_person_and_by
     assert_eq!((&shown["held_by"], &paused["held_by"]), (&json!("alarm"), &json!("alarm")));
     let ask = json!({"agent": "ci", "url": format!("https://{HOST}/x")}).to_string();
     let told = world.lab.gateway.api("POST", "/rules/explain", &ask).await;
-    assert!(told.text().contains("a person or an alarm did that"), "{}", told.text());
+    assert!(told.text().contains("a person or an alarm paused it"), "{}", told.text());
     let resumed = world.lab.gateway.api("POST", "/agents/ci/resume", "").await;
     assert_eq!((resumed.head.status(), &resumed.json()["paused"]), (200, &json!(false)));
     assert_eq!(world.asks("ci", "X-A: b").await.0, 200);
@@ -331,7 +331,7 @@ async fn an_agent_that_a_person_paused_is_rejected_and_its_streams_end() {
         world.lab.gateway.api("POST", "/runs", r#"{"agent":"bot","label":"r"}"#).await.is(422);
     let told = run.json()["error"].clone();
     let message = told["message"].as_str().unwrap_or_default();
-    assert!(message.ends_with("agent `bot` is paused: a person or an alarm did that"), "{told}");
+    assert!(message.ends_with("agent `bot` is paused: a person or an alarm paused it"), "{told}");
     assert_eq!(told["hint"], "`keyward agent resume` ends it");
     for agent in ["ci", "bot"] {
         let resumed = world.lab.gateway.api("POST", &format!("/agents/{agent}/resume"), "").await;

@@ -210,7 +210,7 @@ async fn commands_show_what_the_file_declares_and_do_not_remove_it() {
     assert_eq!(refused.code, 1, "{refused:?}");
     assert!(
         refused.err.contains(
-            "error: honeytoken `readme` is managed by the configuration file\nhint: take it out under \
+            "error: honeytoken `readme` is managed by the configuration file\nhint: remove it under \
              `honeytokens:`"
         ),
         "{refused:?}"

@@ -301,7 +301,11 @@ async fn only_an_own_provider_can_be_changed_and_no_host_of_another_provider_add
         (AT, foreign, "api.github.com belongs to provider `github`"),
         (AT, with(|it| it["id"] = json!("corp-2")), "must stay `corp`"),
         (AT, with(|it| it["auth"] = json!([])), "there is no auth method"),
-        ("/providers/github", corp(), "provider `github` is a part of Keyward: it stays"),
+        (
+            "/providers/github",
+            corp(),
+            "provider `github` is built into Keyward: it cannot be changed or removed",
+        ),
         ("/providers/acme", corp(), "managed by the configuration file"),
         ("/providers/nope", corp(), "no provider is named `nope`"),
     ] {

@@ -140,7 +140,7 @@ async fn a_used_built_in_or_declared_provider_cannot_be_removed() {
     connected(&mut lab, json!({"token": key.text})).await;
     for (id, says) in [
         ("corp", "provider `corp` is used by connection `corp`: remove that one first"),
-        ("github", "provider `github` is a part of Keyward: it stays"),
+        ("github", "provider `github` is built into Keyward: it cannot be changed or removed"),
         ("acme", "managed by the configuration file"),
         ("nope", "no provider is named `nope`"),
     ] {
@@ -190,8 +190,8 @@ async fn the_result_and_the_message_of_a_provider_test_follow_the_status() {
     for (status, ok, says) in [
         (401, false, "S401 rejected this key (401)"),
         (403, false, "S403 knows the key, but it may not do this (403)"),
-        (429, false, "S429 has been asked too often (429)"),
-        (500, false, "S500 has a fault of its own (500)"),
+        (429, false, "S429 received too many requests (429)"),
+        (500, false, "S500 has an internal error (500)"),
         (200, true, "S200 accepted the key (200, "),
         (404, true, "S404 did not reject the key (404 to `GET "),
     ] {

@@ -394,7 +394,7 @@ async fn a_private_connection_is_in_a_slot_of_its_owners_agents_only() {
     let told = read(&market, &with(&market, &[&declared])).await;
     assert!(
         told.contains(
-            "plugins[0].slots.mail: connection `hers` is private, and agent `digest` is not its owner's; share it"
+            "plugins[0].slots.mail: connection `hers` is private, and agent `digest` has another owner; share it"
         ),
         "{told}"
     );

@@ -269,7 +269,7 @@ async fn an_invalid_stored_rule_is_refused_by_field_when_it_is_added() {
         (json!({ "use": "acme", "hosts": ["evil.test"] }), "hosts", ""),
         (json!({ "action": "deny", "hosts": ["*.com"] }), "hosts[0]", ""),
         (json!({ "action": "deny", "name": "order" }), "name", "another name"),
-        (json!({ "action": "deny", "agents": [] }), "agents", "leave `agents` out"),
+        (json!({ "action": "deny", "agents": [] }), "agents", "omit `agents`"),
         (json!({ "action": "tunnel", "methods": ["GET"] }), "action", ""),
         (json!({ "action": "deny", "allow_plaintext": true }), "allow_plaintext", ""),
         (json!({ "action": "deny", "first": true, "last": true }), "last", "one of"),
@@ -280,7 +280,7 @@ async fn an_invalid_stored_rule_is_refused_by_field_when_it_is_added() {
         assert!(error["hint"].as_str().unwrap_or_default().contains(hint), "{rule}: {error}");
     }
     let error = refused(&lab, post, json!({ "hosts": ["a.test"] }), 422).await;
-    assert!(error["message"].to_string().contains("says nothing"), "{error}");
+    assert!(error["message"].to_string().contains("neither `use` nor `action`"), "{error}");
     let error = refused(&lab, post, json!({ "action": "allow" }), 422).await;
     assert_eq!(error["field"], "action", "{error}");
     assert_eq!(order(&lab).await, ["default"]);
@@ -325,7 +325,7 @@ async fn an_order_names_every_stored_rule_once() {
     }
     for (rules, part) in [
         (json!(["a"]), "lacks rule `b`"),
-        (json!(["a", "b", "a"]), "is there twice"),
+        (json!(["a", "b", "a"]), "is named twice"),
         (json!(["a", "c"]), "no stored rule `c`"),
         (json!([]), "lacks rule `a`"),
     ] {

@@ -103,7 +103,7 @@ fn a_wrong_token_an_unknown_organisation_and_an_empty_name_are_refused() {
     assert_eq!(listed.status.code(), Some(4), "{said}");
     assert!(said.contains("\nhint: KEYWARD_TOKEN holds this token: "), "{said}");
     let said = cli.run(&["--org", "nope", "connection", "list"]).failed(5);
-    assert!(said.contains("\nhint: `keyward org list` shows which there are"), "{said}");
+    assert!(said.contains("\nhint: `keyward org list` shows which exist"), "{said}");
     for (line, code) in [
         (&["connection", "show", ""][..], 2),
         (&["connection", "test", ""], 2),

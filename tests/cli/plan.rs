@@ -200,7 +200,7 @@ const PROBLEMS: &[&str] = &[
     "agents[0]: agent `handy`: a stored agent has this name; rename one of them",
     "agents[1]: agent `ci`: agent `ci` has its token; choose another",
     "agents[3]: agent `two`: agent `one` has its token; choose another",
-    "agents[4]: agent `spy`: `use` names connection `mine`, which is private and not its owner's; share it, or name another",
+    "agents[4]: agent `spy`: `use` names connection `mine`, which is private and has another owner; share it, or name another",
     "agents[4]: agent `spy`: `use` names connection `nothing`, which does not exist; declare or add it",
     "plugins[1]: plugin `reader` is declared for agent `ci` twice; remove one",
     "honeytokens[0]: honeytoken `bait`: a stored honeytoken has this name; rename one of them",

@@ -32,7 +32,7 @@ async fn plugin_check_reports_every_fault_of_a_manifest_with_its_line() {
     assert_eq!(did.code, 1);
     for line in [
         "keyward-plugin.yaml:2: version: this is not a version",
-        "keyward-plugin.yaml:5: connections[0].methods: the list is empty: name one, or leave the key out",
+        "keyward-plugin.yaml:5: connections[0].methods: the list is empty: name one, or omit the key",
         "keyward-plugin.yaml:6: connections[1].lable: unknown key `lable`; did you mean `label`?",
         "keyward-plugin.yaml:7: connections[2].provider: there is no provider `chta`; did you mean `chat`?",
     ] {

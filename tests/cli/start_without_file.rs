@@ -103,7 +103,7 @@ fn commands_without_a_gateway_name_the_file_of_its_last_start() {
     assert!(status.contains(&starts), "{status}");
     fs::remove_file(cli.data().join("master.key")).expect("it was made");
     let said = cli.run(&["agent", "list"]).failed(1);
-    let hint = format!("hint: add `--config {file}`, as the gateway had; or put the key back");
+    let hint = format!("hint: add `--config {file}`, as at the last start; or put the key back");
     assert!(said.contains(&hint), "{said}");
     let said = cli.run(&["agent", "list", "--config", &file]).failed(1);
     assert!(said.contains("hint: put the key back"), "{said}");

@@ -198,7 +198,7 @@ async fn d10_a_test_says_what_is_wrong_and_what_to_do() {
         (403, "X-OAuth-Scopes: user\r\nX-Accepted-OAuth-Scopes: repo\r\n", "it has: user"),
         (404, "", "there is no such API at the address"),
         (429, "Retry-After: 7\r\n", "test it again in 7 s"),
-        (503, "", "has a fault of its own (503)"),
+        (503, "", "has an internal error (503)"),
         (401, long_ago, "this machine's clock is"),
         (401, "", "rejected this key (401)"),
     ] {

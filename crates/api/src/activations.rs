@@ -86,7 +86,7 @@ pub(super) async fn begun(
         }
         found => {
             let now = vault.activate(org, id).await?;
-            let why = if found.is_some() { "the provider takes the secret" } else { "untested" };
+            let why = if found.is_some() { "the provider accepts the secret" } else { "untested" };
             changes::publish(context, &now, "active", why).await;
             now
         }

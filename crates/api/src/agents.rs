@@ -121,7 +121,7 @@ fn may_serve_users(context: &Context, providers: &[String]) -> Result<(), ApiErr
     let catalogue = context.deps().vault.catalogue(context.caller.org());
     let is_unknown = |id: &&String| *id != "*" && catalogue.get(id).is_none();
     let Some(id) = providers.iter().find(is_unknown) else { return Ok(()) };
-    let see = || "`keyward provider list` shows which there are".to_owned();
+    let see = || "`keyward provider list` shows which exist".to_owned();
     let hint = did_you_mean(id, catalogue.ids()).unwrap_or_else(see);
     let message = format!("has `{}`, which is not a provider", shown(id));
     Err(ApiError::field("user_providers", message).hint(hint))
@@ -162,10 +162,10 @@ async fn set_held(
 /// Why the agent is paused, and how to resume it.
 pub(super) fn why_paused(agent: &Record<Agent>) -> (&'static str, &'static str) {
     match (agent.facts.held, agent.facts.paused) {
-        (true, _) => ("a person or an alarm did that", "`keyward agent resume` ends it"),
-        (_, true) => ("it was taken out of the configuration file", "put it back into the file"),
+        (true, _) => ("a person or an alarm paused it", "`keyward agent resume` ends it"),
+        (_, true) => ("it was removed from the configuration file", "put it back into the file"),
         _ => (
-            "its owner is",
+            "its owner is paused",
             "`keyward user set NAME --resume`, or assign the agent to another user",
         ),
     }

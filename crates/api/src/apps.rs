@@ -81,7 +81,7 @@ impl Exposed for App {
         }
         // The id alone is in the redirect URI, so it is unique among all organisations.
         if options.id.as_ref().is_some_and(|id| context.view().org_of_app(id).is_some()) {
-            return Err(ApiError::field("id", "is in use: ask for another one"));
+            return Err(ApiError::field("id", "is in use: request another one"));
         }
         spec.references.extend(options.secrets.references);
         let new = NewApp {
@@ -123,7 +123,7 @@ impl Changeable for App {
             if let Some(given) = &secrets {
                 spec.references.clone_from(&given.references);
             } else if !spec.references.keys().eq(record.references.keys()) {
-                let why = "cannot be added or taken away here: give all `secrets` again";
+                let why = "cannot be added or removed here: give all `secrets` again";
                 return Err(ApiError::field("references", why));
             }
             if spec.auth != record.auth {

@@ -179,7 +179,7 @@ async fn follow(
     ask: &AuditRequest,
 ) -> Result<Response, ApiError> {
     if ask.until.is_some() {
-        return Err(ApiError::field("until", "cannot be in a log that is followed"));
+        return Err(ApiError::field("until", "must not be given together with `follow`"));
     }
     let (Some(gateway), Some(written)) = (reader.gateway.clone(), reader.log.written.clone())
     else {
@@ -307,7 +307,7 @@ impl AuditFollower {
             }
             let deps = self.gateway.deps();
             if !self.caller.is_still_authenticated(deps) {
-                return Some(self.end("the token does not open this any more"));
+                return Some(self.end("the token or login no longer gives access"));
             }
             let is_ready = self.gateway.is_ready();
             // Before it is read: what is written meanwhile is news again.

@@ -71,7 +71,7 @@ fn request_to_send(
 ) -> Result<Request<Bytes>, ApiError> {
     let method = ask.method.as_deref().unwrap_or("GET");
     let method = Method::from_bytes(method.as_bytes())
-        .map_err(|_| ApiError::field("method", "is no HTTP method"))?;
+        .map_err(|_| ApiError::field("method", "is not an HTTP method"))?;
     let uri = uri(admin, connection, &ask.path)?;
     let (body, json) = body(ask.body, ask.body_base64)?;
     let mut headers = HeaderMap::new();
@@ -94,7 +94,7 @@ fn request_to_send(
 fn uri(admin: &Admin, connection: &ConnectionRecord, path: &str) -> Result<Uri, ApiError> {
     let wrong = |what: &str| ApiError::field("path", what);
     if path.starts_with("https://") {
-        return path.parse().map_err(|_| wrong("is no URL"));
+        return path.parse().map_err(|_| wrong("is not a URL"));
     }
     if !path.starts_with('/') {
         return Err(wrong("must begin with `/`, or be a whole `https://` URL"));
@@ -105,30 +105,32 @@ fn uri(admin: &Admin, connection: &ConnectionRecord, path: &str) -> Result<Uri, 
         ApiError::field("path", "the connection has several hosts")
             .hint(format!("give a whole https:// URL at one of {}", hosts()))
     })?;
-    format!("https://{}{path}", home.authority()).parse().map_err(|_| wrong("is no path"))
+    format!("https://{}{path}", home.authority()).parse().map_err(|_| wrong("is not a path"))
 }
 
 /// The body, and whether it is JSON of ours.
 fn body(text: Option<Value>, base64: Option<String>) -> Result<(Bytes, bool), ApiError> {
     match (text, base64) {
         (None, None) => Ok((Bytes::new(), false)),
-        (Some(_), Some(_)) => Err(ApiError::field("body_base64", "cannot stand beside `body`")),
+        (Some(_), Some(_)) => {
+            Err(ApiError::field("body_base64", "must not be given together with `body`"))
+        }
         (Some(Value::String(text)), None) => Ok((text.into(), false)),
         (Some(json), None) => Ok((json.to_string().into(), true)),
         (None, Some(coded)) => match BASE64_STANDARD.decode(coded) {
             Ok(bytes) => Ok((bytes.into(), false)),
-            Err(_) => Err(ApiError::field("body_base64", "is no Base64")),
+            Err(_) => Err(ApiError::field("body_base64", "is not Base64")),
         },
     }
 }
 
 fn field(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), ApiError> {
     let parsed: HeaderName =
-        name.parse().map_err(|_| ApiError::field("headers", "has a name that is no field name"))?;
+        name.parse().map_err(|_| ApiError::field("headers", "has an invalid field name"))?;
     if OWN.contains(&parsed) {
         return Err(ApiError::field(format!("headers.{parsed}"), "is set by Keyward"));
     }
-    let wrong = |_| ApiError::field(format!("headers.{parsed}"), "is no field value");
+    let wrong = |_| ApiError::field(format!("headers.{parsed}"), "is not a field value");
     Ok((parsed.clone(), value.parse().map_err(wrong)?))
 }
 

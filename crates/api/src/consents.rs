@@ -129,7 +129,7 @@ async fn posted(
         return ApiError::Method.into_response();
     };
     let Some(form) = form(&admin, &headers, body).await else {
-        return refused(&CallbackRefusal::Malformed("it is no form of a provider"));
+        return refused(&CallbackRefusal::Malformed("it is not the form of a provider"));
     };
     match flows.keep_posted(&org, &id, &form).await {
         Ok(handle) => HtmlPage::new("Back from the provider")
@@ -292,7 +292,7 @@ fn open(admin: &Admin) -> Result<&Arc<Flows>, Box<Response>> {
         true => Err(Box::new(
             HtmlPage::new("No consents here")
                 .text("This gateway belongs to `keyward run` and ends with it.")
-                .text("Start one that stays, `keyward serve`, and begin again.")
+                .text("Start a gateway that keeps running, `keyward serve`, and begin again.")
                 .answer(StatusCode::FORBIDDEN),
         )),
     }
@@ -322,8 +322,8 @@ async fn shown(admin: &Admin, flow: &str, cookies: &Cookies) -> Response {
             match ends {
                 false => page,
                 true => page.text(
-                    "The provider gave nothing to renew this access with: it will end, and you will \
-                     have to connect again.",
+                    "The provider gave no refresh token: this access will end, and you will have to \
+                     connect again.",
                 ),
             }
         }
@@ -375,7 +375,7 @@ pub(super) fn asks_for(page: HtmlPage, scopes: &[String], words: &ScopeWords) ->
         None => format!("`{scope}`"),
     };
     match (scopes, words.is_empty()) {
-        ([], _) => page.fact("Asks for", "what the provider gives by itself"),
+        ([], _) => page.fact("Asks for", "the default scopes of the provider"),
         (scopes, true) => page.fact("Asks for", &scopes.join(", ")),
         (scopes, false) => page.fact_list("Asks for", &scopes.iter().map(line).collect::<Vec<_>>()),
     }

@@ -148,8 +148,8 @@ fn resolve_connection(context: &Context, spec: &mut DatabaseListenerSpec) -> Res
         return Err(ApiError::field(
             "connection",
             match speaks {
-                Some(speaks) => format!("is to a database of `{}`", speaks.as_str()),
-                None => "is to no database".to_owned(),
+                Some(speaks) => format!("is for a database of `{}`", speaks.as_str()),
+                None => "is not for a database".to_owned(),
             },
         )
         .hint_if(speaks.map(|speaks| format!("set `protocol` to `{}`", speaks.as_str()))));

@@ -211,9 +211,9 @@ impl ApiError {
                 .because("there is nothing at this path")
                 .hint("`GET /api/v1` lists the collections"),
             Self::NotFound { what, name, near } => not_found(what, name, near.as_deref()),
-            Self::Method => Code::MethodRefused.because("this path does not take that method"),
+            Self::Method => Code::MethodRefused.because("this path does not accept that method"),
             Self::Unauthenticated => Code::Unauthenticated
-                .because("this needs a personal access token that is known and has not ended, in `Authorization: Bearer kwp_…`")
+                .because("this needs a valid personal access token in `Authorization: Bearer kwp_…`")
                 .usual_hint(),
             Self::ScopeMissing(scope) => scope_missing(scope),
             Self::RoleRefused(role) => {
@@ -252,7 +252,7 @@ impl ApiError {
             Self::Request(refusal) => refusal.text(),
             Self::Draining => Code::Draining.because("the gateway is stopping"),
             Self::StoreFailed => Code::StoreFailed
-                .because("the store cannot be used: the change may or may not be there")
+                .because("the store cannot be used: the change may or may not be stored")
                 .usual_hint(),
             Self::Internal => {
                 Code::Internal.because("something went wrong inside the gateway").usual_hint()
@@ -287,12 +287,12 @@ impl std::error::Error for ApiError {}
 
 // === texts of several lines ===
 
-const NO_START: &str = "no gateway starts with these rules; `keyward plan` shows all that is wrong";
+const NO_START: &str = "no gateway starts with these rules; `keyward plan` shows all problems";
 
 fn not_found(what: &str, name: &str, near: Option<&str>) -> RefusalText {
     let hint = match what {
         "agent" | "app" | "connection" | "plugin" | "provider" | "rule" => {
-            Some(format!("{}`keyward {what} list` shows which there are", did_you_mean(near)))
+            Some(format!("{}`keyward {what} list` shows which exist", did_you_mean(near)))
         }
         "binding" => Some("`keyward agent show NAME` lists them".to_owned()),
         "token" => Some(
@@ -302,10 +302,10 @@ fn not_found(what: &str, name: &str, near: Option<&str>) -> RefusalText {
         "login" | "session" | "stream" => {
             Some(format!("`keyward {what} list` shows those that are open"))
         }
-        "user" | "hook" | "webhook" | "honeytoken" | "source" => Some(format!("`keyward {what} list` shows which there are")),
-        "organisation" => Some("`keyward org list` shows which there are".to_owned()),
+        "user" | "hook" | "webhook" | "honeytoken" | "source" => Some(format!("`keyward {what} list` shows which exist")),
+        "organisation" => Some("`keyward org list` shows which exist".to_owned()),
         "database listener" => {
-            Some("`keyward database-listener list` shows which there are".to_owned())
+            Some("`keyward database-listener list` shows which exist".to_owned())
         }
         "signature scheme" => {
             Some(format!("{}`keyward hook schemes` lists them", did_you_mean(near)))
@@ -364,7 +364,7 @@ fn managed_by_file(what: &str, name: &str) -> RefusalText {
             text.hint("change it, or its manifest, under `plugins:` of the configuration file")
         }
         "rule" => text.hint("change it under `rules:` of the configuration file"),
-        "honeytoken" => text.hint("take it out under `honeytokens:` of the configuration file"),
+        "honeytoken" => text.hint("remove it under `honeytokens:` of the configuration file"),
         _ => text.usual_hint(),
     }
 }

@@ -81,7 +81,7 @@ trait Exported: Stored {
 }
 
 const LEFT_THE_FILE: &str = "is paused, because the configuration file no longer names it";
-const PAUSED: &str = "is paused: declared, it is active";
+const PAUSED: &str = "is paused: when declared, it is active";
 
 impl Exported for App {
     fn omission_reason(record: &Record<Self>) -> Option<&'static str> {
@@ -103,7 +103,7 @@ impl Exported for Connection {
     fn lost(record: &Record<Self>) -> Vec<&'static str> {
         let is_private = record.facts.visibility == Visibility::Private;
         let private = is_private.then_some(
-            "is private to its owner: declared, all agents of the organisation may be bound to it",
+            "is private to its owner: when declared, all agents of the organisation may be bound to it",
         );
         let paused = (record.facts.state == ConnectionState::Paused).then_some(PAUSED);
         private.into_iter().chain(paused).collect()

@@ -163,9 +163,9 @@ pub(super) fn takes_consents(admin: &Admin) -> Result<(), ApiError> {
     match admin.runs().is_private() {
         false => Ok(()),
         true => Err(ApiError::refused(
-            "this gateway belongs to `keyward run` and ends with it: it takes no consents",
+            "this gateway belongs to `keyward run` and ends with it: it accepts no consents",
         )
-        .hint("start one that stays: keyward serve")),
+        .hint("start a gateway that keeps running: keyward serve")),
     }
 }
 

@@ -131,7 +131,7 @@ fn faults(deps: &Deps) -> Vec<FaultView> {
     let gateway = deps.data_path.upgrade();
     if gateway.as_ref().is_some_and(|gateway| gateway.audit.is_failing()) {
         let message = "the audit log cannot be written: requests and changes are refused";
-        let hint = "make sure that its disk has room and is writable: it goes on by itself; the gateway's log names the cause";
+        let hint = "make sure that its disk has room and is writable: writing resumes by itself; the gateway's log names the cause";
         faults.push(fault("audit", message, hint));
     }
     if gateway.is_some_and(|gateway| gateway.audit.changes() > 0) {

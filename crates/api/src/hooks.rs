@@ -259,7 +259,7 @@ async fn rotate(
     let fresh = given.secret.is_none();
     if fresh && given.signing_key.is_none() && hook.is_queue() {
         return Err(ApiError::refused("the events of this hook wait in a queue, and nothing is signed there")
-            .hint("`keyward hook rotate NAME --secret-stdin` takes another secret of the service; `keyward hook set NAME --to URL` \
+            .hint("`keyward hook rotate NAME --secret-stdin` sets another secret of the service; `keyward hook set NAME --to URL` \
                 posts events, which are signed"));
     }
     let keys = GivenKeys::of(given, fresh)?;
@@ -388,7 +388,7 @@ impl EventFollower {
                     return "the hook was removed";
                 }
                 if !context.caller.is_still_authenticated(context.deps()) {
-                    return "the token does not open this any more";
+                    return "the token or login no longer gives access";
                 }
                 if !admin.is_ready() {
                     return "the gateway is stopping";

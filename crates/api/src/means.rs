@@ -126,7 +126,7 @@ impl<'a> SignInMethodChange<'a> {
             true => {
                 let hint = "ask an admin for a link, or run `keyward login-link --user NAME` on the gateway's machine";
                 Err(ApiError::refused(format!(
-                    "one's own {what} is removed in a browser that signed in with a link"
+                    "your own {what} can be removed only in a browser that signed in with a link"
                 ))
                 .hint(hint))
             }

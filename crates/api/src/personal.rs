@@ -74,7 +74,7 @@ fn whose(context: &Context, named: Option<&str>) -> Result<Arc<Record<User>>, Ap
             caller.record_changed("user", &user.id, &user.name);
             Ok(user.clone())
         }
-        (None, None) => Err(ApiError::field("user", "is missing: name whose token it is")),
+        (None, None) => Err(ApiError::field("user", "is missing: name the user of the token")),
     }
 }
 

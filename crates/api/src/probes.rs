@@ -74,7 +74,7 @@ async fn hold(
 }
 
 fn cannot_tell() -> ApiError {
-    ApiError::refused("the gateway cannot tell which program a stream is of")
+    ApiError::refused("the gateway cannot determine the program of a stream")
         .hint("run the gateway on Linux, outside of a container of its own")
 }
 

@@ -170,7 +170,9 @@ fn own(context: &Context, id: String) -> Result<Arc<Record<OwnProvider>>, ApiErr
         let provider = catalogue.get(&id).ok_or_else(|| unknown(&catalogue, &id))?;
         return Err(match source(context, provider) {
             ProviderSource::File => ApiError::ManagedByFile { what: "provider", name: id },
-            _ => ApiError::refused(format!("provider `{id}` is a part of Keyward: it stays")),
+            _ => ApiError::refused(format!(
+                "provider `{id}` is built into Keyward: it cannot be changed or removed"
+            )),
         });
     };
     caller.record_changed("provider", &found.id, found.name());

@@ -37,7 +37,7 @@ async fn plan(
     let PlanRequest { file } = ask.map(|Body(ask)| ask).unwrap_or_default();
     if file.is_some() && !caller.is_operator() {
         let message =
-            "is for the operator of the gateway: leave it out to plan the gateway's own file";
+            "is for the operator of the gateway: omit it to plan the gateway's own file";
         return Err(ApiError::field("file", message));
     }
     if file.as_ref().is_some_and(|file| !file.is_absolute()) {

@@ -65,10 +65,10 @@ impl RequestRefusal {
     pub(super) fn text(self) -> RefusalText {
         match self {
             Self::Cleartext => Code::CleartextRefused
-                .because("the API takes no token over cleartext HTTP from another machine")
+                .because("the API accepts no token over cleartext HTTP from another machine")
                 .hint(
                     "set `listen.admin_tls: { cert, key }`, or name the proxy that terminates TLS in \
-                     `listen.admin_proxies`; a token that was sent so should be revoked",
+                     `listen.admin_proxies`; revoke a token that was sent this way",
                 ),
             Self::ForeignOrigin => Code::CrossSiteRefused
                 .because("a page of another site sent this request")

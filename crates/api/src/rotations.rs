@@ -81,7 +81,7 @@ fn rotation_terms(admin: &Admin, new: &NewSecret) -> Result<RotationTerms, ApiEr
     let own = admin.deps().vault.rotation_settings().keep_old;
     let keep = |text: &String| {
         let time = parse_duration(text).ok().filter(|time| *time <= KEEP_OLD_MAX);
-        time.ok_or_else(|| ApiError::field("keep_old", "this is no time from 0s to 30d"))
+        time.ok_or_else(|| ApiError::field("keep_old", "this is not a time from 0s to 30d"))
     };
     let old_for = match (new.confirm, &new.keep_old) {
         (true, _) => Duration::ZERO,
@@ -91,7 +91,10 @@ fn rotation_terms(admin: &Admin, new: &NewSecret) -> Result<RotationTerms, ApiEr
     let now = admin.deps().clock.now();
     let expires = new.expires.as_ref().map(|text| parse_deadline(text, now)).transpose();
     let expires = expires.map_err(|_| {
-        ApiError::field("expires", "this is no time: write 90d, 2026-01-31 or a whole time")
+        ApiError::field(
+            "expires",
+            "this is not a time: write 90d, 2026-01-31 or 2026-01-31T08:00:00Z",
+        )
     })?;
     Ok(RotationTerms { old_for, expires })
 }
@@ -174,7 +177,7 @@ async fn finished(
 ) -> Result<Rotated, ApiError> {
     context.admin.enforce().await?;
     let now = context.connection(before.id.as_str())?;
-    let why = if test.is_some() { "the provider takes the new secret" } else { "untested" };
+    let why = if test.is_some() { "the provider accepts the new secret" } else { "untested" };
     changes::publish(context, &now, "rotated", why).await;
     let account = test.as_ref().and_then(|test| test.account.as_ref());
     let other = before.facts.whose.clone().filter(|was| account.is_some_and(|now| now != was));

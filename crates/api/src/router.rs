@@ -184,7 +184,7 @@ async fn no_such_path() -> ApiError {
 
 /// The router adds `Allow`.
 async fn method() -> ApiError {
-    let hint = "the field `Allow` of this answer has those that it takes";
+    let hint = "the field `Allow` of this answer lists those that it accepts";
     ApiError::from(ApiError::Method.text().hint(hint))
 }
 

@@ -179,6 +179,6 @@ fn warnings(context: &Context, session: &Record<Session>, shown: &SessionShown) 
     };
     vec![format!(
         "agent `{name}` has no user providers, and no connection of `{user}` is bound to it: in \
-         this session it reaches nothing of the end user; {remedy}"
+         this session it can use no connection of the end user; {remedy}"
     )]
 }

@@ -165,7 +165,7 @@ pub(super) async fn order(
     for (index, name) in ask.rules.iter().enumerate() {
         let field = || format!("rules[{index}]");
         let at = position(name, &left).ok_or_else(|| match position(name, &before) {
-            Some(_) => ApiError::field(field(), "is there twice"),
+            Some(_) => ApiError::field(field(), "is named twice"),
             None => unknown("stored rule", field(), name, before.iter().map(|it| it.name())),
         })?;
         wanted.push(left.remove(at));

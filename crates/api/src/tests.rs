@@ -415,7 +415,7 @@ async fn a_probe_requires_a_loopback_address_and_a_known_process() {
         ("", "missing field `at`"),
         ("at=127.0.0.1:80&pid=1", "unknown field `pid`"),
         // Within the process there is no peer.
-        ("at=127.0.0.1:80", "cannot tell which program a stream is of"),
+        ("at=127.0.0.1:80", "cannot determine the program of a stream"),
     ] {
         let (status, body) = lab.get(&format!("/api/v1/probes?{query}")).await;
         assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{query}: {body}");
@@ -434,7 +434,7 @@ async fn a_private_gateway_refuses_consents_and_names_the_remedy() {
     ] {
         let (status, told) = lab.post(path, body).await;
         assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{told}");
-        assert_eq!(told["error"]["hint"], "start one that stays: keyward serve");
+        assert_eq!(told["error"]["hint"], "start a gateway that keeps running: keyward serve");
     }
     let router = open_router(lab.admin.clone(), OwnNames::new(80, Vec::new()));
     for path in ["/oauth/start/x", "/oauth/callback/app_x?state=s&code=c"] {

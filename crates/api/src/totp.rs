@@ -52,7 +52,7 @@ async fn add(
     means.signs_in()?;
     if user.facts.password.is_none() {
         return Err(ApiError::refused(format!(
-            "user `{}` has no password, beside which a code would be required",
+            "user `{}` has no password, and a code is required only beside one",
             user.name
         ))
         .hint("set a password first; links and passkeys need no code"));

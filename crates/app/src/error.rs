@@ -32,7 +32,7 @@ pub enum AppError {
     #[error("{0} belongs to another user")]
     OtherOwner(PathBuf),
     /// A directory that others can enter cannot be closed.
-    #[error("cannot close {path} to others: {source}")]
+    #[error("cannot make {path} private: {source}")]
     NotClosed { path: PathBuf, source: io::Error },
     /// The default key file is missing, but the store exists.
     #[error("there is a store, but no master key at {key}")]
@@ -62,7 +62,7 @@ impl AppError {
         match self {
             Self::Listen { key, source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
                 Some(format!(
-                    "another program listens there, perhaps a gateway (`keyward health` tells): \
+                    "another program listens there, perhaps a gateway (`keyward health` shows it): \
                      stop it, or choose another place in `{key}`"
                 ))
             }
@@ -76,7 +76,7 @@ impl AppError {
             ),
             Self::KeyLost { config: Some(config), .. } => {
                 let config = config.display();
-                Some(format!("add `--config {config}`, as the gateway had; or {KEY_LOST_HINT}"))
+                Some(format!("add `--config {config}`, as at the last start; or {KEY_LOST_HINT}"))
             }
             Self::KeyLost { config: None, .. } => Some(KEY_LOST_HINT.to_owned()),
             // That file itself is gone.

@@ -264,7 +264,7 @@ impl Predecessor {
             }
         };
         let ended = tokio::task::spawn_blocking(waiting).await?;
-        ended.context("the gateway before does not end")
+        ended.context("the previous gateway does not stop")
     }
 }
 

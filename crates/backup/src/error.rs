@@ -25,7 +25,7 @@ pub enum BackupError {
     #[error("it is encrypted for other recipients than those of the identity")]
     WrongIdentity,
     /// The scrypt cost of the passphrase exceeds the limit.
-    #[error("its passphrase needs more memory than Keyward gives it")]
+    #[error("its passphrase needs more memory than Keyward allows")]
     TooCostly,
     /// The file was changed or is truncated.
     #[error("it is damaged or truncated: use another copy of it")]

@@ -286,7 +286,7 @@ fn scopes(scopes: &[String]) -> Result<(), Refusal> {
 fn params(field: &'static str, params: &BTreeMap<String, String>) -> Result<(), Refusal> {
     if let Some(name) = params.keys().find(|name| OWN_PARAMS.contains(&name.as_str())) {
         let rule = format!("must not have `{name}`, which each request sets itself");
-        return Err(Refusal::new(field, rule).hint("leave it out"));
+        return Err(Refusal::new(field, rule).hint("omit it"));
     }
     let is_text = |text: &str| {
         text.len() <= TEXT_BYTES_MAX && text.bytes().all(|b| (b' '..=b'~').contains(&b))

@@ -133,7 +133,7 @@ impl Resource for DatabaseListener {
 
     fn refusals(spec: &DatabaseListenerSpec) -> Vec<Refusal> {
         let is_socket = matches!(spec.at, ListenerPlace::Socket(_));
-        let rule = "is for a socket, such as `unix:.s.PGSQL.5432`: over TCP, every program of this machine could be the agent";
+        let rule = "is for a socket, such as `unix:.s.PGSQL.5432`: over TCP, every program of this machine could act as the agent";
         failed([
             name::plain(&spec.name),
             Refusal::unless(spec.agent.is_none() || is_socket, "agent", rule),

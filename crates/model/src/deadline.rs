@@ -57,7 +57,7 @@ impl<'de> Deserialize<'de> for Deadline {
             (Err(_), Ok(at)) => Ok(Self::At(at)),
             // The text is not repeated: it may be a secret in the wrong place.
             _ => Err(D::Error::custom(
-                "this is no time: write 90d, 2026-01-31 or 2026-01-31T08:00:00Z",
+                "this is not a time: write 90d, 2026-01-31 or 2026-01-31T08:00:00Z",
             )),
         }
     }

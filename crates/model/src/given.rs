@@ -89,7 +89,7 @@ pub(crate) mod days {
         let text = Option::<String>::deserialize(d)?;
         let parsed = text.map(|text| parse_duration(&text)).transpose();
         parsed.map_err(|_| {
-            D::Error::custom("this is no time: write a number and a unit, such as 30d or 90d")
+            D::Error::custom("this is not a time: write a number and a unit, such as 30d or 90d")
         })
     }
 }

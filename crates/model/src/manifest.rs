@@ -92,7 +92,7 @@ fn some<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<String>, D::Error> {
     let items = Vec::<String>::deserialize(d)?;
     match items.is_empty() {
         false => Ok(items),
-        true => Err(serde::de::Error::custom("the list is empty: name one, or leave the key out")),
+        true => Err(serde::de::Error::custom("the list is empty: name one, or omit the key")),
     }
 }
 
@@ -181,7 +181,7 @@ impl Slot {
         }
         if !providers.contains(&self.provider.as_str()) {
             let see = || {
-                "`keyward provider list` shows which there are; declare your own under \
+                "`keyward provider list` shows which exist; declare your own under \
                  `providers:`"
                     .to_owned()
             };

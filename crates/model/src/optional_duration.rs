@@ -26,7 +26,7 @@ pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Duration>, 
     // The text is not repeated: it may be a secret in the wrong place.
     parsed.map_err(|_| {
         serde::de::Error::custom(
-            "this is no time: write a number and a unit, such as 30s, 2m or 1h",
+            "this is not a time: write a number and a unit, such as 30s, 2m or 1h",
         )
     })
 }

@@ -188,7 +188,7 @@ impl Resource for Rule {
             Some(_) => {}
         }
         if spec.agents.as_ref().is_some_and(Vec::is_empty) {
-            let hint = "name an agent, or leave `agents` out for all";
+            let hint = "name an agent, or omit `agents` for all";
             refusals.push(Refusal::new("agents", "is empty").hint(hint));
         }
         let agents = spec.agents.as_ref().map_or(0, Vec::len);
@@ -320,13 +320,13 @@ impl RuleSpec {
     fn contradiction(&self) -> Option<Refusal> {
         match (self.action, &self.use_connection) {
             (None, None) => Some(
-                Refusal::new("", "the rule says nothing")
+                Refusal::new("", "the rule has neither `use` nor `action`")
                     .hint("add `use: CONNECTION` or `action: deny`"),
             ),
             (Some(action), Some(_)) if action != ActionKind::Inject => {
                 let action = action.as_str();
                 let rule = format!("`{action}` injects nothing, but `use` names a connection");
-                Some(Refusal::new("action", rule).hint("leave `use` or `action` out"))
+                Some(Refusal::new("action", rule).hint("omit `use` or `action`"))
             }
             (Some(ActionKind::Tunnel), None)
                 if !(self.methods.is_empty()
@@ -335,7 +335,7 @@ impl RuleSpec {
                     && self.branches.is_empty()) =>
             {
                 let rule = "methods, paths and actions cannot be seen in a tunnel";
-                let hint = "leave them out, or write `action: pass`";
+                let hint = "omit them, or write `action: pass`";
                 Some(Refusal::new("action", rule).hint(hint))
             }
             _ => None,

@@ -199,7 +199,7 @@ fn kinds<'de, D: Deserializer<'de>>(d: D) -> Result<BTreeSet<NoticeKind>, D::Err
         NoticeKind::parse(event).ok_or_else(|| {
             let remedy = did_you_mean(event, known())
                 .unwrap_or_else(|| "see `keyward webhook events`".to_owned());
-            D::Error::custom(format!("holds a type of events that there is not: {remedy}"))
+            D::Error::custom(format!("has an unknown type of events: {remedy}"))
         })
     };
     Vec::<String>::deserialize(d)?.iter().map(of).collect()

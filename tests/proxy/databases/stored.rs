@@ -90,7 +90,7 @@ async fn a_listener_that_cannot_be_opened_is_refused_and_not_stored() {
         ("unix:/tmp/db.sock".to_owned(), json!({}), (422, "invalid_field"), "no folder"),
         ("unix:../db.sock".to_owned(), json!({}), (422, "invalid_field"), "no folder"),
         (free(), json!({"agent": "ci"}), (422, "invalid_field"), "is for a socket"),
-        (free(), json!({"connection": "acme"}), (422, "invalid_field"), "is to no database"),
+        (free(), json!({"connection": "acme"}), (422, "invalid_field"), "is not for a database"),
         (free(), json!({"connection": "none"}), (404, "not_found"), "no connection is named"),
         ("unix:a".to_owned(), json!({"agent": "none"}), (404, "not_found"), "no agent is named"),
         (
@@ -109,7 +109,7 @@ async fn a_listener_that_cannot_be_opened_is_refused_and_not_stored() {
             free(),
             json!({"connection": "main", "protocol": "redis"}),
             (422, "invalid_field"),
-            "is to a database of `postgres`",
+            "is for a database of `postgres`",
         ),
     ] {
         let mut new = json!({"name": "local", "at": at});

@@ -63,7 +63,7 @@ impl TestedConnection<'_> {
     /// The provider has no test request.
     pub(super) fn untested(&self) -> Diagnosis {
         let Self { connection, provider, .. } = self;
-        let message = format!("no test request is known for {provider}: nothing was asked");
+        let message = format!("no test request is known for {provider}: nothing was sent");
         let diagnosis = Diagnosis::new(TestOutcome::NoTest, message);
         if status::is_rejected_secret(connection) {
             return diagnosis
@@ -105,7 +105,7 @@ impl TestedConnection<'_> {
             403 => {
                 let message = format!("{provider} knows the key, but it may not do this (403)");
                 Diagnosis::new(O::MissingPermission, message).hint(format!(
-                    "give it the permission that `{line}` needs; it may still do what the agent wants"
+                    "give it the permission that `{line}` needs; without that, the key may still be enough for the agent"
                 ))
             }
             300..=399 | 404 | 405 | 410 => {
@@ -113,19 +113,19 @@ impl TestedConnection<'_> {
                 Diagnosis::new(O::WrongAddress, message).hint(self.address())
             }
             429 => {
-                let message = format!("{provider} has been asked too often (429)");
+                let message = format!("{provider} received too many requests (429)");
                 let when = retry_after.map_or("later".to_owned(), |s| format!("in {s} s"));
                 Diagnosis::new(O::RateLimited, message)
-                    .hint(format!("test it again {when}; the key itself was not judged"))
+                    .hint(format!("test it again {when}; the key itself was not tested"))
             }
             500.. => {
-                let message = format!("{provider} has a fault of its own ({status})");
+                let message = format!("{provider} has an internal error ({status})");
                 Diagnosis::new(O::ProviderDown, message)
-                    .hint("test it again later; the key itself was not judged")
+                    .hint("test it again later; the key itself was not tested")
             }
             200..=299 => {
                 let message =
-                    format!("{provider} answers {status}, but refuses the key in its answer");
+                    format!("{provider} answers {status}, but rejects the key in its answer");
                 Diagnosis::new(O::WrongKey, message).hint(self.another_credential())
             }
             _ => {
@@ -154,8 +154,9 @@ impl TestedConnection<'_> {
     fn clock(&self, status: u16, ahead: i64) -> Diagnosis {
         let way = if ahead > 0 { "ahead of" } else { "behind" };
         let (provider, off) = (self.provider, ahead.unsigned_abs());
-        let message =
-            format!("{provider} refuses ({status}), and this machine's clock is {off} s {way} its");
+        let message = format!(
+            "{provider} rejects the request ({status}), and this machine's clock is {off} s {way} its"
+        );
         Diagnosis::new(TestOutcome::ClockWrong, message)
             .hint("set the clock of this machine, then test it again")
     }
@@ -207,7 +208,7 @@ impl TestedConnection<'_> {
                 Diagnosis::new(O::TlsUntrusted, message).hint(certificate(*fault))
             }
             TestError::NoTls => {
-                Diagnosis::new(O::TlsUntrusted, format!("no TLS handshake with {host}"))
+                Diagnosis::new(O::TlsUntrusted, format!("the TLS handshake with {host} failed"))
                     .hint("something else listens there, or a firewall cuts the stream")
             }
             TestError::Malformed => {
@@ -234,7 +235,7 @@ impl TestedConnection<'_> {
             return "see whether the provider moved its API".to_owned();
         }
         let given: Vec<_> = variables.iter().map(|(k, v)| format!("{k}={v}")).collect();
-        format!("check what the connection was added with: {}", given.join(", "))
+        format!("check the variables of the connection: {}", given.join(", "))
     }
 }
 
@@ -245,7 +246,7 @@ fn certificate(fault: CertificateFault) -> &'static str {
             "check this machine's clock; otherwise its owner must renew it"
         }
         CertificateFault::NameMismatch => {
-            "check the host, and what stands between: `upstream.resolve`"
+            "check the host, and its address in `upstream.resolve`"
         }
         CertificateFault::Revoked | CertificateFault::Invalid => "its owner must replace it",
     }

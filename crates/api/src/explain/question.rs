@@ -99,7 +99,7 @@ fn operations(document: &str, uri: &Uri) -> Result<Operations, NotUnderstood> {
 /// The references of a push to these branches; `:NAME` is a deletion, as git writes it.
 fn pushed(branches: &[String]) -> Result<PushedRefs, ApiError> {
     let refs = PushedRefs::to_branches(branches.iter().map(String::as_str));
-    refs.ok_or_else(|| ApiError::field("push", "holds what is not the name of a branch"))
+    refs.ok_or_else(|| ApiError::field("push", "has text that is not the name of a branch"))
 }
 
 fn target(uri: &Uri) -> Result<Target, ApiError> {
@@ -117,7 +117,7 @@ fn fields(ask: &ExplainRequest) -> Result<HeaderMap, ApiError> {
     for (name, value) in &ask.headers {
         let (name, value) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value));
         let (Ok(name), Ok(value)) = (name, value) else {
-            return Err(ApiError::field("headers", "holds what is not a header field"));
+            return Err(ApiError::field("headers", "has an invalid header field"));
         };
         if fields.insert(name, value).is_some() {
             return Err(ApiError::field("headers", "holds a field twice"));

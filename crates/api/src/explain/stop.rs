@@ -45,8 +45,8 @@ pub(super) fn addresses(judged: &[AddressView], cleartext: bool) -> Option<Error
     };
     if cleartext && first.class == "public" {
         let message =
-            "a credential goes over cleartext only to addresses of `upstream.allow_private`";
-        let hint = "ask by https, or name the address in `upstream.allow_private`";
+            "a credential is sent in cleartext only to addresses of `upstream.allow_private`";
+        let hint = "use https, or name the address in `upstream.allow_private`";
         return Some(view(Code::PlaintextRefused, message.to_owned(), Some(hint)));
     }
     let message = format!("{} may not be dialled ({})", first.address, first.class);
@@ -55,8 +55,9 @@ pub(super) fn addresses(judged: &[AddressView], cleartext: bool) -> Option<Error
 
 /// Cleartext through a proxy is refused: the network behind it is unknown, so the private list does not apply.
 pub(super) fn cleartext_by_proxy() -> ErrorView {
-    let message = "a credential goes over cleartext only to addresses, not by a corporate proxy";
-    let hint = "ask by https, or name the host in `upstream.proxy.except`";
+    let message =
+        "a credential is sent in cleartext only to addresses, not through a corporate proxy";
+    let hint = "use https, or name the host in `upstream.proxy.except`";
     view(Code::PlaintextRefused, message.to_owned(), Some(hint))
 }
 

@@ -102,7 +102,7 @@ async fn receive(admin: &Admin, org: &OrgId, name: &str, request: extract::Reque
 async fn key_of_service(admin: &Admin, question: HookKeyRequest) -> Result<Bytes, String> {
     let view = admin.deps().directory.view();
     let connection = view.connection(&question.org, &question.connection).cloned();
-    let connection = connection.ok_or("the connection of the hook is gone")?;
+    let connection = connection.ok_or("the connection of the hook was removed")?;
     let request = admin.deps().vault.test_request(&connection, None).await;
     let request = request.map_err(|error| error.to_string())?;
     let mut request = request.ok_or("the provider of the connection has no API of this kind")?;
@@ -113,7 +113,7 @@ async fn key_of_service(admin: &Admin, question: HookKeyRequest) -> Result<Bytes
     request.body = Bytes::from(question.body);
     let json = HeaderValue::from_static("application/json");
     request.headers.insert(header::CONTENT_TYPE, json);
-    let gateway = admin.deps().data_path.upgrade().ok_or("the gateway stops")?;
+    let gateway = admin.deps().data_path.upgrade().ok_or("the gateway is stopping")?;
     match test_request::fetch(&gateway, &connection, request).await {
         Ok((200, body)) => Ok(body),
         Ok((status, _)) => Err(format!("the service answered {status}")),
@@ -162,13 +162,15 @@ fn refusal(refused: &InboxRefusal) -> Response {
     // The reason is for the operator only: it would help a forger.
     let (code, message) = match refused {
         InboxRefusal::Rejected(_) | InboxRefusal::HasSecret => {
-            (Code::HookRefused, "the request is not signed as the service signs, or is too old")
+            (Code::HookRefused, "the request has no valid signature of the service, or is too old")
         }
         InboxRefusal::NoScheme
         | InboxRefusal::Full
         | InboxRefusal::NoKey(_)
         | InboxRefusal::Unconfirmed(_)
-        | InboxRefusal::Inbox(_) => (Code::HookUnavailable, "the hook cannot take the request now"),
+        | InboxRefusal::Inbox(_) => {
+            (Code::HookUnavailable, "the hook cannot accept the request now")
+        }
     };
     if let InboxRefusal::Inbox(error) = refused {
         tracing::error!(%error, "a hook cannot store an event");

@@ -120,7 +120,7 @@ fn token(value: &Value, path: &str, reading: &mut ConfigReading<'_>) -> Option<S
         && !token::is_acceptable_secret(secret)
     {
         let remedy =
-            "choose at least 20 letters, digits or `-._~`, or leave it out for an issued one";
+            "choose at least 20 letters, digits or `-._~`, or omit it for an issued one";
         reading.problems.add(path, "this is not a token", remedy);
     }
     Some(source)
@@ -139,7 +139,7 @@ fn read_uses(items: &[Value], path: &str, reading: &mut ConfigReading<'_>) -> Ve
         };
         for (key, names) in [("allow", &allow), ("deny", &deny)] {
             if names.as_ref().is_some_and(Vec::is_empty) {
-                let remedy = "name an action, or leave the key out";
+                let remedy = "name an action, or omit the key";
                 reading.problems.add(&key_of(&at, key), "the list is empty", remedy);
             }
         }

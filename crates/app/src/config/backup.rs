@@ -86,7 +86,7 @@ fn schedule(text: &BackupText, reading: &mut ConfigReading<'_>) -> Option<Schedu
     };
     let keep = text.keep.unwrap_or(KEEP_DEFAULT);
     if keep == 0 {
-        reading.problems.add("backup.keep", "no backup would stay", "write 1 or more");
+        reading.problems.add("backup.keep", "no backup would be kept", "write 1 or more");
     }
     let to = reading.state(text.to.as_deref().unwrap_or("backups"), "backup.to");
     Some(Schedule { every: every?, to: to?, keep })

@@ -111,7 +111,7 @@ pub(super) fn proxy(
         (None, false) => None,
         _ => {
             let message = "`user` and `password` belong together";
-            reading.problems.add(PATH, message, "name both, or leave both out");
+            reading.problems.add(PATH, message, "name both, or omit both");
             None
         }
     };

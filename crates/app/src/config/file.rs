@@ -222,8 +222,8 @@ fn set_from_variable(
     match document.set_from_variable(name, &keys, &value) {
         true => Ok(()),
         false => {
-            let remedy = "set the key above it, whole, as `[…]` or `{…}`";
-            Err(problem(name, &path, "the name does not lead through maps", remedy))
+            let remedy = "set the whole key above it, as `[…]` or `{…}`";
+            Err(problem(name, &path, "the name leads through a key that is not a map", remedy))
         }
     }
 }

@@ -25,7 +25,8 @@ pub(super) fn limits(value: Option<&Value>, reading: &mut ConfigReading<'_>) -> 
     for (key, given) in waits(&limits) {
         if given.is_zero() {
             let remedy = "write a longer time, such as 30s";
-            reading.problems.add(&key_of("limits", key), "no exchange ends in no time", remedy);
+            let message = "the time must be longer than zero";
+            reading.problems.add(&key_of("limits", key), message, remedy);
         }
     }
     limits

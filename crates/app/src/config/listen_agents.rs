@@ -34,7 +34,7 @@ section! {
         /// Only Keyward's own user and root can use a socket. TCP must be on loopback.
         #[key("`unix:PATH` or `IP:PORT`", required)]
         at: Option<Value>,
-        /// Must be `true` over TCP, where every program of the machine can be the agent.
+        /// Must be `true` over TCP, where every program of the machine can act as the agent.
         #[key(one of ["true", "false"], "false")]
         #[serde(default)]
         unsafe_no_auth: bool,
@@ -67,10 +67,10 @@ fn agent(
     let at = listen_at::at(at, &place, reading)?;
     if let ListenAt::Tcp(addr) = at {
         if !addr.ip().is_loopback() {
-            let message = format!("{addr} is not loopback: others would be the agent");
+            let message = format!("{addr} is not loopback: others could act as the agent");
             reading.problems.add(&place, message, "write `127.0.0.1:PORT`, or a `unix:` socket");
         } else if !text.unsafe_no_auth {
-            let message = "every program of this machine can be the agent over TCP";
+            let message = "every program of this machine can act as the agent over TCP";
             let remedy = "use a `unix:` socket, or add `unsafe_no_auth: true` when that is meant";
             reading.problems.add(path, message, remedy);
         }

@@ -72,7 +72,7 @@ section! {
         /// The agent's organisation, created when it is first named.
         #[key("name of an organisation", "default")]
         org: Option<String>,
-        /// Must be `true` for an agent's listener over TCP, where every program of the machine can be the agent.
+        /// Must be `true` for an agent's listener over TCP, where every program of the machine can act as the agent.
         #[key(one of ["true", "false"], "false")]
         #[serde(default)]
         unsafe_no_auth: bool,
@@ -105,8 +105,8 @@ fn database(
     }
     let org = reading.org(text.org.as_deref(), &key_of(path, "org"));
     if text.org.is_some() && text.agent.is_none() {
-        let remedy = "name the `agent`, or remove it: tokens say which organisation they are of";
-        reading.problems.add(&key_of(path, "org"), "there is no agent that this is about", remedy);
+        let remedy = "name the `agent`, or remove `org`: a token belongs to one organisation";
+        reading.problems.add(&key_of(path, "org"), "`org` has no effect without `agent`", remedy);
     }
     let place = key_of(path, "at");
     let Some(at) = &text.at else {
@@ -126,10 +126,10 @@ fn database(
             let remedy = "write `127.0.0.1:PORT` or a `unix:` socket, or add `tls: {}`";
             reading.problems.add(&place, message, remedy);
         } else if !addr.ip().is_loopback() && text.agent.is_some() {
-            let message = "every machine of the network can be the agent";
+            let message = "every machine of the network can act as the agent";
             reading.problems.add(path, message, "remove `agent`: agents send their tokens");
         } else if text.agent.is_some() && !text.unsafe_no_auth {
-            let message = "every program of this machine can be the agent over TCP";
+            let message = "every program of this machine can act as the agent over TCP";
             let remedy = "use a `unix:` socket, or add `unsafe_no_auth: true` when that is meant";
             reading.problems.add(path, message, remedy);
         }

@@ -102,7 +102,7 @@ fn certificate_of(
         }
         _ => {
             let message = "a certificate and its key belong together";
-            let remedy = "name `cert` and `key`, or leave both out for one of Keyward's own CA";
+            let remedy = "name `cert` and `key`, or omit both for one of Keyward's own CA";
             reading.problems.add(path, message, remedy);
             None
         }

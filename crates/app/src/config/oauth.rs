@@ -28,7 +28,7 @@ pub(super) fn oauth(value: Option<&Value>, reading: &mut ConfigReading<'_>) -> T
     for (key, given) in waits(&settings) {
         if given.is_zero() {
             let remedy = "write a longer time, such as 30s".to_owned();
-            wrong(key, "nothing is done in no time".to_owned(), remedy);
+            wrong(key, "the time must be longer than zero".to_owned(), remedy);
         }
     }
     if settings.lease <= settings.exchange_timeout {

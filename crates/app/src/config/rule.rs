@@ -72,7 +72,7 @@ fn known_action(item: &mut Value, path: &str, reading: &mut ConfigReading<'_>) {
 fn no_empty_lists(item: &Value, path: &str, reading: &mut ConfigReading<'_>) {
     for key in ["agents", "hosts", "methods", "paths", "actions"] {
         if item.get(key).and_then(Value::as_sequence).is_some_and(Vec::is_empty) {
-            let remedy = format!("name one, or leave `{key}` out for all");
+            let remedy = format!("name one, or omit `{key}` for all");
             reading.problems.add(&key_of(path, key), "the list is empty", remedy);
         }
     }

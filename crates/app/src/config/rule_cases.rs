@@ -57,12 +57,12 @@ fn check(case: &RuleCase, path: &str, problems: &mut Problems<'_>) {
         problems.add(&key_of(path, "request"), "this is not a request", remedy);
     }
     if case.code.is_some() && case.expect != ActionKind::Deny {
-        let remedy = "write `expect: deny`, or leave `code` out";
+        let remedy = "write `expect: deny`, or omit `code`";
         problems.add(&key_of(path, "code"), "only what is refused has a code", remedy);
     }
     if case.connection.is_some() && case.expect != ActionKind::Inject {
-        let remedy = "write `expect: inject`, or leave `connection` out";
-        problems.add(&key_of(path, "connection"), "nothing of it would be injected", remedy);
+        let remedy = "write `expect: inject`, or omit `connection`";
+        problems.add(&key_of(path, "connection"), "no credential would be injected", remedy);
     }
 }
 

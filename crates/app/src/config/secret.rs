@@ -49,7 +49,7 @@ pub enum SecretSourceError {
     #[error("{0} is empty: put the secret there")]
     Empty(String),
     /// More than any secret.
-    #[error("{0} is longer than 64 KiB: that is no secret")]
+    #[error("{0} is longer than 64 KiB, the limit of a secret")]
     TooLong(String),
     /// The file is not read.
     #[error("secret {0}")]

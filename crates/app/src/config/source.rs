@@ -61,7 +61,7 @@ pub(super) fn master_keys(
     let path = "master_key";
     match value? {
         Value::Sequence(keys) if keys.is_empty() => {
-            reading.problems.add(path, "the list is empty", "name one, or leave the key out");
+            reading.problems.add(path, "the list is empty", "name one, or omit the key");
             None
         }
         Value::Sequence(keys) => {
@@ -96,7 +96,7 @@ fn source(
         Value::Mapping(_) => "this names more than one source of the secret",
         Value::Null => "the secret is missing",
         Value::Sequence(_) => "this is a list, not the source of a secret",
-        _ => "a secret stands here as text",
+        _ => "a secret is written here as text",
     };
     reading.problems.add(path, message, FORMS);
     None

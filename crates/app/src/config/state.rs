@@ -160,7 +160,7 @@ pub(super) fn ca(value: Option<&Value>, reading: &mut ConfigReading<'_>) -> CaPa
     };
     let Some(text) = reading.section::<CaText>(value, "ca") else { return paths };
     if text.cert.is_some() != text.key.is_some() {
-        let remedy = "name `cert` and `key`, or leave both out";
+        let remedy = "name `cert` and `key`, or omit both";
         reading.problems.add("ca", "a certificate and its key belong together", remedy);
     }
     for (text, path, slot) in
@@ -194,7 +194,7 @@ fn rotation(text: &AuditText, reading: &mut ConfigReading<'_>) -> Rotation {
     let file_bytes_max = text.file_bytes_max.unwrap_or(default.file_bytes_max);
     let files_max = text.files_max.unwrap_or(default.files_max);
     if file_bytes_max < FILE_BYTES_MIN {
-        let message = format!("{file_bytes_max} bytes hold hardly a record");
+        let message = format!("{file_bytes_max} bytes are too few for a record");
         let remedy = format!("write {FILE_BYTES_MIN} or more");
         reading.problems.add("audit.file_bytes_max", message, remedy);
     }

@@ -60,7 +60,7 @@ pub(super) fn settings(value: Option<&Value>, reading: &mut ConfigReading<'_>) -
         refuse("timeout", "a webhook has 1s to 60s to answer", "write 15s");
     }
     if settings.retries.len() > RETRIES_MAX {
-        refuse("retries", "these are more than 20 pauses", "leave the last ones out");
+        refuse("retries", "these are more than 20 pauses", "remove the last ones");
     }
     if !AT_ONCE.contains(&settings.at_once) {
         refuse("at_once", "1 to 64 events go to one webhook at the same time", "write 4");

@@ -144,7 +144,7 @@ impl Planning<'_> {
             };
             if !may_be_used_by(&connection, agent) {
                 let message = format!(
-                    "`use` names connection `{name}`, which is private and not its owner's"
+                    "`use` names connection `{name}`, which is private and has another owner"
                 );
                 self.refuse(subject, message, "share it, or name another");
             }

@@ -101,14 +101,14 @@ impl Planning<'_> {
         let view = self.basis.view;
         if let Some(rule) = view.rule_naming(&found.org, found.id.as_str()) {
             let message =
-                format!("it would be made again, and stored rule `{}` names it", rule.name());
+                format!("it would be replaced, and stored rule `{}` names it", rule.name());
             self.refuse(subject, message, "remove the rule first: `keyward rule remove`");
         }
         let hooks = view.hooks_naming(&found.org, &found.id);
         let stored = hooks.filter(|hook| hook.managed_by == ManagedBy::Store);
         if let Some(hook) = stored.min_by(|a, b| a.name().cmp(b.name())) {
             let message =
-                format!("it would be made again, and stored hook `{}` names it", hook.name());
+                format!("it would be replaced, and stored hook `{}` names it", hook.name());
             self.refuse(subject, message, "remove the hook first: `keyward hook remove`");
         }
     }

@@ -177,7 +177,7 @@ fn fits(
         ),
         _ if !may_be_used_by(found, agent) => (
             format!(
-                "connection `{name}` is private, and agent `{}` is not its owner's",
+                "connection `{name}` is private, and agent `{}` has another owner",
                 agent.name
             ),
             "share it, or name another",

@@ -70,7 +70,7 @@ pub(crate) fn complete(config: &Config, store: &Path) -> anyhow::Result<Option<C
         // Root restores for the gateway's user. Also after a repetition, which replaces nothing.
         for file in [&to.cert, &to.key] {
             chown_created(&config.data_dir, file)
-                .with_context(|| format!("cannot give {} to its user", file.display()))?;
+                .with_context(|| format!("cannot change the owner of {}", file.display()))?;
         }
     }
     removed(&pending)?;

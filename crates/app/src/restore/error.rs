@@ -51,7 +51,7 @@ pub enum RestoreError {
     #[error("the database may have the rows of the backup: {0}")]
     Uncertain(String),
     /// The store was replaced, and the rest of the work failed. The next start completes it.
-    #[error("the store is restored, but not everything beside it: {0}")]
+    #[error("the store is restored, but not all other files: {0}")]
     Incomplete(String),
 }
 
@@ -80,7 +80,7 @@ impl RestoreError {
             Self::Locked(_) => Some("stop the gateway first"),
             Self::StoreAppeared(_) => Some("stop the gateway, and restore again"),
             Self::NotExchanged { .. } => {
-                Some("move the store away, and restore where there is none")
+                Some("move the store away, and restore again")
             }
             Self::Uncertain(_) => {
                 Some("check it with `keyward store check`, and restore again if it is empty")

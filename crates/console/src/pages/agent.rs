@@ -130,7 +130,7 @@ fn pause_of(by: Option<PauseCause>) -> Markup {
         @match by {
             Some(PauseCause::Alarm) => div.notice.bad role="alert" { div.grow {
                 b { "An alarm paused this agent" }
-                p.small { "A honeytoken that it was given appeared in a request. Resume it when the cause is known." }
+                p.small { "A honeytoken appeared in one of its requests. Resume it when the cause is known." }
             } },
             Some(PauseCause::Person) => div.notice.warn { p { "A person paused this agent. The changes on this page say who." } },
             None => div.notice.warn { p { "A person or an alarm paused this agent. Resume it when the cause is known." } },

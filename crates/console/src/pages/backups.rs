@@ -26,15 +26,15 @@ pub(super) fn show(view: &BackupView, downloads: bool) -> Markup {
             p.wrong-box { "The last attempt failed " (ago(at)) ": " (why) }
         }
         (facts(&[
-            ("Every", view.every.as_ref().map(|every| html! { (every) ", " (view.keep.unwrap_or_default()) " files stay" })),
+            ("Every", view.every.as_ref().map(|every| html! { (every) ", " (view.keep.unwrap_or_default()) " files are kept" })),
             ("Folder", view.to.as_ref().map(|to| html! { code { (to) } })),
             ("Last", last),
             ("Encrypted for", has_recipients.then(|| html! { @for recipient in &view.recipients { p { code { (recipient) } } } })),
         ]))
         @if !has_recipients {
-            p.muted { "Name " code { "recipients" } " under " code { "backup" } " in the configuration to download backups here. " code { "keyward backup" } " works without." }
+            p.muted { "Name " code { "recipients" } " under " code { "backup" } " in the configuration to download backups here. " code { "keyward backup" } " works without them." }
         }
-        p.small.muted { "Whoever opens a backup has every secret of every organisation." }
+        p.small.muted { "A person who can open a backup has every secret of every organisation." }
         @if downloads && has_recipients {
             div.actions { button data-download="/backup" { "Download a backup" } }
         }

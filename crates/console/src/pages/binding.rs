@@ -27,7 +27,7 @@ async fn show(
         visit.get(&format!("/providers/{}", segment(&binding.provider))).await?;
     let (name, back) = (&agent.spec.name, format!("/agents/{}", segment(&agent.spec.name)));
     let about =
-        html! { "Which requests of " (name) " get the credential. Rules decide beside it." };
+        html! { "Which requests of " (name) " get the credential. Rules apply in addition." };
     let content = html! {
         p.crumb { a href="/agents" { "Agents" } " / " a href=(back) { (name) } }
         (head(html! { (mark(&binding.provider, true)) (binding.name) " for " (name) }, Some(about), html! {}))

@@ -303,7 +303,7 @@ fn needs_app(visit: &Visit, provider: &ProviderView, auth: &AuthView) -> Markup 
 fn needs_source(visit: &Visit) -> Markup {
     html! {
         b { "This method needs a secret source first" }
-        p.muted { "It has a value that expires, which Keyward fetches from where the next one will be." }
+        p.muted { "One of its values expires: Keyward fetches each new one from the secret source." }
         @if visit.is_admin() {
             p { a.button.first href="/sources" { "Add a secret source" } }
         } @else {

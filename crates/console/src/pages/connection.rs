@@ -360,7 +360,7 @@ fn danger(view: &View) -> Markup {
         section.panel {
             header { h2 { "Danger zone" } }
             div.body.actions {
-                (remove("", "Remove connection", "The service is not told: access there stays until it is revoked.").show())
+                (remove("", "Remove connection", "Access at the service stays until it is revoked there.").show())
                 @if is_oauth {
                     (remove("?revoke=true", "Remove and revoke", "The grant is revoked at the service as well.").show())
                 }
@@ -393,7 +393,7 @@ const FIRST_KEY: KeyWords = KeyWords {
 const NEW_KEY: KeyWords = KeyWords {
     api: "rotate",
     title: "Rotate key",
-    test: " is asked whether it accepts the new key. The old one stays in force if not, and is kept for a way back.",
+    test: " is asked whether it accepts the new key. The old one stays in force if not, and is kept for a rollback.",
     button: "Test and rotate",
     done: "The new key is in force.",
 };

@@ -327,7 +327,7 @@ pub(super) fn why(reason: BrokenReason) -> &'static str {
         BrokenReason::ClientRejected => "the service rejects the app",
         BrokenReason::TestFailed => "the test request failed",
         BrokenReason::Rejected => "the service rejects the key (401)",
-        BrokenReason::StoreKeyMissing => "the key of the store that sealed it is missing",
+        BrokenReason::StoreKeyMissing => "the master key that sealed it is missing",
     }
 }
 

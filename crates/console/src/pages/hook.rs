@@ -176,7 +176,7 @@ fn waiting_events(view: &View) -> Markup {
         @for event in &view.waiting { (one(event)) }
         @if more > 0 { p.small.muted { (count(more, "event")) " more" } }
         @if hook.spec.to.is_none() {
-            p.small.muted { "Your program takes them by this command. A failed event is tried again." }
+            p.small.muted { "Your program gets them with this command. A failed event is tried again." }
             (copyable(&format!("keyward hook listen {} --exec COMMAND", hook.spec.name)))
         }
     }

@@ -110,7 +110,7 @@ impl Means<'_> {
                     summary { @if methods.totp { "Use another authenticator program" } @else { "Set up codes" } }
                     form method="post" data-api=(self.api("POST", "totp")) data-fill=(KEY) {
                         (self.current("totp"))
-                        @if asks_code { (code("totp", "Code of the program so far").show()) }
+                        @if asks_code { (code("totp", "Code of the current program").show()) }
                         button.first { "Show key" }
                     }
                 }

@@ -182,7 +182,7 @@ fn pause(view: &View) -> Markup {
 
 fn connections(view: &View) -> Markup {
     html! {
-        @if view.connections.items.is_empty() { div.body { p.muted { "None are theirs." } } }
+        @if view.connections.items.is_empty() { div.body { p.muted { "None." } } }
         ul.rows { @for connection in &view.connections.items { li {
             (mark(&connection.spec.provider, false))
             div.grow {
@@ -199,7 +199,7 @@ fn connections(view: &View) -> Markup {
 
 fn agents(view: &View) -> Markup {
     html! {
-        @if view.agents.items.is_empty() { div.body { p.muted { "None are theirs." } } }
+        @if view.agents.items.is_empty() { div.body { p.muted { "None." } } }
         ul.rows { @for agent in view.agents.items.iter().take(LISTED) { li {
             div.grow {
                 a href=(format!("/agents/{}", segment(&agent.spec.name))) { (agent.spec.name) }
@@ -315,7 +315,7 @@ fn danger(view: &View) -> Markup {
             header { h2 { "Danger zone" } }
             div.body {
                 @if view.owns() > 0 {
-                    p { (name) " can be removed when nothing is theirs: give their connections and agents to others, or remove these first. Until then, pause them." }
+                    p { (name) " can be removed when they own nothing: assign their connections and agents to others, or remove these first. Until then, pause the user." }
                 } @else { div.actions { (remove.show()) } }
             }
         }

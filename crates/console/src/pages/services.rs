@@ -50,7 +50,7 @@ async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, Page
     let content = html! {
         (head(
             html! { "Services" },
-            Some(html! { "Where accounts are connected. Each has its hosts, and the ways in which it takes a credential." }),
+            Some(html! { "Where accounts are connected. Each has its hosts, and the ways in which it accepts a credential." }),
             html! { @if visit.is_admin() { a.button.first href="/services/new" { (Icon::Plus.show()) "Define a service" } } },
         ))
         (settings_nav(&visit, Subpage::Services))
@@ -211,7 +211,7 @@ fn about(provider: &ProviderView) -> Markup {
     facts(&[
         ("Id", Some(html! { code { (provider.id) } })),
         ("Hosts", Some(chips(&provider.hosts))),
-        ("Asked with a connection", named(variables)),
+        ("Variables of a connection", named(variables)),
         ("Templates of apps", named(templates.collect())),
         (
             "Keys",

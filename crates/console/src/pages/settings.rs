@@ -274,7 +274,7 @@ fn master_keys(keys: &[KeyView], is_operator: bool) -> Markup {
         ul.rows { @for key in keys { li { div.grow {
             p { code { (key.id) } " " @if key.current { span.chip.ok { "current" } } @if key.source.is_none() { span.chip.bad { "missing" } } }
             p.small.muted {
-                @match &key.source { Some(source) => (source_word(source)), None => "It was not given, so its rows do not open. Add it to master_key in the configuration." }
+                @match &key.source { Some(source) => (source_word(source)), None => "It was not given, so its rows cannot be read. Add it to master_key in the configuration." }
                 " · wraps " (key.rows) " " @if key.rows == 1 { "row" } @else { "rows" }
             }
         } } } }

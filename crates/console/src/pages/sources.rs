@@ -45,7 +45,7 @@ fn row(source: &Shown<Source>, is_admin: bool) -> Markup {
     let test = Action {
         api: format!("POST /sources/{}/test", segment(name)),
         label: "Test",
-        done: "Asked: the row shows the result.",
+        done: "Tested: the row shows the result.",
         ..Action::default()
     };
     let remove = Action {
@@ -68,7 +68,7 @@ fn row(source: &Shown<Source>, is_admin: bool) -> Markup {
                     p.status-bad { "Fails since " (ago(failing.since)) ", " (failing.count) " in a row: " (failing.message)
                         @match facts.kept_until {
                             Some(at) => { ". The last values are used until " (ago(at)) "." }
-                            None => { ". There are no earlier values since the gateway began." }
+                            None => { ". There are no earlier values since the gateway started." }
                         }
                     }
                 }

@@ -159,11 +159,11 @@ fn resume<'a>(view: &View, class: &'a str) -> Action<'a> {
 fn standing(webhook: &Shown<Webhook>, is_editable: bool, view: &View) -> Markup {
     let (text, more) = match webhook.facts.state {
         WebhookState::Failed => (
-            "It accepted nothing through all attempts",
-            "Correct the receiver or the URL, then resume. Events of the meantime are not delivered.",
+            "It accepted no event in all attempts",
+            "Correct the receiver or the URL, then resume. Events in the meantime are not delivered.",
         ),
         WebhookState::Gone => (
-            "Its receiver answered 410: it wants no more events",
+            "Its receiver answered 410: it accepts no more events",
             "Resume when the receiver exists again, or remove the webhook.",
         ),
         WebhookState::Active | WebhookState::Paused => return html! {},

@@ -323,7 +323,7 @@ impl BitwardenSource {
 
     pub(super) fn refusals(&self) -> Vec<Refusal> {
         // The access token would go to the cloud.
-        let both = "must be given with the other: `api` and `identity` are of one server";
+        let both = "must be given as well: `api` and `identity` belong to one server";
         let (api, identity) = (self.api.is_some(), self.identity.is_some());
         failed([
             Refusal::unless(api || !identity, "bitwarden.api", both),

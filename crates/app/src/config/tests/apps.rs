@@ -36,7 +36,7 @@ const BAD: &[(&str, &str)] = &[
     ),
     (
         "client_secret: { env: S }, settings: { authorize_params: { state: x } }",
-        "apps[0].settings.authorize_params: `settings.authorize_params` must not have `state`, which each request sets itself; leave it out",
+        "apps[0].settings.authorize_params: `settings.authorize_params` must not have `state`, which each request sets itself; omit it",
     ),
     (
         "client_secret: { env: S }, settings: { refresh_buffer: 30d }",
@@ -56,7 +56,7 @@ const BAD: &[(&str, &str)] = &[
     ),
     (
         "client_secret: plain",
-        "apps[0].client_secret: a secret stands here as text; write `{ env: NAME }`, `{ file: PATH }` or `{ command: [PROGRAM, ARGUMENT] }`",
+        "apps[0].client_secret: a secret is written here as text; write `{ env: NAME }`, `{ file: PATH }` or `{ command: [PROGRAM, ARGUMENT] }`",
     ),
     ("variables: { host: x }", "apps[0].variables: provider `github` has no variable `host`"),
 ];

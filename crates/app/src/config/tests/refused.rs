@@ -58,13 +58,13 @@ const SECTIONS: &[(&str, &[&str])] = &[
             "keyward.yaml:1: telemetry.otlp.headers: these header fields would cross the network in cleartext; write `https://` in `endpoint`, or remove `headers`",
             "keyward.yaml:1: telemetry.otlp.headers.Host: Keyward sets this header field itself; remove it",
             "keyward.yaml:1: telemetry.otlp.headers.a b: this is not the name of a header field; write letters, digits and `-`",
-            "keyward.yaml:1: telemetry.otlp.headers.api-key: a secret stands here as text; write `{ env: NAME }`, `{ file: PATH }` or `{ command: [PROGRAM, ARGUMENT] }`",
+            "keyward.yaml:1: telemetry.otlp.headers.api-key: a secret is written here as text; write `{ env: NAME }`, `{ file: PATH }` or `{ command: [PROGRAM, ARGUMENT] }`",
         ],
     ),
     (
         r#"listen: { admin_tls: { cert: a } }"#,
         &[
-            "keyward.yaml:1: listen.admin_tls: a certificate and its key belong together; name `cert` and `key`, or leave both out for one of Keyward's own CA",
+            "keyward.yaml:1: listen.admin_tls: a certificate and its key belong together; name `cert` and `key`, or omit both for one of Keyward's own CA",
         ],
     ),
     (
@@ -95,9 +95,9 @@ const SECTIONS: &[(&str, &[&str])] = &[
     (
         r#"listen: { agents: [{ agent: a, at: "127.0.0.1:8090" }, { agent: b }, { agent: c, at: "0.0.0.0:8091", unsafe_no_auth: true }] }"#,
         &[
-            "keyward.yaml:1: listen.agents[0]: every program of this machine can be the agent over TCP; use a `unix:` socket, or add `unsafe_no_auth: true` when that is meant",
+            "keyward.yaml:1: listen.agents[0]: every program of this machine can act as the agent over TCP; use a `unix:` socket, or add `unsafe_no_auth: true` when that is meant",
             "keyward.yaml:1: listen.agents[1]: `at` is missing; add `at: \"unix:ci.sock\"`, or a loopback address",
-            "keyward.yaml:1: listen.agents[2].at: 0.0.0.0:8091 is not loopback: others would be the agent; write `127.0.0.1:PORT`, or a `unix:` socket",
+            "keyward.yaml:1: listen.agents[2].at: 0.0.0.0:8091 is not loopback: others could act as the agent; write `127.0.0.1:PORT`, or a `unix:` socket",
         ],
     ),
     (
@@ -153,7 +153,7 @@ const SECTIONS: &[(&str, &[&str])] = &[
     (
         r#"listen: { hooks: { at: "127.0.0.1:8081", url: "ftp://x", tls: { key: k } } }"#,
         &[
-            "keyward.yaml:1: listen.hooks.tls: a certificate and its key belong together; name `cert` and `key`, or leave both out for one of Keyward's own CA",
+            "keyward.yaml:1: listen.hooks.tls: a certificate and its key belong together; name `cert` and `key`, or omit both for one of Keyward's own CA",
             "keyward.yaml:1: listen.hooks.url: this is not the URL of a server; write `https://keyward.example.com`, without user, query and fragment",
             "keyward.yaml:1: listen.hooks: another listener is at 127.0.0.1:8081 as well; choose another port for one of them",
         ],
@@ -202,7 +202,7 @@ const SECTIONS: &[(&str, &[&str])] = &[
     (
         r#"store: { postgres: { url: "postgres://u:canary@h/db" } }"#,
         &[
-            "keyward.yaml:1: store.postgres.url: a secret stands here as text; write `{ env: NAME }`, `{ file: PATH }` or `{ command: [PROGRAM, ARGUMENT] }`",
+            "keyward.yaml:1: store.postgres.url: a secret is written here as text; write `{ env: NAME }`, `{ file: PATH }` or `{ command: [PROGRAM, ARGUMENT] }`",
         ],
     ),
     (
@@ -245,17 +245,17 @@ const SECTIONS: &[(&str, &[&str])] = &[
     (
         "master_key: 000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f",
         &[
-            "keyward.yaml:1: master_key: a secret stands here as text; write `{ env: NAME }`, `{ file: PATH }` or `{ command: [PROGRAM, ARGUMENT] }`",
+            "keyward.yaml:1: master_key: a secret is written here as text; write `{ env: NAME }`, `{ file: PATH }` or `{ command: [PROGRAM, ARGUMENT] }`",
         ],
     ),
     (
         "master_key: []",
-        &["keyward.yaml:1: master_key: the list is empty; name one, or leave the key out"],
+        &["keyward.yaml:1: master_key: the list is empty; name one, or omit the key"],
     ),
     (
         "master_key: [{ file: a }, canary]",
         &[
-            "keyward.yaml:1: master_key[1]: a secret stands here as text; write `{ env: NAME }`, `{ file: PATH }` or `{ command: [PROGRAM, ARGUMENT] }`",
+            "keyward.yaml:1: master_key[1]: a secret is written here as text; write `{ env: NAME }`, `{ file: PATH }` or `{ command: [PROGRAM, ARGUMENT] }`",
         ],
     ),
     (
@@ -289,7 +289,7 @@ const SECTIONS: &[(&str, &[&str])] = &[
     (
         "ca: { cert: a.pem }",
         &[
-            "keyward.yaml:1: ca: a certificate and its key belong together; name `cert` and `key`, or leave both out",
+            "keyward.yaml:1: ca: a certificate and its key belong together; name `cert` and `key`, or omit both",
         ],
     ),
     (
@@ -307,7 +307,7 @@ const SECTIONS: &[(&str, &[&str])] = &[
     (
         r#"listen: { proxy: [{ at: "0.0.0.0:1", tls: { cert: a.pem } }, { at: "0.0.0.0:2", tls: { cert: a.pem, key: b.pem, names: [a.test] } }, { at: "0.0.0.0:3", tls: { names: ["a b"] } }] }"#,
         &[
-            "keyward.yaml:1: listen.proxy[0].tls: a certificate and its key belong together; name `cert` and `key`, or leave both out for one of Keyward's own CA",
+            "keyward.yaml:1: listen.proxy[0].tls: a certificate and its key belong together; name `cert` and `key`, or omit both for one of Keyward's own CA",
             "keyward.yaml:1: listen.proxy[1].tls: `names` are those of the certificate that is given; remove `names`",
             "keyward.yaml:1: listen.proxy[2].tls.names[0]: this is not a host; write `keyward.example.com`",
         ],
@@ -327,14 +327,14 @@ const SECTIONS: &[(&str, &[&str])] = &[
         &[
             "keyward.yaml:1: upstream.proxy.except[0]: `*.corp` is no host, domain or network; write `.corp.example`, `git.corp.example` or `10.0.0.0/8`",
             "keyward.yaml:1: upstream.proxy.except[1]: `10.1.2.3/8` is no host, domain or network; write `.corp.example`, `git.corp.example` or `10.0.0.0/8`",
-            "keyward.yaml:1: upstream.proxy: `user` and `password` belong together; name both, or leave both out",
+            "keyward.yaml:1: upstream.proxy: `user` and `password` belong together; name both, or omit both",
             "keyward.yaml:1: upstream.proxy.url: this is not the URL of a proxy; write `http://proxy.example:3128` or `https://proxy.example:3129`",
         ],
     ),
     (
         r#"upstream: { proxy: { user: svc, password: canary } }"#,
         &[
-            "keyward.yaml:1: upstream.proxy.password: a secret stands here as text; write `{ env: NAME }`, `{ file: PATH }` or `{ command: [PROGRAM, ARGUMENT] }`",
+            "keyward.yaml:1: upstream.proxy.password: a secret is written here as text; write `{ env: NAME }`, `{ file: PATH }` or `{ command: [PROGRAM, ARGUMENT] }`",
             "keyward.yaml:1: upstream.proxy: `url` is missing; add `url:`",
         ],
     ),
@@ -376,7 +376,7 @@ const SECTIONS: &[(&str, &[&str])] = &[
         &[
             "keyward.yaml:1: limits.heads_max: unknown key `heads_max`; did you mean `leaves_max`?",
             "keyward.yaml:1: limits.leaves_max: this is text; write a whole number",
-            "keyward.yaml:1: limits.head_timeout: no exchange ends in no time; write a longer time, such as 30s",
+            "keyward.yaml:1: limits.head_timeout: the time must be longer than zero; write a longer time, such as 30s",
         ],
     ),
     (
@@ -394,7 +394,7 @@ const SECTIONS: &[(&str, &[&str])] = &[
     (
         "audit: { file_bytes_max: 100, files_max: 1 }",
         &[
-            "keyward.yaml:1: audit.file_bytes_max: 100 bytes hold hardly a record; write 4096 or more",
+            "keyward.yaml:1: audit.file_bytes_max: 100 bytes are too few for a record; write 4096 or more",
             "keyward.yaml:1: audit.files_max: the records before the file that is written would be lost at once; write 2 or more",
         ],
     ),
@@ -417,7 +417,7 @@ const SECTIONS: &[(&str, &[&str])] = &[
             "keyward.yaml:1: limits.heads_max: unknown key `heads_max`; did you mean `leaves_max`?",
             "keyward.yaml:1: limits.leaves_max: this is text; write a whole number",
             "keyward.yaml:1: limits.streams_max: 0 leaves no room for any exchange; write 1 or more",
-            "keyward.yaml:1: limits.head_timeout: no exchange ends in no time; write a longer time, such as 30s",
+            "keyward.yaml:1: limits.head_timeout: the time must be longer than zero; write a longer time, such as 30s",
         ],
     ),
     (
@@ -425,7 +425,7 @@ const SECTIONS: &[(&str, &[&str])] = &[
         &[
             "keyward.yaml:1: oauth.head_bytes_max: 4096 leaves no room for any token; write 8192 or more",
             "keyward.yaml:1: oauth.circuit_failures_max: 0 leaves no room for any token; write 1 or more",
-            "keyward.yaml:1: oauth.backoff_first: nothing is done in no time; write a longer time, such as 30s",
+            "keyward.yaml:1: oauth.backoff_first: the time must be longer than zero; write a longer time, such as 30s",
             "keyward.yaml:1: oauth.lease: a second replica would ask while the first still waits for its answer; write a longer time than `oauth.exchange_timeout`",
             "keyward.yaml:1: oauth.backoff_jitter_percent: a pause could be none, or twice as long; write 0 to 90",
         ],

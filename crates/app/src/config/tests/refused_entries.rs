@@ -31,13 +31,13 @@ const CONNECTIONS: &[(&str, &[&str])] = &[
     (
         "connections: [{ name: a, provider: github, fields: { token: ghp_canary } }]",
         &[
-            "keyward.yaml:1: connections[0].fields.token: a secret stands here as text; write `{ env: NAME }`, `{ file: PATH }` or `{ command: [PROGRAM, ARGUMENT] }`",
+            "keyward.yaml:1: connections[0].fields.token: a secret is written here as text; write `{ env: NAME }`, `{ file: PATH }` or `{ command: [PROGRAM, ARGUMENT] }`",
         ],
     ),
     (
         "connections: [{ name: a, provider: github, fields: { token: 123456 } }]",
         &[
-            "keyward.yaml:1: connections[0].fields.token: a secret stands here as text; write `{ env: NAME }`, `{ file: PATH }` or `{ command: [PROGRAM, ARGUMENT] }`",
+            "keyward.yaml:1: connections[0].fields.token: a secret is written here as text; write `{ env: NAME }`, `{ file: PATH }` or `{ command: [PROGRAM, ARGUMENT] }`",
         ],
     ),
     (
@@ -236,7 +236,7 @@ const AGENTS_AND_RULES: &[(&str, &[&str])] = &[
     (
         "agents: [{ name: a, token: kwa_canary }, { name: a/b }, { name: a, use: x }]",
         &[
-            "keyward.yaml:1: agents[0].token: a secret stands here as text; write `{ env: NAME }`, `{ file: PATH }` or `{ command: [PROGRAM, ARGUMENT] }`",
+            "keyward.yaml:1: agents[0].token: a secret is written here as text; write `{ env: NAME }`, `{ file: PATH }` or `{ command: [PROGRAM, ARGUMENT] }`",
             "keyward.yaml:1: agents[1].name: `name` must be 1 to 64 letters, digits or `-._~`, not an id and not only dots; write another one",
             "keyward.yaml:1: agents[2].use: this is text; write a list",
         ],
@@ -244,7 +244,7 @@ const AGENTS_AND_RULES: &[(&str, &[&str])] = &[
     (
         "insecure_inline: true\nagents: [{ name: a, token: shortcanary }]",
         &[
-            "keyward.yaml:2: agents[0].token: this is not a token; choose at least 20 letters, digits or `-._~`, or leave it out for an issued one",
+            "keyward.yaml:2: agents[0].token: this is not a token; choose at least 20 letters, digits or `-._~`, or omit it for an issued one",
         ],
     ),
     (
@@ -266,7 +266,7 @@ agents: [{ name: a, environment: dev, use: [gh, gh, ""] }]"#,
     (
         "rules: [{ name: a }]",
         &[
-            "keyward.yaml:1: rules[0]: the rule says nothing; add `use: CONNECTION` or `action: deny`",
+            "keyward.yaml:1: rules[0]: the rule has neither `use` nor `action`; add `use: CONNECTION` or `action: deny`",
         ],
     ),
     (
@@ -282,15 +282,15 @@ agents: [{ name: a, environment: dev, use: [gh, gh, ""] }]"#,
         &[
             "keyward.yaml:2: rules[0].action: there is no action `dney`; did you mean `deny`?",
             "keyward.yaml:3: rules[1].name: the name `a` is used twice; rename or remove one",
-            "keyward.yaml:3: rules[1].action: `deny` injects nothing, but `use` names a connection; leave `use` or `action` out",
-            "keyward.yaml:4: rules[2].action: methods, paths and actions cannot be seen in a tunnel; leave them out, or write `action: pass`",
+            "keyward.yaml:3: rules[1].action: `deny` injects nothing, but `use` names a connection; omit `use` or `action`",
+            "keyward.yaml:4: rules[2].action: methods, paths and actions cannot be seen in a tunnel; omit them, or write `action: pass`",
             "keyward.yaml:5: rules[3].hosts[0]: `*.com` covers a public suffix: name a registrable domain, such as `*.example.com`",
             "keyward.yaml:5: rules[3].hosts[1]: `a b` is not a host pattern: write `api.example.com`, `*.example.com` or `api.example.com:8443`",
             "keyward.yaml:5: rules[3].paths[0]: `x` is not a path pattern: begin with `/`; `*` stands for one segment or a part of it, `**` only at the end for any rest",
             "keyward.yaml:5: rules[3].methods[0]: this is not a method; write GET, POST or another",
             "keyward.yaml:5: rules[3].methods[1]: `GTE` is no usual method; did you mean `GET`?",
-            "keyward.yaml:6: rules[4].agents: the list is empty; name one, or leave `agents` out for all",
-            "keyward.yaml:6: rules[4].hosts: the list is empty; name one, or leave `hosts` out for all",
+            "keyward.yaml:6: rules[4].agents: the list is empty; name one, or omit `agents` for all",
+            "keyward.yaml:6: rules[4].hosts: the list is empty; name one, or omit `hosts` for all",
             "keyward.yaml:7: rules[5].hots: unknown key `hots`; did you mean `hosts`?",
             "keyward.yaml:8: rules[6].action: there is no action `explode`; write inject, deny, pass, tunnel",
             "keyward.yaml:9: rules[7].host: unknown key `host`; did you mean `hosts`?",

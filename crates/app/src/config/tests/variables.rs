@@ -29,12 +29,12 @@ fn an_invalid_variable_is_refused_by_its_name() {
         (
             "KEYWARD__LOG__LEVEL__X",
             "1",
-            "environment variable KEYWARD__LOG__LEVEL__X: log.level.x: the name does not lead through maps; set the key above it, whole, as `[…]` or `{…}`",
+            "environment variable KEYWARD__LOG__LEVEL__X: log.level.x: the name leads through a key that is not a map; set the whole key above it, as `[…]` or `{…}`",
         ),
         (
             "KEYWARD__RULES__0__ACTION",
             "deny",
-            "environment variable KEYWARD__RULES__0__ACTION: rules.0.action: the name does not lead through maps; set the key above it, whole, as `[…]` or `{…}`",
+            "environment variable KEYWARD__RULES__0__ACTION: rules.0.action: the name leads through a key that is not a map; set the whole key above it, as `[…]` or `{…}`",
         ),
         (
             "KEYWARD__UPSTREAM__TRUST",
@@ -49,7 +49,7 @@ fn an_invalid_variable_is_refused_by_its_name() {
         (
             "KEYWARD__AGENTS",
             "[{ name: a, token: kwa_canary }]",
-            "environment variable KEYWARD__AGENTS: agents[0].token: a secret stands here as text; write `{ env: NAME }`, `{ file: PATH }` or `{ command: [PROGRAM, ARGUMENT] }`",
+            "environment variable KEYWARD__AGENTS: agents[0].token: a secret is written here as text; write `{ env: NAME }`, `{ file: PATH }` or `{ command: [PROGRAM, ARGUMENT] }`",
         ),
     ] {
         let yaml = "log: { level: info }\nrules: [{ action: deny }]\n";

@@ -14,7 +14,7 @@ const NAMED: usize = 5;
 pub(super) fn table(agents: &[AgentUse]) -> Markup {
     html! {
         @if agents.is_empty() {
-            div.body { p.muted { "No agent may use it yet. Open an agent and tick this connection. That of an end user is also for agents whose page has its provider under " b { "End users" } "." } }
+            div.body { p.muted { "No agent may use it yet. Open an agent and tick this connection. A connection of an end user is also for agents whose page lists its provider under " b { "End users" } "." } }
         } @else {
             div.wide { table {
                 thead { tr { th { "Agent" } th { "Because" } th.r { "Requests" } th { "Last used" } } }

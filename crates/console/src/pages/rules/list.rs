@@ -86,7 +86,7 @@ pub(super) fn panel(visit: &Visit, view: &View<'_>) -> Markup {
             @if !sets.is_empty() { (allowed(view, &sets)) }
             @for rule in view.all.items.iter().filter(|it| it.id == "default") { (default(view, rule)) }
             @if has_more {
-                div.foot { "There are more rules and bindings than this page reads. The page of " a href="/agents" { "an agent" } " has what it reaches, and " code { "keyward rule list" } " lists all." }
+                div.foot { "There are more rules and bindings than this page reads. The page of " a href="/agents" { "an agent" } " shows what it reaches, and " code { "keyward rule list" } " lists all." }
             }
         }
     }

@@ -125,7 +125,7 @@ fn form(given: &DefinitionForm, verdict: &Verdict) -> Markup {
         (text("host", "Host", &given.host, "api.corp.example", "Without a path. Credentials go to this host only; add :port unless it is 443."))
         (text("name", "Name", &given.name, "Corp Billing", "For people. Empty: the host."))
         fieldset.field {
-            legend.label { "How it takes the key" }
+            legend.label { "How it accepts the key" }
             @for (value, label) in ways {
                 @let id = format!("send-{value}");
                 div.check {
@@ -220,7 +220,7 @@ fn changes(visit: &Visit, checked: &Checked, tag: Option<&str>) -> Markup {
     let body = serde_json::Value::Object(checked.definition.clone());
     html! {
         (correct(&checked.provider))
-        p { "There is a service " a href=(format!("/services/{}", segment(id))) { (id) } " already. It takes this definition; while connections use it, its hosts and the places of its keys stay." }
+        p { "There is a service " a href=(format!("/services/{}", segment(id))) { (id) } " already. It gets this definition; while connections use it, its hosts and the places of its keys cannot change." }
         @if visit.is_admin() {
             form method="post" data-api=(format!("PUT /providers/{}", segment(id))) data-body=(body) data-tag=[tag] data-to=(format!("/services/{}", segment(id))) data-done="Changed." {
                 div.actions { button.first { "Change service" } }
