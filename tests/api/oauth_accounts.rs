@@ -185,7 +185,8 @@ async fn a_reconnect_whose_account_the_provider_does_not_name_waits_for_confirma
     assert!(page.contains("does not say which account") && page.contains(ALICE), "{page}");
     assert_eq!(browser.post(&format!("{done}?accept=no")).await.head.status(), 303);
     let why = world.flow(&again).await["why"].as_str().expect("why").to_owned();
-    assert!(why.contains("stays at the provider, since connection `work` may use it"), "{why}");
+    let shared = "stays valid at the provider, since connection `work` may use it";
+    assert!(why.contains(shared), "{why}");
     assert!(world.server.issuer().revoked().is_empty(), "some providers end all of an account's");
     assert!(world.server.issuer().is_live(&old));
     assert_eq!(world.request().await.text(), "fine");

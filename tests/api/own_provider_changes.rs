@@ -106,7 +106,8 @@ async fn a_change_that_would_send_a_used_secret_to_other_hosts_or_places_is_refu
         let answer = api(&lab, "PUT", AT, &definition).await;
         let text = answer.text();
         assert!((400..500).contains(&answer.head.status()), "{definition}: {text}");
-        let named = format!("`{field}` of provider `corp` stays while connection `work` uses it");
+        let named =
+            format!("`{field}` of provider `corp` cannot change while connection `work` uses it");
         assert!(text.contains(&named), "{definition}: {text}");
         assert!(text.contains("remove what uses it first"), "a remedy: {text}");
         let now = api(&lab, "GET", AT, &Value::Null).await.json();
@@ -159,7 +160,7 @@ async fn the_token_endpoint_of_a_provider_with_an_app_cannot_be_changed() {
     });
     api(&lab, "POST", "/apps", &app).await.is(201);
     let refused = api(&lab, "PUT", AT, &oauth("/elsewhere")).await.text();
-    let named = "`auth[0].token` of provider `corp` stays while app `portal` uses it";
+    let named = "`auth[0].token` of provider `corp` cannot change while app `portal` uses it";
     assert!(refused.contains(named), "{refused}");
     lab.finish().await;
 }

@@ -345,7 +345,7 @@ async fn a_reload_that_contradicts_a_stored_rule_names_both_and_changes_nothing(
     for (rule, parts) in [
         (
             "{ name: sees, hosts: [b.test], action: pass }",
-            ["`store:blind` tunnels hosts that rule `file:sees` looks into", "keyward.yaml:"],
+            ["`store:blind` tunnels hosts that rule `file:sees` inspects", "keyward.yaml:"],
         ),
         (
             "{ name: blind, hosts: [c.test], action: deny }",

@@ -429,7 +429,7 @@ fn a_log_that_was_deleted_is_not_called_whole_and_goes_on_in_a_new_file() {
     assert!(metrics.contains("keyward_audit_log_changes_total 1\n"), "{metrics}");
     let names_it = |err: &str| {
         let says =
-            "holds record 3, with which the gateway went on: the records before it were removed";
+            "holds record 3, from which the gateway continued: the records before it were removed";
         assert!(err.contains(says), "{err}");
     };
     names_it(&lab.cli.run(&["audit", "verify"]).failed(1));

@@ -237,7 +237,7 @@ async fn connect_asks_for_provider_name_and_key_and_prints_a_command_to_run() {
     assert!(!walk.echoes());
     // Backspace takes a whole character. Keys are pasted with what stood around them.
     walk.types(&format!("é\u{7f}\"{}\"\r", desk.secret()));
-    walk.shows("it stands in quotes; give it without them");
+    walk.shows("it is in quotes; give it without them");
     walk.shows("> paste it again");
     walk.types("\r");
     walk.shows("(not shown): ");
@@ -424,7 +424,7 @@ fn a_secret_of_an_unexpected_format_is_refused_unless_the_check_is_skipped() {
                 &*stripe,
                 "`token` looks like a key of Clerk, Stripe or WorkOS (`sk_live_…`), not of GitHub\nhint: ",
             ),
-            (&*quoted, "`token` stands in quotes\nhint: give it without them"),
+            (&*quoted, "`token` is in quotes\nhint: give it without them"),
             (&*line, "`token` is a line that sets a variable\nhint: "),
             ("ghp_short", "`token` has 9 characters only: it was not copied whole\nhint: "),
         ] {
@@ -459,7 +459,7 @@ fn a_placeholder_as_a_secret_is_refused_even_without_the_format_check() {
     let add = ["connection", "add", "github", "--name", "b", "--no-test", "--secret-file", &file];
     let err = cli.run(&add).failed(2);
     assert!(
-        err.contains("is a placeholder of ours") && !err.contains("--skip-format-check"),
+        err.contains("is a placeholder of Keyward") && !err.contains("--skip-format-check"),
         "{err}"
     );
     let err = cli.run(&[&add[..], &["--any-shape"]].concat()).failed(1);

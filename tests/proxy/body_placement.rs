@@ -54,7 +54,7 @@ async fn a_body_that_cannot_carry_the_credential_is_refused_and_not_sent() {
         ("GET /a", "", "the request has none; send a JSON object or a form"),
         (&*format!("GET /a\r\n{JSON}"), "", "the request has none"),
         ("POST /a", "", "the request has none"),
-        ("POST /a", "{}", "this one is of no Content-Type"),
+        ("POST /a", "{}", "this one is without a Content-Type"),
         (multipart, "--y--", "multipart/form-data with text where a delimiter belongs"),
         ("POST /a\r\nContent-Type: application/x-ndjson", "{}", "this one is application/x-ndjson"),
         (&format!("POST /a\r\n{JSON}\r\n{FORM}"), "{}", "this one is of several"),

@@ -78,10 +78,12 @@ codes! {
         "The request is malformed, or has no place for the credential. To the API: the body, query or path cannot be read.",
         "correct the request as the message says";
     BadTarget: "bad_target" 400 Proxy(MALFORMED),
-        "The target is no host and port, the path has two readings, or a base URL does not say which host it means.",
+        "The target is not a host and port, the path is ambiguous, or a base URL does not name \
+         its host.",
         "write host and path without dot segments, doubled slashes and needless percent-encoding";
     MethodRefused: "method_refused" 405 Both(DENIED),
-        "TRACE, TRACK and CONNECT inside a tunnel are not forwarded. To the API: the path does not take this method.",
+        "TRACE, TRACK and CONNECT inside a tunnel are not forwarded. To the API: the path does \
+         not support this method.",
         "use another method";
     TooLarge: "too_large" 413 Both(DENIED),
         "The body exceeds the limit. The proxy refuses only bodies that it reads whole: to write a credential into them (`multipart/form-data` excepted), to sign them, or because rules depend on them.",
@@ -91,7 +93,7 @@ codes! {
         "send a shorter URL, or raise `limits.target_bytes_max`";
     ExpectationFailed: "expectation_failed" 417 Proxy(DENIED),
         "`Expect` has another value than `100-continue`.",
-        "leave `Expect` out";
+        "omit `Expect`";
     HostMismatch: "host_mismatch" 421 Both(DENIED),
         "`Host`, `:authority` or SNI differs from the host of the tunnel, or is no name of this listener.",
         "send the request to the host that the tunnel was opened for, or to the listener's own name";
@@ -107,7 +109,7 @@ codes! {
         "A request to a base URL has no valid token of an agent.",
         "give the agent's token (kwa_…) as the program's API key, in `Keyward-Token`, or as http://NAME:TOKEN@HOST:PORT/to/…";
     SessionExpired: "session_expired" 401 Proxy(DENIED),
-        "The session has expired or was ended, or its agent or end user is paused or gone.",
+        "The session has expired or was ended, or its agent or end user is paused or removed.",
         "make a new session: `keyward session add`, or POST /sessions";
     AgentUnauthenticated: "agent_unauthenticated" 407 Proxy(DENIED),
         "A request to the proxy has no valid token of an agent.",
@@ -119,13 +121,14 @@ codes! {
         "A request to a hook is not signed as the service signs, or is too old.",
         "`keyward hook show NAME` says why; `keyward hook rotate NAME --secret-stdin` replaces its secret";
     HookUnavailable: "hook_unavailable" 503 Api,
-        "A hook cannot take events now: too many wait, it has no scheme, or the store failed.",
-        "repeat the request later; `keyward hook show NAME` says what waits";
+        "A hook cannot accept events now: too many are waiting, it has no scheme, or the store \
+         failed.",
+        "repeat the request later; `keyward hook show NAME` shows how many wait";
     AgentUnavailable: "agent_unavailable" 403 Proxy(DENIED),
         "The agent that the listener belongs to is paused or does not exist.",
-        "`keyward agent list` shows which there are";
+        "`keyward agent list` shows which exist";
     BaseUrlRefused: "base_url_refused" 403 Proxy(DENIED),
-        "Base URLs are switched off, or do not work on this listener because it asks for no token.",
+        "Base URLs are switched off, or do not work on this listener because it requires no token.",
         "set `listen.base_urls: true`, and use a listener of `listen.proxy` with the agent's token";
     CrossSiteRefused: "cross_site_refused" 403 Both(DENIED),
         "A page of another site sent a request to a base URL. To the API: `Origin` is neither the listener's own nor in \
@@ -195,10 +198,10 @@ codes! {
         "the gateway's log names the cause";
     SecretEchoed: "secret_echoed" 502 Proxy(DENIED),
         "A compressed answer repeats the credential.",
-        "ask with `Accept-Encoding: identity`: the credential is masked then";
+        "send `Accept-Encoding: identity`: the credential is masked then";
     CodingUnscannable: "coding_unscannable" 502 Proxy(DENIED),
         "The answer has a content coding that cannot be searched for the credential, or a broken one.",
-        "answers come as gzip, deflate, br, zstd or uncoded; ask with `Accept-Encoding: identity`";
+        "answers come as gzip, deflate, br, zstd or uncoded; send `Accept-Encoding: identity`";
     NoDecoder: "overloaded" 502 Proxy(EXHAUSTED),
         "No memory is left to search a compressed answer for the credential.",
         "retry later, or send `Accept-Encoding: identity`";
@@ -210,10 +213,11 @@ codes! {
     StreamCut: "stream_cut" 503 Proxy(INTERNAL),
         "A person has cut the open request, WebSocket, tunnel or database session. Only the audit log has this code: the client sees that its \
          stream ends early, and a WebSocket is closed with 1008.",
-        "ask who cut it: `keyward audit query --changed EXCHANGE`; the same request may be sent again";
+        "`keyward audit query --changed EXCHANGE` shows who cut it; the same request may be sent \
+         again";
     Overloaded: "overloaded" 503 Proxy(EXHAUSTED),
-        "The gateway, or this agent, uses as many streams, descriptors or as much memory for bodies as it may, or its \
-         policy changes too often to decide.",
+        "The gateway, or this agent, has reached its limit of streams, descriptors or memory for \
+         bodies, or its policy changes too often to decide.",
         "retry when `Retry-After` says";
     AuditUnavailable: "audit_unavailable" 503 Both(DENIED),
         "The audit log cannot be written: nothing is served or changed without a record.",
@@ -233,7 +237,8 @@ codes! {
         "The request changes something and is authenticated by a cookie, but lacks the CSRF value of its login.",
         "send the `csrf` of GET /session in `Keyward-CSRF`";
     CleartextRefused: "cleartext_refused" 403 Api,
-        "The API was asked over cleartext HTTP from another machine, which would reveal the token.",
+        "The API was called over cleartext HTTP from another machine, which would reveal the \
+         token.",
         "set `listen.admin_tls`, or name the proxy that terminates TLS in `listen.admin_proxies`";
     ScopeMissing: "scope_missing" 403 Api,
         "The token lacks a scope.",
@@ -257,7 +262,8 @@ codes! {
         "Agent and connection belong to two environments.",
         "bind a connection of the agent's own environment";
     ListenerUnavailable: "listener_unavailable" 409 Api,
-        "The place of a database listener cannot be opened: another program or listener has it, or the system refuses it.",
+        "The port or socket of a database listener cannot be opened: another program or listener \
+         uses it, or the system refuses it.",
         "choose another port; 0 is any free one";
     Stale: "stale" 412 Api,
         "The resource was changed after it was read: `If-Match` names an earlier version, or another replica changed it at the same time.",
@@ -273,12 +279,12 @@ codes! {
         "use a new key for each request, and the same key only to repeat it";
     Refused: "refused" 422 Api,
         "The request is well-formed, but the state of the resource does not permit it.",
-        "the message says what is in the way";
+        "the message says what prevents it";
     TestFailed: "test_failed" 422 Api,
         "The provider rejected the new credential in its test; nothing was changed.",
         "the message says what the provider answered";
     ConfigRefused: "config_refused" 422 Api,
-        "The configuration on disk is wrong; the message has one error in a line.",
+        "The configuration on disk is wrong; the message has one error per line.",
         "the old configuration stays in force until this is corrected";
     NotInForce: "not_in_force" 500 Api,
         "The change is stored, but the rules do not compile: the policy before the change still decides.",

@@ -24,7 +24,7 @@ pub fn password_of(permitted: &PermittedLogin) -> Result<Secret, Refused> {
     let (endpoint, user) =
         (permitted.permit().endpoint(), user_of(permitted).ok_or_else(incomplete)?);
     if endpoint.security == StreamSecurity::Cleartext {
-        let text = "passwords of AWS IAM are sent over verified TLS alone";
+        let text = "passwords of AWS IAM are sent over verified TLS only";
         let hint = "set `sslmode: verify-full`, and name Amazon's root in `upstream.trust`";
         return Err(Refused::Keyward(Code::UpstreamTls.because(text).hint(hint)));
     }
@@ -52,10 +52,10 @@ pub enum ServerError {
     #[error("the server does not answer as {} does", .0.name())]
     Protocol(DatabaseProtocol),
     /// It requests an authentication method that would reveal the password.
-    #[error("the server asks for {method}, which is answered only over verified TLS")]
+    #[error("the server requests {method}, which is answered only over verified TLS")]
     Weak { method: &'static str },
     /// It requests an unsupported authentication method, or speaks an old version.
-    #[error("the server asks for {method}, which is not supported")]
+    #[error("the server requests {method}, which is not supported")]
     Unsupported { method: &'static str },
     /// It refuses. The message is its own.
     #[error("the database server refuses the login: {message}")]
@@ -118,16 +118,20 @@ impl ServerError {
                 Some("another program may answer at this address; check it".to_owned())
             }
             Self::OtherDomain => {
-                Some("name a server as the host that is in the domain of the primary".to_owned())
+                Some("set the host to a server in the domain of the primary".to_owned())
             }
             Self::ModeMismatch => Some(
                 "a pooler before the server may drop it: log in at the server itself".to_owned(),
             ),
             Self::SqlModeMismatch => Some(
-                "take ANSI_QUOTES, NO_BACKSLASH_ESCAPES, ORACLE and MSSQL out of the server's sql_mode".to_owned(),
+                "remove ANSI_QUOTES, NO_BACKSLASH_ESCAPES, ORACLE and MSSQL from the server's \
+                 sql_mode"
+                    .to_owned(),
             ),
             Self::CharsetMismatch => Some(
-                "take SET NAMES out of the server's init_connect, and skip-character-set-client-handshake out of its options".to_owned(),
+                "remove SET NAMES from the server's init_connect, and \
+                 skip-character-set-client-handshake from its options"
+                    .to_owned(),
             ),
             _ => None,
         }

@@ -40,7 +40,7 @@ pub enum InboxRefusal {
     #[error("the hook has a secret already")]
     HasSecret,
     /// The key of the service could not be fetched. The service repeats the request.
-    #[error("the key that signs cannot be fetched: {0}")]
+    #[error("the signing key cannot be fetched: {0}")]
     NoKey(String),
     /// The service's confirmation page could not be fetched.
     #[error("the confirmation failed: {0}")]

@@ -70,7 +70,7 @@ impl Inbox {
         let answer = self.get(url, AllowedServers::Secure).await?;
         match answer.status().as_u16() {
             200 => Ok(answer.into_body()),
-            status => Err(format!("its place answered {status}")),
+            status => Err(format!("its URL answered {status}")),
         }
     }
 

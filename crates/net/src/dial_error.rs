@@ -83,7 +83,7 @@ pub enum ProxyFault {
     #[error("is this gateway itself")]
     Own,
     /// The TLS handshake failed.
-    #[error("does not prove who it is: {0}")]
+    #[error("cannot be verified: {0}")]
     Tls(#[source] HandshakeError),
     /// It requires a login, or rejects the configured one.
     #[error("does not accept the gateway's login")]
@@ -119,12 +119,12 @@ impl ProxyFault {
                 "check `upstream.proxy.url`, and whether the proxy runs; list the targets that need no proxy in \
                  `upstream.proxy.except`"
             }
-            Self::Own => "`upstream.proxy.url` is for the proxy behind this one",
+            Self::Own => "`upstream.proxy.url` must name another proxy, not this gateway",
             Self::Tls(_) => "name the root of its certificate in `upstream.trust`",
             Self::Login => "check `upstream.proxy.user` and `upstream.proxy.password`",
             Self::Refused { .. } => {
-                "check the host's name; ask who runs the proxy to allow it, or name the host in \
-                 `upstream.proxy.except`"
+                "check the host's name; ask the person who runs the proxy to allow it, or name \
+                 the host in `upstream.proxy.except`"
             }
         }
     }

@@ -33,7 +33,7 @@ fn remedy(text: &str) -> &'static str {
             "an IPv4-mapped address is judged as the IPv4 address in it: write 10.1.2.0/24:443"
         }
         () if is_v6 => {
-            "IPv6 stands in brackets, and the prefix length after them: write [fd00::]/8:443, \
+            "put IPv6 in brackets, and the prefix length after them: [fd00::]/8:443, \
              [fd12:3456::1]:443 or [::1]:8000-9000"
         }
         () => "write 10.1.2.0/24:443 or 127.0.0.1:8000-9000, and IPv6 in brackets: [fd00::]/8:443",

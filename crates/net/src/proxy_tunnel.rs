@@ -33,7 +33,7 @@ pub(super) async fn enter(
             stream.map(Wire::over_tls).map_err(ProxyFault::Tls)
         }
         (Scheme::Https, None) => {
-            let error = io::Error::other("nothing was configured to verify it by");
+            let error = io::Error::other("no TLS configuration to verify it");
             Err(ProxyFault::Closed(error))
         }
     }

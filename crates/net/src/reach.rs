@@ -108,7 +108,7 @@ fn unproven(target: &Target, error: &HandshakeError) -> Unreached {
     };
     let hint = match fault {
         Some(CertificateFault::UnknownIssuer) => {
-            "if a proxy of your company looks into TLS, or the service has its own CA, trust \
+            "if a proxy of your company inspects TLS, or the service has its own CA, trust \
              that: `upstream: { trust: [FILE.pem] }`"
         }
         Some(CertificateFault::Expired | CertificateFault::NotYetValid) => {

@@ -60,7 +60,7 @@ pub enum KeyError {
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum SignError {
     /// RSA with SHA-1.
-    #[error("the client wants a signature with SHA-1")]
+    #[error("the client requests a signature with SHA-1")]
     Sha1,
     /// The cryptographic library failed.
     #[error("the signature failed")]

@@ -69,7 +69,7 @@ impl Vault {
         };
         let credential = self.trial(connection, grant).await?;
         if credential.signer.is_some() {
-            return Err("its requests are signed, which only the data path does".to_owned());
+            return Err("its test request must be signed, which only the proxy does".to_owned());
         }
         let (by, settings) = (self.caller(), self.token_settings());
         let by = by.ok_or("this process sends no requests")?;

@@ -148,7 +148,7 @@ fn proves(app: &AppSpec, oauth: &OAuth, secrets: &[&str]) -> Result<(), VaultErr
         None => Ok(()),
         Some(missing) => {
             let what = format!(
-                "`{missing}` is missing: the client proves itself with it; or set client_auth"
+                "`{missing}` is missing: the client authenticates with it; or set client_auth"
             );
             Err(refused(missing, what))
         }

@@ -164,7 +164,7 @@ impl Vault {
         let stored = self.opened_app(&before).await;
         let kept = match (&secret, AppPurpose::of(&before.spec) == AppPurpose::of(&after.spec)) {
             (None, false) if !before.facts.secrets.is_empty() => {
-                let what = "where the app's secret goes changes: give the secret again";
+                let what = "the app's secret would be sent elsewhere: give the secret again";
                 return Err(app_check::refused("secrets", what).into());
             }
             (None, _) => AppSecret::decode(&stored.as_ref().map_err(|_| broken(&before, None))?.1)

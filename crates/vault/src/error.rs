@@ -42,7 +42,7 @@ pub enum VaultError {
         provider: String,
     },
     /// A setting that has no effect on connections of the provider.
-    #[error("`{name}` has no effect on connections of {provider}: leave it out")]
+    #[error("`{name}` has no effect on connections of {provider}: omit it")]
     SettingWithoutEffect {
         /// The setting.
         name: &'static str,
@@ -184,7 +184,7 @@ pub enum VaultError {
         detail: String,
     },
     /// A connection by consent has no secret to rotate.
-    #[error("connection `{connection}` has no secret that its owner gives: it was consented to")]
+    #[error("connection `{connection}` has no secret to rotate: it was connected by consent")]
     NotRotatable {
         connection: String,
         /// How its credential is replaced.
@@ -249,7 +249,7 @@ impl VaultError {
             }
             Self::RotationOpen { connection } => format!(
                 "`keyward connection rotate confirm {connection}` wipes the old secret, \
-                 `keyward connection rotate rollback {connection}` takes it back"
+                 `keyward connection rotate rollback {connection}` restores it"
             ),
             Self::NoRotation { connection } => {
                 format!("see `keyward connection show {connection}`")
@@ -259,7 +259,7 @@ impl VaultError {
             }
             Self::CandidateRefused { .. } => "compare it with the original".to_owned(),
             Self::NotRefreshable { .. } => {
-                "its kind has no token that ends, or it was given without a refresh token"
+                "its auth method has no token that ends, or it was added without a refresh token"
                     .to_owned()
             }
             _ => return None,

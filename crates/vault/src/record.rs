@@ -185,7 +185,7 @@ pub enum RecordError {
     #[error("the grant record is malformed")]
     Malformed,
     /// An older value under a newer version.
-    #[error("the grant record was put back to an older one: restore it from a backup")]
+    #[error("the grant record was replaced by an older one: restore it from a backup")]
     RolledBack,
     /// Its purpose differs from the connection's.
     #[error("the grant was given for another provider or host than the connection names")]

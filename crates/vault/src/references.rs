@@ -168,7 +168,7 @@ impl Vault {
             Err(error) => {
                 let first = references.values().next();
                 let source = first.map(|it| it.from.clone()).unwrap_or_default();
-                let message = format!("the source's value is no secret for this: {error}");
+                let message = format!("the source's value cannot be used: {error}");
                 return Ok(Err(source_failed(message, source, None)));
             }
         };

@@ -42,7 +42,7 @@ pub enum RowError {
     #[error("{table} row {key}: {source}")]
     Sealed { table: &'static str, key: String, source: EnvelopeError },
     /// Its content is malformed.
-    #[error("{table} row {key} is malformed, or was put back to an older one")]
+    #[error("{table} row {key} is malformed, or was replaced by an older one")]
     Malformed { table: &'static str, key: String },
 }
 

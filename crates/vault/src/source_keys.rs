@@ -126,7 +126,7 @@ impl Vault {
             (None, stored) => {
                 let stored = stored.map_err(of_row)?;
                 if !stored.is_empty() && goes_elsewhere(&source.spec, &after.spec) {
-                    let rule = "must be given again: what they are sent to changes";
+                    let rule = "must be given again: they would be sent elsewhere";
                     return Err(DirectoryError::from(Refusal::new("credentials", rule)).into());
                 }
                 (stored.clone(), Some(stored))

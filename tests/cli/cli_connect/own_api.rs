@@ -73,7 +73,7 @@ async fn the_file_of_a_provider_is_printed_and_changed_while_a_connection_uses_i
         (
             file.replace("- other.acme.test", "- other.acme.test\n- third.acme.test"),
             1,
-            "`hosts` of provider `other-acme-test` stays while connection",
+            "`hosts` of provider `other-acme-test` cannot change while connection",
         ),
         (file.replace("id: other-acme-test", "id: nope"), 5, "no provider is named `nope`"),
         (file.replace("kind: bearer", "kind: baerer"), 1, "did you mean `bearer`?"),

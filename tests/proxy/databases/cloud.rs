@@ -64,7 +64,7 @@ async fn a_login_by_aws_iam_has_a_signed_password_and_the_key_is_not_sent() {
     key.assert_absent("what the server received", &server.received());
     let accepted = server.accepted();
     let refused = Client::open(&lab, lab.token("cloud"), "plain").await.err().expect("no session");
-    assert!(refused.contains("sent over verified TLS alone"), "{refused}");
+    assert!(refused.contains("sent over verified TLS only"), "{refused}");
     assert_eq!(server.accepted(), accepted, "the server is not dialled");
     lab.finish().await;
 }

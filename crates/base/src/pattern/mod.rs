@@ -21,8 +21,8 @@ pub enum PatternError {
     PublicSuffix(String),
     /// Text that is not an absolute path pattern.
     #[error(
-        "`{0}` is not a path pattern: begin with `/`; `*` stands for one segment or a part of it, \
-         `**` only at the end for any rest"
+        "`{0}` is not a path pattern: begin with `/`; `*` means one segment or a part of it, and \
+         `**`, only at the end, any rest"
     )]
     Path(String),
     /// A pattern that no decoded path can match, because of escapes, dot segments or a query.

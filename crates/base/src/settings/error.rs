@@ -55,6 +55,6 @@ pub enum SettingsError {
     #[error("this is not a number of bytes: write 1000 or more")]
     Bytes,
     /// More fields than allowed.
-    #[error("there are more than {0} fields: leave some out")]
+    #[error("there are more than {0} fields: remove some")]
     TooManyFields(usize),
 }

@@ -32,18 +32,18 @@ const RESERVED: &[(&[&str], &str)] = &[
             "proxy-*",
             "sec-websocket-*",
         ],
-        "it is between two hops only",
+        "it is a hop-by-hop field",
     ),
-    (&["host", "x-original-url", "x-rewrite-url"], "where a request goes is the rules' to say"),
+    (&["host", "x-original-url", "x-rewrite-url"], "only rules decide where a request goes"),
     (
         &["x-http-method", "x-http-method-override", "x-method-override"],
-        "what a request does is the rules' to say",
+        "only rules decide what a request does",
     ),
     (&["content-*", "expect", "range", "if-range"], "it depends on the request"),
-    (&["accept-encoding"], "answers must come in a coding that can be looked into"),
+    (&["accept-encoding"], "answers must come in a coding that Keyward can search"),
     (&["authorization", "cookie"], "credentials are given as `fields`"),
     (&["user-agent"], "write `user_agent`"),
-    (&["keyward-*"], "it is Keyward's own"),
+    (&["keyward-*"], "it is reserved for Keyward"),
 ];
 
 /// Field names and values, ordered by name.
@@ -105,7 +105,7 @@ impl TryFrom<BTreeMap<String, String>> for Headers {
         let mut fields: Vec<(HeaderName, FieldText)> = Vec::new();
         for (name, value) in given {
             let name = parse_name(&name)?;
-            let twice = "it stands there twice, in two spellings";
+            let twice = "it is given twice, in two spellings";
             if fields.iter().any(|(other, _)| *other == name) {
                 return Err(SettingsError::FieldReserved { name: name.to_string(), why: twice });
             }

@@ -13,7 +13,7 @@ use super::wire::{
 /// Messages that a client may send before it authenticates. A client that only watches the server sends one in ten seconds.
 const MESSAGES_MAX: usize = 32;
 
-const ANOTHER_MECHANISM: &str = "keyward: the token is given by PLAIN alone: add `authMechanism=PLAIN` to the connection string; \
+const ANOTHER_MECHANISM: &str = "keyward: the token is accepted with PLAIN only: add `authMechanism=PLAIN` to the connection string; \
     give the agent's token (kwa_…) as the password";
 const NO_PASSWORD: &str = "keyward: the payload of PLAIN is no user and password";
 const NO_LOGIN: &str = "keyward: the command needs a login: add the agent's token (kwa_…) as the password, with \

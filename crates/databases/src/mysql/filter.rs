@@ -76,7 +76,7 @@ fn refusal(command: u8) -> Option<&'static str> {
         0x12 | 0x15 | 0x1e => Some("replication is not possible through Keyward"),
         0x13 | 0x20 | 0x21 => Some("copies of a server are not possible through Keyward"),
         // Of servers themselves, and of a protocol extension that was not agreed on.
-        0x0b | 0x0f | 0x10 | 0x14 | 0xfe => Some("the command is none of a client"),
+        0x0b | 0x0f | 0x10 | 0x14 | 0xfe => Some("the command is not for clients"),
         _ => None,
     }
 }
@@ -93,10 +93,10 @@ impl MysqlFilter {
         }
         let kept = self.kept.as_ref()?;
         if !READING.contains(&command) {
-            return Some("the command is none of those that the session may send");
+            return Some("the session may not send this command");
         }
         if kept.names_tables() && NAMING.contains(&command) {
-            return Some("other databases and tables are not chosen by command");
+            return Some("databases and tables are named in statements only");
         }
         let is_long = STATEMENTS.contains(&command) && length > STATEMENT_BYTES_MAX;
         is_long.then_some("the statement is longer than 1 MiB")
@@ -255,7 +255,7 @@ mod tests {
             (b"\x15\0\0\0\0", "replication"),
             (b"\x1e\0\0\0\0", "replication"),
             (b"\x20", "copies of a server"),
-            (b"\xfe", "none of a client"),
+            (b"\xfe", "not for clients"),
         ] {
             let all = [&around[..], &packet(0, command), &around].concat();
             for piece in [1, 6, 4096] {
@@ -291,9 +291,9 @@ mod tests {
             (&b"\x03DELETE FROM t"[..], "only statements that read"),
             (b"\x16DELETE FROM t", "only statements that read"),
             (b"\x03SET tx_read_only = 0", "this setting cannot be changed"),
-            (b"\x1f", "none of those that the session may send"),
-            (b"\x05x", "none of those that the session may send"),
-            (b"\xfa", "none of those that the session may send"),
+            (b"\x1f", "the session may not send this command"),
+            (b"\x05x", "the session may not send this command"),
+            (b"\xfa", "the session may not send this command"),
             (b"\x11root\0", "cannot change its user"),
             (&long, "1 MiB"),
         ] {

@@ -13,10 +13,10 @@ pub enum PostgresLoginError {
     #[error("the server does not answer as PostgreSQL does")]
     Protocol,
     /// It requests an authentication method that would reveal the password.
-    #[error("the server asks for {method}, which is answered only over verified TLS")]
+    #[error("the server requests {method}, which is answered only over verified TLS")]
     Weak { method: &'static str },
     /// It requests an unsupported authentication method.
-    #[error("the server asks for {method}, which is not supported")]
+    #[error("the server requests {method}, which is not supported")]
     Unsupported { method: &'static str },
     /// It does not prove that it knows the password, or the exchange was tampered with.
     #[error("the server does not prove that it knows the password")]

@@ -174,7 +174,7 @@ fn refused(name: &str) -> Refused {
             .because(format!(
                 "a session of this connection cannot begin with the parameter `{name}`"
             ))
-            .hint("leave it out of the connection string"),
+            .hint("remove it from the connection string"),
     )
 }
 

@@ -220,7 +220,7 @@ impl PostgresFormatError {
             Self::Ended => "the stream ended before the start-up message did",
             Self::Length => "the length of the message is out of bounds",
             Self::Version => "only version 3 of PostgreSQL's protocol is spoken here",
-            Self::Requests => "encryption was declined, and asked for once more",
+            Self::Requests => "encryption was declined, and requested again",
             Self::Parameters => "the start-up message is malformed",
             Self::User => "the start-up message names no user",
             Self::Replication => "replication is not possible through Keyward",

@@ -38,12 +38,12 @@ impl ListenerProblem {
     pub fn remedy(&self) -> &'static str {
         match self {
             Self::InUse(ListenerPlace::Tcp(_)) => {
-                "end what uses the port, or choose another one; 0 is any free port"
+                "free the port, or choose another one; 0 is any free port"
             }
             Self::InUse(ListenerPlace::Socket(_)) => {
-                "end what uses the socket, or choose another name"
+                "free the socket, or choose another name"
             }
-            Self::Refused { .. } => "choose another place",
+            Self::Refused { .. } => "choose another address or socket",
             Self::ConnectionGone => "name another connection, or remove the listener",
             Self::AgentGone => "name another agent, or remove the listener",
         }

@@ -55,7 +55,8 @@ impl FetchedForm {
             Self::Sns => (sns::Topic::parse(text).is_some(), "arn:aws:sns:REGION:ACCOUNT:NAME"),
             Self::Pubsub => (
                 pubsub::Pusher::parse(text).is_some(),
-                "the email address of a service account, and behind a space the audience if it is not the URL of the hook",
+                "the email address of a service account, then a space and the audience if it is \
+                 not the URL of the hook",
             ),
             Self::Paypal => (paypal::is_id(text), "the ID of the webhook, letters and digits"),
             Self::Plaid => (false, "none: its keys are fetched with the connection"),

@@ -106,7 +106,7 @@ impl CallFailure {
                 "ask the operator of the authorization server why it does not answer"
             }
             Self::UnusableAnswer => {
-                "check the token endpoint: it answers something else than an OAuth server does"
+                "check the token endpoint: its answer is not that of an OAuth server"
             }
         }
     }

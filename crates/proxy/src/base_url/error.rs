@@ -102,7 +102,8 @@ impl BaseUrlError {
                 }),
             Self::ManyHosts { connection, hosts } => Code::BadTarget
                 .because(format!(
-                    "connection `{connection}` has no host that its base URL could mean"
+                    "connection `{connection}` has only wildcard hosts, so its base URL must \
+                     name a host"
                 ))
                 .hint(name_a_host(connection, hosts)),
             Self::NotItsHost { connection, hosts } => Code::Denied

@@ -22,7 +22,7 @@ impl CaError {
             Self::Overlapping { .. } => Some(
                 "wait for its end, or end it: --no-overlap creates a CA that no client trusts yet",
             ),
-            Self::Changed => Some("`keyward reload` takes them up"),
+            Self::Changed => Some("`keyward reload` loads them"),
             _ => None,
         }
     }
@@ -122,11 +122,12 @@ pub enum CaError {
     #[error("the CA in {path} was not made by keyward, so keyward makes no successor", path = path.display())]
     NotOurs { path: PathBuf },
     /// The CA was made by a version without rotation.
-    #[error("this CA may sign leaves only (path length 0), so it cannot vouch for a successor")]
+    #[error("this CA may sign leaves only (path length 0), so it cannot sign a successor")]
     NoRoom,
     /// The last rotation is still in its overlap; clients would have to follow two rotations at once.
     #[error(
-        "the last rotation is in progress: clients that trust the CA before are served until {until:.0}"
+        "the last rotation is in progress: clients that trust the previous CA are served until \
+         {until:.0}"
     )]
     Overlapping {
         /// The end of the overlap.

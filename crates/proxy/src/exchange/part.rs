@@ -54,7 +54,7 @@ pub fn checked(head: &mut response::Parts, part: AskedPart) -> Result<bool, Refu
         AskedPart::Widened { .. } => !has_several_parts(&head.headers),
     };
     if !may_come {
-        return Err(protocol("its part was not asked for"));
+        return Err(protocol("its part was not requested"));
     }
     fields::without_part_digests(&mut head.headers);
     Ok(is_widened)
@@ -74,7 +74,7 @@ pub fn cut(
     let came = ContentRange::of(&head.headers);
     let came = came.ok_or_else(|| protocol("its `Content-Range` cannot be read"))?;
     let passed = asked.passed(came, margin);
-    let passed = passed.ok_or_else(|| protocol("its part is not what was asked for"))?;
+    let passed = passed.ok_or_else(|| protocol("its part is not the requested one"))?;
     if length.is_some_and(|length| length != came.length()) {
         return Err(protocol(WRONG_LENGTH));
     }
@@ -88,7 +88,7 @@ pub fn cut(
     let positions = came.positions_of(passed);
     let after = came.length() - positions.end;
     if after > margin.saturating_add(BYTES_AFTER_MAX) {
-        return Err(protocol("its part is more than was asked for"));
+        return Err(protocol("its part is longer than requested"));
     }
     head.headers.insert(header::CONTENT_RANGE, passed.to_value());
     head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(passed.length()));
@@ -134,7 +134,7 @@ impl PartWindow {
     ) -> Result<(Bytes, u64), Refusal> {
         let length = self.before + self.passed + self.after;
         if length > WIDENED_BYTES_MAX {
-            return Err(protocol("its part is more than was asked for"));
+            return Err(protocol("its part is longer than requested"));
         }
         let length = usize::try_from(length).unwrap_or(usize::MAX);
         // The body and its masked copy.

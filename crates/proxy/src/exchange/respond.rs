@@ -454,7 +454,7 @@ fn body_hint(error: &BodyError) -> &'static str {
              or `multipart/form-data`, as browsers do"
         }
         BodyError::Coded => "send it without a coding",
-        BodyError::PathStep { .. } => "leave it out, or send an object there",
+        BodyError::PathStep { .. } => "omit it, or send an object there",
         BodyError::Repeated(_) => "send the field once",
     }
 }

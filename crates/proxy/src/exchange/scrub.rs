@@ -154,7 +154,7 @@ fn look(
     // The length of the decoded body is not known.
     let decoded = || FlushPoints::of(headers, None);
     match (Inspector::new(needles, codings.into_iter(), decoded)?, is_part) {
-        (Some(_), true) => Err(InspectError::Unscannable("it is a part of one")),
+        (Some(_), true) => Err(InspectError::Unscannable("the answer is only a part")),
         (Some(inspector), false) => Ok(Scanner::Inspect(Box::new(inspector), memory())),
         (None, _) => {
             let flush_points = FlushPoints::of(headers, length);

@@ -139,14 +139,14 @@ pub enum Shortage {
     #[error("too little memory is left for request bodies that a credential goes into")]
     Bodies,
     /// Time to decide a request before the rules change again.
-    #[error("the rules change faster than the request is decided")]
+    #[error("the rules change too often to decide the request")]
     Decisions,
 }
 
 fn excess_message(connection: &str, excess: &Excess) -> String {
     match excess {
         Excess::Rate { rate, .. } => {
-            format!("connection `{connection}` has sent its {rate} requests")
+            format!("connection `{connection}` has reached its rate limit of {rate}")
         }
         Excess::Concurrency { max } => {
             format!("connection `{connection}` has {max} concurrent exchanges, which is its limit")

@@ -119,7 +119,7 @@ fn find_target(
     let (target, connection) = target(&policy, agent, base_url)?;
     let sent = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
     let path = base_url.upstream_path(sent).parse();
-    let path = path.map_err(|_| Refusal::BadRequest("what follows the connection is no path"))?;
+    let path = path.map_err(|_| Refusal::BadRequest("the rest of the URL is not a path"))?;
     Ok(ResolvedTarget { target, connection, path })
 }
 

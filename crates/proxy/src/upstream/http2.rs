@@ -93,7 +93,7 @@ fn refusal(why: SendError) -> Refusal {
         | SendError::OverLimit(refusal)
         | SendError::Broken { refusal, .. } => refusal,
         SendError::WantsHttp1 => {
-            Refusal::Protocol { what: "it wants HTTP/1.1 after all", source: None }
+            Refusal::Protocol { what: "it requires HTTP/1.1", source: None }
         }
     }
 }

@@ -61,11 +61,11 @@ fn check_head(
     upgrading: Option<&PendingStream>,
 ) -> Result<(), Refusal> {
     match (response.status().as_u16(), upgrading) {
-        (101, None) => Err(protocol("it switches protocols unasked")),
+        (101, None) => Err(protocol("it switches protocols, which was not requested")),
         (101, Some(agents)) => check_upgrade(response.headers(), agents),
         // Over HTTP/2, any of these says that the WebSocket is open (RFC 8441 §5).
         (200..=299, Some(PendingStream::Http2(_))) => {
-            Err(protocol("it answers a WebSocket handshake as any request"))
+            Err(protocol("it answers a WebSocket handshake like an ordinary request"))
         }
         (600.., _) => Err(protocol("its status is not an HTTP status")),
         _ => check_coding(response),
@@ -75,11 +75,11 @@ fn check_head(
 fn check_upgrade(fields: &HeaderMap, agents: &PendingStream) -> Result<(), Refusal> {
     let is_websocket = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"websocket");
     if !fields.get(header::UPGRADE).is_some_and(is_websocket) {
-        return Err(protocol("it switches to another protocol than was asked for"));
+        return Err(protocol("it switches to another protocol than was requested"));
     }
     match agents.may_be_agreed_by(fields) {
         true => Ok(()),
-        false => Err(protocol("it agrees to another WebSocket handshake than was sent")),
+        false => Err(protocol("it accepts another WebSocket handshake than was sent")),
     }
 }
 

@@ -164,7 +164,7 @@ impl Outbound {
             let (mut lease, response): (StreamLease, _) = tokio::select! {
                 biased;
                 () = interim.flooded() => {
-                    return Err(protocol("it sends interim answers without end"));
+                    return Err(protocol("it sends too many interim answers"));
                 }
                 result = answered.as_mut() => {
                     result.map_err(|refusal| of_form(fault.as_deref()).unwrap_or(refusal))?

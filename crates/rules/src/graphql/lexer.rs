@@ -117,7 +117,7 @@ impl<'a> Lexer<'a> {
                 Some(b'\\') => self.escape()?,
                 Some(b'\t') => self.at += 1,
                 None | Some(0..=0x1f | 0x7f) => {
-                    return Err(NotUnderstood::Document("a text without its end"));
+                    return Err(NotUnderstood::Document("an unterminated string"));
                 }
                 Some(_) => self.at += 1,
             }
@@ -131,7 +131,7 @@ impl<'a> Lexer<'a> {
         self.at += match self.rest() {
             [_, b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', ..] => 2,
             [_, b'u', digits @ ..] if digits.len() >= 4 && is_hex(&digits[..4]) => 6,
-            _ => return Err(NotUnderstood::Document("an escape in a text")),
+            _ => return Err(NotUnderstood::Document("an invalid escape in a string")),
         };
         Ok(())
     }
@@ -146,16 +146,16 @@ impl<'a> Lexer<'a> {
                 Some(b'\n' | b'\t') => self.at += 1,
                 Some(b'\r') => self.line_end()?,
                 Some(b'\\') => {
-                    return Err(NotUnderstood::Document("a backslash in a text of several lines"));
+                    return Err(NotUnderstood::Document("a backslash in a block string"));
                 }
                 None | Some(0..=0x1f | 0x7f) => {
-                    return Err(NotUnderstood::Document("a text without its end"));
+                    return Err(NotUnderstood::Document("an unterminated string"));
                 }
                 Some(_) => self.at += 1,
             }
         }
         if !self.rest().starts_with(b"\"\"\"") || self.peek(3) == Some(b'"') {
-            return Err(NotUnderstood::Document("a quote in a text of several lines"));
+            return Err(NotUnderstood::Document("a quote in a block string"));
         }
         self.at += 3;
         Ok(GraphqlToken::Value)
@@ -191,7 +191,7 @@ impl<'a> Lexer<'a> {
     }
 }
 
-const INVALID_NUMBER: NotUnderstood = NotUnderstood::Document("a number that is none");
+const INVALID_NUMBER: NotUnderstood = NotUnderstood::Document("an invalid number");
 
 #[cfg(test)]
 mod tests {

@@ -74,7 +74,7 @@ pub enum NotUnderstood {
     #[error("has another member than `query`, `operationName`, `variables` and `extensions`")]
     Member,
     /// An extension that may change what is done, such as the hash of a persisted query.
-    #[error("has an extension, such as a persisted query, that may stand for another operation")]
+    #[error("has an extension, such as a persisted query, that may mean another operation")]
     Extension,
     /// The document is too long, too deep, or has too many tokens, operations or fields.
     #[error("is longer or deeper than the limits of GraphQL documents")]

@@ -71,9 +71,9 @@ impl BodyKind {
         }
         let mut types = fields.get_all(header::CONTENT_TYPE).iter();
         let text = match (types.next(), types.next()) {
-            (None, _) => return Err(BodyError::Kind("of no Content-Type".into())),
+            (None, _) => return Err(BodyError::Kind("without a Content-Type".into())),
             (Some(one), None) => one.to_str().unwrap_or_default(),
-            (Some(_), Some(_)) => return Err(BodyError::Kind("of several".into())),
+            (Some(_), Some(_)) => return Err(BodyError::Kind("of several Content-Types".into())),
         };
         let essence = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         match &*essence {
@@ -338,8 +338,11 @@ mod tests {
     #[test]
     fn a_body_of_an_unsupported_type_or_content_coding_is_refused() {
         for (name, bad) in [
-            ("of no Content-Type", &[][..]),
-            ("of several", &[("content-type", "application/json"), ("content-type", "text/json")]),
+            ("without a Content-Type", &[][..]),
+            (
+                "of several Content-Types",
+                &[("content-type", "application/json"), ("content-type", "text/json")],
+            ),
             ("multipart/mixed", &[("content-type", "multipart/mixed; boundary=x")]),
             ("text/plain", &[("content-type", "text/plain;charset=utf-8")]),
             ("application/jsonl", &[("content-type", "application/jsonl")]),

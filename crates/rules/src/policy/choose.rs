@@ -169,7 +169,8 @@ const NOT_BOUND: Reason = Reason::PlaceholderForeign {
     detail: "the placeholder is unknown, or its connection is not bound to this agent",
 };
 const NOT_OWNED: Reason = Reason::PlaceholderForeign {
-    detail: "the placeholder was sent where its connection's provider does not live",
+    detail: "the placeholder was sent to a host or path that its connection's provider does not \
+             own",
 };
 const TWO_PLACEHOLDERS: Reason =
     Reason::Contradiction { detail: "the request carries placeholders of two connections" };
@@ -177,7 +178,7 @@ const FIELD_AND_PLACEHOLDER: Reason = Reason::Contradiction {
     detail: "`Keyward-Connection` and the placeholder name different connections",
 };
 const FIELD_AND_HOST: Reason = Reason::Contradiction {
-    detail: "the provider of the connection in `Keyward-Connection` does not live there",
+    detail: "the provider of the connection in `Keyward-Connection` does not own this host or path",
 };
 const RULE_AND_PLACEHOLDER: Reason =
     Reason::Contradiction { detail: "the rule uses another connection than the placeholder's" };

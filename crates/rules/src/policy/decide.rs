@@ -34,8 +34,9 @@ impl Policy {
             let other = self.decide_one(agent, &PolicyRequest { method, ..*asked }, path)?.permit;
             if other.wanted() != permit.wanted() {
                 let detail = match std::ptr::eq(path, asked.path) {
-                    true => "rules give another connection to the method that the request asks for",
-                    false => "rules give another connection to the path that would be sent",
+                    true => "rules use another connection for the method that a field or \
+                             parameter sets",
+                    false => "rules use another connection for the path that would be sent",
                 };
                 return Err(Reason::Contradiction { detail });
             }

@@ -394,7 +394,7 @@ fn denied_action(denied: &str, lost: Option<&str>, connection: &str) -> RefusalT
 fn credential_in_path(rule: &RuleId) -> RefusalText {
     Code::Denied
         .because(format!(
-            "the credential stands in the path that would be sent, and `{rule}` depends on its \
+            "the credential is in the path that would be sent, and `{rule}` depends on its \
              characters"
         ))
         .hint("write `*` for the whole credential in the rule's paths")

@@ -223,15 +223,15 @@ pub enum CompileError {
         rule: RuleId,
     },
     /// The rule has an empty list of agents.
-    #[error("rule `{rule}` names no agent: name one, or leave `agents` out for all")]
+    #[error("rule `{rule}` names no agent: name one, or omit `agents` for all")]
     NoAgents {
         /// The id of the rule.
         rule: RuleId,
     },
     /// A tunnel cannot be restricted to methods, paths or actions.
     #[error(
-        "rule `{rule}` tunnels but has methods, paths or actions, which are invisible in a tunnel: leave them \
-         out, or use `action: pass`"
+        "rule `{rule}` tunnels but has methods, paths or actions, which are invisible in a \
+         tunnel: omit them, or use `action: pass`"
     )]
     TunnelWithConditions {
         /// The id of the rule.
@@ -239,7 +239,7 @@ pub enum CompileError {
     },
     /// A tunnel makes another rule ineffective.
     #[error(
-        "rule `{rule}` tunnels hosts that rule `{other}` looks into: use `action: pass`, or name \
+        "rule `{rule}` tunnels hosts that rule `{other}` inspects: use `action: pass`, or name \
          hosts that no other rule names (`default: tunnel` is for the rest)"
     )]
     TunnelHidesRule {
@@ -265,7 +265,7 @@ pub enum CompileError {
     },
     /// `allow_plaintext` without injection has no effect.
     #[error(
-        "rule `{rule}` allows plaintext but injects nothing: leave `allow_plaintext` out, or name \
+        "rule `{rule}` allows plaintext but injects nothing: omit `allow_plaintext`, or name \
          a connection with `use`"
     )]
     PlaintextWithoutInjection {
@@ -274,7 +274,7 @@ pub enum CompileError {
     },
     /// There are too many rules without hosts.
     #[error(
-        "rule `{rule}` is one too many without hosts, at most {max} may be: give it hosts, or \
+        "rule `{rule}` exceeds the limit of {max} rules without hosts: give it hosts, or \
          raise `limits.hostless_rules_max`"
     )]
     TooManyHostless {

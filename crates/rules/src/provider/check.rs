@@ -527,7 +527,7 @@ mod tests {
         ),
         (
             "[{ id: a, kind: bearer, placements: [{ place: { header: X } }, { paths: [/a], place: { header: Y } }] }]",
-            "p.yaml:4: auth[0].placements[1]: nothing comes here: placements[0] takes it all; put the one without `paths` last",
+            "p.yaml:4: auth[0].placements[1]: this is never used: placements[0] covers it; put the one without `paths` last",
         ),
         (
             "[{ id: a, kind: bearer, test: { url: 'https://api.acme.test/{acount}' } }]",
@@ -588,7 +588,8 @@ mod tests {
         ),
         (
             "hosts: ['{x}']\nvariables: [{ name: x, kind: text }]",
-            "p.yaml:3: hosts[0]: `{x}`: a variable of kind `text` or `hosts` cannot stand in a host",
+            "p.yaml:3: hosts[0]: `{x}`: a variable of kind `text` or `hosts` cannot be used in a \
+             host",
         ),
         (
             "hosts: [a.test]\nvariables: [{ name: x, default: 'a.b' }]",
@@ -612,7 +613,8 @@ mod tests {
         ),
         (
             "hosts: [a.test]\npaths: [api]",
-            "p.yaml:4: paths[0]: `api` is not a path pattern: begin with `/`; `*` stands for one segment or a part of it, `**` only at the end for any rest",
+            "p.yaml:4: paths[0]: `api` is not a path pattern: begin with `/`; `*` means one \
+             segment or a part of it, and `**`, only at the end, any rest",
         ),
         (
             "hosts: [a.test]\nkey_url: acme.test",

@@ -18,7 +18,7 @@ pub(super) fn check(text: &AuthText, path: &str, problems: &mut Problems<'_>) {
     check_source(source, &at, problems);
     if text.app_steps.is_empty() {
         let remedy = "write what to do there under `app_steps`";
-        problems.add(&at, "there are no steps that the page could have", remedy);
+        problems.add(&at, "`app_source` needs `app_steps`", remedy);
     }
 }
 
@@ -36,7 +36,8 @@ fn steps(text: &AuthText, path: &str, problems: &mut Problems<'_>) {
     let ending = text.app_steps.iter().filter(|step| step.ends_with(REDIRECT_URI)).count();
     let wanted = usize::from(!text.app_steps.is_empty() && text.authorize.is_some());
     if (named, ending) != (wanted, wanted) {
-        let remedy = "end the step where the redirect URI is registered with it, and no other";
+        let remedy = "put it at the end of the step that registers the redirect URI, and in no \
+                      other";
         problems.add(&at, format_args!("{wanted} step must have `{REDIRECT_URI}`"), remedy);
     }
 }
@@ -77,7 +78,8 @@ mod tests {
         }
         let page = "{ url: 'https://acme.test/docs', checked: 2026-11-24 }";
         let found = problems(&format!("app_source: {page}"));
-        assert!(matches!(found.as_slice(), [one] if one.contains("no steps")), "{found:?}");
+        let needed = "`app_source` needs";
+        assert!(matches!(found.as_slice(), [one] if one.contains(needed)), "{found:?}");
         assert_eq!(problems(&format!("{STEPS}{page}")), [""; 0]);
     }
 }

@@ -193,7 +193,7 @@ fn declared_fields(declared: &[FieldText], path: &str, problems: &mut Problems<'
         check_shape(&field, &at, &key_of(&at, "env"), problems);
         if field.from_source && !(field.secret && field.env.is_empty()) {
             let message =
-                "a value of a secret source is a secret, which no agent has a placeholder of";
+                "a value of a secret source is a secret, and no agent gets a placeholder of it";
             problems.add(&key_of(&at, "from_source"), message, "remove `env` and `secret: false`");
         }
         found.push(field);

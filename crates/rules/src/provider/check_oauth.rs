@@ -154,8 +154,8 @@ impl OAuthCheck<'_> {
             let is_variable = self.own.variables.iter().any(|variable| variable.name == name);
             if !is_variable && NEVER_FILLED.contains(&name) {
                 let message = format!("`{{{name}}}` is a secret, which is not filled in here");
-                let remedy = "remove it; only `renew_params` take `{access_token}`, as a whole value and \
-                     with `refresh: exchange_access_token`";
+                let remedy = "remove it; only `renew_params` accept `{access_token}`, as a whole \
+                     value and with `refresh: exchange_access_token`";
                 problems.add(at, message, remedy);
             } else if !is_variable && name != CLIENT_ID && !fields.contains(&name) {
                 let message = format!("`{{{name}}}` is not declared");

@@ -18,7 +18,7 @@ pub(super) fn check(
         let mut places = method.placements.iter().flat_map(|scope| &scope.places);
         if places.any(|place| matches!(place.at, Location::Login(_)) != is_database) {
             let at = item_of(&key_of(path, "auth"), index);
-            let message = "`login` is the place of databases, and their only one";
+            let message = "`login` is for databases, and their only place";
             problems.add(&at, message, "set the provider's `protocol`, or choose another place");
         }
     }

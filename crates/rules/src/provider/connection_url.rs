@@ -111,21 +111,22 @@ pub enum UrlError {
         why: String,
     },
     /// `sslmode` has no meaning.
-    #[error("`sslmode` of the URL is none of the protocol's: write `verify-full`, or `disable`")]
+    #[error("`sslmode` of the URL is unknown: write `verify-full`, or `disable`")]
     SslMode,
     /// `tls` has no meaning.
     #[error("`tls` of the URL is neither `true` nor `false`")]
     Tls,
     /// A parameter that has no effect.
     #[error(
-        "parameter `{name}` of the URL is not supported: leave it out (a private CA goes into `upstream.trust`)"
+        "parameter `{name}` of the URL is not supported: omit it (a private CA goes into \
+         `upstream.trust`)"
     )]
     Parameter {
         /// Its name, if it looks like one.
         name: String,
     },
     /// A part that is given both in the URL and separately.
-    #[error("`{0}` is given twice: by the URL, and by itself")]
+    #[error("`{0}` is given twice: in the URL, and separately")]
     DuplicateParameter(String),
 }
 

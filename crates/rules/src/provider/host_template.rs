@@ -34,7 +34,7 @@ pub enum HostTemplateError {
     )]
     Domain(String),
     /// A variable of kind `text` or `hosts` in a host.
-    #[error("`{0}`: a variable of kind `text` or `hosts` cannot stand in a host")]
+    #[error("`{0}`: a variable of kind `text` or `hosts` cannot be used in a host")]
     TextKind(String),
     /// The variable is not declared.
     #[error("`{template}` uses variable `{name}`, which is not declared under `variables`")]

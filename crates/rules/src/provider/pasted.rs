@@ -57,7 +57,7 @@ pub fn judge<'a>(
         return Err(ValueMismatch {
             is_final: true,
             ..misfit(
-                "is a placeholder of ours, which agents hold instead of the secret",
+                "is a placeholder of Keyward, which agents get instead of the secret",
                 "give the real value: it is at the provider, not in an agent's environment",
             )
         });
@@ -155,7 +155,7 @@ fn others_key(wanted: &KeyShapes<'_>, others: &[(&str, KeyShapes<'_>)]) -> Optio
     let (prefix, _) = others.first()?;
     if let Some((_, keys)) = others.iter().find(|(_, keys)| keys.provider == wanted.provider) {
         let says =
-            format!("looks like what `--auth {}` of {} takes (`{prefix}…`)", keys.auth, keys.name);
+            format!("looks like a value for `--auth {}` of {} (`{prefix}…`)", keys.auth, keys.name);
         return Some(misfit(&says, &format!("add it with --auth {}", keys.auth)));
     }
     let names: BTreeSet<&str> = others.iter().map(|(_, keys)| keys.name).collect();
@@ -179,16 +179,16 @@ fn wrapped(value: &str) -> Option<ValueMismatch> {
     }
     let quoted = |quote| value.len() > 1 && value.starts_with(quote) && value.ends_with(quote);
     if ['"', '\'', '`'].into_iter().any(quoted) {
-        return Some(misfit("stands in quotes", "give it without them"));
+        return Some(misfit("is in quotes", "give it without them"));
     }
     let lower = value.get(..24).unwrap_or(value).to_ascii_lowercase();
     let scheme = ["authorization:", "bearer ", "basic ", "token "];
     if let Some(scheme) = scheme.into_iter().find(|scheme| lower.starts_with(scheme)) {
         let says = format!("begins with `{}`, which is no part of it", scheme.trim_end());
-        return Some(misfit(&says, "give what stands after it: the rest is written by Keyward"));
+        return Some(misfit(&says, "give what follows it: Keyward writes the rest"));
     }
     is_assignment(value).then(|| {
-        misfit("is a line that sets a variable", "give what stands after the `=`, without quotes")
+        misfit("is a line that sets a variable", "give what follows the `=`, without quotes")
     })
 }
 
@@ -312,7 +312,7 @@ mod tests {
     #[test]
     fn a_pasted_placeholder_is_refused() {
         let value = Placeholder::issue("ghp_", Some(40)).as_str().to_owned();
-        assert!(told("github", None, &value).unwrap_err().contains("a placeholder of ours"));
+        assert!(told("github", None, &value).unwrap_err().contains("a placeholder of Keyward"));
     }
 
     #[test]

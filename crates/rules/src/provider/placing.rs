@@ -60,7 +60,7 @@ impl PlacementParser<'_> {
             let within = key_of(&at, "hosts");
             let scope_hosts = subset(&scope.hosts, &within, self.own, problems);
             if let Some(taker) = found.iter().position(|before| takes_all(before, &scope_hosts)) {
-                let message = format!("nothing comes here: placements[{taker}] takes it all");
+                let message = format!("this is never used: placements[{taker}] covers it");
                 problems.add(&at, message, "put the one without `paths` last");
             }
             found.push(ScopedPlaces {
@@ -85,8 +85,8 @@ impl PlacementParser<'_> {
                     problems.add(&at, "this place is written twice", "keep one");
                 }
                 Some(_) => {
-                    let message = "a body cannot hold this place and one before it";
-                    problems.add(&at, message, "name two that do not hold each other");
+                    let message = "this place and one before it cannot be in the same body";
+                    problems.add(&at, message, "name two of which neither contains the other");
                 }
                 None => found.push(place),
             }

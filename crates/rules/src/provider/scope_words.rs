@@ -33,7 +33,7 @@ pub(super) fn check(words: &ScopeWords, path: &str, problems: &mut Problems<'_>)
         let is_line = !words.trim().is_empty() && !words.contains(char::is_control);
         if !is_line || words.chars().count() > CHARS_MAX {
             let remedy = format_args!("write one line of 1 to {CHARS_MAX} characters");
-            problems.add(&at, "these are no words for a scope", remedy);
+            problems.add(&at, "this does not describe a scope", remedy);
         }
     }
 }
@@ -57,9 +57,9 @@ mod tests {
     fn scope_words_are_one_short_line_and_scope_names_have_no_blanks() {
         let long = format!("  read: {}\n", "w".repeat(121));
         for (words, told) in [
-            ("  read: ''\n", "p.yaml:6: scope_words.read: these are no words for a scope"),
-            ("  read: \"a\\nb\"\n", "p.yaml:6: scope_words.read: these are no words for a scope"),
-            (&*long, "p.yaml:6: scope_words.read: these are no words for a scope"),
+            ("  read: ''\n", "p.yaml:6: scope_words.read: this does not describe a scope"),
+            ("  read: \"a\\nb\"\n", "p.yaml:6: scope_words.read: this does not describe a scope"),
+            (&*long, "p.yaml:6: scope_words.read: this does not describe a scope"),
             ("  'read all': all\n", "p.yaml:6: scope_words.read all: this is not a scope"),
             ("  read: [a]\n", "p.yaml:6: scope_words.read: this is a list; write text"),
         ] {

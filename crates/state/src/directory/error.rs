@@ -97,7 +97,8 @@ pub enum DirectoryError {
     },
     /// A source that a connection or an app uses.
     #[error(
-        "source `{source_name}` has values of {what} `{user}`: give its fields otherwise, or remove it first"
+        "source `{source_name}` has values of {what} `{user}`: give its fields in another way, \
+         or remove it first"
     )]
     SourceInUse {
         source_name: String,
@@ -149,7 +150,7 @@ pub enum DirectoryError {
         provider: String,
     },
     /// A slot that the manifest does not declare.
-    #[error("plugin `{plugin}` has no slot `{slot}`: leave it out")]
+    #[error("plugin `{plugin}` has no slot `{slot}`: omit it")]
     NoSlot {
         plugin: String,
         /// The name as given.
@@ -187,8 +188,8 @@ pub enum DirectoryError {
     },
     /// A field of a provider that determines where the secrets of its connections and apps are sent.
     #[error(
-        "`{field}` of provider `{provider}` stays while {what} `{name}` uses it: where a secret is sent, and in \
-         which form, does not change"
+        "`{field}` of provider `{provider}` cannot change while {what} `{name}` uses it: it \
+         decides where and in which form a secret is sent"
     )]
     ProviderBound {
         provider: String,
@@ -267,7 +268,7 @@ pub enum DirectoryError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The writing task ended early, because the process is stopping.
-    #[error("the change was interrupted: look whether it was made, and repeat it if not")]
+    #[error("the change was interrupted: check whether it was made, and repeat it if not")]
     Interrupted,
 }
 

@@ -133,7 +133,7 @@ impl UpstreamMetrics {
         let classes = ["1xx", "2xx", "3xx", "4xx", "5xx"]
             .map(|class| answers.get_or_create_owned(&[("class", class)]));
         let latency = Histogram::new(LATENCIES);
-        let help = "time from a request's head to the begin of the upstream's answer";
+        let help = "time from a request's head to the start of the upstream's answer";
         registry.register_with_unit("upstream_answer", help, Unit::Seconds, latency.clone());
         Self { classes, latency }
     }
@@ -259,7 +259,7 @@ impl Default for Metrics {
     fn default() -> Self {
         let mut registry = registry();
         let outcomes = Outcomes::registered(&mut registry);
-        let help = "streams without a request or a token, closed for new ones";
+        let help = "streams without a request or a token, closed to make room for new ones";
         let evictions = counted(&mut registry, "streams_evicted", help);
         let refusals = refusals(&mut registry);
         let refreshes = refreshes(&mut registry);

@@ -137,7 +137,8 @@ impl<G: Fn() -> bool> Verification<'_, G> {
         let ChainHead { seq, hash: before } = &self.verified.last;
         if is_first && event.change.is_some_and(|change| change.is_of_log()) {
             return Err(format!(
-                "holds record {}, with which the gateway went on: the records before it were removed",
+                "holds record {}, from which the gateway continued: the records before it were \
+                 removed",
                 event.seq
             ));
         } else if is_first && event.seq > 1 {
@@ -147,8 +148,8 @@ impl<G: Fn() -> bool> Verification<'_, G> {
             return Err(match is_first {
                 true => format!("holds record {}, which does not begin a log", event.seq),
                 false => format!(
-                    "holds record {}, which does not follow record {seq}: one of them was changed, \
-                     or what stood between them",
+                    "holds record {}, which does not follow record {seq}: one of them was \
+                     changed, or records between them were removed",
                     event.seq
                 ),
             });

@@ -117,7 +117,7 @@ impl ProviderParts {
         let provider =
             catalogue.get(&record.provider).ok_or("its provider is not known any more")?;
         let auth =
-            provider.auth(record.auth.as_deref()).ok_or("its provider lost the way to log in")?;
+            provider.auth(record.auth.as_deref()).ok_or("its auth method no longer exists")?;
         let variables = record.host_variables();
         if variables.is_empty()
             && let Some(known) =

@@ -115,7 +115,7 @@ pub enum RulebookError {
         name: String,
     },
     /// `use` is combined with an action that does not inject.
-    #[error("{place}: `action: {action}` injects nothing: leave `use` or `action` out")]
+    #[error("{place}: `action: {action}` injects nothing: omit `use` or `action`")]
     UseWithAction {
         /// The rule's place in the configuration.
         place: String,

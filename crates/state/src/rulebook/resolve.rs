@@ -360,7 +360,7 @@ mod tests {
             ),
             (
                 RuleSpec { action: Some(ActionKind::Deny), ..using("work-github") },
-                "`action: deny` injects nothing: leave `use` or `action` out",
+                "`action: deny` injects nothing: omit `use` or `action`",
             ),
             (
                 RuleSpec { methods: vec!["GE T".to_owned()], ..doing(ActionKind::Deny) },

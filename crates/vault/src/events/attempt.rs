@@ -148,7 +148,7 @@ fn judge(answer: Result<Response<Bytes>, CallError>, now: Timestamp) -> AttemptR
             (*status, retry_after.as_ref())
         }
         Err(error @ CallError::Dial(DialError::Refused { .. })) => {
-            let remedy = "name it under `upstream.allow_private` if it is meant";
+            let remedy = "if that is right, name it in `upstream.allow_private`";
             return failed(format!("{error}: {remedy}"), None);
         }
         Err(error) => return failed(error.to_string(), None),

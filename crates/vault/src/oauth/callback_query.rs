@@ -47,7 +47,7 @@ impl CallbackQuery {
                 }
             };
             if slot.replace(value).is_some() {
-                return Err(CallbackRefusal::Malformed("it says something twice"));
+                return Err(CallbackRefusal::Malformed("it has a parameter twice"));
             }
         }
         Ok(callback)

@@ -205,7 +205,8 @@ impl Flows {
             None => "its access stays valid until it is revoked at the provider".to_owned(),
             Some(connection) => match self.shares_access(&connection, account.as_ref()) {
                 Some(name) => format!(
-                    "its access stays at the provider, since connection `{name}` may use it too"
+                    "its access stays valid at the provider, since connection `{name}` may use \
+                     it too"
                 ),
                 None => match self
                     .revoke_now_or_later(flow.id.as_str(), &connection, received.grant)
@@ -214,7 +215,7 @@ impl Flows {
                     Ok(revoked) => said(&revoked),
                     Err(error) => {
                         tracing::error!(flow = %flow.id, %error, "an unwanted grant is not revoked at its provider");
-                        "its access may still be there at the provider".to_owned()
+                        "its access may still be valid at the provider".to_owned()
                     }
                 },
             },

@@ -41,7 +41,7 @@ pub enum FlowError {
         what: &'static str,
     },
     /// The server supports PKCE without S256.
-    #[error("{issuer} does not take PKCE with S256, which every consent needs")]
+    #[error("{issuer} does not support PKCE with S256, which every consent needs")]
     NoPkce {
         /// The authorization server.
         issuer: String,
@@ -117,7 +117,7 @@ pub enum CallbackRefusal {
     #[error("this browser did not begin this consent")]
     OtherBrowser,
     /// Rule 5.
-    #[error("the answer did not come from the authorization server that was asked")]
+    #[error("the answer did not come from the authorization server of this consent")]
     OtherServer,
     /// Rule 6.
     #[error("{}", declined(.0))]
@@ -187,8 +187,8 @@ impl FlowError {
         Some(match self {
             Self::NoApp { provider } => {
                 format!(
-                    "`keyward connect {provider}` leads through it on a terminal; elsewhere register one \
-                     there, then: keyward app add {provider} --client-id ID"
+                    "`keyward connect {provider}` guides through it on a terminal; elsewhere \
+                     register one there, then: keyward app add {provider} --client-id ID"
                 )
             }
             Self::WhichApp { .. } | Self::UnknownApp { .. } => {
@@ -286,9 +286,9 @@ fn declined(code: &str) -> String {
             "the consent was declined".to_owned()
         }
         "invalid_scope" => "the provider does not grant these scopes to this app".to_owned(),
-        "unauthorized_client" => "the provider does not let this app ask for consent".to_owned(),
+        "unauthorized_client" => "the provider does not let this app request consent".to_owned(),
         "server_error" | "temporarily_unavailable" => {
-            "the provider cannot take consents at present: try again later".to_owned()
+            "the provider cannot process consents at present: try again later".to_owned()
         }
         code => format!("the provider refused the consent ({code})"),
     }

@@ -130,7 +130,9 @@ fn read(body: &[u8], asked: ClientAuthText) -> Result<ClientRegistration, FlowEr
         Some("client_secret_basic") => ClientAuthText::Basic,
         Some("client_secret_post") => ClientAuthText::Body,
         Some("none") => ClientAuthText::None,
-        Some(_) => return Err(refused("it wants another client authentication than was asked")),
+        Some(_) => {
+            return Err(refused("it requires another client authentication than was requested"));
+        }
     };
     let secret = told.client_secret.filter(|secret| !secret.is_empty());
     let lengths = [told.client_id.len(), secret.as_ref().map_or(1, String::len)];

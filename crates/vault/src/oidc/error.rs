@@ -30,7 +30,7 @@ pub enum SignInError {
     #[error("this sign-in has ended: it can be completed once")]
     Used,
     /// The issuer in the callback is another one (RFC 9207).
-    #[error("the answer did not come from the identity provider that was asked")]
+    #[error("the answer did not come from the identity provider of this sign-in")]
     OtherServer,
     /// The person or the provider declined.
     #[error("{}", declined(.0))]
@@ -96,7 +96,8 @@ impl SignInError {
         match self {
             Self::NotAdmitted(why) => why.remedy(),
             _ if self.is_of_operator() => {
-                "try again in a moment; if it stays so, ask the operator of this gateway, whose log has the cause"
+                "try again in a moment; if it stays so, ask the operator of this gateway: its \
+                 log has the cause"
             }
             _ => "start again",
         }

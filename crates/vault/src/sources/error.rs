@@ -123,7 +123,7 @@ impl KeychainError {
             Self::NoKeyring => "start GNOME Keyring, KWallet or KeePassXC in that session",
             Self::Locked => "unlock it: log in at the desktop, or open the program of the keyring",
             Self::Several => "name more attributes: ATTRIBUTE=VALUE,ATTRIBUTE=VALUE",
-            Self::Timeout(_) => "see whether the keyring asks something on the desktop",
+            Self::Timeout(_) => "check whether the keyring shows a prompt on the desktop",
             Self::Binary | Self::Refused(_) => return None,
         })
     }
@@ -141,7 +141,7 @@ impl SourceError {
                 "check the source's credentials: the server does not know them, or they expired"
             }
             Self::AccessToken | Self::Decryption { .. } => {
-                "give the access token of the machine account again, whole: its end is a key"
+                "give the whole access token of the machine account again: its end is a key"
             }
             Self::Keychain(error) => return error.hint(),
             Self::NotFound => {

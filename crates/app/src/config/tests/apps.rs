@@ -48,11 +48,13 @@ const BAD: &[(&str, &str)] = &[
     ),
     (
         "client_secret: { env: S }, settings: { client_auth: private_key_jwt }",
-        "apps[0].private_key: `private_key` is missing: the client proves itself with it; or set client_auth",
+        "apps[0].private_key: `private_key` is missing: the client authenticates with it; or set \
+         client_auth",
     ),
     (
         "settings: { client_auth: body }",
-        "apps[0].client_secret: `client_secret` is missing: the client proves itself with it; or set client_auth",
+        "apps[0].client_secret: `client_secret` is missing: the client authenticates with it; or \
+         set client_auth",
     ),
     (
         "client_secret: plain",

@@ -127,7 +127,7 @@ fn ruled(
         return Err("a name in it is not in ASCII".into());
     }
     if has_pair(words, ["previous", "value"]) && rules.names_tables() {
-        return Err("a sequence is read by a clause in it".into());
+        return Err("a clause in it reads a sequence".into());
     }
     let statement = &text[span(tokens)];
     let has_parenthesis = tokens.iter().any(|lexed| lexed.token == SqlToken::Symbol(b'('));

@@ -56,9 +56,9 @@ impl MysqlLexer<'_> {
                 (b'#', ..) => self.0.skip(|byte| byte != b'\n'),
                 (b'-', b'-', blank) if blank <= b' ' => self.0.skip(|byte| byte != b'\n'),
                 (b'-', b'-', 0x80..) => return Err("what follows two minus signs is not in ASCII"),
-                (b'/', b'*', b'!') => return Err("comments that servers run are refused"),
+                (b'/', b'*', b'!') => return Err("executable comments are refused"),
                 (b'/', b'*', b'M' | b'm') if self.0.peek(3) == b'!' => {
-                    return Err("comments that servers run are refused");
+                    return Err("executable comments are refused");
                 }
                 (b'/', b'*', _) => self.comment()?,
                 _ => return Ok(()),

@@ -134,7 +134,8 @@ const TRANSACTION_WORDS: &[&str] = &[
 const REFUSED_FUNCTION: Reason =
     Cow::Borrowed("a function in it could change settings, run other statements or write");
 const OTHER_PATH: Reason = Cow::Borrowed(
-    "search_path may name only schemas in which the tables are permitted that are listed without one",
+    "search_path may name only schemas in which all tables that are listed without a schema are \
+     permitted",
 );
 const TWO_PHASES: Reason = Cow::Borrowed("transactions in two phases are not permitted");
 
@@ -146,7 +147,7 @@ pub fn check(text: &[u8], kept: &EnforcedSettings) -> Result<(), Reason> {
     let tokens = tokens(text).map_err(|error| match error {
         LexError::Unterminated => "a string, name or comment does not end",
         LexError::UnicodeEscapes => "names and strings with U& are refused",
-        LexError::Continued => "a string with escapes goes on in another line",
+        LexError::Continued => "a string with escapes continues on another line",
         LexError::Control => "the statement has a control character",
     })?;
     statements(&tokens).try_for_each(|one| statement(one, text, kept))

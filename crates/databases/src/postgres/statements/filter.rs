@@ -193,7 +193,7 @@ fn refusal(message: &[u8], kept: &EnforcedSettings) -> Option<Vec<u8>> {
             Some(failing(name, text.contains(&b'$')).message(&reason, kept))
         }
         _ => {
-            let reason = "functions are not called by message".into();
+            let reason = "messages that call functions are not permitted".into();
             Some(failing(b"", false).message(&reason, kept))
         }
     }
@@ -204,7 +204,7 @@ impl FailingStatement<'_> {
     fn message(&self, reason: &Reason, kept: &EnforcedSettings) -> Vec<u8> {
         // 25006: read_only_sql_transaction; 42501: insufficient_privilege.
         let (state, setting) = match kept.rules {
-            None => ("25006", "the setting read_only of the connection keeps it so"),
+            None => ("25006", "the setting read_only of the connection decides this"),
             Some(_) => (
                 "42501",
                 "the settings statements and tables of the connection say what is permitted",
@@ -281,7 +281,7 @@ mod tests {
             (message(b'P', b"n\0CALL x()\0\0\0"), b"P", b"n\0DO $keyward$"),
             (message(b'P', b"n\0SELECT set_config($1,$2,$3)\0\0\0"), b"P", b"n\0SELECT 'keyward"),
             (message(b'P', b"n"), b"P", b"malformed"),
-            (message(b'F', &[0; 12]), b"Q", b"not called by message"),
+            (message(b'F', &[0; 12]), b"Q", b"messages that call functions"),
             (message(b'Q', &vec![b' '; STATEMENT_BYTES_MAX]), b"Q", b"1 MiB"),
         ] {
             let all = [&before[..], &refused, &before].concat();

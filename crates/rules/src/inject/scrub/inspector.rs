@@ -50,10 +50,10 @@ pub enum InspectError {
     #[error("the answer repeats the credential, in a coding that cannot be masked")]
     Echoed,
     /// It cannot be decoded.
-    #[error("the answer's content coding cannot be looked into: {0}")]
+    #[error("the answer's content coding cannot be searched: {0}")]
     Unscannable(&'static str),
     /// Too many responses are being decoded.
-    #[error("there is no memory left to look into the answer's content coding")]
+    #[error("no memory is left to search the answer's content coding")]
     NoMemory,
 }
 
@@ -115,7 +115,7 @@ impl Inspector {
             let coding =
                 Coding::named(&token).ok_or(InspectError::Unscannable("it is not known"))?;
             if layers.len() == LAYERS_MAX {
-                return Err(InspectError::Unscannable("there are too many on top of each other"));
+                return Err(InspectError::Unscannable("too many are nested"));
             }
             let decoder = Decoder::new(coding).ok_or(InspectError::Unscannable("no memory"))?;
             layers.push_front(Layer::new(decoder));
@@ -229,7 +229,7 @@ impl Inspector {
     fn look(&mut self, index: usize, produced: usize) -> Result<(), InspectError> {
         let written: u64 = self.layers.iter().map(|layer| layer.produced).sum();
         if written > RATIO_FREE_BYTES + self.came.saturating_mul(RATIO_MAX) {
-            return Err(InspectError::Unscannable("it grows beyond all measure"));
+            return Err(InspectError::Unscannable("it expands too much"));
         }
         if index + 1 == self.layers.len() {
             let layer = &mut self.layers[index];
@@ -249,7 +249,7 @@ impl Inspector {
             return if self.finished { Ok(()) } else { Err(cut) };
         }
         match self.came - self.cleared_to() > HELD_BYTES_MAX {
-            true => Err(InspectError::Unscannable("too much of it is undecided")),
+            true => Err(InspectError::Unscannable("too much of it would have to be held")),
             false => Ok(()),
         }
     }

@@ -17,7 +17,8 @@ pub enum SignError {
     Algorithm(&'static str),
     /// The answer would contain credentials.
     #[error(
-        "`{0}` answers with credentials, which the agent would hold; add a connection for that role instead"
+        "`{0}` answers with credentials, which the agent would get; add a connection for that \
+         role instead"
     )]
     AnswersWithCredentials(&'static str),
     /// A field cannot be part of a signature.
@@ -32,7 +33,7 @@ pub enum SignError {
     )]
     Key,
     /// The key belongs to another algorithm.
-    #[error("the connection's key is not of the algorithm that is wanted")]
+    #[error("the connection's key is not of the required algorithm")]
     KeyAlgorithm,
     /// The system has no randomness.
     #[error("the system gives no random numbers")]

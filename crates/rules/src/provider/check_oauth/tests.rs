@@ -67,8 +67,8 @@ const BAD: &[(&str, &str)] = &[
     ),
     (
         "token: 'https://a.test/t', token_params: { t: '{access_token}' }",
-        "token_params.t: `{access_token}` is a secret, which is not filled in here; remove it; only \
-         `renew_params` take `{access_token}`, as a whole value and with `refresh: \
+        "token_params.t: `{access_token}` is a secret, which is not filled in here; remove it; \
+         only `renew_params` accept `{access_token}`, as a whole value and with `refresh: \
          exchange_access_token`",
     ),
     (

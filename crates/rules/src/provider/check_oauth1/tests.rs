@@ -61,8 +61,8 @@ fn mistakes_in_consents_are_named_with_their_remedy() {
         ),
         (
             with("app_steps: [create an app]"),
-            ".app_steps: 1 step must have ` {redirect_uri}`; end the step where the redirect URI is registered with \
-             it, and no other",
+            ".app_steps: 1 step must have ` {redirect_uri}`; put it at the end of the step that \
+             registers the redirect URI, and in no other",
         ),
         (
             with("access_page: 'acme.test'"),

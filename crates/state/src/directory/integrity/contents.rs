@@ -65,7 +65,7 @@ impl Checking<'_> {
     fn orphan(&mut self, at: &RowId) {
         let Some(owners) = owner_of(at.table, &at.id) else { return };
         if !owners.iter().any(|(table, id)| self.has(*table, &at.org, id)) {
-            let problem = "belongs to nothing that exists".to_owned();
+            let problem = "belongs to no record that exists".to_owned();
             let remedy = match at.table {
                 Table::Grants => "none needed: the next start of the gateway removes it",
                 Table::Usage => "none needed: a running gateway removes it",

@@ -65,7 +65,7 @@ impl Checking<'_> {
                     let owner = read.record.owner;
                     format!("names {owner}, which has no such name or token")
                 }
-                (Err(_), _) => "does not open: it was changed or damaged".to_owned(),
+                (Err(_), _) => "cannot be opened: it was changed or damaged".to_owned(),
             };
             self.fault_at(&at, FaultKind::Index, problem);
             self.delete(at.table, &row);

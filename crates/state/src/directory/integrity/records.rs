@@ -64,7 +64,7 @@ impl<'a> Checking<'a> {
                 self.fault_with(at, kind, problem, &remedy);
             }
             DirectoryError::Unreadable { .. } => {
-                self.fault_at(at, kind, "does not open: it was changed or damaged".to_owned());
+                self.fault_at(at, kind, "cannot be opened: it was changed or damaged".to_owned());
             }
             DirectoryError::RolledBack { .. } => {
                 self.fault_at(at, kind, "has an older version of its content".to_owned());
@@ -131,7 +131,7 @@ impl Taking<'_, '_> {
             match record {
                 Some(agent) if hashes(&agent) => self.take(&at, agent),
                 Some(_) => {
-                    let problem = "has a token whose hash is not one".to_owned();
+                    let problem = "has a token with an invalid hash".to_owned();
                     self.checking.fault_at(&at, FaultKind::Unreadable, problem);
                 }
                 None => {}

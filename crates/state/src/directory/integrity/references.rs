@@ -164,7 +164,7 @@ impl Checking<'_> {
             if view.find::<Source>(&at.org, source).is_none() {
                 let problem = format!("has a field in source `{source}`, which does not exist");
                 let remedy =
-                    "add the source with `keyward source add`, or give the field otherwise";
+                    "add the source with `keyward source add`, or give the field in another way";
                 self.fault_with(at, FaultKind::Reference, problem, remedy);
             }
         }

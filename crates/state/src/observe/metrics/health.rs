@@ -58,8 +58,8 @@ impl HealthMetrics {
         let help =
             "requests, failed logins and sign-ins at other replicas that count against limits here";
         registry.register("shared_limit_requests", help, shared_limit_requests.clone());
-        let help = "how many times a request counts against a shared limit: 1, or the number of replicas while they do \
-             not hear of each other";
+        let help = "how many times a request counts against a shared limit: 1, or the number of \
+                    replicas while they cannot reach each other";
         let shared_limit_weight = gauge(registry, "shared_limit_weight", help);
         shared_limit_weight.set(1);
         let replicas =

@@ -38,7 +38,7 @@ pub struct SourceSample {
 
 impl SourceMetrics {
     pub(super) fn registered(registry: &mut Registry) -> Self {
-        let help = "values asked of secret sources, by outcome";
+        let help = "values requested from secret sources, by outcome";
         let fetches = counted(registry, "source_fetches", help);
         with_samples(&fetches, "outcome", &["fetched", "failed"]);
         let (age, failing) = (OfSources::default(), OfSources::default());

@@ -286,7 +286,7 @@ async fn a_deleted_file_is_made_again_and_no_number_is_given_twice() {
     assert_eq!((lines(fixture.trail.active()), mode(fixture.trail.active())), (2, 0o600));
     let broken = fixture.broken();
     assert_eq!((&*broken.file, broken.line), (fixture.trail.active(), 1));
-    assert!(broken.reason.contains("record 4, with which the gateway went on"), "{broken:?}");
+    assert!(broken.reason.contains("record 4, from which the gateway continued"), "{broken:?}");
     samples::write(&fixture.trail, Rotation::default(), 1).await;
     assert_eq!(lines(fixture.trail.active()), 3, "a start goes on there");
 }

@@ -83,7 +83,8 @@ impl PostgresError {
                 "update this program to that version or a later one; to go back, restore a backup into an empty database",
             ),
             Self::OlderRunning { .. } => Some(
-                "stop all replicas, wait 20 seconds, then start replicas of this version: this upgrade cannot roll",
+                "stop all replicas, wait 20 seconds, then start replicas of this version: a \
+                 rolling upgrade is not possible",
             ),
             Self::Settings(_) | Self::Interrupted => None,
         }

@@ -71,7 +71,7 @@ impl Commits {
         };
         let (tip, acknowledged) = open_tip(&directory.path().join("tip")).map_err(failed)?;
         let acknowledged =
-            acknowledged.ok_or_else(|| directory.damaged("its file `tip` is not ours"))?;
+            acknowledged.ok_or_else(|| directory.damaged("its file `tip` is not Keyward's"))?;
         let stored = db.get(TIP_KEY).map_err(|error| directory.refuse("read its tip", error))?;
         let applied = stored.and_then(|bytes| Some(u64::from_be_bytes((*bytes).try_into().ok()?)));
         let applied = applied.unwrap_or(0);

@@ -35,7 +35,7 @@ pub enum AssertionError {
     #[error("the key is not a private key in PEM: RSA, or P-256, P-384 or Ed25519 in PKCS #8")]
     Key,
     /// A key that does not fit the algorithm.
-    #[error("the key is not of the algorithm that is wanted")]
+    #[error("the key is not of the required algorithm")]
     Algorithm,
     /// Not a certificate and its private key.
     #[error("certificate and private key are not PEM, or do not belong together")]

@@ -161,7 +161,7 @@ impl TokenFailure {
 
 /// A setting that makes the request impossible.
 pub(super) fn bad_endpoint() -> TokenFailure {
-    let said = "an endpoint or a field of the provider is not one that can be sent";
+    let said = "an endpoint or a field of the provider cannot be used in a request";
     TokenFailure::ours(ActingParty::Operator, "bad_endpoint", said)
 }
 
@@ -231,15 +231,17 @@ pub(super) fn classify(refused: ErrorAnswer<'_>, quirks: &Quirks, now: Timestamp
         })
     };
     match status.as_u16() {
-        429 => return temporary("the authorization server asks for fewer requests", false),
-        500..=599 => return temporary("the authorization server is not well", false),
+        429 => return temporary("the authorization server reports too many requests", false),
+        500..=599 => return temporary("the authorization server reports a server error", false),
         _ => {}
     }
     let permanent = |who, code| TokenFailure::Permanent { who, code, said: said.clone() };
     match code.clone() {
         Some(code) => match judge(&code, quirks) {
             Some(CodeMeaning::Over(who)) => permanent(who, code),
-            Some(CodeMeaning::Passes) => temporary("the authorization server says later", false),
+            Some(CodeMeaning::Passes) => {
+                temporary("the authorization server asks to retry later", false)
+            }
             None => temporary("the authorization server refused", status.as_u16() != 408),
         },
         None if status == StatusCode::REQUEST_TIMEOUT => temporary("the request timed out", false),

@@ -56,7 +56,7 @@ pub enum MetadataError {
     #[error("the metadata of {issuer} is unreadable")]
     Unreadable { issuer: String },
     /// The document names another issuer (RFC 8414 §3.3): otherwise one server could speak for another.
-    #[error("the metadata of {issuer} is another server's")]
+    #[error("the metadata of {issuer} names another issuer")]
     Mismatch { issuer: String },
     /// An endpoint is not a usable URL.
     #[error("the metadata of {issuer} names an endpoint that is not https")]
@@ -65,7 +65,7 @@ pub enum MetadataError {
     #[error("{host} answers {} at present: try again later", .status.as_u16())]
     Later { host: String, status: StatusCode, retry_after: Option<HeaderValue> },
     /// There is no readable response.
-    #[error("the authorization server cannot be asked: {0}")]
+    #[error("the authorization server gives no readable answer: {0}")]
     Unanswered(#[from] CallError),
 }
 

@@ -125,11 +125,11 @@ impl<'a> Transport<'a> {
                     let said = error.error_description().cloned();
                     self.ask.reading(params, false).refused(answer, Some(code), said)
                 }
-                None => TokenFailure::unreadable("an answer to no request"),
+                None => TokenFailure::unreadable("an answer without a request"),
             },
             // Never logged: it contains the body.
             RequestTokenError::Parse(..) => {
-                TokenFailure::unreadable("the answer lacks what it must hold")
+                TokenFailure::unreadable("the answer lacks a required member")
             }
             RequestTokenError::Other(_) => bad_endpoint(),
         }
@@ -178,5 +178,5 @@ pub(super) fn client(
 /// When it is not UTF-8, which no server's token is.
 pub(super) fn text(secret: &Secret) -> Result<String, TokenFailure> {
     let text = secret.expose_text().map(str::to_owned);
-    text.ok_or_else(|| TokenFailure::unreadable("what is to be sent is not text"))
+    text.ok_or_else(|| TokenFailure::unreadable("a value of the request is not text"))
 }

@@ -383,7 +383,7 @@ fn a_decompression_bomb_is_inspected_in_turns_and_refused() {
                 Err(fault) => break fault,
             }
         };
-        assert_eq!(fault, InspectError::Unscannable("it grows beyond all measure"), "{coding}");
+        assert_eq!(fault, InspectError::Unscannable("it expands too much"), "{coding}");
         assert!((64..=80).contains(&turns), "{coding}: {turns}");
     }
     // Deflate cannot expand so much: its bombs only take several turns.
