@@ -74,7 +74,7 @@ impl Source {
     }
 
     fn line_of(&self, offset: usize) -> usize {
-        self.text[..offset].lines().count().max(1)
+        self.text[..offset].matches('\n').count() + 1
     }
 
     fn within(&self, places: &[&str]) -> bool {
@@ -281,12 +281,20 @@ fn names_what_folds(source: &Source) -> Vec<String> {
     source.lines_where(is_unnamed, "`details` without an id")
 }
 
-/// With it each task that waits takes the lock of the clock that tests stop.
+/// With it each task that waits takes the lock of the clock that tests stop. A line of a manifest that begins with `[`
+/// begins a section.
 fn stops_the_clock_in_tests_only(source: &Source) -> Vec<String> {
-    let shipped = source.text.split("[dev-dependencies]").next().unwrap_or_default();
-    let found = shipped.contains("test-util");
-    let name = format!("{}: `test-util` of tokio is for [dev-dependencies]", source.path);
-    found.then_some(name).into_iter().collect()
+    let (mut found, mut of_tests) = (vec![], false);
+    for (index, line) in source.text.lines().enumerate() {
+        if line.starts_with('[') {
+            of_tests = line.contains("dev-dependencies");
+        }
+        if !of_tests && line.contains("test-util") {
+            let what = "`test-util` of tokio is for [dev-dependencies]";
+            found.push(format!("{}:{}: {what}", source.path, index + 1));
+        }
+    }
+    found
 }
 
 fn assert_none(found: Vec<String>) {

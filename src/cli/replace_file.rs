@@ -55,13 +55,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failed_replacement_leaves_no_temporary_file() {
+    fn a_failed_replacement_keeps_the_old_file_and_leaves_no_temporary_file() {
         let dir = tempfile::tempdir().unwrap();
+        let old = dir.path().join("old.pem");
+        fs::write(&old, "old").unwrap();
+        let full = |_: &File| Err(io::Error::other("the disk is full"));
+        assert!(replace_with(&old, b"new", full).is_err());
+        assert_eq!(fs::read(&old).unwrap(), b"old");
         assert!(replace_file(&dir.path().join("none/ca.pem"), b"new", 0o644).is_err());
         assert!(replace_file(Path::new("/"), b"new", 0o644).is_err());
         fs::create_dir(dir.path().join("ca.pem")).unwrap();
         assert!(replace_file(&dir.path().join("ca.pem"), b"new", 0o644).is_err());
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "the file and the folder");
     }
 
     #[test]

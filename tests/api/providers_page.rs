@@ -129,11 +129,13 @@ fn apps(auth: &AuthMethod, text: &mut String) {
     if auth.app_steps.is_empty() {
         return;
     }
-    let source = match &auth.app_source {
-        Some(source) => format!("[page]({}), {}", source.url, source.checked),
-        None => "confirmed by no page".to_owned(),
-    };
-    let _ = writeln!(text, "\nAn app for `{}` ({source}):\n", auth.id);
+    let source = auth.app_source.as_ref();
+    let source = source.unwrap_or_else(|| panic!("`{}`: no page has its steps", auth.id));
+    let _ = writeln!(
+        text,
+        "\nAn app for `{}` ([page]({}), {}):\n",
+        auth.id, source.url, source.checked
+    );
     for (at, step) in auth.app_steps.iter().enumerate() {
         let step = step.replace(" {redirect_uri}", ": the redirect URI of `keyward app show`");
         let _ = writeln!(text, "{}. {step}", at + 1);

@@ -122,13 +122,19 @@ impl Tail {
 }
 
 #[test]
-fn filters_that_make_no_sense_are_refused_with_a_remedy() {
+fn filters_that_make_no_sense_are_refused_with_what_to_change() {
     let cli = Cli::new();
-    let err = cli.run(&["audit", "query", "--since", "yesterday"]).failed(1);
-    assert!(err.contains("error: `since` is not a time: write how long ago, "), "{err}");
-    cli.run(&["audit", "query", "--code", "denied", "--refused"]).failed(2);
-    cli.run(&["audit", "tail", "-n", "20000"]).failed(2);
-    cli.run(&["audit", "tail", "-f", "--until", "1h"]).failed(2);
+    let since = "error: `since` is not a time: write how long ago, ";
+    for (words, code, says) in [
+        ("query --since yesterday", 1, since),
+        ("query --code denied --refused", 2, "cannot be used with '--"),
+        ("tail -n 20000", 2, "audit query` shows any number"),
+        ("tail -f --until 1h", 2, "cannot be used with '--"),
+    ] {
+        let words: Vec<_> = ["audit"].into_iter().chain(words.split(' ')).collect();
+        let err = cli.run(&words).failed(code);
+        assert!(err.contains(says), "{words:?}: {err}");
+    }
     assert!(!cli.data().exists(), "reading makes nothing");
 }
 

@@ -55,10 +55,14 @@ fn test(cli: &Cli, config: &str, cases: &str, more: &[&str]) -> Finished {
 }
 
 #[test]
-fn invalid_cases_are_reported_with_their_lines() {
+fn invalid_cases_are_reported_with_their_lines_and_the_valid_ones_are_not_tested() {
     let cli = Cli::new();
-    let cases = "- { agent: ci, request: https://a.test/, expect: allow }\n- { agent: ci }\n";
-    let err = test(&cli, CONFIG, cases, &[]).failed(1);
+    let cases = "- { agent: ci, request: https://a.test/, expect: allow }\n- { agent: ci }\n\
+                 - { agent: ci, request: https://a.test/, expect: deny }\n";
+    let ran = test(&cli, CONFIG, cases, &[]);
+    assert_eq!(ran.out, "", "nothing is tested");
+    let err = ran.failed(1);
+    assert!(!err.contains("cases.yaml:3"), "{err}");
     assert!(err.contains("cases.yaml:1: [0].expect: `allow` is not one of"), "{err}");
     assert!(err.contains("cases.yaml:2: [1]: `request` is missing; add `request:`"), "{err}");
     let err = cli.run(&["rule", "test", "gone.yaml"]).failed(1);

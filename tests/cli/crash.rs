@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use test_support::canary::Canary;
+use test_support::install::TOKEN_CI;
 use test_support::process::{Served, api_request, soak};
 use test_support::*;
 
@@ -113,16 +114,22 @@ async fn open_some(served: &Served, origin: &Origin, acknowledged: &BTreeMap<Str
 }
 
 #[tokio::test]
-async fn a_second_gateway_on_the_same_data_is_refused_and_the_first_stays_ready() {
+async fn a_second_gateway_on_the_same_data_names_the_first_which_goes_on_serving() {
     let origin = Origin::saying("fine");
     let plan = Plan::api_key();
     let served = Served::start(&plan, &origin, &[]);
     let second = served.keyward(&["serve"]).output().expect("it runs");
     assert!(!second.status.success());
     let text = String::from_utf8_lossy(&second.stderr);
-    assert!(text.contains("locked") && text.contains("hint:"), "{text}");
-    let first = served.keyward(&["health"]).output().expect("it runs");
-    assert!(first.status.success(), "the first goes on");
+    let first = served.about("stat");
+    let (pid, _) = first.split_once(' ').expect("a process id");
+    let locked = format!("store is locked by process {pid}\nhint: ");
+    assert!(text.contains(&locked), "{text}");
+    let health = served.keyward(&["health"]).output().expect("it runs");
+    assert!(health.status.success(), "the first is ready");
+    let mut wire = Wire::to(served.proxy).await;
+    wire.send(absolute("GET /", HOST, TOKEN_CI)).await;
+    assert_eq!(wire.answer("GET").await.text(), "fine", "the first goes on");
 }
 
 #[tokio::test]

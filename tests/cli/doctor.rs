@@ -112,7 +112,7 @@ async fn an_absent_data_directory_is_a_warning_and_is_not_created() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_error_of_the_configuration_is_a_separate_check() {
+async fn each_error_of_the_configuration_is_a_separate_check_with_its_line() {
     let (install, _origin) = made();
     let text = "nope: 1\nlisten: { proxy: here }\n";
     fs::write(install.folder().join("keyward.yaml"), text).expect("a file");
@@ -120,8 +120,11 @@ async fn each_error_of_the_configuration_is_a_separate_check() {
     assert_eq!(told.code, Some(1));
     let failed: Vec<_> = told.checks.iter().filter(|check| check["id"] == "config").collect();
     assert_eq!(failed.len(), 2, "{failed:#?}");
-    let message = |at: usize| failed[at]["message"].as_str().expect("text");
-    assert!((0..2).any(|at| message(at).contains("keyward.yaml:1")), "{failed:#?}");
+    assert!(failed.iter().all(|check| check["status"] == "fail"), "{failed:#?}");
+    for place in ["keyward.yaml:1: nope: ", "keyward.yaml:2: listen.proxy: "] {
+        let mut messages = failed.iter().filter_map(|check| check["message"].as_str());
+        assert!(messages.any(|message| message.contains(place)), "{place}: {failed:#?}");
+    }
     let hint = "write numbers, such as `127.0.0.1:8080`";
     assert!(failed.iter().any(|check| check["hint"] == hint), "{failed:#?}");
 }

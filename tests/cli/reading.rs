@@ -309,16 +309,24 @@ fn the_first_added_resource_creates_the_data_directory() {
     assert!(listed.stderr.is_empty(), "{listed:?}");
 }
 
-/// Without a CA in an install that has a store, what reads makes none, and hands none out.
+/// Without a CA in an install that has a store, what reads makes none, and hands none out. `env` writes the CA for programs,
+/// so it makes one.
 #[test]
-fn commands_that_read_do_not_create_a_lost_ca_again() {
+fn a_lost_ca_is_created_again_by_env_and_not_by_commands_that_read() {
     let bare = Bare::new();
     assert!(bare.run("agent add ci").status.success());
     let ca = bare.home.path().join(".local/share/keyward/ca");
     std::fs::remove_dir_all(&ca).expect("it was made");
-    assert!(bare.run("agent list").status.success());
-    let shown = bare.run("ca show");
-    let said = String::from_utf8_lossy(&shown.stderr).into_owned();
-    assert!(!shown.status.success() && said.contains("there is no CA yet"), "{shown:?}");
-    assert!(!ca.exists());
+    for words in ["agent list", "agent show ci", "connection list", "rule list"] {
+        let listed = bare.run(words);
+        assert!(listed.status.success() && !ca.exists(), "{words}: {listed:?}");
+    }
+    for words in ["ca show", "ca bundle", "ca trust --dry-run"] {
+        let shown = bare.run(words);
+        let said = String::from_utf8_lossy(&shown.stderr).into_owned();
+        assert!(!shown.status.success() && said.contains("there is no CA yet"), "{shown:?}");
+        assert!(!ca.exists(), "{words}");
+    }
+    let made = bare.run("env --agent ci");
+    assert!(made.status.success() && ca.join("ca.pem").exists(), "{made:?}");
 }

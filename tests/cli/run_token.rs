@@ -102,10 +102,13 @@ async fn a_run_that_was_refused_is_audited_as_refused_with_the_code() {
     let again = install.keyward(&["agent", "add", "idle"]).output().expect("it runs");
     assert!(!again.status.success(), "{again:?}");
     let told = changes(&install);
-    for refused in ["tried to start run of agent idle", "tried to add agent idle"] {
+    for (refused, code) in [
+        ("tried to start run of agent idle", "invalid_field"),
+        ("tried to add agent idle", "name_taken"),
+    ] {
         let line = told.iter().find(|it| it.contains(refused));
         let line = line.unwrap_or_else(|| panic!("{refused}: {told:#?}"));
-        assert!(line.contains(" invalid ") || line.contains("_"), "it has the code: {line}");
+        assert!(line.split_whitespace().any(|word| word == code), "{code}: {line}");
     }
     let done = told.iter().filter(|it| it.contains(" added agent idle")).count();
     assert_eq!(done, 1, "{told:#?}");

@@ -326,12 +326,19 @@ async fn d11_a_rate_limit_of_the_provider_is_distinct_from_that_of_the_connectio
 
 /// D14: for local use the key is in a variable of the gateway's; programs get placeholders in theirs.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn d14_the_gateway_reads_the_key_from_a_variable_that_programs_do_not_get() {
-    let market = Market::with(|plan| plan.agent("bot", "acme")).await;
+async fn d14_the_gateway_reads_the_key_from_a_variable_and_programs_get_a_placeholder() {
+    let provider = "{ id: desk, name: Desk, hosts: [desk.acme.test], \
+                    auth: [{ id: token, kind: bearer, env: [DESK_TOKEN] }] }";
+    let connection = "{ name: desk, provider: desk, fields: { token: { env: CANARY } } }";
+    let plan =
+        |plan: Plan| plan.provider(provider).connection(connection).agent("bot", "acme, desk");
+    let market = Market::with(plan).await;
     let script = "env | grep -v '^CANARY=' ; test -z \"$CANARY\" && echo none";
     let did = market.keyward(&["run", "--agent", "bot", "--", "sh", "-c", script]);
     assert_eq!(did.code, 0, "{did:?}");
     assert!(did.out.contains("HTTPS_PROXY=") && did.out.ends_with("none\n"), "{did:?}");
+    let placeholder = did.out.lines().find_map(|line| line.strip_prefix("DESK_TOKEN="));
+    assert!(placeholder.is_some_and(|it| it.contains("kwph")), "{did:?}");
     assert_eq!(market.gets("bot", STRANGER, "GET /a").await.0, 200);
     let sent = market.lab.origin.only();
     assert_eq!(sent.head.all("x-api-key"), [&*market.lab.canary.text]);

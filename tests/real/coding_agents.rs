@@ -251,16 +251,18 @@ async fn codex_asks_with_an_imported_login_and_holds_no_token_of_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_login_of_claude_code_gets_a_hint_to_setup_token() {
+async fn a_login_of_claude_code_is_not_imported_and_gets_a_hint_to_setup_token() {
     let desk = Desk::new(Plan::api_key().no_agents()).await;
     let folder = desk.install.folder().join(".claude");
     std::fs::create_dir_all(&folder).expect("a folder");
     let text = json!({ "claudeAiOauth": { "accessToken": access(1), "refreshToken": refresh(1) } })
         .to_string();
     std::fs::write(folder.join(".credentials.json"), &text).expect("a file");
-    let output = desk.runs(&["import", "claude", "--dry-run"]).await;
-    assert!(said(&output).contains("claude setup-token"), "{}", said(&output));
+    let output = desk.runs(&["import", "claude", "--yes"]).await;
+    let told = said(&output);
+    assert!(told.contains("not imported:") && told.contains("claude setup-token"), "{told}");
     assert_eq!(std::fs::read_to_string(folder.join(".credentials.json")).expect("a file"), text);
+    assert_eq!(std::fs::read_dir(&folder).expect("a folder").count(), 1, "nothing beside it");
 }
 
 #[tokio::test(flavor = "multi_thread")]

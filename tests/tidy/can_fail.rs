@@ -8,6 +8,13 @@ fn finds(check: fn(&Source) -> Vec<String>, path: &str, text: &str) -> bool {
 }
 
 #[test]
+fn a_violation_has_the_number_of_its_line_wherever_it_begins_there() {
+    let source = Source::new("src/a.rs", "todo!();\ntodo!();\n\n  todo!();\ntodo!()");
+    let lines = [1, 2, 4, 5].map(|line| format!("src/a.rs:{line}: unfinished"));
+    assert_eq!(is_finished(&source), lines);
+}
+
+#[test]
 fn a_file_without_heading_is_found() {
     assert!(finds(begins_with_its_purpose, "src/a.rs", "// not a module comment\n"));
     assert!(!finds(begins_with_its_purpose, "src/a.rs", "//! What it is for.\n"));
@@ -278,4 +285,9 @@ fn a_program_built_with_the_test_util_feature_of_tokio_is_found() {
     let of_program = of_tests.replace("dev-", "");
     assert!(finds(stops_the_clock_in_tests_only, "Cargo.toml", &of_program));
     assert!(!finds(stops_the_clock_in_tests_only, "Cargo.toml", of_tests));
+    let of_workspace = of_program.replace("[dependencies]", "[workspace.dependencies]");
+    let both = format!("{of_tests}\n\n{of_workspace}");
+    assert!(finds(stops_the_clock_in_tests_only, "Cargo.toml", &both));
+    let of_windows = of_tests.replace("[dev-", "[target.'cfg(windows)'.dev-");
+    assert!(!finds(stops_the_clock_in_tests_only, "Cargo.toml", &of_windows));
 }

@@ -81,10 +81,17 @@ mod tests {
     }
 
     #[test]
-    fn ready_does_not_panic_without_a_notify_socket() {
-        let dir = tempfile::tempdir().unwrap();
+    fn a_notification_that_nobody_receives_is_dropped_and_the_next_one_arrives() {
         ServiceManager::at(None).ready();
-        ServiceManager::at(Some(dir.path().join("nothing"))).ready();
+        let dir = tempfile::tempdir().unwrap();
+        let at = dir.path().join("notify");
+        let manager = ServiceManager::at(Some(at.clone()));
+        manager.ready();
+        assert!(!at.exists(), "no socket is made");
+        let listener = UnixDatagram::bind(&at).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        manager.stopping();
+        assert!(said(&listener).starts_with("STOPPING=1\n"));
     }
 
     #[test]

@@ -336,7 +336,7 @@ mod tests {
         }
 
         #[test]
-        fn differences_between_independently_built_maps_are_counted(
+        fn differences_between_independently_built_maps_are_found(
             one in proptest::collection::btree_map(0u16..90, 0u32..3, 0..90),
             other in proptest::collection::btree_map(0u16..90, 0u32..3, 0..90),
         ) {
@@ -346,8 +346,15 @@ mod tests {
                 map
             };
             let (now, before) = (shared(&one), shared(&other));
-            let found = now.differences(&before, |one, other| one == other).len();
-            let expected = (0..90u16).filter(|key| one.get(key) != other.get(key)).count();
+            let mut found: Vec<_> = now
+                .differences(&before, |one, other| one == other)
+                .iter()
+                .map(|it| (it.before.copied(), it.now.copied()))
+                .collect();
+            let keys = (0..90u16).map(|key| (other.get(&key).copied(), one.get(&key).copied()));
+            let mut expected: Vec<_> = keys.filter(|(before, now)| before != now).collect();
+            found.sort_unstable();
+            expected.sort_unstable();
             prop_assert_eq!(found, expected);
         }
     }

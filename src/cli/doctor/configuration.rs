@@ -115,6 +115,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_remedy_of_an_error_of_the_file_is_its_hint_and_not_in_its_message() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("keyward.yaml");
+        std::fs::write(&file, "listen: { proxy: here }\n").unwrap();
+        let data = Some(dir.path().join("data"));
+        let global = Global { config: Some(file), data, ..Global::default() };
+        let mut report = DoctorReport::default();
+        assert!(read(&global, &mut report).is_none());
+        let [told] = &report.checks[..] else { panic!("{report:?}") };
+        let message = "keyward.yaml:1: listen.proxy: `here` is not an address with a port";
+        assert!(told.message.ends_with(message), "{told:?}");
+        assert_eq!(told.hint.as_deref(), Some("write numbers, such as `127.0.0.1:8080`"));
+    }
+
+    #[test]
     fn the_message_of_a_problem_omits_its_remedy() {
         let problem = |text: &str, remedy: Option<&str>| PlanProblem {
             text: text.to_owned(),

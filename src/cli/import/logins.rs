@@ -133,18 +133,23 @@ mod tests {
     }
 
     #[test]
-    fn a_codex_file_without_a_login_is_reported_and_its_api_key_is_imported() {
-        for text in ["canary", "{}", r#"{"OPENAI_API_KEY":null}"#] {
+    fn a_codex_file_without_a_login_is_not_repeated_and_its_api_key_is_imported() {
+        let unreadable = r#"{"tokens":{"id_token":"canary","refresh_token":"canary"}}"#;
+        for (text, why) in [
+            ("canary", "codex login"),
+            ("{}", "codex login"),
+            (r#"{"OPENAI_API_KEY":null}"#, "codex login"),
+            (r#"{"account":"canary"}"#, "codex login"),
+            (unreadable, "ID token"),
+        ] {
             let read = codex("f", Zeroizing::new(text.to_owned()));
             assert!(read.candidates.is_empty());
-            assert!(read.unusable[0].1.contains("codex login"), "{:?}", read.unusable);
+            let told = format!("{:?}", read.unusable);
+            assert!(told.contains(why) && !told.contains("canary"), "{told}");
         }
         let read = codex("f", Zeroizing::new(r#"{"OPENAI_API_KEY":"sk-proj-key"}"#.to_owned()));
         assert_eq!(read.candidates[0].provider, Some("openai"));
         let text = codex_with(r#"{"OPENAI_API_KEY":"sk-proj-key"}"#, "kwph_x").unwrap();
         assert!(text.contains("kwph_x") && !text.contains("sk-proj-key"));
-        let text = r#"{"tokens":{"id_token":"x","refresh_token":"r"}}"#;
-        let read = codex("f", Zeroizing::new(text.to_owned()));
-        assert!(read.candidates.is_empty() && read.unusable[0].1.contains("ID token"));
     }
 }

@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_key_file_is_private_and_never_replaces_an_existing_one() {
+    fn a_new_key_file_is_private_and_random_and_never_replaces_an_existing_one() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("master.key");
         KeySource::create_file(&path).unwrap();
@@ -247,6 +247,9 @@ mod tests {
         let names: Vec<_> =
             fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
         assert_eq!(names, ["master.key"], "no draft stays behind");
+        let other = dir.path().join("other.key");
+        KeySource::create_file(&other).unwrap();
+        assert_ne!(load(&[KeySource::File(other)]).unwrap().current(), made);
         let nowhere = dir.path().join("absent/master.key");
         assert!(matches!(KeySource::create_file(&nowhere), Err(KeyError::Unwritable { .. })));
     }

@@ -209,10 +209,15 @@ mod tests {
     }
 
     #[test]
-    fn the_index_row_of_a_token_is_stable_and_does_not_reveal_its_hash() {
-        let index = Index::new(Index::random_key());
+    fn a_token_has_one_index_row_of_the_whole_store_that_does_not_reveal_its_hash() {
+        let (index, other) = (Index::new(Index::random_key()), Index::new(Index::random_key()));
         let hash = TokenHash::of("twenty-characters-ok");
-        assert_eq!(index.token(&hash), index.token(&hash));
-        assert!(!index.token(&hash).key().contains(&hash.to_hex()));
+        let at = index.token(&hash);
+        assert_eq!(at, index.token(&hash));
+        assert_eq!(index.unique_token(&hash.to_hex()).map(|unique| unique.at), Some(at.clone()));
+        assert_eq!((at.table, &at.org), (Table::Tokens, &everyone()));
+        assert_ne!(at.id, index.token(&TokenHash::of("twenty-characters-no")).id);
+        assert_ne!(at.id, other.token(&hash).id, "without the key, no guess can be checked");
+        assert!(!at.key().contains(&hash.to_hex()));
     }
 }

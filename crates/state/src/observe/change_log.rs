@@ -133,7 +133,7 @@ mod tests {
     use keyward_base::id::{OrgId, UserId};
 
     #[tokio::test]
-    async fn no_change_is_made_while_the_log_cannot_be_opened() {
+    async fn a_change_gets_no_place_while_the_log_cannot_be_opened() {
         let never = Trail::at(std::path::Path::new("/proc/none/audit.jsonl"));
         let changes = ChangeRecorder::late(move || {
             Audit::open(never, Rotation::default(), 8, false).map(|(audit, _)| audit)

@@ -36,12 +36,20 @@ fn strictly(
 }
 
 fn code(policy: &Policy, agent: &Agent, host: &str) -> Result<String, &'static str> {
+    code_of(&http::Method::GET, policy, agent, host)
+}
+
+fn code_of(
+    method: &http::Method,
+    policy: &Policy,
+    agent: &Agent,
+    host: &str,
+) -> Result<String, &'static str> {
     let target = Target::parse(Scheme::Https, host).expect(host);
     let path = DecodedPath::parse("/v1/x").expect("a path");
-    let method = http::Method::GET;
     let asked = PolicyRequest {
         target: &target,
-        method: &method,
+        method,
         overrides: &[],
         path: &path,
         query: None,
@@ -249,9 +257,13 @@ fn rules_contradict_each_other_although_names_are_missing() {
 }
 
 #[tokio::test]
-async fn stored_rules_decide_in_their_order_and_follow_changes_of_the_directory() {
-    let only_get = RuleSpec { methods: vec!["POST".to_owned()], ..doing("f", ActionKind::Deny) };
-    let (directory, rulebook, agent) = live(vec![only_get]).await;
+async fn stored_rules_decide_in_order_after_those_of_the_file_and_follow_the_directory() {
+    let no_post = RuleSpec { methods: vec!["POST".to_owned()], ..doing("f", ActionKind::Deny) };
+    let (directory, rulebook, agent) = live(vec![no_post]).await;
+    let post = || {
+        let policy = rulebook.current();
+        code_of(&http::Method::POST, &policy, &agent, "api.openai.com")
+    };
     let org = &agent.org;
     let settled = || async {
         rulebook.rebuild().await.expect("it compiles");
@@ -262,6 +274,7 @@ async fn stored_rules_decide_in_their_order_and_follow_changes_of_the_directory(
     };
     let pass = add(doing("p", ActionKind::Pass), 5).await.expect("a rule");
     assert_eq!(settled().await, Ok("store:p".to_owned()));
+    assert_eq!(post(), Err("denied"), "the rule of the file comes first");
     let own = RuleSpec { agents: Some(vec![agent.id.to_string()]), ..doing("d", ActionKind::Deny) };
     let deny = add(own, 9).await.expect("a rule");
     assert_eq!(settled().await, Ok("store:p".to_owned()));

@@ -492,10 +492,12 @@ mod tests {
     }
 
     #[test]
-    fn remedies_for_java_maven_and_gradle_name_the_proxy_port_property() {
+    fn remedies_for_java_maven_and_gradle_say_the_same_about_the_proxy_port() {
+        let advice = "give the agent a listener of its own, whose port `keyward run` and \
+                      `keyward env` then put into JAVA_TOOL_OPTIONS (`-Dhttps.proxyPort`), or ";
         for stack in [Java, Maven, Gradle] {
             let told = hint(stack, Unauthenticated, "", &agent());
-            assert!(told.contains("`-Dhttps.proxyPort`"), "{told}");
+            assert!(told.contains(advice), "{told}");
         }
     }
 

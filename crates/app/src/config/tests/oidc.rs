@@ -36,7 +36,7 @@ fn a_section_that_admits_every_user_or_no_user_is_refused() {
 }
 
 #[test]
-fn an_invalid_value_or_unknown_key_is_refused_by_its_key() {
+fn an_invalid_value_or_unknown_key_is_refused_by_its_key_with_a_remedy() {
     for (more, expected) in [
         (
             "groups: [dev]; default_role: owner",
@@ -46,30 +46,33 @@ fn an_invalid_value_or_unknown_key_is_refused_by_its_key() {
             "groups: [dev]; roles: { dev: root }",
             "sign_in.oidc.roles.dev: `root` is not one of the choices; write auditor, member, admin",
         ),
-        ("groups: ['']; default_role: member", "sign_in.oidc.groups: the name of a group is empty"),
+        (
+            "groups: ['']; default_role: member",
+            "sign_in.oidc.groups: the name of a group is empty; write its name or id as the provider sends it",
+        ),
         (
             "domains: ['@example.com']; default_role: member",
-            "sign_in.oidc.domains: this is not the domain of e-mail addresses",
+            "sign_in.oidc.domains: this is not the domain of e-mail addresses; write the part after the @, such as example.com, without wildcards",
         ),
         (
             "domains: ['*.example.com']; default_role: member",
-            "sign_in.oidc.domains: this is not the domain of e-mail addresses",
+            "sign_in.oidc.domains: this is not the domain of e-mail addresses; write the part after the @, such as example.com, without wildcards",
         ),
         (
             "domains: [com]; default_role: member",
-            "sign_in.oidc.domains: this is not the domain of e-mail addresses",
+            "sign_in.oidc.domains: this is not the domain of e-mail addresses; write the part after the @, such as example.com, without wildcards",
         ),
         (
             "groups: [dev]; default_role: member; scopes: ['openid email']",
-            "sign_in.oidc.scopes: a scope is empty or has a blank",
+            "sign_in.oidc.scopes: a scope is empty or has a blank; write each scope as an item of the list",
         ),
         (
             "groups: [dev]; default_role: member; name: ''",
-            "sign_in.oidc.name: this cannot be shown on a button",
+            "sign_in.oidc.name: this cannot be shown on a button; write up to 40 printable characters",
         ),
         (
             "groups: [dev]; default_role: member; org: A",
-            "sign_in.oidc.org: this is not the name of an organisation",
+            "sign_in.oidc.org: this is not the name of an organisation; write 2 to 40 lower-case letters, digits or inner hyphens",
         ),
         (
             "groups: [dev]; default_role: member; group: x",
@@ -77,7 +80,7 @@ fn an_invalid_value_or_unknown_key_is_refused_by_its_key() {
         ),
     ] {
         let said = said(&section(more), &[]);
-        assert!(said.contains(expected) && said.lines().count() == 1, "{more}: {said}");
+        assert!(said.ends_with(expected) && said.lines().count() == 1, "{more}: {said}");
     }
 }
 

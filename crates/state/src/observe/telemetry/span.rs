@@ -397,6 +397,21 @@ mod tests {
         })
     }
 
+    #[test]
+    fn an_invalid_tracestate_is_not_passed_on() {
+        let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        for (state, is_passed_on) in [("vendor=1", true), ("vendor", false)] {
+            let mut fields = HeaderMap::new();
+            fields.insert(&TRACEPARENT, HeaderValue::from_static(parent));
+            fields.insert(&TRACESTATE, HeaderValue::from_static(state));
+            let mut trace = ExchangeTrace { propagate: true, ..traced() };
+            trace.continue_from(&fields);
+            trace.begin_attempt().write(&mut fields);
+            assert_eq!(fields.contains_key(&TRACESTATE), is_passed_on, "{state}");
+            assert!(fields.contains_key(&TRACEPARENT), "{state}");
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_wait_for_a_credential_is_a_span_unless_it_was_in_memory() {
         let (mut trace, begun) = (traced(), Instant::now());
