@@ -74,7 +74,11 @@ impl Columns for Honeytoken {
 }
 
 fn added(made: &Shown<Honeytoken>) -> String {
-    format!("honeytoken {} added; leave it where a program should not look:\n  {}\n", made.name(), made.facts.text)
+    format!(
+        "honeytoken {} added; leave it where a program should not look:\n  {}\n",
+        made.name(),
+        made.facts.text
+    )
 }
 
 fn yes_or_no(yes: bool) -> &'static str {

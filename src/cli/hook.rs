@@ -170,11 +170,8 @@ impl Command {
             Self::Set(set) => asked.set::<Hook>(&set.name, &set.patch()?).await,
             Self::Rotate { name, secret_stdin } => {
                 let secret = secret_stdin.then(Typed::from_stdin).transpose()?;
-                let what = if secret.is_some() {
-                    "has another secret"
-                } else {
-                    "signs with another key"
-                };
+                let what =
+                    if secret.is_some() { "has another secret" } else { "signs with another key" };
                 let at = format!("{}/rotate", path::<Hook>(&name));
                 let made: HookCreated = client.post(&at, &NewSecret { secret }).await?;
                 output::show(global.json, &made, |made| added(made, what))

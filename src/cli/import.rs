@@ -59,8 +59,7 @@ const USUAL: &str = ".env";
 /// The field of what is minted.
 const MINTED: &str = "access_token";
 /// What to do about a value that its connection does not have.
-const REMEDY_OF_CHANGE: &str =
-    "--rotate stores the new values in these connections, and --another connects them as more accounts";
+const REMEDY_OF_CHANGE: &str = "--rotate stores the new values in these connections, and --another connects them as more accounts";
 /// What to do where the configuration file manages the agent.
 const IN_ITS_USE: &str = "declare the connections there, or name another agent with --agent";
 

@@ -119,7 +119,9 @@ fn text(steps: &[PlanStep], layout: &TableLayout) -> String {
     match steps.iter().filter(is_checked).count() {
         0 => {}
         1 => text.push_str("1 unchanged resource has a secret: checked when applied\n"),
-        count => text.push_str(&format!("{count} unchanged resources have a secret: checked when applied\n")),
+        count => text.push_str(&format!(
+            "{count} unchanged resources have a secret: checked when applied\n"
+        )),
     }
     text
 }

@@ -41,8 +41,10 @@ pub(crate) enum Command {
         name: String,
     },
     /// change role or address, pause or resume
-    #[command(after_help = "The tokens of a paused user and of their agents are not valid.\n\nexamples:\n  \
-        keyward user set bob --role auditor\n  keyward user set bob --pause")]
+    #[command(
+        after_help = "The tokens of a paused user and of their agents are not valid.\n\nexamples:\n  \
+        keyward user set bob --role auditor\n  keyward user set bob --pause"
+    )]
     Set(Set),
     /// set or remove the password that a user signs in to the console with
     #[command(after_help = means::PASSWORD_EXAMPLES)]

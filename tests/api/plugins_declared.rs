@@ -118,7 +118,7 @@ const REFUSED: &[(&str, &[&str])] = &[
     (
         "{ manifest: sound.yaml, agent: digest, slots: { a: alerts } }",
         &[
-            "plugins[0].slots.a: the slot asks for an account at `acme`, and connection `alerts` is one at `chat`; name another",
+            "plugins[0].slots.a: the slot requires an account at `acme`, and connection `alerts` is one at `chat`; name another",
         ],
     ),
     (

@@ -70,7 +70,7 @@ async fn an_install_without_all_choices_names_every_open_slot_and_stores_nothing
     let wrong = ["--slot", "crm=sender", "--slot", "mail=sender", "--skip", "chat", "--yes"];
     let did = market.keyward(&install(&file, &wrong));
     assert!(
-        did.code == 1 && did.err.contains("slot `crm` asks for an account at `svc`"),
+        did.code == 1 && did.err.contains("slot `crm` requires an account at `svc`"),
         "{did:?}"
     );
     is_nothing_stored(&market).await;

@@ -376,7 +376,10 @@ async fn an_unsafe_or_incomplete_database_listener_in_the_file_is_refused() {
     for (listener, says) in [
         ("{ at: \"0.0.0.0:0\" }", "tokens would go over the network"),
         ("{ at: \"0.0.0.0:0\", agent: ci, tls: {}, unsafe_no_auth: true }", "every machine"),
-        ("{ at: \"127.0.0.1:0\", agent: ci }", "every program of this machine can act as the agent"),
+        (
+            "{ at: \"127.0.0.1:0\", agent: ci }",
+            "every program of this machine can act as the agent",
+        ),
         ("{ at: \"unix:db.sock\", tls: {} }", "a socket has no TLS"),
         ("{ at: \"127.0.0.1:0\", tls: { cert: a.pem } }", "belong together"),
         ("{ connection: main }", "`at` is missing"),

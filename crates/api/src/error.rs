@@ -213,7 +213,9 @@ impl ApiError {
             Self::NotFound { what, name, near } => not_found(what, name, near.as_deref()),
             Self::Method => Code::MethodRefused.because("this path does not accept that method"),
             Self::Unauthenticated => Code::Unauthenticated
-                .because("this needs a valid personal access token in `Authorization: Bearer kwp_…`")
+                .because(
+                    "this needs a valid personal access token in `Authorization: Bearer kwp_…`",
+                )
                 .usual_hint(),
             Self::ScopeMissing(scope) => scope_missing(scope),
             Self::RoleRefused(role) => {

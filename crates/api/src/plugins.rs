@@ -313,7 +313,7 @@ fn chosen(
         false => Err(ApiError::field(
             field(),
             format!(
-                "slot `{}` asks for an account at `{}`, and connection `{}` is one at `{}`",
+                "slot `{}` requires an account at `{}`, and connection `{}` is one at `{}`",
                 slot.slot, slot.provider, connection.name, connection.provider
             ),
         )

@@ -36,8 +36,7 @@ async fn plan(
     let reloads = admin.reloads().ok_or(ApiError::NoSuchPath)?;
     let PlanRequest { file } = ask.map(|Body(ask)| ask).unwrap_or_default();
     if file.is_some() && !caller.is_operator() {
-        let message =
-            "is for the operator of the gateway: omit it to plan the gateway's own file";
+        let message = "is for the operator of the gateway: omit it to plan the gateway's own file";
         return Err(ApiError::field("file", message));
     }
     if file.as_ref().is_some_and(|file| !file.is_absolute()) {

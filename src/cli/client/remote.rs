@@ -50,8 +50,9 @@ impl Remote {
         let Some(text) = named(global) else { return Ok(None) };
         if global.data.is_some() {
             let message = format!("--data names a gateway of this machine, and {URL} another one");
-            return Err(Failure::usage(message)
-                .hint(format!("omit --data, or unset {URL} and --gateway")));
+            return Err(
+                Failure::usage(message).hint(format!("omit --data, or unset {URL} and --gateway"))
+            );
         }
         let ca = std::env::var_os(CA).filter(|path| !path.is_empty()).map(PathBuf::from);
         let named_by = if global.gateway.is_some() { OPTION } else { URL };

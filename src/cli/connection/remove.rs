@@ -97,7 +97,9 @@ fn revoked(removed: &ConnectionRemoved) -> String {
             moment(*until)
         ),
         (_, _, Some(why), _) => format!("the provider did not revoke the access: {why}\n"),
-        (.., Some(page)) => format!("the provider offers no revocation: revoke the access at {page}\n"),
+        (.., Some(page)) => {
+            format!("the provider offers no revocation: revoke the access at {page}\n")
+        }
         _ => "the provider offers no revocation: revoke the access there by hand\n".to_owned(),
     }
 }

@@ -112,7 +112,11 @@ impl SettingArguments {
         for one in cleared {
             match one {
                 Cleared::All if nothing_else => return Ok(Value::Null),
-                Cleared::All => return Err(Failure::usage("--clear all cannot be combined with other settings")),
+                Cleared::All => {
+                    return Err(Failure::usage(
+                        "--clear all cannot be combined with other settings",
+                    ));
+                }
                 Cleared::Setting(name) => clear(&mut patch, name)?,
                 Cleared::Header(name) => {
                     match patch.entry("headers").or_insert_with(|| json!({})) {

@@ -98,7 +98,8 @@ pub(super) fn onecli(file: &str, text: &str) -> Result<SourceContent, Failure> {
     let what = "what OneCLI posts to /v1/migrate/import";
     let export: OneCli = json(file, text, what)?;
     if export.version != 1 {
-        let failure = Failure::usage(format!("{file} has version {} of the format", export.version));
+        let failure =
+            Failure::usage(format!("{file} has version {} of the format", export.version));
         return Err(failure.hint("version 1 is supported"));
     }
     let mut read = SourceContent::default();

@@ -390,9 +390,8 @@ fn kept(failure: Failure, made: &BTreeSet<String>) -> Failure {
     output::note(&format!("kept: connections that were created: {}", names.join(", ")));
     match failure.advice() {
         Some(_) => failure,
-        None => {
-            failure.hint(format!("install again to continue, or: keyward connection remove {first}"))
-        }
+        None => failure
+            .hint(format!("install again to continue, or: keyward connection remove {first}")),
     }
 }
 

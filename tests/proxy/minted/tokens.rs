@@ -144,10 +144,9 @@ async fn a_key_that_does_not_fit_the_algorithm_is_refused_when_the_connection_is
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key").serialize_pem();
     let lab = lab("{ alg: ES256 }", &key).await;
     let rsa = KeyPair::generate_for(&PKCS_RSA_SHA256).expect("a key").serialize_pem();
-    for (given, said) in [
-        ("not-a-key-at-all", "is not a private key"),
-        (&*rsa, "not of the required algorithm"),
-    ] {
+    for (given, said) in
+        [("not-a-key-at-all", "is not a private key"), (&*rsa, "not of the required algorithm")]
+    {
         let fields = json!({ "key_id": "K1", "private_key": given });
         let new = json!({ "provider": "keyed", "name": "other", "fields": fields }).to_string();
         let answer = lab.gateway.api("POST", "/connections", &new).await.is(422);

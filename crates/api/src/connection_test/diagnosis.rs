@@ -245,9 +245,7 @@ fn certificate(fault: CertificateFault) -> &'static str {
         CertificateFault::Expired | CertificateFault::NotYetValid => {
             "check this machine's clock; otherwise its owner must renew it"
         }
-        CertificateFault::NameMismatch => {
-            "check the host, and its address in `upstream.resolve`"
-        }
+        CertificateFault::NameMismatch => "check the host, and its address in `upstream.resolve`",
         CertificateFault::Revoked | CertificateFault::Invalid => "its owner must replace it",
     }
 }

@@ -119,8 +119,7 @@ fn token(value: &Value, path: &str, reading: &mut ConfigReading<'_>) -> Option<S
     if let SecretSource::Inline(secret) = &source
         && !token::is_acceptable_secret(secret)
     {
-        let remedy =
-            "choose at least 20 letters, digits or `-._~`, or omit it for an issued one";
+        let remedy = "choose at least 20 letters, digits or `-._~`, or omit it for an issued one";
         reading.problems.add(path, "this is not a token", remedy);
     }
     Some(source)

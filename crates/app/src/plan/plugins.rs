@@ -163,7 +163,7 @@ fn fits(
     let (message, remedy) = match (provider, agent.environment_mismatch(found)) {
         (Some(wanted), _) if found.provider != wanted => (
             format!(
-                "the slot asks for an account at `{wanted}`, and connection `{name}` is one at `{}`",
+                "the slot requires an account at `{wanted}`, and connection `{name}` is one at `{}`",
                 found.provider
             ),
             "name another",
@@ -176,10 +176,7 @@ fn fits(
             "use one of its own",
         ),
         _ if !may_be_used_by(found, agent) => (
-            format!(
-                "connection `{name}` is private, and agent `{}` has another owner",
-                agent.name
-            ),
+            format!("connection `{name}` is private, and agent `{}` has another owner", agent.name),
             "share it, or name another",
         ),
         _ => return Ok(found.id.clone()),

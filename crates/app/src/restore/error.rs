@@ -79,9 +79,7 @@ impl RestoreError {
             Self::ReplicasRun => Some("stop all replicas, wait 20 seconds, and restore again"),
             Self::Locked(_) => Some("stop the gateway first"),
             Self::StoreAppeared(_) => Some("stop the gateway, and restore again"),
-            Self::NotExchanged { .. } => {
-                Some("move the store away, and restore again")
-            }
+            Self::NotExchanged { .. } => Some("move the store away, and restore again"),
             Self::Uncertain(_) => {
                 Some("check it with `keyward store check`, and restore again if it is empty")
             }

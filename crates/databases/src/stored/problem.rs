@@ -40,9 +40,7 @@ impl ListenerProblem {
             Self::InUse(ListenerPlace::Tcp(_)) => {
                 "free the port, or choose another one; 0 is any free port"
             }
-            Self::InUse(ListenerPlace::Socket(_)) => {
-                "free the socket, or choose another name"
-            }
+            Self::InUse(ListenerPlace::Socket(_)) => "free the socket, or choose another name",
             Self::Refused { .. } => "choose another address or socket",
             Self::ConnectionGone => "name another connection, or remove the listener",
             Self::AgentGone => "name another agent, or remove the listener",

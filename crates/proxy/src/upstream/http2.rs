@@ -92,9 +92,7 @@ fn refusal(why: SendError) -> Refusal {
         SendError::Unprocessed(refusal)
         | SendError::OverLimit(refusal)
         | SendError::Broken { refusal, .. } => refusal,
-        SendError::WantsHttp1 => {
-            Refusal::Protocol { what: "it requires HTTP/1.1", source: None }
-        }
+        SendError::WantsHttp1 => Refusal::Protocol { what: "it requires HTTP/1.1", source: None },
     }
 }
 

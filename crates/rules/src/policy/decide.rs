@@ -34,8 +34,10 @@ impl Policy {
             let other = self.decide_one(agent, &PolicyRequest { method, ..*asked }, path)?.permit;
             if other.wanted() != permit.wanted() {
                 let detail = match std::ptr::eq(path, asked.path) {
-                    true => "rules use another connection for the method that a field or \
-                             parameter sets",
+                    true => {
+                        "rules use another connection for the method that a field or \
+                             parameter sets"
+                    }
                     false => "rules use another connection for the path that would be sent",
                 };
                 return Err(Reason::Contradiction { detail });

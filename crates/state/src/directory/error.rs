@@ -140,7 +140,7 @@ pub enum DirectoryError {
     },
     /// A connection of another provider than the slot requires.
     #[error(
-        "slot `{slot}` asks for an account at `{wanted}`, and connection `{connection}` is one at `{provider}`: choose another one"
+        "slot `{slot}` requires an account at `{wanted}`, and connection `{connection}` is one at `{provider}`: choose another one"
     )]
     SlotProvider {
         slot: String,

@@ -123,7 +123,9 @@ pub enum RulebookError {
         action: &'static str,
     },
     /// The rule has neither `use` nor `action`.
-    #[error("{place}: the rule says nothing: add `use: CONNECTION` or `action: deny`")]
+    #[error(
+        "{place}: the rule has neither `use` nor `action`: add `use: CONNECTION` or `action: deny`"
+    )]
     SaysNothing {
         /// The rule's place in the configuration.
         place: String,

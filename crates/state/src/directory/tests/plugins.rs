@@ -112,7 +112,7 @@ async fn a_plugin_with_a_foreign_or_undeclared_slot_is_refused_and_writes_nothin
     undeclared.spec.manifest = manifest(&["x"]);
     for (new, says) in [
         (plugged(&world, &agent, &[("a", &foreign.id)]), "does not exist"),
-        (plugged(&world, &agent, &[("a", &other.id)]), "asks for an account at `github`"),
+        (plugged(&world, &agent, &[("a", &other.id)]), "requires an account at `github`"),
         (undeclared, "has no slot `a`"),
     ] {
         let error = world.directory.add_plugin(&world.org, new).await.unwrap_err().to_string();
