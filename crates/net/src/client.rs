@@ -259,18 +259,20 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn certificates_for_names_and_addresses_are_accepted() {
-        for (name, authority) in [
-            ("api.test", "API.test."),
-            ("a_b.api.test", "a_b.api.test"),
-            ("*.api.test", "eu.api.test"),
-            ("127.0.0.1", "127.0.0.1:8443"),
-            ("::1", "[::1]"),
+    async fn a_certificate_is_accepted_for_its_names_and_addresses_and_no_others() {
+        for (name, authority, other) in [
+            ("api.test", "API.test.", "eu.api.test"),
+            ("a_b.api.test", "a_b.api.test", "ab.api.test"),
+            ("*.api.test", "eu.api.test", "x.eu.api.test"),
+            ("127.0.0.1", "127.0.0.1:8443", "127.0.0.2:8443"),
+            ("::1", "[::1]", "[::2]"),
         ] {
             let (cert, key) = certificate(name, 2000..4000);
             let stream = serve(cert.clone(), &key);
             let result = connect_tls(stream, &target(authority), trusting(cert), LONG).await;
             assert!(result.is_ok(), "{name} for {authority}: {result:?}");
+            let refused = fault(name, 2000..4000, other).await;
+            assert_eq!(refused, CertificateFault::NameMismatch, "{name} for {other}");
         }
     }
 }

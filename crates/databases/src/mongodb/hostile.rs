@@ -173,15 +173,76 @@ async fn against(
     (opened, got)
 }
 
+fn scram_step(text: &str, done: bool) -> RawDocumentBuf {
+    let bytes = text.as_bytes().to_vec();
+    let payload = bson::Binary { subtype: bson::spec::BinarySubtype::Generic, bytes };
+    rawdoc! { "ok": 1.0, "conversationId": 1, "done": done, "payload": payload }
+}
+
+/// The result of a login at a server that repeats the client's nonce, and answers the proof with `last`; and what it got.
+async fn against_scram(
+    rounds: u32,
+    last: RawDocumentBuf,
+) -> (Result<(), ServerError>, Vec<Message>) {
+    let permitted = sample::permitted(DatabaseProtocol::Mongodb, Some("u"), PASSWORD);
+    let login = MongoLogin::new(permitted, "ci").expect("it is complete");
+    let (mut stream, mut server) = duplex(1 << 20);
+    let served = tokio::spawn(async move {
+        let mut got = Vec::new();
+        while let Ok(message) = Message::read(&mut server, 1 << 20).await {
+            let (asked, command) = message.command().expect("a command");
+            let answer = if command.get_i32("isMaster").is_ok() {
+                rawdoc! { "ok": 1, "maxWireVersion": 21, "saslSupportedMechs": ["SCRAM-SHA-256"] }
+            } else if command.get_i32("saslStart").is_ok() {
+                let first = command.get_binary("payload").expect("a payload").bytes.to_vec();
+                let first = String::from_utf8(first).expect("text");
+                let (_, nonce) = first.split_once(",r=").expect("a nonce");
+                scram_step(&format!("r={nonce}server,s=QUJD,i={rounds}"), false)
+            } else {
+                last.clone()
+            };
+            let answer = wire::msg(0, asked.request, &answer);
+            server.write_all(&answer).await.expect("it has room");
+            got.push(message);
+        }
+        got
+    });
+    let opened = async {
+        let hello = login.greeted_on(&mut stream).await?;
+        login.open_on(&mut stream, &hello).await
+    };
+    let opened = opened.await;
+    drop(stream);
+    (opened, served.await.expect("no panic"))
+}
+
 #[tokio::test]
-async fn a_server_that_refuses_or_proves_nothing_opens_no_session() {
+async fn a_server_that_knows_the_nonce_but_not_the_password_opens_no_session() {
+    let wrong = format!("v={}=", "A".repeat(43));
+    for (rounds, last, says, proofs) in [
+        (4095, scram_step("v=AAAA", true), "SCRAM with few rounds", 0),
+        (4096, scram_step("", true), "does not prove that it knows the password", 1),
+        (4096, scram_step("v=", true), "does not prove that it knows the password", 1),
+        (4096, scram_step("e=other-error", true), "does not prove that it knows", 1),
+        (4096, scram_step(&wrong, true), "does not prove that it knows the password", 1),
+        // Nothing is sent to it after the proof.
+        (4096, scram_step(&wrong, false), "does not prove that it knows the password", 1),
+        (4096, rawdoc! { "ok": 1.0, "done": true }, "does not answer as MongoDB does", 1),
+    ] {
+        let (opened, got) = against_scram(rounds, last).await;
+        let error = opened.expect_err("no session").to_string();
+        assert!(error.contains(says), "{error}");
+        let is_proof = |message: &&Message| fuzzed::has(&message.body, "saslContinue");
+        assert_eq!(got.iter().filter(is_proof).count(), proofs, "{error}");
+        assert!(got.iter().all(|message| !fuzzed::has(&message.body, PASSWORD)), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_or_sends_no_valid_challenge_opens_no_session() {
     let hello = |mechanism: &str| rawdoc! { "ok": 1, "maxWireVersion": 21, "saslSupportedMechs": [mechanism] };
     let sha = || hello("SCRAM-SHA-256");
-    let step = |text: &str| {
-        let bytes = text.as_bytes().to_vec();
-        let payload = bson::Binary { subtype: bson::spec::BinarySubtype::Generic, bytes };
-        rawdoc! { "ok": 1.0, "conversationId": 1, "done": true, "payload": payload }
-    };
+    let step = |text: &str| scram_step(text, true);
     let refusal = |words: &str| rawdoc! { "ok": 0, "code": 18, "errmsg": words };
     for (answers, says) in [
         (vec![], "closed the stream"),
@@ -355,11 +416,7 @@ fn fuzzed_first_messages_end_in_time_and_get_short_answers() {
 
 #[test]
 fn no_fuzzed_server_answer_gets_the_password() {
-    let step = |text: &str| {
-        let bytes = text.as_bytes().to_vec();
-        let payload = bson::Binary { subtype: bson::spec::BinarySubtype::Generic, bytes };
-        rawdoc! { "ok": 1.0, "conversationId": 1, "done": false, "payload": payload }
-    };
+    let step = |text: &str| scram_step(text, false);
     let mechanisms = ["SCRAM-SHA-256", "PLAIN"]
         .map(|it| rawdoc! { "ok": 1, "maxWireVersion": 21, "saslSupportedMechs": [it] });
     let refusal = rawdoc! { "ok": 0, "code": 18, "errmsg": "no" };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
-use super::client::{ClientReply, PLUGIN, SentGreeting};
+use super::client::{ClientReply, MysqlFormatError, PLUGIN, SentGreeting};
 use super::login::{MysqlLogin, NegotiatedOptions};
 use super::login_key::{LoginKey, combined, encrypt};
 use super::packet::{
@@ -32,42 +32,47 @@ fn login_payload(flags: u32, rest: &[u8]) -> Vec<u8> {
     payload
 }
 
-/// The result for a client that sends this after the greeting.
-async fn answered(sent: &[u8], offers_tls: bool) -> Result<ClientReply, &'static str> {
+/// The result for a client that sends this after the greeting, and how many bytes are not read.
+async fn answered(sent: &[u8], offers_tls: bool) -> (Result<ClientReply, MysqlFormatError>, usize) {
     let (mut client, mut server) = duplex(1 << 20);
     client.write_all(sent).await.expect("it has room");
     client.shutdown().await.expect("it is open");
-    let mut greeting =
-        SentGreeting::send(&mut server, offers_tls, None).await.map_err(|error| error.0)?;
+    let sent = SentGreeting::send(&mut server, offers_tls, None).await;
+    let mut greeting = sent.expect("the client is there");
     let key = Arc::<LoginKey>::default();
-    greeting.answer(&mut server, &key).await.map_err(|error| error.0)
+    let answer = greeting.answer(&mut server, &key).await;
+    (answer, all_of(server).await.len())
 }
 
 #[tokio::test]
-async fn a_malformed_or_outdated_login_is_refused() {
+async fn a_malformed_or_outdated_login_is_refused_without_reading_on() {
     let usual = |rest: &[u8]| packet(1, &login_payload(USUAL, rest));
-    for (sent, says) in [
-        (vec![], "the stream ended"),
-        (vec![1, 2], "the stream ended"),
-        (b"GET / HTTP/1.1\r\n\r\n".to_vec(), "malformed"),
-        (vec![0xff; 40], "malformed"),
+    for (sent, says, unread) in [
+        (vec![], "the stream ended", 0),
+        (vec![1, 2], "the stream ended", 0),
+        (b"GET / HTTP/1.1\r\n\r\n".to_vec(), "malformed", 14),
+        (vec![0xff; 40], "malformed", 36),
         // The number of another packet.
-        (packet(0, &login_payload(USUAL, b"u\0\0\0")), "malformed"),
-        (packet(1, b""), "the login is malformed"),
-        (packet(1, &login_payload(PROTOCOL_41, b"u\0\0")), "older than version 4.1"),
-        (packet(1, &login_payload(TLS, b"")), "older than version 4.1"),
-        (usual(b"u"), "the login is malformed"),
-        (usual(b"u\0\x20short"), "the login is malformed"),
-        (usual(b"\xff\0\0\0"), "the login is malformed"),
-        (usual(b"u\0\xfe"), "the login is malformed"),
-        (packet(1, &vec![0; 70_000]), "malformed"),
+        (packet(0, &login_payload(USUAL, b"u\0\0\0")), "malformed", 36),
+        (packet(1, b""), "the login is malformed", 0),
+        (packet(1, &login_payload(PROTOCOL_41, b"u\0\0")), "older than version 4.1", 0),
+        (packet(1, &login_payload(TLS, b"")), "older than version 4.1", 0),
+        (usual(b"u"), "the login is malformed", 0),
+        (usual(b"u\0\x20short"), "the login is malformed", 0),
+        (usual(b"\xff\0\0\0"), "the login is malformed", 0),
+        (usual(b"u\0\xfe"), "the login is malformed", 0),
+        (packet(1, &vec![0; 70_000]), "malformed", 70_000),
+        ([usual(b"u"), usual(b"u")].concat(), "the login is malformed", usual(b"u").len()),
     ] {
-        let refused = answered(&sent, false).await.err().expect("no login");
-        assert!(refused.contains(says), "{refused}: {:?}", &sent[..sent.len().min(40)]);
+        let (answer, left) = answered(&sent, false).await;
+        let refused = answer.err().expect("no login").0;
+        let beginning = &sent[..sent.len().min(40)];
+        assert!(refused.contains(says), "{refused}: {beginning:?}");
+        assert_eq!(left, unread, "{beginning:?}");
     }
     let tls = packet(1, &login_payload(USUAL | TLS, b""));
-    assert!(matches!(answered(&tls, true).await, Ok(ClientReply::Tls)));
-    assert!(answered(&tls, false).await.is_err(), "TLS that was not offered");
+    assert!(matches!(answered(&tls, true).await, (Ok(ClientReply::Tls), 0)));
+    assert!(answered(&tls, false).await.0.is_err(), "TLS that was not offered");
 }
 
 /// A client that logs in with this plugin and gives the password, encrypted or not.
@@ -266,18 +271,31 @@ async fn a_session_begins_only_in_the_mode_and_character_set_of_the_statement_pa
     }
 }
 
+/// Whether the client asks for TLS. Otherwise its token is read.
+async fn asks_for_tls(
+    stream: &mut DuplexStream,
+    offers_tls: bool,
+) -> Result<bool, MysqlFormatError> {
+    let mut greeting = SentGreeting::send(stream, offers_tls, None).await?;
+    let key = Arc::<LoginKey>::default();
+    match greeting.answer(stream, &key).await? {
+        ClientReply::Tls => Ok(true),
+        ClientReply::Login(mut login) => login.token(stream).await.map(|_| false),
+    }
+}
+
 #[test]
-fn fuzzed_logins_end_in_time_and_get_no_tls_that_was_not_offered() {
+fn fuzzed_logins_end_in_time_with_short_answers_and_no_tls_that_was_not_offered() {
     let usual = packet(1, &login_payload(USUAL, b"app\0\x04hashcaching_sha2_password\0"));
     let tls = packet(1, &login_payload(USUAL | TLS, b""));
     let old = packet(1, &login_payload(PROTOCOL_41, b"u\0\0"));
     fuzzed::with_all_of(vec![usual, tls, old, packet(3, b"hash")], async |bytes| {
         for offers_tls in [false, true] {
-            let answer = answered(&bytes, offers_tls).await;
-            assert!(
-                offers_tls || !matches!(answer, Ok(ClientReply::Tls)),
-                "TLS that was not offered"
-            );
+            let (mut stream, peer) = fuzzed::peer_of(&bytes).await;
+            let asks = asks_for_tls(&mut stream, offers_tls).await;
+            assert!(offers_tls || asks != Ok(true), "TLS that was not offered");
+            // The greeting, a switch, and a request for the password or a key.
+            assert!(fuzzed::got(stream, peer).await.len() < 1_024);
         }
     });
 }

@@ -233,7 +233,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_login_that_is_rejected_is_not_tried_at_another_server() {
+    fn a_rejected_login_is_not_taken_for_a_failure_of_this_server_alone() {
         let refused = |state: &str| PostgresLoginError::Refused {
             state: state.to_owned(),
             message: "no".to_owned(),
@@ -245,11 +245,14 @@ mod tests {
             (refused("53300"), false),
             (PostgresLoginError::Unproved, false),
             (PostgresLoginError::Weak { method: "md5" }, false),
+            (PostgresLoginError::Unsupported { method: "GSSAPI" }, false),
             (PostgresLoginError::ModeMismatch, false),
             // It starts, stops or recovers.
             (refused("57P03"), true),
             (PostgresLoginError::Timeout, true),
             (PostgresLoginError::Protocol, true),
+            (PostgresReadError::Malformed.into(), true),
+            (PostgresReadError::Ended(std::io::ErrorKind::UnexpectedEof.into()).into(), true),
         ] {
             assert_eq!(error.is_of_this_server(), is_of_this_server, "{error}");
         }

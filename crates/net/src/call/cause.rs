@@ -143,8 +143,18 @@ impl From<&HandshakeError> for CallFailure {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
+    use bytes::Bytes;
+    use http::Request;
+    use http_body_util::Full;
+    use hyper::client::conn::http1;
+    use hyper_util::rt::TokioIo;
+
     use super::*;
-    use crate::call::CallError;
+    use crate::call::{CallError, Unusable};
+    use crate::dial::ProxyFault;
+    use crate::guard::IpClass;
     use keyward_base::host::Host;
 
     fn host() -> Host {
@@ -155,28 +165,71 @@ mod tests {
         io::Error::from(kind)
     }
 
-    /// oauth 9.cause
-    #[test]
-    fn a_call_error_maps_to_its_cause_and_a_cause_has_one_word_and_a_remedy() {
-        let connect = |kind| CallError::Dial(DialError::Connect { host: host(), source: io(kind) });
+    /// The error of a stream that ends without a response.
+    async fn no_answer() -> CallError {
+        let (ours, theirs) = tokio::io::duplex(1024);
+        drop(theirs);
+        let (mut sender, connection) = http1::handshake(TokioIo::new(ours)).await.expect("open");
+        let request = Request::new(Full::<Bytes>::default());
+        tokio::spawn(connection);
+        let answer = sender.send_request(request).await;
+        CallError::NoAnswer { host: host(), source: answer.expect_err("no answer") }
+    }
+
+    fn dial_errors() -> Vec<(DialError, CallFailure)> {
+        let connect = |kind| DialError::Connect { host: host(), source: io(kind) };
         let resolve = DialError::Resolve { host: host(), source: io(io::ErrorKind::NotFound) };
-        let certificate = |fault| {
-            let source = io(io::ErrorKind::InvalidData);
-            CallError::Tls(HandshakeError::Certificate { host: host(), fault, source })
-        };
-        for (error, cause) in [
-            (CallError::Address, CallFailure::BadAddress),
-            (CallError::Dial(resolve), CallFailure::Unresolved),
+        let proxy = DialError::Proxy { proxy: "corp:3128".to_owned(), fault: ProxyFault::Login };
+        vec![
+            (
+                DialError::Refused { host: host(), class: IpClass::Private },
+                CallFailure::AddressRefused,
+            ),
+            (resolve, CallFailure::Unresolved),
             (connect(io::ErrorKind::ConnectionRefused), CallFailure::ConnectionRefused),
             (connect(io::ErrorKind::NetworkUnreachable), CallFailure::Unreachable),
-            (CallError::Dial(DialError::Timeout { host: host() }), CallFailure::ConnectTimeout),
+            (connect(io::ErrorKind::TimedOut), CallFailure::ConnectTimeout),
+            (DialError::Timeout { host: host() }, CallFailure::ConnectTimeout),
+            (proxy, CallFailure::ProxyFailed),
+        ]
+    }
+
+    fn handshake_errors() -> Vec<(HandshakeError, CallFailure)> {
+        let source = || io(io::ErrorKind::InvalidData);
+        let certificate =
+            |fault| HandshakeError::Certificate { host: host(), fault, source: source() };
+        vec![
             (certificate(CertificateFault::UnknownIssuer), CallFailure::TlsUnknownIssuer),
             (certificate(CertificateFault::Expired), CallFailure::TlsCertificate),
-            (CallError::Tls(HandshakeError::Timeout { host: host() }), CallFailure::ConnectTimeout),
+            (HandshakeError::Handshake { host: host(), source: source() }, CallFailure::TlsFailed),
+            (HandshakeError::Timeout { host: host() }, CallFailure::ConnectTimeout),
+        ]
+    }
+
+    /// oauth 9.cause
+    #[tokio::test]
+    async fn a_call_error_maps_to_its_cause_and_a_cause_has_one_word_and_a_remedy() {
+        let why = Unusable::Cut;
+        let cut = CallError::Unusable { host: host(), why, status: None, retry_after: None };
+        let dial = dial_errors().into_iter().map(|(error, cause)| (CallError::Dial(error), cause));
+        let tls =
+            handshake_errors().into_iter().map(|(error, cause)| (CallError::Tls(error), cause));
+        let others = [
+            (CallError::Address, CallFailure::BadAddress),
             (CallError::Timeout { host: host(), sent: false }, CallFailure::ConnectTimeout),
             (CallError::Timeout { host: host(), sent: true }, CallFailure::AnswerTimeout),
-        ] {
+            (no_answer().await, CallFailure::NoAnswer),
+            (cut, CallFailure::UnusableAnswer),
+        ];
+        let mut missing = HashSet::from(CallFailure::ALL);
+        for (error, cause) in dial.chain(tls).chain(others) {
             assert_eq!(error.cause(), cause, "{error}");
+            missing.remove(&cause);
+        }
+        assert!(missing.is_empty(), "no error has {missing:?}");
+        let words = HashSet::from(CallFailure::ALL.map(CallFailure::as_str));
+        assert_eq!(words.len(), CallFailure::ALL.len(), "each has its own word");
+        for cause in CallFailure::ALL {
             let written = serde_json::to_value(cause).expect("a word");
             assert_eq!(written, cause.as_str(), "one word everywhere");
             assert!(!cause.remedy().is_empty());

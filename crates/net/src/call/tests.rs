@@ -8,6 +8,7 @@ use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 
 use super::*;
@@ -267,6 +268,15 @@ fn certified() -> (CertificateDer<'static>, KeyPair) {
 
 /// A TLS server. With `client`, it requires this client certificate.
 async fn tls_server(client: Option<CertificateDer<'static>>) -> (u16, CertificateDer<'static>) {
+    let (tell, _) = mpsc::unbounded_channel();
+    telling_tls_server(client, tell).await
+}
+
+/// The same. Of each stream it tells what it received, or `None` if the handshake failed.
+async fn telling_tls_server(
+    client: Option<CertificateDer<'static>>,
+    tell: mpsc::UnboundedSender<Option<String>>,
+) -> (u16, CertificateDer<'static>) {
     let (cert, key) = certified();
     let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
     let builder = ServerConfig::builder_with_provider(tls::provider());
@@ -284,10 +294,13 @@ async fn tls_server(client: Option<CertificateDer<'static>>) -> (u16, Certificat
     let config = builder.with_single_cert(vec![cert.clone()], key).expect("a configuration");
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let serve = move |stream: TcpStream| {
-        let acceptor = acceptor.clone();
+        let (acceptor, tell) = (acceptor.clone(), tell.clone());
         async move {
-            let Ok(mut stream) = acceptor.accept(stream).await else { return };
-            heard(&mut stream).await;
+            let Ok(mut stream) = acceptor.accept(stream).await else {
+                drop(tell.send(None));
+                return;
+            };
+            drop(tell.send(Some(heard(&mut stream).await)));
             drop(stream.write_all(OK.as_bytes()).await);
             drop(stream.shutdown().await);
         }
@@ -296,14 +309,17 @@ async fn tls_server(client: Option<CertificateDer<'static>>) -> (u16, Certificat
 }
 
 #[tokio::test]
-async fn a_server_with_an_untrusted_certificate_is_refused() {
-    let (port, _) = tls_server(None).await;
+async fn a_server_with_an_untrusted_certificate_is_refused_and_receives_no_request() {
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let (port, _) = telling_tls_server(None, tell).await;
     let (unrelated, _) = certified();
     let url = format!("https://127.0.0.1:{port}/t");
     let result = caller(port, &[unrelated]).call(post(&url), &bounds()).await;
-    let Err(CallError::Tls(HandshakeError::Certificate { .. })) = result else {
+    let Err(error @ CallError::Tls(HandshakeError::Certificate { .. })) = result else {
         panic!("{result:?}")
     };
+    assert!(!error.was_sent());
+    assert_eq!(told.recv().await, Some(None), "the handshake failed");
 }
 
 #[tokio::test]

@@ -113,14 +113,13 @@ mod tests {
             "a.example.com:8443",
             "b.example.com:8443",
             "10.0.0.1",
-            "0.1",
+            "10.0.0.10",
+            "0.1.test",
             "xexample.com",
         ] {
-            let Ok(target) = Target::parse(Scheme::Https, authority) else { continue };
+            let target = Target::parse(Scheme::Https, authority).expect(authority);
             let mut found: Vec<_> = index.matching(&target).map(|entry| entry.value).collect();
-            let is_meant = |text: &&str| {
-                HostPattern::parse(text).is_ok_and(|pattern| pattern.matches(&target))
-            };
+            let is_meant = |text: &&str| HostPattern::parse(text).expect(text).matches(&target);
             let mut scanned: Vec<_> = texts.into_iter().filter(|text| is_meant(text)).collect();
             found.sort_unstable();
             scanned.sort_unstable();

@@ -138,11 +138,14 @@ mod tests {
     }
 
     #[test]
-    fn an_invalid_signing_key_is_refused_and_debug_shows_no_key() {
+    fn an_invalid_signing_key_is_refused_and_neither_errors_nor_debug_show_a_key() {
         let short = format!("whsec_{}", BASE64_STANDARD.encode([7; 23]));
         let long = format!("whsec_{}", BASE64_STANDARD.encode([7; 65]));
         for bad in ["", "whsec_", "whsec_not base64", "sk_live_x", &short, &long] {
-            assert!(key(bad).is_err(), "{bad}");
+            let error = key(bad).unwrap_err();
+            let shown = format!("{error} {error:?}");
+            let text = bad.strip_prefix(PREFIX).unwrap_or(bad);
+            assert!(text.is_empty() || !shown.contains(text), "{shown}");
         }
         let good = format!("whsec_{}", BASE64_STANDARD.encode([7; 24]));
         assert_eq!(format!("{:?}", key(&good).unwrap()), "SigningKey(…)");

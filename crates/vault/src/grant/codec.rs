@@ -161,7 +161,10 @@ mod tests {
 
     #[test]
     fn an_encoded_grant_fills_its_buffer_exactly() {
-        let bytes = sample();
-        assert_eq!(bytes.capacity(), bytes.len());
+        let field = |n: usize| (format!("field-{n}"), Secret::from("x".repeat(n * n)));
+        for count in 0..20 {
+            let bytes = encode(StoredKind::Custom, &(0..count).map(field).collect());
+            assert_eq!(bytes.capacity(), bytes.len(), "{count} fields");
+        }
     }
 }

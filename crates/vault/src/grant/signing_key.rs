@@ -141,8 +141,16 @@ mod tests {
         let provider = provider();
         let given = |names: &[&str]| SigningKey::new(&provider.auth[0], fields(names)).map(drop);
         let all = [CONSUMER_KEY, CONSUMER_SECRET, TOKEN, TOKEN_SECRET];
-        let refused = given(&all[..3]).unwrap_err().to_string();
-        assert_eq!(refused, "field `token_secret` (Access token secret) is missing");
+        for (missing, label) in [
+            (CONSUMER_KEY, "Consumer key"),
+            (CONSUMER_SECRET, "Consumer secret"),
+            (TOKEN, "Access token"),
+            (TOKEN_SECRET, "Access token secret"),
+        ] {
+            let others: Vec<_> = all.into_iter().filter(|name| *name != missing).collect();
+            let refused = given(&others).unwrap_err().to_string();
+            assert_eq!(refused, format!("field `{missing}` ({label}) is missing"));
+        }
         assert!(given(&all).is_ok());
     }
 

@@ -119,6 +119,8 @@ fn message(label: &str, cookie: &str) -> Zeroizing<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     const NOW: Timestamp = Timestamp::UNIX_EPOCH;
@@ -170,12 +172,14 @@ mod tests {
     }
 
     #[test]
-    fn state_nonce_and_verifier_of_a_sign_in_differ_and_have_43_characters() {
+    fn state_nonce_and_verifier_of_sign_ins_differ_and_have_43_characters() {
         let key = AttemptKey::new(None);
         let long = key.begin(&"/a".repeat(600), NOW);
         assert_eq!(long.to, "/");
-        let all = [&long.state, &long.nonce, &*long.verifier];
+        let attempts = [long, key.begin("/", NOW), key.begin("/", NOW)];
+        let values = attempts.iter().flat_map(|it| [&it.state, &it.nonce, &*it.verifier]);
+        let all: HashSet<&String> = values.collect();
+        assert_eq!(all.len(), 9, "each value is of one sign-in and for one use");
         assert!(all.iter().all(|text| text.len() == 43), "RFC 7636 §4.1: 43 to 128 characters");
-        assert!(long.state != long.nonce && long.nonce != *long.verifier);
     }
 }

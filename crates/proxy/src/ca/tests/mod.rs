@@ -117,19 +117,24 @@ fn a_ca_outside_of_its_validity_period_is_refused() {
 }
 
 #[test]
-fn files_without_a_usable_key_or_certificate_in_pem_are_refused() {
+fn files_without_a_usable_key_or_certificate_in_pem_are_refused_and_named() {
+    let names = |error: &CaError, path: &Path| error.to_string().contains(&*path.to_string_lossy());
     let (cert, key) = self_signed(plain_ca());
     let encrypted = key.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
     for bad in ["", "junk", &cert, &encrypted] {
-        let error = Place::given(&cert, bad).open().expect_err("no key");
+        let place = Place::given(&cert, bad);
+        let error = place.open().expect_err("no key");
         assert!(matches!(error, CaError::NotAKey { .. }), "{error}");
+        assert!(names(&error, &place.key), "{error}");
         assert!(!error.to_string().contains("BEGIN"), "{error}");
     }
     let cut = &cert[..cert.len() - 40];
     let hollow = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     for bad in ["", "junk", cut, hollow] {
-        let error = Place::given(bad, &key).open().expect_err("no certificate");
+        let place = Place::given(bad, &key);
+        let error = place.open().expect_err("no certificate");
         assert!(matches!(error, CaError::NotACertificate { .. }), "{error}");
+        assert!(names(&error, &place.cert), "{error}");
     }
 }
 

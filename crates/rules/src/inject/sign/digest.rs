@@ -187,18 +187,18 @@ mod tests {
     #[test]
     fn a_refused_answer_is_repeated_only_if_its_nonce_was_stale() {
         let signer = signer();
-        let with = |more: &str| {
-            challenge(&[&format!("Digest realm=\"x\", nonce=\"{more}\", qop=\"auth\"{more}")[..]])
+        let with = |nonce: &str, more: &str| {
+            challenge(&[&*format!("Digest realm=\"x\", nonce=\"{nonce}\", qop=\"auth\"{more}")])
         };
-        assert!(signer.learn(
-            HOST,
-            &challenge(&["Digest realm=\"x\", nonce=\"a\", qop=\"auth\""]),
-            true
-        ));
-        let stale = "Digest realm=\"x\", nonce=\"b\", qop=\"auth\", stale=true";
-        assert!(signer.learn(HOST, &challenge(&[stale]), false));
-        assert!(answer(&signer, HOST).unwrap().contains("nonce=\"b\""));
-        assert!(!signer.learn(HOST, &with(""), false), "the password is wrong");
+        assert!(signer.learn(HOST, &with("a", ""), true));
+        for (nonce, more, may_help) in
+            [("b", ", stale=true", true), ("c", "", false), ("d", ", stale=false", false)]
+        {
+            // Otherwise the password is wrong.
+            assert_eq!(signer.learn(HOST, &with(nonce, more), false), may_help, "{nonce}");
+            let answer = answer(&signer, HOST).unwrap();
+            assert!(answer.contains(&format!("nonce=\"{nonce}\"")), "{answer}");
+        }
         assert!(!signer.learn(HOST, &HeaderMap::new(), false));
         assert_eq!(answer(&signer, HOST), None, "the host asks for something else now");
     }

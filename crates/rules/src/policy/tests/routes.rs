@@ -1,12 +1,15 @@
 //! Tests of routes, ports, cleartext and the messages of refusals.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use http::Method;
 
 use super::samples::{Sample, agent_of};
 use super::world::{World, on_path, only, pattern, under, uses, work};
-use crate::policy::{DefaultAction, Reason, Rule, RuleAction};
+use crate::git_push::PushUnclear;
+use crate::graphql::NotUnderstood;
+use crate::policy::{Blocked, DefaultAction, Reason, Rule, RuleAction, Slot, SlotProblem};
 use keyward_base::id::{AgentId, OrgId, RuleId};
 
 #[test]
@@ -160,42 +163,122 @@ fn refusals_are_answered_inside_tls_for_literal_names_only() {
     assert_eq!(world.route(&stranger, "known.test"), "intercept");
 }
 
-#[test]
-fn a_refusal_has_a_code_a_status_and_a_message_with_its_rule_and_connection() {
-    let (rule, name): (_, Arc<str>) = (RuleId::new("r"), "work".into());
-    let reasons = [
-        (Reason::Denied { rule: rule.clone() }, "denied", 403),
-        (Reason::Narrowed { rule: rule.clone(), connection: name.clone() }, "denied", 403),
-        (Reason::UseRefused { rule: rule.clone(), connection: name.clone() }, "denied", 403),
+macro_rules! variants {
+    ($($variant:ident)*) => {
+        const VARIANTS: &[&str] = &[$(stringify!($variant)),*];
+
+        fn variant(reason: &Reason) -> &'static str {
+            match reason {
+                $(Reason::$variant { .. } => stringify!($variant),)*
+            }
+        }
+    };
+}
+
+// A variant that is missing here does not compile.
+variants! {
+    Denied Narrowed UseRefused DefaultDeny NoneInSession PortRefused PlaceholderForeign
+    PlaintextRefused TokenEndpoint Method PathAmbiguous QueryAmbiguous BodyUnread OperationsUnclear
+    PushUnclear BeyondBranches CredentialInPath ConnectionMissing ConnectionRemoved ConnectionDraft
+    Unbound ConnectionPaused ConnectionBroken BeyondSlot BeyondActions DeniedAction PluginBlocked
+    ConnectionAmbiguous Login NotOwned Contradiction
+}
+
+type ReasonRow = (Reason, &'static str, u16);
+
+fn reasons_by_request(rule: &RuleId, name: &Arc<str>) -> Vec<ReasonRow> {
+    let (rule, name) = (|| rule.clone(), || name.clone());
+    let beyond = |deletes| Reason::BeyondBranches {
+        rule: rule(),
+        reference: "refs/heads/main".into(),
+        deletes,
+        branches: "`dev`".into(),
+    };
+    vec![
+        (Reason::Denied { rule: rule() }, "denied", 403),
+        (Reason::Narrowed { rule: rule(), connection: name() }, "denied", 403),
+        (Reason::UseRefused { rule: rule(), connection: name() }, "denied", 403),
         (Reason::NotOwned { owned: "its hosts: a.test".to_owned() }, "denied", 403),
         (Reason::Contradiction { detail: "they differ" }, "denied", 403),
         (Reason::DefaultDeny { others: false, set: None }, "default_deny", 403),
+        (Reason::DefaultDeny { others: false, set: Some("web") }, "default_deny", 403),
         (Reason::DefaultDeny { others: true, set: None }, "default_deny", 403),
         (Reason::NoneInSession, "default_deny", 403),
         (Reason::PortRefused { port: 25, rule: None }, "port_refused", 403),
-        (Reason::PortRefused { port: 25, rule: Some(rule.clone()) }, "port_refused", 403),
+        (Reason::PortRefused { port: 25, rule: Some(rule()) }, "port_refused", 403),
         (Reason::PlaceholderForeign { detail: "unknown" }, "placeholder_foreign", 403),
-        (Reason::PlaintextRefused { connection: name.clone() }, "plaintext_refused", 403),
-        (Reason::TokenEndpoint { provider: name.clone() }, "token_endpoint_refused", 403),
+        (Reason::PlaintextRefused { connection: name() }, "plaintext_refused", 403),
+        (Reason::TokenEndpoint { provider: name() }, "token_endpoint_refused", 403),
         (Reason::Method, "method_refused", 405),
-        (Reason::PathAmbiguous { rule: rule.clone() }, "bad_target", 400),
-        (Reason::ConnectionMissing { name: name.clone() }, "connection_missing", 424),
-        (Reason::CredentialInPath { rule: rule.clone() }, "denied", 403),
+        (Reason::PathAmbiguous { rule: rule() }, "bad_target", 400),
+        (Reason::QueryAmbiguous { rule: rule() }, "bad_target", 400),
+        (Reason::CredentialInPath { rule: rule() }, "denied", 403),
+        (Reason::BodyUnread { rule: rule() }, "denied", 403),
+        (Reason::OperationsUnclear { rule: rule(), why: NotUnderstood::Json }, "denied", 403),
+        (Reason::PushUnclear { rule: rule(), why: PushUnclear::Cut }, "denied", 403),
+        (beyond(false), "denied", 403),
+        (beyond(true), "denied", 403),
+        // The message of an SSH login is its detail alone.
+        (Reason::Login { detail: "it is none".to_owned(), connection: None }, "denied", 403),
+    ]
+}
+
+fn reasons_by_connection(rule: &RuleId, connection: &Arc<str>) -> Vec<ReasonRow> {
+    let name = || connection.clone();
+    let slot = Arc::new(Slot {
+        plugin: "crm".into(),
+        name: "main".into(),
+        methods: vec![Method::GET],
+        paths: Vec::new(),
+        allow: None,
+        blocked: None,
+    });
+    let denied_action = |lost: Option<&str>| Reason::DeniedAction {
+        connection: name(),
+        denied: "write-code".to_owned(),
+        lost: lost.map(Into::into),
+    };
+    let blocked = |connection, problem| {
+        let (plugin, slot) = ("crm".into(), "main".into());
+        Reason::PluginBlocked(Arc::new(Blocked { plugin, slot, connection, problem, remedy: None }))
+    };
+    let draft = |failure| Reason::ConnectionDraft { name: name(), failure, remedy: None };
+    let broken = || SlotProblem::Broken("revoked".into());
+    vec![
+        (Reason::ConnectionMissing { name: name() }, "connection_missing", 424),
+        (Reason::ConnectionRemoved { name: name() }, "connection_missing", 424),
+        (draft(None), "connection_missing", 424),
+        (draft(Some("declined".into())), "connection_missing", 424),
+        (Reason::Unbound { rule: rule.clone() }, "connection_missing", 424),
+        (Reason::ConnectionPaused { name: name(), remedy: None }, "connection_paused", 424),
         (
-            Reason::ConnectionDraft { name: name.clone(), failure: None, remedy: None },
-            "connection_missing",
-            424,
-        ),
-        (Reason::Unbound { rule }, "connection_missing", 424),
-        (Reason::ConnectionPaused { name: name.clone(), remedy: None }, "connection_paused", 424),
-        (
-            Reason::ConnectionBroken { name: name.clone(), reason: "revoked".into(), remedy: None },
+            Reason::ConnectionBroken { name: name(), reason: "revoked".into(), remedy: None },
             "connection_broken",
             424,
         ),
-        (Reason::ConnectionAmbiguous { names: vec![name] }, "connection_ambiguous", 424),
-    ];
-    for (reason, code, status) in reasons {
+        (Reason::ConnectionAmbiguous { names: vec![name()] }, "connection_ambiguous", 424),
+        (Reason::BeyondSlot { slot, connection: name() }, "denied", 403),
+        (
+            Reason::BeyondActions { connection: name(), allowed: "read-code".to_owned() },
+            "denied",
+            403,
+        ),
+        (denied_action(None), "denied", 403),
+        (denied_action(Some("gone")), "denied", 403),
+        (blocked(None, SlotProblem::Empty), "plugin_blocked", 424),
+        (blocked(Some(name()), SlotProblem::Draft), "plugin_blocked", 424),
+        (blocked(Some(name()), SlotProblem::Paused), "plugin_blocked", 424),
+        (blocked(Some(name()), broken()), "plugin_blocked", 424),
+    ]
+}
+
+#[test]
+fn a_refusal_has_a_code_a_status_and_a_message_with_its_rule_and_connection() {
+    let (rule, name): (_, Arc<str>) = (RuleId::new("rule-7"), "work-7".into());
+    let mut missing: BTreeSet<_> = VARIANTS.iter().copied().collect();
+    let reasons = reasons_by_request(&rule, &name).into_iter();
+    for (reason, code, status) in reasons.chain(reasons_by_connection(&rule, &name)) {
+        missing.remove(variant(&reason));
         let text = reason.text();
         assert_eq!((text.code.as_str(), text.code.status().as_u16()), (code, status));
         let message = text.message;
@@ -205,4 +288,5 @@ fn a_refusal_has_a_code_a_status_and_a_message_with_its_rule_and_connection() {
             assert!(message.contains(name), "{message}");
         }
     }
+    assert!(missing.is_empty(), "no refusal of {missing:?}");
 }

@@ -4,7 +4,7 @@ use http::Method;
 
 use super::samples::Sample;
 use super::world::{World, in_state, under, uses, work};
-use crate::inject::placeholder::Placeholder;
+use crate::inject::placeholder::{Placeholder, PlaceholderCore};
 use crate::policy::{AccountState, DefaultAction, Reason, Rule, RuleAction};
 
 #[test]
@@ -178,7 +178,14 @@ fn the_most_specific_host_and_prefix_wins() {
 }
 
 #[test]
-fn an_unusable_connection_is_refused_by_its_state_however_it_is_selected() {
+fn an_unusable_connection_is_refused_by_its_state_and_named_however_it_is_selected() {
+    let line = "GET https://api.a.test/";
+    let refused = |world: &World, cores: &[PlaceholderCore], named: Option<&str>| {
+        let policy = world.policy();
+        let decided = Sample::ask(line, cores, named, |asked| policy.decide(&world.ci, asked));
+        let reason = decided.map(|_| ()).expect_err("it is refused");
+        (reason.code().as_str(), reason.connection().map(ToString::to_string))
+    };
     for (state, code) in [
         (AccountState::Draft(None), "connection_missing"),
         (AccountState::Draft(Some("declined".into())), "connection_missing"),
@@ -187,13 +194,13 @@ fn an_unusable_connection_is_refused_by_its_state_however_it_is_selected() {
     ] {
         let down = in_state("down", state);
         let world = World::new().bind(&down);
-        let (line, core) = ("GET https://api.a.test/", world.core(&down));
-        assert_eq!(world.ci(line), code);
-        assert_eq!(world.says(&world.ci, line, &[core], None), code);
-        assert_eq!(world.says(&world.ci, line, &[], Some("down")), code);
+        let (core, expected) = (world.core(&down), (code, Some("down".to_owned())));
+        assert_eq!(refused(&world, &[], None), expected);
+        assert_eq!(refused(&world, &[core], None), expected);
+        assert_eq!(refused(&world, &[], Some("down")), expected);
         // An account that is down is never replaced by another one.
         let world = world.bind(&work());
-        assert_eq!(world.ci(line), code);
-        assert_eq!(world.rule(uses("r", &down)).ci(line), code);
+        assert_eq!(refused(&world, &[], None), expected);
+        assert_eq!(refused(&world.rule(uses("r", &down)), &[], None), expected);
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::record::GrantVerdict;
+use keyward_rules::inject::credential::Write;
 use keyward_state::directory::BrokenReason;
 
 /// Two replicas. The first one awaits the response to a refresh for `after` milliseconds; the previous token has
@@ -18,13 +19,20 @@ async fn awaiting(after: u64) -> (Stage, Arc<World>) {
     (stage, world)
 }
 
-/// Checks that both replicas have the token of the response, and that this number of requests was sent.
-async fn all_have_it(stage: &Stage, world: &World, requests: usize) {
+/// The token of the response that [`awaiting`] awaits.
+const AWAITED_TOKEN: &str = "access-0-1";
+
+/// Checks that both replicas have this token, and that this number of requests was sent.
+async fn all_have_it(stage: &Stage, world: &World, token: &str, requests: usize) {
     stage.ends().await;
-    for vault in &stage.vaults {
+    for (replica, vault) in stage.vaults.iter().enumerate() {
         let connection = &stage.connection;
         let credential = vault.credential_in(&connection.org, Some(&wanted(connection))).await;
-        assert!(credential.is_ok(), "{credential:?}");
+        let credential = credential.unwrap().expect("a credential");
+        let mut writes = credential.writes.iter().flat_map(|scope| &scope.what);
+        let has_token =
+            |write: &Write| write.value.expose_text().is_some_and(|text| text.ends_with(token));
+        assert!(writes.any(has_token), "replica {replica} has another token than {token}");
     }
     assert_eq!(*world.wrong.lock(), Vec::<String>::new());
     assert_eq!(world.asked.load(SeqCst), requests);
@@ -35,7 +43,7 @@ async fn a_response_is_stored_in_a_row_that_is_rewritten_during_the_refresh() {
     let (stage, world) = awaiting(5_000).await;
     stage.rewrite(0);
     stage.rewrite(1);
-    all_have_it(&stage, &world, 1).await;
+    all_have_it(&stage, &world, AWAITED_TOKEN, 1).await;
 }
 
 /// The other replica has sent the spent token, and the server does not end the grant for that. The write of the
@@ -49,7 +57,7 @@ async fn a_response_replaces_the_verdict(is_reported_as_failed: bool) {
     if is_reported_as_failed {
         stage.fails(1, true);
     }
-    all_have_it(&stage, &world, 1).await;
+    all_have_it(&stage, &world, AWAITED_TOKEN, 1).await;
     if is_reported_as_failed {
         assert_eq!(*stage.store.fails.lock(), (0, true), "it was reported as failed");
     }
@@ -84,7 +92,7 @@ async fn a_rollback_restores_the_token_of_a_refresh_that_ended_after_the_rotatio
     assert!(vault.wait_for_flights(ENDED_WITHIN).await);
     vault.roll_back(org, id).await.unwrap();
     // The agent that waited got a token of the new secret.
-    all_have_it(&stage, &world, 2).await;
+    all_have_it(&stage, &world, AWAITED_TOKEN, 2).await;
 }
 
 /// The owner reconnects while the response to a refresh of the previous grant is awaited.
@@ -95,7 +103,7 @@ async fn a_late_response_does_not_replace_a_new_consent() {
     passes(1_000).await;
     let stored = stage.vaults[1].stored(&stage.connection).await.unwrap();
     passes(10_000).await;
-    all_have_it(&stage, &world, 1).await;
+    all_have_it(&stage, &world, "access-1-0", 1).await;
     let now = stage.vaults[1].stored(&stage.connection).await.unwrap();
     assert_eq!((now.version, now.bytes), (stored.version, stored.bytes));
 }

@@ -163,6 +163,8 @@ async fn an_unconfirmed_revocation_by_oauth1_is_not_reported_as_done() {
         (form("503 Busy", ""), true),
         (json("401 No", r#"{"errors":[{"code":32}]}"#), true),
         (form("404 No", ""), true),
+        (form("401 No", "oauth_problem=invalid_client"), false),
+        (form("400 No", "oauth_problem=account_inactive"), false),
     ] {
         let (result, _) = revoked(&answer).await;
         let RevokeResult::No(failure) = result else { panic!("{answer}: {result:?}") };
