@@ -31,7 +31,7 @@ fn login(password: &Canary) -> String {
 /// An API key for [`BEYOND`] (and the lab's host), by a proxy that knows the gateway as `svc`.
 fn plan(proxy: &Origin, password: &Canary) -> Plan {
     Plan::api_key().hosts(&format!("{BEYOND}, {HOST}")).secret("CORP", password).upstream(&format!(
-        "proxy: {{ url: 'http://{}', except: [.direct.test], user: svc, password: {{ env: CORP }} }}",
+        "proxy: {{ url: 'http://{}', except: [.direct.invalid], user: svc, password: {{ env: CORP }} }}",
         proxy.addr
     ))
 }
@@ -169,13 +169,17 @@ async fn an_intercepted_request_goes_by_connect_and_only_the_target_reads_it() {
 }
 
 #[tokio::test]
-async fn a_host_with_a_configured_address_and_a_loopback_address_bypass_the_proxy() {
+async fn a_host_in_except_one_with_a_configured_address_and_loopback_bypass_the_proxy() {
     let origin = Origin::saying("fine");
     let (proxy, password) = (corporate::opening(origin.addr), password());
     let port = origin.addr.port();
     let rule = format!("{{ name: own, hosts: ['127.0.0.1:{port}'], action: pass }}");
-    let lab = plan(&proxy, &password).rule(&rule).start(origin).await;
+    let excepted = "{ name: direct, hosts: [api.direct.invalid], action: pass }";
+    let lab = plan(&proxy, &password).rule(&rule).rule(excepted).start(origin).await;
     assert_eq!(lab.ask("GET /").await.text(), "fine");
+    // The gateway looks it up itself; the proxy would have found it.
+    let answer = ask_plainly(&lab, "https://api.direct.invalid/", "").await;
+    is_refused(&answer, 502, "upstream_unreachable", &["api.direct.invalid cannot be resolved"]);
     // Its address is on the private list, and loopback.
     let answer = ask_plainly(&lab, &format!("https://127.0.0.1:{port}/"), "").await;
     assert_eq!(answer.head.one("keyward-error"), Some("upstream_tls"), "{answer:?}");

@@ -1,5 +1,7 @@
 //! Which addresses are dialled, and what of an answer would lead an agent past the proxy.
 
+use test_support::install::TOKEN_CI;
+use test_support::process::{Served, reserved_address};
 use test_support::*;
 
 /// The code that a request to `target` is refused with, at CONNECT or inside TLS.
@@ -76,18 +78,22 @@ async fn addresses_that_are_not_public_are_refused() {
 
 #[tokio::test]
 async fn the_gateway_s_own_listeners_are_unreachable_also_when_loopback_is_allowed() {
-    let own = test_support::process::reserved_address();
-    let admin = format!("127.0.0.1:{}", own.port());
+    let (admin, proxy) = (reserved_address().to_string(), reserved_address().to_string());
     let lab = Plan::api_key()
-        .hosts("api.acme.test, self.acme.test")
+        .hosts("api.acme.test, admin.acme.test, proxy.acme.test")
         .admin(&admin)
-        .resolve(&format!("self.acme.test: \"{admin}\""))
+        .proxy(&format!("\"{proxy}\""))
+        .resolve(&format!("admin.acme.test: \"{admin}\""))
+        .resolve(&format!("proxy.acme.test: \"{proxy}\""))
         .allow("127.0.0.0/8:*")
         .start(Origin::saying("fine"))
         .await;
     assert_eq!(lab.gateway.admin.to_string(), admin);
-    let code = refusal(&lab, "self.acme.test:443", "self.acme.test").await;
-    assert_eq!(code, "address_refused");
+    assert_eq!(lab.gateway.proxy.to_string(), proxy);
+    for name in ["admin.acme.test", "proxy.acme.test"] {
+        let code = refusal(&lab, &format!("{name}:443"), name).await;
+        assert_eq!(code, "address_refused", "{name}");
+    }
     lab.finish().await;
 }
 
@@ -147,9 +153,22 @@ async fn alt_svc_proxy_and_hop_by_hop_fields_of_an_answer_are_removed() {
 
 #[tokio::test]
 async fn denied_names_are_not_looked_up() {
-    // A name that no resolver knows: refused by policy, at once, not by its resolution.
-    let lab = Lab::simple().await;
-    let (answer, _) = lab.connect("no-such-name.invalid:443").await;
-    assert_eq!(answer.head.one("keyward-error"), Some("default_deny"));
-    lab.finish().await;
+    let plan = Plan::api_key().rule("{ name: lost, hosts: [lost.invalid], action: tunnel }");
+    let origin = Origin::saying("fine");
+    // In a process of its own: whoever looks a name up starts a thread for it.
+    let served = Served::start(&plan, &origin, &[]);
+    for (name, code, is_looked_up) in [
+        ("no-such-name.invalid", "default_deny", false),
+        ("lost.invalid", "upstream_unreachable", true),
+    ] {
+        let mut wire = Wire::to(served.proxy).await;
+        let authorization = format!("Proxy-Authorization: Bearer {TOKEN_CI}");
+        wire.send(format!(
+            "CONNECT {name}:443 HTTP/1.1\r\n{authorization}\r\nHost: {name}\r\n\r\n"
+        ))
+        .await;
+        assert_eq!(wire.answer("CONNECT").await.head.one("keyward-error"), Some(code), "{name}");
+        let threads = served.thread_names();
+        assert_eq!(threads.iter().any(|it| it == "keyward-lookup"), is_looked_up, "{threads:?}");
+    }
 }

@@ -1,7 +1,10 @@
 //! The same exchange in every pair of protocols: the same injection, the same answer or refusal, the
 //! same audit event.
 
+use std::sync::Arc;
+
 use serde_json::Value;
+use tokio::sync::Notify;
 
 use test_support::http2::{Ask, Client, Offer, Order, Reply};
 use test_support::*;
@@ -78,7 +81,7 @@ fn timeless(mut record: Value) -> Value {
 /// Runs `exchange` on each pair of legs and compares the audit events that they leave.
 async fn the_same(
     plan: fn() -> Plan,
-    origin: fn(Legs) -> Origin,
+    origin: impl Fn(Legs) -> Origin,
     exchange: impl AsyncFn(Legs, &mut Lab),
 ) {
     let mut first: Option<Vec<Value>> = None;
@@ -220,27 +223,30 @@ async fn trailers_pass_both_ways_without_credentials_cookies_or_method_overrides
     .await;
 }
 
-/// Sends a head and a part before it reads the request's body; then breaks off, or waits until it is
-/// given up.
-fn breaking(offer: Offer, breaks: bool) -> Origin {
-    let http1 = move |mut stream: Stream| async move {
-        stream.head().await;
-        stream.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\na part\n").await;
-        stream.exactly(4).await;
-        match breaks {
-            true => stream.into_wire().abort(),
-            false => assert!(stream.is_closed().await),
+/// Sends a head and a part before it reads the request's body; then waits until it is given up, and tells so. It breaks
+/// off if it has nobody to tell.
+fn breaking(offer: Offer, given_up: Option<&Arc<Notify>>) -> Origin {
+    let (tell, also) = (given_up.cloned(), given_up.cloned());
+    let http1 = move |mut stream: Stream| {
+        let tell = tell.clone();
+        async move {
+            stream.head().await;
+            stream.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\na part\n").await;
+            stream.exactly(4).await;
+            let Some(tell) = tell else { return stream.into_wire().abort() };
+            stream.rest().await;
+            tell.notify_one();
         }
     };
-    let http2 = move |mut ask: Ask| async move {
-        let mut sending = ask.begin(200, &[("content-length", "100")], false).expect("asked");
-        assert!(sending.send(b"a part\n").await);
-        ask.whole().await;
-        match breaks {
-            true => ask.order(Order::Break),
-            false => {
-                let _ = sending.given_up().await;
-            }
+    let http2 = move |mut ask: Ask| {
+        let tell = also.clone();
+        async move {
+            let mut sending = ask.begin(200, &[("content-length", "100")], false).expect("asked");
+            assert!(sending.send(b"a part\n").await);
+            ask.whole().await;
+            let Some(tell) = tell else { return ask.order(Order::Break) };
+            assert_eq!(sending.given_up().await, h2::Reason::CANCEL);
+            tell.notify_one();
         }
     };
     Origin::either(offer, http1, http2)
@@ -248,33 +254,38 @@ fn breaking(offer: Offer, breaks: bool) -> Origin {
 
 #[tokio::test]
 async fn an_exchange_that_the_agent_aborts_is_audited_the_same_in_all_protocols() {
-    let origin = |legs: Legs| breaking(legs.1, false);
-    the_same(Plan::api_key, origin, async |legs, lab| match legs.tunnel(lab).await {
-        Tunnel::Http1(mut wire) => {
-            wire.send(request_text("POST /a\r\nContent-Length: 4", HOST)).await;
-            assert_eq!(wire.head().await.expect("a head").status(), 200);
-            assert_eq!(wire.exactly(7).await, b"a part\n");
-            wire.send("seen").await;
-            lab.origin.has_read("seen").await;
-            wire.abort();
+    let given_up = Arc::new(Notify::new());
+    let origin = |legs: Legs| breaking(legs.1, Some(&given_up));
+    the_same(Plan::api_key, origin, async |legs, lab| {
+        match legs.tunnel(lab).await {
+            Tunnel::Http1(mut wire) => {
+                wire.send(request_text("POST /a\r\nContent-Length: 4", HOST)).await;
+                assert_eq!(wire.head().await.expect("a head").status(), 200);
+                assert_eq!(wire.exactly(7).await, b"a part\n");
+                wire.send("seen").await;
+                lab.origin.has_read("seen").await;
+                wire.abort();
+            }
+            Tunnel::Http2(client) => {
+                let mut call = client.open("POST /a", false).await;
+                let mut coming = call.head().await.expect("a head");
+                let part = coming.chunk().await.expect("a chunk").expect("a part");
+                assert_eq!(&part[..], b"a part\n");
+                call.send(b"seen").await;
+                call.end();
+                lab.origin.has_read("seen").await;
+                call.reset(h2::Reason::CANCEL);
+                drop(coming);
+            }
         }
-        Tunnel::Http2(client) => {
-            let mut call = client.open("POST /a", false).await;
-            let mut coming = call.head().await.expect("a head");
-            assert_eq!(&coming.chunk().await.expect("a chunk").expect("a part")[..], b"a part\n");
-            call.send(b"seen").await;
-            call.end();
-            lab.origin.has_read("seen").await;
-            call.reset(h2::Reason::CANCEL);
-            drop(coming);
-        }
+        patiently(&format!("the upstream learns of it: {legs:?}"), given_up.notified()).await;
     })
     .await;
 }
 
 #[tokio::test]
 async fn an_answer_cut_by_the_upstream_is_visible_and_audited_the_same_in_all_protocols() {
-    let origin = |legs: Legs| breaking(legs.1, true);
+    let origin = |legs: Legs| breaking(legs.1, None);
     the_same(Plan::api_key, origin, async |legs, lab| match legs.tunnel(lab).await {
         Tunnel::Http1(mut wire) => {
             wire.send(request_text("POST /a\r\nContent-Length: 4", HOST)).await;

@@ -60,14 +60,15 @@ async fn a_request_for_another_authority_on_the_stream_is_421() {
 
 #[tokio::test]
 async fn an_exchange_that_the_agent_resets_is_reset_upstream_and_no_other_one() {
-    let origin = Origin::multiplexed(|mut ask: Ask| async move {
-        ask.whole().await;
-        match ask.head.target() {
-            "/stuck" => {
-                let reason = ask.given_up().await;
-                assert_eq!(reason, Reason::CANCEL);
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let origin = Origin::multiplexed(move |mut ask: Ask| {
+        let tell = tell.clone();
+        async move {
+            ask.whole().await;
+            match ask.head.target() {
+                "/stuck" => tell.send(ask.given_up().await).expect("it is waited for"),
+                _ => ask.reply(&Reply::ok("fine")).await,
             }
-            _ => ask.reply(&Reply::ok("fine")).await,
         }
     });
     let mut lab = Plan::api_key().start(origin).await;
@@ -75,6 +76,7 @@ async fn an_exchange_that_the_agent_resets_is_reset_upstream_and_no_other_one() 
     let stuck = client.open("GET /stuck", true).await;
     lab.origin.arrival().await;
     stuck.reset(Reason::CANCEL);
+    assert_eq!(patiently("the reset", told.recv()).await, Some(Reason::CANCEL));
     assert_eq!(client.ask("GET /other").await.text(), "fine");
     assert_eq!(lab.origin.streams(), 1);
     let mut records = lab.finish().await;
@@ -424,19 +426,19 @@ async fn early_hints_do_not_disturb_the_answer() {
 
 #[tokio::test]
 async fn requests_of_two_agents_to_one_upstream_each_have_their_own_credential() {
-    let origin = Origin::speaking(Offer::Both, |_| Reply::ok("fine"));
     let other = canary::Canary::new("othr");
     let plan = Plan::api_key()
         .secret("OTHER", &other)
         .connection("{ name: second, provider: acme, fields: { api_key: { env: OTHER } } }")
         .agent("two", "second");
-    let lab = plan.start(origin).await;
+    let lab = plan.start(Origin::speaking(Offer::Both, |_| Reply::ok("fine"))).await;
     let one = lab.h2(HOST).await;
     let two = lab.h2_with("two", HOST, &h2::client::Builder::new()).await;
     for _ in 0..3 {
-        one.ask("GET /one").await;
-        two.ask("GET /two").await;
+        assert_eq!(one.ask("GET /one").await.text(), "fine");
+        assert_eq!(two.ask("GET /two").await.text(), "fine");
     }
+    assert_eq!(lab.origin.received().len(), 6);
     for request in lab.origin.received() {
         let key = if request.head.target() == "/one" { &lab.canary.text } else { &other.text };
         assert_eq!(request.head.all("x-api-key"), [&**key]);

@@ -72,9 +72,9 @@ async fn hop_by_hop_and_proxy_fields_are_not_forwarded() {
 async fn no_forwarding_field_and_no_mention_of_keyward_reaches_the_origin() {
     let mut lab = Lab::simple().await;
     let head = lab.delivered("GET /a\r\nUser-Agent: mine/1").await;
-    for name in ["x-forwarded-for", "forwarded", "x-real-ip", "x-forwarded-host"] {
-        assert!(!head.has(name), "{name}: {head:?}");
-    }
+    let mut names: Vec<_> = head.fields.iter().map(|(name, _)| name.to_lowercase()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["host", "user-agent", "x-api-key"], "{head:?}");
     let raw = String::from_utf8_lossy(&head.raw).to_lowercase();
     assert!(!raw.contains("keyward") && !raw.contains("exc_"), "{raw}");
     assert_eq!(head.one("user-agent"), Some("mine/1"));

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use h2::client::Builder;
 use tokio::sync::Semaphore;
 
+use test_support::canary::Canary;
 use test_support::http2::frames::*;
+use test_support::http2::{Offer, Reply};
 use test_support::*;
 
 const TUNNELS: u32 = 50;
@@ -81,6 +83,31 @@ async fn a_stream_of_pass_requests_is_used_by_one_agent_on_one_client_stream_onl
         assert_eq!(lab.origin.streams(), streams, "{agent} on {wire}");
     }
     lab.finish().await;
+}
+
+#[tokio::test]
+async fn two_agents_with_credentials_of_their_own_share_an_upstream_stream() {
+    let other = Canary::new("othr");
+    // The handshake for HTTP/1.1 alone is refused first.
+    for (offer, streams) in [(Offer::Http1, 1), (Offer::Http2, 2)] {
+        let plan = Plan::api_key()
+            .secret("OTHER", &other)
+            .connection("{ name: second, provider: acme, fields: { api_key: { env: OTHER } } }")
+            .agent("two", "second");
+        let lab = plan.start(Origin::speaking(offer, |_| Reply::ok("fine"))).await;
+        // On one stream: each core of the gateway has upstream streams of its own.
+        let mut wire = lab.client().await;
+        for agent in ["ci", "two", "ci", "two"] {
+            wire.send(absolute("GET /a", HOST, lab.token(agent))).await;
+            assert_eq!(wire.answer("GET").await.text(), "fine", "{offer:?}: {agent}");
+        }
+        let received = lab.origin.received();
+        let keys: Vec<_> = received.iter().map(|request| request.head.all("x-api-key")).collect();
+        let (first, second) = (&*lab.canary.text, &*other.text);
+        assert_eq!(keys, [[first], [second], [first], [second]], "{offer:?}");
+        assert_eq!(lab.origin.streams(), streams, "{offer:?}");
+        lab.finish().await;
+    }
 }
 
 #[tokio::test]

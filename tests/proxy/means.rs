@@ -106,6 +106,17 @@ async fn an_answer_that_ends_with_its_stream_is_whole() {
 }
 
 #[tokio::test]
+async fn a_panic_in_a_script_of_an_origin_fails_the_test() {
+    let origin = Origin::answering(|_: &Message| -> String { panic!("a script failed") });
+    let mut wire = direct(&origin).await;
+    wire.send(request_text("GET /a", HOST)).await;
+    assert!(wire.is_closed().await);
+    let drops = std::panic::AssertUnwindSafe(|| drop(origin));
+    let panic = std::panic::catch_unwind(drops).expect_err("it panics");
+    assert_eq!(panic.downcast_ref::<&str>(), Some(&"a script failed"));
+}
+
+#[tokio::test]
 async fn a_plan_produces_the_yaml_of_its_agents_rules_and_hosts() {
     let origin = Origin::saying("fine");
     let plan =

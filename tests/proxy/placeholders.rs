@@ -2,6 +2,7 @@
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use keyward_rules::inject::placeholder::Placeholder;
 
 use test_support::*;
 
@@ -87,19 +88,30 @@ async fn another_agent_s_placeholder_is_refused() {
 }
 
 #[tokio::test]
-async fn an_altered_placeholder_is_refused_or_replaced_by_the_credential() {
+async fn a_placeholder_that_was_never_issued_is_refused() {
     let lab = Lab::simple().await;
+    let never = Placeholder::issue("", None);
+    for request in ["GET /a\r\nX-Api-Key: KEY", "GET /a\r\nX-Other: KEY", "GET /a?x=KEY"] {
+        let answer = lab.ask(&request.replace("KEY", never.as_str())).await;
+        let code = answer.head.one("keyward-error");
+        assert_eq!((answer.head.status(), code), (403, Some("placeholder_foreign")), "{request}");
+    }
+    assert_eq!(lab.origin.received().len(), 0);
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn a_placeholder_with_a_wrong_checksum_is_replaced_by_the_credential() {
+    let mut lab = Lab::simple().await;
     let real = lab.placeholder("api_key");
     let at = real.find("kwph").expect("the mark") + 4;
     // Another random part has another checksum: text that only looks like one is not a placeholder.
     let mut altered = real.clone();
     let swapped = if &real[at..=at] == "x" { "y" } else { "x" };
     altered.replace_range(at..=at, swapped);
-    let answer = lab.ask(&format!("GET /a\r\nX-Api-Key: {altered}")).await;
-    assert!(matches!(answer.head.status(), 200 | 403), "{answer:?}");
-    for request in lab.origin.received() {
-        assert_eq!(request.head.all("x-api-key"), [&*lab.canary.text]);
-    }
+    let head = lab.delivered(&format!("GET /a\r\nX-Api-Key: {altered}")).await;
+    assert_eq!(head.all("x-api-key"), [&*lab.canary.text]);
+    assert!(!String::from_utf8_lossy(&head.raw).contains(&altered), "{head:?}");
     lab.finish().await;
 }
 
@@ -134,9 +146,16 @@ async fn bodies_are_neither_searched_nor_changed() {
 }
 
 #[tokio::test]
-async fn placeholders_stay_the_same_for_a_binding() {
-    let lab = Lab::simple().await;
-    assert_eq!(lab.placeholder("api_key"), lab.placeholder("api_key"));
+async fn the_placeholder_of_a_binding_stays_the_same_after_a_reload_and_a_restart() {
+    let mut lab = Lab::simple().await;
+    let placeholder = lab.placeholder("api_key");
+    let view = patiently("reloading", lab.gateway.running().reloads().reload()).await;
+    assert_eq!(view.expect("it runs").errors, [""; 0]);
+    assert_eq!(lab.placeholder("api_key"), placeholder);
+    lab.gateway.restart().await;
+    assert_eq!(lab.placeholder("api_key"), placeholder);
+    let head = lab.delivered(&format!("GET /a\r\nX-Api-Key: {placeholder}")).await;
+    assert_eq!(head.all("x-api-key"), [&*lab.canary.text]);
     lab.finish().await;
 }
 

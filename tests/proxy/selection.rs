@@ -92,7 +92,12 @@ async fn an_unbound_connection_is_answered_like_a_missing_one() {
         let answer = lab.ask(&format!("GET /a\r\nKeyward-Connection: {name}")).await;
         assert_eq!(answer.head.status(), 424, "{answer:?}");
         assert_eq!(answer.head.one("keyward-error"), Some("connection_missing"));
-        answers.push(answer.text().replace(name, "NAME").len());
+        let exchange = answer.json()["error"]["exchange"].as_str().expect("an id").to_owned();
+        let said = answer.text().replace(name, "NAME").replace(&exchange, "ID");
+        let mut fields = answer.head.fields;
+        // It tells the length of the name.
+        fields.retain(|(name, _)| !name.eq_ignore_ascii_case("content-length"));
+        answers.push((fields, said));
     }
     assert_eq!(answers[0], answers[1], "existing and missing look the same");
     assert_eq!(lab.origin.received().len(), 0);
@@ -140,7 +145,27 @@ async fn deny_rules_match_by_method_and_by_decoded_path() {
         let answer = lab.ask(request).await;
         assert_eq!(answer.head.status(), status, "{request}: {}", answer.text());
     }
+    assert_eq!(lab.origin.received().len(), 3);
     lab.finish().await;
+}
+
+#[tokio::test]
+async fn an_earlier_rule_decides_before_a_later_one_that_also_matches() {
+    let open = format!("{{ name: open, hosts: [{HOST}], paths: [/open/**], action: pass }}");
+    let shut = format!("{{ name: shut, hosts: [{HOST}], methods: [GET], action: deny }}");
+    for (rules, status, code) in
+        [([&open, &shut], 200, None), ([&shut, &open], 403, Some("denied"))]
+    {
+        let plan = Plan::api_key().rule(rules[0]).rule(rules[1]);
+        let lab = plan.start(Origin::saying("fine")).await;
+        let answer = lab.ask("GET /open/a").await;
+        assert_eq!((answer.head.status(), answer.head.one("keyward-error")), (status, code));
+        assert_eq!(lab.ask("GET /a").await.head.one("keyward-error"), Some("denied"));
+        let received = lab.origin.received();
+        assert_eq!(received.len(), usize::from(status == 200));
+        assert!(received.iter().all(|request| !request.head.has("x-api-key")), "{received:?}");
+        lab.finish().await;
+    }
 }
 
 #[tokio::test]

@@ -1,14 +1,17 @@
 //! A TLS API on loopback that answers byte for byte as its script says, and records what it received.
 
+use std::any::Any;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
+use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use futures_util::FutureExt;
 use rustls::ServerConfig;
 use sha1::{Digest, Sha1};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -17,17 +20,22 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
 use super::pki::pki;
-use super::wire::{Message, Seen, Wire, duplicate, find, patiently, until};
+use super::wire::{Message, PeerGone, Seen, Wire, duplicate, find, patiently, until};
 
 /// Names that an origin answers to unless it says otherwise.
 pub const NAMES: &[&str] = &["api.acme.test", "other.acme.test", "third.acme.test"];
 
-pub(super) type Script =
-    Arc<dyn Fn(Stream) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+/// A script that runs.
+pub(super) type RunningScript = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+pub(super) type Script = Arc<dyn Fn(Stream) -> RunningScript + Send + Sync>;
 
 type Answer = Arc<dyn Fn(&Message) -> Vec<u8> + Send + Sync>;
 
-/// A running origin. Dropping it stops it.
+/// The panic of the first script that failed.
+type Failure = Arc<Mutex<Option<Box<dyn Any + Send>>>>;
+
+/// A running origin. Dropping it stops it, and panics if a script has.
 pub struct Origin {
     /// Where it listens.
     pub addr: SocketAddr,
@@ -35,6 +43,7 @@ pub struct Origin {
     arrivals: mpsc::UnboundedReceiver<Message>,
     streams: Arc<AtomicUsize>,
     bytes: Seen,
+    failure: Failure,
     task: JoinHandle<()>,
 }
 
@@ -56,6 +65,7 @@ pub struct Notes {
     received: Arc<Mutex<Vec<Message>>>,
     arrived: mpsc::UnboundedSender<Message>,
     bytes: Seen,
+    failure: Failure,
 }
 
 impl Origin {
@@ -142,10 +152,16 @@ impl Origin {
         let received = Arc::new(Mutex::new(vec![]));
         let (arrived, arrivals) = mpsc::unbounded_channel();
         let (streams, bytes) = (Arc::new(AtomicUsize::new(0)), Seen::default());
-        let notes = Notes { received: Arc::clone(&received), arrived, bytes: Arc::clone(&bytes) };
+        let failure = Failure::default();
+        let notes = Notes {
+            received: Arc::clone(&received),
+            arrived,
+            bytes: Arc::clone(&bytes),
+            failure: Arc::clone(&failure),
+        };
         let acceptor = Acceptor { tls, script, notes, streams: Arc::clone(&streams) };
         let task = tokio::spawn(acceptor.run(listener));
-        Self { addr, received, arrivals, streams, bytes, task }
+        Self { addr, received, arrivals, streams, bytes, failure, task }
     }
 
     /// What it has received so far.
@@ -190,6 +206,10 @@ impl Origin {
 impl Drop for Origin {
     fn drop(&mut self) {
         self.task.abort();
+        let failure = self.failure.lock().expect("not poisoned").take();
+        if let Some(panic) = failure.filter(|_| !std::thread::panicking()) {
+            resume_unwind(panic);
+        }
     }
 }
 
@@ -223,6 +243,14 @@ impl Notes {
         self.received.lock().expect("not poisoned").push(request.clone());
         // The test may have stopped listening for arrivals.
         drop(self.arrived.send(request));
+    }
+
+    /// Runs a script, and keeps its panic for the test.
+    pub(super) async fn run(self, script: RunningScript) {
+        let Err(panic) = AssertUnwindSafe(script).catch_unwind().await else { return };
+        if !panic.is::<PeerGone>() {
+            self.failure.lock().expect("not poisoned").get_or_insert(panic);
+        }
     }
 
     /// Adds bytes that did not come through a [`Wire`].
@@ -304,6 +332,8 @@ impl Acceptor {
                 (Wire::over(tls, socket, bytes), sni, alpn)
             }
         };
-        (self.script)(Stream { wire, sni, alpn, number, notes: self.notes.clone() }).await;
+        let (wire, notes) = (wire.of_script(), self.notes.clone());
+        let script = (self.script)(Stream { wire, sni, alpn, number, notes });
+        self.notes.clone().run(script).await;
     }
 }

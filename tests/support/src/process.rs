@@ -156,6 +156,15 @@ impl Served {
         self.status_line("Threads:")
     }
 
+    /// The names of its threads.
+    pub fn thread_names(&self) -> Vec<String> {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("our child");
+        // One may end meanwhile.
+        let name = |path: PathBuf| fs::read_to_string(path.join("comm")).ok();
+        let names = threads.filter_map(|thread| name(thread.ok()?.path()));
+        names.map(|name| name.trim_end().to_owned()).collect()
+    }
+
     fn status_line(&self, name: &str) -> usize {
         let status = self.about("status");
         let line = status.lines().find(|line| line.starts_with(name)).expect("Linux says so");

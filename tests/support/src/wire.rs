@@ -5,6 +5,7 @@ use std::fmt;
 use std::future::{Future, pending, poll_fn};
 use std::io;
 use std::os::fd::AsFd;
+use std::panic::resume_unwind;
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
@@ -37,8 +38,14 @@ pub struct Wire {
     seen: Seen,
     /// Whether received bytes are kept: not those of a gigabyte.
     recording: bool,
+    /// Whether a script of an origin has it.
+    of_script: bool,
     end: Option<End>,
 }
+
+/// How a script of an origin panics whose peer has gone, or is silent for as long as a pool keeps a stream. That is no
+/// failure.
+pub(super) struct PeerGone;
 
 /// How a stream ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -133,7 +140,13 @@ impl Wire {
 
     /// Over anything. `socket` is the one below, duplicated before it was wrapped.
     pub fn over(io: impl Io + 'static, socket: Option<socket2::Socket>, seen: Seen) -> Self {
-        Self { io: Box::new(io), socket, buffer: vec![], seen, recording: true, end: None }
+        let (io, buffer) = (Box::new(io), vec![]);
+        Self { io, socket, buffer, seen, recording: true, of_script: false, end: None }
+    }
+
+    /// For a script of an origin: it ends when its peer has gone.
+    pub(super) fn of_script(self) -> Self {
+        Self { of_script: true, ..self }
     }
 
     /// Shares what is received with `seen`.
@@ -155,7 +168,10 @@ impl Wire {
 
     /// Sends all bytes.
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        self.try_send(bytes).await.expect("the peer still reads");
+        match self.try_send(bytes).await {
+            Err(_) if self.of_script => resume_unwind(Box::new(PeerGone)),
+            sent => sent.expect("the peer still reads"),
+        }
     }
 
     /// Sends all bytes, or says that the peer has gone.
@@ -192,7 +208,14 @@ impl Wire {
             return false;
         }
         let mut piece = vec![0; 64 * 1024];
-        let read = patiently("reading", self.io.read(&mut piece)).await;
+        let reading = self.io.read(&mut piece);
+        let read = match self.of_script {
+            false => patiently("reading", reading).await,
+            true => match timeout(PATIENCE, reading).await {
+                Ok(read) => read,
+                Err(_) => resume_unwind(Box::new(PeerGone)),
+            },
+        };
         self.took(&piece, read)
     }
 

@@ -1,7 +1,6 @@
 //! An API that speaks HTTP/2, HTTP/1.1, or the client's choice.
 
 use std::future::{Future, poll_fn};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use http::{Response, StatusCode};
 use rustls::ServerConfig;
 use tokio::sync::mpsc;
 
-use super::super::origin::{NAMES, Notes, Origin, Script, Stream};
+use super::super::origin::{NAMES, Notes, Origin, RunningScript, Script, Stream};
 use super::super::pki::pki;
 use super::super::wire::{Head, Message, patiently};
 use super::{fields, pairs, request_head};
@@ -60,7 +59,7 @@ pub struct Ask {
     orders: mpsc::UnboundedSender<Order>,
 }
 
-type AskScript = Arc<dyn Fn(Ask) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+type AskScript = Arc<dyn Fn(Ask) -> RunningScript + Send + Sync>;
 
 /// An answer whose head has been sent.
 pub struct Sending(SendStream<Bytes>);
@@ -189,10 +188,10 @@ async fn serve(stream: Stream, script: AskScript) {
                 let Some(Ok((request, respond))) = asked else { return };
                 let head = request_head(&request);
                 notes.read(&head.raw);
-                let (notes, orders) = (notes.clone(), orders.clone());
+                let (notes, orders, watching) = (notes.clone(), orders.clone(), notes.clone());
                 let body = request.into_body();
                 let ask = Ask { head, connection: number, body, respond, notes, orders };
-                tokio::spawn(script(ask));
+                tokio::spawn(watching.run(script(ask)));
                 continue;
             }
             order = ordered.recv() => order.expect("we hold a sender"),
