@@ -307,7 +307,10 @@ fn the_example_shows_every_key() {
     for part in parts() {
         for entry in &part.entries {
             let shown = format!("{}:", entry.name);
-            assert!(EXAMPLE.contains(&shown), "{} is not in config.example.yaml", entry.path);
+            let is_word =
+                |at: usize| !EXAMPLE[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_');
+            let is_shown = EXAMPLE.match_indices(&shown).any(|(at, _)| is_word(at));
+            assert!(is_shown, "{} is not in config.example.yaml", entry.path);
         }
     }
 }

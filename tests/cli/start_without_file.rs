@@ -47,8 +47,8 @@ fn a_start_without_the_file_of_the_last_start_is_refused_and_changes_nothing() {
     let (cli, file) = served_before();
     let before = stored(&cli);
     let refusal = format!(
-        "{}: there is no configuration file here, and 2 resources that an earlier configuration declared would be paused \
-         or removed; \
+        "{}: there is no configuration file here, and 2 resources that an earlier configuration declared would be paused, removed \
+         or lost; \
          add `--config {file}`, or set the `KEYWARD__` variables that declared them; or make an empty file here, which \
          pauses or removes them",
         cli.data().join("keyward.yaml").display()
@@ -228,7 +228,7 @@ fn a_start_without_the_rules_of_the_file_of_the_last_start_is_refused() {
     let rules = "rules: [{ name: r, hosts: [a.test], action: deny }]\n";
     drop(cli.serve_with(rules));
     let (serves, said) = started(&cli, &["serve"]);
-    let refusal = "1 rule that an earlier configuration declared would be paused or removed";
+    let refusal = "1 rule that an earlier configuration declared would be paused, removed or lost";
     assert!(!serves && said.contains(refusal), "{said}");
     // A variable that declares something else replaces no rule.
     let mut other = cli.command(&["plan"]);
@@ -253,7 +253,7 @@ fn a_start_whose_variables_declare_fewer_rules_than_the_last_file_is_refused() {
         finished(command, "")
     };
     let said = plan(&format!("[{a}]")).failed(1);
-    let refusal = "1 rule that an earlier configuration declared would be paused or removed";
+    let refusal = "1 rule that an earlier configuration declared would be paused, removed or lost";
     assert!(said.contains(refusal), "{said}");
     plan(&format!("[{b}, {a}]")).ok();
 }

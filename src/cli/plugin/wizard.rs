@@ -122,7 +122,10 @@ impl<'a> PluginWizard<'a> {
                     .map_err(|error| Failure::failed("cannot wait for signals", &error))?;
                 tokio::select! {
                     biased;
-                    Ok(_) = signals.next() => Err(terminal::interrupted()),
+                    Ok(_) = signals.next() => Err(Failure::new(
+                        Exit::Interrupted,
+                        format!("interrupted: `keyward connection show {name}` shows whether it is connected again"),
+                    )),
                     done = reconnect::reconnect(global, client, name, missing, how) => {
                         done.map(|()| true)
                     }

@@ -80,7 +80,7 @@ fn without_file(config: &Config, steps: &[Step]) -> Option<Problem> {
     Some(problem(
         &config.file().display().to_string(),
         format!(
-            "there is no configuration file here, and {these} that an earlier configuration declared would be paused or removed"
+            "there is no configuration file here, and {these} that an earlier configuration declared would be paused, removed or lost"
         ),
         format!(
             "add `--config {before}`, or set the `KEYWARD__` variables that declared them; or make an empty file here, \
