@@ -34,7 +34,10 @@ fn an_invalid_setting_of_the_file_is_refused_with_its_line_and_a_remedy() {
         ),
         ("{ retry: { on: [404] } }", "a request is not sent again after 404"),
         ("{ timeouts: 30s }", "unknown key `timeouts`; did you mean `timeout`?"),
-        ("{ headers: { Host: x } }", "field `Host` cannot be set here: where a request goes"),
+        (
+            "{ headers: { Host: x } }",
+            "field `Host` cannot be set here: only rules decide where a request goes",
+        ),
         ("{ headers: { Authorization: x } }", "credentials are given as `fields`"),
         ("{ headers: { User-Agent: x } }", "write `user_agent`"),
         ("{ headers: { 'a b': x } }", "`a b` is no name of a field"),

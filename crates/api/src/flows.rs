@@ -11,7 +11,7 @@ use super::error::ApiError;
 use super::openapi::Routes;
 use super::page::Page;
 use super::state::Admin;
-use super::wire::{ConnectionCreated, ConsentView, FlowDecision, List, OpenConsentView, Reconnect};
+use super::wire::{ConnectionCreated, ConsentView, FlowDecision, List, OpenConsent, Reconnect};
 use keyward_base::id::FlowId;
 use keyward_state::directory::ConnectionRecord;
 use keyward_vault::oauth::{ConsentRequest, DeviceCode, FlowError, FlowView, Started};
@@ -51,7 +51,7 @@ struct FlowQuery {
 async fn list(
     context: Context,
     Params(asked): Params<FlowQuery>,
-) -> Result<Json<List<OpenConsentView>>, ApiError> {
+) -> Result<Json<List<OpenConsent>>, ApiError> {
     let Context { admin, caller } = &context;
     let one = asked.connection.map(|name| context.connection(&name)).transpose()?;
     let directory = context.view();
@@ -63,7 +63,7 @@ async fn list(
         let is_wanted = one.as_ref().is_none_or(|one| one.id == connection.id);
         let is_theirs = caller.sees_connection(connection) && caller.may_change(connection).is_ok();
         if is_wanted && is_theirs {
-            items.push(OpenConsentView { name: connection.name.clone(), flow });
+            items.push(OpenConsent { name: connection.name.clone(), flow });
         }
     }
     let page = Page::of(None, asked.limit, asked.after);

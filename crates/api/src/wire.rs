@@ -50,7 +50,7 @@ pub use self::explain::{
 };
 pub use self::export::{ExportVariable, ExportView};
 pub use self::flow::{
-    Activation, ConnectionCreated, ConsentView, FlowDecision, OpenConsentView, Reconnect,
+    Activation, ConnectionCreated, ConsentView, FlowDecision, OpenConsent, Reconnect,
 };
 pub use self::hook::{
     HookAccepted, HookCreated, HookEventView, HookEventsRequest, HookScheme, HookSecret,

@@ -7,7 +7,7 @@ use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::settings::Global;
 use crate::cli::table::{Table, TableLayout};
-use keyward_api::wire::OpenConsentView;
+use keyward_api::wire::OpenConsent;
 use keyward_vault::oauth::{FlowState, FlowView};
 
 pub(super) const EXAMPLES: &str = "\
@@ -64,10 +64,10 @@ impl Consents {
     }
 }
 
-fn table(consents: &[OpenConsentView], layout: &TableLayout) -> String {
+fn table(consents: &[OpenConsent], layout: &TableLayout) -> String {
     let mut table =
         Table::new(["ID", "CONNECTION", "STARTED BY", "STARTED", "EXPIRES", "WAITS FOR"]);
-    for OpenConsentView { name, flow } in consents {
+    for OpenConsent { name, flow } in consents {
         let waits = match &flow.state {
             FlowState::Confirm { .. } => "a decision about another account",
             FlowState::Held { .. } => "its platform",

@@ -65,7 +65,7 @@ pub struct ConsentView {
 
 /// A consent that is open, in a list.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-pub struct OpenConsentView {
+pub struct OpenConsent {
     /// The connection's name.
     pub name: String,
     /// The consent.
