@@ -136,7 +136,11 @@ async fn the_test_url_of_a_provider_with_a_private_connection_cannot_be_changed(
     });
     api(&lab, "POST", "/connections", &private).await.is(201);
     let refused = api(&lab, "PUT", AT, &other).await;
-    assert!(refused.text().contains("`test.url` of provider `corp` stays"), "{}", refused.text());
+    assert!(
+        refused.text().contains("`test.url` of provider `corp` cannot change"),
+        "{}",
+        refused.text()
+    );
     assert_eq!(api(&lab, "PUT", AT, &account).await.head.status(), 200);
     lab.finish().await;
 }

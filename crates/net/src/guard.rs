@@ -277,7 +277,7 @@ mod tests {
         let said = |text: &str| AllowPrivate::parse(text).expect_err(text).to_string();
         for text in ["fd00::/8:443", "::1:443", "[fd00::]/8", "[fe80::1%eth0]:443"] {
             let told = said(text);
-            assert!(told.contains("write [fd00::]/8:443, [fd12:3456::1]:443"), "{told}");
+            assert!(told.contains("[fd00::]/8:443, [fd12:3456::1]:443"), "{told}");
         }
         for written in ["[fd00::]/8:443", "[fd12:3456::1]:443", "[::1]:8000-9000"] {
             assert!(AllowPrivate::parse(written).is_ok(), "{written}");

@@ -347,7 +347,7 @@ mod tests {
     fn every_mistake_names_its_place_and_a_remedy() {
         let agents = |names: &[&str]| Some(names.iter().map(ToString::to_string).collect());
         for (rule, wanted) in [
-            (text("r", &["a.test"]), "says nothing: add `use: CONNECTION`"),
+            (text("r", &["a.test"]), "add `use: CONNECTION`"),
             (using("work-gihub"), "no connection `work-gihub`: did you mean `work-github`?"),
             (using("zzz"), "no connection `zzz`: add it with `keyward connection add`"),
             (
