@@ -165,6 +165,19 @@ impl CopyMemory {
     }
 }
 
+/// Runs `body` of `test` in a process without other tests, whose memory can be measured. `cargo test` runs all tests in one.
+pub(crate) async fn alone<T>(_test: T, body: impl Future<Output = ()>) {
+    const ALONE: &str = "KEYWARD_TEST_ALONE";
+    if std::env::var_os(ALONE).is_some() {
+        return body.await;
+    }
+    let name = std::any::type_name::<T>().split_once("::").expect("a path").1;
+    let mut command = Command::new(std::env::current_exe().expect("Linux"));
+    command.args([name, "--exact", "--nocapture"]).env(ALONE, "1");
+    let output = run(command).await;
+    assert!(said(&output).contains("1 passed"), "{}", said(&output));
+}
+
 /// A line of the process's status, in bytes.
 fn memory(line: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("it is Linux");

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, UNIX_EPOCH};
 
 pub(crate) use test_support::process::said;
@@ -65,7 +66,10 @@ pub(crate) fn first_files(program: &Path, data: &Path, make: impl FnOnce()) {
         return copy(&kept, data);
     }
     make();
-    let own = installed(&format!("{name}-data-{}", std::process::id()));
+    // Tests may share a process.
+    static MADE: AtomicU32 = AtomicU32::new(0);
+    let number = MADE.fetch_add(1, Relaxed);
+    let own = installed(&format!("{name}-data-{}-{number}", std::process::id()));
     copy(data, &own);
     // Of tests that make it at the same time, the first one's stays.
     if std::fs::rename(&own, &kept).is_err() {

@@ -86,7 +86,7 @@ async fn a_source_is_added_and_a_connection_uses_a_key_of_it_by_reference() {
     tab.click("Change source").await;
     tab.is_at("/sources").await;
     tab.click("Test").await;
-    tab.sees("Asked").await;
+    tab.sees("Tested").await;
     let asked = keeper.received();
     let target = asked.last().expect("a request").head.target().to_owned();
     assert!(target.contains("project=web"), "{target}");

@@ -1,12 +1,16 @@
 //! Answers and files that are larger than any buffer.
 
 use super::stage::Stage;
-use crate::database_stage::{CopyMemory, large_mib};
+use crate::database_stage::{CopyMemory, alone, large_mib};
 use crate::stage::{run, said};
 
 /// As an answer, and by `LOAD DATA LOCAL`: 1 GiB in the soak, 64 MiB otherwise.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_large_answer_and_a_large_file_pass_whole() {
+    alone(a_large_answer_and_a_large_file_pass_whole, copy_both_ways()).await;
+}
+
+async fn copy_both_ways() {
     let stage = Stage::new().await;
     let mib = large_mib();
     stage.server.sql("CREATE TABLE app.large (a int, b longtext) ENGINE=MyISAM");

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use super::server::NAME;
 use super::stage::Stage;
-use crate::database_stage::{CopyMemory, large_mib};
+use crate::database_stage::{CopyMemory, alone, large_mib};
 use crate::stage::{installed, run, said};
 
 const ROUNDS: usize = 3;
@@ -49,6 +49,10 @@ async fn pgbench_runs_through_the_listener() {
 /// In both directions, by COPY: 1 GiB in the soak, 64 MiB otherwise.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_large_copy_passes_whole_in_both_directions() {
+    alone(a_large_copy_passes_whole_in_both_directions, copy_both_ways()).await;
+}
+
+async fn copy_both_ways() {
     let stage = Stage::new().await;
     let blocks = large_mib();
     stage.served("ci", "main", "CREATE TABLE large (a int, b text)").await;

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 
 use super::stage::Stage;
-use crate::database_stage::{CopyMemory, large_mib};
+use crate::database_stage::{CopyMemory, alone, large_mib};
 use crate::stage::{run, said};
 
 /// The length of a value, in MiB: Redis has up to 512.
@@ -13,6 +13,10 @@ const VALUE_MIB: u64 = 64;
 /// To the server and back: 1 GiB in the soak, 64 MiB otherwise.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn large_values_pass_whole_in_both_directions() {
+    alone(large_values_pass_whole_in_both_directions, copy_values()).await;
+}
+
+async fn copy_values() {
     let stage = Stage::new().await;
     let (given, got) = (file(&stage, "given"), file(&stage, "got"));
     let peak = CopyMemory::begin();
