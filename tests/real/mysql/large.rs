@@ -7,7 +7,7 @@ use crate::stage::{run, said};
 /// As an answer, and by `LOAD DATA LOCAL`: 1 GiB in the soak, 64 MiB otherwise.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_large_answer_and_a_large_file_pass_whole() {
-    alone(a_large_answer_and_a_large_file_pass_whole, copy_both_ways()).await;
+    alone(a_large_answer_and_a_large_file_pass_whole, Box::pin(copy_both_ways())).await;
 }
 
 async fn copy_both_ways() {

@@ -49,7 +49,7 @@ async fn pgbench_runs_through_the_listener() {
 /// In both directions, by COPY: 1 GiB in the soak, 64 MiB otherwise.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_large_copy_passes_whole_in_both_directions() {
-    alone(a_large_copy_passes_whole_in_both_directions, copy_both_ways()).await;
+    alone(a_large_copy_passes_whole_in_both_directions, Box::pin(copy_both_ways())).await;
 }
 
 async fn copy_both_ways() {

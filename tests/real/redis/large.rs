@@ -13,7 +13,7 @@ const VALUE_MIB: u64 = 64;
 /// To the server and back: 1 GiB in the soak, 64 MiB otherwise.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn large_values_pass_whole_in_both_directions() {
-    alone(large_values_pass_whole_in_both_directions, copy_values()).await;
+    alone(large_values_pass_whole_in_both_directions, Box::pin(copy_values())).await;
 }
 
 async fn copy_values() {

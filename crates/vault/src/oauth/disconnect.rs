@@ -10,7 +10,7 @@ use super::Flows;
 use super::error::FlowError;
 use super::revoke::{RevocationTarget, Revoked, encoded};
 use super::rows::PendingRevocation;
-use crate::{RemovedConnection, RowError};
+use crate::RemovedConnection;
 use keyward_base::id::{ConnectionId, OrgId};
 use keyward_state::directory::ConnectionRecord;
 use keyward_state::store::Version;
