@@ -148,7 +148,7 @@ struct New {
     #[serde(flatten)]
     spec: AgentSpec,
     #[serde(flatten)]
-    with: AgentCreateOptions,
+    options: AgentCreateOptions,
 }
 
 /// What `agent add` prints as JSON.
@@ -196,7 +196,7 @@ impl Add {
         let Self { environment, user_providers, .. } = self;
         let spec =
             AgentSpec { labels, environment, allow, user_providers, ..AgentSpec::named(self.name) };
-        let new = New { spec, with: AgentCreateOptions { owner: self.owner } };
+        let new = New { spec, options: AgentCreateOptions { owner: self.owner } };
         let agent: Shown<Agent> = client.post("/api/v1/agents", &new).await?;
         let first = serde_json::json!({});
         let at = format!("{}/tokens", path::<Agent>(agent.id.as_str()));

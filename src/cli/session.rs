@@ -69,7 +69,7 @@ struct New {
     #[serde(flatten)]
     spec: SessionSpec,
     #[serde(flatten)]
-    with: SessionCreateOptions,
+    options: SessionCreateOptions,
 }
 
 impl Command {
@@ -100,7 +100,7 @@ impl Add {
             environment,
             label,
         };
-        let new = New { spec, with: SessionCreateOptions { ttl, expires_in: None } };
+        let new = New { spec, options: SessionCreateOptions { ttl, expires_in: None } };
         let made = client.post("/api/v1/sessions", &new).await;
         let made: SessionIssued = made.map_err(Failure::of_names)?;
         let proxy = global.proxy_at(client).await;

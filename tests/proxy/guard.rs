@@ -155,7 +155,7 @@ async fn alt_svc_proxy_and_hop_by_hop_fields_of_an_answer_are_removed() {
 async fn denied_names_are_not_looked_up() {
     let plan = Plan::api_key().rule("{ name: lost, hosts: [lost.invalid], action: tunnel }");
     let origin = Origin::saying("fine");
-    // In a process of its own: whoever looks a name up starts a thread for it.
+    // In a process of its own, in which only this gateway starts threads for look-ups of names.
     let served = Served::start(&plan, &origin, &[]);
     for (name, code, is_looked_up) in [
         ("no-such-name.invalid", "default_deny", false),

@@ -224,7 +224,7 @@ async fn trailers_pass_both_ways_without_credentials_cookies_or_method_overrides
 }
 
 /// Sends a head and a part before it reads the request's body; then waits until it is given up, and tells so. It breaks
-/// off if it has nobody to tell.
+/// off if no test waits for that.
 fn breaking(offer: Offer, given_up: Option<&Arc<Notify>>) -> Origin {
     let (tell, also) = (given_up.cloned(), given_up.cloned());
     let http1 = move |mut stream: Stream| {

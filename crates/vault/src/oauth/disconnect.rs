@@ -66,17 +66,13 @@ impl Flows {
         let removed = RevocationTarget { connection, app };
         let deadline = Instant::now() + self.settings.load().revoke_timeout;
         let grant = grant.filter(|_| revoke).map(|grant| encoded(&grant));
-        let first = match (grant, planned) {
-            (None, None) => None,
-            (Some(grant), None) => {
+        let (before, plan) = planned.map(|plan| (plan.pending.grant, plan.version)).unzip();
+        // The grant may have been renewed since the plan.
+        let first = match grant.or(before) {
+            None => None,
+            Some(grant) => {
                 let pending = removed.pending_revocation(grant, self.revoked_until());
-                Some(self.store_and_attempt(id.as_str(), pending, None, deadline).await?)
-            }
-            // The grant may have been renewed since the plan.
-            (grant, Some(PlannedRevocation { pending, version })) => {
-                let grant = grant.unwrap_or(pending.grant);
-                let pending = removed.pending_revocation(grant, self.revoked_until());
-                Some(self.store_and_attempt(id.as_str(), pending, Some(version), deadline).await?)
+                Some(self.store_and_attempt(id.as_str(), pending, plan, deadline).await?)
             }
         };
         let Some(mut late) = late else {
