@@ -132,10 +132,10 @@ fn structured_reset(fields: &HeaderMap) -> Option<Duration> {
     parameters(fields, "t").max().map(Duration::from_secs)
 }
 
-/// The values of a parameter with a whole number, of each limit in `RateLimit`.
+/// The values of a parameter with a whole number, of each limit in `RateLimit`, which may have several lines (RFC 9651, 3.1).
 fn parameters<'a>(fields: &'a HeaderMap, key: &'a str) -> impl Iterator<Item = u64> + 'a {
-    let all = text(fields, &RATE_LIMIT).unwrap_or_default();
-    all.split([',', ';']).filter_map(move |part| {
+    let lines = fields.get_all(&RATE_LIMIT).into_iter().filter_map(|line| line.to_str().ok());
+    lines.flat_map(|line| line.split([',', ';'])).filter_map(move |part| {
         let (name, value) = part.split_once('=')?;
         (name.trim() == key).then(|| value.trim().parse().ok())?
     })
@@ -250,10 +250,18 @@ mod tests {
 
     #[test]
     fn the_ratelimit_field_of_the_ietf_draft_is_read_for_every_service() {
-        let stated = RateLimitFields::default()
-            .stated(&fields(&[("ratelimit", "\"burst\";r=50;t=30, \"daily\";r=8;t=3600")]), now);
+        let one_line = [("ratelimit", "\"burst\";r=50;t=30, \"daily\";r=8;t=3600")];
+        let two_lines =
+            [("ratelimit", "\"burst\";r=50;t=30"), ("ratelimit", "\"daily\";r=8;t=3600")];
         let resets_at = Some("2026-11-25T13:00:00Z".parse().unwrap());
-        assert_eq!(stated, Some(StatedLimit { remaining: 8, limit: None, resets_at }));
+        for lines in [&one_line[..], &two_lines] {
+            let stated = RateLimitFields::default().stated(&fields(lines), now);
+            assert_eq!(
+                stated,
+                Some(StatedLimit { remaining: 8, limit: None, resets_at }),
+                "{lines:?}"
+            );
+        }
     }
 
     #[test]
