@@ -5,6 +5,7 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
 use crate::webhooks::{lab_of, post};
+use test_support::canary::Canary;
 use test_support::*;
 
 const LAST: &str = "*";
@@ -61,6 +62,22 @@ fn all() -> Vec<Changed> {
         of("/users/ann", json!({ "role": "auditor" })),
         of("/webhooks/ops", json!({ "paused": true })),
     ]
+}
+
+#[tokio::test]
+async fn a_token_of_a_user_conflicts_with_no_change_of_the_user() {
+    let mut lab = lab().await;
+    let path = "/users/ann";
+    let (before, dated) = (etag(&lab, path).await, listed(&lab, path).await["updated"].clone());
+    let issued = post(&lab, "/tokens", &json!({ "user": "ann", "label": "ci" })).await;
+    lab.guard(Canary::of(issued["token"].as_str().expect("shown once").to_owned()));
+    assert_eq!(etag(&lab, path).await, before);
+    assert_eq!(listed(&lab, path).await["updated"], dated);
+    let changed = with_tag(&lab, &before, ("PATCH", path), r#"{"role":"admin"}"#).await;
+    assert_eq!(changed.head.status(), 200, "{}", changed.text());
+    assert_ne!(etag(&lab, path).await, before);
+    assert_ne!(listed(&lab, path).await["updated"], dated);
+    lab.finish().await;
 }
 
 #[tokio::test]
@@ -246,7 +263,7 @@ async fn an_etag_is_not_changed_by_a_restart_or_a_new_run_token() {
         before.push(etag(&lab, path).await);
     }
     let run = post(&lab, "/agents/ops-agent/tokens", &json!({ "label": "a run" })).await;
-    lab.guard(test_support::canary::Canary::of(run["token"].as_str().expect("once").to_owned()));
+    lab.guard(Canary::of(run["token"].as_str().expect("once").to_owned()));
     lab.gateway.restart().await;
     for (path, before) in paths.iter().zip(before) {
         assert_eq!(etag(&lab, path).await, before, "{path}");

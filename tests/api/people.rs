@@ -2,6 +2,7 @@
 //! not exist, on every route of the admin API and through the proxy.
 
 pub(crate) mod routes;
+mod runs;
 mod status;
 pub(crate) mod world;
 

@@ -305,8 +305,7 @@ impl AuditFollower {
             if self.has_ended {
                 return None;
             }
-            let deps = self.gateway.deps();
-            if !self.caller.is_still_authenticated(deps) {
+            if !self.caller.is_still_authenticated(self.gateway.deps()) {
                 return Some(self.end("the token or login no longer gives access"));
             }
             let is_ready = self.gateway.is_ready();
@@ -321,6 +320,7 @@ impl AuditFollower {
                         return Some(self.end("the gateway is stopping"));
                     },
                     () = self.gateway.drain_started() => {}
+                    () = self.caller.authentication_end(self.gateway.deps()) => {}
                 },
             }
         }

@@ -5,7 +5,7 @@ use axum::extract::{FromRequest, FromRequestParts, OptionalFromRequest, Path, Qu
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderMap, Method};
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use zeroize::Zeroizing;
 
 use super::body_bytes::collect;
@@ -136,9 +136,9 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let path = error.path().to_string();
-        misfit(if path == "." { String::new() } else { path }, error.inner())
+        misfit(if path == "." { String::new() } else { path }, error.inner(), bytes)
     })?;
-    reader.end().map_err(|error| misfit(String::new(), &error))?;
+    reader.end().map_err(|error| misfit(String::new(), &error, bytes))?;
     Ok(value)
 }
 
@@ -153,8 +153,13 @@ pub(super) fn refuse_list(bytes: &[u8]) -> Result<(), ApiError> {
     }
 }
 
-pub(super) fn misfit(field: String, error: &serde_json::Error) -> ApiError {
+/// Why `body` is refused. serde_json also reports a value of the wrong type for an enum as a syntax error.
+pub(super) fn misfit(field: String, error: &serde_json::Error, body: &[u8]) -> ApiError {
     let (line, column) = (error.line(), error.column());
+    let is_json = || serde_json::from_slice::<IgnoredAny>(body).is_ok();
+    if error.is_syntax() && is_json() {
+        return ApiError::field(field, "has a value that is not accepted");
+    }
     if !error.is_data() {
         let message = match (error.is_eof(), line, column) {
             (true, _, 0) => "the body is empty; send a JSON object".to_owned(),
@@ -348,6 +353,21 @@ mod tests {
             panic!("not a field error")
         };
         assert_eq!((field.as_str(), message.as_str()), ("fields.token", "must be a string"));
+    }
+
+    /// serde_json calls it a syntax error.
+    #[test]
+    fn a_value_of_the_wrong_type_for_an_enum_is_named_by_its_path() {
+        for body in [r#"{"state":1}"#, r#"{"state":true}"#, r#"{"state":["active"]}"#] {
+            let ApiError::Field { field, .. } = refused::<PageRange>(body.as_bytes()) else {
+                panic!("not a field error: {body}")
+            };
+            assert_eq!(field, "state", "{body}");
+        }
+        for no_json in [r#"{"state":1"#, r#"{"state":1}}"#, r#"{"state":1,}"#] {
+            let error = refused::<PageRange>(no_json.as_bytes());
+            assert!(matches!(error, ApiError::Unreadable(_)), "{no_json}: {error:?}");
+        }
     }
 
     #[test]

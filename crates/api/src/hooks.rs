@@ -36,6 +36,9 @@ pub(super) use intake::routes as open_routes;
 /// Events of one answer.
 const EVENTS_MAX: usize = 100;
 
+/// Why a follower gets no more events.
+const NO_ACCESS: &str = "the token or login no longer gives access";
+
 /// Events of one answer by default: a body may have 2 MiB.
 const EVENTS_USUAL: usize = 20;
 
@@ -380,15 +383,13 @@ impl EventFollower {
         }
         let Self { context, hook, reader, .. } = self;
         let (admin, inbox) = (&context.admin, &context.deps().inbox);
+        let (caller, deps) = (&context.caller, context.deps());
         let ended = async {
-            let mut changes = context.deps().directory.changes();
+            let mut changes = deps.directory.changes();
             loop {
                 let exists = context.view().one::<Hook>(&hook.org, &hook.id).is_some();
                 if !exists {
                     return "the hook was removed";
-                }
-                if !context.caller.is_still_authenticated(context.deps()) {
-                    return "the token or login no longer gives access";
                 }
                 if !admin.is_ready() {
                     return "the gateway is stopping";
@@ -396,6 +397,7 @@ impl EventFollower {
                 tokio::select! {
                     _ = changes.changed() => {}
                     () = admin.drain_started() => {}
+                    () = caller.authentication_end(deps) => return NO_ACCESS,
                 }
             }
         };
@@ -403,6 +405,11 @@ impl EventFollower {
             biased;
             reason = ended => Err(reason.to_owned()),
             next = inbox.next(hook, reader) => next.map_err(|error| ApiError::from(error).to_string()),
+        };
+        // Its time may have ended since the last check.
+        let next = match caller.is_still_authenticated(deps) {
+            true => next,
+            false => Err(NO_ACCESS.to_owned()),
         };
         Some(match next {
             Ok(event) => {

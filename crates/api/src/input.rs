@@ -226,10 +226,10 @@ fn part<T: DeserializeOwned>(bytes: &[u8], part: InputPart<'_>) -> Result<T, Api
                     _ => spec_misfit(field, &message),
                 }
             }
-            _ => misfit(field, &error),
+            _ => misfit(field, &error, bytes),
         }
     })?;
-    reader.end().map_err(|error| misfit(String::new(), &error))?;
+    reader.end().map_err(|error| misfit(String::new(), &error, bytes))?;
     Ok(value)
 }
 

@@ -14,6 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::mpsc;
 
 use super::agents::why_paused;
+use super::auth::Caller;
 use super::body::Body;
 use super::change_details::Run;
 use super::context::Context;
@@ -29,7 +30,7 @@ use keyward_base::secret::Secret;
 use keyward_model::Agent;
 use keyward_state::crypto::token::TokenHash;
 use keyward_state::directory::AgentRecord;
-use keyward_state::observe::change::{Actor, Change};
+use keyward_state::observe::change::Change;
 use keyward_state::observe::event::Outcome;
 
 /// How long a token stays valid after the gateway was killed.
@@ -44,7 +45,7 @@ struct RunToken {
     agent: AgentId,
     token: TokenId,
     /// Who started the run.
-    by: Actor,
+    caller: Caller,
     /// The run as logged.
     run: Run,
     open: OpenRun,
@@ -89,9 +90,9 @@ async fn open(
     admin.runs().tokens.lock().insert(token.clone(), false);
     admin.deps().metrics.run_refusals.watch(&token);
     let (lines, body) = mpsc::channel(1);
-    let (org, agent, by) = (agent.org.clone(), agent.id.clone(), caller.actor());
-    let admin = admin.clone();
-    let held = RunToken { admin, org, agent, token, by, run, open };
+    let (org, agent) = (agent.org.clone(), agent.id.clone());
+    let (admin, caller) = (admin.clone(), caller.clone());
+    let held = RunToken { admin, org, agent, token, caller, run, open };
     // In a separate task: revoking the token must complete when the reader is gone.
     tokio::spawn(held.until_closed(lines));
     let first = futures_util::stream::iter([Ok::<_, Infallible>(line)]);
@@ -138,8 +139,8 @@ impl Drop for RunToken {
 }
 
 impl RunToken {
-    /// Renews the token until its reader is gone, then revokes it; ends the response when the token was
-    /// revoked. A gateway that stops ends the response and leaves the token to its expiry, because the run may
+    /// Renews the token until its reader is gone or whoever opened the run has no access any more, then revokes it;
+    /// ends the response when the token was revoked. A gateway that stops ends the response and leaves the token to its expiry, because the run may
     /// continue with the next gateway.
     async fn until_closed(self, lines: mpsc::Sender<Bytes>) {
         let mut tick = tokio::time::interval(RENEW_EVERY);
@@ -153,6 +154,13 @@ impl RunToken {
                 () = lines.closed() => {
                     self.release().await;
                     break Some("its program ended");
+                }
+                () = self.caller.authentication_end(self.admin.deps()) => {
+                    // With another role it may be opened again, with the same token.
+                    if !self.caller.has_live_credential(self.admin.deps()) {
+                        self.release().await;
+                    }
+                    break Some("whoever opened it has no access any more");
                 }
                 () = self.admin.drain_started() => break None,
                 changed = changes.changed() => if changed.is_err() { break None },
@@ -174,7 +182,7 @@ impl RunToken {
             return;
         }
         let deps = self.admin.deps();
-        let change = Change::new(&self.by, "run", "ended").because(why);
+        let change = Change::new(&self.caller.actor(), "run", "ended").because(why);
         let mut event = change.event(deps.clock.now(), &self.org, Outcome::Completed);
         Run { action: "ended", ..self.run.clone() }.write(&mut event);
         deps.changes.record(event).await;

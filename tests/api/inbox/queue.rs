@@ -61,6 +61,38 @@ async fn a_queue_has_no_signing_key_to_rotate_until_its_events_are_posted() {
     lab.finish().await;
 }
 
+#[tokio::test]
+async fn a_follower_gets_no_event_after_its_token_has_expired() {
+    let mut lab = queue("github", SECRET).await;
+    api(&lab, "POST", "/users", json!({"name": "ann", "role": "admin"}), 201).await;
+    let own = lab.gateway.admin;
+    let (mut follower, fields) = until_some("a follower", async || {
+        let token = json!({"user": "ann", "scopes": ["hook-events:read"], "ttl": "2s"});
+        let token = api(&lab, "POST", "/tokens", token, 201).await;
+        let token = token["token"].as_str().expect("shown once").to_owned();
+        let fields = format!("Authorization: Bearer {token}\r\n");
+        lab.guard(Canary::of(token));
+        let mut wire = Wire::to(own).await;
+        let line = "GET /api/v1/hooks/q/events?follow=true HTTP/1.1";
+        wire.send(format!("{line}\r\nHost: {own}\r\n{fields}\r\n")).await;
+        let status = wire.head().await.expect("an answer").status();
+        (status == 200).then_some((wire, fields))
+    })
+    .await;
+    until("the end of the token", async || {
+        let read = lab.gateway.api_with(&fields, ("GET", "/hooks/q/events"), "").await;
+        read.head.status() == 401
+    })
+    .await;
+    let body = r#"{"n":"after the end"}"#;
+    let signature = format!("X-Hub-Signature-256: sha256={}\r\n", signed(SECRET, body));
+    send(&lab, "/hooks/q", &signature, body).await.is(200);
+    let rest = patiently("the end of the answer", follower.rest()).await;
+    let rest = String::from_utf8_lossy(&rest);
+    assert!(rest.contains("event: end") && !rest.contains("after the end"), "{rest}");
+    lab.finish().await;
+}
+
 /// A full queue takes no event, so that the service sends it again; and no more refusals than sixty a minute are recorded.
 #[tokio::test]
 async fn waiting_events_and_recorded_refusals_are_bounded() {

@@ -369,7 +369,11 @@ impl DirectoryWriter {
     ) -> Result<Arc<Record<R>>, DirectoryError> {
         (after.id, after.org) = (before.id.clone(), before.org.clone());
         after.created = before.created;
-        after.updated = R::DATED.then(|| self.clock.now());
+        // A token of its own, for example, does not change it.
+        after.updated = before.updated;
+        if R::DATED && after.version() != before.version() {
+            after.updated = Some(self.clock.now());
+        }
         check_fixed::<R>(&before.spec, &after.spec)?;
         R::check(&after.spec)?;
         R::may_change(&before, &after, &self.view.load_full())?;
