@@ -129,6 +129,7 @@ fn token(value: &Value, path: &str, reading: &mut ConfigReading<'_>) -> Option<S
 fn read_uses(items: &[Value], path: &str, reading: &mut ConfigReading<'_>) -> Vec<UseItem> {
     let each = items.iter().enumerate().filter_map(|(index, item)| {
         let at = item_of(path, index);
+        reading.no_empty_lists(item, &["allow", "deny"], &at);
         let LimitedUse { connection, allow, deny } = match item {
             Value::Mapping(_) => decode::<LimitedUse>(item, &at, &mut reading.problems)?,
             name => {
@@ -136,12 +137,6 @@ fn read_uses(items: &[Value], path: &str, reading: &mut ConfigReading<'_>) -> Ve
                 LimitedUse { connection, allow: None, deny: None }
             }
         };
-        for (key, names) in [("allow", &allow), ("deny", &deny)] {
-            if names.as_ref().is_some_and(Vec::is_empty) {
-                let remedy = "name an action, or omit the key";
-                reading.problems.add(&key_of(&at, key), "the list is empty", remedy);
-            }
-        }
         let (allow, deny) = (allow.unwrap_or_default(), deny.unwrap_or_default());
         Some(UseItem { connection, limits: BindingLimits { allow, deny } })
     });

@@ -19,7 +19,7 @@ use keyward_base::secret::Secret;
 use keyward_base::settings::Settings;
 use keyward_model::{App, Connection, Reference, References};
 use keyward_rules::provider::decode::did_you_mean;
-use keyward_rules::provider::document::key_of;
+use keyward_rules::provider::document::{item_of, key_of};
 use keyward_rules::provider::{AuthMethod, Field, FormError, Provider};
 
 section! {
@@ -80,6 +80,11 @@ pub(super) fn connections(
     reading: &mut ConfigReading<'_>,
 ) -> Vec<Declared<Connection>> {
     let mut found = Declared::<Connection>::read(value, providers, reading);
+    for (index, item) in value.and_then(Value::as_sequence).into_iter().flatten().enumerate() {
+        let Some(settings) = item.get("settings") else { continue };
+        let at = key_of(&item_of("connections", index), "settings");
+        reading.no_empty_lists(settings, &["statements", "tables"], &at);
+    }
     for Declared { org, spec, with, .. } in &mut found {
         let path = with.path.as_str();
         names::check_not_token(&spec.name, path, reading);

@@ -10,7 +10,7 @@ use serde_yaml::Value;
 use keyward_base::id::OrgId;
 use keyward_rules::provider::checked::CheckedProvider;
 use keyward_rules::provider::decode::decode;
-use keyward_rules::provider::document::{Document, Problems};
+use keyward_rules::provider::document::{Document, Problems, key_of};
 
 /// Where relative paths begin.
 #[derive(Clone, Debug)]
@@ -55,6 +55,22 @@ impl<'d> ConfigReading<'d> {
             Some(_) => {
                 self.problems.add(path, "this is not a list", "write `- …` items");
                 &[]
+            }
+        }
+    }
+
+    /// Reports lists of `item` without an entry, also where all entries are commented out, which YAML reads as `null`. They
+    /// read as "none", and would mean "all".
+    pub(super) fn no_empty_lists(&mut self, item: &Value, keys: &[&str], path: &str) {
+        for key in keys {
+            let is_empty = match item.get(key) {
+                Some(Value::Sequence(entries)) => entries.is_empty(),
+                Some(value) => value.is_null(),
+                None => false,
+            };
+            if is_empty {
+                let remedy = format!("name one, or omit `{key}`");
+                self.problems.add(&key_of(path, key), "the list is empty", remedy);
             }
         }
     }

@@ -17,6 +17,9 @@ use keyward_state::rulebook::PlacedRule;
 const ACTIONS: [ActionKind; 4] =
     [ActionKind::Inject, ActionKind::Deny, ActionKind::Pass, ActionKind::Tunnel];
 
+/// The keys that limit a rule to what they list.
+const LISTS: [&str; 6] = ["agents", "hosts", "methods", "paths", "actions", "branches"];
+
 /// The keys of an item.
 pub(super) struct RuleItem;
 
@@ -42,7 +45,7 @@ pub(super) fn rules(value: Option<&Value>, reading: &mut ConfigReading<'_>) -> V
             names::unique(name, earlier, &path, reading);
             names::check_not_token(name, &path, reading);
         }
-        no_empty_lists(&item, &path, reading);
+        reading.no_empty_lists(&item, &LISTS, &path);
         for refusal in spec.refusals() {
             let at = match &*refusal.field {
                 "" => path.clone(),
@@ -66,14 +69,4 @@ fn known_action(item: &mut Value, path: &str, reading: &mut ConfigReading<'_>) {
         did_you_mean(action, known).unwrap_or_else(|| format!("write {}", known.join(", ")));
     reading.problems.add(&key_of(path, "action"), format!("there is no action `{action}`"), remedy);
     "inject".clone_into(action);
-}
-
-/// An empty list reads as "none", and would mean "all".
-fn no_empty_lists(item: &Value, path: &str, reading: &mut ConfigReading<'_>) {
-    for key in ["agents", "hosts", "methods", "paths", "actions"] {
-        if item.get(key).and_then(Value::as_sequence).is_some_and(Vec::is_empty) {
-            let remedy = format!("name one, or omit `{key}` for all");
-            reading.problems.add(&key_of(path, key), "the list is empty", remedy);
-        }
-    }
 }

@@ -290,12 +290,40 @@ agents: [{ name: a, environment: dev, use: [gh, gh, ""] }]"#,
              means one segment or a part of it, and `**`, only at the end, any rest",
             "keyward.yaml:5: rules[3].methods[0]: this is not a method; write GET, POST or another",
             "keyward.yaml:5: rules[3].methods[1]: `GTE` is no usual method; did you mean `GET`?",
-            "keyward.yaml:6: rules[4].agents: the list is empty; name one, or omit `agents` for all",
-            "keyward.yaml:6: rules[4].hosts: the list is empty; name one, or omit `hosts` for all",
+            "keyward.yaml:6: rules[4].agents: the list is empty; name one, or omit `agents`",
+            "keyward.yaml:6: rules[4].hosts: the list is empty; name one, or omit `hosts`",
             "keyward.yaml:7: rules[5].hots: unknown key `hots`; did you mean `hosts`?",
             "keyward.yaml:8: rules[6].action: there is no action `explode`; write inject, deny, pass, tunnel",
             "keyward.yaml:9: rules[7].host: unknown key `host`; did you mean `hosts`?",
             "keyward.yaml:9: rules[7].org: this is not the name of an organisation; write 2 to 40 lower-case letters, digits or inner hyphens",
+        ],
+    ),
+    // YAML reads a key whose items are all commented out as `null`.
+    (
+        r#"rules:
+  - { action: pass, agents: , hosts: , methods: , paths:  }
+  - { use: x, actions: , branches: [] }"#,
+        &[
+            "keyward.yaml:2: rules[0].agents: the list is empty; name one, or omit `agents`",
+            "keyward.yaml:2: rules[0].hosts: the list is empty; name one, or omit `hosts`",
+            "keyward.yaml:2: rules[0].methods: the list is empty; name one, or omit `methods`",
+            "keyward.yaml:2: rules[0].paths: the list is empty; name one, or omit `paths`",
+            "keyward.yaml:3: rules[1].actions: the list is empty; name one, or omit `actions`",
+            "keyward.yaml:3: rules[1].branches: the list is empty; name one, or omit `branches`",
+        ],
+    ),
+    (
+        "agents: [{ name: a, use: [{ connection: x, allow: }, { connection: y, deny: [] }] }]",
+        &[
+            "keyward.yaml:1: agents[0].use[0].allow: the list is empty; name one, or omit `allow`",
+            "keyward.yaml:1: agents[0].use[1].deny: the list is empty; name one, or omit `deny`",
+        ],
+    ),
+    (
+        r#"connections: [{ name: a, provider: postgres, variables: { host: db.test }, fields: { username: u, password: { env: X } }, settings: { statements: , tables: [] } }]"#,
+        &[
+            "keyward.yaml:1: connections[0].settings.statements: the list is empty; name one, or omit `statements`",
+            "keyward.yaml:1: connections[0].settings.tables: the list is empty; name one, or omit `tables`",
         ],
     ),
     ("rules: nothing", &["keyward.yaml:1: rules: this is not a list; write `- …` items"]),
