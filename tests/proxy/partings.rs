@@ -1,5 +1,7 @@
 //! When Keyward ends a stream, the agent can read it to the end, also while the agent still sends, for a limited time.
 
+use std::sync::{Arc, OnceLock};
+
 use test_support::http2::frames::*;
 use test_support::*;
 
@@ -94,5 +96,34 @@ async fn an_idle_stream_ends_cleanly() {
     wire.send(request_text("GET /a", HOST)).await;
     assert_eq!(wire.answer("GET").await.text(), "fine");
     assert!(wire.ends_cleanly().await);
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn a_goaway_that_repeats_the_credential_is_not_logged() {
+    let secret = Arc::new(OnceLock::new());
+    let known = secret.clone();
+    let origin = Origin::framed(move |mut stream: Stream| {
+        let secret: Arc<OnceLock<String>> = known.clone();
+        async move {
+            stream.exactly(PREFACE.len()).await;
+            stream.send(frame(SETTINGS, 0, 0, &[])).await;
+            while let Some(got) = stream.frame().await {
+                if got.kind == HEADERS {
+                    // Last processed: none. Code: ENHANCE_YOUR_CALM.
+                    let mut payload = vec![0, 0, 0, 0, 0, 0, 0, 11];
+                    payload.extend(secret.get().expect("the lab has begun").as_bytes());
+                    stream.send(frame(GOAWAY, 0, 0, &payload)).await;
+                    stream.finish().await;
+                    return;
+                }
+            }
+        }
+    });
+    let lab = Plan::api_key().start(origin).await;
+    secret.set(lab.canary.text.clone()).expect("once");
+    let answer = lab.h2(HOST).await.post("POST /a", "an order").await;
+    assert_eq!(answer.head.one("keyward-error"), Some("upstream_protocol"), "{answer:?}");
+    // The log has no secret.
     lab.finish().await;
 }

@@ -2,6 +2,7 @@
 
 use h2::Reason;
 
+use crate::h2::described;
 use keyward_rules::inject::body::BodyError as FormError;
 use keyward_rules::inject::scrub::InspectError;
 use keyward_rules::inject::sign::aws_chunks::ChunkError;
@@ -11,8 +12,14 @@ use keyward_rules::inject::sign::aws_chunks::ChunkError;
 pub enum ReceiveError {
     #[error(transparent)]
     Http1(#[from] hyper::Error),
-    #[error(transparent)]
-    Http2(#[from] h2::Error),
+    #[error("{}", described(.0))]
+    Http2(h2::Error),
+}
+
+impl From<h2::Error> for ReceiveError {
+    fn from(error: h2::Error) -> Self {
+        Self::Http2(error)
+    }
 }
 
 impl ReceiveError {

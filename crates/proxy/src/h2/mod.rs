@@ -23,6 +23,16 @@ pub const SEND_BUFFER_MAX: usize = 64 * 1024;
 /// What pieces of a body keep until h2 has written them.
 pub type BytesGuard = Arc<dyn Any + Send + Sync>;
 
+/// The text of an error, without the debug data of a GOAWAY (RFC 9113 §6.8): a peer may repeat a credential there.
+pub fn described(error: &h2::Error) -> String {
+    let reason = error.reason().filter(|_| error.is_go_away());
+    let Some(reason) = reason else { return error.to_string() };
+    match error.is_remote() {
+        true => format!("connection error received: {reason}"),
+        false => format!("connection error detected: {reason}"),
+    }
+}
+
 struct KeepingPiece {
     bytes: Bytes,
     _kept: BytesGuard,

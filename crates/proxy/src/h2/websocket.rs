@@ -16,7 +16,7 @@ use sha1::{Digest, Sha1};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
 
-use super::{BytesGuard, bytes_with_guard};
+use super::{BytesGuard, bytes_with_guard, described};
 
 /// The GUID that a server appends to the key (RFC 6455 §4.2.2).
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -205,7 +205,7 @@ fn broken(error: h2::Error) -> io::Error {
         true => io::ErrorKind::ConnectionReset,
         false => io::ErrorKind::BrokenPipe,
     };
-    io::Error::new(kind, error)
+    io::Error::new(kind, described(&error))
 }
 
 #[cfg(test)]

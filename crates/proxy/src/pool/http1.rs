@@ -1,11 +1,13 @@
 //! [`Http1Pool`]: idle HTTP/1.1 streams to upstreams, one pool for each core.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::client::conn::http1::SendRequest;
 use parking_lot::Mutex;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::idle_count::IdleCount;
@@ -33,6 +35,8 @@ pub struct Http1Stream {
     socket: Arc<SocketState>,
     /// Bytes that the socket had accepted when it was taken.
     written: u64,
+    /// Is dropped with the stream, which the task of the connection notices.
+    _open: oneshot::Sender<Infallible>,
 }
 
 /// Idle streams by key; the last one used is taken first.
@@ -46,6 +50,7 @@ pub struct Http1Pool {
 impl Http1Stream {
     pub fn new(
         sender: SendRequest<RequestBody>,
+        open: oneshot::Sender<Infallible>,
         socket: Arc<SocketState>,
         private: bool,
         tls_generation: u64,
@@ -62,6 +67,7 @@ impl Http1Stream {
             idle_before_use,
             socket,
             written,
+            _open: open,
         }
     }
 

@@ -19,6 +19,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::CLOSING_TIMEOUT;
 use super::dialled_stream::DialledStream;
 use super::idle_count::IdleCount;
 use super::interim::Interim;
@@ -28,7 +29,9 @@ use crate::body::incoming_body::IncomingBody;
 use crate::body::request_body::RequestBody;
 use crate::h2::send_body::{SendStop, send_body};
 use crate::h2::write_buffer::BufferedWrites;
-use crate::h2::{SEND_BUFFER_MAX, bytes_u32, without_fields_of_http1, without_outer_blanks};
+use crate::h2::{
+    SEND_BUFFER_MAX, bytes_u32, described, without_fields_of_http1, without_outer_blanks,
+};
 use crate::refusal::Refusal;
 use crate::sockets::streams::SocketState;
 use keyward_base::host::Target;
@@ -47,10 +50,6 @@ const SILENCE_MAX: Duration = Duration::from_secs(5);
 
 /// The same for one of several attempts: the time that is left for it may be a few milliseconds.
 const ATTEMPT_SILENCE_MIN: Duration = Duration::from_secs(1);
-
-/// How long a dropped stream may write what is left. A peer that does not read would keep its descriptor, which no agent's
-/// share contains.
-const CLOSING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// One shared stream of a core.
 #[derive(Clone)]
@@ -223,7 +222,7 @@ impl SharedStream {
                 // What ends the stream also ends the exchanges that use it, which report it.
                 ended = ended => {
                     if let Err(error) = ended {
-                        tracing::trace!(%error, "upstream stream ended");
+                        tracing::trace!(error = described(&error), "upstream stream ended");
                     }
                 }
                 () = overdue => tracing::trace!("upstream stream was not closed in time"),

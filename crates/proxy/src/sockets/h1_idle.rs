@@ -119,11 +119,13 @@ impl<IO> TrackedIo<IO> {
         !self.upgraded && uploaded && (self.watchdog.is_busy() || !self.idle.is_idle())
     }
 
-    fn write_pending(&mut self) {
+    /// Notes a write, and how much of it the stream accepted.
+    fn wrote(&mut self, wrote: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         self.idle.write_pending();
-        if let Some(ends) = &mut self.ends {
+        if let (Some(ends), Poll::Ready(Ok(1..))) = (&mut self.ends, &wrote) {
             ends.as_mut().reset(Instant::now() + HALF_CLOSED_TIMEOUT);
         }
+        wrote
     }
 }
 
@@ -160,8 +162,8 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for TrackedIo<IO> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        this.write_pending();
-        Pin::new(&mut this.io).poll_write(cx, bytes)
+        let wrote = Pin::new(&mut this.io).poll_write(cx, bytes);
+        this.wrote(wrote)
     }
 
     fn poll_write_vectored(
@@ -170,8 +172,8 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for TrackedIo<IO> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        this.write_pending();
-        Pin::new(&mut this.io).poll_write_vectored(cx, slices)
+        let wrote = Pin::new(&mut this.io).poll_write_vectored(cx, slices);
+        this.wrote(wrote)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -192,7 +194,7 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for TrackedIo<IO> {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        this.write_pending();
+        this.idle.write_pending();
         Pin::new(&mut this.io).poll_shutdown(cx)
     }
 }
@@ -271,6 +273,23 @@ mod tests {
         assert_eq!(end_after(&mut io).await, HALF_CLOSED_TIMEOUT, "it is not flushed");
         io.flush().await.unwrap();
         assert_eq!(end_after(&mut io).await, Duration::ZERO, "the exchange has ended");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_half_closed_agent_that_takes_no_bytes_is_not_waited_for_longer() {
+        let (io, mut peer) = duplex(4);
+        let (idle, watchdog) = (Arc::new(H1Idle::default()), Arc::new(Watchdog::idle()));
+        let mut io = TrackedIo::new(io, Bytes::new(), idle.clone(), watchdog.clone());
+        idle.request_begun(false);
+        watchdog.begin_exchange();
+        io.write_all(b"full").await.unwrap();
+        peer.shutdown().await.unwrap();
+        let begun = Instant::now();
+        let half = HALF_CLOSED_TIMEOUT / 2;
+        assert!(tokio::time::timeout(half, io.read(&mut [0; 8])).await.is_err());
+        assert!(tokio::time::timeout(half / 2, io.write(b"more")).await.is_err());
+        end_after(&mut io).await;
+        assert_eq!(begun.elapsed(), HALF_CLOSED_TIMEOUT);
     }
 
     #[tokio::test(start_paused = true)]

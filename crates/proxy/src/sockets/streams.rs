@@ -83,6 +83,14 @@ impl AgentStream {
         self.socket
     }
 
+    /// Tells the watchdog of bytes that the system accepted. A peer that does not read accepts none.
+    fn wrote(&self, wrote: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(1..)) = wrote {
+            self.watchdog.on_write();
+        }
+        wrote
+    }
+
     /// Turns the stream into a tunnel: `early` is read first, and `watchdog` observes it from now on.
     pub fn into_tunnel(self, early: Bytes, watchdog: Arc<Watchdog>) -> Self {
         // An empty `Bytes` may still hold its read buffer.
@@ -164,7 +172,7 @@ impl SocketState {
 
 macro_rules! each_socket {
     ($self:expr, $socket:ident => $body:expr) => {
-        match &mut $self.get_mut().socket {
+        match &mut $self.socket {
             Socket::Tcp($socket) => $body,
             Socket::Unix($socket) => $body,
             Socket::Tls($socket) => $body,
@@ -208,8 +216,9 @@ impl AsyncWrite for AgentStream {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.watchdog.on_write();
-        each_socket!(self, socket => Pin::new(socket).poll_write(cx, bytes))
+        let this = self.get_mut();
+        let wrote = each_socket!(this, socket => Pin::new(socket).poll_write(cx, bytes));
+        this.wrote(wrote)
     }
 
     fn poll_write_vectored(
@@ -221,8 +230,9 @@ impl AsyncWrite for AgentStream {
         if let [only] = bytes {
             return self.poll_write(cx, only);
         }
-        self.watchdog.on_write();
-        each_socket!(self, socket => Pin::new(socket).poll_write_vectored(cx, bytes))
+        let this = self.get_mut();
+        let wrote = each_socket!(this, socket => Pin::new(socket).poll_write_vectored(cx, bytes));
+        this.wrote(wrote)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -230,11 +240,11 @@ impl AsyncWrite for AgentStream {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        each_socket!(self, socket => Pin::new(socket).poll_flush(cx))
+        each_socket!(self.get_mut(), socket => Pin::new(socket).poll_flush(cx))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        each_socket!(self, socket => Pin::new(socket).poll_shutdown(cx))
+        each_socket!(self.get_mut(), socket => Pin::new(socket).poll_shutdown(cx))
     }
 }
 
@@ -364,6 +374,26 @@ mod tests {
         assert_eq!(first.await.unwrap().unwrap().status(), 200);
         sender.ready().await.unwrap();
         (sender, state, peer)
+    }
+
+    #[tokio::test]
+    async fn a_write_that_an_agent_does_not_take_is_no_activity() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let _agent = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (socket, _) = listener.accept().await.unwrap();
+        let watchdog = Arc::new(Watchdog::idle());
+        let mut stream = AgentStream::new(Socket::Tcp(socket), watchdog.clone());
+        let mut wrote = async || {
+            futures_util::poll!(std::future::poll_fn(|cx| {
+                Pin::new(&mut stream).poll_write(cx, &[0; 64 * 1024])
+            }))
+        };
+        while wrote().await.is_ready() {
+            assert!(watchdog.has_moved());
+        }
+        for _ in 0..2 {
+            assert!(wrote().await.is_pending() && !watchdog.has_moved());
+        }
     }
 
     #[tokio::test]
