@@ -38,6 +38,15 @@ pub const PARAMETERS: [&str; 11] = [
     "X-Amz-SignedHeaders",
 ];
 
+/// The names of S3 in signatures. S3 Tables, S3 Vectors and S3 Files are signed as other services.
+/// <https://github.com/boto/botocore/blob/develop/botocore/handlers.py> (`S3_SIGNING_NAMES`)
+const S3: [&str; 4] = ["s3", "s3express", "s3-object-lambda", "s3-outposts"];
+
+/// Whether requests to the service are signed as S3 requires.
+pub(super) fn is_s3(service: &str) -> bool {
+    S3.contains(&service)
+}
+
 /// A time as signatures have it.
 pub(super) fn stamp(time: Timestamp) -> String {
     time.strftime("%Y%m%dT%H%M%SZ").to_string()

@@ -10,6 +10,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
 
 use super::aws_chunks::ChunkSigner;
+use super::aws_names::is_s3;
 use super::aws_payload::AwsPayload;
 use super::aws_signature::{Regions, SignaturePlace};
 use super::error::SignError;
@@ -86,7 +87,7 @@ impl AwsRequest {
     }
 
     pub(super) fn is_s3(&self) -> bool {
-        self.service.starts_with("s3")
+        is_s3(&self.service)
     }
 
     pub(super) fn declares_payload(&self) -> bool {
