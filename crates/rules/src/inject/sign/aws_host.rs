@@ -17,6 +17,14 @@ const RENAMED: &[(&str, &str)] = &[
     ("s3-fips", "s3"),
 ];
 
+/// What the hosts of AWS end with.
+const SUFFIXES: [&str; 2] = [".amazonaws.com", ".amazonaws.com.cn"];
+
+/// Whether it is a host of AWS, not of a compatible service.
+pub(super) fn is_of_aws(host: &str) -> bool {
+    SUFFIXES.iter().any(|suffix| host.ends_with(suffix))
+}
+
 /// Region and service that `host` names: `SERVICE.REGION.amazonaws.com` with any labels before it, or
 /// `SERVICE.amazonaws.com` of a service with one endpoint. `None` for other hosts.
 pub fn scope_of(host: &str) -> Option<(&str, &str)> {

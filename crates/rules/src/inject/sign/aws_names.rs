@@ -61,6 +61,9 @@ pub(super) fn sha256_hex(bytes: &[u8]) -> String {
 pub(super) const UNRESERVED: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
+/// Characters of a path that are not encoded.
+pub(super) const PATH: &AsciiSet = &UNRESERVED.remove(b'/');
+
 pub(super) fn with_parameters(path: &str, parameters: &[(&str, Cow<'static, str>)]) -> String {
     let mut path = path.to_owned();
     for (name, value) in parameters {

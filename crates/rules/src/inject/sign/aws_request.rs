@@ -11,6 +11,7 @@ use jiff::Timestamp;
 
 use super::aws_chunks::ChunkSigner;
 use super::aws_names::is_s3;
+use super::aws_path::SignedPath;
 use super::aws_payload::AwsPayload;
 use super::aws_signature::{Regions, SignaturePlace};
 use super::error::SignError;
@@ -23,6 +24,7 @@ pub struct AwsRequest {
     /// The fields that the agent signed; empty if it signed nothing.
     pub(super) signed: Vec<HeaderName>,
     pub(super) place: SignaturePlace,
+    pub(super) path: SignedPath,
     pub(super) payload: AwsPayload,
 }
 

@@ -323,6 +323,20 @@ fn s3_tables_vectors_and_files_are_not_signed_as_s3() {
 }
 
 #[test]
+fn s3_signs_every_path_as_the_one_that_it_encodes_itself() {
+    // botocore's `S3SigV4Auth` makes the same signature for the encoded path.
+    let signature = "21457fa5a8d2eea5ac4d6f1e0652ae4a0ff51e08097c8cc57ea379f5ba10729c";
+    let paths = [("/a=b", "/a%3Db"), ("/x:y", "/x%3Ay"), ("/%e4", "/%E4"), ("/a+b", "/a%20b")];
+    for (sent, encoded) in paths {
+        let (mut example, mut same) = (s3("GET", sent, &[]), s3("GET", encoded, &[]));
+        assert_eq!(example.sign(&keys()).unwrap().path, None, "{sent} stays on the wire");
+        same.sign(&keys()).unwrap();
+        assert_eq!(example.signature(), same.signature(), "{sent}");
+        assert_eq!(example.signature() == signature, sent == "/a=b");
+    }
+}
+
+#[test]
 fn an_undeclared_body_of_s3_outposts_is_signed_except_for_a_presigned_url() {
     let host = "s3-outposts.us-west-2.amazonaws.com";
     let control = s3("GET", "/S3Outposts/ListEndpoints", &[]);
