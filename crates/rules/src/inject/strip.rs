@@ -262,15 +262,21 @@ pub fn holding(fields: &mut HeaderMap, text: &str) {
     }
 }
 
-/// Removes query parameters that have a decoded name in `names` or contain a placeholder. `None` when nothing
+/// Removes query parameters that are cleared by their decoded name or contain a placeholder. `None` when nothing
 /// changes, so that the bytes on the wire stay as they were sent.
-pub fn query(raw: &str, names: &[Box<str>]) -> Option<String> {
+pub fn query(raw: &str, clears: &Clears) -> Option<String> {
+    let names = &clears.queries;
+    let dependent = clears.dependent_queries.map_or(&[][..], |them| them.names_in(raw));
+    let has_names = !(names.is_empty() && dependent.is_empty());
     let dropped = |pair: &str| {
         // Some servers also split parameters at `;` (HTML 4.01, appendix B.2.2), and some ignore case:
         // everything that could be read as the credential's parameter is removed as a whole.
-        let is_gone = |name: &str| names.iter().any(|gone| name.eq_ignore_ascii_case(gone));
+        let is_gone = |name: &str| {
+            let mut gone = names.iter().map(|gone| &**gone).chain(dependent.iter().copied());
+            gone.any(|gone| name.eq_ignore_ascii_case(gone))
+        };
         let is_named = || parameters(pair).any(|(name, _)| is_gone(&name));
-        (!names.is_empty() && is_named()) || holds_mark(pair)
+        (has_names && is_named()) || holds_mark(pair)
     };
     if !raw.split('&').any(dropped) {
         return None;
@@ -366,15 +372,31 @@ mod tests {
 
     #[test]
     fn a_parameter_that_a_server_may_read_as_the_credential_is_removed() {
-        let names = ["api_key".into()];
+        let clears = Clears { queries: vec!["api_key".into()], ..Clears::default() };
         for odd in ["API_KEY=1", "x;api_key=1", "x=1;%61pi_key=1", "api_key", "x=;API%5fKEY=1"] {
             assert_eq!(
-                query(&format!("{odd}&b=2;c=3"), &names).as_deref(),
+                query(&format!("{odd}&b=2;c=3"), &clears).as_deref(),
                 Some("b=2;c=3"),
                 "{odd}"
             );
         }
-        assert_eq!(query("my_api_key=1&api_key2=2&b=api_key", &names), None);
+        assert_eq!(query("my_api_key=1&api_key2=2&b=api_key", &clears), None);
+    }
+
+    #[test]
+    fn a_dependent_parameter_is_removed_only_beside_the_one_that_it_depends_on() {
+        let mut clears = Clears::default();
+        clears.add_aws_signature();
+        for kept in ["expires=5&signature=z&a=1", "Expires=5&Signature=z", "awsaccesskeyid=1"] {
+            assert_eq!(query(kept, &clears), None, "{kept}");
+        }
+        for signed in [
+            "AWSAccessKeyId=AK&Expires=5&a=1&Signature=z",
+            "signature=z&%41WSAccessKeyId=AK&a=1&EXPIRES=5&X-Amz-Date=1",
+        ] {
+            assert_eq!(query(signed, &clears).as_deref(), Some("a=1"), "{signed}");
+        }
+        assert_eq!(query("x-amz-signature=1&Signature=z", &clears).unwrap(), "Signature=z");
     }
 
     #[test]
@@ -431,13 +453,15 @@ mod tests {
         placeholder_fields(&mut head);
         assert_eq!(names(&head), ["cookie", "x-other"]);
         assert_eq!(head["cookie"], "a=1");
-        assert_eq!(query(&format!("a=1&k={encoded}&b=%20"), &[]).unwrap(), "a=1&b=%20");
-        assert_eq!(query(&format!("k={text}"), &[]).unwrap(), "");
+        let none = Clears::default();
+        assert_eq!(query(&format!("a=1&k={encoded}&b=%20"), &none).unwrap(), "a=1&b=%20");
+        assert_eq!(query(&format!("k={text}"), &none).unwrap(), "");
     }
 
     #[test]
     fn a_query_without_anything_to_remove_keeps_its_bytes() {
-        assert_eq!(query("a=%2f&&b=+x", &["key".into()]), None);
-        assert_eq!(query("a=%2f&&k%65y=1&b=+x", &["key".into()]).unwrap(), "a=%2f&&b=+x");
+        let clears = Clears { queries: vec!["key".into()], ..Clears::default() };
+        assert_eq!(query("a=%2f&&b=+x", &clears), None);
+        assert_eq!(query("a=%2f&&k%65y=1&b=+x", &clears).unwrap(), "a=%2f&&b=+x");
     }
 }
