@@ -177,6 +177,49 @@ async fn other_parameters_keep_their_bytes_and_order() {
 }
 
 #[tokio::test]
+async fn parameters_of_an_old_aws_signature_are_removed_only_from_a_query_with_its_key_id() {
+    let plan = Plan::new(
+        "{ id: key, kind: aws_sigv4, service: execute-api, region: eu-west-1 }",
+        "{ access_key_id: { env: AWS_ID }, secret_access_key: { env: CANARY } }",
+    );
+    let plan = plan.variable("AWS_ID", "AKIAKEYWARDTEST00001");
+    let mut lab = plan.start(Origin::saying("fine")).await;
+    for (sent, received) in [
+        ("/v?expires=5&signature=z&a=1", "/v?expires=5&signature=z&a=1"),
+        ("/v?Expires=5&Signature=z&awsaccesskeyid=7", "/v?Expires=5&Signature=z&awsaccesskeyid=7"),
+        ("/v?AWSAccessKeyId=AK&Expires=5&a=1&Signature=z", "/v?a=1"),
+    ] {
+        let head = lab.delivered(&format!("GET {sent}")).await;
+        assert_eq!(head.target(), received, "{sent}");
+        let signed = head.one("authorization").expect("a signature");
+        assert!(signed.contains("/eu-west-1/execute-api/aws4_request"), "{signed}");
+    }
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn a_request_without_aws_signature_is_signed_for_the_scope_that_its_host_names_or_refused() {
+    let (search, instance) =
+        ("search-x.eu-west-1.es.amazonaws.com", "ec2-192-0-2-1.compute-1.amazonaws.com");
+    let origin = Origin::answering_as(&[search, instance], |_: &Message| ok("fine"));
+    let connection = "{ name: live, provider: aws, fields: { access_key_id: { env: AWS_ID }, \
+                      secret_access_key: { env: CANARY } } }";
+    let plan = Plan::api_key().variable("AWS_ID", "AKIAIOSFODNN7KEYWARD").connection(connection);
+    let at = |host: &str| format!("{host}: \"{}\"", origin.addr);
+    let plan = plan.resolve(&at(search)).resolve(&at(instance)).no_agents().agent("ci", "live");
+    let lab = plan.start(origin).await;
+    let answer = lab.ask_as("ci", instance, "GET /").await;
+    assert_eq!(answer.head.status(), 400, "{answer:?}");
+    assert!(answer.text().contains("region and service of this request are unknown"));
+    let answer = lab.ask_as("ci", search, "GET /").await;
+    assert_eq!(answer.head.status(), 200, "{answer:?}");
+    let received = lab.origin.only();
+    let signed = received.head.one("authorization").expect("a signature");
+    assert!(signed.contains("/eu-west-1/es/aws4_request"), "{signed}");
+    lab.finish().await;
+}
+
+#[tokio::test]
 async fn the_injected_cookie_replaces_the_agent_s_cookies_of_the_same_name() {
     let mut lab = lab(
         "{ id: key, kind: api_key, placement: { cookie: sid } }",

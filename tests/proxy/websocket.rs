@@ -66,6 +66,28 @@ async fn bytes_pass_both_ways_after_an_injected_handshake() {
 }
 
 #[tokio::test]
+async fn a_placeholder_among_the_protocols_of_a_handshake_is_removed_and_the_others_are_offered() {
+    let origin = Origin::scripted(|mut stream: Stream| async move {
+        stream.request().await;
+        stream.send(SWITCHING.replace("chat.v1", "realtime")).await;
+        stream.rest().await;
+    });
+    let mut lab = Plan::api_key().start(origin).await;
+    let held = format!("insecure-api-key.{}", lab.placeholder("api_key"));
+    let offered = format!("realtime, {held}\r\nSec-WebSocket-Protocol: {held}, beta.v1");
+    let mut wire = lab.tunnel(HOST).await;
+    wire.send(request_text(&HANDSHAKE.replace("chat.v1", &offered), HOST)).await;
+    let answer = wire.answer("GET").await;
+    assert_eq!(answer.head.status(), 101, "{answer:?}");
+    assert_eq!(answer.head.one("sec-websocket-protocol"), Some("realtime"));
+    let head = lab.origin.arrival().await.head;
+    assert_eq!(head.all("sec-websocket-protocol"), ["realtime", "beta.v1"]);
+    assert_eq!(head.all("x-api-key"), [&*lab.canary.text]);
+    drop(wire);
+    lab.finish().await;
+}
+
+#[tokio::test]
 async fn hop_by_hop_and_proxy_fields_of_a_101_are_not_forwarded() {
     let origin = Origin::scripted(|mut stream: Stream| async move {
         stream.request().await;

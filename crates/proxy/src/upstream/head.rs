@@ -14,7 +14,7 @@ use crate::refusal::Refusal;
 use keyward_base::host::Target;
 use keyward_base::id::AgentId;
 use keyward_base::settings::Settings;
-use keyward_rules::inject::credential::{Credential, Write};
+use keyward_rules::inject::credential::{Clears, Credential, Write};
 use keyward_rules::inject::scrub::range::AskedPart;
 use keyward_rules::inject::scrub::request_fields;
 use keyward_rules::inject::strip;
@@ -120,9 +120,12 @@ fn strip_query<'a>(
     query: Option<&'a str>,
     credential: Option<&Credential>,
 ) -> Option<Cow<'a, str>> {
-    let names = credential.map_or(&[][..], |credential| &credential.clears.queries);
     let query = query?;
-    match strip::query(query, names) {
+    let left = match credential {
+        Some(credential) => strip::query(query, &credential.clears),
+        None => strip::query(query, &Clears::default()),
+    };
+    match left {
         None => Some(query.into()),
         Some(left) if left.is_empty() => None,
         Some(left) => Some(left.into()),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::HeaderName;
 use jiff::Timestamp;
 
-use super::names::is_alias;
+use super::names::{DependentParameters, is_alias};
 use super::placement::{Location, Place};
 use super::scoped::Scoped;
 use super::scrub::Needles;
@@ -42,6 +42,8 @@ pub struct Write {
 pub struct Clears {
     pub headers: Vec<HeaderName>,
     pub queries: Vec<Box<str>>,
+    /// Query parameters that are removed only beside another one.
+    pub dependent_queries: Option<DependentParameters>,
     pub cookies: Vec<Box<str>>,
 }
 
@@ -101,6 +103,7 @@ impl Clears {
     pub fn add_aws_signature(&mut self) {
         self.headers.extend(aws_names::FIELDS);
         self.queries.extend(aws_names::PARAMETERS.map(Into::into));
+        self.dependent_queries = Some(aws_names::VERSION_2);
     }
 
     /// Adds the places that `places` write to.

@@ -37,6 +37,23 @@ pub fn decoded(piece: &str) -> String {
     percent_decode_str(&piece.replace('+', " ")).decode_utf8_lossy().into_owned()
 }
 
+/// Parameters that are part of a credential only in a query that has the parameter `on`, in this spelling.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct DependentParameters {
+    pub on: &'static str,
+    pub names: &'static [&'static str],
+}
+
+impl DependentParameters {
+    /// The names, if `query` has that parameter.
+    pub(super) fn names_in(&self, query: &str) -> &'static [&'static str] {
+        match parameters(query).any(|(name, _)| name == self.on) {
+            true => self.names,
+            false => &[],
+        }
+    }
+}
+
 /// The parts of a pair of a query or form.
 pub(super) fn pair<'a>(name: &'a str, value: &'a str) -> impl Iterator<Item = &'a str> {
     let value = utf8_percent_encode(value, QUERY);

@@ -18,6 +18,48 @@ const HOP_BY_HOP: [&str; 6] =
 /// What proxies report about a response (RFC 9209).
 static PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
+/// A field that is a list, which can lose single members.
+struct ListField {
+    name: HeaderName,
+    separator: u8,
+}
+
+/// Pairs of names and values (RFC 6265 §4.2.1).
+static COOKIES: ListField = ListField { name: header::COOKIE, separator: b';' };
+
+/// The protocols that a client offers for a WebSocket (RFC 6455 §4.1). Programs in browsers send keys there, because they
+/// can set no other field of a handshake.
+static SUBPROTOCOLS: ListField =
+    ListField { name: header::SEC_WEBSOCKET_PROTOCOL, separator: b',' };
+
+impl ListField {
+    /// Keeps the members for which `keep` is true; removes fields that become empty. If no member is removed, all stay as
+    /// they were sent: browsers send cookies that are not ASCII, although RFC 6265 §4.1.1 has none.
+    fn retain(&self, fields: &mut HeaderMap, keep: impl Fn(&[u8]) -> bool) {
+        let is_kept = |member: &&[u8]| member.is_empty() || keep(member);
+        let mut sent = fields.get_all(&self.name).iter();
+        if sent.all(|value| self.members(value).all(|member| is_kept(&member))) {
+            return;
+        }
+        let before: Vec<HeaderValue> = fields.get_all(&self.name).iter().cloned().collect();
+        fields.remove(&self.name);
+        for value in before {
+            let members = self.members(&value);
+            let kept: Vec<&[u8]> =
+                members.filter(|member| !member.is_empty() && is_kept(member)).collect();
+            let kept_value = HeaderValue::from_bytes(&kept.join(&[self.separator, b' '][..]));
+            if let (false, Ok(value)) = (kept.is_empty(), kept_value) {
+                fields.append(self.name.clone(), value);
+            }
+        }
+    }
+
+    /// The members of a value, without spaces around them.
+    fn members<'a>(&self, value: &'a HeaderValue) -> impl Iterator<Item = &'a [u8]> {
+        value.as_bytes().split(|byte| *byte == self.separator).map(<[u8]>::trim_ascii)
+    }
+}
+
 /// Removes fields that make a server use another path than the permitted one.
 pub fn steering(fields: &mut HeaderMap) {
     remove_where(fields, steering::is_path_field);
@@ -148,33 +190,8 @@ pub fn cleared(fields: &mut HeaderMap, clears: &Clears) {
     remove_where(fields, |name| clears.covers(name));
     if !clears.cookies.is_empty() {
         let is_cleared = |name: &[u8]| clears.cookies.iter().any(|gone| gone.as_bytes() == name);
-        retain_cookies(fields, |name, _| !is_cleared(name));
+        COOKIES.retain(fields, |pair| !is_cleared(cookie_name(pair)));
     }
-}
-
-/// Keeps the cookie pairs for which `keep(name, pair)` is true; removes fields that become empty. A field that loses no
-/// pair stays as it was sent: browsers send values that are not ASCII, although RFC 6265 §4.1.1 has none.
-fn retain_cookies(fields: &mut HeaderMap, keep: impl Fn(&[u8], &[u8]) -> bool) {
-    let is_kept = |pair: &&[u8]| pair.is_empty() || keep(cookie_name(pair), pair);
-    if fields.get_all(header::COOKIE).iter().all(|value| pairs(value).all(|pair| is_kept(&pair))) {
-        return;
-    }
-    let before: Vec<HeaderValue> = fields.get_all(header::COOKIE).iter().cloned().collect();
-    fields.remove(header::COOKIE);
-    for value in before {
-        let kept: Vec<&[u8]> =
-            pairs(&value).filter(|pair| !pair.is_empty() && is_kept(pair)).collect();
-        if let (false, Ok(value)) =
-            (kept.is_empty(), HeaderValue::from_bytes(&kept.join(&b"; "[..])))
-        {
-            fields.append(header::COOKIE, value);
-        }
-    }
-}
-
-/// The pairs of a `Cookie` value, without spaces around them.
-fn pairs(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
-    value.as_bytes().split(|byte| *byte == b';').map(<[u8]>::trim_ascii)
 }
 
 /// The cookie's name. Its grammar has only graphic characters of ASCII. Servers trim blanks around it (RFC 6265 §5.2), and
@@ -234,9 +251,11 @@ fn holds_placeholder(value: &HeaderValue) -> bool {
         || basic_pair(value).is_some_and(|pair| !scan(&pair).is_empty())
 }
 
-/// Removes every field that contains a placeholder; of cookies only the pair.
+/// Removes every field that contains a placeholder; of cookies and of a WebSocket's protocols only the members that do.
 pub fn placeholder_fields(fields: &mut HeaderMap) {
-    retain_cookies(fields, |_, pair| scan(pair).is_empty());
+    for list in [&COOKIES, &SUBPROTOCOLS] {
+        list.retain(fields, |member| scan(member).is_empty());
+    }
     let holders: Vec<HeaderName> = fields
         .iter()
         .filter(|(_, value)| holds_placeholder(value))
@@ -262,15 +281,21 @@ pub fn holding(fields: &mut HeaderMap, text: &str) {
     }
 }
 
-/// Removes query parameters that have a decoded name in `names` or contain a placeholder. `None` when nothing
+/// Removes query parameters that are cleared by their decoded name or contain a placeholder. `None` when nothing
 /// changes, so that the bytes on the wire stay as they were sent.
-pub fn query(raw: &str, names: &[Box<str>]) -> Option<String> {
+pub fn query(raw: &str, clears: &Clears) -> Option<String> {
+    let names = &clears.queries;
+    let dependent = clears.dependent_queries.map_or(&[][..], |them| them.names_in(raw));
+    let has_names = !(names.is_empty() && dependent.is_empty());
     let dropped = |pair: &str| {
         // Some servers also split parameters at `;` (HTML 4.01, appendix B.2.2), and some ignore case:
         // everything that could be read as the credential's parameter is removed as a whole.
-        let is_gone = |name: &str| names.iter().any(|gone| name.eq_ignore_ascii_case(gone));
+        let is_gone = |name: &str| {
+            let mut gone = names.iter().map(|gone| &**gone).chain(dependent.iter().copied());
+            gone.any(|gone| name.eq_ignore_ascii_case(gone))
+        };
         let is_named = || parameters(pair).any(|(name, _)| is_gone(&name));
-        (!names.is_empty() && is_named()) || holds_mark(pair)
+        (has_names && is_named()) || holds_mark(pair)
     };
     if !raw.split('&').any(dropped) {
         return None;
@@ -366,15 +391,31 @@ mod tests {
 
     #[test]
     fn a_parameter_that_a_server_may_read_as_the_credential_is_removed() {
-        let names = ["api_key".into()];
+        let clears = Clears { queries: vec!["api_key".into()], ..Clears::default() };
         for odd in ["API_KEY=1", "x;api_key=1", "x=1;%61pi_key=1", "api_key", "x=;API%5fKEY=1"] {
             assert_eq!(
-                query(&format!("{odd}&b=2;c=3"), &names).as_deref(),
+                query(&format!("{odd}&b=2;c=3"), &clears).as_deref(),
                 Some("b=2;c=3"),
                 "{odd}"
             );
         }
-        assert_eq!(query("my_api_key=1&api_key2=2&b=api_key", &names), None);
+        assert_eq!(query("my_api_key=1&api_key2=2&b=api_key", &clears), None);
+    }
+
+    #[test]
+    fn a_dependent_parameter_is_removed_only_beside_the_one_that_it_depends_on() {
+        let mut clears = Clears::default();
+        clears.add_aws_signature();
+        for kept in ["expires=5&signature=z&a=1", "Expires=5&Signature=z", "awsaccesskeyid=1"] {
+            assert_eq!(query(kept, &clears), None, "{kept}");
+        }
+        for signed in [
+            "AWSAccessKeyId=AK&Expires=5&a=1&Signature=z",
+            "signature=z&%41WSAccessKeyId=AK&a=1&EXPIRES=5&X-Amz-Date=1",
+        ] {
+            assert_eq!(query(signed, &clears).as_deref(), Some("a=1"), "{signed}");
+        }
+        assert_eq!(query("x-amz-signature=1&Signature=z", &clears).unwrap(), "Signature=z");
     }
 
     #[test]
@@ -431,13 +472,32 @@ mod tests {
         placeholder_fields(&mut head);
         assert_eq!(names(&head), ["cookie", "x-other"]);
         assert_eq!(head["cookie"], "a=1");
-        assert_eq!(query(&format!("a=1&k={encoded}&b=%20"), &[]).unwrap(), "a=1&b=%20");
-        assert_eq!(query(&format!("k={text}"), &[]).unwrap(), "");
+        let none = Clears::default();
+        assert_eq!(query(&format!("a=1&k={encoded}&b=%20"), &none).unwrap(), "a=1&b=%20");
+        assert_eq!(query(&format!("k={text}"), &none).unwrap(), "");
+    }
+
+    #[test]
+    fn of_the_protocols_of_a_websocket_only_those_with_a_placeholder_are_removed() {
+        let placeholder = Placeholder::issue("sk-", None);
+        let held = format!("openai-insecure-api-key.{}", placeholder.as_str());
+        let name = "sec-websocket-protocol";
+        let left = |sent: &[&str]| -> Vec<String> {
+            let sent: Vec<(&str, &str)> = sent.iter().map(|value| (name, *value)).collect();
+            let mut head = fields(&sent);
+            placeholder_fields(&mut head);
+            head.get_all(name).iter().map(|value| value.to_str().unwrap().to_owned()).collect()
+        };
+        assert_eq!(left(&[&format!("realtime,{held} , beta")]), ["realtime, beta"]);
+        assert_eq!(left(&["realtime", &held, &format!("{held}, beta")]), ["realtime", "beta"]);
+        assert_eq!(left(&["realtime,  beta", "v1"]), ["realtime,  beta", "v1"]);
+        assert!(left(&[&held]).is_empty());
     }
 
     #[test]
     fn a_query_without_anything_to_remove_keeps_its_bytes() {
-        assert_eq!(query("a=%2f&&b=+x", &["key".into()]), None);
-        assert_eq!(query("a=%2f&&k%65y=1&b=+x", &["key".into()]).unwrap(), "a=%2f&&b=+x");
+        let clears = Clears { queries: vec!["key".into()], ..Clears::default() };
+        assert_eq!(query("a=%2f&&b=+x", &clears), None);
+        assert_eq!(query("a=%2f&&k%65y=1&b=+x", &clears).unwrap(), "a=%2f&&b=+x");
     }
 }

@@ -404,7 +404,8 @@ fn clears(text: &ClearsText, path: &str, problems: &mut Problems<'_>) -> Clears 
         headers.extend(header_name(name, &item_of(&at, index), problems));
     }
     let boxed = |names: &[String]| names.iter().map(|name| name.as_str().into()).collect();
-    Clears { headers, queries: boxed(&text.queries), cookies: boxed(&text.cookies) }
+    let (queries, cookies) = (boxed(&text.queries), boxed(&text.cookies));
+    Clears { headers, queries, dependent_queries: None, cookies }
 }
 
 fn rate_limit(text: &RetryText, path: &str, problems: &mut Problems<'_>) -> RateLimitFields {

@@ -13,20 +13,17 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
 use data_encoding::HEXLOWER;
 use http::header::{self, HeaderName, HeaderValue};
 use jiff::Timestamp;
-use percent_encoding::{AsciiSet, utf8_percent_encode};
+use percent_encoding::utf8_percent_encode;
 use zeroize::Zeroizing;
 
 use super::aws_chunks::{ChunkKey, ChunkSigner};
 use super::aws_names::{ALGORITHM, REGION_SET};
 use super::aws_names::{
-    CONTENT_SHA256, DATE, SECURITY_TOKEN, UNRESERVED, sha256_hex, stamp, with_parameters,
+    CONTENT_SHA256, DATE, PATH, SECURITY_TOKEN, UNRESERVED, sha256_hex, stamp, with_parameters,
 };
 use super::aws_request::{AwsRequest, SignedAwsRequest, Unsigned};
 use super::aws_signature::SignaturePlace;
 use super::error::SignError;
-
-/// What is left as it is in a path that is encoded once more.
-const PATH: &AsciiSet = &UNRESERVED.remove(b'/');
 
 /// The order of P-256 less two (FIPS 186-5, appendix A.2.2): candidates of keys are not above it.
 const ORDER_LESS_TWO: [u8; 32] = [
@@ -70,7 +67,7 @@ pub(super) fn sign(
     let target = with_parameters(request.path, &parameters);
     let canonical = Canonical {
         method: request.method,
-        target: &target,
+        target: &plan.path.target(&target),
         is_encoded_once: plan.is_s3(),
         covered: &covered,
         names: &names,
@@ -139,9 +136,9 @@ fn own_parameters(
 /// What the signature covers.
 struct Canonical<'a> {
     method: &'a str,
-    /// Path and query, without the signature.
+    /// Path and query, without the signature: those of [`SignedPath`](super::aws_path::SignedPath).
     target: &'a str,
-    /// Whether the path is signed as it is on the wire, as S3 does.
+    /// Whether the path is encoded as it is signed, as for S3.
     is_encoded_once: bool,
     /// In order of the names.
     covered: &'a [(HeaderName, Box<str>)],

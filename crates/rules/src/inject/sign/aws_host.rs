@@ -2,36 +2,182 @@
 //!
 //! <https://docs.aws.amazon.com/general/latest/gr/rande.html>
 
-/// The region of services with one endpoint for all regions.
-const GLOBAL_REGION: &str = "us-east-1";
+/// Regions with accounts of their own.
+/// <https://docs.aws.amazon.com/whitepapers/latest/aws-fault-isolation-boundaries/partitions.html>
+struct Partition {
+    /// What its hosts end with.
+    suffix: &'static str,
+    /// The region of its services with one endpoint for all regions.
+    global_region: &'static str,
+    /// These services, by their names in signatures.
+    global_services: &'static [&'static str],
+}
 
-/// Names in hosts that differ from the name in signatures.
-/// <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html>
-const RENAMED: &[(&str, &str)] = &[
-    ("bedrock-agent", "bedrock"),
-    ("bedrock-agent-runtime", "bedrock"),
-    ("bedrock-runtime", "bedrock"),
-    ("email", "ses"),
-    ("s3-accelerate", "s3"),
-    ("s3-control", "s3"),
-    ("s3-fips", "s3"),
+static PARTITIONS: [Partition; 3] = [
+    Partition {
+        suffix: ".us-gov.amazonaws.com",
+        global_region: "us-gov-west-1",
+        global_services: &["health", "iam", "route53"],
+    },
+    Partition {
+        suffix: ".amazonaws.com",
+        global_region: "us-east-1",
+        global_services: &[
+            "autoscaling",
+            "budgets",
+            "cloudfront",
+            "ec2",
+            "elasticmapreduce",
+            "health",
+            "iam",
+            "route53",
+            "s3",
+            "savingsplans",
+            "sdb",
+            "sqs",
+            "sts",
+            "waf",
+        ],
+    },
+    Partition {
+        suffix: ".amazonaws.com.cn",
+        global_region: "cn-northwest-1",
+        global_services: &["budgets", "health", "route53"],
+    },
 ];
 
-/// Region and service that `host` names: `SERVICE.REGION.amazonaws.com` with any labels before it, or
-/// `SERVICE.amazonaws.com` of a service with one endpoint. `None` for other hosts.
+/// Names in hosts that differ from the name in signatures; `*.` is for any labels, at least one. The first that fits
+/// decides. Most are those of botocore's data.
+/// <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html>
+const RENAMED: &[(&str, &str)] = &[
+    ("agreement-marketplace", "aws-marketplace"),
+    ("analytics-omics", "omics"),
+    ("api.tunneling.iot", "IoTSecuredTunneling"),
+    ("appconfigdata", "appconfig"),
+    ("appstream2", "appstream"),
+    ("appsync-api", "appsync"),
+    ("appsync-realtime-api", "appsync"),
+    ("aps-workspaces", "aps"),
+    ("bedrock-agent", "bedrock"),
+    ("bedrock-agent-runtime", "bedrock"),
+    ("bedrock-agentcore-control", "bedrock-agentcore"),
+    ("bedrock-data-automation", "bedrock"),
+    ("bedrock-data-automation-runtime", "bedrock"),
+    ("bedrock-runtime", "bedrock"),
+    ("cloudhsmv2", "cloudhsm"),
+    ("cloudsearchdomain", "cloudsearch"),
+    ("contact-lens", "connect"),
+    ("control-kinesis", "kinesis"),
+    ("control-storage-omics", "omics"),
+    ("data-kinesis", "kinesis"),
+    ("data-lakeformation", "lakeformation"),
+    ("data-servicediscovery", "servicediscovery"),
+    ("data-signer", "signer"),
+    ("ddb", "dynamodb"),
+    ("deployment-marketplace", "aws-marketplace"),
+    ("email", "ses"),
+    ("entitlement-marketplace", "aws-marketplace"),
+    ("eventsv2", "events"),
+    ("forecastquery", "forecast"),
+    ("iam-toolbox", "iam"),
+    ("identity-chime", "chime"),
+    ("*.jobs.iot", "iot-jobs-data"),
+    ("*.iot", "iotdata"),
+    ("ivsrealtime", "ivs"),
+    ("mail-manager", "ses"),
+    ("marketplace", "aws-marketplace"),
+    ("media-pipelines-chime", "chime"),
+    ("meetings-chime", "chime"),
+    ("memory-db", "memorydb"),
+    ("messaging-chime", "chime"),
+    ("migrationhub-config", "mgh"),
+    ("models-v2-lex", "lex"),
+    ("neptune", "neptune-db"),
+    ("oidc", "sso-oauth"),
+    ("participant.connect", "execute-api"),
+    ("personalize-events", "personalize"),
+    ("personalize-runtime", "personalize"),
+    ("portal.sso", "awsssoportal"),
+    ("query-lakeformation", "lakeformation"),
+    ("queue", "sqs"),
+    ("reporting-marketplace", "aws-marketplace"),
+    ("runtime-medical-imaging", "medical-imaging"),
+    ("runtime-v2-lex", "lex"),
+    ("s3-accelerate", "s3"),
+    ("s3-accesspoint", "s3"),
+    ("s3-control", "s3"),
+    ("s3-external-1", "s3"),
+    ("s3express-control", "s3express"),
+    ("servicecatalog-appregistry", "servicecatalog"),
+    ("sms-voice.pinpoint", "sms-voice"),
+    ("pinpoint", "mobiletargeting"),
+    ("storage-omics", "omics"),
+    ("stream-logs", "logs"),
+    ("streaming-logs", "logs"),
+    ("sync-states", "states"),
+    ("tags-omics", "omics"),
+    ("transcribestreaming", "transcribe"),
+    ("voice-chime", "chime"),
+    ("workflows-omics", "omics"),
+];
+
+/// The partition of a host of AWS, and the labels before its suffix.
+fn partition_of(host: &str) -> Option<(&'static Partition, &str)> {
+    PARTITIONS.iter().find_map(|one| Some((one, host.strip_suffix(one.suffix)?)))
+}
+
+/// Whether it is a host of AWS, not of a compatible service.
+pub(super) fn is_of_aws(host: &str) -> bool {
+    partition_of(host).is_some()
+}
+
+/// Region and service that `host` names. It ends with `SERVICE.REGION`, `REGION.SERVICE` (such as endpoints of search
+/// domains), `s3-REGION`, or a service with one endpoint for all regions. `None` for other hosts.
 pub fn scope_of(host: &str) -> Option<(&str, &str)> {
-    let host =
-        host.strip_suffix(".amazonaws.com").or_else(|| host.strip_suffix(".amazonaws.com.cn"));
-    let mut labels = host?.rsplit('.');
-    let last = labels.next()?;
-    let (region, service) = match is_region(last) {
-        true => {
-            (last, labels.next().filter(|label| *label != "dualstack").or_else(|| labels.next())?)
-        }
-        false => (GLOBAL_REGION, last),
-    };
-    let renamed = RENAMED.iter().find(|(name, _)| *name == service);
-    Some((region, renamed.map_or(service, |(_, signed)| *signed)))
+    let (partition, labels) = partition_of(host)?;
+    // https://docs.aws.amazon.com/vpc/latest/privatelink/privatelink-access-aws-services.html
+    let labels = labels.strip_suffix(".vpce").unwrap_or(labels);
+    let (before, last) = labels.rsplit_once('.').unwrap_or(("", labels));
+    if is_region(last) {
+        return (!before.is_empty()).then(|| (last, signed_name(before)));
+    }
+    let region = before.rsplit('.').next().filter(|label| is_region(label));
+    // Before `s3`, it is a bucket with a name like that of a region.
+    if let Some(region) = region
+        && signed_name(last) != "s3"
+    {
+        return Some((region, signed_name(last)));
+    }
+    if let Some(region) = last.strip_prefix("s3-").filter(|label| is_region(label)) {
+        return Some((region, "s3"));
+    }
+    let service = signed_name(labels);
+    let is_global = partition.global_services.contains(&service);
+    is_global.then_some((partition.global_region, service))
+}
+
+/// The name in signatures for the labels that name a service, such as `123456789012.s3-control`.
+fn signed_name(labels: &str) -> &str {
+    let labels = labels.strip_suffix(".dualstack").unwrap_or(labels);
+    let labels = labels.strip_suffix("-fips").unwrap_or(labels);
+    if let Some((_, signed)) = RENAMED.iter().find(|(name, _)| fits(labels, name)) {
+        return signed;
+    }
+    match labels.rsplit('.').next().unwrap_or(labels) {
+        // The label has a zone, as in `s3express-usw2-az1`.
+        zone if zone.starts_with("s3express-") => "s3express",
+        label => label,
+    }
+}
+
+/// Whether the last of the labels are those of a name in [`RENAMED`].
+fn fits(labels: &str, name: &str) -> bool {
+    match name.strip_prefix('*') {
+        Some(rest) => labels.ends_with(rest),
+        None => labels
+            .strip_suffix(name)
+            .is_some_and(|before| before.is_empty() || before.ends_with('.')),
+    }
 }
 
 /// The service of a host of several regions. Its requests are signed for all regions.
@@ -86,6 +232,38 @@ mod tests {
             ("bedrock-runtime.us-west-2.amazonaws.com", Some(("us-west-2", "bedrock"))),
             ("email.eu-west-1.amazonaws.com", Some(("eu-west-1", "ses"))),
             ("ec2.cn-north-1.amazonaws.com.cn", Some(("cn-north-1", "ec2"))),
+            ("search-x.eu-west-1.es.amazonaws.com", Some(("eu-west-1", "es"))),
+            ("col1.eu-central-1.aoss.amazonaws.com", Some(("eu-central-1", "aoss"))),
+            ("eu-west-1.queue.amazonaws.com", Some(("eu-west-1", "sqs"))),
+            ("db.cluster-x.eu-west-1.neptune.amazonaws.com", Some(("eu-west-1", "neptune-db"))),
+            ("photos.s3-eu-west-1.amazonaws.com", Some(("eu-west-1", "s3"))),
+            ("my-photos-1.s3.amazonaws.com", Some(("us-east-1", "s3"))),
+            ("photos.s3-accelerate.dualstack.amazonaws.com", Some(("us-east-1", "s3"))),
+            ("ap-1.s3-accesspoint-fips.us-east-1.amazonaws.com", Some(("us-east-1", "s3"))),
+            (
+                "b--usw2-az1--x-s3.s3express-usw2-az1.us-west-2.amazonaws.com",
+                Some(("us-west-2", "s3express")),
+            ),
+            ("12.s3-control.dualstack.eu-west-1.amazonaws.com", Some(("eu-west-1", "s3"))),
+            ("s3tables.eu-west-1.amazonaws.com", Some(("eu-west-1", "s3tables"))),
+            ("vpce-1-a.sqs.us-east-1.vpce.amazonaws.com", Some(("us-east-1", "sqs"))),
+            ("iam.amazonaws.com", Some(("us-east-1", "iam"))),
+            ("global.health.amazonaws.com", Some(("us-east-1", "health"))),
+            ("iam.us-gov.amazonaws.com", Some(("us-gov-west-1", "iam"))),
+            ("route53.amazonaws.com.cn", Some(("cn-northwest-1", "route53"))),
+            ("personalize-runtime.eu-west-1.amazonaws.com", Some(("eu-west-1", "personalize"))),
+            ("runtime-v2-lex.eu-west-1.amazonaws.com", Some(("eu-west-1", "lex"))),
+            ("runtime.lex.eu-west-1.amazonaws.com", Some(("eu-west-1", "lex"))),
+            ("pinpoint.eu-west-1.amazonaws.com", Some(("eu-west-1", "mobiletargeting"))),
+            ("sms-voice.pinpoint.eu-west-1.amazonaws.com", Some(("eu-west-1", "sms-voice"))),
+            ("iot.eu-west-1.amazonaws.com", Some(("eu-west-1", "iot"))),
+            ("data-ats.iot.eu-west-1.amazonaws.com", Some(("eu-west-1", "iotdata"))),
+            ("a1b2-ats.iot.eu-west-1.amazonaws.com", Some(("eu-west-1", "iotdata"))),
+            ("data.jobs.iot.eu-west-1.amazonaws.com", Some(("eu-west-1", "iot-jobs-data"))),
+            ("sts-fips.us-east-1.amazonaws.com", Some(("us-east-1", "sts"))),
+            ("lambda.amazonaws.com", None),
+            ("ec2-192-0-2-1.compute-1.amazonaws.com", None),
+            ("eu-west-1.amazonaws.com", None),
             ("minio.corp.example", None),
             ("amazonaws.com", None),
         ];

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use http::header::HeaderMap;
 
 use super::aws_action;
-use super::aws_names::{CONTENT_SHA256, sha256_hex};
+use super::aws_names::{CONTENT_SHA256, is_s3, sha256_hex};
 use super::aws_signature::SignaturePlace;
 use super::error::SignError;
 
@@ -46,7 +46,9 @@ impl AwsPayload {
         let is_hash = |text: &str| text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit());
         let in_header = matches!(place, SignaturePlace::Header);
         match declared {
-            None if service.starts_with("s3") => Ok(Self::Declared(UNSIGNED.into())),
+            None if is_unsigned_by_default(service, in_header) => {
+                Ok(Self::Declared(UNSIGNED.into()))
+            }
             None => Ok(Self::Whole),
             Some(CHUNKS) if in_header => Ok(Self::Chunks { trailer: false }),
             Some(CHUNKS_AND_TRAILER) if in_header => Ok(Self::Chunks { trailer: true }),
@@ -74,5 +76,14 @@ impl AwsPayload {
             Self::AsymmetricChunks { trailer: true } => Cow::Borrowed(ECDSA_CHUNKS_AND_TRAILER),
             Self::Whole => Cow::Owned(sha256_hex(body.unwrap_or_default())),
         }
+    }
+}
+
+/// Whether a body that nothing declares is not signed: that of a presigned URL of S3, and of requests to its buckets. The
+/// control API of `s3-outposts` requires the hash in a header field, as other services do; its buckets accept it.
+fn is_unsigned_by_default(service: &str, in_header: bool) -> bool {
+    match in_header {
+        true => ["s3", "s3express"].contains(&service),
+        false => is_s3(service),
     }
 }

@@ -10,6 +10,8 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
 
 use super::aws_chunks::ChunkSigner;
+use super::aws_names::is_s3;
+use super::aws_path::SignedPath;
 use super::aws_payload::AwsPayload;
 use super::aws_signature::{Regions, SignaturePlace};
 use super::error::SignError;
@@ -22,6 +24,7 @@ pub struct AwsRequest {
     /// The fields that the agent signed; empty if it signed nothing.
     pub(super) signed: Vec<HeaderName>,
     pub(super) place: SignaturePlace,
+    pub(super) path: SignedPath,
     pub(super) payload: AwsPayload,
 }
 
@@ -86,7 +89,7 @@ impl AwsRequest {
     }
 
     pub(super) fn is_s3(&self) -> bool {
-        self.service.starts_with("s3")
+        is_s3(&self.service)
     }
 
     pub(super) fn declares_payload(&self) -> bool {

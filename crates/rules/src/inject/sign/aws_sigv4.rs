@@ -17,6 +17,7 @@ use super::aws_chunks::{ChunkKey, ChunkSigner};
 use super::aws_ecdsa;
 use super::aws_host::{multi_region_service, scope_of};
 use super::aws_names::{CONTENT_SHA256, DATE, stamp, with_parameters};
+use super::aws_path::SignedPath;
 use super::aws_payload::AwsPayload;
 use super::aws_request::{AwsRequest, SignedAwsRequest, Unsigned};
 use super::aws_signature::{AgentSignature, Regions, SignaturePlace};
@@ -62,7 +63,8 @@ impl AwsKeys {
         ) {
             return Err(SignError::Unreadable("its chunks are signed by another version"));
         }
-        Ok(AwsRequest { regions, service, signed, place, payload })
+        let path = SignedPath::of(&service, host);
+        Ok(AwsRequest { regions, service, signed, place, path, payload })
     }
 
     /// The parameters for a request that the agent did not sign: region and service of the connection, or else of the
@@ -122,7 +124,7 @@ impl AwsKeys {
             SignaturePlace::Query { date, .. } => date,
         });
         let payload = plan.payload.value(request.body);
-        let uri = format!("https://{}{}", request.authority, request.path);
+        let uri = format!("https://{}{}", request.authority, plan.path.target(request.path));
         let covered = plan.covered(request.fields, request.authority)?;
         let covered = covered.iter().map(|(name, value)| (name.as_str(), &**value));
         let body = SignableBody::Precomputed(payload.into_owned());

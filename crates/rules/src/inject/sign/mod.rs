@@ -7,6 +7,7 @@ mod aws_database;
 mod aws_ecdsa;
 mod aws_host;
 pub(super) mod aws_names;
+mod aws_path;
 mod aws_payload;
 pub mod aws_request;
 mod aws_signature;

@@ -307,6 +307,53 @@ fn an_unsigned_request_is_signed_for_the_scope_of_its_host_or_connection() {
 }
 
 #[test]
+fn s3_tables_vectors_and_files_are_not_signed_as_s3() {
+    // botocore's `SigV4Auth` makes the same signature.
+    let path = "/namespaces/arn%3Aaws%3As3tables%3Aus-east-1%3A123456789012%3Abucket%2Fmy-bucket";
+    let signature = "a4b05c92b2a816a474b0e59bbf7027408fd9c58c435cc1ef2d7f6e1fc3309971";
+    let unsigned = |host| Example { host, body: Some(b""), ..s3("GET", path, &[]) };
+    let mut tables = unsigned("s3tables.us-east-1.amazonaws.com");
+    tables.sign(&keys()).unwrap();
+    assert_eq!(tables.signature(), signature);
+    for host in ["s3vectors.us-east-1.amazonaws.com", "s3files.us-east-1.amazonaws.com"] {
+        let mut other = unsigned(host);
+        other.sign(&keys()).unwrap();
+        assert!(!other.fields.contains_key("x-amz-content-sha256"), "{host}");
+    }
+}
+
+#[test]
+fn s3_signs_every_path_as_the_one_that_it_encodes_itself() {
+    // botocore's `S3SigV4Auth` makes the same signature for the encoded path.
+    let signature = "21457fa5a8d2eea5ac4d6f1e0652ae4a0ff51e08097c8cc57ea379f5ba10729c";
+    let paths = [("/a=b", "/a%3Db"), ("/x:y", "/x%3Ay"), ("/%e4", "/%E4"), ("/a+b", "/a%20b")];
+    for (sent, encoded) in paths {
+        let (mut example, mut same) = (s3("GET", sent, &[]), s3("GET", encoded, &[]));
+        assert_eq!(example.sign(&keys()).unwrap().path, None, "{sent} stays on the wire");
+        same.sign(&keys()).unwrap();
+        assert_eq!(example.signature(), same.signature(), "{sent}");
+        assert_eq!(example.signature() == signature, sent == "/a=b");
+    }
+}
+
+#[test]
+fn an_undeclared_body_of_s3_outposts_is_signed_except_for_a_presigned_url() {
+    let host = "s3-outposts.us-west-2.amazonaws.com";
+    let control = s3("GET", "/S3Outposts/ListEndpoints", &[]);
+    let mut control = Example { host, body: Some(b""), ..control };
+    control.sign(&keys()).unwrap();
+    assert_eq!(control.fields["x-amz-content-sha256"], EMPTY);
+    // botocore's `S3SigV4QueryAuth` makes the same signature.
+    let path = "/a?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKIAkwph%2F20130524%2Fus-west-2%2Fs3-outposts%2F\
+                aws4_request&X-Amz-Date=20130524T000000Z&X-Amz-Expires=60&X-Amz-SignedHeaders=host&X-Amz-Signature=00";
+    let host = "ap-123456789012.op-1.s3-outposts.us-west-2.amazonaws.com";
+    let signed = Example { host, ..s3("GET", path, &[]) }.sign(&keys()).unwrap();
+    let path = signed.path.unwrap();
+    let signature = "0bf43600c3422bc7f8bcc1d81cbb2ebeec2d44e804c3fa7c5a4219858ebeb12a";
+    assert!(path.contains(&format!("X-Amz-Signature={signature}")), "{path}");
+}
+
+#[test]
 fn the_session_token_of_temporary_keys_is_sent_and_signed() {
     let keys = AwsKeys { session_token: Some(Secret::from("tok".to_owned())), ..keys() };
     let names = agents("host;x-amz-date");
