@@ -150,6 +150,14 @@ impl TokenFailure {
         Self::Temporary(Temporary::of(what))
     }
 
+    /// Whether the reason may be the token of the request. Servers have many codes for that.
+    pub(super) fn may_be_of_token(&self) -> bool {
+        match self {
+            Self::Permanent { who, .. } => *who == ActingParty::Person,
+            Self::Temporary(temporary) => temporary.unknown_code,
+        }
+    }
+
     /// The error code, of the server or of Keyward.
     pub fn code(&self) -> Option<&ErrorCode> {
         match self {
