@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
-use test_support::authorization::{CLIENT, Fault, Pair, Rules, TokenCall, answer};
+use test_support::authorization::{CLIENT, Fault, Pair, Rules, TokenCall, answer, form};
 use test_support::oauth::{AGENT, World};
 use test_support::{HOST, Plan, canary, request_text, until, until_some};
 
@@ -119,6 +119,39 @@ fn logged(words: &str, id: &str) -> Option<String> {
 async fn given_up(id: &str) -> String {
     let failed = "a pending revocation has failed";
     until_some("the end of the revocation", async || logged(failed, id)).await
+}
+
+/// oauth 13.outbox: an unknown code may be a passing fault, but not for a day.
+#[tokio::test]
+async fn a_revocation_that_is_refused_with_an_unknown_code_is_reported_with_it_and_given_up() {
+    let world = World::with(Rules::default(), |plan| {
+        plan.top("oauth: { revoke_timeout: 25s, unknown_answers_max: 1, unknown_answers_for: 0s }")
+    })
+    .await;
+    let made = world.connected().await;
+    world.server.issuer().script("/revoke", answer(400, &json!({ "error": "strange" })));
+    let told = removed(&world, "?revoke=true").await;
+    assert_eq!(told["revoked_upstream"], false, "{told}");
+    assert!(told["until"].is_string(), "{told}");
+    assert_eq!(told["why"], "the authorization server refused (strange)");
+    let failed = given_up(made["id"].as_str().expect("an id")).await;
+    assert!(failed.contains("strange"), "{failed}");
+    world.finish().await;
+}
+
+/// oauth 13.gone: the person has removed the access at the provider before. Google's answer.
+#[tokio::test]
+async fn the_removal_of_a_grant_that_the_provider_does_not_know_is_reported_as_revoked() {
+    let world = World::start().await;
+    world.connected().await;
+    let refresh = world.server.only_call().issued.expect("tokens").refresh.expect("one");
+    world.server.issuer().script("/revoke", answer(400, &json!({ "error": "invalid_token" })));
+    let told = removed(&world, "?revoke=true").await;
+    assert_eq!(told["revoked_upstream"], true, "{told}");
+    let received = world.server.origin.received();
+    let asked = received.iter().find(|it| it.head.target() == "/revoke").expect("a revocation");
+    assert_eq!(form(&asked.text())["token"], refresh);
+    world.finish().await;
 }
 
 /// oauth 5.revoke, 5.settings

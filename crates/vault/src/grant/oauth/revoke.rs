@@ -108,7 +108,15 @@ async fn by_access_token(ask: &RequestContext<'_>, url: &str, what: &Revocable) 
         Err(failure) if what.refresh.is_some() && failure.may_be_of_token() => {
             RevokeResult::NeedsRenewal(failure)
         }
-        Err(failure) => RevokeResult::No(failure),
+        Err(failure) => unless_gone(failure).map_or_else(RevokeResult::No, |()| RevokeResult::Yes),
+    }
+}
+
+/// RFC 7009 §2.2: nothing is left to revoke if the token is not valid. Google says `invalid_token` where the RFC says 200.
+fn unless_gone(failure: TokenFailure) -> Result<(), TokenFailure> {
+    match failure.is_of_invalid_token() {
+        true => Ok(()),
+        false => Err(failure),
     }
 }
 
@@ -135,7 +143,7 @@ async fn each(ask: &RequestContext<'_>, url: &str, what: &Revocable) -> Result<(
             // RFC 7009 §2.2.1: servers may not support access tokens, which expire soon.
             Err(RequestTokenError::ServerResponse(error))
                 if is_access && *error.error() == ErrorType::UnsupportedTokenType => {}
-            other => other.map_err(|error| transport.failure(error))?,
+            other => other.map_err(|error| transport.failure(error)).or_else(unless_gone)?,
         }
     }
     Ok(())
@@ -150,7 +158,7 @@ async fn alone(ask: &RequestContext<'_>, url: &str, token: &Secret) -> Result<()
     let form = HeaderValue::from_static("application/x-www-form-urlencoded");
     request.headers_mut().insert(header::CONTENT_TYPE, form);
     let answer = ask.send(ClientProof::default(), request).await?;
-    judged(&ask.reading(&params, false), &answer)
+    judged(&ask.reading(&params, false), &answer).or_else(unless_gone)
 }
 
 /// Authenticates with the access token itself.

@@ -199,3 +199,34 @@ async fn a_rejected_access_token_needs_a_renewal_if_there_is_a_refresh_token() {
     let (result, _) = revoked("revoke_via: bearer", &[&busy]).await;
     assert!(matches!(result, RevokeResult::No(TokenFailure::Temporary(_))), "{result:?}");
 }
+
+/// oauth 13.gone: Google says 400 where RFC 7009 §2.2 says 200.
+#[tokio::test]
+async fn a_token_that_the_provider_says_is_not_valid_counts_as_revoked() {
+    for code in ["invalid_token", "invalid_grant", "token_revoked"] {
+        let answer = json("400 Bad Request", &format!(r#"{{"error":"{code}"}}"#));
+        let (result, mut server) = revoked("revoke_via: token", &[&answer]).await;
+        assert_eq!(result, RevokeResult::Yes, "{code}");
+        assert_eq!(server.received().await.body, "token=rt");
+        let (result, mut server) = revoked("", &[&answer, &answer]).await;
+        assert_eq!(result, RevokeResult::Yes, "{code}");
+        for token in ["rt", "at"] {
+            assert_eq!(server.received().await.form()["token"], token, "each is judged by itself");
+        }
+        let (result, _) = revoked_of(&access_only(), "revoke_via: bearer", &[&answer]).await;
+        assert_eq!(result, RevokeResult::Yes, "{code}");
+    }
+}
+
+/// oauth 13.gone
+#[tokio::test]
+async fn an_overloaded_server_says_nothing_about_the_token() {
+    for status in ["429 Slow Down", "503 Busy"] {
+        let answer = json(status, r#"{"error":"invalid_token"}"#);
+        for more in ["", "revoke_via: token"] {
+            let (result, _) = revoked(more, &[&answer]).await;
+            let is_temporary = matches!(result, RevokeResult::No(TokenFailure::Temporary(_)));
+            assert!(is_temporary, "{more}: {result:?}");
+        }
+    }
+}
