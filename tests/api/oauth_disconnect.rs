@@ -6,9 +6,9 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
-use test_support::authorization::{CLIENT, Fault, Rules, answer};
+use test_support::authorization::{CLIENT, Fault, Pair, Rules, TokenCall, answer, form};
 use test_support::oauth::{AGENT, World};
-use test_support::{HOST, Plan, canary, request_text, until};
+use test_support::{HOST, Plan, canary, request_text, until, until_some};
 
 async fn removed(world: &World, query: &str) -> Value {
     world.api("DELETE", &format!("/connections/work{query}"), &Value::Null).await
@@ -102,20 +102,55 @@ async fn a_pending_revocation_that_is_refused_is_logged_as_failed() {
     world.server.issuer().script("/revoke", answer(503, &json!({ "error": "down" })));
     assert_eq!(removed(&world, "?revoke=true").await["revoked_upstream"], false);
     world.server.issuer().script("/revoke", answer(401, &json!({ "error": "invalid_client" })));
-    let log = || {
-        let log = canary::log().lock().expect("not poisoned").clone();
-        String::from_utf8_lossy(&log).into_owned()
-    };
-    // Other tests write into the same log.
-    let line = |words: &str| {
-        let log = log();
-        log.lines().find(|line| line.contains(words) && line.contains(&id)).map(str::to_owned)
-    };
-    let failed = "a pending revocation has failed";
-    until("the end of the revocation", async || line(failed).is_some()).await;
-    let failed = line(failed).expect("a line");
+    let failed = given_up(&id).await;
     assert!(failed.contains(" WARN ") && failed.contains("invalid_client"), "{failed}");
-    assert!(line("a pending revocation is complete").is_none(), "{failed}");
+    assert!(logged("a pending revocation is complete", &id).is_none(), "{failed}");
+    world.finish().await;
+}
+
+/// The first line of the log with these words about a connection. Other tests write into the same log.
+fn logged(words: &str, id: &str) -> Option<String> {
+    let log = canary::log().lock().expect("not poisoned").clone();
+    let log = String::from_utf8_lossy(&log);
+    log.lines().find(|line| line.contains(words) && line.contains(id)).map(str::to_owned)
+}
+
+/// The line that says that the revocation is given up.
+async fn given_up(id: &str) -> String {
+    let failed = "a pending revocation has failed";
+    until_some("the end of the revocation", async || logged(failed, id)).await
+}
+
+/// oauth 13.outbox: an unknown code may be a passing fault, but not for a day.
+#[tokio::test]
+async fn a_revocation_that_is_refused_with_an_unknown_code_is_reported_with_it_and_given_up() {
+    let world = World::with(Rules::default(), |plan| {
+        plan.top("oauth: { revoke_timeout: 25s, unknown_answers_max: 1, unknown_answers_for: 0s }")
+    })
+    .await;
+    let made = world.connected().await;
+    world.server.issuer().script("/revoke", answer(400, &json!({ "error": "strange" })));
+    let told = removed(&world, "?revoke=true").await;
+    assert_eq!(told["revoked_upstream"], false, "{told}");
+    assert!(told["until"].is_string(), "{told}");
+    assert_eq!(told["why"], "the authorization server refused (strange)");
+    let failed = given_up(made["id"].as_str().expect("an id")).await;
+    assert!(failed.contains("strange"), "{failed}");
+    world.finish().await;
+}
+
+/// oauth 13.gone: the person has removed the access at the provider before. Google's answer.
+#[tokio::test]
+async fn the_removal_of_a_grant_that_the_provider_does_not_know_is_reported_as_revoked() {
+    let world = World::start().await;
+    world.connected().await;
+    let refresh = world.server.only_call().issued.expect("tokens").refresh.expect("one");
+    world.server.issuer().script("/revoke", answer(400, &json!({ "error": "invalid_token" })));
+    let told = removed(&world, "?revoke=true").await;
+    assert_eq!(told["revoked_upstream"], true, "{told}");
+    let received = world.server.origin.received();
+    let asked = received.iter().find(|it| it.head.target() == "/revoke").expect("a revocation");
+    assert_eq!(form(&asked.text())["token"], refresh);
     world.finish().await;
 }
 
@@ -262,5 +297,166 @@ async fn a_connection_of_a_paused_app_is_revoked_with_the_app_s_secret() {
     let told = removed(&world, "?revoke=true").await;
     assert_eq!(told["revoked_upstream"], true, "{told}");
     assert!(!world.server.issuer().is_live(&pair.access));
+    world.finish().await;
+}
+
+/// A provider that revokes by a valid access token, as Dropbox does.
+async fn by_bearer(rules: Rules, change: impl FnOnce(Plan) -> Plan) -> World {
+    let more = ", revoke_via: bearer, access_page: \"https://auth.acme.test/apps\"";
+    let provider = test_support::oauth::provider(more);
+    World::with(rules, |plan| change(plan.provider(&provider))).await
+}
+
+/// Access tokens expire at once.
+fn brief() -> Rules {
+    Rules { access_ttl: Some(0.05), ..strict() }
+}
+
+/// The tokens of the consent, after the access token has expired. Newer ones last.
+async fn expired(world: &World) -> Pair {
+    let pair = world.server.only_call().issued.expect("tokens");
+    world.server.issuer().change(|rules| rules.access_ttl = Some(3600.0));
+    until("the expiry", async || !world.server.issuer().is_live(&pair.access)).await;
+    pair
+}
+
+/// The access tokens that the revocation endpoint got.
+fn sent_to_revoke(world: &World) -> Vec<String> {
+    let received = world.server.origin.received();
+    let asked = received.iter().filter(|it| it.head.target() == "/revoke");
+    let token = |it: &str| it.strip_prefix("Bearer ").expect("a bearer token").to_owned();
+    asked.map(|it| token(it.head.one("authorization").expect("a field"))).collect()
+}
+
+/// The one refresh, which sent this refresh token.
+fn only_refresh(world: &World, of: &Pair) -> TokenCall {
+    let calls = world.server.calls();
+    assert_eq!(calls.len(), 2, "the consent, and one refresh: {calls:#?}");
+    assert_eq!(Some(&calls[1].form["refresh_token"]), of.refresh.as_ref());
+    calls[1].clone()
+}
+
+fn is_ended(world: &World, pair: &Pair) -> bool {
+    let issuer = world.server.issuer();
+    !issuer.is_live(&pair.access) && !issuer.is_fresh(pair.refresh.as_ref().expect("one"))
+}
+
+/// oauth 13.renewed: the refresh token, which may last for ever, would stay valid.
+#[tokio::test]
+async fn an_expired_access_token_is_renewed_for_a_revocation_that_needs_a_valid_one() {
+    let world = by_bearer(brief(), patient).await;
+    world.connected().await;
+    let old = expired(&world).await;
+    let told = removed(&world, "?revoke=true").await;
+    assert_eq!(told["revoked_upstream"], true, "{told}");
+    let newer = only_refresh(&world, &old).issued.expect("tokens");
+    assert_eq!(sent_to_revoke(&world), [newer.access.clone()]);
+    assert!(is_ended(&world, &newer));
+    world.finish().await;
+}
+
+/// oauth 13.renewed: the provider has ended it before its time.
+#[tokio::test]
+async fn an_access_token_that_the_revocation_endpoint_rejects_is_renewed_once() {
+    let world = by_bearer(strict(), patient).await;
+    world.connected().await;
+    let old = world.server.only_call().issued.expect("tokens");
+    world.server.issuer().expire_all();
+    let told = removed(&world, "?revoke=true").await;
+    assert_eq!(told["revoked_upstream"], true, "{told}");
+    let newer = only_refresh(&world, &old).issued.expect("tokens");
+    assert_eq!(sent_to_revoke(&world), [old.access, newer.access.clone()]);
+    assert!(is_ended(&world, &newer));
+    world.finish().await;
+}
+
+/// oauth 13.gone: the person has removed the access at the provider before.
+#[tokio::test]
+async fn a_grant_whose_refresh_token_is_rejected_is_reported_as_revoked() {
+    for (rules, rejected) in [(brief(), 0), (strict(), 1)] {
+        let has_expired = rejected == 0;
+        let world = by_bearer(rules, patient).await;
+        world.connected().await;
+        let old = match has_expired {
+            true => expired(&world).await,
+            false => world.server.only_call().issued.expect("tokens"),
+        };
+        world.server.issuer().end_all();
+        let told = removed(&world, "?revoke=true").await;
+        assert_eq!(told["revoked_upstream"], true, "{told}");
+        assert_eq!(only_refresh(&world, &old).error.as_deref(), Some("invalid_grant"));
+        assert_eq!(sent_to_revoke(&world).len(), rejected);
+        world.finish().await;
+    }
+}
+
+/// oauth 13.renewed
+#[tokio::test]
+async fn an_expired_access_token_without_a_refresh_token_names_the_page_to_revoke_at() {
+    let world = by_bearer(Rules { refreshes: false, ..brief() }, patient).await;
+    world.connected().await;
+    expired(&world).await;
+    let told = removed(&world, "?revoke=true").await;
+    assert_eq!((&told["revoked_upstream"], &told["until"]), (&json!(false), &Value::Null));
+    let why = "the access token has expired and cannot be renewed: revoke the access at \
+               https://auth.acme.test/apps";
+    assert_eq!(told["why"], why);
+    assert!(sent_to_revoke(&world).is_empty());
+    assert_eq!(world.server.calls().len(), 1);
+    world.finish().await;
+}
+
+/// oauth 13.renewed: the server has spent the refresh token of the consent.
+#[tokio::test]
+async fn tokens_that_were_renewed_for_a_revocation_are_used_after_a_restart() {
+    let mut world = by_bearer(brief(), patient).await;
+    world.connected().await;
+    let old = expired(&world).await;
+    world.server.issuer().script("/revoke", answer(503, &json!({ "error": "down" })));
+    let told = removed(&world, "?revoke=true").await;
+    assert_eq!(told["revoked_upstream"], false, "{told}");
+    assert_eq!(told["why"], "the authorization server reports a server error (down)");
+    world.lab.gateway.restart().await;
+    world.server.issuer().unscript("/revoke");
+    let newer = only_refresh(&world, &old).issued.expect("tokens");
+    until("the revocation", async || is_ended(&world, &newer)).await;
+    only_refresh(&world, &old);
+    assert!(sent_to_revoke(&world).iter().all(|sent| *sent == newer.access));
+    world.finish().await;
+}
+
+/// oauth 13.renewed: the removal does not wait for the refresh, and does not cancel it.
+#[tokio::test]
+async fn a_renewal_that_outlasts_the_removal_of_its_connection_is_stored_and_used() {
+    let world = by_bearer(brief(), |plan| plan.top("oauth: { revoke_timeout: 0.3s }")).await;
+    world.connected().await;
+    let old = expired(&world).await;
+    let gate = world.server.hold_next();
+    let told = removed(&world, "?revoke=true").await;
+    assert_eq!(told["revoked_upstream"], false, "{told}");
+    assert!(told["until"].is_string(), "{told}");
+    world.server.asked(2).await;
+    let newer = only_refresh(&world, &old).issued.expect("tokens");
+    gate.add_permits(1);
+    until("the revocation", async || is_ended(&world, &newer)).await;
+    only_refresh(&world, &old);
+    assert_eq!(sent_to_revoke(&world), [newer.access]);
+    world.finish().await;
+}
+
+/// oauth 13.renewed: the second answer is `invalid_grant`, because the first refresh spent the token.
+#[tokio::test]
+async fn a_renewal_whose_answer_was_lost_is_not_said_to_be_revoked() {
+    let world = by_bearer(brief(), patient).await;
+    let made = world.connected().await;
+    expired(&world).await;
+    world.server.fail_next(Fault::ClosesAfter);
+    let told = removed(&world, "?revoke=true").await;
+    assert_eq!(told["revoked_upstream"], false, "{told}");
+    assert!(told["until"].is_string(), "{told}");
+    let failed = given_up(made["id"].as_str().expect("an id")).await;
+    assert!(failed.contains("response to a refresh was lost"), "{failed}");
+    assert_eq!(world.server.calls().len(), 3);
+    assert!(sent_to_revoke(&world).is_empty());
     world.finish().await;
 }

@@ -280,8 +280,8 @@ async fn remove(
     Ok(Json(match revoked {
         None => told(None),
         Some(Revoked::Yes) => told(Some(true)),
-        Some(Revoked::Later(until)) => {
-            ConnectionRemoved { until: Some(until), ..told(Some(false)) }
+        Some(Revoked::Later { until, why }) => {
+            ConnectionRemoved { until: Some(until), why, ..told(Some(false)) }
         }
         Some(Revoked::No(why)) => ConnectionRemoved { why: Some(why), ..told(Some(false)) },
         Some(Revoked::NotSupported { by_hand }) => ConnectionRemoved { by_hand, ..told(None) },

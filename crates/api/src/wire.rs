@@ -194,7 +194,7 @@ pub struct ConnectionRemoved {
     /// Not yet: it is tried again until then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
-    /// Why it did not.
+    /// Why it did not, or has not yet. Absent if there was no answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
     /// Where a person revokes access at the provider.

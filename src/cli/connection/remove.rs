@@ -92,8 +92,13 @@ fn without(plugin: &PluginAffected) -> String {
 fn revoked(removed: &ConnectionRemoved) -> String {
     match (removed.revoked_upstream, &removed.until, &removed.why, &removed.by_hand) {
         (Some(true), ..) => "the access is revoked at the provider\n".to_owned(),
-        (_, Some(until), ..) => format!(
+        (_, Some(until), None, _) => format!(
             "the provider cannot be reached now: the revocation is retried until {} while the gateway runs\n",
+            moment(*until)
+        ),
+        (_, Some(until), Some(why), _) => format!(
+            "the provider has not revoked the access yet: {why}; the revocation is retried until {} while the \
+             gateway runs\n",
             moment(*until)
         ),
         (_, _, Some(why), _) => format!("the provider did not revoke the access: {why}\n"),
@@ -101,5 +106,43 @@ fn revoked(removed: &ConnectionRemoved) -> String {
             format!("the provider offers no revocation: revoke the access at {page}\n")
         }
         _ => "the provider offers no revocation: revoke the access there by hand\n".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jiff::Timestamp;
+
+    #[test]
+    fn only_a_provider_that_does_not_answer_is_said_to_be_out_of_reach() {
+        let told = |until: bool, why: Option<&str>| {
+            let until = until.then_some(Timestamp::UNIX_EPOCH);
+            let why = why.map(str::to_owned);
+            revoked(&ConnectionRemoved {
+                revoked_upstream: Some(false),
+                until,
+                why,
+                ..Default::default()
+            })
+        };
+        let refused = "the authorization server refused (strange)";
+        for (told, begins) in [
+            (
+                told(true, None),
+                "the provider cannot be reached now: the revocation is retried until ",
+            ),
+            (
+                told(true, Some(refused)),
+                "the provider has not revoked the access yet: the authorization server refused (strange); \
+                 the revocation is retried until ",
+            ),
+            (
+                told(false, Some(refused)),
+                "the provider did not revoke the access: the authorization server refused (strange)\n",
+            ),
+        ] {
+            assert!(told.starts_with(begins), "{told}");
+        }
     }
 }

@@ -249,8 +249,11 @@ impl Flows {
 fn said(revoked: &Revoked) -> String {
     match revoked {
         Revoked::Yes => "the provider has revoked its access".to_owned(),
-        Revoked::Later(_) => {
+        Revoked::Later { why: None, .. } => {
             "its access is revoked as soon as the provider can be reached".to_owned()
+        }
+        Revoked::Later { why: Some(why), .. } => {
+            format!("the provider has not revoked its access yet, and is asked again: {why}")
         }
         Revoked::No(why) => format!("the provider did not revoke its access: {why}"),
         Revoked::NotSupported { by_hand: Some(page) } => {

@@ -8,7 +8,8 @@ use tokio::time::Instant;
 
 use super::Flows;
 use super::error::FlowError;
-use super::revoke::{RevocationTarget, Revoked, encoded};
+use super::revocation_attempt::{Revoked, encoded};
+use super::revoke::RevocationTarget;
 use super::rows::PendingRevocation;
 use crate::RemovedConnection;
 use keyward_base::id::{ConnectionId, OrgId};
@@ -76,7 +77,7 @@ impl Flows {
             }
         };
         let Some(mut late) = late else {
-            let later = is_awaited_elsewhere.then(|| Revoked::Later(self.revoked_until()));
+            let later = is_awaited_elsewhere.then(|| self.after_refresh());
             return Ok(Revoked::both(first, later));
         };
         // A refresh is running: its tokens must be revoked too.
@@ -84,10 +85,16 @@ impl Flows {
             Ok(()) => self.revoke_late(&removed, late, deadline).await?,
             Err(_) => {
                 self.revoke_when_landed(removed, late);
-                Revoked::Later(self.revoked_until())
+                self.after_refresh()
             }
         };
         Ok(Revoked::both(first, Some(newer)))
+    }
+
+    /// The result while a refresh runs, whose tokens are revoked later.
+    fn after_refresh(&self) -> Revoked {
+        let why = "a refresh of its tokens has not ended".to_owned();
+        Revoked::Later { until: self.revoked_until(), why: Some(why) }
     }
 
     /// Stores the revocation of the grant that a connection has now. `None` if nothing can be revoked.

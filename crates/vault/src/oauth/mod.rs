@@ -24,6 +24,7 @@ mod ongoing;
 mod open;
 mod register;
 mod resource;
+mod revocation_attempt;
 mod revoke;
 mod rows;
 mod start;
@@ -45,7 +46,7 @@ pub use callback::{CallbackRequest, Cookies};
 pub use error::{CallbackRefusal, FlowError};
 pub use form_post::FORM_BYTES_MAX;
 pub use resource::NewMcp;
-pub use revoke::Revoked;
+pub use revocation_attempt::Revoked;
 pub use start::{ConsentRequest, DeviceCode, StartPage, Started};
 pub use view::{FlowState, FlowView};
 

@@ -10,16 +10,15 @@ use futures_util::FutureExt;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 use tokio::time::Instant;
-use zeroize::Zeroizing;
 
 use super::Flows;
 use super::error::FlowError;
 use super::flow::{ReceivedTokens, SealedText, random};
-use super::oauth1;
+use super::revocation_attempt::{
+    HeldRevocation, LOST, RevocationAttempt, Revoked, StoredRevocation,
+};
 use super::rows::{PendingRevocation, PendingRevocationApp};
-use super::start::FlowContext;
-use crate::grant::oauth::{self, OAuthClient, TokenFailure};
-use crate::grant::{AppSecret, Grant};
+use crate::backoff::{Backoff, FailureDetails};
 use crate::orphans::OrphanedGrant;
 use crate::{LateAnswers, RowError};
 use keyward_base::id::OrgId;
@@ -31,26 +30,7 @@ const PAUSE_FIRST: Duration = Duration::from_secs(5);
 /// The longest pause.
 const PAUSE_MAX: Duration = Duration::from_secs(15 * 60);
 
-/// The result of a connection's revocation at its provider.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Revoked {
-    /// The provider has revoked the grant.
-    Yes,
-    /// Not yet; it is retried until this time.
-    Later(Timestamp),
-    /// The provider refused permanently.
-    No(String),
-    /// The provider does not support revocation.
-    NotSupported {
-        /// The page where a person can revoke the access.
-        by_hand: Option<String>,
-    },
-}
-
-/// The failure if a refresh response was lost while its connection was removed.
-const LOST: &str = "the response to a refresh was lost: its tokens may still be valid";
-
-/// The failure if the gateway stops before such a response arrives.
+/// The failure if the gateway stops before the response to a refresh of a removed connection arrives.
 const STOPPED: &str =
     "the gateway stopped before the response to a refresh arrived: its tokens may still be valid";
 
@@ -58,36 +38,6 @@ const STOPPED: &str =
 pub(super) struct RevocationTarget {
     pub(super) connection: Arc<ConnectionRecord>,
     pub(super) app: Option<PendingRevocationApp>,
-}
-
-/// The result of one attempt.
-enum RevocationAttempt {
-    Done(Revoked),
-    Again,
-}
-
-impl Revoked {
-    /// The result to report for two grants: a refusal, else a pending one, else an unsupported one.
-    fn and(self, other: Self) -> Self {
-        let rank = |revoked: &Self| match revoked {
-            Self::No(_) => 0,
-            Self::Later(_) => 1,
-            Self::NotSupported { .. } => 2,
-            Self::Yes => 3,
-        };
-        if rank(&other) < rank(&self) { other } else { self }
-    }
-
-    pub(super) fn both(first: Option<Self>, second: Option<Self>) -> Option<Self> {
-        match (first, second) {
-            (Some(first), Some(second)) => Some(first.and(second)),
-            (first, second) => first.or(second),
-        }
-    }
-}
-
-pub(super) fn encoded(grant: &Grant) -> SealedText {
-    SealedText::new(BASE64_STANDARD.encode(grant.encode().as_slice()))
 }
 
 impl Flows {
@@ -122,22 +72,35 @@ impl Flows {
             stored = self.outbox.put(org, key, &pending, None).await;
         }
         // Stored before the first attempt, so that a crash leaves no grant unrevoked.
-        match stored {
-            Ok(_) => {}
+        let until = pending.until;
+        let version = match stored {
+            Ok(version) => version,
             // The revocation was stored before a crash, and is being retried.
             Err(RowError::Store(StoreError::Conflict { .. })) => {
-                return Ok(Revoked::Later(pending.until));
+                return Ok(Revoked::Later { until, why: None });
             }
             Err(error) => return Err(error.into()),
-        }
-        let attempt = tokio::time::timeout_at(deadline, self.attempt(&pending).boxed()).await;
-        if let Ok(RevocationAttempt::Done(revoked)) = attempt {
-            self.outbox.delete(org, key).await?;
-            return Ok(revoked);
-        }
-        let until = pending.until;
+        };
+        let attempt = match self.revocation_lease(key).await {
+            Some(lease) => {
+                let row =
+                    StoredRevocation { key: key.to_owned(), pending: pending.clone(), version };
+                let attempt = self.attempt_held(HeldRevocation { row, lease }).boxed();
+                tokio::time::timeout_at(deadline, attempt).await
+            }
+            None => Ok(RevocationAttempt::Again(None)),
+        };
+        let why = match attempt {
+            Ok(RevocationAttempt::Done(revoked)) => {
+                self.outbox.delete(org, key).await?;
+                return Ok(revoked);
+            }
+            Ok(RevocationAttempt::Refused(why)) => Some(why),
+            Ok(RevocationAttempt::Again(why)) => why,
+            Err(_) => None,
+        };
         self.try_again(key.to_owned(), pending);
-        Ok(Revoked::Later(until))
+        Ok(Revoked::Later { until, why })
     }
 
     /// One attempt for a grant that could not be stored in the outbox.
@@ -148,7 +111,7 @@ impl Flows {
             self.pending_revocation(&connection, received.grant.clone(), Timestamp::MAX).await;
         let within = self.settings.load().revoke_timeout;
         match tokio::time::timeout(within, self.attempt(&pending).boxed()).await {
-            Ok(RevocationAttempt::Done(Revoked::Yes)) => {}
+            Ok(Ok(RevocationAttempt::Done(Revoked::Yes))) => {}
             _ => {
                 tracing::error!(connection = %id, "a grant that could not be stored is not revoked at its provider")
             }
@@ -245,7 +208,14 @@ impl Flows {
         until: Timestamp,
     ) -> PendingRevocation {
         let app = self.pending_app(connection).await;
-        PendingRevocation { connection: connection.clone(), grant, app, until, planned: None }
+        PendingRevocation {
+            connection: connection.clone(),
+            grant,
+            app,
+            until,
+            planned: None,
+            answer_lost: false,
+        }
     }
 
     pub(super) fn revoked_until(&self) -> Timestamp {
@@ -273,45 +243,56 @@ impl Flows {
         });
     }
 
-    async fn until_revoked(&self, key: &str, pending: PendingRevocation) {
-        let mut pause = PAUSE_FIRST;
+    async fn until_revoked(self: &Arc<Self>, key: &str, pending: PendingRevocation) {
         let connection = &pending.connection;
+        let (mut pause, mut refusals) = (PAUSE_FIRST, Backoff::default());
         while self.clock.now() < pending.until {
             if !self.wait(pause).await {
                 return;
             }
             pause = (pause * 2).min(PAUSE_MAX);
             // One replica at a time.
-            let lease = self.store.lease(&format!("revocation/{key}"), self.lease_time()).await;
-            let Ok(Some(_lease)) = lease else { continue };
-            if !self.is_pending(key, &pending).await {
-                return;
-            }
-            if let RevocationAttempt::Done(revoked) = self.attempt(&pending).await {
-                match revoked {
-                    Revoked::Yes => tracing::info!(
-                        connection = %connection.id, name = connection.name,
-                        provider = connection.provider, "a pending revocation is complete"
-                    ),
-                    Revoked::No(why) => given_up(connection, &why),
-                    Revoked::Later(_) => given_up(connection, "the provider asks to try later"),
-                    Revoked::NotSupported { .. } => {
-                        given_up(connection, "the provider has no way to revoke it");
-                    }
+            let Some(lease) = self.revocation_lease(key).await else { continue };
+            // Another replica may have completed it, or renewed its grant.
+            let (pending, version) = match self.outbox.get(&connection.org, key).await {
+                Ok(Some(row)) => row,
+                Ok(None) => return,
+                Err(error) => {
+                    tracing::debug!(connection = %connection.id, %error, "not revoked yet");
+                    continue;
                 }
-                return self.settled(key, &pending).await;
+            };
+            let row = StoredRevocation { key: key.to_owned(), pending, version };
+            let attempt = self.attempt_held(HeldRevocation { row, lease }).boxed().await;
+            if let Some(revoked) = self.final_result(attempt, &mut refusals) {
+                end_logged(connection, &revoked);
+                return self.settled(key, connection).await;
             }
         }
-        if !self.is_pending(key, &pending).await {
+        if !self.is_pending(key, connection).await {
             return;
         }
-        given_up(connection, "the provider could not be reached in time");
-        self.settled(key, &pending).await;
+        given_up(connection, "the provider did not confirm it in time");
+        self.settled(key, connection).await;
+    }
+
+    /// The result of an attempt after which none follows. An unknown code is final as it is for a refresh.
+    fn final_result(&self, attempt: RevocationAttempt, refusals: &mut Backoff) -> Option<Revoked> {
+        let code = match attempt {
+            RevocationAttempt::Done(revoked) => return Some(revoked),
+            RevocationAttempt::Refused(why) => Some(why),
+            RevocationAttempt::Again(_) => None,
+        };
+        let (now, settings) = (self.clock.moment(), self.settings.load());
+        let unknown_code = code.is_some();
+        let failed = FailureDetails { code, unknown_code, ..FailureDetails::default() };
+        refusals.failed(now, &failed, 0, &settings);
+        refusals.believed(now, &settings).map(|why| Revoked::No(why.to_owned()))
     }
 
     /// Whether the revocation is still pending: no other replica has completed it.
-    async fn is_pending(&self, key: &str, pending: &PendingRevocation) -> bool {
-        !matches!(self.outbox.get(&pending.connection.org, key).await, Ok(None))
+    async fn is_pending(&self, key: &str, connection: &ConnectionRecord) -> bool {
+        !matches!(self.outbox.get(&connection.org, key).await, Ok(None))
     }
 
     /// The app of a connection with its secret, for the outbox.
@@ -320,7 +301,7 @@ impl Flows {
         connection: &ConnectionRecord,
     ) -> Option<PendingRevocationApp> {
         let app = self.app_of(connection).ok()?;
-        // A paused app is used too, because a revocation requests no token.
+        // A paused app is used too: a revocation requests tokens only to end the access.
         match self.vault.last_secret(&app).await {
             Ok(secret) => {
                 let secret = SealedText::new(BASE64_STANDARD.encode(secret.encode().as_slice()));
@@ -333,64 +314,9 @@ impl Flows {
         }
     }
 
-    /// The client of a pending revocation: the current app, else the stored one.
-    async fn pending_context(
-        &self,
-        pending: &PendingRevocation,
-    ) -> Result<(FlowContext, OAuthClient), FlowError> {
-        let now = match self.app_of(&pending.connection) {
-            Ok(app) => self.client(&app).await.map(|client| (app, client)),
-            Err(error) => Err(error),
-        };
-        let (app, client) = match (now, &pending.app) {
-            (Ok(now), _) => now,
-            (Err(_), Some(kept)) => {
-                (Arc::new(kept.record.clone()), kept.client().ok_or(FlowError::NoFlow)?)
-            }
-            (Err(error), None) => return Err(error),
-        };
-        Ok((self.context_with_app(&pending.connection, app).await?, client))
-    }
-
-    async fn settled(&self, key: &str, pending: &PendingRevocation) {
-        if let Err(error) = self.outbox.delete(&pending.connection.org, key).await {
+    async fn settled(&self, key: &str, connection: &ConnectionRecord) {
+        if let Err(error) = self.outbox.delete(&connection.org, key).await {
             tracing::error!(%error, "a revocation stays in the outbox");
-        }
-    }
-
-    async fn attempt(&self, pending: &PendingRevocation) -> RevocationAttempt {
-        let no = |why: String| RevocationAttempt::Done(Revoked::No(why));
-        let bytes = BASE64_STANDARD.decode(pending.grant.text()).map(Zeroizing::new);
-        let grant = bytes.ok().and_then(|bytes| Grant::decode(&bytes).ok());
-        let signing = grant.as_ref().and_then(Grant::oauth1_token);
-        let what = grant.as_ref().and_then(Grant::revocable);
-        if signing.is_none() && what.is_none() {
-            return RevocationAttempt::Done(Revoked::NotSupported { by_hand: None });
-        }
-        let (asking, client) = match self.pending_context(pending).await {
-            Ok(both) => both,
-            Err(error @ FlowError::NoApp { .. }) => return no(error.to_string()),
-            // A missing provider or secret may be added again, so the revocation is retried.
-            Err(error) => {
-                tracing::debug!(connection = %pending.connection.id, %error, "not revoked yet");
-                return RevocationAttempt::Again;
-            }
-        };
-        let settings = self.settings.load_full();
-        let ask = self.ask(&asking, &client, &settings);
-        let not_supported = oauth::RevokeResult::NotSupported { by_hand: None };
-        let result = match (oauth1::signed_requests(&asking, ask).zip(signing), what) {
-            (Some((requests, token)), _) => requests.revoke(&token).await,
-            (None, Some(what)) => oauth::revoke(&ask, &what).await,
-            (None, None) => not_supported,
-        };
-        match result {
-            oauth::RevokeResult::Yes => RevocationAttempt::Done(Revoked::Yes),
-            oauth::RevokeResult::NotSupported { by_hand } => {
-                RevocationAttempt::Done(Revoked::NotSupported { by_hand })
-            }
-            oauth::RevokeResult::No(TokenFailure::Temporary(_)) => RevocationAttempt::Again,
-            oauth::RevokeResult::No(failure) => no(failure.to_string()),
         }
     }
 }
@@ -401,19 +327,28 @@ impl RevocationTarget {
         grant: SealedText,
         until: Timestamp,
     ) -> PendingRevocation {
-        let connection = ConnectionRecord::clone(&self.connection);
-        PendingRevocation { connection, grant, app: self.app.clone(), until, planned: None }
+        PendingRevocation {
+            connection: ConnectionRecord::clone(&self.connection),
+            grant,
+            app: self.app.clone(),
+            until,
+            planned: None,
+            answer_lost: false,
+        }
     }
 }
 
-impl PendingRevocationApp {
-    /// `None` if the secret is malformed.
-    fn client(&self) -> Option<OAuthClient> {
-        let bytes = BASE64_STANDARD.decode(self.secret.text()).map(Zeroizing::new).ok()?;
-        let secret = AppSecret::decode(&bytes).ok()?;
-        let (id, key_id) =
-            (self.record.client_id.clone(), self.record.settings.tokens.key_id.clone());
-        Some(OAuthClient { id, secret, key_id })
+fn end_logged(connection: &ConnectionRecord, revoked: &Revoked) {
+    match revoked {
+        Revoked::Yes => tracing::info!(
+            connection = %connection.id, name = connection.name,
+            provider = connection.provider, "a pending revocation is complete"
+        ),
+        Revoked::No(why) => given_up(connection, why),
+        Revoked::Later { .. } => given_up(connection, "the provider asks to try later"),
+        Revoked::NotSupported { .. } => {
+            given_up(connection, "the provider has no way to revoke it");
+        }
     }
 }
 

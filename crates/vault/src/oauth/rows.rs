@@ -39,6 +39,9 @@ pub(super) struct PendingRevocation {
     /// When it was planned. The connection may still exist until its removal writes the row again without this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) planned: Option<Timestamp>,
+    /// Whether the response to a renewal of the grant was lost: tokens in it may be valid.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) answer_lost: bool,
 }
 
 /// The client of a pending revocation.

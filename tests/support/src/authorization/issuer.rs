@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::super::wire::{Head, Message};
-use super::state::{Access, Device, State};
+use super::state::{Device, State};
 use super::{CLIENT, CLIENT_SECRET, Fault, ISSUER, answer, doubled, encoded, form, query};
 
 /// How the client has to prove itself.
@@ -162,9 +162,7 @@ impl Issuer {
 
     /// Whether the API takes this access token now.
     pub fn is_live(&self, access: &str) -> bool {
-        let state = self.state();
-        let live = |known: &Access| known.until.is_none_or(|until| Instant::now() < until);
-        state.access.get(access).is_some_and(live)
+        self.state().live_family(access).is_some()
     }
 
     /// Whether this refresh token would be taken.
@@ -386,6 +384,17 @@ impl Issuer {
         let mut state = self.state();
         let asked = asked(request);
         state.revoked.push(asked.clone());
+        let bearer = request.head.one("authorization").and_then(|it| it.strip_prefix("Bearer "));
+        // A live access token proves itself and ends its family, as at Dropbox.
+        if let Some(token) = bearer {
+            return match state.live_family(token) {
+                Some(family) => {
+                    state.end(family);
+                    answer(200, &Value::Null)
+                }
+                None => answer(401, &json!({ "error": { ".tag": "expired_access_token" } })),
+            };
+        }
         if let Err(error) = state.client(&request.head, &asked.form) {
             return answer(401, &json!({ "error": error }));
         }

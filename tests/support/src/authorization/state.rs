@@ -213,6 +213,12 @@ impl State {
         Ok((pair, known.scope))
     }
 
+    /// The family of an access token that has not ended.
+    pub(super) fn live_family(&self, access: &str) -> Option<usize> {
+        let known = self.access.get(access)?;
+        known.until.is_none_or(|until| Instant::now() < until).then_some(known.family)
+    }
+
     pub(super) fn end(&mut self, family: usize) {
         self.refresh.retain(|_, known| known.family != family);
         self.access.retain(|_, known| known.family != family);

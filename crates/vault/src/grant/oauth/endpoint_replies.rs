@@ -40,7 +40,8 @@ pub(super) fn codes(
     }))
 }
 
-/// 2xx without an error. An unknown token counts as revoked: GitHub says 404 where RFC 7009 §2.2 says 200.
+/// 2xx without an error. An unknown token counts as revoked: GitHub says 404 where RFC 7009 §2.2 says 200. It gets no
+/// expired token, for which it says the same although the refresh token is valid.
 pub(super) fn judged(
     reading: &ReplyContext<'_>,
     answer: &Response<Bytes>,

@@ -94,6 +94,9 @@ const PERSON: &[&str] = &[
 const OPERATOR: &[&str] =
     &["invalid_client_id", "bad_client_secret", "incorrect_client_credentials", "invalid_target"];
 
+/// Codes that reject the token of a request: RFC 6749 §5.2, RFC 6750 §3.1, and Slack's.
+const INVALID_TOKEN: &[&str] = &["invalid_grant", "invalid_token", "token_revoked"];
+
 /// Codes of temporary failures.
 const PASSING: &[&str] = &["temporarily_unavailable", "server_error", "slow_down", "ratelimited"];
 
@@ -148,6 +151,20 @@ impl TokenFailure {
     /// A response that cannot be read.
     pub(super) fn unreadable(what: &'static str) -> Self {
         Self::Temporary(Temporary::of(what))
+    }
+
+    /// Whether the reason may be the token of the request. Servers have many codes for that.
+    pub(super) fn may_be_of_token(&self) -> bool {
+        match self {
+            Self::Permanent { who, .. } => *who == ActingParty::Person,
+            Self::Temporary(temporary) => temporary.unknown_code,
+        }
+    }
+
+    /// Whether the server says that the token of the request is not valid.
+    pub(super) fn is_of_invalid_token(&self) -> bool {
+        let is_invalid = |code: &ErrorCode| code.is_one_of(INVALID_TOKEN);
+        self.may_be_of_token() && self.code().is_some_and(is_invalid)
     }
 
     /// The error code, of the server or of Keyward.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, header};
+use jiff::Timestamp;
 use oauth2::{
     AccessToken, RefreshToken, RequestTokenError, RevocationErrorResponseType as ErrorType,
     RevocationUrl, StandardRevocableToken as Revocable7009,
@@ -12,7 +13,7 @@ use oauth2::{
 
 use super::client::ClientProof;
 use super::endpoint_replies::judged;
-use super::failure::{TokenFailure, bad_endpoint};
+use super::failure::{ActingParty, TokenFailure, bad_endpoint};
 use super::params::Params;
 use super::request_context::RequestContext;
 use super::requests::bearer;
@@ -26,6 +27,8 @@ pub struct Revocable {
     /// The refresh token.
     pub refresh: Option<Secret>,
     pub access: Option<Secret>,
+    /// When the access token expires; `None`: unknown.
+    pub expires: Option<Timestamp>,
 }
 
 /// The result of a revocation.
@@ -35,6 +38,14 @@ pub enum RevokeResult {
     Yes,
     /// It failed. [`TokenFailure::Temporary`] is worth a retry.
     No(TokenFailure),
+    /// The provider needs a valid access token. The stored one has expired or is rejected, and the grant has a refresh
+    /// token to request another one with.
+    NeedsRenewal(TokenFailure),
+    /// The provider needs a valid access token. The stored one has expired, and there is no refresh token.
+    Expired {
+        /// The page where the owner can revoke the access, if it is known.
+        by_hand: Option<String>,
+    },
     /// The provider does not support revocation.
     NotSupported {
         /// The page where the owner can revoke the access, if it is known.
@@ -53,7 +64,6 @@ pub async fn revoke(ask: &RequestContext<'_>, what: &Revocable) -> RevokeResult 
         Ok(url) => url,
         Err(failure) => return RevokeResult::No(failure),
     };
-    let access = what.access.as_ref().or(what.refresh.as_ref());
     let result = match way {
         RevokeText::None => return by_hand(),
         RevokeText::Rfc7009 => each(ask, &url, what).await,
@@ -65,23 +75,55 @@ pub async fn revoke(ask: &RequestContext<'_>, what: &Revocable) -> RevokeResult 
             Some(token) => alone(ask, &url, token).await,
             None => Ok(()),
         },
-        RevokeText::Bearer => match access {
-            Some(token) => by_bearer(ask, &url, token).await,
-            None => Ok(()),
-        },
-        RevokeText::Query => match access {
-            Some(token) => in_query(ask, &url, token).await,
-            None => Ok(()),
-        },
-        RevokeText::Github | RevokeText::Square | RevokeText::Webflow => match access {
-            Some(token) => in_json(ask, way, &url, token).await,
-            None => Ok(()),
-        },
+        RevokeText::Bearer
+        | RevokeText::Query
+        | RevokeText::Github
+        | RevokeText::Square
+        | RevokeText::Webflow => return by_access_token(ask, &url, what).await,
     };
     match result {
         Ok(()) => RevokeResult::Yes,
         Err(failure) => RevokeResult::No(failure),
     }
+}
+
+/// Sends the access token alone, which must be valid: an expired one ends no refresh token.
+async fn by_access_token(ask: &RequestContext<'_>, url: &str, what: &Revocable) -> RevokeResult {
+    let is_live = what.expires.is_none_or(|end| ask.now < end);
+    let Some(token) = what.access.as_ref().filter(|_| is_live) else {
+        return match what.refresh {
+            Some(_) => RevokeResult::NeedsRenewal(expired()),
+            None => RevokeResult::Expired { by_hand: ask.oauth.says.access_page.clone() },
+        };
+    };
+    let way = ask.oauth.says.revoke_via;
+    let sent = match way {
+        RevokeText::Bearer => by_bearer(ask, url, token).await,
+        RevokeText::Query => in_query(ask, url, token).await,
+        _ => in_json(ask, way, url, token).await,
+    };
+    match sent {
+        Ok(()) => RevokeResult::Yes,
+        // Whether the grant is gone or only this token has ended, the refresh token shows.
+        Err(failure) if what.refresh.is_some() && failure.may_be_of_token() => {
+            RevokeResult::NeedsRenewal(failure)
+        }
+        Err(failure) => unless_gone(failure).map_or_else(RevokeResult::No, |()| RevokeResult::Yes),
+    }
+}
+
+/// RFC 7009 §2.2: nothing is left to revoke if the token is not valid. Google says `invalid_token` where the RFC says 200.
+fn unless_gone(failure: TokenFailure) -> Result<(), TokenFailure> {
+    match failure.is_of_invalid_token() {
+        true => Ok(()),
+        false => Err(failure),
+    }
+}
+
+/// The failure without a request.
+fn expired() -> TokenFailure {
+    let said = "the access token has expired";
+    TokenFailure::ours(ActingParty::Person, "access_token_expired", said)
 }
 
 /// RFC 7009 §2.1, token by token.
@@ -101,7 +143,7 @@ async fn each(ask: &RequestContext<'_>, url: &str, what: &Revocable) -> Result<(
             // RFC 7009 §2.2.1: servers may not support access tokens, which expire soon.
             Err(RequestTokenError::ServerResponse(error))
                 if is_access && *error.error() == ErrorType::UnsupportedTokenType => {}
-            other => other.map_err(|error| transport.failure(error))?,
+            other => other.map_err(|error| transport.failure(error)).or_else(unless_gone)?,
         }
     }
     Ok(())
@@ -116,7 +158,7 @@ async fn alone(ask: &RequestContext<'_>, url: &str, token: &Secret) -> Result<()
     let form = HeaderValue::from_static("application/x-www-form-urlencoded");
     request.headers_mut().insert(header::CONTENT_TYPE, form);
     let answer = ask.send(ClientProof::default(), request).await?;
-    judged(&ask.reading(&params, false), &answer)
+    judged(&ask.reading(&params, false), &answer).or_else(unless_gone)
 }
 
 /// Authenticates with the access token itself.

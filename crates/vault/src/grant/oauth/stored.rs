@@ -226,7 +226,8 @@ impl OAuthGrant {
     /// The tokens that the provider can revoke.
     pub fn revocable(&self) -> Option<Revocable> {
         let field = |name| self.fields.get(name).cloned();
-        let what = Revocable { refresh: field(REFRESH), access: field(ACCESS) };
+        let expires = self.facts.expires;
+        let what = Revocable { refresh: field(REFRESH), access: field(ACCESS), expires };
         (what.refresh.is_some() || what.access.is_some()).then_some(what)
     }
 
@@ -234,10 +235,7 @@ impl OAuthGrant {
     ///
     /// # Errors
     /// When the server issues none, or the grant cannot be renewed.
-    pub(in crate::grant) async fn renewed(
-        &self,
-        ask: &RequestContext<'_>,
-    ) -> Result<Self, TokenFailure> {
+    pub async fn renewed(&self, ask: &RequestContext<'_>) -> Result<Self, TokenFailure> {
         match self.by {
             OAuthKind::Session => return Ok(self.with(session::renewed(ask, &self.fields).await?)),
             OAuthKind::SignedJwt => return Ok(self.with(signed::minted(ask, &self.fields)?)),

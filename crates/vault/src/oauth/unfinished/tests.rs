@@ -238,6 +238,7 @@ async fn unfinished_work_of_a_stopped_replica_is_completed_by_a_running_one() {
         app: None,
         until: Timestamp::MAX,
         planned: None,
+        answer_lost: false,
     };
     world.flows.outbox.put(&world.org, "pending", &pending, None).await.unwrap();
     passes(LOOK_EVERY * 2).await;

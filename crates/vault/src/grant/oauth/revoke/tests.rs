@@ -6,19 +6,31 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::*;
-use crate::tests::scripted_server::{Server, client, http, json, secret};
+use crate::tests::scripted_server::{Server, client, http, json, noon, secret};
 
 fn both() -> Revocable {
-    Revocable { refresh: Some(secret("rt")), access: Some(secret("at")) }
+    Revocable { refresh: Some(secret("rt")), access: Some(secret("at")), expires: None }
+}
+
+/// Tokens without a refresh token.
+fn access_only() -> Revocable {
+    Revocable { refresh: None, ..both() }
 }
 
 async fn revoked(more: &str, answers: &[&str]) -> (RevokeResult, Server) {
+    revoked_of(&both(), more, answers).await
+}
+
+async fn revoked_of(what: &Revocable, more: &str, answers: &[&str]) -> (RevokeResult, Server) {
     let server = Server::start(answers).await;
     let (client, variables) = (client("s3cret-canary"), BTreeMap::new());
     let oauth = server.oauth(more);
-    let result = revoke(&server.ask(&oauth, &client, &variables), &both()).await;
+    let result = revoke(&server.ask(&oauth, &client, &variables), what).await;
     (result, server)
 }
+
+/// The ways that send the access token alone.
+const BY_ACCESS_TOKEN: [&str; 5] = ["bearer", "query", "github", "square", "webflow"];
 
 const FINE: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 
@@ -140,4 +152,81 @@ async fn square_revocations_send_the_client_secret_as_client_authorization() {
     let request = server.received().await;
     assert_eq!(request.fields["authorization"], "Client s3cret-canary");
     assert_eq!(request.body, r#"{"access_token":"at","client_id":"id"}"#);
+}
+
+/// oauth 13.renewed
+#[tokio::test]
+async fn an_expired_access_token_is_not_sent_where_the_way_needs_a_valid_one() {
+    for way in BY_ACCESS_TOKEN {
+        let more = format!("revoke_via: {way}, access_page: 'https://acme.test/apps'");
+        let expired = Revocable { expires: Some(noon()), ..both() };
+        let (result, mut server) = revoked_of(&expired, &more, &[FINE]).await;
+        assert!(matches!(result, RevokeResult::NeedsRenewal(_)), "{way}: {result:?}");
+        assert!(server.is_quiet(), "{way}");
+        let expired = Revocable { refresh: None, ..expired };
+        let (result, mut server) = revoked_of(&expired, &more, &[FINE]).await;
+        let by_hand = Some("https://acme.test/apps".to_owned());
+        assert_eq!(result, RevokeResult::Expired { by_hand }, "{way}");
+        assert!(server.is_quiet(), "{way}");
+    }
+}
+
+/// oauth 13.renewed: imported as a refresh token alone.
+#[tokio::test]
+async fn a_refresh_token_is_not_sent_in_place_of_an_access_token() {
+    for way in BY_ACCESS_TOKEN {
+        let refresh_only = Revocable { access: None, ..both() };
+        let more = format!("revoke_via: {way}");
+        let (result, mut server) = revoked_of(&refresh_only, &more, &[FINE]).await;
+        assert!(matches!(result, RevokeResult::NeedsRenewal(_)), "{way}: {result:?}");
+        assert!(server.is_quiet(), "{way}");
+    }
+}
+
+/// oauth 13.renewed: Dropbox and Slack. Whether the grant has ended, its refresh token shows.
+#[tokio::test]
+async fn a_rejected_access_token_needs_a_renewal_if_there_is_a_refresh_token() {
+    let dropbox = json("401 No", r#"{"error":{".tag":"expired_access_token"}}"#);
+    let slack = json("200 OK", r#"{"ok":false,"error":"token_expired"}"#);
+    for answer in [&dropbox, &slack] {
+        let (result, mut server) = revoked("revoke_via: bearer", &[answer]).await;
+        assert!(matches!(result, RevokeResult::NeedsRenewal(_)), "{answer}: {result:?}");
+        assert_eq!(server.received().await.fields["authorization"], "Bearer at");
+        let (result, _) = revoked_of(&access_only(), "revoke_via: bearer", &[answer]).await;
+        assert!(matches!(result, RevokeResult::No(_)), "{answer}: {result:?}");
+    }
+    let busy = json("503 Busy", r#"{"error":"invalid_token"}"#);
+    let (result, _) = revoked("revoke_via: bearer", &[&busy]).await;
+    assert!(matches!(result, RevokeResult::No(TokenFailure::Temporary(_))), "{result:?}");
+}
+
+/// oauth 13.gone: Google says 400 where RFC 7009 §2.2 says 200.
+#[tokio::test]
+async fn a_token_that_the_provider_says_is_not_valid_counts_as_revoked() {
+    for code in ["invalid_token", "invalid_grant", "token_revoked"] {
+        let answer = json("400 Bad Request", &format!(r#"{{"error":"{code}"}}"#));
+        let (result, mut server) = revoked("revoke_via: token", &[&answer]).await;
+        assert_eq!(result, RevokeResult::Yes, "{code}");
+        assert_eq!(server.received().await.body, "token=rt");
+        let (result, mut server) = revoked("", &[&answer, &answer]).await;
+        assert_eq!(result, RevokeResult::Yes, "{code}");
+        for token in ["rt", "at"] {
+            assert_eq!(server.received().await.form()["token"], token, "each is judged by itself");
+        }
+        let (result, _) = revoked_of(&access_only(), "revoke_via: bearer", &[&answer]).await;
+        assert_eq!(result, RevokeResult::Yes, "{code}");
+    }
+}
+
+/// oauth 13.gone
+#[tokio::test]
+async fn an_overloaded_server_says_nothing_about_the_token() {
+    for status in ["429 Slow Down", "503 Busy"] {
+        let answer = json(status, r#"{"error":"invalid_token"}"#);
+        for more in ["", "revoke_via: token"] {
+            let (result, _) = revoked(more, &[&answer]).await;
+            let is_temporary = matches!(result, RevokeResult::No(TokenFailure::Temporary(_)));
+            assert!(is_temporary, "{more}: {result:?}");
+        }
+    }
 }

@@ -23,6 +23,7 @@ impl World {
             app: None,
             until: Timestamp::MAX,
             planned: Some(self.flows.clock.now()),
+            answer_lost: false,
         };
         let id = self.connection.id.as_str();
         self.flows.outbox.put(&self.org, id, &plan, None).await.unwrap();
