@@ -41,6 +41,7 @@ mod oauth_consent;
 mod oauth_device;
 mod oauth_disconnect;
 mod oauth_discovery;
+mod oauth_exchanged;
 mod oauth_failures;
 mod oauth_hand_over;
 mod oauth_idle;

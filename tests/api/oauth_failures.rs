@@ -45,7 +45,12 @@ fn passing(label: &str, fault: Fault) -> Row {
 
 const STATUSES: &[u16] = &[200, 400, 401, 403];
 
-/// oauth 9.1, 9.2, 9.quiet, 9.said
+/// An error whose code is not in `error`.
+fn elsewhere(label: &str, body: &Value, means: Means) -> Row {
+    Row { label: label.to_owned(), fault: Fault::json(400, body), means }
+}
+
+/// oauth 9.1, 9.2, 9.place, 9.quiet, 9.said
 #[tokio::test]
 async fn a_permanent_refresh_error_breaks_the_connection_and_is_not_retried() {
     let (revoked, rejected) = (Over("revoked"), Over("client_rejected"));
@@ -53,6 +58,10 @@ async fn a_permanent_refresh_error_breaks_the_connection_and_is_not_retried() {
     rows.extend(code("9.1", "token_revoked", &[400], revoked));
     rows.extend(code("9.2", "invalid_client", STATUSES, rejected));
     rows.extend(code("9.2", "invalid_scope", &[400], rejected));
+    let body = json!({ "status": "BAD_REFRESH_TOKEN", "message": "<b>no</b>" });
+    rows.push(elsewhere("9.place: BAD_REFRESH_TOKEN in status", &body, revoked));
+    let body = json!({ "error": { "type": "OAuthException", "code": "token_revoked" } });
+    rows.push(elsewhere("9.place: token_revoked in an object", &body, revoked));
     plays(rows, ", rejected_backoff_first: 1h").await;
 }
 
@@ -89,7 +98,7 @@ async fn server_and_network_faults_are_temporary_and_a_later_refresh_heals_them(
     plays(rows, ", exchange_timeout: 2s, answer_timeout: 2s").await;
 }
 
-/// oauth 9.4, 9.5, 9.7
+/// oauth 9.4, 9.5, 9.7, 9.place
 #[tokio::test]
 async fn temporary_and_unknown_error_codes_do_not_break_a_connection_at_once() {
     let mut rows = code("9.4", "server_error", STATUSES, Passes);
@@ -98,6 +107,10 @@ async fn temporary_and_unknown_error_codes_do_not_break_a_connection_at_once() {
     rows.extend(code("9.7", "expired_token", &[400], Passes));
     rows.push(passing("9.5: 404 without a code", Fault::status(404, "", "<html>gone</html>")));
     rows.push(passing("9.5: 400 without a body", Fault::status(400, "", "")));
+    let body = json!({ "status": "error", "code": "400", "message": "invalid_grant" });
+    rows.push(elsewhere("9.place: the status in other words", &body, Passes));
+    let body = json!({ "error": { "type": "OAuthException", "code": 4 } });
+    rows.push(elsewhere("9.place: a number without a meaning", &body, Passes));
     plays(rows, "").await;
 }
 

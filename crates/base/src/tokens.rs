@@ -53,7 +53,8 @@ section! {
         #[serde(with = "duration")]
         pub refresh_buffer: Duration,
         /// Refreshes the tokens of unused connections as often as their provider requires (`keep_alive`), so
-        /// that their refresh tokens do not expire. An app may override it.
+        /// that their refresh tokens do not expire. Access tokens that only a live one replaces are always
+        /// refreshed. An app may override it.
         #[key(one of ["true", "false"], "false")]
         pub keep_alive: bool,
         /// How long one replica may refresh a connection before another takes over; longer than

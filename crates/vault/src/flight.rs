@@ -32,6 +32,7 @@ use super::servers::{ClientAtServer, RequestSlot};
 use super::token_request::{RequestFailure, StoredGrants, TokenContext};
 use super::unsaved_tokens::UnsavedTokens;
 use crate::grant::Grant;
+use crate::grant::oauth::OAuthGrant;
 use keyward_base::tokens::TokenSettings;
 use keyward_rules::inject::credential::Credential;
 use keyward_state::directory::{BrokenReason, ConnectionRecord, RemedyCause};
@@ -379,7 +380,7 @@ impl Flight<'_> {
             true => slot.answered(),
             false => slot.failed(&self.connection.id, now, &self.settings),
         }
-        if let Some(detail) = self.ticket.would_accept_code(&failed) {
+        if let Some(detail) = self.final_code(&failed, &token_context, &grant) {
             let verdict = GrantVerdict::new(BrokenReason::Revoked, Some(detail));
             return self.result_or_overtaken(self.store_verdict(stored, verdict).await?);
         }
@@ -387,6 +388,23 @@ impl Flight<'_> {
             self.vault.servers.pause_client(asked, now, pause, &self.settings);
         }
         Ok(RequestResult::Landed(FlightResult::Failed(failed)))
+    }
+
+    /// The unknown code that ends the grant. The exchange of an access token begins at half of its life: while it
+    /// lives, and no upstream rejects it, such a code does not mean that it is revoked.
+    fn final_code(
+        &self,
+        failed: &FailureDetails,
+        token_context: &TokenContext,
+        grant: &Grant,
+    ) -> Option<String> {
+        let is_live = |tokens: &OAuthGrant| tokens.is_live(self.vault.clock.now());
+        let is_exchanged = token_context.exchanges_access_token();
+        let is_accepted = !matches!(self.why, Trigger::Rejected(_));
+        match is_exchanged && is_accepted && grant.tokens().is_some_and(is_live) {
+            true => None,
+            false => self.ticket.would_accept_code(failed),
+        }
     }
 
     /// Warns about an unreachable server once per cause, not once per connection.

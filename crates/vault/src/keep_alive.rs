@@ -1,6 +1,6 @@
 //! A background job that uses refresh tokens before they expire from disuse, where the operator or the app
-//! enables it. Each step visits some of the connections; a due refresh runs in a flight, so that leases, back-off and
-//! server limits apply.
+//! enables it, and exchanges access tokens that only a live one can replace. Each step visits some of the
+//! connections; a due refresh runs in a flight, so that leases, back-off and server limits apply.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use super::cache::{Lookup, Trigger, random};
 use super::status::after;
 use super::{Vault, method};
 use crate::grant::Grant;
+use crate::grant::oauth::TokenFacts;
 use keyward_base::id::{ConnectionId, OrgId};
 use keyward_rules::provider::oauth::GrantText;
 use keyward_state::directory::ConnectionRecord;
@@ -48,6 +49,26 @@ pub struct KeepAliveCursor {
     all: usize,
     /// The number of connections that it chose these from.
     chosen_from: usize,
+}
+
+/// How long a connection may stay unused before it is refreshed.
+#[derive(Clone, Copy, Debug)]
+struct IdleLimit {
+    /// As its app or provider says.
+    every: Option<Duration>,
+    /// Whether only a live access token gets a newer one: then half of its life, too.
+    is_exchanged: bool,
+    /// The life of an access token whose expiry is unknown, as the provider says; `None` without an app, because most
+    /// servers exchange no token then.
+    usual_life: Option<Duration>,
+}
+
+impl IdleLimit {
+    /// The longest time between two refreshes of an access token with this life.
+    fn longest(self, life: Option<Duration>) -> Option<Duration> {
+        let life = life.or(self.usual_life).filter(|_| self.is_exchanged);
+        self.every.into_iter().chain(life.map(|life| life / 2)).min()
+    }
 }
 
 impl KeepAliveCursor {
@@ -111,13 +132,16 @@ impl Vault {
     pub(super) fn kept_until(
         &self,
         connection: &ConnectionRecord,
-        last: Option<Timestamp>,
+        facts: &TokenFacts,
     ) -> Option<Timestamp> {
-        let every = self.keep_alive_every(connection)?;
+        let last = facts.sent.unwrap_or(connection.created);
+        let life =
+            facts.expires.and_then(|ends| Duration::try_from(ends.duration_since(last)).ok());
+        let every = self.idle_limit(connection)?.longest(life)?;
         let digest = Sha256::digest(connection.id.to_string());
         let drawn = u32::from_be_bytes([0, 0, digest[0], digest[1]]);
         let off = every * SPREAD_PERCENT / 100 * drawn / u32::from(u16::MAX);
-        Some(after(last.unwrap_or(connection.created), every.saturating_sub(off)))
+        Some(after(last, every.saturating_sub(off)))
     }
 
     /// A walk over all connections with keep-alive.
@@ -125,12 +149,12 @@ impl Vault {
         let view = self.directory.view();
         let mut chosen_from = 0;
         let all = view.connections().inspect(|_| chosen_from += 1);
-        let kept = all.filter(|it| self.keep_alive_every(it).is_some());
+        let kept = all.filter(|it| self.idle_limit(it).is_some());
         let rest: Vec<_> = kept.map(|it| (it.org.clone(), it.id.clone())).collect();
         KeepAliveCursor { all: rest.len(), rest, chosen_from }
     }
 
-    fn keep_alive_every(&self, connection: &ConnectionRecord) -> Option<Duration> {
+    fn idle_limit(&self, connection: &ConnectionRecord) -> Option<IdleLimit> {
         if !connection.facts.state.is_usable() {
             return None;
         }
@@ -138,24 +162,30 @@ impl Vault {
         let (_, auth) =
             method(&catalogue, &connection.provider, connection.auth.as_deref()).ok()?;
         let oauth = auth.oauth.as_deref()?;
-        // Grants without a refresh token do not expire from disuse.
+        // Other grants do not expire from disuse.
         if !matches!(oauth.grant, GrantText::AuthorizationCode | GrantText::DeviceCode) {
             return None;
         }
         let view = self.directory.view();
         let app = connection.app_id().and_then(|id| view.app(&connection.org, id));
         let settings = app.map(|app| (app.facts.paused, &app.settings.tokens));
-        match settings {
-            Some((true, _)) => None,
+        let is_exchanged = oauth.exchanges_access_token();
+        let usual = oauth.says.keep_alive;
+        let every = match settings {
+            Some((true, _)) => return None,
             Some((_, settings)) if settings.keep_alive.is_some() => {
-                settings.keep_alive.filter(|every| !every.is_zero())
+                Some(settings.keep_alive.filter(|every| !every.is_zero())?)
             }
-            Some((_, settings)) if settings.auto_refresh == Some(false) => None,
-            _ => oauth.says.keep_alive.filter(|_| self.token_settings().keep_alive),
-        }
+            Some((_, settings)) if settings.auto_refresh == Some(false) => return None,
+            // Without the job, the next use would find an expired token, and a person would have to consent again.
+            _ if is_exchanged => usual,
+            _ => Some(usual.filter(|_| self.token_settings().keep_alive)?),
+        };
+        let usual_life = oauth.access_ttl.filter(|_| app.is_some());
+        Some(IdleLimit { every, is_exchanged, usual_life })
     }
 
-    /// The stored generation, and when it must be refreshed; `None` without a refresh token.
+    /// The stored generation, and when it must be refreshed; `None` if it cannot be refreshed.
     async fn idle_until(&self, connection: &Arc<ConnectionRecord>) -> Option<(u64, Timestamp)> {
         let told = |error| {
             tracing::debug!(connection = %connection.id, %error, "nothing to keep alive");
@@ -167,7 +197,7 @@ impl Vault {
             return None;
         }
         let Grant::OAuth(tokens) = &grant else { return None };
-        let until = self.kept_until(connection, tokens.facts().sent)?;
+        let until = self.kept_until(connection, tokens.facts())?;
         Some((stored.version.0, until))
     }
 
@@ -189,6 +219,24 @@ impl Vault {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// oauth 7.exchanged: the usual life counts only where the expiry is unknown.
+    #[test]
+    fn half_of_its_life_limits_the_idle_time_of_an_exchanged_token_only() {
+        let days = |days: u64| Some(Duration::from_secs(days * 86_400));
+        for (is_exchanged, every, usual_life, life, longest) in [
+            (true, None, None, days(60), days(30)),
+            (true, None, days(60), days(10), days(5)),
+            (true, None, days(60), None, days(30)),
+            (true, days(7), days(60), days(60), days(7)),
+            (true, days(45), None, days(60), days(30)),
+            (true, None, None, None, None),
+            (false, days(30), days(60), days(1), days(30)),
+        ] {
+            let kept = IdleLimit { every, is_exchanged, usual_life };
+            assert_eq!(kept.longest(life), longest, "{kept:?} {life:?}");
+        }
+    }
 
     #[test]
     fn many_connections_are_scanned_rarely_and_visited_within_hours() {

@@ -25,7 +25,7 @@ impl Vault {
             expires: facts.expires,
             refreshed: facts.sent,
             keep_alive: match facts.sent.is_some() || grant.revocable().is_some() {
-                true => self.kept_until(connection, facts.sent),
+                true => self.kept_until(connection, facts),
                 false => None,
             },
             awaited: self.cache.known(&connection.id).and_then(|cell| cell.late_since()),

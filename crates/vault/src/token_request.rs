@@ -111,6 +111,11 @@ impl TokenContext {
         self.oauth.as_ref()
     }
 
+    /// Whether only a live access token gets a newer one.
+    pub fn exchanges_access_token(&self) -> bool {
+        self.oauth.as_ref().is_some_and(OAuth::exchanges_access_token)
+    }
+
     /// Values of the provider's variables.
     pub fn variables(&self) -> &BTreeMap<String, String> {
         &self.variables
@@ -182,7 +187,12 @@ impl TokenContext {
         let life = life.expires.map(|ends| {
             let left = span(at.wall_time(), ends).unwrap_or_default();
             let whole = life.sent.map_or(left, |sent| span(sent, ends).unwrap_or_default());
-            Lifetime::new(left, whole, self.buffer().filter(|_| life.renewable))
+            let buffer = self.buffer().filter(|_| life.renewable);
+            let usual = Lifetime::new(left, whole, buffer);
+            match buffer.is_some() && self.exchanges_access_token() {
+                true => usual.renewed_at_half(whole),
+                false => usual,
+            }
         });
         CachedCredential::new(Arc::new(credential), at, life)
     }

@@ -39,7 +39,8 @@ const CLIENT_ID: &str = "client_id";
 /// Fields that no endpoint or parameter is filled with, because variables are not secret.
 const NEVER_FILLED: &[&str] = &["access_token", "refresh_token", "subject_token", "private_key"];
 
-/// The one value of a parameter that is a secret: of `renew_params`, where the access token is exchanged.
+/// The one value of a parameter that is a secret, where the access token is exchanged: in `lengthen_params`, and in
+/// `renew_params` of a provider that exchanges it.
 const ACCESS_TEMPLATE: &str = "{access_token}";
 
 /// Parameters that secure a flow or name its parts, which data may not set.
@@ -154,8 +155,8 @@ impl OAuthCheck<'_> {
             let is_variable = self.own.variables.iter().any(|variable| variable.name == name);
             if !is_variable && NEVER_FILLED.contains(&name) {
                 let message = format!("`{{{name}}}` is a secret, which is not filled in here");
-                let remedy = "remove it; only `renew_params` accept `{access_token}`, as a whole \
-                     value and with `refresh: exchange_access_token`";
+                let remedy = "remove it; only `lengthen_params`, and `renew_params` with `refresh: \
+                     exchange_access_token`, accept `{access_token}`, as a whole value";
                 problems.add(at, message, remedy);
             } else if !is_variable && name != CLIENT_ID && !fields.contains(&name) {
                 let message = format!("`{{{name}}}` is not declared");
@@ -204,10 +205,12 @@ impl OAuthCheck<'_> {
                     let remedy = "remove it: it is made for each request";
                     problems.add(&at, "this parameter protects the flow", remedy);
                 }
-                let is_exchanged = key == "renew_params"
-                    && value == ACCESS_TEMPLATE
-                    && text.refresh == Some(RefreshText::ExchangeAccessToken);
-                if !is_exchanged {
+                let exchanges = match key {
+                    "lengthen_params" => true,
+                    "renew_params" => text.refresh == Some(RefreshText::ExchangeAccessToken),
+                    _ => false,
+                };
+                if !(exchanges && value == ACCESS_TEMPLATE) {
                     self.names(value, &at, problems);
                 }
             }

@@ -181,10 +181,19 @@ impl OAuth {
         params.iter().map(filled).collect()
     }
 
+    /// Whether a person consents; otherwise a token can be requested at any time.
+    fn is_of_consent(&self) -> bool {
+        matches!(self.grant, GrantText::AuthorizationCode | GrantText::DeviceCode)
+    }
+
+    /// Whether the access token of a consent is exchanged for a newer one, which works only while it lives.
+    pub fn exchanges_access_token(&self) -> bool {
+        self.is_of_consent() && self.refresh == RefreshText::ExchangeAccessToken
+    }
+
     /// Whether tokens are renewed without a refresh token: no person consents, or a valid access token is exchanged.
     pub fn renews_without_refresh_token(&self) -> bool {
-        let is_consent = matches!(self.grant, GrantText::AuthorizationCode | GrantText::DeviceCode);
-        !is_consent || self.refresh == RefreshText::ExchangeAccessToken
+        !self.is_of_consent() || self.exchanges_access_token()
     }
 
     /// The endpoint for renewal.

@@ -200,10 +200,12 @@ pub struct AuthText {
     /// Parameters added to token requests.
     #[serde(default)]
     pub token_params: BTreeMap<String, String>,
-    /// Parameters of renewals, added to or replacing those of token requests.
+    /// Parameters of renewals, added to or replacing those of token requests. With
+    /// `refresh: exchange_access_token`, the one with the value `{access_token}` has the token.
     #[serde(default)]
     pub renew_params: BTreeMap<String, String>,
-    /// Parameters of the request to `lengthen`.
+    /// Parameters of the request to `lengthen`. The one with the value `{access_token}` has the token, else
+    /// `access_token`.
     #[serde(default)]
     pub lengthen_params: BTreeMap<String, String>,
     /// Renamed parameters: standard name → the service's name.

@@ -85,6 +85,13 @@ impl Lifetime {
         Self { late: self.ends, ..self }
     }
 
+    /// The same lifetime, but it is renewed from half of the `whole` life on. Requests wait no earlier.
+    #[must_use]
+    pub fn renewed_at_half(self, whole: Duration) -> Self {
+        let half = self.ends.saturating_sub(whole / 2);
+        Self { ages: self.ages.min(half), ..self }
+    }
+
     /// The lifetime of a credential that expires after `left` of `whole`. It is renewed `buffer` before its
     /// end, or at half its life if that is later. A credential that cannot be renewed is used to its end.
     pub fn new(left: Duration, whole: Duration, buffer: Option<Duration>) -> Self {

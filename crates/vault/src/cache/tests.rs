@@ -97,6 +97,30 @@ fn renewal_is_due_a_buffer_before_expiry_or_after_half_of_the_lifetime() {
     }
 }
 
+/// oauth 7.exchanged: 60 days, with requests in the 40th.
+#[test]
+fn a_token_that_is_exchanged_is_renewed_once_from_half_of_its_life_on_and_delays_no_request() {
+    const DAY: u64 = 86_400;
+    let whole = seconds(60 * DAY);
+    let usual = Lifetime::new(whole, whole, BUFFER);
+    let life = usual.renewed_at_half(whole);
+    assert_eq!(life, Lifetime { ages: seconds(30 * DAY), ..usual });
+    let short = Lifetime::new(seconds(10), seconds(60), BUFFER);
+    assert_eq!(short.renewed_at_half(seconds(60)).ages, Duration::ZERO, "half of it is over");
+    let fixture = Fixture::new();
+    fixture.holds(1, Some(life));
+    fixture.passes(seconds(30 * DAY - 1));
+    assert!(matches!(fixture.lookup(Trigger::Needed, None), Lookup::Use(_)), "young");
+    fixture.passes(seconds(10 * DAY));
+    let Lookup::UseAndBegin(old, ticket) = fixture.lookup(Trigger::Needed, None) else {
+        panic!("no flight")
+    };
+    assert_eq!(old.generation, 1);
+    assert!(matches!(fixture.lookup(Trigger::Needed, None), Lookup::Use(_)), "no second flight");
+    ticket.land(FlightResult::Failed(FailureDetails::default()));
+    assert_eq!(used(&fixture.lookup(Trigger::Needed, None)), Some(1), "a failure ends nothing");
+}
+
 /// oauth 5.answer: requests that wait already keep waiting; later requests use a valid credential or are refused at
 /// once.
 #[test]

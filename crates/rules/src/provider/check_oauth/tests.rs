@@ -68,16 +68,20 @@ const BAD: &[(&str, &str)] = &[
     (
         "token: 'https://a.test/t', token_params: { t: '{access_token}' }",
         "token_params.t: `{access_token}` is a secret, which is not filled in here; remove it; \
-         only `renew_params` accept `{access_token}`, as a whole value and with `refresh: \
-         exchange_access_token`",
+         only `lengthen_params`, and `renew_params` with `refresh: exchange_access_token`, accept \
+         `{access_token}`, as a whole value",
     ),
     (
         "token: 'https://a.test/t', authorize_params: { t: '{access_token}' }",
         "authorize_params.t: `{access_token}` is a secret",
     ),
     (
-        "token: 'https://a.test/t', lengthen: 'https://a.test/l', lengthen_params: { t: '{access_token}' }",
+        "token: 'https://a.test/t', lengthen: 'https://a.test/l', lengthen_params: { t: 'x {access_token}' }",
         "lengthen_params.t: `{access_token}` is a secret",
+    ),
+    (
+        "token: 'https://a.test/t', lengthen: 'https://a.test/l', lengthen_params: { t: '{refresh_token}' }",
+        "lengthen_params.t: `{refresh_token}` is a secret",
     ),
     (
         "token: 'https://a.test/t', renew_params: { t: '{access_token}' }",
@@ -131,10 +135,13 @@ fn an_invalid_oauth_method_is_refused_by_key_with_a_remedy() {
 }
 
 #[test]
-fn a_renewal_that_exchanges_the_access_token_may_send_it_as_a_parameter() {
-    let exchanging = "token: 'https://a.test/t', refresh: exchange_access_token, \
-                      renew_params: { t: '{access_token}' }";
-    assert!(read(exchanging).is_ok());
+fn a_request_that_exchanges_the_access_token_may_send_it_as_a_parameter() {
+    let renewal = "refresh: exchange_access_token, renew_params: { t: '{access_token}' }";
+    let longer = "lengthen: 'https://a.test/l', lengthen_params: { t: '{access_token}' }";
+    for exchanging in [renewal, longer] {
+        let auth = format!("token: 'https://a.test/t', {exchanging}");
+        assert!(read(&auth).is_ok(), "{exchanging}");
+    }
 }
 
 /// An MCP server's app names all endpoints; an issuer's metadata does.

@@ -15,6 +15,7 @@ use super::Tokens;
 use super::failure::{ActingParty, ErrorCode, TokenFailure, typed};
 use super::params::Params;
 use super::reply;
+use super::reported_error::ReportedError;
 use super::request_context::RequestContext;
 use super::transport::{RequestedEndpoint, Transport, client};
 use keyward_base::secret::Secret;
@@ -106,8 +107,8 @@ pub async fn device_poll(
     };
     // Regardless of the status: GitHub says "pending" with 200.
     let object = reply::object(answer.body());
-    let code = object.as_ref().and_then(reply::error).map(|(code, _)| code);
-    match code.as_deref().and_then(typed) {
+    let error = object.as_ref().and_then(ReportedError::of);
+    match error.as_ref().and_then(|error| typed(error.code(&ask.oauth.says))) {
         Some(DeviceCodeErrorResponseType::AuthorizationPending) => return Ok(PollResult::Pending),
         Some(DeviceCodeErrorResponseType::SlowDown) => {
             let interval = object.as_ref().and_then(|object| object.get("interval"));

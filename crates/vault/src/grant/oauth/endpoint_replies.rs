@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::failure::TokenFailure;
 use super::reply::{self, ReplyContext};
+use super::reported_error::ReportedError;
 use super::request_context::RequestContext;
 use bytes::Bytes;
 use http::Response;
@@ -47,7 +48,8 @@ pub(super) fn judged(
     answer: &Response<Bytes>,
 ) -> Result<(), TokenFailure> {
     let is_gone = reading.oauth.says.revoke_via == RevokeText::Github && answer.status() == 404;
-    let is_plain = reply::object(answer.body()).is_none_or(|body| reply::error(&body).is_none());
+    let is_plain =
+        reply::object(answer.body()).is_none_or(|body| ReportedError::of(&body).is_none());
     match is_gone || answer.status().is_success() && is_plain {
         true => Ok(()),
         false => match reading.object(answer) {

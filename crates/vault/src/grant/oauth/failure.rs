@@ -298,6 +298,11 @@ fn judge(code: &ErrorCode, quirks: &Quirks) -> Option<CodeMeaning> {
     (is_rate || code.is_one_of(PASSING)).then_some(CodeMeaning::Passes)
 }
 
+/// Whether a code of this server has a meaning, so that it is no unknown one.
+pub(super) fn has_meaning(code: &str, quirks: &Quirks) -> bool {
+    judge(&ErrorCode(code.to_owned()), quirks).is_some()
+}
+
 /// Parses a code as a type of the `oauth2` crate, such as [`Standard`].
 pub(super) fn typed<T: DeserializeOwned>(code: &str) -> Option<T> {
     let code: StrDeserializer<'_, serde::de::value::Error> = code.into_deserializer();

@@ -14,6 +14,7 @@ mod metadata;
 mod oauth1;
 mod params;
 mod reply;
+mod reported_error;
 mod request_context;
 mod requests;
 mod revoke;

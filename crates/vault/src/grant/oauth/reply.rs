@@ -8,7 +8,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use http::Response;
+use http::{Response, StatusCode};
 use jiff::{SignedDuration, Timestamp};
 use oauth2::basic::BasicTokenType;
 use oauth2::{AccessToken, RefreshToken, Scope, TokenResponse};
@@ -17,6 +17,7 @@ use serde_json::{Map, Value, json};
 
 use super::Tokens;
 use super::failure::{ErrorAnswer, ErrorCode, TokenFailure, classify, cleaned};
+use super::reported_error::ReportedError;
 use keyward_base::secret::Secret;
 use keyward_rules::provider::oauth::{ExpiresText, OAuth};
 
@@ -93,10 +94,26 @@ impl ReplyContext<'_> {
         response: &Response<Bytes>,
     ) -> Result<Map<String, Value>, TokenFailure> {
         let object = object(response.body());
-        if let Some((code, said)) = object.as_ref().and_then(error) {
+        if let Some((code, said)) = object.as_ref().and_then(|it| self.error(it, response.status()))
+        {
             return Err(self.refused(response, Some(code), said));
         }
         object.ok_or_else(|| self.refused(response, None, None))
+    }
+
+    /// The error code of a response and its description.
+    pub(super) fn error(
+        &self,
+        object: &Map<String, Value>,
+        status: StatusCode,
+    ) -> Option<(String, Option<String>)> {
+        let says = &self.oauth.says;
+        let elsewhere = || match status.is_success() {
+            true => None,
+            false => ReportedError::elsewhere(object, says),
+        };
+        let error = ReportedError::of(object).or_else(elsewhere)?;
+        Some((error.code(says).to_owned(), error.said))
     }
 
     /// The failure that a response without a token means.
@@ -324,33 +341,6 @@ fn begins_as_form(body: &[u8]) -> bool {
     let name = body.split(|byte| matches!(byte, b'=' | b'&')).next().unwrap_or_default();
     let is_of_word = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
     !name.is_empty() && name.iter().all(is_of_word)
-}
-
-/// The error code and its description.
-pub(super) fn error(object: &Map<String, Value>) -> Option<(String, Option<String>)> {
-    let text = |name: &str| object.get(name).and_then(Value::as_str).map(str::to_owned);
-    let mut said = text("error_description").or_else(|| text("error_message"));
-    if let (Some(subtype), Some(text)) = (text("error_subtype"), &mut said) {
-        text.push_str(&format!(" ({subtype})"));
-    }
-    match object.get("error") {
-        None | Some(Value::Null | Value::Bool(false)) => {}
-        Some(Value::String(code)) if code.is_empty() => {}
-        Some(Value::String(code)) => return Some((code.clone(), said)),
-        Some(Value::Object(inner)) => return Some(nested(inner, said)),
-        Some(other) => return Some((other.to_string(), said)),
-    }
-    let is_not_ok = object.get("ok") == Some(&Value::Bool(false));
-    is_not_ok.then(|| ("error".to_owned(), said))
-}
-
-/// Some servers send an object: `{"error": {"code": …, "type": …, "message": …}}`.
-fn nested(inner: &Map<String, Value>, said: Option<String>) -> (String, Option<String>) {
-    let text = |name: &str| inner.get(name).and_then(Value::as_str).map(str::to_owned);
-    let number = || inner.get("code").filter(|code| code.is_number()).map(Value::to_string);
-    let code = ["error", "status", "type", "code"].iter().find_map(|name| text(name));
-    let code = code.or_else(number).unwrap_or_else(|| "error".to_owned());
-    (code, said.or_else(|| text("message")))
 }
 
 /// A member by dotted path.

@@ -16,7 +16,6 @@ use super::reply::usual_expiry;
 use super::request_context::RequestContext;
 use super::transport::{RequestedEndpoint, Transport, client, text};
 use keyward_base::secret::Secret;
-use keyward_rules::provider::oauth::RefreshText;
 
 /// Default lifetime of a JWT bearer assertion, in seconds.
 const ASSERTION_SECONDS: i64 = 300;
@@ -24,8 +23,8 @@ const ASSERTION_SECONDS: i64 = 300;
 /// Longest lifetime that servers accept.
 const ASSERTION_SECONDS_MAX: i64 = 3_600;
 
-/// The value of `renew_params` that means the access token. It is not a variable, because variables are
-/// not secret.
+/// The value of `renew_params` and `lengthen_params` that means the access token. It is not a variable, because
+/// variables are not secret.
 const ACCESS_TEMPLATE: &str = "{access_token}";
 
 /// RFC 7523 §2.1.
@@ -120,8 +119,7 @@ pub async fn refresh(ask: &RequestContext<'_>, token: &Secret) -> Result<Tokens,
 }
 
 /// Exchanges a valid access token for a newer one by GET, as Facebook, Instagram and Threads do
-/// (<https://developers.facebook.com/docs/instagram-platform/reference/refresh_access_token>). The token is
-/// `access_token`, unless `renew_params` have another parameter for it.
+/// (<https://developers.facebook.com/docs/instagram-platform/reference/refresh_access_token>).
 ///
 /// # Errors
 /// When the server gives no token.
@@ -129,22 +127,11 @@ pub async fn renew_access(
     ask: &RequestContext<'_>,
     token: &Secret,
 ) -> Result<Tokens, TokenFailure> {
-    let (tokens, others): (BTreeMap<String, String>, BTreeMap<String, String>) =
-        ask.oauth.renew_params.clone().into_iter().partition(|(_, value)| value == ACCESS_TEMPLATE);
-    let mut params = Params::default();
-    if tokens.is_empty() {
-        params.set_token("access_token", token);
-    }
-    for name in tokens.keys() {
-        params.set_token(name, token);
-    }
-    params.set_all(&ask.filled(&others)?);
-    let answer = ask.get_refresh(&ask.renew_url()?, &mut params).await?;
-    ask.reading(&params, false).tokens(&answer)
+    exchanged(ask, &ask.renew_url()?, &ask.oauth.renew_params, token).await
 }
 
-/// Exchanges the token of a consent once for one with a longer lifetime, if the provider has `lengthen`, as Instagram
-/// and Threads do. All other data of the first answer stays.
+/// Exchanges the token of a consent once for one with a longer lifetime, if the provider has `lengthen`, as Facebook,
+/// Instagram and Threads do. All other data of the first answer stays.
 ///
 /// # Errors
 /// When the server gives no token.
@@ -153,12 +140,29 @@ pub async fn lengthened(ask: &RequestContext<'_>, tokens: Tokens) -> Result<Toke
         return Ok(tokens);
     }
     let url = ask.url(ask.oauth.lengthen.as_ref(), "token")?;
-    let mut params = Params::default();
-    params.set_token("access_token", &tokens.access);
-    params.set_all(&ask.filled(&ask.oauth.lengthen_params)?);
-    let answer = ask.get_refresh(&url, &mut params).await?;
-    let longer = ask.reading(&params, false).tokens(&answer)?;
+    let longer = exchanged(ask, &url, &ask.oauth.lengthen_params, &tokens.access).await?;
     Ok(Tokens { access: longer.access, sent: longer.sent, expires: longer.expires, ..tokens })
+}
+
+/// GETs `url` with these parameters. The token is the parameter whose value is `{access_token}`, else `access_token`.
+async fn exchanged(
+    ask: &RequestContext<'_>,
+    url: &str,
+    params: &BTreeMap<String, String>,
+    token: &Secret,
+) -> Result<Tokens, TokenFailure> {
+    let (tokens, others): (BTreeMap<String, String>, BTreeMap<String, String>) =
+        params.clone().into_iter().partition(|(_, value)| value == ACCESS_TEMPLATE);
+    let mut params = Params::default();
+    if tokens.is_empty() {
+        params.set_token("access_token", token);
+    }
+    for name in tokens.keys() {
+        params.set_token(name, token);
+    }
+    params.set_all(&ask.filled(&others)?);
+    let answer = ask.get_refresh(url, &mut params).await?;
+    ask.reading(&params, false).tokens(&answer)
 }
 
 /// RFC 6749 §4.4. A refresh token in the response is ignored, because the request can be repeated.
@@ -318,11 +322,6 @@ fn own_params(ask: &RequestContext<'_>) -> Result<BTreeMap<String, String>, Toke
 
 fn without_refresh(tokens: Tokens) -> Tokens {
     Tokens { refresh: None, refresh_expires: None, ..tokens }
-}
-
-/// Whether a valid access token, instead of a refresh token, is exchanged.
-pub(super) fn exchanges_access(refresh: RefreshText) -> bool {
-    refresh == RefreshText::ExchangeAccessToken
 }
 
 #[cfg(test)]

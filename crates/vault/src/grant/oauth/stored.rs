@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::failure::{ActingParty, TokenFailure};
 use super::request_context::{RequestContext, incomplete};
-use super::requests::{self, JwtAssertion, SubjectToken, exchanges_access};
+use super::requests::{self, JwtAssertion, SubjectToken};
 use super::revoke::Revocable;
 use super::token_facts::{ACCESS, PRIVATE_KEY, REFRESH, TokenFacts};
 use super::{Tokens, aws_role, imported, missing, service_account, session, signed};
@@ -215,12 +215,17 @@ impl OAuthGrant {
             | OAuthKind::SignedJwt => true,
             OAuthKind::Oauth2 => match oauth.grant {
                 GrantText::AuthorizationCode | GrantText::DeviceCode => {
-                    self.fields.contains_key(REFRESH)
-                        || exchanges_access(oauth.refresh) && self.fields.contains_key(ACCESS)
+                    self.fields.contains_key(REFRESH) || self.exchangeable(ask).is_some()
                 }
                 _ => true,
             },
         }
+    }
+
+    /// The access token, if it can be exchanged for a newer one: after its end, no server accepts it for that.
+    fn exchangeable(&self, ask: &RequestContext<'_>) -> Option<&Secret> {
+        let is_live = ask.oauth.exchanges_access_token() && self.is_live(ask.now);
+        self.fields.get(ACCESS).filter(|_| is_live)
     }
 
     /// The tokens that the provider can revoke.
@@ -264,9 +269,7 @@ impl OAuthGrant {
     }
 
     async fn refreshed(&self, ask: &RequestContext<'_>) -> Result<Tokens, TokenFailure> {
-        if exchanges_access(ask.oauth.refresh)
-            && let Some(token) = self.fields.get(ACCESS)
-        {
+        if let Some(token) = self.exchangeable(ask) {
             return requests::renew_access(ask, token).await;
         }
         match self.fields.get(REFRESH) {

@@ -90,7 +90,9 @@ impl<'a> Transport<'a> {
     fn normalised(&self, exchanged: &Exchanged) -> Result<HttpResponse, TokenFailure> {
         let Exchanged { params, answer } = exchanged;
         let reading = self.ask.reading(params, false);
-        let (status, body) = match reply::object(answer.body()).as_ref().and_then(reply::error) {
+        let object = reply::object(answer.body());
+        let error = object.as_ref().and_then(|object| reading.error(object, answer.status()));
+        let (status, body) = match error {
             Some((code, said)) => {
                 (StatusCode::BAD_REQUEST, json!({ "error": code, "error_description": said }))
             }

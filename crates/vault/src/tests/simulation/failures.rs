@@ -303,3 +303,29 @@ async fn a_paused_connection_whose_client_was_refused_stays_paused() {
     assert!(resumed.await.unwrap().facts.state.is_usable());
     assert!(ask(&later, &connection).await.is_ok());
 }
+
+/// oauth 7.exchanged, 9.5: nothing says that the token is revoked, so it is used to its end
+#[tokio::test(start_paused = true)]
+async fn unknown_codes_of_exchanges_end_no_access_token_before_its_expiry() {
+    let world = World::new(vec![says(What::Odd); 100]);
+    let stage = Stage::new(world.clone(), Some(3_600)).await;
+    let vault = &stage.vaults[0];
+    let grant = world.consent(&stage.clock, Some(10 * 3_600));
+    let connection = add_of(vault, spec("swap", "swapped", None), grant).await;
+    passes(5 * HOUR + 60_000).await;
+    for _ in 0..12 {
+        ask(vault, &connection).await.expect("the token lives");
+        passes(HOUR / 6).await;
+    }
+    assert!(asked(&world) >= 10, "it is tried again: {}", asked(&world));
+    assert_eq!(vault.failing(&connection).expect("it fails").code.as_deref(), Some("odd"));
+    assert_eq!(state(vault, &connection), ConnectionState::Active);
+    passes(4 * HOUR).await;
+    assert!(ask(vault, &connection).await.is_err());
+    let state = state(vault, &connection);
+    let reason = BrokenReason::Revoked;
+    assert!(
+        matches!(&state, ConnectionState::Broken { reason: it, .. } if *it == reason),
+        "{state:?}"
+    );
+}

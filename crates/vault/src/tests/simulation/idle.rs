@@ -150,6 +150,110 @@ async fn an_app_sets_the_interval_or_disables_keep_alive() {
     assert_eq!(asked(&world), 4);
 }
 
+/// Adds a connection whose access token is exchanged for newer ones while it lives, for so many seconds.
+async fn exchanging(stage: &Stage, app: Option<AppId>, life: u32) -> Arc<ConnectionRecord> {
+    let grant = stage.world.consent(&stage.clock, Some(life));
+    let name = format!("swap-{}", stage.world.grants.load(SeqCst));
+    add_of(&stage.vaults[0], spec("swap", &name, app), grant).await
+}
+
+fn of_60_days(count: usize) -> Vec<Answer> {
+    vec![Answer { after: 5, what: What::Token(Some(60 * 86_400)) }; count]
+}
+
+/// oauth 7.exchanged, 8.6: by default, and once for all replicas
+#[tokio::test(start_paused = true)]
+async fn an_idle_access_token_is_exchanged_by_one_replica_once_half_of_its_life_is_over() {
+    let (stage, world) = stage(false, of_60_days(2)).await;
+    exchanging(&stage, None, 60 * 86_400).await;
+    let vaults =
+        [stage.vaults[0].clone(), open(&stage.store, &stage.keyring, &stage.clock, &world).await];
+    for exchanges in 1..=2 {
+        passes(23 * DAY).await;
+        for vault in &vaults {
+            assert_eq!(walk(vault).await, [0], "four fifths of 30 days are not over");
+        }
+        passes(7 * DAY).await;
+        let (mut one, mut two) = (KeepAliveCursor::default(), KeepAliveCursor::default());
+        tokio::join!(vaults[0].keep_alive_step(&mut one), vaults[1].keep_alive_step(&mut two));
+        for vault in &vaults {
+            assert!(vault.wait_for_flights(Duration::from_secs(3_600)).await);
+            assert_eq!(walk(vault).await, [0]);
+        }
+        assert_eq!(asked(&world), exchanges);
+    }
+}
+
+/// oauth 7.exchanged: a server without tokens that live for long
+#[tokio::test(start_paused = true)]
+async fn an_idle_access_token_of_an_hour_never_expires_while_the_gateway_runs() {
+    let (stage, world) = stage(false, Vec::new()).await;
+    let (vault, connection) = (&stage.vaults[0], exchanging(&stage, None, 3_600).await);
+    for minute in (0..24 * 60).step_by(10) {
+        walk(vault).await;
+        let stored = vault.stored(&connection).await.unwrap();
+        let grant = stored.grant(vault, &connection).unwrap();
+        let tokens = grant.tokens().expect("tokens");
+        assert!(tokens.is_live(stage.clock.now()), "after {minute} minutes");
+        passes(10 * 60_000).await;
+    }
+    let exchanges = asked(&world);
+    assert!((40..=72).contains(&exchanges), "{exchanges}: about twice an hour");
+}
+
+/// oauth 7.exchanged: the settings of an app
+#[tokio::test(start_paused = true)]
+async fn an_app_sets_the_interval_of_exchanges_or_disables_them() {
+    let (stage, world) = stage(false, of_60_days(10)).await;
+    let vault = &stage.vaults[0];
+    let (daily, yearly) = (Duration::from_secs(86_400), Duration::from_secs(365 * 86_400));
+    for tokens in [
+        TokenOptions { keep_alive: Some(daily), ..TokenOptions::default() },
+        TokenOptions { keep_alive: Some(yearly), ..TokenOptions::default() },
+        TokenOptions { keep_alive: Some(Duration::ZERO), ..TokenOptions::default() },
+        TokenOptions { auto_refresh: Some(false), ..TokenOptions::default() },
+    ] {
+        let mut new = new_app(&format!("app-{}", world.grants.load(SeqCst)), tokens);
+        new.spec.provider = "swap".to_owned();
+        let app = vault.add_app(new, AppSecret::default()).await.unwrap().id.clone();
+        exchanging(&stage, Some(app), 60 * 86_400).await;
+    }
+    passes(25 * HOUR).await;
+    assert_eq!(walk(vault).await, [1], "daily");
+    passes(30 * DAY).await;
+    assert_eq!(walk(vault).await, [2], "daily, and at half of the life instead of yearly");
+    assert_eq!(asked(&world), 3);
+}
+
+/// oauth 7.exchanged, 8.6: 60 days, with requests in the 40th
+#[tokio::test(start_paused = true)]
+async fn requests_in_the_second_half_of_a_token_s_life_cost_one_exchange_and_do_not_wait_for_it() {
+    let slow = Answer { after: 10_000, what: What::Token(Some(60 * 86_400)) };
+    let (stage, world) = stage(false, vec![slow]).await;
+    let connection = exchanging(&stage, None, 60 * 86_400).await;
+    let vaults =
+        [stage.vaults[0].clone(), open(&stage.store, &stage.keyring, &stage.clock, &world).await];
+    let used = async |vault: &Vault| {
+        let credential = vault.credential_in(&connection.org, Some(&wanted(&connection))).await;
+        credential.unwrap().expect("it is wanted").generation
+    };
+    let first = [used(&vaults[0]).await, used(&vaults[1]).await];
+    assert_eq!(asked(&world), 0, "it is young");
+    passes(39 * DAY).await;
+    let began = stage.clock.now();
+    for _ in 0..2 {
+        let now = [used(&vaults[0]).await, used(&vaults[1]).await];
+        assert_eq!(now, first, "the old one is used");
+    }
+    let waited = stage.clock.now().duration_since(began).as_secs();
+    assert!(waited < 10, "{waited} s: nobody waits for the answer");
+    for vault in &vaults {
+        assert!(vault.wait_for_flights(Duration::from_secs(3_600)).await);
+        assert!(used(vault).await > first[0], "the newer one");
+    }
+    assert_eq!(asked(&world), 1);
+}
+
 /// Refreshes are spread after a start that follows a long stop, and for connections that were added together.
 #[tokio::test(start_paused = true)]
 async fn a_thousand_due_connections_are_refreshed_in_several_steps_and_each_once() {

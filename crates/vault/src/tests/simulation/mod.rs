@@ -46,6 +46,19 @@ auth:
     keep_alive: 30d
 ";
 
+/// A provider whose access tokens are exchanged for newer ones while they live.
+const EXCHANGING: &str = "
+id: swap
+name: Swap
+hosts: [api.swap.test]
+auth:
+  - id: oauth
+    kind: oauth2
+    authorize: https://auth.swap.test/authorize
+    token: https://auth.swap.test/token
+    refresh: exchange_access_token
+";
+
 pub(crate) static CATALOGUE: LazyLock<Arc<Catalogue>> = LazyLock::new(catalogue);
 
 /// The catalogue after a reload that changed the provider.
@@ -53,7 +66,8 @@ static RELOADED: LazyLock<Arc<Catalogue>> = LazyLock::new(catalogue);
 
 fn catalogue() -> Arc<Catalogue> {
     let built_in = Catalogue::default();
-    let providers = check::file("p", PROVIDER, &built_in).expect("a provider");
+    let read = |text| check::file("p", text, &built_in).expect("a provider");
+    let providers: Vec<_> = [PROVIDER, EXCHANGING].into_iter().flat_map(read).collect();
     Arc::new(built_in.with(providers))
 }
 
@@ -346,13 +360,20 @@ async fn add_named(
     app: Option<AppId>,
     grant: Grant,
 ) -> Arc<ConnectionRecord> {
-    let org = OrgId::default_org();
-    let spec = ConnectionSpec {
+    add_of(vault, spec("acme", name, app), grant).await
+}
+
+fn spec(provider: &str, name: &str, app: Option<AppId>) -> ConnectionSpec {
+    ConnectionSpec {
         name: name.to_owned(),
-        provider: "acme".to_owned(),
+        provider: provider.to_owned(),
         app: app.map(Reference::Id),
         ..ConnectionSpec::default()
-    };
+    }
+}
+
+async fn add_of(vault: &Vault, spec: ConnectionSpec, grant: Grant) -> Arc<ConnectionRecord> {
+    let org = OrgId::default_org();
     let (owner, visibility, managed_by) = (None, Visibility::Shared, ManagedBy::Store);
     let new = NewConnection { org: org.clone(), spec, owner, visibility, managed_by };
     let pasted = BTreeMap::from([("refresh_token".to_owned(), Secret::new("pasted-0"))]);

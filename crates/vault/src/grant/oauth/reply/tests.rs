@@ -1,5 +1,7 @@
 //! The tables of responses (OAuth 6) and of failures (OAuth 9).
 
+mod codes;
+
 use super::super::failure::{ActingParty, Temporary};
 use super::*;
 use crate::tests::scripted_server::{answer, noon, oauth, secret, shown};

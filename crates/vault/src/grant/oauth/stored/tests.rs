@@ -161,15 +161,47 @@ async fn a_new_refresh_token_replaces_the_old_one_and_its_end() {
     assert_eq!(minted.credential.generation, 3);
 }
 
-/// oauth 7.5, 9.6: no refresh token, no request.
+/// oauth 7.5, 7.exchanged, 9.6: no refresh token, no request; also where a live access token is exchanged.
 #[tokio::test]
 async fn without_a_refresh_token_an_expired_grant_has_ended_without_a_request() {
+    for refresh in ["", EXCHANGES] {
+        let mut server = Server::start(&[&json("200 OK", r#"{"access_token":"new"}"#)]).await;
+        let client = client("s3cret-canary");
+        let result = minted(&provider(refresh), &expired(None), &server, &client).await.map(drop);
+        let Err(MintError::Dead { reason, code, .. }) = result else { panic!("{result:?}") };
+        assert_eq!((reason, code.as_str()), (Dead::NoRefreshToken, NO_REFRESH_TOKEN), "{refresh}");
+        assert!(server.is_quiet(), "{refresh}");
+    }
+}
+
+const EXCHANGES: &str = "refresh: exchange_access_token";
+
+/// oauth 7.exchanged
+#[tokio::test]
+async fn an_access_token_is_renewable_while_it_lives_if_it_is_exchanged() {
+    let server = Server::start(&[]).await;
+    let (client, variables) = (OAuthClient::default(), BTreeMap::new());
+    for (refresh, exchanges) in [(EXCHANGES, true), ("", false)] {
+        let facts = server.oauth(refresh);
+        let ask = server.ask(&facts, &client, &variables);
+        for (end, lives) in [(None, true), (Some(after(1)), true), (Some(noon()), false)] {
+            let grant = OAuthGrant::of(Tokens { expires: end, ..tokens("at", None) });
+            assert_eq!(grant.is_renewable(&ask), exchanges && lives, "{refresh} {end:?}");
+        }
+        assert!(as_oauth(&expired(Some("rt"))).is_renewable(&ask), "{refresh}");
+    }
+}
+
+/// oauth 7.exchanged: what is left after the end of the access token.
+#[tokio::test]
+async fn a_refresh_token_replaces_an_expired_access_token_that_is_usually_exchanged() {
     let mut server = Server::start(&[&json("200 OK", r#"{"access_token":"new"}"#)]).await;
     let client = client("s3cret-canary");
-    let result = minted(&provider(""), &expired(None), &server, &client).await.map(drop);
-    let Err(MintError::Dead { reason, code, .. }) = result else { panic!("{result:?}") };
-    assert_eq!((reason, code.as_str()), (Dead::NoRefreshToken, NO_REFRESH_TOKEN));
-    assert!(server.is_quiet());
+    let minted = minted(&provider(EXCHANGES), &expired(Some("rt1")), &server, &client).await;
+    assert_eq!(written(&minted.expect("a credential")), "Bearer new");
+    let form = server.received().await.form();
+    assert_eq!((&*form["grant_type"], &*form["refresh_token"]), ("refresh_token", "rt1"));
+    assert!(!form.contains_key("access_token"), "{form:?}");
 }
 
 /// oauth 7.6: a valid token is never refreshed.

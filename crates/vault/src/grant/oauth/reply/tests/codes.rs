@@ -1,0 +1,95 @@
+//! Error codes that are not the text in `error`: in an object there, as a number, or in another member.
+
+use super::*;
+
+/// The failure of a service of the catalogue, by its own file.
+fn refused_by(id: &str, status: u16, body: &str) -> TokenFailure {
+    let catalogue = Catalogue::built_in();
+    let auth = catalogue.get(id).and_then(|provider| provider.auth(Some("oauth")));
+    let oauth = auth.and_then(|auth| auth.oauth.clone()).expect(id);
+    read_of(&oauth, &answer(status, &[], body.to_owned())).map(drop).expect_err(id)
+}
+
+/// An error of Meta (<https://developers.facebook.com/docs/graph-api/guides/error-handling>).
+fn meta(code: u32) -> String {
+    format!(
+        r#"{{"error":{{"message":"why","type":"OAuthException","code":{code},"error_subcode":460}}}}"#
+    )
+}
+
+/// oauth 9.place: the type is the same for all of them.
+#[test]
+fn numbers_of_meta_tell_an_expired_token_from_a_rate_limit() {
+    for id in ["facebook", "instagram", "threads"] {
+        for status in [200, 400, 401, 403] {
+            let over = refused_by(id, status, &meta(190));
+            let TokenFailure::Permanent { who, code, said } = &over else {
+                panic!("{id}: {over:?}")
+            };
+            assert_eq!((*who, code.as_str()), (ActingParty::Person, "190"), "{id} {status}");
+            assert_eq!(said.as_deref(), Some("why"), "{id} {status}");
+            for number in [2, 4, 17, 32] {
+                let later = refused_by(id, status, &meta(number));
+                assert!(!passes(&later).unknown_code, "{id} {status} {number}");
+                let code = later.code().map(|code| code.as_str());
+                assert_eq!(code, Some(&*number.to_string()), "{id} {status}");
+            }
+            let unknown = refused_by(id, status, &meta(10));
+            assert!(passes(&unknown).unknown_code, "{id} {status}");
+            assert_eq!(unknown.code().map(|code| code.as_str()), Some("OAuthException"));
+        }
+    }
+}
+
+/// oauth 9.place: the likeliest one is `error`, then `status`, `type`, `code`.
+#[test]
+fn the_first_code_with_a_meaning_counts_in_an_error_of_several_members() {
+    for (inner, code) in [
+        (r#""type":"invalid_request_error","code":"token_expired""#, "token_expired"),
+        (r#""status":"UNAUTHENTICATED","code":401,"error":"invalid_client""#, "invalid_client"),
+        (r#""status":"slow_down","code":"invalid_grant""#, "slow_down"),
+        (r#""status":"DENIED","type":"quux","code":7"#, "DENIED"),
+        (r#""code":7"#, "7"),
+        (r#""message":"why""#, "error"),
+    ] {
+        let failure = refused(400, &format!(r#"{{"error":{{{inner}}}}}"#));
+        assert_eq!(failure.code().map(|code| code.as_str()), Some(code), "{inner}");
+    }
+}
+
+/// oauth 9.place: HubSpot's older endpoint.
+#[test]
+fn a_code_with_a_meaning_counts_in_status_and_code_if_there_is_no_error() {
+    let body = r#"{"status":"BAD_REFRESH_TOKEN","message":"missing or invalid refresh token"}"#;
+    let over = refused_by("hubspot", 400, body);
+    let TokenFailure::Permanent { who, code, said } = &over else { panic!("{over:?}") };
+    assert_eq!((*who, code.as_str()), (ActingParty::Person, "BAD_REFRESH_TOKEN"));
+    assert_eq!(said.as_deref(), Some("missing or invalid refresh token"));
+    let quirks = "says: { permanent: [grant_gone] }";
+    let body = r#"{"status":"error","code":"grant_gone"}"#;
+    let over = read_by(quirks, &answer(401, &[], body)).expect_err("an error");
+    assert_eq!(over.code().map(|code| code.as_str()), Some("grant_gone"));
+    assert!(matches!(over, TokenFailure::Permanent { .. }), "{over:?}");
+}
+
+/// oauth 9.place: most servers repeat the status there, and a token's answer may have such members.
+#[test]
+fn status_and_code_without_a_meaning_or_in_an_answer_with_2xx_are_no_error() {
+    for body in [
+        r#"{"status":"error","code":"400"}"#,
+        r#"{"status":400,"code":190}"#,
+        r#"{"status":"Bad Request","message":"invalid_grant"}"#,
+        r#"{"error":"quux","status":"invalid_grant"}"#,
+    ] {
+        let failure = refused(400, body);
+        assert!(passes(&failure).unknown_code, "{body}: {failure:?}");
+        let code = if body.contains("quux") { "quux" } else { "http_400" };
+        assert_eq!(failure.code().map(|code| code.as_str()), Some(code), "{body}");
+    }
+    let tokens = taken(r#"{"access_token":"at","status":"invalid_grant","code":"invalid_client"}"#);
+    assert_eq!(shown(&tokens.access), "at");
+    for status in [429, 503] {
+        let failure = refused(status, r#"{"status":"BAD_REFRESH_TOKEN"}"#);
+        assert!(!passes(&failure).unknown_code, "{status}: {failure:?}");
+    }
+}
