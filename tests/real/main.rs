@@ -54,6 +54,7 @@ mod postgres;
 mod published_actions;
 mod published_graphql;
 mod python;
+mod read_only_ca;
 mod redis;
 mod refused;
 mod relay;

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use super::CaError;
+use keyward_state::crypto::private_file;
 
 /// Which of the two files exist.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -44,8 +45,8 @@ pub(super) fn read_key(path: &Path) -> Result<Zeroizing<Vec<u8>>, CaError> {
     let mut file = File::open(path).map_err(|source| read_error(path, source))?;
     // From the open file, so that it cannot be replaced in between.
     let meta = file.metadata().map_err(|source| read_error(path, source))?;
-    let mode = meta.mode() & 0o7777;
-    if mode & 0o077 != 0 {
+    if private_file::open_mode(&meta) != 0 {
+        let mode = meta.mode() & 0o7777;
         return Err(CaError::LooseKey { path: path.to_owned(), mode });
     }
     // With the room for all of it, so that growing leaves no copies behind.
@@ -120,17 +121,20 @@ pub(super) fn keep(path: &Path, copy: &Path) -> Result<(), CaError> {
     publish(copy)
 }
 
-/// Removes staged files of a crash before the commit point.
+/// Removes staged files of a crash before the commit point. On a read-only file system, such as a mounted secret, the
+/// removal fails also if there are none.
 pub(super) fn discard_staged(cert: &Path, key: &Path) -> Result<(), CaError> {
     for path in [staged(cert), staged(key)] {
         match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(write_error(&path, error));
-            }
+            Err(error) if !is_without_effect(&error) => return Err(write_error(&path, error)),
             _ => {}
         }
     }
     Ok(())
+}
+
+fn is_without_effect(removal: &io::Error) -> bool {
+    matches!(removal.kind(), io::ErrorKind::NotFound | io::ErrorKind::ReadOnlyFilesystem)
 }
 
 /// Opens the file for wiping, unless it is write-protected or has a second name.

@@ -4,7 +4,7 @@
 //! One exception: unless we are root, a file of root may be readable by one of our groups. Kubernetes provides
 //! secrets this way to a process with its own user (`fsGroup`).
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, Metadata, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -103,9 +103,14 @@ fn read_as(
     if !about.is_file() {
         return Err(FileError::NotAFile(path.into()));
     }
-    let owner = FileOwner { user: about.uid(), group: about.gid(), mode: about.mode() & 0o7777 };
-    owner.is_private_to(reader, path)?;
+    FileOwner::of(&about).is_private_to(reader, path)?;
     command::read_bounded(file, bytes_max).map_err(unreadable)
+}
+
+/// The permissions of a file by which others than its owner can access it; 0 if it is private. A file of root may be
+/// readable for one of our groups.
+pub fn open_mode(file: &Metadata) -> u32 {
+    FileOwner::of(file).open_mode(&ProcessIds::this_process())
 }
 
 impl ProcessIds {
@@ -130,15 +135,22 @@ impl ProcessIds {
 }
 
 impl FileOwner {
+    fn of(about: &Metadata) -> Self {
+        Self { user: about.uid(), group: about.gid(), mode: about.mode() & 0o7777 }
+    }
+
+    fn open_mode(&self, reader: &ProcessIds) -> u32 {
+        // If we own the file, we must close it to the group. If root owns it, we cannot, and could not read it
+        // otherwise.
+        let lent = self.user == 0 && reader.user != 0 && reader.groups.contains(&self.group);
+        if lent { self.mode & 0o037 } else { self.mode & 0o077 }
+    }
+
     fn is_private_to(&self, reader: &ProcessIds, path: &Path) -> Result<(), FileError> {
         if self.user != 0 && self.user != reader.user {
             return Err(FileError::ForeignOwner { path: path.into(), owner: self.user });
         }
-        // If we own the file, we must close it to the group. If root owns it, we cannot, and could not read it
-        // otherwise.
-        let lent = self.user == 0 && reader.user != 0 && reader.groups.contains(&self.group);
-        let open = if lent { self.mode & 0o037 } else { self.mode & 0o077 };
-        match open {
+        match self.open_mode(reader) {
             0 => Ok(()),
             _ => Err(FileError::Loose { path: path.into(), mode: self.mode }),
         }

@@ -320,7 +320,7 @@ agents: [{ name: a, environment: dev, use: [gh, gh, ""] }]"#,
         ],
     ),
     (
-        r#"connections: [{ name: a, provider: postgres, variables: { host: db.test }, fields: { username: u, password: { env: X } }, settings: { statements: , tables: [] } }]"#,
+        r#"connections: [{ name: a, provider: postgres, variables: { host: db.test, database: app }, fields: { username: u, password: { env: X } }, settings: { statements: , tables: [] } }]"#,
         &[
             "keyward.yaml:1: connections[0].settings.statements: the list is empty; name one, or omit `statements`",
             "keyward.yaml:1: connections[0].settings.tables: the list is empty; name one, or omit `tables`",
