@@ -81,15 +81,16 @@ pub fn belongs(
             (Err(why), _) => unclear = Some(why),
         }
     }
-    let is_covered = |field: &RootField| graphql.iter().any(|scope| scope.covers(field));
+    let covers = |field: &RootField| graphql.iter().any(|scope| scope.covers(field));
+    let suffices = |field: &RootField| graphql.iter().any(|scope| scope.suffices(field));
     match request.operations {
         _ if graphql.is_empty() => {}
         RequestedOperations::Unread => return Err(Unclear::BodyUnread),
         RequestedOperations::Unclear(why) => unclear = Some(Unclear::Operations(why)),
         RequestedOperations::Known(operations) => {
             let belongs = match share {
-                ScopeShare::All => operations.fields().all(is_covered),
-                ScopeShare::Any => operations.fields().any(is_covered),
+                ScopeShare::All => operations.fields().all(suffices),
+                ScopeShare::Any => operations.fields().any(covers),
             };
             if belongs {
                 return Ok(true);
