@@ -138,20 +138,8 @@ impl<'a> Evaluation<'a> {
         }
     }
 
-    /// Whether the rule matches the request's method and path, and its connection owns the host.
     pub(super) fn applies(&self, candidate: RuleCandidate<'a>) -> Result<bool, Reason> {
-        let rule = &candidate.compiled.rule;
-        if !rule.matches_method(self.asked.method) {
-            return Ok(false);
-        }
-        if let RuleAction::Use(account) = &rule.action
-            && account.owning(self.asked.target).is_none()
-        {
-            return Ok(false);
-        }
-        Ok(self.matches_paths(&rule.paths, &rule.id)?
-            && matches_paths(self.asked.path, rule.account_paths(self.asked.target), &rule.id)?
-            && self.covers(rule)?)
+        applies(&candidate.compiled.rule, &self.asked, self.path)
     }
 
     /// Whether the request belongs to one of the rule's actions.
@@ -411,6 +399,26 @@ pub(super) fn is_usable(account: &Account) -> Result<(), Reason> {
         }
         AccountState::Active => Ok(()),
     }
+}
+
+/// Whether the rule matches the request's method, and its path read as `path`, and its connection owns the host and the
+/// agent's path.
+pub(super) fn applies(
+    rule: &Rule,
+    asked: &PolicyRequest<'_>,
+    path: &DecodedPath,
+) -> Result<bool, Reason> {
+    if !rule.matches_method(asked.method) {
+        return Ok(false);
+    }
+    if let RuleAction::Use(account) = &rule.action
+        && account.owning(asked.target).is_none()
+    {
+        return Ok(false);
+    }
+    Ok(matches_paths(path, &rule.paths, &rule.id)?
+        && matches_paths(asked.path, rule.account_paths(asked.target), &rule.id)?
+        && covers(rule, asked, path)?)
 }
 
 /// Whether `paths` match the path; an empty list matches all. `rule` is named if the path is ambiguous.
