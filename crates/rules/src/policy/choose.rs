@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use super::decide::{Evaluation, matches_paths};
+use super::decide::Evaluation;
+use super::matching::matches_paths;
 use super::rule::Account;
 use super::{CompiledBinding, Reason};
 use crate::inject::placeholder::PlaceholderCore;

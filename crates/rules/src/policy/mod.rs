@@ -20,6 +20,7 @@ mod edit;
 pub mod explain;
 mod index;
 mod lazy;
+mod matching;
 mod oauth_endpoint;
 mod overrides;
 pub mod permit;

@@ -1,7 +1,7 @@
 //! Refuses OAuth endpoints of providers: nothing is injected there, and neither the default nor a set of hosts passes
 //! requests to them.
 
-use super::decide::matches_paths;
+use super::matching::matches_paths;
 use super::{OrgPolicy, Policy, Reason};
 use keyward_base::host::Target;
 use keyward_base::id::RuleId;

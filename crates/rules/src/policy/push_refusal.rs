@@ -1,7 +1,8 @@
 //! The refusal of a push to other branches than a rule allows.
 
 use super::Reason;
-use super::decide::{Evaluation, covers_actions};
+use super::decide::Evaluation;
+use super::matching::covers_actions;
 use super::rule::{Rule, RuleAction};
 use crate::branches::BranchScope;
 use crate::git_push::{PushedRefs, RequestedPush};
