@@ -50,8 +50,9 @@ section! {
         #[key("list of methods")]
         #[serde(default)]
         pub methods: Vec<String>,
-        /// `*` is one segment or a part of one, a final `**` any rest; default: all paths. If the credential
-        /// is in the path, see [rules](../guides/rules.md#paths-that-contain-a-credential).
+        /// `*` is one segment or a part of one, a final `**` any rest; default: all paths. A rule that denies ignores the
+        /// case of letters. If the credential is in the path, see
+        /// [rules](../guides/rules.md#paths-that-contain-a-credential).
         #[key("list of path patterns")]
         #[serde(default)]
         pub paths: Vec<String>,

@@ -7,7 +7,7 @@ use percent_encoding::percent_decode_str;
 use crate::graphql::scope::OperationScope;
 use crate::graphql::{NotUnderstood, RequestedOperations, RootField};
 use keyward_base::host::Target;
-use keyward_base::pattern::{DecodedPath, HostPattern, PathPattern};
+use keyward_base::pattern::{DecodedPath, HostPattern, LetterCase, PathPattern};
 
 /// Requests that belong to an action.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -32,8 +32,18 @@ pub struct ActionScope {
 pub enum ScopeShare {
     /// All parts: for rules that allow.
     All,
-    /// Any part: for rules that deny.
+    /// Any part: for rules that deny. What only some servers read as a part of a scope counts, too.
     Any,
+}
+
+impl ScopeShare {
+    /// How letters of paths are compared. GitHub, for one, ignores the case of owners and repositories.
+    pub fn letter_case(self) -> LetterCase {
+        match self {
+            Self::All => LetterCase::Distinct,
+            Self::Any => LetterCase::Ignored,
+        }
+    }
 }
 
 /// A request as scopes see it.
@@ -109,17 +119,19 @@ impl ActionScope {
         let query = request.query.unwrap_or_default();
         Ok(here
             && this_way
-            && self.has_path(request.path)?
+            && self.has_path(request.path, share.letter_case())?
             && self.has_query(query, share)?
             && (share == ScopeShare::Any || self.lacks_query(query)?))
     }
 
-    fn has_path(&self, path: &DecodedPath) -> Result<bool, Unclear> {
+    fn has_path(&self, path: &DecodedPath, case: LetterCase) -> Result<bool, Unclear> {
+        let matches = |pattern: &PathPattern| pattern.matches_in(path, case);
+        let may_match = |pattern: &PathPattern| pattern.may_match(path, case);
         match &self.paths[..] {
             [] => Ok(true),
             _ if path.ambiguous() => Err(Unclear::Path),
-            paths if paths.iter().any(|pattern| pattern.matches(path)) => Ok(true),
-            paths if path.is_masked() && paths.iter().any(|pattern| pattern.may_match(path)) => {
+            paths if paths.iter().any(matches) => Ok(true),
+            paths if path.is_masked() && paths.iter().any(may_match) => {
                 Err(Unclear::CredentialInPath)
             }
             _ => Ok(false),
@@ -288,6 +300,25 @@ mod tests {
             assert_eq!(any(line), Ok(false), "{line}");
         }
         assert_eq!(any("DELETE git.test/v1/x"), Ok(true));
+    }
+
+    #[test]
+    fn another_case_of_a_path_does_not_exempt_a_request_from_a_denied_action() {
+        let delete = ActionScope {
+            methods: vec![Method::DELETE],
+            paths: vec![PathPattern::parse("/repos/*/x-*").unwrap()],
+            query: Vec::new(),
+            ..scope()
+        };
+        for path in ["/Repos/o/x-1", "/repos/o/X-1", "/REPOS/%6F/X-1"] {
+            let line = format!("DELETE git.test{path}");
+            assert_eq!(shares(&delete, &line, ScopeShare::Any), Ok(true), "{path}");
+            assert_eq!(covers(&delete, &line), Ok(false), "{path}: no rule that allows is for it");
+        }
+        for path in ["/repo/o/x-1", "/repos/o/y-1"] {
+            let line = format!("DELETE git.test{path}");
+            assert_eq!(shares(&delete, &line, ScopeShare::Any), Ok(false), "{path}");
+        }
     }
 
     /// What some server reads as the denied parameter is denied, or refused as unclear.

@@ -7,6 +7,7 @@ use super::permit::{Action, Permit, Terms};
 use super::readings::{Reading, readings, sent_path};
 use super::rule::{Account, Rule, RuleAction};
 use super::{Policy, PolicyRequest, Reason};
+use crate::actions::ScopeShare;
 use keyward_base::host::Scheme;
 use keyward_base::id::{OrgId, RuleId};
 use keyward_base::pattern::{DecodedPath, HostPattern};
@@ -54,7 +55,7 @@ impl Policy {
         let Some(owning) = account.owning(asked.target) else {
             return Err(not_owned("hosts", account.hosts.iter()));
         };
-        if !matches_paths(asked.path, &account.paths, rule)? {
+        if !matches_paths(asked.path, &account.paths, ScopeShare::All, rule)? {
             return Err(not_owned("paths", account.paths.iter()));
         }
         let sent = sent_path(account, asked, rule)?;

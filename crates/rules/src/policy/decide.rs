@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::allow::is_web_port;
-use super::matching::{applies, covers, in_scopes, matches_paths, unclear};
+use super::matching::{applies, covers, has_path, in_scopes, matches_paths, unclear};
 use super::permit::{Action, Permit, Terms};
 use super::readings::{Reading, readings, sent_path};
 use super::rule::{Account, AccountState, DefaultAction, Rule, RuleAction};
@@ -16,7 +16,7 @@ use crate::actions::ScopeShare;
 use keyward_base::agent::Agent;
 use keyward_base::host::Scheme;
 use keyward_base::id::RuleId;
-use keyward_base::pattern::{DecodedPath, HostPattern, PathPattern};
+use keyward_base::pattern::{DecodedPath, HostPattern};
 
 impl Policy {
     /// Permits or refuses a request. All readings of it must give the same result (see [`readings`]).
@@ -147,13 +147,9 @@ impl<'a> Evaluation<'a> {
         covers(rule, &self.asked, self.path)
     }
 
-    /// Whether `paths` match the path; an empty list matches all. `rule` is named if the path is ambiguous.
-    pub(super) fn matches_paths(
-        &self,
-        paths: &[PathPattern],
-        rule: &RuleId,
-    ) -> Result<bool, Reason> {
-        matches_paths(self.path, paths, rule)
+    /// Whether the rule's paths match the path.
+    pub(super) fn has_path(&self, rule: &Rule) -> Result<bool, Reason> {
+        has_path(rule, self.path)
     }
 
     /// The connection that the rule uses and the agent lacks; a rule that is no grant needs a binding.
@@ -278,7 +274,9 @@ impl<'a> Evaluation<'a> {
 
     /// Whether the slot allows the request.
     fn is_in_slot(&self, slot: &Slot, binding: &RuleId) -> Result<bool, Reason> {
-        if !slot.matches_method(self.asked.method) || !self.matches_paths(&slot.paths, binding)? {
+        if !slot.matches_method(self.asked.method)
+            || !matches_paths(self.path, &slot.paths, ScopeShare::All, binding)?
+        {
             return Ok(false);
         }
         slot.allow.as_ref().map_or(Ok(true), |list| self.is_in(list, ScopeShare::All, binding))

@@ -22,22 +22,32 @@ pub(super) fn applies(
     {
         return Ok(false);
     }
-    Ok(matches_paths(path, &rule.paths, &rule.id)?
-        && matches_paths(asked.path, rule.account_paths(asked.target), &rule.id)?
+    let owned = rule.account_paths(asked.target);
+    Ok(has_path(rule, path)?
+        && matches_paths(asked.path, owned, rule.share(), &rule.id)?
         && covers(rule, asked, path)?)
+}
+
+/// Whether the rule's paths match `path`.
+pub(super) fn has_path(rule: &Rule, path: &DecodedPath) -> Result<bool, Reason> {
+    matches_paths(path, &rule.paths, rule.share(), &rule.id)
 }
 
 /// Whether `paths` match the path; an empty list matches all. `rule` is named if the path is ambiguous.
 pub(super) fn matches_paths(
     path: &DecodedPath,
     paths: &[PathPattern],
+    share: ScopeShare,
     rule: &RuleId,
 ) -> Result<bool, Reason> {
+    let case = share.letter_case();
+    let matches = |pattern: &PathPattern| pattern.matches_in(path, case);
+    let may_match = |pattern: &PathPattern| pattern.may_match(path, case);
     match paths {
         [] => Ok(true),
         _ if path.ambiguous() => Err(Reason::PathAmbiguous { rule: rule.clone() }),
-        paths if paths.iter().any(|pattern| pattern.matches(path)) => Ok(true),
-        paths if path.is_masked() && paths.iter().any(|pattern| pattern.may_match(path)) => {
+        paths if paths.iter().any(matches) => Ok(true),
+        paths if path.is_masked() && paths.iter().any(may_match) => {
             Err(Reason::CredentialInPath { rule: rule.clone() })
         }
         _ => Ok(false),
@@ -63,13 +73,7 @@ pub(super) fn covers_actions(
     if rule.actions.is_empty() {
         return Ok(true);
     }
-    let share = match rule.action {
-        RuleAction::Deny | RuleAction::UseMissing(_) | RuleAction::UseRefused(_) => ScopeShare::Any,
-        RuleAction::Use(_) | RuleAction::Inject | RuleAction::Pass | RuleAction::Tunnel => {
-            ScopeShare::All
-        }
-    };
-    in_scopes(&rule.actions, asked, path, share).map_err(|why| unclear(why, &rule.id))
+    in_scopes(&rule.actions, asked, path, rule.share()).map_err(|why| unclear(why, &rule.id))
 }
 
 /// Whether the request, at `path`, belongs to the scopes.

@@ -19,7 +19,7 @@ impl Evaluation<'_> {
             };
             let matches = rule.matches_method(self.asked.method)
                 && account.owning(self.asked.target).is_some()
-                && self.matches_paths(&rule.paths, &rule.id).unwrap_or(false)
+                && self.has_path(rule).unwrap_or(false)
                 && covers_actions(rule, &self.asked, self.path).unwrap_or(false);
             if matches && let Some(reason) = refused(rule, scope, refs) {
                 return Some(reason);

@@ -38,8 +38,19 @@ const PATTERNS: [&str; 8] = [
     "10.0.0.1",
     "other.test",
 ];
-const PATHS: [&str; 8] =
-    ["/", "/v1", "/v1/x", "/v1/x/y", "/oauth/token", "/v1%2fx", "/V1", "/botx/v1"];
+const PATHS: [&str; 11] = [
+    "/",
+    "/v1",
+    "/v1/x",
+    "/v1/x/y",
+    "/oauth/token",
+    "/v1%2fx",
+    "/V1",
+    "/botx/v1",
+    "/V1/X",
+    "/OAuth/token",
+    "/%42OTx/v1",
+];
 const PATH_PATTERNS: [&str; 9] =
     ["/v1/**", "/v1/*", "/", "/oauth/**", "/v*", "/bot*/**", "/bot1*/v1", "/*/v1/*", "/*:k*/x"];
 /// Prefixes of an account's paths; most are empty, so that most paths are unchanged.
