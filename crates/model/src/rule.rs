@@ -42,7 +42,7 @@ section! {
         #[serde(default)]
         pub agents: Option<Vec<String>>,
         /// Exact names, or `*.` and a suffix for one label or more, with a port when it is not 443;
-        /// default: all hosts.
+        /// default: all hosts. A rule that denies a host without a port denies ports 80 and 443, with and without TLS.
         #[key("list of host patterns")]
         #[serde(default)]
         pub hosts: Vec<String>,

@@ -44,6 +44,14 @@ impl ScopeShare {
             Self::Any => LetterCase::Ignored,
         }
     }
+
+    /// Whether the pattern matches the target. A service may speak cleartext at 443.
+    fn matches_host(self, pattern: &HostPattern, target: &Target) -> bool {
+        match self {
+            Self::All => pattern.matches(target),
+            Self::Any => pattern.matches_any_scheme(target),
+        }
+    }
 }
 
 /// A request as scopes see it.
@@ -114,7 +122,8 @@ impl ActionScope {
     /// Whether the request belongs to it, apart from its body.
     fn has_head(&self, request: ScopedRequest<'_>, share: ScopeShare) -> Result<bool, Unclear> {
         let is_method = |one: &Method| one.as_str().eq_ignore_ascii_case(request.method.as_str());
-        let here = self.hosts.is_empty() || self.hosts.iter().any(|it| it.matches(request.target));
+        let is_host = |host: &HostPattern| share.matches_host(host, request.target);
+        let here = self.hosts.is_empty() || self.hosts.iter().any(is_host);
         let this_way = self.methods.is_empty() || self.methods.iter().any(is_method);
         let query = request.query.unwrap_or_default();
         Ok(here
@@ -319,6 +328,15 @@ mod tests {
             let line = format!("DELETE git.test{path}");
             assert_eq!(shares(&delete, &line, ScopeShare::Any), Ok(false), "{path}");
         }
+    }
+
+    #[test]
+    fn the_port_of_the_other_scheme_does_not_exempt_a_request_from_a_denied_action() {
+        let line = "GET git.test:80/o/r/info/refs?service=git-upload-pack";
+        assert_eq!(shares(&scope(), line, ScopeShare::Any), Ok(true));
+        assert_eq!(covers(&scope(), line), Ok(false));
+        let line = line.replace(":80", ":8443");
+        assert_eq!(shares(&scope(), &line, ScopeShare::Any), Ok(false));
     }
 
     /// What some server reads as the denied parameter is denied, or refused as unclear.

@@ -303,7 +303,7 @@ impl CompileError {
 
 impl Rule {
     /// Whether the rule decides all requests that `other` is for, so that `other` has no effect after it. Paths are
-    /// compared as text: `false` where only their patterns would tell.
+    /// compared as text: `false` where only their patterns would tell. `http` at 443 and `https` at 80 do not count.
     pub(super) fn shadows(&self, other: &Self) -> bool {
         let decides = match &self.action {
             // Later rules decide about hosts that the connection does not own, and for unbound agents.
@@ -354,7 +354,8 @@ impl Rule {
         matches!(self.action, RuleAction::UseMissing(_) | RuleAction::UseRefused(_))
     }
 
-    /// How requests are compared with the rule: leniently if it can only refuse.
+    /// How requests are compared with the rule: if it can only refuse, it is for all that some service may read as what
+    /// it names.
     pub(super) fn share(&self) -> ScopeShare {
         match self.action {
             RuleAction::Deny | RuleAction::UseMissing(_) | RuleAction::UseRefused(_) => {

@@ -10,7 +10,7 @@ use crate::policy::{
 use keyward_base::agent::Agent;
 use keyward_base::host::Scheme;
 use keyward_base::id::{ConnectionId, RuleId};
-use keyward_base::pattern::{DecodedPath, LetterCase, PathPattern};
+use keyward_base::pattern::{DecodedPath, HostPattern, LetterCase, PathPattern};
 
 /// A decision in the common form of both interpreters: rule and connection, or the code with the rule and
 /// connection that it names.
@@ -96,8 +96,7 @@ impl Naive<'_> {
         let mut lacking = None;
         for rule in &self.spec.rules {
             let for_me = rule.agents.as_ref().is_none_or(|them| them.contains(&self.agent.id));
-            let here =
-                rule.hosts.is_empty() || rule.hosts.iter().any(|h| h.matches(self.asked.target));
+            let here = rule.hosts.is_empty() || rule.hosts.iter().any(|h| self.is_at(rule, h));
             let this_way = rule.methods.is_empty() || rule.methods.contains(self.asked.method);
             if rule.org != self.agent.org || !for_me || !here || !this_way {
                 continue;
@@ -334,6 +333,13 @@ impl Naive<'_> {
             80 | 443 => Said::Permit { rule: "default".into(), connection: None, plaintext: false },
             _ => refuse_by("port_refused", &RuleId::new("default")),
         }
+    }
+
+    /// Whether the host of the rule is the target: on both usual ports with and without TLS, if the rule only refuses.
+    fn is_at(&self, rule: &Rule, host: &HostPattern) -> bool {
+        let target = self.asked.target;
+        let any_port = host.covers(target.host()) && !host.has_explicit_port();
+        host.matches(target) || only_refuses(rule) && any_port && self.is_web()
     }
 
     fn is_web(&self) -> bool {
