@@ -48,6 +48,25 @@ async fn a_denied_host_is_refused_without_a_dial() {
 }
 
 #[tokio::test]
+async fn a_host_that_a_rule_denies_is_refused_at_the_port_of_the_other_scheme() {
+    let rule = format!("{{ name: no-one, hosts: [{STRANGER}], action: deny }}");
+    let plan = Plan::api_key().rule(&rule).top("default: pass");
+    let lab = plan.start(Origin::serving(None, |_| ok("clear"))).await;
+    for target in [format!("http://{STRANGER}:443/a"), format!("https://{STRANGER}:80/a")] {
+        let answer = ask(&lab, &target, &format!("Host: {STRANGER}\r\n")).await;
+        assert_eq!(answer.head.status(), 403, "{target}: {answer:?}");
+        assert_eq!(answer.head.one("keyward-error"), Some("denied"), "{target}");
+        assert!(answer.text().contains("no-one"), "names the rule: {}", answer.text());
+    }
+    assert_eq!(lab.origin.streams(), 0);
+    let other = "third.acme.test";
+    let answer = ask(&lab, &format!("http://{other}:443/a"), &format!("Host: {other}\r\n")).await;
+    assert_eq!(answer.text(), "clear", "{answer:?}");
+    assert_eq!(lab.origin.only().head.start, "GET /a HTTP/1.1");
+    lab.finish().await;
+}
+
+#[tokio::test]
 async fn cleartext_never_carries_a_credential() {
     let lab = Lab::simple().await;
     let answer = ask(&lab, &format!("http://{HOST}/a"), &format!("Host: {HOST}\r\n")).await;

@@ -218,3 +218,32 @@ async fn a_tunnel_rule_forwards_the_stream_without_terminating_tls() {
     assert_eq!(lab.origin.only().head.all("x-api-key"), ["mine"]);
     lab.finish().await;
 }
+
+#[tokio::test]
+async fn a_tunnel_to_port_80_carries_no_cleartext_to_a_host_that_a_rule_denies() {
+    let (part, free) = ("third.acme.test", "free.test");
+    let origin = Origin::serving(None, |_| ok("clear"));
+    let plan = Plan::api_key()
+        .resolve(&format!("{free}: \"{}\"", origin.addr))
+        .rule(&format!("{{ name: no-one, hosts: [{STRANGER}], action: deny }}"))
+        .rule(&format!("{{ name: no-x, hosts: [{part}], paths: [/x], action: deny }}"))
+        .top("default: tunnel");
+    let lab = plan.start(origin).await;
+    let (answer, _) = lab.connect(&format!("{STRANGER}:80")).await;
+    assert_eq!(answer.head.status(), 403, "{answer:?}");
+    assert_eq!(answer.head.one("keyward-error"), Some("denied"));
+    assert!(answer.text().contains("no-one"), "names the rule: {}", answer.text());
+    // Requests to the other one are inspected, and so they must come in TLS.
+    let (answer, mut wire) = lab.connect(&format!("{part}:80")).await;
+    assert_eq!(answer.head.status(), 200, "{answer:?}");
+    wire.send(request_text("GET /x", part)).await;
+    let rest = wire.rest().await;
+    assert!(!rest.starts_with(b"HTTP/1.1"), "{rest:?}");
+    assert_eq!(lab.origin.streams(), 0);
+    let (answer, mut wire) = lab.connect(&format!("{free}:80")).await;
+    assert_eq!(answer.head.status(), 200, "{answer:?}");
+    wire.send(request_text("GET /a", free)).await;
+    assert_eq!(wire.answer("GET").await.text(), "clear");
+    assert_eq!(lab.origin.only().head.start, "GET /a HTTP/1.1");
+    lab.finish().await;
+}

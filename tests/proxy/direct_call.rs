@@ -69,6 +69,26 @@ async fn a_rule_that_names_no_agent_applies_to_direct_calls_of_users_too() {
 }
 
 #[tokio::test]
+async fn a_rule_that_uses_another_connection_hides_no_denial_from_direct_calls() {
+    for limits in ["methods: [POST]", "hosts: [api.acme.test], methods: [POST]"] {
+        let rule = format!("{{ name: others, use: spare, {limits} }}");
+        let spare = "{ name: spare, provider: acme, fields: { api_key: { env: CANARY } } }";
+        let deny = "{ name: no-posts, hosts: [api.acme.test], methods: [POST], action: deny }";
+        let plan = Plan::api_key().connection(spare).rule(&rule).rule(deny);
+        let lab = plan.start(Origin::saying("fine")).await;
+        let (status, answer) = call(&lab, json!({"path": "/x", "method": "POST"})).await;
+        assert_eq!((status, code(&answer)), (403, "denied"), "{limits}: {answer}");
+        let message = answer["error"]["message"].as_str().unwrap_or_default();
+        assert!(message.contains("no-posts"), "{message}");
+        assert_eq!(lab.origin.received().len(), 0, "{limits}");
+        assert_eq!(call(&lab, json!({"path": "/x"})).await.0, 200, "{limits}");
+        let sent = lab.origin.only();
+        assert_eq!(sent.head.all("x-api-key"), [&*lab.canary.text]);
+        lab.finish().await;
+    }
+}
+
+#[tokio::test]
 async fn a_direct_call_with_a_paused_connection_is_refused() {
     let lab = Lab::simple().await;
     let fields = json!({"api_key": lab.canary.text});

@@ -179,6 +179,28 @@ async fn a_method_override_field_is_subject_to_the_rules_for_that_method() {
 }
 
 #[tokio::test]
+async fn a_denied_path_in_another_case_is_refused_and_not_sent() {
+    let paths = "[\"/repos/acme/secret/**\"]";
+    let rule = format!("{{ name: no-secret, hosts: [{HOST}], paths: {paths}, action: deny }}");
+    let lab = Plan::api_key().rule(&rule).start(Origin::saying("fine")).await;
+    for path in ["/repos/ACME/secret/x", "/REPOS/acme/%53ecret", "/repos/acme/secret/x"] {
+        let answer = lab.ask(&format!("GET {path}")).await;
+        assert_eq!(answer.head.status(), 403, "{path}: {answer:?}");
+        assert_eq!(answer.head.one("keyward-error"), Some("denied"), "{path}");
+        assert!(answer.text().contains("no-secret"), "names the rule: {}", answer.text());
+    }
+    assert!(lab.origin.received().is_empty(), "{:?}", lab.origin.received());
+    let answer = lab.ask("GET /repos/acme/Public").await;
+    assert_eq!((answer.head.status(), &*answer.text()), (200, "fine"));
+    let sent = lab.origin.only().head;
+    assert_eq!(
+        (sent.target(), sent.all("x-api-key")),
+        ("/repos/acme/Public", vec![&*lab.canary.text])
+    );
+    lab.finish().await;
+}
+
+#[tokio::test]
 async fn x_original_url_and_x_rewrite_url_are_not_forwarded() {
     let lab = reading().start(Origin::saying("fine")).await;
     let request = format!(

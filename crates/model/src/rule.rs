@@ -42,7 +42,7 @@ section! {
         #[serde(default)]
         pub agents: Option<Vec<String>>,
         /// Exact names, or `*.` and a suffix for one label or more, with a port when it is not 443;
-        /// default: all hosts.
+        /// default: all hosts. A rule that denies a host without a port denies ports 80 and 443, with and without TLS.
         #[key("list of host patterns")]
         #[serde(default)]
         pub hosts: Vec<String>,
@@ -50,8 +50,9 @@ section! {
         #[key("list of methods")]
         #[serde(default)]
         pub methods: Vec<String>,
-        /// `*` is one segment or a part of one, a final `**` any rest; default: all paths. If the credential
-        /// is in the path, see [rules](../guides/rules.md#paths-that-contain-a-credential).
+        /// `*` is one segment or a part of one, a final `**` any rest; default: all paths. A rule that denies ignores the
+        /// case of letters. If the credential is in the path, see
+        /// [rules](../guides/rules.md#paths-that-contain-a-credential).
         #[key("list of path patterns")]
         #[serde(default)]
         pub paths: Vec<String>,

@@ -7,7 +7,7 @@ use percent_encoding::percent_decode_str;
 use crate::graphql::scope::OperationScope;
 use crate::graphql::{NotUnderstood, RequestedOperations, RootField};
 use keyward_base::host::Target;
-use keyward_base::pattern::{DecodedPath, HostPattern, PathPattern};
+use keyward_base::pattern::{DecodedPath, HostPattern, LetterCase, PathPattern};
 
 /// Requests that belong to an action.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -32,8 +32,26 @@ pub struct ActionScope {
 pub enum ScopeShare {
     /// All parts: for rules that allow.
     All,
-    /// Any part: for rules that deny.
+    /// Any part: for rules that deny. What only some servers read as a part of a scope counts, too.
     Any,
+}
+
+impl ScopeShare {
+    /// How letters of paths are compared. GitHub, for one, ignores the case of owners and repositories.
+    pub fn letter_case(self) -> LetterCase {
+        match self {
+            Self::All => LetterCase::Distinct,
+            Self::Any => LetterCase::Ignored,
+        }
+    }
+
+    /// Whether the pattern matches the target. A service may speak cleartext at 443.
+    fn matches_host(self, pattern: &HostPattern, target: &Target) -> bool {
+        match self {
+            Self::All => pattern.matches(target),
+            Self::Any => pattern.matches_any_scheme(target),
+        }
+    }
 }
 
 /// A request as scopes see it.
@@ -81,15 +99,16 @@ pub fn belongs(
             (Err(why), _) => unclear = Some(why),
         }
     }
-    let is_covered = |field: &RootField| graphql.iter().any(|scope| scope.covers(field));
+    let covers = |field: &RootField| graphql.iter().any(|scope| scope.covers(field));
+    let suffices = |field: &RootField| graphql.iter().any(|scope| scope.suffices(field));
     match request.operations {
         _ if graphql.is_empty() => {}
         RequestedOperations::Unread => return Err(Unclear::BodyUnread),
         RequestedOperations::Unclear(why) => unclear = Some(Unclear::Operations(why)),
         RequestedOperations::Known(operations) => {
             let belongs = match share {
-                ScopeShare::All => operations.fields().all(is_covered),
-                ScopeShare::Any => operations.fields().any(is_covered),
+                ScopeShare::All => operations.fields().all(suffices),
+                ScopeShare::Any => operations.fields().any(covers),
             };
             if belongs {
                 return Ok(true);
@@ -103,22 +122,25 @@ impl ActionScope {
     /// Whether the request belongs to it, apart from its body.
     fn has_head(&self, request: ScopedRequest<'_>, share: ScopeShare) -> Result<bool, Unclear> {
         let is_method = |one: &Method| one.as_str().eq_ignore_ascii_case(request.method.as_str());
-        let here = self.hosts.is_empty() || self.hosts.iter().any(|it| it.matches(request.target));
+        let is_host = |host: &HostPattern| share.matches_host(host, request.target);
+        let here = self.hosts.is_empty() || self.hosts.iter().any(is_host);
         let this_way = self.methods.is_empty() || self.methods.iter().any(is_method);
         let query = request.query.unwrap_or_default();
         Ok(here
             && this_way
-            && self.has_path(request.path)?
+            && self.has_path(request.path, share.letter_case())?
             && self.has_query(query, share)?
             && (share == ScopeShare::Any || self.lacks_query(query)?))
     }
 
-    fn has_path(&self, path: &DecodedPath) -> Result<bool, Unclear> {
+    fn has_path(&self, path: &DecodedPath, case: LetterCase) -> Result<bool, Unclear> {
+        let matches = |pattern: &PathPattern| pattern.matches_in(path, case);
+        let may_match = |pattern: &PathPattern| pattern.may_match(path, case);
         match &self.paths[..] {
             [] => Ok(true),
             _ if path.ambiguous() => Err(Unclear::Path),
-            paths if paths.iter().any(|pattern| pattern.matches(path)) => Ok(true),
-            paths if path.is_masked() && paths.iter().any(|pattern| pattern.may_match(path)) => {
+            paths if paths.iter().any(matches) => Ok(true),
+            paths if path.is_masked() && paths.iter().any(may_match) => {
                 Err(Unclear::CredentialInPath)
             }
             _ => Ok(false),
@@ -287,6 +309,34 @@ mod tests {
             assert_eq!(any(line), Ok(false), "{line}");
         }
         assert_eq!(any("DELETE git.test/v1/x"), Ok(true));
+    }
+
+    #[test]
+    fn another_case_of_a_path_does_not_exempt_a_request_from_a_denied_action() {
+        let delete = ActionScope {
+            methods: vec![Method::DELETE],
+            paths: vec![PathPattern::parse("/repos/*/x-*").unwrap()],
+            query: Vec::new(),
+            ..scope()
+        };
+        for path in ["/Repos/o/x-1", "/repos/o/X-1", "/REPOS/%6F/X-1"] {
+            let line = format!("DELETE git.test{path}");
+            assert_eq!(shares(&delete, &line, ScopeShare::Any), Ok(true), "{path}");
+            assert_eq!(covers(&delete, &line), Ok(false), "{path}: no rule that allows is for it");
+        }
+        for path in ["/repo/o/x-1", "/repos/o/y-1"] {
+            let line = format!("DELETE git.test{path}");
+            assert_eq!(shares(&delete, &line, ScopeShare::Any), Ok(false), "{path}");
+        }
+    }
+
+    #[test]
+    fn the_port_of_the_other_scheme_does_not_exempt_a_request_from_a_denied_action() {
+        let line = "GET git.test:80/o/r/info/refs?service=git-upload-pack";
+        assert_eq!(shares(&scope(), line, ScopeShare::Any), Ok(true));
+        assert_eq!(covers(&scope(), line), Ok(false));
+        let line = line.replace(":80", ":8443");
+        assert_eq!(shares(&scope(), &line, ScopeShare::Any), Ok(false));
     }
 
     /// What some server reads as the denied parameter is denied, or refused as unclear.

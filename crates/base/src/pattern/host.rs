@@ -75,6 +75,20 @@ impl HostPattern {
         }
     }
 
+    /// As [`matches`](Self::matches), whichever scheme is spoken: for what is refused.
+    pub fn matches_any_scheme(&self, target: &Target) -> bool {
+        self.matches_port_of_any_scheme(target.port()) && self.covers(target.host())
+    }
+
+    /// Whether the pattern matches the port of a target with either scheme: without a port, it matches 443 and 80.
+    pub fn matches_port_of_any_scheme(&self, port: u16) -> bool {
+        let is_default = |scheme: Scheme| scheme.default_port() == port;
+        match self.port {
+            Some(own) => own == port,
+            None => is_default(Scheme::Https) || is_default(Scheme::Http),
+        }
+    }
+
     /// Whether some target matches both patterns.
     pub fn overlaps(&self, other: &Self) -> bool {
         self.shares_port(other)
@@ -288,6 +302,23 @@ mod tests {
         assert!(!tls.matches(&http("a.example.com")));
         assert!(tls.matches(&https("a.example.com")));
         assert!(!bare.has_explicit_port() && tls.has_explicit_port());
+    }
+
+    #[test]
+    fn a_pattern_without_a_port_matches_both_default_ports_where_any_scheme_counts() {
+        let (bare, named) = (pattern("a.example.com"), pattern("a.example.com:8443"));
+        for (authority, by_bare, by_named) in [
+            ("a.example.com:443", true, false),
+            ("a.example.com:80", true, false),
+            ("a.example.com:8443", false, true),
+            ("b.example.com:80", false, false),
+        ] {
+            for scheme in [Scheme::Http, Scheme::Https] {
+                let target = Target::parse(scheme, authority).expect(authority);
+                let found = [&bare, &named].map(|pattern| pattern.matches_any_scheme(&target));
+                assert_eq!(found, [by_bare, by_named], "{target}");
+            }
+        }
     }
 
     #[test]

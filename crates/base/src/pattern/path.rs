@@ -7,6 +7,7 @@ use std::fmt;
 use percent_encoding::percent_decode_str;
 
 use super::PatternError;
+use super::letter_case::LetterCase;
 
 /// `/repos/**`, `/v1/*/items`, `/bot*/sendMessage`. `*` matches one segment or part of one; a final `**`
 /// matches any rest, including none. A trailing slash makes no difference.
@@ -92,24 +93,29 @@ impl PathPattern {
         Ok(Self { segments, open })
     }
 
-    /// Whether the pattern matches the path. An ambiguous path is split at its literal slashes only. A masked
-    /// path matches only if it does so for every value of the masks: only a star matches a mask.
+    /// Whether the pattern matches the path, with its letters in the same case. An ambiguous path is split at its literal
+    /// slashes only. A masked path matches only if it does so for every value of the masks: only a star matches a mask.
     pub fn matches(&self, path: &DecodedPath) -> bool {
-        self.meets(path, Segment::matches)
+        self.matches_in(path, LetterCase::Distinct)
+    }
+
+    /// As [`matches`](Self::matches), with letters compared in this way.
+    pub fn matches_in(&self, path: &DecodedPath, case: LetterCase) -> bool {
+        self.meets(path, |segment, text| segment.matches(text, case))
     }
 
     /// Whether the pattern could match some reading of the path, or some value of its masks. If the only
     /// ambiguity is encoded slashes, all readings have the same segments up to the first encoded slash; clients
     /// of real services send such paths (`/api/v4/projects/group%2Fname`).
-    pub fn may_match(&self, path: &DecodedPath) -> bool {
+    pub fn may_match(&self, path: &DecodedPath, case: LetterCase) -> bool {
         if !path.ambiguous {
-            return self.meets(path, Segment::may_match);
+            return self.meets(path, |segment, text| segment.may_match(text, case));
         }
         let Some(body) = path.text.strip_prefix('/').filter(|body| !has_other_doubts(body)) else {
             return true;
         };
         let sure = body.split('/').take_while(|segment| !segment.contains('%'));
-        self.segments.iter().zip(sure).all(|(segment, text)| segment.may_match(text))
+        self.segments.iter().zip(sure).all(|(segment, text)| segment.may_match(text, case))
     }
 
     fn meets(&self, path: &DecodedPath, is_met: impl Fn(&Segment, &str) -> bool) -> bool {
@@ -153,32 +159,34 @@ impl Segment {
         }
     }
 
-    fn matches(&self, text: &str) -> bool {
+    fn matches(&self, text: &str, case: LetterCase) -> bool {
         match self {
-            Self::Literal(literal) => **literal == *text,
-            Self::Stars(texts) => !text.is_empty() && matches_stars(texts, text),
+            Self::Literal(literal) => case.is_same(literal, text),
+            Self::Stars(texts) => !text.is_empty() && matches_stars(texts, text, case),
         }
     }
 
     /// Matches with some non-empty values for the masks in `text`. A secret that is a whole segment equals no
     /// literal, because rules do not contain secrets.
-    fn may_match(&self, text: &str) -> bool {
+    fn may_match(&self, text: &str, case: LetterCase) -> bool {
         let (Some(first), Some(last)) = (text.find(MASKS), text.rfind(MASKS)) else {
-            return self.matches(text);
+            return self.matches(text, case);
         };
         let (before, after) = (&text[..first], &text[last + 1..]);
+        let begins = |text: &str, beginning: &str| case.strip_prefix(text, beginning).is_some();
+        let ends = |text: &str, end: &str| case.strip_suffix(text, end).is_some();
         match self {
             Self::Literal(_) if text.chars().eq([mask::SECRET]) => false,
             Self::Literal(literal) => {
                 literal.len() > before.len() + after.len()
-                    && literal.starts_with(before)
-                    && literal.ends_with(after)
+                    && begins(literal, before)
+                    && ends(literal, after)
             }
             // The middle texts may be anywhere between the outer ones.
             Self::Stars(texts) => {
                 let [begin, .., end] = &**texts else { return false };
-                (begin.starts_with(before) || before.starts_with(&**begin))
-                    && (end.ends_with(after) || after.ends_with(&**end))
+                (begins(begin, before) || begins(before, begin))
+                    && (ends(end, after) || ends(after, end))
             }
         }
     }
@@ -188,13 +196,13 @@ const MASKS: [char; 2] = [mask::SECRET, mask::OPEN];
 
 /// Matches the middle texts from the left. This is sufficient because a star matches anything, and it is
 /// linear.
-fn matches_stars(texts: &[Box<str>], text: &str) -> bool {
+fn matches_stars(texts: &[Box<str>], text: &str, case: LetterCase) -> bool {
     let [first, middle @ .., last] = texts else { return false };
-    let Some(rest) = text.strip_prefix(&**first) else { return false };
-    let Some(mut rest) = rest.strip_suffix(&**last) else { return false };
+    let Some(rest) = case.strip_prefix(text, first) else { return false };
+    let Some(mut rest) = case.strip_suffix(rest, last) else { return false };
     for wanted in middle {
-        match rest.find(&**wanted) {
-            Some(at) => rest = &rest[at + wanted.len()..],
+        match case.after(rest, wanted) {
+            Some(after) => rest = after,
             None => return false,
         }
     }
@@ -339,6 +347,7 @@ fn has_stray_percent(raw: &str) -> bool {
 mod tests {
     use proptest::prelude::*;
 
+    use super::LetterCase::{Distinct, Ignored};
     use super::*;
 
     fn pattern(text: &str) -> PathPattern {
@@ -434,12 +443,14 @@ mod tests {
             "/oauth/x%2fy",
             "/x%252f%zz",
         ] {
-            assert!(token.may_match(&path(raw)), "{raw}");
+            assert!(token.may_match(&path(raw), Distinct), "{raw}");
         }
         for raw in ["/api/a%2Fb", "/api/oauth%2ftoken", "/oauth/tokens/a%2fb", "/x/y", "/api/%2f"] {
-            assert!(!token.may_match(&path(raw)), "{raw}");
+            assert!(!token.may_match(&path(raw), Distinct), "{raw}");
         }
-        assert!(pattern("/api/*/token").may_match(&path("/api/a%2fb")));
+        assert!(pattern("/api/*/token").may_match(&path("/api/a%2fb"), Distinct));
+        assert!(!token.may_match(&path("/OAuth/a%2fb"), Distinct));
+        assert!(token.may_match(&path("/OAuth/a%2fb"), Ignored));
     }
 
     #[test]
@@ -535,6 +546,30 @@ mod tests {
         }
     }
 
+    #[test]
+    fn case_is_ignored_in_every_part_of_a_pattern_only_where_that_is_asked() {
+        for (text, raw) in [
+            ("/repos/acme/**", "/REPOS/Acme/x"),
+            ("/bot*/sendMessage", "/Bot1/sendmessage"),
+            ("/a*bc*D", "/A-x-BC-d"),
+            ("/*.json", "/x.JSON"),
+            ("/admin", "/%41dmin"),
+        ] {
+            let (pattern, path) = (pattern(text), path(raw));
+            assert!(pattern.matches_in(&path, Ignored), "{text} {raw}");
+            assert!(!pattern.matches_in(&path, Distinct), "{text} {raw}");
+        }
+        for (text, raw) in [
+            ("/acme", "/acmes"),
+            ("/a*b*c", "/ACB"),
+            ("/ü", "/%C3%9C"),
+            ("/[", "/{"),
+            ("/a*b", "/ü"),
+        ] {
+            assert!(!pattern(text).matches_in(&path(raw), Ignored), "{text} {raw}");
+        }
+    }
+
     fn masked(prefix: &str, rest: &str) -> DecodedPath {
         DecodedPath::join(prefix, rest).expect(rest)
     }
@@ -556,7 +591,7 @@ mod tests {
             ("/sendMessage", false, false),
         ] {
             let pattern = pattern(text);
-            let met = (pattern.matches(&bot), pattern.may_match(&bot));
+            let met = (pattern.matches(&bot), pattern.may_match(&bot, Distinct));
             assert_eq!(met, (matches, may_match), "{text}");
         }
     }
@@ -564,9 +599,23 @@ mod tests {
     #[test]
     fn a_literal_may_match_a_segment_that_is_a_masked_value_but_not_a_masked_secret() {
         let literal = pattern("/acme/x");
-        assert!(!literal.may_match(&masked("/\u{1a}", "x")));
-        assert!(literal.may_match(&masked("/\u{1b}", "x")));
+        assert!(!literal.may_match(&masked("/\u{1a}", "x"), Distinct));
+        assert!(literal.may_match(&masked("/\u{1b}", "x"), Distinct));
         assert!(!literal.matches(&masked("/\u{1b}", "x")));
+    }
+
+    #[test]
+    fn a_mask_may_stand_for_text_in_any_case_where_case_is_ignored() {
+        let bot = masked("/Bot\u{1a}x", "sendMessage");
+        for (text, distinct, ignored) in [
+            ("/bot1X/sendmessage", false, true),
+            ("/bot1*X/SENDMESSAGE", false, true),
+            ("/Bot1x/sendMessage", true, true),
+            ("/bat1x/sendMessage", false, false),
+        ] {
+            let found = [Distinct, Ignored].map(|case| pattern(text).may_match(&bot, case));
+            assert_eq!(found, [distinct, ignored], "{text}");
+        }
     }
 
     #[test]
@@ -598,7 +647,7 @@ mod tests {
             let known = path(&format!("/{before}{value}{after}/x"));
             let masked = masked(&format!("/{before}\u{1b}{after}"), "x");
             prop_assert!(!pattern.matches(&masked) || pattern.matches(&known));
-            prop_assert!(pattern.may_match(&masked) || !pattern.matches(&known));
+            prop_assert!(pattern.may_match(&masked, Distinct) || !pattern.matches(&known));
         }
 
         #[test]
@@ -630,6 +679,8 @@ mod tests {
             let (encoded, plain, pattern) = (path(&encoded), path(&plain), pattern(&text));
             prop_assert_eq!(encoded.as_str(), plain.as_str());
             prop_assert_eq!(pattern.matches(&encoded), pattern.matches(&plain));
+            let louder = path(&plain.raw().to_ascii_uppercase());
+            prop_assert_eq!(pattern.matches_in(&louder, Ignored), pattern.matches(&plain));
         }
 
         #[test]

@@ -18,13 +18,24 @@ pub struct OperationScope {
 pub struct FieldPattern(Box<str>);
 
 impl OperationScope {
-    /// Whether an operation that begins at this field belongs to it. `__typename` reads only the name of the root type.
+    /// Whether an operation that begins at this field belongs to it.
     pub fn covers(&self, field: &RootField) -> bool {
-        let is_in = |list: &[FieldPattern]| list.iter().any(|pattern| pattern.matches(&field.name));
-        self.kinds.contains(&field.kind)
-            && (self.fields.is_empty() || is_in(&self.fields) || &*field.name == "__typename")
-            && !is_in(&self.without_fields)
+        self.is_open_to(field) && (self.fields.is_empty() || is_in(&self.fields, field))
     }
+
+    /// Whether an operation that begins at this field needs no more than what belongs to it: `__typename` reads only the
+    /// name of the root type.
+    pub fn suffices(&self, field: &RootField) -> bool {
+        self.covers(field) || &*field.name == "__typename" && self.is_open_to(field)
+    }
+
+    fn is_open_to(&self, field: &RootField) -> bool {
+        self.kinds.contains(&field.kind) && !is_in(&self.without_fields, field)
+    }
+}
+
+fn is_in(patterns: &[FieldPattern], field: &RootField) -> bool {
+    patterns.iter().any(|pattern| pattern.matches(&field.name))
 }
 
 impl FieldPattern {
@@ -72,7 +83,7 @@ mod tests {
             (OperationKind::Mutation, "issueCreate", true),
             (OperationKind::Mutation, "commentUpdate", true),
             (OperationKind::Mutation, "teamArchive", true),
-            (OperationKind::Mutation, "__typename", true),
+            (OperationKind::Mutation, "__typename", false),
             (OperationKind::Mutation, "issueCreates", false),
             (OperationKind::Mutation, "IssueCreate", false),
             (OperationKind::Mutation, "acommentUpdate", false),
@@ -82,6 +93,28 @@ mod tests {
             (OperationKind::Query, "__typename", false),
         ] {
             let found = scope.covers(&RootField { kind, name: name.into() });
+            assert_eq!(found, expected, "{kind:?} {name}");
+        }
+    }
+
+    #[test]
+    fn the_name_of_the_root_type_needs_only_the_kind() {
+        let scope = OperationScope {
+            kinds: vec![OperationKind::Mutation],
+            fields: patterns(&["issueCreate"]),
+            without_fields: Vec::new(),
+        };
+        let typename = RootField { kind: OperationKind::Mutation, name: "__typename".into() };
+        let without = OperationScope { without_fields: patterns(&["__*"]), ..scope.clone() };
+        assert!(!without.suffices(&typename));
+        for (kind, name, expected) in [
+            (OperationKind::Mutation, "__typename", true),
+            (OperationKind::Mutation, "issueCreate", true),
+            (OperationKind::Mutation, "__schema", false),
+            (OperationKind::Mutation, "issueDelete", false),
+            (OperationKind::Query, "__typename", false),
+        ] {
+            let found = scope.suffices(&RootField { kind, name: name.into() });
             assert_eq!(found, expected, "{kind:?} {name}");
         }
     }

@@ -1,14 +1,16 @@
 //! [`Policy::permit_call`]: the permit for a call that a person makes with a connection, named by id. Bindings
 //! do not apply, because no agent is involved; rules that name no agents apply to people too.
 
-use super::decide::{covers, is_refused, is_usable, matches_paths};
+use super::decide::{is_refused, is_usable};
+use super::matching::{applies, matches_paths};
 use super::permit::{Action, Permit, Terms};
 use super::readings::{Reading, readings, sent_path};
-use super::rule::{Account, RuleAction};
+use super::rule::{Account, Rule, RuleAction};
 use super::{Policy, PolicyRequest, Reason};
+use crate::actions::ScopeShare;
 use keyward_base::host::Scheme;
 use keyward_base::id::{OrgId, RuleId};
-use keyward_base::pattern::HostPattern;
+use keyward_base::pattern::{DecodedPath, HostPattern};
 
 impl Policy {
     /// Permits one request with the account's credential to a host and path that the account owns, unless a
@@ -29,7 +31,7 @@ impl Policy {
             if is_refused(method.as_str()) {
                 return Err(Reason::Method);
             }
-            self.is_not_denied(org, &PolicyRequest { method, path, ..*asked })?;
+            self.is_not_denied(org, account, &PolicyRequest { method, ..*asked }, path)?;
         }
         is_usable(account)?;
         Ok(Permit::new(rule, asked.target.clone(), Action::Inject(account.wanted()), terms))
@@ -53,7 +55,7 @@ impl Policy {
         let Some(owning) = account.owning(asked.target) else {
             return Err(not_owned("hosts", account.hosts.iter()));
         };
-        if !matches_paths(asked.path, &account.paths, rule)? {
+        if !matches_paths(asked.path, &account.paths, ScopeShare::All, rule)? {
             return Err(not_owned("paths", account.paths.iter()));
         }
         let sent = sent_path(account, asked, rule)?;
@@ -63,16 +65,17 @@ impl Policy {
         Ok(Terms { plaintext: false, port_named: HostPattern::has_explicit_port(owning) })
     }
 
-    /// Checks that the first matching rule without agents is not `deny`.
-    fn is_not_denied(&self, org: &OrgId, asked: &PolicyRequest<'_>) -> Result<(), Reason> {
+    /// Checks that the first rule without agents that matches the request, with its path read as `path`, is not `deny`.
+    fn is_not_denied(
+        &self,
+        org: &OrgId,
+        account: &Account,
+        asked: &PolicyRequest<'_>,
+        path: &DecodedPath,
+    ) -> Result<(), Reason> {
         for candidate in self.org(org).rules.for_everybody(asked.target) {
             let rule = &candidate.compiled.rule;
-            // A rule that has lost what it used hides no later one.
-            let is_meant = !rule.uses_nothing()
-                && rule.matches_method(asked.method)
-                && matches_paths(asked.path, &rule.paths, &rule.id)?
-                && covers(rule, asked, asked.path)?;
-            if !is_meant {
+            if uses_another(rule, account) || !applies(rule, asked, path)? {
                 continue;
             }
             return match rule.action {
@@ -82,6 +85,12 @@ impl Policy {
         }
         Ok(())
     }
+}
+
+/// Whether the rule is for another connection, or has lost what it used. It then hides no later rule, as for an agent
+/// that is not bound to what it uses.
+fn uses_another(rule: &Rule, account: &Account) -> bool {
+    rule.uses_nothing() || rule.used().is_some_and(|used| used.id != account.id)
 }
 
 /// The refusal of a target that is not among these hosts or paths of the account.

@@ -3,9 +3,11 @@
 
 use std::sync::Arc;
 
-use super::decide::{Evaluation, matches_paths};
+use super::decide::Evaluation;
+use super::matching::matches_paths;
 use super::rule::Account;
 use super::{CompiledBinding, Reason};
+use crate::actions::ScopeShare;
 use crate::inject::placeholder::PlaceholderCore;
 use keyward_base::id::ConnectionId;
 use keyward_base::pattern::HostPattern;
@@ -152,7 +154,7 @@ impl<'a> Evaluation<'a> {
     /// How specifically the account's paths match; `None` if they do not.
     fn path_rank(&self, binding: &CompiledBinding) -> Result<Option<usize>, Reason> {
         let paths = &binding.account.paths;
-        if !matches_paths(self.asked.path, paths, &binding.id)? {
+        if !matches_paths(self.asked.path, paths, ScopeShare::All, &binding.id)? {
             return Ok(None);
         }
         let meant = paths.iter().filter(|path| path.matches(self.asked.path));

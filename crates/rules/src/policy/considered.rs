@@ -140,8 +140,7 @@ impl Evaluation<'_> {
     /// Whether the rule fails to match only because of its actions.
     fn is_other_action(&self, candidate: RuleCandidate<'_>) -> bool {
         let rule = &candidate.compiled.rule;
-        matches!(self.covers(rule), Ok(false))
-            && matches!(self.matches_paths(&rule.paths, &rule.id), Ok(true))
+        matches!(self.covers(rule), Ok(false)) && matches!(self.has_path(rule), Ok(true))
     }
 
     fn bindings(&self) -> Vec<ConsideredRule> {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::allow::is_web_port;
-use super::branches::in_branches;
+use super::matching::{applies, covers, has_path, in_scopes, matches_paths, unclear};
 use super::permit::{Action, Permit, Terms};
 use super::readings::{Reading, readings, sent_path};
 use super::rule::{Account, AccountState, DefaultAction, Rule, RuleAction};
@@ -12,11 +12,11 @@ use super::slots::{ActionList, Blocked, Parts, Slot};
 use super::{
     CompiledBinding, CompiledBindings, OrgPolicy, Policy, PolicyRequest, Reason, RuleCandidate,
 };
-use crate::actions::{ActionScope, ScopeShare, ScopedRequest, Unclear, belongs};
+use crate::actions::ScopeShare;
 use keyward_base::agent::Agent;
 use keyward_base::host::Scheme;
 use keyward_base::id::RuleId;
-use keyward_base::pattern::{DecodedPath, HostPattern, PathPattern};
+use keyward_base::pattern::{DecodedPath, HostPattern};
 
 impl Policy {
     /// Permits or refuses a request. All readings of it must give the same result (see [`readings`]).
@@ -138,20 +138,8 @@ impl<'a> Evaluation<'a> {
         }
     }
 
-    /// Whether the rule matches the request's method and path, and its connection owns the host.
     pub(super) fn applies(&self, candidate: RuleCandidate<'a>) -> Result<bool, Reason> {
-        let rule = &candidate.compiled.rule;
-        if !rule.matches_method(self.asked.method) {
-            return Ok(false);
-        }
-        if let RuleAction::Use(account) = &rule.action
-            && account.owning(self.asked.target).is_none()
-        {
-            return Ok(false);
-        }
-        Ok(self.matches_paths(&rule.paths, &rule.id)?
-            && matches_paths(self.asked.path, rule.account_paths(self.asked.target), &rule.id)?
-            && self.covers(rule)?)
+        applies(&candidate.compiled.rule, &self.asked, self.path)
     }
 
     /// Whether the request belongs to one of the rule's actions.
@@ -159,13 +147,9 @@ impl<'a> Evaluation<'a> {
         covers(rule, &self.asked, self.path)
     }
 
-    /// Whether `paths` match the path; an empty list matches all. `rule` is named if the path is ambiguous.
-    pub(super) fn matches_paths(
-        &self,
-        paths: &[PathPattern],
-        rule: &RuleId,
-    ) -> Result<bool, Reason> {
-        matches_paths(self.path, paths, rule)
+    /// Whether the rule's paths match the path.
+    pub(super) fn has_path(&self, rule: &Rule) -> Result<bool, Reason> {
+        has_path(rule, self.path)
     }
 
     /// The connection that the rule uses and the agent lacks; a rule that is no grant needs a binding.
@@ -290,7 +274,9 @@ impl<'a> Evaluation<'a> {
 
     /// Whether the slot allows the request.
     fn is_in_slot(&self, slot: &Slot, binding: &RuleId) -> Result<bool, Reason> {
-        if !slot.matches_method(self.asked.method) || !self.matches_paths(&slot.paths, binding)? {
+        if !slot.matches_method(self.asked.method)
+            || !matches_paths(self.path, &slot.paths, ScopeShare::All, binding)?
+        {
             return Ok(false);
         }
         slot.allow.as_ref().map_or(Ok(true), |list| self.is_in(list, ScopeShare::All, binding))
@@ -410,73 +396,6 @@ pub(super) fn is_usable(account: &Account) -> Result<(), Reason> {
             Err(Reason::ConnectionBroken { name: name(), reason: reason.clone(), remedy: remedy() })
         }
         AccountState::Active => Ok(()),
-    }
-}
-
-/// Whether `paths` match the path; an empty list matches all. `rule` is named if the path is ambiguous.
-pub(super) fn matches_paths(
-    path: &DecodedPath,
-    paths: &[PathPattern],
-    rule: &RuleId,
-) -> Result<bool, Reason> {
-    match paths {
-        [] => Ok(true),
-        _ if path.ambiguous() => Err(Reason::PathAmbiguous { rule: rule.clone() }),
-        paths if paths.iter().any(|pattern| pattern.matches(path)) => Ok(true),
-        paths if path.is_masked() && paths.iter().any(|pattern| pattern.may_match(path)) => {
-            Err(Reason::CredentialInPath { rule: rule.clone() })
-        }
-        _ => Ok(false),
-    }
-}
-
-/// Whether the actions and branches of the rule match the request at `path`; a rule without them matches all requests.
-/// If a request has several parts, one part is enough for a rule that denies.
-pub(super) fn covers(
-    rule: &Rule,
-    asked: &PolicyRequest<'_>,
-    path: &DecodedPath,
-) -> Result<bool, Reason> {
-    Ok(covers_actions(rule, asked, path)? && in_branches(rule, asked, path)?)
-}
-
-/// Whether the request, at `path`, belongs to the rule's actions.
-pub(super) fn covers_actions(
-    rule: &Rule,
-    asked: &PolicyRequest<'_>,
-    path: &DecodedPath,
-) -> Result<bool, Reason> {
-    if rule.actions.is_empty() {
-        return Ok(true);
-    }
-    let share = match rule.action {
-        RuleAction::Deny | RuleAction::UseMissing(_) | RuleAction::UseRefused(_) => ScopeShare::Any,
-        RuleAction::Use(_) | RuleAction::Inject | RuleAction::Pass | RuleAction::Tunnel => {
-            ScopeShare::All
-        }
-    };
-    in_scopes(&rule.actions, asked, path, share).map_err(|why| unclear(why, &rule.id))
-}
-
-/// Whether the request, at `path`, belongs to the scopes.
-fn in_scopes(
-    scopes: &[ActionScope],
-    asked: &PolicyRequest<'_>,
-    path: &DecodedPath,
-    share: ScopeShare,
-) -> Result<bool, Unclear> {
-    let PolicyRequest { target, method, query, operations, .. } = *asked;
-    belongs(scopes, ScopedRequest { target, method, path, query, operations }, share)
-}
-
-fn unclear(why: Unclear, rule: &RuleId) -> Reason {
-    let rule = rule.clone();
-    match why {
-        Unclear::Path => Reason::PathAmbiguous { rule },
-        Unclear::CredentialInPath => Reason::CredentialInPath { rule },
-        Unclear::Query => Reason::QueryAmbiguous { rule },
-        Unclear::BodyUnread => Reason::BodyUnread { rule },
-        Unclear::Operations(why) => Reason::OperationsUnclear { rule, why },
     }
 }
 

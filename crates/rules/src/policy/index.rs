@@ -56,13 +56,18 @@ impl<T> HostIndex<T> {
         &'a self,
         target: &'a Target,
     ) -> impl Iterator<Item = &'a IndexEntry<T>> + 'a {
-        let suffixes = target.host().name().into_iter().flat_map(suffixes);
-        let exact = self.exact.get(target.host()).into_iter();
+        self.of_host(target.host()).filter(|entry| entry.pattern.matches_port(target))
+    }
+
+    /// The entries that match the host on some port, in the same order.
+    pub(super) fn of_host<'a>(
+        &'a self,
+        host: &'a Host,
+    ) -> impl Iterator<Item = &'a IndexEntry<T>> + 'a {
+        let suffixes = host.name().into_iter().flat_map(suffixes);
+        let exact = self.exact.get(host).into_iter();
         let below = suffixes.filter_map(|suffix| self.below.get(suffix));
-        exact.chain(below).flatten().filter(|entry| {
-            keyward_base::lookup_counter::increment();
-            entry.pattern.matches_port(target)
-        })
+        exact.chain(below).flatten().inspect(|_| keyward_base::lookup_counter::increment())
     }
 
     /// Whether exactly this pattern, without a wildcard, was inserted.

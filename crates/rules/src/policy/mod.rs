@@ -20,6 +20,7 @@ mod edit;
 pub mod explain;
 mod index;
 mod lazy;
+mod matching;
 mod oauth_endpoint;
 mod overrides;
 pub mod permit;
@@ -42,6 +43,7 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 use http::Method;
 
+use crate::actions::ScopeShare;
 use crate::git_push::RequestedPush;
 use crate::graphql::RequestedOperations;
 use crate::inject::placeholder::PlaceholderCore;
@@ -53,7 +55,7 @@ use keyward_base::shared_map::SharedMap;
 
 use bindings::{CompiledBinding, CompiledBindings};
 use counted::CountedIndex;
-use index::HostIndex;
+use index::{HostIndex, IndexEntry};
 use lazy::LazyBindings;
 
 pub use allow::{AllowedSets, hosts_of_sets, set_for};
@@ -230,8 +232,14 @@ impl OrgRules {
         target: &'a Target,
         is_for: impl Fn(&CompiledRule) -> bool,
     ) -> Vec<RuleCandidate<'a>> {
-        let by_host =
-            self.by_host.matching(target).map(|entry| (entry.value, Some(&entry.pattern)));
+        // What refuses is for both default ports with either scheme: a service may speak cleartext at 443, and what a
+        // tunnel to port 80 carries is not seen.
+        let has_port = |entry: &&IndexEntry<usize>| match self.all[entry.value].rule.share() {
+            ScopeShare::Any => entry.pattern.matches_port_of_any_scheme(target.port()),
+            ScopeShare::All => entry.pattern.matches_port(target),
+        };
+        let by_host = self.by_host.of_host(target.host()).filter(has_port);
+        let by_host = by_host.map(|entry| (entry.value, Some(&entry.pattern)));
         let mut places: Vec<_> =
             by_host.chain(self.hostless.iter().map(|at| (*at, None))).collect();
         places.sort_by_key(|(at, _)| *at);

@@ -1,7 +1,8 @@
 //! The refusal of a push to other branches than a rule allows.
 
 use super::Reason;
-use super::decide::{Evaluation, covers_actions};
+use super::decide::Evaluation;
+use super::matching::covers_actions;
 use super::rule::{Rule, RuleAction};
 use crate::branches::BranchScope;
 use crate::git_push::{PushedRefs, RequestedPush};
@@ -18,7 +19,7 @@ impl Evaluation<'_> {
             };
             let matches = rule.matches_method(self.asked.method)
                 && account.owning(self.asked.target).is_some()
-                && self.matches_paths(&rule.paths, &rule.id).unwrap_or(false)
+                && self.has_path(rule).unwrap_or(false)
                 && covers_actions(rule, &self.asked, self.path).unwrap_or(false);
             if matches && let Some(reason) = refused(rule, scope, refs) {
                 return Some(reason);

@@ -8,7 +8,7 @@ use http::Method;
 use super::allow::AllowedSets;
 use super::reason::Reason;
 use super::slots::{ActionList, EmptySlot, Extent};
-use crate::actions::ActionScope;
+use crate::actions::{ActionScope, ScopeShare};
 use crate::branches::BranchScope;
 use crate::inject::credential::RequiredConnection;
 use crate::inject::path_prefix::PathPrefix;
@@ -303,7 +303,7 @@ impl CompileError {
 
 impl Rule {
     /// Whether the rule decides all requests that `other` is for, so that `other` has no effect after it. Paths are
-    /// compared as text: `false` where only their patterns would tell.
+    /// compared as text: `false` where only their patterns would tell. `http` at 443 and `https` at 80 do not count.
     pub(super) fn shadows(&self, other: &Self) -> bool {
         let decides = match &self.action {
             // Later rules decide about hosts that the connection does not own, and for unbound agents.
@@ -320,9 +320,11 @@ impl Rule {
         let hosts = is_all(&self.hosts, &other.hosts, is_host);
         let methods =
             is_all(&self.methods, &other.methods, |method: &Method| self.matches_method(method));
-        let paths =
-            is_all(&self.paths, &other.paths, |path: &PathPattern| self.paths.contains(path));
-        let is_action = |scope: &ActionScope| self.actions.contains(scope);
+        // A rule that refuses is for more requests than one that allows with the same paths or actions.
+        let is_as_wide = self.share() == ScopeShare::Any || other.share() == ScopeShare::All;
+        let is_path = |path: &PathPattern| is_as_wide && self.paths.contains(path);
+        let paths = is_all(&self.paths, &other.paths, is_path);
+        let is_action = |scope: &ActionScope| is_as_wide && self.actions.contains(scope);
         let actions = is_all(&self.actions, &other.actions, is_action);
         let branches = self.branches.is_none() || self.branches == other.branches;
         decides && agents && hosts && methods && paths && actions && branches
@@ -350,6 +352,19 @@ impl Rule {
     /// Whether the rule can only refuse, because what it uses is gone or not valid.
     pub(super) fn uses_nothing(&self) -> bool {
         matches!(self.action, RuleAction::UseMissing(_) | RuleAction::UseRefused(_))
+    }
+
+    /// How requests are compared with the rule: if it can only refuse, it is for all that some service may read as what
+    /// it names.
+    pub(super) fn share(&self) -> ScopeShare {
+        match self.action {
+            RuleAction::Deny | RuleAction::UseMissing(_) | RuleAction::UseRefused(_) => {
+                ScopeShare::Any
+            }
+            RuleAction::Use(_) | RuleAction::Inject | RuleAction::Pass | RuleAction::Tunnel => {
+                ScopeShare::All
+            }
+        }
     }
 
     /// The connection whose binding the rule restricts.

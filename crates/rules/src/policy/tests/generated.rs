@@ -38,14 +38,36 @@ const PATTERNS: [&str; 8] = [
     "10.0.0.1",
     "other.test",
 ];
-const PATHS: [&str; 8] =
-    ["/", "/v1", "/v1/x", "/v1/x/y", "/oauth/token", "/v1%2fx", "/V1", "/botx/v1"];
+const PATHS: [&str; 11] = [
+    "/",
+    "/v1",
+    "/v1/x",
+    "/v1/x/y",
+    "/oauth/token",
+    "/v1%2fx",
+    "/V1",
+    "/botx/v1",
+    "/V1/X",
+    "/OAuth/token",
+    "/%42OTx/v1",
+];
 const PATH_PATTERNS: [&str; 9] =
     ["/v1/**", "/v1/*", "/", "/oauth/**", "/v*", "/bot*/**", "/bot1*/v1", "/*/v1/*", "/*:k*/x"];
 /// Prefixes of an account's paths; most are empty, so that most paths are unchanged.
 const PREFIXES: [&str; 7] =
     ["", "", "/bot{key}/", "/{key}/", "/v1/{open}/", "/v1/a{open}b{key}c/", "/oauth/{key}/"];
 const KEYS: [&str; 4] = ["1:k", "1:key~x", "k", "2-v1"];
+/// Schemes and ports.
+const PLACES: [(&str, &str); 8] = [
+    ("https", ""),
+    ("https", ""),
+    ("https", ":443"),
+    ("http", ""),
+    ("https", ":8443"),
+    ("https", ":22"),
+    ("https", ":80"),
+    ("http", ":443"),
+];
 const METHODS: [&str; 4] = ["GET", "POST", "DELETE", "TRACE"];
 
 /// Agent, hosts, methods, paths, action, `allow_plaintext`.
@@ -86,7 +108,7 @@ fn seeds() -> impl Strategy<Value = Seed> {
         proptest::collection::vec(accounts, 4),
         proptest::collection::vec((0usize..3, 0usize..4), 0..6),
         proptest::collection::vec(rules, 0..5),
-        (0usize..3, 0..METHODS.len(), 0..HOSTS.len(), 0..PATHS.len(), 0usize..6),
+        (0usize..3, 0..METHODS.len(), 0..HOSTS.len(), 0..PATHS.len(), 0..PLACES.len()),
         (picks(7, 1), 0usize..16),
     )
         .prop_map(|((default, allow), accounts, bindings, rules, request, carries)| Seed {
@@ -249,8 +271,7 @@ fn on_case(
         return Err(TestCaseError::reject("the spec does not compile"));
     };
     let (who, method, host, path, port) = seed.request;
-    let scheme_and_port = ["https|", "https|", "https|:443", "http|", "https|:8443", "https|:22"];
-    let (scheme, port) = scheme_and_port[port].split_once('|').expect("two parts");
+    let (scheme, port) = PLACES[port];
     let line = format!("{} {scheme}://{}{port}{}", METHODS[method], HOSTS[host], PATHS[path]);
     let unknown = Placeholder::issue("", None).core();
     let core_of = |at: &usize| spec.bindings.get(*at).map_or(unknown, |b| b.placeholders[0]);

@@ -118,6 +118,25 @@ fn one_operation_of_a_denied_action_is_enough_to_refuse_the_request() {
 }
 
 #[test]
+fn the_name_of_the_root_type_is_allowed_with_an_action_and_denied_only_with_its_whole_kind() {
+    let sample = Sample::new();
+    let denying =
+        |scope| policy(&sample, Vec::new(), |binding| binding.deny = Some(list(vec![scope])));
+    let parts = Parts { allow: Some(list(vec![create()])), slots: Vec::new() };
+    let allowing = policy(&sample, Vec::new(), |binding| binding.extent = Extent::Parts(parts));
+    let some = denying(create());
+    let all = denying(scope(OperationKind::Mutation, &[]));
+    for (document, allowed, some_denied, all_denied) in [
+        ("mutation { __typename createA }", "binding", "denied", "denied"),
+        ("mutation { __typename other }", "denied", "binding", "denied"),
+        ("mutation { __typename }", "binding", "binding", "denied"),
+    ] {
+        let found = [&allowing, &some, &all].map(|policy| decided(&sample, policy, document));
+        assert_eq!(found, [allowed, some_denied, all_denied], "{document}");
+    }
+}
+
+#[test]
 fn a_slot_and_a_rule_are_for_their_operations_only() {
     let sample = Sample::new();
     let slot = Slot {

@@ -10,7 +10,7 @@ use crate::policy::{
 use keyward_base::agent::Agent;
 use keyward_base::host::Scheme;
 use keyward_base::id::{ConnectionId, RuleId};
-use keyward_base::pattern::DecodedPath;
+use keyward_base::pattern::{DecodedPath, HostPattern, LetterCase, PathPattern};
 
 /// A decision in the common form of both interpreters: rule and connection, or the code with the rule and
 /// connection that it names.
@@ -41,6 +41,23 @@ fn unusable(account: &Account) -> Option<Said> {
         AccountState::Active => return None,
     };
     Some(refuse_with(code, &account.name))
+}
+
+/// Whether the rule can do nothing but refuse.
+fn only_refuses(rule: &Rule) -> bool {
+    matches!(rule.action, RuleAction::Deny | RuleAction::UseMissing(_) | RuleAction::UseRefused(_))
+}
+
+/// Whether the pattern of the rule matches the path: in any case, if the rule only refuses.
+fn is_under(rule: &Rule, pattern: &PathPattern, path: &DecodedPath) -> bool {
+    pattern.matches(path) || only_refuses(rule) && matches_any_case(pattern, path)
+}
+
+fn matches_any_case(pattern: &PathPattern, path: &DecodedPath) -> bool {
+    let pattern = pattern.to_string().to_lowercase();
+    let path = path.as_str().to_lowercase();
+    let path = DecodedPath::parse(&path).expect("a path in lower case");
+    PathPattern::parse(&pattern).expect("a pattern in lower case").matches(&path)
 }
 
 pub(super) fn said(decided: Result<Permit, Reason>) -> Said {
@@ -79,8 +96,7 @@ impl Naive<'_> {
         let mut lacking = None;
         for rule in &self.spec.rules {
             let for_me = rule.agents.as_ref().is_none_or(|them| them.contains(&self.agent.id));
-            let here =
-                rule.hosts.is_empty() || rule.hosts.iter().any(|h| h.matches(self.asked.target));
+            let here = rule.hosts.is_empty() || rule.hosts.iter().any(|h| self.is_at(rule, h));
             let this_way = rule.methods.is_empty() || rule.methods.contains(self.asked.method);
             if rule.org != self.agent.org || !for_me || !here || !this_way {
                 continue;
@@ -106,7 +122,7 @@ impl Naive<'_> {
                 if given.ambiguous() {
                     return refuse_by("bad_target", &rule.id);
                 }
-                elsewhere = !paths.iter().any(|path| path.matches(given));
+                elsewhere = !paths.iter().any(|path| is_under(rule, path, given));
             }
             if elsewhere {
                 continue;
@@ -319,6 +335,13 @@ impl Naive<'_> {
         }
     }
 
+    /// Whether the host of the rule is the target: on both usual ports with and without TLS, if the rule only refuses.
+    fn is_at(&self, rule: &Rule, host: &HostPattern) -> bool {
+        let target = self.asked.target;
+        let any_port = host.covers(target.host()) && !host.has_explicit_port();
+        host.matches(target) || only_refuses(rule) && any_port && self.is_web()
+    }
+
     fn is_web(&self) -> bool {
         [80, 443].contains(&self.asked.target.port())
     }
@@ -352,11 +375,12 @@ impl Naive<'_> {
         let rule = if rule.as_str().starts_with("binding:") { &any } else { rule };
         let mut here = (self.spec.oauth_endpoints.iter())
             .filter(|(_, host, _)| host.matches(self.asked.target))
-            .filter(|(_, _, path)| path.may_match(self.path));
+            .filter(|(_, _, path)| path.may_match(self.path, LetterCase::Ignored));
         if self.path.ambiguous() {
             return here.next().map(|_| refuse_by("bad_target", rule));
         }
-        here.any(|(_, _, path)| path.matches(self.path)).then(|| refuse("token_endpoint_refused"))
+        here.any(|(_, _, path)| matches_any_case(path, self.path))
+            .then(|| refuse("token_endpoint_refused"))
     }
 
     fn inject(&self, account: &Account, rule: &RuleId, plaintext: bool) -> Said {

@@ -110,6 +110,32 @@ fn a_call_by_a_person_is_denied_by_a_rule_after_an_invalid_one() {
 }
 
 #[test]
+fn a_call_by_a_person_is_denied_by_a_rule_after_one_that_uses_another_connection() {
+    let (mine, other) = (work(), Sample::account("other", &["*.a.test", "b.test"]));
+    let elsewhere = under("other", "api.a.test", "/v2/**");
+    for (first, is_denied) in [
+        (Sample::rule("u", &[], RuleAction::Use(other.clone())), true),
+        (only(Method::GET, Sample::rule("u", &[], RuleAction::Use(other.clone()))), true),
+        (uses("u", &other), true),
+        (only(Method::GET, uses("u", &other)), true),
+        (uses("u", &elsewhere), true),
+        (uses("u", &mine), false),
+        (Sample::rule("u", &[], RuleAction::Use(mine.clone())), false),
+        (only(Method::POST, uses("u", &mine)), true),
+        (on_path("/v2/**", uses("u", &mine)), true),
+        (Sample::rule("u", &["api.a.test"], RuleAction::Pass), false),
+    ] {
+        let world = World::new().rule(first).deny("no", &["api.a.test"]);
+        let policy = world.policy();
+        let called = Sample::ask(GET, &[], None, |asked| {
+            policy.permit_call(&world.ci.org, &mine, asked).map(|_| ())
+        });
+        let denied = Err(Reason::Denied { rule: RuleId::new("no") });
+        assert_eq!(called, if is_denied { denied } else { Ok(()) }, "{:?}", world.spec.rules);
+    }
+}
+
+#[test]
 fn an_unusable_connection_is_the_reason_instead_of_the_invalid_rule() {
     for (state, code) in [
         (AccountState::Paused, "connection_paused"),

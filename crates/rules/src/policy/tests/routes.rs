@@ -7,6 +7,7 @@ use http::Method;
 
 use super::samples::{Sample, agent_of};
 use super::world::{World, on_path, only, pattern, under, uses, work};
+use crate::actions::ActionScope;
 use crate::git_push::PushUnclear;
 use crate::graphql::NotUnderstood;
 use crate::policy::{Blocked, DefaultAction, Reason, Rule, RuleAction, Slot, SlotProblem};
@@ -113,6 +114,49 @@ fn hosts_that_no_rule_or_binding_names_get_the_default() {
 }
 
 #[test]
+fn a_denied_host_is_refused_on_both_usual_ports_with_and_without_tls() {
+    let action = ActionScope { hosts: vec![pattern("api.test")], ..ActionScope::default() };
+    let world = |default| {
+        World::new()
+            .deny("no", &["no.test", "*.b.test"])
+            .rule(on_path("/x/**", Sample::rule("part", &["part.test"], RuleAction::Deny)))
+            .rule(Rule {
+                actions: vec![action.clone()],
+                ..Sample::rule("a", &[], RuleAction::Deny)
+            })
+            .deny("tls", &["tls.test:443"])
+            .rule(Sample::rule("open", &["part.test"], RuleAction::Pass))
+            .default(default)
+            .allow(&["web"])
+    };
+    for (line, says) in [
+        ("GET http://no.test:443/", "denied"),
+        ("GET https://no.test:80/", "denied"),
+        ("GET http://x.b.test:443/", "denied"),
+        ("GET http://part.test:443/x/y", "denied"),
+        ("GET http://api.test:443/", "denied"),
+        ("GET https://api.test:80/", "denied"),
+        ("GET https://tls.test/", "denied"),
+        ("GET https://no.test:8443/", "port_refused"),
+        // A rule that allows is for one scheme at a port.
+        ("GET http://part.test:443/", "pass by allow:web"),
+        ("GET http://part.test/", "pass by open"),
+        ("GET http://tls.test/", "pass by allow:web"),
+        ("GET http://other.test:443/", "pass by allow:web"),
+    ] {
+        for default in [DefaultAction::Deny, DefaultAction::Pass, DefaultAction::Tunnel] {
+            assert_eq!(world(default).ci(line), says, "{default:?} {line}");
+        }
+    }
+    let explained = Sample { agent: world(DefaultAction::Pass).ci }
+        .explain(&world(DefaultAction::Pass).policy(), "GET http://no.test:443/");
+    assert_eq!(
+        (explained.rule.as_deref(), explained.host.as_deref()),
+        (Some("no"), Some("no.test"))
+    );
+}
+
+#[test]
 fn a_tunnel_never_hides_requests_that_a_rule_looks_at() {
     let no_delete = only(Method::DELETE, Sample::rule("d", &["*.b.test"], RuleAction::Deny));
     let work = work();
@@ -132,6 +176,11 @@ fn a_tunnel_never_hides_requests_that_a_rule_looks_at() {
         ("x.test", "tunnel default"),
         ("mirror.test", "tunnel default"),
         ("x.mirror.test:8443", "deny port_refused"),
+        // Cleartext is not seen in a tunnel.
+        ("no.test:80", "deny denied"),
+        ("x.b.test:80", "intercept"),
+        ("x.test:80", "tunnel default"),
+        ("no.test:8443", "deny port_refused"),
     ] {
         assert_eq!(world.route(&world.dev, authority), route, "{authority}");
     }

@@ -3,8 +3,11 @@
 use http::Method;
 
 use super::samples::Sample;
-use super::world::{World, on_path, only, under, uses, with_prefix, work};
-use crate::policy::{DefaultAction, Policy, PolicyInput, Reason, Rule, RuleAction};
+use super::world::{World, on_path, only, path_pattern, under, uses, with_prefix, work};
+use crate::actions::ActionScope;
+use crate::policy::{
+    DefaultAction, Policy, PolicyInput, PolicyRequest, Reason, Rule, RuleAction, RuleOutcome,
+};
 use keyward_base::agent::Agent;
 use keyward_base::id::{AgentId, OrgId, RuleId};
 use keyward_base::pattern::PathPattern;
@@ -151,6 +154,8 @@ fn token_endpoints_get_no_credential_unless_a_rule_passes_them() {
         ("POST https://api.a.test/oauth%2ftoken", "bad_target"),
         ("POST https://api.a.test//oauth/token", "bad_target"),
         ("POST https://api.a.test/oauth/token;x", "bad_target"),
+        ("POST https://api.a.test/OAuth/Token", "token_endpoint_refused"),
+        ("POST https://api.a.test/OAuth%2ftoken", "bad_target"),
         ("POST https://api.a.test/oauth/tokens", "inject work by binding"),
         // However the server reads it, it is not the endpoint: GitLab's clients send such paths.
         ("GET https://api.a.test/api/v4/projects/group%2Fname", "inject work by binding"),
@@ -185,6 +190,56 @@ fn a_path_with_two_readings_is_refused_only_where_the_path_decides() {
     assert_eq!(World::new().bind(&under("w", "api.a.test", "/v1/**")).ci(line), "bad_target");
     let elsewhere = on_path("/admin/**", Sample::rule("d", &["b.test"], RuleAction::Deny));
     assert_eq!(World::new().bind(&work()).rule(elsewhere).ci(line), "inject work by binding");
+}
+
+#[test]
+fn a_denied_path_is_refused_in_any_case_and_an_allowed_one_is_exact() {
+    let deny = || Sample::rule("d", &["api.a.test"], RuleAction::Deny);
+    let action = ActionScope {
+        paths: vec![path_pattern("/repos/acme/secret/**")],
+        ..ActionScope::default()
+    };
+    let by_path = || World::new().rule(on_path("/repos/acme/secret/**", deny()));
+    let by_action = || World::new().rule(Rule { actions: vec![action.clone()], ..deny() });
+    for path in ["/repos/acme/secret/x", "/repos/ACME/secret/x", "/Repos/%41cme/SECRET"] {
+        let line = format!("GET https://api.a.test{path}");
+        for world in [by_path(), by_action()] {
+            assert_eq!(world.bind(&work()).ci(&line), "denied", "{path}");
+        }
+        assert_eq!(by_path().default(DefaultAction::Pass).dev(&line), "denied", "{path}");
+    }
+    let line = "GET https://api.a.test/repos/acme/secrets";
+    assert_eq!(by_path().bind(&work()).ci(line), "inject work by binding");
+    let mine = work();
+    let uses = || World::new().bind(&mine).rule(on_path("/repos/acme/**", uses("u", &mine)));
+    assert_eq!(uses().ci("GET https://api.a.test/repos/acme/x"), "inject work by u");
+    assert_eq!(uses().ci("GET https://api.a.test/repos/ACME/x"), "denied");
+    let pass = on_path("/repos/acme/**", Sample::rule("p", &["api.a.test"], RuleAction::Pass));
+    let pass = World::new().rule(pass);
+    assert_eq!(pass.ci("GET https://api.a.test/repos/acme/x"), "pass by p");
+    assert_eq!(pass.ci("GET https://api.a.test/repos/ACME/x"), "default_deny");
+}
+
+#[test]
+fn a_denied_path_with_another_case_is_explained_and_found_through_overrides() {
+    let sample = Sample::new();
+    let deny = Sample::rule("d", &["api.a.test"], RuleAction::Deny);
+    let rules = vec![on_path("/admin/*", only(Method::DELETE, deny))];
+    let bindings = vec![sample.bound(&work())];
+    let policy = Policy::compile(PolicyInput { rules, bindings, ..PolicyInput::default() });
+    let policy = policy.expect("a policy");
+    for (overrides, rule) in [(&[Method::DELETE][..], "d"), (&[], "binding")] {
+        Sample::ask("POST https://api.a.test/Admin/1", &[], None, |asked| {
+            let asked = PolicyRequest { overrides, ..*asked };
+            let told = policy.explain(&sample.agent, &asked);
+            let found = told.rule.as_deref().map(|rule| rule.split(':').next().unwrap_or(rule));
+            assert_eq!(found, Some(rule));
+        });
+    }
+    let fit = Sample::ask("DELETE https://api.a.test/ADMIN/1", &[], None, |asked| {
+        policy.considered(&sample.agent, asked, None)[0].fit
+    });
+    assert_eq!(fit, RuleOutcome::NotChosen, "it fits");
 }
 
 #[test]
@@ -232,6 +287,8 @@ fn a_path_that_gets_a_credential_is_checked_as_received_and_as_sent() {
         (deny("/bot*/sendMessage"), "/sendMessage", "denied"),
         (deny("/bot*/sendMessage"), "/bot1:k/sendMessage", "denied"),
         (deny("/sendMessage"), "/sendMessage", "denied"),
+        (deny("/BOT*/sendMessage"), "/sendmessage", "denied"),
+        (deny("/Bot7:k/sendMessage"), "/sendMessage", "denied"),
         (deny("/bot7*/sendMessage"), "/sendMessage", "denied"),
         (deny("/bot7:k/sendMessage"), "/sendMessage", "denied"),
         (deny("/bot*/sendMessage"), "/getMe", "inject bot by binding"),
@@ -290,6 +347,17 @@ fn a_rule_that_an_earlier_rule_shadows_completely_is_found() {
         (
             Rule { paths: path("/a/**"), ..deny(&[]) },
             Rule { paths: path("/a/**"), ..later() },
+            true,
+        ),
+        // A rule that refuses is for its paths in any case, one that allows is not.
+        (
+            Rule { paths: path("/a/**"), ..Sample::rule("first", &[], RuleAction::Pass) },
+            Rule { paths: path("/a/**"), action: RuleAction::Deny, ..later() },
+            false,
+        ),
+        (
+            Sample::rule("first", &[], RuleAction::Pass),
+            Rule { paths: path("/a/**"), action: RuleAction::Deny, ..later() },
             true,
         ),
         (Rule { agents: agents(), ..deny(&[]) }, later(), false),
