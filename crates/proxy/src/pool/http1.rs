@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use hyper::client::conn::http1::SendRequest;
 use parking_lot::Mutex;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::idle_count::IdleCount;
@@ -15,10 +16,13 @@ use crate::sockets::streams::SocketState;
 use keyward_base::limits::Limits;
 use keyward_net::corporate::ForwardingStream;
 
-/// A stream to an upstream, ready for a request.
+/// A stream to an upstream, ready for a request. If it is dropped while an exchange uses it, the exchange's upload ends
+/// with it.
 #[derive(Debug)]
 pub struct Http1Stream {
     sender: SendRequest<RequestBody>,
+    /// hyper's task, which owns the socket and the body of the request.
+    connection: JoinHandle<()>,
     /// Whether the dialled address is on the private list.
     private: bool,
     /// The generation of the TLS settings that it was made with.
@@ -46,6 +50,7 @@ pub struct Http1Pool {
 impl Http1Stream {
     pub fn new(
         sender: SendRequest<RequestBody>,
+        connection: JoinHandle<()>,
         socket: Arc<SocketState>,
         private: bool,
         tls_generation: u64,
@@ -54,6 +59,7 @@ impl Http1Stream {
         let (forwarded, keep_alive, written) = (None, None, socket.written());
         Self {
             sender,
+            connection,
             private,
             tls_generation,
             forwarded,
@@ -117,6 +123,15 @@ impl Http1Stream {
 
     pub fn sender(&mut self) -> &mut SendRequest<RequestBody> {
         &mut self.sender
+    }
+}
+
+impl Drop for Http1Stream {
+    /// hyper ends an idle stream in order. On a stream whose answer has ended, it would send the rest of the request.
+    fn drop(&mut self) {
+        if !self.sender.is_ready() && !self.sender.is_closed() {
+            self.connection.abort();
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use http::{HeaderValue, Request, Response};
 use hyper::body::Body;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use tokio::task::JoinHandle;
 
 use super::dial::{TlsOffer, dial};
 use super::http2;
@@ -180,14 +181,15 @@ fn is_cut(error: &hyper::Error) -> bool {
 /// When the stream breaks.
 pub async fn begin(core: &Core, fresh: DialledStream) -> Result<Box<Http1Stream>, Refusal> {
     let DialledStream { io, socket, private, tls_generation, forwarded, .. } = fresh;
-    let sender = handshake(core, io).await?;
-    Ok(Box::new(Http1Stream::new(sender, socket, private, tls_generation).forwarded(forwarded)))
+    let (sender, connection) = handshake(core, io).await?;
+    let stream = Http1Stream::new(sender, connection, socket, private, tls_generation);
+    Ok(Box::new(stream.forwarded(forwarded)))
 }
 
 async fn handshake(
     core: &Core,
     io: Box<dyn Io>,
-) -> Result<http1::SendRequest<RequestBody>, Refusal> {
+) -> Result<(http1::SendRequest<RequestBody>, JoinHandle<()>), Refusal> {
     let limits = &core.gateway.limits;
     let (sender, connection) = http1::Builder::new()
         .preserve_header_case(true)
@@ -200,13 +202,13 @@ async fn handshake(
         .handshake(TokioIo::new(io))
         .await
         .map_err(refusal)?;
-    tokio::spawn(async move {
+    let connection = tokio::spawn(async move {
         // What ends the stream also ends the exchange that uses it, which reports it.
         if let Err(error) = connection.with_upgrades().await {
             tracing::trace!(%error, "upstream stream ended");
         }
     });
-    Ok(sender)
+    Ok((sender, connection))
 }
 
 fn watch(request: &mut Request<RequestBody>, interim: &Arc<Interim>) {

@@ -12,7 +12,7 @@ use crate::pool::http2::StreamUse;
 use crate::pool::keyed_streams::PoolKey;
 use keyward_rules::inject::body::BodyError as FormError;
 
-/// A stream in use. [`StreamLease::finish`] returns it to its pool; dropping the lease closes it.
+/// A stream in use. [`StreamLease::finish`] returns it to its pool; dropping the lease closes it and ends the upload.
 pub struct StreamLease {
     held: LeasedStream,
     core: Arc<Core>,
@@ -70,8 +70,8 @@ impl StreamLease {
     }
 
     /// Ends the lease after the answer. The stream returns to the pool once hyper has taken the last byte of the
-    /// request; an unfinished upload is drained, because closing on a client that still sends can cost it the
-    /// answer (RFC 9112 §9.6).
+    /// request. An upload that goes on longer than the rest of a body is discarded ends with its stream: the exchange is
+    /// over, so nothing else would end it. `Http1Upload` and `UnreadBody` then take care that the agent gets the answer.
     pub fn finish(self) {
         if let Some(gate) = &self.gate {
             gate.abandon();
@@ -91,7 +91,9 @@ impl StreamLease {
             return;
         }
         tokio::spawn(async move {
-            if stream.sender().ready().await.is_ok() && reusable {
+            let within = core.gateway.limits.discarded_body_timeout;
+            let ready = tokio::time::timeout(within, stream.sender().ready()).await;
+            if ready.is_ok_and(|ready| ready.is_ok()) && reusable {
                 core.pool.put(key, stream);
             }
         });
