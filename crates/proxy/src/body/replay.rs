@@ -60,6 +60,14 @@ impl BodyCopy {
         }
     }
 
+    /// Whether the body is still being sent.
+    pub fn is_being_sent(&self) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Body(copied) => !copied.is_body_dropped(),
+        }
+    }
+
     /// Waits until the sent body is dropped, for at most `within`.
     pub async fn wait_until_dropped(&self, within: Duration) {
         let Self::Body(copied) = self else { return };

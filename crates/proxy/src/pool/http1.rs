@@ -124,6 +124,15 @@ impl Http1Stream {
     pub fn sender(&mut self) -> &mut SendRequest<RequestBody> {
         &mut self.sender
     }
+
+    /// Ends the stream at once; afterwards the body of its request is dropped.
+    pub async fn end(&mut self) {
+        self.connection.abort();
+        if !self.connection.is_finished() {
+            // An error means that it was aborted; both ends are the same here.
+            let _ = (&mut self.connection).await;
+        }
+    }
 }
 
 impl Drop for Http1Stream {

@@ -69,6 +69,15 @@ impl StreamLease {
         &self.core.gateway
     }
 
+    /// Ends the request's upload; afterwards its body is dropped. Over HTTP/1.1 the stream ends, and with it an answer that
+    /// was not read to its end.
+    pub async fn end_upload(&mut self) {
+        match &mut self.held {
+            LeasedStream::Alone(stream, _) => stream.end().await,
+            LeasedStream::Shared(stream_use) => stream_use.stop().await,
+        }
+    }
+
     /// Ends the lease after the answer. The stream returns to the pool once hyper has taken the last byte of the
     /// request. An upload that goes on longer than the rest of a body is discarded ends with its stream: the exchange is
     /// over, so nothing else would end it. `Http1Upload` and `UnreadBody` then take care that the agent gets the answer.
