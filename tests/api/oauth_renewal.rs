@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
+use tokio::sync::Semaphore;
 
-use test_support::authorization::{Authorization, Fault};
-use test_support::http2::{Offer, Reply};
+use test_support::authorization::{Authorization, Fault, Issuer};
+use test_support::http2::{Ask, Offer, Reply};
 use test_support::tokens::*;
 use test_support::*;
 
@@ -132,6 +133,116 @@ async fn a_refused_request_is_sent_again_whole_with_the_new_token() {
     let records = lab.finish().await;
     assert_eq!(statuses(&records), [(200, 1), (200, 2)]);
     assert_eq!(records[1]["generation"], 3);
+}
+
+fn has_live_token(issuer: &Issuer, head: &Head) -> bool {
+    let field = head.one("authorization").unwrap_or_default();
+    field.strip_prefix("Bearer ").is_some_and(|token| issuer.is_live(token))
+}
+
+/// An API that refuses a request by its head. `accepted` has a permit for each request whose body it begins to read.
+fn refusing_early(
+    authorization: &Authorization,
+    offer: Offer,
+    accepted: &Arc<Semaphore>,
+) -> Origin {
+    let (issuer, accepted) = (authorization.issuer().clone(), Arc::clone(accepted));
+    let (by_http1, told) = (issuer.clone(), Arc::clone(&accepted));
+    let http1 = move |mut stream: Stream| {
+        let (issuer, accepted) = (by_http1.clone(), Arc::clone(&told));
+        async move {
+            while let Some(head) = stream.head().await {
+                if !has_live_token(&issuer, &head) {
+                    stream.send("HTTP/1.1 401 No\r\nContent-Length: 2\r\n\r\nno").await;
+                    return stream.hold().await;
+                }
+                accepted.add_permits(1);
+                let length = head.one("content-length").unwrap_or("0");
+                let body = stream.exactly(length.parse().expect("a length")).await;
+                stream.note(Message { head, body, whole: true, ..Message::default() });
+                stream.send(ok("fine")).await;
+            }
+        }
+    };
+    let http2 = move |mut ask: Ask| {
+        let (issuer, accepted) = (issuer.clone(), Arc::clone(&accepted));
+        async move {
+            if !has_live_token(&issuer, &ask.head) {
+                let mut sending = ask.begin(401, &[], false).expect("asked");
+                sending.send(b"no").await;
+                sending.end();
+                // What does not fit into the window is not asked for.
+                sending.given_up().await;
+                return;
+            }
+            accepted.add_permits(1);
+            ask.whole().await;
+            ask.reply(&Reply::ok("fine")).await;
+        }
+    };
+    Origin::either(offer, http1, http2)
+}
+
+/// oauth 11.2, 11.9: also while its body is still on the way
+#[tokio::test]
+async fn a_request_refused_during_its_upload_is_sent_again_whole_with_the_new_token() {
+    for offer in [Offer::Http1, Offer::Http2] {
+        let authorization = Authorization::with(rules()).await;
+        let accepted = Arc::new(Semaphore::new(0));
+        let origin = refusing_early(&authorization, offer, &accepted);
+        let lab = plan(&authorization, &refresh_only(&authorization)).start(origin).await;
+        let client = lab.h2(HOST).await;
+        assert_eq!(client.ask("GET /first").await.text(), "fine");
+        accepted.acquire().await.expect("it is open").forget();
+        authorization.issuer().expire_all();
+        let mut call = client.open("POST /a\r\ncontent-length: 300000", false).await;
+        call.send(&[b'y'; 100_000]).await;
+        tokio::select! {
+            came = call.head() => panic!("{offer:?}: {:?}", came.map(|coming| coming.head)),
+            second = patiently("the second request", accepted.acquire()) => {
+                second.expect("it is open").forget();
+            }
+        }
+        call.send(&[b'y'; 200_000]).await;
+        call.end();
+        let answer = call.answer().await;
+        assert_eq!((answer.head.status(), answer.text()), (200, "fine".to_owned()), "{offer:?}");
+        let received = lab.origin.received();
+        let [first, second] = &received[..] else { panic!("{offer:?}: {}", received.len()) };
+        assert!(second.whole && second.text() == "y".repeat(300_000), "{offer:?}");
+        assert_eq!(second.head.one("content-length"), Some("300000"));
+        assert_ne!(first.head.one("authorization"), second.head.one("authorization"));
+        assert_eq!(authorization.calls().len(), 2, "{offer:?}");
+        let records = lab.finish().await;
+        assert_eq!(statuses(&records), [(200, 1), (200, 2)], "{offer:?}");
+        assert_eq!(records[1]["bytes_in"], 300_000, "{offer:?}");
+    }
+}
+
+/// oauth 11.6: also while the body is still on the way
+#[tokio::test]
+async fn a_401_during_an_upload_is_passed_on_whole_while_refreshes_fail() {
+    for offer in [Offer::Http1, Offer::Http2] {
+        let authorization = Authorization::with(rules()).await;
+        let origin = refusing_early(&authorization, offer, &Arc::new(Semaphore::new(0)));
+        let lab = plan(&authorization, &refresh_only(&authorization)).start(origin).await;
+        set(&lab, fast);
+        let client = lab.h2(HOST).await;
+        assert_eq!(client.ask("GET /first").await.text(), "fine");
+        authorization.issuer().expire_all();
+        authorization.fail_always(Fault::bad_gateway());
+        let mut call = client.open("POST /a\r\ncontent-length: 300000", false).await;
+        call.send(&[b'y'; 100_000]).await;
+        let coming = call.head().await.expect("an answer");
+        assert_eq!(coming.head.status(), 401, "{offer:?}");
+        let (answer, reset) = coming.rest().await;
+        assert_eq!(
+            (answer.text(), answer.whole, reset),
+            ("no".to_owned(), true, None),
+            "{offer:?}"
+        );
+        lab.finish().await;
+    }
 }
 
 /// oauth 11.2, 8.3: many at once.

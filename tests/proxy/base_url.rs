@@ -343,8 +343,8 @@ async fn a_redirect_to_the_upstream_itself_leads_through_the_gateway() {
 #[tokio::test]
 async fn cookies_stay_with_the_connection_that_set_them() {
     let origin = Origin::answering(|_: &Message| {
-        "HTTP/1.1 200 OK\r\nSet-Cookie: a=1; Path=/; HttpOnly\r\nSet-Cookie: b=2; Domain=api.acme.test\r\n\
-         Content-Length: 0\r\n\r\n"
+        "HTTP/1.1 200 OK\r\nSet-Cookie: a=1; Path=/; HttpOnly; Secure\r\n\
+         Set-Cookie: b=2; Domain=api.acme.test\r\nContent-Length: 0\r\n\r\n"
     });
     let lab = Plan::api_key().start(origin).await;
     let key = bearer(&lab);

@@ -303,6 +303,28 @@ async fn an_answer_to_an_unfinished_upload_arrives() {
 }
 
 #[tokio::test]
+async fn an_upload_that_goes_on_after_its_answer_is_cut_at_the_origin() {
+    let ended = Arc::new(Notify::new());
+    let plan = Plan::api_key().limit("discarded_body_timeout: 50ms").limit("head_timeout: 1h");
+    let lab = plan.start(Origin::answering_early(&ended)).await;
+    let mut wire = lab.tunnel(HOST).await;
+    wire.send(request_text("POST /a\r\nContent-Length: 1000000000000", HOST)).await;
+    let answer = wire.answer("POST").await;
+    assert_eq!((answer.head.status(), &*answer.text()), (200, "early"));
+    let upload = async {
+        while wire.try_send(&[b'.'; 16 * 1024]).await.is_ok() {}
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = upload => {}
+        () = patiently("its end at the origin", ended.notified()) => {}
+    }
+    let records = lab.finish().await;
+    assert_eq!(records.len(), 1, "{records:?}");
+    assert_eq!(records[0]["outcome"], "completed");
+}
+
+#[tokio::test]
 async fn an_upload_that_its_client_breaks_off_is_not_whole_at_the_origin() {
     for head in ["POST /a\r\nContent-Length: 1000", "POST /a\r\nTransfer-Encoding: chunked"] {
         let mut lab = Lab::simple().await;

@@ -1,12 +1,19 @@
 //! Paused connections: requests are refused at once, exchanges in progress end, and only the person who paused the
 //! connection can resume it.
 
+use std::sync::Arc;
+
+use h2::client::Builder;
+use tokio::sync::Notify;
+
+use test_support::http2::Call;
 use test_support::install::Install;
 use test_support::*;
 
 /// The connection `mine`, added by the API and bound to `ci`.
-async fn with_mine() -> Lab {
-    let mut lab = Plan::api_key().no_agents().start(Origin::endless()).await;
+async fn with_mine(origin: Origin) -> Lab {
+    let plan = Plan::api_key().no_agents().limit("discarded_body_timeout: 50ms");
+    let mut lab = plan.start(origin).await;
     lab.add_agent("ci").await;
     let key = &lab.canary.text;
     let mine = format!(r#"{{"provider":"acme","name":"mine","fields":{{"api_key":"{key}"}}}}"#);
@@ -34,7 +41,7 @@ async fn the_api_refuses_to_pause_or_resume_a_connection_declared_in_the_file() 
 
 #[tokio::test]
 async fn a_pause_refuses_new_requests_and_ends_those_in_progress() {
-    let lab = with_mine().await;
+    let lab = with_mine(Origin::endless()).await;
     let mut wire = lab.tunnel(HOST).await;
     wire.send(request_text("GET /a", HOST)).await;
     assert_eq!(wire.head().await.expect("a head").status(), 200);
@@ -51,9 +58,60 @@ async fn a_pause_refuses_new_requests_and_ends_those_in_progress() {
     lab.finish().await;
 }
 
+/// Sends until the gateway does not want more, and waits until the origin has seen the end.
+async fn upload_ends(call: &mut Call, ended: &Notify) {
+    let upload = async { while call.try_send(&[b'.'; 16 * 1024]).await {} };
+    patiently("the end of the upload", upload).await;
+    patiently("its end at the origin", ended.notified()).await;
+}
+
+#[tokio::test]
+async fn after_a_pause_an_upload_ends_whose_answer_has_ended() {
+    let ended = Arc::new(Notify::new());
+    let lab = with_mine(Origin::answering_early(&ended)).await;
+    let client = lab.h2(HOST).await;
+    let mut call = client.open("POST /a", false).await;
+    call.send(b"a part").await;
+    let coming = call.head().await.expect("an answer");
+    assert_eq!(coming.rest().await.0.text(), "early");
+    change(&lab, "mine", "pause").await.is(200);
+    upload_ends(&mut call, &ended).await;
+    assert_eq!(lab.finish().await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_pause_ends_an_upload_whose_answer_has_come_and_was_not_read() {
+    let ended = Arc::new(Notify::new());
+    let tell = Arc::clone(&ended);
+    let origin = Origin::scripted(move |mut stream: Stream| {
+        let tell = Arc::clone(&tell);
+        async move {
+            stream.head().await;
+            stream.send("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\none").await;
+            assert_eq!(stream.exactly(11).await, b"6\r\na part\r\n");
+            stream.send("two").await;
+            assert_eq!(stream.exactly(12).await, b"7\r\nanother\r\n");
+            stream.stop_recording();
+            stream.skip(usize::MAX).await;
+            tell.notify_one();
+        }
+    });
+    let lab = with_mine(origin).await;
+    let client = lab.h2_with("ci", HOST, Builder::new().initial_window_size(1)).await;
+    let mut call = client.open("POST /a", false).await;
+    let coming = call.head().await.expect("an answer");
+    assert_eq!(coming.head.status(), 200);
+    call.send(b"a part").await;
+    call.send(b"another").await;
+    lab.origin.has_read("another").await;
+    change(&lab, "mine", "pause").await.is(200);
+    upload_ends(&mut call, &ended).await;
+    assert_eq!(lab.finish().await.len(), 1);
+}
+
 #[tokio::test]
 async fn pausing_and_resuming_are_idempotent_and_a_resumed_connection_serves_requests() {
-    let lab = with_mine().await;
+    let lab = with_mine(Origin::endless()).await;
     for (verb, state) in
         [("resume", "active"), ("pause", "paused"), ("pause", "paused"), ("resume", "active")]
     {

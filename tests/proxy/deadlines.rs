@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use test_support::http2::Ask;
+use test_support::http2::{Ask, Reply};
 use test_support::*;
 
 #[tokio::test]
@@ -143,6 +143,47 @@ async fn a_connection_s_timeout_applies_even_if_body_idle_timeout_is_shorter() {
         assert_eq!(answer.head.status(), 504, "{answer:?}");
         assert_eq!(answer.head.one("keyward-error"), Some("upstream_timeout"));
     }
+    lab.finish().await;
+}
+
+/// The whole body was taken for sent when its upload began.
+#[tokio::test]
+async fn a_connection_s_timeout_counts_from_the_end_of_a_slow_upload_of_an_injected_body() {
+    let script = |mut ask: Ask| async move {
+        let (mut beat, mut read) = (tokio::time::interval(Duration::from_millis(60)), 0);
+        // Its window is 64 KiB: the upload is as slow as the reader.
+        while let Some(chunk) = ask.chunk().await {
+            read += chunk.expect("the upload goes on").len();
+            beat.tick().await;
+        }
+        ask.reply(&Reply::ok(read.to_string())).await;
+    };
+    let auth = "{ id: key, kind: api_key, placement: { body: key } }";
+    let plan = Plan::new(auth, "{ api_key: { env: CANARY } }").settings("{ timeout: 2s }");
+    let lab = plan.start(Origin::multiplexed(script)).await;
+    let body = format!("{{\"text\":\"{}\"}}", ".".repeat(1 << 20));
+    let client = lab.h2(HOST).await;
+    let answer = client.post("POST /a\r\ncontent-type: application/json", &body).await;
+    assert_eq!(answer.head.status(), 200, "{answer:?}");
+    assert!(answer.text().parse::<usize>().expect("a length") > body.len(), "{answer:?}");
+    lab.finish().await;
+}
+
+/// It counted as one with an exchange, which may be silent for `body_idle_timeout`.
+#[tokio::test]
+async fn a_stream_whose_request_was_refused_without_a_record_is_closed_after_idle_timeout() {
+    // Each write to it fails with ENOSPC.
+    let plan = Plan::api_key().top("audit: { file: /dev/full }").limit("idle_timeout: 300ms");
+    let lab = plan.start(Origin::saying("fine")).await;
+    let request = format!("GET https://{HOST}/a\r\n{}", lab.authorization("ci").trim_end());
+    let mut refused = until_some("the log fails", async || {
+        let mut wire = lab.client().await;
+        wire.send(request_text(&request, HOST)).await;
+        let answer = wire.answer("GET").await;
+        (answer.head.one("keyward-error") == Some("audit_unavailable")).then_some(wire)
+    })
+    .await;
+    assert!(refused.is_closed().await);
     lab.finish().await;
 }
 

@@ -1,8 +1,11 @@
 //! An answer that comes before the end of its request's body: over HTTP/2 the rest is read and discarded within limits, so
 //! that no RST_STREAM follows the answer at once. curl 7.88 loses the answer when one does.
 
+use std::sync::Arc;
+
 use keyward_base::id::OrgId;
 use keyward_state::directory::ManagedBy;
+use tokio::sync::Notify;
 
 use test_support::http2::frames::*;
 use test_support::http2::{Ask, Offer};
@@ -233,6 +236,30 @@ async fn an_upload_that_does_not_end_in_time_is_reset_without_error() {
     agent.post(1, "/denied/a", &[]).await;
     assert_eq!(agent.reset(1).await, NO_ERROR);
     lab.finish().await;
+}
+
+#[tokio::test]
+async fn an_upload_to_an_http1_upstream_that_does_not_end_in_time_ends_there_too() {
+    let ended = Arc::new(Notify::new());
+    let plan = Plan::api_key().limit("discarded_body_timeout: 50ms");
+    let lab = plan.start(Origin::answering_early(&ended)).await;
+    let mut agent = Agent::of(&lab).await;
+    agent.post(1, "/a", &[]).await;
+    assert_eq!(agent.answer(1).await.body, b"early");
+    let upload = async {
+        loop {
+            agent.data(1, 0, &[b'.'; PIECE]).await;
+            let resets = agent.resets().await;
+            if !resets.is_empty() {
+                return resets;
+            }
+        }
+    };
+    assert_eq!(patiently("the end of the upload", upload).await, [(1, NO_ERROR)]);
+    patiently("its end at the origin", ended.notified()).await;
+    let records = lab.finish().await;
+    assert_eq!(records.len(), 1, "{records:?}");
+    assert_eq!(records[0]["outcome"], "completed");
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore};
 
+use test_support::http2::frames::*;
 use test_support::http2::{Ask, Offer, Order, Reply};
 use test_support::*;
 
@@ -151,4 +152,58 @@ async fn an_http2_stream_whose_packets_are_lost_is_not_used_again() {
     assert_eq!(client.ask("GET /c").await.text(), "fine");
     assert_eq!(lab.origin.streams(), 2);
     lab.finish().await;
+}
+
+/// Says on its first stream, while an answer is in progress there, that it accepts no more requests. Accepts whole ones on
+/// others.
+async fn leaves_during_an_answer(mut stream: Stream) {
+    stream.exactly(PREFACE.len()).await;
+    // SETTINGS_INITIAL_WINDOW_SIZE and the window of the connection: 1 GiB.
+    let settings = frame(SETTINGS, 0, 0, &[0, 4, 0x40, 0, 0, 0]);
+    stream.send([settings, frame(WINDOW_UPDATE, 0, 0, &[0x40, 0, 0, 0])].concat()).await;
+    let mut body = vec![];
+    while let Some(got) = stream.frame().await {
+        let data = |text: &[u8]| frame(DATA, 0, got.stream, text);
+        // `:status: 200`, from the static table.
+        let head = |flags| frame(HEADERS, END_HEADERS | flags, got.stream, &[0x88]);
+        match got.kind {
+            SETTINGS if got.flags & ACK == 0 => stream.send(frame(SETTINGS, ACK, 0, &[])).await,
+            HEADERS if stream.number == 0 => {
+                // Last processed: 1. Code: NO_ERROR.
+                let leaves = frame(GOAWAY, 0, 0, &[0, 0, 0, 1, 0, 0, 0, 0]);
+                stream.send([head(0), data(b"one, "), leaves, data(b"two")].concat()).await;
+            }
+            DATA => {
+                let answer = head(END_STREAM);
+                body.extend(got.payload);
+                if got.flags & END_STREAM != 0 {
+                    let body = std::mem::take(&mut body);
+                    stream.note(Message { body, whole: true, ..Message::default() });
+                    stream.send(answer).await;
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_long_body_of_which_nothing_was_sent_goes_to_another_stream_after_a_goaway() {
+    let lab = Plan::api_key().start(Origin::framed(leaves_during_an_answer)).await;
+    let client = lab.h2(HOST).await;
+    let mut call = client.open("GET /events", true).await;
+    let mut events = call.head().await.expect("an answer");
+    let mut seen = vec![];
+    while seen.len() < b"one, two".len() {
+        seen.extend(events.chunk().await.expect("it goes on").expect("no reset"));
+    }
+    assert_eq!(seen, b"one, two");
+    // More than is kept of a body that was sent.
+    let body = ".".repeat(300_000);
+    let answer = client.post("POST /orders\r\ncontent-length: 300000", &body).await;
+    assert_eq!(answer.head.status(), 200, "{answer:?}");
+    assert_eq!(lab.origin.only().text(), body);
+    assert_eq!(lab.origin.streams(), 2);
+    client.abort();
+    assert_eq!(lab.finish().await.len(), 2);
 }

@@ -59,7 +59,8 @@ section! {
         #[serde(with = "duration")]
         pub continue_timeout: Duration,
         /// Over HTTP/2: how long the rest of a request's body is read and discarded after an early response
-        /// (RFC 9113 §8.1). If the exchange were reset at once, some clients would lose the response.
+        /// (RFC 9113 §8.1). If the exchange were reset at once, some clients would lose the response. Over HTTP/1.1,
+        /// the upstream gets more of the body for as long.
         #[key("time")]
         #[serde(with = "duration")]
         pub discarded_body_timeout: Duration,

@@ -15,7 +15,7 @@ use futures_util::FutureExt;
 use rustls::ServerConfig;
 use sha1::{Digest, Sha1};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
@@ -123,6 +123,21 @@ impl Origin {
                     "/whole" => stream.send(ok("whole")).await,
                     _ => stream.send("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhell\n").await,
                 }
+            }
+        })
+    }
+
+    /// Answers the request of a stream by its head alone, and reads on; `ended` is notified of the end of the stream.
+    pub fn answering_early(ended: &Arc<Notify>) -> Self {
+        let ended = Arc::clone(ended);
+        Self::scripted(move |mut stream: Stream| {
+            let ended = Arc::clone(&ended);
+            async move {
+                stream.stop_recording();
+                stream.head().await;
+                stream.send(ok("early")).await;
+                stream.skip(usize::MAX).await;
+                ended.notify_one();
             }
         })
     }

@@ -52,6 +52,11 @@ impl<B> CopyState<B> {
         self.state.lock().discard();
     }
 
+    /// Whether no byte of what was sent is missing.
+    pub fn is_complete(&self) -> bool {
+        !self.state.lock().lost
+    }
+
     pub fn is_body_dropped(&self) -> bool {
         self.state.lock().rest.is_some()
     }

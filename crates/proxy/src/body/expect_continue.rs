@@ -41,11 +41,6 @@ impl ContinueGate {
         self.waker.wake();
     }
 
-    /// Whether the body is still held back.
-    pub fn is_closed(&self) -> bool {
-        !self.state.load(SeqCst) && !self.abandoned.load(SeqCst)
-    }
-
     /// The upstream answered without the body, so the body is never wanted.
     pub fn abandon(&self) {
         if !self.state.load(SeqCst) {

@@ -33,11 +33,10 @@ impl BodyCopy {
         if body.is_end_stream() {
             return Self::Nothing;
         }
+        // Of a body that is known to be too long nothing is copied. It can be sent again until its first byte was sent.
+        let is_too_long = body.size_hint().lower() > bytes_max as u64;
+        let bytes_max = if is_too_long { 0 } else { bytes_max };
         let copied = CopyState::new(bytes_max, budget.clone(), body.owner().cloned());
-        // A body that is known to be too long is not copied.
-        if body.size_hint().lower() > bytes_max as u64 {
-            copied.discard();
-        }
         body.copy_to(copied.writer());
         Self::Body(copied)
     }
@@ -51,6 +50,22 @@ impl BodyCopy {
         let (mut rest, sent) = copied.take()?;
         rest.wait_again();
         Some(rest.prepend(sent))
+    }
+
+    /// Whether no byte of what was sent is missing.
+    pub fn is_complete(&self) -> bool {
+        match self {
+            Self::Nothing => true,
+            Self::Body(copied) => copied.is_complete(),
+        }
+    }
+
+    /// Whether the body is still being sent.
+    pub fn is_being_sent(&self) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Body(copied) => !copied.is_body_dropped(),
+        }
     }
 
     /// Waits until the sent body is dropped, for at most `within`.
@@ -138,6 +153,22 @@ mod tests {
             assert_eq!(whole(more.into_body().unwrap()).await, "once more");
             assert_eq!(budget.taken(), 0);
         }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_known_to_be_too_long_is_sent_again_if_none_of_it_was_sent() {
+        let budget = budget(usize::MAX);
+        let pieces = [BYTES_MAX, 1].map(|bytes| Ok(Frame::data(Bytes::from(vec![b'x'; bytes]))));
+        let mut body = RequestBody::new(IncomingBody::Empty.after(pieces.into()));
+        let kept = BodyCopy::of(&mut body, &budget);
+        drop(body);
+        let mut again = kept.into_body().unwrap();
+        let kept = BodyCopy::of(&mut again, &budget);
+        again.frame().await.unwrap().unwrap();
+        assert_eq!(budget.taken(), 0, "nothing of it is copied");
+        assert!(!kept.is_complete());
+        assert_eq!(whole(again).await, "x");
+        assert!(kept.into_body().is_none());
     }
 
     #[tokio::test]

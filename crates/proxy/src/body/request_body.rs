@@ -23,6 +23,9 @@ use crate::h2::websocket::PendingWebSocket;
 use keyward_base::agent::Agent;
 use keyward_base::id::AgentId;
 
+/// Bytes of ours are sent in pieces of at most this size, so that the progress of a slow upload is seen.
+const PIECE_BYTES_MAX: usize = 64 * 1024;
+
 /// The request's body on its way to the upstream. On the heap, because hyper moves a request about twenty times.
 #[derive(Debug)]
 pub struct RequestBody(Box<BodyState>);
@@ -31,6 +34,8 @@ pub struct RequestBody(Box<BodyState>);
 struct BodyState {
     content: BodyContent,
     count: Arc<AtomicU64>,
+    /// Counts what was taken for the upstream, in all attempts, where that is asked for.
+    taken: Option<Arc<AtomicU64>>,
     gate: Option<ContinueWait>,
     demand: Option<Arc<BodyDemand>>,
     trailers: Trailers,
@@ -97,6 +102,7 @@ impl RequestBody {
         Self(Box::new(BodyState {
             content,
             count: Arc::default(),
+            taken: None,
             gate: None,
             demand: None,
             trailers: Trailers::Undecided,
@@ -121,9 +127,14 @@ impl RequestBody {
         self.0.owner.as_deref().map(|agent| &agent.id)
     }
 
-    /// The number of bytes that have passed.
+    /// The number of bytes that have passed. What is sent again is counted once.
     pub fn count(&self) -> Arc<AtomicU64> {
         self.0.count.clone()
+    }
+
+    /// Counts from now on what is taken for the upstream, also what is sent again or was rewritten. `None` for no body.
+    pub fn count_taken(&mut self) -> Option<Arc<AtomicU64>> {
+        (!self.is_end_stream()).then(|| self.0.taken.get_or_insert_default().clone())
     }
 
     /// Holds the body back until its gate opens, for at most `timeout`.
@@ -228,7 +239,7 @@ impl Body for RequestBody {
         if let Some(demand) = this.demand.take() {
             demand.signal();
         }
-        let (frame, is_own) = match this.again.pop_front() {
+        let (frame, is_own) = match this.next_again() {
             Some(data) => (Some(Ok(Frame::data(data))), true),
             None => {
                 let is_own = matches!(this.content, BodyContent::Own(_));
@@ -236,7 +247,7 @@ impl Body for RequestBody {
             }
         };
         if let Some(frame) = &frame {
-            this.keep(frame.as_ref().ok(), is_own);
+            this.count_and_copy(frame.as_ref().ok(), is_own);
         }
         Poll::Ready(frame)
     }
@@ -256,8 +267,21 @@ impl Body for RequestBody {
 }
 
 impl BodyState {
-    /// Copies what is sent; drops the copies if the body broke.
-    fn keep(&self, frame: Option<&Frame<Bytes>>, is_own: bool) {
+    /// The next piece of what is sent first.
+    fn next_again(&mut self) -> Option<Bytes> {
+        let first = self.again.front_mut()?;
+        let piece = next_piece(first);
+        if first.is_empty() {
+            self.again.pop_front();
+        }
+        Some(piece)
+    }
+
+    /// Counts and copies what is sent; drops the copies if the body broke.
+    fn count_and_copy(&self, frame: Option<&Frame<Bytes>>, is_own: bool) {
+        if let (Some(taken), Some(data)) = (&self.taken, frame.and_then(Frame::data_ref)) {
+            taken.fetch_add(data.len() as u64, Relaxed);
+        }
         if self.copies.is_empty() {
             return;
         }
@@ -305,9 +329,9 @@ impl BodyState {
         let arriving = match &mut this.content {
             BodyContent::Own(bytes) if bytes.is_empty() => return Poll::Ready(None),
             BodyContent::Own(bytes) => {
-                let bytes = std::mem::take(bytes);
-                this.count.fetch_add(bytes.len() as u64, Relaxed);
-                return Poll::Ready(Some(Ok(Frame::data(bytes))));
+                let piece = next_piece(bytes);
+                this.count.fetch_add(piece.len() as u64, Relaxed);
+                return Poll::Ready(Some(Ok(Frame::data(piece))));
             }
             BodyContent::Incoming(arriving) => arriving,
             BodyContent::Form(upload) => {
@@ -372,5 +396,45 @@ impl Drop for RequestBody {
         // If the rest is not sent, the copy before this one gets it.
         std::mem::swap(&mut rest.0, &mut self.0);
         writer.body_dropped(rest);
+    }
+}
+
+/// Takes the next piece of bytes of ours.
+fn next_piece(bytes: &mut Bytes) -> Bytes {
+    bytes.split_to(bytes.len().min(PIECE_BYTES_MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    /// The lengths of the pieces, and what was counted after each.
+    async fn pieces(mut body: RequestBody) -> Vec<(usize, u64)> {
+        let taken = body.count_taken().unwrap();
+        let mut pieces = Vec::new();
+        while let Some(frame) = body.frame().await {
+            pieces.push((frame.unwrap().into_data().unwrap().len(), taken.load(Relaxed)));
+        }
+        pieces
+    }
+
+    #[tokio::test]
+    async fn bytes_of_ours_are_sent_and_counted_piece_by_piece() {
+        let long = || Bytes::from(vec![b'x'; 2 * PIECE_BYTES_MAX + 1]);
+        let (one, two) = (PIECE_BYTES_MAX as u64, 2 * PIECE_BYTES_MAX as u64);
+        let lengths = [(PIECE_BYTES_MAX, one), (PIECE_BYTES_MAX, two), (1, two + 1)];
+        assert_eq!(pieces(RequestBody::own(long())).await, lengths);
+        let again = RequestBody::own(Bytes::from_static(b"rest")).prepend([long()].into());
+        let count = again.count();
+        assert_eq!(again.size_hint().exact(), Some(two + 5));
+        assert_eq!(pieces(again).await, [&lengths[..], &[(4, two + 5)]].concat());
+        assert_eq!(count.load(Relaxed), 4, "what is sent again is not counted twice");
+    }
+
+    #[test]
+    fn nothing_is_counted_where_there_is_no_body() {
+        assert!(RequestBody::empty().count_taken().is_none());
     }
 }

@@ -24,9 +24,6 @@ use crate::upstream::retries::Retries;
 use crate::upstream::sent::SentRequest;
 use keyward_rules::inject::credential::{Credential, RenewalConditions};
 
-/// The time to wait until a body that is no longer polled is dropped.
-const BODY_DROPPED_WITHIN: Duration = Duration::from_secs(1);
-
 /// The attempts of an exchange that may be sent again.
 pub struct Attempts {
     cause: AttemptCause,
@@ -180,17 +177,16 @@ impl Attempts {
                 return Ok(NextStep::Answer(sent));
             }
         };
-        if let Some(copy) = copy.as_ref().filter(|_| sent.is_before_body()) {
-            // The upstream has not asked for the body, so all of it is left (RFC 9110 §10.1.1).
-            sent = sent.without_upload().await;
-            copy.body.wait_until_dropped(BODY_DROPPED_WITHIN).await;
-        }
-        let Some(mut again) = copy.and_then(RequestCopy::into_request) else {
+        let Some(copy) = copy.filter(|copy| copy.body.is_complete()) else {
             if challenge.is_none() {
                 gateway.vault.renew_later(&refused);
             }
             return Ok(NextStep::Answer(sent));
         };
+        if copy.body.is_being_sent() {
+            // The agent gets this answer if the credential is not renewed. Its stream may end before.
+            (sent, _) = sent.peek_body().await;
+        }
         // The same credential answers the challenge.
         if challenge.is_none() {
             match gateway.vault.renew(&refused).await {
@@ -199,6 +195,9 @@ impl Attempts {
                 Ok(None) | Err(_) => return Ok(NextStep::Answer(sent)),
             }
         }
+        let Some(mut again) = copy.take_back(&mut sent).await else {
+            return Ok(NextStep::Answer(sent));
+        };
         again.put_upgrade(sent.take_upgrade());
         sent.discard().await;
         (self.cause, self.renewal) = (AttemptCause::Renewal, Renewal::Done(refused));
@@ -227,6 +226,15 @@ impl RequestCopy {
         let bytes_max = gateway.vault.token_settings().replay_bytes_max;
         let body = BodyCopy::up_to(bytes_max, admitted.body_mut(), &gateway.renewal_bodies);
         Some(Self { head, body })
+    }
+
+    /// The request to send again. The rest of a body that is still being sent is taken back from its upstream, which has
+    /// refused the request. `None` when the body was too long to keep; its upload and the answer go on then.
+    async fn take_back(self, sent: &mut SentRequest) -> Option<Box<Inbound>> {
+        if self.body.is_being_sent() && self.body.is_complete() {
+            sent.end_upload().await;
+        }
+        self.into_request()
     }
 
     /// The request to send again; `None` while its body is still being sent, or when the body was too long to keep.

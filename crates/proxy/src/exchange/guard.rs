@@ -50,7 +50,11 @@ impl ExchangeGuard {
         if let Some(watchdog) = stream.watchdog() {
             watchdog.begin_exchange();
         }
-        let record = Record::begin(gateway).await?;
+        let record = Record::begin(gateway).await.inspect_err(|_| {
+            if let Some(watchdog) = stream.watchdog() {
+                watchdog.end_exchange();
+            }
+        })?;
         Ok(Self { record, format, admission: Admission::Pending, stream })
     }
 

@@ -8,8 +8,10 @@ use std::time::Duration;
 use hyper::client::conn::http1::SendRequest;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::CLOSING_TIMEOUT;
 use super::idle_count::IdleCount;
 use super::keyed_streams::{KeyedStreams, PoolKey};
 use crate::body::request_body::RequestBody;
@@ -17,10 +19,13 @@ use crate::sockets::streams::SocketState;
 use keyward_base::limits::Limits;
 use keyward_net::corporate::ForwardingStream;
 
-/// A stream to an upstream, ready for a request.
+/// A stream to an upstream, ready for a request. If it is dropped while an exchange uses it, the exchange's upload ends
+/// with it.
 #[derive(Debug)]
 pub struct Http1Stream {
     sender: SendRequest<RequestBody>,
+    /// hyper's task, which owns the socket and the body of the request.
+    connection: Http1Connection,
     /// Whether the dialled address is on the private list.
     private: bool,
     /// The generation of the TLS settings that it was made with.
@@ -35,7 +40,13 @@ pub struct Http1Stream {
     socket: Arc<SocketState>,
     /// Bytes that the socket had accepted when it was taken.
     written: u64,
-    /// Is dropped with the stream, which the task of the connection notices.
+}
+
+/// The task in which hyper drives a stream. Dropping this leaves it [`CLOSING_TIMEOUT`] to write what is left.
+#[derive(Debug)]
+pub struct Http1Connection {
+    task: JoinHandle<()>,
+    /// Is dropped with this, which the task notices.
     _open: oneshot::Sender<Infallible>,
 }
 
@@ -47,10 +58,39 @@ pub struct Http1Pool {
     timeout: Duration,
 }
 
+impl Http1Connection {
+    /// Drives a stream on this core.
+    pub fn spawn(connection: impl Future<Output = hyper::Result<()>> + Send + 'static) -> Self {
+        let (open, dropped) = oneshot::channel();
+        Self { task: tokio::spawn(drive(connection, dropped)), _open: open }
+    }
+}
+
+async fn drive(
+    connection: impl Future<Output = hyper::Result<()>>,
+    dropped: oneshot::Receiver<Infallible>,
+) {
+    let overdue = async {
+        // An error means that it was dropped.
+        let _ = dropped.await;
+        tokio::time::sleep(CLOSING_TIMEOUT).await;
+    };
+    tokio::select! {
+        biased;
+        // What ends the stream also ends the exchange that uses it, which reports it.
+        ended = connection => {
+            if let Err(error) = ended {
+                tracing::trace!(%error, "upstream stream ended");
+            }
+        }
+        () = overdue => tracing::trace!("upstream stream was not closed in time"),
+    }
+}
+
 impl Http1Stream {
     pub fn new(
         sender: SendRequest<RequestBody>,
-        open: oneshot::Sender<Infallible>,
+        connection: Http1Connection,
         socket: Arc<SocketState>,
         private: bool,
         tls_generation: u64,
@@ -59,6 +99,7 @@ impl Http1Stream {
         let (forwarded, keep_alive, written) = (None, None, socket.written());
         Self {
             sender,
+            connection,
             private,
             tls_generation,
             forwarded,
@@ -67,7 +108,6 @@ impl Http1Stream {
             idle_before_use,
             socket,
             written,
-            _open: open,
         }
     }
 
@@ -123,6 +163,24 @@ impl Http1Stream {
 
     pub fn sender(&mut self) -> &mut SendRequest<RequestBody> {
         &mut self.sender
+    }
+
+    /// Ends the stream at once; afterwards the body of its request is dropped.
+    pub async fn end(&mut self) {
+        self.connection.task.abort();
+        if !self.connection.task.is_finished() {
+            // An error means that it was aborted; both ends are the same here.
+            let _ = (&mut self.connection.task).await;
+        }
+    }
+}
+
+impl Drop for Http1Stream {
+    /// hyper ends an idle stream in order. On a stream whose answer has ended, it would send the rest of the request.
+    fn drop(&mut self) {
+        if !self.sender.is_ready() && !self.sender.is_closed() {
+            self.connection.task.abort();
+        }
     }
 }
 
@@ -209,5 +267,63 @@ impl Http1Pool {
 impl fmt::Debug for Http1Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pool").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use hyper_util::rt::TokioIo;
+    use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// A stream whose peer does not read.
+    struct Full(#[allow(dead_code, reason = "its drop is observed")] oneshot::Sender<()>);
+
+    impl AsyncRead for Full {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    impl AsyncWrite for Full {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Pending
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dropped_stream_whose_peer_does_not_read_is_closed_after_the_closing_timeout() {
+        let (socket, closed) = oneshot::channel();
+        let io = TokioIo::new(Full(socket));
+        let (sender, connection) =
+            hyper::client::conn::http1::handshake::<_, RequestBody>(io).await.unwrap();
+        let connection = Http1Connection::spawn(connection);
+        let begun = Instant::now();
+        drop((sender, connection));
+        let closed = tokio::time::timeout(CLOSING_TIMEOUT * 2, closed).await;
+        assert!(closed.is_ok(), "it is open still");
+        assert_eq!(begun.elapsed(), CLOSING_TIMEOUT);
     }
 }

@@ -26,6 +26,11 @@ impl Interim {
         Arc::new(Self { gate, count: AtomicUsize::new(0), max, flood: AtomicWaker::new() })
     }
 
+    /// The gate that `100 Continue` opens.
+    pub fn gate(&self) -> Option<Arc<ContinueGate>> {
+        self.gate.clone()
+    }
+
     pub fn on_answer(&self, status: StatusCode) {
         if self.count.fetch_add(1, AcqRel) == self.max {
             self.flood.wake();

@@ -44,7 +44,7 @@ pub async fn hold(gateway: &Gateway, inbound: &mut Inbound) -> Result<Bytes, Ref
     fields.remove(header::EXPECT);
     fields.insert(header::CONTENT_LENGTH, HeaderValue::from(sent.len()));
     let held = owned(Zeroizing::new(sent), share);
-    inbound.body = RequestBody::own(held.clone());
+    inbound.put_body(held.clone());
     Ok(held)
 }
 

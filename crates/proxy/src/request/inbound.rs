@@ -222,6 +222,14 @@ impl Inbound {
         self.query.clone()
     }
 
+    /// Replaces the body by bytes of ours. The same agent's memory budget is charged for what is made of it.
+    pub fn put_body(&mut self, bytes: Bytes) {
+        self.body = RequestBody::own(bytes);
+        if let Some(agent) = &self.agent {
+            self.body.set_owner_agent(agent);
+        }
+    }
+
     pub fn target(&self) -> &Target {
         &self.query.target
     }
@@ -410,4 +418,21 @@ fn wants_websocket(request: &Request<RequestBody>) -> bool {
         && asked
         && more.is_none()
         && upgrade.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_that_replace_a_body_are_charged_to_the_same_agent() {
+        let org = OrgId::default_org();
+        let request = Request::post("https://api.acme.test/").body(Bytes::from_static(b"sent"));
+        let mut inbound = Inbound::test(request.unwrap(), &org).unwrap();
+        let id = AgentId::random();
+        let agent = Agent { id: id.clone(), org, name: "ci".into(), token: None, session: None };
+        inbound.agent = Some(Arc::new(agent));
+        inbound.put_body(Bytes::from_static(b"held"));
+        assert_eq!(inbound.body.owner(), Some(&id));
+    }
 }

@@ -95,7 +95,7 @@ fn resolve(
     let found = found.map_err(|refusal| refused(refusal, attached.agent().clone()))?;
     let ResolvedTarget { target, connection, path } = found;
     let request = onward(request, path, &base_url, &token);
-    let rewrite = AnswerRewrite::new(base_url.prefix(), target.clone());
+    let rewrite = AnswerRewrite::new(accepted.scheme, base_url.prefix(), target.clone());
     let target_source = TargetSource::BaseUrl { target, connection };
     let session = ProxySession::new(attached, target_source, accepted.watchdog.clone());
     Ok(ResolvedRequest { session, rewrite, request })

@@ -6,7 +6,6 @@ use http_body::Body;
 
 use super::form_injection;
 use super::signing::Signing;
-use crate::body::request_body::RequestBody;
 use crate::gateway::Gateway;
 use crate::refusal::{Refusal, Shortage};
 use crate::request::held_body;
@@ -73,7 +72,7 @@ async fn write_whole(
     }
     let length = HeaderValue::from(bytes.len());
     inbound.head.headers.insert(header::CONTENT_LENGTH, length);
-    inbound.body = RequestBody::own(held_body::owned(bytes, share));
+    inbound.put_body(held_body::owned(bytes, share));
     Ok(())
 }
 

@@ -143,7 +143,7 @@ impl Beginning {
 fn send_whole(inbound: &mut Inbound, beginning: Beginning) {
     let length = HeaderValue::from(beginning.written.len());
     inbound.head.headers.insert(header::CONTENT_LENGTH, length);
-    inbound.body = RequestBody::own(beginning.into_bytes());
+    inbound.put_body(beginning.into_bytes());
 }
 
 fn send_rest(inbound: &mut Inbound, beginning: Beginning, rest: FormRest) {

@@ -3,7 +3,6 @@
 //! `http1.rs` and `http2.rs` import each other: each falls back to the other when the upstream does not speak its
 //! protocol.
 
-use std::convert::Infallible;
 use std::error::Error;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
@@ -14,7 +13,6 @@ use http::{HeaderValue, Request, Response};
 use hyper::body::Body;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::sync::oneshot;
 
 use super::dial::{TlsOffer, dial};
 use super::http2;
@@ -24,9 +22,8 @@ use super::spare_request::SpareRequest;
 use crate::body::incoming_body::IncomingBody;
 use crate::body::request_body::RequestBody;
 use crate::gateway::Core;
-use crate::pool::CLOSING_TIMEOUT;
 use crate::pool::dialled_stream::DialledStream;
-use crate::pool::http1::Http1Stream;
+use crate::pool::http1::{Http1Connection, Http1Stream};
 use crate::pool::interim::Interim;
 use crate::pool::protocols::KnownProtocol;
 use crate::refusal::Refusal;
@@ -183,15 +180,15 @@ fn is_cut(error: &hyper::Error) -> bool {
 /// When the stream breaks.
 pub async fn begin(core: &Core, fresh: DialledStream) -> Result<Box<Http1Stream>, Refusal> {
     let DialledStream { io, socket, private, tls_generation, forwarded, .. } = fresh;
-    let (sender, open) = handshake(core, io).await?;
-    let stream = Http1Stream::new(sender, open, socket, private, tls_generation);
+    let (sender, connection) = handshake(core, io).await?;
+    let stream = Http1Stream::new(sender, connection, socket, private, tls_generation);
     Ok(Box::new(stream.forwarded(forwarded)))
 }
 
 async fn handshake(
     core: &Core,
     io: Box<dyn Io>,
-) -> Result<(http1::SendRequest<RequestBody>, oneshot::Sender<Infallible>), Refusal> {
+) -> Result<(http1::SendRequest<RequestBody>, Http1Connection), Refusal> {
     let limits = &core.gateway.limits;
     let (sender, connection) = http1::Builder::new()
         .preserve_header_case(true)
@@ -204,31 +201,7 @@ async fn handshake(
         .handshake(TokioIo::new(io))
         .await
         .map_err(refusal)?;
-    let (open, dropped) = oneshot::channel();
-    tokio::spawn(drive(connection.with_upgrades(), dropped));
-    Ok((sender, open))
-}
-
-/// Drives a stream until it ends, at most for [`CLOSING_TIMEOUT`] after it was dropped: hyper writes what is left.
-async fn drive(
-    connection: impl Future<Output = hyper::Result<()>>,
-    dropped: oneshot::Receiver<Infallible>,
-) {
-    let overdue = async {
-        // An error means that it was dropped.
-        let _ = dropped.await;
-        tokio::time::sleep(CLOSING_TIMEOUT).await;
-    };
-    tokio::select! {
-        biased;
-        // What ends the stream also ends the exchange that uses it, which reports it.
-        ended = connection => {
-            if let Err(error) = ended {
-                tracing::trace!(%error, "upstream stream ended");
-            }
-        }
-        () = overdue => tracing::trace!("upstream stream was not closed in time"),
-    }
+    Ok((sender, Http1Connection::spawn(connection.with_upgrades())))
 }
 
 fn watch(request: &mut Request<RequestBody>, interim: &Arc<Interim>) {
@@ -238,59 +211,9 @@ fn watch(request: &mut Request<RequestBody>, interim: &Arc<Interim>) {
 
 #[cfg(test)]
 mod tests {
-    use std::pin::Pin;
-    use std::task::{Context, Poll};
-
     use bytes::Bytes;
-    use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-    use tokio::time::Instant;
 
     use super::*;
-
-    /// A stream whose peer does not read.
-    struct Full(#[allow(dead_code, reason = "its drop is observed")] oneshot::Sender<()>);
-
-    impl AsyncRead for Full {
-        fn poll_read(
-            self: Pin<&mut Self>,
-            _: &mut Context<'_>,
-            _: &mut ReadBuf<'_>,
-        ) -> Poll<io::Result<()>> {
-            Poll::Pending
-        }
-    }
-
-    impl AsyncWrite for Full {
-        fn poll_write(
-            self: Pin<&mut Self>,
-            _: &mut Context<'_>,
-            _: &[u8],
-        ) -> Poll<io::Result<usize>> {
-            Poll::Pending
-        }
-
-        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Poll::Pending
-        }
-
-        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Poll::Pending
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_dropped_stream_whose_peer_does_not_read_is_closed_after_the_closing_timeout() {
-        let (socket, closed) = oneshot::channel();
-        let io = TokioIo::new(Full(socket));
-        let (sender, connection) = http1::handshake::<_, RequestBody>(io).await.unwrap();
-        let (open, dropped) = oneshot::channel();
-        tokio::spawn(drive(connection, dropped));
-        let begun = Instant::now();
-        drop((sender, open));
-        let closed = tokio::time::timeout(CLOSING_TIMEOUT * 2, closed).await;
-        assert!(closed.is_ok(), "it is open still");
-        assert_eq!(begun.elapsed(), CLOSING_TIMEOUT);
-    }
 
     #[test]
     fn a_content_length_without_a_body_is_detected() {

@@ -12,7 +12,7 @@ use crate::pool::http2::StreamUse;
 use crate::pool::keyed_streams::PoolKey;
 use keyward_rules::inject::body::BodyError as FormError;
 
-/// A stream in use. [`StreamLease::finish`] returns it to its pool; dropping the lease closes it.
+/// A stream in use. [`StreamLease::finish`] returns it to its pool; dropping the lease closes it and ends the upload.
 pub struct StreamLease {
     held: LeasedStream,
     core: Arc<Core>,
@@ -69,9 +69,18 @@ impl StreamLease {
         &self.core.gateway
     }
 
+    /// Ends the request's upload; afterwards its body is dropped. Over HTTP/1.1 the stream ends, and with it an answer that
+    /// was not read to its end.
+    pub async fn end_upload(&mut self) {
+        match &mut self.held {
+            LeasedStream::Alone(stream, _) => stream.end().await,
+            LeasedStream::Shared(stream_use) => stream_use.stop().await,
+        }
+    }
+
     /// Ends the lease after the answer. The stream returns to the pool once hyper has taken the last byte of the
-    /// request; an unfinished upload is drained, because closing on a client that still sends can cost it the
-    /// answer (RFC 9112 §9.6).
+    /// request. An upload that goes on longer than the rest of a body is discarded ends with its stream: the exchange is
+    /// over, so nothing else would end it. `Http1Upload` and `UnreadBody` then take care that the agent gets the answer.
     pub fn finish(self) {
         if let Some(gate) = &self.gate {
             gate.abandon();
@@ -91,7 +100,9 @@ impl StreamLease {
             return;
         }
         tokio::spawn(async move {
-            if stream.sender().ready().await.is_ok() && reusable {
+            let within = core.gateway.limits.discarded_body_timeout;
+            let ready = tokio::time::timeout(within, stream.sender().ready()).await;
+            if ready.is_ok_and(|ready| ready.is_ok()) && reusable {
                 core.pool.put(key, stream);
             }
         });

@@ -132,7 +132,7 @@ impl Outbound {
     /// # Errors
     /// When there is no checked, verified stream, or the answer is invalid.
     pub fn send(self, core: &Arc<Core>) -> impl Future<Output = Result<SentRequest, Refusal>> {
-        let Self { request, upgrade, credential, timeout, window, .. } = self;
+        let Self { mut request, upgrade, credential, timeout, window, .. } = self;
         let Self { key, plaintext, repeatable, http2, retries, awaits_challenge, part, .. } = self;
         let asked_protocol = match (http2, &upgrade) {
             (true, _) => AskedProtocol::Http2,
@@ -140,9 +140,10 @@ impl Outbound {
             (false, Some(_)) => AskedProtocol::WebSocket,
         };
         let authority = challenged_authority(&key, credential.as_deref());
-        let (gate, uploaded) = (request.body().gate(), request.body().count());
+        let (uploaded, taken) = (request.body().count(), request.body_mut().count_taken());
         let fault = request.body().form_fault();
-        let interim = Interim::new(gate.clone(), core.gateway.limits.interim_answers_max);
+        let interim_max = core.gateway.limits.interim_answers_max;
+        let interim = Interim::new(request.body().gate(), interim_max);
         // On the heap: three futures pass it on, and each has room for two.
         let plan = Box::new(SendPlan {
             key,
@@ -157,8 +158,8 @@ impl Outbound {
         });
         // A block with what is left, so that the future has no room for the whole request.
         async move {
-            // The time to the answer's head counts from the last byte of the upload.
-            let uploads = [&*uploaded];
+            // The time to the answer's head counts from the last byte of the upload: received, or taken for the upstream.
+            let uploads = [&*uploaded, taken.as_deref().unwrap_or(&uploaded)];
             // Pinned here: `select!` would move it.
             let mut answered = pin!(with_stream(core, request, plan));
             let (mut lease, response): (StreamLease, _) = tokio::select! {
@@ -171,7 +172,7 @@ impl Outbound {
                 }
                 () = stalled(&uploads, timeout) => return Err(Refusal::AnswerTimeout),
             };
-            (lease.gate, lease.fault) = (gate, fault);
+            (lease.gate, lease.fault) = (interim.gate(), fault);
             lease.reusable = !binds_identity(&response);
             lease.set_keep_alive(keep_alive(response.headers()));
             check_head(&response, upgrade.as_ref().map(|upgrade| &upgrade.stream))?;

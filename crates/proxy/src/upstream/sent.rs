@@ -126,18 +126,9 @@ impl SentRequest {
         self.0.upgrade.take()
     }
 
-    /// Whether the answer arrived before the upstream asked for the request's body.
-    pub fn is_before_body(&self) -> bool {
-        self.0.lease.gate.as_ref().is_some_and(|gate| gate.is_closed())
-    }
-
-    /// Gives the request's body up. The beginning of the answer is read first, because its stream ends with that body.
-    pub async fn without_upload(self) -> Self {
-        let (sent, _) = self.peek_body().await;
-        if let Some(gate) = &sent.0.lease.gate {
-            gate.abandon();
-        }
-        sent
+    /// As [`StreamLease::end_upload`].
+    pub async fn end_upload(&mut self) {
+        self.0.lease.end_upload().await;
     }
 
     /// Reads the body if it is short and arrives soon, and returns it too. The answer stays complete.

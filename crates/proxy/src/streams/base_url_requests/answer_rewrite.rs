@@ -9,14 +9,16 @@ use keyward_base::host::{Scheme, Target};
 /// The upstream, and its base URL as the client knows it.
 #[derive(Debug)]
 pub struct AnswerRewrite {
+    /// The scheme of the base URL.
+    scheme: Scheme,
     prefix: String,
     target: Target,
 }
 
 impl AnswerRewrite {
     /// `prefix` is prepended to the paths of `target`.
-    pub fn new(prefix: &str, target: Target) -> Self {
-        Self { prefix: prefix.to_owned(), target }
+    pub fn new(scheme: Scheme, prefix: &str, target: Target) -> Self {
+        Self { scheme, prefix: prefix.to_owned(), target }
     }
 
     /// Rewrites redirects and cookies; all else is unchanged.
@@ -76,7 +78,8 @@ impl AnswerRewrite {
 
     /// The cookie, limited to this connection: a client has one cookie jar for all of `127.0.0.1`, and would send
     /// one connection's cookies to another's upstream. Without a prefix, the gateway's host is the connection's alone.
-    /// `Domain` goes: the client would drop a cookie of another host than the gateway's (RFC 6265 §5.3).
+    /// `Domain` goes: the client would drop a cookie of another host than the gateway's (RFC 6265 §5.3). So does `Secure`
+    /// over cleartext: the client would not send the cookie there, or not store it (RFC 6265 §5.4).
     fn cookie(&self, value: &[u8]) -> Vec<u8> {
         let mut path: &[u8] = b"";
         let mut kept: Vec<&[u8]> = Vec::new();
@@ -87,7 +90,7 @@ impl AnswerRewrite {
             };
             let is =
                 |attribute: &[u8]| index > 0 && name.trim_ascii().eq_ignore_ascii_case(attribute);
-            if is(b"domain") {
+            if is(b"domain") || (is(b"secure") && self.scheme == Scheme::Http) {
                 continue;
             }
             if is(b"path") && !self.prefix.is_empty() {
@@ -110,7 +113,11 @@ mod tests {
     use super::*;
 
     fn rewrite(prefix: &str) -> AnswerRewrite {
-        AnswerRewrite::new(prefix, Target::parse(Scheme::Https, "api.a.test").unwrap())
+        rewrite_at(Scheme::Http, prefix)
+    }
+
+    fn rewrite_at(scheme: Scheme, prefix: &str) -> AnswerRewrite {
+        AnswerRewrite::new(scheme, prefix, Target::parse(Scheme::Https, "api.a.test").unwrap())
     }
 
     fn rewritten(prefix: &str, location: &str) -> String {
@@ -194,7 +201,7 @@ mod tests {
     fn a_cookie_of_the_upstream_s_domain_becomes_one_of_the_gateway_s_host() {
         for (cookie, confined, own) in [
             ("a=b; Domain=api.a.test; Path=/", "a=b; Path=/to/work/", "a=b; Path=/"),
-            ("a=b;domain = .a.test ;Secure", "a=b;Secure; Path=/to/work", "a=b;Secure"),
+            ("a=b;domain = .a.test ;HttpOnly", "a=b;HttpOnly; Path=/to/work", "a=b;HttpOnly"),
             ("domain=a.test", "domain=a.test; Path=/to/work", "domain=a.test"),
         ] {
             for (prefix, expected) in [("/to/work", confined), ("", own)] {
@@ -202,6 +209,23 @@ mod tests {
                 fields.insert(SET_COOKIE, cookie.parse().unwrap());
                 rewrite(prefix).apply(&mut fields);
                 assert_eq!(fields[SET_COOKIE], expected);
+            }
+        }
+    }
+
+    #[test]
+    fn a_secure_cookie_of_the_upstream_is_stored_and_sent_over_cleartext_too() {
+        for (cookie, cleartext) in [
+            ("a=b; Path=/; Secure; HttpOnly", "a=b; Path=/; HttpOnly"),
+            ("a=b;SECURE", "a=b"),
+            ("a=b; secure = x ; SameSite=None", "a=b; SameSite=None"),
+            ("secure; Secure", "secure"),
+        ] {
+            for (scheme, expected) in [(Scheme::Http, cleartext), (Scheme::Https, cookie)] {
+                let mut fields = HeaderMap::new();
+                fields.insert(SET_COOKIE, cookie.parse().unwrap());
+                rewrite_at(scheme, "").apply(&mut fields);
+                assert_eq!(fields[SET_COOKIE], expected, "{scheme:?}");
             }
         }
     }
