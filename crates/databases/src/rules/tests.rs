@@ -233,3 +233,23 @@ fn a_deep_statement_is_parsed_or_refused_and_never_ends_the_process() {
     let cast = format!("SELECT 1{}", "::int".repeat(600));
     assert_eq!(check(cast.as_bytes(), &kept), Ok(()));
 }
+
+/// The parser reads the arguments of each of them twice.
+#[test]
+fn nested_calls_of_position_are_refused_before_they_are_parsed() {
+    let kept = rules(POSTGRES, &["select"], &[]);
+    let nested = |times: usize, between: &str| {
+        let begin = format!("POSITION{between}(").repeat(times);
+        format!("SELECT {begin}1{}", ",'b')".repeat(times))
+    };
+    for between in ["", " ", "/* a */\n"] {
+        let reason = check(nested(45, between).as_bytes(), &kept).expect_err("it is too deep");
+        assert!(reason.contains("calls of POSITION are nested"), "{reason}");
+    }
+    let within_others = format!("SELECT {}1{}", "f((position(".repeat(12), ")))".repeat(12));
+    assert!(check(within_others.as_bytes(), &kept).is_err());
+    let beside = format!("SELECT 1{}", ", position('a' IN b)".repeat(100));
+    assert_eq!(check(beside.as_bytes(), &kept), Ok(()));
+    let within = "SELECT position(substr('a', position('b' IN a)) IN b) FROM orders";
+    assert_eq!(check(within.as_bytes(), &kept), Ok(()));
+}
