@@ -66,7 +66,9 @@ impl StatementRules {
         }
         let mut functions = words.iter().filter(|word| self.dialect.is_reading_function(word));
         if self.names_tables() && functions.next().is_some() {
-            return Err("a function in it reads tables or files by name".into());
+            return Err(
+                "a function in it reads tables, files or statements that it does not name".into()
+            );
         }
         // `TABLE name` may be in the place of any query, and the parser does not keep how the name is quoted.
         let query = match words {

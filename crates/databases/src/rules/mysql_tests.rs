@@ -186,3 +186,21 @@ fn many_divisions_of_a_long_list_are_parsed_as_one() {
         assert_eq!(check(text.as_bytes(), &kept), Ok(()), "{text}");
     }
 }
+
+/// They have values of other tables, or statements of other sessions.
+#[test]
+fn the_entry_for_the_whole_catalogue_does_not_permit_its_tables_with_data_of_others() {
+    for catalogue in ["information_schema", "INFORMATION_SCHEMA"] {
+        let whole = rules(&["select"], &["orders", &format!("{catalogue}.*")]);
+        for table in ["processlist", "PROCESSLIST", "`ProcessList`", "COLUMN_STATISTICS"] {
+            let text = format!("SELECT * FROM {catalogue}.{table}");
+            let reason = check(text.as_bytes(), &whole).expect_err(&text);
+            assert!(reason.contains("is none of the permitted tables"), "{text}: {reason}");
+        }
+        let text = format!("SELECT * FROM {catalogue}.TABLES");
+        assert_eq!(check(text.as_bytes(), &whole), Ok(()), "{text}");
+        let named = rules(&["select"], &[&format!("{catalogue}.processlist")]);
+        let text = format!("SELECT * FROM {catalogue}.processlist");
+        assert_eq!(check(text.as_bytes(), &named), Ok(()), "{text}");
+    }
+}

@@ -145,6 +145,36 @@ fn the_postgres_catalogue_is_readable_only_where_it_is_listed() {
     assert!(check(text.as_bytes(), &kept).is_err());
 }
 
+/// They have values of other tables, or statements of other sessions.
+#[test]
+fn the_entry_for_the_whole_catalogue_does_not_permit_its_tables_with_data_of_others() {
+    let whole = rules(POSTGRES, &["select"], &["orders", "pg_catalog.*"]);
+    for table in [
+        "pg_catalog.pg_stats",
+        "\"pg_catalog\".\"pg_statistic\"",
+        "PG_CATALOG.PG_STATS_EXT",
+        "pg_catalog.pg_stat_activity",
+        "pg_catalog.pg_largeobject",
+        "pg_stats",
+    ] {
+        let text = format!("SELECT * FROM {table} WHERE true");
+        let reason = check(text.as_bytes(), &whole).expect_err(table);
+        assert!(reason.contains("is none of the permitted tables"), "{table}: {reason}");
+    }
+    for text in ["SELECT * FROM pg_catalog.pg_class", "SELECT * FROM orders"] {
+        assert_eq!(check(text.as_bytes(), &whole), Ok(()), "{text}");
+    }
+    for text in [
+        "SELECT query FROM pg_stat_get_activity(NULL)",
+        "SELECT pg_catalog.pg_stat_get_backend_activity(1)",
+    ] {
+        assert!(check(text.as_bytes(), &whole).is_err(), "{text}");
+    }
+    let named = rules(POSTGRES, &["select"], &["pg_catalog.*", "pg_catalog.pg_stats"]);
+    assert_eq!(check(b"SELECT * FROM pg_catalog.pg_stats", &named), Ok(()));
+    assert!(check(b"SELECT * FROM pg_catalog.pg_statistic", &named).is_err());
+}
+
 #[test]
 fn set_config_changes_the_search_path_only_without_a_list_of_tables() {
     let text = b"SELECT pg_catalog.set_config('search_path', 'private', false)";
