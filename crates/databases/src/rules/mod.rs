@@ -35,7 +35,7 @@ use sqlparser::tokenizer::{Token, Tokenizer};
 pub use self::dialect::Dialect;
 pub use self::enforced_settings::{EnforcedSettings, is_recorded};
 use self::kinds::Needs;
-use self::nesting::{POSITION_LEVELS_MAX, position_levels};
+use self::nesting::{LEVELS_MAX, POSITION_LEVELS_MAX, levels, position_levels};
 pub use self::statement_rules::{Reason, StatementRules};
 
 /// The longest statement that is parsed, in bytes.
@@ -43,12 +43,9 @@ const STATEMENT_BYTES_MAX: usize = 256 * 1024;
 
 const UNREAD: &str = "the statement cannot be read for certain";
 
-/// The words and operators of a statement. Each may be a level of what is parsed, such as in `1 + 1 + 1`.
-const LEVELS_MAX: usize = 2_000;
-
 /// Up to so many levels, a statement is parsed on the stack of the caller. Without optimisation, the parser uses up to
 /// 140 KiB of it for one.
-const SHALLOW_LEVELS: usize = 4;
+const SHALLOW_LEVELS: usize = 8;
 
 /// The stack for the others. The parser itself stops after 50 levels; the tree that it makes has them all, and the visit of
 /// one takes less than 64 KiB without optimisation. The system gives memory only to what is used of it.
@@ -82,7 +79,7 @@ impl StatementRules {
         if position_levels(&tokens) > POSITION_LEVELS_MAX {
             return Err("calls of POSITION are nested too deep in it".into());
         }
-        let levels = levels(text, words);
+        let levels = levels(&tokens);
         if levels <= SHALLOW_LEVELS {
             return self.parsed(tokens, words);
         }
@@ -132,10 +129,4 @@ impl StatementRules {
             ControlFlow::Break(reason) => Err(reason),
         }
     }
-}
-
-/// How deep the tree of a statement may be, at most.
-fn levels(text: &str, words: &[&str]) -> usize {
-    let is_operator = |byte: &u8| byte.is_ascii_punctuation() && !b"(),.;'\"_$".contains(byte);
-    words.len() + text.bytes().filter(is_operator).count()
 }

@@ -258,6 +258,11 @@ fn a_deep_statement_is_parsed_or_refused_and_never_ends_the_process() {
     assert_eq!(check(either.as_bytes(), &kept), Ok(()));
     let union = format!("SELECT 1{}", " UNION SELECT 1".repeat(600));
     assert_eq!(check(union.as_bytes(), &kept), Ok(()));
+    // A comma ends no tree of queries, and none in a string ends an item.
+    let unions = format!("SELECT 1, 1{}", " UNION SELECT 1, 1".repeat(10_000));
+    assert!(check(unions.as_bytes(), &kept).is_err());
+    let strings = format!("SELECT ''{}", " || ','".repeat(20_000));
+    assert!(check(strings.as_bytes(), &kept).is_err());
     let nested = format!("SELECT {}1{}", "(".repeat(10_000), ")".repeat(10_000));
     assert!(check(nested.as_bytes(), &kept).is_err());
     let cast = format!("SELECT 1{}", "::int".repeat(600));
@@ -282,4 +287,22 @@ fn nested_calls_of_position_are_refused_before_they_are_parsed() {
     assert_eq!(check(beside.as_bytes(), &kept), Ok(()));
     let within = "SELECT position(substr('a', position('b' IN a)) IN b) FROM orders";
     assert_eq!(check(within.as_bytes(), &kept), Ok(()));
+}
+
+/// SQLAlchemy casts each value, and sends 1,000 rows at once.
+#[test]
+fn an_insert_of_many_rows_with_casts_passes() {
+    let kept = rules(POSTGRES, &["select", "insert"], &["orders"]);
+    let rows: Vec<String> = (0..1_000)
+        .map(|row| {
+            let first = 3 * row + 1;
+            format!("(${first}::INTEGER, ${}::VARCHAR, ${}::BOOLEAN)", first + 1, first + 2)
+        })
+        .collect();
+    let insert = format!("INSERT INTO orders (a, b, c) VALUES {} RETURNING a", rows.join(", "));
+    assert_eq!(check(insert.as_bytes(), &kept), Ok(()));
+    let hidden = insert.replace("$2999::VARCHAR", "(SELECT a FROM secret)");
+    assert_ne!(insert, hidden);
+    let reason = check(hidden.as_bytes(), &kept).expect_err("secret is not listed");
+    assert!(reason.contains("secret is none"), "{reason}");
 }
