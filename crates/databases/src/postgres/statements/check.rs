@@ -137,6 +137,8 @@ const OTHER_PATH: Reason = Cow::Borrowed(
     "search_path may name only schemas in which all tables that are listed without a schema are \
      permitted",
 );
+const ENDS_ROLE: Reason =
+    Cow::Borrowed("it would end the role of the connection at a server of this version");
 const TWO_PHASES: Reason = Cow::Borrowed("transactions in two phases are not permitted");
 
 /// Checks a text with any number of statements.
@@ -167,6 +169,8 @@ fn statement(tokens: &[Lexed], text: &[u8], kept: &EnforcedSettings) -> Result<(
         "set" if sets_usual_strings(tokens, text) => {}
         "set" if kept.rules.as_ref().is_some_and(|rules| sets_safe_path(tokens, text, rules)) => {}
         "set" | "reset" => settings(&words, kept)?,
+        // It contains SET SESSION AUTHORIZATION DEFAULT.
+        "discard" if kept.loses_role && words.contains(&"all") => return Err(ENDS_ROLE),
         "commit" | "rollback" if words.contains(&"prepared") => return Err(TWO_PHASES),
         "prepare" if words.get(1) == Some(&"transaction") => return Err(TWO_PHASES),
         _ => {}
@@ -424,6 +428,18 @@ mod tests {
         let kept = EnforcedSettings { statement_timeout: true, ..read_only() };
         for text in ["SET statement_timeout = 0", "SET LOCAL \"Statement_Timeout\" TO 0"] {
             assert!(check(text.as_bytes(), &kept).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_session_is_not_discarded_where_that_ends_the_role_of_the_connection() {
+        let kept = EnforcedSettings { loses_role: true, ..read_only() };
+        for text in ["DISCARD ALL", "SELECT 1; discard /* x */ all;"] {
+            let reason = check(text.as_bytes(), &kept).expect_err(text);
+            assert!(reason.contains("would end the role"), "{text}: {reason}");
+        }
+        for text in ["RESET ALL", "DISCARD TEMP", "DISCARD PLANS"] {
+            assert_eq!(check(text.as_bytes(), &kept), Ok(()), "{text}");
         }
     }
 
