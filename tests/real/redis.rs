@@ -123,6 +123,7 @@ const REFUSED: &[&str] = &[
     "SELECT 5",
     "MOVE k 5",
     "SWAPDB 0 5",
+    "FLUSHALL",
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -172,6 +173,7 @@ async fn commands_beyond_the_connection_are_refused_and_do_not_reach_the_server(
         "client|pause",
         "config|set",
         "swapdb",
+        "flushall",
         "move",
         "reset",
     ] {
@@ -225,7 +227,7 @@ async fn a_read_only_session_changes_nothing() {
         "GETSET k w",
         "APPEND k w",
         "EXPIRE k 1",
-        "FLUSHALL",
+        "FLUSHDB",
         "RENAME k l",
         "SORT k STORE l",
         "COPY k l",
@@ -306,6 +308,30 @@ async fn redis_cli_verifies_the_listener_by_the_local_ca() {
     let output = run(command).await;
     assert!(said(&output).contains("\"app\""), "{}", said(&output));
     assert_eq!(stage.answer("ci", "main", &["PING"]).await, "PONG", "without TLS on this machine");
+    stage.finish().await;
+}
+
+/// A client sends no login before it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_command_at_an_agents_own_socket_may_be_large() {
+    let own =
+        "databases: [{ at: \"unix:redis.sock\", protocol: redis, agent: ci, connection: main }]";
+    let stage = Stage::listening(own).await;
+    let big = "x".repeat(100_000);
+    let big = big.as_str();
+    let many = ["MSET", "a", "1", "b", "2", "c", "3", "d", "4", "e", "5"];
+    for (arguments, says) in [
+        (&many[..], "OK"),
+        (&["SET", "big", big], "OK"),
+        (&["CONFIG", "SET", "requirepass", big], "keyward: CONFIG is refused"),
+    ] {
+        let mut command = Command::new("redis-cli");
+        command.arg("-s").arg(stage.lab.gateway.data().join("redis.sock")).args(arguments);
+        let answered = said(&run(command).await);
+        assert!(answered.contains(says), "{}: {answered}", arguments[0]);
+    }
+    assert_eq!(stage.server.ask(&["MGET", "a", "e"]), "1\n5");
+    assert_eq!(stage.server.ask(&["STRLEN", "big"]), "100000");
     stage.finish().await;
 }
 

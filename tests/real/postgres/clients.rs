@@ -91,6 +91,16 @@ async fn tokio_postgres_uses_a_database() {
     stage.finish().await;
 }
 
+/// What it sends first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pgadmin_begins_a_read_only_session() {
+    let stage = Stage::new().await;
+    let begins = "SELECT set_config('bytea_output','hex',false) FROM pg_show_all_settings() \
+                  WHERE name = 'bytea_output'";
+    assert_eq!(stage.served("reader", "reports", begins).await, "hex");
+    stage.finish().await;
+}
+
 /// psql reads and writes large objects by function calls of the protocol.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn large_objects_are_imported_and_exported_except_in_a_read_only_session() {

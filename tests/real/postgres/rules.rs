@@ -94,7 +94,8 @@ async fn a_session_with_statement_rules_begins_with_its_role_and_cannot_leave_it
         let refused = said(&stage.sql("own", "own", leaves).await);
         assert!(refused.contains("keyward: "), "{leaves}: {refused}");
     }
-    for returns in ["RESET ROLE", "RESET ALL", "DISCARD ALL"] {
+    let returning = ["RESET ROLE", "RESET ALL", "DISCARD ALL", "SET SESSION AUTHORIZATION DEFAULT"];
+    for returns in returning {
         let mut command = stage.psql(stage.lab.token("own"), "own");
         command.args(["-v", "ON_ERROR_STOP=0", "-c", returns, "-c", who]);
         let text = said(&run(command).await);

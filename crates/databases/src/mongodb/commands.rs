@@ -126,6 +126,9 @@ impl MongoAccess {
         if database == "admin" && has_key(command, &STAGES_ABOUT_OTHERS, 0)? {
             return refused(name, "it shows the commands of others");
         }
+        if has_closed_namespace(command, 0)? {
+            return refused(name, "a collection in it has credentials of the server");
+        }
         let Some((_, closed)) = CREDENTIALS.iter().find(|(own, _)| *own == database) else {
             return Ok(None);
         };
@@ -249,6 +252,29 @@ fn names(document: &RawDocument, all: &[&str], depth: usize) -> Result<bool, Unr
     Ok(false)
 }
 
+/// Whether a document in it names a collection with credentials by `db` and `coll`, as `$lookup` from another database does.
+fn has_closed_namespace(document: &RawDocument, depth: usize) -> Result<bool, Unreadable> {
+    let (mut databases, mut collections) = (Vec::new(), Vec::new());
+    for element in document.iter_elements() {
+        let element = element?;
+        let value = element.value()?;
+        match (element.key().as_str(), value) {
+            ("db", RawBsonRef::String(name)) => databases.push(name),
+            ("coll", RawBsonRef::String(name)) => collections.push(name),
+            _ => {}
+        }
+        if let Some(inner) = inner(value, depth)?
+            && has_closed_namespace(inner, depth + 1)?
+        {
+            return Ok(true);
+        }
+    }
+    let is_closed = |(own, closed): &(&str, &[&str])| {
+        databases.contains(own) && collections.iter().any(|name| closed.contains(name))
+    };
+    Ok(CREDENTIALS.iter().any(is_closed))
+}
+
 /// The document that a value is; an array is one too.
 fn inner(value: RawBsonRef<'_>, depth: usize) -> Result<Option<&RawDocument>, Unreadable> {
     let found = match value {
@@ -316,6 +342,41 @@ mod tests {
         ] {
             let found = of(false, &command);
             assert!(found.contains(expected), "{command:?}: {found}");
+        }
+    }
+
+    #[test]
+    fn a_collection_with_credentials_is_closed_from_other_databases_too() {
+        let lookup = |database: &str, collection: &str| {
+            rawdoc! {
+                "aggregate": "orders", "cursor": {}, "$db": "app",
+                "pipeline": [{ "$facet": { "a": [{ "$lookup": {
+                    "from": { "db": database, "coll": collection }, "pipeline": [], "as": "x",
+                } }] } }],
+            }
+        };
+        for (database, collection) in [
+            ("local", "oplog.rs"),
+            ("admin", "system.users"),
+            ("config", "external_validation_keys"),
+        ] {
+            let command = lookup(database, collection);
+            let explained = rawdoc! { "explain": command.clone(), "$db": "app" };
+            let view = rawdoc! {
+                "create": "v", "viewOn": "orders", "$db": "app",
+                "pipeline": [{ "$unionWith": { "coll": collection, "db": database } }],
+            };
+            let twice = rawdoc! {
+                "aggregate": "orders", "$db": "app",
+                "pipeline": [{ "$out": { "db": "app", "db": database, "coll": collection } }],
+            };
+            for command in [command, explained, view, twice] {
+                let found = of(false, &command);
+                assert!(found.contains("has credentials of the server"), "{command:?}: {found}");
+            }
+        }
+        for (database, collection) in [("local", "startup_log"), ("app", "oplog.rs")] {
+            assert_eq!(of(false, &lookup(database, collection)), "passes");
         }
     }
 

@@ -25,6 +25,9 @@ const STATEMENT_BYTES_MAX: usize = 1024 * 1024;
 /// `COM_QUERY` and `COM_STMT_PREPARE`: a statement follows.
 const STATEMENTS: [u8; 2] = [COM_QUERY, 0x16];
 
+/// The word of a statement for which the client sends a file.
+const LOAD: &[u8] = b"load";
+
 /// What is recorded of a statement that is not read.
 const TOO_LONG: &str = "(longer than 1 MiB)";
 
@@ -53,6 +56,25 @@ pub struct MysqlFilter {
     missing: usize,
     refused: bool,
     previous: PreviousPacket,
+    files: FilePackets,
+}
+
+/// Whether packets may come that are no commands: those of a file that the server loads from the client.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+enum FilePackets {
+    /// Always: statements are not read.
+    #[default]
+    Passed,
+    /// Behind a statement that may load a file.
+    Logged { loads: bool },
+    /// Never: statements that load files are refused.
+    Refused,
+}
+
+impl FilePackets {
+    fn may_come(self) -> bool {
+        matches!(self, Self::Passed | Self::Logged { loads: true })
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -64,8 +86,9 @@ struct PreviousPacket {
 impl PreviousPacket {
     /// Whether the next packet continues this one. A file that is loaded from the client has more than 256 packets, whose
     /// numbers begin with 0 again; it ends with an empty one.
-    fn is_continued(self) -> bool {
-        self.length == CONTINUED_BYTES || (self.number == u8::MAX && self.length > 0)
+    fn is_continued(self, files: FilePackets) -> bool {
+        let is_of_file = self.number == u8::MAX && self.length > 0 && files.may_come();
+        self.length == CONTINUED_BYTES || is_of_file
     }
 }
 
@@ -84,7 +107,12 @@ fn refusal(command: u8) -> Option<&'static str> {
 impl MysqlFilter {
     /// `kept`: what the session keeps. `log`: where its statements are recorded.
     pub fn new(kept: Option<EnforcedSettings>, log: Option<StatementLog>) -> Self {
-        Self { kept, log, ..Self::default() }
+        let files = match (&kept, &log) {
+            (Some(_), _) => FilePackets::Refused,
+            (None, Some(_)) => FilePackets::Logged { loads: false },
+            (None, None) => FilePackets::Passed,
+        };
+        Self { kept, log, files, ..Self::default() }
     }
 
     fn refusal(&self, command: u8, length: usize) -> Option<&'static str> {
@@ -110,7 +138,7 @@ impl MysqlFilter {
 
     /// Whether a command with a statement is read as a whole.
     fn is_read(&mut self, command: Option<u8>, length: usize, is_refused: bool) -> bool {
-        let reads = self.kept.is_some() || self.log.is_some();
+        let reads = self.files != FilePackets::Passed;
         if !reads || !command.is_some_and(|command| STATEMENTS.contains(&command)) {
             return false;
         }
@@ -138,7 +166,7 @@ impl StreamFilter for MysqlFilter {
             }
             self.begun.push(bytes[0]);
             bytes.advance(1);
-            self.begin(checked);
+            self.begin(checked)?;
         }
         Ok(())
     }
@@ -152,20 +180,28 @@ impl StreamFilter for MysqlFilter {
 }
 
 impl MysqlFilter {
-    fn begin(&mut self, checked: &mut BytesMut) {
-        let [a, b, c, number, first @ ..] = &self.begun[..] else { return };
+    /// # Errors
+    /// When the packet is out of order: a proxy before the server may take it for a command, whatever its number is.
+    fn begin(&mut self, checked: &mut BytesMut) -> io::Result<()> {
+        let [a, b, c, number, first @ ..] = &self.begun[..] else { return Ok(()) };
         let length = u32::from_le_bytes([*a, *b, *c, 0]) as usize;
-        let continues = self.previous.is_continued();
+        let continues = self.previous.is_continued(self.files);
         // Answers to the server within a command have other numbers.
         let is_command = *number == 0 && !continues;
+        if !is_command && !continues && !self.files.may_come() {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
         if is_command && length > 0 && first.is_empty() {
-            return;
+            return Ok(());
         }
         let command = first.first().copied().filter(|_| is_command);
         let reason = command.and_then(|command| self.refusal(command, length));
         // What continues a refused command is refused with it.
         self.refused = reason.is_some() || (continues && self.refused);
         let (number, first_bytes) = (*number, first.len());
+        if is_command && let FilePackets::Logged { loads } = &mut self.files {
+            *loads = false;
+        }
         let is_read = self.is_read(command, length, reason.is_some());
         match reason {
             Some(reason) => {
@@ -180,6 +216,7 @@ impl MysqlFilter {
         self.previous = PreviousPacket { number, length };
         self.begun.clear();
         self.end_statement(checked);
+        Ok(())
     }
 
     /// Checks and records a statement when its packet is complete.
@@ -189,6 +226,12 @@ impl MysqlFilter {
         }
         let packet = std::mem::take(&mut self.statement);
         let text = &packet[5..];
+        if packet[4] == COM_QUERY
+            && let FilePackets::Logged { loads } = &mut self.files
+        {
+            // It may be behind another statement, in a comment that servers run, or in the text of another statement.
+            *loads = text.windows(LOAD.len()).any(|word| word.eq_ignore_ascii_case(LOAD));
+        }
         let kept = self.kept.as_ref();
         let refusal = kept.and_then(|kept| Some((kept.refuser(), check(text, kept).err()?)));
         if self.log.is_some() {
@@ -217,12 +260,20 @@ fn refused(refuser: Option<&str>, reason: &str) -> Vec<u8> {
 mod tests {
     use super::*;
 
+    /// What the server gets, if the session does not end.
+    fn passed(mut filter: MysqlFilter, bytes: &[u8], piece: usize) -> io::Result<Vec<u8>> {
+        let mut checked = BytesMut::new();
+        bytes.chunks(piece).try_for_each(|piece| filter.feed(piece, &mut checked))?;
+        Ok(checked.to_vec())
+    }
+
     fn fed(bytes: &[u8], piece: usize) -> Vec<u8> {
-        let (mut packets, mut checked) = (MysqlFilter::default(), BytesMut::new());
-        for piece in bytes.chunks(piece) {
-            packets.feed(piece, &mut checked).unwrap();
-        }
-        checked.to_vec()
+        passed(MysqlFilter::default(), bytes, piece).unwrap()
+    }
+
+    fn read_only() -> MysqlFilter {
+        let kept = EnforcedSettings { read_only: true, ..EnforcedSettings::default() };
+        MysqlFilter::new(Some(kept), None)
     }
 
     #[test]
@@ -271,19 +322,7 @@ mod tests {
 
     #[test]
     fn a_read_only_session_sends_statements_that_read_in_pieces_of_any_size() {
-        let fed = |bytes: &[u8], piece: usize| {
-            let (mut packets, mut checked) = (
-                MysqlFilter::new(
-                    Some(EnforcedSettings { read_only: true, ..EnforcedSettings::default() }),
-                    None,
-                ),
-                BytesMut::new(),
-            );
-            for piece in bytes.chunks(piece) {
-                packets.feed(piece, &mut checked).unwrap();
-            }
-            checked.to_vec()
-        };
+        let fed = |bytes: &[u8], piece: usize| passed(read_only(), bytes, piece).unwrap();
         let around =
             [packet(0, b"\x03SELECT 1"), packet(0, b"\x16SELECT ?"), packet(0, b"\x0e")].concat();
         let long = [b"\x03".to_vec(), vec![b' '; STATEMENT_BYTES_MAX]].concat();
@@ -305,6 +344,57 @@ mod tests {
                 assert!(text.starts_with("SIGNAL") && text.contains(says), "{text}");
             }
         }
+    }
+
+    /// ProxySQL runs a command with any number.
+    #[test]
+    fn a_command_out_of_order_ends_a_session_whose_statements_are_checked() {
+        let insert = b"\x03INSERT INTO t VALUES (1)";
+        let before = packet(0, b"\x03SELECT 1");
+        let load = packet(0, b"\x03LOAD DATA LOCAL INFILE 'x' INTO TABLE t");
+        let load_refused = passed(read_only(), &load, 4096).unwrap();
+        assert!(load_refused[5..].starts_with(b"SIGNAL"));
+        for (out_of_order, passes) in [
+            (packet(1, insert), vec![]),
+            (packet(255, insert), vec![]),
+            ([packet(255, b"x"), packet(0, insert)].concat(), vec![]),
+            ([load, packet(2, insert)].concat(), load_refused),
+            ([packet(1, b""), packet(0, insert)].concat(), vec![]),
+        ] {
+            let all = [&before[..], &out_of_order].concat();
+            for piece in [1, 6, 4096] {
+                let mut filter = read_only();
+                let mut checked = BytesMut::new();
+                let fed = all.chunks(piece).try_for_each(|it| filter.feed(it, &mut checked));
+                assert_eq!(fed.map_err(|error| error.kind()), Err(io::ErrorKind::InvalidData));
+                assert_eq!(checked[..], [&before[..], &passes].concat());
+            }
+        }
+        let long = [vec![0x17], vec![b'x'; CONTINUED_BYTES - 1]].concat();
+        let continued = [packet(0, &long), packet(1, b"\x03rest"), before].concat();
+        assert_eq!(passed(read_only(), &continued, 100_000).unwrap(), continued);
+    }
+
+    #[test]
+    fn a_session_with_recorded_statements_sends_a_file_only_behind_a_statement_that_loads_one() {
+        let logged = || MysqlFilter {
+            files: FilePackets::Logged { loads: false },
+            ..MysqlFilter::default()
+        };
+        let mut file: Vec<u8> = (2..=600_u16)
+            .flat_map(|number| packet(number.to_le_bytes()[0], b"\x03 of a file"))
+            .collect();
+        file.extend(packet(601_u16.to_le_bytes()[0], b""));
+        for text in ["load data local infile 'x' into table t", "SELECT 1; LOAD DATA LOCAL …"] {
+            let load = packet(0, &[&[COM_QUERY], text.as_bytes()].concat());
+            let all = [load, file.clone(), packet(0, b"\x03SELECT 1")].concat();
+            assert_eq!(passed(logged(), &all, 7).unwrap(), all);
+            let later = [&all[..], &packet(1, b"\x03DELETE FROM t")].concat();
+            assert!(passed(logged(), &later, 7).is_err(), "{text}");
+        }
+        let other = [packet(0, b"\x03SELECT 1"), file].concat();
+        assert!(passed(logged(), &other, 7).is_err());
+        assert!(passed(logged(), &packet(1, b"\x03DELETE FROM t"), 7).is_err());
     }
 
     #[test]

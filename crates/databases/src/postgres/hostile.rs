@@ -269,6 +269,18 @@ async fn over_verified_tls_a_server_may_ask_for_the_password_once() {
     assert!(!String::from_utf8_lossy(&got).contains(PASSWORD));
 }
 
+#[tokio::test]
+async fn the_version_of_the_server_is_kept_and_passed_on() {
+    let status = message(b'S', b"server_version\x0016.4\0");
+    let other = message(b'S', b"server_encoding\0UTF8\0");
+    let ready = message(b'Z', b"I");
+    let (mut stream, _peer) =
+        fuzzed::peer_of(&[&asks(0, b"")[..], &status, &other, &ready].concat()).await;
+    let (start, _) = login().open_on(&mut stream, false, None).await.expect("a session");
+    assert_eq!(start.server_version.as_deref(), Some("16.4"));
+    assert_eq!(start.passed_on, [status, other].concat());
+}
+
 /// RFC 5929 §4: with a binding, both ends of one TLS stream are proved to be those of the exchange.
 #[tokio::test]
 async fn scram_is_bound_to_the_tls_stream_where_both_sides_support_it() {

@@ -251,7 +251,7 @@ impl PostgresLogin {
         let (mut start, mut key) = (SessionStart { negotiation, ..SessionStart::default() }, None);
         for _ in 0..MESSAGES_MAX {
             let (message, bytes) = messages::read(stream).await?;
-            match message {
+            match &message {
                 Message::ReadyForQuery(_) => return Ok((start, key)),
                 Message::BackendKeyData(data) => {
                     let (process, secret) = (data.process_id(), data.secret_key());
@@ -260,9 +260,9 @@ impl PostgresLogin {
                 Message::ParameterStatus(_) | Message::NoticeResponse(_)
                     if start.passed_on.len() + bytes.len() <= PASSED_ON_BYTES_MAX =>
                 {
-                    start.passed_on.extend_from_slice(&bytes);
+                    start.add(&message, &bytes);
                 }
-                Message::ErrorResponse(error) => return Err(self.refused(&error)),
+                Message::ErrorResponse(error) => return Err(self.refused(error)),
                 _ => return Err(PostgresLoginError::Protocol),
             }
         }

@@ -33,9 +33,21 @@ pub struct SessionStart {
     pub negotiation: Option<Vec<u8>>,
     /// The server's `ParameterStatus` and `NoticeResponse` messages, as they came.
     pub passed_on: BytesMut,
+    /// What the server says of its version.
+    pub server_version: Option<String>,
 }
 
 impl SessionStart {
+    /// Adds a `ParameterStatus` or `NoticeResponse` message of the server.
+    pub fn add(&mut self, message: &Message, bytes: &[u8]) {
+        self.passed_on.extend_from_slice(bytes);
+        if let Message::ParameterStatus(status) = message
+            && status.name().is_ok_and(|name| name == "server_version")
+        {
+            self.server_version = status.value().ok().map(str::to_owned);
+        }
+    }
+
     /// All messages up to `ReadyForQuery`, with Keyward's own key for cancel requests.
     pub fn bytes(&self, key: AgentKey) -> Vec<u8> {
         let mut all = self.negotiation.clone().unwrap_or_default();

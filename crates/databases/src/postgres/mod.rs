@@ -112,7 +112,7 @@ impl Greeting for Startup {
         let login = PostgresLogin::new(permitted, parameters)?.with_negotiation(negotiation);
         exchange.set_role(login.role());
         let (upstream, LoggedIn { start, permit, server_key }) = login.run(exchange).await?;
-        let supervision = Supervision::of(&permit, exchange);
+        let supervision = Supervision::of(&permit, exchange, start.server_version.as_deref());
         let cancel = listener.cancels().enter(permit, server_key);
         Ok(PostgresSession { upstream, start, cancel, supervision })
     }

@@ -8,6 +8,7 @@ use bytes::BytesMut;
 use super::answers::{AnswerFrames, AnswerRules, AnswerWatch, SessionCut};
 use super::refused::fatal;
 use super::statements::filter::StatementFilter;
+use super::statements::keeps_role;
 use crate::rules::{Dialect, EnforcedSettings, is_recorded};
 use crate::session::send_last;
 use crate::stream::{self, FilteredStream};
@@ -30,10 +31,17 @@ pub struct Supervision {
 }
 
 impl Supervision {
-    /// That of a permitted session.
-    pub fn of(permit: &DatabasePermit, exchange: &ServiceExchange) -> Self {
-        let (settings, kept) =
-            (permit.wanted().settings.as_deref(), EnforcedSettings::of(permit, Dialect::Postgres));
+    /// That of a permitted session at a server of this version.
+    pub fn of(
+        permit: &DatabasePermit,
+        exchange: &ServiceExchange,
+        server_version: Option<&str>,
+    ) -> Self {
+        let settings = permit.wanted().settings.as_deref();
+        let mut kept = EnforcedSettings::of(permit, Dialect::Postgres);
+        if let Some(kept) = &mut kept {
+            kept.loses_role &= !server_version.is_some_and(keeps_role);
+        }
         let watched = AnswerRules {
             read_only: kept.as_ref().is_some_and(|kept| kept.read_only),
             reads_statements: kept.is_some(),

@@ -198,6 +198,8 @@ mod tests {
             "SELECT",
             "MOVE k 1",
             "SWAPDB 0 1",
+            "FLUSHALL",
+            "flushall ASYNC",
             "HELLO 3 AUTH u p",
             "HELLO 3 SETNAME x auth u p",
             "HELLO 1 2 3 4 5 6 7 8",
@@ -241,6 +243,8 @@ mod tests {
             "QUIT",
             "MODULE LIST",
             "CLIENT",
+            "FLUSHDB",
+            "FLUSHDB ASYNC",
         ] {
             assert_eq!(verdict(&WRITES, command), RedisVerdict::Passes, "{command}");
         }

@@ -67,7 +67,15 @@ where
     // It never grows, which would leave copies of the token.
     let mut buffer = Zeroizing::new(Vec::with_capacity(2 * EARLY_BYTES_MAX));
     for _ in 0..COMMANDS_MAX {
-        let (arguments, length) = command(stream, &mut buffer).await?;
+        let (arguments, length) = match command(stream, &mut buffer).await {
+            // The limits are for clients that have yet to log in. Here the command is one of the session.
+            Err(RedisGreetingError::Malformed(
+                RespFormatError::TooLong | RespFormatError::Line,
+            )) if is_owned => {
+                return Ok(RedisClient { rest: buffer, ..RedisClient::default() });
+            }
+            found => found?,
+        };
         match meaning(&arguments) {
             RedisEarlyCommand::Authenticates(client) => {
                 return Ok(RedisClient {

@@ -112,6 +112,31 @@ async fn a_login_is_parsed_and_the_bytes_after_it_are_kept() {
     assert_eq!(read.expect("its listener has an agent").rest[..], follows);
 }
 
+/// No login comes before it.
+#[tokio::test]
+async fn the_first_command_at_the_listener_of_an_agent_has_the_limits_of_a_session() {
+    let big = "x".repeat(20_000);
+    let mut many = vec!["MSET"];
+    many.extend(["k", "v"].repeat(8_000));
+    for bytes in [
+        command(&["DEL"].into_iter().chain(["k"; 10]).collect::<Vec<_>>()),
+        command(&["SET", "big", &big]),
+        command(&["SET", &"k".repeat(9_000), &"v".repeat(9_000), "x", &"y".repeat(16_000)]),
+        command(&many),
+        format!("SET big {}\r\n", "x".repeat(40_000)).into_bytes(),
+    ] {
+        let (read, answered) = sent(&bytes, true).await;
+        let client = read.expect("its listener has an agent");
+        assert!(client.token.is_none() && answered.is_empty(), "{answered}");
+        assert!(!client.rest.is_empty() && bytes.starts_with(&client.rest));
+        let (read, _) = sent(&bytes, false).await;
+        assert!(matches!(read.err(), Some(RedisGreetingError::Malformed(_))));
+    }
+    let malformed = b"*2\r\n$4\r\nAUTH\r\n:3\r\n";
+    let (read, _) = sent(malformed, true).await;
+    assert_eq!(read.err(), Some(RedisGreetingError::Malformed(RespFormatError::Bulk)));
+}
+
 /// The result of a login at a server that answers commands with these, and the bytes that it got.
 async fn against(user: Option<&str>, answers: &[&str]) -> (Result<(), ServerError>, String) {
     let permitted = sample::permitted_at(DatabaseProtocol::Redis, "2", user, PASSWORD);

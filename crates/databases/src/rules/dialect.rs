@@ -12,7 +12,8 @@ pub enum Dialect {
     Mysql,
 }
 
-/// Functions of PostgreSQL that read tables by the text of their names, or files of the server. By how they begin.
+/// Functions of PostgreSQL that read tables by the text of their names, files of the server, or statements of other sessions.
+/// By how they begin.
 const POSTGRES_READING: &[&str] = &[
     "cursor_to_xml",
     "database_to_xml",
@@ -20,6 +21,8 @@ const POSTGRES_READING: &[&str] = &[
     "pg_ls_",
     "pg_read_",
     "pg_stat_file",
+    "pg_stat_get_activity",
+    "pg_stat_get_backend_activity",
     "schema_to_xml",
     "table_to_xml",
 ];
@@ -65,6 +68,35 @@ const POSTGRES_CATALOGUE: &[&str] = &[
     "pg_type",
     "pg_views",
 ];
+
+/// Schemas about the database itself, with the tables in them that have values of other tables or statements of other
+/// sessions.
+const POSTGRES_WITH_DATA: (&str, &[&str]) = (
+    "pg_catalog",
+    &[
+        "pg_largeobject",
+        "pg_stat_activity",
+        "pg_statistic",
+        "pg_statistic_ext_data",
+        "pg_stats",
+        "pg_stats_ext",
+        "pg_stats_ext_exprs",
+    ],
+);
+
+/// The same of MySQL.
+const MYSQL_WITH_DATA: (&str, &[&str]) = (
+    "information_schema",
+    &[
+        "column_statistics",
+        "innodb_ft_index_cache",
+        "innodb_ft_index_table",
+        "innodb_locks",
+        "innodb_trx",
+        "processlist",
+        "query_cache_info",
+    ],
+);
 
 /// Stands for a number in a form.
 pub(super) const NUMBER: &str = "#";
@@ -137,6 +169,17 @@ impl Dialect {
     pub(super) fn catalogue(self, table: &str) -> Option<&'static str> {
         let is_of_it = self == Self::Postgres && POSTGRES_CATALOGUE.contains(&table);
         is_of_it.then_some("pg_catalog")
+    }
+
+    /// Whether a table of the catalogue has values of other tables, or statements of other sessions. Then the entry for the
+    /// whole schema does not permit it.
+    pub(super) fn has_data_of_others(self, schema: &str, table: &str) -> bool {
+        let (catalogue, tables) = match self {
+            Self::Postgres => POSTGRES_WITH_DATA,
+            Self::Mysql => MYSQL_WITH_DATA,
+        };
+        schema.eq_ignore_ascii_case(catalogue)
+            && tables.iter().any(|name| name.eq_ignore_ascii_case(table))
     }
 
     /// Whether the server knows the name as no table at all: `FROM DUAL`.

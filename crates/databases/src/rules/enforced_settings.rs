@@ -11,6 +11,8 @@ pub struct EnforcedSettings {
     pub read_only: bool,
     /// Whether `statement_timeout` was set for it.
     pub statement_timeout: bool,
+    /// Whether it has a role that the server ends when the session gets its user again, as by `DISCARD ALL`.
+    pub loses_role: bool,
     pub rules: Option<Arc<StatementRules>>,
 }
 
@@ -22,7 +24,10 @@ impl EnforcedSettings {
         let rules = StatementRules::of(settings, dialect).map(Arc::new);
         let read_only = settings.read_only == Some(true);
         let statement_timeout = settings.statement_timeout.is_some();
-        (read_only || rules.is_some()).then_some(Self { read_only, statement_timeout, rules })
+        // Servers of PostgreSQL differ: the session asks its own one.
+        let loses_role = settings.role.is_some();
+        let kept = Self { read_only, statement_timeout, loses_role, rules };
+        (read_only || kept.rules.is_some()).then_some(kept)
     }
 
     /// Whether the rules name tables. Then a session must not change what a name means.

@@ -23,6 +23,7 @@ pub(super) fn known(dialect: Dialect, tokens: Vec<Token>) -> Vec<Token> {
                 rest.by_ref().take(length).for_each(drop);
             }
             None => match rest.next() {
+                Some(token) if is_division(dialect, &token, all.last()) => all.push(Token::Div),
                 Some(token) => all.push(token),
                 None => break,
             },
@@ -33,6 +34,11 @@ pub(super) fn known(dialect: Dialect, tokens: Vec<Token>) -> Vec<Token> {
         all.truncate(column.unwrap_or_default());
     }
     all
+}
+
+/// Whether it is the operator `DIV`, for each of which the parser copies all that is before it in the expression.
+fn is_division(dialect: Dialect, token: &Token, before: Option<&Token>) -> bool {
+    dialect == Dialect::Mysql && is(token, "div") && before != Some(&Token::Period)
 }
 
 /// How many tokens this form is, if the tokens begin with it.

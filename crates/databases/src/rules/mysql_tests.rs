@@ -161,3 +161,46 @@ fn the_name_of_a_table_is_compared_as_it_is_written() {
         assert_eq!(check(text.as_bytes(), &kept).is_ok(), passes, "{text}");
     }
 }
+
+/// The parser reads the arguments of each of them twice.
+#[test]
+fn nested_calls_of_position_are_refused_before_they_are_parsed() {
+    let kept = rules(&["select"], &[]);
+    let nested = format!("SELECT {}1{}", "position(".repeat(45), ",'b')".repeat(45));
+    let reason = check(nested.as_bytes(), &kept).expect_err("it is too deep");
+    assert!(reason.contains("calls of POSITION are nested"), "{reason}");
+    assert_eq!(check(b"SELECT POSITION('a' IN b) FROM `position`", &kept), Ok(()));
+}
+
+/// The parser copies what is before each `DIV`.
+#[test]
+fn many_divisions_of_a_long_list_are_parsed_as_one() {
+    let kept = rules(&["select"], &["orders"]);
+    let list = "1,".repeat(50_000);
+    let divided = format!("SELECT f({list}1){}", " DIV 1".repeat(1_900));
+    assert_eq!(check(divided.as_bytes(), &kept), Ok(()));
+    let hidden = format!("SELECT 1{} DIV (SELECT 1 FROM secret)", " DIV 1".repeat(10));
+    let reason = check(hidden.as_bytes(), &kept).expect_err("secret is not listed");
+    assert!(reason.contains("secret is none"), "{reason}");
+    for text in ["SELECT o.div FROM orders o", "SELECT `div` DIV 2 FROM orders"] {
+        assert_eq!(check(text.as_bytes(), &kept), Ok(()), "{text}");
+    }
+}
+
+/// They have values of other tables, or statements of other sessions.
+#[test]
+fn the_entry_for_the_whole_catalogue_does_not_permit_its_tables_with_data_of_others() {
+    for catalogue in ["information_schema", "INFORMATION_SCHEMA"] {
+        let whole = rules(&["select"], &["orders", &format!("{catalogue}.*")]);
+        for table in ["processlist", "PROCESSLIST", "`ProcessList`", "COLUMN_STATISTICS"] {
+            let text = format!("SELECT * FROM {catalogue}.{table}");
+            let reason = check(text.as_bytes(), &whole).expect_err(&text);
+            assert!(reason.contains("is none of the permitted tables"), "{text}: {reason}");
+        }
+        let text = format!("SELECT * FROM {catalogue}.TABLES");
+        assert_eq!(check(text.as_bytes(), &whole), Ok(()), "{text}");
+        let named = rules(&["select"], &[&format!("{catalogue}.processlist")]);
+        let text = format!("SELECT * FROM {catalogue}.processlist");
+        assert_eq!(check(text.as_bytes(), &named), Ok(()), "{text}");
+    }
+}

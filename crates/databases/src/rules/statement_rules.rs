@@ -52,8 +52,9 @@ impl StatementRules {
     pub(super) fn table(&self, schema: Option<&str>, table: &str) -> Result<(), Reason> {
         let Some(tables) = &self.tables else { return Ok(()) };
         let catalogue = self.dialect.catalogue(table).filter(|_| schema.is_none());
+        let is_named_only = schema.is_some_and(|it| self.dialect.has_data_of_others(it, table));
         let permits = |pattern: &TablePattern| {
-            pattern.matches(schema, table)
+            pattern.matches(schema, table) && !(is_named_only && is_whole(pattern, schema))
                 || catalogue.is_some_and(|catalogue| pattern.matches(Some(catalogue), table))
         };
         if tables.iter().any(permits) {
@@ -65,4 +66,9 @@ impl StatementRules {
         let name = if name.chars().all(is_plain) { name.as_str() } else { "a name" };
         Err(format!("{name} is none of the permitted tables").into())
     }
+}
+
+/// Whether an entry is for all tables of the schema: one for a single table has its name.
+fn is_whole(pattern: &TablePattern, schema: Option<&str>) -> bool {
+    pattern.matches(schema, "")
 }

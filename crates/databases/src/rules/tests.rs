@@ -65,6 +65,8 @@ fn statements_within_the_rules_pass() {
         "ROLLBACK TO SAVEPOINT a",
         "RELEASE SAVEPOINT a",
         "DISCARD ALL",
+        "SET SESSION AUTHORIZATION DEFAULT; DISCARD SEQUENCES",
+        "SELECT lo_revenue FROM orders",
     ] {
         assert_eq!(check(text.as_bytes(), &kept), Ok(()), "{text}");
     }
@@ -143,6 +145,36 @@ fn the_postgres_catalogue_is_readable_only_where_it_is_listed() {
     assert!(reason.contains("pg_range is none of the permitted tables"), "{reason}");
     let kept = rules(POSTGRES, &["select"], &["orders"]);
     assert!(check(text.as_bytes(), &kept).is_err());
+}
+
+/// They have values of other tables, or statements of other sessions.
+#[test]
+fn the_entry_for_the_whole_catalogue_does_not_permit_its_tables_with_data_of_others() {
+    let whole = rules(POSTGRES, &["select"], &["orders", "pg_catalog.*"]);
+    for table in [
+        "pg_catalog.pg_stats",
+        "\"pg_catalog\".\"pg_statistic\"",
+        "PG_CATALOG.PG_STATS_EXT",
+        "pg_catalog.pg_stat_activity",
+        "pg_catalog.pg_largeobject",
+        "pg_stats",
+    ] {
+        let text = format!("SELECT * FROM {table} WHERE true");
+        let reason = check(text.as_bytes(), &whole).expect_err(table);
+        assert!(reason.contains("is none of the permitted tables"), "{table}: {reason}");
+    }
+    for text in ["SELECT * FROM pg_catalog.pg_class", "SELECT * FROM orders"] {
+        assert_eq!(check(text.as_bytes(), &whole), Ok(()), "{text}");
+    }
+    for text in [
+        "SELECT query FROM pg_stat_get_activity(NULL)",
+        "SELECT pg_catalog.pg_stat_get_backend_activity(1)",
+    ] {
+        assert!(check(text.as_bytes(), &whole).is_err(), "{text}");
+    }
+    let named = rules(POSTGRES, &["select"], &["pg_catalog.*", "pg_catalog.pg_stats"]);
+    assert_eq!(check(b"SELECT * FROM pg_catalog.pg_stats", &named), Ok(()));
+    assert!(check(b"SELECT * FROM pg_catalog.pg_statistic", &named).is_err());
 }
 
 #[test]
@@ -228,8 +260,51 @@ fn a_deep_statement_is_parsed_or_refused_and_never_ends_the_process() {
     assert_eq!(check(either.as_bytes(), &kept), Ok(()));
     let union = format!("SELECT 1{}", " UNION SELECT 1".repeat(600));
     assert_eq!(check(union.as_bytes(), &kept), Ok(()));
+    // A comma ends no tree of queries, and none in a string ends an item.
+    let unions = format!("SELECT 1, 1{}", " UNION SELECT 1, 1".repeat(10_000));
+    assert!(check(unions.as_bytes(), &kept).is_err());
+    let strings = format!("SELECT ''{}", " || ','".repeat(20_000));
+    assert!(check(strings.as_bytes(), &kept).is_err());
     let nested = format!("SELECT {}1{}", "(".repeat(10_000), ")".repeat(10_000));
     assert!(check(nested.as_bytes(), &kept).is_err());
     let cast = format!("SELECT 1{}", "::int".repeat(600));
     assert_eq!(check(cast.as_bytes(), &kept), Ok(()));
+}
+
+/// The parser reads the arguments of each of them twice.
+#[test]
+fn nested_calls_of_position_are_refused_before_they_are_parsed() {
+    let kept = rules(POSTGRES, &["select"], &[]);
+    let nested = |times: usize, between: &str| {
+        let begin = format!("POSITION{between}(").repeat(times);
+        format!("SELECT {begin}1{}", ",'b')".repeat(times))
+    };
+    for between in ["", " ", "/* a */\n"] {
+        let reason = check(nested(45, between).as_bytes(), &kept).expect_err("it is too deep");
+        assert!(reason.contains("calls of POSITION are nested"), "{reason}");
+    }
+    let within_others = format!("SELECT {}1{}", "f((position(".repeat(12), ")))".repeat(12));
+    assert!(check(within_others.as_bytes(), &kept).is_err());
+    let beside = format!("SELECT 1{}", ", position('a' IN b)".repeat(100));
+    assert_eq!(check(beside.as_bytes(), &kept), Ok(()));
+    let within = "SELECT position(substr('a', position('b' IN a)) IN b) FROM orders";
+    assert_eq!(check(within.as_bytes(), &kept), Ok(()));
+}
+
+/// SQLAlchemy casts each value, and sends 1,000 rows at once.
+#[test]
+fn an_insert_of_many_rows_with_casts_passes() {
+    let kept = rules(POSTGRES, &["select", "insert"], &["orders"]);
+    let rows: Vec<String> = (0..1_000)
+        .map(|row| {
+            let first = 3 * row + 1;
+            format!("(${first}::INTEGER, ${}::VARCHAR, ${}::BOOLEAN)", first + 1, first + 2)
+        })
+        .collect();
+    let insert = format!("INSERT INTO orders (a, b, c) VALUES {} RETURNING a", rows.join(", "));
+    assert_eq!(check(insert.as_bytes(), &kept), Ok(()));
+    let hidden = insert.replace("$2999::VARCHAR", "(SELECT a FROM secret)");
+    assert_ne!(insert, hidden);
+    let reason = check(hidden.as_bytes(), &kept).expect_err("secret is not listed");
+    assert!(reason.contains("secret is none"), "{reason}");
 }

@@ -84,7 +84,7 @@ fn statement(tokens: &[Lexed], text: &[u8], kept: &EnforcedSettings) -> Result<(
         return Err("a clause or a function in it writes".into());
     }
     if kept.read_only {
-        reads(first, &words)?;
+        reads(first, &words, tokens, text)?;
     }
     if first == "set" {
         settings::check(tokens, text, kept)?;
@@ -96,7 +96,7 @@ fn statement(tokens: &[Lexed], text: &[u8], kept: &EnforcedSettings) -> Result<(
 }
 
 /// Checks that a statement of a read-only session reads.
-fn reads(first: &str, words: &[&str]) -> Result<(), Reason> {
+fn reads(first: &str, words: &[&str], tokens: &[Lexed], text: &[u8]) -> Result<(), Reason> {
     if !READING.contains(&first) {
         return Err(ONLY_READING);
     }
@@ -106,9 +106,7 @@ fn reads(first: &str, words: &[&str]) -> Result<(), Reason> {
         "unlock" if !matches!(words, ["unlock", "tables"]) => Err(ONLY_READING),
         "set" | "begin" | "start" if has_pair(words, ["read", "write"]) => Err(READ_WRITE),
         // MariaDB runs what it explains; a SELECT in a read-only transaction writes nothing.
-        "with" | "explain" | "desc" | "describe" if words.iter().any(|word| is_write(word)) => {
-            Err(ONLY_READING)
-        }
+        "with" | "explain" | "desc" | "describe" if writes(tokens, text) => Err(ONLY_READING),
         _ => Ok(()),
     }
 }
@@ -171,8 +169,18 @@ fn shows_definition(words: &[&str]) -> bool {
     matches!(words, ["show", "create", "table" | "view", ..])
 }
 
-fn is_write(word: &str) -> bool {
-    matches!(word, "insert" | "update" | "delete" | "replace")
+/// Whether a statement in it writes. Before a parenthesis, `INSERT` and `REPLACE` are functions: the statements name a table
+/// first.
+fn writes(tokens: &[Lexed], text: &[u8]) -> bool {
+    let is_bare = |lexed: &Lexed| !text[lexed.at.clone()].starts_with(b"`");
+    tokens.iter().enumerate().filter(|(_, lexed)| is_bare(lexed)).any(|(at, lexed)| {
+        let next = tokens.get(at + 1).map(|next| &next.token);
+        match lexed.word() {
+            Some("update" | "delete") => true,
+            Some("insert" | "replace") => next != Some(&SqlToken::Symbol(b'(')),
+            _ => false,
+        }
+    })
 }
 
 #[cfg(test)]
@@ -196,6 +204,10 @@ mod tests {
             "SHOW TABLES",
             "DESCRIBE t",
             "EXPLAIN SELECT * FROM t",
+            "WITH x AS (SELECT REPLACE('aa', 'a', 'b') n) SELECT * FROM x",
+            "EXPLAIN SELECT replace (a, 'a', 'b'), INSERT(a, 1, 2, 'x') FROM `replace`",
+            "WITH x AS (SELECT `update` FROM t) SELECT * FROM x WHERE `delete` = 1",
+            "DESCRIBE `insert`",
             "BEGIN",
             "START TRANSACTION READ ONLY",
             "START TRANSACTION WITH CONSISTENT SNAPSHOT",
@@ -231,6 +243,21 @@ mod tests {
         // Texts in latin1.
         assert_eq!(check(b"SELECT 'gr\xf6\xdfe\xa0' -- \xa0", &read_only()), Ok(()));
         assert_eq!(check(b"SELECT a AS gr\xf6\xdfe FROM t", &read_only()), Ok(()));
+    }
+
+    #[test]
+    fn a_statement_that_writes_is_refused_behind_with_and_explain() {
+        for text in [
+            "WITH x AS (SELECT REPLACE('aa', 'a', 'b')) DELETE FROM t",
+            "WITH x AS (SELECT 1) UPDATE t SET a = REPLACE(a, 'a', 'b')",
+            "EXPLAIN REPLACE t (a) VALUES (1)",
+            "EXPLAIN REPLACE `t` (a) VALUES (1)",
+            "EXPLAIN INSERT/* ( */INTO t VALUES (INSERT('a', 1, 1, 'b'))",
+            "DESC INSERT t () VALUES ()",
+            "EXPLAIN FORMAT=JSON DELETE FROM t",
+        ] {
+            assert_eq!(check(text.as_bytes(), &read_only()), Err(ONLY_READING), "{text}");
+        }
     }
 
     /// In latin1, servers take the byte 0xA0 for a blank, also behind two minus signs.

@@ -62,7 +62,7 @@ const PATH_SETTINGS: &[&str] = &["schema", "search_path"];
 const STATEMENT_TIMEOUT: &str = "statement_timeout";
 
 /// Settings that `set_config` may change: drivers and frameworks set them when a session begins.
-const CONFIGURED: &[&str] = &["datestyle", "intervalstyle", "jit", "timezone"];
+const CONFIGURED: &[&str] = &["bytea_output", "datestyle", "intervalstyle", "jit", "timezone"];
 
 /// The statement by which `pg_dump` sets a setting that servers have or have not. It changes no other one.
 const OF_PG_DUMP: &[u8] =
@@ -72,6 +72,21 @@ const OF_PG_DUMP: &[u8] =
 /// Functions that change settings, run SQL in a text, write files or large objects, or act on the server.
 const REFUSED_FUNCTIONS: &[&str] = &[
     "connectby",
+    "lo_close",
+    "lo_creat",
+    "lo_create",
+    "lo_export",
+    "lo_from_bytea",
+    "lo_import",
+    "lo_lseek",
+    "lo_lseek64",
+    "lo_open",
+    "lo_put",
+    "lo_tell",
+    "lo_tell64",
+    "lo_truncate",
+    "lo_truncate64",
+    "lo_unlink",
     "lowrite",
     "pg_cancel_backend",
     "pg_create_logical_replication_slot",
@@ -98,7 +113,6 @@ const REFUSED_PREFIXES: &[&str] = &[
     "crosstab",
     "dblink",
     "gin_clean_",
-    "lo_",
     "heap_force_",
     "pg_background",
     "pg_clear_",
@@ -137,6 +151,8 @@ const OTHER_PATH: Reason = Cow::Borrowed(
     "search_path may name only schemas in which all tables that are listed without a schema are \
      permitted",
 );
+const ENDS_ROLE: Reason =
+    Cow::Borrowed("it would end the role of the connection at a server of this version");
 const TWO_PHASES: Reason = Cow::Borrowed("transactions in two phases are not permitted");
 
 /// Checks a text with any number of statements.
@@ -164,9 +180,14 @@ fn statement(tokens: &[Lexed], text: &[u8], kept: &EnforcedSettings) -> Result<(
         reads(first, &words, tokens)?;
     }
     match first {
+        // The first part of DISCARD ALL, and of what Npgsql sends in its place.
+        "set" if sets_own_user(tokens) && kept.loses_role => return Err(ENDS_ROLE),
+        "set" if sets_own_user(tokens) => {}
         "set" if sets_usual_strings(tokens, text) => {}
         "set" if kept.rules.as_ref().is_some_and(|rules| sets_safe_path(tokens, text, rules)) => {}
         "set" | "reset" => settings(&words, kept)?,
+        // It contains SET SESSION AUTHORIZATION DEFAULT.
+        "discard" if kept.loses_role && words.contains(&"all") => return Err(ENDS_ROLE),
         "commit" | "rollback" if words.contains(&"prepared") => return Err(TWO_PHASES),
         "prepare" if words.get(1) == Some(&"transaction") => return Err(TWO_PHASES),
         _ => {}
@@ -220,11 +241,12 @@ fn reads(first: &str, words: &[&str], tokens: &[Lexed]) -> Result<(), Reason> {
     }
 }
 
-/// Names of functions stand anywhere in a statement, also quoted or after a schema.
+/// Names of functions stand anywhere in a statement, also quoted, after a schema, or after a value without parentheses:
+/// `(1::oid).lo_unlink`.
 fn functions(words: &[&str]) -> Result<(), Reason> {
     let is_refused = |word: &&str| {
         REFUSED_FUNCTIONS.contains(word)
-            || REFUSED_PREFIXES.iter().any(|prefix| word.starts_with(prefix)) && *word != "lo_get"
+            || REFUSED_PREFIXES.iter().any(|prefix| word.starts_with(prefix))
     };
     if words.iter().any(is_refused) {
         return Err(REFUSED_FUNCTION);
@@ -265,6 +287,14 @@ fn sets_usual_strings(tokens: &[Lexed], text: &[u8]) -> bool {
         && name.word() == Some("standard_conforming_strings")
         && is_sign
         && text[value.at.clone()].eq_ignore_ascii_case(b"on")
+}
+
+/// Whether it is `SET SESSION AUTHORIZATION DEFAULT`, which gives the session the user of its login again. In quotes, the last
+/// word is the name of a user.
+fn sets_own_user(tokens: &[Lexed]) -> bool {
+    let words = ["set", "session", "authorization", "default"];
+    let is_bare = |lexed: &Lexed| lexed.word().is_some_and(|word| word.len() == lexed.at.len());
+    tokens.iter().map(Lexed::word).eq(words.map(Some)) && tokens.iter().all(is_bare)
 }
 
 fn mode(words: &[&str]) -> Result<(), Reason> {
@@ -395,6 +425,9 @@ mod tests {
             "SHOW default_transaction_read_only",
             "RESET ALL",
             "DISCARD ALL",
+            // What Npgsql sends in place of that.
+            "SET SESSION AUTHORIZATION DEFAULT;RESET ALL;CLOSE ALL;UNLISTEN *;\
+             SELECT pg_advisory_unlock_all();DISCARD SEQUENCES;DISCARD TEMP",
             "COPY t TO STDOUT",
             "COPY (SELECT * FROM t) TO STDOUT WITH (FORMAT csv)",
             "COPY t TO STDIN WITH DELIMITER E'\t' NULL AS E'\\\\N'",
@@ -404,6 +437,10 @@ mod tests {
             "EXECUTE p(1)",
             "LISTEN a",
             "SELECT lo_get(1)",
+            "SELECT lo_revenue, t.lo_tax, sum(lo_quantity) FROM lineorder t GROUP BY lo_orderdate",
+            // What pgAdmin begins with.
+            "SELECT set_config('bytea_output','hex',false) FROM pg_show_all_settings() \
+             WHERE name = 'bytea_output'",
             "SELECT current_setting('jit') AS cur, set_config('jit', 'off', false) AS new",
             "SELECT set_config('jit', $1, false)",
             "SELECT set_config('TimeZone', 'UTC', false)",
@@ -424,6 +461,51 @@ mod tests {
         let kept = EnforcedSettings { statement_timeout: true, ..read_only() };
         for text in ["SET statement_timeout = 0", "SET LOCAL \"Statement_Timeout\" TO 0"] {
             assert!(check(text.as_bytes(), &kept).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_session_is_given_only_the_user_of_its_login() {
+        let kept = EnforcedSettings { loses_role: true, ..read_only() };
+        let own = b"SET SESSION AUTHORIZATION DEFAULT";
+        assert!(check(own, &kept).expect_err("it ends the role").contains("would end the role"));
+        for text in [
+            "SET SESSION AUTHORIZATION \"default\"",
+            "SET SESSION AUTHORIZATION 'default'",
+            "SET SESSION AUTHORIZATION app",
+            "SET LOCAL SESSION AUTHORIZATION DEFAULT",
+            "SET session_authorization TO DEFAULT",
+            "RESET SESSION AUTHORIZATION",
+        ] {
+            assert!(check(text.as_bytes(), &read_only()).is_err(), "{text}");
+        }
+    }
+
+    /// The name of a function may be quoted, behind a schema, apart from its arguments, or behind the only one.
+    #[test]
+    fn functions_that_write_are_refused_wherever_their_names_are() {
+        for text in [
+            "SELECT lo_import('/etc/passwd')",
+            "SELECT pg_catalog . \"lo_put\" /* a */ (1, 2, 'x')",
+            "SELECT LO_UNLINK\n(1)",
+            "SELECT (1::oid).lo_unlink",
+            "SELECT x.lo_unlink FROM CAST(1 AS oid) x",
+            "SELECT a FROM dblink_exec('x', 'y')",
+        ] {
+            let reason = check(text.as_bytes(), &read_only()).expect_err(text);
+            assert_eq!(reason, REFUSED_FUNCTION, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_session_is_not_discarded_where_that_ends_the_role_of_the_connection() {
+        let kept = EnforcedSettings { loses_role: true, ..read_only() };
+        for text in ["DISCARD ALL", "SELECT 1; discard /* x */ all;"] {
+            let reason = check(text.as_bytes(), &kept).expect_err(text);
+            assert!(reason.contains("would end the role"), "{text}: {reason}");
+        }
+        for text in ["RESET ALL", "DISCARD TEMP", "DISCARD PLANS"] {
+            assert_eq!(check(text.as_bytes(), &kept), Ok(()), "{text}");
         }
     }
 

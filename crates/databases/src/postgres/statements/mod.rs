@@ -4,6 +4,7 @@
 //! lexer        tokens, as the server finds them
 //! check        what a session keeps, and which statements would change that
 //! search_path  the search path where rules name tables
+//! kept_role    whether a server ends the role of a session with its user
 //! filter       replaces refused statements by one that fails
 //! confirm      asks the server whether the session begins as it should
 //! ```
@@ -16,10 +17,12 @@
 pub mod check;
 mod confirm;
 pub mod filter;
+mod kept_role;
 mod lexer;
 mod search_path;
 
 pub use confirm::{SessionMode, confirm};
+pub use kept_role::keeps_role;
 #[cfg(test)]
 pub use lexer::tokens;
 pub use search_path::is_safe_path;

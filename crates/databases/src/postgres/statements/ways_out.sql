@@ -114,6 +114,8 @@ LOAD 'auto_explain'
 VACUUM t
 SELECT lo_create(0)
 SELECT lo_import('/etc/passwd')
+SELECT (0::oid).lo_create
+SELECT x.lo_create FROM CAST(0 AS oid) x
 SELECT dblink_exec('host=/tmp', 'DELETE FROM t')
 SELECT pg_reload_conf()
 SELECT pg_terminate_backend(1)
