@@ -61,7 +61,7 @@ impl Exposed for Rule {
     async fn add(context: &Context, input: Input<Self>) -> Result<RuleShown, ApiError> {
         let Input { mut spec, options: place } = input;
         let (deps, org) = (context.deps(), context.caller.org());
-        let turn = deps.rulebook.change_rules().await;
+        let turn = deps.rulebook.change_rules(org).await?;
         let mut stored = context.view().rules_in_order(org);
         if spec.name.is_none() {
             spec.name = Some(made_name(context, &spec));
@@ -95,7 +95,7 @@ impl Changeable for Rule {
         change: InputChange<Self>,
     ) -> Result<RuleShown, ApiError> {
         let (deps, org) = (context.deps(), context.caller.org());
-        let turn = deps.rulebook.change_rules().await;
+        let turn = deps.rulebook.change_rules(org).await?;
         let mut stored = context.view().rules_in_order(org);
         // It may have been changed or removed while this waited for its turn.
         let at = stored.iter().position(|rule| rule.id == found.id);
@@ -157,7 +157,7 @@ pub(super) async fn order(
     Body(ask): Body<RuleOrderRequest>,
 ) -> Result<Json<List<RuleShown>>, ApiError> {
     let (deps, org) = (context.deps(), context.caller.org());
-    let turn = deps.rulebook.change_rules().await;
+    let turn = deps.rulebook.change_rules(org).await?;
     let before = context.view().rules_in_order(org);
     if_match.check_tag(|| etag(&before), || "the list of rules".to_owned())?;
     let mut left = before.clone();

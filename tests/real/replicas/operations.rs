@@ -58,6 +58,39 @@ async fn a_repeated_request_has_effect_once_whichever_replica_gets_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_contradicting_rules_that_two_replicas_get_at_once_one_is_refused() {
+    let database = Database::start();
+    let origin = Origin::saying("fine");
+    let mut lab = database.under(Plan::api_key()).start(origin).await;
+    let mut other = lab.gateway.replica().await;
+    for round in 0..5 {
+        let (blind, sees) = (format!("blind-{round}"), format!("sees-{round}"));
+        let host = format!("h{round}.test");
+        let tunnel = json!({ "name": blind, "hosts": [host], "action": "tunnel" }).to_string();
+        let deny = json!({ "name": sees, "hosts": [host], "methods": ["POST"], "action": "deny" });
+        let deny = deny.to_string();
+        let (one, two) = tokio::join!(
+            lab.gateway.api("POST", "/rules", &tunnel),
+            other.api("POST", "/rules", &deny)
+        );
+        let (added, refused) = if one.head.status() == 201 { (one, two) } else { (two, one) };
+        added.is(201);
+        let error = refused.is(422).json()["error"].clone();
+        let contradiction = format!("`store:{blind}` tunnels hosts that rule `store:{sees}`");
+        assert!(error["message"].to_string().contains(&contradiction), "{error}");
+    }
+    // A change at one is in force at both.
+    lab.add_agent("late").await;
+    until_tokens(&other, "late", 1).await;
+    call(&lab.gateway, "POST", "/agents/late/bindings", &json!({ "connection": "acme" })).await;
+    until_status(&lab, &other, "late", 200).await;
+    call(&lab.gateway, "DELETE", "/agents/late/bindings/acme", &Value::Null).await;
+    until_status(&lab, &other, "late", 403).await;
+    other.stop().await;
+    lab.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replicas_are_listed_until_they_end() {
     let database = Database::start();
     let origin = Origin::saying("fine");

@@ -33,6 +33,16 @@ impl Policy {
     pub fn check(rules: &[Rule], hostless_rules_max: usize) -> Vec<CompileError> {
         check(rules, hostless_rules_max)
     }
+
+    /// Makes each tunnel that hides requests from another rule refuse them. For rules that were not checked together,
+    /// such as those that two replicas accept at the same time.
+    pub fn settle(rules: &mut [Rule]) {
+        let hides = |at: &usize| hidden_by_tunnel(rules, *at).is_some();
+        let hiding: Vec<usize> = (0..rules.len()).filter(hides).collect();
+        for at in hiding {
+            rules[at].action = RuleAction::Deny;
+        }
+    }
 }
 
 /// All errors, in the order of the rules.
@@ -260,6 +270,25 @@ mod tests {
         assert_eq!(errors(vec![tunnel(), rest()]), []);
         let blinds = CompileError::TunnelHidesRule { rule: tunnel().id, other: rest().id };
         assert_eq!(errors(vec![rest(), tunnel()]), [blinds]);
+    }
+
+    #[test]
+    fn of_contradicting_rules_the_tunnel_refuses_and_no_other_rule_changes() {
+        let by_get = |rule: Rule| Rule { methods: vec![Method::GET], ..rule };
+        let tunnel = |name: &str, host: &str| rule(name, &[host], RuleAction::Tunnel);
+        let mut rules = vec![
+            tunnel("hides", "*.a.test"),
+            by_get(rule("sees", &["x.a.test"], RuleAction::Deny)),
+            tunnel("hides-too", "x.a.test"),
+            tunnel("apart", "b.test"),
+            Rule { org: OrgId::random(), ..tunnel("elsewhere", "x.a.test") },
+        ];
+        assert_eq!(errors(rules.clone()).len(), 2);
+        Policy::settle(&mut rules);
+        assert_eq!(errors(rules.clone()), []);
+        let refuses = rules.iter().map(|rule| matches!(rule.action, RuleAction::Deny));
+        assert_eq!(refuses.collect::<Vec<_>>(), [true, true, true, false, false]);
+        assert_eq!(rules[1].methods, [Method::GET]);
     }
 
     #[test]

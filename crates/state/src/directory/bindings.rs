@@ -173,6 +173,7 @@ impl DirectoryWriter {
         connection: &ConnectionId,
         by: ManagedBy,
     ) -> Result<(), DirectoryError> {
+        self.read_plugins_of(org, agent).await?;
         let view = self.view.load_full();
         let plugins = || view.plugins_of(org, agent);
         let slot = plugins().find_map(|it| Some((it, it.slots_with(connection).next()?)));
@@ -201,7 +202,9 @@ impl DirectoryWriter {
             }
             Ok(())
         };
-        self.edit::<Agent>(org, agent, &change).await.map(drop)
+        let (before, after) = self.edit::<Agent>(org, agent, &change).await?;
+        self.give_back(&before, &after).await;
+        Ok(())
     }
 
     async fn bind(

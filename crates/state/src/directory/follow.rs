@@ -101,12 +101,15 @@ impl Directory {
     }
 
     /// Waits until the view has all changes that other replicas made before this call. Returns at once if there are
-    /// none.
+    /// none, or if this process does not follow them, as a command without a gateway.
     ///
     /// # Errors
     /// When the store fails, or the changes are not in the view after two seconds.
     pub async fn catch_up(&self) -> Result<(), DirectoryError> {
         let Some(store) = self.shared.rows.store.shared() else { return Ok(()) };
+        if self.shared.following.begun.lock().is_some() {
+            return Ok(());
+        }
         let wanted = store.position().await?;
         let mut reached = self.shared.following.reached.subscribe();
         let caught_up = reached.wait_for(|reached| reached.has(&wanted));

@@ -2,7 +2,8 @@
 //!
 //! A binding that exists only for slots allows nothing unless a plugin of its agent has the connection in a slot. So
 //! the agent's row is written first: a crash before the plugin's row is written leaves a binding that allows nothing,
-//! which `open.rs` removes.
+//! which `open.rs` removes. Changes of two plugins by two replicas are not exclusive: each replica looks for the plugins
+//! of the other one after it has removed a binding, and for its bindings after it has written a plugin.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -18,7 +19,7 @@ use super::view::View;
 use super::{Directory, DirectoryWriter, check, run_to_completion};
 use crate::store::Table;
 use keyward_base::id::{AgentId, ConnectionId, OrgId, PluginId};
-use keyward_model::{Agent, PLUGINS_MAX, Plugin, PluginFacts, PluginSpec, Record};
+use keyward_model::{Agent, BindingLimits, PLUGINS_MAX, Plugin, PluginFacts, PluginSpec, Record};
 
 /// The data of a plugin to store.
 #[derive(Clone, Debug)]
@@ -75,7 +76,7 @@ impl Stored for Plugin {
         writer: DirectoryWriter,
         record: Record<Self>,
     ) -> Result<(), DirectoryError> {
-        writer.withdraw(&record).await;
+        writer.withdraw(&record, &used([&record])).await;
         Ok(())
     }
 }
@@ -144,9 +145,13 @@ impl DirectoryWriter {
         let at = RowId::new(Table::Plugins, &record.org, &record.id);
         let reserved = self.reserve_unique(Plugin::unique(&record, &self.index), &at, None).await?;
         let added = match self.offer(&record, bindings).await {
-            Ok(()) => {
+            Ok(offered) => {
                 let index = IndexChange { reserved, freed: Vec::new() };
-                self.commit(&at, record.clone(), None, index).await
+                let added = self.commit(&at, record.clone(), None, index).await;
+                if added.is_ok() {
+                    self.offer_again(&record, &offered).await;
+                }
+                added
             }
             Err(error) => {
                 self.release_all(&reserved).await;
@@ -155,7 +160,7 @@ impl DirectoryWriter {
         };
         // If the plugin may have been added, its bindings stay.
         if added.as_ref().is_err_and(|error| !error.is_outcome_unknown()) {
-            self.withdraw(&record).await;
+            self.withdraw(&record, &used([&record])).await;
         }
         added
     }
@@ -176,15 +181,19 @@ impl DirectoryWriter {
             });
         }
         self.check_plugin(&after, new.by).await?;
-        self.offer(&after, new.bindings).await?;
+        let offered = self.offer(&after, new.bindings).await?;
+        let touched = used([&before, &after]);
         let changed = self.put_changed(before.clone(), version, after).await;
+        if changed.is_ok() {
+            self.offer_again(&before, &offered).await;
+        }
         let knows_slots = match &changed {
             Ok(_) => true,
             Err(error) if error.is_conflict() => self.knows_slots(&before).await,
             Err(error) => !error.is_outcome_unknown(),
         };
         if knows_slots {
-            self.withdraw(&before).await;
+            self.withdraw(&before, &touched).await;
         }
         changed
     }
@@ -254,36 +263,118 @@ impl DirectoryWriter {
         Ok(())
     }
 
-    /// Adds bindings that allow nothing yet to the agent; existing ones stay unchanged.
+    /// Adds bindings that allow nothing yet to the agent; existing ones stay unchanged. Returns the agent's bindings to these
+    /// connections.
     async fn offer(
         &self,
         plugin: &PluginRecord,
         bindings: Vec<BindingRecord>,
-    ) -> Result<(), DirectoryError> {
+    ) -> Result<Vec<BindingRecord>, DirectoryError> {
+        let agent = self.add_for_slots(&plugin.org, agent_of(plugin)?, &bindings).await?;
+        let offered = bindings.iter().filter_map(|it| agent.facts.binding(&it.connection));
+        Ok(offered.cloned().collect())
+    }
+
+    /// Adds those of the bindings that the agent lacks, for slots alone.
+    async fn add_for_slots(
+        &self,
+        org: &OrgId,
+        agent: &AgentId,
+        bindings: &[BindingRecord],
+    ) -> Result<Arc<AgentRecord>, DirectoryError> {
         let change = |agent: &mut AgentRecord| {
-            for binding in &bindings {
+            for binding in bindings {
                 if agent.facts.binding(&binding.connection).is_none() {
                     check::room_for_binding(agent)?;
-                    agent.facts.bindings.push(BindingRecord { direct: false, ..binding.clone() });
+                    let limits = BindingLimits::default();
+                    let binding = BindingRecord { direct: false, limits, ..binding.clone() };
+                    agent.facts.bindings.push(binding);
                 }
             }
             Ok(())
         };
-        self.edit::<Agent>(&plugin.org, agent_of(plugin)?, &change).await.map(drop)
+        self.edit::<Agent>(org, agent, &change).await.map(|(_, after)| after)
     }
 
-    /// Removes bindings of its agent that are in no slot. They already allow nothing. A binding that cannot be removed
-    /// now is removed when the store is opened again.
-    async fn withdraw(&self, plugin: &PluginRecord) {
+    /// Offers the bindings of a written plugin again: another replica may have removed them before the plugin's row was
+    /// written.
+    async fn offer_again(&self, plugin: &PluginRecord, offered: &[BindingRecord]) {
         let Some(agent) = plugin.agent.id() else { return };
-        let used = used(self.view.load().plugins_of(&plugin.org, agent));
-        let change = |agent: &mut AgentRecord| {
-            agent.facts.bindings.retain(|it| it.direct || used.contains(&it.connection));
-            Ok(())
-        };
-        if let Err(error) = self.edit::<Agent>(&plugin.org, agent, &change).await {
-            tracing::warn!(%agent, %error, "a binding that allows nothing stays until the next start");
+        if self.rows.store.shared().is_some()
+            && let Err(error) = self.add_for_slots(&plugin.org, agent, offered).await
+        {
+            tracing::warn!(%agent, plugin = plugin.name(), %error, "a slot may lack its binding: change the plugin again");
         }
+    }
+
+    /// Removes those bindings of its agent to `connections` that are in no slot. They already allow nothing. A binding that
+    /// cannot be removed now is removed when the store is opened again.
+    async fn withdraw(&self, plugin: &PluginRecord, connections: &HashSet<ConnectionId>) {
+        let (org, Some(agent)) = (&plugin.org, plugin.agent.id()) else { return };
+        let withdrawn = async {
+            let used = self.used_by(org, agent).await?;
+            let stays = |it: &BindingRecord| {
+                it.direct || used.contains(&it.connection) || !connections.contains(&it.connection)
+            };
+            let change = |agent: &mut AgentRecord| {
+                agent.facts.bindings.retain(stays);
+                Ok(())
+            };
+            self.edit::<Agent>(org, agent, &change).await
+        };
+        match withdrawn.await {
+            Ok((before, after)) => self.give_back(&before, &after).await,
+            Err(error) => {
+                tracing::warn!(%agent, %error, "a binding that allows nothing stays until the next start");
+            }
+        }
+    }
+
+    /// Gives an agent those of its removed bindings again whose connections another replica has put into slots meanwhile.
+    pub(super) async fn give_back(&self, before: &AgentRecord, after: &AgentRecord) {
+        let mut removed = before.facts.bindings.clone();
+        removed.retain(|it| after.facts.binding(&it.connection).is_none());
+        if removed.is_empty() || self.rows.store.shared().is_none() {
+            return;
+        }
+        let (org, agent) = (&before.org, &before.id);
+        let given = async {
+            let used = self.used_by(org, agent).await?;
+            removed.retain(|it| used.contains(&it.connection));
+            self.add_for_slots(org, agent, &removed).await
+        };
+        if let Err(error) = given.await {
+            tracing::warn!(%agent, %error, "a slot may lack its binding: change its plugin again");
+        }
+    }
+
+    /// The connections that are in slots of the agent's plugins.
+    async fn used_by(
+        &self,
+        org: &OrgId,
+        agent: &AgentId,
+    ) -> Result<HashSet<ConnectionId>, DirectoryError> {
+        self.read_plugins_of(org, agent).await?;
+        Ok(used(self.view.load().plugins_of(org, agent).map(|it| &**it)))
+    }
+
+    /// Brings the agent's plugins into the view as they are stored, if other replicas may have changed them.
+    pub(super) async fn read_plugins_of(
+        &self,
+        org: &OrgId,
+        agent: &AgentId,
+    ) -> Result<(), DirectoryError> {
+        if self.rows.store.shared().is_none() {
+            return Ok(());
+        }
+        let view = self.view.load_full();
+        let seen = view.plugins_of(org, agent).map(|it| RowId::new(Table::Plugins, org, &it.id));
+        let mut all = self.rows.places(Table::Plugins, org).await?;
+        all.retain(|at| PluginId::parse(&at.id).is_ok_and(|id| view.plugin(org, &id).is_none()));
+        for at in seen.chain(all) {
+            self.follow_row(at.table, &at.key()).await?;
+        }
+        Ok(())
     }
 }
 
@@ -293,8 +384,6 @@ fn agent_of(plugin: &PluginRecord) -> Result<&AgentId, DirectoryError> {
 }
 
 /// The connections that are in slots of these plugins.
-pub(super) fn used<'a>(
-    plugins: impl Iterator<Item = &'a Arc<PluginRecord>>,
-) -> HashSet<ConnectionId> {
-    plugins.flat_map(|plugin| plugin.connections().cloned()).collect()
+fn used<'a>(plugins: impl IntoIterator<Item = &'a PluginRecord>) -> HashSet<ConnectionId> {
+    plugins.into_iter().flat_map(|plugin| plugin.connections().cloned()).collect()
 }

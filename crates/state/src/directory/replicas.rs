@@ -1,6 +1,7 @@
 //! Data that the replicas of one store share in addition to resources: keys, markers of single uses, and bytes that are
 //! kept for a time. If one process owns the store, this data is in its memory.
 
+use std::io;
 use std::time::Duration;
 
 use zeroize::Zeroizing;
@@ -11,13 +12,16 @@ use super::index::everyone;
 use super::rows::unreadable;
 use crate::crypto::envelope::{EnvelopeError, Place};
 use crate::observe::heads::PublishedChain;
-use crate::store::Lease;
+use crate::store::{Lease, StoreError};
 
 /// Prefix of the names of kept heads of audit logs.
 const CHAINS: &str = "audit/";
 
 /// How long the published heads of a stopped replica are kept.
 const CHAINS_LIFE: Duration = Duration::from_secs(90 * 24 * 3_600);
+
+/// The pause between two attempts to acquire a lease that another replica holds.
+const LEASE_POLL: Duration = Duration::from_millis(50);
 
 /// The table's name in the seals of kept bytes.
 const KEPT: &str = "kept";
@@ -52,6 +56,34 @@ impl Directory {
         life: Duration,
     ) -> Result<Option<Lease>, DirectoryError> {
         Ok(self.shared.rows.store.lease(name, life).await?)
+    }
+
+    /// Like [`Directory::exclude_replicas`], but waits while another replica holds the lease; `None` if one process owns
+    /// the store.
+    ///
+    /// # Errors
+    /// When the store fails, or others hold the lease for twice its `life`.
+    pub async fn wait_to_exclude_replicas(
+        &self,
+        name: &str,
+        life: Duration,
+    ) -> Result<Option<Lease>, DirectoryError> {
+        if !self.is_shared() {
+            return Ok(None);
+        }
+        let acquired = async {
+            loop {
+                if let Some(lease) = self.exclude_replicas(name, life).await? {
+                    return Ok(Some(lease));
+                }
+                tokio::time::sleep(LEASE_POLL).await;
+            }
+        };
+        let timed_out = |_| StoreError::Io {
+            action: "wait for a change by another replica",
+            source: io::ErrorKind::TimedOut.into(),
+        };
+        tokio::time::timeout(life * 2, acquired).await.map_err(timed_out)?
     }
 
     /// Stores bytes, sealed, for a time, so that all replicas can read them.

@@ -11,6 +11,7 @@ mod life;
 mod logins;
 mod people;
 mod plugins;
+mod plugins_of_replicas;
 mod reconcile;
 mod rules;
 mod sessions;

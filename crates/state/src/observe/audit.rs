@@ -1,6 +1,7 @@
 //! [`Audit`]: a bounded queue of events for the audit log's writer thread (`sink.rs`). An exchange reserves its
 //! slot before it begins, so that its event can always be sent, also from `Drop`.
 
+use std::io;
 use std::sync::atomic::Ordering;
 use std::thread::{JoinHandle, Thread};
 use std::time::Duration;
@@ -9,6 +10,7 @@ use tokio::sync::mpsc::{self, OwnedPermit, Sender};
 use tokio::sync::{oneshot, watch};
 
 use super::event::AuditEntry;
+use super::printer::RecordPrinter;
 pub use super::sink::AuditError;
 use super::sink::{AuditSink, LogHealth, Queued};
 use super::trail::{Rotation, Trail};
@@ -43,7 +45,7 @@ pub struct AuditWriter {
 
 impl Audit {
     /// Opens the log (creating files with mode 0600), continues its chain, and starts the writer. `queue`: how
-    /// many events may wait; `stdout`: also print each record.
+    /// many events may wait; `stdout`: also print the records, as far as they are read.
     ///
     /// # Errors
     /// When a file cannot be opened or does not end with a record.
@@ -53,8 +55,19 @@ impl Audit {
         queue: usize,
         stdout: bool,
     ) -> Result<(Self, AuditWriter), AuditError> {
+        let printer = stdout.then(|| RecordPrinter::start(io::stdout())).transpose();
+        Self::printing(trail, rotation, queue, printer.map_err(AuditError::Thread)?)
+    }
+
+    /// [`Audit::open`], with the printer of the records.
+    pub(super) fn printing(
+        trail: Trail,
+        rotation: Rotation,
+        queue: usize,
+        printer: Option<RecordPrinter>,
+    ) -> Result<(Self, AuditWriter), AuditError> {
         let health = LogHealth::default();
-        let sink = AuditSink::open(trail, rotation, stdout, health.clone())?;
+        let sink = AuditSink::open(trail, rotation, printer, health.clone())?;
         let written = sink.written();
         let (sender, receiver) = mpsc::channel(queue);
         let thread = std::thread::Builder::new()

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::event::Event;
-use super::filter::Filter;
+use super::filter::{Filter, authority};
 use super::trail::Trail;
 
 /// Maximum number of groups of one count.
@@ -75,18 +75,13 @@ impl Grouping {
     /// The value of a record.
     fn of(self, event: &Event) -> Option<&str> {
         match self {
-            Self::Host => event.target.as_deref().map(host),
+            Self::Host => event.target.as_deref().map(|it| authority(it).unwrap_or(it)),
             Self::Agent => event.agent.as_deref(),
             Self::Code => event.code.as_deref(),
             Self::Connection => event.connection.as_deref(),
             Self::Rule => event.rule.as_deref(),
         }
     }
-}
-
-/// `https://host:port` without the scheme.
-fn host(target: &str) -> &str {
-    target.split_once("://").map_or(target, |(_, authority)| authority)
 }
 
 impl Counts {
@@ -137,6 +132,19 @@ mod tests {
         let (groups, other) = counts.into_groups();
         assert_eq!((groups.len(), other), (GROUPS_MAX, 5));
         assert_eq!((groups[0].name.as_deref(), groups[0].count), (Some("0"), 2), "largest first");
+    }
+
+    #[test]
+    fn a_group_of_hosts_has_neither_scheme_nor_database() {
+        for (target, group) in [
+            (Some("https://api.acme.test:8443"), Some("api.acme.test:8443")),
+            (Some("postgres://db.acme.test:5432/app"), Some("db.acme.test:5432")),
+            (Some("mysql://a.test:3306,b.test:3306/app"), Some("a.test:3306,b.test:3306")),
+            (None, None),
+        ] {
+            let event = Event { target: target.map(str::to_owned), ..samples::event(1) };
+            assert_eq!(Grouping::Host.of(&event), group);
+        }
     }
 
     #[tokio::test]

@@ -103,11 +103,16 @@ fn is_changed(wanted: &str, event: &Event) -> bool {
     change.is_some_and(|it| [&it.id, &it.name].into_iter().flatten().any(|found| found == wanted))
 }
 
-/// Whether `https://host:port` has the wanted host.
+/// The servers of a target: `host:port` of `https://host:port` and `postgres://host:port/database`; of a database with
+/// several servers, `host:port,host:port`.
+pub(super) fn authority(target: &str) -> Option<&str> {
+    let (_, rest) = target.split_once("://")?;
+    rest.split('/').next()
+}
+
+/// Whether the target has the wanted host.
 fn is_host(wanted: &str, target: Option<&str>) -> bool {
-    let Some((_, authority)) = target.and_then(|target| target.split_once("://")) else {
-        return false;
-    };
+    let Some(authority) = target.and_then(authority) else { return false };
     let is = |name: &str| match wanted.strip_prefix('*').filter(|rest| rest.starts_with('.')) {
         Some(suffix) => {
             let at = name.len().checked_sub(suffix.len()).filter(|at| *at > 0);
@@ -115,7 +120,9 @@ fn is_host(wanted: &str, target: Option<&str>) -> bool {
         }
         None => name.eq_ignore_ascii_case(wanted),
     };
-    is(authority) || is(without_port(authority))
+    // The whole list is the name of a group in counts.
+    let is_server = |server: &str| is(server) || is(without_port(server));
+    is(authority) || authority.split(',').any(is_server)
 }
 
 /// The host of `host:port`; IPv6 addresses are in brackets.
@@ -243,6 +250,42 @@ mod tests {
         }
         let address = Event { target: some("http://[::1]:80"), ..event() };
         assert!(Filter { host: some("[::1]"), ..Filter::default() }.wants(&address));
+    }
+
+    #[test]
+    fn records_of_a_database_match_by_each_of_its_servers() {
+        let one = "postgres://db.acme.test:5432/app";
+        let several = "mongodb://one.acme.test:27017,two.acme.test:27018/app";
+        let by_dns = "mongodb+srv://cluster.acme.test/app";
+        for (target, hosts, others) in [
+            (
+                one,
+                &["db.acme.test", "DB.acme.test", "db.acme.test:5432", "*.acme.test"][..],
+                &["acme.test", "db.acme.test:5433", "db.acme.test:5432/app", "app", "*.test/app"][..],
+            ),
+            (
+                several,
+                &[
+                    "one.acme.test",
+                    "two.acme.test",
+                    "two.acme.test:27018",
+                    "*.acme.test",
+                    "one.acme.test:27017,two.acme.test:27018",
+                ][..],
+                &["two.acme.test:27017", "*.one.acme.test", "acme.test", ""][..],
+            ),
+            (
+                by_dns,
+                &["cluster.acme.test", "*.acme.test"][..],
+                &["app", "cluster.acme.test/app"][..],
+            ),
+        ] {
+            let record = Event { target: some(target), ..event() };
+            let is_wanted =
+                |host: &str| Filter { host: some(host), ..Filter::default() }.wants(&record);
+            assert!(hosts.iter().all(|host| is_wanted(host)), "{target}");
+            assert!(!others.iter().any(|host| is_wanted(host)), "{target}");
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub mod log;
 mod log_json;
 pub mod metrics;
 pub mod notice;
+mod printer;
 pub mod query;
 pub mod run_refusals;
 mod sink;

@@ -18,6 +18,7 @@ use super::chain::{self, ChainError, ChainHead, FileEnd};
 use super::change::Change;
 use super::event::{AuditEntry, Outcome};
 use super::lines::first_number;
+use super::printer::RecordPrinter;
 use super::sync::Syncer;
 use super::trail::{Rotation, Trail, found};
 use keyward_base::id::OrgId;
@@ -83,7 +84,7 @@ impl LogHealth {
 pub(super) struct AuditSink {
     trail: Trail,
     rotation: Rotation,
-    stdout: bool,
+    printer: Option<RecordPrinter>,
     file: Arc<File>,
     /// Size of the file's complete lines.
     bytes: u64,
@@ -107,7 +108,7 @@ impl AuditSink {
     pub(super) fn open(
         trail: Trail,
         rotation: Rotation,
-        stdout: bool,
+        printer: Option<RecordPrinter>,
         health: LogHealth,
     ) -> Result<Self, AuditError> {
         let failed = |source| AuditError::Open { path: trail.active().to_owned(), source };
@@ -125,7 +126,7 @@ impl AuditSink {
             rotate_at: Instant::now(),
             trail,
             rotation,
-            stdout,
+            printer,
             first,
             head,
             change: None,
@@ -318,12 +319,9 @@ impl AuditSink {
         }
     }
 
-    /// Writes all lines, and retries as long as the disk is full. Meanwhile no exchange begins.
+    /// Writes all lines, and retries as long as the disk is full. Meanwhile no exchange begins. What is written is
+    /// printed.
     fn write(&mut self, mut lines: &[u8]) {
-        if self.stdout {
-            // Errors of standard output are ignored, because the file is the log.
-            let _ = io::stdout().lock().write_all(lines);
-        }
         let all = lines;
         while !lines.is_empty() {
             let result = (&*self.file).write(lines);
@@ -344,6 +342,9 @@ impl AuditSink {
         if self.health.unwritten.swap(false, Ordering::Relaxed) {
             let path = self.trail.active().display();
             tracing::warn!(id = "audit_restored", %path, "the audit log can be written again");
+        }
+        if let Some(printer) = self.printer.as_ref().filter(|_| !all.is_empty()) {
+            printer.print(all);
         }
     }
 
@@ -495,7 +496,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let trail = Trail::at(&folder.path().join("audit.jsonl"));
         let (active, health) = (trail.active().to_owned(), LogHealth::default());
-        let mut sink = AuditSink::open(trail, Rotation::default(), false, health).unwrap();
+        let mut sink = AuditSink::open(trail, Rotation::default(), None, health).unwrap();
         fs::remove_file(&active).unwrap();
         sink.begin_another_file();
         assert!(!active.exists());
@@ -506,7 +507,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let trail = Trail::at(&folder.path().join("audit.jsonl"));
         let (active, health) = (trail.active().to_owned(), LogHealth::default());
-        let mut sink = AuditSink::open(trail, Rotation::default(), false, health).unwrap();
+        let mut sink = AuditSink::open(trail, Rotation::default(), None, health).unwrap();
         sink.write(b"line\n");
         assert!(!sink.empty_deleted());
         let moved = folder.path().join("moved");

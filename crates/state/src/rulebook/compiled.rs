@@ -27,14 +27,24 @@ pub(super) struct CompiledPolicy {
 }
 
 impl PolicyInputs {
-    /// The resolved rules, or all errors. A missing name in a stored rule is not an error.
+    /// The resolved rules, or all errors. A missing name in a stored rule is not an error, nor is a contradiction between
+    /// stored rules: two replicas may have accepted one each. Both are logged.
     pub(super) fn judged(&self, names: Names<'_>) -> Result<Vec<Rule>, Vec<RulebookError>> {
         let mut stored = resolve(stored_texts(names.view), names);
         log_lost(std::mem::take(&mut stored.problems));
         let mut all = resolve(self.rules.iter().map(RuleText::from), names).then(stored);
         let mut problems = std::mem::take(&mut all.problems);
-        problems.extend(self.contradictions(&all.for_every_agent()));
-        if problems.is_empty() { Ok(all.rules()) } else { Err(problems) }
+        problems.extend(self.contradictions_of_file(&all.for_every_agent()));
+        if problems.is_empty() { Ok(self.settled(all.rules())) } else { Err(problems) }
+    }
+
+    /// Checks whether the rules of the configuration contradict each other or stored rules. A missing name is not an
+    /// error.
+    pub(super) fn check_file(&self, names: Names<'_>) -> Result<(), Vec<RulebookError>> {
+        let of_file = resolve(self.rules.iter().map(RuleText::from), names);
+        let all = of_file.then(resolve(stored_texts(names.view), names));
+        let problems = self.contradictions_of_file(&all.rules());
+        if problems.is_empty() { Ok(()) } else { Err(problems) }
     }
 
     /// The contradictions between rules, each with a place.
@@ -42,11 +52,22 @@ impl PolicyInputs {
         self.placed(Policy::check(rules, self.hostless_rules_max))
     }
 
+    /// Those that a rule of the configuration takes part in.
+    fn contradictions_of_file(&self, rules: &[Rule]) -> Vec<RulebookError> {
+        let mut errors = Policy::check(rules, self.hostless_rules_max);
+        errors.retain(|error| self.rule_of(error).is_some());
+        self.placed(errors)
+    }
+
+    /// The first rule of the configuration that an error is about.
+    fn rule_of(&self, error: &CompileError) -> Option<&PlacedRule> {
+        let is_about = |rule: &&PlacedRule| error.rules().any(|id| *id.as_str() == *rule.label());
+        self.rules.iter().find(is_about)
+    }
+
     fn placed(&self, errors: Vec<CompileError>) -> Vec<RulebookError> {
         let placed = |source: CompileError| {
-            let is_about =
-                |rule: &&PlacedRule| source.rules().any(|id| *id.as_str() == *rule.label());
-            let place = match self.rules.iter().find(is_about) {
+            let place = match self.rule_of(&source) {
                 Some(rule) => rule.place.clone(),
                 None => "stored rules".to_owned(),
             };
@@ -55,14 +76,27 @@ impl PolicyInputs {
         errors.into_iter().map(placed).collect()
     }
 
-    /// All rules in the order in which they decide; those with missing names refuse, and a warning is logged.
+    /// The rules without contradictions: a tunnel that hides requests from another rule refuses them. A warning is
+    /// logged for each contradiction.
+    fn settled(&self, mut rules: Vec<Rule>) -> Vec<Rule> {
+        for problem in self.contradictions(&rules) {
+            tracing::warn!(
+                %problem,
+                "rules contradict each other: a tunnel refuses what another rule would inspect"
+            );
+        }
+        Policy::settle(&mut rules);
+        rules
+    }
+
+    /// All rules in the order in which they decide. Those with missing names refuse, as do tunnels that contradict other
+    /// rules, and a warning is logged.
     fn lenient(&self, names: Names<'_>) -> Vec<Rule> {
         let of_file = self.rules.iter().map(RuleText::from);
         self.found(resolve(of_file, names), resolve(stored_texts(names.view), names))
     }
 
-    /// All rules of one org in the order in which they decide; those with missing names refuse, and a warning is
-    /// logged.
+    /// All rules of one org, as [`lenient`](Self::lenient).
     fn lenient_in(&self, org: &OrgId, names: Names<'_>) -> Vec<Rule> {
         let stored = names.view.rules_in_order(org);
         let of_file = self.rules.iter().filter(|rule| rule.org == *org).map(RuleText::from);
@@ -70,14 +104,14 @@ impl PolicyInputs {
         self.found(resolve(of_file, names), resolve(stored, names))
     }
 
-    /// The rules; logs a warning for each missing name.
+    /// The settled rules; logs a warning for each missing name.
     fn found(&self, mut of_file: Resolved, mut stored: Resolved) -> Vec<Rule> {
         let lost = std::mem::take(&mut of_file.problems);
         if !self.is_at_rest {
             log_lost(lost);
         }
         log_lost(std::mem::take(&mut stored.problems));
-        of_file.then(stored).rules()
+        self.settled(of_file.then(stored).rules())
     }
 
     /// The agents and connections that rules name.
@@ -107,8 +141,8 @@ impl CompiledPolicy {
         Self::of(sources, facts, rules)
     }
 
-    /// Compiles leniently: a rule whose agent or connection was removed refuses its requests, and a warning is
-    /// logged.
+    /// Compiles leniently: a rule whose agent or connection was removed refuses its requests, as does a tunnel that
+    /// contradicts another rule, and a warning is logged.
     pub(super) fn leniently(
         sources: &Arc<PolicyInputs>,
         view: Arc<View>,
@@ -123,7 +157,7 @@ impl CompiledPolicy {
         facts: Facts,
         rules: Vec<Rule>,
     ) -> Result<Self, Vec<RulebookError>> {
-        let spec = facts.spec(rules, sources.default, sources.hostless_rules_max);
+        let spec = facts.spec(rules, sources.default);
         let mut policy = Policy::compile(spec).map_err(|errors| sources.placed(errors))?;
         for (org, own) in facts.own_hosts() {
             add_own(&mut policy, &org, &own);

@@ -258,12 +258,9 @@ impl Facts {
     }
 
     /// The input for compiling a policy, without the bindings of agents and sessions, which are compiled one by one.
-    pub(super) fn spec(
-        &self,
-        rules: Vec<Rule>,
-        default: DefaultAction,
-        hostless_rules_max: usize,
-    ) -> PolicyInput {
+    pub(super) fn spec(&self, rules: Vec<Rule>, default: DefaultAction) -> PolicyInput {
+        // The inputs check the limit. Rules above it stay in force, because they may refuse requests.
+        let hostless_rules_max = usize::MAX;
         let mut spec = PolicyInput { default, rules, hostless_rules_max, ..PolicyInput::default() };
         let catalogue = self.source.catalogue();
         spec.known.extend(catalogue.known_hosts());
@@ -419,7 +416,7 @@ mod tests {
     }
 
     fn spec(samples: &Samples) -> PolicyInput {
-        samples.facts().spec(Vec::new(), DefaultAction::Deny, 10)
+        samples.facts().spec(Vec::new(), DefaultAction::Deny)
     }
 
     #[test]

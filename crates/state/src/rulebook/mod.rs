@@ -30,7 +30,8 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard, watch};
 
-use crate::directory::{ConnectionRecord, Directory};
+use crate::directory::{ConnectionRecord, Directory, DirectoryError};
+use crate::store::Lease;
 use keyward_base::agent::Agent;
 use keyward_base::id::{OrgId, RuleId};
 use keyward_model::{Record, Resource, Rule};
@@ -50,6 +51,10 @@ pub use placed_rule::{PlacedRule, PolicyInputs};
 /// The interval at which compiled bindings of idle agents are dropped. They are kept for one to two intervals after the
 /// last request.
 const IDLE_SWEEP: Duration = Duration::from_secs(600);
+
+/// How long a change of stored rules excludes other replicas. A replica that crashes during one holds the others up for so
+/// long; a change that takes longer may contradict one of theirs.
+const RULE_CHANGE_MAX: Duration = Duration::from_secs(20);
 
 /// The directory changes that were compiled.
 #[derive(Clone, Copy, Debug, Default)]
@@ -83,19 +88,21 @@ pub struct ConfigChange<'a> {
     _turn: AsyncMutexGuard<'a, ()>,
 }
 
-/// A change of stored rules in progress. Changes of rules and of the configuration exclude each other, so that the
-/// checked rules are those that are written.
+/// A change of an org's stored rules in progress. Changes of rules, at all replicas, and of the configuration exclude
+/// each other, so that the checked rules are those that are written.
 #[derive(Debug)]
 pub struct RuleChange<'a> {
     rulebook: &'a Rulebook,
     _turn: AsyncMutexGuard<'a, ()>,
+    _lease: Option<Lease>,
 }
 
 impl Rulebook {
     /// Compiles the policy. It spawns nothing: the caller must run [`follow`](Self::follow).
     ///
     /// # Errors
-    /// All errors in the rules, including names that do not exist.
+    /// All errors in the rules of the configuration, including names that do not exist and stored rules that they
+    /// contradict.
     pub fn new(
         sources: PolicyInputs,
         directory: Arc<Directory>,
@@ -110,14 +117,16 @@ impl Rulebook {
     /// without its connection refuses its requests, and one without its agents has none.
     ///
     /// # Errors
-    /// The errors in the rules, except missing names.
+    /// As [`Rulebook::new`], except missing names.
     pub fn at_rest(
         sources: PolicyInputs,
         directory: Arc<Directory>,
     ) -> Result<Self, Vec<RulebookError>> {
         let seen = *directory.changes().borrow();
         let sources = Arc::new(sources.at_rest());
-        let compiled = CompiledPolicy::leniently(&sources, directory.view())?;
+        let view = directory.view();
+        sources.check_file(Names { catalogue: &sources.catalogue, view: &view })?;
+        let compiled = CompiledPolicy::leniently(&sources, view)?;
         Ok(Self::of(compiled, sources, directory, seen))
     }
 
@@ -146,10 +155,17 @@ impl Rulebook {
         ConfigChange { rulebook: self, _turn: turn }
     }
 
-    /// Begins a change of stored rules after earlier changes have ended. It must be dropped before
-    /// [`rebuild`](Self::rebuild).
-    pub async fn change_rules(&self) -> RuleChange<'_> {
-        RuleChange { rulebook: self, _turn: self.changing.lock().await }
+    /// Begins a change of an org's stored rules after earlier changes, at all replicas, have ended and are in the view. It
+    /// must be dropped before [`rebuild`](Self::rebuild).
+    ///
+    /// # Errors
+    /// When the store fails, or other replicas change the rules for too long.
+    pub async fn change_rules(&self, org: &OrgId) -> Result<RuleChange<'_>, DirectoryError> {
+        let name = format!("rules/{org}");
+        // First the other replicas: whoever has the turn here holds up the policy of all orgs.
+        let lease = self.directory.wait_to_exclude_replicas(&name, RULE_CHANGE_MAX).await?;
+        self.directory.catch_up().await?;
+        Ok(RuleChange { rulebook: self, _turn: self.changing.lock().await, _lease: lease })
     }
 
     /// The label of an earlier rule that decides all requests of the rule `label`, so that this rule has no effect.
@@ -254,10 +270,10 @@ impl Rulebook {
 
     /// Applies the directory's current view, after any change of the configuration in progress. The cost depends on the
     /// changes. A rule whose agent or connection was removed refuses its requests and logs a warning, so that the
-    /// removal takes effect.
+    /// removal takes effect; so does a tunnel that contradicts another rule.
     ///
     /// # Errors
-    /// When the rules do not compile; the old policy stays.
+    /// When a rule is not valid by itself; the old policy stays.
     pub async fn rebuild(&self) -> Result<(), Vec<RulebookError>> {
         let _changing = self.changing.lock().await;
         self.compile()
@@ -318,10 +334,10 @@ impl Rulebook {
 
 impl ConfigChange<'_> {
     /// Applies `sources` and the present directory together. If others have changed the directory meanwhile,
-    /// rules may name resources that no longer exist; those rules refuse.
+    /// rules may name resources that no longer exist, or contradict new ones; those rules refuse.
     ///
     /// # Errors
-    /// When the rules do not compile; the old ones stay.
+    /// When a rule is not valid by itself; the old ones stay.
     pub fn apply(self, sources: PolicyInputs) -> Result<(), Vec<RulebookError>> {
         let before = self.rulebook.sources.swap(Arc::new(sources));
         let result = self.rulebook.compile();

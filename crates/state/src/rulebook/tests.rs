@@ -1,6 +1,7 @@
 //! Tests of the policy in force, with a catalogue and a directory in memory.
 
 mod changes;
+mod contradictions;
 mod lazy;
 mod sessions;
 

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 use super::deliveries::{hook, named_hook, pending};
 use super::*;
@@ -15,7 +15,7 @@ use keyward_model::{Honeytoken, HoneytokenFacts, HoneytokenSpec};
 
 /// A store that fails in one table.
 #[derive(Debug)]
-struct FailingStore {
+pub(super) struct FailingStore {
     rows: Arc<dyn Store>,
     table: Table,
     /// The number of next writes that are made, but reported as failed.
@@ -30,17 +30,38 @@ struct FailingStore {
     passed: AtomicUsize,
     /// Each read of a row waits for a permit.
     reads: Semaphore,
+    /// Each write of a row waits for a permit.
+    writes: Semaphore,
+    /// Notified when a write of a row begins.
+    writing: Notify,
 }
 
 impl FailingStore {
-    async fn open(world: &World, rows: Arc<dyn Store>, table: Table) -> (Arc<Self>, Directory) {
+    pub(super) async fn open(
+        world: &World,
+        rows: Arc<dyn Store>,
+        table: Table,
+    ) -> (Arc<Self>, Directory) {
         let [lost, refused, unreached, unread, passed] =
             std::array::from_fn(|_| AtomicUsize::new(0));
-        let reads = Semaphore::new(Semaphore::MAX_PERMITS);
-        let store = Arc::new(Self { rows, table, lost, refused, unreached, unread, passed, reads });
+        let [reads, writes] = std::array::from_fn(|_| Semaphore::new(Semaphore::MAX_PERMITS));
+        let writing = Notify::new();
+        let store =
+            Self { rows, table, lost, refused, unreached, unread, passed, reads, writes, writing };
+        let store = Arc::new(store);
         let opened: Arc<dyn Store> = store.clone();
         let directory = Directory::open(opened, world.keyring.clone(), world.clock.clone());
         (store, directory.await.unwrap())
+    }
+
+    /// Holds up the writes of rows from now on, while `meanwhile` runs after the first one has begun.
+    pub(super) async fn hold_first_write(&self, meanwhile: impl Future<Output = ()>) {
+        self.writes.forget_permits(Semaphore::MAX_PERMITS);
+        // Of an earlier write.
+        let _ = self.writing.notified().now_or_never();
+        self.writing.notified().await;
+        meanwhile.await;
+        self.writes.add_permits(Semaphore::MAX_PERMITS);
     }
 
     /// Fails if `count` is not 0, and decrements it.
@@ -86,6 +107,10 @@ impl Store for FailingStore {
         value: &[u8],
         expect: Expect,
     ) -> Result<Version, StoreError> {
+        if table == self.table {
+            self.writing.notify_one();
+            self.writes.acquire().await.expect("it is not closed").forget();
+        }
         self.fail_write(table)?;
         let written = self.rows.put(table, key, value, expect).await;
         self.fail(table, &self.lost)?;

@@ -15,7 +15,11 @@ fn manifest(slots: &[&str]) -> Manifest {
     serde_json::from_value(manifest).unwrap()
 }
 
-fn plugged(world: &World, agent: &AgentRecord, slots: &[(&str, &ConnectionId)]) -> NewPlugin {
+pub(super) fn plugged(
+    world: &World,
+    agent: &AgentRecord,
+    slots: &[(&str, &ConnectionId)],
+) -> NewPlugin {
     let names: Vec<_> = slots.iter().map(|(name, _)| *name).collect();
     let binding = |id: &ConnectionId| BindingRecord {
         connection: id.clone(),
