@@ -64,13 +64,13 @@ impl Stored for ConnectSession {
     fn add_to_indexes(view: &mut View, record: &Arc<Record<Self>>) {
         for hash in hashes(record) {
             let at = ConnectSessionAt { org: record.org.clone(), id: record.id.clone() };
-            view.connect_tokens.insert(hash, at);
+            view.connect_tokens.put(hash, at, |at| at.id == record.id);
         }
     }
 
     fn remove_from_indexes(view: &mut View, record: &Arc<Record<Self>>) {
         for hash in hashes(record) {
-            view.connect_tokens.remove(&hash);
+            view.connect_tokens.remove(&hash, |at| at.id == record.id);
         }
     }
 

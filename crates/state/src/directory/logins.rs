@@ -76,13 +76,13 @@ impl Stored for Login {
 
     fn add_to_indexes(view: &mut View, record: &Arc<Record<Self>>) {
         if let Some(hash) = TokenHash::from_hex(&record.facts.hash) {
-            view.logins.live.insert(hash, Arc::clone(record));
+            view.logins.live.put(hash, Arc::clone(record), |login| login.id == record.id);
         }
     }
 
     fn remove_from_indexes(view: &mut View, record: &Arc<Record<Self>>) {
         if let Some(hash) = TokenHash::from_hex(&record.facts.hash) {
-            view.logins.live.remove(&hash);
+            view.logins.live.remove(&hash, |login| login.id == record.id);
         }
     }
 
@@ -351,7 +351,7 @@ impl View {
     pub(super) fn add_links_of(&mut self, user: &Arc<Record<User>>) {
         for link in &user.facts.login_links {
             if let Some(hash) = TokenHash::from_hex(&link.hash) {
-                self.logins.links.insert(hash, Arc::clone(user));
+                self.logins.links.put(hash, Arc::clone(user), |of| of.id == user.id);
             }
         }
     }
@@ -360,7 +360,7 @@ impl View {
     pub(super) fn remove_links_of(&mut self, user: &Record<User>) {
         for link in &user.facts.login_links {
             if let Some(hash) = TokenHash::from_hex(&link.hash) {
-                self.logins.links.remove(&hash);
+                self.logins.links.remove(&hash, |of| of.id == user.id);
             }
         }
     }

@@ -144,12 +144,13 @@ impl Stored for Honeytoken {
 
     fn add_to_indexes(view: &mut View, record: &Arc<Record<Self>>) {
         let org = view.org_mut(&record.org);
-        org.honeytoken_cores.insert(record.facts.placeholder.core(), record.id.clone());
+        let (core, id) = (record.facts.placeholder.core(), record.id.clone());
+        org.honeytoken_cores.put(core, id, |id| *id == record.id);
     }
 
     fn remove_from_indexes(view: &mut View, record: &Arc<Record<Self>>) {
         let org = view.org_mut(&record.org);
-        org.honeytoken_cores.remove(&record.facts.placeholder.core());
+        org.honeytoken_cores.remove(&record.facts.placeholder.core(), |id| *id == record.id);
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::unique_index::UniqueIndex;
 use crate::crypto::token::TokenHash;
 use keyward_base::agent::Agent;
 use keyward_base::id::{ConnectSessionId, OrgId, TokenId};
@@ -29,14 +30,14 @@ struct SessionHolder {
 /// Tokens of logins and of links that users sign in with, and passkeys.
 #[derive(Clone, Debug, Default)]
 pub(super) struct LoginTokens {
-    pub(super) live: SharedNames<TokenHash, Arc<Record<Login>>>,
-    pub(super) links: SharedNames<TokenHash, Arc<Record<User>>>,
+    pub(super) live: UniqueIndex<TokenHash, Arc<Record<Login>>>,
+    pub(super) links: UniqueIndex<TokenHash, Arc<Record<User>>>,
     /// By the hash of the credential's id.
-    pub(super) passkeys: SharedNames<TokenHash, Arc<Record<User>>>,
+    pub(super) passkeys: UniqueIndex<TokenHash, Arc<Record<User>>>,
 }
 
 /// Connect sessions by the hash of their link's token, and by that of their browser's cookie.
-pub(super) type ConnectTokens = SharedNames<TokenHash, ConnectSessionAt>;
+pub(super) type ConnectTokens = UniqueIndex<TokenHash, ConnectSessionAt>;
 
 #[derive(Clone, Debug)]
 pub(super) struct ConnectSessionAt {
