@@ -55,14 +55,12 @@ impl Stored for Session {
 
     fn add_to_indexes(view: &mut View, record: &Arc<Record<Self>>) {
         let Some(hash) = TokenHash::from_hex(&record.facts.hash) else { return };
-        // A session without its agent or user is a leftover of an interrupted removal, and allows nothing.
-        let Some(agent) = view.in_session(record) else { return };
-        view.sessions.add(hash, agent);
+        view.sessions.add(hash, record);
     }
 
     fn remove_from_indexes(view: &mut View, record: &Arc<Record<Self>>) {
         let Some(hash) = TokenHash::from_hex(&record.facts.hash) else { return };
-        view.sessions.end(hash);
+        view.sessions.end(hash, record);
     }
 
     /// Runs with the write lock, so that the named records cannot be removed meanwhile.
@@ -176,10 +174,11 @@ impl View {
         })
     }
 
-    /// The agent in the session with this token, unless the session has ended.
+    /// The agent in the session with this token, unless the session has ended. Agent and user are looked up now: they may
+    /// enter the view later than the session.
     pub(super) fn agent_of_session(&self, hash: &TokenHash, now: Timestamp) -> Option<Agent> {
-        let agent = self.sessions.agent(hash)?;
-        self.is_still_authenticated(agent, now).then(|| agent.clone())
+        let agent = self.in_session(self.sessions.session(hash)?)?;
+        self.is_still_authenticated(&agent, now).then_some(agent)
     }
 
     /// Whether the token belongs to an ended session, as far as ended sessions are remembered.

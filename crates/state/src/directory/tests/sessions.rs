@@ -104,6 +104,24 @@ async fn a_session_ends_with_its_agent_and_its_user() {
     assert_eq!(world.rows(Table::Sessions).await.len(), 3);
 }
 
+/// Another replica has added all three, and their rows are read in any order.
+#[tokio::test]
+async fn a_session_that_is_read_before_its_agent_and_user_authenticates_when_they_are_read() {
+    let world = World::new().await;
+    let (agent, user) = (world.agent("a").await, world.user("u", Role::EndUser).await);
+    let (id, token) = world.session(&agent, &user, 10).await.unwrap();
+    let session = world.directory.view().one::<Session>(&world.org, &id).unwrap().clone();
+    let view = View::default().with(session);
+    assert_eq!(view.authenticate(&token, world.now()), None);
+    for view in [view.clone().with(agent.clone()), view.clone().with(user.clone())] {
+        assert_eq!(view.authenticate(&token, world.now()), None);
+    }
+    for view in [view.clone().with(agent.clone()).with(user.clone()), view.with(user).with(agent)] {
+        assert_eq!(view.authenticate(&token, world.now()), world.holder(&token));
+    }
+    assert!(world.holder(&token).is_some());
+}
+
 #[tokio::test]
 async fn a_session_outlives_a_restart() {
     let world = World::new().await;
