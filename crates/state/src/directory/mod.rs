@@ -64,6 +64,7 @@ mod unique_index;
 mod usage;
 mod users;
 mod view;
+mod viewed;
 mod webhooks;
 
 use std::future::Future;

@@ -180,14 +180,17 @@ impl View {
     }
 
     /// The user of a personal token, looked up as [`View::authenticate`] does. `None` if the token is unknown or
-    /// expired, and if the user is paused or an end user.
+    /// expired, and if the user was removed, is paused, or is an end user.
     pub fn person(&self, token: &str, now: Timestamp) -> Option<Person> {
         let hash = TokenHash::of(token);
         let holder = self.personal.get(&hash).filter(|holder| holder.hash.matches(&hash))?;
-        let live = holder.expires.is_none_or(|expires| now < expires) && !holder.user.paused;
-        let live = live && holder.user.role != Role::EndUser;
+        // The index alone does not prove that the user exists.
+        let user = self.one::<User>(&holder.user.org, &holder.user.id)?;
+        let held = user.facts.tokens.iter().any(|token| token.id == holder.token);
+        let live = held && holder.expires.is_none_or(|expires| now < expires);
+        let live = live && !user.paused && user.role != Role::EndUser;
         live.then(|| Person {
-            user: holder.user.clone(),
+            user: user.clone(),
             credential: UserCredential::Token(holder.token.clone()),
             scopes: holder.scopes.clone(),
             ends: holder.expires,
@@ -403,7 +406,8 @@ impl View {
         self.org_mut(&id).record = Some(org);
     }
 
-    pub(super) fn remove_org(&mut self, id: &OrgId) {
+    /// The caller has taken out its records.
+    pub(super) fn forget_org(&mut self, id: &OrgId) {
         self.orgs.remove(id);
     }
 
