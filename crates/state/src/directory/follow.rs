@@ -17,7 +17,7 @@ use super::viewed::viewed;
 use super::{Directory, DirectoryWriter};
 use crate::store::shared::ReplicaChanges;
 use crate::store::{AnnouncedReplica, SharedStore, StoreError, Table};
-use keyward_base::id::Id;
+use keyward_base::id::{Id, OrgId};
 use keyward_model::{Org, Record};
 
 /// Rows that are read while the write lock is held once.
@@ -96,6 +96,20 @@ impl Directory {
                 source: std::io::ErrorKind::TimedOut.into(),
             }
             .into()),
+        }
+    }
+
+    /// Brings the stored version of a record into the view, which may not have the changes of other replicas yet. What is
+    /// removed because a record is missing must be decided after this.
+    pub(super) async fn follow_record<R: Stored>(
+        &self,
+        org: &OrgId,
+        id: &R::Id,
+    ) -> Result<(), DirectoryError> {
+        let writer = self.turn().await?;
+        match writer.read_uncertain::<R>(&RowId::new(R::TABLE, org, id)).await {
+            Ok(_) | Err(DirectoryError::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error),
         }
     }
 

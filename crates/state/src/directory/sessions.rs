@@ -18,8 +18,8 @@ use keyward_base::agent::{Agent, AgentSession};
 use keyward_base::id::{OrgId, SessionId, UserId};
 use keyward_base::secret::Secret;
 use keyward_model::{
-    Connection, ManagedBy, Record, Refusal, Resource, Role, Session, SessionFacts, SessionSpec,
-    User,
+    Connection, ManagedBy, Record, Reference, Refusal, Resource, Role, Session, SessionFacts,
+    SessionSpec, User,
 };
 
 /// Why a connection may be used in a session.
@@ -129,17 +129,32 @@ impl Directory {
     /// When the store fails; the next call tries again.
     pub async fn remove_ended_sessions(&self) -> Result<usize, DirectoryError> {
         let (view, now) = (self.view(), self.shared.clock.now());
-        let has_ended =
-            |it: &&Arc<Record<Session>>| it.facts.expires <= now || view.in_session(it).is_none();
-        let ended: Vec<_> = view.sessions().filter(has_ended).collect();
-        for session in &ended {
+        let is_live =
+            |it: &Record<Session>| now < it.facts.expires && view.in_session(it).is_some();
+        let ended: Vec<_> = view.sessions().filter(|it| !is_live(it)).collect();
+        let mut removed = 0;
+        for session in ended {
+            if now < session.facts.expires && self.has_agent_and_user(session).await? {
+                continue;
+            }
             match self.remove::<Session>(&session.org, &session.id, ManagedBy::Store).await {
                 // A request has removed the session first.
-                Ok(()) | Err(DirectoryError::NotFound { .. }) => {}
+                Ok(()) | Err(DirectoryError::NotFound { .. }) => removed += 1,
                 Err(error) => return Err(error),
             }
         }
-        Ok(ended.len())
+        Ok(removed)
+    }
+
+    /// Whether the agent and the end user of a session exist in the store.
+    async fn has_agent_and_user(&self, session: &Record<Session>) -> Result<bool, DirectoryError> {
+        if let Some(agent) = session.agent.id() {
+            self.follow_record::<keyward_model::Agent>(&session.org, agent).await?;
+        }
+        if let Some(user) = session.user.as_ref().and_then(Reference::id) {
+            self.follow_record::<User>(&session.org, user).await?;
+        }
+        Ok(self.view().in_session(session).is_some())
     }
 }
 
