@@ -335,7 +335,7 @@ async fn drop_orphan<R: Stored>(
     }
     rows.delete(&at, None).await?;
     for unique in unique {
-        rows.delete(&unique.at, None).await?;
+        rows.release(&unique.at, Id::as_str(&record.id)).await?;
     }
     Ok(())
 }

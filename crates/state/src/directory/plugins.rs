@@ -149,7 +149,7 @@ impl DirectoryWriter {
                 self.commit(&at, record.clone(), None, index).await
             }
             Err(error) => {
-                self.release_all(&reserved).await;
+                self.release_all(&reserved, &at.id).await;
                 Err(error)
             }
         };

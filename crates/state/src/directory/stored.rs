@@ -420,7 +420,7 @@ impl DirectoryWriter {
             match self.rows.write(&at, &Claim::of(&record.id), None).await {
                 Ok(_) => reserved.push(at),
                 Err(error) => {
-                    self.release_all(&reserved).await;
+                    self.release_all(&reserved, &record.id).await;
                     if error.is_outcome_unknown() {
                         // The record is not written, so the index row is deleted if it names the record.
                         self.add_uncertain_change(UncertainChange {
@@ -437,12 +437,12 @@ impl DirectoryWriter {
         Ok(reserved)
     }
 
-    /// Deletes index rows that are not needed. If that fails, the name or token stays reserved until the store is
+    /// Deletes index rows that a record does not need. If that fails, the name or token stays reserved until the store is
     /// opened again; then it returns false.
-    pub(super) async fn release_all(&self, reserved: &[RowId]) -> bool {
+    pub(super) async fn release_all(&self, reserved: &[RowId], owner: &str) -> bool {
         let mut is_done = true;
         for at in reserved {
-            if let Err(error) = self.rows.delete(at, None).await {
+            if let Err(error) = self.rows.release(at, owner).await {
                 tracing::warn!(row = at.key(), %error, "an index row that is not needed cannot be deleted");
                 is_done = false;
             }
