@@ -148,9 +148,8 @@ impl Directory {
             let until = it.facts.expires.saturating_add(CONNECT_SESSION_KEPT);
             until.is_ok_and(|until| now < until)
         };
-        let is_kept = |it: &Record<ConnectSession>| {
-            is_recent(it) && view.connecting_user(it).is_some()
-        };
+        let is_kept =
+            |it: &Record<ConnectSession>| is_recent(it) && view.connecting_user(it).is_some();
         let all = view.each_org().flat_map(|org| org.connect_sessions.values());
         let candidates: Vec<_> = all.filter(|it| !is_kept(it)).collect();
         let mut removable = Vec::new();

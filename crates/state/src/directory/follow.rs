@@ -263,9 +263,9 @@ impl DirectoryWriter {
                     self.publish(|view| view.put_org(read.record.into()));
                 }
             }
-            None => {
-                self.publish(|view| view.remove_org(&at.org));
-            }
+            // It has no row.
+            None if at.org == OrgId::default_org() => {}
+            None => self.publish(|view| view.remove_org(&at.org)),
         }
         Ok(())
     }

@@ -163,7 +163,8 @@ async fn prevents_removal<R: Stored>(world: &World, org: &OrgId, spec: R::Spec, 
 
 /// The other replica reads the removal of the organisation before that of its user, because tables are read in order.
 #[tokio::test]
-async fn the_token_of_a_removed_organisation_is_invalid_at_other_replicas_when_its_name_is_used_again() {
+async fn the_token_of_a_removed_organisation_is_invalid_at_other_replicas_when_its_name_is_used_again()
+ {
     let world = World::new().await;
     let (rows, acme) = (MemoryReplica::first(), OrgId::named("acme").unwrap());
     let open = async || {
@@ -192,6 +193,23 @@ async fn the_token_of_a_removed_organisation_is_invalid_at_other_replicas_when_i
     drop(writer);
     assert!(other.view().org(&acme).is_some());
     assert!(other.view().person(token, world.now()).is_none());
+}
+
+/// A replica that was away for long reads the rows of all organisations that it knows.
+#[tokio::test]
+async fn the_default_organisation_which_has_no_row_stays_when_its_row_is_followed() {
+    let world = World::new().await;
+    let agent = world.agent("ci").await;
+    let (_, token) = world.token(&agent.id).await;
+    let writer = world.directory.turn().await.unwrap();
+    writer.follow_row(Table::Orgs, &format!("{}/org", world.org)).await.unwrap();
+    drop(writer);
+    let view = world.directory.view();
+    assert!(view.org(&world.org).is_some());
+    assert_eq!(
+        view.authenticate(&token, world.now()).map(|agent| agent.id),
+        Some(agent.id.clone())
+    );
 }
 
 #[tokio::test]
