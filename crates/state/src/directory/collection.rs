@@ -4,19 +4,21 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use keyward_base::id::Id;
-use keyward_base::shared_map::{SharedMap, SharedNames};
+use keyward_base::shared_map::SharedMap;
 use keyward_model::{Record, Resource};
+
+use super::unique_index::UniqueIndex;
 
 /// The records of one kind in one organisation, by id and by name. Lookups are O(1).
 #[derive(Clone, Debug)]
 pub struct Collection<R: Resource> {
     by_id: SharedMap<R::Id, Arc<Record<R>>>,
-    by_name: SharedNames<Arc<str>, R::Id>,
+    by_name: UniqueIndex<Arc<str>, R::Id>,
 }
 
 impl<R: Resource> Default for Collection<R> {
     fn default() -> Self {
-        Self { by_id: SharedMap::default(), by_name: SharedNames::default() }
+        Self { by_id: SharedMap::default(), by_name: UniqueIndex::default() }
     }
 }
 
@@ -43,7 +45,7 @@ impl<R: Resource> Collection<R> {
 
     /// Adds a record that is found by `name`.
     pub(super) fn put(&mut self, name: Arc<str>, record: Arc<Record<R>>) {
-        self.by_name.insert(name, record.id.clone());
+        self.by_name.put(name, record.id.clone(), |id| *id == record.id);
         self.by_id.insert(record.id.clone(), record);
     }
 
@@ -54,7 +56,7 @@ impl<R: Resource> Collection<R> {
         name: impl Fn(&Record<R>) -> Cow<'_, str>,
     ) -> Option<Arc<Record<R>>> {
         let record = self.by_id.remove(id)?;
-        self.by_name.remove(&*name(&record));
+        self.by_name.remove(&*name(&record), |named| named == id);
         Some(record)
     }
 }

@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::changes::ViewChange;
 use super::directory_event::{DeliveryCause, DirectoryEvent};
 use super::error::DirectoryError;
-use super::index::{Claim, IndexChange};
+use super::index::IndexChange;
 use super::rows::RowId;
 use super::uncertain_change::UncertainChange;
 use super::view::View;
@@ -54,7 +54,7 @@ impl DirectoryWriter {
             Ok(_) => {
                 self.show(after);
                 self.send_events(change.events).await;
-                self.release_all(&change.index.freed).await;
+                self.release_all(&change.index.freed, &at.id).await;
                 Ok(record)
             }
             Err(error) => {
@@ -82,7 +82,7 @@ impl DirectoryWriter {
             Ok(()) => {
                 self.show(after);
                 self.send_events(change.events).await;
-                self.release_all(&change.index.freed).await;
+                self.release_all(&change.index.freed, &at.id).await;
                 Ok(())
             }
             Err(error) => {
@@ -118,7 +118,7 @@ impl DirectoryWriter {
     /// Withdraws the events and the index rows of a change that was not made. False if some stay.
     async fn undo(&self, change: &UncertainChange) -> bool {
         let is_withdrawn = self.withdraw_events(&change.events).await;
-        self.release_all(&change.index.reserved).await && is_withdrawn
+        self.release_all(&change.index.reserved, &change.at.id).await && is_withdrawn
     }
 
     pub(super) fn has_uncertain_changes(&self) -> bool {
@@ -166,7 +166,7 @@ impl DirectoryWriter {
         }
         let released = if is_made { index.freed } else { index.reserved };
         for row in released {
-            match self.release(&row, &at.id).await {
+            match self.rows.release(&row, &at.id).await {
                 Err(DirectoryError::Store(error)) if error.is_io() => return Err(error.into()),
                 Err(error) => {
                     tracing::warn!(row = row.key(), %error, "an index row stays until a start without other replicas");
@@ -182,16 +182,6 @@ impl DirectoryWriter {
             }
         }
         Ok(())
-    }
-
-    /// Deletes an index row if it names this owner.
-    async fn release(&self, at: &RowId, owner: &str) -> Result<(), DirectoryError> {
-        match self.rows.read::<Claim>(at).await? {
-            Some(read) if read.record.owner == owner => {
-                Ok(self.rows.delete(at, Some(read.version)).await?)
-            }
-            _ => Ok(()),
-        }
     }
 
     /// The events of a change, with their deliveries to subscribed webhooks.

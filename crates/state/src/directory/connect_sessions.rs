@@ -18,7 +18,8 @@ use keyward_base::id::OrgId;
 use keyward_base::secret::Secret;
 use keyward_model::{
     BoundBrowser, CONNECT_SESSION_KEPT, CONNECT_SESSION_LIFE, ConnectSession, ConnectSessionFacts,
-    ConnectSessionSpec, Connected, Connection, ManagedBy, Record, Refusal, RefusedCall, User,
+    ConnectSessionSpec, Connected, Connection, ManagedBy, Record, Reference, Refusal, RefusedCall,
+    User,
 };
 
 /// Longest stored reason of a failure.
@@ -64,13 +65,13 @@ impl Stored for ConnectSession {
     fn add_to_indexes(view: &mut View, record: &Arc<Record<Self>>) {
         for hash in hashes(record) {
             let at = ConnectSessionAt { org: record.org.clone(), id: record.id.clone() };
-            view.connect_tokens.insert(hash, at);
+            view.connect_tokens.put(hash, at, |at| at.id == record.id);
         }
     }
 
     fn remove_from_indexes(view: &mut View, record: &Arc<Record<Self>>) {
         for hash in hashes(record) {
-            view.connect_tokens.remove(&hash);
+            view.connect_tokens.remove(&hash, |at| at.id == record.id);
         }
     }
 
@@ -134,16 +135,41 @@ impl Directory {
         Ok(NewConnectSession { session: session.await?, token })
     }
 
-    /// Connect sessions that may be removed: they ended long ago, or their user or connection was removed. The caller
-    /// must first remove their drafts and consents.
-    pub fn removable_connect_sessions(&self) -> Vec<Arc<Record<ConnectSession>>> {
+    /// Connect sessions that may be removed: they ended long ago, or their user was removed or paused. The caller must
+    /// first remove their drafts and consents.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn removable_connect_sessions(
+        &self,
+    ) -> Result<Vec<Arc<Record<ConnectSession>>>, DirectoryError> {
         let (view, now) = (self.view(), self.shared.clock.now());
-        let is_kept = |it: &&Arc<Record<ConnectSession>>| {
+        let is_recent = |it: &Record<ConnectSession>| {
             let until = it.facts.expires.saturating_add(CONNECT_SESSION_KEPT);
-            until.is_ok_and(|until| now < until) && view.connecting_user(it).is_some()
+            until.is_ok_and(|until| now < until)
         };
+        let is_kept =
+            |it: &Record<ConnectSession>| is_recent(it) && view.connecting_user(it).is_some();
         let all = view.each_org().flat_map(|org| org.connect_sessions.values());
-        all.filter(|it| !is_kept(it)).cloned().collect()
+        let candidates: Vec<_> = all.filter(|it| !is_kept(it)).collect();
+        let mut removable = Vec::new();
+        for session in candidates {
+            if !is_recent(session) || !self.has_connecting_user(session).await? {
+                removable.push(Arc::clone(session));
+            }
+        }
+        Ok(removable)
+    }
+
+    /// Whether the user of a connect session exists in the store and is not paused there.
+    async fn has_connecting_user(
+        &self,
+        session: &Record<ConnectSession>,
+    ) -> Result<bool, DirectoryError> {
+        if let Some(user) = session.user.as_ref().and_then(Reference::id) {
+            self.follow_record::<User>(&session.org, user).await?;
+        }
+        Ok(self.view().connecting_user(session).is_some())
     }
 
     /// Connect sessions that have ended and still have a draft or a consent.

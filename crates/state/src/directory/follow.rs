@@ -13,14 +13,12 @@ use super::orgs;
 use super::rows::RowId;
 use super::stored::Stored;
 use super::view::View;
+use super::viewed::viewed;
 use super::{Directory, DirectoryWriter};
 use crate::store::shared::ReplicaChanges;
 use crate::store::{AnnouncedReplica, SharedStore, StoreError, Table};
-use keyward_base::id::Id;
-use keyward_model::{
-    Agent, App, ConnectSession, Connection, DatabaseListener, Honeytoken, Hook, Login, Org,
-    OwnProvider, Plugin, Record, Rule, Session, Source, User, Webhook,
-};
+use keyward_base::id::{Id, OrgId};
+use keyward_model::{Org, Record};
 
 /// Rows that are read while the write lock is held once.
 const ROWS_A_TURN: usize = 64;
@@ -36,25 +34,6 @@ const LEAVE_MAX: Duration = Duration::from_secs(2);
 
 /// The interval at which old records of changes are deleted.
 const FORGET_EVERY: Duration = Duration::from_secs(600);
-
-/// `$shown`, with the kind of the records of a table in the view; `$other` for tables that the view does not have.
-macro_rules! viewed {
-    ($table:expr, $kind:ident => $shown:expr, $other:expr) => {
-        viewed!(@ $table, $kind, $shown, $other; Users User, Agents Agent, Connections Connection, Apps App,
-            Plugins Plugin, Webhooks Webhook, Honeytokens Honeytoken, Providers OwnProvider, Rules Rule,
-            Sessions Session, ConnectSessions ConnectSession, Logins Login, Hooks Hook,
-            Sources Source, DatabaseListeners DatabaseListener)
-    };
-    (@ $table:expr, $kind:ident, $shown:expr, $other:expr; $($of:ident $record:ident),*) => {
-        match $table {
-            $(Table::$of => {
-                type $kind = $record;
-                $shown
-            })*
-            _ => $other,
-        }
-    };
-}
 
 impl Directory {
     /// How opening treated rows that look like leftovers of a crash; other services that open the store do the same.
@@ -120,6 +99,20 @@ impl Directory {
                 source: std::io::ErrorKind::TimedOut.into(),
             }
             .into()),
+        }
+    }
+
+    /// Brings the stored version of a record into the view, which may not have the changes of other replicas yet. What is
+    /// removed because a record is missing must be decided after this.
+    pub(super) async fn follow_record<R: Stored>(
+        &self,
+        org: &OrgId,
+        id: &R::Id,
+    ) -> Result<(), DirectoryError> {
+        let writer = self.turn().await?;
+        match writer.read_uncertain::<R>(&RowId::new(R::TABLE, org, id)).await {
+            Ok(_) | Err(DirectoryError::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error),
         }
     }
 
@@ -273,9 +266,9 @@ impl DirectoryWriter {
                     self.publish(|view| view.put_org(read.record.into()));
                 }
             }
-            None => {
-                self.publish(|view| view.remove_org(&at.org));
-            }
+            // It has no row.
+            None if at.org == OrgId::default_org() => {}
+            None => self.publish(|view| view.remove_org(&at.org)),
         }
         Ok(())
     }

@@ -76,13 +76,13 @@ impl Stored for Login {
 
     fn add_to_indexes(view: &mut View, record: &Arc<Record<Self>>) {
         if let Some(hash) = TokenHash::from_hex(&record.facts.hash) {
-            view.logins.live.insert(hash, Arc::clone(record));
+            view.logins.live.put(hash, Arc::clone(record), |login| login.id == record.id);
         }
     }
 
     fn remove_from_indexes(view: &mut View, record: &Arc<Record<Self>>) {
         if let Some(hash) = TokenHash::from_hex(&record.facts.hash) {
-            view.logins.live.remove(&hash);
+            view.logins.live.remove(&hash, |login| login.id == record.id);
         }
     }
 
@@ -184,17 +184,23 @@ impl Directory {
     pub async fn remove_ended_logins(&self, idle: Duration) -> Result<usize, DirectoryError> {
         let (view, now) = (self.view(), self.shared.clock.now());
         let all = view.each_org().flat_map(|org| org.logins.values());
-        let is_user = |login: &Record<Login>| {
-            login.user.id().is_some_and(|user| view.one::<User>(&login.org, user).is_some())
-        };
-        let has_ended =
-            |login: &&Arc<Record<Login>>| !is_login_live(login, idle, now) || !is_user(login);
-        let ended: Vec<_> = all.filter(has_ended).cloned().collect();
-        let count = ended.len();
+        let is_kept =
+            |login: &Record<Login>| is_login_live(login, idle, now) && has_user(&view, login);
+        let ended: Vec<_> = all.filter(|login| !is_kept(login)).cloned().collect();
+        let mut removed = 0;
         for login in ended {
+            if is_login_live(&login, idle, now) {
+                if let Some(user) = login.user.id() {
+                    self.follow_record::<User>(&login.org, user).await?;
+                }
+                if has_user(&self.view(), &login) {
+                    continue;
+                }
+            }
             self.write(move |writer| async move { writer.end_login(&login).await }).await?;
+            removed += 1;
         }
-        Ok(count)
+        Ok(removed)
     }
 
     /// Makes a link that signs a user in once, and returns its token.
@@ -351,7 +357,7 @@ impl View {
     pub(super) fn add_links_of(&mut self, user: &Arc<Record<User>>) {
         for link in &user.facts.login_links {
             if let Some(hash) = TokenHash::from_hex(&link.hash) {
-                self.logins.links.insert(hash, Arc::clone(user));
+                self.logins.links.put(hash, Arc::clone(user), |of| of.id == user.id);
             }
         }
     }
@@ -360,7 +366,7 @@ impl View {
     pub(super) fn remove_links_of(&mut self, user: &Record<User>) {
         for link in &user.facts.login_links {
             if let Some(hash) = TokenHash::from_hex(&link.hash) {
-                self.logins.links.remove(&hash);
+                self.logins.links.remove(&hash, |of| of.id == user.id);
             }
         }
     }
@@ -376,6 +382,10 @@ pub fn idle_until(login: &Record<Login>, idle: Duration) -> Timestamp {
     let end = SignedDuration::try_from(idle).ok();
     let end = end.and_then(|idle| login.facts.last_used.checked_add(idle).ok());
     end.unwrap_or(Timestamp::MAX).min(login.facts.expires)
+}
+
+fn has_user(view: &View, login: &Record<Login>) -> bool {
+    login.user.id().is_some_and(|user| view.one::<User>(&login.org, user).is_some())
 }
 
 fn is_login_live(login: &Record<Login>, idle: Duration, now: Timestamp) -> bool {

@@ -7,7 +7,8 @@
 //! Records that the configuration file manages are changed only with [`ManagedBy::File`], which the
 //! reconciliation (`apply` of `keyward-app`) passes; for all other callers they are read-only.
 //!
-//! Files build on each other in this order: rows and indexes (`rows`, `index`, `collection`, `token_index`), the view
+//! Files build on each other in this order: rows and indexes (`rows`, `index`, `unique_index`, `collection`,
+//! `token_index`), the view
 //! (`view`), the types of this file, resources (`stored` and one file for each kind), then opening and following
 //! (`open`, `follow`).
 
@@ -59,9 +60,11 @@ mod token_index;
 mod tokens;
 mod totp;
 mod uncertain_change;
+mod unique_index;
 mod usage;
 mod users;
 mod view;
+mod viewed;
 mod webhooks;
 
 use std::future::Future;

@@ -133,8 +133,8 @@ struct UniqueValues<R: Stored> {
 
 type Slots = HashMap<AgentId, HashSet<ConnectionId>>;
 
-/// The claims of records, by the keys of their index rows, which are hashes with a secret key.
-type Claims = HashMap<RowId, Claim, RandomState>;
+/// The rows of the records that claim index rows. The keys of index rows are hashes with a secret key.
+type Claims = HashMap<RowId, RowId, RandomState>;
 
 /// The state while the records are loaded.
 struct LoadingIndex<'a> {
@@ -148,7 +148,9 @@ impl LoadingIndex<'_> {
     async fn take_all<R: Stored>(&mut self, rows: &DirectoryRows) -> Result<(), DirectoryError> {
         let mut scan = self.scan::<R>(rows);
         while let Some(page) = scan.next().await? {
-            page.into_iter().try_for_each(|one| self.take(one))?;
+            for taken in page {
+                self.take(rows, taken).await?;
+            }
         }
         Ok(())
     }
@@ -164,7 +166,7 @@ impl LoadingIndex<'_> {
             for taken in page {
                 match self.view.was_removed(&taken.record.org) {
                     true => drop_orphan(rows, taken).await?,
-                    false => self.take(taken)?,
+                    false => self.take(rows, taken).await?,
                 }
             }
         }
@@ -183,16 +185,63 @@ impl LoadingIndex<'_> {
     }
 
     /// Claims the unique values of a record and puts it into the view.
-    fn take<R: Stored>(&mut self, taken: UniqueValues<R>) -> Result<(), DirectoryError> {
-        let UniqueValues { mut record, unique, .. } = taken;
+    async fn take<R: Stored>(
+        &mut self,
+        rows: &DirectoryRows,
+        taken: UniqueValues<R>,
+    ) -> Result<(), DirectoryError> {
+        let UniqueValues { mut at, mut record, unique, .. } = taken;
         if let Some(org) = self.view.org(&record.org) {
-            record.org = org.id.clone();
+            (at.org, record.org) = (org.id.clone(), org.id.clone());
         }
         for unique in unique {
-            claim(self.wanted, unique.at, Id::as_str(&record.id), unique.what)?;
+            self.claim::<R>(rows, unique, &at).await?;
         }
         Arc::new(record).show(self.view);
         Ok(())
+    }
+
+    /// Claims a unique value for a record. While other replicas write, a value may move from one record to another
+    /// between the reads of their rows: then one of the two has changed since it was read, and the follower reads it again.
+    async fn claim<R: Stored>(
+        &mut self,
+        rows: &DirectoryRows,
+        unique: Unique,
+        record: &RowId,
+    ) -> Result<(), DirectoryError> {
+        let (value, first) = match self.wanted.entry(unique.at) {
+            Entry::Vacant(free) => {
+                free.insert(record.clone());
+                return Ok(());
+            }
+            Entry::Occupied(first) => (first.key().clone(), first.get().clone()),
+        };
+        if self.leftovers == Leftovers::Keep {
+            if !self.has_value::<R>(rows, &first, &value).await? {
+                self.wanted.insert(value, record.clone());
+                return Ok(());
+            }
+            if !self.has_value::<R>(rows, record, &value).await? {
+                return Ok(());
+            }
+        }
+        let second = record.id.clone();
+        Err(DirectoryError::Twice { what: unique.what, first: first.id, second })
+    }
+
+    /// Whether the stored record has a unique value now. Only records of one kind exchange values.
+    async fn has_value<R: Stored>(
+        &self,
+        rows: &DirectoryRows,
+        record: &RowId,
+        value: &RowId,
+    ) -> Result<bool, DirectoryError> {
+        if record.table != R::TABLE {
+            return Ok(true);
+        }
+        let read = rows.read::<Record<R>>(record).await?;
+        let unique = read.map(|read| R::unique(&read.record, self.index)).unwrap_or_default();
+        Ok(unique.iter().any(|unique| unique.at == *value))
     }
 
     /// Loads agents and their plugins.
@@ -221,7 +270,7 @@ impl LoadingIndex<'_> {
                     binding.connection = connection.id.clone();
                 }
             }
-            self.take(taken)?;
+            self.take(rows, taken).await?;
         }
         Ok(())
     }
@@ -251,7 +300,7 @@ impl LoadingIndex<'_> {
                 continue;
             }
             slots.entry(agent).or_default().extend(record.connections().cloned());
-            self.take(taken)?;
+            self.take(rows, taken).await?;
         }
         Ok(slots)
     }
@@ -286,7 +335,7 @@ async fn drop_orphan<R: Stored>(
     }
     rows.delete(&at, None).await?;
     for unique in unique {
-        rows.delete(&unique.at, None).await?;
+        rows.release(&unique.at, Id::as_str(&record.id)).await?;
     }
     Ok(())
 }
@@ -366,25 +415,6 @@ async fn refuse_unless_empty(rows: &DirectoryRows) -> Result<(), DirectoryError>
     Ok(())
 }
 
-fn claim(
-    wanted: &mut Claims,
-    at: RowId,
-    owner: impl ToString,
-    what: &'static str,
-) -> Result<(), DirectoryError> {
-    let claim = Claim::of(owner);
-    match wanted.entry(at) {
-        Entry::Vacant(free) => {
-            free.insert(claim);
-            Ok(())
-        }
-        Entry::Occupied(other) => {
-            let first = other.get().owner.clone();
-            Err(DirectoryError::Twice { what, first, second: claim.owner })
-        }
-    }
-}
-
 /// Repairs the index rows according to the records.
 async fn repair(rows: &DirectoryRows, mut wanted: Claims) -> Result<(), DirectoryError> {
     let mut stale: Vec<(RowId, Version)> = Vec::new();
@@ -393,7 +423,9 @@ async fn repair(rows: &DirectoryRows, mut wanted: Claims) -> Result<(), Director
         while let Some(page) = scan.next().await? {
             for (at, read) in page {
                 match wanted.entry(at) {
-                    Entry::Occupied(claim) if *claim.get() == read.record => drop(claim.remove()),
+                    Entry::Occupied(owner) if owner.get().id == read.record.owner => {
+                        drop(owner.remove());
+                    }
                     other => stale.push((other.key().clone(), read.version)),
                 }
             }
@@ -403,9 +435,9 @@ async fn repair(rows: &DirectoryRows, mut wanted: Claims) -> Result<(), Director
         tracing::warn!(row = at.key(), "dropping an index row that no record asks for");
         rows.delete(&at, Some(version)).await?;
     }
-    for (at, claim) in wanted {
-        tracing::warn!(row = at.key(), owner = claim.owner, "making a missing index row");
-        rows.write(&at, &claim, None).await?;
+    for (at, owner) in wanted {
+        tracing::warn!(row = at.key(), owner = owner.id, "making a missing index row");
+        rows.write(&at, &Claim::of(&owner.id), None).await?;
     }
     Ok(())
 }

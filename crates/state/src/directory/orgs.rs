@@ -7,6 +7,9 @@ use jiff::Timestamp;
 use super::error::DirectoryError;
 use super::index::IndexChange;
 use super::rows::RowId;
+use super::stored::Stored;
+use super::view::View;
+use super::viewed::viewed;
 use super::{Directory, DirectoryWriter};
 use crate::store::Table;
 use keyward_base::id::OrgId;
@@ -85,5 +88,21 @@ impl DirectoryWriter {
             Some(_) => Ok(()),
             None => Err(DirectoryError::not_found("organisation", org.name())),
         }
+    }
+}
+
+impl View {
+    /// Removes an organisation with all its records, which are also in indexes of the whole store. The next organisation
+    /// of its name has the same id.
+    pub(super) fn remove_org(&mut self, org: &OrgId) {
+        for table in Table::ALL {
+            viewed!(table, R => self.take_all_out::<R>(org), ());
+        }
+        self.forget_org(org);
+    }
+
+    fn take_all_out<R: Stored>(&mut self, org: &OrgId) {
+        let ids: Vec<_> = self.all::<R>(org).map(|record| record.id.clone()).collect();
+        ids.iter().for_each(|id| self.take_out::<R>(org, id));
     }
 }

@@ -26,7 +26,7 @@ impl Stored for OwnProvider {
         match record.provider(&Catalogue::default()) {
             Ok(provider) => {
                 let org = view.org_mut(&record.org);
-                org.compiled_providers.insert(provider.id.clone(), Arc::new(provider));
+                org.compiled_providers.insert(record.id.clone(), Arc::new(provider));
                 org.catalogue = OrgCatalogue::default();
             }
             // An earlier version of Keyward accepted the definition.
@@ -39,7 +39,7 @@ impl Stored for OwnProvider {
 
     fn remove_from_indexes(view: &mut View, record: &Arc<Record<Self>>) {
         let org = view.org_mut(&record.org);
-        org.compiled_providers.remove(record.name());
+        org.compiled_providers.remove(&record.id);
         org.catalogue = OrgCatalogue::default();
     }
 

@@ -90,14 +90,16 @@ impl View {
     /// Adds the passkeys of a user to the index.
     pub(super) fn add_passkeys_of(&mut self, user: &Arc<Record<User>>) {
         for passkey in &user.facts.passkeys {
-            self.logins.passkeys.insert(TokenHash::of(&passkey.credential), Arc::clone(user));
+            let hash = TokenHash::of(&passkey.credential);
+            self.logins.passkeys.put(hash, Arc::clone(user), |of| of.id == user.id);
         }
     }
 
     /// Removes the passkeys of a user from the index.
     pub(super) fn remove_passkeys_of(&mut self, user: &Record<User>) {
         for passkey in &user.facts.passkeys {
-            self.logins.passkeys.remove(&TokenHash::of(&passkey.credential));
+            let hash = TokenHash::of(&passkey.credential);
+            self.logins.passkeys.remove(&hash, |of| of.id == user.id);
         }
     }
 }

@@ -154,7 +154,7 @@ impl DirectoryWriter {
                 added
             }
             Err(error) => {
-                self.release_all(&reserved).await;
+                self.release_all(&reserved, &at.id).await;
                 Err(error)
             }
         };

@@ -18,8 +18,8 @@ use keyward_base::agent::{Agent, AgentSession};
 use keyward_base::id::{OrgId, SessionId, UserId};
 use keyward_base::secret::Secret;
 use keyward_model::{
-    Connection, ManagedBy, Record, Refusal, Resource, Role, Session, SessionFacts, SessionSpec,
-    User,
+    Connection, ManagedBy, Record, Reference, Refusal, Resource, Role, Session, SessionFacts,
+    SessionSpec, User,
 };
 
 /// Why a connection may be used in a session.
@@ -55,14 +55,12 @@ impl Stored for Session {
 
     fn add_to_indexes(view: &mut View, record: &Arc<Record<Self>>) {
         let Some(hash) = TokenHash::from_hex(&record.facts.hash) else { return };
-        // A session without its agent or user is a leftover of an interrupted removal, and allows nothing.
-        let Some(agent) = view.in_session(record) else { return };
-        view.sessions.add(hash, agent);
+        view.sessions.add(hash, record);
     }
 
     fn remove_from_indexes(view: &mut View, record: &Arc<Record<Self>>) {
         let Some(hash) = TokenHash::from_hex(&record.facts.hash) else { return };
-        view.sessions.end(hash);
+        view.sessions.end(hash, record);
     }
 
     /// Runs with the write lock, so that the named records cannot be removed meanwhile.
@@ -131,17 +129,32 @@ impl Directory {
     /// When the store fails; the next call tries again.
     pub async fn remove_ended_sessions(&self) -> Result<usize, DirectoryError> {
         let (view, now) = (self.view(), self.shared.clock.now());
-        let has_ended =
-            |it: &&Arc<Record<Session>>| it.facts.expires <= now || view.in_session(it).is_none();
-        let ended: Vec<_> = view.sessions().filter(has_ended).collect();
-        for session in &ended {
+        let is_live =
+            |it: &Record<Session>| now < it.facts.expires && view.in_session(it).is_some();
+        let ended: Vec<_> = view.sessions().filter(|it| !is_live(it)).collect();
+        let mut removed = 0;
+        for session in ended {
+            if now < session.facts.expires && self.has_agent_and_user(session).await? {
+                continue;
+            }
             match self.remove::<Session>(&session.org, &session.id, ManagedBy::Store).await {
                 // A request has removed the session first.
-                Ok(()) | Err(DirectoryError::NotFound { .. }) => {}
+                Ok(()) | Err(DirectoryError::NotFound { .. }) => removed += 1,
                 Err(error) => return Err(error),
             }
         }
-        Ok(ended.len())
+        Ok(removed)
+    }
+
+    /// Whether the agent and the end user of a session exist in the store.
+    async fn has_agent_and_user(&self, session: &Record<Session>) -> Result<bool, DirectoryError> {
+        if let Some(agent) = session.agent.id() {
+            self.follow_record::<keyward_model::Agent>(&session.org, agent).await?;
+        }
+        if let Some(user) = session.user.as_ref().and_then(Reference::id) {
+            self.follow_record::<User>(&session.org, user).await?;
+        }
+        Ok(self.view().in_session(session).is_some())
     }
 }
 
@@ -176,10 +189,11 @@ impl View {
         })
     }
 
-    /// The agent in the session with this token, unless the session has ended.
+    /// The agent in the session with this token, unless the session has ended. Agent and user are looked up now: they may
+    /// enter the view later than the session.
     pub(super) fn agent_of_session(&self, hash: &TokenHash, now: Timestamp) -> Option<Agent> {
-        let agent = self.sessions.agent(hash)?;
-        self.is_still_authenticated(agent, now).then(|| agent.clone())
+        let agent = self.in_session(self.sessions.session(hash)?)?;
+        self.is_still_authenticated(&agent, now).then_some(agent)
     }
 
     /// Whether the token belongs to an ended session, as far as ended sessions are remembered.

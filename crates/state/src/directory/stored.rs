@@ -144,12 +144,13 @@ impl Stored for Honeytoken {
 
     fn add_to_indexes(view: &mut View, record: &Arc<Record<Self>>) {
         let org = view.org_mut(&record.org);
-        org.honeytoken_cores.insert(record.facts.placeholder.core(), record.id.clone());
+        let (core, id) = (record.facts.placeholder.core(), record.id.clone());
+        org.honeytoken_cores.put(core, id, |id| *id == record.id);
     }
 
     fn remove_from_indexes(view: &mut View, record: &Arc<Record<Self>>) {
         let org = view.org_mut(&record.org);
-        org.honeytoken_cores.remove(&record.facts.placeholder.core());
+        org.honeytoken_cores.remove(&record.facts.placeholder.core(), |id| *id == record.id);
     }
 }
 
@@ -419,7 +420,7 @@ impl DirectoryWriter {
             match self.rows.write(&at, &Claim::of(&record.id), None).await {
                 Ok(_) => reserved.push(at),
                 Err(error) => {
-                    self.release_all(&reserved).await;
+                    self.release_all(&reserved, &record.id).await;
                     if error.is_outcome_unknown() {
                         // The record is not written, so the index row is deleted if it names the record.
                         self.add_uncertain_change(UncertainChange {
@@ -436,12 +437,12 @@ impl DirectoryWriter {
         Ok(reserved)
     }
 
-    /// Deletes index rows that are not needed. If that fails, the name or token stays reserved until the store is
+    /// Deletes index rows that a record does not need. If that fails, the name or token stays reserved until the store is
     /// opened again; then it returns false.
-    pub(super) async fn release_all(&self, reserved: &[RowId]) -> bool {
+    pub(super) async fn release_all(&self, reserved: &[RowId], owner: &str) -> bool {
         let mut is_done = true;
         for at in reserved {
-            if let Err(error) = self.rows.delete(at, None).await {
+            if let Err(error) = self.rows.release(at, owner).await {
                 tracing::warn!(row = at.key(), %error, "an index row that is not needed cannot be deleted");
                 is_done = false;
             }

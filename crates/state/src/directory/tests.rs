@@ -1,6 +1,7 @@
 //! Tests of the directory over a memory store: permissions, crashes between two rows, and rows that an editor of the
 //! database has changed.
 
+mod busy_replica;
 mod damage;
 mod deliveries;
 mod doubts;

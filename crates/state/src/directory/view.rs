@@ -17,13 +17,14 @@ use super::selected::Selected;
 #[cfg(test)]
 use super::stored::Stored;
 use super::token_index::{ConnectTokens, FormerToken, LoginTokens, SessionTokens};
+use super::unique_index::UniqueIndex;
 
 use crate::crypto::token::TokenHash;
 use keyward_base::agent::Agent;
 use keyward_base::id::{
-    AgentId, AppId, ConnectionId, HoneytokenId, OrgId, PluginId, TokenId, UserId,
+    AgentId, AppId, ConnectionId, HoneytokenId, OrgId, OwnProviderId, PluginId, TokenId, UserId,
 };
-use keyward_base::shared_map::{Difference, SharedMap, SharedNames};
+use keyward_base::shared_map::{Difference, SharedMap};
 use keyward_model::{
     App, ConnectSession, Connection, DatabaseListener, Honeytoken, Hook, Login, Org, OwnProvider,
     Plugin, Record, Role, Rule, Scope, Session, Source, User, Webhook,
@@ -36,9 +37,9 @@ use keyward_rules::provider::Provider;
 #[derive(Clone, Debug, Default)]
 pub struct View {
     orgs: SharedMap<OrgId, Arc<OrgView>>,
-    tokens: SharedNames<TokenHash, Arc<Holder>>,
-    personal: SharedNames<TokenHash, Arc<PersonalHolder>>,
-    revoked: SharedNames<TokenHash, FormerToken>,
+    tokens: UniqueIndex<TokenHash, Arc<Holder>>,
+    personal: UniqueIndex<TokenHash, Arc<PersonalHolder>>,
+    revoked: UniqueIndex<TokenHash, FormerToken>,
     pub(super) selected: Selected,
     pub(super) sessions: SessionTokens,
     pub(super) connect_tokens: ConnectTokens,
@@ -60,22 +61,23 @@ pub struct OrgView {
     pub(super) sources: Collection<Source>,
     pub(super) honeytokens: Collection<Honeytoken>,
     pub(super) own_providers: Collection<OwnProvider>,
-    /// The compiled own providers by id, as far as their definitions are valid.
-    pub(super) compiled_providers: SharedNames<Arc<str>, Arc<Provider>>,
+    /// The compiled own providers by the ids of their records, as far as their definitions are valid.
+    pub(super) compiled_providers: SharedMap<OwnProviderId, Arc<Provider>>,
     /// The catalogue with the own providers; replaced at each change of them.
     pub(super) catalogue: OrgCatalogue,
     pub(super) rules: Collection<Rule>,
     pub(super) sessions: Collection<Session>,
     pub(super) connect_sessions: Collection<ConnectSession>,
     pub(super) logins: Collection<Login>,
-    pub(super) honeytoken_cores: SharedNames<PlaceholderCore, HoneytokenId>,
+    pub(super) honeytoken_cores: UniqueIndex<PlaceholderCore, HoneytokenId>,
     pub(super) holders: HolderIndex,
     /// The number of connections by the code of their state; codes without connections are absent.
     pub(super) in_state: BTreeMap<&'static str, usize>,
     plugins_of: SharedMap<AgentId, Arc<PluginsByName>>,
 }
 
-type PluginsByName = BTreeMap<Arc<str>, Arc<PluginRecord>>;
+/// The id is part of the key, because a plugin and its successor may both be in the view for a moment.
+type PluginsByName = BTreeMap<(Arc<str>, PluginId), Arc<PluginRecord>>;
 
 /// The records in which two views differ, of the kinds that policies are compiled from.
 #[derive(Debug, Default)]
@@ -178,14 +180,17 @@ impl View {
     }
 
     /// The user of a personal token, looked up as [`View::authenticate`] does. `None` if the token is unknown or
-    /// expired, and if the user is paused or an end user.
+    /// expired, and if the user was removed, is paused, or is an end user.
     pub fn person(&self, token: &str, now: Timestamp) -> Option<Person> {
         let hash = TokenHash::of(token);
         let holder = self.personal.get(&hash).filter(|holder| holder.hash.matches(&hash))?;
-        let live = holder.expires.is_none_or(|expires| now < expires) && !holder.user.paused;
-        let live = live && holder.user.role != Role::EndUser;
+        // The index alone does not prove that the user exists.
+        let user = self.one::<User>(&holder.user.org, &holder.user.id)?;
+        let held = user.facts.tokens.iter().any(|token| token.id == holder.token);
+        let live = held && holder.expires.is_none_or(|expires| now < expires);
+        let live = live && !user.paused && user.role != Role::EndUser;
         live.then(|| Person {
-            user: holder.user.clone(),
+            user: user.clone(),
             credential: UserCredential::Token(holder.token.clone()),
             scopes: holder.scopes.clone(),
             ends: holder.expires,
@@ -273,7 +278,7 @@ impl View {
     pub fn tokens(&self) -> impl Iterator<Item = &TokenId> {
         let agents =
             self.agents().flat_map(|agent| agent.facts.tokens.iter().map(|token| &token.id));
-        agents.chain(self.personal.values().map(|holder| &holder.token))
+        agents.chain(self.personal.entries().map(|holder| &holder.token))
     }
 
     /// All connections of all orgs.
@@ -370,8 +375,9 @@ impl View {
         };
         for former in &agent.facts.revoked {
             let Some(hash) = TokenHash::from_hex(&former.hash) else { continue };
-            let (agent, token) = (holder(&former.id), former.id.clone());
-            self.revoked.insert(hash, FormerToken { agent, token, reason: "revoked" });
+            let (by, token) = (holder(&former.id), former.id.clone());
+            let former = FormerToken { agent: by, token, reason: "revoked" };
+            self.revoked.put(hash, former, |former| former.agent.id == agent.id);
         }
         if !self.org_mut(&agent.org).is_active(agent) {
             return;
@@ -380,18 +386,18 @@ impl View {
             // A malformed hash was refused at open, and authenticates no agent here.
             let Some(hash) = TokenHash::from_hex(&token.hash) else { continue };
             let holder = Holder { hash, agent: holder(&token.id), expires: token.expires };
-            self.tokens.insert(hash, Arc::new(holder));
+            self.tokens.put(hash, Arc::new(holder), |holder| holder.agent.id == agent.id);
         }
     }
 
     /// Removes the tokens of an agent from the index.
     pub(super) fn remove_tokens(&mut self, agent: &AgentRecord) {
         for hash in agent.facts.tokens.iter().filter_map(|token| TokenHash::from_hex(&token.hash)) {
-            self.tokens.remove(&hash);
+            self.tokens.remove(&hash, |holder| holder.agent.id == agent.id);
         }
         let revoked = agent.facts.revoked.iter();
         for hash in revoked.filter_map(|former| TokenHash::from_hex(&former.hash)) {
-            self.revoked.remove(&hash);
+            self.revoked.remove(&hash, |former| former.agent.id == agent.id);
         }
     }
 
@@ -400,7 +406,8 @@ impl View {
         self.org_mut(&id).record = Some(org);
     }
 
-    pub(super) fn remove_org(&mut self, id: &OrgId) {
+    /// The caller has taken out its records.
+    pub(super) fn forget_org(&mut self, id: &OrgId) {
         self.orgs.remove(id);
     }
 
@@ -415,7 +422,7 @@ impl View {
                 scopes: token.spec.scopes.clone().into(),
                 expires: token.expires,
             };
-            self.personal.insert(hash, Arc::new(holder));
+            self.personal.put(hash, Arc::new(holder), |holder| holder.user.id == user.id);
         }
     }
 
@@ -423,7 +430,7 @@ impl View {
     pub(super) fn remove_tokens_of(&mut self, user: &Record<User>) {
         for token in &user.facts.tokens {
             if let Some(hash) = TokenHash::from_hex(&token.hash) {
-                self.personal.remove(&hash);
+                self.personal.remove(&hash, |holder| holder.user.id == user.id);
             }
         }
     }
@@ -443,17 +450,21 @@ impl View {
         let Some(agent) = plugin.agent.id() else { return };
         let org = self.org_mut(&plugin.org);
         let of_agent = Arc::make_mut(org.plugins_of.entry(agent.clone()));
-        of_agent.insert(plugin.name().into(), Arc::clone(plugin));
+        of_agent.insert(name_and_id(plugin), Arc::clone(plugin));
     }
 
     pub(super) fn remove_plugin_of_agent(&mut self, plugin: &PluginRecord) {
         let Some(agent) = plugin.agent.id() else { return };
         let org = self.org_mut(&plugin.org);
         if let Some(of_agent) = org.plugins_of.get_mut(agent).map(Arc::make_mut) {
-            of_agent.remove(plugin.name());
+            of_agent.remove(&name_and_id(plugin));
             if of_agent.is_empty() {
                 org.plugins_of.remove(agent);
             }
         }
     }
+}
+
+fn name_and_id(plugin: &PluginRecord) -> (Arc<str>, PluginId) {
+    (plugin.name().into(), plugin.id.clone())
 }

@@ -144,7 +144,7 @@ impl Flows {
                 Err(error) => return Err(error),
             }
         }
-        let forgotten = self.directory().removable_connect_sessions();
+        let forgotten = self.directory().removable_connect_sessions().await?;
         for session in &forgotten {
             match self.remove_leftovers(session).await {
                 Err(FlowError::BeingFinished) => continue,

@@ -1,10 +1,12 @@
 //! Crashes between two rows, wrong keys, and edited rows. Each damaged row is named, and no row is destroyed.
 
+use super::busy_replica::{BusyReplica, Moment, follow_until_now, opened};
 use super::*;
 use crate::crypto::envelope::OVERHEAD;
 use crate::directory::index::{Claim, Index, NameKind, everyone};
 use crate::directory::open::FORMAT;
 use crate::directory::rows::{DirectoryRows, RowId};
+use crate::store::memory::MemoryReplica;
 use std::time::{Duration, Instant};
 
 /// The rows below the directory, so that a test can write only one of two.
@@ -76,6 +78,53 @@ async fn two_records_of_one_name_are_refused() {
     rows.write(&RowId::new(Table::Agents, &world.org, &twin.id), &twin, None).await.unwrap();
     let refused = world.reopen().await.unwrap_err();
     assert!(matches!(refused, DirectoryError::Twice { what: "name", .. }), "{refused}");
+    let first = MemoryReplica::first();
+    first.load(world.all_rows().await).await.unwrap();
+    let (store, clock) = (Arc::new(first.another()), world.clock.clone());
+    let beside = Directory::open(store, world.keyring.clone(), clock).await.unwrap_err();
+    assert!(matches!(beside, DirectoryError::Twice { what: "name", .. }), "{beside}");
+}
+
+/// Adds the agent `ci` with this id, and a chosen token.
+async fn add_ci(directory: &Directory, id: &AgentId, now: Timestamp) {
+    let (org, by) = (OrgId::default_org(), ManagedBy::Store);
+    let record = Record::<Agent>::new(&org, by, AgentSpec::named("ci"), AgentFacts::default(), now);
+    directory.add_record(AgentRecord { id: id.clone(), ..record }).await.unwrap();
+    let token = Some(Secret::from("twenty-characters-ok".to_owned()));
+    directory.add_token(&org, id, None, None, token).await.unwrap();
+}
+
+/// The starting replica reads the page with the agent before the other replica replaces it, and that with its successor
+/// afterwards.
+#[tokio::test]
+async fn a_replica_starts_while_another_one_replaces_an_agent_under_the_same_name_and_token() {
+    let world = World::new().await;
+    let (rows, org) = (MemoryReplica::first(), world.org.clone());
+    let other = opened(&world, rows.another()).await;
+    let mut ids = [AgentId::random(), AgentId::random()];
+    ids.sort();
+    let [old, new] = ids;
+    add_ci(&other, &old, world.now()).await;
+    let change = {
+        let (org, new, now) = (org.clone(), new.clone(), world.now());
+        async move {
+            other.remove::<Agent>(&org, &old, ManagedBy::Store).await.unwrap();
+            add_ci(&other, &new, now).await;
+        }
+    };
+    let moment = Moment::BeforePage(Table::Agents, 1);
+    let started = opened(&world, BusyReplica::new(rows.another(), moment, change)).await;
+    let is_new = || {
+        let view = started.view();
+        let held = view.authenticate("twenty-characters-ok", world.now());
+        assert_eq!(held.map(|agent| agent.id).as_ref(), Some(&new));
+        assert_eq!(view.find_agent(&org, "ci").map(|agent| &agent.id), Some(&new));
+    };
+    assert_eq!(started.view().agents().count(), 2);
+    is_new();
+    follow_until_now(&started).await;
+    assert_eq!(started.view().agents().count(), 1);
+    is_new();
 }
 
 #[tokio::test]

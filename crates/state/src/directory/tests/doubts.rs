@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio::sync::{Notify, Semaphore};
 
+use super::busy_replica::{BusyReplica, Moment, opened};
 use super::deliveries::{hook, named_hook, pending};
 use super::*;
 use crate::observe::notice::{NoticeDetails, NoticeKind};
@@ -354,6 +355,22 @@ async fn with_replicas_a_name_stays_taken_while_its_agent_may_have_been_added() 
     }
     let other = Directory::open(other, world.keyring.clone(), world.clock.clone()).await.unwrap();
     assert!(other.view().find_agent(&world.org, "made").is_some());
+}
+
+/// The first delete of the index row was made, and another replica has reserved the name before its repetition.
+#[tokio::test]
+async fn the_release_of_a_name_that_is_repeated_keeps_the_reservation_of_another_replica() {
+    let world = World::new().await;
+    let rows = MemoryReplica::first();
+    let other = opened(&world, rows.another()).await;
+    let change = async move { drop(agent(&other, "ci").await.unwrap()) };
+    let moment = Moment::AfterDelete(Table::Names);
+    let directory = opened(&world, BusyReplica::new(rows.another(), moment, change)).await;
+    let first = agent(&directory, "ci").await.unwrap();
+    directory.remove::<Agent>(&world.org, &first.id, ManagedBy::Store).await.unwrap();
+    let third = agent(&directory, "ci").await;
+    assert!(is_taken(&third), "{third:?}");
+    assert_eq!(rows.list(Table::Agents, "", None, 10).await.unwrap().len(), 1);
 }
 
 #[tokio::test]

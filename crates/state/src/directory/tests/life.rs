@@ -212,6 +212,33 @@ async fn a_removed_agents_name_is_free_again_and_nothing_of_it_stays() {
     world.agent("ci").await;
 }
 
+/// Another replica has removed the agent and added one of the same name with the same token, and its changes are read in
+/// any order.
+#[tokio::test]
+async fn an_agent_that_replaces_another_is_found_by_name_and_token_in_any_order_of_the_changes() {
+    let world = World::new().await;
+    let (org, text) = (&world.org, "twenty-characters-ok");
+    let add = async || {
+        let agent = world.agent("ci").await;
+        let token = world.directory.add_token(org, &agent.id, None, None, chosen(text));
+        token.await.unwrap();
+        world.directory.view().agent(org, &agent.id).unwrap().clone()
+    };
+    let old = add().await;
+    world.directory.remove::<Agent>(org, &old.id, ManagedBy::Store).await.unwrap();
+    let new = add().await;
+    for order in [[&old, &new], [&new, &old]] {
+        let mut view = View::of(order.map(Arc::clone), []);
+        view.take_out::<Agent>(org, &old.id);
+        assert_eq!(view.find_agent(org, "ci"), Some(&new));
+        let held = view.authenticate(text, world.now()).map(|agent| agent.id);
+        assert_eq!(held.as_ref(), Some(&new.id));
+        view.take_out::<Agent>(org, &new.id);
+        assert!(view.find_agent(org, "ci").is_none());
+        assert!(view.authenticate(text, world.now()).is_none());
+    }
+}
+
 #[tokio::test]
 async fn resources_of_another_org_do_not_exist() {
     let world = World::new().await;

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::store::memory::MemoryReplica;
 use keyward_base::database::DatabaseProtocol;
 use keyward_model::{
     DatabaseListener, DatabaseListenerSpec, Honeytoken, HoneytokenFacts, HoneytokenSpec, Hook,
@@ -158,6 +159,57 @@ async fn prevents_removal<R: Stored>(world: &World, org: &OrgId, spec: R::Spec, 
     let expected = format!("has {} `{}`", R::KIND.one, made.name());
     assert!(refused.to_string().contains(&expected), "{refused}");
     world.directory.remove::<R>(org, &made.id, ManagedBy::Store).await.unwrap();
+}
+
+/// The other replica reads the removal of the organisation before that of its user, because tables are read in order.
+#[tokio::test]
+async fn the_token_of_a_removed_organisation_is_invalid_at_other_replicas_when_its_name_is_used_again()
+ {
+    let world = World::new().await;
+    let (rows, acme) = (MemoryReplica::first(), OrgId::named("acme").unwrap());
+    let open = async || {
+        let store: Arc<dyn Store> = Arc::new(rows.another());
+        Directory::open(store, world.keyring.clone(), world.clock.clone()).await.unwrap()
+    };
+    let one = open().await;
+    one.add_org(&acme, ManagedBy::Store).await.unwrap();
+    let spec = UserSpec { name: "eve".into(), email: None, role: Role::Admin, paused: false };
+    let (by, facts) = (ManagedBy::Store, UserFacts::default());
+    let eve = one.add::<User>(&acme, by, spec, facts).await.unwrap();
+    let issued = one.add_personal_token(&acme, &eve.id, PersonalTokenSpec::default(), None);
+    let issued = issued.await.unwrap();
+    let token = issued.text.expose_text().unwrap();
+    let other = open().await;
+    assert!(other.view().person(token, world.now()).is_some());
+    one.remove::<User>(&acme, &eve.id, by).await.unwrap();
+    one.remove_org(&acme).await.unwrap();
+    let (org_key, user_key) = (format!("{acme}/org"), format!("{acme}/{}", eve.id));
+    let writer = other.turn().await.unwrap();
+    writer.follow_row(Table::Orgs, &org_key).await.unwrap();
+    writer.follow_row(Table::Users, &user_key).await.unwrap();
+    assert_eq!(other.view().tokens().count(), 0);
+    one.add_org(&acme, ManagedBy::Store).await.unwrap();
+    writer.follow_row(Table::Orgs, &org_key).await.unwrap();
+    drop(writer);
+    assert!(other.view().org(&acme).is_some());
+    assert!(other.view().person(token, world.now()).is_none());
+}
+
+/// A replica that was away for long reads the rows of all organisations that it knows.
+#[tokio::test]
+async fn the_default_organisation_which_has_no_row_stays_when_its_row_is_followed() {
+    let world = World::new().await;
+    let agent = world.agent("ci").await;
+    let (_, token) = world.token(&agent.id).await;
+    let writer = world.directory.turn().await.unwrap();
+    writer.follow_row(Table::Orgs, &format!("{}/org", world.org)).await.unwrap();
+    drop(writer);
+    let view = world.directory.view();
+    assert!(view.org(&world.org).is_some());
+    assert_eq!(
+        view.authenticate(&token, world.now()).map(|agent| agent.id),
+        Some(agent.id.clone())
+    );
 }
 
 #[tokio::test]

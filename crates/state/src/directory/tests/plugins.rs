@@ -102,6 +102,28 @@ async fn the_plugins_of_an_agent_are_removed_with_it_also_after_a_crash() {
     assert_eq!(world.rows(Table::Names).await.len(), 1, "the connection's");
 }
 
+/// Another replica has removed the plugin and installed it again, and its changes are read in any order.
+#[tokio::test]
+async fn a_plugin_that_replaces_another_is_listed_in_any_order_of_the_changes() {
+    let world = World::new().await;
+    let agent = world.agent("ci").await;
+    let a = world.connection("a").await;
+    let add = async || {
+        let new = plugged(&world, &agent, &[("a", &a.id)]);
+        world.directory.add_plugin(&world.org, new).await.unwrap()
+    };
+    let old = add().await;
+    world.directory.remove::<Plugin>(&world.org, &old.id, ManagedBy::Store).await.unwrap();
+    let new = add().await;
+    for order in [[&old, &new], [&new, &old]] {
+        let view = order.into_iter().cloned().fold(View::default(), View::with);
+        let mut view = view.with(agent.clone());
+        view.take_out::<Plugin>(&world.org, &old.id);
+        let listed: Vec<_> = view.plugins_of(&world.org, &agent.id).collect();
+        assert_eq!(listed, [&new]);
+    }
+}
+
 #[tokio::test]
 async fn a_plugin_with_a_foreign_or_undeclared_slot_is_refused_and_writes_nothing() {
     let world = World::new().await;

@@ -1,18 +1,19 @@
 //! Sessions: which tokens authenticate, when sessions end, and what is refused.
 
+use super::busy_replica::{BusyReplica, Moment, opened};
 use super::*;
+use crate::store::memory::MemoryReplica;
 use jiff::SignedDuration;
 use keyward_model::{
-    PersonalTokenSpec, Reference, Role, Session, SessionSpec, User, UserFacts, UserSpec,
+    ConnectSessionSpec, LoginSpec, PersonalTokenSpec, Reference, Role, Session, SessionSpec,
+    SignInMethod, User, UserFacts, UserSpec,
 };
 
 const HOUR: i64 = 3_600;
 
 impl World {
     async fn user(&self, name: &str, role: Role) -> Arc<Record<User>> {
-        let spec = UserSpec { name: name.into(), email: None, role, paused: false };
-        let (by, facts) = (ManagedBy::Store, UserFacts::default());
-        self.directory.add::<User>(&self.org, by, spec, facts).await.unwrap()
+        add_user(&self.directory, name, role).await
     }
 
     /// A session of one hour for a user, with the text of its token.
@@ -102,6 +103,71 @@ async fn a_session_ends_with_its_agent_and_its_user() {
     // The sessions of the removed agent and user; the other sessions may become valid again.
     assert_eq!(world.directory.remove_ended_sessions().await.unwrap(), 2);
     assert_eq!(world.rows(Table::Sessions).await.len(), 3);
+}
+
+/// Another replica has added all three, and their rows are read in any order.
+#[tokio::test]
+async fn a_session_that_is_read_before_its_agent_and_user_authenticates_when_they_are_read() {
+    let world = World::new().await;
+    let (agent, user) = (world.agent("a").await, world.user("u", Role::EndUser).await);
+    let (id, token) = world.session(&agent, &user, 10).await.unwrap();
+    let session = world.directory.view().one::<Session>(&world.org, &id).unwrap().clone();
+    let view = View::default().with(session);
+    assert_eq!(view.authenticate(&token, world.now()), None);
+    for view in [view.clone().with(agent.clone()), view.clone().with(user.clone())] {
+        assert_eq!(view.authenticate(&token, world.now()), None);
+    }
+    for view in [view.clone().with(agent.clone()).with(user.clone()), view.with(user).with(agent)] {
+        assert_eq!(view.authenticate(&token, world.now()), world.holder(&token));
+    }
+    assert!(world.holder(&token).is_some());
+}
+
+async fn add_user(directory: &Directory, name: &str, role: Role) -> Arc<Record<User>> {
+    let spec = UserSpec { name: name.into(), email: None, role, paused: false };
+    let (org, by, facts) = (OrgId::default_org(), ManagedBy::Store, UserFacts::default());
+    directory.add::<User>(&org, by, spec, facts).await.unwrap()
+}
+
+/// Adds a user with a session, one with a connect session, and one with a login. Returns the token of the session.
+async fn add_users(directory: &Directory, agent: &Record<Agent>, now: Timestamp) -> Secret {
+    let (org, later) = (&agent.org, now + SignedDuration::from_hours(1));
+    let end_user = add_user(directory, "u", Role::EndUser).await;
+    let user = Some(Reference::Id(add_user(directory, "v", Role::EndUser).await.id.clone()));
+    let connecting = ConnectSessionSpec { user, ..ConnectSessionSpec::default() };
+    directory.add_connect_session(org, connecting, 10, None).await.unwrap();
+    let user = Reference::Id(add_user(directory, "ann", Role::Member).await.id.clone());
+    let login = LoginSpec { user, method: SignInMethod::Link, browser: None, address: None };
+    let terms = LoginTerms { expires: later, token_ends: None, password: None };
+    directory.add_login(org, login, terms).await.unwrap();
+    directory.add_session(org, spec(agent, Some(&end_user)), later, 10).await.unwrap().token
+}
+
+/// Another replica adds them after the starting one has read the users, and before it reads the sessions.
+#[tokio::test]
+async fn sessions_links_and_logins_of_users_that_a_starting_replica_has_not_read_are_kept() {
+    let world = World::new().await;
+    let rows = MemoryReplica::first();
+    let other = opened(&world, rows.another()).await;
+    let (by, facts) = (ManagedBy::Store, AgentFacts::default());
+    let agent = other.add::<Agent>(&world.org, by, AgentSpec::named("a"), facts).await.unwrap();
+    let (made, token) = tokio::sync::oneshot::channel();
+    let now = world.now();
+    let change = async move { made.send(add_users(&other, &agent, now).await).unwrap() };
+    let moment = Moment::BeforePage(Table::Sessions, 0);
+    let started = opened(&world, BusyReplica::new(rows.another(), moment, change)).await;
+    let view = started.view();
+    assert_eq!((view.sessions().count(), view.all::<User>(&world.org).count()), (1, 0));
+    assert_eq!(started.remove_ended_sessions().await.unwrap(), 0);
+    assert!(started.removable_connect_sessions().await.unwrap().is_empty());
+    let idle = std::time::Duration::from_secs(3_600);
+    assert_eq!(started.remove_ended_logins(idle).await.unwrap(), 0);
+    for table in [Table::Sessions, Table::ConnectSessions, Table::Logins] {
+        assert_eq!(rows.list(table, "", None, 10).await.unwrap().len(), 1, "{table:?}");
+    }
+    let token = token.await.unwrap();
+    let held = started.view().authenticate(token.expose_text().unwrap(), now);
+    assert!(held.is_some_and(|agent| agent.session.is_some()), "the user was read");
 }
 
 #[tokio::test]

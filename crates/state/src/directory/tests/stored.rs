@@ -2,7 +2,8 @@
 
 use super::*;
 use keyward_model::{
-    Honeytoken, HoneytokenFacts, HoneytokenSpec, Record, Role, User, UserFacts, UserSpec,
+    Honeytoken, HoneytokenFacts, HoneytokenSpec, NoMembers, OwnProvider, OwnProviderSpec, Record,
+    Role, User, UserFacts, UserSpec,
 };
 
 async fn honeytoken(world: &World, name: &str) -> Result<Arc<Record<Honeytoken>>, DirectoryError> {
@@ -68,4 +69,33 @@ async fn fixed_fields_stay_and_a_refusal_changes_nothing() {
     let pause = |user: &mut Record<User>| user.spec.paused = true;
     let paused = world.directory.change(&world.org, &ann.id, pause).await.unwrap();
     assert_eq!((paused.created, paused.updated), (ann.created, Some(world.now())));
+}
+
+/// Another replica has removed the provider and added it again, and its changes are read in any order.
+#[tokio::test]
+async fn a_provider_that_replaces_another_is_in_the_catalogue_in_any_order_of_the_changes() {
+    let world = World::new().await;
+    let add = async |name: &str| {
+        let definition = serde_json::json!({
+            "id": "corp",
+            "name": name,
+            "hosts": ["api.corp.example"],
+            "auth": [{ "id": "bearer", "kind": "bearer" }],
+        });
+        let spec = OwnProviderSpec::new(definition.as_object().unwrap().clone());
+        let (by, facts) = (ManagedBy::Store, NoMembers {});
+        world.directory.add::<OwnProvider>(&world.org, by, spec, facts).await.unwrap()
+    };
+    let old = add("Old").await;
+    world.directory.remove::<OwnProvider>(&world.org, &old.id, ManagedBy::Store).await.unwrap();
+    let new = add("New").await;
+    let all = Arc::<Catalogue>::default();
+    for order in [[&old, &new], [&new, &old]] {
+        let mut view = order.into_iter().cloned().fold(View::default(), View::with);
+        view.take_out::<OwnProvider>(&world.org, &old.id);
+        let catalogue = view.catalogue(&world.org, &all);
+        assert_eq!(catalogue.get("corp").map(|it| &*it.name), Some("New"));
+        view.take_out::<OwnProvider>(&world.org, &new.id);
+        assert!(view.catalogue(&world.org, &all).get("corp").is_none());
+    }
 }

@@ -3,6 +3,7 @@
 //! Polling costs one small statement a few times a second, works through connection poolers and on every dialect, and
 //! loses no change while a replica is away. After a notification of another replica, the next poll follows at once.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -57,7 +58,9 @@ impl SharedStore for PostgresStore {
             for (place, count) in now.0 {
                 let seen = position.0.get(&place).copied().unwrap_or_default();
                 if count != seen {
-                    let mut followed = self.follow(place.0, place.1, seen, &mut changes).await?;
+                    // A change that was made after the counters were read may need one of a table that was read before.
+                    let new = seen + 1..=count;
+                    let mut followed = self.follow(place.0, place.1, new, &mut changes).await?;
                     // The log does not reach back to the position of this replica, or the counters were restored from
                     // an older copy.
                     if followed == seen {
@@ -172,19 +175,21 @@ impl PostgresStore {
         }
     }
 
-    /// Adds the changes of one part of a table after the number `seen`, and returns the last number that was read.
-    async fn follow(
+    /// Adds the changes of one part of a table that have these numbers, and returns the last number up to which all were
+    /// read.
+    pub(super) async fn follow(
         &self,
         table: Table,
         part: u16,
-        seen: u64,
+        numbers: RangeInclusive<u64>,
         changes: &mut ReplicaChanges,
     ) -> Result<u64, StoreError> {
-        let (name, from) = (table.name(), seen.cast_signed());
-        let parameters: [&(dyn ToSql + Sync); 4] =
-            [&name, &part.cast_signed(), &from, &CHANGES_MAX];
+        let name = table.name();
+        let (from, to) = (numbers.start().cast_signed(), numbers.end().cast_signed());
+        let parameters: [&(dyn ToSql + Sync); 5] =
+            [&name, &part.cast_signed(), &from, &to, &CHANGES_MAX];
         let rows = self.pool.query("read changes", sql::CHANGES, &parameters).await?;
-        let mut last = seen;
+        let mut last = numbers.start() - 1;
         let mut own = self.own.lock();
         for row in rows {
             let number = row.get::<_, i64>(0).cast_unsigned();

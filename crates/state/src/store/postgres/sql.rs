@@ -85,9 +85,9 @@ pub(super) const RELEASE: &str = "DELETE FROM keyward_leases WHERE name = $1 AND
 pub(super) const COUNTS: &str = "SELECT tbl, part, n FROM keyward_counts \
      UNION ALL SELECT '', 0::smallint, oldest_program::bigint FROM keyward_schema WHERE id = 1";
 
-/// `$1`: table, `$2`: part, `$3`: the last number that is known, `$4`: limit.
+/// `$1`: table, `$2`: part, `$3` and `$4`: the first and the last number, `$5`: limit.
 pub(super) const CHANGES: &str = "SELECT n, key FROM keyward_changes \
-     WHERE tbl = $1 AND part = $2 AND n > $3 ORDER BY n LIMIT $4";
+     WHERE tbl = $1 AND part = $2 AND n BETWEEN $3 AND $4 ORDER BY n LIMIT $5";
 
 /// Leases of replicas other than `$1`, which have the store open.
 pub(super) const OTHERS: &str = "SELECT name FROM keyward_leases \

@@ -62,6 +62,22 @@ async fn a_replica_gets_the_changes_of_others_and_not_its_own() {
     assert_eq!((all.rows, all.unknown), (expected.into(), BTreeSet::new()));
 }
 
+/// Otherwise a poll could have a change, but not an earlier one of a table that it read before, which the change needs.
+#[tokio::test]
+async fn a_poll_reads_no_change_that_is_newer_than_its_counters() {
+    let (one, other) = two().await;
+    let begun = one.position().await.unwrap();
+    let (table, key) = row(Table::Sessions, "o/a");
+    other.put(table, &key, b"x", Expect::Absent).await.unwrap();
+    let now = one.position().await.unwrap();
+    let (place, count) = now.0.into_iter().find(|(at, to)| begun.0.get(at) != Some(to)).unwrap();
+    other.delete(table, &key, Expect::Any).await.unwrap();
+    let mut changes = ReplicaChanges::default();
+    let followed = one.follow(place.0, place.1, count..=count, &mut changes).await.unwrap();
+    assert_eq!((place.0, followed), (table, count), "the deletion is for the next poll");
+    assert_eq!(changes.rows, [row(table, &key)].into());
+}
+
 /// With a sequence, a number that is visible before a smaller one would make a poller miss the smaller one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_change_is_missed_while_many_writers_commit_in_any_order() {

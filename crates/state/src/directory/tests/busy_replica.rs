@@ -1,0 +1,134 @@
+//! [`BusyReplica`]: the store of a replica, beside which another replica makes a change at a chosen moment.
+
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
+
+use super::*;
+use crate::store::memory::MemoryReplica;
+use crate::store::{Lease, SharedStore, Snapshot, StoreError, Version};
+
+/// A store whose pages have one row each.
+pub(super) struct BusyReplica {
+    rows: MemoryReplica,
+    moment: Moment,
+    /// The pages of the moment's table that were read.
+    pages: AtomicUsize,
+    change: Mutex<Option<BoxFuture<'static, ()>>>,
+}
+
+/// When the other replica makes its change.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Moment {
+    /// Before the page of this index of a table is read.
+    BeforePage(Table, usize),
+    /// After the first delete in a table, whose answer is then lost.
+    AfterDelete(Table),
+}
+
+impl BusyReplica {
+    pub(super) fn new(
+        rows: MemoryReplica,
+        moment: Moment,
+        change: impl Future<Output = ()> + Send + 'static,
+    ) -> Self {
+        let (pages, change) = (AtomicUsize::new(0), Mutex::new(Some(change.boxed())));
+        Self { rows, moment, pages, change }
+    }
+}
+
+/// Opens the rows of a store.
+pub(super) async fn opened(world: &World, rows: impl Store + 'static) -> Directory {
+    let (keyring, clock) = (world.keyring.clone(), world.clock.clone());
+    Directory::open(Arc::new(rows), keyring, clock).await.unwrap()
+}
+
+/// Follows other replicas until the view has all changes that they made before this call. Once per directory.
+pub(super) async fn follow_until_now(directory: &Directory) {
+    tokio::select! {
+        () = directory.follow(&|_, _| {}) => panic!("it is followed already"),
+        caught_up = directory.catch_up() => caught_up.unwrap(),
+    }
+}
+
+impl fmt::Debug for BusyReplica {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BusyReplica").field("moment", &self.moment).finish_non_exhaustive()
+    }
+}
+
+#[async_trait::async_trait]
+impl Store for BusyReplica {
+    async fn get(&self, table: Table, key: &str) -> Result<Option<Row>, StoreError> {
+        self.rows.get(table, key).await
+    }
+
+    async fn put(
+        &self,
+        table: Table,
+        key: &str,
+        value: &[u8],
+        expect: Expect,
+    ) -> Result<Version, StoreError> {
+        self.rows.put(table, key, value, expect).await
+    }
+
+    async fn reseal(&self, table: Table, row: &Row, value: &[u8]) -> Result<(), StoreError> {
+        self.rows.reseal(table, row, value).await
+    }
+
+    async fn delete(&self, table: Table, key: &str, expect: Expect) -> Result<(), StoreError> {
+        self.rows.delete(table, key, expect).await?;
+        let is_moment = self.moment == Moment::AfterDelete(table);
+        let change = is_moment.then(|| self.change.lock().take()).flatten();
+        let Some(change) = change else { return Ok(()) };
+        change.await;
+        let source = std::io::ErrorKind::TimedOut.into();
+        Err(StoreError::Io { action: "delete a row", source })
+    }
+
+    async fn list(
+        &self,
+        table: Table,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Row>, StoreError> {
+        if let Moment::BeforePage(of, index) = self.moment
+            && of == table
+            && self.pages.fetch_add(1, SeqCst) == index
+        {
+            let change = self.change.lock().take();
+            change.expect("each page is read once").await;
+        }
+        self.rows.list(table, prefix, after, limit.min(1)).await
+    }
+
+    async fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        self.rows.snapshot().await
+    }
+
+    async fn load(&self, rows: Vec<(Table, Row)>) -> Result<(), StoreError> {
+        self.rows.load(rows).await
+    }
+
+    async fn lease(&self, name: &str, ttl: Duration) -> Result<Option<Lease>, StoreError> {
+        self.rows.lease(name, ttl).await
+    }
+
+    async fn renew_lease(&self, lease: &Lease, ttl: Duration) -> Result<bool, StoreError> {
+        self.rows.renew_lease(lease, ttl).await
+    }
+
+    async fn changed(&self, table: Table, seen: Version) -> Result<Version, StoreError> {
+        self.rows.changed(table, seen).await
+    }
+
+    fn shared(&self) -> Option<&dyn SharedStore> {
+        self.rows.shared()
+    }
+}
