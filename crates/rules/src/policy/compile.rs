@@ -56,11 +56,11 @@ pub(super) fn check(rules: &[Rule], hostless_rules_max: usize) -> Vec<CompileErr
         }
         if rule.hosts.is_empty() && !rule.has_lost_hosts() {
             let count = hostless.entry(&rule.org).or_default();
-            *count += 1;
-            if *count == hostless_rules_max + 1 {
+            if *count == hostless_rules_max {
                 let max = hostless_rules_max;
                 errors.push(CompileError::TooManyHostless { rule: rule.id.clone(), max });
             }
+            *count += 1;
         }
         check_rule(rule, &mut errors);
         errors.extend(hidden_by_tunnel(rules, at));
