@@ -42,6 +42,8 @@ impl Flows {
         ask: ConsentRequest,
     ) -> Result<Started, FlowError> {
         endpoint(&asking, asking.oauth.device.as_ref(), "device")?;
+        // Over the limit, no code is requested.
+        self.sweep(org, &ask.person).await?;
         let settings = self.settings.load_full();
         let client = self.client(&asking.app).await?;
         let mut flow = self.new_flow(org, &asking, ask, settings.flow_lifetime);
@@ -61,7 +63,7 @@ impl Flows {
         flow.expires = device.expires;
         let code = DeviceCode::of(&polling, flow.expires);
         flow.stage = FlowStage::Polling(polling);
-        self.flows.put(org, flow.id.as_str(), &flow, None).await?;
+        self.put_new(&flow).await?;
         let id = flow.id.clone();
         self.poll_until_done(flow);
         Ok(Started::Device { flow: id, code })
