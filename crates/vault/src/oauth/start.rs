@@ -212,6 +212,7 @@ impl Flows {
             created: now,
             expires: now.saturating_add(life).unwrap_or(Timestamp::MAX),
             cookie: None,
+            session: None,
             held: ask.hold,
             stage: FlowStage::Offered,
         }
