@@ -15,7 +15,7 @@ use super::error::FlowError;
 use super::issuer_changes::urls;
 use super::start::FlowContext;
 use crate::grant::AppSecret;
-use crate::grant::oauth::{Metadata, document, host, is_secure};
+use crate::grant::oauth::{Metadata, document, host, is_secure, or_default};
 use crate::{NewApp, NewConnection};
 use keyward_base::id::{AppId, OrgId, UserId};
 use keyward_model::{
@@ -67,9 +67,9 @@ struct ResourceServer<'a> {
 #[derive(Debug, Default, Deserialize)]
 struct ProtectedResource {
     resource: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     authorization_servers: Vec<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     scopes_supported: Vec<String>,
 }
 

@@ -164,7 +164,7 @@ impl Metadata {
 }
 
 /// Some servers write `null` for missing members.
-fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+pub(crate) fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
     member: D,
 ) -> Result<T, D::Error> {
     Option::deserialize(member).map(Option::unwrap_or_default)
