@@ -250,9 +250,8 @@ async fn codes_that_are_requested_at_once_keep_to_the_limit_of_open_consents() {
     let one = "oauth: { flows_per_person_max: 1, exchange_timeout: 40s, lease: 60s }";
     let world = World::with(quick(), |plan| plan.top(one)).await;
     let gate = world.server.hold("/device");
-    let adds = async |name: &str| {
-        world.lab.gateway.api_json("POST", "/connections", &by_code(name)).await
-    };
+    let adds =
+        async |name: &str| world.lab.gateway.api_json("POST", "/connections", &by_code(name)).await;
     let answered = async {
         until("both requests for a code", async || codes_requested(&world) == 2).await;
         gate.add_permits(2);

@@ -15,8 +15,8 @@ use keyward_state::directory::{AppRecord, ConnectionRecord};
 const ISSUERS_MAX: usize = 64;
 
 /// The remedy for a registered client that its server rejects.
-const CLIENT_FORGOTTEN: &str = "the server does not know the client that Keyward registered there any more: start \
-                                again, and Keyward registers a new one";
+const CLIENT_FORGOTTEN: &str = "the server does not know the client that Keyward registered there \
+                                any more: start again, and Keyward registers a new one";
 
 /// Whether metadata must be read again after this error code: the client or the endpoint is unknown (OAuth
 /// errors and `http_404`).
@@ -122,7 +122,7 @@ impl Flows {
             }
         };
         if let Err(error) = self.directory().change::<App>(&app.org, &app.id, end).await {
-            tracing::warn!(app = %app.id, %error, "the registration of a rejected client is not ended");
+            tracing::warn!(app = %app.id, %error, "a rejected registration is not ended");
         }
         FlowError::Server(format!("{failure}: {CLIENT_FORGOTTEN}"))
     }
