@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use test_support::HOST;
 use test_support::authorization::{AUTH_HOST, Fault, ISSUER, Rules, answer, id_token};
+use test_support::browser::Browser;
 use test_support::oauth::{World, provider};
 use test_support::{until, until_some};
 
@@ -191,6 +192,42 @@ async fn a_reconnect_whose_account_the_provider_does_not_name_waits_for_confirma
     assert!(world.server.issuer().is_live(&old));
     assert_eq!(world.request().await.text(), "fine");
     assert_ne!(again["flow"], made["flow"]);
+    world.finish().await;
+}
+
+/// The name of the cookie was enough.
+#[tokio::test]
+async fn a_browser_with_another_value_of_a_consent_s_cookie_sees_nothing_of_its_result() {
+    let world = world(&provider("")).await;
+    world.connected().await;
+    account(&world, BOB);
+    let again = world.api("POST", "/connections/work/reconnect", &json!({})).await;
+    let mut own = world.browser();
+    world.consent(&mut own, &again).await.is(303);
+    let flow = again["flow"].as_str().expect("a flow");
+    let (done, name) = (format!("/oauth/done/{flow}"), format!("keyward_{flow}"));
+    assert!(own.cookies.iter().any(|(known, _)| *known == name), "{:?}", own.cookies);
+    let mut others = [world.browser(), world.browser(), world.browser()];
+    others[1].cookies = vec![(name.clone(), "anything".to_owned())];
+    // Sent twice, so that a planted one has no effect.
+    others[2].cookies = [own.cookies.clone(), vec![(name, "anything".to_owned())]].concat();
+    let sees_nothing = async |others: &mut [Browser]| {
+        for other in others {
+            let page = other.get(&done).await.is(403).text();
+            assert!(page.contains("his browser did not begin this consent"), "{page}");
+            assert!(!page.contains("acme") && !page.contains("declined"), "{page}");
+        }
+    };
+    sees_nothing(&mut others).await;
+    let page = own.get(&done).await.is(200).text();
+    assert!(page.contains(ALICE) && page.contains(BOB), "{page}");
+    assert_eq!(others[1].post(&format!("{done}?accept=yes")).await.head.status(), 400);
+    assert_eq!(world.flow(&again).await["state"], "confirm", "nothing is decided");
+
+    decides(&world, &again, false).await;
+    sees_nothing(&mut others).await;
+    let page = own.get(&done).await.is(200).text();
+    assert!(page.contains("the other account was declined"), "{page}");
     world.finish().await;
 }
 

@@ -16,9 +16,13 @@ fn quick() -> Rules {
     Rules { interval: Some(0.05), ..Rules::default() }
 }
 
+/// A connection by a code.
+fn by_code(name: &str) -> Value {
+    json!({ "provider": "svc", "auth": "oauth", "name": name, "app": "svc-app", "device": true })
+}
+
 async fn begun(world: &World) -> Value {
-    let new = json!({ "provider": "svc", "auth": "oauth", "name": "work", "app": "svc-app", "device": true });
-    let made = world.api("POST", "/connections", &new).await;
+    let made = world.api("POST", "/connections", &by_code("work")).await;
     assert_eq!(made["state"], "draft");
     assert!(made["authorize_url"].is_null() && made["verification_uri"].is_string(), "{made}");
     made
@@ -26,6 +30,12 @@ async fn begun(world: &World) -> Value {
 
 fn code(made: &Value) -> &str {
     made["user_code"].as_str().expect("a code")
+}
+
+/// How many codes the server was asked for, also if it has not answered.
+fn codes_requested(world: &World) -> usize {
+    let all = world.server.origin.received();
+    all.iter().filter(|request| request.head.target() == "/device").count()
 }
 
 fn pauses(calls: &[TokenCall]) -> Vec<Duration> {
@@ -207,6 +217,56 @@ async fn polling_resumes_after_a_restart_once_the_metadata_can_be_read() {
     until("metadata that is asked for again", async || looked(&world) >= before + 2).await;
     assert_eq!(world.flow(&made).await["state"], "open");
     world.server.issuer().unscript(well_known);
+    world.server.issuer().decide(code(&made), true);
+    assert_eq!(world.settled(&made).await["state"], "connected");
+    world.finish().await;
+}
+
+/// oauth 3, device: the consents of all organisations waited for the answer, one after the other.
+#[tokio::test]
+async fn a_device_endpoint_that_does_not_answer_delays_no_other_consent() {
+    let patient = "oauth: { exchange_timeout: 40s, lease: 60s }";
+    let world = World::with(quick(), |plan| plan.top(patient)).await;
+    let gate = world.server.hold("/device");
+    let another = async {
+        until("the request for a code", async || codes_requested(&world) == 1).await;
+        let new = json!({ "provider": "svc", "auth": "oauth", "name": "other", "app": "svc-app" });
+        let other = world.api("POST", "/connections", &new).await;
+        world.consent(&mut world.browser(), &other).await.is(303);
+        gate.add_permits(1);
+        other
+    };
+    let (made, other) = tokio::join!(begun(&world), another);
+    assert_eq!(world.flow(&other).await["state"], "connected");
+    world.server.issuer().decide(code(&made), true);
+    assert_eq!(world.settled(&made).await["state"], "connected");
+    assert_eq!(codes_requested(&world), 1);
+    world.finish().await;
+}
+
+/// oauth 5.flows
+#[tokio::test]
+async fn codes_that_are_requested_at_once_keep_to_the_limit_of_open_consents() {
+    let one = "oauth: { flows_per_person_max: 1, exchange_timeout: 40s, lease: 60s }";
+    let world = World::with(quick(), |plan| plan.top(one)).await;
+    let gate = world.server.hold("/device");
+    let adds =
+        async |name: &str| world.lab.gateway.api_json("POST", "/connections", &by_code(name)).await;
+    let answered = async {
+        until("both requests for a code", async || codes_requested(&world) == 2).await;
+        gate.add_permits(2);
+    };
+    let (first, second, ()) = tokio::join!(adds("first"), adds("second"), answered);
+    let (made, refused) = match first.head.status() {
+        201 => (first, second),
+        _ => (second, first),
+    };
+    let made = made.is(201).json();
+    let text = refused.is(422).text();
+    assert!(text.contains("1 consents are open"), "{text}");
+    let third = adds("third").await.is(422).text();
+    assert!(third.contains("1 consents are open"), "{third}");
+    assert_eq!(codes_requested(&world), 2, "over the limit, no code is requested");
     world.server.issuer().decide(code(&made), true);
     assert_eq!(world.settled(&made).await["state"], "connected");
     world.finish().await;

@@ -1,6 +1,9 @@
 //! A remote MCP server is connected from its URL alone; an authorization server is believed only about
 //! itself. OAuth rules 13.
 
+mod forgotten_clients;
+mod resource_metadata;
+
 use serde_json::{Value, json};
 
 use test_support::authorization::{

@@ -45,6 +45,87 @@ async fn a_429_or_5xx_for_metadata_is_an_error_and_no_other_well_known_url_is_tr
     }
 }
 
+/// An answer of a site that has a page for every path.
+fn page() -> Vec<u8> {
+    let html = "<!doctype html><title>Sign in</title>";
+    let length = html.len();
+    format!("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {length}\r\n\r\n{html}")
+        .into()
+}
+
+/// An answer of a site that leads to its login.
+fn redirect() -> Vec<u8> {
+    b"HTTP/1.1 302 Found\r\nLocation: https://evil.test/login\r\nContent-Length: 0\r\n\r\n".to_vec()
+}
+
+/// The requested well-known URLs, in order.
+fn places(world: &World) -> Vec<String> {
+    let all = world.server.origin.received();
+    let targets = all.iter().map(|request| request.head.target().to_owned());
+    targets.filter(|target| target.contains("/.well-known/")).collect()
+}
+
+/// The well-known URLs of issuer `/t`.
+const OF_T: [&str; 3] = [
+    "/.well-known/oauth-authorization-server/t",
+    "/.well-known/openid-configuration/t",
+    "/t/.well-known/openid-configuration",
+];
+
+/// The issuer has a path, and its metadata names it.
+async fn world_of_t() -> World {
+    let provider = provider().replace(ISSUER, &format!("{ISSUER}/t"));
+    let rules = Rules { iss: false, ..Rules::default() };
+    let world = World::with(rules, |plan| plan.provider(&provider)).await;
+    world.server.issuer().tell("issuer", json!(format!("{ISSUER}/t")));
+    world
+}
+
+/// oauth 13, metadata: the search ended at the first page.
+#[tokio::test]
+async fn a_page_or_a_redirect_at_a_well_known_url_is_no_metadata_and_the_next_url_is_read() {
+    for (first, second) in [
+        (page(), redirect()),
+        (redirect(), page()),
+        (answer(200, &json!([])), answer(404, &json!({}))),
+    ] {
+        let world = world_of_t().await;
+        let issuer = world.server.issuer();
+        issuer.script(OF_T[0], first);
+        issuer.script(OF_T[1], second);
+        issuer.script(OF_T[2], answer(200, &issuer.metadata()));
+        world.connected().await;
+        assert_eq!(places(&world), OF_T);
+        assert_eq!(world.server.only_call().form["grant_type"], "authorization_code");
+        assert_eq!(world.request().await.text(), "fine");
+        world.finish().await;
+    }
+}
+
+/// oauth 13, metadata: a server that is down, or that names another issuer, ends the search.
+#[tokio::test]
+async fn without_metadata_at_any_well_known_url_the_first_problem_is_reported() {
+    let down = || answer(503, &json!({}));
+    let other = || answer(200, &json!({ "issuer": "https://evil.test" }));
+    let missing = || answer(404, &json!({}));
+    for (answers, requested, said) in [
+        ([page(), redirect(), missing()], 3, "is unreadable"),
+        ([missing(), redirect(), page()], 3, "answered with a redirect"),
+        ([page(), down(), page()], 2, "answers 503 at present"),
+        ([redirect(), other(), page()], 2, "names another issuer"),
+        ([missing(), missing(), missing()], 3, "has no metadata"),
+    ] {
+        let world = world_of_t().await;
+        for (place, answer) in OF_T.iter().zip(answers) {
+            world.server.issuer().script(place, answer);
+        }
+        let text = refused(&world, said).await;
+        assert!(text.contains(said), "{said}: {text}");
+        assert_eq!(places(&world), OF_T[..requested], "{said}");
+        world.finish().await;
+    }
+}
+
 /// oauth 2.pkce, and 13, metadata: for an app that a person registered too
 #[tokio::test]
 async fn metadata_without_s256_or_with_a_user_in_an_endpoint_is_refused() {

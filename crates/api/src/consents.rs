@@ -302,11 +302,11 @@ async fn shown(admin: &Admin, flow: &str, cookies: &Cookies) -> Response {
     let flows = &admin.deps().flows;
     let (org, id) = org_of(flow);
     let Ok(id) = FlowId::parse(id) else { return refused(&CallbackRefusal::NoFlow) };
-    let Ok(view) = flows.view(&org, &id).await else { return refused(&CallbackRefusal::NoFlow) };
     // The address of the page alone reveals nothing.
-    if cookies.one(&flows.cookie(&id)).is_none() {
-        return refused(&CallbackRefusal::OtherBrowser);
-    }
+    let view = match flows.view_in_browser(&org, &id, cookies).await {
+        Ok(view) => view,
+        Err(refusal) => return refused(&refusal),
+    };
     let page = match &view.state {
         FlowState::Open | FlowState::Held { .. } => {
             HtmlPage::new("Not finished").text("This consent is not finished yet.")

@@ -204,7 +204,7 @@ pub struct AppShown {
 pub struct DynamicRegistration {
     /// Its credentials are sent to this issuer alone.
     pub issuer: String,
-    /// When its secret ends.
+    /// When its secret ends, or when the server rejected the client.
     #[schemars(with = "Option<String>")]
     pub expires: Option<Timestamp>,
 }

@@ -120,6 +120,13 @@ impl Authorization {
         self.issuer.fail_always(None);
     }
 
+    /// Each request at a path other than the token endpoint waits from now on until the test adds a permit.
+    pub fn hold(&self, path: &str) -> Arc<Semaphore> {
+        let gate = Arc::new(Semaphore::new(0));
+        self.issuer.hold(path, gate.clone());
+        gate
+    }
+
     /// The next call is done at once and answered when the test adds a permit.
     pub fn hold_next(&self) -> Arc<Semaphore> {
         let gate = Arc::new(Semaphore::new(0));
@@ -195,6 +202,9 @@ async fn serve(mut stream: Stream, issuer: Issuer) {
                 stream = kept;
             }
             _ => {
+                if let Some(gate) = issuer.held(path) {
+                    gate.acquire().await.expect("an open gate").forget();
+                }
                 let answer = plain(&issuer, &request);
                 if stream.try_send(answer).await.is_err() {
                     return;

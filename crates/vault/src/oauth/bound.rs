@@ -43,17 +43,11 @@ impl Flows {
             return Err(self.no_consent_error(connection));
         }
         let life = self.settings.load().flow_lifetime;
-        let person = ask.person.clone();
         let flow = self.new_flow(org, &asking, ask, life);
         let flow = Flow { cookie: Some(browser.cookie.to_owned()), ..flow };
         let authorization = self.authorization(&flow, &asking).await?;
-        let (stored, id) = {
-            let _turn = self.turn.lock().await;
-            self.sweep(org, &person).await?;
-            let id = flow.id.clone();
-            let version = self.flows.put(org, id.as_str(), &flow, None).await?;
-            (StoredFlow { flow, version }, id)
-        };
+        let (id, version) = (flow.id.clone(), self.put_new(&flow).await?);
+        let stored = StoredFlow { flow, version };
         let url = self.redirect_to_provider(stored, authorization, browser.value).await?;
         Ok(StartedConsent { flow: id, url })
     }

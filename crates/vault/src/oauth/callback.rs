@@ -109,6 +109,7 @@ impl Flows {
         if self.clock.now() >= flow.expires {
             return Err(CallbackRefusal::NoFlow);
         }
+        flow.session = Some(asked.session.clone());
         self.flows.put(org, flow.id.as_str(), &flow, Some(version)).await?;
         Ok(ConsumedFlow { flow, asked, lease })
     }
@@ -193,6 +194,7 @@ mod tests {
             created: now,
             expires: now + SignedDuration::from_secs(600),
             cookie: None,
+            session: None,
             held: false,
             stage: FlowStage::Exchanging,
         };

@@ -56,22 +56,35 @@ impl Flows {
         let verifier = asked.verifier.as_ref().map(|verifier| Secret::new(verifier.text()));
         let code = Secret::new(code.text());
         let tokens = exchange_code(&ask, &code, &asked.redirect_uri, verifier.as_ref()).await;
-        if let Err(failure) = &tokens
-            && failure.code().is_some_and(|code| suggests_new_endpoints(code.as_str()))
+        let tokens = match tokens {
+            Ok(tokens) => lengthened(&ask, tokens).await,
+            Err(failure) => return Err(self.refused_code(&asking, asked, &failure).await),
+        };
+        match tokens {
+            Ok(tokens) => {
+                let session = Some(asked.session.clone());
+                Ok(self.received(&asking, tokens, session, captured))
+            }
+            Err(failure) => Err(self.refused_request(&asking.app, &failure).await),
+        }
+    }
+
+    /// Why a code gave no tokens, with the setting that this indicates.
+    async fn refused_code(
+        &self,
+        asking: &FlowContext,
+        asked: &CallbackExpectation,
+        failure: &TokenFailure,
+    ) -> FlowError {
+        if failure.code().is_some_and(|code| suggests_new_endpoints(code.as_str()))
             && let Some(issuer) = &asking.issuer
         {
             self.vault.distrust_metadata(issuer);
         }
-        let tokens = tokens.map_err(|failure| {
-            let setting = failure.code().and_then(|it| setting(it.as_str(), &asking, asked));
-            match setting {
-                Some(setting) => FlowError::Server(format!("{failure}: {setting}")),
-                None => server_failure(&failure),
-            }
-        })?;
-        let tokens = lengthened(&ask, tokens).await.map_err(|failure| server_failure(&failure))?;
-        let session = Some(asked.session.clone());
-        Ok(self.received(&asking, tokens, session, captured))
+        match setting(failure, asking, asked) {
+            Some(setting) => FlowError::Server(format!("{failure}: {setting}")),
+            None => self.refused_request(&asking.app, failure).await,
+        }
     }
 
     /// The context of a flow's requests.
@@ -362,17 +375,21 @@ impl Flows {
 }
 
 /// The wrong setting of the provider's app, if the rejection of a code indicates it.
-fn setting(code: &str, asking: &FlowContext, asked: &CallbackExpectation) -> Option<String> {
+fn setting(
+    failure: &TokenFailure,
+    asking: &FlowContext,
+    asked: &CallbackExpectation,
+) -> Option<String> {
     let (app, uri) = (&asking.app.name, &asked.redirect_uri);
-    Some(match code {
-        "invalid_client"
-        | "invalid_client_id"
-        | "bad_client_secret"
-        | "incorrect_client_credentials" => {
+    if failure.is_of_invalid_client() {
+        // A person can correct only an app of their own.
+        return asking.app.facts.registered.is_none().then(|| {
             format!(
                 "client id or secret of app `{app}` are not the provider's; `keyward app set {app}`"
             )
-        }
+        });
+    }
+    Some(match failure.code()?.as_str() {
         "redirect_uri_mismatch" | "invalid_redirect_uri" | "bad_redirect_uri" => {
             format!("the provider's app must have the redirect URI {uri}, character by character")
         }
@@ -387,8 +404,4 @@ fn setting(code: &str, asking: &FlowContext, asked: &CallbackExpectation) -> Opt
         "invalid_scope" => "the provider's app is not allowed all of the scopes".to_owned(),
         _ => return None,
     })
-}
-
-pub(super) fn server_failure(failure: &TokenFailure) -> FlowError {
-    FlowError::Server(failure.to_string())
 }

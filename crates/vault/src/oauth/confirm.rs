@@ -33,13 +33,10 @@ impl Flows {
         agrees: bool,
     ) -> Result<FlowView, FlowError> {
         let (stored, waiting) = self.undecided(org, id).await?;
-        let own = |cookies: &Cookies| {
-            let cookie = cookies.one(&stored.flow.cookie());
-            let session = waiting.received.session.as_ref();
-            session.zip(cookie).is_some_and(|(session, cookie)| session.is_of(cookie))
-        };
+        let flow = &stored.flow;
+        let own = |cookies: &Cookies| flow.is_of_browser(cookies.one(&flow.cookie()));
         // A held flow needs a release by the platform, because its person is not verified.
-        if stored.flow.held || !cookies.is_none_or(own) {
+        if flow.held || !cookies.is_none_or(own) {
             return Err(FlowError::NothingToConfirm);
         }
         match agrees {

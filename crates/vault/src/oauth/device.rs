@@ -9,7 +9,6 @@ use futures_util::FutureExt;
 use jiff::Timestamp;
 
 use super::Flows;
-use super::complete::server_failure;
 use super::error::FlowError;
 use super::flow::{Flow, FlowStage, Polling, SealedText};
 use super::start::{ConsentRequest, DeviceCode, FlowContext, Started, endpoint};
@@ -42,6 +41,8 @@ impl Flows {
         ask: ConsentRequest,
     ) -> Result<Started, FlowError> {
         endpoint(&asking, asking.oauth.device.as_ref(), "device")?;
+        // Over the limit, no code is requested.
+        self.sweep(org, &ask.person).await?;
         let settings = self.settings.load_full();
         let client = self.client(&asking.app).await?;
         let mut flow = self.new_flow(org, &asking, ask, settings.flow_lifetime);
@@ -49,7 +50,10 @@ impl Flows {
             scopes: &flow.scopes,
             ..self.ask(&asking, &client, &settings)
         };
-        let device = device_start(&request).await.map_err(|failure| server_failure(&failure))?;
+        let device = match device_start(&request).await {
+            Ok(device) => device,
+            Err(failure) => return Err(self.refused_request(&asking.app, &failure).await),
+        };
         let hidden = |secret: &Secret| SealedText::new(secret.expose_text().unwrap_or_default());
         let polling = Polling {
             device_code: hidden(&device.device_code),
@@ -61,7 +65,7 @@ impl Flows {
         flow.expires = device.expires;
         let code = DeviceCode::of(&polling, flow.expires);
         flow.stage = FlowStage::Polling(polling);
-        self.flows.put(org, flow.id.as_str(), &flow, None).await?;
+        self.put_new(&flow).await?;
         let id = flow.id.clone();
         self.poll_until_done(flow);
         Ok(Started::Device { flow: id, code })
@@ -159,7 +163,11 @@ impl Flows {
                 }
             }
             Err(TokenFailure::Temporary(_)) => PollStep::Longer,
-            Err(failure) => self.given_up(flow, &ended(&failure)).await,
+            Err(failure) => {
+                let error = self.refused_request(&asking.app, &failure).await;
+                let why = ended(&failure).map_or_else(|| error.to_string(), str::to_owned);
+                self.given_up(flow, &why).await
+            }
         }
     }
 
@@ -195,11 +203,11 @@ impl Flows {
     }
 }
 
-/// The message for the person; known error codes have a text of Keyward.
-fn ended(failure: &TokenFailure) -> String {
-    match failure.code().map(|code| code.as_str().to_owned()).as_deref() {
-        Some("access_denied") => "the consent was declined".to_owned(),
-        Some("expired_token") => "the code was not entered in time".to_owned(),
-        _ => failure.to_string(),
+/// The message for the person, of codes that only polls have.
+fn ended(failure: &TokenFailure) -> Option<&'static str> {
+    match failure.code()?.as_str() {
+        "access_denied" => Some("the consent was declined"),
+        "expired_token" => Some("the code was not entered in time"),
+        _ => None,
     }
 }

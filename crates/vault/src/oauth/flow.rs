@@ -42,6 +42,9 @@ pub(super) struct Flow {
     /// The name of the cookie that binds the flow to a browser; `None`: a cookie of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) cookie: Option<String>,
+    /// Hash of the cookie of the browser that came back from the provider. Before, its stage has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) session: Option<CookieDigest>,
     /// Whether its tokens wait until the platform that requested the consent releases them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) held: bool,
@@ -297,6 +300,17 @@ impl Flow {
     /// The name of the cookie that binds the flow to a browser.
     pub(super) fn cookie(&self) -> String {
         self.cookie.clone().unwrap_or_else(|| cookie_of(&self.id))
+    }
+
+    /// Whether the value of that cookie is of the browser that consents.
+    pub(super) fn is_of_browser(&self, cookie: Option<&str>) -> bool {
+        let session = match &self.stage {
+            FlowStage::AtProvider(asked) => Some(&asked.session),
+            // Flows of earlier versions have it here alone.
+            FlowStage::Confirming(waiting) => waiting.received.session.as_ref(),
+            _ => self.session.as_ref(),
+        };
+        session.zip(cookie).is_some_and(|(session, cookie)| session.is_of(cookie))
     }
 }
 

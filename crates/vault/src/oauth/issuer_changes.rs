@@ -6,13 +6,17 @@ use std::sync::Arc;
 
 use super::Flows;
 use super::error::FlowError;
-use crate::grant::oauth::Metadata;
+use crate::grant::oauth::{Metadata, TokenFailure};
 use keyward_base::id::{ConnectionId, OrgId};
 use keyward_model::{App, AppUrls};
 use keyward_state::directory::{AppRecord, ConnectionRecord};
 
 /// Most issuers per app, one per tenant.
 const ISSUERS_MAX: usize = 64;
+
+/// The remedy for a registered client that its server rejects.
+const CLIENT_FORGOTTEN: &str = "the server does not know the client that Keyward registered there \
+                                any more: start again, and Keyward registers a new one";
 
 /// Whether metadata must be read again after this error code: the client or the endpoint is unknown (OAuth
 /// errors and `http_404`).
@@ -99,6 +103,28 @@ impl Flows {
             None => self.keep_endpoints(&before, &issuer, &metadata).await,
             Some(_) => self.keep_registered(&before, &metadata).await,
         }
+    }
+
+    /// Why the server refused a request of a consent. If it rejects a client that Keyward registered, the registration
+    /// ends: the next consent registers a new client.
+    pub(super) async fn refused_request(
+        &self,
+        app: &AppRecord,
+        failure: &TokenFailure,
+    ) -> FlowError {
+        if app.facts.registered.is_none() || !failure.is_of_invalid_client() {
+            return FlowError::Server(failure.to_string());
+        }
+        let now = self.clock.now();
+        let end = |record: &mut AppRecord| {
+            if let Some(registered) = &mut record.facts.registered {
+                registered.expires = Some(registered.expires.map_or(now, |ends| ends.min(now)));
+            }
+        };
+        if let Err(error) = self.directory().change::<App>(&app.org, &app.id, end).await {
+            tracing::warn!(app = %app.id, %error, "a rejected registration is not ended");
+        }
+        FlowError::Server(format!("{failure}: {CLIENT_FORGOTTEN}"))
     }
 
     /// Stores the metadata's endpoints that are not configured. Returns whether they changed.

@@ -93,7 +93,8 @@ pub struct Flows {
     /// Forms of callbacks by POST, by hash of the secret of the continuation.
     posted: SealedRows<FormPost>,
     outbox: SealedRows<PendingRevocation>,
-    /// Held while flows are counted and created, so that the limit holds.
+    /// Held while flows are counted and stored, so that the limit holds. Never during a request to a server, which
+    /// would delay the consents of all organisations.
     turn: tokio::sync::Mutex<()>,
     ongoing: Ongoing,
     tasks: Mutex<JoinSet<()>>,

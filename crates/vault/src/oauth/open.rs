@@ -8,7 +8,7 @@ use super::{FlowView, Flows};
 use crate::RowError;
 use crate::flights::STORE_AGAIN;
 use keyward_base::id::{ConnectionId, FlowId, OrgId};
-use keyward_state::store::StoreError;
+use keyward_state::store::{StoreError, Version};
 
 /// How often a write is retried after a conflict.
 const TRIES_MAX: usize = 8;
@@ -129,6 +129,16 @@ impl Flows {
             // Runs in the background: a revocation at the provider may take long.
             self.spawn(Box::pin(end));
         }
+    }
+
+    /// Stores a new flow, if its person may have one more.
+    ///
+    /// # Errors
+    /// When too many of the person's flows are open, or the store fails.
+    pub(super) async fn put_new(&self, flow: &Flow) -> Result<Version, FlowError> {
+        let _turn = self.turn.lock().await;
+        self.sweep(&flow.org, &flow.person).await?;
+        Ok(self.flows.put(&flow.org, flow.id.as_str(), flow, None).await?)
     }
 
     /// Limits a person's open flows, and deletes old ones.

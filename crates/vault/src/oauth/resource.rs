@@ -15,7 +15,7 @@ use super::error::FlowError;
 use super::issuer_changes::urls;
 use super::start::FlowContext;
 use crate::grant::AppSecret;
-use crate::grant::oauth::{Metadata, document, host, is_secure};
+use crate::grant::oauth::{Metadata, NoDocument, first_document, host, is_secure, or_default};
 use crate::{NewApp, NewConnection};
 use keyward_base::id::{AppId, OrgId, UserId};
 use keyward_model::{
@@ -67,9 +67,9 @@ struct ResourceServer<'a> {
 #[derive(Debug, Default, Deserialize)]
 struct ProtectedResource {
     resource: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     authorization_servers: Vec<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     scopes_supported: Vec<String>,
 }
 
@@ -207,29 +207,32 @@ impl Flows {
             places.push(format!("{well_known}{path}"));
         }
         places.push(well_known);
-        for place in places {
-            let found = document(&self.caller, &place, &settings).await;
-            let Some(document) = found.map_err(|error| metadata_failure(&error))? else { continue };
-            let read: ProtectedResource =
-                serde_json::from_slice(&document).map_err(|_| not_guarded(url))?;
-            let told = read.resource.trim_end_matches('/');
-            // RFC 9728 §3.3; some servers name their origin for all paths.
-            if told != url && told != base {
-                return Err(FlowError::Server(format!(
-                    "{} describes another resource than {}",
-                    host(&place),
-                    host(url)
-                )));
+        let found = match first_document(&self.caller, &places, &settings).await {
+            Ok(found) => found,
+            Err(NoDocument::Absent) => {
+                // A server older than RFC 9728 is its own authorization server.
+                let resource = ProtectedResource {
+                    resource: url.to_owned(),
+                    authorization_servers: vec![base],
+                    scopes_supported: vec![],
+                };
+                return Ok((resource, challenge));
             }
-            return Ok((read, challenge));
-        }
-        // A server older than RFC 9728 is its own authorization server.
-        let resource = ProtectedResource {
-            resource: url.to_owned(),
-            authorization_servers: vec![base],
-            scopes_supported: vec![],
+            Err(NoDocument::NotJson) => return Err(not_guarded(url)),
+            Err(NoDocument::Failed(error)) => return Err(metadata_failure(&error)),
         };
-        Ok((resource, challenge))
+        let read: ProtectedResource =
+            serde_json::from_slice(&found.body).map_err(|_| not_guarded(url))?;
+        let told = read.resource.trim_end_matches('/');
+        // RFC 9728 §3.3; some servers name their origin for all paths.
+        if told != url && told != base {
+            return Err(FlowError::Server(format!(
+                "{} describes another resource than {}",
+                host(found.place),
+                host(url)
+            )));
+        }
+        Ok((read, challenge))
     }
 
     async fn challenge(&self, url: &str) -> Result<BearerChallenge, FlowError> {

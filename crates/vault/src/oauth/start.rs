@@ -129,8 +129,6 @@ impl Flows {
         ask: ConsentRequest,
     ) -> Result<Started, FlowError> {
         let asking = self.context_of_consent(connection, ask.register).await?;
-        let _turn = self.turn.lock().await;
-        self.sweep(org, &ask.person).await?;
         match (asking.oauth.grant, ask.device) {
             (GrantText::DeviceCode, _) | (GrantText::AuthorizationCode, true) => {
                 self.start_device(org, asking, ask).await
@@ -183,7 +181,7 @@ impl Flows {
         let ticket = random();
         let ticket = Zeroizing::new(self.with_org_prefix(org, &ticket));
         let pointer = Pointer { flow: flow.id.clone(), expires: flow.expires, posted: false };
-        self.flows.put(org, flow.id.as_str(), &flow, None).await?;
+        self.put_new(&flow).await?;
         self.tickets.put(org, CookieDigest::of(&ticket).as_str(), &pointer, None).await?;
         let url = format!("{}/oauth/start/{}", self.public_url, *ticket);
         Ok(Started::Browser { flow: flow.id, url })
@@ -214,6 +212,7 @@ impl Flows {
             created: now,
             expires: now.saturating_add(life).unwrap_or(Timestamp::MAX),
             cookie: None,
+            session: None,
             held: ask.hold,
             stage: FlowStage::Offered,
         }

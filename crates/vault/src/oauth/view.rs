@@ -7,7 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Flows;
-use super::error::FlowError;
+use super::callback::Cookies;
+use super::error::{CallbackRefusal, FlowError};
 use super::flow::{Abandoned, Flow, FlowStage};
 use keyward_base::id::{ConnectionId, FlowId, OrgId, UserId};
 use keyward_model::{Record, User};
@@ -71,6 +72,24 @@ impl Flows {
         let found = self.flows.get(org, id.as_str()).await?;
         let (flow, _) = found.ok_or(FlowError::NoFlow)?;
         Ok(self.seen(&flow))
+    }
+
+    /// The state of a flow, for the browser that consents.
+    ///
+    /// # Errors
+    /// When there is no flow, the browser is another one, or the store fails.
+    pub async fn view_in_browser(
+        &self,
+        org: &OrgId,
+        id: &FlowId,
+        cookies: &Cookies,
+    ) -> Result<FlowView, CallbackRefusal> {
+        let found = self.flows.get(org, id.as_str()).await?;
+        let (flow, _) = found.ok_or(CallbackRefusal::NoFlow)?;
+        match flow.is_of_browser(cookies.one(&flow.cookie())) {
+            true => Ok(self.seen(&flow)),
+            false => Err(CallbackRefusal::OtherBrowser),
+        }
     }
 
     /// The user who started a flow; `None` if the operator did, or the user was removed.

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use super::super::wire::{Head, Message};
 use super::state::{Device, State};
@@ -115,6 +116,7 @@ impl Issuer {
             clients,
             metadata: BTreeMap::new(),
             scripts: BTreeMap::new(),
+            held: BTreeMap::new(),
             codes: BTreeMap::new(),
             devices: BTreeMap::new(),
             access: BTreeMap::new(),
@@ -271,6 +273,14 @@ impl Issuer {
 
     pub(super) fn scripted(&self, path: &str) -> Option<Vec<u8>> {
         self.state().scripts.get(path).cloned()
+    }
+
+    pub(super) fn hold(&self, path: &str, gate: Arc<Semaphore>) {
+        self.state().held.insert(path.to_owned(), gate);
+    }
+
+    pub(super) fn held(&self, path: &str) -> Option<Arc<Semaphore>> {
+        self.state().held.get(path).cloned()
     }
 
     /// Changes a member of the metadata; `null` takes it away.

@@ -1,12 +1,14 @@
 //! The state of clients, codes, devices and tokens, and how each grant changes it.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use tokio::sync::Semaphore;
 
 use super::super::wire::Head;
 use super::issuer::{Asked, ClientAuth, Pair, Rules, TokenCall};
@@ -17,6 +19,8 @@ pub(super) struct State {
     pub(super) clients: BTreeMap<String, String>,
     pub(super) metadata: BTreeMap<String, Value>,
     pub(super) scripts: BTreeMap<String, Vec<u8>>,
+    /// Paths whose requests wait for a permit.
+    pub(super) held: BTreeMap<String, Arc<Semaphore>>,
     pub(super) codes: BTreeMap<String, BTreeMap<String, String>>,
     pub(super) devices: BTreeMap<String, Device>,
     pub(super) access: BTreeMap<String, Access>,

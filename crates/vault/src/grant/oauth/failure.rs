@@ -94,6 +94,10 @@ const PERSON: &[&str] = &[
 const OPERATOR: &[&str] =
     &["invalid_client_id", "bad_client_secret", "incorrect_client_credentials", "invalid_target"];
 
+/// Codes that reject the client itself: RFC 6749 §5.2, and those of services.
+const INVALID_CLIENT: &[&str] =
+    &["invalid_client", "invalid_client_id", "bad_client_secret", "incorrect_client_credentials"];
+
 /// Codes that reject the token of a request: RFC 6749 §5.2, RFC 6750 §3.1, and Slack's.
 const INVALID_TOKEN: &[&str] = &["invalid_grant", "invalid_token", "token_revoked"];
 
@@ -165,6 +169,11 @@ impl TokenFailure {
     pub(super) fn is_of_invalid_token(&self) -> bool {
         let is_invalid = |code: &ErrorCode| code.is_one_of(INVALID_TOKEN);
         self.may_be_of_token() && self.code().is_some_and(is_invalid)
+    }
+
+    /// Whether the server does not know the client, or rejects its secret.
+    pub fn is_of_invalid_client(&self) -> bool {
+        matches!(self, Self::Permanent { code, .. } if code.is_one_of(INVALID_CLIENT))
     }
 
     /// The error code, of the server or of Keyward.

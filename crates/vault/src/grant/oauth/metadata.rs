@@ -1,14 +1,17 @@
 //! Reads the metadata of an authorization server: RFC 8414, else OpenID Connect Discovery. Endpoints come from
 //! the configuration or from here, never from a token response.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 use http::{HeaderValue, Request, StatusCode, header};
 use jiff::Timestamp;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 
 use super::failure::{ActingParty, ErrorCode, Temporary, TokenFailure, retry_after, unanswered};
 use keyward_base::tokens::TokenSettings;
-use keyward_net::call::{Bounds, CallError, HttpClient};
+use keyward_net::call::{Bounds, CallError, HttpClient, Unusable};
 
 /// The members of a server's metadata that Keyward reads (RFC 8414 §2).
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -38,6 +41,24 @@ pub struct Metadata {
     pub authorization_response_iss_parameter_supported: bool,
     #[serde(default, deserialize_with = "or_default")]
     pub client_id_metadata_document_supported: bool,
+}
+
+/// A document, which is a JSON object, and the place that has it.
+#[derive(Debug)]
+pub struct FoundDocument<'a> {
+    pub place: &'a str,
+    pub body: Bytes,
+}
+
+/// Why there is no document at any of several places.
+#[derive(Debug)]
+pub enum NoDocument {
+    /// All places say that it does not exist.
+    Absent,
+    /// A place answers with something else than a JSON object, and no place has a document.
+    NotJson,
+    /// A place answers with a redirect and no place has a document, or a server cannot be reached.
+    Failed(MetadataError),
 }
 
 /// Why metadata is missing or not accepted.
@@ -75,6 +96,10 @@ impl MetadataError {
         matches!(self, Self::Later { .. } | Self::Unanswered(_))
     }
 
+    fn is_redirect(&self) -> bool {
+        matches!(self, Self::Unanswered(CallError::Unusable { why: Unusable::Redirect, .. }))
+    }
+
     /// The failure of a token request that needed the metadata, requested at `now`.
     pub fn failure(&self, now: Timestamp) -> TokenFailure {
         let ours = |code| TokenFailure::ours(ActingParty::Operator, code, self.to_string());
@@ -108,18 +133,45 @@ pub async fn read_metadata(
     if !is_secure(issuer, settings.insecure_loopback) {
         return Err(no_issuer(issuer));
     }
+    let places = places(issuer).ok_or_else(|| no_issuer(issuer))?;
     let issuer_name = || issuer.to_owned();
-    for place in places(issuer).ok_or_else(|| no_issuer(issuer))? {
-        let Some(found) = document(caller, &place, settings).await? else { continue };
-        let metadata: Metadata = serde_json::from_slice(&found)
-            .map_err(|_| MetadataError::Unreadable { issuer: issuer_name() })?;
-        // Compared exactly: `https://a.test` is not `https://a.test/`.
-        if metadata.issuer != issuer {
-            return Err(MetadataError::Mismatch { issuer: issuer_name() });
-        }
-        return metadata.over_https(settings.insecure_loopback);
+    let unreadable = || MetadataError::Unreadable { issuer: issuer_name() };
+    let found = first_document(caller, &places, settings).await.map_err(|none| match none {
+        NoDocument::Absent => MetadataError::Absent { issuer: issuer_name() },
+        NoDocument::NotJson => unreadable(),
+        NoDocument::Failed(error) => error,
+    })?;
+    let metadata: Metadata = serde_json::from_slice(&found.body).map_err(|_| unreadable())?;
+    // Compared exactly: `https://a.test` is not `https://a.test/`.
+    if metadata.issuer != issuer {
+        return Err(MetadataError::Mismatch { issuer: issuer_name() });
     }
-    Err(MetadataError::Absent { issuer: issuer_name() })
+    metadata.over_https(settings.insecure_loopback)
+}
+
+/// Reads the first document of several places. A place that answers with a redirect or with something else than a JSON
+/// object has none: sites answer unknown paths with a page or lead to their login.
+///
+/// # Errors
+/// When no place has a document, or a server cannot be reached. Later places are then not requested: one of them might
+/// have an older document.
+pub async fn first_document<'a>(
+    caller: &HttpClient,
+    places: &'a [String],
+    settings: &TokenSettings,
+) -> Result<FoundDocument<'a>, NoDocument> {
+    let mut first = None;
+    for place in places {
+        let none = match document(caller, place, settings).await {
+            Ok(Some(body)) if is_object(&body) => return Ok(FoundDocument { place, body }),
+            Ok(Some(_)) => NoDocument::NotJson,
+            Ok(None) => continue,
+            Err(error) if error.is_redirect() => NoDocument::Failed(error),
+            Err(error) => return Err(NoDocument::Failed(error)),
+        };
+        first.get_or_insert(none);
+    }
+    Err(first.unwrap_or(NoDocument::Absent))
 }
 
 /// Reads one document; `None` if it does not exist.
@@ -164,10 +216,14 @@ impl Metadata {
 }
 
 /// Some servers write `null` for missing members.
-fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+pub(crate) fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
     member: D,
 ) -> Result<T, D::Error> {
     Option::deserialize(member).map(Option::unwrap_or_default)
+}
+
+fn is_object(body: &[u8]) -> bool {
+    serde_json::from_slice::<HashMap<String, IgnoredAny>>(body).is_ok()
 }
 
 /// Whether a response means that the document does not exist; 429 and 5xx do not.

@@ -36,7 +36,11 @@ pub use assertion::AssertionError;
 pub use client::OAuthClient;
 pub use device::{DeviceFlow, PollResult, SLOW_DOWN, device_poll, device_start};
 pub use failure::{ActingParty, ErrorCode, Temporary, TokenFailure};
-pub use metadata::{Metadata, MetadataError, document, host, is_secure, read_metadata};
+pub(crate) use metadata::or_default;
+pub use metadata::{
+    FoundDocument, Metadata, MetadataError, NoDocument, document, first_document, host, is_secure,
+    read_metadata,
+};
 pub use oauth1::{CALLBACK_NOT_CONFIRMED, OAuth1TokenAnswer, SignedRequests, TokenPair};
 pub use request_context::RequestContext;
 pub use requests::{

@@ -112,6 +112,7 @@ impl World {
             created: now,
             expires: now,
             cookie: None,
+            session: None,
             held: false,
             stage,
         };
