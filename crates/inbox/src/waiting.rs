@@ -105,7 +105,7 @@ impl Inbox {
     ) -> Result<HookEvent, InboxError> {
         loop {
             reader.changed.borrow_and_update();
-            let next = self.queue.lock().after(&hook.id, reader.after);
+            let next = self.queue.lock().read_after(&hook.id, reader.after);
             let Some((place, id)) = next else {
                 // The sender is in `self`.
                 let _ = reader.changed.changed().await;
