@@ -344,7 +344,8 @@ fn a_signature_of_reordered_or_missing_parts_is_refused() {
 
 #[test]
 fn a_repeated_request_keeps_its_id_and_another_request_gets_a_different_id() {
-    for row in ROWS.iter().filter(|row| row.id != "dropbox") {
+    let repeating = ["attio", "clickup", "dropbox"];
+    for row in ROWS.iter().filter(|row| !repeating.contains(&row.id)) {
         let first = row.verified(&row.signed(0, NOW)).unwrap();
         let again = row.verified(&row.signed(0, NOW).with("X-GitHub-Delivery", "another")).unwrap();
         assert_eq!(first.id, again.id, "{}", row.label());
