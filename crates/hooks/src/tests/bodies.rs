@@ -75,7 +75,7 @@ fn every_notification_of_microsoft_graph_needs_the_client_state() {
     assert!(scheme("msgraph").replay_window().is_zero());
 }
 
-/// The first body is that of ClickUp's documentation, the second one that of Attio's.
+/// The body of ClickUp is that of its documentation.
 #[test]
 fn two_changes_with_the_same_body_are_two_events_of_clickup_and_attio() {
     let folder = json!({

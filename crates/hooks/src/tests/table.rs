@@ -113,6 +113,7 @@ rows! {
         [("x-webflow-timestamp", "TIME")], Some((Ms, 300));
     "workos" Hex "WorkOS-Signature" "t=TIME, v1=SIG" ["TIME", ".", "BODY"], [], Some((Ms, 180));
     "x-crc" Base64 "x-twitter-webhooks-signature" "sha256=SIG" ["BODY"], [], None;
+    "xero" Base64 "x-xero-signature" "SIG" ["BODY"], [], None;
     "zendesk" Base64 "X-Zendesk-Webhook-Signature" "SIG" ["TIME", "BODY"],
         [("X-Zendesk-Webhook-Signature-Timestamp", "TIME")], Some((Date, 300));
     "zoom" Hex "x-zm-signature" "v0=SIG" ["v0:", "TIME", ":", "BODY"],
@@ -213,7 +214,7 @@ fn every_scheme_has_a_row_or_tests_of_its_own() {
     let here: BTreeSet<&str> = here.into_iter().chain(bodies).chain(fetched).collect();
     let all: BTreeSet<&str> = crate::all().iter().map(Scheme::id).collect();
     assert_eq!(here, all);
-    assert_eq!(all.len(), 47);
+    assert_eq!(all.len(), 48);
     assert!(crate::all().is_sorted_by_key(Scheme::id));
     for scheme in crate::all() {
         assert!(scheme.docs().starts_with("https://"), "{}", scheme.id());
