@@ -35,6 +35,29 @@ async fn trellos_head_request_is_answered_and_that_to_another_hook_is_not() {
     lab.finish().await;
 }
 
+/// Intercom checks the URL by a HEAD request, and WooCommerce by a form that it does not sign.
+#[tokio::test]
+async fn the_url_checks_of_intercom_and_woocommerce_are_answered_and_stored_as_no_event() {
+    let lab = queue::queue("hub-signature-sha1", SECRET).await;
+    assert_eq!(ask(&lab, "HEAD", "/hooks/q").await.head.status(), 200);
+    let hook = json!({"name": "shop", "scheme": "woocommerce", "secret": SECRET});
+    api(&lab, "POST", "/hooks", hook, 201).await;
+    let answer = send(&lab, "/hooks/shop", "", "webhook_id=42").await;
+    assert_eq!((answer.head.status(), answer.text()), (200, String::new()));
+    let event = r#"{"id":727,"status":"processing"}"#;
+    for body in ["webhook_id=42&id=727", event] {
+        assert_eq!(send(&lab, "/hooks/shop", "", body).await.head.status(), 401, "{body}");
+    }
+    let key = hmac::Key::new(hmac::HMAC_SHA256, SECRET.as_bytes());
+    let signature = BASE64_STANDARD.encode(hmac::sign(&key, event.as_bytes()).as_ref());
+    let fields = format!("X-WC-Webhook-Signature: {signature}\r\n");
+    send(&lab, "/hooks/shop", &fields, event).await.is(200);
+    let events = api(&lab, "GET", "/hooks/shop/events", Value::Null, 200).await;
+    assert_eq!(events["items"].as_array().map(Vec::len), Some(1));
+    assert_eq!(events["items"][0]["body"], event);
+    lab.finish().await;
+}
+
 /// Meta sends back the verify token that a person entered beside the URL.
 #[tokio::test]
 async fn metas_challenge_is_answered_only_with_the_verify_token_that_is_shown() {

@@ -111,6 +111,7 @@ rows! {
     "vercel" HexSha1 "x-vercel-signature" "SIG" ["BODY"], [], None;
     "webflow" Hex "x-webflow-signature" "SIG" ["TIME", ":", "BODY"],
         [("x-webflow-timestamp", "TIME")], Some((Ms, 300));
+    "woocommerce" Base64 "X-WC-Webhook-Signature" "SIG" ["BODY"], [], None;
     "workos" Hex "WorkOS-Signature" "t=TIME, v1=SIG" ["TIME", ".", "BODY"], [], Some((Ms, 180));
     "x-crc" Base64 "x-twitter-webhooks-signature" "sha256=SIG" ["BODY"], [], None;
     "xero" Base64 "x-xero-signature" "SIG" ["BODY"], [], None;
@@ -214,7 +215,7 @@ fn every_scheme_has_a_row_or_tests_of_its_own() {
     let here: BTreeSet<&str> = here.into_iter().chain(bodies).chain(fetched).collect();
     let all: BTreeSet<&str> = crate::all().iter().map(Scheme::id).collect();
     assert_eq!(here, all);
-    assert_eq!(all.len(), 48);
+    assert_eq!(all.len(), 49);
     assert!(crate::all().is_sorted_by_key(Scheme::id));
     for scheme in crate::all() {
         assert!(scheme.docs().starts_with("https://"), "{}", scheme.id());

@@ -114,6 +114,7 @@ for scheme, headers in {
     "typeform": {"Typeform-Signature": "sha256=" + b64(BODY)},
     "vercel": {"x-vercel-signature": hexadecimal(BODY, hashlib.sha1)},
     "webflow": {"x-webflow-timestamp": MS, "x-webflow-signature": hexadecimal(f"{MS}:{BODY}")},
+    "woocommerce": {"X-WC-Webhook-Signature": b64(BODY)},
     "workos": {"WorkOS-Signature": f"t={MS}, v1={hexadecimal(f'{MS}.{BODY}')}"},
     "x-crc": {"x-twitter-webhooks-signature": "sha256=" + b64(BODY)},
     "xero": {"x-xero-signature": b64(BODY)},
