@@ -53,7 +53,7 @@ fn signed(now: Timestamp) -> Vec<Signed> {
 fn signatures_of_the_services_libraries_are_verified_and_changed_bodies_refused() {
     let now = Timestamp::from_second(1_800_000_000).expect("a time");
     let all = signed(now);
-    assert_eq!(all.len(), 39);
+    assert_eq!(all.len(), 41);
     for request in &all {
         let label = &request.scheme;
         let id = request.verify(&request.body, now).unwrap_or_else(|why| panic!("{label}: {why}"));

@@ -76,6 +76,7 @@ fn answer(
         ChallengeForm::Notion => asked.notion(),
         ChallengeForm::Slack => asked.slack(),
         ChallengeForm::Twitch => asked.twitch(),
+        ChallengeForm::Woocommerce => Ok(asked.is_ping().then(ChallengeAction::empty)),
         ChallengeForm::Zoom => asked.zoom(),
     }
 }
@@ -181,6 +182,13 @@ impl ChallengeParts<'_> {
         };
         self.verify()?;
         Ok(Some(answer))
+    }
+
+    /// A form, while events are JSON; `deliver_ping` of
+    /// <https://github.com/woocommerce/woocommerce/blob/trunk/plugins/woocommerce/includes/class-wc-webhook.php>
+    fn is_ping(&self) -> bool {
+        let number = self.request.incoming.body.strip_prefix(b"webhook_id=").unwrap_or_default();
+        !number.is_empty() && number.iter().all(u8::is_ascii_digit)
     }
 
     /// <https://developers.zoom.us/docs/api/webhooks/#validate-your-webhook-endpoint>

@@ -56,6 +56,8 @@ pub(crate) enum ChallengeForm {
     Slack,
     /// A signed body with a text, which is the answer; a header names its kind.
     Twitch,
+    /// A POST of the webhook's number, without a signature.
+    Woocommerce,
     /// A signed body with a token, of which the answer has the MAC.
     Zoom,
 }

@@ -7,6 +7,7 @@
 
 mod challenge;
 mod challenge_form;
+mod event_answer;
 mod fetched;
 mod key;
 mod proof;
@@ -23,6 +24,7 @@ mod written;
 mod tests;
 
 pub use challenge_form::ChallengeAction;
+pub use event_answer::EventAnswer;
 pub use fetched::key_place::{HookMessage, KeyPlace};
 pub use key::SecretError;
 pub use rejection::Rejection;

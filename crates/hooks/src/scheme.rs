@@ -5,6 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use keyward_base::secret::Secret;
 
 use crate::challenge_form::ChallengeForm;
+use crate::event_answer::EventAnswer;
 use crate::fetched::form::FetchedForm;
 use crate::key::{SecretError, VerificationKey};
 use crate::request::HookRequest;
@@ -23,6 +24,7 @@ pub struct Scheme {
     pub(crate) docs: String,
     pub(crate) secret_label: String,
     pub(crate) challenge: Option<ChallengeForm>,
+    pub(crate) answer: EventAnswer,
     /// Whether different events may have the same bytes.
     pub(crate) repeats: bool,
     /// Empty if keys are fetched.
@@ -65,6 +67,11 @@ impl Scheme {
     /// Whether the service checks the URL by a HEAD request.
     pub fn checks_by_head(&self) -> bool {
         self.challenge == Some(ChallengeForm::Head)
+    }
+
+    /// How the service expects that its events are answered.
+    pub fn event_answer(&self) -> EventAnswer {
+        self.answer
     }
 
     /// Whether the whole body is signed. Otherwise a sender of a valid signature could have changed it: Mailgun signs a

@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 use http::HeaderName;
 use parking_lot::Mutex;
 
+use crate::event_answer::EventAnswer;
 use crate::key::{KeyForm, SignatureAlgorithm};
 use crate::signature::{Encoding, SignatureLayout};
 use crate::template::SignedTemplate;
@@ -77,6 +78,7 @@ impl Scheme {
             docs: HMAC.to_owned(),
             secret_label: "signing secret".to_owned(),
             challenge: None,
+            answer: EventAnswer::default(),
             repeats: false,
             fetched: None,
             ways: vec![Way {

@@ -7,6 +7,7 @@ use jiff::SignedDuration;
 use serde::Deserialize;
 
 use super::challenge_form::ChallengeForm;
+use super::event_answer::EventAnswer;
 use super::fetched::form::FetchedForm;
 use crate::key::{KeyForm, SignatureAlgorithm};
 use crate::scheme::Scheme;
@@ -26,6 +27,9 @@ struct WrittenScheme {
     secret: String,
     /// How it proves the URL or hands over the secret.
     challenge: Option<ChallengeForm>,
+    /// How it expects that events are answered.
+    #[serde(default)]
+    answer: EventAnswer,
     /// Whether different events may have the same bytes, so that these identify none.
     #[serde(default)]
     repeats: bool,
@@ -97,13 +101,13 @@ pub(crate) fn read(text: &str) -> Result<Vec<Scheme>, String> {
 }
 
 fn scheme(written: WrittenScheme) -> Result<Scheme, String> {
-    let WrittenScheme { id, name, docs, secret, challenge, repeats, by, fetched } = written;
+    let WrittenScheme { id, name, docs, secret, challenge, answer, repeats, by, fetched } = written;
     let ways = by.into_iter().map(way).collect::<Result<Vec<_>, _>>();
     let ways = ways.map_err(|why| format!("{id}: {why}"))?;
     if ways.is_empty() == fetched.is_none() {
         return Err(format!("{id}: either `by` or `fetched` is needed"));
     }
-    Ok(Scheme { id, name, docs, secret_label: secret, challenge, repeats, ways, fetched })
+    Ok(Scheme { id, name, docs, secret_label: secret, challenge, answer, repeats, ways, fetched })
 }
 
 fn way(written: WrittenWay) -> Result<Way, String> {

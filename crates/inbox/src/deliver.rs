@@ -197,7 +197,10 @@ impl Inbox {
             AttemptResult::Gone | AttemptResult::Failed { .. } => "failed",
         });
         match tried {
-            AttemptResult::Accepted(_) => self.replace_by_id(hook, &event.id, version).await?,
+            AttemptResult::Accepted(_) => {
+                // It stays if it was sent again meanwhile.
+                self.replace_by_id(hook, &event.id, version).await?;
+            }
             AttemptResult::Gone => {
                 let failed = FailedTry { why: "answered 410".to_owned(), pause: None };
                 self.failed(hook, event, version, failed).await?;
@@ -264,26 +267,26 @@ impl Inbox {
     }
 
     /// Replaces the event by its id, so that a repeated request is known. A crash before this repeats the delivery, with
-    /// the same id.
+    /// the same id. False if the event was changed meanwhile: it stays then.
     pub(crate) async fn replace_by_id(
         &self,
         hook: &Record<Hook>,
         id: &str,
         version: Version,
-    ) -> Result<(), InboxError> {
+    ) -> Result<bool, InboxError> {
         let window = self.scheme(hook).map_or_else(Default::default, |it| it.replay_window());
         let until = self.clock.now().checked_add(window).unwrap_or(Timestamp::MAX);
         let taken = EventRow::Taken { hook: hook.id.clone(), until };
         let row = event::row(&hook.id, id);
         match self.events.put(&hook.org, &row, &taken, Some(version)).await {
-            Err(RowError::Store(StoreError::Conflict { .. })) => return Ok(()),
+            Err(RowError::Store(StoreError::Conflict { .. })) => return Ok(false),
             other => other.map(|_| ())?,
         }
         let forgotten = self.queue.lock().remove_delivered(&hook.id, &hook.org, id, until);
         for id in forgotten {
             self.events.delete(&hook.org, &event::row(&hook.id, &id)).await?;
         }
-        Ok(())
+        Ok(true)
     }
 
     async fn forget_expired(&self) {

@@ -47,9 +47,9 @@ impl Inbox {
                 return Ok(read?);
             }
         }
-        if !self.fetched.may_fetch(now) {
+        if !self.fetched.may_fetch(&hook.id, &origin, now) {
             return Err(InboxRefusal::NoKey(
-                "too many keys were fetched in this minute".to_owned(),
+                "requests named too many new keys in this minute".to_owned(),
             ));
         }
         let fetched = match &origin {

@@ -29,12 +29,15 @@ struct HookQueue {
     dead: HashSet<String>,
     /// Delivered events, by the time until which they are remembered.
     taken: BTreeMap<(Timestamp, String), OrgId>,
+    /// The last place that a reader has reached.
+    read_to: Option<EventPosition>,
     is_delivering: bool,
     last: Option<DeliveryAttempt>,
     refused: Option<HookRefusal>,
 }
 
-/// The place of an event: by time, and by the order in which they came.
+/// The place of an event: by time, and by the order in which they came. Readers do not go back, so an event that is
+/// queued late, such as one whose write took longer or that is sent again, comes after what they have read.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) struct EventPosition(Timestamp, u64);
 
@@ -51,8 +54,9 @@ impl InboxQueue {
     /// Adds an event.
     pub(crate) fn push(&mut self, hook: &HookId, received: Timestamp, waiting: WaitingEvent) {
         self.count += 1;
-        let place = EventPosition(received, self.count);
         let line = self.hooks.entry(hook.clone()).or_default();
+        let time = line.read_to.map_or(received, |EventPosition(read, _)| read.max(received));
+        let place = EventPosition(time, self.count);
         // The event may have arrived while the stored events were being read.
         if line.places.contains_key(&waiting.id) {
             return;
@@ -169,16 +173,18 @@ impl InboxQueue {
         line.flat_map(|line| line.waiting.values().map(|it| it.id.clone())).take(most).collect()
     }
 
-    /// The next event that waits after this place.
-    pub(crate) fn after(
-        &self,
+    /// Gives a reader the next event that waits after this place.
+    pub(crate) fn read_after(
+        &mut self,
         hook: &HookId,
         after: Option<EventPosition>,
     ) -> Option<(EventPosition, String)> {
-        let waiting = &self.hooks.get(hook)?.waiting;
+        let line = self.hooks.get_mut(hook)?;
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let (place, waiting) = waiting.range((from, Bound::Unbounded)).next()?;
-        Some((*place, waiting.id.clone()))
+        let (place, waiting) = line.waiting.range((from, Bound::Unbounded)).next()?;
+        let read = (*place, waiting.id.clone());
+        line.read_to = line.read_to.max(Some(read.0));
+        Some(read)
     }
 
     /// The events whose deliveries have all failed.
@@ -233,5 +239,27 @@ mod tests {
             assert_eq!(queue.begin(at(6), |_, _| true).unwrap().0, *hook);
         }
         assert_eq!(queue.begin(at(6), |_, _| true).unwrap_err(), Some(at(7)));
+    }
+
+    #[test]
+    fn a_reader_gets_events_that_are_queued_with_an_earlier_time_than_it_has_read() {
+        let (mut queue, hook) = (InboxQueue::default(), HookId::random());
+        let push = |queue: &mut InboxQueue, second: i64, id: &str| {
+            let at = Timestamp::from_second(second).unwrap();
+            let (org, id) = (OrgId::default_org(), id.to_owned());
+            queue.push(&hook, at, WaitingEvent { org, id, next: at });
+        };
+        push(&mut queue, 2, "second");
+        push(&mut queue, 4, "fourth");
+        let (mut place, first) = queue.read_after(&hook, None).unwrap();
+        assert_eq!(first, "second");
+        push(&mut queue, 3, "third");
+        push(&mut queue, 1, "first");
+        let mut rest = Vec::new();
+        while let Some((next, id)) = queue.read_after(&hook, Some(place)) {
+            place = next;
+            rest.push(id);
+        }
+        assert_eq!(rest, ["first", "third", "fourth"]);
     }
 }

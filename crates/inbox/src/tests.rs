@@ -1,5 +1,7 @@
 //! Hooks that are added with keys that cannot be stored, and test data: an inbox in memory with one hook.
 
+pub(crate) mod held_store;
+
 use std::sync::Arc;
 
 use super::{Inbox, InboxError, InboxServices, NewKeys};
@@ -16,7 +18,15 @@ use keyward_vault::Vault;
 
 /// An inbox with a hook of this scheme.
 pub(crate) async fn inbox_of(scheme: &str) -> (Arc<Inbox>, Arc<Record<Hook>>) {
-    let inbox = empty().await;
+    inbox_in(Arc::new(MemoryStore::new()), scheme).await
+}
+
+/// The same in this store.
+pub(crate) async fn inbox_in(
+    store: Arc<dyn Store>,
+    scheme: &str,
+) -> (Arc<Inbox>, Arc<Record<Hook>>) {
+    let inbox = empty(store).await;
     let (org, facts) = (OrgId::default_org(), HookFacts::default());
     let hook = inbox.directory.add::<Hook>(&org, ManagedBy::Store, spec(scheme), facts);
     let hook = hook.await.unwrap();
@@ -27,8 +37,7 @@ fn spec(scheme: &str) -> HookSpec {
     HookSpec { name: "ci".to_owned(), scheme: Some(scheme.to_owned()), ..HookSpec::default() }
 }
 
-async fn empty() -> Arc<Inbox> {
-    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+async fn empty(store: Arc<dyn Store>) -> Arc<Inbox> {
     let (keyring, clock) = (Arc::new(Keyring::ephemeral()), Clock::System);
     let directory = Directory::open(store.clone(), keyring.clone(), clock.clone());
     let directory = Arc::new(directory.await.unwrap());
@@ -47,7 +56,7 @@ async fn empty() -> Arc<Inbox> {
 /// Without its keys, it would refuse all requests of its service.
 #[tokio::test]
 async fn a_hook_whose_keys_cannot_be_stored_is_not_added() {
-    let (inbox, org) = (empty().await, OrgId::default_org());
+    let (inbox, org) = (empty(Arc::new(MemoryStore::new())).await, OrgId::default_org());
     let add = async |secret: String| {
         let hook = inbox.new_hook(&org, ManagedBy::Store, spec("gitlab"));
         let keys = NewKeys { secret: Some(Secret::new(secret)), signing_key: None };

@@ -63,18 +63,22 @@ impl Inbox {
     /// # Errors
     /// When it is not there, or the store fails.
     pub async fn take(&self, hook: &Record<Hook>, id: &str) -> Result<(), InboxError> {
-        let version = match self.event(hook, id).await {
-            Ok((_, _, version)) => version,
-            Err(missing @ InboxError::NoEvent(_)) => {
-                // It is queued if it was taken by a write that was reported as failed.
-                self.follow(&hook.org, &event::row(&hook.id, id)).await?;
-                return Err(missing);
+        loop {
+            let version = match self.event(hook, id).await {
+                Ok((_, _, version)) => version,
+                Err(missing @ InboxError::NoEvent(_)) => {
+                    // It is queued if it was taken by a write that was reported as failed.
+                    self.follow(&hook.org, &event::row(&hook.id, id)).await?;
+                    return Err(missing);
+                }
+                Err(error) => return Err(error),
+            };
+            // A failed delivery may have changed it meanwhile.
+            if self.replace_by_id(hook, id, version).await? {
+                self.signal_change();
+                return Ok(());
             }
-            Err(error) => return Err(error),
-        };
-        self.replace_by_id(hook, id, version).await?;
-        self.signal_change();
-        Ok(())
+        }
     }
 
     /// Delivers an event again: one whose deliveries all failed, or one that waits for its next try.
@@ -105,7 +109,7 @@ impl Inbox {
     ) -> Result<HookEvent, InboxError> {
         loop {
             reader.changed.borrow_and_update();
-            let next = self.queue.lock().after(&hook.id, reader.after);
+            let next = self.queue.lock().read_after(&hook.id, reader.after);
             let Some((place, id)) = next else {
                 // The sender is in `self`.
                 let _ = reader.changed.changed().await;

@@ -35,6 +35,29 @@ async fn trellos_head_request_is_answered_and_that_to_another_hook_is_not() {
     lab.finish().await;
 }
 
+/// Intercom checks the URL by a HEAD request, and WooCommerce by a form that it does not sign.
+#[tokio::test]
+async fn the_url_checks_of_intercom_and_woocommerce_are_answered_and_stored_as_no_event() {
+    let lab = queue::queue("hub-signature-sha1", SECRET).await;
+    assert_eq!(ask(&lab, "HEAD", "/hooks/q").await.head.status(), 200);
+    let hook = json!({"name": "shop", "scheme": "woocommerce", "secret": SECRET});
+    api(&lab, "POST", "/hooks", hook, 201).await;
+    let answer = send(&lab, "/hooks/shop", "", "webhook_id=42").await;
+    assert_eq!((answer.head.status(), answer.text()), (200, String::new()));
+    let event = r#"{"id":727,"status":"processing"}"#;
+    for body in ["webhook_id=42&id=727", event] {
+        assert_eq!(send(&lab, "/hooks/shop", "", body).await.head.status(), 401, "{body}");
+    }
+    let key = hmac::Key::new(hmac::HMAC_SHA256, SECRET.as_bytes());
+    let signature = BASE64_STANDARD.encode(hmac::sign(&key, event.as_bytes()).as_ref());
+    let fields = format!("X-WC-Webhook-Signature: {signature}\r\n");
+    send(&lab, "/hooks/shop", &fields, event).await.is(200);
+    let events = api(&lab, "GET", "/hooks/shop/events", Value::Null, 200).await;
+    assert_eq!(events["items"].as_array().map(Vec::len), Some(1));
+    assert_eq!(events["items"][0]["body"], event);
+    lab.finish().await;
+}
+
 /// Meta sends back the verify token that a person entered beside the URL.
 #[tokio::test]
 async fn metas_challenge_is_answered_only_with_the_verify_token_that_is_shown() {
@@ -104,10 +127,42 @@ async fn an_event_of_discord_is_stored_and_its_ping_is_not() {
     let answer = send(&lab, "/hooks/q", &fields(ping), ping).await;
     assert_eq!((answer.head.status(), answer.text()), (204, String::new()));
     assert_eq!(answer.head.one("content-type"), Some("application/json"));
-    assert_eq!(send(&lab, "/hooks/q", &fields(event), event).await.head.status(), 200);
+    for _ in 0..2 {
+        let answer = send(&lab, "/hooks/q", &fields(event), event).await;
+        assert_eq!((answer.head.status(), answer.text()), (204, String::new()), "also repeated");
+    }
     let events = api(&lab, "GET", "/hooks/q/events", Value::Null, 200).await;
     assert_eq!(events["items"].as_array().map(Vec::len), Some(1));
     assert_eq!(events["items"][0]["body"], event);
+    lab.finish().await;
+}
+
+/// Xero checks the URL by events with a valid and with a wrong signature, and refuses an answer that has a body.
+#[tokio::test]
+async fn events_of_xero_are_answered_and_refused_without_a_body() {
+    let lab = queue::queue("xero", SECRET).await;
+    let body =
+        r#"{"events":[],"firstEventSequence":0,"lastEventSequence":0,"entropy":"FMLHZNKCVK"}"#;
+    let key = hmac::Key::new(hmac::HMAC_SHA256, SECRET.as_bytes());
+    let right = BASE64_STANDARD.encode(hmac::sign(&key, body.as_bytes()).as_ref());
+    let wrong = BASE64_STANDARD.encode(hmac::sign(&key, b"another body").as_ref());
+    for (signature, status) in [(&wrong, 401), (&right, 200), (&right, 200)] {
+        let fields = format!("x-xero-signature: {signature}\r\n");
+        let answer = send(&lab, "/hooks/q", &fields, body).await;
+        assert_eq!((answer.head.status(), answer.text()), (status, String::new()));
+        assert_eq!(answer.head.one("content-type"), None);
+    }
+    let hook = api(&lab, "GET", "/hooks/q", Value::Null, 200).await;
+    assert_eq!(
+        (&hook["waiting"], &hook["refused"]["code"]),
+        (&json!(1), &json!("signature_wrong"))
+    );
+    let airtable =
+        json!({"name": "base", "scheme": "airtable", "secret": BASE64_STANDARD.encode(SECRET)});
+    api(&lab, "POST", "/hooks", airtable, 201).await;
+    let fields = format!("X-Airtable-Content-MAC: hmac-sha256={}\r\n", signed(SECRET, body));
+    let answer = send(&lab, "/hooks/base", &fields, body).await;
+    assert_eq!((answer.head.status(), answer.text()), (200, String::new()));
     lab.finish().await;
 }
 

@@ -15,6 +15,7 @@ use super::*;
 use test_support::pki::pki;
 
 const SNS: &str = "sns.eu-west-1.amazonaws.com";
+const PAYPAL: &str = "api.paypal.com";
 const PLAID: &str = "production.plaid.com";
 const TOPIC: &str = "arn:aws:sns:eu-west-1:123456789012:orders";
 const KEY_ID: &str = "6c5516e1-92dc-479e-a8ff-5a51992e0001";
@@ -149,6 +150,35 @@ async fn no_certificate_of_sns_is_fetched_from_a_host_with_an_invalid_tls_certif
         assert_eq!(api(&lab, "GET", "/hooks/q", Value::Null, 200).await["waiting"], 0);
         lab.finish_with_changes().await;
     }
+}
+
+/// Each forged webhook names another certificate of PayPal, which is not there.
+#[tokio::test]
+async fn forged_webhooks_of_paypal_leave_the_certificate_of_sns_to_be_fetched() {
+    let key = KeyPair::generate_for(&PKCS_RSA_SHA256).expect("a key");
+    let names = vec!["sns.amazonaws.com".to_owned()];
+    let certificate = CertificateParams::new(names).expect("names").self_signed(&key);
+    let pem = certificate.expect("a certificate").pem();
+    let sns = service(&[SNS], "/SimpleNotificationService-1.pem", pem);
+    let paypal = service(&[PAYPAL], "/none", String::new());
+    let plan = reached(Plan::api_key().no_agents(), SNS, &sns);
+    let lab = reached(plan, PAYPAL, &paypal).start(Origin::saying("fine")).await;
+    let hook = json!({"name": "q", "scheme": "aws-sns", "secret": TOPIC});
+    api(&lab, "POST", "/hooks", hook, 201).await;
+    let hook = json!({"name": "shop", "scheme": "paypal", "secret": "1JE4291016473214C"});
+    api(&lab, "POST", "/hooks", hook, 201).await;
+    for number in 0..60 {
+        let place = format!("https://{PAYPAL}/v1/notifications/certs/CERT-{number}");
+        let fields = format!("paypal-transmission-sig: AAAA\r\npaypal-cert-url: {place}\r\n");
+        assert_eq!(send(&lab, "/hooks/shop", &fields, "{}").await.head.status(), 503);
+    }
+    let fetched = paypal.received().len();
+    // One minute may end meanwhile.
+    assert!((10..=20).contains(&fetched), "{fetched}");
+    let good = message("Notification", &key, Timestamp::now());
+    assert_eq!(posted(&lab, "", &good.to_string()).await.head.status(), 200);
+    assert_eq!(api(&lab, "GET", "/hooks/q", Value::Null, 200).await["waiting"], 1);
+    lab.finish_with_changes().await;
 }
 
 #[tokio::test]

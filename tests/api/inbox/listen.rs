@@ -4,10 +4,13 @@ use std::path::PathBuf;
 use std::process::Stdio;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 
 use super::queue::queue;
 use super::*;
+use test_support::hooks::status;
+use test_support::wire::Seen;
 
 /// Sends event `n` of the service.
 async fn event(lab: &Lab, n: u32) {
@@ -95,6 +98,36 @@ async fn an_event_whose_listener_was_killed_is_delivered_to_the_next_listener() 
     until_left(&lab, 0).await;
     next.kill().await.expect("our child");
     lab.finish().await;
+}
+
+/// Its time is earlier than that of the event which the follower has read.
+#[tokio::test]
+async fn an_event_that_is_sent_again_reaches_a_follower_that_is_connected() {
+    let world = World::start(Plan::api_key()).await;
+    world.program.answers([status(410)]);
+    let id = world.push(r#"{"n":1}"#).await.json()["id"].as_str().expect("an id").to_owned();
+    world.standing("it is dead", |hook| hook["dead"] == 1).await;
+    api(&world.lab, "PATCH", "/hooks/ci", json!({"to": null}), 200).await;
+    let socket = world.lab.gateway.data().join("admin.sock");
+    let stream = UnixStream::connect(socket).await.expect("the socket listens");
+    let mut follower = Wire::over(stream, None, Seen::default());
+    let line = "GET /api/v1/hooks/ci/events?follow=true HTTP/1.1";
+    follower.send(format!("{line}\r\nHost: localhost\r\n\r\n")).await;
+    assert_eq!(follower.head().await.expect("an answer").status(), 200);
+    let mut next = async || loop {
+        let chunk = patiently("an event", follower.chunk()).await.expect("a chunk");
+        let text = String::from_utf8(chunk).expect("text");
+        // Between events there may be comments, which keep the stream open.
+        if let Some(event) = text.lines().find_map(|line| line.strip_prefix("data: ")) {
+            return serde_json::from_str::<Value>(event).expect("JSON");
+        }
+    };
+    world.push(r#"{"n":2}"#).await;
+    assert_eq!(next().await["body"], r#"{"n":2}"#);
+    api(&world.lab, "POST", &format!("/hooks/ci/events/{id}/resend"), json!({}), 200).await;
+    let again = next().await;
+    assert_eq!((&again["id"], &again["body"]), (&json!(id), &json!(r#"{"n":1}"#)));
+    world.lab.finish().await;
 }
 
 #[tokio::test]

@@ -15,10 +15,10 @@ use crate::body_bytes::collect;
 use crate::error::ApiError;
 use crate::handler::{boxed, get};
 use crate::state::Admin;
-use crate::wire::HookAccepted;
+use crate::wire::{ErrorBody, HookAccepted};
 use keyward_base::codes::Code;
 use keyward_base::id::OrgId;
-use keyward_hooks::{Incoming, Scheme};
+use keyward_hooks::{EventAnswer, Incoming, Scheme};
 use keyward_inbox::{Accepted, BODY_BYTES_MAX, HookKeyRequest, InboxRefusal};
 use keyward_model::{Hook, Record};
 use keyward_proxy::test_request::{self, TestError};
@@ -74,6 +74,7 @@ async fn receive(admin: &Admin, org: &OrgId, name: &str, request: extract::Reque
         Ok(body) => body,
         Err(error) => return error.into_response(),
     };
+    let form = scheme.map(Scheme::event_answer).unwrap_or_default();
     let (admin, url) = (admin.clone(), url(admin, &hook, &parts.uri));
     // To its end, also when the service goes away: else an event could be stored and not queued.
     let work = async move {
@@ -85,11 +86,11 @@ async fn receive(admin: &Admin, org: &OrgId, name: &str, request: extract::Reque
                 if let Accepted::Repeated { id } = &accepted {
                     record_repeated(&admin, &hook, id).await;
                 }
-                answer(accepted)
+                answer(accepted, form)
             }
             Err(refused) => {
                 record_refused(&admin, &hook, &refused).await;
-                refusal(&refused)
+                refusal(&refused, form)
             }
         }
     };
@@ -137,17 +138,11 @@ fn url(admin: &Admin, hook: &Record<Hook>, uri: &Uri) -> String {
     }
 }
 
-fn answer(accepted: Accepted) -> Response {
+fn answer(accepted: Accepted, form: EventAnswer) -> Response {
     match accepted {
-        Accepted::Stored { id } => Json(HookAccepted { id, repeated: false }).into_response(),
-        Accepted::Repeated { id } => Json(HookAccepted { id, repeated: true }).into_response(),
-        Accepted::Acknowledged => {
-            let mut answer = StatusCode::NO_CONTENT.into_response();
-            // Discord demands a content type.
-            let content_type = HeaderValue::from_static("application/json");
-            answer.headers_mut().insert(header::CONTENT_TYPE, content_type);
-            answer
-        }
+        Accepted::Stored { id } => event_answer(HookAccepted { id, repeated: false }, form),
+        Accepted::Repeated { id } => event_answer(HookAccepted { id, repeated: true }, form),
+        Accepted::Acknowledged => no_content(),
         Accepted::Answer { content_type, body, field } => {
             let mut answer = body.into_response();
             let content_type = HeaderValue::from_static(content_type);
@@ -158,7 +153,23 @@ fn answer(accepted: Accepted) -> Response {
     }
 }
 
-fn refusal(refused: &InboxRefusal) -> Response {
+fn event_answer(accepted: HookAccepted, form: EventAnswer) -> Response {
+    match form {
+        EventAnswer::Json => Json(accepted).into_response(),
+        EventAnswer::Empty => StatusCode::OK.into_response(),
+        EventAnswer::NoContent => no_content(),
+    }
+}
+
+fn no_content() -> Response {
+    let mut answer = StatusCode::NO_CONTENT.into_response();
+    // Discord demands a content type.
+    let content_type = HeaderValue::from_static("application/json");
+    answer.headers_mut().insert(header::CONTENT_TYPE, content_type);
+    answer
+}
+
+fn refusal(refused: &InboxRefusal, form: EventAnswer) -> Response {
     // The reason is for the operator only: it would help a forger.
     let (code, message) = match refused {
         InboxRefusal::Rejected(_) | InboxRefusal::HasSecret => {
@@ -180,7 +191,19 @@ fn refusal(refused: &InboxRefusal) -> Response {
     if answer.status() == StatusCode::SERVICE_UNAVAILABLE {
         answer.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER.into());
     }
-    answer
+    match form {
+        EventAnswer::Json => answer,
+        EventAnswer::Empty | EventAnswer::NoContent => without_body(answer),
+    }
+}
+
+fn without_body(answer: Response) -> Response {
+    let (mut parts, _) = answer.into_parts();
+    parts.headers.remove(header::CONTENT_TYPE);
+    parts.headers.remove(header::CONTENT_LENGTH);
+    // A link to the page of errors would be added to it.
+    parts.extensions.remove::<ErrorBody>();
+    Response::from_parts(parts, Body::empty())
 }
 
 /// Writes the refusal to the audit log. Everybody can send requests, so only a number of them is recorded.

@@ -75,6 +75,33 @@ fn every_notification_of_microsoft_graph_needs_the_client_state() {
     assert!(scheme("msgraph").replay_window().is_zero());
 }
 
+/// The body of ClickUp is that of its documentation.
+#[test]
+fn two_changes_with_the_same_body_are_two_events_of_clickup_and_attio() {
+    let folder = json!({
+        "event": "folderUpdated", "folder_id": "96772212",
+        "webhook_id": "7fa3ec74-69a8-4530-a251-8a13730bd204",
+    });
+    let record = json!({
+        "webhook_id": "23e42eaf-323a-41da-b5bb-fd67eebda553",
+        "events": [{
+            "event_type": "record.updated",
+            "id": { "workspace_id": "14beef7a", "object_id": "97052eb9", "record_id": "bf071e1f" },
+            "actor": { "type": "workspace-member", "id": "50cf242c" },
+        }],
+    });
+    for (id, header, body) in
+        [("clickup", "X-Signature", folder), ("attio", "Attio-Signature", record)]
+    {
+        let body = body.to_string();
+        let sent = Sent::post(body.clone()).with(header, &hex(sha256(KEY.as_bytes(), body)));
+        let first = sent.verify(id, &[KEY]).expect("verified");
+        let later = sent.verify_at(id, &[KEY], NOW + 1).expect("verified");
+        assert_ne!(first.id, later.id, "{id}");
+        assert!(scheme(id).replay_window().is_zero(), "{id}");
+    }
+}
+
 fn adyen_item(key: &[u8], value: u32) -> Value {
     let signed = format!("psp-1::Merchant:order-1:{value}:EUR:AUTHORISATION:true");
     json!({ "NotificationRequestItem": {

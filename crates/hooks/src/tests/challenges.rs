@@ -217,14 +217,26 @@ fn an_asana_or_notion_secret_is_learned_once_and_a_different_one_is_refused() {
 }
 
 #[test]
-fn trellos_head_is_answered_and_other_services_have_no_challenge() {
+fn heads_of_trello_and_intercom_are_answered_and_other_services_have_no_challenge() {
     let head = Sent { method: Method::HEAD, ..Sent::get(URL) };
-    assert_eq!(answer(&head, "trello"), "");
-    assert!(scheme("trello").checks_by_head() && !scheme("github").checks_by_head());
-    assert!(Sent::post("{}").challenge("trello", &[KEY]).expect("an event").is_none());
+    for id in ["trello", "hub-signature-sha1"] {
+        assert_eq!(answer(&head, id), "");
+        assert!(scheme(id).checks_by_head() && !scheme("github").checks_by_head());
+        assert!(Sent::post("{}").challenge(id, &[KEY]).expect("an event").is_none());
+    }
     let text =
         Sent::get(&format!("{URL}&challenge=a&crc_token=b&validationToken=c&hub.mode=subscribe"));
     for scheme in ["github", "stripe", "svix"] {
         assert!(text.challenge(scheme, &[KEY]).expect("no challenge").is_none());
+    }
+}
+
+#[test]
+fn woocommerces_ping_is_answered_without_a_signature_and_another_body_is_an_event() {
+    assert_eq!(answer(&Sent::post("webhook_id=42"), "woocommerce"), "");
+    for body in ["webhook_id=", "webhook_id=4x", "webhook_id=4&a=b", "a=b&webhook_id=4", "{}", ""] {
+        let sent = Sent::post(body);
+        assert!(sent.challenge("woocommerce", &[KEY]).expect("an event").is_none(), "{body}");
+        assert_eq!(sent.verify("woocommerce", &[KEY]), Err(Rejection::SignatureMissing), "{body}");
     }
 }

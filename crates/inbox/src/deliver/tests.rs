@@ -6,7 +6,8 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use super::*;
-use crate::tests::inbox_of;
+use crate::tests::held_store::HeldStore;
+use crate::tests::{inbox_in, inbox_of};
 use crate::{Accepted, EventState, HookKeyRequest, InboxRefusal, NewKeys};
 use keyward_base::secret::Secret;
 use keyward_hooks::Incoming;
@@ -23,7 +24,10 @@ struct World {
 
 impl World {
     async fn new() -> Self {
-        let (inbox, hook) = inbox_of("gitlab").await;
+        Self::of(inbox_of("gitlab").await).await
+    }
+
+    async fn of((inbox, hook): (Arc<Inbox>, Arc<Record<Hook>>)) -> Self {
         let keys = NewKeys { secret: Some(Secret::new(SECRET)), signing_key: None };
         inbox.set_keys(&hook, keys).await.unwrap();
         Self { inbox, hook }
@@ -82,6 +86,25 @@ async fn taking_an_already_taken_event_removes_it_from_the_queue() {
     let missing = world.inbox.take(&world.hook, &event.id).await;
     assert!(matches!(missing, Err(InboxError::NoEvent(_))), "{missing:?}");
     assert_eq!(world.counts(), (0, 0));
+}
+
+/// The last delivery fails between the read and the write of the removal.
+#[tokio::test]
+async fn an_event_that_is_taken_while_its_delivery_fails_is_gone() {
+    let store = Arc::new(HeldStore::default());
+    let world = World::of(inbox_in(store.clone(), "gitlab").await).await;
+    let (event, version) = world.event().await;
+    let id = event.id.clone();
+    let fails = async {
+        world.fails(event, version).await.unwrap();
+        assert_eq!(world.counts(), (0, 1));
+    };
+    let held = store.hold_next_write();
+    let (taken, ()) = tokio::join!(world.inbox.take(&world.hook, &id), held.before(fails));
+    taken.unwrap();
+    assert_eq!(world.counts(), (0, 0));
+    let missing = world.inbox.event(&world.hook, &id).await;
+    assert!(matches!(missing, Err(InboxError::NoEvent(_))), "{missing:?}");
 }
 
 #[tokio::test]

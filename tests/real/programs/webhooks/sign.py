@@ -84,7 +84,7 @@ MS = str(AT * 1000)
 for scheme, headers in {
     "asana": {"X-Hook-Signature": hexadecimal(BODY)},
     "attio": {"Attio-Signature": hexadecimal(BODY)},
-    "base64-sha256:x-xero-signature": {"x-xero-signature": b64(BODY)},
+    "base64-sha256:intuit-signature": {"intuit-signature": b64(BODY)},
     "box": {"BOX-DELIVERY-TIMESTAMP": ISO, "BOX-SIGNATURE-PRIMARY": b64(BODY + ISO)},
     "cal-com": {"X-Cal-Signature-256": hexadecimal(BODY)},
     "calendly": {"Calendly-Webhook-Signature": f"t={AT},v1={hexadecimal(f'{AT}.{BODY}')}"},
@@ -114,8 +114,10 @@ for scheme, headers in {
     "typeform": {"Typeform-Signature": "sha256=" + b64(BODY)},
     "vercel": {"x-vercel-signature": hexadecimal(BODY, hashlib.sha1)},
     "webflow": {"x-webflow-timestamp": MS, "x-webflow-signature": hexadecimal(f"{MS}:{BODY}")},
+    "woocommerce": {"X-WC-Webhook-Signature": b64(BODY)},
     "workos": {"WorkOS-Signature": f"t={MS}, v1={hexadecimal(f'{MS}.{BODY}')}"},
     "x-crc": {"x-twitter-webhooks-signature": "sha256=" + b64(BODY)},
+    "xero": {"x-xero-signature": b64(BODY)},
     "zendesk": {
         "X-Zendesk-Webhook-Signature-Timestamp": ISO,
         "X-Zendesk-Webhook-Signature": b64(ISO + BODY),
