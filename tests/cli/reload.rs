@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use keyward_api::wire::ReloadView;
 
+use test_support::canary::Canary;
 use test_support::*;
 
 /// Writes another configuration as editors do: whole, and then in its place.
@@ -177,6 +178,21 @@ async fn a_change_that_needs_a_restart_is_a_warning_of_the_reload() {
     let view = reload(&lab).await;
     assert_eq!(view.errors, [""; 0]);
     assert_eq!(view.warnings, ["a change of `limits` takes effect at the next start"]);
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn the_status_names_the_variables_of_secrets_that_a_reload_adds() {
+    let other = Canary::new("other");
+    let lab = Plan::api_key().secret("OTHER", &other).start(Origin::saying("fine")).await;
+    let named = async || {
+        let status = lab.gateway.api("GET", "/status", "").await.json();
+        let names = status["secret_variables"].as_array().expect("a list").clone();
+        ["CANARY", "TOKEN_CI", "OTHER"].map(|name| names.contains(&name.into()))
+    };
+    assert_eq!(named().await, [true, true, false]);
+    becomes(&lab, |yaml| yaml.replace("env: CANARY", "env: OTHER")).await;
+    assert!(named().await[2]);
     lab.finish().await;
 }
 

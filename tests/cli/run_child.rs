@@ -179,6 +179,28 @@ async fn the_program_gets_the_proxy_variables_and_no_secret_of_the_gateway() {
     }
 }
 
+/// The command reads no configuration; only the gateway knows the variables.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn run_and_doctor_withhold_the_secrets_of_a_gateway_with_another_configuration() {
+    let (install, _origin) = install();
+    let _gateway = install.serve();
+    for arguments in [
+        &["run", "--quiet", "--agent", "ci", "--", "env"][..],
+        &["doctor", "--agent", "ci", "--", "env"],
+    ] {
+        let mut command = install.keyward(arguments);
+        command.env_remove("KEYWARD_CONFIG").env("MINE", "stays");
+        let output = command.output().expect("it runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        let text = String::from_utf8(output.stdout).expect("text");
+        let has = |name: &str| text.lines().any(|line| line.starts_with(&format!("{name}=")));
+        assert!(has("MINE") && has("HTTPS_PROXY"), "{arguments:?}: {text}{said}");
+        for name in ["CANARY", "TOKEN_CI"] {
+            assert!(!has(name), "{arguments:?}: {name} is not for the program");
+        }
+    }
+}
+
 /// Of a database of the outer run, the password is the run's token.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_nested_run_unsets_database_variables_of_the_outer_run_and_not_of_the_user() {
