@@ -19,7 +19,7 @@ use std::time::Duration;
 use self::args::Args;
 use self::child::{Child, Invocation};
 use self::folder::Folder;
-use self::gateway::RunGateway;
+use self::gateway::{FoundGateway, RunGateway};
 use self::lease::OpenRun;
 use self::ssh_agent::SshAgent;
 use self::verbose::Verbose;
@@ -98,7 +98,7 @@ impl Args {
         gateway: &RunGateway,
         config: &Config,
     ) -> Result<u8, Failure> {
-        let (proxy, gateway) = gateway.proxy().await?;
+        let FoundGateway { proxy, gateway, secret_variables } = gateway.found().await?;
         let folder = Folder::make(&gateway.data)?;
         let (paths, inherited) = (Paths::new(folder.path()), Inherited::of_process());
         let (proxy, own) = (proxy.to_string(), tcp_listener(&facts.agent));
@@ -123,7 +123,9 @@ impl Args {
             true => Verbose::begin(&gateway.client().await?, lease.token_id()).await,
             false => None,
         };
+        // The gateway may have another configuration than this command.
         let mut withheld = config.secret_variables();
+        withheld.extend(secret_variables.iter().map(String::as_str));
         withheld.extend_from_slice(databases::overrides(&made.variables));
         withheld.extend(outer::variables(|name: &str| std::env::var(name).ok()));
         let mut child = Child::spawn(Invocation {

@@ -112,6 +112,18 @@ async fn no_spelling_of_a_path_opens_the_api_without_a_token() {
 }
 
 #[tokio::test]
+async fn the_status_names_variables_of_secrets_over_the_socket_only() {
+    let mut lab = Lab::simple().await;
+    let token = bearer(&user(&mut lab, "ann", "admin").await);
+    let here = lab.gateway.api_with(&token, ("GET", "/status"), "").await.is(200).json();
+    let names = here["secret_variables"].as_array().expect("a list");
+    assert!(names.contains(&json!("CANARY")), "{here}");
+    let there = ask_at(&lab, "GET /api/v1/status", &token, "").await.is(200).json();
+    assert_eq!((&there["status"], &there["secret_variables"]), (&json!("ready"), &Value::Null));
+    lab.finish().await;
+}
+
+#[tokio::test]
 async fn a_trusted_proxy_s_forwarded_client_is_rate_limited_and_recorded() {
     let plan = Plan::api_key().listen("admin_proxies: [127.0.0.1]");
     let plan = plan.limit("auth_failures_per_minute_max: 2");

@@ -5,7 +5,9 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use keyward_api::wire::ReloadView;
+use serde_json::json;
 
+use test_support::canary::Canary;
 use test_support::*;
 
 /// Writes another configuration as editors do: whole, and then in its place.
@@ -121,6 +123,54 @@ async fn removing_an_agent_or_connection_from_the_file_ends_its_streams_until_it
     }
 }
 
+const TOKEN: &str = "token: { env: TOKEN_CI }, ";
+
+#[tokio::test]
+async fn a_token_that_the_file_no_longer_gives_an_agent_is_revoked_and_ends_its_streams() {
+    let lab = Plan::api_key().start(Origin::endless()).await;
+    let good = fs::read_to_string(lab.gateway.folder().join("keyward.yaml")).expect("it is there");
+    let without_token = good.replace(TOKEN, "");
+    assert_ne!(good, without_token);
+    let file = lab.gateway.folder().join("new.yaml");
+    fs::write(&file, &without_token).expect("a file");
+    let asked = json!({"file": file}).to_string();
+    let planned = lab.gateway.api("POST", "/plan", &asked).await.is(200).json();
+    let steps = planned["steps"].as_array().expect("a list").clone();
+    let steps: Vec<_> = steps.iter().filter(|step| step["action"] != "nothing").collect();
+    assert_eq!((steps.len(), &steps[0]["changes"]), (1, &json!(["token"])), "{planned}");
+    let mut wire = begun(&lab, "/a").await;
+    becomes(&lab, |_| without_token).await;
+    assert!(wire.rest().await.len() <= 5);
+    let received = lab.origin.received().len();
+    assert_eq!(lab.connect(&format!("{HOST}:443")).await.0.head.status(), 407);
+    assert_eq!(lab.origin.received().len(), received);
+    becomes(&lab, |_| good).await;
+    begun(&lab, "/a").await;
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn a_token_of_an_agent_that_the_file_no_longer_names_can_be_revoked_by_command() {
+    for revokes in [true, false] {
+        let lab = Plan::api_key().start(Origin::saying("fine")).await;
+        let good = fs::read_to_string(lab.gateway.folder().join("keyward.yaml")).expect("there");
+        let agent = lab.gateway.api("GET", "/agents/ci", "").await.json();
+        let token = agent["tokens"][0]["id"].as_str().expect("the one of the file");
+        let path = format!("/agents/ci/tokens/{token}");
+        lab.gateway.api("DELETE", &path, "").await.is(409);
+        becomes(&lab, without("name: ci,")).await;
+        if revokes {
+            lab.gateway.api("DELETE", &path, "").await.is(204);
+        }
+        // The agent is back without its token.
+        becomes(&lab, |_| good.replace(TOKEN, "")).await;
+        assert_eq!(lab.connect(&format!("{HOST}:443")).await.0.head.status(), 407, "{revokes}");
+        becomes(&lab, |_| good).await;
+        assert_eq!(lab.ask("GET /a").await.text(), "fine", "{revokes}");
+        lab.finish().await;
+    }
+}
+
 #[tokio::test]
 async fn a_reload_ends_only_the_open_answers_that_the_new_rules_deny() {
     let lab = Plan::api_key().start(Origin::endless()).await;
@@ -177,6 +227,21 @@ async fn a_change_that_needs_a_restart_is_a_warning_of_the_reload() {
     let view = reload(&lab).await;
     assert_eq!(view.errors, [""; 0]);
     assert_eq!(view.warnings, ["a change of `limits` takes effect at the next start"]);
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn the_status_names_the_variables_of_secrets_that_a_reload_adds() {
+    let other = Canary::new("other");
+    let lab = Plan::api_key().secret("OTHER", &other).start(Origin::saying("fine")).await;
+    let named = async || {
+        let status = lab.gateway.api("GET", "/status", "").await.json();
+        let names = status["secret_variables"].as_array().expect("a list").clone();
+        ["CANARY", "TOKEN_CI", "OTHER"].map(|name| names.contains(&name.into()))
+    };
+    assert_eq!(named().await, [true, true, false]);
+    becomes(&lab, |yaml| yaml.replace("env: CANARY", "env: OTHER")).await;
+    assert!(named().await[2]);
     lab.finish().await;
 }
 

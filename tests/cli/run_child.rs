@@ -6,7 +6,7 @@ use rustix::process::Signal;
 
 use keyward_rules::inject::placeholder::Placeholder;
 use test_support::install::Install;
-use test_support::process::built;
+use test_support::process::{built, said};
 use test_support::pty::Terminal;
 use test_support::*;
 
@@ -179,6 +179,28 @@ async fn the_program_gets_the_proxy_variables_and_no_secret_of_the_gateway() {
     }
 }
 
+/// The command reads no configuration; only the gateway knows the variables.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn run_and_doctor_withhold_the_secrets_of_a_gateway_with_another_configuration() {
+    let (install, _origin) = install();
+    let _gateway = install.serve();
+    for arguments in [
+        &["run", "--quiet", "--agent", "ci", "--", "env"][..],
+        &["doctor", "--agent", "ci", "--", "env"],
+    ] {
+        let mut command = install.keyward(arguments);
+        command.env_remove("KEYWARD_CONFIG").env("MINE", "stays");
+        let output = command.output().expect("it runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        let text = String::from_utf8(output.stdout).expect("text");
+        let has = |name: &str| text.lines().any(|line| line.starts_with(&format!("{name}=")));
+        assert!(has("MINE") && has("HTTPS_PROXY"), "{arguments:?}: {text}{said}");
+        for name in ["CANARY", "TOKEN_CI"] {
+            assert!(!has(name), "{arguments:?}: {name} is not for the program");
+        }
+    }
+}
+
 /// Of a database of the outer run, the password is the run's token.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_nested_run_unsets_database_variables_of_the_outer_run_and_not_of_the_user() {
@@ -197,6 +219,50 @@ async fn a_nested_run_unsets_database_variables_of_the_outer_run_and_not_of_the_
         assert_eq!(ran.line(), line);
     }
     assert_eq!(ran.code(), Some(0));
+}
+
+/// They would lead the program past the gateway's listeners.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn database_variables_that_a_run_does_not_set_are_not_inherited_by_the_program() {
+    const PASSWORD: &str = "of-the-database";
+    let (install, _origin) = install();
+    let gateway = install.serve();
+    let keyward = |scheme: &str, arguments: &[&str]| {
+        let mut command = install.keyward(arguments);
+        command.env("DATABASE_URL", format!("{scheme}://app:{PASSWORD}@db.test/app"));
+        command.env("PGPASSWORD", PASSWORD).env("PGSERVICE", PASSWORD).env("MYSQL_PWD", PASSWORD);
+        let output = command.output().expect("it runs");
+        assert!(output.status.success(), "{arguments:?}: {}", said(&output));
+        output
+    };
+    keyward("postgres", &["agent", "add", "bot"]);
+    for (provider, name) in [("postgres", "main"), ("mysql", "shop")] {
+        let from = ["--secret-env", "url=DATABASE_URL", "--no-test"];
+        keyward(provider, &[&["connection", "add", provider, "--name", name], &from[..]].concat());
+        keyward(provider, &["agent", "bind", "bot", name]);
+    }
+    let run = || {
+        let output = keyward("postgres", &["run", "--agent", "bot", "--", "env"]);
+        let environment = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(environment.contains("HTTPS_PROXY=http://bot:kwa_"), "{environment}");
+        for unwanted in [PASSWORD, "DATABASE_URL=", "PGSERVICE="] {
+            assert!(!environment.contains(unwanted), "{unwanted}: {environment}");
+        }
+        (environment, String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (environment, notes) = run();
+    assert!(!environment.contains("PGPASSWORD=") && !environment.contains("MYSQL_PWD="));
+    for name in ["main: the program does not inherit DATABASE_URL, PGHOST, ", "MYSQL_PWD"] {
+        assert!(notes.contains(name), "{notes}");
+    }
+    // A private gateway has a listener for each protocol.
+    drop(gateway);
+    let (environment, notes) = run();
+    assert!(environment.contains("PGPASSWORD=kwa_") && environment.contains("MYSQL_PWD=kwa_"));
+    assert!(
+        notes.contains("DATABASE_URL is not set: the agent has databases of several"),
+        "{notes}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -117,6 +117,10 @@ async fn status(context: Context) -> Result<Json<Status>, ApiError> {
         telemetry: telemetry.map(|telemetry| telemetry_view(&telemetry)),
         store: shared_store(admin),
         reload: admin.reloads().filter(|_| reads_install).and_then(Reloads::last),
+        secret_variables: match caller.client() {
+            None => deps.secret_variables.lock().clone(),
+            Some(_) => Vec::new(),
+        },
     }))
 }
 

@@ -71,6 +71,8 @@ pub struct Deps {
     pub connect: watch::Receiver<Arc<ConnectSettings>>,
     /// The items of `providers:` in the configuration, as they are written.
     pub provider_definitions: watch::Receiver<Arc<[Definition]>>,
+    /// Names of the environment variables that the configuration reads secrets from.
+    pub secret_variables: Arc<parking_lot::Mutex<Vec<String>>>,
     /// Limits of bodies, heads and waits.
     pub limits: Limits,
     /// Rates that replicas count together.

@@ -282,6 +282,9 @@ impl ApplyTarget<'_> {
         for connection in &change.unbinds {
             directory.unbind_by(org, id, connection, ManagedBy::File).await?;
         }
+        for token in &change.revokes {
+            directory.revoke_token_by(org, id, token, ManagedBy::File).await?;
+        }
         if let Some(spec) = change.describes {
             let describe = |agent: &mut Record<Agent>| agent.spec.clone_from(&spec);
             directory.change::<Agent>(org, id, describe).await?;

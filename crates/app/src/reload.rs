@@ -204,6 +204,7 @@ impl Reloader {
         let definitions = config.provider_definitions.clone();
         self.services.provider_definitions.send_replace(definitions);
         self.services.connect.send_replace(Arc::new(config.connect.clone()));
+        self.withhold(&config);
         self.follow(&config.oauth);
         renewed.apply(&self.services.metrics);
         self.take_up_ca().await?;
@@ -299,6 +300,13 @@ impl Reloader {
         self.services.caller.replace_tls(client_tls.clone());
         self.gateway.replace_upstream_tls(client_tls);
         self.upstream = upstream;
+    }
+
+    /// Names the variables that the gateway reads secrets from now. What only a start reads stays in use until the next one.
+    fn withhold(&self, config: &Config) {
+        let names = [&*self.started, config].map(Config::secret_variables).concat();
+        let names = names.into_iter().map(str::to_owned).collect();
+        *self.services.secret_variables.lock() = names;
     }
 
     /// Adopts the limits of the OAuth engine. Running requests keep the old ones.

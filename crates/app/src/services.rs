@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 use std::ops::Deref;
 use std::sync::{Arc, Weak};
 
+use parking_lot::Mutex;
 use rustls::ClientConfig;
 use tokio::sync::{mpsc, watch};
 
@@ -417,6 +418,7 @@ impl OpenedServices {
         let audit = Trail::at(&config.audit.file);
         let connect = watch::Sender::new(Arc::new(config.connect.clone()));
         let provider_definitions = watch::Sender::new(config.provider_definitions.clone());
+        let secret_variables = config.secret_variables().into_iter().map(str::to_owned).collect();
         let deps = Deps {
             database_listeners: StoredListeners::new(self.directory.clone()),
             directory: self.directory,
@@ -438,6 +440,7 @@ impl OpenedServices {
             public_url,
             connect: connect.subscribe(),
             provider_definitions: provider_definitions.subscribe(),
+            secret_variables: Arc::new(Mutex::new(secret_variables)),
             limits: config.limits.clone(),
             shared_limits,
             sign_in: config.sign_in.settings.clone(),

@@ -73,7 +73,9 @@ pub(super) async fn run(
     let given = ProgramInput { program, set: &made.variables };
     let lease = ProbeLease::take(global, config.as_ref(), listener.handed(), &given).await?;
     let listeners = lease.listeners.clone();
-    let hidden = config.as_ref().map_or_else(Vec::new, Config::secret_variables);
+    let mut hidden = config.as_ref().map_or_else(Vec::new, Config::secret_variables);
+    let of_gateway = secret_variables_of_gateway(global).await;
+    hidden.extend(of_gateway.iter().map(String::as_str));
     // Standard output is reserved for the JSON.
     let stdout = if global.json { Stdio::from(std::io::stderr()) } else { Stdio::inherit() };
     let invocation = Invocation { program, environment: &made, withheld: &hidden, stdout };
@@ -86,6 +88,15 @@ pub(super) async fn run(
         explain(global, &observed, &listeners, &mut report).await;
     }
     Ok(report)
+}
+
+/// Names of the variables that the running gateway reads secrets from. It may have another configuration than this command.
+async fn secret_variables_of_gateway(global: &Global) -> Vec<String> {
+    let status = match Client::running_here(global).await {
+        Some(client) => client.status().await,
+        None => None,
+    };
+    status.map(|status| status.secret_variables).unwrap_or_default()
 }
 
 /// The installation's CA, so that the report is right for clients that have it in their own store; without

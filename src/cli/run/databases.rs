@@ -1,7 +1,7 @@
 //! The variables by which a program finds its databases: `DATABASE_URL` and those of the protocols' own clients. The password
 //! is the run's token.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
@@ -34,7 +34,7 @@ pub(super) fn overrides(variables: &[(String, String)]) -> &'static [&'static st
 }
 
 /// Adds the variables for the agent's database of each protocol: its only one, or its default. Notes what a program does not
-/// get.
+/// get; inherited variables of that name would lead it past the listeners, and are withheld.
 ///
 /// # Errors
 /// When the gateway does not answer.
@@ -54,7 +54,9 @@ pub(super) async fn add(
         let mut own = facts.databases.iter().filter(|database| database.protocol == protocol);
         let Some(first) = own.next() else { continue };
         let Some(at) = listener(&listeners, first) else {
-            made.notes.push(without_listener(first));
+            let names = names(first);
+            made.notes.push(without_listener(first, &names));
+            made.removed.extend(names);
             continue;
         };
         let others: Vec<&str> = own.map(|database| database.connection.as_str()).collect();
@@ -68,6 +70,7 @@ pub(super) async fn add(
     // A program of one protocol would be led to a listener of another.
     if urls > 1 {
         made.variables.retain(|(name, _)| name != DATABASE_URL);
+        made.removed.push(DATABASE_URL.to_owned());
         made.notes.push(
             "note: DATABASE_URL is not set: the agent has databases of several protocols\n\
              hint: use the variables of each, such as PGHOST and MYSQL_HOST"
@@ -77,7 +80,14 @@ pub(super) async fn add(
     Ok(())
 }
 
-fn without_listener(database: &Database) -> String {
+/// The names of the variables for a database, and of those that a program must not have beside them.
+fn names(database: &Database) -> Vec<String> {
+    let set = variables(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), database, "");
+    let beside = overrides(&set).iter().map(|name| (*name).to_owned());
+    set.iter().map(|(name, _)| name.clone()).chain(beside).collect()
+}
+
+fn without_listener(database: &Database, withheld: &[String]) -> String {
     let example = match database.protocol {
         DatabaseProtocol::Postgres => "keyward database-listener add NAME --at 127.0.0.1:6432",
         DatabaseProtocol::Redis => {
@@ -91,9 +101,11 @@ fn without_listener(database: &Database) -> String {
         }
     };
     format!(
-        "note: the gateway has no listener on 127.0.0.1 for the database of {}\n\
+        "note: the gateway has no listener on 127.0.0.1 for the database of {}: the program does \
+         not inherit {}\n\
          hint: open one, such as `{example}`",
-        database.connection
+        database.connection,
+        withheld.join(", ")
     )
 }
 

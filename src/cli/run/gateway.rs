@@ -43,6 +43,16 @@ pub(super) struct RunGateway {
     at: SocketAddr,
 }
 
+/// A running gateway, as its status describes it.
+pub(super) struct FoundGateway {
+    /// The address of the proxy for clients of this machine.
+    pub(super) proxy: ProxyAt,
+    /// With the address of a private gateway, for a restart.
+    pub(super) gateway: RunGateway,
+    /// Names of the variables that it reads secrets from.
+    pub(super) secret_variables: Vec<String>,
+}
+
 impl RunGateway {
     /// The gateway of an install.
     pub(super) fn new(global: &Global) -> Result<Self, Failure> {
@@ -100,18 +110,17 @@ impl RunGateway {
         }
     }
 
-    /// The address of the proxy for clients of this machine; and this gateway with that address, for a
-    /// restart.
-    pub(super) async fn proxy(&self) -> Result<(ProxyAt, Self), Failure> {
+    /// The running gateway with the address of its proxy.
+    pub(super) async fn found(&self) -> Result<FoundGateway, Failure> {
         let status = self.client().await?.status().await;
-        let found = status.as_ref().and_then(|status| ProxyAt::among(&status.proxy));
-        let found = found.ok_or_else(|| {
+        let found = status.and_then(|status| Some((ProxyAt::among(&status.proxy)?, status)));
+        let (proxy, status) = found.ok_or_else(|| {
             Failure::new(Exit::Failed, "the gateway has no TCP listener for agents")
                 .hint("add one to `listen.proxy`, such as 127.0.0.1:8080")
         })?;
-        let private = status.is_some_and(|status| status.private);
-        let at = if private { found.addr } else { self.at };
-        Ok((found, Self { at, ..self.clone() }))
+        let at = if status.private { proxy.addr } else { self.at };
+        let gateway = Self { at, ..self.clone() };
+        Ok(FoundGateway { proxy, gateway, secret_variables: status.secret_variables })
     }
 
     /// Waits for a private gateway whose last run has ended, so that the store is free afterwards.

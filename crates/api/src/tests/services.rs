@@ -84,6 +84,7 @@ pub(super) async fn services() -> Deps {
         public_url: "http://localhost:8081".to_owned(),
         connect: watch::Sender::new(Arc::default()).subscribe(),
         provider_definitions: watch::Sender::new(Arc::from([])).subscribe(),
+        secret_variables: Arc::default(),
         limits: Limits::default(),
         shared_limits: SharedLimits::new(None).unwrap(),
         sign_in: Default::default(),

@@ -79,6 +79,10 @@ pub struct Status {
     /// The result of the last reload; absent before the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reload: Option<ReloadView>,
+    /// Names of the environment variables that the gateway reads secrets from. Only over its Unix socket: for programs that
+    /// are started on its machine.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secret_variables: Vec<String>,
 }
 
 /// A part of the gateway that fails.

@@ -61,7 +61,7 @@ section! {
     #[derive(Deserialize)]
     pub struct AgentKeys {
         /// A token that is chosen here: at least 20 letters, digits or `-._~`. Without it, tokens are
-        /// issued by commands.
+        /// issued by commands; one that was chosen here before is revoked.
         #[key("[secret](#secrets)")]
         token: Option<Value>,
         /// The connections that it may use, of this file or of the store. Instead of a name, an item can be

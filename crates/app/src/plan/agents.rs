@@ -10,7 +10,7 @@ use super::resources::members;
 use super::step::{PlannedAction, Step, StepSubject, Work};
 use super::work::{AgentChange, AgentWork, FreedSlots};
 use crate::config::{Declared, UseItem};
-use keyward_base::id::{ConnectionId, OrgId};
+use keyward_base::id::{ConnectionId, OrgId, TokenId};
 use keyward_base::secret::Secret;
 use keyward_model::{
     Agent, AgentFacts, BINDINGS_MAX, BindingLimits, Connection, User, unknown_action,
@@ -75,6 +75,10 @@ impl Planning<'_> {
         if found.is_some_and(|found| found.managed_by == ManagedBy::Store) {
             self.refuse_stored(&subject);
         }
+        let revokes = tokens_without_declaration(declared, found);
+        if !revokes.is_empty() {
+            holders.release(found);
+        }
         let token = token.map(|token| TokenHash::of_secret(&token));
         let token = token.filter(|token| is_other_token(found, token));
         if let Some(token) = &token
@@ -102,13 +106,14 @@ impl Planning<'_> {
         };
         let mut changes = members(&found.spec, &declared.spec);
         changes.extend(differing([
-            ("token", token.is_some()),
+            ("token", token.is_some() || !revokes.is_empty()),
             ("defaults", defaults.is_some()),
             ("use", !(unbinds.is_empty() && binds.is_empty())),
         ]));
         let change = AgentChange {
             frees: self.freed(found, declared),
             unbinds,
+            revokes,
             describes: (found.spec != declared.spec).then(|| declared.spec.clone()),
             resumes: found.facts.paused,
             token,
@@ -268,12 +273,16 @@ impl TokenHolders {
             Some(other) if *other != agent => return Err(other.to_string()),
             _ => {}
         }
-        let before = found.into_iter().flat_map(|found| &found.facts.tokens);
-        for token in before.filter(|token| is_of_file(token)) {
-            self.0.remove(&token.hash);
-        }
+        self.release(found);
         self.0.insert(hash, agent);
         Ok(())
+    }
+
+    /// Frees the token that the file has given an agent.
+    fn release(&mut self, found: Option<&Arc<AgentRecord>>) {
+        for token in tokens_of_file(found) {
+            self.0.remove(&token.hash);
+        }
     }
 }
 
@@ -288,6 +297,20 @@ impl std::fmt::Display for TokenHolder {
 
 fn is_of_file(token: &TokenRecord) -> bool {
     token.managed_by == ManagedBy::File && token.spec.label.as_deref() == Some(TOKEN_LABEL)
+}
+
+fn tokens_of_file(found: Option<&Arc<AgentRecord>>) -> impl Iterator<Item = &TokenRecord> {
+    let all = found.into_iter().flat_map(|found| &found.facts.tokens);
+    all.filter(|token| is_of_file(token))
+}
+
+/// Tokens from the file of an agent for which the file has none any more.
+fn tokens_without_declaration(
+    declared: &Declared<Agent>,
+    found: Option<&Arc<AgentRecord>>,
+) -> Vec<TokenId> {
+    let found = found.filter(|_| declared.with.token.is_none());
+    tokens_of_file(found).map(|token| token.id.clone()).collect()
 }
 
 /// Whether the agent does not have this token from the file, and no other one.

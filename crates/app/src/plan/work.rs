@@ -2,7 +2,9 @@
 
 use super::inputs::Fields;
 use crate::config::{InFile, UseItem};
-use keyward_base::id::{AgentId, AppId, ConnectionId, HookId, PluginId, SourceId, WebhookId};
+use keyward_base::id::{
+    AgentId, AppId, ConnectionId, HookId, PluginId, SourceId, TokenId, WebhookId,
+};
 use keyward_inbox::NewKeys;
 use keyward_model::{
     AgentSpec, AppSpec, ConnectionSpec, HookSpec, PluginSpec, SourceSpec, WebhookSpec,
@@ -26,6 +28,8 @@ pub(crate) enum AgentWork {
 pub(crate) struct AgentChange {
     pub(crate) frees: Vec<FreedSlots>,
     pub(crate) unbinds: Vec<ConnectionId>,
+    /// Tokens that the file no longer gives it: before it resumes.
+    pub(crate) revokes: Vec<TokenId>,
     /// Labels, environment and sets of hosts, where one of them differs.
     pub(crate) describes: Option<AgentSpec>,
     pub(crate) resumes: bool,

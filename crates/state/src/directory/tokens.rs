@@ -95,7 +95,7 @@ impl Directory {
     /// Revokes a token, and ends its open streams.
     ///
     /// # Errors
-    /// When the agent has no such token, or the token is in the file.
+    /// When the agent has no such token, or the file names the agent and has the token.
     pub async fn revoke_token(
         &self,
         org: &OrgId,
@@ -117,10 +117,13 @@ impl Directory {
         by: ManagedBy,
     ) -> Result<(), DirectoryError> {
         let revoke = |agent: &mut AgentRecord| {
-            let AgentFacts { tokens, revoked, .. } = &mut agent.facts;
+            let AgentFacts { tokens, revoked, paused, .. } = &mut agent.facts;
             let at = tokens.iter().position(|known| known.id == *token);
             let at = at.ok_or_else(|| DirectoryError::not_found("token", token))?;
-            check::editor(tokens[at].managed_by, by, "token", token.as_str())?;
+            // The file no longer names an agent that is paused.
+            if !*paused {
+                check::editor(tokens[at].managed_by, by, "token", token.as_str())?;
+            }
             let TokenRecord { id, hash, .. } = tokens.remove(at);
             revoked.push(RevokedToken { id, hash });
             let over = revoked.len().saturating_sub(REVOKED_MAX);
@@ -155,7 +158,8 @@ impl Directory {
             token.managed_by == ManagedBy::File && token.spec == new.spec && token.hash != new.hash
         };
         let change = |agent: &mut AgentRecord| {
-            let tokens = &mut agent.facts.tokens;
+            let AgentFacts { tokens, revoked, .. } = &mut agent.facts;
+            revoked.retain(|former| former.hash != new.hash);
             tokens.retain(|token| !is_replaced(token));
             match tokens.iter_mut().find(|token| token.hash == new.hash) {
                 Some(known) => {
