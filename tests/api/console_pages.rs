@@ -239,6 +239,29 @@ async fn a_form_sent_without_javascript_has_no_secret_in_its_url_and_changes_not
     lab.finish().await;
 }
 
+/// A browser removes the line breaks of what is pasted into an `input`, and PEM is read by lines.
+#[tokio::test]
+async fn certificates_and_known_hosts_are_entered_in_fields_that_keep_line_breaks() {
+    let mut lab = Lab::simple().await;
+    user(&mut lab, "ann", "admin").await;
+    let login = Login::of(&mut lab, "default", "ann").await;
+    for (path, lines, one_line) in [
+        ("kubernetes?auth=client_certificate", "client_cert client_key ca", ""),
+        ("kubernetes?auth=token", "ca", "token"),
+        ("ssh", "private_key known_hosts", "passphrase users"),
+    ] {
+        let line = format!("GET /connect/to/{path}");
+        let page = ask_at(&lab, &line, &login.cookie(), "").await.is(200).text();
+        for (element, names) in [("textarea", lines), ("input", one_line)] {
+            for name in names.split_whitespace() {
+                let field = format!(r#"<{element} id="field-fields-{name}" name="fields.{name}""#);
+                assert!(page.contains(&field), "{path}: {field} in {page}");
+            }
+        }
+    }
+    lab.finish().await;
+}
+
 #[tokio::test]
 async fn the_back_link_of_a_plugin_s_accounts_page_keeps_the_manifest() {
     let mut lab = Lab::simple().await;

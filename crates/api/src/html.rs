@@ -62,8 +62,8 @@ pub(super) struct FormField {
 pub(super) enum FormInput {
     /// One line that is not shown.
     Secret,
-    /// Several lines that are secret, such as a key file.
-    SecretLines,
+    /// Several lines, such as a key file.
+    Lines,
     /// One line.
     Text {
         /// What it has at first.
@@ -279,7 +279,7 @@ impl FormField {
         let given = format!(r#"id="{name}" name="{name}"{required}{about} spellcheck="false""#);
         let input = match &self.input {
             FormInput::Secret => format!(r#"<input type="password" autocomplete="off" {given}>"#),
-            FormInput::SecretLines => {
+            FormInput::Lines => {
                 format!(r#"<textarea autocomplete="off" {given}></textarea>"#)
             }
             FormInput::Text { value, example } => {
@@ -374,7 +374,7 @@ mod tests {
         let bad = || "\"><b>".to_owned();
         let fields = [
             field(FormInput::Secret),
-            field(FormInput::SecretLines),
+            field(FormInput::Lines),
             field(FormInput::Text { value: bad(), example: Some(bad()) }),
             field(FormInput::Choice { choices: vec![bad()], chosen: bad() }),
         ];

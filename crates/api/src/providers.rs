@@ -283,18 +283,19 @@ impl From<&AuthMethod> for AuthView {
             app_url: auth.app_url.clone(),
             app_steps: auth.app_steps.clone(),
             apps_of: auth.oauth.as_ref().and_then(|oauth| oauth.apps_of.clone()),
-            fields: auth.fields.iter().map(FieldView::from).collect(),
+            fields: auth.fields.iter().map(|field| FieldView::of(auth, field)).collect(),
         }
     }
 }
 
-impl From<&Field> for FieldView {
-    fn from(field: &Field) -> Self {
+impl FieldView {
+    fn of(auth: &AuthMethod, field: &Field) -> Self {
         Self {
             name: field.name.clone(),
             label: field.label.clone(),
             help: field.help.clone(),
             secret: field.secret,
+            multiline: auth.is_multiline(field),
             optional: field.optional,
             from_source: field.from_source,
             env: field.env.clone(),

@@ -362,6 +362,9 @@ pub struct FieldView {
     pub help: Option<String>,
     /// Never shown again.
     pub secret: bool,
+    /// Whether values may have several lines, such as keys and certificates in PEM.
+    #[serde(default)]
+    pub multiline: bool,
     /// Optional.
     pub optional: bool,
     /// Whether its value must be a reference to a secret source, because it expires.

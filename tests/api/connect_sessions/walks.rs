@@ -90,6 +90,23 @@ async fn a_person_connects_with_a_key_and_the_platform_gets_an_event_and_a_code(
     );
 }
 
+/// A browser removes the line breaks of what is pasted into an `input`, and PEM is read by lines.
+#[tokio::test]
+async fn the_page_of_a_link_has_a_field_of_several_lines_for_a_ca() {
+    let mut keys = Keys::start().await;
+    let link = keys.link(json!({"providers": ["kubernetes"]})).await;
+    let mut browser = keys.opened(&link).await;
+    let page = browser.get(&format!("{SESSION}?provider=kubernetes&auth=token")).await.is(200);
+    assert_strict(&page);
+    let text = page.text();
+    assert!(text.contains(r#"<textarea autocomplete="off" id="field.ca""#), "{text}");
+    assert!(
+        text.contains(r#"<input type="password" autocomplete="off" id="field.token""#),
+        "{text}"
+    );
+    keys.lab.finish().await;
+}
+
 #[tokio::test]
 async fn a_person_chooses_declines_and_then_consents() {
     let mut world = consents().await;

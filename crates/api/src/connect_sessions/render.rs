@@ -9,7 +9,7 @@ use crate::consents::asks_for;
 use crate::html::{FormField, FormInput, HtmlPage, sentence};
 use axum::response::Response;
 use keyward_base::connect::Branding;
-use keyward_rules::provider::{AuthKind, Variable};
+use keyward_rules::provider::{AuthMethod, Field, Variable};
 
 /// The parts that every page of a connect session has.
 pub(super) struct PageFrame {
@@ -126,7 +126,7 @@ impl PageFrame {
                 page.form(&format!("{query}&step=consent"), &fields, "Continue")
             }
             false => {
-                fields.extend(auth.fields.iter().map(|field| key_field(auth.kind, field)));
+                fields.extend(auth.fields.iter().map(|field| key_field(auth, field)));
                 let page = match &provider.about.key_url {
                     Some(url) => {
                         page.external_link(&format!("Get a key at {}", provider.name), url)
@@ -232,16 +232,15 @@ fn variable(variable: &Variable) -> FormField {
     }
 }
 
-fn key_field(kind: AuthKind, field: &keyward_rules::provider::Field) -> FormField {
-    let has_lines = kind.has_documents();
+fn key_field(auth: &AuthMethod, field: &Field) -> FormField {
     FormField {
         name: format!("{FIELD}{}", field.name),
         label: field.label.clone(),
         help: field.help.clone(),
-        input: match (field.secret, has_lines) {
-            (true, true) => FormInput::SecretLines,
-            (true, false) => FormInput::Secret,
-            (false, _) => FormInput::Text { value: String::new(), example: None },
+        input: match (auth.is_multiline(field), field.secret) {
+            (true, _) => FormInput::Lines,
+            (false, true) => FormInput::Secret,
+            (false, false) => FormInput::Text { value: String::new(), example: None },
         },
         optional: field.optional,
     }

@@ -345,6 +345,7 @@ pub(super) fn secret_field(field: &FieldView) -> Markup {
         label: &field.label,
         help: field.help.as_deref(),
         kind: if field.secret { "password" } else { "text" },
+        is_multiline: field.multiline,
         is_optional: field.optional,
         prefixes,
         ..Field::default()

@@ -57,6 +57,8 @@ pub(crate) struct Field<'a> {
     pub(crate) example: Option<&'a str>,
     /// `text`, `password`, `number`, `date` …; empty: `text`.
     pub(crate) kind: &'a str,
+    /// Whether it may have several lines.
+    pub(crate) is_multiline: bool,
     /// How it becomes JSON: `list`, `number`, `lines`, `raw`.
     pub(crate) json: Option<&'a str>,
     /// Whether it may be empty.
@@ -80,10 +82,18 @@ impl Field<'_> {
                     (self.label)
                     @if self.is_optional { span.muted { " (optional)" } }
                 }
-                input id=(id) name=(self.name) type=(kind) value=[self.value] placeholder=[self.example]
-                    required[!self.is_optional] autocomplete=(complete) spellcheck="false" autocapitalize="off"
-                    data-json=[self.json] data-prefixes=[self.prefixes.as_deref()]
-                    data-null[self.empties] aria-describedby=[help.as_deref()];
+                // Browsers remove line breaks from an `input`.
+                @if self.is_multiline {
+                    textarea id=(id) name=(self.name) rows="4" placeholder=[self.example]
+                        required[!self.is_optional] autocomplete="off" spellcheck="false" autocapitalize="off"
+                        data-json=[self.json] data-prefixes=[self.prefixes.as_deref()]
+                        data-null[self.empties] aria-describedby=[help.as_deref()] { (self.value.unwrap_or_default()) }
+                } @else {
+                    input id=(id) name=(self.name) type=(kind) value=[self.value] placeholder=[self.example]
+                        required[!self.is_optional] autocomplete=(complete) spellcheck="false" autocapitalize="off"
+                        data-json=[self.json] data-prefixes=[self.prefixes.as_deref()]
+                        data-null[self.empties] aria-describedby=[help.as_deref()];
+                }
                 @if let (Some(text), Some(id)) = (self.help, &help) { p.help id=(id) { (text) } }
                 @if self.prefixes.is_some() { p.shape.help role="status" {} }
             }

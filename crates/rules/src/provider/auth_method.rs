@@ -115,6 +115,16 @@ impl AuthMethod {
     pub fn field(&self, name: &str) -> Option<&Field> {
         self.fields.iter().find(|field| field.name == name)
     }
+
+    /// Whether values of the field may have several lines, which an input of one line would lose: keys and
+    /// certificates in PEM, key files, and the lines of `known_hosts`.
+    pub fn is_multiline(&self, field: &Field) -> bool {
+        let is_of_tls = || self.tls.as_ref().is_some_and(|tls| tls.names(&field.name));
+        match self.kind {
+            AuthKind::SshKey => matches!(&*field.name, "private_key" | "known_hosts"),
+            kind => kind.has_documents() && field.secret || is_of_tls(),
+        }
+    }
 }
 
 impl Field {
