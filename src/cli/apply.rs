@@ -2,15 +2,17 @@
 //! of the gateway's own in one step; if the gateway refuses it then, the file of before is put back.
 
 use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
 use serde::Serialize;
 
 use super::client::Client;
 use super::confirm::Confirm;
 use super::failure::{Exit, Failure};
+use super::replace_file::{chown_like, replace_file_like};
 use super::settings::Global;
 use super::{output, plan};
 use keyward_api::wire::{PlanView, ReloadView, Status};
@@ -106,7 +108,7 @@ impl Args {
 impl CandidateFile {
     fn write(text: &[u8], config: &Path) -> Result<Self, Failure> {
         let failed = |error: io::Error| {
-            let folder = config.parent().unwrap_or(config).display().to_string();
+            let folder = folder_of(config).display();
             Failure::failed(&format!("cannot write in {folder}"), &error)
                 .hint("run this as the user who owns the configuration file")
         };
@@ -123,12 +125,16 @@ impl CandidateFile {
             let mut file =
                 options.write(true).create_new(true).mode(0o600).open(&candidate.path)?;
             file.write_all(text)?;
-            // For the readers of the file that it replaces.
-            if let Some(about) = &about {
-                if (about.uid(), about.gid()) != (file.metadata()?.uid(), file.metadata()?.gid()) {
-                    fchown(&file, Some(about.uid()), Some(about.gid()))?;
+            match &about {
+                // For the readers of the file that it replaces.
+                Some(about) => {
+                    let own = file.metadata()?;
+                    if (about.uid(), about.gid()) != (own.uid(), own.gid()) {
+                        fchown(&file, Some(about.uid()), Some(about.gid()))?;
+                    }
+                    file.set_permissions(fs::Permissions::from_mode(about.mode() & 0o777))?;
                 }
-                file.set_permissions(fs::Permissions::from_mode(about.mode() & 0o777))?;
+                None => chown_like(&file, &fs::metadata(folder_of(config))?)?,
             }
             file.sync_all()
         };
@@ -156,11 +162,7 @@ impl CandidateFile {
         let failed = |error: io::Error| {
             Failure::failed(&format!("cannot replace {}", self.config.display()), &error)
         };
-        let had_one = match fs::copy(&self.config, &before) {
-            Ok(_) => true,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
-            Err(error) => return Err(failed(error)),
-        };
+        let had_one = keep_copy(&self.config, &before).map_err(failed)?;
         fs::rename(&self.path, &self.config).map_err(failed)?;
         let Some(client) = gateway else { return Ok(Vec::new()) };
         match reload(client).await {
@@ -198,6 +200,28 @@ async fn config_of(client: &Client) -> Result<PathBuf, Failure> {
 
 async fn reload(client: &Client) -> Result<ReloadView, Failure> {
     client.post("/api/v1/reload", &serde_json::json!({})).await
+}
+
+/// Copies a configuration, if there is one, with its owner and mode. Neither path is followed if it is a link: the folder may
+/// belong to another user. Returns whether there is one.
+fn keep_copy(config: &Path, copy: &Path) -> io::Result<bool> {
+    let no_link = OFlags::NOFOLLOW.bits().cast_signed();
+    let mut file = match OpenOptions::new().read(true).custom_flags(no_link).open(config) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    let mut content = Vec::new();
+    file.read_to_end(&mut content)?;
+    replace_file_like(copy, &content, &file.metadata()?)?;
+    Ok(true)
+}
+
+fn folder_of(config: &Path) -> &Path {
+    match config.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
 }
 
 /// The path of the former configuration.

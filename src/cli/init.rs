@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::client::Client;
 use super::failure::{Exit, Failure};
 use super::output;
+use super::replace_file::chown_like;
 use super::settings::Global;
 use super::table;
 use keyward_app::Services;
@@ -151,7 +152,15 @@ fn make_directory(path: &Path) -> Result<(), Failure> {
 fn write_new(path: &Path, shown: &Path) -> Result<(), Failure> {
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     let written = file.and_then(|mut file| {
-        let written = file.write_all(CONFIGURATION.as_bytes()).and_then(|()| file.sync_all());
+        let mut write = || {
+            // Root may write it for the gateway's user.
+            if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+                chown_like(&file, &std::fs::metadata(folder)?)?;
+            }
+            file.write_all(CONFIGURATION.as_bytes())?;
+            file.sync_all()
+        };
+        let written = write();
         // Half of it would be taken for the whole. That it cannot be removed is the smaller trouble.
         written.inspect_err(|_| drop(std::fs::remove_file(path)))
     });

@@ -266,6 +266,28 @@ async fn files_that_root_restores_or_opens_belong_to_the_user_of_the_gateway() {
     }
 }
 
+#[test]
+fn files_that_root_makes_in_an_empty_data_directory_belong_to_its_owner() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    for words in [&["init"][..], &["agent", "add", "a"]] {
+        let install = Install::new(&Plan::api_key(), &Origin::saying("fine"));
+        fs::create_dir(install.data()).expect("a folder");
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+        fs::set_permissions(install.data(), mode).expect("ours");
+        std::os::unix::fs::chown(install.data(), Some(65_534), Some(65_534)).expect("root may");
+        let mut command = install.keyward(words);
+        if words == ["init"] {
+            command.env("KEYWARD_CONFIG", install.data().join("keyward.yaml"));
+        }
+        succeeds(command);
+        assert!(install.data().join("ca/ca.key").exists(), "{words:?}");
+        let left = files_of_others(&install);
+        assert!(left.is_empty(), "{words:?}: {left:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_link_and_a_pipe_are_not_replaced_by_a_backup_also_with_force() {
     let source = install_with(&["one"]).await;

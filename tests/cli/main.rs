@@ -3,6 +3,7 @@
 
 mod account_walks;
 mod allow_run;
+mod apply;
 mod audit_stdout;
 mod backup;
 mod ca_trust;

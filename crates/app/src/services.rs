@@ -22,7 +22,7 @@ pub(super) use start_lease::StartLease;
 
 use super::apply::ApplyTarget;
 use super::error::{AppError, refused};
-use super::folders::{folder_for, private_dir};
+use super::folders::{chown_created, folder_for, private_dir};
 use super::listeners::Listeners;
 use super::plan::planning::Basis;
 use super::plan::problem::unplaced;
@@ -195,21 +195,33 @@ pub(super) struct OpenedServices {
     starting: Option<StartLease>,
 }
 
+/// The CA, created if there is none. Root gives a new one to the gateway's user.
+fn make_authority(config: &Config) -> anyhow::Result<Authority> {
+    let (cert, key) = (&config.ca.cert, &config.ca.key);
+    let is_made = Authority::is_made(cert, key)?;
+    let authority = Authority::load_or_create(cert, key, &Clock::System)?;
+    if !is_made {
+        chown_created(&config.data_dir, cert)?;
+        chown_created(&config.data_dir, key)?;
+    }
+    Ok(authority)
+}
+
 impl OpenedServices {
     /// Opens data directory, key, store and CA.
     pub(super) async fn open(config: &Config) -> anyhow::Result<Self> {
         last_config::check_place(config)?;
         let keyring = Arc::new(keys::open(config)?);
         let store = open_store(config).await?;
-        let make_authority = || {
+        let authority = || {
             for path in [&config.ca.cert, &config.ca.key] {
                 if let Some(folder) = path.parent() {
                     folder_for(folder)?;
                 }
             }
-            Ok(Authority::load_or_create(&config.ca.cert, &config.ca.key, &Clock::System)?)
+            make_authority(config)
         };
-        Self::with_start_lease(config, store, keyring, keys::location(config), make_authority).await
+        Self::with_start_lease(config, store, keyring, keys::location(config), authority).await
     }
 
     /// The same, but creates nothing.

@@ -147,8 +147,12 @@ fn install(config: &Config, parts: &[BackupPart]) -> Result<bool, RestoreError> 
 }
 
 fn write(path: &Path, part: &BackupPart) -> std::io::Result<()> {
-    let mut options = OpenOptions::new();
-    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    // One of an interrupted restore, or a link that another user has put there, is not written to.
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(&part.content)?;
     file.sync_all()
 }
