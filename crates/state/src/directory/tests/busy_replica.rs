@@ -50,6 +50,8 @@ pub(super) async fn opened(world: &World, rows: impl Store + 'static) -> Directo
 /// Follows other replicas until the view has all changes that they made before this call. Once per directory.
 pub(super) async fn follow_until_now(directory: &Directory) {
     tokio::select! {
+        // Before the follower has begun, there is nothing to catch up with.
+        biased;
         () = directory.follow(&|_, _| {}) => panic!("it is followed already"),
         caught_up = directory.catch_up() => caught_up.unwrap(),
     }
