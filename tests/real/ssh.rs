@@ -22,7 +22,8 @@ struct Server {
     known: String,
 }
 
-/// A key, servers, and a user whose agent `ci` may log in with it.
+/// A key, servers, and a user whose agent `ci` may log in with it. Connection `other` has the same key for the last server,
+/// and agent `both` may use both connections.
 struct Site {
     install: Install,
     folder: TempDir,
@@ -101,12 +102,18 @@ impl Site {
             known[0],
             known[1],
         );
+        let other = format!(
+            "{{ name: other, provider: ssh, fields: {{ private_key: {kept}, users: '{}', \
+             known_hosts: '{}' }} }}",
+            user(),
+            known[2],
+        );
         let source = format!(
             "sources:\n  - {{ name: kept, file: {{ folder: '{}' }} }}",
             folder.path().display()
         );
-        let plan = Plan::api_key().connection(&connection).no_agents().agent("ci", "deploy");
-        let plan = plan.top(&source);
+        let plan = Plan::api_key().connection(&connection).connection(&other).no_agents();
+        let plan = plan.agent("ci", "deploy").agent("both", "deploy, other").top(&source);
         let install = Install::new(&plan, &Origin::answering(|_| ok("unused")));
         Self { install, folder, servers, key }
     }
@@ -120,7 +127,11 @@ impl Site {
 
     /// A line of the shell in a run.
     async fn run(&self, line: &str) -> Output {
-        let output = run(self.install.keyward(&["run", "--agent", "ci", "--", "sh", "-c", line]));
+        self.run_as("ci", line).await
+    }
+
+    async fn run_as(&self, agent: &str, line: &str) -> Output {
+        let output = run(self.install.keyward(&["run", "--agent", agent, "--", "sh", "-c", line]));
         let output = output.await;
         self.key.assert_absent("what the program said", said(&output).as_bytes());
         output
@@ -194,6 +205,34 @@ async fn only_logins_to_the_servers_and_accounts_of_the_connection_are_signed() 
             format!("{} 200 deploy completed", site.at(0, &me)),
             format!("{} 403 deploy refused", site.at(0, "nobody")),
             format!("ssh://{me}@ 403 deploy refused"),
+        ]
+    );
+    site.finish();
+}
+
+#[tokio::test]
+async fn of_two_connections_with_the_same_key_the_one_for_the_server_signs() {
+    let site = Site::new("").await;
+    let me = user();
+    for server in [0, 2] {
+        let output = site.run_as("both", &site.ssh("-T", &me, server, "echo answer: fine")).await;
+        assert!(output.status.success(), "{}", site.said(&output));
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "answer: fine\n");
+    }
+    let listed = said(&site.run_as("both", "ssh-add -L").await);
+    let public = std::fs::read_to_string(site.folder.path().join("key.pub")).expect("a key");
+    let public = public.split(' ').nth(1).expect("a key");
+    assert_eq!(listed.matches(public).count(), 1, "{listed}");
+    assert!(listed.contains("deploy, other"), "{listed}");
+    // The account is unknown to the connection for the server; the other one is for other servers.
+    let refused = site.run_as("both", &site.ssh("-T", "nobody", 2, "true")).await;
+    assert!(!refused.status.success(), "{}", said(&refused));
+    assert_eq!(
+        site.signatures(),
+        [
+            format!("{} 200 deploy completed", site.at(0, &me)),
+            format!("{} 200 other completed", site.at(2, &me)),
+            format!("{} 403 other refused", site.at(2, "nobody")),
         ]
     );
     site.finish();

@@ -31,6 +31,14 @@ struct AgentProtocol<'a> {
     bindings: SessionBindings,
 }
 
+/// A key that the agent may use. Several connections may have the same, each for servers of its own.
+struct UsableKey {
+    id: ConnectionId,
+    /// Of the connection.
+    name: String,
+    identity: SshIdentity,
+}
+
 /// Whether a CONNECT is for the SSH agent.
 pub fn is_target(target: &Target) -> bool {
     target.host().name() == Some(HOST)
@@ -97,17 +105,21 @@ impl AgentProtocol<'_> {
         }
     }
 
-    /// The keys that may be used, with the names of their connections.
+    /// The keys that may be used, each once, with the names of their connections.
     async fn identities(&self) -> Vec<AgentIdentity> {
-        let found = self.keys().await.into_iter();
-        let identity = |(_, comment, key): (_, String, SshIdentity)| AgentIdentity {
-            key: key.public().to_vec(),
-            comment,
-        };
-        found.map(identity).collect()
+        let mut listed = Vec::<AgentIdentity>::new();
+        for UsableKey { name, identity, .. } in self.keys().await {
+            match listed.iter_mut().find(|it| it.key == identity.public()) {
+                Some(same) => same.comment.extend([", ", &name]),
+                None => {
+                    listed.push(AgentIdentity { key: identity.public().to_vec(), comment: name });
+                }
+            }
+        }
+        listed
     }
 
-    async fn keys(&self) -> Vec<(ConnectionId, String, SshIdentity)> {
+    async fn keys(&self) -> Vec<UsableKey> {
         let policy = self.gateway.rulebook.current();
         let usable: Vec<_> = policy
             .ssh_keys(self.agent)
@@ -118,7 +130,7 @@ impl AgentProtocol<'_> {
         let mut found = Vec::new();
         for (id, name) in usable {
             match self.gateway.vault.ssh_identity(&self.agent.org, &id).await {
-                Ok(key) => found.push((id, name, key)),
+                Ok(identity) => found.push(UsableKey { id, name, identity }),
                 Err(error) => tracing::warn!(%error, connection = name, "an SSH key is not listed"),
             }
         }
@@ -156,26 +168,40 @@ impl AgentProtocol<'_> {
         if !self.accepted.revocation.is_valid(self.gateway) {
             return Err(Refusal::Unauthenticated);
         }
-        let refused = |detail: String| Refusal::Policy(Reason::Login { detail, connection: None });
-        let login = SshLogin::parse(request.data)
-            .map_err(|_| refused("the text to sign is not an SSH login".to_owned()))?;
-        record.set_login(None, login.user);
-        let keys = self.keys().await;
-        let found = keys.iter().find(|(.., key)| key.public() == request.key);
-        let (id, name, key) =
-            found.ok_or_else(|| refused("the agent may not use this key".to_owned()))?;
-        let refused = |detail: String| {
-            Refusal::Policy(Reason::Login { detail, connection: Some(name.as_str().into()) })
+        let refused = |detail: &str| {
+            let detail = detail.to_owned();
+            Refusal::Policy(Reason::Login { detail, connection: None })
         };
-        let path = self.bindings.path(&login).map_err(|error| refused(error.to_string()))?;
-        record.set_login(key.host_of(path.destination), login.user);
-        let servers = key.servers(request, &login, &path);
-        let servers = servers.map_err(|error| refused(error.to_string()))?;
+        let login = SshLogin::parse(request.data)
+            .map_err(|_| refused("the text to sign is not an SSH login"))?;
+        record.set_login(None, login.user);
+        let mut keys = self.keys().await;
+        keys.retain(|key| key.identity.public() == request.key);
+        let first = keys.first().ok_or_else(|| refused("the agent may not use this key"))?;
+        let path = self.bindings.path(&login).map_err(|error| first.refused(&error))?;
         let policy = self.gateway.rulebook.current();
-        let permit = policy.permit_ssh(self.agent, id.as_str(), &servers)?;
+        let permit = |key: &UsableKey| {
+            let servers = key.identity.servers(request, &login, &path);
+            let servers = servers.map_err(|error| key.refused(&error))?;
+            policy.permit_ssh(self.agent, key.id.as_str(), &servers).map_err(Refusal::from)
+        };
+        let mut attempts: Vec<_> = keys.iter().map(|key| (key, permit(key))).collect();
+        let signs = attempts.iter().position(|(_, permit)| permit.is_ok());
+        // If none signs, the refusal of a connection that knows the server is reported.
+        let knows = || keys.iter().position(|key| key.identity.host_of(path.destination).is_some());
+        let (key, permit) = attempts.swap_remove(signs.or_else(knows).unwrap_or(0));
+        record.set_login(key.identity.host_of(path.destination), login.user);
+        let permit = permit?;
         record.set_ssh_permit(&permit);
-        let signature = key.sign(&permit, request);
-        signature.ok_or_else(|| refused("the key does not sign this".to_owned()))
+        let signature = key.identity.sign(&permit, request);
+        signature.ok_or_else(|| key.refused(&"the key does not sign this"))
+    }
+}
+
+impl UsableKey {
+    fn refused(&self, detail: &impl ToString) -> Refusal {
+        let connection = Some(self.name.as_str().into());
+        Refusal::Policy(Reason::Login { detail: detail.to_string(), connection })
     }
 }
 
