@@ -8,6 +8,9 @@ use std::sync::{Mutex, OnceLock};
 use aho_corasick::AhoCorasick;
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use super::wire::find;
 
@@ -129,11 +132,11 @@ fn hex(bytes: &[u8]) -> String {
 pub fn log() -> &'static Mutex<Vec<u8>> {
     static LOG: OnceLock<Mutex<Vec<u8>>> = OnceLock::new();
     LOG.get_or_init(|| {
-        let capture = tracing_subscriber::fmt()
-            .with_max_level(tracing::Level::TRACE)
-            .with_ansi(false)
-            .with_writer(|| Capture)
-            .try_init();
+        // More than the program logs, but for h2, which would print the debug data of a GOAWAY.
+        let targets =
+            Targets::new().with_default(LevelFilter::TRACE).with_target("h2", LevelFilter::ERROR);
+        let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(|| Capture);
+        let capture = tracing_subscriber::registry().with(targets).with(lines).try_init();
         capture.expect("no other subscriber in this process");
         Mutex::default()
     })
