@@ -4,6 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::admin_network::{ask_at, user};
+use test_support::canary::Canary;
 use test_support::login::Login;
 use test_support::*;
 
@@ -259,6 +260,54 @@ async fn certificates_and_known_hosts_are_entered_in_fields_that_keep_line_break
             }
         }
     }
+    lab.finish().await;
+}
+
+/// The body of the request that the form on the page of a new key sends, without its fields, and the page.
+async fn form_of_new_key(lab: &Lab, login: &Login, name: &str) -> (Value, String) {
+    let line = format!("GET /connections/{name}/rotate");
+    let page = ask_at(lab, &line, &login.cookie(), "").await.is(200).text();
+    let (_, form) = page.split_once(" data-api=").expect("a form");
+    let (form, _) = form.split_once('>').expect("its end");
+    let body = form.split_once("data-body=\"").and_then(|(_, body)| body.split_once('"'));
+    let body = body.map_or_else(|| "{}".to_owned(), |(body, _)| body.replace("&quot;", "\""));
+    (serde_json::from_str(&body).expect("JSON"), page)
+}
+
+#[tokio::test]
+async fn the_console_rotates_a_key_untested_where_no_test_request_is_known() {
+    let mut lab = Plan::api_key().no_agents().start(Origin::saying("fine")).await;
+    user(&mut lab, "ann", "admin").await;
+    lab.add_agent("ci").await;
+    let login = Login::of(&mut lab, "default", "ann").await;
+    let mine = json!({"provider": "acme", "name": "mine", "fields": {"api_key": lab.canary.text}});
+    lab.gateway.api("POST", "/connections", &mine.to_string()).await.is(201);
+    lab.bind("ci", "mine").await;
+    let (mut body, page) = form_of_new_key(&lab, &login, "mine").await;
+    assert!(page.contains("It is not tested") && !page.contains("is asked whether"), "{page}");
+    let new = Canary::new("newk");
+    body["fields"] = json!({"api_key": new.text});
+    let line = "POST /api/v1/connections/mine/rotate";
+    let rotated = ask_at(&lab, line, &login.fields(), &body.to_string()).await.is(200).json();
+    assert_eq!(rotated["test"], Value::Null, "{rotated}");
+    let arrived = lab.delivered("GET /user").await;
+    assert_eq!(arrived.one("x-api-key"), Some(&*new.text));
+    lab.guard(new);
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn the_console_says_that_a_new_key_is_tested_where_a_test_request_is_known() {
+    let test = format!("{{ method: GET, url: \"https://{HOST}/me\" }}");
+    let mut lab = Plan::api_key().test(&test).start(Origin::saying("fine")).await;
+    user(&mut lab, "ann", "admin").await;
+    let login = Login::of(&mut lab, "default", "ann").await;
+    let fields = json!({"api_key": lab.canary.text});
+    let mine = json!({"provider": "acme", "name": "mine", "fields": fields, "test": false});
+    lab.gateway.api("POST", "/connections", &mine.to_string()).await.is(201);
+    let (body, page) = form_of_new_key(&lab, &login, "mine").await;
+    assert_eq!(body, json!({}));
+    assert!(page.contains("is asked whether") && !page.contains("It is not tested"), "{page}");
     lab.finish().await;
 }
 

@@ -90,15 +90,13 @@ pub(super) async fn tested(
     Ok(test_view(connection, diagnosis, Some((line, tested))))
 }
 
-/// Whether the provider has a test request for the connection.
+/// Whether the connection can be tested at its provider.
 pub(super) fn has_test(admin: &Admin, connection: &ConnectionRecord) -> bool {
     let catalogue = admin.deps().vault.catalogue(&connection.org);
     let provider = catalogue.get(&connection.provider);
     let auth =
         provider.and_then(|provider| Some((provider, provider.auth(connection.auth.as_deref())?)));
-    auth.is_some_and(|(provider, auth)| {
-        provider.protocol.is_some() || provider.test(auth).is_some()
-    })
+    auth.is_some_and(|(provider, auth)| provider.has_test(auth))
 }
 
 fn authority(uri: &http::Uri) -> &str {

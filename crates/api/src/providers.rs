@@ -229,7 +229,7 @@ impl From<&Provider> for ProviderView {
         let is_mcp = provider.about.mcp.is_some();
         let auth = |auth: &AuthMethod| AuthView {
             needs_app: auth.needs_app() && !is_mcp,
-            ..AuthView::from(auth)
+            ..AuthView::of(provider, auth)
         };
         Self {
             id: provider.id.to_string(),
@@ -271,8 +271,9 @@ impl From<&Variable> for VariableView {
     }
 }
 
-impl From<&AuthMethod> for AuthView {
-    fn from(auth: &AuthMethod) -> Self {
+impl AuthView {
+    /// The view of `auth`, a method of `provider`.
+    pub(super) fn of(provider: &Provider, auth: &AuthMethod) -> Self {
         Self {
             id: auth.id.clone(),
             kind: auth.kind,
@@ -280,6 +281,7 @@ impl From<&AuthMethod> for AuthView {
             note: auth.note.clone(),
             consents: auth.is_consented_to(),
             needs_app: auth.needs_app(),
+            has_test: provider.has_test(auth),
             app_url: auth.app_url.clone(),
             app_steps: auth.app_steps.clone(),
             apps_of: auth.oauth.as_ref().and_then(|oauth| oauth.apps_of.clone()),

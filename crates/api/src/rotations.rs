@@ -113,7 +113,7 @@ pub(super) async fn tested_first(
                  changed",
             connection.provider
         ))
-        .hint("--no-test puts it in force untested"));
+        .hint("--no-test, or `test: false` in the API, puts it in force untested"));
     }
     let candidate = vault.stage(&connection.org, &connection.id, fields).await?;
     let trial = Trial { credential: candidate.credential.clone(), shown: candidate.shown.clone() };

@@ -305,6 +305,9 @@ pub struct AuthView {
     /// Whether a connection needs an app.
     #[serde(default)]
     pub needs_app: bool,
+    /// Whether its credentials can be tested at the provider.
+    #[serde(default)]
+    pub has_test: bool,
     /// Where apps are registered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub app_url: Option<String>,

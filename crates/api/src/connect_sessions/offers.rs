@@ -159,7 +159,8 @@ impl Offers {
     /// As the API shows providers, with the methods that can be used.
     pub(super) fn views(&self) -> Vec<ProviderView> {
         let view = |provider: &Arc<Provider>| {
-            let auth = self.at(&provider.id).into_iter().map(|offer| AuthView::from(offer.auth()));
+            let auth =
+                self.at(&provider.id).into_iter().map(|offer| AuthView::of(provider, offer.auth()));
             ProviderView { auth: auth.collect(), ..ProviderView::from(&**provider) }
         };
         self.providers().into_iter().map(view).collect()

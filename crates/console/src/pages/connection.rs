@@ -18,7 +18,9 @@ use crate::parts::{
 };
 use crate::visit::{Console, PageError, Tagged, Visit, segment, sentence};
 use keyward_api::handler::get;
-use keyward_api::wire::{DatabaseListenerView, Event, List, ProviderView, StreamView, UsageView};
+use keyward_api::wire::{
+    AuthView, DatabaseListenerView, Event, List, ProviderView, StreamView, UsageView,
+};
 use keyward_model::{
     Connection, ConnectionState, ManagedBy, Renewal, RotationState, Shown, Visibility,
 };
@@ -374,9 +376,12 @@ struct KeyWords {
     /// The last segment of the request.
     api: &'static str,
     title: &'static str,
-    /// What the service is asked first.
+    /// What the service is asked first, after its name.
     test: &'static str,
     button: &'static str,
+    /// What becomes of a key that cannot be tested.
+    untested: &'static str,
+    untested_button: &'static str,
     done: &'static str,
 }
 
@@ -386,6 +391,8 @@ const FIRST_KEY: KeyWords = KeyWords {
     title: "Give key",
     test: " is asked whether it accepts the key before agents can use it.",
     button: "Test and connect",
+    untested: "It is not tested, because no test request is known for this service.",
+    untested_button: "Connect",
     done: "Connected.",
 };
 
@@ -395,6 +402,8 @@ const NEW_KEY: KeyWords = KeyWords {
     title: "Rotate key",
     test: " is asked whether it accepts the new key. The old one stays in force if not, and is kept for a rollback.",
     button: "Test and rotate",
+    untested: "It is not tested, because no test request is known for this service. The old one is kept for a rollback.",
+    untested_button: "Rotate",
     done: "The new key is in force.",
 };
 
@@ -408,9 +417,12 @@ async fn rotate(visit: Visit, Path(name): Path<String>) -> Result<Page, PageErro
     let spec = &connection.spec;
     let provider: ProviderView =
         visit.get(&format!("/providers/{}", segment(&spec.provider))).await?;
-    let auth = provider.auth.iter().find(|auth| Some(&auth.id) == spec.auth.as_ref());
+    let is_own = |auth: &&AuthView| spec.auth.as_ref().is_none_or(|own| *own == auth.id);
+    let auth = provider.auth.iter().find(is_own);
     let is_draft = matches!(connection.facts.state, ConnectionState::Draft { .. });
     let words = if is_draft { &FIRST_KEY } else { &NEW_KEY };
+    let has_test = auth.is_some_and(|auth| auth.has_test);
+    let without_test = (!has_test).then(|| serde_json::json!({ "test": false }).to_string());
     let unconfirmed = connection.facts.rotation.as_ref();
     let unconfirmed = unconfirmed.filter(|it| it.state == RotationState::Unconfirmed);
     let content = html! {
@@ -418,11 +430,11 @@ async fn rotate(visit: Visit, Path(name): Path<String>) -> Result<Page, PageErro
         (head(html! { (mark(&spec.provider, true)) (words.title) }, Some(html! { (name) " · " (provider.name) }), html! {}))
         @if let Some(rotation) = unconfirmed { (decide(&connection, rotation.until)) }
         section.panel { div.body {
-            form method="post" data-api=(format!("POST {path}/{}", words.api)) data-to=(path) data-done=(words.done) autocomplete="off" {
+            form method="post" data-api=(format!("POST {path}/{}", words.api)) data-body=[without_test] data-to=(path) data-done=(words.done) autocomplete="off" {
                 @for field in auth.into_iter().flat_map(|auth| &auth.fields) { (super::connect::secret_field(field)) }
-                p.small.muted { (provider.name) (words.test) }
+                p.small.muted { @if has_test { (provider.name) (words.test) } @else { (words.untested) } }
                 div.actions {
-                    button.first { (words.button) }
+                    button.first { (if has_test { words.button } else { words.untested_button }) }
                     a.button href=(path) { "Cancel" }
                     @if let Some(url) = &provider.key_url { a href=(url) target="_blank" rel="noreferrer" { "Get a key" } }
                 }

@@ -216,6 +216,11 @@ impl Provider {
         auth.test.as_ref().or(self.about.test.as_ref())
     }
 
+    /// Whether a credential of `auth` can be tested: by a request, or by a login at the database.
+    pub fn has_test(&self, auth: &AuthMethod) -> bool {
+        self.protocol.is_some() || self.test(auth).is_some()
+    }
+
     /// Prefix and length of the first secret that requests carry.
     pub fn key_shape(&self) -> (&str, Option<usize>) {
         let field = self.auth.iter().find_map(|auth| auth.carried().next());
