@@ -169,24 +169,6 @@ async fn a_connection_s_timeout_counts_from_the_end_of_a_slow_upload_of_an_injec
     lab.finish().await;
 }
 
-/// It counted as one with an exchange, which may be silent for `body_idle_timeout`.
-#[tokio::test]
-async fn a_stream_whose_request_was_refused_without_a_record_is_closed_after_idle_timeout() {
-    // Each write to it fails with ENOSPC.
-    let plan = Plan::api_key().top("audit: { file: /dev/full }").limit("idle_timeout: 300ms");
-    let lab = plan.start(Origin::saying("fine")).await;
-    let request = format!("GET https://{HOST}/a\r\n{}", lab.authorization("ci").trim_end());
-    let mut refused = until_some("the log fails", async || {
-        let mut wire = lab.client().await;
-        wire.send(request_text(&request, HOST)).await;
-        let answer = wire.answer("GET").await;
-        (answer.head.one("keyward-error") == Some("audit_unavailable")).then_some(wire)
-    })
-    .await;
-    assert!(refused.is_closed().await);
-    lab.finish().await;
-}
-
 #[tokio::test]
 async fn hundreds_of_idle_streams_do_not_block_a_request() {
     let lab = Lab::simple().await;

@@ -71,7 +71,7 @@ pub(super) const FLOORS: &[(&str, &str)] = &[
     ("oidc", "base crypto grant model net oauth provider vault"),
     ("events", "base crypto directory model net observe store vault"),
     ("inbox", "base crypto directory events hooks model net observe store vault"),
-    ("ca", "base net::tls"),
+    ("ca", "base crypto::private_file net::tls"),
     ("limits", "base net::evictable"),
     ("backup", "base directory store"),
     ("sockets", "base ca net"),

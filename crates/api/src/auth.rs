@@ -6,10 +6,10 @@
 
 pub(super) mod login;
 pub(super) mod middleware;
+mod validity;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::{FromRequestParts, Request};
 use http::request::Parts;
@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use super::change_details::ChangeDetails;
 use super::error::ApiError;
 
-use super::state::{Admin, Deps};
+use super::state::Admin;
 use super::wire::CallerView;
 use keyward_base::codes::Code;
 use keyward_base::id::{OrgId, TokenId, UserId};
@@ -43,9 +43,6 @@ const CALLER: &str = "/api/v1/caller";
 
 /// The path of the index.
 const INDEX: &str = "/api/v1";
-
-/// How often a streaming answer checks whether the time of its caller's token or login has ended.
-const CREDENTIAL_CHECK_EVERY: Duration = Duration::from_secs(15);
 
 /// What a request does.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -350,43 +347,6 @@ impl Caller {
                     _ => "the token that makes it",
                 };
                 Err(ApiError::field("ttl", format!("must end no later than {own}, {end:.0}")))
-            }
-        }
-    }
-
-    /// Whether the caller's authentication is still valid, with the same rights; checked during streaming responses.
-    pub(super) fn is_still_authenticated(&self, deps: &Deps) -> bool {
-        let CallerIdentity::User(person) = &self.who else { return self.has_live_credential(deps) };
-        let role = deps.directory.view().one::<User>(&self.org, &person.user.id).map(|it| it.role);
-        role == Some(person.user.role) && self.has_live_credential(deps)
-    }
-
-    /// Whether the caller's token or login would still be accepted, perhaps with another role.
-    pub(super) fn has_live_credential(&self, deps: &Deps) -> bool {
-        let (view, now) = (deps.directory.view(), deps.clock.now());
-        let CallerIdentity::User(person) = &self.who else { return view.org(&self.org).is_some() };
-        view.one::<User>(&self.org, &person.user.id).is_some_and(|user| {
-            let is_live = match &person.credential {
-                UserCredential::Token(id) => {
-                    let live = user.facts.tokens.iter().find(|token| token.id == *id);
-                    live.is_some_and(|token| token.is_live(now))
-                }
-                UserCredential::Login(id) => {
-                    view.is_login_valid(&self.org, id, deps.sign_in.idle, now)
-                }
-            };
-            !user.paused && is_live
-        })
-    }
-
-    /// Waits until the caller's authentication is no longer valid: after a change at once, after its time within
-    /// `CREDENTIAL_CHECK_EVERY`.
-    pub(super) async fn authentication_end(&self, deps: &Deps) {
-        let mut changes = deps.directory.changes();
-        while self.is_still_authenticated(deps) {
-            tokio::select! {
-                _ = changes.changed() => {}
-                () = tokio::time::sleep(CREDENTIAL_CHECK_EVERY) => {}
             }
         }
     }

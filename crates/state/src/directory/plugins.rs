@@ -182,7 +182,8 @@ impl DirectoryWriter {
         }
         self.check_plugin(&after, new.by).await?;
         let offered = self.offer(&after, new.bindings).await?;
-        let touched = used([&before, &after]);
+        let mut touched = used([&before, &after]);
+        touched.extend(offered.iter().map(|it| it.connection.clone()));
         let changed = self.put_changed(before.clone(), version, after).await;
         if changed.is_ok() {
             self.offer_again(&before, &offered).await;

@@ -77,7 +77,6 @@ SET ROLE postgres
 SET SESSION ROLE postgres
 SET LOCAL ROLE NONE
 SET SESSION AUTHORIZATION postgres
-SET SESSION AUTHORIZATION DEFAULT
 SET role TO postgres
 SET session_authorization TO postgres
 SET standard_conforming_strings = off
