@@ -267,7 +267,7 @@ async fn certificates_and_known_hosts_are_entered_in_fields_that_keep_line_break
 async fn form_of_new_key(lab: &Lab, login: &Login, name: &str) -> (Value, String) {
     let line = format!("GET /connections/{name}/rotate");
     let page = ask_at(lab, &line, &login.cookie(), "").await.is(200).text();
-    let (_, form) = page.split_once(" data-api=").expect("a form");
+    let (_, form) = page.split_once(" data-api=\"POST /connections/").expect("a form");
     let (form, _) = form.split_once('>').expect("its end");
     let body = form.split_once("data-body=\"").and_then(|(_, body)| body.split_once('"'));
     let body = body.map_or_else(|| "{}".to_owned(), |(body, _)| body.replace("&quot;", "\""));

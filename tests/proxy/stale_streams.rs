@@ -171,7 +171,7 @@ async fn leaves_during_an_answer(mut stream: Stream) {
             HEADERS if stream.number == 0 => {
                 // Last processed: 1. Code: NO_ERROR.
                 let leaves = frame(GOAWAY, 0, 0, &[0, 0, 0, 1, 0, 0, 0, 0]);
-                stream.send([head(0), data(b"one, "), leaves, data(b"two")].concat()).await;
+                stream.send([head(0), data(b"one\n"), leaves, data(b"two\n")].concat()).await;
             }
             DATA => {
                 let answer = head(END_STREAM);
@@ -194,10 +194,10 @@ async fn a_long_body_of_which_nothing_was_sent_goes_to_another_stream_after_a_go
     let mut call = client.open("GET /events", true).await;
     let mut events = call.head().await.expect("an answer");
     let mut seen = vec![];
-    while seen.len() < b"one, two".len() {
+    while seen.len() < b"one\ntwo\n".len() {
         seen.extend(events.chunk().await.expect("it goes on").expect("no reset"));
     }
-    assert_eq!(seen, b"one, two");
+    assert_eq!(seen, b"one\ntwo\n");
     // More than is kept of a body that was sent.
     let body = ".".repeat(300_000);
     let answer = client.post("POST /orders\r\ncontent-length: 300000", &body).await;
