@@ -350,7 +350,7 @@ async fn an_expired_access_token_is_renewed_for_a_revocation_that_needs_a_valid_
     let told = removed(&world, "?revoke=true").await;
     assert_eq!(told["revoked_upstream"], true, "{told}");
     let newer = only_refresh(&world, &old).issued.expect("tokens");
-    assert_eq!(sent_to_revoke(&world), [newer.access.clone()]);
+    assert_eq!(sent_to_revoke(&world), [&*newer.access]);
     assert!(is_ended(&world, &newer));
     world.finish().await;
 }
