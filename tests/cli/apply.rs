@@ -19,8 +19,8 @@ fn is_of_user(path: &Path) -> bool {
     about.is_file() && (about.uid(), about.gid()) == (USER, USER)
 }
 
-#[test]
-fn root_gives_the_files_of_an_apply_to_the_user_of_the_gateway_and_follows_no_link() {
+#[tokio::test]
+async fn root_gives_the_files_of_an_apply_to_the_user_of_the_gateway_and_follows_no_link() {
     if !rustix::process::geteuid().is_root() {
         return;
     }
@@ -44,8 +44,8 @@ fn root_gives_the_files_of_an_apply_to_the_user_of_the_gateway_and_follows_no_li
     assert!(is_of_user(&before) && is_of_user(&config));
 }
 
-#[test]
-fn root_gives_the_first_configuration_to_the_owner_of_its_folder() {
+#[tokio::test]
+async fn root_gives_the_first_configuration_to_the_owner_of_its_folder() {
     if !rustix::process::geteuid().is_root() {
         return;
     }

@@ -266,8 +266,8 @@ async fn files_that_root_restores_or_opens_belong_to_the_user_of_the_gateway() {
     }
 }
 
-#[test]
-fn files_that_root_makes_in_an_empty_data_directory_belong_to_its_owner() {
+#[tokio::test]
+async fn files_that_root_makes_in_an_empty_data_directory_belong_to_its_owner() {
     if !rustix::process::geteuid().is_root() {
         return;
     }

@@ -10,8 +10,8 @@ use test_support::*;
 const READ_ONLY: &str =
     r#"mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" && shift && exec "$@""#;
 
-#[test]
-fn a_ca_on_a_read_only_file_system_is_used() {
+#[tokio::test]
+async fn a_ca_on_a_read_only_file_system_is_used() {
     let plan = Plan::api_key().top("ca: { cert: mounted/ca.pem, key: mounted/ca.key }");
     let install = Install::new(&plan, &Origin::saying("fine"));
     let mounted = install.folder().join("mounted");

@@ -114,7 +114,8 @@ impl Site {
         );
         let plan = Plan::api_key().connection(&connection).connection(&other).no_agents();
         let plan = plan.agent("ci", "deploy").agent("both", "deploy, other").top(&source);
-        let install = Install::new(&plan, &Origin::answering(|_| ok("unused")));
+        let install = Install::new(&plan, &Origin::answering(|_| ok("unused")))
+            .with_variable("TOKEN_BOTH", "kwa_token-of-agent-both-in-these-tests");
         Self { install, folder, servers, key }
     }
 

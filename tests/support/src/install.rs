@@ -49,6 +49,13 @@ impl Install {
         Self { folder, variables: variables.into() }
     }
 
+    /// With another environment variable.
+    #[must_use]
+    pub fn with_variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
     /// Its directory.
     pub fn folder(&self) -> &Path {
         self.folder.path()
