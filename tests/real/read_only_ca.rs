@@ -12,10 +12,12 @@ const READ_ONLY: &str =
 
 #[tokio::test]
 async fn a_ca_on_a_read_only_file_system_is_used() {
-    let plan = Plan::api_key().top("ca: { cert: mounted/ca.pem, key: mounted/ca.key }");
+    let folder = tempfile::TempDir::new().expect("a folder");
+    let mounted = folder.path().join("mounted");
+    let at = mounted.display();
+    let plan = Plan::api_key().top(&format!("ca: {{ cert: '{at}/ca.pem', key: '{at}/ca.key' }}"));
     let install = Install::new(&plan, &Origin::saying("fine"));
-    let mounted = install.folder().join("mounted");
-    let made = install.keyward(&["ca", "show"]).output().expect("it runs");
+    let made = install.keyward(&["agent", "add", "other"]).output().expect("it runs");
     assert!(made.status.success(), "{made:?}");
     let before = fs::read(mounted.join("ca.pem")).expect("the CA");
     let list = install.keyward(&["agent", "list"]);
