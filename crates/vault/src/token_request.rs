@@ -384,7 +384,6 @@ impl Vault {
         if let (Err(MintError::Dead { reason: Dead::ClientRejected, code, .. }), Some(app)) =
             (&answer, &token_context.app)
             && !app.references.is_empty()
-            && token_context.oauth.as_ref().is_some_and(|oauth| code.is_of_client(&oauth.says))
         {
             return Ok(Err(self.app_secret_rejected(app, &code.to_string())));
         }

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::*;
 use crate::admin_network::{ask_at, user};
-use test_support::authorization::{CLIENT, CLIENT_SECRET, Fault, Rules};
+use test_support::authorization::{CLIENT, CLIENT_SECRET, Rules};
 use test_support::login::Login;
 use test_support::oauth::World;
 
@@ -123,21 +123,6 @@ async fn a_rejected_client_secret_of_a_source_does_not_break_the_connection() {
     // The new one is used after the pause, which is over at a start.
     world.lab.gateway.restart().await;
     assert_eq!(world.request().await.text(), "fine");
-    world.finish().await;
-}
-
-/// Another secret would not change what the server says.
-#[tokio::test]
-async fn a_refusal_of_the_server_that_is_not_about_the_client_breaks_the_connection() {
-    let folder = folder("key", &secret_of(CLIENT_SECRET));
-    let world = world_with(short(), &folder, "").await;
-    world.connected().await;
-    world.server.fail_always(Fault::error(400, "unauthorized_client"));
-    let refused = refusal(&world).await.is(424);
-    assert!(!refused.text().contains("source `kept`"), "{}", refused.text());
-    let connection = world.connection().await;
-    assert_eq!(connection["state"], "broken", "{connection}");
-    assert!(connection.to_string().contains("unauthorized_client"), "{connection}");
     world.finish().await;
 }
 

@@ -135,11 +135,6 @@ impl ErrorCode {
         Self(format!("http_{}", status.as_u16()))
     }
 
-    /// Whether a server with these peculiarities says that it does not know the client, or rejects its secret.
-    pub fn is_of_client(&self, quirks: &Quirks) -> bool {
-        self.is_one_of(INVALID_CLIENT) || self.is_one_of(&quirks.rejected)
-    }
-
     fn is_one_of(&self, codes: &[impl AsRef<str>]) -> bool {
         codes.iter().any(|code| code.as_ref().eq_ignore_ascii_case(&self.0))
     }
