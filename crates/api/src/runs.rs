@@ -139,9 +139,9 @@ impl Drop for RunToken {
 }
 
 impl RunToken {
-    /// Renews the token until its reader is gone or whoever opened the run has no access any more, then revokes it;
-    /// ends the response when the token was revoked. A gateway that stops ends the response and leaves the token to its expiry, because the run may
-    /// continue with the next gateway.
+    /// Renews the token until its reader is gone or the caller has no access any more, then revokes it; ends the
+    /// response when the token was revoked. A gateway that stops ends the response and leaves the token to its expiry,
+    /// because the run may continue with the next gateway.
     async fn until_closed(self, lines: mpsc::Sender<Bytes>) {
         let mut tick = tokio::time::interval(RENEW_EVERY);
         tick.tick().await;
@@ -160,7 +160,7 @@ impl RunToken {
                     if !self.caller.has_live_credential(self.admin.deps()) {
                         self.release().await;
                     }
-                    break Some("whoever opened it has no access any more");
+                    break Some("its caller has no access any more");
                 }
                 () = self.admin.drain_started() => break None,
                 changed = changes.changed() => if changed.is_err() { break None },

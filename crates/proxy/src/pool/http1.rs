@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::CLOSING_TIMEOUT;
+use super::closing::overdue;
 use super::idle_count::IdleCount;
 use super::keyed_streams::{KeyedStreams, PoolKey};
 use crate::body::request_body::RequestBody;
@@ -42,7 +42,7 @@ pub struct Http1Stream {
     written: u64,
 }
 
-/// The task in which hyper drives a stream. Dropping this leaves it [`CLOSING_TIMEOUT`] to write what is left.
+/// The task in which hyper drives a stream. It may write for a limited time after this was dropped.
 #[derive(Debug)]
 pub struct Http1Connection {
     task: JoinHandle<()>,
@@ -70,11 +70,6 @@ async fn drive(
     connection: impl Future<Output = hyper::Result<()>>,
     dropped: oneshot::Receiver<Infallible>,
 ) {
-    let overdue = async {
-        // An error means that it was dropped.
-        let _ = dropped.await;
-        tokio::time::sleep(CLOSING_TIMEOUT).await;
-    };
     tokio::select! {
         biased;
         // What ends the stream also ends the exchange that uses it, which reports it.
@@ -83,7 +78,7 @@ async fn drive(
                 tracing::trace!(%error, "upstream stream ended");
             }
         }
-        () = overdue => tracing::trace!("upstream stream was not closed in time"),
+        () = overdue(dropped) => tracing::trace!("upstream stream was not closed in time"),
     }
 }
 
@@ -272,58 +267,16 @@ impl fmt::Debug for Http1Pool {
 
 #[cfg(test)]
 mod tests {
-    use std::io;
-    use std::pin::Pin;
-    use std::task::{Context, Poll};
-
     use hyper_util::rt::TokioIo;
-    use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-    use tokio::time::Instant;
 
     use super::*;
-
-    /// A stream whose peer does not read.
-    struct Full(#[allow(dead_code, reason = "its drop is observed")] oneshot::Sender<()>);
-
-    impl AsyncRead for Full {
-        fn poll_read(
-            self: Pin<&mut Self>,
-            _: &mut Context<'_>,
-            _: &mut ReadBuf<'_>,
-        ) -> Poll<io::Result<()>> {
-            Poll::Pending
-        }
-    }
-
-    impl AsyncWrite for Full {
-        fn poll_write(
-            self: Pin<&mut Self>,
-            _: &mut Context<'_>,
-            _: &[u8],
-        ) -> Poll<io::Result<usize>> {
-            Poll::Pending
-        }
-
-        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Poll::Pending
-        }
-
-        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Poll::Pending
-        }
-    }
+    use crate::pool::stuck_io::{StuckIo, closes_in_time};
 
     #[tokio::test(start_paused = true)]
-    async fn a_dropped_stream_whose_peer_does_not_read_is_closed_after_the_closing_timeout() {
-        let (socket, closed) = oneshot::channel();
-        let io = TokioIo::new(Full(socket));
-        let (sender, connection) =
-            hyper::client::conn::http1::handshake::<_, RequestBody>(io).await.unwrap();
-        let connection = Http1Connection::spawn(connection);
-        let begun = Instant::now();
-        drop((sender, connection));
-        let closed = tokio::time::timeout(CLOSING_TIMEOUT * 2, closed).await;
-        assert!(closed.is_ok(), "it is open still");
-        assert_eq!(begun.elapsed(), CLOSING_TIMEOUT);
+    async fn a_dropped_stream_that_cannot_write_is_closed_after_the_closing_timeout() {
+        let (io, closed) = StuckIo::new();
+        let begins = hyper::client::conn::http1::handshake::<_, RequestBody>(TokioIo::new(io));
+        let (sender, connection) = begins.await.unwrap();
+        closes_in_time((sender, Http1Connection::spawn(connection)), closed).await;
     }
 }

@@ -1,5 +1,6 @@
 //! [`SharedStream`]: an HTTP/2 stream to an upstream, and the exchanges on it.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::pin;
@@ -19,7 +20,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::CLOSING_TIMEOUT;
+use super::closing::overdue;
 use super::dialled_stream::DialledStream;
 use super::idle_count::IdleCount;
 use super::interim::Interim;
@@ -75,7 +76,7 @@ struct Load {
     /// Counts the stream while there is no exchange on it.
     idle: Arc<IdleCount>,
     /// Is dropped with the load, which the task of the connection notices.
-    _handles: oneshot::Sender<()>,
+    _handles: oneshot::Sender<Infallible>,
 }
 
 /// One exchange on a shared stream, counted until it is dropped. Its upload ends with it.
@@ -124,7 +125,7 @@ pub enum SendError {
 
 impl Load {
     /// The load of a stream without exchanges.
-    fn new(idle: Arc<IdleCount>, handles: oneshot::Sender<()>) -> Arc<Self> {
+    fn new(idle: Arc<IdleCount>, handles: oneshot::Sender<Infallible>) -> Arc<Self> {
         idle.add_http2();
         Arc::new(Self {
             exchanges: AtomicUsize::new(0),
@@ -212,11 +213,6 @@ impl SharedStream {
                 let _ = drain.poll_drain(cx);
                 ended
             });
-            let overdue = async {
-                // An error means that the load was dropped.
-                let _ = dropped.await;
-                tokio::time::sleep(CLOSING_TIMEOUT).await;
-            };
             tokio::select! {
                 biased;
                 // What ends the stream also ends the exchanges that use it, which report it.
@@ -225,7 +221,7 @@ impl SharedStream {
                         tracing::trace!(error = described(&error), "upstream stream ended");
                     }
                 }
-                () = overdue => tracing::trace!("upstream stream was not closed in time"),
+                () = overdue(dropped) => tracing::trace!("upstream stream was not closed in time"),
             }
             if let Some(load) = ending.upgrade() {
                 load.closing.store(true, Relaxed);
@@ -451,49 +447,14 @@ impl fmt::Debug for SharedStream {
 
 #[cfg(test)]
 mod tests {
-    use std::pin::Pin;
-    use std::task::Context;
-    use std::{io, net};
+    use std::net;
 
     use futures_util::FutureExt;
-    use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
     use tokio::net::TcpStream;
 
     use super::*;
+    use crate::pool::stuck_io::{StuckIo, closes_in_time};
     use crate::sockets::streams::{Io, UpstreamSocket};
-
-    /// An IO that moves no byte. Its sender is dropped with it.
-    struct StuckIo {
-        _open: oneshot::Sender<()>,
-    }
-
-    impl AsyncRead for StuckIo {
-        fn poll_read(
-            self: Pin<&mut Self>,
-            _: &mut Context<'_>,
-            _: &mut ReadBuf<'_>,
-        ) -> Poll<io::Result<()>> {
-            Poll::Pending
-        }
-    }
-
-    impl AsyncWrite for StuckIo {
-        fn poll_write(
-            self: Pin<&mut Self>,
-            _: &mut Context<'_>,
-            _: &[u8],
-        ) -> Poll<io::Result<usize>> {
-            Poll::Pending
-        }
-
-        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Poll::Pending
-        }
-
-        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Poll::Pending
-        }
-    }
 
     fn dialled(io: impl Io + 'static, socket: Arc<SocketState>) -> DialledStream {
         let (private, tls_generation, forwarded) = (false, 0, None);
@@ -570,17 +531,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_dropped_stream_that_cannot_write_is_closed_after_the_closing_timeout() {
-        let (open, closed) = oneshot::channel();
-        let fresh = dialled(StuckIo { _open: open }, Arc::default());
+        let (io, closed) = StuckIo::new();
+        let fresh = dialled(io, Arc::default());
         let (limits, idle) = (Limits::default(), IdleCount::new(0));
         let window = ReceiveWindow::Large;
         let begins = SharedStream::begin(fresh, &limits, &idle, EXCHANGES_MAX, window);
-        let shared = begins.await.unwrap();
-        let dropped = Instant::now();
-        drop(shared);
-        let closed = tokio::time::timeout(CLOSING_TIMEOUT * 2, closed).await;
-        assert!(closed.is_ok(), "it is open still");
-        assert!(dropped.elapsed() >= CLOSING_TIMEOUT);
+        closes_in_time(begins.await.unwrap(), closed).await;
     }
 
     #[tokio::test(start_paused = true)]

@@ -162,7 +162,7 @@ impl Rulebook {
     /// When the store fails, or other replicas change the rules for too long.
     pub async fn change_rules(&self, org: &OrgId) -> Result<RuleChange<'_>, DirectoryError> {
         let name = format!("rules/{org}");
-        // First the other replicas: whoever has the turn here holds up the policy of all orgs.
+        // First the other replicas: to wait for them with the turn would hold up the policy of all orgs.
         let lease = self.directory.wait_to_exclude_replicas(&name, RULE_CHANGE_MAX).await?;
         self.directory.catch_up().await?;
         Ok(RuleChange { rulebook: self, _turn: self.changing.lock().await, _lease: lease })

@@ -246,7 +246,7 @@ async fn requests_in_the_second_half_of_a_token_s_life_cost_one_exchange_and_do_
         assert_eq!(now, first, "the old one is used");
     }
     let waited = stage.clock.now().duration_since(began).as_secs();
-    assert!(waited < 10, "{waited} s: nobody waits for the answer");
+    assert!(waited < 10, "{waited} s: no request waits for the answer");
     for vault in &vaults {
         assert!(vault.wait_for_flights(Duration::from_secs(3_600)).await);
         assert!(used(vault).await > first[0], "the newer one");
