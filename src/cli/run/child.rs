@@ -59,13 +59,7 @@ impl Child {
         };
         let mut command = tokio::process::Command::new(name);
         command.args(arguments).stdout(stdout);
-        for (variable, _) in std::env::vars_os() {
-            if variable.as_encoded_bytes().starts_with(OVERRIDES.as_bytes()) {
-                command.env_remove(variable);
-            }
-        }
-        // A user's token has more rights than the agent's, and a backup has the secrets of all.
-        command.env_remove("KEYWARD_TOKEN").env_remove(PASSPHRASE_VARIABLE);
+        withhold_own(&mut command);
         for variable in withheld {
             command.env_remove(variable);
         }
@@ -96,6 +90,17 @@ impl Child {
         let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
         Ok(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(Exit::Failed as u8))
     }
+}
+
+/// Withholds the variables of Keyward that hold secrets.
+pub(crate) fn withhold_own(command: &mut tokio::process::Command) {
+    for (variable, _) in std::env::vars_os() {
+        if variable.as_encoded_bytes().starts_with(OVERRIDES.as_bytes()) {
+            command.env_remove(variable);
+        }
+    }
+    // A user's token has more rights than the agent's, and a backup has the secrets of all.
+    command.env_remove("KEYWARD_TOKEN").env_remove(PASSPHRASE_VARIABLE);
 }
 
 /// Forwards a signal, unless the terminal has sent it to the program too: a second Ctrl-C has another
