@@ -154,6 +154,11 @@ struct NewSecret {
 }
 
 impl Command {
+    /// Whether it runs a program of the user.
+    pub(crate) fn has_program(&self) -> bool {
+        matches!(self, Self::Listen(command) if command.has_program())
+    }
+
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
         if let Self::Listen(listen) = self {
             return listen.run(global).await;

@@ -289,6 +289,7 @@ pub fn run() -> ExitCode {
     }
     let hardened = match &cli.command {
         Command::Doctor(args) if args.has_program() => harden::memory(),
+        Command::Hook(command) if command.has_program() => harden::memory(),
         _ => harden::process(),
     };
     match hardened.and_then(|()| cli.run()) {

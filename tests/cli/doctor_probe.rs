@@ -36,8 +36,12 @@ struct Probed {
 
 impl Probed {
     fn new(install: &Install) -> Self {
-        let mut command =
-            install.keyward(&["doctor", "--json", "--agent", "ci", "--", "sh", "-c", SCRIPT]);
+        Self::of(install, &["--agent", "ci"])
+    }
+
+    fn of(install: &Install, agent: &[&str]) -> Self {
+        let program = ["--", "sh", "-c", SCRIPT];
+        let mut command = install.keyward(&[&["doctor", "--json"], agent, &program].concat());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the binary was built");
         let mut line = String::new();
@@ -174,6 +178,32 @@ async fn a_programs_own_credential_and_a_denied_host_are_reported() {
     assert!(text.contains("`authorization` has no placeholder"), "{report:#}");
     assert!(text.contains("the gateway would refuse GET at other.acme.test: "), "{report:#}");
     assert!(!text.contains("canary"), "{report:#}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_of_the_default_agent_before_it_exists_is_a_warning_that_names_other_agents() {
+    let (install, origin) = install();
+    for (host, says) in [("api.acme.test", "--agent ci"), ("other.acme.test", "`keyward connect`")]
+    {
+        let probed = Probed::of(&install, &[]);
+        let mut wire = probed.stream().await;
+        let user = BASE64_STANDARD.encode(&probed.user);
+        let head = format!(
+            "GET http://{host}/x HTTP/1.1\r\nHost: {host}\r\nProxy-Authorization: Basic {user}\r\n\r\n"
+        );
+        wire.send(head).await;
+        assert_eq!(wire.answer("GET").await.head.status(), 200);
+        drop(wire);
+        let (code, report) = probed.ended();
+        assert_eq!(code, Some(0), "{report:#}");
+        let checks = report["checks"].as_array().expect("a list");
+        let policy = checks.iter().find(|check| check["id"] == "policy").expect("a check");
+        assert_eq!(policy["status"], "warn", "{report:#}");
+        let message = policy["message"].as_str().expect("text");
+        assert_eq!(message, "agent default does not exist yet: it would have no connection");
+        assert!(policy["hint"].as_str().expect("text").contains(says), "{report:#}");
+    }
+    assert_eq!(origin.streams(), 0, "nothing goes out");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

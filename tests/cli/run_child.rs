@@ -141,6 +141,23 @@ async fn sigtstp_stops_run_and_its_program_and_sigcont_continues_both() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_foreground_run_stops_with_a_program_that_stops_itself_and_continues_with_it() {
+    let (install, _origin) = install();
+    let _gateway = install.serve();
+    // The program of a session has no shell that would take the terminal, so SIGTSTP has no effect there.
+    let script = "echo run $PPID; kill -STOP $$; echo again; exit 5";
+    let mut terminal = in_foreground(&install, script);
+    let run = terminal.rest_of("run ");
+    let status = format!("/proc/{run}/status");
+    let is_stopped = || std::fs::read_to_string(&status).unwrap_or_default().contains("State:\tT");
+    install.until("the run is stopped", is_stopped);
+    assert!(!terminal.has("again"));
+    terminal.signal(Signal::CONT);
+    terminal.shows("again\r\n");
+    assert_eq!(terminal.ends().0, Some(5));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_program_gets_the_proxy_variables_and_no_secret_of_the_gateway() {
     let (install, _origin) = install();
     let mut command = install.keyward(&["run", "--agent", "ci", "--", "env"]);

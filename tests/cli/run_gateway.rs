@@ -97,6 +97,20 @@ async fn a_gateway_that_already_runs_is_used_and_stays_after_the_run() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_ends_with_its_program_although_the_gateway_does_not_answer() {
+    let (install, _origin) = install();
+    let gateway = install.serve();
+    let script = "echo ready; read line; exit 7";
+    let mut ran = install.run(&["--quiet", "--agent", "ci", "--", "sh", "-c", script]);
+    assert_eq!(ran.line(), "ready");
+    gateway.signal(rustix::process::Signal::STOP);
+    drop(ran.stdin.take());
+    assert_eq!(ran.code(), Some(7));
+    gateway.signal(rustix::process::Signal::CONT);
+    install.until("the gateway has ended the run", || install.runs().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn run_reports_why_its_gateway_does_not_start() {
     let (install, _origin) = install();
     assert_eq!(install.script("true").code(), Some(0));

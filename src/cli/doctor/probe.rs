@@ -2,6 +2,7 @@
 //! its proxy. The probe answers for every host itself and connects to none. From what it sees, the
 //! report tells whether the program's HTTP stack would use the gateway, and what to change if not.
 
+mod absent_agent;
 mod answers;
 mod descendants;
 mod lease;
@@ -217,13 +218,14 @@ async fn explain(
     }
     // `doctor` without a program reports this failure.
     let Ok(client) = Client::open(global).await else { return };
-    for ProbedRequest { host, method, url, by, .. } in asked {
+    let mut without_agent = Vec::new();
+    for asked @ ProbedRequest { host, method, url, by, .. } in asked {
         let agent = match by {
             RequestRoute::OwnListener { agent: Some(agent) } => agent.clone(),
             _ => observed.agent.name.clone(),
         };
         let ask = ExplainRequest {
-            agent,
+            agent: agent.clone(),
             session: None,
             method: Some(method.clone()),
             url: url.clone(),
@@ -232,15 +234,28 @@ async fn explain(
             graphql: None,
             push: Vec::new(),
         };
-        let Ok(explanation) = client.post::<Explanation>("/api/v1/rules/explain", &ask).await
-        else {
-            continue;
-        };
-        for stop in explanation.stopped_by {
-            // Without the path, which may contain a secret.
-            let message = format!("the gateway would refuse {method} at {host}: {}", stop.message);
-            report.warn("policy", message, stop.hint.unwrap_or_default());
+        match client.post::<Explanation>("/api/v1/rules/explain", &ask).await {
+            Ok(explanation) => {
+                for stop in explanation.stopped_by {
+                    // Without the path, which may contain a secret.
+                    let why = stop.message;
+                    let message = format!("the gateway would refuse {method} at {host}: {why}");
+                    report.warn("policy", message, stop.hint.unwrap_or_default());
+                }
+            }
+            Err(failure) if failure.exit() == Exit::NotFound && agent == DEFAULT_AGENT => {
+                without_agent.push(asked);
+            }
+            Err(failure) => {
+                let why = failure.message();
+                let message =
+                    format!("{method} at {host} was not checked against the rules: {why}");
+                report.warn("policy", message, failure.advice().unwrap_or_default());
+            }
         }
+    }
+    if !without_agent.is_empty() {
+        absent_agent::report(&client, global, &without_agent, report).await;
     }
     if more > 0 {
         report.ok("policy", format!("{more} more hosts were not checked against the rules"));

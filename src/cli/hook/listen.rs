@@ -15,6 +15,7 @@ use crate::cli::client::{Client, segment};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 use crate::cli::resource::path;
+use crate::cli::run::child::withhold_own;
 use crate::cli::settings::Global;
 use keyward_api::wire::HookEventView;
 use keyward_model::Hook;
@@ -45,6 +46,10 @@ pub(crate) struct ListenCommand {
 }
 
 impl ListenCommand {
+    pub(crate) fn has_program(&self) -> bool {
+        self.exec.is_some()
+    }
+
     /// Until the gateway stops.
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
         let client = Client::running(global).await?;
@@ -90,7 +95,9 @@ async fn handle(command: &str, event: &HookEventView) -> Result<(), Failure> {
 
 async fn run(command: &str, event: &HookEventView) -> std::io::Result<std::process::ExitStatus> {
     let headers = serde_json::to_string(&event.headers).unwrap_or_default();
-    let mut child = Command::new("/bin/sh")
+    let mut program = Command::new("/bin/sh");
+    withhold_own(&mut program);
+    let mut child = program
         .args(["-c", command])
         .env("KEYWARD_EVENT_ID", &event.id)
         .env("KEYWARD_EVENT_TYPE", event.content_type.as_deref().unwrap_or_default())

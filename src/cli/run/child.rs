@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
 
-use rustix::process::{Pid, Signal, getpgrp, getpid, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, getpgrp, getpid, kill_process, waitid};
 
 use crate::cli::backup::PASSPHRASE_VARIABLE;
 use crate::cli::environment::AgentEnvironment;
@@ -59,13 +59,7 @@ impl Child {
         };
         let mut command = tokio::process::Command::new(name);
         command.args(arguments).stdout(stdout);
-        for (variable, _) in std::env::vars_os() {
-            if variable.as_encoded_bytes().starts_with(OVERRIDES.as_bytes()) {
-                command.env_remove(variable);
-            }
-        }
-        // A user's token has more rights than the agent's, and a backup has the secrets of all.
-        command.env_remove("KEYWARD_TOKEN").env_remove(PASSPHRASE_VARIABLE);
+        withhold_own(&mut command);
         for variable in withheld {
             command.env_remove(variable);
         }
@@ -75,20 +69,23 @@ impl Child {
         // After the removals: a placeholder may replace a withheld secret.
         command.envs(environment.variables.iter().map(|(name, value)| (name, value)));
         // Before the start, so that no signal is lost.
-        let signals = Signals::of(PASSED)
+        let signals = Signals::of(&[PASSED, &[Signal::CHILD]].concat())
             .map_err(|error| Failure::failed("cannot wait for signals", &error))?;
         let process = command.spawn().map_err(|error| refusal(name, &error))?;
         let pid = process.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
         Ok(Self { process, pid, signals })
     }
 
-    /// Forwards signals until the program ends. Returns its exit code, or 128 and the signal that ended it.
+    /// Forwards signals until the program ends, and stops with it. Returns its exit code, or 128 and the signal that ended it.
     pub(crate) async fn ended(&mut self) -> Result<u8, Failure> {
         let Self { process, pid, signals } = self;
         let status = loop {
             tokio::select! {
                 status = process.wait() => break status,
-                Ok(received) = signals.next() => pass(received, *pid),
+                Ok(received) = signals.next() => match received.signal {
+                    Signal::CHILD => stop_with(*pid),
+                    _ => pass(received, *pid),
+                },
             }
         };
         let status =
@@ -96,6 +93,17 @@ impl Child {
         let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
         Ok(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(Exit::Failed as u8))
     }
+}
+
+/// Withholds the variables of Keyward that hold secrets.
+pub(crate) fn withhold_own(command: &mut tokio::process::Command) {
+    for (variable, _) in std::env::vars_os() {
+        if variable.as_encoded_bytes().starts_with(OVERRIDES.as_bytes()) {
+            command.env_remove(variable);
+        }
+    }
+    // A user's token has more rights than the agent's, and a backup has the secrets of all.
+    command.env_remove("KEYWARD_TOKEN").env_remove(PASSPHRASE_VARIABLE);
 }
 
 /// Forwards a signal, unless the terminal has sent it to the program too: a second Ctrl-C has another
@@ -111,6 +119,18 @@ fn pass(received: ReceivedSignal, program: Option<Pid>) {
     }
     if signal == Signal::TSTP {
         // A handled SIGTSTP does not stop the process, so it stops itself, and the shell sees the job stop.
+        let _ = kill_process(getpid(), Signal::STOP);
+    }
+}
+
+/// Stops this process in the foreground of a terminal if the program has stopped: the shell waits for this process, and
+/// takes the terminal only when it stops. SIGCONT is forwarded.
+fn stop_with(program: Option<Pid>) {
+    let Some(program) = program else { return };
+    // The end of the program is not consumed here.
+    let stops = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG;
+    let has_stopped = matches!(waitid(WaitId::Pid(program), stops), Ok(Some(_)));
+    if has_stopped && is_in_foreground() {
         let _ = kill_process(getpid(), Signal::STOP);
     }
 }

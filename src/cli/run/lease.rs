@@ -19,8 +19,8 @@ use crate::cli::failure::{Exit, Failure};
 use crate::cli::secret::Typed;
 use keyward_api::wire::TokenIssued;
 
-/// How long the gateway may take to end the stream of a revoked token.
-const ENDED_WITHIN: Duration = Duration::from_secs(2);
+/// How long the gateway may take to revoke the token and end its stream.
+const ENDED_WITHIN: Duration = Duration::from_secs(5);
 /// Longest line with the token.
 const LINE_BYTES_MAX: usize = 16 * 1024;
 
@@ -103,13 +103,16 @@ impl OpenRun {
     /// returns.
     pub(super) async fn close(mut self, gateway: &RunGateway) {
         let at = self.path();
-        if let Ok(client) = gateway.client().await
-            && client.delete(&at).await.is_ok()
-        {
-            // Otherwise the gateway might still count this run below. The end of the stream ends the run
-            // too.
-            drop(tokio::time::timeout(ENDED_WITHIN, self.lost()).await);
-        }
+        let revoked = async {
+            if let Ok(client) = gateway.client().await
+                && client.delete(&at).await.is_ok()
+            {
+                // Otherwise the gateway might still count this run below.
+                self.lost().await;
+            }
+        };
+        // The end of the stream ends the run too.
+        drop(tokio::time::timeout(ENDED_WITHIN, revoked).await);
         self.driver.abort();
         drop(self.body);
         gateway.ended_with_its_last_run().await;

@@ -22,12 +22,17 @@ async fn event(lab: &Lab, n: u32) {
 
 /// `keyward hook listen q`, in the folder of the lab.
 fn listener(lab: &Lab, more: &[&str]) -> Child {
+    command(lab, more).spawn().expect("it runs")
+}
+
+fn command(lab: &Lab, more: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_keyward"));
     command.env_clear().env("PATH", std::env::var_os("PATH").expect("a path"));
     command.env("HOME", lab.gateway.folder()).env("KEYWARD_DATA", lab.gateway.data());
     command.args(["hook", "listen", "q"]).args(more).current_dir(lab.gateway.folder());
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command.kill_on_drop(true).spawn().expect("it runs")
+    command.kill_on_drop(true);
+    command
 }
 
 /// The lines of a file, when there are so many.
@@ -75,6 +80,41 @@ async fn a_program_gets_each_event_in_order_and_a_failed_one_is_retried() {
     let mut errors = listening.stderr.take().expect("piped");
     errors.read_to_string(&mut said).await.expect("text");
     assert!(said.contains("is tried again in 1 s: exit status: 7"), "{said}");
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn a_program_of_hook_listen_has_the_limits_of_its_user_and_no_secret_of_keyward() {
+    let lab = queue("github", SECRET).await;
+    event(&lab, 1).await;
+    let limits = "umask; ulimit -c";
+    let own = Command::new("/bin/sh").args(["-c", limits]).output().await.expect("a shell");
+    let secrets = "echo \"$KEYWARD_BACKUP_PASSPHRASE$KEYWARD__LOG__LEVEL.\"; echo \"$MINE\"";
+    let script = format!("{{ {limits}; {secrets}; }} > made; mv made handled");
+    let mut command = command(&lab, &["--exec", &script]);
+    command.env("KEYWARD_BACKUP_PASSPHRASE", "of a backup").env("KEYWARD__LOG__LEVEL", "info");
+    let _listening = command.env("MINE", "stays").spawn().expect("it runs");
+    let lines = lines_of(&lab.gateway.folder().join("handled"), 4).await;
+    assert_eq!(lines[..2].join("\n"), String::from_utf8_lossy(&own.stdout).trim());
+    assert_eq!(lines[2..], [".", "stays"]);
+    lab.finish().await;
+}
+
+/// It listens with the token of its user.
+#[tokio::test]
+async fn a_program_of_hook_listen_does_not_inherit_the_token_of_the_command() {
+    let mut lab = queue("github", SECRET).await;
+    let new = json!({"name": "ann", "role": "admin"});
+    api(&lab, "POST", "/users", new, 201).await;
+    let made = api(&lab, "POST", "/tokens", json!({"user": "ann"}), 201).await;
+    let token = made["token"].as_str().expect("shown once").to_owned();
+    lab.guard(Canary::of(token.clone()));
+    event(&lab, 1).await;
+    let script = "echo \"$KEYWARD_TOKEN.\" > made; mv made handled";
+    let mut command = command(&lab, &["--exec", script]);
+    let _listening = command.env("KEYWARD_TOKEN", token).spawn().expect("it runs");
+    assert_eq!(lines_of(&lab.gateway.folder().join("handled"), 1).await, ["."]);
+    until_left(&lab, 0).await;
     lab.finish().await;
 }
 
