@@ -74,7 +74,13 @@ const commands = {
   async click({ page, name }) {
     await ready(page);
     const element = await any(page, ['button', 'link', 'checkbox', 'menuitem', 'DisclosureTriangle', 'option'], name);
-    await element.click();
+    // The next command is for the page that a link opens, not for the one that it leaves.
+    const leaves = await element.evaluate((clicked) => {
+      const link = clicked.closest('a[href]');
+      const page = (url) => url.split('#')[0];
+      return Boolean(link) && !link.target && !link.hasAttribute('download') && page(link.href) !== page(location.href);
+    });
+    await Promise.all([leaves && page.waitForNavigation({ waitUntil: 'domcontentloaded' }), element.click()]);
   },
   async fill({ page, name, text }) {
     await ready(page);
