@@ -32,6 +32,10 @@ use keyward_state::observe::change::Actor;
 /// The field that names an organisation, by name or id.
 pub const ORG_FIELD: &str = "keyward-org";
 
+/// The field of requests that the script of an open page sends without an action of its reader. They are no use of the
+/// login, so that an open page does not prolong it.
+pub const RENEWAL_FIELD: &str = "keyward-renewal";
+
 /// Paths without authentication.
 const OPEN: &[&str] = &["/healthz", "/readyz", "/ca.pem", "/ca.crt", "/bundle.pem", DOCUMENT];
 

@@ -1,6 +1,7 @@
 //! Tests of the routers over real sockets, with services in memory.
 
 mod agents;
+mod logins;
 mod patches;
 mod services;
 mod valid_rules;

@@ -79,3 +79,17 @@ async fn serve(Path(file): Path<String>) -> Response {
         None => (StatusCode::NOT_FOUND, "There is no such file.").into_response(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::visit::WHOLE;
+    use keyward_api::auth::RENEWAL_FIELD;
+
+    #[test]
+    fn the_script_marks_its_own_requests_with_the_field_that_the_api_knows() {
+        let script = SCRIPT.content.to_ascii_lowercase();
+        assert_eq!(script.matches(RENEWAL_FIELD).count(), 1, "its name stands once");
+        assert!(script.contains(&format!("'{WHOLE}'")));
+    }
+}

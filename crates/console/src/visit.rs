@@ -18,6 +18,7 @@ use serde::de::DeserializeOwned;
 use tower::ServiceExt;
 
 use keyward_api::Arrival;
+use keyward_api::auth::{ORG_FIELD, RENEWAL_FIELD};
 use keyward_api::wire::{ErrorBody, ErrorView, ExplainRequest, Explanation, SignInView};
 use keyward_base::id::UserId;
 use keyward_base::sign_in::SignInSettings;
@@ -26,8 +27,8 @@ use keyward_model::{Shown, User};
 /// The CSRF value: it proves that a request with our cookie comes from our own page.
 const CSRF: HeaderName = HeaderName::from_static("keyward-csrf");
 
-/// Marks a request by which the script refreshes a page.
-const RENEWAL: HeaderName = HeaderName::from_static("keyward-renewal");
+/// The value of [`RENEWAL_FIELD`] for a whole page, with its slow parts.
+pub(crate) const WHOLE: &str = "whole";
 
 /// Where the browser says that the request comes from (Fetch Metadata).
 const SEC_FETCH_SITE: &str = "sec-fetch-site";
@@ -98,7 +99,7 @@ impl FromRequestParts<Console> for Reader {
         let at = parts.uri.path_and_query().map_or("/", |at| at.as_str()).to_owned();
         let fields = of_reader(&parts.headers);
         let arrival = parts.extensions.get::<Arrival>().copied();
-        let is_renewal = parts.headers.contains_key(RENEWAL);
+        let is_renewal = parts.headers.get(RENEWAL_FIELD).is_some_and(|value| value != WHOLE);
         Ok(Self { api: console.api.clone(), fields, arrival, csrf: None, at, is_renewal })
     }
 }
@@ -128,14 +129,15 @@ impl Deref for Visit {
     }
 }
 
-/// The fields of a request that say who sends it, and from where.
+/// The fields of a request that say who sends it, from where, and whether for an action of a person.
 fn of_reader(fields: &HeaderMap) -> HeaderMap {
     const KEPT: &[&str] = &[
         "authorization",
         "cookie",
         "forwarded",
         "host",
-        "keyward-org",
+        ORG_FIELD,
+        RENEWAL_FIELD,
         "origin",
         SEC_FETCH_SITE,
         "user-agent",
@@ -328,4 +330,22 @@ pub(crate) fn capital(text: &str) -> String {
     let mut letters = text.chars();
     let first: String = letters.next().into_iter().flat_map(char::to_uppercase).collect();
     format!("{first}{}", letters.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_api_gets_the_mark_of_requests_that_the_script_sends_by_itself() {
+        let sent = HeaderMap::from_iter([
+            (HeaderName::from_static(RENEWAL_FIELD), HeaderValue::from_static(WHOLE)),
+            (header::COOKIE, HeaderValue::from_static("keyward=x")),
+            (header::ACCEPT, HeaderValue::from_static("text/html")),
+        ]);
+        let kept = of_reader(&sent);
+        assert_eq!(kept.get(RENEWAL_FIELD), sent.get(RENEWAL_FIELD));
+        assert_eq!(kept.get(header::COOKIE), sent.get(header::COOKIE));
+        assert!(!kept.contains_key(header::ACCEPT), "an answer of the API is JSON");
+    }
 }

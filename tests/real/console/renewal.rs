@@ -107,3 +107,70 @@ async fn clearing_a_checkbox_asks_before_the_limits_of_its_binding_are_deleted()
     until("a row with its actions", is_bound).await;
     lab.finish().await;
 }
+
+/// Ends the only login.
+async fn end_login(lab: &Lab) {
+    let logins = lab.gateway.api("GET", "/logins", "").await.json();
+    let login = logins["items"][0]["id"].as_str().expect("an id").to_owned();
+    lab.gateway.api("DELETE", &format!("/logins/{login}"), "").await.is(204);
+}
+
+#[tokio::test]
+async fn only_requests_that_the_script_sends_by_itself_are_marked() {
+    let (lab, mut chromium) = stocked().await;
+    posted(&lab, "/connections/mine/pause", json!({})).await;
+    let mut tab = chromium.tab("ann").await;
+    sign_in(&mut tab, &link(&lab, None).await).await;
+    tab.open(&at(&lab, "/connections/mine")).await;
+    let watched = "(() => {
+        window.marks = [];
+        const own = window.fetch;
+        window.fetch = (url, more) => {
+            window.marks.push(new Headers(more?.headers).get('Keyward-Renewal'));
+            return own(url, more);
+        };
+    })()";
+    tab.value(watched).await;
+    is_renewed(&mut tab).await;
+    assert_eq!(tab.value("[...new Set(window.marks)]").await, json!(["parts"]));
+    tab.click("Resume connection").await;
+    tab.sees("Resumed.").await;
+    let unmarked = tab.value("window.marks.filter((mark) => mark === null).length").await;
+    assert_eq!(unmarked, 2, "the change, and the page after it");
+    lab.finish().await;
+}
+
+/// Each further request of the page would count as a failed authentication of its address.
+#[tokio::test]
+async fn an_open_page_leads_to_the_sign_in_when_its_login_has_ended() {
+    let (lab, mut chromium) = stocked().await;
+    let mut tab = chromium.tab("ann").await;
+    sign_in(&mut tab, &link(&lab, None).await).await;
+    tab.open(&at(&lab, "/connections")).await;
+    end_login(&lab).await;
+    tab.is_at("/login?to=%2Fconnections").await;
+    tab.does_not_see("mine").await;
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn an_open_page_keeps_what_was_typed_when_its_login_has_ended_and_goes_on_with_the_next() {
+    let (lab, mut chromium) = stocked().await;
+    let mut tab = chromium.tab("ann").await;
+    sign_in(&mut tab, &link(&lab, None).await).await;
+    tab.open(&at(&lab, "/connections/mine")).await;
+    tab.click("Edit").await;
+    tab.fill("Description (optional)", "for invoices").await;
+    end_login(&lab).await;
+    tab.sees("You are signed out.").await;
+    tab.is_at("/connections/mine").await;
+    let mut other = tab.beside("ann, again").await;
+    sign_in(&mut other, &link(&lab, None).await).await;
+    posted(&lab, "/connections/mine/pause", json!({})).await;
+    let mut tab = chromium.again("ann");
+    tab.comes_to_front().await;
+    tab.sees("requests that need it are refused").await;
+    let typed = "document.querySelector('#field-description').value";
+    assert_eq!(tab.value(typed).await, "for invoices");
+    lab.finish().await;
+}

@@ -7,7 +7,7 @@ use axum::extract::Request;
 use http::{HeaderMap, Method, header};
 use keyward_model::{Login, Record};
 
-use super::{Caller, CallerIdentity};
+use super::{Caller, CallerIdentity, RENEWAL_FIELD};
 use crate::body::is_json;
 use crate::error::ApiError;
 use crate::request_refusal::RequestRefusal;
@@ -49,7 +49,9 @@ impl Caller {
                 return Err(RequestRefusal::CsrfMissing.into());
             }
         }
-        note_use(deps, login);
+        if !is_background(fields) {
+            note_use(deps, login);
+        }
         Self::of(admin, request, CallerIdentity::User(Box::new(person)))
     }
 }
@@ -61,6 +63,15 @@ pub(crate) fn is_of_own_page(fields: &HeaderMap) -> Result<(), RequestRefusal> {
         true => Ok(()),
         false => Err(RequestRefusal::ForeignOrigin),
     }
+}
+
+/// Whether a page sends the request by itself, and not for an action of its reader. Scripts cannot mark the requests of
+/// an event stream, which browsers repeat for as long as the page is open.
+fn is_background(fields: &HeaderMap) -> bool {
+    let accepted = fields.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let mut types =
+        accepted.flat_map(|value| value.split(',')).filter_map(|it| it.split(';').next());
+    fields.contains_key(RENEWAL_FIELD) || types.any(|it| it.trim() == "text/event-stream")
 }
 
 /// Notes the use of the login beside the request, which does not wait for the store.

@@ -42,10 +42,20 @@
     setTimeout(() => note.remove(), isBad ? 8000 : 4000);
   }
 
+  // Requests that no person's action sends have this field: they are no use of the login, which ends while a page is open.
+  const RENEWAL = 'Keyward-Renewal';
+  const PARTS = { [RENEWAL]: 'parts' }; // Without what takes long to read.
+  const WHOLE = { [RENEWAL]: 'whole' };
+
   // Requests to the API. A form keeps what was typed when the login has ended: it says so, and is sent again with the
   // CSRF value of the next login. A sign-in in another tab replaces the login of this one: the request that is refused
   // for its CSRF value has changed nothing, and is sent once more with the current value.
+  // After the end of the login, the script sends nothing by itself, because each request would count as a failed
+  // authentication of this address. It goes on after the next sign-in, of which the page that it opens tells other tabs.
   let ended = false;
+  const logins = new BroadcastChannel('keyward-login');
+  logins.addEventListener('message', () => { ended = false; });
+  if (one('meta[name=csrf]')) logins.postMessage('signed in');
   const signIn = () => '/login?to=' + encodeURIComponent(location.pathname + location.search);
   const parsed = (text) => {
     try { return text ? JSON.parse(text) : {}; } catch { return {}; /* an answer of a proxy in between */ }
@@ -85,7 +95,7 @@
     const answer = await fetch(url, { headers: { Accept: 'text/html', ...more } });
     const text = await answer.text();
     if (!(answer.headers.get('content-type') ?? '').startsWith('text/html')) throw new Error('not a page');
-    return { at: answer.url, document: new DOMParser().parseFromString(text, 'text/html') };
+    return { at: answer.url, status: answer.status, document: new DOMParser().parseFromString(text, 'text/html') };
   }
   // `from`: with 'stay', the form or button that changed something.
   async function go(url, how = 'push', from) {
@@ -95,6 +105,7 @@
     if (own !== visit) return;
     const fresh = one('main', next.document);
     if (!fresh || !one('.rail', next.document)) { location.assign(next.at); return; }
+    ended = false;
     stop();
     const [before, focus] = [main(), document.activeElement];
     if (how === 'stay') keep(before, fresh, from);
@@ -151,15 +162,25 @@
   }
 
   // This page as it is now, without what takes long to read.
-  const reload = () => page(location.href, { 'Keyward-Renewal': '1' });
+  const reload = () => page(location.href, PARTS);
+  // The login has ended. What was typed stays.
+  function leave() {
+    ended = true;
+    if (all('form[data-api] :is(input, textarea, select)').some(isChanged)) toast('You are signed out. Sign in in another tab, then send the form.', true);
+    else location.assign(signIn());
+  }
   // Live parts: elements with `data-live` are replaced when the gateway renders them differently.
+  let limited = 0;
   async function renew() {
-    if (document.hidden || one('dialog[open]') || !one('[data-live]')) return;
+    if (ended || Date.now() < limited || document.hidden || one('dialog[open]') || !one('.rail') || !one('[data-live]')) return;
     const own = visit;
     let next;
     try { next = await reload(); } catch { return; }
     // Meanwhile a page or a dialog may have opened.
-    if (own !== visit || one('dialog[open]') || !one('.rail', next.document)) return;
+    if (ended || own !== visit || one('dialog[open]')) return;
+    if (next.status === 429) { limited = Date.now() + 30_000; return; }
+    if (new URL(next.at).pathname === '/login') { leave(); return; }
+    if (!one('.rail', next.document)) return;
     for (const part of all('[data-live]')) {
       const fresh = next.document.getElementById(part.id);
       if (!fresh || part.contains(document.activeElement) && part.matches('form, form *')) continue;
@@ -182,7 +203,7 @@
     if (Date.now() - read < 10_000 || !all('[data-stamp]').some(isOld)) return;
     read = Date.now();
     let next;
-    try { next = await page(location.href); } catch { return; }
+    try { next = await page(location.href, WHOLE); } catch { return; }
     if (own !== visit || one('dialog[open]')) return;
     for (const part of all('[data-stamp]').filter(isOld)) {
       const fresh = next.document.getElementById(part.id);
@@ -506,19 +527,17 @@
         if (source.readyState === EventSource.CLOSED) retry(source);
       };
     };
-    // Refusals of an ended login are counted by address, so they are asked for seldom.
     const retry = (source, after = 3_000) => setTimeout(async () => {
       if (events !== source) return;
-      const answer = await fetch(api('/session')).catch(() => undefined);
+      const answer = await fetch(api('/session'), { headers: WHOLE }).catch(() => undefined);
       if (events !== source) return;
       if (answer?.status === 429) { retry(source, 30_000); return; }
       if (answer?.status !== 401) { open(); return; }
-      if (!one('a', sign)) {
-        const link = make('a', 'Signed out');
-        link.href = signIn();
-        off(link);
-      }
-      retry(source, 10_000);
+      ended = true;
+      const link = make('a', 'Signed out');
+      link.href = signIn();
+      off(link);
+      logins.addEventListener('message', () => retry(source, 0), { once: true });
     }, after);
     open();
     list.addEventListener('mouseleave', put);
