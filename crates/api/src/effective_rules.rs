@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::context::Context;
+use super::rule_key::RuleKey;
 use keyward_base::id::OrgId;
 use keyward_model::{Agent, ManagedBy, Record, Rule, RuleShown, RuleSpec, RuleStatus};
 use keyward_rules::host_sets::{Allowance, HostSet, HostSets};
@@ -10,6 +11,12 @@ use keyward_rules::policy::DefaultAction;
 use keyward_rules::policy::explain::ActionKind;
 use keyward_state::directory::{AgentRecord, View};
 use keyward_state::rulebook::PlacedRule;
+
+/// A rule, and its key in the list of rules.
+pub(super) struct KeyedRule {
+    pub(super) key: RuleKey,
+    pub(super) rule: RuleShown,
+}
 
 /// Sets the earlier rule that shadows this one, if there is one.
 pub(super) fn with_shadow(context: &Context, mut rule: RuleShown) -> RuleShown {
@@ -28,15 +35,24 @@ pub(super) fn label(rule: &RuleShown) -> String {
 
 /// All rules that a caller may see, numbered in their order.
 pub(super) fn effective(context: &Context) -> Vec<RuleShown> {
+    keyed(context).into_iter().map(|keyed| keyed.rule).collect()
+}
+
+/// The same rules with their keys.
+pub(super) fn keyed(context: &Context) -> Vec<KeyedRule> {
     let (org, rulebook) = (context.caller.org(), &context.deps().rulebook);
     let (view, rules) = (context.view(), rulebook.rules());
-    let explicit = rules.iter().filter(|rule| rule.org == *org).map(explicit);
+    let of_file = rules.iter().filter(|rule| rule.org == *org).enumerate();
+    let explicit = of_file.map(|(place, rule)| KeyedRule {
+        key: RuleKey::of_file(place, rule.name.as_deref()),
+        rule: explicit(rule),
+    });
     let mut all: Vec<_> = explicit.chain(stored(&view, org)).collect();
     all.extend(bindings(context));
     all.extend(allowed(context));
     all.push(default(rulebook.default_action()));
-    for (at, rule) in all.iter_mut().enumerate() {
-        rule.status.number = at + 1;
+    for (at, keyed) in all.iter_mut().enumerate() {
+        keyed.rule.status.number = at + 1;
     }
     all
 }
@@ -52,15 +68,19 @@ fn explicit(rule: &PlacedRule) -> RuleShown {
     }
 }
 
-fn stored(view: &View, org: &OrgId) -> Vec<RuleShown> {
-    let shown = |rule: &Arc<Record<Rule>>| RuleShown {
+fn stored(view: &View, org: &OrgId) -> Vec<KeyedRule> {
+    let shown = |rule: &Record<Rule>| RuleShown {
         managed_by: Some(rule.managed_by),
         created: Some(rule.created),
         updated: rule.updated,
         version: Some(rule.version()),
         ..unmanaged(rule.id.to_string(), with_names(view, rule))
     };
-    view.rules_in_order(org).iter().map(shown).collect()
+    let keyed = |rule: &Arc<Record<Rule>>| KeyedRule {
+        key: RuleKey::stored(rule.facts.position, &rule.id),
+        rule: shown(rule),
+    };
+    view.rules_in_order(org).iter().map(keyed).collect()
 }
 
 /// The spec with names instead of ids.
@@ -84,7 +104,7 @@ fn unmanaged(id: String, spec: RuleSpec) -> RuleShown {
     RuleShown { id, spec, status, managed_by: None, created: None, updated: None, version: None }
 }
 
-fn bindings(context: &Context) -> Vec<RuleShown> {
+fn bindings(context: &Context) -> Vec<KeyedRule> {
     let (directory, caller) = (context.view(), &context.caller);
     let mut all = Vec::new();
     for agent in directory.all::<Agent>(caller.org()).filter(|agent| caller.sees_agent(agent)) {
@@ -93,6 +113,8 @@ fn bindings(context: &Context) -> Vec<RuleShown> {
                 continue;
             };
             let id = format!("binding:{}", connection.id);
+            let (of_agent, with) = (&*agent.name, &*connection.name);
+            let keyed = |key, spec| KeyedRule { key, rule: unmanaged(id.clone(), spec) };
             let whole = RuleSpec {
                 agents: Some(vec![agent.name.clone()]),
                 hosts: super::connection_view::hosts(
@@ -112,30 +134,30 @@ fn bindings(context: &Context) -> Vec<RuleShown> {
                     use_connection: None,
                     ..whole.clone()
                 });
-                all.extend(denied.map(|spec| unmanaged(id.clone(), spec)));
-                all.push(unmanaged(id, RuleSpec { actions, ..whole }));
+                all.extend(denied.map(|spec| keyed(RuleKey::denied(of_agent, with), spec)));
+                let spec = RuleSpec { actions, ..whole };
+                all.push(keyed(RuleKey::bound(of_agent, with), spec));
                 continue;
             }
-            let plugins = directory.plugins_of(caller.org(), &agent.id);
-            let slots = plugins.flat_map(|plugin| plugin.slots_with(&connection.id));
-            all.extend(slots.map(|slot| {
-                let (methods, paths) = (slot.methods.clone(), slot.paths.clone());
-                let actions = slot.allow.clone();
-                let spec = RuleSpec { methods, paths, actions, ..whole.clone() };
-                unmanaged(id.clone(), spec)
-            }));
+            for plugin in directory.plugins_of(caller.org(), &agent.id) {
+                all.extend(plugin.slots_with(&connection.id).map(|slot| {
+                    let (methods, paths) = (slot.methods.clone(), slot.paths.clone());
+                    let actions = slot.allow.clone();
+                    let key = RuleKey::bound(of_agent, with).in_slot(plugin.name(), &slot.slot);
+                    keyed(key, RuleSpec { methods, paths, actions, ..whole.clone() })
+                }));
+            }
         }
     }
-    let order = |rule: &RuleShown| (rule.spec.agents.clone(), rule.spec.use_connection.clone());
-    all.sort_by_cached_key(order);
+    all.sort_unstable_by(|one, other| one.key.cmp(&other.key));
     all
 }
 
 /// The sets of hosts that some agents may reach.
-fn allowed(context: &Context) -> Vec<RuleShown> {
+fn allowed(context: &Context) -> Vec<KeyedRule> {
     let (directory, caller) = (context.view(), &context.caller);
     let mut all = Vec::new();
-    for set in HostSets::built_in().all() {
+    for (place, set) in HostSets::built_in().all().iter().enumerate() {
         let has_it = |agent: &&Arc<AgentRecord>| {
             agent.allow.iter().flatten().any(|name| *name == *set.id) && caller.sees_agent(agent)
         };
@@ -143,7 +165,10 @@ fn allowed(context: &Context) -> Vec<RuleShown> {
             directory.agents().filter(has_it).map(|agent| agent.name.clone()).collect();
         if !agents.is_empty() {
             agents.sort_unstable();
-            all.extend(of_set(set, &agents));
+            let parts = of_set(set, &agents).into_iter().enumerate();
+            all.extend(
+                parts.map(|(part, rule)| KeyedRule { key: RuleKey::of_set(place, part), rule }),
+            );
         }
     }
     all
@@ -174,11 +199,12 @@ fn texts(all: &[impl ToString]) -> Vec<String> {
     all.iter().map(ToString::to_string).collect()
 }
 
-fn default(action: DefaultAction) -> RuleShown {
+fn default(action: DefaultAction) -> KeyedRule {
     let action = Some(match action {
         DefaultAction::Deny => ActionKind::Deny,
         DefaultAction::Tunnel => ActionKind::Tunnel,
         DefaultAction::Pass => ActionKind::Pass,
     });
-    unmanaged("default".to_owned(), RuleSpec { action, ..RuleSpec::default() })
+    let rule = unmanaged("default".to_owned(), RuleSpec { action, ..RuleSpec::default() });
+    KeyedRule { key: RuleKey::of_default(), rule }
 }

@@ -85,6 +85,7 @@ mod request_refusal;
 mod resource;
 mod rotations;
 mod router;
+mod rule_key;
 mod rule_test;
 mod rules;
 mod run_counter;

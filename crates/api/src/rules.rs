@@ -7,11 +7,12 @@ use serde::Deserialize;
 
 use super::body::{Params, Segments};
 use super::context::Context;
-use super::effective_rules::{effective, label, with_shadow};
+use super::effective_rules::{KeyedRule, effective, keyed, label, with_shadow};
 use super::error::ApiError;
 use super::etag::{Etag, TaggedAnswer};
 use super::openapi::Routes;
 use super::page::Page;
+use super::rule_key::RuleKey;
 use super::valid_rules::ValidRules;
 use super::wire::List;
 use super::{resource, stored_rules};
@@ -30,12 +31,6 @@ struct Search {
     limit: Option<usize>,
     /// `next` of the page before.
     after: Option<String>,
-}
-
-/// A rule and its place in the order, which is also its cursor.
-struct OrderedRule {
-    cursor: String,
-    rule: RuleShown,
 }
 
 pub(super) fn routes() -> Routes {
@@ -59,19 +54,17 @@ async fn list(
 ) -> Result<TaggedAnswer<List<RuleShown>>, ApiError> {
     let found = |name| resource::found::<Agent>(&context, name);
     let agent = search.agent.as_deref().map(found).transpose()?;
-    let page = Page::of(search.q, search.limit, search.after);
     // Before the rules themselves: a change in between makes the tag stale, not the list.
     let etag = stored_rules::etag(&context.view().rules_in_order(context.caller.org()));
-    let placed = effective(&context).into_iter().map(|rule| {
-        // Fixed width, so that the order of the text is the order of the numbers.
-        OrderedRule { cursor: format!("{:08}", rule.status.number), rule }
-    });
-    let is_wanted = |OrderedRule { rule, .. }: &OrderedRule| {
+    let mut all = keyed(&context);
+    let after = search.after.filter(|after| !after.is_empty());
+    let after = after.map(|after| RuleKey::resumed(after, all.iter().map(|it| &it.key)));
+    let page = Page::of(search.q, search.limit, after.transpose()?);
+    all.retain(|KeyedRule { rule, .. }| {
         agent.as_ref().is_none_or(|agent| is_for(rule, &agent.name)) && page.wants(&searched(rule))
-    };
-    let wanted = placed.filter(is_wanted).collect();
-    let List { items, next } = page.cut(wanted, |placed: &OrderedRule| &placed.cursor)?;
-    let items = items.into_iter().map(|OrderedRule { rule, .. }| match rule.managed_by {
+    });
+    let List { items, next } = page.cut(all, |it: &KeyedRule| it.key.as_str())?;
+    let items = items.into_iter().map(|KeyedRule { rule, .. }| match rule.managed_by {
         Some(_) => with_shadow(&context, rule),
         None => rule,
     });

@@ -3,6 +3,7 @@
 mod agents;
 mod logins;
 mod patches;
+mod rules;
 mod services;
 mod valid_rules;
 
