@@ -148,6 +148,15 @@ async fn an_auditor_sets_their_own_password_and_no_other() {
         let body = json!({"password": PASSWORD}).to_string();
         let answer = ask_at(&lab, &line, &eve.fields(), &body).await;
         assert_eq!(answer.head.status(), status, "{name}: {}", answer.text());
+        if status == 403 {
+            let error = answer.json()["error"].clone();
+            let message = format!("only user `{name}` and admins may do this");
+            assert_eq!(
+                (&error["code"], &error["message"]),
+                (&json!("not_allowed"), &json!(message))
+            );
+            assert_eq!(error["hint"], "ask an admin");
+        }
     }
     assert_eq!(tries(&lab, "bob", PASSWORD).await.head.status(), 401);
     assert_eq!(tries(&lab, "eve", PASSWORD).await.head.status(), 200);

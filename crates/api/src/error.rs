@@ -46,6 +46,8 @@ pub enum ApiError {
         /// The name of the resource.
         name: String,
     },
+    /// The request is about this user, and the caller is another one.
+    AnotherUser(String),
     /// The audit log cannot be written, so nothing is changed.
     AuditUnavailable,
     /// The name is in use.
@@ -222,6 +224,7 @@ impl ApiError {
                 Code::NotAllowed.because(format!("the role `{role}` does not allow this"))
             }
             Self::NotYours { what, name } => not_yours(what, name),
+            Self::AnotherUser(name) => another_user(name),
             Self::AuditUnavailable => audit_unavailable(),
             Self::Taken { what, name } => name_taken(what, name),
             Self::ManagedByFile { what, name } => managed_by_file(what, name),
@@ -337,6 +340,12 @@ fn not_yours(what: &str, name: &str) -> RefusalText {
     Code::NotAllowed.because(format!(
         "{what} `{name}` belongs to another user: you may use it, but not change it"
     ))
+}
+
+fn another_user(name: &str) -> RefusalText {
+    Code::NotAllowed
+        .because(format!("only user `{name}` and admins may do this"))
+        .hint("ask an admin")
 }
 
 fn name_taken(what: &str, name: &str) -> RefusalText {

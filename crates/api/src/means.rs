@@ -32,7 +32,7 @@ impl<'a> SignInMethodChange<'a> {
             return Err(ApiError::ScopeMissing(Scope::All.to_string()));
         }
         if !caller.edits_all() && caller.user().is_none_or(|own| own.id != user.id) {
-            return Err(ApiError::NotYours { what: "user", name: user.name.clone() });
+            return Err(ApiError::AnotherUser(user.name.clone()));
         }
         if caller.token_ends().is_none() {
             return Ok(Self { user, context });

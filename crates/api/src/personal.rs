@@ -67,7 +67,7 @@ fn whose(context: &Context, named: Option<&str>) -> Result<Arc<Record<User>>, Ap
             let user = found::<User>(context, name)?;
             match caller.edits_all() || own.is_some_and(|own| own.id == user.id) {
                 true => Ok(user),
-                false => Err(ApiError::NotYours { what: "user", name: user.name.clone() }),
+                false => Err(ApiError::AnotherUser(user.name.clone())),
             }
         }
         (None, Some(user)) => {
