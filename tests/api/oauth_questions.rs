@@ -71,6 +71,24 @@ async fn authorize_params_are_added_and_cannot_replace_protocol_parameters() {
     world.finish().await;
 }
 
+#[tokio::test]
+async fn null_in_a_patch_of_an_app_restores_the_scopes_of_the_provider_and_keeps_the_secret() {
+    let world = world(provider("")).await;
+    for (scopes, left) in [(json!(["write"]), json!(["write"])), (Value::Null, json!([]))] {
+        let changed = world.api("PATCH", "/apps/svc-app", &json!({ "scopes": scopes })).await;
+        assert_eq!(changed["scopes"], left, "{changed}");
+    }
+    let made = world.draft().await;
+    let mut browser = world.browser();
+    let url = browser.begin(made["authorize_url"].as_str().expect("a page")).await;
+    assert_eq!(query(&url)["scope"], "read");
+    // The server refuses a client without the secret.
+    assert_eq!(browser.get(&world.server.issuer().consent(&url)).await.head.status(), 303);
+    assert!(world.server.only_call().issued.is_some());
+    assert_eq!(world.request().await.text(), "fine");
+    world.finish().await;
+}
+
 /// Its authorization server has paths for regions, one of which is usual.
 fn regional() -> String {
     let at = |path: &str| format!("https://{AUTH_HOST}/{path}");

@@ -4,7 +4,6 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::Json;
-use serde_json::{Map, Value};
 
 use super::catch_up::catch_up;
 use super::context::Context;
@@ -16,7 +15,7 @@ use super::state::Admin;
 use super::wire::{AppChanged, RedirectView};
 use keyward_base::id::AppId;
 use keyward_model::{
-    App, AppShown, AppSpec, Connection, GivenFields, ManagedBy, Record, Shown, redirect_uri,
+    App, AppShown, Connection, GivenFields, ManagedBy, Record, Shown, redirect_uri,
 };
 use keyward_state::directory::AppRecord;
 use keyward_vault::{ChangedApp, NewApp, with_template};
@@ -115,7 +114,6 @@ impl Changeable for App {
         let Context { admin, caller } = context;
         // The secret is written before the record: the version is compared with what other replicas have written.
         catch_up(admin).await;
-        as_given(&mut change.patch, &record.spec);
         let secrets = change.options.secrets.take();
         let set = |record: &mut AppRecord| -> Result<(), ApiError> {
             change.if_match.check(record)?;
@@ -145,16 +143,6 @@ impl Changeable for App {
         let mut retried: Vec<String> = seen.map(|connection| connection.name.clone()).collect();
         retried.sort_unstable();
         Ok(AppChanged { app: resource::shown(context, &app).await, changed, retried })
-    }
-}
-
-/// Members that are `null` stay as they are, and `variables` are replaced whole.
-fn as_given(patch: &mut Map<String, Value>, before: &AppSpec) {
-    patch.retain(|_, value| !value.is_null());
-    if let Some(Value::Object(variables)) = patch.get_mut("variables") {
-        for name in before.variables.keys() {
-            variables.entry(name).or_insert(Value::Null);
-        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Tests of the routers over real sockets, with services in memory.
 
 mod agents;
+mod apps;
 mod logins;
 mod patches;
 mod rules;

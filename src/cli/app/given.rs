@@ -171,8 +171,9 @@ impl AppArguments {
     pub(super) fn patch(&self, cleared: &[String]) -> Result<Map<String, Value>, Failure> {
         let mut patch = self.to_json()?;
         for one in cleared {
-            let (section, key) = match (one.strip_prefix("url="), one.as_str()) {
-                (Some(url), _) if URLS.contains(&url) => ("urls", url.to_owned()),
+            let (section, key) = match (one.split_once('='), one.as_str()) {
+                (Some(("url", url)), _) if URLS.contains(&url) => ("urls", url.to_owned()),
+                (Some(("var", name)), _) if !name.is_empty() => ("variables", name.to_owned()),
                 (None, "scopes") => {
                     patch.insert("scopes".to_owned(), json!([]));
                     continue;
@@ -193,7 +194,7 @@ impl AppArguments {
 
 fn unknown(one: &str) -> Failure {
     Failure::usage(format!("there is no setting `{one}`"))
-        .hint(format!("clear one of: scopes, url=WHICH, {}", SETTINGS.join(", ")))
+        .hint(format!("clear one of: scopes, url=WHICH, var=NAME, {}", SETTINGS.join(", ")))
 }
 
 /// `SECRET=PATH` of an argument.
@@ -260,7 +261,7 @@ mod tests {
 
     #[test]
     fn unknown_settings_and_settings_both_set_and_cleared_are_refused() {
-        for bad in ["nonsense", "url=nonsense", "refresh-buffer", "url=token"] {
+        for bad in ["nonsense", "url=nonsense", "var=", "refresh-buffer", "url=token"] {
             assert!(given().patch(&[bad.to_owned()]).is_err(), "{bad}");
         }
         let twice = AppArguments { urls: vec![("a".into(), "b".into())], ..given() };
@@ -272,10 +273,12 @@ mod tests {
 
     #[test]
     fn the_patch_has_only_the_settings_that_arguments_set_or_clear() {
-        let patch = given().patch(&["auto-refresh".to_owned()]).unwrap();
+        let cleared = ["auto-refresh".to_owned(), "var=region".to_owned()];
+        let patch = given().patch(&cleared).unwrap();
         let expected = json!({
             "scopes": ["repo"], "urls": {"token": "https://t.test/"},
             "settings": {"refresh_buffer": "2m", "auto_refresh": null},
+            "variables": {"region": null},
         });
         assert_eq!(Value::Object(patch), expected);
     }
