@@ -312,6 +312,41 @@ async fn the_console_says_that_a_new_key_is_tested_where_a_test_request_is_known
 }
 
 #[tokio::test]
+async fn the_console_offers_to_test_a_first_key_only_where_a_test_request_is_known() {
+    let test = format!("{{ method: GET, url: \"https://{HOST}/me\" }}");
+    for has_test in [false, true] {
+        let plan = if has_test { Plan::api_key().test(&test) } else { Plan::api_key() };
+        let mut lab = plan.start(Origin::saying("fine")).await;
+        user(&mut lab, "ann", "admin").await;
+        let login = Login::of(&mut lab, "default", "ann").await;
+        let line = "GET /connect/to/acme";
+        let page = ask_at(&lab, line, &login.cookie(), "").await.is(200).text();
+        for (button, is_shown) in [("Connect", !has_test), ("Test and connect", has_test)] {
+            let button = format!(r#"<button class="first">{button}</button>"#);
+            assert_eq!(page.contains(&button), is_shown, "{button}: {page}");
+        }
+        assert_eq!(page.contains("is asked whether"), has_test, "{page}");
+        assert_eq!(page.contains("It is not tested"), !has_test, "{page}");
+        let (_, form) = page.split_once(" data-api=\"POST /connections\"").expect("a form");
+        let (_, body) = form.split_once("data-body=\"").expect("a body");
+        let (body, _) = body.split_once('"').expect("its end");
+        let mut body: Value = serde_json::from_str(&body.replace("&quot;", "\"")).expect("JSON");
+        let key = Canary::new("newk");
+        body["name"] = json!("second");
+        body["fields"] = json!({"api_key": key.text});
+        let line = "POST /api/v1/connections";
+        let made = ask_at(&lab, line, &login.fields(), &body.to_string()).await.is(201).json();
+        assert_eq!(made["state"], "active", "{made}");
+        let received = lab.origin.received();
+        let keys: Vec<_> = received.iter().map(|it| it.head.one("x-api-key")).collect();
+        let expected: &[_] = if has_test { &[Some(&*key.text)] } else { &[] };
+        assert_eq!(keys, expected, "what the service is asked");
+        lab.guard(key);
+        lab.finish().await;
+    }
+}
+
+#[tokio::test]
 async fn the_back_link_of_a_plugin_s_accounts_page_keeps_the_manifest() {
     let mut lab = Lab::simple().await;
     user(&mut lab, "ann", "admin").await;

@@ -152,7 +152,7 @@ async fn a_newcomer_connects_binds_watches_and_repairs_in_the_browser() {
     tab.is_at("/connect/to/acme").await;
     tab.fill("Name", "spare-key").await;
     tab.fill("API key", "a-second-key-of-a-test").await;
-    tab.click("Test and connect").await;
+    tab.click_button("Connect").await;
     tab.is_at("/connect/done/spare-key").await;
     tab.sees("Which agents may use it?").await;
     // What the file manages cannot be ticked here.

@@ -133,6 +133,11 @@ impl Tab<'_> {
         self.run("click", json!({ "name": name })).await;
     }
 
+    /// Presses a button of a page that has a link of the same name.
+    pub(crate) async fn click_button(&mut self, name: &str) {
+        self.run("click", json!({ "name": name, "role": "button" })).await;
+    }
+
     /// Types into a field, in place of what it has.
     pub(crate) async fn fill(&mut self, name: &str, text: &str) {
         self.run("fill", json!({ "name": name, "text": text })).await;

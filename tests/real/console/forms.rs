@@ -15,7 +15,7 @@ async fn an_error_of_a_folded_field_is_shown_beside_it() {
     tab.fill("Environment (optional)", &"x".repeat(300)).await;
     tab.click("More settings").await;
     tab.does_not_see("Agents of another environment").await;
-    tab.click("Test and connect").await;
+    tab.click_button("Connect").await;
     tab.sees("Agents of another environment").await;
     let field = "document.activeElement";
     assert_eq!(tab.value(&format!("{field}.name")).await, "environment");
@@ -24,7 +24,7 @@ async fn an_error_of_a_folded_field_is_shown_beside_it() {
     assert_eq!(described, format!("{help} {wrong}"), "help and error are both read");
     tab.is_accessible().await;
     tab.fill("Environment (optional)", "production").await;
-    tab.click("Test and connect").await;
+    tab.click_button("Connect").await;
     tab.is_at("/connect/done/second").await;
     lab.finish().await;
 }
@@ -40,7 +40,7 @@ async fn a_form_keeps_what_was_typed_when_the_login_has_ended() {
     let logins = lab.gateway.api("GET", "/logins", "").await.json();
     let login = logins["items"][0]["id"].as_str().expect("an id").to_owned();
     lab.gateway.api("DELETE", &format!("/logins/{login}"), "").await.is(204);
-    tab.click("Test and connect").await;
+    tab.click_button("Connect").await;
     tab.sees("You are signed out.").await;
     tab.is_at("/connect/to/acme").await;
     assert_eq!(tab.value("document.querySelector('[name=name]').value").await, "second");
@@ -49,7 +49,7 @@ async fn a_form_keeps_what_was_typed_when_the_login_has_ended() {
     sign_in(&mut other, &link(&lab, None).await).await;
     let mut tab = chromium.again("ann");
     tab.comes_to_front().await;
-    tab.click("Test and connect").await;
+    tab.click_button("Connect").await;
     tab.is_at("/connect/done/second").await;
     lab.finish().await;
 }
@@ -70,7 +70,7 @@ async fn a_form_is_sent_with_the_login_of_another_tab() {
     assert_ne!(other.value(csrf).await, before, "it is another login");
     let mut tab = chromium.again("ann");
     tab.comes_to_front().await;
-    tab.click("Test and connect").await;
+    tab.click_button("Connect").await;
     tab.is_at("/connect/done/second").await;
     assert_ne!(tab.value(csrf).await, before);
     lab.finish().await;

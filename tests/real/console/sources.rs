@@ -68,7 +68,7 @@ async fn a_source_is_added_and_a_connection_uses_a_key_of_it_by_reference() {
     tab.choose("Secret source", "doppler").await;
     tab.fill("Reference", "API_KEY").await;
     tab.is_accessible().await;
-    tab.click("Test and connect").await;
+    tab.click_button("Connect").await;
     tab.is_at("/connect/done/kept").await;
     tab.click("laptop").await;
     tab.sees("Bound.").await;

@@ -30,6 +30,43 @@ struct PageQuery {
     by_reference: bool,
 }
 
+/// What the form of a key does, in words.
+pub(super) struct KeyWords {
+    /// The last segment of the request.
+    pub(super) api: &'static str,
+    pub(super) title: &'static str,
+    /// What the service is asked first, after its name.
+    pub(super) test: &'static str,
+    pub(super) button: &'static str,
+    /// What becomes of a key that cannot be tested.
+    pub(super) untested: &'static str,
+    pub(super) untested_button: &'static str,
+    pub(super) done: &'static str,
+}
+
+impl KeyWords {
+    /// The text of the button.
+    pub(super) fn label(&self, has_test: bool) -> &'static str {
+        if has_test { self.button } else { self.untested_button }
+    }
+
+    /// Whether the service is asked first.
+    pub(super) fn note(&self, service: &str, has_test: bool) -> Markup {
+        html! { p.small.muted { @if has_test { (service) (self.test) } @else { (self.untested) } } }
+    }
+}
+
+/// For a connection without a key.
+pub(super) const FIRST_KEY: KeyWords = KeyWords {
+    api: "activate",
+    title: "Give key",
+    test: " is asked whether it accepts the key before agents can use it.",
+    button: "Test and connect",
+    untested: "It is not tested, because no test request is known for this service.",
+    untested_button: "Connect",
+    done: "Connected.",
+};
+
 pub(super) fn routes() -> Router<Console> {
     Router::new().route("/connect", get(choose)).route("/connect/to/{provider}", get(authenticate))
 }
@@ -242,10 +279,10 @@ fn form(visit: &Visit, of: &Authentication<'_>) -> Markup {
                 @if auth.consents && !auth.is_named_by_apps() { (Field { name: "scopes", label: "Scopes", json: Some("list"), help: Some("Instead of those of the app. Separated by blanks."), is_optional: true, ..Field::default() }.show()) (known_scopes(provider)) }
             }
             div.actions {
-                button.first { @if auth.consents { "Continue to " (provider.name) } @else { "Test and connect" } }
+                button.first { @if auth.consents { "Continue to " (provider.name) } @else { (FIRST_KEY.label(auth.has_test)) } }
                 @if let Some(url) = provider.key_url.as_ref().filter(|_| !auth.consents) { a href=(url) target="_blank" rel="noreferrer" { "Get a key" } }
             }
-            @if !auth.consents { p.small.muted { (provider.name) " is asked whether it accepts the key before agents can use it." } }
+            @if !auth.consents { (FIRST_KEY.note(&provider.name, auth.has_test)) }
         }
     }
 }

@@ -8,6 +8,7 @@ use axum::Router;
 use axum::extract::Path;
 use maud::{Markup, html};
 
+use super::connect::{FIRST_KEY, KeyWords, secret_field};
 use super::connections::{
     attention_reason, may_pause, paused, renewal_verb, resume, state_of, why,
 };
@@ -371,31 +372,6 @@ fn danger(view: &View) -> Markup {
     }
 }
 
-/// What the form of a key does, in words.
-struct KeyWords {
-    /// The last segment of the request.
-    api: &'static str,
-    title: &'static str,
-    /// What the service is asked first, after its name.
-    test: &'static str,
-    button: &'static str,
-    /// What becomes of a key that cannot be tested.
-    untested: &'static str,
-    untested_button: &'static str,
-    done: &'static str,
-}
-
-/// For a draft.
-const FIRST_KEY: KeyWords = KeyWords {
-    api: "activate",
-    title: "Give key",
-    test: " is asked whether it accepts the key before agents can use it.",
-    button: "Test and connect",
-    untested: "It is not tested, because no test request is known for this service.",
-    untested_button: "Connect",
-    done: "Connected.",
-};
-
 /// For a connection that has a key.
 const NEW_KEY: KeyWords = KeyWords {
     api: "rotate",
@@ -431,10 +407,10 @@ async fn rotate(visit: Visit, Path(name): Path<String>) -> Result<Page, PageErro
         @if let Some(rotation) = unconfirmed { (decide(&connection, rotation.until)) }
         section.panel { div.body {
             form method="post" data-api=(format!("POST {path}/{}", words.api)) data-body=[without_test] data-to=(path) data-done=(words.done) autocomplete="off" {
-                @for field in auth.into_iter().flat_map(|auth| &auth.fields) { (super::connect::secret_field(field)) }
-                p.small.muted { @if has_test { (provider.name) (words.test) } @else { (words.untested) } }
+                @for field in auth.into_iter().flat_map(|auth| &auth.fields) { (secret_field(field)) }
+                (words.note(&provider.name, has_test))
                 div.actions {
-                    button.first { (if has_test { words.button } else { words.untested_button }) }
+                    button.first { (words.label(has_test)) }
                     a.button href=(path) { "Cancel" }
                     @if let Some(url) = &provider.key_url { a href=(url) target="_blank" rel="noreferrer" { "Get a key" } }
                 }

@@ -71,9 +71,10 @@ const commands = {
     const answer = await page.goto(url, { waitUntil: 'load' });
     return { status: answer?.status() ?? 0, length: (await answer?.buffer().catch(() => ''))?.length ?? 0 };
   },
-  async click({ page, name }) {
+  async click({ page, name, role }) {
     await ready(page);
-    const element = await any(page, ['button', 'link', 'checkbox', 'menuitem', 'DisclosureTriangle', 'option'], name);
+    const roles = role ? [role] : ['button', 'link', 'checkbox', 'menuitem', 'DisclosureTriangle', 'option'];
+    const element = await any(page, roles, name);
     // The next command is for the page that a link opens, not for the one that it leaves.
     const leaves = await element.evaluate((clicked) => {
       const link = clicked.closest('a[href]');
