@@ -9,7 +9,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
+use axum::response::Response;
 use bytes::Bytes;
+use http::header;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -37,6 +39,8 @@ use keyward_proxy::ca::cache::LeafCache;
 const STREAMS_MAX: usize = 256;
 /// Maximum time for a request head on TCP, from the end of the previous response.
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
+/// The media type of server-sent events (HTML, section 9.2).
+const EVENTS: &str = "text/event-stream";
 /// Pause after a failed accept, which would fail again immediately while descriptors are short.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -268,7 +272,7 @@ impl Streams {
     }
 
     /// Serves a stream that `opening` gives. `mark` is added to each request and describes the stream. `place` (TCP
-    /// only) is held from the end of a request to the end of its response.
+    /// only) is not evictable from the end of a request to the end of its response.
     fn serve<S, M>(
         &mut self,
         opening: impl Future<Output = Option<S>> + Send + 'static,
@@ -296,10 +300,7 @@ impl Streams {
                 async move {
                     let request = request.map(|body| Whole::new(body, held.cloned()));
                     let answer = router.oneshot(request.map(axum::body::Body::new)).await;
-                    if let Some(place) = held {
-                        place.make_evictable();
-                    }
-                    answer
+                    answer.map(|answer| Answering::answer(answer, held.cloned()))
                 }
             });
             let stream = http1::Builder::new()
@@ -370,6 +371,57 @@ impl Body for Whole {
     }
 }
 
+/// A response body. At its end, or when it is dropped, the stream becomes evictable. That of server-sent events is so from
+/// the beginning: such a body has no end of its own, and its client continues on another stream after the last event.
+struct Answering {
+    body: axum::body::Body,
+    place: Option<Arc<EvictableSlot<()>>>,
+}
+
+impl Answering {
+    fn answer(answer: Response, place: Option<Arc<EvictableSlot<()>>>) -> hyper::Response<Self> {
+        let media = answer.headers().get(header::CONTENT_TYPE);
+        let is_of_events = media.is_some_and(|media| media == EVENTS);
+        let mut answer = answer.map(|body| Self { body, place });
+        if is_of_events {
+            answer.body_mut().leave();
+        }
+        answer
+    }
+
+    fn leave(&mut self) {
+        if let Some(place) = self.place.take() {
+            place.make_evictable();
+        }
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+impl Body for Answering {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
 /// Resolves when the stream is evicted.
 async fn evicted(place: Option<&EvictableSlot<()>>) {
     match place {
@@ -380,11 +432,87 @@ async fn evicted(place: Option<&EvictableSlot<()>>) {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::sync::Notify;
+    use std::net::IpAddr;
+
+    use futures_util::stream;
+    use parking_lot::Mutex;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+    use tokio::sync::{Notify, mpsc};
 
     use super::*;
     use crate::handler::get;
+
+    const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    /// A stream over which one answer with this media type runs, and the sender of its body.
+    struct Running {
+        peer: DuplexStream,
+        body: mpsc::Sender<Bytes>,
+        places: Arc<Evictable<()>>,
+        streams: Streams,
+        /// Dropped, it stops the stream.
+        _stop: watch::Sender<bool>,
+    }
+
+    impl Running {
+        async fn with(media: &'static str) -> Self {
+            let (body, pieces) = mpsc::channel::<Bytes>(1);
+            let pieces = Mutex::new(Some(pieces));
+            let answer = move || {
+                let pieces = pieces.lock().take().expect("one request");
+                let next = |mut pieces: mpsc::Receiver<Bytes>| async move {
+                    let piece = pieces.recv().await?;
+                    Some((Ok::<_, std::convert::Infallible>(piece), pieces))
+                };
+                let body = axum::body::Body::from_stream(stream::unfold(pieces, next));
+                ready(([(header::CONTENT_TYPE, media)], body))
+            };
+            let answer = Arc::new(answer);
+            let router = Router::new().route("/", get(move || answer()));
+            let (_stop, stopping) = watch::channel(false);
+            let mut streams = Streams::over_tcp(router, Limits::default(), stopping);
+            let places = Evictable::new(STREAMS_MAX);
+            let place = places.enter(Some(PEER), || Some(()));
+            let (mut peer, stream) = tokio::io::duplex(1024);
+            streams.serve(ready(Some(stream)), (), place);
+            peer.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+            let mut running = Self { peer, body, places, streams, _stop };
+            running.body.send(Bytes::from_static(b"first")).await.unwrap();
+            running.reads_until("first").await;
+            running
+        }
+
+        async fn reads_until(&mut self, text: &str) {
+            let mut read = String::new();
+            while !read.contains(text) {
+                read.push(char::from(self.peer.read_u8().await.expect("more of the answer")));
+            }
+        }
+
+        /// Lets another stream in when all places are taken: the place of the stream that it evicted.
+        fn evicting(&self) -> Option<EvictableSlot<()>> {
+            self.places.enter(Some(PEER), || None)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stream_is_not_evicted_before_the_end_of_its_answer() {
+        let mut running = Running::with("application/octet-stream").await;
+        assert!(running.evicting().is_none());
+        running.body.send(Bytes::from_static(b"last")).await.unwrap();
+        drop(std::mem::replace(&mut running.body, mpsc::channel(1).0));
+        running.reads_until("last\r\n0\r\n\r\n").await;
+        assert!(running.evicting().is_some());
+        running.streams.finish().await;
+        assert_eq!(running.peer.read(&mut [0]).await.unwrap(), 0, "it is closed");
+    }
+
+    #[tokio::test]
+    async fn a_stream_of_events_is_evicted_during_its_answer() {
+        let running = Running::with(EVENTS).await;
+        assert!(running.evicting().is_some());
+        running.streams.finish().await;
+    }
 
     /// A callback exchanges a code with a server that may be slow.
     #[tokio::test(start_paused = true)]
