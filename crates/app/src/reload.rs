@@ -1,6 +1,6 @@
 //! Reloads the configuration while the gateway serves. Everything is read and checked before anything is
 //! changed; then rules, providers, connections and agents take effect together. A refused configuration
-//! changes nothing; a change that the store interrupts is retried.
+//! changes nothing; a change that the store interrupts may be in force in part, and is retried.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -91,7 +91,7 @@ enum ReloadError {
     /// The configuration is invalid, and nothing changed. With the files that it names, because one of them
     /// may be the cause.
     Invalid(Vec<Problem>, Vec<PathBuf>),
-    /// The store failed, and the change may be incomplete.
+    /// The change was interrupted, by the store for example, and may be in force in part.
     Incomplete(String),
 }
 
@@ -126,7 +126,8 @@ impl Reloader {
         let result = self.try_reload().await;
         self.manager.ready();
         let (mut errors, mut warnings) = (Vec::new(), Vec::new());
-        self.again_at = None;
+        let incomplete = matches!(result, Err(ReloadError::Incomplete(_)));
+        self.again_at = incomplete.then(|| Instant::now() + TRY_AGAIN_AFTER);
         match result {
             Ok(told) => {
                 let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -143,21 +144,24 @@ impl Reloader {
                     self.watched(move |watched| watched.set_files(files)).await;
                 }
             }
-            Err(ReloadError::Incomplete(told)) => {
-                self.again_at = Some(Instant::now() + TRY_AGAIN_AFTER);
-                errors.push(format!("{told}; it is tried again until it succeeds"));
-            }
+            Err(ReloadError::Incomplete(told)) => errors.push(told),
         }
         for warning in &warnings {
             tracing::warn!(id = "config_waits_for_restart", "{warning}");
         }
         for error in &errors {
-            tracing::error!(
-                id = "config_refused",
-                "the configuration was refused, the old one stays: {error}"
-            );
+            match incomplete {
+                true => tracing::error!(
+                    id = "config_incomplete",
+                    "the reload was interrupted, may be in force in part, and is tried again: {error}"
+                ),
+                false => tracing::error!(
+                    id = "config_refused",
+                    "the configuration was refused, the old one stays: {error}"
+                ),
+            }
         }
-        let view = ReloadView { time: self.services.clock.now(), errors, warnings };
+        let view = ReloadView { time: self.services.clock.now(), errors, incomplete, warnings };
         self.services.metrics.reloaded(view.errors.is_empty(), view.time);
         self.last.send_replace(Some(view.clone()));
         view
@@ -277,7 +281,9 @@ impl Reloader {
             };
             prepared(config, &current)
         });
-        work.await.unwrap_or_else(|error| Err(ReloadError::Incomplete(error.to_string())))
+        work.await.unwrap_or_else(|error| {
+            Err(ReloadError::Invalid(vec![unplaced(&error.to_string())], Vec::new()))
+        })
     }
 
     /// Adopts replaced files of the CA. They were checked before. This is the last step: if it fails,
