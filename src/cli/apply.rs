@@ -16,6 +16,7 @@ use super::replace_file::{chown_like, replace_file_like};
 use super::settings::Global;
 use super::{output, plan};
 use keyward_api::wire::{PlanView, ReloadView, Status};
+use keyward_base::codes::Code;
 
 pub(super) const EXAMPLES: &str = "\
 FILE becomes the whole configuration: what it does not name is paused or removed, as the plan says.
@@ -167,15 +168,25 @@ impl CandidateFile {
         let Some(client) = gateway else { return Ok(Vec::new()) };
         match reload(client).await {
             Ok(view) => Ok(view.warnings),
-            Err(refused) => {
+            Err(failure) => {
                 let back = match had_one {
                     true => fs::rename(&before, &self.config),
                     false => fs::remove_file(&self.config),
                 };
                 back.map_err(failed)?;
-                // It has not left the old configuration: this only tells it so.
-                drop(reload(client).await);
-                Err(refused)
+                // After a refusal this only tells it so; an interrupted reload may have left the old
+                // configuration.
+                let restored = reload(client).await;
+                Err(match failure.has_code(Code::NotInForce) {
+                    true => failure.hint(match restored {
+                        Ok(_) => "the configuration of before is in force again",
+                        Err(_) => {
+                            "the file of before is back; the gateway tries it until it is in force, \
+                             which `keyward status` shows"
+                        }
+                    }),
+                    false => failure,
+                })
             }
         }
     }

@@ -1,5 +1,5 @@
-//! `keyward health`: exits with 0 if the gateway is ready; a container's HEALTHCHECK runs it. It uses
-//! the admin socket, or the admin listener if there is no socket.
+//! `keyward health`: exits with 0 if the gateway is ready; a container's HEALTHCHECK runs it. It uses the admin socket,
+//! because another gateway may answer at the address of the admin listener.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -36,21 +36,26 @@ pub(crate) async fn run(global: &Global) -> Result<(), Failure> {
     }
     let health = match Client::running(global).await {
         Ok(client) => client.get("/readyz").await?,
-        Err(no_socket) => over_tcp(global, no_socket).await?,
+        Err(failure) if failure.exit() == Exit::Unreachable => {
+            return Err(stopped(global).await.unwrap_or(failure));
+        }
+        Err(failure) => return Err(failure),
     };
     output::show(global.json, &health, |health: &Health| format!("{}\n", health.status))
 }
 
-async fn over_tcp(global: &Global, no_socket: Failure) -> Result<Health, Failure> {
+/// The failure if no gateway of this data directory runs, and the one of another answers at the configured address.
+async fn stopped(global: &Global) -> Option<Failure> {
     // Without a readable configuration there is no listener to try. One that speaks TLS proves another name.
-    let Ok(Some(addr)) = global.admin_addr() else { return Err(no_socket) };
-    let Some(stream) = connect(addr).await else { return Err(no_socket) };
-    let request = Request::get("/readyz")
-        .header(header::HOST, addr.to_string())
-        .body(Body::empty())
-        .map_err(|error| Failure::failed("cannot write the request", &error))?;
-    let bytes = client::exchange(stream, request).await?;
-    serde_json::from_slice(&bytes).map_err(|_| not_a_gateway(&addr))
+    let addr = global.admin_addr().ok().flatten()?;
+    let request = Request::get("/healthz").header(header::HOST, addr.to_string());
+    let request = request.body(Body::empty()).ok()?;
+    let bytes = client::exchange(connect(addr).await?, request).await.ok()?;
+    serde_json::from_slice::<Health>(&bytes).ok()?;
+    let data = global.data_dir().ok()?;
+    let message = format!("no gateway runs for {}: another one answers at {addr}", data.display());
+    let hint = "start one at another address in `listen.admin`, or name the directory of the other one with --data";
+    Some(Failure::new(Exit::Unreachable, message).hint(hint))
 }
 
 fn not_a_gateway(at: &dyn std::fmt::Display) -> Failure {

@@ -150,6 +150,9 @@ fn about(gateway: &Status, now: Timestamp) -> Vec<(&'static str, String)> {
     ];
     let reload = gateway.reload.as_ref().map(|reload| match &reload.errors[..] {
         [] => relative(reload.time, now),
+        [first, ..] if reload.incomplete => {
+            format!("interrupted {}, may be in force in part: {first}", relative(reload.time, now))
+        }
         [first, ..] => format!("refused {}: {first}", relative(reload.time, now)),
     });
     let mut rows = vec![

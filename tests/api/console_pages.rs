@@ -240,9 +240,10 @@ async fn a_form_sent_without_javascript_has_no_secret_in_its_url_and_changes_not
     lab.finish().await;
 }
 
-/// A browser removes the line breaks of what is pasted into an `input`, and PEM is read by lines.
+/// A browser removes the line breaks of what is pasted into an `input`, and PEM is read by lines. It shows what is typed into a
+/// `textarea`, so a key that is a text of one line is asked for as a password.
 #[tokio::test]
-async fn certificates_and_known_hosts_are_entered_in_fields_that_keep_line_breaks() {
+async fn only_keys_in_files_and_known_hosts_are_entered_in_fields_that_keep_line_breaks() {
     let mut lab = Lab::simple().await;
     user(&mut lab, "ann", "admin").await;
     let login = Login::of(&mut lab, "default", "ann").await;
@@ -250,6 +251,9 @@ async fn certificates_and_known_hosts_are_entered_in_fields_that_keep_line_break
         ("kubernetes?auth=client_certificate", "client_cert client_key ca", ""),
         ("kubernetes?auth=token", "ca", "token"),
         ("ssh", "private_key known_hosts", "passphrase users"),
+        ("coinbase", "private_key", "key_name"),
+        ("vonage?auth=application", "private_key", "application_id"),
+        ("ghost?auth=admin_key", "", "admin_key"),
     ] {
         let line = format!("GET /connect/to/{path}");
         let page = ask_at(&lab, &line, &login.cookie(), "").await.is(200).text();
@@ -260,6 +264,9 @@ async fn certificates_and_known_hosts_are_entered_in_fields_that_keep_line_break
             }
         }
     }
+    let page = ask_at(&lab, "GET /connect/to/ghost?auth=admin_key", &login.cookie(), "").await;
+    let field = r#"name="fields.admin_key" type="password""#;
+    assert!(page.text().contains(field), "{}", page.text());
     lab.finish().await;
 }
 

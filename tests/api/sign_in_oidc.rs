@@ -3,13 +3,17 @@
 
 mod team;
 
+use std::path::Path;
+
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use self::team::{AtIssuer, Team, ann, every, sign, with};
 use test_support::authorization::{CLIENT, CLIENT_SECRET, ISSUER, Rules, answer, encoded, query};
+use test_support::canary::Canary;
 use test_support::*;
 
 /// A page that says why the sign-in is refused.
@@ -349,6 +353,53 @@ async fn a_sign_in_with_a_rejected_client_secret_fails_with_the_reason() {
     let answer = team.returns(&mut at).await;
     assert_refused(&answer, 502, "did not accept this gateway as its client");
     assert!(!answer.text().contains(CLIENT_SECRET));
+    team.lab.finish().await;
+}
+
+/// Writes the file of the client's secret whole, as Kubernetes and secret agents do.
+fn write_secret(folder: &Path, secret: &Canary) {
+    let beside = folder.join("new-secret");
+    std::fs::write(&beside, &secret.text).expect("a file");
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(&beside, private).expect("ours");
+    std::fs::rename(beside, folder.join("secret")).expect("renamed");
+}
+
+/// Replaces a text of the configuration, which the gateway then reads again. Returns its warnings.
+async fn reload_with(team: &Team, from: &str, to: &str) -> Vec<String> {
+    let file = team.lab.gateway.folder().join("keyward.yaml");
+    let yaml = std::fs::read_to_string(&file).expect("the configuration");
+    assert!(yaml.contains(from), "{from}: {yaml}");
+    std::fs::write(&file, yaml.replace(from, to)).expect("written");
+    let asked = team.lab.gateway.running().reloads().reload();
+    let view = patiently("reloading", asked).await.expect("it runs");
+    assert_eq!(view.errors, [""; 0]);
+    view.warnings
+}
+
+#[tokio::test]
+async fn a_rotated_client_secret_is_sent_to_the_issuer_after_a_reload() {
+    let mut team = Team::start().await;
+    let secrets: [Canary; 3] = std::array::from_fn(|_| Canary::new("oidc"));
+    secrets.iter().for_each(|secret| team.lab.guard(Canary::of(secret.text.clone())));
+    let folder = TempDir::new().expect("a directory");
+    let in_file = format!("{{ file: {} }}", folder.path().join("secret").display());
+    let mut named = "{ env: OIDC_SECRET }".to_owned();
+    for secret in &secrets[..2] {
+        team.server.issuer().change_secret(&secret.text);
+        let mut at = team.begin("/").await;
+        assert_refused(&team.returns(&mut at).await, 502, "did not accept this gateway");
+        write_secret(folder.path(), secret);
+        assert_eq!(reload_with(&team, &named, &in_file).await, [""; 0]);
+        named.clone_from(&in_file);
+        team.signed_in(&ann()).await;
+    }
+    // The secret of another client waits for the restart with which that client is used.
+    write_secret(folder.path(), &secrets[2]);
+    let client = format!("client_id: {CLIENT}");
+    let warnings = reload_with(&team, &client, "client_id: another").await;
+    assert_eq!(warnings, ["a change of `sign_in` takes effect at the next start"]);
+    team.signed_in(&ann()).await;
     team.lab.finish().await;
 }
 

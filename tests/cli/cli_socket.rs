@@ -28,6 +28,24 @@ fn commands_reach_a_running_gateway() {
 }
 
 #[test]
+fn health_does_not_take_the_gateway_of_another_data_directory_for_the_own_one() {
+    let other = Cli::new();
+    let serving = other.serve();
+    let admin = status(&other)["admin"].as_str().expect("an address").to_owned();
+    let cli = Cli::new();
+    let listen = format!("listen: {{ proxy: 127.0.0.1:0, admin: \"{admin}\" }}\n");
+    let config = cli.file("keyward.yaml", &listen);
+    let health = ["health", "--config", config.to_str().expect("a path in UTF-8")];
+    let said = cli.run(&health).failed(3);
+    let stopped = format!("error: no gateway runs for {}: another", cli.data().display());
+    assert!(said.starts_with(&stopped) && said.contains(&admin), "{said}");
+    assert_eq!(other.run(&["health"]).ok(), "ready\n");
+    serving.kill();
+    let said = cli.run(&health).failed(3);
+    assert!(said.starts_with("error: no gateway answers on ") && !said.contains(&admin), "{said}");
+}
+
+#[test]
 fn the_socket_is_for_its_owner_alone() {
     let cli = Cli::new();
     let _serving = cli.serve();

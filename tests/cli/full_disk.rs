@@ -107,6 +107,47 @@ async fn a_gateway_whose_store_cannot_be_closed_ends_and_its_restart_recovers() 
     assert_eq!(provider_added(&served, 200 * 1024).await, 201);
 }
 
+/// Whether the status says that a reload was interrupted.
+async fn is_interrupted(served: &Served) -> bool {
+    let status = served.api("GET", "/status", "").await.json();
+    status["reload"]["incomplete"].as_bool().unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reload_that_a_full_disk_interrupts_is_not_called_refused_and_is_completed_later() {
+    let origin = Origin::saying("fine");
+    let served = Served::start_with_file_limits(&Plan::api_key(), &origin, &[]);
+    // Its credential is in memory from now on.
+    assert_eq!(asked(&served).await.head.status(), 200);
+    // Room for records of the audit log, which is smaller than the store.
+    let records = fs::metadata(served.data().join("audit/audit.jsonl")).expect("a log").len();
+    served.limit_files(Some(records + 4_096));
+    let file = served.config();
+    let yaml = fs::read_to_string(&file).expect("the configuration");
+    let deny = format!("rules: [{{ name: no, hosts: [{HOST}], action: deny }}]");
+    let more = yaml.replace("agents:\n", "agents:\n  - { name: later, use: [acme] }\n");
+    assert_ne!(more, yaml);
+    fs::write(&file, format!("{more}{deny}\n")).expect("written");
+    let answer = served.api("POST", "/reload", "").await;
+    assert_eq!(answer.head.status(), 500, "{}", answer.text());
+    let error = answer.json()["error"].clone();
+    assert_eq!(error["code"], "not_in_force", "{error}");
+    let message = error["message"].as_str().expect("a message");
+    assert!(message.starts_with("the reload was interrupted, and may be in force in part: "));
+    assert!(error["hint"].as_str().is_some_and(|it| it.contains("keyward reload")), "{error}");
+    assert!(is_interrupted(&served).await);
+    // Rules take effect after all stored resources.
+    assert_eq!(asked(&served).await.head.status(), 200);
+    assert_eq!(origin.received().len(), 2);
+    served.limit_files(None);
+    let reloaded = async || served.api("POST", "/reload", "").await.head.status() == 200;
+    until("the reload", reloaded).await;
+    assert!(!is_interrupted(&served).await);
+    served.api("GET", "/agents/later", "").await.is(200);
+    assert_eq!(asked(&served).await.head.status(), 403);
+    assert_eq!(origin.received().len(), 2);
+}
+
 /// The writer has the deleted file open, so its space would not be free.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_audit_log_that_is_deleted_on_a_full_disk_goes_on_in_a_new_file() {

@@ -21,7 +21,7 @@ struct World {
     install: Install,
     server: Authorization,
     admin: SocketAddr,
-    _origin: Origin,
+    origin: Origin,
 }
 
 /// A command that waits for a person.
@@ -49,7 +49,7 @@ impl World {
         let config = Config::parse(&plan.yaml(&origin), &file, &variables);
         let services = Services::open(&config.expect("it is right")).await.expect("services");
         app_in(&services.vault, "svc-app", (CLIENT, CLIENT_SECRET)).await;
-        Self { install, server, admin, _origin: origin }
+        Self { install, server, admin, origin }
     }
 
     fn begin(&self, arguments: &[&str]) -> Waiting {
@@ -188,6 +188,33 @@ async fn tokens_that_exist_are_imported_without_a_consent() {
     assert!(world.said(&["connection", "show", "work"]).contains("active"));
     std::fs::remove_file(file).expect("it was there");
     Canary::of(pair.refresh.expect("one")).assert_absent_below(world.install.folder());
+}
+
+/// The provider would still accept the access token, so only its stored end keeps it from being sent.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_imported_access_token_that_has_expired_is_renewed_before_it_is_used() {
+    let world = World::with(Rules::default()).await;
+    let pair = world.server.issuer().issue();
+    let file = world.install.folder().join("credentials.json");
+    let path = file.display().to_string();
+    let add = ["connection", "add", "svc", "--name", "work", "--no-test", "--import", &path];
+    let document = |expires: serde_json::Value| {
+        let tokens = serde_json::json!({ "access_token": pair.access, "refresh_token": pair.refresh,
+                                         "expires_at": expires });
+        std::fs::write(&file, serde_json::json!({ "tokens": tokens }).to_string()).expect("a file");
+    };
+    document("next week".into());
+    let refused = world.said(&add);
+    assert!(refused.contains("`expires_at` is not a time"), "{refused}");
+    document("2026-01-31T12:00:00Z".into());
+    let said = world.said(&add);
+    assert!(said.contains("connection work added"), "{said}");
+    std::fs::remove_file(&file).expect("it was there");
+    assert!(world.server.calls().is_empty());
+    let answer = world.said(&["connection", "request", "work", "/me"]);
+    assert!(answer.contains("fine"), "{answer}");
+    let newer = world.server.only_call().issued.expect("tokens").access;
+    assert_eq!(world.origin.only().head.one("authorization"), Some(&*format!("Bearer {newer}")));
 }
 
 /// A gateway that restarts between, in order or by a crash, is no end of a consent.

@@ -172,6 +172,33 @@ async fn a_token_of_an_agent_that_the_file_no_longer_names_can_be_revoked_by_com
 }
 
 #[tokio::test]
+async fn an_agent_that_is_renamed_in_the_file_keeps_its_token() {
+    for pauses_first in [false, true] {
+        let lab = Plan::api_key().start(Origin::endless()).await;
+        let good = fs::read_to_string(lab.gateway.folder().join("keyward.yaml")).expect("there");
+        let renamed = good.replace("name: ci,", "name: renamed,");
+        assert_ne!(renamed, good);
+        let mut wire = begun(&lab, "/a").await;
+        if pauses_first {
+            becomes(&lab, without("name: ci,")).await;
+        }
+        becomes(&lab, |_| renamed).await;
+        assert!(wire.rest().await.len() <= 5, "it was the stream of the old agent");
+        begun(&lab, "/b").await;
+        let last = lab.origin.received().pop().expect("a request");
+        assert_eq!(last.head.one("x-api-key"), Some(&*lab.canary.text));
+        let old = lab.gateway.api("GET", "/agents/ci", "").await.json();
+        assert_eq!((&old["paused"], &old["tokens"]), (&json!(true), &json!([])), "{old}");
+        let new = lab.gateway.api("GET", "/agents/renamed", "").await.json();
+        assert_eq!(new["tokens"].as_array().map(Vec::len), Some(1), "{new}");
+        // And back.
+        becomes(&lab, |_| good).await;
+        begun(&lab, "/c").await;
+        lab.finish().await;
+    }
+}
+
+#[tokio::test]
 async fn a_reload_ends_only_the_open_answers_that_the_new_rules_deny() {
     let lab = Plan::api_key().start(Origin::endless()).await;
     let (mut denied, mut kept) = (begun(&lab, "/denied").await, begun(&lab, "/kept").await);

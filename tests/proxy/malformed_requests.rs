@@ -19,6 +19,8 @@ const REFUSED: &[(&str, &str)] = &[
     ("two blanks", "GET  /a HTTP/1.1\r\nHost: api.acme.test\r\n\r\n"),
     ("tab for blank", "GET\t/a HTTP/1.1\r\nHost: api.acme.test\r\n\r\n"),
     ("blank in the target", "GET /a b HTTP/1.1\r\nHost: api.acme.test\r\n\r\n"),
+    ("angle brackets in the query", "GET /a?b=<c> HTTP/1.1\r\nHost: api.acme.test\r\n\r\n"),
+    ("quotation mark in the query", "GET /a?b=\"c HTTP/1.1\r\nHost: api.acme.test\r\n\r\n"),
     ("NUL in the target", "GET /a\0b HTTP/1.1\r\nHost: api.acme.test\r\n\r\n"),
     ("control byte in the target", "GET /a\x01b HTTP/1.1\r\nHost: api.acme.test\r\n\r\n"),
     ("DEL in the target", "GET /a\x7fb HTTP/1.1\r\nHost: api.acme.test\r\n\r\n"),

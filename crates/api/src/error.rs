@@ -104,6 +104,11 @@ pub enum ApiError {
     },
     /// The configuration on disk is invalid; the old one stays.
     ConfigRefused { errors: Vec<String> },
+    /// A reload was interrupted, and a part of the configuration may be in force.
+    ReloadIncomplete {
+        /// What interrupted it.
+        causes: String,
+    },
     /// No gateway would start with the rules of the configuration, so nothing is decided by them.
     RulesRefused { errors: Vec<String> },
     /// The audit log's files cannot be read.
@@ -250,6 +255,7 @@ impl ApiError {
             Self::ConfigRefused { errors } => {
                 Code::ConfigRefused.because(errors.join("\n")).usual_hint()
             }
+            Self::ReloadIncomplete { causes } => reload_incomplete(causes),
             Self::RulesRefused { errors } => rules_refused(errors),
             Self::Audit { cause } => audit_unreadable(cause),
             Self::AnswerTooLarge { max_bytes } => answer_too_large(*max_bytes),
@@ -397,6 +403,15 @@ fn not_in_force(causes: &str) -> RefusalText {
     Code::NotInForce
         .because(format!("the change is stored but not in force: {causes}"))
         .usual_hint()
+}
+
+fn reload_incomplete(causes: &str) -> RefusalText {
+    Code::NotInForce
+        .because(format!("the reload was interrupted, and may be in force in part: {causes}"))
+        .hint(
+            "the gateway tries it again until it succeeds; `keyward reload` tries at once, \
+             `keyward status` shows the last result",
+        )
 }
 
 fn audit_unreadable(cause: &str) -> RefusalText {

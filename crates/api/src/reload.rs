@@ -20,9 +20,10 @@ pub(super) fn routes() -> Routes {
 async fn reload(State(admin): State<Admin>) -> Result<Json<ReloadView>, ApiError> {
     let reloads = admin.reloads().ok_or(ApiError::NoSuchPath)?;
     let view = reloads.reload().await.ok_or(ApiError::Draining)?;
-    match view.errors.is_empty() {
-        true => Ok(Json(view)),
-        false => Err(ApiError::ConfigRefused { errors: view.errors }),
+    match (view.errors.is_empty(), view.incomplete) {
+        (true, _) => Ok(Json(view)),
+        (false, false) => Err(ApiError::ConfigRefused { errors: view.errors }),
+        (false, true) => Err(ApiError::ReloadIncomplete { causes: view.errors.join("; ") }),
     }
 }
 

@@ -62,7 +62,7 @@ impl AppError {
         match self {
             Self::Listen { key, source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
                 Some(format!(
-                    "another program listens there, perhaps a gateway (`keyward health` shows it): \
+                    "another program listens there, perhaps a gateway of another data directory (`keyward doctor` names it): \
                      stop it, or choose another place in `{key}`"
                 ))
             }

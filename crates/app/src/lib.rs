@@ -26,6 +26,7 @@ mod ca;
 pub mod config;
 mod connect_sessions;
 mod data_path;
+mod database_url;
 mod descriptors;
 mod error;
 mod event_recorder;
@@ -85,6 +86,7 @@ pub use store_copy::{copy_backup, copy_store};
 
 use self::admin_tasks::{AdminTasks, all_ended, until};
 use self::data_path::{EndSignals, serving};
+use self::database_url::DatabaseUrl;
 use self::event_recorder::EventRecorder;
 use self::hand_over::{FIRST_REQUEST_WITHIN, HandOver, Predecessor, Sockets};
 use self::listeners::Listeners;
@@ -112,6 +114,7 @@ pub enum StoppedWhile {
 /// A gateway that has its store, and serves nothing yet.
 struct OpenedGateway {
     watched: WatchedFiles,
+    database_url: DatabaseUrl,
     services: OpenedServices,
     predecessor: Option<Predecessor>,
     sockets: Sockets,
@@ -157,7 +160,8 @@ async fn start_with(
     config: Config,
     verbosity: Option<Verbosity>,
 ) -> anyhow::Result<Running> {
-    let OpenedGateway { watched, services: opened, predecessor, mut sockets } = opened;
+    let OpenedGateway { watched, database_url, services: opened, predecessor, mut sockets } =
+        opened;
     let bound = Listeners::bind(&config, &mut sockets).await?;
     // Before the plan is applied, so that its changes are recorded.
     let (audit, writer, changes, recorder) = EventRecorder::begin(&config, &opened)?;
@@ -184,6 +188,7 @@ async fn start_with(
     let reloader = Reloader {
         keys: keys::ConfiguredKeys::of(&config, &config.store),
         started: Arc::new(config),
+        database_url,
         services: services.clone(),
         gateway,
         upstream,
@@ -363,9 +368,10 @@ impl OpenedGateway {
     async fn open(config: &Config) -> anyhow::Result<Self> {
         // Before the files are read, so that later changes are noticed.
         let watched = WatchedFiles::new(config.files());
+        let database_url = DatabaseUrl::read(config);
         // The store first: a second gateway on the same data fails because of the store, not of a port in use.
         let (services, predecessor, sockets) = opened(config).await?;
-        Ok(Self { watched, services, predecessor, sockets })
+        Ok(Self { watched, database_url, services, predecessor, sockets })
     }
 }
 

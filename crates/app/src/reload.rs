@@ -1,6 +1,6 @@
 //! Reloads the configuration while the gateway serves. Everything is read and checked before anything is
 //! changed; then rules, providers, connections and agents take effect together. A refused configuration
-//! changes nothing; a change that the store interrupts is retried.
+//! changes nothing; a change that the store interrupts may be in force in part, and is retried.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use rustls::ClientConfig;
 use tokio::sync::watch;
 
 use super::apply::ApplyTarget;
+use super::database_url::{DatabaseUrl, URL_KEY};
 use super::kept_providers;
 use super::keys::{self, ConfiguredKeys};
 use super::last_config;
@@ -22,9 +23,10 @@ use super::services::Services;
 use super::telemetry::Collector;
 use super::upstream_settings::UpstreamSettings;
 use super::watched::{POLL_INTERVAL, WatchedFiles};
-use crate::config::{Config, ConfigError, StoreChoice};
+use crate::config::{Config, ConfigError};
 use keyward_api::wire::{PlanView, ReloadView};
 use keyward_api::{ReloadRequest, ReloadRequests};
+use keyward_base::secret::Secret;
 use keyward_base::tokens::TokenSettings;
 use keyward_net::tls;
 use keyward_proxy::Gateway;
@@ -43,6 +45,8 @@ const TRY_AGAIN_AFTER: Duration = Duration::from_secs(5);
 pub(super) struct Reloader {
     /// The configuration of the start, for keys that a reload cannot change.
     pub(super) started: Arc<Config>,
+    /// That of the start.
+    pub(super) database_url: DatabaseUrl,
     pub(super) services: Arc<Services>,
     pub(super) gateway: Arc<Gateway>,
     pub(super) upstream: UpstreamSettings,
@@ -59,7 +63,8 @@ pub(super) struct Reloader {
 
 /// The parts of the running configuration that a new one is compared with.
 struct InForce {
-    store: StoreChoice,
+    started: Arc<Config>,
+    database_url: DatabaseUrl,
     upstream: UpstreamSettings,
     keys: ConfiguredKeys,
     authority: Arc<Authority>,
@@ -69,6 +74,8 @@ struct InForce {
 /// A configuration with the files that it names.
 struct Prepared {
     config: Config,
+    /// Changed keys that take effect at the next start.
+    waiting: Vec<&'static str>,
     inputs: Inputs,
     upstream: UpstreamSettings,
     client_tls: Option<Arc<ClientConfig>>,
@@ -84,7 +91,7 @@ enum ReloadError {
     /// The configuration is invalid, and nothing changed. With the files that it names, because one of them
     /// may be the cause.
     Invalid(Vec<Problem>, Vec<PathBuf>),
-    /// The store failed, and the change may be incomplete.
+    /// The change was interrupted, by the store for example, and may be in force in part.
     Incomplete(String),
 }
 
@@ -119,7 +126,8 @@ impl Reloader {
         let result = self.try_reload().await;
         self.manager.ready();
         let (mut errors, mut warnings) = (Vec::new(), Vec::new());
-        self.again_at = None;
+        let incomplete = matches!(result, Err(ReloadError::Incomplete(_)));
+        self.again_at = incomplete.then(|| Instant::now() + TRY_AGAIN_AFTER);
         match result {
             Ok(told) => {
                 let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -136,21 +144,24 @@ impl Reloader {
                     self.watched(move |watched| watched.set_files(files)).await;
                 }
             }
-            Err(ReloadError::Incomplete(told)) => {
-                self.again_at = Some(Instant::now() + TRY_AGAIN_AFTER);
-                errors.push(format!("{told}; it is tried again until it succeeds"));
-            }
+            Err(ReloadError::Incomplete(told)) => errors.push(told),
         }
         for warning in &warnings {
             tracing::warn!(id = "config_waits_for_restart", "{warning}");
         }
         for error in &errors {
-            tracing::error!(
-                id = "config_refused",
-                "the configuration was refused, the old one stays: {error}"
-            );
+            match incomplete {
+                true => tracing::error!(
+                    id = "config_incomplete",
+                    "the reload was interrupted, may be in force in part, and is tried again: {error}"
+                ),
+                false => tracing::error!(
+                    id = "config_refused",
+                    "the configuration was refused, the old one stays: {error}"
+                ),
+            }
         }
-        let view = ReloadView { time: self.services.clock.now(), errors, warnings };
+        let view = ReloadView { time: self.services.clock.now(), errors, incomplete, warnings };
         self.services.metrics.reloaded(view.errors.is_empty(), view.time);
         self.last.send_replace(Some(view.clone()));
         view
@@ -158,8 +169,10 @@ impl Reloader {
 
     async fn try_reload(&mut self) -> Result<Vec<String>, ReloadError> {
         self.watched(WatchedFiles::mark_read).await;
-        let Prepared { config, inputs, upstream, client_tls, collector, renewed, keyring } =
-            self.prepare(None).await?;
+        let mut prepared = self.prepare(None).await?;
+        let (waiting, client_secret) = (prepared.waiting, prepared.inputs.oidc.take());
+        let Prepared { config, inputs, upstream, client_tls, collector, renewed, keyring, .. } =
+            prepared;
         let (vault, rulebook) = (&self.services.vault, &self.services.rulebook);
         let (catalogue, sources) = self.sources(&config);
         let change = rulebook.change().await;
@@ -197,15 +210,8 @@ impl Reloader {
         last_config::remember_rules(&self.started, config.rules.len()).await;
         self.go_out(upstream, client_tls);
         self.services.telemetry.apply(collector);
-        self.services.vault.replace_rotation_settings(config.rotation.clone());
-        self.services.events.set(config.events.clone());
-        self.services.inbox.set(config.events.clone());
-        self.services.backups.set(config.backup.clone());
-        let definitions = config.provider_definitions.clone();
-        self.services.provider_definitions.send_replace(definitions);
-        self.services.connect.send_replace(Arc::new(config.connect.clone()));
-        self.withhold(&config);
-        self.follow(&config.oauth);
+        self.adopt(&config);
+        self.sign_in(&config, client_secret);
         renewed.apply(&self.services.metrics);
         self.take_up_ca().await?;
         if let Some(verbosity) = &self.verbosity {
@@ -216,12 +222,12 @@ impl Reloader {
         if let Some(unkept) = kept_providers::unkept(&config) {
             kept_providers::keep(unkept);
         }
-        Ok(self.warnings(&config))
+        Ok(warnings(&waiting))
     }
 
     /// The plan of a reload with `file` as configuration. Changes nothing.
     async fn plan(&self, file: Option<PathBuf>) -> PlanView {
-        let Prepared { config, inputs, keyring, .. } = match self.prepare(file).await {
+        let Prepared { config, waiting, inputs, keyring, .. } = match self.prepare(file).await {
             Ok(prepared) => prepared,
             Err(ReloadError::Invalid(problems, _)) => {
                 return plan::view(&Err(problems), Vec::new());
@@ -244,7 +250,7 @@ impl Reloader {
             problems.push(unplaced(&format!("`master_key`: {error}")));
             plan = Err(problems);
         }
-        plan::view(&plan, self.warnings(&config))
+        plan::view(&plan, warnings(&waiting))
     }
 
     fn sources(&self, config: &Config) -> (Arc<Catalogue>, PolicyInputs) {
@@ -256,17 +262,13 @@ impl Reloader {
         (catalogue, sources)
     }
 
-    fn warnings(&self, config: &Config) -> Vec<String> {
-        let waiting = self.started.waits_for_restart(config).into_iter();
-        waiting.map(|key| format!("a change of `{key}` takes effect at the next start")).collect()
-    }
-
     /// Reads everything on a blocking thread, because files may be slow, and key commands take time.
     /// `file`: another file than the gateway's.
     async fn prepare(&self, file: Option<PathBuf>) -> Result<Prepared, ReloadError> {
         let started = self.started.clone();
         let current = InForce {
-            store: started.store.clone(),
+            started: started.clone(),
+            database_url: self.database_url,
             upstream: self.upstream.clone(),
             keys: self.keys.clone(),
             authority: self.services.authority.clone(),
@@ -279,7 +281,9 @@ impl Reloader {
             };
             prepared(config, &current)
         });
-        work.await.unwrap_or_else(|error| Err(ReloadError::Incomplete(error.to_string())))
+        work.await.unwrap_or_else(|error| {
+            Err(ReloadError::Invalid(vec![unplaced(&error.to_string())], Vec::new()))
+        })
     }
 
     /// Adopts replaced files of the CA. They were checked before. This is the last step: if it fails,
@@ -300,6 +304,28 @@ impl Reloader {
         self.services.caller.replace_tls(client_tls.clone());
         self.gateway.replace_upstream_tls(client_tls);
         self.upstream = upstream;
+    }
+
+    /// Gives the services the settings that they read from now on.
+    fn adopt(&self, config: &Config) {
+        self.services.vault.replace_rotation_settings(config.rotation.clone());
+        self.services.events.set(config.events.clone());
+        self.services.inbox.set(config.events.clone());
+        self.services.backups.set(config.backup.clone());
+        let definitions = config.provider_definitions.clone();
+        self.services.provider_definitions.send_replace(definitions);
+        self.services.connect.send_replace(Arc::new(config.connect.clone()));
+        self.withhold(config);
+        self.follow(&config.oauth);
+    }
+
+    /// Gives sign-in the secret of its client. Other keys of `sign_in` wait for a restart.
+    fn sign_in(&self, config: &Config, client_secret: Option<Secret>) {
+        let settings = config.sign_in.settings.oidc.as_ref();
+        let given = self.services.oidc.as_ref().zip(settings).zip(client_secret);
+        if let Some(((party, settings), secret)) = given {
+            party.replace_client_secret(settings, secret);
+        }
     }
 
     /// Names the variables that the gateway reads secrets from now. What only a start reads stays in use until the next one.
@@ -379,7 +405,23 @@ fn prepared(
                 })?)
             }
         };
-    Ok(Prepared { config, inputs, upstream, client_tls, collector, renewed, keyring })
+    let waiting = waiting(&config, current);
+    Ok(Prepared { config, waiting, inputs, upstream, client_tls, collector, renewed, keyring })
+}
+
+/// The changed keys that take effect at the next start. Reads the file of the database URL, in which another URL counts as
+/// a change.
+fn waiting(config: &Config, current: &InForce) -> Vec<&'static str> {
+    let mut waiting = current.started.waits_for_restart(config);
+    if current.started.store == config.store && DatabaseUrl::read(config) != current.database_url {
+        waiting.push(URL_KEY);
+    }
+    waiting
+}
+
+fn warnings(waiting: &[&str]) -> Vec<String> {
+    let waiting = waiting.iter();
+    waiting.map(|key| format!("a change of `{key}` takes effect at the next start")).collect()
 }
 
 /// Reads the keys if the configuration names others than before.
@@ -387,7 +429,7 @@ fn other_keys(
     config: &Config,
     current: &InForce,
 ) -> Result<Option<(ConfiguredKeys, Keyring)>, KeyError> {
-    let named = ConfiguredKeys::of(config, &current.store);
+    let named = ConfiguredKeys::of(config, &current.started.store);
     match named == current.keys {
         true => Ok(None),
         false => Ok(Some((named, keys::read(config)?))),

@@ -287,8 +287,9 @@ codes! {
         "The configuration on disk is wrong; the message has one error per line.",
         "the old configuration stays in force until this is corrected";
     NotInForce: "not_in_force" 500 Api,
-        "The change is stored, but the rules do not compile: the policy before the change still decides.",
-        "correct the named rule, or revert the change";
+        "The change is stored, but the rules do not compile: the policy before the change still decides. \
+         Or a reload was interrupted, and is in force in part.",
+        "correct the named rule, or revert the change; a reload is tried again until it succeeds";
     AuditUnreadable: "audit_unreadable" 500 Api,
         "The files of the audit log cannot be read.",
         "read it as the gateway's user; `audit.file` says where it is";

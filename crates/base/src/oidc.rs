@@ -23,7 +23,7 @@ section! {
         /// The id of the client that you registered at the provider.
         #[key("text", required)]
         pub client_id: String,
-        /// The secret of that client.
+        /// The secret of that client. Another one is in force after a reload.
         #[key("[secret](#secrets)", required)]
         #[serde(skip_serializing)]
         pub client_secret: ReadElsewhere,

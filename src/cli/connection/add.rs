@@ -113,13 +113,14 @@ impl Add {
         let references = self.references.into_iter().collect();
         let given = ConnectionArguments { references, ..options.given()? };
         let mut filled = given.complete(&provider)?;
-        if let Some(file) = &self.import {
-            filled.fields.extend(import::tokens(file)?);
-        }
+        let imported = self.import.as_deref().map(import::tokens).transpose()?;
+        let imported = imported.unwrap_or_default();
+        filled.fields.extend(imported.tokens.clone());
         if !options.secrets.any_shape {
             let shapes = Shapes::load(client).await?;
             filled.check(&provider, &shapes)?.iter().for_each(|remark| output::note(remark));
         }
+        imported.fill(&mut filled.fields)?;
         Ok(New {
             name: options.name.unwrap_or_else(|| provider.id.clone()),
             provider: provider.id,

@@ -81,9 +81,17 @@ async fn serving(status: &Status, global: &Global, report: &mut DoctorReport) {
     }
     if let Some(reload) = &status.reload {
         for error in &reload.errors {
-            let hint =
-                "correct it, then run `keyward reload`; until then the old configuration applies";
-            report.fail("reload", format!("the configuration was refused: {error}"), hint);
+            let (what, hint) = match reload.incomplete {
+                true => (
+                    "the reload was interrupted, and may be in force in part",
+                    "the gateway tries it again until it succeeds; `keyward reload` tries at once",
+                ),
+                false => (
+                    "the configuration was refused",
+                    "correct it, then run `keyward reload`; until then the old configuration applies",
+                ),
+            };
+            report.fail("reload", format!("{what}: {error}"), hint);
         }
         for warning in &reload.warnings {
             report.warn("reload", warning.clone(), "restart the gateway");

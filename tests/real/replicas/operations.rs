@@ -1,5 +1,7 @@
 //! What an operator and the clients of the API see of replicas: their list, repeated requests, and a disaster drill.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -267,5 +269,35 @@ async fn a_backup_of_a_database_is_restored_into_an_empty_one() {
     assert_eq!(ask_at(&lab, &lab.gateway, "kept").await.head.status(), 403, "its token works");
     assert_eq!(ask_at(&lab, &lab.gateway, "ci").await.head.status(), 200);
     std::fs::remove_file(folder.join("words")).expect("a file");
+    lab.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_url_in_the_file_of_the_database_is_a_warning_of_each_reload() {
+    let database = Database::start();
+    let folder = tempfile::tempdir().expect("a directory");
+    let file = folder.path().join("url");
+    let write = |url: &str| {
+        fs::write(&file, url).expect("a file");
+        fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).expect("ours");
+    };
+    write(&database.url());
+    let named = format!("{{ file: {} }}", file.display());
+    let plan = Plan::api_key()
+        .top(&STORE.replace("{ env: DATABASE_URL }", &named))
+        .top("master_key: { env: MASTER_KEY }")
+        .variable("MASTER_KEY", MASTER_KEY)
+        .secret("DATABASE_PASSWORD", &database.password);
+    let lab = plan.start(Origin::saying("fine")).await;
+    let warnings = async || {
+        let view = lab.gateway.api("POST", "/reload", "").await.is(200).json();
+        view["warnings"].clone()
+    };
+    assert_eq!(warnings().await, json!([]));
+    write(&format!("{}&application_name=another", database.url()));
+    let waits = json!(["a change of `store.postgres.url` takes effect at the next start"]);
+    assert_eq!(warnings().await, waits);
+    assert_eq!(warnings().await, waits);
+    assert_eq!(ask_at(&lab, &lab.gateway, "ci").await.text(), "fine");
     lab.finish().await;
 }

@@ -218,8 +218,11 @@ pub struct AgentListener {
 pub struct ReloadView {
     /// When.
     pub time: Timestamp,
-    /// Why it was refused; none when it is in force.
+    /// Why it was refused or interrupted; none when it is in force.
     pub errors: Vec<String>,
+    /// Whether a part of it may be in force, because the change was interrupted. It is tried again until it succeeds.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub incomplete: bool,
     /// What waits for a restart.
     pub warnings: Vec<String>,
 }

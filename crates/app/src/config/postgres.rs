@@ -55,7 +55,7 @@ section! {
     #[serde(default, deny_unknown_fields)]
     pub(super) struct PostgresText {
         /// Where the database is: `postgres://USER:PASSWORD@HOST:PORT/DATABASE`. Of several hosts, separated by commas,
-        /// the first one that accepts writes is used, and after a failover the next.
+        /// the first one that accepts writes is used, and after a failover the next. A changed file is read at the next start.
         #[key("[secret](#secrets)", required)]
         url: Option<Value>,
         /// `verify`: TLS, with a certificate that is valid for the host. `off`: no encryption, for a database on this

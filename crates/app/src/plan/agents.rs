@@ -44,13 +44,16 @@ impl Planning<'_> {
         let Basis { config, view, .. } = self.basis;
         let are_given = tokens.iter().any(Option::is_some);
         let mut holders = if are_given { TokenHolders::of(view) } else { TokenHolders::default() };
+        let named = named(&config.agents, |it| (&it.org, &it.name));
+        let of_file = view.agents().filter(|it| it.managed_by == ManagedBy::File);
+        let unnamed: Vec<_> =
+            of_file.filter(|it| !named.contains(&(&it.org, it.name.as_str()))).collect();
+        self.free_tokens(&unnamed, &tokens, &mut holders);
         for (declared, token) in config.agents.iter().zip(tokens) {
             let record = self.agent(declared, token, &mut holders);
             self.put_planned(record, view.find_agent(&declared.org, &declared.name));
         }
-        let named = named(&config.agents, |it| (&it.org, &it.name));
-        let of_file = view.agents().filter(|it| it.managed_by == ManagedBy::File);
-        for found in of_file.filter(|it| !named.contains(&(&it.org, it.name.as_str()))) {
+        for found in unnamed {
             if !found.facts.paused {
                 let subject = StepSubject::new("agent", &found.org, &found.name);
                 let work = Work::Agent(Box::new(AgentWork::Pause(found.id.clone())));
@@ -59,6 +62,32 @@ impl Planning<'_> {
                 record.facts.paused = true;
                 self.planned.put(Arc::new(record));
             }
+        }
+    }
+
+    /// Revokes tokens of agents that the file no longer names and gives to others, as of a renamed agent: before these get
+    /// them.
+    fn free_tokens(
+        &mut self,
+        unnamed: &[&Arc<AgentRecord>],
+        given: &[Option<Secret>],
+        holders: &mut TokenHolders,
+    ) {
+        let given: HashSet<_> =
+            given.iter().flatten().map(|token| TokenHash::of_secret(token).to_hex()).collect();
+        for found in unnamed.iter().copied() {
+            let moved = tokens_of_file(Some(found)).filter(|token| given.contains(&token.hash));
+            let revokes: Vec<_> = moved.map(|token| token.id.clone()).collect();
+            if revokes.is_empty() {
+                continue;
+            }
+            holders.release(Some(found));
+            let subject = StepSubject::new("agent", &found.org, &found.name);
+            let change = AgentChange { revokes, ..AgentChange::default() };
+            let work = Work::Agent(Box::new(AgentWork::Change(found.id.clone(), change)));
+            // It stays as it is if it is paused.
+            let step = Step::of_existing(subject, false, vec!["token".to_owned()], work);
+            self.steps.push(step);
         }
     }
 

@@ -197,7 +197,11 @@ fn configuration(reload: Option<&ReloadView>, is_operator: bool) -> Markup {
             None => p.muted { "As it was read at the start. It was not reloaded since." },
             Some(told) if told.errors.is_empty() => p { (state(Tone::Ok, "in force")) " reloaded " (ago(told.time)) },
             Some(told) => {
-                p { (state(Tone::Bad, "refused")) " " (ago(told.time)) ". The configuration before it stays in force." }
+                @if told.incomplete {
+                    p { (state(Tone::Bad, "interrupted")) " " (ago(told.time)) ". It may be in force in part, and is tried again until it succeeds." }
+                } @else {
+                    p { (state(Tone::Bad, "refused")) " " (ago(told.time)) ". The configuration before it stays in force." }
+                }
                 @for error in &told.errors { p.wrong-box { code { (error) } } }
             }
         }

@@ -8,6 +8,7 @@ use super::minted_keys::TlsFields;
 use super::oauth::OAuth;
 use super::schema::{AppSourceText, TestText};
 use crate::inject::placement::Place;
+use crate::inject::sign::jwt::JwtTemplate;
 use crate::inject::sign::request_signer::SigningScheme;
 use keyward_base::pattern::PathPattern;
 
@@ -116,12 +117,24 @@ impl AuthMethod {
         self.fields.iter().find(|field| field.name == name)
     }
 
+    /// The token that the owner's key signs, for all requests or for each.
+    fn signed_token(&self) -> Option<&JwtTemplate> {
+        let of_requests = match self.scheme.as_deref() {
+            Some(SigningScheme::Jwt(token)) => Some(token),
+            _ => None,
+        };
+        of_requests.or_else(|| self.oauth.as_ref()?.signed.as_deref())
+    }
+
     /// Whether values of the field may have several lines, which an input of one line would lose: keys and
     /// certificates in PEM, key files, and the lines of `known_hosts`.
     pub fn is_multiline(&self, field: &Field) -> bool {
         let is_of_tls = || self.tls.as_ref().is_some_and(|tls| tls.names(&field.name));
         match self.kind {
             AuthKind::SshKey => matches!(&*field.name, "private_key" | "known_hosts"),
+            AuthKind::SignedJwt => self
+                .signed_token()
+                .is_some_and(|token| *token.key == *field.name && !token.has_shared_key()),
             kind => kind.has_documents() && field.secret || is_of_tls(),
         }
     }

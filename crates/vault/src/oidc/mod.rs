@@ -15,6 +15,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use futures_util::FutureExt;
 use oauth2::{CsrfToken, PkceCodeChallenge, PkceCodeVerifier};
 use serde_json::{Map, Value};
@@ -75,7 +76,7 @@ pub struct RelyingPartyServices {
 pub struct RelyingParty {
     settings: OidcSettings,
     org: OrgId,
-    client: OAuthClient,
+    client: ArcSwap<OAuthClient>,
     vault: Arc<Vault>,
     caller: Arc<HttpClient>,
     clock: Clock,
@@ -126,11 +127,10 @@ impl RelyingParty {
     pub fn new(parts: RelyingPartyServices) -> Self {
         let RelyingPartyServices { settings, org, client_secret, vault, caller, clock, public_url } =
             parts;
-        let secret = AppSecret { client_secret: Some(client_secret), ..AppSecret::default() };
         // All replicas share the key, because a load balancer may send the browser back to another replica.
         let shared = vault.directory().shared_key("sign-ins with an identity provider");
         Self {
-            client: OAuthClient { id: settings.client_id.clone(), secret, key_id: None },
+            client: ArcSwap::from_pointee(oauth_client(&settings, client_secret)),
             redirect_uri: format!("{public_url}{CALLBACK}"),
             attempts: AttemptKey::new(shared.as_deref()),
             keys: IssuerKeys::default(),
@@ -160,6 +160,15 @@ impl RelyingParty {
     /// The redirect URI that is registered at the provider.
     pub fn redirect_uri(&self) -> &str {
         &self.redirect_uri
+    }
+
+    /// Authenticates with another secret of its client from now on. The secret of another client, which takes effect at the
+    /// next start, is ignored.
+    pub fn replace_client_secret(&self, settings: &OidcSettings, client_secret: Secret) {
+        let own = &self.settings;
+        if (&own.issuer, &own.client_id) == (&settings.issuer, &settings.client_id) {
+            self.client.store(Arc::new(oauth_client(own, client_secret)));
+        }
     }
 
     /// Begins a sign-in that returns to a path.
@@ -210,7 +219,7 @@ impl RelyingParty {
         provider.oauth.authorize_params.insert("nonce".to_owned(), attempt.nonce);
         let request = AuthorizationRequest {
             endpoint,
-            client_id: &self.client.id,
+            client_id: &self.settings.client_id,
             redirect_uri: &self.redirect_uri,
             scopes: &self.scopes(),
             state: &CsrfToken::new(attempt.state),
@@ -240,12 +249,12 @@ impl RelyingParty {
             return Err(SignInError::Declined(error));
         }
         let code = callback.code.filter(|code| !code.is_empty()).ok_or(SignInError::Malformed)?;
-        let none = BTreeMap::new();
+        let (none, client) = (BTreeMap::new(), self.client.load_full());
         let ask = RequestContext {
             caller: &self.caller,
             settings: &provider.settings,
             oauth: &provider.oauth,
-            client: &self.client,
+            client: &client,
             variables: &none,
             scopes: &[],
             now: self.clock.now(),
@@ -291,7 +300,7 @@ impl RelyingParty {
             settings: &provider.settings,
             clock: &self.clock,
         };
-        let (issuer, client_id) = (self.settings.issuer.as_str(), self.client.id.as_str());
+        let (issuer, client_id) = (self.settings.issuer.as_str(), self.settings.client_id.as_str());
         let claims = ExpectedClaims { issuer, client_id, now: self.clock.now() };
         let expected = IdTokenExpectations { claims, nonce };
         let keys = self.keys.of(&source, false).await?;
@@ -336,6 +345,11 @@ impl RelyingParty {
         }
         scopes
     }
+}
+
+fn oauth_client(settings: &OidcSettings, client_secret: Secret) -> OAuthClient {
+    let secret = AppSecret { client_secret: Some(client_secret), ..AppSecret::default() };
+    OAuthClient { id: settings.client_id.clone(), secret, key_id: None }
 }
 
 /// Basic, which every server must accept (RFC 6749 §2.3.1), unless the server says that it does not.

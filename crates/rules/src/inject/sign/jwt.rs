@@ -86,6 +86,12 @@ impl JwtTemplate {
         self.messages().iter().any(|message| message.needs_body())
     }
 
+    /// Whether the key is a text that the service has too, and no private key.
+    pub fn has_shared_key(&self) -> bool {
+        use Algorithm as A;
+        matches!(self.algorithm, Some(A::HS256 | A::HS384 | A::HS512))
+    }
+
     /// Signs a token.
     ///
     /// # Errors
@@ -127,9 +133,8 @@ impl JwtTemplate {
     }
 
     fn key(&self, text: &[u8]) -> Result<(Algorithm, EncodingKey), SignError> {
-        use Algorithm as A;
         match self.algorithm {
-            Some(algorithm @ (A::HS256 | A::HS384 | A::HS512)) => {
+            Some(algorithm) if self.has_shared_key() => {
                 Ok((algorithm, EncodingKey::from_secret(&self.encoding.decode(text)?)))
             }
             wanted => private_key(text, wanted),
