@@ -43,7 +43,11 @@ fn without(line: &'static str) -> impl FnOnce(&str) -> String {
 }
 
 async fn begun(lab: &Lab, path: &str) -> Wire {
-    let mut wire = lab.tunnel(HOST).await;
+    begun_as("ci", lab, path).await
+}
+
+async fn begun_as(agent: &str, lab: &Lab, path: &str) -> Wire {
+    let mut wire = lab.tunnel_as(agent, HOST).await;
     wire.send(request_text(&format!("GET {path}"), HOST)).await;
     assert_eq!(wire.head().await.expect("a head").status(), 200);
     wire
@@ -174,7 +178,8 @@ async fn a_token_of_an_agent_that_the_file_no_longer_names_can_be_revoked_by_com
 #[tokio::test]
 async fn an_agent_that_is_renamed_in_the_file_keeps_its_token() {
     for pauses_first in [false, true] {
-        let lab = Plan::api_key().start(Origin::endless()).await;
+        let mut lab = Plan::api_key().start(Origin::endless()).await;
+        lab.share_token("ci", "renamed");
         let good = fs::read_to_string(lab.gateway.folder().join("keyward.yaml")).expect("there");
         let renamed = good.replace("name: ci,", "name: renamed,");
         assert_ne!(renamed, good);
@@ -184,7 +189,7 @@ async fn an_agent_that_is_renamed_in_the_file_keeps_its_token() {
         }
         becomes(&lab, |_| renamed).await;
         assert!(wire.rest().await.len() <= 5, "it was the stream of the old agent");
-        begun(&lab, "/b").await;
+        begun_as("renamed", &lab, "/b").await;
         let last = lab.origin.received().pop().expect("a request");
         assert_eq!(last.head.one("x-api-key"), Some(&*lab.canary.text));
         let old = lab.gateway.api("GET", "/agents/ci", "").await.json();

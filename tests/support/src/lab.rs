@@ -343,6 +343,12 @@ impl Lab {
         self.tokens.insert(name.to_owned(), Canary::of(token));
     }
 
+    /// Uses the token of an agent for another one as well, such as the agent that it is renamed to.
+    pub fn share_token(&mut self, agent: &str, with: &str) {
+        let token = self.tokens[agent].clone();
+        self.tokens.insert(with.to_owned(), token);
+    }
+
     /// The token of an agent.
     pub fn token(&self, agent: &str) -> &str {
         &self.tokens[agent].text
