@@ -5,7 +5,7 @@ use super::decide::{is_refused, is_usable};
 use super::matching::{applies, matches_paths};
 use super::permit::{Action, Permit, Terms};
 use super::readings::{Reading, readings, sent_path};
-use super::rule::{Account, Rule, RuleAction};
+use super::rule::{Account, RuleAction};
 use super::{Policy, PolicyRequest, Reason};
 use crate::actions::ScopeShare;
 use keyward_base::host::Scheme;
@@ -75,7 +75,7 @@ impl Policy {
     ) -> Result<(), Reason> {
         for candidate in self.org(org).rules.for_everybody(asked.target) {
             let rule = &candidate.compiled.rule;
-            if uses_another(rule, account) || !applies(rule, asked, path)? {
+            if rule.is_for_another(account) || !applies(rule, asked, path)? {
                 continue;
             }
             return match rule.action {
@@ -85,12 +85,6 @@ impl Policy {
         }
         Ok(())
     }
-}
-
-/// Whether the rule is for another connection, or has lost what it used. It then hides no later rule, as for an agent
-/// that is not bound to what it uses.
-fn uses_another(rule: &Rule, account: &Account) -> bool {
-    rule.uses_nothing() || rule.used().is_some_and(|used| used.id != account.id)
 }
 
 /// The refusal of a target that is not among these hosts or paths of the account.

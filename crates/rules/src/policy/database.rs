@@ -1,11 +1,10 @@
-//! [`Policy::permit_database`]: whether an agent may log in at a database with a connection. A session with a database is
-//! one decision: methods and paths do not exist there, so a rule or slot that has some permits nothing.
+//! [`Policy::permit_database`]: whether an agent may log in at a database with a connection.
 
 use std::sync::Arc;
 
 use super::decide::is_usable;
-use super::rule::{Account, RuleAction};
-use super::{OrgPolicy, Policy, Reason};
+use super::rule::Account;
+use super::{Policy, Reason};
 use crate::inject::credential::RequiredConnection;
 use keyward_base::agent::Agent;
 use keyward_base::database::{DatabaseEndpoint, Seeds};
@@ -38,8 +37,9 @@ impl Policy {
         let account = self.account(agent, name).ok_or_else(missing)?;
         let endpoint = account.database.clone().ok_or_else(missing)?;
         let org = self.org(&agent.org);
-        let rule = self.granting(agent, account)?;
-        org.is_not_denied(agent, &endpoint)?;
+        let rule = self.giving_login(agent, account)?;
+        let mut servers = std::iter::once(&endpoint.target).chain(listed(&endpoint));
+        servers.try_for_each(|server| org.allows_login(agent, account, server))?;
         is_usable(account)?;
         Ok(DatabasePermit { rule, endpoint, wanted: account.wanted() })
     }
@@ -53,53 +53,6 @@ impl Policy {
         let endpoint = account.database.clone().ok_or_else(missing)?;
         let rule = RuleId::new(format!("test:{}", account.id));
         Ok(DatabasePermit { rule, endpoint, wanted: account.wanted() })
-    }
-}
-
-impl Policy {
-    /// The rule or binding that gives the agent the whole connection.
-    fn granting(&self, agent: &Agent, account: &Account) -> Result<RuleId, Reason> {
-        // As for requests: a rule that uses the connection replaces its binding.
-        let org = self.org(&agent.org);
-        let held = self.held(org, agent);
-        if let Some(rule) = org.rules.all.iter().find(|it| it.uses(&account.id, &agent.id)) {
-            let bound = held.and_then(|held| held.by_name(account.id.as_str()));
-            return match rule.gives_login(agent, bound.is_some()) {
-                true => Ok(rule.rule.id.clone()),
-                false => Err(rule.rule.narrowed(account)),
-            };
-        }
-        let missing = || Reason::ConnectionMissing { name: account.name.clone() };
-        let binding = held.ok_or_else(missing)?.by_name(account.id.as_str()).ok_or_else(missing)?;
-        binding.for_login()
-    }
-}
-
-impl OrgPolicy {
-    /// Checks that no rule denies the agent all requests to the server's host and port.
-    fn is_not_denied(&self, agent: &Agent, endpoint: &DatabaseEndpoint) -> Result<(), Reason> {
-        let more = match &endpoint.seeds {
-            Seeds::Listed(more) => &more[..],
-            Seeds::Srv => &[],
-        };
-        let mut servers = std::iter::once(&endpoint.target).chain(more);
-        servers.try_for_each(|server| self.is_host_not_denied(agent, server))
-    }
-
-    fn is_host_not_denied(&self, agent: &Agent, server: &Target) -> Result<(), Reason> {
-        let rules = self.rules.candidates(&agent.id, server).into_iter();
-        let mut decisive = rules.map(|candidate| &candidate.compiled.rule);
-        // A rule for all hosts is about requests: rules such as `default` do not decide about databases. A rule that has
-        // lost what it used hides no later one.
-        let is_meant = |rule: &&super::Rule| {
-            !rule.hosts.is_empty() && !rule.is_conditional() && !rule.uses_nothing()
-        };
-        match decisive.find(is_meant) {
-            Some(rule) if matches!(rule.action, RuleAction::Deny) => {
-                Err(Reason::Denied { rule: rule.id.clone() })
-            }
-            _ => Ok(()),
-        }
     }
 }
 
@@ -139,11 +92,19 @@ impl DatabasePermit {
     }
 }
 
+/// The further servers of a replica set that the connection names.
+fn listed(endpoint: &DatabaseEndpoint) -> &[Target] {
+    match &endpoint.seeds {
+        Seeds::Listed(more) => more,
+        Seeds::Srv => &[],
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::policy::tests::samples::Sample;
-    use crate::policy::{PolicyInput, Rule};
+    use crate::policy::{PolicyInput, Rule, RuleAction};
     use keyward_base::database::{DatabaseProtocol, SessionAttrs, StreamSecurity};
     use keyward_base::host::Scheme;
 
@@ -161,16 +122,23 @@ mod tests {
         Arc::new(Account { database: Some(Arc::new(endpoint)), ..account })
     }
 
+    /// The rule that permits the sample's agent, which is bound to `work`, a session with it under these rules.
+    fn with_rules(
+        sample: &Sample,
+        work: &Arc<Account>,
+        rules: Vec<Rule>,
+    ) -> Result<String, &'static str> {
+        let bindings = vec![sample.bound(work)];
+        let input = PolicyInput { rules, bindings, ..PolicyInput::default() };
+        let policy = Policy::compile(input).expect("a policy");
+        let permitted = policy.permit_database(&sample.agent, "work");
+        permitted.map(|it| it.rule().to_string()).map_err(|reason| reason.code().as_str())
+    }
+
     #[test]
     fn a_rule_not_valid_for_its_connection_denies_it_and_hides_no_later_rule() {
         let (sample, [work, other]) = (Sample::new(), ["work", "other"].map(database));
-        let of = |rules: Vec<Rule>| {
-            let bindings = vec![sample.bound(&work)];
-            let input = PolicyInput { rules, bindings, ..PolicyInput::default() };
-            let policy = Policy::compile(input).expect("a policy");
-            let permitted = policy.permit_database(&sample.agent, "work");
-            permitted.map(|it| it.rule().to_string()).map_err(|reason| reason.code().as_str())
-        };
+        let of = |rules| with_rules(&sample, &work, rules);
         let refused = |account: &Arc<Account>, hosts: &[&str]| {
             Sample::rule("u", hosts, RuleAction::UseRefused(account.clone()))
         };
@@ -180,5 +148,16 @@ mod tests {
         let deny = Sample::rule("no", &["db.test:5432"], RuleAction::Deny);
         assert_eq!(of(vec![lost(), deny]), Err("denied"));
         assert_eq!(of(vec![lost()]), Ok(format!("binding:{}", work.id)));
+    }
+
+    #[test]
+    fn a_rule_that_uses_another_database_hides_no_later_denial() {
+        let (sample, [work, other]) = (Sample::new(), ["work", "other"].map(database));
+        let uses = |account: &Arc<Account>| {
+            Sample::rule("u", &["db.test:5432"], RuleAction::Use(account.clone()))
+        };
+        let deny = || Sample::rule("no", &["db.test:5432"], RuleAction::Deny);
+        assert_eq!(with_rules(&sample, &work, vec![uses(&other), deny()]), Err("denied"));
+        assert_eq!(with_rules(&sample, &work, vec![uses(&work), deny()]), Ok("u".to_owned()));
     }
 }

@@ -20,6 +20,7 @@ mod edit;
 pub mod explain;
 mod index;
 mod lazy;
+mod login;
 mod matching;
 mod oauth_endpoint;
 mod overrides;

@@ -375,6 +375,12 @@ impl Rule {
         }
     }
 
+    /// Whether the rule uses another connection, or has lost what it used. It then hides no later rule from what is done
+    /// with `account`, as for an agent that is not bound to what it uses.
+    pub(super) fn is_for_another(&self, account: &Account) -> bool {
+        self.uses_nothing() || self.used().is_some_and(|used| used.id != account.id)
+    }
+
     /// The paths of its connection at the target, one of which a request must match as well; empty means all.
     pub(super) fn account_paths(&self, target: &Target) -> &[PathPattern] {
         match self.used() {

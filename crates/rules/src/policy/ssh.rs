@@ -1,9 +1,8 @@
-//! [`Policy::permit_ssh`]: whether an agent may log in at a server with an SSH key. A signature is one decision: methods and
-//! paths do not exist there, so a rule or slot that has some permits nothing.
+//! [`Policy::permit_ssh`]: whether an agent may log in at a server with an SSH key.
 
 use super::decide::is_usable;
-use super::rule::{Account, RuleAction};
-use super::{OrgPolicy, Policy, Reason};
+use super::rule::Account;
+use super::{Policy, Reason};
 use crate::inject::credential::RequiredConnection;
 use keyward_base::agent::Agent;
 use keyward_base::host::Target;
@@ -37,47 +36,10 @@ impl Policy {
         let missing = || Reason::ConnectionMissing { name: name.into() };
         let account = self.account(agent, name).filter(|it| it.is_ssh).ok_or_else(missing)?;
         let org = self.org(&agent.org);
-        let rule = self.giving_key(agent, account)?;
-        servers.iter().try_for_each(|server| org.allows_login(agent, server))?;
+        let rule = self.giving_login(agent, account)?;
+        servers.iter().try_for_each(|server| org.allows_login(agent, account, server))?;
         is_usable(account)?;
         Ok(SshPermit { rule, wanted: account.wanted() })
-    }
-}
-
-impl Policy {
-    /// The rule or binding that gives the agent the key.
-    fn giving_key(&self, agent: &Agent, account: &Account) -> Result<RuleId, Reason> {
-        let missing = || Reason::ConnectionMissing { name: account.name.clone() };
-        let org = self.org(&agent.org);
-        let held = self.held(org, agent).and_then(|held| held.by_name(account.id.as_str()));
-        // As for requests: a rule that uses the connection replaces its binding.
-        if let Some(rule) = org.rules.all.iter().find(|it| it.uses(&account.id, &agent.id)) {
-            return match rule.gives_login(agent, held.is_some()) {
-                true => Ok(rule.rule.id.clone()),
-                false => Err(rule.rule.narrowed(account)),
-            };
-        }
-        let binding = held.ok_or_else(missing)?;
-        binding.for_login()
-    }
-}
-
-impl OrgPolicy {
-    /// Checks that the first rule about the server does not deny it.
-    fn allows_login(&self, agent: &Agent, server: &Target) -> Result<(), Reason> {
-        let rules = self.rules.candidates(&agent.id, server).into_iter();
-        let mut rules = rules.map(|candidate| &candidate.compiled.rule);
-        // A rule for all hosts, or for some methods or paths, is about requests. A rule that has lost what it used hides
-        // no later one.
-        let is_meant = |rule: &&super::Rule| {
-            !rule.hosts.is_empty() && !rule.is_conditional() && !rule.uses_nothing()
-        };
-        match rules.find(is_meant) {
-            Some(rule) if matches!(rule.action, RuleAction::Deny) => {
-                Err(Reason::Denied { rule: rule.id.clone() })
-            }
-            _ => Ok(()),
-        }
     }
 }
 
@@ -101,7 +63,7 @@ mod tests {
 
     use super::*;
     use crate::policy::tests::samples::{Sample, agent_of};
-    use crate::policy::{AccountState, PolicyInput, Rule};
+    use crate::policy::{AccountState, PolicyInput, Rule, RuleAction};
     use keyward_base::host::Scheme;
 
     fn key(name: &str, state: AccountState) -> Arc<Account> {
@@ -151,17 +113,24 @@ mod tests {
         assert!(policy.ssh_keys(&other).is_empty());
     }
 
+    /// The rule that permits the sample's agent, which is bound to `work`, a login with it under these rules.
+    fn with_rules(
+        sample: &Sample,
+        work: &Arc<Account>,
+        rules: Vec<Rule>,
+    ) -> Result<String, &'static str> {
+        let bindings = vec![sample.bound(work)];
+        let input =
+            PolicyInput { rules, bindings, hostless_rules_max: 9, ..PolicyInput::default() };
+        let policy = Policy::compile(input).expect("a policy");
+        asked(&policy, &sample.agent, "work", "dev.test:22")
+    }
+
     #[test]
     fn a_rule_not_valid_for_its_key_denies_the_login_and_hides_no_later_rule() {
         let sample = Sample::new();
         let [work, other] = ["work", "other"].map(|name| key(name, AccountState::Active));
-        let of = |rules: Vec<Rule>| {
-            let bindings = vec![sample.bound(&work)];
-            let input =
-                PolicyInput { rules, bindings, hostless_rules_max: 9, ..PolicyInput::default() };
-            let policy = Policy::compile(input).expect("a policy");
-            asked(&policy, &sample.agent, "work", "dev.test:22")
-        };
+        let of = |rules| with_rules(&sample, &work, rules);
         let refused = |account: &Arc<Account>, hosts: &[&str]| {
             Sample::rule("u", hosts, RuleAction::UseRefused(account.clone()))
         };
@@ -171,6 +140,18 @@ mod tests {
         let deny = Sample::rule("no", &["dev.test:22"], RuleAction::Deny);
         assert_eq!(of(vec![lost(), deny]), Err("denied"));
         assert_eq!(of(vec![lost()]), Ok(format!("binding:{}", work.id)));
+    }
+
+    #[test]
+    fn a_rule_that_uses_another_key_hides_no_later_denial() {
+        let sample = Sample::new();
+        let [work, other] = ["work", "other"].map(|name| key(name, AccountState::Active));
+        let uses = |account: &Arc<Account>| {
+            Sample::rule("u", &["dev.test:22"], RuleAction::Use(account.clone()))
+        };
+        let deny = || Sample::rule("no", &["dev.test:22"], RuleAction::Deny);
+        assert_eq!(with_rules(&sample, &work, vec![uses(&other), deny()]), Err("denied"));
+        assert_eq!(with_rules(&sample, &work, vec![uses(&work), deny()]), Ok("u".to_owned()));
     }
 
     #[test]
