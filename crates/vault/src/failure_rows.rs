@@ -52,14 +52,17 @@ impl Vault {
         Ok(FailureSubject { generation: stored.version.0, request_fingerprint })
     }
 
-    /// The fingerprint of token requests, with the version of the app's secret.
+    /// The fingerprint of token requests, with the version of the app's secret. Each fetch of a secret by reference
+    /// makes a new version of its row, which says nothing about the request.
     pub(super) async fn fingerprint_now(
         &self,
         token_context: &TokenContext,
     ) -> Result<String, VaultError> {
         let secret = match token_context.app() {
-            Some(app) => self.app_version(app).await?.unwrap_or_default(),
-            None => Version::default(),
+            Some(app) if app.references.is_empty() => {
+                self.app_version(app).await?.unwrap_or_default()
+            }
+            _ => Version::default(),
         };
         Ok(token_context.fingerprint(secret))
     }

@@ -127,7 +127,8 @@ impl TokenContext {
     }
 
     /// SHA-256 in hex of everything that a server may reject a client for: the client, the version of its
-    /// secret, the endpoints, and the parameters. A changed fingerprint allows another try.
+    /// secret, the endpoints, and the parameters. A changed fingerprint allows another try. Values of sources are not
+    /// part of it, because their rejection is no verdict; their references are.
     pub fn fingerprint(&self, secret: Version) -> String {
         let app =
             self.app.as_ref().map(|app| (&app.id, &app.client_id, &app.settings.tokens.key_id));
@@ -142,6 +143,9 @@ impl TokenContext {
         // Fingerprints of other connections stay those of earlier versions.
         if !self.references.0.is_empty() {
             text += &format!("{:?}", self.references.0);
+        }
+        if let Some(app) = self.app.as_ref().filter(|app| !app.references.is_empty()) {
+            text += &format!("{:?}", (&app.references, app.facts.rotated));
         }
         HEXLOWER.encode(&Sha256::digest(text))
     }
@@ -422,7 +426,7 @@ pub(super) fn fault(
             let reason = match reason {
                 Dead::Revoked => BrokenReason::Revoked,
                 Dead::NoRefreshToken => BrokenReason::NoRefreshToken,
-                Dead::ClientRejected => BrokenReason::ClientRejected,
+                Dead::ClientRejected | Dead::RequestRejected => BrokenReason::ClientRejected,
             };
             Ok(RequestFailure::Dead(GrantVerdict::new(reason, Some(code.to_string()))))
         }

@@ -1,5 +1,7 @@
 //! Secrets that are no fields of a request: those of apps, and keys that tokens are minted from.
 
+use std::time::Duration;
+
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
@@ -7,9 +9,10 @@ use serde_json::json;
 
 use super::*;
 use crate::admin_network::{ask_at, user};
-use test_support::authorization::{CLIENT, CLIENT_SECRET, Rules};
+use test_support::authorization::{CLIENT, CLIENT_SECRET, Fault, Rules};
 use test_support::login::Login;
 use test_support::oauth::World;
+use test_support::tokens::set;
 
 /// A world whose app has its client secret in file `key` of source `kept`.
 async fn world(folder: &TempDir, source: &str) -> World {
@@ -123,6 +126,53 @@ async fn a_rejected_client_secret_of_a_source_does_not_break_the_connection() {
     // The new one is used after the pause, which is over at a start.
     world.lab.gateway.restart().await;
     assert_eq!(world.request().await.text(), "fine");
+    world.finish().await;
+}
+
+/// oauth 9.2, 9.quiet: another secret would not change what the server says.
+#[tokio::test]
+async fn a_refusal_that_is_not_about_the_client_secret_of_a_source_breaks_the_connection() {
+    for code in ["invalid_scope", "unauthorized_client", "unsupported_grant_type"] {
+        let folder = folder("key", &secret_of(CLIENT_SECRET));
+        let world = world(&folder, "").await;
+        set(&world.lab, |it| it.rejected_backoff_first = Duration::from_secs(3_600));
+        world.connected().await;
+        world.server.fail_always(Fault::error(400, code));
+        world.server.issuer().expire_all();
+        let asked = world.server.calls().len();
+        for _ in 0..3 {
+            let refused = world.request().await.is(424);
+            assert_eq!(refused.head.one("keyward-error"), Some("connection_broken"), "{code}");
+            let said = refused.text();
+            assert!(said.contains(code) && !said.contains("source `kept`"), "{said}");
+        }
+        let calls = world.server.calls();
+        assert_eq!(calls.len(), asked + 1, "{code}: one request for a token");
+        assert_eq!(calls[asked].form["grant_type"], "refresh_token", "{code}");
+        let shown = world.connection().await;
+        assert_eq!(
+            (&shown["state"], &shown["reason"], &shown["detail"]),
+            (&json!("broken"), &json!("client_rejected"), &json!(code)),
+            "{shown}"
+        );
+        // The server permits it, and a person has it tried again.
+        world.server.heal();
+        refresh(&world).await.is(200);
+        assert_eq!(world.request().await.text(), "fine", "{code}");
+        world.finish().await;
+    }
+}
+
+/// oauth 9.2: with 401, it is Keycloak's code for a wrong secret.
+#[tokio::test]
+async fn an_unauthorized_client_with_401_is_a_rejected_client_secret_of_the_source() {
+    let folder = folder("key", &secret_of(CLIENT_SECRET));
+    let world = world_with(short(), &folder, "").await;
+    world.connected().await;
+    world.server.fail_always(Fault::error(401, "unauthorized_client"));
+    let refused = refusal(&world).await.is(503);
+    assert!(refused.text().contains("source `kept`, ref `key`"), "{}", refused.text());
+    assert_eq!(world.connection().await["state"], "active");
     world.finish().await;
 }
 

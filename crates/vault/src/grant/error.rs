@@ -1,6 +1,6 @@
 //! Errors of grants: invalid fields, and grants that give no credential. They name fields, never values.
 
-use super::oauth::{ActingParty, ErrorCode, NO_REFRESH_TOKEN, Temporary, TokenFailure};
+use super::oauth::{ActingParty, Correction, ErrorCode, NO_REFRESH_TOKEN, Temporary, TokenFailure};
 
 /// Why no credential was minted. Names no secret.
 #[derive(Debug, thiserror::Error)]
@@ -35,9 +35,12 @@ pub enum Dead {
     /// The grant cannot be renewed.
     #[error("the token has ended and there is no refresh token: connect the account again")]
     NoRefreshToken,
-    /// The server rejects the client or its request.
+    /// The server rejects the client.
     #[error("the client is refused: check the app's id, secret and scopes, or connect again")]
     ClientRejected,
+    /// The server rejects the client's request, whatever its secret is.
+    #[error("the client's request is refused: check the app's scopes and URLs, or connect again")]
+    RequestRejected,
 }
 
 impl From<TokenFailure> for MintError {
@@ -46,7 +49,8 @@ impl From<TokenFailure> for MintError {
             TokenFailure::Temporary(temporary) => Self::Unavailable(Box::new(temporary)),
             TokenFailure::Permanent { who, code, said } => {
                 let reason = match who {
-                    ActingParty::Operator => Dead::ClientRejected,
+                    ActingParty::Operator(Correction::Credentials) => Dead::ClientRejected,
+                    ActingParty::Operator(Correction::Request) => Dead::RequestRejected,
                     ActingParty::Person if code.as_str() == NO_REFRESH_TOKEN => {
                         Dead::NoRefreshToken
                     }

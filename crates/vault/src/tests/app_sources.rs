@@ -7,13 +7,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 
+use super::rotation::new;
 use super::scripted_server::{client_at, json, shown};
 use super::simulation::CATALOGUE;
 use super::vault_over;
 use crate::grant::AppSecret;
 use crate::*;
 use keyward_base::secret::Secret;
-use keyward_model::{AppSpec, FieldReference, SourceSpec, VaultSource};
+use keyward_model::{AppSpec, FieldReference, Reference, SourceSpec, VaultSource};
 use keyward_net::call::HttpClient;
 use keyward_state::directory::AppRecord;
 use keyward_state::store::memory::MemoryStore;
@@ -145,4 +146,33 @@ async fn the_last_secret_of_an_app_is_read_while_its_source_does_not_answer() {
     assert!(!fetching.is_finished());
     source.answers.add_permits(1);
     assert_eq!(text(&fetching.await.unwrap().unwrap()), "fetched");
+}
+
+/// Each token request fetches the secret. A verdict on the request must stay in force meanwhile.
+#[tokio::test]
+async fn a_fetch_of_an_app_s_secret_changes_no_fingerprint_and_another_reference_does() {
+    let World { source, vault, app, .. } = World::new().await;
+    let mut tokens = new("acme", Some("oauth"));
+    tokens.spec.app = Some(Reference::Id(app.id.clone()));
+    let fields = BTreeMap::from([("refresh_token".to_owned(), Secret::new("pasted"))]);
+    let connection = vault.add(tokens, fields).await.unwrap();
+    let fingerprint = async || {
+        let token_context = vault.token_context(&connection).unwrap();
+        vault.fingerprint_now(&token_context).await.unwrap()
+    };
+    let before = fingerprint().await;
+    source.answers.add_permits(2);
+    for _ in 0..2 {
+        let (version, _) = vault.opened_row(&app).await.unwrap();
+        vault.app_secret(&app).await.unwrap();
+        assert_ne!(vault.opened_row(&app).await.unwrap().0, version, "it is stored");
+        assert_eq!(fingerprint().await, before);
+    }
+    let change = |app: &mut AppRecord| -> Result<(), VaultError> {
+        let reference = FieldReference { from: "kept".to_owned(), reference: "other".to_owned() };
+        app.spec.references.insert("client_secret".to_owned(), reference);
+        Ok(())
+    };
+    vault.change_app(&app.org, &app.id, &change, None).await.unwrap();
+    assert_ne!(fingerprint().await, before);
 }

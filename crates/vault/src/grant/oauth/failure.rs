@@ -35,8 +35,17 @@ const PAUSE_MAX: Duration = Duration::from_secs(100 * 365 * 86_400);
 pub enum ActingParty {
     /// The account's owner must reconnect.
     Person,
-    /// The operator must correct the app: id, secret, scopes, endpoints.
-    Operator,
+    /// The operator must correct the app.
+    Operator(Correction),
+}
+
+/// What an operator must correct.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Correction {
+    /// How the client proves itself: id, secret, key.
+    Credentials,
+    /// What the client asks for, and where: scopes, grant type, endpoints. Other credentials change nothing.
+    Request,
 }
 
 /// Why there is no token.
@@ -90,13 +99,16 @@ const PERSON: &[&str] = &[
     "consent_required",
 ];
 
-/// Codes that reject the client or its request, in addition to RFC 6749.
-const OPERATOR: &[&str] =
-    &["invalid_client_id", "bad_client_secret", "incorrect_client_credentials", "invalid_target"];
-
 /// Codes that reject the client itself: RFC 6749 §5.2, and those of services.
 const INVALID_CLIENT: &[&str] =
     &["invalid_client", "invalid_client_id", "bad_client_secret", "incorrect_client_credentials"];
+
+/// Codes that reject the request of a client, in addition to RFC 6749: RFC 8707 §2.
+const INVALID_REQUEST: &[&str] = &["invalid_target"];
+
+/// With 401, Keycloak's code for a wrong secret. Otherwise the client is known, and may not ask for such a token (RFC
+/// 6749 §5.2).
+const UNAUTHORIZED_CLIENT: &[&str] = &["unauthorized_client"];
 
 /// Codes that reject the token of a request: RFC 6749 §5.2, RFC 6750 §3.1, and Slack's.
 const INVALID_TOKEN: &[&str] = &["invalid_grant", "invalid_token", "token_revoked"];
@@ -188,7 +200,7 @@ impl TokenFailure {
 /// A setting that makes the request impossible.
 pub(super) fn bad_endpoint() -> TokenFailure {
     let said = "an endpoint or a field of the provider cannot be used in a request";
-    TokenFailure::ours(ActingParty::Operator, "bad_endpoint", said)
+    TokenFailure::ours(ActingParty::Operator(Correction::Request), "bad_endpoint", said)
 }
 
 /// A field that a request needs has no value, or cannot be sent.
@@ -202,7 +214,7 @@ impl fmt::Display for TokenFailure {
             Self::Permanent { who: ActingParty::Person, code, .. } => {
                 write!(f, "the grant is no longer valid ({code})")
             }
-            Self::Permanent { who: ActingParty::Operator, code, .. } => {
+            Self::Permanent { who: ActingParty::Operator(_), code, .. } => {
                 write!(f, "the client is refused ({code})")
             }
             Self::Temporary(temporary) => temporary.fmt(f),
@@ -263,7 +275,7 @@ pub(super) fn classify(refused: ErrorAnswer<'_>, quirks: &Quirks, now: Timestamp
     }
     let permanent = |who, code| TokenFailure::Permanent { who, code, said: said.clone() };
     match code.clone() {
-        Some(code) => match judge(&code, quirks) {
+        Some(code) => match judge(&code, status, quirks) {
             Some(CodeMeaning::Over(who)) => permanent(who, code),
             Some(CodeMeaning::Passes) => {
                 temporary("the authorization server asks to retry later", false)
@@ -282,34 +294,41 @@ enum CodeMeaning {
 }
 
 /// The meaning in the provider's file, else in the common table. `None`: an unknown code.
-fn judge(code: &ErrorCode, quirks: &Quirks) -> Option<CodeMeaning> {
+fn judge(code: &ErrorCode, status: StatusCode, quirks: &Quirks) -> Option<CodeMeaning> {
     if code.is_one_of(&quirks.temporary) {
         return Some(CodeMeaning::Passes);
     }
     if code.is_one_of(&quirks.permanent) {
         return Some(CodeMeaning::Over(ActingParty::Person));
     }
-    if code.is_one_of(&quirks.rejected) || code.is_one_of(OPERATOR) {
-        return Some(CodeMeaning::Over(ActingParty::Operator));
+    let operator = |correction| Some(CodeMeaning::Over(ActingParty::Operator(correction)));
+    if code.is_one_of(&quirks.rejected) || code.is_one_of(INVALID_CLIENT) {
+        return operator(Correction::Credentials);
+    }
+    if code.is_one_of(UNAUTHORIZED_CLIENT) && status == StatusCode::UNAUTHORIZED {
+        return operator(Correction::Credentials);
+    }
+    if code.is_one_of(INVALID_REQUEST) {
+        return operator(Correction::Request);
     }
     if code.is_one_of(PERSON) {
         return Some(CodeMeaning::Over(ActingParty::Person));
     }
     match typed(&code.0.to_ascii_lowercase())? {
         Standard::InvalidGrant => return Some(CodeMeaning::Over(ActingParty::Person)),
-        Standard::InvalidClient
-        | Standard::UnauthorizedClient
-        | Standard::UnsupportedGrantType
-        | Standard::InvalidScope => return Some(CodeMeaning::Over(ActingParty::Operator)),
+        Standard::InvalidClient => return operator(Correction::Credentials),
+        Standard::UnauthorizedClient | Standard::UnsupportedGrantType | Standard::InvalidScope => {
+            return operator(Correction::Request);
+        }
         Standard::InvalidRequest | Standard::Extension(_) => {}
     }
     let is_rate = code.0.get(..10).is_some_and(|head| head.eq_ignore_ascii_case("rate_limit"));
     (is_rate || code.is_one_of(PASSING)).then_some(CodeMeaning::Passes)
 }
 
-/// Whether a code of this server has a meaning, so that it is no unknown one.
+/// Whether a code of this server has a meaning, whatever the status, so that it is no unknown one.
 pub(super) fn has_meaning(code: &str, quirks: &Quirks) -> bool {
-    judge(&ErrorCode(code.to_owned()), quirks).is_some()
+    judge(&ErrorCode(code.to_owned()), StatusCode::BAD_REQUEST, quirks).is_some()
 }
 
 /// Parses a code as a type of the `oauth2` crate, such as [`Standard`].

@@ -9,7 +9,9 @@ use jiff::Timestamp;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 
-use super::failure::{ActingParty, ErrorCode, Temporary, TokenFailure, retry_after, unanswered};
+use super::failure::{
+    ActingParty, Correction, ErrorCode, Temporary, TokenFailure, retry_after, unanswered,
+};
 use keyward_base::tokens::TokenSettings;
 use keyward_net::call::{Bounds, CallError, HttpClient, Unusable};
 
@@ -102,7 +104,9 @@ impl MetadataError {
 
     /// The failure of a token request that needed the metadata, requested at `now`.
     pub fn failure(&self, now: Timestamp) -> TokenFailure {
-        let ours = |code| TokenFailure::ours(ActingParty::Operator, code, self.to_string());
+        let ours = |code| {
+            TokenFailure::ours(ActingParty::Operator(Correction::Request), code, self.to_string())
+        };
         match self {
             Self::Address { .. } => ours("bad_issuer"),
             Self::Absent { .. } => ours("no_metadata"),

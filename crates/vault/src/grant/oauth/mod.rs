@@ -35,7 +35,7 @@ pub use account::{
 pub use assertion::AssertionError;
 pub use client::OAuthClient;
 pub use device::{DeviceFlow, PollResult, SLOW_DOWN, device_poll, device_start};
-pub use failure::{ActingParty, ErrorCode, Temporary, TokenFailure};
+pub use failure::{ActingParty, Correction, ErrorCode, Temporary, TokenFailure};
 pub(crate) use metadata::or_default;
 pub use metadata::{
     FoundDocument, Metadata, MetadataError, NoDocument, document, first_document, host, is_secure,

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::client::ClientProof;
 use super::failure::{
-    ActingParty, ErrorAnswer, ErrorCode, TokenFailure, bad_endpoint, classify, cleaned,
+    ActingParty, Correction, ErrorAnswer, ErrorCode, TokenFailure, bad_endpoint, classify, cleaned,
     incomplete_field,
 };
 use super::request_context::RequestContext;
@@ -73,7 +73,7 @@ impl<'a> SignedRequests<'a> {
         match !endpoint.confirms || confirmed.is_some_and(|it| it == "true") {
             true => Ok(answer.pair),
             false => Err(TokenFailure::ours(
-                ActingParty::Operator,
+                ActingParty::Operator(Correction::Request),
                 CALLBACK_NOT_CONFIRMED,
                 "the service does not confirm the callback, as OAuth 1.0a requires",
             )),

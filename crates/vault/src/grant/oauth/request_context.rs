@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue, Method, Request, Response, header};
 use jiff::Timestamp;
 
 use super::client::{ClientProof, OAuthClient};
-use super::failure::{ActingParty, TokenFailure, bad_endpoint, unanswered};
+use super::failure::{ActingParty, Correction, TokenFailure, bad_endpoint, unanswered};
 use super::params::Params;
 use super::reply::ReplyContext;
 use keyward_base::tokens::TokenSettings;
@@ -52,7 +52,7 @@ impl RequestContext<'_> {
     ) -> Result<String, TokenFailure> {
         let missing = || {
             let said = format!("the provider has no {name} endpoint: give the app one");
-            TokenFailure::ours(ActingParty::Operator, "no_endpoint", said)
+            TokenFailure::ours(ActingParty::Operator(Correction::Request), "no_endpoint", said)
         };
         template.ok_or_else(missing)?.fill(self.variables).map_err(incomplete)
     }
@@ -160,7 +160,11 @@ impl RequestContext<'_> {
         let audience = audience.unwrap_or_else(|| url.to_owned());
         let proof = self.client.authenticate(method, &audience, self.now, params);
         proof.map_err(|error| {
-            TokenFailure::ours(ActingParty::Operator, error.code(), error.to_string())
+            TokenFailure::ours(
+                ActingParty::Operator(Correction::Credentials),
+                error.code(),
+                error.to_string(),
+            )
         })
     }
 
@@ -213,5 +217,9 @@ impl RequestContext<'_> {
 
 /// A variable of the provider has no value.
 pub(super) fn incomplete(error: FormError) -> TokenFailure {
-    TokenFailure::ours(ActingParty::Operator, "variable_missing", error.to_string())
+    TokenFailure::ours(
+        ActingParty::Operator(Correction::Request),
+        "variable_missing",
+        error.to_string(),
+    )
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::Tokens;
 use super::assertion::{self, AssertionKey};
-use super::failure::{ActingParty, Temporary, TokenFailure, bad_endpoint};
+use super::failure::{ActingParty, Correction, Temporary, TokenFailure, bad_endpoint};
 use super::params::Params;
 use super::reply::usual_expiry;
 use super::request_context::RequestContext;
@@ -283,7 +283,11 @@ impl JwtAssertion {
     /// Creates and signs the assertion.
     fn sign(&self, ask: &RequestContext<'_>) -> Result<Secret, TokenFailure> {
         let refused = |error: assertion::AssertionError| {
-            TokenFailure::ours(ActingParty::Operator, error.code(), error.to_string())
+            TokenFailure::ours(
+                ActingParty::Operator(Correction::Credentials),
+                error.code(),
+                error.to_string(),
+            )
         };
         let now = ask.now.as_second();
         let seconds = self.seconds.unwrap_or(ASSERTION_SECONDS).clamp(1, ASSERTION_SECONDS_MAX);

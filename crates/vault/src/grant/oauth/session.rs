@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use super::Tokens;
 use super::client::ClientProof;
 use super::failure::{
-    ActingParty, ErrorCode, Temporary, TokenFailure, bad_endpoint, incomplete_field,
+    ActingParty, Correction, ErrorCode, Temporary, TokenFailure, bad_endpoint, incomplete_field,
 };
 use super::params::Params;
 use super::request_context::{RequestContext, incomplete};
@@ -28,8 +28,13 @@ pub(super) async fn renewed(
     ask: &RequestContext<'_>,
     fields: &BTreeMap<String, Secret>,
 ) -> Result<Tokens, TokenFailure> {
-    let missing =
-        || TokenFailure::ours(ActingParty::Operator, "no_login", "the provider has no login");
+    let missing = || {
+        TokenFailure::ours(
+            ActingParty::Operator(Correction::Request),
+            "no_login",
+            "the provider has no login",
+        )
+    };
     let session = ask.oauth.session.as_ref().ok_or_else(missing)?;
     if let Some(renewal) = session.renewal.as_ref().filter(|_| fields.contains_key(REFRESH)) {
         match requested(ask, renewal, fields).await {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use jiff::SignedDuration;
 
 use super::Tokens;
-use super::failure::{ActingParty, TokenFailure};
+use super::failure::{ActingParty, Correction, TokenFailure};
 use super::request_context::RequestContext;
 use crate::grant::GrantError;
 use keyward_base::secret::Secret;
@@ -23,8 +23,13 @@ pub(super) fn minted(
     ask: &RequestContext<'_>,
     fields: &BTreeMap<String, Secret>,
 ) -> Result<Tokens, TokenFailure> {
-    let missing =
-        || TokenFailure::ours(ActingParty::Operator, "no_token", "the provider has no token");
+    let missing = || {
+        TokenFailure::ours(
+            ActingParty::Operator(Correction::Request),
+            "no_token",
+            "the provider has no token",
+        )
+    };
     let token = ask.oauth.signed.as_ref().ok_or_else(missing)?;
     let fields = with_variables(fields, ask.variables);
     let nonce = nonce().map_err(unsigned)?;

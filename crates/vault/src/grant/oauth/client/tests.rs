@@ -6,7 +6,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde_json::Value;
 
-use super::super::{ActingParty, TokenFailure, client_credentials};
+use super::super::{ActingParty, Correction, TokenFailure, client_credentials};
 use super::*;
 use crate::tests::scripted_server::{Received, Server, client, json, public, secret};
 
@@ -172,11 +172,10 @@ async fn a_client_that_cannot_authenticate_sends_no_request() {
         let (client, variables) = (OAuthClient { secret, ..public() }, BTreeMap::new());
         let failure = client_credentials(&server.ask(&oauth, &client, &variables)).await;
         let failure = failure.expect_err("nothing to prove it with");
-        let TokenFailure::Permanent { who: ActingParty::Operator, code: said, .. } = &failure
-        else {
+        let TokenFailure::Permanent { who, code: said, .. } = &failure else {
             panic!("{failure:?}")
         };
-        assert_eq!(said.as_str(), code);
+        assert_eq!((*who, said.as_str()), (ActingParty::Operator(Correction::Credentials), code));
         assert!(!format!("{failure:?} {failure}").contains("canary"));
         assert!(server.is_quiet());
     }

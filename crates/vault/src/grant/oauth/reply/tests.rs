@@ -2,7 +2,7 @@
 
 mod codes;
 
-use super::super::failure::{ActingParty, Temporary};
+use super::super::failure::{ActingParty, Correction, Temporary};
 use super::*;
 use crate::tests::scripted_server::{answer, noon, oauth, secret, shown};
 use keyward_rules::provider::Catalogue;
@@ -338,19 +338,18 @@ fn codes_that_end_a_grant_or_refuse_a_client_do_so_in_any_status() {
         "login_required",
         "consent_required",
     ];
-    let operator = [
+    let client = [
         "invalid_client",
-        "unauthorized_client",
         "invalid_client_id",
         "bad_client_secret",
         "incorrect_client_credentials",
-        "unsupported_grant_type",
-        "invalid_scope",
-        "invalid_target",
     ];
-    for (codes, acts) in
-        [(&person[..], ActingParty::Person), (&operator[..], ActingParty::Operator)]
-    {
+    let request = ["unsupported_grant_type", "invalid_scope", "invalid_target"];
+    for (codes, acts) in [
+        (&person[..], ActingParty::Person),
+        (&client[..], ActingParty::Operator(Correction::Credentials)),
+        (&request[..], ActingParty::Operator(Correction::Request)),
+    ] {
         for code in codes {
             for status in [200, 400, 401, 403] {
                 match refused(status, &format!(r#"{{"error":"{code}"}}"#)) {
@@ -432,7 +431,7 @@ fn error_codes_of_the_provider_file_take_precedence() {
     assert!(matches!(judged("gone"), TokenFailure::Permanent { who: ActingParty::Person, .. }));
     assert!(matches!(
         judged("bad_app"),
-        TokenFailure::Permanent { who: ActingParty::Operator, .. }
+        TokenFailure::Permanent { who: ActingParty::Operator(Correction::Credentials), .. }
     ));
     assert!(!passes(&judged("invalid_grant")).unknown_code);
 }

@@ -416,7 +416,7 @@ async fn an_app_without_an_endpoint_must_be_corrected_by_the_operator() {
     let facts = OAuth { token: None, ..OAuth::clone(&oauth("")) };
     let variables = BTreeMap::new();
     let result = refresh(&server.ask(&facts, &client, &variables), &secret("rt")).await;
-    let Err(TokenFailure::Permanent { who: ActingParty::Operator, code, .. }) = result else {
+    let Err(TokenFailure::Permanent { who: ActingParty::Operator(_), code, .. }) = result else {
         panic!("{result:?}")
     };
     assert_eq!(code.as_str(), "no_endpoint");

@@ -289,6 +289,7 @@ async fn a_failed_refresh_counts_as_revoked_client_rejected_or_unavailable() {
     for (body, expected) in [
         (r#"{"error":"invalid_grant"}"#, Some(Dead::Revoked)),
         (r#"{"error":"invalid_client"}"#, Some(Dead::ClientRejected)),
+        (r#"{"error":"invalid_scope"}"#, Some(Dead::RequestRejected)),
         (r#"{"error":"slow_down"}"#, None),
     ] {
         let server = Server::start(&[&json("400 Bad Request", body)]).await;

@@ -93,3 +93,18 @@ fn status_and_code_without_a_meaning_or_in_an_answer_with_2xx_are_no_error() {
         assert!(!passes(&failure).unknown_code, "{status}: {failure:?}");
     }
 }
+
+/// oauth 9.2: Keycloak says so of a wrong secret with 401. Without 401 the client is known (RFC 6749 §5.2).
+#[test]
+fn an_unauthorized_client_with_401_has_wrong_credentials_and_otherwise_a_wrong_request() {
+    for (status, correction) in [
+        (401, Correction::Credentials),
+        (400, Correction::Request),
+        (403, Correction::Request),
+        (200, Correction::Request),
+    ] {
+        let failure = refused(status, r#"{"error":"unauthorized_client"}"#);
+        let TokenFailure::Permanent { who, .. } = &failure else { panic!("{failure:?}") };
+        assert_eq!(*who, ActingParty::Operator(correction), "{status}");
+    }
+}
