@@ -130,6 +130,28 @@ async fn a_query_sent_before_the_login_is_answered_is_served_after_it() {
     databases.lab.finish().await;
 }
 
+/// Long statements are checked on another thread.
+#[tokio::test]
+async fn a_long_statement_reaches_the_server_and_a_refused_one_does_not() {
+    let databases = Databases::planned(Behaviour::Serves, Databases::one).await;
+    let mut session = databases.opened("reports").await;
+    let padding = "x".repeat(200 * 1024);
+    let (long, refused) = (format!("SELECT '{padding}'"), format!("DELETE FROM t -- {padding}"));
+    for (statement, answer) in [
+        ("SELECT 1", "SELECT 1"),
+        (&*long, &*long),
+        (&*refused, "only statements that read"),
+        ("SELECT 2", "SELECT 2"),
+    ] {
+        let answered = session.query(statement).await.expect("an answer");
+        assert!(answered.contains(answer), "{answered:.200}");
+    }
+    let received = databases.server.received();
+    assert!(find(&received, long.as_bytes()).is_some());
+    assert!(find(&received, b"DELETE FROM t").is_none());
+    databases.lab.finish().await;
+}
+
 #[tokio::test]
 async fn the_span_of_a_session_has_database_attributes_and_no_http_attributes() {
     let collector = Collector::start().await;

@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::ca::cache::LeafCache;
 use keyward_base::limits::Limits;
+use keyward_base::parallel::cores;
 use keyward_base::time::Clock;
 use keyward_base::tokens::TokenSettings;
 use keyward_net::dial::Dialler;
@@ -116,6 +117,9 @@ pub struct Gateway {
     /// Memory for decoding answers.
     pub(crate) decoders: Arc<Budget>,
     pub(crate) streams: Arc<Semaphore>,
+    /// Places for checks of sessions with databases that take long, one for each core: as many as could run on the
+    /// threads that serve streams.
+    pub(crate) long_checks: Arc<Semaphore>,
     pub(crate) open_exchanges: OpenExchanges,
     /// Streams on which no agent has authenticated yet.
     pub(crate) unauthenticated: Arc<UnauthenticatedStreams>,
@@ -168,6 +172,7 @@ impl Gateway {
             injected_bodies,
             decoders,
             streams,
+            long_checks: Arc::new(Semaphore::new(cores())),
             open_exchanges: OpenExchanges::default(),
             unauthenticated,
             probes: Probes::default(),

@@ -115,9 +115,14 @@ impl Greeting for MongoClient {
         let mut first = BytesMut::new();
         if filter.feed(&self.first, &mut first).is_ok() {
             let (agents, agent_ended) = watch_agent_end(stream.socket(), |_| false);
-            let agents = FilteredStream::new(agents, filter, first);
+            let agents = FilteredStream::new(agents, filter, first, exchange.long_checks());
             let answers = AnswerFilter::new(replaced);
-            let upstream = FilteredStream::new(open.upstream, answers, BytesMut::new());
+            let upstream = FilteredStream::new(
+                open.upstream,
+                answers,
+                BytesMut::new(),
+                exchange.long_checks(),
+            );
             let end = exchange.splice(agents, upstream).await;
             agent_ended.note(&mut exchange, end);
         }

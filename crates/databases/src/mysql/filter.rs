@@ -11,7 +11,7 @@ use super::statements::check::check;
 use super::statements::{tokens, unwrapped};
 use crate::rules::EnforcedSettings;
 use crate::sql::masked;
-use crate::stream::StreamFilter;
+use crate::stream::{LONG_STATEMENT_BYTES, StreamFilter};
 use keyward_proxy::StatementLog;
 
 /// The length of a packet that the next one continues, in bytes.
@@ -169,6 +169,11 @@ impl StreamFilter for MysqlFilter {
             self.begin(checked)?;
         }
         Ok(())
+    }
+
+    fn takes_long(&self, bytes: &[u8]) -> bool {
+        let is_complete = !self.statement.is_empty() && self.missing <= bytes.len();
+        is_complete && self.statement.len() + self.missing >= LONG_STATEMENT_BYTES
     }
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -405,5 +410,26 @@ mod tests {
         let all = [packet(0, &long), packet(1, b"\x11rest"), after.clone()].concat();
         let sent = fed(&all, 100_000);
         assert!(sent.ends_with(&after) && sent.len() < 300, "{}", sent.len());
+    }
+
+    #[test]
+    fn the_last_piece_of_a_long_statement_takes_long_and_no_other_piece_does() {
+        let query =
+            |length: usize| packet(0, &[b"\x03SELECT ".to_vec(), vec![b'1'; length]].concat());
+        let (long, short) = (query(LONG_STATEMENT_BYTES), query(1_000));
+        let mut filter = read_only();
+        let mut checked = BytesMut::new();
+        for (piece, takes_long) in [
+            (&short[..700], false),
+            (&short[700..], false),
+            (&long[..10_000], false),
+            (&long[10_000..16_000], false),
+            (&long[16_000..], true),
+            (&short[..], false),
+        ] {
+            assert_eq!(filter.takes_long(piece), takes_long, "{}", piece.len());
+            filter.feed(piece, &mut checked).unwrap();
+        }
+        assert_eq!(checked[..], [&short[..], &long, &short].concat());
     }
 }

@@ -143,8 +143,8 @@ impl Greeting for MysqlClient {
             return;
         }
         let (agents, agent_ended) = watch_agent_end(stream.socket(), |read| read.ends_with(QUIT));
-        let agents =
-            FilteredStream::new(agents, MysqlFilter::new(open.kept, open.log), BytesMut::new());
+        let filter = MysqlFilter::new(open.kept, open.log);
+        let agents = FilteredStream::new(agents, filter, BytesMut::new(), exchange.long_checks());
         let end = exchange.splice(agents, open.upstream).await;
         agent_ended.note(&mut exchange, end);
     }

@@ -66,7 +66,8 @@ impl Supervision {
             (None, None) => exchange.splice(agents, upstream).await,
             (kept, log) => {
                 let filter = StatementFilter::new(kept, log);
-                let agents = FilteredStream::new(agents, filter, BytesMut::new());
+                let long_checks = exchange.long_checks();
+                let agents = FilteredStream::new(agents, filter, BytesMut::new(), long_checks);
                 exchange.splice(agents, upstream).await
             }
         };

@@ -114,7 +114,7 @@ impl Greeting for RedisClient {
         let mut filter = RedisFilter::new(open.allowed, malformed.clone());
         let mut first = BytesMut::from(hello);
         filter.read(&self.rest, &mut first);
-        let agents = FilteredStream::new(agents, filter, first);
+        let agents = FilteredStream::new(agents, filter, first, exchange.long_checks());
         let end = exchange.splice(agents, open.upstream).await;
         agent_ended.note(&mut exchange, end);
         if malformed.load(Relaxed) {

@@ -12,6 +12,7 @@ use rustls::ClientConfig;
 use rustls::client::Resumption;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::Semaphore;
 use tokio_rustls::client::TlsStream;
 
 use super::authenticate::{Authenticated, PresentedToken, TokenError, authenticate_token, failure};
@@ -378,6 +379,11 @@ impl ServiceExchange {
     pub fn statement_log(&self) -> StatementLog {
         let (audit, clock) = (self.gateway.audit.clone(), self.gateway.clock.clone());
         StatementLog::new(audit, clock, self.record.statement_event())
+    }
+
+    /// Places for checks of its bytes that take long, which all sessions share.
+    pub fn long_checks(&self) -> Arc<Semaphore> {
+        self.gateway.long_checks.clone()
     }
 
     /// Ends the session with a refusal that the protocol found, such as a server that does not prove itself.

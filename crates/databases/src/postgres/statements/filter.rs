@@ -12,7 +12,7 @@ use super::check::check;
 use super::lexer::tokens;
 use crate::rules::{EnforcedSettings, Reason};
 use crate::sql::masked;
-use crate::stream::StreamFilter;
+use crate::stream::{LONG_STATEMENT_BYTES, StreamFilter};
 use keyward_proxy::StatementLog;
 
 /// The longest statement that is read, in bytes. Data of `COPY` are no statements.
@@ -104,6 +104,15 @@ impl StreamFilter for StatementFilter {
             }
         }
         Ok(())
+    }
+
+    fn takes_long(&self, bytes: &[u8]) -> bool {
+        match &self.state {
+            MessageState::Statement(message, left) => {
+                *left <= bytes.len() && message.len() + left >= LONG_STATEMENT_BYTES
+            }
+            _ => false,
+        }
     }
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -237,7 +246,14 @@ impl FailingStatement<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use futures_util::poll;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use tokio::sync::Semaphore;
+
     use super::*;
+    use crate::stream::FilteredStream;
 
     fn message(tag: u8, body: &[u8]) -> Vec<u8> {
         let length = u32::try_from(body.len() + 4).unwrap();
@@ -314,5 +330,33 @@ mod tests {
     #[test]
     fn an_impossible_message_length_ends_the_session() {
         assert!(fed(&[b'Q', 0, 0, 0, 3, 0], 1).is_err());
+    }
+
+    /// It is checked on another thread.
+    #[tokio::test]
+    async fn a_long_statement_waits_for_a_place_and_keeps_its_turn() {
+        let short = message(b'Q', b"SELECT 1\0");
+        let padded = |head: &str| format!("{head}{}'\0", "x".repeat(200_000));
+        let long = message(b'Q', padded("SELECT '").as_bytes());
+        let refused = message(b'Q', padded("DELETE FROM t WHERE a = '").as_bytes());
+        let all = [&short[..], &long, &short, &refused, &short].concat();
+        let (mut agent, gateway) = duplex(all.len());
+        agent.write_all(&all).await.unwrap();
+        drop(agent);
+        let kept = EnforcedSettings { read_only: true, ..EnforcedSettings::default() };
+        let filter = StatementFilter::new(Some(kept), None);
+        let places = Arc::new(Semaphore::new(0));
+        let mut stream = FilteredStream::new(gateway, filter, BytesMut::new(), Arc::clone(&places));
+        let mut first = vec![0; short.len()];
+        stream.read_exact(&mut first).await.unwrap();
+        assert_eq!(first, short);
+        assert!(poll!(Box::pin(stream.read_u8())).is_pending(), "no place is free");
+        places.add_permits(1);
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).await.unwrap();
+        let rest = rest.strip_prefix(&*long).and_then(|rest| rest.strip_prefix(&*short)).unwrap();
+        let replaced = String::from_utf8_lossy(rest.strip_suffix(&*short).unwrap());
+        assert!(replaced.contains("only statements that read"), "{replaced}");
+        assert!(!replaced.contains("DELETE"), "{replaced}");
     }
 }
