@@ -39,6 +39,15 @@ def both(requests, context):
         yield b"echo " + request
 
 
+output = threading.Lock()
+
+
+# A whole line: calls run in threads of their own, and `print` writes its parts one after the other.
+def say(line):
+    with output:
+        print(line, flush=True)
+
+
 # What has begun to wait, by the name that a request gives.
 begun = collections.defaultdict(threading.Event)
 
@@ -49,10 +58,10 @@ def wait(request, context):
     ended = threading.Event()
     if not context.add_callback(ended.set):
         ended.set()
-    print(request.decode(), "waits", flush=True)
+    say(request.decode() + " waits")
     begun[request].set()
     ended.wait(60)
-    print(request.decode(), "ended", flush=True)
+    say(request.decode() + " ended")
     return b""
 
 
