@@ -16,8 +16,8 @@ use tokio::task::spawn_blocking;
 /// Bytes read at a time.
 const CHUNK_BYTES: usize = 16 * 1024;
 
-/// From this length in bytes, the check of a statement takes long. The parser of the rules reads a few MiB per second, so that
-/// a shorter one takes up to some milliseconds. Statements of drivers and frameworks are shorter.
+/// From this length in bytes, the check of a statement takes long. The parser of the rules reads a few MiB per second, so
+/// that a shorter one takes up to some milliseconds. Statements of drivers and frameworks are shorter.
 pub const LONG_STATEMENT_BYTES: usize = 16 * 1024;
 
 /// Checks the messages of a stream, which come in pieces of any size.
