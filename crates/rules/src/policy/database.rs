@@ -151,13 +151,13 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_that_uses_another_database_hides_no_later_denial() {
-        let (sample, [work, other]) = (Sample::new(), ["work", "other"].map(database));
-        let uses = |account: &Arc<Account>| {
-            Sample::rule("u", &["db.test:5432"], RuleAction::Use(account.clone()))
-        };
+    fn a_rule_that_uses_a_connection_of_the_same_host_hides_no_later_denial() {
+        let (sample, work) = (Sample::new(), database("work"));
+        let other = Sample::account("other", &["db.test:5432"]);
+        let first = |action| Sample::rule("first", &["db.test:5432"], action);
         let deny = || Sample::rule("no", &["db.test:5432"], RuleAction::Deny);
-        assert_eq!(with_rules(&sample, &work, vec![uses(&other), deny()]), Err("denied"));
-        assert_eq!(with_rules(&sample, &work, vec![uses(&work), deny()]), Ok("u".to_owned()));
+        let of = |action| with_rules(&sample, &work, vec![first(action), deny()]);
+        assert_eq!(of(RuleAction::Use(other)), Err("denied"));
+        assert_eq!(of(RuleAction::Pass), Ok(format!("binding:{}", work.id)));
     }
 }

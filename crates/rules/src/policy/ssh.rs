@@ -143,15 +143,14 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_that_uses_another_key_hides_no_later_denial() {
-        let sample = Sample::new();
-        let [work, other] = ["work", "other"].map(|name| key(name, AccountState::Active));
-        let uses = |account: &Arc<Account>| {
-            Sample::rule("u", &["dev.test:22"], RuleAction::Use(account.clone()))
-        };
+    fn a_rule_that_uses_a_connection_of_the_same_host_hides_no_later_denial() {
+        let (sample, work) = (Sample::new(), key("work", AccountState::Active));
+        let other = Sample::account("other", &["dev.test:22"]);
+        let first = |action| Sample::rule("first", &["dev.test:22"], action);
         let deny = || Sample::rule("no", &["dev.test:22"], RuleAction::Deny);
-        assert_eq!(with_rules(&sample, &work, vec![uses(&other), deny()]), Err("denied"));
-        assert_eq!(with_rules(&sample, &work, vec![uses(&work), deny()]), Ok("u".to_owned()));
+        let of = |action| with_rules(&sample, &work, vec![first(action), deny()]);
+        assert_eq!(of(RuleAction::Use(other)), Err("denied"));
+        assert_eq!(of(RuleAction::Pass), Ok(format!("binding:{}", work.id)));
     }
 
     #[test]
