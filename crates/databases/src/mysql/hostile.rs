@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 use super::client::{ClientReply, MysqlFormatError, PLUGIN, SentGreeting};
+use super::ed25519;
 use super::login::{MysqlLogin, NegotiatedOptions};
 use super::login_key::{LoginKey, combined, encrypt};
 use super::packet::{
@@ -166,6 +167,20 @@ async fn against(
     };
     drop(stream);
     (result, all_of(server).await)
+}
+
+/// Any byte of such a challenge may be NUL.
+#[tokio::test]
+async fn a_challenge_of_ed25519_that_ends_with_nul_is_signed_whole() {
+    let nonce = [&[7; 31][..], &[0]].concat();
+    let signature = ed25519::answer(PASSWORD.as_bytes(), &nonce);
+    for end in [&b""[..], b"\0"] {
+        let switch = [b"\xfeclient_ed25519\0", &nonce[..], end].concat();
+        let payloads: &[&[u8]] = &[&switch, b"\0\0\0\x02\0\0\0"];
+        let (result, got) = against(false, server_greeting(USUAL, PLUGIN), payloads).await;
+        result.expect("a session");
+        assert!(got.ends_with(&signature), "{end:?}");
+    }
 }
 
 async fn all_of(mut stream: DuplexStream) -> Vec<u8> {

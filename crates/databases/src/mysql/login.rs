@@ -39,6 +39,8 @@ const PACKETS_MAX: usize = 16;
 const NATIVE: &[u8] = b"mysql_native_password";
 const CLEAR: &[u8] = b"mysql_clear_password";
 const ED25519: &[u8] = b"client_ed25519";
+/// The length of the challenge of `client_ed25519`.
+const ED25519_NONCE_BYTES: usize = 32;
 const SHA256_PASSWORD: &[u8] = b"sha256_password";
 
 /// Errors of servers about the user or the password: `ER_DBACCESS_DENIED_ERROR`, `ER_ACCESS_DENIED_ERROR`,
@@ -185,7 +187,7 @@ impl MysqlLogin {
                 Some((&SWITCH, rest)) => {
                     let mut parts = Parts(rest);
                     plugin = parts.until_nul().ok_or(PROTOCOL)?.to_vec();
-                    nonce = parts.0.strip_suffix(b"\0").unwrap_or(parts.0).to_vec();
+                    nonce = challenge(&plugin, parts.0).to_vec();
                     let answer = self.answer(&plugin, &nonce, verified)?;
                     sequence.write(stream, &answer).await?;
                 }
@@ -312,6 +314,16 @@ impl MysqlLogin {
             rejects_login: REJECTIONS.contains(&number),
             message: words_of_server(&words, &self.password),
         }
+    }
+}
+
+/// The challenge of a request to switch to a plugin. Servers write a NUL after one of 20 bytes. The 32 bytes of
+/// `client_ed25519` are random and have none after them, so that the last one may be NUL.
+fn challenge<'a>(plugin: &[u8], data: &'a [u8]) -> &'a [u8] {
+    let length = if plugin == ED25519 { ED25519_NONCE_BYTES } else { NONCE_BYTES };
+    match data {
+        [nonce @ .., 0] if nonce.len() == length => nonce,
+        whole => whole,
     }
 }
 
