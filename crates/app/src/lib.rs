@@ -156,12 +156,11 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
 }
 
 async fn start_with(
-    opened: OpenedGateway,
+    open: OpenedGateway,
     config: Config,
     verbosity: Option<Verbosity>,
 ) -> anyhow::Result<Running> {
-    let OpenedGateway { watched, database_url, services: opened, predecessor, mut sockets } =
-        opened;
+    let OpenedGateway { watched, database_url, services: opened, predecessor, mut sockets } = open;
     let bound = Listeners::bind(&config, &mut sockets).await?;
     // Before the plan is applied, so that its changes are recorded.
     let (audit, writer, changes, recorder) = EventRecorder::begin(&config, &opened)?;
