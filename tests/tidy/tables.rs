@@ -87,11 +87,11 @@ pub(super) const FLOORS: &[(&str, &str)] = &[
     (
         "session",
         "base directory inject limits model net observe policy proxy::gateway proxy::open_exchanges \
-         proxy::policy_query proxy::record refusal rulebook sockets",
+         proxy::record refusal rulebook sockets",
     ),
     (
         "request",
-        "base body graphql h2 inject limits policy proxy::gateway proxy::policy_query refusal rules::git_push session sockets",
+        "base body graphql h2 inject limits policy proxy::gateway refusal rules::git_push session sockets",
     ),
     (
         "authorize",

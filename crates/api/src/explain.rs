@@ -94,9 +94,9 @@ pub(super) fn decided(
     let behind = base_url::behind(admin, &agent, ask)?;
     let question = DescribedRequest::parse(behind.as_ref().unwrap_or(ask))?;
     let policy = admin.deps().rulebook.current();
-    let decision = policy.explain(&agent, &question.policy_request());
-    let considered =
-        policy.considered(&agent, &question.policy_request(), decision.rule.as_deref());
+    let request = question.query.policy_request();
+    let decision = policy.explain(&agent, &request);
+    let considered = policy.considered(&agent, &request, decision.rule.as_deref());
     let mut told = explanation(admin, &record, &question, decision);
     // No rule decides for a paused agent, whose bindings are omitted: other reasons have remedies that do not help.
     if admin.deps().directory.view().is_inactive(&record) {
@@ -104,7 +104,7 @@ pub(super) fn decided(
     }
     told.considered = considered;
     told.allowed = told.stopped_by.is_empty();
-    Ok((told, question.target))
+    Ok((told, question.query.target))
 }
 
 /// The decision, with details that only the services know.
@@ -126,9 +126,9 @@ fn explanation(
     });
     Explanation {
         agent: agent.name.clone(),
-        method: asked.method.to_string(),
-        target: asked.target.to_string(),
-        path: asked.path.as_str().to_owned(),
+        method: asked.query.method.to_string(),
+        target: asked.query.target.to_string(),
+        path: asked.query.path.as_str().to_owned(),
         path_sent: decision.sent_path,
         allowed: false,
         action: decision.action,
@@ -177,7 +177,8 @@ fn used(
         provider.instantiate(auth, &connection.host_variables()).ok()
     });
     let placements = instance.iter().flat_map(|instance| &instance.placements);
-    let mut fitting = placements.filter(|scoped| scoped.matches(&asked.target, &asked.path));
+    let mut fitting =
+        placements.filter(|scoped| scoped.matches(&asked.query.target, &asked.query.path));
     let settings =
         Some(Settings::clone(&connection.settings)).filter(|it| *it != Settings::default());
     let places = fitting.next().map(|scoped| scoped.what.clone());

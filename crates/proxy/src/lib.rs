@@ -14,7 +14,6 @@
 //! record      the audit event of an exchange
 //! gateway     the state that all cores share, and that of one core
 //! open_exchanges  lists what is open, for people, who may cut it
-//! policy_query    the input of a decision
 //! upstream_tls    how upstreams are verified now
 //! connection_tls  TLS of connections with a certificate or a CA of their own
 //! connect_link    links with which a person connects the account that a request lacks
@@ -66,7 +65,6 @@ mod gateway;
 mod h2;
 mod limits;
 mod open_exchanges;
-mod policy_query;
 mod pool;
 mod record;
 mod refusal;

@@ -16,11 +16,11 @@ use parking_lot::Mutex;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::policy_query::PolicyQuery;
 use keyward_base::agent::Agent;
 use keyward_base::database::DatabaseEndpoint;
 use keyward_base::host::Target;
 use keyward_base::id::{ConnectionId, ExchangeId};
+use keyward_rules::policy::PolicyQuery;
 use keyward_state::observe::change::Actor;
 
 /// Parts of the registry, so that cores rarely wait for each other.

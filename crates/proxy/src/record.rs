@@ -18,7 +18,6 @@ use tokio::time::Instant;
 
 use crate::connect_link::ConnectLink;
 use crate::gateway::Gateway;
-use crate::policy_query::PolicyQuery;
 use crate::refusal::{Refusal, scrub_code};
 use keyward_base::agent::{Agent, AgentSession};
 use keyward_base::codes::Code;
@@ -29,6 +28,7 @@ use keyward_rules::inject::body::BodyError;
 use keyward_rules::inject::credential::Credential;
 use keyward_rules::inject::placeholder::holds_mark;
 use keyward_rules::inject::scrub::InspectError;
+use keyward_rules::policy::PolicyQuery;
 use keyward_rules::policy::{Permit, set_for};
 use keyward_rules::rate_limit::StatedLimit;
 use keyward_state::observe::audit::AuditSlot;

@@ -7,29 +7,19 @@ use crate::error::ApiError;
 use crate::wire::ExplainRequest;
 use keyward_base::host::{Scheme, Target};
 use keyward_base::pattern::{DecodedPath, PathError};
-use keyward_rules::git_push::{PushedRefs, RequestedPush};
-use keyward_rules::graphql::{NotUnderstood, Operations, RequestedOperations};
-use keyward_rules::inject::placeholder::PlaceholderCore;
+use keyward_rules::git_push::PushedRefs;
+use keyward_rules::graphql::{NotUnderstood, Operations};
 use keyward_rules::inject::strip;
-use keyward_rules::policy::{PolicyRequest, overrides};
+use keyward_rules::policy::{PolicyQuery, overrides};
 
 /// The field that names a connection; ignored if `connection` is given.
 const KEYWARD_CONNECTION: &str = "keyward-connection";
 
 #[derive(Debug)]
 pub(super) struct DescribedRequest {
-    pub(super) target: Target,
-    pub(super) method: Method,
-    /// The path as decisions use it.
-    pub(super) path: DecodedPath,
+    pub(super) query: PolicyQuery,
     /// The path as it would be sent.
     pub(super) path_sent: String,
-    query: Option<String>,
-    placeholders: Vec<PlaceholderCore>,
-    named: Option<String>,
-    overrides: Vec<Method>,
-    operations: Option<Result<Operations, NotUnderstood>>,
-    push: Option<PushedRefs>,
 }
 
 impl DescribedRequest {
@@ -50,12 +40,11 @@ impl DescribedRequest {
         };
         let fields = fields(ask)?;
         let path_and_query = uri.path_and_query().map_or("/", |path| path.as_str());
-        Ok(Self {
+        let query = PolicyQuery {
             target,
             method,
             path: DecodedPath::parse(path_sent).map_err(refused)?,
-            path_sent: path_sent.to_owned(),
-            query: uri.query().map(str::to_owned),
+            query: uri.query().map(Into::into),
             placeholders: strip::placeholders(&fields, path_and_query),
             named: named(ask, &fields),
             overrides: overrides(&fields, uri.query())
@@ -63,28 +52,10 @@ impl DescribedRequest {
             operations: ask.graphql.as_deref().map(|text| operations(text, &uri)),
             push: match ask.push.is_empty() {
                 true => None,
-                false => Some(pushed(&ask.push)?),
+                false => Some(Ok(pushed(&ask.push)?)),
             },
-        })
-    }
-
-    /// The input for policy.
-    pub(super) fn policy_request(&self) -> PolicyRequest<'_> {
-        PolicyRequest {
-            target: &self.target,
-            method: &self.method,
-            overrides: &self.overrides,
-            path: &self.path,
-            query: self.query.as_deref(),
-            placeholders: &self.placeholders,
-            named: self.named.as_deref(),
-            operations: match &self.operations {
-                None => RequestedOperations::Unread,
-                Some(Ok(operations)) => RequestedOperations::Known(operations),
-                Some(Err(why)) => RequestedOperations::Unclear(*why),
-            },
-            push: self.push.as_ref().map_or(RequestedPush::Unread, RequestedPush::Known),
-        }
+        };
+        Ok(Self { query, path_sent: path_sent.to_owned() })
     }
 }
 
@@ -170,7 +141,11 @@ mod tests {
         for url in
             ["https://api.example.com", "HTTPS://api.example.com?q=1", "https://api.example.com/#f"]
         {
-            assert_eq!(DescribedRequest::parse(&ask(url)).unwrap().path.as_str(), "/", "{url}");
+            assert_eq!(
+                DescribedRequest::parse(&ask(url)).unwrap().query.path.as_str(),
+                "/",
+                "{url}"
+            );
         }
     }
 
@@ -188,7 +163,7 @@ mod tests {
             [ask(&url), in_field(format!("Bearer {text}")), in_field(format!("Basic {pair}"))]
         {
             let question = DescribedRequest::parse(&ask).unwrap();
-            assert_eq!(question.placeholders, [placeholder.core()], "{ask:?}");
+            assert_eq!(question.query.placeholders, [placeholder.core()], "{ask:?}");
         }
     }
 
@@ -198,6 +173,6 @@ mod tests {
             headers: [("keyward-connection".to_owned(), "work".to_owned())].into(),
             ..ask("https://api.example.com/")
         };
-        assert_eq!(DescribedRequest::parse(&named).unwrap().named.as_deref(), Some("work"));
+        assert_eq!(DescribedRequest::parse(&named).unwrap().query.named.as_deref(), Some("work"));
     }
 }

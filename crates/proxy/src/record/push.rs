@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::Record;
-use crate::policy_query::PolicyQuery;
 use keyward_rules::git_push::PushedRefs;
+use keyward_rules::policy::PolicyQuery;
 
 impl Record {
     /// Sets the request, after its references were read.

@@ -9,7 +9,6 @@ use http::{Method, Request, Uri, Version};
 
 use super::agent_upgrade::{AgentUpgrade, PendingStream};
 use crate::body::request_body::RequestBody;
-use crate::policy_query::PolicyQuery;
 use crate::refusal::Refusal;
 use crate::session::{ProxySession, TargetSource};
 use keyward_base::agent::Agent;
@@ -18,6 +17,7 @@ use keyward_base::id::{AgentId, OrgId};
 use keyward_base::limits::{Limits, ReceiveWindow};
 use keyward_base::pattern::DecodedPath;
 use keyward_rules::inject::strip;
+use keyward_rules::policy::PolicyQuery;
 use keyward_rules::policy::{PolicyRequest, Reason, overrides};
 
 /// The request field in which an agent names a connection. Always stripped.

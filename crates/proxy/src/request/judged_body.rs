@@ -6,10 +6,10 @@ use super::held_body::hold;
 use super::inbound::Inbound;
 use super::push_start;
 use crate::gateway::Gateway;
-use crate::policy_query::PolicyQuery;
 use crate::refusal::Refusal;
 use keyward_rules::git_push::RequestedPush;
 use keyward_rules::graphql::Operations;
+use keyward_rules::policy::PolicyQuery;
 
 impl Inbound {
     /// Reads what the decision depends on: the references of a push, or the GraphQL operations of another body. The body

@@ -27,6 +27,7 @@ mod overrides;
 pub mod permit;
 mod permitted_login;
 mod push_refusal;
+mod query;
 mod readings;
 mod reason;
 mod route;
@@ -67,6 +68,7 @@ pub use lazy::BindingSource;
 pub use overrides::{NoMethod, overrides};
 pub use permit::{Action, InterceptPermit, Permit, Route, TunnelPermit};
 pub use permitted_login::PermittedLogin;
+pub use query::PolicyQuery;
 pub use reason::Reason;
 pub use rule::{
     Account, AccountBinding, AccountState, AgentAllow, AgentBindings, CompileError, DefaultAction,

@@ -19,6 +19,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod watch;
+mod wrapper;
 
 pub use entry::{Expect, Row, Version};
 pub use error::{KEY_BYTES_MAX, StoreError, VALUE_BYTES_MAX};
@@ -27,6 +28,7 @@ pub use scan::{DamagedRow, StoreScan};
 pub use shared::{AnnouncedReplica, KeptBytes, SharedStore};
 pub use snapshot::Snapshot;
 pub use table::Table;
+pub use wrapper::StoreWrapper;
 
 /// A storage backend.
 #[async_trait::async_trait]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use keyward_state::store::memory::MemoryStore;
-use keyward_state::store::{Expect, Lease, Row, Snapshot, Store, StoreError, Table, Version};
+use keyward_state::store::{Expect, Row, Store, StoreError, StoreWrapper, Table, Version};
 
 /// How a table fails.
 #[derive(Clone, Copy, Debug)]
@@ -77,7 +77,11 @@ fn unreached() -> StoreError {
 }
 
 #[async_trait::async_trait]
-impl Store for FaultyStore {
+impl StoreWrapper for FaultyStore {
+    fn inner(&self) -> &dyn Store {
+        &self.rows
+    }
+
     async fn get(&self, table: Table, key: &str) -> Result<Option<Row>, StoreError> {
         self.gets.fetch_add(1, SeqCst);
         self.check_read(table)?;
@@ -108,10 +112,6 @@ impl Store for FaultyStore {
         Err(failure())
     }
 
-    async fn reseal(&self, table: Table, row: &Row, value: &[u8]) -> Result<(), StoreError> {
-        self.rows.reseal(table, row, value).await
-    }
-
     async fn delete(&self, table: Table, key: &str, expect: Expect) -> Result<(), StoreError> {
         if let Some(Fault::Undeleted) = self.fault(table) {
             return Err(failure());
@@ -140,25 +140,5 @@ impl Store for FaultyStore {
     ) -> Result<Vec<(String, Version)>, StoreError> {
         self.check_read(table)?;
         self.rows.list_keys(table, prefix, after, limit).await
-    }
-
-    async fn snapshot(&self) -> Result<Snapshot, StoreError> {
-        self.rows.snapshot().await
-    }
-
-    async fn load(&self, rows: Vec<(Table, Row)>) -> Result<(), StoreError> {
-        self.rows.load(rows).await
-    }
-
-    async fn lease(&self, name: &str, ttl: Duration) -> Result<Option<Lease>, StoreError> {
-        self.rows.lease(name, ttl).await
-    }
-
-    async fn renew_lease(&self, lease: &Lease, ttl: Duration) -> Result<bool, StoreError> {
-        self.rows.renew_lease(lease, ttl).await
-    }
-
-    async fn changed(&self, table: Table, seen: Version) -> Result<Version, StoreError> {
-        self.rows.changed(table, seen).await
     }
 }

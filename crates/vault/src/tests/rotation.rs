@@ -13,7 +13,7 @@ use keyward_base::id::{AppId, FlowId};
 use keyward_base::secret::Secret;
 use keyward_model::{BrokenReason, Connection, ConnectionState, Reference};
 use keyward_state::store::memory::MemoryStore;
-use keyward_state::store::{Lease, Row, Snapshot, StoreError, Version};
+use keyward_state::store::{Row, StoreError, StoreWrapper};
 
 /// Rows in memory. A complete rotation of the master key runs between the next read of a grant and its result.
 #[derive(Debug, Default)]
@@ -23,7 +23,11 @@ struct Slow {
 }
 
 #[async_trait::async_trait]
-impl Store for Slow {
+impl StoreWrapper for Slow {
+    fn inner(&self) -> &dyn Store {
+        &self.rows
+    }
+
     async fn get(&self, table: Table, key: &str) -> Result<Option<Row>, StoreError> {
         let row = self.rows.get(table, key).await;
         if table == Table::Grants {
@@ -33,54 +37,6 @@ impl Store for Slow {
             }
         }
         row
-    }
-
-    async fn put(
-        &self,
-        table: Table,
-        key: &str,
-        value: &[u8],
-        expect: Expect,
-    ) -> Result<Version, StoreError> {
-        self.rows.put(table, key, value, expect).await
-    }
-
-    async fn reseal(&self, table: Table, row: &Row, value: &[u8]) -> Result<(), StoreError> {
-        self.rows.reseal(table, row, value).await
-    }
-
-    async fn delete(&self, table: Table, key: &str, expect: Expect) -> Result<(), StoreError> {
-        self.rows.delete(table, key, expect).await
-    }
-
-    async fn list(
-        &self,
-        table: Table,
-        prefix: &str,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Vec<Row>, StoreError> {
-        self.rows.list(table, prefix, after, limit).await
-    }
-
-    async fn snapshot(&self) -> Result<Snapshot, StoreError> {
-        self.rows.snapshot().await
-    }
-
-    async fn load(&self, rows: Vec<(Table, Row)>) -> Result<(), StoreError> {
-        self.rows.load(rows).await
-    }
-
-    async fn lease(&self, name: &str, ttl: Duration) -> Result<Option<Lease>, StoreError> {
-        self.rows.lease(name, ttl).await
-    }
-
-    async fn renew_lease(&self, lease: &Lease, ttl: Duration) -> Result<bool, StoreError> {
-        self.rows.renew_lease(lease, ttl).await
-    }
-
-    async fn changed(&self, table: Table, seen: Version) -> Result<Version, StoreError> {
-        self.rows.changed(table, seen).await
     }
 }
 

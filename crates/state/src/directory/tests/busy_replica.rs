@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use super::*;
 use crate::store::memory::MemoryReplica;
-use crate::store::{Lease, SharedStore, Snapshot, StoreError, Version};
+use crate::store::{StoreError, StoreWrapper};
 
 /// A store whose pages have one row each.
 pub(super) struct BusyReplica {
@@ -64,23 +64,9 @@ impl fmt::Debug for BusyReplica {
 }
 
 #[async_trait::async_trait]
-impl Store for BusyReplica {
-    async fn get(&self, table: Table, key: &str) -> Result<Option<Row>, StoreError> {
-        self.rows.get(table, key).await
-    }
-
-    async fn put(
-        &self,
-        table: Table,
-        key: &str,
-        value: &[u8],
-        expect: Expect,
-    ) -> Result<Version, StoreError> {
-        self.rows.put(table, key, value, expect).await
-    }
-
-    async fn reseal(&self, table: Table, row: &Row, value: &[u8]) -> Result<(), StoreError> {
-        self.rows.reseal(table, row, value).await
+impl StoreWrapper for BusyReplica {
+    fn inner(&self) -> &dyn Store {
+        &self.rows
     }
 
     async fn delete(&self, table: Table, key: &str, expect: Expect) -> Result<(), StoreError> {
@@ -108,29 +94,5 @@ impl Store for BusyReplica {
             change.expect("each page is read once").await;
         }
         self.rows.list(table, prefix, after, limit.min(1)).await
-    }
-
-    async fn snapshot(&self) -> Result<Snapshot, StoreError> {
-        self.rows.snapshot().await
-    }
-
-    async fn load(&self, rows: Vec<(Table, Row)>) -> Result<(), StoreError> {
-        self.rows.load(rows).await
-    }
-
-    async fn lease(&self, name: &str, ttl: Duration) -> Result<Option<Lease>, StoreError> {
-        self.rows.lease(name, ttl).await
-    }
-
-    async fn renew_lease(&self, lease: &Lease, ttl: Duration) -> Result<bool, StoreError> {
-        self.rows.renew_lease(lease, ttl).await
-    }
-
-    async fn changed(&self, table: Table, seen: Version) -> Result<Version, StoreError> {
-        self.rows.changed(table, seen).await
-    }
-
-    fn shared(&self) -> Option<&dyn SharedStore> {
-        self.rows.shared()
     }
 }

@@ -8,7 +8,7 @@ use crate::directory::rows::RowId;
 use crate::observe::change::Actor;
 use crate::observe::notice::{Notice, NoticeDetails, NoticeKind};
 use crate::store::memory::MemoryReplica;
-use crate::store::{Lease, Snapshot, StoreError, Version};
+use crate::store::{StoreError, StoreWrapper, Version};
 use keyward_model::{Record, Webhook, WebhookFacts, WebhookSpec};
 
 /// A store in memory that refuses writes to one table.
@@ -16,9 +16,9 @@ use keyward_model::{Record, Webhook, WebhookFacts, WebhookSpec};
 pub(super) struct Full(pub(super) Arc<MemoryStore>, pub(super) Table);
 
 #[async_trait::async_trait]
-impl Store for Full {
-    async fn get(&self, table: Table, key: &str) -> Result<Option<Row>, StoreError> {
-        self.0.get(table, key).await
+impl StoreWrapper for Full {
+    fn inner(&self) -> &dyn Store {
+        &*self.0
     }
 
     async fn put(
@@ -34,53 +34,11 @@ impl Store for Full {
         }
     }
 
-    async fn reseal(&self, table: Table, row: &Row, value: &[u8]) -> Result<(), StoreError> {
-        self.0.reseal(table, row, value).await
-    }
-
     async fn delete(&self, table: Table, key: &str, expect: Expect) -> Result<(), StoreError> {
         match table == self.1 {
             true => Err(StoreError::KeyRefused { table: table.name() }),
             false => self.0.delete(table, key, expect).await,
         }
-    }
-
-    async fn list(
-        &self,
-        table: Table,
-        prefix: &str,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Vec<Row>, StoreError> {
-        self.0.list(table, prefix, after, limit).await
-    }
-
-    async fn snapshot(&self) -> Result<Snapshot, StoreError> {
-        self.0.snapshot().await
-    }
-
-    async fn load(&self, rows: Vec<(Table, Row)>) -> Result<(), StoreError> {
-        self.0.load(rows).await
-    }
-
-    async fn lease(
-        &self,
-        name: &str,
-        ttl: std::time::Duration,
-    ) -> Result<Option<Lease>, StoreError> {
-        self.0.lease(name, ttl).await
-    }
-
-    async fn renew_lease(
-        &self,
-        lease: &Lease,
-        ttl: std::time::Duration,
-    ) -> Result<bool, StoreError> {
-        self.0.renew_lease(lease, ttl).await
-    }
-
-    async fn changed(&self, table: Table, seen: Version) -> Result<Version, StoreError> {
-        self.0.changed(table, seen).await
     }
 }
 

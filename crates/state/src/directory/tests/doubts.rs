@@ -11,7 +11,7 @@ use super::deliveries::{hook, named_hook, pending};
 use super::*;
 use crate::observe::notice::{NoticeDetails, NoticeKind};
 use crate::store::memory::MemoryReplica;
-use crate::store::{Lease, SharedStore, Snapshot, StoreError, Version};
+use crate::store::{StoreError, StoreWrapper, Version};
 use keyward_model::{Honeytoken, HoneytokenFacts, HoneytokenSpec};
 
 /// A store that fails in one table.
@@ -92,7 +92,11 @@ fn io_error() -> std::io::Error {
 }
 
 #[async_trait::async_trait]
-impl Store for FailingStore {
+impl StoreWrapper for FailingStore {
+    fn inner(&self) -> &dyn Store {
+        &*self.rows
+    }
+
     async fn get(&self, table: Table, key: &str) -> Result<Option<Row>, StoreError> {
         if table == self.table {
             self.reads.acquire().await.expect("it is not closed").forget();
@@ -118,49 +122,11 @@ impl Store for FailingStore {
         written
     }
 
-    async fn reseal(&self, table: Table, row: &Row, value: &[u8]) -> Result<(), StoreError> {
-        self.rows.reseal(table, row, value).await
-    }
-
     async fn delete(&self, table: Table, key: &str, expect: Expect) -> Result<(), StoreError> {
         self.fail_write(table)?;
         let deleted = self.rows.delete(table, key, expect).await;
         self.fail(table, &self.lost)?;
         deleted
-    }
-
-    async fn list(
-        &self,
-        table: Table,
-        prefix: &str,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Vec<Row>, StoreError> {
-        self.rows.list(table, prefix, after, limit).await
-    }
-
-    async fn snapshot(&self) -> Result<Snapshot, StoreError> {
-        self.rows.snapshot().await
-    }
-
-    async fn load(&self, rows: Vec<(Table, Row)>) -> Result<(), StoreError> {
-        self.rows.load(rows).await
-    }
-
-    async fn lease(&self, name: &str, ttl: Duration) -> Result<Option<Lease>, StoreError> {
-        self.rows.lease(name, ttl).await
-    }
-
-    async fn renew_lease(&self, lease: &Lease, ttl: Duration) -> Result<bool, StoreError> {
-        self.rows.renew_lease(lease, ttl).await
-    }
-
-    async fn changed(&self, table: Table, seen: Version) -> Result<Version, StoreError> {
-        self.rows.changed(table, seen).await
-    }
-
-    fn shared(&self) -> Option<&dyn SharedStore> {
-        self.rows.shared()
     }
 }
 

@@ -3,10 +3,14 @@
 use std::io;
 
 use super::*;
-use keyward_state::store::{Lease, Row, Snapshot};
+use keyward_state::store::{Row, StoreWrapper};
 
 #[async_trait::async_trait]
-impl Store for Watched {
+impl StoreWrapper for Watched {
+    fn inner(&self) -> &dyn Store {
+        &self.rows
+    }
+
     async fn get(&self, table: Table, key: &str) -> Result<Option<Row>, StoreError> {
         passes(1).await;
         self.rows.get(table, key).await
@@ -42,43 +46,5 @@ impl Store for Watched {
             self.world.is_wrong(format!("{version:?} was written after {newest:?}"));
         }
         if fails > 0 { Err(failed()) } else { Ok(version) }
-    }
-
-    async fn reseal(&self, table: Table, row: &Row, value: &[u8]) -> Result<(), StoreError> {
-        self.rows.reseal(table, row, value).await
-    }
-
-    async fn delete(&self, table: Table, key: &str, expect: Expect) -> Result<(), StoreError> {
-        self.rows.delete(table, key, expect).await
-    }
-
-    async fn list(
-        &self,
-        table: Table,
-        prefix: &str,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Vec<Row>, StoreError> {
-        self.rows.list(table, prefix, after, limit).await
-    }
-
-    async fn snapshot(&self) -> Result<Snapshot, StoreError> {
-        self.rows.snapshot().await
-    }
-
-    async fn load(&self, rows: Vec<(Table, Row)>) -> Result<(), StoreError> {
-        self.rows.load(rows).await
-    }
-
-    async fn lease(&self, name: &str, ttl: Duration) -> Result<Option<Lease>, StoreError> {
-        self.rows.lease(name, ttl).await
-    }
-
-    async fn renew_lease(&self, lease: &Lease, ttl: Duration) -> Result<bool, StoreError> {
-        self.rows.renew_lease(lease, ttl).await
-    }
-
-    async fn changed(&self, table: Table, seen: Version) -> Result<Version, StoreError> {
-        self.rows.changed(table, seen).await
     }
 }

@@ -1,16 +1,16 @@
-//! [`PolicyQuery`]: the input of a policy decision, owned, so that the decision can be repeated while a stream is
-//! open.
+//! [`PolicyQuery`]: the input of a policy decision, owned: the data path repeats decisions while a stream is open, and
+//! `explain` makes one from a description.
 
 use http::Method;
 
+use super::PolicyRequest;
+use crate::git_push::{PushUnclear, PushedRefs, RequestedPush};
+use crate::graphql::{NotUnderstood, Operations, RequestedOperations};
+use crate::inject::placeholder::PlaceholderCore;
 use keyward_base::host::Target;
 use keyward_base::pattern::DecodedPath;
-use keyward_rules::git_push::{PushUnclear, PushedRefs, RequestedPush};
-use keyward_rules::graphql::{NotUnderstood, Operations, RequestedOperations};
-use keyward_rules::inject::placeholder::PlaceholderCore;
-use keyward_rules::policy::PolicyRequest;
 
-/// An owned [`PolicyRequest`]: the input of the decision that permitted the current exchange.
+/// An owned [`PolicyRequest`].
 #[derive(Clone, Debug)]
 pub struct PolicyQuery {
     pub target: Target,

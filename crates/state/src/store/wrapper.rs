@@ -1,0 +1,128 @@
+//! [`StoreWrapper`]: a store over another one that changes some operations and passes on the others. Tests wrap stores
+//! to make them fail, wait or count.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::{Expect, Lease, Row, SharedStore, Snapshot, Store, StoreError, Table, Version};
+
+/// A store over another one. Each method passes its operation on; an implementation overrides those that it changes.
+#[async_trait::async_trait]
+pub trait StoreWrapper: fmt::Debug + Send + Sync {
+    /// The store that gets the operations.
+    fn inner(&self) -> &dyn Store;
+
+    /// [`Store::get`].
+    async fn get(&self, table: Table, key: &str) -> Result<Option<Row>, StoreError> {
+        self.inner().get(table, key).await
+    }
+
+    /// [`Store::put`].
+    async fn put(
+        &self,
+        table: Table,
+        key: &str,
+        value: &[u8],
+        expect: Expect,
+    ) -> Result<Version, StoreError> {
+        self.inner().put(table, key, value, expect).await
+    }
+
+    /// [`Store::delete`].
+    async fn delete(&self, table: Table, key: &str, expect: Expect) -> Result<(), StoreError> {
+        self.inner().delete(table, key, expect).await
+    }
+
+    /// [`Store::list`].
+    async fn list(
+        &self,
+        table: Table,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Row>, StoreError> {
+        self.inner().list(table, prefix, after, limit).await
+    }
+
+    /// [`Store::list_keys`]. Unless overridden, it reads with [`StoreWrapper::list`], so that what that changes holds for
+    /// keys too.
+    async fn list_keys(
+        &self,
+        table: Table,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, Version)>, StoreError> {
+        let rows = self.list(table, prefix, after, limit).await?;
+        Ok(rows.into_iter().map(|row| (row.key, row.version)).collect())
+    }
+}
+
+#[async_trait::async_trait]
+impl<T: StoreWrapper> Store for T {
+    async fn get(&self, table: Table, key: &str) -> Result<Option<Row>, StoreError> {
+        StoreWrapper::get(self, table, key).await
+    }
+
+    async fn put(
+        &self,
+        table: Table,
+        key: &str,
+        value: &[u8],
+        expect: Expect,
+    ) -> Result<Version, StoreError> {
+        StoreWrapper::put(self, table, key, value, expect).await
+    }
+
+    async fn reseal(&self, table: Table, row: &Row, value: &[u8]) -> Result<(), StoreError> {
+        self.inner().reseal(table, row, value).await
+    }
+
+    async fn delete(&self, table: Table, key: &str, expect: Expect) -> Result<(), StoreError> {
+        StoreWrapper::delete(self, table, key, expect).await
+    }
+
+    async fn list(
+        &self,
+        table: Table,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Row>, StoreError> {
+        StoreWrapper::list(self, table, prefix, after, limit).await
+    }
+
+    async fn list_keys(
+        &self,
+        table: Table,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, Version)>, StoreError> {
+        StoreWrapper::list_keys(self, table, prefix, after, limit).await
+    }
+
+    async fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        self.inner().snapshot().await
+    }
+
+    async fn load(&self, rows: Vec<(Table, Row)>) -> Result<(), StoreError> {
+        self.inner().load(rows).await
+    }
+
+    async fn lease(&self, name: &str, ttl: Duration) -> Result<Option<Lease>, StoreError> {
+        self.inner().lease(name, ttl).await
+    }
+
+    async fn renew_lease(&self, lease: &Lease, ttl: Duration) -> Result<bool, StoreError> {
+        self.inner().renew_lease(lease, ttl).await
+    }
+
+    async fn changed(&self, table: Table, seen: Version) -> Result<Version, StoreError> {
+        self.inner().changed(table, seen).await
+    }
+
+    fn shared(&self) -> Option<&dyn SharedStore> {
+        self.inner().shared()
+    }
+}
