@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::SystemTime;
 
 use serde_json::Value;
 
@@ -76,6 +77,8 @@ async fn backups_are_written_on_schedule_and_only_own_files_are_deleted() {
     for name in others.iter().chain(&old).chain([&begun]) {
         fs::write(folder.join(name), name).expect("a file");
     }
+    let begun = fs::File::options().append(true).open(folder.join(begun)).expect("a file");
+    begun.set_modified(SystemTime::UNIX_EPOCH).expect("ours");
     served.restart();
     let again = until_backups(&served, |view| view["last"].is_object()).await;
     assert_eq!(again["last"], first["last"], "the last one is not old enough");

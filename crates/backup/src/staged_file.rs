@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// A private file beside its final path. Removed when dropped, unless it was published.
+/// A private file beside its final path, `.NAME.NUMBER`. Removed when dropped, unless it was published.
 #[derive(Debug)]
 pub struct StagedFile {
     file: File,
@@ -15,18 +15,15 @@ pub struct StagedFile {
 }
 
 impl StagedFile {
-    /// Creates the file in the directory of `place`, readable only by its owner.
+    /// Creates the file in the directory of `place`, readable only by its owner. Its name is not that of any other staged
+    /// file: gateways in containers, which have the same process id, write to the same folder at the same moment.
     ///
     /// # Errors
     /// When the folder does not exist or cannot be written to.
     pub fn create(place: &Path) -> io::Result<Self> {
         let name = place.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
-        let staged = place.with_file_name(format!(".{name}.{}", std::process::id()));
-        // Removes the file that a killed process with this id left.
-        match fs::remove_file(&staged) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        let number = getrandom::u32().map_err(|error| io::Error::other(error.to_string()))?;
+        let staged = place.with_file_name(format!(".{name}.{number}"));
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&staged)?;
         Ok(Self { file, staged, place: place.to_owned(), published: false })
     }

@@ -1,6 +1,7 @@
 //! Backups of a real directory: what comes back, and what a changed, cut or foreign file says.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io::Write;
 use std::sync::Arc;
 
@@ -257,6 +258,23 @@ fn the_time_is_read_from_names_of_backup_files_and_from_no_other_name() {
     ] {
         assert_eq!(time_of(other), None, "{other}");
     }
+}
+
+#[test]
+fn two_writers_of_one_file_at_the_same_moment_each_publish_their_own_content_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join(file_name("2026-01-02T03:04:05Z".parse().unwrap()));
+    let mut first = StagedFile::create(&place).unwrap();
+    first.write_all(b"half of the first, ").unwrap();
+    let mut second = StagedFile::create(&place).unwrap();
+    second.write_all(b"half of the second, ").unwrap();
+    first.write_all(b"and its end").unwrap();
+    first.publish().unwrap();
+    assert_eq!(fs::read(&place).unwrap(), b"half of the first, and its end");
+    second.write_all(b"and its end").unwrap();
+    second.publish().unwrap();
+    assert_eq!(fs::read(&place).unwrap(), b"half of the second, and its end");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing beside it");
 }
 
 #[test]
