@@ -1,5 +1,8 @@
-//! [`HeldStore`]: a store in memory that lets a test act between the read and the write of an event.
+//! [`HeldStore`]: a store in memory that lets a test act between the read and the write of an event, and counts the
+//! events that are read.
 
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -12,6 +15,10 @@ use keyward_state::store::{Expect, Lease, Row, Snapshot, Store, StoreError, Tabl
 pub(crate) struct HeldStore {
     rows: MemoryStore,
     hold: Mutex<Option<Hold>>,
+    /// Rows of events that were read with their values.
+    read: AtomicUsize,
+    /// The most of them that were read at once.
+    largest_page: AtomicUsize,
 }
 
 /// What the next write of an event does first.
@@ -35,6 +42,23 @@ impl HeldStore {
         *self.hold.lock() = Some(Hold { begun: begin, go: gone });
         HeldWrite { begun, go }
     }
+
+    /// Rows of events that were read with their values so far.
+    pub(crate) fn read(&self) -> usize {
+        self.read.load(SeqCst)
+    }
+
+    /// The most of them that were read at once.
+    pub(crate) fn largest_page(&self) -> usize {
+        self.largest_page.load(SeqCst)
+    }
+
+    fn count(&self, table: Table, rows: usize) {
+        if table == Table::HookEvents {
+            self.read.fetch_add(rows, SeqCst);
+            self.largest_page.fetch_max(rows, SeqCst);
+        }
+    }
 }
 
 impl HeldWrite {
@@ -49,7 +73,9 @@ impl HeldWrite {
 #[async_trait::async_trait]
 impl Store for HeldStore {
     async fn get(&self, table: Table, key: &str) -> Result<Option<Row>, StoreError> {
-        self.rows.get(table, key).await
+        let row = self.rows.get(table, key).await?;
+        self.count(table, usize::from(row.is_some()));
+        Ok(row)
     }
 
     async fn put(
@@ -82,7 +108,19 @@ impl Store for HeldStore {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<Row>, StoreError> {
-        self.rows.list(table, prefix, after, limit).await
+        let rows = self.rows.list(table, prefix, after, limit).await?;
+        self.count(table, rows.len());
+        Ok(rows)
+    }
+
+    async fn list_keys(
+        &self,
+        table: Table,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, Version)>, StoreError> {
+        self.rows.list_keys(table, prefix, after, limit).await
     }
 
     async fn snapshot(&self) -> Result<Snapshot, StoreError> {
