@@ -29,6 +29,9 @@ section! {
         /// Events queued for one webhook. Further events are dropped for it.
         #[key("number")]
         pub waiting_max: usize,
+        /// Events of one hook that are kept after all their deliveries have failed. A further one replaces the oldest.
+        #[key("number")]
+        pub dead_max: usize,
     }
 }
 
@@ -42,6 +45,7 @@ impl Default for WebhookSettings {
             retries: RETRIES.map(Duration::from_secs).to_vec(),
             at_once: 4,
             waiting_max: 10_000,
+            dead_max: 1_000,
         }
     }
 }

@@ -107,12 +107,11 @@ impl Inbox {
         id: String,
         incoming: &Incoming<'_>,
     ) -> Result<Accepted, InboxRefusal> {
-        if self.queue.lock().waiting(&hook.id) >= self.settings.load().waiting_max {
+        if self.queue.lock().is_full(&hook.id, self.settings.load().waiting_max) {
             return Err(InboxRefusal::Full);
         }
         let event = HookEvent::new(&hook.id, id.clone(), incoming, scheme, self.clock.now());
-        let waiting = WaitingEvent { org: hook.org.clone(), id: id.clone(), next: event.next };
-        let (row, received) = (event.row(), event.received);
+        let (row, waiting) = (event.row(), WaitingEvent::of(&hook.org, &event));
         match self.events.put(&hook.org, &row, &EventRow::Waiting(event), None).await {
             Ok(_) => {}
             Err(RowError::Store(StoreError::Conflict { .. })) => {
@@ -122,7 +121,7 @@ impl Inbox {
             }
             Err(error) => return Err(InboxError::from(error).into()),
         }
-        self.queue.lock().push(&hook.id, received, waiting);
+        self.queue.lock().push(&hook.id, waiting);
         self.signal_change();
         Ok(Accepted::Stored { id })
     }

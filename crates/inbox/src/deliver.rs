@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::event::{self, EventRow, HookEvent};
-use super::queue::WaitingEvent;
+use super::event::{self, EventRow, EventState, HookEvent};
+use super::queue::{QueueEntry, WaitingEvent};
 use super::{Inbox, InboxError};
 use keyward_base::id::{HookId, OrgId};
 use keyward_model::{DeliveryAttempt, Hook, Record};
@@ -26,6 +26,9 @@ const SLEEP_MAX: Duration = Duration::from_secs(60);
 
 /// Hooks that deliver at the same time.
 const AT_ONCE_MAX: usize = 64;
+
+/// Rows that are read at once at the start. One may have 2 MiB of a body.
+const RESUMED_PAGE: usize = 32;
 
 /// A delivery that failed.
 struct FailedTry {
@@ -65,9 +68,13 @@ impl Inbox {
     async fn resume(&self) -> Result<(), InboxError> {
         let view = self.directory.view();
         for org in view.orgs() {
-            let mut entries = self.events.all(&org.id).await?;
-            entries.sort_by_key(|(_, entry, _)| entry.received());
-            for (row, entry, _) in entries {
+            let entry = |row: String, entry: EventRow, _: Version| {
+                let entry = QueueEntry::of(&org.id, &row, entry);
+                (row, entry)
+            };
+            let mut entries = self.events.map_all(&org.id, RESUMED_PAGE, entry).await?;
+            entries.sort_by_key(|(_, entry)| entry.time());
+            for (row, entry) in entries {
                 self.queue_row(&org.id, &row, entry).await?;
             }
         }
@@ -80,7 +87,7 @@ impl Inbox {
         &self,
         org: &OrgId,
         row: &str,
-        entry: EventRow,
+        entry: QueueEntry,
     ) -> Result<(), InboxError> {
         let exists = |hook: &HookId| self.directory.view().one::<Hook>(org, hook).is_some();
         if !exists(entry.hook()) {
@@ -90,18 +97,7 @@ impl Inbox {
                 false => Ok(self.events.delete(org, row).await?),
             };
         }
-        let mut queue = self.queue.lock();
-        match entry {
-            EventRow::Waiting(event) => {
-                let waiting = WaitingEvent { org: org.clone(), id: event.id, next: event.next };
-                queue.push(&event.hook, event.received, waiting);
-            }
-            EventRow::Dead { event, .. } => queue.dead(&event.hook, &event.id),
-            EventRow::Taken { hook, until } => {
-                let id = row.rsplit('.').next().unwrap_or_default();
-                queue.remove_delivered(&hook, org, id, until);
-            }
-        }
+        self.queue.lock().add(org, entry);
         Ok(())
     }
 
@@ -238,7 +234,48 @@ impl Inbox {
             Err(RowError::Store(StoreError::Conflict { .. })) => {}
             Err(error) => return Err(error.into()),
         }
-        self.follow(&hook.org, &row).await
+        self.follow(&hook.org, &row).await?;
+        if failed.pause.is_none() {
+            self.drop_oldest_dead(hook).await;
+        }
+        Ok(())
+    }
+
+    /// Removes the oldest dead events of a hook that has too many, or too many bytes of them.
+    async fn drop_oldest_dead(&self, hook: &Record<Hook>) {
+        let most = self.settings.load().dead_max;
+        let excess = self.queue.lock().excess_dead(&hook.id, most);
+        for event in excess {
+            match self.drop_dead(hook, &event).await {
+                Ok(true) => {
+                    let kept = self.status(&hook.id).dead;
+                    tracing::error!(
+                        id = "hook_event_dropped",
+                        hook = hook.name(),
+                        event,
+                        kept,
+                        "too many events have failed: the oldest one is removed"
+                    );
+                    self.metrics.hooks.dropped();
+                }
+                Ok(false) => {}
+                Err(error) => {
+                    let hook = hook.name();
+                    return tracing::warn!(%error, hook, event, "cannot remove an old event: it stays until the next one has failed");
+                }
+            }
+        }
+    }
+
+    /// Removes an event if it is still dead: a person may have sent it again, or another replica removed it.
+    async fn drop_dead(&self, hook: &Record<Hook>, id: &str) -> Result<bool, InboxError> {
+        if let Ok((_, EventState::Dead { .. }, version)) = self.event(hook, id).await
+            && self.replace_by_id(hook, id, version).await?
+        {
+            return Ok(true);
+        }
+        self.follow(&hook.org, &event::row(&hook.id, id)).await?;
+        Ok(false)
     }
 
     /// Logs a failed delivery.
@@ -295,22 +332,6 @@ impl Inbox {
             if let Err(error) = self.events.delete(&org, &event::row(&hook, &id)).await {
                 tracing::warn!(%error, "cannot delete the expired id of a delivered event: it stays until the next start");
             }
-        }
-    }
-}
-
-impl EventRow {
-    fn hook(&self) -> &HookId {
-        match self {
-            Self::Waiting(event) | Self::Dead { event, .. } => &event.hook,
-            Self::Taken { hook, .. } => hook,
-        }
-    }
-
-    fn received(&self) -> Timestamp {
-        match self {
-            Self::Waiting(event) | Self::Dead { event, .. } => event.received,
-            Self::Taken { until, .. } => *until,
         }
     }
 }

@@ -15,6 +15,10 @@ use keyward_hooks::{Incoming, Scheme};
 /// Bytes of all forwarded fields together. Further fields are omitted.
 const FIELDS_BYTES_MAX: usize = 16 * 1024;
 
+/// Bytes of the events that wait at one hook, and of those whose deliveries all failed. The number alone would permit
+/// 10,000 of 2 MiB, which are 20 GB of the disk.
+pub(crate) const EVENTS_BYTES_MAX: usize = 256 * 1024 * 1024;
+
 /// Fields that concern only the connection to the gateway, or are credentials for the gateway.
 const NOT_FORWARDED: [HeaderName; 18] = [
     header::HOST,
@@ -111,6 +115,12 @@ impl HookEvent {
     /// The body, byte by byte as it was sent, but without the secret of the service.
     pub fn body(&self) -> Bytes {
         BASE64_STANDARD.decode(&self.body).unwrap_or_default().into()
+    }
+
+    /// About the bytes of its body and its fields.
+    pub(crate) fn bytes(&self) -> usize {
+        let fields = self.fields.iter().map(|(name, value)| name.len() + value.len());
+        self.body.len() / 4 * 3 + fields.sum::<usize>()
     }
 
     /// The id of its row.

@@ -5,6 +5,7 @@
 //! (<https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md>).
 
 mod accept;
+mod dead;
 mod deliver;
 mod error;
 mod event;
@@ -262,11 +263,8 @@ impl Inbox {
         self.queue.lock().forget(hook);
         self.owned.lock().remove(hook);
         self.keys.delete(org, hook.as_str()).await?;
-        let of_it = format!("{hook}.");
-        for (id, ..) in self.events.all(org).await? {
-            if id.starts_with(&of_it) {
-                self.events.delete(org, &id).await?;
-            }
+        for row in self.events.ids(org, &event::row(hook, "")).await? {
+            self.events.delete(org, &row).await?;
         }
         self.signal_change();
         Ok(())

@@ -1,10 +1,12 @@
 //! [`InboxQueue`]: the waiting events in order of arrival. In memory, without their requests; the store has both.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 
 use jiff::Timestamp;
 
+use super::dead::{DeadEvent, DeadEvents};
+use super::event::{EVENTS_BYTES_MAX, EventRow, HookEvent};
 use super::status::HookStatus;
 use keyward_base::id::{HookId, OrgId};
 use keyward_model::{DeliveryAttempt, HookRefusal};
@@ -26,7 +28,9 @@ struct HookQueue {
     waiting: BTreeMap<EventPosition, WaitingEvent>,
     /// Where the events are in `waiting`, by id.
     places: HashMap<String, EventPosition>,
-    dead: HashSet<String>,
+    /// The bytes of those in `waiting`.
+    waiting_bytes: usize,
+    dead: DeadEvents,
     /// Delivered events, by the time until which they are remembered.
     taken: BTreeMap<(Timestamp, String), OrgId>,
     /// The last place that a reader has reached.
@@ -46,15 +50,90 @@ pub(crate) struct EventPosition(Timestamp, u64);
 pub(crate) struct WaitingEvent {
     pub(crate) org: OrgId,
     pub(crate) id: String,
+    /// When it was accepted.
+    pub(crate) received: Timestamp,
     /// Not before then.
     pub(crate) next: Timestamp,
+    pub(crate) bytes: usize,
+}
+
+/// What the queue keeps of a row.
+#[derive(Clone, Debug)]
+pub(crate) enum QueueEntry {
+    Waiting(HookId, WaitingEvent),
+    Dead(HookId, DeadEvent),
+    /// It was delivered, and is remembered until then.
+    Taken {
+        hook: HookId,
+        id: String,
+        until: Timestamp,
+    },
+}
+
+impl WaitingEvent {
+    pub(crate) fn of(org: &OrgId, event: &HookEvent) -> Self {
+        Self {
+            org: org.clone(),
+            id: event.id.clone(),
+            received: event.received,
+            next: event.next,
+            bytes: event.bytes(),
+        }
+    }
+}
+
+impl QueueEntry {
+    /// `id`: that of the row.
+    pub(crate) fn of(org: &OrgId, id: &str, row: EventRow) -> Self {
+        match row {
+            EventRow::Waiting(event) => {
+                let waiting = WaitingEvent::of(org, &event);
+                Self::Waiting(event.hook, waiting)
+            }
+            EventRow::Dead { event, .. } => {
+                let dead = DeadEvent::of(&event);
+                Self::Dead(event.hook, dead)
+            }
+            EventRow::Taken { hook, until } => {
+                let id = id.rsplit('.').next().unwrap_or_default().to_owned();
+                Self::Taken { hook, id, until }
+            }
+        }
+    }
+
+    pub(crate) fn hook(&self) -> &HookId {
+        match self {
+            Self::Waiting(hook, _) | Self::Dead(hook, _) | Self::Taken { hook, .. } => hook,
+        }
+    }
+
+    /// By which the entries of a start are ordered.
+    pub(crate) fn time(&self) -> Timestamp {
+        match self {
+            Self::Waiting(_, event) => event.received,
+            Self::Dead(_, event) => event.received,
+            Self::Taken { until, .. } => *until,
+        }
+    }
 }
 
 impl InboxQueue {
+    /// Adds what was read from the store.
+    pub(crate) fn add(&mut self, org: &OrgId, entry: QueueEntry) {
+        match entry {
+            QueueEntry::Waiting(hook, event) => self.push(&hook, event),
+            QueueEntry::Dead(hook, event) => self.dead(&hook, event),
+            QueueEntry::Taken { hook, id, until } => {
+                self.remove_delivered(&hook, org, &id, until);
+            }
+        }
+    }
+
     /// Adds an event.
-    pub(crate) fn push(&mut self, hook: &HookId, received: Timestamp, waiting: WaitingEvent) {
+    pub(crate) fn push(&mut self, hook: &HookId, waiting: WaitingEvent) {
         self.count += 1;
         let line = self.hooks.entry(hook.clone()).or_default();
+        let received = waiting.received;
         let time = line.read_to.map_or(received, |EventPosition(read, _)| read.max(received));
         let place = EventPosition(time, self.count);
         // The event may have arrived while the stored events were being read.
@@ -63,11 +142,15 @@ impl InboxQueue {
         }
         line.dead.remove(&waiting.id);
         line.places.insert(waiting.id.clone(), place);
+        line.waiting_bytes += waiting.bytes;
         line.waiting.insert(place, waiting);
     }
 
-    pub(crate) fn waiting(&self, hook: &HookId) -> usize {
-        self.hooks.get(hook).map_or(0, |line| line.waiting.len())
+    /// Whether no further event may wait: there are `most`, or their bytes are [`EVENTS_BYTES_MAX`].
+    pub(crate) fn is_full(&self, hook: &HookId, most: usize) -> bool {
+        let is_full =
+            |line: &HookQueue| line.waiting.len() >= most || line.waiting_bytes >= EVENTS_BYTES_MAX;
+        self.hooks.get(hook).is_some_and(is_full)
     }
 
     /// Events of all hooks that wait, and those whose deliveries all failed.
@@ -139,10 +222,10 @@ impl InboxQueue {
     }
 
     /// Moves an event to the dead ones, because all its deliveries failed.
-    pub(crate) fn dead(&mut self, hook: &HookId, id: &str) {
+    pub(crate) fn dead(&mut self, hook: &HookId, event: DeadEvent) {
         let line = self.hooks.entry(hook.clone()).or_default();
-        line.remove(id);
-        line.dead.insert(id.to_owned());
+        line.remove(&event.id);
+        line.dead.insert(event);
     }
 
     /// Removes an event.
@@ -187,12 +270,15 @@ impl InboxQueue {
         Some(read)
     }
 
-    /// The events whose deliveries have all failed.
-    pub(crate) fn dead_of(&self, hook: &HookId) -> Vec<String> {
-        let mut all: Vec<_> =
-            self.hooks.get(hook).into_iter().flat_map(|line| line.dead.iter().cloned()).collect();
-        all.sort();
-        all
+    /// The first events whose deliveries have all failed, the oldest first; at most `most`.
+    pub(crate) fn first_dead(&self, hook: &HookId, most: usize) -> Vec<String> {
+        let line = self.hooks.get(hook).into_iter();
+        line.flat_map(|line| line.dead.ids().cloned()).take(most).collect()
+    }
+
+    /// The oldest of these events, if there are more than `most`, or too many bytes.
+    pub(crate) fn excess_dead(&self, hook: &HookId, most: usize) -> Vec<String> {
+        self.hooks.get(hook).map_or_else(Vec::new, |line| line.dead.excess(most))
     }
 
     pub(crate) fn refused(&mut self, hook: &HookId, refusal: HookRefusal) {
@@ -216,8 +302,9 @@ impl InboxQueue {
 
 impl HookQueue {
     fn remove(&mut self, id: &str) {
-        if let Some(place) = self.places.remove(id) {
-            self.waiting.remove(&place);
+        let place = self.places.remove(id);
+        if let Some(removed) = place.and_then(|place| self.waiting.remove(&place)) {
+            self.waiting_bytes -= removed.bytes;
         }
     }
 }
@@ -226,14 +313,42 @@ impl HookQueue {
 mod tests {
     use super::*;
 
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    /// An event that was accepted at this time, without a body.
+    fn waiting(id: &str, second: i64) -> WaitingEvent {
+        let (org, id) = (OrgId::default_org(), id.to_owned());
+        WaitingEvent { org, id, received: at(second), next: at(second), bytes: 0 }
+    }
+
+    #[test]
+    fn a_hook_is_full_while_events_of_too_many_bytes_wait() {
+        let (mut queue, hook) = (InboxQueue::default(), HookId::random());
+        assert!(!queue.is_full(&hook, 1));
+        let bytes = EVENTS_BYTES_MAX / 2;
+        for id in ["1", "1", "2"] {
+            assert!(!queue.is_full(&hook, 9));
+            queue.push(&hook, WaitingEvent { bytes, ..waiting(id, 1) });
+        }
+        assert!(queue.is_full(&hook, 9));
+        queue.dead(&hook, DeadEvent { id: "2".to_owned(), received: at(1), bytes });
+        assert!(!queue.is_full(&hook, 9) && queue.is_full(&hook, 1));
+        queue.push(&hook, WaitingEvent { bytes, ..waiting("2", 1) });
+        assert!(queue.is_full(&hook, 9));
+        queue.remove(&hook, "1");
+        queue.remove(&hook, "1");
+        assert!(!queue.is_full(&hook, 9));
+    }
+
     #[test]
     fn the_delivery_that_is_due_longest_begins_first_and_the_next_one_when_it_is_due() {
-        let (mut queue, org) = (InboxQueue::default(), OrgId::default_org());
+        let mut queue = InboxQueue::default();
         let hooks: Vec<_> = (0..8).map(|_| HookId::random()).collect();
-        let at = |second| Timestamp::from_second(second).unwrap();
         for (second, hook) in (0..).zip(&hooks) {
-            let waiting = WaitingEvent { org: org.clone(), id: "1".to_owned(), next: at(second) };
-            queue.push(hook, Timestamp::UNIX_EPOCH, waiting);
+            let received = Timestamp::UNIX_EPOCH;
+            queue.push(hook, WaitingEvent { received, ..waiting("1", second) });
         }
         for hook in &hooks[..7] {
             assert_eq!(queue.begin(at(6), |_, _| true).unwrap().0, *hook);
@@ -245,9 +360,7 @@ mod tests {
     fn a_reader_gets_events_that_are_queued_with_an_earlier_time_than_it_has_read() {
         let (mut queue, hook) = (InboxQueue::default(), HookId::random());
         let push = |queue: &mut InboxQueue, second: i64, id: &str| {
-            let at = Timestamp::from_second(second).unwrap();
-            let (org, id) = (OrgId::default_org(), id.to_owned());
-            queue.push(&hook, at, WaitingEvent { org, id, next: at });
+            queue.push(&hook, waiting(id, second));
         };
         push(&mut queue, 2, "second");
         push(&mut queue, 4, "fourth");

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::event::EventRow;
+use super::queue::QueueEntry;
 use super::{Inbox, InboxError};
 use keyward_base::id::{HookId, OrgId};
 use keyward_state::store::{Table, Version};
@@ -64,7 +65,7 @@ impl Inbox {
                 if let EventRow::Waiting(event) = &entry {
                     self.queue.lock().postpone(&event.hook, &event.id, event.next);
                 }
-                self.queue_row(org, row, entry).await?;
+                self.queue_row(org, row, QueueEntry::of(org, row, entry)).await?;
             }
             None => {
                 if let Some((hook, id)) = row.split_once('.')

@@ -28,11 +28,11 @@ impl Inbox {
         most: usize,
     ) -> Result<Vec<(HookEvent, EventState)>, InboxError> {
         let ids: Vec<String> = match dead {
-            true => self.queue.lock().dead_of(&hook.id),
+            true => self.queue.lock().first_dead(&hook.id, most),
             false => self.queue.lock().first(&hook.id, most),
         };
         let mut events = Vec::new();
-        for id in ids.into_iter().take(most) {
+        for id in ids {
             if let Ok((event, state, _)) = self.event(hook, &id).await {
                 events.push((event, state));
             }

@@ -155,13 +155,27 @@ impl<T: Serialize + DeserializeOwned> SealedRows<T> {
     /// # Errors
     /// When the store fails, or a row does not open.
     pub async fn all(&self, org: &OrgId) -> Result<Vec<(String, T, Version)>, RowError> {
+        self.map_all(org, PAGE, |id, record, version| (id, record, version)).await
+    }
+
+    /// What `keep` keeps of each record of an org. At most `page` sealed rows are in memory at the same time, and one
+    /// opened record.
+    ///
+    /// # Errors
+    /// When the store fails, or a row does not open.
+    pub async fn map_all<K>(
+        &self,
+        org: &OrgId,
+        page: usize,
+        keep: impl Fn(String, T, Version) -> K,
+    ) -> Result<Vec<K>, RowError> {
         let start = self.key(org, "");
-        let (mut all, mut after) = (Vec::new(), None::<String>);
+        let (mut kept, mut after) = (Vec::new(), None::<String>);
         loop {
-            let page = self.store.list(self.table, &start, after.as_deref(), PAGE).await?;
-            let Some(last) = page.last() else { return Ok(all) };
+            let rows = self.store.list(self.table, &start, after.as_deref(), page).await?;
+            let Some(last) = rows.last() else { return Ok(kept) };
             after = Some(last.key.clone());
-            for row in page {
+            for row in rows {
                 let id = row.key[start.len()..].to_owned();
                 let found = match self.open(org, &row) {
                     // A rotation of the master key re-wrapped the row meanwhile.
@@ -170,9 +184,19 @@ impl<T: Serialize + DeserializeOwned> SealedRows<T> {
                     }
                     opened => Some((opened?, row.version)),
                 };
-                all.extend(found.map(|(record, version)| (id, record, version)));
+                kept.extend(found.map(|(record, version)| keep(id, record, version)));
             }
         }
+    }
+
+    /// The ids of an org's rows that begin with `start`. Their records are not read.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn ids(&self, org: &OrgId, start: &str) -> Result<Vec<String>, RowError> {
+        let before_id = self.key(org, "").len();
+        let keys = self.keys_below(&self.key(org, start)).await?;
+        Ok(keys.into_iter().map(|(key, _)| key[before_id..].to_owned()).collect())
     }
 
     /// The orgs that have records.
@@ -185,12 +209,18 @@ impl<T: Serialize + DeserializeOwned> SealedRows<T> {
 
     /// The keys of the rows of all orgs. Their records are not read.
     pub(crate) async fn keys(&self) -> Result<Vec<RowKey>, RowError> {
+        let keys = self.keys_below("").await?;
+        Ok(keys.iter().filter_map(|(key, version)| self.row_key(key, *version)).collect())
+    }
+
+    /// The keys in the store that begin with `start`.
+    async fn keys_below(&self, start: &str) -> Result<Vec<(String, Version)>, RowError> {
         let (mut keys, mut after) = (Vec::new(), None::<String>);
         loop {
-            let page = self.store.list_keys(self.table, "", after.as_deref(), KEYS_PAGE).await?;
+            let page = self.store.list_keys(self.table, start, after.as_deref(), KEYS_PAGE).await?;
             let Some((last, _)) = page.last() else { return Ok(keys) };
             after = Some(last.clone());
-            keys.extend(page.iter().filter_map(|(key, version)| self.row_key(key, *version)));
+            keys.extend(page);
         }
     }
 

@@ -88,6 +88,44 @@ async fn an_event_whose_deliveries_all_failed_is_kept_and_can_be_sent_again() {
     world.lab.finish().await;
 }
 
+/// Events that the program refuses at once do not fill the store.
+#[tokio::test]
+async fn the_oldest_dead_event_beyond_dead_max_is_removed_and_the_others_can_be_sent_again() {
+    let mut world = World::start(Plan::api_key().top("events: { dead_max: 2 }")).await;
+    world.program.answers([status(410), status(410), status(410)]);
+    let mut ids = Vec::new();
+    for n in 1..=3 {
+        let accepted = world.push(&format!("{{\"n\":{n}}}")).await.is(200);
+        ids.push(accepted.json()["id"].as_str().expect("an id").to_owned());
+        world.program.message(&world.key).await;
+    }
+    let is_bounded = |hook: &Value| hook["dead"] == 2 && hook["waiting"] == 0;
+    world.standing("two are kept", is_bounded).await;
+    let counted = "keyward_hook_events_dropped_total 1";
+    until("the removal is counted", async || {
+        world.lab.gateway.metrics().await.lines().any(|line| line == counted)
+    })
+    .await;
+    let dead = async |world: &World| {
+        let dead = api(&world.lab, "GET", "/hooks/ci/events?dead=true", Value::Null, 200).await;
+        let items = dead["items"].as_array().expect("a list").clone();
+        items.into_iter().map(|event| event["id"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(dead(&world).await, ids[1..]);
+    api(&world.lab, "GET", &format!("/hooks/ci/events/{}", ids[0]), Value::Null, 404).await;
+    world.lab.gateway.restart().await;
+    world.standing("they are kept", is_bounded).await;
+    assert_eq!(dead(&world).await, ids[1..]);
+    assert_eq!(world.push(r#"{"n":1}"#).await.json()["repeated"], true, "it is still known");
+    for id in &ids[1..] {
+        api(&world.lab, "POST", &format!("/hooks/ci/events/{id}/resend"), json!({}), 200).await;
+        let message = world.program.message(&world.key).await;
+        assert_eq!(message.head.one("webhook-id"), Some(&**id));
+    }
+    world.standing("none is dead", |it| it["dead"] == 0 && it["waiting"] == 0).await;
+    world.lab.finish().await;
+}
+
 /// The last delivery times out after the event was sent again.
 #[tokio::test]
 async fn an_event_that_is_sent_again_during_its_last_delivery_is_delivered() {

@@ -68,5 +68,8 @@ pub(super) fn settings(value: Option<&Value>, reading: &mut ConfigReading<'_>) -
     if settings.waiting_max == 0 {
         refuse("waiting_max", "no event could wait", "write 10000");
     }
+    if settings.dead_max == 0 {
+        refuse("dead_max", "no event could be sent again after its retries", "write 1000");
+    }
     settings
 }

@@ -1,4 +1,4 @@
-//! Tests of events whose state in the store differs from that in the queue.
+//! Tests of events whose state in the store differs from that in the queue, and of the bounds of what is kept and read.
 
 use std::future;
 
@@ -6,10 +6,13 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use super::*;
+use crate::dead::DeadEvent;
+use crate::event::EVENTS_BYTES_MAX;
 use crate::tests::held_store::HeldStore;
 use crate::tests::{inbox_in, inbox_of};
-use crate::{Accepted, EventState, HookKeyRequest, InboxRefusal, NewKeys};
+use crate::{Accepted, HookKeyRequest, InboxRefusal, NewKeys};
 use keyward_base::secret::Secret;
+use keyward_base::webhooks::WebhookSettings;
 use keyward_hooks::Incoming;
 use keyward_state::store::VALUE_BYTES_MAX;
 
@@ -35,17 +38,28 @@ impl World {
 
     /// The same request each time.
     async fn send(&self) -> Result<Accepted, InboxRefusal> {
+        self.send_body("{}").await
+    }
+
+    async fn send_body(&self, body: &str) -> Result<Accepted, InboxRefusal> {
         let field = HeaderName::from_static("x-gitlab-token");
         let headers = HeaderMap::from_iter([(field, HeaderValue::from_static(SECRET))]);
         let url = "https://gateway.example.com/hooks/ci";
-        let incoming = Incoming { method: &Method::POST, url, headers: &headers, body: b"{}" };
+        let incoming =
+            Incoming { method: &Method::POST, url, headers: &headers, body: body.as_bytes() };
         let ask = |_: HookKeyRequest| future::ready(Err::<Bytes, _>("no key is needed".to_owned()));
         self.inbox.accept(&self.hook, &incoming, ask).await
     }
 
     /// A stored event that waits, and its version.
     async fn event(&self) -> (HookEvent, Version) {
-        let Ok(Accepted::Stored { id }) = self.send().await else { panic!("it is new") };
+        self.event_with("{}").await
+    }
+
+    /// The same with this body.
+    async fn event_with(&self, body: &str) -> (HookEvent, Version) {
+        let sent = self.send_body(body).await;
+        let Ok(Accepted::Stored { id }) = sent else { panic!("it is new: {sent:?}") };
         let (event, _, version) = self.inbox.event(&self.hook, &id).await.unwrap();
         (event, version)
     }
@@ -54,6 +68,23 @@ impl World {
     async fn fails(&self, event: HookEvent, version: Version) -> Result<(), InboxError> {
         let failed = FailedTry { why: "answered 500".to_owned(), pause: None };
         self.inbox.failed(&self.hook, event, version, failed).await
+    }
+
+    /// A dead event with this body that was accepted at this second.
+    async fn dead(&self, body: &str, second: i64) -> HookEvent {
+        let (mut event, version) = self.event_with(body).await;
+        event.received = Timestamp::from_second(second).unwrap();
+        self.fails(event.clone(), version).await.unwrap();
+        event
+    }
+
+    /// Keeps at most so many dead events.
+    fn keep_dead(&self, dead_max: usize) {
+        self.inbox.set(WebhookSettings { dead_max, ..WebhookSettings::default() });
+    }
+
+    fn is_dead(&self, event: &HookEvent) -> bool {
+        self.inbox.queue.lock().first_dead(&self.hook.id, usize::MAX).contains(&event.id)
     }
 
     /// How many events wait, and how many are dead.
@@ -126,4 +157,93 @@ async fn an_event_whose_last_failure_cannot_be_stored_waits() {
     event.fields.push(("x-long".to_owned(), "x".repeat(VALUE_BYTES_MAX)));
     world.fails(event, version).await.unwrap_err();
     assert_eq!(world.counts(), (1, 0));
+}
+
+#[tokio::test]
+async fn the_oldest_dead_event_beyond_the_limit_is_removed_and_its_request_stays_known() {
+    let world = World::new().await;
+    world.keep_dead(2);
+    let oldest = world.dead("1", 1).await;
+    let newest = world.dead("3", 3).await;
+    assert_eq!(world.counts(), (0, 2));
+    let middle = world.dead("2", 2).await;
+    assert_eq!(world.counts(), (0, 2));
+    assert!(world.is_dead(&newest) && world.is_dead(&middle));
+    let missing = world.inbox.event(&world.hook, &oldest.id).await;
+    assert!(matches!(missing, Err(InboxError::NoEvent(_))), "{missing:?}");
+    let repeated = world.send_body("1").await.unwrap();
+    assert!(matches!(repeated, Accepted::Repeated { .. }), "{repeated:?}");
+    assert_eq!(world.counts(), (0, 2));
+}
+
+#[tokio::test]
+async fn the_oldest_dead_event_is_removed_if_their_bytes_are_too_many() {
+    let world = World::new().await;
+    let oldest = world.dead("1", 1).await;
+    let (id, received) = (oldest.id.clone(), oldest.received);
+    let large = DeadEvent { id, received, bytes: EVENTS_BYTES_MAX };
+    world.inbox.queue.lock().dead(&world.hook.id, large);
+    let next = world.dead("2", 2).await;
+    assert_eq!(world.counts(), (0, 1));
+    assert!(world.is_dead(&next));
+}
+
+/// Another replica has sent it again, which this one does not know yet.
+#[tokio::test]
+async fn a_dead_event_that_was_sent_again_elsewhere_is_not_removed() {
+    let world = World::new().await;
+    world.keep_dead(1);
+    let event = world.dead("1", 1).await;
+    let (id, row) = (event.id.clone(), event.row());
+    let (.., version) = world.inbox.event(&world.hook, &id).await.unwrap();
+    let again = EventRow::Waiting(event);
+    world.inbox.events.put(&world.hook.org, &row, &again, Some(version)).await.unwrap();
+    world.dead("2", 2).await;
+    assert_eq!(world.counts(), (1, 1));
+    let (_, state, _) = world.inbox.event(&world.hook, &id).await.unwrap();
+    assert_eq!(state, EventState::Waiting);
+}
+
+#[tokio::test]
+async fn no_event_is_accepted_while_events_of_too_many_bytes_wait() {
+    let world = World::new().await;
+    let (event, _) = world.event_with("1").await;
+    let waiting = WaitingEvent::of(&world.hook.org, &event);
+    let large = WaitingEvent { bytes: EVENTS_BYTES_MAX, id: "large".to_owned(), ..waiting };
+    world.inbox.queue.lock().push(&world.hook.id, large);
+    let full = world.send_body("2").await;
+    assert!(matches!(full, Err(InboxRefusal::Full)), "{full:?}");
+    world.inbox.queue.lock().remove(&world.hook.id, "large");
+    world.event_with("2").await;
+    assert_eq!(world.counts(), (2, 0));
+}
+
+#[tokio::test]
+async fn a_start_queues_all_events_and_reads_few_at_once() {
+    let store = Arc::new(HeldStore::default());
+    let world = World::of(inbox_in(store.clone(), "gitlab").await).await;
+    for n in 0..RESUMED_PAGE {
+        world.event_with(&n.to_string()).await;
+    }
+    world.dead("dead", 1).await;
+    world.inbox.queue.lock().forget(&world.hook.id);
+    world.inbox.resume().await.unwrap();
+    assert_eq!(world.counts(), (RESUMED_PAGE, 1));
+    assert_eq!(store.largest_page(), RESUMED_PAGE);
+}
+
+#[tokio::test]
+async fn the_events_of_a_removed_hook_are_deleted_without_reading_any() {
+    let store = Arc::new(HeldStore::default());
+    let world = World::of(inbox_in(store.clone(), "gitlab").await).await;
+    let (event, _) = world.event().await;
+    let (org, other) = (&world.hook.org, HookId::random());
+    let row_of_other = event::row(&other, "1");
+    let taken = EventRow::Taken { hook: other, until: Timestamp::MAX };
+    world.inbox.events.put(org, &row_of_other, &taken, None).await.unwrap();
+    let before = store.read();
+    world.inbox.forget(org, &world.hook.id).await.unwrap();
+    assert_eq!(store.read(), before);
+    assert!(world.inbox.events.get(org, &event.row()).await.unwrap().is_none());
+    assert!(world.inbox.events.get(org, &row_of_other).await.unwrap().is_some());
 }

@@ -1,15 +1,23 @@
-//! [`HeldStore`]: a store in memory that lets a test act between the read and the write of an event.
+//! [`HeldStore`]: a store in memory that lets a test act between the read and the write of an event, and counts the
+//! events that are read.
+
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::SeqCst;
 
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use keyward_state::store::memory::MemoryStore;
-use keyward_state::store::{Expect, Store, StoreError, StoreWrapper, Table, Version};
+use keyward_state::store::{Expect, Row, Store, StoreError, StoreWrapper, Table, Version};
 
 #[derive(Debug, Default)]
 pub(crate) struct HeldStore {
     rows: MemoryStore,
     hold: Mutex<Option<Hold>>,
+    /// Rows of events that were read with their values.
+    read: AtomicUsize,
+    /// The most of them that were read at once.
+    largest_page: AtomicUsize,
 }
 
 /// What the next write of an event does first.
@@ -33,6 +41,23 @@ impl HeldStore {
         *self.hold.lock() = Some(Hold { begun: begin, go: gone });
         HeldWrite { begun, go }
     }
+
+    /// Rows of events that were read with their values so far.
+    pub(crate) fn read(&self) -> usize {
+        self.read.load(SeqCst)
+    }
+
+    /// The most of them that were read at once.
+    pub(crate) fn largest_page(&self) -> usize {
+        self.largest_page.load(SeqCst)
+    }
+
+    fn count(&self, table: Table, rows: usize) {
+        if table == Table::HookEvents {
+            self.read.fetch_add(rows, SeqCst);
+            self.largest_page.fetch_max(rows, SeqCst);
+        }
+    }
 }
 
 impl HeldWrite {
@@ -50,6 +75,12 @@ impl StoreWrapper for HeldStore {
         &self.rows
     }
 
+    async fn get(&self, table: Table, key: &str) -> Result<Option<Row>, StoreError> {
+        let row = self.rows.get(table, key).await?;
+        self.count(table, usize::from(row.is_some()));
+        Ok(row)
+    }
+
     async fn put(
         &self,
         table: Table,
@@ -63,5 +94,27 @@ impl StoreWrapper for HeldStore {
             go.await.expect("the test ends the wait");
         }
         self.rows.put(table, key, value, expect).await
+    }
+
+    async fn list(
+        &self,
+        table: Table,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Row>, StoreError> {
+        let rows = self.rows.list(table, prefix, after, limit).await?;
+        self.count(table, rows.len());
+        Ok(rows)
+    }
+
+    async fn list_keys(
+        &self,
+        table: Table,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, Version)>, StoreError> {
+        self.rows.list_keys(table, prefix, after, limit).await
     }
 }

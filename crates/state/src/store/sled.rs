@@ -185,6 +185,17 @@ impl Store for SledStore {
         self.on_files(move |files| files.list(table, &prefix, after.as_deref(), limit)).await
     }
 
+    async fn list_keys(
+        &self,
+        table: Table,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, Version)>, StoreError> {
+        let (prefix, after) = (prefix.to_owned(), after.map(str::to_owned));
+        self.on_files(move |files| files.list_keys(table, &prefix, after.as_deref(), limit)).await
+    }
+
     async fn snapshot(&self) -> Result<Snapshot, StoreError> {
         self.on_files(StoreFiles::snapshot).await
     }

@@ -1,5 +1,6 @@
 //! [`HookMetrics`]: requests of services to hooks, and deliveries of their events.
 
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
@@ -13,6 +14,7 @@ pub struct HookMetrics {
     deliveries: LabelledCounters,
     waiting: Gauge,
     dead: Gauge,
+    dropped: Counter,
 }
 
 impl HookMetrics {
@@ -26,13 +28,11 @@ impl HookMetrics {
         with_samples(&deliveries, "outcome", &["taken", "failed", "given_up"]);
         let waiting = gauge(registry, "hook_events_waiting", "undelivered events of hooks");
         let help = "events of hooks whose deliveries all failed";
-        Self {
-            requests,
-            refusals,
-            deliveries,
-            waiting,
-            dead: gauge(registry, "hook_events_dead", help),
-        }
+        let dead = gauge(registry, "hook_events_dead", help);
+        let dropped = Counter::default();
+        let help = "events of hooks whose deliveries all failed and that newer ones have replaced";
+        registry.register("hook_events_dropped", help, dropped.clone());
+        Self { requests, refusals, deliveries, waiting, dead, dropped }
     }
 
     /// Gives each code of refusals a sample.
@@ -54,6 +54,11 @@ impl HookMetrics {
     /// Counts a delivery: `taken`, `failed`, `given_up`.
     pub fn delivered(&self, outcome: &'static str) {
         self.deliveries.get_or_create(&[("outcome", outcome)]).inc();
+    }
+
+    /// Counts an undelivered event that newer ones have replaced.
+    pub fn dropped(&self) {
+        self.dropped.inc();
     }
 
     /// Sets the numbers of undelivered events.

@@ -207,27 +207,57 @@ impl StoreFiles {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<Row>, StoreError> {
+        self.entries(table, prefix, after)
+            .take(limit)
+            .map(|entry| entry.and_then(|(key, bytes)| decode(table, &key, &bytes)))
+            .collect()
+    }
+
+    /// One value at a time is in memory.
+    pub(super) fn list_keys(
+        &self,
+        table: Table,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, Version)>, StoreError> {
+        self.entries(table, prefix, after)
+            .take(limit)
+            .map(|entry| {
+                let (key, bytes) = entry?;
+                let (version, _) = row::decode(table, &key, &bytes)?;
+                Ok((text(table, &key)?, version))
+            })
+            .collect()
+    }
+
+    /// The stored bytes of the rows whose keys begin with `prefix` and come after `after`.
+    fn entries<'a>(
+        &'a self,
+        table: Table,
+        prefix: &'a str,
+        after: Option<&'a str>,
+    ) -> impl Iterator<Item = Result<(sled::IVec, sled::IVec), StoreError>> + 'a {
         let from = match after {
             Some(after) if after >= prefix => Bound::Excluded(after.as_bytes()),
             _ => Bound::Included(prefix.as_bytes()),
         };
         self.tree(table)
             .range::<&[u8], _>((from, Bound::Unbounded))
-            .map(|entry| entry.map_err(|error| self.refuse(table, prefix.as_bytes(), error)))
-            .take_while(|entry| match entry {
+            .map(move |entry| entry.map_err(|error| self.refuse(table, prefix.as_bytes(), error)))
+            .take_while(move |entry| match entry {
                 Ok((key, _)) => key.starts_with(prefix.as_bytes()),
                 Err(_) => true,
             })
-            .take(limit)
-            .map(|entry| entry.and_then(|(key, bytes)| decode(table, &key, &bytes)))
-            .collect()
     }
 }
 
 fn decode(table: Table, key: &[u8], bytes: &[u8]) -> Result<Row, StoreError> {
     let (version, value) = row::decode(table, key, bytes)?;
-    match std::str::from_utf8(key) {
-        Ok(key) => Ok(Row { key: key.to_owned(), value: value.to_vec(), version }),
-        Err(_) => Err(row::corrupt(table, key)),
-    }
+    Ok(Row { key: text(table, key)?, value: value.to_vec(), version })
+}
+
+fn text(table: Table, key: &[u8]) -> Result<String, StoreError> {
+    let text = std::str::from_utf8(key).map_err(|_| row::corrupt(table, key))?;
+    Ok(text.to_owned())
 }
