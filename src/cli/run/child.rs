@@ -59,7 +59,7 @@ impl Child {
         };
         let mut command = tokio::process::Command::new(name);
         command.args(arguments).stdout(stdout);
-        withhold_own(&mut command);
+        withhold_own(command.as_std_mut());
         for variable in withheld {
             command.env_remove(variable);
         }
@@ -96,7 +96,7 @@ impl Child {
 }
 
 /// Withholds the variables of Keyward that hold secrets.
-pub(crate) fn withhold_own(command: &mut tokio::process::Command) {
+pub(crate) fn withhold_own(command: &mut std::process::Command) {
     for (variable, _) in std::env::vars_os() {
         if variable.as_encoded_bytes().starts_with(OVERRIDES.as_bytes()) {
             command.env_remove(variable);
