@@ -18,7 +18,7 @@ use jiff::Timestamp;
 
 use self::files::{EnvironmentFiles, Paths, SourceFiles};
 use self::git::InheritedEntries;
-use self::options::{appended, quoted, without};
+use self::options::{appended, quoted_for_java, quoted_for_node, without};
 use self::table::{SetTo, TABLE};
 use super::client::{Client, segment};
 use super::connection::state::state;
@@ -320,7 +320,7 @@ async fn agent_view(client: &Client, name: &str) -> Result<Shown<Agent>, Failure
 
 /// The option that loads the script for Node.
 fn require(paths: &Paths) -> String {
-    quoted(&format!("--require={}", paths.shim()))
+    quoted_for_node(&format!("--require={}", paths.shim()))
 }
 
 fn java(proxy: &str, truststore: &str) -> String {
@@ -336,7 +336,7 @@ fn java(proxy: &str, truststore: &str) -> String {
         format!("-Dhttp.proxyPort={port}"),
         format!("-Dhttp.nonProxyHosts={JAVA_DIRECT}"),
         "-Djdk.http.auth.tunneling.disabledSchemes=".to_owned(),
-        quoted(&format!("-Djavax.net.ssl.trustStore={truststore}")),
+        quoted_for_java(&format!("-Djavax.net.ssl.trustStore={truststore}")),
         "-Djavax.net.ssl.trustStoreType=PKCS12".to_owned(),
         "-Djavax.net.ssl.trustStorePassword=".to_owned(),
     ];
