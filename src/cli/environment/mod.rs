@@ -263,7 +263,9 @@ impl Inherited {
         };
         let path = |name: &str| variable(name).map(PathBuf::from);
         let file = |path: Option<PathBuf>| {
-            path.and_then(|path| std::fs::read_to_string(path).ok()).unwrap_or_default()
+            let bytes = path.and_then(|path| std::fs::read(path).ok()).unwrap_or_default();
+            // A comment in another encoding is no reason to omit the other lines.
+            String::from_utf8_lossy(&bytes).into_owned()
         };
         let home = || path("HOME").map(|home| home.join(".wgetrc"));
         // The files of an earlier environment have one directory, which may be gone.
@@ -468,6 +470,19 @@ pub(super) mod tests {
         assert_eq!(found["NODE_OPTIONS"], "--require=/f/node-shim.cjs");
         assert!(!found["JAVA_TOOL_OPTIONS"].contains("/data/run/7"));
         assert_eq!((found["GIT_CONFIG_COUNT"], found[PLACEHOLDERS]), ("0", ""));
+    }
+
+    #[test]
+    fn lines_of_the_users_own_files_stay_beside_a_comment_in_another_encoding() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("own");
+        std::fs::write(&file, b"# caf\xe9\nretries = 7\n").unwrap();
+        let shell =
+            ["WGETRC", "APT_CONFIG"].map(|name| (name.to_owned(), file.display().to_string()));
+        let found = inherited(&BTreeMap::from(shell));
+        for text in [&found.wgetrc, &found.apt] {
+            assert!(text.lines().any(|line| line == "retries = 7"), "{text}");
+        }
     }
 
     #[test]
