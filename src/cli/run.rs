@@ -120,7 +120,7 @@ impl Args {
         made.variables
             .extend(ssh_agent.iter().map(|agent| (ssh_agent::VARIABLE.to_owned(), agent.socket())));
         let verbose = match self.verbose {
-            true => Verbose::begin(&gateway.client().await?, lease.token_id()).await,
+            true => Verbose::begin(&gateway, lease.token_id()).await,
             false => None,
         };
         // The gateway may have another configuration than this command.

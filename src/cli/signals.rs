@@ -34,8 +34,17 @@ static ARE_UNREAD: LazyLock<Arc<AtomicBool>> = LazyLock::new(|| {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ReceivedSignal {
     pub(crate) signal: Signal,
-    /// Whether a process sent it, as kill(1) does, and not a terminal. Known on Linux only.
-    pub(crate) is_of_a_process: bool,
+    pub(crate) sender: SignalSender,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum SignalSender {
+    /// A process, as kill(1) does.
+    Process,
+    /// The kernel, such as for a terminal.
+    Kernel,
+    /// Only Linux reports it.
+    Unknown,
 }
 
 /// Reads signals as long as it exists; they have no other effect then.
@@ -88,9 +97,13 @@ impl Signals {
     fn received(&mut self) -> Option<ReceivedSignal> {
         let info = self.0.pending().next()?;
         let signal = Signal::from_named_raw(info.si_signo)?;
-        // sigaction(2): the kernel's own codes are positive.
-        let is_of_a_process = cfg!(target_os = "linux") && info.si_code <= 0;
-        Some(ReceivedSignal { signal, is_of_a_process })
+        let sender = match info.si_code {
+            _ if !cfg!(target_os = "linux") => SignalSender::Unknown,
+            // sigaction(2): the kernel's own codes are positive.
+            ..=0 => SignalSender::Process,
+            _ => SignalSender::Kernel,
+        };
+        Some(ReceivedSignal { signal, sender })
     }
 }
 

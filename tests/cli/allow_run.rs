@@ -196,6 +196,28 @@ async fn verbose_and_logs_have_a_line_for_each_request_without_its_query() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn verbose_has_the_requests_after_a_restart_of_the_gateway_too() {
+    let (install, _origin) = install();
+    // The same address before and after.
+    let proxy = test_support::process::reserved_address();
+    let file = install.folder().join("keyward.yaml");
+    let text = std::fs::read_to_string(&file).expect("a file");
+    let text = text.replacen("proxy: \"127.0.0.1:0\"", &format!("proxy: \"{proxy}\""), 1);
+    std::fs::write(&file, text).expect("a file");
+    let mut gateway = install.serve();
+    let mut ran = run(&install, &["--agent", "ci", "--verbose"]);
+    let entrance = Entrance::of(&mut ran);
+    assert_eq!(entrance.get(HOST).await, 200);
+    ran.says("GET     200  api.acme.test/simple/  acme");
+    gateway.kill();
+    let _gateway = install.serve();
+    assert_eq!(entrance.get(STRANGER).await, 403);
+    ran.says("GET     403  other.acme.test/simple/  default_deny");
+    let said = end(ran);
+    assert!(!said.contains("GET "), "each once: {said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gateway_on_a_terminal_shows_each_request() {
     let (install, _origin) = install();
     let mut command = install.keyward(&["serve"]);

@@ -181,6 +181,19 @@ async fn keys_become_connections_and_the_file_has_placeholders() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_first_key_of_a_file_with_a_byte_order_mark_becomes_a_placeholder() {
+    let desk = Desk::new().await;
+    let text = |value: &str| format!("\u{feff}GITHUB_TOKEN={value}\r\nPORT=8080\r\n");
+    desk.file(".env", &text(&desk.canary.text));
+    let done = desk.json(&["import", "--yes", "--agent", "ci"]);
+    assert_eq!(desk.names("connection"), ["github"], "{done}");
+    let shown = desk.json(&["agent", "show", "ci"]);
+    let placeholder =
+        shown["bindings"][0]["placeholders"]["token"].as_str().expect("a placeholder");
+    assert_eq!(desk.text(".env"), text(placeholder));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_login_of_codex_is_not_sent_if_its_file_would_keep_the_login() {
     let desk = Desk::new().await;
     // An ID token without claims.

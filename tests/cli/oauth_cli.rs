@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Stdio};
 
 use keyward_app::Services;
@@ -14,6 +15,7 @@ use test_support::browser::Browser;
 use test_support::canary::Canary;
 use test_support::install::Install;
 use test_support::oauth::{app_in, provider};
+use test_support::pty::Terminal;
 use test_support::{Origin, Plan, until};
 
 /// An install with an app, a server, and the address that browsers come to.
@@ -102,6 +104,31 @@ impl Waiting {
 }
 
 const ADD: &[&str] = &["connection", "add", "svc", "--name", "work", "--no-browser"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_browser_has_the_umask_of_its_user_no_secret_of_keyward_and_its_own_process_group() {
+    let world = World::with(Rules::default()).await;
+    let folder = world.install.folder();
+    let browser = folder.join("browser");
+    let script = "#!/bin/sh
+        { umask; echo \"$KEYWARD_BACKUP_PASSPHRASE$KEYWARD__LOG__LEVEL.\"; echo \"$MINE\"
+          echo $$; cut -d' ' -f5 /proc/$$/stat; cat \"$1\"; } > made; mv made opened\n";
+    std::fs::write(&browser, script).expect("a file");
+    std::fs::set_permissions(&browser, std::fs::Permissions::from_mode(0o755)).expect("a mode");
+    let mut command = world.install.keyward(&["connection", "add", "svc", "--name", "work"]);
+    command.env("BROWSER", &browser).env("MINE", "stays").current_dir(folder);
+    command.env("KEYWARD_BACKUP_PASSPHRASE", "of a backup").env("KEYWARD__LOG__LEVEL", "info");
+    let _terminal = Terminal::start(command);
+    let opened = || std::fs::read_to_string(folder.join("opened")).unwrap_or_default();
+    until("the browser", async || !opened().is_empty()).await;
+    let opened = opened();
+    let lines: Vec<_> = opened.lines().collect();
+    let own = std::process::Command::new("sh").args(["-c", "umask"]).output().expect("sh");
+    assert_eq!(lines[0], String::from_utf8_lossy(&own.stdout).trim());
+    assert_eq!(lines[1..3], [".", "stays"]);
+    assert_eq!(lines[3], lines[4], "it leads its process group");
+    assert!(lines[5].contains("/oauth/start/"), "{opened}");
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_gateway_the_command_receives_the_callback() {

@@ -157,6 +157,43 @@ async fn a_foreground_run_stops_with_a_program_that_stops_itself_and_continues_w
     assert_eq!(terminal.ends().0, Some(5));
 }
 
+/// SIGTSTP and the stop of the program may be read in either order. The program stops by itself, because a session without a
+/// job control shell has no stop by SIGTSTP.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ctrl_z_stops_a_foreground_run_once_after_its_program_has_stopped() {
+    let (install, _origin) = install();
+    let _gateway = install.serve();
+    let script = "trap 'kill -STOP $$; echo again; exit 5' TSTP; echo run $PPID; echo program $$
+                  while :; do sleep 0.1; done";
+    let mut terminal = in_foreground(&install, script);
+    let pids = [terminal.rest_of("run "), terminal.rest_of("program ")];
+    let is_stopped = |pid: &String| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status"));
+        status.unwrap_or_default().contains("State:\tT")
+    };
+    terminal.types("\u{1a}");
+    install.until("both are stopped", || pids.iter().all(is_stopped));
+    terminal.signal(Signal::CONT);
+    terminal.shows("again\r\n");
+    assert_eq!(terminal.ends().0, Some(5));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_foreground_run_goes_on_with_a_program_that_does_not_stop_at_ctrl_z() {
+    let (install, _origin) = install();
+    let _gateway = install.serve();
+    let script = "trap 'echo kept' TSTP; trap 'echo mark; exit 5' USR1; echo ready
+                  while :; do sleep 0.1; done";
+    let mut terminal = in_foreground(&install, script);
+    terminal.shows("ready\r\n");
+    terminal.types("\u{1a}");
+    terminal.shows("kept\r\n");
+    // A stopped run forwards nothing.
+    terminal.signal(Signal::USR1);
+    terminal.shows("mark\r\n");
+    assert_eq!(terminal.ends().0, Some(5));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_program_gets_the_proxy_variables_and_no_secret_of_the_gateway() {
     let (install, _origin) = install();

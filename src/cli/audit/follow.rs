@@ -22,8 +22,18 @@ impl Followed {
         client: &Client,
         token: Option<&str>,
     ) -> Result<Self, Failure> {
+        Self::begin_after(client, token, None).await
+    }
+
+    /// Begins with the request after the record with number `last`, or with the next one.
+    pub(in crate::cli) async fn begin_after(
+        client: &Client,
+        token: Option<&str>,
+        last: Option<u64>,
+    ) -> Result<Self, Failure> {
         let token = token.map(|token| format!("&token={token}")).unwrap_or_default();
-        let at = format!("/api/v1/audit?follow=true&requests=true{token}");
+        let after = last.map(|last| format!("&after={last}")).unwrap_or_default();
+        let at = format!("/api/v1/audit?follow=true&requests=true{token}{after}");
         let body = client.stream(&at).await?;
         Ok(Self(ServerEvents::new(body)))
     }

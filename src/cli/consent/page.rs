@@ -5,10 +5,13 @@ use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::cli::failure::Failure;
+use crate::cli::harden;
+use crate::cli::run::child::withhold_own;
 use crate::cli::settings::Global;
 
 /// A file that redirects to the page; removed when dropped.
@@ -35,13 +38,18 @@ pub(super) fn open(global: &Global, url: &str) -> Result<Option<RedirectFile>, F
         return Ok(None);
     }
     let page = RedirectFile(file);
-    let starts = |browser: &String| {
-        let words = words(browser, &page.0);
-        let mut command = Command::new(&words[0]);
-        command.args(&words[1..]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        command.spawn().is_ok()
-    };
+    let starts = |browser: &String| start(&words(browser, &page.0)).is_ok();
     Ok(browsers.iter().any(starts).then_some(page))
+}
+
+/// Starts a browser, which may outlive this command: it has the umask of its user and no secret of Keyward, and Ctrl-C at
+/// this command does not end it.
+fn start(words: &[OsString]) -> std::io::Result<()> {
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    withhold_own(&mut command);
+    command.process_group(0);
+    harden::with_umask_of_user(|| command.spawn()).map(drop)
 }
 
 /// The commands of `$BROWSER`, which are tried in order, else the desktop's; none without a display.

@@ -121,7 +121,14 @@ impl EnvironmentFiles {
 
     /// Writes them into `folder`, which is created for its owner only. Each is replaced atomically, so that
     /// clients never read half a file.
+    ///
+    /// # Errors
+    /// When it cannot be written, or its path is not UTF-8: the variables would name other files.
     pub(crate) fn write(&self, folder: &Path) -> io::Result<()> {
+        if folder.to_str().is_none() {
+            let why = "its path is not UTF-8, so no variable can name the files in it";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        }
         self.write_as(folder, FOR_OWNER)
     }
 
@@ -179,10 +186,22 @@ fn apt(theirs: &str, bundle: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
     use super::*;
 
     const SOURCES: SourceFiles<'_> =
         SourceFiles { ca: "ca", bundle: "bundle", wgetrc: "", apt: "" };
+
+    #[test]
+    fn a_folder_that_no_variable_can_name_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join(OsStr::from_bytes(b"caf\xe9"));
+        let files = EnvironmentFiles::new(&Paths::new(&folder), SOURCES);
+        assert!(files.write(&folder).unwrap_err().to_string().contains("not UTF-8"));
+        assert!(!folder.exists());
+    }
 
     #[test]
     fn files_are_readable_only_by_their_owner_and_leave_no_temporary_file() {

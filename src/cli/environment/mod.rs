@@ -18,7 +18,7 @@ use jiff::Timestamp;
 
 use self::files::{EnvironmentFiles, Paths, SourceFiles};
 use self::git::InheritedEntries;
-use self::options::{appended, quoted, without};
+use self::options::{appended, quoted_for_java, quoted_for_node, without};
 use self::table::{SetTo, TABLE};
 use super::client::{Client, segment};
 use super::connection::state::state;
@@ -263,7 +263,9 @@ impl Inherited {
         };
         let path = |name: &str| variable(name).map(PathBuf::from);
         let file = |path: Option<PathBuf>| {
-            path.and_then(|path| std::fs::read_to_string(path).ok()).unwrap_or_default()
+            let bytes = path.and_then(|path| std::fs::read(path).ok()).unwrap_or_default();
+            // A comment in another encoding is no reason to omit the other lines.
+            String::from_utf8_lossy(&bytes).into_owned()
         };
         let home = || path("HOME").map(|home| home.join(".wgetrc"));
         // The files of an earlier environment have one directory, which may be gone.
@@ -320,7 +322,7 @@ async fn agent_view(client: &Client, name: &str) -> Result<Shown<Agent>, Failure
 
 /// The option that loads the script for Node.
 fn require(paths: &Paths) -> String {
-    quoted(&format!("--require={}", paths.shim()))
+    quoted_for_node(&format!("--require={}", paths.shim()))
 }
 
 fn java(proxy: &str, truststore: &str) -> String {
@@ -336,7 +338,7 @@ fn java(proxy: &str, truststore: &str) -> String {
         format!("-Dhttp.proxyPort={port}"),
         format!("-Dhttp.nonProxyHosts={JAVA_DIRECT}"),
         "-Djdk.http.auth.tunneling.disabledSchemes=".to_owned(),
-        quoted(&format!("-Djavax.net.ssl.trustStore={truststore}")),
+        quoted_for_java(&format!("-Djavax.net.ssl.trustStore={truststore}")),
         "-Djavax.net.ssl.trustStoreType=PKCS12".to_owned(),
         "-Djavax.net.ssl.trustStorePassword=".to_owned(),
     ];
@@ -468,6 +470,19 @@ pub(super) mod tests {
         assert_eq!(found["NODE_OPTIONS"], "--require=/f/node-shim.cjs");
         assert!(!found["JAVA_TOOL_OPTIONS"].contains("/data/run/7"));
         assert_eq!((found["GIT_CONFIG_COUNT"], found[PLACEHOLDERS]), ("0", ""));
+    }
+
+    #[test]
+    fn lines_of_the_users_own_files_stay_beside_a_comment_in_another_encoding() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("own");
+        std::fs::write(&file, b"# caf\xe9\nretries = 7\n").unwrap();
+        let shell =
+            ["WGETRC", "APT_CONFIG"].map(|name| (name.to_owned(), file.display().to_string()));
+        let found = inherited(&BTreeMap::from(shell));
+        for text in [&found.wgetrc, &found.apt] {
+            assert!(text.lines().any(|line| line == "retries = 7"), "{text}");
+        }
     }
 
     #[test]

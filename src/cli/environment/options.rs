@@ -14,10 +14,18 @@ pub(super) fn without(options: &str, option: &str) -> String {
     kept.join(" ")
 }
 
-/// One option, for programs that split at blanks outside of quotes.
-pub(super) fn quoted(option: &str) -> String {
-    match option.contains(char::is_whitespace) {
-        true => format!("\"{option}\""),
+/// One option for Java, which splits at blanks outside of quotes of both kinds and knows no escapes.
+pub(super) fn quoted_for_java(option: &str) -> String {
+    match option.contains(|c: char| c.is_whitespace() || "'\"".contains(c)) {
+        true => format!("\"{}\"", option.replace('"', "\"'\"'\"")),
+        false => option.to_owned(),
+    }
+}
+
+/// One option for Node, which splits at blanks outside of double quotes and reads `\` as an escape within them.
+pub(super) fn quoted_for_node(option: &str) -> String {
+    match option.contains(|c: char| c.is_whitespace() || c == '"') {
+        true => format!("\"{}\"", option.replace('\\', "\\\\").replace('"', "\\\"")),
         false => option.to_owned(),
     }
 }
@@ -51,6 +59,24 @@ mod tests {
         assert_eq!(appended(" -Xmx1g  -Dab=2 ", "-Da=1 -Db="), "-Xmx1g -Dab=2 -Da=1 -Db=");
         let theirs = "--require=/a/node-shim.cjs --title=\"a  b\"";
         assert_eq!(appended(theirs, "--x"), format!("{theirs} --x"));
+    }
+
+    /// As `JAVA_TOOL_OPTIONS` and `NODE_OPTIONS` are read.
+    #[test]
+    fn an_option_with_blanks_and_quotes_stays_one_option() {
+        let table = [
+            ("-Da=/a", "-Da=/a", "-Da=/a"),
+            ("-Da=/a b", r#""-Da=/a b""#, r#""-Da=/a b""#),
+            ("-Da=/o'brien", r#""-Da=/o'brien""#, "-Da=/o'brien"),
+            (r#"-Da=/a"b"#, r#""-Da=/a"'"'"b""#, r#""-Da=/a\"b""#),
+            (r"-Da=/a b\c", r#""-Da=/a b\c""#, r#""-Da=/a b\\c""#),
+        ];
+        for (option, java, node) in table {
+            assert_eq!(quoted_for_java(option), java);
+            assert_eq!(quoted_for_node(option), node);
+        }
+        let ours = quoted_for_java("-Da=/o'brien");
+        assert_eq!(appended(&format!("-Xmx1g {ours}"), &ours), format!("-Xmx1g {ours}"));
     }
 
     #[test]

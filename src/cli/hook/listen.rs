@@ -96,7 +96,7 @@ async fn handle(command: &str, event: &HookEventView) -> Result<(), Failure> {
 async fn run(command: &str, event: &HookEventView) -> std::io::Result<std::process::ExitStatus> {
     let headers = serde_json::to_string(&event.headers).unwrap_or_default();
     let mut program = Command::new("/bin/sh");
-    withhold_own(&mut program);
+    withhold_own(program.as_std_mut());
     let mut child = program
         .args(["-c", command])
         .env("KEYWARD_EVENT_ID", &event.id)

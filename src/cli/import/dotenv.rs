@@ -17,11 +17,15 @@ pub(super) struct DotenvLine<'a> {
     pub(super) at: Range<usize>,
 }
 
+/// With it, editors of Windows begin a file in UTF-8.
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
 /// The variables of the text. Lines that are no assignments, and values over several lines, are omitted.
 pub(super) fn lines(text: &str) -> Vec<DotenvLine<'_>> {
     let mut found = Vec::new();
-    let mut start = 0;
-    for (index, line) in text.split_inclusive('\n').enumerate() {
+    let assignments = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
+    let mut start = text.len() - assignments.len();
+    for (index, line) in assignments.split_inclusive('\n').enumerate() {
         if let Some((name, within)) = assignment(line) {
             let at = start + within.start..start + within.end;
             found.push(DotenvLine { number: index + 1, name, value: &text[at.clone()], at });
@@ -105,6 +109,15 @@ LAST=ünï";
             "10:LAST=ünï",
         ];
         assert_eq!(found, wanted);
+    }
+
+    #[test]
+    fn the_first_variable_after_a_byte_order_mark_is_found_and_the_mark_stays() {
+        let text = "\u{feff}KEY=abc\r\nB=d\r\n";
+        let found = lines(text);
+        assert_eq!((found[0].name, found[0].value, found[1].value), ("KEY", "abc", "d"));
+        let places = [(found[0].at.clone(), "<key>".to_owned())];
+        assert_eq!(*replaced(text, &places), "\u{feff}KEY=<key>\r\nB=d\r\n");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, getpgrp, getpid, kill_
 use crate::cli::backup::PASSPHRASE_VARIABLE;
 use crate::cli::environment::AgentEnvironment;
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::signals::{ReceivedSignal, Signals};
+use crate::cli::signals::{ReceivedSignal, SignalSender, Signals};
 
 /// Signals that are forwarded. The terminal sends the first four to the whole process group, which includes
 /// the program.
@@ -59,7 +59,7 @@ impl Child {
         };
         let mut command = tokio::process::Command::new(name);
         command.args(arguments).stdout(stdout);
-        withhold_own(&mut command);
+        withhold_own(command.as_std_mut());
         for variable in withheld {
             command.env_remove(variable);
         }
@@ -96,7 +96,7 @@ impl Child {
 }
 
 /// Withholds the variables of Keyward that hold secrets.
-pub(crate) fn withhold_own(command: &mut tokio::process::Command) {
+pub(crate) fn withhold_own(command: &mut std::process::Command) {
     for (variable, _) in std::env::vars_os() {
         if variable.as_encoded_bytes().starts_with(OVERRIDES.as_bytes()) {
             command.env_remove(variable);
@@ -109,8 +109,12 @@ pub(crate) fn withhold_own(command: &mut tokio::process::Command) {
 /// Forwards a signal, unless the terminal has sent it to the program too: a second Ctrl-C has another
 /// meaning in many programs.
 fn pass(received: ReceivedSignal, program: Option<Pid>) {
-    let ReceivedSignal { signal, is_of_a_process } = received;
-    let is_sent_here = is_of_a_process && OF_PROCESSES.contains(&signal);
+    let ReceivedSignal { signal, sender } = received;
+    if signal == Signal::TSTP && is_of_the_terminal(sender) {
+        // Ctrl-Z: this process stops when the program has stopped, and only once.
+        return;
+    }
+    let is_sent_here = sender == SignalSender::Process && OF_PROCESSES.contains(&signal);
     let of_terminal = OF_TERMINALS.contains(&signal) && !is_sent_here && is_in_foreground();
     if let (false, Some(program)) = (of_terminal, program)
         && let Err(error) = kill_process(program, signal)
@@ -120,6 +124,15 @@ fn pass(received: ReceivedSignal, program: Option<Pid>) {
     if signal == Signal::TSTP {
         // A handled SIGTSTP does not stop the process, so it stops itself, and the shell sees the job stop.
         let _ = kill_process(getpid(), Signal::STOP);
+    }
+}
+
+/// Whether the terminal has sent a SIGTSTP, also if it is read after the shell has taken the terminal.
+fn is_of_the_terminal(sender: SignalSender) -> bool {
+    match sender {
+        SignalSender::Kernel => true,
+        SignalSender::Process => false,
+        SignalSender::Unknown => is_in_foreground(),
     }
 }
 

@@ -170,6 +170,19 @@ impl Ran {
         text
     }
 
+    /// Waits until it says `text` on standard error.
+    ///
+    /// # Panics
+    /// With what it has said, when it ends without it.
+    pub fn says(&mut self, text: &str) {
+        let (mut said, mut byte) = (String::new(), [0]);
+        while !said.contains(text) {
+            let read = self.stderr.read(&mut byte).expect("text");
+            assert!(read > 0, "no `{text}` in: {said}");
+            said.push(char::from(byte[0]));
+        }
+    }
+
     /// Writes a line to it.
     pub fn say(&mut self, line: &str) {
         let stdin = self.stdin.as_mut().expect("open");
