@@ -59,6 +59,16 @@ pub enum AppError {
 impl AppError {
     /// The remedy, if it is known.
     pub fn hint(&self) -> Option<String> {
+    /// A command without a configuration file would read an audit log that is not there.
+    #[error(
+        "there is no audit log at {log}, and the last start had the configuration file {before}, which may name another one"
+    )]
+    AuditLogForgotten {
+        log: PathBuf,
+        before: PathBuf,
+        /// The default place of the file.
+        default: PathBuf,
+    },
         match self {
             Self::Listen { key, source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
                 Some(format!(
@@ -99,6 +109,12 @@ pub fn is_locked(error: &anyhow::Error) -> bool {
     let mut causes = error.chain();
     causes.any(|cause| matches!(cause.downcast_ref(), Some(StoreError::Locked { .. })))
 }
+            Self::AuditLogForgotten { before, default, .. } if before == default => {
+                Some(format!("put it back; or make an empty file {}", default.display()))
+            }
+            Self::AuditLogForgotten { before, .. } => {
+                Some(format!("add `--config {}`", before.display()))
+            }
 
 /// Whether the database of the store did not answer, and may answer later.
 pub(super) fn is_unanswered(error: &anyhow::Error) -> bool {
