@@ -148,11 +148,13 @@ impl Client {
     /// Uses a running gateway, or else the files of the audit log, which need neither store nor keys.
     ///
     /// # Errors
-    /// When the socket is not for us, or the configuration cannot be read.
+    /// When the socket is not for us, the configuration cannot be read, or the log may be elsewhere.
     pub(crate) async fn for_audit(global: &Global) -> Result<Self, Failure> {
         match Self::running(global).await {
             Err(failure) if failure.exit() == Exit::Unreachable => {
-                let router = audit_router(Trail::at(&global.load()?.audit.file));
+                let config = global.load()?;
+                Services::check_audit_log(&config).map_err(anyhow::Error::from)?;
+                let router = audit_router(Trail::at(&config.audit.file));
                 let identity = Identity::of(global)?;
                 Ok(Self { via: Via::InProcess(Box::new(InProcessApi::only(router))), identity })
             }

@@ -6,6 +6,7 @@ use std::process::Stdio;
 use serde_json::{Value, json};
 
 use test_support::authorization::Authorization;
+use test_support::cli::Cli;
 use test_support::install::TOKEN_CI;
 use test_support::process::{Served, is_served};
 use test_support::tokens::*;
@@ -169,4 +170,13 @@ async fn an_audit_log_that_is_deleted_on_a_full_disk_goes_on_in_a_new_file() {
     let text = fs::read_to_string(&log).expect("a file");
     let first = text.lines().next().expect("a record");
     assert!(first.contains("found changed"), "{first}");
+}
+
+#[test]
+fn a_gateway_whose_audit_log_cannot_be_written_ends_when_it_is_stopped() {
+    let cli = Cli::new();
+    // Each write fails with ENOSPC.
+    let serving = cli.serve_with("agents: [{ name: ci }]\naudit: { file: /dev/full }\n");
+    serving.signal(rustix::process::Signal::TERM);
+    assert_eq!(serving.wait(), Some(0));
 }

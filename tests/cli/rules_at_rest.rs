@@ -87,3 +87,51 @@ async fn a_rule_about_an_agent_that_the_file_declares_drops_no_rule_before_the_f
     assert_eq!(origin.received().len(), 1);
     plan.canary().assert_absent_below(install.folder());
 }
+
+/// What a section of the configuration has, in flow style.
+fn section(yaml: &str, name: &str) -> String {
+    let (_, rest) = yaml.split_once(&format!("\n{name}:\n")).expect("it has the section");
+    let lines = rest.lines().map_while(|line| line.strip_prefix("  "));
+    lines.map(|line| line.trim_start_matches("- ")).collect::<Vec<_>>().join(", ")
+}
+
+/// Rules are not stored: without the file, nothing is denied.
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_without_the_file_of_the_last_start_decide_nothing_without_its_rules() {
+    let origin = Origin::saying("fine");
+    let plan = denying();
+    let install = never_started(&plan, &origin);
+    drop(install.serve());
+    let folder = install.folder().display().to_string();
+    let yaml = plan.yaml(&origin).replace("origin-ca.pem", &format!("{folder}/origin-ca.pem"));
+    let without_file = |arguments: &[&str]| {
+        let mut command = install.keyward(arguments);
+        command.env_remove("KEYWARD_CONFIG");
+        command.env("KEYWARD__PROVIDERS", format!("[{}]", section(&yaml, "providers")));
+        command.env("KEYWARD__UPSTREAM", format!("{{ {} }}", section(&yaml, "upstream")));
+        finished(command, "")
+    };
+    let url = format!("https://{HOST}/me");
+    for arguments in [
+        &["explain", "DELETE", &url, "--agent", "bot"][..],
+        &["rule", "list"],
+        &["export", "--yaml"],
+        &["connection", "request", "mine", "/me", "-X", "DELETE"],
+    ] {
+        let Finished { code, out, err } = without_file(arguments);
+        assert_eq!((code, &*out), (1, ""), "{arguments:?}: {err}");
+        let refusal =
+            "1 rule that an earlier configuration declared would be paused, removed or lost";
+        let remedy = format!("add `--config {folder}/keyward.yaml`");
+        assert!(err.contains(refusal) && err.contains(&remedy), "{arguments:?}: {err}");
+    }
+    assert!(origin.received().is_empty(), "nothing was sent");
+    assert_eq!(without_file(&["agent", "list"]).code, 0);
+    // A file in the default place is a statement.
+    std::fs::write(install.data().join("keyward.yaml"), "").expect("a file");
+    let Finished { code, out, err } =
+        without_file(&["connection", "request", "mine", "/me", "-X", "DELETE"]);
+    assert_eq!((code, &*out), (0, "fine\n"), "{err}");
+    assert_eq!(origin.received().len(), 1);
+    plan.canary().assert_absent_below(install.folder());
+}

@@ -174,6 +174,38 @@ fn a_start_without_the_file_of_the_last_start_makes_no_other_store() {
     assert!(serves && store.exists(), "{said}");
 }
 
+/// The file may name another audit log.
+#[test]
+fn an_audit_log_of_the_file_of_the_last_start_is_not_called_empty_without_that_file() {
+    let cli = Cli::new();
+    let serving = cli.serve_with("agents: [{ name: ci }]\naudit: { file: kept/audit.jsonl }\n");
+    serving.signal(rustix::process::Signal::TERM);
+    assert_eq!(serving.wait(), Some(0));
+    let (file, log) = (file(&cli), cli.data().join("audit/audit.jsonl"));
+    let refusal = format!(
+        "there is no audit log at {}, and the last start had the configuration file {file}",
+        log.display()
+    );
+    for words in [
+        &["audit", "verify"][..],
+        &["audit", "query"],
+        &["audit", "query", "--by", "host"],
+        &["audit", "tail"],
+        &["audit", "export"],
+    ] {
+        let said = cli.run(words).failed(1);
+        assert!(said.contains(&refusal), "{words:?}: {said}");
+        assert!(said.contains(&format!("hint: add `--config {file}`")), "{words:?}: {said}");
+    }
+    let whole = "records 1 to ";
+    assert!(cli.run(&["audit", "verify", "--config", &file]).ok().contains(whole));
+    let mut named = cli.command(&["audit", "verify"]);
+    named.env("KEYWARD__AUDIT__FILE", "kept/audit.jsonl");
+    assert!(finished(named, "").ok().contains(whole));
+    fs::write(cli.data().join("keyward.yaml"), "").expect("a file");
+    assert_eq!(cli.run(&["audit", "verify"]).ok(), "no records yet\n");
+}
+
 #[test]
 fn a_restore_without_the_file_of_the_last_start_makes_no_other_store() {
     let cli = Cli::new();

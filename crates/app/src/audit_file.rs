@@ -6,10 +6,8 @@ use keyward_state::observe::audit::{Audit, AuditWriter};
 use keyward_state::observe::trail::Trail;
 
 pub(super) fn open(config: &Config) -> anyhow::Result<(Audit, AuditWriter)> {
-    if let Some(folder) = config.audit.file.parent() {
-        folders::folder_for(folder)?;
-    }
     let AuditTo { file, rotation, stdout } = &config.audit;
+    folders::folder_for("audit.file", file)?;
     let opened = Audit::open(Trail::at(file), *rotation, config.limits.audit_queue_max, *stdout)?;
     // A command of root may have made it.
     folders::chown_created(&config.data_dir, file)?;

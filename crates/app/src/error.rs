@@ -25,9 +25,17 @@ pub enum AppError {
         at: ListenAt,
         source: io::Error,
     },
-    /// A directory cannot be created.
+    /// The data directory cannot be created.
     #[error("cannot create the directory {path}: {source}")]
     Directory { path: PathBuf, source: io::Error },
+    /// The directory of a file that the configuration names cannot be created.
+    #[error("cannot create the directory {path}: {source}")]
+    FileDirectory {
+        /// The configuration's key.
+        key: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    },
     /// The data directory belongs to another user.
     #[error("{0} belongs to another user")]
     OtherOwner(PathBuf),
@@ -51,6 +59,16 @@ pub enum AppError {
         /// The default place of the file.
         default: PathBuf,
     },
+    /// A command without a configuration file would read an audit log that is not there.
+    #[error(
+        "there is no audit log at {log}, and the last start had the configuration file {before}, which may name another one"
+    )]
+    AuditLogForgotten {
+        log: PathBuf,
+        before: PathBuf,
+        /// The default place of the file.
+        default: PathBuf,
+    },
     /// Invalid entries of the configuration, each with its place.
     #[error("{}", .0.join("\n"))]
     Declared(Vec<String>),
@@ -66,7 +84,9 @@ impl AppError {
                      stop it, or choose another place in `{key}`"
                 ))
             }
-            Self::Listen { key, .. } => Some(format!("choose another place in `{key}`")),
+            Self::Listen { key, .. } | Self::FileDirectory { key, .. } => {
+                Some(format!("choose another place in `{key}`"))
+            }
             Self::Directory { .. } | Self::NotClosed { .. } => {
                 Some("choose another data directory with --data or KEYWARD_DATA".to_owned())
             }
@@ -89,6 +109,12 @@ impl AppError {
                 before.display(),
                 default.display()
             )),
+            Self::AuditLogForgotten { before, default, .. } if before == default => {
+                Some(format!("put it back; or make an empty file {}", default.display()))
+            }
+            Self::AuditLogForgotten { before, .. } => {
+                Some(format!("add `--config {}`", before.display()))
+            }
             Self::Declared(_) => None,
         }
     }

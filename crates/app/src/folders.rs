@@ -12,11 +12,14 @@ use jiff::tz::TimeZone;
 use super::error::AppError;
 use keyward_state::store::sled::chown_tree_to_owner_of;
 
-/// Creates the directory of a file with mode 0700. An existing one may be open to others, such as
+/// Creates the directory of the file at `key` with mode 0700. An existing one may be open to others, such as
 /// `/etc/keyward` or `/var/log`: the files themselves must be 0600, which is checked.
-pub(super) fn folder_for(path: &Path) -> anyhow::Result<()> {
+pub(super) fn folder_for(key: &'static str, file: &Path) -> anyhow::Result<()> {
+    let Some(path) = file.parent() else {
+        return Ok(());
+    };
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-    Ok(made.map_err(|source| AppError::Directory { path: path.to_owned(), source })?)
+    Ok(made.map_err(|source| AppError::FileDirectory { key, path: path.to_owned(), source })?)
 }
 
 /// Creates the directory with mode 0700, or checks that other users cannot enter it. An empty directory of
@@ -90,5 +93,14 @@ mod tests {
         let empty = dir(0o755, &[]);
         private_dir(empty.path()).unwrap();
         assert_eq!(fs::metadata(empty.path()).unwrap().mode() & 0o777, 0o700);
+    }
+
+    #[test]
+    fn the_remedy_for_a_directory_of_a_file_names_the_key_of_the_file() {
+        let folder = dir(0o700, &["x"]);
+        let log = folder.path().join("x/log/audit.jsonl");
+        let refused = folder_for("audit.file", &log).unwrap_err();
+        let remedy = refused.downcast_ref().and_then(AppError::hint);
+        assert_eq!(remedy.as_deref(), Some("choose another place in `audit.file`"));
     }
 }

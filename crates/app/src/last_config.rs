@@ -29,6 +29,21 @@ pub(super) fn check_store(config: &Config) -> Result<(), AppError> {
     }
 }
 
+/// Refuses to call an audit log empty only because the file of the last start, which may name another one, was not given.
+pub(super) fn check_audit_log(config: &Config) -> Result<(), AppError> {
+    let log = &config.audit.file;
+    // Full files may be there without the active one.
+    let is_absent = log.parent().is_none_or(|folder| !folder.exists() || is_empty_dir(folder));
+    match config.file_of_audit_log_before() {
+        Some(before) if is_absent => Err(AppError::AuditLogForgotten {
+            log: log.clone(),
+            before: before.to_owned(),
+            default: config.file().to_owned(),
+        }),
+        _ => Ok(()),
+    }
+}
+
 /// A file in the default place is a statement, but may be there by accident.
 fn warn_of_other(config: &Config) {
     if let Some(before) = config.file_before().filter(|before| *before != config.file())

@@ -214,11 +214,8 @@ impl OpenedServices {
         let keyring = Arc::new(keys::open(config)?);
         let store = open_store(config).await?;
         let authority = || {
-            for path in [&config.ca.cert, &config.ca.key] {
-                if let Some(folder) = path.parent() {
-                    folder_for(folder)?;
-                }
-            }
+            folder_for("ca.cert", &config.ca.cert)?;
+            folder_for("ca.key", &config.ca.key)?;
             make_authority(config)
         };
         Self::with_start_lease(config, store, keyring, keys::location(config), authority).await

@@ -1,5 +1,6 @@
 //! [`Clock`], the only source of the time of day; parsing and formatting of durations and times.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
@@ -7,6 +8,8 @@ use std::time::{Duration, Instant};
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
+use serde::de::Visitor;
+use serde::{Deserialize, Deserializer};
 
 /// The source of the time of day.
 #[derive(Clone, Debug, Default)]
@@ -189,6 +192,30 @@ pub fn http_date(text: &str) -> Option<Timestamp> {
     date.or_else(|| Some(jiff::fmt::rfc2822::parse(text).ok()?.timestamp()))
 }
 
+/// Text that is to be a duration. Deserializing it refuses other types, such as a number without a unit.
+#[derive(Debug)]
+pub struct DurationText(pub String);
+
+impl<'de> Deserialize<'de> for DurationText {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        d.deserialize_str(DurationTextVisitor)
+    }
+}
+
+struct DurationTextVisitor;
+
+impl Visitor<'_> for DurationTextVisitor {
+    type Value = DurationText;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a time with its unit, such as 30s")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<DurationText, E> {
+        Ok(DurationText(text.to_owned()))
+    }
+}
+
 /// Serde adapter: a list of [`duration`]s.
 pub mod durations {
     use std::time::Duration;
@@ -208,8 +235,8 @@ pub mod durations {
     /// # Errors
     /// When one of them is not a duration.
     pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<Duration>, D::Error> {
-        let texts = Vec::<String>::deserialize(d)?;
-        let parsed = texts.iter().map(|text| super::parse_duration(text));
+        let texts = Vec::<super::DurationText>::deserialize(d)?;
+        let parsed = texts.iter().map(|text| super::parse_duration(&text.0));
         parsed.collect::<Result<_, _>>().map_err(serde::de::Error::custom)
     }
 }
@@ -233,7 +260,8 @@ pub mod duration {
     /// # Errors
     /// When the text is not a duration.
     pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Duration, D::Error> {
-        super::parse_duration(&String::deserialize(d)?).map_err(serde::de::Error::custom)
+        let super::DurationText(text) = super::DurationText::deserialize(d)?;
+        super::parse_duration(&text).map_err(serde::de::Error::custom)
     }
 }
 

@@ -70,7 +70,7 @@ pub fn in_days(time: Duration) -> String {
 
 /// An interval, `90d`.
 pub(crate) mod days {
-    use keyward_base::time::parse_duration;
+    use keyward_base::time::{DurationText, parse_duration};
     use serde::Serializer;
 
     use super::{Deserialize, Deserializer, Duration};
@@ -86,8 +86,8 @@ pub(crate) mod days {
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
         d: D,
     ) -> Result<Option<Duration>, D::Error> {
-        let text = Option::<String>::deserialize(d)?;
-        let parsed = text.map(|text| parse_duration(&text)).transpose();
+        let text = Option::<DurationText>::deserialize(d)?;
+        let parsed = text.map(|text| parse_duration(&text.0)).transpose();
         parsed.map_err(|_| {
             D::Error::custom("this is not a time: write a number and a unit, such as 30d or 90d")
         })

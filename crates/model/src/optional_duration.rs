@@ -21,8 +21,8 @@ pub fn serialize<S: Serializer>(of: &Option<Duration>, s: S) -> Result<S::Ok, S:
 /// # Errors
 /// When the text is not a duration.
 pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Duration>, D::Error> {
-    let text = Option::<String>::deserialize(d)?;
-    let parsed = text.map(|text| time::parse_duration(&text)).transpose();
+    let text = Option::<time::DurationText>::deserialize(d)?;
+    let parsed = text.map(|text| time::parse_duration(&text.0)).transpose();
     // The text is not repeated: it may be a secret in the wrong place.
     parsed.map_err(|_| {
         serde::de::Error::custom(

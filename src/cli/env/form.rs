@@ -88,7 +88,8 @@ impl EnvFormat {
             }
             Self::K8s => Some(format!(
                 "hint: `kubectl apply --server-side -f FILE`; in the container: `envFrom` the Secret \
-                 keyward-{agent}, and the ConfigMap keyward-files as a volume at {MOUNTED}"
+                 {}, and the ConfigMap keyward-files as a volume at {MOUNTED}",
+                secret_name(agent)
             )),
             Self::Sh | Self::Fish | Self::Json => None,
         }
@@ -154,14 +155,21 @@ fn kubernetes(printed: &Printed<'_>) -> Result<String, Failure> {
     let variables = printed.made.by_name().into_iter();
     let variables: serde_json::Map<_, _> =
         variables.map(|(name, value)| (name.into(), STANDARD.encode(value).into())).collect();
-    // Names of objects are DNS labels: lower case, without `_` and `~`.
-    let agent = printed.agent.to_ascii_lowercase().replace(['_', '~'], "-");
+    let secret = secret_name(printed.agent);
     pretty(&json!({ "apiVersion": "v1", "kind": "List", "items": [
-        { "apiVersion": "v1", "kind": "Secret", "metadata": { "name": format!("keyward-{agent}") },
+        { "apiVersion": "v1", "kind": "Secret", "metadata": { "name": secret },
           "data": variables },
         { "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "keyward-files" },
           "data": text, "binaryData": binary },
     ] }))
+}
+
+/// The name of an agent's Secret, a DNS subdomain (RFC 1123): labels in lower case, without `_` and `~`, which begin and
+/// end with a letter or digit.
+fn secret_name(agent: &str) -> String {
+    let name = format!("keyward-{agent}").to_ascii_lowercase().replace(['_', '~'], "-");
+    let labels = name.split('.').map(|label| label.trim_matches('-'));
+    labels.filter(|label| !label.is_empty()).collect::<Vec<_>>().join(".")
 }
 
 fn pretty(value: &serde_json::Value) -> Result<String, Failure> {
@@ -231,6 +239,27 @@ mod tests {
         assert_eq!(files["data"]["ca.pem"], "the CA\n");
         assert_eq!(secret["metadata"]["name"], "keyward-claude");
         assert!(hint.contains("keyward-claude") && hint.contains("--server-side"), "{hint}");
+    }
+
+    #[test]
+    fn the_hint_for_kubernetes_names_the_secret_that_is_printed() {
+        let made = environment(&Inherited::default());
+        for (agent, name) in [
+            ("CI_bot~x", "keyward-ci-bot-x"),
+            ("team.ci", "keyward-team.ci"),
+            ("-x", "keyward--x"),
+            ("ci-", "keyward-ci"),
+            ("a..", "keyward-a"),
+            (".-a.b", "keyward.a.b"),
+        ] {
+            let folder = Path::new("/f");
+            let printed = Printed { agent, proxy: "keyward:8080", folder, made: &made };
+            let objects: serde_json::Value =
+                serde_json::from_str(&EnvFormat::K8s.print(&printed).unwrap()).unwrap();
+            assert_eq!(objects["items"][0]["metadata"]["name"], name, "{agent}");
+            let hint = EnvFormat::K8s.hint(&printed).unwrap();
+            assert!(hint.contains(&format!("the Secret {name}, ")), "{agent}: {hint}");
+        }
     }
 
     #[test]

@@ -15,6 +15,9 @@ const FILE: &str = "last-config";
 /// Begins the variables that name a store.
 const STORE: &str = "KEYWARD__STORE";
 
+/// Begins the variables that name an audit log.
+const AUDIT: &str = "KEYWARD__AUDIT";
+
 /// Follows the number of rules.
 const IN_MEMORY: &str = " in memory";
 
@@ -62,9 +65,19 @@ impl Config {
     /// The same, if the store of that file may be another one and on disk: this configuration has no file, and no variable
     /// names a store.
     pub fn file_of_store_before(&self) -> Option<&Path> {
-        let is_named = self.has_file() || !self.environment.beginning_with(STORE).is_empty();
-        let before = self.origin.before.as_ref().filter(|it| !is_named && !it.was_in_memory);
+        let before = self.forgotten(STORE).filter(|before| !before.was_in_memory);
         before.map(|before| &*before.path)
+    }
+
+    /// The same, if the audit log of that file may be another one.
+    pub fn file_of_audit_log_before(&self) -> Option<&Path> {
+        self.forgotten(AUDIT).map(|before| &*before.path)
+    }
+
+    /// The file that the last start was given, if this configuration has no file, and no variable that begins like this.
+    fn forgotten(&self, variables: &str) -> Option<&FileBefore> {
+        let is_named = self.has_file() || !self.environment.beginning_with(variables).is_empty();
+        self.origin.before.as_ref().filter(|_| !is_named)
     }
 
     /// How many rules fewer this configuration has than the last start, which was given that file.

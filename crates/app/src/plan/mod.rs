@@ -89,7 +89,12 @@ fn without_file(config: &Config, steps: &[Step]) -> Option<Problem> {
     ))
 }
 
-/// The same, with names that do not exist apart.
+/// The same refusal, for the rules alone.
+pub(super) fn forgotten_rules(config: &Config) -> Option<Problem> {
+    without_file(config, &[])
+}
+
+/// The same as [`plan`], with names that do not exist apart.
 pub(super) fn judge(basis: Basis<'_>, inputs: Inputs) -> Judgement {
     let Inputs { apps, sources, connections, tokens, webhooks, hooks, manifests, oidc: _ } = inputs;
     let mut planning = Planning::new(basis);

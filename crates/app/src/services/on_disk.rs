@@ -28,6 +28,14 @@ impl Services {
         last_config::check_store(config)
     }
 
+    /// Whether the audit log of the configuration is that of the last start, as far as can be known.
+    ///
+    /// # Errors
+    /// When there is none, and the file of the last start, which may name another one, was not given.
+    pub fn check_audit_log(config: &Config) -> Result<(), AppError> {
+        last_config::check_audit_log(config)
+    }
+
     /// Whether a CA exists on disk, complete or not.
     pub fn has_authority(config: &Config) -> bool {
         Authority::is_made(&config.ca.cert, &config.ca.key).unwrap_or(true)

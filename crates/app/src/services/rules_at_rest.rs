@@ -1,5 +1,6 @@
 //! The rules of a process without listeners. Those of the configuration are kept also before a start has made what they
-//! name. If a start would refuse them, the API refuses what depends on rules (`ValidRules`).
+//! name. If a start would refuse them, or would miss those of a file that was not named, the API refuses what depends on
+//! rules (`ValidRules`).
 
 use super::{OpenedServices, all, plan};
 use crate::config::Config;
@@ -11,11 +12,13 @@ impl OpenedServices {
     /// # Errors
     /// When the stored rules alone do not compile.
     pub(super) fn rules_at_rest(&self, config: &Config) -> anyhow::Result<(Rulebook, Vec<String>)> {
+        let forgotten = plan::forgotten_rules(config);
+        let mut refused: Vec<_> = forgotten.iter().map(ToString::to_string).collect();
         if let Ok(rulebook) = self.rulebook(config, config.rules.clone()) {
-            return Ok((rulebook, Vec::new()));
+            return Ok((rulebook, refused));
         }
-        let refused = self.judged(config, plan::refused_rules);
-        let mut refused: Vec<_> = refused.iter().map(ToString::to_string).collect();
+        let judged = self.judged(config, plan::refused_rules);
+        refused.extend(judged.iter().map(ToString::to_string));
         let sources = self.sources(config, config.rules.clone());
         match Rulebook::at_rest(sources, self.directory.clone()) {
             Ok(rulebook) => Ok((rulebook, refused)),

@@ -174,7 +174,10 @@ fn wanted(expected: &str) -> String {
         "a string" => "text".into(),
         "a boolean" => "true or false".into(),
         "a sequence" => "a list".into(),
-        "usize" | "u32" | "u16" | "u64" => "a whole number".into(),
+        "usize" | "u8" | "u16" | "u32" | "u64" => "a whole number".into(),
+        "f64" => "a number".into(),
+        // serde_yaml's name for a choice, which does not say the words.
+        "a Value::Tagged enum" => "one word as text".into(),
         other if other.starts_with("struct ") || other == "a map" => "a map".into(),
         other => other.to_owned(),
     }

@@ -152,7 +152,8 @@ impl AuditSlot {
 }
 
 impl AuditWriter {
-    /// Waits until all sent events are written. Call it after the last [`Audit`] is dropped.
+    /// Waits until all sent events are written, or for some seconds while the log cannot be written. Call it after the
+    /// last [`Audit`] is dropped.
     pub fn finish(self) {
         self.thread.thread().unpark();
         if self.thread.join().is_err() {
@@ -221,6 +222,23 @@ mod tests {
             tokio::task::yield_now().await;
         }
         assert_eq!(audit.reserve().await.unwrap_err(), AuditUnavailable);
+    }
+
+    #[tokio::test]
+    async fn a_writer_that_stops_on_a_full_disk_ends() {
+        let trail = Trail::at(Path::new("/dev/full"));
+        let (audit, writer) = Audit::open(trail, Rotation::default(), 1_024, false).unwrap();
+        // More than one batch.
+        for n in 0..1_000 {
+            audit.reserve_for_past().await.unwrap().send(samples::event(n).entry());
+        }
+        drop(audit);
+        let (ended, end) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            writer.finish();
+            ended.send(())
+        });
+        end.recv_timeout(Duration::from_secs(60)).expect("the writer ends");
     }
 
     #[tokio::test]

@@ -3,14 +3,13 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown, lchown};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
-use rustix::process::geteuid;
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::{oneshot, watch};
 
@@ -20,7 +19,7 @@ use super::event::{AuditEntry, Outcome};
 use super::lines::first_number;
 use super::printer::RecordPrinter;
 use super::sync::Syncer;
-use super::trail::{Rotation, Trail, found};
+use super::trail::{Rotation, Trail, create, create_again, found};
 use keyward_base::id::OrgId;
 use keyward_base::time::Clock;
 
@@ -33,6 +32,9 @@ const GATHER: Duration = Duration::from_millis(5);
 
 /// How long the writer waits before it retries a failed write.
 const RETRY_AFTER: Duration = Duration::from_millis(250);
+
+/// How long a process that ends retries a failed write. `docker stop` leaves 10 s for everything.
+const LAST_RETRIES: Duration = Duration::from_secs(2);
 
 /// How long a full file stays in use if a new one cannot be created.
 const ROTATE_AGAIN_AFTER: Duration = Duration::from_secs(5);
@@ -143,7 +145,16 @@ impl AuditSink {
     }
 
     /// Writes until the queue is closed.
-    pub(super) fn run(mut self, mut queue: Receiver<Queued>) {
+    pub(super) fn run(mut self, queue: Receiver<Queued>) {
+        if let Err(error) = self.write_queue(queue) {
+            tracing::error!(id = "audit_lost", %error, path = %self.trail.active().display(),
+                "the process ends, and the audit log cannot be written: the last records are lost");
+        }
+    }
+
+    /// # Errors
+    /// When the process ends while the log cannot be written.
+    fn write_queue(&mut self, mut queue: Receiver<Queued>) -> io::Result<()> {
         let mut batch = Vec::with_capacity(BATCH_MAX);
         let mut lines = String::new();
         let mut readers = Vec::new();
@@ -163,12 +174,12 @@ impl AuditSink {
                 let before = lines.len();
                 self.head.append(&entry, &mut lines);
                 if self.is_full_with(lines.len()) {
-                    self.write(&lines.as_bytes()[..before]);
+                    self.write(&lines.as_bytes()[..before], &queue)?;
                     lines.drain(..before);
                     self.begin_another_file();
                 }
             }
-            self.write(lines.as_bytes());
+            self.write(lines.as_bytes(), &queue)?;
             self.end_turn();
             let last = self.head.seq;
             // Readers alone write nothing.
@@ -186,6 +197,7 @@ impl AuditSink {
                 std::thread::park_timeout(GATHER);
             }
         }
+        Ok(())
     }
 
     /// Locks the log until [`AuditSink::end_turn`], and continues at its end. There are two writers while one process
@@ -320,8 +332,12 @@ impl AuditSink {
     }
 
     /// Writes all lines, and retries as long as the disk is full. Meanwhile no exchange begins. What is written is
-    /// printed.
-    fn write(&mut self, mut lines: &[u8]) {
+    /// printed. Once the queue is closed, the retries have a limit, so that the process can end.
+    ///
+    /// # Errors
+    /// When the limit is reached. Nothing may be written after that, because it would not continue the hash chain.
+    fn write(&mut self, mut lines: &[u8], queue: &Receiver<Queued>) -> io::Result<()> {
+        let mut closed = None;
         let all = lines;
         while !lines.is_empty() {
             let result = (&*self.file).write(lines);
@@ -332,6 +348,10 @@ impl AuditSink {
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
+                    let since = queue.is_closed().then(|| *closed.get_or_insert_with(Instant::now));
+                    if since.is_some_and(|since| since.elapsed() >= LAST_RETRIES) {
+                        return Err(error);
+                    }
                     if self.empty_deleted() {
                         lines = all;
                     }
@@ -346,6 +366,7 @@ impl AuditSink {
         if let Some(printer) = self.printer.as_ref().filter(|_| !all.is_empty()) {
             printer.print(all);
         }
+        Ok(())
     }
 
     /// Empties a file that was deleted, such as to free space on a full disk: else its space would be free only after
@@ -460,32 +481,6 @@ fn continued(trail: &Trail, file: &File) -> Result<(FileEnd, u64), AuditError> {
     Ok((end, 1))
 }
 
-fn create(trail: &Trail) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true).append(true).create(true).mode(0o600).open(trail.active())
-}
-
-/// Creates the active file, with its folder, after they were moved or deleted. Root gives them to the owner of `old`.
-fn create_again(trail: &Trail, old: &File) -> io::Result<File> {
-    let old = old.metadata()?;
-    let is_given = geteuid().is_root() && old.uid() != 0;
-    let folder = trail.folder();
-    match fs::DirBuilder::new().mode(0o700).create(folder) {
-        Ok(()) if is_given => lchown(folder, Some(old.uid()), Some(old.gid()))?,
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-        _ => {}
-    }
-    let mut options = OpenOptions::new();
-    // A link that another user has put there is not followed.
-    let options = options.read(true).append(true).create_new(true).mode(0o600);
-    let file = options.open(trail.active())?;
-    if is_given {
-        fchown(&file, Some(old.uid()), Some(old.gid()))?;
-    }
-    trail.sync_folder()?;
-    Ok(file)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -508,7 +503,8 @@ mod tests {
         let trail = Trail::at(&folder.path().join("audit.jsonl"));
         let (active, health) = (trail.active().to_owned(), LogHealth::default());
         let mut sink = AuditSink::open(trail, Rotation::default(), None, health).unwrap();
-        sink.write(b"line\n");
+        let (_sender, queue) = tokio::sync::mpsc::channel(1);
+        sink.write(b"line\n", &queue).unwrap();
         assert!(!sink.empty_deleted());
         let moved = folder.path().join("moved");
         fs::rename(&active, &moved).unwrap();

@@ -2,10 +2,12 @@
 //! number of the first record is appended. `sink.rs` writes; `query.rs`, `follow.rs` and `verify.rs` read.
 
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown, lchown};
 use std::path::{Path, PathBuf};
+
+use rustix::process::geteuid;
 
 /// Digits of the number in a full file's name, so that names sort in order.
 const DIGITS: usize = 12;
@@ -127,6 +129,33 @@ pub(super) fn found<T>(result: io::Result<T>) -> io::Result<Option<T>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Opens the active file, and creates it if it does not exist.
+pub(super) fn create(trail: &Trail) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).append(true).create(true).mode(0o600).open(trail.active())
+}
+
+/// Creates the active file, with its folder, after they were moved or deleted. Root gives them to the owner of `old`.
+pub(super) fn create_again(trail: &Trail, old: &File) -> io::Result<File> {
+    let old = old.metadata()?;
+    let is_given = geteuid().is_root() && old.uid() != 0;
+    let folder = trail.folder();
+    match fs::DirBuilder::new().mode(0o700).create(folder) {
+        Ok(()) if is_given => lchown(folder, Some(old.uid()), Some(old.gid()))?,
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    let mut options = OpenOptions::new();
+    // A link that another user has put there is not followed.
+    let options = options.read(true).append(true).create_new(true).mode(0o600);
+    let file = options.open(trail.active())?;
+    if is_given {
+        fchown(&file, Some(old.uid()), Some(old.gid()))?;
+    }
+    trail.sync_folder()?;
+    Ok(file)
 }
 
 #[cfg(test)]

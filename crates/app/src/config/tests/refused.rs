@@ -380,6 +380,21 @@ const SECTIONS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "rotation: { keep_old: 24 }\nevents: { retries: [5m, 5] }\nsources: [{ name: a, env: { names: [A] }, ttl: 5 }]",
+        &[
+            "keyward.yaml:1: rotation.keep_old: this is a number; write a time with its unit, such as 30s",
+            "keyward.yaml:2: events.retries[1]: this is a number; write a time with its unit, such as 30s",
+            "keyward.yaml:3: sources[0].ttl: this is a number; write a time with its unit, such as 30s",
+        ],
+    ),
+    (
+        "default: [deny]\ntelemetry: { otlp: { endpoint: \"https://c.test\", sample: 10% } }",
+        &[
+            "keyward.yaml:1: default: this is a list; write one word as text",
+            "keyward.yaml:2: telemetry.otlp.sample: this is text; write a number",
+        ],
+    ),
+    (
         "log: { level: verbose, format: xml, colour: true }",
         &[
             "keyward.yaml:1: log.level: `verbose` is not one of the choices; write error, warn, info, debug, trace",
