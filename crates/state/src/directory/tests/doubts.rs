@@ -1,7 +1,6 @@
 //! Writes that were made but reported as failed: the record keeps its name, and its events are delivered.
 
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::sync::{Notify, Semaphore};
