@@ -56,7 +56,7 @@
   const logins = new BroadcastChannel('keyward-login');
   logins.addEventListener('message', () => { ended = false; });
   if (one('meta[name=csrf]')) logins.postMessage('signed in');
-  const signIn = () => '/login?to=' + encodeURIComponent(location.pathname + location.search);
+  const signIn = () => '/login?to=' + encodeURIComponent(here());
   const parsed = (text) => {
     try { return text ? JSON.parse(text) : {}; } catch { return {}; /* an answer of a proxy in between */ }
   };
@@ -90,6 +90,8 @@
 
   // Navigation: the main part is replaced, the rest stays.
   let visit = 0;
+  const here = () => location.pathname + location.search;
+  let shown = here();
   let searches = 0;
   async function page(url, more) {
     const answer = await fetch(url, { headers: { Accept: 'text/html', ...more } });
@@ -115,6 +117,7 @@
     one('.rail').replaceWith(one('.rail', next.document));
     if (how === 'push') history.pushState(null, '', next.at);
     if (how === 'replace') history.replaceState(null, '', next.at);
+    shown = here();
     if (how === 'stay') refocus(focus !== before && before.contains(focus) ? focus : from, fresh);
     else { window.scrollTo(0, 0); fresh.focus({ preventScroll: true }); }
     start();
@@ -775,6 +778,7 @@
     // A page that was opened meanwhile stays.
     if (!next || own !== searches || from !== visit) return;
     history.replaceState(null, '', url.href);
+    shown = here();
     // `data-found`: a part that a search changes, and a renewal does not.
     for (const part of all('[data-live], [data-found]')) {
       const fresh = next.document.getElementById(part.id);
@@ -794,7 +798,11 @@
     note.className = `shape help ${text && !fits ? 'status-warn' : ''}`;
   }
   document.addEventListener('keydown', keys);
-  window.addEventListener('popstate', () => go(location.href, 'pop'));
+  // A link to a place within the page changes only what follows `#`; the browser goes there by itself.
+  window.addEventListener('popstate', () => {
+    if (here() === shown) visit += 1;
+    else go(location.href, 'pop');
+  });
 
   let timer;
   function start() {
