@@ -148,3 +148,30 @@ async fn a_link_within_a_page_leads_to_its_place_and_keeps_what_was_typed() {
     tab.sees("Which service is the account of?").await;
     lab.finish().await;
 }
+
+/// The API's error is about `fields` or `variables`, and its message names which of them.
+#[tokio::test]
+async fn an_error_of_a_secret_or_a_host_variable_is_shown_beside_its_field() {
+    let (lab, mut chromium) = signed_in_lab().await;
+    let mut tab = chromium.tab("ann").await;
+    sign_in(&mut tab, &link(&lab, None).await).await;
+    let sent = "document.querySelector('main form[data-api]').requestSubmit()";
+    let at_fault = "[
+        document.activeElement.name,
+        document.activeElement.closest('.field').querySelector('.wrong')?.id,
+    ]";
+    tab.open(&at(&lab, "/connect/to/aws")).await;
+    tab.fill("Access key id", "a-key-of-a-test-ä").await;
+    tab.fill("Secret access key", "a-key-of-a-test-ä").await;
+    tab.value(sent).await;
+    tab.sees("non-ASCII character").await;
+    let id = "fields.access_key_id";
+    assert_eq!(tab.value(at_fault).await, json!([id, format!("wrong-{id}")]));
+    tab.open(&at(&lab, "/connect/to/shopify")).await;
+    tab.fill("Shop", "my shop").await;
+    tab.fill("API key", "a-key-of-a-test-0123").await;
+    tab.value(sent).await;
+    tab.sees("must be one label").await;
+    assert_eq!(tab.value(at_fault).await, json!(["variables.shop", "wrong-variables.shop"]));
+    lab.finish().await;
+}

@@ -273,10 +273,20 @@
   const named = ({ field, message }) => (field ? `${field} ${message}` : message);
   const phrase = (message, error) => [message, remedy(error)].filter(Boolean).join(' — ');
   const said = (error) => phrase(named(error), error);
+  // The field of a form that an error is about. One about `fields` or `variables` says in its message which of them.
+  function culprit(form, { field, message }) {
+    const plain = field?.replace(/\[\d+\].*$/, '');
+    if (!plain) return undefined;
+    const named = all('[name]', form);
+    const own = named.find((it) => it.name === plain || plain.endsWith('.' + it.name));
+    if (own) return own;
+    const within = named.filter((it) => it.name.startsWith(plain + '.'));
+    const quoted = /`([^`]+)`/.exec(message)?.[1];
+    return within.length === 1 ? within[0] : within.find((it) => it.name === `${plain}.${quoted}`);
+  }
   function wrong(form, error) {
     clear(form);
-    const plain = error.field?.replace(/\[\d+\].*$/, '');
-    const field = plain && all('[name]', form).find((it) => it.name === plain || plain.endsWith('.' + it.name));
+    const field = culprit(form, error);
     if (field) {
       const note = make('p', phrase(error.message, error), 'wrong');
       note.id = `wrong-${field.name}`;
