@@ -267,8 +267,11 @@
   }
   const filled = (text, from) =>
     text.replace(/\{([\w.]+)\}/g, (_, name) => encodeURIComponent(name.split('.').reduce((at, key) => at?.[key], from) ?? ''));
-  // Remedies that are commands are for the terminal.
-  const remedy = ({ hint }) => (hint && !/keyward |--/.test(hint) ? hint : undefined);
+  // Remedies that are commands are for the terminal. After a change by another person, the page shows that change.
+  const remedy = ({ code, hint }) => {
+    if (code === 'stale') return 'The page shows it now. Check it, then repeat your change.';
+    return hint && !/keyward |--/.test(hint) ? hint : undefined;
+  };
   // The message of an error of a field is a predicate; its subject is the field, unless it stands beside it.
   const named = ({ field, message }) => (field ? `${field} ${message}` : message);
   const phrase = (message, error) => [message, remedy(error)].filter(Boolean).join(' — ');
@@ -328,10 +331,18 @@
       clear(form);
       await then(form.dataset, answer, form);
     } catch (error) {
-      if (error.code !== 'totp_required' || !second(form)) wrong(form, offline(error));
+      if (error.code === 'stale') await outdated(form, error);
+      else if (error.code !== 'totp_required' || !second(form)) wrong(form, offline(error));
     } finally {
       busy(buttons, false);
     }
+  }
+  // Another person has changed what a form changes. The page then has the present values, and what was typed here.
+  async function outdated(form, error) {
+    const same = () => all('form[data-api]', main()).filter((it) => it.dataset.api === form.dataset.api);
+    const place = same().indexOf(form);
+    await again();
+    wrong(form.isConnected ? form : same()[place] ?? main(), error);
   }
   // Passkeys: what the API asks, the authenticator answers. JSON by the browser (WebAuthn 3 §5.1.8).
   const passkeys = () => window.PublicKeyCredential?.parseCreationOptionsFromJSON !== undefined;
@@ -375,6 +386,7 @@
       const sent = button.dataset.body ? JSON.parse(button.dataset.body) : method === 'DELETE' ? undefined : {};
       await then(button.dataset, await call(method, path, sent, button.dataset.tag), button);
     } catch (error) {
+      if (error.code === 'stale') await again(button);
       toast(said(offline(error)), true);
     } finally {
       busy([button], false);
