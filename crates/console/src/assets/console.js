@@ -779,7 +779,14 @@
       url.search = new URLSearchParams([...new FormData(form)].filter(([, text]) => text !== ''));
       go(url.href, form.dataset.find === undefined ? 'push' : 'replace');
     }
+    // A second click would send it again, and the answer to the first one be lost: a link that signs in works once.
+    if (form.getAttribute('method') === 'post') {
+      if (form.dataset.sent !== undefined) event.preventDefault();
+      form.dataset.sent = '';
+    }
   });
+  // The same page, when the browser goes back to it.
+  window.addEventListener('pageshow', () => all('form[data-sent]').forEach((form) => { delete form.dataset.sent; }));
   // Searches and filters apply while they are given.
   let typed;
   document.addEventListener('input', (event) => {
