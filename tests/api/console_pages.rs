@@ -376,6 +376,34 @@ async fn the_back_link_of_a_plugin_s_accounts_page_keeps_the_manifest() {
     lab.finish().await;
 }
 
+/// A stored secret is sent with no other client id. The form with the id had no field for the secret, so that each
+/// change was refused.
+#[tokio::test]
+async fn the_console_replaces_the_id_of_a_client_together_with_its_secret() {
+    let mut lab = Lab::simple().await;
+    user(&mut lab, "ann", "admin").await;
+    let login = Login::of(&mut lab, "default", "ann").await;
+    let secrets = json!({"client_secret": Canary::new("old").text});
+    let new = json!({"provider": "github", "name": "gh", "client_id": "old", "secrets": secrets});
+    lab.gateway.api("POST", "/apps", &new.to_string()).await.is(201);
+    let page = ask_at(&lab, "GET /apps/gh", &login.cookie(), "").await.is(200).text();
+    let forms: Vec<_> = page.split("<form").skip(1).collect();
+    let of_id: Vec<_> = forms.iter().filter(|form| form.contains(r#"name="client_id""#)).collect();
+    assert!(matches!(of_id[..], [form] if form.contains(r#"name="secrets.client_secret""#)));
+    let change = json!({"client_id": "new", "scopes": ["repo"]});
+    let line = "PATCH /api/v1/apps/gh";
+    let refused = ask_at(&lab, line, &login.fields(), &change.to_string()).await.is(422).json();
+    assert_eq!(refused["error"]["field"], "secrets", "{refused}");
+    let new = Canary::new("new");
+    let change = json!({"client_id": "new", "secrets": {"client_secret": new.text}});
+    let changed = ask_at(&lab, line, &login.fields(), &change.to_string()).await.is(200).json();
+    assert_eq!(changed["client_id"], "new", "{changed}");
+    let scopes = json!({"scopes": ["repo"]}).to_string();
+    ask_at(&lab, line, &login.fields(), &scopes).await.is(200);
+    lab.guard(new);
+    lab.finish().await;
+}
+
 #[tokio::test]
 async fn a_changed_email_address_ends_no_login_and_is_recorded_without_the_role() {
     let mut lab = Lab::simple().await;
