@@ -149,6 +149,23 @@ async fn the_rules_of_one_agent_are_those_for_it_and_those_for_all() {
     lab.finish().await;
 }
 
+#[tokio::test]
+async fn only_admins_see_the_links_to_the_forms_of_rules() {
+    let mut lab = Lab::simple().await;
+    let rule = json!({"name": "no-puts", "action": "deny", "methods": ["PUT"]}).to_string();
+    lab.gateway.api("POST", "/rules", &rule).await.is(201);
+    for (name, role, edits) in
+        [("ann", "admin", true), ("bob", "member", false), ("eve", "auditor", false)]
+    {
+        user(&mut lab, name, role).await;
+        let login = Login::of(&mut lab, "default", name).await;
+        let page = ask_at(&lab, "GET /rules", &login.cookie(), "").await.is(200).text();
+        assert!(page.contains("no-puts"), "{role}: {page}");
+        assert_eq!(page.contains("/rules/no-puts/edit"), edits, "{role}: {page}");
+    }
+    lab.finish().await;
+}
+
 /// The page of a refusal links to the form. With no agent ticked, the rule would be for all agents.
 #[tokio::test]
 async fn a_rule_for_an_agent_that_is_gone_names_it_and_is_refused() {
