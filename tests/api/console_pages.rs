@@ -149,6 +149,35 @@ async fn the_rules_of_one_agent_are_those_for_it_and_those_for_all() {
     lab.finish().await;
 }
 
+#[tokio::test]
+async fn only_admins_see_the_links_to_the_forms_of_rules() {
+    let mut lab = Lab::simple().await;
+    let rule = json!({"name": "no-puts", "action": "deny", "methods": ["PUT"]}).to_string();
+    lab.gateway.api("POST", "/rules", &rule).await.is(201);
+    for (name, role, edits) in
+        [("ann", "admin", true), ("bob", "member", false), ("eve", "auditor", false)]
+    {
+        user(&mut lab, name, role).await;
+        let login = Login::of(&mut lab, "default", name).await;
+        let page = ask_at(&lab, "GET /rules", &login.cookie(), "").await.is(200).text();
+        assert!(page.contains("no-puts"), "{role}: {page}");
+        assert_eq!(page.contains("/rules/no-puts/edit"), edits, "{role}: {page}");
+    }
+    lab.finish().await;
+}
+
+/// The message alone would be "Is not a time".
+#[tokio::test]
+async fn the_page_of_an_error_names_the_filter_that_is_wrong() {
+    let mut lab = Lab::simple().await;
+    user(&mut lab, "ann", "admin").await;
+    let login = Login::of(&mut lab, "default", "ann").await;
+    let line = "GET /audit?agent=ci&until=yesterday";
+    let page = ask_at(&lab, line, &login.cookie(), "").await.is(422).text();
+    assert!(page.contains("<h1>Until is not a time"), "{page}");
+    lab.finish().await;
+}
+
 /// The page of a refusal links to the form. With no agent ticked, the rule would be for all agents.
 #[tokio::test]
 async fn a_rule_for_an_agent_that_is_gone_names_it_and_is_refused() {
@@ -373,6 +402,34 @@ async fn the_back_link_of_a_plugin_s_accounts_page_keeps_the_manifest() {
     let first = page(&back).await;
     let field = first.split("<textarea").nth(1).expect("the field of the manifest");
     assert!(field.contains("plugin: crm-digest"), "{first}");
+    lab.finish().await;
+}
+
+/// A stored secret is sent with no other client id. The form with the id had no field for the secret, so that each
+/// change was refused.
+#[tokio::test]
+async fn the_console_replaces_the_id_of_a_client_together_with_its_secret() {
+    let mut lab = Lab::simple().await;
+    user(&mut lab, "ann", "admin").await;
+    let login = Login::of(&mut lab, "default", "ann").await;
+    let secrets = json!({"client_secret": Canary::new("old").text});
+    let new = json!({"provider": "github", "name": "gh", "client_id": "old", "secrets": secrets});
+    lab.gateway.api("POST", "/apps", &new.to_string()).await.is(201);
+    let page = ask_at(&lab, "GET /apps/gh", &login.cookie(), "").await.is(200).text();
+    let forms: Vec<_> = page.split("<form").skip(1).collect();
+    let of_id: Vec<_> = forms.iter().filter(|form| form.contains(r#"name="client_id""#)).collect();
+    assert!(matches!(of_id[..], [form] if form.contains(r#"name="secrets.client_secret""#)));
+    let change = json!({"client_id": "new", "scopes": ["repo"]});
+    let line = "PATCH /api/v1/apps/gh";
+    let refused = ask_at(&lab, line, &login.fields(), &change.to_string()).await.is(422).json();
+    assert_eq!(refused["error"]["field"], "secrets", "{refused}");
+    let new = Canary::new("new");
+    let change = json!({"client_id": "new", "secrets": {"client_secret": new.text}});
+    let changed = ask_at(&lab, line, &login.fields(), &change.to_string()).await.is(200).json();
+    assert_eq!(changed["client_id"], "new", "{changed}");
+    let scopes = json!({"scopes": ["repo"]}).to_string();
+    ask_at(&lab, line, &login.fields(), &scopes).await.is(200);
+    lab.guard(new);
     lab.finish().await;
 }
 

@@ -6,11 +6,13 @@ mod resource_metadata;
 
 use serde_json::{Value, json};
 
+use crate::admin_network::{ask_at, user};
 use test_support::authorization::{
     AUTH_HOST, Authorization, ClientAuth, ISSUER, Rules, TokenCall, answer, query,
 };
 use test_support::browser::Browser;
 use test_support::canary::Canary;
+use test_support::login::Login;
 use test_support::oauth::AGENT;
 use test_support::{HOST, Lab, Message, Origin, Plan};
 
@@ -104,6 +106,32 @@ async fn an_mcp_server_connects_from_its_url_alone() {
     assert_eq!(wire.answer("GET").await.json(), "fine");
     let secret = Canary::of(server.only_call().issued.expect("tokens").access);
     secret.assert_absent_below(lab.gateway.folder());
+    lab.finish().await;
+}
+
+/// The form named no provider, so that the API refused each URL.
+#[tokio::test]
+async fn the_form_of_the_console_connects_an_mcp_server_from_its_url() {
+    let (mut lab, server) = world(honest()).await;
+    user(&mut lab, "ann", "admin").await;
+    let login = Login::of(&mut lab, "default", "ann").await;
+    let line = format!("GET /connect/to/mcp?agent={AGENT}");
+    let page = ask_at(&lab, &line, &login.cookie(), "").await.is(200).text();
+    let (_, form) = page.split_once(" data-api=\"POST /connections\"").expect("a form");
+    let (form, fields) = form.split_once('>').expect("its end");
+    assert!(fields.contains(r#"name="url""#) && fields.contains(r#"name="name""#), "{page}");
+    assert!(form.contains(&format!("/connect/done/{{name}}?agent={AGENT}")), "{form}");
+    let (_, body) = form.split_once("data-body=\"").expect("a body");
+    let (body, _) = body.split_once('"').expect("its end");
+    let mut body: Value = serde_json::from_str(&body.replace("&quot;", "\"")).expect("JSON");
+    body["name"] = json!("tools");
+    body["url"] = json!(format!("https://{HOST}/mcp"));
+    let line = "POST /api/v1/connections";
+    let made = ask_at(&lab, line, &login.fields(), &body.to_string()).await.is(201).json();
+    assert_eq!(server.issuer().registered().len(), 1);
+    let mut browser = Browser::new(&lab.gateway);
+    let url = browser.begin(made["authorize_url"].as_str().expect("a page")).await;
+    assert_eq!(query(&url)["resource"], format!("https://{HOST}/mcp"));
     lab.finish().await;
 }
 

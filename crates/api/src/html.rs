@@ -64,6 +64,8 @@ pub(super) enum FormInput {
     Secret,
     /// Several lines, such as a key file.
     Lines,
+    /// A value of ours, which the form brings back.
+    Hidden(String),
     /// One line.
     Text {
         /// What it has at first.
@@ -282,6 +284,10 @@ impl FormField {
             FormInput::Lines => {
                 format!(r#"<textarea autocomplete="off" {given}></textarea>"#)
             }
+            FormInput::Hidden(value) => {
+                let value = escaped(value);
+                return format!(r#"<input type="hidden" name="{name}" value="{value}">"#);
+            }
             FormInput::Text { value, example } => {
                 let example = example.as_deref().unwrap_or_default();
                 let (value, example) = (escaped(value), escaped(example));
@@ -375,6 +381,7 @@ mod tests {
         let fields = [
             field(FormInput::Secret),
             field(FormInput::Lines),
+            field(FormInput::Hidden(bad())),
             field(FormInput::Text { value: bad(), example: Some(bad()) }),
             field(FormInput::Choice { choices: vec![bad()], chosen: bad() }),
         ];

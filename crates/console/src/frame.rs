@@ -7,7 +7,7 @@ use maud::{DOCTYPE, Markup, html};
 
 use crate::assets::{ICON, SCRIPT, STYLE};
 use crate::icons::Icon;
-use crate::visit::{PageError, Visit, segment, sentence};
+use crate::visit::{PageError, Visit, said, segment, sentence};
 
 /// A page, ready to be sent.
 #[derive(Debug)]
@@ -226,7 +226,7 @@ impl IntoResponse for PageError {
                 let page = Page::alone(
                     "It cannot be shown",
                     html! {
-                        h1 { (sentence(&error.message)) }
+                        h1 { (said(&error)) }
                         @if let Some(hint) = &error.hint { p.muted { (sentence(hint)) } }
                         @if let Some(docs) = &error.docs { p { a href=(docs) { "What this error means" } } }
                         // Under a wrong host name, it would lead here again.

@@ -310,6 +310,14 @@ impl PageError {
     }
 }
 
+/// What an error says. The message of an error of a field is a predicate, whose subject is the field.
+pub(crate) fn said(error: &ErrorView) -> String {
+    match &error.field {
+        Some(field) => sentence(&format!("{field} {}", error.message)),
+        None => sentence(&error.message),
+    }
+}
+
 fn error(message: String, hint: Option<String>) -> ErrorView {
     ErrorView { code: String::new(), message, field: None, hint, docs: None, request: None }
 }

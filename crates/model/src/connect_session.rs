@@ -132,6 +132,9 @@ pub struct BoundBrowser {
     pub code: String,
     /// When it opened the link.
     pub at: Timestamp,
+    /// SHA-256 of the mark of the page whose button was pressed, hex; `None`: the request had none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub page: Option<String>,
 }
 
 /// A connection that a connect session connected.
@@ -293,6 +296,14 @@ impl ConnectSessionFacts {
         }
     }
 
+    /// Whether the button of this page binds a browser: no browser is bound, or that of the same page, which has done
+    /// nothing yet. A second click discards the answer to the first one, and its cookie.
+    pub fn opens_for(&self, page: Option<&str>) -> bool {
+        let Some(browser) = &self.browser else { return true };
+        let is_unused = self.flow.is_none() && self.draft.is_none() && self.connected.is_none();
+        page.is_some() && browser.page.as_deref() == page && is_unused && self.failures == 0
+    }
+
     /// Whether an account can still be connected.
     pub fn is_live(&self, now: Timestamp) -> bool {
         self.connected.is_none() && now < self.expires && self.failures < CONNECT_FAILURES_MAX
@@ -418,7 +429,8 @@ mod tests {
         let mut facts = ConnectSessionFacts::new(String::new(), end);
         assert_eq!(facts.state(before), ConnectSessionState::Open);
         assert!(facts.is_live(before) && !facts.is_live(end) && !facts.is_live(after));
-        facts.browser = Some(BoundBrowser { hash: "h".into(), code: "c".into(), at: before });
+        let (hash, code) = ("h".into(), "c".into());
+        facts.browser = Some(BoundBrowser { hash, code, at: before, page: None });
         assert_eq!(facts.state(before), ConnectSessionState::Opened);
         (facts.failure, facts.failures) = (Some("declined".into()), 1);
         assert_eq!(facts.state(before), ConnectSessionState::Failed);
@@ -429,5 +441,24 @@ mod tests {
         facts.connected =
             Some(Connected { id: ConnectionId::random(), name, provider, at: before });
         assert_eq!(facts.state(after), ConnectSessionState::Completed);
+    }
+
+    #[test]
+    fn only_the_page_that_bound_a_browser_binds_it_again_and_only_before_its_first_step() {
+        let at = Timestamp::UNIX_EPOCH;
+        let bound = |page: Option<&str>| {
+            let (hash, code, page) = ("h".into(), "c".into(), page.map(str::to_owned));
+            let mut facts = ConnectSessionFacts::new(String::new(), Timestamp::MAX);
+            facts.browser = Some(BoundBrowser { hash, code, at, page });
+            facts
+        };
+        let new = ConnectSessionFacts::new(String::new(), Timestamp::MAX);
+        assert!(new.opens_for(None) && new.opens_for(Some("one")));
+        let mut facts = bound(Some("one"));
+        assert!(facts.opens_for(Some("one")));
+        assert!(!facts.opens_for(Some("other")) && !facts.opens_for(None));
+        assert!(!bound(None).opens_for(None), "no page is not the same page");
+        facts.flow = Some(FlowId::random());
+        assert!(!facts.opens_for(Some("one")));
     }
 }

@@ -66,6 +66,44 @@ async fn a_link_that_was_opened_works_in_no_other_browser() {
     assert_eq!(refused.filter(named).count(), 2, "{records:#?}");
 }
 
+/// The mark in the form of a link's page.
+async fn marked(browser: &mut Browser, link: &Link) -> String {
+    let page = browser.get(&link.url).await.is(200).text();
+    let (_, rest) = page.split_once(r#"name="page" value=""#).expect("a mark");
+    rest.split('"').next().expect("its end").to_owned()
+}
+
+/// The browser discards the answer to the first click, and its cookie.
+#[tokio::test]
+async fn a_second_click_opens_a_link_in_the_same_browser_until_it_has_taken_a_step() {
+    let mut keys = Keys::start().await;
+    let link = keys.link(json!({})).await;
+    let (mut owner, mut thief) = (keys.browser(), keys.browser());
+    let mark = marked(&mut owner, &link).await;
+    let others = marked(&mut thief, &link).await;
+    assert_ne!(mark, others, "each page has its own");
+    assert_eq!(owner.submit(&link.url, &[("page", &mark)]).await.head.status(), 303);
+    let lost = std::mem::take(&mut owner.cookies);
+    for page in [&others[..], ""] {
+        let refused = thief.submit(&link.url, &[("page", page)]).await;
+        assert_eq!(refused.head.status(), 403, "{}", refused.text());
+    }
+    assert_eq!(thief.post(&link.url).await.head.status(), 403);
+    assert_eq!(owner.submit(&link.url, &[("page", &mark)]).await.head.status(), 303);
+    assert_ne!(owner.cookies, lost);
+    assert_eq!(owner.get(SESSION).await.head.status(), 200);
+    thief.cookies = lost;
+    assert_eq!(thief.get(SESSION).await.head.status(), 403, "the first cookie is worth nothing");
+    let wrong = Canary::new("ak_wrong");
+    keys.lab.guard(wrong.clone());
+    assert_eq!(gives(&mut owner, &wrong.text).await.head.status(), 422);
+    thief.cookies = vec![];
+    let refused = thief.submit(&link.url, &[("page", &mark)]).await;
+    assert_eq!(refused.head.status(), 403, "{}", refused.text());
+    assert_eq!(gives_again(&mut owner).await.head.status(), 303);
+    keys.lab.finish().await;
+}
+
 /// Each tries to finish what the other has begun.
 #[tokio::test]
 async fn the_cookie_of_one_link_finishes_no_consent_of_another() {

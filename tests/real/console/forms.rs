@@ -109,3 +109,69 @@ async fn a_refusal_names_the_field_that_the_page_does_not_have() {
     tab.sees("by is missing").await;
     lab.finish().await;
 }
+
+/// How often the script asks for something before the browser is at the place that the link names.
+fn asked_by(link: &str) -> String {
+    format!(
+        "new Promise((done) => {{
+            let asked = 0;
+            const own = window.fetch;
+            window.fetch = (...given) => {{ asked += 1; return own(...given); }};
+            addEventListener('hashchange', () => done(asked), {{ once: true }});
+            {link}.click();
+        }})"
+    )
+}
+
+/// The page was replaced by a new one from its beginning: what was typed was lost, and the place not shown.
+#[tokio::test]
+async fn a_link_within_a_page_leads_to_its_place_and_keeps_what_was_typed() {
+    let (lab, mut chromium) = signed_in_lab().await;
+    let mut tab = chromium.tab("ann").await;
+    sign_in(&mut tab, &link(&lab, None).await).await;
+    tab.open(&at(&lab, "/connect/to/acme")).await;
+    tab.fill("API key", "a-key-of-a-test-0123").await;
+    let skip = asked_by("document.querySelector('a.skip')");
+    assert_eq!(tab.value(&skip).await, 0, "nothing is read again");
+    let typed = "document.querySelector('[name=\"fields.api_key\"]').value";
+    assert_eq!(tab.value(typed).await, "a-key-of-a-test-0123");
+    assert_eq!(tab.value("document.activeElement.id").await, "main");
+    tab.open(&at(&lab, "/connect")).await;
+    let group = "[...document.querySelectorAll('a[href^=\"#group-\"]')].at(-1)";
+    assert_eq!(tab.value(&asked_by(group)).await, 0, "nothing is read again");
+    assert_eq!(tab.value("scrollY > 0").await, true);
+    // Back leads to the page before.
+    tab.click("Agents").await;
+    tab.is_at("/agents").await;
+    tab.value("history.back()").await;
+    tab.is_at("/connect").await;
+    tab.sees("Which service is the account of?").await;
+    lab.finish().await;
+}
+
+/// The API's error is about `fields` or `variables`, and its message names which of them.
+#[tokio::test]
+async fn an_error_of_a_secret_or_a_host_variable_is_shown_beside_its_field() {
+    let (lab, mut chromium) = signed_in_lab().await;
+    let mut tab = chromium.tab("ann").await;
+    sign_in(&mut tab, &link(&lab, None).await).await;
+    let sent = "document.querySelector('main form[data-api]').requestSubmit()";
+    let at_fault = "[
+        document.activeElement.name,
+        document.activeElement.closest('.field').querySelector('.wrong')?.id,
+    ]";
+    tab.open(&at(&lab, "/connect/to/aws")).await;
+    tab.fill("Access key id", "a-key-of-a-test-ä").await;
+    tab.fill("Secret access key", "a-key-of-a-test-ä").await;
+    tab.value(sent).await;
+    tab.sees("non-ASCII character").await;
+    let id = "fields.access_key_id";
+    assert_eq!(tab.value(at_fault).await, json!([id, format!("wrong-{id}")]));
+    tab.open(&at(&lab, "/connect/to/shopify")).await;
+    tab.fill("Shop", "my shop").await;
+    tab.fill("API key", "a-key-of-a-test-0123").await;
+    tab.value(sent).await;
+    tab.sees("must be one label").await;
+    assert_eq!(tab.value(at_fault).await, json!(["variables.shop", "wrong-variables.shop"]));
+    lab.finish().await;
+}

@@ -88,3 +88,22 @@ async fn the_last_of_many_agents_is_found_and_bound_after_connecting() {
     assert!(url.contains("agent=robot-058"), "{url}");
     lab.finish().await;
 }
+
+#[tokio::test]
+async fn the_longest_names_fit_into_a_narrow_window() {
+    let (lab, mut chromium) = signed_in_lab().await;
+    let name = "n".repeat(64);
+    let new = json!({ "provider": "acme", "name": name, "fields": { "api_key": "a-key-of-a-test-0123" } });
+    lab.gateway.api("POST", "/connections", &new.to_string()).await.is(201);
+    lab.gateway.api("POST", "/agents", &json!({ "name": name }).to_string()).await.is(201);
+    let mut tab = chromium.tab("ann").await;
+    tab.looks(Look { width: 390, scheme: "light" }).await;
+    sign_in(&mut tab, &link(&lab, None).await).await;
+    for list in ["connections", "agents"] {
+        tab.open(&at(&lab, &format!("/{list}/{name}"))).await;
+        tab.sees("Changes").await;
+        let overflow = tab.value("document.documentElement.scrollWidth - innerWidth").await;
+        assert!(overflow.as_i64() <= Some(0), "{list}: {overflow}");
+    }
+    lab.finish().await;
+}

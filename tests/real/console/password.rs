@@ -52,3 +52,27 @@ async fn a_password_and_one_time_codes_are_set_up_and_required_one_after_the_oth
     own_origin_only(&mut tab, &lab).await;
     lab.finish().await;
 }
+
+/// The answer to the first click, with the cookie, would be lost, and the link be used up.
+#[tokio::test]
+async fn a_double_click_sends_the_form_of_a_sign_in_link_once() {
+    let (lab, mut chromium) = signed_in_lab().await;
+    let mut tab = chromium.tab("ann").await;
+    let url = link(&lab, None).await;
+    tab.open(&url).await;
+    // What the script makes of two clicks; nothing is sent.
+    let twice = "(() => {
+        const stopped = [];
+        addEventListener('submit', (event) => {
+            stopped.push(event.defaultPrevented);
+            event.preventDefault();
+        });
+        const button = document.querySelector('form button');
+        button.click();
+        button.click();
+        return stopped;
+    })()";
+    assert_eq!(tab.value(twice).await, json!([false, true]));
+    sign_in(&mut tab, &url).await;
+    lab.finish().await;
+}

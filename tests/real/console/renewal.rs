@@ -174,3 +174,30 @@ async fn an_open_page_keeps_what_was_typed_when_its_login_has_ended_and_goes_on_
     assert_eq!(tab.value(typed).await, "for invoices");
     lab.finish().await;
 }
+
+/// The tag of the form was that of the first version: each further attempt was refused too, until the page was loaded
+/// again and typed anew.
+#[tokio::test]
+async fn a_form_that_is_out_of_date_gets_the_present_values_and_keeps_what_was_typed() {
+    let (lab, mut chromium) = stocked().await;
+    let mut tab = chromium.tab("ann").await;
+    sign_in(&mut tab, &link(&lab, None).await).await;
+    tab.open(&at(&lab, "/connections/mine")).await;
+    tab.click("Edit").await;
+    tab.fill("Purpose (optional)", "for invoices").await;
+    let change = json!({ "description": "changed by another" }).to_string();
+    lab.gateway.api("PATCH", "/connections/mine", &change).await.is(200);
+    tab.click("Save settings").await;
+    tab.sees("was changed since it was read").await;
+    tab.sees("then repeat your change").await;
+    tab.does_not_see("ETag").await;
+    let value = |name: &str| format!("document.querySelector('#field-{name}').value");
+    assert_eq!(tab.value(&value("purpose")).await, "for invoices");
+    assert_eq!(tab.value(&value("description")).await, "changed by another");
+    tab.click("Save settings").await;
+    tab.sees("Saved.").await;
+    let stored = lab.gateway.api("GET", "/connections/mine", "").await.json();
+    let members = (&stored["purpose"], &stored["description"]);
+    assert_eq!(members, (&json!("for invoices"), &json!("changed by another")), "{stored}");
+    lab.finish().await;
+}

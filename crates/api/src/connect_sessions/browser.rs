@@ -1,4 +1,4 @@
-//! The browser that opened a link: its cookie, and the code that it takes to the return URL.
+//! The browser that opened a link: the mark of its page, its cookie, and the code that it takes to the return URL.
 
 use std::sync::Arc;
 
@@ -37,6 +37,9 @@ pub(super) struct NewBrowser {
     pub(super) set_cookie: HeaderValue,
 }
 
+/// What a page of a link has in its form, and the form brings back: a second click binds the browser again. A secret.
+pub(super) struct PageMark(String);
+
 /// The consent of a connect session that the browser at the callback may be about to finish.
 pub(crate) struct PendingConsent(Option<(Arc<Record<ConnectSession>>, FlowId)>);
 
@@ -69,9 +72,34 @@ impl BrowserSession {
     }
 }
 
+impl PageMark {
+    /// The name of the field in the form.
+    pub(super) const FIELD: &str = "page";
+
+    /// For a new page.
+    pub(super) fn fresh() -> Option<Self> {
+        text_of(&issue_connect_token()).ok().map(Self)
+    }
+
+    /// The mark that a form brings back, if it has one.
+    pub(super) fn of(form: &[u8]) -> Option<Self> {
+        let mark = form_urlencoded::parse(form).find(|(name, _)| name == Self::FIELD);
+        mark.map(|(_, value)| Self(value.into_owned()))
+    }
+
+    /// SHA-256 of it, hex.
+    pub(super) fn hash(&self) -> String {
+        TokenHash::of(&self.0).to_hex()
+    }
+
+    pub(super) fn into_text(self) -> String {
+        self.0
+    }
+}
+
 impl NewBrowser {
-    /// With a fresh cookie: one that the browser brings may have been planted.
-    pub(super) fn fresh(admin: &Admin) -> Option<Self> {
+    /// With a fresh cookie: one that the browser brings may have been planted. `page`: the mark of its page.
+    pub(super) fn fresh(admin: &Admin, page: Option<&PageMark>) -> Option<Self> {
         let cookie = text_of(&issue_connect_token()).ok()?;
         let (name, age) = (cookie_name(admin), CONNECT_SESSION_LIFE.as_secs() * 2);
         let secure = if name == SECURE_COOKIE { "; Secure" } else { "" };
@@ -83,6 +111,7 @@ impl NewBrowser {
             hash: TokenHash::of(&cookie).to_hex(),
             code: TokenHash::of(&code_of(&cookie)).to_hex(),
             at: admin.deps().clock.now(),
+            page: page.map(PageMark::hash),
         };
         Some(Self { bound, set_cookie })
     }

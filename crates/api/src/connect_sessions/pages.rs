@@ -10,7 +10,7 @@ use futures_util::FutureExt;
 use http::{HeaderMap, Method, StatusCode, Uri, header};
 
 use super::attempt::{ConnectAttempt, recorded};
-use super::browser::{BrowserSession, NewBrowser};
+use super::browser::{BrowserSession, NewBrowser, PageMark};
 use super::form::{FormProblem, FormReader, KeyForm};
 use super::headless;
 use super::offers::{ConnectChoice, ConnectOffer, Offers};
@@ -18,7 +18,7 @@ use super::refusals::{ended, failure, foreign, unknown_browser};
 use super::render::{self, OtherAccount, PageFrame};
 use super::target::target;
 use crate::body::Segments;
-use crate::consents::{ConsentVisit, see_other};
+use crate::consents::{ConsentVisit, form_of, see_other};
 use crate::error::ApiError;
 use crate::handler::{boxed, get};
 use crate::state::Admin;
@@ -26,6 +26,9 @@ use keyward_model::{ConnectSession, ConnectSessionState, Record};
 use keyward_state::directory::ConnectStepError;
 use keyward_state::observe::event::Outcome;
 use keyward_vault::oauth::FlowState;
+
+/// The form that opens a link: its mark.
+const OPENING_BYTES_MAX: usize = 1024;
 
 /// The query of `/connect/session`.
 #[derive(Default)]
@@ -69,40 +72,49 @@ async fn offer(
     method: Method,
     headers: HeaderMap,
 ) -> Response {
-    let session = match linked(&admin, &token, &headers).await {
+    let session = match linked(&admin, &token, &headers, None).await {
         Ok(session) => session,
         Err(answer) => return *answer,
     };
     if session.headless {
         return match method {
-            Method::GET => bind(&admin, &session).await,
+            Method::GET => bind(&admin, &session, None).await,
             _ => ApiError::Method.into_response(),
         };
     }
     let offers = Offers::of(&admin, &session);
     let names: Vec<_> = offers.providers().iter().map(|it| it.name.as_str()).collect();
-    frame(&admin, &session, None).offered(&names)
+    let Some(mark) = PageMark::fresh() else { return ApiError::Internal.into_response() };
+    frame(&admin, &session, None).offered(&names, mark)
 }
 
-/// Binds the link to this browser. Of several browsers, the first one wins.
+/// Binds the link to this browser. Of several browsers, the first one wins. A second click on the button binds the same
+/// one again, which has lost the answer to the first click.
 async fn open(
     State(admin): State<Admin>,
     Segments(token): Segments<String>,
     headers: HeaderMap,
+    body: Body,
 ) -> Response {
     if !ConsentVisit(&headers).is_of_our_page(&admin.deps().public_url) {
         return foreign(&admin);
     }
-    let session = match linked(&admin, &token, &headers).await {
+    let form = form_of(&admin, &headers, body, OPENING_BYTES_MAX).await;
+    let page = form.and_then(|form| PageMark::of(&form));
+    let session = match linked(&admin, &token, &headers, page.as_ref()).await {
         Ok(session) => session,
         Err(answer) => return *answer,
     };
-    bind(&admin, &session).await
+    bind(&admin, &session, page.as_ref()).await
 }
 
-/// Binds the link to the browser that sent the request.
-async fn bind(admin: &Admin, session: &Record<ConnectSession>) -> Response {
-    let Some(browser) = NewBrowser::fresh(admin) else {
+/// Binds the link to the browser that sent the request from this page.
+async fn bind(
+    admin: &Admin,
+    session: &Record<ConnectSession>,
+    page: Option<&PageMark>,
+) -> Response {
+    let Some(browser) = NewBrowser::fresh(admin, page) else {
         return ApiError::Internal.into_response();
     };
     let NewBrowser { bound, set_cookie } = browser;
@@ -119,11 +131,12 @@ async fn bind(admin: &Admin, session: &Record<ConnectSession>) -> Response {
     }
 }
 
-/// The connect session of a link that this browser may open; otherwise the page that says why not.
+/// The connect session of a link that this browser may open from this page; otherwise the page that says why not.
 async fn linked(
     admin: &Admin,
     token: &str,
     headers: &HeaderMap,
+    page: Option<&PageMark>,
 ) -> Result<std::sync::Arc<Record<ConnectSession>>, Box<Response>> {
     let view = admin.deps().directory.view();
     let found = view.connect_session_of_link(token).cloned();
@@ -135,7 +148,7 @@ async fn linked(
         let to = if session.headless { "session?step=choose" } else { "session" };
         return Err(Box::new(see_other(to)));
     }
-    if session.facts.browser.is_some() {
+    if !session.facts.opens_for(page.map(PageMark::hash).as_deref()) {
         return Err(Box::new(other_browser(admin, &session).await));
     }
     let is_entitled = view.entitled_user(&session).is_some();

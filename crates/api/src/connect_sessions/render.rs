@@ -3,6 +3,7 @@
 
 use http::StatusCode;
 
+use super::browser::PageMark;
 use super::form::{FIELD, FormProblem, VARIABLE};
 use super::offers::{ConnectOffer, Offers};
 use crate::consents::asks_for;
@@ -45,7 +46,7 @@ impl PageFrame {
     }
 
     /// The first page of a link. Previews of messengers and mail scanners open it, so it uses nothing up.
-    pub(super) fn offered(&self, providers: &[&str]) -> Response {
+    pub(super) fn offered(&self, providers: &[&str], mark: PageMark) -> Response {
         let what = match (&self.connection, providers) {
             (Some(_), _) => "Connect your account again".to_owned(),
             (None, [only]) => format!("Connect {only}"),
@@ -61,7 +62,14 @@ impl PageFrame {
             Some(name) => page.fact("Connection", name),
             None => page,
         };
-        page.form("", &[], "Continue")
+        let mark = FormField {
+            name: PageMark::FIELD.to_owned(),
+            label: String::new(),
+            help: None,
+            input: FormInput::Hidden(mark.into_text()),
+            optional: false,
+        };
+        page.form("", &[mark], "Continue")
             .text("This link works once, in the browser that continues here.")
             .answer(StatusCode::OK)
     }

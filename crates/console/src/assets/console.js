@@ -56,7 +56,7 @@
   const logins = new BroadcastChannel('keyward-login');
   logins.addEventListener('message', () => { ended = false; });
   if (one('meta[name=csrf]')) logins.postMessage('signed in');
-  const signIn = () => '/login?to=' + encodeURIComponent(location.pathname + location.search);
+  const signIn = () => '/login?to=' + encodeURIComponent(here());
   const parsed = (text) => {
     try { return text ? JSON.parse(text) : {}; } catch { return {}; /* an answer of a proxy in between */ }
   };
@@ -90,6 +90,8 @@
 
   // Navigation: the main part is replaced, the rest stays.
   let visit = 0;
+  const here = () => location.pathname + location.search;
+  let shown = here();
   let searches = 0;
   async function page(url, more) {
     const answer = await fetch(url, { headers: { Accept: 'text/html', ...more } });
@@ -115,6 +117,7 @@
     one('.rail').replaceWith(one('.rail', next.document));
     if (how === 'push') history.pushState(null, '', next.at);
     if (how === 'replace') history.replaceState(null, '', next.at);
+    shown = here();
     if (how === 'stay') refocus(focus !== before && before.contains(focus) ? focus : from, fresh);
     else { window.scrollTo(0, 0); fresh.focus({ preventScroll: true }); }
     start();
@@ -264,16 +267,29 @@
   }
   const filled = (text, from) =>
     text.replace(/\{([\w.]+)\}/g, (_, name) => encodeURIComponent(name.split('.').reduce((at, key) => at?.[key], from) ?? ''));
-  // Remedies that are commands are for the terminal.
-  const remedy = ({ hint }) => (hint && !/keyward |--/.test(hint) ? hint : undefined);
+  // Remedies that are commands are for the terminal. After a change by another person, the page shows that change.
+  const remedy = ({ code, hint }) => {
+    if (code === 'stale') return 'The page shows it now. Check it, then repeat your change.';
+    return hint && !/keyward |--/.test(hint) ? hint : undefined;
+  };
   // The message of an error of a field is a predicate; its subject is the field, unless it stands beside it.
   const named = ({ field, message }) => (field ? `${field} ${message}` : message);
   const phrase = (message, error) => [message, remedy(error)].filter(Boolean).join(' — ');
   const said = (error) => phrase(named(error), error);
+  // The field of a form that an error is about. One about `fields` or `variables` says in its message which of them.
+  function culprit(form, { field, message }) {
+    const plain = field?.replace(/\[\d+\].*$/, '');
+    if (!plain) return undefined;
+    const named = all('[name]', form);
+    const own = named.find((it) => it.name === plain || plain.endsWith('.' + it.name));
+    if (own) return own;
+    const within = named.filter((it) => it.name.startsWith(plain + '.'));
+    const quoted = /`([^`]+)`/.exec(message)?.[1];
+    return within.length === 1 ? within[0] : within.find((it) => it.name === `${plain}.${quoted}`);
+  }
   function wrong(form, error) {
     clear(form);
-    const plain = error.field?.replace(/\[\d+\].*$/, '');
-    const field = plain && all('[name]', form).find((it) => it.name === plain || plain.endsWith('.' + it.name));
+    const field = culprit(form, error);
     if (field) {
       const note = make('p', phrase(error.message, error), 'wrong');
       note.id = `wrong-${field.name}`;
@@ -315,10 +331,18 @@
       clear(form);
       await then(form.dataset, answer, form);
     } catch (error) {
-      if (error.code !== 'totp_required' || !second(form)) wrong(form, offline(error));
+      if (error.code === 'stale') await outdated(form, error);
+      else if (error.code !== 'totp_required' || !second(form)) wrong(form, offline(error));
     } finally {
       busy(buttons, false);
     }
+  }
+  // Another person has changed what a form changes. The page then has the present values, and what was typed here.
+  async function outdated(form, error) {
+    const same = () => all('form[data-api]', main()).filter((it) => it.dataset.api === form.dataset.api);
+    const place = same().indexOf(form);
+    await again();
+    wrong(form.isConnected ? form : same()[place] ?? main(), error);
   }
   // Passkeys: what the API asks, the authenticator answers. JSON by the browser (WebAuthn 3 §5.1.8).
   const passkeys = () => window.PublicKeyCredential?.parseCreationOptionsFromJSON !== undefined;
@@ -362,6 +386,7 @@
       const sent = button.dataset.body ? JSON.parse(button.dataset.body) : method === 'DELETE' ? undefined : {};
       await then(button.dataset, await call(method, path, sent, button.dataset.tag), button);
     } catch (error) {
+      if (error.code === 'stale') await again(button);
       toast(said(offline(error)), true);
     } finally {
       busy([button], false);
@@ -754,7 +779,14 @@
       url.search = new URLSearchParams([...new FormData(form)].filter(([, text]) => text !== ''));
       go(url.href, form.dataset.find === undefined ? 'push' : 'replace');
     }
+    // A second click would send it again, and the answer to the first one be lost: a link that signs in works once.
+    if (form.getAttribute('method') === 'post') {
+      if (form.dataset.sent !== undefined) event.preventDefault();
+      form.dataset.sent = '';
+    }
   });
+  // The same page, when the browser goes back to it.
+  window.addEventListener('pageshow', () => all('form[data-sent]').forEach((form) => { delete form.dataset.sent; }));
   // Searches and filters apply while they are given.
   let typed;
   document.addEventListener('input', (event) => {
@@ -775,6 +807,7 @@
     // A page that was opened meanwhile stays.
     if (!next || own !== searches || from !== visit) return;
     history.replaceState(null, '', url.href);
+    shown = here();
     // `data-found`: a part that a search changes, and a renewal does not.
     for (const part of all('[data-live], [data-found]')) {
       const fresh = next.document.getElementById(part.id);
@@ -794,7 +827,11 @@
     note.className = `shape help ${text && !fits ? 'status-warn' : ''}`;
   }
   document.addEventListener('keydown', keys);
-  window.addEventListener('popstate', () => go(location.href, 'pop'));
+  // A link to a place within the page changes only what follows `#`; the browser goes there by itself.
+  window.addEventListener('popstate', () => {
+    if (here() === shown) visit += 1;
+    else go(location.href, 'pop');
+  });
 
   let timer;
   function start() {

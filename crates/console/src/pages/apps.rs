@@ -220,12 +220,15 @@ struct Settings<'a> {
 impl Settings<'_> {
     fn show(&self) -> Markup {
         let Self { app, sources, path, tag, labels: [_, secret], .. } = self;
+        // A stored secret is sent with no other id: both are replaced together.
+        let has_secret = !app.facts.secrets.is_empty();
         html! {
             section.panel { header { h2 { "Settings" } } div.body {
-                (self.client())
+                (self.client(!has_secret))
                 details #replace-secret open[app.facts.problem.is_some()] {
-                    summary { "Replace the secret" }
+                    summary { @if has_secret { "Replace the client or its secret" } @else { "Replace the secret" } }
                     form method="post" data-api=(format!("PATCH {path}")) data-tag=[tag] data-done="The new secret is in force." autocomplete="off" {
+                        @if has_secret { (self.id().show()) }
                         (self.secret())
                         button.first { "Replace secret" }
                     }
@@ -243,17 +246,21 @@ impl Settings<'_> {
         }
     }
 
+    /// Its id at the service.
+    fn id(&self) -> Field<'_> {
+        Field {
+            name: "client_id",
+            label: &self.labels[0],
+            value: Some(&self.app.spec.client_id),
+            ..Field::default()
+        }
+    }
+
     /// Its id at the service, and its scopes, which OAuth 1.0a does not have.
-    fn client(&self) -> Markup {
-        let Self { app, provider, path, tag, labels: [id, _], .. } = self;
+    fn client(&self, has_id: bool) -> Markup {
+        let Self { app, provider, path, tag, .. } = self;
         let has_scopes = !method(app, *provider).is_some_and(AuthView::is_named_by_apps);
         let scopes = app.spec.scopes.join(" ");
-        let client = Field {
-            name: "client_id",
-            label: id,
-            value: Some(&app.spec.client_id),
-            ..Field::default()
-        };
         let wanted = Field {
             name: "scopes",
             label: "Scopes",
@@ -265,11 +272,17 @@ impl Settings<'_> {
             is_optional: true,
             ..Field::default()
         };
+        let summary = match (has_id, has_scopes) {
+            (true, true) => "Edit client and scopes",
+            (true, false) => "Edit client",
+            (false, true) => "Edit scopes",
+            (false, false) => return html! {},
+        };
         html! {
             details #edit-client {
-                summary { "Edit client" @if has_scopes { " and scopes" } }
+                summary { (summary) }
                 form method="post" data-api=(format!("PATCH {path}")) data-tag=[tag] data-done="Saved." autocomplete="off" {
-                    (client.show())
+                    @if has_id { (self.id().show()) }
                     @if has_scopes {
                         (wanted.show())
                         @if let Some(provider) = provider { (known_scopes(provider)) }

@@ -243,8 +243,9 @@ struct Authentication<'a> {
 fn form(visit: &Visit, of: &Authentication<'_>) -> Markup {
     let Authentication { provider, auth, apps, name, agent, app, sources, by_reference } = *of;
     let apps: Vec<_> = apps.iter().filter(|app| auth.fits(&provider.id, &app.spec)).collect();
+    let next = binding_step(agent);
     if provider.id == MCP {
-        return mcp(visit, name);
+        return mcp(visit, name, &next);
     }
     if auth.needs_app && apps.is_empty() {
         return needs_app(visit, provider, auth);
@@ -254,10 +255,6 @@ fn form(visit: &Visit, of: &Authentication<'_>) -> Markup {
     }
     let body =
         serde_json::json!({ "provider": provider.id, "auth": auth.id, "test": !auth.consents });
-    let next = match agent {
-        Some(agent) => format!("/connect/done/{{name}}?agent={}", segment(agent)),
-        None => "/connect/done/{name}".to_owned(),
-    };
     html! {
         @if let Some(note) = &auth.note { p.muted { (sentence(note)) } }
         form method="post" data-api="POST /connections" data-body=(body) data-to=(next)
@@ -287,6 +284,14 @@ fn form(visit: &Visit, of: &Authentication<'_>) -> Markup {
     }
 }
 
+/// The page of the third step; the script fills in the name.
+fn binding_step(agent: Option<&str>) -> String {
+    match agent {
+        Some(agent) => format!("/connect/done/{{name}}?agent={}", segment(agent)),
+        None => "/connect/done/{name}".to_owned(),
+    }
+}
+
 /// The choice of agents that may use the connection. The default is all for admins, and their own for others.
 fn visibility(visit: &Visit) -> Markup {
     let is_admin = visit.is_admin();
@@ -302,9 +307,10 @@ fn visibility(visit: &Visit) -> Markup {
 }
 
 /// An MCP server says itself where to ask for consent, and Keyward registers there.
-fn mcp(visit: &Visit, name: &str) -> Markup {
+fn mcp(visit: &Visit, name: &str, next: &str) -> Markup {
+    let body = serde_json::json!({ "provider": MCP });
     html! {
-        form method="post" data-api="POST /connections" data-to="/connect/done/{name}" autocomplete="off" {
+        form method="post" data-api="POST /connections" data-body=(body) data-to=(next) autocomplete="off" {
             (Field { name: "url", label: "URL of the server", kind: "url", example: Some("https://mcp.example.com/mcp"), ..Field::default() }.show())
             (Field { name: "name", label: "Name", value: Some(name), help: Some("How agents and the audit log name it: letters, digits, - _ ."), ..Field::default() }.show())
             (visibility(visit))

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::frame::Page;
 use crate::parts::copyable;
-use crate::visit::{Console, PageError, Reader, segment, sentence};
+use crate::visit::{Console, PageError, Reader, said, segment, sentence};
 use keyward_api::handler::{boxed, get};
 use keyward_api::own_path;
 use keyward_api::wire::ErrorView;
@@ -223,11 +223,9 @@ fn with_provider(settings: &SignInSettings, to: &str) -> Markup {
 }
 
 fn refusal(error: &ErrorView) -> Markup {
-    let ErrorView { field, message, .. } = error;
-    let text = field.as_ref().map(|field| format!("{field} {message}"));
     html! {
         div.wrong-box role="alert" {
-            p { (sentence(text.as_ref().unwrap_or(message))) }
+            p { (said(error)) }
             @if let Some(hint) = &error.hint { p { (sentence(hint)) } }
         }
     }

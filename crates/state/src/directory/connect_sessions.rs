@@ -198,7 +198,7 @@ impl Directory {
         }
     }
 
-    /// Binds a connect session to a browser; of several browsers, the first one wins.
+    /// Binds a connect session to a browser; of several browsers, the first one wins. The same page may do so again.
     ///
     /// # Errors
     /// When another browser opened it, or it has ended.
@@ -208,13 +208,15 @@ impl Directory {
         browser: BoundBrowser,
     ) -> Result<Arc<Record<ConnectSession>>, ConnectStepError> {
         let now = self.shared.clock.now();
-        let open = |record: &mut Record<ConnectSession>| match &record.facts.browser {
-            Some(_) => Err(ConnectStepError::OtherBrowser),
-            None if !record.facts.is_live(now) => Err(ConnectStepError::Ended),
-            None => {
-                record.facts.browser = Some(browser.clone());
-                Ok(())
+        let open = |record: &mut Record<ConnectSession>| {
+            if !record.facts.opens_for(browser.page.as_deref()) {
+                return Err(ConnectStepError::OtherBrowser);
             }
+            if !record.facts.is_live(now) {
+                return Err(ConnectStepError::Ended);
+            }
+            record.facts.browser = Some(browser.clone());
+            Ok(())
         };
         self.edit::<ConnectSession, _>(&session.org, &session.id, &open).await
     }

@@ -54,7 +54,8 @@ pub(super) fn panel(visit: &Visit, view: &View<'_>) -> Markup {
     let stored = explicit.iter().filter(|it| it.managed_by == Some(ManagedBy::Store)).count();
     let page: Vec<_> = explicit.iter().skip(view.asked.from).take(ROWS).copied().collect();
     let shown = page.iter().filter(|it| it.managed_by == Some(ManagedBy::Store)).count();
-    let orders = visit.is_admin() && stored > 1;
+    let edits = visit.is_admin();
+    let orders = edits && stored > 1;
     let later = view.asked.from + ROWS;
     let of =
         |kind: &str| view.all.items.iter().filter(|it| it.id.starts_with(kind)).collect::<Vec<_>>();
@@ -71,7 +72,7 @@ pub(super) fn panel(visit: &Visit, view: &View<'_>) -> Markup {
                 (empty("No rule yet", "Agents use the connections that they are bound to, and reach nothing else. A rule narrows that, or allows more.", visit.is_admin().then_some(add)))
             }
             ol.order data-order data-tag=[(shown == stored).then_some(view.tag).flatten()] {
-                @for rule in page { (row(view, rule, orders)) }
+                @for rule in page { (row(view, rule, Changes { edits, orders })) }
             }
             @if view.asked.from > 0 || explicit.len() > later {
                 div.foot.actions {
@@ -103,12 +104,20 @@ fn from(asked: &PageQuery, from: usize) -> String {
     path
 }
 
-fn row(view: &View<'_>, rule: &RuleShown, orders: bool) -> Markup {
+/// What the reader may do with stored rules.
+#[derive(Clone, Copy)]
+struct Changes {
+    edits: bool,
+    orders: bool,
+}
+
+fn row(view: &View<'_>, rule: &RuleShown, may: Changes) -> Markup {
     let fit = view.fit(rule);
     let name = rule.spec.name.as_deref();
     let path = format!("/rules/{}", segment(name.unwrap_or(&rule.id)));
     let is_stored = rule.managed_by == Some(ManagedBy::Store);
-    let moves = orders && is_stored;
+    let moves = may.orders && is_stored;
+    let edits = may.edits && is_stored && (moves || view.asked.url.is_none());
     html! {
         li.go.decides[fit == Some(RuleOutcome::Decides)].passed[fit.is_some_and(|fit| fit != RuleOutcome::Decides)]
             data-rule=[name.filter(|_| moves)] draggable=[moves.then_some("true")] tabindex=[moves.then_some("0")]
@@ -129,7 +138,7 @@ fn row(view: &View<'_>, rule: &RuleShown, orders: bool) -> Markup {
             }
             div.actions {
                 @if let Some(fit) = fit { (verdict(fit)) }
-                @if moves || is_stored && view.asked.url.is_none() { a.button.plain href=(format!("{path}/edit")) aria-label=(format!("Edit {}", name.unwrap_or_default())) { "Edit" } }
+                @if edits { a.button.plain href=(format!("{path}/edit")) aria-label=(format!("Edit {}", name.unwrap_or_default())) { "Edit" } }
             }
         }
     }
