@@ -65,6 +65,8 @@ impl DirectoryWriter {
         if self.view.load().org(&org).is_some() {
             return Err(taken());
         }
+        // Of an earlier organisation with the same name.
+        self.remove_usage_of(&org).await?;
         let record = record(org.clone(), managed_by, self.clock.now());
         match self.commit(&at(&org), record, None, IndexChange::default()).await {
             Err(error) if error.is_conflict() => Err(taken()),
