@@ -197,6 +197,8 @@ pub(super) fn said(message: &str) -> String {
     match (message, message.rsplit_once(", expected ")) {
         (_, Some((_, "a sequence"))) => "must be a list".to_owned(),
         (_, Some((_, "a map"))) => "must be an object".to_owned(),
+        // The name of a type says nothing to a caller.
+        (_, Some((_, kind))) if kind.starts_with("struct ") => "must be an object".to_owned(),
         (_, Some((_, expected))) => format!("must be {expected}"),
         ("invalid digit found in string", None) => "must be a whole number".to_owned(),
         ("provided string was not `true` or `false`", None) => {
@@ -326,6 +328,20 @@ mod tests {
             panic!("another refusal")
         };
         assert_eq!((field.as_str(), message.as_str()), ("name", "missing field `name`"));
+    }
+
+    #[test]
+    fn a_text_in_place_of_an_object_is_refused_without_the_name_of_a_type() {
+        #[derive(Debug, serde::Deserialize)]
+        #[allow(dead_code, reason = "only what is refused is looked at")]
+        struct Outer {
+            inner: NewConnection,
+        }
+        let ApiError::Field { field, message, .. } = refused::<Outer>(br#"{"inner":"canary"}"#)
+        else {
+            panic!("another refusal")
+        };
+        assert_eq!((field.as_str(), message.as_str()), ("inner", "must be an object"));
     }
 
     #[test]

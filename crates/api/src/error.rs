@@ -189,7 +189,7 @@ impl ApiError {
                 refusal = Self::StoreFailed;
             }
             if let Some(StoreError::Conflict { .. }) = error.downcast_ref() {
-                let text = Code::Stale.because("another replica changed it at the same time");
+                let text = Code::Stale.because("another request changed it at the same time");
                 refusal = text.usual_hint().into();
             }
             let words = error.to_string();

@@ -53,7 +53,7 @@ where
     };
     let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
     let fingerprint = fingerprint(&[target, caller.org().as_str()], &body);
-    let running = match admin.idempotency().begin(key.clone(), fingerprint) {
+    let running = match admin.idempotency().begin(key.clone(), caller.org(), fingerprint) {
         Ok(Ok(running)) => running,
         Ok(Err(kept)) => return kept.answer(),
         Err(refusal) => return ApiError::from(refusal).into_response(),

@@ -4,6 +4,7 @@
 
 mod forwarded;
 mod limits;
+mod running;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -16,6 +17,8 @@ use ipnet::IpNet;
 
 use self::forwarded::ForwardedFields;
 use self::limits::ApiLimits;
+use self::running::RunningRequests;
+pub(crate) use self::running::{RunningRequest, STREAMS_MAX};
 use super::auth::login::is_of_own_page;
 use super::auth::{Caller, DOCUMENT, middleware};
 use super::catch_up::catch_up;
@@ -56,6 +59,7 @@ struct NetworkState {
     admin: Admin,
     access: NetworkAccess,
     limits: ApiLimits,
+    running: RunningRequests,
 }
 
 /// The client of a request that did not come in cleartext from another machine.
@@ -65,7 +69,7 @@ struct NetworkClient(IpAddr);
 impl Network {
     pub(super) fn new(admin: Admin, access: NetworkAccess) -> Self {
         let limits = ApiLimits::new(&admin.deps().limits, &admin.deps().shared_limits);
-        Self(Arc::new(NetworkState { admin, access, limits }))
+        Self(Arc::new(NetworkState { admin, access, limits, running: RunningRequests::default() }))
     }
 }
 
@@ -170,9 +174,7 @@ pub(super) async fn on_network(
                     catch_up(&network.0.admin).await;
                 }
                 match authenticated(&network.0, &request, visit) {
-                    Ok(Some(caller)) => {
-                        middleware::serve(&network.0.admin, caller, request, next).await
-                    }
+                    Ok(Some(caller)) => serve(&network.0, caller, request, next).await,
                     Ok(None) => next.run(request).await,
                     Err(refusal) => refusal.into_response(),
                 }
@@ -188,6 +190,18 @@ pub(super) async fn on_network(
         let exposed = HeaderValue::from_static(EXPOSED_FIELDS);
         fields.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
     }
+    response
+}
+
+/// Serves the request of a caller. It is counted until its answer ends: the listener takes the count from the answer
+/// and drops it with the body.
+async fn serve(network: &NetworkState, caller: Caller, request: Request, next: Next) -> Response {
+    let running = caller.user().map(|user| network.running.begin(&user.org, &user.id));
+    if let Some(None) = running {
+        return ApiError::from(RequestRefusal::TooManyRunning).into_response();
+    }
+    let mut response = middleware::serve(&network.admin, caller, request, next).await;
+    response.extensions_mut().insert(running.flatten().map(Arc::new));
     response
 }
 

@@ -20,6 +20,8 @@ pub enum RequestRefusal {
         /// Seconds until a retry makes sense.
         retry_after: u64,
     },
+    /// Too many requests of its user or organisation are being answered.
+    TooManyRunning,
     /// Its cookie is of no login, or of one that has ended.
     LoginEnded,
     /// It changes something and has a cookie, but not the CSRF value of its login.
@@ -79,6 +81,9 @@ impl RequestRefusal {
             Self::TokenRate { .. } => Code::RateLimited
                 .because("this token or login has sent too many requests")
                 .hint("wait as long as `Retry-After` says, or raise `limits.api_requests_per_minute_max`"),
+            Self::TooManyRunning => Code::RateLimited
+                .because("too many requests of this user or organisation are being answered, open runs among them")
+                .hint("retry when `Retry-After` says, and end runs that are not needed"),
             Self::LoginEnded => Code::Unauthenticated
                 .because("this browser is not signed in, or its login has ended")
                 .hint("sign in again; `keyward login-link` prints a link"),
@@ -131,7 +136,7 @@ impl RequestRefusal {
             Self::AuthFailures { retry_after }
             | Self::TokenRate { retry_after }
             | Self::SignInFailures { retry_after } => Some(retry_after),
-            Self::KeyInProgress | Self::TooManyKeys | Self::SignInsBusy => {
+            Self::KeyInProgress | Self::TooManyKeys | Self::TooManyRunning | Self::SignInsBusy => {
                 Some(IN_PROGRESS_RETRY_AFTER)
             }
             Self::Cleartext

@@ -25,6 +25,7 @@ use tokio_rustls::server::TlsStream;
 use tower::ServiceExt;
 
 use super::host::{Arrival, OwnNames};
+use super::network::{RunningRequest, STREAMS_MAX};
 use super::probes::Peer;
 use super::router::{hooks_router, metrics_router, open_router, socket_router};
 use super::socket::AdminSocket;
@@ -34,9 +35,6 @@ use keyward_net::evictable::{Evictable, EvictableSlot};
 use keyward_proxy::ProxyTls;
 use keyward_proxy::ca::cache::LeafCache;
 
-/// Maximum number of streams per listener. On TCP, a further stream evicts an idle one; on the socket, whose
-/// peers are our own user, it waits in the kernel's queue.
-const STREAMS_MAX: usize = 256;
 /// Maximum time for a request head on TCP, from the end of the previous response.
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
 /// The media type of server-sent events (HTML, section 9.2).
@@ -376,13 +374,17 @@ impl Body for Whole {
 struct Answering {
     body: axum::body::Body,
     place: Option<Arc<EvictableSlot<()>>>,
+    /// The count of its request.
+    running: Option<Arc<RunningRequest>>,
 }
 
 impl Answering {
     fn answer(answer: Response, place: Option<Arc<EvictableSlot<()>>>) -> hyper::Response<Self> {
         let media = answer.headers().get(header::CONTENT_TYPE);
         let is_of_events = media.is_some_and(|media| media == EVENTS);
-        let mut answer = answer.map(|body| Self { body, place });
+        let (mut head, body) = answer.into_parts();
+        let running = head.extensions.remove().flatten();
+        let mut answer = hyper::Response::from_parts(head, Self { body, place, running });
         if is_of_events {
             answer.body_mut().leave();
         }
@@ -390,6 +392,7 @@ impl Answering {
     }
 
     fn leave(&mut self) {
+        self.running = None;
         if let Some(place) = self.place.take() {
             place.make_evictable();
         }

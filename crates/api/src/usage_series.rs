@@ -32,13 +32,20 @@ impl Admin {
     ) -> Result<UsageSeries, ApiError> {
         let (deps, usage) = (self.deps(), &self.deps().metrics.usage);
         let window = Window::of(ask, deps.clock.now(), &key.of)?;
+        let beginning = deps.directory.view().org(&key.org).map(|org| org.created);
+        let series = |mut periods: Vec<UsagePeriod>| {
+            // An earlier organisation with the same name has the same id.
+            let first = beginning.map(|beginning| window.step.start(beginning));
+            periods.retain(|period| first.is_none_or(|first| first <= period.at));
+            window.series(&periods)
+        };
         if window.step == UsageStep::Minute {
-            return Ok(window.series(&usage.minutes(&key.org, window.now)));
+            return Ok(series(usage.minutes(&key.org, window.now)));
         }
         let _reading = usage.reading().await;
         let mut history = deps.directory.usage_history(key).await?;
         history.merge(&usage.unstored(key, window.now), window.now);
-        Ok(window.series(&history.periods(window.step)))
+        Ok(series(history.periods(window.step)))
     }
 }
 

@@ -176,7 +176,8 @@ codes! {
         "`keyward plugin show NAME` says what is missing";
     RateLimited: "rate_limited" 429 Both(DENIED),
         "The connection has reached the limit of requests or exchanges in its settings: Keyward's limit, not the provider's. \
-         To the API: the token sent too many requests, or too many with an invalid token came from this address.",
+         To the API: the token sent too many requests, too many of its user or organisation are being answered, or too many with \
+         an invalid token came from this address.",
         "wait as long as `Retry-After` says, or raise `rate_limit` or `concurrency` in the connection's settings, or \
          `limits.api_requests_per_minute_max`";
     RefreshUnavailable: "refresh_unavailable" 503 Both(DENIED),
@@ -266,7 +267,7 @@ codes! {
          uses it, or the system refuses it.",
         "choose another port; 0 is any free one";
     Stale: "stale" 412 Api,
-        "The resource was changed after it was read: `If-Match` names an earlier version, or another replica changed it at the same time.",
+        "The resource was changed after it was read: `If-Match` names an earlier version, or another request changed it at the same time.",
         "read it again, and repeat the change with its present `ETag`";
     MediaTypeRefused: "media_type_refused" 415 Api,
         "The body is not declared as JSON.",

@@ -35,8 +35,8 @@ pub struct SealedRows<T> {
 /// Why a row cannot be used. Names no content.
 #[derive(Debug, thiserror::Error)]
 pub enum RowError {
-    /// The store failed, or another write was first.
-    #[error(transparent)]
+    /// The store failed, or another write was first. Not transparent, so that it is found below this error.
+    #[error("{0}")]
     Store(#[from] StoreError),
     /// It cannot be opened or sealed.
     #[error("{table} row {key}: {source}")]

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::world::{Ask, Person, Working, World};
 use test_support::canary::Canary;
-use test_support::wire::Wire;
+use test_support::wire::{Message, Wire, until};
 
 #[tokio::test]
 async fn a_run_ends_with_the_access_of_the_user_who_opened_it() {
@@ -33,6 +33,51 @@ async fn a_run_ends_with_the_access_of_the_user_who_opened_it() {
         assert_eq!(world.connect(&of_run).await, refused, "{how}");
         world.finish().await;
     }
+}
+
+/// Runs of one user beyond this are refused: they would take the streams of the listener from everybody else.
+const RUNS_OF_USER_MAX: usize = 96;
+
+#[tokio::test]
+async fn open_runs_of_one_user_leave_the_admin_listener_to_others() {
+    let mut world = World::new().await;
+    let agents = world.working_agents();
+    let [acme, globex] = ["acme", "globex"].map(|org| {
+        let agent = agents.iter().find(|agent| agent.org == org).unwrap();
+        (world.person(org, "admin"), agent.name.clone())
+    });
+    let mut runs = Vec::new();
+    for _ in 0..RUNS_OF_USER_MAX {
+        runs.push(open_run(&mut world, &acme.0, &acme.1).await.0);
+    }
+    let refused = asked_over_tcp(&world, &acme.0).await;
+    assert_eq!(refused.head.status(), 429, "{}", refused.text());
+    assert_eq!(refused.json()["error"]["code"], "rate_limited");
+    assert_eq!(refused.head.one("retry-after"), Some("1"));
+    for other in [&globex.0, &world.person("acme", "auditor")] {
+        asked_over_tcp(&world, other).await.is(200);
+    }
+    open_run(&mut world, &globex.0, &globex.1).await;
+    drop(runs.pop());
+    let world_again = &world;
+    until("a run that ended is counted no more", async || {
+        asked_over_tcp(world_again, &acme.0).await.head.status() == 200
+    })
+    .await;
+    drop(runs);
+    world.finish().await;
+}
+
+/// The agents that a person sees, over TCP.
+async fn asked_over_tcp(world: &World, by: &Person) -> Message {
+    let own = world.lab.gateway.admin;
+    let mut wire = world.lab.client_at(own).await;
+    let token = &by.token;
+    wire.send(format!(
+        "GET /api/v1/agents HTTP/1.1\r\nHost: {own}\r\nAuthorization: Bearer {token}\r\n\r\n"
+    ))
+    .await;
+    wire.answer("GET").await
 }
 
 /// Opens a run as `by`: its answer, and its token.

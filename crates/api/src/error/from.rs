@@ -110,3 +110,31 @@ impl From<VaultError> for ApiError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+    use keyward_state::store::StoreError;
+    use keyward_vault::RowError;
+    use keyward_vault::oauth::FlowError;
+
+    /// The codes of a failed write of a row beside a record: of a webhook's keys, and of a consent.
+    fn codes(failed: impl Fn() -> StoreError) -> [Code; 2] {
+        let row = || RowError::Store(failed());
+        let refused = [ApiError::from(EventsError::Row(row())), FlowError::Row(row()).into()];
+        refused.map(|refusal| refusal.text().code)
+    }
+
+    #[test]
+    fn a_row_that_another_request_changed_is_stale_and_a_failing_store_is_named() {
+        let conflict = || StoreError::Conflict { table: "flows", key: "org_default/f".to_owned() };
+        assert_eq!(codes(conflict), [Code::Stale; 2]);
+        let io = || io::Error::other("read-only");
+        let unreached = || StoreError::Unreached { action: "write a row", source: io() };
+        assert_eq!(codes(unreached), [Code::StoreFailed; 2]);
+        let failed = || StoreError::Io { action: "write a row", source: io() };
+        assert_eq!(codes(failed), [Code::StoreFailed; 2]);
+    }
+}

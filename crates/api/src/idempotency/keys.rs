@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 
 use crate::body_bytes::collect;
 use crate::request_refusal::RequestRefusal;
+use keyward_base::id::OrgId;
 use keyward_state::directory::UserCredential;
 
 /// Marks an answer that was kept.
@@ -23,7 +24,7 @@ const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 /// How long an answer is kept.
 pub(super) const KEPT_FOR: Duration = Duration::from_secs(3600);
-/// Kept answers; the oldest is forgotten first.
+/// Kept answers. Above it, the organisation with the most loses its oldest, so that it takes no memory from others.
 const ANSWERS_MAX: usize = 4_096;
 /// Memory for the bodies of all kept answers.
 const BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -40,8 +41,23 @@ pub(crate) struct IdempotencyKeys(Arc<Mutex<KeyTable>>);
 struct KeyTable {
     by_key: HashMap<OwnKey, KeyEntry>,
     /// Ended requests, the oldest first.
-    ended: VecDeque<(Instant, OwnKey)>,
+    ended: VecDeque<EndedKey>,
+    of_orgs: HashMap<OrgId, KeptAnswers>,
     running: usize,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct EndedKey {
+    at: Instant,
+    key: OwnKey,
+    org: OrgId,
+}
+
+/// The answers of an organisation.
+#[derive(Clone, Copy, Debug, Default)]
+struct KeptAnswers {
+    count: usize,
     bytes: usize,
 }
 
@@ -93,6 +109,7 @@ impl KeyOwner {
 pub(super) struct RunningKey {
     keys: IdempotencyKeys,
     key: OwnKey,
+    org: OrgId,
 }
 
 /// What becomes of the key of an ended request.
@@ -113,10 +130,11 @@ impl AsRef<[u8]> for KeptBody {
 }
 
 impl IdempotencyKeys {
-    /// Takes the key, or gives the answer that is kept for it.
+    /// Takes the key for a request in an organisation, or gives the answer that is kept for it.
     pub(super) fn begin(
         &self,
         key: OwnKey,
+        org: &OrgId,
         fingerprint: Fingerprint,
     ) -> Result<Result<RunningKey, KeptAnswer>, RequestRefusal> {
         let mut keys = self.0.lock();
@@ -133,7 +151,7 @@ impl IdempotencyKeys {
                 let entry = KeyEntry { fingerprint, state: EntryState::Running };
                 keys.by_key.insert(key.clone(), entry);
                 keys.running += 1;
-                Ok(Ok(RunningKey { keys: self.clone(), key }))
+                Ok(Ok(RunningKey { keys: self.clone(), key, org: org.clone() }))
             }
         }
     }
@@ -141,16 +159,35 @@ impl IdempotencyKeys {
 
 impl KeyTable {
     fn forget_old(&mut self, now: Instant) {
-        while let Some((at, _)) = self.ended.front() {
-            let is_old = now.duration_since(*at) >= KEPT_FOR;
-            if !is_old && self.ended.len() <= ANSWERS_MAX && self.bytes <= BYTES_MAX {
-                return;
-            }
-            if let Some((_, key)) = self.ended.pop_front()
-                && let Some(KeyEntry { state: EntryState::Ended(Some(kept)), .. }) =
-                    self.by_key.remove(&key)
-            {
-                self.bytes -= kept.body.len();
+        let is_old = |ended: &EndedKey| now.duration_since(ended.at) >= KEPT_FOR;
+        while self.ended.front().is_some_and(is_old) {
+            self.forget(0);
+        }
+        while self.ended.len() > ANSWERS_MAX || self.bytes > BYTES_MAX {
+            let Some(place) = self.place_to_free() else { return };
+            self.forget(place);
+        }
+    }
+
+    /// The oldest answer of the organisation that has the most of what there is too much of.
+    fn place_to_free(&self) -> Option<usize> {
+        let are_too_many = self.ended.len() > ANSWERS_MAX;
+        let share = |kept: &KeptAnswers| if are_too_many { kept.count } else { kept.bytes };
+        let (most, _) = self.of_orgs.iter().max_by_key(|(_, kept)| share(kept))?;
+        self.ended.iter().position(|ended| ended.org == *most)
+    }
+
+    fn forget(&mut self, place: usize) {
+        let Some(EndedKey { key, org, .. }) = self.ended.remove(place) else { return };
+        let bytes = match self.by_key.remove(&key) {
+            Some(KeyEntry { state: EntryState::Ended(Some(kept)), .. }) => kept.body.len(),
+            _ => 0,
+        };
+        self.bytes -= bytes;
+        if let Some(kept) = self.of_orgs.get_mut(&org) {
+            *kept = KeptAnswers { count: kept.count - 1, bytes: kept.bytes - bytes };
+            if kept.count == 0 {
+                self.of_orgs.remove(&org);
             }
         }
     }
@@ -190,11 +227,15 @@ impl RunningKey {
     fn keep(self, kept: Option<KeptAnswer>) {
         let now = Instant::now();
         let mut keys = self.keys.0.lock();
-        keys.bytes += kept.as_ref().map_or(0, |kept| kept.body.len());
+        let bytes = kept.as_ref().map_or(0, |kept| kept.body.len());
+        keys.bytes += bytes;
+        let of_org = keys.of_orgs.entry(self.org.clone()).or_default();
+        *of_org = KeptAnswers { count: of_org.count + 1, bytes: of_org.bytes + bytes };
         if let Some(entry) = keys.by_key.get_mut(&self.key) {
             entry.state = EntryState::Ended(kept);
         }
-        keys.ended.push_back((now, self.key.clone()));
+        let (key, org) = (self.key.clone(), self.org.clone());
+        keys.ended.push_back(EndedKey { at: now, key, org });
         keys.forget_old(now);
     }
 }
@@ -244,7 +285,11 @@ mod tests {
     }
 
     fn begin(keys: &IdempotencyKeys, text: &str) -> RunningKey {
-        let begun = keys.begin(key(text), [0; 32]).map_err(RequestRefusal::text);
+        begin_in(keys, &OrgId::default_org(), text)
+    }
+
+    fn begin_in(keys: &IdempotencyKeys, org: &OrgId, text: &str) -> RunningKey {
+        let begun = keys.begin(key(text), org, [0; 32]).map_err(RequestRefusal::text);
         begun.expect("accepted").unwrap_or_else(|_| panic!("`{text}` is new"))
     }
 
@@ -255,7 +300,12 @@ mod tests {
     }
 
     fn refused(keys: &IdempotencyKeys, text: &str, of: Fingerprint) -> Option<RequestRefusal> {
-        keys.begin(key(text), of).err()
+        keys.begin(key(text), &OrgId::default_org(), of).err()
+    }
+
+    /// The answer that is kept for the key.
+    fn kept(keys: &IdempotencyKeys, text: &str) -> Option<KeptAnswer> {
+        keys.begin(key(text), &OrgId::default_org(), [0; 32]).expect("accepted").err()
     }
 
     #[tokio::test]
@@ -277,10 +327,26 @@ mod tests {
         assert_eq!(refused(&keys, "a", [1; 32]), Some(RequestRefusal::KeyReused));
         end(running, StatusCode::CREATED, 1).await;
         assert_eq!(refused(&keys, "a", [1; 32]), Some(RequestRefusal::KeyReused));
-        let kept = keys.begin(key("a"), [0; 32]).expect("accepted").err().expect("it is kept");
+        let kept = kept(&keys, "a").expect("it is kept");
         assert_eq!((kept.status, kept.body.len()), (StatusCode::CREATED, 1));
         end(begin(&keys, "long"), StatusCode::OK, ANSWER_BYTES_MAX + 1).await;
         assert_eq!(refused(&keys, "long", [0; 32]), Some(RequestRefusal::AnswerNotKept));
+    }
+
+    #[tokio::test]
+    async fn an_organisation_with_many_answers_loses_its_own_and_those_of_others_stay() {
+        let (keys, busy) = (IdempotencyKeys::default(), OrgId::named("busy").unwrap());
+        end(begin(&keys, "first"), StatusCode::CREATED, 1).await;
+        for at in 0..ANSWERS_MAX + 5 {
+            end(begin_in(&keys, &busy, &at.to_string()), StatusCode::OK, 1).await;
+        }
+        for at in 0..BYTES_MAX / ANSWER_BYTES_MAX + 5 {
+            end(begin_in(&keys, &busy, &format!("long {at}")), StatusCode::OK, ANSWER_BYTES_MAX)
+                .await;
+        }
+        assert_eq!(kept(&keys, "first").map(|kept| kept.status), Some(StatusCode::CREATED));
+        assert!(keys.0.lock().bytes <= BYTES_MAX);
+        assert!(kept(&keys, "0").is_none(), "the busy organisation has lost its oldest");
     }
 
     #[tokio::test(start_paused = true)]
@@ -303,5 +369,6 @@ mod tests {
         assert_eq!(refused(&keys, "one more", [0; 32]), Some(RequestRefusal::TooManyKeys));
         drop(running);
         assert_eq!(sizes(&keys), (0, 0, 0));
+        assert!(keys.0.lock().of_orgs.is_empty());
     }
 }

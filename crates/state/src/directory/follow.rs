@@ -243,16 +243,40 @@ impl DirectoryWriter {
     /// Updates the view to the stored row. If the row cannot be opened, the view keeps the old record.
     pub(super) async fn follow_row(&self, table: Table, key: &str) -> Result<(), DirectoryError> {
         let Some(at) = RowId::parse(table, key) else { return Ok(()) };
-        let followed = match table {
-            Table::Orgs => self.follow_org(&at).await,
-            table => viewed!(table, R => self.read_uncertain::<R>(&at).await.map(drop), Ok(())),
-        };
+        match table {
+            Table::Orgs => Self::unless_unreadable(&at, self.follow_org(&at).await),
+            _ => self.follow_record_at(&at).await,
+        }
+    }
+
+    /// Brings all records of an organisation into the view, as they are stored.
+    pub(super) async fn follow_org_records(&self, org: &OrgId) -> Result<(), DirectoryError> {
+        for table in Table::ALL {
+            if viewed!(table, R => R::TABLE == table, false) {
+                for at in self.rows.places(table, org).await? {
+                    self.follow_record_at(&at).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn follow_record_at(&self, at: &RowId) -> Result<(), DirectoryError> {
+        let followed = viewed!(at.table, R => self.read_uncertain::<R>(at).await.map(drop), Ok(()));
+        Self::unless_unreadable(at, followed)
+    }
+
+    fn unless_unreadable(
+        at: &RowId,
+        followed: Result<(), DirectoryError>,
+    ) -> Result<(), DirectoryError> {
         match followed {
             Err(error @ DirectoryError::Store(_)) => Err(error),
             // The row was removed, and the view shows that.
             Err(DirectoryError::NotFound { .. }) | Ok(()) => Ok(()),
             Err(error) => {
-                tracing::error!(id = "row_not_followed", table = table.name(), key, %error, "a change of another replica is not in force here");
+                let (table, key) = (at.table.name(), at.key());
+                tracing::error!(id = "row_not_followed", table, key, %error, "a change of another replica is not in force here");
                 Ok(())
             }
         }
@@ -264,6 +288,11 @@ impl DirectoryWriter {
                 let seen = self.view.load().org(&read.record.id).cloned();
                 if seen.as_deref() != Some(&read.record) {
                     self.publish(|view| view.put_org(read.record.into()));
+                }
+                // A replica that finds records in an organisation that it has removed adds it again. The view has lost
+                // them if it followed both changes.
+                if seen.is_none() {
+                    self.follow_org_records(&at.org).await?;
                 }
             }
             // It has no row.

@@ -47,6 +47,8 @@ impl Directory {
     /// # Errors
     /// When it is not empty, is the default one, or does not exist.
     pub async fn remove_org(&self, org: &OrgId) -> Result<(), DirectoryError> {
+        // Another replica may have just added something to it.
+        self.catch_up().await?;
         let org = org.clone();
         self.write(|writer| async move { writer.remove_org(org).await }).await
     }
@@ -63,6 +65,8 @@ impl DirectoryWriter {
         if self.view.load().org(&org).is_some() {
             return Err(taken());
         }
+        // Of an earlier organisation with the same name.
+        self.remove_usage_of(&org).await?;
         let record = record(org.clone(), managed_by, self.clock.now());
         match self.commit(&at(&org), record, None, IndexChange::default()).await {
             Err(error) if error.is_conflict() => Err(taken()),
@@ -75,11 +79,50 @@ impl DirectoryWriter {
         if org == OrgId::default_org() {
             return Err(DirectoryError::OrgIsDefault);
         }
-        if let Some((what, name)) = self.view.load().record_preventing_removal(&org) {
+        let view = self.view.load_full();
+        if let Some((what, name)) = view.record_preventing_removal(&org) {
             let org = org.name().to_owned();
             return Err(DirectoryError::OrgInUse { org, what, name });
         }
-        self.erase(&at(&org), None, Vec::new(), |view| view.remove_org(&org)).await
+        self.erase(&at(&org), None, Vec::new(), |view| view.remove_org(&org)).await?;
+        match (self.rows.store.shared(), view.org(&org)) {
+            (Some(_), Some(removed)) => self.restore_if_used(removed).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Adds a removed organisation again if another replica has added a record to it that this one had not seen. A
+    /// record that is added after the removal is withdrawn by its replica ([`Self::add_to_org`]).
+    async fn restore_if_used(&self, removed: &Record<Org>) -> Result<(), DirectoryError> {
+        let org = &removed.id;
+        self.follow_org_records(org).await?;
+        let Some((what, name)) = self.view.load().record_preventing_removal(org) else {
+            self.publish(|view| view.remove_org(org));
+            return Ok(());
+        };
+        self.commit(&at(org), removed.clone(), None, IndexChange::default()).await?;
+        Err(DirectoryError::OrgInUse { org: org.name().to_owned(), what, name })
+    }
+
+    /// Adds a record, and withdraws it if another replica has removed its organisation meanwhile: the next organisation
+    /// of that name would get it.
+    pub(super) async fn add_to_org<R: Stored>(
+        &self,
+        record: Record<R>,
+    ) -> Result<Arc<Record<R>>, DirectoryError> {
+        let added = self.add(record).await?;
+        let org = &added.org;
+        let is_shared = self.rows.store.shared().is_some();
+        if !is_shared
+            || *org == OrgId::default_org()
+            || self.rows.version(&at(org)).await?.is_some()
+        {
+            return Ok(added);
+        }
+        let row = RowId::new(R::TABLE, org, &added.id);
+        let index = R::unique(&added, &self.index).into_iter().map(|unique| unique.at).collect();
+        self.erase(&row, None, index, |view| view.take_out::<R>(org, &added.id)).await?;
+        Err(DirectoryError::not_found("organisation", org.name()))
     }
 
     /// Refuses an organisation that does not exist.

@@ -237,7 +237,7 @@ impl Directory {
         record: Record<R>,
     ) -> Result<Arc<Record<R>>, DirectoryError> {
         R::check(&record.spec)?;
-        self.write(|writer| async move { writer.add(record).await }).await
+        self.write(|writer| async move { writer.add_to_org(record).await }).await
     }
 
     /// Changes a record. Without a difference, nothing is written; else `updated` is set.

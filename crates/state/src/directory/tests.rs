@@ -10,6 +10,7 @@ mod hooks;
 mod integrity;
 mod life;
 mod logins;
+mod orgs_of_replicas;
 mod people;
 mod plugins;
 mod plugins_of_replicas;

@@ -59,6 +59,20 @@ async fn the_history_of_a_removed_resource_is_deleted_and_not_written_again() {
 }
 
 #[tokio::test]
+async fn the_history_of_an_organisation_is_not_that_of_the_next_one_of_its_name() {
+    let world = World::new().await;
+    let other = world.other_org().await;
+    let key = UsageKey { org: other.clone(), of: UsageOf::Org };
+    world.add_requests(&key, 3).await;
+    world.directory.remove_org(&other).await.unwrap();
+    assert_eq!(world.requests(&key).await, [3], "the sweep has not removed it");
+    world.other_org().await;
+    assert_eq!(world.requests(&key).await, Vec::<u64>::new());
+    world.add_requests(&key, 1).await;
+    assert_eq!(world.requests(&key).await, [1]);
+}
+
+#[tokio::test]
 async fn an_unreadable_history_is_an_error_and_the_next_write_replaces_it() {
     let world = World::new().await;
     let key = world.key(UsageOf::Org);
