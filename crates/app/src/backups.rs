@@ -469,8 +469,9 @@ mod tests {
         let running = tokio::spawn(job.run());
         let became = async |is_so: fn(&ScheduledBackups) -> bool| {
             let looking = async {
+                let mut looks = tokio::time::interval(LOOK_EVERY);
                 while !is_so(&backups.scheduled()) {
-                    tokio::time::sleep(LOOK_EVERY).await;
+                    looks.tick().await;
                 }
             };
             tokio::time::timeout(2 * RETRY_AFTER, looking).await.expect("in time");
