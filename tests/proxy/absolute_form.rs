@@ -24,6 +24,20 @@ async fn https_is_sent_by_tls_with_the_credential() {
 }
 
 #[tokio::test]
+async fn a_uri_without_a_path_is_sent_with_a_slash() {
+    for (rest, target) in [("", "/"), ("#b", "/"), ("#@b/c", "/"), ("?b", "/?b"), ("?#b", "/?")] {
+        let lab = Lab::simple().await;
+        let lines = format!("Host: {HOST}\r\n");
+        let answer = ask(&lab, &format!("https://{HOST}{rest}"), &lines).await;
+        assert_eq!((answer.head.status(), &*answer.text()), (200, "fine"), "{rest}");
+        let head = lab.origin.only().head;
+        assert_eq!(head.start, format!("GET {target} HTTP/1.1"), "{rest}");
+        assert_eq!(head.all("x-api-key"), [&*lab.canary.text], "{rest}");
+        lab.finish().await;
+    }
+}
+
+#[tokio::test]
 async fn the_host_field_never_overrides_the_host_of_an_absolute_uri() {
     let lab = Lab::simple().await;
     let answer = ask(&lab, &format!("https://{HOST}/a"), &format!("Host: {STRANGER}\r\n")).await;

@@ -202,6 +202,8 @@ async fn a_valid_handmade_http2_request_is_answered() {
             ("with trailers allowed", and("te", "trailers"), "/a"),
             ("with a query", with(":path", "/a?b=c&d=%20"), "/a?b=c&d=%20"),
             ("a query alone", with(":path", "/?b"), "/?b"),
+            ("a query without a path", with(":path", "?b"), "/?b"),
+            ("a fragment without a path", with(":path", "#b"), "/"),
         ];
         for (name, head, target) in rows {
             let row = Row { name, head, body: Some(b"body"), trailers: None };

@@ -189,6 +189,33 @@ async fn fields_trailers_reason_and_error_pages_are_masked() {
 }
 
 #[tokio::test]
+async fn fields_and_trailers_with_the_credential_in_their_names_are_removed() {
+    let origin = Origin::answering(|request: &Message| {
+        let key = credential(request);
+        format!(
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n{key}: 1\r\n\
+             X-{key}-Y: 2\r\nX-Fine: fine\r\n\r\n4\r\nbody\r\n0\r\n{key}: 3\r\nX-Sum: 4\r\n\r\n"
+        )
+    });
+    let lab = Plan::api_key().start(origin).await;
+    let mut wire = lab.tunnel(HOST).await;
+    for turn in 0..2 {
+        wire.send(request_text("GET /\r\nTE: trailers", HOST)).await;
+        let answer = wire.answer("GET").await;
+        assert_eq!((answer.head.status(), &*answer.text()), (200, "body"), "{turn}");
+        assert_eq!(answer.head.one("x-fine"), Some("fine"));
+        let names = answer.head.fields.iter().chain(&answer.trailers).map(|(name, _)| name);
+        let hidden = lab.canary.text.to_lowercase();
+        let holders: Vec<&String> =
+            names.filter(|name| name.to_lowercase().contains(&hidden)).collect();
+        assert!(holders.is_empty(), "{holders:?}");
+    }
+    drop(wire);
+    let records = lab.finish().await;
+    assert_eq!(records[0]["scrubbed"], 3);
+}
+
+#[tokio::test]
 async fn the_fields_of_a_101_are_masked_and_its_bytes_pass() {
     let origin = Origin::scripted(|mut stream: Stream| async move {
         let request = stream.request().await.expect("a handshake");

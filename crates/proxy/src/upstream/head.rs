@@ -139,11 +139,12 @@ fn wants_trailers(fields: &HeaderMap) -> bool {
 
 /// `path?query` in origin form, without scheme and authority. Returns `sent` if it is equal.
 fn origin_form(sent: &Uri, path: &str, query: Option<&str>) -> Result<Uri, Refusal> {
-    if sent.path() == path
-        && sent.query() == query
-        && let Some(same) = sent.path_and_query()
+    if let Some(same) = sent.path_and_query().map(|same| Uri::from(same.clone()))
+        && same.path() == path
+        && same.query() == query
+        && has_written_path(&same)
     {
-        return Ok(Uri::from(same.clone()));
+        return Ok(same);
     }
     let text = match query {
         Some(query) => format!("{path}?{query}"),
@@ -152,4 +153,11 @@ fn origin_form(sent: &Uri, path: &str, query: Option<&str>) -> Result<Uri, Refus
     let path = PathAndQuery::try_from(text)
         .map_err(|_| Refusal::BadRequest("the request target holds a byte that no URI has"))?;
     Ok(Uri::from(path))
+}
+
+/// Whether the path is written out. `Uri` reads `/` where the text begins with the query (`https://host?query`, and `:path` over
+/// HTTP/2), or is empty (`https://host#fragment`), and sends the text.
+fn has_written_path(uri: &Uri) -> bool {
+    let is_written = |text: &PathAndQuery| text.as_str().starts_with(['/', '*']);
+    !uri.path().is_empty() && uri.path_and_query().is_some_and(is_written)
 }

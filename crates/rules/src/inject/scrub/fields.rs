@@ -13,9 +13,19 @@ static DIGESTS: [HeaderName; 5] = [
     header::ETAG,
 ];
 
-/// Masks every needle in the values and returns how many there were.
+/// Fields that say how an answer is framed and searched. No secret is taken for a part of their names.
+static FRAMING: [HeaderName; 6] = [
+    header::CONNECTION,
+    header::CONTENT_ENCODING,
+    header::CONTENT_LENGTH,
+    header::CONTENT_RANGE,
+    header::CONTENT_TYPE,
+    header::TRANSFER_ENCODING,
+];
+
+/// Masks every needle in the values, and removes fields whose names contain one. Returns how many there were.
 pub fn mask(needles: &Needles, fields: &mut HeaderMap) -> u64 {
-    let mut count = 0;
+    let mut count = without_names(needles, fields);
     for value in fields.values_mut() {
         let Some((masked, found)) = needles.masked(value.as_bytes()) else { continue };
         // The rest of a partially masked value is still a valid value.
@@ -24,6 +34,17 @@ pub fn mask(needles: &Needles, fields: &mut HeaderMap) -> u64 {
         count += found;
     }
     count
+}
+
+/// Removes the fields whose names contain a needle, and returns how many there were.
+fn without_names(needles: &Needles, fields: &mut HeaderMap) -> u64 {
+    let is_gone =
+        |name: &&HeaderName| needles.are_in_name(name.as_str()) && !FRAMING.contains(*name);
+    let gone: Vec<HeaderName> = fields.keys().filter(is_gone).cloned().collect();
+    for name in &gone {
+        fields.remove(name);
+    }
+    gone.len() as u64
 }
 
 /// Removes digests of a body that was cut to a part. Those of the whole representation stay.
@@ -57,5 +78,45 @@ mod tests {
         let values: Vec<_> = fields.get_all("x-echo").iter().collect();
         assert_eq!(values, ["Bearer *****************, more", "s3cr3t-012345678"]);
         assert_eq!(fields["set-cookie"].as_bytes(), b"a=*****************\xe9");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use keyward_base::secret::Secret;
+
+    use super::*;
+
+    fn masked(secret: &str, names: &[&str]) -> (u64, Vec<String>) {
+        let needles = Needles::new([&Secret::from(secret.to_owned())], []);
+        let name = |name: &&str| HeaderName::from_bytes(name.as_bytes()).unwrap();
+        let value = HeaderValue::from_static("1");
+        let mut fields: HeaderMap = names.iter().map(|one| (name(one), value.clone())).collect();
+        let count = mask(&needles, &mut fields);
+        (count, fields.keys().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn a_field_with_a_secret_in_its_name_is_removed_whatever_its_letter_case() {
+        let names = ["X-Fine", "Key-1234_AbCd", "x-key-1234_abcd-y", "key-1234_abc"];
+        assert_eq!(
+            masked("Key-1234_AbCd", &names),
+            (2, vec!["x-fine".to_owned(), "key-1234_abc".to_owned()])
+        );
+        // In hexadecimal.
+        let names = ["4b65792d313233345f41624364", "x-fine"];
+        assert_eq!(masked("Key-1234_AbCd", &names), (1, vec!["x-fine".to_owned()]));
+    }
+
+    #[test]
+    fn a_secret_that_is_a_part_of_a_usual_name_does_not_change_how_the_answer_is_read() {
+        let names = ["transfer-encoding", "content-encoding", "x-encoding"];
+        let left = vec!["transfer-encoding".to_owned(), "content-encoding".to_owned()];
+        assert_eq!(masked("encoding", &names), (1, left));
+    }
+
+    #[test]
+    fn no_name_is_compared_with_a_secret_that_is_too_short() {
+        assert_eq!(masked("etag", &["etag"]), (0, vec!["etag".to_owned()]));
     }
 }

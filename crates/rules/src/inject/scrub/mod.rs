@@ -10,7 +10,7 @@
 //!
 //! Not covered: secrets shorter than [`SECRET_BYTES_MIN`]; fields that a provider declares not to be secret,
 //! such as a user name; encodings other than those of `forms.rs`, and two of them nested (UTF-16 is one); a
-//! secret in pieces, in a field name, or encrypted; a key of several lines in a plain body of unknown length, if
+//! secret in pieces, or encrypted; a key of several lines in a plain body of unknown length, if
 //! a piece of the body ends within the key; up to four bits of a base64 character that a secret shares with its
 //! neighbours; the messages of a WebSocket (its handshake is covered).
 

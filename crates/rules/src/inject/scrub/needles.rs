@@ -39,7 +39,8 @@ pub struct Needles {
     begins: [bool; 256],
     /// The largest number of bytes before a key.
     before_key: usize,
-    /// The length of the longest needle.
+    /// The lengths of the shortest and the longest needle; 0 when there is none.
+    shortest: usize,
     longest: usize,
     alphabet: Alphabet,
 }
@@ -95,15 +96,27 @@ impl Needles {
         let mut ordered: Vec<usize> = (0..all.len()).collect();
         ordered.sort_by_key(|at| all[*at].form.as_slice());
         let before_key = all.iter().map(|needle| needle.key_at).max().unwrap_or(0);
-        let longest = all.iter().map(|needle| needle.form.len()).max().unwrap_or(0);
+        let lengths = || all.iter().map(|needle| needle.form.len());
+        let (shortest, longest) = (lengths().min().unwrap_or(0), lengths().max().unwrap_or(0));
         let keys = (!keys.is_empty()).then(|| search_for(&keys));
         let alphabet = Alphabet::of(all.iter().map(|needle| needle.form.as_slice()));
-        Self { all, groups, keys, ordered, begins, before_key, longest, alphabet }
+        Self { all, groups, keys, ordered, begins, before_key, shortest, longest, alphabet }
     }
 
     /// Whether nothing is searched for, because all secrets are too short.
     pub fn is_empty(&self) -> bool {
         self.all.is_empty()
+    }
+
+    /// Whether a name of a field, which is in lower case, contains a needle in any letter case. Most names are shorter than
+    /// all needles.
+    pub(super) fn are_in_name(&self, name: &str) -> bool {
+        let name = name.as_bytes();
+        let holds = |needle: &Needle| {
+            let mut pieces = name.windows(needle.form.len());
+            pieces.any(|piece| piece.eq_ignore_ascii_case(&needle.form))
+        };
+        name.len() >= self.shortest && self.all.iter().any(holds)
     }
 
     /// The length of the longest needle, in bytes; 0 when there is none.
