@@ -1,10 +1,15 @@
-//! Replica sets: several hosts in a connection, and servers that DNS lists. The DNS server is dnsmasq.
+//! Replica sets: several hosts in a connection, servers that DNS lists, and rules about them. The DNS server is dnsmasq.
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
 use super::LISTENER;
+use super::raw::{command, login};
 use super::server::{FAR, NAME, SECOND, Server, USER};
 use super::stage::Stage;
 use crate::stage::service;
@@ -132,6 +137,128 @@ async fn servers_that_dns_lists_are_used_within_the_domain_of_the_name_and_nowhe
     assert!(tested.contains("app@admin") && tested.contains("7.0.99"), "{tested}");
     let records = stage.finish().await;
     assert_eq!(records[0]["target"], format!("mongodb+srv://{CLUSTER}/test"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_primary_beside_one_listed_server_is_used_also_if_another_listed_server_names_it() {
+    let password = canary::Canary::new("mongodb");
+    let [one, two] = [(); 2].map(|()| Server::start(&password.text));
+    let dead = reserved_address();
+    // `dead` and `two` differ in the port alone.
+    one.follows(&two.plain.to_string());
+    let hosts = format!("host: \"{dead}\", more_hosts: \"{NAME}:{}\"", one.plain.port());
+    let plan = Plan::api_key()
+        .no_agents()
+        .agent("ci", "main")
+        .connection(&connection("main", &format!("{hosts}, sslmode: disable")))
+        .secret("MONGO_SECRET", &password)
+        .listen(LISTENER)
+        .allow(&dead.to_string())
+        .allow(&two.plain.to_string());
+    let plan = reaching(plan, NAME, &[one.plain]);
+    let stage = Stage::start(plan, one, password).await;
+    assert_eq!(stage.says("ci", "main", INSERT).await, "{'_id': 1}");
+    assert!(two.has_received("insert") && !stage.server.has_received("saslStart"));
+    stage.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_a_rule_denies_is_not_asked_where_a_server_or_dns_names_it() {
+    let password = canary::Canary::new("mongodb");
+    let [one, two] = [(); 2].map(|()| Server::start(&password.text));
+    let at = |server: &Server| format!("{NAME}:{}", server.at.port());
+    one.follows(&at(&two));
+    let in_dns =
+        |server: &Server| format!("--srv-host=_mongodb._tcp.{CLUSTER},{NAME},{}", server.at.port());
+    let dns = Dns::start(&[in_dns(&one), in_dns(&two)]);
+    let (first, more) = (at(&one), at(&two));
+    let plan = Plan::api_key()
+        .no_agents()
+        .agent("ci", "main, both, cluster")
+        .agent("free", "main")
+        .connection(&connection("main", &format!("host: \"{first}\"")))
+        .connection(&connection("both", &format!("host: \"{first}\", more_hosts: \"{more}\"")))
+        .connection(&connection("cluster", &format!("host: {CLUSTER}, seeds: srv")))
+        .rule(&format!("{{ name: no-two, agents: [ci], hosts: [\"{more}\"], action: deny }}"))
+        .secret("MONGO_SECRET", &password)
+        .upstream(&format!("dns: [\"{}\"]", dns.at))
+        .listen(LISTENER);
+    let plan = reaching(plan, NAME, &[one.at, two.at]);
+    let stage = Stage::start(plan, one, password).await;
+    for name in ["main", "both", "cluster"] {
+        let refused = stage.says("ci", name, "client.admin.command('ping')").await;
+        assert!(refused.contains("rule `no-two` denies this"), "{name}: {refused}");
+        assert!(refused.contains("code denied"), "{name}: {refused}");
+    }
+    // The other server that DNS lists is used.
+    stage.server.is_elected();
+    assert_eq!(stage.says("ci", "cluster", INSERT).await, "{'_id': 1}");
+    assert!(stage.server.has_received("insert"));
+    assert!(two.received().is_empty(), "not even hello");
+    // A rule about another agent denies nothing.
+    stage.server.follows(&at(&two));
+    assert_eq!(stage.says("free", "main", INSERT).await, "{'_id': 1}");
+    assert!(two.has_received("insert"));
+    let records = stage.finish().await;
+    let denied: Vec<_> = records.iter().filter(|record| record["code"] == "denied").collect();
+    assert!(denied.len() >= 3, "{records:?}");
+    for record in denied {
+        assert!(record["rule"].as_str().is_some_and(|rule| rule.ends_with("no-two")), "{record}");
+        assert_eq!((&record["outcome"], &record["agent"]), (&json!("refused"), &json!("ci")));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_at_a_server_that_another_one_named_ends_when_a_rule_denies_that_server() {
+    let password = canary::Canary::new("mongodb");
+    let [one, two] = [(); 2].map(|()| Server::start(&password.text));
+    let at = |server: &Server| format!("{NAME}:{}", server.at.port());
+    let named = at(&two);
+    one.follows(&named);
+    let plan = Plan::api_key()
+        .no_agents()
+        .agent("ci", "main")
+        .connection(&connection("main", &format!("host: \"{}\"", at(&one))))
+        .secret("MONGO_SECRET", &password)
+        .listen(LISTENER);
+    let plan = reaching(plan, NAME, &[one.at, two.at]);
+    let stage = Stage::start(plan, one, password).await;
+    let mut session = TcpStream::connect(stage.listener()).await.expect("a stream");
+    let sent = [login(stage.lab.token("ci")), command("ping")].concat();
+    session.write_all(&sent).await.expect("it is open");
+    until("the command at the server", async || two.has_received("ping")).await;
+    let deny = json!({"name": "no-two", "action": "deny", "hosts": [named]}).to_string();
+    stage.lab.gateway.api("POST", "/rules", &deny).await.is(201);
+    let mut answers = Vec::new();
+    // A stream that is closed while bytes come may be reset.
+    drop(patiently("the end of the session", session.read_to_end(&mut answers)).await);
+    let records = stage.finish().await;
+    assert_eq!((&records[0]["outcome"], records.len()), (&json!("ended"), 1), "{records:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_primary_a_secondary_is_read_and_an_arbiter_gets_no_login() {
+    let password = canary::Canary::new("mongodb");
+    let arbiter = Server::with(&password.text, &["SCRAM-SHA-256", "arbiter"]);
+    let secondary = Server::start(&password.text);
+    arbiter.follows("");
+    secondary.follows("");
+    let [first, more] = [&arbiter, &secondary].map(|it| format!("{NAME}:{}", it.at.port()));
+    let plan = Plan::api_key()
+        .no_agents()
+        .agent("ci", "main, alone")
+        .connection(&connection("main", &format!("host: \"{first}\", more_hosts: \"{more}\"")))
+        .connection(&connection("alone", &format!("host: \"{first}\"")))
+        .secret("MONGO_SECRET", &password)
+        .listen(LISTENER);
+    let plan = reaching(plan, NAME, &[arbiter.at, secondary.at]);
+    let stage = Stage::start(plan, arbiter, password).await;
+    assert_eq!(stage.says("ci", "main", "app.items.find_one()").await, "None");
+    assert!(secondary.has_received("find"));
+    let refused = stage.says("ci", "alone", "client.admin.command('ping')").await;
+    assert!(refused.contains("no server of the replica set is its primary"), "{refused}");
+    assert!(stage.server.received().iter().all(|it| it["name"] == "isMaster"), "no login");
+    stage.finish().await;
 }
 
 /// dnsmasq, which answers for `.test` alone.

@@ -5,7 +5,7 @@ use std::slice::from_ref;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bson::RawDocumentBuf;
+use bson::{RawDocument, RawDocumentBuf};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use super::login::{AUTH_SOURCE, MongoLogin};
@@ -21,6 +21,10 @@ use keyward_rules::policy::DatabasePermit;
 /// How long a server may take before the next one is tried in parallel. Drivers wait about as long on a slow network.
 const NEXT_ATTEMPT_AFTER: Duration = Duration::from_millis(500);
 
+/// The servers that a session asks at most. A replica set has no more members.
+/// <https://www.mongodb.com/docs/manual/reference/limits/#mongodb-limit-Number-of-Members-of-a-Replica-Set>
+const ATTEMPTS_MAX: usize = 50;
+
 /// A server that has answered.
 struct Member {
     upstream: Upstream,
@@ -31,6 +35,7 @@ struct Member {
 
 /// Why a server has not answered.
 enum MemberFailure {
+    /// It cannot be reached, or a rule denies it.
     Unreached(FailedAttempt),
     Failed(ServerError),
 }
@@ -46,11 +51,11 @@ struct ServerList {
 }
 
 impl ServerList {
-    /// The servers of a permit.
+    /// The servers of a permit that no rule denies.
     ///
     /// # Errors
-    /// When DNS lists none, or one in another domain.
-    async fn of(exchange: &ServiceExchange, permit: &DatabasePermit) -> Result<Self, Refused> {
+    /// When DNS lists none, or one in another domain, or rules deny all of them.
+    async fn of(exchange: &mut ServiceExchange, permit: &DatabasePermit) -> Result<Self, Refused> {
         let endpoint = permit.endpoint();
         let (targets, auth_source, load_balanced) = match &endpoint.seeds {
             Seeds::Listed(more) => ([from_ref(&endpoint.target), &more[..]].concat(), None, false),
@@ -59,11 +64,18 @@ impl ServerList {
                 (list.servers, list.auth_source, list.load_balanced)
             }
         };
-        // As drivers do: a list with one server elsewhere is not used at all.
-        let permits: Option<Vec<_>> =
-            targets.into_iter().map(|target| permit.at_member(target)).collect();
-        let permits = permits.ok_or(ServerError::ListedElsewhere)?;
-        Ok(Self { permits, auth_source, load_balanced })
+        let (mut permits, mut denied) = (Vec::new(), None);
+        for target in targets {
+            match exchange.permit_member(permit, target) {
+                // As drivers do: a list with one server elsewhere is not used at all.
+                Ok(member) => permits.push(member.ok_or(ServerError::ListedElsewhere)?),
+                Err(failed) => denied = denied.or(Some(failed)),
+            }
+        }
+        match denied {
+            Some(denied) if permits.is_empty() => Err(exchange.refused_attempt(&denied).into()),
+            _ => Ok(Self { permits, auth_source, load_balanced }),
+        }
     }
 }
 
@@ -83,6 +95,7 @@ impl MongoLogin {
             self.auth_source = source;
         }
         let Member { mut upstream, hello, permit } = self.member(exchange, servers).await?;
+        exchange.use_member(&permit);
         self.server = self.permitted.permit().endpoint().one_of_several(&permit.endpoint().target);
         let within = exchange.connect_timeout();
         let opened = tokio::time::timeout(within, self.open_on(&mut upstream, &hello)).await;
@@ -124,13 +137,14 @@ impl MongoLogin {
                 None if waiting.len() > 0 => continue,
                 None => return search.failed(exchange),
             };
-            match found {
+            let primary = match found {
                 MemberAnswer::Member(member) => return Ok(*member),
-                MemberAnswer::Primary(permit) => {
-                    asked.push(self.ask_member(exchange.begin_attempt(), within, permit));
-                    is_next_due = false;
-                }
-                MemberAnswer::Nothing => {}
+                MemberAnswer::Primary(at) => exchange.permit_member(self.permitted.permit(), at),
+                MemberAnswer::Nothing => continue,
+            };
+            if let Some(permit) = search.primary(primary) {
+                asked.push(self.ask_member(exchange.begin_attempt(), within, permit));
+                is_next_due = false;
             }
         }
     }
@@ -165,16 +179,16 @@ struct MemberSearch {
 /// The next step after an answer.
 enum MemberAnswer {
     Member(Box<Member>),
-    /// The server that was named, which is asked now.
-    Primary(DatabasePermit),
+    /// The server that was named as the primary.
+    Primary(Target),
     Nothing,
 }
 
 impl MemberSearch {
-    /// Records an attempt at a server. Returns `false` if there was one before.
+    /// Records an attempt at a server. Returns `false` if there was one before, or there were too many.
     fn begins(&mut self, permit: &DatabasePermit) -> bool {
         let target = &permit.endpoint().target;
-        let is_new = !self.begun.contains(target);
+        let is_new = !self.begun.contains(target) && self.begun.len() < ATTEMPTS_MAX;
         if is_new {
             self.begun.push(target.clone());
         }
@@ -189,23 +203,33 @@ impl MemberSearch {
                 return MemberAnswer::Nothing;
             }
         };
-        let at = match primary(&member) {
-            Primary::Itself => return MemberAnswer::Member(Box::new(member)),
+        match primary(&member.hello, &member.permit.endpoint().target) {
+            Primary::Itself => MemberAnswer::Member(Box::new(member)),
+            Primary::Other(at) => {
+                self.has_primary = true;
+                MemberAnswer::Primary(at)
+            }
             Primary::Unknown => {
                 self.reader.get_or_insert(member);
-                return MemberAnswer::Nothing;
-            }
-            Primary::Other(at) => at,
-        };
-        self.has_primary = true;
-        match member.permit.at_member(at) {
-            Some(permit) if self.begins(&permit) => MemberAnswer::Primary(permit),
-            Some(_) => MemberAnswer::Nothing,
-            None => {
-                self.failure.get_or_insert(MemberFailure::Failed(ServerError::OtherDomain));
                 MemberAnswer::Nothing
             }
+            Primary::NotServing => MemberAnswer::Nothing,
         }
+    }
+
+    /// The server that was named as the primary, unless it was asked before or may not be asked. The reason why not goes
+    /// before failures of other servers.
+    fn primary(
+        &mut self,
+        permitted: Result<Option<DatabasePermit>, FailedAttempt>,
+    ) -> Option<DatabasePermit> {
+        let refused = match permitted {
+            Ok(Some(permit)) => return self.begins(&permit).then_some(permit),
+            Ok(None) => MemberFailure::Failed(ServerError::OtherDomain),
+            Err(denied) => MemberFailure::Unreached(denied),
+        };
+        self.failure = Some(refused);
+        None
     }
 
     /// All servers have answered, none as the primary.
@@ -226,21 +250,24 @@ enum Primary {
     /// It is the primary, a `mongos`, or alone.
     Itself,
     Other(Target),
-    /// The server knows no primary, but may serve reads.
+    /// The server knows no primary, but serves reads.
     Unknown,
+    /// The server knows no primary and serves nothing: an arbiter, or a server that starts or recovers.
+    NotServing,
 }
 
-fn primary(member: &Member) -> Primary {
-    let hello = &member.hello;
-    let is_primary = |name: &str| matches!(hello.get_bool(name), Ok(true));
-    if is_primary("ismaster") || is_primary("isWritablePrimary") {
+/// `own`: the server that said this.
+fn primary(hello: &RawDocument, own: &Target) -> Primary {
+    let says = |name: &str| matches!(hello.get_bool(name), Ok(true));
+    if says("ismaster") || says("isWritablePrimary") {
         return Primary::Itself;
     }
     let named = hello.get_str("primary").ok();
     let target = named.and_then(|named| Target::parse(Scheme::Https, named).ok());
     match target {
-        Some(target) if target != member.permit.endpoint().target => Primary::Other(target),
-        _ => Primary::Unknown,
+        Some(target) if target != *own => Primary::Other(target),
+        _ if says("secondary") => Primary::Unknown,
+        _ => Primary::NotServing,
     }
 }
 
@@ -252,4 +279,57 @@ fn unlisted(error: &SeedListError) -> Refused {
     };
     let hint = "see `dig SRV` and `dig TXT` of that name, or give the servers as `mongodb://A,B`";
     Refused::Keyward(code.because(error.to_string()).hint(hint))
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::rawdoc;
+
+    use super::*;
+    use crate::sample;
+    use keyward_base::database::DatabaseProtocol;
+    use keyward_rules::policy::Policy;
+
+    fn target(text: &str) -> Target {
+        Target::parse(Scheme::Https, text).expect("a target")
+    }
+
+    #[test]
+    fn only_a_secondary_serves_reads_and_the_name_of_a_primary_is_canonical() {
+        let own = target("a.db.test:27017");
+        let of = |hello: RawDocumentBuf| match primary(&hello, &own) {
+            Primary::Itself => "itself".to_owned(),
+            Primary::Other(at) => format!("{}:{}", at.host(), at.port()),
+            Primary::Unknown => "unknown".to_owned(),
+            Primary::NotServing => "not serving".to_owned(),
+        };
+        let secondary = |primary: &str| rawdoc! { "secondary": true, "primary": primary };
+        for (hello, expected) in [
+            (rawdoc! { "ismaster": true, "primary": "b.db.test:27017" }, "itself"),
+            (rawdoc! { "isWritablePrimary": true }, "itself"),
+            (secondary("b.db.test:27017"), "b.db.test:27017"),
+            (secondary("B.DB.Test.:27017"), "b.db.test:27017"),
+            (secondary("[2001:DB8::1]:27017"), "[2001:db8::1]:27017"),
+            (secondary("A.db.test:27017"), "unknown"),
+            (rawdoc! { "ismaster": false, "secondary": true }, "unknown"),
+            (rawdoc! { "arbiterOnly": true, "primary": "b.db.test:27018" }, "b.db.test:27018"),
+            (rawdoc! { "ismaster": false, "arbiterOnly": true }, "not serving"),
+            (rawdoc! { "ismaster": false, "secondary": false }, "not serving"),
+            (rawdoc! { "isreplicaset": true }, "not serving"),
+        ] {
+            assert_eq!(of(hello.clone()), expected, "{hello:?}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_names_another_primary_each_time_is_followed_to_a_bounded_number_of_servers() {
+        let permitted = sample::permitted(DatabaseProtocol::Mongodb, Some("app"), "password");
+        let (mut search, mut asked) = (MemberSearch::default(), 0);
+        for port in 27017..27117 {
+            let named = target(&format!("db.test:{port}"));
+            let permit = Policy::permit_member_test(permitted.permit(), named);
+            asked += usize::from(search.primary(Ok(permit)).is_some());
+        }
+        assert_eq!(asked, ATTEMPTS_MAX);
+    }
 }

@@ -98,12 +98,12 @@ impl PostgresLogin {
         self
     }
 
-    /// The same login at another server of the connection. `None`: it cannot be one of them.
+    /// The same login at another server that the connection names. `None`: it names no such server.
     ///
     /// # Errors
     /// When no password is made for it.
     pub(super) fn at(&self, server: Target) -> Option<Result<Self, Refused>> {
-        let permitted = self.permitted.at_member(server)?;
+        let permitted = self.permitted.at_named(server)?;
         let login = Self::new(permitted, self.parameters.clone());
         Some(login.map(|login| login.with_negotiation(self.negotiation.clone())))
     }

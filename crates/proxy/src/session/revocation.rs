@@ -56,7 +56,11 @@ enum Activity {
     Tunnel(Target),
     /// The input of the decision that permitted it, and the connection of the credential.
     Exchange(Arc<PolicyQuery>, Option<ConnectionId>),
-    Database(Arc<DatabasePermit>),
+    Database {
+        permit: Arc<DatabasePermit>,
+        /// The server of the session, if DNS or another server has named it.
+        member: Option<Target>,
+    },
 }
 
 impl Revocation {
@@ -114,6 +118,11 @@ impl Revocation {
         Ok(dependencies.replace(attached).is_some())
     }
 
+    /// The agent that has authenticated on the stream.
+    pub fn agent(&self) -> Option<Arc<Agent>> {
+        self.dependencies.lock().as_ref().map(|dependencies| dependencies.agent.clone())
+    }
+
     /// The agent's descriptors when the stream was counted as its.
     pub fn agent_descriptors(&self) -> usize {
         self.agent_descriptors.load(Relaxed)
@@ -157,7 +166,17 @@ impl Revocation {
             let wanted = permit.wanted();
             let connection = Some((wanted.connection.clone(), wanted.name.clone()));
             self.current.begin(OpenExchange { connection, ..open });
-            dependencies.activity = Some(Activity::Database(permit.clone()));
+            dependencies.activity =
+                Some(Activity::Database { permit: permit.clone(), member: None });
+        }
+    }
+
+    /// Adds the server of the session with a database, which DNS or another server has named, to the dependencies.
+    pub fn use_member(&self, server: &Target) {
+        let mut dependencies = self.dependencies.lock();
+        let activity = dependencies.as_mut().and_then(|it| it.activity.as_mut());
+        if let Some(Activity::Database { member, .. }) = activity {
+            *member = Some(server.clone());
         }
     }
 
@@ -266,7 +285,12 @@ impl Activity {
         let policy = gateway.rulebook.current();
         match self {
             Self::Tunnel(target) => matches!(policy.route(agent, target), Route::Tunnel(_)),
-            Self::Database(permit) => {
+            Self::Database { permit, member } => {
+                let is_permitted =
+                    |member: &Target| policy.permit_member(agent, permit, member.clone()).is_ok();
+                if !member.as_ref().is_none_or(is_permitted) {
+                    return false;
+                }
                 match policy.permit_database(agent, permit.wanted().connection.as_str()) {
                     // Another host or setting, such as `read_only`, applies to new sessions only.
                     Ok(now) => now.is_same_session(permit),

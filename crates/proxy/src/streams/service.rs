@@ -2,6 +2,8 @@
 //! their tokens, permits, credentials, checked addresses, revocation, and one audit record for each session.
 //! `keyward-databases` speaks the protocols.
 
+mod members;
+
 use std::fmt;
 use std::pin::Pin;
 use std::ptr;

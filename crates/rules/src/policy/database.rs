@@ -38,10 +38,34 @@ impl Policy {
         let endpoint = account.database.clone().ok_or_else(missing)?;
         let org = self.org(&agent.org);
         let rule = self.giving_login(agent, account)?;
-        let mut servers = std::iter::once(&endpoint.target).chain(listed(&endpoint));
-        servers.try_for_each(|server| org.allows_login(agent, account, server))?;
+        named(&endpoint).try_for_each(|server| org.allows_login(agent, account, server))?;
         is_usable(account)?;
         Ok(DatabasePermit { rule, endpoint, wanted: account.wanted() })
+    }
+
+    /// Permits the session of a permit at another server of the connection, which DNS or a server names. `None`: it cannot
+    /// be one of the connection's servers.
+    ///
+    /// # Errors
+    /// When a rule denies the agent a login there, or the connection is the agent's no more.
+    pub fn permit_member(
+        &self,
+        agent: &Agent,
+        permit: &DatabasePermit,
+        member: Target,
+    ) -> Result<Option<DatabasePermit>, Reason> {
+        let Some(permitted) = permit.at_member(member) else { return Ok(None) };
+        let RequiredConnection { connection, name, .. } = &permit.wanted;
+        let missing = || Reason::ConnectionMissing { name: name.clone() };
+        let account = self.account(agent, connection.as_str()).ok_or_else(missing)?;
+        let org = self.org(&agent.org);
+        org.allows_login(agent, account, &permitted.endpoint.target)?;
+        Ok(Some(permitted))
+    }
+
+    /// The same for the session by which a person tests a connection: rules are about agents.
+    pub fn permit_member_test(permit: &DatabasePermit, member: Target) -> Option<DatabasePermit> {
+        permit.at_member(member)
     }
 
     /// Permits the session by which a person tests a connection, in any state. No agent takes part.
@@ -67,13 +91,23 @@ impl DatabasePermit {
         &self.endpoint
     }
 
-    /// The permit for another server of the replica set, to which the permitted one leads. `None`: it cannot be a member.
-    pub fn at_member(&self, member: Target) -> Option<Self> {
+    /// The permit for a server that the connection names: policy has decided on all of them. `None`: it names no such
+    /// server.
+    pub(super) fn at_named(&self, server: Target) -> Option<Self> {
+        let is_named = named(&self.endpoint).any(|known| *known == server);
+        is_named.then(|| self.at(server))
+    }
+
+    /// The permit for a server of which policy has yet to be asked. `None`: it cannot be one of the connection's servers.
+    fn at_member(&self, member: Target) -> Option<Self> {
+        let is_member = self.endpoint.may_have_member(&member);
+        is_member.then(|| self.at(member))
+    }
+
+    fn at(&self, target: Target) -> Self {
         let (rule, wanted) = (self.rule.clone(), self.wanted.clone());
-        let endpoint =
-            DatabaseEndpoint { target: member, ..DatabaseEndpoint::clone(&self.endpoint) };
-        let is_member = self.endpoint.may_have_member(&endpoint.target);
-        is_member.then(|| Self { rule, endpoint: Arc::new(endpoint), wanted })
+        let endpoint = DatabaseEndpoint { target, ..DatabaseEndpoint::clone(&self.endpoint) };
+        Self { rule, endpoint: Arc::new(endpoint), wanted }
     }
 
     /// The permitted database, shared.
@@ -92,12 +126,13 @@ impl DatabasePermit {
     }
 }
 
-/// The further servers of a replica set that the connection names.
-fn listed(endpoint: &DatabaseEndpoint) -> &[Target] {
-    match &endpoint.seeds {
-        Seeds::Listed(more) => more,
+/// The servers that the connection names, or the name under which DNS lists them.
+fn named(endpoint: &DatabaseEndpoint) -> impl Iterator<Item = &Target> {
+    let more = match &endpoint.seeds {
+        Seeds::Listed(more) => &more[..],
         Seeds::Srv => &[],
-    }
+    };
+    std::iter::once(&endpoint.target).chain(more)
 }
 
 #[cfg(test)]
@@ -108,18 +143,34 @@ mod tests {
     use keyward_base::database::{DatabaseProtocol, SessionAttrs, StreamSecurity};
     use keyward_base::host::Scheme;
 
+    fn server(text: &str) -> Target {
+        Target::parse(Scheme::Https, text).expect("a server")
+    }
+
     fn database(name: &str) -> Arc<Account> {
+        of_several(name, DatabaseProtocol::Postgres, Seeds::default())
+    }
+
+    /// A connection to `db.test` and these servers.
+    fn of_several(name: &str, protocol: DatabaseProtocol, seeds: Seeds) -> Arc<Account> {
         let endpoint = DatabaseEndpoint {
-            protocol: DatabaseProtocol::Postgres,
-            target: Target::parse(Scheme::Https, "db.test:5432").expect("a server"),
+            protocol,
+            target: server("db.test:5432"),
             database: "app".to_owned(),
             security: StreamSecurity::VerifiedTls,
             auth_source: None,
-            seeds: Seeds::default(),
+            seeds,
             session_attrs: SessionAttrs::Any,
         };
         let account = Account::clone(&Sample::account(name, &[]));
         Arc::new(Account { database: Some(Arc::new(endpoint)), ..account })
+    }
+
+    /// The policy of these rules, in which the sample's agent is bound to `work`.
+    fn policy_of(sample: &Sample, work: &Arc<Account>, rules: Vec<Rule>) -> Policy {
+        let bindings = vec![sample.bound(work)];
+        let input = PolicyInput { rules, bindings, ..PolicyInput::default() };
+        Policy::compile(input).expect("a policy")
     }
 
     /// The rule that permits the sample's agent, which is bound to `work`, a session with it under these rules.
@@ -128,9 +179,7 @@ mod tests {
         work: &Arc<Account>,
         rules: Vec<Rule>,
     ) -> Result<String, &'static str> {
-        let bindings = vec![sample.bound(work)];
-        let input = PolicyInput { rules, bindings, ..PolicyInput::default() };
-        let policy = Policy::compile(input).expect("a policy");
+        let policy = policy_of(sample, work, rules);
         let permitted = policy.permit_database(&sample.agent, "work");
         permitted.map(|it| it.rule().to_string()).map_err(|reason| reason.code().as_str())
     }
@@ -159,5 +208,54 @@ mod tests {
         let of = |action| with_rules(&sample, &work, vec![first(action), deny()]);
         assert_eq!(of(RuleAction::Use(other)), Err("denied"));
         assert_eq!(of(RuleAction::Pass), Ok(format!("binding:{}", work.id)));
+    }
+
+    #[test]
+    fn a_rule_that_denies_one_of_the_named_servers_denies_the_connection() {
+        let sample = Sample::new();
+        for protocol in [DatabaseProtocol::Postgres, DatabaseProtocol::Mongodb] {
+            let more = ["b.test:5432", "db.test:5433"].map(server).to_vec();
+            let work = of_several("work", protocol, Seeds::Listed(more));
+            let deny = |host: &str| vec![Sample::rule("no", &[host], RuleAction::Deny)];
+            for host in ["db.test:5432", "b.test:5432", "db.test:5433"] {
+                assert_eq!(with_rules(&sample, &work, deny(host)), Err("denied"), "{host}");
+            }
+            assert!(with_rules(&sample, &work, deny("b.test:5433")).is_ok());
+            let permit = policy_of(&sample, &work, vec![]);
+            let permit = permit.permit_database(&sample.agent, "work").expect("it is bound");
+            let at = |text: &str| permit.at_named(server(text));
+            assert!(
+                at("b.test:5432").is_some_and(|it| it.endpoint.target == server("b.test:5432"))
+            );
+            assert!(at("b.test:5433").is_none(), "no rule was asked about it");
+        }
+    }
+
+    #[test]
+    fn a_rule_that_denies_a_server_denies_it_too_where_only_a_server_or_dns_names_it() {
+        let sample = Sample::new();
+        for (seeds, members) in [
+            (Seeds::default(), ["db.test:5433", "db.test:5434"]),
+            (Seeds::Srv, ["a.db.test:27017", "b.db.test:27017"]),
+        ] {
+            let work = of_several("work", DatabaseProtocol::Mongodb, seeds);
+            let deny = Sample::rule("no", &[members[0]], RuleAction::Deny);
+            let policy = policy_of(&sample, &work, vec![deny]);
+            let permit = policy.permit_database(&sample.agent, "work").expect("it is bound");
+            let of = |policy: &Policy, member: &str| {
+                let permitted = policy.permit_member(&sample.agent, &permit, server(member));
+                let permitted = permitted.map_err(|reason| reason.code().as_str());
+                permitted.map(|it| it.map(|it| (it.rule.to_string(), it.endpoint.target.clone())))
+            };
+            let permitted = |member: &str| (format!("binding:{}", work.id), server(member));
+            assert_eq!(of(&policy, members[0]), Err("denied"));
+            assert_eq!(of(&policy, members[1]), Ok(Some(permitted(members[1]))));
+            assert_eq!(of(&policy, "a.other.test:27017"), Ok(None));
+            // A person's test is no agent's login.
+            assert!(Policy::permit_member_test(&permit, server(members[0])).is_some());
+            assert!(Policy::permit_member_test(&permit, server("a.other.test:27017")).is_none());
+            let unbound = Policy::compile(PolicyInput::default()).expect("a policy");
+            assert_eq!(of(&unbound, members[1]), Err("connection_missing"));
+        }
     }
 }

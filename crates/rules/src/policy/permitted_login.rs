@@ -30,9 +30,9 @@ impl PermittedLogin {
         is_wanted.then_some(Self { permit, credential, time })
     }
 
-    /// The same login at another server of the connection. `None`: it cannot be one of them.
-    pub fn at_member(&self, member: Target) -> Option<Self> {
-        let permit = Arc::new(self.permit.at_member(member)?);
+    /// The same login at another server that the connection names. `None`: it names no such server.
+    pub fn at_named(&self, server: Target) -> Option<Self> {
+        let permit = Arc::new(self.permit.at_named(server)?);
         Self::new(permit, self.credential.clone(), self.time)
     }
 

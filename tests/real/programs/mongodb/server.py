@@ -4,10 +4,11 @@ Its parts are others' where they decide: BSON is pymongo's, SCRAM is scramp's. I
 that the drivers' tests send, says that it is a replica set's primary whose servers have hidden names, and writes down every
 command that it receives. What it cannot show is how a real server behaves beyond that.
 
-    server.py FOLDER PLAIN_PORT TLS_PORT USER MECHANISM[,MECHANISM] [unproved|source=DATABASE]
+    server.py FOLDER PLAIN_PORT TLS_PORT USER MECHANISM[,MECHANISM] [unproved|arbiter|source=DATABASE]
 
 FOLDER has server.crt and server.key; PASSWORD is in the environment. `unproved`: it accepts every login, without a proof. `source`: the
-database that knows the user, if not `admin`. While FOLDER has a file `primary`, it is a secondary, and names the server in there, if any."""
+database that knows the user, if not `admin`. While FOLDER has a file `primary`, it is a secondary, and names the server in there, if any; with
+`arbiter`, it is an arbiter then."""
 
 import copy
 import hashlib
@@ -141,7 +142,8 @@ class Session(socketserver.BaseRequestHandler):
             with open(os.path.join(folder, "primary")) as file:
                 primary = file.read()
             del answer["primary"]
-            answer.update(ismaster=False, secondary=True, **({"primary": primary} if primary else {}))
+            state = {"arbiterOnly": True} if "arbiter" in modes else {}
+            answer.update(ismaster=False, secondary=not state, **state, **({"primary": primary} if primary else {}))
         except FileNotFoundError:
             pass
         if command.get("saslSupportedMechs") == f"{SOURCE}.{user}":
