@@ -79,13 +79,6 @@ mod tests {
         assert_eq!(values, ["Bearer *****************, more", "s3cr3t-012345678"]);
         assert_eq!(fields["set-cookie"].as_bytes(), b"a=*****************\xe9");
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use keyward_base::secret::Secret;
-
-    use super::*;
 
     fn masked(secret: &str, names: &[&str]) -> (u64, Vec<String>) {
         let needles = Needles::new([&Secret::from(secret.to_owned())], []);
@@ -93,7 +86,9 @@ mod tests {
         let value = HeaderValue::from_static("1");
         let mut fields: HeaderMap = names.iter().map(|one| (name(one), value.clone())).collect();
         let count = mask(&needles, &mut fields);
-        (count, fields.keys().map(ToString::to_string).collect())
+        let mut left: Vec<String> = fields.keys().map(ToString::to_string).collect();
+        left.sort_unstable();
+        (count, left)
     }
 
     #[test]
@@ -101,7 +96,7 @@ mod tests {
         let names = ["X-Fine", "Key-1234_AbCd", "x-key-1234_abcd-y", "key-1234_abc"];
         assert_eq!(
             masked("Key-1234_AbCd", &names),
-            (2, vec!["x-fine".to_owned(), "key-1234_abc".to_owned()])
+            (2, vec!["key-1234_abc".to_owned(), "x-fine".to_owned()])
         );
         // In hexadecimal.
         let names = ["4b65792d313233345f41624364", "x-fine"];
@@ -111,7 +106,7 @@ mod tests {
     #[test]
     fn a_secret_that_is_a_part_of_a_usual_name_does_not_change_how_the_answer_is_read() {
         let names = ["transfer-encoding", "content-encoding", "x-encoding"];
-        let left = vec!["transfer-encoding".to_owned(), "content-encoding".to_owned()];
+        let left = vec!["content-encoding".to_owned(), "transfer-encoding".to_owned()];
         assert_eq!(masked("encoding", &names), (1, left));
     }
 
