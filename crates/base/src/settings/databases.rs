@@ -104,6 +104,11 @@ impl TablePattern {
         self.schema.as_deref() == schema && self.table.as_deref().is_none_or(|name| name == table)
     }
 
+    /// The name of the table; `None` for all of a schema.
+    pub fn table(&self) -> Option<&str> {
+        self.table.as_deref()
+    }
+
     /// The name of a table that statements name without a schema.
     pub fn bare_name(&self) -> Option<&str> {
         match self.schema {

@@ -69,23 +69,38 @@ const POSTGRES_CATALOGUE: &[&str] = &[
     "pg_views",
 ];
 
-/// Schemas about the database itself, with the tables in them that have values of other tables or statements of other
-/// sessions.
-const POSTGRES_WITH_DATA: (&str, &[&str]) = (
-    "pg_catalog",
-    &[
-        "pg_largeobject",
-        "pg_stat_activity",
-        "pg_statistic",
-        "pg_statistic_ext_data",
-        "pg_stats",
-        "pg_stats_ext",
-        "pg_stats_ext_exprs",
-    ],
-);
+/// Views of PostgreSQL's extensions, and functions of the same names, that show statements of other sessions. They are in the
+/// schema in which the extension was made.
+const POSTGRES_STATEMENTS: &[&str] =
+    &["pg_stat_monitor", "pg_stat_monitor_internal", "pg_stat_statements", "pg_store_plans"];
+
+/// A schema about the database itself, with the tables in it that have values of other tables, statements of other sessions,
+/// or credentials.
+type CatalogueTables = (&'static str, &'static [&'static str]);
+
+const POSTGRES_WITH_DATA: &[CatalogueTables] = &[
+    (
+        "pg_catalog",
+        &[
+            "pg_authid",
+            "pg_largeobject",
+            "pg_shadow",
+            "pg_stat_activity",
+            "pg_statistic",
+            "pg_statistic_ext_data",
+            "pg_stats",
+            "pg_stats_ext",
+            "pg_stats_ext_exprs",
+            "pg_subscription",
+            "pg_user_mapping",
+            "pg_user_mappings",
+        ],
+    ),
+    ("information_schema", &["_pg_user_mappings", "user_mapping_options"]),
+];
 
 /// The same of MySQL.
-const MYSQL_WITH_DATA: (&str, &[&str]) = (
+const MYSQL_WITH_DATA: &[CatalogueTables] = &[(
     "information_schema",
     &[
         "column_statistics",
@@ -96,7 +111,7 @@ const MYSQL_WITH_DATA: (&str, &[&str]) = (
         "processlist",
         "query_cache_info",
     ],
-);
+)];
 
 /// Stands for a number in a form.
 pub(super) const NUMBER: &str = "#";
@@ -171,15 +186,22 @@ impl Dialect {
         is_of_it.then_some("pg_catalog")
     }
 
-    /// Whether a table of the catalogue has values of other tables, or statements of other sessions. Then the entry for the
-    /// whole schema does not permit it.
+    /// Whether a table of the catalogue has values of other tables, statements of other sessions, or credentials. Then the
+    /// entry for the whole schema does not permit it.
     pub(super) fn has_data_of_others(self, schema: &str, table: &str) -> bool {
-        let (catalogue, tables) = match self {
+        let known = match self {
             Self::Postgres => POSTGRES_WITH_DATA,
             Self::Mysql => MYSQL_WITH_DATA,
         };
-        schema.eq_ignore_ascii_case(catalogue)
-            && tables.iter().any(|name| name.eq_ignore_ascii_case(table))
+        known.iter().any(|(catalogue, tables)| {
+            schema.eq_ignore_ascii_case(catalogue)
+                && tables.iter().any(|name| name.eq_ignore_ascii_case(table))
+        })
+    }
+
+    /// Whether a view or function of this name shows statements of other sessions, in any schema.
+    pub(super) fn shows_statements(self, word: &str) -> bool {
+        self == Self::Postgres && POSTGRES_STATEMENTS.contains(&word)
     }
 
     /// Whether the server knows the name as no table at all: `FROM DUAL`.

@@ -61,12 +61,7 @@ impl StatementRules {
         if text.len() > STATEMENT_BYTES_MAX {
             return Err("the statement is longer than 256 KiB".into());
         }
-        let mut functions = words.iter().filter(|word| self.dialect.is_reading_function(word));
-        if self.names_tables() && functions.next().is_some() {
-            return Err(
-                "a function in it reads tables, files or statements that it does not name".into()
-            );
-        }
+        self.reads_openly(words)?;
         // `TABLE name` may be in the place of any query, and the parser does not keep how the name is quoted.
         let query = match words {
             ["show", "create", "table", rest @ ..] => rest,
@@ -92,6 +87,27 @@ impl StatementRules {
             let checked = checked.ok().and_then(|thread| thread.join().ok());
             checked.unwrap_or(Err("the statement cannot be parsed".into()))
         })
+    }
+
+    /// Checks that no function reads what the statement does not name, and that what shows statements of other sessions is
+    /// listed by its name. A function may be called without parentheses, as in `(true).pg_stat_statements`.
+    fn reads_openly(&self, words: &[&str]) -> Result<(), Reason> {
+        if !self.names_tables() {
+            return Ok(());
+        }
+        if words.iter().any(|word| self.dialect.is_reading_function(word)) {
+            return Err(
+                "a function in it reads tables, files or statements that it does not name".into()
+            );
+        }
+        let is_hidden = |word: &&str| self.dialect.shows_statements(word) && !self.lists(word);
+        match words.iter().copied().find(is_hidden) {
+            Some(word) => Err(format!(
+                "{word} shows statements of other sessions, and is not listed by its name"
+            )
+            .into()),
+            None => Ok(()),
+        }
     }
 
     /// The tokens that the parser finds; they have the words that the lexer has found.

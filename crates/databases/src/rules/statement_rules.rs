@@ -38,6 +38,11 @@ impl StatementRules {
         tables.iter().filter_map(TablePattern::bare_name).all(permits)
     }
 
+    /// Whether an entry has this name of a table, in some schema or in none.
+    pub(super) fn lists(&self, table: &str) -> bool {
+        self.tables.iter().flatten().any(|pattern| pattern.table() == Some(table))
+    }
+
     /// Checks that the rules permit a kind.
     pub(super) fn kind(&self, kind: StatementKind) -> Result<(), Reason> {
         match &self.kinds {

@@ -147,23 +147,34 @@ fn the_postgres_catalogue_is_readable_only_where_it_is_listed() {
     assert!(check(text.as_bytes(), &kept).is_err());
 }
 
-/// They have values of other tables, or statements of other sessions.
+/// They have values of other tables, statements of other sessions, or credentials.
 #[test]
 fn the_entry_for_the_whole_catalogue_does_not_permit_its_tables_with_data_of_others() {
-    let whole = rules(POSTGRES, &["select"], &["orders", "pg_catalog.*"]);
+    let tables = ["orders", "pg_catalog.*", "information_schema.*"];
+    let whole = rules(POSTGRES, &["select"], &tables);
     for table in [
         "pg_catalog.pg_stats",
         "\"pg_catalog\".\"pg_statistic\"",
         "PG_CATALOG.PG_STATS_EXT",
         "pg_catalog.pg_stat_activity",
         "pg_catalog.pg_largeobject",
+        "pg_catalog.pg_user_mappings",
+        "pg_catalog.pg_authid",
+        "pg_catalog.pg_shadow",
+        "pg_catalog.pg_subscription",
+        "information_schema.user_mapping_options",
+        "information_schema._pg_user_mappings",
         "pg_stats",
     ] {
         let text = format!("SELECT * FROM {table} WHERE true");
         let reason = check(text.as_bytes(), &whole).expect_err(table);
         assert!(reason.contains("is none of the permitted tables"), "{table}: {reason}");
     }
-    for text in ["SELECT * FROM pg_catalog.pg_class", "SELECT * FROM orders"] {
+    for text in [
+        "SELECT * FROM pg_catalog.pg_class",
+        "SELECT * FROM information_schema.columns",
+        "SELECT * FROM orders",
+    ] {
         assert_eq!(check(text.as_bytes(), &whole), Ok(()), "{text}");
     }
     for text in [
@@ -175,6 +186,33 @@ fn the_entry_for_the_whole_catalogue_does_not_permit_its_tables_with_data_of_oth
     let named = rules(POSTGRES, &["select"], &["pg_catalog.*", "pg_catalog.pg_stats"]);
     assert_eq!(check(b"SELECT * FROM pg_catalog.pg_stats", &named), Ok(()));
     assert!(check(b"SELECT * FROM pg_catalog.pg_statistic", &named).is_err());
+}
+
+/// The view of the extension `pg_stat_statements` has the statements of all sessions of a user, and so has its function.
+#[test]
+fn statements_of_other_sessions_are_readable_only_where_the_view_is_listed_by_its_name() {
+    let texts = [
+        "SELECT query FROM pg_stat_statements",
+        "SELECT query FROM public.pg_stat_statements",
+        "SELECT query FROM pg_stat_statements(true)",
+        "SELECT query FROM public.\"pg_stat_statements\"(true) AS s",
+        "SELECT (pg_stat_statements(true)).query",
+        "SELECT (true).pg_stat_statements",
+        "SELECT * FROM orders, ROWS FROM (pg_stat_monitor_internal(true)) AS x",
+    ];
+    for tables in [&["orders", "pg_catalog.*"][..], &["orders", "public.*"]] {
+        let kept = rules(POSTGRES, &["select"], tables);
+        for text in texts {
+            let reason = check(text.as_bytes(), &kept).expect_err(text);
+            assert!(reason.contains("statements of other sessions"), "{text}: {reason}");
+        }
+    }
+    let named = rules(POSTGRES, &["select"], &["pg_stat_statements", "public.pg_stat_statements"]);
+    for text in &texts[..4] {
+        assert_eq!(check(text.as_bytes(), &named), Ok(()), "{text}");
+    }
+    let kinds = rules(POSTGRES, &["select"], &[]);
+    assert_eq!(check(texts[2].as_bytes(), &kinds), Ok(()), "all tables are permitted");
 }
 
 #[test]
