@@ -119,11 +119,7 @@ impl RequestRefusal {
             Self::KeyInProgress => Code::RequestInProgress
                 .because("the first request with this `Idempotency-Key` has not ended yet")
                 .hint("retry when `Retry-After` says"),
-            Self::AnswerNotKept => Code::RequestInProgress
-                .because(
-                    "the first request with this `Idempotency-Key` has ended, but its answer was too long to be kept",
-                )
-                .hint("read the state of the resource instead of repeating the request"),
+            Self::AnswerNotKept => answer_not_kept(),
             Self::TooManyKeys => Code::RateLimited
                 .because("too many requests with an `Idempotency-Key` run at once")
                 .hint("retry when `Retry-After` says"),
@@ -155,6 +151,12 @@ impl RequestRefusal {
             | Self::AnswerNotKept => None,
         }
     }
+}
+
+fn answer_not_kept() -> RefusalText {
+    Code::RequestInProgress
+        .because("the first request with this `Idempotency-Key` has ended, but its answer was too long to be kept")
+        .hint("read the state of the resource instead of repeating the request")
 }
 
 fn passwords_off() -> RefusalText {

@@ -187,7 +187,7 @@ async fn a_server_that_a_rule_denies_is_not_asked_where_a_server_or_dns_names_it
     let stage = Stage::start(plan, one, password).await;
     for name in ["main", "both", "cluster"] {
         let refused = stage.says("ci", name, "client.admin.command('ping')").await;
-        assert!(refused.contains("rule `no-two` denies this"), "{name}: {refused}");
+        assert!(refused.contains("rule `file:no-two` denies this"), "{name}: {refused}");
         assert!(refused.contains("code denied"), "{name}: {refused}");
     }
     // The other server that DNS lists is used.
