@@ -85,17 +85,22 @@ const STORE: &str = "store: { postgres: { url: { env: DATABASE_URL }, trust: [or
 
 /// A request of an agent through one of the gateways.
 async fn ask_at(lab: &Lab, gateway: &Gateway, agent: &str) -> Message {
+    try_ask_at(lab, gateway, agent).await.expect("an answer")
+}
+
+/// As [`ask_at`]; `None` when the stream is cut, as by a change of what the agent may use.
+async fn try_ask_at(lab: &Lab, gateway: &Gateway, agent: &str) -> Option<Message> {
     let mut wire = lab.client_at(gateway.proxy).await;
     let authorization = lab.authorization(agent);
-    wire.send(format!("CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}:443\r\n{authorization}\r\n"))
-        .await;
-    let answer = wire.answer("CONNECT").await;
+    let connect = format!("CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}:443\r\n{authorization}\r\n");
+    wire.try_send(connect).await.ok()?;
+    let answer = wire.try_answer("CONNECT").await?;
     if answer.head.status() != 200 {
-        return answer;
+        return Some(answer);
     }
-    let mut wire = lab.secure(wire, HOST).await;
-    wire.send(request_text("GET /a", HOST)).await;
-    wire.answer("GET").await
+    let mut wire = lab.try_secure(wire, HOST).await.ok()?;
+    wire.try_send(request_text("GET /a", HOST)).await.ok()?;
+    wire.try_answer("GET").await
 }
 
 /// Waits until a gateway shows so many tokens of an agent: attempts with an unknown one are limited.
@@ -110,7 +115,7 @@ async fn until_tokens(gateway: &Gateway, agent: &str, count: usize) {
 
 async fn until_status(lab: &Lab, gateway: &Gateway, agent: &str, status: u16) {
     until(&format!("{status} for {agent}"), async || {
-        ask_at(lab, gateway, agent).await.head.status() == status
+        try_ask_at(lab, gateway, agent).await.is_some_and(|it| it.head.status() == status)
     })
     .await;
 }

@@ -176,7 +176,7 @@ async fn an_open_page_keeps_what_was_typed_when_its_login_has_ended_and_goes_on_
 }
 
 /// The tag of the form was that of the first version: each further attempt was refused too, until the page was loaded
-/// again and typed anew.
+/// again and typed again.
 #[tokio::test]
 async fn a_form_that_is_out_of_date_gets_the_present_values_and_keeps_what_was_typed() {
     let (lab, mut chromium) = stocked().await;

@@ -169,7 +169,7 @@ impl KeyTable {
         }
     }
 
-    /// The oldest answer of the organisation that has the most of what there is too much of.
+    /// The oldest answer of the organisation with the most answers, or with the most bytes if only these are too many.
     fn place_to_free(&self) -> Option<usize> {
         let are_too_many = self.ended.len() > ANSWERS_MAX;
         let share = |kept: &KeptAnswers| if are_too_many { kept.count } else { kept.bytes };
