@@ -204,9 +204,26 @@ fn github() -> Vec<Operation> {
             let servers = operation.get("servers").unwrap_or(&document["servers"]);
             let host = host_of(servers[0]["url"].as_str().expect("a URL"));
             found.push(Operation::new(&host, method, path));
+            let by_number = by_number(path).map(|path| Operation::new(&host, method, &path));
+            found.extend(by_number);
         }
     }
     found
+}
+
+/// The path with the number of a repository, an organisation or a user, which is in links to further pages and in
+/// redirects. No document has it.
+fn by_number(path: &str) -> Option<String> {
+    let names = [
+        ("/repos/{owner}/{repo}", "/repositories/{id}"),
+        ("/orgs/{org}", "/organizations/{id}"),
+        ("/users/{username}/", "/user/{id}/"),
+    ];
+    let mut found = names.into_iter().filter_map(|(named, numbered)| {
+        let rest = path.strip_prefix(named)?;
+        Some(format!("{numbered}{rest}"))
+    });
+    found.next()
 }
 
 /// The SDK is generated from OpenAPI: `_makeRequest('GET', '/v1/refunds', …` or a path in backticks.
