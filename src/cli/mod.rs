@@ -261,14 +261,20 @@ enum Command {
 
 /// The definition of the command line, for tests that check commands in documentation.
 pub fn definition() -> clap::Command {
-    help::arranged(aliases::add_to(Cli::command()))
+    help::arranged(plain_definition())
+}
+
+/// The definition without its help. It is quicker to make: the help needs all commands built.
+fn plain_definition() -> clap::Command {
+    aliases::add_to(Cli::command())
 }
 
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
-    let cli = match Cli::parsed(std::env::args_os()) {
+    let words: Vec<_> = std::env::args_os().collect();
+    let cli = match Cli::parsed(&words) {
         Ok(cli) => cli,
-        Err(error) => return usage::report(&error, &std::env::args_os().collect::<Vec<_>>()),
+        Err(error) => return usage::report(&error, &words),
     };
     let json = cli.global.json;
     if let Some(command) = cli.command.of_this_machine()
@@ -313,10 +319,19 @@ fn help(words: &[String]) -> Result<(), Failure> {
 }
 
 impl Cli {
+    /// # Errors
+    /// Also with help and version, which clap returns as errors. Errors show the usage of the arranged definition.
     fn parsed<T: Into<OsString> + Clone>(
+        words: impl IntoIterator<Item = T> + Clone,
+    ) -> Result<Self, clap::Error> {
+        Self::parsed_by(plain_definition(), words.clone())
+            .or_else(|_| Self::parsed_by(definition(), words))
+    }
+
+    fn parsed_by<T: Into<OsString> + Clone>(
+        mut command: clap::Command,
         words: impl IntoIterator<Item = T>,
     ) -> Result<Self, clap::Error> {
-        let mut command = definition();
         let mut matches = command.try_get_matches_from_mut(words)?;
         empty_name::check(&mut command, &matches)?;
         Self::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
