@@ -9,6 +9,7 @@ mod herd;
 mod known;
 mod lag;
 mod limits;
+mod master_keys;
 mod moved;
 mod operations;
 mod outdated;

@@ -2,6 +2,7 @@
 
 mod agents;
 mod apps;
+mod keys;
 mod logins;
 mod patches;
 mod rules;
@@ -38,6 +39,10 @@ struct Lab {
 
 impl Lab {
     async fn new() -> Self {
+        Self::over(services().await)
+    }
+
+    fn over(deps: Deps) -> Self {
         let (draining, drained) = watch::channel(false);
         let owner =
             |org: &str| ListenerOwner { org: OrgId::named(org).unwrap(), agent: "ci".to_owned() };
@@ -55,7 +60,7 @@ impl Lab {
             ca: "/data/ca/ca.pem".to_owned(),
         };
         let (reloads, _) = Reloads::new(watch::channel(None).1);
-        let admin = Admin::serving(services().await, drained, locations, reloads);
+        let admin = Admin::serving(deps, drained, locations, reloads);
         Self { router: socket_router(admin.clone()), admin, draining }
     }
 
