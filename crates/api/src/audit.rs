@@ -21,6 +21,7 @@ use super::body::Params;
 use super::error::ApiError;
 use super::openapi::{PageOrEvents, Routes};
 use super::page::limited;
+use super::request_id;
 use super::state::Admin;
 use super::wire::{
     AuditBreak, AuditChain, AuditCounts, AuditCountsRequest, AuditRequest, AuditVerified, List,
@@ -202,7 +203,7 @@ async fn follow(
         let event = following.next().await?;
         Some((Ok::<_, Infallible>(event), following))
     });
-    Ok(Sse::new(events).keep_alive(KeepAlive::new()).into_response())
+    Ok(Sse::new(request_id::streamed(events)).keep_alive(KeepAlive::new()).into_response())
 }
 
 impl AuditReader {

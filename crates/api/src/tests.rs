@@ -2,6 +2,7 @@
 
 mod agents;
 mod apps;
+mod failing_store;
 mod keys;
 mod logins;
 mod patches;
