@@ -2,6 +2,7 @@
 
 mod agents;
 mod apps;
+mod audit;
 mod failing_store;
 mod keys;
 mod logins;
