@@ -6,6 +6,7 @@ mod audit;
 mod failing_store;
 mod keys;
 mod logins;
+mod parameters;
 mod patches;
 mod rules;
 mod services;
