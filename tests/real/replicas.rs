@@ -222,6 +222,27 @@ async fn without_its_database_a_replica_serves_what_it_knows_and_refuses_changes
     lab.finish().await;
 }
 
+/// The replica has nothing to write after that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_can_be_written_again_is_no_fault_of_an_idle_replica() {
+    let database = Database::start();
+    let origin = Origin::saying("fine");
+    let lab = database.under(Plan::api_key()).start(origin).await;
+    let faults = async || {
+        let status = call(&lab.gateway, "GET", "/status", &Value::Null).await;
+        let faults = status["faults"].as_array().cloned().unwrap_or_default();
+        faults.into_iter().map(|fault| fault["part"].clone()).collect::<Vec<_>>()
+    };
+    assert!(faults().await.is_empty());
+    database.server.stop();
+    let refused = lab.gateway.api("POST", "/agents", r#"{"name":"never"}"#).await.is(500);
+    assert_eq!(refused.json()["error"]["code"], "store_failed");
+    assert_eq!(faults().await, [json!("store")]);
+    database.server.run();
+    until("a store without faults", async || faults().await.is_empty()).await;
+    lab.finish().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_that_starts_before_its_database_serves_once_it_answers() {
     let database = Database::start();
