@@ -9,6 +9,7 @@ mod herd;
 mod known;
 mod lag;
 mod limits;
+mod master_keys;
 mod moved;
 mod operations;
 mod outdated;
@@ -218,6 +219,27 @@ async fn without_its_database_a_replica_serves_what_it_knows_and_refuses_changes
     .await;
     until_status(&lab, &other, "waits", 200).await;
     other.stop().await;
+    lab.finish().await;
+}
+
+/// The replica has nothing to write after that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_can_be_written_again_is_no_fault_of_an_idle_replica() {
+    let database = Database::start();
+    let origin = Origin::saying("fine");
+    let lab = database.under(Plan::api_key()).start(origin).await;
+    let faults = async || {
+        let status = call(&lab.gateway, "GET", "/status", &Value::Null).await;
+        let faults = status["faults"].as_array().cloned().unwrap_or_default();
+        faults.into_iter().map(|fault| fault["part"].clone()).collect::<Vec<_>>()
+    };
+    assert!(faults().await.is_empty());
+    database.server.stop();
+    let refused = lab.gateway.api("POST", "/agents", r#"{"name":"never"}"#).await.is(500);
+    assert_eq!(refused.json()["error"]["code"], "store_failed");
+    assert_eq!(faults().await, [json!("store")]);
+    database.server.run();
+    until("a store without faults", async || faults().await.is_empty()).await;
     lab.finish().await;
 }
 

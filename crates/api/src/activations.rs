@@ -13,6 +13,7 @@ use super::connection_view::view;
 use super::context::Context;
 use super::error::ApiError;
 use super::openapi::Routes;
+use super::request_id;
 use super::state::Admin;
 use super::wire::{Activation, ConnectionCreated, ConnectionTested, TestOutcome};
 use keyward_base::secret::Secret;
@@ -35,7 +36,7 @@ async fn activate(
     editable(&connection, ManagedBy::Store)?;
     let work = resumed(context, connection, ask.fields.0, ask.test);
     // Runs to its end even if the caller disconnects: else the draft would stay in testing.
-    let done = tokio::spawn(work).await;
+    let done = request_id::spawn(work).await;
     done.unwrap_or_else(|error| Err(ApiError::internal(error))).map(Json)
 }
 

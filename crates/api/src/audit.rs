@@ -13,7 +13,7 @@ use axum::{Json, Router, middleware};
 use futures_util::stream;
 use http::HeaderMap;
 use jiff::Timestamp;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use super::audit_log::AuditLog;
 use super::auth::{self, Caller};
@@ -21,6 +21,7 @@ use super::body::Params;
 use super::error::ApiError;
 use super::openapi::{PageOrEvents, Routes};
 use super::page::limited;
+use super::request_id;
 use super::state::Admin;
 use super::wire::{
     AuditBreak, AuditChain, AuditCounts, AuditCountsRequest, AuditRequest, AuditVerified, List,
@@ -148,7 +149,7 @@ async fn verify(
     // Before the files are read: what is written meanwhile may be missing there.
     let written = reader.log.written.as_ref().map_or(0, |written| *written.borrow());
     let ChainReport { files, records, first, last, broken } =
-        reader.read(move |go_on| trail.verify_until(written, go_on)).await?;
+        reader.verify(move |go_on| trail.verify_until(written, go_on)).await?;
     let broken = broken.map(|broken| AuditBreak {
         file: broken.file.display().to_string(),
         line: broken.line,
@@ -202,7 +203,7 @@ async fn follow(
         let event = following.next().await?;
         Some((Ok::<_, Infallible>(event), following))
     });
-    Ok(Sse::new(events).keep_alive(KeepAlive::new()).into_response())
+    Ok(Sse::new(request_id::streamed(events)).keep_alive(KeepAlive::new()).into_response())
 }
 
 impl AuditReader {
@@ -252,7 +253,7 @@ impl AuditReader {
             });
             compared.collect()
         };
-        self.read(compare).await
+        self.verify(compare).await
     }
 
     async fn search(&self, query: AuditQuery) -> Result<AuditPage, ApiError> {
@@ -268,25 +269,42 @@ impl AuditReader {
         }
     }
 
-    /// Reads on a blocking thread. Ends soon after the requester is gone, because this future is dropped then.
+    /// Reads a part of the log.
     async fn read<T: Send + 'static>(
         &self,
         work: impl FnOnce(&dyn Fn() -> bool) -> io::Result<T> + Send + 'static,
     ) -> Result<T, ApiError> {
-        let turn = self.log.turns.clone().acquire_owned().await.map_err(ApiError::internal)?;
-        let asked = Arc::new(());
-        let asks = Arc::downgrade(&asked);
-        let done = tokio::task::spawn_blocking(move || {
-            let result = work(&|| asks.strong_count() > 0);
-            drop(turn);
-            result
-        });
-        let done = done.await;
-        drop(asked);
-        match done {
-            Ok(result) => result.map_err(|error| ApiError::audit(&error)),
-            Err(error) => Err(ApiError::internal(error)),
-        }
+        read_in(&self.log.searches, work).await
+    }
+
+    /// Reads the whole log.
+    async fn verify<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&dyn Fn() -> bool) -> io::Result<T> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        read_in(&self.log.verifications, work).await
+    }
+}
+
+/// Reads on a blocking thread, when `turns` has a permit. Ends soon after the requester is gone, because this future is
+/// dropped then.
+async fn read_in<T: Send + 'static>(
+    turns: &Arc<Semaphore>,
+    work: impl FnOnce(&dyn Fn() -> bool) -> io::Result<T> + Send + 'static,
+) -> Result<T, ApiError> {
+    let turn = turns.clone().acquire_owned().await.map_err(ApiError::internal)?;
+    let asked = Arc::new(());
+    let asks = Arc::downgrade(&asked);
+    let done = tokio::task::spawn_blocking(move || {
+        let result = work(&|| asks.strong_count() > 0);
+        drop(turn);
+        result
+    });
+    let done = done.await;
+    drop(asked);
+    match done {
+        Ok(result) => result.map_err(|error| ApiError::audit(&error)),
+        Err(error) => Err(ApiError::internal(error)),
     }
 }
 

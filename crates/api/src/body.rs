@@ -4,7 +4,8 @@
 use axum::extract::{FromRequest, FromRequestParts, OptionalFromRequest, Path, Query, Request};
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::request::Parts;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, Uri};
+use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use zeroize::Zeroizing;
 
@@ -68,10 +69,23 @@ impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Params<T> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        match Query::try_from_uri(&parts.uri) {
-            Ok(Query(value)) => Ok(Self(value)),
-            Err(rejection) => Err(wrong_parameter(&rejection.body_text())),
-        }
+        parameters(&parts.uri).map(Self)
+    }
+}
+
+/// Refuses the parameters of a request whose handler has none.
+pub(super) fn no_params(request: &Request) -> Result<(), ApiError> {
+    parameters(request.uri()).map(|NoParams {}| ())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NoParams {}
+
+fn parameters<T: DeserializeOwned>(uri: &Uri) -> Result<T, ApiError> {
+    match Query::try_from_uri(uri) {
+        Ok(Query(value)) => Ok(value),
+        Err(rejection) => Err(wrong_parameter(&rejection.body_text())),
     }
 }
 

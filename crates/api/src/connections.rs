@@ -21,7 +21,9 @@ use super::input::Input;
 use super::openapi::Routes;
 use super::resource::mentioned;
 use super::wire::{ConnectionCreated, ConnectionRemoved, List, Reconnect};
-use super::{activations, changes, config_mentions, connection_change, owners, plugins};
+use super::{
+    activations, changes, config_mentions, connection_change, owners, plugins, request_id,
+};
 use keyward_base::secret::Secret;
 use keyward_model::{
     Connection, ConnectionCreateOptions, ConnectionSpec, ConnectionState, Reference, Shown, User,
@@ -227,7 +229,7 @@ async fn given(
     let context = context.clone();
     let begun = async move { activations::begun(&context, &draft, true).await };
     // Runs to its end even if the caller disconnects: else the draft would stay in testing.
-    tokio::spawn(begun).await.unwrap_or_else(|error| Err(ApiError::internal(error)))
+    request_id::spawn(begun).await.unwrap_or_else(|error| Err(ApiError::internal(error)))
 }
 
 async fn drafted(

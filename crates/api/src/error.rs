@@ -127,8 +127,11 @@ pub enum ApiError {
     Request(RequestRefusal),
     /// The gateway is stopping.
     Draining,
-    /// The disk is full, missing or read-only. The cause is in the log.
+    /// The store failed while it was used: a write may have been made. The cause is in the log.
     StoreFailed,
+    /// The store was not reached, or refused before it wrote: the disk is full, or the database is away. The cause is in
+    /// the log.
+    StoreUnreached,
     /// An internal error. The cause is in the log.
     Internal,
 }
@@ -185,12 +188,14 @@ impl ApiError {
         let mut refusal = Self::Internal;
         let mut next: Option<&(dyn std::error::Error + 'static)> = Some(&cause);
         while let Some(error) = next {
-            if error.downcast_ref().is_some_and(StoreError::is_io) {
-                refusal = Self::StoreFailed;
-            }
-            if let Some(StoreError::Conflict { .. }) = error.downcast_ref() {
-                let text = Code::Stale.because("another request changed it at the same time");
-                refusal = text.usual_hint().into();
+            match error.downcast_ref() {
+                Some(StoreError::Io { .. }) => refusal = Self::StoreFailed,
+                Some(StoreError::Unreached { .. }) => refusal = Self::StoreUnreached,
+                Some(StoreError::Conflict { .. }) => {
+                    let text = Code::Stale.because("another request changed it at the same time");
+                    refusal = text.usual_hint().into();
+                }
+                _ => {}
             }
             let words = error.to_string();
             if !chain.ends_with(&words) {
@@ -263,7 +268,10 @@ impl ApiError {
             Self::Request(refusal) => refusal.text(),
             Self::Draining => Code::Draining.because("the gateway is stopping"),
             Self::StoreFailed => Code::StoreFailed
-                .because("the store cannot be used: the change may or may not be stored")
+                .because("the store failed: a change may or may not be stored")
+                .usual_hint(),
+            Self::StoreUnreached => Code::StoreFailed
+                .because("the store cannot be used, and the request was not carried out")
                 .usual_hint(),
             Self::Internal => {
                 Code::Internal.because("something went wrong inside the gateway").usual_hint()
@@ -481,18 +489,22 @@ mod tests {
 
     #[test]
     fn a_full_disk_is_reported_as_a_failed_store_without_naming_paths() {
-        let full = std::io::Error::new(std::io::ErrorKind::StorageFull, "/var/lib/secret-place");
-        let failed = StoreError::Io { action: "write a row", source: full };
-        let error = ApiError::from(VaultError::Directory(DirectoryError::Store(failed)));
-        let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
-        let failed = StoreError::Unreached { action: "write a row", source: full };
-        assert_eq!(ApiError::from(VaultError::Store(failed)), error);
-        assert_eq!(
-            (error.code().as_str(), error.code().status()),
-            ("store_failed", StatusCode::INTERNAL_SERVER_ERROR)
-        );
-        let json = serde_json::to_string(&error.body()).unwrap();
-        assert!(json.contains("disk has room") && !json.contains("secret-place"), "{json}");
+        let (action, kind) = ("write a row", std::io::ErrorKind::StorageFull);
+        let full = || std::io::Error::new(kind, "/var/lib/secret-place");
+        let failed = StoreError::Io { action, source: full() };
+        let unreached = StoreError::Unreached { action, source: full() };
+        for (error, may_be_stored) in [
+            (ApiError::from(VaultError::Directory(DirectoryError::Store(failed))), true),
+            (ApiError::from(VaultError::Store(unreached)), false),
+        ] {
+            assert_eq!(
+                (error.code().as_str(), error.code().status()),
+                ("store_failed", StatusCode::INTERNAL_SERVER_ERROR)
+            );
+            let json = serde_json::to_string(&error.body()).unwrap();
+            assert!(json.contains("disk has room") && !json.contains("secret-place"), "{json}");
+            assert_eq!(json.contains("may or may not be stored"), may_be_stored, "{json}");
+        }
     }
 
     #[test]

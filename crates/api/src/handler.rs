@@ -2,12 +2,13 @@
 //! layer that axum puts around it. All boxed handlers have one type, so this is proved once for each handler.
 
 use std::fmt;
+use std::future;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use axum::extract::Request;
 use axum::handler::Handler;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::routing::MethodRouter;
 
 type Answered = Pin<Box<dyn Future<Output = Response> + Send>>;
@@ -21,6 +22,16 @@ where
     H: Handler<T, S>,
 {
     BoxedHandler(Arc::new(move |request, state| Box::pin(handler.clone().call(request, state))))
+}
+
+impl<S: 'static> BoxedHandler<S> {
+    /// Answers with what `check` refuses, before the handler.
+    pub fn checked<E: IntoResponse + 'static>(self, check: fn(&Request) -> Result<(), E>) -> Self {
+        Self(Arc::new(move |request, state| match check(&request) {
+            Ok(()) => (self.0)(request, state),
+            Err(refusal) => Box::pin(future::ready(refusal.into_response())),
+        }))
+    }
 }
 
 impl<S> Clone for BoxedHandler<S> {

@@ -22,6 +22,7 @@ use super::error::ApiError;
 use super::etag::IfMatch;
 use super::input::{Input, InputChange};
 use super::openapi::{PageOrEvents, Routes};
+use super::request_id;
 use super::resource::{self, Changeable, Exposed};
 use super::wire::{HookCreated, HookEventView, HookEventsRequest, HookScheme, HookSecret, List};
 use keyward_inbox::{EventState, HookEvent, InboxError, NewKeys, QueueReader};
@@ -274,7 +275,7 @@ async fn rotate(
         Ok(Json(added(&context, &hook, keys.shown).await))
     };
     // Runs to its end even if the caller disconnects: else the record has the time of keys that were not replaced.
-    tokio::spawn(work).await.unwrap_or_else(|error| Err(ApiError::internal(error)))
+    request_id::spawn(work).await.unwrap_or_else(|error| Err(ApiError::internal(error)))
 }
 
 /// Shows the secret that the service sent, because a person must enter it there. The request leaves an audit record.
@@ -372,7 +373,7 @@ fn follow(context: Context, hook: Arc<Record<Hook>>) -> Response {
         let event = following.next().await?;
         Some((Ok::<_, Infallible>(event), following))
     });
-    Sse::new(events).keep_alive(KeepAlive::new()).into_response()
+    Sse::new(request_id::streamed(events)).keep_alive(KeepAlive::new()).into_response()
 }
 
 impl EventFollower {

@@ -66,14 +66,14 @@ where
         Err(error) => return error.into_response(),
     };
     let work = run(Request::from_parts(parts, Body::from(Bytes::from_owner(body))));
-    let work = request_id::carried(async move {
+    let work = async move {
         let (response, outcome) = running.ended(work.await).await;
         if let (Some(shared), KeyOutcome::Kept(answer)) = (shared, outcome) {
             shared.keep(&directory, answer.as_ref()).await;
         }
         response
-    });
-    match tokio::spawn(work).await {
+    };
+    match request_id::spawn(work).await {
         Ok(response) => response,
         Err(error) => ApiError::internal(error).into_response(),
     }

@@ -7,6 +7,7 @@ use super::body::Params;
 use super::error::ApiError;
 use super::openapi::Routes;
 use super::page::Page;
+use super::replicas::all_have_key;
 use super::state::Admin;
 use super::wire::{KeyRotated, KeySourceKind, KeySourceView, KeyView, List};
 use keyward_state::crypto::keyring::KeyOrigin;
@@ -33,8 +34,10 @@ async fn list(
 }
 
 async fn rotate(State(admin): State<Admin>) -> Result<Json<KeyRotated>, ApiError> {
+    let keys = &admin.deps().keys;
+    all_have_key(&admin, keys.next_current()?).await?;
     let RotationResult { current, made, retired, unneeded, rewrapped, rows } =
-        admin.deps().keys.rotate().await?;
+        keys.rotate().await?;
     Ok(Json(KeyRotated {
         current: current.id.to_string(),
         source: source(&current.origin),

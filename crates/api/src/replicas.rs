@@ -10,11 +10,13 @@ use sha2::{Digest, Sha256};
 
 use super::context::Context;
 use super::database_listeners;
-use super::error::ApiError;
+use super::error::{ApiError, shown, shown_long};
 use super::health::word;
 use super::openapi::Routes;
 use super::state::{Admin, Locations};
 use super::wire::{List, ReplicaInfo, ReplicaState, ReplicaView};
+use keyward_state::crypto::keyring::KeyId;
+use keyward_state::directory::DirectoryError;
 use keyward_state::store::AnnouncedReplica;
 
 /// Between two announcements.
@@ -51,7 +53,7 @@ pub async fn announce(admin: Admin) {
     }
 }
 
-async fn about(admin: &Admin, places: &Locations) -> ReplicaInfo {
+pub(super) async fn about(admin: &Admin, places: &Locations) -> ReplicaInfo {
     let file = places.config.clone();
     // It may be absent.
     let config = tokio::task::spawn_blocking(move || std::fs::read(file).unwrap_or_default());
@@ -66,6 +68,7 @@ async fn about(admin: &Admin, places: &Locations) -> ReplicaInfo {
         started: admin.started().unwrap_or_default(),
         config: digits[..HASH_DIGITS].to_owned(),
         ca: Some(admin.deps().authority.fingerprint()),
+        keys: Some(admin.deps().keys.ids().iter().map(ToString::to_string).collect()),
         lag_ms: u64::try_from(lag.as_millis()).unwrap_or(u64::MAX),
         status: word(admin).to_owned(),
         clock: Some(admin.deps().clock.now()),
@@ -80,9 +83,7 @@ async fn warn_of_differences(
     own: &ReplicaInfo,
     told: &mut BTreeSet<(String, String, Option<String>)>,
 ) {
-    let Ok(all) = admin.deps().directory.replicas().await else { return };
-    let present = all.iter().filter(|one| !one.is_own && one.ago <= GONE_AFTER);
-    let others = present.filter_map(|one| serde_json::from_str::<ReplicaInfo>(&one.about).ok());
+    let Ok(others) = running_others(admin).await else { return };
     for other in others {
         let other_ca = own.ca_differs(&other);
         let is_same = (&other.version, &other.config) == (&own.version, &own.config) && !other_ca;
@@ -99,6 +100,50 @@ async fn warn_of_differences(
                 "another replica has another version, configuration or CA: replicas need the same files"
             );
         }
+    }
+}
+
+/// What the other replicas that run announced. Replicas of other versions may announce something else.
+async fn running_others(admin: &Admin) -> Result<Vec<ReplicaInfo>, DirectoryError> {
+    let all = admin.deps().directory.replicas().await?;
+    let running = all.iter().filter(|one| !one.is_own && one.ago <= GONE_AFTER);
+    Ok(running.filter_map(|one| serde_json::from_str(&one.about).ok()).collect())
+}
+
+/// Refuses a rotation of the master key to `next` while another replica runs that does not have that key: it could not
+/// read what is sealed with it. `None`: a key that the rotation makes here.
+pub(super) async fn all_have_key(admin: &Admin, next: Option<KeyId>) -> Result<(), ApiError> {
+    let next = next.map(|key| key.to_string());
+    let others = running_others(admin).await?;
+    others.iter().try_for_each(|other| has_key(other, next.as_deref()))
+}
+
+fn has_key(replica: &ReplicaInfo, next: Option<&str>) -> Result<(), ApiError> {
+    let place = shown_long(&format!("{} at {}", replica.host, replica.proxy));
+    match (next, &replica.keys) {
+        (Some(next), Some(keys)) if keys.iter().any(|key| key == next) => Ok(()),
+        (Some(next), Some(_)) => Err(ApiError::refused(format!(
+            "replica {place} does not have the master key {next}, and could not read what is sealed with it"
+        ))
+        .hint(format!(
+            "add the key to `master_key` there, reload or restart it, and rotate {} seconds later",
+            ANNOUNCED_EVERY.as_secs()
+        ))),
+        (Some(next), None) => Err(ApiError::refused(format!(
+            "replica {place} runs version {}, which does not announce whether it has the master key {next}",
+            shown(&replica.version)
+        ))
+        .hint(format!(
+            "upgrade or stop that replica, then rotate; one that crashed counts for {} seconds",
+            GONE_AFTER.as_secs()
+        ))),
+        (None, _) => Err(ApiError::refused(format!(
+            "this rotation would make a master key that replica {place} does not have"
+        ))
+        .hint(
+            "name a new key and the present one under `master_key` of every replica, or stop the other replicas; \
+             then rotate",
+        )),
     }
 }
 
@@ -163,6 +208,7 @@ mod tests {
             started: Timestamp::UNIX_EPOCH,
             config: "one".to_owned(),
             ca: Some("AA".to_owned()),
+            keys: None,
             lag_ms: 7,
             status: "stale".to_owned(),
             clock: Some(Timestamp::UNIX_EPOCH + Duration::from_secs(50)),

@@ -6,7 +6,9 @@ use std::future::Future;
 use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::Response;
+use futures_util::{Stream, stream};
 use http::{HeaderName, HeaderValue};
+use tokio::task::JoinHandle;
 
 use keyward_base::id::ExchangeId;
 
@@ -22,9 +24,25 @@ pub(super) fn current() -> Option<ExchangeId> {
     CURRENT.try_with(Clone::clone).ok()
 }
 
-/// Runs `work`, in a task of its own, for the current request.
-pub(super) fn carried<F: Future>(work: F) -> impl Future<Output = F::Output> {
-    CURRENT.scope(current().unwrap_or_else(ExchangeId::random), work)
+/// Runs `work` for the current request in a task of its own, so that it runs to its end also when the client disconnects.
+pub(super) fn spawn<F>(work: F) -> JoinHandle<F::Output>
+where
+    F: Future<Output: Send + 'static> + Send + 'static,
+{
+    tokio::spawn(CURRENT.scope(carried(), work))
+}
+
+/// A part of the answer of the current request that is made after its handler has returned.
+pub(super) fn streamed<S: Stream>(events: S) -> impl Stream<Item = S::Item> {
+    let (id, mut events) = (carried(), Box::pin(events));
+    stream::poll_fn(move |context| {
+        CURRENT.sync_scope(id.clone(), || events.as_mut().poll_next(context))
+    })
+}
+
+/// The id of the current request; a new one outside of a request.
+fn carried() -> ExchangeId {
+    current().unwrap_or_else(ExchangeId::random)
 }
 
 /// Gives the request an id, and logs how it was answered.
@@ -41,4 +59,21 @@ pub(super) async fn identify(request: Request, next: Next) -> Response {
         response.headers_mut().insert(FIELD, value);
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::StreamExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_and_a_streamed_answer_of_a_request_have_its_id() {
+        let id = ExchangeId::random();
+        let begun =
+            async { (spawn(async { current() }), streamed(stream::once(async { current() }))) };
+        let (task, answer) = CURRENT.scope(id.clone(), begun).await;
+        assert_eq!(task.await.unwrap(), Some(id.clone()));
+        assert_eq!(answer.collect::<Vec<_>>().await, [Some(id)]);
+    }
 }

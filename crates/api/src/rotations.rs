@@ -15,6 +15,7 @@ use super::connection_view::view;
 use super::context::Context;
 use super::error::ApiError;
 use super::openapi::Routes;
+use super::request_id;
 use super::state::Admin;
 use super::wire::{ComparedValues, Comparison, ConnectionTested, NewSecret, Rotated};
 use keyward_base::rotation::KEEP_OLD_MAX;
@@ -59,8 +60,8 @@ async fn rotate(
     let kept = rotation_terms(admin, &new)?;
     // Runs to its end even if the caller disconnects, so that no rotation stays incomplete.
     let work = match new.test {
-        true => tokio::spawn(tested_first(context, connection, new.fields.0, kept)),
-        false => tokio::spawn(untested(context, connection, new.fields.0, kept)),
+        true => request_id::spawn(tested_first(context, connection, new.fields.0, kept)),
+        false => request_id::spawn(untested(context, connection, new.fields.0, kept)),
     };
     work.await.unwrap_or_else(|error| Err(ApiError::internal(error))).map(Json)
 }

@@ -2,7 +2,11 @@
 
 mod agents;
 mod apps;
+mod audit;
+mod failing_store;
+mod keys;
 mod logins;
+mod parameters;
 mod patches;
 mod rules;
 mod services;
@@ -38,6 +42,10 @@ struct Lab {
 
 impl Lab {
     async fn new() -> Self {
+        Self::over(services().await)
+    }
+
+    fn over(deps: Deps) -> Self {
         let (draining, drained) = watch::channel(false);
         let owner =
             |org: &str| ListenerOwner { org: OrgId::named(org).unwrap(), agent: "ci".to_owned() };
@@ -55,7 +63,7 @@ impl Lab {
             ca: "/data/ca/ca.pem".to_owned(),
         };
         let (reloads, _) = Reloads::new(watch::channel(None).1);
-        let admin = Admin::serving(services().await, drained, locations, reloads);
+        let admin = Admin::serving(deps, drained, locations, reloads);
         Self { router: socket_router(admin.clone()), admin, draining }
     }
 

@@ -15,6 +15,7 @@ use super::error::ApiError;
 use super::etag::IfMatch;
 use super::input::{Input, InputChange};
 use super::openapi::Routes;
+use super::request_id;
 use super::resource::{self, Changeable, Exposed};
 use super::state::Admin;
 use super::wire::{EventType, List, WebhookCreated};
@@ -178,7 +179,7 @@ async fn rotate(
         Ok(Json(WebhookCreated { webhook, signing_key: key.shown }))
     };
     // Runs to its end even if the caller disconnects: else the record has the time of a key that was not replaced.
-    tokio::spawn(work).await.unwrap_or_else(|error| Err(ApiError::internal(error)))
+    request_id::spawn(work).await.unwrap_or_else(|error| Err(ApiError::internal(error)))
 }
 
 fn host_of(url: &str) -> Option<String> {

@@ -101,9 +101,9 @@ named_enum! {
 pub struct WebhookShown {
     /// `active`, `paused`, `gone` (it answered 410) or `failed` (it accepted nothing for days).
     pub state: WebhookState,
-    /// Events that it has not accepted yet.
+    /// Events that it has not accepted yet, at the replica that answers.
     pub waiting: usize,
-    /// Events that it accepted since the gateway began.
+    /// Events that it accepted since the gateway began, from the replica that answers.
     pub told: u64,
     /// Events that were not delivered since then: too many waited, or all tries failed.
     pub dropped: u64,

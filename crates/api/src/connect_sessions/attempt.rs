@@ -12,7 +12,7 @@ use crate::connection_test::has_test;
 use crate::context::Context;
 use crate::error::ApiError;
 use crate::state::Admin;
-use crate::{activations, rotations};
+use crate::{activations, request_id, rotations};
 use futures_util::FutureExt;
 use keyward_base::codes::Code;
 use keyward_base::secret::Secret;
@@ -90,7 +90,7 @@ impl ConnectAttempt {
         let actor = self.context.caller.actor();
         // To its end, also when the browser goes away: else a draft would stay in testing.
         let work = async move { actor.acting(self.try_key(choice, fields).boxed()).await };
-        tokio::spawn(work).await.unwrap_or_else(|error| Err(ApiError::internal(error)))
+        request_id::spawn(work).await.unwrap_or_else(|error| Err(ApiError::internal(error)))
     }
 
     async fn try_key(
@@ -174,7 +174,7 @@ impl ConnectAttempt {
         let cookie = opened.cookie.clone();
         // To its end: a draft is removed if its consent cannot begin.
         let work = async move { actor.acting(self.begin_consent(choice, &cookie).boxed()).await };
-        tokio::spawn(work).await.unwrap_or_else(|error| Err(ApiError::internal(error)))
+        request_id::spawn(work).await.unwrap_or_else(|error| Err(ApiError::internal(error)))
     }
 
     async fn begin_consent(

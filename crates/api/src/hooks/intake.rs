@@ -14,6 +14,7 @@ use crate::body::Segments;
 use crate::body_bytes::collect;
 use crate::error::ApiError;
 use crate::handler::{boxed, get};
+use crate::request_id;
 use crate::state::Admin;
 use crate::wire::{ErrorBody, HookAccepted};
 use keyward_base::codes::Code;
@@ -94,7 +95,7 @@ async fn receive(admin: &Admin, org: &OrgId, name: &str, request: extract::Reque
             }
         }
     };
-    let answered = tokio::spawn(work).await;
+    let answered = request_id::spawn(work).await;
     answered.unwrap_or_else(|error| ApiError::internal(error).into_response())
 }
 

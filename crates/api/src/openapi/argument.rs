@@ -17,6 +17,9 @@ use keyward_model::Resource;
 
 /// An argument of a handler.
 pub(crate) trait Argument {
+    /// Whether it reads the parameters of the query.
+    const READS_QUERY: bool = false;
+
     fn describe(_: &mut OperationDraft<'_>) {}
 }
 
@@ -37,6 +40,8 @@ impl Argument for IfMatch {
 }
 
 impl<T: JsonSchema> Argument for Params<T> {
+    const READS_QUERY: bool = true;
+
     fn describe(draft: &mut OperationDraft<'_>) {
         draft.query = members(draft.input.inline::<T>());
     }

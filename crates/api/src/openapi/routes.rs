@@ -1,5 +1,6 @@
 //! [`Routes`]: the routes of the API, each with the description of what its handler reads and answers. The types of a
-//! handler's arguments and of its answer are the description, so that it cannot differ from the code.
+//! handler's arguments and of its answer are the description, so that it cannot differ from the code. A parameter of the
+//! query that an operation does not have is refused.
 
 use std::future::Future;
 
@@ -11,6 +12,7 @@ use http::Method;
 use super::answer::DescribedAnswer;
 use super::argument::Argument;
 use super::draft::OperationDraft;
+use crate::body::no_params;
 use crate::handler::boxed;
 use crate::state::Admin;
 
@@ -35,6 +37,9 @@ pub(crate) struct Operation {
 
 /// A handler that describes itself. `T` is the same as of its [`Handler`].
 pub(crate) trait Described<T> {
+    /// Whether it has parameters in the query.
+    const READS_QUERY: bool;
+
     fn describe(draft: &mut OperationDraft<'_>);
 }
 
@@ -52,7 +57,11 @@ macro_rules! methods {
             T: 'static,
         {
             let ([id, summary], method) = (text, Method::$method);
-            self.router = self.router.route(path, on(MethodFilter::$method, boxed(handler)));
+            let handler = match <H as Described<T>>::READS_QUERY {
+                true => boxed(handler),
+                false => boxed(handler).checked(no_params),
+            };
+            self.router = self.router.route(path, on(MethodFilter::$method, handler));
             let describe = <H as Described<T>>::describe;
             self.operations.push(Operation { method, path, id, summary, describe });
             self
@@ -89,6 +98,8 @@ where
     Fut: Future,
     Fut::Output: DescribedAnswer,
 {
+    const READS_QUERY: bool = false;
+
     fn describe(draft: &mut OperationDraft<'_>) {
         Fut::Output::describe(draft);
     }
@@ -103,6 +114,8 @@ macro_rules! described {
             Fut::Output: DescribedAnswer,
             $($argument: Argument),+
         {
+            const READS_QUERY: bool = $($argument::READS_QUERY)||+;
+
             fn describe(draft: &mut OperationDraft<'_>) {
                 $($argument::describe(draft);)+
                 Fut::Output::describe(draft);

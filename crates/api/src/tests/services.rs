@@ -36,13 +36,20 @@ use keyward_vault::keys::{KeyLocation, MasterKeys};
 use keyward_vault::oauth;
 
 pub(super) async fn services() -> Deps {
-    let clock = Clock::Fixed(Arc::new(AtomicI64::new(0)));
     let keyring = Arc::new(Keyring::ephemeral());
-    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    services_over(Arc::new(MemoryStore::new()), keyring, KeyLocation::Memory).await
+}
+
+pub(super) async fn services_over(
+    store: Arc<dyn Store>,
+    keyring: Arc<Keyring>,
+    location: KeyLocation,
+) -> Deps {
+    let clock = Clock::Fixed(Arc::new(AtomicI64::new(0)));
     let directory = Directory::open(store.clone(), keyring.clone(), clock.clone()).await.unwrap();
     let (directory, catalogue) = (Arc::new(directory), Arc::new(Catalogue::built_in()));
     let sources = PolicyInputs::new(catalogue.clone(), DefaultAction::Deny, Vec::new(), 100);
-    let keys = MasterKeys::new(store.clone(), keyring.clone(), KeyLocation::Memory).unwrap();
+    let keys = MasterKeys::new(store.clone(), keyring.clone(), location).unwrap();
     let vault =
         Vault::open(store.clone(), keyring.clone(), directory.clone(), catalogue, clock.clone())
             .await;

@@ -23,6 +23,9 @@ pub struct ReplicaInfo {
     /// The fingerprint of its CA; absent from older versions.
     #[serde(default)]
     pub ca: Option<String>,
+    /// The ids of its master keys, which rows of the store have too; absent from older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<Vec<String>>,
     /// For how long it has had no news of the store, in milliseconds.
     pub lag_ms: u64,
     /// `ready`, `draining`, `stale` or `outdated`.

@@ -4,8 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::shared::{KeptBytes, ReplicaChanges, ReplicaPosition};
 use super::{
-    Expect, Lease, Row, SharedStore, Snapshot, Store, StoreError, StoreScan, Table, Version,
+    AnnouncedReplica, Expect, Lease, Row, SharedStore, Snapshot, Store, StoreError, StoreScan,
+    Table, Version,
 };
 
 /// The kind of a failed call.
@@ -22,7 +24,7 @@ pub enum StoreOperation {
 pub enum StoreReport {
     /// It failed.
     Failed(StoreOperation),
-    /// A row was written or deleted, so the store can be written.
+    /// Something was written or deleted, so the store can be written.
     Written,
 }
 
@@ -76,14 +78,30 @@ impl ObservedStore {
         result
     }
 
-    /// Like [`Self::observed`], for a write of a row. Leases are not rows, so their success does not show that rows can
-    /// be written.
+    /// Like [`Self::observed`], for a write.
     fn written<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
-        let result = self.observed(StoreOperation::Write, result);
+        self.succeeded(self.observed(StoreOperation::Write, result))
+    }
+
+    /// Reports a write only if it succeeded.
+    fn succeeded<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
         if result.is_ok() {
             (self.report)(StoreReport::Written);
         }
         result
+    }
+
+    /// Like [`Self::observed`], for a lease. Only where replicas share the store is it written there: elsewhere it is in
+    /// memory, so that its success does not show that the store can be written.
+    fn leased<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
+        match self.store.shared() {
+            Some(_) => self.written(result),
+            None => self.observed(StoreOperation::Write, result),
+        }
+    }
+
+    fn below(&self) -> &dyn SharedStore {
+        self.store.shared().expect("it is Some: `shared` gives this one only then")
     }
 }
 
@@ -155,11 +173,11 @@ impl Store for ObservedStore {
     }
 
     async fn lease(&self, name: &str, ttl: Duration) -> Result<Option<Lease>, StoreError> {
-        self.observed(StoreOperation::Write, self.store.lease(name, ttl).await)
+        self.leased(self.store.lease(name, ttl).await)
     }
 
     async fn renew_lease(&self, lease: &Lease, ttl: Duration) -> Result<bool, StoreError> {
-        self.observed(StoreOperation::Write, self.store.renew_lease(lease, ttl).await)
+        self.leased(self.store.renew_lease(lease, ttl).await)
     }
 
     async fn changed(&self, table: Table, seen: Version) -> Result<Version, StoreError> {
@@ -167,7 +185,68 @@ impl Store for ObservedStore {
     }
 
     fn shared(&self) -> Option<&dyn SharedStore> {
-        self.store.shared()
+        self.store.shared().map(|_| self as _)
+    }
+}
+
+/// Each replica announces itself every few seconds, so that one that writes nothing else notices that the store can be
+/// written again. Failures are not reported: the staleness of the replica shows them.
+#[async_trait::async_trait]
+impl SharedStore for ObservedStore {
+    async fn position(&self) -> Result<ReplicaPosition, StoreError> {
+        self.below().position().await
+    }
+
+    async fn changes_after(
+        &self,
+        position: &ReplicaPosition,
+    ) -> Result<(ReplicaChanges, ReplicaPosition), StoreError> {
+        self.below().changes_after(position).await
+    }
+
+    fn is_outdated(&self) -> bool {
+        self.below().is_outdated()
+    }
+
+    async fn is_alone(&self) -> Result<bool, StoreError> {
+        self.below().is_alone().await
+    }
+
+    async fn leave(&self) -> Result<(), StoreError> {
+        self.below().leave().await
+    }
+
+    async fn announce(&self, about: &str) -> Result<(), StoreError> {
+        self.succeeded(self.below().announce(about).await)
+    }
+
+    async fn replicas(&self) -> Result<Vec<AnnouncedReplica>, StoreError> {
+        self.below().replicas().await
+    }
+
+    async fn keep(&self, name: &str, sealed: &[u8], life: Duration) -> Result<(), StoreError> {
+        self.succeeded(self.below().keep(name, sealed, life).await)
+    }
+
+    async fn kept(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        self.below().kept(name).await
+    }
+
+    async fn kept_names(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
+        self.below().kept_names(prefix).await
+    }
+
+    async fn kept_within(
+        &self,
+        prefix: &str,
+        life: Duration,
+        within: Duration,
+    ) -> Result<Vec<KeptBytes>, StoreError> {
+        self.below().kept_within(prefix, life, within).await
+    }
+
+    async fn forget_old(&self) -> Result<(), StoreError> {
+        self.below().forget_old().await
     }
 }
 
@@ -176,7 +255,42 @@ mod tests {
     use parking_lot::Mutex;
 
     use super::*;
-    use crate::store::memory::MemoryStore;
+    use crate::store::memory::{MemoryReplica, MemoryStore};
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    /// What a store reports of a lease.
+    async fn reported_of_lease(store: impl Store + 'static) -> Vec<StoreReport> {
+        let reported = Arc::new(Mutex::new(Vec::new()));
+        let reports = reported.clone();
+        let store = ObservedStore::new(Arc::new(store), move |report| reports.lock().push(report));
+        let lease = store.lease("a", MINUTE).await.unwrap().unwrap();
+        assert!(store.renew_lease(&lease, MINUTE).await.unwrap());
+        let reported = reported.lock();
+        reported.clone()
+    }
+
+    #[tokio::test]
+    async fn a_lease_shows_that_a_store_can_be_written_only_where_replicas_share_the_store() {
+        assert_eq!(reported_of_lease(MemoryReplica::first()).await, [StoreReport::Written; 2]);
+        assert_eq!(reported_of_lease(MemoryStore::new()).await, []);
+    }
+
+    #[tokio::test]
+    async fn what_a_replica_announces_and_keeps_shows_that_the_store_can_be_written() {
+        let reported = Arc::new(Mutex::new(Vec::new()));
+        let reports = reported.clone();
+        let store = Arc::new(MemoryReplica::first());
+        let store = ObservedStore::new(store, move |report| reports.lock().push(report));
+        let shared = store.shared().expect("replicas share it");
+        shared.announce("one").await.unwrap();
+        assert_eq!(std::mem::take(&mut *reported.lock()), [StoreReport::Written]);
+        shared.keep("a", b"bytes", MINUTE).await.unwrap();
+        assert_eq!(std::mem::take(&mut *reported.lock()), [StoreReport::Written]);
+        assert_eq!(shared.replicas().await.unwrap()[0].about, "one");
+        assert_eq!(shared.kept("a").await.unwrap().unwrap(), b"bytes");
+        assert_eq!(*reported.lock(), []);
+    }
 
     #[tokio::test]
     async fn a_failure_and_a_write_are_reported_and_a_refused_call_is_not() {

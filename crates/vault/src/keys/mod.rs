@@ -188,16 +188,31 @@ impl MasterKeys {
         self.location.lock().clone()
     }
 
+    /// The keys that this process has: each opens the rows that it wraps.
+    pub fn ids(&self) -> Vec<KeyId> {
+        self.keyring.keys().into_iter().map(|key| key.id).collect()
+    }
+
+    /// The key that a rotation would wrap every row with; `None`: it would create one.
+    ///
+    /// # Errors
+    /// `NothingOlder`.
+    pub fn next_current(&self) -> Result<Option<KeyId>, KeysError> {
+        let current = self.current();
+        match (self.ids().len() > 1, self.location()) {
+            (true, _) => Ok(Some(current.id)),
+            (false, KeyLocation::KeyFile(_) | KeyLocation::Memory) => Ok(None),
+            (false, KeyLocation::External) => Err(KeysError::NothingOlder(current.origin)),
+        }
+    }
+
     async fn rotate_now(&self) -> Result<RotationResult, KeysError> {
         let location = self.location();
-        let older = self.keyring.keys().len() > 1;
         let file = match &location {
             KeyLocation::KeyFile(file) => Some(file.clone()),
-            KeyLocation::Memory => None,
-            KeyLocation::External if older => None,
-            KeyLocation::External => return Err(KeysError::NothingOlder(self.current().origin)),
+            KeyLocation::Memory | KeyLocation::External => None,
         };
-        let made = !older;
+        let made = self.next_current()?.is_none();
         if made {
             let (keyring, file) = (Arc::clone(&self.keyring), file.clone());
             let next = blocking(move || keyring.next(file.as_deref())).await?;

@@ -14,7 +14,7 @@ use super::families::{Gauges, LabelledCounters, counted, gauge, with_samples};
 #[derive(Debug)]
 pub struct HealthMetrics {
     store_failures: LabelledCounters,
-    /// Whether the last write of a row failed.
+    /// Whether the last write to the store failed.
     store_failing: AtomicBool,
     audit_failing: Gauge,
     audit_log_changes: Counter,
@@ -87,7 +87,7 @@ impl HealthMetrics {
         }
     }
 
-    /// Records that a row was written.
+    /// Records that the store was written.
     pub fn store_written(&self) {
         self.store_failing.store(false, Ordering::Relaxed);
     }
