@@ -103,6 +103,9 @@ pub fn belongs(
     let suffices = |field: &RootField| graphql.iter().any(|scope| scope.suffices(field));
     match request.operations {
         _ if graphql.is_empty() => {}
+        _ if !is_same(&Method::POST, request.method) => {
+            unclear = Some(Unclear::Operations(NotUnderstood::Method));
+        }
         RequestedOperations::Unread => return Err(Unclear::BodyUnread),
         RequestedOperations::Unclear(why) => unclear = Some(Unclear::Operations(why)),
         RequestedOperations::Known(operations) => {
@@ -121,23 +124,36 @@ pub fn belongs(
 impl ActionScope {
     /// Whether the request belongs to it, apart from its body.
     fn has_head(&self, request: ScopedRequest<'_>, share: ScopeShare) -> Result<bool, Unclear> {
-        let is_method = |one: &Method| one.as_str().eq_ignore_ascii_case(request.method.as_str());
+        let is_method = |one: &Method| is_same(one, request.method);
         let is_host = |host: &HostPattern| share.matches_host(host, request.target);
         let here = self.hosts.is_empty() || self.hosts.iter().any(is_host);
-        let this_way = self.methods.is_empty() || self.methods.iter().any(is_method);
+        // Services take operations from the URL of a GET, from the body of a PUT, and from a WebSocket too.
+        let by_any_method = self.graphql.is_some() && share == ScopeShare::Any;
+        let this_way =
+            by_any_method || self.methods.is_empty() || self.methods.iter().any(is_method);
         let query = request.query.unwrap_or_default();
         Ok(here
             && this_way
-            && self.has_path(request.path, share.letter_case())?
+            && self.has_path(request.path, share)?
             && self.has_query(query, share)?
             && (share == ScopeShare::Any || self.lacks_query(query)?))
     }
 
-    fn has_path(&self, path: &DecodedPath, case: LetterCase) -> Result<bool, Unclear> {
+    fn has_path(&self, path: &DecodedPath, share: ScopeShare) -> Result<bool, Unclear> {
+        let case = share.letter_case();
         let matches = |pattern: &PathPattern| pattern.matches_in(path, case);
         let may_match = |pattern: &PathPattern| pattern.may_match(path, case);
         match &self.paths[..] {
             [] => Ok(true),
+            // Such a scope is for other methods than the rest of the action, which must not make each `group%2Fname`
+            // unclear: the endpoint may be elsewhere for certain.
+            paths
+                if share == ScopeShare::Any
+                    && self.graphql.is_some()
+                    && !paths.iter().any(may_match) =>
+            {
+                Ok(false)
+            }
             _ if path.ambiguous() => Err(Unclear::Path),
             paths if paths.iter().any(matches) => Ok(true),
             paths if path.is_masked() && paths.iter().any(may_match) => {
@@ -173,6 +189,11 @@ impl ActionScope {
         }
         Ok(true)
     }
+}
+
+/// Whether the methods are the same for lenient servers.
+fn is_same(method: &Method, other: &Method) -> bool {
+    method.as_str().eq_ignore_ascii_case(other.as_str())
 }
 
 /// The parameters of a query, as they are written.
