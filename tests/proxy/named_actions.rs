@@ -269,6 +269,26 @@ async fn a_path_without_a_version_is_refused_where_an_action_of_shopify_is_denie
     lab.finish().await;
 }
 
+/// Each of them makes a service delete, although the request is a POST.
+#[tokio::test]
+async fn an_overridden_method_is_denied_as_the_method_itself() {
+    let plan = Plan::api_key().agent("till", "{ connection: shop, deny: [delete] }");
+    let lab = lab(plan).await;
+    for request in [
+        "POST /v1/customers/c\r\nX-HTTP-Method-Override: DELETE",
+        "POST /v1/customers/c\r\nX-HTTP-Method: delete",
+        "POST /v1/customers/c\r\nX-Method-Override: DELETE",
+        "POST /v1/customers/c?_method=DELETE",
+        "GET /v1/customers/c?%5FMethod=delete",
+        "POST /v1/customers/c?$httpMethod=DELETE",
+    ] {
+        assert_eq!(statuses(&lab, "till", &[request]).await, [403], "{request}");
+    }
+    assert!(lab.origin.received().is_empty(), "{:?}", lab.origin.received());
+    assert_eq!(statuses(&lab, "till", &["POST /v1/customers/c"]).await, [200]);
+    lab.finish().await;
+}
+
 #[tokio::test]
 async fn a_slot_is_limited_to_its_actions_and_a_denied_action_holds_for_plugins_too() {
     let mut lab = lab(Plan::api_key()).await;
