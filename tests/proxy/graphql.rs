@@ -12,6 +12,8 @@ use test_support::*;
 
 const LINEAR: &str = "api.linear.app";
 const HEAD: &str = "POST /graphql\r\nContent-Type: application/json";
+const WEBSOCKET: &str = "GET /graphql\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                         Sec-WebSocket-Protocol: graphql-transport-ws\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==";
 const CONNECTION: &str = "{ name: issues, provider: linear, fields: { api_key: { env: CANARY } } }";
 
 fn plan(allow: &str) -> Plan {
@@ -134,9 +136,7 @@ async fn a_mutation_of_an_agent_that_may_only_read_is_refused_in_every_form() {
         assert!([400, 403].contains(&answer.head.status()), "{head}: {answer:?}");
     }
     let mut wire = lab.tunnel_as("bot", LINEAR).await;
-    let websocket = "GET /graphql\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-                     Sec-WebSocket-Protocol: graphql-transport-ws\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==";
-    wire.send(request_text(websocket, LINEAR)).await;
+    wire.send(request_text(WEBSOCKET, LINEAR)).await;
     assert_eq!(wire.answer("GET").await.head.status(), 403, "a subscription over a WebSocket");
     assert!(lab.origin.received().is_empty(), "{:?}", lab.origin.received());
     let records = lab.finish().await;
@@ -230,6 +230,39 @@ async fn allowed_actions_combine_within_one_document_and_a_denied_action_refuses
         records[0]["rule"].as_str().expect("a rule").starts_with("binding:con_"),
         "{records:#?}"
     );
+}
+
+#[tokio::test]
+async fn a_denied_operation_is_sent_neither_by_another_method_nor_in_another_form() {
+    let denying = Plan::api_key().agent("bot", "issues").connection(CONNECTION);
+    let rule = "{ name: no-deletes, action: deny, actions: [\"linear:delete\"] }";
+    for plan in [plan("deny: [delete]"), denying.rule(rule)] {
+        let lab = lab_of(plan).await;
+        let (mutation, read) = (body(MUTATIONS[0]), body("{ viewer { id } }"));
+        let (mutation, read) = (mutation.as_str(), read.as_str());
+        let in_url = "/graphql?query=mutation%7BissueDelete(id:1)%7Bsuccess%7D%7D";
+        for (head, body) in [
+            (format!("GET {in_url}"), ""),
+            (format!("HEAD {in_url}"), ""),
+            (HEAD.replace("/graphql", in_url), read),
+            (HEAD.replace("POST", "PUT"), mutation),
+            (HEAD.replace("POST", "PATCH"), mutation),
+            (format!("{HEAD}\r\nX-HTTP-Method-Override: GET"), mutation),
+            (HEAD.replace("json", "graphql"), MUTATIONS[0]),
+            (HEAD.to_owned(), BODIES[7]),
+            (HEAD.to_owned(), BODIES[9]),
+        ] {
+            let answer = post(&lab, &head, body.as_bytes()).await;
+            assert_eq!(answer.head.status(), 403, "{head}: {answer:?}");
+        }
+        let mut wire = lab.tunnel_as("bot", LINEAR).await;
+        wire.send(request_text(WEBSOCKET, LINEAR)).await;
+        assert_eq!(wire.answer("GET").await.head.status(), 403, "a mutation over a WebSocket");
+        assert!(lab.origin.received().is_empty(), "{:?}", lab.origin.received());
+        let answer = ask(&lab, "mutation { issueCreate(input: {}) { success } }").await;
+        assert_eq!(answer.text(), "fine", "{answer:?}");
+        lab.finish().await;
+    }
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
-//! Named actions of a built-in provider through the proxy: `read` and `charge` of Stripe let no refund through, whether
-//! a rule, a binding or a slot names them.
+//! Named actions of built-in providers through the proxy: `read` and `charge` of Stripe let no refund through, whether
+//! a rule, a binding or a slot names them, and a denied action is not done by a batch or by another form of the API.
 
 use serde_json::{Value, json};
 
@@ -191,6 +191,101 @@ async fn a_method_parameter_cannot_bypass_a_denied_action() {
     assert!(lab.origin.received().is_empty(), "{:?}", lab.origin.received());
     assert_eq!(status("ruled", "POST /v22.0/123/messages").await, 200);
     assert_eq!(status("bound", "GET /v22.0/789").await, 200);
+    lab.finish().await;
+}
+
+const NO_REFUNDS: &str = "{ name: no-refunds, actions: [\"stripe:refund\"], action: deny }";
+
+#[tokio::test]
+async fn a_batch_of_requests_is_refused_where_one_of_their_actions_is_denied() {
+    const BATCH: &str = "POST /v2/core/batch_jobs";
+    for plan in [
+        Plan::api_key().agent("till", "{ connection: shop, deny: [refund] }"),
+        Plan::api_key().agent("till", "shop").rule(NO_REFUNDS),
+    ] {
+        let lab = lab(plan).await;
+        for request in [BATCH, "POST /v2/core/batch_jobs/b/cancel", "POST /V2/core/batch_jobs"] {
+            let answer = ask(&lab, &format!("{request}\r\nContent-Length: 0")).await;
+            assert_eq!(answer.head.status(), 403, "{request}: {answer:?}");
+            let error = &answer.json()["error"];
+            let message = error["message"].as_str().unwrap_or_default();
+            assert_eq!(error["code"], "denied", "{error}");
+            assert!(message.contains("this is a batch of requests"), "{error}");
+            assert!(error["hint"].to_string().contains("one by one"), "{error}");
+        }
+        assert!(lab.origin.received().is_empty(), "{:?}", lab.origin.received());
+        let url = format!("https://{STRIPE}/v2/core/batch_jobs");
+        let asked = json!({ "agent": "till", "method": "POST", "url": url });
+        let told = lab.gateway.api("POST", "/rules/explain", &asked.to_string()).await.json();
+        let message = told["stopped_by"][0]["message"].as_str().unwrap_or_default();
+        assert_eq!(told["allowed"], json!(false), "{told}");
+        assert!(message.contains("this is a batch of requests"), "{told}");
+        let after = ["POST /v1/charges", "GET /v2/core/batch_jobs/b"];
+        assert_eq!(statuses(&lab, "till", &after).await, [200, 200]);
+        let records = lab.finish().await;
+        let rule = records[0]["rule"].as_str().expect("a rule");
+        assert!(rule == "file:no-refunds" || rule.starts_with("binding:con_"), "{records:#?}");
+    }
+}
+
+#[tokio::test]
+async fn a_batch_of_requests_is_sent_only_for_an_agent_without_limits() {
+    let plan = Plan::api_key()
+        .agent("till", "{ connection: shop, allow: [read, charge, refund] }")
+        .agent("owner", "shop");
+    let lab = lab(plan).await;
+    let batch = ["POST /v2/core/batch_jobs"];
+    assert_eq!(statuses(&lab, "till", &batch).await, [403]);
+    assert!(lab.origin.received().is_empty(), "{:?}", lab.origin.received());
+    assert_eq!(statuses(&lab, "owner", &batch).await, [200]);
+    lab.finish().await;
+}
+
+/// A path without a version is for the oldest version of the API.
+#[tokio::test]
+async fn a_path_without_a_version_is_refused_where_an_action_of_shopify_is_denied() {
+    const SHOP: &str = "acme.myshopify.com";
+    let origin = Origin::answering_as(&[SHOP], |_| ok("fine"));
+    let connection = "{ name: store, provider: shopify, auth: access_token, variables: { shop: acme }, \
+                      fields: { access_token: { env: CANARY } } }";
+    let lab = Plan::api_key()
+        .connection(connection)
+        .resolve(&format!("{SHOP}: \"{}\"", origin.addr))
+        .agent("clerk", "{ connection: store, deny: [delete] }")
+        .start(origin)
+        .await;
+    let status = async |request: &str| {
+        lab.ask_as("clerk", SHOP, &format!("{request}\r\nContent-Length: 0")).await.head.status()
+    };
+    for request in [
+        "DELETE /admin/api/products/7.json",
+        "POST /admin/api/graphql.json",
+        "DELETE /admin/products/7.json",
+    ] {
+        assert_eq!(status(request).await, 403, "{request}");
+    }
+    assert!(lab.origin.received().is_empty(), "{:?}", lab.origin.received());
+    assert_eq!(status("GET /admin/api/2025-01/products.json").await, 200);
+    lab.finish().await;
+}
+
+/// Each of them makes a service delete, although the request is a POST.
+#[tokio::test]
+async fn an_overridden_method_is_denied_as_the_method_itself() {
+    let plan = Plan::api_key().agent("till", "{ connection: shop, deny: [delete] }");
+    let lab = lab(plan).await;
+    for request in [
+        "POST /v1/customers/c\r\nX-HTTP-Method-Override: DELETE",
+        "POST /v1/customers/c\r\nX-HTTP-Method: delete",
+        "POST /v1/customers/c\r\nX-Method-Override: DELETE",
+        "POST /v1/customers/c?_method=DELETE",
+        "GET /v1/customers/c?%5FMethod=delete",
+        "POST /v1/customers/c?$httpMethod=DELETE",
+    ] {
+        assert_eq!(statuses(&lab, "till", &[request]).await, [403], "{request}");
+    }
+    assert!(lab.origin.received().is_empty(), "{:?}", lab.origin.received());
+    assert_eq!(statuses(&lab, "till", &["POST /v1/customers/c"]).await, [200]);
     lab.finish().await;
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use http::Method;
 use keyward_base::host::{Scheme, Target};
 use keyward_base::pattern::DecodedPath;
-use keyward_rules::actions::ActionScope;
+use keyward_rules::actions::{ActionScope, ScopeKind};
 use keyward_rules::provider::Catalogue;
 use serde_json::Value;
 
@@ -345,6 +345,8 @@ fn compare(published: &Published) {
         let mut scopes =
             provider.action(&action.name, &variables).expect("it is one").expect("filled");
         let is_elsewhere = |host: &dyn ToString| published.elsewhere.contains(&&*host.to_string());
+        // Batches, and other forms of the interface.
+        scopes.retain(|scope| scope.kind == ScopeKind::Own);
         scopes.retain(|scope| !scope.hosts.iter().all(|host| is_elsewhere(host)));
         for (name, one) in scopes.iter().flat_map(split) {
             if !operations.iter().any(|operation| operation.is_of(&one, published)) {

@@ -25,6 +25,19 @@ pub struct ActionScope {
     pub without_query: Vec<Box<str>>,
     /// The GraphQL operations that belong to it; `None`: the body does not matter.
     pub graphql: Option<OperationScope>,
+    /// Whether its requests are known to do what the action does.
+    pub kind: ScopeKind,
+}
+
+/// How the requests of a scope do what the action does.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum ScopeKind {
+    /// They belong to the action.
+    #[default]
+    Own,
+    /// They can do it, and more: a batch, whose body has requests of any kind, or another form of the API. Only rules that
+    /// deny are for them.
+    Indirect,
 }
 
 /// How much of a request must belong to scopes. A request with GraphQL has several parts, any other has one.
@@ -79,14 +92,32 @@ pub enum Unclear {
     BodyUnread,
     /// The GraphQL operations of the body are not known.
     Operations(NotUnderstood),
+    /// The request is in an [`Indirect`](ScopeKind::Indirect) scope.
+    Indirect,
 }
 
 /// Whether the request belongs to the scopes. Each of its GraphQL operations may belong to another one.
 ///
 /// # Errors
-/// When servers may read the request in two ways, one of which belongs to a scope.
+/// When servers may read the request in two ways, one of which belongs to a scope. Where a part is enough, also when the
+/// request may do indirectly what a scope is for.
 pub fn belongs(
     scopes: &[ActionScope],
+    request: ScopedRequest<'_>,
+    share: ScopeShare,
+) -> Result<bool, Unclear> {
+    let of = |kind| {
+        let scopes = scopes.iter().filter(move |scope| scope.kind == kind);
+        belongs_to_some(scopes, request, share)
+    };
+    match of(ScopeKind::Own)? {
+        false if share == ScopeShare::Any && of(ScopeKind::Indirect)? => Err(Unclear::Indirect),
+        belongs => Ok(belongs),
+    }
+}
+
+fn belongs_to_some<'a>(
+    scopes: impl Iterator<Item = &'a ActionScope>,
     request: ScopedRequest<'_>,
     share: ScopeShare,
 ) -> Result<bool, Unclear> {
@@ -103,6 +134,9 @@ pub fn belongs(
     let suffices = |field: &RootField| graphql.iter().any(|scope| scope.suffices(field));
     match request.operations {
         _ if graphql.is_empty() => {}
+        _ if !is_same(&Method::POST, request.method) => {
+            unclear = Some(Unclear::Operations(NotUnderstood::Method));
+        }
         RequestedOperations::Unread => return Err(Unclear::BodyUnread),
         RequestedOperations::Unclear(why) => unclear = Some(Unclear::Operations(why)),
         RequestedOperations::Known(operations) => {
@@ -121,23 +155,36 @@ pub fn belongs(
 impl ActionScope {
     /// Whether the request belongs to it, apart from its body.
     fn has_head(&self, request: ScopedRequest<'_>, share: ScopeShare) -> Result<bool, Unclear> {
-        let is_method = |one: &Method| one.as_str().eq_ignore_ascii_case(request.method.as_str());
+        let is_method = |one: &Method| is_same(one, request.method);
         let is_host = |host: &HostPattern| share.matches_host(host, request.target);
         let here = self.hosts.is_empty() || self.hosts.iter().any(is_host);
-        let this_way = self.methods.is_empty() || self.methods.iter().any(is_method);
+        // Services take operations from the URL of a GET, from the body of a PUT, and from a WebSocket too.
+        let by_any_method = self.graphql.is_some() && share == ScopeShare::Any;
+        let this_way =
+            by_any_method || self.methods.is_empty() || self.methods.iter().any(is_method);
         let query = request.query.unwrap_or_default();
         Ok(here
             && this_way
-            && self.has_path(request.path, share.letter_case())?
+            && self.has_path(request.path, share)?
             && self.has_query(query, share)?
             && (share == ScopeShare::Any || self.lacks_query(query)?))
     }
 
-    fn has_path(&self, path: &DecodedPath, case: LetterCase) -> Result<bool, Unclear> {
+    fn has_path(&self, path: &DecodedPath, share: ScopeShare) -> Result<bool, Unclear> {
+        let case = share.letter_case();
         let matches = |pattern: &PathPattern| pattern.matches_in(path, case);
         let may_match = |pattern: &PathPattern| pattern.may_match(path, case);
         match &self.paths[..] {
             [] => Ok(true),
+            // These scopes are for other methods than the rest of the action, which must not make each `group%2Fname`
+            // unclear: the endpoint may be elsewhere for certain.
+            paths
+                if share == ScopeShare::Any
+                    && (self.kind == ScopeKind::Indirect || self.graphql.is_some())
+                    && !paths.iter().any(may_match) =>
+            {
+                Ok(false)
+            }
             _ if path.ambiguous() => Err(Unclear::Path),
             paths if paths.iter().any(matches) => Ok(true),
             paths if path.is_masked() && paths.iter().any(may_match) => {
@@ -173,6 +220,11 @@ impl ActionScope {
         }
         Ok(true)
     }
+}
+
+/// Whether the methods are the same for lenient servers.
+fn is_same(method: &Method, other: &Method) -> bool {
+    method.as_str().eq_ignore_ascii_case(other.as_str())
 }
 
 /// The parameters of a query, as they are written.
@@ -232,6 +284,7 @@ mod tests {
             query: vec![("service".into(), "git-upload-pack".into())],
             without_query: vec!["method".into()],
             graphql: None,
+            kind: ScopeKind::Own,
         }
     }
 
@@ -386,6 +439,17 @@ mod tests {
         let of_list = ActionScope { query: vec![("a[b]".into(), "c".into())], ..scope() };
         let line = "GET git.test/o/r/info/refs?a[b]=c";
         assert_eq!(covers(&of_list, line), Ok(true), "a bracket in a name that is meant");
+    }
+
+    #[test]
+    fn an_indirect_request_belongs_to_no_action_and_is_unclear_where_the_action_is_denied() {
+        let paths = vec![PathPattern::parse("/batch/**").unwrap()];
+        let batch = ActionScope { paths, kind: ScopeKind::Indirect, ..ActionScope::default() };
+        for line in ["POST git.test/batch/v1", "GET git.test/Batch"] {
+            assert_eq!(shares(&batch, line, ScopeShare::Any), Err(Unclear::Indirect), "{line}");
+            assert_eq!(covers(&batch, line), Ok(false), "{line}: no rule that allows is for it");
+        }
+        assert_eq!(shares(&batch, "POST git.test/v1/batch", ScopeShare::Any), Ok(false));
     }
 
     #[test]

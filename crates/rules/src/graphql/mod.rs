@@ -55,6 +55,9 @@ pub enum RequestedOperations<'a> {
 /// Why the operations of a request are not known. The text follows `the body`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum NotUnderstood {
+    /// The request is no POST.
+    #[error("is not that of a POST: operations of other requests may be in the URL or in a stream")]
+    Method,
     /// It has no `Content-Type`, several, or another one than `application/json` in UTF-8.
     #[error("is not `application/json`")]
     ContentType,

@@ -151,9 +151,11 @@ impl Evaluation<'_> {
             false => RuleOutcome::Host,
             true => match self.is_within(held.numbered(number)) {
                 Ok(()) => RuleOutcome::NotChosen,
-                Err(Reason::BeyondActions { .. } | Reason::DeniedAction { .. }) => {
-                    RuleOutcome::Action
-                }
+                Err(
+                    Reason::BeyondActions { .. }
+                    | Reason::DeniedAction { .. }
+                    | Reason::Indirect { .. },
+                ) => RuleOutcome::Action,
                 Err(_) => RuleOutcome::Path,
             },
         };

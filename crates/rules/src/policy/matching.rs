@@ -95,5 +95,6 @@ pub(super) fn unclear(why: Unclear, rule: &RuleId) -> Reason {
         Unclear::Query => Reason::QueryAmbiguous { rule },
         Unclear::BodyUnread => Reason::BodyUnread { rule },
         Unclear::Operations(why) => Reason::OperationsUnclear { rule, why },
+        Unclear::Indirect => Reason::Indirect { rule },
     }
 }

@@ -6,6 +6,7 @@ mod allow;
 mod base_url;
 mod binding_refusal;
 mod bindings;
+mod body_refusal;
 mod branches;
 mod call;
 mod choose;

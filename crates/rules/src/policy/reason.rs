@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use super::body_refusal::{
+    beyond_branches, body_unread, indirect, operations_unclear, push_unclear,
+};
 use super::slots::{Blocked, Slot, SlotProblem};
 use super::use_refusal::{narrowed, refused_use};
 use crate::git_push::PushUnclear;
@@ -87,6 +90,11 @@ pub enum Reason {
         rule: RuleId,
         /// Why they are not known.
         why: NotUnderstood,
+    },
+    /// `denied`: the request can do what is denied, such as a batch of requests.
+    Indirect {
+        /// The rule or binding that denies it.
+        rule: RuleId,
     },
     /// `denied`: the decision depends on the references of a push, which are not known.
     PushUnclear {
@@ -248,6 +256,7 @@ impl Reason {
             Self::QueryAmbiguous { rule } => ambiguous("query", "a parameter twice, or `;`", rule),
             Self::BodyUnread { rule } => body_unread(rule),
             Self::OperationsUnclear { rule, why } => operations_unclear(rule, *why),
+            Self::Indirect { rule } => indirect(rule),
             Self::PushUnclear { rule, why } => push_unclear(rule, *why),
             Self::BeyondBranches { rule, reference, deletes, branches } => {
                 beyond_branches(rule, reference, *deletes, branches)
@@ -295,6 +304,7 @@ impl Reason {
             | Self::QueryAmbiguous { rule }
             | Self::BodyUnread { rule }
             | Self::OperationsUnclear { rule, .. }
+            | Self::Indirect { rule }
             | Self::PushUnclear { rule, .. }
             | Self::BeyondBranches { rule, .. }
             | Self::CredentialInPath { rule }
@@ -398,46 +408,6 @@ fn credential_in_path(rule: &RuleId) -> RefusalText {
              characters"
         ))
         .hint("write `*` for the whole credential in the rule's paths")
-}
-
-fn body_unread(rule: &RuleId) -> RefusalText {
-    Code::Denied
-        .because(format!(
-            "`{rule}` depends on the GraphQL operations or the branches in the request's body, which is not known here"
-        ))
-        .hint(
-            "to explain a request with them: `keyward explain POST URL --agent NAME --graphql TEXT`, or `--push BRANCH`",
-        )
-}
-
-fn push_unclear(rule: &RuleId, why: PushUnclear) -> RefusalText {
-    Code::Denied
-        .because(format!("`{rule}` depends on the branches of a push, and the body {why}"))
-        .hint(
-            "push fewer branches at once, without a signature of the push and without compression",
-        )
-}
-
-fn beyond_branches(rule: &RuleId, reference: &str, deletes: bool, branches: &str) -> RefusalText {
-    let name = reference.strip_prefix("refs/heads/").unwrap_or(reference);
-    let (verb, hint) = match deletes {
-        true => ("delete", "to allow it: `delete_branches: true` in the rule"),
-        false => ("push to", "push to another branch, or add this one to `branches` of the rule"),
-    };
-    Code::Denied
-        .because(format!(
-            "rule `{rule}` allows pushes to {branches} only, and this would {verb} `{name}`"
-        ))
-        .hint(hint)
-}
-
-fn operations_unclear(rule: &RuleId, why: NotUnderstood) -> RefusalText {
-    Code::Denied
-        .because(format!("`{rule}` depends on the GraphQL operations in the request's body, and the body {why}"))
-        .hint(
-            "send a POST with `application/json`, the whole document in `query` and values in `variables`, or allow \
-             the agent the action that has all operations",
-        )
 }
 
 fn default_deny(others: bool, set: Option<&str>) -> RefusalText {

@@ -42,6 +42,17 @@ pub struct RequestsText {
     pub graphql: Option<OperationsText>,
 }
 
+/// Requests that can do what actions do, although those do not list them: batches, and other forms of the API.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IndirectText {
+    /// The actions that they can do; empty means all.
+    #[serde(default)]
+    pub actions: Vec<String>,
+    /// The requests.
+    pub requests: Vec<RequestsText>,
+}
+
 /// The GraphQL operations of an action.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -1,4 +1,4 @@
-//! [`NamedAction`]: a named part of a provider's API, and the check of `actions:` in its file. `action_scopes.rs` fills
+//! [`NamedAction`]: a named part of a provider's API, and the check of `actions:` and `indirect:` in its file. `action_scopes.rs` fills
 //! in the variables of a connection. `requests/*.yaml` has requests to each built-in provider and the actions that
 //! cover them, for the tests.
 
@@ -7,14 +7,14 @@ use std::sync::OnceLock;
 use http::Method;
 use serde::Deserialize;
 
-use super::action_keys::{ActionText, RequestsText};
+use super::action_keys::{ActionText, IndirectText, RequestsText};
 use super::decode::decode;
 use super::document::{Document, Problems, item_of, key_of};
 use super::graphql;
 use super::host_template::HostTemplate;
 use super::methods;
 use super::own_hosts::{self, OwnHosts};
-use crate::actions::ActionScope;
+use crate::actions::{ActionScope, ScopeKind};
 use crate::graphql::scope::OperationScope;
 use keyward_base::pattern::{HostPattern, PathPattern};
 
@@ -25,6 +25,7 @@ pub struct NamedAction {
     pub name: String,
     /// What it allows, for people.
     pub label: String,
+    /// Its own requests, and those that can do the same indirectly.
     pub(super) requests: Vec<ActionRequests>,
 }
 
@@ -37,6 +38,7 @@ pub(super) struct ActionRequests {
     query: Vec<(Box<str>, Box<str>)>,
     without_query: Vec<Box<str>>,
     graphql: Option<OperationScope>,
+    kind: ScopeKind,
 }
 
 /// The actions of a provider. Those of a built-in one are parsed at the first use: they are most of the catalogue, and
@@ -53,6 +55,17 @@ pub(super) struct Actions {
 #[serde(deny_unknown_fields)]
 struct ActionsText {
     actions: Vec<ActionText>,
+    #[serde(default)]
+    indirect: Vec<IndirectText>,
+}
+
+/// The keys of a provider's file about its actions.
+#[derive(Clone, Copy)]
+pub(super) struct ActionTexts<'a> {
+    pub(super) actions: &'a [ActionText],
+    pub(super) indirect: &'a [IndirectText],
+    /// Where the provider is in its file.
+    pub(super) at: &'a str,
 }
 
 impl Actions {
@@ -75,7 +88,8 @@ impl Actions {
             let document = Document::parse(id, self.unparsed).expect(sound);
             let mut problems = document.problems();
             let text: ActionsText = decode(document.root(), "", &mut problems).expect(sound);
-            actions(&text.actions, "actions", own, &mut problems)
+            let ActionsText { actions, indirect } = &text;
+            ActionTexts { actions, indirect, at: "" }.check(own, &mut problems)
         })
     }
 }
@@ -89,12 +103,56 @@ impl ActionRequests {
             query: self.query.clone(),
             without_query: self.without_query.clone(),
             graphql: self.graphql.clone(),
+            kind: self.kind,
         }
     }
 }
 
+impl ActionTexts<'_> {
+    /// Checks both keys.
+    pub(super) fn check(self, own: &OwnHosts<'_>, problems: &mut Problems<'_>) -> Vec<NamedAction> {
+        let mut found = actions(self.actions, &key_of(self.at, "actions"), own, problems);
+        let all = key_of(self.at, "indirect");
+        for (index, text) in self.indirect.iter().enumerate() {
+            let at = item_of(&all, index);
+            let requests = indirect(text, &at, own, problems);
+            for (index, name) in text.actions.iter().enumerate() {
+                if !found.iter().any(|action| action.name == *name) {
+                    let at = item_of(&key_of(&at, "actions"), index);
+                    let message = format_args!("the provider has no action `{name}`");
+                    problems.add(&at, message, "name one of `actions`");
+                }
+            }
+            let is_meant = |name: &String| text.actions.is_empty() || text.actions.contains(name);
+            for action in found.iter_mut().filter(|action| is_meant(&action.name)) {
+                action.requests.extend(requests.iter().cloned());
+            }
+        }
+        found
+    }
+}
+
+/// Checks an item of `indirect:`.
+fn indirect(
+    text: &IndirectText,
+    path: &str,
+    own: &OwnHosts<'_>,
+    problems: &mut Problems<'_>,
+) -> Vec<ActionRequests> {
+    let all = key_of(path, "requests");
+    if text.requests.is_empty() {
+        problems.add(&all, "this covers nothing", "name hosts, methods or paths");
+    }
+    let each = text.requests.iter().enumerate();
+    let found = each.map(|(at, text)| ActionRequests {
+        kind: ScopeKind::Indirect,
+        ..requests(text, &item_of(&all, at), own, problems)
+    });
+    found.collect()
+}
+
 /// Checks `actions:`.
-pub(super) fn actions(
+fn actions(
     texts: &[ActionText],
     path: &str,
     own: &OwnHosts<'_>,
@@ -146,6 +204,7 @@ fn requests(
         query: query.map(|(name, value)| (name.as_str().into(), value.as_str().into())).collect(),
         without_query: text.without_query.iter().map(|name| name.as_str().into()).collect(),
         graphql: text.graphql.as_ref().map(|it| graphql::scope(it, text, path, problems)),
+        kind: ScopeKind::Own,
     }
 }
 

@@ -101,7 +101,7 @@ impl BuiltIn {
     }
 }
 
-/// `actions:` is the last key of a built-in file, so that it can be parsed later than the rest.
+/// `actions:` and `indirect:` are the last keys of a built-in file, so that they can be parsed later than the rest.
 fn start_of_actions(text: &str) -> usize {
     text.find("\nactions:\n").map_or(text.len(), |end_of_line| end_of_line + 1)
 }

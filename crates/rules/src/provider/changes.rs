@@ -20,6 +20,7 @@ const FREE: &[&str] = &[
     "test_source",
     "scope_words",
     "actions",
+    "indirect",
     "variables[].label",
     "variables[].help",
     "variables[].example",

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use http::HeaderName;
 use serde_yaml::Value;
 
-use super::actions::{self, Actions};
+use super::actions::{ActionTexts, Actions};
 use super::catalogue::Catalogue;
 use super::check_auth;
 use super::check_protocol;
@@ -163,7 +163,8 @@ impl ProviderCheck<'_> {
         let endpoints = self.endpoints(&own, problems);
         check_protocol::check(self.text, &variables, &auth, self.path, problems);
         let git = own_hosts::subset(&self.text.git, &self.at("git"), &own, problems);
-        let actions = actions::actions(&self.text.actions, &self.at("actions"), &own, problems);
+        let ProviderText { actions, indirect, .. } = self.text;
+        let actions = ActionTexts { actions, indirect, at: self.path }.check(&own, problems);
         let mut clears = clears(&self.text.clears, &self.at("clears"), problems);
         for places in auth.iter().flat_map(|auth| &auth.placements) {
             clears.add(&places.places);
@@ -623,7 +624,7 @@ mod tests {
         ),
         (
             "hosts: [a.test]\ndocs: x",
-            "p.yaml:4: docs: unknown key `docs`; known here: id, name, extends, category, protocol, mcp, hosts, paths, variables, auth, git, actions, clears, templates, scope_words, default_headers, one_host, test, test_source, retry_headers, webhook_scheme, key_url, docs_url, quirks, sources, confidence, checked",
+            "p.yaml:4: docs: unknown key `docs`; known here: id, name, extends, category, protocol, mcp, hosts, paths, variables, auth, git, actions, indirect, clears, templates, scope_words, default_headers, one_host, test, test_source, retry_headers, webhook_scheme, key_url, docs_url, quirks, sources, confidence, checked",
         ),
         (
             "hosts: [a.test]\ngit: [b.test]",
@@ -644,6 +645,14 @@ mod tests {
         (
             "hosts: [a.test]\nactions: [{ name: x, label: x, requests: [{ hosts: [b.test] }] }]",
             "p.yaml:4: actions[0].requests[0].hosts: `b.test` is not one of the provider's hosts; list it under the provider's `hosts`",
+        ),
+        (
+            "hosts: [a.test]\nactions: [{ name: x, label: x, requests: [{ paths: [/a] }] }]\nindirect: [{ actions: [y], requests: [{ paths: [/b] }] }]",
+            "p.yaml:5: indirect[0].actions[0]: the provider has no action `y`; name one of `actions`",
+        ),
+        (
+            "hosts: [a.test]\nindirect: [{ requests: [] }]",
+            "p.yaml:4: indirect[0].requests: this covers nothing; name hosts, methods or paths",
         ),
         (
             "hosts: [a.test]\nclears: { headers: [Connection] }",

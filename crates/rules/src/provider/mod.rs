@@ -80,7 +80,7 @@ use crate::rate_limit::RateLimitFields;
 use keyward_base::database::{DatabaseEndpoint, DatabaseProtocol};
 use keyward_base::pattern::{HostPattern, PathPattern};
 
-pub use action_keys::{ActionText, OperationsText, RequestsText};
+pub use action_keys::{ActionText, IndirectText, OperationsText, RequestsText};
 pub use actions::NamedAction;
 pub use auth_method::{AuthMethod, AwsScope, Field, KeyPattern, ScopedPlaces};
 pub use catalogue::{Catalogue, CatalogueEntry};

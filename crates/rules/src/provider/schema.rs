@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_yaml::Value;
 
-use super::action_keys::ActionText;
+use super::action_keys::{ActionText, IndirectText};
 use super::decode::one_or_many;
 use super::kinds::AuthKind;
 use super::minted_keys::{JwtText, RequestText, SignatureText, TlsFields};
@@ -52,6 +52,9 @@ pub struct ProviderText {
     /// Named parts of the API.
     #[serde(default)]
     pub actions: Vec<ActionText>,
+    /// Requests that can do what actions do, and that are refused where an action is denied.
+    #[serde(default)]
+    pub indirect: Vec<IndirectText>,
     /// Further places of credentials that are removed before one is written.
     #[serde(default)]
     pub clears: ClearsText,

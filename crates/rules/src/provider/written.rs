@@ -19,6 +19,7 @@ const ORDER: &[&str] = &[
     "key_url",
     "docs_url",
     "actions",
+    "indirect",
     "kind",
     "label",
     "help",

@@ -9,7 +9,7 @@ use super::names::Names;
 use super::rule_text::RuleText;
 use crate::directory::ConnectionRecord;
 use keyward_base::pattern::HostPattern;
-use keyward_rules::actions::ActionScope;
+use keyward_rules::actions::{ActionScope, ScopeKind};
 use keyward_rules::policy::RuleAction;
 use keyward_rules::provider::Provider;
 use keyward_rules::provider::decode::nearest;
@@ -73,7 +73,10 @@ pub(super) fn limited(
 ) -> Option<Limited> {
     match (scopes, action) {
         (ActionScopes::All, action) => Some(Limited { hosts, action, actions: Vec::new() }),
-        (ActionScopes::Some(actions), action) => {
+        (ActionScopes::Some(mut actions), action) => {
+            if is_allowing(&action) {
+                actions.retain(|scope| scope.kind == ScopeKind::Own);
+            }
             let is_bound = !hosts.is_empty() || actions.iter().any(|it| it.hosts.is_empty());
             let hosts = match is_bound {
                 true => hosts,
@@ -102,6 +105,14 @@ pub(super) fn limited(
             let stays = !hosts.is_empty() || matches!(action, RuleAction::UseRefused(_));
             stays.then_some(Limited { hosts, action, actions })
         }
+    }
+}
+
+/// Whether the action lets requests through, so that requests that are not known to belong to the rule are not its own.
+fn is_allowing(action: &RuleAction) -> bool {
+    match action {
+        RuleAction::Use(_) | RuleAction::Inject | RuleAction::Pass | RuleAction::Tunnel => true,
+        RuleAction::UseMissing(_) | RuleAction::UseRefused(_) | RuleAction::Deny => false,
     }
 }
 

@@ -117,6 +117,39 @@ fn one_operation_of_a_denied_action_is_enough_to_refuse_the_request() {
     }
 }
 
+/// Services take operations from the URL of a GET, from the body of a PUT, and from a WebSocket, which a GET opens.
+#[test]
+fn no_method_but_post_reaches_an_endpoint_where_an_operation_is_denied() {
+    let sample = Sample::new();
+    let by_binding =
+        policy(&sample, Vec::new(), |binding| binding.deny = Some(list(vec![create()])));
+    let deny = Sample::rule("no-creates", &["api.a.test"], RuleAction::Deny);
+    let by_rule = policy(&sample, vec![Rule { actions: vec![create()], ..deny }], |_| {});
+    for policy in [by_binding, by_rule] {
+        for (line, expected) in [
+            (
+                "GET https://api.a.test/graphql?query=mutation%7BcreateA%7D",
+                Some(NotUnderstood::Method),
+            ),
+            ("GET https://api.a.test/graphql", Some(NotUnderstood::Method)),
+            ("PUT https://api.a.test/graphql", Some(NotUnderstood::Method)),
+            ("PATCH https://api.a.test/GraphQL/", Some(NotUnderstood::Method)),
+            ("GET https://api.a.test/other", None),
+        ] {
+            let found = Sample::ask(line, &[], None, |asked| {
+                match policy.decide(&sample.agent, asked).err() {
+                    Some(Reason::OperationsUnclear { why, .. }) => Some(why),
+                    other => {
+                        assert_eq!(other, None, "{line}");
+                        None
+                    }
+                }
+            });
+            assert_eq!(found, expected, "{line}");
+        }
+    }
+}
+
 #[test]
 fn the_name_of_the_root_type_is_allowed_with_an_action_and_denied_only_with_its_whole_kind() {
     let sample = Sample::new();

@@ -228,7 +228,7 @@ macro_rules! variants {
 variants! {
     Denied Narrowed UseRefused DefaultDeny NoneInSession PortRefused PlaceholderForeign
     PlaintextRefused TokenEndpoint Method PathAmbiguous QueryAmbiguous BodyUnread OperationsUnclear
-    PushUnclear BeyondBranches CredentialInPath ConnectionMissing ConnectionRemoved ConnectionDraft
+    Indirect PushUnclear BeyondBranches CredentialInPath ConnectionMissing ConnectionRemoved ConnectionDraft
     Unbound ConnectionPaused ConnectionBroken BeyondSlot BeyondActions DeniedAction PluginBlocked
     ConnectionAmbiguous Login NotOwned Contradiction
 }
@@ -264,6 +264,7 @@ fn reasons_by_request(rule: &RuleId, name: &Arc<str>) -> Vec<ReasonRow> {
         (Reason::CredentialInPath { rule: rule() }, "denied", 403),
         (Reason::BodyUnread { rule: rule() }, "denied", 403),
         (Reason::OperationsUnclear { rule: rule(), why: NotUnderstood::Json }, "denied", 403),
+        (Reason::Indirect { rule: rule() }, "denied", 403),
         (Reason::PushUnclear { rule: rule(), why: PushUnclear::Cut }, "denied", 403),
         (beyond(false), "denied", 403),
         (beyond(true), "denied", 403),

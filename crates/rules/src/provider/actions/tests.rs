@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::*;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 
-use crate::actions::{ScopeShare, ScopedRequest, belongs};
+use crate::actions::{ScopeShare, ScopedRequest, Unclear, belongs};
 use crate::graphql::{OperationKind, Operations, RequestedOperations};
 use crate::provider::{Catalogue, Instance, Provider, Variable};
 use keyward_base::host::{Scheme, Target};
@@ -99,12 +99,122 @@ fn operations(document: &str) -> Operations {
 }
 
 fn covers(scopes: &[ActionScope], line: &str) -> bool {
+    shares(scopes, line, ScopeShare::All) == Ok(true)
+}
+
+fn shares(scopes: &[ActionScope], line: &str, share: ScopeShare) -> Result<bool, Unclear> {
     let Line { method, target, path, query, operations } = Line::parse(line);
     let operations =
         operations.as_ref().map_or(RequestedOperations::Unread, RequestedOperations::Known);
     let request =
         ScopedRequest { target: &target, method: &method, path: &path, query, operations };
-    belongs(scopes, request, ScopeShare::All) == Ok(true)
+    belongs(scopes, request, share)
+}
+
+/// Requests that can do what the action does although it does not list them.
+const INDIRECT: [(&str, &str, &str); 60] = [
+    ("gmail", "send", "POST gmail.googleapis.com/batch/gmail/v1"),
+    ("gmail", "delete", "POST www.googleapis.com/batch/gmail/v1"),
+    ("gmail", "send", "POST gmail.googleapis.com/Batch"),
+    ("google", "send-mail", "POST gmail.googleapis.com/batch"),
+    ("google", "delete-files", "POST www.googleapis.com/batch/drive/v3"),
+    ("google", "delete-files", "DELETE www.googleapis.com/drive/v2/files/f"),
+    ("google", "write-files", "PUT www.googleapis.com/resumable/upload/drive/v3/files"),
+    ("google-calendar", "delete-events", "POST /batch/calendar/v3"),
+    ("google-drive", "delete", "POST /batch/drive/v3"),
+    ("google-drive", "delete", "DELETE /drive/v2/files/f"),
+    ("google-drive", "delete", "POST /drive/v2internal/files/f/trash"),
+    ("google-drive", "write", "PUT /upload/drive/v2/files/f"),
+    ("google-drive", "administer", "DELETE /drive/v3/teamdrives/d"),
+    ("google-docs", "edit", "POST /batch"),
+    ("google-sheets", "clear-cells", "POST /batch"),
+    ("google-gemini", "generate", "POST /v1beta/models/m:batchGenerateContent"),
+    ("google-gemini", "generate", "POST /v1beta/interactions"),
+    ("microsoft", "send-mail", "POST /v1.0/$batch"),
+    ("microsoft", "send-mail", "POST /beta/%24BATCH"),
+    ("microsoft", "send-mail", "POST /v1.0/users('u')/sendMail"),
+    ("microsoft", "send-mail", "POST /v1.0/me/microsoft.graph.sendMail"),
+    ("microsoft", "send-mail", "POST /v1.0/me/messages('m')/reply"),
+    ("microsoft", "send-mail", "POST /v1.0/me/mailFolders/inbox/messages/m/reply"),
+    ("microsoft", "read-mail", "GET /v1.0/me/messages('m')"),
+    ("microsoft", "delete-events", "DELETE /v1.0/users/u/calendars/c/events/e"),
+    ("microsoft", "delete-files", "DELETE /v1.0/users/u/drive/items/i"),
+    ("microsoft", "write-files", "PUT /v1.0/groups/g/drive/root:/a.txt:/content"),
+    ("microsoft", "share-files", "POST /v1.0/me/drive/root:/a/b.txt:/createLink"),
+    ("atlassian", "delete", "POST /ex/jira/c/rest/api/3/bulk/issues/delete"),
+    ("atlassian", "write-issues", "POST /ex/jira/c/rest/api/latest/bulk/issues/move"),
+    ("atlassian", "delete", "DELETE /ex/confluence/c/wiki/rest/api/content/7/pageTree"),
+    ("atlassian", "delete", "POST /graphql"),
+    ("asana", "delete", "POST /api/1.0/batch"),
+    ("intuit", "void", "POST /v3/company/1/batch"),
+    ("whatsapp", "delete", "POST graph.facebook.com/v22.0?batch=%5B%5D"),
+    ("whatsapp", "send", "POST graph.facebook.com/v22.0/me"),
+    ("stripe", "refund", "POST /v2/core/batch_jobs"),
+    ("salesforce", "delete", "POST /services/data/v62.0/composite"),
+    ("salesforce", "apex", "POST /services/data/v62.0/composite/batch"),
+    ("salesforce", "delete", "POST /services/data/v62.0/composite/graph"),
+    ("salesforce", "delete", "POST /services/data/v62.0/jobs/ingest"),
+    ("salesforce", "delete", "POST /services/data/v62.0/graphql mutation { uiapi { a } }"),
+    ("cloudflare", "write-dns", "POST /client/v4/zones/z/dns_records/batch"),
+    ("cloudflare", "write-dns", "POST /client/v4/zones/z/dns_records/import"),
+    ("cloudflare", "delete", "POST /client/v4/accounts/a/storage/kv/namespaces/n/bulk/delete"),
+    ("openai", "generate", "POST /v1/batches"),
+    ("openai", "generate", "GET /v1/responses"),
+    ("anthropic", "generate", "POST /v1/messages/batches"),
+    ("groq", "generate", "POST /openai/v1/batches"),
+    ("mistral", "embed", "POST /v1/batch/jobs"),
+    ("shopify", "delete", "DELETE /admin/api/products/7.json"),
+    ("shopify", "refund", "POST /admin/api/orders/7/refunds.json"),
+    ("shopify", "delete", "POST /admin/api/graphql.json"),
+    (
+        "shopify",
+        "delete",
+        "POST /admin/api/2025-01/graphql.json mutation { bulkOperationRunMutation { a } }",
+    ),
+    ("gitlab", "merge", "POST /api/graphql mutation { mergeRequestAccept { a } }"),
+    ("gitlab", "read-code", "POST /api/graphql { project { a } }"),
+    ("gitlab", "graphql", "GET /api/graphql"),
+    ("linear", "graphql", "GET /graphql"),
+    ("monday", "graphql", "GET /v2"),
+    ("github", "graphql", "GET api.github.com/graphql"),
+];
+
+#[test]
+fn an_indirect_request_is_refused_where_the_action_is_denied_and_belongs_to_no_allowed_action() {
+    let catalogue = Catalogue::built_in();
+    for (id, action, line) in INDIRECT {
+        let provider = catalogue.get(id).unwrap();
+        let scopes = provider.action(action, &examples(provider)).unwrap().unwrap();
+        let of = |share| shares(&scopes, &with_host(provider, line), share);
+        assert_eq!(of(ScopeShare::Any), Err(Unclear::Indirect), "{id} {action}: {line}");
+        assert_eq!(of(ScopeShare::All), Ok(false), "{id} {action}: {line}");
+    }
+}
+
+/// What is denied leaves the rest of the service usable.
+#[test]
+fn a_denied_action_refuses_no_indirect_requests_of_other_actions() {
+    let catalogue = Catalogue::built_in();
+    for (id, action, line) in [
+        ("google-drive", "delete", "PATCH /drive/v3/files/f"),
+        ("microsoft", "delete-files", "PUT /v1.0/sites/s/drive/root:/a.txt:/content"),
+        ("microsoft", "share-files", "POST /v1.0/me/drive/root:/a.txt:/createUploadSession"),
+        ("microsoft", "send-mail", "PATCH /v1.0/me/mailFolders/inbox/messages/m"),
+        ("microsoft", "delete-events", "POST /v1.0/me/calendars/c/events"),
+        ("microsoft", "send-mail", "GET /v1.0/me/calendarView(startDateTime='a')"),
+        ("openai", "administer", "POST /v1/batches"),
+        ("salesforce", "apex", "POST /services/data/v62.0/jobs/ingest"),
+        ("cloudflare", "purge-cache", "POST /client/v4/zones/z/dns_records/batch"),
+        ("shopify", "delete", "GET /admin/api/2025-01/products.json"),
+        ("gitlab", "merge", "POST /api/graphql { project { a } }"),
+        ("gitlab", "merge", "GET /api/v4/projects/group%2Fname/issues"),
+        ("github", "write-issues-graphql", "GET api.github.com/repos/o/r/contents/a%2Fb"),
+    ] {
+        let provider = catalogue.get(id).unwrap();
+        let scopes = provider.action(action, &examples(provider)).unwrap().unwrap();
+        let found = shares(&scopes, &with_host(provider, line), ScopeShare::Any);
+        assert_eq!(found, Ok(false), "{id} {action}: {line}");
+    }
 }
 
 #[test]
@@ -198,7 +308,8 @@ fn read_actions_use_post_only_for_graphql_queries_and_paths_that_read() {
     for provider in Catalogue::built_in().all().filter(|it| !by_path.contains(&&*it.id)) {
         let read = |action: &&NamedAction| action.name.starts_with("read");
         for action in provider.actions().iter().filter(read) {
-            for requests in &action.requests {
+            let own = action.requests.iter().filter(|it| it.kind == ScopeKind::Own);
+            for requests in own {
                 let reads = |it: &Method| match *it {
                     Method::GET | Method::HEAD => true,
                     Method::POST => posts_only_read(requests),
