@@ -133,8 +133,10 @@ async fn events_of_a_connection_name_the_person_and_the_reason() {
     let other = Canary::new("cnry");
     lab.guard(other.clone());
     let rotate = json!({"fields": {"api_key": other.text}, "test": false});
-    post(&lab, "/connections/mine/rotate", &rotate).await;
-    assert_eq!(hooks.event(&key).await.kind, "connection.rotated");
+    let by_ann = ("POST", "/connections/mine/rotate");
+    lab.gateway.api_with(&bearer, by_ann, &rotate.to_string()).await.is(200);
+    let rotated = hooks.event(&key).await;
+    assert_eq!((&*rotated.kind, &rotated.data["by"]), ("connection.rotated", &bound.data["by"]));
     post(&lab, "/connections/mine/rotate/rollback", &json!({})).await;
     let back = hooks.event(&key).await;
     assert_eq!((&*back.kind, &back.data["reason"]), ("connection.rotated", &json!("rolled_back")));

@@ -11,6 +11,7 @@ use http::{HeaderName, HeaderValue};
 use tokio::task::JoinHandle;
 
 use keyward_base::id::ExchangeId;
+use keyward_state::observe::change::TaskActor;
 
 /// The field of answers.
 const FIELD: HeaderName = HeaderName::from_static("keyward-request");
@@ -24,12 +25,13 @@ pub(super) fn current() -> Option<ExchangeId> {
     CURRENT.try_with(Clone::clone).ok()
 }
 
-/// Runs `work` for the current request in a task of its own, so that it runs to its end also when the client disconnects.
+/// Runs `work` for the current request, and as its actor, in a task of its own, so that it runs to its end also when the
+/// client disconnects.
 pub(super) fn spawn<F>(work: F) -> JoinHandle<F::Output>
 where
     F: Future<Output: Send + 'static> + Send + 'static,
 {
-    tokio::spawn(CURRENT.scope(carried(), work))
+    tokio::spawn(CURRENT.scope(carried(), TaskActor::current().scope(work)))
 }
 
 /// A part of the answer of the current request that is made after its handler has returned.
