@@ -7,6 +7,7 @@ use maud::{DOCTYPE, Markup, html};
 
 use crate::assets::{ICON, SCRIPT, STYLE};
 use crate::icons::Icon;
+use crate::visible::visible;
 use crate::visit::{PageError, Visit, said, segment, sentence};
 
 /// A page, ready to be sent.
@@ -125,7 +126,7 @@ impl Page {
 
 impl IntoResponse for Page {
     fn into_response(self) -> Response {
-        Html(self.0.into_string()).into_response()
+        Html(visible(self.0)).into_response()
     }
 }
 

@@ -6,6 +6,7 @@
 //! pages    one file for each page: asks the API, and gives its markup
 //! frame    what all pages have: rail, head, keys
 //! parts    what several pages show: states, times, marks, forms, charts
+//! visible  markup whose texts hide no characters
 //! visit    the reader of a page, and the API for them
 //! assets   style sheet and script, whose addresses change with their content
 //! ```
@@ -15,6 +16,7 @@ mod frame;
 mod icons;
 mod pages;
 mod parts;
+mod visible;
 mod visit;
 
 use axum::Router;

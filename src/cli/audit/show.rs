@@ -5,9 +5,9 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use unicode_width::UnicodeWidthStr;
 
-use crate::cli::escape_controls::is_invisible;
 use crate::cli::table::{cut, moment};
 use keyward_api::wire::{Change, Event, Outcome};
+use keyward_base::visible::visible;
 
 const HEADINGS: [&str; 8] =
     ["TIME", "AGENT", "METHOD", "STATUS", "RESULT", "CONNECTION", "RULE", "REQUEST"];
@@ -250,23 +250,16 @@ pub(super) fn outcome(record: &Event) -> &'static str {
 
 /// Escapes control characters, and cuts the text to the width of a screen.
 pub(super) fn shown(text: &str) -> String {
-    let mut shown = String::new();
-    for (count, c) in text.chars().enumerate() {
-        if count == CELL_CHARS_MAX {
-            shown.push('…');
-            break;
-        }
-        match is_invisible(c) {
-            true => shown.extend(c.escape_unicode()),
-            false => shown.push(c),
-        }
+    match text.char_indices().nth(CELL_CHARS_MAX) {
+        Some((end, _)) => format!("{}…", visible(&text[..end])),
+        None => visible(text).into_owned(),
     }
-    shown
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use keyward_base::visible::is_invisible;
 
     fn some(text: &str) -> Option<String> {
         Some(text.to_owned())

@@ -4,9 +4,12 @@
   'use strict';
   const one = (selector, within = document) => within.querySelector(selector);
   const all = (selector, within = document) => [...within.querySelectorAll(selector)];
+  // Characters that are invisible or turn the direction of text are shown by their numbers: a name could look like another.
+  const seen = (text) => String(text).replace(/(?![ \n\r\t])[\p{C}\p{Z}]/gu, (it) => `\\u{${it.codePointAt(0).toString(16)}}`);
   const make = (name, text, css) => {
     const element = document.createElement(name);
-    if (text !== undefined) element.textContent = text;
+    // What stands in `pre` is copied.
+    if (text !== undefined) element.textContent = name === 'pre' ? text : seen(text);
     if (css) element.className = css;
     return element;
   };
@@ -524,7 +527,7 @@
         method: record.method ?? '', agent: record.agent ?? 'unknown', path: target + (record.path ?? ''),
         status: record.code ?? record.status ?? record.outcome, ms: `${record.duration_ms} ms`, connection: record.connection ?? '',
       };
-      for (const [name, text] of Object.entries(cells)) one(`[data-cell=${name}]`, element).textContent = text;
+      for (const [name, text] of Object.entries(cells)) one(`[data-cell=${name}]`, element).textContent = seen(text);
       const time = one('time', element);
       time.dateTime = time.title = record.time;
       one('a', element).href = `/traffic/${record.exchange}`;
