@@ -63,8 +63,8 @@ pub(super) struct FormField {
 pub(super) enum FormInput {
     /// One line that is not shown.
     Secret,
-    /// Several lines, such as a key file.
-    Lines,
+    /// Several lines, such as a key file. What it has at first is no secret.
+    Lines(String),
     /// A value of ours, which the form brings back.
     Hidden(String),
     /// One line.
@@ -282,8 +282,9 @@ impl FormField {
         let given = format!(r#"id="{name}" name="{name}"{required}{about} spellcheck="false""#);
         let input = match &self.input {
             FormInput::Secret => format!(r#"<input type="password" autocomplete="off" {given}>"#),
-            FormInput::Lines => {
-                format!(r#"<textarea autocomplete="off" {given}></textarea>"#)
+            FormInput::Lines(value) => {
+                let value = escaped_value(value);
+                format!(r#"<textarea autocomplete="off" {given}>{value}</textarea>"#)
             }
             FormInput::Hidden(value) => {
                 let value = escaped_value(value);
@@ -341,15 +342,15 @@ fn with_code(text: &str) -> String {
     parts.iter().enumerate().map(part).collect()
 }
 
-fn escaped(text: &str) -> String {
 /// A text that people read, with invisible characters by their numbers: a name could look like another.
-    let mut out = String::with_capacity(text.len());
+fn escaped(text: &str) -> String {
     let shown: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     escaped_value(&visible(&shown))
 }
 
 /// A value that a form sends, or an address.
 fn escaped_value(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
             '&' => out.push_str("&amp;"),
@@ -388,7 +389,7 @@ mod tests {
         let bad = || "\"><b>".to_owned();
         let fields = [
             field(FormInput::Secret),
-            field(FormInput::Lines),
+            field(FormInput::Lines(bad())),
             field(FormInput::Hidden(bad())),
             field(FormInput::Text { value: bad(), example: Some(bad()) }),
             field(FormInput::Choice { choices: vec![bad()], chosen: bad() }),
@@ -414,7 +415,6 @@ mod tests {
             page.onward.ends_with(r#"0;url=https://a.test/?a=1&amp;b=&quot;&gt;&lt;script&gt;">"#)
         );
     }
-}
 
     #[test]
     fn texts_show_what_is_invisible_and_values_of_forms_keep_it() {
@@ -438,3 +438,4 @@ mod tests {
         );
         assert!(page.body.contains("value=\"pay\u{202e}lap\""), "{}", page.body);
     }
+}
