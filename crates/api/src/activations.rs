@@ -13,7 +13,6 @@ use super::connection_view::view;
 use super::context::Context;
 use super::error::ApiError;
 use super::openapi::Routes;
-use super::state::Admin;
 use super::wire::{Activation, ConnectionCreated, ConnectionTested, TestOutcome};
 use keyward_base::secret::Secret;
 use keyward_state::directory::{ConnectionRecord, ManagedBy, RemedyCause, editable};
@@ -72,7 +71,7 @@ pub(super) async fn begun(
     let admin = &context.admin;
     let (vault, org, id) = (&admin.deps().vault, &draft.org, &draft.id);
     let mut found = match test && has_test(admin, draft) {
-        true => Some(run_test(admin, draft).await?),
+        true => Some(run_test(context, draft).await?),
         false => None,
     };
     let now = match &mut found {
@@ -102,12 +101,12 @@ pub(super) async fn begun(
 }
 
 async fn run_test(
-    admin: &Admin,
+    context: &Context,
     draft: &Arc<ConnectionRecord>,
 ) -> Result<ConnectionTested, ApiError> {
-    let (vault, org, id) = (&admin.deps().vault, &draft.org, &draft.id);
+    let (vault, org, id) = (&context.deps().vault, &draft.org, &draft.id);
     let testing = vault.test_begins(org, id).await?;
-    match tested(admin, &testing, None).await {
+    match tested(context, &testing, None).await {
         Ok(found) => Ok(found),
         Err(error) => {
             vault.test_failed(org, id, &error.to_string()).await?;

@@ -19,6 +19,7 @@ use super::state::Admin;
 use super::wire::ConnectionTested;
 use keyward_proxy::test_request::{self, TestReport};
 use keyward_state::directory::{ConnectionRecord, Remedies};
+use keyward_state::observe::change::TaskActor;
 
 pub(super) fn routes() -> Routes {
     Routes::new().post(
@@ -42,19 +43,29 @@ async fn test(
             connection = context.connection(&name)?;
         }
     }
-    let mut found = tested(admin, &connection, None).await?;
+    let mut found = tested(&context, &connection, None).await?;
     if status::is_doubtful(&connection, &found) {
-        found = tested(admin, &connection, None).await?;
+        found = tested(&context, &connection, None).await?;
     }
     status::store_result(&context, &connection, &found).await?;
     Ok(Json(found))
 }
 
-/// Tests a connection, which may differ from the stored one.
+/// Tests a connection, which may differ from the stored one, as the caller.
 ///
 /// # Errors
 /// When the provider is unknown, or the gateway sends no more requests.
 pub(super) async fn tested(
+    context: &Context,
+    connection: &Arc<ConnectionRecord>,
+    trial: Option<Trial>,
+) -> Result<ConnectionTested, ApiError> {
+    // Spawned tasks have another actor.
+    let caller = TaskActor { by: context.caller.actor(), ..TaskActor::current() };
+    caller.scope(Box::pin(tested_by_actor(&context.admin, connection, trial))).await
+}
+
+async fn tested_by_actor(
     admin: &Admin,
     connection: &Arc<ConnectionRecord>,
     trial: Option<Trial>,

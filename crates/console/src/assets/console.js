@@ -524,7 +524,7 @@
       const element = template.content.firstElementChild.cloneNode(true);
       const target = (record.target ?? '').replace(/^https:\/\//, '').replace(/:443$/, '');
       const cells = {
-        method: record.method ?? '', agent: record.agent ?? 'unknown', path: target + (record.path ?? ''),
+        method: record.method ?? '', agent: sender(record), path: target + (record.path ?? ''),
         status: record.code ?? record.status ?? record.outcome, ms: `${record.duration_ms} ms`, connection: record.connection ?? '',
       };
       for (const [name, text] of Object.entries(cells)) one(`[data-cell=${name}]`, element).textContent = seen(text);
@@ -532,6 +532,7 @@
       time.dateTime = time.title = record.time;
       one('a', element).href = `/traffic/${record.exchange}`;
       const status = one('[data-cell=status]', element);
+    const sender = ({ agent, user, by, rule }) => (agent ?? (by && user) ?? by ?? 'unknown') + (rule?.startsWith('test:') ? ' (test)' : '');
       const bad = record.outcome === 'refused' || record.status >= 500;
       status.className = bad ? 'status-bad' : record.status >= 400 ? 'status-warn' : 'status-ok';
       element.classList.toggle('refused', record.outcome === 'refused');

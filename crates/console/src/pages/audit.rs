@@ -8,6 +8,7 @@ use maud::{Markup, html};
 use serde::Deserialize;
 
 use crate::frame::{Page, Section};
+use crate::pages::traffic::sender;
 use crate::parts::{Tone, ago, count, empty, facts, head, state};
 use crate::visit::{Console, PageError, Visit, segment, sentence};
 use keyward_api::handler::get;
@@ -242,7 +243,7 @@ fn author(event: &Event) -> Markup {
         @match &event.change {
             Some(change) => (changed_by(change)),
             None => {
-                @match &event.agent { Some(agent) => (agent), None => span.muted { "unknown" } }
+                (sender(event))
                 @if let Some(user) = &event.user { " " span.muted { "for " (user) } }
             }
         }
@@ -277,6 +278,7 @@ fn result(event: &Event) -> Markup {
 
 fn counted(asked: &PageQuery, counts: &AuditCounts) -> Markup {
     let by = asked.grouping();
+            None if event.agent.is_none() => { span.muted[event.by.is_none()] { (sender(event)) } }
     let named: Vec<_> = counts.groups.iter().filter(|group| group.name.is_some()).collect();
     let most = named.iter().map(|group| group.count).max().unwrap_or(1);
     let rest = named.iter().skip(GROUPS).map(|group| group.count).sum::<u64>() + counts.other;
