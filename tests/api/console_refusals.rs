@@ -26,6 +26,38 @@ fn field<'a>(page: &'a str, name: &str) -> &'a str {
     tags.find(|tag| tag.contains(&named)).expect("a field")
 }
 
+#[tokio::test]
+async fn the_page_of_what_does_not_exist_names_it_and_links_the_list() {
+    let (lab, login) = signed_in(Plan::api_key(), Origin::saying("fine")).await;
+    for (path, list) in [
+        ("/agents/gone", "/agents"),
+        ("/agents/ci/bindings/gone", "/agents"),
+        ("/apps/gone", "/apps"),
+        ("/audit/999999", "/audit"),
+        ("/connect/done/gone", "/connections"),
+        ("/connect/to/gone", "/services"),
+        ("/connections/gone", "/connections"),
+        ("/connections/gone/rotate", "/connections"),
+        ("/incoming/gone", "/incoming"),
+        ("/people/gone", "/people"),
+        ("/plugins/gone", "/plugins"),
+        ("/rules/gone", "/rules"),
+        ("/services/gone", "/services"),
+        ("/sources/gone/edit", "/sources"),
+        ("/traffic/gone", "/traffic"),
+        ("/webhooks/gone", "/webhooks"),
+    ] {
+        let text = page(&lab, &login, path, 404).await;
+        let name = if path.starts_with("/audit") { "999999" } else { "gone" };
+        assert!(text.contains(&format!("<code>{name}</code>")), "{path}: {text}");
+        assert!(text.contains(&format!(r#"href="{list}""#)), "{path}: {text}");
+        assert!(!text.contains("keyward "), "no command: {path}: {text}");
+    }
+    let near = page(&lab, &login, "/connections/acne", 404).await;
+    assert!(near.contains("Did you mean <code>acme</code>?"), "{near}");
+    lab.finish().await;
+}
+
 /// Texts of people and of services: one that turns the direction of text looks like another.
 #[tokio::test]
 async fn pages_show_invisible_characters_by_their_numbers_and_forms_keep_them() {

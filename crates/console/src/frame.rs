@@ -217,6 +217,21 @@ fn keys() -> Markup {
 }
 
 impl IntoResponse for PageError {
+/// The part of a hint that names a similar resource. The rest is a command.
+fn similar(hint: &str) -> Option<&str> {
+    let end = hint.find('?')?;
+    Some(&hint[..=end]).filter(|question| question.starts_with("did you mean"))
+}
+
+/// A text in which what is between backticks is code.
+fn with_code(text: &str) -> Markup {
+    html! {
+        @for (place, part) in text.split('`').enumerate() {
+            @if place % 2 == 1 { code { (part) } } @else { (part) }
+        }
+    }
+}
+
     fn into_response(self) -> Response {
         match self {
             Self::SignIn(wanted, _) => match wanted.as_str() {
@@ -224,11 +239,26 @@ impl IntoResponse for PageError {
                 wanted => Redirect::to(&format!("/login?to={}", segment(wanted))).into_response(),
             },
             Self::Refused(status, error) => {
+            Self::Missing(listing, error) => {
+                let page = Page::alone(
+                    "It does not exist",
+                    html! {
+                        h1 { (with_code(&said(&error))) }
+                        @if let Some(near) = error.hint.as_deref().and_then(similar) { p { (with_code(&sentence(near))) } }
+                        p.muted { "It may have been removed or renamed." }
+                        div.actions {
+                            a.button.first href=(listing.path) { (listing.label) }
+                            a.button href="/" { "Overview" }
+                        }
+                    },
+                );
+                (StatusCode::NOT_FOUND, page).into_response()
+            }
                 let page = Page::alone(
                     "It cannot be shown",
                     html! {
-                        h1 { (said(&error)) }
-                        @if let Some(hint) = &error.hint { p.muted { (sentence(hint)) } }
+                        h1 { (with_code(&said(&error))) }
+                        @if let Some(hint) = &error.hint { p.muted { (with_code(&sentence(hint))) } }
                         @if let Some(docs) = &error.docs { p { a href=(docs) { "What this error means" } } }
                         // Under a wrong host name, it would lead here again.
                         @if status != StatusCode::MISDIRECTED_REQUEST { p { a.button href="/" { "Overview" } } }

@@ -6,6 +6,7 @@
 //! pages    one file for each page: asks the API, and gives its markup
 //! frame    what all pages have: rail, head, keys
 //! parts    what several pages show: states, times, marks, forms, charts
+//! listing  the page with the list of a kind of resources
 //! visible  markup whose texts hide no characters
 //! visit    the reader of a page, and the API for them
 //! assets   style sheet and script, whose addresses change with their content
@@ -14,6 +15,7 @@
 mod assets;
 mod frame;
 mod icons;
+mod listing;
 mod pages;
 mod parts;
 mod visible;

@@ -8,6 +8,7 @@ use maud::{Markup, html};
 use serde::Deserialize;
 
 use crate::frame::{Page, Section};
+use crate::listing::Listing;
 use crate::pages::traffic::sender;
 use crate::parts::{Tone, ago, count, empty, facts, head, state};
 use crate::visit::{Console, PageError, Visit, segment, sentence};
@@ -306,11 +307,12 @@ fn counted(asked: &PageQuery, counts: &AuditCounts) -> Markup {
 
 /// One record.
 async fn record(visit: Visit, Path(seq): Path<String>) -> Result<Page, PageError> {
-    let Ok(seq) = seq.parse::<u64>() else { return Err(PageError::no_page()) };
+    let missing =
+        || PageError::missing(Listing::AUDIT, format!("the audit log has no record `{seq:.64}`"));
+    let seq = seq.parse::<u64>().map_err(|_| missing())?;
     let before = seq.saturating_add(1);
     let list: List<Event> = visit.get(&format!("/audit?limit=1&after={before}")).await?;
-    let event =
-        list.items.first().filter(|event| event.seq == seq).ok_or_else(PageError::no_page)?;
+    let event = list.items.first().filter(|event| event.seq == seq).ok_or_else(missing)?;
     let content = html! {
         p.crumb { a href="/audit" { "Audit" } }
         (head(html! { span { (what(event)) } }, Some(html! { (ago(event.time)) " · by " (author(event)) }), html! {}))

@@ -7,6 +7,7 @@ use maud::{Markup, html};
 use serde::Deserialize;
 
 use crate::frame::{Page, Section};
+use crate::listing::Listing;
 use crate::parts::{ago, chips, facts, head, remedy};
 use crate::visit::{Console, PageError, Visit, segment, sentence};
 use keyward_api::handler::get;
@@ -90,7 +91,6 @@ async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, Page
     Ok(Page::new(&visit, Section::Traffic, "Traffic", content))
 }
 
-/// Host and path, without what every request has.
 /// The agent, or who tested a connection or sent a request with it.
 pub(super) fn sender(event: &Event) -> String {
     let name = event.sender().unwrap_or("unknown");
@@ -100,6 +100,7 @@ pub(super) fn sender(event: &Event) -> String {
     }
 }
 
+/// Host and path, without what every request has.
 fn place(event: &Event) -> String {
     let target = event.target.as_deref().unwrap_or_default();
     let target = target.strip_prefix("https://").unwrap_or(target);
@@ -156,7 +157,9 @@ fn blank() -> Markup {
 async fn exchange(visit: Visit, Path(id): Path<String>) -> Result<Page, PageError> {
     let list: List<Event> =
         visit.get(&format!("/audit?exchange={}&requests=true&limit=1", segment(&id))).await?;
-    let event = list.items.first().ok_or_else(PageError::no_page)?;
+    let event = list.items.first().ok_or_else(|| {
+        PageError::missing(Listing::TRAFFIC, format!("the audit log has no request `{id:.64}`"))
+    })?;
     let now = explained(&visit, event).await;
     let content = html! {
         p.crumb { a href="/traffic" { "Traffic" } }
@@ -207,7 +210,7 @@ async fn explained(visit: &Visit, event: &Event) -> Option<Result<Explanation, S
     };
     Some(match visit.explain(&ask).await {
         Ok(explanation) => Ok(explanation),
-        Err(PageError::Refused(_, error)) => Err(error.message),
+        Err(PageError::Refused(_, error) | PageError::Missing(_, error)) => Err(error.message),
         Err(PageError::SignIn(..)) => Err("the session has ended".to_owned()),
     })
 }
