@@ -27,6 +27,26 @@ fn field<'a>(page: &'a str, name: &str) -> &'a str {
 }
 
 #[tokio::test]
+async fn a_refused_filter_of_the_audit_page_stays_with_the_refusal_beside_it() {
+    let (lab, login) = signed_in(Plan::api_key(), Origin::saying("fine")).await;
+    let path = "/audit?show=requests&agent=ci&until=yesterday";
+    let text = page(&lab, &login, path, 422).await;
+    assert!(text.contains(r#"class="rail""#), "{text}");
+    assert!(field(&text, "agent").contains(r#"value="ci""#), "{text}");
+    assert!(!field(&text, "agent").contains("aria-invalid"), "{text}");
+    assert!(field(&text, "show").contains(r#"value="requests""#), "{text}");
+    for said in [r#"value="yesterday""#, r#"aria-invalid="true""#, "wrong-filter"] {
+        assert!(field(&text, "until").contains(said), "{said}: {text}");
+    }
+    let (_, wrong) = text.split_once(r#"id="wrong-filter""#).expect("a message");
+    assert!(wrong.contains("Until is not a time"), "{wrong}");
+    let text = page(&lab, &login, "/audit?since=soonish", 422).await;
+    assert!(text.contains(r#"<option value="soonish" selected"#), "{text}");
+    assert!(field(&text, "since").contains("aria-invalid"), "{text}");
+    lab.finish().await;
+}
+
+#[tokio::test]
 async fn the_page_of_what_does_not_exist_names_it_and_links_the_list() {
     let (lab, login) = signed_in(Plan::api_key(), Origin::saying("fine")).await;
     for (path, list) in [
