@@ -102,8 +102,15 @@
     if (!(answer.headers.get('content-type') ?? '').startsWith('text/html')) throw new Error('not a page');
     return { at: answer.url, status: answer.status, document: new DOMParser().parseFromString(text, 'text/html') };
   }
-  // `from`: with 'stay', the form or button that changed something.
-  async function go(url, how = 'push', from) {
+  // Each entry of the history has how far its page was scrolled. After Back, the browser scrolls before the page is there.
+  const keepPlace = () => { if (here() === shown) history.replaceState({ top: window.scrollY }, ''); };
+  let scrolled;
+  window.addEventListener('scroll', () => {
+    clearTimeout(scrolled);
+    scrolled = setTimeout(keepPlace, 100);
+  });
+  // `from`: with 'stay', the form or button that changed something. `top`: how far the page is scrolled.
+  async function go(url, how = 'push', from, top = 0) {
     const own = ++visit;
     let next;
     try { next = await page(url); } catch { if (how !== 'stay') location.assign(url); return; }
@@ -112,6 +119,7 @@
     if (!fresh || !one('.rail', next.document)) { location.assign(next.at); return; }
     ended = false;
     stop();
+    if (how === 'push') keepPlace();
     const [before, focus] = [main(), document.activeElement];
     if (how === 'stay') keep(before, fresh, from);
     document.title = next.document.title;
@@ -119,10 +127,10 @@
     before.replaceWith(fresh);
     one('.rail').replaceWith(one('.rail', next.document));
     if (how === 'push') history.pushState(null, '', next.at);
-    if (how === 'replace') history.replaceState(null, '', next.at);
+    if (how === 'replace') history.replaceState(history.state, '', next.at);
     shown = here();
     if (how === 'stay') refocus(focus !== before && before.contains(focus) ? focus : from, fresh);
-    else { window.scrollTo(0, 0); fresh.focus({ preventScroll: true }); }
+    else { window.scrollTo(0, top); fresh.focus({ preventScroll: true }); }
     start();
   }
   const again = (from) => go(location.href, 'stay', from);
@@ -810,7 +818,7 @@
     const next = await page(url.href).catch(() => null);
     // A page that was opened meanwhile stays.
     if (!next || own !== searches || from !== visit) return;
-    history.replaceState(null, '', url.href);
+    history.replaceState(history.state, '', url.href);
     shown = here();
     // `data-found`: a part that a search changes, and a renewal does not.
     for (const part of all('[data-live], [data-found]')) {
@@ -832,9 +840,9 @@
   }
   document.addEventListener('keydown', keys);
   // A link to a place within the page changes only what follows `#`; the browser goes there by itself.
-  window.addEventListener('popstate', () => {
+  window.addEventListener('popstate', (event) => {
     if (here() === shown) visit += 1;
-    else go(location.href, 'pop');
+    else go(location.href, 'pop', undefined, event.state?.top);
   });
 
   let timer;
