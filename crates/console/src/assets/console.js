@@ -177,11 +177,11 @@
 
   // This page as it is now, without what takes long to read.
   const reload = () => page(location.href, PARTS);
-  // The login has ended. What was typed stays.
-  function leave() {
+  // The page is not shown as it is any more, and sends nothing by itself. What was typed stays.
+  function leave(why, next) {
     ended = true;
-    if (all('form[data-api] :is(input, textarea, select)').some(isChanged)) toast('You are signed out. Sign in in another tab, then send the form.', true);
-    else location.assign(signIn());
+    if (all('form[data-api] :is(input, textarea, select)').some(isChanged)) toast(why, true);
+    else next();
   }
   // Live parts: elements with `data-live` are replaced when the gateway renders them differently.
   let limited = 0;
@@ -193,7 +193,11 @@
     // Meanwhile a page or a dialog may have opened.
     if (ended || own !== visit || one('dialog[open]')) return;
     if (next.status === 429) { limited = Date.now() + 30_000; return; }
-    if (new URL(next.at).pathname === '/login') { leave(); return; }
+    if (new URL(next.at).pathname === '/login') {
+      leave('You are signed out. Sign in in another tab, then send the form.', () => location.assign(signIn()));
+      return;
+    }
+    if (next.status === 404 && one('main.alone', next.document)) { leave('What this page is about was removed or renamed.', () => location.reload()); return; }
     if (!one('.rail', next.document)) return;
     for (const part of all('[data-live]')) {
       const fresh = next.document.getElementById(part.id);
@@ -528,6 +532,7 @@
       if (sign.classList.contains('on')) sign.lastElementChild.textContent = waiting.length ? `${waiting.length} new` : held ? 'Paused' : 'Live';
     };
     const off = (state) => { sign.classList.remove('on'); sign.lastElementChild.replaceChildren(state); };
+    const sender = ({ agent, user, by, rule }) => (agent ?? (by && user) ?? by ?? 'unknown') + (rule?.startsWith('test:') ? ' (test)' : '');
     const row = (record) => {
       const element = template.content.firstElementChild.cloneNode(true);
       const target = (record.target ?? '').replace(/^https:\/\//, '').replace(/:443$/, '');
@@ -540,7 +545,6 @@
       time.dateTime = time.title = record.time;
       one('a', element).href = `/traffic/${record.exchange}`;
       const status = one('[data-cell=status]', element);
-    const sender = ({ agent, user, by, rule }) => (agent ?? (by && user) ?? by ?? 'unknown') + (rule?.startsWith('test:') ? ' (test)' : '');
       const bad = record.outcome === 'refused' || record.status >= 500;
       status.className = bad ? 'status-bad' : record.status >= 400 ? 'status-warn' : 'status-ok';
       element.classList.toggle('refused', record.outcome === 'refused');
