@@ -103,3 +103,23 @@ async fn pages_show_invisible_characters_by_their_numbers_and_forms_keep_them() 
     assert!(field(&one, "tags").contains("value=\"t\u{202e}eam\""), "{one}");
     lab.finish().await;
 }
+
+#[tokio::test]
+async fn a_connection_whose_key_was_rejected_is_not_shown_as_one_without_a_key() {
+    let origin = Origin::answering(|_: &Message| {
+        "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n".to_owned()
+    });
+    let plan = Plan::api_key().test("{ url: 'https://api.acme.test/me' }");
+    let (lab, login) = signed_in(plan, origin).await;
+    let fields = json!({"api_key": lab.canary.text});
+    let new = json!({"provider": "acme", "name": "mine", "fields": fields, "test": true});
+    lab.gateway.api("POST", "/connections", &new.to_string()).await.is(201);
+    let received = lab.origin.received();
+    assert_eq!(received[0].head.all("x-api-key"), [&*lab.canary.text]);
+    for path in ["/", "/connections", "/connections/mine"] {
+        let text = page(&lab, &login, path, 200).await;
+        assert!(text.contains("rejected this key"), "{path}: {text}");
+        assert!(!text.contains("there is no credential yet"), "{path}: {text}");
+    }
+    lab.finish().await;
+}
