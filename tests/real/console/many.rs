@@ -118,11 +118,17 @@ async fn the_longest_names_fit_into_a_narrow_window() {
     let mut tab = chromium.tab("ann").await;
     tab.looks(Look { width: 390, scheme: "light" }).await;
     sign_in(&mut tab, &link(&lab, None).await).await;
-    for list in ["connections", "agents"] {
-        tab.open(&at(&lab, &format!("/{list}/{name}"))).await;
-        tab.sees("Changes").await;
+    let rule = json!({ "name": name, "action": "deny", "agents": [name], "hosts": [HOST] });
+    lab.gateway.api("POST", "/rules", &rule.to_string()).await.is(201);
+    for (page, text) in [
+        (format!("/connections/{name}"), "Changes"),
+        (format!("/agents/{name}"), "Changes"),
+        ("/rules".to_owned(), "Where no rule fits"),
+    ] {
+        tab.open(&at(&lab, &page)).await;
+        tab.sees(text).await;
         let overflow = tab.value("document.documentElement.scrollWidth - innerWidth").await;
-        assert!(overflow.as_i64() <= Some(0), "{list}: {overflow}");
+        assert!(overflow.as_i64() <= Some(0), "{page}: {overflow}");
     }
     lab.finish().await;
 }
