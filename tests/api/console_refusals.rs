@@ -78,6 +78,18 @@ async fn the_page_of_what_does_not_exist_names_it_and_links_the_list() {
     lab.finish().await;
 }
 
+/// Its buttons do nothing.
+#[tokio::test]
+async fn a_page_says_to_a_browser_without_scripts_that_changes_need_them() {
+    let (lab, login) = signed_in(Plan::api_key(), Origin::saying("fine")).await;
+    let text = page(&lab, &login, "/agents", 200).await;
+    let (_, note) = text.split_once("<noscript>").expect("a note");
+    let (note, _) = note.split_once("</noscript>").expect("its end");
+    assert!(note.contains("Changes need JavaScript"), "{note}");
+    assert!(!text.split_once("<main").expect("a part").1.contains("Changes need"), "{text}");
+    lab.finish().await;
+}
+
 /// Texts of people and of services: one that turns the direction of text looks like another.
 #[tokio::test]
 async fn pages_show_invisible_characters_by_their_numbers_and_forms_keep_them() {

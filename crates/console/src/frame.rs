@@ -98,6 +98,7 @@ impl Page {
             visit.csrf(),
             html! {
                 a.skip href="#main" { "Skip to content" }
+                noscript { div.notice.warn { "Changes need JavaScript: without it, these pages only show what is there." } }
                 div.frame {
                     (rail(visit, section))
                     main #main tabindex="-1" { (content) }
@@ -216,7 +217,6 @@ fn keys() -> Markup {
     }
 }
 
-impl IntoResponse for PageError {
 /// The part of a hint that names a similar resource. The rest is a command.
 fn similar(hint: &str) -> Option<&str> {
     let end = hint.find('?')?;
@@ -232,13 +232,13 @@ fn with_code(text: &str) -> Markup {
     }
 }
 
+impl IntoResponse for PageError {
     fn into_response(self) -> Response {
         match self {
             Self::SignIn(wanted, _) => match wanted.as_str() {
                 "/" => Redirect::to("/login").into_response(),
                 wanted => Redirect::to(&format!("/login?to={}", segment(wanted))).into_response(),
             },
-            Self::Refused(status, error) => {
             Self::Missing(listing, error) => {
                 let page = Page::alone(
                     "It does not exist",
@@ -254,6 +254,7 @@ fn with_code(text: &str) -> Markup {
                 );
                 (StatusCode::NOT_FOUND, page).into_response()
             }
+            Self::Refused(status, error) => {
                 let page = Page::alone(
                     "It cannot be shown",
                     html! {
