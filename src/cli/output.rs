@@ -104,52 +104,7 @@ pub(crate) fn wants_colours() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::escape_controls::is_invisible;
-
-    #[test]
-    fn control_format_and_private_use_characters_count_as_invisible() {
-        for c in [
-            '\u{0}',
-            '\u{1b}',
-            '\u{7f}',
-            '\u{85}',
-            '\u{9b}',
-            '\u{ad}',
-            '\u{61c}',
-            '\u{600}',
-            '\u{6dd}',
-            '\u{180e}',
-            '\u{200b}',
-            '\u{200c}',
-            '\u{200d}',
-            '\u{200e}',
-            '\u{2028}',
-            '\u{2029}',
-            '\u{202e}',
-            '\u{2060}',
-            '\u{2066}',
-            '\u{206a}',
-            '\u{206f}',
-            '\u{feff}',
-            '\u{fff9}',
-            '\u{fffb}',
-            '\u{110bd}',
-            '\u{1d173}',
-            '\u{e0001}',
-            '\u{e0041}',
-            '\u{a0}',
-            '\u{3000}',
-            '\u{e000}',
-            '\u{10fffd}',
-            '\u{fffe}',
-        ] {
-            assert!(is_invisible(c), "{c:?}");
-        }
-        for c in ['a', ' ', 'é', '中', 'ß', 'א', '😀', '…', '/', '\\', '"', '\u{301}', '\u{93f}']
-        {
-            assert!(!is_invisible(c), "{c:?}");
-        }
-    }
+    use keyward_base::visible::is_invisible;
 
     #[test]
     fn json_escapes_invisible_characters_and_keeps_its_value() {

@@ -7,6 +7,8 @@ use std::fmt::Write;
 use jiff::Timestamp;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
+use keyward_base::visible::visible;
+
 /// Blanks between two columns.
 const GAP: usize = 3;
 
@@ -93,7 +95,7 @@ impl From<Option<Timestamp>> for TableCell {
 }
 
 impl TableCell {
-    /// Without control characters: a label must not move the cursor.
+    /// With invisible characters escaped: a label must not move the cursor or look like another.
     fn text(&self, layout: &TableLayout) -> String {
         let text = match self {
             Self::List(texts) if layout.width.is_some() && texts.len() > 1 => {
@@ -102,7 +104,7 @@ impl TableCell {
             Self::Time(Some(time)) if layout.width.is_some() => relative(*time, layout.now),
             _ => self.in_full(),
         };
-        text.chars().filter(|c| !c.is_control()).collect()
+        visible(&text).into_owned()
     }
 
     /// As a table in full has it.
@@ -255,7 +257,7 @@ pub(crate) fn fields(pairs: &[(&str, String)]) -> String {
     let width = pairs.iter().map(|(key, _)| key.width()).max().unwrap_or(0) + GAP;
     let mut text = String::new();
     for (key, value) in pairs.iter().filter(|(_, value)| !value.is_empty()) {
-        let value: String = value.chars().filter(|c| !c.is_control()).collect();
+        let value = visible(value);
         let pad = width - key.width();
         let _ = writeln!(text, "{key}{:pad$}{value}", "");
     }
@@ -367,11 +369,13 @@ mod tests {
     }
 
     #[test]
-    fn a_cell_cannot_move_the_cursor() {
+    fn a_cell_cannot_move_the_cursor_or_turn_the_direction_of_text() {
         let mut table = Table::new(["NAME"]);
-        table.row(["a\u{1b}[2Jb\r\nc".into()]);
-        assert_eq!(table.render("none", &TableLayout::FULL), "NAME\na[2Jbc\n");
-        assert_eq!(fields(&[("k", "v\n\u{7}".to_owned())]), "k   v\n");
+        table.row(["a\u{1b}[2Jb\r\nc\u{202e}d".into()]);
+        let shown = r"a\u{1b}[2Jb\u{d}\u{a}c\u{202e}d";
+        assert_eq!(table.render("none", &TableLayout::FULL), format!("NAME\n{shown}\n"));
+        let value = "v\n\u{7}\u{200b}".to_owned();
+        assert_eq!(fields(&[("k", value)]), format!("k   {}\n", r"v\u{a}\u{7}\u{200b}"));
     }
 
     #[test]

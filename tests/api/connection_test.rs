@@ -4,10 +4,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use crate::admin_network::{ask_at, user};
 use test_support::finished::{Finished, finished};
 use test_support::install::Install;
+use test_support::login::Login;
 use test_support::*;
 
 /// The test request of these labs.
@@ -132,12 +134,49 @@ async fn one_test_leaves_one_record_that_names_no_agent() {
     let [record] = &records[..] else { panic!("{records:?}") };
     assert_eq!(record["rule"], format!("test:{id}"));
     assert_eq!((&record["agent"], &record["token"]), (&Value::Null, &Value::Null));
+    assert_eq!((&record["by"], &record["user"]), (&"operator".into(), &Value::Null));
     assert_eq!((&record["connection"], &record["status"]), (&"acme".into(), &200.into()));
     assert_eq!(
         (&record["exchange"], &record["outcome"]),
         (&found["exchange"], &"completed".into())
     );
     assert_eq!(record["path"], "/me");
+}
+
+/// A connection that is added is tested in a task of its own.
+#[tokio::test]
+async fn the_record_of_a_test_names_the_person_who_tested() {
+    let mut lab = Plan::api_key().test(ME).start(Origin::saying("fine")).await;
+    user(&mut lab, "ann", "admin").await;
+    let login = Login::of(&mut lab, "default", "ann").await;
+    let fields = json!({"api_key": lab.canary.text});
+    let new = json!({"provider": "acme", "name": "mine", "fields": fields, "test": true});
+    for (line, body, status) in [
+        ("POST /api/v1/connections/acme/test", json!({}), 200),
+        ("POST /api/v1/connections", new, 201),
+    ] {
+        ask_at(&lab, line, &login.fields(), &body.to_string()).await.is(status);
+    }
+    let received = lab.origin.received();
+    assert_eq!(received.len(), 2);
+    for request in received {
+        assert_eq!(request.head.all("x-api-key"), [&*lab.canary.text]);
+    }
+    for page in ["/audit?show=requests&user=ann", "/traffic"] {
+        let text = until_some("both records", async || {
+            let answer = ask_at(&lab, &format!("GET {page}"), &login.cookie(), "").await;
+            let text = answer.is(200).text();
+            (text.matches("ann (test)").count() == 2).then_some(text)
+        })
+        .await;
+        assert!(!text.contains("unknown"), "{page}: {text}");
+    }
+    let records = lab.finish().await;
+    assert_eq!(records.len(), 2, "{records:?}");
+    for record in records {
+        assert!(record["by"].as_str().is_some_and(|by| by.starts_with("usr_")), "{record}");
+        assert_eq!((&record["user"], &record["agent"]), (&"ann".into(), &Value::Null), "{record}");
+    }
 }
 
 #[tokio::test]

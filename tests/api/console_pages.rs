@@ -166,18 +166,6 @@ async fn only_admins_see_the_links_to_the_forms_of_rules() {
     lab.finish().await;
 }
 
-/// The message alone would be "Is not a time".
-#[tokio::test]
-async fn the_page_of_an_error_names_the_filter_that_is_wrong() {
-    let mut lab = Lab::simple().await;
-    user(&mut lab, "ann", "admin").await;
-    let login = Login::of(&mut lab, "default", "ann").await;
-    let line = "GET /audit?agent=ci&until=yesterday";
-    let page = ask_at(&lab, line, &login.cookie(), "").await.is(422).text();
-    assert!(page.contains("<h1>Until is not a time"), "{page}");
-    lab.finish().await;
-}
-
 /// The page of a refusal links to the form. With no agent ticked, the rule would be for all agents.
 #[tokio::test]
 async fn a_rule_for_an_agent_that_is_gone_names_it_and_is_refused() {

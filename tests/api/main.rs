@@ -18,6 +18,7 @@ mod connections_list;
 mod connections_states;
 mod connections_templates;
 mod console_pages;
+mod console_refusals;
 mod errors_page;
 mod etag;
 mod export;

@@ -14,7 +14,6 @@ use super::context::Context;
 use super::error::ApiError;
 use super::openapi::Routes;
 use super::request_id;
-use super::state::Admin;
 use super::wire::{Activation, ConnectionCreated, ConnectionTested, TestOutcome};
 use keyward_base::secret::Secret;
 use keyward_state::directory::{ConnectionRecord, ManagedBy, RemedyCause, editable};
@@ -73,7 +72,7 @@ pub(super) async fn begun(
     let admin = &context.admin;
     let (vault, org, id) = (&admin.deps().vault, &draft.org, &draft.id);
     let mut found = match test && has_test(admin, draft) {
-        true => Some(run_test(admin, draft).await?),
+        true => Some(run_test(context, draft).await?),
         false => None,
     };
     let now = match &mut found {
@@ -103,12 +102,12 @@ pub(super) async fn begun(
 }
 
 async fn run_test(
-    admin: &Admin,
+    context: &Context,
     draft: &Arc<ConnectionRecord>,
 ) -> Result<ConnectionTested, ApiError> {
-    let (vault, org, id) = (&admin.deps().vault, &draft.org, &draft.id);
+    let (vault, org, id) = (&context.deps().vault, &draft.org, &draft.id);
     let testing = vault.test_begins(org, id).await?;
-    match tested(admin, &testing, None).await {
+    match tested(context, &testing, None).await {
         Ok(found) => Ok(found),
         Err(error) => {
             vault.test_failed(org, id, &error.to_string()).await?;

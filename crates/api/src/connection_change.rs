@@ -51,7 +51,7 @@ pub(super) async fn change(
         return Err(ApiError::field("test", why));
     }
     if change.options.test {
-        would_work(admin, &found, after).await?;
+        would_work(&context, &found, after).await?;
     }
     // Judged on the record that is written: others may change it meanwhile.
     let edit = |record: &mut ConnectionRecord| -> Result<(), ApiError> {
@@ -137,12 +137,12 @@ fn in_lower_case(patch: &mut Map<String, Value>) {
 
 /// Asks the provider with the connection as it would be.
 async fn would_work(
-    admin: &Admin,
+    context: &Context,
     found: &ConnectionRecord,
     spec: ConnectionSpec,
 ) -> Result<(), ApiError> {
     let after = Arc::new(ConnectionRecord { spec, ..found.clone() });
-    let told = tested(admin, &after, None).await?;
+    let told = tested(context, &after, None).await?;
     match told.outcome {
         TestOutcome::Ok => Ok(()),
         TestOutcome::NoTest => {

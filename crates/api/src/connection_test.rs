@@ -42,23 +42,24 @@ async fn test(
             connection = context.connection(&name)?;
         }
     }
-    let mut found = tested(admin, &connection, None).await?;
+    let mut found = tested(&context, &connection, None).await?;
     if status::is_doubtful(&connection, &found) {
-        found = tested(admin, &connection, None).await?;
+        found = tested(&context, &connection, None).await?;
     }
     status::store_result(&context, &connection, &found).await?;
     Ok(Json(found))
 }
 
-/// Tests a connection, which may differ from the stored one.
+/// Tests a connection, which may differ from the stored one, as the actor of the task.
 ///
 /// # Errors
 /// When the provider is unknown, or the gateway sends no more requests.
 pub(super) async fn tested(
-    admin: &Admin,
+    context: &Context,
     connection: &Arc<ConnectionRecord>,
     trial: Option<Trial>,
 ) -> Result<ConnectionTested, ApiError> {
+    let admin = &context.admin;
     let catalogue = admin.deps().vault.catalogue(&connection.org);
     let provider = catalogue.get(&connection.provider);
     let provider = provider.ok_or_else(|| ApiError::not_found("provider", &connection.provider))?;

@@ -7,6 +7,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use http::{HeaderValue, StatusCode, header};
 use keyward_base::connect::Branding;
+use keyward_base::visible::visible;
 use sha2::{Digest, Sha256};
 
 /// The style sheet; colours follow the reader's light or dark theme.
@@ -62,8 +63,8 @@ pub(super) struct FormField {
 pub(super) enum FormInput {
     /// One line that is not shown.
     Secret,
-    /// Several lines, such as a key file.
-    Lines,
+    /// Several lines, such as a key file. What it has at first is no secret.
+    Lines(String),
     /// A value of ours, which the form brings back.
     Hidden(String),
     /// One line.
@@ -161,7 +162,7 @@ impl HtmlPage {
     pub(super) fn links(mut self, links: &[(&str, &str)]) -> Self {
         self.flush();
         let link = |(label, path): &(&str, &str)| {
-            format!(r#"<li><a href="{}">{}</a></li>"#, escaped(path), escaped(label))
+            format!(r#"<li><a href="{}">{}</a></li>"#, escaped_value(path), escaped(label))
         };
         let links: String = links.iter().map(link).collect();
         self.body += &format!(r#"<ul class="links">{links}</ul>"#);
@@ -197,7 +198,7 @@ impl HtmlPage {
     /// Adds a link to another site, in a new tab.
     pub(super) fn external_link(mut self, label: &str, url: &str) -> Self {
         self.flush();
-        let (label, url) = (escaped(label), escaped(url));
+        let (label, url) = (escaped(label), escaped_value(url));
         self.body += &format!(
             r#"<p><a href="{url}" target="_blank" rel="noopener noreferrer">{label}</a></p>"#
         );
@@ -219,7 +220,7 @@ impl HtmlPage {
     /// to all further redirects too, and providers use several hosts.
     pub(super) fn forward_to(mut self, url: &str) -> Self {
         self.flush();
-        let url = escaped(url);
+        let url = escaped_value(url);
         self.onward = format!(r#"<meta http-equiv="refresh" content="0;url={url}">"#);
         self.body += &format!(r#"<p><a href="{url}">Go on</a></p>"#);
         self
@@ -281,22 +282,24 @@ impl FormField {
         let given = format!(r#"id="{name}" name="{name}"{required}{about} spellcheck="false""#);
         let input = match &self.input {
             FormInput::Secret => format!(r#"<input type="password" autocomplete="off" {given}>"#),
-            FormInput::Lines => {
-                format!(r#"<textarea autocomplete="off" {given}></textarea>"#)
+            FormInput::Lines(value) => {
+                let value = escaped_value(value);
+                format!(r#"<textarea autocomplete="off" {given}>{value}</textarea>"#)
             }
             FormInput::Hidden(value) => {
-                let value = escaped(value);
+                let value = escaped_value(value);
                 return format!(r#"<input type="hidden" name="{name}" value="{value}">"#);
             }
             FormInput::Text { value, example } => {
                 let example = example.as_deref().unwrap_or_default();
-                let (value, example) = (escaped(value), escaped(example));
+                let (value, example) = (escaped_value(value), escaped(example));
                 format!(r#"<input {given} value="{value}" placeholder="{example}">"#)
             }
             FormInput::Choice { choices, chosen } => {
                 let option = |choice: &String| {
                     let selected = if choice == chosen { " selected" } else { "" };
-                    format!("<option{selected}>{}</option>", escaped(choice))
+                    let (value, shown) = (escaped_value(choice), escaped(choice));
+                    format!(r#"<option value="{value}"{selected}>{shown}</option>"#)
                 };
                 let options: String = choices.iter().map(option).collect();
                 format!("<select {given}>{options}</select>")
@@ -339,7 +342,14 @@ fn with_code(text: &str) -> String {
     parts.iter().enumerate().map(part).collect()
 }
 
+/// A text that people read, with invisible characters by their numbers: a name could look like another.
 fn escaped(text: &str) -> String {
+    let shown: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    escaped_value(&visible(&shown))
+}
+
+/// A value that a form sends, or an address.
+fn escaped_value(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -348,8 +358,7 @@ fn escaped(text: &str) -> String {
             '>' => out.push_str("&gt;"),
             '"' => out.push_str("&quot;"),
             '\'' => out.push_str("&#39;"),
-            // Removes characters that a terminal or a browser would interpret.
-            c if c.is_control() => out.push(' '),
+            c if c.is_control() && !matches!(c, '\n' | '\r' | '\t') => out.push(' '),
             c => out.push(c),
         }
     }
@@ -380,7 +389,7 @@ mod tests {
         let bad = || "\"><b>".to_owned();
         let fields = [
             field(FormInput::Secret),
-            field(FormInput::Lines),
+            field(FormInput::Lines(bad())),
             field(FormInput::Hidden(bad())),
             field(FormInput::Text { value: bad(), example: Some(bad()) }),
             field(FormInput::Choice { choices: vec![bad()], chosen: bad() }),
@@ -405,5 +414,28 @@ mod tests {
         assert!(
             page.onward.ends_with(r#"0;url=https://a.test/?a=1&amp;b=&quot;&gt;&lt;script&gt;">"#)
         );
+    }
+
+    #[test]
+    fn texts_show_what_is_invisible_and_values_of_forms_keep_it() {
+        let name = "pay\u{202e}lap";
+        let page = HtmlPage::new(name).text(name).fact(name, name).links(&[(name, name)]);
+        let field = FormField {
+            name: "x".to_owned(),
+            label: name.to_owned(),
+            help: None,
+            input: FormInput::Text { value: name.to_owned(), example: None },
+            optional: false,
+        };
+        let page = page.form("", &[field], name);
+        assert_eq!(page.title, r"pay\u{202e}lap");
+        assert!(page.body.contains(r"<p>pay\u{202e}lap</p>"), "{}", page.body);
+        assert_eq!(
+            page.body.matches('\u{202e}').count(),
+            2,
+            "an address and a value: {}",
+            page.body
+        );
+        assert!(page.body.contains("value=\"pay\u{202e}lap\""), "{}", page.body);
     }
 }

@@ -118,7 +118,7 @@ pub(super) async fn tested_first(
     }
     let candidate = vault.stage(&connection.org, &connection.id, fields).await?;
     let trial = Trial { credential: candidate.credential.clone(), shown: candidate.shown.clone() };
-    let found = tested(admin, &connection, Some(trial)).await;
+    let found = tested(&context, &connection, Some(trial)).await;
     match found {
         Ok(found) if found.ok => {
             if let Err(refusal) = may_still_change(&context, &connection) {

@@ -32,4 +32,5 @@ pub mod threads;
 pub mod time;
 pub mod tokens;
 pub mod totp;
+pub mod visible;
 pub mod webhooks;

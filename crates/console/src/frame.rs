@@ -7,6 +7,7 @@ use maud::{DOCTYPE, Markup, html};
 
 use crate::assets::{ICON, SCRIPT, STYLE};
 use crate::icons::Icon;
+use crate::visible::visible;
 use crate::visit::{PageError, Visit, said, segment, sentence};
 
 /// A page, ready to be sent.
@@ -97,6 +98,7 @@ impl Page {
             visit.csrf(),
             html! {
                 a.skip href="#main" { "Skip to content" }
+                noscript { div.notice.warn { "Changes need JavaScript: without it, these pages only show what is there." } }
                 div.frame {
                     (rail(visit, section))
                     main #main tabindex="-1" { (content) }
@@ -125,7 +127,7 @@ impl Page {
 
 impl IntoResponse for Page {
     fn into_response(self) -> Response {
-        Html(self.0.into_string()).into_response()
+        Html(visible(self.0)).into_response()
     }
 }
 
@@ -215,6 +217,21 @@ fn keys() -> Markup {
     }
 }
 
+/// The part of a hint that names a similar resource. The rest is a command.
+fn similar(hint: &str) -> Option<&str> {
+    let end = hint.find('?')?;
+    Some(&hint[..=end]).filter(|question| question.starts_with("did you mean"))
+}
+
+/// A text in which what is between backticks is code.
+fn with_code(text: &str) -> Markup {
+    html! {
+        @for (place, part) in text.split('`').enumerate() {
+            @if place % 2 == 1 { code { (part) } } @else { (part) }
+        }
+    }
+}
+
 impl IntoResponse for PageError {
     fn into_response(self) -> Response {
         match self {
@@ -222,12 +239,27 @@ impl IntoResponse for PageError {
                 "/" => Redirect::to("/login").into_response(),
                 wanted => Redirect::to(&format!("/login?to={}", segment(wanted))).into_response(),
             },
+            Self::Missing(listing, error) => {
+                let page = Page::alone(
+                    "It does not exist",
+                    html! {
+                        h1 { (with_code(&said(&error))) }
+                        @if let Some(near) = error.hint.as_deref().and_then(similar) { p { (with_code(&sentence(near))) } }
+                        p.muted { "It may have been removed or renamed." }
+                        div.actions {
+                            a.button.first href=(listing.path) { (listing.label) }
+                            a.button href="/" { "Overview" }
+                        }
+                    },
+                );
+                (StatusCode::NOT_FOUND, page).into_response()
+            }
             Self::Refused(status, error) => {
                 let page = Page::alone(
                     "It cannot be shown",
                     html! {
-                        h1 { (said(&error)) }
-                        @if let Some(hint) = &error.hint { p.muted { (sentence(hint)) } }
+                        h1 { (with_code(&said(&error))) }
+                        @if let Some(hint) = &error.hint { p.muted { (with_code(&sentence(hint))) } }
                         @if let Some(docs) = &error.docs { p { a href=(docs) { "What this error means" } } }
                         // Under a wrong host name, it would lead here again.
                         @if status != StatusCode::MISDIRECTED_REQUEST { p { a.button href="/" { "Overview" } } }

@@ -6,6 +6,8 @@
 //! pages    one file for each page: asks the API, and gives its markup
 //! frame    what all pages have: rail, head, keys
 //! parts    what several pages show: states, times, marks, forms, charts
+//! listing  the page with the list of a kind of resources
+//! visible  markup whose texts hide no characters
 //! visit    the reader of a page, and the API for them
 //! assets   style sheet and script, whose addresses change with their content
 //! ```
@@ -13,8 +15,10 @@
 mod assets;
 mod frame;
 mod icons;
+mod listing;
 mod pages;
 mod parts;
+mod visible;
 mod visit;
 
 use axum::Router;

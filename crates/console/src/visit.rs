@@ -17,6 +17,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tower::ServiceExt;
 
+use crate::listing::Listing;
 use keyward_api::Arrival;
 use keyward_api::auth::{ORG_FIELD, RENEWAL_FIELD};
 use keyward_api::wire::{ErrorBody, ErrorView, ExplainRequest, Explanation, SignInView};
@@ -82,6 +83,8 @@ pub(crate) struct Tagged<T> {
 pub(crate) enum PageError {
     /// The reader is not signed in: the page that they wanted, and the refusal.
     SignIn(String, Box<ErrorView>),
+    /// What the page is about does not exist: the page that lists what does, and the refusal.
+    Missing(&'static Listing, Box<ErrorView>),
     /// The API refused.
     Refused(StatusCode, Box<ErrorView>),
 }
@@ -162,6 +165,7 @@ impl Reader {
     ) -> Result<Option<T>, PageError> {
         match self.get(path).await {
             Ok(answer) => Ok(Some(answer)),
+            Err(PageError::Missing(..)) => Ok(None),
             Err(PageError::Refused(StatusCode::FORBIDDEN | StatusCode::NOT_FOUND, _)) => Ok(None),
             Err(stop) => Err(stop),
         }
@@ -240,9 +244,11 @@ impl Reader {
         }
         let refusal: ErrorBody =
             serde_json::from_slice(&body).map_err(|error| PageError::unreadable(&error))?;
-        Err(match head.status {
-            StatusCode::UNAUTHORIZED => PageError::SignIn(self.at.clone(), Box::new(refusal.error)),
-            status => PageError::Refused(status, Box::new(refusal.error)),
+        let error = Box::new(refusal.error);
+        Err(match (head.status, Listing::of(path)) {
+            (StatusCode::UNAUTHORIZED, _) => PageError::SignIn(self.at.clone(), error),
+            (StatusCode::NOT_FOUND, Some(listing)) => PageError::Missing(listing, error),
+            (status, _) => PageError::Refused(status, error),
         })
     }
 
@@ -279,6 +285,11 @@ impl PageError {
     pub(crate) fn no_page() -> Self {
         let message = "there is no such page".to_owned();
         Self::Refused(StatusCode::NOT_FOUND, Box::new(error(message, None)))
+    }
+
+    /// What the page is about does not exist; the page that lists what does.
+    pub(crate) fn missing(listing: &'static Listing, message: String) -> Self {
+        Self::Missing(listing, Box::new(error(message, None)))
     }
 
     /// The reader's role does not allow what the page is for.

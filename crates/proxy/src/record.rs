@@ -5,6 +5,7 @@ mod database;
 mod database_session;
 mod login;
 mod push;
+mod requested_by;
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -19,7 +20,7 @@ use tokio::time::Instant;
 use crate::connect_link::ConnectLink;
 use crate::gateway::Gateway;
 use crate::refusal::{Refusal, scrub_code};
-use keyward_base::agent::{Agent, AgentSession};
+use keyward_base::agent::Agent;
 use keyward_base::codes::Code;
 use keyward_base::host::Target;
 use keyward_base::id::{ConnectionId, ExchangeId, OrgId, RuleId, TokenId};
@@ -38,6 +39,7 @@ use keyward_state::observe::telemetry::{ExchangeKind, ExchangeTrace, FinishedExc
 use keyward_state::observe::usage::{ExchangeUse, Remaining};
 
 use self::database_session::DatabaseSession;
+use self::requested_by::RequestedBy;
 
 /// The audit event of an exchange while it is built. It is serialised once, at the end.
 #[derive(Debug)]
@@ -82,13 +84,6 @@ struct EventFields {
     /// Until the upstream's answer began.
     waited: Option<Duration>,
     limit: Option<Remaining>,
-}
-
-#[derive(Debug)]
-enum RequestedBy {
-    Unknown,
-    Agent(Arc<Agent>),
-    Owner(OrgId),
 }
 
 impl Record {
@@ -144,33 +139,28 @@ impl Record {
 
     /// The agent's name; `None` before it has authenticated.
     pub fn agent_name(&self) -> Option<&str> {
-        match &self.fields.by {
-            RequestedBy::Agent(agent) => Some(&agent.name),
-            RequestedBy::Unknown | RequestedBy::Owner(_) => None,
-        }
+        self.fields.by.agent().map(|agent| &*agent.name)
     }
 
     /// The link to the section about a code, for an agent. A client that has not authenticated does not learn the URL of
     /// the admin listener.
     pub fn docs(&self, code: Code) -> Option<String> {
-        match (&self.fields.by, &self.gateway.errors_page) {
-            (RequestedBy::Agent(_), Some(page)) => Some(code.docs(page)),
-            _ => None,
-        }
+        self.fields.by.agent()?;
+        self.gateway.errors_page.as_deref().map(|page| code.docs(page))
     }
 
     /// What a person can connect to resolve a refusal, for an agent. In a session of an end user it may wait for a connect
     /// session to be made.
     pub async fn connect_link(&self, refusal: &Refusal) -> ConnectLink {
-        let RequestedBy::Agent(agent) = &self.fields.by else { return ConnectLink::default() };
+        let Some(agent) = self.fields.by.agent() else { return ConnectLink::default() };
         let (links, target) = (&self.gateway.connect, self.fields.target.as_ref());
         let link = links.link(refusal, agent, target, &self.gateway.vault.shared_catalogue());
         link.for_end_user(links, agent).await
     }
 
-    /// Sets the owner of a connection as the requester: no agent takes part.
-    pub fn set_owner(&mut self, org: &OrgId) {
-        self.fields.by = RequestedBy::Owner(org.clone());
+    /// Sets the actor of the current task as the requester, with a connection of this organisation: no agent takes part.
+    pub fn set_actor(&mut self, org: &OrgId) {
+        self.fields.by = RequestedBy::current_actor(org);
     }
 
     /// Sets the method, target and path of the request line.
@@ -262,14 +252,16 @@ impl Record {
 
     /// The upstream's 401 is passed on: it rejected the credential.
     pub fn count_rejection(&self) {
-        if let (Some(token), Some(connection)) = (self.fields.token(), &self.fields.connection_id) {
+        if let (Some(token), Some(connection)) =
+            (self.fields.by.token(), &self.fields.connection_id)
+        {
             self.gateway.metrics.run_refusals.rejected(token, connection);
         }
     }
 
     /// Before the answer is sent: the run's summary is read soon after it.
     fn count_refusal(&self, code: Code) {
-        let Some(token) = self.fields.token() else { return };
+        let Some(token) = self.fields.by.token() else { return };
         let host = || self.fields.refused_host(code);
         self.gateway.metrics.run_refusals.refused(token, code, host);
     }
@@ -349,22 +341,6 @@ impl EventFields {
         }
     }
 
-    /// The agent's token.
-    fn token(&self) -> Option<&TokenId> {
-        match &self.by {
-            RequestedBy::Agent(agent) => agent.token.as_ref(),
-            RequestedBy::Unknown | RequestedBy::Owner(_) => None,
-        }
-    }
-
-    /// The session that the agent acts in.
-    fn session(&self) -> Option<&AgentSession> {
-        match &self.by {
-            RequestedBy::Agent(agent) => agent.session.as_deref(),
-            RequestedBy::Unknown | RequestedBy::Owner(_) => None,
-        }
-    }
-
     /// The host of a refused request, and the set of hosts that would allow it.
     fn refused_host(&self, code: Code) -> Option<(String, Option<&'static str>)> {
         let target = self.target.as_ref()?;
@@ -386,16 +362,11 @@ impl EventFields {
 
     /// The usage statistics of the connection and the token.
     fn used(&self, bytes_in: u64) -> ExchangeUse<'_> {
-        let (org, agent) = match &self.by {
-            RequestedBy::Agent(agent) => (Some(&agent.org), Some(&agent.id)),
-            RequestedBy::Owner(org) => (Some(org), None),
-            RequestedBy::Unknown => (None, None),
-        };
         ExchangeUse {
-            org,
+            org: self.by.org(),
             connection: self.connection_id.as_ref(),
-            agent,
-            token: self.token(),
+            agent: self.by.agent().map(|agent| &agent.id),
+            token: self.by.token(),
             at: self.time,
             status: self.status,
             code: self.code,
@@ -408,22 +379,16 @@ impl EventFields {
 
     /// The event without the fields that are known at the end only.
     fn event<'a>(&'a self, target: Option<&'a str>) -> Event<&'a str> {
-        let (org, agent, token) = match &self.by {
-            RequestedBy::Unknown => (None, None, None),
-            RequestedBy::Agent(agent) => {
-                let Agent { org, name, token, .. } = &**agent;
-                (Some(org.as_str()), Some(&**name), token.as_ref().map(TokenId::as_str))
-            }
-            RequestedBy::Owner(org) => (Some(org.as_str()), None, None),
-        };
-        let session = self.session();
+        let by = &self.by;
+        let session = by.session();
         Event {
-            org,
-            agent,
-            token,
+            org: by.org().map(OrgId::as_str),
+            agent: by.agent().map(|agent| &*agent.name),
+            token: by.token().map(TokenId::as_str),
             session: session.map(|it| it.id.as_str()),
             session_label: session.and_then(|it| it.label.as_deref()),
-            user: session.and_then(|it| it.user.as_ref()).map(|(_, name)| &**name),
+            user: by.user(),
+            by: by.by(),
             rule: self.rule.as_ref().map(RuleId::as_str),
             connection: self.connection.as_deref(),
             generation: self.generation,

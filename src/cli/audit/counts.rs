@@ -5,12 +5,12 @@ use super::filters::AuditFilters;
 use super::names::note_unknown;
 use super::show::rule;
 use crate::cli::client::Client;
-use crate::cli::escape_controls::is_invisible;
 use crate::cli::failure::Failure;
 use crate::cli::output;
 use crate::cli::settings::Global;
 use crate::cli::table::{Table, TableLayout};
 use keyward_api::wire::{AuditCounts, Counts, Group, Grouping};
+use keyward_base::visible::visible;
 
 /// Counts, and shows at most `limit` groups.
 pub(super) async fn run(
@@ -87,8 +87,7 @@ fn shown(by: Grouping, name: Option<&str>) -> String {
         (Grouping::Rule, Some(id)) if !id.starts_with("binding:") => rule(id),
         (_, Some(name)) => name,
     };
-    let visible = |c: char| if is_invisible(c) { '\u{fffd}' } else { c };
-    name.chars().map(visible).collect()
+    visible(name).into_owned()
 }
 
 #[cfg(test)]
@@ -103,7 +102,7 @@ mod tests {
     #[test]
     fn a_host_name_of_a_group_cannot_control_the_terminal() {
         let text = shown(Grouping::Host, Some("\u{1b}[2Ja.test"));
-        assert_eq!(text, "\u{fffd}[2Ja.test");
+        assert_eq!(text, "\\u{1b}[2Ja.test");
     }
 
     #[test]

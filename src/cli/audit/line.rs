@@ -36,7 +36,7 @@ pub(in crate::cli) fn of(record: &Event, colours: bool) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::escape_controls::is_invisible;
+    use keyward_base::visible::is_invisible;
 
     fn record(change: impl FnOnce(&mut Event)) -> Event {
         let time = "2026-01-31T08:00:00.5Z".parse().unwrap();

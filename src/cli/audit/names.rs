@@ -3,9 +3,9 @@
 
 use super::filters::AuditFilters;
 use crate::cli::client::Client;
-use crate::cli::escape_controls::is_invisible;
 use crate::cli::output;
 use keyward_base::codes::Code;
+use keyward_base::visible::visible;
 use keyward_model::{Agent, Connection, Shown};
 use keyward_rules::provider::decode::did_you_mean;
 
@@ -44,8 +44,7 @@ fn unknown<'a>(
     }
     let near = did_you_mean(name, known).map(|near| format!(": {near}")).unwrap_or_default();
     // It comes from the user's own command line, but may have been pasted.
-    let name: String = name.chars().filter(|c| !is_invisible(*c)).collect();
-    Some(format!("hint: there is no {what} `{name}`{near}"))
+    Some(format!("hint: there is no {what} `{}`{near}", visible(name)))
 }
 
 #[cfg(test)]

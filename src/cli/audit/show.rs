@@ -5,9 +5,9 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use unicode_width::UnicodeWidthStr;
 
-use crate::cli::escape_controls::is_invisible;
 use crate::cli::table::{cut, moment};
 use keyward_api::wire::{Change, Event, Outcome};
+use keyward_base::visible::visible;
 
 const HEADINGS: [&str; 8] =
     ["TIME", "AGENT", "METHOD", "STATUS", "RESULT", "CONNECTION", "RULE", "REQUEST"];
@@ -111,7 +111,7 @@ impl AuditLines {
 
 /// The parts of a line. Absent ones are empty.
 struct AuditRow {
-    /// The agent, or the author of a change.
+    /// The sender of a request, or the author of a change.
     who: String,
     method: String,
     status: Option<u16>,
@@ -145,7 +145,7 @@ impl AuditRow {
         let statement = record.statement.as_ref().map(|statement| format!("  {statement}"));
         let path = record.path.as_deref().or(statement.as_deref()).unwrap_or_default();
         Self {
-            who: text(&record.agent),
+            who: shown(record.sender().unwrap_or_default()),
             method: text(&record.method),
             status: record.status,
             result: shown(result),
@@ -250,23 +250,16 @@ pub(super) fn outcome(record: &Event) -> &'static str {
 
 /// Escapes control characters, and cuts the text to the width of a screen.
 pub(super) fn shown(text: &str) -> String {
-    let mut shown = String::new();
-    for (count, c) in text.chars().enumerate() {
-        if count == CELL_CHARS_MAX {
-            shown.push('…');
-            break;
-        }
-        match is_invisible(c) {
-            true => shown.extend(c.escape_unicode()),
-            false => shown.push(c),
-        }
+    match text.char_indices().nth(CELL_CHARS_MAX) {
+        Some((end, _)) => format!("{}…", visible(&text[..end])),
+        None => visible(text).into_owned(),
     }
-    shown
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use keyward_base::visible::is_invisible;
 
     fn some(text: &str) -> Option<String> {
         Some(text.to_owned())
@@ -316,6 +309,24 @@ mod tests {
         let text = AuditLines::new(false, None).of(&[record]);
         assert_eq!(text.lines().count(), 2);
         assert!(!text.replace('\n', "").chars().any(is_invisible), "{text:?}");
+    }
+
+    #[test]
+    fn the_line_of_a_test_names_who_tested() {
+        let of = |by: &str, user: Option<&str>| {
+            let record = Event {
+                agent: None,
+                by: some(by),
+                user: user.map(str::to_owned),
+                rule: some("test:con_1"),
+                ..record()
+            };
+            let text = AuditLines::new(false, None).of(&[record]);
+            let line = text.lines().last().unwrap_or_default().to_owned();
+            line.split_whitespace().nth(1).unwrap_or_default().to_owned()
+        };
+        assert_eq!(of("usr_1", Some("ann")), "ann");
+        assert_eq!(of("operator", None), "operator");
     }
 
     #[test]

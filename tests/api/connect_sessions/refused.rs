@@ -66,6 +66,43 @@ async fn a_link_that_was_opened_works_in_no_other_browser() {
     assert_eq!(refused.filter(named).count(), 2, "{records:#?}");
 }
 
+/// A service whose account has a host variable and a field that is not secret.
+const SHOP: &str = "{ id: shop, name: Shop, hosts: [\"{shop}.acme.test\"], \
+                    variables: [{ name: shop, label: Shop }], \
+                    auth: [{ id: key, kind: custom, \
+                             fields: [{ name: account, label: Account, secret: false }, { name: key, label: Key }], \
+                             place: [{ header: X-Api-Key, value: '{key}' }] }], \
+                    test: { url: 'https://{shop}.acme.test/me' } }";
+
+#[tokio::test]
+async fn the_form_of_a_refused_key_has_the_other_values_and_no_secret() {
+    let mut keys = Keys::with(|plan| plan.provider(SHOP)).await;
+    let wrong = Canary::new("ak_wrong");
+    keys.lab.guard(wrong.clone());
+    let link = keys.link(json!({"providers": ["shop"]})).await;
+    let mut browser = keys.opened(&link).await;
+    let form = action(&browser.get(SESSION).await.is(200));
+    let pasted = "ghp_0123456789abcdefghijklmnopqrstuvwxyz";
+    for (account, is_shown) in [("alice & co", true), (&*wrong.text, false), (pasted, false)] {
+        let given =
+            [("variable.shop", "other"), ("field.account", account), ("field.key", &*wrong.text)];
+        let text = browser.submit(&form, &given).await.is(422).text();
+        assert!(text.contains(r#"name="variable.shop" required"#), "{text}");
+        assert!(text.contains(r#"value="other""#), "{text}");
+        assert_eq!(text.contains(r#"value="alice &amp; co""#), is_shown, "{text}");
+        assert!(!text.contains(&*wrong.text) && !text.contains(pasted), "{text}");
+    }
+    let received = keys.lab.origin.received();
+    assert!(received.len() >= 3, "each attempt is tested");
+    for request in &received {
+        assert_eq!(request.head.one("x-api-key"), Some(&*wrong.text));
+        assert_eq!(request.head.one("host"), Some("other.acme.test"));
+    }
+    let given = [("variable.shop", "other"), ("field.account", "alice"), ("field.key", GOOD)];
+    assert_eq!(browser.submit(&form, &given).await.head.status(), 303);
+    keys.lab.finish().await;
+}
+
 /// The mark in the form of a link's page.
 async fn marked(browser: &mut Browser, link: &Link) -> String {
     let page = browser.get(&link.url).await.is(200).text();

@@ -89,6 +89,25 @@ async fn the_last_of_many_agents_is_found_and_bound_after_connecting() {
     lab.finish().await;
 }
 
+/// The page of a row began at its top, and so did the list after it.
+#[tokio::test]
+async fn back_leads_to_the_place_of_the_list_that_was_left() {
+    let (lab, mut chromium) = crowded().await;
+    let mut tab = chromium.tab("ann").await;
+    tab.looks(Look { width: 1280, scheme: "light" }).await;
+    sign_in(&mut tab, &link(&lab, None).await).await;
+    tab.open(&at(&lab, "/connections")).await;
+    let left = tab.value("(() => { scrollTo(0, 900); return scrollY; })()").await;
+    assert_eq!(left, 900);
+    tab.value("document.querySelectorAll('tr.go a')[25].click()").await;
+    tab.sees("Danger zone").await;
+    assert_eq!(tab.value("scrollY").await, 0);
+    tab.value("history.back()").await;
+    tab.is_at("/connections").await;
+    until("the list at its place", async || tab.value("scrollY").await == left).await;
+    lab.finish().await;
+}
+
 #[tokio::test]
 async fn the_longest_names_fit_into_a_narrow_window() {
     let (lab, mut chromium) = signed_in_lab().await;
@@ -99,11 +118,17 @@ async fn the_longest_names_fit_into_a_narrow_window() {
     let mut tab = chromium.tab("ann").await;
     tab.looks(Look { width: 390, scheme: "light" }).await;
     sign_in(&mut tab, &link(&lab, None).await).await;
-    for list in ["connections", "agents"] {
-        tab.open(&at(&lab, &format!("/{list}/{name}"))).await;
-        tab.sees("Changes").await;
+    let rule = json!({ "name": name, "action": "deny", "agents": [name], "hosts": [HOST] });
+    lab.gateway.api("POST", "/rules", &rule.to_string()).await.is(201);
+    for (page, text) in [
+        (format!("/connections/{name}"), "Changes"),
+        (format!("/agents/{name}"), "Changes"),
+        ("/rules".to_owned(), "Where no rule fits"),
+    ] {
+        tab.open(&at(&lab, &page)).await;
+        tab.sees(text).await;
         let overflow = tab.value("document.documentElement.scrollWidth - innerWidth").await;
-        assert!(overflow.as_i64() <= Some(0), "{list}: {overflow}");
+        assert!(overflow.as_i64() <= Some(0), "{page}: {overflow}");
     }
     lab.finish().await;
 }

@@ -62,7 +62,7 @@ async fn an_account_of_oauth_1_0a_is_connected_after_a_denial() {
     // What is left is on the first page, with the way on.
     tab.click("Go to the connections in the console").await;
     tab.is_at("/connections").await;
-    tab.sees("there is no credential yet").await;
+    tab.sees("the consent was declined").await;
     tab.click("Overview").await;
     tab.is_at("/").await;
     tab.sees("not connected").await;

@@ -153,6 +153,31 @@ async fn an_open_page_leads_to_the_sign_in_when_its_login_has_ended() {
     lab.finish().await;
 }
 
+/// It was shown as active for as long as the page was open.
+#[tokio::test]
+async fn an_open_page_says_that_what_it_is_about_was_removed() {
+    let (lab, mut chromium) = stocked().await;
+    let mut tab = chromium.tab("ann").await;
+    sign_in(&mut tab, &link(&lab, None).await).await;
+    tab.open(&at(&lab, "/connections/mine")).await;
+    tab.sees("active").await;
+    let mut other = tab.beside("ann, editing").await;
+    other.open(&at(&lab, "/connections/mine")).await;
+    other.click("Edit").await;
+    other.fill("Description (optional)", "for invoices").await;
+    lab.gateway.api("DELETE", "/connections/mine", "").await.done("removed");
+    other.sees("was removed or renamed").await;
+    let typed = "document.querySelector('#field-description').value";
+    assert_eq!(other.value(typed).await, "for invoices");
+    let mut tab = chromium.again("ann");
+    tab.comes_to_front().await;
+    tab.sees("No connection is named mine.").await;
+    tab.click("Connections").await;
+    tab.is_at("/connections").await;
+    tab.does_not_see("mine").await;
+    lab.finish().await;
+}
+
 #[tokio::test]
 async fn an_open_page_keeps_what_was_typed_when_its_login_has_ended_and_goes_on_with_the_next() {
     let (lab, mut chromium) = stocked().await;

@@ -1,4 +1,5 @@
-//! [`KeyForm`]: the body of the form with a key. Secret values become [`Secret`]s at once, and no page shows them again.
+//! [`KeyForm`]: the body of the form with a key. Secret values become [`Secret`]s at once, and no page shows them again;
+//! [`EnteredValues`] are the others.
 
 use std::collections::BTreeMap;
 
@@ -27,7 +28,12 @@ pub(super) const VARIABLE: &str = "variable.";
 pub(super) struct KeyForm {
     pub(super) fields: BTreeMap<String, Secret>,
     pub(super) variables: BTreeMap<String, String>,
+    pub(super) entered: EnteredValues,
 }
+
+/// Values that are not secret, by the names of their inputs: the form has them again after a refusal.
+#[derive(Default)]
+pub(super) struct EnteredValues(BTreeMap<String, String>);
 
 /// Reads the form of a method.
 pub(super) struct FormReader<'a> {
@@ -54,8 +60,16 @@ impl FormReader<'_> {
         }
         let unreadable = || refused("the form cannot be read");
         let body = form_of(admin, headers, body, FORM_BYTES_MAX).await.ok_or_else(unreadable)?;
+        let entered = self.entered(&body);
+        match self.parsed(&body) {
+            Ok(form) => Ok(KeyForm { entered, ..form }),
+            Err(problem) => Err(FormProblem { entered, ..problem }),
+        }
+    }
+
+    fn parsed(&self, body: &[u8]) -> Result<KeyForm, FormProblem> {
         let mut form = KeyForm::default();
-        for (name, value) in form_urlencoded::parse(&body) {
+        for (name, value) in form_urlencoded::parse(body) {
             if let Some(name) = name.strip_prefix(VARIABLE) {
                 form.variables.insert(name.to_owned(), value.trim().to_owned());
             } else if let Some(name) = name.strip_prefix(FIELD) {
@@ -69,6 +83,37 @@ impl FormReader<'_> {
             }
         }
         Ok(form)
+    }
+
+    /// The values that may be shown again. A key may have been pasted at the place of another value.
+    fn entered(&self, body: &[u8]) -> EnteredValues {
+        let Self { offers, offer, .. } = self;
+        let given = || form_urlencoded::parse(body);
+        let secrets = given().filter(|(name, _)| self.is_secret(name));
+        let secrets: Vec<_> =
+            secrets.map(|(_, value)| Zeroizing::new(value.trim().to_owned())).collect();
+        let is_secret = |value: &str| {
+            offers.is_key(value) || secrets.iter().any(|secret| **secret == *value.trim())
+        };
+        let is_variable = |name: &str| {
+            let variable = name.strip_prefix(VARIABLE);
+            variable.is_some_and(|name| offer.provider.variable(name).is_some())
+        };
+        let shown = given().filter(|(name, value)| {
+            let is_input = is_variable(name) || self.field(name).is_some_and(|it| !it.secret);
+            is_input && !is_secret(value)
+        });
+        EnteredValues(shown.map(|(name, value)| (name.into_owned(), value.into_owned())).collect())
+    }
+
+    /// The field of the method that an input is for.
+    fn field(&self, input: &str) -> Option<&Field> {
+        let name = input.strip_prefix(FIELD)?;
+        self.offer.auth().fields.iter().find(|field| field.name == name)
+    }
+
+    fn is_secret(&self, input: &str) -> bool {
+        self.field(input).is_some_and(|field| field.secret)
     }
 
     /// The checked value of a field; `None`: the field is optional and empty.
@@ -89,6 +134,7 @@ impl FormReader<'_> {
                 message: format!("{} {}", field.label, mismatch.says),
                 hint: Some(mismatch.remedy),
                 may_insist: !mismatch.is_final,
+                entered: EnteredValues::default(),
             });
         }
         Ok(Some(Secret::new(value)))
@@ -96,7 +142,12 @@ impl FormReader<'_> {
 }
 
 fn refused(message: &str) -> FormProblem {
-    FormProblem { message: message.to_owned(), hint: None, may_insist: false }
+    FormProblem {
+        message: message.to_owned(),
+        hint: None,
+        may_insist: false,
+        entered: EnteredValues::default(),
+    }
 }
 
 /// What went wrong with the last attempt.
@@ -105,4 +156,12 @@ pub(super) struct FormProblem {
     pub(super) hint: Option<String>,
     /// Whether the same value may be tested as it is.
     pub(super) may_insist: bool,
+    /// What the form has again.
+    pub(super) entered: EnteredValues,
+}
+
+impl EnteredValues {
+    pub(super) fn get(&self, input: &str) -> Option<&str> {
+        self.0.get(input).map(String::as_str)
+    }
 }

@@ -189,6 +189,13 @@ impl Offers {
         found.ok_or_else(|| ApiError::field("auth", "is not one that can be used here"))
     }
 
+    /// Whether a text that is not asked for as a secret is a key of a provider.
+    pub(super) fn is_key(&self, text: &str) -> bool {
+        let fields = self.catalogue.all().flat_map(|one| &one.auth).flat_map(|auth| &auth.fields);
+        let prefixes = fields.filter(|field| field.secret).flat_map(|field| &field.prefixes);
+        pasted::is_key(text.trim(), prefixes.map(String::as_str))
+    }
+
     /// Judges the value of a secret field as the command line does.
     ///
     /// # Errors

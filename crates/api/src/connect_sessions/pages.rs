@@ -11,7 +11,7 @@ use http::{HeaderMap, Method, StatusCode, Uri, header};
 
 use super::attempt::{ConnectAttempt, recorded};
 use super::browser::{BrowserSession, NewBrowser, PageMark};
-use super::form::{FormProblem, FormReader, KeyForm};
+use super::form::{EnteredValues, FormProblem, FormReader, KeyForm};
 use super::headless;
 use super::offers::{ConnectChoice, ConnectOffer, Offers};
 use super::refusals::{ended, failure, foreign, unknown_browser};
@@ -299,28 +299,28 @@ struct Attempted<'a> {
 
 impl Attempted<'_> {
     async fn next(&self, attempt: ConnectAttempt, form: KeyForm) -> Response {
-        let KeyForm { fields, variables } = form;
+        let KeyForm { fields, variables, entered } = form;
         let choice = ConnectChoice { offer: self.offer.clone(), variables };
         if self.offer.consents() {
             return match attempt.consent(choice, self.opened).await {
                 Ok(sent) => self.frame.forward_to_provider(&self.offer.provider.name, &sent.url),
-                Err(error) => self.wrong(&error),
+                Err(error) => self.wrong(&error, entered),
             };
         }
         match attempt.with_key(choice, fields).await {
             Ok(_) => see_other("session"),
-            Err(error) => self.wrong(&error),
+            Err(error) => self.wrong(&error, entered),
         }
     }
 
-    /// The form again, without what was entered.
-    fn wrong(&self, error: &ApiError) -> Response {
+    /// The form again, without secrets.
+    fn wrong(&self, error: &ApiError, entered: EnteredValues) -> Response {
         let text = error.text();
         if text.code.status().is_server_error() {
             return failure(self.admin, error);
         }
         // Hints of refusals are for the command line.
-        let problem = FormProblem { message: text.message, hint: None, may_insist: false };
+        let problem = FormProblem { message: text.message, hint: None, may_insist: false, entered };
         self.frame.method(self.offer, Some(&problem))
     }
 }

@@ -4,7 +4,7 @@
 use http::StatusCode;
 
 use super::browser::PageMark;
-use super::form::{FIELD, FormProblem, VARIABLE};
+use super::form::{EnteredValues, FIELD, FormProblem, VARIABLE};
 use super::offers::{ConnectOffer, Offers};
 use crate::consents::asks_for;
 use crate::html::{FormField, FormInput, HtmlPage, sentence};
@@ -119,7 +119,10 @@ impl PageFrame {
         };
         let query = format!("?provider={}&auth={}", provider.id, auth.id);
         let variables = provider.variables.iter().filter(|it| !it.captured);
-        let variables = variables.filter(|_| self.connection.is_none()).map(variable);
+        let none = EnteredValues::default();
+        let entered = problem.map_or(&none, |problem| &problem.entered);
+        let variables = variables.filter(|_| self.connection.is_none());
+        let variables = variables.map(|it| variable(it, entered));
         let mut fields: Vec<_> = variables.collect();
         let page = match offer.consents() {
             true => {
@@ -134,7 +137,7 @@ impl PageFrame {
                 page.form(&format!("{query}&step=consent"), &fields, "Continue")
             }
             false => {
-                fields.extend(auth.fields.iter().map(|field| key_field(auth, field)));
+                fields.extend(auth.fields.iter().map(|field| key_field(auth, field, entered)));
                 let page = match &provider.about.key_url {
                     Some(url) => {
                         page.external_link(&format!("Get a key at {}", provider.name), url)
@@ -225,31 +228,35 @@ fn with_problem(page: HtmlPage, problem: Option<&FormProblem>) -> HtmlPage {
     }
 }
 
-fn variable(variable: &Variable) -> FormField {
-    let value = variable.default.clone().unwrap_or_default();
+fn variable(variable: &Variable, entered: &EnteredValues) -> FormField {
+    let name = format!("{VARIABLE}{}", variable.name);
+    let default = variable.default.as_deref().unwrap_or_default();
+    let value = entered.get(&name).unwrap_or(default).to_owned();
     let input = match variable.choices.is_empty() {
-        true => FormInput::Text { value: value.clone(), example: variable.example.clone() },
-        false => FormInput::Choice { choices: variable.choices.clone(), chosen: value.clone() },
+        true => FormInput::Text { value, example: variable.example.clone() },
+        false => FormInput::Choice { choices: variable.choices.clone(), chosen: value },
     };
     FormField {
-        name: format!("{VARIABLE}{}", variable.name),
+        name,
         label: variable.label.clone(),
         help: variable.help.clone(),
         input,
-        optional: !value.is_empty(),
+        optional: !default.is_empty(),
     }
 }
 
-fn key_field(auth: &AuthMethod, field: &Field) -> FormField {
+fn key_field(auth: &AuthMethod, field: &Field, entered: &EnteredValues) -> FormField {
+    let name = format!("{FIELD}{}", field.name);
+    let value = entered.get(&name).unwrap_or_default().to_owned();
     FormField {
-        name: format!("{FIELD}{}", field.name),
         label: field.label.clone(),
         help: field.help.clone(),
         input: match (auth.is_multiline(field), field.secret) {
-            (true, _) => FormInput::Lines,
+            (true, _) => FormInput::Lines(value),
             (false, true) => FormInput::Secret,
-            (false, false) => FormInput::Text { value: String::new(), example: None },
+            (false, false) => FormInput::Text { value, example: None },
         },
+        name,
         optional: field.optional,
     }
 }

@@ -24,7 +24,7 @@ pub struct AuditRequest {
     pub token: Option<String>,
     /// The id of the session.
     pub session: Option<String>,
-    /// The name of the session's end user, or of the user who made a change.
+    /// The name of the session's end user, or of the user who made a change or sent the request, such as a test.
     pub user: Option<String>,
     /// The host, with a port or without, or `*.suffix`.
     pub host: Option<String>,

@@ -4,9 +4,12 @@
   'use strict';
   const one = (selector, within = document) => within.querySelector(selector);
   const all = (selector, within = document) => [...within.querySelectorAll(selector)];
+  // Characters that are invisible or turn the direction of text are shown by their numbers: a name could look like another.
+  const seen = (text) => String(text).replace(/(?![ \n\r\t])[\p{C}\p{Z}]/gu, (it) => `\\u{${it.codePointAt(0).toString(16)}}`);
   const make = (name, text, css) => {
     const element = document.createElement(name);
-    if (text !== undefined) element.textContent = text;
+    // What stands in `pre` is copied.
+    if (text !== undefined) element.textContent = name === 'pre' ? text : seen(text);
     if (css) element.className = css;
     return element;
   };
@@ -99,8 +102,15 @@
     if (!(answer.headers.get('content-type') ?? '').startsWith('text/html')) throw new Error('not a page');
     return { at: answer.url, status: answer.status, document: new DOMParser().parseFromString(text, 'text/html') };
   }
-  // `from`: with 'stay', the form or button that changed something.
-  async function go(url, how = 'push', from) {
+  // Each entry of the history has how far its page was scrolled. After Back, the browser scrolls before the page is there.
+  const keepPlace = () => { if (here() === shown) history.replaceState({ top: window.scrollY }, ''); };
+  let scrolled;
+  window.addEventListener('scroll', () => {
+    clearTimeout(scrolled);
+    scrolled = setTimeout(keepPlace, 100);
+  });
+  // `from`: with 'stay', the form or button that changed something. `top`: how far the page is scrolled.
+  async function go(url, how = 'push', from, top = 0) {
     const own = ++visit;
     let next;
     try { next = await page(url); } catch { if (how !== 'stay') location.assign(url); return; }
@@ -109,6 +119,7 @@
     if (!fresh || !one('.rail', next.document)) { location.assign(next.at); return; }
     ended = false;
     stop();
+    if (how === 'push') keepPlace();
     const [before, focus] = [main(), document.activeElement];
     if (how === 'stay') keep(before, fresh, from);
     document.title = next.document.title;
@@ -116,10 +127,10 @@
     before.replaceWith(fresh);
     one('.rail').replaceWith(one('.rail', next.document));
     if (how === 'push') history.pushState(null, '', next.at);
-    if (how === 'replace') history.replaceState(null, '', next.at);
+    if (how === 'replace') history.replaceState(history.state, '', next.at);
     shown = here();
     if (how === 'stay') refocus(focus !== before && before.contains(focus) ? focus : from, fresh);
-    else { window.scrollTo(0, 0); fresh.focus({ preventScroll: true }); }
+    else { window.scrollTo(0, top); fresh.focus({ preventScroll: true }); }
     start();
   }
   const again = (from) => go(location.href, 'stay', from);
@@ -166,11 +177,11 @@
 
   // This page as it is now, without what takes long to read.
   const reload = () => page(location.href, PARTS);
-  // The login has ended. What was typed stays.
-  function leave() {
+  // The page is not shown as it is any more, and sends nothing by itself. What was typed stays.
+  function leave(why, next) {
     ended = true;
-    if (all('form[data-api] :is(input, textarea, select)').some(isChanged)) toast('You are signed out. Sign in in another tab, then send the form.', true);
-    else location.assign(signIn());
+    if (all('form[data-api] :is(input, textarea, select)').some(isChanged)) toast(why, true);
+    else next();
   }
   // Live parts: elements with `data-live` are replaced when the gateway renders them differently.
   let limited = 0;
@@ -182,7 +193,11 @@
     // Meanwhile a page or a dialog may have opened.
     if (ended || own !== visit || one('dialog[open]')) return;
     if (next.status === 429) { limited = Date.now() + 30_000; return; }
-    if (new URL(next.at).pathname === '/login') { leave(); return; }
+    if (new URL(next.at).pathname === '/login') {
+      leave('You are signed out. Sign in in another tab, then send the form.', () => location.assign(signIn()));
+      return;
+    }
+    if (next.status === 404 && one('main.alone', next.document)) { leave('What this page is about was removed or renamed.', () => location.reload()); return; }
     if (!one('.rail', next.document)) return;
     for (const part of all('[data-live]')) {
       const fresh = next.document.getElementById(part.id);
@@ -517,14 +532,15 @@
       if (sign.classList.contains('on')) sign.lastElementChild.textContent = waiting.length ? `${waiting.length} new` : held ? 'Paused' : 'Live';
     };
     const off = (state) => { sign.classList.remove('on'); sign.lastElementChild.replaceChildren(state); };
+    const sender = ({ agent, user, by, rule }) => (agent ?? (by && user) ?? by ?? 'unknown') + (rule?.startsWith('test:') ? ' (test)' : '');
     const row = (record) => {
       const element = template.content.firstElementChild.cloneNode(true);
       const target = (record.target ?? '').replace(/^https:\/\//, '').replace(/:443$/, '');
       const cells = {
-        method: record.method ?? '', agent: record.agent ?? 'unknown', path: target + (record.path ?? ''),
+        method: record.method ?? '', agent: sender(record), path: target + (record.path ?? ''),
         status: record.code ?? record.status ?? record.outcome, ms: `${record.duration_ms} ms`, connection: record.connection ?? '',
       };
-      for (const [name, text] of Object.entries(cells)) one(`[data-cell=${name}]`, element).textContent = text;
+      for (const [name, text] of Object.entries(cells)) one(`[data-cell=${name}]`, element).textContent = seen(text);
       const time = one('time', element);
       time.dateTime = time.title = record.time;
       one('a', element).href = `/traffic/${record.exchange}`;
@@ -806,7 +822,7 @@
     const next = await page(url.href).catch(() => null);
     // A page that was opened meanwhile stays.
     if (!next || own !== searches || from !== visit) return;
-    history.replaceState(null, '', url.href);
+    history.replaceState(history.state, '', url.href);
     shown = here();
     // `data-found`: a part that a search changes, and a renewal does not.
     for (const part of all('[data-live], [data-found]')) {
@@ -828,9 +844,9 @@
   }
   document.addEventListener('keydown', keys);
   // A link to a place within the page changes only what follows `#`; the browser goes there by itself.
-  window.addEventListener('popstate', () => {
+  window.addEventListener('popstate', (event) => {
     if (here() === shown) visit += 1;
-    else go(location.href, 'pop');
+    else go(location.href, 'pop', undefined, event.state?.top);
   });
 
   let timer;

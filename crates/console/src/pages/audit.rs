@@ -4,14 +4,17 @@ mod chains;
 
 use axum::Router;
 use axum::extract::{Path, Query};
+use http::StatusCode;
 use maud::{Markup, html};
 use serde::Deserialize;
 
 use crate::frame::{Page, Section};
+use crate::listing::Listing;
+use crate::pages::traffic::sender;
 use crate::parts::{Tone, ago, count, empty, facts, head, state};
-use crate::visit::{Console, PageError, Visit, segment, sentence};
+use crate::visit::{Console, PageError, Visit, said, segment, sentence};
 use keyward_api::handler::get;
-use keyward_api::wire::{AuditCounts, AuditVerified, Change, Event, List, Outcome};
+use keyward_api::wire::{AuditCounts, AuditVerified, Change, ErrorView, Event, List, Outcome};
 
 /// Records of a page.
 const ROWS: usize = 40;
@@ -113,7 +116,13 @@ fn encoded(pairs: &[(&str, &str)]) -> String {
     pairs.join("&")
 }
 
-async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, PageError> {
+/// What the log has for a query.
+struct Found {
+    list: List<Event>,
+    counts: Option<AuditCounts>,
+}
+
+async fn found(visit: &Visit, asked: &PageQuery) -> Result<Found, PageError> {
     let query = asked.query();
     let mut path = format!("/audit?limit={ROWS}&{query}");
     if let Some(after) = asked.after.as_deref() {
@@ -127,6 +136,24 @@ async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, Page
             Some(visit.get::<AuditCounts>(&format!("/audit/counts?by={by}&{query}")).await?)
         }
     };
+    Ok(Found { list, counts })
+}
+
+/// The page, also if the API refuses a filter: what was typed stays, with the refusal beside it.
+async fn show(
+    visit: Visit,
+    Query(asked): Query<PageQuery>,
+) -> Result<(StatusCode, Page), PageError> {
+    let found = match found(&visit, &asked).await {
+        Err(PageError::Refused(StatusCode::UNPROCESSABLE_ENTITY, error))
+            if error.field.is_some() =>
+        {
+            Err(error)
+        }
+        found => Ok(found?),
+    };
+    let wrong = found.as_ref().err().map(|error| &**error);
+    let status = wrong.map_or(StatusCode::OK, |_| StatusCode::UNPROCESSABLE_ENTITY);
     let content = html! {
         (head(
             html! { "Audit" },
@@ -134,13 +161,15 @@ async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, Page
             html! { a.button href="/audit/verify" { "Verify log" } },
         ))
         (kinds(&asked))
-        (filters(&asked))
-        div.columns[counts.is_some()] {
-            section.panel { (records(&asked, &list)) }
-            @if let Some(counts) = &counts { aside { section.panel { (counted(&asked, counts)) } } }
+        (filters(&asked, wrong))
+        @if let Ok(Found { list, counts }) = &found {
+            div.columns[counts.is_some()] {
+                section.panel { (records(&asked, list)) }
+                @if let Some(counts) = counts { aside { section.panel { (counted(&asked, counts)) } } }
+            }
         }
     };
-    Ok(Page::new(&visit, Section::Audit, "Audit", content))
+    Ok((status, Page::new(&visit, Section::Audit, "Audit", content)))
 }
 
 fn kinds(asked: &PageQuery) -> Markup {
@@ -153,7 +182,11 @@ fn kinds(asked: &PageQuery) -> Markup {
     }
 }
 
-fn filters(asked: &PageQuery) -> Markup {
+/// `wrong`: the refusal of one of them.
+fn filters(asked: &PageQuery, wrong: Option<&ErrorView>) -> Markup {
+    let is_wrong = |name: &str| wrong.is_some_and(|error| error.field.as_deref() == Some(name));
+    let invalid = |name: &str| is_wrong(name).then_some("true");
+    let described = |name: &str| is_wrong(name).then_some("wrong-filter");
     let fields = [
         ("agent", "Agent", &asked.agent),
         ("connection", "Connection", &asked.connection),
@@ -166,19 +199,22 @@ fn filters(asked: &PageQuery) -> Markup {
     html! {
         form.bar action="/audit" method="get" role="search" {
             @for (name, label, value) in fields {
-                input.narrow name=(name) value=[value.as_deref()] placeholder=(label) aria-label=(label) autocomplete="off";
+                input.narrow name=(name) value=[value.as_deref()] placeholder=(label) aria-label=(label)
+                    aria-invalid=[invalid(name)] aria-describedby=[described(name)] autocomplete="off";
             }
-            select name="since" aria-label="Since" {
+            select name="since" aria-label="Since" aria-invalid=[invalid("since")] aria-describedby=[described("since")] {
                 option value="" { "Any time" }
                 @for (code, label) in PERIODS { option value=(code) selected[code == since] { (label) } }
                 @if is_own { option value=(since) selected { "Since " (since) } }
             }
-            input.narrow name="until" value=[asked.until.as_deref()] placeholder="Until 2026-01-31" aria-label="Until, a day or time" autocomplete="off";
+            input.narrow name="until" value=[asked.until.as_deref()] placeholder="Until 2026-01-31" aria-label="Until, a day or time"
+                aria-invalid=[invalid("until")] aria-describedby=[described("until")] autocomplete="off";
             @for (name, value) in [("show", &asked.show), ("event", &asked.event), ("by", &asked.by)] {
                 @if let Some(value) = value.as_deref().filter(|value| !value.is_empty()) { input type="hidden" name=(name) value=(value); }
             }
             button { "Filter" }
             @if !asked.filters().is_empty() { a.button.plain href="/audit" { "Clear" } }
+            @if let Some(wrong) = wrong { p #wrong-filter.wrong role="alert" { (said(wrong)) } }
         }
     }
 }
@@ -241,8 +277,9 @@ fn author(event: &Event) -> Markup {
     html! {
         @match &event.change {
             Some(change) => (changed_by(change)),
+            None if event.agent.is_none() => { span.muted[event.by.is_none()] { (sender(event)) } }
             None => {
-                @match &event.agent { Some(agent) => (agent), None => span.muted { "unknown" } }
+                (sender(event))
                 @if let Some(user) = &event.user { " " span.muted { "for " (user) } }
             }
         }
@@ -304,11 +341,12 @@ fn counted(asked: &PageQuery, counts: &AuditCounts) -> Markup {
 
 /// One record.
 async fn record(visit: Visit, Path(seq): Path<String>) -> Result<Page, PageError> {
-    let Ok(seq) = seq.parse::<u64>() else { return Err(PageError::no_page()) };
+    let missing =
+        || PageError::missing(Listing::AUDIT, format!("the audit log has no record `{seq:.64}`"));
+    let seq = seq.parse::<u64>().map_err(|_| missing())?;
     let before = seq.saturating_add(1);
     let list: List<Event> = visit.get(&format!("/audit?limit=1&after={before}")).await?;
-    let event =
-        list.items.first().filter(|event| event.seq == seq).ok_or_else(PageError::no_page)?;
+    let event = list.items.first().filter(|event| event.seq == seq).ok_or_else(missing)?;
     let content = html! {
         p.crumb { a href="/audit" { "Audit" } }
         (head(html! { span { (what(event)) } }, Some(html! { (ago(event.time)) " · by " (author(event)) }), html! {}))

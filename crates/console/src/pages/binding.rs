@@ -5,6 +5,7 @@ use axum::extract::Path;
 use maud::{Markup, html};
 
 use crate::frame::{Page, Section};
+use crate::listing::Listing;
 use crate::parts::{Check, empty, head, lock, mark};
 use crate::visit::{Console, PageError, Tagged, Visit, segment};
 use keyward_api::handler::get;
@@ -22,7 +23,11 @@ async fn show(
     let Tagged { body: agent, tag } =
         visit.tagged::<Shown<Agent>>(&format!("/agents/{}", segment(&agent))).await?;
     let bound = agent.facts.bindings.iter().find(|it| it.name == connection && it.direct);
-    let binding = bound.ok_or_else(PageError::no_page)?;
+    let binding = bound.ok_or_else(|| {
+        let name = &agent.spec.name;
+        let message = format!("agent `{name}` is not bound to a connection `{connection:.64}`");
+        PageError::missing(Listing::AGENTS, message)
+    })?;
     let provider: ProviderView =
         visit.get(&format!("/providers/{}", segment(&binding.provider))).await?;
     let (name, back) = (&agent.spec.name, format!("/agents/{}", segment(&agent.spec.name)));

@@ -189,7 +189,8 @@ fn standing(visit: &Visit, view: &View, writes: bool) -> Markup {
         ConnectionState::Draft { failure } => html! {
             div.notice.warn {
                 div.grow {
-                    p { (state_of(&shown.state)) ": " b { "there is no credential yet" } }
+                    @let why = if failure.is_some() { "the last attempt failed" } else { "there is no credential yet" };
+                    p { (state_of(&shown.state)) ": " b { (why) } }
                     @if let Some(failure) = failure { p.small { (sentence(failure)) } }
                 }
                 @if writes { (renew(view, "first")) }

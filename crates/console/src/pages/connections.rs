@@ -254,8 +254,9 @@ pub(super) fn remedy(visit: &Visit, connection: &Shown<Connection>, path: &str) 
         ConnectionState::Broken { reason, .. } => {
             html! { p.why { (why(*reason)) " · " (to(verb)) } }
         }
-        ConnectionState::Draft { .. } => {
-            html! { p.why { "there is no credential yet · " (to(verb)) } }
+        ConnectionState::Draft { failure } => {
+            let why = failure.as_deref().unwrap_or("there is no credential yet");
+            html! { p.why { (why) " · " (to(verb)) } }
         }
         ConnectionState::Paused => {
             let resume = resume(visit, connection).map(|action| action.show());

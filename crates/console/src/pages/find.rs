@@ -6,6 +6,7 @@ use axum::response::Html;
 use maud::html;
 use serde::Deserialize;
 
+use crate::visible::visible;
 use crate::visit::{Console, PageError, Visit, segment};
 use keyward_api::handler::get;
 use keyward_api::wire::List;
@@ -86,5 +87,5 @@ async fn find(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Html<Strin
             @if found.is_empty() { li { span.muted { "Nothing fits." } } }
         }
     };
-    Ok(Html(list.into_string()))
+    Ok(Html(visible(list)))
 }

@@ -93,6 +93,7 @@ async fn sign_in(State(console): State<Console>, reader: Reader, request: Reques
             answer
         }
         Err(PageError::SignIn(_, error)) => again(StatusCode::UNAUTHORIZED, Some(&error)),
+        Err(PageError::Missing(_, error)) => again(StatusCode::NOT_FOUND, Some(&error)),
         Err(PageError::Refused(status, error)) => again(status, Some(&error)),
     }
 }

@@ -7,6 +7,7 @@ use maud::{Markup, html};
 use serde::Deserialize;
 
 use crate::frame::{Page, Section};
+use crate::listing::Listing;
 use crate::parts::{ago, chips, facts, head, remedy};
 use crate::visit::{Console, PageError, Visit, segment, sentence};
 use keyward_api::handler::get;
@@ -90,6 +91,15 @@ async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, Page
     Ok(Page::new(&visit, Section::Traffic, "Traffic", content))
 }
 
+/// The agent, or who tested a connection or sent a request with it.
+pub(super) fn sender(event: &Event) -> String {
+    let name = event.sender().unwrap_or("unknown");
+    match event.rule.as_deref().is_some_and(|rule| rule.starts_with("test:")) {
+        true => format!("{name} (test)"),
+        false => name.to_owned(),
+    }
+}
+
 /// Host and path, without what every request has.
 fn place(event: &Event) -> String {
     let target = event.target.as_deref().unwrap_or_default();
@@ -118,7 +128,7 @@ fn row(event: &Event) -> Markup {
     html! {
         tr.go.refused[event.outcome == Outcome::Refused] {
             td { (ago(event.time)) }
-            td data-cell="agent" { (event.agent.as_deref().unwrap_or("unknown")) }
+            td data-cell="agent" { (sender(event)) }
             td.path { a href=(format!("/traffic/{}", event.exchange)) {
                 span.method data-cell="method" { (event.method.as_deref().unwrap_or_default()) } " "
                 span data-cell="path" { (place(event)) }
@@ -147,13 +157,15 @@ fn blank() -> Markup {
 async fn exchange(visit: Visit, Path(id): Path<String>) -> Result<Page, PageError> {
     let list: List<Event> =
         visit.get(&format!("/audit?exchange={}&requests=true&limit=1", segment(&id))).await?;
-    let event = list.items.first().ok_or_else(PageError::no_page)?;
+    let event = list.items.first().ok_or_else(|| {
+        PageError::missing(Listing::TRAFFIC, format!("the audit log has no request `{id:.64}`"))
+    })?;
     let now = explained(&visit, event).await;
     let content = html! {
         p.crumb { a href="/traffic" { "Traffic" } }
         (head(
             html! { span.method { (event.method.as_deref().unwrap_or_default()) } " " (place(event)) },
-            Some(html! { (ago(event.time)) " by " (event.agent.as_deref().unwrap_or("an unknown agent")) }),
+            Some(html! { (ago(event.time)) " by " (sender(event)) }),
             html! {
                 @if let (Outcome::Refused, Some(target), true) = (event.outcome, &event.target, visit.is_admin()) {
                     a.button.first href=(allow(event, target)) { "Allow…" }
@@ -166,7 +178,7 @@ async fn exchange(visit: Visit, Path(id): Path<String>) -> Result<Page, PageErro
                 @match &now {
                     Some(Ok(now)) => (decided(now)),
                     Some(Err(why)) => p.muted { (sentence(why)) },
-                    None => p.muted { "The record has no agent or no host, so it cannot be explained." },
+                    None => p.muted { "No agent sent it, or it has no host: it cannot be explained." },
                 }
             } }
         }
@@ -198,7 +210,7 @@ async fn explained(visit: &Visit, event: &Event) -> Option<Result<Explanation, S
     };
     Some(match visit.explain(&ask).await {
         Ok(explanation) => Ok(explanation),
-        Err(PageError::Refused(_, error)) => Err(error.message),
+        Err(PageError::Refused(_, error) | PageError::Missing(_, error)) => Err(error.message),
         Err(PageError::SignIn(..)) => Err("the session has ended".to_owned()),
     })
 }
@@ -211,7 +223,8 @@ fn happened(event: &Event) -> Markup {
     };
     facts(&[
         ("Agent", link("agents", &event.agent)),
-        ("End user", text(&event.user)),
+        ("Sent by", event.by.is_some().then(|| html! { (sender(event)) })),
+        ("End user", text(&event.user).filter(|_| event.by.is_none())),
         ("Session", text(&event.session_label)),
         ("Host", text(&event.target)),
         ("Path", text(&event.path)),

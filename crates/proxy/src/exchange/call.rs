@@ -50,7 +50,7 @@ pub async fn run(
         }
     };
     let id = Some(exchange.record.exchange().to_owned());
-    exchange.record.set_owner(&connection.org);
+    exchange.record.set_actor(&connection.org);
     exchange.record.set_request(request.method(), None, Some(request.uri().path()));
     exchange.record.continue_trace(request.headers());
     // Separate upstream streams: those of the cores are for agents.

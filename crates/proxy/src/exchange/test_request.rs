@@ -151,7 +151,7 @@ async fn run_at_one_url(
         }
     };
     let exchange = Some(record.exchange().to_owned());
-    record.set_owner(&connection.org);
+    record.set_actor(&connection.org);
     record.set_request(&test.method, None, Some(test.uri.path()));
     let expected = test.expected.clone();
     let asked = ask(gateway, connection, test, trial, &mut record);
@@ -181,7 +181,7 @@ pub async fn fetch(
 ) -> Result<(u16, Bytes), TestError> {
     let begun = Record::begin(gateway).await;
     let mut record = begun.map_err(|refusal| fault(&refusal, None))?;
-    record.set_owner(&connection.org);
+    record.set_actor(&connection.org);
     record.set_request(&request.method, None, Some(request.uri.path()));
     let asked = ask(gateway, connection, request, None, &mut record);
     let asked = tokio::time::timeout(ANSWERED_WITHIN, asked);

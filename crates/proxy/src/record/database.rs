@@ -47,6 +47,7 @@ impl Record {
             session: owned(event.session),
             session_label: owned(event.session_label),
             user: owned(event.user),
+            by: owned(event.by),
             rule: owned(event.rule),
             connection: owned(event.connection),
             generation: event.generation,

@@ -194,7 +194,7 @@ impl ServiceExchange {
         let record = Record::begin(gateway).await;
         let record = record.map_err(|refusal| respond::refusal_info(&refusal, None))?;
         let mut exchange = Self { gateway: gateway.clone(), accepted: None, record };
-        exchange.record.set_owner(&connection.org);
+        exchange.record.set_actor(&connection.org);
         let permitted = gateway.rulebook.permit_database_test(connection);
         let permit = match permitted {
             Ok(permit) => Arc::new(permit),

@@ -48,15 +48,19 @@ pub struct Event<S = String> {
     pub agent: Option<S>,
     /// The id of the agent's token.
     pub token: Option<S>,
-    /// The id of the session that the agent acted in. Records of others lack this and the next two.
+    /// The id of the session that the agent acted in. Records of others lack this and the next one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<S>,
     /// The session's label.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_label: Option<S>,
-    /// The name of the session's end user.
+    /// The name of the session's end user; with `by`, of the user who sent the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<S>,
+    /// Who sent the request, if no agent did, as in the test of a connection: `operator`, `usr_…` or `gateway`. Other
+    /// records lack this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<S>,
     /// The rule that decided.
     pub rule: Option<S>,
     /// The connection whose credential was injected, or because of which the request was refused, by name.
@@ -126,6 +130,7 @@ impl<S: Default> Event<S> {
             session: None,
             session_label: None,
             user: None,
+            by: None,
             rule: None,
             connection: None,
             generation: None,
@@ -156,6 +161,12 @@ macro_rules! field {
 }
 
 impl<S: AsRef<str>> Event<S> {
+    /// The name of the agent, or of who sent the request if no agent did.
+    pub fn sender(&self) -> Option<&str> {
+        let person = self.by.as_ref().map(|by| self.user.as_ref().unwrap_or(by));
+        self.agent.as_ref().or(person).map(S::as_ref)
+    }
+
     /// Formats the entry. Written by hand because every exchange does it; a test compares it with serde's
     /// output.
     pub fn entry(&self) -> AuditEntry {
@@ -168,12 +179,13 @@ impl<S: AsRef<str>> Event<S> {
         text(&self.org, field!("org"), &mut entry);
         text(&self.agent, field!("agent"), &mut entry);
         text(&self.token, field!("token"), &mut entry);
-        let of_session = [
+        let of_some = [
             (field!("session"), &self.session),
             (field!("session_label"), &self.session_label),
             (field!("user"), &self.user),
+            (field!("by"), &self.by),
         ];
-        for (field, value) in of_session.into_iter().filter(|(_, value)| value.is_some()) {
+        for (field, value) in of_some.into_iter().filter(|(_, value)| value.is_some()) {
             text(value, field, &mut entry);
         }
         text(&self.rule, field!("rule"), &mut entry);
@@ -288,6 +300,8 @@ mod tests {
             org: text("org_1"),
             agent: text("ci"),
             token: text("tok_1"),
+            user: text("ann"),
+            by: text("usr_1"),
             rule: text("rul_1"),
             connection: text("a \u{e9} \u{7f}"),
             generation: Some(u64::MAX),

@@ -22,7 +22,7 @@ pub struct Filter {
     pub token: Option<String>,
     /// The id of the session.
     pub session: Option<String>,
-    /// The name of the session's end user, or of the user who made a change.
+    /// The name of the session's end user, or of the user who made a change or sent the request.
     pub user: Option<String>,
     /// The host, with or without a port, or `*.suffix`.
     pub host: Option<String>,

@@ -42,7 +42,9 @@ pub(super) async fn tested(visit: &Visit, asked: &PageQuery) -> Result<Option<Te
     };
     match visit.explain(&ask).await {
         Ok(now) => Ok(Some(Tested::Explained(Box::new(now)))),
-        Err(PageError::Refused(_, error)) => Ok(Some(Tested::Refused(error))),
+        Err(PageError::Refused(_, error) | PageError::Missing(_, error)) => {
+            Ok(Some(Tested::Refused(error)))
+        }
         Err(stop) => Err(stop),
     }
 }
