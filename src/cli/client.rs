@@ -33,6 +33,7 @@ use keyward_api::{Admin, SOCKET_NAME, audit_router, socket_router};
 use keyward_app::config::Config;
 use keyward_app::{Services, is_locked};
 use keyward_base::host::Host;
+use keyward_base::system_error;
 use keyward_state::observe::trail::Trail;
 use keyward_state::store::StoreError;
 use messages::{closed, decode, request, written};
@@ -435,6 +436,9 @@ async fn look(path: &Path) -> Result<SocketAnswer, Failure> {
             let message = format!("no permission to use {}", path.display());
             Err(Failure::new(Exit::Forbidden, message)
                 .hint("run this as the gateway's user, or choose another directory with --data"))
+        }
+        Err(error) if system_error::is_out_of_descriptors(&error) => {
+            Err(Failure::failed(&format!("cannot use {}", path.display()), &error))
         }
         // The file does not exist, is stale, or its path is too long for a socket.
         Err(_) => Ok(SocketAnswer::Closed),

@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::config::ListenAt;
+use keyward_base::system_error;
 use keyward_rules::provider::document::Problem;
 use keyward_state::store::StoreError;
 use keyward_state::store::postgres::PostgresError;
@@ -77,6 +78,9 @@ pub enum AppError {
 impl AppError {
     /// The remedy, if it is known.
     pub fn hint(&self) -> Option<String> {
+        if let Some(remedy) = system_error::cause(self).and_then(system_error::remedy) {
+            return Some(remedy.to_owned());
+        }
         match self {
             Self::Listen { key, source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
                 Some(format!(
@@ -142,4 +146,22 @@ pub(super) fn is_unanswered(error: &anyhow::Error) -> bool {
 
 pub(super) fn refused(problems: Vec<Problem>) -> AppError {
     AppError::Declared(problems.iter().map(ToString::to_string).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_without_a_free_descriptor_gets_no_hint_to_choose_another_address() {
+        let at = || ListenAt::Tcp(([127, 0, 0, 1], 8081).into());
+        let hint = |source| AppError::Listen { key: "listen.admin", at: at(), source }.hint();
+        let none_left = hint(rustix::io::Errno::MFILE.into()).unwrap_or_default();
+        assert!(
+            none_left.contains("ulimit -n") && !none_left.contains("listen.admin"),
+            "{none_left}"
+        );
+        let refused = hint(io::ErrorKind::PermissionDenied.into()).unwrap_or_default();
+        assert_eq!(refused, "choose another place in `listen.admin`");
+    }
 }
