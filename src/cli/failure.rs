@@ -2,6 +2,8 @@
 
 use std::error::Error;
 use std::fmt;
+use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 
 use http::StatusCode;
@@ -10,7 +12,7 @@ use serde::Serialize;
 use super::escape_controls::escape_controls;
 use keyward_api::wire::ErrorView;
 use keyward_app::config::ConfigError;
-use keyward_app::AppError;
+use keyward_app::{AppError, data_directory_remedy};
 use keyward_base::codes::Code;
 use keyward_base::system_error;
 use keyward_state::directory::DirectoryError;
@@ -108,6 +110,11 @@ impl Failure {
     pub(crate) fn failed(what: &str, cause: &(dyn Error + 'static)) -> Self {
         let hint = system_error::cause(cause).and_then(system_error::remedy).map(str::to_owned);
         Self { hint, ..Self::new(Exit::Failed, format!("{what}: {}", causes(cause))) }
+    }
+
+    /// The same for a file of the data directory that cannot be made or written.
+    pub(crate) fn in_data_directory(what: &str, data: &Path, cause: &io::Error) -> Self {
+        Self::failed(what, cause).hint(data_directory_remedy(data, cause))
     }
 
     /// Adds a remedy.

@@ -146,8 +146,8 @@ impl RunGateway {
         options.write(true).create(true).truncate(false);
         let file = not_through_a_link(&mut options).open(&path);
         let failed = |error: &io::Error| {
-            Failure::failed(&format!("cannot lock {}", path.display()), error)
-                .hint("choose another data directory with --data or KEYWARD_DATA")
+            let what = format!("cannot lock {}", path.display());
+            Failure::in_data_directory(&what, &self.data, error)
         };
         let file = file.map_err(|error| failed(&error))?;
         give(&self.data, &path);
@@ -162,10 +162,14 @@ impl RunGateway {
     async fn start(&self) -> Result<(), Failure> {
         let cannot = |error: io::Error| Failure::failed("cannot start a gateway", &error);
         let log = self.data.join(LOG);
+        let unwritten = |error: io::Error| {
+            let what = format!("cannot write {}", log.display());
+            Failure::in_data_directory(&what, &self.data, &error)
+        };
         let mut options = OpenOptions::new();
         options.append(true).create(true);
-        let file = not_through_a_link(&mut options).open(&log).map_err(cannot)?;
-        file.set_len(0).map_err(cannot)?;
+        let file = not_through_a_link(&mut options).open(&log).map_err(unwritten)?;
+        file.set_len(0).map_err(unwritten)?;
         give(&self.data, &log);
         let mut command = tokio::process::Command::new(std::env::current_exe().map_err(cannot)?);
         command.args(["serve", "--private", &self.at.to_string()]);
