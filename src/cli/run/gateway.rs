@@ -16,6 +16,7 @@ use super::folder::{give, not_through_a_link};
 use crate::cli::client::Client;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::identity::Identity;
+use crate::cli::own_program::own_program;
 use crate::cli::proxy_at::ProxyAt;
 use crate::cli::serve::READY;
 use crate::cli::settings::Global;
@@ -171,7 +172,7 @@ impl RunGateway {
         let file = not_through_a_link(&mut options).open(&log).map_err(unwritten)?;
         file.set_len(0).map_err(unwritten)?;
         give(&self.data, &log);
-        let mut command = tokio::process::Command::new(std::env::current_exe().map_err(cannot)?);
+        let mut command = tokio::process::Command::new(own_program()?);
         command.args(["serve", "--private", &self.at.to_string()]);
         command.arg("--data").arg(&self.data);
         if let Some(config) = &self.global.config {
