@@ -53,6 +53,27 @@ async fn an_imported_key_under_an_unknown_name_becomes_the_same_placeholder() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn lines_that_still_have_an_imported_key_are_named() {
+    let desk = Desk::new().await;
+    let key = &desk.canary.text;
+    let text = |value: &str| {
+        format!("# GITHUB_TOKEN={key}\nGITHUB_TOKEN={value}\nREMOTE=https://me:{key}@git.test/\n")
+    };
+    desk.file(".env", &text(key));
+    let output = desk.runs(&["import", "--yes", "--agent", "ci"]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{output:?}");
+    for line in [".env:1", ".env:3"] {
+        assert!(said.contains(&format!("\n{line} still has an imported key: ")), "{said}");
+    }
+    assert!(!said.contains(".env:2 still"), "{said}");
+    let shown = desk.json(&["agent", "show", "ci"]);
+    let placeholder =
+        shown["bindings"][0]["placeholders"]["token"].as_str().expect("a placeholder");
+    assert_eq!(desk.text(".env"), text(placeholder));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_placeholder_of_another_agent_is_imported_as_its_connection() {
     let desk = Desk::new().await;
     let key = desk.canary.text.clone();
