@@ -1,5 +1,7 @@
 //! `keyward run` around its program: exit codes, signals, environment, what is left behind.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 
 use rustix::process::Signal;
@@ -84,6 +86,20 @@ async fn a_file_of_the_run_that_cannot_be_made_is_named_with_a_remedy() {
     std::fs::remove_dir_all(&folder).expect("ours");
     std::fs::write(&folder, "").expect("ours");
     refused(&format!("error: cannot create a directory in {}: ", folder.display()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_inherited_value_that_is_not_utf8_is_named_and_the_program_runs() {
+    let (install, _origin) = install();
+    let mut run =
+        install.keyward(&["run", "--agent", "ci", "--", "sh", "-c", "echo $NODE_OPTIONS"]);
+    run.env("NODE_OPTIONS", OsStr::from_bytes(b"--title=caf\xe9"));
+    let output = run.output().expect("it runs");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && output.stdout.starts_with(b"--require="), "{output:?}");
+    let note =
+        "note: the program does not get the inherited value of NODE_OPTIONS, which is not UTF-8";
+    assert!(said.contains(note) && said.contains("hint: set NODE_OPTIONS in UTF-8"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
