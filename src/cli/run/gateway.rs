@@ -172,14 +172,18 @@ impl RunGateway {
         let file = not_through_a_link(&mut options).open(&log).map_err(unwritten)?;
         file.set_len(0).map_err(unwritten)?;
         give(&self.data, &log);
-        let mut command = tokio::process::Command::new(own_program()?);
+        let program = own_program()?;
+        let mut command = tokio::process::Command::new(&program);
         command.args(["serve", "--private", &self.at.to_string()]);
         command.arg("--data").arg(&self.data);
         if let Some(config) = &self.global.config {
             command.arg("--config").arg(config);
         }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(file);
-        let mut child = command.spawn().map_err(cannot)?;
+        let mut child = command.spawn().map_err(|error| {
+            let what = format!("cannot start a gateway: cannot execute {}", program.display());
+            Failure::failed(&what, &error)
+        })?;
         let mut said = String::new();
         if let Some(mut stdout) = child.stdout.take() {
             let mut ready = vec![0; READY.len()];
