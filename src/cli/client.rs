@@ -33,6 +33,7 @@ use keyward_api::{Admin, SOCKET_NAME, audit_router, socket_router};
 use keyward_app::config::Config;
 use keyward_app::{Services, is_locked};
 use keyward_base::host::Host;
+use keyward_base::system_error;
 use keyward_state::observe::trail::Trail;
 use keyward_state::store::StoreError;
 use messages::{closed, decode, request, written};
@@ -44,6 +45,9 @@ pub(crate) use remote::Remote;
 /// commands hold it while they run.
 const START_PATIENCE: Duration = Duration::from_secs(5);
 const START_POLL: Duration = Duration::from_millis(100);
+
+/// How long a gateway may take for an answer from memory. It is longer than a connection to another machine may take.
+const PROMPT_WITHIN: Duration = Duration::from_secs(20);
 
 /// RFC 3986 §2.3: unreserved characters of a path segment.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -235,7 +239,7 @@ impl Client {
     /// When the gateway refuses the request, or its answer cannot be read.
     pub(crate) async fn read_status(&self) -> Result<Option<Status>, Failure> {
         match self.via {
-            Via::Socket(_) | Via::Remote(_) => self.get("/api/v1/status").await.map(Some),
+            Via::Socket(_) | Via::Remote(_) => self.get_promptly("/api/v1/status").await.map(Some),
             Via::InProcess(_) | Via::NoInstallation(..) => Ok(None),
         }
     }
@@ -256,6 +260,20 @@ impl Client {
     /// GET of one resource.
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
         decode(&self.call(Method::GET, path, Body::empty()).await?)
+    }
+
+    /// GET of what a gateway has in memory.
+    ///
+    /// # Errors
+    /// Exit code 3 also when no answer comes in time.
+    pub(crate) async fn get_promptly<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        let answer = tokio::time::timeout(PROMPT_WITHIN, self.get(path)).await;
+        answer.unwrap_or_else(|_| {
+            let seconds = PROMPT_WITHIN.as_secs();
+            let message = format!("the gateway gave no answer within {seconds} s");
+            Err(Failure::new(Exit::Unreachable, message)
+                .hint("its process is stopped or overloaded: see its log, or restart it"))
+        })
     }
 
     /// GET of a text.
@@ -436,6 +454,9 @@ async fn look(path: &Path) -> Result<SocketAnswer, Failure> {
             Err(Failure::new(Exit::Forbidden, message)
                 .hint("run this as the gateway's user, or choose another directory with --data"))
         }
+        Err(error) if system_error::is_out_of_descriptors(&error) => {
+            Err(Failure::failed(&format!("cannot use {}", path.display()), &error))
+        }
         // The file does not exist, is stale, or its path is too long for a socket.
         Err(_) => Ok(SocketAnswer::Closed),
     }
@@ -457,6 +478,19 @@ fn unreachable(path: &Path) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Its process is stopped: the system still accepts connections to its socket.
+    #[tokio::test(start_paused = true)]
+    async fn a_gateway_that_gives_no_answer_is_reported_as_not_reached() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(SOCKET_NAME);
+        let _listener = tokio::net::UnixListener::bind(&path).unwrap();
+        let client = Client { via: Via::Socket(path), identity: Identity::default() };
+        let failure = client.read_status().await.unwrap_err();
+        assert_eq!(failure.exit(), Exit::Unreachable);
+        assert_eq!(failure.message(), "the gateway gave no answer within 20 s");
+        assert!(failure.advice().is_some_and(|hint| hint.contains("see its log")));
+    }
 
     #[test]
     fn a_path_segment_is_percent_encoded() {

@@ -127,9 +127,10 @@ impl Args {
         let given =
             written.and_then(|()| data.map_or(Ok(()), |data| chown_tree_to_owner_of(data, folder)));
         given.map_err(|error| {
-            let failure =
-                Failure::failed(&format!("cannot write into {}", folder.display()), &error);
-            match data.and_then(|data| foreign(data, folder)) {
+            let what = format!("cannot write into {}", folder.display());
+            let Some(data) = data else { return Failure::failed(&what, &error) };
+            let failure = Failure::in_data_directory(&what, data, &error);
+            match foreign(data, folder) {
                 Some(hint) => failure.hint(hint),
                 None => failure,
             }

@@ -2,6 +2,8 @@
 
 use std::error::Error;
 use std::fmt;
+use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 
 use http::StatusCode;
@@ -9,9 +11,10 @@ use serde::Serialize;
 
 use super::escape_controls::escape_controls;
 use keyward_api::wire::ErrorView;
-use keyward_app::AppError;
 use keyward_app::config::ConfigError;
+use keyward_app::{AppError, data_directory_remedy};
 use keyward_base::codes::Code;
+use keyward_base::system_error;
 use keyward_state::directory::DirectoryError;
 use keyward_state::store::StoreError;
 use keyward_state::store::postgres::PostgresError;
@@ -104,8 +107,14 @@ impl Failure {
     }
 
     /// `what` and its causes.
-    pub(crate) fn failed(what: &str, cause: &dyn Error) -> Self {
-        Self::new(Exit::Failed, format!("{what}: {}", causes(cause)))
+    pub(crate) fn failed(what: &str, cause: &(dyn Error + 'static)) -> Self {
+        let hint = system_error::cause(cause).and_then(system_error::remedy).map(str::to_owned);
+        Self { hint, ..Self::new(Exit::Failed, format!("{what}: {}", causes(cause))) }
+    }
+
+    /// The same for a file of the data directory that cannot be made or written.
+    pub(crate) fn in_data_directory(what: &str, data: &Path, cause: &io::Error) -> Self {
+        Self::failed(what, cause).hint(data_directory_remedy(data, cause))
     }
 
     /// Adds a remedy.
@@ -252,7 +261,8 @@ fn remedy(error: &(dyn Error + 'static)) -> Option<String> {
     let of_store = || error.downcast_ref().and_then(StoreError::hint).map(str::to_owned);
     let of_directory = || error.downcast_ref().and_then(DirectoryError::hint).map(str::to_owned);
     let of_database = || error.downcast_ref().and_then(PostgresError::hint).map(str::to_owned);
-    of_app.or_else(of_store).or_else(of_directory).or_else(of_database)
+    let of_system = || error.downcast_ref().and_then(system_error::remedy).map(str::to_owned);
+    of_app.or_else(of_store).or_else(of_directory).or_else(of_database).or_else(of_system)
 }
 
 /// Whether a message needs its field's name in front.

@@ -35,7 +35,7 @@ pub(crate) async fn run(global: &Global) -> Result<(), Failure> {
         });
     }
     let health = match Client::running(global).await {
-        Ok(client) => client.get("/readyz").await?,
+        Ok(client) => client.get_promptly("/readyz").await?,
         Err(failure) if failure.exit() == Exit::Unreachable => {
             return Err(stopped(global).await.unwrap_or(failure));
         }

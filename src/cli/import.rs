@@ -15,7 +15,7 @@ mod report;
 mod source;
 mod vaults;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde::Serialize;
@@ -24,7 +24,7 @@ use self::candidate::{ImportCandidate, SourceContent};
 use self::files::{File, replace};
 use self::held::held_placeholders;
 use self::known::{Existing, Relation, relations};
-use self::recognise::{FoundAccount, RecognisedKeys, recognise};
+use self::recognise::{FoundAccount, FoundField, RecognisedKeys, recognise};
 use self::report::{AccountReport, AccountResult, FoundAs, ImportReport, Skipped};
 use self::source::{ImportPlace, SOURCES};
 use super::client::{Client, segment};
@@ -233,6 +233,7 @@ impl Args {
             skipped,
             replaced: Vec::new(),
             switched: Vec::new(),
+            left: Vec::new(),
             has_placeholders: candidates.iter().any(ImportCandidate::has_placeholder),
         };
         Ok(Findings { candidates, accounts, relations, files, report })
@@ -292,12 +293,16 @@ impl Args {
         if self.keep_values {
             return Ok(());
         }
+        let keys = keys_of(&findings.accounts, &placeholders);
         let mut done = Ok(());
         for file in &findings.files {
             let Some(text) = file.with(&placeholders, &findings.candidates) else { continue };
             let has_keys = file.has_keys(&placeholders, &findings.candidates);
             match replace(&file.path, &file.text, &text, has_keys) {
-                Ok(()) => findings.report.add_file(file.name(), has_keys),
+                Ok(()) => {
+                    findings.report.add_file(file.name(), has_keys);
+                    findings.report.left.extend(file.lines_with(&text, &keys));
+                }
                 // The other files still get their placeholders.
                 Err(failure) => done = done.and(Err(failure)),
             }
@@ -439,6 +444,17 @@ fn remedy(outcome: TestOutcome, account: &FoundAccount) -> Option<&'static str> 
         }
         _ => None,
     }
+}
+
+/// The keys that have placeholders now.
+fn keys_of<'a>(
+    accounts: &'a [FoundAccount],
+    placeholders: &BTreeMap<usize, String>,
+) -> BTreeSet<&'a str> {
+    let has_placeholder =
+        |field: &&FoundField| field.at.iter().any(|at| placeholders.contains_key(at));
+    let fields = accounts.iter().flat_map(|account| account.fields.values());
+    fields.filter(has_placeholder).filter_map(FoundField::key).collect()
 }
 
 /// The placeholder of each candidate of the account.

@@ -41,6 +41,7 @@ mod key;
 mod login;
 mod org;
 mod output;
+mod own_program;
 mod ownership;
 mod personal;
 mod plan;

@@ -26,7 +26,15 @@ pub(crate) fn print_on(text: &str) -> Result<bool, Failure> {
 /// Prints bytes to standard output. Returns whether the pipe is still open.
 pub(crate) fn print_bytes(bytes: &[u8]) -> Result<bool, Failure> {
     let mut out = io::stdout().lock();
-    match out.write_all(bytes).and_then(|()| out.flush()) {
+    written(out.write_all(bytes).and_then(|()| out.flush()))
+}
+
+/// Whether the pipe is still open after a write to standard output.
+///
+/// # Errors
+/// When the write failed for another reason than a closed pipe.
+pub(crate) fn written(result: io::Result<()>) -> Result<bool, Failure> {
+    match result {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
         Err(error) => Err(Failure::failed("cannot write to standard output", &error)),

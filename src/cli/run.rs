@@ -106,7 +106,8 @@ impl Args {
         let mut made = facts.environment(entrance, &paths, &inherited);
         databases::add(&mut made, facts, lease.token(), &gateway).await?;
         made.files.write(folder.path()).map_err(|error| {
-            Failure::failed(&format!("cannot write into {}", folder.path().display()), &error)
+            let what = format!("cannot write into {}", folder.path().display());
+            Failure::in_data_directory(&what, &gateway.data, &error)
         })?;
         if !self.quiet {
             made.notes.iter().for_each(|note| output::note(note));

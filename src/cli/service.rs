@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::failure::{Exit, Failure};
 use super::output;
+use super::own_program::own_program;
 use super::settings::Global;
 use unit::{LABEL, property_list, system_unit, user_unit};
 
@@ -335,9 +336,7 @@ fn uninstall(global: &Global, service: &ServiceFile) -> Result<(), Failure> {
 impl ServiceFile {
     /// The command of the gateway.
     fn start(&self, global: &Global) -> Result<GatewayCommand, Failure> {
-        let program = std::env::current_exe().map_err(|error| {
-            Failure::failed("cannot find this program's file", &error).hint("mount /proc")
-        })?;
+        let program = own_program()?;
         let given = |given: &Option<PathBuf>, name: &str| {
             let path = given.clone().or_else(|| variable(name));
             path.map(|path| std::path::absolute(&path).unwrap_or(path))

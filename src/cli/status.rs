@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::client::Client;
-use super::failure::Failure;
+use super::failure::{Exit, Failure};
 use super::settings::{self, Global};
 use super::table::{Table, TableCell, TableLayout, fields, relative};
 use super::{connection, output};
@@ -36,6 +36,8 @@ pub(crate) async fn run(global: &Global) -> Result<(), Failure> {
     let client = Client::open(global).await?;
     let (gateway, unread) = match client.read_status().await {
         Ok(gateway) => (gateway, None),
+        // Nothing else can be asked.
+        Err(failure) if failure.exit() == Exit::Unreachable => return Err(failure),
         Err(failure) => (None, Some(failure.message())),
     };
     let refusals = match &gateway {

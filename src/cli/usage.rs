@@ -1,10 +1,12 @@
 //! Wrong usage, as clap reports it: its exit code, and its text as a [`Failure`] for `--json`.
 
 use std::ffi::OsString;
+use std::io::Write;
 
 use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
 
 use super::failure::{Exit, Failure};
+use super::output;
 
 /// Options that people try for a key.
 const KEY_OPTIONS: [&str; 5] = ["--token", "--key", "--api-key", "--secret", "--password"];
@@ -29,9 +31,12 @@ pub(super) fn report(error: &Error, words: &[OsString]) -> std::process::ExitCod
             false => failure.report(true),
         };
     }
-    // A closed pipe is no reason to fail.
-    let _ = error.print();
-    std::process::ExitCode::from(exit)
+    let printed = error.print().and_then(|()| std::io::stdout().flush());
+    match output::written(printed) {
+        Err(failure) if !error.use_stderr() => failure.report(json),
+        // A closed stderr cannot report this error.
+        _ => std::process::ExitCode::from(exit),
+    }
 }
 
 /// Whether `--json` is given. What follows `--` belongs to the program of `run`.

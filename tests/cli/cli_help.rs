@@ -1,5 +1,7 @@
 //! What people read first: help, the version, and usage errors.
 
+use std::fs::File;
+
 use test_support::cli::Cli;
 
 /// The help of a command and of all below it, found as a person finds them: by reading.
@@ -40,6 +42,26 @@ fn help_and_version_touch_no_data_directory() {
     cli.run(&["--help"]).ok();
     assert!(cli.run(&["--version"]).ok().starts_with("keyward "));
     assert!(!cli.data().exists());
+}
+
+#[test]
+fn output_that_cannot_be_written_is_a_failure_and_a_closed_pipe_is_none() {
+    let cli = Cli::new();
+    for words in
+        [&["--help"][..], &["--version"], &["agent", "--help"], &["help"], &["agent", "list"]]
+    {
+        let full = File::options().write(true).open("/dev/full").expect("a device");
+        let ran = cli.command(words).stdout(full).output().expect("it runs");
+        let said = String::from_utf8_lossy(&ran.stderr);
+        assert_eq!(ran.status.code(), Some(1), "{words:?}: {said}");
+        assert!(said.contains("error: cannot write to standard output: "), "{words:?}: {said}");
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let ran = cli.command(words).stdout(writer).output().expect("it runs");
+        let said = String::from_utf8_lossy(&ran.stderr);
+        assert_eq!(ran.status.code(), Some(0), "{words:?}: {said}");
+        assert!(!said.contains("error: "), "{words:?}: {said}");
+    }
 }
 
 #[test]

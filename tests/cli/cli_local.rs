@@ -427,3 +427,26 @@ fn assigning_an_agent_prints_a_note_that_its_tokens_stay_valid() {
     }
     assert_eq!(cli.run(&assigns).err, "");
 }
+
+/// It was told to look at its disk.
+#[test]
+fn a_command_that_may_open_too_few_files_gets_a_hint_to_raise_the_limit() {
+    let cli = Cli::new();
+    cli.run(&["agent", "add", "one"]).ok();
+    let mut refused = 0;
+    for most in 9..=14 {
+        let list = cli.command(&["agent", "list"]);
+        let mut limited = std::process::Command::new("sh");
+        limited.args(["-c", "ulimit -n $0; exec \"$@\"", &most.to_string()]);
+        let output = limited.arg(list.get_program()).args(list.get_args()).output();
+        let output = output.expect("it runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        if said.contains("Too many open files") {
+            refused += 1;
+            let hint = "\nhint: let this process open more files: raise `ulimit -n`";
+            assert!(said.contains(hint) && !said.contains("disk"), "{most}: {said}");
+        }
+    }
+    assert!(refused > 0, "too few files stop it");
+    assert!(cli.run(&["agent", "list"]).ok().contains("one"), "the store is as it was");
+}

@@ -494,6 +494,6 @@ async fn a_store_that_cannot_be_locked_gets_no_hint_to_restore_a_backup() {
     std::os::unix::fs::symlink("/proc/version", &pid).expect("ours");
     let told = Told::by(&install, &[]);
     let (message, hint) = told.failed("store");
-    assert!(message.starts_with("store could not lock its directory: "), "{message}");
+    assert!(message.contains("/store: store could not lock its directory: "), "{message}");
     assert!(!hint.contains("backup"), "{hint}");
 }

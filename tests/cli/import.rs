@@ -15,6 +15,8 @@ use test_support::*;
 
 const GITHUB: &str = "api.github.com";
 const STRIPE: &str = "api.stripe.com";
+/// Its keys have no known beginning.
+const MISTRAL: &str = "api.mistral.ai";
 /// Where a login of Codex is renewed.
 const OPENAI: &str = "auth.openai.com";
 /// What the service does not accept.
@@ -28,7 +30,7 @@ struct Desk {
 
 impl Desk {
     async fn new() -> Self {
-        let names = [GITHUB, STRIPE, OPENAI];
+        let names = [GITHUB, STRIPE, MISTRAL, OPENAI];
         let origin = Origin::answering_as(&names, |message| {
             match message.head.one("authorization").is_some_and(|it| it.contains(REVOKED)) {
                 true => "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n".to_owned(),

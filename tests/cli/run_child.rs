@@ -1,5 +1,7 @@
 //! `keyward run` around its program: exit codes, signals, environment, what is left behind.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 
 use rustix::process::Signal;
@@ -60,6 +62,44 @@ async fn an_invalid_configuration_is_reported_and_no_program_is_run() {
     let output = install.keyward(&["run", "--", "echo", "ran"]).output().expect("it runs");
     assert_eq!(output.status.code(), Some(125));
     assert!(output.stdout.is_empty() && output.stderr.starts_with(b"error: "), "{output:?}");
+}
+
+/// A directory and a file at the places of the run's own files, which also root cannot write.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_of_the_run_that_cannot_be_made_is_named_with_a_remedy() {
+    let (install, _origin) = install();
+    let data = install.data();
+    assert_eq!(install.script("exit 0").code(), Some(0), "it makes the data directory");
+    install.until("the gateway is gone", || !install.is_served());
+    let (log, folder) = (data.join("private-gateway.log"), data.join("run"));
+    let refused = |says: &str| {
+        let output = install.keyward(&["run", "--", "echo", "ran"]).output().expect("it runs");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(125), "{said}");
+        assert!(said.contains(says) && output.stdout.is_empty(), "{output:?}");
+        assert!(said.contains("\nhint: choose another data directory with --data"), "{said}");
+    };
+    std::fs::remove_file(&log).expect("ours");
+    std::fs::create_dir(&log).expect("ours");
+    refused(&format!("error: cannot write {}: ", log.display()));
+    std::fs::remove_dir(&log).expect("ours");
+    std::fs::remove_dir_all(&folder).expect("ours");
+    std::fs::write(&folder, "").expect("ours");
+    refused(&format!("error: cannot create a directory in {}: ", folder.display()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_inherited_value_that_is_not_utf8_is_named_and_the_program_runs() {
+    let (install, _origin) = install();
+    let mut run =
+        install.keyward(&["run", "--agent", "ci", "--", "sh", "-c", "echo $NODE_OPTIONS"]);
+    run.env("NODE_OPTIONS", OsStr::from_bytes(b"--title=caf\xe9"));
+    let output = run.output().expect("it runs");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && output.stdout.starts_with(b"--require="), "{output:?}");
+    let note =
+        "note: the program does not get the inherited value of NODE_OPTIONS, which is not UTF-8";
+    assert!(said.contains(note) && said.contains("hint: set NODE_OPTIONS in UTF-8"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

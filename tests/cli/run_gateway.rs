@@ -1,6 +1,7 @@
 //! The private gateway: started where none runs, shared, and gone with the last run.
 
-use test_support::install::Install;
+use test_support::install::{Install, Ran};
+use test_support::process::built;
 use test_support::*;
 
 const SCRIPT: &str = "echo \"$HTTPS_PROXY\"; while read line; do :; done";
@@ -12,6 +13,22 @@ fn address(url: &str) -> &str {
 fn install() -> (Install, Origin) {
     let origin = Origin::saying("fine");
     (Install::new(&Plan::api_key(), &origin), origin)
+}
+
+/// Kills the gateway, as a crash would end it.
+fn kill_gateway(install: &Install) {
+    let pid = std::fs::read_to_string(install.data().join("store/pid")).expect("its owner");
+    let pid = pid.trim().parse().ok().and_then(rustix::process::Pid::from_raw);
+    let pid = pid.expect("a process id");
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("ours");
+}
+
+/// Waits for a gateway at the address of the proxy's URL.
+fn serves_again(install: &Install, url: &str) {
+    let proxy: std::net::SocketAddr = address(url).parse().expect("an address");
+    install.until("it listens again", || {
+        install.is_served() && std::net::TcpStream::connect(proxy).is_ok()
+    });
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -72,16 +89,36 @@ async fn a_killed_gateway_of_a_run_is_started_again_at_the_same_address() {
     let (install, _origin) = install();
     let mut ran = install.script(SCRIPT);
     let url = ran.line();
-    let pid = std::fs::read_to_string(install.data().join("store/pid")).expect("its owner");
-    let pid = pid.trim().parse().ok().and_then(rustix::process::Pid::from_raw);
-    let pid = pid.expect("a process id");
-    rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("ours");
-    let proxy: std::net::SocketAddr = address(&url).parse().expect("an address");
-    install.until("it listens again", || {
-        install.is_served() && std::net::TcpStream::connect(proxy).is_ok()
-    });
+    kill_gateway(&install);
+    serves_again(&install, &url);
     drop(ran.stdin.take());
     assert_eq!(ran.code(), Some(0));
+    install.until("it is gone", || !install.is_served());
+}
+
+/// A package manager replaces the file of the running program. The run lost its gateway for good.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_gateway_of_a_run_is_started_again_after_an_upgrade_of_the_program() {
+    let (install, _origin) = install();
+    let program = install.folder().join("keyward");
+    let put = || {
+        let linked = std::fs::hard_link(built(), &program);
+        // The folder may be on another disk.
+        linked.or_else(|_| std::fs::copy(built(), &program).map(drop)).expect("a file");
+    };
+    put();
+    let run = install.keyward(&["run", "--agent", "ci", "--", "sh", "-c", SCRIPT]);
+    let mut command = std::process::Command::new(&program);
+    command.args(run.get_args()).current_dir(install.folder()).env_clear();
+    command.envs(run.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let mut ran = Ran::start(command);
+    let url = ran.line();
+    std::fs::remove_file(&program).expect("ours");
+    put();
+    kill_gateway(&install);
+    serves_again(&install, &url);
+    drop(ran.stdin.take());
+    assert_eq!(ran.code(), Some(0), "{}", ran.said());
     install.until("it is gone", || !install.is_served());
 }
 

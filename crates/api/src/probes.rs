@@ -75,7 +75,7 @@ async fn hold(
 
 fn cannot_tell() -> ApiError {
     ApiError::refused("the gateway cannot determine the program of a stream")
-        .hint("run the gateway on Linux, outside of a container of its own")
+        .hint("run the gateway on Linux with /proc, outside of a container of its own")
 }
 
 fn too_many() -> ApiError {

@@ -1,10 +1,12 @@
 //! [`AppError`]: failures of a start that a person can correct, with a hint. Other errors are passed on
 //! unchanged.
 
+use std::error::Error;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::config::ListenAt;
+use keyward_base::system_error;
 use keyward_rules::provider::document::Problem;
 use keyward_state::store::StoreError;
 use keyward_state::store::postgres::PostgresError;
@@ -12,6 +14,8 @@ use keyward_state::store::postgres::PostgresError;
 /// What a person does without the master key of a store.
 pub const KEY_LOST_HINT: &str =
     "put the key back, or give it in `master_key`; or restore a backup: `keyward restore FILE`";
+
+const OTHER_DIRECTORY: &str = "choose another data directory with --data or KEYWARD_DATA";
 
 /// Why a gateway does not start.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +40,9 @@ pub enum AppError {
         path: PathBuf,
         source: io::Error,
     },
+    /// A file of the data directory cannot be made.
+    #[error("{source}")]
+    DataFile { directory: PathBuf, source: Box<dyn Error + Send + Sync> },
     /// The data directory belongs to another user.
     #[error("{0} belongs to another user")]
     OtherOwner(PathBuf),
@@ -75,8 +82,19 @@ pub enum AppError {
 }
 
 impl AppError {
+    /// A file of the data directory that cannot be made.
+    pub(super) fn data_file(
+        directory: &Path,
+        source: impl Into<Box<dyn Error + Send + Sync>>,
+    ) -> Self {
+        Self::DataFile { directory: directory.to_owned(), source: source.into() }
+    }
+
     /// The remedy, if it is known.
     pub fn hint(&self) -> Option<String> {
+        if let Some(remedy) = system_error::cause(self).and_then(system_error::remedy) {
+            return Some(remedy.to_owned());
+        }
         match self {
             Self::Listen { key, source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
                 Some(format!(
@@ -87,13 +105,12 @@ impl AppError {
             Self::Listen { key, .. } | Self::FileDirectory { key, .. } => {
                 Some(format!("choose another place in `{key}`"))
             }
-            Self::Directory { .. } | Self::NotClosed { .. } => {
-                Some("choose another data directory with --data or KEYWARD_DATA".to_owned())
+            Self::Directory { .. } | Self::NotClosed { .. } => Some(OTHER_DIRECTORY.to_owned()),
+            Self::DataFile { directory, source } => {
+                let cause = system_error::cause(source.as_ref());
+                cause.map(|cause| data_directory_remedy(directory, cause))
             }
-            Self::OtherOwner(_) => Some(
-                "run this as its user, or choose another data directory with --data or KEYWARD_DATA"
-                    .to_owned(),
-            ),
+            Self::OtherOwner(_) => Some(format!("run this as its user, or {OTHER_DIRECTORY}")),
             Self::KeyLost { config: Some(config), .. } => {
                 let config = config.display();
                 Some(format!("add `--config {config}`, as at the last start; or {KEY_LOST_HINT}"))
@@ -120,6 +137,22 @@ impl AppError {
     }
 }
 
+/// What a person does if a file in the data directory cannot be made or written.
+pub fn data_directory_remedy(directory: &Path, error: &io::Error) -> String {
+    use io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    let directory = directory.display();
+    match (system_error::remedy(error), error.kind()) {
+        (Some(remedy), _) => remedy.to_owned(),
+        (None, PermissionDenied | ReadOnlyFilesystem) => {
+            format!("make {directory} writable for this user, or {OTHER_DIRECTORY}")
+        }
+        (None, StorageFull | QuotaExceeded) => {
+            format!("make room on the disk of {directory}, or {OTHER_DIRECTORY}")
+        }
+        (None, _) => OTHER_DIRECTORY.to_owned(),
+    }
+}
+
 /// Whether another process has locked the store.
 pub fn is_locked(error: &anyhow::Error) -> bool {
     let mut causes = error.chain();
@@ -142,4 +175,41 @@ pub(super) fn is_unanswered(error: &anyhow::Error) -> bool {
 
 pub(super) fn refused(problems: Vec<Problem>) -> AppError {
     AppError::Declared(problems.iter().map(ToString::to_string).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use keyward_state::crypto::source::KeyError;
+
+    use super::*;
+
+    fn hint_of(kind: io::ErrorKind) -> String {
+        let path = PathBuf::from("/data/master.key");
+        let error = KeyError::Unwritable { path, source: kind.into() };
+        AppError::data_file(Path::new("/data"), error).hint().unwrap_or_default()
+    }
+
+    #[test]
+    fn the_hint_about_a_file_of_the_data_directory_names_the_directory_and_the_remedy() {
+        for kind in [io::ErrorKind::PermissionDenied, io::ErrorKind::ReadOnlyFilesystem] {
+            let wanted = format!("make /data writable for this user, or {OTHER_DIRECTORY}");
+            assert_eq!(hint_of(kind), wanted, "{kind}");
+        }
+        let full = hint_of(io::ErrorKind::StorageFull);
+        assert_eq!(full, format!("make room on the disk of /data, or {OTHER_DIRECTORY}"));
+        assert_eq!(hint_of(io::ErrorKind::IsADirectory), OTHER_DIRECTORY);
+    }
+
+    #[test]
+    fn a_listener_without_a_free_descriptor_gets_no_hint_to_choose_another_address() {
+        let at = || ListenAt::Tcp(([127, 0, 0, 1], 8081).into());
+        let hint = |source| AppError::Listen { key: "listen.admin", at: at(), source }.hint();
+        let none_left = hint(rustix::io::Errno::MFILE.into()).unwrap_or_default();
+        assert!(
+            none_left.contains("ulimit -n") && !none_left.contains("listen.admin"),
+            "{none_left}"
+        );
+        let refused = hint(io::ErrorKind::PermissionDenied.into()).unwrap_or_default();
+        assert_eq!(refused, "choose another place in `listen.admin`");
+    }
 }

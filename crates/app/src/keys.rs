@@ -64,14 +64,14 @@ pub(super) fn for_restore(config: &Config) -> anyhow::Result<Keyring> {
 }
 
 /// Creates the default file, unless another process has just done it. That one may have removed our draft.
-fn create(path: &Path) -> Result<(), KeyError> {
+fn create(path: &Path) -> Result<(), AppError> {
     match KeySource::create_file(path) {
         Ok(()) => {
             tracing::info!(path = %path.display(), "made a master key: back it up, apart from the store");
             Ok(())
         }
         Err(_) if path.exists() => Ok(()),
-        Err(error) => Err(error),
+        Err(error) => Err(AppError::data_file(path.parent().unwrap_or(path), error)),
     }
 }
 

@@ -72,7 +72,7 @@ use tokio::task::JoinSet;
 pub use self::restore::error::{RestoreError, Restored};
 pub use backups::written as written_backups;
 pub use data_path::DataPath;
-pub use error::{AppError, KEY_LOST_HINT, is_locked};
+pub use error::{AppError, KEY_LOST_HINT, data_directory_remedy, is_locked};
 pub use lazy_log::LazyLog;
 pub use plan::refused_plan;
 use public_url::admin_access;

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::error::{is_locked, is_unanswered};
+use super::error::{AppError, is_locked, is_unanswered};
 use super::hand_over::{HandOver, Predecessor, Sockets, Successor};
 use super::last_config;
 use super::services::OpenedServices;
@@ -56,7 +56,10 @@ pub(super) async fn admin_socket(
 ) -> anyhow::Result<AdminSocket> {
     let socket = match sockets.take(SOCKET_NAME) {
         Some(socket) => AdminSocket::from_predecessor(&config.data_dir, socket.into())?,
-        None => AdminSocket::bind(&config.data_dir).await?,
+        None => {
+            let bound = AdminSocket::bind(&config.data_dir).await;
+            bound.map_err(|error| AppError::data_file(&config.data_dir, error))?
+        }
     };
     sockets.give(SOCKET_NAME.to_owned(), &socket)?;
     Ok(socket.kept_when(sockets.handed_over.clone()))

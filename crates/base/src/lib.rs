@@ -28,6 +28,7 @@ pub mod secret;
 pub mod settings;
 pub mod shared_map;
 pub mod sign_in;
+pub mod system_error;
 pub mod threads;
 pub mod time;
 pub mod tokens;

@@ -3,11 +3,11 @@
 use std::io;
 
 use http::StatusCode;
-use rustix::io::Errno;
 
 use super::client::HandshakeError;
 use super::guard::IpClass;
 use keyward_base::host::{Host, Target};
+use keyward_base::system_error;
 
 /// Why dialling failed. No message contains an address, so each may be shown to an agent; the sources are for
 /// the log.
@@ -55,8 +55,7 @@ impl DialError {
         let (Self::Resolve { source, .. } | Self::Connect { source, .. }) = self else {
             return false;
         };
-        let none_left = [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error);
-        source.raw_os_error().is_some_and(|code| none_left.contains(&code))
+        system_error::is_out_of_descriptors(source)
     }
 
     /// Whether too many names were being looked up, or no thread could be started for it.

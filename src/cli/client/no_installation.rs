@@ -68,8 +68,8 @@ impl NoInstallation {
         let above = data.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
         rustix::fs::access(above, Access::WRITE_OK).map_err(|error| {
             let error = std::io::Error::from(error);
-            Failure::failed(&format!("cannot create the directory {}", data.display()), &error)
-                .hint("choose another data directory with --data or KEYWARD_DATA")
+            let what = format!("cannot create the directory {}", data.display());
+            Failure::in_data_directory(&what, above, &error)
         })
     }
 

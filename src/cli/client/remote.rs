@@ -234,7 +234,7 @@ impl fmt::Display for Remote {
     }
 }
 
-fn cannot_write(error: &dyn std::error::Error) -> Failure {
+fn cannot_write(error: &(dyn std::error::Error + 'static)) -> Failure {
     Failure::failed("cannot write the request", error)
 }
 

@@ -1,11 +1,14 @@
-//! Checks the data directory: it exists, belongs to this user, and is private.
+//! Checks the data directory: it exists, belongs to this user, is private, and can be written.
 
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use rustix::fs::{Access, access};
+
 use super::report::DoctorReport;
+use keyward_app::data_directory_remedy;
 
 const ID: &str = "data";
 
@@ -38,6 +41,10 @@ pub(super) fn check(data: &Path, report: &mut DoctorReport) -> bool {
             metadata.mode() & 0o7777
         );
         report.fail(ID, message, format!("run `chmod 700 {shown}`"));
+    } else if let Err(error) = access(data, Access::WRITE_OK | Access::EXEC_OK) {
+        let error = io::Error::from(error);
+        let message = format!("data directory {shown} cannot be written: {error}");
+        report.fail(ID, message, data_directory_remedy(data, &error));
     } else {
         let owned = match owner == own.as_raw() {
             true => "is private to this user".to_owned(),
@@ -66,6 +73,20 @@ mod tests {
         assert_eq!(hint, format!("run `chmod 700 {}`", dir.path().display()));
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
         assert!(check(dir.path(), &mut report));
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_written_is_a_failure_whose_hint_names_it() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o500)).unwrap();
+        // Root may write everywhere.
+        if rustix::process::geteuid().is_root() {
+            return;
+        }
+        let mut report = DoctorReport::default();
+        assert!(!check(dir.path(), &mut report) && report.failed());
+        let hint = report.checks[0].hint.clone().unwrap();
+        assert!(hint.starts_with(&format!("make {} writable", dir.path().display())), "{hint}");
     }
 
     #[test]

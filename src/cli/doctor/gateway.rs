@@ -41,6 +41,11 @@ pub(super) async fn check(
                 }
                 // An answer of this process, which `running` does not give.
                 Ok(None) => {}
+                // Nothing else can be asked.
+                Err(failure) if failure.exit() == Exit::Unreachable => {
+                    report.fail(ID, failure.message(), failure.advice().unwrap_or_default());
+                    return GatewayState::Absent;
+                }
                 Err(failure) => {
                     let why = failure.message();
                     let message = format!("a gateway runs, but its status cannot be read: {why}");

@@ -271,7 +271,9 @@ struct TemporaryFolder {
 impl TemporaryFolder {
     fn make() -> Result<Self, Failure> {
         let path = std::env::temp_dir().join(format!("keyward-doctor-{}", AgentId::random()));
-        Ok(Self { folder: Some(Folder::make(&path)?), path })
+        let folder = Folder::make(&path)
+            .map_err(|failure| failure.hint("name another folder for temporary files in TMPDIR"))?;
+        Ok(Self { folder: Some(folder), path })
     }
 
     fn path(&self) -> &Path {

@@ -46,7 +46,7 @@ pub(super) async fn check(
         return false;
     }
     match SledStore::open(path).await {
-        Err(error) => refused(&error, report),
+        Err(error) => refused(&error, path, report),
         Ok(store) => match keys {
             None => report.ok(ID, format!("store {shown} is free")),
             Some(keys) => {
@@ -84,7 +84,7 @@ async fn shared(
     }
 }
 
-fn refused(error: &StoreError, report: &mut DoctorReport) {
+fn refused(error: &StoreError, path: &Path, report: &mut DoctorReport) {
     match error {
         StoreError::Locked { pid } => {
             let hint = match pid {
@@ -102,7 +102,7 @@ fn refused(error: &StoreError, report: &mut DoctorReport) {
             let hint = error
                 .hint()
                 .unwrap_or("the files are intact as far as is known: correct the cause");
-            report.fail(ID, error.to_string(), hint);
+            report.fail(ID, format!("cannot use {}: {error}", path.display()), hint);
         }
         other => report.fail(ID, other.to_string(), "keep the files, and restore a backup"),
     }

@@ -11,6 +11,7 @@ use serde_json::json;
 
 use crate::cli::environment::{AgentEnvironment, table};
 use crate::cli::failure::Failure;
+use crate::cli::settings::quoted;
 
 /// The directory of the files in containers.
 pub(super) const MOUNTED: &str = "/etc/keyward";
@@ -75,9 +76,8 @@ impl EnvFormat {
         match self {
             Self::Docker => {
                 let network = if is_loopback(proxy) { " --network host" } else { "" };
-                Some(format!(
-                    "hint: docker run --env-file FILE --volume {folder}:{MOUNTED}:ro{network} …"
-                ))
+                let volume = quoted(&format!("{folder}:{MOUNTED}:ro"));
+                Some(format!("hint: docker run --env-file FILE --volume {volume}{network} …"))
             }
             Self::Compose => {
                 let service = match is_loopback(proxy) {
@@ -123,11 +123,12 @@ fn compose(printed: &Printed<'_>) -> String {
         text.push_str("    network_mode: host\n");
     }
     let volume = format!("{}:{MOUNTED}:ro", printed.folder.display());
-    let _ = writeln!(text, "    volumes: [{}]\n    environment:", yaml(&volume));
+    // A dollar sign is doubled, because compose expands variables.
+    let literal = |value: &str| yaml(&value.replace('$', "$$"));
+    let _ = writeln!(text, "    volumes: [{}]\n    environment:", literal(&volume));
     for (name, value) in &printed.made.variables {
-        // A dollar sign is doubled, because compose expands variables.
         let why = table::why(name).unwrap_or("for the provider's SDKs");
-        let _ = writeln!(text, "      {name}: {}  # {why}", yaml(&value.replace('$', "$$")));
+        let _ = writeln!(text, "      {name}: {}  # {why}", literal(value));
     }
     text
 }
@@ -260,6 +261,17 @@ mod tests {
             let hint = EnvFormat::K8s.hint(&printed).unwrap();
             assert!(hint.contains(&format!("the Secret {name}, ")), "{agent}: {hint}");
         }
+    }
+
+    #[test]
+    fn a_folder_with_blanks_quotes_and_dollar_signs_is_one_volume() {
+        let made = environment(&Inherited::default());
+        let folder = Path::new("/home/o'brien/a $x");
+        let printed = Printed { agent: "claude", proxy: "keyward:8080", folder, made: &made };
+        let hint = EnvFormat::Docker.hint(&printed).unwrap();
+        assert!(hint.contains(r" --volume '/home/o'\''brien/a $x:/etc/keyward:ro' "), "{hint}");
+        let compose = EnvFormat::Compose.print(&printed).unwrap();
+        assert!(compose.contains("/home/o'brien/a $$x:/etc/keyward:ro"), "{compose}");
     }
 
     #[test]

@@ -130,6 +130,8 @@ pub(crate) struct Inherited {
     git: InheritedEntries,
     /// Variables with placeholders of an earlier environment.
     placeholders: Vec<String>,
+    /// Variables whose values cannot be kept.
+    not_utf8: Vec<&'static str>,
 }
 
 /// A new environment.
@@ -229,7 +231,7 @@ impl EnvironmentFacts {
                 .collect(),
             removed,
             files: self.files(paths, inherited),
-            notes: placeholders.notes,
+            notes: placeholders.notes.into_iter().chain(inherited.notes()).collect(),
         }
     }
 
@@ -261,6 +263,7 @@ impl Inherited {
         let text = |name: &str| {
             variable(name).and_then(|value| value.into_string().ok()).unwrap_or_default()
         };
+        let is_utf8 = |name: &str| variable(name).is_none_or(|value| value.to_str().is_some());
         let path = |name: &str| variable(name).map(PathBuf::from);
         let file = |path: Option<PathBuf>| {
             let bytes = path.and_then(|path| std::fs::read(path).ok()).unwrap_or_default();
@@ -280,9 +283,24 @@ impl Inherited {
             node: without(&text("NODE_OPTIONS"), &shim),
             git: InheritedEntries::of(&text),
             placeholders: placeholders::inherited(&text),
+            not_utf8: TABLE
+                .iter()
+                .filter(|variable| variable.set_to.has_inherited() && !is_utf8(variable.name))
+                .map(|variable| variable.name)
+                .collect(),
             wgetrc: file(path("WGETRC").or_else(home)),
             apt: file(path("APT_CONFIG")),
         }
+    }
+
+    /// Notes about values that the client does not get.
+    fn notes(&self) -> impl Iterator<Item = String> {
+        self.not_utf8.iter().map(|name| {
+            format!(
+                "note: the program does not get the inherited value of {name}, which is not UTF-8\n\
+                 hint: set {name} in UTF-8"
+            )
+        })
     }
 }
 
@@ -347,6 +365,8 @@ fn java(proxy: &str, truststore: &str) -> String {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use std::os::unix::ffi::OsStringExt;
+
     use super::table::PLACEHOLDERS;
     use super::*;
     use keyward_rules::inject::placeholder::Placeholder;
@@ -426,6 +446,22 @@ pub(super) mod tests {
         assert_eq!(found["MAVEN_OPTS"], format!("-Xmx2g {MAVEN}"));
         assert_eq!(found["GRADLE_OPTS"], format!("-Xmx3g {GRADLE}"));
         assert_eq!(found["NODE_OPTIONS"], "--max-old-space-size=99 --require=/f/node-shim.cjs");
+    }
+
+    #[test]
+    fn an_inherited_value_that_is_not_utf8_is_named_in_a_note() {
+        let title = OsString::from_vec(b"--title=caf\xe9".to_vec());
+        let shell = [("NODE_OPTIONS", title.clone()), ("EDITOR", title)];
+        let inherited = Inherited::of(|name: &str| {
+            shell.iter().find(|(set, _)| *set == name).map(|(_, value)| value.clone())
+        });
+        let made = environment(&inherited);
+        let [note] = &made.notes[..] else { panic!("{:?}", made.notes) };
+        assert!(
+            note.starts_with("note: the program does not get the inherited value of NODE_OPTIONS")
+        );
+        assert_eq!(made.by_name()["NODE_OPTIONS"], "--require=/f/node-shim.cjs");
+        assert!(environment(&Inherited::default()).notes.is_empty());
     }
 
     /// What a client inherits in a shell with these variables.

@@ -31,6 +31,13 @@ pub(crate) enum SetTo {
     Node,
 }
 
+impl SetTo {
+    /// Whether the inherited value is a part of the new one.
+    pub(super) fn has_inherited(self) -> bool {
+        matches!(self, Self::NoProxy | Self::Java | Self::Maven | Self::Gradle | Self::Node)
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct EnvironmentVariable {
     pub(crate) name: &'static str,

@@ -1,6 +1,6 @@
 //! [`File`]: a file whose values become placeholders, and its backup.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::Metadata;
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -64,6 +64,13 @@ impl File {
             })
             .collect();
         (!places.is_empty()).then(|| dotenv::replaced(&self.text, &places))
+    }
+
+    /// The lines of its new text that have one of these keys.
+    pub(super) fn lines_with(&self, text: &str, keys: &BTreeSet<&str>) -> Vec<String> {
+        let has_key = |line: &str| keys.iter().any(|key| line.contains(key));
+        let lines = text.lines().enumerate().filter(|(_, line)| has_key(line));
+        lines.map(|(index, _)| format!("{}:{}", self.name(), index + 1)).collect()
     }
 
     /// Whether [`with`](Self::with) replaces keys, and not only placeholders of another agent.

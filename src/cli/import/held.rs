@@ -123,7 +123,10 @@ fn account_of(
     for it in placeholders {
         let value = Typed::from(it.text.to_owned());
         let field = fields.entry(it.field.to_owned());
-        field.or_insert_with(|| FoundField { value, at: Vec::new() }).at.push(it.at);
+        field
+            .or_insert_with(|| FoundField { value, is_secret: false, at: Vec::new() })
+            .at
+            .push(it.at);
     }
     let account = FoundAccount { provider, title, auth, group: String::new(), fields };
     let existing = Existing { id: binding.connection.to_string(), name: binding.name.clone() };

@@ -30,8 +30,17 @@ pub(super) struct FoundAccount {
 #[derive(Debug)]
 pub(super) struct FoundField {
     pub(super) value: Typed,
+    pub(super) is_secret: bool,
     /// The indexes of the candidates that have it.
     pub(super) at: Vec<usize>,
+}
+
+impl FoundField {
+    /// The value, if it is a secret. Others, and short ones, occur elsewhere by chance.
+    pub(super) fn key(&self) -> Option<&str> {
+        let value = self.value.text();
+        (self.is_secret && value.chars().count() >= BODY_CHARS_MIN).then_some(value)
+    }
 }
 
 impl FoundAccount {
@@ -48,6 +57,13 @@ impl FoundAccount {
     /// Whether a connection of the other account would be a second one of this account.
     fn is_same(&self, other: &Self) -> bool {
         self.provider == other.provider && self.auth == other.auth && self.texts().eq(other.texts())
+    }
+
+    /// The secret field that has the value of a variable of an unknown name.
+    fn field_with(&mut self, candidate: &ImportCandidate) -> Option<&mut FoundField> {
+        let is_plain = candidate.variable.is_some() && candidate.host.is_none();
+        let value = is_plain.then(|| candidate.value.text());
+        self.fields.values_mut().find(|field| value.is_some() && field.key() == value)
     }
 
     fn texts(&self) -> impl Iterator<Item = (&str, &str)> {
@@ -87,6 +103,7 @@ pub(super) fn recognise(
             }
         }
     }
+    let mut unknown = Vec::new();
     for at in free {
         let candidate = &candidates[at];
         match by_shape(candidate, providers).or_else(|| by_host(candidate, providers)) {
@@ -94,10 +111,18 @@ pub(super) fn recognise(
                 let fields = fields.into_iter().map(|(name, value)| (name, (at, value))).collect();
                 found.accounts.push(account(provider, auth, &candidate.group, fields));
             }
-            None => found.unknown.extend(remedy(candidate, providers).map(|text| (at, text))),
+            None => unknown.push(at),
         }
     }
     found.accounts = merged(found.accounts);
+    for at in unknown {
+        let candidate = &candidates[at];
+        match found.accounts.iter_mut().find_map(|account| account.field_with(candidate)) {
+            // An imported key stays nowhere in a file.
+            Some(field) => field.at.push(at),
+            None => found.unknown.extend(remedy(candidate, providers).map(|text| (at, text))),
+        }
+    }
     found
 }
 
@@ -302,15 +327,17 @@ fn account(
     group: &str,
     fields: BTreeMap<String, (usize, Typed)>,
 ) -> FoundAccount {
-    let fields = fields.into_iter();
+    let is_secret = |name: &str| auth.fields.iter().any(|it| it.name == name && it.secret);
+    let fields = fields.into_iter().map(|(name, (at, value))| {
+        let field = FoundField { value, is_secret: is_secret(&name), at: vec![at] };
+        (name, field)
+    });
     FoundAccount {
         provider: provider.id.clone(),
         title: provider.name.clone(),
         auth: auth.id.clone(),
         group: group.to_owned(),
-        fields: fields
-            .map(|(name, (at, value))| (name, FoundField { value, at: vec![at] }))
-            .collect(),
+        fields: fields.collect(),
     }
 }
 

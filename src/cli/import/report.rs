@@ -18,6 +18,8 @@ pub(super) struct ImportReport {
     pub(super) replaced: Vec<String>,
     /// Files that had placeholders of another agent only, likewise.
     pub(super) switched: Vec<String>,
+    /// Lines of these files that still have an imported key: in a comment, or within a longer value.
+    pub(super) left: Vec<String>,
     /// Whether placeholders were found.
     #[serde(skip)]
     pub(super) has_placeholders: bool,
@@ -164,6 +166,9 @@ impl ImportReport {
                     "\n{file} has placeholders now. {backup} has the keys: delete it when your programs work.\n"
                 ),
             };
+        }
+        for line in &self.left {
+            text += &format!("{line} still has an imported key: delete it there\n");
         }
         for file in &self.switched {
             text += &match is_dry {

@@ -28,7 +28,8 @@ impl Folder {
     pub(crate) fn make(data: &Path) -> Result<Self, Failure> {
         let all = data.join(FOLDERS);
         make(&all).map_err(|error| {
-            Failure::failed(&format!("cannot create a directory in {}", all.display()), &error)
+            let what = format!("cannot create a directory in {}", all.display());
+            Failure::in_data_directory(&what, data, &error)
         })
     }
 

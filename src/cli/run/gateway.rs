@@ -16,6 +16,7 @@ use super::folder::{give, not_through_a_link};
 use crate::cli::client::Client;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::identity::Identity;
+use crate::cli::own_program::own_program;
 use crate::cli::proxy_at::ProxyAt;
 use crate::cli::serve::READY;
 use crate::cli::settings::Global;
@@ -146,8 +147,8 @@ impl RunGateway {
         options.write(true).create(true).truncate(false);
         let file = not_through_a_link(&mut options).open(&path);
         let failed = |error: &io::Error| {
-            Failure::failed(&format!("cannot lock {}", path.display()), error)
-                .hint("choose another data directory with --data or KEYWARD_DATA")
+            let what = format!("cannot lock {}", path.display());
+            Failure::in_data_directory(&what, &self.data, error)
         };
         let file = file.map_err(|error| failed(&error))?;
         give(&self.data, &path);
@@ -162,19 +163,27 @@ impl RunGateway {
     async fn start(&self) -> Result<(), Failure> {
         let cannot = |error: io::Error| Failure::failed("cannot start a gateway", &error);
         let log = self.data.join(LOG);
+        let unwritten = |error: io::Error| {
+            let what = format!("cannot write {}", log.display());
+            Failure::in_data_directory(&what, &self.data, &error)
+        };
         let mut options = OpenOptions::new();
         options.append(true).create(true);
-        let file = not_through_a_link(&mut options).open(&log).map_err(cannot)?;
-        file.set_len(0).map_err(cannot)?;
+        let file = not_through_a_link(&mut options).open(&log).map_err(unwritten)?;
+        file.set_len(0).map_err(unwritten)?;
         give(&self.data, &log);
-        let mut command = tokio::process::Command::new(std::env::current_exe().map_err(cannot)?);
+        let program = own_program()?;
+        let mut command = tokio::process::Command::new(&program);
         command.args(["serve", "--private", &self.at.to_string()]);
         command.arg("--data").arg(&self.data);
         if let Some(config) = &self.global.config {
             command.arg("--config").arg(config);
         }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(file);
-        let mut child = command.spawn().map_err(cannot)?;
+        let mut child = command.spawn().map_err(|error| {
+            let what = format!("cannot start a gateway: cannot execute {}", program.display());
+            Failure::failed(&what, &error)
+        })?;
         let mut said = String::new();
         if let Some(mut stdout) = child.stdout.take() {
             let mut ready = vec![0; READY.len()];

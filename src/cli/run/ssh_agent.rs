@@ -44,7 +44,7 @@ impl SshAgent {
         token: &str,
     ) -> Result<Self, Failure> {
         let socket = folder.join(NAME);
-        let failed = |error: &dyn std::error::Error| {
+        let failed = |error: &(dyn std::error::Error + 'static)| {
             Failure::failed(
                 &format!("cannot make the SSH agent's socket {}", socket.display()),
                 error,

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Desk, GITHUB, first_account};
+use super::{Desk, GITHUB, MISTRAL, first_account};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_value_at_several_places_is_connected_once() {
@@ -27,6 +27,50 @@ async fn a_value_at_several_places_is_connected_once() {
     for file in [".env", "more.env"] {
         assert_eq!(desk.text(file), text(placeholder), "{file}");
     }
+}
+
+/// The file kept it in cleartext.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_imported_key_under_an_unknown_name_becomes_the_same_placeholder() {
+    let desk = Desk::new().await;
+    let key = desk.canary.text.replacen("ghp_", "", 1);
+    let text =
+        |value: &str| format!("MISTRAL_API_KEY={value}\nASSISTANT=\"{value}\"\nMODEL=large\n");
+    desk.file(".env", &text(&key));
+    desk.file("more.env", &format!("export MY_SECRET='{key}'\n"));
+    let done = desk.json(&["import", ".env", "more.env", "--yes", "--agent", "ci"]);
+    let places = [".env:1 MISTRAL_API_KEY", ".env:2 ASSISTANT", "more.env:1 MY_SECRET"];
+    assert_eq!(done["accounts"][0]["places"], json!(places), "{done}");
+    assert_eq!(done["skipped"], json!([]), "{done}");
+    let sent = desk.origin.only();
+    assert_eq!(sent.head.one("host"), Some(MISTRAL));
+    assert_eq!(sent.head.one("authorization"), Some(&*format!("Bearer {key}")));
+    let shown = desk.json(&["agent", "show", "ci"]);
+    let placeholders = shown["bindings"][0]["placeholders"].as_object().expect("placeholders");
+    let placeholder = placeholders.values().next().and_then(|it| it.as_str()).expect("one");
+    assert_eq!(desk.text(".env"), text(placeholder));
+    assert_eq!(desk.text("more.env"), format!("export MY_SECRET='{placeholder}'\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lines_that_still_have_an_imported_key_are_named() {
+    let desk = Desk::new().await;
+    let key = &desk.canary.text;
+    let text = |value: &str| {
+        format!("# GITHUB_TOKEN={key}\nGITHUB_TOKEN={value}\nREMOTE=https://me:{key}@git.test/\n")
+    };
+    desk.file(".env", &text(key));
+    let output = desk.runs(&["import", "--yes", "--agent", "ci"]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{output:?}");
+    for line in [".env:1", ".env:3"] {
+        assert!(said.contains(&format!("\n{line} still has an imported key: ")), "{said}");
+    }
+    assert!(!said.contains(".env:2 still"), "{said}");
+    let shown = desk.json(&["agent", "show", "ci"]);
+    let placeholder =
+        shown["bindings"][0]["placeholders"]["token"].as_str().expect("a placeholder");
+    assert_eq!(desk.text(".env"), text(placeholder));
 }
 
 #[tokio::test(flavor = "multi_thread")]

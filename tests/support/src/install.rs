@@ -146,7 +146,8 @@ impl Install {
 }
 
 impl Ran {
-    fn start(mut command: Command) -> Self {
+    /// Starts a command as a job of its own.
+    pub fn start(mut command: Command) -> Self {
         // Not of the terminal that the tests may run in: signals are then passed on.
         command.process_group(0);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use keyward_base::system_error;
 use keyward_rules::provider::document::Problem;
 
 /// Why there is no configuration.
@@ -38,7 +39,8 @@ impl ConfigError {
             Self::Unreadable { source, .. } if source.kind() == io::ErrorKind::IsADirectory => {
                 Some("name the file in it, such as keyward.yaml")
             }
-            _ => None,
+            Self::Unreadable { source, .. } => system_error::remedy(source),
+            Self::NoHome | Self::Problems(_) => None,
         }
     }
 

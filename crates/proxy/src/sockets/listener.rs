@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use parking_lot::Mutex;
-use rustix::io::Errno;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::watch;
 
@@ -381,12 +380,6 @@ fn is_of_our_user(stream: &UnixStream) -> bool {
 pub fn affects_one_socket(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
-}
-
-/// Whether the process or the system has no descriptor left (accept(2)).
-pub fn is_out_of_descriptors(error: &io::Error) -> bool {
-    let none_left = [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error);
-    error.raw_os_error().is_some_and(|code| none_left.contains(&code))
 }
 
 /// Sends the answer, and closes the socket. Never waits, because the socket's buffer is empty and the socket does not

@@ -25,14 +25,13 @@ use crate::server::h1::draining;
 use crate::session::AcceptedStream;
 use crate::session::pass_streams::PassStreams;
 use crate::session::revocation::{Revocation, closed};
-use crate::sockets::listener::{
-    Acceptor, Listener, NewSocket, affects_one_socket, is_out_of_descriptors,
-};
+use crate::sockets::listener::{Acceptor, Listener, NewSocket, affects_one_socket};
 use crate::sockets::probes::{Destination, Preface, hand_over};
 use crate::sockets::proxy_tls::ProxyTls;
 use crate::sockets::streams::{AgentStream, Socket};
 use crate::sockets::watchdog::Watchdog;
 use keyward_base::host::Scheme;
+use keyward_base::system_error::is_out_of_descriptors;
 
 /// The number of cores that accept from one listener. The system wakes all of them for every stream, so the other
 /// cores get streams handed over.

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::table::Table;
+use keyward_base::system_error;
 
 /// Maximum length of a key.
 pub const KEY_BYTES_MAX: usize = 512;
@@ -77,6 +78,9 @@ impl StoreError {
             Self::Conflict { .. } => Some("read it again and repeat the change"),
             Self::Io { source, .. } | Self::Unreached { source, .. } if is_of_disk(source) => {
                 Some("make sure that its disk has room and is writable for this user")
+            }
+            Self::Io { source, .. } | Self::Unreached { source, .. } => {
+                system_error::remedy(source)
             }
             _ => None,
         }

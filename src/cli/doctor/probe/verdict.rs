@@ -57,6 +57,11 @@ fn guess(hint: &str) -> String {
 
 /// Adds the checks of a program to the report.
 pub(super) fn judge(observed: &ProbeResult, report: &mut DoctorReport) {
+    if observed.watch.is_blind {
+        let message = "the program's processes were not watched, because /proc cannot be read: \
+                       connections past the proxy and lost variables are unknown";
+        report.warn("processes", message, "mount /proc, and run it again");
+    }
     let straight = past_the_proxy(observed, report);
     if observed.events.events.is_empty() {
         if !straight {
@@ -107,6 +112,7 @@ fn no_connection(observed: &ProbeResult, report: &mut DoctorReport) {
     let (here, away): (Vec<&SocketAddr>, Vec<_>) =
         observed.watch.straight.keys().partition(|to| to.ip().is_loopback());
     let saw = "saw no connection to the proxy";
+    let or_elsewhere = if observed.watch.is_blind { "" } else { " or elsewhere" };
     if advice.because.is_some() {
         return report.fail("proxy", format!("{saw}{}", advice.because()), advice.marked_hint());
     }
@@ -125,11 +131,11 @@ fn no_connection(observed: &ProbeResult, report: &mut DoctorReport) {
         return report.fail("proxy", saw, advice.marked_hint());
     }
     let Some(code @ 1..) = report.exit_code else {
-        return report.fail("proxy", format!("{saw} or elsewhere"), advice.marked_hint());
+        return report.fail("proxy", format!("{saw}{or_elsewhere}"), advice.marked_hint());
     };
     // The program may have failed before it connected.
     let failed = "it failed before it would connect: see its output";
-    let message = format!("{saw} or elsewhere; the program ended with exit code {code}");
+    let message = format!("{saw}{or_elsewhere}; the program ended with exit code {code}");
     match advice.evidence {
         Evidence::Word => {
             report.fail("proxy", message, format!("{}. Or {failed}", advice.marked_hint()))
@@ -460,6 +466,19 @@ mod tests {
         let found = judged(&observed("python3 app.py", vec![], &["140.82.112.3:443"]));
         let says = "`python3` connected directly to 140.82.112.3:443, not through the proxy";
         assert_eq!(found, [("direct", CheckStatus::Fail, says.to_owned())]);
+    }
+
+    #[test]
+    fn without_proc_the_report_names_what_is_unknown_and_denies_no_other_connection() {
+        let mut blind = observed("python3 app.py", vec![], &[]);
+        blind.watch = ProcessWatch::default();
+        blind.watch.is_blind = true;
+        let found = judged(&blind);
+        assert_eq!((found[0].0, found[0].1), ("processes", CheckStatus::Warn), "{found:?}");
+        assert!(found[0].2.contains("/proc cannot be read"), "{found:?}");
+        assert_eq!(found[1].2, "saw no connection to the proxy");
+        let failed = checks(&blind, 1).pop().map(|check| check.message).unwrap_or_default();
+        assert!(!failed.contains("elsewhere"), "{failed}");
     }
 
     #[test]

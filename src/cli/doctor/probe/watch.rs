@@ -54,6 +54,8 @@ pub(super) struct ProcessWatch {
     pub(super) straight: BTreeMap<SocketAddr, u32>,
     /// Whether a process sent a DNS query.
     pub(super) looked_up: bool,
+    /// Whether `/proc` cannot be read, so that no process is seen.
+    pub(super) is_blind: bool,
 }
 
 /// A process of the program.
@@ -78,7 +80,8 @@ impl ProcessWatch {
         let all = made.by_name();
         let given = WATCHED.iter().filter_map(|name| Some((*name, (*all.get(name)?).to_owned())));
         let own = processes::program(std::process::id());
-        Self { root, proxies, given: given.collect(), own, ..Self::default() }
+        let is_blind = own.is_none();
+        Self { root, proxies, given: given.collect(), own, is_blind, ..Self::default() }
     }
 
     /// Polls until dropped.
