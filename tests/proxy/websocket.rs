@@ -171,44 +171,6 @@ async fn a_101_to_another_protocol_is_502() {
     lab.finish().await;
 }
 
-/// RFC 6455 §4.1. What follows such a 101 need not be a WebSocket.
-#[tokio::test]
-async fn a_101_that_does_not_accept_the_agent_s_key_is_502_and_the_tunnel_goes_on() {
-    let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
-    let accept = "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
-    let unchanged = ("", "");
-    for (in_request, in_answer) in [
-        (unchanged, (accept, "Sec-WebSocket-Accept: S3pPLMBiTxaQ9kYGzzhZRbK+xOo=")),
-        (unchanged, (accept, "X-Own: yes")),
-        (unchanged, (accept, &*format!("{accept}\r\n{accept}"))),
-        ((key, "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=="), unchanged),
-        ((key, "X-Own: yes"), unchanged),
-        ((key, &*format!("{key}\r\n{key}")), unchanged),
-    ] {
-        let said = format!("{}bytes", SWITCHING.replace(in_answer.0, in_answer.1));
-        let origin =
-            Origin::answering(move |request: &Message| match request.head.has("upgrade") {
-                true => said.clone(),
-                false => ok("fine"),
-            });
-        let mut lab = Plan::api_key().start(origin).await;
-        let mut wire = lab.tunnel(HOST).await;
-        wire.send(request_text(&HANDSHAKE.replace(in_request.0, in_request.1), HOST)).await;
-        let answer = wire.answer("GET").await;
-        let code = answer.head.one("keyward-error");
-        assert_eq!((answer.head.status(), code), (502, Some("upstream_protocol")), "{answer:?}");
-        assert!(!answer.text().contains("bytes"), "{answer:?}");
-        assert!(lab.origin.arrival().await.head.has("upgrade"));
-        wire.send(request_text("GET /other", HOST)).await;
-        assert_eq!(wire.answer("GET").await.text(), "fine");
-        let records = lab.finish().await;
-        assert_eq!(
-            [&records[0]["status"], &records[0]["outcome"]],
-            [&502.into(), &"refused".into()]
-        );
-    }
-}
-
 #[tokio::test]
 async fn an_upgrade_to_a_protocol_other_than_websocket_is_not_forwarded() {
     for protocol in ["h2c", "TLS/1.2", "foo", "websocket, h2c"] {
