@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use tokio::sync::Notify;
 
+use test_support::http2::frames::*;
 use test_support::http2::{Ask, Client, Offer, Order, Reply};
 use test_support::*;
 
@@ -62,6 +63,17 @@ impl Tunnel {
                 wire.answer("POST").await
             }
             Self::Http2(client) => client.post(text, body).await,
+        }
+    }
+
+    /// The answer to a request without a body.
+    async fn ask(&mut self, method: &str) -> Message {
+        match self {
+            Self::Http1(wire) => {
+                wire.send(request_text(&format!("{method} /a"), HOST)).await;
+                wire.answer(method).await
+            }
+            Self::Http2(client) => client.open(&format!("{method} /a"), true).await.answer().await,
         }
     }
 }
@@ -305,4 +317,54 @@ async fn an_answer_cut_by_the_upstream_is_visible_and_audited_the_same_in_all_pr
         }
     })
     .await;
+}
+
+/// Answers each request with a head of this status that announces five bytes, and with DATA of `content`. Notes resets.
+fn ended_by_data(status: u16, content: &'static str) -> Origin {
+    Origin::framed(move |mut stream: Stream| async move {
+        stream.exactly(PREFACE.len()).await;
+        stream.send(frame(SETTINGS, 0, 0, &[])).await;
+        let head = block(&[(":status", &*status.to_string()), ("content-length", "5")]);
+        while let Some(got) = stream.frame().await {
+            match got.kind {
+                SETTINGS if got.flags & ACK == 0 => stream.send(frame(SETTINGS, ACK, 0, &[])).await,
+                HEADERS => {
+                    let mut answer = frame(HEADERS, END_HEADERS, got.stream, &head);
+                    answer.extend(frame(DATA, END_STREAM, got.stream, content.as_bytes()));
+                    stream.send(answer).await;
+                }
+                RST_STREAM => stream.note(Message::default()),
+                _ => {}
+            }
+        }
+    })
+}
+
+/// RFC 9112 §6.3: such an answer ends with its head, also if an upstream sends content with it.
+#[tokio::test]
+async fn an_answer_without_content_ends_with_its_head_whatever_frames_follow_it() {
+    for legs in [Legs(Agent::Http1, Offer::Http2), Legs(Agent::Http2, Offer::Http2)] {
+        for (method, status) in [("GET", 204), ("GET", 304), ("HEAD", 204), ("HEAD", 200)] {
+            for content in ["", "hello"] {
+                let lab = Plan::api_key().start(ended_by_data(status, content)).await;
+                let mut tunnel = legs.tunnel(&lab).await;
+                for _ in 0..2 {
+                    let answer = tunnel.ask(method).await;
+                    assert_eq!((answer.head.status(), &*answer.text()), (status, ""), "{legs:?}");
+                    let length = answer.head.one("content-length");
+                    assert!(length.is_none() || status != 204, "{method} {legs:?}");
+                    assert!(length == Some("5") || method != "HEAD" || status != 200);
+                }
+                assert_eq!(lab.origin.streams(), 1, "{method} {status} {content:?} {legs:?}");
+                assert!(!content.is_empty() || lab.origin.received().is_empty(), "it was reset");
+                for record in lab.finish().await {
+                    assert_eq!(record["outcome"], "completed", "{record}");
+                    assert_eq!(
+                        (&record["status"], &record["bytes_out"]),
+                        (&status.into(), &0.into())
+                    );
+                }
+            }
+        }
+    }
 }

@@ -302,3 +302,43 @@ async fn every_error_answer_of_the_gateway_has_nosniff() {
     }
     lab.finish().await;
 }
+
+/// RFC 6455 §4.1. What follows such a 101 need not be a WebSocket.
+#[tokio::test]
+async fn a_101_that_does_not_accept_the_agent_s_key_is_502_and_the_tunnel_goes_on() {
+    let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
+    let handshake = format!("GET /chat\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n{key}");
+    let accept = "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+    let agrees = format!(
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n{accept}\r\n\r\n"
+    );
+    let unchanged = ("", "");
+    for (in_request, in_answer) in [
+        (unchanged, (accept, "Sec-WebSocket-Accept: S3pPLMBiTxaQ9kYGzzhZRbK+xOo=")),
+        (unchanged, (accept, "X-Own: yes")),
+        (unchanged, (accept, &*format!("{accept}\r\n{accept}"))),
+        ((key, "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=="), unchanged),
+        ((key, "X-Own: yes"), unchanged),
+        ((key, &*format!("{key}\r\n{key}")), unchanged),
+    ] {
+        let said = format!("{}bytes", agrees.replace(in_answer.0, in_answer.1));
+        let origin =
+            Origin::answering(move |request: &Message| match request.head.has("upgrade") {
+                true => said.clone(),
+                false => ok("fine"),
+            });
+        let mut lab = Plan::api_key().start(origin).await;
+        let mut wire = lab.tunnel(HOST).await;
+        wire.send(request_text(&handshake.replace(in_request.0, in_request.1), HOST)).await;
+        let answer = wire.answer("GET").await;
+        let code = answer.head.one("keyward-error");
+        assert_eq!((answer.head.status(), code), (502, Some("upstream_protocol")), "{answer:?}");
+        assert!(!answer.text().contains("bytes"), "{answer:?}");
+        assert!(lab.origin.arrival().await.head.has("upgrade"));
+        wire.send(request_text("GET /other", HOST)).await;
+        assert_eq!(wire.answer("GET").await.text(), "fine");
+        let records = lab.finish().await;
+        assert_eq!(records[0]["status"], 502);
+        assert_eq!(records[0]["outcome"], "refused");
+    }
+}

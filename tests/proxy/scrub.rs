@@ -220,17 +220,15 @@ async fn the_fields_of_a_101_are_masked_and_its_bytes_pass() {
     let origin = Origin::scripted(|mut stream: Stream| async move {
         let request = stream.request().await.expect("a handshake");
         let key = credential(&request);
-        stream
-            .send(format!(
-                "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-                 Sec-WebSocket-Protocol: {key}\r\n\r\nfirst words"
-            ))
-            .await;
+        let said = switching(&request).replace("chat.v1", &key);
+        stream.send(format!("{said}first words")).await;
         stream.rest().await;
     });
     let lab = Plan::api_key().start(origin).await;
     let mut wire = lab.tunnel(HOST).await;
-    wire.send(request_text("GET /\r\nConnection: Upgrade\r\nUpgrade: websocket", HOST)).await;
+    let handshake = "GET /\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
+    wire.send(request_text(handshake, HOST)).await;
     let answer = wire.answer("GET").await;
     assert_eq!(answer.head.status(), 101);
     let mask = "*".repeat(lab.canary.text.len());

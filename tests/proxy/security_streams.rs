@@ -104,10 +104,8 @@ async fn removing_the_agent_or_its_token_ends_its_idle_streams() {
 async fn removing_the_token_binding_connection_or_agent_closes_a_websocket_with_1008() {
     for gone in ALL {
         let origin = Origin::scripted(|mut stream: Stream| async move {
-            if stream.request().await.is_some() {
-                let head = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n\
-                            Upgrade: websocket\r\n\r\n";
-                stream.send(head).await;
+            if let Some(request) = stream.request().await {
+                stream.send(switching(&request)).await;
                 stream.rest().await;
             }
         });

@@ -123,6 +123,7 @@ const REFUSED: &[&str] = &[
     "SELECT 5",
     "MOVE k 5",
     "SWAPDB 0 5",
+    "COPY k k DB 5",
     "FLUSHALL",
 ];
 

@@ -7,8 +7,11 @@ use std::sync::LazyLock;
 /// The longest name of a command or subcommand that is looked up, in bytes.
 pub const NAME_BYTES_MAX: usize = 64;
 
-/// The arguments of `HELLO` that are read.
-const HELLO_ARGUMENTS_MAX: usize = 8;
+/// The arguments of `HELLO` and `COPY` that are read.
+const READ_ARGUMENTS_MAX: usize = 8;
+
+/// The arguments of a `COPY` without options: its name and two keys.
+const COPY_ARGUMENTS: usize = 3;
 
 /// What a session may send.
 #[derive(Clone, Debug)]
@@ -71,6 +74,8 @@ impl RedisAccess {
         let rest: Vec<&[u8]> = head.collect();
         match &*name {
             "HELLO" => return hello(&rest, count),
+            // A read-only session sends none.
+            "COPY" if !self.read_only => return self.copy(&rest, count),
             "SELECT" => return self.select(&rest, count),
             _ => {}
         }
@@ -97,19 +102,49 @@ impl RedisAccess {
     fn select(&self, rest: &[&[u8]], count: usize) -> RedisVerdict {
         match rest {
             [] if count > 1 => RedisVerdict::Undecided,
-            [number, ..] if *number == self.database.to_string().as_bytes() => RedisVerdict::Passes,
-            _ => refused("SELECT", &format!("the connection is for database {}", self.database)),
+            [number, ..] if self.is_database(number) => RedisVerdict::Passes,
+            _ => self.of_another_database("SELECT"),
         }
     }
+
+    /// `COPY source destination [DB destination-db] [REPLACE]`. Like `SELECT`, it may name only the connection's own number.
+    fn copy(&self, rest: &[&[u8]], count: usize) -> RedisVerdict {
+        // One option can only be `REPLACE`.
+        if count <= COPY_ARGUMENTS + 1 {
+            return RedisVerdict::Passes;
+        }
+        if let Some(undecided) = unread("COPY", rest, count) {
+            return undecided;
+        }
+        let names_another =
+            |pair: &[&[u8]]| pair[0].eq_ignore_ascii_case(b"DB") && !self.is_database(pair[1]);
+        match rest[COPY_ARGUMENTS - 1..].windows(2).any(names_another) {
+            true => self.of_another_database("COPY"),
+            false => RedisVerdict::Passes,
+        }
+    }
+
+    fn is_database(&self, number: &[u8]) -> bool {
+        number == self.database.to_string().as_bytes()
+    }
+
+    fn of_another_database(&self, name: &str) -> RedisVerdict {
+        refused(name, &format!("the connection is for database {}", self.database))
+    }
+}
+
+/// The verdict while not all arguments of a command are known, or when they are too many.
+fn unread(name: &str, rest: &[&[u8]], count: usize) -> Option<RedisVerdict> {
+    if count > READ_ARGUMENTS_MAX {
+        return Some(refused(name, "it has too many arguments"));
+    }
+    (rest.len() + 1 < count).then_some(RedisVerdict::Undecided)
 }
 
 /// `HELLO` may change the version of the protocol, not the login.
 fn hello(rest: &[&[u8]], count: usize) -> RedisVerdict {
-    if count > HELLO_ARGUMENTS_MAX {
-        return refused("HELLO", "it has too many arguments");
-    }
-    if rest.len() + 1 < count {
-        return RedisVerdict::Undecided;
+    if let Some(undecided) = unread("HELLO", rest, count) {
+        return undecided;
     }
     // A client may be named `AUTH` too, but no real client is.
     match rest.iter().any(|argument| argument.eq_ignore_ascii_case(b"AUTH")) {
@@ -201,6 +236,12 @@ mod tests {
             "SELECT",
             "MOVE k 1",
             "SWAPDB 0 1",
+            "COPY a b DB 0",
+            "copy a b replace db 0",
+            "COPY a b DB 3 REPLACE DB 0",
+            "COPY a b DB 03",
+            "COPY DB DB DB DB",
+            "COPY a b DB 3 DB 3 DB 3",
             "FLUSHALL",
             "flushall ASYNC",
             "HELLO 3 AUTH u p",
@@ -229,6 +270,10 @@ mod tests {
             "HELLO 3",
             "HELLO 2 SETNAME x",
             "SELECT 3",
+            "COPY a b",
+            "COPY a b REPLACE",
+            "COPY a b DB 3",
+            "copy db 0 db 3 replace",
             "CLIENT SETINFO lib-name x",
             "CLIENT ID",
             "CLIENT LIST",

@@ -193,7 +193,7 @@ impl RedisFilter {
         self.command.left -= 1;
         match &mut self.command.decision {
             CommandDecision::Undecided(_) if length > READ_ARGUMENT_BYTES_MAX => {
-                refuse("keyward: a command whose name is too long is refused", checked);
+                refuse("keyward: a command whose name or key is too long is refused", checked);
                 self.command.decision = CommandDecision::Refused;
             }
             CommandDecision::Undecided(arguments) => {
@@ -290,6 +290,8 @@ mod tests {
             command(&[b"CLIENT", b"SETNAME", b"x"]),
             command(&[b"HELLO", b"3", b"SETNAME", b"x"]),
             command(&[b"SELECT", b"0"]),
+            command(&[b"COPY", &big, b"k"]),
+            command(&[b"COPY", b"k", b"DB", b"DB", b"0"]),
         ]
         .concat();
         for piece in [1, 2, 3, 7, 64, 4096, 1_000_000] {
@@ -307,6 +309,9 @@ mod tests {
             (command(&[b"AUTH", &long]), "AUTH is refused"),
             (command(&[b"HELLO", b"3", b"AUTH", b"u", b"p"]), "HELLO is refused"),
             (command(&[b"CLIENT", b"KILL", b"x"]), "CLIENT is refused"),
+            (command(&[b"COPY", b"k", b"k", b"DB", b"1"]), "COPY is refused"),
+            (b"copy k k replace db 1\r\n".to_vec(), "COPY is refused"),
+            (command(&[b"COPY", b"k", &long, b"DB", b"0"]), "too long is refused"),
             (command(&[b"CLIENT", &long]), "too long is refused"),
             (command(&[&long, b"x"]), "too long is refused"),
             (command(&[b"", b"x"]), "without a name is refused"),

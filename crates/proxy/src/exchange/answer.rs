@@ -51,8 +51,9 @@ impl Answer {
         }
         let coded = response.headers().contains_key(header::TRANSFER_ENCODING);
         strip::answer(response.headers_mut());
-        if coded {
-            // A `Content-Length` beside a transfer coding is ignored and removed (RFC 9112 §6.3).
+        if coded || response.status() == StatusCode::NO_CONTENT {
+            // A `Content-Length` beside a transfer coding is ignored and removed (RFC 9112 §6.3). A 204 has none (RFC 9110
+            // §8.6), and clients refuse it.
             response.headers_mut().remove(header::CONTENT_LENGTH);
         }
         *response.version_mut() = http::Version::HTTP_11;

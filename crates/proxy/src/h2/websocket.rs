@@ -81,14 +81,20 @@ pub fn bridge(
     Some((Request::from_parts(head, ()), joins, bridge))
 }
 
-/// The answer to the agent's key. RFC 8441 has no key, but the undici of Node 26 sends one and fails without an
-/// answer to it.
-fn agents_accept(fields: &HeaderMap) -> Option<HeaderValue> {
+/// The `Sec-WebSocket-Accept` for the agent's key; `None` unless it sent one key. RFC 8441 has no key, but the undici of
+/// Node 26 sends one and fails without an answer to it.
+pub fn agents_accept(fields: &HeaderMap) -> Option<HeaderValue> {
     let mut keys = fields.get_all(header::SEC_WEBSOCKET_KEY).iter();
     match (keys.next(), keys.next()) {
         (Some(key), None) => accept(key.as_bytes()),
         _ => None,
     }
+}
+
+/// Whether these fields of an upstream accept the handshake that `accept` is for (RFC 6455 §4.1).
+pub fn is_agreed(fields: &HeaderMap, accept: &HeaderValue) -> bool {
+    let mut accepts = fields.get_all(header::SEC_WEBSOCKET_ACCEPT).iter();
+    (accepts.next(), accepts.next()) == (Some(accept), None)
 }
 
 fn accept(key: &[u8]) -> Option<HeaderValue> {
@@ -99,8 +105,7 @@ fn accept(key: &[u8]) -> Option<HeaderValue> {
 impl PendingWebSocket {
     /// Whether these fields of the upstream accept this handshake.
     pub fn is_agreed_by(&self, fields: &HeaderMap) -> bool {
-        let mut accepts = fields.get_all(header::SEC_WEBSOCKET_ACCEPT).iter();
-        (accepts.next(), accepts.next()) == (Some(&self.accept), None)
+        is_agreed(fields, &self.accept)
     }
 
     /// The agent's stream; `None` when the agent has closed it.

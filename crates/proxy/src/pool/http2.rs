@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::{Builder, ResponseFuture, SendRequest};
-use h2::{Reason, SendStream};
+use h2::{Reason, RecvStream, SendStream};
 use http::uri::{self, Uri};
-use http::{Request, Response, Version, header, request};
+use http::{Method, Request, Response, StatusCode, Version, header, request};
 use http_body::Body;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -52,6 +52,9 @@ const SILENCE_MAX: Duration = Duration::from_secs(5);
 /// The same for one of several attempts: the time that is left for it may be a few milliseconds.
 const ATTEMPT_SILENCE_MIN: Duration = Duration::from_secs(1);
 
+/// How long the end of an answer without content is waited for, in frames of their own.
+const END_WITHIN: Duration = Duration::from_secs(1);
+
 /// One shared stream of a core.
 #[derive(Clone)]
 pub struct SharedStream {
@@ -84,6 +87,8 @@ struct Load {
 pub struct StreamUse {
     load: Arc<Load>,
     upload: Option<JoinHandle<()>>,
+    /// What follows the head of an answer without content.
+    rest: Option<RecvStream>,
 }
 
 /// How an exchange waits for the head of its answer.
@@ -249,7 +254,7 @@ impl SharedStream {
         }
         let written = self.socket.written();
         let _silence = SilenceGuard::new(&self.load, &self.socket, wait.silence_max);
-        let ended = body.is_end_stream();
+        let (ended, is_head) = (body.is_end_stream(), head.method() == Method::HEAD);
         let sent = self.sender.send_request(head, ended);
         let (mut answer, stream) = sent.map_err(|error| self.refused(error))?;
         if !ended {
@@ -263,7 +268,10 @@ impl SharedStream {
             Ok(response) => {
                 let (mut head, stream) = response.into_parts();
                 without_outer_blanks(&mut head.headers);
-                let body = IncomingBody::Http2(Http2Body::new(stream, &head.headers, None));
+                let body = match is_head || never_has_content(head.status) {
+                    true => stream_use.with_rest(stream),
+                    false => IncomingBody::Http2(Http2Body::new(stream, &head.headers, None)),
+                };
                 Ok(Response::from_parts(head, body))
             }
             Err(error) if is_refused(&error) && exchanges > self.exchanges_max() => {
@@ -339,6 +347,11 @@ fn poll_interim(answer: &mut ResponseFuture, interim: &Interim, cx: &mut std::ta
     }
 }
 
+/// Whether an answer ends with its head, whatever its fields say (RFC 9112 §6.3).
+fn never_has_content(status: StatusCode) -> bool {
+    matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+}
+
 /// Whether the upstream has reset the stream of a request without processing it.
 fn is_refused(error: &h2::Error) -> bool {
     let is_reset = error.is_reset() && error.is_remote();
@@ -361,7 +374,13 @@ impl StreamUse {
         if load.exchanges.fetch_add(1, Relaxed) == 0 {
             load.idle.remove_http2();
         }
-        Self { load: load.clone(), upload: None }
+        Self { load: load.clone(), upload: None, rest: None }
+    }
+
+    /// The body of an answer without content. Frames that follow its head are not passed on.
+    fn with_rest(&mut self, rest: RecvStream) -> IncomingBody {
+        self.rest = (!rest.is_end_stream()).then_some(rest);
+        IncomingBody::Empty
     }
 
     /// Sends the available part of the body at once and the rest in a task, because the answer may arrive before
@@ -379,10 +398,18 @@ impl StreamUse {
         }
     }
 
-    /// Ends the use after the answer. A stream with a bound identity is not shared any more.
-    pub fn end(self, reusable: bool) {
+    /// Ends the use after the answer. A stream with a bound identity is not shared any more. What is left of an answer
+    /// without content is waited for, because many resets make servers close their streams.
+    pub fn end(mut self, reusable: bool) {
         if !reusable {
             self.load.closing.store(true, Relaxed);
+        }
+        let is_uploaded = self.upload.as_ref().is_none_or(JoinHandle::is_finished);
+        if let Some(rest) = self.rest.take().filter(|_| is_uploaded) {
+            tokio::spawn(async move {
+                let _ = tokio::time::timeout(END_WITHIN, ended(rest)).await;
+                drop(self);
+            });
         }
     }
 
@@ -392,6 +419,15 @@ impl StreamUse {
             upload.abort();
             // An error means that it was aborted; both ends are the same here.
             let _ = upload.await;
+        }
+    }
+}
+
+/// Resolves at the end of a stream, or at content that it must not have.
+async fn ended(mut stream: RecvStream) {
+    while let Some(Ok(data)) = stream.data().await {
+        if !data.is_empty() {
+            return;
         }
     }
 }

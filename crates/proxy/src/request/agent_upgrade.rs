@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
-use crate::h2::websocket::PendingWebSocket;
+use crate::h2::websocket::{self, PendingWebSocket};
 use crate::session::ProxySession;
 use crate::sockets::streams::Io;
 
@@ -21,7 +21,8 @@ pub struct AgentUpgrade {
 /// The agent's stream before the handshake is answered.
 #[derive(Debug)]
 pub enum PendingStream {
-    Http1(OnUpgrade),
+    /// With the `Sec-WebSocket-Accept` for its key, if it has sent one key.
+    Http1(OnUpgrade, Option<HeaderValue>),
     /// RFC 8441.
     Http2(PendingWebSocket),
 }
@@ -38,18 +39,19 @@ impl PendingStream {
     /// When the agent's stream has ended.
     pub async fn joined(self) -> Result<Box<dyn Io>, UpgradeAborted> {
         Ok(match self {
-            Self::Http1(upgrade) => {
+            Self::Http1(upgrade, _) => {
                 Box::new(TokioIo::new(upgrade.await.map_err(|_| UpgradeAborted)?))
             }
             Self::Http2(joins) => Box::new(joins.joined().await.ok_or(UpgradeAborted)?),
         })
     }
 
-    /// Whether the upstream's 101 with these fields accepts this handshake. An HTTP/1.1 agent chose the key and
-    /// checks the answer itself.
-    pub fn may_be_agreed_by(&self, fields: &HeaderMap) -> bool {
+    /// Whether the upstream's 101 with these fields accepts this handshake.
+    pub fn is_agreed_by(&self, fields: &HeaderMap) -> bool {
         match self {
-            Self::Http1(_) => true,
+            Self::Http1(_, accept) => {
+                accept.as_ref().is_some_and(|accept| websocket::is_agreed(fields, accept))
+            }
             Self::Http2(joins) => joins.is_agreed_by(fields),
         }
     }

@@ -9,6 +9,7 @@ use http::{Method, Request, Uri, Version};
 
 use super::agent_upgrade::{AgentUpgrade, PendingStream};
 use crate::body::request_body::RequestBody;
+use crate::h2::websocket::agents_accept;
 use crate::refusal::Refusal;
 use crate::session::{ProxySession, TargetSource};
 use keyward_base::agent::Agent;
@@ -394,7 +395,10 @@ fn named(fields: &HeaderMap, by_url: Option<&str>) -> Result<Option<String>, Ref
 fn upgrade(request: &mut Request<RequestBody>) -> Option<PendingStream> {
     match request.body_mut().take_websocket() {
         Some(joins) => Some(PendingStream::Http2(joins)),
-        None if wants_websocket(request) => Some(PendingStream::Http1(hyper::upgrade::on(request))),
+        None if wants_websocket(request) => {
+            let accept = agents_accept(request.headers());
+            Some(PendingStream::Http1(hyper::upgrade::on(request), accept))
+        }
         None => None,
     }
 }

@@ -77,7 +77,7 @@ fn check_upgrade(fields: &HeaderMap, agents: &PendingStream) -> Result<(), Refus
     if !fields.get(header::UPGRADE).is_some_and(is_websocket) {
         return Err(protocol("it switches to another protocol than was requested"));
     }
-    match agents.may_be_agreed_by(fields) {
+    match agents.is_agreed_by(fields) {
         true => Ok(()),
         false => Err(protocol("it accepts another WebSocket handshake than was sent")),
     }

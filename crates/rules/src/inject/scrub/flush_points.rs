@@ -2,7 +2,6 @@
 
 use http::header::{self, HeaderMap};
 
-use super::needles::Needles;
 use crate::inject::multipart::Delimiter;
 
 /// Streams of messages: gRPC, gRPC-Web and Connect (<https://connectrpc.com/docs/protocol#streaming-response>), and events
@@ -71,17 +70,21 @@ impl FlushPoints {
         }
     }
 
-    /// How many bytes at the end of `text`, which came last, are held back.
-    pub(super) fn tail(&self, needles: &Needles, text: &[u8]) -> usize {
+    /// Whether no needle is searched for beyond a line.
+    pub(super) fn are_lines(&self) -> bool {
+        matches!(self, Self::Lines | Self::Parts(_))
+    }
+
+    /// How many bytes at the end of `text`, which came last, are held back if its last `tail` bytes may begin a needle.
+    pub(super) fn held(&self, tail: usize, text: &[u8]) -> usize {
         match self {
-            Self::Nowhere => needles.tail(text, false),
-            Self::Lines => needles.tail(text, true),
+            Self::Nowhere | Self::Lines => tail,
             Self::Parts(delimiter) => {
-                let (tail, delimiter) = (needles.tail(text, true), delimiter.as_bytes());
+                let delimiter = delimiter.as_bytes();
                 let is_delimiter = tail <= delimiter.len() && text.ends_with(delimiter);
                 if is_delimiter { 0 } else { tail }
             }
-            Self::Messages(ends) => needles.tail(text, false).min(ends.since),
+            Self::Messages(ends) => tail.min(ends.since),
             Self::Anywhere => 0,
         }
     }

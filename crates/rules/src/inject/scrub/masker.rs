@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::MASK;
 use super::flush_points::FlushPoints;
+use super::held_tail::HeldTail;
 use super::needles::{Matches, Needles};
 
 /// Masks needles in a body that arrives in chunks. The output does not depend on the chunk boundaries, and what is held
@@ -15,7 +16,7 @@ use super::needles::{Matches, Needles};
 #[derive(Debug)]
 pub struct Masker {
     needles: Arc<Needles>,
-    flush_points: FlushPoints,
+    tail: HeldTail,
     /// The tail of the input, which may begin a needle.
     held: BytesMut,
     /// How many bytes of `held` are masked in any case, because a needle ends there.
@@ -25,7 +26,8 @@ pub struct Masker {
 
 impl Masker {
     pub fn new(needles: Arc<Needles>, flush_points: FlushPoints) -> Self {
-        Self { needles, flush_points, held: BytesMut::new(), masked_anyway: 0, masked: 0 }
+        let tail = HeldTail::new(flush_points);
+        Self { needles, tail, held: BytesMut::new(), masked_anyway: 0, masked: 0 }
     }
 
     /// The number of needles masked since the last call.
@@ -35,9 +37,10 @@ impl Masker {
 
     /// Takes a chunk and returns what can be sent; empty when all of it may begin a needle.
     pub fn push(&mut self, piece: Bytes) -> Bytes {
-        self.flush_points.pass(&piece);
+        let new = piece.len();
         let bytes = self.after_held(piece);
-        match bytes.len() - self.flush_points.tail(&self.needles, &bytes) {
+        self.tail.push(&self.needles, &bytes, new);
+        match bytes.len() - self.tail.length() {
             0 => {
                 self.held = BytesMut::from(bytes);
                 Bytes::new()

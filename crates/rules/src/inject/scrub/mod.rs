@@ -18,6 +18,7 @@ mod decoder;
 pub mod fields;
 mod flush_points;
 mod forms;
+mod held_tail;
 mod inspector;
 mod masker;
 mod needle_search;

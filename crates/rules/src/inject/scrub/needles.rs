@@ -7,7 +7,7 @@ use aho_corasick::{AhoCorasick, AhoCorasickKind, Input, MatchKind};
 
 use super::MASK;
 use super::forms::{Form, SECRET_BYTES_MIN, forms};
-use super::tail::Alphabet;
+use super::tail::{Alphabet, TailRuns};
 use keyward_base::secret::Secret;
 
 /// Length of a key: the search looks for eight bytes of each needle and compares the rest. This keeps it small
@@ -174,9 +174,9 @@ impl Needles {
         }
     }
 
-    /// How many bytes at the end of `text` may begin a needle, judged by their kinds alone; see [`Alphabet::tail`].
-    pub(super) fn tail(&self, text: &[u8], by_lines: bool) -> usize {
-        self.alphabet.tail(text, self.longest, by_lines)
+    /// How many bytes at the end of a text may begin a needle, judged by their kinds alone; see [`Alphabet::tail`].
+    pub(super) fn tail(&self, runs: &mut TailRuns, piece: &[u8], by_lines: bool) -> usize {
+        self.alphabet.tail(runs, piece, self.longest, by_lines)
     }
 
     /// Whether a needle begins with `bytes` and is longer.

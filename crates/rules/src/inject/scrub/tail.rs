@@ -1,5 +1,5 @@
-//! [`Alphabet`]: how many bytes at the end of a text may begin a needle. The agent can see what is held back, so this
-//! depends on kinds of bytes and on the length of the longest needle, never on whether the text matches a needle.
+//! [`Alphabet`] and [`TailRuns`]: how many bytes at the end of a text may begin a needle. The agent can see what is held back,
+//! so this depends on kinds of bytes and on the length of the longest needle, never on whether the text matches a needle.
 
 /// Bytes of usual tokens and of their encoded forms, beside letters and digits.
 const OF_TOKENS: &[u8] = b"-._~+/=%\\&#;:|";
@@ -7,6 +7,16 @@ const OF_TOKENS: &[u8] = b"-._~+/=%\\&#;:|";
 /// The bytes that may stand in a needle: those of tokens, and all of each further kind of which a needle has one.
 pub(super) struct Alphabet {
     stands: [bool; 256],
+}
+
+/// The longest ends of a text that may be of needles. They are extended by each piece of it, so that what is held back is not
+/// read again for each piece.
+#[derive(Debug, Default)]
+pub(super) struct TailRuns {
+    /// Bytes of the alphabet.
+    plain: usize,
+    /// Characters of the alphabet and zeros by turns, as in UTF-16, from a character on: so an odd number ends with a character.
+    wide: usize,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -37,32 +47,55 @@ impl Alphabet {
         Self { stands }
     }
 
-    /// How many bytes at the end of `text` may begin a needle of at most `longest` bytes. `by_lines`: no needle
-    /// goes beyond a line feed. Up to twice as many as a needle has, so that a long tail is not searched for each byte.
-    pub(super) fn tail(&self, text: &[u8], longest: usize, by_lines: bool) -> usize {
+    /// How many bytes at the end of a text may begin a needle of at most `longest` bytes. The text had these `runs` and goes on
+    /// with `piece`. `by_lines`: no needle goes beyond a line feed. Up to twice as many as a needle has, so that a long tail is
+    /// not searched for each byte.
+    pub(super) fn tail(
+        &self,
+        runs: &mut TailRuns,
+        piece: &[u8],
+        longest: usize,
+        by_lines: bool,
+    ) -> usize {
         let most = longest.saturating_sub(1);
-        let text = &text[text.len().saturating_sub(2 * most + 2)..];
-        let stands = |byte: u8| self.stands[usize::from(byte)] && !(by_lines && byte == b'\n');
-        let plain = text.iter().rev().take_while(|byte| stands(**byte)).count();
-        let tail = plain.max(wide_tail(text, stands));
+        let piece = &piece[piece.len().saturating_sub(2 * most + 2)..];
+        runs.extend(piece, |byte| self.stands[usize::from(byte)] && !(by_lines && byte == b'\n'));
+        let tail = runs.plain.max(runs.wide);
         if tail > 2 * most { most } else { tail }
     }
 }
 
-/// The same for UTF-16: characters and zeros by turns, from a character on.
-fn wide_tail(text: &[u8], stands: impl Fn(u8) -> bool) -> usize {
-    let mut is_zero_next = text.last() == Some(&0);
-    let mut count = 0_usize;
-    for byte in text.iter().rev() {
-        let fits = if is_zero_next { *byte == 0 } else { stands(*byte) };
-        if !fits {
-            break;
-        }
-        count += 1;
-        is_zero_next = !is_zero_next;
+impl TailRuns {
+    /// Takes the next bytes of the text; `stands`: whether a byte may stand in a needle.
+    fn extend(&mut self, piece: &[u8], stands: impl Fn(u8) -> bool) {
+        let Some(last) = piece.last() else { return };
+        let plain = piece.iter().rev().take_while(|byte| stands(**byte)).count();
+        self.plain = if plain == piece.len() { self.plain + plain } else { plain };
+        let mut is_zero_next = *last == 0;
+        let fits = |byte: &&u8| {
+            let fits = if is_zero_next { **byte == 0 } else { stands(**byte) };
+            is_zero_next = !is_zero_next;
+            fits
+        };
+        let wide = piece.iter().rev().take_while(fits).count();
+        // What stands before the first of them: a zero before a character, and a character before a zero.
+        let begins_with_zero = (*last == 0) == (wide % 2 == 1);
+        let joins = wide == piece.len() && begins_with_zero == (self.wide % 2 == 1);
+        self.wide = match (joins, begins_with_zero) {
+            (true, _) => self.wide + wide,
+            (false, true) => wide.saturating_sub(1),
+            (false, false) => wide,
+        };
     }
-    // After a character, a zero is next.
-    if is_zero_next { count } else { count.saturating_sub(1) }
+
+    /// Keeps only the last `length` bytes of the text.
+    pub(super) fn cut(&mut self, length: usize) {
+        self.plain = self.plain.min(length);
+        if self.wide > length {
+            // It ends as before.
+            self.wide = length.saturating_sub((self.wide - length) % 2);
+        }
+    }
 }
 
 impl ByteKind {
@@ -84,7 +117,50 @@ mod tests {
     const LONGEST: usize = 60;
 
     fn tail(needle: &str, text: &str, by_lines: bool) -> usize {
-        Alphabet::of([needle.as_bytes()]).tail(text.as_bytes(), LONGEST, by_lines)
+        let mut runs = TailRuns::default();
+        Alphabet::of([needle.as_bytes()]).tail(&mut runs, text.as_bytes(), LONGEST, by_lines)
+    }
+
+    fn stands(byte: u8) -> bool {
+        byte.is_ascii_lowercase()
+    }
+
+    #[test]
+    fn runs_are_the_same_in_any_pieces_and_after_a_cut() {
+        for text in [
+            "", "a", "ab", "a b", "\0", "a\0", "\0a", "\0\0", "a\0b\0c", "ab\0c\0", " \0a\0b",
+            "a\0\0b\0", "abc\0", "\0\0a", "a\0b\0cd", "a\0 \0b", "\0a\0b\0",
+        ] {
+            let all = |text: &[u8]| {
+                let mut runs = TailRuns::default();
+                runs.extend(text, stands);
+                (runs.plain, runs.wide)
+            };
+            for (size, most) in (1..=9).flat_map(|size| (0..=9).map(move |most| (size, most))) {
+                let (mut runs, mut kept) = (TailRuns::default(), Vec::new());
+                for piece in text.as_bytes().chunks(size) {
+                    runs.extend(piece, stands);
+                    runs.cut(most);
+                    kept.extend_from_slice(piece);
+                    kept.drain(..kept.len().saturating_sub(most));
+                    assert_eq!((runs.plain, runs.wide), all(&kept), "{text:?} {size} {most}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_piece_costs_the_same_after_a_tail_of_any_length() {
+        for (before, piece) in [("a", "b"), ("a\0", "b"), ("a\0", "b\0")] {
+            let mut runs = TailRuns::default();
+            runs.extend(before.repeat(50_000).as_bytes(), stands);
+            let read = std::cell::Cell::new(0);
+            runs.extend(piece.as_bytes(), |byte| {
+                read.set(read.get() + 1);
+                stands(byte)
+            });
+            assert!(read.get() <= 2 * piece.len(), "{before:?} {piece:?}: {read:?}");
+        }
     }
 
     #[test]
