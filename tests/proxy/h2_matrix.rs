@@ -348,15 +348,19 @@ async fn an_answer_without_content_ends_with_its_head_whatever_frames_follow_it(
             for content in ["", "hello"] {
                 let lab = Plan::api_key().start(ended_by_data(status, content)).await;
                 let mut tunnel = legs.tunnel(&lab).await;
+                let mut streams = vec![];
                 for _ in 0..2 {
                     let answer = tunnel.ask(method).await;
                     assert_eq!((answer.head.status(), &*answer.text()), (status, ""), "{legs:?}");
                     let length = answer.head.one("content-length");
                     assert!(length.is_none() || status != 204, "{method} {legs:?}");
                     assert!(length == Some("5") || method != "HEAD" || status != 200);
+                    streams.push(lab.origin.streams());
                 }
-                assert_eq!(lab.origin.streams(), 1, "{method} {status} {content:?} {legs:?}");
-                assert!(!content.is_empty() || lab.origin.received().is_empty(), "it was reset");
+                assert_eq!(streams[0], streams[1], "{method} {status} {content:?} {legs:?}");
+                // h2 itself resets other answers, because they are shorter than announced.
+                let may_be_reset = method != "HEAD" || !content.is_empty();
+                assert!(may_be_reset || lab.origin.received().is_empty(), "{status} {legs:?}");
                 for record in lab.finish().await {
                     assert_eq!(record["outcome"], "completed", "{record}");
                     assert_eq!(
