@@ -31,7 +31,6 @@ use super::grants::StoredGrant;
 use super::record::GrantVerdict;
 use super::servers::{ClientAtServer, RequestSlot};
 use super::token_request::{RequestFailure, StoredGrants, TokenContext};
-use super::unsaved_tokens::UnsavedTokens;
 use crate::grant::Grant;
 use crate::grant::oauth::OAuthGrant;
 use keyward_base::tokens::TokenSettings;
@@ -349,7 +348,7 @@ impl Flight<'_> {
         let (failed, whole_client) = match answer {
             Ok(newer) => {
                 slot.answered();
-                return self.keep(UnsavedTokens::of(self.connection, stored, newer.encode())).await;
+                return self.keep_answer(stored, &newer).await;
             }
             Err(RequestFailure::Dead(verdict)) => {
                 slot.answered();

@@ -44,8 +44,8 @@ pub use metadata::{
 pub use oauth1::{CALLBACK_NOT_CONFIRMED, OAuth1TokenAnswer, SignedRequests, TokenPair};
 pub use request_context::RequestContext;
 pub use requests::{
-    JwtAssertion, SubjectToken, client_credentials, exchange_code, installation, jwt_bearer,
-    lengthened, refresh, renew_access, token_exchange,
+    JwtAssertion, RefreshFailure, SubjectToken, client_credentials, exchange_code, installation,
+    jwt_bearer, lengthened, refresh, renew_access, token_exchange,
 };
 pub use revoke::{Revocable, RevokeResult, revoke};
 pub use signed::check_key;
