@@ -32,7 +32,7 @@ use jiff::Timestamp;
 pub use account::{
     AccountClaims, ExpectedClaims, IdTokenError, id_token_claims, userinfo, userinfo_claims,
 };
-pub use assertion::AssertionError;
+pub use assertion::{AssertionError, check_private_key};
 pub use client::OAuthClient;
 pub use device::{DeviceFlow, PollResult, SLOW_DOWN, device_poll, device_start};
 pub use failure::{ActingParty, Correction, ErrorCode, Temporary, TokenFailure};
