@@ -3,6 +3,7 @@
 
 pub(crate) mod events;
 mod in_process;
+mod landing;
 mod messages;
 mod no_installation;
 mod remote;

@@ -57,7 +57,8 @@ pub(in crate::cli) async fn follow(
     // Bound before the browser is sent to the provider.
     let pages = pages::host(global, client, consent).await?;
     let _page = show(global, consent, how)?;
-    let waited = wait::during("waiting for the consent", ended(client, &consent.flow)).await;
+    let ended = client.until_landed(ended(client, &consent.flow));
+    let waited = wait::during("waiting for the consent", ended).await;
     let outcome = match waited? {
         FlowState::Confirm { before, account } => {
             let accept = accepts(how, &before, account.as_deref())?;

@@ -9,7 +9,7 @@ use std::{fs, io};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use rustix::process::Signal;
+use rustix::process::{Signal, getpid, kill_process};
 use signal_hook::flag::register_conditional_default;
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::WithRawSiginfo;
@@ -67,6 +67,11 @@ impl Signals {
         Ok(Self(delivery))
     }
 
+    /// Whether signals are read, so that they do not end this process.
+    pub(crate) fn are_read() -> bool {
+        READERS.load(Ordering::SeqCst) > 0
+    }
+
     /// Waits for the next signal.
     pub(crate) async fn next(&mut self) -> io::Result<ReceivedSignal> {
         loop {
@@ -91,6 +96,15 @@ impl Signals {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
+        }
+    }
+
+    /// Ends the reading. Unless something else reads the signal, it has its usual effect now.
+    pub(crate) fn take_effect(self, signal: Signal) {
+        drop(self);
+        if ARE_UNREAD.load(Ordering::SeqCst) {
+            // A process may always send signals to itself.
+            let _ = kill_process(getpid(), signal);
         }
     }
 

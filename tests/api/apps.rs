@@ -69,6 +69,32 @@ async fn an_app_with_invalid_settings_is_refused_by_field_and_not_stored() {
     lab.finish().await;
 }
 
+/// Such a key was found unusable when a token was needed, and the remedy named another secret.
+#[tokio::test]
+async fn an_app_whose_private_key_cannot_be_used_is_refused_and_not_changed() {
+    let lab = lab().await;
+    let key = rcgen::KeyPair::generate().expect("a key").serialize_pem();
+    let secrets = |key: &str| serde_json::json!({ "private_key": key });
+    let more = |key: &str| {
+        format!(r#","settings":{{"client_auth":"private_key_jwt"}},"secrets":{}"#, secrets(key))
+    };
+    let made = api(&lab, "POST", "/apps", &new("hub", &more(&key))).await.is(201).json();
+    let encrypted = key.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
+    for unusable in ["no key", &*encrypted] {
+        let change = serde_json::json!({ "secrets": secrets(unusable) }).to_string();
+        for (method, path, body) in
+            [("POST", "/apps", new("other", &more(unusable))), ("PATCH", "/apps/hub", change)]
+        {
+            let refused = api(&lab, method, path, &body).await.is(422);
+            assert_eq!(refused.json()["error"]["field"], "private_key", "{}", refused.text());
+            assert!(refused.text().contains("without a passphrase"), "{}", refused.text());
+        }
+    }
+    assert_eq!(api(&lab, "GET", "/apps/hub", "").await.json(), made);
+    assert_eq!(api(&lab, "GET", "/apps/other", "").await.head.status(), 404);
+    lab.finish().await;
+}
+
 #[tokio::test]
 async fn an_app_shows_its_redirect_uri_and_never_its_secret() {
     let lab = lab().await;

@@ -290,6 +290,17 @@ async fn a_failed_client_registration_is_refused_and_leaves_no_connection() {
     }
 }
 
+/// oauth 13, MCP 3: the commands exist.
+#[tokio::test]
+async fn the_refusal_of_a_server_without_client_registration_names_the_steps_for_an_own_client() {
+    let (lab, server) = world(honest()).await;
+    server.issuer().tell("registration_endpoint", Value::Null);
+    let text = add(&lab).await.is(422).text();
+    let steps = ["keyward provider add --help", "keyward app add"];
+    assert!(steps.iter().all(|step| text.contains(step)), "{text}");
+    lab.finish().await;
+}
+
 /// oauth 13, MCP 3: a document about ourselves, where servers read those and we have a public address.
 #[tokio::test]
 async fn a_client_id_may_be_the_url_of_a_client_metadata_document() {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use test_support::authorization::{CLIENT, CLIENT_SECRET, Fault, Rules, answer};
 use test_support::fleet::Fleet;
 use test_support::oauth::{self, AGENT, World};
-use test_support::tokens::{bank, fast, rules, set};
+use test_support::tokens::{bank, fast, landed, rules, set};
 use test_support::*;
 
 /// One failure, and what it means.
@@ -230,8 +230,12 @@ async fn an_unknown_error_code_that_repeats_breaks_the_connection() {
     let told = patiently("the end of the connection", broken).await.is(424);
     assert!(told.text().contains("quux"), "{}", told.text());
     assert_eq!(authorization.calls().len(), 6);
+    landed(&lab).await;
     let shown = lab.gateway.api("GET", "/connections/acme", "").await.json();
     assert_eq!((&shown["state"], &shown["detail"]), (&json!("broken"), &json!("quux")));
+    assert_eq!(shown["token"]["failing"], Value::Null, "it is not tried again: {shown:#}");
+    let metrics = lab.gateway.metrics().await;
+    assert!(metrics.contains("\nkeyward_connections_failing 0\n"), "{metrics}");
     lab.finish().await;
 }
 
@@ -265,7 +269,7 @@ async fn error_texts_of_a_server_are_sanitised_and_reach_no_agent_and_no_log() {
 }
 
 async fn landed_code(lab: &Lab) {
-    test_support::tokens::landed(lab).await;
+    landed(lab).await;
     let shown = lab.gateway.api("GET", "/connections/acme", "").await.json();
     assert_eq!(shown["token"]["failing"]["code"], "error", "{shown:#}");
 }

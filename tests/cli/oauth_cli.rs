@@ -7,6 +7,8 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use keyward_app::Services;
 use keyward_app::config::Config;
 
@@ -92,6 +94,11 @@ impl Waiting {
                 return line;
             }
         }
+    }
+
+    /// Ends it as Ctrl-C does.
+    fn interrupt(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::INT).expect("it runs");
     }
 
     fn ended(mut self) -> (Option<i32>, String) {
@@ -244,6 +251,54 @@ async fn an_imported_access_token_that_has_expired_is_renewed_before_it_is_used(
     assert_eq!(world.origin.only().head.one("authorization"), Some(&*format!("Bearer {newer}")));
 }
 
+/// oauth 8.9: also a command that refreshes by itself
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupted_command_without_a_gateway_stores_the_tokens_that_it_waits_for() {
+    let world = World::with(Rules::default()).await;
+    let pair = world.server.issuer().issue();
+    let file = world.install.folder().join("credentials.json");
+    let text = serde_json::json!({ "refresh_token": pair.refresh }).to_string();
+    std::fs::write(&file, text).expect("a file");
+    let path = file.display().to_string();
+    world.said(&["connection", "add", "svc", "--name", "work", "--no-test", "--import", &path]);
+    std::fs::remove_file(&file).expect("it was there");
+    let gate = world.server.hold_next();
+    let mut waiting = world.begin(&["connection", "refresh", "work"]);
+    world.server.asked(1).await;
+    waiting.interrupt();
+    waiting.line_with("ending this command now would lose them");
+    gate.add_permits(1);
+    let (code, said) = waiting.ended();
+    assert_eq!(code, Some(130), "{said}");
+    let answer = world.said(&["connection", "request", "work", "/me"]);
+    assert!(answer.contains("fine"), "{answer}");
+    let newer = world.server.only_call().issued.expect("tokens").access;
+    assert_eq!(world.origin.only().head.one("authorization"), Some(&*format!("Bearer {newer}")));
+}
+
+/// oauth 2.settled: the command received the callback itself
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_is_interrupted_while_it_redeems_a_code_connects_before_it_ends() {
+    let world = World::with(Rules::default()).await;
+    let mut waiting = world.begin(ADD);
+    let link = waiting.line_with("/oauth/start/");
+    let mut browser = Browser::at(world.admin);
+    let url = browser.begin(link.trim()).await;
+    let gate = world.server.hold_next();
+    let back = world.server.issuer().consent(&url);
+    let returned = tokio::spawn(async move { browser.get(&back).await });
+    world.server.asked(1).await;
+    waiting.interrupt();
+    waiting.line_with("ending this command now would lose them");
+    gate.add_permits(1);
+    let (code, said) = waiting.ended();
+    returned.abort();
+    assert_eq!(code, Some(130), "{said}");
+    let shown = world.said(&["connection", "show", "work"]);
+    assert!(shown.contains("active") && shown.contains("alice@acme.test"), "{shown}");
+    assert!(world.said(&["connection", "consents"]).contains("no consent is open"));
+}
+
 /// A gateway that restarts between, in order or by a crash, is no end of a consent.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_that_waits_for_a_consent_outlasts_restarts_of_the_gateway() {
@@ -251,7 +306,7 @@ async fn a_command_that_waits_for_a_consent_outlasts_restarts_of_the_gateway() {
     let mut serving = world.install.serve();
     let mut waiting = world.begin(ADD);
     let link = waiting.line_with("/oauth/start/");
-    serving.signal(rustix::process::Signal::TERM);
+    serving.signal(Signal::TERM);
     assert_eq!(serving.code(), Some(0));
     // It has seen that nobody is there.
     waiting.line_with("waiting until it is back");

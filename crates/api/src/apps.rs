@@ -18,7 +18,7 @@ use keyward_model::{
     App, AppShown, Connection, GivenFields, ManagedBy, Record, Shown, redirect_uri,
 };
 use keyward_state::directory::AppRecord;
-use keyward_vault::{ChangedApp, NewApp, with_template};
+use keyward_vault::{ChangedApp, NewApp, Vault, with_template};
 
 pub(super) fn routes() -> Routes {
     Routes::new()
@@ -82,6 +82,7 @@ impl Exposed for App {
         if options.id.as_ref().is_some_and(|id| context.view().org_of_app(id).is_some()) {
             return Err(ApiError::field("id", "is in use: request another one"));
         }
+        Vault::check_app_keys(&options.secrets)?;
         spec.references.extend(options.secrets.references);
         let new = NewApp {
             id: options.id,
@@ -115,6 +116,7 @@ impl Changeable for App {
         // The secret is written before the record: the version is compared with what other replicas have written.
         catch_up(admin).await;
         let secrets = change.options.secrets.take();
+        secrets.as_ref().map_or(Ok(()), Vault::check_app_keys)?;
         let set = |record: &mut AppRecord| -> Result<(), ApiError> {
             change.if_match.check(record)?;
             let mut spec = change.of(&record.spec)?;

@@ -11,13 +11,15 @@ use zeroize::Zeroizing;
 use super::grants::UnsealedRow;
 use super::record::{self, NewRow, RecordError};
 use super::{Vault, VaultError, app_check};
-use crate::grant::oauth::OAuthClient;
+use crate::grant::oauth::{AssertionError, OAuthClient, check_private_key};
 use crate::grant::{AppSecret, StoredAppSecret};
 use keyward_base::id::{AppId, OrgId};
 use keyward_base::secret::Secret;
 use keyward_model::{
-    App, AppFacts, AppSpec, AppUrls, Connection, DynamicRegistration, Resource, check_fixed,
+    App, AppFacts, AppSpec, AppUrls, Connection, DynamicRegistration, GivenFields, Resource,
+    check_fixed,
 };
+use keyward_net::tls;
 use keyward_rules::provider::Catalogue;
 use keyward_state::directory::{AppRecord, ConnectionRecord, DirectoryError, ManagedBy};
 use keyward_state::store::{Expect, Table, Version};
@@ -75,6 +77,22 @@ impl Vault {
         secrets: &[&str],
     ) -> Result<(), VaultError> {
         app_check::check(catalogue, spec, secrets)
+    }
+
+    /// Checks that a given key can be used. Whether it is the client's, only the provider knows.
+    ///
+    /// # Errors
+    /// When the key or its certificate is malformed, or they do not belong together.
+    pub fn check_app_keys(given: &GivenFields) -> Result<(), VaultError> {
+        let Some(key) = given.secrets.get("private_key") else { return Ok(()) };
+        let refused = |field, error: AssertionError| app_check::refused(field, error.to_string());
+        match given.secrets.get("certificate") {
+            Some(chain) if tls::is_identity(chain, key) => Ok(()),
+            Some(_) => Err(refused("certificate", AssertionError::Certificate)),
+            // The certificate is in a secret source.
+            None if given.references.contains_key("certificate") => Ok(()),
+            None => check_private_key(key).map_err(|error| refused("private_key", error)),
+        }
     }
 
     fn takes_app(&self, org: &OrgId, spec: &AppSpec, secret: &AppSecret) -> Result<(), VaultError> {

@@ -414,6 +414,8 @@ impl Ticket {
             FlightResult::Refused(refused) => {
                 if let FlightRefusal::Broken { rest, .. } = &refused {
                     state.quiet = rest.map(|rest| (now, rest));
+                    // The failures before it are not retried any more.
+                    state.backoff = Backoff::default();
                     // The other replicas forget the credential too, when the feed of changes names the row of the
                     // verdict.
                     self.cell.held.store(None);

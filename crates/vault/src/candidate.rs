@@ -15,7 +15,7 @@ use super::error::VaultError;
 use super::flights::STORE_AGAIN;
 use super::grants::{self, StoredGrant};
 use super::record::{Dates, GrantHeader, NewRow};
-use super::token_request::{RequestFailure, StoredGrants};
+use super::token_request::{RequestFailure, StoredGrants, failure_details};
 use super::{Vault, method};
 use crate::grant::Grant;
 use keyward_rules::inject::credential::Credential;
@@ -126,6 +126,11 @@ impl Vault {
         let token_context = self.guarded_token_context(&discovered).await?;
         let newer = self.ask(connection, &token_context, grant).await?;
         let newer = newer.map_err(|fault| fault.of_candidate(connection))?;
+        if let Some(unusable) = newer.unusable_answer() {
+            let failed = failure_details(unusable.clone());
+            let fault = RequestFailure::Temporary { failed, whole_client: None };
+            return Err(fault.of_candidate(connection));
+        }
         let held = self.held(
             connection,
             &token_context,

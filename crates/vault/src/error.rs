@@ -116,9 +116,9 @@ pub enum VaultError {
         detail: Option<String>,
         remedy: Option<String>,
     },
-    /// The token has expired, and fetching another fails at present. No action is needed.
+    /// Fetching a token fails at present: none is valid, or a person has asked for a newer one. No action is needed.
     #[error(
-        "the token of connection `{connection}` has ended and cannot be refreshed just now{}",
+        "the token of connection `{connection}` cannot be refreshed just now{}",
         because(.why.as_deref())
     )]
     RefreshUnavailable {

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use parking_lot::Mutex;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use self::held_lease::{HeldLease, LeaseResult};
@@ -30,7 +31,6 @@ use super::grants::StoredGrant;
 use super::record::GrantVerdict;
 use super::servers::{ClientAtServer, RequestSlot};
 use super::token_request::{RequestFailure, StoredGrants, TokenContext};
-use super::unsaved_tokens::UnsavedTokens;
 use crate::grant::Grant;
 use crate::grant::oauth::OAuthGrant;
 use keyward_base::tokens::TokenSettings;
@@ -152,12 +152,16 @@ impl Vault {
 
     /// Runs `work` on the runtime that outlives all requests, even if the caller is dropped, and counts it
     /// as a flight: [`Vault::wait_for_flights`] waits for it.
-    pub fn spawn_as_flight(&self, work: impl Future<Output = ()> + Send + 'static) {
+    pub fn spawn_as_flight<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<T> {
         let aloft = self.flights.begin_flight();
         self.flights.runtime.spawn(async move {
-            work.await;
+            let done = work.await;
             drop(aloft);
-        });
+            done
+        })
     }
 
     async fn fly(&self, connection: &Arc<ConnectionRecord>, why: Trigger, ticket: Ticket) {
@@ -344,7 +348,7 @@ impl Flight<'_> {
         let (failed, whole_client) = match answer {
             Ok(newer) => {
                 slot.answered();
-                return self.keep(UnsavedTokens::of(self.connection, stored, newer.encode())).await;
+                return self.keep_answer(stored, &newer).await;
             }
             Err(RequestFailure::Dead(verdict)) => {
                 slot.answered();

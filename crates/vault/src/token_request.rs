@@ -417,6 +417,22 @@ pub(super) fn source_failed(
     RequestFailure::Temporary { failed, whole_client: None }
 }
 
+/// What of a temporary failure determines the pause.
+pub(super) fn failure_details(temporary: Temporary) -> FailureDetails {
+    let message = Some(temporary.to_string());
+    let Temporary { code, cause, retry_after, unknown_code, whole_client, .. } = temporary;
+    FailureDetails {
+        retry_after,
+        code: code.map(|code| code.to_string()),
+        cause,
+        message,
+        source: None,
+        rejected: false,
+        unknown_code,
+        whole_client,
+    }
+}
+
 pub(super) fn fault(
     error: MintError,
     settings: &TokenSettings,
@@ -431,22 +447,10 @@ pub(super) fn fault(
             Ok(RequestFailure::Dead(GrantVerdict::new(reason, Some(code.to_string()))))
         }
         MintError::Unavailable(temporary) => {
-            let message = Some(temporary.to_string());
-            let Temporary { code, cause, retry_after, unknown_code, whole_client, .. } = *temporary;
-            let pause = retry_after.unwrap_or(settings.backoff_first);
-            Ok(RequestFailure::Temporary {
-                failed: FailureDetails {
-                    retry_after,
-                    code: code.map(|code| code.to_string()),
-                    cause,
-                    message,
-                    source: None,
-                    rejected: false,
-                    unknown_code,
-                    whole_client,
-                },
-                whole_client: whole_client.then(|| pause.min(settings.retry_after_max)),
-            })
+            let failed = failure_details(*temporary);
+            let pause = failed.retry_after.unwrap_or(settings.backoff_first);
+            let whole_client = failed.whole_client.then(|| pause.min(settings.retry_after_max));
+            Ok(RequestFailure::Temporary { failed, whole_client })
         }
         malformed @ MintError::Malformed { .. } => Err(malformed),
     }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -13,9 +14,13 @@ use super::read;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 use crate::cli::settings::Global;
+use crate::cli::signals::Signals;
 use keyward_api::{Admin, Deps, socket_router};
 use keyward_app::{DataPath, LazyLog, Services};
 use keyward_vault::Vault;
+
+/// What a person reads who waits for the end of the command, or has asked for it.
+const WAITS: &str = "note: waiting for new tokens; ending this command now would lose them";
 
 /// The services of this process. They end in this order.
 pub(super) struct InProcessApi {
@@ -86,14 +91,53 @@ impl InProcessApi {
         {
             return Err(without_ca(missing));
         }
-        match self.router.clone().oneshot(request).await {
-            Ok(answer) => {
-                let answer = read(answer).await;
-                self.landed().await;
-                answer
+        let answering = async {
+            match self.router.clone().oneshot(request).await {
+                Ok(answer) => {
+                    let answer = read(answer).await;
+                    self.landed().await;
+                    answer
+                }
+                Err(never) => match never {},
             }
-            Err(never) => match never {},
+        };
+        self.until_landed(answering).await
+    }
+
+    /// Awaits `work`. After a signal that ends a process, it ends when the tokens of running refreshes and consents are
+    /// stored; without any, or after a second signal, the process ends at once. Signals that something else reads
+    /// already are left to that.
+    ///
+    /// # Errors
+    /// Those of `work`, and after a signal.
+    pub(super) async fn until_landed<T>(
+        &self,
+        work: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        let signals = (!Signals::are_read()).then(|| Signals::ending().ok()).flatten();
+        let (Some(vault), Some(mut signals)) = (&self.vault, signals) else {
+            return work.await;
+        };
+        let mut work = Box::pin(work);
+        let signal = tokio::select! {
+            biased;
+            done = &mut work => return done,
+            Ok(received) = signals.next() => received.signal,
+        };
+        if !vault.wait_for_flights(Duration::ZERO).await {
+            output::note(WAITS);
+            let has_landed = tokio::select! {
+                has_landed = vault.wait_for_flights(vault.late_flight_time()) => has_landed,
+                Ok(_) = signals.next() => false,
+            };
+            if has_landed {
+                return Err(interrupted());
+            }
         }
+        // What reads signals in it ends too, so that the signal ends this process.
+        drop(work);
+        signals.take_effect(signal);
+        std::future::pending().await
     }
 
     async fn landed(&self) {
@@ -101,13 +145,16 @@ impl InProcessApi {
         if vault.wait_for_flights(vault.flight_time()).await {
             return;
         }
-        output::note(
-            "note: waiting for a token refresh; ending this command now would lose the new tokens",
-        );
+        output::note(WAITS);
         if !vault.wait_for_flights(vault.late_flight_time()).await {
             output::note("note: a token refresh did not finish in time");
         }
     }
+}
+
+/// The failure after a signal. The services of this process still end in order, so that changes are recorded.
+fn interrupted() -> Failure {
+    Failure::new(Exit::Interrupted, "interrupted, after the end of a token request")
 }
 
 /// Whether a missing data directory is created.

@@ -304,13 +304,16 @@ fn is_of_endpoint(code: &str) -> bool {
 /// The first step after the rejection of a client.
 fn checked(app: &AppRecord) -> String {
     let name = &app.name;
+    let (what, option) = match has_key_alone(app) {
+        true => ("private key", "--secret-file private_key=PATH"),
+        false => ("secret", "--secret-stdin client_secret"),
+    };
     match (app.managed_by, app.facts.paused) {
         (ManagedBy::Store, _) => format!(
-            "check the client id and secret of app `{name}`: `keyward app set {name} --secret-stdin \
-             client_secret`"
+            "check the client id and {what} of app `{name}`: `keyward app set {name} {option}`"
         ),
         (ManagedBy::File, false) => format!(
-            "check the client id and secret of app `{name}` in the configuration file, then: \
+            "check the client id and {what} of app `{name}` in the configuration file, then: \
              `keyward reload`"
         ),
         (ManagedBy::File, true) => {
@@ -319,6 +322,13 @@ fn checked(app: &AppRecord) -> String {
             )
         }
     }
+}
+
+/// Whether the app has a private key, and no client secret.
+fn has_key_alone(app: &AppRecord) -> bool {
+    let given = app.facts.secrets.iter().chain(app.references.keys());
+    let has = |wanted: &str| given.clone().any(|name| name == wanted);
+    has("private_key") && !has("client_secret")
 }
 
 #[cfg(test)]

@@ -346,6 +346,19 @@ fn all_waiting_requests_get_the_reason_of_a_failed_flight() {
     );
 }
 
+/// A broken connection is not tried again, so it is not reported as failing.
+#[test]
+fn a_verdict_ends_the_failures_before_it() {
+    let fixture = Fixture::new();
+    fixture.begin(Trigger::Needed).land(FlightResult::Failed(FailureDetails::default()));
+    assert_eq!(fixture.cell.backoff().failures(), 1);
+    fixture.passes(seconds(2));
+    let reason = BrokenReason::Revoked;
+    let refused = FlightRefusal::Broken { reason, detail: None, rest: None };
+    fixture.begin(Trigger::Needed).land(FlightResult::Refused(refused));
+    assert!(fixture.cell.backoff().is_empty());
+}
+
 /// oauth 10.1: reset by a reconnect.
 #[test]
 fn a_new_grant_ends_the_pause() {

@@ -7,10 +7,29 @@ use crate::backoff::FailureDetails;
 use crate::cache::FlightResult;
 use crate::error::VaultError;
 use crate::flights::STORE_AGAIN;
+use crate::grant::Grant;
+use crate::grants::StoredGrant;
 use crate::save_again::SaveResult;
+use crate::token_request::failure_details;
 use crate::unsaved_tokens::UnsavedTokens;
 
 impl Flight<'_> {
+    /// Stores the grant of a response. Without a usable access token, the flight ends as after a failure.
+    pub(super) async fn keep_answer(
+        &self,
+        stored: &StoredGrant,
+        newer: &Grant,
+    ) -> Result<RequestResult, VaultError> {
+        let unsaved = UnsavedTokens::of(self.connection, stored, newer.encode());
+        match (self.keep(unsaved).await?, newer.unusable_answer()) {
+            (RequestResult::Stored, Some(unusable)) => {
+                let failed = failure_details(unusable.clone());
+                Ok(RequestResult::Landed(FlightResult::Failed(failed)))
+            }
+            (kept, _) => Ok(kept),
+        }
+    }
+
     /// Stores the response durably before it is used. A failing store is retried, now and by later flights,
     /// because the old token may be spent.
     pub(super) async fn keep(

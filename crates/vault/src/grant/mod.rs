@@ -45,7 +45,7 @@ use bearer::Bearer;
 use custom::Custom;
 use digest::Digest;
 pub use error::{Dead, GrantError, MintError};
-use oauth::{OAuthGrant, RequestContext, Revocable, TokenPair};
+use oauth::{OAuthGrant, RequestContext, Revocable, Temporary, TokenPair};
 pub use referred::{Fetched, Referred, same_values};
 use signing_key::{Consumer, SigningKey};
 pub use ssh_key::OpenedSshKey;
@@ -255,6 +255,11 @@ impl Grant {
             (Self::OAuth(grant), Some(ask)) => grant.is_renewable(ask),
             _ => false,
         }
+    }
+
+    /// See [`OAuthGrant::unusable_answer`].
+    pub fn unusable_answer(&self) -> Option<&Temporary> {
+        self.tokens()?.unusable_answer()
     }
 
     /// The tokens that the provider can revoke.

@@ -65,8 +65,8 @@ impl Flows {
         let consumed = self.consume(org, callback.state.as_deref()).await?;
         let checked = check(&consumed.flow, &consumed.asked, back, &callback);
         let (flows, id) = (Arc::clone(self), consumed.flow.id.clone());
-        // In its own task, so that a closed browser does not cancel it: the code is spent, and its
-        // tokens must be stored.
+        // As a flight, which neither a closed browser nor a stopping process ends: the code is spent, and its tokens
+        // must be stored.
         let work = async move {
             let ConsumedFlow { flow, asked, lease } = consumed;
             let finished = async {
@@ -81,7 +81,7 @@ impl Flows {
             };
             flows.renewing(&lease, finished.boxed()).await
         };
-        tokio::spawn(work).await.unwrap_or(Err(CallbackRefusal::Internal))?;
+        self.vault.spawn_as_flight(work).await.unwrap_or(Err(CallbackRefusal::Internal))?;
         Ok(id)
     }
 

@@ -191,7 +191,7 @@ impl Flows {
             Ok(None) => self.put_in_force(flow, received).await,
             Ok(Some(ended)) => self.refuse(flow, received, FlowError::Ended(ended)).await,
             Err(error) => {
-                // Tokens that are not stored cannot be revoked later.
+                // Tokens that are not stored cannot be revoked later. The rules of `confirm.rs` apply.
                 if self.is_unkept(flow, &received).await {
                     self.revoke_unkept(&received).await;
                 }

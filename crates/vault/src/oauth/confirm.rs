@@ -182,14 +182,19 @@ impl Flows {
         received: ReceivedTokens,
         error: FlowError,
     ) -> Result<(), FlowError> {
-        let account = match (received.reported_accounts.first(), &received.connection) {
-            (None, Some(connection)) => self.account_of(connection, &received, None).await,
-            (reported_accounts, _) => reported_accounts.cloned(),
-        };
+        let account = self.account_received(&received).await;
         let abandoned = Abandoned { why: error.to_string(), account, received };
         self.stage(flow, FlowStage::Abandoned(abandoned.clone())).await?;
         self.revoke_unwanted(flow, abandoned).await;
         Err(error)
+    }
+
+    /// The account of received tokens, if the provider names it.
+    pub(super) async fn account_received(&self, received: &ReceivedTokens) -> Option<Account> {
+        match (received.reported_accounts.first(), &received.connection) {
+            (None, Some(connection)) => self.account_of(connection, received, None).await,
+            (reported_accounts, _) => reported_accounts.cloned(),
+        }
     }
 
     /// Revokes unwanted tokens, and ends their flow with the result.
@@ -223,7 +228,7 @@ impl Flows {
     /// The name of a connection in use that may share the access at the provider: some providers revoke all
     /// tokens of an account together
     /// (<https://developers.google.com/identity/protocols/oauth2/web-server#tokenrevoke>).
-    fn shares_access(
+    pub(super) fn shares_access(
         &self,
         connection: &ConnectionRecord,
         account: Option<&Account>,

@@ -64,7 +64,8 @@ impl Flows {
         }
         let endpoint = metadata.registration_endpoint.as_deref().ok_or_else(|| {
             FlowError::Server(format!(
-                "{} does not support client registration: register a client there, and name it with --client-id",
+                "{} does not support client registration: register a client there, declare the server as a \
+                 provider (`keyward provider add --help`), and give the client as its app (`keyward app add`)",
                 metadata.issuer
             ))
         })?;

@@ -179,9 +179,14 @@ impl Flows {
         };
         match tokens.renewed(&ask).await {
             Ok(newer) => {
+                let unusable = newer.unusable_answer().cloned();
                 row.pending.grant = encoded(&Grant::OAuth(newer));
                 row.pending.answer_lost = false;
-                self.write_again(row).await
+                let row = self.write_again(row).await?;
+                match unusable.map(TokenFailure::Temporary) {
+                    None => Ok(row),
+                    Some(failure) => Err(RevocationAttempt::of(failure)),
+                }
             }
             // The provider has ended the grant, or has spent its refresh token for a response that was lost.
             Err(TokenFailure::Permanent { who: ActingParty::Person, .. }) => {

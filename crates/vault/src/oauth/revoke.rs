@@ -103,10 +103,19 @@ impl Flows {
         Ok(Revoked::Later { until, why })
     }
 
-    /// One attempt for a grant that could not be stored in the outbox.
-    pub(super) async fn revoke_unkept(&self, received: &ReceivedTokens) {
-        let Some(connection) = received.connection.as_deref().cloned() else { return };
+    /// One attempt for a grant that could not be stored in the outbox, unless a connection in use may share its access.
+    /// Returns whether it was made.
+    pub(super) async fn revoke_unkept(&self, received: &ReceivedTokens) -> bool {
+        let Some(connection) = received.connection.as_deref().cloned() else { return false };
         let id = connection.id.clone();
+        let account = self.account_received(received).await;
+        if let Some(shared_with) = self.shares_access(&connection, account.as_ref()) {
+            tracing::error!(
+                connection = %id, shared_with,
+                "a grant that could not be stored stays valid at its provider, since another connection may use its access"
+            );
+            return false;
+        }
         let pending =
             self.pending_revocation(&connection, received.grant.clone(), Timestamp::MAX).await;
         let within = self.settings.load().revoke_timeout;
@@ -116,6 +125,7 @@ impl Flows {
                 tracing::error!(connection = %id, "a grant that could not be stored is not revoked at its provider")
             }
         }
+        true
     }
 
     /// Revokes the tokens of refreshes that ended after their connection was removed.

@@ -135,7 +135,7 @@ impl Flows {
                 }
             }
             FlowStage::Exchanging => {
-                let why = "the gateway stopped while the code was exchanged";
+                let why = "the gateway stopped while the code was exchanged, or could not store the tokens";
                 self.note_failure(&flow, why).await;
             }
             FlowStage::Abandoned(abandoned) => self.revoke_unwanted(&flow, abandoned).await,

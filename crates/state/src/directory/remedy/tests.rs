@@ -159,6 +159,23 @@ fn remedies_remove_only_connections_that_left_the_file_and_fit_their_kind() {
 }
 
 #[test]
+fn the_remedy_for_a_rejected_client_names_the_private_key_of_an_app_without_a_secret() {
+    let catalogue = catalogue();
+    for (managed_by, step) in [
+        (ManagedBy::Store, "`keyward app set desk --secret-file private_key=PATH`"),
+        (ManagedBy::File, "`keyward reload`"),
+    ] {
+        let mut app = app(managed_by, false);
+        app.facts.secrets = vec!["private_key".to_owned()];
+        let connection = connection(Kind::Client, managed_by, broken(BrokenReason::ClientRejected));
+        let remedy = Remedies::new(&connection, Some(&app), &catalogue).remedy(RemedyCause::Use);
+        let remedy = remedy.expect("a step");
+        assert!(remedy.contains("client id and private key of app `desk`"), "{remedy}");
+        assert!(remedy.contains(step), "{remedy}");
+    }
+}
+
+#[test]
 fn the_remedy_for_a_missing_provider_or_auth_method_names_the_provider() {
     let of = |connection: &ConnectionRecord, cause| {
         Remedies::new(connection, None, &catalogue()).remedy(cause).unwrap_or_default()

@@ -32,7 +32,10 @@ pub enum AssertionError {
     #[error("the client has no certificate: give the app one, as `certificate`")]
     NoCertificate,
     /// Not a private key in PEM.
-    #[error("the key is not a private key in PEM: RSA, or P-256, P-384 or Ed25519 in PKCS #8")]
+    #[error(
+        "the key is not a private key in PEM without a passphrase: RSA, or P-256, P-384 or Ed25519 \
+         in PKCS #8"
+    )]
     Key,
     /// A key that does not fit the algorithm.
     #[error("the key is not of the required algorithm")]
@@ -57,6 +60,14 @@ impl AssertionError {
             Self::Random => "no_randomness",
         }
     }
+}
+
+/// Checks that the private key of a client can sign assertions.
+///
+/// # Errors
+/// When it is not a key of a known kind.
+pub fn check_private_key(key: &Secret) -> Result<(), AssertionError> {
+    private(key.expose(), None).map(drop)
 }
 
 /// Signs `claims`. The default algorithm depends on the key.

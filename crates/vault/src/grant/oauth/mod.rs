@@ -32,7 +32,7 @@ use jiff::Timestamp;
 pub use account::{
     AccountClaims, ExpectedClaims, IdTokenError, id_token_claims, userinfo, userinfo_claims,
 };
-pub use assertion::AssertionError;
+pub use assertion::{AssertionError, check_private_key};
 pub use client::OAuthClient;
 pub use device::{DeviceFlow, PollResult, SLOW_DOWN, device_poll, device_start};
 pub use failure::{ActingParty, Correction, ErrorCode, Temporary, TokenFailure};
@@ -44,8 +44,8 @@ pub use metadata::{
 pub use oauth1::{CALLBACK_NOT_CONFIRMED, OAuth1TokenAnswer, SignedRequests, TokenPair};
 pub use request_context::RequestContext;
 pub use requests::{
-    JwtAssertion, SubjectToken, client_credentials, exchange_code, installation, jwt_bearer,
-    lengthened, refresh, renew_access, token_exchange,
+    JwtAssertion, RefreshFailure, SubjectToken, client_credentials, exchange_code, installation,
+    jwt_bearer, lengthened, refresh, renew_access, token_exchange,
 };
 pub use revoke::{Revocable, RevokeResult, revoke};
 pub use signed::check_key;

@@ -140,12 +140,7 @@ impl ReplyContext<'_> {
         self.check_type(object)?;
         let member = |name: &str| beside.get(name).or_else(|| object.get(name));
         let seconds = |name: &str| member(name).and_then(seconds).and_then(|life| self.after(life));
-        let theirs = self.oauth.renames.get("refresh_token").and_then(|name| member(name));
-        let refresh = theirs.or_else(|| member("refresh_token"));
-        let refresh = match refresh.and_then(Value::as_str) {
-            None | Some("") => None,
-            Some(text) => Some(self.refresh(text)?),
-        };
+        let refresh = self.refresh_token(object, beside)?;
         let expires = self.told_expiry(object, member("expires_in"), access);
         let refresh_expires =
             ["refresh_token_expires_in", "x_refresh_token_expires_in", "refresh_expires_in"];
@@ -171,11 +166,7 @@ impl ReplyContext<'_> {
         object: &'v Map<String, Value>,
     ) -> Result<(&'v str, &'v Map<String, Value>), TokenFailure> {
         let found = self.oauth.token_path.iter().find_map(|path| {
-            let (parents, name) = path.rsplit_once('.').unwrap_or(("", path));
-            let parent = match parents {
-                "" => object,
-                parents => at(object, parents)?.as_object()?,
-            };
+            let (parent, name) = parent(object, path)?;
             let text = parent.get(name)?.as_str().filter(|text| !text.is_empty())?;
             Some((text, parent))
         });
@@ -187,6 +178,31 @@ impl ReplyContext<'_> {
             return Err(TokenFailure::unreadable(what));
         }
         self.bounded(text).map(|text| (text, parent))
+    }
+
+    /// The refresh token of a success without a usable access token. The one that was sent may have ended with it.
+    pub(super) fn next_refresh_token(&self, response: &Response<Bytes>) -> Option<Secret> {
+        let object = object(response.body())?;
+        let is_success = matches!(response.status().as_u16(), 200 | 201)
+            && self.error(&object, response.status()).is_none();
+        // Elsewhere, it would be that of another token.
+        let (beside, _) = self.oauth.token_path.iter().find_map(|path| parent(&object, path))?;
+        let text = self.refresh_token(&object, beside).ok().flatten().filter(|_| is_success)?;
+        Some(Secret::from(text.to_owned()))
+    }
+
+    /// The refresh token beside the access token, else that of the whole answer.
+    fn refresh_token<'v>(
+        &self,
+        object: &'v Map<String, Value>,
+        beside: &'v Map<String, Value>,
+    ) -> Result<Option<&'v str>, TokenFailure> {
+        let member = |name: &str| beside.get(name).or_else(|| object.get(name));
+        let theirs = self.oauth.renames.get("refresh_token").and_then(|name| member(name));
+        match theirs.or_else(|| member("refresh_token")).and_then(Value::as_str) {
+            None | Some("") => Ok(None),
+            Some(text) => self.refresh(text).map(Some),
+        }
     }
 
     /// RFC 6749 §A.17: visible characters and spaces.
@@ -353,6 +369,17 @@ pub(super) fn at<'v>(object: &'v Map<String, Value>, path: &str) -> Option<&'v V
     match rest {
         None => Some(value),
         Some(rest) => at(value.as_object()?, rest),
+    }
+}
+
+/// The object that may have the member at a dotted path, and the name of that member.
+fn parent<'v, 'p>(
+    object: &'v Map<String, Value>,
+    path: &'p str,
+) -> Option<(&'v Map<String, Value>, &'p str)> {
+    match path.rsplit_once('.') {
+        None => Some((object, path)),
+        Some((parents, name)) => Some((at(object, parents)?.as_object()?, name)),
     }
 }
 

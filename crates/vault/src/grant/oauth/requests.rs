@@ -73,6 +73,21 @@ pub struct JwtAssertion {
     pub scope_as_claim: bool,
 }
 
+/// Why a refresh gave no access token.
+#[derive(Debug)]
+pub struct RefreshFailure {
+    pub failure: TokenFailure,
+    /// The refresh token of an answer whose access token cannot be used. It must be stored: the one that was sent may
+    /// have ended.
+    pub next: Option<Secret>,
+}
+
+impl From<TokenFailure> for RefreshFailure {
+    fn from(failure: TokenFailure) -> Self {
+        Self { failure, next: None }
+    }
+}
+
 /// RFC 6749 §4.1.3, with the verifier of RFC 7636 §4.5. Never repeated: a code is valid once.
 ///
 /// # Errors
@@ -100,19 +115,23 @@ pub async fn exchange_code(
 /// RFC 6749 §6. A refresh token in the response replaces this one.
 ///
 /// # Errors
-/// When the server gives no token.
-pub async fn refresh(ask: &RequestContext<'_>, token: &Secret) -> Result<Tokens, TokenFailure> {
+/// When the server gives no access token.
+pub async fn refresh(ask: &RequestContext<'_>, sent: &Secret) -> Result<Tokens, RefreshFailure> {
     let mut params = ask.token_params()?;
     params.extend(ask.filled(&ask.oauth.renew_params)?);
     let transport =
         Transport::new(ask, RequestedEndpoint::Token, ask.renew_url()?, params).patient();
     let client = client(ask).set_token_uri(transport.url(TokenUrl::new)?);
-    let token = RefreshToken::new(text(token)?);
+    let token = RefreshToken::new(text(sent)?);
     let scope = ask.scope().filter(|_| ask.oauth.says.renew_scopes);
     let request = client.exchange_refresh_token(&token).add_scopes(scope.map(Scope::new));
     let reply = request.request_async(&transport).await;
     drop(Secret::from(token.into_secret()));
-    let tokens = reply.map(Tokens::from).map_err(|error| transport.failure(error))?;
+    let tokens = reply.map(Tokens::from).map_err(|error| {
+        let is_sent = |next: &Secret| next.expose_text().is_some_and(|next| sent.is_text(next));
+        let next = transport.next_refresh_token().filter(|next| !is_sent(next));
+        RefreshFailure { failure: transport.failure(error), next }
+    })?;
     // This refresh token stays if the response has none, so the access token can be renewed.
     let expires = tokens.expires.or_else(|| usual_expiry(ask.oauth, tokens.sent));
     Ok(Tokens { expires, ..tokens })

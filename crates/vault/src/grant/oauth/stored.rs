@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::failure::{ActingParty, TokenFailure};
+use super::failure::{ActingParty, Temporary, TokenFailure};
 use super::request_context::{RequestContext, incomplete};
-use super::requests::{self, JwtAssertion, SubjectToken};
+use super::requests::{self, JwtAssertion, RefreshFailure, SubjectToken};
 use super::revoke::Revocable;
 use super::token_facts::{ACCESS, PRIVATE_KEY, REFRESH, TokenFacts};
 use super::{Tokens, aws_role, imported, missing, service_account, session, signed};
@@ -29,6 +29,8 @@ pub struct OAuthGrant {
     /// `access_token`, `refresh_token`, and other fields: keys, subjects, names.
     fields: BTreeMap<String, Secret>,
     facts: TokenFacts,
+    /// See [`OAuthGrant::unusable_answer`]. Not stored.
+    unusable: Option<Box<Temporary>>,
 }
 
 /// The kind of auth method.
@@ -62,9 +64,11 @@ impl OAuthKind {
 impl OAuthGrant {
     /// The grant of a finished flow.
     pub fn of(tokens: Tokens) -> Self {
-        let empty =
-            Self { by: OAuthKind::Oauth2, fields: BTreeMap::new(), facts: TokenFacts::default() };
-        empty.with(tokens)
+        Self::stored_as(OAuthKind::Oauth2, BTreeMap::new(), TokenFacts::default()).with(tokens)
+    }
+
+    fn stored_as(by: OAuthKind, fields: BTreeMap<String, Secret>, facts: TokenFacts) -> Self {
+        Self { by, fields, facts, unusable: None }
     }
 
     /// From checked fields.
@@ -100,7 +104,7 @@ impl OAuthGrant {
         let has_token = fields.contains_key(ACCESS) || fields.contains_key(REFRESH);
         match by == OAuthKind::Oauth2 && needs_token && !has_token {
             true => Err(GrantError::NoToken),
-            false => Ok(Self { by, fields, facts }),
+            false => Ok(Self::stored_as(by, fields, facts)),
         }
     }
 
@@ -133,7 +137,7 @@ impl OAuthGrant {
             account: text(".account").map(str::to_owned),
             captured: captured.collect(),
         };
-        Ok(Self { by, fields, facts })
+        Ok(Self::stored_as(by, fields, facts))
     }
 
     /// The stored fields: fields and facts.
@@ -198,6 +202,11 @@ impl OAuthGrant {
         &self.facts
     }
 
+    /// Why the answer that this grant is from has no usable access token, but only a newer refresh token.
+    pub fn unusable_answer(&self) -> Option<&Temporary> {
+        self.unusable.as_deref()
+    }
+
     /// Whether there is an access token that has not expired. A token of unknown lifetime is used until the
     /// API rejects it.
     pub fn is_live(&self, now: Timestamp) -> bool {
@@ -236,7 +245,8 @@ impl OAuthGrant {
         (what.refresh.is_some() || what.access.is_some()).then_some(what)
     }
 
-    /// Requests newer tokens. The result must be stored before it is used.
+    /// Requests newer tokens. The result must be stored before it is used. It may have a newer refresh token alone:
+    /// [`OAuthGrant::unusable_answer`].
     ///
     /// # Errors
     /// When the server issues none, or the grant cannot be renewed.
@@ -254,27 +264,34 @@ impl OAuthGrant {
         let tokens = match self.by {
             OAuthKind::ServiceAccount => service_account::minted(&ask, &self.fields).await?,
             OAuthKind::GithubApp => requests::installation(&ask, &self.assertion(&ask)?).await?,
-            _ => self.request_tokens(&ask).await?,
+            _ => match self.request_tokens(&ask).await {
+                Ok(tokens) => tokens,
+                Err(RefreshFailure {
+                    failure: TokenFailure::Temporary(unusable),
+                    next: Some(next),
+                }) => return Ok(self.with_refresh_token(next, ask.now, unusable)),
+                Err(RefreshFailure { failure, .. }) => return Err(failure),
+            },
         };
         Ok(self.with(tokens))
     }
 
-    async fn request_tokens(&self, ask: &RequestContext<'_>) -> Result<Tokens, TokenFailure> {
-        match ask.oauth.grant {
-            GrantText::AuthorizationCode | GrantText::DeviceCode => self.refreshed(ask).await,
-            GrantText::ClientCredentials => requests::client_credentials(ask).await,
-            GrantText::JwtBearer => requests::jwt_bearer(ask, &self.assertion(ask)?).await,
-            GrantText::TokenExchange => requests::token_exchange(ask, &self.subject()?).await,
-        }
+    async fn request_tokens(&self, ask: &RequestContext<'_>) -> Result<Tokens, RefreshFailure> {
+        Ok(match ask.oauth.grant {
+            GrantText::AuthorizationCode | GrantText::DeviceCode => self.refreshed(ask).await?,
+            GrantText::ClientCredentials => requests::client_credentials(ask).await?,
+            GrantText::JwtBearer => requests::jwt_bearer(ask, &self.assertion(ask)?).await?,
+            GrantText::TokenExchange => requests::token_exchange(ask, &self.subject()?).await?,
+        })
     }
 
-    async fn refreshed(&self, ask: &RequestContext<'_>) -> Result<Tokens, TokenFailure> {
+    async fn refreshed(&self, ask: &RequestContext<'_>) -> Result<Tokens, RefreshFailure> {
         if let Some(token) = self.exchangeable(ask) {
-            return requests::renew_access(ask, token).await;
+            return Ok(requests::renew_access(ask, token).await?);
         }
         match self.fields.get(REFRESH) {
             Some(token) => requests::refresh(ask, token).await,
-            None => Err(no_refresh_token()),
+            None => Err(no_refresh_token().into()),
         }
     }
 
@@ -369,7 +386,17 @@ impl OAuthGrant {
             account: tokens.account.or_else(|| old.account.clone()),
             captured,
         };
-        Self { by: self.by, fields, facts }
+        Self::stored_as(self.by, fields, facts)
+    }
+
+    /// The grant with a newer refresh token alone. The access token may have ended with the refresh token before.
+    fn with_refresh_token(&self, next: Secret, sent: Timestamp, unusable: Temporary) -> Self {
+        let mut fields = self.fields.clone();
+        fields.remove(ACCESS);
+        fields.insert(REFRESH.to_owned(), next);
+        let (sent, expires, refresh_expires) = (Some(sent), None, None);
+        let facts = TokenFacts { sent, expires, refresh_expires, ..self.facts.clone() };
+        Self { by: self.by, fields, facts, unusable: Some(Box::new(unusable)) }
     }
 }
 

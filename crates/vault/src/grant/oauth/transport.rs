@@ -114,6 +114,13 @@ impl<'a> Transport<'a> {
         Ok(response)
     }
 
+    /// The refresh token of an answer without a usable access token.
+    pub(super) fn next_refresh_token(&self) -> Option<Secret> {
+        let exchanged = self.exchanged.lock();
+        let Exchanged { params, answer } = exchanged.as_ref()?;
+        self.ask.reading(params, false).next_refresh_token(answer)
+    }
+
     /// The failure behind an error of the crate.
     pub(super) fn failure<T: ErrorResponseType + Display + 'static>(
         &self,

@@ -367,6 +367,21 @@ async fn tokens_that_may_be_stored_are_not_revoked_but_completed_later() {
     }
 }
 
+/// oauth 2.account: some providers end all access of an account with one token.
+#[tokio::test(start_paused = true)]
+async fn tokens_that_are_not_stored_are_not_revoked_if_a_connection_in_use_may_share_their_access()
+{
+    for is_in_use in [false, true] {
+        let world = World::new().await;
+        if is_in_use {
+            world.connects("before").await;
+        }
+        let connection = Some(Box::new(ConnectionRecord::clone(&world.connection)));
+        let received = ReceivedTokens { connection, ..received("received") };
+        assert_eq!(world.flows.revoke_unkept(&received).await, !is_in_use);
+    }
+}
+
 /// The grant and the record of its connection are two rows.
 #[tokio::test(start_paused = true)]
 async fn tokens_whose_connection_cannot_be_written_are_not_revoked() {

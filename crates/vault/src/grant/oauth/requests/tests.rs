@@ -106,6 +106,29 @@ async fn a_refresh_whose_answer_has_no_lifetime_uses_the_usual_one() {
     assert_eq!(life, Some(2));
 }
 
+/// oauth 6.9: the refresh token that was sent may have ended
+#[tokio::test]
+async fn the_refresh_token_beside_an_unusable_access_token_is_the_next_one() {
+    let nested = "token_path: [user.access_token]";
+    for (more, answer, next) in [
+        ("", r#"{"refresh_token":"rt2"}"#, Some("rt2")),
+        ("", r#"{"access_token":"a b","refresh_token":"rt2"}"#, Some("rt2")),
+        ("", r#"{"access_token":"at","token_type":"mac","refresh_token":"rt2"}"#, Some("rt2")),
+        ("", r#"{"refresh_token":"rt"}"#, None),
+        ("", r#"{"refresh_token":"r\u0007"}"#, None),
+        ("", r#"{"error":"quux","refresh_token":"rt2"}"#, None),
+        (nested, r#"{"user":{"refresh_token":"rt2"},"refresh_token":"bot"}"#, Some("rt2")),
+        (nested, r#"{"refresh_token":"bot"}"#, None),
+    ] {
+        let (server, client) = one(&json("200 OK", answer)).await;
+        let (oauth, variables) = (server.oauth(more), BTreeMap::new());
+        let result = refresh(&server.ask(&oauth, &client, &variables), &secret("rt")).await;
+        let failure = result.expect_err(answer);
+        assert_eq!(failure.next.as_ref().map(shown), next, "{answer}");
+        assert!(matches!(failure.failure, TokenFailure::Temporary(_)), "{answer}: {failure:?}");
+    }
+}
+
 /// oauth 5.headers: bodies in JSON and other names of parameters, for providers that need them.
 #[tokio::test]
 async fn a_provider_may_require_json_renamed_and_further_parameters_and_headers() {
@@ -372,7 +395,7 @@ async fn failed(answer: &str) -> Temporary {
     let (server, client) = one(answer).await;
     let (oauth, variables) = (server.oauth(""), BTreeMap::new());
     let result = refresh(&server.ask(&oauth, &client, &variables), &secret("rt")).await;
-    match result.expect_err(answer) {
+    match result.expect_err(answer).failure {
         TokenFailure::Temporary(temporary) => temporary,
         other => panic!("{answer}: {other:?}"),
     }
@@ -416,6 +439,7 @@ async fn an_app_without_an_endpoint_must_be_corrected_by_the_operator() {
     let facts = OAuth { token: None, ..OAuth::clone(&oauth("")) };
     let variables = BTreeMap::new();
     let result = refresh(&server.ask(&facts, &client, &variables), &secret("rt")).await;
+    let result = result.map_err(|refused| refused.failure);
     let Err(TokenFailure::Permanent { who: ActingParty::Operator(_), code, .. }) = result else {
         panic!("{result:?}")
     };
