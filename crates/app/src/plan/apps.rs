@@ -1,7 +1,7 @@
 //! Steps for apps of the configuration, and the app that a connection names.
 
 use super::inputs::Fields;
-use super::planning::{Basis, Planning, named};
+use super::planning::{Basis, Planning};
 use super::resources::members;
 use super::step::{PlannedAction, Step, StepSubject, Work};
 use super::work::AppWork;
@@ -43,9 +43,8 @@ impl Planning<'_> {
                 }
             }
         }
-        let named = named(&config.apps, |it| (&it.org, &it.name));
         for found in view.apps() {
-            let is_named = named.contains(&(&found.org, found.name.as_str()));
+            let is_named = self.declared_apps.contains(&(&found.org, found.name.as_str()));
             if found.managed_by == ManagedBy::File && !found.facts.paused && !is_named {
                 let subject = StepSubject::new("app", &found.org, &found.name);
                 let work = Work::App(Box::new(AppWork::Pause(found.id.clone())));
@@ -59,13 +58,10 @@ impl Planning<'_> {
         let Some(name) = connection.app.as_ref().map(Reference::as_str) else {
             return Some(AppOf::None);
         };
-        let Basis { config, view, .. } = self.basis;
-        if let Some(found) = view.find_app(&connection.org, name) {
+        if let Some(found) = self.basis.view.find_app(&connection.org, name) {
             return Some(AppOf::Existing(found.id.clone()));
         }
-        let mut declared = config.apps.iter();
-        let is_it = |app: &Declared<App>| app.org == connection.org && app.name == name;
-        declared.any(is_it).then_some(AppOf::ToCome)
+        self.declared_apps.contains(&(&connection.org, name)).then_some(AppOf::ToCome)
     }
 }
 

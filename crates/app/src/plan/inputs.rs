@@ -39,6 +39,8 @@ struct InputReader<'a> {
     config: &'a Config,
     /// Whether this process serves already, with the environment of its start.
     serves: bool,
+    /// The variables that commands do not see.
+    hidden: Vec<&'a str>,
     problems: Vec<Problem>,
 }
 
@@ -48,7 +50,7 @@ impl Inputs {
     /// # Errors
     /// All that cannot be read.
     pub(crate) fn load(config: &Config) -> Result<Self, Vec<Problem>> {
-        InputReader { config, serves: false, problems: Vec::new() }.all()
+        InputReader::new(config, false).all()
     }
 
     /// The same in a gateway that serves.
@@ -56,7 +58,7 @@ impl Inputs {
     /// # Errors
     /// All that cannot be read.
     pub(crate) fn load_again(config: &Config) -> Result<Self, Vec<Problem>> {
-        InputReader { config, serves: true, problems: Vec::new() }.all()
+        InputReader::new(config, true).all()
     }
 
     /// Reads manifests only: apps, webhooks and hooks are omitted from the plan, and agents and connections are made
@@ -65,7 +67,7 @@ impl Inputs {
     /// # Errors
     /// All that cannot be read.
     pub(crate) fn without_secrets(config: &Config) -> Result<Self, Vec<Problem>> {
-        let mut reader = InputReader { config, serves: false, problems: Vec::new() };
+        let mut reader = InputReader::new(config, false);
         let manifests = reader.manifests();
         reader.done(Self {
             apps: Vec::new(),
@@ -77,6 +79,12 @@ impl Inputs {
             manifests,
             oidc: None,
         })
+    }
+}
+
+impl<'a> InputReader<'a> {
+    fn new(config: &'a Config, serves: bool) -> Self {
+        Self { config, serves, hidden: config.secret_variables(), problems: Vec::new() }
     }
 }
 
@@ -114,7 +122,7 @@ impl InputReader<'_> {
     }
 
     fn secret(&self, source: &SecretSource) -> Result<Secret, SecretSourceError> {
-        let read = source.load(&self.config.environment, &self.config.secret_variables());
+        let read = source.load(&self.config.environment, &self.hidden);
         read.map_err(|error| match error {
             SecretSourceError::EnvMissing(name) if self.serves => {
                 SecretSourceError::EnvOfGatewayMissing(name)
@@ -234,4 +242,36 @@ fn manifest(declared: &DeclaredPlugin, providers: &[&str]) -> Result<Manifest, V
         ManifestError::Problems(problems) => problems,
         error => vec![problem(&format!("{}.manifest", declared.place), error.to_string(), "")],
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::Path;
+
+    use super::*;
+    use keyward_base::lookup_counter;
+
+    /// Reads the secrets of so many connections, and returns how often a source was looked at.
+    fn looks(count: usize) -> u64 {
+        let item = |index| {
+            format!(
+                "  - {{ name: c-{index}, provider: openai, fields: {{ api_key: {{ env: KEY }} }} }}\n"
+            )
+        };
+        let items: String = (0..count).map(item).collect();
+        let variables = BTreeMap::from([("KEY".to_owned(), "canary".to_owned())]);
+        let yaml = format!("connections:\n{items}");
+        let config = Config::parse(&yaml, Path::new("/keyward.yaml"), &variables).unwrap();
+        let (inputs, looks) = lookup_counter::count(|| Inputs::load(&config).unwrap());
+        let read = |fields: &Option<Fields>| fields.as_ref().is_some_and(|it| it.len() == 1);
+        assert_eq!(inputs.connections.iter().filter(|fields| read(fields)).count(), count);
+        looks
+    }
+
+    #[test]
+    fn twice_as_many_secrets_are_looked_at_twice_as_often() {
+        let (few, many) = (looks(100), looks(200));
+        assert!(few > 0 && many <= 2 * few, "{few} looks, then {many}");
+    }
 }

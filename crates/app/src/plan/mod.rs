@@ -19,6 +19,8 @@ mod view;
 mod webhooks;
 mod work;
 
+use std::collections::HashSet;
+
 use crate::config::Config;
 use keyward_base::id::OrgId;
 use keyward_model::{OwnProvider, Rule};
@@ -162,12 +164,13 @@ impl Planning<'_> {
             }
         }
         let Err(errors) = sources.check(&self.planned) else { return };
+        let places: HashSet<&str> = config.rules.iter().map(|rule| &*rule.place).collect();
         for error in errors {
             let text = error.to_string();
-            let placed = self.basis.config.rules.iter().find_map(|rule| {
-                let message = text.strip_prefix(&rule.place)?.strip_prefix(": ")?;
-                Some(problem(&rule.place, message, ""))
-            });
+            // A place has a colon too.
+            let mut ends = text.match_indices(": ").map(|(end, _)| text.split_at(end));
+            let placed = ends.find(|(place, _)| places.contains(place));
+            let placed = placed.map(|(place, rest)| problem(place, &rest[": ".len()..], ""));
             let problem = Box::new(placed.unwrap_or_else(|| unplaced(&text)));
             let (kind, name, nearest) = match error {
                 RulebookError::UnknownAgent { name, nearest, .. } => ("agent", name, nearest),

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::inputs::Fields;
-use super::planning::{Basis, Planning, named};
+use super::planning::{Basis, Planning};
 use super::resources::members;
 use super::step::{PlannedAction, Step, StepSubject, Work};
 use super::work::SourceWork;
@@ -51,8 +51,7 @@ impl Planning<'_> {
     /// Sources that the file no longer names are removed when no connection has values there: paused connections keep
     /// theirs.
     pub(super) fn unnamed_sources(&mut self) {
-        let Basis { config, view, .. } = self.basis;
-        let named = named(&config.sources, |it| (&it.org, it.name()));
+        let view = self.basis.view;
         for found in view.orgs().flat_map(|org| view.all::<Source>(&org.id)) {
             let names = |org: &OrgId, references: &References| {
                 *org == found.org && references.values().any(|it| it.from == found.name())
@@ -61,7 +60,7 @@ impl Planning<'_> {
                 self.planned.referring_connections().any(|it| names(&it.org, &it.references))
                     || self.apps_to_come().any(|(org, app)| names(org, &app.references))
             };
-            let is_named = named.contains(&(&found.org, found.name()));
+            let is_named = self.declared_sources.contains(&(&found.org, found.name()));
             if found.managed_by == ManagedBy::File && !is_named && !is_used() {
                 let subject = StepSubject::new("source", &found.org, found.name());
                 let work = Work::Source(Box::new(SourceWork::Remove(found.id.clone())));
@@ -73,7 +72,7 @@ impl Planning<'_> {
     /// The apps of the file, and those that it does not name.
     fn apps_to_come(&self) -> impl Iterator<Item = (&OrgId, &AppSpec)> {
         let Basis { config, view, .. } = self.basis;
-        let declared = named(&config.apps, |it| (&it.org, &it.name));
+        let declared = &self.declared_apps;
         let others = view.apps().filter(move |it| !declared.contains(&(&it.org, it.name.as_str())));
         let of_file = config.apps.iter().map(|it| (&it.org, &it.spec));
         of_file.chain(others.map(|it| (&it.org, &it.spec)))
@@ -86,11 +85,10 @@ impl Planning<'_> {
         org: &OrgId,
         references: &References,
     ) {
-        let Basis { config, view, .. } = self.basis;
         for reference in references.values() {
             let name = &reference.from;
-            let is_declared = config.sources.iter().any(|it| it.org == *org && it.name() == name);
-            if !is_declared && view.find::<Source>(org, name).is_none() {
+            let is_declared = self.declared_sources.contains(&(org, name.as_str()));
+            if !is_declared && self.basis.view.find::<Source>(org, name).is_none() {
                 self.report_missing_source(subject, name);
             }
         }
