@@ -1,5 +1,7 @@
 //! Steps for apps of the configuration, and the app that a connection names.
 
+use std::sync::Arc;
+
 use super::inputs::Fields;
 use super::planning::{Basis, Planning};
 use super::resources::members;
@@ -19,7 +21,7 @@ pub(super) enum AppOf {
 }
 
 impl Planning<'_> {
-    pub(super) fn apps(&mut self, secrets: Vec<Fields>) {
+    pub(super) fn apps(&mut self, secrets: Vec<Option<Fields>>) {
         let Basis { config, view, .. } = self.basis;
         for (declared, secrets) in config.apps.iter().zip(secrets) {
             let subject =
@@ -35,12 +37,7 @@ impl Planning<'_> {
                         "give the app of the other provider another name",
                     );
                 }
-                Some(found) => self.steps.push(changed(subject, found, declared, secrets)),
-                None => {
-                    let work = AppWork::Make(declared.spec.clone(), secrets);
-                    let work = Work::App(Box::new(work));
-                    self.steps.push(Step::new(subject, PlannedAction::Make, work));
-                }
+                found => self.steps.extend(secrets.map(|it| step(subject, found, declared, it))),
             }
         }
         for found in view.apps() {
@@ -65,12 +62,16 @@ impl Planning<'_> {
     }
 }
 
-fn changed(
+fn step(
     subject: StepSubject,
-    found: &Record<App>,
+    found: Option<&Arc<Record<App>>>,
     declared: &Declared<App>,
     secrets: Fields,
 ) -> Step {
+    let Some(found) = found else {
+        let work = Work::App(Box::new(AppWork::Make(declared.spec.clone(), secrets)));
+        return Step::new(subject, PlannedAction::Make, work);
+    };
     let mut changes = members(&found.spec, &declared.spec);
     let stored = &found.facts.secrets;
     let added = secrets.keys().filter(|name| !stored.contains(name));

@@ -22,13 +22,14 @@ pub(crate) type Fields = BTreeMap<String, Secret>;
 /// The secrets and manifests of the declared resources, in the order of the configuration.
 #[derive(Debug)]
 pub(crate) struct Inputs {
-    pub(super) apps: Vec<Fields>,
-    pub(super) sources: Vec<Fields>,
-    /// `None`: its secrets were not read, and it is made without a grant.
+    /// `None`, here and below: its secrets were not read. It is checked without them.
+    pub(super) apps: Vec<Option<Fields>>,
+    pub(super) sources: Vec<Option<Fields>>,
+    /// `None`: it is made without a grant.
     pub(super) connections: Vec<Option<Fields>>,
     pub(super) tokens: Vec<Option<Secret>>,
-    pub(super) webhooks: Vec<WebhookSigningKey>,
-    pub(super) hooks: Vec<NewKeys>,
+    pub(super) webhooks: Vec<Option<WebhookSigningKey>>,
+    pub(super) hooks: Vec<Option<NewKeys>>,
     pub(super) manifests: Vec<Manifest>,
     /// Of the client at the identity provider.
     pub(crate) oidc: Option<Secret>,
@@ -61,8 +62,8 @@ impl Inputs {
         InputReader::new(config, true).all()
     }
 
-    /// Reads manifests only: apps, webhooks and hooks are omitted from the plan, and agents and connections are made
-    /// without secrets.
+    /// Reads manifests only: apps, sources, webhooks and hooks are checked without their secrets and have no step in the
+    /// plan; agents and connections are made without secrets.
     ///
     /// # Errors
     /// All that cannot be read.
@@ -70,15 +71,21 @@ impl Inputs {
         let mut reader = InputReader::new(config, false);
         let manifests = reader.manifests();
         reader.done(Self {
-            apps: Vec::new(),
-            sources: Vec::new(),
+            apps: config.apps.iter().map(|_| None).collect(),
+            sources: config.sources.iter().map(|_| None).collect(),
             connections: config.connections.iter().map(|_| None).collect(),
             tokens: config.agents.iter().map(|_| None).collect(),
-            webhooks: Vec::new(),
-            hooks: Vec::new(),
+            webhooks: config.webhooks.iter().map(|_| None).collect(),
+            hooks: config.hooks.iter().map(|_| None).collect(),
             manifests,
             oidc: None,
         })
+    }
+
+    /// Only what rules can name: without apps, sources, webhooks and hooks.
+    pub(crate) fn of_rules(self) -> Self {
+        let (apps, sources) = (Vec::new(), Vec::new());
+        Self { apps, sources, webhooks: Vec::new(), hooks: Vec::new(), ..self }
     }
 }
 
@@ -93,12 +100,12 @@ impl InputReader<'_> {
         let config = self.config;
         let apps = config.apps.iter().map(|app| {
             let subject = format!("app `{}`: ", app.name);
-            self.fields(&app.with.sources, &app.place, &subject)
+            Some(self.fields(&app.with.sources, &app.place, &subject))
         });
         let apps = apps.collect();
         let sources = config.sources.iter().map(|source| {
             let subject = format!("source `{}`: credential ", source.name);
-            self.fields(&source.with.sources, &source.place, &subject)
+            Some(self.fields(&source.with.sources, &source.place, &subject))
         });
         let sources = sources.collect();
         let connections = config.connections.iter().map(|connection| {
@@ -163,9 +170,9 @@ impl InputReader<'_> {
         None
     }
 
-    fn signing_keys(&mut self) -> Vec<WebhookSigningKey> {
+    fn signing_keys(&mut self) -> Vec<Option<WebhookSigningKey>> {
         let webhooks = self.config.webhooks.iter();
-        webhooks.filter_map(|it| self.signing_key(it, &it.with)).collect()
+        webhooks.map(|it| self.signing_key(it, &it.with)).collect()
     }
 
     fn signing_key<R: InFile>(
@@ -179,14 +186,14 @@ impl InputReader<'_> {
         key.map_err(|why| self.unreadable(declared, "signing_key", &why)).ok()
     }
 
-    fn hook_keys(&mut self) -> Vec<NewKeys> {
+    fn hook_keys(&mut self) -> Vec<Option<NewKeys>> {
         let mut keys = Vec::new();
         for hook in &self.config.hooks {
             let HookSecrets { secret, signing_key } = &hook.with;
             let secret = secret.as_ref().map(|source| self.secret(source)).transpose();
             let secret = secret.map_err(|why| self.unreadable(hook, "secret", &why.to_string()));
             let signing_key = signing_key.as_ref().and_then(|it| self.signing_key(hook, it));
-            keys.push(NewKeys { secret: secret.unwrap_or_default(), signing_key });
+            keys.push(Some(NewKeys { secret: secret.unwrap_or_default(), signing_key }));
         }
         keys
     }

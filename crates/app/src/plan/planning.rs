@@ -123,6 +123,12 @@ impl Planning<'_> {
         self.absent.push(AbsentName { kind: "source", name, nearest: None, problem });
     }
 
+    /// `subject` names a resource that does not exist.
+    pub(super) fn report_absent(&mut self, subject: &StepSubject, absent: AbsentName) {
+        let problem = of_subject(subject, &absent.problem.message, &absent.problem.remedy);
+        self.absent.push(AbsentName { problem: Box::new(problem), ..absent });
+    }
+
     /// Two of one name cannot be: one is stored.
     pub(super) fn refuse_stored(&mut self, subject: &StepSubject) {
         let message = format!("a stored {} has this name", subject.kind);

@@ -7,12 +7,13 @@ use super::planning::{Basis, Planning};
 use super::resources::members;
 use super::step::{PlannedAction, Step, StepSubject, Work};
 use super::work::SourceWork;
+use crate::config::Declared;
 use keyward_base::id::OrgId;
-use keyward_model::{AppSpec, ManagedBy, References, Resource, Source};
+use keyward_model::{AppSpec, ManagedBy, Record, References, Resource, Source};
 use keyward_vault::Vault;
 
 impl Planning<'_> {
-    pub(super) fn sources(&mut self, credentials: Vec<Fields>) {
+    pub(super) fn sources(&mut self, credentials: Vec<Option<Fields>>) {
         let Basis { config, view, .. } = self.basis;
         let mut counts: HashMap<&OrgId, usize> = HashMap::new();
         for (declared, credentials) in config.sources.iter().zip(credentials) {
@@ -21,7 +22,13 @@ impl Planning<'_> {
             let found = view.find::<Source>(org, name);
             let count = counts.entry(org).or_insert_with(|| view.all::<Source>(org).count());
             *count += usize::from(found.is_none());
-            let refusal = Vault::check_source(&declared.spec, &credentials, ManagedBy::File);
+            let refusal = match &credentials {
+                Some(read) => Vault::check_source(&declared.spec, read, ManagedBy::File),
+                None => {
+                    let names = declared.with.sources.keys().map(String::as_str);
+                    Vault::check_source_names(&declared.spec, names, ManagedBy::File)
+                }
+            };
             if found.is_some_and(|found| found.managed_by == ManagedBy::Store) {
                 self.refuse_stored(&subject);
             } else if *count > Source::KIND.max {
@@ -29,21 +36,8 @@ impl Planning<'_> {
                 self.refuse(&subject, message, "remove some");
             } else if let Err(refusal) = refusal {
                 self.refuse(&subject, refusal.to_string(), refusal.hint.as_deref().unwrap_or(""));
-            } else {
-                let spec = declared.spec.clone();
-                self.steps.push(match found {
-                    None => {
-                        let work = SourceWork::Make(spec, credentials);
-                        Step::new(subject, PlannedAction::Make, Work::Source(Box::new(work)))
-                    }
-                    Some(found) => {
-                        let changes = members(&found.spec, &spec);
-                        let work = SourceWork::Change(found.id.clone(), spec, credentials);
-                        let work = Work::Source(Box::new(work));
-                        let step = Step::of_existing(subject, false, changes, work);
-                        Step { compares_secret: true, ..step }
-                    }
-                });
+            } else if let Some(credentials) = credentials {
+                self.steps.push(step(subject, found.map(|it| &**it), declared, credentials));
             }
         }
     }
@@ -93,4 +87,21 @@ impl Planning<'_> {
             }
         }
     }
+}
+
+fn step(
+    subject: StepSubject,
+    found: Option<&Record<Source>>,
+    declared: &Declared<Source>,
+    credentials: Fields,
+) -> Step {
+    let spec = declared.spec.clone();
+    let Some(found) = found else {
+        let work = Work::Source(Box::new(SourceWork::Make(spec, credentials)));
+        return Step::new(subject, PlannedAction::Make, work);
+    };
+    let changes = members(&found.spec, &spec);
+    let work = Work::Source(Box::new(SourceWork::Change(found.id.clone(), spec, credentials)));
+    let step = Step::of_existing(subject, false, changes, work);
+    Step { compares_secret: true, ..step }
 }

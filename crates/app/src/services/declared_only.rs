@@ -43,7 +43,7 @@ impl Services {
     /// # Errors
     /// All problems of the declared resources; resources of the store do not exist.
     pub async fn declared_only(config: &Config) -> anyhow::Result<Arc<Self>> {
-        let inputs = Inputs::without_secrets(config).map_err(refused)?;
+        let inputs = Inputs::without_secrets(config).map_err(refused)?.of_rules();
         let opened = OpenedServices::in_memory(config, Authority::ephemeral()).await?;
         opened.bring_in_line(config, inputs).await?;
         let rulebook = opened.rulebook(config, config.rules.clone()).map_err(all)?;
