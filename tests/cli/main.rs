@@ -16,6 +16,7 @@ mod cli_names;
 mod cli_rule;
 mod cli_socket;
 mod completions;
+mod config_check;
 mod config_mentions;
 mod crash;
 mod day;

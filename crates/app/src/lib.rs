@@ -79,7 +79,7 @@ use public_url::admin_access;
 pub use public_url::own_names;
 pub use restore::Restore;
 use services::OpenedServices;
-pub use services::Services;
+pub use services::{FileCheck, Services};
 pub use stop_condition::StopCondition;
 pub use store_check::{RepairedStore, check_store, repair_store};
 pub use store_copy::{copy_backup, copy_store};

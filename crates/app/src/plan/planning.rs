@@ -41,6 +41,8 @@ pub(super) struct Planning<'a> {
     pub(super) problems: Vec<Problem>,
     /// Names that do not exist: problems as well, unless the file is judged alone.
     pub(super) absent: Vec<AbsentName>,
+    /// What is accepted, and most likely means something else.
+    pub(super) warnings: Vec<Problem>,
     /// The most similar connection of each name in `absent`.
     pub(super) nearest: HashMap<(OrgId, String), Option<String>>,
     /// The directory with the agents and connections to come, as far as they are known. Those still to be made have other
@@ -71,6 +73,7 @@ impl<'a> Planning<'a> {
             pauses: Vec::new(),
             problems: Vec::new(),
             absent: Vec::new(),
+            warnings: Vec::new(),
             nearest: HashMap::new(),
             planned: basis.view.clone(),
         }
