@@ -24,6 +24,7 @@ mod doctor;
 mod doctor_gateway;
 mod doctor_plan;
 mod doctor_probe;
+mod early_hangup;
 mod env;
 mod errors_link;
 mod full_disk;
