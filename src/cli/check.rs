@@ -12,7 +12,7 @@ use super::output;
 use super::settings::Global;
 use keyward_api::wire::PlanProblem;
 use keyward_app::config::{Config, ConfigError};
-use keyward_app::{Services, refused_plan};
+use keyward_app::{FileCheck, Services, refused_plan};
 
 const EXAMPLES: &str = "\
 Variables and files of secrets may be missing. Names that the file does not declare are reported as notes:
@@ -41,6 +41,8 @@ struct CheckResult {
     problems: Vec<PlanProblem>,
     /// Names that the file does not declare. The store may have them.
     not_in_file: Vec<PlanProblem>,
+    /// What is accepted, and most likely means something else.
+    warnings: Vec<PlanProblem>,
 }
 
 impl Command {
@@ -53,12 +55,14 @@ impl Command {
             Ok(config) => {
                 let checked = Services::check(&config).await?;
                 let (file, not_in_file) = (config.file().to_owned(), checked.not_in_file());
-                report(global, CheckResult { file, problems: checked.problems, not_in_file })
+                let FileCheck { problems, warnings, .. } = checked;
+                report(global, CheckResult { file, problems, not_in_file, warnings })
             }
             Err(ConfigError::Problems(problems)) => {
                 let file = file.map(ToOwned::to_owned).unwrap_or_default();
                 let problems = refused_plan(&problems).problems;
-                report(global, CheckResult { file, problems, not_in_file: Vec::new() })
+                let (not_in_file, warnings) = (Vec::new(), Vec::new());
+                report(global, CheckResult { file, problems, not_in_file, warnings })
             }
             // The usual hint is for a gateway, which also starts without a file.
             Err(error) if is_missing(&error) => {
@@ -82,6 +86,9 @@ fn report(global: &Global, checked: CheckResult) -> Result<(), Failure> {
     let file = checked.file.display();
     let is_valid = checked.problems.is_empty();
     if !global.json {
+        for warning in &checked.warnings {
+            output::note(&format!("warning: {}", warning.text));
+        }
         for absent in &checked.not_in_file {
             output::note(&format!("note: {}", absent.text));
         }

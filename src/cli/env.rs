@@ -18,8 +18,9 @@ use super::failure::{Exit, Failure};
 use super::output;
 use super::secret::Typed;
 use super::settings::{Global, quoted};
-use keyward_api::wire::TokenIssued;
+use keyward_api::wire::{List, TokenIssued};
 use keyward_base::agent::is_unreserved;
+use keyward_model::{Agent, Shown};
 use keyward_state::store::sled::chown_tree_to_owner_of;
 
 #[derive(Debug, Arguments)]
@@ -66,6 +67,9 @@ impl Args {
             return self.print_base_url(global, &client, &facts, named).await;
         }
         let form = if global.json { EnvFormat::Json } else { self.form };
+        if form == EnvFormat::K8s {
+            check_secret_name(&client, &facts.agent).await?;
+        }
         let folder = match &self.files {
             Some(folder) => folder.clone(),
             // The files have paths of their form: a shell and a container share none.
@@ -193,6 +197,27 @@ impl Args {
         let new = NewToken { label: "env", ttl: &self.ttl };
         let token: TokenIssued = client.post(&at, &new).await?;
         Ok(token.token)
+    }
+}
+
+/// Refuses an agent whose Kubernetes Secret another agent of the organisation has too: the one that is applied last would take
+/// the place of the other, whose pods would get its token.
+async fn check_secret_name(client: &Client, agent: &Shown<Agent>) -> Result<(), Failure> {
+    let secret = form::secret_name(&agent.name);
+    let all: List<Shown<Agent>> = client.list("/api/v1/agents", &[]).await?;
+    let is_same =
+        |other: &&Shown<Agent>| other.id != agent.id && form::secret_name(&other.name) == secret;
+    match all.items.iter().find(is_same) {
+        None => Ok(()),
+        Some(other) => {
+            let (name, other) = (&agent.name, &other.name);
+            let message = format!(
+                "agents {name} and {other} would have the same Kubernetes Secret, {secret}"
+            );
+            let hint =
+                "rename one of them: letter case, `_` and `~` are lost in the name of a Secret";
+            Err(Failure::new(Exit::Failed, message).hint(hint))
+        }
     }
 }
 

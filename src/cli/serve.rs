@@ -22,7 +22,9 @@ use super::{output, table};
 use keyward_api::wire::{LoginLinkRequest, LoginLinkView};
 use keyward_api::{Locations, SOCKET_NAME};
 use keyward_app::config::{Config, ListenAt, ListenDatabase};
-use keyward_app::{self as app, AppError, Running, StopCondition, StoppedWhile, is_locked};
+use keyward_app::{
+    self as app, AppError, Hangups, Running, StopCondition, StoppedWhile, is_locked,
+};
 use keyward_base::database::DatabaseProtocol;
 use keyward_base::limits::Limits;
 use keyward_state::directory::View;
@@ -61,17 +63,28 @@ pub(crate) struct Args {
     pub(super) quiet: bool,
 }
 
+/// What a process has before it reads its configuration.
+struct Process<'a> {
+    global: &'a Global,
+    args: &'a Args,
+    runtime: Runtime,
+    hangups: Hangups,
+}
+
 /// What a private gateway prints when it is ready; the run that started it waits for this line.
 pub(crate) const READY: &str = "ready\n";
 
 /// Runs the gateway. If the log is JSON, a failure is a line of it.
 pub(crate) fn run(global: &Global, args: &Args) -> Result<(), Failure> {
+    // First: without a handler, SIGHUP would end the process, and a long configuration takes time.
+    let (runtime, hangups) = runtime()?;
     let config = global.load();
     let format = match &config {
         Ok(config) => config.log.format,
         Err(_) => Config::log_format(global.config.as_deref(), global.data.as_deref()),
     };
-    let served = config.and_then(|config| serve(global, args, config));
+    let served =
+        config.and_then(|config| serve(Process { global, args, runtime, hangups }, config));
     served.map_err(|failure| match format {
         // The run that started a private gateway reads its text.
         Format::Json if args.private.is_none() => logged(failure),
@@ -108,13 +121,8 @@ fn logged(failure: Failure) -> Failure {
     Failure::silent(exit)
 }
 
-fn serve(global: &Global, args: &Args, mut config: Config) -> Result<(), Failure> {
-    if let Some(at) = args.private {
-        make_private(&mut config, at);
-    }
-    config.takes_over = args.take_over;
-    let verbosity = log::init(config.log.format, config.log.level, output::wants_colours());
-    raise_open_files(&config.limits);
+/// The runtime of the control plane, and the SIGHUPs from now on.
+fn runtime() -> Result<(Runtime, Hangups), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .max_blocking_threads(BLOCKING_THREADS_MAX)
@@ -122,6 +130,21 @@ fn serve(global: &Global, args: &Args, mut config: Config) -> Result<(), Failure
         .enable_all()
         .build()
         .map_err(|error| Failure::failed("cannot start", &error))?;
+    let entered = runtime.enter();
+    let hangups =
+        Hangups::register().map_err(|error| Failure::failed("cannot wait for SIGHUP", &error))?;
+    drop(entered);
+    Ok((runtime, hangups))
+}
+
+fn serve(process: Process<'_>, mut config: Config) -> Result<(), Failure> {
+    let Process { global, args, runtime, hangups } = process;
+    if let Some(at) = args.private {
+        make_private(&mut config, at);
+    }
+    config.takes_over = args.take_over;
+    let verbosity = log::init(config.log.format, config.log.level, output::wants_colours());
+    raise_open_files(&config.limits);
     if args.take_over {
         runtime.block_on(Box::pin(take_over::check(global, &config)))?;
     }
@@ -131,6 +154,7 @@ fn serve(global: &Global, args: &Args, mut config: Config) -> Result<(), Failure
             config,
             StopCondition::WithRuns,
             Some(verbosity),
+            hangups,
             ready,
         )));
         end_threads(runtime, served.map_err(refusal)?);
@@ -150,7 +174,8 @@ fn serve(global: &Global, args: &Args, mut config: Config) -> Result<(), Failure
     let deadline = Instant::now() + ENDING_WITHIN;
     loop {
         let life = StopCondition::UntilSignalled;
-        let served = app::serve(config.clone(), life, Some(verbosity.clone()), announce);
+        let (verbosity, hangups) = (Some(verbosity.clone()), hangups.clone());
+        let served = app::serve(config.clone(), life, verbosity, hangups, announce);
         let error = match runtime.block_on(Box::pin(served)) {
             Ok(stopped) => {
                 end_threads(runtime, stopped);

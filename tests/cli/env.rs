@@ -222,3 +222,27 @@ fn an_invalid_base_url_is_refused_before_a_token_is_created() {
     assert!(ran.err.contains("is not bound to calls"), "{}", ran.err);
     assert!(ran.ok().contains("/to/calls@api.twilio.com'"));
 }
+
+/// The Secret of the second would take the place of the first one's: its pods would get the other agent's token.
+#[test]
+fn two_agents_with_the_same_kubernetes_secret_get_no_environment_for_it() {
+    let cli = Cli::new();
+    for name in ["ci_bot", "ci-bot", "other"] {
+        cli.run(&["agent", "add", name]).ok();
+    }
+    let tokens = |name: &str| {
+        let shown = cli.run(&["agent", "show", name, "--json"]).json();
+        shown["tokens"].as_array().map(Vec::len)
+    };
+    for (name, first) in [("ci_bot", "ci_bot and ci-bot"), ("ci-bot", "ci-bot and ci_bot")] {
+        let before = tokens(name);
+        let said =
+            cli.run(&["env", "--agent", name, "--for", "k8s", "--proxy", "keyward:8080"]).failed(1);
+        let refusal =
+            format!("agents {first} would have the same Kubernetes Secret, keyward-ci-bot\n");
+        assert!(said.contains(&refusal) && said.contains("rename one of them"), "{said}");
+        assert_eq!(tokens(name), before, "a refused command makes no token");
+    }
+    cli.run(&["env", "--agent", "ci_bot", "--for", "docker", "--proxy", "keyward:8080"]).ok();
+    cli.run(&["env", "--agent", "other", "--for", "k8s", "--proxy", "keyward:8080"]).ok();
+}

@@ -349,3 +349,27 @@ fn a_start_warns_that_the_default_file_is_not_that_of_the_last_start() {
     let (serves, said) = started(&cli, &["serve"]);
     assert!(serves && !said.contains("the last start had"), "the default file is the last: {said}");
 }
+
+/// A change without that file is in the same log as those of the gateway.
+#[test]
+fn a_change_without_the_file_of_the_last_start_is_in_the_audit_log_that_it_names() {
+    let cli = Cli::new();
+    let serving = cli.serve_with("agents: [{ name: ci }]\naudit: { file: kept/audit.jsonl }\n");
+    serving.signal(rustix::process::Signal::TERM);
+    assert_eq!(serving.wait(), Some(0));
+    let (file, kept) = (file(&cli), cli.data().join("kept/audit.jsonl"));
+    cli.run(&["agent", "add", "other"]).ok();
+    assert!(fs::read_to_string(&kept).expect("the log").contains("other"));
+    assert!(!cli.data().join("audit").exists(), "there is one log");
+    assert!(cli.run(&["audit", "verify", "--config", &file]).ok().contains("records 1 to "));
+    // Where the log is cannot be known without the file.
+    fs::remove_file(&file).expect("it is ours");
+    let before = fs::read(&kept).expect("the log");
+    let ran = cli.run(&["agent", "add", "third"]);
+    assert_ne!(ran.code, 0, "{ran:?}");
+    assert!(ran.err.contains("the audit log of the gateway is not known"), "{ran:?}");
+    assert!(ran.err.contains(&file), "{ran:?}");
+    assert!(!cli.data().join("audit").exists());
+    assert_eq!(fs::read(&kept).expect("the log"), before);
+    assert!(!cli.run(&["agent", "list"]).ok().contains("third"), "it is not added");
+}

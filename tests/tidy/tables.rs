@@ -138,6 +138,7 @@ pub(super) const MAY_EXPOSE: &[&str] = &[
     "crates/ssh/src/private_key.rs",
     "crates/vault/src/grant/",
     "crates/rules/src/provider/connection_url.rs",
+    "crates/rules/src/provider/pasted.rs",
     "crates/databases/src/login.rs",
     "crates/databases/src/mongodb/login.rs",
     "crates/databases/src/mysql/login.rs",

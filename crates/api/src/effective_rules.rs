@@ -18,10 +18,15 @@ pub(super) struct KeyedRule {
     pub(super) rule: RuleShown,
 }
 
-/// Sets the earlier rule that shadows this one, if there is one.
+/// Sets the earlier rule that shadows this one, if there is one, and the warnings of the rule.
 pub(super) fn with_shadow(context: &Context, mut rule: RuleShown) -> RuleShown {
-    let rulebook = &context.deps().rulebook;
-    rule.status.shadowed_by = rulebook.shadow(context.caller.org(), &label(&rule));
+    let (rulebook, org) = (&context.deps().rulebook, context.caller.org());
+    rule.status.shadowed_by = rulebook.shadow(org, &label(&rule));
+    if rule.managed_by.is_some() {
+        let warnings = rulebook.warnings(org, &rule.spec).into_iter();
+        rule.status.warnings =
+            warnings.map(|it| format!("{}; {}", it.message, it.remedy)).collect();
+    }
     rule
 }
 

@@ -62,7 +62,7 @@ impl DataPath {
     /// When the audit log cannot be continued, or a root cannot be read.
     pub fn open(config: &Config, services: &Services) -> anyhow::Result<Self> {
         let upstream = UpstreamSettings::load(config)?;
-        let (audit, writer) = audit_file::open(config)?;
+        let (audit, writer) = audit_file::open_at_rest(config)?;
         let changes = Some(ChangeRecorder::to(audit.clone()));
         let gateway = Gateway::new(parts(config, services, &upstream, audit, Ending::never())?);
         Ok(Self { gateway: Some(gateway), changes, writer: Some(writer) })

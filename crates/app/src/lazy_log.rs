@@ -22,7 +22,7 @@ impl LazyLog {
         let writer: Arc<Mutex<Option<AuditWriter>>> = Arc::default();
         let opened = writer.clone();
         let changes = ChangeRecorder::late(move || {
-            let (audit, writer) = audit_file::open(&config).map_err(refused)?;
+            let (audit, writer) = audit_file::open_at_rest(&config).map_err(refused)?;
             *opened.lock() = Some(writer);
             Ok(audit)
         });

@@ -32,6 +32,7 @@ mod error;
 mod event_recorder;
 mod folders;
 mod hand_over;
+mod hangups;
 mod kept_providers;
 mod keys;
 mod last_config;
@@ -73,13 +74,14 @@ pub use self::restore::error::{RestoreError, Restored};
 pub use backups::written as written_backups;
 pub use data_path::DataPath;
 pub use error::{AppError, KEY_LOST_HINT, data_directory_remedy, is_locked};
+pub use hangups::Hangups;
 pub use lazy_log::LazyLog;
 pub use plan::refused_plan;
 use public_url::admin_access;
 pub use public_url::own_names;
 pub use restore::Restore;
 use services::OpenedServices;
-pub use services::Services;
+pub use services::{FileCheck, Services};
 pub use stop_condition::StopCondition;
 pub use store_check::{RepairedStore, check_store, repair_store};
 pub use store_copy::{copy_backup, copy_store};
@@ -278,8 +280,8 @@ fn control_plane(
 }
 
 /// Runs a gateway until SIGTERM, SIGINT or its `stop_condition`, then drains it. A signal before it has its store
-/// ends it at once. A second signal ends the remaining streams. SIGHUP reloads the configuration. `announce` is
-/// called when it serves; `verbosity` follows `log.level`.
+/// ends it at once. A second signal ends the remaining streams. SIGHUP reloads the configuration, also one that came before it
+/// serves: `config` may have been read before. `announce` is called when it serves; `verbosity` follows `log.level`.
 ///
 /// # Errors
 /// As [`start`].
@@ -287,12 +289,11 @@ pub async fn serve(
     config: Config,
     stop_condition: StopCondition,
     verbosity: Option<Verbosity>,
+    hangups: Hangups,
     announce: impl FnOnce(&Running),
 ) -> anyhow::Result<StoppedWhile> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
-    // Registered early: without a handler, SIGHUP would end the process.
-    let hangup = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
     let unkept = kept_providers::unkept(&config);
     // It may wait for minutes. A signal after it waits until the gateway serves: the start changes the store.
     let opened = tokio::select! {
@@ -307,7 +308,7 @@ pub async fn serve(
     if stop_condition == StopCondition::WithRuns {
         running.runs.make_private();
     }
-    let hangups = tokio::spawn(reload_at(hangup, running.reloads.clone()));
+    let hangups = tokio::spawn(reload_at(hangups, running.reloads.clone()));
     running.take_over();
     announce(&running);
     running.manager.ready();
@@ -356,8 +357,8 @@ async fn stop_signal(terminate: &mut Signal, interrupt: &mut Signal) {
 }
 
 /// Reloads the configuration at each SIGHUP.
-async fn reload_at(mut hangup: Signal, reloads: Reloads) {
-    while hangup.recv().await.is_some() {
+async fn reload_at(mut hangups: Hangups, reloads: Reloads) {
+    while hangups.next().await.is_some() {
         // The result is logged.
         drop(reloads.reload().await);
     }

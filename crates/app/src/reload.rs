@@ -181,6 +181,7 @@ impl Reloader {
             Basis { config: &config, view: &view, catalogue: &catalogue, sources: &sources };
         let plan = plan::plan(basis, inputs)
             .map_err(|problems| ReloadError::Invalid(problems, config.files()))?;
+        plan.log_warnings();
         if let Some((named, keyring)) = keyring {
             let taken = self.services.keys.replace(keyring, named.location().clone()).await;
             taken.map_err(|error| {
@@ -244,13 +245,15 @@ impl Reloader {
         let view = self.services.directory.view();
         let basis =
             Basis { config: &config, view: &view, catalogue: &catalogue, sources: &sources };
+        let mut told = warnings(&waiting);
+        told.extend(plan::unusual_keys(&config, &catalogue, &inputs));
         let mut plan = plan::plan(basis, inputs);
         if let Some(error) = refused {
             let mut problems = plan.err().unwrap_or_default();
             problems.push(unplaced(&format!("`master_key`: {error}")));
             plan = Err(problems);
         }
-        plan::view(&plan, warnings(&waiting))
+        plan::view(&plan, told)
     }
 
     fn sources(&self, config: &Config) -> (Arc<Catalogue>, PolicyInputs) {

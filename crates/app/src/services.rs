@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 use rustls::ClientConfig;
 use tokio::sync::{mpsc, watch};
 
+pub use declared_only::FileCheck;
 pub(super) use opened_store::open_store;
 pub(super) use start_lease::StartLease;
 
@@ -142,7 +143,8 @@ impl Services {
             false => OpenedServices::in_memory(config, existing_authority(config)?).await?,
         };
         opened.release_start_lease().await;
-        Ok(plan::view(&opened.plan(config, inputs), Vec::new()))
+        let unusual = plan::unusual_keys(config, &opened.vault.shared_catalogue(), &inputs);
+        Ok(plan::view(&opened.plan(config, inputs), unusual))
     }
 
     async fn at_rest(config: &Config, mut opened: OpenedServices) -> anyhow::Result<Arc<Self>> {
@@ -348,6 +350,7 @@ impl OpenedServices {
     /// Makes a plan and applies it.
     async fn bring_in_line(&self, config: &Config, inputs: Inputs) -> anyhow::Result<()> {
         let plan = self.plan(config, inputs).map_err(refused)?;
+        plan.log_warnings();
         ApplyTarget { vault: &self.vault, events: &self.events, inbox: &self.inbox }
             .apply(plan)
             .await

@@ -133,6 +133,9 @@ pub struct RuleStatus {
     /// The label of an earlier rule that decides all requests that this one is for, so that this one has no effect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shadowed_by: Option<String>,
+    /// What it most likely does not mean, such as a path with `{owner}`, which is literal. Absent in lists.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// A rule, a binding or the default, in the order in which they decide. The members of its spec are those of the API's

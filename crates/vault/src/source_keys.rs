@@ -59,6 +59,19 @@ impl Vault {
         credentials: &BTreeMap<String, Secret>,
         by: ManagedBy,
     ) -> Result<(), Refusal> {
+        Self::check_source_names(spec, credentials.keys().map(String::as_str), by)?;
+        SourceKeys::of(credentials).map(drop)
+    }
+
+    /// The same, where only the names of the credentials are known.
+    ///
+    /// # Errors
+    /// When the kind may not be declared by `by`, or credentials with these names do not fit the kind.
+    pub fn check_source_names<'a>(
+        spec: &SourceSpec,
+        names: impl Iterator<Item = &'a str> + Clone,
+        by: ManagedBy,
+    ) -> Result<(), Refusal> {
         Source::check(spec)?;
         if by == ManagedBy::Store && spec.is_local() {
             let kind = spec.kind().map(|kind| kind.as_str()).unwrap_or_default();
@@ -66,11 +79,7 @@ impl Vault {
                 "reads the gateway's own machine: only the configuration file may declare it";
             return Err(Refusal::new(kind, rule).hint("add it under `sources:` in the file"));
         }
-        let names = credentials.keys().map(String::as_str);
-        match spec.credential_names().refusal(names) {
-            Some(refusal) => Err(refusal),
-            None => SourceKeys::of(credentials).map(drop),
-        }
+        spec.credential_names().refusal(names).map_or(Ok(()), Err)
     }
 
     /// Validates the source, seals its credentials, then stores its record. Credentials and record are durable when

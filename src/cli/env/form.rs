@@ -167,7 +167,7 @@ fn kubernetes(printed: &Printed<'_>) -> Result<String, Failure> {
 
 /// The name of an agent's Secret, a DNS subdomain (RFC 1123): labels in lower case, without `_` and `~`, which begin and
 /// end with a letter or digit.
-fn secret_name(agent: &str) -> String {
+pub(super) fn secret_name(agent: &str) -> String {
     let name = format!("keyward-{agent}").to_ascii_lowercase().replace(['_', '~'], "-");
     let labels = name.split('.').map(|label| label.trim_matches('-'));
     labels.filter(|label| !label.is_empty()).collect::<Vec<_>>().join(".")

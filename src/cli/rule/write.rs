@@ -243,6 +243,9 @@ async fn report(asked: &ResourceContext<'_>, what: &str, rule: &RuleShown) -> Re
     if let Some(words::Warning { text, hint }) = words::shadow(rule) {
         output::note(&format!("warning: {text}\nhint: {hint}"));
     }
+    for warning in &rule.status.warnings {
+        output::note(&format!("warning: {warning}"));
+    }
     Ok(())
 }
 

@@ -207,26 +207,8 @@ impl Offers {
         value: &str,
     ) -> Result<(), ValueMismatch> {
         let (provider, auth) = (&*offer.provider, offer.auth());
-        let is_wanted =
-            |keys: &KeyShapes<'_>| keys.provider == &*provider.id && keys.auth == auth.id;
-        let methods = self.catalogue.all().flat_map(|one| one.auth.iter().map(move |it| (one, it)));
-        let secrets = methods.flat_map(|(one, auth)| {
-            let secret = auth.fields.iter().filter(|field| field.secret);
-            secret.map(move |field| shapes(one, auth, field))
-        });
-        let others = secrets.filter(|keys| !is_wanted(keys));
-        pasted::judge(value, &shapes(provider, auth, field), others).map(|_| ())
-    }
-}
-
-fn shapes<'a>(provider: &'a Provider, auth: &'a AuthMethod, field: &'a Field) -> KeyShapes<'a> {
-    KeyShapes {
-        provider: &provider.id,
-        name: &provider.name,
-        auth: &auth.id,
-        prefixes: &field.prefixes,
-        length: field.length,
-        has_pattern: field.pattern.is_some(),
+        let wanted = KeyShapes::of(provider, auth, field);
+        pasted::judge_in(&self.catalogue, value, &wanted).map(|_| ())
     }
 }
 

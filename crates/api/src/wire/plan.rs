@@ -22,7 +22,7 @@ pub struct PlanView {
     pub steps: Vec<PlanStep>,
     /// All that is wrong: it would be refused.
     pub problems: Vec<PlanProblem>,
-    /// What waits for a restart.
+    /// What waits for a restart, and what is accepted but most likely means something else.
     pub warnings: Vec<String>,
 }
 

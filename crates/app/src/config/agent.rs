@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_yaml::Value;
 
-use super::declared::{Declared, InFile, known};
+use super::declared::{Declared, DeclaredByName, InFile, known};
 use super::providers_in_file::KnownProviders;
 use super::reading::ConfigReading;
 use super::secret::SecretSource;
@@ -102,10 +102,11 @@ pub(super) fn agents(
     reading: &mut ConfigReading<'_>,
 ) -> Vec<Declared<Agent>> {
     let found = Declared::<Agent>::read(value, providers, reading);
+    let connections = DeclaredByName::of(connections);
     for agent in &found {
         names::check_not_token(&agent.name, &agent.with.path, reading);
-        uses(agent, connections, reading);
-        defaults(agent, connections, reading);
+        uses(agent, &connections, reading);
+        defaults(agent, &connections, reading);
         for (index, id) in agent.user_providers.iter().enumerate().filter(|(_, id)| *id != "*") {
             let at = item_of(&key_of(&agent.with.path, "user_providers"), index);
             known(id, &at, providers, reading);
@@ -146,7 +147,7 @@ fn read_uses(items: &[Value], path: &str, reading: &mut ConfigReading<'_>) -> Ve
 /// Connections that are not declared may be in the store, which only the running gateway knows.
 fn uses(
     agent: &Declared<Agent>,
-    connections: &[Declared<Connection>],
+    connections: &DeclaredByName<'_, Connection>,
     reading: &mut ConfigReading<'_>,
 ) {
     let AgentInFile { uses, path, .. } = &agent.with;
@@ -159,8 +160,7 @@ fn uses(
             reading.problems.add(&at, format!("`{name}` is named twice"), "remove one");
             continue;
         }
-        let is_it = |it: &&Declared<Connection>| it.org == agent.org && it.name == *name;
-        let connection = connections.iter().find(is_it);
+        let connection = connections.find(&agent.org, name);
         if let Some((own, other)) = connection.and_then(|it| agent.environment_mismatch(it)) {
             let message = format!("the agent is in environment `{own}`, `{name}` is in `{other}`");
             reading.problems.add(&at, message, "use a connection of the same environment");
@@ -171,14 +171,12 @@ fn uses(
 /// Each is one of `use`, and one of its provider.
 fn defaults(
     agent: &Declared<Agent>,
-    connections: &[Declared<Connection>],
+    connections: &DeclaredByName<'_, Connection>,
     reading: &mut ConfigReading<'_>,
 ) {
     let AgentInFile { uses, defaults, path, .. } = &agent.with;
-    let provider = |name: &String| {
-        let is_it = |it: &&Declared<Connection>| it.org == agent.org && it.name == *name;
-        connections.iter().find(is_it).map(|it| it.provider.as_str())
-    };
+    let provider =
+        |name: &String| connections.find(&agent.org, name).map(|it| it.provider.as_str());
     for (index, name) in defaults.iter().enumerate() {
         let at = item_of(&key_of(path, "defaults"), index);
         if !uses.iter().any(|it| it.connection == *name) {

@@ -7,7 +7,7 @@ use std::fmt;
 use serde::Deserialize;
 use serde_yaml::Value;
 
-use super::declared::{Declared, InFile};
+use super::declared::{Declared, DeclaredByName, InFile};
 use super::providers_in_file::KnownProviders;
 use super::reading::ConfigReading;
 use super::secret::SecretSource;
@@ -85,6 +85,7 @@ pub(super) fn connections(
         let at = key_of(&item_of("connections", index), "settings");
         reading.no_empty_lists(settings, &["statements", "tables"], &at);
     }
+    let apps = DeclaredByName::of(apps);
     for Declared { org, spec, with, .. } in &mut found {
         let path = with.path.as_str();
         names::check_not_token(&spec.name, path, reading);
@@ -93,7 +94,7 @@ pub(super) fn connections(
         let check = ConnectionCheck { path, org, provider, auth };
         check.variables(&spec.variables, reading);
         check.settings(&spec.settings, reading);
-        check.app(spec.app.as_ref().map(Reference::as_str), apps, reading);
+        check.app(spec.app.as_ref().map(Reference::as_str), &apps, reading);
         let mut given = std::mem::take(&mut with.given);
         spec.references.extend(check.references(&mut given, reading));
         with.sources = check.fields(&given, &spec.references, reading);
@@ -164,7 +165,12 @@ impl ConnectionCheck<'_> {
     }
 
     /// An app that is not declared may be in the store, which only the running gateway knows.
-    fn app(&self, name: Option<&str>, apps: &[Declared<App>], reading: &mut ConfigReading<'_>) {
+    fn app(
+        &self,
+        name: Option<&str>,
+        apps: &DeclaredByName<'_, App>,
+        reading: &mut ConfigReading<'_>,
+    ) {
         let Some(name) = name else { return };
         let at = key_of(self.path, "app");
         let auth = &self.auth.id;
@@ -172,9 +178,7 @@ impl ConnectionCheck<'_> {
             let message = format!("auth method `{auth}` is not OAuth: it needs no app");
             return reading.problems.add(&at, message, "remove it");
         }
-        let Some(app) = apps.iter().find(|app| app.org == *self.org && app.name == name) else {
-            return;
-        };
+        let Some(app) = apps.find(self.org, name) else { return };
         if !app.fits(&self.provider.id, self.auth) {
             let message = format!("app `{name}` is not for `{auth}` of {}", self.provider.id);
             reading.problems.add(&at, message, "name one of the same provider");

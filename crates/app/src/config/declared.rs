@@ -1,5 +1,6 @@
 //! [`Declared`]: a resource of the configuration, read generically from its section.
 
+use std::collections::HashMap;
 use std::fmt::Debug;
 use std::marker::PhantomData;
 use std::ops::Deref;
@@ -7,11 +8,12 @@ use std::ops::Deref;
 use serde::de::DeserializeOwned;
 use serde_yaml::{Mapping, Value};
 
-use super::names;
+use super::names::EarlierNames;
 use super::providers_in_file::KnownProviders;
 use super::reading::ConfigReading;
 use keyward_base::id::OrgId;
 use keyward_base::keys::{Absent, Key, Section, Shape};
+use keyward_base::lookup_counter;
 use keyward_model::{Honeytoken, NoMembers, Resource};
 use keyward_rules::provider::decode::did_you_mean;
 use keyward_rules::provider::document::{item_of, key_of};
@@ -86,14 +88,30 @@ impl<R: InFile> Deref for Declared<R> {
     type Target = R::Spec;
 
     fn deref(&self) -> &R::Spec {
+        lookup_counter::increment();
         &self.spec
+    }
+}
+
+/// The declared resources of one kind by organisation and name.
+pub struct DeclaredByName<'a, R: InFile>(HashMap<(&'a OrgId, &'a str), &'a Declared<R>>);
+
+impl<'a, R: InFile> DeclaredByName<'a, R> {
+    /// Of two with the same name, which the reading of the file refuses, the later one.
+    pub fn of(all: &'a [Declared<R>]) -> Self {
+        Self(all.iter().map(|it| ((&it.org, it.name()), it)).collect())
+    }
+
+    /// The one with this name.
+    pub fn find(&self, org: &OrgId, name: &str) -> Option<&'a Declared<R>> {
+        self.0.get(&(org, name)).copied()
     }
 }
 
 impl<R: InFile> Declared<R> {
     /// Its name, unique in its organisation.
     pub fn name(&self) -> &str {
-        R::name(&self.spec)
+        R::name(self)
     }
 
     /// Reads a section. Items with problems are omitted.
@@ -102,12 +120,11 @@ impl<R: InFile> Declared<R> {
         providers: &KnownProviders<'_>,
         reading: &mut ConfigReading<'_>,
     ) -> Vec<Self> {
-        let mut found: Vec<Self> = Vec::new();
+        let (mut found, mut earlier) = (Vec::<Self>::new(), EarlierNames::default());
         for (index, item) in reading.items(section, R::KIND.many).iter().enumerate() {
             let path = item_of(R::KIND.many, index);
             let Some(declared) = Self::read_item(item, &path, reading) else { continue };
-            let earlier = found.iter().filter(|other| other.org == declared.org);
-            names::unique(declared.name(), earlier.map(Self::name), &path, reading);
+            earlier.add(&declared.org, declared.name(), &path, reading);
             if let Some(id) = R::provider(&declared.spec) {
                 known(id, &key_of(&path, "provider"), providers, reading);
             }

@@ -75,7 +75,7 @@ use keyward_state::rulebook::PlacedRule;
 pub use self::listen_at::ListenAt;
 pub use agent::{AgentInFile, UseItem};
 pub use corporate::{ProxyLoginError, UpstreamProxy};
-pub use declared::{Declared, InFile};
+pub use declared::{Declared, DeclaredByName, InFile};
 pub use environment::VariableSource;
 pub use error::ConfigError;
 pub use hook::HookSecrets;

@@ -1,8 +1,10 @@
 //! Checks names in the configuration, where the line is known. `directory/` checks them again.
 
+use std::collections::HashSet;
+
 use super::reading::ConfigReading;
 use keyward_base::agent::is_unreserved;
-use keyward_base::id::is_like_an_id;
+use keyward_base::id::{OrgId, is_like_an_id};
 use keyward_rules::provider::document::key_of;
 
 const LEN_MAX: usize = 64;
@@ -35,15 +37,22 @@ fn is_like_a_token(name: &str) -> bool {
     TOKEN_PREFIXES.iter().any(|it| name.starts_with(it))
 }
 
-/// Checks that no earlier one has the name.
-pub(super) fn unique<'a>(
-    name: &str,
-    mut earlier: impl Iterator<Item = &'a str>,
-    path: &str,
-    reading: &mut ConfigReading<'_>,
-) {
-    if !name.is_empty() && earlier.any(|other| other == name) {
-        let message = format!("the name `{name}` is used twice");
-        reading.problems.add(&key_of(path, "name"), message, "rename or remove one");
+/// The names of a section so far.
+#[derive(Default)]
+pub(super) struct EarlierNames(HashSet<(OrgId, String)>);
+
+impl EarlierNames {
+    /// Checks that no earlier item of the organisation has the name, and adds it.
+    pub(super) fn add(
+        &mut self,
+        org: &OrgId,
+        name: &str,
+        path: &str,
+        reading: &mut ConfigReading<'_>,
+    ) {
+        if !name.is_empty() && !self.0.insert((org.clone(), name.to_owned())) {
+            let message = format!("the name `{name}` is used twice");
+            reading.problems.add(&key_of(path, "name"), message, "rename or remove one");
+        }
     }
 }

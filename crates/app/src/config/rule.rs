@@ -4,7 +4,7 @@
 use serde_yaml::Value;
 
 use super::declared::{org_of, with_org};
-use super::names;
+use super::names::{self, EarlierNames};
 use super::reading::ConfigReading;
 use keyward_base::keys::{Key, Section};
 use keyward_model::RuleSpec;
@@ -31,7 +31,7 @@ impl Section for RuleItem {
 
 /// Reads `rules:`, in order.
 pub(super) fn rules(value: Option<&Value>, reading: &mut ConfigReading<'_>) -> Vec<PlacedRule> {
-    let mut found: Vec<PlacedRule> = Vec::new();
+    let (mut found, mut earlier) = (Vec::new(), EarlierNames::default());
     for (index, item) in reading.items(value, "rules").iter().enumerate() {
         let path = item_of("rules", index);
         let mut item = item.clone();
@@ -40,9 +40,7 @@ pub(super) fn rules(value: Option<&Value>, reading: &mut ConfigReading<'_>) -> V
         let Some(spec) = reading.section::<RuleSpec>(Some(&item), &path) else { continue };
         let org = org_of(org.as_ref(), &path, reading);
         if let Some(name) = &spec.name {
-            let earlier = found.iter().filter(|rule| rule.org == org);
-            let earlier = earlier.filter_map(|rule| rule.name.as_deref());
-            names::unique(name, earlier, &path, reading);
+            earlier.add(&org, name, &path, reading);
             names::check_not_token(name, &path, reading);
         }
         reading.no_empty_lists(&item, &LISTS, &path);

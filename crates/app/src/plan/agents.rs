@@ -171,8 +171,7 @@ impl Planning<'_> {
             let UseItem { connection: name, limits } = it;
             let Some(connection) = self.planned.find_connection(&declared.org, name).cloned()
             else {
-                let known = self.planned.all::<Connection>(&declared.org);
-                let near = nearest(name, known.map(|it| it.name())).map(str::to_owned);
+                let near = self.nearest_connection(&declared.org, name);
                 self.report_missing_connection(subject, name, near);
                 continue;
             };
@@ -217,6 +216,17 @@ impl Planning<'_> {
         self.environments(subject, agent, &all);
         let defaults = other_defaults(declared, agent, &wanted);
         BindingChanges { bindings, unbinds, binds, defaults }
+    }
+
+    /// The most similar name of a connection to come. Many agents may use one that only the store has, so each name is
+    /// compared with the others once.
+    fn nearest_connection(&mut self, org: &OrgId, name: &str) -> Option<String> {
+        let planned = &self.planned;
+        let compared = || {
+            let known = planned.all::<Connection>(org);
+            nearest(name, known.map(|it| it.name())).map(str::to_owned)
+        };
+        self.nearest.entry((org.clone(), name.to_owned())).or_insert_with(compared).clone()
     }
 
     /// Refuses limits to actions that the connection's provider does not have.

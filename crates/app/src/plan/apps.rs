@@ -1,7 +1,9 @@
 //! Steps for apps of the configuration, and the app that a connection names.
 
+use std::sync::Arc;
+
 use super::inputs::Fields;
-use super::planning::{Basis, Planning, named};
+use super::planning::{Basis, Planning};
 use super::resources::members;
 use super::step::{PlannedAction, Step, StepSubject, Work};
 use super::work::AppWork;
@@ -19,7 +21,7 @@ pub(super) enum AppOf {
 }
 
 impl Planning<'_> {
-    pub(super) fn apps(&mut self, secrets: Vec<Fields>) {
+    pub(super) fn apps(&mut self, secrets: Vec<Option<Fields>>) {
         let Basis { config, view, .. } = self.basis;
         for (declared, secrets) in config.apps.iter().zip(secrets) {
             let subject =
@@ -35,17 +37,11 @@ impl Planning<'_> {
                         "give the app of the other provider another name",
                     );
                 }
-                Some(found) => self.steps.push(changed(subject, found, declared, secrets)),
-                None => {
-                    let work = AppWork::Make(declared.spec.clone(), secrets);
-                    let work = Work::App(Box::new(work));
-                    self.steps.push(Step::new(subject, PlannedAction::Make, work));
-                }
+                found => self.steps.extend(secrets.map(|it| step(subject, found, declared, it))),
             }
         }
-        let named = named(&config.apps, |it| (&it.org, &it.name));
         for found in view.apps() {
-            let is_named = named.contains(&(&found.org, found.name.as_str()));
+            let is_named = self.declared_apps.contains(&(&found.org, found.name.as_str()));
             if found.managed_by == ManagedBy::File && !found.facts.paused && !is_named {
                 let subject = StepSubject::new("app", &found.org, &found.name);
                 let work = Work::App(Box::new(AppWork::Pause(found.id.clone())));
@@ -59,22 +55,23 @@ impl Planning<'_> {
         let Some(name) = connection.app.as_ref().map(Reference::as_str) else {
             return Some(AppOf::None);
         };
-        let Basis { config, view, .. } = self.basis;
-        if let Some(found) = view.find_app(&connection.org, name) {
+        if let Some(found) = self.basis.view.find_app(&connection.org, name) {
             return Some(AppOf::Existing(found.id.clone()));
         }
-        let mut declared = config.apps.iter();
-        let is_it = |app: &Declared<App>| app.org == connection.org && app.name == name;
-        declared.any(is_it).then_some(AppOf::ToCome)
+        self.declared_apps.contains(&(&connection.org, name)).then_some(AppOf::ToCome)
     }
 }
 
-fn changed(
+fn step(
     subject: StepSubject,
-    found: &Record<App>,
+    found: Option<&Arc<Record<App>>>,
     declared: &Declared<App>,
     secrets: Fields,
 ) -> Step {
+    let Some(found) = found else {
+        let work = Work::App(Box::new(AppWork::Make(declared.spec.clone(), secrets)));
+        return Step::new(subject, PlannedAction::Make, work);
+    };
     let mut changes = members(&found.spec, &declared.spec);
     let stored = &found.facts.secrets;
     let added = secrets.keys().filter(|name| !stored.contains(name));

@@ -14,14 +14,28 @@ use keyward_inbox::NewKeys;
 use keyward_model::{Hook, HookSpec, ManagedBy, Record, Reference, Resource};
 use keyward_rules::provider::decode::did_you_mean;
 
-/// Message and remedy.
-type Problem = (String, String);
+const SEE_SCHEMES: &str = "`keyward hook schemes` lists them";
+
+/// Why a hook of the configuration cannot be.
+enum HookProblem {
+    /// Message and remedy.
+    Wrong(String, String),
+    /// Its connection does not exist.
+    Absent(AbsentName),
+}
 
 impl Planning<'_> {
-    pub(super) fn hooks(&mut self, keys: Vec<NewKeys>) {
+    pub(super) fn hooks(&mut self, keys: Vec<Option<NewKeys>>) {
         let Basis { config, view, .. } = self.basis;
+        let known = self.known();
+        let checked: Vec<_> = config
+            .hooks
+            .iter()
+            .zip(&keys)
+            .map(|(it, keys)| known.checked(it, keys.as_ref()))
+            .collect();
         let mut counts: HashMap<&OrgId, usize> = HashMap::new();
-        for (declared, keys) in config.hooks.iter().zip(keys) {
+        for ((declared, keys), checked) in config.hooks.iter().zip(keys).zip(checked) {
             let subject =
                 StepSubject::new("hook", &declared.org, declared.name()).at(&declared.place);
             let found = view.find::<Hook>(&declared.org, declared.name());
@@ -34,11 +48,14 @@ impl Planning<'_> {
                 let message = format!("its organisation has {} already", Hook::KIND.max);
                 self.refuse(&subject, message, "remove some");
             } else {
-                match checked(&self.known(), declared, &keys) {
-                    Ok(spec) => {
-                        self.steps.push(step(subject, found.map(|it| &**it), declared, spec, keys))
+                match checked {
+                    Ok(spec) => self.steps.extend(
+                        keys.map(|keys| step(subject, found.map(|it| &**it), declared, spec, keys)),
+                    ),
+                    Err(HookProblem::Wrong(message, remedy)) => {
+                        self.refuse(&subject, message, &remedy);
                     }
-                    Err((message, remedy)) => self.refuse(&subject, message, &remedy),
+                    Err(HookProblem::Absent(absent)) => self.report_absent(&subject, absent),
                 }
             }
         }
@@ -54,49 +71,68 @@ impl Planning<'_> {
     }
 }
 
-/// The spec with the id of its connection, if everything that it needs is there.
-fn checked(
-    known: &NamedResources<'_>,
-    declared: &Declared<Hook>,
-    keys: &NewKeys,
-) -> Result<HookSpec, Problem> {
-    let mut spec = declared.spec.clone();
-    let mut of_provider = None;
-    if let Some(connection) = &mut spec.connection {
-        let found = known.connection(&declared.org, connection.as_str(), &declared.place);
-        let found = found.map_err(AbsentName::words)?;
-        let provider = known.planning.basis.catalogue.get(&found.provider);
-        of_provider = provider.and_then(|it| it.about.webhook_scheme.clone());
-        *connection = Reference::Id(found.id.clone());
+impl NamedResources<'_> {
+    /// The spec with the id of its connection, if everything that it needs is there. `keys`: those that were read.
+    fn checked(
+        &self,
+        declared: &Declared<Hook>,
+        keys: Option<&NewKeys>,
+    ) -> Result<HookSpec, HookProblem> {
+        let mut spec = declared.spec.clone();
+        let named = spec.connection.as_ref().map(Reference::as_str);
+        let found = named.map(|name| self.connection(&declared.org, name, &declared.place));
+        let of_provider = found.as_ref().and_then(|found| {
+            let provider = self.planning.basis.catalogue.get(&found.as_ref().ok()?.provider)?;
+            provider.about.webhook_scheme.as_deref()
+        });
+        match (spec.scheme.as_deref().or(of_provider), found.transpose()) {
+            // Its provider may name the scheme.
+            (None, Err(absent)) => Err(HookProblem::Absent(absent)),
+            (None, Ok(_)) => {
+                let message = "`scheme` is missing: the provider of its connection names none";
+                Err(HookProblem::Wrong(message.to_owned(), SEE_SCHEMES.to_owned()))
+            }
+            (Some(id), found) => {
+                let wrong = |(message, remedy)| HookProblem::Wrong(message, remedy);
+                check_keys(declared, id, keys).map_err(wrong)?;
+                let found = found.map_err(HookProblem::Absent)?;
+                spec.connection = found.map(|found| Reference::Id(found.id.clone()));
+                Ok(spec)
+            }
+        }
     }
-    let see = || "`keyward hook schemes` lists them".to_owned();
-    let Some(id) = spec.scheme.as_ref().or(of_provider.as_ref()) else {
-        let message = "`scheme` is missing: the provider of its connection names none";
-        return Err((message.to_owned(), see()));
-    };
-    let Some(scheme) = keyward_hooks::get(id) else {
+}
+
+/// Checks whether the scheme exists and the hook has the keys that it needs: what is wrong, and what to do.
+fn check_keys(
+    declared: &Declared<Hook>,
+    scheme: &str,
+    keys: Option<&NewKeys>,
+) -> Result<(), (String, String)> {
+    let Some(scheme) = keyward_hooks::get(scheme) else {
         let known = keyward_hooks::all().iter().map(|scheme| scheme.id());
-        let remedy = did_you_mean(id, known).unwrap_or_else(see);
-        return Err((format!("there is no signature scheme `{id}`"), remedy));
+        let remedy = did_you_mean(scheme, known).unwrap_or_else(|| SEE_SCHEMES.to_owned());
+        return Err((format!("there is no signature scheme `{scheme}`"), remedy));
     };
     let lacks = |key: &str, what: &str| {
         let remedy = format!("add `{key}: {{ env: NAME }}`, or another source");
         Err((format!("`{key}` is missing: {what}"), remedy))
     };
-    if let Some(Err(error)) = keys.secret.as_ref().map(|secret| scheme.check_secret(secret)) {
+    let secret = keys.and_then(|keys| keys.secret.as_ref());
+    if let Some(Err(error)) = secret.map(|secret| scheme.check_secret(secret)) {
         return Err((format!("`secret`: {error}"), String::new()));
     }
-    if scheme.asks_api() && spec.connection.is_none() {
+    if scheme.asks_api() && declared.connection.is_none() {
         let remedy = "add `connection`: its credential fetches the keys of the service".to_owned();
         return Err(("`connection` is missing".to_owned(), remedy));
     }
-    if keys.secret.is_none() && !scheme.learns_secret() && !scheme.asks_api() {
+    if declared.with.secret.is_none() && !scheme.learns_secret() && !scheme.asks_api() {
         return lacks("secret", &format!("the {} of the service", scheme.secret_label()));
     }
-    if keys.signing_key.is_none() && spec.to.is_some() {
+    if declared.with.signing_key.is_none() && declared.to.is_some() {
         return lacks("signing_key", "deliveries to `to` are signed with it");
     }
-    Ok(spec)
+    Ok(())
 }
 
 fn step(

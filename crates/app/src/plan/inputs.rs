@@ -22,13 +22,14 @@ pub(crate) type Fields = BTreeMap<String, Secret>;
 /// The secrets and manifests of the declared resources, in the order of the configuration.
 #[derive(Debug)]
 pub(crate) struct Inputs {
-    pub(super) apps: Vec<Fields>,
-    pub(super) sources: Vec<Fields>,
-    /// `None`: its secrets were not read, and it is made without a grant.
+    /// `None`, here and below: its secrets were not read. It is checked without them.
+    pub(super) apps: Vec<Option<Fields>>,
+    pub(super) sources: Vec<Option<Fields>>,
+    /// `None`: it is made without a grant.
     pub(super) connections: Vec<Option<Fields>>,
     pub(super) tokens: Vec<Option<Secret>>,
-    pub(super) webhooks: Vec<WebhookSigningKey>,
-    pub(super) hooks: Vec<NewKeys>,
+    pub(super) webhooks: Vec<Option<WebhookSigningKey>>,
+    pub(super) hooks: Vec<Option<NewKeys>>,
     pub(super) manifests: Vec<Manifest>,
     /// Of the client at the identity provider.
     pub(crate) oidc: Option<Secret>,
@@ -39,6 +40,8 @@ struct InputReader<'a> {
     config: &'a Config,
     /// Whether this process serves already, with the environment of its start.
     serves: bool,
+    /// The variables that commands do not see.
+    hidden: Vec<&'a str>,
     problems: Vec<Problem>,
 }
 
@@ -48,7 +51,7 @@ impl Inputs {
     /// # Errors
     /// All that cannot be read.
     pub(crate) fn load(config: &Config) -> Result<Self, Vec<Problem>> {
-        InputReader { config, serves: false, problems: Vec::new() }.all()
+        InputReader::new(config, false).all()
     }
 
     /// The same in a gateway that serves.
@@ -56,27 +59,39 @@ impl Inputs {
     /// # Errors
     /// All that cannot be read.
     pub(crate) fn load_again(config: &Config) -> Result<Self, Vec<Problem>> {
-        InputReader { config, serves: true, problems: Vec::new() }.all()
+        InputReader::new(config, true).all()
     }
 
-    /// Reads manifests only: apps, webhooks and hooks are omitted from the plan, and agents and connections are made
-    /// without secrets.
+    /// Reads manifests only: apps, sources, webhooks and hooks are checked without their secrets and have no step in the
+    /// plan; agents and connections are made without secrets.
     ///
     /// # Errors
     /// All that cannot be read.
     pub(crate) fn without_secrets(config: &Config) -> Result<Self, Vec<Problem>> {
-        let mut reader = InputReader { config, serves: false, problems: Vec::new() };
+        let mut reader = InputReader::new(config, false);
         let manifests = reader.manifests();
         reader.done(Self {
-            apps: Vec::new(),
-            sources: Vec::new(),
+            apps: config.apps.iter().map(|_| None).collect(),
+            sources: config.sources.iter().map(|_| None).collect(),
             connections: config.connections.iter().map(|_| None).collect(),
             tokens: config.agents.iter().map(|_| None).collect(),
-            webhooks: Vec::new(),
-            hooks: Vec::new(),
+            webhooks: config.webhooks.iter().map(|_| None).collect(),
+            hooks: config.hooks.iter().map(|_| None).collect(),
             manifests,
             oidc: None,
         })
+    }
+
+    /// Only what rules can name: without apps, sources, webhooks and hooks.
+    pub(crate) fn of_rules(self) -> Self {
+        let (apps, sources) = (Vec::new(), Vec::new());
+        Self { apps, sources, webhooks: Vec::new(), hooks: Vec::new(), ..self }
+    }
+}
+
+impl<'a> InputReader<'a> {
+    fn new(config: &'a Config, serves: bool) -> Self {
+        Self { config, serves, hidden: config.secret_variables(), problems: Vec::new() }
     }
 }
 
@@ -85,12 +100,12 @@ impl InputReader<'_> {
         let config = self.config;
         let apps = config.apps.iter().map(|app| {
             let subject = format!("app `{}`: ", app.name);
-            self.fields(&app.with.sources, &app.place, &subject)
+            Some(self.fields(&app.with.sources, &app.place, &subject))
         });
         let apps = apps.collect();
         let sources = config.sources.iter().map(|source| {
             let subject = format!("source `{}`: credential ", source.name);
-            self.fields(&source.with.sources, &source.place, &subject)
+            Some(self.fields(&source.with.sources, &source.place, &subject))
         });
         let sources = sources.collect();
         let connections = config.connections.iter().map(|connection| {
@@ -114,7 +129,7 @@ impl InputReader<'_> {
     }
 
     fn secret(&self, source: &SecretSource) -> Result<Secret, SecretSourceError> {
-        let read = source.load(&self.config.environment, &self.config.secret_variables());
+        let read = source.load(&self.config.environment, &self.hidden);
         read.map_err(|error| match error {
             SecretSourceError::EnvMissing(name) if self.serves => {
                 SecretSourceError::EnvOfGatewayMissing(name)
@@ -155,9 +170,9 @@ impl InputReader<'_> {
         None
     }
 
-    fn signing_keys(&mut self) -> Vec<WebhookSigningKey> {
+    fn signing_keys(&mut self) -> Vec<Option<WebhookSigningKey>> {
         let webhooks = self.config.webhooks.iter();
-        webhooks.filter_map(|it| self.signing_key(it, &it.with)).collect()
+        webhooks.map(|it| self.signing_key(it, &it.with)).collect()
     }
 
     fn signing_key<R: InFile>(
@@ -171,14 +186,14 @@ impl InputReader<'_> {
         key.map_err(|why| self.unreadable(declared, "signing_key", &why)).ok()
     }
 
-    fn hook_keys(&mut self) -> Vec<NewKeys> {
+    fn hook_keys(&mut self) -> Vec<Option<NewKeys>> {
         let mut keys = Vec::new();
         for hook in &self.config.hooks {
             let HookSecrets { secret, signing_key } = &hook.with;
             let secret = secret.as_ref().map(|source| self.secret(source)).transpose();
             let secret = secret.map_err(|why| self.unreadable(hook, "secret", &why.to_string()));
             let signing_key = signing_key.as_ref().and_then(|it| self.signing_key(hook, it));
-            keys.push(NewKeys { secret: secret.unwrap_or_default(), signing_key });
+            keys.push(Some(NewKeys { secret: secret.unwrap_or_default(), signing_key }));
         }
         keys
     }
@@ -234,4 +249,36 @@ fn manifest(declared: &DeclaredPlugin, providers: &[&str]) -> Result<Manifest, V
         ManifestError::Problems(problems) => problems,
         error => vec![problem(&format!("{}.manifest", declared.place), error.to_string(), "")],
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::Path;
+
+    use super::*;
+    use keyward_base::lookup_counter;
+
+    /// Reads the secrets of so many connections, and returns how often a source was looked at.
+    fn looks(count: usize) -> u64 {
+        let item = |index| {
+            format!(
+                "  - {{ name: c-{index}, provider: openai, fields: {{ api_key: {{ env: KEY }} }} }}\n"
+            )
+        };
+        let items: String = (0..count).map(item).collect();
+        let variables = BTreeMap::from([("KEY".to_owned(), "canary".to_owned())]);
+        let yaml = format!("connections:\n{items}");
+        let config = Config::parse(&yaml, Path::new("/keyward.yaml"), &variables).unwrap();
+        let (inputs, looks) = lookup_counter::count(|| Inputs::load(&config).unwrap());
+        let read = |fields: &Option<Fields>| fields.as_ref().is_some_and(|it| it.len() == 1);
+        assert_eq!(inputs.connections.iter().filter(|fields| read(fields)).count(), count);
+        looks
+    }
+
+    #[test]
+    fn twice_as_many_secrets_are_looked_at_twice_as_often() {
+        let (few, many) = (looks(100), looks(200));
+        assert!(few > 0 && many <= 2 * few, "{few} looks, then {many}");
+    }
 }

@@ -8,6 +8,7 @@ mod apps;
 mod connections;
 mod hooks;
 mod inputs;
+mod key_shapes;
 mod known;
 pub(super) mod planning;
 mod plugins;
@@ -19,16 +20,19 @@ mod view;
 mod webhooks;
 mod work;
 
+use std::collections::HashSet;
+
 use crate::config::Config;
 use keyward_base::id::OrgId;
 use keyward_model::{OwnProvider, Rule};
-use keyward_rules::provider::document::Problem;
+use keyward_rules::provider::document::{Problem, key_of};
 use keyward_state::rulebook::RulebookError;
 
 use self::planning::{Basis, Planning};
 use self::problem::{AbsentName, problem, unplaced};
 use self::step::{Plan, PlannedAction, Step, StepSubject, Work};
 pub(super) use inputs::Inputs;
+pub(super) use key_shapes::unusual_keys;
 pub use view::refused_plan;
 pub(super) use view::view;
 pub(super) use work::{
@@ -42,6 +46,8 @@ pub(super) struct Judgement {
     pub(super) problems: Vec<Problem>,
     /// Names that do not exist.
     pub(super) absent: Vec<AbsentName>,
+    /// What is accepted, and most likely means something else.
+    pub(super) warnings: Vec<Problem>,
 }
 
 /// Compares a configuration with the directory.
@@ -49,11 +55,11 @@ pub(super) struct Judgement {
 /// # Errors
 /// Everything that is wrong with the configuration, each with its place in the file.
 pub(super) fn plan(basis: Basis<'_>, inputs: Inputs) -> Result<Plan, Vec<Problem>> {
-    let Judgement { steps, mut problems, absent } = judge(basis, inputs);
+    let Judgement { steps, mut problems, absent, warnings } = judge(basis, inputs);
     problems.extend(absent.into_iter().map(|absent| *absent.problem));
     problems.extend(without_file(basis.config, &steps));
     match problems.is_empty() {
-        true => Ok(Plan { steps }),
+        true => Ok(Plan { steps, warnings }),
         false => Err(problems),
     }
 }
@@ -111,8 +117,8 @@ pub(super) fn judge(basis: Basis<'_>, inputs: Inputs) -> Judgement {
     planning.agents(tokens);
     planning.plugins(manifests);
     planning.rules();
-    let Planning { steps, pauses, problems, absent, .. } = planning;
-    Judgement { steps: steps.into_iter().chain(pauses).collect(), problems, absent }
+    let Planning { steps, pauses, problems, absent, warnings, .. } = planning;
+    Judgement { steps: steps.into_iter().chain(pauses).collect(), problems, absent, warnings }
 }
 
 /// What a start would refuse in the rules of a configuration: they may name agents and connections that the start makes.
@@ -161,13 +167,18 @@ impl Planning<'_> {
                 self.problems.push(problem(&rule.place, message, "rename one of them"));
             }
         }
+        self.warnings.extend(sources.warnings(&self.planned).into_iter().map(|(rule, warning)| {
+            let place = key_of(&rule.place, &warning.field);
+            problem(&place, warning.message, warning.remedy)
+        }));
         let Err(errors) = sources.check(&self.planned) else { return };
+        let places: HashSet<&str> = config.rules.iter().map(|rule| &*rule.place).collect();
         for error in errors {
             let text = error.to_string();
-            let placed = self.basis.config.rules.iter().find_map(|rule| {
-                let message = text.strip_prefix(&rule.place)?.strip_prefix(": ")?;
-                Some(problem(&rule.place, message, ""))
-            });
+            // A place has a colon too.
+            let mut ends = text.match_indices(": ").map(|(end, _)| text.split_at(end));
+            let placed = ends.find(|(place, _)| places.contains(place));
+            let placed = placed.map(|(place, rest)| problem(place, &rest[": ".len()..], ""));
             let problem = Box::new(placed.unwrap_or_else(|| unplaced(&text)));
             let (kind, name, nearest) = match error {
                 RulebookError::UnknownAgent { name, nearest, .. } => ("agent", name, nearest),

@@ -1,6 +1,6 @@
 //! [`Planning`]: a plan under construction, to which each kind of resource adds its steps.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -32,12 +32,19 @@ pub(crate) struct Basis<'a> {
 /// A plan under construction.
 pub(super) struct Planning<'a> {
     pub(super) basis: Basis<'a>,
+    /// The sources and apps of the file.
+    pub(super) declared_sources: HashSet<(&'a OrgId, &'a str)>,
+    pub(super) declared_apps: HashSet<(&'a OrgId, &'a str)>,
     pub(super) steps: Vec<Step>,
     /// Pauses of resources that others may still use: executed last.
     pub(super) pauses: Vec<Step>,
     pub(super) problems: Vec<Problem>,
     /// Names that do not exist: problems as well, unless the file is judged alone.
     pub(super) absent: Vec<AbsentName>,
+    /// What is accepted, and most likely means something else.
+    pub(super) warnings: Vec<Problem>,
+    /// The most similar connection of each name in `absent`.
+    pub(super) nearest: HashMap<(OrgId, String), Option<String>>,
     /// The directory with the agents and connections to come, as far as they are known. Those still to be made have other
     /// ids than they will get. It shares with the present one what stays.
     pub(super) planned: View,
@@ -60,10 +67,14 @@ impl<'a> Planning<'a> {
     pub(super) fn new(basis: Basis<'a>) -> Self {
         Self {
             basis,
+            declared_sources: named(&basis.config.sources, |it| (&it.org, it.name())),
+            declared_apps: named(&basis.config.apps, |it| (&it.org, it.name())),
             steps: Vec::new(),
             pauses: Vec::new(),
             problems: Vec::new(),
             absent: Vec::new(),
+            warnings: Vec::new(),
+            nearest: HashMap::new(),
             planned: basis.view.clone(),
         }
     }
@@ -113,6 +124,12 @@ impl Planning<'_> {
         let problem = of_subject(subject, message, "declare it under `sources:`, or add it");
         let (name, problem) = (name.to_owned(), Box::new(problem));
         self.absent.push(AbsentName { kind: "source", name, nearest: None, problem });
+    }
+
+    /// `subject` names a resource that does not exist.
+    pub(super) fn report_absent(&mut self, subject: &StepSubject, absent: AbsentName) {
+        let problem = of_subject(subject, &absent.problem.message, &absent.problem.remedy);
+        self.absent.push(AbsentName { problem: Box::new(problem), ..absent });
     }
 
     /// Two of one name cannot be: one is stored.

@@ -9,9 +9,9 @@ use super::planning::{Basis, Planning, differing};
 use super::problem::{AbsentName, problem};
 use super::step::{PlannedAction, Step, StepSubject, Work};
 use super::work::PluginWork;
-use crate::config::{Declared, DeclaredPlugin};
+use crate::config::{DeclaredByName, DeclaredPlugin};
 use keyward_base::id::{AgentId, ConnectionId, OrgId};
-use keyward_model::{Agent, PLUGINS_MAX, PluginSpec, Reference};
+use keyward_model::{PLUGINS_MAX, PluginSpec, Reference};
 use keyward_rules::provider::decode::did_you_mean;
 use keyward_rules::provider::document::Problem;
 use keyward_state::directory::{
@@ -76,16 +76,15 @@ impl Planning<'_> {
 
     fn plugins_gone(&mut self, declared: &HashSet<(AgentId, String)>) {
         let Basis { config, view, .. } = self.basis;
+        let agents = DeclaredByName::of(&config.agents);
         for found in view.plugins().filter(|found| found.managed_by == ManagedBy::File) {
             let agent = found.agent.id().cloned();
             if agent.is_some_and(|id| declared.contains(&(id, found.name().to_owned()))) {
                 continue;
             }
             let agent = view.agent_of(found);
-            let described = agent.and_then(|agent| {
-                let is_it = |it: &&_| is_of(it, agent);
-                Some((agent, config.agents.iter().find(is_it)?))
-            });
+            let described =
+                agent.and_then(|agent| Some((agent, agents.find(&agent.org, &agent.name)?)));
             let freed = described.map(|(agent, described)| self.freed(agent, described));
             let is_freed = freed.into_iter().flatten().any(|freed| freed.plugin == found.id);
             let changes = differing([("slots", is_freed)]);
@@ -205,10 +204,6 @@ fn lacking(declared: &DeclaredPlugin, manifest: &Manifest) -> Vec<Problem> {
         }
     }
     problems
-}
-
-fn is_of(declared: &Declared<Agent>, agent: &AgentRecord) -> bool {
-    (&declared.org, &declared.name) == (&agent.org, &agent.name)
 }
 
 fn subject(org: &OrgId, name: &str, agent: String) -> StepSubject {

@@ -36,12 +36,6 @@ impl AbsentName {
             && other.path.as_deref().unwrap_or_default() == path.as_str()
             && other.message.strip_prefix(told).is_some_and(|rest| rest.starts_with(&quoted))
     }
-
-    /// What is wrong, and what to do.
-    pub(super) fn words(self) -> (String, String) {
-        let Problem { message, remedy, .. } = *self.problem;
-        (message, remedy)
-    }
 }
 
 /// A problem at `place`, which is `keyward.yaml:12: connections[0]`.

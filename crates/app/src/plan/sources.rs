@@ -3,16 +3,17 @@
 use std::collections::HashMap;
 
 use super::inputs::Fields;
-use super::planning::{Basis, Planning, named};
+use super::planning::{Basis, Planning};
 use super::resources::members;
 use super::step::{PlannedAction, Step, StepSubject, Work};
 use super::work::SourceWork;
+use crate::config::Declared;
 use keyward_base::id::OrgId;
-use keyward_model::{AppSpec, ManagedBy, References, Resource, Source};
+use keyward_model::{AppSpec, ManagedBy, Record, References, Resource, Source};
 use keyward_vault::Vault;
 
 impl Planning<'_> {
-    pub(super) fn sources(&mut self, credentials: Vec<Fields>) {
+    pub(super) fn sources(&mut self, credentials: Vec<Option<Fields>>) {
         let Basis { config, view, .. } = self.basis;
         let mut counts: HashMap<&OrgId, usize> = HashMap::new();
         for (declared, credentials) in config.sources.iter().zip(credentials) {
@@ -21,7 +22,13 @@ impl Planning<'_> {
             let found = view.find::<Source>(org, name);
             let count = counts.entry(org).or_insert_with(|| view.all::<Source>(org).count());
             *count += usize::from(found.is_none());
-            let refusal = Vault::check_source(&declared.spec, &credentials, ManagedBy::File);
+            let refusal = match &credentials {
+                Some(read) => Vault::check_source(&declared.spec, read, ManagedBy::File),
+                None => {
+                    let names = declared.with.sources.keys().map(String::as_str);
+                    Vault::check_source_names(&declared.spec, names, ManagedBy::File)
+                }
+            };
             if found.is_some_and(|found| found.managed_by == ManagedBy::Store) {
                 self.refuse_stored(&subject);
             } else if *count > Source::KIND.max {
@@ -29,21 +36,8 @@ impl Planning<'_> {
                 self.refuse(&subject, message, "remove some");
             } else if let Err(refusal) = refusal {
                 self.refuse(&subject, refusal.to_string(), refusal.hint.as_deref().unwrap_or(""));
-            } else {
-                let spec = declared.spec.clone();
-                self.steps.push(match found {
-                    None => {
-                        let work = SourceWork::Make(spec, credentials);
-                        Step::new(subject, PlannedAction::Make, Work::Source(Box::new(work)))
-                    }
-                    Some(found) => {
-                        let changes = members(&found.spec, &spec);
-                        let work = SourceWork::Change(found.id.clone(), spec, credentials);
-                        let work = Work::Source(Box::new(work));
-                        let step = Step::of_existing(subject, false, changes, work);
-                        Step { compares_secret: true, ..step }
-                    }
-                });
+            } else if let Some(credentials) = credentials {
+                self.steps.push(step(subject, found.map(|it| &**it), declared, credentials));
             }
         }
     }
@@ -51,8 +45,7 @@ impl Planning<'_> {
     /// Sources that the file no longer names are removed when no connection has values there: paused connections keep
     /// theirs.
     pub(super) fn unnamed_sources(&mut self) {
-        let Basis { config, view, .. } = self.basis;
-        let named = named(&config.sources, |it| (&it.org, it.name()));
+        let view = self.basis.view;
         for found in view.orgs().flat_map(|org| view.all::<Source>(&org.id)) {
             let names = |org: &OrgId, references: &References| {
                 *org == found.org && references.values().any(|it| it.from == found.name())
@@ -61,7 +54,7 @@ impl Planning<'_> {
                 self.planned.referring_connections().any(|it| names(&it.org, &it.references))
                     || self.apps_to_come().any(|(org, app)| names(org, &app.references))
             };
-            let is_named = named.contains(&(&found.org, found.name()));
+            let is_named = self.declared_sources.contains(&(&found.org, found.name()));
             if found.managed_by == ManagedBy::File && !is_named && !is_used() {
                 let subject = StepSubject::new("source", &found.org, found.name());
                 let work = Work::Source(Box::new(SourceWork::Remove(found.id.clone())));
@@ -73,7 +66,7 @@ impl Planning<'_> {
     /// The apps of the file, and those that it does not name.
     fn apps_to_come(&self) -> impl Iterator<Item = (&OrgId, &AppSpec)> {
         let Basis { config, view, .. } = self.basis;
-        let declared = named(&config.apps, |it| (&it.org, &it.name));
+        let declared = &self.declared_apps;
         let others = view.apps().filter(move |it| !declared.contains(&(&it.org, it.name.as_str())));
         let of_file = config.apps.iter().map(|it| (&it.org, &it.spec));
         of_file.chain(others.map(|it| (&it.org, &it.spec)))
@@ -86,13 +79,29 @@ impl Planning<'_> {
         org: &OrgId,
         references: &References,
     ) {
-        let Basis { config, view, .. } = self.basis;
         for reference in references.values() {
             let name = &reference.from;
-            let is_declared = config.sources.iter().any(|it| it.org == *org && it.name() == name);
-            if !is_declared && view.find::<Source>(org, name).is_none() {
+            let is_declared = self.declared_sources.contains(&(org, name.as_str()));
+            if !is_declared && self.basis.view.find::<Source>(org, name).is_none() {
                 self.report_missing_source(subject, name);
             }
         }
     }
+}
+
+fn step(
+    subject: StepSubject,
+    found: Option<&Record<Source>>,
+    declared: &Declared<Source>,
+    credentials: Fields,
+) -> Step {
+    let spec = declared.spec.clone();
+    let Some(found) = found else {
+        let work = Work::Source(Box::new(SourceWork::Make(spec, credentials)));
+        return Step::new(subject, PlannedAction::Make, work);
+    };
+    let changes = members(&found.spec, &spec);
+    let work = Work::Source(Box::new(SourceWork::Change(found.id.clone(), spec, credentials)));
+    let step = Step::of_existing(subject, false, changes, work);
+    Step { compares_secret: true, ..step }
 }

@@ -7,11 +7,14 @@ use super::work::{
 };
 use keyward_base::id::OrgId;
 use keyward_model::Honeytoken;
+use keyward_rules::provider::document::Problem;
 
 /// The steps from the directory as it is to what the configuration declares, in the order of their execution.
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) steps: Vec<Step>,
+    /// What is accepted, and most likely means something else.
+    pub(crate) warnings: Vec<Problem>,
 }
 
 /// The step for one resource.
@@ -67,6 +70,15 @@ pub(crate) enum Work {
     Source(Box<SourceWork>),
     Agent(Box<AgentWork>),
     Plugin(Box<PluginWork>),
+}
+
+impl Plan {
+    /// Logs the warnings.
+    pub(crate) fn log_warnings(&self) {
+        for warning in &self.warnings {
+            tracing::warn!(id = "config_doubtful", "{warning}");
+        }
+    }
 }
 
 impl Step {

@@ -4,10 +4,11 @@ use super::step::{Plan, PlannedAction, Step};
 use keyward_api::wire::{PlanProblem, PlanStep, PlanView, SecretCheck};
 use keyward_rules::provider::document::Problem;
 
-/// The view of a plan, or of its problems.
-pub(crate) fn view(plan: &Result<Plan, Vec<Problem>>, warnings: Vec<String>) -> PlanView {
+/// The view of a plan, or of its problems. `warnings`: further ones than those of the plan.
+pub(crate) fn view(plan: &Result<Plan, Vec<Problem>>, mut warnings: Vec<String>) -> PlanView {
     match plan {
         Ok(plan) => {
+            warnings.extend(plan.warnings.iter().map(ToString::to_string));
             let steps = plan.steps.iter().map(step_view).collect();
             PlanView { steps, problems: Vec::new(), warnings }
         }

@@ -12,30 +12,24 @@ use keyward_model::{ManagedBy, Record, Resource, Webhook, WebhookState};
 use keyward_vault::events::WebhookSigningKey;
 
 impl Planning<'_> {
-    pub(super) fn webhooks(&mut self, keys: Vec<WebhookSigningKey>) {
+    pub(super) fn webhooks(&mut self, keys: Vec<Option<WebhookSigningKey>>) {
         let Basis { config, view, .. } = self.basis;
         let mut counts: HashMap<&OrgId, usize> = HashMap::new();
         for (declared, key) in config.webhooks.iter().zip(keys) {
             let subject =
                 StepSubject::new("webhook", &declared.org, declared.name()).at(&declared.place);
             let found = view.find::<Webhook>(&declared.org, declared.name());
-            if let Some(found) = found {
-                match found.managed_by {
-                    ManagedBy::Store => self.refuse_stored(&subject),
-                    ManagedBy::File => self.steps.push(changed(subject, found, declared, key)),
-                }
-                continue;
-            }
             let stored = || view.all::<Webhook>(&declared.org).count();
             let count = counts.entry(&declared.org).or_insert_with(stored);
-            *count += 1;
-            if *count > Webhook::KIND.max {
+            *count += usize::from(found.is_none());
+            if found.is_some_and(|found| found.managed_by == ManagedBy::Store) {
+                self.refuse_stored(&subject);
+            } else if found.is_none() && *count > Webhook::KIND.max {
                 let message = format!("its organisation has {} already", Webhook::KIND.max);
                 self.refuse(&subject, message, "remove some");
-                continue;
+            } else if let Some(key) = key {
+                self.steps.push(step(subject, found.map(|it| &**it), declared, key));
             }
-            let work = Work::Webhook(WebhookWork::Make(declared.spec.clone(), key));
-            self.steps.push(Step::new(subject, PlannedAction::Make, work));
         }
         let named = named(&config.webhooks, |it| (&it.org, it.name()));
         for found in view.orgs().flat_map(|org| view.all::<Webhook>(&org.id)) {
@@ -50,12 +44,16 @@ impl Planning<'_> {
     }
 }
 
-fn changed(
+fn step(
     subject: StepSubject,
-    found: &Record<Webhook>,
+    found: Option<&Record<Webhook>>,
     declared: &Declared<Webhook>,
     key: WebhookSigningKey,
 ) -> Step {
+    let Some(found) = found else {
+        let work = Work::Webhook(WebhookWork::Make(declared.spec.clone(), key));
+        return Step::new(subject, PlannedAction::Make, work);
+    };
     let changes = members(&found.spec, &declared.spec);
     let is_paused = found.facts.state == WebhookState::Paused;
     let work = WebhookWork::Change {

@@ -16,6 +16,8 @@ use keyward_proxy::ca::authority::Authority;
 pub struct FileCheck {
     /// A start would refuse the file.
     pub problems: Vec<PlanProblem>,
+    /// What a start accepts, and what most likely means something else.
+    pub warnings: Vec<PlanProblem>,
     /// Names of resources that the file does not declare; the store may have them.
     absent: Vec<AbsentName>,
 }
@@ -43,7 +45,7 @@ impl Services {
     /// # Errors
     /// All problems of the declared resources; resources of the store do not exist.
     pub async fn declared_only(config: &Config) -> anyhow::Result<Arc<Self>> {
-        let inputs = Inputs::without_secrets(config).map_err(refused)?;
+        let inputs = Inputs::without_secrets(config).map_err(refused)?.of_rules();
         let opened = OpenedServices::in_memory(config, Authority::ephemeral()).await?;
         opened.bring_in_line(config, inputs).await?;
         let rulebook = opened.rulebook(config, config.rules.clone()).map_err(all)?;
@@ -59,12 +61,13 @@ impl Services {
             Ok(inputs) => inputs,
             Err(problems) => {
                 let problems = refused_plan(&problems).problems;
-                return Ok(FileCheck { problems, absent: Vec::new() });
+                return Ok(FileCheck { problems, warnings: Vec::new(), absent: Vec::new() });
             }
         };
         let opened = OpenedServices::in_memory(config, Authority::ephemeral()).await?;
         let judgement = opened.judged(config, |basis| plan::judge(basis, inputs));
         let problems = refused_plan(&judgement.problems).problems;
-        Ok(FileCheck { problems, absent: judgement.absent })
+        let warnings = refused_plan(&judgement.warnings).problems;
+        Ok(FileCheck { problems, warnings, absent: judgement.absent })
     }
 }

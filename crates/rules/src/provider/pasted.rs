@@ -3,7 +3,9 @@
 
 use std::collections::BTreeSet;
 
+use super::{AuthMethod, Catalogue, Field, Provider};
 use crate::inject::placeholder;
+use keyward_base::secret::Secret;
 
 /// Shorter prefixes of other services are ignored: two letters occur anywhere.
 const TELLING_CHARS_MIN: usize = 3;
@@ -96,7 +98,52 @@ fn has_long_run(text: &str) -> bool {
     })
 }
 
+/// The same, where `others` are the secret fields of all other auth methods of a catalogue.
+///
+/// # Errors
+/// When it looks like something else.
+pub fn judge_in(
+    catalogue: &Catalogue,
+    value: &str,
+    wanted: &KeyShapes<'_>,
+) -> Result<Option<String>, ValueMismatch> {
+    let methods = catalogue.all().flat_map(|one| one.auth.iter().map(move |auth| (one, auth)));
+    let secrets = methods.flat_map(|(one, auth)| {
+        let secret = auth.fields.iter().filter(|field| field.secret);
+        secret.map(move |field| KeyShapes::of(one, auth, field))
+    });
+    let is_wanted =
+        |keys: &KeyShapes<'_>| keys.provider == wanted.provider && keys.auth == wanted.auth;
+    judge(value, wanted, secrets.filter(|keys| !is_wanted(keys)))
+}
+
+/// The same for a secret; one that is not UTF-8 is left to the check of its field.
+///
+/// # Errors
+/// When it looks like something else.
+pub fn judge_secret(
+    catalogue: &Catalogue,
+    value: &Secret,
+    wanted: &KeyShapes<'_>,
+) -> Result<Option<String>, ValueMismatch> {
+    let Some(text) = value.expose_text() else { return Ok(None) };
+    // Files end with a line break.
+    judge_in(catalogue, text.trim_end_matches(['\r', '\n']), wanted)
+}
+
 impl<'a> KeyShapes<'a> {
+    /// The shapes of a field's values.
+    pub fn of(provider: &'a Provider, auth: &'a AuthMethod, field: &'a Field) -> Self {
+        Self {
+            provider: &provider.id,
+            name: &provider.name,
+            auth: &auth.id,
+            prefixes: &field.prefixes,
+            length: field.length,
+            has_pattern: field.pattern.is_some(),
+        }
+    }
+
     /// The longest known prefix of the value.
     fn longest(&self, value: &str) -> Option<&'a str> {
         if self.has_pattern {

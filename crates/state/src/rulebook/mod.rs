@@ -22,6 +22,7 @@ mod sessions;
 mod source;
 #[cfg(test)]
 mod tests;
+mod warnings;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,7 +35,7 @@ use crate::directory::{ConnectionRecord, Directory, DirectoryError};
 use crate::store::Lease;
 use keyward_base::agent::Agent;
 use keyward_base::id::{OrgId, RuleId};
-use keyward_model::{Record, Resource, Rule};
+use keyward_model::{Record, Resource, Rule, RuleSpec};
 use keyward_rules::policy::{
     Account, DatabasePermit, DefaultAction, Explanation, Permit, Policy, PolicyRequest, Reason,
 };
@@ -47,6 +48,7 @@ use resolve::resolve;
 pub use error::RulebookError;
 pub use mention::ConfigMention;
 pub use placed_rule::{PlacedRule, PolicyInputs};
+pub use warnings::RuleWarning;
 
 /// The interval at which compiled bindings of idle agents are dropped. They are kept for one to two intervals after the
 /// last request.
@@ -171,6 +173,11 @@ impl Rulebook {
     /// The label of an earlier rule that decides all requests of the rule `label`, so that this rule has no effect.
     pub fn shadow(&self, org: &OrgId, label: &str) -> Option<String> {
         self.current().shadow(org, &RuleId::new(label)).map(ToString::to_string)
+    }
+
+    /// What a rule most likely does not mean.
+    pub fn warnings(&self, org: &OrgId, spec: &RuleSpec) -> Vec<RuleWarning> {
+        self.sources.load().warnings_of(org, spec, &self.directory.view())
     }
 
     /// The current number of configuration changes, for [`Rulebook::config_changed_since`].

@@ -3,6 +3,7 @@
 mod accepted;
 mod apps;
 mod checked_providers;
+mod large;
 mod oidc;
 mod refused;
 mod refused_entries;
