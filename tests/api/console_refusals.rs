@@ -104,9 +104,10 @@ async fn pages_show_invisible_characters_by_their_numbers_and_forms_keep_them() 
     assert_eq!(lab.origin.only().head.all("x-api-key"), [&*lab.canary.text]);
     let list = page(&lab, &login, "/connections", 200).await;
     let one = page(&lab, &login, "/connections/mine", 200).await;
-    for shown in [r"ali\u{202e}ce", r"prod\u{200b}", r"t\u{202e}eam"] {
+    for shown in [r"ali\u{202e}ce", r"prod\u{200b}"] {
         assert!(list.contains(shown) && one.contains(shown), "{shown}: {list} {one}");
     }
+    assert!(one.contains(r"t\u{202e}eam"), "{one}");
     for text in [&list, &one] {
         let mut texts = text.split('<').filter_map(|part| part.split_once('>'));
         let raw = |text: &str| text.contains(['\u{202e}', '\u{200b}']);

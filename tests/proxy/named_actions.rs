@@ -247,7 +247,7 @@ async fn a_path_without_a_version_is_refused_where_an_action_of_shopify_is_denie
     const SHOP: &str = "acme.myshopify.com";
     let origin = Origin::answering_as(&[SHOP], |_| ok("fine"));
     let connection = "{ name: store, provider: shopify, auth: access_token, variables: { shop: acme }, \
-                      fields: { access_token: { env: CANARY } } }";
+                      fields: { api_key: { env: CANARY } } }";
     let lab = Plan::api_key()
         .connection(connection)
         .resolve(&format!("{SHOP}: \"{}\"", origin.addr))
