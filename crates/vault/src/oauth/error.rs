@@ -57,6 +57,14 @@ pub enum FlowError {
         "the authorization URL has the parameter `{name}`, which belongs to the consent itself: remove it from the URL"
     )]
     EndpointParameter { name: String },
+    /// The client id of the app was changed during the consent.
+    #[error(
+        "the client id of app `{app}` was changed during this consent, whose code is for the client before: begin again"
+    )]
+    OtherClient {
+        /// Its name.
+        app: String,
+    },
     /// A person has too many open flows.
     #[error("{0} consents are open: finish one, or wait until they expire")]
     TooMany(usize),
