@@ -162,10 +162,12 @@ impl Add {
         }
         new.extend(id.as_ref().map(|id| ("id".to_owned(), serde_json::json!(id))));
         let new = given::AppRequest { rest: new, secrets: Some(secrets) };
+        let consents = consents(&provider, self.auth.as_deref());
         let text = |made: &Shown<App>| {
             let uri = &made.facts.redirect_uri;
             let register = match id {
                 Some(_) => String::new(),
+                None if !consents => String::new(),
                 None => format!(
                     "register this redirect URI at {}, exactly as it is:\n  {uri}\n",
                     provider.name
@@ -181,6 +183,12 @@ impl Add {
 fn client_words<'a>(provider: &'a ProviderView, auth: Option<&str>) -> [&'a str; 2] {
     let method = auth.and_then(|auth| provider.auth.iter().find(|it| it.id == auth));
     method.map_or(["client id", "client secret"], AuthView::client_words)
+}
+
+/// Whether a person consents with an app of the provider, or of this method alone.
+fn consents(provider: &ProviderView, auth: Option<&str>) -> bool {
+    let is_meant = |it: &&AuthView| auth.is_none_or(|auth| it.id == auth);
+    provider.auth.iter().filter(is_meant).any(|it| it.consents)
 }
 
 fn added(keyward: &str, made: &Shown<App>, register: &str) -> String {

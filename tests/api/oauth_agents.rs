@@ -3,6 +3,7 @@
 
 use serde_json::json;
 
+use test_support::Plan;
 use test_support::authorization::{CLIENT_SECRET, Rules, encoded, query};
 use test_support::browser::Browser;
 use test_support::oauth::{AGENT, World};
@@ -130,6 +131,29 @@ async fn the_redirect_uri_of_a_consent_is_the_one_that_its_app_shows() {
         app["redirect_uri"],
         "the one shown to register"
     );
+    world.finish().await;
+}
+
+/// oauth 2.redirect-uri: the provider sends the browser to `public_url`, and only there its cookie is known.
+#[tokio::test]
+async fn a_start_page_at_another_host_than_public_url_links_there_and_begins_nothing() {
+    let public = "http://127.0.0.1:9";
+    let plan = |plan: Plan| plan.top(&format!("public_url: {public}"));
+    let world = World::with(Rules::default(), plan).await;
+    let made = world.draft().await;
+    let start = made["authorize_url"].as_str().expect("a page");
+    assert!(start.starts_with(&format!("{public}/oauth/start/")), "{start}");
+    let mut browser = world.browser();
+    browser.get(start).await.is(200);
+    browser.origin = Some(format!("http://localhost:{}", world.lab.gateway.admin.port()));
+    let page = browser.post(start).await.is(403).text();
+    assert!(page.contains(&format!("<code>{public}</code>")), "{page}");
+    assert!(page.contains(&format!("href=\"{start}\"")), "{page}");
+    assert_eq!(world.flow(&made).await["state"], "open");
+
+    browser.origin = Some(public.to_owned());
+    world.consent(&mut browser, &made).await.is(303);
+    assert_eq!(world.request().await.text(), "fine");
     world.finish().await;
 }
 

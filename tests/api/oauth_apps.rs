@@ -5,7 +5,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use test_support::authorization::{Authorization, CLIENT, Rules};
+use test_support::authorization::{Authorization, CLIENT, CLIENT_SECRET, Rules};
 use test_support::oauth::World;
 use test_support::tokens::*;
 use test_support::*;
@@ -67,6 +67,34 @@ async fn a_refused_app_that_gets_another_secret_is_tried_by_the_next_request() {
     assert_eq!(world.request().await.text(), "fine");
     assert_eq!(world.connection().await["state"], "active");
     assert_eq!(world.server.calls().len(), asked + 2);
+    world.finish().await;
+}
+
+/// oauth 2.client
+#[tokio::test]
+async fn a_client_id_that_changes_during_a_consent_is_named_and_the_code_is_not_sent() {
+    let world = World::start().await;
+    let made = world.draft().await;
+    let mut browser = world.browser();
+    let url = browser.begin(made["authorize_url"].as_str().expect("a page")).await;
+    let change = async |id: &str| {
+        let secrets = json!({ "client_secret": CLIENT_SECRET });
+        set(&world, &json!({ "client_id": id, "secrets": secrets })).await;
+    };
+    change("another").await;
+    let told = browser.get(&world.server.issuer().consent(&url)).await.is(409).text();
+    let changed = "client id of app <code>svc-app</code> was changed during this consent";
+    assert!(told.contains(changed) && told.contains("egin again"), "{told}");
+    assert!(world.server.calls().is_empty(), "{:?}", world.server.calls());
+    let shown = world.connection().await;
+    assert_eq!(shown["state"], "draft");
+    let why = shown["failure"].as_str().expect("a reason");
+    assert!(why.contains("client id of app `svc-app` was changed"), "{why}");
+
+    change(CLIENT).await;
+    let again = world.api("POST", "/connections/work/reconnect", &json!({})).await;
+    world.consent(&mut browser, &again).await.is(303);
+    assert_eq!(world.request().await.text(), "fine");
     world.finish().await;
 }
 

@@ -2,11 +2,15 @@
 //! token that ends before its exchange ends the connection.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use keyward_vault::KeepAliveCursor;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 
+use test_support::Message;
 use test_support::authorization::{AUTH_HOST, Rules, answer, query};
 use test_support::oauth::{World, provider};
 use test_support::tokens::{landed, set};
@@ -95,6 +99,93 @@ async fn a_consent_exchanges_its_token_as_the_parameter_that_the_provider_s_file
     assert_eq!(world.request().await.text(), "fine");
     assert_eq!(last_sent(&world), Some(longer));
     world.finish().await;
+}
+
+/// A consent at a provider whose `/longer` answers once a permit is added.
+struct Lengthening {
+    world: World,
+    made: Value,
+    gate: Arc<Semaphore>,
+    /// The person comes back from the provider.
+    back: JoinHandle<Message>,
+}
+
+impl Lengthening {
+    async fn begin() -> Self {
+        let provider = provider(&format!(
+            ", refresh: exchange_access_token, lengthen: \"https://{AUTH_HOST}/longer\", \
+             lengthen_params: {PARAMS}"
+        ));
+        let rules = Rules { refreshes: false, ..Rules::default() };
+        let world = World::with(rules, |plan| plan.provider(&provider)).await;
+        let gate = world.server.hold("/longer");
+        let made = world.draft().await;
+        let mut browser = world.browser();
+        let url = browser.begin(made["authorize_url"].as_str().expect("a page")).await;
+        let back = world.server.issuer().consent(&url);
+        let back = tokio::spawn(async move { browser.get(&back).await });
+        Self { world, made, gate, back }
+    }
+
+    /// Waits for the request with this number, and answers it.
+    async fn answers(&self, number: usize, answer: Vec<u8>) {
+        until("a request for a longer token", async || {
+            asked(&self.world, "/longer").len() == number
+        })
+        .await;
+        self.world.server.issuer().script("/longer", answer);
+        self.gate.add_permits(1);
+    }
+}
+
+/// oauth 2.lengthen: a failure that may pass
+#[tokio::test]
+async fn an_exchange_for_a_longer_token_that_fails_with_503_is_made_once_more() {
+    let consent = Lengthening::begin().await;
+    consent.answers(1, answer(503, &json!({}))).await;
+    let longer = consent.world.server.issuer().issue().access;
+    let given = json!({ "access_token": longer, "expires_in": 3_600 });
+    consent.answers(2, answer(200, &given)).await;
+    let Lengthening { world, back, .. } = consent;
+    back.await.expect("an answer").is(303);
+    let old = consented(&world);
+    assert_eq!(asked(&world, "/longer"), [exchange_of(&old), exchange_of(&old)]);
+    assert!(world.server.issuer().revoked().is_empty());
+    assert_eq!(world.request().await.text(), "fine");
+    assert_eq!(last_sent(&world), Some(longer));
+    world.finish().await;
+}
+
+/// oauth 2.lengthen: after the second failure, and at once where another request would change nothing
+#[tokio::test]
+async fn a_token_that_cannot_be_exchanged_for_a_longer_one_is_revoked() {
+    let wait = b"HTTP/1.1 429 Said\r\nRetry-After: 60\r\nContent-Length: 2\r\n\r\n{}".to_vec();
+    for (failure, requests) in [
+        (answer(503, &json!({})), 2),
+        (answer(400, &json!({ "error": "invalid_grant" })), 1),
+        (answer(400, &json!({ "error": "unknown" })), 1),
+        (wait, 1),
+    ] {
+        let consent = Lengthening::begin().await;
+        for number in 1..=requests {
+            consent.answers(number, failure.clone()).await;
+        }
+        let Lengthening { world, made, back, .. } = consent;
+        back.await.expect("an answer").is(502);
+        let old = consented(&world);
+        assert_eq!(asked(&world, "/longer"), vec![exchange_of(&old); requests]);
+        let revoked = world.server.issuer().revoked();
+        let tokens: Vec<_> = revoked.iter().map(|asked| asked.form["token"].clone()).collect();
+        assert_eq!(tokens, [old.as_str()]);
+        assert!(!world.server.issuer().is_live(&old));
+        let flow = world.flow(&made).await;
+        assert_eq!(flow["state"], "failed");
+        let shown = world.connection().await;
+        assert_eq!(shown["state"], "draft");
+        let why = shown["failure"].as_str().expect("a reason");
+        assert!(why.contains("the provider has revoked its access"), "{why}");
+        world.finish().await;
+    }
 }
 
 /// oauth 7.exchanged: requests

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use test_support::HOST;
-use test_support::authorization::{AUTH_HOST, Fault, Rules, answer, query};
+use test_support::authorization::{AUTH_HOST, CLIENT_SECRET, Fault, Rules, answer, query};
 use test_support::canary::Canary;
 use test_support::oauth::{World, provider};
 
@@ -68,6 +68,35 @@ async fn authorize_params_are_added_and_cannot_replace_protocol_parameters() {
         }
     }
     assert!(world.server.calls().is_empty());
+    world.finish().await;
+}
+
+/// oauth 2.start: RFC 6749 §3.1
+#[tokio::test]
+async fn an_authorization_url_with_a_protocol_parameter_is_refused_by_name() {
+    let world = world(provider("")).await;
+    let made = world.draft().await;
+    let start = made["authorize_url"].as_str().expect("a page");
+    let mut browser = world.browser();
+    let set = async |url: &str| {
+        let secrets = json!({ "client_secret": CLIENT_SECRET });
+        let change = json!({ "urls": { "authorize": url }, "secrets": secrets });
+        world.api("PATCH", "/apps/svc-app", &change).await;
+    };
+    for name in ["state", "redirect_uri", "response_type", "code_challenge", "client_id"] {
+        set(&format!("https://{AUTH_HOST}/authorize?tenant=t&{name}=x")).await;
+        browser.get(start).await.is(200);
+        let told = browser.post(start).await.is(409).text();
+        assert!(
+            told.contains(&format!("<code>{name}</code>"))
+                && told.contains("remove it from the URL"),
+            "{told}"
+        );
+    }
+    set(&format!("https://{AUTH_HOST}/authorize?tenant=t")).await;
+    let url = browser.begin(start).await;
+    assert_eq!(query(&url)["tenant"], "t");
+    assert_eq!(browser.get(&world.server.issuer().consent(&url)).await.head.status(), 303);
     world.finish().await;
 }
 

@@ -271,6 +271,22 @@ async fn d13_apps_begin_with_templates_of_the_catalogue() {
     desk.leaves(&[]);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_app_names_its_redirect_uri_only_for_a_provider_with_a_consent() {
+    let mut desk = Desk::new("").await;
+    let secret = desk.key.text.clone();
+    for (provider, consents) in [("paypal", false), ("ebay", false), ("github", true)] {
+        let add = format!("app add {provider} --client-id x --secret-stdin client_secret");
+        let told = desk.says(&add, &secret);
+        let shown = desk.json(&format!("app show {provider}"));
+        let uri = shown["redirect_uri"].as_str().expect("a URL");
+        assert!(told.contains(&format!("app {provider} added")), "{told}");
+        assert_eq!(told.contains("register this redirect URI at "), consents, "{told}");
+        assert_eq!(told.contains(uri), consents, "{told}");
+    }
+    desk.leaves(&[]);
+}
+
 /// D1, D9: an app's own addresses, client and scopes are what the person is sent to, with PKCE and a state.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn d1_d9_a_consent_uses_the_client_and_the_scopes_of_its_app() {

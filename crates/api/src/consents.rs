@@ -17,7 +17,7 @@ use super::error::ApiError;
 use super::html::{self, HtmlPage};
 use super::state::Admin;
 use crate::handler::{boxed, get};
-use keyward_base::host::{Scheme, Target};
+use keyward_base::host::{Host, Scheme, Target};
 use keyward_base::id::{AppId, FlowId, OrgId};
 use keyward_rules::provider::scope_words::ScopeWords;
 use keyward_vault::oauth::{
@@ -84,6 +84,9 @@ async fn begin(
         Ok(offer) => offer,
         Err(refusal) => return refused(&refusal),
     };
+    if !visit.is_at_host_of(&admin.deps().public_url) {
+        return at_other_host(&admin.deps().public_url, &ticket);
+    }
     let cookies = visit.cookies();
     let Some(session) = cookies.one(&flows.cookie(&offer.flow)) else {
         return refused(&CallbackRefusal::OtherBrowser);
@@ -408,6 +411,18 @@ fn refused(refusal: &CallbackRefusal) -> Response {
     answer
 }
 
+/// The page for a browser that opened the start page at another host than that of `public_url`, such as `127.0.0.1` for
+/// `localhost`: the provider would send it back to `public_url`, without the cookie of this host.
+fn at_other_host(public_url: &str, ticket: &str) -> Response {
+    HtmlPage::new("Another address")
+        .text(&format!(
+            "This page was opened at another host than that of `public_url`, `{public_url}`, where the provider \
+             sends your browser back. Nothing was changed. Begin there."
+        ))
+        .links(&[("Begin there", &format!("{public_url}/oauth/start/{ticket}"))])
+        .answer(StatusCode::FORBIDDEN)
+}
+
 /// Redirects (303) to our own page, so that the URL with the code is replaced. The location is relative,
 /// because we may be served below a path.
 pub(super) fn see_other(to: &str) -> Response {
@@ -446,6 +461,22 @@ impl ConsentVisit<'_> {
             })
         })
     }
+
+    /// Whether the page has the host of `public_url`, whose cookies the callback gets: those of a host are for all of its
+    /// ports. Without `Origin` this is not known, because `Host` may be a reverse proxy's.
+    fn is_at_host_of(&self, public_url: &str) -> bool {
+        let public = host_of(public_url);
+        let origins = self.0.get_all(header::ORIGIN).iter();
+        let mut hosts = origins.filter_map(|origin| host_of(origin.to_str().ok()?));
+        hosts.all(|host| public.as_ref() == Some(&host))
+    }
+}
+
+/// The host of a URL without a user; `None` if it has none.
+fn host_of(url: &str) -> Option<Host> {
+    let (_, rest) = url.split_once("://")?;
+    let authority = rest.split('/').next().unwrap_or(rest);
+    Some(Target::parse(Scheme::Https, authority).ok()?.host().clone())
 }
 
 /// Whether a page of this scheme and authority is ours: the request's `Host`, which was checked, or that of

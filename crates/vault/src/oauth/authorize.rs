@@ -42,8 +42,8 @@ pub(crate) struct AuthorizationRequest<'a> {
 /// The complete URL. `variables` fill the provider's parameters.
 ///
 /// # Errors
-/// When a parameter of the provider or the app is one of ours or lacks a variable, or the endpoint is not a
-/// URL.
+/// When a parameter of the provider, the app or the endpoint is one of ours, one lacks a variable, or the endpoint is
+/// not a URL.
 pub(crate) fn url(
     question: AuthorizationRequest<'_>,
     oauth: &OAuth,
@@ -65,7 +65,8 @@ pub(crate) fn url(
     let no_url = |_| FlowError::Server("the authorization endpoint is no URL".to_owned());
     let endpoint = AuthUrl::new(question.endpoint.to_owned()).map_err(no_url)?;
     let redirect_uri = RedirectUrl::new(question.redirect_uri.to_owned()).map_err(no_url)?;
-    let before = endpoint.url().query_pairs().count();
+    let theirs: Vec<String> =
+        endpoint.url().query_pairs().map(|(name, _)| name.into_owned()).collect();
     let client = BasicClient::new(ClientId::new(question.client_id.to_owned()))
         .set_auth_uri(endpoint)
         .set_redirect_uri(redirect_uri);
@@ -83,13 +84,18 @@ pub(crate) fn url(
     }
     // Encoded here onto the configured endpoint: the crate cannot rename parameters, and encodes spaces as
     // `+`.
-    let (theirs, _) = request.url();
-    let ours = theirs.query_pairs().skip(before).map(|(name, value)| {
-        let name = oauth.renames.get(&*name).map_or_else(|| name.to_string(), Clone::clone);
-        (name, value.into_owned())
-    });
+    let (whole, _) = request.url();
+    let mut ours = Vec::new();
+    for (usual, value) in whole.query_pairs().skip(theirs.len()) {
+        let name = oauth.renames.get(&*usual).map_or_else(|| usual.to_string(), Clone::clone);
+        // RFC 6749 §3.1: no parameter is sent twice.
+        if OURS.contains(&&*usual) && theirs.contains(&name) {
+            return Err(FlowError::EndpointParameter { name });
+        }
+        ours.push((name, value.into_owned()));
+    }
     let mut url = question.endpoint.to_owned();
-    for (name, value) in ours.chain(extra) {
+    for (name, value) in ours.into_iter().chain(extra) {
         url.push(if url.contains('?') { '&' } else { '?' });
         url.push_str(&encoded(&name));
         url.push('=');

@@ -202,6 +202,7 @@ mod tests {
             session: CookieDigest::of("cookie"),
             verifier: None,
             redirect_uri: String::new(),
+            client_id: None,
             issuer: Some("https://auth.acme.test".to_owned()),
             issuer_announced: true,
             temporary: None,

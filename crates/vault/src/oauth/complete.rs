@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -30,16 +31,26 @@ use keyward_state::observe::change::Actor;
 /// Host variables from the provider's responses.
 type Captured = BTreeMap<String, String>;
 
+/// The pause before the second exchange for a longer token, if the server names none.
+const LENGTHEN_PAUSE: Duration = Duration::from_secs(1);
+
+/// The longest pause, because a person waits in the browser. A server that names a longer one is not asked again.
+const LENGTHEN_PAUSE_MAX: Duration = Duration::from_secs(5);
+
 impl Flows {
-    /// Rule 8: exchanges the code, once.
+    /// Rule 8: exchanges the code, once. A token that cannot be exchanged for a longer one is revoked, because it
+    /// ends within hours.
     pub(super) async fn exchange(
-        &self,
+        self: &Arc<Self>,
         flow: &Flow,
         asked: &CallbackExpectation,
         code: &SealedText,
         captured: Captured,
     ) -> Result<ReceivedTokens, FlowError> {
         let mut asking = self.context_of_flow(flow).await?;
+        if asked.client_id.as_ref().is_some_and(|id| *id != asking.app.client_id) {
+            return Err(FlowError::OtherClient { app: asking.app.name.clone() });
+        }
         // Only checked variables may enter an endpoint's URL.
         let declared = |name: &str| asking.provider.variable(name).is_some();
         let others = captured.iter().filter(|(name, _)| !declared(name));
@@ -57,15 +68,17 @@ impl Flows {
         let code = Secret::new(code.text());
         let tokens = exchange_code(&ask, &code, &asked.redirect_uri, verifier.as_ref()).await;
         let tokens = match tokens {
-            Ok(tokens) => lengthened(&ask, tokens).await,
+            Ok(tokens) => tokens,
             Err(failure) => return Err(self.refused_code(&asking, asked, &failure).await),
         };
-        match tokens {
-            Ok(tokens) => {
-                let session = Some(asked.session.clone());
-                Ok(self.received(&asking, tokens, session, captured))
+        let session = Some(asked.session.clone());
+        match lengthened_or_again(&ask, &tokens).await {
+            Ok(longer) => Ok(self.received(&asking, longer, session, captured)),
+            Err(failure) => {
+                let error = self.refused_request(&asking.app, &failure).await;
+                let received = self.received(&asking, tokens, session, captured);
+                self.refuse(flow, received, error).await
             }
-            Err(failure) => Err(self.refused_request(&asking.app, &failure).await),
         }
     }
 
@@ -372,6 +385,22 @@ impl Flows {
             tracing::debug!(%error, "the connection of a failed consent is gone");
         }
     }
+}
+
+/// [`lengthened`], requested a second time after a failure that may pass: the code is spent, so the person would have to
+/// consent again.
+async fn lengthened_or_again(
+    ask: &RequestContext<'_>,
+    tokens: &Tokens,
+) -> Result<Tokens, TokenFailure> {
+    let first = lengthened(ask, tokens).await;
+    let Err(TokenFailure::Temporary(temporary)) = &first else { return first };
+    let pause = temporary.retry_after.unwrap_or(LENGTHEN_PAUSE);
+    if temporary.unknown_code || pause > LENGTHEN_PAUSE_MAX {
+        return first;
+    }
+    tokio::time::sleep(pause).await;
+    lengthened(ask, tokens).await
 }
 
 /// The wrong setting of the provider's app, if the rejection of a code indicates it.

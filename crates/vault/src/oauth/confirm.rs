@@ -176,12 +176,12 @@ impl Flows {
     }
 
     /// Revokes tokens that cannot be put in force. Always returns an error: `error`, or that of the store.
-    pub(super) async fn refuse(
+    pub(super) async fn refuse<T>(
         self: &Arc<Self>,
         flow: &Flow,
         received: ReceivedTokens,
         error: FlowError,
-    ) -> Result<(), FlowError> {
+    ) -> Result<T, FlowError> {
         let account = self.account_received(&received).await;
         let abandoned = Abandoned { why: error.to_string(), account, received };
         self.stage(flow, FlowStage::Abandoned(abandoned.clone())).await?;

@@ -52,6 +52,19 @@ pub enum FlowError {
     /// A parameter of the authorization request that Keyward sets itself.
     #[error("`{name}` cannot be set in `authorize_params`: it belongs to the consent itself")]
     Parameter { name: String },
+    /// The URL of the authorization endpoint has a parameter that Keyward sets itself.
+    #[error(
+        "the authorization URL has the parameter `{name}`, which belongs to the consent itself: remove it from the URL"
+    )]
+    EndpointParameter { name: String },
+    /// The client id of the app was changed during the consent.
+    #[error(
+        "the client id of app `{app}` was changed during this consent, whose code is for the client before: begin again"
+    )]
+    OtherClient {
+        /// Its name.
+        app: String,
+    },
     /// A person has too many open flows.
     #[error("{0} consents are open: finish one, or wait until they expire")]
     TooMany(usize),

@@ -97,6 +97,9 @@ pub(super) struct CallbackExpectation {
     pub(super) verifier: Option<SealedText>,
     /// The redirect URI of the request.
     pub(super) redirect_uri: String,
+    /// The client id of the request, to which the code belongs. Absent in flows of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) client_id: Option<String>,
     /// The expected issuer.
     pub(super) issuer: Option<String>,
     /// Whether the server announced `iss` in responses (RFC 9207).
@@ -337,6 +340,7 @@ mod tests {
             session: CookieDigest::of("cookie"),
             verifier: Some(SealedText::new(verifier.as_str())),
             redirect_uri: "http://localhost:8081/oauth/callback/app_1".to_owned(),
+            client_id: None,
             issuer: None,
             issuer_announced: false,
             temporary: Some(TemporaryCredentials {

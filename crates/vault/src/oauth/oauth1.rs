@@ -78,6 +78,7 @@ impl Flows {
             state: CookieDigest::of(&state),
             verifier: None,
             redirect_uri,
+            client_id: asking.app.client_id.clone(),
             issuer: None,
             issuer_announced: false,
             temporary: Some(temporary),

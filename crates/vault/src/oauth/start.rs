@@ -110,6 +110,7 @@ pub(super) struct Authorization {
     /// The PKCE verifier.
     pub(super) verifier: Option<SealedText>,
     pub(super) redirect_uri: String,
+    pub(super) client_id: String,
     pub(super) issuer: Option<String>,
     pub(super) issuer_announced: bool,
     /// The temporary credentials of OAuth 1.0a.
@@ -348,6 +349,7 @@ impl Flows {
             state: CookieDigest::of(state.secret()),
             verifier: verifier.map(|verifier| SealedText::new(verifier.into_secret())),
             redirect_uri,
+            client_id: asking.app.client_id.clone(),
             issuer: asking.issuer.clone(),
             issuer_announced: asking.issuer_announced,
             temporary: None,
@@ -368,6 +370,7 @@ impl Flows {
             session: CookieDigest::of(session),
             verifier,
             redirect_uri,
+            client_id: Some(authorization.client_id),
             issuer: authorization.issuer,
             issuer_announced: authorization.issuer_announced,
             temporary: authorization.temporary,

@@ -154,13 +154,14 @@ pub async fn renew_access(
 ///
 /// # Errors
 /// When the server gives no token.
-pub async fn lengthened(ask: &RequestContext<'_>, tokens: Tokens) -> Result<Tokens, TokenFailure> {
+pub async fn lengthened(ask: &RequestContext<'_>, tokens: &Tokens) -> Result<Tokens, TokenFailure> {
     if ask.oauth.lengthen.is_none() {
-        return Ok(tokens);
+        return Ok(tokens.clone());
     }
     let url = ask.url(ask.oauth.lengthen.as_ref(), "token")?;
     let longer = exchanged(ask, &url, &ask.oauth.lengthen_params, &tokens.access).await?;
-    Ok(Tokens { access: longer.access, sent: longer.sent, expires: longer.expires, ..tokens })
+    let Tokens { access, sent, expires, .. } = longer;
+    Ok(Tokens { access, sent, expires, ..tokens.clone() })
 }
 
 /// GETs `url` with these parameters. The token is the parameter whose value is `{access_token}`, else `access_token`.

@@ -334,7 +334,7 @@ async fn the_token_of_a_consent_is_exchanged_for_a_longer_one_where_the_file_say
         let (oauth, variables) = (server.over(&facts), BTreeMap::new());
         let ask = server.ask(&oauth, &client, &variables);
         let first = Tokens { account: Some("me".to_owned()), ..tokens("old+", None) };
-        let longer = lengthened(&ask, first).await.expect(id);
+        let longer = lengthened(&ask, &first).await.expect(id);
         assert_eq!(longer.account.as_deref(), Some("me"), "{id}");
         assert_eq!(shown(&longer.access), "longer", "{id}");
         let days = longer.expires.map(|end| end.duration_since(noon()).as_hours() / 24);
@@ -367,7 +367,7 @@ async fn a_failed_exchange_for_a_longer_lived_token_is_an_error() {
     let (oauth, variables) =
         (server.oauth("lengthen: 'https://auth.acme.test/l'"), BTreeMap::new());
     let ask = server.ask(&oauth, &client, &variables);
-    let failure = lengthened(&ask, tokens("old", None)).await.expect_err("refused");
+    let failure = lengthened(&ask, &tokens("old", None)).await.expect_err("refused");
     assert_eq!(failure.code().map(ErrorCode::as_str), Some("invalid_grant"));
 }
 
@@ -386,7 +386,8 @@ async fn a_refused_exchange_does_not_show_its_token() {
     let more = "lengthen: 'https://auth.acme.test/l', lengthen_params: { old: '{access_token}' }";
     let oauth = server.oauth(more);
     let ask = server.ask(&oauth, &client, &variables);
-    let failure = lengthened(&ask, tokens("old-token-canary", None)).await.expect_err("refused");
+    let first = tokens("old-token-canary", None);
+    let failure = lengthened(&ask, &first).await.expect_err("refused");
     assert!(!format!("{failure:?} {failure}").contains("canary"), "{failure:?}");
 }
 
