@@ -189,11 +189,10 @@ impl OAuthCheck<'_> {
         }
     }
 
-    /// Checks parameters: those that a flow sets may not be declared, also not in the URL that the browser is sent to,
-    /// and templates may only name known variables.
+    /// Checks parameters: those that a flow sets may not be declared, and templates may only name known
+    /// variables.
     pub(super) fn params(&self, problems: &mut Problems<'_>) {
         let text = self.text;
-        self.authorize_query(problems);
         for (key, params) in [
             ("authorize_params", &text.authorize_params),
             ("token_params", &text.token_params),
@@ -214,21 +213,6 @@ impl OAuthCheck<'_> {
                 if !(exchanges && value == ACCESS_TEMPLATE) {
                     self.names(value, &at, problems);
                 }
-            }
-        }
-    }
-
-    /// Checks that the authorization URL has no parameter that the request sets under its usual or the provider's name:
-    /// it would be sent twice (RFC 6749 §3.1).
-    fn authorize_query(&self, problems: &mut Problems<'_>) {
-        let query = self.text.authorize.as_deref().and_then(|url| url.split_once('?'));
-        let query = query.map(|(_, query)| query).unwrap_or_default();
-        for (name, _) in form_urlencoded::parse(query.as_bytes()) {
-            let mut renamed = self.text.renames.iter().filter(|(_, new)| **new == name);
-            if is_of_request(&name) || renamed.any(|(usual, _)| is_of_request(usual)) {
-                let message = format!("the parameter `{name}` in its query protects the flow");
-                let remedy = "remove it: it is made for each request";
-                problems.add(&key_of(self.path, "authorize"), message, remedy);
             }
         }
     }
@@ -319,11 +303,6 @@ impl OAuthCheck<'_> {
             renew_scopes: text.renew_scopes,
         }
     }
-}
-
-/// Whether each authorization request has this parameter, or may not have it.
-fn is_of_request(name: &str) -> bool {
-    name == CLIENT_ID || PROTECTING.contains(&name)
 }
 
 fn expired(text: &ExpiredText) -> Expired {

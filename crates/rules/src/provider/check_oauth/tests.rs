@@ -62,31 +62,6 @@ const BAD: &[(&str, &str)] = &[
          request",
     ),
     (
-        "token: 'https://a.test/t', authorize: 'https://a.test/a?state=x'",
-        "authorize: the parameter `state` in its query protects the flow; remove it: it is made for \
-         each request",
-    ),
-    (
-        "token: 'https://a.test/t', authorize: 'https://a.test/a?x=1&response_type=token'",
-        "authorize: the parameter `response_type` in its query protects the flow",
-    ),
-    (
-        "token: 'https://a.test/t', authorize: 'https://a.test/a?client_id={client_id}'",
-        "authorize: the parameter `client_id` in its query protects the flow",
-    ),
-    (
-        "token: 'https://a.test/t', authorize: 'https://a.test/a?redirect%5Furi=x'",
-        "authorize: the parameter `redirect_uri` in its query protects the flow",
-    ),
-    (
-        "token: 'https://a.test/t', authorize: 'https://a.test/a?code_challenge_method=plain'",
-        "authorize: the parameter `code_challenge_method` in its query protects the flow",
-    ),
-    (
-        "token: 'https://a.test/t', authorize: 'https://a.test/a?key=x', renames: { client_id: key }",
-        "authorize: the parameter `key` in its query protects the flow",
-    ),
-    (
         "token: 'https://a.test/t', token_params: { audience: '{who}' }",
         "token_params.audience: `{who}` is not declared; declare it under `variables`",
     ),
@@ -157,14 +132,6 @@ fn an_invalid_oauth_method_is_refused_by_key_with_a_remedy() {
         let said = read(auth).map(|_| ()).expect_err(auth).join("\n");
         assert!(said.contains(expected), "{auth}\n{said}");
     }
-}
-
-#[test]
-fn other_parameters_in_the_query_of_an_authorization_url_stay() {
-    let url = "https://a.test/a?tenant={tenant}&owner=user&resource=r";
-    let provider = read(&format!("token: 'https://a.test/t', authorize: '{url}'")).unwrap();
-    let authorize = provider.auth[0].oauth.as_ref().unwrap().authorize.as_ref().unwrap();
-    assert_eq!(authorize.as_str(), url);
 }
 
 #[test]
