@@ -434,7 +434,7 @@ async fn a_proxy_variable_that_does_not_reach_the_program_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn doctor_of_a_program_creates_no_data_directory_and_leaves_no_file() {
+async fn doctor_of_a_program_creates_no_data_or_temporary_directory_and_leaves_no_file() {
     let origin = Origin::saying("fine");
     let install = Install::new(&Plan::api_key(), &origin);
     let temporary = install.folder().join("tmp");
@@ -445,6 +445,13 @@ async fn doctor_of_a_program_creates_no_data_directory_and_leaves_no_file() {
     assert!(output.stderr.is_empty(), "{output:?}");
     assert!(!install.data().exists());
     assert_eq!(std::fs::read_dir(&temporary).expect("a folder").count(), 0);
+    let absent = install.folder().join("absent");
+    let mut command = install.keyward(&["doctor", "--", "true"]);
+    let refused = command.env("TMPDIR", &absent).output().expect("it runs");
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(refused.stdout.is_empty() && !absent.exists(), "{refused:?}");
+    let what = format!("error: cannot create a temporary directory in {}", absent.display());
+    assert!(said.starts_with(&what) && said.contains(" in TMPDIR\n"), "{said}");
     let missing = install.keyward(&["doctor", "--", "no-such-program"]).output().expect("it runs");
     assert_eq!(missing.status.code(), Some(127), "{missing:?}");
 }
