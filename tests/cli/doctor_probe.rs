@@ -294,7 +294,8 @@ async fn java_gets_a_listener_without_a_token_where_the_agent_has_one() {
     let origin = Origin::saying("fine");
     let at = test_support::process::reserved_address();
     let listen = format!("agents: [{{ agent: ci, at: \"{at}\", unsafe_no_auth: true }}]");
-    let install = Install::new(&Plan::api_key().listen(&listen), &origin);
+    let proxy = format!("\"{}\"", test_support::process::reserved_address());
+    let install = Install::new(&Plan::api_key().proxy(&proxy).listen(&listen), &origin);
     drop(install.serve());
     let script = "echo \"$JAVA_TOOL_OPTIONS\" >&2";
     let command = ["doctor", "--json", "--agent", "ci", "--", "sh", "-c", script];
