@@ -55,6 +55,27 @@ async fn the_number_of_blocked_requests_is_the_sum_of_the_list_of_blocked_reques
     lab.finish().await;
 }
 
+#[tokio::test]
+async fn a_page_past_the_end_of_a_list_says_so_and_links_the_first_page() {
+    let mut lab = Lab::simple().await;
+    user(&mut lab, "ann", "admin").await;
+    let login = Login::of(&mut lab, "default", "ann").await;
+    for (asked, first) in [
+        ("/agents?after=zz", "/agents"),
+        ("/people?after=zz", "/people"),
+        ("/connections?after=zz", "/connections"),
+        ("/connections?q=acme&after=zz", "/connections?q=acme"),
+        ("/people?role=end_user&after=zz", "/people?role=end_user"),
+        ("/webhooks?after=zz", "/webhooks"),
+    ] {
+        let page = ask_at(&lab, &format!("GET {asked}"), &login.cookie(), "").await.text();
+        assert!(page.contains("This page is past the end of the list"), "{asked}: {page}");
+        assert!(page.contains(&format!("href=\"{first}\">First page")), "{asked}: {page}");
+        assert!(!page.contains(" yet</b>"), "{asked}: {page}");
+    }
+    lab.finish().await;
+}
+
 /// As many rules of another agent as a page of the API has stand before those of its bindings.
 #[tokio::test]
 async fn an_agent_s_page_shows_its_access_despite_a_thousand_rules_of_another_agent() {
