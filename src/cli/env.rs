@@ -142,12 +142,20 @@ impl Args {
     }
 
     /// # Errors
-    /// When only the gateway's machine reaches the proxy.
+    /// When only the gateway's machine reaches the proxy, or its port is not known.
     async fn proxy(&self, global: &Global, client: &Client) -> Result<String, Failure> {
         if let Some(proxy) = &self.proxy {
             return Ok(proxy.clone());
         }
         let found = global.proxy_at(client).await;
+        if found.addr.port() == 0 {
+            // A free port is known to the running gateway alone.
+            let message = format!("the proxy has no port yet: `listen.proxy` is {found}");
+            return Err(Failure::new(Exit::Failed, message).hint(
+                "start the gateway, which then takes a free port, or name the address: \
+                 --proxy HOST:PORT",
+            ));
+        }
         let is_elsewhere = client.host().is_some_and(|host| !host.is_this_machine());
         match is_elsewhere && found.host.is_none() && found.addr.ip().is_loopback() {
             false => Ok(found.to_string()),

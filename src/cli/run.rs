@@ -59,6 +59,10 @@ impl Args {
     async fn until_end(self, global: &Global) -> Result<u8, Failure> {
         // The program must not see the secrets of the configuration.
         let config = global.load()?;
+        let data = global.data_dir()?;
+        if !self.quiet && !data.exists() {
+            output::note(&format!("note: creating a new data directory, {}", data.display()));
+        }
         let gateway = RunGateway::new(global)?;
         let (mut lease, mut facts) = match self.join(&gateway).await {
             Ok(joined) => joined,

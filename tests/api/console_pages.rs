@@ -31,6 +31,51 @@ async fn a_link_on_another_site_opens_an_explanation_and_no_costly_check() {
     lab.finish().await;
 }
 
+/// Usage has no requests without a known agent.
+#[tokio::test]
+async fn the_number_of_blocked_requests_is_the_sum_of_the_list_of_blocked_requests() {
+    let mut lab = Lab::simple().await;
+    user(&mut lab, "ann", "admin").await;
+    let login = Login::of(&mut lab, "default", "ann").await;
+    let mut wire = lab.client().await;
+    wire.send(format!("CONNECT {HOST}:443 HTTP/1.1\r\nHost: x\r\n\r\n")).await;
+    assert_eq!(wire.answer("CONNECT").await.head.status(), 407);
+    drop(wire);
+    assert_eq!(lab.connect(&format!("{STRANGER}:443")).await.0.head.status(), 403);
+    let [number, list] = until_some("two records", async || {
+        let page = ask_at(&lab, "GET /", &login.cookie(), "").await.text();
+        let (_, number) = page.split_once("Blocked, 24 h</p>").expect("a tile");
+        let (_, list) = page.split_once("Blocked in the last 24 hours").expect("a list");
+        let part = |text: &str, end: &str| text.split(end).next().map(str::to_owned);
+        let parts = [part(number, "</a>")?, part(list, "</section>")?];
+        (parts[1].matches(r#"<span class="num muted">1</span>"#).count() == 2).then_some(parts)
+    })
+    .await;
+    assert_eq!(number, r#"<p class="v">2</p>"#, "{list}");
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn a_page_past_the_end_of_a_list_says_so_and_links_the_first_page() {
+    let mut lab = Lab::simple().await;
+    user(&mut lab, "ann", "admin").await;
+    let login = Login::of(&mut lab, "default", "ann").await;
+    for (asked, first) in [
+        ("/agents?after=zz", "/agents"),
+        ("/people?after=zz", "/people"),
+        ("/connections?after=zz", "/connections"),
+        ("/connections?q=acme&after=zz", "/connections?q=acme"),
+        ("/people?role=end_user&after=zz", "/people?role=end_user"),
+        ("/webhooks?after=zz", "/webhooks"),
+    ] {
+        let page = ask_at(&lab, &format!("GET {asked}"), &login.cookie(), "").await.text();
+        assert!(page.contains("This page is past the end of the list"), "{asked}: {page}");
+        assert!(page.contains(&format!("href=\"{first}\">First page")), "{asked}: {page}");
+        assert!(!page.contains(" yet</b>"), "{asked}: {page}");
+    }
+    lab.finish().await;
+}
+
 /// As many rules of another agent as a page of the API has stand before those of its bindings.
 #[tokio::test]
 async fn an_agent_s_page_shows_its_access_despite_a_thousand_rules_of_another_agent() {

@@ -294,7 +294,8 @@ async fn java_gets_a_listener_without_a_token_where_the_agent_has_one() {
     let origin = Origin::saying("fine");
     let at = test_support::process::reserved_address();
     let listen = format!("agents: [{{ agent: ci, at: \"{at}\", unsafe_no_auth: true }}]");
-    let install = Install::new(&Plan::api_key().listen(&listen), &origin);
+    let proxy = format!("\"{}\"", test_support::process::reserved_address());
+    let install = Install::new(&Plan::api_key().proxy(&proxy).listen(&listen), &origin);
     drop(install.serve());
     let script = "echo \"$JAVA_TOOL_OPTIONS\" >&2";
     let command = ["doctor", "--json", "--agent", "ci", "--", "sh", "-c", script];
@@ -434,7 +435,7 @@ async fn a_proxy_variable_that_does_not_reach_the_program_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn doctor_of_a_program_creates_no_data_directory_and_leaves_no_file() {
+async fn doctor_of_a_program_creates_no_data_or_temporary_directory_and_leaves_no_file() {
     let origin = Origin::saying("fine");
     let install = Install::new(&Plan::api_key(), &origin);
     let temporary = install.folder().join("tmp");
@@ -445,6 +446,13 @@ async fn doctor_of_a_program_creates_no_data_directory_and_leaves_no_file() {
     assert!(output.stderr.is_empty(), "{output:?}");
     assert!(!install.data().exists());
     assert_eq!(std::fs::read_dir(&temporary).expect("a folder").count(), 0);
+    let absent = install.folder().join("absent");
+    let mut command = install.keyward(&["doctor", "--", "true"]);
+    let refused = command.env("TMPDIR", &absent).output().expect("it runs");
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(refused.stdout.is_empty() && !absent.exists(), "{refused:?}");
+    let what = format!("error: cannot create a temporary directory in {}", absent.display());
+    assert!(said.starts_with(&what) && said.contains(" in TMPDIR\n"), "{said}");
     let missing = install.keyward(&["doctor", "--", "no-such-program"]).output().expect("it runs");
     assert_eq!(missing.status.code(), Some(127), "{missing:?}");
 }

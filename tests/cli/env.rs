@@ -90,6 +90,30 @@ fn invalid_options_and_tokens_are_refused_and_no_token_is_created() {
 }
 
 #[test]
+fn a_free_port_of_the_proxy_is_printed_only_while_a_gateway_has_it() {
+    let cli = Cli::new();
+    cli.run(&["agent", "add", "ci"]).ok();
+    let free = cli.file("free.yaml", "listen: { proxy: 127.0.0.1:0 }\n");
+    let free = free.to_str().expect("a path in UTF-8");
+    let env = ["--config", free, "env", "--agent", "ci", "--for", "json"];
+    let err = cli.run(&env).failed(1);
+    assert!(err.starts_with("error: the proxy has no port yet: "), "{err}");
+    assert!(
+        err.contains("hint: start the gateway, ") && err.contains("--proxy HOST:PORT"),
+        "{err}"
+    );
+    let shown = cli.run(&["agent", "show", "ci", "--json"]).json();
+    assert_eq!(shown["tokens"].as_array().map(Vec::len), Some(1), "no token is created");
+    let given = cli.run(&[&env[..], &["--proxy", "127.0.0.1:9"]].concat()).json();
+    assert!(given["HTTPS_PROXY"].as_str().is_some_and(|it| it.ends_with("@127.0.0.1:9")));
+    let _serving = cli.serve();
+    let at = cli.run(&["status", "--json"]).json()["proxy"][0].clone();
+    let proxy = cli.run(&env).json()["HTTPS_PROXY"].clone();
+    let (proxy, at) = (proxy.as_str().expect("a URL"), at.as_str().expect("an address"));
+    assert!(proxy.ends_with(&format!("@{at}")) && !at.ends_with(":0"), "{proxy} {at}");
+}
+
+#[test]
 fn variables_for_containers_name_the_mounted_files_and_the_given_proxy() {
     let cli = Cli::new();
     cli.run(&["agent", "add", "ci"]).ok();

@@ -398,6 +398,21 @@ async fn the_files_of_a_killed_run_are_removed_by_the_next_run() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_first_run_prints_a_note_about_its_data_directory_unless_it_is_quiet() {
+    for (options, is_noted) in [(&["--quiet"][..], false), (&[], true)] {
+        let (install, _origin) = install();
+        assert!(!install.data().exists());
+        let mut run = install.keyward(&["run"]);
+        let output = run.args(options).args(["--", "true"]).output().expect("it runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{options:?}: {said}");
+        let note = format!("note: creating a new data directory, {}\n", install.data().display());
+        assert_eq!(said.contains(&note), is_noted, "{options:?}: {said}");
+        assert_eq!(said.is_empty(), !is_noted, "{options:?}: {said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_default_agent_is_created_with_a_hint_to_connect() {
     let (install, _origin) = install();
     let output = install.keyward(&["run", "--", "true"]).output().expect("it runs");

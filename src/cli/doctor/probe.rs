@@ -15,7 +15,9 @@ mod verdict;
 mod watch;
 
 use std::ffi::OsString;
+use std::fs::DirBuilder;
 use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
@@ -270,10 +272,18 @@ struct TemporaryFolder {
 
 impl TemporaryFolder {
     fn make() -> Result<Self, Failure> {
-        let path = std::env::temp_dir().join(format!("keyward-doctor-{}", AgentId::random()));
-        let folder = Folder::make(&path)
-            .map_err(|failure| failure.hint("name another folder for temporary files in TMPDIR"))?;
-        Ok(Self { folder: Some(folder), path })
+        const REMEDY: &str = "name another folder for temporary files in TMPDIR";
+        let parent = std::env::temp_dir();
+        let path = parent.join(format!("keyward-doctor-{}", AgentId::random()));
+        // The folder that TMPDIR names is not created: its name may be mistyped.
+        DirBuilder::new().mode(0o700).create(&path).map_err(|error| {
+            let what = format!("cannot create a temporary directory in {}", parent.display());
+            Failure::failed(&what, &error).hint(REMEDY)
+        })?;
+        // Removes the directory also if the next step fails.
+        let mut made = Self { path, folder: None };
+        made.folder = Some(Folder::make(&made.path).map_err(|failure| failure.hint(REMEDY))?);
+        Ok(made)
     }
 
     fn path(&self) -> &Path {

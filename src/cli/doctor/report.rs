@@ -5,6 +5,8 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
+use keyward_base::visible::visible;
+
 /// The result of a check; the worst is the greatest.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -94,15 +96,16 @@ impl DoctorReport {
         self.checks.iter().filter(|check| check.status == status).count()
     }
 
-    /// Text for resources: one line per check, a second line for its hint, and a summary.
+    /// Text for resources: one line per check, a second line for its hint, and a summary. Invisible characters are
+    /// escaped: a path or a program's arguments must not move the cursor.
     pub(super) fn text(&self, colours: bool) -> String {
         let width = self.checks.iter().map(|check| check.id.len()).max().unwrap_or(0) + 2;
         let mut text = String::new();
         for check in &self.checks {
             let (word, id) = (check.status.word(colours), check.id);
-            let _ = writeln!(text, "{word}  {id:width$}{}", clean(&check.message));
+            let _ = writeln!(text, "{word}  {id:width$}{}", visible(&check.message));
             if let Some(hint) = &check.hint {
-                let _ = writeln!(text, "      {:width$}hint: {}", "", clean(hint));
+                let _ = writeln!(text, "      {:width$}hint: {}", "", visible(hint));
             }
         }
         if let Some(code) = self.exit_code {
@@ -130,11 +133,6 @@ impl CheckStatus {
     }
 }
 
-/// Removes control characters: a path or a program's arguments must not move the cursor.
-fn clean(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -151,7 +149,7 @@ mod tests {
     fn each_check_is_one_line_and_its_hint_another() {
         insta::assert_snapshot!(report().text(false), @r"
         ok    config  the configuration is valid
-        warn  git     a[2Jb
+        warn  git     a\u{1b}[2Jb
                       hint: remove it
         fail  data    other users can enter /d
                       hint: run `chmod 700 /d`

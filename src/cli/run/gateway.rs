@@ -20,7 +20,7 @@ use crate::cli::own_program::own_program;
 use crate::cli::proxy_at::ProxyAt;
 use crate::cli::serve::READY;
 use crate::cli::settings::Global;
-use crate::cli::{output, wait};
+use crate::cli::wait;
 use keyward_api::SOCKET_NAME;
 
 /// The log file of a private gateway, in the data directory.
@@ -55,12 +55,9 @@ pub(super) struct FoundGateway {
 }
 
 impl RunGateway {
-    /// The gateway of an install.
+    /// The gateway of an install. Creates its data directory.
     pub(super) fn new(global: &Global) -> Result<Self, Failure> {
         let data = global.data_dir()?;
-        if !data.exists() {
-            output::note(&format!("note: creating a new data directory, {}", data.display()));
-        }
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&data);
         made.map_err(|error| {
             Failure::failed(&format!("cannot create the directory {}", data.display()), &error)

@@ -7,7 +7,9 @@ use serde::Deserialize;
 
 use crate::frame::{Page, Section};
 use crate::icons::Icon;
-use crate::parts::{Field, Tone, ago, count, empty, head, mark, next_page, search, state};
+use crate::parts::{
+    Field, Tone, ago, count, empty, head, mark, next_page, past_end, search, state,
+};
 use crate::visit::{Console, PageError, Visit, segment};
 use keyward_api::handler::get;
 use keyward_api::wire::{List, Summary};
@@ -60,9 +62,13 @@ async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, Page
 
 fn table(list: &List<Shown<Agent>>, asked: &PageQuery) -> Markup {
     let is_searched = asked.q.as_deref().is_some_and(|q| !q.is_empty());
+    let kept = [("q", asked.q.as_deref())];
+    let past_end = past_end("/agents", &kept, asked.after.as_deref());
     html! {
         section.panel {
-            @if list.items.is_empty() && is_searched {
+            @if let (true, Some(past_end)) = (list.items.is_empty(), past_end) {
+                (past_end)
+            } @else if list.items.is_empty() && is_searched {
                 (empty("No agent fits", "Change the search.", None))
             } @else if list.items.is_empty() {
                 (empty("No agent yet", "An agent is a program that uses the proxy: a coding agent, a job, a container. It gets a token of its own, and uses only the connections that you tick.", None))
@@ -72,7 +78,7 @@ fn table(list: &List<Shown<Agent>>, asked: &PageQuery) -> Markup {
                     tbody { @for agent in &list.items { (row(agent)) } }
                 } }
             }
-            (next_page("/agents", &[("q", asked.q.as_deref())], list.next.as_deref()))
+            (next_page("/agents", &kept, list.next.as_deref()))
         }
     }
 }

@@ -12,7 +12,8 @@ use crate::frame::{Page, Section};
 use crate::icons::Icon;
 use crate::parts::{
     Action, Field, Subpage, Tone, ago, chips, client_labels, client_words, copyable, count, empty,
-    facts, head, known_scopes, lock, mark, next_page, scope_list, search, settings_nav, state,
+    facts, head, known_scopes, lock, mark, next_page, past_end, scope_list, search, settings_nav,
+    state,
 };
 use crate::visit::{Console, PageError, Tagged, Visit, segment, sentence};
 use keyward_api::handler::get;
@@ -67,15 +68,21 @@ async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, Page
 }
 
 fn table(list: &List<Shown<App>>, asked: &PageQuery) -> Markup {
+    let kept = [("q", asked.q.as_deref())];
+    let past_end = past_end("/apps", &kept, asked.after.as_deref());
     html! {
         section.panel {
-            @if list.items.is_empty() { (empty("No app fits", "Change the search.", None)) } @else {
+            @if let (true, Some(past_end)) = (list.items.is_empty(), past_end) {
+                (past_end)
+            } @else if list.items.is_empty() {
+                (empty("No app fits", "Change the search.", None))
+            } @else {
                 div.wide { table.stack {
                     thead { tr { th { "Name" } th { "Client id" } th { "State" } th { "Used by" } th { "Changed" } } }
                     tbody { @for app in &list.items { (row(app)) } }
                 } }
             }
-            (next_page("/apps", &[("q", asked.q.as_deref())], list.next.as_deref()))
+            (next_page("/apps", &kept, list.next.as_deref()))
         }
     }
 }

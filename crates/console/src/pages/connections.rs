@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::frame::{Page, Section};
 use crate::icons::Icon;
-use crate::parts::{Action, Tone, ago, count, empty, head, mark, search, state};
+use crate::parts::{
+    Action, Tone, ago, count, empty, head, mark, next_page, past_end, search, state,
+};
 use crate::visit::{Console, PageError, Visit, segment};
 use keyward_api::handler::get;
 use keyward_api::wire::{List, Summary};
@@ -195,9 +197,14 @@ fn table(
     list: &List<Shown<Connection>>,
     summary: &Summary,
 ) -> Markup {
+    let first = PageQuery { after: None, ..asked.clone() }.query(None);
+    let kept: Vec<_> = first.iter().map(|(name, value)| (*name, Some(value.as_str()))).collect();
+    let past_end = past_end("/connections", &kept, asked.after.as_deref());
     html! {
         section.panel {
-            @if list.items.is_empty() {
+            @if let (true, Some(past_end)) = (list.items.is_empty(), past_end) {
+                (past_end)
+            } @else if list.items.is_empty() {
                 @let all = html! { a.button href="/connections" { "Show all connections" } };
                 (empty("No connection fits", "Change the search or the filters.", asked.is_filtered().then_some(all)))
             } @else {
@@ -209,10 +216,7 @@ fn table(
                     tbody { @for connection in &list.items { (row(visit, connection, summary)) } }
                 } }
             }
-            @if let Some(next) = &list.next {
-                @let query = PageQuery { after: Some(next.clone()), ..asked.clone() }.query(None);
-                div.foot { a href=(format!("/connections?{}", encoded(&query))) { "Next page" } }
-            }
+            (next_page("/connections", &kept, list.next.as_deref()))
         }
     }
 }

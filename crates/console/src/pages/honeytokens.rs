@@ -9,7 +9,8 @@ use super::timeline;
 use crate::frame::{Page, Section};
 use crate::icons::Icon;
 use crate::parts::{
-    Action, Check, Field, Subpage, ago, empty, head, lock, next_page, search, settings_nav,
+    Action, Check, Field, Subpage, ago, empty, head, lock, next_page, past_end, search,
+    settings_nav,
 };
 use crate::visit::{Console, PageError, Visit, segment};
 use keyward_api::handler::get;
@@ -82,15 +83,19 @@ async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, Page
 
 fn table(list: &List<Shown<Honeytoken>>, asked: &PageQuery, is_admin: bool) -> Markup {
     let is_searched = asked.q.as_deref().is_some_and(|q| !q.is_empty());
+    let kept = [("q", asked.q.as_deref())];
+    let past_end = past_end("/honeytokens", &kept, asked.after.as_deref());
     html! {
-        @if list.items.is_empty() && is_searched {
+        @if let (true, Some(past_end)) = (list.items.is_empty(), past_end) {
+            (past_end)
+        } @else if list.items.is_empty() && is_searched {
             (empty("No honeytoken fits", "Change the search.", None))
         } @else if list.items.is_empty() {
             (empty("No honeytoken yet", "Leave one in a README, an .env file or a CI variable, where no program has a reason to read it.", None))
         } @else {
             ul.rows { @for honeytoken in &list.items { (row(honeytoken, is_admin)) } }
         }
-        (next_page("/honeytokens", &[("q", asked.q.as_deref())], list.next.as_deref()))
+        (next_page("/honeytokens", &kept, list.next.as_deref()))
     }
 }
 

@@ -7,7 +7,9 @@ use serde::Deserialize;
 
 use crate::frame::{Page, Section};
 use crate::icons::Icon;
-use crate::parts::{Field, Subpage, Tone, ago, empty, head, next_page, settings_nav, state};
+use crate::parts::{
+    Field, Subpage, Tone, ago, empty, head, next_page, past_end, settings_nav, state,
+};
 use crate::visit::{Console, PageError, Visit, segment};
 use keyward_api::handler::get;
 use keyward_api::wire::{HookScheme, List};
@@ -50,16 +52,19 @@ async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, Page
             html! { @if form.is_some() { (add) } },
         ))
         (settings_nav(&visit, Subpage::Hooks))
-        div #hooks data-live { (table(&list)) }
+        div #hooks data-live { (table(&list, &asked)) }
         @if let Some(form) = &form { (form) }
     };
     Ok(Page::new(&visit, Section::Settings, "Hooks", content))
 }
 
-fn table(list: &List<Shown<Hook>>) -> Markup {
+fn table(list: &List<Shown<Hook>>, asked: &PageQuery) -> Markup {
+    let past_end = past_end("/incoming", &[], asked.after.as_deref());
     html! {
         section.panel {
-            @if list.items.is_empty() {
+            @if let (true, Some(past_end)) = (list.items.is_empty(), past_end) {
+                (past_end)
+            } @else if list.items.is_empty() {
                 (empty("No hook yet", "A hook takes the webhooks of a service and keeps its signing secret from your program.", None))
             } @else {
                 div.wide { table.stack {

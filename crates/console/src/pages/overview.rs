@@ -33,6 +33,14 @@ struct View {
     day: Option<OrgUsageView>,
 }
 
+impl View {
+    /// Of the parts that show [`Self::refused`]. A renewal has only the stamp: the script reads the page again
+    /// where it has changed. It is not shown, because it lacks requests without a known agent.
+    fn stamp(&self) -> Option<u64> {
+        self.day.as_ref().map(|day| day.history.total.refused)
+    }
+}
+
 /// Connections that need a person for one reason.
 struct Waiting {
     /// The filter of the list that has them all.
@@ -70,7 +78,10 @@ async fn show(visit: Visit) -> Result<Page, PageError> {
         (head(html! { "Overview" }, view.status.as_ref().map(version), html! {
             @if visit.may_write() { a.button.first href="/connect" { (Icon::Plus.show()) "Connect" } }
         }))
-        div #numbers data-live { (numbers(&view)) }
+        div.tiles {
+            div #numbers data-live { (numbers(&view.summary)) }
+            @if view.refused.is_some() || visit.is_renewal { (number_of_blocked(&view)) }
+        }
         @if visit.may_write() && (view.summary.connections.total == 0 || view.summary.agents.total == 0) { (first_steps(&view)) }
         @if let Some(hour) = &view.hour {
             section.panel #hour data-live {
@@ -94,19 +105,29 @@ fn version(status: &Status) -> Markup {
     }
 }
 
-fn numbers(view: &View) -> Markup {
-    let of = &view.summary;
-    let refused = view.day.as_ref().map(|day| day.history.total.refused);
+fn numbers(of: &Summary) -> Markup {
     html! {
-        div.tiles {
-            a.tile href="/connections" { p.k { "Connections" } p.v { (of.connections.total) } }
-            a.tile href="/connections?state=broken" { p.k { "Broken" } p.v.bad[of.connections.broken > 0] { (of.connections.broken) } }
-            a.tile href="/agents" { p.k { "Agents" } p.v { (of.agents.total) } }
-            @if let Some(refused) = refused {
-                a.tile href="/traffic?refused=1" { p.k { "Blocked, 24 h" } p.v { (refused) } }
-            }
+        a.tile href="/connections" { p.k { "Connections" } p.v { (of.connections.total) } }
+        a.tile href="/connections?state=broken" { p.k { "Broken" } p.v.bad[of.connections.broken > 0] { (of.connections.broken) } }
+        a.tile href="/agents" { p.k { "Agents" } p.v { (of.agents.total) } }
+    }
+}
+
+/// The sum of the list of blocked requests, with the same stamp.
+fn number_of_blocked(view: &View) -> Markup {
+    html! {
+        a.tile #number-of-blocked data-stamp=[view.stamp()] href="/traffic?refused=1" {
+            p.k { "Blocked, 24 h" }
+            @if let Some(counts) = &view.refused { p.v { (sum(counts)) } }
         }
     }
+}
+
+/// With a `+` where older records are not counted.
+fn sum(counts: &AuditCounts) -> String {
+    let groups: u64 = counts.groups.iter().map(|group| group.count).sum();
+    let more = if counts.next.is_some() { "+" } else { "" };
+    format!("{}{more}", groups + counts.other)
 }
 
 fn waiting_events(number: usize) -> String {
@@ -242,11 +263,9 @@ fn is_soon(at: jiff::Timestamp) -> bool {
     at.duration_since(crate::parts::now()).as_hours() < 30 * 24
 }
 
-/// A renewal has only the stamp: the script reads the page again where it has changed.
 fn blocked(view: &View) -> Markup {
-    let stamp = view.day.as_ref().map(|day| day.history.total.refused);
     html! {
-        section.panel #blocked data-stamp=[stamp] {
+        section.panel #blocked data-stamp=[view.stamp()] {
             @if let Some(counts) = &view.refused {
                 header { h2 { "Blocked in the last 24 hours" } a href="/traffic?refused=1" { "All" } }
                 (refusals(counts))

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::frame::{Page, Section};
 use crate::icons::Icon;
-use crate::parts::{Field, Tone, ago, empty, head, next_page, search, state};
+use crate::parts::{Field, Tone, ago, empty, head, next_page, past_end, search, state};
 use crate::visit::{Console, PageError, Visit, segment};
 use keyward_api::handler::get;
 use keyward_api::wire::List;
@@ -84,8 +84,12 @@ async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, Page
 fn table(asked: &PageQuery, list: &List<Shown<User>>) -> Markup {
     let is_end = asked.is_of_end_users();
     let is_searched = asked.q.as_deref().is_some_and(|q| !q.is_empty());
+    let kept = [("role", is_end.then_some("end_user")), ("q", asked.q.as_deref())];
+    let past_end = past_end("/people", &kept, asked.after.as_deref());
     html! {
-        @if list.items.is_empty() && is_searched {
+        @if let (true, Some(past_end)) = (list.items.is_empty(), past_end) {
+            (past_end)
+        } @else if list.items.is_empty() && is_searched {
             (empty(if is_end { "No end user fits" } else { "No person fits" }, "Change the search.", None))
         } @else if list.items.is_empty() && is_end {
             (empty("No end user yet", "Your platform adds one for each customer, by its own id, and connects their accounts. One request then opens a session for an agent.", None))
@@ -97,7 +101,6 @@ fn table(asked: &PageQuery, list: &List<Shown<User>>) -> Markup {
                 tbody { @for user in &list.items { (row(user, is_end)) } }
             } }
         }
-        @let kept = [("role", is_end.then_some("end_user")), ("q", asked.q.as_deref())];
         (next_page("/people", &kept, list.next.as_deref()))
     }
 }

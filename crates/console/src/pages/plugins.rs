@@ -13,7 +13,9 @@ use self::slot::{choices, limits, more};
 use super::connections::{renewal_verb, state_of};
 use crate::frame::{Page, Section};
 use crate::icons::Icon;
-use crate::parts::{Action, Tone, ago, count, empty, head, lock, mark, next_page, search, state};
+use crate::parts::{
+    Action, Tone, ago, count, empty, head, lock, mark, next_page, past_end, search, state,
+};
 use crate::visit::{Console, PageError, Tagged, Visit, segment, sentence};
 use keyward_api::handler::get;
 use keyward_api::wire::List;
@@ -76,15 +78,21 @@ async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, Page
 }
 
 fn table(list: &List<PluginView>, asked: &PageQuery) -> Markup {
+    let kept = [("q", asked.q.as_deref())];
+    let past_end = past_end("/plugins", &kept, asked.after.as_deref());
     html! {
         section.panel {
-            @if list.items.is_empty() { (empty("No plugin fits", "Change the search.", None)) } @else {
+            @if let (true, Some(past_end)) = (list.items.is_empty(), past_end) {
+                (past_end)
+            } @else if list.items.is_empty() {
+                (empty("No plugin fits", "Change the search.", None))
+            } @else {
                 div.wide { table.stack {
                     thead { tr { th { "Name" } th { "Agent" } th { "State" } th { "Connections" } th { "Changed" } } }
                     tbody { @for plugin in &list.items { (row(plugin)) } }
                 } }
             }
-            (next_page("/plugins", &[("q", asked.q.as_deref())], list.next.as_deref()))
+            (next_page("/plugins", &kept, list.next.as_deref()))
         }
     }
 }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use crate::frame::{Page, Section};
 use crate::icons::Icon;
 use crate::parts::{
-    Check, Field, Subpage, Tone, ago, count, empty, head, next_page, settings_nav, state,
+    Check, Field, Subpage, Tone, ago, count, empty, head, next_page, past_end, settings_nav, state,
 };
 use crate::visit::{Console, PageError, Visit, segment};
 use keyward_api::handler::get;
@@ -43,16 +43,19 @@ async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, Page
             html! { @if visit.is_admin() { (add) } },
         ))
         (settings_nav(&visit, Subpage::Webhooks))
-        div #webhooks data-live { (table(&list)) }
+        div #webhooks data-live { (table(&list, &asked)) }
         @if visit.is_admin() { (dialog(&types.items)) }
     };
     Ok(Page::new(&visit, Section::Settings, "Webhooks", content))
 }
 
-fn table(list: &List<Shown<Webhook>>) -> Markup {
+fn table(list: &List<Shown<Webhook>>, asked: &PageQuery) -> Markup {
+    let past_end = past_end("/webhooks", &[], asked.after.as_deref());
     html! {
         section.panel {
-            @if list.items.is_empty() {
+            @if let (true, Some(past_end)) = (list.items.is_empty(), past_end) {
+                (past_end)
+            } @else if list.items.is_empty() {
                 (empty("No webhook yet", "Without one, a broken connection shows only when a request fails.", None))
             } @else {
                 div.wide { table.stack {

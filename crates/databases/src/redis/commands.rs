@@ -198,7 +198,7 @@ mod tests {
     const READS: RedisAccess = RedisAccess { database: 3, read_only: true };
 
     #[test]
-    fn commands_that_leave_the_connection_or_read_credentials_are_refused() {
+    fn commands_that_reach_others_or_the_server_or_read_credentials_are_refused() {
         for command in [
             "CONFIG",
             "config GET requirepass",
@@ -227,6 +227,22 @@ mod tests {
             "CLIENT KILL x",
             "client kill ID 3",
             "CLIENT PAUSE 1",
+            "CLIENT UNBLOCK 3",
+            "client unblock 3 ERROR",
+            "BGREWRITEAOF",
+            "BGSAVE SCHEDULE",
+            "SAVE",
+            "FUNCTION FLUSH",
+            "function delete mine",
+            "FUNCTION RESTORE x FLUSH",
+            "FUNCTION KILL",
+            "SCRIPT KILL",
+            "SCRIPT DEBUG SYNC",
+            "LATENCY RESET",
+            "MEMORY PURGE",
+            "SLOWLOG RESET",
+            "COMMANDLOG RESET slow",
+            "FT.CONFIG SET TIMEOUT 1",
             "CLUSTER MEET h 1",
             "CLUSTER RESET",
             "SENTINEL MASTERS",
@@ -283,6 +299,16 @@ mod tests {
             "COMMAND DOCS",
             "INFO",
             "EVAL x 0",
+            "EVALSHA x 0",
+            "SCRIPT LOAD x",
+            "SCRIPT EXISTS x",
+            "SCRIPT FLUSH",
+            "FCALL f 0",
+            "FUNCTION LOAD x",
+            "FUNCTION LIST",
+            "MEMORY USAGE k",
+            "LATENCY LATEST",
+            "FT.CONFIG GET *",
             "MULTI",
             "EXEC",
             "SUBSCRIBE c",
