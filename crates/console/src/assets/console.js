@@ -116,7 +116,8 @@
     try { next = await page(url); } catch { if (how !== 'stay') location.assign(url); return; }
     if (own !== visit) return;
     const fresh = one('main', next.document);
-    if (!fresh || !one('.rail', next.document)) { location.assign(next.at); return; }
+    // The page of what does not exist has no navigation that could be replaced.
+    if (!fresh || !one('.rail') || !one('.rail', next.document)) { location.assign(next.at); return; }
     ended = false;
     stop();
     if (how === 'push') keepPlace();
