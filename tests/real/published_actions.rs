@@ -216,6 +216,7 @@ fn github() -> Vec<Operation> {
 fn by_number(path: &str) -> Option<String> {
     let names = [
         ("/repos/{owner}/{repo}", "/repositories/{id}"),
+        ("/repos/{template_owner}/{template_repo}", "/repositories/{id}"),
         ("/orgs/{org}", "/organizations/{id}"),
         ("/users/{username}/", "/user/{id}/"),
     ];
