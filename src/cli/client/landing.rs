@@ -12,8 +12,9 @@ impl Client {
         &self,
         work: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
+        let work = Box::pin(work);
         match &self.via {
-            Via::InProcess(services) => services.until_landed(work).await,
+            Via::InProcess(services) => Box::pin(services.until_landed(work)).await,
             Via::NoInstallation(_, made) => match made.get() {
                 Some(made) => Box::pin(made.until_landed(work)).await,
                 None => work.await,

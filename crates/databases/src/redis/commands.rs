@@ -208,9 +208,6 @@ mod tests {
             "ACL LIST",
             "acl getuser x",
             "ACL SETUSER x",
-            "AUTH x",
-            "AUTH x y",
-            "RESET",
             "MONITOR",
             "SLOWLOG GET",
             "slowlog get 20",
@@ -246,6 +243,24 @@ mod tests {
             "CLUSTER MEET h 1",
             "CLUSTER RESET",
             "SENTINEL MASTERS",
+            "FLUSHALL",
+            "flushall ASYNC",
+            "config|get x",
+        ] {
+            assert!(matches!(verdict(&WRITES, command), RedisVerdict::Refused(_)), "{command}");
+        }
+        let RedisVerdict::Refused(words) = verdict(&WRITES, "config get x") else {
+            panic!("refused")
+        };
+        assert_eq!(
+            words,
+            "keyward: CONFIG is refused: it reads and changes passwords of the server"
+        );
+    }
+
+    #[test]
+    fn commands_for_another_database_are_refused() {
+        for command in [
             "SELECT 0",
             "SELECT 03",
             "SELECT x",
@@ -258,22 +273,23 @@ mod tests {
             "COPY a b DB 03",
             "COPY DB DB DB DB",
             "COPY a b DB 3 DB 3 DB 3",
-            "FLUSHALL",
-            "flushall ASYNC",
-            "HELLO 3 AUTH u p",
-            "HELLO 3 SETNAME x auth u p",
-            "HELLO 1 2 3 4 5 6 7 8",
-            "config|get x",
         ] {
             assert!(matches!(verdict(&WRITES, command), RedisVerdict::Refused(_)), "{command}");
         }
-        let RedisVerdict::Refused(words) = verdict(&WRITES, "config get x") else {
-            panic!("refused")
-        };
-        assert_eq!(
-            words,
-            "keyward: CONFIG is refused: it reads and changes passwords of the server"
-        );
+    }
+
+    #[test]
+    fn logins_are_refused() {
+        for command in [
+            "AUTH x",
+            "AUTH x y",
+            "RESET",
+            "HELLO 3 AUTH u p",
+            "HELLO 3 SETNAME x auth u p",
+            "HELLO 1 2 3 4 5 6 7 8",
+        ] {
+            assert!(matches!(verdict(&WRITES, command), RedisVerdict::Refused(_)), "{command}");
+        }
     }
 
     #[test]
