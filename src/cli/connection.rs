@@ -178,7 +178,7 @@ impl Command {
             Self::Request(ask) => return ask.run(global).await,
             Self::Rotate(rotate) => return rotate.run(global).await,
             Self::Set(set) => return set.run(global).await,
-            Self::Add(add) => return add.run(global).await,
+            Self::Add(add) => return Box::pin(add.run(global)).await,
             command => command,
         };
         let client = Client::open(global).await?;

@@ -1,5 +1,6 @@
 //! Work during which a signal loses no tokens.
 
+use super::in_process::InProcessApi;
 use super::{Client, Via};
 use crate::cli::failure::Failure;
 
@@ -13,13 +14,18 @@ impl Client {
         work: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
         let work = Box::pin(work);
+        match self.services() {
+            Some(services) => services.until_landed(work).await,
+            None => work.await,
+        }
+    }
+
+    /// The services of this process, if it answers itself.
+    fn services(&self) -> Option<&InProcessApi> {
         match &self.via {
-            Via::InProcess(services) => Box::pin(services.until_landed(work)).await,
-            Via::NoInstallation(_, made) => match made.get() {
-                Some(made) => Box::pin(made.until_landed(work)).await,
-                None => work.await,
-            },
-            Via::Socket(_) | Via::Remote(_) => work.await,
+            Via::InProcess(services) => Some(services),
+            Via::NoInstallation(_, made) => made.get()?.services(),
+            Via::Socket(_) | Via::Remote(_) => None,
         }
     }
 }
