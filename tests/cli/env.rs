@@ -107,7 +107,7 @@ fn a_free_port_of_the_proxy_is_printed_only_while_a_gateway_has_it() {
     let given = cli.run(&[&env[..], &["--proxy", "127.0.0.1:9"]].concat()).json();
     assert!(given["HTTPS_PROXY"].as_str().is_some_and(|it| it.ends_with("@127.0.0.1:9")));
     let _serving = cli.serve();
-    let at = cli.run(&["status", "--json"]).json()["proxy"][0].clone();
+    let at = cli.run(&["status", "--json"]).json()["gateway"]["proxy"][0].clone();
     let proxy = cli.run(&env).json()["HTTPS_PROXY"].clone();
     let (proxy, at) = (proxy.as_str().expect("a URL"), at.as_str().expect("an address"));
     assert!(proxy.ends_with(&format!("@{at}")) && !at.ends_with(":0"), "{proxy} {at}");
