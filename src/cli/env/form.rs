@@ -266,12 +266,12 @@ mod tests {
     #[test]
     fn a_folder_with_blanks_quotes_and_dollar_signs_is_one_volume() {
         let made = environment(&Inherited::default());
-        let folder = Path::new("/home/o'brien/a $x");
+        let folder = Path::new("/srv/o'brien/a $x");
         let printed = Printed { agent: "claude", proxy: "keyward:8080", folder, made: &made };
         let hint = EnvFormat::Docker.hint(&printed).unwrap();
-        assert!(hint.contains(r" --volume '/home/o'\''brien/a $x:/etc/keyward:ro' "), "{hint}");
+        assert!(hint.contains(r" --volume '/srv/o'\''brien/a $x:/etc/keyward:ro' "), "{hint}");
         let compose = EnvFormat::Compose.print(&printed).unwrap();
-        assert!(compose.contains("/home/o'brien/a $$x:/etc/keyward:ro"), "{compose}");
+        assert!(compose.contains("/srv/o'brien/a $$x:/etc/keyward:ro"), "{compose}");
     }
 
     #[test]

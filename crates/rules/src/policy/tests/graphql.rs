@@ -95,14 +95,19 @@ fn a_binding_allows_a_request_if_its_actions_together_have_all_its_operations() 
     }
 }
 
+/// The action is denied by the binding, and by a rule.
+fn denying(sample: &Sample) -> [Policy; 2] {
+    let by_binding =
+        policy(sample, Vec::new(), |binding| binding.deny = Some(list(vec![create()])));
+    let deny = Sample::rule("no-creates", &["api.a.test"], RuleAction::Deny);
+    let by_rule = policy(sample, vec![Rule { actions: vec![create()], ..deny }], |_| {});
+    [by_binding, by_rule]
+}
+
 #[test]
 fn one_operation_of_a_denied_action_is_enough_to_refuse_the_request() {
     let sample = Sample::new();
-    let by_binding =
-        policy(&sample, Vec::new(), |binding| binding.deny = Some(list(vec![create()])));
-    let deny = Sample::rule("no-creates", &["api.a.test"], RuleAction::Deny);
-    let by_rule = policy(&sample, vec![Rule { actions: vec![create()], ..deny }], |_| {});
-    for policy in [by_binding, by_rule] {
+    for policy in denying(&sample) {
         for (document, expected) in [
             ("", "unread"),
             ("mutation { createA }", "denied"),
@@ -121,11 +126,7 @@ fn one_operation_of_a_denied_action_is_enough_to_refuse_the_request() {
 #[test]
 fn no_method_but_post_reaches_an_endpoint_where_an_operation_is_denied() {
     let sample = Sample::new();
-    let by_binding =
-        policy(&sample, Vec::new(), |binding| binding.deny = Some(list(vec![create()])));
-    let deny = Sample::rule("no-creates", &["api.a.test"], RuleAction::Deny);
-    let by_rule = policy(&sample, vec![Rule { actions: vec![create()], ..deny }], |_| {});
-    for policy in [by_binding, by_rule] {
+    for policy in denying(&sample) {
         for (line, expected) in [
             (
                 "GET https://api.a.test/graphql?query=mutation%7BcreateA%7D",
