@@ -5,7 +5,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 
 use keyward_state::store::sled::SledStore;
-use keyward_state::store::{Expect, Store, Table};
+use keyward_state::store::{Expect, RowRange, Store, Table};
 use serde_json::{Value, json};
 
 use test_support::process::{Served, said};
@@ -85,7 +85,7 @@ async fn a_gateway_names_the_faults_of_its_store_and_checks_it_once_at_a_time() 
     served.terminate();
     {
         let store = store(&served).await;
-        let grants = store.list(Table::Grants, "", None, 9).await.expect("grants");
+        let grants = store.list(Table::Grants, RowRange::first(9)).await.expect("grants");
         // They are read when a connection is used first, so the gateway starts. It writes that of the file again.
         for grant in &grants {
             let mut damaged = grant.value.clone();
@@ -122,9 +122,9 @@ async fn a_broken_index_is_reported_and_repaired_after_a_copy_of_the_store() {
         let store = store(&served).await;
         let rows = store.snapshot().await.expect("it reads");
         // A name is lost, a token is damaged, and a stray name stays.
-        let names = store.list(Table::Names, "", None, 9).await.expect("names");
+        let names = store.list(Table::Names, RowRange::first(9)).await.expect("names");
         store.delete(Table::Names, &names[0].key, Expect::Any).await.expect("deleted");
-        let tokens = store.list(Table::Tokens, "", None, 9).await.expect("tokens");
+        let tokens = store.list(Table::Tokens, RowRange::first(9)).await.expect("tokens");
         let mut damaged = tokens[0].value.clone();
         damaged[30] ^= 1;
         store.reseal(Table::Tokens, &tokens[0], &damaged).await.expect("written");
@@ -166,7 +166,7 @@ async fn an_unreadable_row_and_a_lost_grant_are_reported_and_not_repaired() {
     served.terminate();
     {
         let store = store(&served).await;
-        let grants = store.list(Table::Grants, "", None, 9).await.expect("grants");
+        let grants = store.list(Table::Grants, RowRange::first(9)).await.expect("grants");
         store.delete(Table::Grants, &grants[0].key, Expect::Any).await.expect("deleted");
         let orphan = "org_default/con_00000000000000000000";
         store.put(Table::Grants, orphan, &grants[0].value, Expect::Absent).await.expect("put");
@@ -178,7 +178,7 @@ async fn an_unreadable_row_and_a_lost_grant_are_reported_and_not_repaired() {
     assert!(text.contains("keyward connection reconnect "), "{text}");
     let agents = {
         let store = store(&served).await;
-        let agents = store.list(Table::Agents, "", None, 9).await.expect("agents");
+        let agents = store.list(Table::Agents, RowRange::first(9)).await.expect("agents");
         let mut damaged = agents[0].value.clone();
         *damaged.last_mut().expect("bytes") ^= 1;
         store.reseal(Table::Agents, &agents[0], &damaged).await.expect("written");

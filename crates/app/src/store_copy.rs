@@ -15,7 +15,7 @@ use keyward_base::time::Clock;
 use keyward_state::crypto::keyring::Keyring;
 use keyward_state::directory::Directory;
 use keyward_state::store::memory::MemoryStore;
-use keyward_state::store::{Snapshot, Store, Table};
+use keyward_state::store::{RowRange, Snapshot, Store, Table};
 
 /// Rows that are written together.
 const ROWS_AT_ONCE: usize = 500;
@@ -75,7 +75,7 @@ async fn fill(to: &Config, rows: &Snapshot, keyring: Arc<Keyring>) -> anyhow::Re
         .context("the keys of the target's configuration do not open the store")?;
     let target = open_store(to).await.context("the target")?;
     for table in Table::ALL {
-        let is_empty = target.list(table, "", None, 1).await?.is_empty();
+        let is_empty = target.list(table, RowRange::first(1)).await?.is_empty();
         ensure!(
             is_empty,
             "the target is not empty, a gateway or a command has used it: name an empty database or directory"

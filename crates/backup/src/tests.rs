@@ -10,7 +10,7 @@ use keyward_base::time::Clock;
 use keyward_state::crypto::keyring::Keyring;
 use keyward_state::directory::Directory;
 use keyward_state::store::memory::MemoryStore;
-use keyward_state::store::{Store, Table};
+use keyward_state::store::{RowRange, Store, Table};
 use zeroize::Zeroizing;
 
 use super::frame::{FrameKind, Hashed, part_head};
@@ -234,7 +234,7 @@ fn a_backup_with_a_missing_or_mismatched_trailer_is_damaged() {
 #[tokio::test]
 async fn a_row_that_does_not_open_is_named_before_anything_is_written() {
     let world = world().await;
-    let row = world.store.list(Table::Orgs, "", None, 1).await.unwrap().remove(0);
+    let row = world.store.list(Table::Orgs, RowRange::first(1)).await.unwrap().remove(0);
     let mut value = row.value.clone();
     value[100] ^= 1;
     world.store.reseal(Table::Orgs, &row, &value).await.unwrap();

@@ -13,7 +13,7 @@ use keyward_model::{Hook, HookFacts, HookSpec, ManagedBy, Record};
 use keyward_state::crypto::keyring::Keyring;
 use keyward_state::directory::Directory;
 use keyward_state::store::memory::MemoryStore;
-use keyward_state::store::{Store, Table, VALUE_BYTES_MAX};
+use keyward_state::store::{RowRange, Store, Table, VALUE_BYTES_MAX};
 use keyward_vault::Vault;
 
 /// An inbox with a hook of this scheme.
@@ -69,6 +69,6 @@ async fn a_hook_whose_keys_cannot_be_stored_is_not_added() {
     assert!(inbox.secret_status(&hook).await.unwrap().is_known);
     let taken = add("another-token".to_owned()).await.unwrap_err();
     assert!(matches!(taken, InboxError::Directory(_)), "{taken:?}");
-    let keys = inbox.store.list(Table::HookKeys, "", None, 10).await.unwrap();
+    let keys = inbox.store.list(Table::HookKeys, RowRange::first(10)).await.unwrap();
     assert_eq!(keys.len(), 1, "the keys of a refused hook are deleted");
 }

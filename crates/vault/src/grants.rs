@@ -21,7 +21,7 @@ use crate::grant::{Grant, MintError};
 use keyward_base::id::{AppId, ConnectionId, OrgId};
 use keyward_state::crypto::envelope::EnvelopeError;
 use keyward_state::directory::{ConnectionRecord, DirectoryError, RemedyCause};
-use keyward_state::store::{Expect, Row, StoreError, Table, Version};
+use keyward_state::store::{Expect, Row, RowRange, StoreError, Table, Version};
 
 /// Rows per page of the search for orphans.
 const PAGE: usize = 5_000;
@@ -207,7 +207,8 @@ impl Vault {
         };
         let mut after: Option<String> = None;
         loop {
-            let page = self.store.list_keys(Table::Grants, "", after.as_deref(), PAGE).await?;
+            let range = RowRange::after(after.as_deref(), PAGE);
+            let page = self.store.list_keys(Table::Grants, range).await?;
             let Some((last, _)) = page.last() else { return Ok(()) };
             after = Some(last.clone());
             for (key, version) in page.iter().filter(|(key, _)| !is_known(key)) {

@@ -14,7 +14,7 @@ use keyward_base::id::OrgId;
 use keyward_base::secret::Secret;
 use keyward_state::crypto::envelope::{EnvelopeError, Place};
 use keyward_state::crypto::keyring::Keyring;
-use keyward_state::store::{Expect, Row, Store, StoreError, Table, Version};
+use keyward_state::store::{Expect, Row, RowRange, Store, StoreError, Table, Version};
 
 /// Rows per page.
 const PAGE: usize = 200;
@@ -172,7 +172,8 @@ impl<T: Serialize + DeserializeOwned> SealedRows<T> {
         let start = self.key(org, "");
         let (mut kept, mut after) = (Vec::new(), None::<String>);
         loop {
-            let rows = self.store.list(self.table, &start, after.as_deref(), page).await?;
+            let range = RowRange { prefix: &start, after: after.as_deref(), limit: page };
+            let rows = self.store.list(self.table, range).await?;
             let Some(last) = rows.last() else { return Ok(kept) };
             after = Some(last.key.clone());
             for row in rows {
@@ -217,7 +218,8 @@ impl<T: Serialize + DeserializeOwned> SealedRows<T> {
     async fn keys_below(&self, start: &str) -> Result<Vec<(String, Version)>, RowError> {
         let (mut keys, mut after) = (Vec::new(), None::<String>);
         loop {
-            let page = self.store.list_keys(self.table, start, after.as_deref(), KEYS_PAGE).await?;
+            let range = RowRange { prefix: start, after: after.as_deref(), limit: KEYS_PAGE };
+            let page = self.store.list_keys(self.table, range).await?;
             let Some((last, _)) = page.last() else { return Ok(keys) };
             after = Some(last.clone());
             keys.extend(page);

@@ -20,7 +20,7 @@ use keyward_base::time::Clock;
 use keyward_proxy::ca::authority::{Authority, CaFiles};
 use keyward_state::directory::Directory;
 use keyward_state::store::memory::MemoryStore;
-use keyward_state::store::{Snapshot, Store, StoreError, Table};
+use keyward_state::store::{RowRange, Snapshot, Store, StoreError, Table};
 
 /// Where the CA of the backup is until it is in its place, in the data directory.
 const CA_FOLDER: &str = "restored-ca";
@@ -44,7 +44,7 @@ async fn is_free(store: &dyn Store) -> Result<(), RestoreError> {
         return Err(RestoreError::ReplicasRun);
     }
     for table in Table::ALL {
-        if !store.list(table, "", None, 1).await.map_err(failure)?.is_empty() {
+        if !store.list(table, RowRange::first(1)).await.map_err(failure)?.is_empty() {
             return Err(RestoreError::NotEmpty);
         }
     }

@@ -8,7 +8,9 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use keyward_state::store::memory::MemoryStore;
-use keyward_state::store::{Expect, Row, Store, StoreError, StoreWrapper, Table, Version};
+use keyward_state::store::{
+    Expect, Row, RowRange, Store, StoreError, StoreWrapper, Table, Version,
+};
 
 #[derive(Debug, Default)]
 pub(crate) struct HeldStore {
@@ -96,14 +98,8 @@ impl StoreWrapper for HeldStore {
         self.rows.put(table, key, value, expect).await
     }
 
-    async fn list(
-        &self,
-        table: Table,
-        prefix: &str,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Vec<Row>, StoreError> {
-        let rows = self.rows.list(table, prefix, after, limit).await?;
+    async fn list(&self, table: Table, range: RowRange<'_>) -> Result<Vec<Row>, StoreError> {
+        let rows = self.rows.list(table, range).await?;
         self.count(table, rows.len());
         Ok(rows)
     }
@@ -111,10 +107,8 @@ impl StoreWrapper for HeldStore {
     async fn list_keys(
         &self,
         table: Table,
-        prefix: &str,
-        after: Option<&str>,
-        limit: usize,
+        range: RowRange<'_>,
     ) -> Result<Vec<(String, Version)>, StoreError> {
-        self.rows.list_keys(table, prefix, after, limit).await
+        self.rows.list_keys(table, range).await
     }
 }

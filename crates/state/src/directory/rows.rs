@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::error::DirectoryError;
 use crate::crypto::envelope::{EnvelopeError, Place, is_same_sealing};
 use crate::crypto::keyring::Keyring;
-use crate::store::{Expect, Row, Store, StoreError, Table, Version};
+use crate::store::{Expect, Row, RowRange, Store, StoreError, Table, Version};
 use keyward_base::id::OrgId;
 
 /// Rows per page when all records are loaded.
@@ -131,7 +131,8 @@ impl DirectoryRows {
         let mut all = Vec::new();
         let mut after: Option<String> = None;
         loop {
-            let page = self.store.list_keys(table, prefix, after.as_deref(), PAGE_OF_KEYS).await?;
+            let range = RowRange { prefix, after: after.as_deref(), limit: PAGE_OF_KEYS };
+            let page = self.store.list_keys(table, range).await?;
             let Some((last, _)) = page.last() else { return Ok(all) };
             after = Some(last.clone());
             all.extend(page.iter().filter_map(|(key, _)| RowId::parse(table, key)));
@@ -144,12 +145,12 @@ impl DirectoryRows {
         table: Table,
         after: Option<&str>,
     ) -> Result<Vec<Row>, StoreError> {
-        self.store.list(table, "", after, PAGE).await
+        self.store.list(table, RowRange::after(after, PAGE)).await
     }
 
     /// Whether the table has no row at all.
     pub(super) async fn is_empty(&self, table: Table) -> Result<bool, DirectoryError> {
-        Ok(self.store.list(table, "", None, 1).await?.is_empty())
+        Ok(self.store.list(table, RowRange::first(1)).await?.is_empty())
     }
 
     /// Writes a record over the version that was read, or a new one over none. A write that may have been made is

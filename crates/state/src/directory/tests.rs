@@ -29,7 +29,7 @@ use jiff::Timestamp;
 use super::*;
 use crate::crypto::keyring::Keyring;
 use crate::store::memory::MemoryStore;
-use crate::store::{Expect, Row, Store, Table};
+use crate::store::{Expect, Row, RowRange, Store, Table};
 use keyward_base::id::{AgentId, ConnectionId, OrgId, SessionId, TokenId};
 use keyward_base::secret::Secret;
 use keyward_model::{
@@ -109,7 +109,7 @@ impl World {
     }
 
     async fn rows(&self, table: Table) -> Vec<Row> {
-        self.store.list(table, "", None, usize::MAX).await.unwrap()
+        self.store.list(table, RowRange::first(usize::MAX)).await.unwrap()
     }
 
     async fn all_rows(&self) -> Vec<(Table, Row)> {

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use super::error::{check, conflict};
 use super::lease::{Lease, Leases};
 use super::watch::ChangeCounters;
-use super::{Expect, Row, Snapshot, Store, StoreError, Table, Version};
+use super::{Expect, Row, RowRange, Snapshot, Store, StoreError, Table, Version};
 pub use replica::MemoryReplica;
 
 /// A store in memory, which ends with the process.
@@ -94,13 +94,8 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    async fn list(
-        &self,
-        table: Table,
-        prefix: &str,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Vec<Row>, StoreError> {
+    async fn list(&self, table: Table, range: RowRange<'_>) -> Result<Vec<Row>, StoreError> {
+        let RowRange { prefix, after, limit } = range;
         let from = match after {
             Some(after) if after >= prefix => Bound::Excluded((table, after.to_owned())),
             _ => Bound::Included((table, prefix.to_owned())),

@@ -11,6 +11,7 @@ pub mod memory;
 pub mod observed;
 pub mod postgres;
 mod row;
+mod row_range;
 mod scan;
 pub mod shared;
 pub mod sled;
@@ -24,6 +25,7 @@ mod wrapper;
 pub use entry::{Expect, Row, Version};
 pub use error::{KEY_BYTES_MAX, StoreError, VALUE_BYTES_MAX};
 pub use lease::Lease;
+pub use row_range::RowRange;
 pub use scan::{DamagedRow, StoreScan};
 pub use shared::{AnnouncedReplica, KeptBytes, SharedStore};
 pub use snapshot::Snapshot;
@@ -65,17 +67,11 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// `Conflict` when the precondition is not met; `Io`.
     async fn delete(&self, table: Table, key: &str, expect: Expect) -> Result<(), StoreError>;
 
-    /// Lists up to `limit` rows whose keys begin with `prefix` and come after `after`, in byte order.
+    /// Lists the rows of a range, in byte order of their keys.
     ///
     /// # Errors
     /// `Corrupt` for the first damaged row; `Io`.
-    async fn list(
-        &self,
-        table: Table,
-        prefix: &str,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Vec<Row>, StoreError>;
+    async fn list(&self, table: Table, range: RowRange<'_>) -> Result<Vec<Row>, StoreError>;
 
     /// Lists the keys and versions of rows as [`Store::list`] does, without their values, which a backend may leave unread and
     /// unchecked.
@@ -85,11 +81,9 @@ pub trait Store: fmt::Debug + Send + Sync {
     async fn list_keys(
         &self,
         table: Table,
-        prefix: &str,
-        after: Option<&str>,
-        limit: usize,
+        range: RowRange<'_>,
     ) -> Result<Vec<(String, Version)>, StoreError> {
-        let rows = self.list(table, prefix, after, limit).await?;
+        let rows = self.list(table, range).await?;
         Ok(rows.into_iter().map(|row| (row.key, row.version)).collect())
     }
 

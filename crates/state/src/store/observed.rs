@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::shared::{KeptBytes, ReplicaChanges, ReplicaPosition};
 use super::{
-    AnnouncedReplica, Expect, Lease, Row, SharedStore, Snapshot, Store, StoreError, StoreScan,
-    Table, Version,
+    AnnouncedReplica, Expect, Lease, Row, RowRange, SharedStore, Snapshot, Store, StoreError,
+    StoreScan, Table, Version,
 };
 
 /// The kind of a failed call.
@@ -135,24 +135,16 @@ impl Store for ObservedStore {
         self.written(self.store.delete(table, key, expect).await)
     }
 
-    async fn list(
-        &self,
-        table: Table,
-        prefix: &str,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Vec<Row>, StoreError> {
-        self.observed(StoreOperation::Read, self.store.list(table, prefix, after, limit).await)
+    async fn list(&self, table: Table, range: RowRange<'_>) -> Result<Vec<Row>, StoreError> {
+        self.observed(StoreOperation::Read, self.store.list(table, range).await)
     }
 
     async fn list_keys(
         &self,
         table: Table,
-        prefix: &str,
-        after: Option<&str>,
-        limit: usize,
+        range: RowRange<'_>,
     ) -> Result<Vec<(String, Version)>, StoreError> {
-        let keys = self.store.list_keys(table, prefix, after, limit).await;
+        let keys = self.store.list_keys(table, range).await;
         self.observed(StoreOperation::Read, keys)
     }
 

@@ -32,7 +32,9 @@ use tokio_postgres::types::ToSql;
 
 use super::error::{check, conflict};
 use super::shared::PARTS;
-use super::{Expect, Lease, Row, SharedStore, Snapshot, Store, StoreError, Table, Version};
+use super::{
+    Expect, Lease, Row, RowRange, SharedStore, Snapshot, Store, StoreError, Table, Version,
+};
 use change_notice::{ChangeNotice, Listening, POLL};
 pub use failure::PostgresError;
 use failure::{PostgresFailure, failed};
@@ -232,15 +234,9 @@ impl Store for PostgresStore {
         Ok(())
     }
 
-    async fn list(
-        &self,
-        table: Table,
-        prefix: &str,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Vec<Row>, StoreError> {
-        let (from, to) = between(prefix, after);
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    async fn list(&self, table: Table, range: RowRange<'_>) -> Result<Vec<Row>, StoreError> {
+        let (from, to) = between(range.prefix, range.after);
+        let limit = i64::try_from(range.limit).unwrap_or(i64::MAX);
         let parameters: [&(dyn ToSql + Sync); 4] = [&table.name(), &from, &to, &limit];
         let rows = self.pool.query("list rows", sql::LIST, &parameters).await?;
         let row = |row: tokio_postgres::Row| {
@@ -256,12 +252,10 @@ impl Store for PostgresStore {
     async fn list_keys(
         &self,
         table: Table,
-        prefix: &str,
-        after: Option<&str>,
-        limit: usize,
+        range: RowRange<'_>,
     ) -> Result<Vec<(String, Version)>, StoreError> {
-        let (from, to) = between(prefix, after);
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let (from, to) = between(range.prefix, range.after);
+        let limit = i64::try_from(range.limit).unwrap_or(i64::MAX);
         let parameters: [&(dyn ToSql + Sync); 4] = [&table.name(), &from, &to, &limit];
         let rows = self.pool.query("list keys", sql::LIST_KEYS, &parameters).await?;
         rows.into_iter().map(|row| Ok((key(table, row.get(0))?, version(row.get(1))))).collect()

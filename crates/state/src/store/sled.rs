@@ -29,7 +29,7 @@ use self::store_directory::StoreDirectory;
 use super::error::check;
 use super::lease::{Lease, Leases};
 use super::watch::ChangeCounters;
-use super::{Expect, Row, Snapshot, Store, StoreError, StoreScan, Table, Version};
+use super::{Expect, Row, RowRange, Snapshot, Store, StoreError, StoreScan, Table, Version};
 use keyward_base::threads::Threads;
 
 /// Threads that call sled. Most calls take microseconds; longer ones wait for the disk, where more threads
@@ -87,6 +87,20 @@ impl SledStore {
         F: FnOnce(&StoreFiles) -> Result<T, StoreError> + Send + 'static,
     {
         self.run(self.files.current().await?, work).await
+    }
+
+    /// Runs `list` on a blocking thread, with the same range.
+    async fn listed<T: Send + 'static>(
+        &self,
+        range: RowRange<'_>,
+        list: impl FnOnce(&StoreFiles, RowRange<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let RowRange { prefix, after, limit } = range;
+        let (prefix, after) = (prefix.to_owned(), after.map(str::to_owned));
+        let work = move |files: &StoreFiles| {
+            list(files, RowRange { prefix: &prefix, after: after.as_deref(), limit })
+        };
+        self.on_files(work).await
     }
 
     async fn run<T, F>(&self, files: Arc<StoreFiles>, work: F) -> Result<T, StoreError>
@@ -174,26 +188,16 @@ impl Store for SledStore {
         Ok(())
     }
 
-    async fn list(
-        &self,
-        table: Table,
-        prefix: &str,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Vec<Row>, StoreError> {
-        let (prefix, after) = (prefix.to_owned(), after.map(str::to_owned));
-        self.on_files(move |files| files.list(table, &prefix, after.as_deref(), limit)).await
+    async fn list(&self, table: Table, range: RowRange<'_>) -> Result<Vec<Row>, StoreError> {
+        self.listed(range, move |files, range| files.list(table, range)).await
     }
 
     async fn list_keys(
         &self,
         table: Table,
-        prefix: &str,
-        after: Option<&str>,
-        limit: usize,
+        range: RowRange<'_>,
     ) -> Result<Vec<(String, Version)>, StoreError> {
-        let (prefix, after) = (prefix.to_owned(), after.map(str::to_owned));
-        self.on_files(move |files| files.list_keys(table, &prefix, after.as_deref(), limit)).await
+        self.listed(range, move |files, range| files.list_keys(table, range)).await
     }
 
     async fn snapshot(&self) -> Result<Snapshot, StoreError> {

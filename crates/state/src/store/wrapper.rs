@@ -4,7 +4,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{Expect, Lease, Row, SharedStore, Snapshot, Store, StoreError, Table, Version};
+use super::{
+    Expect, Lease, Row, RowRange, SharedStore, Snapshot, Store, StoreError, Table, Version,
+};
 
 /// A store over another one. Each method passes its operation on; an implementation overrides those that it changes.
 #[async_trait::async_trait]
@@ -34,14 +36,8 @@ pub trait StoreWrapper: fmt::Debug + Send + Sync {
     }
 
     /// [`Store::list`].
-    async fn list(
-        &self,
-        table: Table,
-        prefix: &str,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Vec<Row>, StoreError> {
-        self.inner().list(table, prefix, after, limit).await
+    async fn list(&self, table: Table, range: RowRange<'_>) -> Result<Vec<Row>, StoreError> {
+        self.inner().list(table, range).await
     }
 
     /// [`Store::list_keys`]. Unless overridden, it reads with [`StoreWrapper::list`], so that what that changes holds for
@@ -49,11 +45,9 @@ pub trait StoreWrapper: fmt::Debug + Send + Sync {
     async fn list_keys(
         &self,
         table: Table,
-        prefix: &str,
-        after: Option<&str>,
-        limit: usize,
+        range: RowRange<'_>,
     ) -> Result<Vec<(String, Version)>, StoreError> {
-        let rows = self.list(table, prefix, after, limit).await?;
+        let rows = self.list(table, range).await?;
         Ok(rows.into_iter().map(|row| (row.key, row.version)).collect())
     }
 }
@@ -82,24 +76,16 @@ impl<T: StoreWrapper> Store for T {
         StoreWrapper::delete(self, table, key, expect).await
     }
 
-    async fn list(
-        &self,
-        table: Table,
-        prefix: &str,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Vec<Row>, StoreError> {
-        StoreWrapper::list(self, table, prefix, after, limit).await
+    async fn list(&self, table: Table, range: RowRange<'_>) -> Result<Vec<Row>, StoreError> {
+        StoreWrapper::list(self, table, range).await
     }
 
     async fn list_keys(
         &self,
         table: Table,
-        prefix: &str,
-        after: Option<&str>,
-        limit: usize,
+        range: RowRange<'_>,
     ) -> Result<Vec<(String, Version)>, StoreError> {
-        StoreWrapper::list_keys(self, table, prefix, after, limit).await
+        StoreWrapper::list_keys(self, table, range).await
     }
 
     async fn snapshot(&self) -> Result<Snapshot, StoreError> {

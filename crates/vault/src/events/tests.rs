@@ -13,7 +13,7 @@ use keyward_state::crypto::keyring::Keyring;
 use keyward_state::directory::{Directory, StoredDelivery};
 use keyward_state::observe::notice::{NoticeDetails, NoticeKind};
 use keyward_state::store::memory::MemoryStore;
-use keyward_state::store::{Store, Table};
+use keyward_state::store::{RowRange, Store, Table};
 
 /// A store with webhooks that subscribe to all events.
 pub(super) struct World {
@@ -94,7 +94,7 @@ async fn a_webhook_whose_key_cannot_be_stored_is_not_added() {
     let hook = world.add("ops").await.unwrap();
     assert!(world.has_key(&hook).await);
     world.add("ops").await.unwrap_err();
-    let keys = store.list(Table::WebhookKeys, "", None, 10).await.unwrap();
+    let keys = store.list(Table::WebhookKeys, RowRange::first(10)).await.unwrap();
     assert_eq!(keys.len(), 1, "the key of a refused webhook is deleted");
 }
 

@@ -22,7 +22,7 @@ use keyward_state::crypto::envelope::Place;
 use keyward_state::crypto::key_file;
 use keyward_state::crypto::keyring::{self, KeyId, KeyInfo, KeyOrigin, Keyring};
 use keyward_state::crypto::source::KeyError;
-use keyward_state::store::{Row, Store, StoreError, Table};
+use keyward_state::store::{Row, RowRange, Store, StoreError, Table};
 
 /// Rows per page.
 const PAGE: usize = 100;
@@ -290,7 +290,8 @@ impl<'a> RowPages<'a> {
     }
 
     async fn next(&mut self) -> Result<Option<Vec<Row>>, StoreError> {
-        let page = self.store.list(self.table, "", self.after.as_deref(), PAGE).await?;
+        let range = RowRange::after(self.after.as_deref(), PAGE);
+        let page = self.store.list(self.table, range).await?;
         self.after = page.last().map(|row| row.key.clone());
         Ok(Some(page).filter(|page| !page.is_empty()))
     }

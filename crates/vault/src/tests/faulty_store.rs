@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use parking_lot::Mutex;
 
 use keyward_state::store::memory::MemoryStore;
-use keyward_state::store::{Expect, Row, Store, StoreError, StoreWrapper, Table, Version};
+use keyward_state::store::{
+    Expect, Row, RowRange, Store, StoreError, StoreWrapper, Table, Version,
+};
 
 /// How a table fails.
 #[derive(Clone, Copy, Debug)]
@@ -118,26 +120,18 @@ impl StoreWrapper for FaultyStore {
         self.rows.delete(table, key, expect).await
     }
 
-    async fn list(
-        &self,
-        table: Table,
-        prefix: &str,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Vec<Row>, StoreError> {
+    async fn list(&self, table: Table, range: RowRange<'_>) -> Result<Vec<Row>, StoreError> {
         self.lists.fetch_add(1, SeqCst);
         self.check_read(table)?;
-        self.rows.list(table, prefix, after, limit).await
+        self.rows.list(table, range).await
     }
 
     async fn list_keys(
         &self,
         table: Table,
-        prefix: &str,
-        after: Option<&str>,
-        limit: usize,
+        range: RowRange<'_>,
     ) -> Result<Vec<(String, Version)>, StoreError> {
         self.check_read(table)?;
-        self.rows.list_keys(table, prefix, after, limit).await
+        self.rows.list_keys(table, range).await
     }
 }

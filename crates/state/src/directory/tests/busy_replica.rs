@@ -78,13 +78,7 @@ impl StoreWrapper for BusyReplica {
         Err(StoreError::Io { action: "delete a row", source })
     }
 
-    async fn list(
-        &self,
-        table: Table,
-        prefix: &str,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Vec<Row>, StoreError> {
+    async fn list(&self, table: Table, range: RowRange<'_>) -> Result<Vec<Row>, StoreError> {
         if let Moment::BeforePage(of, index) = self.moment
             && of == table
             && self.pages.fetch_add(1, SeqCst) == index
@@ -92,6 +86,6 @@ impl StoreWrapper for BusyReplica {
             let change = self.change.lock().take();
             change.expect("each page is read once").await;
         }
-        self.rows.list(table, prefix, after, limit.min(1)).await
+        self.rows.list(table, RowRange { limit: range.limit.min(1), ..range }).await
     }
 }

@@ -84,7 +84,7 @@ async fn an_event_of_a_change_that_was_never_made_is_not_delivered() {
     dies_before(&world, NoticeKind::ConnectionPaused, DeliveryCause::of(&unborn, Some(Version(1))))
         .await;
     assert_eq!(pending(&world).await, []);
-    assert_eq!(world.store.list(Table::Deliveries, "", None, 10).await.unwrap().len(), 0);
+    assert_eq!(world.store.list(Table::Deliveries, RowRange::first(10)).await.unwrap().len(), 0);
 }
 
 #[tokio::test]
@@ -162,7 +162,7 @@ async fn deliveries_of_a_removed_webhook_are_deleted() {
     world.directory.set_connection_paused(org, id, true, ManagedBy::Store).await.unwrap();
     world.directory.remove::<Webhook>(&world.org, &hook.id, ManagedBy::Store).await.unwrap();
     // The deliveries are deleted at once, without a restart.
-    let rows = world.store.list(Table::Deliveries, "", None, 10).await.unwrap();
+    let rows = world.store.list(Table::Deliveries, RowRange::first(10)).await.unwrap();
     let of_stays = format!(".{}", stays.id);
     assert!(rows.len() == 1 && rows[0].key.ends_with(&of_stays), "{rows:?}");
     // A new webhook of the same name gets no old events either.

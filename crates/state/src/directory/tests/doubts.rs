@@ -335,7 +335,7 @@ async fn the_release_of_a_name_that_is_repeated_keeps_the_reservation_of_another
     directory.remove::<Agent>(&world.org, &first.id, ManagedBy::Store).await.unwrap();
     let third = agent(&directory, "ci").await;
     assert!(is_taken(&third), "{third:?}");
-    assert_eq!(rows.list(Table::Agents, "", None, 10).await.unwrap().len(), 1);
+    assert_eq!(rows.list(Table::Agents, RowRange::first(10)).await.unwrap().len(), 1);
 }
 
 #[tokio::test]

@@ -29,7 +29,7 @@ impl Replicas {
     }
 
     async fn stored(&self, table: Table) -> usize {
-        self.rows.list(table, "", None, usize::MAX).await.unwrap().len()
+        self.rows.list(table, RowRange::first(usize::MAX)).await.unwrap().len()
     }
 }
 

@@ -15,7 +15,7 @@ use super::MemoryStore;
 use crate::store::shared::{
     AnnouncedReplica, KeptBytes, ReplicaChanges, ReplicaPosition, SharedStore,
 };
-use crate::store::{Expect, Lease, Row, Snapshot, Store, StoreError, Table, Version};
+use crate::store::{Expect, Lease, Row, RowRange, Snapshot, Store, StoreError, Table, Version};
 
 /// The longest wait for changes, as with a database.
 const POLL: Duration = Duration::from_secs(1);
@@ -123,14 +123,8 @@ impl Store for MemoryReplica {
         Ok(())
     }
 
-    async fn list(
-        &self,
-        table: Table,
-        prefix: &str,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Vec<Row>, StoreError> {
-        self.shared.rows.list(table, prefix, after, limit).await
+    async fn list(&self, table: Table, range: RowRange<'_>) -> Result<Vec<Row>, StoreError> {
+        self.shared.rows.list(table, range).await
     }
 
     async fn snapshot(&self) -> Result<Snapshot, StoreError> {

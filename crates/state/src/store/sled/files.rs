@@ -9,7 +9,9 @@ use parking_lot::RwLock;
 use super::commit::Commits;
 use super::store_directory::StoreDirectory;
 use crate::store::error::conflict;
-use crate::store::{DamagedRow, Expect, Row, Snapshot, StoreError, StoreScan, Table, Version, row};
+use crate::store::{
+    DamagedRow, Expect, Row, RowRange, Snapshot, StoreError, StoreScan, Table, Version, row,
+};
 
 /// Settings for opening the files.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -200,15 +202,8 @@ impl StoreFiles {
         Ok(last)
     }
 
-    pub(super) fn list(
-        &self,
-        table: Table,
-        prefix: &str,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Vec<Row>, StoreError> {
-        self.entries(table, prefix, after)
-            .take(limit)
+    pub(super) fn list(&self, table: Table, range: RowRange<'_>) -> Result<Vec<Row>, StoreError> {
+        self.entries(table, range)
             .map(|entry| entry.and_then(|(key, bytes)| decode(table, &key, &bytes)))
             .collect()
     }
@@ -217,12 +212,9 @@ impl StoreFiles {
     pub(super) fn list_keys(
         &self,
         table: Table,
-        prefix: &str,
-        after: Option<&str>,
-        limit: usize,
+        range: RowRange<'_>,
     ) -> Result<Vec<(String, Version)>, StoreError> {
-        self.entries(table, prefix, after)
-            .take(limit)
+        self.entries(table, range)
             .map(|entry| {
                 let (key, bytes) = entry?;
                 let (version, _) = row::decode(table, &key, &bytes)?;
@@ -231,13 +223,13 @@ impl StoreFiles {
             .collect()
     }
 
-    /// The stored bytes of the rows whose keys begin with `prefix` and come after `after`.
+    /// The stored bytes of the rows.
     fn entries<'a>(
         &'a self,
         table: Table,
-        prefix: &'a str,
-        after: Option<&'a str>,
+        range: RowRange<'a>,
     ) -> impl Iterator<Item = Result<(sled::IVec, sled::IVec), StoreError>> + 'a {
+        let RowRange { prefix, after, limit } = range;
         let from = match after {
             Some(after) if after >= prefix => Bound::Excluded(after.as_bytes()),
             _ => Bound::Included(prefix.as_bytes()),
@@ -249,6 +241,7 @@ impl StoreFiles {
                 Ok((key, _)) => key.starts_with(prefix.as_bytes()),
                 Err(_) => true,
             })
+            .take(limit)
     }
 }
 

@@ -147,7 +147,7 @@ async fn damaged_rows_are_named_and_neither_read_listed_nor_overwritten_unless_d
         assert!(store.delete(Table::Agents, key, Expect::Any).await.is_err());
         assert!(files(&store).tree(Table::Agents).get(key).unwrap().is_some());
     }
-    assert!(store.list(Table::Agents, "", None, 10).await.is_err());
+    assert!(store.list(Table::Agents, RowRange::first(10)).await.is_err());
     assert!(store.snapshot().await.is_err());
     let scan = store.scan().await.unwrap();
     assert_eq!(scan.rows.iter().map(|(_, row)| row.key.as_str()).collect::<Vec<_>>(), ["o/whole"]);
@@ -268,7 +268,7 @@ async fn every_acknowledged_write_is_in_the_files_that_kill_9_leaves() {
         let left = dir.path().join(format!("left-{round}"));
         copy_store(&dir.path().join("store"), &left);
         let reopened = SledStore::open(&left).await.unwrap();
-        let rows = reopened.list(Table::Agents, "o/", None, 1000).await.unwrap();
+        let rows = reopened.list(Table::Agents, RowRange::first(1000)).await.unwrap();
         assert_eq!(rows.len(), (round + 1) * 10);
         assert!(rows.iter().all(|row| row.value == [9; 3000]));
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::store::{Expect, Row, Store, StoreError, Table, VALUE_BYTES_MAX, Version};
+use crate::store::{Expect, Row, RowRange, Store, StoreError, Table, VALUE_BYTES_MAX, Version};
 
 const LONG: Duration = Duration::from_secs(3600);
 
@@ -78,15 +78,16 @@ async fn keys(
     after: Option<&str>,
     limit: usize,
 ) -> Vec<String> {
-    let rows = store.list(Table::Agents, prefix, after, limit).await.unwrap();
+    let range = RowRange { prefix, after, limit };
+    let rows = store.list(Table::Agents, range).await.unwrap();
     let listed: Vec<_> = rows.into_iter().map(|row| (row.key, row.version)).collect();
-    assert_eq!(store.list_keys(Table::Agents, prefix, after, limit).await.unwrap(), listed);
+    assert_eq!(store.list_keys(Table::Agents, range).await.unwrap(), listed);
     listed.into_iter().map(|(key, _)| key).collect()
 }
 
 pub(in crate::store) async fn an_absent_row_is_none(store: Arc<dyn Store>) {
     assert!(store.get(Table::Agents, "o/a").await.unwrap().is_none());
-    assert!(store.list(Table::Agents, "", None, 10).await.unwrap().is_empty());
+    assert!(store.list(Table::Agents, RowRange::first(10)).await.unwrap().is_empty());
 }
 
 pub(in crate::store) async fn a_write_with_an_unmet_precondition_changes_nothing(
@@ -175,7 +176,7 @@ pub(in crate::store) async fn equal_keys_in_different_tables_are_separate_rows(
     }
     store.delete(Table::Meta, "o/a", Expect::Any).await.unwrap();
     for table in &Table::ALL[1..] {
-        let rows = store.list(*table, "", None, 10).await.unwrap();
+        let rows = store.list(*table, RowRange::first(10)).await.unwrap();
         assert_eq!(rows.len(), 1);
         assert_eq!(rows[0].value, table.name().as_bytes());
     }
@@ -317,7 +318,7 @@ pub(in crate::store) async fn two_hundred_writers_of_one_new_row_have_one_winner
     let row = store.get(Table::Agents, "o/one").await.unwrap().unwrap();
     let winner = u32::from_be_bytes(row.value.try_into().unwrap());
     assert!(won[winner as usize]);
-    let own = store.list(Table::Names, "", None, 1000).await.unwrap();
+    let own = store.list(Table::Names, RowRange::first(1000)).await.unwrap();
     assert_eq!(own.into_iter().map(|row| row.key).collect::<BTreeSet<_>>().len(), 200);
 }
 

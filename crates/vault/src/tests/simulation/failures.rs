@@ -7,6 +7,7 @@ use super::*;
 use crate::cache::{FlightResult, Lookup, Trigger};
 use keyward_model::TokenOptions;
 use keyward_state::directory::{AppRecord, BrokenReason};
+use keyward_state::store::RowRange;
 
 const HOUR: u64 = 3_600_000;
 
@@ -47,7 +48,7 @@ fn asked(world: &World) -> usize {
 }
 
 async fn rows(stage: &Stage) -> usize {
-    stage.store.rows.list(Table::Refreshes, "", None, 10).await.unwrap().len()
+    stage.store.rows.list(Table::Refreshes, RowRange::first(10)).await.unwrap().len()
 }
 
 fn state(vault: &Vault, connection: &ConnectionRecord) -> ConnectionState {

@@ -8,7 +8,9 @@ use tokio::time::Instant;
 use super::*;
 use keyward_state::store::memory::MemoryReplica;
 use keyward_state::store::shared::{ReplicaChanges, ReplicaPosition};
-use keyward_state::store::{AnnouncedReplica, KeptBytes, Lease, Row, SharedStore, Snapshot};
+use keyward_state::store::{
+    AnnouncedReplica, KeptBytes, Lease, Row, RowRange, SharedStore, Snapshot,
+};
 
 /// The time of one operation, in milliseconds.
 const OPERATION: u64 = 1;
@@ -224,14 +226,8 @@ impl Store for Link {
         done
     }
 
-    async fn list(
-        &self,
-        table: Table,
-        prefix: &str,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Vec<Row>, StoreError> {
-        self.operation(self.rows.list(table, prefix, after, limit)).await
+    async fn list(&self, table: Table, range: RowRange<'_>) -> Result<Vec<Row>, StoreError> {
+        self.operation(self.rows.list(table, range)).await
     }
 
     async fn snapshot(&self) -> Result<Snapshot, StoreError> {

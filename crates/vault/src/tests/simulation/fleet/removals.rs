@@ -5,6 +5,7 @@ use tokio::sync::watch;
 use super::*;
 use crate::oauth::{FlowServices, Flows};
 use crate::tests::simulation::server::numbers;
+use keyward_state::store::RowRange;
 
 /// Replica 1 awaits the response to a refresh, and replica 0 has removed the connection.
 async fn removed_elsewhere(revoke: bool) -> (Fleet, RemovedConnection) {
@@ -23,7 +24,7 @@ async fn removed_elsewhere(revoke: bool) -> (Fleet, RemovedConnection) {
 async fn pending(fleet: &Fleet) -> usize {
     passes(6_000).await;
     assert!(fleet.replicas[1].vault.wait_for_flights(ENDED_WITHIN).await);
-    fleet.replicas[0].link.list(Table::Outbox, "", None, 10).await.unwrap().len()
+    fleet.replicas[0].link.list(Table::Outbox, RowRange::first(10)).await.unwrap().len()
 }
 
 #[tokio::test(start_paused = true)]
