@@ -8,32 +8,18 @@ use keyward_base::secret::Secret;
 use keyward_rules::inject::template::{TemplatePart, ValueTemplate};
 use keyward_rules::provider::AuthMethod;
 
-/// User name and password, or the fields that the provider's template joins to them.
-#[derive(Debug)]
-pub struct Basic(BTreeMap<String, Secret>);
-
-impl Basic {
-    pub(super) fn new(
-        auth: &AuthMethod,
-        fields: BTreeMap<String, Secret>,
-    ) -> Result<Self, GrantError> {
-        let places = auth.placements.iter().flat_map(|scope| &scope.places);
-        for name in places.flat_map(|place| before_colon(&place.value)) {
-            if fields.get(name).is_some_and(|value| value.expose().contains(&b':')) {
-                return Err(GrantError::Colon { field: name.to_owned() });
-            }
+/// Checks given fields. Stored ones were checked.
+pub(super) fn check(
+    auth: &AuthMethod,
+    fields: &BTreeMap<String, Secret>,
+) -> Result<(), GrantError> {
+    let places = auth.placements.iter().flat_map(|scope| &scope.places);
+    for name in places.flat_map(|place| before_colon(&place.value)) {
+        if fields.get(name).is_some_and(|value| value.expose().contains(&b':')) {
+            return Err(GrantError::Colon { field: name.to_owned() });
         }
-        Ok(Self(fields))
     }
-
-    /// From a stored grant, whose fields were checked.
-    pub(super) fn stored(fields: BTreeMap<String, Secret>) -> Self {
-        Self(fields)
-    }
-
-    pub(super) fn fields(&self) -> &BTreeMap<String, Secret> {
-        &self.0
-    }
+    Ok(())
 }
 
 /// The fields before the colon of `user:password`.

@@ -6,22 +6,8 @@ use std::collections::BTreeMap;
 use keyward_base::secret::Secret;
 use keyward_rules::inject::template::ValueTemplate;
 
-/// Declared fields.
-#[derive(Debug)]
-pub struct Custom(BTreeMap<String, Secret>);
-
-impl Custom {
-    pub(super) fn new(fields: BTreeMap<String, Secret>) -> Self {
-        Self(fields)
-    }
-
-    pub(super) fn fields(&self) -> &BTreeMap<String, Secret> {
-        &self.0
-    }
-
-    /// Whether the template has fields and all of them are absent. Required fields are always present.
-    pub(super) fn leaves_out(&self, template: &ValueTemplate) -> bool {
-        let mut fields = template.fields().peekable();
-        fields.peek().is_some() && !fields.any(|name| self.0.contains_key(name))
-    }
+/// Whether the template has fields and all of them are absent. Required fields are always present.
+pub(super) fn leaves_out(fields: &BTreeMap<String, Secret>, template: &ValueTemplate) -> bool {
+    let mut names = template.fields().peekable();
+    names.peek().is_some() && !names.any(|name| fields.contains_key(name))
 }

@@ -1,13 +1,11 @@
-//! Grants, one file for each kind, and how a credential is minted from one. A renewal takes the old grant and
+//! Grants, and how a credential is minted from one. A renewal takes the old grant and
 //! returns the newer one; nothing is stored or cached here.
 //!
 //! `fields.rs` checks the given fields; `codec.rs` is the plaintext that the vault seals.
 
-mod api_key;
 mod app_secret;
 mod aws_key;
 mod basic;
-mod bearer;
 mod codec;
 mod connection_tls;
 mod custom;
@@ -37,13 +35,7 @@ use keyward_rules::inject::tls::ConnectionTls;
 use keyward_rules::provider::{AuthKind, AuthMethod, Instance, TlsFields};
 
 pub use self::fetched_facts::FetchedFacts;
-use api_key::ApiKey;
 pub use app_secret::{AppSecret, FetchedAppSecret, StoredAppSecret};
-use aws_key::AwsKey;
-use basic::Basic;
-use bearer::Bearer;
-use custom::Custom;
-use digest::Digest;
 pub use error::{Dead, GrantError, MintError};
 use oauth::{OAuthGrant, RequestContext, Revocable, Temporary, TokenPair};
 pub use referred::{Fetched, Referred, same_values};
@@ -54,25 +46,26 @@ use ssh_key::SshKey;
 /// The grant of an owner. Wiped when dropped, since its fields are [`Secret`]s.
 #[derive(Debug)]
 pub enum Grant {
-    ApiKey(ApiKey),
+    /// One key, under the name of its field, as the values of the other kinds.
+    ApiKey(BTreeMap<String, Secret>),
     /// A bearer token that does not expire.
-    Bearer(Bearer),
+    Bearer(BTreeMap<String, Secret>),
     /// User name and password.
-    Basic(Basic),
+    Basic(BTreeMap<String, Secret>),
     /// Declared fields.
-    Custom(Custom),
+    Custom(BTreeMap<String, Secret>),
     /// Expiring tokens, or the data that they are minted from.
     OAuth(OAuthGrant),
     /// A private key that signs logins.
     SshKey(SshKey),
     /// An AWS access key, which signs requests.
-    AwsKey(AwsKey),
+    AwsKey(BTreeMap<String, Secret>),
     /// Fields whose values are kept in secret sources.
     Referred(Referred),
     /// Keys that sign requests by a scheme of the provider's file.
     SigningKey(SigningKey),
     /// User name and password that answer challenges.
-    Digest(Digest),
+    Digest(BTreeMap<String, Secret>),
 }
 
 pub struct MintContext<'a> {
@@ -127,13 +120,16 @@ impl Grant {
             connection_tls::check(tls, &values)?;
         }
         match auth.kind {
-            AuthKind::ApiKey => Ok(Self::ApiKey(ApiKey::new(values))),
-            AuthKind::Bearer => Ok(Self::Bearer(Bearer::new(values))),
-            AuthKind::Basic => Basic::new(auth, values).map(Self::Basic),
-            AuthKind::Custom | AuthKind::Mtls => Ok(Self::Custom(Custom::new(values))),
+            AuthKind::ApiKey => Ok(Self::ApiKey(values)),
+            AuthKind::Bearer => Ok(Self::Bearer(values)),
+            AuthKind::Basic => {
+                basic::check(auth, &values)?;
+                Ok(Self::Basic(values))
+            }
+            AuthKind::Custom | AuthKind::Mtls => Ok(Self::Custom(values)),
             AuthKind::SshKey => SshKey::from_fields(values).map(Self::SshKey),
-            AuthKind::AwsSigv4 => Ok(Self::AwsKey(AwsKey::new(values))),
-            AuthKind::Digest => Ok(Self::Digest(Digest::new(values))),
+            AuthKind::AwsSigv4 => Ok(Self::AwsKey(values)),
+            AuthKind::Digest => Ok(Self::Digest(values)),
             AuthKind::Hmac | AuthKind::Oauth1 => {
                 SigningKey::new(auth, values).map(Self::SigningKey)
             }
@@ -191,16 +187,16 @@ impl Grant {
     pub fn decode(bytes: &[u8]) -> Result<Self, MintError> {
         let (kind, values) = codec::decode(bytes)?;
         Ok(match kind {
-            codec::StoredKind::ApiKey => Self::ApiKey(ApiKey::new(values)),
-            codec::StoredKind::Bearer => Self::Bearer(Bearer::new(values)),
-            codec::StoredKind::Basic => Self::Basic(Basic::stored(values)),
-            codec::StoredKind::Custom => Self::Custom(Custom::new(values)),
+            codec::StoredKind::ApiKey => Self::ApiKey(values),
+            codec::StoredKind::Bearer => Self::Bearer(values),
+            codec::StoredKind::Basic => Self::Basic(values),
+            codec::StoredKind::Custom => Self::Custom(values),
             codec::StoredKind::OAuth => Self::OAuth(OAuthGrant::stored(values)?),
             codec::StoredKind::SshKey => Self::SshKey(SshKey::stored(values)),
-            codec::StoredKind::AwsKey => Self::AwsKey(AwsKey::new(values)),
+            codec::StoredKind::AwsKey => Self::AwsKey(values),
             codec::StoredKind::Referred => Self::Referred(Referred::stored(values)?),
             codec::StoredKind::SigningKey => Self::SigningKey(SigningKey::stored(values)),
-            codec::StoredKind::Digest => Self::Digest(Digest::new(values)),
+            codec::StoredKind::Digest => Self::Digest(values),
             codec::StoredKind::App => {
                 return Err(MintError::Malformed { what: "this is an app's secret".to_owned() });
             }
@@ -336,11 +332,11 @@ impl Grant {
     fn signer(&self, ctx: &MintContext<'_>) -> Result<Option<CredentialSigner>, MintError> {
         let instance = ctx.instance;
         match self {
-            Self::AwsKey(grant) => grant.signer(&instance.aws).map(Some),
+            Self::AwsKey(fields) => aws_key::signer(fields, &instance.aws).map(Some),
             Self::OAuth(grant) => {
-                grant.role_keys().map(|keys| AwsKey::new(keys).signer(&instance.aws)).transpose()
+                grant.role_keys().map(|keys| aws_key::signer(&keys, &instance.aws)).transpose()
             }
-            Self::Digest(grant) => grant.signer().map(Some),
+            Self::Digest(fields) => digest::signer(fields).map(Some),
             Self::SigningKey(grant) => {
                 let app = ctx.client_id.zip(ctx.client_secret);
                 let consumer = app.map(|(key, secret)| Consumer { key, secret });
@@ -427,16 +423,16 @@ impl Grant {
 
     fn fields(&self) -> &BTreeMap<String, Secret> {
         match self {
-            Self::ApiKey(grant) => grant.fields(),
-            Self::Bearer(grant) => grant.fields(),
-            Self::Basic(grant) => grant.fields(),
-            Self::Custom(grant) => grant.fields(),
+            Self::ApiKey(fields)
+            | Self::Bearer(fields)
+            | Self::Basic(fields)
+            | Self::Custom(fields)
+            | Self::AwsKey(fields)
+            | Self::Digest(fields) => fields,
             Self::OAuth(grant) => grant.fields(),
             Self::Referred(grant) => grant.fields(),
             Self::SshKey(grant) => grant.fields(),
-            Self::AwsKey(grant) => grant.fields(),
             Self::SigningKey(grant) => grant.fields(),
-            Self::Digest(grant) => grant.fields(),
         }
     }
 
@@ -446,8 +442,8 @@ impl Grant {
         place: &Place,
         values: &BTreeMap<String, Secret>,
     ) -> Result<Option<Write>, MintError> {
-        if let Self::Custom(grant) = self
-            && grant.leaves_out(&place.value)
+        if let Self::Custom(fields) = self
+            && custom::leaves_out(fields, &place.value)
         {
             return Ok(None);
         }
@@ -456,6 +452,11 @@ impl Grant {
             Err(error) => Err(MintError::Malformed { what: error.to_string() }),
         }
     }
+}
+
+fn required(fields: &BTreeMap<String, Secret>, field: &str) -> Result<Secret, MintError> {
+    let missing = || MintError::Malformed { what: format!("there is no `{field}`") };
+    fields.get(field).cloned().ok_or_else(missing)
 }
 
 fn asking<'c, 'a>(

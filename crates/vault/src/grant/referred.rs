@@ -144,7 +144,6 @@ pub(super) fn may_refer(auth: &AuthMethod) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::grant::Bearer;
 
     fn secret(text: &str) -> Secret {
         Secret::new(text)
@@ -162,8 +161,7 @@ mod tests {
 
     fn referred() -> Referred {
         let given = BTreeMap::from([("username".to_owned(), secret("ada"))]);
-        let grant =
-            Grant::Bearer(Bearer::new(BTreeMap::from([("token".to_owned(), secret("canary"))])));
+        let grant = Grant::Bearer(BTreeMap::from([("token".to_owned(), secret("canary"))]));
         Referred::new(given).with(Fetched { grant: Box::new(grant), facts: facts() })
     }
 
@@ -180,7 +178,7 @@ mod tests {
     fn is_of_ignores_issued_tokens_and_compares_the_values_of_the_newer_grant() {
         let of = |fields: &[(&str, &str)]| {
             let fields = fields.iter().map(|(name, text)| ((*name).to_owned(), secret(text)));
-            Grant::Bearer(Bearer::new(fields.collect()))
+            Grant::Bearer(fields.collect())
         };
         let grant = Box::new(of(&[("key", "canary"), ("access_token", "issued")]));
         let fetched = Fetched { grant, facts: facts() };
