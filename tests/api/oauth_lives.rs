@@ -174,17 +174,14 @@ async fn refuses(served: &Served) {
 async fn a_request_with_a_late_401_is_sent_again_with_the_newer_token_and_no_refresh() {
     let authorization = Authorization::with(rules()).await;
     let gate = Arc::new(Semaphore::new(0));
-    let (issuer, held) = (authorization.issuer().clone(), gate.clone());
-    let origin = Origin::scripted(move |mut stream: Stream| {
-        let (issuer, held) = (issuer.clone(), held.clone());
-        async move {
-            while let Some(request) = stream.request().await {
-                if request.head.target() == "/slow" {
-                    held.acquire().await.expect("an open gate").forget();
-                }
-                if stream.try_send(issuer.api(&request, "fine")).await.is_err() {
-                    return;
-                }
+    let shared = (authorization.issuer().clone(), gate.clone());
+    let origin = Origin::sharing(shared, move |mut stream, (issuer, held)| async move {
+        while let Some(request) = stream.request().await {
+            if request.head.target() == "/slow" {
+                held.acquire().await.expect("an open gate").forget();
+            }
+            if stream.try_send(issuer.api(&request, "fine")).await.is_err() {
+                return;
             }
         }
     });

@@ -73,24 +73,21 @@ async fn a_grpc_status_in_an_answer_to_a_request_that_is_not_grpc_is_ignored() {
 async fn a_request_with_expect_100_continue_is_sent_again_whole() {
     let authorization = Authorization::with(rules()).await;
     let issuer = authorization.issuer().clone();
-    let origin = Origin::scripted(move |mut stream: Stream| {
-        let issuer = issuer.clone();
-        async move {
-            while let Some(head) = stream.head().await {
-                if head.has("expect") {
-                    stream.send("HTTP/1.1 100 Continue\r\n\r\n").await;
-                }
-                if head.one("content-length").is_some() {
-                    assert_eq!(stream.exactly(5).await, b"hello");
-                }
-                let field = head.one("authorization").unwrap_or_default();
-                let live = field.strip_prefix("Bearer ").is_some_and(|it| issuer.is_live(it));
-                match live {
-                    true => stream.send(ok("thanks")).await,
-                    false => {
-                        let refused = "HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n";
-                        stream.send(refused).await;
-                    }
+    let origin = Origin::sharing(issuer, |mut stream, issuer| async move {
+        while let Some(head) = stream.head().await {
+            if head.has("expect") {
+                stream.send("HTTP/1.1 100 Continue\r\n\r\n").await;
+            }
+            if head.one("content-length").is_some() {
+                assert_eq!(stream.exactly(5).await, b"hello");
+            }
+            let field = head.one("authorization").unwrap_or_default();
+            let live = field.strip_prefix("Bearer ").is_some_and(|it| issuer.is_live(it));
+            match live {
+                true => stream.send(ok("thanks")).await,
+                false => {
+                    let refused = "HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n";
+                    stream.send(refused).await;
                 }
             }
         }
@@ -115,25 +112,22 @@ async fn a_request_with_expect_100_continue_is_sent_again_whole() {
 #[tokio::test]
 async fn a_request_refused_before_its_100_continue_is_sent_again_with_its_body() {
     let authorization = Authorization::with(rules()).await;
-    let issuer = authorization.issuer().clone();
     let heads = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
-    let (asked, seen) = (heads.clone(), std::sync::atomic::Ordering::SeqCst);
-    let origin = Origin::scripted(move |mut stream: Stream| {
-        let (issuer, asked) = (issuer.clone(), asked.clone());
-        async move {
-            while let Some(head) = stream.head().await {
-                asked.fetch_add(1, seen);
-                let field = head.one("authorization").unwrap_or_default();
-                if !field.strip_prefix("Bearer ").is_some_and(|it| issuer.is_live(it)) {
-                    stream.send("HTTP/1.1 401 No\r\nContent-Length: 2\r\n\r\nno").await;
-                    stream.finish().await;
-                    return;
-                }
-                assert_eq!(head.one("expect"), Some("100-continue"));
-                stream.send("HTTP/1.1 100 Continue\r\n\r\n").await;
-                assert_eq!(stream.exactly(5).await, b"hello");
-                stream.send(ok("thanks")).await;
+    let seen = std::sync::atomic::Ordering::SeqCst;
+    let shared = (authorization.issuer().clone(), heads.clone());
+    let origin = Origin::sharing(shared, move |mut stream, (issuer, asked)| async move {
+        while let Some(head) = stream.head().await {
+            asked.fetch_add(1, seen);
+            let field = head.one("authorization").unwrap_or_default();
+            if !field.strip_prefix("Bearer ").is_some_and(|it| issuer.is_live(it)) {
+                stream.send("HTTP/1.1 401 No\r\nContent-Length: 2\r\n\r\nno").await;
+                stream.finish().await;
+                return;
             }
+            assert_eq!(head.one("expect"), Some("100-continue"));
+            stream.send("HTTP/1.1 100 Continue\r\n\r\n").await;
+            assert_eq!(stream.exactly(5).await, b"hello");
+            stream.send(ok("thanks")).await;
         }
     });
     let plan = plan(&authorization, &refresh_only(&authorization));

@@ -11,17 +11,13 @@ use test_support::*;
 
 /// Begins an answer, and ends it at a signal.
 fn slow(go_on: &Arc<Notify>) -> Origin {
-    let go_on = Arc::clone(go_on);
-    Origin::scripted(move |mut stream: Stream| {
-        let go_on = Arc::clone(&go_on);
-        async move {
-            while stream.request().await.is_some() {
-                stream.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhell\n").await;
-                go_on.notified().await;
-                // The gateway may have gone.
-                if stream.try_send(b"world").await.is_err() {
-                    return;
-                }
+    Origin::sharing(go_on.clone(), move |mut stream, go_on| async move {
+        while stream.request().await.is_some() {
+            stream.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhell\n").await;
+            go_on.notified().await;
+            // The gateway may have gone.
+            if stream.try_send(b"world").await.is_err() {
+                return;
             }
         }
     })

@@ -98,15 +98,12 @@ async fn a_connection_without_settings_sends_what_the_agent_sent() {
 
 /// Sends the head of an answer at once for `/slow`, the rest when told; nothing at all for `/never`.
 fn slow(go: std::sync::Arc<tokio::sync::Notify>) -> Origin {
-    Origin::scripted(move |mut stream: Stream| {
-        let go = go.clone();
-        async move {
-            while let Some(request) = stream.request().await {
-                if request.head.target() == "/slow" {
-                    stream.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n1").await;
-                    go.notified().await;
-                    stream.send("2").await;
-                }
+    Origin::sharing(go, move |mut stream, go| async move {
+        while let Some(request) = stream.request().await {
+            if request.head.target() == "/slow" {
+                stream.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n1").await;
+                go.notified().await;
+                stream.send("2").await;
             }
         }
     })

@@ -13,19 +13,15 @@ const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
 #[tokio::test]
 async fn an_answer_arrives_chunk_by_chunk() {
     let seen = Arc::new(Notify::new());
-    let told = Arc::clone(&seen);
-    let origin = Origin::scripted(move |mut stream: Stream| {
-        let told = Arc::clone(&told);
-        async move {
-            stream.request().await;
-            stream.send(CHUNKED).await;
-            for number in 0..5 {
-                stream.send(format!("8\r\nevent {number}\n\r\n")).await;
-                // The next one only when the client has this one: nobody may wait for more.
-                patiently("the client", told.notified()).await;
-            }
-            stream.send("0\r\n\r\n").await;
+    let origin = Origin::sharing(seen.clone(), move |mut stream, told| async move {
+        stream.request().await;
+        stream.send(CHUNKED).await;
+        for number in 0..5 {
+            stream.send(format!("8\r\nevent {number}\n\r\n")).await;
+            // The next one only when the client has this one: nobody may wait for more.
+            patiently("the client", told.notified()).await;
         }
+        stream.send("0\r\n\r\n").await;
     });
     let lab = Plan::api_key().start(origin).await;
     let mut wire = lab.tunnel(HOST).await;
@@ -42,18 +38,14 @@ async fn an_answer_arrives_chunk_by_chunk() {
 #[tokio::test]
 async fn an_upload_arrives_chunk_by_chunk() {
     let seen = Arc::new(Notify::new());
-    let tell = Arc::clone(&seen);
-    let origin = Origin::scripted(move |mut stream: Stream| {
-        let tell = Arc::clone(&tell);
-        async move {
-            let head = stream.head().await.expect("a head");
-            assert_eq!(head.one("transfer-encoding"), Some("chunked"));
-            while stream.chunk().await.is_some_and(|chunk| !chunk.is_empty()) {
-                tell.notify_one();
-            }
-            stream.exactly(2).await;
-            stream.send(ok("got it")).await;
+    let origin = Origin::sharing(seen.clone(), move |mut stream, tell| async move {
+        let head = stream.head().await.expect("a head");
+        assert_eq!(head.one("transfer-encoding"), Some("chunked"));
+        while stream.chunk().await.is_some_and(|chunk| !chunk.is_empty()) {
+            tell.notify_one();
         }
+        stream.exactly(2).await;
+        stream.send(ok("got it")).await;
     });
     let lab = Plan::api_key().start(origin).await;
     let mut wire = lab.tunnel(HOST).await;
@@ -343,16 +335,12 @@ async fn an_upload_that_its_client_breaks_off_is_not_whole_at_the_origin() {
 #[tokio::test]
 async fn an_answer_that_its_client_breaks_off_ends_at_the_origin() {
     let gone = Arc::new(Notify::new());
-    let tell = Arc::clone(&gone);
-    let origin = Origin::scripted(move |mut stream: Stream| {
-        let tell = Arc::clone(&tell);
-        async move {
-            stream.request().await;
-            stream.send(CHUNKED).await;
-            let chunk = format!("{:x}\r\n{}\r\n", 65536, "x".repeat(65536));
-            while stream.try_send(&chunk).await.is_ok() {}
-            tell.notify_one();
-        }
+    let origin = Origin::sharing(gone.clone(), move |mut stream, tell| async move {
+        stream.request().await;
+        stream.send(CHUNKED).await;
+        let chunk = format!("{:x}\r\n{}\r\n", 65536, "x".repeat(65536));
+        while stream.try_send(&chunk).await.is_ok() {}
+        tell.notify_one();
     });
     let lab = Plan::api_key().start(origin).await;
     let mut wire = lab.tunnel(HOST).await;

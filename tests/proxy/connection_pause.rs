@@ -82,19 +82,15 @@ async fn after_a_pause_an_upload_ends_whose_answer_has_ended() {
 #[tokio::test]
 async fn a_pause_ends_an_upload_whose_answer_has_come_and_was_not_read() {
     let ended = Arc::new(Notify::new());
-    let tell = Arc::clone(&ended);
-    let origin = Origin::scripted(move |mut stream: Stream| {
-        let tell = Arc::clone(&tell);
-        async move {
-            stream.head().await;
-            stream.send("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\none").await;
-            assert_eq!(stream.exactly(11).await, b"6\r\na part\r\n");
-            stream.send("two").await;
-            assert_eq!(stream.exactly(12).await, b"7\r\nanother\r\n");
-            stream.stop_recording();
-            stream.skip(usize::MAX).await;
-            tell.notify_one();
-        }
+    let origin = Origin::sharing(ended.clone(), move |mut stream, tell| async move {
+        stream.head().await;
+        stream.send("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\none").await;
+        assert_eq!(stream.exactly(11).await, b"6\r\na part\r\n");
+        stream.send("two").await;
+        assert_eq!(stream.exactly(12).await, b"7\r\nanother\r\n");
+        stream.stop_recording();
+        stream.skip(usize::MAX).await;
+        tell.notify_one();
     });
     let lab = with_mine(origin).await;
     let client = lab.h2_with("ci", HOST, Builder::new().initial_window_size(1)).await;

@@ -332,17 +332,13 @@ async fn a_changed_secret_in_the_file_starts_a_rotation_and_the_api_refuses_one(
 /// Answers everything, but never the test of this key while it is stuck, so that it can be killed
 /// meanwhile.
 fn silent_about(key: &str, stuck: &Arc<AtomicBool>) -> Origin {
-    let (key, stuck) = (key.to_owned(), stuck.clone());
-    Origin::scripted(move |mut stream: Stream| {
-        let (key, stuck) = (key.clone(), stuck.clone());
-        async move {
-            while let Some(request) = stream.request().await {
-                if request.head.one("x-api-key") == Some(&key) && stuck.load(SeqCst) {
-                    stream.note(request);
-                    std::future::pending::<()>().await;
-                }
-                stream.send(ok("{}")).await;
+    Origin::sharing((key.to_owned(), stuck.clone()), move |mut stream, (key, stuck)| async move {
+        while let Some(request) = stream.request().await {
+            if request.head.one("x-api-key") == Some(&key) && stuck.load(SeqCst) {
+                stream.note(request);
+                std::future::pending::<()>().await;
             }
+            stream.send(ok("{}")).await;
         }
     })
 }

@@ -362,25 +362,21 @@ async fn a_side_that_does_not_read_stops_the_other_side_and_no_other_exchange() 
     const PIECE: usize = 64 * 1024;
     const MUCH: usize = 64 << 20;
     let sent = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&sent);
-    let origin = Origin::scripted(move |mut stream: Stream| {
-        let count = Arc::clone(&count);
-        async move {
-            while let Some(request) = stream.request().await {
-                match request.head.target() {
-                    "/endless" => {
-                        stream.send(switching(&request)).await;
-                        while stream.try_send(vec![b'.'; PIECE]).await.is_ok() {
-                            count.fetch_add(PIECE, Ordering::SeqCst);
-                        }
-                        return;
+    let origin = Origin::sharing(sent.clone(), move |mut stream, count| async move {
+        while let Some(request) = stream.request().await {
+            match request.head.target() {
+                "/endless" => {
+                    stream.send(switching(&request)).await;
+                    while stream.try_send(vec![b'.'; PIECE]).await.is_ok() {
+                        count.fetch_add(PIECE, Ordering::SeqCst);
                     }
-                    "/deaf" => {
-                        stream.send(switching(&request)).await;
-                        return std::future::pending().await;
-                    }
-                    _ => stream.send(ok("fine")).await,
+                    return;
                 }
+                "/deaf" => {
+                    stream.send(switching(&request)).await;
+                    return std::future::pending().await;
+                }
+                _ => stream.send(ok("fine")).await,
             }
         }
     });

@@ -14,15 +14,11 @@ const TUNNELS: u32 = 50;
 
 /// Answers over HTTP/1.1. `ended` gets a permit for each stream that is closed.
 fn over_http1(ended: &Arc<Semaphore>) -> Origin {
-    let ended = Arc::clone(ended);
-    Origin::scripted(move |mut stream: Stream| {
-        let ended = Arc::clone(&ended);
-        async move {
-            while stream.request().await.is_some() {
-                stream.send(ok("fine")).await;
-            }
-            ended.add_permits(1);
+    Origin::sharing(ended.clone(), move |mut stream, ended| async move {
+        while stream.request().await.is_some() {
+            stream.send(ok("fine")).await;
         }
+        ended.add_permits(1);
     })
 }
 

@@ -83,14 +83,11 @@ const NORMALISED: &[(&str, &str)] = &[
 ];
 
 async fn lab(answer: String) -> Lab {
-    let origin = Origin::scripted(move |mut stream: Stream| {
-        let answer = answer.clone();
-        async move {
-            if stream.request().await.is_some() {
-                // Some of these are refused before they are sent whole.
-                drop(stream.try_send(&answer).await);
-                stream.finish().await;
-            }
+    let origin = Origin::sharing(answer, move |mut stream, answer| async move {
+        if stream.request().await.is_some() {
+            // Some of these are refused before they are sent whole.
+            drop(stream.try_send(&answer).await);
+            stream.finish().await;
         }
     });
     Plan::api_key().start(origin).await

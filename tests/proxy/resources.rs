@@ -20,27 +20,23 @@ const OTHER: &str = "kwa_token-of-another-agent-in-these-tests";
 /// An API that reads whole requests to `/hold` and leaves them unanswered, and a count of those.
 fn holding() -> (Origin, Arc<Semaphore>) {
     let held = Arc::new(Semaphore::new(0));
-    let counted = held.clone();
-    let origin = Origin::scripted(move |mut stream: Stream| {
-        let held = counted.clone();
-        async move {
-            stream.stop_recording();
-            while let Some(head) = stream.head().await {
-                if head.target() != "/hold" {
-                    if let Some(length) = head.one("content-length") {
-                        stream.skip(length.parse().expect("a length")).await;
-                    }
-                    stream.send(ok("fine")).await;
-                    continue;
+    let origin = Origin::sharing(held.clone(), move |mut stream, held| async move {
+        stream.stop_recording();
+        while let Some(head) = stream.head().await {
+            if head.target() != "/hold" {
+                if let Some(length) = head.one("content-length") {
+                    stream.skip(length.parse().expect("a length")).await;
                 }
-                match head.one("content-length") {
-                    Some(length) => drop(stream.skip(length.parse().expect("a length")).await),
-                    None if head.has("transfer-encoding") => to_last_chunk(&mut stream).await,
-                    None => {}
-                }
-                held.add_permits(1);
-                stream.hold().await;
+                stream.send(ok("fine")).await;
+                continue;
             }
+            match head.one("content-length") {
+                Some(length) => drop(stream.skip(length.parse().expect("a length")).await),
+                None if head.has("transfer-encoding") => to_last_chunk(&mut stream).await,
+                None => {}
+            }
+            held.add_permits(1);
+            stream.hold().await;
         }
     });
     (origin, held)
@@ -171,19 +167,15 @@ async fn a_declared_body_length_counts_against_the_limit_before_its_bytes_arrive
 async fn an_agent_that_fills_the_memory_for_kept_bodies_does_not_block_others_retries() {
     let authorization = Authorization::with(rules()).await;
     let pair = refresh_only(&authorization);
-    let issuer = authorization.issuer().clone();
     let held = Arc::new(Semaphore::new(0));
-    let counted = held.clone();
-    let origin = Origin::scripted(move |mut stream: Stream| {
-        let (issuer, held) = (issuer.clone(), counted.clone());
-        async move {
-            while let Some(request) = stream.request().await {
-                if request.head.target() == "/hold" {
-                    held.add_permits(1);
-                    stream.hold().await;
-                }
-                stream.send(issuer.api(&request, "fine")).await;
+    let shared = (authorization.issuer().clone(), held.clone());
+    let origin = Origin::sharing(shared, move |mut stream, (issuer, held)| async move {
+        while let Some(request) = stream.request().await {
+            if request.head.target() == "/hold" {
+                held.add_permits(1);
+                stream.hold().await;
             }
+            stream.send(issuer.api(&request, "fine")).await;
         }
     });
     let plan = plan(&authorization, &pair).agent("other", "acme");

@@ -129,14 +129,11 @@ async fn five_hundred_concurrent_requests_get_no_more_than_the_limit_across_all_
 
 /// Sends half of each answer, and the rest when it is told.
 fn halting(go: Arc<Notify>) -> Origin {
-    Origin::scripted(move |mut stream: Stream| {
-        let go = go.clone();
-        async move {
-            while let Some(_request) = stream.request().await {
-                stream.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n1").await;
-                go.notified().await;
-                stream.send("2").await;
-            }
+    Origin::sharing(go, move |mut stream, go| async move {
+        while let Some(_request) = stream.request().await {
+            stream.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n1").await;
+            go.notified().await;
+            stream.send("2").await;
         }
     })
 }

@@ -24,17 +24,14 @@ enum Ends {
 
 /// Answers one request on each stream and ends it, without saying that it will; `ended` has a permit for each.
 fn forgetful(ends: Ends, ended: Arc<Semaphore>) -> Origin {
-    Origin::scripted(move |mut stream: Stream| {
-        let ended = Arc::clone(&ended);
-        async move {
-            let Some(request) = stream.request().await else { return };
-            stream.send(ok(&request.text())).await;
-            match ends {
-                Ends::Closes => stream.finish().await,
-                Ends::Resets => stream.into_wire().abort(),
-            }
-            ended.add_permits(1);
+    Origin::sharing(ended, move |mut stream, ended| async move {
+        let Some(request) = stream.request().await else { return };
+        stream.send(ok(&request.text())).await;
+        match ends {
+            Ends::Closes => stream.finish().await,
+            Ends::Resets => stream.into_wire().abort(),
         }
+        ended.add_permits(1);
     })
 }
 

@@ -67,19 +67,15 @@ async fn messages_keep_their_framing_by_length_or_by_chunks() {
 async fn an_early_answer_to_an_upload_arrives_and_its_client_stream_stays_usable() {
     const SIZE: usize = 8 << 20;
     let answered = Arc::new(Notify::new());
-    let told = Arc::clone(&answered);
-    let origin = Origin::scripted(move |mut stream: Stream| {
-        let told = Arc::clone(&told);
-        async move {
-            while let Some(head) = stream.head().await {
-                if head.method() == "POST" {
-                    stream.send("HTTP/1.1 413 Too Much\r\nContent-Length: 3\r\n\r\nbig").await;
-                    // A reset may overtake what was sent before it.
-                    told.notified().await;
-                    return stream.into_wire().abort();
-                }
-                stream.send(ok("fine")).await;
+    let origin = Origin::sharing(answered.clone(), move |mut stream, told| async move {
+        while let Some(head) = stream.head().await {
+            if head.method() == "POST" {
+                stream.send("HTTP/1.1 413 Too Much\r\nContent-Length: 3\r\n\r\nbig").await;
+                // A reset may overtake what was sent before it.
+                told.notified().await;
+                return stream.into_wire().abort();
             }
+            stream.send(ok("fine")).await;
         }
     });
     let rule = format!("{{ name: shut, hosts: [{HOST}], paths: [/shut], action: deny }}");
@@ -168,19 +164,15 @@ async fn a_client_that_disconnects_is_noticed_at_the_origin_in_every_phase() {
     for at in [At::Upload, At::Waiting, At::Head, At::Events] {
         for reset in [true, false] {
             let gone = Arc::new(Notify::new());
-            let tell = Arc::clone(&gone);
-            let origin = Origin::scripted(move |mut stream: Stream| {
-                let tell = Arc::clone(&tell);
-                async move {
-                    stream.head().await;
-                    match at {
-                        At::Upload | At::Waiting => {}
-                        At::Head => stream.send(CHUNKED).await,
-                        At::Events => stream.send(format!("{CHUNKED}9\r\ndata: 1\n\n\r\n")).await,
-                    }
-                    stream.rest().await;
-                    tell.notify_one();
+            let origin = Origin::sharing(gone.clone(), move |mut stream, tell| async move {
+                stream.head().await;
+                match at {
+                    At::Upload | At::Waiting => {}
+                    At::Head => stream.send(CHUNKED).await,
+                    At::Events => stream.send(format!("{CHUNKED}9\r\ndata: 1\n\n\r\n")).await,
                 }
+                stream.rest().await;
+                tell.notify_one();
             });
             let lab = Plan::api_key().start(origin).await;
             let mut wire = lab.tunnel(HOST).await;
@@ -217,10 +209,9 @@ async fn a_client_that_disconnects_is_noticed_at_the_origin_in_every_phase() {
 
 /// An origin that answers `/slow` only when it is told to.
 fn told_when_to_answer(may_answer: &Arc<Notify>, gone: &Arc<Notify>) -> Origin {
-    let (told, tell) = (Arc::clone(may_answer), Arc::clone(gone));
-    Origin::scripted(move |mut stream: Stream| {
-        let (told, tell) = (Arc::clone(&told), Arc::clone(&tell));
-        async move {
+    Origin::sharing(
+        (may_answer.clone(), gone.clone()),
+        move |mut stream, (told, tell)| async move {
             while let Some(request) = stream.request().await {
                 if request.head.target() == "/slow" {
                     tokio::select! {
@@ -230,8 +221,8 @@ fn told_when_to_answer(may_answer: &Arc<Notify>, gone: &Arc<Notify>) -> Origin {
                 }
                 stream.send(ok("fine")).await;
             }
-        }
-    })
+        },
+    )
 }
 
 /// A stream of an agent that has sent a request for `/slow`, in a tunnel or in absolute form.
@@ -312,19 +303,15 @@ async fn an_answer_that_the_origin_cuts_is_visibly_cut_for_the_agent() {
     cases.extend([(UNTIL_CLOSED, Goes::Reset), (UNTIL_CLOSED, Goes::Torn)]);
     for (beginning, goes) in cases {
         let seen = Arc::new(Notify::new());
-        let told = Arc::clone(&seen);
-        let origin = Origin::scripted(move |mut stream: Stream| {
-            let told = Arc::clone(&told);
-            async move {
-                stream.request().await;
-                stream.send(beginning).await;
-                // Not before the client has the head, which a reset may overtake.
-                told.notified().await;
-                match goes {
-                    Goes::Reset => stream.into_wire().abort(),
-                    Goes::Torn => drop(stream),
-                    Goes::Closed => stream.finish().await,
-                }
+        let origin = Origin::sharing(seen.clone(), move |mut stream, told| async move {
+            stream.request().await;
+            stream.send(beginning).await;
+            // Not before the client has the head, which a reset may overtake.
+            told.notified().await;
+            match goes {
+                Goes::Reset => stream.into_wire().abort(),
+                Goes::Torn => drop(stream),
+                Goes::Closed => stream.finish().await,
             }
         });
         let lab = Plan::api_key().start(origin).await;
@@ -355,20 +342,16 @@ async fn each_event_is_passed_on_before_the_next_one_exists() {
     for kind in ["text/event-stream", "application/x-ndjson"] {
         // The service makes an event only when the client has the one before.
         let received = Arc::new(Semaphore::new(1));
-        let may_send = Arc::clone(&received);
-        let origin = Origin::scripted(move |mut stream: Stream| {
-            let may_send = Arc::clone(&may_send);
-            async move {
-                stream.request().await;
-                let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Type:";
-                stream.send(format!("{head} {kind}\r\n\r\n")).await;
-                for event in 0..EVENTS {
-                    may_send.acquire().await.expect("it is open").forget();
-                    let line = format!("data: {event}\n\n");
-                    stream.send(format!("{:x}\r\n{line}\r\n", line.len())).await;
-                }
-                stream.send("0\r\n\r\n").await;
+        let origin = Origin::sharing(received.clone(), move |mut stream, may_send| async move {
+            stream.request().await;
+            let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Type:";
+            stream.send(format!("{head} {kind}\r\n\r\n")).await;
+            for event in 0..EVENTS {
+                may_send.acquire().await.expect("it is open").forget();
+                let line = format!("data: {event}\n\n");
+                stream.send(format!("{:x}\r\n{line}\r\n", line.len())).await;
             }
+            stream.send("0\r\n\r\n").await;
         });
         let lab = Plan::api_key().start(origin).await;
         let mut wire = lab.tunnel(HOST).await;

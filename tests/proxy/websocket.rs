@@ -129,14 +129,11 @@ async fn bytes_right_behind_the_101_are_not_lost() {
 #[tokio::test]
 async fn a_websocket_ends_at_both_ends_when_the_agent_closes_its_side() {
     let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
-    let origin = Origin::scripted(move |mut stream: Stream| {
-        let tell = tell.clone();
-        async move {
-            stream.request().await;
-            stream.send(SWITCHING).await;
-            tell.send(stream.is_closed().await).expect("it is waited for");
-            stream.finish().await;
-        }
+    let origin = Origin::sharing(tell, move |mut stream, tell| async move {
+        stream.request().await;
+        stream.send(SWITCHING).await;
+        tell.send(stream.is_closed().await).expect("it is waited for");
+        stream.finish().await;
     });
     let lab = Plan::api_key().start(origin).await;
     let mut wire = lab.tunnel(HOST).await;
@@ -222,23 +219,20 @@ impl Open {
     async fn new(plan: Plan, says: Says) -> Self {
         let (at_origin, go_on) =
             (Arc::<Mutex<Vec<u8>>>::default(), Arc::new(tokio::sync::Notify::new()));
-        let (read, told) = (Arc::clone(&at_origin), Arc::clone(&go_on));
-        let origin = Origin::scripted(move |mut stream: Stream| {
-            let (read, told) = (Arc::clone(&read), Arc::clone(&told));
-            async move {
-                if stream.request().await.is_none() {
+        let shared = (at_origin.clone(), go_on.clone());
+        let origin = Origin::sharing(shared, move |mut stream, (read, told)| async move {
+            if stream.request().await.is_none() {
+                return;
+            }
+            stream.send([SWITCHING.as_bytes(), says.first].concat()).await;
+            told.notified().await;
+            // The gateway may have gone.
+            drop(stream.try_send(says.then).await);
+            loop {
+                let bytes = stream.some().await;
+                read.lock().expect("not poisoned").extend_from_slice(&bytes);
+                if bytes.is_empty() {
                     return;
-                }
-                stream.send([SWITCHING.as_bytes(), says.first].concat()).await;
-                told.notified().await;
-                // The gateway may have gone.
-                drop(stream.try_send(says.then).await);
-                loop {
-                    let bytes = stream.some().await;
-                    read.lock().expect("not poisoned").extend_from_slice(&bytes);
-                    if bytes.is_empty() {
-                        return;
-                    }
                 }
             }
         });
@@ -434,23 +428,20 @@ async fn pings_keep_a_websocket_open() {
 #[tokio::test]
 async fn a_half_close_of_the_agent_reaches_an_upstream_that_keeps_sending() {
     let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
-    let origin = Origin::scripted(move |mut stream: Stream| {
-        let tell = tell.clone();
-        async move {
-            stream.request().await;
-            stream.send(SWITCHING).await;
-            let mut beat = interval(Duration::from_millis(100));
-            loop {
-                tokio::select! {
-                    more = stream.comes() => match more {
-                        true => drop(stream.some().await),
-                        false => break,
-                    },
-                    _ = beat.tick() => stream.send(b"\x81\x01.").await,
-                }
+    let origin = Origin::sharing(tell, move |mut stream, tell| async move {
+        stream.request().await;
+        stream.send(SWITCHING).await;
+        let mut beat = interval(Duration::from_millis(100));
+        loop {
+            tokio::select! {
+                more = stream.comes() => match more {
+                    true => drop(stream.some().await),
+                    false => break,
+                },
+                _ = beat.tick() => stream.send(b"\x81\x01.").await,
             }
-            tell.send(()).expect("it is waited for");
         }
+        tell.send(()).expect("it is waited for");
     });
     let lab = Plan::api_key().start(origin).await;
     let mut wire = lab.tunnel(HOST).await;

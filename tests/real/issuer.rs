@@ -177,14 +177,10 @@ pub(crate) fn bearer(request: &Message) -> String {
 /// The API: tells what its server says about the token, and is 401 to what that does not know. At
 /// `/.well-known/oauth-protected-resource/mcp` and in its 401 it says who that server is (RFC 9728).
 fn api(issuer: &Arc<Issuer>) -> Origin {
-    let issuer = Arc::clone(issuer);
-    Origin::scripted(move |mut stream: Stream| {
-        let issuer = Arc::clone(&issuer);
-        async move {
-            while let Some(request) = stream.request().await {
-                if stream.try_send(answered(&issuer, &request).await).await.is_err() {
-                    return;
-                }
+    Origin::sharing(issuer.clone(), move |mut stream, issuer| async move {
+        while let Some(request) = stream.request().await {
+            if stream.try_send(answered(&issuer, &request).await).await.is_err() {
+                return;
             }
         }
     })

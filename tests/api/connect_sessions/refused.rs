@@ -248,15 +248,12 @@ async fn links_of_a_connection_stop_working_when_its_owner_changes() {
 #[tokio::test]
 async fn a_key_whose_test_ends_after_a_hand_over_is_not_put_in_force() {
     let (asked, answers) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let of_origin = (asked.clone(), answers.clone());
-    let origin = Origin::scripted(move |mut stream: Stream| {
-        let (asked, answers) = of_origin.clone();
-        async move {
-            while stream.request().await.is_some() {
-                asked.notify_one();
-                answers.notified().await;
-                stream.send(ok(r#"{"login": "alice@acme.test"}"#)).await;
-            }
+    let shared = (asked.clone(), answers.clone());
+    let origin = Origin::sharing(shared, |mut stream, (asked, answers)| async move {
+        while stream.request().await.is_some() {
+            asked.notify_one();
+            answers.notified().await;
+            stream.send(ok(r#"{"login": "alice@acme.test"}"#)).await;
         }
     });
     let test = format!("{{ method: GET, url: \"https://{HOST}/me\" }}");

@@ -364,22 +364,19 @@ async fn a_file_of_any_size_streams_beside_the_key_in_constant_memory() {
     };
     let plan = plan();
     let want = Arc::new(body(&plan.canary().text));
-    let origin = Origin::scripted(move |mut stream: Stream| {
-        let want = want.clone();
-        async move {
-            stream.stop_recording();
-            let head = stream.head().await.expect("a head");
-            assert_eq!(head.one("content-length"), Some(&*want.len().to_string()));
-            let mut got = 0;
-            while got < want.len() {
-                let bytes = stream.some().await;
-                let is_right = want.get(got..got + bytes.len()) == Some(&*bytes);
-                assert!(is_right && !bytes.is_empty(), "another body, after {got} bytes");
-                got += bytes.len();
-            }
-            stream.send(ok("fine")).await;
-            stream.finish().await;
+    let origin = Origin::sharing(want, move |mut stream, want| async move {
+        stream.stop_recording();
+        let head = stream.head().await.expect("a head");
+        assert_eq!(head.one("content-length"), Some(&*want.len().to_string()));
+        let mut got = 0;
+        while got < want.len() {
+            let bytes = stream.some().await;
+            let is_right = want.get(got..got + bytes.len()) == Some(&*bytes);
+            assert!(is_right && !bytes.is_empty(), "another body, after {got} bytes");
+            got += bytes.len();
         }
+        stream.send(ok("fine")).await;
+        stream.finish().await;
     });
     let served = Served::start(&plan, &origin, &[]);
     // What the first request costs is not the body's.

@@ -35,17 +35,14 @@ async fn revoke(lab: &Lab) {
 #[tokio::test]
 async fn an_agent_that_resets_its_websocket_closes_it_upstream_and_ends_nothing_else() {
     let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
-    let origin = Origin::scripted(move |mut stream: Stream| {
-        let tell = tell.clone();
-        async move {
-            while let Some(request) = stream.request().await {
-                if request.head.has("upgrade") {
-                    stream.send(switching(&request)).await;
-                    let rest = stream.rest().await;
-                    return tell.send(rest).expect("it is waited for");
-                }
-                stream.send(ok("fine")).await;
+    let origin = Origin::sharing(tell, move |mut stream, tell| async move {
+        while let Some(request) = stream.request().await {
+            if request.head.has("upgrade") {
+                stream.send(switching(&request)).await;
+                let rest = stream.rest().await;
+                return tell.send(rest).expect("it is waited for");
             }
+            stream.send(ok("fine")).await;
         }
     });
     let lab = Plan::api_key().start(origin).await;

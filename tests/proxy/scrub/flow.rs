@@ -13,19 +13,16 @@ const STREAM: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n";
 /// Sends `events`, each only when the client has the one before.
 fn one_by_one(head: String, events: Vec<Vec<u8>>) -> (Origin, Arc<Notify>) {
     let seen = Arc::new(Notify::new());
-    let told = Arc::clone(&seen);
-    let origin = Origin::scripted(move |mut stream: Stream| {
-        let (told, head, events) = (Arc::clone(&told), head.clone(), events.clone());
-        async move {
-            stream.request().await;
-            stream.send(head).await;
-            for event in events {
-                let chunk = [format!("{:x}\r\n", event.len()).as_bytes(), &event, b"\r\n"].concat();
-                stream.send(chunk).await;
-                patiently("the client", told.notified()).await;
-            }
-            stream.send("0\r\n\r\n").await;
+    let shared = (seen.clone(), head, events);
+    let origin = Origin::sharing(shared, |mut stream, (told, head, events)| async move {
+        stream.request().await;
+        stream.send(head).await;
+        for event in events {
+            let chunk = [format!("{:x}\r\n", event.len()).as_bytes(), &event, b"\r\n"].concat();
+            stream.send(chunk).await;
+            patiently("the client", told.notified()).await;
         }
+        stream.send("0\r\n\r\n").await;
     });
     (origin, seen)
 }
@@ -69,17 +66,13 @@ async fn each_event_arrives_before_the_next_is_sent() {
 /// The lengths of the chunks in which an answer comes that pauses after `tail`.
 async fn lengths_around(tail: fn(&str) -> String) -> Vec<usize> {
     let seen = Arc::new(Notify::new());
-    let told = Arc::clone(&seen);
-    let origin = Origin::scripted(move |mut stream: Stream| {
-        let told = Arc::clone(&told);
-        async move {
-            let request = stream.request().await.expect("a request");
-            let piece = format!("some words and {}", tail(&credential(&request)));
-            let length = piece.len();
-            stream.send(format!("{STREAM}\r\n{length:x}\r\n{piece}\r\n")).await;
-            patiently("the client", told.notified()).await;
-            stream.send("6\r\n, end\n\r\n0\r\n\r\n").await;
-        }
+    let origin = Origin::sharing(seen.clone(), move |mut stream, told| async move {
+        let request = stream.request().await.expect("a request");
+        let piece = format!("some words and {}", tail(&credential(&request)));
+        let length = piece.len();
+        stream.send(format!("{STREAM}\r\n{length:x}\r\n{piece}\r\n")).await;
+        patiently("the client", told.notified()).await;
+        stream.send("6\r\n, end\n\r\n0\r\n\r\n").await;
     });
     let lab = Plan::api_key().start(origin).await;
     let mut wire = lab.tunnel(HOST).await;
@@ -132,15 +125,11 @@ async fn each_part_of_a_multipart_answer_arrives_before_the_next_is_sent() {
 #[tokio::test]
 async fn the_head_of_a_coded_stream_comes_before_its_first_event() {
     let seen = Arc::new(Notify::new());
-    let told = Arc::clone(&seen);
-    let origin = Origin::scripted(move |mut stream: Stream| {
-        let told = Arc::clone(&told);
-        async move {
-            stream.request().await;
-            stream.send(format!("{STREAM}Content-Encoding: gzip\r\n\r\n")).await;
-            patiently("the client", told.notified()).await;
-            stream.send("0\r\n\r\n").await;
-        }
+    let origin = Origin::sharing(seen.clone(), move |mut stream, told| async move {
+        stream.request().await;
+        stream.send(format!("{STREAM}Content-Encoding: gzip\r\n\r\n")).await;
+        patiently("the client", told.notified()).await;
+        stream.send("0\r\n\r\n").await;
     });
     let lab = Plan::api_key().start(origin).await;
     let mut wire = lab.tunnel(HOST).await;
@@ -157,17 +146,14 @@ async fn a_key_of_aws_in_two_pieces_is_masked_where_the_length_is_known() {
     let secret = Canary::new("");
     let length = secret.text.len();
     let seen = Arc::new(Notify::new());
-    let (told, key) = (Arc::clone(&seen), secret.text.clone());
-    let origin = Origin::scripted(move |mut stream: Stream| {
-        let (told, key) = (Arc::clone(&told), key.clone());
-        async move {
-            stream.request().await;
-            let (begin, end) = key.split_at(9);
-            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", length + 2);
-            stream.send(format!("{head}<{begin}")).await;
-            patiently("the client", told.notified()).await;
-            stream.send(format!("{end}>")).await;
-        }
+    let shared = (seen.clone(), secret.text.clone());
+    let origin = Origin::sharing(shared, move |mut stream, (told, key)| async move {
+        stream.request().await;
+        let (begin, end) = key.split_at(9);
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", length + 2);
+        stream.send(format!("{head}<{begin}")).await;
+        patiently("the client", told.notified()).await;
+        stream.send(format!("{end}>")).await;
     });
     let auth = "{ id: key, kind: aws_sigv4, service: s3, region: eu-west-1 }";
     let fields = "{ access_key_id: { env: AWS_ID }, secret_access_key: { env: SECOND } }";

@@ -78,6 +78,16 @@ impl Origin {
         Self::with_tls(Some(pki().server(NAMES)), script)
     }
 
+    /// As [`Origin::scripted`]; each run of the script gets its own clone of `shared`.
+    pub fn sharing<T, F, Fut>(shared: T, script: F) -> Self
+    where
+        T: Clone + Send + Sync + 'static,
+        F: Fn(Stream, T) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        Self::scripted(move |stream| script(stream, shared.clone()))
+    }
+
     /// As [`Origin::scripted`], with the names of its certificate.
     pub fn named<F, Fut>(names: &[&str], script: F) -> Self
     where
@@ -129,16 +139,12 @@ impl Origin {
 
     /// Answers the request of a stream by its head alone, and reads on; `ended` is notified of the end of the stream.
     pub fn answering_early(ended: &Arc<Notify>) -> Self {
-        let ended = Arc::clone(ended);
-        Self::scripted(move |mut stream: Stream| {
-            let ended = Arc::clone(&ended);
-            async move {
-                stream.stop_recording();
-                stream.head().await;
-                stream.send(ok("early")).await;
-                stream.skip(usize::MAX).await;
-                ended.notify_one();
-            }
+        Self::sharing(ended.clone(), move |mut stream, ended| async move {
+            stream.stop_recording();
+            stream.head().await;
+            stream.send(ok("early")).await;
+            stream.skip(usize::MAX).await;
+            ended.notify_one();
         })
     }
 
