@@ -54,6 +54,13 @@ async fn sign_in(tab: &mut Tab<'_>, link: &str) {
     tab.sees("Overview").await;
 }
 
+/// A tab of the user `ann`, signed in.
+async fn signed_in_tab<'a>(lab: &Lab, chromium: &'a mut Chromium) -> Tab<'a> {
+    let mut tab = chromium.tab("ann").await;
+    sign_in(&mut tab, &link(lab, None).await).await;
+    tab
+}
+
 /// The URL of a page.
 fn at(lab: &Lab, path: &str) -> String {
     format!("http://localhost:{}{path}", lab.gateway.admin.port())
@@ -339,8 +346,7 @@ async fn a_used_link_signs_no_other_browser_in() {
 #[tokio::test]
 async fn an_agent_is_added_and_bound_by_keyboard_alone() {
     let (lab, mut chromium) = signed_in_lab().await;
-    let mut tab = chromium.tab("ann").await;
-    sign_in(&mut tab, &link(&lab, None).await).await;
+    let mut tab = signed_in_tab(&lab, &mut chromium).await;
     tab.press(&["g", "a"]).await;
     tab.is_at("/agents").await;
     tab.tab_to("Add agent").await;

@@ -23,8 +23,7 @@ async fn the_overview_lists_a_paused_connection_and_resumes_it() {
     let lab = used().await;
     let agent = Agent { name: "laptop", token: lab.token("laptop") };
     let mut chromium = Chromium::start(lab.gateway.folder(), &[]).await;
-    let mut tab = chromium.tab("ann").await;
-    sign_in(&mut tab, &link(&lab, None).await).await;
+    let mut tab = signed_in_tab(&lab, &mut chromium).await;
     tab.sees("Nothing. All connections work.").await;
     posted(&lab, "/connections/mine/pause", json!({})).await;
     let refused = agent.curl(&lab, &[]).await;
@@ -47,8 +46,7 @@ async fn the_overview_lists_a_paused_connection_and_resumes_it() {
 async fn an_open_page_of_an_agent_shows_that_it_was_paused() {
     let lab = used().await;
     let mut chromium = Chromium::start(lab.gateway.folder(), &[]).await;
-    let mut tab = chromium.tab("ann").await;
-    sign_in(&mut tab, &link(&lab, None).await).await;
+    let mut tab = signed_in_tab(&lab, &mut chromium).await;
     tab.open(&at(&lab, "/agents/laptop")).await;
     tab.sees("Pause agent").await;
     posted(&lab, "/agents/laptop/pause", json!({})).await;
@@ -80,8 +78,7 @@ async fn a_user_who_may_not_resume_a_connection_sees_no_button_for_it() {
 async fn connection_pages_have_no_button_for_a_change_that_the_api_refuses() {
     let lab = used().await;
     let mut chromium = Chromium::start(lab.gateway.folder(), &[]).await;
-    let mut tab = chromium.tab("ann").await;
-    sign_in(&mut tab, &link(&lab, None).await).await;
+    let mut tab = signed_in_tab(&lab, &mut chromium).await;
     tab.open(&at(&lab, "/connections/acme")).await;
     tab.sees("managed by the configuration file").await;
     for dead in ["Pause connection", "Rotate key", "Remove connection"] {
@@ -100,8 +97,7 @@ async fn the_open_overview_shows_a_newly_blocked_host() {
     let lab = used().await;
     let agent = Agent { name: "laptop", token: lab.token("laptop") };
     let mut chromium = Chromium::start(lab.gateway.folder(), &[]).await;
-    let mut tab = chromium.tab("ann").await;
-    sign_in(&mut tab, &link(&lab, None).await).await;
+    let mut tab = signed_in_tab(&lab, &mut chromium).await;
     // A change that is refused is no request.
     lab.gateway.api("POST", "/agents", r#"{"name":"laptop"}"#).await.is(409);
     tab.open(&at(&lab, "/")).await;
@@ -120,8 +116,7 @@ async fn live_traffic_goes_on_after_a_sign_in_and_shows_each_request_once() {
     let lab = used().await;
     let agent = Agent { name: "laptop", token: lab.token("laptop") };
     let mut chromium = Chromium::start(lab.gateway.folder(), &[]).await;
-    let mut tab = chromium.tab("ann").await;
-    sign_in(&mut tab, &link(&lab, None).await).await;
+    let mut tab = signed_in_tab(&lab, &mut chromium).await;
     tab.open(&at(&lab, "/traffic")).await;
     tab.sees("Live").await;
     agent.works(&lab).await;

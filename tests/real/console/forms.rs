@@ -6,8 +6,7 @@ use super::*;
 #[tokio::test]
 async fn an_error_of_a_folded_field_is_shown_beside_it() {
     let (lab, mut chromium) = signed_in_lab().await;
-    let mut tab = chromium.tab("ann").await;
-    sign_in(&mut tab, &link(&lab, None).await).await;
+    let mut tab = signed_in_tab(&lab, &mut chromium).await;
     tab.open(&at(&lab, "/connect/to/acme")).await;
     tab.fill("Name", "second").await;
     tab.fill("API key", "a-key-of-a-test-0123").await;
@@ -32,8 +31,7 @@ async fn an_error_of_a_folded_field_is_shown_beside_it() {
 #[tokio::test]
 async fn a_form_keeps_what_was_typed_when_the_login_has_ended() {
     let (lab, mut chromium) = signed_in_lab().await;
-    let mut tab = chromium.tab("ann").await;
-    sign_in(&mut tab, &link(&lab, None).await).await;
+    let mut tab = signed_in_tab(&lab, &mut chromium).await;
     tab.open(&at(&lab, "/connect/to/acme")).await;
     tab.fill("Name", "second").await;
     tab.fill("API key", "a-key-of-a-test-0123").await;
@@ -58,8 +56,7 @@ async fn a_form_keeps_what_was_typed_when_the_login_has_ended() {
 #[tokio::test]
 async fn a_form_is_sent_with_the_login_of_another_tab() {
     let (lab, mut chromium) = signed_in_lab().await;
-    let mut tab = chromium.tab("ann").await;
-    sign_in(&mut tab, &link(&lab, None).await).await;
+    let mut tab = signed_in_tab(&lab, &mut chromium).await;
     tab.open(&at(&lab, "/connect/to/acme")).await;
     tab.fill("Name", "second").await;
     tab.fill("API key", "a-key-of-a-test-0123").await;
@@ -80,8 +77,7 @@ async fn a_form_is_sent_with_the_login_of_another_tab() {
 #[tokio::test]
 async fn a_form_sent_without_the_script_puts_no_secret_into_the_address() {
     let (lab, mut chromium) = signed_in_lab().await;
-    let mut tab = chromium.tab("ann").await;
-    sign_in(&mut tab, &link(&lab, None).await).await;
+    let mut tab = signed_in_tab(&lab, &mut chromium).await;
     tab.open(&at(&lab, "/connect/to/acme")).await;
     tab.fill("Name", "second").await;
     tab.fill("API key", "a-key-of-a-test-0123").await;
@@ -97,8 +93,7 @@ async fn a_form_sent_without_the_script_puts_no_secret_into_the_address() {
 #[tokio::test]
 async fn a_refusal_names_the_field_that_the_page_does_not_have() {
     let (lab, mut chromium) = signed_in_lab().await;
-    let mut tab = chromium.tab("ann").await;
-    sign_in(&mut tab, &link(&lab, None).await).await;
+    let mut tab = signed_in_tab(&lab, &mut chromium).await;
     let button = "(() => {
         const button = document.createElement('button');
         button.dataset.api = 'GET /audit/counts';
@@ -127,8 +122,7 @@ fn asked_by(link: &str) -> String {
 #[tokio::test]
 async fn a_link_within_a_page_leads_to_its_place_and_keeps_what_was_typed() {
     let (lab, mut chromium) = signed_in_lab().await;
-    let mut tab = chromium.tab("ann").await;
-    sign_in(&mut tab, &link(&lab, None).await).await;
+    let mut tab = signed_in_tab(&lab, &mut chromium).await;
     tab.open(&at(&lab, "/connect/to/acme")).await;
     tab.fill("API key", "a-key-of-a-test-0123").await;
     let skip = asked_by("document.querySelector('a.skip')");
@@ -153,8 +147,7 @@ async fn a_link_within_a_page_leads_to_its_place_and_keeps_what_was_typed() {
 #[tokio::test]
 async fn an_error_of_a_secret_or_a_host_variable_is_shown_beside_its_field() {
     let (lab, mut chromium) = signed_in_lab().await;
-    let mut tab = chromium.tab("ann").await;
-    sign_in(&mut tab, &link(&lab, None).await).await;
+    let mut tab = signed_in_tab(&lab, &mut chromium).await;
     let sent = "document.querySelector('main form[data-api]').requestSubmit()";
     let at_fault = "[
         document.activeElement.name,

@@ -23,8 +23,7 @@ async fn crowded() -> (Lab, Chromium) {
 #[tokio::test]
 async fn the_last_of_many_connections_is_found_and_bound_on_the_page_of_an_agent() {
     let (lab, mut chromium) = crowded().await;
-    let mut tab = chromium.tab("ann").await;
-    sign_in(&mut tab, &link(&lab, None).await).await;
+    let mut tab = signed_in_tab(&lab, &mut chromium).await;
     let (_, length) = tab.open(&at(&lab, "/agents/robot-000")).await;
     assert!(length < MARKUP_MAX, "{length}");
     tab.does_not_see("account-059").await;
@@ -46,8 +45,7 @@ async fn the_last_of_many_connections_is_found_and_bound_on_the_page_of_an_agent
 #[tokio::test]
 async fn the_next_page_of_a_search_is_of_the_same_search() {
     let (lab, mut chromium) = crowded().await;
-    let mut tab = chromium.tab("ann").await;
-    sign_in(&mut tab, &link(&lab, None).await).await;
+    let mut tab = signed_in_tab(&lab, &mut chromium).await;
     tab.open(&at(&lab, "/agents?q=robot")).await;
     tab.click("Next page").await;
     tab.sees("robot-059").await;
@@ -61,8 +59,7 @@ async fn the_next_page_of_a_search_is_of_the_same_search() {
 #[tokio::test]
 async fn the_last_of_many_agents_is_found_and_bound_after_connecting() {
     let (lab, mut chromium) = crowded().await;
-    let mut tab = chromium.tab("ann").await;
-    sign_in(&mut tab, &link(&lab, None).await).await;
+    let mut tab = signed_in_tab(&lab, &mut chromium).await;
     let (_, length) = tab.open(&at(&lab, "/connect/done/account-000")).await;
     assert!(length < MARKUP_MAX, "{length}");
     tab.does_not_see("robot-059").await;

@@ -2,13 +2,12 @@
 
 use serde_json::json;
 
-use super::{at, link, own_origin_only, sign_in, signed_in_lab};
+use super::{at, own_origin_only, signed_in_lab, signed_in_tab};
 
 #[tokio::test]
 async fn a_passkey_is_added_signs_in_and_is_removed() {
     let (lab, mut chromium) = signed_in_lab().await;
-    let mut tab = chromium.tab("ann").await;
-    sign_in(&mut tab, &link(&lab, None).await).await;
+    let mut tab = signed_in_tab(&lab, &mut chromium).await;
     tab.authenticator().await;
     tab.open(&at(&lab, "/people/admin")).await;
     tab.tab_to("Add passkey").await;

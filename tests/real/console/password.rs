@@ -11,8 +11,7 @@ const PASSWORD: &str = "correct horse battery staple";
 #[tokio::test]
 async fn a_password_and_one_time_codes_are_set_up_and_required_one_after_the_other() {
     let (lab, mut chromium) = signed_in_lab().await;
-    let mut tab = chromium.tab("ann").await;
-    sign_in(&mut tab, &link(&lab, None).await).await;
+    let mut tab = signed_in_tab(&lab, &mut chromium).await;
     tab.open(&at(&lab, "/people/admin")).await;
     tab.tab_to("Set password").await;
     tab.press(&["Enter"]).await;

@@ -25,8 +25,7 @@ async fn a_refusal_of_a_form_stays_while_the_page_is_renewed() {
     let new = json!({ "agent": "robot", "manifest": manifest, "slots": { "mail": "mine" } });
     let plugin = posted(&lab, "/plugins", new).await;
     let id = plugin["id"].as_str().expect("an id");
-    let mut tab = chromium.tab("ann").await;
-    sign_in(&mut tab, &link(&lab, None).await).await;
+    let mut tab = signed_in_tab(&lab, &mut chromium).await;
     tab.open(&at(&lab, &format!("/plugins/{id}"))).await;
     // As if another person had changed the plugin. No renewal comes between the two lines.
     let stale = "(() => {
@@ -46,8 +45,7 @@ async fn a_refusal_of_a_form_stays_while_the_page_is_renewed() {
 async fn a_button_keeps_what_was_typed_in_a_form_beside_it_and_the_focus() {
     let (lab, mut chromium) = stocked().await;
     posted(&lab, "/connections/mine/pause", json!({})).await;
-    let mut tab = chromium.tab("ann").await;
-    sign_in(&mut tab, &link(&lab, None).await).await;
+    let mut tab = signed_in_tab(&lab, &mut chromium).await;
     tab.open(&at(&lab, "/connections/mine")).await;
     tab.click("Edit").await;
     tab.fill("Description (optional)", "for invoices").await;
@@ -84,8 +82,7 @@ async fn clearing_a_checkbox_asks_before_the_limits_of_its_binding_are_deleted()
     posted(&lab, "/agents", json!({ "name": "till" })).await;
     let limited = json!({ "connection": "shop", "allow": ["read"] });
     posted(&lab, "/agents/till/bindings", limited).await;
-    let mut tab = chromium.tab("ann").await;
-    sign_in(&mut tab, &link(&lab, None).await).await;
+    let mut tab = signed_in_tab(&lab, &mut chromium).await;
     let question = "Its limits are deleted: allow read.";
     for (page, label) in [("/connect/done/shop", "till"), ("/agents/till", "shop stripe")] {
         tab.open(&at(&lab, page)).await;
@@ -119,8 +116,7 @@ async fn end_login(lab: &Lab) {
 async fn only_requests_that_the_script_sends_by_itself_are_marked() {
     let (lab, mut chromium) = stocked().await;
     posted(&lab, "/connections/mine/pause", json!({})).await;
-    let mut tab = chromium.tab("ann").await;
-    sign_in(&mut tab, &link(&lab, None).await).await;
+    let mut tab = signed_in_tab(&lab, &mut chromium).await;
     tab.open(&at(&lab, "/connections/mine")).await;
     let watched = "(() => {
         window.marks = [];
@@ -144,8 +140,7 @@ async fn only_requests_that_the_script_sends_by_itself_are_marked() {
 #[tokio::test]
 async fn an_open_page_leads_to_the_sign_in_when_its_login_has_ended() {
     let (lab, mut chromium) = stocked().await;
-    let mut tab = chromium.tab("ann").await;
-    sign_in(&mut tab, &link(&lab, None).await).await;
+    let mut tab = signed_in_tab(&lab, &mut chromium).await;
     tab.open(&at(&lab, "/connections")).await;
     end_login(&lab).await;
     tab.is_at("/login?to=%2Fconnections").await;
@@ -157,8 +152,7 @@ async fn an_open_page_leads_to_the_sign_in_when_its_login_has_ended() {
 #[tokio::test]
 async fn an_open_page_says_that_what_it_is_about_was_removed() {
     let (lab, mut chromium) = stocked().await;
-    let mut tab = chromium.tab("ann").await;
-    sign_in(&mut tab, &link(&lab, None).await).await;
+    let mut tab = signed_in_tab(&lab, &mut chromium).await;
     tab.open(&at(&lab, "/connections/mine")).await;
     tab.sees("active").await;
     let mut other = tab.beside("ann, editing").await;
@@ -181,8 +175,7 @@ async fn an_open_page_says_that_what_it_is_about_was_removed() {
 #[tokio::test]
 async fn an_open_page_keeps_what_was_typed_when_its_login_has_ended_and_goes_on_with_the_next() {
     let (lab, mut chromium) = stocked().await;
-    let mut tab = chromium.tab("ann").await;
-    sign_in(&mut tab, &link(&lab, None).await).await;
+    let mut tab = signed_in_tab(&lab, &mut chromium).await;
     tab.open(&at(&lab, "/connections/mine")).await;
     tab.click("Edit").await;
     tab.fill("Description (optional)", "for invoices").await;
@@ -205,8 +198,7 @@ async fn an_open_page_keeps_what_was_typed_when_its_login_has_ended_and_goes_on_
 #[tokio::test]
 async fn a_form_that_is_out_of_date_gets_the_present_values_and_keeps_what_was_typed() {
     let (lab, mut chromium) = stocked().await;
-    let mut tab = chromium.tab("ann").await;
-    sign_in(&mut tab, &link(&lab, None).await).await;
+    let mut tab = signed_in_tab(&lab, &mut chromium).await;
     tab.open(&at(&lab, "/connections/mine")).await;
     tab.click("Edit").await;
     tab.fill("Purpose (optional)", "for invoices").await;

@@ -40,8 +40,7 @@ async fn a_source_is_added_and_a_connection_uses_a_key_of_it_by_reference() {
     lab.add_agent("laptop").await;
     let agent = Agent { name: "laptop", token: lab.token("laptop") };
     let mut chromium = Chromium::start(lab.gateway.folder(), &[]).await;
-    let mut tab = chromium.tab("ann").await;
-    sign_in(&mut tab, &link(&lab, None).await).await;
+    let mut tab = signed_in_tab(&lab, &mut chromium).await;
 
     // Without a source, a key can only be given.
     tab.open(&at(&lab, "/connect/to/acme")).await;
@@ -105,8 +104,7 @@ async fn a_binding_is_limited_to_actions() {
     posted(&lab, "/connections", new).await;
     posted(&lab, "/agents/laptop/bindings", json!({ "connection": "code" })).await;
     let mut chromium = Chromium::start(lab.gateway.folder(), &[]).await;
-    let mut tab = chromium.tab("ann").await;
-    sign_in(&mut tab, &link(&lab, None).await).await;
+    let mut tab = signed_in_tab(&lab, &mut chromium).await;
     tab.open(&at(&lab, "/agents/laptop")).await;
     tab.click("Actions of code").await;
     tab.is_at("/agents/laptop/bindings/code").await;

@@ -42,8 +42,7 @@ async fn a1_a5_a_connection_is_found_paused_resumed_and_removed() {
     let token = lab.token("laptop").to_owned();
     let agent = Agent { name: "laptop", token: &token };
     let mut chromium = Chromium::start(lab.gateway.folder(), &[]).await;
-    let mut tab = chromium.tab("ann").await;
-    sign_in(&mut tab, &link(&lab, None).await).await;
+    let mut tab = signed_in_tab(&lab, &mut chromium).await;
     agent.works(&lab).await;
     tab.click("Connections").await;
     tab.fill("Search connections", "no-such").await;
@@ -85,8 +84,7 @@ async fn d6_d8_a_rejected_key_replaces_nothing_and_the_log_has_the_change() {
     let token = lab.token("laptop").to_owned();
     let agent = Agent { name: "laptop", token: &token };
     let mut chromium = Chromium::start(lab.gateway.folder(), &[]).await;
-    let mut tab = chromium.tab("ann").await;
-    sign_in(&mut tab, &link(&lab, None).await).await;
+    let mut tab = signed_in_tab(&lab, &mut chromium).await;
     tab.open(&at(&lab, "/connections/mine")).await;
     tab.click("Rotate key").await;
     tab.is_at("/connections/mine/rotate").await;
@@ -262,8 +260,7 @@ async fn an_open_answer_appears_on_the_pages_and_is_cut() {
     });
     let lab = Plan::api_key().start(origin).await;
     let mut chromium = Chromium::start(lab.gateway.folder(), &[]).await;
-    let mut tab = chromium.tab("ann").await;
-    sign_in(&mut tab, &link(&lab, None).await).await;
+    let mut tab = signed_in_tab(&lab, &mut chromium).await;
     tab.open(&at(&lab, "/agents/ci")).await;
     tab.sees("Nothing is open now").await;
     let mut wire = lab.tunnel(HOST).await;
