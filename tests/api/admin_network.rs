@@ -5,6 +5,7 @@ mod table;
 use serde_json::{Value, json};
 
 use test_support::canary::Canary;
+use test_support::login::Login;
 use test_support::pki::pki;
 use test_support::*;
 
@@ -37,6 +38,12 @@ pub(crate) async fn user(lab: &mut Lab, name: &str, role: &str) -> String {
     let token = made.json()["token"].as_str().expect("shown once").to_owned();
     lab.guard(Canary::of(token.clone()));
     token
+}
+
+/// The login of a new user.
+pub(crate) async fn user_login(lab: &mut Lab, name: &str, role: &str) -> Login {
+    user(lab, name, role).await;
+    Login::of(lab, "default", name).await
 }
 
 fn bearer(token: &str) -> String {

@@ -3,8 +3,7 @@
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::admin_network::user;
-use test_support::login::Login;
+use crate::admin_network::user_login;
 use test_support::*;
 
 /// Records of requests with this path.
@@ -15,8 +14,7 @@ fn of<'a>(records: &'a [Value], path: &str) -> Vec<&'a Value> {
 #[tokio::test]
 async fn an_exchange_leaves_one_record_that_says_what_happened() {
     let lab = Lab::simple().await;
-    let mut wire = lab.tunnel(HOST).await;
-    wire.send(request_text("POST /v1/items?key=hidden\r\nContent-Length: 5", HOST)).await;
+    let mut wire = lab.sent("POST /v1/items?key=hidden\r\nContent-Length: 5").await;
     wire.send("hello").await;
     wire.answer("POST").await;
     drop(wire);
@@ -76,8 +74,7 @@ async fn a_client_that_hangs_up_leaves_one_record_with_true_counts() {
         stream.rest().await;
     });
     let lab = Plan::api_key().start(origin).await;
-    let mut wire = lab.tunnel(HOST).await;
-    wire.send(request_text("GET /cut", HOST)).await;
+    let mut wire = lab.sent("GET /cut").await;
     wire.head().await.expect("a head");
     assert_eq!(wire.exactly(5).await, b"hell\n");
     wire.abort();
@@ -95,8 +92,7 @@ async fn an_origin_that_breaks_off_leaves_one_record() {
         stream.into_wire().abort();
     });
     let lab = Plan::api_key().start(origin).await;
-    let mut wire = lab.tunnel(HOST).await;
-    wire.send(request_text("GET /cut", HOST)).await;
+    let mut wire = lab.sent("GET /cut").await;
     wire.try_answer("GET").await;
     drop(wire);
     let records = lab.finish().await;
@@ -181,8 +177,7 @@ async fn a_reader_finds_the_change_that_it_has_just_made() {
 #[tokio::test]
 async fn a_follower_that_connects_again_gets_no_record_twice() {
     let mut lab = Lab::simple().await;
-    user(&mut lab, "ann", "admin").await;
-    let login = Login::of(&mut lab, "default", "ann").await;
+    let login = user_login(&mut lab, "ann", "admin").await;
     for path in ["/a", "/b", "/c"] {
         lab.ask(&format!("GET {path}")).await;
     }

@@ -6,10 +6,9 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use serde_json::{Value, json};
 
-use crate::admin_network::{ask_at, user};
+use crate::admin_network::{ask_at, user_login};
 use test_support::finished::{Finished, finished};
 use test_support::install::Install;
-use test_support::login::Login;
 use test_support::*;
 
 /// The test request of these labs.
@@ -147,8 +146,7 @@ async fn one_test_leaves_one_record_that_names_no_agent() {
 #[tokio::test]
 async fn the_record_of_a_test_names_the_person_who_tested() {
     let mut lab = Plan::api_key().test(ME).start(Origin::saying("fine")).await;
-    user(&mut lab, "ann", "admin").await;
-    let login = Login::of(&mut lab, "default", "ann").await;
+    let login = user_login(&mut lab, "ann", "admin").await;
     let fields = json!({"api_key": lab.canary.text});
     let new = json!({"provider": "acme", "name": "mine", "fields": fields, "test": true});
     for (line, body, status) in [

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::admin_network::{ask_at, user};
+use crate::admin_network::{ask_at, user, user_login};
 use test_support::canary::Canary;
 use test_support::login::Login;
 use test_support::*;
@@ -13,8 +13,7 @@ const FROM_ELSEWHERE: &str = "Sec-Fetch-Site: cross-site\r\n";
 #[tokio::test]
 async fn a_link_on_another_site_opens_an_explanation_and_no_costly_check() {
     let mut lab = Lab::simple().await;
-    user(&mut lab, "ann", "admin").await;
-    let login = Login::of(&mut lab, "default", "ann").await;
+    let login = user_login(&mut lab, "ann", "admin").await;
     let fields = format!("{FROM_ELSEWHERE}{}", login.cookie());
     let page = async |path: &str| {
         let answer = ask_at(&lab, &format!("GET {path}"), &fields, "").await;
@@ -35,8 +34,7 @@ async fn a_link_on_another_site_opens_an_explanation_and_no_costly_check() {
 #[tokio::test]
 async fn the_number_of_blocked_requests_is_the_sum_of_the_list_of_blocked_requests() {
     let mut lab = Lab::simple().await;
-    user(&mut lab, "ann", "admin").await;
-    let login = Login::of(&mut lab, "default", "ann").await;
+    let login = user_login(&mut lab, "ann", "admin").await;
     let mut wire = lab.client().await;
     wire.send(format!("CONNECT {HOST}:443 HTTP/1.1\r\nHost: x\r\n\r\n")).await;
     assert_eq!(wire.answer("CONNECT").await.head.status(), 407);
@@ -58,8 +56,7 @@ async fn the_number_of_blocked_requests_is_the_sum_of_the_list_of_blocked_reques
 #[tokio::test]
 async fn a_page_past_the_end_of_a_list_says_so_and_links_the_first_page() {
     let mut lab = Lab::simple().await;
-    user(&mut lab, "ann", "admin").await;
-    let login = Login::of(&mut lab, "default", "ann").await;
+    let login = user_login(&mut lab, "ann", "admin").await;
     for (asked, first) in [
         ("/agents?after=zz", "/agents"),
         ("/people?after=zz", "/people"),
@@ -85,8 +82,7 @@ async fn an_agent_s_page_shows_its_access_despite_a_thousand_rules_of_another_ag
         plan = plan.rule(&format!("{{ {of}, action: pass }}"));
     }
     let mut lab = plan.start(Origin::saying("fine")).await;
-    user(&mut lab, "ann", "admin").await;
-    let login = Login::of(&mut lab, "default", "ann").await;
+    let login = user_login(&mut lab, "ann", "admin").await;
     let agent = ask_at(&lab, "GET /agents/zeta", &login.cookie(), "").await.text();
     let (_, access) = agent.split_once("What it reaches").expect("a section");
     let (access, _) = access.split_once("</section>").expect("its end");
@@ -215,8 +211,7 @@ async fn only_admins_see_the_links_to_the_forms_of_rules() {
 #[tokio::test]
 async fn a_rule_for_an_agent_that_is_gone_names_it_and_is_refused() {
     let mut lab = Lab::simple().await;
-    user(&mut lab, "ann", "admin").await;
-    let login = Login::of(&mut lab, "default", "ann").await;
+    let login = user_login(&mut lab, "ann", "admin").await;
     let asked = format!("GET /rules?new=1&agent=old&host={HOST}&method=GET");
     let form = ask_at(&lab, &asked, &login.cookie(), "").await.text();
     assert!(form.contains(r#"value="old" data-each data-null checked"#), "{form}");
@@ -258,8 +253,7 @@ async fn auditors_get_no_allow_button_and_members_find_no_page_of_sources() {
 #[tokio::test]
 async fn an_agent_that_a_person_paused_is_not_shown_as_paused_by_an_alarm() {
     let mut lab = Lab::simple().await;
-    user(&mut lab, "ann", "admin").await;
-    let login = Login::of(&mut lab, "default", "ann").await;
+    let login = user_login(&mut lab, "ann", "admin").await;
     lab.gateway.api("POST", "/agents/ci/pause", "").await.is(200);
     let agents = ask_at(&lab, "GET /agents", &login.cookie(), "").await.text();
     assert!(!agents.contains("paused by an alarm") && agents.contains("paused"), "{agents}");
@@ -307,8 +301,7 @@ async fn a_form_sent_without_javascript_has_no_secret_in_its_url_and_changes_not
 #[tokio::test]
 async fn only_keys_in_files_and_known_hosts_are_entered_in_fields_that_keep_line_breaks() {
     let mut lab = Lab::simple().await;
-    user(&mut lab, "ann", "admin").await;
-    let login = Login::of(&mut lab, "default", "ann").await;
+    let login = user_login(&mut lab, "ann", "admin").await;
     for (path, lines, one_line) in [
         ("kubernetes?auth=client_certificate", "client_cert client_key ca", ""),
         ("kubernetes?auth=token", "ca", "token"),
@@ -369,8 +362,7 @@ async fn the_console_rotates_a_key_untested_where_no_test_request_is_known() {
 async fn the_console_says_that_a_new_key_is_tested_where_a_test_request_is_known() {
     let test = format!("{{ method: GET, url: \"https://{HOST}/me\" }}");
     let mut lab = Plan::api_key().test(&test).start(Origin::saying("fine")).await;
-    user(&mut lab, "ann", "admin").await;
-    let login = Login::of(&mut lab, "default", "ann").await;
+    let login = user_login(&mut lab, "ann", "admin").await;
     let fields = json!({"api_key": lab.canary.text});
     let mine = json!({"provider": "acme", "name": "mine", "fields": fields, "test": false});
     lab.gateway.api("POST", "/connections", &mine.to_string()).await.is(201);
@@ -386,8 +378,7 @@ async fn the_console_offers_to_test_a_first_key_only_where_a_test_request_is_kno
     for has_test in [false, true] {
         let plan = if has_test { Plan::api_key().test(&test) } else { Plan::api_key() };
         let mut lab = plan.start(Origin::saying("fine")).await;
-        user(&mut lab, "ann", "admin").await;
-        let login = Login::of(&mut lab, "default", "ann").await;
+        let login = user_login(&mut lab, "ann", "admin").await;
         let line = "GET /connect/to/acme";
         let page = ask_at(&lab, line, &login.cookie(), "").await.is(200).text();
         for (button, is_shown) in [("Connect", !has_test), ("Test and connect", has_test)] {
@@ -418,8 +409,7 @@ async fn the_console_offers_to_test_a_first_key_only_where_a_test_request_is_kno
 #[tokio::test]
 async fn the_back_link_of_a_plugin_s_accounts_page_keeps_the_manifest() {
     let mut lab = Lab::simple().await;
-    user(&mut lab, "ann", "admin").await;
-    let login = Login::of(&mut lab, "default", "ann").await;
+    let login = user_login(&mut lab, "ann", "admin").await;
     let manifest =
         "plugin: crm-digest\nversion: 1.0.0\nconnections:\n- slot: crm\n  provider: acme\n";
     let encoded: String = manifest.bytes().map(|byte| format!("%{byte:02X}")).collect();
@@ -443,8 +433,7 @@ async fn the_back_link_of_a_plugin_s_accounts_page_keeps_the_manifest() {
 #[tokio::test]
 async fn the_console_replaces_the_id_of_a_client_together_with_its_secret() {
     let mut lab = Lab::simple().await;
-    user(&mut lab, "ann", "admin").await;
-    let login = Login::of(&mut lab, "default", "ann").await;
+    let login = user_login(&mut lab, "ann", "admin").await;
     let secrets = json!({"client_secret": Canary::new("old").text});
     let new = json!({"provider": "github", "name": "gh", "client_id": "old", "secrets": secrets});
     lab.gateway.api("POST", "/apps", &new.to_string()).await.is(201);
@@ -469,8 +458,7 @@ async fn the_console_replaces_the_id_of_a_client_together_with_its_secret() {
 #[tokio::test]
 async fn a_changed_email_address_ends_no_login_and_is_recorded_without_the_role() {
     let mut lab = Lab::simple().await;
-    user(&mut lab, "ann", "admin").await;
-    let login = Login::of(&mut lab, "default", "ann").await;
+    let login = user_login(&mut lab, "ann", "admin").await;
     for (role, status) in [("admin", 200), ("member", 401)] {
         let saved = json!({"role": role, "email": "ann@acme.test"}).to_string();
         lab.gateway.api("PATCH", "/users/ann", &saved).await.is(200);

@@ -2,15 +2,14 @@
 
 use serde_json::json;
 
-use crate::admin_network::{ask_at, user};
+use crate::admin_network::{ask_at, user_login};
 use test_support::login::Login;
 use test_support::*;
 
 /// A lab with an admin who is signed in.
 async fn signed_in(plan: Plan, origin: Origin) -> (Lab, Login) {
     let mut lab = plan.start(origin).await;
-    user(&mut lab, "ann", "admin").await;
-    let login = Login::of(&mut lab, "default", "ann").await;
+    let login = user_login(&mut lab, "ann", "admin").await;
     (lab, login)
 }
 

@@ -74,9 +74,7 @@ async fn a_refused_app_that_gets_another_secret_is_tried_by_the_next_request() {
 #[tokio::test]
 async fn a_client_id_that_changes_during_a_consent_is_named_and_the_code_is_not_sent() {
     let world = World::start().await;
-    let made = world.draft().await;
-    let mut browser = world.browser();
-    let url = browser.begin(made["authorize_url"].as_str().expect("a page")).await;
+    let (mut browser, url) = world.begun().await;
     let change = async |id: &str| {
         let secrets = json!({ "client_secret": CLIENT_SECRET });
         set(&world, &json!({ "client_id": id, "secrets": secrets })).await;

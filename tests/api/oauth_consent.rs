@@ -90,9 +90,7 @@ fn assert_strict_redirect(answer: &Message) {
 #[tokio::test]
 async fn a_callback_with_repeated_or_oversized_parameters_is_refused() {
     let world = World::start().await;
-    let made = world.draft().await;
-    let mut browser = world.browser();
-    let url = browser.begin(made["authorize_url"].as_str().expect("a page")).await;
+    let (mut browser, url) = world.begun().await;
     let back = world.server.issuer().consent(&url);
     for twice in ["&state=x", "&code=x", "&iss=x", "&error=a&error=b"] {
         refused(&world, &browser.get(&format!("{back}{twice}")).await, 400).await;
@@ -107,9 +105,7 @@ async fn a_callback_with_repeated_or_oversized_parameters_is_refused() {
 #[tokio::test]
 async fn a_used_invented_or_empty_state_is_refused() {
     let world = World::start().await;
-    let made = world.draft().await;
-    let mut browser = world.browser();
-    let url = browser.begin(made["authorize_url"].as_str().expect("a page")).await;
+    let (mut browser, url) = world.begun().await;
     let back = world.server.issuer().consent(&url);
     let state = query(&url)["state"].clone();
     for other in ["A".repeat(43), String::new()] {
@@ -128,9 +124,7 @@ async fn a_used_invented_or_empty_state_is_refused() {
 #[tokio::test]
 async fn only_one_of_many_concurrent_callbacks_with_one_state_succeeds() {
     let world = World::start().await;
-    let made = world.draft().await;
-    let mut browser = world.browser();
-    let url = browser.begin(made["authorize_url"].as_str().expect("a page")).await;
+    let (browser, url) = world.begun().await;
     let back = world.server.issuer().consent(&url);
     let visits = (0..8).map(|_| {
         let (mut browser, back) = (browser.clone(), back.clone());
@@ -151,8 +145,7 @@ async fn a_flow_that_is_too_old_is_refused() {
     let world =
         World::with(Rules::default(), |plan| plan.top("oauth: { flow_lifetime: 1s }")).await;
     let made = world.draft().await;
-    let mut browser = world.browser();
-    let url = browser.begin(made["authorize_url"].as_str().expect("a page")).await;
+    let (mut browser, url) = world.begins(&made).await;
     let back = world.server.issuer().consent(&url);
     assert_eq!(world.settled(&made).await["state"], "failed");
     refused(&world, &browser.get(&back).await, 400).await;
@@ -165,9 +158,7 @@ async fn a_callback_of_another_app_is_refused() {
     let world = World::start().await;
     let other =
         test_support::oauth::app(&world.lab, "other-app", ("other", "of-another-app")).await;
-    let made = world.draft().await;
-    let mut browser = world.browser();
-    let url = browser.begin(made["authorize_url"].as_str().expect("a page")).await;
+    let (mut browser, url) = world.begun().await;
     let back = world.server.issuer().consent(&url);
     let own = world.app.to_string();
     assert!(back.contains(&own), "the redirect URI is the app's own");
@@ -254,9 +245,7 @@ async fn an_answer_of_another_issuer_is_refused_and_its_error_not_shown() {
     for bend in ["&iss=https%3A%2F%2Fevil.test", "&iss=https%3A%2F%2Fevil.test&error=canary_error"]
     {
         let world = World::with(Rules { iss: false, ..Rules::default() }, |plan| plan).await;
-        let made = world.draft().await;
-        let mut browser = world.browser();
-        let url = browser.begin(made["authorize_url"].as_str().expect("a page")).await;
+        let (mut browser, url) = world.begun().await;
         let back = world.server.issuer().consent(&url);
         let answer = browser.get(&format!("{back}{bend}")).await;
         refused(&world, &answer, 400).await;
@@ -270,8 +259,7 @@ async fn an_answer_of_another_issuer_is_refused_and_its_error_not_shown() {
 async fn a_declined_consent_is_reported_without_the_provider_s_description() {
     let world = World::start().await;
     let made = world.draft().await;
-    let mut browser = world.browser();
-    let url = browser.begin(made["authorize_url"].as_str().expect("a page")).await;
+    let (mut browser, url) = world.begins(&made).await;
     let back = world.server.issuer().decline(&url) + "&error_description=%3Cscript%3Ecanary";
     let answer = browser.get(&back).await;
     refused(&world, &answer, 403).await;
@@ -287,9 +275,7 @@ async fn a_declined_consent_is_reported_without_the_provider_s_description() {
 #[tokio::test]
 async fn a_callback_without_a_code_is_refused() {
     let world = World::start().await;
-    let made = world.draft().await;
-    let mut browser = world.browser();
-    let url = browser.begin(made["authorize_url"].as_str().expect("a page")).await;
+    let (mut browser, url) = world.begun().await;
     let back = world.server.issuer().consent(&url);
     let code = query(&back)["code"].clone();
     refused(&world, &browser.get(&back.replace(&format!("code={code}&"), "")).await, 400).await;
@@ -300,9 +286,7 @@ async fn a_callback_without_a_code_is_refused() {
 #[tokio::test]
 async fn the_callback_accepts_only_get() {
     let world = World::start().await;
-    let made = world.draft().await;
-    let mut browser = world.browser();
-    let url = browser.begin(made["authorize_url"].as_str().expect("a page")).await;
+    let (mut browser, url) = world.begun().await;
     let back = world.server.issuer().consent(&url);
     for method in ["POST", "HEAD", "PUT"] {
         assert_eq!(browser.ask(method, &back).await.head.status(), 405, "{method}");

@@ -6,13 +6,12 @@ mod resource_metadata;
 
 use serde_json::{Value, json};
 
-use crate::admin_network::{ask_at, user};
+use crate::admin_network::{ask_at, user_login};
 use test_support::authorization::{
     AUTH_HOST, Authorization, ClientAuth, ISSUER, Rules, TokenCall, answer, query,
 };
 use test_support::browser::Browser;
 use test_support::canary::Canary;
-use test_support::login::Login;
 use test_support::oauth::AGENT;
 use test_support::{HOST, Lab, Message, Origin, Plan};
 
@@ -113,8 +112,7 @@ async fn an_mcp_server_connects_from_its_url_alone() {
 #[tokio::test]
 async fn the_form_of_the_console_connects_an_mcp_server_from_its_url() {
     let (mut lab, server) = world(honest()).await;
-    user(&mut lab, "ann", "admin").await;
-    let login = Login::of(&mut lab, "default", "ann").await;
+    let login = user_login(&mut lab, "ann", "admin").await;
     let line = format!("GET /connect/to/mcp?agent={AGENT}");
     let page = ask_at(&lab, &line, &login.cookie(), "").await.is(200).text();
     let (_, form) = page.split_once(" data-api=\"POST /connections\"").expect("a form");

@@ -120,8 +120,7 @@ impl Lengthening {
         let world = World::with(rules, |plan| plan.provider(&provider)).await;
         let gate = world.server.hold("/longer");
         let made = world.draft().await;
-        let mut browser = world.browser();
-        let url = browser.begin(made["authorize_url"].as_str().expect("a page")).await;
+        let (mut browser, url) = world.begins(&made).await;
         let back = world.server.issuer().consent(&url);
         let back = tokio::spawn(async move { browser.get(&back).await });
         Self { world, made, gate, back }

@@ -187,8 +187,7 @@ async fn a_request_with_a_late_401_is_sent_again_with_the_newer_token_and_no_ref
     });
     let lab = plan(&authorization, &refresh_only(&authorization)).start(origin).await;
     assert_eq!(lab.ask("GET /a").await.text(), "fine");
-    let mut slow = lab.tunnel(HOST).await;
-    slow.send(request_text("GET /slow", HOST)).await;
+    let mut slow = lab.sent("GET /slow").await;
     lab.origin.has_read("GET /slow").await;
     authorization.issuer().expire_all();
     assert_eq!(lab.ask("GET /b").await.text(), "fine");

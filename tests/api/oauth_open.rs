@@ -50,8 +50,7 @@ async fn a_removed_connection_frees_the_consents_that_it_had_open() {
 async fn an_open_consent_is_listed_and_cancelled_and_nothing_finishes_it_then() {
     let world = bounded().await;
     let made = world.draft().await;
-    let mut browser = world.browser();
-    let url = browser.begin(made["authorize_url"].as_str().expect("a page")).await;
+    let (mut browser, url) = world.begins(&made).await;
     let listed = open(&world, "").await;
     assert_eq!(listed.len(), 1);
     assert_eq!((&listed[0]["id"], &listed[0]["name"]), (&made["flow"], &json!("work")));

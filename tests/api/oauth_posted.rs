@@ -21,8 +21,7 @@ struct Back {
 
 async fn begun(world: &World) -> (Browser, Value, Back) {
     let made = world.draft().await;
-    let mut browser = world.browser();
-    let url = browser.begin(made["authorize_url"].as_str().expect("a page")).await;
+    let (browser, url) = world.begins(&made).await;
     assert_eq!(query(&url)["response_mode"], "form_post");
     let back = world.server.issuer().consent(&url);
     let (at, form) = back.split_once('?').expect("parameters");

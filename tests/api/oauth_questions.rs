@@ -28,9 +28,7 @@ async fn asked(world: &World) -> std::collections::BTreeMap<String, String> {
 #[tokio::test]
 async fn a_provider_without_scopes_gets_no_scope_parameter() {
     let world = world(with("scopes: [read], ", "")).await;
-    let made = world.draft().await;
-    let mut browser = world.browser();
-    let url = browser.begin(made["authorize_url"].as_str().expect("a page")).await;
+    let (mut browser, url) = world.begun().await;
     assert!(!url.contains("scope"), "{url}");
     assert_eq!(browser.get(&world.server.issuer().consent(&url)).await.head.status(), 303);
     assert!(!world.server.only_call().form.contains_key("scope"));
@@ -107,9 +105,7 @@ async fn null_in_a_patch_of_an_app_restores_the_scopes_of_the_provider_and_keeps
         let changed = world.api("PATCH", "/apps/svc-app", &json!({ "scopes": scopes })).await;
         assert_eq!(changed["scopes"], left, "{changed}");
     }
-    let made = world.draft().await;
-    let mut browser = world.browser();
-    let url = browser.begin(made["authorize_url"].as_str().expect("a page")).await;
+    let (mut browser, url) = world.begun().await;
     assert_eq!(query(&url)["scope"], "read");
     // The server refuses a client without the secret.
     assert_eq!(browser.get(&world.server.issuer().consent(&url)).await.head.status(), 303);
@@ -132,8 +128,7 @@ fn regional() -> String {
 async fn an_endpoint_has_the_default_of_a_variable_that_was_not_given() {
     let world = world(regional()).await;
     let made = world.draft().await;
-    let mut browser = world.browser();
-    let url = browser.begin(made["authorize_url"].as_str().expect("a page")).await;
+    let (mut browser, url) = world.begins(&made).await;
     assert!(url.starts_with(&format!("https://{AUTH_HOST}/eu/authorize?")), "{url}");
     assert_eq!(browser.get(&world.server.issuer().consent(&url)).await.head.status(), 303);
     assert_eq!(world.request().await.text(), "fine");
@@ -190,9 +185,7 @@ async fn a_provider_with_pkce_avoid_gets_no_code_challenge() {
     let provider = with("scopes: [read], ", "scopes: [read], pkce: avoid, ");
     let rules = Rules { pkce: false, ..Rules::default() };
     let world = World::with(rules, |plan| plan.provider(&provider)).await;
-    let made = world.draft().await;
-    let mut browser = world.browser();
-    let url = browser.begin(made["authorize_url"].as_str().expect("a page")).await;
+    let (mut browser, url) = world.begun().await;
     assert!(!url.contains("code_challenge"), "{url}");
     assert_eq!(browser.get(&world.server.issuer().consent(&url)).await.head.status(), 303);
     assert!(!world.server.only_call().form.contains_key("code_verifier"));
@@ -203,9 +196,7 @@ async fn a_provider_with_pkce_avoid_gets_no_code_challenge() {
 #[tokio::test]
 async fn openid_is_not_requested_by_default_and_an_unexpected_id_token_is_ignored() {
     let world = World::start().await;
-    let made = world.draft().await;
-    let mut browser = world.browser();
-    let url = browser.begin(made["authorize_url"].as_str().expect("a page")).await;
+    let (mut browser, url) = world.begun().await;
     let question = query(&url);
     assert_eq!((question.get("nonce"), &*question["scope"]), (None, "read"));
     // Of `mallory`, signed by nobody.
@@ -353,9 +344,7 @@ async fn a_callback_that_names_a_host_outside_the_provider_sends_no_token_reques
         ("https://auth.acme.test&accounts-server=https://evil.test", false),
     ] {
         let world = world(provider.clone()).await;
-        let made = world.draft().await;
-        let mut browser = world.browser();
-        let url = browser.begin(made["authorize_url"].as_str().expect("a page")).await;
+        let (mut browser, url) = world.begun().await;
         let back = world.server.issuer().consent(&url);
         let answer = browser.get(&format!("{back}&accounts-server={told}")).await;
         let status = answer.head.status();

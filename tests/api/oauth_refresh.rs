@@ -138,8 +138,7 @@ async fn five_hundred_requests_at_a_token_s_expiry_cost_one_refresh_and_all_succ
 async fn the_token_of_a_refresh_is_kept_when_the_agent_that_began_it_hangs_up() {
     let (authorization, lab) = bank(rules(), usual).await;
     let gate = authorization.hold_next();
-    let mut wire = lab.tunnel(HOST).await;
-    wire.send(request_text("GET /a", HOST)).await;
+    let wire = lab.sent("GET /a").await;
     authorization.asked(1).await;
     wire.abort();
     gate.add_permits(1);
@@ -212,8 +211,7 @@ async fn a_server_that_hangs_delays_only_its_own_connections() {
         .start(api(&other))
         .await;
     authorization.fail_always(Fault::HangsBefore);
-    let mut stuck = lab.tunnel(HOST).await;
-    stuck.send(request_text("GET /a", HOST)).await;
+    let stuck = lab.sent("GET /a").await;
     authorization.asked(1).await;
     assert_eq!(lab.ask_as("two", STRANGER, "GET /a").await.text(), "fine");
     stuck.abort();

@@ -148,8 +148,7 @@ async fn a_request_refused_before_its_100_continue_is_sent_again_with_its_body()
     // Where no newer token can be had, the refusal itself comes, whole.
     authorization.issuer().expire_all();
     authorization.fail_always(test_support::authorization::Fault::bad_gateway());
-    let mut wire = lab.tunnel(HOST).await;
-    wire.send(request_text("PUT /a\r\nContent-Length: 5\r\nExpect: 100-continue", HOST)).await;
+    let mut wire = lab.sent("PUT /a\r\nContent-Length: 5\r\nExpect: 100-continue").await;
     let refused = wire.answer("PUT").await;
     assert_eq!((refused.head.status(), refused.text()), (401, "no".to_owned()));
     lab.finish().await;

@@ -43,8 +43,7 @@ async fn invalid_oauth_settings_in_a_reload_change_nothing() {
     let view = reload_with(&lab, "{ lease: 1s, wait_timeout: 10ms }").await;
     assert!(view.errors[0].contains("oauth.lease"), "{view:?}");
     let gate = authorization.hold_next();
-    let mut wire = lab.tunnel(HOST).await;
-    wire.send(request_text("GET /a", HOST)).await;
+    let mut wire = lab.sent("GET /a").await;
     authorization.asked(1).await;
     gate.add_permits(1);
     assert_eq!(wire.answer("GET").await.text(), "fine", "the wait is the one of before");

@@ -3,9 +3,8 @@
 
 use serde_json::{Value, json};
 
-use crate::admin_network::{ask_at, user};
+use crate::admin_network::{ask_at, user_login};
 use test_support::canary::Canary;
-use test_support::login::Login;
 use test_support::*;
 
 const OTHER: &str = "other.acme.test";
@@ -228,8 +227,7 @@ async fn a_binding_that_denies_a_removed_action_allows_nothing() {
 async fn the_page_of_a_binding_keeps_an_action_that_is_gone_until_a_person_clears_it() {
     let mut lab = lab().await;
     connected(&mut lab, &json!({"connection": "work", "deny": ["read"]})).await;
-    user(&mut lab, "ann", "admin").await;
-    let login = Login::of(&mut lab, "default", "ann").await;
+    let login = user_login(&mut lab, "ann", "admin").await;
     for actions in [
         json!([]),
         json!([{"name": "list", "label": "List", "requests": [{"methods": ["GET"], "paths": ["/v1/**"]}]}]),

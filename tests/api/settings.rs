@@ -113,8 +113,7 @@ fn slow(go: std::sync::Arc<tokio::sync::Notify>) -> Origin {
 async fn a_timeout_is_for_the_head_of_an_answer_and_not_for_its_body() {
     let go = std::sync::Arc::new(tokio::sync::Notify::new());
     let lab = Plan::api_key().settings("{ timeout: 200ms }").start(slow(go.clone())).await;
-    let mut wire = lab.tunnel(HOST).await;
-    wire.send(request_text("GET /slow", HOST)).await;
+    let mut wire = lab.sent("GET /slow").await;
     assert_eq!(wire.head().await.expect("a head").status(), 200);
     // Longer than the timeout of the one under way, which began before.
     let never = lab.ask("GET /never").await;

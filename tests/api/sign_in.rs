@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::admin_network::{ask_at, user};
+use crate::admin_network::{ask_at, user, user_login};
 use test_support::canary::Canary;
 use test_support::login::{Login, link_in, sign_in, sign_in_with};
 use test_support::pki::pki;
@@ -126,8 +126,7 @@ async fn a_page_of_another_site_cannot_sign_in_write_or_use_a_cookie() {
     let allowed = "https://console.example.com";
     let plan = Plan::api_key().listen(&format!("admin_cors: [\"{allowed}\"]"));
     let mut lab = plan.start(Origin::saying("fine")).await;
-    user(&mut lab, "ann", "admin").await;
-    let login = Login::of(&mut lab, "default", "ann").await;
+    let login = user_login(&mut lab, "ann", "admin").await;
     let own = lab.gateway.admin;
     for fields in [
         "Origin: https://evil.example\r\n".to_owned(),
@@ -212,8 +211,7 @@ async fn a_cleartext_cookie_of_a_remote_client_is_refused_and_tls_has_its_own_co
     let (cert, key) = pki().pair(&["localhost"]);
     let plan = Plan::api_key().listen("admin_proxies: [127.0.0.1]");
     let mut lab = plan.start(Origin::saying("fine")).await;
-    user(&mut lab, "ann", "admin").await;
-    let login = Login::of(&mut lab, "default", "ann").await;
+    let login = user_login(&mut lab, "ann", "admin").await;
     let elsewhere = "X-Forwarded-For: 203.0.113.9\r\n";
     for cookie in [login.fields(), "Cookie: keyward=kwl_unknown\r\n".to_owned()] {
         for line in ["GET /api/v1/agents", "POST /api/v1/agents", "POST /api/v1/session"] {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::admin_network::{ask_at, user};
+use crate::admin_network::{ask_at, user, user_login};
 use test_support::canary::Canary;
 use test_support::login::{Login, link_in, sign_in_with, unseen_at};
 use test_support::*;
@@ -141,8 +141,7 @@ async fn a_password_is_set_by_its_user_who_knows_the_last_one_and_by_admins() {
 #[tokio::test]
 async fn an_auditor_sets_their_own_password_and_no_other() {
     let mut lab = lab("").await;
-    user(&mut lab, "eve", "auditor").await;
-    let eve = Login::of(&mut lab, "default", "eve").await;
+    let eve = user_login(&mut lab, "eve", "auditor").await;
     for (name, status) in [("bob", 403), ("ann", 403), ("nobody", 404), ("eve", 204)] {
         let line = format!("PUT /api/v1/users/{name}/password");
         let body = json!({"password": PASSWORD}).to_string();

@@ -47,11 +47,9 @@ async fn a_second_account_leaves_the_first_one_the_default() {
     person.serves();
     let connects = |person: &mut Newcomer, name: &str, key: &'static str, is_second: bool| {
         person.walks(&format!("keyward connect github --auth pat --name {name}"), |terminal| {
-            terminal.shows("(not shown): ");
-            terminal.types(&format!("{key}\r"));
+            terminal.asks("(not shown): ", &format!("{key}\r"));
             if is_second {
-                terminal.shows("> work (as before)");
-                terminal.types("\r");
+                terminal.asks("> work (as before)", "\r");
             }
             terminal.shows("run a program that uses it");
         });

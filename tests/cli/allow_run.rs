@@ -258,8 +258,7 @@ async fn a_script_is_never_asked_and_an_interrupted_question_stores_nothing() {
     let piped = install.keyward(&["run", "--", "true"]).output().expect("it runs");
     assert_eq!(piped.status.code(), Some(0));
     let mut terminal = asks(&install, &[]);
-    terminal.shows("1, 2 or 3");
-    terminal.types("\u{3}");
+    terminal.asks("1, 2 or 3", "\u{3}");
     let (code, shown) = terminal.ends();
     assert_eq!(code, Some(130), "{shown}");
     assert_eq!(allowed(&install), None);
@@ -270,11 +269,9 @@ async fn the_first_run_on_a_terminal_asks_once() {
     let (install, _origin) = install();
     let _gateway = install.serve();
     let mut terminal = asks(&install, &[]);
-    terminal.shows("1, 2 or 3 (Enter: 1): ");
-    terminal.types("yes\r");
+    terminal.asks("1, 2 or 3 (Enter: 1): ", "yes\r");
     terminal.shows("type 1, 2 or 3");
-    terminal.shows("1, 2 or 3 (Enter: 1): ");
-    terminal.types("2\r");
+    terminal.asks("1, 2 or 3 (Enter: 1): ", "2\r");
     let (code, shown) = terminal.ends();
     assert_eq!(code, Some(0), "{shown}");
     let shown = shown.replace("\r\n", "\n");
@@ -291,8 +288,7 @@ async fn enter_blocks_other_hosts_and_nothing_is_asked_where_all_hosts_are_allow
     let (install, _origin) = install();
     let gateway = install.serve();
     let mut terminal = asks(&install, &[]);
-    terminal.shows("1, 2 or 3");
-    terminal.types("\r");
+    terminal.asks("1, 2 or 3", "\r");
     let (code, shown) = terminal.ends();
     assert_eq!(code, Some(0), "{shown}");
     assert!(shown.contains("other hosts are blocked"), "{shown}");
@@ -319,8 +315,7 @@ async fn a_signal_at_the_question_ends_the_run_and_a_later_one_reaches_the_progr
     let mut command = install.keyward(&["run", "--", "sh", "-c", script]);
     command.env("TERM", "xterm").env("NO_COLOR", "1");
     let mut terminal = Terminal::narrow(command);
-    terminal.shows("1, 2 or 3 (Enter: 1): ");
-    terminal.types("\r");
+    terminal.asks("1, 2 or 3 (Enter: 1): ", "\r");
     terminal.shows("ready\r\n");
     terminal.signal(Signal::TERM);
     assert_eq!(terminal.ends().0, Some(3));

@@ -209,14 +209,11 @@ async fn the_next_attempt_uses_the_agent_that_a_failed_connect_kept() {
     let desk = naming_the_agent().await;
     let mut walk = desk.walk(&["acme", "--name", "work", "--agent", "claude", "--owner", "ann"]);
     for _ in 0..2 {
-        walk.shows("(not shown): ");
-        walk.types(&format!("{}\r", desk.secret()));
+        walk.asks("(not shown): ", &format!("{}\r", desk.secret()));
         walk.shows("error: connection `work` is private: only agents of its owner");
-        walk.shows("> enter the key again");
-        walk.types("\r");
+        walk.asks("> enter the key again", "\r");
     }
-    walk.shows("(not shown): ");
-    walk.types("\u{3}");
+    walk.asks("(not shown): ", "\u{3}");
     let (code, shown) = desk.ended(walk);
     assert_eq!(code, Some(130), "{shown}");
     assert_eq!(shown.matches(" stays: the configuration names agent").count(), 1, "{shown}");
@@ -227,21 +224,16 @@ async fn the_next_attempt_uses_the_agent_that_a_failed_connect_kept() {
 async fn connect_asks_for_provider_name_and_key_and_prints_a_command_to_run() {
     let desk = Desk::new().await;
     let mut walk = desk.walk(&[]);
-    walk.shows("provider (type to filter): ");
-    walk.types("acme");
-    walk.shows("> Acme (acme)");
-    walk.types("\r");
-    walk.shows("name of the connection [acme]: ");
-    walk.types("worj\u{7f}k\r");
+    walk.asks("provider (type to filter): ", "acme");
+    walk.asks("> Acme (acme)", "\r");
+    walk.asks("name of the connection [acme]: ", "worj\u{7f}k\r");
     walk.shows("(not shown): ");
     assert!(!walk.echoes());
     // Backspace takes a whole character. Keys are pasted with what stood around them.
     walk.types(&format!("é\u{7f}\"{}\"\r", desk.secret()));
     walk.shows("it is in quotes; give it without them");
-    walk.shows("> paste it again");
-    walk.types("\r");
-    walk.shows("(not shown): ");
-    walk.types(&format!("{}\r", desk.secret()));
+    walk.asks("> paste it again", "\r");
+    walk.asks("(not shown): ", &format!("{}\r", desk.secret()));
     walk.shows("connection work added (con_");
     walk.shows("Acme accepted the key (200, ");
     walk.shows("agent default (created) may use it");
@@ -280,19 +272,15 @@ async fn after_a_failed_test_the_person_chooses_to_retry_keep_or_discard() {
         [("\u{1b}[A", "discard", false), ("\u{3}", "", false), ("\u{1b}[B\u{1b}[B", "keep", true)];
     for (keys, choice, kept) in table {
         let mut walk = desk.walk(&["acme", "--name", "mine"]);
-        walk.shows("(not shown): ");
-        walk.types(&format!("{}\r", desk.secret()));
+        walk.asks("(not shown): ", &format!("{}\r", desk.secret()));
         walk.shows("error: mine: Acme rejected this key (401)");
-        walk.shows("> test it again");
-        walk.types("\r");
+        walk.asks("> test it again", "\r");
         walk.shows("(401)");
         walk.shows("> test it again");
         // Few answers are chosen from by arrows: what is typed or pasted here is not shown.
         walk.types("another\u{1b}[B");
-        walk.shows("> enter another key");
-        walk.types("\r");
-        walk.shows("(not shown): ");
-        walk.types(&format!("{}\r", desk.secret()));
+        walk.asks("> enter another key", "\r");
+        walk.asks("(not shown): ", &format!("{}\r", desk.secret()));
         walk.shows("(401)");
         walk.shows("> test it again");
         walk.types(keys);
@@ -338,10 +326,8 @@ async fn a_connection_that_was_left_broken_is_named_by_the_next_connect() {
     let desk = Desk::new().await;
     desk.status.store(401, Ordering::SeqCst);
     let mut walk = desk.walk(&["acme"]);
-    walk.shows("name of the connection [acme]: ");
-    walk.types("\r");
-    walk.shows("(not shown): ");
-    walk.types(&format!("{}\r", desk.secret()));
+    walk.asks("name of the connection [acme]: ", "\r");
+    walk.asks("(not shown): ", &format!("{}\r", desk.secret()));
     walk.shows("> test it again");
     walk.signal(Signal::KILL);
     drop(walk);
@@ -349,8 +335,7 @@ async fn a_connection_that_was_left_broken_is_named_by_the_next_connect() {
     let mut walk = desk.walk(&["acme"]);
     walk.shows("note: connection acme cannot be used: ");
     walk.shows("`keyward connection rotate acme`");
-    walk.shows("name of the connection [acme-2]: ");
-    walk.types("\u{3}");
+    walk.asks("name of the connection [acme-2]: ", "\u{3}");
     assert_eq!(desk.ended(walk).0, Some(130));
 }
 
@@ -372,8 +357,7 @@ async fn a_signal_during_the_test_removes_the_new_connection() {
     let mut desk = Desk::unanswered().await;
     for (before, signal) in ENDING.into_iter().enumerate() {
         let mut walk = desk.walk(&["acme", "--name", "mine"]);
-        walk.shows("(not shown): ");
-        walk.types(&format!("{}\r", desk.secret()));
+        walk.asks("(not shown): ", &format!("{}\r", desk.secret()));
         walk.shows("| testing mine");
         desk.origin.arrival().await;
         walk.signal(signal);
@@ -390,8 +374,7 @@ async fn a_signal_during_the_test_of_connection_add_ends_the_command() {
     let mut command = desk.install.keyward(&["connection", "add", "acme"]);
     command.env("TERM", "xterm");
     let mut walk = Terminal::start(command);
-    walk.shows("(not shown): ");
-    walk.types(&format!("{}\r", desk.secret()));
+    walk.asks("(not shown): ", &format!("{}\r", desk.secret()));
     desk.origin.arrival().await;
     walk.signal(Signal::TERM);
     let (code, shown) = desk.ended(walk);
@@ -402,8 +385,7 @@ async fn a_signal_during_the_test_of_connection_add_ends_the_command() {
 async fn a_secret_of_several_lines_is_refused_and_not_shown() {
     let desk = Desk::new().await;
     let mut walk = desk.walk(&["acme", "--name", "mine"]);
-    walk.shows("(not shown): ");
-    walk.types(&format!("first\r{}\r", desk.secret()));
+    walk.asks("(not shown): ", &format!("first\r{}\r", desk.secret()));
     walk.shows("more than one line");
     assert_eq!(desk.ended(walk).0, Some(2));
     desk.assert_nothing_is_left();

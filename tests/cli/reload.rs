@@ -217,8 +217,7 @@ async fn a_reload_ends_only_the_open_answers_that_the_new_rules_deny() {
 #[tokio::test]
 async fn an_idle_stream_outlives_the_rule_of_its_last_request() {
     let lab = Plan::api_key().start(Origin::saying("fine")).await;
-    let mut wire = lab.tunnel(HOST).await;
-    wire.send(request_text("GET /once", HOST)).await;
+    let mut wire = lab.sent("GET /once").await;
     assert_eq!(wire.answer("GET").await.text(), "fine");
     let deny = format!("{{ name: no, hosts: [{HOST}], paths: [/once], action: deny }}");
     becomes(&lab, with_rule(&deny)).await;

@@ -140,8 +140,7 @@ async fn an_interrupt_by_kill_or_ctrl_c_reaches_the_program_of_a_foreground_run_
     let mut terminal = in_foreground(&install, script);
     terminal.shows("ready\r\n");
     terminal.signal(Signal::INT);
-    terminal.shows("got\r\n");
-    terminal.types("\u{3}");
+    terminal.asks("got\r\n", "\u{3}");
     terminal.shows("got\r\n");
     // An interrupt that was forwarded as well would come before the next signal.
     terminal.signal(Signal::USR1);
@@ -225,8 +224,7 @@ async fn a_foreground_run_goes_on_with_a_program_that_does_not_stop_at_ctrl_z() 
     let script = "trap 'echo kept' TSTP; trap 'echo mark; exit 5' USR1; echo ready
                   while :; do sleep 0.1; done";
     let mut terminal = in_foreground(&install, script);
-    terminal.shows("ready\r\n");
-    terminal.types("\u{1a}");
+    terminal.asks("ready\r\n", "\u{1a}");
     terminal.shows("kept\r\n");
     // A stopped run forwards nothing.
     terminal.signal(Signal::USR1);

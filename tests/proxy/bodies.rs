@@ -24,8 +24,7 @@ async fn an_answer_arrives_chunk_by_chunk() {
         stream.send("0\r\n\r\n").await;
     });
     let lab = Plan::api_key().start(origin).await;
-    let mut wire = lab.tunnel(HOST).await;
-    wire.send(request_text("GET /a\r\nAccept: text/event-stream", HOST)).await;
+    let mut wire = lab.sent("GET /a\r\nAccept: text/event-stream").await;
     assert_eq!(wire.head().await.expect("a head").status(), 200);
     for number in 0..5 {
         assert_eq!(wire.chunk().await, Some(format!("event {number}\n").into_bytes()));
@@ -48,8 +47,7 @@ async fn an_upload_arrives_chunk_by_chunk() {
         stream.send(ok("got it")).await;
     });
     let lab = Plan::api_key().start(origin).await;
-    let mut wire = lab.tunnel(HOST).await;
-    wire.send(request_text("POST /a\r\nTransfer-Encoding: chunked", HOST)).await;
+    let mut wire = lab.sent("POST /a\r\nTransfer-Encoding: chunked").await;
     for _ in 0..5 {
         wire.send("5\r\nhello\r\n").await;
         patiently("the origin has the chunk", seen.notified()).await;
@@ -154,8 +152,7 @@ async fn trailers_reach_a_client_that_sends_te_trailers() {
 #[tokio::test]
 async fn request_trailers_cannot_carry_credential_host_or_framing_fields() {
     let mut lab = Lab::simple().await;
-    let mut wire = lab.tunnel(HOST).await;
-    wire.send(request_text("POST /a\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum", HOST)).await;
+    let mut wire = lab.sent("POST /a\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum").await;
     wire.send(
         "2\r\nhi\r\n0\r\nX-Sum: 42\r\nX-Api-Key: mine\r\nAuthorization: Bearer x\r\n\
          Host: evil.test\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
@@ -170,8 +167,7 @@ async fn request_trailers_cannot_carry_credential_host_or_framing_fields() {
 #[tokio::test]
 async fn request_trailers_without_a_trailer_field_are_not_forwarded() {
     let mut lab = Lab::simple().await;
-    let mut wire = lab.tunnel(HOST).await;
-    wire.send(request_text("POST /a\r\nTransfer-Encoding: chunked", HOST)).await;
+    let mut wire = lab.sent("POST /a\r\nTransfer-Encoding: chunked").await;
     wire.send("2\r\nhi\r\n0\r\nX-Sum: 42\r\n\r\n").await;
     assert_eq!(wire.answer("POST").await.text(), "fine");
     let request = lab.origin.arrival().await;
@@ -225,8 +221,7 @@ async fn a_client_that_expects_100_gets_it_and_then_the_answer() {
         stream.send(ok("thanks")).await;
     });
     let lab = Plan::api_key().start(origin).await;
-    let mut wire = lab.tunnel(HOST).await;
-    wire.send(request_text("PUT /a\r\nContent-Length: 5\r\nExpect: 100-continue", HOST)).await;
+    let mut wire = lab.sent("PUT /a\r\nContent-Length: 5\r\nExpect: 100-continue").await;
     let interim = wire.head().await.expect("an interim answer");
     assert_eq!(interim.status(), 100);
     wire.send("hello").await;
@@ -238,8 +233,7 @@ async fn a_client_that_expects_100_gets_it_and_then_the_answer() {
 async fn an_origin_that_knows_no_100_gets_the_body_all_the_same() {
     let mut lab =
         Plan::api_key().limit("continue_timeout: 200ms").start(Origin::saying("ok")).await;
-    let mut wire = lab.tunnel(HOST).await;
-    wire.send(request_text("PUT /a\r\nContent-Length: 5\r\nExpect: 100-continue", HOST)).await;
+    let mut wire = lab.sent("PUT /a\r\nContent-Length: 5\r\nExpect: 100-continue").await;
     wire.send("hello").await;
     assert_eq!(wire.answer("PUT").await.text(), "ok");
     assert_eq!(lab.origin.arrival().await.text(), "hello");
@@ -254,8 +248,7 @@ async fn a_final_answer_instead_of_100_reaches_the_client_without_an_interim_ans
         stream.finish().await;
     });
     let lab = Plan::api_key().limit("continue_timeout: 20s").start(origin).await;
-    let mut wire = lab.tunnel(HOST).await;
-    wire.send(request_text("PUT /a\r\nContent-Length: 5\r\nExpect: 100-continue", HOST)).await;
+    let mut wire = lab.sent("PUT /a\r\nContent-Length: 5\r\nExpect: 100-continue").await;
     let answer = wire.answer("PUT").await;
     assert_eq!((answer.head.status(), &*answer.text()), (403, "no"));
     assert!(answer.interim.is_empty(), "nobody asked for the body: {answer:?}");
@@ -286,8 +279,7 @@ async fn an_answer_to_an_unfinished_upload_arrives() {
         stream.skip(usize::MAX).await;
     });
     let lab = Plan::api_key().start(origin).await;
-    let mut wire = lab.tunnel(HOST).await;
-    wire.send(request_text("POST /a\r\nContent-Length: 1000000", HOST)).await;
+    let mut wire = lab.sent("POST /a\r\nContent-Length: 1000000").await;
     wire.send("only the beginning").await;
     let answer = wire.answer("POST").await;
     assert_eq!((answer.head.status(), &*answer.text()), (413, "big"));
@@ -299,8 +291,7 @@ async fn an_upload_that_goes_on_after_its_answer_is_cut_at_the_origin() {
     let ended = Arc::new(Notify::new());
     let plan = Plan::api_key().limit("discarded_body_timeout: 50ms").limit("head_timeout: 1h");
     let lab = plan.start(Origin::answering_early(&ended)).await;
-    let mut wire = lab.tunnel(HOST).await;
-    wire.send(request_text("POST /a\r\nContent-Length: 1000000000000", HOST)).await;
+    let mut wire = lab.sent("POST /a\r\nContent-Length: 1000000000000").await;
     let answer = wire.answer("POST").await;
     assert_eq!((answer.head.status(), &*answer.text()), (200, "early"));
     let upload = async {
@@ -320,8 +311,7 @@ async fn an_upload_that_goes_on_after_its_answer_is_cut_at_the_origin() {
 async fn an_upload_that_its_client_breaks_off_is_not_whole_at_the_origin() {
     for head in ["POST /a\r\nContent-Length: 1000", "POST /a\r\nTransfer-Encoding: chunked"] {
         let mut lab = Lab::simple().await;
-        let mut wire = lab.tunnel(HOST).await;
-        wire.send(request_text(head, HOST)).await;
+        let mut wire = lab.sent(head).await;
         wire.send("5\r\nhello\r\n").await;
         lab.origin.has_read("hello").await;
         wire.abort();
@@ -343,8 +333,7 @@ async fn an_answer_that_its_client_breaks_off_ends_at_the_origin() {
         tell.notify_one();
     });
     let lab = Plan::api_key().start(origin).await;
-    let mut wire = lab.tunnel(HOST).await;
-    wire.send(request_text("GET /a", HOST)).await;
+    let mut wire = lab.sent("GET /a").await;
     assert_eq!(wire.head().await.expect("a head").status(), 200);
     wire.abort();
     patiently("the origin notices", gone.notified()).await;

@@ -106,8 +106,7 @@ async fn the_memory_of_all_kept_bodies_is_bounded_and_released() {
     // One that never ends keeps what has come of it.
     let taken = async {
         loop {
-            let mut slow = lab.tunnel(HOST).await;
-            slow.send(request_text(&head, HOST)).await;
+            let mut slow = lab.sent(&head).await;
             slow.send(&body[..900]).await;
             // Until those bytes were read there is room; and another may be there before them.
             while slow.some().now_or_never().is_none() {
@@ -126,8 +125,7 @@ async fn the_memory_of_all_kept_bodies_is_bounded_and_released() {
     assert_eq!(slow.answer("POST").await.text(), "fine", "who had room is served");
     assert_eq!(post(&lab, &format!("POST /a\r\n{JSON}"), &body).await.text(), "fine");
     // Who hangs up in the middle gives it back too.
-    let mut gone = lab.tunnel(HOST).await;
-    gone.send(request_text(&head, HOST)).await;
+    let mut gone = lab.sent(&head).await;
     gone.send(&body[..900]).await;
     gone.abort();
     until("the room to be given back", async || {

@@ -42,8 +42,7 @@ async fn the_api_refuses_to_pause_or_resume_a_connection_declared_in_the_file() 
 #[tokio::test]
 async fn a_pause_refuses_new_requests_and_ends_those_in_progress() {
     let lab = with_mine(Origin::endless()).await;
-    let mut wire = lab.tunnel(HOST).await;
-    wire.send(request_text("GET /a", HOST)).await;
+    let mut wire = lab.sent("GET /a").await;
     assert_eq!(wire.head().await.expect("a head").status(), 200);
     let paused = change(&lab, "mine", "pause").await;
     assert_eq!((paused.head.status(), &paused.json()["state"]), (200, &"paused".into()));

@@ -120,8 +120,7 @@ async fn an_answer_that_stops_flowing_is_cut() {
     });
     let plan = Plan::api_key().limit("body_idle_timeout: 300ms");
     let lab = plan.start(origin).await;
-    let mut wire = lab.tunnel(HOST).await;
-    wire.send(request_text("GET /a", HOST)).await;
+    let mut wire = lab.sent("GET /a").await;
     let answer = wire.answer("GET").await;
     assert!(!answer.whole && answer.text() == "hello\n", "{answer:?}");
     lab.finish().await;
@@ -187,8 +186,7 @@ async fn hundreds_of_idle_streams_do_not_block_a_request() {
 async fn a_shutdown_finishes_the_exchange_in_progress() {
     let origin = Origin::saying("fine");
     let mut lab = Plan::api_key().start(origin).await;
-    let mut wire = lab.tunnel(HOST).await;
-    wire.send(request_text("POST /a\r\nContent-Length: 5", HOST)).await;
+    let mut wire = lab.sent("POST /a\r\nContent-Length: 5").await;
     wire.send("he").await;
     lab.origin.has_read("POST /a").await;
     let (records, answer) = tokio::join!(lab.gateway.stop(), async {

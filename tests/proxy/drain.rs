@@ -22,8 +22,7 @@ const REQUESTS: usize = 120;
 #[tokio::test]
 async fn an_answer_during_a_drain_has_connection_close() {
     let mut lab = Lab::simple().await;
-    let mut wire = lab.tunnel(HOST).await;
-    wire.send(request_text("GET /a", HOST)).await;
+    let mut wire = lab.sent("GET /a").await;
     assert!(!wire.answer("GET").await.head.has("connection"));
     wire.send(request_text("POST /a\r\nContent-Length: 5", HOST)).await;
     wire.send("he").await;
@@ -42,8 +41,7 @@ async fn an_answer_during_a_drain_has_connection_close() {
 #[tokio::test]
 async fn a_drain_does_not_wait_for_idle_streams() {
     let mut lab = Plan::api_key().limit("idle_timeout: 1h").start(Origin::saying("fine")).await;
-    let mut wire = lab.tunnel(HOST).await;
-    wire.send(request_text("GET /a", HOST)).await;
+    let mut wire = lab.sent("GET /a").await;
     assert_eq!(wire.answer("GET").await.text(), "fine");
     let began = std::time::Instant::now();
     tokio::join!(lab.gateway.stop(), async { assert!(wire.is_closed().await) });
@@ -63,8 +61,7 @@ async fn an_exchange_or_tunnel_that_is_open_after_the_drain_is_cut_and_recorded(
     });
     let rule = "{ name: through, hosts: [other.acme.test], action: tunnel }";
     let mut lab = Plan::api_key().rule(rule).start(origin).await;
-    let mut events = lab.tunnel(HOST).await;
-    events.send(request_text("GET /a", HOST)).await;
+    let mut events = lab.sent("GET /a").await;
     assert_eq!(events.head().await.expect("a head").status(), 200);
     assert_eq!(events.chunk().await.as_deref(), Some(&b"data: 1\n\n"[..]));
     let (answer, mut tunnel) = lab.connect(&format!("{STRANGER}:443")).await;

@@ -111,8 +111,7 @@ async fn a_malformed_chunked_body_is_502_or_visibly_cut() {
     for (name, chunks) in CUT {
         let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
         let lab = lab(format!("{head}{chunks}")).await;
-        let mut wire = lab.tunnel(HOST).await;
-        wire.send(request_text("GET /a", HOST)).await;
+        let mut wire = lab.sent("GET /a").await;
         if let Some(answer) = wire.try_answer("GET").await {
             let refused = answer.head.status() == 502;
             assert!(refused || !answer.whole, "{name}: {answer:?}");
@@ -124,8 +123,7 @@ async fn a_malformed_chunked_body_is_502_or_visibly_cut() {
 #[tokio::test]
 async fn a_body_shorter_than_its_content_length_is_502_or_visibly_cut() {
     let lab = lab("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhello".to_owned()).await;
-    let mut wire = lab.tunnel(HOST).await;
-    wire.send(request_text("GET /a", HOST)).await;
+    let mut wire = lab.sent("GET /a").await;
     let answer = wire.answer("GET").await;
     assert!(!answer.whole || answer.head.status() == 502, "{answer:?}");
     lab.finish().await;

@@ -52,8 +52,7 @@ async fn an_agent_that_keeps_sending_after_the_end_of_its_stream_is_cut() {
     let plan = Plan::api_key().limit("idle_timeout: 300ms");
     let lab = plan.start(Origin::saying("fine")).await;
     let mut two = told_to_go(&lab).await;
-    let mut one = lab.tunnel(HOST).await;
-    one.send(request_text("GET /a", HOST)).await;
+    let mut one = lab.sent("GET /a").await;
     assert_eq!(one.answer("GET").await.text(), "fine");
     for wire in [&mut two, &mut one] {
         assert!(wire.ends_cleanly().await);
@@ -92,8 +91,7 @@ async fn bytes_after_the_last_request_do_not_prevent_the_agent_from_reading_its_
 async fn an_idle_stream_ends_cleanly() {
     let plan = Plan::api_key().limit("idle_timeout: 300ms");
     let lab = plan.start(Origin::saying("fine")).await;
-    let mut wire = lab.tunnel(HOST).await;
-    wire.send(request_text("GET /a", HOST)).await;
+    let mut wire = lab.sent("GET /a").await;
     assert_eq!(wire.answer("GET").await.text(), "fine");
     assert!(wire.ends_cleanly().await);
     lab.finish().await;

@@ -148,8 +148,7 @@ async fn a_declared_body_length_counts_against_the_limit_before_its_bytes_arrive
     let lab = plan.start(Origin::saying("fine")).await;
     let head = "POST /a\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\
                 Expect: 100-continue";
-    let mut first = lab.tunnel(HOST).await;
-    first.send(request_text(head, HOST)).await;
+    let mut first = lab.sent(head).await;
     // It is read, and not a byte of it has come.
     assert_eq!(first.head().await.expect("an interim answer").status(), 100);
     let second = lab.ask(head).await;

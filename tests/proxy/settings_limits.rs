@@ -144,8 +144,7 @@ async fn concurrency_limits_exchanges_until_their_answer_bodies_have_ended() {
     let lab = Plan::api_key().settings("{ concurrency: 2 }").start(halting(go.clone())).await;
     let mut under_way = vec![];
     for _ in 0..2 {
-        let mut wire = lab.tunnel(HOST).await;
-        wire.send(request_text("GET /a", HOST)).await;
+        let mut wire = lab.sent("GET /a").await;
         assert_eq!(wire.head().await.expect("a head").status(), 200);
         under_way.push(wire);
     }

@@ -180,8 +180,7 @@ async fn the_answer_to_the_last_attempt_is_passed_on() {
 async fn a_short_body_is_sent_whole_in_each_attempt() {
     let lab = lab(SOON, 2, answer(503, "", "down")).await;
     for request in ["PUT /a\r\nContent-Length: 9", "PUT /a\r\nTransfer-Encoding: chunked"] {
-        let mut wire = lab.tunnel(HOST).await;
-        wire.send(request_text(request, HOST)).await;
+        let mut wire = lab.sent(request).await;
         let chunked = request.contains("chunked");
         wire.send(if chunked { "9\r\nonce more\r\n0\r\n\r\n" } else { "once more" }).await;
         assert_eq!(wire.answer("PUT").await.text(), "fine");
@@ -277,8 +276,7 @@ async fn a_request_is_not_retried_after_its_connection_is_paused() {
     );
     lab.gateway.api("POST", "/connections", &mine).await.is(201);
     lab.bind("ci", "mine").await;
-    let mut wire = lab.tunnel(HOST).await;
-    wire.send(request_text("GET /a", HOST)).await;
+    let mut wire = lab.sent("GET /a").await;
     lab.origin.arrival().await;
     let paused = lab.gateway.api("POST", "/connections/mine/pause", "").await;
     assert_eq!(paused.head.status(), 200);

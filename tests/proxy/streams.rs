@@ -315,8 +315,7 @@ async fn an_answer_that_the_origin_cuts_is_visibly_cut_for_the_agent() {
             }
         });
         let lab = Plan::api_key().start(origin).await;
-        let mut wire = lab.tunnel(HOST).await;
-        wire.send(request_text("GET /a", HOST)).await;
+        let mut wire = lab.sent("GET /a").await;
         let head = wire.head().await.expect("a head");
         assert_eq!(head.status(), 200, "{beginning:?} {goes:?}");
         seen.notify_one();
@@ -354,8 +353,7 @@ async fn each_event_is_passed_on_before_the_next_one_exists() {
             stream.send("0\r\n\r\n").await;
         });
         let lab = Plan::api_key().start(origin).await;
-        let mut wire = lab.tunnel(HOST).await;
-        wire.send(request_text("GET /a", HOST)).await;
+        let mut wire = lab.sent("GET /a").await;
         assert_eq!(wire.head().await.expect("a head").status(), 200);
         for event in 0..EVENTS {
             let chunk = wire.chunk().await.expect("an event that is not held back");
@@ -390,8 +388,7 @@ async fn a_slow_answer_is_not_cut_by_head_idle_handshake_or_connect_timeouts() {
     }
     // The wait for the head counts as an exchange on which nothing moves.
     let lab = plan.limit("body_idle_timeout: 1500ms").start(origin).await;
-    let mut wire = lab.tunnel(HOST).await;
-    wire.send(request_text("GET /a", HOST)).await;
+    let mut wire = lab.sent("GET /a").await;
     let answer = wire.answer("GET").await;
     assert_eq!((&*answer.text(), answer.whole), ("x\n".repeat(20).as_str(), true), "{answer:?}");
     lab.finish().await;

@@ -100,8 +100,7 @@ async fn hop_by_hop_and_proxy_fields_of_a_101_are_not_forwarded() {
         stream.rest().await;
     });
     let lab = Plan::api_key().start(origin).await;
-    let mut wire = lab.tunnel(HOST).await;
-    wire.send(request_text(HANDSHAKE, HOST)).await;
+    let mut wire = lab.sent(HANDSHAKE).await;
     let head = wire.answer("GET").await.head;
     assert_eq!((head.status(), head.one("x-own")), (101, Some("yes")));
     for gone in ["keep-alive", "alt-svc", "proxy-authenticate", "keyward-error"] {
@@ -119,8 +118,7 @@ async fn bytes_right_behind_the_101_are_not_lost() {
         stream.rest().await;
     });
     let lab = Plan::api_key().start(origin).await;
-    let mut wire = lab.tunnel(HOST).await;
-    wire.send(request_text(HANDSHAKE, HOST)).await;
+    let mut wire = lab.sent(HANDSHAKE).await;
     assert_eq!(wire.answer("GET").await.head.status(), 101);
     assert_eq!(wire.exactly(11).await, b"first words");
     lab.finish().await;
@@ -136,8 +134,7 @@ async fn a_websocket_ends_at_both_ends_when_the_agent_closes_its_side() {
         stream.finish().await;
     });
     let lab = Plan::api_key().start(origin).await;
-    let mut wire = lab.tunnel(HOST).await;
-    wire.send(request_text(HANDSHAKE, HOST)).await;
+    let mut wire = lab.sent(HANDSHAKE).await;
     assert_eq!(wire.answer("GET").await.head.status(), 101);
     wire.finish().await;
     assert_eq!(patiently("the end at the origin", told.recv()).await, Some(true));
@@ -188,8 +185,7 @@ async fn a_refused_handshake_is_an_ordinary_answer_and_the_tunnel_goes_on() {
     });
     let rule = format!("{{ name: no-deletes, hosts: [{HOST}], methods: [DELETE], action: deny }}");
     let lab = Plan::api_key().rule(&rule).start(origin).await;
-    let mut wire = lab.tunnel(HOST).await;
-    wire.send(request_text(HANDSHAKE, HOST)).await;
+    let mut wire = lab.sent(HANDSHAKE).await;
     let answer = wire.answer("GET").await;
     assert_eq!((answer.head.status(), &*answer.text()), (403, "no"));
     // And is still decided request by request.
@@ -237,8 +233,7 @@ impl Open {
             }
         });
         let lab = plan.start(origin).await;
-        let mut wire = lab.tunnel(HOST).await;
-        wire.send(request_text(HANDSHAKE, HOST)).await;
+        let mut wire = lab.sent(HANDSHAKE).await;
         assert_eq!(wire.answer("GET").await.head.status(), 101);
         assert_eq!(wire.exactly(says.first.len()).await, says.first);
         Self { lab, wire, at_origin, go_on }
@@ -410,8 +405,7 @@ async fn pings_keep_a_websocket_open() {
     let plan = Plan::api_key().limit("tunnel_idle_timeout: 300ms").limit("idle_timeout: 300ms");
     let plan = plan.limit("body_idle_timeout: 300ms").limit("head_timeout: 300ms");
     let lab = plan.start(echoing()).await;
-    let mut wire = lab.tunnel(HOST).await;
-    wire.send(request_text(HANDSHAKE, HOST)).await;
+    let mut wire = lab.sent(HANDSHAKE).await;
     assert_eq!(wire.answer("GET").await.head.status(), 101);
     let mut time = interval(Duration::from_millis(100));
     time.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -444,8 +438,7 @@ async fn a_half_close_of_the_agent_reaches_an_upstream_that_keeps_sending() {
         tell.send(()).expect("it is waited for");
     });
     let lab = Plan::api_key().start(origin).await;
-    let mut wire = lab.tunnel(HOST).await;
-    wire.send(request_text(HANDSHAKE, HOST)).await;
+    let mut wire = lab.sent(HANDSHAKE).await;
     assert_eq!(wire.answer("GET").await.head.status(), 101);
     wire.send(b"\x81\x82abcdhi").await;
     lab.origin.has_read("abcd").await;
@@ -458,8 +451,7 @@ async fn a_half_close_of_the_agent_reaches_an_upstream_that_keeps_sending() {
 #[tokio::test]
 async fn a_drain_waits_for_a_websocket_and_then_closes_it_with_1001() {
     let mut lab = Plan::api_key().start(echoing()).await;
-    let mut wire = lab.tunnel(HOST).await;
-    wire.send(request_text(HANDSHAKE, HOST)).await;
+    let mut wire = lab.sent(HANDSHAKE).await;
     assert_eq!(wire.answer("GET").await.head.status(), 101);
     let (records, last) = tokio::join!(lab.gateway.stop(), async {
         wire.send(b"\x81\x82abcdhi").await;

@@ -181,8 +181,7 @@ fn hook_add_accepts_an_empty_secret_for_a_service_that_sends_its_own() {
     let mut person = Newcomer::new();
     person.types("keyward init");
     person.walks("keyward hook add notes --scheme notion", |terminal| {
-        terminal.shows("signing secret of the service");
-        terminal.types("\r");
+        terminal.asks("signing secret of the service", "\r");
     });
     let text = person.transcript();
     assert!(text.contains("hook notes added") && !text.contains("(exit"), "{text}");

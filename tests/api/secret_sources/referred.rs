@@ -8,9 +8,8 @@ use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
 use serde_json::json;
 
 use super::*;
-use crate::admin_network::{ask_at, user};
+use crate::admin_network::{ask_at, user_login};
 use test_support::authorization::{CLIENT, CLIENT_SECRET, Fault, Rules};
-use test_support::login::Login;
 use test_support::oauth::World;
 use test_support::tokens::set;
 
@@ -280,8 +279,7 @@ async fn an_app_s_source_cannot_be_removed_and_its_references_are_checked() {
     let refused = api(&lab, "DELETE", "/sources/kept", Value::Null, 422).await;
     let message = refused["error"]["message"].as_str().unwrap_or_default();
     assert!(message.contains("app `g`"), "{message}");
-    user(&mut lab, "ann", "admin").await;
-    let login = Login::of(&mut lab, "default", "ann").await;
+    let login = user_login(&mut lab, "ann", "admin").await;
     let page = ask_at(&lab, "GET /sources", &login.cookie(), "").await.text();
     assert!(page.contains("/sources/kept/edit") && !page.contains("Remove source"), "{page}");
     let patch = json!({"references": {"client_secret": null}});

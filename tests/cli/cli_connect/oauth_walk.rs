@@ -62,8 +62,7 @@ fn registers(walk: &mut Terminal) -> String {
     walk.shows("register this redirect URI, exactly as it is:");
     walk.shows("\r\n");
     let uri = walk.rest_of("   ");
-    walk.shows("client id: ");
-    walk.types(&format!("{CLIENT}\r"));
+    walk.asks("client id: ", &format!("{CLIENT}\r"));
     walk.shows("client secret (not shown): ");
     assert!(!walk.echoes());
     walk.types(&format!("{CLIENT_SECRET}\r"));
@@ -82,13 +81,11 @@ fn ended(desk: &Desk, walk: Terminal) -> (Option<i32>, String) {
 async fn connecting_without_an_app_registers_one_and_consents_in_the_same_walk() {
     let desk = Desk::new().await;
     let mut walk = desk.walk(&[]);
-    walk.shows("name of the connection [svc]: ");
-    walk.types("work\r");
+    walk.asks("name of the connection [svc]: ", "work\r");
     let shown = registers(&mut walk);
     let asked = desk.answers(&mut walk, false).await;
     assert_eq!(asked, shown, "what was registered is what the server is asked with");
-    walk.shows("> open the consent page again");
-    walk.types("\r");
+    walk.asks("> open the consent page again", "\r");
     assert_eq!(desk.answers(&mut walk, true).await, shown);
     walk.shows("run -- ");
     let (code, screen) = ended(&desk, walk);
@@ -106,8 +103,7 @@ async fn a_declined_consent_keeps_the_app_and_names_the_command_that_continues()
     desk.answers(&mut walk, false).await;
     walk.shows("the app is kept; to continue: ");
     walk.shows("connect svc --name work --app svc");
-    walk.shows("> open the consent page again");
-    walk.types("\u{1b}[B\r");
+    walk.asks("> open the consent page again", "\u{1b}[B\r");
     let (code, screen) = ended(&desk, walk);
     assert_eq!(code, Some(130), "{screen}");
     assert!(!screen.contains("reconnect"), "what is gone is not named: {screen}");

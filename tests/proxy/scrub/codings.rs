@@ -91,8 +91,7 @@ async fn a_short_coded_answer_with_the_credential_is_a_refusal() {
             )
         });
         let lab = Plan::api_key().start(origin).await;
-        let mut wire = lab.tunnel(HOST).await;
-        wire.send(request_text("GET /echo", HOST)).await;
+        let mut wire = lab.sent("GET /echo").await;
         let answer = wire.answer("GET").await;
         assert_eq!(answer.head.status(), 502, "{coding}");
         assert_eq!(answer.head.one("keyward-error"), Some("secret_echoed"));

@@ -30,8 +30,7 @@ fn one_by_one(head: String, events: Vec<Vec<u8>>) -> (Origin, Arc<Notify>) {
 async fn arrive_one_by_one(head: String, events: Vec<Vec<u8>>) {
     let (origin, seen) = one_by_one(head, events.clone());
     let lab = Plan::api_key().start(origin).await;
-    let mut wire = lab.tunnel(HOST).await;
-    wire.send(request_text("GET /", HOST)).await;
+    let mut wire = lab.sent("GET /").await;
     assert_eq!(wire.head().await.expect("a head").status(), 200);
     for event in events {
         assert_eq!(wire.chunk().await, Some(event));
@@ -75,8 +74,7 @@ async fn lengths_around(tail: fn(&str) -> String) -> Vec<usize> {
         stream.send("6\r\n, end\n\r\n0\r\n\r\n").await;
     });
     let lab = Plan::api_key().start(origin).await;
-    let mut wire = lab.tunnel(HOST).await;
-    wire.send(request_text("GET /", HOST)).await;
+    let mut wire = lab.sent("GET /").await;
     assert_eq!(wire.head().await.expect("a head").status(), 200);
     let mut lengths = vec![wire.chunk().await.expect("a chunk").len()];
     seen.notify_one();
@@ -132,8 +130,7 @@ async fn the_head_of_a_coded_stream_comes_before_its_first_event() {
         stream.send("0\r\n\r\n").await;
     });
     let lab = Plan::api_key().start(origin).await;
-    let mut wire = lab.tunnel(HOST).await;
-    wire.send(request_text("GET /", HOST)).await;
+    let mut wire = lab.sent("GET /").await;
     assert_eq!(wire.head().await.expect("a head").status(), 200);
     seen.notify_one();
     assert_eq!(wire.chunk().await, Some(vec![]));
@@ -160,8 +157,7 @@ async fn a_key_of_aws_in_two_pieces_is_masked_where_the_length_is_known() {
     // The id of a key is no secret.
     let plan = Plan::new(auth, fields).variable("AWS_ID", "AKIAKEYWARDTEST00001");
     let lab = plan.secret("SECOND", &secret).start(origin).await;
-    let mut wire = lab.tunnel(HOST).await;
-    wire.send(request_text("GET /", HOST)).await;
+    let mut wire = lab.sent("GET /").await;
     assert_eq!(wire.head().await.expect("a head").status(), 200);
     assert_eq!(wire.exactly(1).await, b"<");
     seen.notify_one();

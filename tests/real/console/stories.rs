@@ -263,8 +263,7 @@ async fn an_open_answer_appears_on_the_pages_and_is_cut() {
     let mut tab = signed_in_tab(&lab, &mut chromium).await;
     tab.open(&at(&lab, "/agents/ci")).await;
     tab.sees("Nothing is open now").await;
-    let mut wire = lab.tunnel(HOST).await;
-    wire.send(request_text("GET /events", HOST)).await;
+    let mut wire = lab.sent("GET /events").await;
     assert_eq!(wire.head().await.expect("a head").status(), 200);
     tab.sees("/events").await;
     tab.is_accessible().await;

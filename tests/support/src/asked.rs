@@ -2,12 +2,19 @@
 
 use super::lab::{HOST, Lab};
 use super::text::request_text;
-use super::wire::{Head, Message};
+use super::wire::{Head, Message, Wire};
 
 impl Lab {
     /// One request of `ci`: `request` is its head without `Host` and without the empty line.
     pub async fn ask(&self, request: &str) -> Message {
         self.ask_as("ci", HOST, request).await
+    }
+
+    /// A tunnel of `ci` on which a request was sent, or only the head of one, as [`Lab::ask`] sends it.
+    pub async fn sent(&self, request: &str) -> Wire {
+        let mut wire = self.tunnel(HOST).await;
+        wire.send(request_text(request, HOST)).await;
+        wire
     }
 
     /// As [`Lab::ask`], of an agent to a host.

@@ -139,6 +139,18 @@ impl World {
         Browser::new(&self.lab.gateway)
     }
 
+    /// A browser that has begun what was started, and where the provider asks for the consent.
+    pub async fn begins(&self, started: &Value) -> (Browser, String) {
+        let mut browser = self.browser();
+        let url = browser.begin(started["authorize_url"].as_str().expect("a start page")).await;
+        (browser, url)
+    }
+
+    /// The same of a new draft.
+    pub async fn begun(&self) -> (Browser, String) {
+        self.begins(&self.draft().await).await
+    }
+
     /// How a flow stands.
     pub async fn flow(&self, made: &Value) -> Value {
         let flow = made["flow"].as_str().expect("a flow");

@@ -103,6 +103,12 @@ impl Terminal {
         self.keyboard.write_all(text.as_bytes()).expect("it reads");
     }
 
+    /// Shows `text` as [`shows`](Self::shows) waits for it, and gets `typed`.
+    pub fn asks(&mut self, text: &str, typed: &str) {
+        self.shows(text);
+        self.types(typed);
+    }
+
     /// Sends a signal to the program.
     pub fn signal(&self, signal: rustix::process::Signal) {
         let pid = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw);
