@@ -56,6 +56,13 @@ impl World {
         Self { store, keyring, clock, directory, org: OrgId::default_org() }
     }
 
+    /// With the agent `ci`.
+    async fn with_agent() -> (Self, Arc<AgentRecord>) {
+        let world = Self::new().await;
+        let agent = world.agent("ci").await;
+        (world, agent)
+    }
+
     /// Opens the same rows again.
     async fn reopen(&self) -> Result<Directory, DirectoryError> {
         self.reopen_with(self.keyring.clone()).await

@@ -172,8 +172,7 @@ mod tests {
 
     #[tokio::test]
     async fn every_sent_event_is_in_the_file_when_the_writer_ends() {
-        let folder = tempfile::tempdir().unwrap();
-        let trail = Trail::at(&folder.path().join("audit.jsonl"));
+        let (_folder, trail) = samples::empty();
         for round in 1..=2u64 {
             samples::write(&trail, Rotation::default(), 100).await;
             let verified = trail.verify(|| true).unwrap();
@@ -183,8 +182,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_reader_finds_every_event_that_was_sent_before_its_wait() {
-        let folder = tempfile::tempdir().unwrap();
-        let trail = Trail::at(&folder.path().join("audit.jsonl"));
+        let (_folder, trail) = samples::empty();
         let (audit, writer) = Audit::open(trail.clone(), Rotation::default(), 64, false).unwrap();
         for n in 0..200 {
             audit.reserve().await.unwrap().send(samples::event(n).entry());

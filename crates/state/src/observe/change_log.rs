@@ -129,6 +129,7 @@ mod tests {
     use crate::observe::event::Outcome;
     use crate::observe::filter::Filter;
     use crate::observe::query::AuditQuery;
+    use crate::observe::tests::samples;
     use crate::observe::trail::{Rotation, Trail};
     use keyward_base::id::{OrgId, UserId};
 
@@ -145,8 +146,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_change_is_in_the_log_with_its_author_and_resource() {
-        let folder = tempfile::tempdir().unwrap();
-        let trail = Trail::at(&folder.path().join("audit.jsonl"));
+        let (_folder, trail) = samples::empty();
         let (audit, writer) = Audit::open(trail.clone(), Rotation::default(), 8, false).unwrap();
         let changes = ChangeRecorder::to(audit);
         let by = Actor::User { id: UserId::random(), name: "ann".to_owned(), login: None };

@@ -149,8 +149,7 @@ mod tests {
 
     #[tokio::test]
     async fn records_of_all_files_are_counted_once_and_only_those_that_match() {
-        let folder = tempfile::tempdir().unwrap();
-        let trail = Trail::at(&folder.path().join("audit.jsonl"));
+        let (_folder, trail) = samples::empty();
         samples::write(&trail, samples::SMALL, 21).await;
         let counted = |filter: &Filter, by| {
             let (counts, next) = trail.count(filter, by, None, || true).unwrap();
@@ -170,8 +169,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_interrupted_count_goes_on_where_it_ended() {
-        let folder = tempfile::tempdir().unwrap();
-        let trail = Trail::at(&folder.path().join("audit.jsonl"));
+        let (_folder, trail) = samples::empty();
         samples::write(&trail, Rotation::default(), 9).await;
         let (mut sum, mut before) = (Counts::default(), None);
         loop {

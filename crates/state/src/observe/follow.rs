@@ -119,8 +119,7 @@ mod tests {
 
     #[tokio::test]
     async fn records_come_once_and_in_order_over_all_files_however_they_are_written() {
-        let folder = tempfile::tempdir().unwrap();
-        let trail = Trail::at(&folder.path().join("audit.jsonl"));
+        let (_folder, trail) = samples::empty();
         let mut follower = Follower::new(trail.clone(), Filter::default(), 0);
         assert_eq!(read(&mut follower), [0; 0], "no file yet");
         let (mut seen, mut written) = (Vec::new(), 0);
@@ -135,8 +134,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_follower_begins_after_the_given_record_number() {
-        let folder = tempfile::tempdir().unwrap();
-        let trail = Trail::at(&folder.path().join("audit.jsonl"));
+        let (_folder, trail) = samples::empty();
         samples::write(&trail, SMALL, 20).await;
         for after in [0, 1, 2, 3, 11, 19, 20, 25] {
             let mut follower = Follower::new(trail.clone(), Filter::default(), after);
@@ -148,8 +146,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_follower_continues_with_the_remaining_files_after_a_removal() {
-        let folder = tempfile::tempdir().unwrap();
-        let trail = Trail::at(&folder.path().join("audit.jsonl"));
+        let (_folder, trail) = samples::empty();
         samples::write(&trail, SMALL, 1).await;
         let mut follower = Follower::new(trail.clone(), Filter::default(), 0);
         assert_eq!(read(&mut follower), [1]);

@@ -186,8 +186,7 @@ mod tests {
 
     /// A log of 11 records in four files, with heads at 4, 8 and 11.
     async fn published() -> (tempfile::TempDir, Trail, PublishedChain) {
-        let folder = tempfile::tempdir().unwrap();
-        let trail = Trail::at(&folder.path().join("audit.jsonl"));
+        let (folder, trail) = samples::empty();
         let mut chain = PublishedChain::new("one".into(), "a".into(), Timestamp::UNIX_EPOCH);
         for records in [4, 4, 3] {
             samples::write(&trail, SMALL, records).await;

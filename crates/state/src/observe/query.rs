@@ -163,8 +163,7 @@ mod tests {
 
     #[test]
     fn a_log_that_was_never_written_holds_nothing() {
-        let folder = tempfile::tempdir().unwrap();
-        let trail = Trail::at(&folder.path().join("audit.jsonl"));
+        let (_folder, trail) = samples::empty();
         assert_eq!(asked(&trail, Filter::default(), None, 5), AuditPage::default());
     }
 
@@ -209,8 +208,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_session_with_a_database_is_found_with_all_its_statements() {
-        let folder = tempfile::tempdir().unwrap();
-        let trail = Trail::at(&folder.path().join("audit.jsonl"));
+        let (_folder, trail) = samples::empty();
         let (audit, writer) = Audit::open(trail.clone(), SMALL, 8, false).unwrap();
         let of_session = |n, statement: Option<&str>| Event {
             exchange: "exc_session".to_owned(),

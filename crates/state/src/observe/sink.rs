@@ -484,12 +484,12 @@ fn continued(trail: &Trail, file: &File) -> Result<(FileEnd, u64), AuditError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observe::tests::samples;
 
     /// Else the new file would begin without the record of that change.
     #[test]
     fn rotation_begins_no_new_file_in_place_of_a_deleted_one() {
-        let folder = tempfile::tempdir().unwrap();
-        let trail = Trail::at(&folder.path().join("audit.jsonl"));
+        let (_folder, trail) = samples::empty();
         let (active, health) = (trail.active().to_owned(), LogHealth::default());
         let mut sink = AuditSink::open(trail, Rotation::default(), None, health).unwrap();
         fs::remove_file(&active).unwrap();
@@ -499,8 +499,7 @@ mod tests {
 
     #[test]
     fn only_a_deleted_file_is_emptied() {
-        let folder = tempfile::tempdir().unwrap();
-        let trail = Trail::at(&folder.path().join("audit.jsonl"));
+        let (folder, trail) = samples::empty();
         let (active, health) = (trail.active().to_owned(), LogHealth::default());
         let mut sink = AuditSink::open(trail, Rotation::default(), None, health).unwrap();
         let (_sender, queue) = tokio::sync::mpsc::channel(1);

@@ -161,11 +161,11 @@ pub(super) fn create_again(trail: &Trail, old: &File) -> io::Result<File> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observe::tests::samples;
 
     #[test]
     fn only_files_with_a_number_of_at_least_12_digits_belong_to_the_log() {
-        let folder = tempfile::tempdir().unwrap();
-        let trail = Trail::at(&folder.path().join("audit.jsonl"));
+        let (folder, trail) = samples::empty();
         for name in [
             "audit.jsonl",
             "audit.jsonl.1",

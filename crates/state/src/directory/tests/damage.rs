@@ -38,8 +38,7 @@ async fn an_index_row_without_its_record_is_dropped_at_open() {
 
 #[tokio::test]
 async fn a_record_without_its_index_rows_gets_them_at_open() {
-    let world = World::new().await;
-    let agent = world.agent("ci").await;
+    let (world, agent) = World::with_agent().await;
     world.token(&agent.id).await;
     world.connection("gh").await;
     let key = |rows: Vec<Row>| rows.into_iter().map(|row| row.key).collect::<Vec<_>>();
@@ -58,8 +57,7 @@ async fn a_record_without_its_index_rows_gets_them_at_open() {
 
 #[tokio::test]
 async fn an_index_row_of_another_owner_is_corrected() {
-    let world = World::new().await;
-    let agent = world.agent("ci").await;
+    let (world, agent) = World::with_agent().await;
     let (rows, index) = beneath(&world);
     let name = index.name(&world.org, NameKind::Agent, "ci");
     rows.delete(&name, None).await.unwrap();
@@ -71,8 +69,7 @@ async fn an_index_row_of_another_owner_is_corrected() {
 
 #[tokio::test]
 async fn two_records_of_one_name_are_refused() {
-    let world = World::new().await;
-    let agent = world.agent("ci").await;
+    let (world, agent) = World::with_agent().await;
     let (rows, _) = beneath(&world);
     let twin = AgentRecord { id: AgentId::random(), ..agent.as_ref().clone() };
     rows.write(&RowId::new(Table::Agents, &world.org, &twin.id), &twin, None).await.unwrap();
@@ -171,8 +168,7 @@ async fn a_store_without_its_sentinel_is_refused_and_not_treated_as_new() {
 
 #[tokio::test]
 async fn a_flipped_bit_anywhere_is_an_error_that_names_the_row_and_destroys_nothing() {
-    let world = World::new().await;
-    let agent = world.agent("ci").await;
+    let (world, agent) = World::with_agent().await;
     world.token(&agent.id).await;
     world.connection("gh").await;
     for (table, row) in world.all_rows().await {
@@ -228,8 +224,7 @@ async fn swapped_cut_and_foreign_rows_are_refused() {
 
 #[tokio::test]
 async fn an_older_value_under_the_present_version_is_refused() {
-    let world = World::new().await;
-    let agent = world.agent("ci").await;
+    let (world, agent) = World::with_agent().await;
     let (id, token) = world.token(&agent.id).await;
     let before = world.rows(Table::Agents).await.remove(0);
     world.directory.revoke_token(&world.org, &agent.id, &id).await.unwrap();

@@ -11,8 +11,7 @@ fn chosen(text: &str) -> Option<Secret> {
 
 #[tokio::test]
 async fn an_unknown_or_revoked_token_does_not_authenticate() {
-    let world = World::new().await;
-    let agent = world.agent("ci").await;
+    let (world, agent) = World::with_agent().await;
     let (id, token) = world.token(&agent.id).await;
     let view = world.directory.view();
     assert!(view.authenticate("", world.now()).is_none());
@@ -28,8 +27,7 @@ async fn an_unknown_or_revoked_token_does_not_authenticate() {
 
 #[tokio::test]
 async fn a_token_expires_at_its_time_and_is_forgotten_a_day_later() {
-    let world = World::new().await;
-    let agent = world.agent("ci").await;
+    let (world, agent) = World::with_agent().await;
     let expires = Some(world.now() + jiff::SignedDuration::from_secs(60));
     let add = |expires| world.directory.add_token(&world.org, &agent.id, None, expires, None);
     let (_, token) = world.token_until(&agent.id, expires).await;
@@ -57,8 +55,7 @@ async fn a_token_expires_at_its_time_and_is_forgotten_a_day_later() {
 
 #[tokio::test]
 async fn a_check_of_an_agent_looks_up_its_organisation_once() {
-    let world = World::new().await;
-    let agent = world.agent("ci").await;
+    let (world, agent) = World::with_agent().await;
     let (_, token) = world.token(&agent.id).await;
     let view = world.directory.view();
     let held = view.authenticate(&token, world.now()).unwrap();
@@ -68,8 +65,7 @@ async fn a_check_of_an_agent_looks_up_its_organisation_once() {
 
 #[tokio::test]
 async fn a_token_that_expired_while_the_machine_slept_is_renewed_also_after_another_was_added() {
-    let world = World::new().await;
-    let agent = world.agent("ci").await;
+    let (world, agent) = World::with_agent().await;
     let in_two_minutes = || world.now() + jiff::SignedDuration::from_secs(120);
     let (id, token) = world.token_until(&agent.id, Some(in_two_minutes())).await;
     world.pass(130);
@@ -105,8 +101,7 @@ async fn expired_tokens_leave_room_for_others() {
 
 #[tokio::test]
 async fn a_renewed_token_stays_valid_and_a_token_without_expiry_is_not_renewed() {
-    let world = World::new().await;
-    let agent = world.agent("ci").await;
+    let (world, agent) = World::with_agent().await;
     let soon = world.now() + jiff::SignedDuration::from_secs(60);
     let later = soon + jiff::SignedDuration::from_secs(60);
     let (id, token) = world.token_until(&agent.id, Some(soon)).await;
@@ -122,8 +117,7 @@ async fn a_renewed_token_stays_valid_and_a_token_without_expiry_is_not_renewed()
 
 #[tokio::test]
 async fn an_issued_token_is_kept_as_its_hash() {
-    let world = World::new().await;
-    let agent = world.agent("ci").await;
+    let (world, agent) = World::with_agent().await;
     let label = Some("laptop".to_owned());
     let add = world.directory.add_token(&world.org, &agent.id, label, None, None);
     let issued = add.await.unwrap();
@@ -202,8 +196,7 @@ async fn names_are_unique_in_their_org_and_kind_only() {
 
 #[tokio::test]
 async fn a_removed_agents_name_is_free_again_and_nothing_of_it_stays() {
-    let world = World::new().await;
-    let agent = world.agent("ci").await;
+    let (world, agent) = World::with_agent().await;
     world.token(&agent.id).await;
     world.directory.remove::<Agent>(&world.org, &agent.id, ManagedBy::Store).await.unwrap();
     let again = world.directory.remove::<Agent>(&world.org, &agent.id, ManagedBy::Store).await;
@@ -385,8 +378,7 @@ async fn fixed_fields_of_a_connection_cannot_be_changed() {
 
 #[tokio::test]
 async fn a_watcher_finds_the_change_in_the_view() {
-    let world = World::new().await;
-    let agent = world.agent("ci").await;
+    let (world, agent) = World::with_agent().await;
     let mut changes = world.directory.changes();
     changes.mark_unchanged();
     let (id, token) = world.token(&agent.id).await;
@@ -406,8 +398,7 @@ async fn a_watcher_finds_the_change_in_the_view() {
 #[tokio::test]
 async fn the_store_and_the_view_agree_after_a_caller_was_dropped() {
     for polls in 0..12 {
-        let world = World::new().await;
-        let agent = world.agent("ci").await;
+        let (world, agent) = World::with_agent().await;
         let (id, token) = world.token(&agent.id).await;
         let mut revoke = Box::pin(world.directory.revoke_token(&world.org, &agent.id, &id));
         for _ in 0..polls {
@@ -425,8 +416,7 @@ async fn the_store_and_the_view_agree_after_a_caller_was_dropped() {
 
 #[tokio::test]
 async fn concurrent_writers_lose_nothing() {
-    let world = World::new().await;
-    let agent = world.agent("ci").await;
+    let (world, agent) = World::with_agent().await;
     let names: Vec<_> = (0..50).map(|n| format!("c{n}")).collect();
     let added = names.iter().map(|name| async {
         let connection = world.connection(name).await;

@@ -198,8 +198,7 @@ async fn the_token_of_a_removed_organisation_is_invalid_at_other_replicas_when_i
 /// A replica that was away for long reads the rows of all organisations that it knows.
 #[tokio::test]
 async fn the_default_organisation_which_has_no_row_stays_when_its_row_is_followed() {
-    let world = World::new().await;
-    let agent = world.agent("ci").await;
+    let (world, agent) = World::with_agent().await;
     let (_, token) = world.token(&agent.id).await;
     let writer = world.directory.turn().await.unwrap();
     writer.follow_row(Table::Orgs, &format!("{}/org", world.org)).await.unwrap();

@@ -47,8 +47,7 @@ pub(super) fn plugged(
 
 #[tokio::test]
 async fn a_removed_plugin_removes_its_bindings_and_no_others() {
-    let world = World::new().await;
-    let agent = world.agent("ci").await;
+    let (world, agent) = World::with_agent().await;
     let (a, b) = (world.connection("a").await, world.connection("b").await);
     world.bind(&agent.id, &b.id).await;
     let new = plugged(&world, &agent, &[("a", &a.id), ("b", &b.id)]);
@@ -69,8 +68,7 @@ async fn a_removed_plugin_removes_its_bindings_and_no_others() {
 
 #[tokio::test]
 async fn bindings_of_a_plugin_that_a_crash_lost_are_removed_at_the_next_start() {
-    let world = World::new().await;
-    let agent = world.agent("ci").await;
+    let (world, agent) = World::with_agent().await;
     let a = world.connection("a").await;
     let plugin = world
         .directory
@@ -89,8 +87,7 @@ async fn bindings_of_a_plugin_that_a_crash_lost_are_removed_at_the_next_start() 
 
 #[tokio::test]
 async fn the_plugins_of_an_agent_are_removed_with_it_also_after_a_crash() {
-    let world = World::new().await;
-    let agent = world.agent("ci").await;
+    let (world, agent) = World::with_agent().await;
     let a = world.connection("a").await;
     world.directory.add_plugin(&world.org, plugged(&world, &agent, &[("a", &a.id)])).await.unwrap();
     let key = format!("{}/{}", world.org, agent.id);
@@ -105,8 +102,7 @@ async fn the_plugins_of_an_agent_are_removed_with_it_also_after_a_crash() {
 /// Another replica has removed the plugin and installed it again, and its changes are read in any order.
 #[tokio::test]
 async fn a_plugin_that_replaces_another_is_listed_in_any_order_of_the_changes() {
-    let world = World::new().await;
-    let agent = world.agent("ci").await;
+    let (world, agent) = World::with_agent().await;
     let a = world.connection("a").await;
     let add = async || {
         let new = plugged(&world, &agent, &[("a", &a.id)]);
@@ -126,8 +122,7 @@ async fn a_plugin_that_replaces_another_is_listed_in_any_order_of_the_changes() 
 
 #[tokio::test]
 async fn a_plugin_with_a_foreign_or_undeclared_slot_is_refused_and_writes_nothing() {
-    let world = World::new().await;
-    let agent = world.agent("ci").await;
+    let (world, agent) = World::with_agent().await;
     let a = world.connection("a").await;
     let foreign = connection(&world.other_org().await, "foreign", world.now());
     let foreign = world.directory.add_record(foreign).await.unwrap();
@@ -161,8 +156,7 @@ async fn a_plugin_with_a_foreign_or_undeclared_slot_is_refused_and_writes_nothin
 
 #[tokio::test]
 async fn a_plugin_names_its_slots_without_a_usable_connection() {
-    let world = World::new().await;
-    let agent = world.agent("ci").await;
+    let (world, agent) = World::with_agent().await;
     let (a, b) = (world.connection("a").await, world.connection("b").await);
     let mut new = plugged(&world, &agent, &[("a", &a.id), ("b", &b.id)]);
     new.spec.manifest.connections[1].required = false;
@@ -184,8 +178,7 @@ async fn a_plugin_names_its_slots_without_a_usable_connection() {
 
 #[tokio::test]
 async fn changes_at_the_same_time_do_not_undo_each_other() {
-    let world = World::new().await;
-    let agent = world.agent("ci").await;
+    let (world, agent) = World::with_agent().await;
     let (a, b) = (world.connection("a").await, world.connection("b").await);
     let both = plugged(&world, &agent, &[("a", &a.id), ("b", &b.id)]);
     let mut first = both.clone();
@@ -220,8 +213,7 @@ async fn changes_at_the_same_time_do_not_undo_each_other() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slot_that_another_replica_fills_keeps_its_binding_after_a_conflict() {
-    let world = World::new().await;
-    let agent = world.agent("ci").await;
+    let (world, agent) = World::with_agent().await;
     let (a, b) = (world.connection("a").await, world.connection("b").await);
     let both = plugged(&world, &agent, &[("a", &a.id), ("b", &b.id)]);
     let mut first = both.clone();

@@ -64,8 +64,7 @@ async fn log(trail: &Trail, printer: RecordPrinter, count: u64) {
 
 #[tokio::test]
 async fn a_reader_that_stalls_holds_up_neither_records_nor_the_end() {
-    let folder = tempfile::tempdir().unwrap();
-    let trail = Trail::at(&folder.path().join("audit.jsonl"));
+    let (_folder, trail) = samples::empty();
     let (reader, printer) = Reader::stalled();
     log(&trail, printer, 200).await;
     let verified = trail.verify(|| true).unwrap();
@@ -76,8 +75,7 @@ async fn a_reader_that_stalls_holds_up_neither_records_nor_the_end() {
 
 #[tokio::test]
 async fn a_reader_gets_each_record_once_and_also_the_last_ones() {
-    let folder = tempfile::tempdir().unwrap();
-    let trail = Trail::at(&folder.path().join("audit.jsonl"));
+    let (_folder, trail) = samples::empty();
     let (Reader { printed, stall }, printer) = Reader::stalled();
     drop(stall);
     log(&trail, printer, 200).await;

@@ -19,8 +19,7 @@ struct Fixture {
 
 impl Fixture {
     async fn with(records: u64) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let trail = Trail::at(&folder.path().join("audit.jsonl"));
+        let (folder, trail) = samples::empty();
         samples::write(&trail, SMALL, records).await;
         Self { folder, trail }
     }
@@ -108,8 +107,7 @@ async fn a_full_file_is_rotated_under_the_number_of_its_first_record() {
 
 #[tokio::test]
 async fn a_record_larger_than_the_file_limit_gets_a_separate_file() {
-    let folder = tempfile::tempdir().unwrap();
-    let trail = Trail::at(&folder.path().join("audit.jsonl"));
+    let (folder, trail) = samples::empty();
     samples::write(&trail, Rotation { file_bytes_max: 1, files_max: 100 }, 3).await;
     let fixture = Fixture { folder, trail };
     assert_eq!(

@@ -17,10 +17,16 @@ pub(in crate::observe) fn event(n: u64) -> Event {
     event
 }
 
-/// A log of `count` events, three per file.
-pub(in crate::observe) async fn log(count: u64) -> (tempfile::TempDir, Trail) {
+/// A log whose file does not exist yet.
+pub(in crate::observe) fn empty() -> (tempfile::TempDir, Trail) {
     let folder = tempfile::tempdir().unwrap();
     let trail = Trail::at(&folder.path().join("audit.jsonl"));
+    (folder, trail)
+}
+
+/// A log of `count` events, three per file.
+pub(in crate::observe) async fn log(count: u64) -> (tempfile::TempDir, Trail) {
+    let (folder, trail) = empty();
     write(&trail, SMALL, count).await;
     assert_eq!(trail.full().unwrap().len() as u64, (count - 1) / 3, "files of three");
     (folder, trail)
