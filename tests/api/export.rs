@@ -158,8 +158,7 @@ async fn an_export_has_no_secret_and_loads_as_the_same_resources() {
 
 #[tokio::test]
 async fn a_token_that_may_not_read_the_installation_applies_and_checks_nothing() {
-    let origin = Origin::saying("fine");
-    let install = Install::new(&Plan::api_key(), &origin);
+    let (install, _origin) = Install::simple();
     let _ran = install.serve();
     fs::write(install.folder().join("new.yaml"), "{}").expect("a file");
     succeeds(install.keyward(&["user", "add", "ann"]));
@@ -181,8 +180,7 @@ async fn a_token_that_may_not_read_the_installation_applies_and_checks_nothing()
 
 #[tokio::test]
 async fn a_file_is_applied_whole_after_its_plan_or_not_at_all() {
-    let origin = Origin::saying("fine");
-    let install = Install::new(&Plan::api_key(), &origin);
+    let (install, _origin) = Install::simple();
     let ran = install.serve();
     let own = install.folder().join("keyward.yaml");
     let before = fs::read_to_string(&own).expect("the configuration");

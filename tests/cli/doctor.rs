@@ -62,8 +62,7 @@ impl Told {
 
 /// With a data directory, and no gateway.
 fn made() -> (Install, Origin) {
-    let origin = Origin::saying("fine");
-    let install = Install::new(&Plan::api_key(), &origin);
+    let (install, _origin) = Install::simple();
     // What adds something makes it.
     for words in [["agent", "add", "first"], ["agent", "remove", "first"]] {
         let made = install.keyward(&words).output().expect("it runs");
@@ -103,8 +102,7 @@ async fn a_sound_installation_with_a_gateway_passes_every_check() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_absent_data_directory_is_a_warning_and_is_not_created() {
-    let origin = Origin::saying("fine");
-    let install = Install::new(&Plan::api_key(), &origin);
+    let (install, _origin) = Install::simple();
     let told = Told::by(&install, &[]);
     let (message, hint) = told.warned("data");
     assert!(message.ends_with("does not exist yet") && hint.starts_with("`keyward serve`"));

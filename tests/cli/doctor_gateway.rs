@@ -12,8 +12,7 @@ use test_support::*;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refused_status_request_is_reported_with_the_token_as_its_cause() {
-    let origin = Origin::saying("fine");
-    let install = Install::new(&Plan::api_key(), &origin);
+    let (install, _origin) = Install::simple();
     let _serving = install.serve();
     let told = Told::by(&install, &[("KEYWARD_TOKEN", "kwp_of-another-gateway")]);
     let (message, hint) = told.failed("gateway");
@@ -24,8 +23,7 @@ async fn a_refused_status_request_is_reported_with_the_token_as_its_cause() {
 /// Without the options of the gateway, its data directory would be judged by the default configuration.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn doctor_reads_the_configuration_file_of_the_running_gateway() {
-    let origin = Origin::saying("fine");
-    let install = Install::new(&Plan::api_key(), &origin);
+    let (install, _origin) = Install::simple();
     let (config, key) = (install.folder().join("keyward.yaml"), install.folder().join("own.key"));
     fs::write(&key, format!("{}\n", "0123456789abcdef".repeat(4))).expect("a file");
     fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).expect("ours");
@@ -50,8 +48,7 @@ async fn doctor_reads_the_configuration_file_of_the_running_gateway() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_listener_that_is_not_open_is_reported() {
-    let origin = Origin::saying("fine");
-    let install = Install::new(&Plan::api_key(), &origin);
+    let (install, _origin) = Install::simple();
     let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let at = free.local_addr().expect("an address");
     drop(free);

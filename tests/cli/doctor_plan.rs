@@ -65,8 +65,7 @@ async fn a_configuration_that_a_reload_would_refuse_is_reported() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_the_store_agents_and_connections_are_reported_as_not_checked() {
-    let origin = Origin::saying("fine");
-    let install = Install::new(&Plan::api_key(), &origin);
+    let (install, _origin) = Install::simple();
     let made = install.keyward(&["agent", "add", "first"]).output().expect("it runs");
     assert!(made.status.success(), "{made:?}");
     fs::remove_file(install.data().join("master.key")).expect("ours");

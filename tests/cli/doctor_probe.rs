@@ -134,8 +134,7 @@ impl Probed {
 
 /// An install whose connection is in the store.
 fn install() -> (Install, Origin) {
-    let origin = Origin::saying("fine");
-    let install = Install::new(&Plan::api_key(), &origin);
+    let (install, origin) = Install::simple();
     drop(install.serve());
     (install, origin)
 }
@@ -436,8 +435,7 @@ async fn a_proxy_variable_that_does_not_reach_the_program_is_named() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn doctor_of_a_program_creates_no_data_or_temporary_directory_and_leaves_no_file() {
-    let origin = Origin::saying("fine");
-    let install = Install::new(&Plan::api_key(), &origin);
+    let (install, _origin) = Install::simple();
     let temporary = install.folder().join("tmp");
     std::fs::create_dir(&temporary).expect("a folder");
     let mut command = install.keyward(&["doctor", "--", "true"]);

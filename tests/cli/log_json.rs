@@ -174,8 +174,7 @@ async fn no_line_has_a_duplicate_key_and_exchanges_name_their_host() {
 /// What the configuration refuses, and what stops the start after it, are lines of JSON too.
 #[tokio::test]
 async fn a_gateway_that_does_not_start_says_why_in_json() {
-    let origin = Origin::saying("fine");
-    let install = Install::new(&Plan::api_key(), &origin);
+    let (install, _origin) = Install::simple();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback");
     let at = taken.local_addr().expect("an address").to_string();
     for (variables, told) in [

@@ -137,8 +137,7 @@ fn bytes(path: &Path) -> Vec<u8> {
 
 #[tokio::test]
 async fn a_command_that_is_killed_while_it_rotates_leaves_a_store_that_opens() {
-    let origin = Origin::saying("fine");
-    let install = Install::new(&Plan::api_key(), &origin);
+    let (install, _origin) = Install::simple();
     assert!(install.keyward(&["agent", "add", "one"]).output().expect("it runs").status.success());
     let file = install.data().join("master.key");
     for round in 0..if soak() { 30 } else { 3 } {
@@ -163,8 +162,7 @@ async fn a_command_that_is_killed_while_it_rotates_leaves_a_store_that_opens() {
 
 #[tokio::test]
 async fn a_command_that_is_killed_while_it_rotates_the_ca_leaves_a_ca_that_opens() {
-    let origin = Origin::saying("fine");
-    let install = Install::new(&Plan::api_key(), &origin);
+    let (install, _origin) = Install::simple();
     // What is added first makes it all.
     json(install.keyward(&["agent", "add", "one", "--json"]));
     let (cert, key) = (install.data().join("ca/ca.pem"), install.data().join("ca/ca.key"));
@@ -187,8 +185,7 @@ async fn a_command_that_is_killed_while_it_rotates_the_ca_leaves_a_ca_that_opens
 
 #[tokio::test]
 async fn the_old_master_key_does_not_open_the_store_after_a_rotation() {
-    let origin = Origin::saying("fine");
-    let install = Install::new(&Plan::api_key(), &origin);
+    let (install, _origin) = Install::simple();
     assert!(install.keyward(&["agent", "add", "one"]).output().expect("it runs").status.success());
     let file = install.data().join("master.key");
     let old = bytes(&file);
@@ -207,8 +204,7 @@ async fn the_old_master_key_does_not_open_the_store_after_a_rotation() {
 
 #[tokio::test]
 async fn a_master_key_of_the_configuration_is_rotated_by_a_new_entry_before_it() {
-    let origin = Origin::saying("fine");
-    let install = Install::new(&Plan::api_key(), &origin);
+    let (install, _origin) = Install::simple();
     let file = install.folder().join("keyward.yaml");
     let base = fs::read_to_string(&file).expect("the configuration");
     let with = |keys: &str| {

@@ -12,17 +12,12 @@ use test_support::process::{built, said};
 use test_support::pty::Terminal;
 use test_support::*;
 
-fn install() -> (Install, Origin) {
-    let origin = Origin::saying("fine");
-    (Install::new(&Plan::api_key(), &origin), origin)
-}
-
 /// Ends the program of a test that would otherwise wait for ever.
 const UNTIL_STDIN_ENDS: &str = "while read line; do :; done";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn failures_of_run_itself_have_exit_codes_125_to_127_and_a_message() {
-    let (install, _origin) = install();
+    let (install, _origin) = Install::simple();
     let plain = install.folder().join("plain");
     std::fs::write(&plain, "not a program").expect("a file");
     let plain = plain.to_str().expect("UTF-8");
@@ -49,7 +44,7 @@ async fn failures_of_run_itself_have_exit_codes_125_to_127_and_a_message() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn run_exits_with_the_exit_code_of_the_program() {
-    let (install, _origin) = install();
+    let (install, _origin) = Install::simple();
     for (script, code) in [("exit 0", 0), ("exit 7", 7), ("exit 125", 125), ("kill -9 $$", 137)] {
         assert_eq!(install.script(script).code(), Some(code), "{script}");
     }
@@ -57,7 +52,7 @@ async fn run_exits_with_the_exit_code_of_the_program() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_invalid_configuration_is_reported_and_no_program_is_run() {
-    let (install, _origin) = install();
+    let (install, _origin) = Install::simple();
     std::fs::write(install.folder().join("keyward.yaml"), "nope: 1\n").expect("a file");
     let output = install.keyward(&["run", "--", "echo", "ran"]).output().expect("it runs");
     assert_eq!(output.status.code(), Some(125));
@@ -67,7 +62,7 @@ async fn an_invalid_configuration_is_reported_and_no_program_is_run() {
 /// A directory and a file at the places of the run's own files, which also root cannot write.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_of_the_run_that_cannot_be_made_is_named_with_a_remedy() {
-    let (install, _origin) = install();
+    let (install, _origin) = Install::simple();
     let data = install.data();
     assert_eq!(install.script("exit 0").code(), Some(0), "it makes the data directory");
     install.until("the gateway is gone", || !install.is_served());
@@ -90,7 +85,7 @@ async fn a_file_of_the_run_that_cannot_be_made_is_named_with_a_remedy() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_inherited_value_that_is_not_utf8_is_named_and_the_program_runs() {
-    let (install, _origin) = install();
+    let (install, _origin) = Install::simple();
     let mut run =
         install.keyward(&["run", "--agent", "ci", "--", "sh", "-c", "echo $NODE_OPTIONS"]);
     run.env("NODE_OPTIONS", OsStr::from_bytes(b"--title=caf\xe9"));
@@ -104,7 +99,7 @@ async fn an_inherited_value_that_is_not_utf8_is_named_and_the_program_runs() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn signals_reach_the_program() {
-    let (install, _origin) = install();
+    let (install, _origin) = Install::simple();
     for (name, signal) in [
         ("INT", Signal::INT),
         ("TERM", Signal::TERM),
@@ -133,7 +128,7 @@ fn in_foreground(install: &Install, script: &str) -> Terminal {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_interrupt_by_kill_or_ctrl_c_reaches_the_program_of_a_foreground_run_once() {
-    let (install, _origin) = install();
+    let (install, _origin) = Install::simple();
     let _gateway = install.serve();
     let script =
         "trap 'echo got' INT; trap 'echo mark' USR1; echo ready; while :; do sleep 0.1; done";
@@ -152,7 +147,7 @@ async fn an_interrupt_by_kill_or_ctrl_c_reaches_the_program_of_a_foreground_run_
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn run_of_a_program_that_a_signal_ends_exits_with_128_plus_the_signal() {
-    let (install, _origin) = install();
+    let (install, _origin) = Install::simple();
     for (signal, code) in [(Signal::TERM, 143), (Signal::INT, 130)] {
         let mut ran = install.script(&format!("echo ready; {UNTIL_STDIN_ENDS}"));
         assert_eq!(ran.line(), "ready");
@@ -163,7 +158,7 @@ async fn run_of_a_program_that_a_signal_ends_exits_with_128_plus_the_signal() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sigtstp_stops_run_and_its_program_and_sigcont_continues_both() {
-    let (install, _origin) = install();
+    let (install, _origin) = Install::simple();
     let mut ran = install.script("echo $$; while read line; do echo $line; done; exit 5");
     let program: u32 = ran.line().parse().expect("a process id");
     let state = |pid: u32| {
@@ -181,7 +176,7 @@ async fn sigtstp_stops_run_and_its_program_and_sigcont_continues_both() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_foreground_run_stops_with_a_program_that_stops_itself_and_continues_with_it() {
-    let (install, _origin) = install();
+    let (install, _origin) = Install::simple();
     let _gateway = install.serve();
     // The program of a session has no shell that would take the terminal, so SIGTSTP has no effect there.
     let script = "echo run $PPID; kill -STOP $$; echo again; exit 5";
@@ -200,7 +195,7 @@ async fn a_foreground_run_stops_with_a_program_that_stops_itself_and_continues_w
 /// job control shell has no stop by SIGTSTP.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ctrl_z_stops_a_foreground_run_once_after_its_program_has_stopped() {
-    let (install, _origin) = install();
+    let (install, _origin) = Install::simple();
     let _gateway = install.serve();
     let script = "trap 'kill -STOP $$; echo again; exit 5' TSTP; echo run $PPID; echo program $$
                   while :; do sleep 0.1; done";
@@ -219,7 +214,7 @@ async fn ctrl_z_stops_a_foreground_run_once_after_its_program_has_stopped() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_foreground_run_goes_on_with_a_program_that_does_not_stop_at_ctrl_z() {
-    let (install, _origin) = install();
+    let (install, _origin) = Install::simple();
     let _gateway = install.serve();
     let script = "trap 'echo kept' TSTP; trap 'echo mark; exit 5' USR1; echo ready
                   while :; do sleep 0.1; done";
@@ -234,7 +229,7 @@ async fn a_foreground_run_goes_on_with_a_program_that_does_not_stop_at_ctrl_z() 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_program_gets_the_proxy_variables_and_no_secret_of_the_gateway() {
-    let (install, _origin) = install();
+    let (install, _origin) = Install::simple();
     let mut command = install.keyward(&["run", "--agent", "ci", "--", "env"]);
     command.env("NO_PROXY", "*,acme.test,intranet.example").env("NODE_OPTIONS", "--no-warnings");
     command.env("KEYWARD__LOG__LEVEL", "info").env("MINE", "stays");
@@ -274,7 +269,7 @@ async fn the_program_gets_the_proxy_variables_and_no_secret_of_the_gateway() {
 /// The command reads no configuration; only the gateway knows the variables.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn run_and_doctor_withhold_the_secrets_of_a_gateway_with_another_configuration() {
-    let (install, _origin) = install();
+    let (install, _origin) = Install::simple();
     let _gateway = install.serve();
     for arguments in [
         &["run", "--quiet", "--agent", "ci", "--", "env"][..],
@@ -296,7 +291,7 @@ async fn run_and_doctor_withhold_the_secrets_of_a_gateway_with_another_configura
 /// Of a database of the outer run, the password is the run's token.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_nested_run_unsets_database_variables_of_the_outer_run_and_not_of_the_user() {
-    let (install, _origin) = install();
+    let (install, _origin) = Install::simple();
     let nested = format!(
         "{} run --quiet --agent ci -- sh -c 'echo $PGHOST,$PGUSER,$PGPASSWORD'",
         built().display()
@@ -317,7 +312,7 @@ async fn a_nested_run_unsets_database_variables_of_the_outer_run_and_not_of_the_
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn database_variables_that_a_run_does_not_set_are_not_inherited_by_the_program() {
     const PASSWORD: &str = "of-the-database";
-    let (install, _origin) = install();
+    let (install, _origin) = Install::simple();
     let gateway = install.serve();
     let keyward = |scheme: &str, arguments: &[&str]| {
         let mut command = install.keyward(arguments);
@@ -359,7 +354,7 @@ async fn database_variables_that_a_run_does_not_set_are_not_inherited_by_the_pro
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_program_has_the_umask_and_the_core_limit_of_its_user() {
-    let (install, _origin) = install();
+    let (install, _origin) = Install::simple();
     let script = "umask 022; keep=$(umask); umask $keep; : > made; ulimit -c";
     let with = install.script(script).line();
     let plain = std::process::Command::new("sh").args(["-c", "ulimit -c"]).output().expect("sh");
@@ -371,7 +366,7 @@ async fn the_program_has_the_umask_and_the_core_limit_of_its_user() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_files_of_a_run_are_private_and_removed_at_its_end() {
-    let (install, _origin) = install();
+    let (install, _origin) = Install::simple();
     let mut ran = install.script(&format!("echo \"$SSL_CERT_FILE\"; {UNTIL_STDIN_ENDS}"));
     let bundle = std::path::PathBuf::from(ran.line());
     let folder = bundle.parent().expect("a folder").to_owned();
@@ -386,7 +381,7 @@ async fn the_files_of_a_run_are_private_and_removed_at_its_end() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_files_of_a_killed_run_are_removed_by_the_next_run() {
-    let (install, _origin) = install();
+    let (install, _origin) = Install::simple();
     let mut ran = install.script(&format!("echo \"$SSL_CERT_FILE\"; {UNTIL_STDIN_ENDS}"));
     let bundle = std::path::PathBuf::from(ran.line());
     ran.kill();
@@ -398,7 +393,7 @@ async fn the_files_of_a_killed_run_are_removed_by_the_next_run() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_first_run_prints_a_note_about_its_data_directory_unless_it_is_quiet() {
     for (options, is_noted) in [(&["--quiet"][..], false), (&[], true)] {
-        let (install, _origin) = install();
+        let (install, _origin) = Install::simple();
         assert!(!install.data().exists());
         let mut run = install.keyward(&["run"]);
         let output = run.args(options).args(["--", "true"]).output().expect("it runs");
@@ -412,7 +407,7 @@ async fn a_first_run_prints_a_note_about_its_data_directory_unless_it_is_quiet()
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_default_agent_is_created_with_a_hint_to_connect() {
-    let (install, _origin) = install();
+    let (install, _origin) = Install::simple();
     let output = install.keyward(&["run", "--", "true"]).output().expect("it runs");
     assert_eq!(output.status.code(), Some(0));
     let said = String::from_utf8_lossy(&output.stderr);

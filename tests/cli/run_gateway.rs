@@ -10,11 +10,6 @@ fn address(url: &str) -> &str {
     url.rsplit('@').next().expect("an address")
 }
 
-fn install() -> (Install, Origin) {
-    let origin = Origin::saying("fine");
-    (Install::new(&Plan::api_key(), &origin), origin)
-}
-
 /// Kills the gateway, as a crash would end it.
 fn kill_gateway(install: &Install) {
     let pid = std::fs::read_to_string(install.data().join("store/pid")).expect("its owner");
@@ -33,7 +28,7 @@ fn serves_again(install: &Install, url: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_runs_share_one_gateway_and_the_last_run_ends_it() {
-    let (install, _origin) = install();
+    let (install, _origin) = Install::simple();
     let mut first = install.script(SCRIPT);
     let one = first.line();
     let mut second = install.script(SCRIPT);
@@ -56,7 +51,7 @@ async fn two_runs_share_one_gateway_and_the_last_run_ends_it() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn runs_that_start_at_the_same_time_share_one_gateway() {
-    let (install, _origin) = install();
+    let (install, _origin) = Install::simple();
     let mut runs: Vec<_> = (0..4).map(|_| install.script(SCRIPT)).collect();
     let urls: Vec<_> = runs.iter_mut().map(|ran| ran.line()).collect();
     for url in &urls {
@@ -71,7 +66,7 @@ async fn runs_that_start_at_the_same_time_share_one_gateway() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gateway_outlives_the_run_that_started_it_and_ends_with_the_last_killed_run() {
-    let (install, _origin) = install();
+    let (install, _origin) = Install::simple();
     let mut first = install.script(SCRIPT);
     let one = first.line();
     let mut second = install.script(SCRIPT);
@@ -86,7 +81,7 @@ async fn a_gateway_outlives_the_run_that_started_it_and_ends_with_the_last_kille
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_gateway_of_a_run_is_started_again_at_the_same_address() {
-    let (install, _origin) = install();
+    let (install, _origin) = Install::simple();
     let mut ran = install.script(SCRIPT);
     let url = ran.line();
     kill_gateway(&install);
@@ -99,7 +94,7 @@ async fn a_killed_gateway_of_a_run_is_started_again_at_the_same_address() {
 /// A package manager replaces the file of the running program. The run lost its gateway for good.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_gateway_of_a_run_is_started_again_after_an_upgrade_of_the_program() {
-    let (install, _origin) = install();
+    let (install, _origin) = Install::simple();
     let program = install.folder().join("keyward");
     let put = || {
         let linked = std::fs::hard_link(built(), &program);
@@ -124,7 +119,7 @@ async fn a_killed_gateway_of_a_run_is_started_again_after_an_upgrade_of_the_prog
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gateway_that_already_runs_is_used_and_stays_after_the_run() {
-    let (install, _origin) = install();
+    let (install, _origin) = Install::simple();
     let gateway = install.serve();
     let mut ran = install.script("true");
     assert_eq!(ran.code(), Some(0));
@@ -135,7 +130,7 @@ async fn a_gateway_that_already_runs_is_used_and_stays_after_the_run() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_run_ends_with_its_program_although_the_gateway_does_not_answer() {
-    let (install, _origin) = install();
+    let (install, _origin) = Install::simple();
     let gateway = install.serve();
     let script = "echo ready; read line; exit 7";
     let mut ran = install.run(&["--quiet", "--agent", "ci", "--", "sh", "-c", script]);
@@ -149,7 +144,7 @@ async fn a_run_ends_with_its_program_although_the_gateway_does_not_answer() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn run_reports_why_its_gateway_does_not_start() {
-    let (install, _origin) = install();
+    let (install, _origin) = Install::simple();
     assert_eq!(install.script("true").code(), Some(0));
     std::fs::remove_file(install.data().join("master.key")).expect("it is there");
     let output = install.keyward(&["run", "--", "true"]).output().expect("it runs");

@@ -50,8 +50,7 @@ fn changes(install: &Install) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_audit_log_has_the_start_and_the_end_of_each_run_once() {
-    let origin = Origin::saying("fine");
-    let install = Install::new(&Plan::api_key(), &origin);
+    let (install, _origin) = Install::simple();
     let _gateway = install.serve();
     for ends in ["by itself", "killed"] {
         let mut ran = install.script(SCRIPT);
@@ -91,8 +90,7 @@ async fn the_audit_log_has_the_start_and_the_end_of_each_run_once() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_run_that_was_refused_is_audited_as_refused_with_the_code() {
-    let origin = Origin::saying("fine");
-    let install = Install::new(&Plan::api_key(), &origin);
+    let (install, _origin) = Install::simple();
     let _gateway = install.serve();
     for words in [["agent", "add", "idle"], ["agent", "pause", "idle"]] {
         assert!(install.keyward(&words).output().expect("it runs").status.success());
@@ -116,8 +114,7 @@ async fn a_run_that_was_refused_is_audited_as_refused_with_the_code() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_token_of_a_run_is_invalid_once_the_run_was_killed() {
-    let origin = Origin::saying("fine");
-    let install = Install::new(&Plan::api_key(), &origin);
+    let (install, _origin) = Install::simple();
     let _gateway = install.serve();
     let mut ran = install.script(SCRIPT);
     let (proxy, token) = parts(&ran.line());
@@ -129,8 +126,7 @@ async fn the_token_of_a_run_is_invalid_once_the_run_was_killed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_killed_gateway_the_token_of_a_run_expires_within_three_minutes() {
-    let origin = Origin::saying("fine");
-    let install = Install::new(&Plan::api_key(), &origin);
+    let (install, _origin) = Install::simple();
     let mut gateway = install.serve();
     let mut ran = install.script(SCRIPT);
     assert!(!ran.line().is_empty());

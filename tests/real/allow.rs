@@ -184,8 +184,7 @@ async fn cargo_is_blocked_with_its_remedy_and_then_builds() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn curl_keeps_its_exit_code_and_output_when_its_host_is_blocked() {
-    let origin = Origin::saying("fine");
-    let install = Install::new(&Plan::api_key(), &origin);
+    let (install, _origin) = Install::simple();
     let url = format!("https://{STRANGER}/");
     let curl = install.keyward(&["run", "--", "curl", "-sS", "--max-time", "20", &url]);
     let output = run(curl).await;

@@ -5,7 +5,6 @@ use std::process::{Command, Output, Stdio};
 
 use test_support::install::Install;
 use test_support::wire::find;
-use test_support::*;
 
 fn run(command: &mut Command) -> Output {
     let output = command.stdin(Stdio::null()).output().expect("tests/run installs it");
@@ -16,8 +15,7 @@ fn run(command: &mut Command) -> Output {
 
 #[tokio::test]
 async fn age_decrypts_a_backup_for_an_identity_of_age_keygen_and_keyward_restores_it() {
-    let origin = Origin::saying("fine");
-    let install = Install::new(&Plan::api_key(), &origin);
+    let (install, _origin) = Install::simple();
     let folder = install.folder();
     let made = run(Command::new("age-keygen").args(["-o", "backup.key"]).current_dir(folder));
     let made = String::from_utf8_lossy(&made.stderr).into_owned();
@@ -37,8 +35,7 @@ async fn age_decrypts_a_backup_for_an_identity_of_age_keygen_and_keyward_restore
 
 #[tokio::test]
 async fn a_file_that_age_encrypted_and_that_is_no_backup_is_refused() {
-    let origin = Origin::saying("fine");
-    let install = Install::new(&Plan::api_key(), &origin);
+    let (install, _origin) = Install::simple();
     let folder = install.folder();
     run(Command::new("age-keygen").args(["-o", "own.key"]).current_dir(folder));
     fs::write(folder.join("letter"), "a letter").expect("a file");

@@ -61,6 +61,13 @@ async fn signed_in_tab<'a>(lab: &Lab, chromium: &'a mut Chromium) -> Tab<'a> {
     tab
 }
 
+/// The same, with a page open.
+async fn opened<'a>(lab: &Lab, chromium: &'a mut Chromium, path: &str) -> Tab<'a> {
+    let mut tab = signed_in_tab(lab, chromium).await;
+    tab.open(&at(lab, path)).await;
+    tab
+}
+
 /// The URL of a page.
 fn at(lab: &Lab, path: &str) -> String {
     format!("http://localhost:{}{path}", lab.gateway.admin.port())

@@ -32,8 +32,7 @@ public class Get {
 
 /// The one check that failed: id, message and hint; `file` stands in the home with `text`.
 async fn failed(program: &[&str], (file, text): (&str, &str)) -> [String; 3] {
-    let origin = Origin::saying("fine");
-    let install = Install::new(&Plan::api_key(), &origin);
+    let (install, origin) = Install::simple();
     std::fs::write(install.folder().join(file), text).expect("a file");
     let mut command = install.keyward(&["doctor", "--json", "--"]);
     command.args(program);
@@ -60,8 +59,7 @@ async fn curl_and_python_are_fine() {
     let programs: [&[&str]; 2] =
         [&["curl", "-sS", "https://api.acme.test/a"], &["python3", "-c", python]];
     for program in programs {
-        let origin = Origin::saying("fine");
-        let install = Install::new(&Plan::api_key(), &origin);
+        let (install, _origin) = Install::simple();
         let mut command = install.keyward(&["doctor", "--"]);
         command.args(program);
         let output = run(command).await;
@@ -175,8 +173,7 @@ with grpc.secure_channel('api.acme.test:443', grpc.ssl_channel_credentials()) as
 
 #[tokio::test]
 async fn grpcio_passes_and_its_call_gets_a_status() {
-    let origin = Origin::saying("fine");
-    let install = Install::new(&Plan::api_key(), &origin);
+    let (install, origin) = Install::simple();
     let mut command = install.keyward(&["doctor", "--"]);
     command.arg(installed("real-venv/bin/python")).args(["-c", GRPC]);
     let output = run(command).await;

@@ -46,8 +46,7 @@ async fn the_overview_lists_a_paused_connection_and_resumes_it() {
 async fn an_open_page_of_an_agent_shows_that_it_was_paused() {
     let lab = used().await;
     let mut chromium = Chromium::start(lab.gateway.folder(), &[]).await;
-    let mut tab = signed_in_tab(&lab, &mut chromium).await;
-    tab.open(&at(&lab, "/agents/laptop")).await;
+    let mut tab = opened(&lab, &mut chromium, "/agents/laptop").await;
     tab.sees("Pause agent").await;
     posted(&lab, "/agents/laptop/pause", json!({})).await;
     tab.sees("A person paused this agent").await;
@@ -78,8 +77,7 @@ async fn a_user_who_may_not_resume_a_connection_sees_no_button_for_it() {
 async fn connection_pages_have_no_button_for_a_change_that_the_api_refuses() {
     let lab = used().await;
     let mut chromium = Chromium::start(lab.gateway.folder(), &[]).await;
-    let mut tab = signed_in_tab(&lab, &mut chromium).await;
-    tab.open(&at(&lab, "/connections/acme")).await;
+    let mut tab = opened(&lab, &mut chromium, "/connections/acme").await;
     tab.sees("managed by the configuration file").await;
     for dead in ["Pause connection", "Rotate key", "Remove connection"] {
         tab.does_not_see(dead).await;
@@ -116,8 +114,7 @@ async fn live_traffic_goes_on_after_a_sign_in_and_shows_each_request_once() {
     let lab = used().await;
     let agent = Agent { name: "laptop", token: lab.token("laptop") };
     let mut chromium = Chromium::start(lab.gateway.folder(), &[]).await;
-    let mut tab = signed_in_tab(&lab, &mut chromium).await;
-    tab.open(&at(&lab, "/traffic")).await;
+    let mut tab = opened(&lab, &mut chromium, "/traffic").await;
     tab.sees("Live").await;
     agent.works(&lab).await;
     tab.sees(&format!("{HOST}/thing")).await;

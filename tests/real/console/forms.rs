@@ -6,8 +6,7 @@ use super::*;
 #[tokio::test]
 async fn an_error_of_a_folded_field_is_shown_beside_it() {
     let (lab, mut chromium) = signed_in_lab().await;
-    let mut tab = signed_in_tab(&lab, &mut chromium).await;
-    tab.open(&at(&lab, "/connect/to/acme")).await;
+    let mut tab = opened(&lab, &mut chromium, "/connect/to/acme").await;
     tab.fill("Name", "second").await;
     tab.fill("API key", "a-key-of-a-test-0123").await;
     tab.click("More settings").await;
@@ -31,8 +30,7 @@ async fn an_error_of_a_folded_field_is_shown_beside_it() {
 #[tokio::test]
 async fn a_form_keeps_what_was_typed_when_the_login_has_ended() {
     let (lab, mut chromium) = signed_in_lab().await;
-    let mut tab = signed_in_tab(&lab, &mut chromium).await;
-    tab.open(&at(&lab, "/connect/to/acme")).await;
+    let mut tab = opened(&lab, &mut chromium, "/connect/to/acme").await;
     tab.fill("Name", "second").await;
     tab.fill("API key", "a-key-of-a-test-0123").await;
     let logins = lab.gateway.api("GET", "/logins", "").await.json();
@@ -56,8 +54,7 @@ async fn a_form_keeps_what_was_typed_when_the_login_has_ended() {
 #[tokio::test]
 async fn a_form_is_sent_with_the_login_of_another_tab() {
     let (lab, mut chromium) = signed_in_lab().await;
-    let mut tab = signed_in_tab(&lab, &mut chromium).await;
-    tab.open(&at(&lab, "/connect/to/acme")).await;
+    let mut tab = opened(&lab, &mut chromium, "/connect/to/acme").await;
     tab.fill("Name", "second").await;
     tab.fill("API key", "a-key-of-a-test-0123").await;
     let csrf = "document.querySelector('meta[name=csrf]').content";
@@ -77,8 +74,7 @@ async fn a_form_is_sent_with_the_login_of_another_tab() {
 #[tokio::test]
 async fn a_form_sent_without_the_script_puts_no_secret_into_the_address() {
     let (lab, mut chromium) = signed_in_lab().await;
-    let mut tab = signed_in_tab(&lab, &mut chromium).await;
-    tab.open(&at(&lab, "/connect/to/acme")).await;
+    let mut tab = opened(&lab, &mut chromium, "/connect/to/acme").await;
     tab.fill("Name", "second").await;
     tab.fill("API key", "a-key-of-a-test-0123").await;
     // `submit()` of an element sends no event to the script.
@@ -122,8 +118,7 @@ fn asked_by(link: &str) -> String {
 #[tokio::test]
 async fn a_link_within_a_page_leads_to_its_place_and_keeps_what_was_typed() {
     let (lab, mut chromium) = signed_in_lab().await;
-    let mut tab = signed_in_tab(&lab, &mut chromium).await;
-    tab.open(&at(&lab, "/connect/to/acme")).await;
+    let mut tab = opened(&lab, &mut chromium, "/connect/to/acme").await;
     tab.fill("API key", "a-key-of-a-test-0123").await;
     let skip = asked_by("document.querySelector('a.skip')");
     assert_eq!(tab.value(&skip).await, 0, "nothing is read again");

@@ -15,8 +15,7 @@ async fn e8_a_hook_is_added_and_shows_what_a_service_sends() {
     let mut lab = Plan::api_key().start(Origin::saying("fine")).await;
     lab.guard(Canary::of(SECRET.to_owned()));
     let mut chromium = Chromium::start(lab.gateway.folder(), &[]).await;
-    let mut tab = signed_in_tab(&lab, &mut chromium).await;
-    tab.open(&at(&lab, "/settings")).await;
+    let mut tab = opened(&lab, &mut chromium, "/settings").await;
     tab.click("Hooks").await;
     tab.sees("No hook yet").await;
     tab.click("Add hook").await;
@@ -69,8 +68,7 @@ async fn an_event_that_a_person_reads_stays_open_while_the_page_is_renewed() {
     let events = lab.gateway.api("GET", "/hooks/ci/events", "").await.json();
     let id = events["items"][0]["id"].as_str().expect("one event").to_owned();
     let mut chromium = Chromium::start(lab.gateway.folder(), &[]).await;
-    let mut tab = signed_in_tab(&lab, &mut chromium).await;
-    tab.open(&at(&lab, "/incoming/ci")).await;
+    let mut tab = opened(&lab, &mut chromium, "/incoming/ci").await;
     let body = "{\"action\":\"opened\"}";
     tab.does_not_see(body).await;
     tab.click(&id).await;

@@ -45,8 +45,7 @@ async fn the_last_of_many_connections_is_found_and_bound_on_the_page_of_an_agent
 #[tokio::test]
 async fn the_next_page_of_a_search_is_of_the_same_search() {
     let (lab, mut chromium) = crowded().await;
-    let mut tab = signed_in_tab(&lab, &mut chromium).await;
-    tab.open(&at(&lab, "/agents?q=robot")).await;
+    let mut tab = opened(&lab, &mut chromium, "/agents?q=robot").await;
     tab.click("Next page").await;
     tab.sees("robot-059").await;
     let url = tab.url().await;

@@ -4,15 +4,14 @@ use keyward_base::totp::TotpKey;
 use keyward_state::crypto::totp;
 use serde_json::json;
 
-use super::{at, link, own_origin_only, sign_in, signed_in_lab};
+use super::{link, opened, own_origin_only, sign_in, signed_in_lab};
 
 const PASSWORD: &str = "correct horse battery staple";
 
 #[tokio::test]
 async fn a_password_and_one_time_codes_are_set_up_and_required_one_after_the_other() {
     let (lab, mut chromium) = signed_in_lab().await;
-    let mut tab = signed_in_tab(&lab, &mut chromium).await;
-    tab.open(&at(&lab, "/people/admin")).await;
+    let mut tab = opened(&lab, &mut chromium, "/people/admin").await;
     tab.tab_to("Set password").await;
     tab.press(&["Enter"]).await;
     tab.fill("New password", PASSWORD).await;

@@ -25,8 +25,7 @@ async fn a_refusal_of_a_form_stays_while_the_page_is_renewed() {
     let new = json!({ "agent": "robot", "manifest": manifest, "slots": { "mail": "mine" } });
     let plugin = posted(&lab, "/plugins", new).await;
     let id = plugin["id"].as_str().expect("an id");
-    let mut tab = signed_in_tab(&lab, &mut chromium).await;
-    tab.open(&at(&lab, &format!("/plugins/{id}"))).await;
+    let mut tab = opened(&lab, &mut chromium, &format!("/plugins/{id}")).await;
     // As if another person had changed the plugin. No renewal comes between the two lines.
     let stale = "(() => {
         const form = document.querySelector('#slot-mail form');
@@ -45,8 +44,7 @@ async fn a_refusal_of_a_form_stays_while_the_page_is_renewed() {
 async fn a_button_keeps_what_was_typed_in_a_form_beside_it_and_the_focus() {
     let (lab, mut chromium) = stocked().await;
     posted(&lab, "/connections/mine/pause", json!({})).await;
-    let mut tab = signed_in_tab(&lab, &mut chromium).await;
-    tab.open(&at(&lab, "/connections/mine")).await;
+    let mut tab = opened(&lab, &mut chromium, "/connections/mine").await;
     tab.click("Edit").await;
     tab.fill("Description (optional)", "for invoices").await;
     tab.click("Resume connection").await;
@@ -116,8 +114,7 @@ async fn end_login(lab: &Lab) {
 async fn only_requests_that_the_script_sends_by_itself_are_marked() {
     let (lab, mut chromium) = stocked().await;
     posted(&lab, "/connections/mine/pause", json!({})).await;
-    let mut tab = signed_in_tab(&lab, &mut chromium).await;
-    tab.open(&at(&lab, "/connections/mine")).await;
+    let mut tab = opened(&lab, &mut chromium, "/connections/mine").await;
     let watched = "(() => {
         window.marks = [];
         const own = window.fetch;
@@ -140,8 +137,7 @@ async fn only_requests_that_the_script_sends_by_itself_are_marked() {
 #[tokio::test]
 async fn an_open_page_leads_to_the_sign_in_when_its_login_has_ended() {
     let (lab, mut chromium) = stocked().await;
-    let mut tab = signed_in_tab(&lab, &mut chromium).await;
-    tab.open(&at(&lab, "/connections")).await;
+    let mut tab = opened(&lab, &mut chromium, "/connections").await;
     end_login(&lab).await;
     tab.is_at("/login?to=%2Fconnections").await;
     tab.does_not_see("mine").await;
@@ -152,8 +148,7 @@ async fn an_open_page_leads_to_the_sign_in_when_its_login_has_ended() {
 #[tokio::test]
 async fn an_open_page_says_that_what_it_is_about_was_removed() {
     let (lab, mut chromium) = stocked().await;
-    let mut tab = signed_in_tab(&lab, &mut chromium).await;
-    tab.open(&at(&lab, "/connections/mine")).await;
+    let mut tab = opened(&lab, &mut chromium, "/connections/mine").await;
     tab.sees("active").await;
     let mut other = tab.beside("ann, editing").await;
     other.open(&at(&lab, "/connections/mine")).await;
@@ -175,8 +170,7 @@ async fn an_open_page_says_that_what_it_is_about_was_removed() {
 #[tokio::test]
 async fn an_open_page_keeps_what_was_typed_when_its_login_has_ended_and_goes_on_with_the_next() {
     let (lab, mut chromium) = stocked().await;
-    let mut tab = signed_in_tab(&lab, &mut chromium).await;
-    tab.open(&at(&lab, "/connections/mine")).await;
+    let mut tab = opened(&lab, &mut chromium, "/connections/mine").await;
     tab.click("Edit").await;
     tab.fill("Description (optional)", "for invoices").await;
     end_login(&lab).await;
@@ -198,8 +192,7 @@ async fn an_open_page_keeps_what_was_typed_when_its_login_has_ended_and_goes_on_
 #[tokio::test]
 async fn a_form_that_is_out_of_date_gets_the_present_values_and_keeps_what_was_typed() {
     let (lab, mut chromium) = stocked().await;
-    let mut tab = signed_in_tab(&lab, &mut chromium).await;
-    tab.open(&at(&lab, "/connections/mine")).await;
+    let mut tab = opened(&lab, &mut chromium, "/connections/mine").await;
     tab.click("Edit").await;
     tab.fill("Purpose (optional)", "for invoices").await;
     let change = json!({ "description": "changed by another" }).to_string();

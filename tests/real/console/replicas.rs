@@ -25,8 +25,7 @@ async fn replicas_and_their_audit_logs_are_in_the_console() {
     .await;
     let chromium = Chromium::start(lab.gateway.folder(), &[]).await;
     let mut chromium = chromium;
-    let mut tab = signed_in_tab(&lab, &mut chromium).await;
-    tab.open(&at(&lab, "/audit/verify")).await;
+    let mut tab = opened(&lab, &mut chromium, "/audit/verify").await;
     tab.sees("Logs of replicas").await;
     tab.sees("in another log").await;
     tab.sees("stopped").await;

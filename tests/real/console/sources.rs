@@ -104,8 +104,7 @@ async fn a_binding_is_limited_to_actions() {
     posted(&lab, "/connections", new).await;
     posted(&lab, "/agents/laptop/bindings", json!({ "connection": "code" })).await;
     let mut chromium = Chromium::start(lab.gateway.folder(), &[]).await;
-    let mut tab = signed_in_tab(&lab, &mut chromium).await;
-    tab.open(&at(&lab, "/agents/laptop")).await;
+    let mut tab = opened(&lab, &mut chromium, "/agents/laptop").await;
     tab.click("Actions of code").await;
     tab.is_at("/agents/laptop/bindings/code").await;
     tab.is_accessible().await;

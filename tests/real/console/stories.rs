@@ -84,8 +84,7 @@ async fn d6_d8_a_rejected_key_replaces_nothing_and_the_log_has_the_change() {
     let token = lab.token("laptop").to_owned();
     let agent = Agent { name: "laptop", token: &token };
     let mut chromium = Chromium::start(lab.gateway.folder(), &[]).await;
-    let mut tab = signed_in_tab(&lab, &mut chromium).await;
-    tab.open(&at(&lab, "/connections/mine")).await;
+    let mut tab = opened(&lab, &mut chromium, "/connections/mine").await;
     tab.click("Rotate key").await;
     tab.is_at("/connections/mine/rotate").await;
     tab.fill("API key", "ak_wrong-0123456789abcdef").await;
@@ -260,8 +259,7 @@ async fn an_open_answer_appears_on_the_pages_and_is_cut() {
     });
     let lab = Plan::api_key().start(origin).await;
     let mut chromium = Chromium::start(lab.gateway.folder(), &[]).await;
-    let mut tab = signed_in_tab(&lab, &mut chromium).await;
-    tab.open(&at(&lab, "/agents/ci")).await;
+    let mut tab = opened(&lab, &mut chromium, "/agents/ci").await;
     tab.sees("Nothing is open now").await;
     let mut wire = lab.sent("GET /events").await;
     assert_eq!(wire.head().await.expect("a head").status(), 200);

@@ -34,6 +34,12 @@ pub struct Ran {
 }
 
 impl Install {
+    /// Of [`Plan::api_key`], before an origin that says `fine`.
+    pub fn simple() -> (Self, Origin) {
+        let origin = Origin::saying("fine");
+        (Self::new(&Plan::api_key(), &origin), origin)
+    }
+
     /// Of a plan before `origin`.
     pub fn new(plan: &Plan, origin: &Origin) -> Self {
         let folder = TempDir::new().expect("a temporary directory");
