@@ -166,8 +166,8 @@ async fn a_trusted_proxy_s_forwarded_client_is_rate_limited_and_recorded() {
 async fn a_request_has_one_id_in_its_answer_its_error_and_its_record() {
     let mut lab = Lab::simple().await;
     let token = user(&mut lab, "ann", "auditor").await;
-    let refused = ask_at(&lab, "POST /api/v1/agents", &bearer(&token), r#"{"name":"x"}"#).await;
-    assert_eq!(refused.head.status(), 403);
+    let refused =
+        ask_at(&lab, "POST /api/v1/agents", &bearer(&token), r#"{"name":"x"}"#).await.is(403);
     let id = refused.head.one("keyward-request").expect("an id").to_owned();
     assert_eq!(refused.json()["error"]["request"], *id);
     let others = [
@@ -273,8 +273,7 @@ async fn pages_of_other_origins_are_refused_unless_admin_cors_lists_them() {
     let fields = format!("Origin: {allowed}\r\n{preflight}");
     let closed_preflight = ask_at(&closed, "OPTIONS /api/v1/agents", &fields, "").await;
     assert_eq!((closed_preflight.head.status(), cors(&closed_preflight)), (403, false));
-    let asked = ask_at(&open, "OPTIONS /api/v1/agents", &fields, "").await;
-    assert_eq!(asked.head.status(), 204);
+    let asked = ask_at(&open, "OPTIONS /api/v1/agents", &fields, "").await.is(204);
     assert_eq!(asked.head.one("access-control-allow-origin"), Some(allowed));
     assert!(
         asked.head.one("access-control-allow-headers").expect("fields").contains("authorization")

@@ -57,8 +57,7 @@ async fn a_honeytoken_is_refused_like_an_unknown_placeholder_and_raises_an_event
     let mut world = World::with(|plan| plan, &["honeytoken.used"]).await;
     let bait = world.bait("readme", false).await;
     let unknown = world.bait("gone", false).await;
-    let removed = world.lab.gateway.api("DELETE", "/honeytokens/gone", "").await;
-    assert_eq!(removed.head.status(), 204);
+    world.lab.gateway.api("DELETE", "/honeytokens/gone", "").await.is(204);
     let (status, mut caught) = world.asks("ci", &format!("X-Api-Key: {bait}")).await;
     let (_, mut stranger) = world.asks("ci", &format!("X-Api-Key: {unknown}")).await;
     assert_eq!((status, &caught["code"]), (403, &json!("placeholder_foreign")));
@@ -81,9 +80,7 @@ async fn a_honeytoken_is_refused_like_an_unknown_placeholder_and_raises_an_event
     assert_eq!(world.lab.origin.received().len(), 1, "nothing else went out");
     // It is told once in a while: the next one is of another agent.
     world.asks("ci", &format!("X-Api-Key: {bait}")).await;
-    let bound =
-        world.lab.gateway.api("POST", "/agents/bot/bindings", r#"{"connection":"acme"}"#).await;
-    assert_eq!(bound.head.status(), 201);
+    world.lab.gateway.api("POST", "/agents/bot/bindings", r#"{"connection":"acme"}"#).await.is(201);
     world.asks("bot", &format!("X-Api-Key: {bait}")).await;
     assert_eq!(world.hooks.event(&world.key).await.data["agent"]["name"], "bot");
     let records = world.lab.finish_with_changes().await;
@@ -171,8 +168,7 @@ async fn a_honeytoken_is_seen_in_requests_that_are_refused_before_policy() {
         "GET https://{HOST}/{token} HTTP/1.1\r\nHost: {HOST}\r\n{who}X-Api-Key: {bait}\r\n\r\n"
     ))
     .await;
-    let answer = wire.answer("GET").await;
-    assert_eq!(answer.head.status(), 400);
+    let answer = wire.answer("GET").await.is(400);
     assert_eq!(world.hooks.event(&world.key).await.data["honeytoken"], "url");
     let message = answer.json()["error"]["message"].clone();
     assert_eq!(

@@ -171,8 +171,7 @@ async fn only_the_operator_chooses_who_can_open_a_backup() {
         let refused = ask(&ann, &body).await.is(422);
         assert!(refused.text().contains("only the operator"), "{}", refused.text());
     }
-    let downloaded = ask(&ann, "{}").await;
-    assert_eq!(downloaded.head.status(), 200);
+    let downloaded = ask(&ann, "{}").await.is(200);
     assert_eq!(downloaded.head.all("content-type"), ["application/octet-stream"]);
     assert!(downloaded.head.all("content-disposition")[0].starts_with("attachment; filename="));
     assert!(downloaded.body.starts_with(b"age-encryption.org/v1\n"));

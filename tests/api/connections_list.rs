@@ -221,14 +221,12 @@ async fn a_key_entered_as_the_name_of_a_connection_is_refused_and_not_stored() {
     let fields = json!({"api_key": lab.canary.text});
     for name in [&lab.canary, &foreign] {
         let new = json!({"provider": "acme", "name": name.text, "fields": fields}).to_string();
-        let refused = lab.gateway.api("POST", "/connections", &new).await;
-        assert_eq!(refused.head.status(), 422);
+        let refused = lab.gateway.api("POST", "/connections", &new).await.is(422);
         assert_eq!(refused.json()["error"]["field"], "name");
         name.assert_absent("the refusal", refused.text().as_bytes());
     }
     let renamed = json!({"name": foreign.text}).to_string();
-    let refused = lab.gateway.api("PATCH", "/connections/mine", &renamed).await;
-    assert_eq!(refused.head.status(), 422);
+    let refused = lab.gateway.api("PATCH", "/connections/mine", &renamed).await.is(422);
     foreign.assert_absent("the refusal", refused.text().as_bytes());
     assert_eq!(names(&lab, "").await, ["acme", "mine"]);
     // The audit log and the store are searched at the end.

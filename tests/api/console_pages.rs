@@ -288,8 +288,7 @@ async fn a_form_sent_without_javascript_has_no_secret_in_its_url_and_changes_not
     }
     let key = "fields.api_key=another-key-of-a-test";
     let line = "POST /connections/mine/rotate";
-    let answer = ask_at(&lab, line, &login.fields(), key).await;
-    assert_eq!(answer.head.status(), 405);
+    let answer = ask_at(&lab, line, &login.fields(), key).await.is(405);
     assert!(answer.head.has("content-security-policy"), "{:?}", answer.head);
     let text = answer.text();
     assert!(text.contains("Nothing was changed") && text.contains("JavaScript"), "{text}");

@@ -38,14 +38,12 @@ async fn an_unknown_path_answers_404_as_html_to_a_browser_and_as_json_to_a_progr
         assert_eq!(answer.json()["error"]["code"], "not_found", "{program}");
     }
     let browser = accepting("text/html,application/xhtml+xml,*/*;q=0.8");
-    let page = ask(&lab, "GET /nothing", &browser).await;
-    assert_eq!(page.head.status(), 404);
+    let page = ask(&lab, "GET /nothing", &browser).await.is(404);
     assert_eq!(page.head.one("content-type"), Some("text/html; charset=utf-8"));
     let policy = page.head.one("content-security-policy").expect("a policy");
     assert!(policy.contains("style-src 'self'"), "{policy}");
     assert!(page.text().contains("There is nothing at this address."), "{}", page.text());
-    let foreign = ask(&lab, "GET /nothing", "evil.example\r\nAccept: text/html").await;
-    assert_eq!(foreign.head.status(), 421);
+    ask(&lab, "GET /nothing", "evil.example\r\nAccept: text/html").await.is(421);
     lab.finish().await;
 }
 
@@ -69,8 +67,7 @@ async fn the_page_names_no_agent_no_connection_and_no_file() {
 async fn the_page_shows_the_ca_and_how_to_trust_it_without_scripts() {
     let lab = Lab::simple().await;
     let own = lab.gateway.admin.to_string();
-    let answer = ask(&lab, "GET /ca", &own).await;
-    assert_eq!(answer.head.status(), 200);
+    let answer = ask(&lab, "GET /ca", &own).await.is(200);
     assert_eq!(answer.head.one("content-type"), Some("text/html; charset=utf-8"));
     let policy = answer.head.one("content-security-policy").expect("a policy").to_owned();
     assert!(policy.starts_with("default-src 'none'; style-src 'sha256-"), "{policy}");

@@ -62,8 +62,7 @@ async fn a_foreign_name_for_loopback_gets_no_metrics() {
         let answer = ask(at, "GET /metrics", foreign).await;
         assert_eq!(answer.head.status(), 421, "{foreign}: {}", answer.text());
     }
-    let twice = ask(at, "GET /metrics", "Host: localhost\r\nHost: localhost\r\n").await;
-    assert_eq!(twice.head.status(), 421);
+    ask(at, "GET /metrics", "Host: localhost\r\nHost: localhost\r\n").await.is(421);
     for own in ["Host: localhost:9464\r\n", "Host: 127.0.0.1\r\n"] {
         assert_eq!(ask(at, "GET /metrics", own).await.head.status(), 200, "{own}");
     }

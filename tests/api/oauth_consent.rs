@@ -455,8 +455,7 @@ async fn another_browser_sees_nothing_of_a_finished_consent() {
     let world = World::start().await;
     let made = world.connected().await;
     let done = format!("/oauth/done/{}", made["flow"].as_str().expect("a flow"));
-    let seen = Browser::new(&world.lab.gateway).get(&done).await;
-    assert_eq!(seen.head.status(), 403);
+    let seen = Browser::new(&world.lab.gateway).get(&done).await.is(403);
     assert!(!seen.text().contains(HOST) && !seen.text().contains("work"), "{}", seen.text());
     world.finish().await;
 }
@@ -470,8 +469,7 @@ async fn one_person_has_a_bounded_number_of_consents_open() {
     for _ in 0..2 {
         world.api("POST", "/connections/work/reconnect", &json!({})).await;
     }
-    let refused = world.lab.gateway.api("POST", "/connections/work/reconnect", "{}").await;
-    assert_eq!(refused.head.status(), 422);
+    let refused = world.lab.gateway.api("POST", "/connections/work/reconnect", "{}").await.is(422);
     assert!(refused.text().contains("3 consents are open"), "{}", refused.text());
     world.finish().await;
 }

@@ -28,8 +28,7 @@ async fn a_removed_connection_frees_the_consents_that_it_had_open() {
     }
     assert_eq!(open(&world, "").await.len(), 3);
     let new = json!({ "provider": "svc", "auth": "oauth", "name": "more", "app": "svc-app" });
-    let refused = world.lab.gateway.api("POST", "/connections", &new.to_string()).await;
-    assert_eq!(refused.head.status(), 422);
+    let refused = world.lab.gateway.api("POST", "/connections", &new.to_string()).await.is(422);
     assert!(refused.text().contains("keyward connection consents"), "{}", refused.text());
 
     world.api("DELETE", "/connections/work", &Value::Null).await;
@@ -64,8 +63,7 @@ async fn an_open_consent_is_listed_and_cancelled_and_nothing_finishes_it_then() 
             && !all.contains(&test_support::authorization::query(&url)["state"])
     );
     assert_eq!(open(&world, "?connection=work").await.len(), 1);
-    let unknown = world.lab.gateway.api("GET", "/flows?connection=nobody", "").await;
-    assert_eq!(unknown.head.status(), 404);
+    world.lab.gateway.api("GET", "/flows?connection=nobody", "").await.is(404);
 
     let id = made["flow"].as_str().expect("a flow").to_owned();
     let cancelled = world.api("POST", &format!("/flows/{id}/cancel"), &json!({})).await;

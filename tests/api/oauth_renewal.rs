@@ -69,8 +69,7 @@ async fn a_second_401_is_passed_on_and_causes_no_refresh_for_a_while() {
 async fn while_refreshes_fail_the_401_itself_is_passed_on() {
     let (authorization, lab) = revoked().await;
     authorization.fail_always(Fault::bad_gateway());
-    let answer = lab.ask("GET /a").await;
-    assert_eq!(answer.head.status(), 401);
+    let answer = lab.ask("GET /a").await.is(401);
     assert!(answer.head.one("www-authenticate").expect("as it came").contains("invalid_token"));
     assert!(!answer.head.has("keyward-error"));
     lab.finish().await;
@@ -81,8 +80,7 @@ async fn while_refreshes_fail_the_401_itself_is_passed_on() {
 async fn a_revoked_grant_is_reported_as_connection_broken_instead_of_the_401() {
     let (authorization, lab) = revoked().await;
     authorization.issuer().end_all();
-    let answer = lab.ask("GET /a").await;
-    assert_eq!(answer.head.status(), 424);
+    let answer = lab.ask("GET /a").await.is(424);
     assert_eq!(answer.head.one("keyward-error"), Some("connection_broken"));
     lab.finish().await;
 }

@@ -290,10 +290,7 @@ async fn an_invalid_token_is_answered_401_and_never_treated_as_the_operator_s() 
         let made = world.ask(Some(&admin), &Ask::post("/tokens", json!({"label": "gone"}))).await;
         let made = made.json();
         let path = format!("/tokens/{}", made["id"].as_str().unwrap());
-        assert_eq!(
-            world.ask(Some(&admin), &Ask::new("DELETE", &path, None)).await.head.status(),
-            204
-        );
+        world.ask(Some(&admin), &Ask::new("DELETE", &path, None)).await.is(204);
         made["token"].as_str().unwrap().to_owned()
     };
     let agent = world.working_agents()[0].token.clone();
@@ -317,8 +314,7 @@ async fn an_invalid_token_is_answered_401_and_never_treated_as_the_operator_s() 
             assert_eq!(answer.head.one("www-authenticate"), Some("Bearer realm=\"keyward\""));
         }
     }
-    let fine = world.ask(Some(&admin), &Ask::get("/agents")).await;
-    assert_eq!(fine.head.status(), 200);
+    world.ask(Some(&admin), &Ask::get("/agents")).await.is(200);
     world.finish().await;
 }
 
@@ -380,18 +376,12 @@ async fn a_private_connection_is_bound_to_no_agent_of_somebody_else() {
     let share = |how: &str| Ask::new("PATCH", &path, Some(json!({"visibility": how})));
     assert_eq!(world.ask(Some(&two), &share("shared")).await.head.status(), 404);
     assert_eq!(world.ask(Some(&one), &share("shared")).await.head.status(), 200);
-    assert_eq!(
-        world.ask(Some(&two), &bind(&other.agent, &own.connection)).await.head.status(),
-        201
-    );
+    world.ask(Some(&two), &bind(&other.agent, &own.connection)).await.is(201);
     // Somebody else uses it now.
     world.ask(Some(&one), &share("private")).await.is(422);
     let give = json!({"owner": two.name});
     let agent = format!("/agents/{}", own.agent);
-    assert_eq!(
-        world.ask(Some(&one), &Ask::new("PATCH", &agent, Some(give))).await.head.status(),
-        404
-    );
+    world.ask(Some(&one), &Ask::new("PATCH", &agent, Some(give))).await.is(404);
     world.finish().await;
 }
 

@@ -28,8 +28,7 @@ async fn a_paused_required_connection_blocks_the_other_slots_until_it_is_resumed
     assert_eq!(shown["state"], "blocked");
     assert_eq!(shown["missing"][0]["slot"], "crm");
     assert_eq!(shown["missing"][0]["connection"], "work-crm");
-    let refused = market.request("digest", STRANGER, SEND).await;
-    assert_eq!(refused.head.status(), 424);
+    let refused = market.request("digest", STRANGER, SEND).await.is(424);
     assert_eq!(refused.head.one("keyward-error"), Some("plugin_blocked"));
     let error = &refused.json()["error"];
     assert_eq!(

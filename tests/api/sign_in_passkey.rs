@@ -213,8 +213,7 @@ async fn passkeys_are_named_listed_and_removed_by_their_user_and_all_at_once_by_
         assert!(list["items"][0].get(hidden).is_none(), "{list}");
     }
     assert_eq!(device.signs_in(&lab).await.head.status(), 200);
-    let paused = lab.gateway.api("PATCH", "/users/bob", r#"{"paused":true}"#).await;
-    assert_eq!(paused.head.status(), 200);
+    lab.gateway.api("PATCH", "/users/bob", r#"{"paused":true}"#).await.is(200);
     assert_eq!(code(&device.signs_in(&lab).await), refused(), "a paused user");
     lab.gateway.api("PATCH", "/users/bob", r#"{"paused":false}"#).await;
     let line = "DELETE /api/v1/users/bob/passkeys";

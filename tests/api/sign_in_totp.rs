@@ -78,8 +78,7 @@ async fn after_confirmation_a_password_needs_a_one_time_code_and_each_works_once
         assert_eq!(code(&answer), (401, json!("totp_required")), "{wrong}");
     }
     let form = format!("user=bob&password={}", PASSWORD.replace(' ', "+"));
-    let page = unseen_at(&lab, "POST /login", "", &form).await;
-    assert_eq!(page.head.status(), 401);
+    let page = unseen_at(&lab, "POST /login", "", &form).await.is(401);
     assert!(page.text().contains("<fieldset class=\"field\" data-second>"), "{}", page.text());
     let second = key.code(1);
     let body = json!({"user": "bob", "password": "another password", "totp": second});

@@ -132,8 +132,7 @@ async fn a_paused_default_account_is_not_replaced_by_another_one() {
     let world = Accounts::new(Plan::api_key()).await;
     world.bind("ci", "one", false).await;
     world.bind("ci", "two", false).await;
-    let paused = world.lab.gateway.api("POST", "/connections/one/pause", "{}").await;
-    assert_eq!(paused.head.status(), 200);
+    world.lab.gateway.api("POST", "/connections/one/pause", "{}").await.is(200);
     let refused = world.lab.ask("GET /a").await;
     assert_eq!(refused.head.one("keyward-error"), Some("connection_paused"), "{}", refused.text());
     assert_eq!(world.lab.origin.received().len(), 0);
@@ -151,8 +150,7 @@ async fn an_agent_that_requires_a_selection_has_no_default() {
     assert_eq!(strict.json()["require_selection"], true);
     assert_eq!(world.shown("ci").await, "one two");
     world.lab.gateway.restart().await;
-    let refused = world.lab.ask("GET /a").await;
-    assert_eq!(refused.head.status(), 424);
+    let refused = world.lab.ask("GET /a").await.is(424);
     assert_eq!(refused.head.one("keyward-error"), Some("connection_ambiguous"));
     assert!(refused.text().contains("one, two"), "{}", refused.text());
     assert_eq!(world.lab.origin.received().len(), 0);

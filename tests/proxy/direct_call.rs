@@ -94,8 +94,7 @@ async fn a_direct_call_with_a_paused_connection_is_refused() {
     let fields = json!({"api_key": lab.canary.text});
     let new = json!({"provider": "acme", "name": "mine", "fields": fields}).to_string();
     lab.gateway.api("POST", "/connections", &new).await.is(201);
-    let paused = lab.gateway.api("POST", "/connections/mine/pause", "").await;
-    assert_eq!(paused.head.status(), 200);
+    lab.gateway.api("POST", "/connections/mine/pause", "").await.is(200);
     let answer = lab.gateway.api("POST", "/connections/mine/request", r#"{"path":"/"}"#).await;
     let (status, answer) = (answer.head.status(), answer.json());
     assert_eq!((status, code(&answer)), (424, "connection_paused"));

@@ -22,8 +22,7 @@ async fn a_refused_call_ends_with_a_grpc_status_and_is_audited_as_refused() {
     );
     let lab = plan.start(Origin::saying("never")).await;
     for content_type in ["application/grpc", "application/grpc+proto"] {
-        let answer = asked(&lab, STRANGER, content_type).await;
-        assert_eq!(answer.head.status(), 200);
+        let answer = asked(&lab, STRANGER, content_type).await.is(200);
         assert_eq!(answer.head.one("grpc-status"), Some("7"));
         assert_eq!(answer.head.one("content-type"), Some("application/grpc"));
         assert_eq!(answer.head.one("keyward-error"), Some("denied"));
@@ -67,8 +66,7 @@ async fn an_unreachable_upstream_is_grpc_status_unavailable() {
         .resolve(&format!("gone.acme.test: \"{addr}\""))
         .rule("{ name: gone, hosts: [gone.acme.test], action: pass }");
     let lab = plan.start(origin).await;
-    let answer = asked(&lab, "gone.acme.test", "application/grpc").await;
-    assert_eq!(answer.head.status(), 200);
+    let answer = asked(&lab, "gone.acme.test", "application/grpc").await.is(200);
     assert_eq!(answer.head.one("grpc-status"), Some("14"), "{answer:?}");
     assert_eq!(answer.head.one("keyward-error"), Some("upstream_unreachable"));
     let records = lab.finish().await;

@@ -118,8 +118,7 @@ async fn a_redirect_is_passed_to_the_agent_and_not_followed() {
         format!("HTTP/1.1 302 Found\r\nLocation: https://{STRANGER}/b\r\nContent-Length: 0\r\n\r\n")
     });
     let lab = Plan::api_key().start(origin).await;
-    let answer = lab.ask("GET /a").await;
-    assert_eq!(answer.head.status(), 302);
+    let answer = lab.ask("GET /a").await.is(302);
     assert_eq!(answer.head.one("location"), Some(&*format!("https://{STRANGER}/b")));
     assert_eq!(lab.origin.received().len(), 1);
     lab.finish().await;

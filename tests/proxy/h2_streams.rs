@@ -144,8 +144,7 @@ async fn a_reset_instead_of_an_answer_is_a_502() {
         ask.reset(Reason::INTERNAL_ERROR);
     });
     let lab = Plan::api_key().start(origin).await;
-    let answer = lab.h2(HOST).await.ask("GET /a").await;
-    assert_eq!(answer.head.status(), 502);
+    let answer = lab.h2(HOST).await.ask("GET /a").await.is(502);
     assert_eq!(answer.head.one("keyward-error"), Some("upstream_protocol"));
     assert_eq!(lab.origin.received().len(), 1, "it may have been processed");
     lab.finish().await;

@@ -229,8 +229,7 @@ async fn the_fields_of_a_101_are_masked_and_its_bytes_pass() {
     let handshake = "GET /\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
                      Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
     wire.send(request_text(handshake, HOST)).await;
-    let answer = wire.answer("GET").await;
-    assert_eq!(answer.head.status(), 101);
+    let answer = wire.answer("GET").await.is(101);
     let mask = "*".repeat(lab.canary.text.len());
     assert_eq!(answer.head.one("sec-websocket-protocol"), Some(&*mask));
     assert_eq!(wire.exactly(11).await, b"first words");

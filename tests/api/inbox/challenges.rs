@@ -65,8 +65,7 @@ async fn metas_challenge_is_answered_only_with_the_verify_token_that_is_shown() 
     let path = |token: &str| {
         format!("/hooks/q?hub.mode=subscribe&hub.verify_token={token}&hub.challenge=1158201444")
     };
-    let refused = ask(&lab, "GET", &path("another")).await;
-    assert_eq!(refused.head.status(), 401);
+    let refused = ask(&lab, "GET", &path("another")).await.is(401);
     assert!(!refused.text().contains("1158201444"));
     let hook = api(&lab, "GET", "/hooks/q", Value::Null, 200).await;
     let token = hook["verify_token"].as_str().expect("it is shown");

@@ -114,8 +114,7 @@ async fn waiting_events_and_recorded_refusals_are_bounded() {
     api(&lab, "DELETE", &format!("/hooks/q/events/{id}"), Value::Null, 204).await;
     assert_eq!(event(3).await.head.status(), 200, "the service sends it again");
     for _ in 0..130 {
-        let forged = send(&lab, "/hooks/q", "X-Hub-Signature-256: sha256=00\r\n", "{}").await;
-        assert_eq!(forged.head.status(), 401);
+        send(&lab, "/hooks/q", "X-Hub-Signature-256: sha256=00\r\n", "{}").await.is(401);
     }
     let metrics = lab.gateway.metrics().await;
     for line in [
@@ -141,8 +140,7 @@ async fn a_challenge_is_answered_only_if_it_is_signed() {
         let signature = signed(secret, &format!("v0:{time}:{body}"));
         format!("X-Slack-Request-Timestamp: {time}\r\nX-Slack-Signature: v0={signature}\r\n")
     };
-    let refused = send(&lab, "/hooks/q", &fields("another"), body).await;
-    assert_eq!(refused.head.status(), 401);
+    let refused = send(&lab, "/hooks/q", &fields("another"), body).await.is(401);
     assert!(!refused.text().contains("3eZbrw1a"));
     let answer = send(&lab, "/hooks/q", &fields(SECRET), body).await.is(200);
     assert!(answer.text().contains("3eZbrw1a"), "{}", answer.text());

@@ -122,8 +122,7 @@ async fn an_object_that_ends_with_a_prefix_of_the_credential_passes_unchanged() 
 async fn parts_without_the_credential_are_as_they_came() {
     let lab = Plan::api_key().start(ranging()).await;
     for (first, last) in [(0, 2000), (4000, 5999)] {
-        let answer = lab.ask(&format!("GET /\r\nRange: bytes={first}-{last}")).await;
-        assert_eq!(answer.head.status(), 206);
+        let answer = lab.ask(&format!("GET /\r\nRange: bytes={first}-{last}")).await.is(206);
         let letter = if first == 0 { b'x' } else { b'y' };
         assert_eq!(answer.body, vec![letter; last - first + 1]);
     }
