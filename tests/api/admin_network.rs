@@ -19,8 +19,7 @@ pub(crate) async fn ask_at(lab: &Lab, line: &str, fields: &str, body: &str) -> M
         false => format!("Host: {own}\r\n"),
     };
     let mut wire = lab.client_at(own).await;
-    wire.send(request(line, &format!("{host}{fields}"), body)).await;
-    wire.answer(line.split(' ').next().expect("a method")).await
+    wire.ask(request(line, &format!("{host}{fields}"), body)).await
 }
 
 fn request(line: &str, fields: &str, body: &str) -> String {

@@ -44,8 +44,7 @@ impl World {
 
     async fn asks_at(&self, host: &str, agent: &str, field: &str) -> (u16, Value) {
         let mut wire = self.lab.tunnel_as(agent, host).await;
-        wire.send(format!("GET /x HTTP/1.1\r\nHost: {host}\r\n{field}\r\n\r\n")).await;
-        let answer = wire.answer("GET").await;
+        let answer = wire.ask(format!("GET /x HTTP/1.1\r\nHost: {host}\r\n{field}\r\n\r\n")).await;
         let error =
             if answer.head.status() == 200 { Value::Null } else { answer.json()["error"].clone() };
         (answer.head.status(), error)

@@ -42,8 +42,7 @@ async fn refusals_are_recorded_with_their_code() {
     lab.connect(&format!("{STRANGER}:443")).await;
     lab.ask("GET /a/../b").await;
     let mut wire = lab.client().await;
-    wire.send(format!("CONNECT {HOST}:443 HTTP/1.1\r\nHost: x\r\n\r\n")).await;
-    wire.answer("CONNECT").await;
+    wire.ask(format!("CONNECT {HOST}:443 HTTP/1.1\r\nHost: x\r\n\r\n")).await;
     drop(wire);
     let records = lab.finish().await;
     let codes: Vec<&str> = records.iter().filter_map(|record| record["code"].as_str()).collect();
@@ -57,8 +56,7 @@ async fn each_request_of_a_tunnel_has_a_record_and_the_tunnel_none_of_its_own() 
     let lab = Lab::simple().await;
     let mut wire = lab.tunnel(HOST).await;
     for _ in 0..10 {
-        wire.send(request_text("GET /many", HOST)).await;
-        wire.answer("GET").await;
+        wire.ask(request_text("GET /many", HOST)).await;
     }
     drop(wire);
     let records = lab.finish().await;

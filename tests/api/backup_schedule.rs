@@ -34,8 +34,7 @@ async fn until_backups(served: &Served, is_so: impl Fn(&Value) -> bool) -> Value
 
 async fn metrics(served: &Served) -> String {
     let mut wire = served.admin().await;
-    wire.send("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
-    wire.answer("GET").await.text().clone()
+    wire.ask("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").await.text().clone()
 }
 
 fn names(folder: &Path) -> Vec<String> {

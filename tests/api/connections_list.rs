@@ -160,8 +160,7 @@ async fn secrets_due_soon_are_reported_in_the_log_and_the_metrics() {
         let socket = lab.gateway.data().join("admin.sock");
         let stream = tokio::net::UnixStream::connect(socket).await.expect("the socket listens");
         let mut wire = Wire::over(stream, None, wire::Seen::default());
-        wire.send("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
-        wire.answer("GET").await.text()
+        wire.ask("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").await.text()
     };
     let has = |told: &str, within: &str, count: usize| {
         told.contains(&format!("keyward_connection_secrets_due{{within=\"{within}\"}} {count}\n"))

@@ -36,8 +36,7 @@ async fn the_number_of_blocked_requests_is_the_sum_of_the_list_of_blocked_reques
     let mut lab = Lab::simple().await;
     let login = user_login(&mut lab, "ann", "admin").await;
     let mut wire = lab.client().await;
-    wire.send(format!("CONNECT {HOST}:443 HTTP/1.1\r\nHost: x\r\n\r\n")).await;
-    assert_eq!(wire.answer("CONNECT").await.head.status(), 407);
+    wire.ask(format!("CONNECT {HOST}:443 HTTP/1.1\r\nHost: x\r\n\r\n")).await.is(407);
     drop(wire);
     assert_eq!(lab.connect(&format!("{STRANGER}:443")).await.0.head.status(), 403);
     let [number, list] = until_some("two records", async || {

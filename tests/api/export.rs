@@ -149,8 +149,7 @@ async fn an_export_has_no_secret_and_loads_as_the_same_resources() {
     let issued = fresh.api("POST", "/agents/bot/tokens", "{}").await.json();
     let token = issued["token"].as_str().expect("a token");
     let mut wire = Wire::to(fresh.proxy).await;
-    wire.send(absolute("GET /", HOST, token)).await;
-    assert_eq!(wire.answer("GET").await.text(), "fine");
+    assert_eq!(wire.ask(absolute("GET /", HOST, token)).await.text(), "fine");
     let received = origin.received();
     let last = received.last().expect("a request");
     assert_eq!(last.head.all("x-api-key"), [&*secret.text]);

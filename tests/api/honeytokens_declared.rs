@@ -153,8 +153,7 @@ async fn a_changed_revoke_key_keeps_the_text_and_a_changed_provider_replaces_it(
     assert_eq!(event.data["detail"], "token revoked", "{event:?}");
     let mut wire = baited.lab.client().await;
     let who = baited.lab.authorization("bot");
-    wire.send(format!("CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}\r\n{who}\r\n")).await;
-    assert_eq!(wire.answer("CONNECT").await.head.status(), 407);
+    wire.ask(format!("CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}\r\n{who}\r\n")).await.is(407);
     let records = baited.lab.finish_with_changes().await;
     let used = records.iter().filter(|it| it["change"]["event"] == "honeytoken.used").count();
     assert_eq!(used, 1);

@@ -82,8 +82,7 @@ async fn no_agent_reaches_the_metrics_through_the_proxy() {
     let mut wire = lab.client().await;
     let authorization = lab.authorization("ci");
     let head = format!("GET http://{at}/metrics HTTP/1.1\r\nHost: {at}\r\n{authorization}\r\n");
-    wire.send(head).await;
-    let answer = wire.answer("GET").await.is(403);
+    let answer = wire.ask(head).await.is(403);
     assert_eq!(answer.head.one("keyward-error"), Some("address_refused"));
     lab.finish().await;
 }

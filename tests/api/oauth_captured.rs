@@ -39,14 +39,12 @@ async fn ask(world: &World, host: &str) -> Message {
     let (target, authorization) = (format!("{host}:443"), world.lab.authorization(AGENT));
     let connect = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{authorization}\r\n");
     let mut wire = world.lab.client().await;
-    wire.send(connect).await;
-    let answer = wire.answer("CONNECT").await;
+    let answer = wire.ask(connect).await;
     if answer.head.status() != 200 {
         return answer;
     }
     let mut wire = world.lab.secure(wire, host).await;
-    wire.send(request_text("GET /thing", host)).await;
-    wire.answer("GET").await
+    wire.ask(request_text("GET /thing", host)).await
 }
 
 /// oauth 6.13, 2.token-host: a host of the answer must be the provider's

@@ -127,8 +127,7 @@ async fn a_gateway_that_ends_gives_up_a_late_answer_after_a_bounded_time() {
     let mut served = Served::start(&plan, &origin, &variables);
     let _gate = authorization.hold_next();
     let mut agent = Wire::to(served.proxy).await;
-    agent.send(absolute("GET /", HOST, TOKEN_CI)).await;
-    assert_eq!(agent.answer("GET").await.head.status(), 503);
+    agent.ask(absolute("GET /", HOST, TOKEN_CI)).await.is(503);
     drop(agent);
     authorization.asked(1).await;
     let began = Instant::now();

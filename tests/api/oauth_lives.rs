@@ -235,8 +235,7 @@ async fn a_token_goes_to_no_other_host() {
     let own = "GET /a\r\nAuthorization: Bearer agents-own";
     assert_eq!(lab.ask(own).await.text(), "fine");
     let mut wire = lab.tunnel(STRANGER).await;
-    wire.send(request_text(own, STRANGER)).await;
-    assert_eq!(wire.answer("GET").await.head.status(), 401);
+    wire.ask(request_text(own, STRANGER)).await.is(401);
     let fields: Vec<Vec<String>> = lab.origin.received().iter().map(authorizations).collect();
     let issued = authorization.only_call().issued.expect("tokens").access;
     assert_eq!(fields, [[format!("Bearer {issued}")], ["Bearer agents-own".to_owned()]]);

@@ -121,10 +121,9 @@ async fn five_hundred_requests_at_a_token_s_expiry_cost_one_refresh_and_all_succ
     }
     until_dead(&authorization).await;
     authorization.issuer().change(|rules| rules.access_ttl = Some(3_600.0));
-    let asked = wires.into_iter().map(|mut wire| async move {
-        wire.send(request_text("GET /a", HOST)).await;
-        wire.answer("GET").await.head.status()
-    });
+    let asked = wires
+        .into_iter()
+        .map(|mut wire| async move { wire.ask(request_text("GET /a", HOST)).await.head.status() });
     let statuses = futures_util::future::join_all(asked).await;
     assert_eq!(statuses, vec![200; 500]);
     // One to begin with, and those that agents' connecting asked for; then one for all.

@@ -34,8 +34,7 @@ async fn connected(lab: &mut Lab, fields: Value) {
 
 async fn asked(lab: &Lab, path: &str) -> Message {
     let mut wire = lab.tunnel_to("bot", OTHER, OTHER).await;
-    wire.send(format!("GET {path} HTTP/1.1\r\nHost: {OTHER}\r\n\r\n")).await;
-    wire.answer("GET").await
+    wire.ask(format!("GET {path} HTTP/1.1\r\nHost: {OTHER}\r\n\r\n")).await
 }
 
 #[tokio::test]

@@ -68,8 +68,7 @@ impl Day {
         let mut wire = self.tunnel(&token).await;
         ask(&mut wire, self.hour).await;
         self.api("DELETE", "/connections/lent", "").await;
-        wire.send(request_text("GET /always", HOST)).await;
-        let refused = wire.answer("GET").await.head.status();
+        let refused = wire.ask(request_text("GET /always", HOST)).await.head.status();
         assert_eq!(refused, 424, "hour {}: what is removed is not lent", self.hour);
         self.api("DELETE", "/agents/guest", "").await;
         assert!(wire.is_closed().await, "hour {}: nor does its agent's stream stay", self.hour);

@@ -169,8 +169,7 @@ async fn a_programs_own_credential_and_a_denied_host_are_reported() {
         "GET http://other.acme.test/x HTTP/1.1\r\nHost: other.acme.test\r\n\
                         Proxy-Authorization: Basic {user}\r\n\r\n"
     );
-    wire.send(head).await;
-    assert_eq!(wire.answer("GET").await.head.status(), 200);
+    wire.ask(head).await.is(200);
     let (code, report) = probed.ended();
     assert_eq!(code, Some(0), "{report:#}");
     let text = report.to_string();
@@ -190,8 +189,7 @@ async fn a_request_of_the_default_agent_before_it_exists_is_a_warning_that_names
         let head = format!(
             "GET http://{host}/x HTTP/1.1\r\nHost: {host}\r\nProxy-Authorization: Basic {user}\r\n\r\n"
         );
-        wire.send(head).await;
-        assert_eq!(wire.answer("GET").await.head.status(), 200);
+        wire.ask(head).await.is(200);
         drop(wire);
         let (code, report) = probed.ended();
         assert_eq!(code, Some(0), "{report:#}");
@@ -278,8 +276,7 @@ async fn a_request_to_a_base_url_is_checked_for_the_token() {
         };
         let mut wire = probed.stream().await;
         let (proxy, head) = (&probed.proxy, format!("Authorization: Bearer {token}"));
-        wire.send(format!("GET /to/acme/v1 HTTP/1.1\r\nHost: {proxy}\r\n{head}\r\n\r\n")).await;
-        wire.answer("GET").await;
+        wire.ask(format!("GET /to/acme/v1 HTTP/1.1\r\nHost: {proxy}\r\n{head}\r\n\r\n")).await;
         drop(wire);
         let (_, report) = probed.ended();
         let message = report["checks"][0]["message"].as_str().expect("text");
@@ -341,8 +338,7 @@ async fn a_failure_after_requests_to_many_hosts_is_reported_first() {
         let head = format!(
             "GET http://{host}/ HTTP/1.1\r\nHost: {host}\r\nProxy-Authorization: Basic {user}\r\n\r\n"
         );
-        wire.send(head).await;
-        assert_eq!(wire.answer("GET").await.head.status(), 200);
+        wire.ask(head).await.is(200);
     }
     probed.get(&pki().pem, "").await.expect_err("it does not trust the probe");
     let (code, report) = probed.ended();

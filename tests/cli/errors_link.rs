@@ -9,8 +9,7 @@ use test_support::*;
 async fn page(lab: &Lab, path: &str, host: &str) -> Message {
     let at = lab.gateway.admin;
     let mut wire = Wire::to(at).await;
-    wire.send(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")).await;
-    wire.answer("GET").await
+    wire.ask(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")).await
 }
 
 /// The link in a body.
@@ -22,8 +21,7 @@ fn docs(answer: &Message) -> Option<String> {
 async fn an_unauthenticated_client_and_another_site_get_no_link() {
     let lab = Lab::simple().await;
     let mut wire = lab.client().await;
-    wire.send(format!("GET http://{HOST}/ HTTP/1.1\r\nHost: {HOST}\r\n\r\n")).await;
-    let answer = wire.answer("GET").await;
+    let answer = wire.ask(format!("GET http://{HOST}/ HTTP/1.1\r\nHost: {HOST}\r\n\r\n")).await;
     assert_eq!((answer.head.status(), docs(&answer)), (407, None), "{}", answer.text());
     let answer = page(&lab, "/nothing", "evil.example").await;
     assert_eq!((answer.head.status(), docs(&answer)), (421, None), "{}", answer.text());
@@ -41,8 +39,7 @@ async fn a_refused_connect_and_a_refused_grpc_call_have_no_link() {
     assert_eq!((answer.head.status(), docs(&answer)), (403, None), "{}", answer.text());
     let mut wire = lab.tunnel(STRANGER).await;
     let call = "POST /a\r\nContent-Type: application/grpc\r\nContent-Length: 0";
-    wire.send(request_text(call, STRANGER)).await;
-    let answer = wire.answer("POST").await;
+    let answer = wire.ask(request_text(call, STRANGER)).await;
     assert!(!answer.head.one("grpc-message").expect("words").contains("errors#"));
     lab.finish().await;
 }

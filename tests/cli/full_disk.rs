@@ -15,8 +15,7 @@ use test_support::*;
 /// A request of the agent, and its answer.
 async fn asked(served: &Served) -> Message {
     let mut agent = Wire::to(served.proxy).await;
-    agent.send(absolute("GET /", HOST, TOKEN_CI)).await;
-    agent.answer("GET").await
+    agent.ask(absolute("GET /", HOST, TOKEN_CI)).await
 }
 
 /// The parts that fail, as the gateway says.

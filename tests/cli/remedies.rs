@@ -31,8 +31,7 @@ async fn refusal(install: &Install, token: &str) -> Value {
     let proxy: std::net::SocketAddr =
         status["proxy"][0].as_str().expect("an address").parse().expect("an address");
     let mut wire = Wire::to(proxy).await;
-    wire.send(absolute("GET /", HOST, token)).await;
-    let answer = wire.answer("GET").await.is(424);
+    let answer = wire.ask(absolute("GET /", HOST, token)).await.is(424);
     answer.json()["error"].clone()
 }
 

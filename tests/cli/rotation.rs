@@ -230,8 +230,7 @@ async fn the_metrics_have_the_expiry_of_the_ca() {
     let socket = lab.gateway.data().join("admin.sock");
     let stream = tokio::net::UnixStream::connect(socket).await.expect("the socket listens");
     let mut wire = Wire::over(stream, None, wire::Seen::default());
-    wire.send("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
-    let told = wire.answer("GET").await.text();
+    let told = wire.ask("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").await.text();
     assert!(told.contains(&format!("keyward_ca_ends_timestamp_seconds {ends}")), "{told}");
     lab.finish().await;
 }

@@ -16,8 +16,7 @@ fn parts(url: &str) -> (SocketAddr, String) {
 
 async fn status(proxy: SocketAddr, token: &str) -> u16 {
     let mut wire = Wire::to(proxy).await;
-    wire.send(absolute("GET /", HOST, token)).await;
-    wire.answer("GET").await.head.status()
+    wire.ask(absolute("GET /", HOST, token)).await.head.status()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

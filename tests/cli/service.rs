@@ -67,8 +67,7 @@ async fn the_level_of_the_log_follows_the_file() {
     let served = Served::start(&plan, &origin, &[]);
     let asks = async || {
         let mut wire = Wire::to(served.proxy).await;
-        wire.send(absolute("GET /", HOST, TOKEN_CI)).await;
-        assert_eq!(wire.answer("GET").await.text(), "fine");
+        assert_eq!(wire.ask(absolute("GET /", HOST, TOKEN_CI)).await.text(), "fine");
     };
     let becomes = |from: &str, to: &str| {
         let yaml = fs::read_to_string(served.config()).expect("the configuration");
@@ -155,15 +154,13 @@ async fn a_gateway_that_stops_serves_new_streams_until_load_balancers_had_time_t
     let proxy = served.proxy;
     let opened = async || Wire::to(proxy).await;
     let asks = async |wire: &mut Wire| {
-        wire.send(absolute("GET /", HOST, TOKEN_CI)).await;
-        let answer = wire.answer("GET").await;
+        let answer = wire.ask(absolute("GET /", HOST, TOKEN_CI)).await;
         assert_eq!(answer.text(), "fine");
         answer.head.one("connection").map(str::to_owned)
     };
     let readiness = async || {
         let mut wire = Wire::to(metrics).await;
-        wire.send(format!("GET /readyz HTTP/1.1\r\nHost: {metrics}\r\n\r\n")).await;
-        wire.answer("GET").await.head.status()
+        wire.ask(format!("GET /readyz HTTP/1.1\r\nHost: {metrics}\r\n\r\n")).await.head.status()
     };
     let mut kept = opened().await;
     assert_eq!(asks(&mut kept).await, None);
@@ -224,8 +221,7 @@ async fn inherited_sockets_are_served_by_their_names() {
     for (addr, request, expected) in statuses {
         let stream = TcpStream::connect(addr).await.expect("the kernel listens");
         let mut wire = Wire::plain(stream);
-        wire.send(request).await;
-        assert_eq!(wire.answer("GET").await.head.status(), expected, "{addr}");
+        assert_eq!(wire.ask(request).await.head.status(), expected, "{addr}");
     }
     child.kill().expect("our child");
     child.wait().expect("our child");

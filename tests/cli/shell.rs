@@ -36,8 +36,7 @@ impl Shell {
 
     async fn get(&self, token: &str) -> Message {
         let mut wire = Wire::to(self.served.proxy).await;
-        wire.send(absolute("GET /a", HOST, token)).await;
-        wire.answer("GET").await
+        wire.ask(absolute("GET /a", HOST, token)).await
     }
 
     /// What the commands said and every file of the gateway are free of the secret.

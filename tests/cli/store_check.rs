@@ -155,8 +155,7 @@ async fn a_broken_index_is_reported_and_repaired_after_a_copy_of_the_store() {
     served.restart();
     served.api("POST", "/agents", &json!({ "name": "reader" }).to_string()).await.is(409);
     let mut wire = Wire::to(served.proxy).await;
-    wire.send(absolute("GET /", HOST, &token)).await;
-    wire.answer("GET").await.is(200);
+    wire.ask(absolute("GET /", HOST, &token)).await.is(200);
     assert_eq!(origin.received()[0].head.one("x-api-key"), Some(SECRET));
 }
 

@@ -79,9 +79,7 @@ impl Platform {
         .await;
         assert_eq!(wire.answer("CONNECT").await.head.status(), 200);
         let mut wire = self.lab.secure(wire, HOST).await;
-        wire.send(request_text(&format!("GET /me\r\nKeyward-Connection: {connection}"), HOST))
-            .await;
-        wire.answer("GET").await
+        wire.ask(request_text(&format!("GET /me\r\nKeyward-Connection: {connection}"), HOST)).await
     }
 
     fn last_key(&self) -> String {

@@ -78,8 +78,7 @@ impl Desk {
 
     async fn get(&self, token: &str) -> Message {
         let mut wire = Wire::to(self.served.proxy).await;
-        wire.send(absolute("GET /a", HOST, token)).await;
-        wire.answer("GET").await
+        wire.ask(absolute("GET /a", HOST, token)).await
     }
 
     /// The keys that the API received, in order.

@@ -25,8 +25,7 @@ const REQUESTS: usize = 60;
 /// A request on a stream of its own, which is never tried again.
 async fn ask(proxy: SocketAddr, tls: &TlsConnector) {
     let mut wire = tunnel(proxy, tls).await;
-    wire.send(request_text("GET /a", HOST)).await;
-    let answer = wire.answer("GET").await;
+    let answer = wire.ask(request_text("GET /a", HOST)).await;
     assert!(answer.head.status() == 200 && answer.whole, "{answer:?}");
 }
 
@@ -37,8 +36,7 @@ async fn keep_asking(proxy: SocketAddr, tls: &TlsConnector, done: &AtomicBool) -
         streams += 1;
         let mut wire = tunnel(proxy, tls).await;
         loop {
-            wire.send(request_text("GET /kept", HOST)).await;
-            let answer = wire.answer("GET").await;
+            let answer = wire.ask(request_text("GET /kept", HOST)).await;
             assert!(answer.head.status() == 200 && answer.whole, "{answer:?}");
             if answer.head.has("connection") || done.load(SeqCst) {
                 break;

@@ -165,14 +165,12 @@ impl Upgraded {
         let authorization = format!("Proxy-Authorization: Bearer {token}");
         let connect =
             format!("CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}\r\n{authorization}\r\n\r\n");
-        wire.send(connect).await;
-        assert_eq!(wire.answer("CONNECT").await.head.status(), 200);
+        wire.ask(connect).await.is(200);
         let (io, socket, seen) = wire.into_parts();
         let name = ServerName::try_from(HOST).expect("a name");
         let tls = TlsConnector::from(trusting(&self.gateway.ca_pem)).connect(name, io);
         let mut wire = Wire::over(patiently("TLS", tls).await.expect("TLS"), socket, seen);
-        wire.send(request_text(request, HOST)).await;
-        let answer = wire.answer("GET").await.is(200);
+        let answer = wire.ask(request_text(request, HOST)).await.is(200);
         assert_eq!(answer.text(), "fine");
         loop {
             let arrived = patiently("the request", self.origin.arrival()).await;

@@ -5,8 +5,7 @@ use test_support::*;
 async fn ask(lab: &Lab, target: &str, lines: &str) -> Message {
     let mut wire = lab.client().await;
     let authorization = lab.authorization("ci");
-    wire.send(format!("GET {target} HTTP/1.1\r\n{lines}{authorization}\r\n")).await;
-    wire.answer("GET").await
+    wire.ask(format!("GET {target} HTTP/1.1\r\n{lines}{authorization}\r\n")).await
 }
 
 #[tokio::test]

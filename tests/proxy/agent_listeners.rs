@@ -32,11 +32,9 @@ async fn over_unix(lab: &Lab, index: usize) -> Wire {
 async fn a_client_without_credentials_acts_as_the_agent_over_tcp_and_unix_sockets() {
     let lab = lab().await;
     for mut wire in [over_tcp(&lab).await, over_unix(&lab, 1).await] {
-        wire.send(format!("CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}:443\r\n\r\n")).await;
-        assert_eq!(wire.answer("CONNECT").await.head.status(), 200);
+        wire.ask(format!("CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}:443\r\n\r\n")).await.is(200);
         let mut wire = lab.secure(wire, HOST).await;
-        wire.send(request_text("GET /a", HOST)).await;
-        assert_eq!(wire.answer("GET").await.text(), "fine");
+        assert_eq!(wire.ask(request_text("GET /a", HOST)).await.text(), "fine");
     }
     assert_eq!(lab.origin.received().len(), 2);
     for record in lab.finish().await {
@@ -63,8 +61,7 @@ async fn a_proxy_authorization_field_is_neither_read_nor_forwarded() {
 async fn the_listener_of_a_missing_agent_refuses_requests_and_names_the_agent() {
     let lab = lab().await;
     let mut wire = over_unix(&lab, 2).await;
-    wire.send(format!("CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}:443\r\n\r\n")).await;
-    let answer = wire.answer("CONNECT").await;
+    let answer = wire.ask(format!("CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}:443\r\n\r\n")).await;
     assert_eq!((answer.head.status(), answer.head.one("proxy-authenticate")), (403, None));
     assert_eq!(answer.head.one("keyward-error"), Some("agent_unavailable"));
     assert!(answer.text().contains("`nobody`"), "{}", answer.text());
@@ -76,8 +73,7 @@ async fn the_listener_of_a_missing_agent_refuses_requests_and_names_the_agent() 
 async fn pausing_an_agent_ends_its_streams_and_refuses_new_requests_on_its_listener() {
     let lab = lab().await;
     let mut wire = over_tcp(&lab).await;
-    wire.send(format!("CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}:443\r\n\r\n")).await;
-    assert_eq!(wire.answer("CONNECT").await.head.status(), 200);
+    wire.ask(format!("CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}:443\r\n\r\n")).await.is(200);
     let mut open = lab.secure(wire, HOST).await;
     let services = lab.gateway.running().services();
     let view = services.directory.view();
@@ -89,8 +85,7 @@ async fn pausing_an_agent_ends_its_streams_and_refuses_new_requests_on_its_liste
         .expect("paused");
     assert!(open.is_closed().await);
     let mut wire = over_tcp(&lab).await;
-    wire.send(format!("GET https://{HOST}/a HTTP/1.1\r\nHost: {HOST}\r\n\r\n")).await;
-    assert_eq!(wire.answer("GET").await.head.status(), 403);
+    wire.ask(format!("GET https://{HOST}/a HTTP/1.1\r\nHost: {HOST}\r\n\r\n")).await.is(403);
     lab.finish().await;
 }
 
@@ -116,8 +111,7 @@ async fn a_request_to_the_address_of_an_agent_listener_is_refused() {
     let view = lab.gateway.running().reloads().reload().await.expect("it runs");
     assert_eq!(view.errors, [""; 0]);
     let mut wire = over_tcp(&lab).await;
-    wire.send(format!("GET http://{at}/a HTTP/1.1\r\nHost: {at}\r\n\r\n")).await;
-    let answer = wire.answer("GET").await;
+    let answer = wire.ask(format!("GET http://{at}/a HTTP/1.1\r\nHost: {at}\r\n\r\n")).await;
     assert_eq!(answer.head.one("keyward-error"), Some("address_refused"), "{}", answer.text());
     lab.finish().await;
 }

@@ -21,8 +21,8 @@ async fn set(lab: &Lab, allow: &str) {
 /// One request of `dev` in a tunnel of its own: status and Keyward's code.
 async fn ask(lab: &Lab, request: &str, host: &str) -> (u16, String) {
     let mut wire = lab.tunnel_as("dev", host).await;
-    wire.send(format!("{request} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\n\r\n")).await;
-    let answer = wire.answer(request.split(' ').next().expect("a method")).await;
+    let head = format!("{request} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\n\r\n");
+    let answer = wire.ask(head).await;
     let code = answer.head.all("keyward-error").first().map(ToString::to_string);
     (answer.head.status(), code.unwrap_or_default())
 }

@@ -16,8 +16,7 @@ const AT: &str = "127.0.0.1:8080";
 /// One request on a stream of its own: `GET /path`, then further lines, without `Host`.
 async fn ask(lab: &Lab, host: &str, request: &str) -> Message {
     let mut wire = lab.client().await;
-    wire.send(request_text(request, host)).await;
-    wire.answer(request.split(' ').next().unwrap_or_default()).await
+    wire.ask(request_text(request, host)).await
 }
 
 /// `Authorization: Bearer TOKEN` of `ci`: how an SDK sends its API key.
@@ -160,14 +159,12 @@ async fn one_stream_serves_base_urls_and_proxy_requests_and_each_must_authentica
     wire.send("3\r\nabc\r\n0\r\n\r\n").await;
     assert_eq!(wire.answer("POST").await.text(), "fine");
     assert_eq!(lab.origin.only().body, b"abc");
-    wire.send(request_text("GET /to/acme/a", AT)).await;
-    assert_eq!(wire.answer("GET").await.head.status(), 401);
+    wire.ask(request_text("GET /to/acme/a", AT)).await.is(401);
     wire.send(request_text(&format!("GET /a\r\n{key}"), "acme.localhost")).await;
     assert_eq!(wire.answer("GET").await.text(), "fine");
     // The same port is still a proxy.
     let proxied = format!("GET https://{HOST}/a\r\n{}", lab.authorization("ci").trim_end());
-    wire.send(request_text(&proxied, HOST)).await;
-    assert_eq!(wire.answer("GET").await.text(), "fine");
+    assert_eq!(wire.ask(request_text(&proxied, HOST)).await.text(), "fine");
     lab.finish().await;
 }
 
@@ -278,8 +275,7 @@ async fn a_websocket_opens_by_a_base_url() {
              \r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nOrigin: http://{host}\r\n{}",
             bearer(&lab)
         );
-        wire.send(request_text(&request, host)).await;
-        assert_eq!(wire.answer("GET").await.head.status(), 101, "{host}");
+        assert_eq!(wire.ask(request_text(&request, host)).await.head.status(), 101, "{host}");
         let head = lab.origin.arrival().await.head;
         assert_eq!(head.target(), "/chat");
         assert_eq!((head.one("x-api-key"), head.has("origin")), (Some(&*lab.canary.text), false));

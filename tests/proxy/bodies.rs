@@ -81,8 +81,7 @@ async fn large_bodies_pass_both_ways_in_constant_memory() {
 
     // What the first request costs is not the body's.
     let mut up = served.tunnel(HOST, TOKEN_CI).await;
-    up.send(request_text("HEAD /a", HOST)).await;
-    assert_eq!(up.answer("HEAD").await.head.status(), 200);
+    up.ask(request_text("HEAD /a", HOST)).await.is(200);
     let before = served.memory();
 
     let mut up = served.tunnel(HOST, TOKEN_CI).await;
@@ -345,8 +344,7 @@ async fn an_idle_stream_to_the_origin_is_used_again() {
     let lab = Lab::simple().await;
     let mut wire = lab.tunnel(HOST).await;
     for _ in 0..10 {
-        wire.send(request_text("GET /a", HOST)).await;
-        assert_eq!(wire.answer("GET").await.text(), "fine");
+        assert_eq!(wire.ask(request_text("GET /a", HOST)).await.text(), "fine");
     }
     assert_eq!(lab.origin.streams(), 1);
     lab.finish().await;
@@ -388,8 +386,7 @@ async fn a_stream_that_the_origin_has_closed_is_not_used_again() {
     let lab = Plan::api_key().start(origin).await;
     let mut wire = lab.tunnel(HOST).await;
     for _ in 0..5 {
-        wire.send(request_text("GET /a", HOST)).await;
-        assert_eq!(wire.answer("GET").await.text(), "fine");
+        assert_eq!(wire.ask(request_text("GET /a", HOST)).await.text(), "fine");
     }
     assert_eq!(lab.origin.received().len(), 5, "each request was sent once");
     lab.finish().await;
@@ -402,8 +399,7 @@ async fn bytes_after_an_answer_are_not_passed_as_another_answer() {
     let lab = Plan::api_key().start(origin).await;
     let mut wire = lab.tunnel(HOST).await;
     for _ in 0..3 {
-        wire.send(request_text("GET /a", HOST)).await;
-        assert_eq!(wire.answer("GET").await.text(), "mine");
+        assert_eq!(wire.ask(request_text("GET /a", HOST)).await.text(), "mine");
     }
     lab.finish().await;
 }

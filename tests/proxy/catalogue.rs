@@ -107,8 +107,7 @@ async fn refusal(lab: &Lab, account: &Account, host: &str, path: &str) -> String
     let mut answer = wire.answer("CONNECT").await;
     if answer.head.status() == 200 {
         let mut wire = lab.secure(wire, host).await;
-        wire.send(request_text(&format!("GET {path}"), host)).await;
-        answer = wire.answer("GET").await;
+        answer = wire.ask(request_text(&format!("GET {path}"), host)).await;
     }
     let code = answer.head.one("keyward-error");
     code.unwrap_or_else(|| panic!("{}: {host}{path} was answered", account.name)).to_owned()
@@ -131,8 +130,7 @@ async fn every_provider_receives_its_credential_in_its_place_and_nothing_else() 
             for client in account.clients() {
                 let case = format!("{} {client:?} {}{}", account.name, spot.host, spot.path);
                 let request = client.request(&spot, &account.instance.clears, &held);
-                wire.send(request).await;
-                let answer = wire.answer("GET").await;
+                let answer = wire.ask(request).await;
                 assert_eq!(answer.head.status(), 200, "{case}: {}", answer.text());
                 let received = lab.origin.arrival().await;
                 assert!(received.head.target().contains("x=1"), "{case}: other parameters stay");

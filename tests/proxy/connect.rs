@@ -4,8 +4,7 @@ use test_support::*;
 
 async fn raw(lab: &Lab, head: &str) -> (Message, Wire) {
     let mut wire = lab.client().await;
-    wire.send(head).await;
-    (wire.answer("CONNECT").await, wire)
+    (wire.ask(head).await, wire)
 }
 
 #[tokio::test]
@@ -32,8 +31,7 @@ async fn a_host_that_a_rule_denies_is_refused_inside_tls() {
     let rule = format!("{{ name: no-one, hosts: [{STRANGER}], action: deny }}");
     let lab = Plan::api_key().rule(&rule).start(Origin::saying("fine")).await;
     let mut wire = lab.tunnel(STRANGER).await;
-    wire.send(request_text("GET /a", STRANGER)).await;
-    let answer = wire.answer("GET").await;
+    let answer = wire.ask(request_text("GET /a", STRANGER)).await;
     assert_eq!(answer.head.status(), 403, "{answer:?}");
     assert_eq!(answer.head.one("keyward-error"), Some("denied"));
     assert!(answer.text().contains("no-one"), "names the rule: {}", answer.text());
@@ -96,8 +94,7 @@ async fn connect_is_accepted_in_every_shape_that_clients_give_it() {
         let mut wire = lab.secure(wire, HOST).await;
         // The tunnel lasts, whatever the CONNECT said.
         for _ in 0..2 {
-            wire.send(request_text("GET /a", HOST)).await;
-            assert_eq!(wire.answer("GET").await.text(), "fine", "{head}");
+            assert_eq!(wire.ask(request_text("GET /a", HOST)).await.text(), "fine", "{head}");
         }
     }
     lab.finish().await;
@@ -110,8 +107,7 @@ async fn nothing_of_the_connect_head_reaches_the_origin() {
     let head = format!("CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}\r\nX-Outer: yes\r\n{line}\r\n");
     let (_, wire) = raw(&lab, &head).await;
     let mut wire = lab.secure(wire, HOST).await;
-    wire.send(request_text("GET /a", HOST)).await;
-    wire.answer("GET").await;
+    wire.ask(request_text("GET /a", HOST)).await;
     let head = lab.origin.arrival().await.head;
     assert!(!head.has("x-outer"), "{head:?}");
     lab.finish().await;
@@ -212,8 +208,7 @@ async fn a_tunnel_rule_forwards_the_stream_without_terminating_tls() {
     let name = rustls::pki_types::ServerName::try_from(STRANGER).expect("a name");
     let tls = connector.connect(name, io).await.expect("the origin's own certificate");
     let mut wire = Wire::over(tls, socket, seen);
-    wire.send(request_text("GET /a\r\nX-Api-Key: mine", STRANGER)).await;
-    assert_eq!(wire.answer("GET").await.text(), "fine");
+    assert_eq!(wire.ask(request_text("GET /a\r\nX-Api-Key: mine", STRANGER)).await.text(), "fine");
     assert_eq!(lab.origin.only().head.all("x-api-key"), ["mine"]);
     lab.finish().await;
 }
@@ -241,8 +236,7 @@ async fn a_tunnel_to_port_80_carries_no_cleartext_to_a_host_that_a_rule_denies()
     assert_eq!(lab.origin.streams(), 0);
     let (answer, mut wire) = lab.connect(&format!("{free}:80")).await;
     assert_eq!(answer.head.status(), 200, "{answer:?}");
-    wire.send(request_text("GET /a", free)).await;
-    assert_eq!(wire.answer("GET").await.text(), "clear");
+    assert_eq!(wire.ask(request_text("GET /a", free)).await.text(), "clear");
     assert_eq!(lab.origin.only().head.start, "GET /a HTTP/1.1");
     lab.finish().await;
 }

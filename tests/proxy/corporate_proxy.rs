@@ -45,8 +45,7 @@ async fn ask(lab: &Lab, host: &str, request: &str) -> Message {
 async fn ask_plainly(lab: &Lab, url: &str, lines: &str) -> Message {
     let mut wire = lab.client().await;
     let authorization = lab.authorization("ci");
-    wire.send(format!("GET {url} HTTP/1.1\r\nHost: h\r\n{lines}{authorization}\r\n")).await;
-    wire.answer("GET").await
+    wire.ask(format!("GET {url} HTTP/1.1\r\nHost: h\r\n{lines}{authorization}\r\n")).await
 }
 
 fn is_refused(answer: &Message, status: u16, code: &str, words: &[&str]) {
@@ -148,8 +147,7 @@ async fn an_intercepted_request_goes_by_connect_and_only_the_target_reads_it() {
     let lab = plan(&proxy, &password).start(origin).await;
     let mut wire = lab.tunnel_as("ci", BEYOND).await;
     for _ in 0..2 {
-        wire.send(request_text("GET /a?b", BEYOND)).await;
-        let answer = wire.answer("GET").await;
+        let answer = wire.ask(request_text("GET /a?b", BEYOND)).await;
         assert_eq!((answer.head.status(), &*answer.text()), (200, "fine"), "{answer:?}");
     }
     // The second used the stream again.

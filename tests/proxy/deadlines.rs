@@ -43,8 +43,7 @@ async fn head_timeout_does_not_apply_to_a_tunnel_without_a_request() {
     let mut slow = lab.tunnel(HOST).await;
     slow.send("GET /a HTTP/1.1\r\nHost: api").await;
     slow.rest().await;
-    spare.send(request_text("GET /a", HOST)).await;
-    assert_eq!(spare.answer("GET").await.text(), "fine");
+    assert_eq!(spare.ask(request_text("GET /a", HOST)).await.text(), "fine");
     lab.finish().await;
 }
 

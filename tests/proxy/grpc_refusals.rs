@@ -11,8 +11,7 @@ fn call(content_type: &str) -> String {
 
 async fn asked(lab: &Lab, host: &str, content_type: &str) -> Message {
     let mut wire = lab.tunnel(host).await;
-    wire.send(request_text(&call(content_type), host)).await;
-    wire.answer("POST").await
+    wire.ask(request_text(&call(content_type), host)).await
 }
 
 #[tokio::test]
@@ -48,8 +47,7 @@ async fn requests_other_than_grpc_are_refused_with_an_http_status() {
     for content_type in ["application/json", "application/grpc-web+proto"] {
         let mut wire = lab.tunnel(HOST).await;
         // The host is not the tunnel's.
-        wire.send(request_text(&call(content_type), STRANGER)).await;
-        let answer = wire.answer("POST").await;
+        let answer = wire.ask(request_text(&call(content_type), STRANGER)).await;
         assert_eq!(answer.head.status(), 421, "{content_type}");
         assert!(!answer.head.has("grpc-status"), "{content_type}");
         assert_eq!(answer.json()["error"]["code"], "host_mismatch");

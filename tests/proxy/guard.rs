@@ -10,8 +10,7 @@ async fn refusal(lab: &Lab, target: &str, name: &str) -> String {
     let answer = match answer.head.status() {
         200 => {
             let mut wire = lab.secure(wire, name).await;
-            wire.send(request_text("GET /a", target.trim_end_matches(":443"))).await;
-            wire.answer("GET").await
+            wire.ask(request_text("GET /a", target.trim_end_matches(":443"))).await
         }
         _ => answer,
     };

@@ -489,8 +489,7 @@ async fn cleartext_http2_is_refused() {
     let mut wire = lab.tunnel(HOST).await;
     let upgrade = "GET /a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\
         HTTP2-Settings: AAMAAABkAAQAAP__";
-    wire.send(request_text(upgrade, HOST)).await;
-    assert_ne!(wire.answer("GET").await.head.status(), 101);
+    assert_ne!(wire.ask(request_text(upgrade, HOST)).await.head.status(), 101);
     for request in lab.origin.received() {
         assert!(!request.head.has("upgrade") && !request.head.has("http2-settings"));
     }

@@ -119,8 +119,7 @@ async fn the_handshake_is_injected_and_audited_as_over_http1() {
             let mut wire = lab.tunnel(HOST).await;
             let more = "connection: Upgrade\r\nupgrade: websocket\r\n\
                         sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==";
-            wire.send(request_text(&format!("GET {lines}\r\n{more}"), HOST)).await;
-            assert_eq!(wire.answer("GET").await.head.status(), 101);
+            wire.ask(request_text(&format!("GET {lines}\r\n{more}"), HOST)).await.is(101);
             wire.send(HELLO).await;
             assert_eq!(wire.exactly(HELLO.len()).await, HELLO);
             wire.finish().await;

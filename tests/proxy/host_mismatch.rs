@@ -20,8 +20,7 @@ async fn another_host_inside_the_tunnel_is_421() {
         "127.0.0.1",
     ] {
         let (lab, mut wire) = tunnel().await;
-        wire.send(request_text("GET /a", host)).await;
-        let answer = wire.answer("GET").await;
+        let answer = wire.ask(request_text("GET /a", host)).await;
         assert_eq!(answer.head.status(), 421, "{host}: {answer:?}");
         assert_eq!(answer.head.one("keyward-error"), Some("host_mismatch"));
         assert_eq!(lab.origin.received().len(), 0, "{host}");
@@ -38,8 +37,7 @@ async fn an_absolute_uri_of_another_host_inside_the_tunnel_is_421() {
         "https://evil.test/".to_owned(),
     ] {
         let (lab, mut wire) = tunnel().await;
-        wire.send(format!("GET {target} HTTP/1.1\r\nHost: {HOST}\r\n\r\n")).await;
-        let head = wire.answer("GET").await.head;
+        let head = wire.ask(format!("GET {target} HTTP/1.1\r\nHost: {HOST}\r\n\r\n")).await.head;
         let code = head.one("keyward-error");
         assert_eq!((head.status(), code), (421, Some("host_mismatch")), "{target}");
         assert_eq!(lab.origin.received().len(), 0, "{target}");
@@ -67,8 +65,7 @@ async fn a_tls_server_name_of_another_host_is_421_or_a_failed_handshake() {
 async fn the_same_host_in_other_spellings_is_no_mismatch() {
     for host in ["api.acme.test", "API.acme.TEST", "api.acme.test:443", "api.acme.test."] {
         let (lab, mut wire) = tunnel().await;
-        wire.send(request_text("GET /a", host)).await;
-        let answer = wire.answer("GET").await;
+        let answer = wire.ask(request_text("GET /a", host)).await;
         assert_eq!(answer.head.status(), 200, "{host}: {answer:?}");
         assert_eq!(lab.origin.only().head.one("host"), Some(HOST), "{host}");
         lab.finish().await;
@@ -78,8 +75,7 @@ async fn the_same_host_in_other_spellings_is_no_mismatch() {
 #[tokio::test]
 async fn an_absolute_uri_of_the_target_is_sent_in_origin_form() {
     let (lab, mut wire) = tunnel().await;
-    wire.send(format!("GET https://{HOST}/a?b HTTP/1.1\r\nHost: {HOST}\r\n\r\n")).await;
-    assert_eq!(wire.answer("GET").await.head.status(), 200);
+    wire.ask(format!("GET https://{HOST}/a?b HTTP/1.1\r\nHost: {HOST}\r\n\r\n")).await.is(200);
     assert_eq!(lab.origin.only().head.target(), "/a?b");
     lab.finish().await;
 }
@@ -93,8 +89,7 @@ async fn a_missing_or_repeated_host_field_is_400_and_an_invalid_one_is_421() {
         ("Host: a b\r\n", 421, "host_mismatch"),
     ] {
         let (lab, mut wire) = tunnel().await;
-        wire.send(format!("GET /a HTTP/1.1\r\n{hosts}\r\n")).await;
-        let head = wire.answer("GET").await.head;
+        let head = wire.ask(format!("GET /a HTTP/1.1\r\n{hosts}\r\n")).await.head;
         assert_eq!((head.status(), head.one("keyward-error")), (status, Some(code)), "{hosts:?}");
         assert_eq!(lab.origin.received().len(), 0, "{hosts:?}");
         lab.finish().await;

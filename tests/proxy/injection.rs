@@ -274,8 +274,7 @@ async fn every_request_of_a_tunnel_gets_the_credential() {
     let lab = Lab::simple().await;
     let mut wire = lab.tunnel(HOST).await;
     for _ in 0..5 {
-        wire.send(request_text("GET /a", HOST)).await;
-        assert_eq!(wire.answer("GET").await.head.status(), 200);
+        wire.ask(request_text("GET /a", HOST)).await.is(200);
     }
     let received = lab.origin.received();
     assert_eq!(received.len(), 5);

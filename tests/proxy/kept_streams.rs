@@ -51,8 +51,7 @@ async fn have_ended(ended: &Semaphore, count: u32) {
 }
 
 async fn ask(wire: &mut Wire, host: &str) {
-    wire.send(request_text("GET /a", host)).await;
-    assert_eq!(wire.answer("GET").await.text(), "fine");
+    assert_eq!(wire.ask(request_text("GET /a", host)).await.text(), "fine");
 }
 
 /// Requests to [`STRANGER`] pass. Streams are not closed because they are idle.

@@ -40,8 +40,7 @@ async fn two_hundred_first_requests_to_fifty_hosts_mint_fifty_leaves() {
         let (lab, host) = (&lab, &hosts[n % HOSTS]);
         async move {
             let mut wire = lab.tunnel(host).await;
-            wire.send(request_text("GET /a", host)).await;
-            wire.answer("GET").await
+            wire.ask(request_text("GET /a", host)).await
         }
     });
     let answers = futures_util::future::join_all(asks).await;
@@ -57,8 +56,7 @@ async fn two_hundred_first_requests_to_fifty_hosts_mint_fifty_leaves() {
 async fn no_leaf_is_minted_without_a_token_or_for_a_denied_host() {
     let lab = Lab::simple().await;
     let mut wire = lab.client().await;
-    wire.send(format!("CONNECT {HOST}:443 HTTP/1.1\r\nHost: x\r\n\r\n")).await;
-    assert_eq!(wire.answer("CONNECT").await.head.status(), 407);
+    wire.ask(format!("CONNECT {HOST}:443 HTTP/1.1\r\nHost: x\r\n\r\n")).await.is(407);
     for n in 0..20 {
         let (answer, _) = lab.connect(&format!("n{n}.nobody.test:443")).await;
         assert_eq!(answer.head.status(), 403);

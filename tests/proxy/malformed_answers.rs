@@ -211,8 +211,7 @@ async fn an_origin_that_cannot_be_reached_is_502() {
         .start(origin)
         .await;
     let mut wire = lab.tunnel("gone.acme.test").await;
-    wire.send(request_text("GET /a", "gone.acme.test")).await;
-    let answer = wire.answer("GET").await;
+    let answer = wire.ask(request_text("GET /a", "gone.acme.test")).await;
     assert_eq!(answer.head.status(), 502, "{answer:?}");
     assert_eq!(answer.head.one("keyward-error"), Some("upstream_unreachable"));
     assert!(!answer.text().contains(&addr.to_string()), "{}", answer.text());
@@ -287,8 +286,7 @@ async fn every_error_answer_of_the_gateway_has_nosniff() {
         "GET /to/acme/ HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
     ] {
         let mut wire = lab.client().await;
-        wire.send(request).await;
-        answers.push(wire.answer(request.split(' ').next().expect("a method")).await);
+        answers.push(wire.ask(request).await);
     }
     for answer in answers {
         assert!(answer.head.has("keyward-error"), "{answer:?}");
@@ -329,8 +327,7 @@ async fn a_101_that_does_not_accept_the_agent_s_key_is_502_and_the_tunnel_goes_o
         assert_eq!((answer.head.status(), code), (502, Some("upstream_protocol")), "{answer:?}");
         assert!(!answer.text().contains("bytes"), "{answer:?}");
         assert!(lab.origin.arrival().await.head.has("upgrade"));
-        wire.send(request_text("GET /other", HOST)).await;
-        assert_eq!(wire.answer("GET").await.text(), "fine");
+        assert_eq!(wire.ask(request_text("GET /other", HOST)).await.text(), "fine");
         let records = lab.finish().await;
         assert_eq!(records[0]["status"], 502);
         assert_eq!(records[0]["outcome"], "refused");

@@ -286,8 +286,7 @@ async fn a_target_or_head_beyond_the_limit_is_refused_and_not_forwarded() {
         ("fields", format!("GET /a HTTP/1.1\r\nHost: {HOST}\r\n{many}\r\n"), 431),
     ] {
         let mut wire = lab.tunnel(HOST).await;
-        wire.send(&head).await;
-        assert_eq!(wire.answer("GET").await.head.status(), status, "{name}");
+        assert_eq!(wire.ask(&head).await.head.status(), status, "{name}");
         assert_eq!(lab.origin.received().len(), 0, "{name}");
     }
     lab.finish().await;

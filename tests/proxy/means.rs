@@ -52,8 +52,7 @@ async fn an_origin_keeps_what_it_received() {
     let mut wire = direct(&origin).await;
     for body in ["hello", ""] {
         let head = format!("POST /a\r\nContent-Length: {}", body.len());
-        wire.send(request_text(&head, HOST) + body).await;
-        assert_eq!(wire.answer("POST").await.text(), "fine");
+        assert_eq!(wire.ask(request_text(&head, HOST) + body).await.text(), "fine");
         let request = origin.arrival().await;
         assert_eq!((request.head.target(), &*request.text()), ("/a", body));
         assert!(request.whole && request.head.raw.starts_with(b"POST /a HTTP/1.1\r\n"));
@@ -68,8 +67,7 @@ async fn a_chunked_answer_is_read_with_its_trailers() {
          5\r\nhello\r\n0\r\nX-Sum: 42\r\n\r\n"
     });
     let mut wire = direct(&origin).await;
-    wire.send(request_text("GET /a", HOST)).await;
-    let answer = wire.answer("GET").await;
+    let answer = wire.ask(request_text("GET /a", HOST)).await;
     assert_eq!((&*answer.text(), answer.whole, answer.interim.len()), ("hello", true, 1));
     assert_eq!(answer.trailers, [("X-Sum".to_owned(), "42".to_owned())]);
 }
@@ -87,8 +85,7 @@ async fn a_cut_answer_is_seen_as_cut() {
             // Dropped without close_notify.
         });
         let mut wire = direct(&origin).await;
-        wire.send(request_text("GET /a", HOST)).await;
-        assert!(!wire.answer("GET").await.whole, "{beginning:?}");
+        assert!(!wire.ask(request_text("GET /a", HOST)).await.whole, "{beginning:?}");
     }
 }
 
@@ -100,8 +97,7 @@ async fn an_answer_that_ends_with_its_stream_is_whole() {
         stream.finish().await;
     });
     let mut wire = direct(&origin).await;
-    wire.send(request_text("GET /a", HOST)).await;
-    let answer = wire.answer("GET").await;
+    let answer = wire.ask(request_text("GET /a", HOST)).await;
     assert_eq!((&*answer.text(), answer.whole), ("all of it", true));
 }
 

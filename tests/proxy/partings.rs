@@ -67,8 +67,7 @@ async fn a_head_far_beyond_the_limit_gets_its_431_before_the_stream_ends() {
     let lab = Lab::simple().await;
     let mut wire = lab.tunnel(HOST).await;
     let long = "a".repeat(MUCH);
-    wire.send(format!("GET /a HTTP/1.1\r\nHost: {HOST}\r\nX-A: {long}\r\n\r\n")).await;
-    assert_eq!(wire.answer("GET").await.head.status(), 431);
+    wire.ask(format!("GET /a HTTP/1.1\r\nHost: {HOST}\r\nX-A: {long}\r\n\r\n")).await.is(431);
     ends_without_a_reset(&mut wire, b"X-B: b").await;
     assert_eq!(lab.finish().await[0]["code"], "headers_too_large");
 }

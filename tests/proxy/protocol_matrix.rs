@@ -58,8 +58,7 @@ impl Entry {
     /// A tunnel by it, without credentials.
     async fn opened(self, lab: &Lab) -> Wire {
         let mut wire = self.reached(lab).await;
-        wire.send(format!("CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}:443\r\n\r\n")).await;
-        assert_eq!(wire.answer("CONNECT").await.head.status(), 200);
+        wire.ask(format!("CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}:443\r\n\r\n")).await.is(200);
         wire
     }
 

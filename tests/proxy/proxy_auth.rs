@@ -7,8 +7,7 @@ use test_support::*;
 
 async fn connect_with(lab: &Lab, line: &str) -> Message {
     let mut wire = lab.client().await;
-    wire.send(format!("CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}:443\r\n{line}\r\n")).await;
-    wire.answer("CONNECT").await
+    wire.ask(format!("CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}:443\r\n{line}\r\n")).await
 }
 
 fn basic(pair: &str) -> String {

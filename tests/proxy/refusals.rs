@@ -80,8 +80,7 @@ async fn the_rule_that_denies_a_cleartext_request_is_in_its_record() {
     let mut wire = lab.client().await;
     let (authorization, host) = (lab.authorization("ci"), "third.acme.test");
     let head = format!("GET http://{host}/ HTTP/1.1\r\nHost: {host}\r\n{authorization}\r\n");
-    wire.send(head).await;
-    let words = wire.answer("GET").await.json()["error"]["message"].to_string();
+    let words = wire.ask(head).await.json()["error"]["message"].to_string();
     named(lab, &words, "file:no-third").await;
 }
 
@@ -110,8 +109,7 @@ async fn the_binding_and_the_connection_that_a_refusal_is_about_are_in_its_recor
     let mut wire = lab.client().await;
     let authorization = lab.authorization("ci");
     let head = format!("GET http://{HOST}/ HTTP/1.1\r\nHost: {HOST}\r\n{authorization}\r\n");
-    wire.send(head).await;
-    let words = wire.answer("GET").await.json();
+    let words = wire.ask(head).await.json();
     assert_eq!(words["error"]["code"], "plaintext_refused", "{words}");
     let records = lab.finish().await;
     let rule = records[0]["rule"].as_str().expect("a rule");
@@ -186,8 +184,7 @@ async fn a_host_that_cannot_be_reached_is_named_with_a_remedy() {
         let (answer, wire) = lab.connect(&format!("{host}:443")).await;
         assert_eq!(answer.head.status(), 200, "{answer:?}");
         let mut wire = lab.secure(wire, host).await;
-        wire.send(request_text("GET /a", host)).await;
-        let body = wire.answer("GET").await.json();
+        let body = wire.ask(request_text("GET /a", host)).await.json();
         assert_eq!(body["error"]["code"], "upstream_unreachable", "{body}");
         assert!(body["message"].as_str().is_some_and(|it| it.contains(host)), "{body}");
         assert!(body["error"]["hint"].as_str().is_some_and(|it| it.contains("DNS")), "{body}");
@@ -222,8 +219,7 @@ async fn a_refusal_after_a_binding_or_connection_is_removed_names_the_true_reaso
             let answer = match answer.head.status() {
                 200 => {
                     let mut wire = lab.secure(wire, "odd.test").await;
-                    wire.send(request_text("GET /a", "odd.test:8443")).await;
-                    wire.answer("GET").await
+                    wire.ask(request_text("GET /a", "odd.test:8443")).await
                 }
                 _ => answer,
             };

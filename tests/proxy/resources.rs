@@ -213,8 +213,7 @@ async fn one_agent_cannot_take_all_streams_when_file_descriptors_are_few() {
     let mut greedy = vec![];
     let refused = loop {
         let mut wire = silent(served.proxy).await;
-        wire.send(absolute("GET /", HOST, TOKEN_CI)).await;
-        let answer = wire.answer("GET").await;
+        let answer = wire.ask(absolute("GET /", HOST, TOKEN_CI)).await;
         greedy.push(wire);
         if answer.head.status() != 200 || greedy.len() > 400 {
             break answer;
@@ -224,8 +223,7 @@ async fn one_agent_cannot_take_all_streams_when_file_descriptors_are_few() {
     let streams = greedy.len() - 1;
     for number in 0..streams / 4 {
         let mut wire = silent(served.proxy).await;
-        wire.send(absolute("GET /", HOST, OTHER)).await;
-        let answer = wire.answer("GET").await;
+        let answer = wire.ask(absolute("GET /", HOST, OTHER)).await;
         assert_eq!(answer.head.status(), 200, "{number} of another beside {streams}: {answer:?}");
         greedy.push(wire);
     }
@@ -273,8 +271,7 @@ async fn many_exchanges_of_one_agent_cannot_take_all_file_descriptors() {
     }
     for number in 0..16 {
         let mut wire = silent(served.proxy).await;
-        wire.send(absolute("GET /", HOST, OTHER)).await;
-        let answer = wire.answer("GET").await;
+        let answer = wire.ask(absolute("GET /", HOST, OTHER)).await;
         assert_eq!(answer.head.status(), 200, "{number}: {answer:?} {}", answer.text());
     }
 }
@@ -282,8 +279,7 @@ async fn many_exchanges_of_one_agent_cannot_take_all_file_descriptors() {
 // === streams without a token ===
 
 async fn is_not_authenticated(wire: &mut Wire) {
-    wire.send(format!("GET https://{HOST}/ HTTP/1.1\r\nHost: {HOST}\r\n\r\n")).await;
-    assert_eq!(wire.answer("GET").await.head.status(), 407);
+    wire.ask(format!("GET https://{HOST}/ HTTP/1.1\r\nHost: {HOST}\r\n\r\n")).await.is(407);
 }
 
 #[tokio::test]
@@ -327,8 +323,7 @@ async fn streams_of_one_address_do_not_close_those_of_another() {
         wires.push(lab.client().await);
     }
     assert!(wires[0].is_closed().await);
-    elsewhere.send(absolute("GET /", HOST, lab.token("ci"))).await;
-    assert_eq!(elsewhere.answer("GET").await.text(), "fine");
+    assert_eq!(elsewhere.ask(absolute("GET /", HOST, lab.token("ci"))).await.text(), "fine");
     lab.finish().await;
 }
 
@@ -344,8 +339,7 @@ async fn the_oldest_unfinished_tls_handshakes_are_closed_for_newer_streams() {
     assert!(wires[0].is_closed().await);
     let wire = lab.client().await;
     let mut wire = lab.secure(wire, "127.0.0.1").await;
-    wire.send(absolute("GET /", HOST, lab.token("ci"))).await;
-    assert_eq!(wire.answer("GET").await.text(), "fine");
+    assert_eq!(wire.ask(absolute("GET /", HOST, lab.token("ci"))).await.text(), "fine");
     lab.finish().await;
 }
 
@@ -381,8 +375,7 @@ async fn the_oldest_streams_handed_to_a_probe_are_closed_for_newer_ones() {
 
 async fn is_healthy(at: SocketAddr) {
     let mut wire = silent(at).await;
-    wire.send(format!("GET /healthz HTTP/1.1\r\nHost: {at}\r\n\r\n")).await;
-    assert_eq!(wire.answer("GET").await.head.status(), 200);
+    wire.ask(format!("GET /healthz HTTP/1.1\r\nHost: {at}\r\n\r\n")).await.is(200);
 }
 
 #[tokio::test]

@@ -44,8 +44,7 @@ async fn a_while(stream: &mut Stream) {
 }
 
 async fn asked(wire: &mut Wire, path: &str) {
-    wire.send(request_text(&format!("GET {path}"), HOST)).await;
-    assert_eq!(wire.answer("GET").await.text(), path);
+    assert_eq!(wire.ask(request_text(&format!("GET {path}"), HOST)).await.text(), path);
 }
 
 /// A stream that has answered and rests.
@@ -67,8 +66,7 @@ async fn requests_on_a_stream_that_was_idle_are_answered_as_any_other() {
     assert_eq!(lab.ask("GET /while").await.text().len(), 16);
     let long = "l".repeat(20_000);
     let post = format!("POST /body\r\nX-Long: {long}\r\nContent-Length: 5");
-    wire.send(request_text(&post, HOST) + "hello").await;
-    assert_eq!(wire.answer("POST").await.text(), "hello");
+    assert_eq!(wire.ask(request_text(&post, HOST) + "hello").await.text(), "hello");
     assert_eq!(lab.ask("GET /while").await.text().len(), 16);
     // By the byte.
     for byte in request_text("GET /last", HOST).as_bytes() {
@@ -86,8 +84,7 @@ async fn a_stream_of_absolute_form_requests_remains_usable_after_idle_periods() 
         let authorization = lab.authorization("ci");
         let head =
             format!("GET https://{HOST}{path} HTTP/1.1\r\nHost: {HOST}\r\n{authorization}\r\n");
-        wire.send(head).await;
-        assert_eq!(wire.answer("GET").await.text(), path);
+        assert_eq!(wire.ask(head).await.text(), path);
         assert_eq!(lab.ask("GET /while").await.text().len(), 16);
     }
     // And become tunnels.
@@ -104,8 +101,7 @@ async fn a_stream_of_absolute_form_requests_remains_usable_after_idle_periods() 
 async fn a_part_of_the_next_head_that_arrived_before_an_idle_period_is_kept() {
     let lab = Plan::api_key().start(origin()).await;
     let mut wire = lab.tunnel(HOST).await;
-    wire.send(request_text("GET /a", HOST) + "GET /b HT").await;
-    assert_eq!(wire.answer("GET").await.text(), "/a");
+    assert_eq!(wire.ask(request_text("GET /a", HOST) + "GET /b HT").await.text(), "/a");
     assert_eq!(lab.ask("GET /while").await.text().len(), 16);
     wire.send(format!("TP/1.1\r\nHost: {HOST}\r\n\r\n")).await;
     assert_eq!(wire.answer("GET").await.text(), "/b");

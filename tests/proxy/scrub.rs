@@ -153,8 +153,7 @@ async fn a_credential_split_across_chunks_is_masked() {
     let mut wire = lab.tunnel(HOST).await;
     let mask = "*".repeat(lab.canary.text.len());
     for size in 1..lab.canary.text.len() + 14 {
-        wire.send(request_text(&format!("GET /{size}"), HOST)).await;
-        let answer = wire.answer("GET").await;
+        let answer = wire.ask(request_text(&format!("GET /{size}"), HOST)).await;
         assert_eq!(answer.text(), format!("before {mask} after"), "{size}");
         assert!(answer.whole);
     }
@@ -200,8 +199,7 @@ async fn fields_and_trailers_with_the_credential_in_their_names_are_removed() {
     let lab = Plan::api_key().start(origin).await;
     let mut wire = lab.tunnel(HOST).await;
     for turn in 0..2 {
-        wire.send(request_text("GET /\r\nTE: trailers", HOST)).await;
-        let answer = wire.answer("GET").await;
+        let answer = wire.ask(request_text("GET /\r\nTE: trailers", HOST)).await;
         assert_eq!((answer.head.status(), &*answer.text()), (200, "body"), "{turn}");
         assert_eq!(answer.head.one("x-fine"), Some("fine"));
         let names = answer.head.fields.iter().chain(&answer.trailers).map(|(name, _)| name);
@@ -228,8 +226,7 @@ async fn the_fields_of_a_101_are_masked_and_its_bytes_pass() {
     let mut wire = lab.tunnel(HOST).await;
     let handshake = "GET /\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
                      Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
-    wire.send(request_text(handshake, HOST)).await;
-    let answer = wire.answer("GET").await.is(101);
+    let answer = wire.ask(request_text(handshake, HOST)).await.is(101);
     let mask = "*".repeat(lab.canary.text.len());
     assert_eq!(answer.head.one("sec-websocket-protocol"), Some(&*mask));
     assert_eq!(wire.exactly(11).await, b"first words");
@@ -297,8 +294,7 @@ async fn answers_to_requests_without_a_credential_are_not_scanned() {
     let lab = Plan::api_key().rule(&rule).start(origin).await;
     let mut wire = lab.tunnel(STRANGER).await;
     let request = "GET /\r\nX-Own: 0123456789\r\nAccept-Encoding: martian\r\nRange: bytes=0-1";
-    wire.send(request_text(request, STRANGER)).await;
-    let answer = wire.answer("GET").await;
+    let answer = wire.ask(request_text(request, STRANGER)).await;
     assert_eq!(answer.text(), "0123456789 martian bytes=0-1");
     drop(wire);
     lab.finish().await;

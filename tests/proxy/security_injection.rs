@@ -150,8 +150,7 @@ fn reading() -> Plan {
 
 async fn sent(lab: &Lab, request: &str) -> Message {
     let mut wire = lab.tunnel(HOST).await;
-    wire.send(request).await;
-    wire.answer("POST").await
+    wire.ask(request).await
 }
 
 #[tokio::test]

@@ -85,15 +85,12 @@ async fn removing_the_agent_or_its_token_ends_its_idle_streams() {
     for gone in [Gone::Token, Gone::Agent] {
         let lab = Lab::simple().await;
         let (mut tunnel, mut plain) = (lab.tunnel(HOST).await, lab.client().await);
-        tunnel.send(request_text("GET /a", HOST)).await;
-        assert_eq!(tunnel.answer("GET").await.head.status(), 200);
+        tunnel.ask(request_text("GET /a", HOST)).await.is(200);
         let authorization = lab.authorization("ci");
         let head = format!("GET https://{HOST}/a HTTP/1.1\r\nHost: {HOST}\r\n{authorization}\r\n");
-        plain.send(head).await;
-        assert_eq!(plain.answer("GET").await.head.status(), 200);
+        plain.ask(head).await.is(200);
         take_away(Gone::Binding, lab.gateway.running().services()).await;
-        tunnel.send(request_text("GET /a", HOST)).await;
-        assert_eq!(tunnel.answer("GET").await.head.status(), 403);
+        tunnel.ask(request_text("GET /a", HOST)).await.is(403);
         take_away(gone, lab.gateway.running().services()).await;
         assert!(tunnel.is_closed().await && plain.is_closed().await, "{gone:?}");
         lab.finish().await;
@@ -133,15 +130,13 @@ async fn streams_of_absolute_form_requests_count_toward_streams_per_agent_max() 
         for _ in 0..3 {
             let head =
                 format!("GET https://{HOST}/a HTTP/1.1\r\nHost: {HOST}\r\n{authorization}\r\n");
-            wire.send(head).await;
-            assert_eq!(wire.answer("GET").await.head.status(), status, "{agent}");
+            assert_eq!(wire.ask(head).await.head.status(), status, "{agent}");
         }
         open.push(wire);
     }
     let head = format!("CONNECT {HOST}:443 HTTP/1.1\r\n{}\r\n", lab.authorization("ci"));
     let mut third = lab.client().await;
-    third.send(&head).await;
-    assert_eq!(third.answer("CONNECT").await.head.status(), 503);
+    third.ask(&head).await.is(503);
     open[0].send(&head).await;
     assert_eq!(open[0].answer("CONNECT").await.head.status(), 200, "it has its place already");
     lab.finish().await;

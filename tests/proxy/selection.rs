@@ -233,8 +233,7 @@ async fn a_host_with_a_similar_name_gets_no_credential() {
     let lab = plan.start(origin).await;
     for name in &names[1..] {
         let mut wire = lab.tunnel(name).await;
-        wire.send(request_text("GET /a", name)).await;
-        assert_eq!(wire.answer("GET").await.text(), "fine", "{name}");
+        assert_eq!(wire.ask(request_text("GET /a", name)).await.text(), "fine", "{name}");
     }
     for request in lab.origin.received() {
         assert!(!request.head.has("x-api-key"), "{request:?}");

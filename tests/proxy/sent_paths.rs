@@ -61,8 +61,7 @@ async fn a_deny_rule_for_the_path_that_is_sent_holds_however_the_agent_writes_th
         let mut wire = lab.client().await;
         let key = format!("Authorization: Bearer {}", lab.token("ci"));
         let request = post("/to/acme/sendMessage") + "\r\n" + &key;
-        wire.send(request_text(&request, "127.0.0.1:8080")).await;
-        wire.answer("POST").await
+        wire.ask(request_text(&request, "127.0.0.1:8080")).await
     };
     assert_eq!((by_base_url.head.status(), code(&by_base_url)), (403, Some("denied")));
     assert_eq!(lab.origin.received().len(), 0);

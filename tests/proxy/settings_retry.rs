@@ -138,8 +138,7 @@ async fn retries_to_a_failing_upstream_are_limited_by_a_budget() {
         lab("{ retry: { wait_max: 10ms, attempts: 10 } }", 999, answer(503, "", "down")).await;
     let mut wire = lab.tunnel(HOST).await;
     for _ in 0..40 {
-        wire.send(request_text("GET /a", HOST)).await;
-        assert_eq!(wire.answer("GET").await.head.status(), 503);
+        wire.ask(request_text("GET /a", HOST)).await.is(503);
     }
     // A fifth of them and ten; one more for each ten seconds that this takes.
     let received = lab.origin.received().len();
@@ -304,8 +303,7 @@ async fn agents_of_one_connection_share_its_retry_budget() {
     for agent in ["ci", "other"] {
         let mut wire = lab.tunnel_as(agent, HOST).await;
         for _ in 0..5 {
-            wire.send(request_text("GET /a", HOST)).await;
-            assert_eq!(wire.answer("GET").await.head.status(), 503);
+            wire.ask(request_text("GET /a", HOST)).await.is(503);
         }
     }
     let received = lab.origin.received().len();

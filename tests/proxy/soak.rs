@@ -146,8 +146,7 @@ impl Load {
         let mut wire = door.tunnel(TOKEN_CI).await;
         while !self.done.load(SeqCst) {
             for _ in 0..100 {
-                wire.send(request_text("GET /a", HOST)).await;
-                assert_eq!(wire.answer("GET").await.text(), "fine");
+                assert_eq!(wire.ask(request_text("GET /a", HOST)).await.text(), "fine");
                 self.answers.fetch_add(1, Relaxed);
             }
             wire = door.tunnel(TOKEN_CI).await;

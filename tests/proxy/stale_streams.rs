@@ -100,8 +100,7 @@ async fn a_stream_is_not_used_longer_than_its_upstream_says() {
         let lab = Plan::api_key().start(origin).await;
         let mut wire = lab.tunnel(HOST).await;
         for _ in 0..3 {
-            wire.send(request_text("GET /a", HOST)).await;
-            let answer = wire.answer("GET").await;
+            let answer = wire.ask(request_text("GET /a", HOST)).await;
             assert_eq!(answer.text(), "fine");
             assert!(!answer.head.has("keep-alive"), "it is about the upstream's stream");
         }

@@ -91,8 +91,7 @@ async fn an_early_answer_to_an_upload_arrives_and_its_client_stream_stays_usable
         for _ in 0..SIZE >> 20 {
             wire.send(vec![b'x'; 1 << 20]).await;
         }
-        wire.send(request_text("GET /a", HOST)).await;
-        assert_eq!(wire.answer("GET").await.text(), "fine", "{path}");
+        assert_eq!(wire.ask(request_text("GET /a", HOST)).await.text(), "fine", "{path}");
     }
     lab.finish().await;
 }
@@ -250,8 +249,7 @@ async fn an_agent_that_half_closes_its_stream_after_its_request_gets_the_answer(
         // Long enough for the gateway to read the end.
         let mut others = lab.tunnel(HOST).await;
         for _ in 0..20 {
-            others.send(request_text("GET /a", HOST)).await;
-            assert_eq!(others.answer("GET").await.text(), "fine");
+            assert_eq!(others.ask(request_text("GET /a", HOST)).await.text(), "fine");
         }
         may_answer.notify_one();
         let answer = wire.answer("GET").await;
@@ -412,8 +410,7 @@ async fn a_head_sent_too_slowly_is_cut_while_other_streams_are_served() {
             break;
         }
         dripped += 1;
-        others.send(request_text("GET /a", HOST)).await;
-        assert_eq!(others.answer("GET").await.text(), "fine");
+        assert_eq!(others.ask(request_text("GET /a", HOST)).await.text(), "fine");
     }
     assert!((10..head.len()).contains(&dripped), "{dripped} bytes in {:?}", began.elapsed());
     lab.finish().await;

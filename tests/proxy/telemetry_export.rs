@@ -20,8 +20,7 @@ async fn lab(collector: &Collector, more: &str) -> Lab {
 
 async fn fine(lab: &Lab, path: &str) {
     let mut wire = lab.tunnel(STRANGER).await;
-    wire.send(request_text(&format!("GET {path}"), STRANGER)).await;
-    assert_eq!(wire.answer("GET").await.text(), "fine");
+    assert_eq!(wire.ask(request_text(&format!("GET {path}"), STRANGER)).await.text(), "fine");
 }
 
 /// Waits until the metrics have a line.

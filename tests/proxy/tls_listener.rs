@@ -90,8 +90,7 @@ async fn the_certificate_is_valid_only_for_the_names_of_the_listener() {
 async fn a_request_inside_tls_without_a_token_is_407() {
     let lab = own().await;
     let mut wire = entered(&lab).await;
-    wire.send(format!("CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}:443\r\n\r\n")).await;
-    assert_eq!(wire.answer("CONNECT").await.head.status(), 407);
+    wire.ask(format!("CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}:443\r\n\r\n")).await.is(407);
     assert_eq!(lab.origin.streams(), 0);
     lab.finish().await;
 }
@@ -107,8 +106,7 @@ async fn requests_over_tls_are_served_like_those_on_a_plain_listener() {
     wire.send(connect(&lab)).await;
     assert_eq!(wire.answer("CONNECT").await.head.status(), 200);
     let mut inner = lab.secure(wire, HOST).await;
-    inner.send(request_text("GET /inside", HOST)).await;
-    assert_eq!(inner.answer("GET").await.text(), "fine");
+    assert_eq!(inner.ask(request_text("GET /inside", HOST)).await.text(), "fine");
     let wire = lab.client_at(addrs[1]).await;
     let mut wire = lab.secure(wire, "127.0.0.1").await;
     let authorization = lab.authorization("ci");

@@ -76,8 +76,7 @@ async fn a_placeholder_among_the_protocols_of_a_handshake_is_removed_and_the_oth
     let held = format!("insecure-api-key.{}", lab.placeholder("api_key"));
     let offered = format!("realtime, {held}\r\nSec-WebSocket-Protocol: {held}, beta.v1");
     let mut wire = lab.tunnel(HOST).await;
-    wire.send(request_text(&HANDSHAKE.replace("chat.v1", &offered), HOST)).await;
-    let answer = wire.answer("GET").await;
+    let answer = wire.ask(request_text(&HANDSHAKE.replace("chat.v1", &offered), HOST)).await;
     assert_eq!(answer.head.status(), 101, "{answer:?}");
     assert_eq!(answer.head.one("sec-websocket-protocol"), Some("realtime"));
     let head = lab.origin.arrival().await.head;
@@ -191,8 +190,7 @@ async fn a_refused_handshake_is_an_ordinary_answer_and_the_tunnel_goes_on() {
     // And is still decided request by request.
     wire.send(request_text("DELETE /a", HOST)).await;
     assert_eq!(wire.answer("DELETE").await.head.one("keyward-error"), Some("denied"));
-    wire.send(request_text("GET /a", HOST)).await;
-    assert_eq!(wire.answer("GET").await.text(), "fine");
+    assert_eq!(wire.ask(request_text("GET /a", HOST)).await.text(), "fine");
     lab.finish().await;
 }
 

@@ -91,8 +91,7 @@ fn description(served: &Served, name: &str) -> Value {
 /// The key with which the agent's request arrives.
 async fn used(served: &Served, origin: &Origin, token: &str) -> String {
     let mut wire = Wire::to(served.proxy).await;
-    wire.send(absolute("GET /", HOST, token)).await;
-    assert_eq!(wire.answer("GET").await.text(), "fine");
+    assert_eq!(wire.ask(absolute("GET /", HOST, token)).await.text(), "fine");
     origin.received().last().expect("a request").head.all("x-api-key")[0].to_owned()
 }
 

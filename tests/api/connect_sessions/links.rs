@@ -7,8 +7,7 @@ use super::*;
 /// The refusal of a request of `ci`.
 async fn refusal(lab: &Lab, host: &str) -> Value {
     let mut wire = lab.tunnel(host).await;
-    wire.send(request_text("GET /", host)).await;
-    let answer = wire.answer("GET").await;
+    let answer = wire.ask(request_text("GET /", host)).await;
     answer.json()["error"].clone()
 }
 

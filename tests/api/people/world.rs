@@ -396,17 +396,14 @@ impl World {
     /// A request through the proxy with another line.
     pub(crate) async fn through(&self, agent: &Working, line: &str) -> Message {
         let mut wire = self.tunnel(agent).await;
-        wire.send(request_text(&format!("GET /a\r\n{line}"), HOST)).await;
-        wire.answer("GET").await
+        wire.ask(request_text(&format!("GET /a\r\n{line}"), HOST)).await
     }
 
     /// A request by a base URL of this connection.
     pub(crate) async fn base_url(&self, agent: &Working, connection: &str) -> Message {
         let mut wire = self.lab.client().await;
         let line = format!("Authorization: Bearer {}", agent.token);
-        wire.send(request_text(&format!("GET /to/{connection}/a\r\n{line}"), "127.0.0.1:8080"))
-            .await;
-        wire.answer("GET").await
+        wire.ask(request_text(&format!("GET /to/{connection}/a\r\n{line}"), "127.0.0.1:8080")).await
     }
 
     /// Stops, looks for secrets, and gives the records of changes.

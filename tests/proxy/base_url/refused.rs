@@ -128,8 +128,7 @@ async fn a_request_with_an_unlisted_host_name_is_421() {
     let two = format!("GET /to/acme/\r\n{key}\r\nHost: {AT}");
     assert_eq!(ask(&lab, AT, &two).await.head.status(), 421);
     let mut wire = lab.client().await;
-    wire.send(format!("GET /to/acme/ HTTP/1.0\r\n{key}\r\n\r\n")).await;
-    assert_eq!(wire.answer("GET").await.head.status(), 421);
+    wire.ask(format!("GET /to/acme/ HTTP/1.0\r\n{key}\r\n\r\n")).await.is(421);
     assert_eq!(lab.origin.streams(), 0);
     lab.finish().await;
 }
@@ -142,8 +141,7 @@ async fn the_listener_of_one_agent_refuses_base_urls() {
     for lines in [String::new(), format!("\r\n{}", bearer(&lab))] {
         for (host, path) in [(AT, "/to/acme/"), ("acme.localhost", "/")] {
             let mut wire = lab.client_at(at.tcp().expect("TCP")).await;
-            wire.send(request_text(&format!("GET {path}{lines}"), host)).await;
-            let answer = wire.answer("GET").await;
+            let answer = wire.ask(request_text(&format!("GET {path}{lines}"), host)).await;
             assert_eq!((answer.head.status(), code(&answer)), (403, Some("base_url_refused")));
         }
     }
@@ -284,8 +282,7 @@ async fn a_chosen_token_in_the_url_is_not_recorded_whatever_is_wrong_with_the_re
         }
         // A request line that is no URL of ours either.
         let mut wire = lab.client().await;
-        wire.send(format!("GET {url} HTTP/1.1\r\n\r\n")).await;
-        statuses.push(wire.answer("GET").await.head.status());
+        statuses.push(wire.ask(format!("GET {url} HTTP/1.1\r\n\r\n")).await.head.status());
     }
     assert!(statuses.iter().all(|status| (400..500).contains(status)), "{statuses:?}");
     assert_eq!(lab.origin.received().len(), 1);

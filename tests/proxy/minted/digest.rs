@@ -168,8 +168,7 @@ async fn the_key_of_mongodb_atlas_answers_the_challenges_of_its_host() {
     let lab = plan.resolve(&format!("{ATLAS}: \"{addr}\"")).start(origin).await;
     let mut wire = lab.tunnel_as("atlas", ATLAS).await;
     for path in ["/api/atlas/v2/orgs", "/api/atlas/v2/groups?pageNum=1"] {
-        wire.send(request_text(&format!("GET {path}"), ATLAS)).await;
-        let answer = wire.answer("GET").await;
+        let answer = wire.ask(request_text(&format!("GET {path}"), ATLAS)).await;
         assert_eq!((answer.head.status(), &*answer.text()), (200, "fine"), "{path}");
     }
     assert_eq!(counts(&lab), ["00000001", "00000002"], "one challenge serves both");

@@ -62,8 +62,7 @@ async fn a_coded_answer_without_the_credential_is_as_it_came() {
         let lab = Plan::api_key().start(origin).await;
         let mut wire = lab.tunnel(HOST).await;
         for path in ["/length", "/chunked", "/length"] {
-            wire.send(request_text(&format!("GET {path}"), HOST)).await;
-            let answer = wire.answer("GET").await;
+            let answer = wire.ask(request_text(&format!("GET {path}"), HOST)).await;
             assert_eq!(answer.head.status(), 200, "{coding} {}", answer.text());
             assert!(answer.whole && answer.body == again, "{coding} {path}");
             assert_eq!(answer.head.one("content-encoding"), Some(coding));

@@ -180,8 +180,7 @@ async fn a_decompression_bomb_is_cut_and_other_requests_are_served_meanwhile() {
     let lab = Plan::api_key().start(origin).await;
     let (mut bombed, mut other) = (lab.tunnel(HOST).await, lab.tunnel(HOST).await);
     bombed.send(request_text("GET /bomb", HOST)).await;
-    other.send(request_text("GET /", HOST)).await;
-    assert_eq!(other.answer("GET").await.text(), "fine");
+    assert_eq!(other.ask(request_text("GET /", HOST)).await.text(), "fine");
     let answer = bombed.answer("GET").await;
     assert!(!answer.whole || answer.head.status() == 502, "{:?}", answer.head);
     drop((bombed, other));
@@ -201,8 +200,7 @@ async fn a_prefix_of_the_credential_at_the_end_of_an_answer_is_delivered() {
     let mut wire = lab.tunnel(HOST).await;
     let key = lab.canary.text.clone();
     for _ in 0..20 {
-        wire.send(request_text("GET /", HOST)).await;
-        let answer = wire.answer("GET").await;
+        let answer = wire.ask(request_text("GET /", HOST)).await;
         assert_eq!(answer.text(), format!("{} {}", &key[..4], &key[..7]));
     }
     assert_eq!(lab.origin.streams(), 1);

@@ -112,8 +112,7 @@ async fn an_object_that_ends_with_a_prefix_of_the_credential_passes_unchanged() 
         let (status, _, body) = part(&mut wire, &range).await;
         assert_eq!((status, &*body), (206, &text.as_bytes()[from..]), "{range}");
     }
-    wire.send(request_text("GET /", HOST)).await;
-    assert_eq!(wire.answer("GET").await.text(), text);
+    assert_eq!(wire.ask(request_text("GET /", HOST)).await.text(), text);
     drop(wire);
     lab.finish().await;
 }
@@ -132,8 +131,7 @@ async fn parts_without_the_credential_are_as_they_came() {
 
 /// What an agent sees of a range, with `Content-Range`.
 async fn part(wire: &mut Wire, range: &str) -> (u16, Option<String>, Vec<u8>) {
-    wire.send(request_text(&format!("GET /\r\nRange: bytes={range}"), HOST)).await;
-    let answer = wire.answer("GET").await;
+    let answer = wire.ask(request_text(&format!("GET /\r\nRange: bytes={range}"), HOST)).await;
     let range = answer.head.one("content-range").map(str::to_owned);
     (answer.head.status(), range, answer.body)
 }

@@ -104,8 +104,7 @@ fn name(number: usize) -> String {
 }
 
 async fn ask(wire: &mut Wire) -> Message {
-    wire.send(request_text("GET /a", HOST)).await;
-    wire.answer("GET").await
+    wire.ask(request_text("GET /a", HOST)).await
 }
 
 fn median(mut times: Vec<Duration>) -> Duration {

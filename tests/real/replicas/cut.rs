@@ -77,16 +77,14 @@ impl Drop for Network {
 async fn until_ready_is(replica: &Served, status: u16) {
     until(&format!("{status} of /readyz"), async || {
         let mut wire = replica.admin().await;
-        wire.send("GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
-        wire.answer("GET").await.head.status() == status
+        wire.ask("GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n").await.head.status() == status
     })
     .await;
 }
 
 async fn asked(replica: &Served, roots: &str) -> u16 {
     let mut wire = replica.tunnel_trusting(roots, HOST, TOKEN).await;
-    wire.send(request_text("GET /a", HOST)).await;
-    wire.answer("GET").await.head.status()
+    wire.ask(request_text("GET /a", HOST)).await.head.status()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -9,8 +9,7 @@ const ROUNDS: usize = 4;
 async fn read(lab: &Lab, at: &Gateway, path: &str, token: Option<&str>) -> Message {
     let mut wire = lab.client_at(at.admin).await;
     let proof = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
-    wire.send(format!("GET {path} HTTP/1.1\r\nHost: {}\r\n{proof}\r\n", at.admin)).await;
-    wire.answer("GET").await
+    wire.ask(format!("GET {path} HTTP/1.1\r\nHost: {}\r\n{proof}\r\n", at.admin)).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -20,8 +20,7 @@ impl Lab {
     /// As [`Lab::ask`], of an agent to a host.
     pub async fn ask_as(&self, agent: &str, host: &str, request: &str) -> Message {
         let mut wire = self.tunnel_as(agent, host).await;
-        wire.send(request_text(request, host)).await;
-        wire.answer(request.split(' ').next().unwrap_or_default()).await
+        wire.ask(request_text(request, host)).await
     }
 
     /// As [`Lab::ask`], with the head that the origin received.
@@ -29,5 +28,15 @@ impl Lab {
         let answer = self.ask(request).await;
         assert_eq!(answer.head.status(), 200, "{answer:?} {}", answer.text());
         self.origin.arrival().await.head
+    }
+}
+
+impl Wire {
+    /// Sends a whole request, and reads its answer.
+    pub async fn ask(&mut self, request: impl AsRef<[u8]>) -> Message {
+        let method = request.as_ref().split(|byte| *byte == b' ').next().unwrap_or_default();
+        let method = String::from_utf8_lossy(method).into_owned();
+        self.send(request).await;
+        self.answer(&method).await
     }
 }

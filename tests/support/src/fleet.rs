@@ -62,8 +62,7 @@ impl Fleet {
     pub async fn ask_with(&self, row: usize, request: &str) -> Message {
         let mut wire = self.lab.tunnel(HOST).await;
         let request = format!("{request}\r\nKeyward-Connection: c{row}");
-        wire.send(request_text(&request, HOST)).await;
-        wire.answer(request.split(' ').next().unwrap_or_default()).await
+        wire.ask(request_text(&request, HOST)).await
     }
 
     /// Asks until there is an answer of the API.

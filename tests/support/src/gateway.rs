@@ -176,8 +176,7 @@ impl Gateway {
         let socket = self.data().join("admin.sock");
         let stream = UnixStream::connect(socket).await.expect("the socket listens");
         let mut wire = Wire::over(stream, None, Seen::default());
-        wire.send("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
-        wire.answer("GET").await.text()
+        wire.ask("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").await.text()
     }
 
     /// Everything that the admin API tells whoever may ask it; empty when it has been stopped.

@@ -124,8 +124,7 @@ pub async fn crowd(lab: &Arc<Lab>, count: usize, request: &'static str) -> Vec<u
         wires.push(lab.tunnel(super::HOST).await);
     }
     let asked = wires.into_iter().map(|mut wire| async move {
-        wire.send(super::request_text(request, super::HOST)).await;
-        wire.answer(request.split(' ').next().unwrap_or_default()).await.head.status()
+        wire.ask(super::request_text(request, super::HOST)).await.head.status()
     });
     futures_util::future::join_all(asked).await
 }
