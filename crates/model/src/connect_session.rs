@@ -82,7 +82,7 @@ section! {
 }
 
 /// What the gateway adds.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct ConnectSessionFacts {
     /// SHA-256 of the link's token, hex.
     pub hash: String,
@@ -271,18 +271,7 @@ impl Resource for ConnectSession {
 impl ConnectSessionFacts {
     /// Of a new link.
     pub fn new(hash: String, expires: Timestamp) -> Self {
-        Self {
-            hash,
-            expires,
-            browser: None,
-            flow: None,
-            draft: None,
-            connected: None,
-            failure: None,
-            failures: 0,
-            exchanged: false,
-            for_refusal: None,
-        }
+        Self { hash, expires, ..Self::default() }
     }
 
     /// How far it is.

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::marker::PhantomData;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::MapAccessDeserializer;
@@ -54,52 +55,45 @@ impl<'de> Deserialize<'de> for SecretText {
 
 impl<'de> Deserialize<'de> for SecretFields {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        struct Fields;
-        impl<'de> Visitor<'de> for Fields {
-            type Value = SecretFields;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a map of strings")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<SecretFields, A::Error> {
-                let mut fields = BTreeMap::new();
-                while let Some((name, SecretText(value))) = map.next_entry::<String, _>()? {
-                    if fields.insert(name, value).is_some() {
-                        return Err(A::Error::custom("duplicate field"));
-                    }
-                }
-                Ok(SecretFields(fields))
-            }
-        }
-        d.deserialize_map(Fields)
+        let fields = unique_fields::<_, SecretText>(d)?;
+        Ok(Self(fields.into_iter().map(|(name, SecretText(value))| (name, value)).collect()))
     }
 }
 
 impl<'de> Deserialize<'de> for GivenFields {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        struct Fields;
-        impl<'de> Visitor<'de> for Fields {
-            type Value = GivenFields;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a map of strings")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<GivenFields, A::Error> {
-                let mut fields = GivenFields::default();
-                while let Some((name, GivenField(value))) = map.next_entry::<String, _>()? {
-                    let is_repeated =
-                        fields.secrets.contains_key(&name) || fields.references.contains_key(&name);
-                    if is_repeated {
-                        return Err(A::Error::custom("duplicate field"));
-                    }
-                    match value {
-                        Ok(secret) => drop(fields.secrets.insert(name, secret)),
-                        Err(reference) => drop(fields.references.insert(name, reference)),
-                    }
-                }
-                Ok(fields)
+        let mut fields = Self::default();
+        for (name, GivenField(value)) in unique_fields::<_, GivenField>(d)? {
+            match value {
+                Ok(secret) => drop(fields.secrets.insert(name, secret)),
+                Err(reference) => drop(fields.references.insert(name, reference)),
             }
         }
-        d.deserialize_map(Fields)
+        Ok(fields)
     }
+}
+
+/// A map in which no name is repeated.
+fn unique_fields<'de, D: Deserializer<'de>, V: Deserialize<'de>>(
+    d: D,
+) -> Result<BTreeMap<String, V>, D::Error> {
+    struct Fields<V>(PhantomData<V>);
+    impl<'de, V: Deserialize<'de>> Visitor<'de> for Fields<V> {
+        type Value = BTreeMap<String, V>;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a map of strings")
+        }
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut fields = BTreeMap::new();
+            while let Some((name, value)) = map.next_entry()? {
+                if fields.insert(name, value).is_some() {
+                    return Err(A::Error::custom("duplicate field"));
+                }
+            }
+            Ok(fields)
+        }
+    }
+    d.deserialize_map(Fields(PhantomData))
 }
 
 impl<'de> Deserialize<'de> for GivenField {

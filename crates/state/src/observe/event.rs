@@ -13,7 +13,7 @@ use keyward_base::id::{ExchangeId, OrgId};
 pub const VERSION: u8 = 1;
 
 /// How an exchange ended.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// The whole response was sent to the agent.
@@ -21,6 +21,7 @@ pub enum Outcome {
     /// Keyward refused it.
     Refused,
     /// The agent closed the stream early.
+    #[default]
     ClientAborted,
     /// The upstream closed the stream early.
     UpstreamAborted,
@@ -30,7 +31,7 @@ pub enum Outcome {
 
 /// The record of one exchange or change. The writer sets `seq` and `prev`. Unknown values are `null`, so that
 /// every record has every field. `S` is the type of text: owned when read, borrowed when made.
-#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Event<S = String> {
     /// [`VERSION`].
     pub v: u8,
@@ -116,40 +117,9 @@ pub struct AuditEntry(String);
 const ENTRY_BYTES: usize = 512;
 
 impl<S: Default> Event<S> {
-    /// An event with only its start time and id.
+    /// An event with only its start time and id; aborted, until something else ends it.
     pub fn begun(time: Timestamp, exchange: S) -> Self {
-        Self {
-            v: VERSION,
-            seq: 0,
-            prev: S::default(),
-            time,
-            exchange,
-            org: None,
-            agent: None,
-            token: None,
-            session: None,
-            session_label: None,
-            user: None,
-            by: None,
-            rule: None,
-            connection: None,
-            generation: None,
-            target: None,
-            method: None,
-            path: None,
-            status: None,
-            code: None,
-            bytes_in: 0,
-            bytes_out: 0,
-            duration_ms: 0,
-            scrubbed: 0,
-            attempts: 0,
-            outcome: Outcome::ClientAborted,
-            cut_by: None,
-            database_role: None,
-            statement: None,
-            change: None,
-        }
+        Self { v: VERSION, time, exchange, ..Self::default() }
     }
 }
 

@@ -200,18 +200,7 @@ pub(crate) fn json(status: &str, body: &str) -> String {
 
 /// Tokens for tests that need some.
 pub(crate) fn tokens(access: &str, refresh: Option<&str>) -> Tokens {
-    Tokens {
-        access: secret(access),
-        refresh: refresh.map(secret),
-        sent: noon(),
-        expires: None,
-        refresh_expires: None,
-        scope: None,
-        captured: BTreeMap::new(),
-        account: None,
-        id_token: None,
-        more: BTreeMap::new(),
-    }
+    Tokens { refresh: refresh.map(secret), ..Tokens::of(secret(access), noon()) }
 }
 
 async fn read(stream: &mut TcpStream) -> Option<Received> {

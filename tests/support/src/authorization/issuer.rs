@@ -111,24 +111,7 @@ pub struct Issuer(Arc<Mutex<State>>);
 impl Issuer {
     pub(super) fn new(rules: Rules) -> Self {
         let clients = BTreeMap::from([(CLIENT.to_owned(), CLIENT_SECRET.to_owned())]);
-        Self(Arc::new(Mutex::new(State {
-            rules,
-            clients,
-            metadata: BTreeMap::new(),
-            scripts: BTreeMap::new(),
-            held: BTreeMap::new(),
-            codes: BTreeMap::new(),
-            devices: BTreeMap::new(),
-            access: BTreeMap::new(),
-            refresh: BTreeMap::new(),
-            calls: vec![],
-            devices_asked: vec![],
-            revoked: vec![],
-            registered: vec![],
-            faults: VecDeque::new(),
-            always: None,
-            made: 0,
-        })))
+        Self(Arc::new(Mutex::new(State { rules, clients, ..State::default() })))
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {

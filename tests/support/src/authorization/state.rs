@@ -14,6 +14,7 @@ use super::super::wire::Head;
 use super::issuer::{Asked, ClientAuth, Pair, Rules, TokenCall};
 use super::{CLIENT, Fault, ISSUER, basic, id_token};
 
+#[derive(Default)]
 pub(super) struct State {
     pub(super) rules: Rules,
     pub(super) clients: BTreeMap<String, String>,

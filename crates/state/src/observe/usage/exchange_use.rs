@@ -10,7 +10,7 @@ use keyward_base::id::{AgentId, ConnectionId, OrgId, TokenId};
 use keyward_rules::rate_limit::StatedLimit;
 
 /// The counted properties of one exchange.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct ExchangeUse<'a> {
     /// The organisation of the agent or person.
     pub org: Option<&'a OrgId>,
@@ -50,19 +50,7 @@ impl ExchangeUse<'_> {
     /// An exchange with only its start time.
     #[cfg(test)]
     pub(crate) fn begun(at: Timestamp) -> Self {
-        Self {
-            org: None,
-            connection: None,
-            agent: None,
-            token: None,
-            at,
-            status: None,
-            code: None,
-            aborted: false,
-            waited: None,
-            bytes: (0, 0),
-            limit: None,
-        }
+        Self { at, ..Self::default() }
     }
 }
 

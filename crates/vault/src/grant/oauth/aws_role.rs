@@ -113,16 +113,9 @@ fn tokens(keys: RoleKeys, sent: Timestamp) -> Result<Tokens, TokenFailure> {
     let unreadable = || TokenFailure::unreadable("the keys of the role have no end");
     let minted = [(KEY_ID, keys.access_key_id), (SECRET_KEY, keys.secret_access_key)];
     Ok(Tokens {
-        access: Secret::from(keys.session_token),
-        refresh: None,
-        sent,
         expires: Some(expires.ok_or_else(unreadable)?),
-        refresh_expires: None,
-        scope: None,
-        captured: BTreeMap::new(),
-        account: None,
-        id_token: None,
         more: minted.map(|(name, text)| (name.to_owned(), Secret::from(text))).into(),
+        ..Tokens::of(Secret::from(keys.session_token), sent)
     })
 }
 

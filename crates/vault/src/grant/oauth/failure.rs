@@ -65,7 +65,7 @@ pub enum TokenFailure {
 }
 
 /// A temporary failure.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Temporary {
     /// A message for the log.
     pub what: String,
@@ -236,16 +236,7 @@ impl fmt::Display for Temporary {
 impl Temporary {
     /// A temporary failure without details.
     pub fn of(what: impl Into<String>) -> Self {
-        Self {
-            what: what.into(),
-            code: None,
-            cause: None,
-            retry_after: None,
-            unknown_code: false,
-            whole_client: false,
-            ambiguous: false,
-            said: None,
-        }
+        Self { what: what.into(), ..Self::default() }
     }
 }
 

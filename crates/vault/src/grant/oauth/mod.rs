@@ -82,6 +82,24 @@ pub struct Tokens {
     pub more: BTreeMap<String, Secret>,
 }
 
+impl Tokens {
+    /// An access token alone, whose end is unknown.
+    pub fn of(access: Secret, sent: Timestamp) -> Self {
+        Self {
+            access,
+            refresh: None,
+            sent,
+            expires: None,
+            refresh_expires: None,
+            scope: None,
+            captured: BTreeMap::new(),
+            account: None,
+            id_token: None,
+            more: BTreeMap::new(),
+        }
+    }
+}
+
 /// The failure without a request: a field that it needs is not stored.
 fn missing(field: &'static str) -> TokenFailure {
     TokenFailure::ours(ActingParty::Person, "field_missing", format!("the grant has no `{field}`"))

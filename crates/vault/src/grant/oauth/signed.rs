@@ -42,18 +42,7 @@ pub(super) fn minted(
     };
     let access = token.sign(&values).map_err(unsigned)?;
     let life = SignedDuration::try_from(token.life).unwrap_or_default();
-    Ok(Tokens {
-        access,
-        refresh: None,
-        sent: ask.now,
-        expires: ask.now.checked_add(life).ok(),
-        refresh_expires: None,
-        scope: None,
-        captured: BTreeMap::new(),
-        account: None,
-        id_token: None,
-        more: BTreeMap::new(),
-    })
+    Ok(Tokens { expires: ask.now.checked_add(life).ok(), ..Tokens::of(access, ask.now) })
 }
 
 /// All variables and fields; a field has precedence over a variable of the same name.

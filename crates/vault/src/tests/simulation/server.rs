@@ -79,18 +79,9 @@ impl Drop for Asking<'_> {
 pub(super) fn grant(clock: &Clock, family: u64, number: u64, life: Option<u32>) -> Grant {
     let sent = clock.now();
     let expires = life.map(|life| sent + Duration::from_secs(life.into()));
-    Grant::OAuth(OAuthGrant::of(Tokens {
-        access: Secret::from(format!("access-{family}-{number}")),
-        refresh: Some(Secret::from(format!("{family}-{number}"))),
-        sent,
-        expires,
-        refresh_expires: None,
-        scope: None,
-        captured: BTreeMap::new(),
-        account: None,
-        id_token: None,
-        more: BTreeMap::new(),
-    }))
+    let access = Secret::from(format!("access-{family}-{number}"));
+    let refresh = Some(Secret::from(format!("{family}-{number}")));
+    Grant::OAuth(OAuthGrant::of(Tokens { refresh, expires, ..Tokens::of(access, sent) }))
 }
 
 /// The numbers of a grant's refresh token, as [`grant`] writes them.
