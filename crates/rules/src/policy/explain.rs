@@ -8,6 +8,7 @@ use keyward_base::agent::Agent;
 use keyward_base::codes::{Code, RefusalText};
 use keyward_base::host::Scheme;
 use keyward_base::id::{ConnectionId, RuleId};
+use keyward_base::names::named_enum;
 use keyward_base::pattern::{DecodedPath, mask};
 
 /// What policy would decide about a request; `keyward-api` adds the rest.
@@ -48,29 +49,18 @@ pub enum RouteKind {
     Intercept,
 }
 
-/// The result of a request.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ActionKind {
-    /// Forwarded with a credential.
-    Inject,
-    /// Forwarded without a credential.
-    Pass,
-    /// Not inspected.
-    Tunnel,
-    /// Refused.
-    Deny,
-}
-
-impl ActionKind {
-    /// The word used in rules.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Inject => "inject",
-            Self::Pass => "pass",
-            Self::Tunnel => "tunnel",
-            Self::Deny => "deny",
-        }
+named_enum! {
+    /// The result of a request.
+    #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+    pub enum ActionKind by as_str {
+        /// Forwarded with a credential.
+        Inject = "inject",
+        /// Forwarded without a credential.
+        Pass = "pass",
+        /// Not inspected.
+        Tunnel = "tunnel",
+        /// Refused.
+        Deny = "deny",
     }
 }
 

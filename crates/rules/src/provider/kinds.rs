@@ -4,43 +4,45 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::oauth_keys::GrantText;
+use keyward_base::names::named_enum;
 
-/// A kind of auth method.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum AuthKind {
-    /// One key in any place.
-    ApiKey,
-    /// `Authorization: Bearer`.
-    Bearer,
-    /// `Authorization: Basic`.
-    Basic,
-    /// Several fields in several places.
-    Custom,
-    /// OAuth 2.0.
-    Oauth2,
-    /// OAuth 1.0a signatures.
-    Oauth1,
-    /// AWS Signature Version 4.
-    AwsSigv4,
-    /// AWS Signature Version 4 with temporary keys of a role.
-    AwsRole,
-    /// A service account's key.
-    ServiceAccount,
-    /// A GitHub App's installation token.
-    GithubApp,
-    /// A token signed with the owner's key, without a token endpoint.
-    SignedJwt,
-    /// A session from a login request.
-    Session,
-    /// Digest access authentication, RFC 7616.
-    Digest,
-    /// Signed requests of other schemes.
-    Hmac,
-    /// A client certificate.
-    Mtls,
-    /// A private key that signs logins of an SSH agent's clients.
-    SshKey,
+named_enum! {
+    /// A kind of auth method.
+    #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
+    pub enum AuthKind by as_str {
+        /// One key in any place.
+        ApiKey = "api_key",
+        /// `Authorization: Bearer`.
+        Bearer = "bearer",
+        /// `Authorization: Basic`.
+        Basic = "basic",
+        /// Several fields in several places.
+        Custom = "custom",
+        /// OAuth 2.0.
+        Oauth2 = "oauth2",
+        /// OAuth 1.0a signatures.
+        Oauth1 = "oauth1",
+        /// AWS Signature Version 4.
+        AwsSigv4 = "aws_sigv4",
+        /// AWS Signature Version 4 with temporary keys of a role.
+        AwsRole = "aws_role",
+        /// A service account's key.
+        ServiceAccount = "service_account",
+        /// A GitHub App's installation token.
+        GithubApp = "github_app",
+        /// A token signed with the owner's key, without a token endpoint.
+        SignedJwt = "signed_jwt",
+        /// A session from a login request.
+        Session = "session",
+        /// Digest access authentication, RFC 7616.
+        Digest = "digest",
+        /// Signed requests of other schemes.
+        Hmac = "hmac",
+        /// A client certificate.
+        Mtls = "mtls",
+        /// A private key that signs logins of an SSH agent's clients.
+        SshKey = "ssh_key",
+    }
 }
 
 impl AuthKind {
@@ -74,28 +76,6 @@ impl AuthKind {
             self,
             Self::ServiceAccount | Self::GithubApp | Self::SignedJwt | Self::Mtls | Self::SshKey
         )
-    }
-
-    /// The name in provider files.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::ApiKey => "api_key",
-            Self::Bearer => "bearer",
-            Self::Basic => "basic",
-            Self::Custom => "custom",
-            Self::Oauth2 => "oauth2",
-            Self::Oauth1 => "oauth1",
-            Self::AwsSigv4 => "aws_sigv4",
-            Self::AwsRole => "aws_role",
-            Self::ServiceAccount => "service_account",
-            Self::GithubApp => "github_app",
-            Self::SignedJwt => "signed_jwt",
-            Self::Session => "session",
-            Self::Digest => "digest",
-            Self::Hmac => "hmac",
-            Self::Mtls => "mtls",
-            Self::SshKey => "ssh_key",
-        }
     }
 }
 

@@ -8,25 +8,27 @@ use serde::{Deserialize, Serialize};
 
 use super::change::Change;
 use keyward_base::id::{ExchangeId, OrgId};
+use keyward_base::names::named_enum;
 
 /// Version of the record format.
 pub const VERSION: u8 = 1;
 
-/// How an exchange ended.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Outcome {
-    /// The whole response was sent to the agent.
-    Completed,
-    /// Keyward refused it.
-    Refused,
-    /// The agent closed the stream early.
-    #[default]
-    ClientAborted,
-    /// The upstream closed the stream early.
-    UpstreamAborted,
-    /// A change of tokens, agents or limits, or a shutdown ended it.
-    Ended,
+named_enum! {
+    /// How an exchange ended.
+    #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
+    pub enum Outcome by as_str {
+        /// The whole response was sent to the agent.
+        Completed = "completed",
+        /// Keyward refused it.
+        Refused = "refused",
+        /// The agent closed the stream early.
+        #[default]
+        ClientAborted = "client_aborted",
+        /// The upstream closed the stream early.
+        UpstreamAborted = "upstream_aborted",
+        /// A change of tokens, agents or limits, or a shutdown ended it.
+        Ended = "ended",
+    }
 }
 
 /// The record of one exchange or change. The writer sets `seq` and `prev`. Unknown values are `null`, so that
@@ -197,19 +199,6 @@ impl Change {
             outcome,
             change: Some(Box::new(self)),
             ..Event::begun(now, ExchangeId::random().to_string())
-        }
-    }
-}
-
-impl Outcome {
-    /// The word as written.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Completed => "completed",
-            Self::Refused => "refused",
-            Self::ClientAborted => "client_aborted",
-            Self::UpstreamAborted => "upstream_aborted",
-            Self::Ended => "ended",
         }
     }
 }
