@@ -47,11 +47,9 @@ section! {
         /// [Named actions](../guides/rules.md#named-actions) of the connection's provider that the agent may use;
         /// default: all requests.
         #[key("list of names of actions")]
-        #[serde(default)]
         allow: Option<Vec<String>>,
         /// Named actions that the agent and its plugins may not use; default: none.
         #[key("list of names of actions")]
-        #[serde(default)]
         deny: Option<Vec<String>>,
     }
 }

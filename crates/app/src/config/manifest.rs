@@ -47,7 +47,6 @@ pub fn manifest_file(path: &Path, providers: &[&str]) -> Result<Manifest, Manife
 struct ManifestHead {
     plugin: String,
     version: String,
-    #[serde(default)]
     summary: Option<String>,
     #[serde(rename = "connections")]
     _connections: Vec<Value>,

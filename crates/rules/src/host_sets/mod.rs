@@ -85,7 +85,6 @@ struct WrittenAllowance {
     methods: Vec<String>,
     #[serde(default)]
     paths: Vec<String>,
-    #[serde(default)]
     because: Option<String>,
 }
 

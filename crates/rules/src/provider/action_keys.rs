@@ -38,7 +38,6 @@ pub struct RequestsText {
     #[serde(default)]
     pub without_query: Vec<String>,
     /// The GraphQL operations of the body.
-    #[serde(default)]
     pub graphql: Option<OperationsText>,
 }
 

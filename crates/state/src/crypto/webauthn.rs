@@ -125,7 +125,6 @@ struct ClientData {
     origin: String,
     #[serde(default)]
     cross_origin: bool,
-    #[serde(default)]
     top_origin: Option<serde_json::Value>,
 }
 

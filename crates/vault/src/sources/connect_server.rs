@@ -32,18 +32,14 @@ struct OnePasswordItem {
 #[derive(Deserialize)]
 struct OnePasswordField {
     id: String,
-    #[serde(default)]
     label: Option<String>,
-    #[serde(default)]
     value: Option<String>,
-    #[serde(default)]
     section: Option<OnePasswordId>,
 }
 
 #[derive(Deserialize)]
 struct OnePasswordSection {
     id: String,
-    #[serde(default)]
     label: Option<String>,
 }
 
