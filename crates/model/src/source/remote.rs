@@ -262,17 +262,10 @@ impl AwsSource {
 
 impl GcpSource {
     pub(super) fn refusals(&self) -> Vec<Refusal> {
+        let (project, connection) = (is_segment(&self.project), !self.connection.is_empty());
         failed([
-            Refusal::unless(
-                is_segment(&self.project),
-                "gcp.project",
-                "must be the id of a project",
-            ),
-            Refusal::unless(
-                !self.connection.is_empty(),
-                "gcp.connection",
-                "must name a connection",
-            ),
+            Refusal::unless(project, "gcp.project", "must be the id of a project"),
+            Refusal::unless(connection, "gcp.connection", "must name a connection"),
             Refusal::unless(is_address(self.address.as_deref()), "gcp.address", ADDRESS),
         ])
     }
@@ -280,18 +273,11 @@ impl GcpSource {
 
 impl AzureSource {
     pub(super) fn refusals(&self) -> Vec<Refusal> {
+        let (tenant, login) = (is_segment(&self.tenant), is_address(self.login_address.as_deref()));
         failed([
             Refusal::unless(is_postable(&self.address), "azure.address", ADDRESS),
-            Refusal::unless(
-                is_segment(&self.tenant),
-                "azure.tenant",
-                "must be the id or domain of a tenant",
-            ),
-            Refusal::unless(
-                is_address(self.login_address.as_deref()),
-                "azure.login_address",
-                ADDRESS,
-            ),
+            Refusal::unless(tenant, "azure.tenant", "must be the id or domain of a tenant"),
+            Refusal::unless(login, "azure.login_address", ADDRESS),
         ])
     }
 }
@@ -336,17 +322,11 @@ impl BitwardenSource {
 
 impl InfisicalSource {
     pub(super) fn refusals(&self) -> Vec<Refusal> {
+        let (project, environment) = (!self.project.is_empty(), !self.environment.is_empty());
+        let slug = "must be the slug of an environment";
         failed([
-            Refusal::unless(
-                !self.project.is_empty(),
-                "infisical.project",
-                "must be the id of a project",
-            ),
-            Refusal::unless(
-                !self.environment.is_empty(),
-                "infisical.environment",
-                "must be the slug of an environment",
-            ),
+            Refusal::unless(project, "infisical.project", "must be the id of a project"),
+            Refusal::unless(environment, "infisical.environment", slug),
             Refusal::unless(is_address(self.address.as_deref()), "infisical.address", ADDRESS),
         ])
     }

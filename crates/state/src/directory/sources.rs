@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use keyward_model::{ManagedBy, Record, Source};
+use keyward_model::{ManagedBy, Record, References, Source};
 
 use super::check;
 use super::error::DirectoryError;
@@ -45,10 +45,8 @@ impl View {
         org: &'a OrgId,
         source: &'a str,
     ) -> impl Iterator<Item = &'a Arc<ConnectionRecord>> {
-        let names = move |it: &&Arc<ConnectionRecord>| {
-            it.org == *org && it.references.values().any(|reference| reference.from == source)
-        };
-        self.referring_connections().filter(names)
+        let all = self.referring_connections();
+        all.filter(move |it| it.org == *org && names(&it.references, source))
     }
 
     /// The apps of an organisation with secrets in this source.
@@ -57,9 +55,10 @@ impl View {
         org: &'a OrgId,
         source: &'a str,
     ) -> impl Iterator<Item = &'a Arc<AppRecord>> {
-        let names = move |it: &&Arc<AppRecord>| {
-            it.org == *org && it.references.values().any(|reference| reference.from == source)
-        };
-        self.apps().filter(names)
+        self.apps().filter(move |it| it.org == *org && names(&it.references, source))
     }
+}
+
+fn names(references: &References, source: &str) -> bool {
+    references.values().any(|reference| reference.from == source)
 }
