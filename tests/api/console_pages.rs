@@ -340,8 +340,7 @@ async fn the_console_rotates_a_key_untested_where_no_test_request_is_known() {
     user(&mut lab, "ann", "admin").await;
     lab.add_agent("ci").await;
     let login = Login::of(&mut lab, "default", "ann").await;
-    let mine = json!({"provider": "acme", "name": "mine", "fields": {"api_key": lab.canary.text}});
-    lab.gateway.api("POST", "/connections", &mine.to_string()).await.is(201);
+    lab.add_mine(json!({})).await;
     lab.bind("ci", "mine").await;
     let (mut body, page) = form_of_new_key(&lab, &login, "mine").await;
     assert!(page.contains("It is not tested") && !page.contains("is asked whether"), "{page}");
@@ -361,9 +360,7 @@ async fn the_console_says_that_a_new_key_is_tested_where_a_test_request_is_known
     let test = format!("{{ method: GET, url: \"https://{HOST}/me\" }}");
     let mut lab = Plan::api_key().test(&test).start(Origin::saying("fine")).await;
     let login = user_login(&mut lab, "ann", "admin").await;
-    let fields = json!({"api_key": lab.canary.text});
-    let mine = json!({"provider": "acme", "name": "mine", "fields": fields, "test": false});
-    lab.gateway.api("POST", "/connections", &mine.to_string()).await.is(201);
+    lab.add_mine(json!({"test": false})).await;
     let (body, page) = form_of_new_key(&lab, &login, "mine").await;
     assert_eq!(body, json!({}));
     assert!(page.contains("is asked whether") && !page.contains("It is not tested"), "{page}");

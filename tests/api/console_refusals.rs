@@ -95,11 +95,8 @@ async fn pages_show_invisible_characters_by_their_numbers_and_forms_keep_them() 
     let account = Origin::answering(|_: &Message| ok("{\"login\": \"ali\u{202e}ce\"}"));
     let test = "{ url: 'https://api.acme.test/me', account: [login] }";
     let (lab, login) = signed_in(Plan::api_key().test(test), account).await;
-    let new = json!({
-        "provider": "acme", "name": "mine", "fields": {"api_key": lab.canary.text}, "test": true,
-        "environment": "prod\u{200b}", "tags": ["t\u{202e}eam"],
-    });
-    lab.gateway.api("POST", "/connections", &new.to_string()).await.is(201);
+    let more = json!({"test": true, "environment": "prod\u{200b}", "tags": ["t\u{202e}eam"]});
+    lab.add_mine(more).await;
     assert_eq!(lab.origin.only().head.all("x-api-key"), [&*lab.canary.text]);
     let list = page(&lab, &login, "/connections", 200).await;
     let one = page(&lab, &login, "/connections/mine", 200).await;
@@ -123,9 +120,7 @@ async fn a_connection_whose_key_was_rejected_is_not_shown_as_one_without_a_key()
     });
     let plan = Plan::api_key().test("{ url: 'https://api.acme.test/me' }");
     let (lab, login) = signed_in(plan, origin).await;
-    let fields = json!({"api_key": lab.canary.text});
-    let new = json!({"provider": "acme", "name": "mine", "fields": fields, "test": true});
-    lab.gateway.api("POST", "/connections", &new.to_string()).await.is(201);
+    lab.add_mine(json!({"test": true})).await;
     let received = lab.origin.received();
     assert_eq!(received[0].head.all("x-api-key"), [&*lab.canary.text]);
     for path in ["/", "/connections", "/connections/mine"] {

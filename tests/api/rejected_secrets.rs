@@ -46,13 +46,7 @@ impl Provider {
 
 /// A lab with the connection `mine` of the store and the agent `ci`.
 async fn lab(provider: &Provider, plan: Plan) -> Lab {
-    let mut lab = plan.no_agents().start(provider.origin()).await;
-    lab.add_agent("ci").await;
-    let fields = json!({"api_key": lab.canary.text});
-    let new = json!({"provider": "acme", "name": "mine", "fields": fields}).to_string();
-    lab.gateway.api("POST", "/connections", &new).await.is(201);
-    lab.bind("ci", "mine").await;
-    lab
+    Lab::with_mine(plan, provider.origin(), json!({})).await
 }
 
 async fn shown(lab: &Lab, name: &str) -> Value {

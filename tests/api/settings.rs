@@ -152,15 +152,9 @@ async fn settings_of_the_file_are_shown_reloaded_and_read_only_for_the_api() {
 
 /// The connection `mine` with such settings, added by the API and bound to `ci`.
 async fn with_mine(settings: &str) -> Lab {
-    let mut lab = Plan::api_key().no_agents().start(Origin::saying("fine")).await;
-    lab.add_agent("ci").await;
-    let key = &lab.canary.text;
-    let mine = format!(
-        r#"{{"provider":"acme","name":"mine","fields":{{"api_key":"{key}"}},"settings":{settings}}}"#
-    );
-    lab.gateway.api("POST", "/connections", &mine).await.is(201);
-    lab.bind("ci", "mine").await;
-    lab
+    let settings: serde_json::Value = serde_json::from_str(settings).expect("JSON");
+    let more = json!({ "settings": settings });
+    Lab::with_mine(Plan::api_key(), Origin::saying("fine"), more).await
 }
 
 async fn patch(lab: &Lab, body: &str) -> Message {

@@ -17,8 +17,7 @@ pub(crate) async fn lab(hooks: &Hooks, plan: Plan) -> Lab {
 pub(crate) async fn lab_of(plan: Plan) -> Lab {
     let mut lab = plan.start(Origin::saying("fine")).await;
     lab.add_agent("ops-agent").await;
-    let new = json!({"provider": "acme", "name": "mine", "fields": {"api_key": lab.canary.text}});
-    lab.gateway.api("POST", "/connections", &new.to_string()).await.is(201);
+    lab.add_mine(json!({})).await;
     lab
 }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use test_support::canary::Canary;
+use test_support::finished::killed_at;
 use test_support::install::Install;
 use test_support::process::{Served, api_request, said, soak};
 use test_support::*;
@@ -354,19 +355,6 @@ async fn a_restore_replaces_the_ca_by_that_of_the_backup_unless_keep_ca_is_given
         [fs::read(kept.join("ca.pem")), fs::read(kept.join("ca.key"))].map(Result::unwrap),
         old
     );
-}
-
-/// Starts a restore and kills it when `moment` has come; it may end before.
-fn killed_at(mut command: Command, mut moment: impl FnMut() -> bool) {
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let mut child = command.spawn().expect("the binary was built");
-    let began = Instant::now();
-    while child.try_wait().expect("our child").is_none() && !moment() {
-        assert!(began.elapsed() < wire::PATIENCE, "it neither ends nor comes to the moment");
-        std::thread::yield_now();
-    }
-    child.kill().expect("our child");
-    child.wait().expect("our child");
 }
 
 #[tokio::test]

@@ -73,15 +73,11 @@ impl Desk {
         done
     }
 
-    fn json(&self, arguments: &[&str]) -> serde_json::Value {
-        let output = self.install.keyward(arguments).arg("--json").output().expect("it runs");
-        serde_json::from_slice(&output.stdout).expect("JSON")
-    }
-
     /// Names of connections and agents.
     fn names(&self) -> (Vec<String>, Vec<String>) {
         let names = |of: &str| {
-            let items = self.json(&[of, "list"])["items"].as_array().expect("a list").clone();
+            let items =
+                self.install.json(&[of, "list"])["items"].as_array().expect("a list").clone();
             let name = |it: &serde_json::Value| it["name"].as_str().map(str::to_owned);
             items.iter().filter_map(name).collect()
         };
@@ -160,7 +156,7 @@ async fn options_replace_all_questions_and_a_second_connection_needs_a_name() {
     assert_eq!(made["binding"]["name"], "acme-2");
     assert_eq!(desk.origin.received().len(), 1, "--no-test asks nobody");
     assert_eq!(
-        desk.json(&["agent", "show", "claude"])["bindings"].as_array().map(Vec::len),
+        desk.install.json(&["agent", "show", "claude"])["bindings"].as_array().map(Vec::len),
         Some(2)
     );
 }
@@ -293,7 +289,7 @@ async fn after_a_failed_test_the_person_chooses_to_retry_keep_or_discard() {
         let names = if kept { vec!["mine".to_owned()] } else { vec![] };
         assert_eq!(desk.names().0, names, "{choice}: {shown}");
         if kept {
-            let shown = desk.json(&["connection", "show", "mine"]);
+            let shown = desk.install.json(&["connection", "show", "mine"]);
             assert_eq!(shown["state"], "active", "what a person keeps is to be used: {shown}");
         }
     }

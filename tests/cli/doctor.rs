@@ -62,7 +62,7 @@ impl Told {
 
 /// With a data directory, and no gateway.
 fn made() -> (Install, Origin) {
-    let (install, _origin) = Install::simple();
+    let (install, origin) = Install::simple();
     // What adds something makes it.
     for words in [["agent", "add", "first"], ["agent", "remove", "first"]] {
         let made = install.keyward(&words).output().expect("it runs");

@@ -3,10 +3,11 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Instant;
 
 use test_support::canary::Canary;
+use test_support::finished::killed_at;
 use test_support::install::Install;
 use test_support::process::{Served, api_request, said, soak};
 use test_support::*;
@@ -109,19 +110,6 @@ async fn a_gateway_that_is_killed_while_it_rotates_its_key_loses_no_secret() {
     let secrets = Canary::of(SECRET.to_owned());
     secrets.assert_absent("the gateway's output", served.output().as_bytes());
     secrets.assert_absent_below(&served.data());
-}
-
-/// Starts the command line and kills it as soon as `moment` has come; it may end before.
-fn killed_at(mut command: Command, mut moment: impl FnMut() -> bool) {
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let mut child: Child = command.spawn().expect("the binary was built");
-    let began = Instant::now();
-    while child.try_wait().expect("our child").is_none() && !moment() {
-        assert!(began.elapsed() < wire::PATIENCE, "it neither ends nor comes to the moment");
-        std::thread::yield_now();
-    }
-    child.kill().expect("our child");
-    child.wait().expect("our child");
 }
 
 fn json(mut command: Command) -> serde_json::Value {

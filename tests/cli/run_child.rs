@@ -10,7 +10,6 @@ use keyward_rules::inject::placeholder::Placeholder;
 use test_support::install::Install;
 use test_support::process::{built, said};
 use test_support::pty::Terminal;
-use test_support::*;
 
 /// Ends the program of a test that would otherwise wait for ever.
 const UNTIL_STDIN_ENDS: &str = "while read line; do :; done";

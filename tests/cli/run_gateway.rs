@@ -2,7 +2,6 @@
 
 use test_support::install::{Install, Ran};
 use test_support::process::built;
-use test_support::*;
 
 const SCRIPT: &str = "echo \"$HTTPS_PROXY\"; while read line; do :; done";
 

@@ -12,14 +12,8 @@ use test_support::*;
 
 /// The connection `mine`, added by the API and bound to `ci`.
 async fn with_mine(origin: Origin) -> Lab {
-    let plan = Plan::api_key().no_agents().limit("discarded_body_timeout: 50ms");
-    let mut lab = plan.start(origin).await;
-    lab.add_agent("ci").await;
-    let key = &lab.canary.text;
-    let mine = format!(r#"{{"provider":"acme","name":"mine","fields":{{"api_key":"{key}"}}}}"#);
-    lab.gateway.api("POST", "/connections", &mine).await.is(201);
-    lab.bind("ci", "mine").await;
-    lab
+    let plan = Plan::api_key().limit("discarded_body_timeout: 50ms");
+    Lab::with_mine(plan, origin, serde_json::json!({})).await
 }
 
 async fn change(lab: &Lab, name: &str, verb: &str) -> Message {

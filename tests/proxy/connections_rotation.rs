@@ -41,13 +41,7 @@ fn provider(taken: &Taken) -> Origin {
 
 /// The connection `mine` with the canary, which `ci` may use, before a provider that takes `keys`.
 pub(crate) async fn lab(taken: &Taken, plan: Plan) -> Lab {
-    let mut lab = plan.no_agents().start(provider(taken)).await;
-    lab.add_agent("ci").await;
-    let fields = json!({"api_key": lab.canary.text});
-    let mine = json!({"provider": "acme", "name": "mine", "fields": fields}).to_string();
-    lab.gateway.api("POST", "/connections", &mine).await.is(201);
-    lab.bind("ci", "mine").await;
-    lab
+    Lab::with_mine(plan, provider(taken), json!({})).await
 }
 
 pub(crate) async fn rotate(lab: &Lab, key: &Canary, more: Value) -> Message {

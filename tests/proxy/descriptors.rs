@@ -1,8 +1,6 @@
 //! A gateway that has no descriptor left: what is open goes on, what comes is turned away, and when
 //! there are some again it serves as before.
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use tokio::net::TcpStream;
 
 use test_support::install::TOKEN_CI;
@@ -15,12 +13,7 @@ async fn client(served: &Served) -> Wire {
 }
 
 async fn ask(wire: &mut Wire) -> Message {
-    let pair = BASE64_STANDARD.encode(format!("ci:{TOKEN_CI}"));
-    wire.send(format!(
-        "GET https://{HOST}/ HTTP/1.1\r\nHost: {HOST}\r\nProxy-Authorization: Basic {pair}\r\n\r\n"
-    ))
-    .await;
-    wire.answer("GET").await
+    wire.ask(absolute("GET /", HOST, TOKEN_CI)).await
 }
 
 /// The first answer to streams that ask nothing, and the other streams. Any may be the one: a descriptor that the gateway

@@ -91,9 +91,7 @@ async fn a_rule_that_uses_another_connection_hides_no_denial_from_direct_calls()
 #[tokio::test]
 async fn a_direct_call_with_a_paused_connection_is_refused() {
     let lab = Lab::simple().await;
-    let fields = json!({"api_key": lab.canary.text});
-    let new = json!({"provider": "acme", "name": "mine", "fields": fields}).to_string();
-    lab.gateway.api("POST", "/connections", &new).await.is(201);
+    lab.add_mine(json!({})).await;
     lab.gateway.api("POST", "/connections/mine/pause", "").await.is(200);
     let answer = lab.gateway.api("POST", "/connections/mine/request", r#"{"path":"/"}"#).await;
     let (status, answer) = (answer.head.status(), answer.json());

@@ -267,14 +267,8 @@ async fn an_unreachable_upstream_is_not_tried_again_once_the_binding_is_removed(
 #[tokio::test]
 async fn a_request_is_not_retried_after_its_connection_is_paused() {
     let first = answer(503, "Retry-After: 1\r\n", "down");
-    let mut lab = Plan::api_key().no_agents().start(failing(9, first)).await;
-    lab.add_agent("ci").await;
-    let key = &lab.canary.text;
-    let mine = format!(
-        r#"{{"provider":"acme","name":"mine","fields":{{"api_key":"{key}"}},"settings":{{"retry":{{}}}}}}"#
-    );
-    lab.gateway.api("POST", "/connections", &mine).await.is(201);
-    lab.bind("ci", "mine").await;
+    let more = json!({ "settings": { "retry": {} } });
+    let mut lab = Lab::with_mine(Plan::api_key(), failing(9, first), more).await;
     let mut wire = lab.sent("GET /a").await;
     lab.origin.arrival().await;
     lab.gateway.api("POST", "/connections/mine/pause", "").await.is(200);

@@ -1,7 +1,5 @@
 //! Links in refusals for end users: made for one of them, given again until they are opened, and bounded.
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use jiff::ToSpan;
 use keyward_base::id::{ConnectSessionId, OrgId};
 use keyward_model::Connection;
@@ -45,12 +43,7 @@ impl Platform {
 
     async fn ask(&self, token: &str) -> Message {
         let mut wire = self.lab().client().await;
-        let pair = BASE64_STANDARD.encode(format!("support:{token}"));
-        wire.send(format!(
-            "GET https://{HOST}/me HTTP/1.1\r\nHost: {HOST}\r\nProxy-Authorization: Basic {pair}\r\n\r\n"
-        ))
-        .await;
-        wire.answer("GET").await
+        wire.ask(absolute("GET /me", HOST, token)).await
     }
 
     /// `connect_url` of the refusal of a request.

@@ -9,12 +9,7 @@ use test_support::hooks::Hooks;
 
 /// No script, no cache, and a style sheet that is allowed by its hash.
 fn assert_strict(page: &Message) {
-    let policy = page.head.one("content-security-policy").expect("a policy");
-    assert!(policy.starts_with("default-src 'none'; style-src 'sha256-"), "{policy}");
-    for part in ["form-action 'self'", "base-uri 'none'", "frame-ancestors 'none'"] {
-        assert!(policy.contains(part), "{policy}");
-    }
-    assert_eq!(page.head.one("cache-control"), Some("no-store"));
+    crate::oauth_consent::assert_closed(page);
     assert!(!page.text().contains("<script") && page.text().len() < 25 * 1024);
 }
 

@@ -37,11 +37,6 @@ impl Desk {
         Terminal::start(command)
     }
 
-    fn json(&self, arguments: &[&str]) -> serde_json::Value {
-        let output = self.install.keyward(arguments).arg("--json").output().expect("it runs");
-        serde_json::from_slice(&output.stdout).expect("JSON")
-    }
-
     /// Answers the consent that the screen asks for; returns the redirect URI that the server was asked with.
     async fn answers(&self, walk: &mut Terminal, consents: bool) -> String {
         let link = walk.rest_of("and consent:\r\n  ");
@@ -91,8 +86,8 @@ async fn connecting_without_an_app_registers_one_and_consents_in_the_same_walk()
     let (code, screen) = ended(&desk, walk);
     assert_eq!(code, Some(0), "{screen}");
     insta::assert_snapshot!("walk_oauth_without_an_app", screen);
-    assert_eq!(desk.json(&["app", "show", "svc"])["redirect_uri"], shown);
-    assert_eq!(desk.json(&["connection", "show", "work"])["state"], "active");
+    assert_eq!(desk.install.json(&["app", "show", "svc"])["redirect_uri"], shown);
+    assert_eq!(desk.install.json(&["connection", "show", "work"])["state"], "active");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -107,7 +102,7 @@ async fn a_declined_consent_keeps_the_app_and_names_the_command_that_continues()
     let (code, screen) = ended(&desk, walk);
     assert_eq!(code, Some(130), "{screen}");
     assert!(!screen.contains("reconnect"), "what is gone is not named: {screen}");
-    assert_eq!(desk.json(&["connection", "list"])["items"], serde_json::json!([]));
+    assert_eq!(desk.install.json(&["connection", "list"])["items"], serde_json::json!([]));
     // The command that was named asks for nothing but the consent.
     let mut walk = desk.walk(&["--name", "work", "--app", "svc"]);
     desk.answers(&mut walk, true).await;

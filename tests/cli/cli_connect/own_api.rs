@@ -10,7 +10,8 @@ const URL: &str = "https://other.acme.test/me";
 impl Desk {
     /// Own providers of the store.
     fn own(&self) -> Vec<String> {
-        let all = self.json(&["provider", "list"])["items"].as_array().expect("a list").clone();
+        let all =
+            self.install.json(&["provider", "list"])["items"].as_array().expect("a list").clone();
         let stored = all.iter().filter(|it| it["managed_by"] == "store");
         stored.map(|it| it["id"].as_str().expect("an id").to_owned()).collect()
     }
@@ -87,7 +88,7 @@ async fn the_file_of_a_provider_is_printed_and_changed_while_a_connection_uses_i
             "{out}{err}"
         );
     }
-    assert_eq!(desk.json(&["provider", "show", id])["name"], "Corp");
+    assert_eq!(desk.install.json(&["provider", "show", id])["name"], "Corp");
     let (connections, _) = desk.names();
     let (code, _, err) = run(&["connection", "remove", &connections[0], "--yes"]);
     assert!(code == Some(0) && err.contains("keyward provider remove other-acme-test"), "{err}");

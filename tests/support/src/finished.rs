@@ -2,8 +2,11 @@
 
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
+use std::time::Instant;
 
 use serde_json::Value;
+
+use super::wire::PATIENCE;
 
 /// What a command did.
 #[derive(Debug)]
@@ -25,6 +28,19 @@ pub fn finished(mut command: Command, input: &str) -> Finished {
     drop(stdin.write_all(input.as_bytes()));
     drop(stdin);
     Finished::from(child.wait_with_output().expect("our child"))
+}
+
+/// Starts a command and kills it when `moment` has come; it may end before.
+pub fn killed_at(mut command: Command, mut moment: impl FnMut() -> bool) {
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = command.spawn().expect("the program is there");
+    let began = Instant::now();
+    while child.try_wait().expect("our child").is_none() && !moment() {
+        assert!(began.elapsed() < PATIENCE, "it neither ends nor comes to the moment");
+        std::thread::yield_now();
+    }
+    child.kill().expect("our child");
+    child.wait().expect("our child");
 }
 
 impl From<Output> for Finished {

@@ -40,6 +40,12 @@ impl Install {
         (Self::new(&Plan::api_key(), &origin), origin)
     }
 
+    /// What a command prints as JSON.
+    pub fn json(&self, arguments: &[&str]) -> serde_json::Value {
+        let output = self.keyward(arguments).arg("--json").output().expect("it runs");
+        serde_json::from_slice(&output.stdout).expect("JSON")
+    }
+
     /// Of a plan before `origin`.
     pub fn new(plan: &Plan, origin: &Origin) -> Self {
         let folder = TempDir::new().expect("a temporary directory");
@@ -198,8 +204,8 @@ impl Ran {
 
     /// Sends a signal to the run, not to its program.
     pub fn signal(&self, signal: rustix::process::Signal) {
-        let pid = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw);
-        rustix::process::kill_process(pid.expect("a process id"), signal).expect("our child");
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, signal).expect("our child");
     }
 
     /// `kill -9` of the run; the program goes on.

@@ -111,8 +111,8 @@ impl Terminal {
 
     /// Sends a signal to the program.
     pub fn signal(&self, signal: rustix::process::Signal) {
-        let pid = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw);
-        rustix::process::kill_process(pid.expect("a process id"), signal).expect("our child");
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, signal).expect("our child");
     }
 
     /// Whether typing is echoed, as a shell left it.
