@@ -44,6 +44,13 @@ impl Database {
         Self { server: Server::start(&password.text), password }
     }
 
+    /// With a gateway on it, before an origin that says `fine`.
+    pub(crate) async fn with_lab() -> (Self, Lab) {
+        let database = Self::start();
+        let lab = database.under(Plan::api_key()).start(Origin::saying("fine")).await;
+        (database, lab)
+    }
+
     /// In a network namespace.
     pub(crate) fn start_in(namespace: &str) -> Self {
         let password = Canary::new("pg");
@@ -127,9 +134,7 @@ async fn call(gateway: &Gateway, method: &str, path: &str, body: &Value) -> Valu
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_at_one_replica_is_in_force_at_the_other() {
-    let database = Database::start();
-    let origin = Origin::saying("fine");
-    let mut lab = database.under(Plan::api_key()).start(origin).await;
+    let (database, mut lab) = Database::with_lab().await;
     let mut other = lab.gateway.replica().await;
     assert_eq!(ask_at(&lab, &other, "ci").await.head.status(), 200);
     lab.add_agent("late").await;
@@ -225,9 +230,7 @@ async fn without_its_database_a_replica_serves_what_it_knows_and_refuses_changes
 /// The replica has nothing to write after that.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_that_can_be_written_again_is_no_fault_of_an_idle_replica() {
-    let database = Database::start();
-    let origin = Origin::saying("fine");
-    let lab = database.under(Plan::api_key()).start(origin).await;
+    let (database, lab) = Database::with_lab().await;
     let faults = async || {
         let status = call(&lab.gateway, "GET", "/status", &Value::Null).await;
         let faults = status["faults"].as_array().cloned().unwrap_or_default();
@@ -245,9 +248,7 @@ async fn a_store_that_can_be_written_again_is_no_fault_of_an_idle_replica() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_that_starts_before_its_database_serves_once_it_answers() {
-    let database = Database::start();
-    let origin = Origin::saying("fine");
-    let lab = database.under(Plan::api_key()).start(origin).await;
+    let (database, lab) = Database::with_lab().await;
     database.server.stop();
     let answers = async { database.server.run() };
     let (mut other, ()) = tokio::join!(lab.gateway.replica(), answers);
@@ -258,9 +259,7 @@ async fn a_replica_that_starts_before_its_database_serves_once_it_answers() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_that_cannot_read_its_database_becomes_stale_and_not_ready() {
-    let database = Database::start();
-    let origin = Origin::saying("fine");
-    let lab = database.under(Plan::api_key()).start(origin).await;
+    let (database, lab) = Database::with_lab().await;
     let ready = async || {
         let mut wire = lab.client_at(lab.gateway.admin).await;
         let port = lab.gateway.admin.port();

@@ -23,8 +23,7 @@ async fn an_answer_without_a_token_does_not_reveal_which_connections_exist() {
     for (host, path) in [(AT, "/to/nothing/"), (AT, "/to//"), ("nothing.localhost", "/")] {
         assert_eq!(told(&ask(&lab, host, &format!("GET {path}")).await), told(&known), "{path}");
     }
-    assert_eq!(lab.origin.streams(), 0);
-    lab.finish().await;
+    lab.finish_unreached().await;
 }
 
 #[tokio::test]
@@ -46,8 +45,7 @@ async fn a_wrong_repeated_or_misplaced_token_is_401() {
         let answer = ask(&lab, AT, &format!("GET /to/acme/\r\n{lines}")).await;
         assert_eq!(answer.head.status(), 401, "{lines}: {answer:?}");
     }
-    assert_eq!(lab.origin.streams(), 0);
-    lab.finish().await;
+    lab.finish_unreached().await;
 }
 
 #[tokio::test]
@@ -112,8 +110,7 @@ async fn cross_site_requests_are_refused_even_with_a_valid_token() {
             assert!(!answer.head.has("access-control-allow-origin"), "{lines}");
         }
     }
-    assert_eq!(lab.origin.streams(), 0);
-    lab.finish().await;
+    lab.finish_unreached().await;
 }
 
 #[tokio::test]
@@ -129,8 +126,7 @@ async fn a_request_with_an_unlisted_host_name_is_421() {
     assert_eq!(ask(&lab, AT, &two).await.head.status(), 421);
     let mut wire = lab.client().await;
     wire.ask(format!("GET /to/acme/ HTTP/1.0\r\n{key}\r\n\r\n")).await.is(421);
-    assert_eq!(lab.origin.streams(), 0);
-    lab.finish().await;
+    lab.finish_unreached().await;
 }
 
 #[tokio::test]
@@ -145,8 +141,7 @@ async fn the_listener_of_one_agent_refuses_base_urls() {
             assert_eq!((answer.head.status(), code(&answer)), (403, Some("base_url_refused")));
         }
     }
-    assert_eq!(lab.origin.streams(), 0);
-    lab.finish().await;
+    lab.finish_unreached().await;
 }
 
 #[tokio::test]
@@ -182,8 +177,7 @@ async fn another_agent_s_connection_is_answered_like_a_missing_one() {
     assert!(answer.text().contains("did you mean `acme`?"), "{}", answer.text());
     let answer = ask(&lab, AT, &format!("GET /to/acme-spar/\r\n{key}")).await;
     assert!(!answer.text().contains("acme-spare"), "{}", answer.text());
-    assert_eq!(lab.origin.streams(), 0);
-    lab.finish().await;
+    lab.finish_unreached().await;
 }
 
 #[tokio::test]
@@ -198,8 +192,7 @@ async fn paths_with_dot_segments_are_refused_as_in_a_tunnel() {
     }
     let climbing = ask(&lab, AT, &format!("GET /to/../to/acme/\r\n{key}")).await;
     assert_eq!(climbing.head.status(), 424, "`..` is no connection");
-    assert_eq!(lab.origin.streams(), 0);
-    lab.finish().await;
+    lab.finish_unreached().await;
 }
 
 #[tokio::test]
@@ -212,8 +205,7 @@ async fn a_request_that_names_two_connections_is_refused() {
     let foreign = keyward_placeholder();
     let answer = ask(&lab, AT, &format!("GET /to/acme/\r\n{key}\r\nX-Api-Key: {foreign}")).await;
     assert_eq!((answer.head.status(), code(&answer)), (403, Some("placeholder_foreign")));
-    assert_eq!(lab.origin.streams(), 0);
-    lab.finish().await;
+    lab.finish_unreached().await;
 }
 
 /// A placeholder that nobody was given.
@@ -321,8 +313,7 @@ async fn a_connection_with_a_wildcard_host_requires_a_host_in_the_url() {
         let answer = ask(&lab, AT, &format!("GET /to/acme@{host}/\r\n{key}")).await;
         assert_eq!((answer.head.status(), code(&answer)), (403, Some("denied")), "{host}");
     }
-    assert_eq!(lab.origin.received().len(), 1);
-    lab.finish().await;
+    lab.finish_after(1).await;
 }
 
 #[tokio::test]
@@ -342,8 +333,7 @@ async fn a_paused_connection_is_424_and_named() {
     let answer = ask(&lab, AT, &format!("GET /to/mine/\r\n{}", bearer(&lab))).await;
     assert_eq!((answer.head.status(), code(&answer)), (424, Some("connection_paused")));
     assert!(answer.text().contains("`mine`"), "{}", answer.text());
-    assert_eq!(lab.origin.streams(), 0);
-    lab.finish().await;
+    lab.finish_unreached().await;
 }
 
 #[tokio::test]

@@ -29,9 +29,7 @@ async fn until_published(gateway: &Gateway, count: usize) -> Value {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn verify_detects_a_shortened_an_altered_and_a_removed_log_of_a_replica() {
-    let database = Database::start();
-    let origin = Origin::saying("fine");
-    let lab = database.under(Plan::api_key()).start(origin).await;
+    let (database, lab) = Database::with_lab().await;
     let mut other = lab.gateway.replica().await;
     for _ in 0..3 {
         assert_eq!(ask_at(&lab, &lab.gateway, "ci").await.head.status(), 200);

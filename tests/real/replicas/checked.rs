@@ -5,8 +5,7 @@ use super::*;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_is_checked_beside_a_gateway_and_repaired_without_one() {
-    let database = Database::start();
-    let mut lab = database.under(Plan::api_key()).start(Origin::saying("fine")).await;
+    let (database, mut lab) = Database::with_lab().await;
     assert_eq!(ask_at(&lab, &lab.gateway, "ci").await.head.status(), 200);
     let check = |lab: &Lab, more: &[&str]| {
         let words = [&["store", "check"], more].concat();

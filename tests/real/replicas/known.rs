@@ -14,9 +14,7 @@ async fn read(lab: &Lab, at: &Gateway, path: &str, token: Option<&str>) -> Messa
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_or_an_agent_made_at_one_replica_is_found_at_the_other_at_once() {
-    let database = Database::start();
-    let origin = Origin::saying("fine");
-    let mut lab = database.under(Plan::api_key()).start(origin).await;
+    let (_database, mut lab) = Database::with_lab().await;
     let mut other = lab.gateway.replica().await;
     read(&lab, &other, "/api/v1/agents/unknown", Some("kwp_unknown")).await.is(401);
     for round in 0..ROUNDS {

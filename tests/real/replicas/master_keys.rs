@@ -21,8 +21,7 @@ async fn give(gateway: &Gateway, key: &Path) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rotation_of_the_master_key_is_refused_until_every_replica_has_the_new_key() {
-    let database = Database::start();
-    let lab = database.under(Plan::api_key()).start(Origin::saying("fine")).await;
+    let (_database, lab) = Database::with_lab().await;
     let mut other = lab.gateway.replica().await;
     until("the list of replicas", async || {
         let all = call(&lab.gateway, "GET", "/replicas", &Value::Null).await;

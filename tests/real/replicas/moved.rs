@@ -67,8 +67,7 @@ async fn a_running_gateway_copies_its_store_into_an_empty_database() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_is_copied_while_a_replica_uses_it() {
-    let database = Database::start();
-    let lab = database.under(Plan::api_key()).start(Origin::saying("fine")).await;
+    let (database, lab) = Database::with_lab().await;
     let moving = Moving { folder: lab.gateway.folder().to_owned(), database: &database };
     moving.write("there.yaml", STORE);
     moving.write("back.yaml", "store: { sled: { path: back } }");

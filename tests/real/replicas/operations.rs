@@ -26,9 +26,7 @@ async fn repeated(gateway: &Gateway, key: &str, body: &Value) -> Message {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_repeated_request_has_effect_once_whichever_replica_gets_it() {
-    let database = Database::start();
-    let origin = Origin::saying("fine");
-    let lab = database.under(Plan::api_key()).start(origin).await;
+    let (_database, lab) = Database::with_lab().await;
     let mut other = lab.gateway.replica().await;
     let first = repeated(&lab.gateway, "one", &json!({ "name": "a" })).await.is(201);
     let again = repeated(&other, "one", &json!({ "name": "a" })).await;
@@ -61,9 +59,7 @@ async fn a_repeated_request_has_effect_once_whichever_replica_gets_it() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_contradicting_rules_that_two_replicas_get_at_once_one_is_refused() {
-    let database = Database::start();
-    let origin = Origin::saying("fine");
-    let mut lab = database.under(Plan::api_key()).start(origin).await;
+    let (_database, mut lab) = Database::with_lab().await;
     let mut other = lab.gateway.replica().await;
     for round in 0..5 {
         let (blind, sees) = (format!("blind-{round}"), format!("sees-{round}"));
@@ -94,9 +90,7 @@ async fn of_contradicting_rules_that_two_replicas_get_at_once_one_is_refused() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replicas_are_listed_until_they_end() {
-    let database = Database::start();
-    let origin = Origin::saying("fine");
-    let lab = database.under(Plan::api_key()).start(origin).await;
+    let (database, lab) = Database::with_lab().await;
     let mut other = lab.gateway.replica().await;
     let until_listed = async |count: usize| {
         until_some("the list of replicas", async || {
@@ -132,9 +126,7 @@ async fn replicas_are_listed_until_they_end() {
 /// Otherwise the next command or replica waits for 30 seconds.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_command_without_a_gateway_leaves_no_start_lease() {
-    let database = Database::start();
-    let origin = Origin::saying("fine");
-    let lab = database.under(Plan::api_key()).start(origin).await;
+    let (database, lab) = Database::with_lab().await;
     let turns = "SELECT count(*) FROM keyward_leases WHERE name = 'start'";
     until("the end of the gateway's turn", async || database.server.sql("app", turns) == "0").await;
     let folder = lab.gateway.folder();
@@ -213,9 +205,7 @@ const LEASES_FAIL: &str = "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plp
 /// The drill of `docs/guides/replicas.md`. A database with rows, or with replicas, is refused.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backup_of_a_database_is_restored_into_an_empty_one() {
-    let database = Database::start();
-    let origin = Origin::saying("fine");
-    let mut lab = database.under(Plan::api_key()).start(origin).await;
+    let (database, mut lab) = Database::with_lab().await;
     lab.add_agent("kept").await;
     let folder = lab.gateway.folder().to_owned();
     let write = |name: &str, text: &str| {

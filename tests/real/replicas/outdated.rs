@@ -25,8 +25,7 @@ async fn until_ready_is(lab: &Lab, status: u16, word: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_outdated_replica_is_not_ready_and_refuses_changes() {
-    let database = Database::start();
-    let lab = database.under(Plan::api_key()).start(Origin::saying("fine")).await;
+    let (database, lab) = Database::with_lab().await;
     assert_eq!(ask_at(&lab, &lab.gateway, "ci").await.head.status(), 200);
     until_ready_is(&lab, 200, "ready").await;
     let oldest = "UPDATE keyward_schema SET oldest_program = 99 WHERE id = 1";
@@ -51,8 +50,7 @@ async fn an_outdated_replica_is_not_ready_and_refuses_changes() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn doctor_names_replicas_that_are_stale_or_whose_clocks_differ() {
-    let database = Database::start();
-    let lab = database.under(Plan::api_key()).start(Origin::saying("fine")).await;
+    let (database, lab) = Database::with_lab().await;
     until("the list", async || {
         !call(&lab.gateway, "GET", "/replicas", &Value::Null).await["items"][0].is_null()
     })

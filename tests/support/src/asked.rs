@@ -1,4 +1,6 @@
-//! Requests of agents, each in a tunnel of its own.
+//! Requests of agents, each in a tunnel of its own, and how many of them the origin got.
+
+use serde_json::Value;
 
 use super::lab::{HOST, Lab};
 use super::text::request_text;
@@ -28,6 +30,18 @@ impl Lab {
         let answer = self.ask(request).await;
         assert_eq!(answer.head.status(), 200, "{answer:?} {}", answer.text());
         self.origin.arrival().await.head
+    }
+
+    /// Finishes, if the origin has received so many requests.
+    pub async fn finish_after(self, requests: usize) -> Vec<Value> {
+        assert_eq!(self.origin.received().len(), requests, "requests at the origin");
+        self.finish().await
+    }
+
+    /// Finishes, if the origin has seen no stream.
+    pub async fn finish_unreached(self) -> Vec<Value> {
+        assert_eq!(self.origin.streams(), 0, "streams at the origin");
+        self.finish().await
     }
 }
 

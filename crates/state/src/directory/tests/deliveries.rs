@@ -56,6 +56,14 @@ pub(super) async fn named_hook(world: &World, name: &str) -> Arc<Record<Webhook>
     world.directory.add::<Webhook>(&world.org, ManagedBy::Store, spec, facts).await.unwrap()
 }
 
+/// A world with a webhook, and a connection.
+pub(super) async fn hooked() -> (World, Arc<ConnectionRecord>) {
+    let world = World::new().await;
+    hook(&world).await;
+    let connection = world.connection("work").await;
+    (world, connection)
+}
+
 /// Stores an event as a process does that crashes before the change of `cause`.
 async fn dies_before(world: &World, kind: NoticeKind, cause: DeliveryCause) {
     let view = world.directory.view();
@@ -73,9 +81,7 @@ pub(super) async fn pending(world: &World) -> Vec<NoticeKind> {
 
 #[tokio::test]
 async fn an_event_of_a_change_that_was_never_made_is_not_delivered() {
-    let world = World::new().await;
-    hook(&world).await;
-    let connection = world.connection("work").await;
+    let (world, connection) = hooked().await;
     let at = RowId::new(Table::Connections, &world.org, &connection.id);
     dies_before(&world, NoticeKind::ConnectionPaused, DeliveryCause::of(&at, Some(Version(2))))
         .await;
@@ -89,9 +95,7 @@ async fn an_event_of_a_change_that_was_never_made_is_not_delivered() {
 
 #[tokio::test]
 async fn an_event_whose_change_may_follow_is_not_deleted() {
-    let world = World::new().await;
-    hook(&world).await;
-    let connection = world.connection("work").await;
+    let (world, connection) = hooked().await;
     let at = RowId::new(Table::Connections, &world.org, &connection.id);
     world.pass(1);
     let cause = DeliveryCause::of(&at, Some(Version(2)));
@@ -105,9 +109,7 @@ async fn an_event_whose_change_may_follow_is_not_deleted() {
 
 #[tokio::test]
 async fn a_change_whose_event_cannot_be_stored_is_not_made() {
-    let world = World::new().await;
-    hook(&world).await;
-    let connection = world.connection("work").await;
+    let (world, connection) = hooked().await;
     let (org, id) = (&world.org, &connection.id);
     let before = world.rows(Table::Connections).await;
     let full: Arc<dyn Store> = Arc::new(Full(world.store.clone(), Table::Deliveries));
@@ -121,9 +123,7 @@ async fn a_change_whose_event_cannot_be_stored_is_not_made() {
 
 #[tokio::test]
 async fn an_event_whose_change_cannot_be_stored_is_withdrawn() {
-    let world = World::new().await;
-    hook(&world).await;
-    let connection = world.connection("work").await;
+    let (world, connection) = hooked().await;
     let (org, id) = (&world.org, &connection.id);
     let full: Arc<dyn Store> = Arc::new(Full(world.store.clone(), Table::Connections));
     let directory = Directory::open(full, world.keyring.clone(), world.clock.clone());
@@ -135,9 +135,7 @@ async fn an_event_whose_change_cannot_be_stored_is_withdrawn() {
 
 #[tokio::test]
 async fn the_event_of_a_change_that_was_made_is_pending_after_a_crash() {
-    let world = World::new().await;
-    hook(&world).await;
-    let connection = world.connection("work").await;
+    let (world, connection) = hooked().await;
     let pause = (&world.org, &connection.id);
     let paused = world.directory.set_connection_paused(pause.0, pause.1, true, ManagedBy::Store);
     paused.await.unwrap();
@@ -174,9 +172,7 @@ async fn deliveries_of_a_removed_webhook_are_deleted() {
 
 #[tokio::test]
 async fn only_one_of_two_replicas_delivers_an_event() {
-    let world = World::new().await;
-    hook(&world).await;
-    let connection = world.connection("work").await;
+    let (world, connection) = hooked().await;
     let (org, id) = (&world.org, &connection.id);
     world.directory.set_connection_paused(org, id, true, ManagedBy::Store).await.unwrap();
     let rows = MemoryReplica::first();

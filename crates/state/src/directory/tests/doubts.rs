@@ -6,7 +6,7 @@ use futures_util::FutureExt;
 use tokio::sync::{Notify, Semaphore};
 
 use super::busy_replica::{BusyReplica, Moment, opened};
-use super::deliveries::{hook, named_hook, pending};
+use super::deliveries::{hook, hooked, named_hook, pending};
 use super::*;
 use crate::observe::notice::{NoticeDetails, NoticeKind};
 use crate::store::memory::MemoryReplica;
@@ -340,9 +340,7 @@ async fn the_release_of_a_name_that_is_repeated_keeps_the_reservation_of_another
 
 #[tokio::test]
 async fn events_of_changes_that_were_reported_as_failed_are_delivered() {
-    let world = World::new().await;
-    hook(&world).await;
-    let connection = world.connection("work").await;
+    let (world, connection) = hooked().await;
     let (org, id) = (&world.org, &connection.id);
     let (store, directory) =
         FailingStore::open(&world, world.store.clone(), Table::Connections).await;
@@ -417,9 +415,7 @@ async fn an_announcement_that_fails_leaves_no_event() {
 
 #[tokio::test]
 async fn a_delivery_whose_progress_was_reported_as_failed_goes_on() {
-    let world = World::new().await;
-    hook(&world).await;
-    let connection = world.connection("work").await;
+    let (world, connection) = hooked().await;
     let (org, id) = (&world.org, &connection.id);
     world.directory.set_connection_paused(org, id, true, ManagedBy::Store).await.unwrap();
     let (store, directory) =
