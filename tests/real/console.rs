@@ -49,8 +49,7 @@ async fn link(lab: &Lab, user: Option<&str>) -> String {
 /// Opens a link and signs in.
 async fn sign_in(tab: &mut Tab<'_>, link: &str) {
     tab.open(link).await;
-    tab.click("Sign in").await;
-    tab.is_at("/").await;
+    tab.leads("Sign in", "/").await;
     tab.sees("Overview").await;
 }
 
@@ -92,8 +91,7 @@ async fn consents(tab: &mut Tab<'_>) {
     tab.fill("Enter any login", "alice").await;
     tab.fill("and password", "any").await;
     tab.click("Sign-in").await;
-    tab.click("Continue").await;
-    tab.sees("Continue in the console").await;
+    tab.shows("Continue", "Continue in the console").await;
 }
 
 /// An agent and its token.
@@ -123,8 +121,7 @@ impl Agent<'_> {
 
 /// Adds an agent, and a token of it; the token as the page shows it.
 async fn adds_agent(tab: &mut Tab<'_>, name: &str) -> String {
-    tab.click("Agents").await;
-    tab.is_at("/agents").await;
+    tab.leads("Agents", "/agents").await;
     tab.click("Add agent").await;
     tab.fill("Name", name).await;
     tab.press(&["Enter"]).await;
@@ -156,14 +153,11 @@ async fn a_newcomer_connects_binds_watches_and_repairs_in_the_browser() {
     let agent = Agent { name: "laptop", token: &token };
 
     // A key: of a service that has no test request.
-    tab.click("Connections").await;
-    tab.is_at("/connections").await;
-    tab.click("Connect").await;
-    tab.is_at("/connect").await;
+    tab.leads("Connections", "/connections").await;
+    tab.leads("Connect", "/connect").await;
     tab.fill("Search services", "acme").await;
     tab.is_at("/connect?q=acme").await;
-    tab.click("Acme Key").await;
-    tab.is_at("/connect/to/acme").await;
+    tab.leads("Acme Key", "/connect/to/acme").await;
     tab.fill("Name", "spare-key").await;
     tab.fill("API key", "a-second-key-of-a-test").await;
     tab.click_button("Connect").await;
@@ -177,13 +171,11 @@ async fn a_newcomer_connects_binds_watches_and_repairs_in_the_browser() {
     tab.fill("Name", "work").await;
     tab.click("Continue to Service").await;
     consents(&mut tab).await;
-    tab.click("Continue in the console").await;
-    tab.sees("active").await;
+    tab.shows("Continue in the console", "active").await;
     tab.sees("alice").await;
     let refused = agent.curl(lab, &[]).await;
     assert!(refused.contains("default_deny"), "{refused}");
-    tab.click("laptop").await;
-    tab.sees("Bound.").await;
+    tab.shows("laptop", "Bound.").await;
 
     // Live traffic: the row appears without another page.
     tab.open(&at(lab, "/traffic")).await;
@@ -200,8 +192,7 @@ async fn a_newcomer_connects_binds_watches_and_repairs_in_the_browser() {
     tab.screenshot("broken").await;
     tab.click("Reconnect account").await;
     consents_again(&mut tab).await;
-    tab.click("Continue in the console").await;
-    tab.sees("active").await;
+    tab.shows("Continue in the console", "active").await;
     agent.works(lab).await;
 
     own_origin_only(&mut tab, lab).await;
@@ -219,8 +210,7 @@ async fn breaks(world: &World, agent: Agent<'_>) {
 /// The server knows the person, and asks for consent alone.
 async fn consents_again(tab: &mut Tab<'_>) {
     tab.click(&format!("Continue to https://{AUTH_HOST}")).await;
-    tab.click("Continue").await;
-    tab.sees("Continue in the console").await;
+    tab.shows("Continue", "Continue in the console").await;
 }
 
 /// All requests of pages of the gateway were to itself, but for the way to a consent; no script failed.
@@ -332,8 +322,7 @@ async fn a_used_link_signs_no_other_browser_in() {
     let mut owner = chromium.tab("owner").await;
     sign_in(&mut owner, &link).await;
     let mut thief = chromium.again("thief");
-    thief.click("Sign in").await;
-    thief.is_at("/login").await;
+    thief.leads("Sign in", "/login").await;
     thief.sees("keyward login-link").await;
     assert_eq!(thief.cookies().await, json!([]));
     assert_eq!(thief.open(&at(&lab, "/connections")).await.0, 200);
@@ -342,8 +331,7 @@ async fn a_used_link_signs_no_other_browser_in() {
     let mut owner = chromium.again("owner");
     let cookies = owner.cookies().await;
     assert_eq!((&cookies[0]["httpOnly"], &cookies[0]["sameSite"]), (&json!(true), &json!("Lax")));
-    owner.click("Sign out").await;
-    owner.is_at("/login").await;
+    owner.leads("Sign out", "/login").await;
     owner.open(&at(&lab, "/agents")).await;
     owner.is_at("/login").await;
     lab.finish().await;

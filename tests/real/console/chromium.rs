@@ -133,6 +133,18 @@ impl Tab<'_> {
         self.run("click", json!({ "name": name })).await;
     }
 
+    /// Presses a button or a link, which leads to this path.
+    pub(crate) async fn leads(&mut self, name: &str, path: &str) {
+        self.click(name).await;
+        self.is_at(path).await;
+    }
+
+    /// Presses a button or a link, and waits until the page shows the text.
+    pub(crate) async fn shows(&mut self, name: &str, text: &str) {
+        self.click(name).await;
+        self.sees(text).await;
+    }
+
     /// Presses a button of a page that has a link of the same name.
     pub(crate) async fn click_button(&mut self, name: &str) {
         self.run("click", json!({ "name": name, "role": "button" })).await;

@@ -130,8 +130,7 @@ async fn a_link_within_a_page_leads_to_its_place_and_keeps_what_was_typed() {
     assert_eq!(tab.value(&asked_by(group)).await, 0, "nothing is read again");
     assert_eq!(tab.value("scrollY > 0").await, true);
     // Back leads to the page before.
-    tab.click("Agents").await;
-    tab.is_at("/agents").await;
+    tab.leads("Agents", "/agents").await;
     tab.value("history.back()").await;
     tab.is_at("/connect").await;
     tab.sees("Which service is the account of?").await;

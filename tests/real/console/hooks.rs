@@ -16,13 +16,11 @@ async fn e8_a_hook_is_added_and_shows_what_a_service_sends() {
     lab.guard(Canary::of(SECRET.to_owned()));
     let mut chromium = Chromium::start(lab.gateway.folder(), &[]).await;
     let mut tab = opened(&lab, &mut chromium, "/settings").await;
-    tab.click("Hooks").await;
-    tab.sees("No hook yet").await;
+    tab.shows("Hooks", "No hook yet").await;
     tab.click("Add hook").await;
     tab.fill("Name", "ci").await;
     tab.choose("Signed as by", "github").await;
-    tab.click("Add hook").await;
-    tab.sees("is required").await;
+    tab.shows("Add hook", "is required").await;
     tab.fill("Secret of the service (optional)", SECRET).await;
     tab.press(&["Enter"]).await;
     tab.is_at("/incoming/ci").await;
@@ -48,8 +46,7 @@ async fn e8_a_hook_is_added_and_shows_what_a_service_sends() {
     let change = json!({"to": "https://agent.acme.test/events"}).to_string();
     lab.gateway.api("PATCH", "/hooks/ci", &change).await.is(200);
     tab.open(&at(&lab, "/incoming/ci")).await;
-    tab.click("Pause deliveries").await;
-    tab.sees("Paused. Events wait.").await;
+    tab.shows("Pause deliveries", "Paused. Events wait.").await;
     tab.click("Remove hook").await;
     tab.fill("Type ci to confirm", "ci").await;
     tab.press(&["Enter"]).await;
@@ -71,8 +68,7 @@ async fn an_event_that_a_person_reads_stays_open_while_the_page_is_renewed() {
     let mut tab = opened(&lab, &mut chromium, "/incoming/ci").await;
     let body = "{\"action\":\"opened\"}";
     tab.does_not_see(body).await;
-    tab.click(&id).await;
-    tab.sees(body).await;
+    tab.shows(&id, body).await;
     is_renewed(&mut tab).await;
     assert_eq!(tab.value("document.querySelector('#events details').open").await, true);
     tab.sees(body).await;

@@ -33,8 +33,7 @@ async fn the_last_of_many_connections_is_found_and_bound_on_the_page_of_an_agent
     tab.fill("Search connections", "059").await;
     tab.sees("account-059").await;
     tab.is_accessible().await;
-    tab.click("account-059 acme").await;
-    tab.sees("Bound.").await;
+    tab.shows("account-059 acme", "Bound.").await;
     tab.open(&at(&lab, "/agents/robot-000")).await;
     tab.sees("account-059").await;
     let first = "document.querySelector('#bindings input').checked";
@@ -46,8 +45,7 @@ async fn the_last_of_many_connections_is_found_and_bound_on_the_page_of_an_agent
 async fn the_next_page_of_a_search_is_of_the_same_search() {
     let (lab, mut chromium) = crowded().await;
     let mut tab = opened(&lab, &mut chromium, "/agents?q=robot").await;
-    tab.click("Next page").await;
-    tab.sees("robot-059").await;
+    tab.shows("Next page", "robot-059").await;
     let url = tab.url().await;
     assert!(url.contains("q=robot") && url.contains("after="), "{url}");
     tab.does_not_see("Next page").await;
@@ -68,8 +66,7 @@ async fn the_last_of_many_agents_is_found_and_bound_after_connecting() {
     tab.fill("Search agents", "059").await;
     tab.sees("robot-059").await;
     tab.is_accessible().await;
-    tab.click("robot-059").await;
-    tab.sees("Bound.").await;
+    tab.shows("robot-059", "Bound.").await;
     tab.open(&at(&lab, "/connect/done/account-000")).await;
     tab.sees("keyward run --agent robot-059").await;
     let first = "document.querySelector('#agents input').checked";

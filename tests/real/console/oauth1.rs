@@ -15,8 +15,7 @@ async fn sets_up(tab: &mut Tab<'_>, service: &Service) {
     let lab = &service.lab;
     tab.open(&at(lab, "/connect/to/one")).await;
     tab.sees("One needs an app first").await;
-    tab.click("Set up an app").await;
-    tab.sees("1. Register it at One").await;
+    tab.shows("Set up an app", "1. Register it at One").await;
     tab.sees("Copy the API key and the API key secret").await;
     tab.does_not_see("Scopes").await;
     tab.is_accessible().await;
@@ -25,16 +24,14 @@ async fn sets_up(tab: &mut Tab<'_>, service: &Service) {
     service.settle(&uri);
     tab.fill("API key", CONSUMER).await;
     tab.fill("API key secret", SECRET).await;
-    tab.click("Add app").await;
-    tab.is_at("/apps/one").await;
+    tab.leads("Add app", "/apps/one").await;
     tab.does_not_see("Client id").await;
     tab.is_accessible().await;
 }
 
 /// From the page of the app to the service.
 async fn goes_to_the_service(tab: &mut Tab<'_>) {
-    tab.click("Connect an account").await;
-    tab.is_at("/connect/to/one?app=one&auth=oauth1").await;
+    tab.leads("Connect an account", "/connect/to/one?app=one&auth=oauth1").await;
     tab.fill("Name", "work").await;
     tab.is_accessible().await;
     tab.screenshot("oauth1-connect").await;
@@ -52,31 +49,25 @@ async fn an_account_of_oauth_1_0a_is_connected_after_a_denial() {
     sets_up(&mut tab, &service).await;
 
     goes_to_the_service(&mut tab).await;
-    tab.click("Deny").await;
-    tab.sees("The consent was declined").await;
+    tab.shows("Deny", "The consent was declined").await;
     tab.screenshot("oauth1-denied").await;
     let shown = service.api("GET", "/connections/work", &Value::Null).await;
     assert_eq!(shown["state"], "draft", "{shown}");
     assert_eq!(service.tokens(), Vec::<String>::new());
 
     // What is left is on the first page, with the way on.
-    tab.click("Go to the connections in the console").await;
-    tab.is_at("/connections").await;
+    tab.leads("Go to the connections in the console", "/connections").await;
     tab.sees("the consent was declined").await;
-    tab.click("Overview").await;
-    tab.is_at("/").await;
+    tab.leads("Overview", "/").await;
     tab.sees("not connected").await;
-    tab.click("work").await;
-    tab.is_at("/connections/work").await;
+    tab.leads("work", "/connections/work").await;
     tab.sees("The consent was declined").await;
     tab.click("Connect account").await;
     tab.click(&format!("Continue to https://{AUTH_HOST}")).await;
     tab.click("Allow").await;
-    tab.click("Continue in the console").await;
-    tab.sees("active").await;
+    tab.shows("Continue in the console", "active").await;
     tab.sees("alice").await;
-    tab.click(AGENT).await;
-    tab.sees("Bound.").await;
+    tab.shows(AGENT, "Bound.").await;
     tab.is_accessible().await;
     tab.screenshot("oauth1-connected").await;
     assert_eq!(service.ask("GET /1.1/me").await.head.status(), 200, "requests are signed");

@@ -46,8 +46,7 @@ async fn members_of_a_group_sign_in_by_oidc_and_others_get_the_reason() {
     tab.fill("Enter any login", "ann").await;
     tab.fill("and password", "any").await;
     tab.click("Sign-in").await;
-    tab.click("Continue").await;
-    tab.is_at("/agents").await;
+    tab.leads("Continue", "/agents").await;
     tab.sees("ann").await;
     tab.open(&at(lab, "/settings")).await;
     tab.sees(&format!("https://{AUTH_HOST}")).await;
@@ -59,10 +58,8 @@ async fn members_of_a_group_sign_in_by_oidc_and_others_get_the_reason() {
         (&json!("admin"), &json!("ann@acme.test"))
     );
     // Signed out here, the person is still signed in there: one click.
-    tab.click("Sign out").await;
-    tab.is_at("/login").await;
-    tab.click("Sign in with Acme").await;
-    tab.is_at("/").await;
+    tab.leads("Sign out", "/login").await;
+    tab.leads("Sign in with Acme", "/").await;
 
     let mut tab = chromium.tab("eve").await;
     tab.open(&at(lab, "/login")).await;
@@ -70,8 +67,7 @@ async fn members_of_a_group_sign_in_by_oidc_and_others_get_the_reason() {
     tab.fill("Enter any login", "eve").await;
     tab.fill("and password", "any").await;
     tab.click("Sign-in").await;
-    tab.click("Continue").await;
-    tab.sees("You are in no group that may sign in here").await;
+    tab.shows("Continue", "You are in no group that may sign in here").await;
     tab.is_accessible().await;
     tab.screenshot("not-signed-in").await;
     assert!(!tab.cookies().await.to_string().contains("kwl_"));

@@ -27,21 +27,17 @@ async fn a_passkey_is_added_signs_in_and_is_removed() {
     tab.sees("has a passkey here already").await;
 
     tab.open(&at(&lab, "/")).await;
-    tab.click("Sign out").await;
-    tab.is_at("/login").await;
+    tab.leads("Sign out", "/login").await;
     tab.screenshot("login").await;
-    tab.click("Sign in with a passkey").await;
-    tab.is_at("/").await;
+    tab.leads("Sign in with a passkey", "/").await;
     let said = tab.value("fetch('/api/v1/session').then((answer) => answer.json())").await;
     assert_eq!((&said["user"], &said["method"]), (&json!("admin"), &json!("passkey")), "{said}");
 
     // Removed here, the device still offers it.
     tab.open(&at(&lab, "/people/admin")).await;
     lab.gateway.api("DELETE", "/users/admin/passkeys", "").await.is(204);
-    tab.click("Sign out").await;
-    tab.is_at("/login").await;
-    tab.click("Sign in with a passkey").await;
-    tab.sees("not known here").await;
+    tab.leads("Sign out", "/login").await;
+    tab.shows("Sign in with a passkey", "not known here").await;
     tab.is_at("/login").await;
     own_origin_only(&mut tab, &lab).await;
     lab.finish().await;

@@ -20,8 +20,7 @@ async fn a_password_and_one_time_codes_are_set_up_and_required_one_after_the_oth
     tab.screenshot("means").await;
     tab.tab_to("Set up codes").await;
     tab.press(&["Enter"]).await;
-    tab.click("Show key").await;
-    tab.sees("Set up one-time codes").await;
+    tab.shows("Show key", "Set up one-time codes").await;
     tab.screenshot("totp-key").await;
     tab.is_accessible().await;
     let secret = tab.value("document.querySelector('[data-cell=secret]').textContent").await;
@@ -31,8 +30,7 @@ async fn a_password_and_one_time_codes_are_set_up_and_required_one_after_the_oth
     tab.press(&["Enter"]).await;
     tab.sees("A code is required beside the password").await;
 
-    tab.click("Sign out").await;
-    tab.is_at("/login").await;
+    tab.leads("Sign out", "/login").await;
     tab.fill("User", "admin").await;
     tab.fill("Password", "not the password").await;
     tab.press(&["Enter"]).await;

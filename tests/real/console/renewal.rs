@@ -47,16 +47,14 @@ async fn a_button_keeps_what_was_typed_in_a_form_beside_it_and_the_focus() {
     let mut tab = opened(&lab, &mut chromium, "/connections/mine").await;
     tab.click("Edit").await;
     tab.fill("Description (optional)", "for invoices").await;
-    tab.click("Resume connection").await;
-    tab.sees("Resumed.").await;
+    tab.shows("Resume connection", "Resumed.").await;
     let typed = "document.querySelector('#field-description').value";
     assert_eq!(tab.value(typed).await, "for invoices");
     assert_eq!(tab.value("document.querySelector('#edit').open").await, true);
     let focus = "document.activeElement.id";
     assert_eq!(tab.value(focus).await, "main", "the button is gone");
     // The form that is sent shows what is stored, and folds.
-    tab.click("Save settings").await;
-    tab.sees("Saved.").await;
+    tab.shows("Save settings", "Saved.").await;
     assert_eq!(tab.value(typed).await, "for invoices");
     assert_eq!(tab.value("document.querySelector('#edit').open").await, false);
     let focus = "document.activeElement.textContent";
@@ -84,8 +82,7 @@ async fn clearing_a_checkbox_asks_before_the_limits_of_its_binding_are_deleted()
     let question = "Its limits are deleted: allow read.";
     for (page, label) in [("/connect/done/shop", "till"), ("/agents/till", "shop stripe")] {
         tab.open(&at(&lab, page)).await;
-        tab.click(label).await;
-        tab.sees(question).await;
+        tab.shows(label, question).await;
         tab.click("Cancel").await;
         tab.does_not_see(question).await;
         let bound = lab.gateway.api("GET", "/agents/till/bindings", "").await.json();
@@ -126,8 +123,7 @@ async fn only_requests_that_the_script_sends_by_itself_are_marked() {
     tab.value(watched).await;
     is_renewed(&mut tab).await;
     assert_eq!(tab.value("[...new Set(window.marks)]").await, json!(["parts"]));
-    tab.click("Resume connection").await;
-    tab.sees("Resumed.").await;
+    tab.shows("Resume connection", "Resumed.").await;
     let unmarked = tab.value("window.marks.filter((mark) => mark === null).length").await;
     assert_eq!(unmarked, 2, "the change, and the page after it");
     lab.finish().await;
@@ -161,8 +157,7 @@ async fn an_open_page_says_that_what_it_is_about_was_removed() {
     let mut tab = chromium.again("ann");
     tab.comes_to_front().await;
     tab.sees("No connection is named mine.").await;
-    tab.click("Connections").await;
-    tab.is_at("/connections").await;
+    tab.leads("Connections", "/connections").await;
     tab.does_not_see("mine").await;
     lab.finish().await;
 }
@@ -197,15 +192,13 @@ async fn a_form_that_is_out_of_date_gets_the_present_values_and_keeps_what_was_t
     tab.fill("Purpose (optional)", "for invoices").await;
     let change = json!({ "description": "changed by another" }).to_string();
     lab.gateway.api("PATCH", "/connections/mine", &change).await.is(200);
-    tab.click("Save settings").await;
-    tab.sees("was changed since it was read").await;
+    tab.shows("Save settings", "was changed since it was read").await;
     tab.sees("then repeat your change").await;
     tab.does_not_see("ETag").await;
     let value = |name: &str| format!("document.querySelector('#field-{name}').value");
     assert_eq!(tab.value(&value("purpose")).await, "for invoices");
     assert_eq!(tab.value(&value("description")).await, "changed by another");
-    tab.click("Save settings").await;
-    tab.sees("Saved.").await;
+    tab.shows("Save settings", "Saved.").await;
     let stored = lab.gateway.api("GET", "/connections/mine", "").await.json();
     let members = (&stored["purpose"], &stored["description"]);
     assert_eq!(members, (&json!("for invoices"), &json!("changed by another")), "{stored}");

@@ -47,18 +47,14 @@ async fn a_source_is_added_and_a_connection_uses_a_key_of_it_by_reference() {
     tab.does_not_see("kept in a secret source").await;
     tab.open(&at(&lab, "/sources")).await;
     tab.sees("No secret source yet").await;
-    tab.click("Add source").await;
-    tab.is_at("/sources/new").await;
+    tab.leads("Add source", "/sources/new").await;
     tab.is_accessible().await;
-    tab.click("Doppler").await;
-    tab.is_at("/sources/new?kind=doppler").await;
+    tab.leads("Doppler", "/sources/new?kind=doppler").await;
     tab.fill("Token", &token.text).await;
     tab.fill("Address (optional)", "no-url").await;
-    tab.click("Add source").await;
-    tab.sees("must be an https URL").await;
+    tab.shows("Add source", "must be an https URL").await;
     tab.fill("Address (optional)", &format!("https://{KEEPER}")).await;
-    tab.click("Add source").await;
-    tab.is_at("/sources").await;
+    tab.leads("Add source", "/sources").await;
     tab.sees("doppler").await;
 
     tab.open(&at(&lab, "/connect/to/acme")).await;
@@ -69,8 +65,7 @@ async fn a_source_is_added_and_a_connection_uses_a_key_of_it_by_reference() {
     tab.is_accessible().await;
     tab.click_button("Connect").await;
     tab.is_at("/connect/done/kept").await;
-    tab.click("laptop").await;
-    tab.sees("Bound.").await;
+    tab.shows("laptop", "Bound.").await;
     agent.works(&lab).await;
     let sent = lab.origin.received();
     assert_eq!(sent.last().expect("a request").head.all("x-api-key"), [&*key.text]);
@@ -79,13 +74,10 @@ async fn a_source_is_added_and_a_connection_uses_a_key_of_it_by_reference() {
     tab.open(&at(&lab, "/sources/doppler/edit")).await;
     tab.is_accessible().await;
     tab.fill("Project (optional)", "web").await;
-    tab.click("Change source").await;
-    tab.sees("must be given again").await;
+    tab.shows("Change source", "must be given again").await;
     tab.fill("Token (optional)", &token.text).await;
-    tab.click("Change source").await;
-    tab.is_at("/sources").await;
-    tab.click("Test").await;
-    tab.sees("Tested").await;
+    tab.leads("Change source", "/sources").await;
+    tab.shows("Test", "Tested").await;
     let asked = keeper.received();
     let target = asked.last().expect("a request").head.target().to_owned();
     assert!(target.contains("project=web"), "{target}");
@@ -105,13 +97,11 @@ async fn a_binding_is_limited_to_actions() {
     posted(&lab, "/agents/laptop/bindings", json!({ "connection": "code" })).await;
     let mut chromium = Chromium::start(lab.gateway.folder(), &[]).await;
     let mut tab = opened(&lab, &mut chromium, "/agents/laptop").await;
-    tab.click("Actions of code").await;
-    tab.is_at("/agents/laptop/bindings/code").await;
+    tab.leads("Actions of code", "/agents/laptop/bindings/code").await;
     tab.is_accessible().await;
     tab.screenshot("binding").await;
     tab.click("clone Clone and fetch repositories with git").await;
-    tab.click("Save").await;
-    tab.is_at("/agents/laptop").await;
+    tab.leads("Save", "/agents/laptop").await;
     tab.sees("allow clone").await;
     let limits = async || {
         let bound = lab.gateway.api("GET", "/agents/laptop/bindings", "").await.json();
@@ -121,8 +111,7 @@ async fn a_binding_is_limited_to_actions() {
     // Without a tick, all requests are allowed again.
     tab.click("Actions of code").await;
     tab.click("clone Clone and fetch repositories with git").await;
-    tab.click("Save").await;
-    tab.is_at("/agents/laptop").await;
+    tab.leads("Save", "/agents/laptop").await;
     tab.does_not_see("allow clone").await;
     assert_eq!(limits().await, [Value::Null, Value::Null]);
     lab.finish().await;

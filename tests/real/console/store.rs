@@ -9,8 +9,7 @@ async fn an_operator_checks_the_store_in_the_console_and_a_member_does_not() {
     lab.gateway.api("POST", "/users", &bob).await.is(201);
     let mut chromium = Chromium::start(lab.gateway.folder(), &[]).await;
     let mut tab = opened(&lab, &mut chromium, "/settings").await;
-    tab.click("Check the store").await;
-    tab.is_at("/settings/store").await;
+    tab.leads("Check the store", "/settings/store").await;
     tab.sees("No faults").await;
     tab.sees("0 faults").await;
     tab.is_accessible().await;

@@ -52,22 +52,19 @@ async fn a1_a5_a_connection_is_found_paused_resumed_and_removed() {
     tab.sees("alice@acme.test").await;
 
     tab.click("Actions for mine").await;
-    tab.click("Pause connection").await;
-    tab.sees("Pause mine?").await;
+    tab.shows("Pause connection", "Pause mine?").await;
     // The question is in front of the menu; Enter answers with its button.
     tab.press(&["Tab", "Enter"]).await;
     tab.sees("paused").await;
     let refused = agent.curl(&lab, &[]).await;
     assert!(refused.contains("connection_paused") && refused.contains("mine"), "{refused}");
     tab.click("Actions for mine").await;
-    tab.click("Resume connection").await;
-    tab.sees("Resumed.").await;
+    tab.shows("Resume connection", "Resumed.").await;
     agent.works(&lab).await;
 
     tab.open(&at(&lab, "/connections/mine")).await;
     tab.sees("laptop").await;
-    tab.click("Remove connection").await;
-    tab.sees("Requests of laptop that need it are refused").await;
+    tab.shows("Remove connection", "Requests of laptop that need it are refused").await;
     tab.fill("Type mine to confirm", "mine").await;
     tab.press(&["Enter"]).await;
     tab.is_at("/connections").await;
@@ -85,27 +82,21 @@ async fn d6_d8_a_rejected_key_replaces_nothing_and_the_log_has_the_change() {
     let agent = Agent { name: "laptop", token: &token };
     let mut chromium = Chromium::start(lab.gateway.folder(), &[]).await;
     let mut tab = opened(&lab, &mut chromium, "/connections/mine").await;
-    tab.click("Rotate key").await;
-    tab.is_at("/connections/mine/rotate").await;
+    tab.leads("Rotate key", "/connections/mine/rotate").await;
     tab.fill("API key", "ak_wrong-0123456789abcdef").await;
-    tab.click("Test and rotate").await;
-    tab.sees("401").await;
+    tab.shows("Test and rotate", "401").await;
     tab.is_at("/connections/mine/rotate").await;
     agent.works(&lab).await;
     tab.fill("API key", KEYS[1]).await;
-    tab.click("Test and rotate").await;
-    tab.is_at("/connections/mine").await;
+    tab.leads("Test and rotate", "/connections/mine").await;
     agent.works(&lab).await;
     let sent = lab.origin.received();
     assert_eq!(sent.last().expect("a request").head.all("x-api-key"), [KEYS[1]]);
 
-    tab.click("Audit").await;
-    tab.is_at("/audit").await;
-    tab.click("Changes").await;
-    tab.sees("mine").await;
+    tab.leads("Audit", "/audit").await;
+    tab.shows("Changes", "mine").await;
     tab.sees("rotat").await;
-    tab.click("Verify log").await;
-    tab.sees("follows the one before it").await;
+    tab.shows("Verify log", "follows the one before it").await;
     lab.finish().await;
 }
 
@@ -125,17 +116,13 @@ async fn b2_b7_a_plugin_is_installed_blocked_and_repaired() {
     tab.open(&at(lab, "/plugins/new")).await;
     tab.choose("Agent", "digest").await;
     tab.fill("Manifest", &MANIFEST.replace("svc", "svx")).await;
-    tab.click("Continue").await;
-    tab.sees("svx").await;
+    tab.shows("Continue", "svx").await;
     tab.fill("Manifest", MANIFEST).await;
     tab.choose("Agent", "digest").await;
-    tab.click("Continue").await;
-    tab.sees("There is no account at Service yet").await;
-    tab.click("Back").await;
-    tab.sees("Or choose the file").await;
+    tab.shows("Continue", "There is no account at Service yet").await;
+    tab.shows("Back", "Or choose the file").await;
     assert_eq!(tab.value("document.querySelector('#manifest').value").await, MANIFEST);
-    tab.click("Continue").await;
-    tab.sees("There is no account at Service yet").await;
+    tab.shows("Continue", "There is no account at Service yet").await;
     let walk = tab.url().await;
 
     // The account is connected beside the walk, which then has it.
@@ -144,11 +131,9 @@ async fn b2_b7_a_plugin_is_installed_blocked_and_repaired() {
     tab.click("Continue to Service").await;
     consents(&mut tab).await;
     tab.open(&walk).await;
-    tab.click("Continue").await;
-    tab.sees("will have access to").await;
+    tab.shows("Continue", "will have access to").await;
     tab.sees("Only GET").await;
-    tab.click("Install plugin").await;
-    tab.sees("Installed.").await;
+    tab.shows("Install plugin", "Installed.").await;
     agent.works(lab).await;
     let refused = agent.curl(lab, &["-X", "DELETE"]).await;
     assert!(refused.contains(" 403"), "the manifest says GET: {refused}");
@@ -185,8 +170,7 @@ async fn e8_a_person_signs_in_and_makes_a_token_for_a_script() {
     };
     let answer = script().await;
     assert!(answer.contains(r#""bob""#) && answer.ends_with(" 200"), "{answer}");
-    bob.click("Revoke token").await;
-    bob.sees("Revoke nightly?").await;
+    bob.shows("Revoke token", "Revoke nightly?").await;
     bob.press(&["Tab", "Enter"]).await;
     bob.sees("Revoked.").await;
     let answer = script().await;
@@ -213,8 +197,7 @@ async fn an_end_user_connects_and_a_stolen_link_fails() {
     user.open(link).await;
     user.sees("Connect").await;
     user.is_accessible().await;
-    user.click("Continue").await;
-    user.sees("cust-1").await;
+    user.shows("Continue", "cust-1").await;
 
     let mut thief = chromium.tab("thief").await;
     let (status, _) = thief.open(link).await;
@@ -226,12 +209,10 @@ async fn an_end_user_connects_and_a_stolen_link_fails() {
 
     let mut user = chromium.again("end user");
     user.fill("API key", "ak_wrong-0123456789abcdef").await;
-    user.click("Connect").await;
-    user.sees("401").await;
+    user.shows("Connect", "401").await;
     user.is_accessible().await;
     user.fill("API key", KEYS[1]).await;
-    user.click("Connect").await;
-    user.sees("Your Acme account is connected").await;
+    user.shows("Connect", "Your Acme account is connected").await;
     let all = api(&lab, "GET", "/connections?owner=cust-1", &Value::Null).await;
     assert_eq!(all["items"].as_array().map(Vec::len), Some(1), "{all}");
     assert_eq!(all["items"][0]["account"], "alice@acme.test", "{all}");
@@ -267,8 +248,7 @@ async fn an_open_answer_appears_on_the_pages_and_is_cut() {
     tab.is_accessible().await;
     tab.open(&at(&lab, "/connections/acme")).await;
     tab.sees("/events").await;
-    tab.click("Cut").await;
-    tab.sees("ends at once").await;
+    tab.shows("Cut", "ends at once").await;
     tab.press(&["Tab", "Enter"]).await;
     tab.sees("Nothing is open now").await;
     let rest = wire.rest().await;
