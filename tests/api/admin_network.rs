@@ -39,6 +39,13 @@ pub(crate) async fn user(lab: &mut Lab, name: &str, role: &str) -> String {
     token
 }
 
+/// A simple lab, and the login of the admin `ann`.
+pub(crate) async fn admin_lab() -> (Lab, Login) {
+    let mut lab = Lab::simple().await;
+    let login = user_login(&mut lab, "ann", "admin").await;
+    (lab, login)
+}
+
 /// The login of a new user.
 pub(crate) async fn user_login(lab: &mut Lab, name: &str, role: &str) -> Login {
     user(lab, name, role).await;

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::admin_network::user_login;
+use crate::admin_network::admin_lab;
 use test_support::*;
 
 /// Records of requests with this path.
@@ -174,8 +174,7 @@ async fn a_reader_finds_the_change_that_it_has_just_made() {
 /// A browser connects again at the same address, and says which record it has.
 #[tokio::test]
 async fn a_follower_that_connects_again_gets_no_record_twice() {
-    let mut lab = Lab::simple().await;
-    let login = user_login(&mut lab, "ann", "admin").await;
+    let (lab, login) = admin_lab().await;
     for path in ["/a", "/b", "/c"] {
         lab.ask(&format!("GET {path}")).await;
     }

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::admin_network::{ask_at, user, user_login};
+use crate::admin_network::{admin_lab, ask_at, user, user_login};
 use test_support::canary::Canary;
 use test_support::login::Login;
 use test_support::*;
@@ -12,8 +12,7 @@ const FROM_ELSEWHERE: &str = "Sec-Fetch-Site: cross-site\r\n";
 
 #[tokio::test]
 async fn a_link_on_another_site_opens_an_explanation_and_no_costly_check() {
-    let mut lab = Lab::simple().await;
-    let login = user_login(&mut lab, "ann", "admin").await;
+    let (lab, login) = admin_lab().await;
     let fields = format!("{FROM_ELSEWHERE}{}", login.cookie());
     let page = async |path: &str| {
         let answer = ask_at(&lab, &format!("GET {path}"), &fields, "").await;
@@ -33,8 +32,7 @@ async fn a_link_on_another_site_opens_an_explanation_and_no_costly_check() {
 /// Usage has no requests without a known agent.
 #[tokio::test]
 async fn the_number_of_blocked_requests_is_the_sum_of_the_list_of_blocked_requests() {
-    let mut lab = Lab::simple().await;
-    let login = user_login(&mut lab, "ann", "admin").await;
+    let (lab, login) = admin_lab().await;
     let mut wire = lab.client().await;
     wire.ask(format!("CONNECT {HOST}:443 HTTP/1.1\r\nHost: x\r\n\r\n")).await.is(407);
     drop(wire);
@@ -54,8 +52,7 @@ async fn the_number_of_blocked_requests_is_the_sum_of_the_list_of_blocked_reques
 
 #[tokio::test]
 async fn a_page_past_the_end_of_a_list_says_so_and_links_the_first_page() {
-    let mut lab = Lab::simple().await;
-    let login = user_login(&mut lab, "ann", "admin").await;
+    let (lab, login) = admin_lab().await;
     for (asked, first) in [
         ("/agents?after=zz", "/agents"),
         ("/people?after=zz", "/people"),
@@ -209,8 +206,7 @@ async fn only_admins_see_the_links_to_the_forms_of_rules() {
 /// The page of a refusal links to the form. With no agent ticked, the rule would be for all agents.
 #[tokio::test]
 async fn a_rule_for_an_agent_that_is_gone_names_it_and_is_refused() {
-    let mut lab = Lab::simple().await;
-    let login = user_login(&mut lab, "ann", "admin").await;
+    let (lab, login) = admin_lab().await;
     let asked = format!("GET /rules?new=1&agent=old&host={HOST}&method=GET");
     let form = ask_at(&lab, &asked, &login.cookie(), "").await.text();
     assert!(form.contains(r#"value="old" data-each data-null checked"#), "{form}");
@@ -251,8 +247,7 @@ async fn auditors_get_no_allow_button_and_members_find_no_page_of_sources() {
 
 #[tokio::test]
 async fn an_agent_that_a_person_paused_is_not_shown_as_paused_by_an_alarm() {
-    let mut lab = Lab::simple().await;
-    let login = user_login(&mut lab, "ann", "admin").await;
+    let (lab, login) = admin_lab().await;
     lab.gateway.api("POST", "/agents/ci/pause", "").await.is(200);
     let agents = ask_at(&lab, "GET /agents", &login.cookie(), "").await.text();
     assert!(!agents.contains("paused by an alarm") && agents.contains("paused"), "{agents}");
@@ -298,8 +293,7 @@ async fn a_form_sent_without_javascript_has_no_secret_in_its_url_and_changes_not
 /// `textarea`, so a key that is a text of one line is asked for as a password.
 #[tokio::test]
 async fn only_keys_in_files_and_known_hosts_are_entered_in_fields_that_keep_line_breaks() {
-    let mut lab = Lab::simple().await;
-    let login = user_login(&mut lab, "ann", "admin").await;
+    let (lab, login) = admin_lab().await;
     for (path, lines, one_line) in [
         ("kubernetes?auth=client_certificate", "client_cert client_key ca", ""),
         ("kubernetes?auth=token", "ca", "token"),
@@ -403,8 +397,7 @@ async fn the_console_offers_to_test_a_first_key_only_where_a_test_request_is_kno
 
 #[tokio::test]
 async fn the_back_link_of_a_plugin_s_accounts_page_keeps_the_manifest() {
-    let mut lab = Lab::simple().await;
-    let login = user_login(&mut lab, "ann", "admin").await;
+    let (lab, login) = admin_lab().await;
     let manifest =
         "plugin: crm-digest\nversion: 1.0.0\nconnections:\n- slot: crm\n  provider: acme\n";
     let encoded: String = manifest.bytes().map(|byte| format!("%{byte:02X}")).collect();
@@ -427,8 +420,7 @@ async fn the_back_link_of_a_plugin_s_accounts_page_keeps_the_manifest() {
 /// change was refused.
 #[tokio::test]
 async fn the_console_replaces_the_id_of_a_client_together_with_its_secret() {
-    let mut lab = Lab::simple().await;
-    let login = user_login(&mut lab, "ann", "admin").await;
+    let (mut lab, login) = admin_lab().await;
     let secrets = json!({"client_secret": Canary::new("old").text});
     let new = json!({"provider": "github", "name": "gh", "client_id": "old", "secrets": secrets});
     lab.gateway.api("POST", "/apps", &new.to_string()).await.is(201);
@@ -452,8 +444,7 @@ async fn the_console_replaces_the_id_of_a_client_together_with_its_secret() {
 
 #[tokio::test]
 async fn a_changed_email_address_ends_no_login_and_is_recorded_without_the_role() {
-    let mut lab = Lab::simple().await;
-    let login = user_login(&mut lab, "ann", "admin").await;
+    let (lab, login) = admin_lab().await;
     for (role, status) in [("admin", 200), ("member", 401)] {
         let saved = json!({"role": role, "email": "ann@acme.test"}).to_string();
         lab.gateway.api("PATCH", "/users/ann", &saved).await.is(200);

@@ -127,8 +127,7 @@ async fn a_refused_client_of_a_provider_s_file_is_tried_again_when_the_file_chan
 /// oauth 9.changed: a refusal that was asked for with the old secret and comes after the new one
 #[tokio::test]
 async fn a_late_refusal_of_the_old_secret_breaks_no_connection_of_an_app_with_a_new_one() {
-    let world = World::start().await;
-    world.connected().await;
+    let world = World::with_connection().await;
     world.server.issuer().change_secret("rotated-by-the-provider");
     world.server.issuer().expire_all();
     let gate = world.server.hold_next();
@@ -149,8 +148,7 @@ async fn a_late_refusal_of_the_old_secret_breaks_no_connection_of_an_app_with_a_
 /// What stands behind a connection is told by `explain`.
 #[tokio::test]
 async fn explain_names_the_app_of_a_connection_its_redirect_uri_and_token_expiry() {
-    let world = World::start().await;
-    world.connected().await;
+    let world = World::with_connection().await;
     let explain = async || {
         let ask = json!({ "agent": "bot", "url": format!("https://{HOST}/thing") });
         world.api("POST", "/rules/explain", &ask).await["connection"].clone()

@@ -142,8 +142,7 @@ async fn a_refresh_while_the_server_is_down_is_a_503_that_says_when_to_retry() {
         world.finish().await;
     }
     // A finished grant is not worth coming again for.
-    let world = World::start().await;
-    world.connected().await;
+    let world = World::with_connection().await;
     world.server.issuer().end_all();
     let told = world.lab.gateway.api("POST", "/connections/work/refresh", "{}").await;
     assert_eq!((told.head.status(), told.head.one("retry-after")), (422, None), "{}", told.text());

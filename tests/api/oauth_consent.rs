@@ -335,8 +335,7 @@ async fn an_exchange_that_fails_is_a_502_and_never_repeated() {
 #[tokio::test]
 async fn the_client_authenticates_at_the_token_endpoint_with_basic_alone() {
     use base64::Engine;
-    let world = World::start().await;
-    world.connected().await;
+    let world = World::with_connection().await;
     let call = world.server.only_call();
     let pair = format!("{CLIENT}:{}", encoded(CLIENT_SECRET));
     let sent =

@@ -16,8 +16,7 @@ async fn removed(world: &World, query: &str) -> Value {
 
 #[tokio::test]
 async fn a_removal_revokes_both_tokens_with_client_authentication() {
-    let world = World::start().await;
-    world.connected().await;
+    let world = World::with_connection().await;
     let pair = world.server.only_call().issued.expect("tokens");
     assert_eq!(removed(&world, "?revoke=true").await["revoked_upstream"], true);
     let revoked = world.server.issuer().revoked();
@@ -50,8 +49,7 @@ async fn the_revocation_url_may_contain_the_client_id() {
 
 #[tokio::test]
 async fn a_removal_without_revoke_sends_nothing_to_the_provider() {
-    let world = World::start().await;
-    world.connected().await;
+    let world = World::with_connection().await;
     assert_eq!(removed(&world, "").await["revoked_upstream"], Value::Null);
     assert!(world.server.issuer().revoked().is_empty());
     let here = world.request().await;
@@ -142,8 +140,7 @@ async fn a_revocation_that_is_refused_with_an_unknown_code_is_reported_with_it_a
 /// oauth 13.gone: the person has removed the access at the provider before. Google's answer.
 #[tokio::test]
 async fn the_removal_of_a_grant_that_the_provider_does_not_know_is_reported_as_revoked() {
-    let world = World::start().await;
-    world.connected().await;
+    let world = World::with_connection().await;
     let refresh = world.server.only_call().issued.expect("tokens").refresh.expect("one");
     world.server.issuer().script("/revoke", answer(400, &json!({ "error": "invalid_token" })));
     let told = removed(&world, "?revoke=true").await;
@@ -285,8 +282,7 @@ async fn a_pending_revocation_outlives_the_removal_of_its_app() {
 /// oauth 13.outbox: an app that left the configuration file is paused; its secret still proves the client.
 #[tokio::test]
 async fn a_connection_of_a_paused_app_is_revoked_with_the_app_s_secret() {
-    let world = World::start().await;
-    world.connected().await;
+    let world = World::with_connection().await;
     let pair = world.server.only_call().issued.expect("tokens");
     let directory = &world.lab.gateway.running().services().directory;
     let pause = |app: &mut keyward_state::directory::AppRecord| app.facts.paused = true;

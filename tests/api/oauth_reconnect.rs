@@ -9,8 +9,7 @@ use test_support::oauth::{AGENT, World};
 /// oauth 2.reconnect
 #[tokio::test]
 async fn an_abandoned_reconnect_changes_nothing() {
-    let world = World::start().await;
-    world.connected().await;
+    let world = World::with_connection().await;
     // But for when it was used last: requests go through it below.
     let state = async || {
         let mut connection = world.connection().await;
@@ -34,8 +33,7 @@ async fn an_abandoned_reconnect_changes_nothing() {
 /// oauth 2.reconnect
 #[tokio::test]
 async fn a_reconnect_keeps_id_bindings_and_placeholder_and_replaces_the_tokens() {
-    let world = World::start().await;
-    world.connected().await;
+    let world = World::with_connection().await;
     let before = world.connection().await;
     let agent = world.api("GET", &format!("/agents/{AGENT}/bindings"), &json!(null)).await;
     world.server.issuer().end_all();
@@ -51,8 +49,7 @@ async fn a_reconnect_keeps_id_bindings_and_placeholder_and_replaces_the_tokens()
 /// oauth 2.account
 #[tokio::test]
 async fn another_account_waits_for_a_person_and_may_be_declined() {
-    let world = World::start().await;
-    world.connected().await;
+    let world = World::with_connection().await;
     world.server.issuer().change(|rules| rules.account = "mallory@acme.test".to_owned());
     let again = world.api("POST", "/connections/work/reconnect", &json!({})).await;
     let mut browser = world.browser();
@@ -91,8 +88,7 @@ async fn another_account_waits_for_a_person_and_may_be_declined() {
 #[tokio::test]
 async fn a_confirmed_other_account_replaces_the_old_one() {
     for in_browser in [true, false] {
-        let world = World::start().await;
-        world.connected().await;
+        let world = World::with_connection().await;
         let old = world.server.only_call().issued.expect("tokens").access;
         world.server.issuer().change(|rules| rules.account = "bob@acme.test".to_owned());
         let again = world.api("POST", "/connections/work/reconnect", &json!({})).await;

@@ -65,8 +65,7 @@ async fn an_invalid_grant_breaks_the_connection_and_is_not_retried() {
 /// oauth 9.2: permanent, of the operator.
 #[tokio::test]
 async fn the_refusal_after_invalid_client_names_both_remedies() {
-    let world = World::start().await;
-    world.connected().await;
+    let world = World::with_connection().await;
     world.server.issuer().expire_all();
     world.server.fail_always(Fault::error(401, "invalid_client"));
     let refused = world.request().await;

@@ -124,8 +124,7 @@ fn an_authorization_server_is_chosen_only_for_an_mcp_server() {
 
 #[test]
 fn failures_have_code_message_hint_and_exit_as_the_api_has_them() {
-    let cli = Cli::new();
-    cli.run(&["agent", "add", "ci"]).ok();
+    let cli = Cli::with_agent();
     let told = error(&cli, &["agent", "show", "nobody", "--json"], 5);
     assert_eq!(told["code"], "not_found");
     let told = error(&cli, &["agent", "add", "bad name", "--json"], 1);

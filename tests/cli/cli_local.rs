@@ -255,8 +255,7 @@ fn without_a_terminal_a_missing_secret_is_named() {
 
 #[test]
 fn names_of_agents_are_unique_and_fit_a_proxy_url() {
-    let cli = Cli::new();
-    cli.run(&["agent", "add", "ci"]).ok();
+    let cli = Cli::with_agent();
     let err = cli.run(&["agent", "add", "ci"]).failed(1);
     assert!(err.contains("exists already"), "{err}");
     for bad in ["a b", "a:b", "a@b", "agt_abc"] {
@@ -282,8 +281,7 @@ fn a_token_is_shown_once_and_never_again() {
 
 #[test]
 fn a_chosen_token_is_not_printed() {
-    let cli = Cli::new();
-    cli.run(&["agent", "add", "ci"]).ok();
+    let cli = Cli::with_agent();
     let add = ["agent", "token", "add", "ci", "--token-stdin"];
     let chosen = "a-chosen-token-of-good-length";
     assert!(!cli.run_with(&add, chosen).ok().contains(chosen));

@@ -120,10 +120,16 @@ impl Probed {
         (output.status.code(), report)
     }
 
+    /// The same, if doctor ends with this code: its report.
+    fn ended_with(self, code: i32) -> Value {
+        let (found, report) = self.ended();
+        assert_eq!(found, Some(code), "{report:#}");
+        report
+    }
+
     /// The one check that failed: id, message and hint.
     fn failed(self) -> [String; 3] {
-        let (code, report) = self.ended();
-        assert_eq!(code, Some(1), "{report:#}");
+        let report = self.ended_with(1);
         let checks = report["checks"].as_array().expect("a list");
         let failed: Vec<_> = checks.iter().filter(|check| check["status"] == "fail").collect();
         assert_eq!(failed.len(), 1, "{report:#}");
@@ -149,8 +155,7 @@ async fn a_program_that_uses_the_proxy_and_trusts_the_ca_is_fine() {
     let probed = Probed::new(&install);
     let answer = probed.get(&probed.bundle, &format!("X-Api-Key: {placeholder}\r\n")).await;
     assert_eq!(answer.expect("an answer"), "{\"keyward\":\"doctor\"}\n");
-    let (code, report) = probed.ended();
-    assert_eq!(code, Some(0), "{report:#}");
+    let report = probed.ended_with(0);
     let says = "api.acme.test: it uses the proxy and trusts the CA; a placeholder in `x-api-key`";
     assert_eq!(report["checks"][0]["message"], says, "{report:#}");
     assert_eq!(report["checks"][1]["id"], "program", "its exit code is not 0: {report:#}");
@@ -170,8 +175,7 @@ async fn a_programs_own_credential_and_a_denied_host_are_reported() {
                         Proxy-Authorization: Basic {user}\r\n\r\n"
     );
     wire.ask(head).await.is(200);
-    let (code, report) = probed.ended();
-    assert_eq!(code, Some(0), "{report:#}");
+    let report = probed.ended_with(0);
     let text = report.to_string();
     assert!(text.contains("`authorization` has no placeholder"), "{report:#}");
     assert!(text.contains("the gateway would refuse GET at other.acme.test: "), "{report:#}");
@@ -191,8 +195,7 @@ async fn a_request_of_the_default_agent_before_it_exists_is_a_warning_that_names
         );
         wire.ask(head).await.is(200);
         drop(wire);
-        let (code, report) = probed.ended();
-        assert_eq!(code, Some(0), "{report:#}");
+        let report = probed.ended_with(0);
         let checks = report["checks"].as_array().expect("a list");
         let policy = checks.iter().find(|check| check["id"] == "policy").expect("a check");
         assert_eq!(policy["status"], "warn", "{report:#}");
@@ -247,8 +250,7 @@ async fn a_client_with_http2_only_is_checked_and_its_grpc_call_gets_a_status() {
     let text = patiently("the body", body.data()).await.expect("a body").expect("whole");
     assert_eq!(&text[..], b"{\"keyward\":\"doctor\"}\n");
     drop((sender, body));
-    let (code, report) = probed.ended();
-    assert_eq!(code, Some(0), "{report:#}");
+    let report = probed.ended_with(0);
     let says =
         "api.acme.test: it uses the proxy and trusts the CA; no credential; the gateway adds it";
     assert_eq!(report["checks"][0]["message"], says, "{report:#}");
@@ -341,8 +343,7 @@ async fn a_failure_after_requests_to_many_hosts_is_reported_first() {
         wire.ask(head).await.is(200);
     }
     probed.get(&pki().pem, "").await.expect_err("it does not trust the probe");
-    let (code, report) = probed.ended();
-    assert_eq!(code, Some(1), "{report:#}");
+    let report = probed.ended_with(1);
     let checks = report["checks"].as_array().expect("a list");
     assert_eq!((&checks[0]["id"], &checks[0]["status"]), (&"tls".into(), &"fail".into()));
     for says in ["2 more hosts were requested", "1 more hosts were not checked against the rules"] {

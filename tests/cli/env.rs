@@ -7,8 +7,7 @@ use test_support::cli::Cli;
 
 #[test]
 fn a_shell_that_evaluates_the_lines_has_the_proxy_and_the_ca() {
-    let cli = Cli::new();
-    cli.run(&["agent", "add", "ci"]).ok();
+    let cli = Cli::with_agent();
     let lines = cli.run(&["env", "--agent", "ci", "--ttl", "1h"]).ok();
     let script = format!("{lines}\necho \"$https_proxy\"; cat \"$NODE_EXTRA_CA_CERTS\"");
     let shell = std::process::Command::new("sh").args(["-c", &script]).output().expect("sh");
@@ -50,8 +49,7 @@ fn the_lines_of_another_agent_remove_the_variables_of_the_first() {
 
 #[test]
 fn a_token_from_standard_input_is_used_and_no_token_is_created() {
-    let cli = Cli::new();
-    cli.run(&["agent", "add", "ci"]).ok();
+    let cli = Cli::with_agent();
     let count =
         || cli.run(&["agent", "show", "ci", "--json"]).json()["tokens"].as_array().map(Vec::len);
     let before = count();
@@ -65,8 +63,7 @@ fn a_token_from_standard_input_is_used_and_no_token_is_created() {
 
 #[test]
 fn invalid_options_and_tokens_are_refused_and_no_token_is_created() {
-    let cli = Cli::new();
-    cli.run(&["agent", "add", "ci"]).ok();
+    let cli = Cli::with_agent();
     for (words, input, code) in [
         (&["--token-stdin"][..], "a'b; zzz", 2),
         (&["--token-stdin"], "", 2),
@@ -91,8 +88,7 @@ fn invalid_options_and_tokens_are_refused_and_no_token_is_created() {
 
 #[test]
 fn a_free_port_of_the_proxy_is_printed_only_while_a_gateway_has_it() {
-    let cli = Cli::new();
-    cli.run(&["agent", "add", "ci"]).ok();
+    let cli = Cli::with_agent();
     let free = cli.file("free.yaml", "listen: { proxy: 127.0.0.1:0 }\n");
     let free = free.to_str().expect("a path in UTF-8");
     let env = ["--config", free, "env", "--agent", "ci", "--for", "json"];
@@ -115,8 +111,7 @@ fn a_free_port_of_the_proxy_is_printed_only_while_a_gateway_has_it() {
 
 #[test]
 fn variables_for_containers_name_the_mounted_files_and_the_given_proxy() {
-    let cli = Cli::new();
-    cli.run(&["agent", "add", "ci"]).ok();
+    let cli = Cli::with_agent();
     let ran = cli.run(&["env", "--agent", "ci", "--for", "docker", "--proxy", "keyward:8080"]);
     assert!(ran.err.contains(":/etc/keyward:ro …"), "{}", ran.err);
     let text = ran.ok();
@@ -128,8 +123,7 @@ fn variables_for_containers_name_the_mounted_files_and_the_given_proxy() {
 
 #[test]
 fn files_for_containers_are_separate_from_those_for_shells_and_readable_by_all() {
-    let cli = Cli::new();
-    cli.run(&["agent", "add", "ci"]).ok();
+    let cli = Cli::with_agent();
     let wgetrc = cli.file("wgetrc", "password = canary\n");
     let env = |form: &str| {
         let mut env = cli.command(&["env", "--agent", "ci", "--for", form]);
@@ -157,8 +151,7 @@ fn files_that_root_writes_belong_to_the_user_of_the_gateway() {
     if !rustix::process::geteuid().is_root() {
         return;
     }
-    let cli = Cli::new();
-    cli.run(&["agent", "add", "ci"]).ok();
+    let cli = Cli::with_agent();
     let mut owned = std::process::Command::new("chown");
     let owned = owned.args(["-R", "65534:65534"]).arg(cli.data()).status();
     assert!(owned.expect("chown runs").success());
@@ -193,8 +186,7 @@ fn every_documented_kubectl_apply_of_an_environment_is_server_side() {
 
 #[test]
 fn a_program_without_a_proxy_gets_a_base_url_and_the_token_as_its_key() {
-    let cli = Cli::new();
-    cli.run(&["agent", "add", "ci"]).ok();
+    let cli = Cli::with_agent();
     let add = [
         "connection",
         "add",
@@ -224,8 +216,7 @@ fn a_program_without_a_proxy_gets_a_base_url_and_the_token_as_its_key() {
 
 #[test]
 fn an_invalid_base_url_is_refused_before_a_token_is_created() {
-    let cli = Cli::new();
-    cli.run(&["agent", "add", "ci"]).ok();
+    let cli = Cli::with_agent();
     let add = ["connection", "add", "twilio", "--name", "calls", "--any-shape", "--no-test"];
     let fields = ["--field", "account_sid=AC0123456789abcdef0123456789abcdef"];
     let secret = ["--secret-stdin", "auth_token"];

@@ -55,8 +55,7 @@ fn secrets(yaml: &str) -> Vec<String> {
 
 /// What an agent in a container may be given: what `keyward env` prints.
 fn assert_variables_of_an_agent(names: &[String], own: &[&str]) {
-    let cli = Cli::new();
-    cli.run(&["agent", "add", "ci"]).ok();
+    let cli = Cli::with_agent();
     let printed = cli.run(&["env", "--agent", "ci", "--for", "json"]).json();
     for name in names.iter().filter(|name| !own.contains(&name.as_str())) {
         assert!(printed.get(name).is_some(), "{name} is none of the variables of an agent");

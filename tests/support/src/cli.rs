@@ -31,6 +31,13 @@ impl Cli {
         Self { home, secrets: RefCell::default() }
     }
 
+    /// With the agent `ci`.
+    pub fn with_agent() -> Self {
+        let cli = Self::new();
+        cli.run(&["agent", "add", "ci"]).ok();
+        cli
+    }
+
     /// The data directory.
     pub fn data(&self) -> PathBuf {
         self.home.path().join("data")

@@ -72,6 +72,13 @@ impl World {
         Self::with(Rules::default(), |plan| plan).await
     }
 
+    /// The same, with a connection that works.
+    pub async fn with_connection() -> Self {
+        let world = Self::start().await;
+        world.connected().await;
+        world
+    }
+
     /// With these rules, and a plan that is changed.
     pub fn with(rules: Rules, change: impl FnOnce(Plan) -> Plan) -> impl Future<Output = Self> {
         Self::saying("fine", rules, change)

@@ -120,6 +120,13 @@ impl Terminal {
         tcgetattr(&self.keyboard).expect("a terminal").local_modes.contains(LocalModes::ECHO)
     }
 
+    /// Waits for the end with this exit code: all that was shown.
+    pub fn ends_with(self, code: i32) -> String {
+        let (found, shown) = self.ends();
+        assert_eq!(found, Some(code), "{shown}");
+        shown
+    }
+
     /// Waits for the end: exit code, and all that was shown.
     ///
     /// # Panics
