@@ -216,7 +216,7 @@ async fn a_honeytoken_is_seen_in_requests_that_are_refused_for_too_many_streams(
     ))
     .await;
     let answer = wire.answer("GET").await;
-    assert_eq!((answer.head.status(), answer.head.one("keyward-error")), (503, Some("overloaded")));
+    assert_eq!(answer.refusal(), (503, Some("overloaded")));
     let event = world.hooks.event(&world.key).await;
     assert_eq!(
         (&event.data["honeytoken"], &event.data["agent"]["name"]),

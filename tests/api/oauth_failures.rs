@@ -144,7 +144,7 @@ async fn fails(fleet: &Fleet, number: usize, Row { label, fault, means }: &Row) 
     assert_eq!(calls.len(), 1, "{label}: asked once");
     assert_eq!(calls[0].form["refresh_token"], fleet.refresh[number], "{label}");
     assert_eq!(fleet.lab.origin.received().len(), sent, "{label}: something went out");
-    let (status, error) = (answer.head.status(), answer.head.one("keyward-error"));
+    let (status, error) = answer.refusal();
     assert!(!answer.text().contains("<b>"), "{label}: the server's words: {}", answer.text());
     match means {
         Passes => {
@@ -164,8 +164,7 @@ async fn is_over(fleet: &Fleet, number: usize, label: &str, reason: &str) {
     let before = fleet.authorization.calls().len();
     for _ in 0..2 {
         let answer = fleet.ask(number).await;
-        assert_eq!(answer.head.status(), 424, "{label}");
-        assert_eq!(answer.head.one("keyward-error"), Some("connection_broken"), "{label}");
+        assert_eq!(answer.refusal(), (424, Some("connection_broken")), "{label}");
         let said = answer.text();
         let again = "put a new secret where the configuration file reads it";
         assert!(said.contains(code) && said.contains(again), "{label}: {said}");

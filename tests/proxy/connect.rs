@@ -31,8 +31,7 @@ async fn a_host_that_a_rule_denies_is_refused_inside_tls() {
     let lab = Plan::api_key().rule(&rule).start(Origin::saying("fine")).await;
     let mut wire = lab.tunnel(STRANGER).await;
     let answer = wire.ask(request_text("GET /a", STRANGER)).await;
-    assert_eq!(answer.head.status(), 403, "{answer:?}");
-    assert_eq!(answer.head.one("keyward-error"), Some("denied"));
+    assert_eq!(answer.refusal(), (403, Some("denied")), "{answer:?}");
     assert!(answer.text().contains("no-one"), "names the rule: {}", answer.text());
     lab.finish_unreached().await;
 }
@@ -41,8 +40,7 @@ async fn a_host_that_a_rule_denies_is_refused_inside_tls() {
 async fn a_host_of_another_agent_s_binding_is_refused_inside_tls() {
     let lab = Plan::api_key().agent("poor", "").start(Origin::saying("fine")).await;
     let answer = lab.ask_as("poor", HOST, "GET /a").await;
-    assert_eq!(answer.head.status(), 403, "{answer:?}");
-    assert_eq!(answer.head.one("keyward-error"), Some("default_deny"));
+    assert_eq!(answer.refusal(), (403, Some("default_deny")), "{answer:?}");
     lab.finish_unreached().await;
 }
 
@@ -117,8 +115,7 @@ async fn a_connect_with_a_body_is_refused() {
     for framing in ["Content-Length: 5\r\n", "Transfer-Encoding: chunked\r\n"] {
         let head = format!("CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}\r\n{line}{framing}\r\n");
         let (answer, _) = raw(&lab, &head).await;
-        assert_eq!(answer.head.status(), 400, "{framing}: {answer:?}");
-        assert_eq!(answer.head.one("keyward-error"), Some("bad_request"));
+        assert_eq!(answer.refusal(), (400, Some("bad_request")), "{framing}: {answer:?}");
     }
     lab.finish().await;
 }
@@ -173,8 +170,7 @@ async fn connect_inside_a_tunnel_is_405() {
         let mut wire = lab.tunnel(HOST).await;
         wire.send(format!("{method} {target} HTTP/1.1\r\nHost: {HOST}\r\n\r\n")).await;
         let answer = wire.answer("GET").await;
-        assert_eq!(answer.head.status(), 405, "{method}: {answer:?}");
-        assert_eq!(answer.head.one("keyward-error"), Some("method_refused"));
+        assert_eq!(answer.refusal(), (405, Some("method_refused")), "{method}: {answer:?}");
     }
     lab.finish_after(0).await;
 }
@@ -218,8 +214,7 @@ async fn a_tunnel_to_port_80_carries_no_cleartext_to_a_host_that_a_rule_denies()
         .top("default: tunnel");
     let lab = plan.start(origin).await;
     let (answer, _) = lab.connect(&format!("{STRANGER}:80")).await;
-    assert_eq!(answer.head.status(), 403, "{answer:?}");
-    assert_eq!(answer.head.one("keyward-error"), Some("denied"));
+    assert_eq!(answer.refusal(), (403, Some("denied")), "{answer:?}");
     assert!(answer.text().contains("no-one"), "names the rule: {}", answer.text());
     // Requests to the other one are inspected, and so they must come in TLS.
     let (answer, mut wire) = lab.connect(&format!("{part}:80")).await;

@@ -49,7 +49,7 @@ async fn ask_plainly(lab: &Lab, url: &str, lines: &str) -> Message {
 }
 
 fn is_refused(answer: &Message, status: u16, code: &str, words: &[&str]) {
-    assert_eq!((answer.head.status(), answer.head.one("keyward-error")), (status, Some(code)));
+    assert_eq!(answer.refusal(), (status, Some(code)));
     let message = answer.json()["error"]["message"].as_str().expect("a message").to_owned();
     for word in words {
         assert!(message.contains(word), "{word}: {message}");

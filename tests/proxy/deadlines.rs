@@ -137,8 +137,7 @@ async fn a_connection_s_timeout_applies_even_if_body_idle_timeout_is_shorter() {
     wire.send(request_text("POST /a\r\nContent-Length: 4", HOST) + "body").await;
     let client = lab.h2(HOST).await;
     for answer in [wire.answer("POST").await, client.post("POST /a", "body").await] {
-        assert_eq!(answer.head.status(), 504, "{answer:?}");
-        assert_eq!(answer.head.one("keyward-error"), Some("upstream_timeout"));
+        assert_eq!(answer.refusal(), (504, Some("upstream_timeout")), "{answer:?}");
     }
     lab.finish().await;
 }

@@ -80,8 +80,7 @@ async fn another_agent_s_placeholder_is_refused() {
         format!("GET /a\r\nCookie: a={foreign}"),
     ] {
         let answer = lab.ask(&request).await;
-        assert_eq!(answer.head.status(), 403, "{request}");
-        assert_eq!(answer.head.one("keyward-error"), Some("placeholder_foreign"));
+        assert_eq!(answer.refusal(), (403, Some("placeholder_foreign")), "{request}");
     }
     lab.finish_after(0).await;
 }
@@ -92,8 +91,7 @@ async fn a_placeholder_that_was_never_issued_is_refused() {
     let never = Placeholder::issue("", None);
     for request in ["GET /a\r\nX-Api-Key: KEY", "GET /a\r\nX-Other: KEY", "GET /a?x=KEY"] {
         let answer = lab.ask(&request.replace("KEY", never.as_str())).await;
-        let code = answer.head.one("keyward-error");
-        assert_eq!((answer.head.status(), code), (403, Some("placeholder_foreign")), "{request}");
+        assert_eq!(answer.refusal(), (403, Some("placeholder_foreign")), "{request}");
     }
     lab.finish_after(0).await;
 }
@@ -122,8 +120,7 @@ async fn a_placeholder_is_refused_at_a_host_that_is_not_its_provider_s() {
     wire.send(request_text(&format!("GET /a\r\nAuthorization: Bearer {placeholder}"), STRANGER))
         .await;
     let answer = wire.answer("GET").await;
-    assert_eq!(answer.head.status(), 403, "{answer:?}");
-    assert_eq!(answer.head.one("keyward-error"), Some("placeholder_foreign"));
+    assert_eq!(answer.refusal(), (403, Some("placeholder_foreign")), "{answer:?}");
     lab.finish_after(0).await;
 }
 

@@ -152,7 +152,7 @@ async fn a_declared_body_length_counts_against_the_limit_before_its_bytes_arrive
     // It is read, and not a byte of it has come.
     assert_eq!(first.head().await.expect("an interim answer").status(), 100);
     let second = lab.ask(head).await;
-    assert_eq!((second.head.status(), second.head.one("keyward-error")), (503, Some("overloaded")));
+    assert_eq!(second.refusal(), (503, Some("overloaded")));
     let message = second.json()["error"]["message"].clone();
     assert_eq!(message, "too little memory is left for request bodies that a credential goes into");
     first.send(format!("{{\"x\":\"{}\"}}", "y".repeat(992))).await;

@@ -34,8 +34,7 @@ async fn the_first_of_two_candidates_is_used_if_the_request_selects_none() {
 async fn with_require_selection_an_ambiguous_request_gets_424_and_the_candidates() {
     let lab = two_of("acme, spare], require_selection: true, defaults: [").await;
     let answer = lab.ask("GET /a").await;
-    assert_eq!(answer.head.status(), 424, "{answer:?}");
-    assert_eq!(answer.head.one("keyward-error"), Some("connection_ambiguous"));
+    assert_eq!(answer.refusal(), (424, Some("connection_ambiguous")), "{answer:?}");
     let text = answer.text();
     assert!(text.contains("acme") && text.contains("spare"), "lists them: {text}");
     assert!(text.contains("Keyward-Connection"), "says how to choose: {text}");
@@ -88,8 +87,7 @@ async fn an_unbound_connection_is_answered_like_a_missing_one() {
     let mut answers = vec![];
     for name in ["secret-one", "no-such-one"] {
         let answer = lab.ask(&format!("GET /a\r\nKeyward-Connection: {name}")).await;
-        assert_eq!(answer.head.status(), 424, "{answer:?}");
-        assert_eq!(answer.head.one("keyward-error"), Some("connection_missing"));
+        assert_eq!(answer.refusal(), (424, Some("connection_missing")), "{answer:?}");
         let exchange = answer.json()["error"]["exchange"].as_str().expect("an id").to_owned();
         let said = answer.text().replace(name, "NAME").replace(&exchange, "ID");
         let mut fields = answer.head.fields;
@@ -154,7 +152,7 @@ async fn an_earlier_rule_decides_before_a_later_one_that_also_matches() {
         let plan = Plan::api_key().rule(rules[0]).rule(rules[1]);
         let lab = plan.start(Origin::saying("fine")).await;
         let answer = lab.ask("GET /open/a").await;
-        assert_eq!((answer.head.status(), answer.head.one("keyward-error")), (status, code));
+        assert_eq!(answer.refusal(), (status, code));
         assert_eq!(lab.ask("GET /a").await.head.one("keyward-error"), Some("denied"));
         let received = lab.origin.received();
         assert_eq!(received.len(), usize::from(status == 200));

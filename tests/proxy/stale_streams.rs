@@ -83,8 +83,7 @@ async fn a_post_that_the_upstream_has_read_is_never_sent_twice() {
         let client = lab.h2(HOST).await;
         assert_eq!(client.ask("GET /a").await.text(), "fine");
         let answer = client.post("POST /order", "an order").await;
-        assert_eq!(answer.head.status(), 502, "{offer:?}");
-        assert_eq!(answer.head.one("keyward-error"), Some("upstream_protocol"));
+        assert_eq!(answer.refusal(), (502, Some("upstream_protocol")), "{offer:?}");
         let posts = lab.origin.received().into_iter().filter(|one| one.head.method() == "POST");
         assert_eq!(posts.count(), 1, "{offer:?}");
         lab.finish().await;

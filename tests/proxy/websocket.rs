@@ -147,8 +147,7 @@ async fn an_unrequested_101_is_502() {
         let origin = Origin::answering(|_: &Message| format!("{SWITCHING}GET / HTTP/1.1\r\n\r\n"));
         let lab = Plan::api_key().start(origin).await;
         let answer = lab.ask(request).await;
-        assert_eq!(answer.head.status(), 502, "{request}: {answer:?}");
-        assert_eq!(answer.head.one("keyward-error"), Some("upstream_protocol"));
+        assert_eq!(answer.refusal(), (502, Some("upstream_protocol")), "{request}: {answer:?}");
         lab.finish().await;
     }
 }

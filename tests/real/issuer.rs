@@ -328,8 +328,12 @@ impl World {
     /// It is over for this reason, and whoever uses it is told how it begins anew.
     pub(crate) async fn is_broken(&self, connection: &str, reason: &str, code: &str) {
         let told = self.request(connection).await;
-        assert_eq!(told.head.status(), 424, "{connection}: {}", told.text());
-        assert_eq!(told.head.one("keyward-error"), Some("connection_broken"), "{connection}");
+        assert_eq!(
+            told.refusal(),
+            (424, Some("connection_broken")),
+            "{connection}: {}",
+            told.text()
+        );
         let shown = self.shown(connection).await;
         let remedy = shown["remedy"].as_str().expect("a remedy");
         assert!(remedy.contains(&format!(" {connection}`")), "{connection}: {remedy}");
@@ -346,8 +350,7 @@ impl World {
         assert_eq!(removed["revoked_upstream"], true, "{connection}: {removed}");
         assert_eq!(self.issuer.about(&token).await["active"], false, "{connection}");
         let gone = self.request(connection).await;
-        let error = gone.head.one("keyward-error");
-        assert_eq!((gone.head.status(), error), (424, Some("connection_missing")), "{connection}");
+        assert_eq!(gone.refusal(), (424, Some("connection_missing")), "{connection}");
     }
 
     /// Looks for every token and secret where it should not be.

@@ -92,8 +92,7 @@ async fn a_short_coded_answer_with_the_credential_is_a_refusal() {
         let lab = Plan::api_key().start(origin).await;
         let mut wire = lab.sent("GET /echo").await;
         let answer = wire.answer("GET").await;
-        assert_eq!(answer.head.status(), 502, "{coding}");
-        assert_eq!(answer.head.one("keyward-error"), Some("secret_echoed"));
+        assert_eq!(answer.refusal(), (502, Some("secret_echoed")), "{coding}");
         assert_eq!(answer.json()["error"]["code"], "secret_echoed");
         assert!(!answer.head.has("etag") && !answer.head.has("content-encoding"));
         wire.send(request_text("GET /fine", HOST)).await;

@@ -15,6 +15,11 @@ impl Message {
         self
     }
 
+    /// Its status, and Keyward's code.
+    pub fn refusal(&self) -> (u16, Option<&str>) {
+        (self.head.status(), self.head.one("keyward-error"))
+    }
+
     /// Its JSON if it is 2xx; null where it has no body. `asked` is what it answers.
     ///
     /// # Panics
