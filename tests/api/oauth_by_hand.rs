@@ -71,8 +71,7 @@ async fn an_app_without_auto_refresh_is_refreshed_only_by_hand() {
         if restarted {
             world.lab.gateway.restart().await;
         }
-        let told = world.request().await.is(424);
-        assert!(told.text().contains("keyward connection refresh work"), "{}", told.text());
+        world.request().await.is(424).says("keyward connection refresh work");
         assert_eq!(world.connection().await["state"], "active", "nothing is wrong with it");
         assert_eq!(world.server.calls().len(), 1, "the exchange alone");
     }

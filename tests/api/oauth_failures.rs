@@ -226,8 +226,7 @@ async fn an_unknown_error_code_that_repeats_breaks_the_connection() {
             }
         }
     };
-    let told = patiently("the end of the connection", broken).await.is(424);
-    assert!(told.text().contains("quux"), "{}", told.text());
+    patiently("the end of the connection", broken).await.is(424).says("quux");
     assert_eq!(authorization.calls().len(), 6);
     landed(&lab).await;
     let shown = lab.gateway.api("GET", "/connections/acme", "").await.json();

@@ -153,8 +153,7 @@ async fn the_cookie_of_one_link_finishes_no_consent_of_another() {
     let back = |url: &str| world.server.issuer().consent(url);
     let mut stranger = world.browser();
     for (browser, url) in [(&mut them, &my_url), (&mut stranger, &their_url)] {
-        let refused = browser.get(&back(url)).await.is(403);
-        assert!(refused.text().contains("did not begin this consent"), "{}", refused.text());
+        browser.get(&back(url)).await.is(403).says("did not begin this consent");
     }
     assert!(world.server.calls().is_empty(), "no code was exchanged");
     for link in [&mine, &theirs] {
@@ -322,8 +321,7 @@ async fn a_key_that_the_provider_refuses_is_not_kept_and_the_form_says_why() {
         assert!(page.text().contains(says), "{fields:?}: {}", page.text());
     }
     assert_eq!(keys.state(&link).await["state"], "opened", "a mistake in the form is no attempt");
-    let page = gives(&mut browser, &wrong.text).await.is(422);
-    assert!(page.text().contains("rejected this key"), "{}", page.text());
+    let page = gives(&mut browser, &wrong.text).await.is(422).says("rejected this key");
     wrong.assert_absent("the page", page.text().as_bytes());
     assert!(keys.connections().await.is_empty());
     let state = keys.state(&link).await;

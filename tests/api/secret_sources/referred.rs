@@ -116,8 +116,7 @@ async fn a_rejected_client_secret_of_a_source_does_not_break_the_connection() {
     let mut world = world_with(short(), &folder, "").await;
     world.connected().await;
     world.server.issuer().change_secret("rotated-by-the-provider");
-    let refused = refusal(&world).await.is(503);
-    assert!(refused.text().contains("source `kept`, ref `key`"), "{}", refused.text());
+    let refused = refusal(&world).await.is(503).says("source `kept`, ref `key`");
     let pause: u64 = refused.head.one("retry-after").expect("when").parse().expect("seconds");
     assert!((1..=60).contains(&pause), "{pause}");
     assert_eq!(world.connection().await["state"], "active");
@@ -169,8 +168,7 @@ async fn an_unauthorized_client_with_401_is_a_rejected_client_secret_of_the_sour
     let world = world_with(short(), &folder, "").await;
     world.connected().await;
     world.server.fail_always(Fault::error(401, "unauthorized_client"));
-    let refused = refusal(&world).await.is(503);
-    assert!(refused.text().contains("source `kept`, ref `key`"), "{}", refused.text());
+    refusal(&world).await.is(503).says("source `kept`, ref `key`");
     assert_eq!(world.connection().await["state"], "active");
     world.finish().await;
 }
@@ -205,8 +203,7 @@ async fn a_refresh_tries_a_rejected_client_secret_at_once_however_often() {
     let world = rejected(&folder).await;
     for _ in 0..6 {
         let asked = world.server.calls().len();
-        let refused = refresh(&world).await.is(503);
-        assert!(refused.text().contains("invalid_client"), "{}", refused.text());
+        let refused = refresh(&world).await.is(503).says("invalid_client");
         assert!(refused.text().contains("source `kept`, ref `key`"), "{}", refused.text());
         assert_eq!(world.server.calls().len(), asked + 1, "one request for each refresh");
     }

@@ -15,6 +15,16 @@ impl Message {
         self
     }
 
+    /// Itself, if its text contains `words`.
+    ///
+    /// # Panics
+    /// When it does not.
+    #[track_caller]
+    pub fn says(self, words: &str) -> Self {
+        assert!(self.text().contains(words), "{words}: {}", self.text());
+        self
+    }
+
     /// Its status, and Keyward's code.
     pub fn refusal(&self) -> (u16, Option<&str>) {
         (self.head.status(), self.head.one("keyward-error"))
