@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
 
-use crate::stage::{installed, run, said};
+use crate::stage::{installed, run, said, succeeded};
 use test_support::canary::Canary;
 use test_support::install::Install;
 use test_support::pki::pki;
@@ -354,8 +354,7 @@ async fn a_role_is_assumed_with_the_token_of_a_source_and_one_session_serves_a_r
     assert_eq!(shown["state"], "active", "the source will have another token: {shown}");
 
     aws.identify(&token, &token);
-    let renewed = run(aws.install.keyward(&["connection", "refresh", "live"])).await;
-    assert!(renewed.status.success(), "{}", said(&renewed));
+    let renewed = succeeded(aws.install.keyward(&["connection", "refresh", "live"])).await;
     let received = aws.received(&renewed);
     assert_eq!(count(&received, "identity"), 1, "{} {received:#?}", said(&renewed));
     // One session for all requests, also of the next gateways: they read the file again, and find the same token.

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::issuer::{Program, SECRET, World, client};
 use crate::person;
-use crate::stage::{installed, run, said};
+use crate::stage::{installed, said, succeeded};
 use test_support::authorization::AUTH_HOST;
 use test_support::browser::Browser;
 use test_support::pki::pki;
@@ -64,8 +64,7 @@ async fn browse(world: &World, url: &str, word: &str) -> String {
     let mut browser = Command::new(installed("real-node/node_modules/node24/bin/node"));
     browser.current_dir(&folder).env("HOME", &folder).arg(script);
     browser.args(["chromium", &format!("{AUTH_HOST}={}", world.issuer.addr), url, word]);
-    let output = run(browser).await;
-    assert!(output.status.success(), "{}", said(&output));
+    let output = succeeded(browser).await;
     said(&output)
 }
 
@@ -99,8 +98,7 @@ pub(crate) async fn trust(folder: &Path) {
     for arguments in [&["-N", "--empty-password"][..], &add] {
         let mut certutil = Command::new("certutil");
         certutil.current_dir(folder).args(["-d", "sql:.pki/nssdb"]).args(arguments);
-        let output = run(certutil).await;
-        assert!(output.status.success(), "{}", said(&output));
+        succeeded(certutil).await;
     }
 }
 

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::remedies::code_in;
-use crate::stage::{installed, run, said};
+use crate::stage::{installed, run, said, succeeded};
 use test_support::install::Install;
 use test_support::*;
 
@@ -230,8 +230,7 @@ async fn chromium_gets_one_hint_after_the_other_until_it_passes_and_no_credentia
     let mut shell = std::process::Command::new("sh");
     shell.args(["-ec", &line]).envs(keyward.get_envs().filter_map(|(k, v)| Some((k, v?))));
     shell.env("KEYWARD", keyward.get_program()).current_dir(install.folder());
-    let output = run(shell).await;
-    assert!(output.status.success(), "{}", said(&output));
+    succeeded(shell).await;
 
     let [id, message, _] = doctor(option).await;
     assert_eq!(id, "request", "{message}");

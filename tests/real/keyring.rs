@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::stage::{run, said};
+use crate::stage::{run, succeeded};
 use test_support::canary::Canary;
 use test_support::*;
 
@@ -78,8 +78,7 @@ impl Keyring {
         send.args(["/org/freedesktop/secrets", "org.freedesktop.Secret.Service.Lock"]);
         send.arg("array:objpath:/org/freedesktop/secrets/collection/login");
         send.env("DBUS_SESSION_BUS_ADDRESS", &self.address);
-        let output = run(send).await;
-        assert!(output.status.success(), "{}", said(&output));
+        succeeded(send).await;
     }
 
     fn end(&mut self) {

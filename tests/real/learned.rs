@@ -1,7 +1,7 @@
 //! `keyward provider check --learn` with documents that services publish: the proposal passes `provider check`, and is
 //! added for another server.
 
-use crate::stage::{installed, run, said};
+use crate::stage::{installed, run, said, succeeded};
 use test_support::install::Install;
 use test_support::*;
 
@@ -31,8 +31,7 @@ async fn published_documents_become_providers_that_pass_the_check() {
     ] {
         let path = installed(&format!("real-node/node_modules/{document}"));
         let path = path.to_str().expect("a path").to_owned();
-        let output = run(install.keyward(&["provider", "check", "--learn", &path])).await;
-        assert!(output.status.success(), "{}", said(&output));
+        let output = succeeded(install.keyward(&["provider", "check", "--learn", &path])).await;
         let text = String::from_utf8(output.stdout).expect("text");
         for line in lines {
             assert!(text.lines().any(|it| it.trim() == *line), "{line}: {text}");
@@ -40,14 +39,12 @@ async fn published_documents_become_providers_that_pass_the_check() {
         let file = install.folder().join("learned.yaml");
         std::fs::write(&file, &text).expect("a file");
         let file = file.to_str().expect("a path");
-        let checked = run(install.keyward(&["provider", "check", file])).await;
-        assert!(checked.status.success(), "{}", said(&checked));
+        succeeded(install.keyward(&["provider", "check", file])).await;
         let added = run(install.keyward(&["provider", "add", file])).await;
         assert!(said(&added).contains("belongs to provider"), "{}", said(&added));
         // The same API at a server of one's own.
         let own = text.replace("api.github.com", "api.github.acme.test");
         std::fs::write(file, own.replace("api.figma.com", "api.figma.acme.test")).expect("a file");
-        let added = run(install.keyward(&["provider", "add", file])).await;
-        assert!(added.status.success(), "{}", said(&added));
+        succeeded(install.keyward(&["provider", "add", file])).await;
     }
 }

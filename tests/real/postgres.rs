@@ -13,7 +13,7 @@ use std::process::Command;
 
 use self::server::{NAME, Server};
 use self::stage::Stage;
-use crate::stage::{installed, run, said};
+use crate::stage::{installed, run, said, succeeded};
 use test_support::install::{Install, TOKEN_CI};
 use test_support::*;
 
@@ -177,9 +177,7 @@ async fn no_statement_makes_a_read_only_session_write() {
     let url = format!("postgresql://reports:{}@{at}/reports", stage.lab.token("reader"));
     command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
     command.env("DATABASE_URL", url).arg(script).arg(&list);
-    let output = run(command).await;
-    let text = said(&output);
-    assert!(output.status.success(), "{text}");
+    let text = said(&succeeded(command).await);
     assert_eq!(stage.server.sql("app", "SELECT count(*) FROM t"), "1", "{text}");
     let tried = ways.lines().filter(|line| !line.is_empty()).count();
     assert!(tried > 60, "{tried}");

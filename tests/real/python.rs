@@ -115,8 +115,7 @@ async fn httpx_is_served() {
 #[tokio::test]
 async fn a_session_with_chunked_uploads_is_served_on_one_stream() {
     let lab = lab().await;
-    let output = run(python(&lab, SESSION)).await;
-    assert!(output.status.success(), "{}", said(&output));
+    let output = succeeded(python(&lab, SESSION)).await;
     let received = lab.origin.received();
     assert_eq!(received.len(), 3);
     for request in received {

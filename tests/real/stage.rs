@@ -145,7 +145,14 @@ pub(crate) async fn run(command: Command) -> Output {
     run_within(PATIENCE, command).await
 }
 
-/// The same for a program that may take longer.
+/// The same, if it succeeds.
+pub(crate) async fn succeeded(command: Command) -> Output {
+    let output = run(command).await;
+    assert!(output.status.success(), "{}", said(&output));
+    output
+}
+
+/// As [`run`], for a program that may take longer.
 pub(crate) async fn run_within(patience: Duration, mut command: Command) -> Output {
     let name = command.get_program().to_owned();
     let child = tokio::task::spawn_blocking(move || command.output());

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use super::stage::Stage;
 use crate::database_stage::Driver;
-use crate::stage::{run, said};
+use crate::stage::{run, said, succeeded};
 
 /// Runs the program with a valid token and a wrong one.
 async fn serve(interpreter: &str, script: &str) {
@@ -51,9 +51,7 @@ async fn a_dump_at_a_listener_for_mariadb_has_sequences() {
     for (agent, connection) in [("ci", "main"), ("reader", "reports")] {
         let mut command = dump(&stage, agent, connection);
         command.args(["--single-transaction", "app"]);
-        let output = run(command).await;
-        let text = said(&output);
-        assert!(output.status.success(), "{text}");
+        let text = said(&succeeded(command).await);
         assert!(text.contains("CREATE SEQUENCE `numbers`"), "{text}");
     }
     stage.finish().await;
@@ -78,13 +76,11 @@ async fn a_database_is_dumped_and_loaded() {
     let file = stage.lab.gateway.folder().join("dump.sql");
     let mut command = dump(&stage, "ci", "main");
     command.arg("--result-file").arg(&file).args(["app", "dumped"]);
-    let output = run(command).await;
-    assert!(output.status.success(), "{}", said(&output));
+    succeeded(command).await;
     stage.server.sql("DROP TABLE app.dumped");
     let mut load = stage.client(stage.lab.token("ci"), "main");
     load.stdin(std::fs::File::open(&file).expect("it was made"));
-    let output = run(load).await;
-    assert!(output.status.success(), "{}", said(&output));
+    succeeded(load).await;
     assert_eq!(stage.server.sql(sum), before);
     stage.finish().await;
 }
@@ -99,9 +95,7 @@ async fn a_dump_in_a_read_only_session_works_only_without_locks() {
     assert!(refused.contains("keyward: the connection is read-only"), "{refused}");
     let mut command = dump(&stage, "reader", "reports");
     command.args(["--single-transaction", "--triggers", "--events", "app"]);
-    let output = run(command).await;
-    let text = said(&output);
-    assert!(output.status.success(), "{text}");
+    let text = said(&succeeded(command).await);
     assert!(text.contains("INSERT INTO `t` VALUES") && text.contains("VIEW `seen` AS"), "{text}");
     stage.finish().await;
 }

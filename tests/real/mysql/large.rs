@@ -2,7 +2,7 @@
 
 use super::stage::Stage;
 use crate::database_stage::{CopyMemory, alone, large_mib};
-use crate::stage::{run, said};
+use crate::stage::succeeded;
 
 /// As an answer, and by `LOAD DATA LOCAL`: 1 GiB in the soak, 64 MiB otherwise.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -27,8 +27,7 @@ async fn copy_both_ways() {
     let answered = command.status().expect("`tests/run` installs it");
     assert!(answered.success());
     assert_eq!(std::fs::metadata(&file).expect("it was made").len() >> 20, mib);
-    let loaded = run(load).await;
-    assert!(loaded.status.success(), "{}", said(&loaded));
+    succeeded(load).await;
     peak.assert_bounded(&format!("{mib} MiB in each direction"));
     let sum = |of: &str| {
         let sum =

@@ -2,7 +2,7 @@
 
 use super::stage::Stage;
 use crate::database_stage::Driver;
-use crate::stage::{installed, run, said};
+use crate::stage::{installed, run, said, succeeded};
 
 /// Runs the program with a valid URL and one with a wrong token.
 async fn serve(interpreter: &str, script: &str) {
@@ -112,8 +112,7 @@ async fn large_objects_are_imported_and_exported_except_in_a_read_only_session()
     let import = format!("\\lo_import '{}'", given.display());
     let mut imported = stage.psql(stage.lab.token("ci"), "main");
     imported.args(["-c", &import, "-c", "\\echo :LASTOID"]);
-    let imported = run(imported).await;
-    assert!(imported.status.success(), "{}", said(&imported));
+    let imported = succeeded(imported).await;
     let oid = said(&imported).trim().to_owned();
     stage.served("ci", "main", &format!("\\lo_export {oid} '{}'", got.display())).await;
     assert_eq!(std::fs::read(&got).expect("psql wrote it"), bytes);

@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use super::stage::Stage;
-use crate::stage::{installed, run, said};
+use crate::stage::{installed, run, said, succeeded};
 
 const TABLES: &str = "SET ROLE app; CREATE TABLE orders (a int); INSERT INTO orders VALUES (1), (2); \
     CREATE TABLE secret (a text); INSERT INTO secret VALUES ('hidden'); \
@@ -26,8 +26,7 @@ async fn extended(stage: &Stage, statement: &str, parameters: &[&str]) -> String
                 print(*session.pgconn.exec_params(sys.argv[1].encode(), [it.encode() for it in sys.argv[2:]]).get_value(0, 0).decode().split())";
     let mut command = python(stage);
     command.args(["-c", code, statement]).args(parameters);
-    let output = run(command).await;
-    assert!(output.status.success(), "{}", said(&output));
+    let output = succeeded(command).await;
     said(&output).trim().to_owned()
 }
 

@@ -5,7 +5,7 @@ use std::process::Command;
 use super::server::NAME;
 use super::stage::Stage;
 use crate::database_stage::{CopyMemory, alone, large_mib};
-use crate::stage::{installed, run, said};
+use crate::stage::{installed, run, said, succeeded};
 
 const ROUNDS: usize = 3;
 
@@ -71,8 +71,7 @@ async fn copy_both_ways() {
     ];
     for (mut command, text) in copies {
         command.args(["-c", &text]);
-        let output = run(command).await;
-        assert!(output.status.success(), "{}", said(&output));
+        succeeded(command).await;
     }
     peak.assert_bounded(&format!("{blocks} MiB in each direction"));
     let sum = "SELECT md5(string_agg(md5(b), '' ORDER BY a)) FROM";
