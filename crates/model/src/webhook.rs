@@ -199,7 +199,7 @@ fn kinds<'de, D: Deserializer<'de>>(d: D) -> Result<BTreeSet<NoticeKind>, D::Err
         NoticeKind::parse(event).ok_or_else(|| {
             let remedy = did_you_mean(event, known())
                 .unwrap_or_else(|| "see `keyward webhook events`".to_owned());
-            D::Error::custom(format!("has an unknown type of events: {remedy}"))
+            D::Error::custom(format!("`{event:.64}` is not a type of events: {remedy}"))
         })
     };
     Vec::<String>::deserialize(d)?.iter().map(of).collect()
@@ -230,6 +230,8 @@ mod tests {
     fn an_unknown_type_of_events_is_refused_with_the_nearest() {
         let bad = r#"{"name":"a","url":"https://a.test/","events":["connection.brokn"]}"#;
         let refused = serde_json::from_str::<WebhookSpec>(bad).unwrap_err().to_string();
-        assert!(refused.contains("did you mean `connection.broken`?"), "{refused}");
+        let expected =
+            "`connection.brokn` is not a type of events: did you mean `connection.broken`?";
+        assert!(refused.contains(expected), "{refused}");
     }
 }

@@ -93,7 +93,7 @@ fn page(visit: &Visit, view: &View) -> Markup {
             }),
             html! { @if writes { span #toggle data-live { (actions(view)) } } },
         ))
-        @if let Some(lock) = lock(agent.managed_by) { p { (lock) } }
+        @if let Some(lock) = lock(agent.managed_by) { p.bar { (lock) } }
         div #standing data-live { @if agent.facts.held { (pause_of(agent.facts.held_by)) } }
         @if let Some(usage) = &view.usage {
             section.panel #usage data-live {

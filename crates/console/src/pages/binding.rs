@@ -36,7 +36,7 @@ async fn show(
     let content = html! {
         p.crumb { a href="/agents" { "Agents" } " / " a href=(back) { (name) } }
         (head(html! { (mark(&binding.provider, true)) (binding.name) " for " (name) }, Some(about), html! {}))
-        @if let Some(lock) = lock(agent.managed_by) { p { (lock) } }
+        @if let Some(lock) = lock(agent.managed_by) { p.bar { (lock) } }
         section.panel.form {
             @if provider.actions.is_empty() && binding.limits.is_empty() {
                 (empty("No named actions", &format!("Keyward knows no named actions of {}. Limit requests by hosts, methods and paths in a rule.", provider.name), Some(html! { a.button href="/rules" { "Rules" } })))

@@ -121,7 +121,7 @@ fn row(honeytoken: &Shown<Honeytoken>, is_admin: bool) -> Markup {
                     " · added " (ago(honeytoken.created))
                 } }
             }
-            @if honeytoken.managed_by == Some(ManagedBy::File) { @if let Some(lock) = lock(honeytoken.managed_by) { (lock) } }
+            @if let Some(lock) = lock(honeytoken.managed_by) { (lock) }
             @else if is_admin { (remove.show()) }
             div.copy { code.text { (honeytoken.facts.text) } button type="button" data-copy { "Copy" } }
         }
