@@ -138,6 +138,7 @@
     const named = Object.assign({}, ...args.filter((value) => value && typeof value === 'object'));
     if (typeof first !== 'object') named[/^\d+$/.test(first) ? 'port' : 'path'] = first;
     if (typeof second === 'string') named.host = second;
+    named.host ||= 'localhost';
     const isHttp = caller === 'request' || /h2|http\/1/.test(String(named.ALPNProtocols || ''));
     if (!isHttp || caller === 'agent' || named.socket || named.path || !named.port
       || isDirect(named.host, named.port)) {
