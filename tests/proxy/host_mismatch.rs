@@ -33,6 +33,7 @@ async fn an_absolute_uri_of_another_host_inside_the_tunnel_is_421() {
         format!("https://{STRANGER}/a"),
         format!("https://{HOST}:8443/a"),
         format!("http://{HOST}/a"),
+        format!("ws://{HOST}/a"),
         "https://evil.test/".to_owned(),
     ] {
         let (lab, mut wire) = tunnel().await;
@@ -72,10 +73,16 @@ async fn the_same_host_in_other_spellings_is_no_mismatch() {
 
 #[tokio::test]
 async fn an_absolute_uri_of_the_target_is_sent_in_origin_form() {
-    let (lab, mut wire) = tunnel().await;
-    wire.ask(format!("GET https://{HOST}/a?b HTTP/1.1\r\nHost: {HOST}\r\n\r\n")).await.is(200);
-    assert_eq!(lab.origin.only().head.target(), "/a?b");
-    lab.finish().await;
+    // niquests names the scheme of WebSocket.
+    for scheme in ["https", "wss"] {
+        let (lab, mut wire) = tunnel().await;
+        let request = format!("GET {scheme}://{HOST}/a?b HTTP/1.1\r\nHost: {HOST}\r\n\r\n");
+        wire.ask(request).await.is(200);
+        let head = lab.origin.only().head;
+        assert_eq!(head.target(), "/a?b", "{scheme}");
+        assert_eq!(head.all("x-api-key"), [&*lab.canary.text], "{scheme}");
+        lab.finish().await;
+    }
 }
 
 #[tokio::test]

@@ -30,6 +30,10 @@ macro_rules! on {
                 got_is_served: node("got.mjs"), OPENAI, ["GET /v1/models"];
                 undici_is_served: node("undici.mjs"), OPENAI, ["GET /v1/models"];
                 undicis_agent_is_served: node("undici_agent.mjs"), OPENAI, ["GET /v1/models"];
+                an_agent_of_undici_without_a_proxy_is_served: node("undici_own_agent.mjs"), OPENAI,
+                    ["GET /v1/models"];
+                http2_is_served: node("http2.mjs"), OPENAI, ["GET /v1/models"];
+                ws_is_served: node("ws.mjs"), OPENAI, ["GET /v1/models"];
                 openai_is_served: node("openai_chat.mjs"), OPENAI, ["POST /v1/chat/completions"];
                 openai_is_served_a_stream: node("openai_stream.mjs"), OPENAI,
                     ["POST /v1/chat/completions"];

@@ -40,11 +40,16 @@ fn java() -> Program {
     Program::of(&["java", "Models.java"]).with("java/Models.java")
 }
 
+fn php() -> Program {
+    Program::of(&["php", "models.php"]).with("php/models.php")
+}
+
 served! {
     curl_is_served: curl(), OPENAI, ["GET /v1/models"];
     wget_is_served: wget(), OPENAI, ["GET /v1/models"];
     gh_is_served: gh(), GITHUB, ["GET /user"];
     go_is_served: go(), OPENAI, ["GET /v1/models"];
     reqwest_is_served: rust(), OPENAI, ["GET /v1/models"];
+    the_curl_of_php_is_served: php(), OPENAI, ["GET /v1/models"];
     java_is_served_with_an_authenticator: java(), OPENAI, ["GET /v1/models"];
 }

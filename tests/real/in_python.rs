@@ -12,6 +12,7 @@ served! {
     requests_is_served: python("lib_requests.py"), OPENAI, ["GET /v1/models"];
     httpx_is_served: python("lib_httpx.py"), OPENAI, ["GET /v1/models"];
     aiohttp_is_served: python("lib_aiohttp.py"), OPENAI, ["GET /v1/models"];
+    aiohttps_websocket_is_served: python("aiohttp_websocket.py"), OPENAI, ["GET /v1/models"];
     openai_is_served: python("openai_chat.py"), OPENAI, ["POST /v1/chat/completions"];
     openai_is_served_a_stream: python("openai_stream.py"), OPENAI, ["POST /v1/chat/completions"];
     openais_async_client_is_served: python("openai_async.py"), OPENAI, ["POST /v1/responses"];

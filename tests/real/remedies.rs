@@ -28,7 +28,6 @@ struct Case {
 #[derive(Clone, Copy)]
 enum Interpreter {
     Python,
-    Node,
     Bun,
 }
 
@@ -36,7 +35,6 @@ impl Interpreter {
     fn program(self) -> (String, &'static str) {
         let (path, file) = match self {
             Self::Python => ("real-venv/bin/python", "app.py"),
-            Self::Node => ("real-node/node_modules/node24/bin/node", "app.mjs"),
             Self::Bun => ("real-node/node_modules/.bin/bun", "app.mjs"),
         };
         (installed(path).display().to_string(), file)
@@ -189,62 +187,6 @@ print(requests.get('https://HOST/a', verify=HOLE, timeout=20).text)
         wrong: "certifi.where()",
         remedy: "os.environ[",
         says: "does not contain the CA",
-    };
-    the_remedy_for_undici_works: Case {
-        interpreter: Interpreter::Node,
-        script: "
-import { Agent, EnvHttpProxyAgent, request, setGlobalDispatcher } from 'undici';
-HOLE;
-const { body } = await request('https://HOST/a');
-console.log(await body.text());
-",
-        wrong: "setGlobalDispatcher(new Agent())",
-        remedy: "setGlobalDispatcher",
-        says: "`dispatcher: new EnvHttpProxyAgent()` among the options of a request",
-    };
-    the_remedy_for_undici_by_the_option_of_a_request_works: Case {
-        interpreter: Interpreter::Node,
-        script: "
-import { Agent, EnvHttpProxyAgent, request } from 'undici';
-const { body } = await request('https://HOST/a', { HOLE });
-console.log(await body.text());
-",
-        wrong: "dispatcher: new Agent()",
-        remedy: "dispatcher: ",
-        says: "undici",
-    };
-    the_remedy_for_ws_works: Case {
-        interpreter: Interpreter::Node,
-        script: "
-import WebSocket from 'ws';
-import { HttpsProxyAgent } from 'https-proxy-agent';
-const URL = 'wss://HOST/a', socket = HOLE;
-socket.on('unexpected-response', (_, answer) => {
-  answer.on('data', (piece) => { console.log(`${piece}`); process.exit(); });
-});
-socket.on('error', (error) => { console.log(`${error}`); process.exit(1); });
-",
-        wrong: "new WebSocket(URL)",
-        remedy: "new WebSocket(URL, ",
-        says: "(package https-proxy-agent)",
-    };
-    the_remedy_for_http2_of_node_works: Case {
-        interpreter: Interpreter::Node,
-        script: "
-import http from 'http';
-import http2 from 'http2';
-import tls from 'tls';
-const use = (session) => {
-  session.on('error', (error) => { console.log(`${error}`); process.exit(1); });
-  const stream = session.request({ ':path': '/a' });
-  stream.on('data', (piece) => console.log(`${piece}`));
-  stream.on('end', () => session.close());
-};
-HOLE;
-",
-        wrong: "use(http2.connect('https://HOST'))",
-        remedy: "const proxy = ",
-        says: "opens a socket of its own",
     };
     the_remedy_for_buns_websocket_works: Case {
         interpreter: Interpreter::Bun,

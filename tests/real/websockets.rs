@@ -88,7 +88,7 @@ const { once } = require('events');
 (async () => {
   const socket = new WebSocket('wss://chat.acme.test/', {
     headers: { 'X-Api-Key': process.env.KEY },
-    agent: new HttpsProxyAgent(process.env.HTTPS_PROXY),
+    agent: process.env.NODE_OPTIONS ? undefined : new HttpsProxyAgent(process.env.HTTPS_PROXY),
   });
   const closed = once(socket, 'close');
   await once(socket, 'open');
@@ -139,6 +139,9 @@ const { once } = require('events');
 })();
 "#;
 
+/// What `keyward run` loads into Node.
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/cli/environment/node-shim.cjs");
+
 /// A program whose lines are read as they come. Killed when dropped.
 struct Talking {
     _child: Child,
@@ -187,9 +190,12 @@ impl Stage {
         let mut command = keyed(&self.lab, kind.program());
         match kind {
             Kind::Python => command.args(["-c", PYTHON, argument]),
-            Kind::Node => command.args(["-e", NODE, argument]),
+            Kind::Node | Kind::NodeWithScript => command.args(["-e", NODE, argument]),
             Kind::Node26 => command.args(["-e", BUILT_IN, argument]),
         };
+        if let Kind::NodeWithScript = kind {
+            command.env("NODE_OPTIONS", format!("--require={SCRIPT}"));
+        }
         command.env("PACKAGES", installed("real-node/node_modules"));
         Talking::start(command)
     }
@@ -198,6 +204,8 @@ impl Stage {
 enum Kind {
     Python,
     Node,
+    /// With the script of `keyward run` in place of an agent for the proxy.
+    NodeWithScript,
     /// Its own WebSocket.
     Node26,
 }
@@ -206,7 +214,9 @@ impl Kind {
     fn program(&self) -> std::path::PathBuf {
         match self {
             Self::Python => installed("real-venv/bin/python"),
-            Self::Node => installed("real-node/node_modules/node24/bin/node"),
+            Self::Node | Self::NodeWithScript => {
+                installed("real-node/node_modules/node24/bin/node")
+            }
             Self::Node26 => installed("real-node/node_modules/node26/bin/node"),
         }
     }
@@ -215,7 +225,7 @@ impl Kind {
     fn open(&self) -> &'static str {
         match self {
             Self::Python => "open PerMessageDeflate",
-            Self::Node | Self::Node26 => "open permessage-deflate",
+            Self::Node | Self::NodeWithScript | Self::Node26 => "open permessage-deflate",
         }
     }
 }
@@ -261,6 +271,22 @@ async fn pythons_close_code_reaches_the_server() {
 #[tokio::test]
 async fn nodes_close_code_reaches_the_server() {
     talks(Kind::Node, "close", ("closed 4321 enough", "closed 4321")).await;
+}
+
+#[tokio::test]
+async fn the_close_code_of_ws_without_an_agent_reaches_the_server() {
+    talks(Kind::NodeWithScript, "close", ("closed 4321 enough", "closed 4321")).await;
+}
+
+#[tokio::test]
+async fn the_servers_close_code_reaches_ws_without_an_agent() {
+    talks(Kind::NodeWithScript, "be closed", ("closed 4567 as asked", "closed 4567")).await;
+}
+
+#[tokio::test]
+async fn ws_without_an_agent_sees_a_revocation_as_1008() {
+    let codes = ("closed 1008 access was revoked", "closed 1001");
+    talks(Kind::NodeWithScript, "be revoked", codes).await;
 }
 
 #[tokio::test]

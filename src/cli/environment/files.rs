@@ -92,6 +92,11 @@ impl Paths {
         self.file("apt.conf")
     }
 
+    /// The directory, in which PHP finds its file.
+    pub(crate) fn directory(&self) -> String {
+        self.folder.to_string_lossy().into_owned()
+    }
+
     /// For Java.
     pub(crate) fn truststore(&self) -> String {
         self.file("truststore.p12")
@@ -113,6 +118,7 @@ impl EnvironmentFiles {
                 ("bundle.pem", bundle.into()),
                 ("wgetrc", self::wgetrc(wgetrc, &paths.bundle()).into()),
                 ("apt.conf", self::apt(apt, &paths.bundle()).into()),
+                ("php.ini", php(&paths.bundle()).into()),
                 ("truststore.p12", truststore::pkcs12(bundle)),
                 ("node-shim.cjs", SHIM.into()),
             ],
@@ -182,6 +188,11 @@ fn apt(theirs: &str, bundle: &str) -> String {
     };
     let kept = theirs.lines().filter(|line| !is_ours(line));
     kept.chain(ours.iter().map(String::as_str)).map(|line| format!("{line}\n")).collect()
+}
+
+/// For PHP, whose curl reads no variable for roots, and whose streams prefer such a line of the user's own.
+fn php(bundle: &str) -> String {
+    format!("curl.cainfo = \"{bundle}\"\nopenssl.cafile = \"{bundle}\"\n")
 }
 
 #[cfg(test)]

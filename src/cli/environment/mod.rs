@@ -18,7 +18,9 @@ use jiff::Timestamp;
 
 use self::files::{EnvironmentFiles, Paths, SourceFiles};
 use self::git::InheritedEntries;
-use self::options::{appended, quoted_for_java, quoted_for_node, without};
+use self::options::{
+    appended, quoted_for_java, quoted_for_node, with_directory, without, without_directory,
+};
 use self::table::{SetTo, TABLE};
 use super::client::{Client, segment};
 use super::connection::state::state;
@@ -125,6 +127,7 @@ pub(crate) struct Inherited {
     maven: String,
     gradle: String,
     node: String,
+    php: String,
     wgetrc: String,
     apt: String,
     git: InheritedEntries,
@@ -217,6 +220,7 @@ impl EnvironmentFacts {
             SetTo::Maven => appended(&inherited.maven, MAVEN),
             SetTo::Gradle => appended(&inherited.gradle, GRADLE),
             SetTo::Node => appended(&inherited.node, &require(paths)),
+            SetTo::Php => with_directory(&inherited.php, &paths.directory()),
         };
         let placeholders = placeholders::of(self.agent.name(), &self.agent.facts.bindings);
         let names = placeholders.names(&inherited.placeholders);
@@ -274,13 +278,15 @@ impl Inherited {
         // The files of an earlier environment have one directory, which may be gone.
         let ca = path("NODE_EXTRA_CA_CERTS");
         let earlier = ca.as_deref().and_then(Path::parent).map(Paths::new);
-        let shim = earlier.map_or_else(String::new, |paths| require(&paths));
+        let shim = earlier.as_ref().map_or_else(String::new, require);
+        let directory = earlier.map_or_else(String::new, |paths| paths.directory());
         Self {
             no_proxy: format!("{},{}", text("NO_PROXY"), text("no_proxy")),
             java: text("JAVA_TOOL_OPTIONS"),
             maven: text("MAVEN_OPTS"),
             gradle: text("GRADLE_OPTS"),
             node: without(&text("NODE_OPTIONS"), &shim),
+            php: without_directory(&text("PHP_INI_SCAN_DIR"), &directory),
             git: InheritedEntries::of(&text),
             placeholders: placeholders::inherited(&text),
             not_utf8: TABLE
@@ -437,6 +443,7 @@ pub(super) mod tests {
             maven: "-Xmx2g".into(),
             gradle: "-Xmx3g".into(),
             node: "--max-old-space-size=99".into(),
+            php: "/etc/php".into(),
             ..Inherited::default()
         };
         let environment = environment(&inherited);
@@ -446,6 +453,7 @@ pub(super) mod tests {
         assert_eq!(found["MAVEN_OPTS"], format!("-Xmx2g {MAVEN}"));
         assert_eq!(found["GRADLE_OPTS"], format!("-Xmx3g {GRADLE}"));
         assert_eq!(found["NODE_OPTIONS"], "--max-old-space-size=99 --require=/f/node-shim.cjs");
+        assert_eq!(found["PHP_INI_SCAN_DIR"], "/etc/php:/f");
     }
 
     #[test]
@@ -476,6 +484,7 @@ pub(super) mod tests {
         let theirs = [
             ("NODE_OPTIONS", "--max-old-space-size=99"),
             ("JAVA_TOOL_OPTIONS", "-Xmx1g"),
+            ("PHP_INI_SCAN_DIR", "/etc/php:"),
             ("GIT_CONFIG_COUNT", "1"),
             ("GIT_CONFIG_KEY_0", "user.name"),
         ];
@@ -505,6 +514,7 @@ pub(super) mod tests {
         let found = made.by_name();
         assert_eq!(found["NODE_OPTIONS"], "--require=/f/node-shim.cjs");
         assert!(!found["JAVA_TOOL_OPTIONS"].contains("/data/run/7"));
+        assert_eq!(found["PHP_INI_SCAN_DIR"], ":/f");
         assert_eq!((found["GIT_CONFIG_COUNT"], found[PLACEHOLDERS]), ("0", ""));
     }
 

@@ -1,7 +1,8 @@
-// Loaded into Node by NODE_OPTIONS: makes fetch, http and https use the proxy of the environment
-// where Node itself does not. Node 22.21, 24.5 and later do for fetch and the global agents
-// (NODE_USE_ENV_PROXY); agents that an SDK makes itself are covered here on every version.
-// It keeps out of the way of agents that bring their own connections, and of any failure of its own.
+// Loaded into Node by NODE_OPTIONS: makes fetch, http, https, http2 and undici use the proxy of the
+// environment where Node itself does not. Node 22.21, 24.5 and later do for fetch and the global
+// agents (NODE_USE_ENV_PROXY); agents that an SDK makes itself, and clients that open their own TLS
+// connections, are covered here on every version. It keeps out of the way of clients that bring a
+// connection, of other protocols over TLS, and of any failure of its own.
 'use strict';
 
 (() => {
@@ -19,6 +20,7 @@
   const http = require('node:http');
   const https = require('node:https');
   const tls = require('node:tls');
+  const { Duplex } = require('node:stream');
 
   const user = `${decodeURIComponent(proxy.username)}:${decodeURIComponent(proxy.password)}`;
   const authorization = `Basic ${Buffer.from(user).toString('base64')}`;
@@ -27,14 +29,18 @@
   const direct = env('NO_PROXY').split(/[\s,]+/).filter(Boolean)
     .map((entry) => entry.toLowerCase().replace(/^\*?\./, ''));
 
-  const isDirect = (name) => {
+  const isDirect = (name, port) => {
     const host = String(name || 'localhost').toLowerCase().replace(/^\[|\]$/g, '');
-    return direct.some((entry) => host === entry || host.endsWith(`.${entry}`));
+    return direct.some((entry) => {
+      const [, named, only] = /^([^:]+):(\d+)$/.exec(entry) || [entry, entry];
+      return (only === undefined || only === String(port))
+        && (host === named || host.endsWith(`.${named}`));
+    });
   };
   const bracketed = (host) => (host.includes(':') && !host.startsWith('[') ? `[${host}]` : host);
 
-  // A TLS stream through the proxy, by callback.
-  const tunnel = (host, port, options, done) => {
+  // A stream through the proxy, by callback.
+  const dial = (host, port, done) => {
     const target = `${bracketed(host)}:${port}`;
     const request = http.request({
       host: proxyHost, port: proxyPort, method: 'CONNECT', path: target, agent: false,
@@ -50,9 +56,124 @@
         return;
       }
       if (head.length) socket.unshift(head);
-      done(null, tls.connect({ ...options, host, port, path: undefined, socket }));
+      done(null, socket);
     });
     request.end();
+    return request;
+  };
+
+  // A TLS stream through the proxy, by callback.
+  const tunnel = (host, port, options, done) => {
+    dial(host, port, (error, socket) => {
+      if (error) done(error);
+      else done(null, secure({ ...options, host, port, path: undefined, socket }));
+    });
+  };
+
+  // A tunnel that is still being opened, for callers that need its stream at once.
+  class PendingTunnel extends Duplex {
+    constructor(host, port) {
+      super();
+      this.waiting = [];
+      this.keepsRunning = true;
+      this.request = dial(host, port, (error, socket) => {
+        if (error || this.destroyed) {
+          if (socket) socket.destroy();
+          this.destroy(error);
+          return;
+        }
+        this.socket = socket;
+        if (!this.keepsRunning) socket.unref();
+        socket.on('data', (data) => this.push(data) || socket.pause());
+        socket.once('end', () => this.push(null));
+        socket.once('error', (failure) => this.destroy(failure));
+        socket.once('close', () => this.destroy());
+        for (const act of this.waiting) act(socket);
+      });
+    }
+
+    withSocket(act) {
+      if (this.socket) act(this.socket);
+      else this.waiting.push(act);
+    }
+
+    setKeepsRunning(keepsRunning) {
+      this.keepsRunning = keepsRunning;
+      if (this.socket) this.socket[keepsRunning ? 'ref' : 'unref']();
+    }
+
+    _read() {
+      if (this.socket) this.socket.resume();
+    }
+
+    _write(chunk, encoding, done) {
+      this.withSocket((socket) => socket.write(chunk, encoding, done));
+    }
+
+    _final(done) {
+      this.withSocket((socket) => socket.end(done));
+    }
+
+    _destroy(error, done) {
+      (this.socket || this.request).destroy();
+      done(error);
+    }
+  }
+
+  // TLS of HTTP clients that open their connections themselves: http2, undici's own agents, and ws.
+  // They offer a protocol of HTTP, or are called by https.
+  let caller;
+  const callAs = (name, call) => {
+    const outer = caller;
+    caller = name;
+    try {
+      return call();
+    } finally {
+      caller = outer;
+    }
+  };
+  const secure = tls.connect;
+  tls.connect = function connect(...args) {
+    const [first, second] = args;
+    const named = Object.assign({}, ...args.filter((value) => value && typeof value === 'object'));
+    if (typeof first !== 'object') named[/^\d+$/.test(first) ? 'port' : 'path'] = first;
+    if (typeof second === 'string') named.host = second;
+    named.host ||= 'localhost';
+    const isHttp = caller === 'request' || /h2|http\/1/.test(String(named.ALPNProtocols || ''));
+    if (!isHttp || caller === 'agent' || named.socket || named.path || !named.port
+      || isDirect(named.host, named.port)) {
+      return secure.apply(this, args);
+    }
+    if (named.servername === undefined && !/^[\d.]+$|:/.test(named.host)) {
+      named.servername = named.host;
+    }
+    const pending = new PendingTunnel(named.host, named.port);
+    const done = args.find((value) => typeof value === 'function');
+    const secured = secure({ ...named, socket: pending }, done);
+    for (const name of ['ref', 'unref']) {
+      secured[name] = () => {
+        pending.setKeepsRunning(name === 'ref');
+        return secured;
+      };
+    }
+    return secured;
+  };
+
+  // https: requests without an agent, whose caller opens the connection.
+  const ask = https.request;
+  https.request = function request(...args) {
+    const changed = args.map((value) => {
+      if (!value || typeof value.createConnection !== 'function' || value.agent) return value;
+      const createConnection = (...given) => (
+        callAs('request', () => value.createConnection(...given)));
+      return { ...value, createConnection };
+    });
+    return ask.apply(this, changed);
+  };
+  https.get = function get(...args) {
+    const request = https.request(...args);
+    request.end();
+    return request;
   };
 
   // https: every agent that opens its connections as Node's own does.
@@ -62,8 +183,8 @@
     const options = typeof args[0] === 'object' ? args[0] : args[1];
     const own = this && this.options && this.options.proxyEnv;
     if (own || typeof done !== 'function' || !options || typeof options !== 'object'
-      || options.socket || options.socketPath || isDirect(options.host)) {
-      return connect.apply(this, args);
+      || options.socket || options.socketPath || isDirect(options.host, options.port || 443)) {
+      return callAs('agent', () => connect.apply(this, args));
     }
     const host = options.host;
     const named = { ...options };
@@ -80,7 +201,7 @@
     const plain = typeof options === 'object' && this.protocol === 'http:' && !own
       && this.createConnection === http.Agent.prototype.createConnection
       && !options.socketPath && !request._header && request.method !== 'CONNECT'
-      && !isDirect(options.host) && request.path.startsWith('/');
+      && !isDirect(options.host, options.port || 80) && request.path.startsWith('/');
     if (!plain) return add.call(this, request, options, ...rest);
     const port = Number(options.port || 80);
     const authority = bracketed(options.host) + (port === 80 ? '' : `:${port}`);
@@ -89,6 +210,8 @@
     const there = { ...options, host: proxyHost, hostname: proxyHost, port: proxyPort };
     return add.call(this, request, there, ...rest);
   };
+
+  require('node:module').syncBuiltinESMExports();
 
   // fetch, where Node has no proxy of its own for it.
   const [major, minor] = process.versions.node.split('.').map(Number);
@@ -99,7 +222,7 @@
     const slot = Symbol.for('undici.globalDispatcher.1');
     const Agent = globalThis[slot].constructor;
     if (Agent.name !== 'Agent') return;
-    const dial = (options, done) => {
+    const open = (options, done) => {
       const host = options.hostname.replace(/^\[|\]$/g, '');
       if (options.protocol !== 'https:') {
         const socket = require('node:net').connect({
@@ -127,7 +250,7 @@
           done(null, socket);
         });
       };
-      if (isDirect(host)) secured(null, tls.connect({ host, port, ...named }));
+      if (isDirect(host, port)) secured(null, secure({ host, port, ...named }));
       else tunnel(host, port, named, secured);
     };
     const origin = `http://${bracketed(proxyHost)}:${proxyPort}`;
@@ -139,7 +262,7 @@
         } catch {
           return super.dispatch(options, handler);
         }
-        if (target.protocol !== 'http:' || isDirect(target.hostname) || options.upgrade) {
+        if (target.protocol !== 'http:' || isDirect(target.hostname, target.port || 80) || options.upgrade) {
           return super.dispatch(options, handler);
         }
         const added = { host: target.host, 'proxy-authorization': authorization };
@@ -150,7 +273,7 @@
         return super.dispatch({ ...options, origin, path, headers }, handler);
       }
     }
-    globalThis[slot] = new ProxiedAgent({ connect: dial });
+    globalThis[slot] = new ProxiedAgent({ connect: open });
   } catch {
     // A Node whose fetch looks otherwise: it keeps what it has.
   }

@@ -14,6 +14,19 @@ pub(super) fn without(options: &str, option: &str) -> String {
     kept.join(" ")
 }
 
+/// The directories of PHP's ini files without `directory`. Empty entries, which are PHP's own directories, stay.
+pub(super) fn without_directory(directories: &str, directory: &str) -> String {
+    let is_kept = |entry: &&str| entry.is_empty() || *entry != directory;
+    let kept: Vec<&str> = directories.split(':').filter(is_kept).collect();
+    kept.join(":")
+}
+
+/// The directories of PHP's ini files, and then `ours`. Without any, PHP reads the empty entry as its own
+/// (<https://www.php.net/manual/en/configuration.file.php>).
+pub(super) fn with_directory(theirs: &str, ours: &str) -> String {
+    format!("{theirs}:{ours}")
+}
+
 /// One option for Java, which splits at blanks outside of quotes of both kinds and knows no escapes.
 pub(super) fn quoted_for_java(option: &str) -> String {
     match option.contains(|c: char| c.is_whitespace() || "'\"".contains(c)) {
@@ -52,6 +65,14 @@ fn words(options: &str) -> Vec<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn directories_of_php_that_keyward_does_not_set_stay() {
+        assert_eq!(with_directory(&without_directory("", "/f"), "/f"), ":/f");
+        assert_eq!(with_directory(&without_directory(":/f", "/f"), "/f"), ":/f");
+        assert_eq!(with_directory(&without_directory("/a::/f:/b", "/f"), "/f"), "/a::/b:/f");
+        assert_eq!(with_directory(&without_directory(":/a", ""), "/f"), ":/a:/f");
+    }
 
     #[test]
     fn inherited_options_that_keyward_does_not_set_stay() {

@@ -29,12 +29,17 @@ pub(crate) enum SetTo {
     Gradle,
     /// Options of Node, after those that are there.
     Node,
+    /// Directories of PHP's ini files, after those that are there.
+    Php,
 }
 
 impl SetTo {
     /// Whether the inherited value is a part of the new one.
     pub(super) fn has_inherited(self) -> bool {
-        matches!(self, Self::NoProxy | Self::Java | Self::Maven | Self::Gradle | Self::Node)
+        matches!(
+            self,
+            Self::NoProxy | Self::Java | Self::Maven | Self::Gradle | Self::Node | Self::Php
+        )
     }
 }
 
@@ -59,6 +64,10 @@ pub(crate) const TABLE: &[EnvironmentVariable] = &[
     variable("http_proxy", SetTo::Proxy, "curl reads only this case for http://"),
     variable("ALL_PROXY", SetTo::Proxy, "httpx, requests, curl, git, cargo, deno, bun, reqwest"),
     variable("all_proxy", SetTo::Proxy, "the same"),
+    variable("WSS_PROXY", SetTo::Proxy, "aiohttp reads no other for WebSockets"),
+    variable("wss_proxy", SetTo::Proxy, "the same"),
+    variable("WS_PROXY", SetTo::Proxy, "the same for ws:// URLs"),
+    variable("ws_proxy", SetTo::Proxy, "the same"),
     variable("NO_PROXY", SetTo::NoProxy, "an inherited entry could lead past the gateway"),
     variable("no_proxy", SetTo::NoProxy, "the same"),
     variable("SSL_CERT_FILE", SetTo::Bundle, "OpenSSL, Python, Go, rustls with native roots"),
@@ -89,7 +98,11 @@ pub(crate) const TABLE: &[EnvironmentVariable] = &[
         SetTo::Text("1"),
         "fetch and https of Node 22.21, 24.5 and later",
     ),
-    variable("NODE_OPTIONS", SetTo::Node, "older Node, and SDKs with an agent of their own"),
+    variable(
+        "NODE_OPTIONS",
+        SetTo::Node,
+        "older Node, and clients with an agent or sockets of their own",
+    ),
     variable("GIT_HTTP_PROXY_AUTHMETHOD", SetTo::Text("basic"), "saves git a round trip"),
     variable("YARN_HTTPS_PROXY", SetTo::Proxy, "yarn"),
     variable("YARN_HTTP_PROXY", SetTo::Proxy, "yarn"),
@@ -101,6 +114,13 @@ pub(crate) const TABLE: &[EnvironmentVariable] = &[
     variable("BUNDLE_SSL_CA_CERT", SetTo::Bundle, "bundler"),
     variable("COMPOSER_CAFILE", SetTo::Bundle, "composer"),
     variable("PERL_LWP_SSL_CA_FILE", SetTo::Bundle, "Perl's LWP"),
+    variable(
+        "PERL_LWP_ENV_PROXY",
+        SetTo::Text("1"),
+        "LWP reads the proxy variables only with this",
+    ),
+    variable("MOJO_PROXY", SetTo::Text("1"), "Mojolicious, likewise"),
+    variable("PHP_INI_SCAN_DIR", SetTo::Php, "PHP's curl has no variable for roots"),
     variable("HEX_CACERTS_PATH", SetTo::Bundle, "hex"),
     variable("CONDA_SSL_VERIFY", SetTo::Bundle, "conda"),
 ];
@@ -132,7 +152,8 @@ mod tests {
     #[test]
     fn proxy_variables_are_set_in_upper_and_lower_case() {
         let set_to = |name: &str| TABLE.iter().find(|v| v.name == name).map(|v| v.set_to);
-        for name in ["HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY"] {
+        for name in ["HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "WSS_PROXY", "WS_PROXY", "NO_PROXY"]
+        {
             assert!(set_to(name).is_some(), "{name}");
             assert_eq!(set_to(name), set_to(&name.to_ascii_lowercase()), "{name}");
         }

@@ -348,11 +348,11 @@ fn agrees(host: &HeaderValue, target: &Target) -> bool {
     parsed.is_some_and(|parsed| parsed == *target)
 }
 
-/// The target of an absolute URI: `http` and `https` only.
+/// The target of an absolute URI. WebSocket's schemes are those of its handshake (RFC 6455 §3); some clients name them.
 pub fn absolute_target(uri: &Uri) -> Result<Target, Refusal> {
     let scheme = match uri.scheme_str() {
-        Some("http") => Scheme::Http,
-        Some("https") => Scheme::Https,
+        Some("http" | "ws") => Scheme::Http,
+        Some("https" | "wss") => Scheme::Https,
         _ => return Err(Refusal::BadRequest("only http and https URIs are forwarded")),
     };
     let authority = uri.authority().ok_or(Refusal::BadRequest("the URI has no authority"))?;

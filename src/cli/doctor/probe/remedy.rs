@@ -43,22 +43,6 @@ const URLLIB3: &str = "urllib3 itself reads no variable, and no credentials of a
                        proxy_headers=urllib3.make_headers(proxy_basic_auth=\
                        urllib3.util.parse_url(os.environ[\"HTTPS_PROXY\"]).auth))`";
 
-/// The tunnel is made by hand: `http2` has no agents.
-const HTTP2: &str = "`http2.connect` opens a socket of its own: open it through the proxy first, \
-                     `const proxy = new URL(process.env.HTTPS_PROXY); http.request({ host: \
-                     proxy.hostname, port: proxy.port, method: 'CONNECT', path: 'HOST:443', \
-                     headers: { 'Proxy-Authorization': 'Basic ' + btoa(proxy.username + ':' + \
-                     proxy.password) } }).on('connect', (_, socket) => \
-                     use(http2.connect('https://HOST', { createConnection: () => tls.connect({ \
-                     socket, servername: 'HOST', ALPNProtocols: ['h2'] }) }))).end()`";
-
-const WS: &str = "`ws` opens a socket of its own: `new WebSocket(URL, { agent: new \
-                  HttpsProxyAgent(process.env.HTTPS_PROXY) })` (package https-proxy-agent)";
-
-const UNDICI: &str = "an `Agent`, `Client` or `Pool` of undici bypasses the proxy: use \
-                      `setGlobalDispatcher(new EnvHttpProxyAgent())`, or `dispatcher: new \
-                      EnvHttpProxyAgent()` among the options of a request";
-
 const STRIPE: &str = "stripe-python brings its own CA file: `stripe.ca_bundle_path = \
                       os.environ[\"SSL_CERT_FILE\"]`";
 
@@ -120,10 +104,6 @@ const REMEDIES: &[RemedyRow] = &[
         "its HTTP library does not read the proxy variables: aiohttp needs `trust_env=True`, \
          urllib3 a `ProxyManager` with `proxy_headers`, httplib2 the package PySocks",
     ),
-    (Node, Direct, "undici", UNDICI),
-    (Node, Direct, "http2", HTTP2),
-    (Node, Direct, "'ws'", WS),
-    (Node, Direct, "\"ws\"", WS),
     (
         Node,
         Direct,
@@ -512,12 +492,5 @@ mod tests {
             }
         }
         assert!(hint(Go, Direct, "", &agent()).contains("--base-url NAME`"));
-    }
-
-    #[test]
-    fn the_remedy_for_undici_names_only_its_own_proxy_agent() {
-        let told = hint(Node, Direct, "import { Pool } from 'undici'", &agent());
-        assert!(told.contains("new EnvHttpProxyAgent()"), "{told}");
-        assert!(!told.contains("HttpsProxyAgent(process"), "{told}");
     }
 }
