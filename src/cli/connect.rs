@@ -5,6 +5,7 @@ pub(super) mod created;
 mod own_api;
 pub(super) mod questions;
 pub(super) mod registration;
+mod several;
 mod ssh_key;
 pub(super) mod tools;
 mod unusable;
@@ -309,7 +310,7 @@ impl<'a> ConnectWizard<'a> {
             created.agent = Some(agent.id);
         }
         let at = format!("/api/v1/agents/{}/bindings", segment(&name));
-        let default = self.default || self.asks && becomes_default(agent, &connection)?;
+        let default = self.default || self.asks && several::becomes_default(agent, &connection)?;
         let new = serde_json::json!({"connection": connection.id, "default": default});
         let binding = Some(self.context.client.post(&at, &new).await?);
         Ok(Some(ConnectResult { connection, test, agent: name, binding, run }))
@@ -408,24 +409,6 @@ impl<'a> ConnectWizard<'a> {
     }
 }
 
-/// The agent's default among its connections of the provider.
-fn present_default<'a>(agent: Option<&'a Shown<Agent>>, provider: &str) -> Option<&'a str> {
-    let mut bindings = agent?.facts.bindings.iter();
-    let found = bindings.find(|it| it.default && it.provider == provider)?;
-    Some(&found.name)
-}
-
-/// Asks which account is the default, if the agent has another one of the provider.
-fn becomes_default(
-    agent: Option<&Shown<Agent>>,
-    connection: &Shown<Connection>,
-) -> Result<bool, Failure> {
-    let Some(present) = present_default(agent, &connection.provider) else { return Ok(false) };
-    output::note("which account do requests use by default?");
-    let present = format!("{present} (as before)");
-    Ok(questions::choose("default", &[&present, &connection.name])? == 1)
-}
-
 /// What to do where the configuration file manages the agent.
 const IN_ITS_USE: &str = "name the connection in its `use` there, or another agent with --agent";
 
@@ -443,22 +426,6 @@ pub(super) async fn agent(
         Ok(agent) => Ok(Some(agent)),
         Err(failure) if failure.exit() == Exit::NotFound => Ok(None),
         Err(failure) => Err(failure),
-    }
-}
-
-/// Which of several accounts of a provider a request uses, after `new` was bound.
-fn several(before: Option<&Shown<Agent>>, agent: &str, new: &BindingShown) -> String {
-    let BindingShown { name, provider, .. } = new;
-    let named = format!(
-        "a request uses {name} with its placeholder, or with\nthe field `Keyward-Connection: {name}`\n"
-    );
-    match present_default(before, provider) {
-        _ if new.default => format!("note: {name} is the default of agent {agent} now\n"),
-        Some(present) => format!(
-            "note: {present} stays the default of agent {agent}; {named}change it: keyward agent bind \
-             {agent} {name} --default\n"
-        ),
-        None => format!("note: {agent} has several accounts there; {named}"),
     }
 }
 
@@ -494,7 +461,7 @@ fn told(
     let bound = before.map_or(&[][..], |agent| &agent.facts.bindings);
     let is_second = bound.iter().any(|binding| binding.provider == provider.id);
     if let Some(binding) = binding.as_ref().filter(|_| is_second) {
-        text += &several(before, agent, binding);
+        text += &several::note(before, agent, binding, &several::selected(connection, provider));
     }
     text + &format!("\nrun a program that uses it:\n  {run}\n")
 }

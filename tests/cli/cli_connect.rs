@@ -3,6 +3,7 @@
 
 mod oauth_walk;
 mod own_api;
+mod several;
 mod walks;
 
 use std::sync::Arc;

@@ -63,7 +63,8 @@ async fn a_sound_store_has_no_faults_and_a_repair_needs_the_gateway_stopped() {
     let text = said(&beside);
     assert_eq!(beside.status.code(), Some(1), "{text}");
     assert!(
-        text.contains("store is locked by process") && text.contains("stop the gateway"),
+        text.contains("store is locked by process")
+            && text.contains("hint: stop the gateway first\n"),
         "{text}"
     );
     let (report, code) = check(&served, &[]);

@@ -73,6 +73,7 @@ pub(super) async fn tested(
         provider: &provider.name,
         remedies: Remedies::in_view(connection, &catalogue, &view),
         docs_url: docs.as_deref(),
+        kind: provider.auth(connection.auth.as_deref()).map(|auth| auth.kind),
     };
     let (credential, shown) = match trial {
         Some(Trial { credential, shown }) => (Some(credential), Some(shown)),

@@ -434,6 +434,9 @@ impl From<InboxError> for ApiError {
         match error {
             InboxError::NoEvent(id) => Self::not_found("event", &id),
             InboxError::Secret(message) => Self::field("secret", message),
+            InboxError::SecretNotSent => Self::refused(error.to_string()).hint(
+                "enter the URL of the hook at the service, or have the service send its token again",
+            ),
             InboxError::SecretNotShown => Self::refused(error.to_string()).hint(
                 "only a secret that the service sent itself and that must be entered there \
                     is shown, until the first event",

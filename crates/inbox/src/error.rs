@@ -19,6 +19,9 @@ pub enum InboxError {
     /// A secret of the service does not have the form of its scheme.
     #[error("{0}")]
     Secret(String),
+    /// The service hands its secret over, and has not done so.
+    #[error("the service has not sent the secret of this hook yet")]
+    SecretNotSent,
     /// The secret is shown only to enter it at the service that handed it over.
     #[error("the secret of this hook is not shown")]
     SecretNotShown,

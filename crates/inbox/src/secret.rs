@@ -33,12 +33,16 @@ impl Inbox {
     /// The secret that the service handed over, for the person who must enter it there. It is shown until the first event.
     ///
     /// # Errors
-    /// When the secret was not handed over, or an event has come, or the store fails.
+    /// When no secret was handed over yet, a person gave it, an event has come, or the store fails.
     pub async fn reveal(&self, hook: &Record<Hook>) -> Result<String, InboxError> {
         let keys = self.keys.get(&hook.org, hook.id.as_str()).await?;
         let confirms = self.scheme(hook).is_some_and(Scheme::confirms_secret);
-        let keys = keys.filter(|_| confirms).map(|(keys, _)| keys);
-        keys.and_then(|keys| keys.unconfirmed()).ok_or(InboxError::SecretNotShown)
+        if !confirms {
+            return Err(InboxError::SecretNotShown);
+        }
+        let keys = keys.filter(|(keys, _)| keys.has_secret());
+        let (keys, _) = keys.ok_or(InboxError::SecretNotSent)?;
+        keys.unconfirmed().ok_or(InboxError::SecretNotShown)
     }
 
     /// Stores the secret that the service hands over in an unsigned request. Anyone can send one, so only the first is

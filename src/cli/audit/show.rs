@@ -356,6 +356,7 @@ mod tests {
         for (outcome, change, reads) in [
             (Outcome::Completed, change("agent", "added", None), "added agent ci"),
             (Outcome::Completed, change("connection", "pause", None), "paused connection ci"),
+            (Outcome::Completed, change("connection", "compare", None), "compared connection ci"),
             (Outcome::Refused, change("agent", "added", None), "tried to add agent ci"),
             (Outcome::Refused, change("connection", "pause", None), "tried to pause connection ci"),
             (

@@ -245,8 +245,8 @@ fn is_active(
     let hint = hint.as_ref().filter(|_| *outcome != TestOutcome::WrongKey);
     let hint = hint.map(|hint| format!("{hint}; ")).unwrap_or_default();
     Err(Failure::new(Exit::Failed, format!("{name}: {message}")).hint(format!(
-        "{hint}it is kept as a draft: {keyward} connection add --resume {name}, with another secret or \
-         when the provider answers; --no-test stores it untested"
+        "{hint}it is kept as a draft: {keyward} connection add --resume {name}, with another secret, \
+         when the provider answers, or with --no-test, which stores it untested"
     )))
 }
 

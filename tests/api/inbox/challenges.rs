@@ -88,7 +88,8 @@ async fn notions_token_is_shown_until_the_first_event_and_each_time_is_audited()
     lab.guard(Canary::of(token.to_owned()));
     let hook = json!({"name": "q", "scheme": "notion"});
     api(&lab, "POST", "/hooks", hook, 201).await;
-    api(&lab, "POST", "/hooks/q/reveal", json!({}), 422).await;
+    let none = api(&lab, "POST", "/hooks/q/reveal", json!({}), 422).await;
+    assert_eq!(none["error"]["message"], "the service has not sent the secret of this hook yet");
     let handed = |token: &str| json!({ "verification_token": token }).to_string();
     for _ in 0..2 {
         send(&lab, "/hooks/q", "", &handed(token)).await.is(200);
@@ -101,7 +102,8 @@ async fn notions_token_is_shown_until_the_first_event_and_each_time_is_audited()
     let body = r#"{"id":"evt-1","type":"page.created"}"#;
     let fields = format!("X-Notion-Signature: sha256={}\r\n", signed(token, body));
     assert_eq!(send(&lab, "/hooks/q", &fields, body).await.head.status(), 200);
-    api(&lab, "POST", "/hooks/q/reveal", json!({}), 422).await;
+    let ended = api(&lab, "POST", "/hooks/q/reveal", json!({}), 422).await;
+    assert_eq!(ended["error"]["message"], "the secret of this hook is not shown");
     let shown = api(&lab, "GET", "/hooks/q", Value::Null, 200).await;
     assert_eq!((&shown["waiting"], &shown["can_reveal"]), (&json!(1), &Value::Null));
     let records = lab.finish_with_changes().await;

@@ -6,6 +6,7 @@ use crate::wire::{ConnectionTested, TestOutcome};
 use keyward_base::codes::RefusalText;
 use keyward_net::client::CertificateFault;
 use keyward_proxy::test_request::{AnswerDetails, TestAnswer, TestError, TestReport};
+use keyward_rules::provider::AuthKind;
 use keyward_state::directory::{
     BrokenReason, ConnectionRecord, ConnectionState, Remedies, RemedyCause,
 };
@@ -17,6 +18,7 @@ pub(super) struct TestedConnection<'a> {
     pub(super) provider: &'a str,
     pub(super) remedies: Remedies<'a>,
     pub(super) docs_url: Option<&'a str>,
+    pub(super) kind: Option<AuthKind>,
 }
 
 /// The explanation and the remedy.
@@ -69,11 +71,15 @@ impl TestedConnection<'_> {
             return diagnosis
                 .hint("agents may use it again: the next requests show whether its secret works");
         }
+        let name = &connection.name;
+        let run = format!("keyward agent bind AGENT {name} && keyward run --agent AGENT");
+        if self.kind == Some(AuthKind::SshKey) {
+            return diagnosis
+                .hint(format!("bind it to an agent and log in: {run} -- ssh USER@SERVER true"));
+        }
         let docs = self.docs_url.map(|url| format!(" ({url})")).unwrap_or_default();
         diagnosis.hint(format!(
-            "bind it to an agent and ask the API something harmless{docs}: \
-             keyward agent bind AGENT {name} && keyward run --agent AGENT -- curl https://…",
-            name = connection.name
+            "bind it to an agent and ask the API something harmless{docs}: {run} -- curl https://…"
         ))
     }
 
@@ -281,8 +287,13 @@ mod tests {
         let acme = check::file("acme.yaml", acme, &Catalogue::default()).unwrap();
         let catalogue = Catalogue::default().with(acme);
         let remedies = Remedies::new(record, None, &catalogue);
-        let asked =
-            TestedConnection { connection: record, provider: "Acme", remedies, docs_url: None };
+        let asked = TestedConnection {
+            connection: record,
+            provider: "Acme",
+            remedies,
+            docs_url: None,
+            kind: Some(AuthKind::Bearer),
+        };
         let (uri, took) = (http::Uri::default(), Duration::from_millis(12));
         let tested = TestReport { uri, exchange: None, took, result };
         asked.diagnosis("api.acme.test", "GET https://api.acme.test/me", &tested)

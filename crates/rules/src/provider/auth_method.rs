@@ -7,7 +7,7 @@ use super::kinds::AuthKind;
 use super::minted_keys::TlsFields;
 use super::oauth::OAuth;
 use super::schema::{AppSourceText, TestText};
-use crate::inject::placement::Place;
+use crate::inject::placement::{Location, Place};
 use crate::inject::sign::jwt::JwtTemplate;
 use crate::inject::sign::request_signer::SigningScheme;
 use keyward_base::pattern::PathPattern;
@@ -102,15 +102,22 @@ const SHAPE_BYTES_MAX: usize = 64 * 1024;
 pub struct KeyPattern(regex_lite::Regex);
 
 impl AuthMethod {
-    /// The secrets that requests carry; agents hold a placeholder of each.
+    /// The secrets that requests carry; agents hold a placeholder of each. Keys of SSH and secrets of database logins
+    /// are in no request: an agent's token is the password of its sessions.
     pub fn carried(&self) -> impl Iterator<Item = &Field> {
-        let is_sent = self.minted.is_empty() && self.kind != AuthKind::SshKey;
+        let is_of_requests = self.kind != AuthKind::SshKey && !self.is_database_login();
         let is_sent = move |field: &&Field| {
             let tls = self.tls.as_ref();
-            field.secret && is_sent && !tls.is_some_and(|tls| tls.names(&field.name))
+            field.secret && self.minted.is_empty() && !tls.is_some_and(|tls| tls.names(&field.name))
         };
         let given = self.fields.iter().filter(is_sent);
-        given.chain(&self.minted)
+        given.chain(&self.minted).filter(move |_| is_of_requests)
+    }
+
+    /// Whether the credential is for logins at a database.
+    fn is_database_login(&self) -> bool {
+        let mut places = self.placements.iter().flat_map(|scoped| &scoped.places);
+        places.any(|place| matches!(place.at, Location::Login(_)))
     }
 
     pub fn field(&self, name: &str) -> Option<&Field> {

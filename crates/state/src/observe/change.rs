@@ -145,6 +145,7 @@ impl Change {
         match &*self.action {
             "activate" => "activated",
             "assign" => "assigned",
+            "compare" => "compared",
             "confirm" => "confirmed",
             "pause" => "paused",
             "reconnect" => "reconnected",

@@ -74,7 +74,7 @@ impl StoreError {
     /// What the operator can do, if the message does not say it.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::Locked { .. } => Some("stop the gateway, or let the CLI talk to it"),
+            Self::Locked { .. } => Some("stop the gateway first"),
             Self::Conflict { .. } => Some("read it again and repeat the change"),
             Self::Io { source, .. } | Self::Unreached { source, .. } if is_of_disk(source) => {
                 Some("make sure that its disk has room and is writable for this user")

@@ -6,7 +6,7 @@ use super::*;
 use crate::inject::path_prefix::PathPrefix;
 use crate::inject::placement::{Location, Place};
 use crate::inject::template::{Encoding, ValueTemplate};
-use crate::provider::{AuthMethod, Catalogue, Confidence, FormError, Instance, check};
+use crate::provider::{AuthKind, AuthMethod, Catalogue, Confidence, FormError, Instance, check};
 use keyward_base::host::{Scheme, Target};
 use keyward_base::pattern::DecodedPath;
 
@@ -84,10 +84,20 @@ fn every_built_in_file_is_sound_and_named_after_its_id() {
         let is_tested = provider.test(&provider.auth[0]).is_some();
         assert_eq!(is_tested, is_service && !says_why, "{id}: a test, or the reason for none");
         let given = |auth: &&AuthMethod| auth.minted.is_empty();
-        // `run` sets the variables of databases, whose values depend on the listener.
-        let methods = provider.auth.iter().filter(given).filter(|_| provider.protocol.is_none());
-        for field in methods.flat_map(AuthMethod::carried) {
+        for field in provider.auth.iter().filter(given).flat_map(AuthMethod::carried) {
             assert!(!field.env.is_empty(), "{id}.{}", field.name);
+        }
+    }
+}
+
+#[test]
+fn agents_hold_no_placeholder_of_ssh_keys_and_database_logins() {
+    let catalogue = Catalogue::built_in();
+    for provider in catalogue.all() {
+        for auth in &provider.auth {
+            let is_sent = provider.protocol.is_none() && auth.kind != AuthKind::SshKey;
+            let is_carried = auth.carried().next().is_some();
+            assert!(is_sent || !is_carried, "{}/{}", provider.id, auth.id);
         }
     }
 }

@@ -8,7 +8,7 @@ use super::*;
 fn a_locked_store_names_its_owner_and_the_remedy() {
     let locked = StoreError::Locked { pid: Some(4121) };
     assert_eq!(locked.to_string(), "store is locked by process 4121");
-    assert_eq!(locked.hint(), Some("stop the gateway, or let the CLI talk to it"));
+    assert_eq!(locked.hint(), Some("stop the gateway first"));
     let nameless = StoreError::Locked { pid: None };
     assert_eq!(nameless.to_string(), "store is locked by another process");
 }
