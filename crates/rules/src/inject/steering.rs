@@ -75,10 +75,14 @@ mod tests {
     }
 
     #[test]
-    fn a_field_with_underscores_is_recognised_like_one_with_hyphens() {
+    fn a_field_is_recognised_with_any_character_in_place_of_its_hyphens() {
         let name = |text: &'static str| HeaderName::from_static(text);
         assert!(is_path_field(&name("x_original_url")) && is_path_field(&name("x-rewrite_url")));
         assert!(is_method_field(&name("x_http-method_override")));
+        assert!(
+            is_method_field(&name("x.http-method~override"))
+                && is_path_field(&name("x'rewrite!url"))
+        );
         assert!(!is_method_field(&name("x-original-url")) && !is_path_field(&name("x_original")));
     }
 }

@@ -7,7 +7,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::percent_decode_str;
 
 use super::credential::Clears;
-use super::names::{is_alias, is_one_of, parameters};
+use super::names::{is_alias, is_mapped, is_one_of, parameters};
 use super::placeholder::{PlaceholderCore, holds_mark, scan};
 use super::steering;
 
@@ -67,7 +67,7 @@ pub fn steering(fields: &mut HeaderMap) {
 
 /// Removes hop-by-hop fields, all fields that `Connection` names, every `Proxy-…` field except `Proxy-Status`
 /// (RFC 9209 allows forwarding it), and every `Keyward-…` field. `Host` and framing stay even if `Connection`
-/// names them: the proxy writes them. Fields with `_` for `-` count as the same.
+/// names them: the proxy writes them. Aliases count as the same.
 pub fn hop_by_hop(fields: &mut HeaderMap) {
     if fields.contains_key(header::CONNECTION) {
         for name in named_by_connection(fields) {
@@ -92,7 +92,8 @@ fn named_by_connection(fields: &HeaderMap) -> Vec<HeaderName> {
 /// Whether it is a field for proxies (RFC 9110 §11.7), or ours.
 fn is_proxys(name: &str) -> bool {
     let is_below = |beginning: &str| {
-        name.strip_prefix(beginning).is_some_and(|rest| rest.starts_with(['-', '_']))
+        let rest = name.strip_prefix(beginning).map(str::as_bytes);
+        rest.and_then(<[u8]>::first).is_some_and(|next| is_mapped(*next))
     };
     (is_below("proxy") && name != "proxy-status") || is_below("keyward")
 }
@@ -166,12 +167,12 @@ pub fn request_trailers(fields: &mut HeaderMap) {
     placeholder_fields(fields);
 }
 
-/// Removes every instance and `_`-alias of a field.
+/// Removes every instance and alias of a field.
 pub fn every(fields: &mut HeaderMap, name: &HeaderName) {
     remove_where(fields, |other| is_alias(other.as_str(), name.as_str()));
 }
 
-/// Replaces every instance and `_`-alias of a field.
+/// Replaces every instance and alias of a field.
 pub fn replace(fields: &mut HeaderMap, name: &HeaderName, value: &HeaderValue) {
     every(fields, name);
     fields.insert(name.clone(), value.clone());
@@ -185,7 +186,7 @@ fn remove_where(fields: &mut HeaderMap, is_gone: impl Fn(&HeaderName) -> bool) {
     }
 }
 
-/// Removes every instance and `_`-alias of the cleared fields, and the cleared cookies.
+/// Removes every instance and alias of the cleared fields, and the cleared cookies.
 pub fn cleared(fields: &mut HeaderMap, clears: &Clears) {
     remove_where(fields, |name| clears.covers(name));
     if !clears.cookies.is_empty() {
@@ -353,25 +354,32 @@ mod tests {
             ("keep_alive", "timeout=5"),
             ("transfer-encoding", "chunked"),
             ("transfer_encoding", "chunked"),
+            ("transfer~encoding", "chunked"),
+            ("proxy.authorization", "Basic eDp5"),
+            ("keyward!token", "x"),
+            ("proxymity", "stays"),
             ("x_te", "stays"),
             ("x-proxy", "stays"),
         ]);
         hop_by_hop(&mut head);
-        assert_eq!(names(&head), ["proxy-status", "x-proxy", "x_te"]);
+        assert_eq!(names(&head), ["proxy-status", "proxymity", "x-proxy", "x_te"]);
     }
 
     #[test]
-    fn all_duplicates_and_underscore_aliases_of_a_cleared_field_are_removed() {
+    fn all_duplicates_and_aliases_of_a_cleared_field_are_removed() {
         let mut head = fields(&[
             ("x-api-key", "one"),
             ("X-Api-Key", "two"),
             ("x_api_key", "three"),
             ("x-api_key", "four"),
+            ("x.api~key", "five"),
+            ("x-api'key", "six"),
+            ("xxapi-key", "stays"),
             ("x-api-key2", "stays"),
         ]);
         let headers = vec![HeaderName::from_static("x-api-key")];
         cleared(&mut head, &Clears { headers, ..Clears::default() });
-        assert_eq!(names(&head), ["x-api-key2"]);
+        assert_eq!(names(&head), ["x-api-key2", "xxapi-key"]);
     }
 
     #[test]
