@@ -60,14 +60,15 @@ impl ListField {
     }
 }
 
-/// Removes fields that make a server use another path than the permitted one.
+/// Removes fields that make a server use another path or other content than the permitted one.
 pub fn steering(fields: &mut HeaderMap) {
-    remove_where(fields, steering::is_path_field);
+    remove_where(fields, |name| steering::is_path_field(name) || steering::is_content_alias(name));
 }
 
 /// Removes hop-by-hop fields, all fields that `Connection` names, every `Proxy-…` field except `Proxy-Status`
-/// (RFC 9209 allows forwarding it), and every `Keyward-…` field. `Host` and framing stay even if `Connection`
-/// names them: the proxy writes them. Aliases count as the same.
+/// (RFC 9209 allows forwarding it), and every `Keyward-…` field. `Host` and the fields that say how the content is read
+/// stay even if `Connection` names them: without its `Content-Type`, a server may read another content than the one that
+/// was permitted. Aliases count as the same.
 pub fn hop_by_hop(fields: &mut HeaderMap) {
     if fields.contains_key(header::CONNECTION) {
         for name in named_by_connection(fields) {
@@ -85,7 +86,7 @@ fn named_by_connection(fields: &HeaderMap) -> Vec<HeaderName> {
     tokens
         .flat_map(|value| value.split(','))
         .filter_map(|token| HeaderName::from_bytes(token.trim().as_bytes()).ok())
-        .filter(|name| *name != header::HOST && *name != header::CONTENT_LENGTH)
+        .filter(|name| *name != header::HOST && !steering::is_content_field(name))
         .collect()
 }
 
@@ -325,9 +326,12 @@ mod tests {
     }
 
     #[test]
-    fn fields_named_in_connection_are_removed_except_host_and_framing() {
+    fn fields_named_in_connection_are_removed_except_host_and_those_of_the_content() {
         let mut head = fields(&[
             ("connection", "keep-alive, Host, content-length, x-secret-hop"),
+            ("connection", "Content-Type, content-encoding"),
+            ("content-type", "application/json"),
+            ("content-encoding", "identity"),
             ("connection", "close"),
             ("host", "a.test"),
             ("content-length", "3"),
@@ -336,7 +340,8 @@ mod tests {
             ("accept", "*/*"),
         ]);
         hop_by_hop(&mut head);
-        assert_eq!(names(&head), ["accept", "content-length", "host"]);
+        let left = ["accept", "content-encoding", "content-length", "content-type", "host"];
+        assert_eq!(names(&head), left);
     }
 
     #[test]
