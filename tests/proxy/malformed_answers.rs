@@ -124,6 +124,21 @@ async fn a_malformed_chunked_body_is_502_or_visibly_cut() {
     }
 }
 
+/// curl sends a request again, also a POST, if a stream that was used before ends without any byte of an answer.
+#[tokio::test]
+async fn the_head_of_an_answer_is_passed_on_although_its_body_breaks_at_once() {
+    let head = "HTTP/1.1 201 Created\r\nX-Id: 7\r\nTransfer-Encoding: chunked\r\n\r\n";
+    for body in ["5\nhello\n0\n\n", "five\r\nhello\r\n0\r\n\r\n", "0x5\r\nhello\r\n0\r\n\r\n"] {
+        let lab = lab(format!("{head}{body}")).await;
+        let answer = lab.ask("POST /a\r\nContent-Length: 0").await;
+        assert_eq!((answer.head.status(), answer.head.one("x-id")), (201, Some("7")), "{body:?}");
+        assert!(!answer.whole, "{body:?}: {answer:?}");
+        assert_eq!(lab.origin.only().head.method(), "POST", "it was sent once");
+        let records = lab.finish().await;
+        assert_eq!(records[0]["outcome"], "upstream_aborted", "{body:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_body_shorter_than_its_content_length_is_502_or_visibly_cut() {
     let lab = lab("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhello".to_owned()).await;
