@@ -101,6 +101,36 @@ const BODIES: [&str; 16] = [
     "[]",
 ];
 
+/// Rack reads a POST without `Content-Type` as a form, and cheroot and PHP take `Content_Type` for it. As a form, this body has
+/// a mutation.
+#[tokio::test]
+async fn the_service_gets_the_content_type_that_was_judged_and_no_other() {
+    let mut lab = lab("allow: [read]").await;
+    let form = "application/x-www-form-urlencoded";
+    let body =
+        r#"{"query":"{viewer{id}}","operationName":"x&query=mutation{issueDelete(id:1)}&y="}"#;
+    for other in [
+        "Connection: Content-Type".to_owned(),
+        "Connection: keep-alive, content-type, content-length".to_owned(),
+        format!("Content_Type: {form}"),
+        format!("content.type: {form}"),
+        format!("Content~Type: {form}\r\nContent_Encoding: gzip\r\nContent_Length: 1"),
+    ] {
+        let answer = post(&lab, &format!("{HEAD}\r\n{other}"), body.as_bytes()).await;
+        assert_eq!((answer.head.status(), &*answer.text()), (200, "fine"), "{other}: {answer:?}");
+        let received = lab.origin.arrival().await;
+        assert_eq!(received.text(), body, "{other}");
+        assert_eq!(received.head.one("content-type"), Some("application/json"), "{other}");
+        let head = String::from_utf8_lossy(&received.head.raw).to_lowercase();
+        assert_eq!(head.matches("\r\ncontent").count(), 2, "its type and length: {head}");
+        let refused =
+            post(&lab, &format!("POST /graphql\r\nContent-Type: {form}\r\n{other}"), b"query=x")
+                .await;
+        assert_eq!(refused.head.status(), 403, "{other}: {refused:?}");
+    }
+    lab.finish().await;
+}
+
 #[tokio::test]
 async fn a_mutation_of_an_agent_that_may_only_read_is_refused_in_every_form() {
     let lab = lab("allow: [read]").await;

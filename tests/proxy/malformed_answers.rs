@@ -120,6 +120,21 @@ async fn a_malformed_chunked_body_is_502_or_visibly_cut() {
     }
 }
 
+/// curl sends a request again, also a POST, if a stream that was used before ends without any byte of an answer.
+#[tokio::test]
+async fn the_head_of_an_answer_is_passed_on_although_its_body_breaks_at_once() {
+    let head = "HTTP/1.1 201 Created\r\nX-Id: 7\r\nTransfer-Encoding: chunked\r\n\r\n";
+    for body in ["5\nhello\n0\n\n", "five\r\nhello\r\n0\r\n\r\n", "0x5\r\nhello\r\n0\r\n\r\n"] {
+        let lab = lab(format!("{head}{body}")).await;
+        let answer = lab.ask("POST /a\r\nContent-Length: 0").await;
+        assert_eq!((answer.head.status(), answer.head.one("x-id")), (201, Some("7")), "{body:?}");
+        assert!(!answer.whole, "{body:?}: {answer:?}");
+        assert_eq!(lab.origin.only().head.method(), "POST", "it was sent once");
+        let records = lab.finish().await;
+        assert_eq!(records[0]["outcome"], "upstream_aborted", "{body:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_body_shorter_than_its_content_length_is_502_or_visibly_cut() {
     let lab = lab("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhello".to_owned()).await;
@@ -138,6 +153,40 @@ async fn an_unusual_but_valid_answer_is_passed_in_strict_form_or_is_502() {
             200 => assert_eq!((&*answer.text(), answer.whole), ("hello", true), "{name}"),
             status => assert_eq!(status, 502, "{name}: {answer:?}"),
         }
+        lab.finish().await;
+    }
+}
+
+/// RFC 9110 §8.6. A second one is a protocol error over HTTP/2, and hyper cannot write it in an answer to HEAD.
+#[tokio::test]
+async fn a_repeated_length_is_passed_on_once_to_agents_of_both_protocols() {
+    for lengths in ["Content-Length: 5\r\nContent-Length: 5", "Content-Length: 5, 5"] {
+        let origin = Origin::answering(move |request: &Message| {
+            let body = if request.head.method() == "HEAD" { "" } else { "hello" };
+            format!("HTTP/1.1 200 OK\r\n{lengths}\r\n\r\n{body}")
+        });
+        let lab = Plan::api_key().start(origin).await;
+        let client = lab.h2(HOST).await;
+        for (method, body) in [("GET", "hello"), ("HEAD", "")] {
+            let request = format!("{method} /a");
+            for answer in [lab.ask(&request).await, client.ask(&request).await] {
+                assert_eq!(answer.head.status(), 200, "{lengths}: {answer:?}");
+                assert_eq!(answer.head.all("content-length"), ["5"], "{lengths}, {method}");
+                assert_eq!((&*answer.text(), answer.whole), (body, true), "{lengths}, {method}");
+            }
+        }
+        assert_eq!(lab.origin.received().len(), 4);
+        lab.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn an_invalid_length_of_an_answer_to_head_is_removed() {
+    for length in ["+5", "5, 6", "0x5", "five", ""] {
+        let lab = lab(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n")).await;
+        let answer = lab.ask("HEAD /a").await;
+        assert_eq!((answer.head.status(), answer.whole), (200, true), "{length:?}: {answer:?}");
+        assert!(!answer.head.has("content-length"), "{length:?}: {answer:?}");
         lab.finish().await;
     }
 }

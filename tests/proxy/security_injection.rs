@@ -239,6 +239,35 @@ async fn override_fields_with_underscores_are_treated_like_those_with_hyphens() 
     lab.finish().await;
 }
 
+/// lighttpd passes all characters of a field's name that are no letters or digits as `_`, PHP dots.
+#[tokio::test]
+async fn fields_with_any_character_in_place_of_hyphens_are_treated_like_those_with_hyphens() {
+    let plan = Plan::api_key()
+        .rule("{ name: no-deletes, hosts: [api.acme.test], methods: [DELETE], action: deny }");
+    let mut lab = plan.start(Origin::saying("fine")).await;
+    let spellings = "!#$%&'*+.^_`|~".chars().map(String::from);
+    for mapped in spellings.clone() {
+        for field in ["X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override"] {
+            let field = field.replace('-', &mapped);
+            let request = format!("POST /a\r\n{field}: DELETE\r\nContent-Length: 0");
+            let refused = lab.ask(&request).await.head;
+            let code = refused.one("keyward-error");
+            assert_eq!((refused.status(), code), (403, Some("denied")), "{field}");
+        }
+    }
+    assert!(lab.origin.received().is_empty(), "{:?}", lab.origin.received());
+    for mapped in spellings {
+        let spelt = |name: &str| name.replace('-', &mapped);
+        let removed = ["X-Api-Key", "X-Original-URL", "Proxy-Authorization", "Keyward-Token"];
+        let sent = removed.map(|name| format!("\r\n{}: evil", spelt(name))).concat();
+        let head = lab.delivered(&format!("GET /a{sent}\r\n{}: 1", spelt("X-Mine"))).await;
+        assert!(!String::from_utf8_lossy(&head.raw).contains("evil"), "{mapped}: {head:?}");
+        assert_eq!(head.all("x-api-key"), [&*lab.canary.text], "{mapped}");
+        assert_eq!(head.one(&spelt("x-mine")), Some("1"), "other fields stay");
+    }
+    lab.finish().await;
+}
+
 #[tokio::test]
 async fn a_method_override_in_the_query_is_subject_to_the_rules() {
     let plan = Plan::api_key()

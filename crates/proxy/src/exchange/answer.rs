@@ -1,6 +1,6 @@
 //! [`Answer`]: an upstream's answer that may be passed to the agent, because the credential was scrubbed from it.
 
-use http::{Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
 use super::answer_body::AnswerBody;
 use super::guard::ExchangeGuard;
@@ -55,8 +55,42 @@ impl Answer {
             // A `Content-Length` beside a transfer coding is ignored and removed (RFC 9112 §6.3). A 204 has none (RFC 9110
             // §8.6), and clients refuse it.
             response.headers_mut().remove(header::CONTENT_LENGTH);
+        } else {
+            unite_lengths(response.headers_mut());
         }
         *response.version_mut() = http::Version::HTTP_11;
         response.map(|incoming| AnswerBody::upstream(incoming, lease, exchange))
     }
+}
+
+/// Leaves one `Content-Length`. Upstreams may repeat a length, also as a list (RFC 9110 §8.6), which not all clients accept,
+/// and none over HTTP/2. hyper has checked the values only where content follows; others that are invalid are removed.
+fn unite_lengths(fields: &mut HeaderMap) {
+    let mut lengths = fields.get_all(header::CONTENT_LENGTH).iter();
+    let is_one = match (lengths.next(), lengths.next()) {
+        (None, _) => true,
+        (Some(only), None) => is_number(only.as_bytes()),
+        (Some(_), Some(_)) => false,
+    };
+    if is_one {
+        return;
+    }
+    match stated_length(fields) {
+        Some(length) => fields.insert(header::CONTENT_LENGTH, length),
+        None => fields.remove(header::CONTENT_LENGTH),
+    };
+}
+
+/// The length that all values state, which may be lists.
+fn stated_length(fields: &HeaderMap) -> Option<HeaderValue> {
+    let values = fields.get_all(header::CONTENT_LENGTH).iter();
+    let mut members = values
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii);
+    let first = members.next().filter(|first| is_number(first))?;
+    members.all(|member| member == first).then(|| HeaderValue::from_bytes(first).ok())?
+}
+
+fn is_number(text: &[u8]) -> bool {
+    !text.is_empty() && text.iter().all(u8::is_ascii_digit)
 }

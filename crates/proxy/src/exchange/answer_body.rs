@@ -22,6 +22,8 @@ pub struct AnswerBody(Box<AnswerState>);
 struct AnswerState {
     kind: AnswerKind,
     exchange: Option<ExchangeGuard>,
+    /// Why the body breaks off, until the next poll returns it.
+    broken: Option<BodyError>,
 }
 
 #[derive(Debug)]
@@ -58,7 +60,7 @@ impl AnswerBody {
     }
 
     fn of(kind: AnswerKind, exchange: Option<ExchangeGuard>) -> Self {
-        Self(Box::new(AnswerState { kind, exchange }))
+        Self(Box::new(AnswerState { kind, exchange, broken: None }))
     }
 }
 
@@ -134,6 +136,9 @@ impl Body for AnswerBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self.get_mut().0;
+        if let Some(error) = this.broken.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
         let incoming = match &mut this.kind {
             AnswerKind::Own(bytes) => {
                 let bytes = bytes.take();
@@ -148,7 +153,11 @@ impl Body for AnswerBody {
             Some(Ok(frame)) => Poll::Ready(Some(Ok(this.pass(frame)))),
             Some(Err(error)) => {
                 this.failed(&error);
-                Poll::Ready(Some(Err(error)))
+                // The head and the frames before are written while the body is pending; hyper drops them after an error. A
+                // client that gets no byte of an answer may send the request again, also a POST.
+                this.broken = Some(error);
+                cx.waker().wake_by_ref();
+                Poll::Pending
             }
             None => {
                 this.finish();

@@ -1,4 +1,4 @@
-//! Names of header fields and parameters as servers read them: aliases with `_`, and form encoding.
+//! Names of header fields and parameters as servers read them: aliases of fields, and form encoding.
 
 use std::borrow::Cow;
 
@@ -7,14 +7,20 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 /// Characters that are not encoded in a query value: RFC 3986 unreserved.
 const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// Whether an origin that maps `-` and `_` to the same character (CGI, WSGI) treats the names as equal.
+/// Whether an origin that passes fields in variables may treat the names, in lower case, as equal. CGI and WSGI write `-` as
+/// `_` (RFC 3875 §4.1.18), PHP also `.`
+/// (<https://www.php.net/manual/en/language.variables.external.php>), lighttpd all that is no letter or digit.
 pub(super) fn is_alias(name: &str, of: &str) -> bool {
-    let (name, of) = (name.as_bytes(), of.as_bytes());
-    let fold = |b: u8| if b == b'_' { b'-' } else { b };
-    name.len() == of.len() && name.iter().zip(of).all(|(a, b)| fold(*a) == fold(*b))
+    let fold = |byte: u8| if is_mapped(byte) { b'_' } else { byte };
+    name.len() == of.len() && name.bytes().zip(of.bytes()).all(|(a, b)| fold(a) == fold(b))
 }
 
-/// Whether a field name, or a `_`-alias of it, is in `names`. Most names differ from them in length, which is compared
+/// Whether an origin may map the character of a field name to `_`.
+pub(super) fn is_mapped(byte: u8) -> bool {
+    !byte.is_ascii_alphanumeric()
+}
+
+/// Whether a field name, or an alias of it, is in `names`. Most names differ from them in length, which is compared
 /// first.
 pub(super) fn is_one_of(name: &str, names: &[&str]) -> bool {
     names.iter().any(|other| is_alias(name, other))

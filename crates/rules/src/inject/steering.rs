@@ -1,9 +1,9 @@
-//! Header fields and query parameters that make a server use another method or path than the request's, in
+//! Header fields and query parameters that make a server use another method, path or content than the request's, in
 //! every spelling that an origin may accept.
 
-use http::HeaderName;
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
 
-use super::names::is_one_of;
+use super::names::{is_alias, is_one_of};
 
 /// Fields that change the path on some servers (IIS rewriting, Symfony).
 const PATHS: [&str; 2] = ["x-original-url", "x-rewrite-url"];
@@ -24,6 +24,19 @@ const PARAMETERS: [&str; 6] = [
     "x_http_method",
     "x_method_override",
 ];
+
+/// Fields that say how the content is read. Decisions rely on them.
+static CONTENT: [HeaderName; 3] = [CONTENT_LENGTH, CONTENT_TYPE, CONTENT_ENCODING];
+
+/// Whether the field says how the content is read.
+pub fn is_content_field(name: &HeaderName) -> bool {
+    CONTENT.contains(name)
+}
+
+/// Whether a server may take the field for one that says how the content is read. Some use the last spelling.
+pub fn is_content_alias(name: &HeaderName) -> bool {
+    CONTENT.iter().any(|field| name != field && is_alias(name.as_str(), field.as_str()))
+}
 
 /// Whether a server may read the path from the field.
 pub fn is_path_field(name: &HeaderName) -> bool {
@@ -75,10 +88,18 @@ mod tests {
     }
 
     #[test]
-    fn a_field_with_underscores_is_recognised_like_one_with_hyphens() {
+    fn a_field_is_recognised_with_any_character_in_place_of_its_hyphens() {
         let name = |text: &'static str| HeaderName::from_static(text);
         assert!(is_path_field(&name("x_original_url")) && is_path_field(&name("x-rewrite_url")));
         assert!(is_method_field(&name("x_http-method_override")));
+        assert!(
+            is_method_field(&name("x.http-method~override"))
+                && is_path_field(&name("x'rewrite!url"))
+        );
         assert!(!is_method_field(&name("x-original-url")) && !is_path_field(&name("x_original")));
+        assert!(
+            is_content_alias(&name("content_type")) && is_content_alias(&name("content.length"))
+        );
+        assert!(!is_content_alias(&CONTENT_TYPE) && !is_content_alias(&name("x_content_type")));
     }
 }

@@ -7,7 +7,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::percent_decode_str;
 
 use super::credential::Clears;
-use super::names::{is_alias, is_one_of, parameters};
+use super::names::{is_alias, is_mapped, is_one_of, parameters};
 use super::placeholder::{PlaceholderCore, holds_mark, scan};
 use super::steering;
 
@@ -60,14 +60,15 @@ impl ListField {
     }
 }
 
-/// Removes fields that make a server use another path than the permitted one.
+/// Removes fields that make a server use another path or other content than the permitted one.
 pub fn steering(fields: &mut HeaderMap) {
-    remove_where(fields, steering::is_path_field);
+    remove_where(fields, |name| steering::is_path_field(name) || steering::is_content_alias(name));
 }
 
 /// Removes hop-by-hop fields, all fields that `Connection` names, every `Proxy-…` field except `Proxy-Status`
-/// (RFC 9209 allows forwarding it), and every `Keyward-…` field. `Host` and framing stay even if `Connection`
-/// names them: the proxy writes them. Fields with `_` for `-` count as the same.
+/// (RFC 9209 allows forwarding it), and every `Keyward-…` field. `Host` and the fields that say how the content is read
+/// stay even if `Connection` names them: without its `Content-Type`, a server may read another content than the one that
+/// was permitted. Aliases count as the same.
 pub fn hop_by_hop(fields: &mut HeaderMap) {
     if fields.contains_key(header::CONNECTION) {
         for name in named_by_connection(fields) {
@@ -85,14 +86,15 @@ fn named_by_connection(fields: &HeaderMap) -> Vec<HeaderName> {
     tokens
         .flat_map(|value| value.split(','))
         .filter_map(|token| HeaderName::from_bytes(token.trim().as_bytes()).ok())
-        .filter(|name| *name != header::HOST && *name != header::CONTENT_LENGTH)
+        .filter(|name| *name != header::HOST && !steering::is_content_field(name))
         .collect()
 }
 
 /// Whether it is a field for proxies (RFC 9110 §11.7), or ours.
 fn is_proxys(name: &str) -> bool {
     let is_below = |beginning: &str| {
-        name.strip_prefix(beginning).is_some_and(|rest| rest.starts_with(['-', '_']))
+        let rest = name.strip_prefix(beginning).map(str::as_bytes);
+        rest.and_then(<[u8]>::first).is_some_and(|next| is_mapped(*next))
     };
     (is_below("proxy") && name != "proxy-status") || is_below("keyward")
 }
@@ -166,12 +168,12 @@ pub fn request_trailers(fields: &mut HeaderMap) {
     placeholder_fields(fields);
 }
 
-/// Removes every instance and `_`-alias of a field.
+/// Removes every instance and alias of a field.
 pub fn every(fields: &mut HeaderMap, name: &HeaderName) {
     remove_where(fields, |other| is_alias(other.as_str(), name.as_str()));
 }
 
-/// Replaces every instance and `_`-alias of a field.
+/// Replaces every instance and alias of a field.
 pub fn replace(fields: &mut HeaderMap, name: &HeaderName, value: &HeaderValue) {
     every(fields, name);
     fields.insert(name.clone(), value.clone());
@@ -185,7 +187,7 @@ fn remove_where(fields: &mut HeaderMap, is_gone: impl Fn(&HeaderName) -> bool) {
     }
 }
 
-/// Removes every instance and `_`-alias of the cleared fields, and the cleared cookies.
+/// Removes every instance and alias of the cleared fields, and the cleared cookies.
 pub fn cleared(fields: &mut HeaderMap, clears: &Clears) {
     remove_where(fields, |name| clears.covers(name));
     if !clears.cookies.is_empty() {
@@ -324,9 +326,12 @@ mod tests {
     }
 
     #[test]
-    fn fields_named_in_connection_are_removed_except_host_and_framing() {
+    fn fields_named_in_connection_are_removed_except_host_and_those_of_the_content() {
         let mut head = fields(&[
             ("connection", "keep-alive, Host, content-length, x-secret-hop"),
+            ("connection", "Content-Type, content-encoding"),
+            ("content-type", "application/json"),
+            ("content-encoding", "identity"),
             ("connection", "close"),
             ("host", "a.test"),
             ("content-length", "3"),
@@ -335,7 +340,8 @@ mod tests {
             ("accept", "*/*"),
         ]);
         hop_by_hop(&mut head);
-        assert_eq!(names(&head), ["accept", "content-length", "host"]);
+        let left = ["accept", "content-encoding", "content-length", "content-type", "host"];
+        assert_eq!(names(&head), left);
     }
 
     #[test]
@@ -353,25 +359,32 @@ mod tests {
             ("keep_alive", "timeout=5"),
             ("transfer-encoding", "chunked"),
             ("transfer_encoding", "chunked"),
+            ("transfer~encoding", "chunked"),
+            ("proxy.authorization", "Basic eDp5"),
+            ("keyward!token", "x"),
+            ("proxymity", "stays"),
             ("x_te", "stays"),
             ("x-proxy", "stays"),
         ]);
         hop_by_hop(&mut head);
-        assert_eq!(names(&head), ["proxy-status", "x-proxy", "x_te"]);
+        assert_eq!(names(&head), ["proxy-status", "proxymity", "x-proxy", "x_te"]);
     }
 
     #[test]
-    fn all_duplicates_and_underscore_aliases_of_a_cleared_field_are_removed() {
+    fn all_duplicates_and_aliases_of_a_cleared_field_are_removed() {
         let mut head = fields(&[
             ("x-api-key", "one"),
             ("X-Api-Key", "two"),
             ("x_api_key", "three"),
             ("x-api_key", "four"),
+            ("x.api~key", "five"),
+            ("x-api'key", "six"),
+            ("xxapi-key", "stays"),
             ("x-api-key2", "stays"),
         ]);
         let headers = vec![HeaderName::from_static("x-api-key")];
         cleared(&mut head, &Clears { headers, ..Clears::default() });
-        assert_eq!(names(&head), ["x-api-key2"]);
+        assert_eq!(names(&head), ["x-api-key2", "xxapi-key"]);
     }
 
     #[test]
