@@ -2,6 +2,7 @@
 //! itself. OAuth rules 13.
 
 mod forgotten_clients;
+mod named_servers;
 mod resource_metadata;
 
 use serde_json::{Value, json};

@@ -154,13 +154,15 @@ fn read(body: &[u8], asked: ClientAuthText) -> Result<ClientRegistration, FlowEr
     })
 }
 
-/// The default is Basic (RFC 8414 §2).
+/// The default is Basic (RFC 8414 §2). Where a server lists both, the form is preferred: servers of the MCP SDK for Python
+/// list Basic too, and refuse it without `client_id` in the form
+/// (<https://github.com/modelcontextprotocol/python-sdk/blob/main/src/mcp/server/auth/handlers/token.py>).
 fn method(supported: Option<&[String]>) -> ClientAuthText {
     let Some(supported) = supported else { return ClientAuthText::Basic };
     let has = |method: &str| supported.iter().any(|known| known == method);
     match () {
-        () if has("client_secret_basic") => ClientAuthText::Basic,
         () if has("client_secret_post") => ClientAuthText::Body,
+        () if has("client_secret_basic") => ClientAuthText::Basic,
         () => ClientAuthText::None,
     }
 }
@@ -199,10 +201,13 @@ mod tests {
 
     /// oauth 13, registration
     #[test]
-    fn the_client_auth_method_is_one_the_server_lists_or_basic_without_a_list() {
+    fn the_client_auth_method_is_a_listed_one_the_form_first_or_basic_without_a_list() {
         let list = |all: &[&str]| all.iter().map(|&one| one.to_owned()).collect::<Vec<_>>();
         assert_eq!(method(None), ClientAuthText::Basic);
         assert_eq!(method(Some(&list(&["none", "client_secret_post"]))), ClientAuthText::Body);
+        let both = list(&["client_secret_basic", "client_secret_post"]);
+        assert_eq!(method(Some(&both)), ClientAuthText::Body);
+        assert_eq!(method(Some(&list(&["client_secret_basic", "none"]))), ClientAuthText::Basic);
         assert_eq!(method(Some(&list(&["none"]))), ClientAuthText::None);
     }
 

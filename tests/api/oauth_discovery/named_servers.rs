@@ -1,0 +1,48 @@
+//! Authorization servers as MCP servers name them: the slash of an origin, the place of their metadata, and how a
+//! registered client authenticates. The forms are those of the MCP SDKs, FastMCP and Django OAuth Toolkit.
+
+use super::*;
+
+/// Consents to the connection `tools`. Returns the authorization URL.
+async fn consented(lab: &Lab, server: &Authorization, made: &Value) -> String {
+    let mut browser = Browser::new(&lab.gateway);
+    let url = browser.begin(made["authorize_url"].as_str().expect("a page")).await;
+    browser.get(&server.issuer().consent(&url)).await.is(303);
+    url
+}
+
+/// Refreshes the connection `tools`, and uses it. Returns the token calls since its consent.
+async fn refreshed(lab: &Lab, server: &Authorization) -> Vec<TokenCall> {
+    let bind = json!({ "connection": "tools" }).to_string();
+    lab.gateway.api("POST", &format!("/agents/{AGENT}/bindings"), &bind).await;
+    lab.gateway.api("POST", "/connections/tools/refresh", "").await.is(200);
+    assert_eq!(lab.ask_as(AGENT, HOST, "GET /mcp").await.json(), "fine");
+    let calls = server.calls();
+    let kinds: Vec<_> = calls.iter().map(|call| call.form["grant_type"].as_str()).collect();
+    assert_eq!(kinds, ["authorization_code", "refresh_token"]);
+    calls
+}
+
+/// oauth 13, registration: no server of the MCP SDK for Python could be connected. It lists both, and refuses Basic
+/// without `client_id` in the form.
+#[tokio::test]
+async fn a_client_is_registered_for_the_form_where_the_server_lists_basic_too() {
+    for listed in [
+        ["client_secret_post", "client_secret_basic"],
+        ["client_secret_basic", "client_secret_post"],
+    ] {
+        let rules = Rules { auth: ClientAuth::Post, ..Rules::default() };
+        let (lab, server) = world_with(honest(), rules, |plan| plan).await;
+        server.issuer().tell("token_endpoint_auth_methods_supported", json!(listed));
+        let made = add(&lab).await.is(201).json();
+        let asked: Value =
+            serde_json::from_str(&server.issuer().registered()[0].text).expect("JSON");
+        assert_eq!(asked["token_endpoint_auth_method"], "client_secret_post");
+        consented(&lab, &server, &made).await;
+        for call in refreshed(&lab, &server).await {
+            assert!(call.form.contains_key("client_id") && call.form.contains_key("client_secret"));
+            assert!(!call.head.has("authorization"), "one method in each request");
+        }
+        lab.finish().await;
+    }
+}
