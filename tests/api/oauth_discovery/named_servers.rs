@@ -46,3 +46,46 @@ async fn a_client_is_registered_for_the_form_where_the_server_lists_basic_too() 
         lab.finish().await;
     }
 }
+
+/// oauth 13, metadata: URL types of FastMCP and the MCP SDKs add the slash, on one of both sides.
+#[tokio::test]
+async fn a_listed_origin_is_found_with_and_without_the_slash_at_its_end() {
+    let slashed = format!("{ISSUER}/");
+    // With `iss`, the callback names the server as its metadata does.
+    for (listed, told, iss) in [(ISSUER, &*slashed, false), (&*slashed, ISSUER, true)] {
+        let mut document = honest();
+        document["authorization_servers"] = json!([listed]);
+        let rules = Rules { iss, ..Rules::default() };
+        let (lab, server) = world_with(document, rules, |plan| plan).await;
+        server.issuer().tell("issuer", json!(told));
+        let made = add(&lab).await.is(201).json();
+        consented(&lab, &server, &made).await;
+        refreshed(&lab, &server).await;
+        let apps = lab.gateway.api("GET", "/apps", "").await.json();
+        assert_eq!(apps["items"][0]["urls"]["issuer"], told, "{apps}");
+        lab.finish().await;
+    }
+}
+
+/// oauth 13, metadata: such a server was refused, because its metadata has the slash that its origin has not.
+#[tokio::test]
+async fn a_server_without_resource_metadata_may_name_its_origin_with_a_slash() {
+    let rules = Rules { iss: false, ..Rules::default() };
+    let server = std::sync::Arc::new(Authorization::with(rules).await);
+    let own = server.clone();
+    let origin = Origin::answering(move |request| match request.head.target() {
+        "/.well-known/oauth-protected-resource/mcp" => answer(404, &json!({})),
+        "/.well-known/oauth-authorization-server" => {
+            let mut metadata = own.issuer().metadata();
+            metadata["issuer"] = json!(format!("https://{HOST}/"));
+            answer(200, &metadata)
+        }
+        _ => resource(request, &own, &Value::Null),
+    });
+    let mut lab = server.reached(Plan::api_key().hosts("other.acme.test")).start(origin).await;
+    lab.add_agent(AGENT).await;
+    let made = add(&lab).await.is(201).json();
+    consented(&lab, &server, &made).await;
+    refreshed(&lab, &server).await;
+    lab.finish().await;
+}

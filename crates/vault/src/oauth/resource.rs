@@ -15,7 +15,9 @@ use super::error::FlowError;
 use super::issuer_changes::urls;
 use super::start::FlowContext;
 use crate::grant::AppSecret;
-use crate::grant::oauth::{Metadata, NoDocument, first_document, host, is_secure, or_default};
+use crate::grant::oauth::{
+    Metadata, MetadataError, NoDocument, first_document, host, is_secure, or_default,
+};
 use crate::{NewApp, NewConnection};
 use keyward_base::id::{AppId, OrgId, UserId};
 use keyward_model::{
@@ -93,7 +95,7 @@ impl Flows {
         let url = canonical(&new.url, self.settings.load().insecure_loopback)?;
         let (resource, challenge) = self.resource(&url).await?;
         let issuer = chosen(&resource, new.issuer.as_deref())?;
-        let metadata = self.metadata(&issuer).await?;
+        let metadata = self.metadata_of_named(&issuer).await?;
         takes_s256(&metadata, true)?;
         let provider = new.provider.as_deref().unwrap_or(PROVIDER);
         let catalogue = self.vault.catalogue(org);
@@ -235,6 +237,23 @@ impl Flows {
         Ok((read, challenge))
     }
 
+    /// The metadata of an authorization server that a resource names. An origin has one document, and URL types of some
+    /// servers add a slash to its name, in one of both places: the name in the document counts.
+    async fn metadata_of_named(&self, issuer: &str) -> Result<Arc<Metadata>, FlowError> {
+        let settings = self.settings.load_full();
+        let read = self.vault.metadata(&self.caller, issuer, &settings).await;
+        let error = match read {
+            Ok(metadata) => return Ok(metadata),
+            Err(error) => error,
+        };
+        if let (MetadataError::Mismatch { .. }, Some(other)) = (&*error, other_name(issuer))
+            && let Ok(metadata) = self.vault.metadata(&self.caller, &other, &settings).await
+        {
+            return Ok(metadata);
+        }
+        Err(metadata_failure(&error))
+    }
+
     async fn challenge(&self, url: &str) -> Result<BearerChallenge, FlowError> {
         let settings = self.settings.load_full();
         let request =
@@ -328,6 +347,16 @@ fn split(url: &str) -> (String, &str) {
     let authority = url.find("://").map_or(0, |at| at + 3);
     let at = url[authority..].find('/').map_or(url.len(), |at| authority + at);
     (url[..at].to_owned(), &url[at..])
+}
+
+/// The name of an origin with the slash at its end if it has none, else without it; `None` for an issuer with a path.
+fn other_name(issuer: &str) -> Option<String> {
+    let (base, path) = split(issuer);
+    match path {
+        "" => Some(format!("{base}/")),
+        "/" => Some(base),
+        _ => None,
+    }
 }
 
 /// The canonical URI of a server (RFC 8707 §2): lower-case scheme and host, no fragment, no trailing slash.
@@ -425,6 +454,16 @@ mod tests {
             ["http://a.test/mcp", "mcp.acme.test", "https://", "https://u@a.test", "https://a b"]
         {
             assert!(canonical(bad, true).is_err(), "{bad}");
+        }
+    }
+
+    /// oauth 13, metadata: a path with a slash at its end is another one.
+    #[test]
+    fn only_an_origin_is_the_same_issuer_with_and_without_a_slash() {
+        assert_eq!(other_name("https://a.test").as_deref(), Some("https://a.test/"));
+        assert_eq!(other_name("https://a.test/").as_deref(), Some("https://a.test"));
+        for path in ["https://a.test/t", "https://a.test/t/", "https://a.test//"] {
+            assert_eq!(other_name(path), None, "{path}");
         }
     }
 
