@@ -89,3 +89,31 @@ async fn a_server_without_resource_metadata_may_name_its_origin_with_a_slash() {
     refreshed(&lab, &server).await;
     lab.finish().await;
 }
+
+/// oauth 13, metadata: an application that is mounted below a path has its metadata there.
+#[tokio::test]
+async fn metadata_below_the_path_of_its_issuer_is_read_after_the_other_places() {
+    let mut document = honest();
+    let issuer = format!("{ISSUER}/o");
+    document["authorization_servers"] = json!([issuer]);
+    let rules = Rules { iss: false, ..Rules::default() };
+    let (lab, server) = world_with(document, rules, |plan| plan).await;
+    server.issuer().tell("issuer", json!(issuer));
+    let place = "/o/.well-known/oauth-authorization-server";
+    server.issuer().script(place, answer(200, &server.issuer().metadata()));
+    let made = add(&lab).await.is(201).json();
+    let read: Vec<String> =
+        server.origin.received().iter().map(|it| it.head.target().to_owned()).collect();
+    assert_eq!(
+        read[..4],
+        [
+            "/.well-known/oauth-authorization-server/o",
+            "/.well-known/openid-configuration/o",
+            "/o/.well-known/openid-configuration",
+            place,
+        ]
+    );
+    consented(&lab, &server, &made).await;
+    refreshed(&lab, &server).await;
+    lab.finish().await;
+}
