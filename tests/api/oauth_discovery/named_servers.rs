@@ -117,3 +117,23 @@ async fn metadata_below_the_path_of_its_issuer_is_read_after_the_other_places() 
     refreshed(&lab, &server).await;
     lab.finish().await;
 }
+
+/// oauth 13, MCP 7: authorization servers that know resources by name, as better-auth does, refused the URL in place of
+/// the name.
+#[tokio::test]
+async fn the_resource_is_requested_by_the_name_in_its_metadata() {
+    for path in ["", "/", "/mcp/"] {
+        let mut document = honest();
+        let resource = format!("https://{HOST}{path}");
+        document["resource"] = json!(resource);
+        let (lab, server) = world(document).await;
+        let made = add(&lab).await.is(201).json();
+        assert_eq!(query(&consented(&lab, &server, &made).await)["resource"], resource);
+        for call in refreshed(&lab, &server).await {
+            assert_eq!(call.form["resource"], resource);
+        }
+        add_as(&lab, "more").await.is(201);
+        assert_eq!(server.issuer().registered().len(), 1, "the client of the resource");
+        lab.finish().await;
+    }
+}

@@ -62,7 +62,9 @@ struct ResourceServer<'a> {
     provider: &'a str,
     /// The provider's auth method.
     auth: &'a str,
-    url: &'a str,
+    /// Its resource identifier: the one in its metadata, which servers compare exactly (RFC 8707 §2, RFC 9728 §2), else
+    /// its canonical URI.
+    resource: &'a str,
 }
 
 /// The members of protected resource metadata that are read (RFC 9728 §2).
@@ -102,7 +104,7 @@ impl Flows {
         // A provider of an MCP server has one method.
         let method = catalogue.get(provider).and_then(|provider| provider.auth.first());
         let auth = method.map_or(AUTH, |method| method.id.as_str());
-        let server = ResourceServer { provider, auth, url: &url };
+        let server = ResourceServer { provider, auth, resource: &resource.resource };
         let app = self.app_at(org, &metadata, server).await?;
         let NewMcp { spec, owner, visibility, .. } = new;
         let scopes = match (spec.scopes.is_empty(), challenge.scopes.is_empty()) {
@@ -136,13 +138,13 @@ impl Flows {
     ) -> Result<FlowContext, FlowError> {
         let (connection, app) = (&asking.connection, &asking.app);
         let resource = app.settings.tokens.token_params.get("resource");
-        let (Some(registered), Some(url)) = (&app.facts.registered, resource) else {
+        let (Some(registered), Some(resource)) = (&app.facts.registered, resource) else {
             return Err(self.no_consent_error(connection));
         };
         let metadata = self.metadata(&registered.issuer).await?;
         let org = &connection.org;
         let auth = connection.auth.as_deref().unwrap_or(AUTH);
-        let server = ResourceServer { provider: &connection.provider, auth, url };
+        let server = ResourceServer { provider: &connection.provider, auth, resource };
         let new = self.register_app(org, &metadata, server).await?;
         self.with_client(asking, new).await
     }
@@ -162,9 +164,9 @@ impl Flows {
     /// abandoned attempt registers a client.
     pub(super) fn unused_client(&self, asking: &FlowContext) -> Option<Arc<AppRecord>> {
         let registered = asking.app.facts.registered.as_ref()?;
-        let url = asking.app.settings.tokens.token_params.get("resource")?;
+        let resource = asking.app.settings.tokens.token_params.get("resource")?;
         let auth = asking.connection.auth.as_deref().unwrap_or(AUTH);
-        let server = ResourceServer { provider: &asking.connection.provider, auth, url };
+        let server = ResourceServer { provider: &asking.connection.provider, auth, resource };
         let (view, now, org) = (self.directory().view(), self.clock.now(), &asking.connection.org);
         let is_used = |id: &AppId| {
             view.all::<Connection>(org).any(|connection| connection.app_id() == Some(id))
@@ -293,16 +295,16 @@ impl Flows {
         metadata: &Metadata,
         server: ResourceServer<'_>,
     ) -> Result<Arc<AppRecord>, FlowError> {
-        let ResourceServer { provider, auth, url } = server;
+        let ResourceServer { provider, auth, resource } = server;
         let id = AppId::random();
         let client = self.register_client(metadata, &id).await?;
         let tokens = TokenOptions {
-            token_params: BTreeMap::from([("resource".to_owned(), url.to_owned())]),
+            token_params: BTreeMap::from([("resource".to_owned(), resource.to_owned())]),
             client_auth: Some(client.auth),
             ..TokenOptions::default()
         };
         let spec = AppSpec {
-            name: self.free_name(org, url),
+            name: self.free_name(org, resource),
             provider: provider.to_owned(),
             auth: Some(auth.to_owned()),
             client_id: client.client_id,
@@ -339,7 +341,7 @@ fn is_registered_at(
         registered.issuer == issuer && registered.expires.is_none_or(|expires| now < expires)
     });
     let resource = app.settings.tokens.token_params.get("resource").map(String::as_str);
-    is_known && app.provider == server.provider && resource == Some(server.url)
+    is_known && app.provider == server.provider && resource == Some(server.resource)
 }
 
 /// Scheme and authority, and the path without a trailing slash.
