@@ -137,3 +137,59 @@ async fn the_resource_is_requested_by_the_name_in_its_metadata() {
         lab.finish().await;
     }
 }
+
+/// oauth 13, registration and MCP 6: servers of the MCP SDK for Python refused the scopes of each consent.
+#[tokio::test]
+async fn a_client_is_registered_for_the_scopes_that_its_consents_request() {
+    let (lab, server) = world(honest()).await;
+    let made = add(&lab).await.is(201).json();
+    let first = query(&consented(&lab, &server, &made).await);
+    let mut clients = vec![first["client_id"].clone()];
+    for (body, scope) in [("{}", "tools"), (r#"{"scopes":["write"]}"#, "tools write")] {
+        let again = lab.gateway.api("POST", "/connections/tools/reconnect", body).await.is(200);
+        let asked = query(&consented(&lab, &server, &again.json()).await);
+        assert_eq!(asked["scope"], scope);
+        clients.push(asked["client_id"].clone());
+    }
+    assert_eq!(clients[0], clients[1]);
+    assert_ne!(clients[1], clients[2]);
+    let registered = server.issuer().registered().into_iter();
+    let scopes: Vec<_> = registered.map(|asked| asked.form["scope"].clone()).collect();
+    assert_eq!(scopes, ["tools", "tools write"]);
+    add_as(&lab, "more").await.is(201);
+    assert_eq!(server.issuer().registered().len(), 2, "one of both is used again");
+    lab.finish().await;
+}
+
+/// oauth 13, registration: oidc-provider registers no client for the scopes of a resource.
+#[tokio::test]
+async fn a_client_whose_scopes_are_refused_is_registered_without_them() {
+    for code in ["invalid_client_metadata", "invalid_scope"] {
+        let rules = Rules { auth: ClientAuth::None, ..Rules::default() };
+        let server = std::sync::Arc::new(Authorization::with(rules).await);
+        server.issuer().tell("registration_endpoint", json!(format!("https://{HOST}/register")));
+        server.issuer().tell("token_endpoint_auth_methods_supported", json!(["none"]));
+        server.issuer().know_client("unscoped");
+        let own = server.clone();
+        let origin = Origin::answering(move |request| match request.head.target() {
+            "/register" if request.text().contains("\"scope\"") => {
+                answer(400, &json!({ "error": code }))
+            }
+            "/register" => answer(201, &json!({ "client_id": "unscoped" })),
+            _ => resource(request, &own, &honest()),
+        });
+        let mut lab = server.reached(Plan::api_key().hosts("other.acme.test")).start(origin).await;
+        lab.add_agent(AGENT).await;
+        let made = add(&lab).await.is(201).json();
+        let asked = query(&consented(&lab, &server, &made).await);
+        assert_eq!((&*asked["client_id"], &*asked["scope"]), ("unscoped", "tools"));
+        refreshed(&lab, &server).await;
+        // Its registration says nothing about scopes, so further ones need no other client.
+        let more = r#"{"scopes":["write"]}"#;
+        lab.gateway.api("POST", "/connections/tools/reconnect", more).await.is(200);
+        let all = lab.origin.received();
+        let registered = all.iter().filter(|it| it.head.target() == "/register");
+        assert_eq!(registered.count(), 2);
+        lab.finish().await;
+    }
+}

@@ -65,6 +65,8 @@ struct ResourceServer<'a> {
     /// Its resource identifier: the one in its metadata, which servers compare exactly (RFC 8707 §2, RFC 9728 §2), else
     /// its canonical URI.
     resource: &'a str,
+    /// The scopes that are requested.
+    scopes: &'a [String],
 }
 
 /// The members of protected resource metadata that are read (RFC 9728 §2).
@@ -104,14 +106,16 @@ impl Flows {
         // A provider of an MCP server has one method.
         let method = catalogue.get(provider).and_then(|provider| provider.auth.first());
         let auth = method.map_or(AUTH, |method| method.id.as_str());
-        let server = ResourceServer { provider, auth, resource: &resource.resource };
-        let app = self.app_at(org, &metadata, server).await?;
         let NewMcp { spec, owner, visibility, .. } = new;
         let scopes = match (spec.scopes.is_empty(), challenge.scopes.is_empty()) {
             (false, _) => spec.scopes,
             (true, false) => challenge.scopes,
             (true, true) => resource.scopes_supported,
         };
+        let scopes = with_offline(scopes, &metadata);
+        let resource = &resource.resource;
+        let server = ResourceServer { provider, auth, resource, scopes: &scopes };
+        let app = self.app_at(org, &metadata, server).await?;
         let spec = ConnectionSpec {
             name: if spec.name.is_empty() { name_of(&url) } else { spec.name },
             provider: provider.to_owned(),
@@ -121,7 +125,7 @@ impl Flows {
                 None => BTreeMap::from([("host".to_owned(), host(&url).to_owned())]),
             },
             app: Some(Reference::Id(app.id.clone())),
-            scopes: with_offline(scopes, &metadata),
+            scopes,
             references: References::new(),
             ..spec
         };
@@ -135,6 +139,7 @@ impl Flows {
     pub(super) async fn register_again(
         &self,
         asking: &FlowContext,
+        scopes: &[String],
     ) -> Result<FlowContext, FlowError> {
         let (connection, app) = (&asking.connection, &asking.app);
         let resource = app.settings.tokens.token_params.get("resource");
@@ -144,7 +149,7 @@ impl Flows {
         let metadata = self.metadata(&registered.issuer).await?;
         let org = &connection.org;
         let auth = connection.auth.as_deref().unwrap_or(AUTH);
-        let server = ResourceServer { provider: &connection.provider, auth, resource };
+        let server = ResourceServer { provider: &connection.provider, auth, resource, scopes };
         let new = self.register_app(org, &metadata, server).await?;
         self.with_client(asking, new).await
     }
@@ -162,11 +167,16 @@ impl Flows {
 
     /// A client that an earlier attempt registered in place of the connection's. It is used again, so that not every
     /// abandoned attempt registers a client.
-    pub(super) fn unused_client(&self, asking: &FlowContext) -> Option<Arc<AppRecord>> {
+    pub(super) fn unused_client(
+        &self,
+        asking: &FlowContext,
+        scopes: &[String],
+    ) -> Option<Arc<AppRecord>> {
         let registered = asking.app.facts.registered.as_ref()?;
         let resource = asking.app.settings.tokens.token_params.get("resource")?;
         let auth = asking.connection.auth.as_deref().unwrap_or(AUTH);
-        let server = ResourceServer { provider: &asking.connection.provider, auth, resource };
+        let server =
+            ResourceServer { provider: &asking.connection.provider, auth, resource, scopes };
         let (view, now, org) = (self.directory().view(), self.clock.now(), &asking.connection.org);
         let is_used = |id: &AppId| {
             view.all::<Connection>(org).any(|connection| connection.app_id() == Some(id))
@@ -295,9 +305,9 @@ impl Flows {
         metadata: &Metadata,
         server: ResourceServer<'_>,
     ) -> Result<Arc<AppRecord>, FlowError> {
-        let ResourceServer { provider, auth, resource } = server;
+        let ResourceServer { provider, auth, resource, scopes } = server;
         let id = AppId::random();
-        let client = self.register_client(metadata, &id).await?;
+        let client = self.register_client(metadata, &id, scopes).await?;
         let tokens = TokenOptions {
             token_params: BTreeMap::from([("resource".to_owned(), resource.to_owned())]),
             client_auth: Some(client.auth),
@@ -312,8 +322,11 @@ impl Flows {
             settings: AppSettings { tokens, ..AppSettings::default() },
             ..AppSpec::default()
         };
-        let registered =
-            DynamicRegistration { issuer: metadata.issuer.clone(), expires: client.expires };
+        let registered = DynamicRegistration {
+            issuer: metadata.issuer.clone(),
+            expires: client.expires,
+            scopes: client.scopes,
+        };
         let app = NewApp {
             id: Some(id),
             org: org.clone(),
@@ -330,7 +343,7 @@ impl Flows {
     }
 }
 
-/// Whether the app is a client that was registered at this issuer for this server and has not expired.
+/// Whether the app is a client that was registered at this issuer for this server and its scopes, and has not expired.
 fn is_registered_at(
     app: &AppRecord,
     issuer: &str,
@@ -338,7 +351,9 @@ fn is_registered_at(
     now: Timestamp,
 ) -> bool {
     let is_known = app.facts.registered.as_ref().is_some_and(|registered| {
-        registered.issuer == issuer && registered.expires.is_none_or(|expires| now < expires)
+        registered.issuer == issuer
+            && registered.expires.is_none_or(|expires| now < expires)
+            && registered.permits(server.scopes)
     });
     let resource = app.settings.tokens.token_params.get("resource").map(String::as_str);
     is_known && app.provider == server.provider && resource == Some(server.resource)
