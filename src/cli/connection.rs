@@ -352,11 +352,11 @@ pub(in crate::cli) fn token(token: Option<&TokenStatus>) -> String {
 
 /// The server's code or the cause in a word, and what happened.
 pub(in crate::cli) fn why(failing: &Failures) -> String {
-    let word = failing.code.as_deref().or(failing.cause.as_deref()).unwrap_or("no answer");
-    match &failing.message {
-        Some(message) if message.contains(word) => message.clone(),
-        Some(message) => format!("{word}: {message}"),
-        None => word.to_owned(),
+    let word = failing.code.as_deref().or(failing.cause.as_deref());
+    match (word, &failing.message) {
+        (Some(word), Some(message)) if !message.contains(word) => format!("{word}: {message}"),
+        (_, Some(message)) => message.clone(),
+        (word, None) => word.unwrap_or("no answer").to_owned(),
     }
 }
 
@@ -464,6 +464,21 @@ mod tests {
              refresh it: `keyward connection refresh work`\n",
             "one remedy, with the cause first"
         );
+    }
+
+    /// It said `no answer` before the message.
+    #[test]
+    fn an_answer_without_a_usable_token_is_not_shown_as_no_answer() {
+        let failing = |message: Option<&str>| {
+            let failing = serde_json::json!({
+                "since": "2025-01-02T03:04:05Z", "count": 1, "code": null, "message": message,
+                "next_try": "2025-01-03T04:04:05Z",
+            });
+            why(&serde_json::from_value(failing).unwrap())
+        };
+        let unusable = "the answer holds no access token";
+        assert_eq!(failing(Some(unusable)), unusable);
+        assert_eq!(failing(None), "no answer");
     }
 
     #[test]

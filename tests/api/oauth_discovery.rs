@@ -2,6 +2,7 @@
 //! itself. OAuth rules 13.
 
 mod forgotten_clients;
+mod named_servers;
 mod resource_metadata;
 
 use serde_json::{Value, json};
@@ -254,7 +255,7 @@ async fn invalid_resource_metadata_is_refused_and_no_client_is_registered() {
 async fn authorization_server_metadata_that_is_invalid_or_lacks_s256_is_refused() {
     let lies: [(&str, Value); 5] = [
         ("issuer", json!("https://evil.test")),
-        ("issuer", json!(format!("{ISSUER}/"))),
+        ("issuer", json!(format!("{ISSUER}/tenant"))),
         ("code_challenge_methods_supported", json!(["plain"])),
         ("code_challenge_methods_supported", Value::Null),
         ("token_endpoint", json!(format!("http://{AUTH_HOST}/token"))),

@@ -56,6 +56,21 @@ async fn an_expiring_token_is_used_during_its_refresh_until_requests_must_wait()
     lab.finish().await;
 }
 
+/// oauth 7.3: the failure had no reason, and commands showed `no answer`.
+#[tokio::test]
+async fn a_token_that_has_expired_on_arrival_is_not_used_and_named_as_the_reason() {
+    let (authorization, lab) = bank(short(1e-9), usual).await;
+    let refused = lab.ask("GET /a").await;
+    let code = refused.head.one("keyward-error");
+    assert_eq!((refused.head.status(), code), (503, Some("refresh_unavailable")));
+    assert!(lab.origin.received().is_empty());
+    assert!(authorization.only_call().issued.is_some());
+    let shown = lab.gateway.api("GET", "/connections/acme", "").await.json();
+    let why = &shown["token"]["failing"]["message"];
+    assert_eq!(why, "the token had expired when its answer arrived", "{shown}");
+    lab.finish().await;
+}
+
 /// oauth 7.5: no moment of its own, and the API's 401 is one.
 #[tokio::test]
 async fn a_token_of_unknown_lifetime_is_used_until_the_api_rejects_it() {

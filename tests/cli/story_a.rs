@@ -52,12 +52,15 @@ async fn a2_a_consent_connects_a_service_and_one_that_fails_names_the_setting() 
     let app = market.api("GET", "/apps/svc-app", &Value::Null).await;
     let callback = app["redirect_uri"].as_str().expect("shown, to be registered").to_owned();
     let add = ["connection", "add", "svc", "--name", "work", "--no-browser"];
-    for (refusal, says) in [
-        ("invalid_client", "client id or secret of app `svc-app`"),
-        ("redirect_uri_mismatch", &*format!("must have the redirect URI {callback}")),
-        ("unauthorized_client", "does not allow the authorization code grant"),
+    for (status, refusal, says) in [
+        (400, "invalid_client", "client id or secret of app `svc-app`"),
+        (400, "redirect_uri_mismatch", &*format!("must have the redirect URI {callback}")),
+        (400, "unauthorized_client", "does not allow the authorization code grant"),
+        // Keycloak's words for a wrong secret, and Glewlwyd's.
+        (401, "unauthorized_client", "(unauthorized_client): client id or secret of app `svc-app`"),
+        (403, "unauthorized_client", "or client id or secret of app `svc-app`"),
     ] {
-        market.server.fail_next(Fault::error(400, refusal));
+        market.server.fail_next(Fault::error(status, refusal));
         let mut adding =
             market.terminal(match market.says(&["connection", "list"]).contains("work") {
                 true => &["connection", "reconnect", "work", "--no-browser"],

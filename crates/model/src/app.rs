@@ -207,6 +207,17 @@ pub struct DynamicRegistration {
     /// When its secret ends, or when the server rejected the client.
     #[schemars(with = "Option<String>")]
     pub expires: Option<Timestamp>,
+    /// The scopes that the client was registered for; absent: those that the server grants.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scopes: Option<Vec<String>>,
+}
+
+impl DynamicRegistration {
+    /// Whether the client may request these scopes. Servers may refuse others than it was registered for.
+    pub fn permits(&self, scopes: &[String]) -> bool {
+        let is_known = |known: &Vec<String>| scopes.iter().all(|scope| known.contains(scope));
+        self.scopes.as_ref().is_none_or(is_known)
+    }
 }
 
 impl Resource for App {

@@ -1,6 +1,7 @@
 //! A client that Keyward registered and the server has forgotten: its consent fails, and the next one has a new client.
 
 use super::*;
+use test_support::authorization::Fault;
 
 const FORGOTTEN: &str = "start again, and Keyward registers a new one";
 
@@ -40,6 +41,21 @@ async fn a_client_that_the_server_forgot_is_replaced_after_a_failed_exchange() {
     assert_eq!(query(&begun(&lab, &more).await.1)["client_id"], new);
     assert_eq!(server.issuer().registered().len(), 2);
     assert_eq!(server.calls().len(), 2, "each code was sent once");
+    lab.finish().await;
+}
+
+/// oauth 13, MCP 5: older servers of the MCP SDK for Python answer so, and kept the dead client.
+#[tokio::test]
+async fn a_client_that_is_refused_with_401_and_unauthorized_client_is_replaced_too() {
+    let (lab, server) = world(honest()).await;
+    let (mut browser, url) = begun(&lab, &add(&lab).await.is(201).json()).await;
+    server.fail_next(Fault::error(401, "unauthorized_client"));
+    let page = browser.get(&server.issuer().consent(&url)).await.is(502).text();
+    assert!(page.contains(FORGOTTEN), "{page}");
+    let (mut browser, new) = begun(&lab, &reconnected(&lab).await).await;
+    assert_ne!(query(&new)["client_id"], query(&url)["client_id"]);
+    browser.get(&server.issuer().consent(&new)).await.is(303);
+    assert_eq!(server.issuer().registered().len(), 2);
     lab.finish().await;
 }
 

@@ -13,6 +13,9 @@ use crate::save_again::SaveResult;
 use crate::token_request::failure_details;
 use crate::unsaved_tokens::UnsavedTokens;
 
+/// Why a stored response gives no credential.
+const EXPIRED_ON_ARRIVAL: &str = "the token had expired when its answer arrived";
+
 impl Flight<'_> {
     /// Stores the grant of a response. Without a usable access token, the flight ends as after a failure.
     pub(super) async fn keep_answer(
@@ -70,9 +73,10 @@ impl Flight<'_> {
         };
         match read.await {
             // A token that is already expired is no reason to request again and again.
-            Ok(result) => {
-                Ok(result.unwrap_or_else(|| FlightResult::Failed(FailureDetails::default())))
-            }
+            Ok(result) => Ok(result.unwrap_or_else(|| {
+                let message = Some(EXPIRED_ON_ARRIVAL.to_owned());
+                FlightResult::Failed(FailureDetails { message, ..FailureDetails::default() })
+            })),
             Err(error) => {
                 // The cached credential is older than the stored grant, and the feed of changes omits a replica's own
                 // changes.

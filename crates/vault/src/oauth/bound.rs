@@ -38,7 +38,7 @@ impl Flows {
         ask: ConsentRequest,
         browser: BrowserBinding<'_>,
     ) -> Result<StartedConsent, FlowError> {
-        let asking = self.context_of_consent(connection, ask.register).await?;
+        let asking = self.context_of_consent(connection, &ask).await?;
         if asking.oauth.grant != GrantText::AuthorizationCode {
             return Err(self.no_consent_error(connection));
         }

@@ -427,6 +427,11 @@ fn setting(
                 "the code was too old, or the provider's app has another redirect URI than {uri}"
             )
         }
+        // Glewlwyd says it with 403 for a wrong secret too.
+        "unauthorized_client" if asking.app.facts.registered.is_none() => format!(
+            "the provider's app does not allow the authorization code grant, or client id or secret of app `{app}` are \
+             not the provider's; `keyward app set {app}`"
+        ),
         "unauthorized_client" | "unsupported_grant_type" => {
             "the provider's app does not allow the authorization code grant".to_owned()
         }

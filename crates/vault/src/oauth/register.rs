@@ -3,10 +3,10 @@
 //! shown to another server.
 
 use bytes::Bytes;
-use http::{Request, StatusCode, header};
+use http::{Request, Response, StatusCode, header};
 use jiff::Timestamp;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Flows;
 use super::endpoints::cannot_ask;
@@ -31,6 +31,8 @@ pub(super) struct ClientRegistration {
     pub(super) expires: Option<Timestamp>,
     /// The access token of the registration (RFC 7592): stored, not used yet.
     pub(super) access: Option<Secret>,
+    /// The scopes that it was registered for; `None`: those that the server grants.
+    pub(super) scopes: Option<Vec<String>>,
 }
 
 #[derive(Deserialize)]
@@ -43,7 +45,7 @@ struct RegistrationAnswer {
 }
 
 impl Flows {
-    /// Registers a client for the app: by a metadata document, else dynamically.
+    /// Registers a client for the app: by a metadata document, else dynamically for these scopes.
     ///
     /// # Errors
     /// When the server supports neither, or refuses.
@@ -51,6 +53,7 @@ impl Flows {
         &self,
         metadata: &Metadata,
         app: &AppId,
+        scopes: &[String],
     ) -> Result<ClientRegistration, FlowError> {
         let public = self.public_url.starts_with("https://");
         if metadata.client_id_metadata_document_supported && public {
@@ -60,6 +63,7 @@ impl Flows {
                 auth: ClientAuthText::None,
                 expires: None,
                 access: None,
+                scopes: None,
             });
         }
         let endpoint = metadata.registration_endpoint.as_deref().ok_or_else(|| {
@@ -69,18 +73,20 @@ impl Flows {
                 metadata.issuer
             ))
         })?;
-        self.register(endpoint, metadata, app).await
+        self.register(endpoint, metadata, app, scopes).await
     }
 
+    /// Registers a client for the scopes, or without them: servers of the MCP SDK for Python grant no scope to a client
+    /// that was registered without it, and oidc-provider registers no client for the scopes of a resource.
     async fn register(
         &self,
         endpoint: &str,
         metadata: &Metadata,
         app: &AppId,
+        scopes: &[String],
     ) -> Result<ClientRegistration, FlowError> {
-        let settings = self.settings.load_full();
         let auth = method(metadata.token_endpoint_auth_methods_supported.as_deref());
-        let body = json!({
+        let mut body = json!({
             "client_name": CLIENT_NAME,
             "redirect_uris": [self.redirect_uri(app)],
             "grant_types": ["authorization_code", "refresh_token"],
@@ -88,17 +94,32 @@ impl Flows {
             "token_endpoint_auth_method": word(auth),
             "application_type": if is_loopback(&self.public_url) { "native" } else { "web" },
         });
+        if scopes.is_empty() {
+            return registration(&self.request_client(endpoint, &body).await?, auth);
+        }
+        let unscoped = body.clone();
+        body["scope"] = scopes.join(" ").into();
+        let answer = self.request_client(endpoint, &body).await?;
+        if refuses_metadata(&answer) {
+            return registration(&self.request_client(endpoint, &unscoped).await?, auth);
+        }
+        let client = registration(&answer, auth)?;
+        Ok(ClientRegistration { scopes: Some(scopes.to_vec()), ..client })
+    }
+
+    async fn request_client(
+        &self,
+        endpoint: &str,
+        body: &Value,
+    ) -> Result<Response<Bytes>, FlowError> {
+        let settings = self.settings.load_full();
         let request = Request::post(endpoint)
             .header(header::ACCEPT, "application/json")
             .header(header::CONTENT_TYPE, "application/json")
             .body(Bytes::from(body.to_string()));
         let request = request.map_err(|_| refused("its registration endpoint is no URL"))?;
         let answer = self.caller.call(request, &Bounds::of_metadata(&settings)).await;
-        let answer = answer.map_err(cannot_ask)?;
-        if !matches!(answer.status(), StatusCode::OK | StatusCode::CREATED) {
-            return Err(refused(&said(answer.body(), answer.status())));
-        }
-        read(answer.body(), auth)
+        answer.map_err(cannot_ask)
     }
 
     /// The redirect URI of an app, as registered and sent.
@@ -107,7 +128,7 @@ impl Flows {
     }
 
     /// The client metadata document at our client id; `None` for other apps.
-    pub fn client_document(&self, org: &OrgId, app: &str) -> Option<serde_json::Value> {
+    pub fn client_document(&self, org: &OrgId, app: &str) -> Option<Value> {
         let id = AppId::parse(app).ok()?;
         let view = self.directory().view();
         let own = format!("{}/oauth/client/{id}", self.public_url);
@@ -151,16 +172,19 @@ fn read(body: &[u8], asked: ClientAuthText) -> Result<ClientRegistration, FlowEr
         auth,
         expires: expires.and_then(|at| Timestamp::from_second(at).ok()),
         access: told.registration_access_token.map(Secret::from),
+        scopes: None,
     })
 }
 
-/// The default is Basic (RFC 8414 §2).
+/// The default is Basic (RFC 8414 §2). Where a server lists both, the form is preferred: servers of the MCP SDK for Python
+/// list Basic too, and refuse it without `client_id` in the form
+/// (<https://github.com/modelcontextprotocol/python-sdk/blob/main/src/mcp/server/auth/handlers/token.py>).
 fn method(supported: Option<&[String]>) -> ClientAuthText {
     let Some(supported) = supported else { return ClientAuthText::Basic };
     let has = |method: &str| supported.iter().any(|known| known == method);
     match () {
-        () if has("client_secret_basic") => ClientAuthText::Basic,
         () if has("client_secret_post") => ClientAuthText::Body,
+        () if has("client_secret_basic") => ClientAuthText::Basic,
         () => ClientAuthText::None,
     }
 }
@@ -173,16 +197,32 @@ fn word(auth: ClientAuthText) -> &'static str {
     }
 }
 
+/// The client of an answer to a registration.
+fn registration(
+    answer: &Response<Bytes>,
+    auth: ClientAuthText,
+) -> Result<ClientRegistration, FlowError> {
+    match (answer.status(), error_code(answer.body())) {
+        (StatusCode::OK | StatusCode::CREATED, _) => read(answer.body(), auth),
+        (_, Some(code)) => Err(refused(&format!("it says {}", cleaned(&code)))),
+        (status, None) => Err(refused(&format!("it answers {}", status.as_u16()))),
+    }
+}
+
+/// Whether the server registers no client with these metadata, of which only the scopes may be omitted.
+fn refuses_metadata(answer: &Response<Bytes>) -> bool {
+    let code = error_code(answer.body());
+    answer.status() == StatusCode::BAD_REQUEST
+        && matches!(code.as_deref(), Some("invalid_client_metadata" | "invalid_scope"))
+}
+
 /// RFC 7591 §3.2.2.
-fn said(body: &[u8], status: StatusCode) -> String {
+fn error_code(body: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
     struct RegistrationError {
         error: String,
     }
-    match serde_json::from_slice::<RegistrationError>(body) {
-        Ok(refused) => format!("it says {}", cleaned(&refused.error)),
-        Err(_) => format!("it answers {}", status.as_u16()),
-    }
+    serde_json::from_slice(body).ok().map(|refused: RegistrationError| refused.error)
 }
 
 fn refused(why: &str) -> FlowError {
@@ -199,10 +239,13 @@ mod tests {
 
     /// oauth 13, registration
     #[test]
-    fn the_client_auth_method_is_one_the_server_lists_or_basic_without_a_list() {
+    fn the_client_auth_method_is_a_listed_one_the_form_first_or_basic_without_a_list() {
         let list = |all: &[&str]| all.iter().map(|&one| one.to_owned()).collect::<Vec<_>>();
         assert_eq!(method(None), ClientAuthText::Basic);
         assert_eq!(method(Some(&list(&["none", "client_secret_post"]))), ClientAuthText::Body);
+        let both = list(&["client_secret_basic", "client_secret_post"]);
+        assert_eq!(method(Some(&both)), ClientAuthText::Body);
+        assert_eq!(method(Some(&list(&["client_secret_basic", "none"]))), ClientAuthText::Basic);
         assert_eq!(method(Some(&list(&["none"]))), ClientAuthText::None);
     }
 

@@ -15,7 +15,9 @@ use super::error::FlowError;
 use super::issuer_changes::urls;
 use super::start::FlowContext;
 use crate::grant::AppSecret;
-use crate::grant::oauth::{Metadata, NoDocument, first_document, host, is_secure, or_default};
+use crate::grant::oauth::{
+    Metadata, MetadataError, NoDocument, first_document, host, is_secure, or_default,
+};
 use crate::{NewApp, NewConnection};
 use keyward_base::id::{AppId, OrgId, UserId};
 use keyward_model::{
@@ -60,7 +62,11 @@ struct ResourceServer<'a> {
     provider: &'a str,
     /// The provider's auth method.
     auth: &'a str,
-    url: &'a str,
+    /// Its resource identifier: the one in its metadata, which servers compare exactly (RFC 8707 §2, RFC 9728 §2), else
+    /// its canonical URI.
+    resource: &'a str,
+    /// The scopes that are requested.
+    scopes: &'a [String],
 }
 
 /// The members of protected resource metadata that are read (RFC 9728 §2).
@@ -93,21 +99,23 @@ impl Flows {
         let url = canonical(&new.url, self.settings.load().insecure_loopback)?;
         let (resource, challenge) = self.resource(&url).await?;
         let issuer = chosen(&resource, new.issuer.as_deref())?;
-        let metadata = self.metadata(&issuer).await?;
+        let metadata = self.metadata_of_named(&issuer).await?;
         takes_s256(&metadata, true)?;
         let provider = new.provider.as_deref().unwrap_or(PROVIDER);
         let catalogue = self.vault.catalogue(org);
         // A provider of an MCP server has one method.
         let method = catalogue.get(provider).and_then(|provider| provider.auth.first());
         let auth = method.map_or(AUTH, |method| method.id.as_str());
-        let server = ResourceServer { provider, auth, url: &url };
-        let app = self.app_at(org, &metadata, server).await?;
         let NewMcp { spec, owner, visibility, .. } = new;
         let scopes = match (spec.scopes.is_empty(), challenge.scopes.is_empty()) {
             (false, _) => spec.scopes,
             (true, false) => challenge.scopes,
             (true, true) => resource.scopes_supported,
         };
+        let scopes = with_offline(scopes, &metadata);
+        let resource = &resource.resource;
+        let server = ResourceServer { provider, auth, resource, scopes: &scopes };
+        let app = self.app_at(org, &metadata, server).await?;
         let spec = ConnectionSpec {
             name: if spec.name.is_empty() { name_of(&url) } else { spec.name },
             provider: provider.to_owned(),
@@ -117,7 +125,7 @@ impl Flows {
                 None => BTreeMap::from([("host".to_owned(), host(&url).to_owned())]),
             },
             app: Some(Reference::Id(app.id.clone())),
-            scopes: with_offline(scopes, &metadata),
+            scopes,
             references: References::new(),
             ..spec
         };
@@ -131,16 +139,17 @@ impl Flows {
     pub(super) async fn register_again(
         &self,
         asking: &FlowContext,
+        scopes: &[String],
     ) -> Result<FlowContext, FlowError> {
         let (connection, app) = (&asking.connection, &asking.app);
         let resource = app.settings.tokens.token_params.get("resource");
-        let (Some(registered), Some(url)) = (&app.facts.registered, resource) else {
+        let (Some(registered), Some(resource)) = (&app.facts.registered, resource) else {
             return Err(self.no_consent_error(connection));
         };
         let metadata = self.metadata(&registered.issuer).await?;
         let org = &connection.org;
         let auth = connection.auth.as_deref().unwrap_or(AUTH);
-        let server = ResourceServer { provider: &connection.provider, auth, url };
+        let server = ResourceServer { provider: &connection.provider, auth, resource, scopes };
         let new = self.register_app(org, &metadata, server).await?;
         self.with_client(asking, new).await
     }
@@ -158,11 +167,16 @@ impl Flows {
 
     /// A client that an earlier attempt registered in place of the connection's. It is used again, so that not every
     /// abandoned attempt registers a client.
-    pub(super) fn unused_client(&self, asking: &FlowContext) -> Option<Arc<AppRecord>> {
+    pub(super) fn unused_client(
+        &self,
+        asking: &FlowContext,
+        scopes: &[String],
+    ) -> Option<Arc<AppRecord>> {
         let registered = asking.app.facts.registered.as_ref()?;
-        let url = asking.app.settings.tokens.token_params.get("resource")?;
+        let resource = asking.app.settings.tokens.token_params.get("resource")?;
         let auth = asking.connection.auth.as_deref().unwrap_or(AUTH);
-        let server = ResourceServer { provider: &asking.connection.provider, auth, url };
+        let server =
+            ResourceServer { provider: &asking.connection.provider, auth, resource, scopes };
         let (view, now, org) = (self.directory().view(), self.clock.now(), &asking.connection.org);
         let is_used = |id: &AppId| {
             view.all::<Connection>(org).any(|connection| connection.app_id() == Some(id))
@@ -235,6 +249,23 @@ impl Flows {
         Ok((read, challenge))
     }
 
+    /// The metadata of an authorization server that a resource names. An origin has one document, and URL types of some
+    /// servers add a slash to its name, in one of both places: the name in the document counts.
+    async fn metadata_of_named(&self, issuer: &str) -> Result<Arc<Metadata>, FlowError> {
+        let settings = self.settings.load_full();
+        let read = self.vault.metadata(&self.caller, issuer, &settings).await;
+        let error = match read {
+            Ok(metadata) => return Ok(metadata),
+            Err(error) => error,
+        };
+        if let (MetadataError::Mismatch { .. }, Some(other)) = (&*error, other_name(issuer))
+            && let Ok(metadata) = self.vault.metadata(&self.caller, &other, &settings).await
+        {
+            return Ok(metadata);
+        }
+        Err(metadata_failure(&error))
+    }
+
     async fn challenge(&self, url: &str) -> Result<BearerChallenge, FlowError> {
         let settings = self.settings.load_full();
         let request =
@@ -274,16 +305,16 @@ impl Flows {
         metadata: &Metadata,
         server: ResourceServer<'_>,
     ) -> Result<Arc<AppRecord>, FlowError> {
-        let ResourceServer { provider, auth, url } = server;
+        let ResourceServer { provider, auth, resource, scopes } = server;
         let id = AppId::random();
-        let client = self.register_client(metadata, &id).await?;
+        let client = self.register_client(metadata, &id, scopes).await?;
         let tokens = TokenOptions {
-            token_params: BTreeMap::from([("resource".to_owned(), url.to_owned())]),
+            token_params: BTreeMap::from([("resource".to_owned(), resource.to_owned())]),
             client_auth: Some(client.auth),
             ..TokenOptions::default()
         };
         let spec = AppSpec {
-            name: self.free_name(org, url),
+            name: self.free_name(org, resource),
             provider: provider.to_owned(),
             auth: Some(auth.to_owned()),
             client_id: client.client_id,
@@ -291,8 +322,11 @@ impl Flows {
             settings: AppSettings { tokens, ..AppSettings::default() },
             ..AppSpec::default()
         };
-        let registered =
-            DynamicRegistration { issuer: metadata.issuer.clone(), expires: client.expires };
+        let registered = DynamicRegistration {
+            issuer: metadata.issuer.clone(),
+            expires: client.expires,
+            scopes: client.scopes,
+        };
         let app = NewApp {
             id: Some(id),
             org: org.clone(),
@@ -309,7 +343,7 @@ impl Flows {
     }
 }
 
-/// Whether the app is a client that was registered at this issuer for this server and has not expired.
+/// Whether the app is a client that was registered at this issuer for this server and its scopes, and has not expired.
 fn is_registered_at(
     app: &AppRecord,
     issuer: &str,
@@ -317,10 +351,12 @@ fn is_registered_at(
     now: Timestamp,
 ) -> bool {
     let is_known = app.facts.registered.as_ref().is_some_and(|registered| {
-        registered.issuer == issuer && registered.expires.is_none_or(|expires| now < expires)
+        registered.issuer == issuer
+            && registered.expires.is_none_or(|expires| now < expires)
+            && registered.permits(server.scopes)
     });
     let resource = app.settings.tokens.token_params.get("resource").map(String::as_str);
-    is_known && app.provider == server.provider && resource == Some(server.url)
+    is_known && app.provider == server.provider && resource == Some(server.resource)
 }
 
 /// Scheme and authority, and the path without a trailing slash.
@@ -328,6 +364,16 @@ fn split(url: &str) -> (String, &str) {
     let authority = url.find("://").map_or(0, |at| at + 3);
     let at = url[authority..].find('/').map_or(url.len(), |at| authority + at);
     (url[..at].to_owned(), &url[at..])
+}
+
+/// The name of an origin with the slash at its end if it has none, else without it; `None` for an issuer with a path.
+fn other_name(issuer: &str) -> Option<String> {
+    let (base, path) = split(issuer);
+    match path {
+        "" => Some(format!("{base}/")),
+        "/" => Some(base),
+        _ => None,
+    }
 }
 
 /// The canonical URI of a server (RFC 8707 §2): lower-case scheme and host, no fragment, no trailing slash.
@@ -425,6 +471,16 @@ mod tests {
             ["http://a.test/mcp", "mcp.acme.test", "https://", "https://u@a.test", "https://a b"]
         {
             assert!(canonical(bad, true).is_err(), "{bad}");
+        }
+    }
+
+    /// oauth 13, metadata: a path with a slash at its end is another one.
+    #[test]
+    fn only_an_origin_is_the_same_issuer_with_and_without_a_slash() {
+        assert_eq!(other_name("https://a.test").as_deref(), Some("https://a.test/"));
+        assert_eq!(other_name("https://a.test/").as_deref(), Some("https://a.test"));
+        for path in ["https://a.test/t", "https://a.test/t/", "https://a.test//"] {
+            assert_eq!(other_name(path), None, "{path}");
         }
     }
 

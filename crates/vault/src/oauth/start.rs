@@ -1,7 +1,7 @@
 //! Starts a flow: the API or the command line offers it, and a browser begins it. `state` and the PKCE
 //! verifier are created then, and both are durable before the browser is redirected.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -129,7 +129,7 @@ impl Flows {
         connection: &ConnectionRecord,
         ask: ConsentRequest,
     ) -> Result<Started, FlowError> {
-        let asking = self.context_of_consent(connection, ask.register).await?;
+        let asking = self.context_of_consent(connection, &ask).await?;
         match (asking.oauth.grant, ask.device) {
             (GrantText::DeviceCode, _) | (GrantText::AuthorizationCode, true) => {
                 self.start_device(org, asking, ask).await
@@ -139,24 +139,26 @@ impl Flows {
         }
     }
 
-    /// The context of a new consent; with a new client if the server has forgotten the registered one, or with
-    /// `register`.
+    /// The context of a new consent; with a new client if the server has forgotten the registered one, if that was not
+    /// registered for all scopes, or with `register`.
     pub(super) async fn context_of_consent(
         self: &Arc<Self>,
         connection: &ConnectionRecord,
-        register: bool,
+        ask: &ConsentRequest,
     ) -> Result<FlowContext, FlowError> {
         // Checked first, because only a consent needs an app.
         if !self.needs_consent(&connection.org, &connection.provider, connection.auth.as_deref()) {
             return Err(self.no_consent_error(connection));
         }
         let asking = self.context_of_connection(connection).await?;
-        if asking.app.facts.registered.is_none() || !register && !self.is_forgotten(&asking) {
+        let Some(registered) = &asking.app.facts.registered else { return Ok(asking) };
+        let scopes = requested_scopes(&asking, &ask.more_scopes);
+        if !ask.register && registered.permits(&scopes) && !self.is_forgotten(&asking) {
             return Ok(asking);
         }
-        match self.unused_client(&asking).filter(|_| !register) {
+        match self.unused_client(&asking, &scopes).filter(|_| !ask.register) {
             Some(client) => self.with_client(&asking, client).await,
-            None => self.register_again(&asking).await,
+            None => self.register_again(&asking, &scopes).await,
         }
     }
 
@@ -196,11 +198,9 @@ impl Flows {
         life: std::time::Duration,
     ) -> Flow {
         let now = self.clock.now();
-        let mut scopes = asked_scopes(asking);
-        let stepped_up = ask.more_scopes.iter().any(|more| !scopes.contains(more));
-        scopes.extend(ask.more_scopes);
-        let mut seen = std::collections::BTreeSet::new();
-        scopes.retain(|scope| seen.insert(scope.clone()));
+        let asked = asked_scopes(asking);
+        let stepped_up = ask.more_scopes.iter().any(|more| !asked.contains(more));
+        let scopes = requested_scopes(asking, &ask.more_scopes);
         let life = SignedDuration::try_from(life).unwrap_or(SignedDuration::from_mins(10));
         Flow {
             id: FlowId::random(),
@@ -445,6 +445,15 @@ pub(super) fn asked_scopes(asking: &FlowContext) -> Vec<String> {
         true => asking.oauth.scopes.clone(),
         false => asking.connection.scopes.clone(),
     }
+}
+
+/// The scopes of a consent that requests `more` than those of its connection, without repetitions.
+fn requested_scopes(asking: &FlowContext, more: &[String]) -> Vec<String> {
+    let mut scopes = asked_scopes(asking);
+    scopes.extend_from_slice(more);
+    let mut seen = BTreeSet::new();
+    scopes.retain(|scope| seen.insert(scope.clone()));
+    scopes
 }
 
 /// An endpoint with filled-in variables.

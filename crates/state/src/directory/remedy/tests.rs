@@ -47,8 +47,11 @@ fn catalogue() -> Catalogue {
 }
 
 fn app(managed_by: ManagedBy, registered: bool) -> AppRecord {
-    let registered = registered
-        .then(|| DynamicRegistration { issuer: "https://auth.bank.test".into(), expires: None });
+    let registered = registered.then(|| DynamicRegistration {
+        issuer: "https://auth.bank.test".into(),
+        expires: None,
+        scopes: None,
+    });
     let spec = AppSpec {
         name: "desk".to_owned(),
         provider: "bank".to_owned(),

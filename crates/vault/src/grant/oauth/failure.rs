@@ -106,8 +106,8 @@ const INVALID_CLIENT: &[&str] =
 /// Codes that reject the request of a client, in addition to RFC 6749: RFC 8707 §2.
 const INVALID_REQUEST: &[&str] = &["invalid_target"];
 
-/// With 401, Keycloak's code for a wrong secret. Otherwise the client is known, and may not ask for such a token (RFC
-/// 6749 §5.2).
+/// With 401, the code of Keycloak for a wrong secret, and of older MCP SDKs for an unknown client. Otherwise the client is
+/// known, and may not ask for such a token (RFC 6749 §5.2).
 const UNAUTHORIZED_CLIENT: &[&str] = &["unauthorized_client"];
 
 /// Codes that reject the token of a request: RFC 6749 §5.2, RFC 6750 §3.1, and Slack's.
@@ -185,7 +185,9 @@ impl TokenFailure {
 
     /// Whether the server does not know the client, or rejects its secret.
     pub fn is_of_invalid_client(&self) -> bool {
-        matches!(self, Self::Permanent { code, .. } if code.is_one_of(INVALID_CLIENT))
+        let Self::Permanent { who, code, .. } = self else { return false };
+        let is_of_credentials = *who == ActingParty::Operator(Correction::Credentials);
+        code.is_one_of(INVALID_CLIENT) || is_of_credentials && code.is_one_of(UNAUTHORIZED_CLIENT)
     }
 
     /// The error code, of the server or of Keyward.

@@ -236,7 +236,8 @@ fn is_absent(status: StatusCode) -> bool {
     status.is_client_error() && !later.contains(&status)
 }
 
-/// The possible URLs of metadata: RFC 8414 §3.1, then OpenID Connect Discovery §4.
+/// The possible URLs of metadata: RFC 8414 §3.1, then OpenID Connect Discovery §4, whose place Django OAuth Toolkit has
+/// for RFC 8414 too (<https://django-oauth-toolkit.readthedocs.io/>).
 fn places(issuer: &str) -> Option<Vec<String>> {
     if issuer.contains(['?', '#']) {
         return None;
@@ -255,6 +256,7 @@ fn places(issuer: &str) -> Option<Vec<String>> {
             format!("{base}{oauth}/{path}"),
             format!("{base}{openid}/{path}"),
             format!("{base}/{path}{openid}"),
+            format!("{base}/{path}{oauth}"),
         ],
     })
 }
@@ -295,6 +297,7 @@ mod tests {
                 "https://a.test/.well-known/oauth-authorization-server/t",
                 "https://a.test/.well-known/openid-configuration/t",
                 "https://a.test/t/.well-known/openid-configuration",
+                "https://a.test/t/.well-known/oauth-authorization-server",
             ]
         );
         assert_eq!(
