@@ -58,8 +58,16 @@ pub(super) async fn body_of(
     if is_coded(fields) {
         return Err(ApiError::ContentCoding);
     }
+    whole(request.into_body(), admin).await
+}
+
+/// The whole body of a request, within the limits of its length and time.
+pub(super) async fn whole(
+    body: axum::body::Body,
+    admin: &Admin,
+) -> Result<Zeroizing<Vec<u8>>, ApiError> {
     let limits = &admin.deps().limits;
-    let body = collect(request.into_body(), limits.admin_body_bytes_max);
+    let body = collect(body, limits.admin_body_bytes_max);
     let body = tokio::time::timeout(limits.head_timeout, body).await;
     let slow = |_| ApiError::Unreadable("the body came too slowly".to_owned());
     body.map_err(slow)?
