@@ -405,6 +405,19 @@ mod tests {
         check(&whole(), "");
     }
 
+    /// By RFC 7396, `null` removes a member of a map too, such as one label.
+    #[test]
+    fn a_patch_accepts_null_for_a_member_of_a_map() {
+        let document = whole();
+        let schemas = &document["components"]["schemas"];
+        let null = json!({"type": "null"});
+        let labels = &schemas["ChangedAgent"]["properties"]["labels"]["anyOf"];
+        assert_eq!(labels[0]["additionalProperties"]["anyOf"], json!([{"type": "string"}, null]));
+        assert_eq!(labels[1], null);
+        let made = &schemas["NewAgent"]["properties"]["labels"];
+        assert_eq!(made["additionalProperties"], json!({"type": "string"}));
+    }
+
     /// A text of RFC 3339 has its format, so that generated clients read it as a time.
     #[test]
     fn each_time_of_an_answer_has_the_format_of_a_time() {
