@@ -110,7 +110,7 @@ pub enum ApiError {
         message: &'static str,
         hint: Option<&'static str>,
     },
-    /// Other resources do not permit the change, such as those that still name the resource.
+    /// The present state of resources does not permit the change, such as one that still names the resource.
     Prevented { message: String, hint: Option<String> },
     /// A service refuses the operation, or cannot do it now.
     Refused {
