@@ -15,13 +15,17 @@ const LEFT_OUT: &str = "^/(runs|probes|reload|audit|users|tokens|orgs)|rotate";
 
 const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance";
 
-/// Creates an agent, binds a connection, reads, and removes both.
+/// Creates an agent, binds a connection, reads, changes, and removes both.
 const CLIENT: &str = r#"
 import sys
 sys.path.insert(0, sys.argv[1])
 from keyward_client import AuthenticatedClient
-from keyward_client.api.agents import add_agent, bind, get_agent, list_bindings, remove_agent, unbind
-from keyward_client.models import BindingSpec, NewAgent
+from keyward_client.api.agents import (
+    add_agent, bind, change_agent, get_agent, list_bindings, remove_agent, unbind
+)
+from keyward_client.api.connections import get_connection
+from keyward_client.api.users import add_user, list_users
+from keyward_client.models import BindingSpec, ChangedAgent, NewAgent, NewUser, Role
 
 client = AuthenticatedClient(base_url=sys.argv[2], token=sys.argv[3], raise_on_unexpected_status=True)
 assert add_agent.sync(client=client, body=NewAgent(name="generated")).name == "generated"
@@ -31,6 +35,15 @@ missing = bind.sync_detailed("generated", client=client, body=BindingSpec(connec
 assert (missing.status_code, missing.parsed.error.code) == (404, "not_found"), missing
 assert bind.sync("generated", client=client, body=BindingSpec(connection="acme")).name == "acme"
 assert [it.name for it in list_bindings.sync("generated", client=client).items] == ["acme"]
+found = get_connection.sync("acme", client=client)
+assert (found.name, found.state, found.id[:4]) == ("acme", "active", "con_"), found
+assert add_user.sync(client=client, body=NewUser(name="cust", role=Role.END_USER)).role == "end_user"
+roles = {it.name: it.role for it in list_users.sync(client=client).items}
+assert roles == {"ann": "admin", "cust": "end_user"}, roles
+for labels, left in ({"team": "a", "gone": "b"}, 2), ({"gone": None}, 1):
+    patch = ChangedAgent.from_dict({"labels": labels})
+    changed = change_agent.sync("generated", client=client, body=patch)
+    assert len(changed.labels.to_dict()) == left, changed
 assert unbind.sync_detailed("generated", "acme", client=client).status_code == 204
 assert remove_agent.sync_detailed("generated", client=client).status_code == 204
 assert get_agent.sync_detailed("generated", client=client).status_code == 404

@@ -58,8 +58,16 @@ pub(super) async fn body_of(
     if is_coded(fields) {
         return Err(ApiError::ContentCoding);
     }
+    whole(request.into_body(), admin).await
+}
+
+/// The whole body of a request, within the limits of its length and time.
+pub(super) async fn whole(
+    body: axum::body::Body,
+    admin: &Admin,
+) -> Result<Zeroizing<Vec<u8>>, ApiError> {
     let limits = &admin.deps().limits;
-    let body = collect(request.into_body(), limits.admin_body_bytes_max);
+    let body = collect(body, limits.admin_body_bytes_max);
     let body = tokio::time::timeout(limits.head_timeout, body).await;
     let slow = |_| ApiError::Unreadable("the body came too slowly".to_owned());
     body.map_err(slow)?
@@ -213,6 +221,9 @@ pub(super) fn said(message: &str) -> String {
         (_, Some((_, "a map"))) => "must be an object".to_owned(),
         // The name of a type says nothing to a caller.
         (_, Some((_, kind))) if kind.starts_with("struct ") => "must be an object".to_owned(),
+        (_, Some((_, kind))) if is_unsigned(kind) => {
+            "must be a whole number of 0 or more".to_owned()
+        }
         (_, Some((_, expected))) => format!("must be {expected}"),
         ("invalid digit found in string", None) => "must be a whole number".to_owned(),
         ("provided string was not `true` or `false`", None) => {
@@ -220,6 +231,12 @@ pub(super) fn said(message: &str) -> String {
         }
         _ => "has a value that is not accepted".to_owned(),
     }
+}
+
+/// Whether it names a type of Rust, such as `u64` or `a nonzero u32`.
+fn is_unsigned(kind: &str) -> bool {
+    let name = kind.rsplit(' ').next().unwrap_or_default();
+    ["u8", "u16", "u32", "u64", "usize"].contains(&name)
 }
 
 #[cfg(test)]
@@ -383,6 +400,20 @@ mod tests {
             panic!("not a field error")
         };
         assert_eq!((field.as_str(), message.as_str()), ("fields.token", "must be a string"));
+    }
+
+    #[test]
+    fn a_value_in_place_of_a_number_is_refused_without_the_name_of_a_type() {
+        for value in ["-1", "1.5", r#""60""#, "1e30"] {
+            let body = format!(r#"{{"expires_in":{value}}}"#);
+            let ApiError::Field { field, message, .. } =
+                refused::<TokenCreateOptions>(body.as_bytes())
+            else {
+                panic!("another refusal: {value}")
+            };
+            let expected = ("expires_in", "must be a whole number of 0 or more");
+            assert_eq!((field.as_str(), message.as_str()), expected, "{value}");
+        }
     }
 
     /// serde_json calls it a syntax error.

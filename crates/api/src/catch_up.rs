@@ -4,9 +4,11 @@
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
-use axum::response::Response;
-use http::{Method, StatusCode};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 
+use super::body::whole;
+use super::error::RefusedByView;
 use super::state::Admin;
 
 /// Catches up before a page is served, because another replica may just have created its link.
@@ -19,20 +21,25 @@ pub(super) async fn before_pages(
     next.run(request).await
 }
 
-/// Repeats a read that found nothing, after catching up.
-pub(super) async fn read_again(
+/// Runs a request again that was refused for what this replica knew, after catching up: another replica may just have
+/// made, changed or removed what it names. Such a refusal has changed nothing.
+pub(super) async fn run_again(
     State(admin): State<Admin>,
     request: Request,
     next: Next,
 ) -> Response {
-    let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
-    if !is_read || !admin.deps().directory.is_shared() {
+    if !admin.deps().directory.is_shared() {
         return next.run(request).await;
     }
     let (parts, body) = request.into_parts();
-    let again = Request::from_parts(parts.clone(), Body::empty());
-    let response = next.clone().run(Request::from_parts(parts, body)).await;
-    match response.status() == StatusCode::NOT_FOUND && catch_up(&admin).await {
+    let body = match whole(body, &admin).await {
+        Ok(body) => Bytes::from_owner(body),
+        Err(refusal) => return refusal.into_response(),
+    };
+    let again = Request::from_parts(parts.clone(), Body::from(body.clone()));
+    let request = Request::from_parts(parts, Body::from(body));
+    let response = next.clone().run(request).await;
+    match response.extensions().get::<RefusedByView>().is_some() && catch_up(&admin).await {
         true => next.run(again).await,
         false => response,
     }

@@ -1,19 +1,31 @@
 //! [`ApiError`]: every refusal of the control plane. [`ApiError::text`] is the table of code, message and hint
 //! of each. Internal causes are only logged.
 
+mod by_view;
 mod from;
+mod texts;
 
 use std::fmt;
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 
+use self::texts::{
+    another_user, answer_too_large, audit_unavailable, audit_unreadable, content_coding,
+    environments, managed_by_file, media_type, name_taken, not_found, not_in_force, not_yours,
+    prevented, reload_incomplete, rules_refused, scope_missing, unauthenticated, wrong_proof,
+};
 use super::request_id;
 use super::request_refusal::RequestRefusal;
 use super::wire::{ErrorBody, ErrorView};
 use keyward_base::codes::{Code, RefusalText};
 use keyward_rules::provider::decode::nearest;
 use keyward_state::store::StoreError;
+
+/// Marks the response to a request that was refused for what this gateway knows of resources: nothing was done, and a
+/// replica that knows more may decide otherwise.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RefusedByView;
 
 /// A refusal.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -91,6 +103,15 @@ pub enum ApiError {
         /// What the caller can do.
         hint: Option<String>,
     },
+    /// A password or a code that proves who the caller is, is wrong; guesses are counted.
+    WrongProof {
+        /// The field that has it.
+        field: &'static str,
+        message: &'static str,
+        hint: Option<&'static str>,
+    },
+    /// The present state of resources does not permit the change, such as one that still names the resource.
+    Prevented { message: String, hint: Option<String> },
     /// A service refuses the operation, or cannot do it now.
     Refused {
         text: RefusalText,
@@ -175,7 +196,7 @@ impl ApiError {
     /// The same, if there is something.
     pub(super) fn hint_if(mut self, given: Option<String>) -> Self {
         match &mut self {
-            Self::Field { hint, .. } => *hint = given,
+            Self::Field { hint, .. } | Self::Prevented { hint, .. } => *hint = given,
             Self::Refused { text, .. } => text.hint = given,
             _ => {}
         }
@@ -224,11 +245,7 @@ impl ApiError {
                 .hint("`GET /api/v1` lists the collections"),
             Self::NotFound { what, name, near } => not_found(what, name, near.as_deref()),
             Self::Method => Code::MethodRefused.because("this path does not accept that method"),
-            Self::Unauthenticated => Code::Unauthenticated
-                .because(
-                    "this needs a valid personal access token in `Authorization: Bearer kwp_…`",
-                )
-                .usual_hint(),
+            Self::Unauthenticated => unauthenticated(),
             Self::ScopeMissing(scope) => scope_missing(scope),
             Self::RoleRefused(role) => {
                 Code::NotAllowed.because(format!("the role `{role}` does not allow this"))
@@ -255,6 +272,8 @@ impl ApiError {
             Self::Field { message, hint, .. } => {
                 Code::InvalidField.because(message).hint_if(hint.clone())
             }
+            Self::WrongProof { message, hint, .. } => wrong_proof(message, *hint),
+            Self::Prevented { message, hint } => prevented(message, hint.as_deref()),
             Self::Refused { text, .. } => text.clone(),
             Self::NotInForce { causes } => not_in_force(causes),
             Self::ConfigRefused { errors } => {
@@ -287,6 +306,7 @@ impl ApiError {
     fn body(&self) -> ErrorBody {
         let field = match self {
             Self::Field { field, .. } if !field.is_empty() => Some(field.clone()),
+            Self::WrongProof { field, .. } => Some((*field).to_owned()),
             _ => None,
         };
         let RefusalText { code, message, hint } = self.text();
@@ -304,139 +324,14 @@ impl fmt::Display for ApiError {
 
 impl std::error::Error for ApiError {}
 
-// === texts of several lines ===
-
-const NO_START: &str = "no gateway starts with these rules; `keyward plan` shows all problems";
-
-fn not_found(what: &str, name: &str, near: Option<&str>) -> RefusalText {
-    let hint = match what {
-        "agent" | "app" | "connection" | "plugin" | "provider" | "rule" => {
-            Some(format!("{}`keyward {what} list` shows which exist", did_you_mean(near)))
-        }
-        "binding" => Some("`keyward agent show NAME` lists them".to_owned()),
-        "token" => Some(
-            "`keyward token list` shows those of people, `keyward agent show NAME` those of an agent"
-                .to_owned(),
-        ),
-        "login" | "session" | "stream" => {
-            Some(format!("`keyward {what} list` shows those that are open"))
-        }
-        "user" | "hook" | "webhook" | "honeytoken" | "source" => Some(format!("`keyward {what} list` shows which exist")),
-        "organisation" => Some("`keyward org list` shows which exist".to_owned()),
-        "database listener" => {
-            Some("`keyward database-listener list` shows which exist".to_owned())
-        }
-        "signature scheme" => {
-            Some(format!("{}`keyward hook schemes` lists them", did_you_mean(near)))
-        }
-        "consent" => Some("`GET /api/v1/flows` lists those that are open".to_owned()),
-        "event" => Some("`keyward hook events NAME` lists those that wait".to_owned()),
-        _ => None,
-    };
-    Code::NotFound.because(format!("no {what} is named `{name}`")).hint_if(hint)
-}
-
-fn did_you_mean(near: Option<&str>) -> String {
-    near.map(|near| format!("did you mean `{near}`? ")).unwrap_or_default()
-}
-
-fn audit_unavailable() -> RefusalText {
-    Code::AuditUnavailable
-        .because("the audit log cannot be written, and nothing is changed without its record")
-        .usual_hint()
-}
-
-fn scope_missing(scope: &str) -> RefusalText {
-    Code::ScopeMissing.because(format!("the token lacks the scope `{scope}`")).usual_hint()
-}
-
-fn not_yours(what: &str, name: &str) -> RefusalText {
-    Code::NotAllowed.because(format!(
-        "{what} `{name}` belongs to another user: you may use it, but not change it"
-    ))
-}
-
-fn another_user(name: &str) -> RefusalText {
-    Code::NotAllowed
-        .because(format!("only user `{name}` and admins may do this"))
-        .hint("ask an admin")
-}
-
-fn name_taken(what: &str, name: &str) -> RefusalText {
-    Code::NameTaken.because(format!("{what} `{name}` exists already")).usual_hint()
-}
-
-fn media_type() -> RefusalText {
-    Code::MediaTypeRefused
-        .because("the body must be sent as application/json")
-        .hint("add the field `Content-Type: application/json`")
-}
-
-fn content_coding() -> RefusalText {
-    Code::MediaTypeRefused
-        .because("the body has a `Content-Encoding`, and bodies are read uncompressed")
-        .hint("send the JSON as it is, without `Content-Encoding`")
-}
-
-fn managed_by_file(what: &str, name: &str) -> RefusalText {
-    let text = Code::ManagedByFile
-        .because(format!("{what} `{name}` is managed by the configuration file"));
-    match what {
-        "agent" => text.hint(
-            "change it in the configuration file: `use` names its connections, `plugins:` its plugins",
-        ),
-        "plugin" => {
-            text.hint("change it, or its manifest, under `plugins:` of the configuration file")
-        }
-        "rule" => text.hint("change it under `rules:` of the configuration file"),
-        "honeytoken" => text.hint("remove it under `honeytokens:` of the configuration file"),
-        _ => text.usual_hint(),
-    }
-}
-
-/// The refusal for an agent and a connection of different environments.
-fn environments(agent: &str, agent_in: &str, connection: &str, connection_in: &str) -> RefusalText {
-    Code::EnvironmentMismatch
-        .because(format!(
-            "agent `{agent}` is in {agent_in} and connection `{connection}` in {connection_in}"
-        ))
-        .usual_hint()
-}
-
-fn rules_refused(errors: &[String]) -> RefusalText {
-    Code::ConfigRefused.because(errors.join("\n")).hint(NO_START)
-}
-
-fn not_in_force(causes: &str) -> RefusalText {
-    Code::NotInForce
-        .because(format!("the change is stored but not in force: {causes}"))
-        .usual_hint()
-}
-
-fn reload_incomplete(causes: &str) -> RefusalText {
-    Code::NotInForce
-        .because(format!("the reload was interrupted, and may be in force in part: {causes}"))
-        .hint(
-            "the gateway tries it again until it succeeds; `keyward reload` tries at once, \
-             `keyward status` shows the last result",
-        )
-}
-
-fn audit_unreadable(cause: &str) -> RefusalText {
-    Code::AuditUnreadable.because(format!("the audit log cannot be read: {cause}")).usual_hint()
-}
-
-fn answer_too_large(max_bytes: usize) -> RefusalText {
-    Code::AnswerTooLarge
-        .because(format!("the answer is longer than {max_bytes} bytes"))
-        .usual_hint()
-}
-
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let (code, body) = (self.code(), self.body());
         let mut response = (code.status(), axum::Json(&body)).into_response();
         response.extensions_mut().insert(code);
+        if self.is_by_view() {
+            response.extensions_mut().insert(RefusedByView);
+        }
         // For `errors_page::link`.
         response.extensions_mut().insert(body);
         if code.status() == StatusCode::UNAUTHORIZED {

@@ -195,6 +195,7 @@ impl From<FlowError> for ApiError {
             FlowError::UnknownApp { .. } | FlowError::WhichApp { .. } => {
                 Self::field("app", message).hint_if(hint)
             }
+            FlowError::NothingToConfirm => Self::Prevented { message, hint },
             FlowError::Form(_) => Self::field("variables", message),
             FlowError::Directory(error) => error.into(),
             FlowError::Vault(error) => error.into(),

@@ -16,7 +16,7 @@ use http::{HeaderName, Method};
 use self::keys::{KeyOutcome, KeyOwner, OwnKey, fingerprint};
 use self::replicas::TakenKey;
 use super::auth::Caller;
-use super::body_bytes::collect;
+use super::body::whole;
 use super::error::ApiError;
 use super::request_id;
 use super::request_refusal::RequestRefusal;
@@ -42,14 +42,9 @@ where
         Err(refusal) => return ApiError::from(refusal).into_response(),
     };
     let (parts, body) = request.into_parts();
-    let limits = &admin.deps().limits;
-    let body = collect(body, limits.admin_body_bytes_max);
-    let body = match tokio::time::timeout(limits.head_timeout, body).await {
-        Ok(Ok(body)) => body,
-        Ok(Err(refusal)) => return refusal.into_response(),
-        Err(_) => {
-            return ApiError::Unreadable("the body came too slowly".to_owned()).into_response();
-        }
+    let body = match whole(body, admin).await {
+        Ok(body) => body,
+        Err(refusal) => return refusal.into_response(),
     };
     let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
     let fingerprint = fingerprint(&[target, caller.org().as_str()], &body);

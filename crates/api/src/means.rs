@@ -112,7 +112,11 @@ impl<'a> SignInMethodChange<'a> {
         limits.try_password(PasswordTry { org, user, network, is_known: true })?;
         match limits.matches(current.0, Some(known)).await? {
             true => Ok(()),
-            false => Err(ApiError::field("current", "is not the current password")),
+            false => Err(ApiError::WrongProof {
+                field: "current",
+                message: "is not the current password",
+                hint: None,
+            }),
         }
     }
 

@@ -4,6 +4,7 @@
 mod answer;
 mod argument;
 mod draft;
+mod plain;
 mod routes;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,6 +14,7 @@ use schemars::generate::Contract;
 use serde_json::{Map, Value, json};
 
 use self::draft::{AnswerDraft, Components};
+use self::plain::make_plain;
 use super::wire::ErrorBody;
 
 pub(super) use self::answer::{DescribedAnswer, Download, JsonLinesAnswer, PageOrEvents};
@@ -35,7 +37,8 @@ pub(super) fn document(operations: &[Operation]) -> Value {
         paths.entry(operation.path).or_default().insert(method, described);
     }
     let mut paths = json!(paths);
-    let schemas = joined(input.finish(), output.finish(), &mut paths);
+    let mut schemas = joined(input.finish(), output.finish(), &mut paths);
+    schemas.values_mut().chain([&mut paths]).for_each(make_plain);
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -370,10 +373,69 @@ mod tests {
     fn a_connection_has_its_state_in_each_schema_of_an_answer() {
         let document = whole();
         for name in ["Connection", "ConnectionCreated", "Rotated"] {
-            let variants = document["components"]["schemas"][name]["oneOf"].as_array();
-            let states = variants.into_iter().flatten();
-            let states = states.filter_map(|it| it["properties"]["state"]["const"].as_str());
+            let schema = &document["components"]["schemas"][name];
+            let states = schema["properties"]["state"]["enum"].as_array().unwrap().iter();
+            let states = states.filter_map(Value::as_str);
             assert_eq!(states.collect::<Vec<_>>(), keyward_model::ConnectionState::CODES, "{name}");
+            assert!(schema["required"].as_array().unwrap().contains(&json!("state")), "{name}");
+        }
+    }
+
+    /// Generators ignore members beside alternatives, and make wrappers that accept no value of alternatives that are
+    /// texts.
+    #[test]
+    fn no_schema_has_alternatives_of_texts_or_beside_members_or_a_default_of_null() {
+        fn check(value: &Value, at: &str) {
+            match value {
+                Value::Object(members) => {
+                    let alternatives = members.get("oneOf").and_then(Value::as_array);
+                    let mut alternatives = alternatives.into_iter().flatten();
+                    assert!(alternatives.all(|it| it.get("const").is_none()), "{at}");
+                    let is_beside =
+                        members.contains_key("oneOf") && members.contains_key("properties");
+                    assert!(!is_beside, "{at}");
+                    assert_ne!(members.get("default"), Some(&Value::Null), "{at}");
+                    assert!(!members.contains_key("prefixItems"), "{at}");
+                    members.iter().for_each(|(key, value)| check(value, &format!("{at}/{key}")));
+                }
+                Value::Array(items) => items.iter().for_each(|item| check(item, at)),
+                _ => {}
+            }
+        }
+        check(&whole(), "");
+    }
+
+    /// By RFC 7396, `null` removes a member of a map too, such as one label.
+    #[test]
+    fn a_patch_accepts_null_for_a_member_of_a_map() {
+        let document = whole();
+        let schemas = &document["components"]["schemas"];
+        let null = json!({"type": "null"});
+        let labels = &schemas["ChangedAgent"]["properties"]["labels"]["anyOf"];
+        assert_eq!(labels[0]["additionalProperties"]["anyOf"], json!([{"type": "string"}, null]));
+        assert_eq!(labels[1], null);
+        let made = &schemas["NewAgent"]["properties"]["labels"];
+        assert_eq!(made["additionalProperties"], json!({"type": "string"}));
+    }
+
+    /// A text of RFC 3339 has its format, so that generated clients read it as a time.
+    #[test]
+    fn each_time_of_an_answer_has_the_format_of_a_time() {
+        let document = whole();
+        let schemas = &document["components"]["schemas"];
+        for (name, member) in [
+            ("Session", "expires"),
+            ("ConnectSession", "expires"),
+            ("TokenShown", "expires"),
+            ("PersonalTokenShown", "last_used"),
+            ("Login", "expires"),
+            ("DeliveryAttempt", "at"),
+            ("RuleShown", "updated"),
+        ] {
+            assert_eq!(
+                schemas[name]["properties"][member]["format"], "date-time",
+                "{name}.{member}"
+            );
         }
     }
 

@@ -52,8 +52,7 @@ pub fn network_router(admin: Admin, access: NetworkAccess) -> Router {
     let open = open.merge(home::routes()).merge(errors_page::routes());
     let open = open.merge(linked_pages(&admin)).merge(sign_in::pages());
     let open = open.merge(hooks::open_routes());
-    let read_again = middleware::from_fn_with_state(admin.clone(), catch_up::read_again);
-    open.merge(api().layer(read_again))
+    open.merge(run_again(api(), &admin))
         .fallback(no_such_path)
         .method_not_allowed_fallback(method)
         .layer(middleware::from_fn_with_state(network, on_network))
@@ -89,7 +88,7 @@ pub fn metrics_router(admin: Admin) -> Router {
 
 /// All routes, for the unix socket, whose peers are checked, and for calls within the process.
 pub fn socket_router(admin: Admin) -> Router {
-    api()
+    run_again(api(), &admin)
         .merge(health::open_routes())
         .merge(health::metrics_route())
         .fallback(no_such_path)
@@ -105,6 +104,11 @@ pub fn socket_router(admin: Admin) -> Router {
 fn linked_pages(admin: &Admin) -> Router<Admin> {
     let pages = consents::routes().merge(connect_sessions::pages());
     pages.layer(middleware::from_fn_with_state(admin.clone(), catch_up::before_pages))
+}
+
+/// Behind a load balancer, a request may be for what another replica has just made.
+fn run_again(routes: Router<Admin>, admin: &Admin) -> Router<Admin> {
+    routes.layer(middleware::from_fn_with_state(admin.clone(), catch_up::run_again))
 }
 
 /// All of `/api/v1`, and the document that describes it.

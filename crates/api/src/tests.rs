@@ -3,6 +3,7 @@
 mod agents;
 mod apps;
 mod audit;
+mod behind;
 mod failing_store;
 mod keys;
 mod logins;

@@ -123,8 +123,11 @@ fn refused(error: TotpError) -> ApiError {
             ApiError::refused("there is no new key of one-time codes, or it has expired")
                 .hint("begin again")
         }
-        TotpError::WrongCode => ApiError::field("code", "is wrong, or was used")
-            .hint("wait for the next code; check the clock of the device that shows it"),
+        TotpError::WrongCode => ApiError::WrongProof {
+            field: "code",
+            message: "is wrong, or was used",
+            hint: Some("wait for the next code; check the clock of the device that shows it"),
+        },
         TotpError::Directory(error) => error.into(),
     }
 }

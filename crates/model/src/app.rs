@@ -205,7 +205,6 @@ pub struct DynamicRegistration {
     /// Its credentials are sent to this issuer alone.
     pub issuer: String,
     /// When its secret ends, or when the server rejected the client.
-    #[schemars(with = "Option<String>")]
     pub expires: Option<Timestamp>,
     /// The scopes that the client was registered for; absent: those that the server grants.
     #[serde(default, skip_serializing_if = "Option::is_none")]

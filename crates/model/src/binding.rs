@@ -193,7 +193,6 @@ pub struct BindingShown {
     /// Who may edit the binding.
     pub managed_by: ManagedBy,
     /// When it was bound.
-    #[schemars(with = "String")]
     pub created: Timestamp,
     /// What the agent holds instead of each secret field.
     pub placeholders: BTreeMap<String, String>,

@@ -148,7 +148,6 @@ pub struct Connected {
     /// Its provider.
     pub provider: String,
     /// When it was connected.
-    #[schemars(with = "String")]
     pub at: Timestamp,
 }
 
@@ -185,7 +184,6 @@ pub struct ConnectSessionShown {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub for_refusal: Option<RefusedCall>,
     /// When the link ends.
-    #[schemars(with = "String")]
     pub expires: Timestamp,
 }
 

@@ -279,7 +279,6 @@ pub struct ConnectionShown {
     pub rotation: Option<Rotation>,
     /// When it was last used since the gateway began; absent: not since then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>")]
     pub last_used: Option<Timestamp>,
     /// When its secret has to be replaced, and why.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -118,7 +118,6 @@ pub struct HookShown {
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct HookRefusal {
     /// When.
-    #[schemars(with = "String")]
     pub at: Timestamp,
     /// Such as `signature_wrong`.
     pub code: String,

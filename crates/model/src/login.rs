@@ -79,13 +79,10 @@ pub struct LoginShown {
     /// The name of the user.
     pub user_name: String,
     /// When it was last used, to within 5 minutes.
-    #[schemars(with = "String")]
     pub last_used: Timestamp,
     /// When it ends if it is not used; each use moves it on, at most to its `expires`.
-    #[schemars(with = "String")]
     pub idle_until: Timestamp,
     /// When it ends, also if it is used.
-    #[schemars(with = "String")]
     pub expires: Timestamp,
     /// Whether it is the login of the request.
     pub current: bool,

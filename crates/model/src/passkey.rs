@@ -38,11 +38,9 @@ pub struct PasskeyShown {
     /// What the user calls it.
     pub name: String,
     /// When it was registered.
-    #[schemars(with = "String")]
     pub created: Timestamp,
     /// When it last signed in.
     #[serde(default)]
-    #[schemars(with = "Option<String>")]
     pub last_used: Option<Timestamp>,
 }
 

@@ -155,11 +155,9 @@ pub struct RuleShown {
     pub managed_by: Option<ManagedBy>,
     /// When a stored rule was made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>")]
     pub created: Option<Timestamp>,
     /// When a stored rule was last changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>")]
     pub updated: Option<Timestamp>,
     /// What `If-Match` takes: another one after each change of a stored rule.
     #[serde(default, skip_serializing_if = "Option::is_none")]

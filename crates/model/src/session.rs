@@ -94,7 +94,6 @@ pub struct SessionShown {
     /// The names of the connections that it may use now.
     pub connection_names: Vec<String>,
     /// When it ends.
-    #[schemars(with = "String")]
     pub expires: Timestamp,
 }
 

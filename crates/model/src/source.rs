@@ -154,11 +154,9 @@ pub struct SourceShown {
     pub apps: Vec<String>,
     /// When a value was last fetched since the gateway began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>")]
     pub fetched: Option<Timestamp>,
     /// Until then its last values are used, if it gives no newer ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>")]
     pub kept_until: Option<Timestamp>,
     /// Failures since then; absent if the last fetch succeeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -169,7 +167,6 @@ pub struct SourceShown {
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct SourceFailures {
     /// The time of the first.
-    #[schemars(with = "String")]
     pub since: Timestamp,
     /// Their number.
     pub count: u32,
@@ -181,13 +178,10 @@ pub struct SourceFailures {
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct FetchedView {
     /// When they were fetched.
-    #[schemars(with = "String")]
     pub at: Timestamp,
     /// When they are fetched again at the latest, if they are used.
-    #[schemars(with = "String")]
     pub until: Timestamp,
     /// Until then they are used while the source cannot be asked.
-    #[schemars(with = "String")]
     pub kept_until: Timestamp,
 }
 

@@ -78,13 +78,10 @@ pub struct TokenShown {
     #[serde(flatten)]
     pub spec: TokenSpec,
     /// When it was made.
-    #[schemars(with = "String")]
     pub created: Timestamp,
     /// When it ends; `null`: never.
-    #[schemars(with = "Option<String>")]
     pub expires: Option<Timestamp>,
     /// When it was last used since the gateway began; absent: not since then.
-    #[schemars(with = "Option<String>")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_used: Option<Timestamp>,
 }

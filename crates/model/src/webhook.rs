@@ -116,7 +116,6 @@ pub struct WebhookShown {
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct DeliveryAttempt {
     /// When.
-    #[schemars(with = "String")]
     pub at: Timestamp,
     /// Whether it was accepted.
     pub taken: bool,

@@ -54,3 +54,29 @@ async fn a_link_that_a_replica_has_made_opens_at_the_other_at_once() {
     other.stop().await;
     lab.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_at_one_replica_may_name_what_the_other_has_just_made() {
+    let database = Database::start();
+    let mut lab = database.under(Plan::api_key()).start(Origin::saying("fine")).await;
+    let mut other = lab.gateway.replica().await;
+    for round in 0..ROUNDS {
+        let (user, agent) = (format!("cust-{round}"), format!("agent-{round}"));
+        let new = json!({ "name": user, "role": "end_user" });
+        call(&lab.gateway, "POST", "/users", &new).await;
+        let link = json!({ "user": user, "providers": ["acme"] });
+        let link = call(&other, "POST", "/connect-sessions", &link).await;
+        let path = format!("/connect-sessions/{}", link["id"].as_str().expect("an id"));
+        call(&lab.gateway, "DELETE", &path, &Value::Null).await;
+        call(&other, "DELETE", &format!("/users/{user}"), &Value::Null).await;
+        call(&lab.gateway, "POST", "/agents", &json!({ "name": agent })).await;
+        let path = format!("/agents/{agent}");
+        let made = call(&other, "POST", &format!("{path}/tokens"), &json!({})).await;
+        lab.guard(Canary::of(made["token"].as_str().expect("shown once").to_owned()));
+        call(&lab.gateway, "POST", &format!("{path}/bindings"), &json!({ "connection": "acme" }))
+            .await;
+        call(&other, "DELETE", &format!("{path}/bindings/acme"), &Value::Null).await;
+    }
+    other.stop().await;
+    lab.finish().await;
+}

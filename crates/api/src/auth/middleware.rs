@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use http::header;
 
 use super::{Access, Caller, CallerIdentity, OPEN, named_org};
+use crate::catch_up::catch_up;
 use crate::change_record::PendingRecord;
 use crate::error::ApiError;
 use crate::idempotency::once;
@@ -25,7 +26,12 @@ pub(crate) async fn on_socket(
     if OPEN.contains(&request.uri().path()) {
         return next.run(request).await;
     }
-    match Caller::of(&admin, &request, CallerIdentity::Operator) {
+    let mut caller = Caller::of(&admin, &request, CallerIdentity::Operator);
+    // Another replica may just have made the token, or the organisation that the request names.
+    if caller.is_err() && catch_up(&admin).await {
+        caller = Caller::of(&admin, &request, CallerIdentity::Operator);
+    }
+    match caller {
         Ok(caller) => serve(&admin, caller, request, next).await,
         Err(refusal) => refusal.into_response(),
     }

@@ -46,7 +46,8 @@ impl From<DirectoryError> for ApiError {
             | DirectoryError::ProviderBound { .. }
             | DirectoryError::TooManySessions { .. }
             | DirectoryError::TooManyConnectSessions { .. } => {
-                Self::refused(error.to_string()).hint_if(error.hint().map(str::to_owned))
+                let hint = error.hint().map(str::to_owned);
+                Self::Prevented { message: error.to_string(), hint }
             }
             DirectoryError::PrivateWithoutOwner(_) => Self::field("visibility", error.to_string()),
             // It is transparent: the store's own error would not be found below it.

@@ -75,20 +75,34 @@ impl<R: Resource> Argument for Input<R> {
 }
 
 impl<R: Resource> Argument for InputChange<R> {
-    /// A merge patch: each member may be missing, or `null` to remove it.
+    /// A merge patch: each member may be missing, or `null` to remove it, and so may a member of a map. What is given beside
+    /// the spec is no part of the patch.
     fn describe(draft: &mut OperationDraft<'_>) {
-        let mut patch =
-            flat(draft.input.inline::<R::Spec>(), draft.input.inline::<R::ChangeOptions>());
-        patch.remove("required");
-        if let Some(Value::Object(members)) = patch.get_mut("properties") {
-            for member in members.values_mut() {
-                let schema = member.take();
-                *member = json!({"anyOf": [schema, {"type": "null"}]});
+        let mut spec = draft.input.inline::<R::Spec>();
+        for member in schemas_of(&mut spec) {
+            if let Some(values) = member.get_mut("additionalProperties").filter(|it| it.is_object())
+            {
+                *values = or_null(values.take());
             }
+        }
+        let mut patch = flat(spec, draft.input.inline::<R::ChangeOptions>());
+        patch.remove("required");
+        for member in schemas_of(&mut patch) {
+            *member = or_null(member.take());
         }
         draft.body = Some(draft.input.named(&format!("Changed {}", R::KIND.one), patch));
         draft.is_conditional = true;
     }
+}
+
+/// The schemas of the members of an object.
+fn schemas_of(object: &mut Map<String, Value>) -> impl Iterator<Item = &mut Value> {
+    let members = object.get_mut("properties").and_then(Value::as_object_mut);
+    members.into_iter().flat_map(Map::values_mut)
+}
+
+fn or_null(schema: Value) -> Value {
+    json!({"anyOf": [schema, {"type": "null"}]})
 }
 
 /// The schema of an object with the members of both.

@@ -42,7 +42,6 @@ pub struct HookEventView {
     /// The same for repeated requests.
     pub id: String,
     /// When it was accepted.
-    #[schemars(with = "String")]
     pub received: Timestamp,
     /// `waiting`, or `dead`: all deliveries failed.
     pub state: String,

@@ -68,7 +68,6 @@ pub struct TotpView {
     /// The URI as a QR code: a `data:` URL of an SVG picture.
     pub qr: String,
     /// Until when it can be confirmed.
-    #[schemars(with = "String")]
     pub expires: Timestamp,
 }
 
@@ -94,7 +93,6 @@ pub struct SignInView {
     pub csrf: Option<String>,
     /// When the login ends at the latest; absent if the caller has a token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>")]
     pub expires: Option<Timestamp>,
 }
 
@@ -118,6 +116,5 @@ pub struct LoginLinkView {
     /// Whether the user was added for the link.
     pub added: bool,
     /// When it stops working.
-    #[schemars(with = "String")]
     pub expires: Timestamp,
 }

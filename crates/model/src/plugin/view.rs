@@ -38,10 +38,8 @@ pub struct PluginView {
     /// Who may edit it.
     pub managed_by: ManagedBy,
     /// When it was installed.
-    #[schemars(with = "String")]
     pub created: Timestamp,
     /// When it was last changed.
-    #[schemars(with = "String")]
     pub updated: Timestamp,
 }
 
