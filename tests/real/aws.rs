@@ -277,6 +277,28 @@ async fn the_command_line_of_aws_copies_files_and_gets_its_caller_identity() {
     assert_eq!(count(&received, "field"), received.len(), "{received:#?}");
 }
 
+/// Many programs in Go have an HTTP client of their own, with which AWS's SDK refuses `AWS_CA_BUNDLE`.
+#[tokio::test]
+async fn rclone_copies_files_to_s3_and_back() {
+    let aws = Aws::new().await;
+    let line = "mkdir sent && echo hello > 'sent/a b+c'
+        aws() { rclone --s3-provider AWS --s3-env-auth --s3-region us-east-1 \"$@\"; }
+        aws mkdir :s3:photos
+        aws copy sent :s3:photos/sent
+        aws check sent :s3:photos/sent
+        aws cat ':s3:photos/sent/a b+c'";
+    let mut command = aws.install.keyward(&["run", "--agent", "ci", "--", "sh", "-ec", line]);
+    command.env("RCLONE_CONFIG", "rclone.conf").env("RCLONE_LOW_LEVEL_RETRIES", "1");
+    let output = run(command).await;
+    let said = said(&output);
+    let received = aws.received(&output);
+    assert!(output.status.success(), "{said} {received:#?}");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "hello\n", "{said}");
+    let upload = "PUT photos.s3.us-east-1.amazonaws.com/sent/a%20b%2Bc";
+    assert!(received.iter().any(|request| request["request"] == upload), "{received:#?}");
+    assert_eq!(count(&received, "field"), received.len(), "{received:#?}");
+}
+
 /// A connection of a role.
 fn role() -> String {
     format!(

@@ -23,6 +23,7 @@ mod doctor;
 mod doctor_gateway;
 mod git;
 mod git_branches;
+mod git_lfs;
 mod git_over_https;
 mod go;
 mod grpc;

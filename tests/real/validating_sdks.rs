@@ -6,6 +6,7 @@ use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 
 use crate::api::http;
+use crate::served::{Program, Service, Takes, served};
 use crate::stage::{installed, run, said};
 use test_support::canary::Canary;
 use test_support::install::Install;
@@ -228,4 +229,24 @@ async fn sdks_in_python_accept_their_placeholders_and_services_get_the_live_keys
     desk.assert_telegram();
     let target = desk.request("acme.blob.core.windows.net").head.target().to_owned();
     assert_eq!(target, format!("/photos/a.txt?{}", desk.keys[6]));
+}
+
+const SUPABASE: Service = Service {
+    answer: |_| http("200 OK", "text/plain", "answer: fine\n"),
+    ..Service::known(
+        "supabase-management",
+        "{ api_key: { env: CANARY } }",
+        &["api.supabase.com"],
+        Takes::Field("authorization", "Bearer "),
+    )
+};
+
+/// The pattern is that of Supabase's command line, which sends nothing with another token.
+const SUPABASE_ASKS: &str = "
+echo \"$SUPABASE_ACCESS_TOKEN\" | grep -Eqx 'sbp_(oauth_|v0_)?[a-f0-9]{40}'
+curl -sS --fail -H \"Authorization: Bearer $SUPABASE_ACCESS_TOKEN\" https://api.supabase.com/v1/projects";
+
+served! {
+    a_placeholder_of_supabase_has_only_hexadecimal_digits_and_the_live_token_arrives:
+        Program::shell(SUPABASE_ASKS), SUPABASE, ["GET /v1/projects"];
 }

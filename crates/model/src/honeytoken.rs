@@ -46,8 +46,8 @@ pub struct HoneytokenFacts {
 impl HoneytokenFacts {
     /// A new placeholder, in the shape of the provider's keys if there is one.
     pub fn issue(provider: Option<&Provider>) -> Self {
-        let (prefix, length) = provider.map_or(("", None), Provider::key_shape);
-        Self { placeholder: Placeholder::issue(prefix, length) }
+        let shape = provider.map(Provider::placeholder_shape).unwrap_or_default();
+        Self { placeholder: Placeholder::in_shape(shape) }
     }
 }
 

@@ -75,9 +75,9 @@ impl Vault {
     ) -> Result<Placeholders, VaultError> {
         let catalogue = self.catalogue(&connection.org);
         let (_, auth) = method(&catalogue, &connection.provider, connection.auth.as_deref())?;
-        let issued = auth.carried().map(|field| {
-            (field.name.clone(), Placeholder::issue(field.placeholder_prefix(), field.length))
-        });
+        let issued = auth
+            .carried()
+            .map(|field| (field.name.clone(), Placeholder::in_shape(field.placeholder_shape())));
         Ok(issued.collect())
     }
 }

@@ -131,6 +131,8 @@ pub(crate) struct Inherited {
     wgetrc: String,
     apt: String,
     git: InheritedEntries,
+    /// Whether AWS's SDKs have a bundle of the user's own.
+    has_aws_bundle: bool,
     /// Variables with placeholders of an earlier environment.
     placeholders: Vec<String>,
     /// Variables whose values cannot be kept.
@@ -204,10 +206,11 @@ impl EnvironmentFacts {
         };
         let url = format!("{scheme}://{}:{token}@{place}", self.agent.name);
         let no_proxy = no_proxy::cleaned(&inherited.no_proxy, &self.hosts);
+        let is_wanted = |set_to: SetTo| set_to != SetTo::BundleForOwn || inherited.has_aws_bundle;
         let value = |set_to: SetTo| match set_to {
             SetTo::Proxy => url.clone(),
             SetTo::NoProxy => no_proxy.clone(),
-            SetTo::Bundle => paths.bundle(),
+            SetTo::Bundle | SetTo::BundleForOwn => paths.bundle(),
             SetTo::Ca => paths.ca(),
             SetTo::Wgetrc => paths.wgetrc(),
             SetTo::AptConf => paths.apt(),
@@ -226,7 +229,8 @@ impl EnvironmentFacts {
         let names = placeholders.names(&inherited.placeholders);
         let is_set = |name: &&String| placeholders.variables.contains_key(*name);
         let removed = inherited.placeholders.iter().filter(|name| !is_set(name)).cloned().collect();
-        let ours = TABLE.iter().map(|variable| (variable.name.to_owned(), value(variable.set_to)));
+        let ours = TABLE.iter().filter(|variable| is_wanted(variable.set_to));
+        let ours = ours.map(|variable| (variable.name.to_owned(), value(variable.set_to)));
         AgentEnvironment {
             variables: ours
                 .chain(git::variables(&self.git_hosts, &inherited.git))
@@ -274,7 +278,8 @@ impl Inherited {
             // A comment in another encoding is no reason to omit the other lines.
             String::from_utf8_lossy(&bytes).into_owned()
         };
-        let home = || path("HOME").map(|home| home.join(".wgetrc"));
+        let in_home = |name: &str| path("HOME").map(|home| home.join(name));
+        let aws = file(path("AWS_CONFIG_FILE").or_else(|| in_home(".aws/config")));
         // The files of an earlier environment have one directory, which may be gone.
         let ca = path("NODE_EXTRA_CA_CERTS");
         let earlier = ca.as_deref().and_then(Path::parent).map(Paths::new);
@@ -288,13 +293,15 @@ impl Inherited {
             node: without(&text("NODE_OPTIONS"), &shim),
             php: without_directory(&text("PHP_INI_SCAN_DIR"), &directory),
             git: InheritedEntries::of(&text),
+            has_aws_bundle: variable("AWS_CA_BUNDLE").is_some()
+                || aws.lines().any(|line| line.trim_start().starts_with("ca_bundle")),
             placeholders: placeholders::inherited(&text),
             not_utf8: TABLE
                 .iter()
                 .filter(|variable| variable.set_to.has_inherited() && !is_utf8(variable.name))
                 .map(|variable| variable.name)
                 .collect(),
-            wgetrc: file(path("WGETRC").or_else(home)),
+            wgetrc: file(path("WGETRC").or_else(|| in_home(".wgetrc"))),
             apt: file(path("APT_CONFIG")),
         }
     }
@@ -454,6 +461,24 @@ pub(super) mod tests {
         assert_eq!(found["GRADLE_OPTS"], format!("-Xmx3g {GRADLE}"));
         assert_eq!(found["NODE_OPTIONS"], "--max-old-space-size=99 --require=/f/node-shim.cjs");
         assert_eq!(found["PHP_INI_SCAN_DIR"], "/etc/php:/f");
+    }
+
+    #[test]
+    fn aws_sdks_get_the_bundle_only_in_place_of_one_of_the_users_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = dir.path().join("config");
+        let bundle = |shell: &[(&str, &str)]| {
+            let shell = shell.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+            let made = environment(&inherited(&shell.collect()));
+            made.by_name().get("AWS_CA_BUNDLE").map(ToString::to_string)
+        };
+        assert_eq!(bundle(&[]), None);
+        assert_eq!(bundle(&[("AWS_CA_BUNDLE", "/corp.pem")]).as_deref(), Some("/f/bundle.pem"));
+        let at = [("AWS_CONFIG_FILE", config.to_str().unwrap())];
+        std::fs::write(&config, "[default]\nregion = eu-west-1\n").unwrap();
+        assert_eq!(bundle(&at), None);
+        std::fs::write(&config, "[default]\n  ca_bundle = /corp.pem\n").unwrap();
+        assert_eq!(bundle(&at).as_deref(), Some("/f/bundle.pem"));
     }
 
     #[test]

@@ -14,6 +14,8 @@ pub(crate) enum SetTo {
     NoProxy,
     /// A file: the platform's roots and the CA. For variables that replace the client's roots.
     Bundle,
+    /// The same, only where the user has a bundle of their own for these clients. Without one they use that of other variables.
+    BundleForOwn,
     /// A file: the CA alone. For variables that add to them.
     Ca,
     /// A file that tells wget where the bundle is.
@@ -77,8 +79,12 @@ pub(crate) const TABLE: &[EnvironmentVariable] = &[
     variable("NODE_EXTRA_CA_CERTS", SetTo::Ca, "Node, npm, bun, deno"),
     variable("GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", SetTo::Bundle, "grpcio reads no other"),
     variable("HTTPLIB2_CA_CERTS", SetTo::Bundle, "httplib2 reads no other"),
-    variable("AWS_CA_BUNDLE", SetTo::Bundle, "a value of the user's own would win"),
-    variable("PIP_CERT", SetTo::Bundle, "the same"),
+    variable(
+        "AWS_CA_BUNDLE",
+        SetTo::BundleForOwn,
+        "the user's own bundle would win; many programs in Go refuse any",
+    ),
+    variable("PIP_CERT", SetTo::Bundle, "a value of the user's own would win"),
     variable("CARGO_HTTP_CAINFO", SetTo::Bundle, "the same"),
     variable("npm_config_cafile", SetTo::Bundle, "the same"),
     variable("WEBSOCKET_CLIENT_CA_BUNDLE", SetTo::Bundle, "the same"),

@@ -15,7 +15,7 @@ use crate::parts::{
 use crate::visit::{Console, PageError, Visit, segment};
 use keyward_api::handler::get;
 use keyward_api::wire::{Event, EventType, List};
-use keyward_model::{Honeytoken, ManagedBy, NoticeKind, Shown};
+use keyward_model::{Honeytoken, NoticeKind, Shown};
 
 /// Rows of a page.
 const ROWS: usize = 20;

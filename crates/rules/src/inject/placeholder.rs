@@ -3,6 +3,8 @@
 //! The format is `PREFIX kwph RANDOM CHECKSUM FILLER`: the provider's key prefix, the mark, 18 random base-62
 //! characters (107 bits), 4 of checksum, then filler up to the provider's key length. Mark, random and checksum
 //! form the *core*, which is found by scanning and looked up by hash. `policy` maps cores to bindings.
+//! For programs that accept only hexadecimal digits, the core is `0b17 RANDOM CHECKSUM` of the same length: 14 random
+//! digits (56 bits) and 8 of checksum.
 
 use std::fmt;
 
@@ -12,7 +14,10 @@ use super::names::decoded;
 use keyward_base::base62;
 
 /// The fixed text that a core begins with.
-pub const MARK: &str = "kwph";
+const MARK: &str = "kwph";
+
+/// The same in hexadecimal digits: the places of the mark's letters in the alphabet. All four differ, as [`next_mark`] needs.
+const HEX_MARK: &str = "0b17";
 
 /// Random characters in a core.
 const RANDOM_CHARS: usize = 18;
@@ -20,14 +25,38 @@ const RANDOM_CHARS: usize = 18;
 /// Checksum characters in a core: 62⁴ values, so one of 14.8 million texts that look like a core passes.
 const CHECKSUM_CHARS: usize = 4;
 
+/// Characters of the checksum in hexadecimal digits: 2³² values.
+const HEX_CHECKSUM_CHARS: usize = 8;
+
 /// Length of mark, random and checksum.
 const CORE_BYTES: usize = MARK.len() + RANDOM_CHARS + CHECKSUM_CHARS;
 
 /// Maximum length: longer than any opaque key, and short enough for a field.
 const LENGTH_MAX: usize = 4096;
 
-/// Fills up to the length of the provider's keys. It cannot begin or end a mark.
+/// Fills up to the length of the provider's keys. It cannot end a mark.
 const FILLER: char = '0';
+
+/// The letters that programs accept in a key, after its prefix.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "lowercase")]
+pub enum Letters {
+    /// Letters and digits.
+    #[default]
+    Any,
+    /// Lower-case hexadecimal digits alone.
+    Hex,
+}
+
+/// The shape of placeholders, as that of the provider's keys.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PlaceholderShape<'a> {
+    /// How placeholders begin.
+    pub prefix: &'a str,
+    /// The length in characters, prefix included.
+    pub length: Option<usize>,
+    pub letters: Letters,
+}
 
 /// A complete placeholder. It is not a secret: it is useless without its agent's token.
 #[derive(Clone, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
@@ -45,14 +74,20 @@ pub struct PlaceholderCore(pub [u8; CORE_BYTES]);
 
 /// Text that contains no placeholder, or several.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("not a placeholder: it needs exactly one `{MARK}` with 22 characters and a right checksum")]
+#[error(
+    "not a placeholder: it needs exactly one `{MARK}` (or `{HEX_MARK}`, of hexadecimal digits) with 22 characters and a right checksum"
+)]
 pub struct PlaceholderError;
 
 impl Placeholder {
-    /// Makes a placeholder in the shape of the provider's keys: prefix and core, filled up to `length` bytes
-    /// (at most 4096).
+    /// Makes a placeholder of letters and digits: prefix and core, filled up to `length` bytes (at most 4096).
     pub fn issue(prefix: &str, length: Option<usize>) -> Self {
-        let core = PlaceholderCore::random();
+        Self::in_shape(PlaceholderShape { prefix, length, letters: Letters::Any })
+    }
+
+    /// The same in the shape of the provider's keys.
+    pub fn in_shape(PlaceholderShape { prefix, length, letters }: PlaceholderShape<'_>) -> Self {
+        let core = PlaceholderCore::random(letters);
         let mut text = format!("{prefix}{core}");
         let wanted = length.unwrap_or(0).min(LENGTH_MAX);
         text.extend(std::iter::repeat_n(FILLER, wanted.saturating_sub(text.len())));
@@ -100,16 +135,26 @@ impl<'de> Deserialize<'de> for Placeholder {
 
 impl PlaceholderCore {
     /// Makes a core from the operating system's randomness.
-    fn random() -> Self {
+    fn random(letters: Letters) -> Self {
         loop {
             let mut bytes = [0; CORE_BYTES];
-            let (summed, checksum) = bytes.split_at_mut(MARK.len() + RANDOM_CHARS);
-            let (mark, random) = summed.split_at_mut(MARK.len());
-            mark.copy_from_slice(MARK.as_bytes());
-            base62::fill(random);
-            checksum.copy_from_slice(&base62::checksum::<CHECKSUM_CHARS>(summed));
-            // A second mark inside would make the scan ambiguous; this happens once in 800,000.
-            if !bytes[1..].windows(MARK.len()).any(|window| window == MARK.as_bytes()) {
+            let (mark, rest) = bytes.split_at_mut(MARK.len());
+            match letters {
+                Letters::Any => {
+                    mark.copy_from_slice(MARK.as_bytes());
+                    base62::fill(&mut rest[..RANDOM_CHARS]);
+                    let (summed, sum) = bytes.split_at_mut(CORE_BYTES - CHECKSUM_CHARS);
+                    sum.copy_from_slice(&base62::checksum::<CHECKSUM_CHARS>(summed));
+                }
+                Letters::Hex => {
+                    mark.copy_from_slice(HEX_MARK.as_bytes());
+                    base62::fill_hex(rest);
+                    let (summed, sum) = bytes.split_at_mut(CORE_BYTES - HEX_CHECKSUM_CHARS);
+                    sum.copy_from_slice(&base62::checksum_hex::<HEX_CHECKSUM_CHARS>(summed));
+                }
+            }
+            // A second mark inside would make the scan ambiguous. This is rare: once in 800,000, and in 3,000 of digits.
+            if next_mark(&bytes, 1).is_none() {
                 return Self(bytes);
             }
         }
@@ -118,10 +163,16 @@ impl PlaceholderCore {
     /// Parses a core at the start of `text` and checks its checksum.
     fn at_start(text: &[u8]) -> Option<Self> {
         let bytes: [u8; CORE_BYTES] = *text.first_chunk()?;
-        let (summed, sum) = bytes.split_at(MARK.len() + RANDOM_CHARS);
-        let is_core = summed.starts_with(MARK.as_bytes())
-            && bytes.iter().all(u8::is_ascii_alphanumeric)
-            && base62::checksum::<CHECKSUM_CHARS>(summed) == *sum;
+        let is_core = if bytes.starts_with(MARK.as_bytes()) {
+            let (summed, sum) = bytes.split_at(CORE_BYTES - CHECKSUM_CHARS);
+            bytes.iter().all(u8::is_ascii_alphanumeric)
+                && base62::checksum::<CHECKSUM_CHARS>(summed) == *sum
+        } else {
+            let (summed, sum) = bytes.split_at(CORE_BYTES - HEX_CHECKSUM_CHARS);
+            bytes.starts_with(HEX_MARK.as_bytes())
+                && bytes.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+                && base62::checksum_hex::<HEX_CHECKSUM_CHARS>(summed) == *sum
+        };
         is_core.then_some(Self(bytes))
     }
 
@@ -162,24 +213,32 @@ pub fn scan(text: &[u8]) -> Vec<(usize, PlaceholderCore)> {
     found
 }
 
-/// Finds the next mark at or after `from`. Of four adjacent bytes one is examined: it is one of the mark's letters, if
+/// Finds the next mark at or after `from`. Of four adjacent bytes one is examined: it is one of a mark's letters, if
 /// a mark is there.
 fn next_mark(text: &[u8], from: usize) -> Option<usize> {
     let probes = (from + MARK.len() - 1..text.len()).step_by(MARK.len());
     let mut starts = probes.filter_map(|probe| match text[probe] {
-        b'k' => Some(probe),
-        b'w' => Some(probe - 1),
-        b'p' => Some(probe - 2),
-        b'h' => Some(probe - 3),
+        b'k' | b'0' => Some(probe),
+        b'w' | b'b' => Some(probe - 1),
+        b'p' | b'1' => Some(probe - 2),
+        b'h' | b'7' => Some(probe - 3),
         _ => None,
     });
-    starts.find(|start| text[*start..].starts_with(MARK.as_bytes()))
+    let is_mark = |start: &usize| {
+        [MARK, HEX_MARK].iter().any(|mark| text[*start..].starts_with(mark.as_bytes()))
+    };
+    starts.find(is_mark)
+}
+
+/// Whether a mark is in a text.
+pub fn has_mark(text: &str) -> bool {
+    next_mark(text.as_bytes(), 0).is_some()
 }
 
 /// Whether a part of a URL contains a placeholder, plain or percent-encoded.
 pub fn holds_mark(piece: &str) -> bool {
-    let plain = piece.contains(MARK) && !scan(piece.as_bytes()).is_empty();
-    plain || (piece.contains('%') && !scan(decoded(piece).as_bytes()).is_empty())
+    !scan(piece.as_bytes()).is_empty()
+        || (piece.contains('%') && !scan(decoded(piece).as_bytes()).is_empty())
 }
 
 #[cfg(test)]
@@ -190,7 +249,7 @@ mod tests {
 
     #[test]
     fn text_that_only_resembles_a_core_is_not_found() {
-        let core = PlaceholderCore::random();
+        let core = PlaceholderCore::random(Letters::Any);
         let mut wrong = core.0;
         wrong[10] = if wrong[10] == b'a' { b'b' } else { b'a' };
         for text in [
@@ -226,7 +285,7 @@ mod tests {
 
     #[test]
     fn a_mark_before_the_mark_does_not_hide_a_core() {
-        let core = PlaceholderCore::random();
+        let core = PlaceholderCore::random(Letters::Any);
         for before in ["kwph", "kwp", "kwphkw", "kkwph0123456789012345678", "kw", "k", "kwphk"] {
             let text = format!("{before}{core}");
             assert_eq!(scan(text.as_bytes()), [(before.len(), core)], "{text}");
@@ -243,8 +302,40 @@ mod tests {
         for bad in ["\"\"", "\"sk-kwph\"", "7", "\"kwph000000000000000000zzzz\""] {
             assert!(serde_json::from_str::<Placeholder>(bad).is_err(), "{bad}");
         }
-        let twice = format!("{}{}", PlaceholderCore::random(), PlaceholderCore::random());
+        let twice = format!(
+            "{}{}",
+            PlaceholderCore::random(Letters::Any),
+            PlaceholderCore::random(Letters::Any)
+        );
         assert_eq!(Placeholder::parse(&twice), Err(PlaceholderError));
+    }
+
+    #[test]
+    fn a_placeholder_of_hexadecimal_digits_has_the_shape_and_is_found_like_the_others() {
+        let letters = Letters::Hex;
+        for (prefix, length, bytes) in
+            [("sbp_", Some(44), 44), ("", None, CORE_BYTES), ("x0b17", Some(40), 40)]
+        {
+            let shape = PlaceholderShape { prefix, length, letters };
+            let placeholder = Placeholder::in_shape(shape);
+            let text = placeholder.as_str();
+            assert_eq!(text.len(), bytes);
+            let digits = text.strip_prefix(prefix).expect("the prefix");
+            assert!(digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')), "{text}");
+            assert_eq!(scan(text.as_bytes()), [(prefix.len(), placeholder.core())]);
+            assert_eq!(Placeholder::parse(text), Ok(placeholder.clone()));
+            assert!(holds_mark(&format!("/a/{text}")));
+            assert_ne!(placeholder, Placeholder::in_shape(shape));
+        }
+        let core = PlaceholderCore::random(letters);
+        let mut wrong = core.0;
+        wrong[10] = if wrong[10] == b'a' { b'b' } else { b'a' };
+        for text in [&wrong[..], &core.0[1..], core.to_string().to_uppercase().as_bytes()] {
+            assert_eq!(scan(text), [], "{}", String::from_utf8_lossy(text));
+        }
+        let both = format!("0b1{core}0{}", PlaceholderCore::random(Letters::Any));
+        let found: Vec<_> = scan(both.as_bytes()).into_iter().map(|(at, _)| at).collect();
+        assert_eq!(found, [3, 4 + CORE_BYTES]);
     }
 
     #[test]
@@ -255,13 +346,14 @@ mod tests {
     proptest! {
         #[test]
         fn every_core_is_found_where_it_stands(
-            pieces in proptest::collection::vec("[kwph0-9 :;/%-]{0,12}", 1..6)
+            pieces in proptest::collection::vec("[kwph0-9b :;/%-]{0,12}", 1..6),
+            letters in prop_oneof![Just(Letters::Any), Just(Letters::Hex)],
         ) {
             let mut text = String::new();
             let mut wanted = Vec::new();
             for piece in &pieces {
                 text.push_str(piece);
-                let core = PlaceholderCore::random();
+                let core = PlaceholderCore::random(letters);
                 wanted.push((text.len(), core));
                 text.push_str(core.as_str());
             }
@@ -269,10 +361,13 @@ mod tests {
         }
 
         #[test]
-        fn marks_are_found_as_a_plain_search_finds_them(text in "[kwph]{0,64}", from in 0usize..8) {
+        fn marks_are_found_as_a_plain_search_finds_them(
+            text in prop_oneof!["[kwph]{0,64}", "[0b17]{0,64}"],
+            from in 0usize..8,
+        ) {
             let from = from.min(text.len());
-            let plain = text[from..].find(MARK).map(|at| at + from);
-            prop_assert_eq!(next_mark(text.as_bytes(), from), plain);
+            let plain = [MARK, HEX_MARK].iter().filter_map(|mark| text[from..].find(mark)).min();
+            prop_assert_eq!(next_mark(text.as_bytes(), from), plain.map(|at| at + from));
         }
     }
 }

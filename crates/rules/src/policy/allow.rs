@@ -193,6 +193,7 @@ mod tests {
             "GET github.com/login",
             "POST ghcr.io/v2/o/i/blobs/uploads/",
             "POST auth.docker.io/token",
+            "PUT github-cloud.s3.amazonaws.com/alambic/media/1",
             "GET example.com/",
         ] {
             assert_eq!(set(line), None, "{line}");
@@ -209,6 +210,7 @@ mod tests {
             ("HEAD registry-1.docker.io/v2/library/alpine/manifests/latest", "packages"),
             ("GET github.com/o/r.git/info/refs", "github-read"),
             ("POST github.com/o/r/git-upload-pack", "github-read"),
+            ("GET github-cloud.githubusercontent.com/alambic/media/1", "github-read"),
         ] {
             assert_eq!(set(line), Some(name), "{line}");
         }

@@ -7,6 +7,7 @@ use super::kinds::AuthKind;
 use super::minted_keys::TlsFields;
 use super::oauth::OAuth;
 use super::schema::{AppSourceText, TestText};
+use crate::inject::placeholder::{Letters, PlaceholderShape};
 use crate::inject::placement::{Location, Place};
 use crate::inject::sign::jwt::JwtTemplate;
 use crate::inject::sign::request_signer::SigningScheme;
@@ -85,6 +86,8 @@ pub struct Field {
     pub placeholder: Option<Box<str>>,
     /// The length of values in characters, if all have the same; placeholders get it. Not enforced.
     pub length: Option<usize>,
+    /// The letters of placeholders after their beginning.
+    pub letters: Letters,
     /// A pattern that whole values must match; enforced.
     pub pattern: Option<KeyPattern>,
     /// Environment variables that SDKs read this field from.
@@ -148,10 +151,11 @@ impl AuthMethod {
 }
 
 impl Field {
-    /// How placeholders of the field begin.
-    pub fn placeholder_prefix(&self) -> &str {
+    /// The shape of placeholders of the field.
+    pub fn placeholder_shape(&self) -> PlaceholderShape<'_> {
         let first = || self.prefixes.first().map_or("", String::as_str);
-        self.placeholder.as_deref().unwrap_or_else(first)
+        let prefix = self.placeholder.as_deref().unwrap_or_else(first);
+        PlaceholderShape { prefix, length: self.length, letters: self.letters }
     }
 
     /// The only required secret field; `None` if there are none or several.

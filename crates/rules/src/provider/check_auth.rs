@@ -16,7 +16,7 @@ use super::kinds::{AuthKind, COMMON, OTHER, keys, usual_fields, usual_label};
 use super::own_hosts::{OwnHosts, is_word};
 use super::placing::{MINTED, PlacementParser};
 use super::schema::{AuthText, FieldText, KeyText};
-use crate::inject::placeholder::MARK;
+use crate::inject::placeholder::{Letters, has_mark};
 
 /// Checks one auth method. `raw` is its YAML, which shows the keys that were written.
 pub(super) fn method(
@@ -143,11 +143,13 @@ fn role_keys() -> Vec<Field> {
 /// Adds the shape of `key` and the variables of `env` to a field.
 fn described(field: &mut Field, text: &AuthText, path: &str, problems: &mut Problems<'_>) {
     let at = key_of(path, if text.key.is_some() { "key" } else { "env" });
-    let KeyText { prefixes, length, pattern, placeholder } = text.key.clone().unwrap_or_default();
+    let KeyText { prefixes, length, pattern, placeholder, letters } =
+        text.key.clone().unwrap_or_default();
     field.pattern = shape(pattern.as_deref(), &key_of(&at, "pattern"), problems);
     field.prefixes = prefixes;
     field.placeholder = placeholder.map(Into::into);
     field.length = length;
+    field.letters = letters;
     field.env.clone_from(&text.env);
     check_shape(field, &at, &key_of(path, "env"), problems);
 }
@@ -162,6 +164,7 @@ fn bare(name: &str, label: &str, secret: bool, optional: bool) -> Field {
         from_source: false,
         prefixes: Vec::new(),
         placeholder: None,
+        letters: Letters::Any,
         length: None,
         pattern: None,
         env: Vec::new(),
@@ -219,7 +222,7 @@ fn check_shape(field: &Field, path: &str, env: &str, problems: &mut Problems<'_>
         problems.add(&key_of(path, "prefixes"), "a prefix cannot begin a key", remedy);
     }
     let begins = field.placeholder.as_deref();
-    if begins.is_some_and(|text| !plain(text) || text.contains(MARK) || text.len() > 200) {
+    if begins.is_some_and(|text| !plain(text) || has_mark(text) || text.len() > 200) {
         let message = "a placeholder cannot begin with this";
         problems.add(&key_of(path, "placeholder"), message, remedy);
     }

@@ -74,6 +74,7 @@ use serde::{Deserialize, Serialize};
 use super::inject::scoped::Scoped;
 use crate::inject::credential::Clears;
 use crate::inject::path_prefix::PathPrefix;
+use crate::inject::placeholder::PlaceholderShape;
 use crate::inject::placement::{Location, Place};
 use crate::inject::sign::request_signer::SigningScheme;
 use crate::rate_limit::RateLimitFields;
@@ -221,10 +222,10 @@ impl Provider {
         self.protocol.is_some() || self.test(auth).is_some()
     }
 
-    /// Prefix and length of the first secret that requests carry.
-    pub fn key_shape(&self) -> (&str, Option<usize>) {
+    /// The shape of placeholders of the first secret that requests carry.
+    pub fn placeholder_shape(&self) -> PlaceholderShape<'_> {
         let field = self.auth.iter().find_map(|auth| auth.carried().next());
-        field.map_or(("", None), |field| (field.placeholder_prefix(), field.length))
+        field.map(Field::placeholder_shape).unwrap_or_default()
     }
 
     /// The words for those of these scopes that have some.

@@ -19,6 +19,7 @@ use super::oauth_keys::{
 };
 use super::scope_words::ScopeWords;
 use super::variable::VariableKind;
+use crate::inject::placeholder::Letters;
 use crate::inject::placement::LoginPart;
 use keyward_base::database::DatabaseProtocol;
 
@@ -393,6 +394,9 @@ pub struct KeyText {
     pub pattern: Option<String>,
     /// How placeholders begin, if SDKs check more of a key than its first prefix.
     pub placeholder: Option<String>,
+    /// The letters of placeholders, if programs accept only some.
+    #[serde(default)]
+    pub letters: Letters,
 }
 
 /// Places that are emptied before a credential is written.
