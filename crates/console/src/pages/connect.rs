@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use crate::frame::{Page, Section};
 use crate::parts::{Field, empty, head, known_scopes, mark, search, search_more};
-use crate::visit::{Console, PageError, Visit, segment, sentence};
+use crate::visit::{Console, PageError, Visit, segment, sentence, with_query};
 use keyward_api::handler::get;
 use keyward_api::wire::{AuthView, FieldView, List, ProviderView, VariableView};
 use keyward_model::{App, Connection, Shown, Source};
@@ -165,11 +165,7 @@ fn card(provider: &ProviderView, agent: Option<&str>) -> Markup {
 
 /// The page of the second step.
 fn to(provider: &str, auth: Option<&str>, agent: Option<&str>) -> String {
-    let given = [("auth", auth), ("agent", agent)];
-    let query =
-        given.into_iter().filter_map(|(name, value)| Some(format!("{name}={}", segment(value?))));
-    let query = query.collect::<Vec<_>>().join("&");
-    format!("/connect/to/{}{}{query}", segment(provider), if query.is_empty() { "" } else { "?" })
+    with_query(&format!("/connect/to/{}", segment(provider)), &[("auth", auth), ("agent", agent)])
 }
 
 async fn authenticate(
@@ -286,10 +282,7 @@ fn form(visit: &Visit, of: &Authentication<'_>) -> Markup {
 
 /// The page of the third step; the script fills in the name.
 fn binding_step(agent: Option<&str>) -> String {
-    match agent {
-        Some(agent) => format!("/connect/done/{{name}}?agent={}", segment(agent)),
-        None => "/connect/done/{name}".to_owned(),
-    }
+    with_query("/connect/done/{name}", &[("agent", agent)])
 }
 
 /// The choice of agents that may use the connection. The default is all for admins, and their own for others.

@@ -3,14 +3,13 @@
 use axum::Router;
 use axum::extract::Query;
 use maud::{Markup, html};
-use serde::Deserialize;
 
 use crate::frame::{Page, Section};
 use crate::icons::Icon;
 use crate::parts::{
-    Field, Subpage, Tone, ago, empty, head, next_page, past_end, settings_nav, state,
+    Field, ListQuery, Subpage, Tone, ago, empty, head, list_page, settings_nav, state,
 };
-use crate::visit::{Console, PageError, Visit, segment};
+use crate::visit::{Console, PageError, Visit, segment, with_query};
 use keyward_api::handler::get;
 use keyward_api::wire::{HookScheme, List};
 use keyward_model::{Connection, Hook, ManagedBy, Shown};
@@ -21,21 +20,12 @@ const ROWS: usize = 20;
 /// Connections to choose from. Others are named by the API and the CLI.
 const CHOICES: usize = 200;
 
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-struct PageQuery {
-    after: Option<String>,
-}
-
 pub(super) fn routes() -> Router<Console> {
     Router::new().route("/incoming", get(show))
 }
 
-async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, PageError> {
-    let mut path = format!("/hooks?limit={ROWS}");
-    if let Some(after) = asked.after.as_deref() {
-        path += &format!("&after={}", segment(after));
-    }
+async fn show(visit: Visit, Query(asked): Query<ListQuery>) -> Result<Page, PageError> {
+    let path = with_query(&format!("/hooks?limit={ROWS}"), &[("after", asked.after.as_deref())]);
     let list: List<Shown<Hook>> = visit.get(&path).await?;
     let form = match visit.is_admin() {
         true => Some(dialog(
@@ -58,23 +48,19 @@ async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, Page
     Ok(Page::new(&visit, Section::Settings, "Hooks", content))
 }
 
-fn table(list: &List<Shown<Hook>>, asked: &PageQuery) -> Markup {
-    let past_end = past_end("/incoming", &[], asked.after.as_deref());
-    html! {
-        section.panel {
-            @if let (true, Some(past_end)) = (list.items.is_empty(), past_end) {
-                (past_end)
-            } @else if list.items.is_empty() {
-                (empty("No hook yet", "A hook takes the webhooks of a service and keeps its signing secret from your program.", None))
-            } @else {
-                div.wide { table.stack {
-                    thead { tr { th { "Name" } th { "Goes to" } th { "State" } th { "Last delivery" } th.r { "Waiting" } } }
-                    tbody { @for hook in &list.items { (row(hook)) } }
-                } }
-            }
-            (next_page("/incoming", &[], list.next.as_deref()))
-        }
-    }
+fn table(list: &List<Shown<Hook>>, asked: &ListQuery) -> Markup {
+    let none = empty(
+        "No hook yet",
+        "A hook takes the webhooks of a service and keeps its signing secret from your program.",
+        None,
+    );
+    let hooks = html! {
+        div.wide { table.stack {
+            thead { tr { th { "Name" } th { "Goes to" } th { "State" } th { "Last delivery" } th.r { "Waiting" } } }
+            tbody { @for hook in &list.items { (row(hook)) } }
+        } }
+    };
+    html! { section.panel { (list_page("/incoming", asked.after.as_deref(), list, &hooks, none)) } }
 }
 
 fn row(hook: &Shown<Hook>) -> Markup {

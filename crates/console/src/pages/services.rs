@@ -16,7 +16,7 @@ use crate::icons::Icon;
 use crate::parts::{
     Action, Subpage, chips, count, empty, facts, head, mark, search, search_more, settings_nav,
 };
-use crate::visit::{Console, PageError, Tagged, Visit, segment, sentence};
+use crate::visit::{Console, PageError, Tagged, Visit, segment, sentence, with_query};
 use keyward_api::handler::get;
 use keyward_api::wire::{AuthView, List, ProviderSource, ProviderView};
 use keyward_model::{App, Connection, Shown};
@@ -95,11 +95,8 @@ fn found(visit: &Visit, asked: &PageQuery, all: &[ProviderView]) -> Markup {
     let (own, known): (Vec<_>, Vec<_>) = all.iter().filter(fits).partition(|it| is_own(it));
     let later = asked.from + ROWS;
     let to = |from: usize| {
-        let given = [("q", &asked.q), ("category", &asked.category)];
-        let given = given.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
-        given.fold(format!("/services?from={from}"), |path, (name, value)| {
-            format!("{path}&{name}={}", segment(value))
-        })
+        let given = [("q", asked.q.as_deref()), ("category", asked.category.as_deref())];
+        with_query(&format!("/services?from={from}"), &given)
     };
     html! {
         @if own.is_empty() && known.is_empty() {

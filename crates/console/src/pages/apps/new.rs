@@ -12,7 +12,7 @@ use crate::frame::{Page, Section};
 use crate::parts::{
     Field, client_labels, copyable, empty, head, known_scopes, mark, search, search_more,
 };
-use crate::visit::{PageError, Visit, segment, sentence};
+use crate::visit::{PageError, Visit, segment, sentence, with_query};
 use keyward_api::wire::{AuthView, List, ProviderView, RedirectView};
 use keyward_base::id::AppId;
 use keyward_model::{App, Shown};
@@ -40,13 +40,12 @@ pub(super) async fn show(
     };
     let fresh: RedirectView = visit.get("/redirect-uri").await?;
     let Some(id) = asked.id.as_deref().and_then(|id| AppId::parse(id).ok()) else {
-        let auth = asked.auth.as_deref().map(|auth| format!("&auth={}", segment(auth)));
-        let to = format!(
-            "/apps/new?provider={}{}&id={}",
-            segment(provider),
-            auth.unwrap_or_default(),
-            fresh.app
-        );
+        let given = [
+            ("provider", Some(provider)),
+            ("auth", asked.auth.as_deref()),
+            ("id", Some(fresh.app.as_str())),
+        ];
+        let to = with_query("/apps/new", &given);
         return Ok(Redirect::to(&to).into_response());
     };
     let uri = fresh.redirect_uri.replace(fresh.app.as_str(), id.as_str());
@@ -93,8 +92,7 @@ async fn set_up(
     let apps: Vec<_> = apps.into_iter().flat_map(|list| list.items).collect();
     let sources = sources(visit).await?;
     let here = format!("/apps/new?provider={}&id={id}", segment(&provider.id));
-    let here =
-        asked.auth.as_deref().map_or(here.clone(), |auth| format!("{here}&auth={}", segment(auth)));
+    let here = with_query(&here, &[("auth", asked.auth.as_deref())]);
     let secret = html! {
         @if asked.by_reference && !sources.is_empty() {
             (reference_field("secrets.client_secret", &client_labels(chosen.copied())[1], &sources))

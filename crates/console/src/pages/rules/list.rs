@@ -9,7 +9,7 @@ use super::sentence::{Sentence, label};
 use super::tester::Tested;
 use crate::icons::Icon;
 use crate::parts::{count, empty};
-use crate::visit::{Visit, segment};
+use crate::visit::{Visit, segment, with_query};
 use keyward_api::wire::{Explanation, List, RuleOutcome};
 use keyward_model::{ManagedBy, RuleShown};
 
@@ -95,13 +95,12 @@ pub(super) fn panel(visit: &Visit, view: &View<'_>) -> Markup {
 
 /// Another page with the same request.
 fn from(asked: &PageQuery, from: usize) -> String {
-    let mut path = format!("/rules?from={from}");
-    for (name, value) in [("agent", &asked.agent), ("method", &asked.method), ("url", &asked.url)] {
-        if let Some(value) = value {
-            path += &format!("&{name}={}", segment(value));
-        }
-    }
-    path
+    let given = [
+        ("agent", asked.agent.as_deref()),
+        ("method", asked.method.as_deref()),
+        ("url", asked.url.as_deref()),
+    ];
+    with_query(&format!("/rules?from={from}"), &given)
 }
 
 /// What the reader may do with stored rules.
