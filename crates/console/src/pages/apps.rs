@@ -11,8 +11,8 @@ use crate::frame::{Page, Section};
 use crate::icons::Icon;
 use crate::parts::{
     Action, Field, ListQuery, Subpage, Tone, ago, chips, client_labels, client_words, copyable,
-    count, empty, facts, head, known_scopes, list_page, lock, mark, scope_list, search,
-    settings_nav, state,
+    count, danger_zone, empty, facts, head, known_scopes, links, list_page, lock, mark, scope_list,
+    search, settings_nav, state,
 };
 use crate::visit::{Console, PageError, Tagged, Visit, segment, sentence, with_query};
 use keyward_api::handler::get;
@@ -131,7 +131,7 @@ async fn one(visit: Visit, Path(name): Path<String>) -> Result<Page, PageError> 
             aside { section.panel { header { h2 { "About" } } div.body { (about(&app, &labels)) } } }
         }
         @if is_ours {
-            section.panel { header { h2 { "Danger zone" } } div.body.actions { (danger(&app, &path, tag.as_deref())) } }
+            (danger_zone(&danger(&app, &path, tag.as_deref())))
         }
     };
     Ok(Page::new(&visit, Section::Settings, &app.spec.name, content))
@@ -300,22 +300,21 @@ fn danger(app: &Shown<App>, path: &str, tag: Option<&str>) -> Markup {
     if !names.is_empty() {
         return html! {
             p.muted { "It can be removed when no connection uses it. First remove "
-                @for (index, name) in names.iter().take(5).enumerate() { @if index > 0 { ", " } a href=(format!("/connections/{}", segment(name))) { (name) } }
+                (links("/connections", names.iter().take(5)))
                 @if names.len() > 5 { " and " (names.len() - 5) " more" } "." }
         };
     }
     let remove = Action {
-        api: format!("DELETE {path}"),
-        label: "Remove app",
-        confirm: Some(format!(
-            "Remove {}?\nIts secret is deleted. Its client at the service stays; remove it there.",
-            app.spec.name
-        )),
-        done: "Removed.",
         to: Some("/apps"),
         tag,
-        class: "danger",
-        ..Action::default()
+        ..Action::removal(
+            format!("DELETE {path}"),
+            "Remove app",
+            format!(
+                "Remove {}?\nIts secret is deleted. Its client at the service stays; remove it there.",
+                app.spec.name
+            ),
+        )
     };
     remove.show()
 }

@@ -8,7 +8,7 @@ use super::timeline;
 use crate::frame::{Page, Section};
 use crate::icons::Icon;
 use crate::parts::{
-    Action, Check, Field, ListQuery, Subpage, ago, empty, head, list_page, lock, search,
+    Action, Check, Field, ListQuery, Subpage, ago, empty, head, links, list_page, lock, search,
     settings_nav,
 };
 use crate::visit::{Console, PageError, Visit, segment};
@@ -84,16 +84,13 @@ fn table(list: &List<Shown<Honeytoken>>, asked: &ListQuery, is_admin: bool) -> M
 fn row(honeytoken: &Shown<Honeytoken>, is_admin: bool) -> Markup {
     let spec = &honeytoken.spec;
     let name = &spec.name;
-    let remove = Action {
-        api: format!("DELETE /honeytokens/{}", segment(name)),
-        label: "Remove honeytoken",
-        confirm: Some(format!(
+    let remove = Action::removal(
+        format!("DELETE /honeytokens/{}", segment(name)),
+        "Remove honeytoken",
+        format!(
             "Remove {name}?\nA program that sends its text raises no alarm from then on. A new one of the same name has another text."
-        )),
-        done: "Removed.",
-        class: "danger",
-        ..Action::default()
-    };
+        ),
+    );
     html! {
         li.top {
             div.grow {
@@ -120,7 +117,7 @@ fn meaning(told: &[String], is_admin: bool) -> Markup {
                     li { "The request is refused like any with an unknown placeholder, so the sender cannot tell it apart." }
                     li { "An alarm is recorded with agent and host, at most once a minute for each agent." }
                     li { @if told.is_empty() { "No webhook receives " code { "honeytoken.used" } "." @if is_admin { " " a href="/webhooks" { "Add a webhook" } } }
-                        @else { "Webhooks are notified: " @for (at, name) in told.iter().enumerate() { @if at > 0 { ", " } a href=(format!("/webhooks/{}", segment(name))) { (name) } } "." } }
+                        @else { "Webhooks are notified: " (links("/webhooks", told)) "." } }
                     li { "If it disarms: the token of the agent is revoked, or the agent is paused if the configuration file holds its token. Open streams end." }
                 }
             }

@@ -7,7 +7,7 @@ use maud::{Markup, html};
 use crate::frame::{Page, Section};
 use crate::icons::Icon;
 use crate::parts::{
-    Field, ListQuery, Subpage, Tone, ago, empty, head, list_page, settings_nav, state,
+    Field, ListQuery, Subpage, Tone, empty, head, last_delivery, list_page, settings_nav, state,
 };
 use crate::visit::{Console, PageError, Visit, segment, with_query};
 use keyward_api::handler::get;
@@ -76,7 +76,7 @@ fn row(hook: &Shown<Hook>) -> Markup {
             } }
             td data-label="Goes to" { (destination(hook)) }
             td { (state_of(hook)) }
-            td data-label="Last delivery" { (last_try(hook)) }
+            td data-label="Last delivery" { (last_delivery(hook.facts.last.as_ref())) }
             td.r data-label="Waiting" { (hook.facts.waiting) }
         }
     }
@@ -88,19 +88,6 @@ pub(super) fn destination(hook: &Shown<Hook>) -> Markup {
         @match &hook.spec.to {
             Some(url) => code { (url) },
             None => "queue",
-        }
-    }
-}
-
-/// When an event was delivered last since the start, and what came of it.
-pub(super) fn last_try(hook: &Shown<Hook>) -> Markup {
-    html! {
-        @match &hook.facts.last {
-            None => span.muted { "not since the start" },
-            Some(last) => {
-                (ago(last.at))
-                p.why.bad[!last.taken] { (last.what) }
-            }
         }
     }
 }

@@ -13,7 +13,8 @@ use super::connections::{renewal_verb, state_of};
 use crate::frame::{Page, Section};
 use crate::icons::Icon;
 use crate::parts::{
-    Action, ListQuery, Tone, ago, count, empty, head, list_page, lock, mark, search, state,
+    Action, ListQuery, Tone, ago, count, danger_zone, empty, head, list_page, lock, mark, search,
+    state,
 };
 use crate::visit::{Console, PageError, Tagged, Visit, segment, sentence};
 use keyward_api::handler::get;
@@ -146,7 +147,7 @@ async fn one(visit: Visit, Path(id): Path<String>) -> Result<Page, PageError> {
             } }
         }
         @if is_ours {
-            section.panel { header { h2 { "Danger zone" } } div.body.actions { (remove(&plugin, &page_path, tag.as_deref()).show()) } }
+            (danger_zone(&remove(&plugin, &page_path, tag.as_deref()).show()))
         }
     };
     Ok(Page::new(&visit, Section::Plugins, &plugin.name, content))
@@ -281,16 +282,16 @@ fn remove<'a>(plugin: &'a PluginView, path: &str, tag: Option<&'a str>) -> Actio
         false => format!("\nThese connections stay: {}.", names.join(", ")),
     };
     Action {
-        api: format!("DELETE {path}"),
-        label: "Remove plugin",
-        confirm: Some(format!(
-            "Remove {}?\nAgent {} loses the access that it has through it, and its open streams end.{stays}",
-            plugin.name, plugin.agent
-        )),
         done: "Removed. Its connections are still there.",
         to: Some("/plugins"),
         tag,
-        class: "danger",
-        ..Action::default()
+        ..Action::removal(
+            format!("DELETE {path}"),
+            "Remove plugin",
+            format!(
+                "Remove {}?\nAgent {} loses the access that it has through it, and its open streams end.{stays}",
+                plugin.name, plugin.agent
+            ),
+        )
     }
 }

@@ -14,7 +14,8 @@ use super::connections::state_of;
 use crate::frame::{Page, Section};
 use crate::icons::Icon;
 use crate::parts::{
-    Action, Subpage, chips, count, empty, facts, head, mark, search, search_more, settings_nav,
+    Action, Subpage, chips, count, empty, facts, head, links, mark, search, search_more,
+    settings_nav,
 };
 use crate::visit::{Console, PageError, Tagged, Visit, segment, sentence, with_query};
 use keyward_api::handler::get;
@@ -228,7 +229,7 @@ fn way(visit: &Visit, provider: &ProviderView, auth: &AuthView, apps: &[Shown<Ap
                 @if auth.consents { p.why { "A person consents at " (provider.name) "." } }
                 @else if !fields.is_empty() { p.why { "Asks for: " (fields.join(", ")) } }
                 @if auth.needs_app && !apps.is_empty() {
-                    p.why { "Apps: " @for (index, app) in apps.iter().enumerate() { @if index > 0 { ", " } a href=(format!("/apps/{}", segment(&app.spec.name))) { (app.spec.name) } } }
+                    p.why { "Apps: " (links("/apps", apps.iter().map(|app| &app.spec.name))) }
                 }
             }
             @if auth.needs_app && visit.is_admin() {
@@ -249,17 +250,16 @@ fn danger(
         return html! { p.muted { "It can be removed when no connection uses it: remove " @if next.is_some() { "at least " } (count(items.len(), "connection")) " first." } };
     }
     let remove = Action {
-        api: format!("DELETE {path}"),
-        label: "Remove service",
-        confirm: Some(format!(
-            "Remove {}?\nNo account can be connected there any more. Its definition is deleted.",
-            provider.name
-        )),
-        done: "Removed.",
         to: Some("/services"),
         tag,
-        class: "danger",
-        ..Action::default()
+        ..Action::removal(
+            format!("DELETE {path}"),
+            "Remove service",
+            format!(
+                "Remove {}?\nNo account can be connected there any more. Its definition is deleted.",
+                provider.name
+            ),
+        )
     };
     remove.show()
 }

@@ -7,7 +7,8 @@ use maud::{Markup, html};
 use crate::frame::{Page, Section};
 use crate::icons::Icon;
 use crate::parts::{
-    Check, Field, ListQuery, Subpage, Tone, ago, count, empty, head, list_page, settings_nav, state,
+    Check, Field, ListQuery, Subpage, Tone, count, empty, head, last_delivery, list_page,
+    settings_nav, state,
 };
 use crate::visit::{Console, PageError, Visit, segment, with_query};
 use keyward_api::handler::get;
@@ -68,7 +69,7 @@ fn row(webhook: &Shown<Webhook>) -> Markup {
             } }
             td { (events(webhook)) }
             td { (state_of(webhook)) }
-            td data-label="Last delivery" { (last_try(webhook)) }
+            td data-label="Last delivery" { (last_delivery(facts.last.as_ref())) }
             td.r data-label="Waiting" { (facts.waiting) }
         }
     }
@@ -82,19 +83,6 @@ fn events(webhook: &Shown<Webhook>) -> Markup {
             0 => "all events",
             1 | 2 => span.chips { @for kind in events { span.chip { (kind.code()) } } },
             number => span title=(events.iter().map(|kind| kind.code()).collect::<Vec<_>>().join(", ")) { (count(number, "type")) },
-        }
-    }
-}
-
-/// When it was tried last since the start, and what came of it.
-pub(super) fn last_try(webhook: &Shown<Webhook>) -> Markup {
-    html! {
-        @match &webhook.facts.last {
-            None => span.muted { "not since the start" },
-            Some(last) => {
-                (ago(last.at))
-                p.why.bad[!last.taken] { (last.what) }
-            }
         }
     }
 }

@@ -31,7 +31,13 @@ pub(crate) struct Action<'a> {
     pub(crate) key: Option<&'a str>,
 }
 
-impl Action<'_> {
+impl<'a> Action<'a> {
+    /// An action that deletes what `api` names. `confirm`: the question, and what it breaks.
+    pub(crate) fn removal(api: String, label: &'a str, confirm: String) -> Self {
+        let confirm = Some(confirm);
+        Self { api, label, confirm, done: "Removed.", class: "danger", ..Self::default() }
+    }
+
     pub(crate) fn show(&self) -> Markup {
         html! {
             button type="button" class=[(!self.class.is_empty()).then_some(self.class)] data-key=[self.key]
