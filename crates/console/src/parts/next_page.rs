@@ -41,8 +41,8 @@ pub(crate) fn list_page<T>(
 ) -> Markup {
     html! {
         @if list.items.is_empty() { (past_end(first, after).unwrap_or(none)) } @else { (entries) }
-        @if let Some(next) = &list.next {
-            div.foot { a href=(with_query(first, &[("after", Some(next))])) { "Next page" } }
+        @if list.next.is_some() {
+            div.foot { a href=(with_query(first, &[("after", list.next.as_deref())])) { "Next page" } }
         }
     }
 }
