@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use maud::{Markup, html};
 
 use super::query::PageQuery;
-use super::sentence::{Sentence, label};
+use super::sentence::Sentence;
 use super::tester::Tested;
 use crate::icons::Icon;
 use crate::parts::{count, empty};
@@ -33,7 +33,7 @@ impl View<'_> {
     /// What a rule says about the tested request.
     fn fit(&self, rule: &RuleShown) -> Option<RuleOutcome> {
         let now = self.tested?.explanation()?;
-        let label = label(rule);
+        let label = rule.label();
         let is_for = rule.spec.agents.as_ref().is_none_or(|agents| agents.contains(&now.agent));
         let found = now.considered.iter().find(|it| it.rule == label);
         // A set or binding of another agent may have the same label.
