@@ -93,7 +93,6 @@ fn row(agent: &Shown<Agent>) -> Markup {
     }
 }
 
-/// The state of an agent.
 pub(super) fn state_of(agent: &Shown<Agent>) -> Markup {
     match (agent.facts.held_by, agent.facts.paused) {
         (Some(PauseCause::Alarm), _) => state(Tone::Bad, "paused by an alarm"),

@@ -337,7 +337,6 @@ fn menu(visit: &Visit, connection: &Shown<Connection>, path: &str) -> Markup {
     }
 }
 
-/// The state of a connection.
 pub(super) fn state_of(of: &ConnectionState) -> Markup {
     let word = match of {
         ConnectionState::Draft { .. } => "not connected",

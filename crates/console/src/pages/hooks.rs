@@ -92,7 +92,6 @@ pub(super) fn destination(hook: &Shown<Hook>) -> Markup {
     }
 }
 
-/// The state of a hook.
 pub(super) fn state_of(hook: &Shown<Hook>) -> Markup {
     let of = &hook.facts;
     let fails = of.last.as_ref().is_some_and(|last| !last.taken);

@@ -133,7 +133,6 @@ pub(super) fn role_word(role: Role) -> &'static str {
     }
 }
 
-/// The state of a user.
 pub(super) fn state_of(user: &Shown<User>) -> Markup {
     if user.spec.paused { state(Tone::Idle, "paused") } else { state(Tone::Ok, "active") }
 }

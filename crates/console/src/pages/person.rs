@@ -77,7 +77,6 @@ impl View {
     }
 }
 
-/// The query of the page.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 struct PageQuery {

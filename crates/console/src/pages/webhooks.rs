@@ -87,7 +87,6 @@ fn events(webhook: &Shown<Webhook>) -> Markup {
     }
 }
 
-/// The state of a webhook.
 pub(super) fn state_of(webhook: &Shown<Webhook>) -> Markup {
     let fails = webhook.facts.last.as_ref().is_some_and(|last| !last.taken);
     match webhook.facts.state {

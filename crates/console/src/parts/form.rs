@@ -53,13 +53,11 @@ impl<'a> Action<'a> {
 pub(crate) struct Field<'a> {
     /// Its name, a path into the JSON with dots.
     pub(crate) name: &'a str,
-    /// Its label.
     pub(crate) label: &'a str,
     /// A sentence below it.
     pub(crate) help: Option<&'a str>,
     /// What it has now.
     pub(crate) value: Option<&'a str>,
-    /// An example.
     pub(crate) example: Option<&'a str>,
     /// `text`, `password`, `number`, `date` …; empty: `text`.
     pub(crate) kind: &'a str,
@@ -114,11 +112,9 @@ pub(crate) struct Check<'a> {
     pub(crate) name: &'a str,
     /// What it adds to the list of its name; empty: it is `true` or `false`.
     pub(crate) value: &'a str,
-    /// Its label.
     pub(crate) label: &'a str,
     /// A sentence below it.
     pub(crate) help: Option<&'a str>,
-    /// Whether it is ticked.
     pub(crate) is_ticked: bool,
     /// Whether a list without a tick is sent as `null`.
     pub(crate) empties: bool,

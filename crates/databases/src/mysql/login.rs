@@ -67,7 +67,6 @@ pub struct MysqlLogin {
     kept: Option<EnforcedSettings>,
 }
 
-/// The greeting of a server.
 #[derive(Debug)]
 pub struct ServerGreeting {
     flags: u32,
