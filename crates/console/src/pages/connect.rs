@@ -11,7 +11,7 @@ use crate::parts::{Field, empty, head, known_scopes, mark, search, search_more};
 use crate::visit::{Console, PageError, Visit, segment, sentence, with_query};
 use keyward_api::handler::get;
 use keyward_api::wire::{AuthView, FieldView, List, ProviderView, VariableView};
-use keyward_model::{App, Connection, Shown, Source};
+use keyward_model::{App, Connection, Resource, Shown, Source};
 use keyward_rules::provider::categories::CATEGORIES;
 
 /// The provider of MCP servers, which are connected by their URL and need no app.
@@ -177,8 +177,7 @@ async fn authenticate(
         return Err(PageError::not_allowed());
     }
     let provider: ProviderView = visit.get(&format!("/providers/{}", segment(&id))).await?;
-    let apps: Option<List<Shown<App>>> = visit.get_optional("/apps?limit=1000").await?;
-    let apps = apps.map(|list| list.items).unwrap_or_default();
+    let apps = apps(&visit).await?;
     let usable: Vec<_> = provider.auth.iter().collect();
     let chosen =
         usable.iter().find(|auth| Some(&auth.id) == asked.auth.as_ref()).or(usable.first());
@@ -212,8 +211,8 @@ async fn authenticate(
 }
 
 /// The id of the service, with a number if it is taken.
-fn free_name(id: &str, taken: &[Shown<Connection>]) -> String {
-    let is_free = |name: &String| !taken.iter().any(|it| it.spec.name == *name);
+pub(super) fn free_name<R: Resource>(id: &str, taken: &[Shown<R>]) -> String {
+    let is_free = |name: &String| !taken.iter().any(|it| it.name() == name);
     let numbered = (2..).map(|number| format!("{id}-{number}"));
     std::iter::once(id.to_owned()).chain(numbered).find(is_free).unwrap_or_default()
 }
@@ -387,6 +386,12 @@ pub(super) fn secret_field(field: &FieldView) -> Markup {
         ..Field::default()
     };
     shown.show()
+}
+
+/// All apps that the reader sees.
+pub(super) async fn apps(visit: &Visit) -> Result<Vec<Shown<App>>, PageError> {
+    let apps: Option<List<Shown<App>>> = visit.get_optional("/apps?limit=1000").await?;
+    Ok(apps.map(|list| list.items).unwrap_or_default())
 }
 
 /// The names of the secret sources that an admin may use.

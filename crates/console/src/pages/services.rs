@@ -10,6 +10,7 @@ use axum::extract::{Path, Query};
 use maud::{Markup, html};
 use serde::Deserialize;
 
+use super::connect::apps;
 use super::connections::state_of;
 use crate::frame::{Page, Section};
 use crate::icons::Icon;
@@ -148,8 +149,7 @@ async fn one(visit: Visit, Path(id): Path<String>) -> Result<Page, PageError> {
     let connections: List<Shown<Connection>> = visit
         .get(&format!("/connections?limit={CONNECTIONS}&provider={}", segment(&provider.id)))
         .await?;
-    let apps: Option<List<Shown<App>>> = visit.get_optional("/apps?limit=1000").await?;
-    let apps: Vec<_> = apps.into_iter().flat_map(|list| list.items).collect();
+    let apps = apps(&visit).await?;
     let usable = visit.may_write();
     let content = html! {
         p.crumb { a href="/services" { "Services" } }
