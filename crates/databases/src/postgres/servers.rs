@@ -205,6 +205,7 @@ impl PostgresLoginError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::postgres::messages::PostgresReadError;
 
     #[test]
     fn a_rejected_login_is_not_taken_for_a_failure_of_this_server_alone() {
