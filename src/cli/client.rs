@@ -284,17 +284,17 @@ impl Client {
             .map_err(|error| Failure::failed("the gateway's answer is not text", &error))
     }
 
-    /// Reads a whole list, page by page.
+    /// Reads a whole list, page by page. Filters without a value are omitted.
     pub(crate) async fn list<T: DeserializeOwned>(
         &self,
         path: &str,
-        query: &[(&str, &str)],
+        filters: &[(&str, Option<&str>)],
     ) -> Result<List<T>, Failure> {
         let mut all = List::default();
         loop {
-            let after = all.next.as_deref().map(|after| ("after", after));
-            let pairs = query.iter().copied().chain(after);
-            let pairs: Vec<_> = pairs.map(|(k, v)| format!("{k}={}", segment(v))).collect();
+            let given = filters.iter().copied().chain([("after", all.next.as_deref())]);
+            let pairs = given.filter_map(|(k, v)| Some(format!("{k}={}", segment(v?))));
+            let pairs: Vec<_> = pairs.collect();
             let page: List<T> = self.get(&format!("{path}?{}", pairs.join("&"))).await?;
             all.items.extend(page.items);
             all.next = page.next;

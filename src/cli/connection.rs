@@ -194,7 +194,7 @@ impl Command {
             Self::Pause { name } => set_paused(global, &client, &name, "pause").await,
             Self::Resume { name } => set_paused(global, &client, &name, "resume").await,
             Self::List(search) => {
-                let all = client.list("/api/v1/connections", &search.query()).await?;
+                let all = client.list("/api/v1/connections", &search.filters()).await?;
                 let shown = |all: &List<_>| list::shown(global, &all.items, search.is_all());
                 output::show(global.json, &all, shown)?;
                 if client.is_in_process() && search.is_all() {

@@ -452,14 +452,6 @@ mod tests {
     }
 
     #[test]
-    fn usage_errors_have_exit_code_2() {
-        for line in ["keyward frobnicate", "keyward agent add", "keyward explain", "keyward --nope"]
-        {
-            assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
-        }
-    }
-
-    #[test]
     fn global_options_are_taken_before_and_after_the_command() {
         for line in ["keyward --json agent list", "keyward agent list --json --data d"] {
             assert!(parse(line).unwrap().global.json, "{line}");

@@ -71,8 +71,8 @@ impl Command {
                 })
             }
             Self::List { q } => {
-                let query: Vec<_> = q.as_deref().map(|q| ("q", q)).into_iter().collect();
-                let all: List<PersonalTokenShown> = client.list("/api/v1/tokens", &query).await?;
+                let all: List<PersonalTokenShown> =
+                    client.list("/api/v1/tokens", &[("q", q.as_deref())]).await?;
                 output::show(global.json, &all, |all| table(&all.items, &output::layout(global)))
             }
             Self::Revoke { id } => {

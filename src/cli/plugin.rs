@@ -89,8 +89,7 @@ impl Command {
             Self::Check { file } => check(global, &file),
             Self::List { q } => {
                 let client = Client::open(global).await?;
-                let query: Vec<_> = q.as_deref().map(|q| ("q", q)).into_iter().collect();
-                let all = client.list("/api/v1/plugins", &query).await?;
+                let all = client.list("/api/v1/plugins", &[("q", q.as_deref())]).await?;
                 output::show(global.json, &all, |all: &List<PluginView>| {
                     list(&all.items, &output::layout(global))
                 })

@@ -86,10 +86,8 @@ impl Command {
         match self {
             Self::List { q, category } => {
                 let client = known(global).await?;
-                let given = [("q", q.as_deref()), ("category", category.as_deref())];
-                let query: Vec<_> =
-                    given.into_iter().filter_map(|(name, text)| Some((name, text?))).collect();
-                let all = client.list("/api/v1/providers", &query).await?;
+                let filters = [("q", q.as_deref()), ("category", category.as_deref())];
+                let all = client.list("/api/v1/providers", &filters).await?;
                 if let Some(category) = category.filter(|_| all.items.is_empty()) {
                     known_category(&client, &category).await?;
                 }

@@ -135,10 +135,8 @@ impl ResourceContext<'_> {
         &self,
         filters: &[(&str, Option<&str>)],
     ) -> Result<(), Failure> {
-        let query: Vec<_> =
-            filters.iter().filter_map(|(name, value)| Some((*name, (*value)?))).collect();
         let all: List<Shown<R>> =
-            self.client.list(&format!("/api/v1/{}", R::KIND.many), &query).await?;
+            self.client.list(&format!("/api/v1/{}", R::KIND.many), filters).await?;
         output::show(self.global.json, &all, |all| table(&all.items, &output::layout(self.global)))
     }
 

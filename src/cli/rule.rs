@@ -84,8 +84,7 @@ impl Command {
         match self {
             Self::Add(add) => add.run(&asked).await,
             Self::List { q } => {
-                let query: Vec<_> = q.as_deref().map(|q| ("q", q)).into_iter().collect();
-                let all = client.list("/api/v1/rules", &query).await?;
+                let all = client.list("/api/v1/rules", &[("q", q.as_deref())]).await?;
                 output::show(global.json, &all, |all: &List<RuleShown>| {
                     words::table(&all.items, &output::layout(global))
                 })

@@ -334,7 +334,6 @@ fn uninstall(global: &Global, service: &ServiceFile) -> Result<(), Failure> {
 }
 
 impl ServiceFile {
-    /// The command of the gateway.
     fn start(&self, global: &Global) -> Result<GatewayCommand, Failure> {
         let program = own_program()?;
         let given = |given: &Option<PathBuf>, name: &str| {

@@ -30,7 +30,6 @@ static ARE_UNREAD: LazyLock<Arc<AtomicBool>> = LazyLock::new(|| {
     are_unread
 });
 
-/// A signal that was received.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ReceivedSignal {
     pub(crate) signal: Signal,

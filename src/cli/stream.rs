@@ -59,14 +59,12 @@ impl Command {
 impl StreamSearch {
     async fn run(self, global: &Global, client: &Client) -> Result<(), Failure> {
         let filters = [
-            ("agent", &self.agent),
-            ("connection", &self.connection),
-            ("host", &self.host),
-            ("q", &self.q),
+            ("agent", self.agent.as_deref()),
+            ("connection", self.connection.as_deref()),
+            ("host", self.host.as_deref()),
+            ("q", self.q.as_deref()),
         ];
-        let given = filters.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?)));
-        let query: Vec<_> = given.collect();
-        let all: List<StreamView> = client.list("/api/v1/streams", &query).await?;
+        let all: List<StreamView> = client.list("/api/v1/streams", &filters).await?;
         output::show(global.json, &all, |all| table(&all.items, &output::layout(global)))
     }
 }

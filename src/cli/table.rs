@@ -142,7 +142,6 @@ impl Table {
         named.map(|(column, _)| column).collect()
     }
 
-    /// Adds a row.
     pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = TableCell>) {
         self.rows.push(cells.into_iter().collect());
     }

@@ -21,21 +21,13 @@ pub(super) struct KeyedRule {
 /// Sets the earlier rule that shadows this one, if there is one, and the warnings of the rule.
 pub(super) fn with_shadow(context: &Context, mut rule: RuleShown) -> RuleShown {
     let (rulebook, org) = (&context.deps().rulebook, context.caller.org());
-    rule.status.shadowed_by = rulebook.shadow(org, &label(&rule));
+    rule.status.shadowed_by = rulebook.shadow(org, &rule.label());
     if rule.managed_by.is_some() {
         let warnings = rulebook.warnings(org, &rule.spec).into_iter();
         rule.status.warnings =
             warnings.map(|it| format!("{}; {}", it.message, it.remedy)).collect();
     }
     rule
-}
-
-/// The label of the rule in the audit log and in explanations.
-pub(super) fn label(rule: &RuleShown) -> String {
-    match (rule.managed_by, &rule.spec.name) {
-        (Some(ManagedBy::Store), Some(name)) => format!("store:{name}"),
-        _ => rule.id.clone(),
-    }
 }
 
 /// All rules that a caller may see, numbered in their order.

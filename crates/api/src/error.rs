@@ -38,7 +38,6 @@ pub enum ApiError {
     NotFound {
         /// The kind of resource.
         what: &'static str,
-        /// The name as given.
         name: String,
         /// A resource with a similar name.
         near: Option<String>,

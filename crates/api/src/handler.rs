@@ -16,7 +16,6 @@ type Answered = Pin<Box<dyn Future<Output = Response> + Send>>;
 /// Any handler for the state `S`.
 pub struct BoxedHandler<S>(Arc<dyn Fn(Request, S) -> Answered + Send + Sync>);
 
-/// Boxes a handler.
 pub fn boxed<H, T, S>(handler: H) -> BoxedHandler<S>
 where
     H: Handler<T, S>,

@@ -106,7 +106,6 @@ impl HtmlPage {
         self
     }
 
-    /// Adds a name and its value.
     pub(super) fn fact(mut self, name: &str, value: &str) -> Self {
         self.facts += &format!("<dt>{}</dt><dd>{}</dd>", escaped(name), escaped(value));
         self
@@ -135,7 +134,6 @@ impl HtmlPage {
         self
     }
 
-    /// Adds a heading.
     pub(super) fn heading(mut self, text: &str) -> Self {
         self.flush();
         self.body += &format!("<h2>{}</h2>", escaped(text));

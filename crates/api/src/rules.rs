@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::body::{Params, Segments};
 use super::context::Context;
-use super::effective_rules::{KeyedRule, effective, keyed, label, with_shadow};
+use super::effective_rules::{KeyedRule, effective, keyed, with_shadow};
 use super::error::ApiError;
 use super::etag::{Etag, TaggedAnswer};
 use super::openapi::Routes;
@@ -101,5 +101,5 @@ async fn show(
 
 /// Whether it has this name, id or label.
 fn is_called(rule: &RuleShown, name: &str) -> bool {
-    rule.id == name || rule.spec.name.as_deref() == Some(name) || label(rule) == name
+    rule.id == name || rule.spec.name.as_deref() == Some(name) || rule.label() == name
 }

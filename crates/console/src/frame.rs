@@ -28,62 +28,20 @@ pub(crate) enum Section {
     Settings,
 }
 
+/// The rail, in its order: the label, path and icon of each section. The last three stand apart.
+const RAIL: [(Section, &str, &str, Icon); 9] = [
+    (Section::Overview, "Overview", "/", Icon::Overview),
+    (Section::Connections, "Connections", "/connections", Icon::Connections),
+    (Section::Agents, "Agents", "/agents", Icon::Agents),
+    (Section::Traffic, "Traffic", "/traffic", Icon::Traffic),
+    (Section::Rules, "Rules", "/rules", Icon::Rules),
+    (Section::Plugins, "Plugins", "/plugins", Icon::Plugins),
+    (Section::Audit, "Audit", "/audit", Icon::Audit),
+    (Section::People, "People", "/people", Icon::People),
+    (Section::Settings, "Settings", "/settings", Icon::Settings),
+];
+
 impl Section {
-    /// In the order of the rail; the last three stand apart.
-    const ALL: [Self; 9] = [
-        Self::Overview,
-        Self::Connections,
-        Self::Agents,
-        Self::Traffic,
-        Self::Rules,
-        Self::Plugins,
-        Self::Audit,
-        Self::People,
-        Self::Settings,
-    ];
-
-    fn label(self) -> &'static str {
-        match self {
-            Self::Overview => "Overview",
-            Self::Connections => "Connections",
-            Self::Agents => "Agents",
-            Self::Traffic => "Traffic",
-            Self::Rules => "Rules",
-            Self::Plugins => "Plugins",
-            Self::Audit => "Audit",
-            Self::People => "People",
-            Self::Settings => "Settings",
-        }
-    }
-
-    fn path(self) -> &'static str {
-        match self {
-            Self::Overview => "/",
-            Self::Connections => "/connections",
-            Self::Agents => "/agents",
-            Self::Traffic => "/traffic",
-            Self::Rules => "/rules",
-            Self::Plugins => "/plugins",
-            Self::Audit => "/audit",
-            Self::People => "/people",
-            Self::Settings => "/settings",
-        }
-    }
-
-    fn icon(self) -> Icon {
-        match self {
-            Self::Overview => Icon::Overview,
-            Self::Connections => Icon::Connections,
-            Self::Agents => Icon::Agents,
-            Self::Traffic => Icon::Traffic,
-            Self::Rules => Icon::Rules,
-            Self::Plugins => Icon::Plugins,
-            Self::Audit => Icon::Audit,
-            Self::People => Icon::People,
-            Self::Settings => Icon::Settings,
-        }
-    }
-
     /// Whether the reader may see it: traffic and audit show what all agents of the organisation did.
     fn is_for(self, visit: &Visit) -> bool {
         visit.reads_all() || !matches!(self, Self::Traffic | Self::Audit)
@@ -151,22 +109,13 @@ fn document(title: &str, csrf: Option<&str>, body: Markup) -> Markup {
 }
 
 fn rail(visit: &Visit, current: Section) -> Markup {
-    let to = |section: Section| {
-        html! {
-            a.to href=(section.path()) aria-current=[(section == current).then_some("page")]
-                title=(section.label()) {
-                (section.icon().show()) span { (section.label()) }
-            }
-        }
-    };
-    let seen = Section::ALL.into_iter().filter(|section| section.is_for(visit));
     html! {
         header.rail {
             a.brand href="/" { (Icon::Brand.show()) span { "Keyward" } }
             nav aria-label="Main" {
-                @for section in seen {
+                @for (section, label, path, icon) in RAIL.into_iter().filter(|entry| entry.0.is_for(visit)) {
                     @if section == Section::Audit || section == Section::People && !Section::Audit.is_for(visit) { hr; }
-                    (to(section))
+                    a.to href=(path) aria-current=[(section == current).then_some("page")] title=(label) { (icon.show()) span { (label) } }
                 }
             }
             div.who {

@@ -2,7 +2,6 @@
 
 use maud::{Markup, html};
 
-/// An icon.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Icon {
     Agents,

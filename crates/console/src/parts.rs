@@ -11,13 +11,14 @@ use jiff::Timestamp;
 use maud::{Markup, html};
 
 use crate::icons::Icon;
+use crate::visit::segment;
 use keyward_base::time::Clock;
-use keyward_model::{ConnectionState, ManagedBy};
+use keyward_model::{ConnectionState, DeliveryAttempt, ManagedBy};
 
 pub(crate) use chart::{failures, in_short, series};
 pub(crate) use client::{client_labels, client_words};
 pub(crate) use form::{Action, Check, Field, copyable, search, search_more};
-pub(crate) use next_page::{next_page, past_end};
+pub(crate) use next_page::{ListQuery, list_page};
 pub(crate) use scopes::{known_scopes, scope_list};
 pub(crate) use subnav::{Subpage, settings_nav};
 
@@ -133,6 +134,34 @@ pub(crate) fn empty(title: &str, text: &str, action: Option<Markup>) -> Markup {
             b { (title) }
             p { (text) }
             @if let Some(action) = action { div.actions { (action) } }
+        }
+    }
+}
+
+/// The panel with what cannot be undone.
+pub(crate) fn danger_zone(actions: &Markup) -> Markup {
+    html! { section.panel { header { h2 { "Danger zone" } } div.body.actions { (actions) } } }
+}
+
+/// The names of resources in a sentence, each a link to its page below `path`.
+pub(crate) fn links<'a>(path: &str, names: impl IntoIterator<Item = &'a String>) -> Markup {
+    html! {
+        @for (index, name) in names.into_iter().enumerate() {
+            @if index > 0 { ", " }
+            a href=(format!("{path}/{}", segment(name))) { (name) }
+        }
+    }
+}
+
+/// When something was delivered last since the start, and what came of it.
+pub(crate) fn last_delivery(last: Option<&DeliveryAttempt>) -> Markup {
+    html! {
+        @match last {
+            None => span.muted { "not since the start" },
+            Some(last) => {
+                (ago(last.at))
+                p.why.bad[!last.taken] { (last.what) }
+            }
         }
     }
 }

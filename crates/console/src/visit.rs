@@ -338,6 +338,18 @@ pub(crate) fn segment(text: &str) -> String {
     utf8_percent_encode(text, PLAIN).to_string()
 }
 
+/// The path with more of its query; what is absent or empty is omitted.
+pub(crate) fn with_query(path: &str, given: &[(&str, Option<&str>)]) -> String {
+    let mut at = path.to_owned();
+    for (name, value) in given {
+        if let Some(value) = value.filter(|value| !value.is_empty()) {
+            at.push(if at.contains('?') { '&' } else { '?' });
+            at += &format!("{name}={}", segment(value));
+        }
+    }
+    at
+}
+
 /// With a capital letter and a full stop.
 pub(crate) fn sentence(text: &str) -> String {
     let stop = if text.ends_with(['.', '!', '?']) { "" } else { "." };

@@ -12,7 +12,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 const ENDS_WITHIN: Duration = Duration::from_secs(600);
 const CASES: u32 = 400;
 
-/// A change of a message.
 #[derive(Clone, Debug)]
 enum MessageChange {
     /// Another byte.

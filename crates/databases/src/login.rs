@@ -4,6 +4,7 @@ use crate::refused::{Refused, ServerRefusal};
 use keyward_base::codes::Code;
 use keyward_base::database::{DatabaseProtocol, StreamSecurity};
 use keyward_base::secret::Secret;
+use keyward_proxy::ServiceExchange;
 use keyward_rules::inject::placement::{Location, LoginPart};
 use keyward_rules::inject::sign::CredentialSigner;
 use keyward_rules::policy::PermittedLogin;
@@ -146,6 +147,21 @@ impl From<ServerError> for Refused {
             rejects_login: matches!(error, ServerError::Refused { rejects_login: true, .. }),
         })
     }
+}
+
+/// The result of a login at a server within its limit. A failure is logged.
+///
+/// # Errors
+/// When the server opens no session, or takes too long.
+pub async fn in_time<T>(
+    exchange: &mut ServiceExchange,
+    login: impl Future<Output = Result<T, ServerError>>,
+) -> Result<T, Refused> {
+    let opened = tokio::time::timeout(exchange.connect_timeout(), login).await;
+    opened.unwrap_or(Err(ServerError::Timeout)).map_err(|error| {
+        tracing::info!(exchange = exchange.id(), %error, "the login at a database server failed");
+        error.into()
+    })
 }
 
 /// Text of a server for people: without the password, without control characters, and short.

@@ -45,7 +45,6 @@ struct HookQueue {
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) struct EventPosition(Timestamp, u64);
 
-/// An event that waits.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct WaitingEvent {
     pub(crate) org: OrgId,
@@ -129,7 +128,6 @@ impl InboxQueue {
         }
     }
 
-    /// Adds an event.
     pub(crate) fn push(&mut self, hook: &HookId, waiting: WaitingEvent) {
         self.count += 1;
         let line = self.hooks.entry(hook.clone()).or_default();
@@ -184,7 +182,6 @@ impl InboxQueue {
         Ok(begun)
     }
 
-    /// Ends a delivery.
     pub(crate) fn end(&mut self, hook: &HookId, last: Option<DeliveryAttempt>) {
         let Some(line) = self.hooks.get_mut(hook) else { return };
         line.is_delivering = false;

@@ -9,7 +9,6 @@ use super::{Inbox, InboxError};
 use keyward_model::{Hook, Record};
 use keyward_state::store::Version;
 
-/// A reader of a queue.
 #[derive(Debug)]
 pub struct QueueReader {
     after: Option<EventPosition>,

@@ -164,6 +164,16 @@ pub struct RuleShown {
     pub version: Option<String>,
 }
 
+impl RuleShown {
+    /// The label of the rule in the audit log and in explanations.
+    pub fn label(&self) -> String {
+        match (self.managed_by, &self.spec.name) {
+            (Some(ManagedBy::Store), Some(name)) => format!("store:{name}"),
+            _ => self.id.clone(),
+        }
+    }
+}
+
 impl Resource for Rule {
     type Id = StoredRuleId;
     type Spec = RuleSpec;

@@ -17,7 +17,6 @@ use keyward_rules::provider::{Catalogue, CatalogueEntry};
 /// A person waits for the completion.
 const ANSWER_WITHIN: Duration = Duration::from_millis(300);
 
-/// Names of one kind.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum NamesOfKind {
     Agents,

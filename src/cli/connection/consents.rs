@@ -42,9 +42,8 @@ enum ConsentEnd {
 impl Consents {
     pub(super) async fn run(self, global: &Global, client: &Client) -> Result<(), Failure> {
         let Some(ConsentEnd::Cancel { ids }) = self.end else {
-            let named = self.connection.as_deref().map(|name| ("connection", name));
-            let query: Vec<_> = named.into_iter().collect();
-            let all = client.list("/api/v1/flows", &query).await?;
+            let named = ("connection", self.connection.as_deref());
+            let all = client.list("/api/v1/flows", &[named]).await?;
             return output::show(global.json, &all, |all| {
                 table(&all.items, &output::layout(global))
             });

@@ -45,7 +45,7 @@ enum StateFilter {
 
 impl ConnectionSearch {
     /// As the API takes it.
-    pub(super) fn query(&self) -> Vec<(&'static str, &str)> {
+    pub(super) fn filters(&self) -> [(&'static str, Option<&str>); 7] {
         let state = self.state.map(|state| match state {
             StateFilter::Draft => "draft",
             StateFilter::Testing => "testing",
@@ -53,7 +53,7 @@ impl ConnectionSearch {
             StateFilter::Paused => "paused",
             StateFilter::Broken => "broken",
         });
-        let asked = [
+        [
             ("q", self.q.as_deref()),
             ("provider", self.provider.as_deref()),
             ("state", state),
@@ -61,13 +61,12 @@ impl ConnectionSearch {
             ("environment", self.environment.as_deref()),
             ("owner", self.owner.as_deref()),
             ("due", self.due.then_some("true")),
-        ];
-        asked.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+        ]
     }
 
     /// Whether nothing is omitted.
     pub(super) fn is_all(&self) -> bool {
-        self.query().is_empty()
+        self.filters().iter().all(|(_, value)| value.is_none())
     }
 }
 

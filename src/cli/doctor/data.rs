@@ -63,19 +63,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_directory_that_other_users_can_enter_is_a_failure_with_a_chmod_hint() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let mut report = DoctorReport::default();
-        assert!(!check(dir.path(), &mut report));
-        assert!(report.failed());
-        let hint = report.checks[0].hint.clone().unwrap();
-        assert_eq!(hint, format!("run `chmod 700 {}`", dir.path().display()));
-        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
-        assert!(check(dir.path(), &mut report));
-    }
-
-    #[test]
     fn a_directory_that_cannot_be_written_is_a_failure_whose_hint_names_it() {
         let dir = tempfile::tempdir().unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o500)).unwrap();

@@ -9,7 +9,6 @@ use crate::cli::failure::Failure;
 use keyward_base::host::{Scheme, Target};
 use keyward_model::{Agent, Connection, Shown};
 
-/// The base URL.
 const URL: &str = "KEYWARD_BASE_URL";
 
 /// The agent's token, used as the API key. `KEYWARD_TOKEN` is a user's.

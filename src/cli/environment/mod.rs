@@ -139,7 +139,6 @@ pub(crate) struct Inherited {
     not_utf8: Vec<&'static str>,
 }
 
-/// A new environment.
 pub(crate) struct AgentEnvironment {
     /// Names and values; those of the proxy contain the token.
     pub(crate) variables: Vec<(String, String)>,

@@ -33,7 +33,6 @@ pub(super) struct ImportCandidate {
     pub(super) at: Option<Range<usize>>,
 }
 
-/// The content of a source.
 #[derive(Debug, Default)]
 pub(super) struct SourceContent {
     pub(super) candidates: Vec<ImportCandidate>,

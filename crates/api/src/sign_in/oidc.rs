@@ -285,8 +285,15 @@ mod tests {
 
     #[test]
     fn a_sign_in_leads_to_paths_of_this_origin_only() {
-        for foreign in ["", "//evil.example", "/\\evil.example", "https://evil.example", "/a\r\nb"]
-        {
+        for foreign in [
+            "",
+            "//evil.example",
+            "/\\evil.example",
+            "https://evil.example",
+            "/a\r\nb",
+            "evil",
+            "/ä",
+        ] {
             assert_eq!(own_path(foreign), "/", "{foreign:?}");
         }
         assert_eq!(own_path("/connections?state=broken"), "/connections?state=broken");

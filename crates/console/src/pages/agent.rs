@@ -12,7 +12,9 @@ use super::agents::state_of;
 use super::{streams, timeline};
 use crate::frame::{Page, Section};
 use crate::icons::Icon;
-use crate::parts::{Action, Field, ago, chips, copyable, count, head, in_short, lock, series};
+use crate::parts::{
+    Action, Field, ago, chips, copyable, count, danger_zone, head, in_short, lock, series,
+};
 use crate::visit::{Console, PageError, Tagged, Visit, segment};
 use keyward_api::handler::get;
 use keyward_api::wire::{AgentUsageView, Event, List, Status, StreamView};
@@ -389,19 +391,16 @@ fn usage(view: &View) -> Markup {
 fn danger(view: &View) -> Markup {
     let name = &view.agent.spec.name;
     let remove = Action {
-        api: format!("DELETE /agents/{}", segment(name)),
-        label: "Remove agent",
-        confirm: Some(format!(
-            "Remove {name}?\nIts tokens and bindings are deleted and its open streams end at once."
-        )),
         typed: Some(name),
-        done: "Removed.",
         to: Some("/agents"),
         tag: view.tag.as_deref(),
-        class: "danger",
-        ..Action::default()
+        ..Action::removal(
+            format!("DELETE /agents/{}", segment(name)),
+            "Remove agent",
+            format!(
+                "Remove {name}?\nIts tokens and bindings are deleted and its open streams end at once."
+            ),
+        )
     };
-    html! {
-        section.panel { header { h2 { "Danger zone" } } div.body.actions { (remove.show()) } }
-    }
+    danger_zone(&remove.show())
 }

@@ -3,12 +3,11 @@
 use axum::Router;
 use axum::extract::Query;
 use maud::{Markup, html};
-use serde::Deserialize;
 
 use crate::frame::{Page, Section};
 use crate::icons::Icon;
 use crate::parts::{
-    Field, Tone, ago, count, empty, head, mark, next_page, past_end, search, state,
+    Field, ListQuery, Tone, ago, count, empty, head, list_page, mark, search, state,
 };
 use crate::visit::{Console, PageError, Visit, segment};
 use keyward_api::handler::get;
@@ -20,24 +19,12 @@ const ROWS: usize = 40;
 /// Marks of bound connections in a row.
 const MARKS: usize = 6;
 
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-struct PageQuery {
-    q: Option<String>,
-    after: Option<String>,
-}
-
 pub(super) fn routes() -> Router<Console> {
     Router::new().route("/agents", get(show))
 }
 
-async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, PageError> {
-    let mut path = format!("/agents?limit={ROWS}");
-    for (name, value) in [("q", &asked.q), ("after", &asked.after)] {
-        if let Some(value) = value.as_deref().filter(|value| !value.is_empty()) {
-            path += &format!("&{name}={}", segment(value));
-        }
-    }
+async fn show(visit: Visit, Query(asked): Query<ListQuery>) -> Result<Page, PageError> {
+    let path = asked.of(&format!("/agents?limit={ROWS}"));
     let list: List<Shown<Agent>> = visit.get(&path).await?;
     let summary: Summary = visit.get("/summary").await?;
     let numbers = &summary.agents;
@@ -60,27 +47,23 @@ async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, Page
     Ok(Page::new(&visit, Section::Agents, "Agents", content))
 }
 
-fn table(list: &List<Shown<Agent>>, asked: &PageQuery) -> Markup {
-    let is_searched = asked.q.as_deref().is_some_and(|q| !q.is_empty());
-    let kept = [("q", asked.q.as_deref())];
-    let past_end = past_end("/agents", &kept, asked.after.as_deref());
-    html! {
-        section.panel {
-            @if let (true, Some(past_end)) = (list.items.is_empty(), past_end) {
-                (past_end)
-            } @else if list.items.is_empty() && is_searched {
-                (empty("No agent fits", "Change the search.", None))
-            } @else if list.items.is_empty() {
-                (empty("No agent yet", "An agent is a program that uses the proxy: a coding agent, a job, a container. It gets a token of its own, and uses only the connections that you tick.", None))
-            } @else {
-                div.wide { table.stack {
-                    thead { tr { th { "Name" } th { "Uses" } th { "State" } th { "Last used" } th { "Tokens" } } }
-                    tbody { @for agent in &list.items { (row(agent)) } }
-                } }
-            }
-            (next_page("/agents", &kept, list.next.as_deref()))
-        }
-    }
+fn table(list: &List<Shown<Agent>>, asked: &ListQuery) -> Markup {
+    let none = match asked.is_searched() {
+        true => empty("No agent fits", "Change the search.", None),
+        false => empty(
+            "No agent yet",
+            "An agent is a program that uses the proxy: a coding agent, a job, a container. It gets a token of its own, and uses only the connections that you tick.",
+            None,
+        ),
+    };
+    let agents = html! {
+        div.wide { table.stack {
+            thead { tr { th { "Name" } th { "Uses" } th { "State" } th { "Last used" } th { "Tokens" } } }
+            tbody { @for agent in &list.items { (row(agent)) } }
+        } }
+    };
+    let first = asked.first("/agents");
+    html! { section.panel { (list_page(&first, asked.after.as_deref(), list, &agents, none)) } }
 }
 
 fn row(agent: &Shown<Agent>) -> Markup {
@@ -110,7 +93,6 @@ fn row(agent: &Shown<Agent>) -> Markup {
     }
 }
 
-/// The state of an agent.
 pub(super) fn state_of(agent: &Shown<Agent>) -> Markup {
     match (agent.facts.held_by, agent.facts.paused) {
         (Some(PauseCause::Alarm), _) => state(Tone::Bad, "paused by an alarm"),

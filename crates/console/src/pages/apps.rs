@@ -5,30 +5,22 @@ mod new;
 use axum::Router;
 use axum::extract::{Path, Query};
 use maud::{Markup, html};
-use serde::Deserialize;
 
 use super::connect;
 use crate::frame::{Page, Section};
 use crate::icons::Icon;
 use crate::parts::{
-    Action, Field, Subpage, Tone, ago, chips, client_labels, client_words, copyable, count, empty,
-    facts, head, known_scopes, lock, mark, next_page, past_end, scope_list, search, settings_nav,
-    state,
+    Action, Field, ListQuery, Subpage, Tone, ago, chips, client_labels, client_words, copyable,
+    count, danger_zone, empty, facts, head, known_scopes, links, list_page, lock, mark, scope_list,
+    search, settings_nav, state,
 };
-use crate::visit::{Console, PageError, Tagged, Visit, segment, sentence};
+use crate::visit::{Console, PageError, Tagged, Visit, segment, sentence, with_query};
 use keyward_api::handler::get;
 use keyward_api::wire::{AuthView, List, ProviderView};
 use keyward_model::{App, ManagedBy, Shown};
 
 /// Rows of the list.
 const ROWS: usize = 40;
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-struct PageQuery {
-    q: Option<String>,
-    after: Option<String>,
-}
 
 pub(super) fn routes() -> Router<Console> {
     Router::new()
@@ -37,13 +29,8 @@ pub(super) fn routes() -> Router<Console> {
         .route("/apps/{name}", get(one))
 }
 
-async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, PageError> {
-    let mut path = format!("/apps?limit={ROWS}");
-    for (name, value) in [("q", &asked.q), ("after", &asked.after)] {
-        if let Some(value) = value.as_deref().filter(|value| !value.is_empty()) {
-            path += &format!("&{name}={}", segment(value));
-        }
-    }
+async fn show(visit: Visit, Query(asked): Query<ListQuery>) -> Result<Page, PageError> {
+    let path = asked.of(&format!("/apps?limit={ROWS}"));
     let list: List<Shown<App>> = visit.get(&path).await?;
     let is_searched = asked.q.is_some() || asked.after.is_some();
     let set_up = html! { a.button.first href="/apps/new" { (Icon::Plus.show()) "Set up an app" } };
@@ -67,24 +54,16 @@ async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, Page
     Ok(Page::new(&visit, Section::Settings, "Apps", content))
 }
 
-fn table(list: &List<Shown<App>>, asked: &PageQuery) -> Markup {
-    let kept = [("q", asked.q.as_deref())];
-    let past_end = past_end("/apps", &kept, asked.after.as_deref());
-    html! {
-        section.panel {
-            @if let (true, Some(past_end)) = (list.items.is_empty(), past_end) {
-                (past_end)
-            } @else if list.items.is_empty() {
-                (empty("No app fits", "Change the search.", None))
-            } @else {
-                div.wide { table.stack {
-                    thead { tr { th { "Name" } th { "Client id" } th { "State" } th { "Used by" } th { "Changed" } } }
-                    tbody { @for app in &list.items { (row(app)) } }
-                } }
-            }
-            (next_page("/apps", &kept, list.next.as_deref()))
-        }
-    }
+fn table(list: &List<Shown<App>>, asked: &ListQuery) -> Markup {
+    let none = empty("No app fits", "Change the search.", None);
+    let apps = html! {
+        div.wide { table.stack {
+            thead { tr { th { "Name" } th { "Client id" } th { "State" } th { "Used by" } th { "Changed" } } }
+            tbody { @for app in &list.items { (row(app)) } }
+        } }
+    };
+    let first = asked.first("/apps");
+    html! { section.panel { (list_page(&first, asked.after.as_deref(), list, &apps, none)) } }
 }
 
 fn row(app: &Shown<App>) -> Markup {
@@ -152,7 +131,7 @@ async fn one(visit: Visit, Path(name): Path<String>) -> Result<Page, PageError> 
             aside { section.panel { header { h2 { "About" } } div.body { (about(&app, &labels)) } } }
         }
         @if is_ours {
-            section.panel { header { h2 { "Danger zone" } } div.body.actions { (danger(&app, &path, tag.as_deref())) } }
+            (danger_zone(&danger(&app, &path, tag.as_deref())))
         }
     };
     Ok(Page::new(&visit, Section::Settings, &app.spec.name, content))
@@ -200,9 +179,8 @@ fn about(app: &Shown<App>, [client_id, _]: &[String; 2]) -> Markup {
 
 /// The form for an account that this app asks for.
 fn connect_with(app: &Shown<App>) -> String {
-    let auth = app.spec.auth.as_deref().map(|auth| format!("&auth={}", segment(auth)));
-    let (provider, name) = (segment(&app.spec.provider), segment(&app.spec.name));
-    format!("/connect/to/{provider}?app={name}{}", auth.unwrap_or_default())
+    let given = [("app", Some(app.spec.name.as_str())), ("auth", app.spec.auth.as_deref())];
+    with_query(&format!("/connect/to/{}", segment(&app.spec.provider)), &given)
 }
 
 /// The method that the app is for, if it names one.
@@ -322,22 +300,21 @@ fn danger(app: &Shown<App>, path: &str, tag: Option<&str>) -> Markup {
     if !names.is_empty() {
         return html! {
             p.muted { "It can be removed when no connection uses it. First remove "
-                @for (index, name) in names.iter().take(5).enumerate() { @if index > 0 { ", " } a href=(format!("/connections/{}", segment(name))) { (name) } }
+                (links("/connections", names.iter().take(5)))
                 @if names.len() > 5 { " and " (names.len() - 5) " more" } "." }
         };
     }
     let remove = Action {
-        api: format!("DELETE {path}"),
-        label: "Remove app",
-        confirm: Some(format!(
-            "Remove {}?\nIts secret is deleted. Its client at the service stays; remove it there.",
-            app.spec.name
-        )),
-        done: "Removed.",
         to: Some("/apps"),
         tag,
-        class: "danger",
-        ..Action::default()
+        ..Action::removal(
+            format!("DELETE {path}"),
+            "Remove app",
+            format!(
+                "Remove {}?\nIts secret is deleted. Its client at the service stays; remove it there.",
+                app.spec.name
+            ),
+        )
     };
     remove.show()
 }

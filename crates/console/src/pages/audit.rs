@@ -30,7 +30,6 @@ const KINDS: [(&str, &str); 4] =
 const PERIODS: [(&str, &str); 4] =
     [("1h", "Last hour"), ("24h", "Last 24 hours"), ("7d", "Last 7 days"), ("30d", "Last 30 days")];
 
-/// The query of the page.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 struct PageQuery {
@@ -339,7 +338,6 @@ fn counted(asked: &PageQuery, counts: &AuditCounts) -> Markup {
     }
 }
 
-/// One record.
 async fn record(visit: Visit, Path(seq): Path<String>) -> Result<Page, PageError> {
     let missing =
         || PageError::missing(Listing::AUDIT, format!("the audit log has no record `{seq:.64}`"));

@@ -8,10 +8,10 @@ use serde::Deserialize;
 
 use crate::frame::{Page, Section};
 use crate::parts::{Field, empty, head, known_scopes, mark, search, search_more};
-use crate::visit::{Console, PageError, Visit, segment, sentence};
+use crate::visit::{Console, PageError, Visit, segment, sentence, with_query};
 use keyward_api::handler::get;
 use keyward_api::wire::{AuthView, FieldView, List, ProviderView, VariableView};
-use keyward_model::{App, Connection, Shown, Source};
+use keyward_model::{App, Connection, Resource, Shown, Source};
 use keyward_rules::provider::categories::CATEGORIES;
 
 /// The provider of MCP servers, which are connected by their URL and need no app.
@@ -165,11 +165,7 @@ fn card(provider: &ProviderView, agent: Option<&str>) -> Markup {
 
 /// The page of the second step.
 fn to(provider: &str, auth: Option<&str>, agent: Option<&str>) -> String {
-    let given = [("auth", auth), ("agent", agent)];
-    let query =
-        given.into_iter().filter_map(|(name, value)| Some(format!("{name}={}", segment(value?))));
-    let query = query.collect::<Vec<_>>().join("&");
-    format!("/connect/to/{}{}{query}", segment(provider), if query.is_empty() { "" } else { "?" })
+    with_query(&format!("/connect/to/{}", segment(provider)), &[("auth", auth), ("agent", agent)])
 }
 
 async fn authenticate(
@@ -181,8 +177,7 @@ async fn authenticate(
         return Err(PageError::not_allowed());
     }
     let provider: ProviderView = visit.get(&format!("/providers/{}", segment(&id))).await?;
-    let apps: Option<List<Shown<App>>> = visit.get_optional("/apps?limit=1000").await?;
-    let apps = apps.map(|list| list.items).unwrap_or_default();
+    let apps = apps(&visit).await?;
     let usable: Vec<_> = provider.auth.iter().collect();
     let chosen =
         usable.iter().find(|auth| Some(&auth.id) == asked.auth.as_ref()).or(usable.first());
@@ -216,8 +211,8 @@ async fn authenticate(
 }
 
 /// The id of the service, with a number if it is taken.
-fn free_name(id: &str, taken: &[Shown<Connection>]) -> String {
-    let is_free = |name: &String| !taken.iter().any(|it| it.spec.name == *name);
+pub(super) fn free_name<R: Resource>(id: &str, taken: &[Shown<R>]) -> String {
+    let is_free = |name: &String| !taken.iter().any(|it| it.name() == name);
     let numbered = (2..).map(|number| format!("{id}-{number}"));
     std::iter::once(id.to_owned()).chain(numbered).find(is_free).unwrap_or_default()
 }
@@ -286,10 +281,7 @@ fn form(visit: &Visit, of: &Authentication<'_>) -> Markup {
 
 /// The page of the third step; the script fills in the name.
 fn binding_step(agent: Option<&str>) -> String {
-    match agent {
-        Some(agent) => format!("/connect/done/{{name}}?agent={}", segment(agent)),
-        None => "/connect/done/{name}".to_owned(),
-    }
+    with_query("/connect/done/{name}", &[("agent", agent)])
 }
 
 /// The choice of agents that may use the connection. The default is all for admins, and their own for others.
@@ -394,6 +386,12 @@ pub(super) fn secret_field(field: &FieldView) -> Markup {
         ..Field::default()
     };
     shown.show()
+}
+
+/// All apps that the reader sees.
+pub(super) async fn apps(visit: &Visit) -> Result<Vec<Shown<App>>, PageError> {
+    let apps: Option<List<Shown<App>>> = visit.get_optional("/apps?limit=1000").await?;
+    Ok(apps.map(|list| list.items).unwrap_or_default())
 }
 
 /// The names of the secret sources that an admin may use.

@@ -15,7 +15,7 @@ use super::connections::{
 use super::{streams, timeline};
 use crate::frame::{Page, Section};
 use crate::parts::{
-    Action, Field, ago, chips, facts, failures, head, lock, mark, scope_list, series,
+    Action, Field, ago, chips, danger_zone, facts, failures, head, lock, mark, scope_list, series,
 };
 use crate::visit::{Console, PageError, Tagged, Visit, segment, sentence};
 use keyward_api::handler::get;
@@ -349,28 +349,20 @@ fn danger(view: &View) -> Markup {
     let path = format!("DELETE /connections/{}", segment(name));
     let stops = access::broken_by(&view.usage.agents, "for good");
     let remove = |query: &str, label: &'static str, more: &str| Action {
-        api: format!("{path}{query}"),
-        label,
-        confirm: Some(format!("Remove {name}?\n{stops} Its credential is deleted. {more}")),
         typed: Some(name),
-        done: "Removed.",
         to: Some("/connections"),
         tag: view.tag.as_deref(),
-        class: "danger",
-        ..Action::default()
+        ..Action::removal(
+            format!("{path}{query}"),
+            label,
+            format!("Remove {name}?\n{stops} Its credential is deleted. {more}"),
+        )
     };
     let is_oauth = view.connection.facts.renewal == Some(Renewal::Consent);
-    html! {
-        section.panel {
-            header { h2 { "Danger zone" } }
-            div.body.actions {
-                (remove("", "Remove connection", "Access at the service stays until it is revoked there.").show())
-                @if is_oauth {
-                    (remove("?revoke=true", "Remove and revoke", "The grant is revoked at the service as well.").show())
-                }
-            }
-        }
-    }
+    danger_zone(&html! {
+        (remove("", "Remove connection", "Access at the service stays until it is revoked there.").show())
+        @if is_oauth { (remove("?revoke=true", "Remove and revoke", "The grant is revoked at the service as well.").show()) }
+    })
 }
 
 /// For a connection that has a key.

@@ -5,14 +5,12 @@ use std::collections::BTreeMap;
 use axum::Router;
 use axum::extract::Query;
 use maud::{Markup, html};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use crate::frame::{Page, Section};
 use crate::icons::Icon;
-use crate::parts::{
-    Action, Tone, ago, count, empty, head, mark, next_page, past_end, search, state,
-};
-use crate::visit::{Console, PageError, Visit, segment};
+use crate::parts::{Action, Tone, ago, count, empty, head, list_page, mark, search, state};
+use crate::visit::{Console, PageError, Visit, segment, with_query};
 use keyward_api::handler::get;
 use keyward_api::wire::{List, Summary};
 use keyward_model::{
@@ -23,22 +21,15 @@ use keyward_model::{
 const ROWS: usize = 40;
 
 /// The query of the page, which is that of the API.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 struct PageQuery {
-    #[serde(skip_serializing_if = "Option::is_none")]
     q: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     state: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     provider: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     environment: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     tag: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     due: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     after: Option<String>,
 }
 
@@ -47,10 +38,8 @@ pub(super) fn routes() -> Router<Console> {
 }
 
 async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, PageError> {
-    let mut query = asked.query(None);
-    query.push(("limit", ROWS.to_string()));
-    let list: List<Shown<Connection>> =
-        visit.get(&format!("/connections?{}", encoded(&query))).await?;
+    let path = asked.of(&format!("/connections?limit={ROWS}"), None);
+    let list: List<Shown<Connection>> = visit.get(&path).await?;
     let summary: Summary = visit.get("/summary").await?;
     let content = html! {
         (head(
@@ -71,33 +60,23 @@ async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, Page
 }
 
 impl PageQuery {
-    /// As a query, with another state.
-    fn query(&self, state: Option<&str>) -> Vec<(&'static str, String)> {
-        let state = state.map(str::to_owned).or_else(|| self.state.clone());
+    /// The path with this query, and with another state.
+    fn of(&self, path: &str, state: Option<&str>) -> String {
         let given = [
-            ("q", &self.q),
-            ("state", &state),
-            ("provider", &self.provider),
-            ("environment", &self.environment),
-            ("tag", &self.tag),
-            ("after", &self.after),
+            ("q", self.q.as_deref()),
+            ("state", state.or(self.state.as_deref())),
+            ("provider", self.provider.as_deref()),
+            ("environment", self.environment.as_deref()),
+            ("tag", self.tag.as_deref()),
+            ("after", self.after.as_deref()),
+            ("due", self.due.map(|due| if due { "true" } else { "false" })),
         ];
-        let given = given.into_iter().filter_map(|(name, value)| {
-            let value = value.as_ref().filter(|value| !value.is_empty())?;
-            Some((name, value.clone()))
-        });
-        given.chain(self.due.map(|due| ("due", due.to_string()))).collect()
+        with_query(path, &given)
     }
 
     fn is_filtered(&self) -> bool {
-        !self.query(None).is_empty()
+        !self.of("", None).is_empty()
     }
-}
-
-fn encoded(pairs: &[(&str, String)]) -> String {
-    let pairs: Vec<_> =
-        pairs.iter().map(|(name, value)| format!("{name}={}", segment(value))).collect();
-    pairs.join("&")
 }
 
 fn in_short(summary: &Summary) -> String {
@@ -142,8 +121,8 @@ fn filters(asked: &PageQuery, summary: &Summary) -> Markup {
             nav.tabs aria-label="By state" {
                 @for (code, label, number) in tabs {
                     @if code.is_none() || number > 0 {
-                        @let query = PageQuery { state: None, due: None, after: None, ..asked.clone() }.query(code);
-                        a href=(format!("/connections?{}", encoded(&query)))
+                        @let query = PageQuery { state: None, due: None, after: None, ..asked.clone() };
+                        a href=(query.of("/connections", code))
                             aria-current=[(asked.due.is_none() && asked.state.as_deref() == code).then_some("true")] {
                             (label) @if code.is_some() { span.num.muted { (number) } }
                         }
@@ -197,28 +176,20 @@ fn table(
     list: &List<Shown<Connection>>,
     summary: &Summary,
 ) -> Markup {
-    let first = PageQuery { after: None, ..asked.clone() }.query(None);
-    let kept: Vec<_> = first.iter().map(|(name, value)| (*name, Some(value.as_str()))).collect();
-    let past_end = past_end("/connections", &kept, asked.after.as_deref());
-    html! {
-        section.panel {
-            @if let (true, Some(past_end)) = (list.items.is_empty(), past_end) {
-                (past_end)
-            } @else if list.items.is_empty() {
-                @let all = html! { a.button href="/connections" { "Show all connections" } };
-                (empty("No connection fits", "Change the search or the filters.", asked.is_filtered().then_some(all)))
-            } @else {
-                div.wide { table.stack {
-                    thead { tr {
-                        th { "Name" } th { "Account" } th { "State" } th { "Last used" } th { "Expires" }
-                        th { span.sr { "Actions" } }
-                    } }
-                    tbody { @for connection in &list.items { (row(visit, connection, summary)) } }
-                } }
-            }
-            (next_page("/connections", &kept, list.next.as_deref()))
-        }
-    }
+    let first = PageQuery { after: None, ..asked.clone() }.of("/connections", None);
+    let all = html! { a.button href="/connections" { "Show all connections" } };
+    let all = asked.is_filtered().then_some(all);
+    let none = empty("No connection fits", "Change the search or the filters.", all);
+    let connections = html! {
+        div.wide { table.stack {
+            thead { tr {
+                th { "Name" } th { "Account" } th { "State" } th { "Last used" } th { "Expires" }
+                th { span.sr { "Actions" } }
+            } }
+            tbody { @for connection in &list.items { (row(visit, connection, summary)) } }
+        } }
+    };
+    html! { section.panel { (list_page(&first, asked.after.as_deref(), list, &connections, none)) } }
 }
 
 fn row(visit: &Visit, connection: &Shown<Connection>, summary: &Summary) -> Markup {
@@ -366,7 +337,6 @@ fn menu(visit: &Visit, connection: &Shown<Connection>, path: &str) -> Markup {
     }
 }
 
-/// The state of a connection.
 pub(super) fn state_of(of: &ConnectionState) -> Markup {
     let word = match of {
         ConnectionState::Draft { .. } => "not connected",

@@ -100,15 +100,15 @@ fn row(listener: &Shown<DatabaseListener>, is_operator: bool) -> Markup {
     let (spec, facts) = (&listener.spec, &listener.facts);
     let at = facts.open_at.clone().unwrap_or_else(|| spec.at.to_string());
     let remove = Action {
-        api: format!("DELETE /database-listeners/{}", segment(&spec.name)),
-        label: "Remove listener",
-        confirm: Some(format!(
-            "Remove {}?\nIts open sessions end, and programs that connect to {at} fail.",
-            spec.name
-        )),
         done: "Removed. Its port is closed.",
-        class: "danger",
-        ..Action::default()
+        ..Action::removal(
+            format!("DELETE /database-listeners/{}", segment(&spec.name)),
+            "Remove listener",
+            format!(
+                "Remove {}?\nIts open sessions end, and programs that connect to {at} fail.",
+                spec.name
+            ),
+        )
     };
     let tone = match facts.state {
         ListenerState::Open => Tone::Ok,

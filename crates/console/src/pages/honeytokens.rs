@@ -3,13 +3,12 @@
 use axum::Router;
 use axum::extract::Query;
 use maud::{Markup, html};
-use serde::Deserialize;
 
 use super::timeline;
 use crate::frame::{Page, Section};
 use crate::icons::Icon;
 use crate::parts::{
-    Action, Check, Field, Subpage, ago, empty, head, lock, next_page, past_end, search,
+    Action, Check, Field, ListQuery, Subpage, ago, empty, head, links, list_page, lock, search,
     settings_nav,
 };
 use crate::visit::{Console, PageError, Visit, segment};
@@ -25,24 +24,12 @@ const ALARMS: usize = 10;
 const COMMON: [&str; 8] =
     ["anthropic", "aws", "github", "gitlab", "openai", "sendgrid", "slack", "stripe"];
 
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-struct PageQuery {
-    q: Option<String>,
-    after: Option<String>,
-}
-
 pub(super) fn routes() -> Router<Console> {
     Router::new().route("/honeytokens", get(show))
 }
 
-async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, PageError> {
-    let mut path = format!("/honeytokens?limit={ROWS}");
-    for (name, value) in [("q", &asked.q), ("after", &asked.after)] {
-        if let Some(value) = value.as_deref().filter(|value| !value.is_empty()) {
-            path += &format!("&{name}={}", segment(value));
-        }
-    }
+async fn show(visit: Visit, Query(asked): Query<ListQuery>) -> Result<Page, PageError> {
+    let path = asked.of(&format!("/honeytokens?limit={ROWS}"));
     let list: List<Shown<Honeytoken>> = visit.get(&path).await?;
     let used = NoticeKind::HoneytokenUsed.code();
     let alarms: Option<List<Event>> =
@@ -81,37 +68,29 @@ async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, Page
     Ok(Page::new(&visit, Section::Settings, "Honeytokens", content))
 }
 
-fn table(list: &List<Shown<Honeytoken>>, asked: &PageQuery, is_admin: bool) -> Markup {
-    let is_searched = asked.q.as_deref().is_some_and(|q| !q.is_empty());
-    let kept = [("q", asked.q.as_deref())];
-    let past_end = past_end("/honeytokens", &kept, asked.after.as_deref());
-    html! {
-        @if let (true, Some(past_end)) = (list.items.is_empty(), past_end) {
-            (past_end)
-        } @else if list.items.is_empty() && is_searched {
-            (empty("No honeytoken fits", "Change the search.", None))
-        } @else if list.items.is_empty() {
-            (empty("No honeytoken yet", "Leave one in a README, an .env file or a CI variable, where no program has a reason to read it.", None))
-        } @else {
-            ul.rows { @for honeytoken in &list.items { (row(honeytoken, is_admin)) } }
-        }
-        (next_page("/honeytokens", &kept, list.next.as_deref()))
-    }
+fn table(list: &List<Shown<Honeytoken>>, asked: &ListQuery, is_admin: bool) -> Markup {
+    let none = match asked.is_searched() {
+        true => empty("No honeytoken fits", "Change the search.", None),
+        false => empty(
+            "No honeytoken yet",
+            "Leave one in a README, an .env file or a CI variable, where no program has a reason to read it.",
+            None,
+        ),
+    };
+    let rows = html! { ul.rows { @for honeytoken in &list.items { (row(honeytoken, is_admin)) } } };
+    list_page(&asked.first("/honeytokens"), asked.after.as_deref(), list, &rows, none)
 }
 
 fn row(honeytoken: &Shown<Honeytoken>, is_admin: bool) -> Markup {
     let spec = &honeytoken.spec;
     let name = &spec.name;
-    let remove = Action {
-        api: format!("DELETE /honeytokens/{}", segment(name)),
-        label: "Remove honeytoken",
-        confirm: Some(format!(
+    let remove = Action::removal(
+        format!("DELETE /honeytokens/{}", segment(name)),
+        "Remove honeytoken",
+        format!(
             "Remove {name}?\nA program that sends its text raises no alarm from then on. A new one of the same name has another text."
-        )),
-        done: "Removed.",
-        class: "danger",
-        ..Action::default()
-    };
+        ),
+    );
     html! {
         li.top {
             div.grow {
@@ -138,7 +117,7 @@ fn meaning(told: &[String], is_admin: bool) -> Markup {
                     li { "The request is refused like any with an unknown placeholder, so the sender cannot tell it apart." }
                     li { "An alarm is recorded with agent and host, at most once a minute for each agent." }
                     li { @if told.is_empty() { "No webhook receives " code { "honeytoken.used" } "." @if is_admin { " " a href="/webhooks" { "Add a webhook" } } }
-                        @else { "Webhooks are notified: " @for (at, name) in told.iter().enumerate() { @if at > 0 { ", " } a href=(format!("/webhooks/{}", segment(name))) { (name) } } "." } }
+                        @else { "Webhooks are notified: " (links("/webhooks", told)) "." } }
                     li { "If it disarms: the token of the agent is revoked, or the agent is paused if the configuration file holds its token. Open streams end." }
                 }
             }

@@ -4,11 +4,12 @@ use axum::Router;
 use axum::extract::Path;
 use maud::{Markup, html};
 
-use super::hooks::{destination, last_try, state_of};
+use super::hooks::{destination, state_of};
 use super::timeline;
 use crate::frame::{Page, Section};
 use crate::parts::{
-    Action, Field, Subpage, ago, copyable, count, empty, facts, head, lock, settings_nav,
+    Action, Field, Subpage, ago, copyable, count, danger_zone, empty, facts, head, last_delivery,
+    lock, settings_nav,
 };
 use crate::visit::{Console, PageError, Tagged, Visit, segment};
 use keyward_api::handler::get;
@@ -219,7 +220,7 @@ fn about(hook: &Shown<Hook>) -> Markup {
     facts(&[
         ("Goes to", Some(destination(hook))),
         ("Waiting", Some(html! { (hook.facts.waiting) })),
-        ("Last delivery", Some(last_try(hook))),
+        ("Last delivery", Some(last_delivery(hook.facts.last.as_ref()))),
         (
             "Connection",
             connection
@@ -280,17 +281,14 @@ fn danger(view: &View) -> Markup {
         number => format!(" {} that wait are removed.", count(number, "event")),
     };
     let remove = Action {
-        api: view.path("DELETE", ""),
-        label: "Remove hook",
-        confirm: Some(format!("Remove {name}?\nRequests of the service get 404.{waiting}")),
         typed: Some(name),
-        done: "Removed.",
         to: Some("/incoming"),
         tag: view.tag.as_deref(),
-        class: "danger",
-        ..Action::default()
+        ..Action::removal(
+            view.path("DELETE", ""),
+            "Remove hook",
+            format!("Remove {name}?\nRequests of the service get 404.{waiting}"),
+        )
     };
-    html! {
-        section.panel { header { h2 { "Danger zone" } } div.body.actions { (remove.show()) } }
-    }
+    danger_zone(&remove.show())
 }

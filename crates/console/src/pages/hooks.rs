@@ -3,14 +3,13 @@
 use axum::Router;
 use axum::extract::Query;
 use maud::{Markup, html};
-use serde::Deserialize;
 
 use crate::frame::{Page, Section};
 use crate::icons::Icon;
 use crate::parts::{
-    Field, Subpage, Tone, ago, empty, head, next_page, past_end, settings_nav, state,
+    Field, ListQuery, Subpage, Tone, empty, head, last_delivery, list_page, settings_nav, state,
 };
-use crate::visit::{Console, PageError, Visit, segment};
+use crate::visit::{Console, PageError, Visit, segment, with_query};
 use keyward_api::handler::get;
 use keyward_api::wire::{HookScheme, List};
 use keyward_model::{Connection, Hook, ManagedBy, Shown};
@@ -21,21 +20,12 @@ const ROWS: usize = 20;
 /// Connections to choose from. Others are named by the API and the CLI.
 const CHOICES: usize = 200;
 
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-struct PageQuery {
-    after: Option<String>,
-}
-
 pub(super) fn routes() -> Router<Console> {
     Router::new().route("/incoming", get(show))
 }
 
-async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, PageError> {
-    let mut path = format!("/hooks?limit={ROWS}");
-    if let Some(after) = asked.after.as_deref() {
-        path += &format!("&after={}", segment(after));
-    }
+async fn show(visit: Visit, Query(asked): Query<ListQuery>) -> Result<Page, PageError> {
+    let path = with_query(&format!("/hooks?limit={ROWS}"), &[("after", asked.after.as_deref())]);
     let list: List<Shown<Hook>> = visit.get(&path).await?;
     let form = match visit.is_admin() {
         true => Some(dialog(
@@ -58,23 +48,19 @@ async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, Page
     Ok(Page::new(&visit, Section::Settings, "Hooks", content))
 }
 
-fn table(list: &List<Shown<Hook>>, asked: &PageQuery) -> Markup {
-    let past_end = past_end("/incoming", &[], asked.after.as_deref());
-    html! {
-        section.panel {
-            @if let (true, Some(past_end)) = (list.items.is_empty(), past_end) {
-                (past_end)
-            } @else if list.items.is_empty() {
-                (empty("No hook yet", "A hook takes the webhooks of a service and keeps its signing secret from your program.", None))
-            } @else {
-                div.wide { table.stack {
-                    thead { tr { th { "Name" } th { "Goes to" } th { "State" } th { "Last delivery" } th.r { "Waiting" } } }
-                    tbody { @for hook in &list.items { (row(hook)) } }
-                } }
-            }
-            (next_page("/incoming", &[], list.next.as_deref()))
-        }
-    }
+fn table(list: &List<Shown<Hook>>, asked: &ListQuery) -> Markup {
+    let none = empty(
+        "No hook yet",
+        "A hook takes the webhooks of a service and keeps its signing secret from your program.",
+        None,
+    );
+    let hooks = html! {
+        div.wide { table.stack {
+            thead { tr { th { "Name" } th { "Goes to" } th { "State" } th { "Last delivery" } th.r { "Waiting" } } }
+            tbody { @for hook in &list.items { (row(hook)) } }
+        } }
+    };
+    html! { section.panel { (list_page("/incoming", asked.after.as_deref(), list, &hooks, none)) } }
 }
 
 fn row(hook: &Shown<Hook>) -> Markup {
@@ -90,7 +76,7 @@ fn row(hook: &Shown<Hook>) -> Markup {
             } }
             td data-label="Goes to" { (destination(hook)) }
             td { (state_of(hook)) }
-            td data-label="Last delivery" { (last_try(hook)) }
+            td data-label="Last delivery" { (last_delivery(hook.facts.last.as_ref())) }
             td.r data-label="Waiting" { (hook.facts.waiting) }
         }
     }
@@ -106,20 +92,6 @@ pub(super) fn destination(hook: &Shown<Hook>) -> Markup {
     }
 }
 
-/// When an event was delivered last since the start, and what came of it.
-pub(super) fn last_try(hook: &Shown<Hook>) -> Markup {
-    html! {
-        @match &hook.facts.last {
-            None => span.muted { "not since the start" },
-            Some(last) => {
-                (ago(last.at))
-                p.why.bad[!last.taken] { (last.what) }
-            }
-        }
-    }
-}
-
-/// The state of a hook.
 pub(super) fn state_of(hook: &Shown<Hook>) -> Markup {
     let of = &hook.facts;
     let fails = of.last.as_ref().is_some_and(|last| !last.taken);

@@ -61,16 +61,11 @@ impl Means<'_> {
             help: Some("12 to 256 characters."),
             complete: "new-password",
         };
-        let remove = Action {
-            api: self.api("DELETE", "password"),
-            label: "Remove password",
-            confirm: Some(format!(
-                "Remove the password of {name}?\nLinks and passkeys still sign in."
-            )),
-            done: "Removed.",
-            class: "danger",
-            ..Action::default()
-        };
+        let remove = Action::removal(
+            self.api("DELETE", "password"),
+            "Remove password",
+            format!("Remove the password of {name}?\nLinks and passkeys still sign in."),
+        );
         html! {
             p.muted { @if is_set { "A password is set." } @else { "No password is set." } }
             details #set-password {
@@ -88,16 +83,11 @@ impl Means<'_> {
 
     fn codes(&self) -> Markup {
         let (name, methods) = (&self.user.spec.name, &self.user.facts.sign_in);
-        let remove = Action {
-            api: self.api("DELETE", "totp"),
-            label: "Remove codes",
-            confirm: Some(format!(
-                "Remove the one-time codes of {name}?\nThe password alone signs in."
-            )),
-            done: "Removed.",
-            class: "danger",
-            ..Action::default()
-        };
+        let remove = Action::removal(
+            self.api("DELETE", "totp"),
+            "Remove codes",
+            format!("Remove the one-time codes of {name}?\nThe password alone signs in."),
+        );
         let asks_code = methods.totp && self.proof == Proof::Password;
         html! {
             p.muted {
@@ -122,16 +112,11 @@ impl Means<'_> {
     /// People register their own; an admin removes all of another.
     fn passkeys(&self, is_self: bool) -> Markup {
         let (name, all) = (&self.user.spec.name, &self.user.facts.sign_in.passkeys);
-        let remove_all = Action {
-            api: self.api("DELETE", "passkeys"),
-            label: "Remove passkeys",
-            confirm: Some(format!(
-                "Remove the passkeys of {name}?\nTheir devices do not sign in any more."
-            )),
-            done: "Removed.",
-            class: "danger",
-            ..Action::default()
-        };
+        let remove_all = Action::removal(
+            self.api("DELETE", "passkeys"),
+            "Remove passkeys",
+            format!("Remove the passkeys of {name}?\nTheir devices do not sign in any more."),
+        );
         html! {
             @if all.is_empty() { p.muted { "None: a passkey signs in with a device’s PIN, finger or face." } }
             ul.rows { @for passkey in all { li {
@@ -175,17 +160,11 @@ impl Means<'_> {
 }
 
 fn removal_of(passkey: &PasskeyShown) -> Action<'static> {
-    Action {
-        api: format!("DELETE /session/passkeys/{}", passkey.id),
-        label: "Remove",
-        confirm: Some(format!(
-            "Remove the passkey {}?\nIt does not sign in any more.",
-            passkey.name
-        )),
-        done: "Removed.",
-        class: "danger",
-        ..Action::default()
-    }
+    Action::removal(
+        format!("DELETE /session/passkeys/{}", passkey.id),
+        "Remove",
+        format!("Remove the passkey {}?\nIt does not sign in any more.", passkey.name),
+    )
 }
 
 /// The key that is shown once, and the form of its first code.

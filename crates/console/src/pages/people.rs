@@ -7,8 +7,8 @@ use serde::Deserialize;
 
 use crate::frame::{Page, Section};
 use crate::icons::Icon;
-use crate::parts::{Field, Tone, ago, empty, head, next_page, past_end, search, state};
-use crate::visit::{Console, PageError, Visit, segment};
+use crate::parts::{Field, Tone, ago, empty, head, list_page, search, state};
+use crate::visit::{Console, PageError, Visit, segment, with_query};
 use keyward_api::handler::get;
 use keyward_api::wire::List;
 use keyward_model::{Role, Shown, User};
@@ -45,12 +45,8 @@ pub(super) fn routes() -> Router<Console> {
 
 async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, PageError> {
     let role = if asked.is_of_end_users() { "end_user" } else { "admin,member,auditor" };
-    let mut path = format!("/users?limit={ROWS}&role={}", segment(role));
-    for (name, value) in [("q", &asked.q), ("after", &asked.after)] {
-        if let Some(value) = value.as_deref().filter(|value| !value.is_empty()) {
-            path += &format!("&{name}={}", segment(value));
-        }
-    }
+    let path = format!("/users?limit={ROWS}&role={}", segment(role));
+    let path = with_query(&path, &[("q", asked.q.as_deref()), ("after", asked.after.as_deref())]);
     let list: List<Shown<User>> = visit.get(&path).await?;
     let (is_end, is_admin) = (asked.is_of_end_users(), visit.is_admin());
     let label = if is_end { "Add end user" } else { "Add person" };
@@ -85,24 +81,26 @@ fn table(asked: &PageQuery, list: &List<Shown<User>>) -> Markup {
     let is_end = asked.is_of_end_users();
     let is_searched = asked.q.as_deref().is_some_and(|q| !q.is_empty());
     let kept = [("role", is_end.then_some("end_user")), ("q", asked.q.as_deref())];
-    let past_end = past_end("/people", &kept, asked.after.as_deref());
-    html! {
-        @if let (true, Some(past_end)) = (list.items.is_empty(), past_end) {
-            (past_end)
-        } @else if list.items.is_empty() && is_searched {
-            (empty(if is_end { "No end user fits" } else { "No person fits" }, "Change the search.", None))
-        } @else if list.items.is_empty() && is_end {
-            (empty("No end user yet", "Your platform adds one for each customer, by its own id, and connects their accounts. One request then opens a session for an agent.", None))
-        } @else if list.items.is_empty() {
-            (empty("No person yet", "The operator of the gateway needs no user. Add one for everybody else.", None))
-        } @else {
-            div.wide { table.stack {
-                thead { tr { th { "Name" } @if !is_end { th { "Role" } } th { "State" } @if !is_end { th { "Tokens" } th { "Token last used" } } th { "Added" } } }
-                tbody { @for user in &list.items { (row(user, is_end)) } }
-            } }
-        }
-        (next_page("/people", &kept, list.next.as_deref()))
-    }
+    let none = if is_searched {
+        let fits = if is_end { "No end user fits" } else { "No person fits" };
+        empty(fits, "Change the search.", None)
+    } else if is_end {
+        empty(
+            "No end user yet",
+            "Your platform adds one for each customer, by its own id, and connects their accounts. One request then opens a session for an agent.",
+            None,
+        )
+    } else {
+        let add = "The operator of the gateway needs no user. Add one for everybody else.";
+        empty("No person yet", add, None)
+    };
+    let people = html! {
+        div.wide { table.stack {
+            thead { tr { th { "Name" } @if !is_end { th { "Role" } } th { "State" } @if !is_end { th { "Tokens" } th { "Token last used" } } th { "Added" } } }
+            tbody { @for user in &list.items { (row(user, is_end)) } }
+        } }
+    };
+    list_page(&with_query("/people", &kept), asked.after.as_deref(), list, &people, none)
 }
 
 fn row(user: &Shown<User>, is_end: bool) -> Markup {
@@ -135,7 +133,6 @@ pub(super) fn role_word(role: Role) -> &'static str {
     }
 }
 
-/// The state of a user.
 pub(super) fn state_of(user: &Shown<User>) -> Markup {
     if user.spec.paused { state(Tone::Idle, "paused") } else { state(Tone::Ok, "active") }
 }

@@ -77,7 +77,6 @@ impl View {
     }
 }
 
-/// The query of the page.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 struct PageQuery {
@@ -300,15 +299,14 @@ fn danger(view: &View) -> Markup {
         }
     };
     let remove = Action {
-        api: view.api("DELETE"),
-        label: if view.is_end_user() { "Remove end user" } else { "Remove person" },
-        confirm: Some(format!("Remove {name}?\n{breaks}")),
         typed: Some(name),
-        done: "Removed.",
         to: Some(if view.is_end_user() { "/people?role=end_user" } else { "/people" }),
         tag: view.tag.as_deref(),
-        class: "danger",
-        ..Action::default()
+        ..Action::removal(
+            view.api("DELETE"),
+            if view.is_end_user() { "Remove end user" } else { "Remove person" },
+            format!("Remove {name}?\n{breaks}"),
+        )
     };
     html! {
         section.panel {

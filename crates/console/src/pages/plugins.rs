@@ -7,14 +7,14 @@ mod slot;
 use axum::Router;
 use axum::extract::{Path, Query};
 use maud::{Markup, html};
-use serde::Deserialize;
 
 use self::slot::{choices, limits, more};
 use super::connections::{renewal_verb, state_of};
 use crate::frame::{Page, Section};
 use crate::icons::Icon;
 use crate::parts::{
-    Action, Tone, ago, count, empty, head, lock, mark, next_page, past_end, search, state,
+    Action, ListQuery, Tone, ago, count, danger_zone, empty, head, list_page, lock, mark, search,
+    state,
 };
 use crate::visit::{Console, PageError, Tagged, Visit, segment, sentence};
 use keyward_api::handler::get;
@@ -28,13 +28,6 @@ use keyward_rules::provider::scope_words::{ScopeWords, worded_scopes};
 /// Rows of the list.
 const ROWS: usize = 40;
 
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-struct PageQuery {
-    q: Option<String>,
-    after: Option<String>,
-}
-
 pub(super) fn routes() -> Router<Console> {
     Router::new()
         .route("/plugins", get(show))
@@ -42,13 +35,8 @@ pub(super) fn routes() -> Router<Console> {
         .route("/plugins/{id}", get(one))
 }
 
-async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, PageError> {
-    let mut path = format!("/plugins?limit={ROWS}");
-    for (name, value) in [("q", &asked.q), ("after", &asked.after)] {
-        if let Some(value) = value.as_deref().filter(|value| !value.is_empty()) {
-            path += &format!("&{name}={}", segment(value));
-        }
-    }
+async fn show(visit: Visit, Query(asked): Query<ListQuery>) -> Result<Page, PageError> {
+    let path = asked.of(&format!("/plugins?limit={ROWS}"));
     let list: List<PluginView> = visit.get(&path).await?;
     let summary: keyward_api::wire::Summary = visit.get("/summary").await?;
     let numbers = &summary.plugins;
@@ -77,24 +65,16 @@ async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, Page
     Ok(Page::new(&visit, Section::Plugins, "Plugins", content))
 }
 
-fn table(list: &List<PluginView>, asked: &PageQuery) -> Markup {
-    let kept = [("q", asked.q.as_deref())];
-    let past_end = past_end("/plugins", &kept, asked.after.as_deref());
-    html! {
-        section.panel {
-            @if let (true, Some(past_end)) = (list.items.is_empty(), past_end) {
-                (past_end)
-            } @else if list.items.is_empty() {
-                (empty("No plugin fits", "Change the search.", None))
-            } @else {
-                div.wide { table.stack {
-                    thead { tr { th { "Name" } th { "Agent" } th { "State" } th { "Connections" } th { "Changed" } } }
-                    tbody { @for plugin in &list.items { (row(plugin)) } }
-                } }
-            }
-            (next_page("/plugins", &kept, list.next.as_deref()))
-        }
-    }
+fn table(list: &List<PluginView>, asked: &ListQuery) -> Markup {
+    let none = empty("No plugin fits", "Change the search.", None);
+    let plugins = html! {
+        div.wide { table.stack {
+            thead { tr { th { "Name" } th { "Agent" } th { "State" } th { "Connections" } th { "Changed" } } }
+            tbody { @for plugin in &list.items { (row(plugin)) } }
+        } }
+    };
+    let first = asked.first("/plugins");
+    html! { section.panel { (list_page(&first, asked.after.as_deref(), list, &plugins, none)) } }
 }
 
 fn row(plugin: &PluginView) -> Markup {
@@ -167,7 +147,7 @@ async fn one(visit: Visit, Path(id): Path<String>) -> Result<Page, PageError> {
             } }
         }
         @if is_ours {
-            section.panel { header { h2 { "Danger zone" } } div.body.actions { (remove(&plugin, &page_path, tag.as_deref()).show()) } }
+            (danger_zone(&remove(&plugin, &page_path, tag.as_deref()).show()))
         }
     };
     Ok(Page::new(&visit, Section::Plugins, &plugin.name, content))
@@ -302,16 +282,16 @@ fn remove<'a>(plugin: &'a PluginView, path: &str, tag: Option<&'a str>) -> Actio
         false => format!("\nThese connections stay: {}.", names.join(", ")),
     };
     Action {
-        api: format!("DELETE {path}"),
-        label: "Remove plugin",
-        confirm: Some(format!(
-            "Remove {}?\nAgent {} loses the access that it has through it, and its open streams end.{stays}",
-            plugin.name, plugin.agent
-        )),
         done: "Removed. Its connections are still there.",
         to: Some("/plugins"),
         tag,
-        class: "danger",
-        ..Action::default()
+        ..Action::removal(
+            format!("DELETE {path}"),
+            "Remove plugin",
+            format!(
+                "Remove {}?\nAgent {} loses the access that it has through it, and its open streams end.{stays}",
+                plugin.name, plugin.agent
+            ),
+        )
     }
 }

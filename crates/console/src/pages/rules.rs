@@ -14,7 +14,7 @@ use maud::{Markup, html};
 
 use crate::frame::{Page, Section};
 use crate::icons::Icon;
-use crate::parts::{ago, facts, head, lock};
+use crate::parts::{ago, danger_zone, facts, head, lock};
 use crate::visit::{Console, PageError, Tagged, Visit, segment};
 use keyward_api::handler::get;
 use keyward_api::wire::List;
@@ -90,7 +90,7 @@ async fn one(visit: Visit, Path(name): Path<String>) -> Result<Page, PageError> 
         @if let Some(earlier) = &rule.status.shadowed_by { (shadow(earlier)) }
         section.panel { div.body { (about(&rule)) } }
         @if is_ours {
-            section.panel { header { h2 { "Danger zone" } } div.body.actions { (remove(&rule, tag.as_deref()).show()) } }
+            (danger_zone(&remove(&rule, tag.as_deref()).show()))
         }
     };
     Ok(Page::new(&visit, Section::Rules, &title, content))

@@ -10,13 +10,15 @@ use axum::extract::{Path, Query};
 use maud::{Markup, html};
 use serde::Deserialize;
 
+use super::connect::apps;
 use super::connections::state_of;
 use crate::frame::{Page, Section};
 use crate::icons::Icon;
 use crate::parts::{
-    Action, Subpage, chips, count, empty, facts, head, mark, search, search_more, settings_nav,
+    Action, Subpage, chips, count, empty, facts, head, links, mark, search, search_more,
+    settings_nav,
 };
-use crate::visit::{Console, PageError, Tagged, Visit, segment, sentence};
+use crate::visit::{Console, PageError, Tagged, Visit, segment, sentence, with_query};
 use keyward_api::handler::get;
 use keyward_api::wire::{AuthView, List, ProviderSource, ProviderView};
 use keyward_model::{App, Connection, Shown};
@@ -95,11 +97,8 @@ fn found(visit: &Visit, asked: &PageQuery, all: &[ProviderView]) -> Markup {
     let (own, known): (Vec<_>, Vec<_>) = all.iter().filter(fits).partition(|it| is_own(it));
     let later = asked.from + ROWS;
     let to = |from: usize| {
-        let given = [("q", &asked.q), ("category", &asked.category)];
-        let given = given.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
-        given.fold(format!("/services?from={from}"), |path, (name, value)| {
-            format!("{path}&{name}={}", segment(value))
-        })
+        let given = [("q", asked.q.as_deref()), ("category", asked.category.as_deref())];
+        with_query(&format!("/services?from={from}"), &given)
     };
     html! {
         @if own.is_empty() && known.is_empty() {
@@ -150,8 +149,7 @@ async fn one(visit: Visit, Path(id): Path<String>) -> Result<Page, PageError> {
     let connections: List<Shown<Connection>> = visit
         .get(&format!("/connections?limit={CONNECTIONS}&provider={}", segment(&provider.id)))
         .await?;
-    let apps: Option<List<Shown<App>>> = visit.get_optional("/apps?limit=1000").await?;
-    let apps: Vec<_> = apps.into_iter().flat_map(|list| list.items).collect();
+    let apps = apps(&visit).await?;
     let usable = visit.may_write();
     let content = html! {
         p.crumb { a href="/services" { "Services" } }
@@ -231,7 +229,7 @@ fn way(visit: &Visit, provider: &ProviderView, auth: &AuthView, apps: &[Shown<Ap
                 @if auth.consents { p.why { "A person consents at " (provider.name) "." } }
                 @else if !fields.is_empty() { p.why { "Asks for: " (fields.join(", ")) } }
                 @if auth.needs_app && !apps.is_empty() {
-                    p.why { "Apps: " @for (index, app) in apps.iter().enumerate() { @if index > 0 { ", " } a href=(format!("/apps/{}", segment(&app.spec.name))) { (app.spec.name) } } }
+                    p.why { "Apps: " (links("/apps", apps.iter().map(|app| &app.spec.name))) }
                 }
             }
             @if auth.needs_app && visit.is_admin() {
@@ -252,17 +250,16 @@ fn danger(
         return html! { p.muted { "It can be removed when no connection uses it: remove " @if next.is_some() { "at least " } (count(items.len(), "connection")) " first." } };
     }
     let remove = Action {
-        api: format!("DELETE {path}"),
-        label: "Remove service",
-        confirm: Some(format!(
-            "Remove {}?\nNo account can be connected there any more. Its definition is deleted.",
-            provider.name
-        )),
-        done: "Removed.",
         to: Some("/services"),
         tag,
-        class: "danger",
-        ..Action::default()
+        ..Action::removal(
+            format!("DELETE {path}"),
+            "Remove service",
+            format!(
+                "Remove {}?\nNo account can be connected there any more. Its definition is deleted.",
+                provider.name
+            ),
+        )
     };
     remove.show()
 }

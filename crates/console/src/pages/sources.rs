@@ -7,7 +7,7 @@ use maud::{Markup, html};
 
 use crate::frame::{Page, Section};
 use crate::icons::Icon;
-use crate::parts::{Action, Subpage, ago, empty, head, lock, settings_nav};
+use crate::parts::{Action, Subpage, ago, empty, head, links, lock, settings_nav};
 use crate::visit::{Console, PageError, Visit, segment};
 use keyward_api::handler::get;
 use keyward_api::wire::List;
@@ -48,14 +48,11 @@ fn row(source: &Shown<Source>, is_admin: bool) -> Markup {
         done: "Tested: the row shows the result.",
         ..Action::default()
     };
-    let remove = Action {
-        api: format!("DELETE /sources/{}", segment(name)),
-        label: "Remove source",
-        confirm: Some(format!("Remove {name}?\nIts credentials are deleted.")),
-        done: "Removed.",
-        class: "danger",
-        ..Action::default()
-    };
+    let remove = Action::removal(
+        format!("DELETE /sources/{}", segment(name)),
+        "Remove source",
+        format!("Remove {name}?\nIts credentials are deleted."),
+    );
     html! {
         li.top {
             div.grow {
@@ -73,16 +70,10 @@ fn row(source: &Shown<Source>, is_admin: bool) -> Markup {
                     }
                 }
                 @if !facts.connections.is_empty() {
-                    p.small { "Connections: " @for (at, connection) in facts.connections.iter().enumerate() {
-                        @if at > 0 { ", " }
-                        a href=(format!("/connections/{}", segment(connection))) { (connection) }
-                    } }
+                    p.small { "Connections: " (links("/connections", &facts.connections)) }
                 }
                 @if !facts.apps.is_empty() {
-                    p.small { "Apps: " @for (at, app) in facts.apps.iter().enumerate() {
-                        @if at > 0 { ", " }
-                        a href=(format!("/apps/{}", segment(app))) { (app) }
-                    } }
+                    p.small { "Apps: " (links("/apps", &facts.apps)) }
                 }
             }
             @if is_admin && !(facts.connections.is_empty() && facts.apps.is_empty()) { (test.show()) }

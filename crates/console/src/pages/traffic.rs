@@ -9,7 +9,7 @@ use serde::Deserialize;
 use crate::frame::{Page, Section};
 use crate::listing::Listing;
 use crate::parts::{ago, chips, facts, head, remedy};
-use crate::visit::{Console, PageError, Visit, segment, sentence};
+use crate::visit::{Console, PageError, Visit, segment, sentence, with_query};
 use keyward_api::handler::get;
 use keyward_api::wire::{Event, ExplainRequest, Explanation, List, Outcome};
 
@@ -190,14 +190,13 @@ async fn exchange(visit: Visit, Path(id): Path<String>) -> Result<Page, PageErro
 fn allow(event: &Event, target: &str) -> String {
     let host = target.split_once("://").map_or(target, |(_, rest)| rest);
     let host = host.strip_suffix(":443").unwrap_or(host);
-    let mut path = format!("/rules?new=1&host={}", segment(host));
-    for (name, value) in [("agent", &event.agent), ("method", &event.method), ("path", &event.path)]
-    {
-        if let Some(value) = value {
-            path += &format!("&{name}={}", segment(value));
-        }
-    }
-    path
+    let given = [
+        ("host", Some(host)),
+        ("agent", event.agent.as_deref()),
+        ("method", event.method.as_deref()),
+        ("path", event.path.as_deref()),
+    ];
+    with_query("/rules?new=1", &given)
 }
 
 async fn explained(visit: &Visit, event: &Event) -> Option<Result<Explanation, String>> {

@@ -5,10 +5,11 @@ use axum::extract::Path;
 use maud::{Markup, html};
 
 use super::timeline;
-use super::webhooks::{event_checkboxes, last_try, state_of};
+use super::webhooks::{event_checkboxes, state_of};
 use crate::frame::{Page, Section};
 use crate::parts::{
-    Action, Field, Subpage, ago, chips, copyable, count, facts, head, lock, settings_nav,
+    Action, Field, Subpage, ago, chips, copyable, count, danger_zone, facts, head, last_delivery,
+    lock, settings_nav,
 };
 use crate::visit::{Console, PageError, Tagged, Visit, segment};
 use keyward_api::handler::get;
@@ -185,7 +186,7 @@ fn deliveries(webhook: &Shown<Webhook>) -> Markup {
             div.tile { p.k { "Dropped" } p.v.bad[of.dropped > 0] { (of.dropped) } }
         }
         p.small.muted { "Since the gateway started. What waits survives a restart." }
-        (facts(&[("Last delivery", Some(last_try(webhook)))]))
+        (facts(&[("Last delivery", Some(last_delivery(webhook.facts.last.as_ref())))]))
     }
 }
 
@@ -247,17 +248,14 @@ fn danger(view: &View) -> Markup {
         number => format!(" {} that wait are dropped.", count(number, "event")),
     };
     let remove = Action {
-        api: view.path("DELETE", ""),
-        label: "Remove webhook",
-        confirm: Some(format!("Remove {name}?\nIts receiver gets no more events.{waiting}")),
         typed: Some(name),
-        done: "Removed.",
         to: Some("/webhooks"),
         tag: view.tag.as_deref(),
-        class: "danger",
-        ..Action::default()
+        ..Action::removal(
+            view.path("DELETE", ""),
+            "Remove webhook",
+            format!("Remove {name}?\nIts receiver gets no more events.{waiting}"),
+        )
     };
-    html! {
-        section.panel { header { h2 { "Danger zone" } } div.body.actions { (remove.show()) } }
-    }
+    danger_zone(&remove.show())
 }

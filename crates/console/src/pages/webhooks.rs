@@ -3,14 +3,14 @@
 use axum::Router;
 use axum::extract::Query;
 use maud::{Markup, html};
-use serde::Deserialize;
 
 use crate::frame::{Page, Section};
 use crate::icons::Icon;
 use crate::parts::{
-    Check, Field, Subpage, Tone, ago, count, empty, head, next_page, past_end, settings_nav, state,
+    Check, Field, ListQuery, Subpage, Tone, count, empty, head, last_delivery, list_page,
+    settings_nav, state,
 };
-use crate::visit::{Console, PageError, Visit, segment};
+use crate::visit::{Console, PageError, Visit, segment, with_query};
 use keyward_api::handler::get;
 use keyward_api::wire::{EventType, List};
 use keyward_model::{ManagedBy, NoticeKind, Shown, Webhook, WebhookState};
@@ -18,21 +18,12 @@ use keyward_model::{ManagedBy, NoticeKind, Shown, Webhook, WebhookState};
 /// Rows of a page.
 const ROWS: usize = 20;
 
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-struct PageQuery {
-    after: Option<String>,
-}
-
 pub(super) fn routes() -> Router<Console> {
     Router::new().route("/webhooks", get(show))
 }
 
-async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, PageError> {
-    let mut path = format!("/webhooks?limit={ROWS}");
-    if let Some(after) = asked.after.as_deref() {
-        path += &format!("&after={}", segment(after));
-    }
+async fn show(visit: Visit, Query(asked): Query<ListQuery>) -> Result<Page, PageError> {
+    let path = with_query(&format!("/webhooks?limit={ROWS}"), &[("after", asked.after.as_deref())]);
     let list: List<Shown<Webhook>> = visit.get(&path).await?;
     let types: List<EventType> = visit.get("/events").await?;
     let add = html! { button.first data-open="add-webhook" { (Icon::Plus.show()) "Add webhook" } };
@@ -49,23 +40,19 @@ async fn show(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, Page
     Ok(Page::new(&visit, Section::Settings, "Webhooks", content))
 }
 
-fn table(list: &List<Shown<Webhook>>, asked: &PageQuery) -> Markup {
-    let past_end = past_end("/webhooks", &[], asked.after.as_deref());
-    html! {
-        section.panel {
-            @if let (true, Some(past_end)) = (list.items.is_empty(), past_end) {
-                (past_end)
-            } @else if list.items.is_empty() {
-                (empty("No webhook yet", "Without one, a broken connection shows only when a request fails.", None))
-            } @else {
-                div.wide { table.stack {
-                    thead { tr { th { "Name" } th { "Events" } th { "State" } th { "Last delivery" } th.r { "Waiting" } } }
-                    tbody { @for webhook in &list.items { (row(webhook)) } }
-                } }
-            }
-            (next_page("/webhooks", &[], list.next.as_deref()))
-        }
-    }
+fn table(list: &List<Shown<Webhook>>, asked: &ListQuery) -> Markup {
+    let none = empty(
+        "No webhook yet",
+        "Without one, a broken connection shows only when a request fails.",
+        None,
+    );
+    let webhooks = html! {
+        div.wide { table.stack {
+            thead { tr { th { "Name" } th { "Events" } th { "State" } th { "Last delivery" } th.r { "Waiting" } } }
+            tbody { @for webhook in &list.items { (row(webhook)) } }
+        } }
+    };
+    html! { section.panel { (list_page("/webhooks", asked.after.as_deref(), list, &webhooks, none)) } }
 }
 
 fn row(webhook: &Shown<Webhook>) -> Markup {
@@ -82,7 +69,7 @@ fn row(webhook: &Shown<Webhook>) -> Markup {
             } }
             td { (events(webhook)) }
             td { (state_of(webhook)) }
-            td data-label="Last delivery" { (last_try(webhook)) }
+            td data-label="Last delivery" { (last_delivery(facts.last.as_ref())) }
             td.r data-label="Waiting" { (facts.waiting) }
         }
     }
@@ -100,20 +87,6 @@ fn events(webhook: &Shown<Webhook>) -> Markup {
     }
 }
 
-/// When it was tried last since the start, and what came of it.
-pub(super) fn last_try(webhook: &Shown<Webhook>) -> Markup {
-    html! {
-        @match &webhook.facts.last {
-            None => span.muted { "not since the start" },
-            Some(last) => {
-                (ago(last.at))
-                p.why.bad[!last.taken] { (last.what) }
-            }
-        }
-    }
-}
-
-/// The state of a webhook.
 pub(super) fn state_of(webhook: &Shown<Webhook>) -> Markup {
     let fails = webhook.facts.last.as_ref().is_some_and(|last| !last.taken);
     match webhook.facts.state {

@@ -31,7 +31,13 @@ pub(crate) struct Action<'a> {
     pub(crate) key: Option<&'a str>,
 }
 
-impl Action<'_> {
+impl<'a> Action<'a> {
+    /// An action that deletes what `api` names. `confirm`: the question, and what it breaks.
+    pub(crate) fn removal(api: String, label: &'a str, confirm: String) -> Self {
+        let confirm = Some(confirm);
+        Self { api, label, confirm, done: "Removed.", class: "danger", ..Self::default() }
+    }
+
     pub(crate) fn show(&self) -> Markup {
         html! {
             button type="button" class=[(!self.class.is_empty()).then_some(self.class)] data-key=[self.key]
@@ -47,13 +53,11 @@ impl Action<'_> {
 pub(crate) struct Field<'a> {
     /// Its name, a path into the JSON with dots.
     pub(crate) name: &'a str,
-    /// Its label.
     pub(crate) label: &'a str,
     /// A sentence below it.
     pub(crate) help: Option<&'a str>,
     /// What it has now.
     pub(crate) value: Option<&'a str>,
-    /// An example.
     pub(crate) example: Option<&'a str>,
     /// `text`, `password`, `number`, `date` …; empty: `text`.
     pub(crate) kind: &'a str,
@@ -108,11 +112,9 @@ pub(crate) struct Check<'a> {
     pub(crate) name: &'a str,
     /// What it adds to the list of its name; empty: it is `true` or `false`.
     pub(crate) value: &'a str,
-    /// Its label.
     pub(crate) label: &'a str,
     /// A sentence below it.
     pub(crate) help: Option<&'a str>,
-    /// Whether it is ticked.
     pub(crate) is_ticked: bool,
     /// Whether a list without a tick is sent as `null`.
     pub(crate) empties: bool,

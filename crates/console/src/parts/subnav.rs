@@ -17,44 +17,19 @@ pub(crate) enum Subpage {
     Sources,
 }
 
+/// The pages in their order, with label and path.
+const PAGES: [(Subpage, &str, &str); 8] = [
+    (Subpage::Health, "Health", "/settings"),
+    (Subpage::Services, "Services", "/services"),
+    (Subpage::Apps, "Apps", "/apps"),
+    (Subpage::Databases, "Databases", "/databases"),
+    (Subpage::Sources, "Sources", "/sources"),
+    (Subpage::Webhooks, "Webhooks", "/webhooks"),
+    (Subpage::Hooks, "Hooks", "/incoming"),
+    (Subpage::Honeytokens, "Honeytokens", "/honeytokens"),
+];
+
 impl Subpage {
-    const ALL: [Self; 8] = [
-        Self::Health,
-        Self::Services,
-        Self::Apps,
-        Self::Databases,
-        Self::Sources,
-        Self::Webhooks,
-        Self::Hooks,
-        Self::Honeytokens,
-    ];
-
-    fn label(self) -> &'static str {
-        match self {
-            Self::Health => "Health",
-            Self::Databases => "Databases",
-            Self::Services => "Services",
-            Self::Apps => "Apps",
-            Self::Webhooks => "Webhooks",
-            Self::Hooks => "Hooks",
-            Self::Honeytokens => "Honeytokens",
-            Self::Sources => "Sources",
-        }
-    }
-
-    fn path(self) -> &'static str {
-        match self {
-            Self::Health => "/settings",
-            Self::Databases => "/databases",
-            Self::Services => "/services",
-            Self::Apps => "/apps",
-            Self::Webhooks => "/webhooks",
-            Self::Hooks => "/incoming",
-            Self::Honeytokens => "/honeytokens",
-            Self::Sources => "/sources",
-        }
-    }
-
     /// Whether the reader may see it: members may not read sources, webhooks, hooks and honeytokens.
     fn is_for(self, visit: &Visit) -> bool {
         let is_hidden =
@@ -67,8 +42,8 @@ impl Subpage {
 pub(crate) fn settings_nav(visit: &Visit, current: Subpage) -> Markup {
     html! {
         nav.tabs.below aria-label="Settings" {
-            @for page in Subpage::ALL.into_iter().filter(|page| page.is_for(visit)) {
-                a href=(page.path()) aria-current=[(page == current).then_some("page")] { (page.label()) }
+            @for (page, label, path) in PAGES.into_iter().filter(|entry| entry.0.is_for(visit)) {
+                a href=(path) aria-current=[(page == current).then_some("page")] { (label) }
             }
         }
     }

@@ -9,7 +9,7 @@ use bson::{RawDocument, RawDocumentBuf};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use super::login::{AUTH_SOURCE, MongoLogin};
-use crate::login::ServerError;
+use crate::login::{ServerError, in_time};
 use crate::refused::Refused;
 use crate::upstream::Upstream;
 use keyward_base::codes::Code;
@@ -97,15 +97,8 @@ impl MongoLogin {
         let Member { mut upstream, hello, permit } = self.member(exchange, servers).await?;
         exchange.use_member(&permit);
         self.server = self.permitted.permit().endpoint().one_of_several(&permit.endpoint().target);
-        let within = exchange.connect_timeout();
-        let opened = tokio::time::timeout(within, self.open_on(&mut upstream, &hello)).await;
-        match opened.unwrap_or(Err(ServerError::Timeout)) {
-            Ok(()) => Ok(upstream),
-            Err(error) => {
-                tracing::info!(exchange = exchange.id(), %error, "the login at a database server failed");
-                Err(error.into())
-            }
-        }
+        in_time(exchange, self.open_on(&mut upstream, &hello)).await?;
+        Ok(upstream)
     }
 
     /// The primary, or a server that knows of none.

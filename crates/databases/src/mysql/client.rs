@@ -89,7 +89,6 @@ pub enum ClientReply {
     Login(Box<MysqlClient>),
 }
 
-/// A greeting that was sent.
 pub struct SentGreeting {
     nonce: [u8; NONCE_BYTES],
     sequence: Sequence,

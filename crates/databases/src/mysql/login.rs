@@ -16,7 +16,7 @@ use super::packet::{
     put_length_encoded,
 };
 use super::statements;
-use crate::login::{ServerError, incomplete, password_of, user_of, words_of_server};
+use crate::login::{ServerError, in_time, incomplete, password_of, user_of, words_of_server};
 use crate::refused::Refused;
 use crate::rules::{Dialect, EnforcedSettings};
 use crate::upstream::Upstream;
@@ -67,7 +67,6 @@ pub struct MysqlLogin {
     kept: Option<EnforcedSettings>,
 }
 
-/// The greeting of a server.
 #[derive(Debug)]
 pub struct ServerGreeting {
     flags: u32,
@@ -99,11 +98,8 @@ impl MysqlLogin {
         let (gateway, permit) = (exchange.begin_attempt(), self.permitted.permit());
         let dialled = ServiceExchange::dial(&gateway, permit).await;
         let mut stream = dialled.map_err(|failed| exchange.refused_attempt(&failed))?;
-        let within = exchange.connect_timeout();
         let mut sequence = Sequence::default();
-        let begun = tokio::time::timeout(within, self.begin(&mut stream, &mut sequence)).await;
-        let greeting =
-            begun.unwrap_or(Err(ServerError::Timeout)).map_err(|error| failed(exchange, error))?;
+        let greeting = in_time(exchange, self.begin(&mut stream, &mut sequence)).await?;
         if self.wants_tls() && greeting.flags & TLS == 0 {
             let text = Code::UpstreamTls.because("the database server offers no TLS");
             let hint = "switch TLS on at the server, or set `sslmode: disable`";
@@ -119,10 +115,8 @@ impl MysqlLogin {
             }
             Ok(welcome)
         };
-        match tokio::time::timeout(within, opened).await.unwrap_or(Err(ServerError::Timeout)) {
-            Ok(payload) => Ok((upstream, payload)),
-            Err(error) => Err(failed(exchange, error)),
-        }
+        let payload = in_time(exchange, opened).await?;
+        Ok((upstream, payload))
     }
 
     fn wants_tls(&self) -> bool {
@@ -359,11 +353,6 @@ async fn read<S: AsyncRead + Unpin>(
         io::ErrorKind::InvalidData => PROTOCOL,
         _ => ServerError::Ended(error),
     })
-}
-
-fn failed(exchange: &ServiceExchange, error: ServerError) -> Refused {
-    tracing::info!(exchange = exchange.id(), %error, "the login at a database server failed");
-    error.into()
 }
 
 fn hashed(algorithm: &'static Algorithm, parts: &[&[u8]]) -> Zeroizing<Vec<u8>> {

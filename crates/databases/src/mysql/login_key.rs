@@ -18,7 +18,6 @@ const END: &str = "-----END PUBLIC KEY-----\n";
 #[derive(Debug, Default)]
 pub struct LoginKey(OnceCell<Option<LoginKeyPair>>);
 
-/// A pair of keys.
 #[derive(Debug)]
 pub struct LoginKeyPair {
     private: OaepPrivateDecryptingKey,

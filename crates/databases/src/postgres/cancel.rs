@@ -85,7 +85,6 @@ impl CancelKeys {
 }
 
 impl CancelKey {
-    /// The key for the agent.
     pub fn agent_key(&self) -> AgentKey {
         self.agent_key
     }

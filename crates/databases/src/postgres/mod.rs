@@ -9,6 +9,7 @@ mod login;
 mod login_error;
 mod messages;
 mod parameters;
+mod question;
 mod refused;
 mod servers;
 mod startup;

@@ -5,15 +5,12 @@ use std::slice::from_ref;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BytesMut;
 use fallible_iterator::FallibleIterator;
-use postgres_protocol::message::backend::{DataRowBody, Message};
-use postgres_protocol::message::frontend;
-use tokio::io::AsyncWriteExt;
+use postgres_protocol::message::backend::DataRowBody;
 
 use super::login::{LoggedIn, PostgresLogin};
 use super::login_error::PostgresLoginError;
-use super::messages::{self, PostgresReadError};
+use super::question::ask;
 use super::upstream::{self, UpstreamError};
 use crate::refused::Refused;
 use crate::upstream::Upstream;
@@ -27,9 +24,6 @@ const PART: u32 = 3;
 /// Whether the server replays the log of another, and whether its sessions may write.
 const QUESTION: &str =
     "SELECT pg_catalog.pg_is_in_recovery()::text, current_setting('transaction_read_only')";
-
-/// Messages of the answer that are read. Servers send four.
-const MESSAGES_MAX: usize = 64;
 
 /// The server starts, stops or recovers: `cannot_connect_now`.
 const NOT_NOW: &str = "57P03";
@@ -183,28 +177,8 @@ impl ServerSearch {
 
 impl SessionKind {
     async fn of(upstream: &mut Upstream, within: Duration) -> Result<Self, PostgresLoginError> {
-        let answer = tokio::time::timeout(within, Self::query(upstream)).await;
-        answer.unwrap_or(Err(PostgresLoginError::Timeout))
-    }
-
-    async fn query(upstream: &mut Upstream) -> Result<Self, PostgresLoginError> {
-        let mut out = BytesMut::new();
-        frontend::query(QUESTION, &mut out).map_err(|_| PostgresLoginError::Protocol)?;
-        let sent = async {
-            upstream.write_all(&out).await?;
-            upstream.flush().await
-        };
-        sent.await.map_err(PostgresReadError::Ended)?;
-        let mut kind = None;
-        for _ in 0..MESSAGES_MAX {
-            match messages::read(upstream).await?.0 {
-                Message::DataRow(row) => kind = Self::of_row(&row),
-                Message::ReadyForQuery(_) => return kind.ok_or(PostgresLoginError::Protocol),
-                Message::ErrorResponse(_) => return Err(PostgresLoginError::Protocol),
-                _ => {}
-            }
-        }
-        Err(PostgresLoginError::Protocol)
+        let answer = tokio::time::timeout(within, ask(upstream, QUESTION, Self::of_row)).await;
+        answer.unwrap_or(Err(PostgresLoginError::Timeout))?.ok_or(PostgresLoginError::Protocol)
     }
 
     fn of_row(row: &DataRowBody) -> Option<Self> {
@@ -231,6 +205,7 @@ impl PostgresLoginError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::postgres::messages::PostgresReadError;
 
     #[test]
     fn a_rejected_login_is_not_taken_for_a_failure_of_this_server_alone() {

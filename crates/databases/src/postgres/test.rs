@@ -1,18 +1,14 @@
 //! Logs in with a connection and asks the server who it is.
 
-use bytes::BytesMut;
 use fallible_iterator::FallibleIterator;
-use postgres_protocol::message::backend::{DataRowBody, Message};
-use postgres_protocol::message::frontend;
-use tokio::io::AsyncWriteExt;
+use postgres_protocol::message::backend::DataRowBody;
 
 use super::login::{LoggedIn, PostgresLogin};
 use super::login_error::PostgresLoginError;
-use super::messages;
 use super::parameters::StartupParameters;
+use super::question::ask;
 use crate::facts::{DatabaseFacts, short};
 use crate::refused::Refused;
-use crate::upstream::Upstream;
 use keyward_proxy::ServiceExchange;
 use keyward_rules::policy::PermittedLogin;
 
@@ -20,9 +16,6 @@ use keyward_rules::policy::PermittedLogin;
 const QUESTION: &str = "SELECT current_setting('server_version'), current_user, \
     current_setting('transaction_read_only'), \
     (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user)::text";
-
-/// Messages of the answer that are read.
-const MESSAGES_MAX: usize = 64;
 
 /// Logs in and asks one question.
 ///
@@ -37,31 +30,10 @@ pub async fn facts(
     exchange.set_role(login.role());
     let (mut upstream, LoggedIn { permit: at, .. }) = login.run(exchange).await?;
     let within = exchange.connect_timeout();
-    let answer = tokio::time::timeout(within, ask(&mut upstream)).await;
+    let answer = tokio::time::timeout(within, ask(&mut upstream, QUESTION, facts_of)).await;
     let facts = answer.unwrap_or(Err(PostgresLoginError::Timeout))?;
+    let facts = facts.ok_or(PostgresLoginError::Protocol)?;
     Ok(DatabaseFacts { server: permit.endpoint().one_of_several(&at.endpoint().target), ..facts })
-}
-
-async fn ask(upstream: &mut Upstream) -> Result<DatabaseFacts, PostgresLoginError> {
-    let mut out = BytesMut::new();
-    frontend::query(QUESTION, &mut out).map_err(|_| PostgresLoginError::Protocol)?;
-    let sent = async {
-        upstream.write_all(&out).await?;
-        upstream.flush().await
-    };
-    sent.await.map_err(messages::PostgresReadError::Ended)?;
-    let mut facts = None;
-    for _ in 0..MESSAGES_MAX {
-        match messages::read(upstream).await?.0 {
-            Message::DataRow(row) => {
-                facts = Some(facts_of(&row).ok_or(PostgresLoginError::Protocol)?)
-            }
-            Message::ReadyForQuery(_) => return facts.ok_or(PostgresLoginError::Protocol),
-            Message::ErrorResponse(_) => return Err(PostgresLoginError::Protocol),
-            _ => {}
-        }
-    }
-    Err(PostgresLoginError::Protocol)
 }
 
 fn facts_of(row: &DataRowBody) -> Option<DatabaseFacts> {

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use super::commands::RedisAccess;
 use super::resp;
-use crate::login::{ServerError, password_of, user_of, words_of_server};
+use crate::login::{ServerError, in_time, password_of, user_of, words_of_server};
 use crate::refused::Refused;
 use crate::upstream::Upstream;
 use keyward_base::codes::Code;
@@ -79,15 +79,8 @@ impl RedisLogin {
         exchange.set_role(self.user());
         let reached = Upstream::reach(&exchange.begin_attempt(), self.permitted.permit()).await;
         let mut upstream = reached.map_err(|failed| exchange.refused_attempt(&failed))?;
-        let within = exchange.connect_timeout();
-        let opened = tokio::time::timeout(within, self.open_on(&mut upstream)).await;
-        match opened.unwrap_or(Err(ServerError::Timeout)) {
-            Ok(()) => Ok(upstream),
-            Err(error) => {
-                tracing::info!(exchange = exchange.id(), %error, "the login at a database server failed");
-                Err(error.into())
-            }
-        }
+        in_time(exchange, self.open_on(&mut upstream)).await?;
+        Ok(upstream)
     }
 
     pub(super) async fn open_on<S>(&self, stream: &mut S) -> Result<(), ServerError>

@@ -60,6 +60,22 @@ impl Cursor<'_> {
         SqlToken::Word(lower(&self.text[from..self.at]))
     }
 
+    /// A string, in which a quote is doubled, and with `escapes` a backslash escapes; `None` if it does not end.
+    pub fn string(&mut self, quote: u8, escapes: bool) -> Option<SqlToken> {
+        self.at += 1;
+        loop {
+            let byte = *self.text.get(self.at)?;
+            if byte == b'\\' && escapes || byte == quote && self.peek(1) == quote {
+                self.at += 2;
+            } else {
+                self.at += 1;
+                if byte == quote {
+                    return Some(SqlToken::Constant);
+                }
+            }
+        }
+    }
+
     /// A quoted name, in which a quote is doubled; `None` if it does not end. In lower case as well, because names of
     /// settings are compared so.
     pub fn quoted_name(&mut self, quote: u8) -> Option<SqlToken> {

@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use crate::icons::Icon;
 use crate::pages::binding::unbinding;
 use crate::parts::{mark, search};
-use crate::visit::{PageError, Visit, segment};
+use crate::visit::{PageError, Visit, segment, with_query};
 use keyward_api::wire::List;
 use keyward_model::{Agent, BindingShown, Connection, ManagedBy, Shown};
 
@@ -21,8 +21,8 @@ pub(super) struct Offer {
 
 pub(super) async fn read(visit: &Visit, q: Option<&str>) -> Result<Offer, PageError> {
     let q = q.map(str::trim).filter(|q| !q.is_empty()).map(str::to_owned);
-    let asked = q.as_deref().map(|q| format!("&q={}", segment(q))).unwrap_or_default();
-    let found = visit.get(&format!("/connections?limit={OFFERED}{asked}")).await?;
+    let path = with_query(&format!("/connections?limit={OFFERED}"), &[("q", q.as_deref())]);
+    let found = visit.get(&path).await?;
     Ok(Offer { q, found })
 }
 

@@ -7,15 +7,14 @@ use maud::{Markup, html};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::super::connect::{reference_field, reference_switch, sources};
+use super::super::connect::{apps, free_name, reference_field, reference_switch, sources};
 use crate::frame::{Page, Section};
 use crate::parts::{
     Field, client_labels, copyable, empty, head, known_scopes, mark, search, search_more,
 };
-use crate::visit::{PageError, Visit, segment, sentence};
+use crate::visit::{PageError, Visit, segment, sentence, with_query};
 use keyward_api::wire::{AuthView, List, ProviderView, RedirectView};
 use keyward_base::id::AppId;
-use keyward_model::{App, Shown};
 
 /// Services that the first step lists.
 const SERVICES: usize = 72;
@@ -40,13 +39,12 @@ pub(super) async fn show(
     };
     let fresh: RedirectView = visit.get("/redirect-uri").await?;
     let Some(id) = asked.id.as_deref().and_then(|id| AppId::parse(id).ok()) else {
-        let auth = asked.auth.as_deref().map(|auth| format!("&auth={}", segment(auth)));
-        let to = format!(
-            "/apps/new?provider={}{}&id={}",
-            segment(provider),
-            auth.unwrap_or_default(),
-            fresh.app
-        );
+        let given = [
+            ("provider", Some(provider)),
+            ("auth", asked.auth.as_deref()),
+            ("id", Some(fresh.app.as_str())),
+        ];
+        let to = with_query("/apps/new", &given);
         return Ok(Redirect::to(&to).into_response());
     };
     let uri = fresh.redirect_uri.replace(fresh.app.as_str(), id.as_str());
@@ -89,12 +87,10 @@ async fn set_up(
 ) -> Result<Page, PageError> {
     let usable: Vec<&AuthView> = provider.auth.iter().filter(|auth| auth.needs_app).collect();
     let chosen = usable.iter().find(|it| Some(&it.id) == asked.auth.as_ref()).or(usable.first());
-    let apps: Option<List<Shown<App>>> = visit.get_optional("/apps?limit=1000").await?;
-    let apps: Vec<_> = apps.into_iter().flat_map(|list| list.items).collect();
+    let apps = apps(visit).await?;
     let sources = sources(visit).await?;
     let here = format!("/apps/new?provider={}&id={id}", segment(&provider.id));
-    let here =
-        asked.auth.as_deref().map_or(here.clone(), |auth| format!("{here}&auth={}", segment(auth)));
+    let here = with_query(&here, &[("auth", asked.auth.as_deref())]);
     let secret = html! {
         @if asked.by_reference && !sources.is_empty() {
             (reference_field("secrets.client_secret", &client_labels(chosen.copied())[1], &sources))
@@ -260,11 +256,4 @@ fn pem(name: &str, label: &str) -> Markup {
             textarea id=(id) name=(format!("secrets.{name}")) rows="3" spellcheck="false" autocomplete="off" {}
         }
     }
-}
-
-/// The id of the service, with a number if it is taken.
-fn free_name(id: &str, taken: &[Shown<App>]) -> String {
-    let is_free = |name: &String| !taken.iter().any(|it| it.spec.name == *name);
-    let numbered = (2..).map(|number| format!("{id}-{number}"));
-    std::iter::once(id.to_owned()).chain(numbered).find(is_free).unwrap_or_default()
 }

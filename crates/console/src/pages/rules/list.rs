@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use maud::{Markup, html};
 
 use super::query::PageQuery;
-use super::sentence::{Sentence, label};
+use super::sentence::Sentence;
 use super::tester::Tested;
 use crate::icons::Icon;
 use crate::parts::{count, empty};
-use crate::visit::{Visit, segment};
+use crate::visit::{Visit, segment, with_query};
 use keyward_api::wire::{Explanation, List, RuleOutcome};
 use keyward_model::{ManagedBy, RuleShown};
 
@@ -33,7 +33,7 @@ impl View<'_> {
     /// What a rule says about the tested request.
     fn fit(&self, rule: &RuleShown) -> Option<RuleOutcome> {
         let now = self.tested?.explanation()?;
-        let label = label(rule);
+        let label = rule.label();
         let is_for = rule.spec.agents.as_ref().is_none_or(|agents| agents.contains(&now.agent));
         let found = now.considered.iter().find(|it| it.rule == label);
         // A set or binding of another agent may have the same label.
@@ -95,13 +95,12 @@ pub(super) fn panel(visit: &Visit, view: &View<'_>) -> Markup {
 
 /// Another page with the same request.
 fn from(asked: &PageQuery, from: usize) -> String {
-    let mut path = format!("/rules?from={from}");
-    for (name, value) in [("agent", &asked.agent), ("method", &asked.method), ("url", &asked.url)] {
-        if let Some(value) = value {
-            path += &format!("&{name}={}", segment(value));
-        }
-    }
-    path
+    let given = [
+        ("agent", asked.agent.as_deref()),
+        ("method", asked.method.as_deref()),
+        ("url", asked.url.as_deref()),
+    ];
+    with_query(&format!("/rules?from={from}"), &given)
 }
 
 /// What the reader may do with stored rules.

@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use crate::visit::segment;
 use keyward_api::wire::Explanation;
-use keyward_model::{ManagedBy, RuleShown, RuleSpec};
+use keyward_model::RuleSpec;
 
 /// Names and patterns that a sentence has of each kind; the others are counted.
 const NAMED: usize = 3;
@@ -110,14 +110,6 @@ fn listed(all: &[String], word: &str) -> String {
             format!("{} {word} {} more", all[..NAMED].join(", "), all.len() - NAMED)
         }
         [first @ .., last] => format!("{} {word} {last}", first.join(", ")),
-    }
-}
-
-/// How explain and audit name it.
-pub(super) fn label(rule: &RuleShown) -> String {
-    match (rule.managed_by, &rule.spec.name) {
-        (Some(ManagedBy::Store), Some(name)) => format!("store:{name}"),
-        _ => rule.id.clone(),
     }
 }
 

@@ -26,13 +26,12 @@ pub(super) fn remove<'a>(rule: &'a RuleShown, tag: Option<&'a str>) -> Action<'a
         _ => "Requests that only this rule allows are refused.",
     };
     Action {
-        api: format!("DELETE /rules/{}", segment(name)),
-        label: "Remove rule",
-        confirm: Some(format!("Remove rule {name}?\n{loss}")),
-        done: "Removed.",
         to: Some("/rules"),
         tag,
-        class: "danger",
-        ..Action::default()
+        ..Action::removal(
+            format!("DELETE /rules/{}", segment(name)),
+            "Remove rule",
+            format!("Remove rule {name}?\n{loss}"),
+        )
     }
 }

@@ -79,19 +79,7 @@ impl MysqlLexer<'_> {
     }
 
     fn string(&mut self, quote: u8) -> Result<SqlToken, LexError> {
-        self.0.at += 1;
-        loop {
-            match self.0.text.get(self.0.at) {
-                None => return Err("a string does not end"),
-                Some(b'\\') => self.0.at += 2,
-                Some(byte) if *byte == quote && self.0.peek(1) == quote => self.0.at += 2,
-                Some(byte) if *byte == quote => {
-                    self.0.at += 1;
-                    return Ok(SqlToken::Constant);
-                }
-                Some(_) => self.0.at += 1,
-            }
-        }
+        self.0.string(quote, true).ok_or("a string does not end")
     }
 
     /// Names may begin with digits: `1e5`, `0x1F` and `0b1` are numbers, `1a` is a name.

@@ -1,22 +1,17 @@
 //! [`confirm`]: asks the server whether a session has the mode of its connection. Poolers drop unknown start-up
 //! parameters, so a session could silently have more rights.
 
-use bytes::BytesMut;
 use fallible_iterator::FallibleIterator;
-use postgres_protocol::message::backend::{DataRowBody, Message};
-use postgres_protocol::message::frontend;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use postgres_protocol::message::backend::DataRowBody;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::is_safe_encoding;
 use crate::postgres::login_error::PostgresLoginError;
-use crate::postgres::messages::{self, PostgresReadError};
+use crate::postgres::question::ask;
 
 const QUESTION: &str = "SELECT current_setting('transaction_read_only'), \
     current_setting('standard_conforming_strings'), current_setting('client_encoding'), \
     current_setting('role')";
-
-/// Messages of the answer that are read. Servers send four.
-const MESSAGES_MAX: usize = 64;
 
 /// What a session begins with.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -35,25 +30,10 @@ pub async fn confirm<S>(stream: &mut S, mode: &SessionMode) -> Result<(), Postgr
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut out = BytesMut::new();
-    frontend::query(QUESTION, &mut out).map_err(|_| PostgresLoginError::Protocol)?;
-    let sent = async {
-        stream.write_all(&out).await?;
-        stream.flush().await
-    };
-    sent.await.map_err(PostgresReadError::Ended)?;
-    let mut holds = false;
-    for _ in 0..MESSAGES_MAX {
-        match messages::read(stream).await?.0 {
-            Message::DataRow(row) => holds = mode.is_that_of(&row).unwrap_or_default(),
-            Message::ReadyForQuery(_) if holds => return Ok(()),
-            Message::ReadyForQuery(_) | Message::ErrorResponse(_) => {
-                return Err(PostgresLoginError::ModeMismatch);
-            }
-            _ => {}
-        }
+    match ask(stream, QUESTION, |row| mode.is_that_of(row)).await? {
+        Some(true) => Ok(()),
+        _ => Err(PostgresLoginError::ModeMismatch),
     }
-    Err(PostgresLoginError::Protocol)
 }
 
 impl SessionMode {

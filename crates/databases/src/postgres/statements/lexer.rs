@@ -110,38 +110,16 @@ impl PostgresLexer<'_> {
 
     /// `'…'`, in which a quote is doubled. Two strings in a row end where one continued string ends.
     fn string(&mut self) -> Result<SqlToken, LexError> {
-        self.cursor.at += 1;
-        loop {
-            match (self.cursor.text.get(self.cursor.at), self.cursor.peek(1)) {
-                (None, _) => return Err(LexError::Unterminated),
-                (Some(b'\''), b'\'') => self.cursor.at += 2,
-                (Some(b'\''), _) => {
-                    self.cursor.at += 1;
-                    return Ok(SqlToken::Constant);
-                }
-                (Some(_), _) => self.cursor.at += 1,
-            }
-        }
+        self.cursor.string(b'\'', false).ok_or(LexError::Unterminated)
     }
 
     /// `E'…'`, in which a backslash escapes. It goes on after a line break, with its escapes.
     fn escaped_string(&mut self) -> Result<SqlToken, LexError> {
-        self.cursor.at += 1;
-        loop {
-            match (self.cursor.text.get(self.cursor.at), self.cursor.peek(1)) {
-                (None, _) => return Err(LexError::Unterminated),
-                (Some(b'\\'), _) | (Some(b'\''), b'\'') => self.cursor.at += 2,
-                (Some(b'\''), _) => {
-                    self.cursor.at += 1;
-                    break;
-                }
-                (Some(_), _) => self.cursor.at += 1,
-            }
-        }
+        let token = self.cursor.string(b'\'', true).ok_or(LexError::Unterminated)?;
         self.skip_blanks()?;
         match self.cursor.peek(0) {
             b'\'' => Err(LexError::Continued),
-            _ => Ok(SqlToken::Constant),
+            _ => Ok(token),
         }
     }
 
