@@ -36,7 +36,7 @@ async fn a_second_ssh_key_or_database_says_how_it_is_selected_and_has_no_placeho
         });
         assert!(!first.contains("note: ") && second.contains(says), "{second}");
     }
-    let shown = desk.json(&["agent", "show", "ci"]);
+    let shown = desk.install.json(&["agent", "show", "ci"]);
     let bindings = shown["bindings"].as_array().expect("a list");
     assert_eq!(bindings.len(), 4);
     assert!(bindings.iter().all(|binding| binding["placeholders"] == json!({})), "{shown}");
