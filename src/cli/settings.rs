@@ -12,7 +12,7 @@ use keyward_app::config::{self, Config};
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
-    /// data directory; default: $KEYWARD_DATA, else /var/lib/keyward as root, else ~/.local/share/keyward
+    /// data directory; else $KEYWARD_DATA, /var/lib/keyward or ~/.local/share/keyward
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
     /// configuration file; default: $KEYWARD_CONFIG, else keyward.yaml in DIR

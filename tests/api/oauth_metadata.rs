@@ -66,10 +66,11 @@ fn places(world: &World) -> Vec<String> {
 }
 
 /// The well-known URLs of issuer `/t`.
-const OF_T: [&str; 3] = [
+const OF_T: [&str; 4] = [
     "/.well-known/oauth-authorization-server/t",
     "/.well-known/openid-configuration/t",
     "/t/.well-known/openid-configuration",
+    "/t/.well-known/oauth-authorization-server",
 ];
 
 /// The issuer has a path, and its metadata names it.
@@ -95,7 +96,7 @@ async fn a_page_or_a_redirect_at_a_well_known_url_is_no_metadata_and_the_next_ur
         issuer.script(OF_T[1], second);
         issuer.script(OF_T[2], answer(200, &issuer.metadata()));
         world.connected().await;
-        assert_eq!(places(&world), OF_T);
+        assert_eq!(places(&world), OF_T[..3]);
         assert_eq!(world.server.only_call().form["grant_type"], "authorization_code");
         assert_eq!(world.request().await.text(), "fine");
         world.finish().await;
@@ -109,11 +110,11 @@ async fn without_metadata_at_any_well_known_url_the_first_problem_is_reported() 
     let other = || answer(200, &json!({ "issuer": "https://evil.test" }));
     let missing = || answer(404, &json!({}));
     for (answers, requested, said) in [
-        ([page(), redirect(), missing()], 3, "is unreadable"),
-        ([missing(), redirect(), page()], 3, "answered with a redirect"),
+        ([page(), redirect(), missing()], 4, "is unreadable"),
+        ([missing(), redirect(), page()], 4, "answered with a redirect"),
         ([page(), down(), page()], 2, "answers 503 at present"),
         ([redirect(), other(), page()], 2, "names another issuer"),
-        ([missing(), missing(), missing()], 3, "has no metadata"),
+        ([missing(), missing(), missing()], 4, "has no metadata"),
     ] {
         let world = world_of_t().await;
         for (place, answer) in OF_T.iter().zip(answers) {
