@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{MintError, required};
+use super::MintError;
+use super::fields::required;
 use keyward_base::secret::Secret;
 use keyward_rules::inject::sign::CredentialSigner;
 use keyward_rules::inject::sign::digest::DigestSigner;

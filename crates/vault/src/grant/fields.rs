@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::GrantError;
+use super::{GrantError, MintError};
 use keyward_base::secret::Secret;
 use keyward_rules::inject::placeholder;
 use keyward_rules::inject::placement::Location;
@@ -156,6 +156,18 @@ fn check_value(field: &Field, value: Secret) -> Result<Secret, GrantError> {
             })
         }
     }
+}
+
+/// A field of a stored grant.
+///
+/// # Errors
+/// When it is absent.
+pub(super) fn required(
+    fields: &BTreeMap<String, Secret>,
+    field: &str,
+) -> Result<Secret, MintError> {
+    let missing = || MintError::Malformed { what: format!("there is no `{field}`") };
+    fields.get(field).cloned().ok_or_else(missing)
 }
 
 /// Removes the line break at the end of a file.

@@ -1,5 +1,5 @@
-//! Grants, and how a credential is minted from one. A renewal takes the old grant and
-//! returns the newer one; nothing is stored or cached here.
+//! Grants, and how a credential is minted from one. A renewal takes the old grant and returns the newer one; nothing is
+//! stored or cached here.
 //!
 //! `fields.rs` checks the given fields; `codec.rs` is the plaintext that the vault seals.
 
@@ -452,11 +452,6 @@ impl Grant {
             Err(error) => Err(MintError::Malformed { what: error.to_string() }),
         }
     }
-}
-
-fn required(fields: &BTreeMap<String, Secret>, field: &str) -> Result<Secret, MintError> {
-    let missing = || MintError::Malformed { what: format!("there is no `{field}`") };
-    fields.get(field).cloned().ok_or_else(missing)
 }
 
 fn asking<'c, 'a>(
