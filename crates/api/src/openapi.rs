@@ -410,10 +410,13 @@ mod tests {
     fn a_patch_accepts_null_for_a_member_of_a_map() {
         let document = whole();
         let schemas = &document["components"]["schemas"];
-        let null = json!({"type": "null"});
+        let nothing = json!({"type": "null"});
         let labels = &schemas["ChangedAgent"]["properties"]["labels"]["anyOf"];
-        assert_eq!(labels[0]["additionalProperties"]["anyOf"], json!([{"type": "string"}, null]));
-        assert_eq!(labels[1], null);
+        assert_eq!(
+            labels[0]["additionalProperties"]["anyOf"],
+            json!([{"type": "string"}, nothing])
+        );
+        assert_eq!(labels[1], nothing);
         let made = &schemas["NewAgent"]["properties"]["labels"];
         assert_eq!(made["additionalProperties"], json!({"type": "string"}));
     }
