@@ -39,6 +39,7 @@ mod malformed_requests;
 mod means;
 mod minted;
 mod named_actions;
+mod named_resources;
 mod partings;
 mod placeholders;
 mod protocol_matrix;

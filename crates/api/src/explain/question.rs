@@ -10,7 +10,7 @@ use keyward_base::pattern::{DecodedPath, PathError};
 use keyward_rules::git_push::PushedRefs;
 use keyward_rules::graphql::{NotUnderstood, Operations};
 use keyward_rules::inject::strip;
-use keyward_rules::policy::{PolicyQuery, overrides};
+use keyward_rules::policy::{PolicyQuery, named_resources, overrides};
 
 /// The field that names a connection; ignored if `connection` is given.
 const KEYWARD_CONNECTION: &str = "keyward-connection";
@@ -40,15 +40,20 @@ impl DescribedRequest {
         };
         let fields = fields(ask)?;
         let path_and_query = uri.path_and_query().map_or("/", |path| path.as_str());
+        let overrides = overrides(&fields, uri.query())
+            .map_err(|error| ApiError::field("headers", error.to_string()))?;
+        let methods = std::iter::once(&method).chain(&overrides);
+        let resources = named_resources(&target, methods, &fields)
+            .map_err(|error| ApiError::field("headers", error.to_string()))?;
         let query = PolicyQuery {
             target,
             method,
+            resources,
             path: DecodedPath::parse(path_sent).map_err(refused)?,
             query: uri.query().map(Into::into),
             placeholders: strip::placeholders(&fields, path_and_query),
             named: named(ask, &fields),
-            overrides: overrides(&fields, uri.query())
-                .map_err(|error| ApiError::field("headers", error.to_string()))?,
+            overrides,
             operations: ask.graphql.as_deref().map(|text| operations(text, &uri)),
             push: match ask.push.is_empty() {
                 true => None,

@@ -16,7 +16,7 @@ use keyward_net::client::HandshakeError;
 use keyward_net::dial::DialError;
 use keyward_rules::inject::scrub;
 use keyward_rules::inject::write::WriteError;
-use keyward_rules::policy::{NoMethod, Reason};
+use keyward_rules::policy::{NoMethod, Reason, UnclearResource};
 use keyward_vault::VaultError;
 
 /// Why Keyward answers an exchange itself. Grouped by who must act.
@@ -157,6 +157,14 @@ fn excess_message(connection: &str, excess: &Excess) -> String {
 impl From<NoMethod> for Refusal {
     fn from(_: NoMethod) -> Self {
         Self::BadRequest("a field or parameter overrides the method with an invalid one")
+    }
+}
+
+impl From<UnclearResource> for Refusal {
+    fn from(_: UnclearResource) -> Self {
+        Self::BadRequest(
+            "a field names another resource by a path with dot segments, a backslash, a control byte or invalid UTF-8",
+        )
     }
 }
 

@@ -19,7 +19,7 @@ use keyward_base::limits::{Limits, ReceiveWindow};
 use keyward_base::pattern::DecodedPath;
 use keyward_rules::inject::strip;
 use keyward_rules::policy::PolicyQuery;
-use keyward_rules::policy::{PolicyRequest, Reason, overrides};
+use keyward_rules::policy::{NamedResource, PolicyRequest, Reason, named_resources, overrides};
 
 /// The request field in which an agent names a connection. Always stripped.
 static KEYWARD_CONNECTION: HeaderName = HeaderName::from_static("keyward-connection");
@@ -48,6 +48,13 @@ pub struct Inbound {
 struct CheckedRequest {
     query: PolicyQuery,
     expects_continue: bool,
+}
+
+/// What fields and query ask the server to do beside the request line.
+#[derive(Debug, Default)]
+struct Steering {
+    overrides: Vec<Method>,
+    resources: Vec<NamedResource>,
 }
 
 impl Inbound {
@@ -84,6 +91,8 @@ impl Inbound {
         let path_and_query = request.uri().path_and_query().map_or("/", |path| path.as_str());
         let placeholders = strip::placeholders(request.headers(), path_and_query);
         let method = request.method().clone();
+        let methods = std::iter::once(&method).chain(&overrides);
+        let resources = named_resources(&target, methods, request.headers())?;
         let query = request.uri().query().map(Into::into);
         let query = PolicyQuery {
             target,
@@ -91,6 +100,7 @@ impl Inbound {
             overrides,
             path,
             query,
+            resources,
             placeholders,
             named,
             operations: None,
@@ -130,7 +140,7 @@ impl Inbound {
     /// # Errors
     /// When an agent could not send its URI.
     pub fn test(request: Request<Bytes>, org: &OrgId) -> Result<Box<Self>, Refusal> {
-        Self::own(request.map(RequestBody::own), org, Vec::new())
+        Self::own(request.map(RequestBody::own), org, Steering::default())
     }
 
     /// A person's request with a connection of `org`. It is checked as strictly as an agent's.
@@ -145,13 +155,16 @@ impl Inbound {
         within_limits(&request, limits)?;
         framing(request.headers())?;
         let overrides = overrides(request.headers(), request.uri().query())?;
-        Self::own(request, org, overrides)
+        let methods = std::iter::once(request.method()).chain(&overrides);
+        let target = absolute_target(request.uri())?;
+        let resources = named_resources(&target, methods, request.headers())?;
+        Self::own(request, org, Steering { overrides, resources })
     }
 
     fn own(
         request: Request<RequestBody>,
         org: &OrgId,
-        overrides: Vec<Method>,
+        Steering { overrides, resources }: Steering,
     ) -> Result<Box<Self>, Refusal> {
         let query = PolicyQuery {
             target: absolute_target(request.uri())?,
@@ -159,6 +172,7 @@ impl Inbound {
             overrides,
             path: DecodedPath::parse(path(request.method(), request.uri())?)?,
             query: request.uri().query().map(Into::into),
+            resources,
             placeholders: Vec::new(),
             named: None,
             operations: None,

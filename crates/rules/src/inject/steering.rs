@@ -1,6 +1,7 @@
-//! Header fields and query parameters that make a server use another method, path or content than the request's, in
-//! every spelling that an origin may accept.
+//! Header fields and query parameters that make a server use another method, path or content than the request's, or
+//! name another resource, in every spelling that an origin may accept.
 
+use http::Method;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
 
 use super::names::{is_alias, is_one_of};
@@ -27,6 +28,56 @@ const PARAMETERS: [&str; 6] = [
 
 /// Fields that say how the content is read. Decisions rely on them.
 static CONTENT: [HeaderName; 3] = [CONTENT_LENGTH, CONTENT_TYPE, CONTENT_ENCODING];
+
+/// The field with the second path of COPY and MOVE (RFC 4918 §10.3).
+const DESTINATION: [&str; 1] = ["destination"];
+
+/// Fields with what a PUT copies: Amazon S3, Azure, Google Cloud Storage, Alibaba OSS, Tencent COS, Huawei OBS.
+/// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html>
+const COPIED: [&str; 6] = [
+    "x-amz-copy-source",
+    "x-ms-copy-source",
+    "x-goog-copy-source",
+    "x-oss-copy-source",
+    "x-cos-copy-source",
+    "x-obs-copy-source",
+];
+
+/// Fields with what a PUT renames: Amazon S3, Azure Data Lake.
+/// <https://learn.microsoft.com/rest/api/storageservices/datalakestoragegen2/path/create>
+const RENAMED: [&str; 2] = ["x-amz-rename-source", "x-ms-rename-source"];
+
+/// What a request does with the source that a field names.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SourceField {
+    Copied,
+    /// The source is gone afterwards.
+    Renamed,
+}
+
+impl SourceField {
+    /// The methods that would have the same effect on the source.
+    pub fn methods(self) -> &'static [Method] {
+        match self {
+            Self::Copied => &[Method::GET],
+            Self::Renamed => &[Method::GET, Method::DELETE],
+        }
+    }
+}
+
+/// Whether the field names the destination of COPY and MOVE.
+pub fn is_destination_field(name: &HeaderName) -> bool {
+    is_one_of(name.as_str(), &DESTINATION)
+}
+
+/// Whether the field names the source of a copy, and what becomes of it.
+pub fn source_field(name: &HeaderName) -> Option<SourceField> {
+    match name.as_str() {
+        name if is_one_of(name, &COPIED) => Some(SourceField::Copied),
+        name if is_one_of(name, &RENAMED) => Some(SourceField::Renamed),
+        _ => None,
+    }
+}
 
 /// Whether the field says how the content is read.
 pub fn is_content_field(name: &HeaderName) -> bool {

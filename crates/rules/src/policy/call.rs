@@ -3,6 +3,7 @@
 
 use super::decide::{is_refused, is_usable};
 use super::matching::{applies, matches_paths};
+use super::named_resources::requests;
 use super::permit::{Action, Permit, Terms};
 use super::readings::{Reading, readings, sent_path};
 use super::rule::{Account, RuleAction};
@@ -32,6 +33,10 @@ impl Policy {
                 return Err(Reason::Method);
             }
             self.is_not_denied(org, account, &PolicyRequest { method, ..*asked }, path)?;
+        }
+        for asked in requests(asked) {
+            self.own_place(org, account, &asked, &rule)?;
+            self.is_not_denied(org, account, &asked, asked.path)?;
         }
         is_usable(account)?;
         Ok(Permit::new(rule, asked.target.clone(), Action::Inject(account.wanted()), terms))

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::allow::is_web_port;
 use super::matching::{applies, covers, has_path, in_scopes, matches_paths, unclear};
+use super::named_resources::requests;
 use super::permit::{Action, Permit, Terms};
 use super::readings::{Reading, readings, sent_path};
 use super::rule::{Account, AccountState, DefaultAction, Rule, RuleAction};
@@ -19,11 +20,26 @@ use keyward_base::id::RuleId;
 use keyward_base::pattern::{DecodedPath, HostPattern};
 
 impl Policy {
-    /// Permits or refuses a request. All readings of it must give the same result (see [`readings`]).
+    /// Permits or refuses a request. All readings of it must give the same result (see [`readings`]), and so must what
+    /// it does with other resources (see [`requests`]).
     ///
     /// # Errors
     /// The reason for the refusal.
     pub fn decide(&self, agent: &Agent, asked: &PolicyRequest<'_>) -> Result<Permit, Reason> {
+        let permit = self.decide_own(agent, asked)?;
+        requests(asked).try_fold(permit, |permit, asked| {
+            let other = self.decide_one(agent, &asked, asked.path)?.permit;
+            if other.wanted() != permit.wanted() {
+                let detail = "rules use another connection for the resource that a field names, such as `Destination` or \
+                              `x-amz-copy-source`";
+                return Err(Reason::Contradiction { detail });
+            }
+            Ok(permit.within(&other))
+        })
+    }
+
+    /// Decides all readings of the request's own resource.
+    fn decide_own(&self, agent: &Agent, asked: &PolicyRequest<'_>) -> Result<Permit, Reason> {
         let Decision { mut permit, account } = self.decide_one(agent, asked, asked.path)?;
         let sent = account.map_or(Ok(None), |account| sent_path(account, asked, permit.rule()))?;
         if sent.is_none() && asked.overrides.is_empty() {

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::decide::Evaluation;
+use super::named_resources::requests;
 use super::rule::RuleAction;
 use super::{CompiledBinding, Policy, PolicyRequest, Reason, RuleCandidate};
 use keyward_base::agent::Agent;
@@ -22,14 +23,13 @@ impl Policy {
         if let Some(known) = self.known(reason) {
             return known;
         }
-        // The method that a server may use instead can be the cause.
-        let mut methods = std::iter::once(asked.method).chain(asked.overrides);
-        let refused = |method: &&_| {
-            let asked = PolicyRequest { method, ..*asked };
-            self.decide_one(agent, &asked, asked.path).err().as_ref() == Some(reason)
+        // The method that a server may use instead can be the cause, and a resource that a field names.
+        let methods = std::iter::once(asked.method).chain(asked.overrides);
+        let own = methods.map(|method| PolicyRequest { method, ..*asked });
+        let refused = |asked: &PolicyRequest<'_>| {
+            self.decide_one(agent, asked, asked.path).err().as_ref() == Some(reason)
         };
-        let method = methods.find(refused).unwrap_or(asked.method);
-        let asked = PolicyRequest { method, ..*asked };
+        let asked = own.chain(requests(asked)).find(refused).unwrap_or(*asked);
         let org = self.org(&agent.org);
         let held = self.held(org, agent);
         let evaluation = Evaluation { policy: self, org, held, agent, asked, path: asked.path };

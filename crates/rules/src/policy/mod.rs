@@ -23,6 +23,7 @@ mod index;
 mod lazy;
 mod login;
 mod matching;
+mod named_resources;
 mod oauth_endpoint;
 mod overrides;
 pub mod permit;
@@ -66,6 +67,7 @@ pub use considered::{ConsideredRule, RuleOutcome};
 pub use database::DatabasePermit;
 pub use explain::Explanation;
 pub use lazy::BindingSource;
+pub use named_resources::{NamedResource, UnclearResource, named_resources};
 pub use overrides::{NoMethod, overrides};
 pub use permit::{Action, InterceptPermit, Permit, Route, TunnelPermit};
 pub use permitted_login::PermittedLogin;
@@ -118,6 +120,8 @@ pub struct PolicyRequest<'a> {
     pub path: &'a DecodedPath,
     /// The query as it is sent, without `?`.
     pub query: Option<&'a str>,
+    /// Other resources that fields name, such as the destination of a MOVE; all of them must be permitted.
+    pub resources: &'a [NamedResource],
     /// Cores of placeholders in fields and URL (those in bodies do not select a connection).
     pub placeholders: &'a [PlaceholderCore],
     /// The value of `Keyward-Connection`: a connection's name or id.

@@ -3,7 +3,7 @@
 
 use http::Method;
 
-use super::PolicyRequest;
+use super::{NamedResource, PolicyRequest};
 use crate::git_push::{PushUnclear, PushedRefs, RequestedPush};
 use crate::graphql::{NotUnderstood, Operations, RequestedOperations};
 use crate::inject::placeholder::PlaceholderCore;
@@ -18,6 +18,7 @@ pub struct PolicyQuery {
     pub overrides: Vec<Method>,
     pub path: DecodedPath,
     pub query: Option<Box<str>>,
+    pub resources: Vec<NamedResource>,
     pub placeholders: Vec<PlaceholderCore>,
     pub named: Option<String>,
     /// The GraphQL operations of the body, once it was read.
@@ -40,6 +41,7 @@ impl PolicyQuery {
             overrides: &self.overrides,
             path: &self.path,
             query: self.query.as_deref(),
+            resources: &self.resources,
             placeholders: &self.placeholders,
             named: self.named.as_deref(),
             operations: match &self.operations {

@@ -70,6 +70,7 @@ mod tests {
             target: &target,
             method: &Method::from_bytes(method.as_bytes()).unwrap(),
             overrides: &[],
+            resources: &[],
             path: &path,
             query: None,
             placeholders: &[],

@@ -52,6 +52,7 @@ fn code_of(
         target: &target,
         method,
         overrides: &[],
+        resources: &[],
         path: &path,
         query: None,
         placeholders: &[],

@@ -192,8 +192,15 @@ impl Deflate {
     fn step(&mut self, input: &[u8], out: &mut [u8]) -> Result<DecodeStep, BrokenCoding> {
         if self.done {
             // Only gzip may continue after its end (members, RFC 1952 §2.2). Other data would reach the agent
-            // without inspection.
-            *self = if self.gzip { Self::gzip() } else { return Err(BrokenCoding) };
+            // without inspection, except for zeros, with which some writers fill a block and which readers skip.
+            if !self.gzip {
+                return Err(BrokenCoding);
+            }
+            let zeros = input.iter().take_while(|byte| **byte == 0).count();
+            if zeros > 0 {
+                return Ok(DecodeStep { consumed: zeros, produced: 0, settled: true });
+            }
+            *self = Self::gzip();
         }
         let inner = match &mut self.inner {
             Some(inner) => inner,

@@ -7,6 +7,7 @@ mod branches;
 mod generated;
 mod graphql;
 mod naive;
+mod named_resources;
 mod overlaps;
 mod refused_uses;
 mod routes;

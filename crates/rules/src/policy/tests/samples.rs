@@ -88,6 +88,7 @@ impl Sample {
             target: &target,
             method: &method,
             overrides: &[],
+            resources: &[],
             path: &path,
             query: Some(query).filter(|query| !query.is_empty()),
             placeholders,

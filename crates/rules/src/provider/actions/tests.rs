@@ -112,7 +112,7 @@ fn shares(scopes: &[ActionScope], line: &str, share: ScopeShare) -> Result<bool,
 }
 
 /// Requests that can do what the action does although it does not list them.
-const INDIRECT: [(&str, &str, &str); 60] = [
+const INDIRECT: [(&str, &str, &str); 84] = [
     ("gmail", "send", "POST gmail.googleapis.com/batch/gmail/v1"),
     ("gmail", "delete", "POST www.googleapis.com/batch/gmail/v1"),
     ("gmail", "send", "POST gmail.googleapis.com/Batch"),
@@ -177,6 +177,38 @@ const INDIRECT: [(&str, &str, &str); 60] = [
     ("linear", "graphql", "GET /graphql"),
     ("monday", "graphql", "GET /v2"),
     ("github", "graphql", "GET api.github.com/graphql"),
+    ("twilio", "send-messages", "POST api.twilio.com/2010-04-01/Accounts/AC1/Messages"),
+    (
+        "twilio",
+        "send-messages",
+        "POST api.dublin.us1.twilio.com/2010-04-01/Accounts/AC1/Messages.json",
+    ),
+    ("twilio", "call", "POST api.twilio.com/2010-04-01/Accounts/AC1/Calls.csv"),
+    ("twilio", "delete", "DELETE api.twilio.com/2010-04-01/Accounts/AC1/SMS/Messages/SM1"),
+    ("discord", "send", "POST /api/channels/1/messages"),
+    ("discord", "send", "POST /api/v10/webhooks/1/token"),
+    ("discord", "administer", "DELETE /api/guilds/1"),
+    ("dropbox", "delete", "POST api.dropboxapi.com/2/files/delete"),
+    ("dropbox", "write", "POST api.dropboxapi.com/2/files/move"),
+    ("telegram-bot", "send", "POST /bot1:a/sendInvoice"),
+    ("hubspot", "delete-records", "DELETE /contacts/v1/contact/vid/1"),
+    ("hubspot", "delete-records", "DELETE /crm/objects/2025-09/contacts/1"),
+    ("stripe", "write-subscriptions", "POST /v1/customers/cus_1/subscriptions"),
+    ("salesforce", "delete", "DELETE /services/data/v62.0/ui-api/records/001"),
+    ("salesforce", "write", "POST /services/data/v62.0/actions/standard/emailSimple"),
+    ("salesforce", "delete", "GET /services/data/v62.0/tooling/executeAnonymous"),
+    (
+        "cloudflare",
+        "deploy-workers",
+        "PUT /client/v4/accounts/a/workers/services/s/environments/production",
+    ),
+    ("atlassian", "write-issues", "POST /ex/jira/c/rest/servicedeskapi/request"),
+    ("atlassian", "comment-pages", "POST /ex/confluence/c/wiki/rest/api/content"),
+    ("microsoft", "read-mail", "POST /v1.0/search/query"),
+    ("microsoft", "read-chats", "POST /beta/subscriptions"),
+    ("gitlab", "write-code", "PUT /api/v4/suggestions/7/apply"),
+    ("x", "post", "POST /1.1/statuses/update.json"),
+    ("sendgrid", "send", "POST /api/mail.send.json"),
 ];
 
 #[test]
@@ -209,6 +241,10 @@ fn a_denied_action_refuses_no_indirect_requests_of_other_actions() {
         ("gitlab", "merge", "POST /api/graphql { project { a } }"),
         ("gitlab", "merge", "GET /api/v4/projects/group%2Fname/issues"),
         ("github", "write-issues-graphql", "GET api.github.com/repos/o/r/contents/a%2Fb"),
+        ("twilio", "delete", "POST api.twilio.com/2010-04-01/Accounts/AC1/Messages"),
+        ("discord", "send", "GET /api/channels/1/messages"),
+        ("telegram-bot", "send", "POST /bot1:a/getUpdates"),
+        ("hubspot", "delete-records", "GET /contacts/v1/contact/vid/1"),
     ] {
         let provider = catalogue.get(id).unwrap();
         let scopes = provider.action(action, &examples(provider)).unwrap().unwrap();

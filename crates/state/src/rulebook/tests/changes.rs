@@ -366,6 +366,7 @@ fn decisions(policy: &Policy, agent: &Agent, request: &Request<'_>) -> String {
         target: &target,
         method: &method,
         overrides: &[],
+        resources: &[],
         path: &path,
         query: None,
         placeholders: request.placeholders,

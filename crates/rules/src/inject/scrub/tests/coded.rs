@@ -340,6 +340,30 @@ fn a_needle_is_found_across_gzip_members_and_zstd_frames() {
     }
 }
 
+/// Tools that write blocks of a fixed size fill the last one. gzip, curl and Python skip these zeros.
+#[test]
+fn zeros_after_a_gzip_member_are_passed_on_and_nothing_else_with_them() {
+    let whole = coded("gzip", &long_text(5_000));
+    let zeros = [&whole[..], &[0; 700]].concat();
+    for pieces in [vec![Bytes::from(zeros.clone())], bytes_of(&zeros)] {
+        assert_eq!(run(inspector(&[SECRET], &["gzip"]), pieces), Ok(zeros.clone()));
+    }
+    for more in [&b"and more"[..], &[0x1f], b"\0\0x"] {
+        let body = [&zeros[..], more].concat();
+        for pieces in [vec![Bytes::from(body.clone())], bytes_of(&body)] {
+            let (fault, _) = run(inspector(&[SECRET], &["gzip"]), pieces).unwrap_err();
+            assert!(matches!(fault, InspectError::Unscannable(_)), "{more:?}: {fault:?}");
+        }
+    }
+    let member = [&zeros[..], &coded("gzip", SECRET.as_bytes())].concat();
+    let (fault, _) = run(inspector(&[SECRET], &["gzip"]), vec![member.into()]).unwrap_err();
+    assert_eq!(fault, InspectError::Echoed, "a member after zeros is read");
+    for coding in ["deflate", "br", "zstd"] {
+        let body = [&coded(coding, b"text")[..], &[0; 7]].concat();
+        assert!(run(inspector(&[SECRET], &[coding]), vec![body.into()]).is_err(), "{coding}");
+    }
+}
+
 #[test]
 fn a_needle_in_the_gzip_header_is_found() {
     let secret = "a-name-of-a-file-0123";
