@@ -30,7 +30,7 @@ use clap::{Args, Subcommand};
 
 use self::api_path::path;
 use self::options::Options;
-use self::state::state;
+use self::state::{state, state_after_is};
 use super::client::Client;
 use super::confirm::Removal;
 use super::failure::Failure;
@@ -258,7 +258,7 @@ async fn set_paused(
     let now: Shown<Connection> = client.post(&at, &serde_json::json!({})).await?;
     plugin::state::note_states(client, &now.id).await?;
     output::show(global.json, &now, |now| {
-        format!("connection {} is {}\n", now.name, state(&now.facts.state))
+        format!("connection {} is {}\n", now.name, state_after_is(&now.facts.state))
     })
 }
 
