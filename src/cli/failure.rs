@@ -164,6 +164,11 @@ impl Failure {
         self.refusal.as_ref().is_some_and(|refusal| refusal.code == code.as_str())
     }
 
+    /// Whether the API refused this field of the request.
+    pub(crate) fn has_field(&self, field: &str) -> bool {
+        self.refusal.as_ref().is_some_and(|refusal| refusal.field.as_deref() == Some(field))
+    }
+
     /// The messages without the hint.
     pub(crate) fn message(&self) -> String {
         self.errors.join("; ")

@@ -168,7 +168,8 @@ impl Command {
         match self {
             Self::Add(add) => {
                 let new = add.read()?;
-                asked.add::<Hook, _>(&new, |made| added(made, "added")).await
+                let made = asked.add::<Hook, _>(&new, |made| added(made, "added")).await;
+                made.map_err(|failure| new.with_options(failure))
             }
             Self::List { q } => asked.list::<Hook>(q.as_deref()).await,
             Self::Show { name } => asked.show::<Hook>(&name).await,
@@ -221,6 +222,17 @@ impl Add {
             None => None,
         };
         Ok(New { name, connection, scheme, to, secret })
+    }
+}
+
+impl New {
+    /// The failure, with the options that give a secret if it is missing.
+    fn with_options(&self, failure: Failure) -> Failure {
+        if self.secret.is_some() || !failure.has_field("secret") {
+            return failure;
+        }
+        let own = failure.advice().map(|hint| format!("{hint}; ")).unwrap_or_default();
+        failure.hint(format!("{own}give it with --secret-stdin or --secret-file FILE"))
     }
 }
 
