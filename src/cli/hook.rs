@@ -24,8 +24,9 @@ use keyward_model::{Hook, Shown};
 pub(crate) enum Command {
     /// receive the webhooks of a service; prints the URL for the service
     #[command(
-        after_help = "The service shows its signing secret where its webhook is set up. Without a terminal, give it \
-        by --secret-stdin. Asana and Notion send it themselves. For Meta, a verify token is printed beside the URL.\n\n\
+        after_help = "The service shows its signing secret where its webhook is set up. Without a\n\
+        terminal, give it by --secret-stdin. Asana and Notion send it themselves. For\n\
+        Meta, a verify token is printed beside the URL.\n\n\
         examples:\n  \
         keyward hook add ci --connection github --to http://127.0.0.1:9000/hooks\n  \
         keyward hook add payments --scheme stripe --secret-stdin < secret.txt\n  \
@@ -56,8 +57,10 @@ pub(crate) enum Command {
     },
     /// print the secret that a service sent, to enter it there; until its first event
     #[command(
-        after_help = "Notion sends its verification token when a webhook is set up, and sends events after the token was \
-        entered there. The command is recorded in the audit log.\n\nexample:\n  keyward hook reveal pages"
+        after_help = "Notion sends its verification token when a webhook is set up, and sends events\n\
+        after the token was entered there. The command is recorded in the audit log.\n\n\
+        example:\n  \
+        keyward hook reveal pages"
     )]
     Reveal {
         /// name or id

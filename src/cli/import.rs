@@ -50,9 +50,10 @@ examples:
   keyward import onecli export.json
   keyward import agent-vault services.yaml credentials.json
 
-In a file of variables, in .pypirc and in Codex's auth.json, each imported value becomes a placeholder. The original
-file is kept beside it, in the folder .keyward-backup, which git ignores. A value that is connected already is
-not connected again.";
+In a file of variables, in .pypirc and in Codex's auth.json, each imported value
+becomes a placeholder. The original file is kept beside it, in the folder
+.keyward-backup, which git ignores. A value that is connected already is not
+connected again.";
 
 /// The source without arguments.
 const USUAL: &str = ".env";
