@@ -25,14 +25,18 @@ use keyward_rules::provider::scope_words::worded_scopes;
 pub(crate) enum Command {
     /// add one, registered at its provider; asks for its secret without echo
     #[command(
-        after_help = "The redirect URI to register at the provider is shown with the app, and \
-        must be registered\nthere character by character.\n\nexamples:\n  \
-        keyward app add github --client-id Iv1.abc --secret-stdin client_secret < secret.txt\n  \
-        keyward app add google --client-id 12-x.apps.googleusercontent.com \
+        after_help = "The redirect URI to register at the provider is shown with the app, and must be\n\
+        registered there character by character.\n\n\
+        examples:\n  \
+        keyward app add github --client-id Iv1.abc \\\n      \
+        --secret-stdin client_secret < secret.txt\n  \
+        keyward app add google --client-id 12-x.apps.googleusercontent.com \\\n      \
         --secret-file client_secret=s.txt\n  \
-        keyward app add github --client-id Iv1.abc --secret-from client_secret=vault:apps/github#secret\n  \
+        keyward app add github --client-id Iv1.abc \\\n      \
+        --secret-from client_secret=vault:apps/github#secret\n  \
         keyward app add slack --client-id 1.2 --scope chat:write --scope channels:read\n  \
-        keyward app add --template google_workspace --client-id 12-x.apps.googleusercontent.com\n  \
+        keyward app add --template google_workspace \\\n      \
+        --client-id 12-x.apps.googleusercontent.com\n  \
         keyward app add gitlab --client-id abc --public --var host=git.example.com"
     )]
     Add(Box<Add>),

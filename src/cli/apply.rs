@@ -19,9 +19,10 @@ use keyward_api::wire::{PlanView, ReloadView, Status};
 use keyward_base::codes::Code;
 
 pub(super) const EXAMPLES: &str = "\
-FILE becomes the whole configuration: what it does not name is paused or removed, as the plan says.
-Resources that were added by commands stay. Relative paths in it begin at the folder of the gateway's
-configuration file. The previous file is kept beside it as NAME.before-apply.
+FILE becomes the whole configuration: what it does not name is paused or
+removed, as the plan says. Resources that were added by commands stay. Relative
+paths in it begin at the folder of the gateway's configuration file. The
+previous file is kept beside it as NAME.before-apply.
 
 examples:
   keyward apply staging.yaml --dry-run

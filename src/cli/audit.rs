@@ -32,23 +32,28 @@ const TAIL_MAX: usize = 10_000;
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// search the records, newest first
-    #[command(after_help = "examples:\n  keyward audit query --agent ci --refused --since 1h\n  \
+    #[command(after_help = "examples:\n  \
+        keyward audit query --agent ci --refused --since 1h\n  \
         keyward audit query --host '*.github.com' --method DELETE --since 2026-01-31\n  \
         keyward audit query --refused --by host --since 1d\n  \
         keyward audit query --exchange exc_4t2m9c1kq8w3hs6vjx0e --json\n\n\
-        times: 30m or 2h ago, 2026-01-31T08:00:00Z, or a day, which begins at midnight UTC")]
+        times: 30m or 2h ago, 2026-01-31T08:00:00Z, or a day (from midnight UTC)")]
     Query(Box<Query>),
     /// show the newest records, oldest first; -f follows new ones
     #[command(after_help = "with --json: one JSON object per line")]
     Tail(Box<Tail>),
     /// write all records as JSON Lines, the oldest first
-    #[command(after_help = "examples:\n  keyward audit export > audit.jsonl\n  \
-        keyward audit export --since 2026-01-01 --until 2026-02-01 | gzip > january.jsonl.gz\n\n\
-        The hash chain is that of the log's own files: `keyward audit verify --log FILE` verifies copies of them")]
+    #[command(after_help = "examples:\n  \
+        keyward audit export > audit.jsonl\n  \
+        keyward audit export --since 2026-01-01 --until 2026-02-01 \\\n      \
+        | gzip > january.jsonl.gz\n\n\
+        The hash chain is that of the log's own files: `keyward audit verify --log FILE`\n\
+        verifies copies of them")]
     Export(Box<Export>),
     /// verify the hash chain of the records, and what replicas published
     #[command(after_help = "exit code: 0 if the log is complete, 1 if it is not\n\nexample:\n  \
-        keyward audit verify --log copies/replica-2/audit.jsonl --log copies/replica-3/audit.jsonl")]
+        keyward audit verify --log copies/replica-2/audit.jsonl \\\n      \
+        --log copies/replica-3/audit.jsonl")]
     Verify(Verify),
 }
 

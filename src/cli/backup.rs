@@ -19,17 +19,17 @@ use keyward_backup::StagedFile;
 pub(super) const PASSPHRASE_VARIABLE: &str = "KEYWARD_BACKUP_PASSPHRASE";
 
 pub(super) const EXAMPLES: &str = "\
-In it: everything in the store, and the CA with its key. Not in it: the master key, the configuration
-file and the audit log. It has every secret. The file is in the age format: `age -d` decrypts
-it too.
+In it: everything in the store, and the CA with its key. Not in it: the master
+key, the configuration file and the audit log. It has every secret. The file is
+in the age format: `age -d` decrypts it too.
 
 examples:
   keyward backup keyward.age
   age-keygen -o backup.key && keyward backup keyward.age --recipient age1...
   KEYWARD_BACKUP_PASSPHRASE=... keyward backup keyward.age
 
-Without an option, it is encrypted for the `recipients` of the configuration (`backup:`), or with a
-passphrase that you type.";
+Without an option, it is encrypted for the `recipients` of the configuration
+(`backup:`), or with a passphrase that you type.";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {

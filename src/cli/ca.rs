@@ -42,8 +42,9 @@ pub(crate) enum Command {
 }
 
 const ROTATE_HELP: &str = "\
-during the overlap, clients that trust the old CA and clients that trust the new CA both work.
-distribute the new CA before the overlap ends: `keyward ca show`, `keyward ca bundle`, /ca.pem, /bundle.pem
+During the overlap, clients that trust the old CA and clients that trust the new
+CA both work. Distribute the new CA before the overlap ends: `keyward ca show`,
+`keyward ca bundle`, /ca.pem, /bundle.pem
 
 examples:
   keyward ca rotate

@@ -15,8 +15,9 @@ use keyward_app::config::{Config, ConfigError};
 use keyward_app::{FileCheck, Services, refused_plan};
 
 const EXAMPLES: &str = "\
-Variables and files of secrets may be missing. Names that the file does not declare are reported as notes:
-the store may have them. `keyward plan` reads the secrets, and compares with the store.
+Variables and files of secrets may be missing. Names that the file does not
+declare are reported as notes: the store may have them. `keyward plan` reads the
+secrets, and compares with the store.
 
 examples:
   keyward config check keyward.yaml

@@ -19,7 +19,8 @@ const FISH: &str = include_str!("completions/keyward.fish");
 #[derive(Debug, Args)]
 #[command(after_help = "put it where the shell looks for it:\n  \
     keyward completions bash > ~/.local/share/bash-completion/completions/keyward\n  \
-    keyward completions zsh > ~/.zfunc/_keyward         with fpath+=~/.zfunc before compinit\n  \
+    keyward completions zsh > ~/.zfunc/_keyward\n      \
+    with fpath+=~/.zfunc before compinit\n  \
     keyward completions fish > ~/.config/fish/completions/keyward.fish")]
 pub(crate) struct Completions {
     /// the shell to print them for

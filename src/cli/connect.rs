@@ -37,13 +37,15 @@ examples:
   keyward connect
   keyward connect github --name work --agent claude
   keyward connect github --from gh
-  keyward connect --key deploy_key --field users=deploy --secret-file known_hosts=hosts.txt
+  keyward connect --key deploy_key --field users=deploy \\
+      --secret-file known_hosts=hosts.txt
   keyward connect https://api.corp.example/v1/me --bearer
   keyward connect https://api.corp.example:8443 --header X-Api-Key --name corp
-  keyward connect github --name work --secret-stdin token --agent claude --no-test < token.txt
+  keyward connect github --name work --secret-stdin token \\
+      --agent claude --no-test < token.txt
 
-On a terminal it asks for what is missing. Without one, everything must be given, and a connection whose
-test fails is not kept.";
+On a terminal it asks for what is missing. Without one, everything must be
+given, and a connection whose test fails is not kept.";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {

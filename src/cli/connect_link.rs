@@ -16,11 +16,13 @@ use keyward_model::{
 pub(crate) const EXAMPLES: &str = "\
 examples:
   keyward connect-link --user 42 --provider github --provider slack
-  keyward connect-link --user 42 --provider github --return-url https://app.example.com/connected
+  keyward connect-link --user 42 --provider github \\
+      --return-url https://app.example.com/connected
   keyward connect-link --connection github-of-42
   keyward connect-link list
 
-The link works once, for 30 minutes, in the browser that opens it first. The connection belongs to the user.";
+The link works once, for 30 minutes, in the browser that opens it first. The
+connection belongs to the user.";
 
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]

@@ -30,7 +30,7 @@ use clap::{Args, Subcommand};
 
 use self::api_path::path;
 use self::options::Options;
-use self::state::state;
+use self::state::{state, state_after_is};
 use super::client::Client;
 use super::confirm::Removal;
 use super::failure::Failure;
@@ -65,9 +65,9 @@ pub(crate) enum Command {
     Set(Box<set::Set>),
     /// test at the provider whether it accepts the credential
     #[command(
-        after_help = "The provider's own test request is sent as agents' requests are. Only the \
-        status of its answer\nis shown.\n\nexit code: 0 when the provider accepts the credential, \
-        else 1"
+        after_help = "The provider's own test request is sent as agents' requests are. Only the status\n\
+        of its answer is shown.\n\n\
+        exit code: 0 when the provider accepts the credential, else 1"
     )]
     Test {
         /// name or id
@@ -75,8 +75,10 @@ pub(crate) enum Command {
     },
     /// send one request with its credential, and print the answer
     #[command(
-        after_help = "The request is sent as agents' requests are; rules that name no agents \
-        apply to it.\n\nexamples:\n  keyward connection request work /user\n  \
+        after_help = "The request is sent as agents' requests are; rules that name no agents apply to\n\
+        it.\n\n\
+        examples:\n  \
+        keyward connection request work /user\n  \
         keyward connection request work /repos/o/r/issues -b '{\"title\":\"x\"}'\n\n\
         exit code: 1 when the provider answers 400 or more"
     )]
@@ -258,7 +260,7 @@ async fn set_paused(
     let now: Shown<Connection> = client.post(&at, &serde_json::json!({})).await?;
     plugin::state::note_states(client, &now.id).await?;
     output::show(global.json, &now, |now| {
-        format!("connection {} is {}\n", now.name, state(&now.facts.state))
+        format!("connection {} is {}\n", now.name, state_after_is(&now.facts.state))
     })
 }
 

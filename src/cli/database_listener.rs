@@ -16,10 +16,13 @@ use keyward_model::{DatabaseListener, ListenerState, Shown};
 pub(crate) enum Command {
     /// open one; prints what programs connect with
     #[command(
-        after_help = "Only programs of this machine reach it. Agents give their tokens as the password. `listen.databases` of \
-        the\nconfiguration file opens addresses for other machines, with TLS.\n\nexamples:\n  \
+        after_help = "Only programs of this machine reach it. Agents give their tokens as the\n\
+        password. `listen.databases` of the configuration file opens addresses for other\n\
+        machines, with TLS.\n\n\
+        examples:\n  \
         keyward database-listener add local --at 127.0.0.1:6432\n  \
-        keyward database-listener add cache --at 127.0.0.1:6380 --connection cache --protocol redis\n  \
+        keyward database-listener add cache --at 127.0.0.1:6380 --connection cache \\\n      \
+        --protocol redis\n  \
         keyward database-listener add ci --at unix:.s.PGSQL.5432 --agent ci"
     )]
     Add(Add),

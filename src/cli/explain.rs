@@ -20,8 +20,10 @@ use keyward_rules::policy::explain::ActionKind;
     override_usage = "keyward explain [OPTIONS] --agent <NAME> [METHOD] <URL>",
     after_help = "examples:\n  keyward explain https://api.github.com/user --agent claude\n  \
                   keyward explain DELETE https://api.github.com/repos/a/b --agent ci --json\n  \
-                  keyward explain POST https://api.linear.app/graphql --agent ci --graphql '{ viewer { id } }'\n  \
-                  keyward explain POST https://github.com/o/r.git/git-receive-pack --agent ci --push main\n  \
+                  keyward explain POST https://api.linear.app/graphql --agent ci \\\n      \
+                  --graphql '{ viewer { id } }'\n  \
+                  keyward explain POST https://github.com/o/r.git/git-receive-pack \\\n      \
+                  --agent ci --push main\n  \
                   keyward explain ssh://deploy@build.example.com --agent ci\n\n\
                   exit code: 0 when it would be sent, 4 when it would be refused"
 )]

@@ -9,8 +9,9 @@ use keyward_api::wire::ExportView;
 use keyward_app::config;
 
 pub(super) const EXAMPLES: &str = "\
-Has no secret, no user and no token: `keyward backup` has those. Sections of the gateway itself, such as
-`listen` and `limits`, are those of its own configuration file.
+Has no secret, no user and no token: `keyward backup` has those. Sections of the
+gateway itself, such as `listen` and `limits`, are those of its own
+configuration file.
 
 examples:
   keyward export --yaml > resources.yaml

@@ -63,6 +63,9 @@ struct ApiRefusal {
     request: Option<String>,
 }
 
+/// Messages of one failure that are printed for people. A mistake in a template may be repeated thousands of times.
+const SHOWN_MAX: usize = 20;
+
 /// A failure under `--json`: the API's shape, with the exit code and each of several messages.
 #[derive(Serialize)]
 struct FailureJson<'a> {
@@ -164,6 +167,11 @@ impl Failure {
         self.refusal.as_ref().is_some_and(|refusal| refusal.code == code.as_str())
     }
 
+    /// Whether the API refused this field of the request.
+    pub(crate) fn has_field(&self, field: &str) -> bool {
+        self.refusal.as_ref().is_some_and(|refusal| refusal.field.as_deref() == Some(field))
+    }
+
     /// The messages without the hint.
     pub(crate) fn message(&self) -> String {
         self.errors.join("; ")
@@ -245,8 +253,12 @@ impl From<ConfigError> for Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for error in &self.errors {
+        for error in self.errors.iter().take(SHOWN_MAX) {
             writeln!(f, "error: {error}")?;
+        }
+        match self.errors.len().saturating_sub(SHOWN_MAX) {
+            0 => {}
+            more => writeln!(f, "and {more} more; --json has all")?,
         }
         match &self.hint {
             Some(hint) => writeln!(f, "hint: {hint}"),
@@ -317,6 +329,19 @@ mod tests {
         error: store is locked by process 4121
         hint: stop the gateway, or use its admin API
         ");
+    }
+
+    #[test]
+    fn of_many_messages_the_first_are_printed_and_the_others_counted() {
+        let several = |count: usize| {
+            Failure::several((1..=count).map(|number| format!("no {number}")).collect())
+        };
+        let text = several(SHOWN_MAX + 3).hint("correct them").to_string();
+        let lines: Vec<_> = text.lines().skip(SHOWN_MAX - 1).collect();
+        assert_eq!(lines, ["error: no 20", "and 3 more; --json has all", "hint: correct them"]);
+        let json = several(SHOWN_MAX + 3).json();
+        assert!(json.contains(r#""no 23"],"exit":1"#), "{json}");
+        assert_eq!(several(SHOWN_MAX).to_string().lines().count(), SHOWN_MAX);
     }
 
     #[test]

@@ -24,8 +24,9 @@ use keyward_model::{Hook, Shown};
 pub(crate) enum Command {
     /// receive the webhooks of a service; prints the URL for the service
     #[command(
-        after_help = "The service shows its signing secret where its webhook is set up. Without a terminal, give it \
-        by --secret-stdin. Asana and Notion send it themselves. For Meta, a verify token is printed beside the URL.\n\n\
+        after_help = "The service shows its signing secret where its webhook is set up. Without a\n\
+        terminal, give it by --secret-stdin. Asana and Notion send it themselves. For\n\
+        Meta, a verify token is printed beside the URL.\n\n\
         examples:\n  \
         keyward hook add ci --connection github --to http://127.0.0.1:9000/hooks\n  \
         keyward hook add payments --scheme stripe --secret-stdin < secret.txt\n  \
@@ -56,8 +57,10 @@ pub(crate) enum Command {
     },
     /// print the secret that a service sent, to enter it there; until its first event
     #[command(
-        after_help = "Notion sends its verification token when a webhook is set up, and sends events after the token was \
-        entered there. The command is recorded in the audit log.\n\nexample:\n  keyward hook reveal pages"
+        after_help = "Notion sends its verification token when a webhook is set up, and sends events\n\
+        after the token was entered there. The command is recorded in the audit log.\n\n\
+        example:\n  \
+        keyward hook reveal pages"
     )]
     Reveal {
         /// name or id
@@ -168,7 +171,8 @@ impl Command {
         match self {
             Self::Add(add) => {
                 let new = add.read()?;
-                asked.add::<Hook, _>(&new, |made| added(made, "added")).await
+                let made = asked.add::<Hook, _>(&new, |made| added(made, "added")).await;
+                made.map_err(|failure| new.with_options(failure))
             }
             Self::List { q } => asked.list::<Hook>(q.as_deref()).await,
             Self::Show { name } => asked.show::<Hook>(&name).await,
@@ -221,6 +225,17 @@ impl Add {
             None => None,
         };
         Ok(New { name, connection, scheme, to, secret })
+    }
+}
+
+impl New {
+    /// The failure, with the options that give a secret if it is missing.
+    fn with_options(&self, failure: Failure) -> Failure {
+        if self.secret.is_some() || !failure.has_field("secret") {
+            return failure;
+        }
+        let own = failure.advice().map(|hint| format!("{hint}; ")).unwrap_or_default();
+        failure.hint(format!("{own}give it with --secret-stdin or --secret-file FILE"))
     }
 }
 

@@ -50,9 +50,10 @@ examples:
   keyward import onecli export.json
   keyward import agent-vault services.yaml credentials.json
 
-In a file of variables, in .pypirc and in Codex's auth.json, each imported value becomes a placeholder. The original
-file is kept beside it, in the folder .keyward-backup, which git ignores. A value that is connected already is
-not connected again.";
+In a file of variables, in .pypirc and in Codex's auth.json, each imported value
+becomes a placeholder. The original file is kept beside it, in the folder
+.keyward-backup, which git ignores. A value that is connected already is not
+connected again.";
 
 /// The source without arguments.
 const USUAL: &str = ".env";
@@ -186,13 +187,15 @@ impl Args {
         let sources = ImportPlace::parse_all(names.iter().map(String::as_str))?;
         // Another failure has its own remedy.
         let is_absent = self.sources.is_empty() && !Path::new(USUAL).exists();
-        let hinted = |failure: Failure| match is_absent {
-            true => failure.hint(SOURCES),
-            false => failure,
+        let has_others = sources.len() > 1;
+        let hinted = |failure: Failure, source: &ImportPlace| match (is_absent, has_others) {
+            (true, _) => failure.hint(SOURCES),
+            (false, true) => without(source, failure),
+            (false, false) => failure,
         };
-        let read = |source: ImportPlace| {
-            let content = source.read().map_err(hinted);
-            content.map(|content| (source, content))
+        let read = |source: ImportPlace| match source.read() {
+            Ok(content) => Ok((source, content)),
+            Err(failure) => Err(hinted(failure, &source)),
         };
         sources.into_iter().map(read).collect()
     }
@@ -378,6 +381,12 @@ impl Args {
         let done: Rotated = client.post(&at, &new).await?;
         Ok(done.test.map(|test| test.message).unwrap_or_default())
     }
+}
+
+/// The failure of one of several sources, with what to omit for the import of the others.
+fn without(source: &ImportPlace, failure: Failure) -> Failure {
+    let own = failure.advice().map(|hint| format!("{hint}; or ")).unwrap_or_default();
+    failure.hint(format!("{own}omit `{}` to import from the others", source.words()))
 }
 
 /// What is known of an account before the import.

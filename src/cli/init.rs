@@ -1,9 +1,9 @@
 //! `keyward init`: writes a commented configuration and creates the data directory.
 
 use std::ffi::OsString;
-use std::fs::{DirBuilder, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -14,8 +14,8 @@ use super::output;
 use super::replace_file::chown_like;
 use super::settings::Global;
 use super::table;
-use keyward_app::Services;
 use keyward_app::config::Config;
+use keyward_app::{Services, create_private_dir};
 
 /// The new configuration: only comments, so that all defaults apply.
 const CONFIGURATION: &str = include_str!("init.yaml");
@@ -144,7 +144,7 @@ fn entries(folder: &Path) -> Vec<OsString> {
 }
 
 fn make_directory(path: &Path) -> Result<(), Failure> {
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    let made = create_private_dir(path);
     made.map_err(|error| Failure::failed(&format!("cannot create {}", path.display()), &error))
 }
 

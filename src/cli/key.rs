@@ -20,9 +20,10 @@ pub(crate) enum Command {
 }
 
 const ROTATE_HELP: &str = "\
-if the key is Keyward's own file (the default), a new key is created. if `master_key` names the
-keys, put the new one first and `keyward reload` (restart, if it is in a variable), then rotate:
-every row moves to the first key of the list.";
+If the key is Keyward's own file (the default), a new key is created. If
+`master_key` names the keys, put the new one first and `keyward reload`
+(restart, if it is in a variable), then rotate: every row moves to the first key
+of the list.";
 
 impl Command {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {

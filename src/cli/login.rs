@@ -11,9 +11,14 @@ use super::table::moment;
 use keyward_api::wire::{LoginLinkRequest, LoginLinkView};
 use keyward_model::Login;
 
-pub(crate) const EXAMPLES: &str = "The link signs in once, within 10 minutes. Anyone who has it can use it: open it at once, or \
-    send it in private.\nWithout --user it is for the only admin; if there is no admin, the user \
-    `admin` is added.\n\nexamples:\n  keyward login-link\n  keyward login-link --user ann";
+pub(crate) const EXAMPLES: &str = "\
+The link signs in once, within 10 minutes. Anyone who has it can use it: open it
+at once, or send it in private. Without --user it is for the only admin; if
+there is no admin, the user `admin` is added.
+
+examples:
+  keyward login-link
+  keyward login-link --user ann";
 
 #[derive(Debug, Args)]
 pub(crate) struct LoginLinkArgs {

@@ -92,7 +92,7 @@ use self::settings::Global;
     disable_help_subcommand = true,
     arg_required_else_help = true,
     subcommand_required = true,
-    max_term_width = 100,
+    term_width = help::WIDTH,
     after_help = FIRST_STEPS
 )]
 pub(crate) struct Cli {

@@ -14,11 +14,15 @@ use keyward_model::PersonalTokenShown;
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// make one and show it once
-    #[command(after_help = "scopes: `all` (the default: what its owner may do), `read`, or \
-        connections, agents, apps,\nproviders, rules, audit, webhooks, users or install with `:read` or \
-        `:write`\n\nexamples:\n  keyward token add ann --ttl 90d\n  \
+    #[command(
+        after_help = "scopes: `all` (the default: what its owner may do), `read`, or connections,\n\
+        agents, apps, providers, rules, audit, webhooks, users or install with `:read`\n\
+        or `:write`\n\n\
+        examples:\n  \
+        keyward token add ann --ttl 90d\n  \
         keyward token add bob --label ci --scope connections:read --scope agents:write\n  \
-        KEYWARD_TOKEN=kwp_... keyward agent list")]
+        KEYWARD_TOKEN=kwp_... keyward agent list"
+    )]
     Add(Add),
     /// list them, without their text
     List {

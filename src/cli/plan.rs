@@ -13,14 +13,16 @@ use keyward_app::config::Config;
 use keyward_app::{self as app, Services};
 
 pub(super) const EXAMPLES: &str = "\
-Prints what would be made, changed (with the keys), replaced, paused, resumed and removed. Whether a
-secret differs from the stored one is checked when the configuration is applied.
+Prints what would be made, changed (with the keys), replaced, paused, resumed
+and removed. Whether a secret differs from the stored one is checked when the
+configuration is applied.
 
 examples:
   keyward plan
   keyward plan new.yaml && mv new.yaml keyward.yaml
 
-exit codes: 0 nothing is wrong, 1 the configuration would be refused; every problem is printed";
+exit codes: 0 nothing is wrong, 1 the configuration would be refused; every
+problem is printed";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {

@@ -18,10 +18,11 @@ use keyward_backup::{AgeIdentity, BackupHeader, BackupKey, BackupReader};
 use keyward_base::secret::Secret;
 
 pub(super) const EXAMPLES: &str = "\
-The whole file is checked first. The previous store is kept beside the restored one; a database
-must be empty, and its replicas stopped, and keeps the CA that the configuration names. What was
-revoked after the backup was made is valid again: revoke it again. Tokens of OAuth that a provider has
-replaced since are refused at the next refresh: reconnect those connections.
+The whole file is checked first. The previous store is kept beside the restored
+one; a database must be empty, and its replicas stopped, and keeps the CA that
+the configuration names. What was revoked after the backup was made is valid
+again: revoke it again. Tokens of OAuth that a provider has replaced since are
+refused at the next refresh: reconnect those connections.
 
 examples:
   keyward restore keyward.age --dry-run

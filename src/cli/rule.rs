@@ -23,16 +23,17 @@ pub(crate) enum Command {
     /// add a rule; it is in force at once
     #[command(
         override_usage = "keyward rule add [OPTIONS] <ACTION> [METHOD[,METHOD]] <HOST[/PATH]>",
-        after_help = "Rules are decided in order, and the first one that matches a request decides: those of the\n\
-            configuration file, then the stored ones, then bindings, then the default. A new rule is the\n\
-            last one of the stored rules unless a place is given.\n\n\
-            examples:\n  \
-            keyward rule add deny DELETE api.github.com --agent ci\n  \
-            keyward rule add inject GET,HEAD 'api.github.com/repos/**' --use work --agent ci\n  \
-            keyward rule add pass '*.docs.example' --name docs --first\n  \
-            keyward rule add deny '*' --agent trial\n  \
-            keyward rule add inject '*' --use work --agent ci --named-action clone \\\n      \
-            --named-action push --branch 'agent/*'"
+        after_help = "Rules are decided in order, and the first one that matches a request decides:\n\
+        those of the configuration file, then the stored ones, then bindings, then the\n\
+        default. A new rule is the last one of the stored rules unless a place is given.\n\n\
+        examples:\n  \
+        keyward rule add deny DELETE api.github.com --agent ci\n  \
+        keyward rule add inject GET,HEAD 'api.github.com/repos/**' \\\n      \
+        --use work --agent ci\n  \
+        keyward rule add pass '*.docs.example' --name docs --first\n  \
+        keyward rule add deny '*' --agent trial\n  \
+        keyward rule add inject '*' --use work --agent ci --named-action clone \\\n      \
+        --named-action push --branch 'agent/*'"
     )]
     Add(Box<write::Add>),
     /// list rules, bindings and the default, in the order in which they decide
@@ -60,13 +61,16 @@ pub(crate) enum Command {
     /// remove a stored rule
     Remove(Removal),
     /// test the rules with a file of requests and expected decisions
-    #[command(after_help = "\
-        FILE is a list of cases:\n  \
-        - { agent: ci, request: \"DELETE https://api.github.com/repos/a/b\", expect: deny, rule: no-deletes }\n  \
-        - { agent: ci, request: https://api.github.com/user, expect: inject, connection: work }\n  \
-        - { agent: ci, request: https://example.com/, expect: deny, code: default_deny }\n\n\
-        With --config, or where no gateway runs, the rules are those of the configuration file, without\n\
-        stored rules. It is read without store, keys and secrets, so that this works anywhere.\n\n\
+    #[command(after_help = "FILE is a list of cases:\n  \
+        - { agent: ci, request: \"DELETE https://api.github.com/repos/a/b\",\n      \
+        expect: deny, rule: no-deletes }\n  \
+        - { agent: ci, request: https://api.github.com/user,\n      \
+        expect: inject, connection: work }\n  \
+        - { agent: ci, request: https://example.com/,\n      \
+        expect: deny, code: default_deny }\n\n\
+        With --config, or where no gateway runs, the rules are those of the\n\
+        configuration file, without stored rules. It is read without store, keys and\n\
+        secrets, so that this works anywhere.\n\n\
         exit code: 0 when all is as expected, 1 when not")]
     Test {
         /// the cases, in YAML

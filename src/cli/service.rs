@@ -26,10 +26,11 @@ const HIDDEN: [&str; 3] = ["/home", "/root", "/run/user"];
 const UNIT: &str = "keyward.service";
 
 const EXAMPLES: &str = "\
-As root a service of the system is installed, otherwise one of this user, with systemd or (on macOS)
-launchd. It starts now and at each start of the machine. A credential is a file that only root may
-read; systemd copies it for the service, and the configuration names it by
-`{ command: [/usr/bin/cat, /run/credentials/keyward.service/NAME] }`.
+As root a service of the system is installed, otherwise one of this user, with
+systemd or (on macOS) launchd. It starts now and at each start of the machine. A
+credential is a file that only root may read; systemd copies it for the service,
+and the configuration names it by:
+  { command: [/usr/bin/cat, /run/credentials/keyward.service/NAME] }
 
 examples:
   keyward service install

@@ -15,9 +15,11 @@ use keyward_model::{Reference, Session, SessionCreateOptions, SessionIssued, Ses
 pub(crate) enum Command {
     /// make one and show its token once
     #[command(
-        after_help = "In a session, the agent uses the connections of the end user: those at its \
-        user providers\n(`keyward agent set A --user-provider github`) and those that are bound to it. With \
-        --connection,\nit uses exactly the named ones. Its rules and other hosts stay.\n\nexamples:\n  \
+        after_help = "In a session, the agent uses the connections of the end user: those at its user\n\
+        providers (`keyward agent set A --user-provider github`) and those that are\n\
+        bound to it. With --connection, it uses exactly the named ones. Its rules and\n\
+        other hosts stay.\n\n\
+        examples:\n  \
         keyward session add --agent support --user 'auth0|5f7c8ec7' --ttl 30m\n  \
         keyward session add --agent support --user 42 --connection github-of-42\n  \
         keyward session add --agent nightly --connection work-github --label report"

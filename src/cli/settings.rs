@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::failure::{Exit, Failure};
+use keyward_app::DanglingLink;
 use keyward_app::config::{self, Config};
 
 /// Options of every command.
@@ -46,6 +47,14 @@ impl Global {
             let message = format!("the data directory {} is not a directory", data.display());
             return Err(Failure::new(Exit::Failed, message)
                 .hint("choose another with --data or KEYWARD_DATA"));
+        }
+        // Its target may be on a disk that is not mounted.
+        if let Some(link) = DanglingLink::at(&data) {
+            let target = link.target.display();
+            let hint = format!("create {target}, or choose another with --data or KEYWARD_DATA");
+            return Err(
+                Failure::new(Exit::Failed, format!("the data directory: {link}")).hint(hint)
+            );
         }
         Ok(Config::load(self.config.as_deref(), self.data.as_deref())?)
     }

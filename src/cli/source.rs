@@ -25,10 +25,14 @@ use keyward_model::{Shown, Source};
 pub(crate) enum Command {
     /// add one that is asked over HTTPS
     #[command(
-        after_help = "The kinds env, file, command and keychain read the gateway's own machine: only the configuration file \
-        declares them, under `sources:`. Settings and credentials of each kind: docs/guides/secret-sources.md\n\nexamples:\n  \
-        keyward source add vault vault address=https://vault.example.com --credential-file token=token.txt\n  \
-        keyward source add aws aws region=eu-west-1 --credential-env access_key_id=ID --credential-env secret_access_key=KEY\n  \
+        after_help = "The kinds env, file, command and keychain read the gateway's own machine: only\n\
+        the configuration file declares them, under `sources:`. Settings and credentials\n\
+        of each kind: docs/guides/secret-sources.md\n\n\
+        examples:\n  \
+        keyward source add vault vault address=https://vault.example.com \\\n      \
+        --credential-file token=token.txt\n  \
+        keyward source add aws aws region=eu-west-1 \\\n      \
+        --credential-env access_key_id=ID --credential-env secret_access_key=KEY\n  \
         keyward connection add openai --secret-from api_key=vault:apps/openai#key"
     )]
     Add(Add),

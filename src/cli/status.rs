@@ -218,7 +218,8 @@ fn table(refusals: &[Event]) -> Table {
         let target = record.target.as_deref().unwrap_or_default();
         let target = target.strip_prefix("https://").unwrap_or(target);
         let target = target.strip_suffix(":443").unwrap_or(target);
-        let words = [record.method.as_deref().unwrap_or_default(), target];
+        // A session with a database has neither a method nor a path.
+        let words: Vec<_> = record.method.as_deref().into_iter().chain([target]).collect();
         let request = format!("{}{}", words.join(" "), record.path.as_deref().unwrap_or_default());
         table.row([
             record.time.into(),
@@ -286,6 +287,18 @@ mod tests {
         let text = overview().text("keyward", &TableLayout::narrow());
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
         insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn a_refused_session_with_a_database_begins_with_its_target() {
+        let refused = json!({
+            "v": 1, "seq": 1, "prev": "", "time": "2025-01-02T11:58:00Z", "exchange": "exc_1",
+            "agent": "ci", "target": "postgres://db.test:5432", "code": "denied", "bytes_in": 0,
+            "bytes_out": 0, "duration_ms": 1, "outcome": "refused",
+        });
+        let text =
+            table(&[serde_json::from_value(refused).unwrap()]).render("", &TableLayout::narrow());
+        assert!(text.contains("denied  postgres://db.test:5432"), "{text}");
     }
 
     #[test]

@@ -34,9 +34,10 @@ pub(crate) enum Command {
 }
 
 const COPY_HELP: &str = "\
-Rows are copied as they are sealed, so both configurations need the same master keys. A running gateway
-of this machine that has the store sends its rows, and continues; so does a database that is in use.
-Later changes are not copied: stop the gateway first for a complete copy. The source is not changed.
+Rows are copied as they are sealed, so both configurations need the same master
+keys. A running gateway of this machine that has the store sends its rows, and
+continues; so does a database that is in use. Later changes are not copied: stop
+the gateway first for a complete copy. The source is not changed.
 
 examples:
   keyward store copy --to postgres.yaml

@@ -17,8 +17,9 @@ pub(crate) enum Command {
     List(StreamSearch),
     /// cut one: it ends at once, and its agent keeps its access
     #[command(
-        after_help = "The program sees that its stream ends early; a WebSocket is closed with 1008. It may send the \
-        request\nagain: `keyward agent pause` and `keyward connection pause` prevent that."
+        after_help = "The program sees that its stream ends early; a WebSocket is closed with 1008. It\n\
+        may send the request again: `keyward agent pause` and `keyward connection pause`\n\
+        prevent that."
     )]
     Cut {
         /// the id, as `keyward stream list` shows it

@@ -11,9 +11,14 @@ use keyward_api::wire::{
     AgentUsageView, LatencyPercentiles, OrgUsageView, UsageSeries, UsageTotals, UsageView,
 };
 
-pub(super) const EXAMPLES: &str = "A line is an hour; for more than 48h, a day; for at most 1h of all agents, a minute.\n\
-    Those without requests are omitted. Usage is kept for 30 days.\n\nexamples:\n  \
-    keyward usage\n  keyward usage --agent claude --since 7d\n  keyward usage --connection work --since 30d";
+pub(super) const EXAMPLES: &str = "\
+A line is an hour; for more than 48h, a day; for at most 1h of all agents, a
+minute. Those without requests are omitted. Usage is kept for 30 days.
+
+examples:
+  keyward usage
+  keyward usage --agent claude --since 7d
+  keyward usage --connection work --since 30d";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {

@@ -19,12 +19,17 @@ use keyward_model::{Role, Shown, User, UserSpec};
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// add one; give them a token with `keyward token add`
-    #[command(after_help = "roles: an admin may do everything in the organisation; a member has \
-        their own agents and\nconnections, and uses what is shared; an auditor reads everything; an end_user \
-        is a customer\nof your platform, named by its own id, whose connections agents use in sessions\n\n\
-        examples:\n  keyward user add ann --role admin --email ann@example.com\n  \
-        keyward user add bob\n  keyward token add bob --ttl 90d\n  \
-        keyward user add 'auth0|5f7c8ec7' --role end_user")]
+    #[command(
+        after_help = "roles: an admin may do everything in the organisation; a member has their own\n\
+        agents and connections, and uses what is shared; an auditor reads everything; an\n\
+        end_user is a customer of your platform, named by its own id, whose connections\n\
+        agents use in sessions\n\n\
+        examples:\n  \
+        keyward user add ann --role admin --email ann@example.com\n  \
+        keyward user add bob\n  \
+        keyward token add bob --ttl 90d\n  \
+        keyward user add 'auth0|5f7c8ec7' --role end_user"
+    )]
     Add(Add),
     /// list them
     List {

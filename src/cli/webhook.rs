@@ -18,11 +18,14 @@ use keyward_model::{DeliveryAttempt, Shown, Webhook};
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// report events to a URL; its signing key is shown once
-    #[command(after_help = "Requests are signed as Standard Webhooks says, so that its libraries \
-        verify them.\n\nexamples:\n  \
+    #[command(
+        after_help = "Requests are signed as Standard Webhooks says, so that its libraries verify\n\
+        them.\n\n\
+        examples:\n  \
         keyward webhook add https://example.com/hooks/keyward\n  \
         keyward webhook add https://example.com/k --name ops --event connection.broken\n  \
-        keyward webhook add https://example.com/k --key-stdin < key.txt")]
+        keyward webhook add https://example.com/k --key-stdin < key.txt"
+    )]
     Add(Add),
     /// list them
     List {

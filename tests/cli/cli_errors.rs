@@ -53,6 +53,16 @@ fn a_key_among_the_arguments_is_refused_and_not_repeated() {
     assert!(text.contains("unexpected argument 'b'"), "not a key: {text}");
 }
 
+#[test]
+fn a_hook_without_a_secret_names_the_options_that_give_one() {
+    let cli = Cli::new();
+    let told = error(&cli, &["hook", "add", "pay", "--scheme", "stripe", "--json"], 1);
+    assert_eq!(told["field"], "secret");
+    let hint = told["hint"].as_str().expect("a hint");
+    assert!(hint.starts_with("the service shows it where its webhook is set up; "), "{hint}");
+    assert!(hint.ends_with("give it with --secret-stdin or --secret-file FILE"), "{hint}");
+}
+
 /// They were dropped.
 #[test]
 fn options_that_do_not_fit_the_url_of_an_mcp_server_are_refused_before_anything_is_made() {

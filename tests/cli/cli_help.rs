@@ -4,6 +4,9 @@ use std::fs::File;
 
 use test_support::cli::Cli;
 
+/// Columns of a usual terminal. Longer lines are cut there, or wrapped within words.
+const COLUMNS: usize = 80;
+
 /// The help of a command and of all below it, found as a person finds them: by reading.
 fn help(cli: &Cli, command: &[&str], all: &mut String) {
     let words: Vec<_> = command.iter().copied().chain(["--help"]).collect();
@@ -32,6 +35,9 @@ fn help_is_the_same_as_reviewed() {
     help(&cli, &[], &mut all);
     for command in ["audit tail", "rule test", "agent token add", "ca bundle", "man"] {
         assert!(all.contains(&format!("$ keyward {command} --help\n")), "{command}: {all}");
+    }
+    for line in all.lines() {
+        assert!(line.chars().count() <= COLUMNS, "longer than {COLUMNS} columns: {line}");
     }
     insta::assert_snapshot!(all);
 }

@@ -36,6 +36,30 @@ fn the_configuration_that_init_writes_is_accepted() {
 }
 
 #[test]
+fn a_data_directory_that_is_a_link_without_a_target_is_refused_and_named_with_the_target() {
+    let cli = Cli::new();
+    let (link, target) = (cli.data(), cli.data().with_file_name("gone"));
+    std::os::unix::fs::symlink(&target, &link).expect("a link");
+    let named = format!(
+        "{} is a symbolic link to {}, which does not exist",
+        link.display(),
+        target.display()
+    );
+    for (words, code) in [
+        (&["serve"][..], 1),
+        (&["init"], 1),
+        (&["agent", "list"], 1),
+        (&["doctor"], 1),
+        (&["run", "--", "true"], 125),
+    ] {
+        let ran = cli.run(words);
+        assert_eq!(ran.code, code, "{words:?}: {}{}", ran.out, ran.err);
+        assert!((ran.out + &ran.err).contains(&named), "{words:?} does not say: {named}");
+    }
+    assert!(!target.exists(), "it may be on a disk that is not mounted");
+}
+
+#[test]
 fn an_unknown_name_is_exit_code_5() {
     let cli = Cli::new();
     cli.run(&["init"]).ok();

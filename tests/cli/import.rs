@@ -94,6 +94,10 @@ async fn a_refused_import_and_a_dry_run_change_nothing() {
         (&["import", "nope"], "there is no source `nope`"),
         (&["import", "aws"], "cannot read"),
         (&["import", "gh"], "gh is not installed"),
+        (&["import", "env", "aws"], "/.aws/credentials: No such file"),
+        (&["import", "env", "aws"], "hint: omit `aws` to import from the others"),
+        (&["import", "env", "gh"], "; or omit `gh` to import from the others"),
+        (&["import", "env", "keys.env"], "hint: omit `keys.env` to import from the others"),
     ] {
         let output = desk.install.keyward(arguments).env("PATH", "").output().expect("it runs");
         let said = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -210,6 +210,8 @@ async fn without_its_database_a_replica_serves_what_it_knows_and_refuses_changes
     assert_eq!(cold.head.one("keyward-error"), Some("refresh_unavailable"));
     let refused = lab.gateway.api("POST", "/agents", r#"{"name":"never"}"#).await.is(500);
     assert_eq!(refused.json()["error"]["code"], "store_failed");
+    let hint = refused.json()["error"]["hint"].to_string();
+    assert!(hint.contains("its database is reached"), "{hint}");
     for gateway in [&lab.gateway, &other] {
         assert_eq!(ask_at(&lab, gateway, "ci").await.head.status(), 200, "warm traffic goes on");
     }

@@ -397,6 +397,7 @@ mod tests {
             );
             let json = serde_json::to_string(&error.body()).unwrap();
             assert!(json.contains("disk has room") && !json.contains("secret-place"), "{json}");
+            assert!(json.contains("or that its database is reached"), "{json}");
             assert_eq!(json.contains("may or may not be stored"), may_be_stored, "{json}");
         }
     }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use jiff::Timestamp;
@@ -12,20 +12,48 @@ use jiff::tz::TimeZone;
 use super::error::AppError;
 use keyward_state::store::sled::chown_tree_to_owner_of;
 
+/// A symbolic link whose target does not exist. No directory can be created there.
+#[derive(Debug, thiserror::Error)]
+#[error("{} is a symbolic link to {}, which does not exist", link.display(), target.display())]
+pub struct DanglingLink {
+    link: PathBuf,
+    pub target: PathBuf,
+}
+
+impl DanglingLink {
+    /// The one at the path, or at a directory above it.
+    pub fn at(path: &Path) -> Option<Self> {
+        let link = path.ancestors().find(|above| fs::symlink_metadata(above).is_ok())?;
+        let target = fs::read_link(link).ok()?;
+        let is_absent =
+            fs::metadata(link).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+        is_absent.then(|| Self { link: link.to_owned(), target })
+    }
+}
+
+/// Creates the directory, and those above it, with mode 0700. Does nothing if it exists.
+///
+/// # Errors
+/// Of the system, or [`DanglingLink`].
+pub fn create_private_dir(path: &Path) -> io::Result<()> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|error| DanglingLink::at(path).map_or(error, io::Error::other))
+}
+
 /// Creates the directory of the file at `key` with mode 0700. An existing one may be open to others, such as
 /// `/etc/keyward` or `/var/log`: the files themselves must be 0600, which is checked.
 pub(super) fn folder_for(key: &'static str, file: &Path) -> anyhow::Result<()> {
     let Some(path) = file.parent() else {
         return Ok(());
     };
-    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    let made = create_private_dir(path);
     Ok(made.map_err(|source| AppError::FileDirectory { key, path: path.to_owned(), source })?)
 }
 
 /// Creates the directory with mode 0700, or checks that other users cannot enter it. An empty directory of
 /// this user gets mode 0700.
 pub(super) fn private_dir(path: &Path) -> anyhow::Result<()> {
-    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    let made = create_private_dir(path);
     made.map_err(|source| AppError::Directory { path: path.to_owned(), source })?;
     let metadata = fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
     let own = rustix::process::geteuid().as_raw();
@@ -93,6 +121,27 @@ mod tests {
         let empty = dir(0o755, &[]);
         private_dir(empty.path()).unwrap();
         assert_eq!(fs::metadata(empty.path()).unwrap().mode() & 0o777, 0o700);
+    }
+
+    #[test]
+    fn a_symbolic_link_without_a_target_is_named_with_its_target() {
+        let folder = dir(0o700, &[]);
+        let (link, target) = (folder.path().join("link"), folder.path().join("gone"));
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        let named = format!(
+            "{} is a symbolic link to {}, which does not exist",
+            link.display(),
+            target.display()
+        );
+        for path in [link.clone(), link.join("data")] {
+            let refused = private_dir(&path).unwrap_err().to_string();
+            let path = path.display();
+            assert_eq!(refused, format!("cannot create the directory {path}: {named}"));
+        }
+        assert!(!target.exists(), "it may be on a disk that is not mounted");
+        fs::create_dir(&target).unwrap();
+        private_dir(&link.join("data")).unwrap();
+        assert!(target.join("data").is_dir() && DanglingLink::at(&link).is_none());
     }
 
     #[test]

@@ -74,6 +74,7 @@ pub use self::restore::error::{RestoreError, Restored};
 pub use backups::written as written_backups;
 pub use data_path::DataPath;
 pub use error::{AppError, KEY_LOST_HINT, data_directory_remedy, is_locked};
+pub use folders::{DanglingLink, create_private_dir};
 pub use hangups::Hangups;
 pub use lazy_log::LazyLog;
 pub use plan::refused_plan;

@@ -296,7 +296,7 @@ codes! {
         "read it as the gateway's user; `audit.file` says where it is";
     StoreFailed: "store_failed" 500 Api,
         "The store cannot be read or written. The message says whether a change may be stored all the same.",
-        "make sure that its disk has room and is writable; no restart is needed";
+        "make sure that its disk has room and is writable, or that its database is reached; no restart is needed";
     AnswerTooLarge: "answer_too_large" 502 Api,
         "The provider's answer to a single request exceeds the limit.",
         "send the request through the proxy, which passes on any size";

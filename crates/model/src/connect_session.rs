@@ -244,14 +244,13 @@ impl Resource for ConnectSession {
         let is_of_new =
             spec.connection.is_none() || spec.auth.is_none() && spec.variables.is_empty();
         let returns = !spec.headless || spec.return_url.is_some();
-        let url = spec.return_url.as_deref().is_none_or(is_return_url);
+        let url = spec.return_url.as_deref().map_or(Ok(()), check_return_url);
         failed([
             Refusal::unless(count, "providers", "must name 1 to 20 providers"),
             Refusal::unless(one_of, "connection", "must not be given together with `providers`"),
             Refusal::unless(scopes, "scopes", "must not be given for several providers"),
             Refusal::unless(are_scopes, "scopes", "must be up to 100 texts without blanks"),
-            Refusal::unless(url, "return_url", "must be an `https://` URL without a fragment")
-                .map_err(|refusal| refusal.hint("`http://` is accepted for localhost")),
+            url,
             Refusal::unless(returns, "return_url", "is required with `headless`"),
             Refusal::unless(
                 !spec.headless || is_single,
@@ -302,9 +301,17 @@ fn is_zero(count: &u32) -> bool {
 }
 
 /// `https`, or `http` to this machine; no fragment, which would follow the code, and no user information.
-fn is_return_url(url: &str) -> bool {
-    let is_plain = url.len() <= RETURN_URL_BYTES_MAX && url.bytes().all(|b| b.is_ascii_graphic());
-    is_plain && !url.contains(['#', '\\', '"', '<', '>']) && origin_of(url).is_some()
+fn check_return_url(url: &str) -> Result<(), Refusal> {
+    let is_foreign = |c: &char| !c.is_ascii_graphic() || matches!(c, '\\' | '"' | '<' | '>');
+    if let Some(foreign) = url.chars().find(is_foreign) {
+        let rule = format!("must not contain the character `{}`", foreign.escape_debug());
+        let hint = "write it percent-encoded, in a host name as an A-label (`xn--…`)";
+        return Err(Refusal::new("return_url", rule).hint(hint));
+    }
+    let is_url = url.len() <= RETURN_URL_BYTES_MAX && !url.contains('#');
+    let is_url = is_url && origin_of(url).is_some();
+    Refusal::unless(is_url, "return_url", "must be an `https://` URL without a fragment")
+        .map_err(|refusal| refusal.hint("`http://` is accepted for localhost"))
 }
 
 /// Scheme, host and port of a URL, in lower case and without the default port; `None` if it is no `https` URL, nor an
@@ -396,7 +403,16 @@ mod tests {
         for bad in
             ["https://a.test/#x", "https://a.test/ x", "https://a.test/\"", "https://a.test/\n"]
         {
-            assert!(!is_return_url(bad), "{bad}");
+            assert!(check_return_url(bad).is_err(), "{bad}");
+        }
+        for (bad, named) in [
+            ("https://a.test/caf\u{e9}", "`\u{e9}`"),
+            ("https://b\u{fc}cher.test/", "`\u{fc}`"),
+            ("https://a.test/\u{202e}", "`\\u{202e}`"),
+        ] {
+            let refused = check_return_url(bad).unwrap_err();
+            assert!(refused.rule.ends_with(named), "{bad}: {refused}");
+            assert!(refused.hint.is_some_and(|hint| hint.contains("percent-encoded")), "{bad}");
         }
         for (url, origin) in [
             ("https://A.test", "https://a.test"),

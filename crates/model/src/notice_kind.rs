@@ -44,7 +44,7 @@ kinds! {
     ConnectionPaused = "connection.paused";
     /// The pause of a connection has ended.
     ConnectionResumed = "connection.resumed";
-    /// A connection was removed.
+    /// A connection was removed. Not sent for a draft, which was never connected.
     ConnectionRemoved = "connection.removed";
     /// An agent may use a connection.
     ConnectionBound = "connection.bound";

@@ -19,13 +19,14 @@ use crate::cli::settings::Global;
 use keyward_api::wire::CaView;
 
 pub(super) const HELP: &str = "\
-Programs that use the system's store then trust the gateway's CA: anyone with its key can intercept their TLS.
-`keyward run` and `keyward env` set the CA for single programs, without this command.
+Programs that use the system's store then trust the gateway's CA: anyone with
+its key can intercept their TLS. `keyward run` and `keyward env` set the CA for
+single programs, without this command.
 
 examples:
   sudo keyward --data ~/.local/share/keyward ca trust
   keyward ca trust --dry-run
-  keyward ca trust --root ./image                   # of a container image that is being built";
+  keyward ca trust --root ./image                   # of an unpacked image";
 
 /// The directory of local certificates, below the root.
 const LOCAL: &str = "usr/local/share/ca-certificates";

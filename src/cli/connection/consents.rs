@@ -16,8 +16,9 @@ examples:
   keyward connection consents --connection work
   keyward connection consents cancel flw_0123456789abcdef
 
-A consent ends by itself after ten minutes (`oauth.flow_lifetime`). Cancelling one changes nothing for a
-connection that works; a grant that waits for a decision about another account is declined.";
+A consent ends by itself after ten minutes (`oauth.flow_lifetime`). Cancelling
+one changes nothing for a connection that works; a grant that waits for a
+decision about another account is declined.";
 
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]

@@ -26,9 +26,10 @@ examples:
   keyward connection rotate confirm work      # wipe the old secret
   keyward connection rotate rollback work     # use the old secret again
 
-The new secret is sealed beside the old one and tested with the provider's own request; only if that
-succeeds it comes into force, between two requests. The old one is kept for a rollback, for a day or as
-`rotation.keep_old` says. Revoke it at the provider when the rotation is confirmed.";
+The new secret is sealed beside the old one and tested with the provider's own
+request; only if that succeeds it comes into force, between two requests. The
+old one is kept for a rollback, for a day or as `rotation.keep_old` says. Revoke
+it at the provider when the rotation is confirmed.";
 
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]

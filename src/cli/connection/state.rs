@@ -24,6 +24,17 @@ pub(in crate::cli) fn state(state: &ConnectionState) -> String {
     format!("{}{reason}{detail}", word("state").unwrap_or_default())
 }
 
+/// The same behind "is": `active`, `a draft: wrong_key (detail)`.
+pub(in crate::cli) fn state_after_is(of: &ConnectionState) -> String {
+    match of {
+        ConnectionState::Draft { .. } => format!("a {}", state(of)),
+        ConnectionState::Testing
+        | ConnectionState::Active
+        | ConnectionState::Paused
+        | ConnectionState::Broken { .. } => state(of),
+    }
+}
+
 /// Whether a binding of this connection would be accepted, and would give the agent no account of another user.
 pub(in crate::cli) fn may_bind(agent: &Shown<Agent>, connection: &Shown<Connection>) -> bool {
     let (owner, environment) = (&connection.facts.owner, &connection.environment);

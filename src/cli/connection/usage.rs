@@ -8,9 +8,10 @@ use crate::cli::settings::Global;
 use crate::cli::table::{Table, TableLayout, fields, moment};
 use keyward_api::wire::UsageView;
 
-pub(super) const HELP: &str = "Counted in memory since the gateway began; `keyward usage --connection NAME` has \
-                               the last 30 days.\nLatencies are times until an answer begins, rounded up to a \
-                               power of two of milliseconds.";
+pub(super) const HELP: &str = "\
+Counted in memory since the gateway began; `keyward usage --connection NAME` has
+the last 30 days. Latencies are times until an answer begins, rounded up to a
+power of two of milliseconds.";
 
 pub(super) async fn run(global: &Global, client: &Client, name: &str) -> Result<(), Failure> {
     let usage: UsageView = client.get(&format!("{}/usage", path(name))).await?;

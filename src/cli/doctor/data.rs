@@ -8,7 +8,7 @@ use std::path::Path;
 use rustix::fs::{Access, access};
 
 use super::report::DoctorReport;
-use keyward_app::data_directory_remedy;
+use keyward_app::{DanglingLink, data_directory_remedy};
 
 const ID: &str = "data";
 
@@ -18,6 +18,12 @@ pub(super) fn check(data: &Path, report: &mut DoctorReport) -> bool {
     let metadata = match fs::metadata(data) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            if let Some(link) = DanglingLink::at(data) {
+                let target = link.target.display();
+                let hint = format!("create {target}, or choose another with --data");
+                report.fail(ID, format!("data directory: {link}"), hint);
+                return false;
+            }
             let message = format!("data directory {shown} does not exist yet");
             report.warn(ID, message, "`keyward serve` creates it; choose another with --data");
             return false;
@@ -74,6 +80,20 @@ mod tests {
         assert!(!check(dir.path(), &mut report) && report.failed());
         let hint = report.checks[0].hint.clone().unwrap();
         assert!(hint.starts_with(&format!("make {} writable", dir.path().display())), "{hint}");
+    }
+
+    #[test]
+    fn a_symbolic_link_without_a_target_is_a_failure_that_names_both() {
+        let dir = tempfile::tempdir().unwrap();
+        let (link, target) = (dir.path().join("link"), dir.path().join("gone"));
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        let mut report = DoctorReport::default();
+        assert!(!check(&link, &mut report) && report.failed());
+        let check = &report.checks[0];
+        for named in [&link, &target] {
+            assert!(check.message.contains(&named.display().to_string()), "{}", check.message);
+        }
+        assert!(!target.exists());
     }
 
     #[test]

@@ -23,7 +23,7 @@ use self::options::{
 };
 use self::table::{SetTo, TABLE};
 use super::client::{Client, segment};
-use super::connection::state::state;
+use super::connection::state::state_after_is;
 use super::failure::{Exit, Failure};
 use super::settings::Global;
 use keyward_base::database::DatabaseProtocol;
@@ -98,7 +98,7 @@ impl UnusableConnection {
             return None;
         }
         let (name, remedy) = (connection.name.clone(), connection.facts.remedy.clone());
-        Some(Self { name, state: state(&connection.facts.state), remedy })
+        Some(Self { name, state: state_after_is(&connection.facts.state), remedy })
     }
 
     /// The state and the remedy, on two lines.
@@ -575,6 +575,25 @@ pub(super) mod tests {
                 assert!(written.iter().any(|known| known == file), "{name}: {file}");
             }
         }
+    }
+
+    #[test]
+    fn the_note_about_an_unusable_connection_is_a_sentence() {
+        let note = |state: &serde_json::Value| {
+            let mut connection = serde_json::json!({
+                "id": "con_1", "name": "main", "provider": "github", "auth": "pat",
+                "managed_by": "store", "created": "2025-01-02T03:04:05Z",
+                "environment": null, "hosts": [],
+            });
+            let state = state.as_object().unwrap().clone();
+            connection.as_object_mut().unwrap().extend(state);
+            let shown = serde_json::from_value(connection).unwrap();
+            UnusableConnection::of(&shown).unwrap().note(&Global::default())
+        };
+        let draft = note(&serde_json::json!({"state": "draft", "failure": "rejected"}));
+        assert_eq!(draft, "note: connection main is a draft: rejected");
+        let paused = note(&serde_json::json!({"state": "paused"}));
+        assert_eq!(paused, "note: connection main is paused");
     }
 
     #[test]

@@ -21,10 +21,11 @@ use keyward_api::wire::HookEventView;
 use keyward_model::Hook;
 
 pub(crate) const HELP: &str = "\
-The program gets the body on standard input, and KEYWARD_EVENT_ID, KEYWARD_EVENT_TYPE (the
-content type) and KEYWARD_EVENT_HEADERS (JSON). Exit status 0 removes the event; otherwise
-the same event is tried again, first after one second and later at most once a minute.
-Without --exec each event is printed as a line of JSON and removed.
+The program gets the body on standard input, and KEYWARD_EVENT_ID,
+KEYWARD_EVENT_TYPE (the content type) and KEYWARD_EVENT_HEADERS (JSON). Exit
+status 0 removes the event; otherwise the same event is tried again, first after
+one second and later at most once a minute. Without --exec each event is printed
+as a line of JSON and removed.
 
 examples:
   keyward hook listen payments --exec ./handle-event

@@ -98,6 +98,27 @@ impl ImportPlace {
         })
     }
 
+    /// The words of the command line that name it.
+    pub(super) fn words(&self) -> String {
+        match self {
+            Self::Environment => "env".to_owned(),
+            Self::Aws => "aws".to_owned(),
+            Self::Gh => "gh".to_owned(),
+            Self::Gcloud => "gcloud".to_owned(),
+            Self::Netrc => "netrc".to_owned(),
+            Self::Npm => "npm".to_owned(),
+            Self::Pip => "pip".to_owned(),
+            Self::Pypirc => "pypirc".to_owned(),
+            Self::Codex => "codex".to_owned(),
+            Self::Claude => "claude".to_owned(),
+            Self::OneCli(path) => format!("onecli {}", path.display()),
+            Self::AgentVault(services, credentials) => {
+                format!("agent-vault {} {}", services.display(), credentials.display())
+            }
+            Self::File(path) => path.display().to_string(),
+        }
+    }
+
     /// Reads it.
     ///
     /// # Errors

@@ -29,10 +29,12 @@ use keyward_state::directory::{ManagedBy, Manifest, Slot};
 pub(super) const EXAMPLES: &str = "\
 examples:
   keyward plugin install keyward-plugin.yaml --agent digest
-  keyward plugin install keyward-plugin.yaml --agent ci --slot crm=work-hubspot --skip chat --yes
+  keyward plugin install keyward-plugin.yaml --agent ci \\
+      --slot crm=work-hubspot --skip chat --yes
 
-On a terminal it asks for what is missing. Without one, every slot must be given or skipped. For a newer
-version it asks only for new slots. Nothing is stored before you agree, except connections that you create.";
+On a terminal it asks for what is missing. Without one, every slot must be given
+or skipped. For a newer version it asks only for new slots. Nothing is stored
+before you agree, except connections that you create.";
 
 #[derive(Debug, Args)]
 pub(crate) struct Install {

@@ -9,13 +9,14 @@ use crate::cli::allow::Allow;
 use crate::cli::environment::DEFAULT_AGENT;
 
 #[derive(Debug, Arguments)]
-#[command(after_help = "examples:\n  keyward run -- curl https://api.github.com/user\n  \
-                        keyward run --agent claude -- claude\n  \
-                        keyward run --allow packages -- pip download six\n\n\
-                        --allow is stored for the agent, as by `keyward agent set`. Without it, the first run on a\n\
-                        terminal asks; other hosts are blocked until then.\n\n\
-                        exit codes: the program's; 128 + the signal that ended it; 125 `keyward run` \
-                        failed,\n126 the program cannot be executed, 127 the program was not found")]
+#[command(after_help = "examples:\n  \
+        keyward run -- curl https://api.github.com/user\n  \
+        keyward run --agent claude -- claude\n  \
+        keyward run --allow packages -- pip download six\n\n\
+        --allow is stored for the agent, as by `keyward agent set`. Without it, the\n\
+        first run on a terminal asks; other hosts are blocked until then.\n\n\
+        exit codes: the program's; 128 + the signal that ended it; 125 `keyward run`\n\
+        failed, 126 the program cannot be executed, 127 the program was not found")]
 pub(crate) struct Args {
     /// the agent's name or id; `default` is created if it does not exist
     #[arg(long, default_value = DEFAULT_AGENT)]

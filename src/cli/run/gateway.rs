@@ -2,10 +2,9 @@
 //! gateway is the same program in its own session; it serves every run of this data directory and ends with
 //! the last run.
 
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
@@ -22,6 +21,7 @@ use crate::cli::serve::READY;
 use crate::cli::settings::Global;
 use crate::cli::wait;
 use keyward_api::SOCKET_NAME;
+use keyward_app::create_private_dir;
 
 /// The log file of a private gateway, in the data directory.
 const LOG: &str = "private-gateway.log";
@@ -58,8 +58,7 @@ impl RunGateway {
     /// The gateway of an install. Creates its data directory.
     pub(super) fn new(global: &Global) -> Result<Self, Failure> {
         let data = global.data_dir()?;
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(&data);
-        made.map_err(|error| {
+        create_private_dir(&data).map_err(|error| {
             Failure::failed(&format!("cannot create the directory {}", data.display()), &error)
                 .hint("choose another data directory with --data or KEYWARD_DATA")
         })?;

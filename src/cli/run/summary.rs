@@ -120,7 +120,8 @@ fn foreign_placeholders(
 }
 
 /// For services that the agent has no connection to: `keyward: connection work is not bound to agent ci: keyward agent
-/// bind ci work`, or without such a connection `keyward: for an account at GitHub: keyward connect github`.
+/// bind ci work`, or without such a connection `keyward: for an account at GitHub: keyward connect github`. Whose account a
+/// host of storage belongs to is unknown: [`is_storage`].
 fn accounts(
     refusals: &RunRefusals,
     agent: &Shown<Agent>,
@@ -128,8 +129,10 @@ fn accounts(
     keyward: &str,
 ) -> Vec<String> {
     let blocked = refusals.hosts.iter().filter(|it| it.set.is_none() && !it.foreign_placeholder);
-    let hosts: Vec<_> = blocked.filter_map(|it| HostPattern::parse(&it.host).ok()).collect();
-    if hosts.is_empty() {
+    let (of_storage, others): (Vec<_>, Vec<_>) = blocked
+        .filter_map(|it| HostPattern::parse(&it.host).ok())
+        .partition(|host| is_storage(&host.to_string()));
+    if of_storage.is_empty() && others.is_empty() {
         return Vec::new();
     }
     let has = |id: &str| agent.facts.bindings.iter().any(|binding| binding.provider == id);
@@ -138,21 +141,51 @@ fn accounts(
         name => format!(" --agent {name}"),
     };
     let catalogue = Catalogue::built_in();
-    let meant = catalogue.entries().filter(|entry| hosts.iter().any(|host| entry.has_host(host)));
-    let line = |entry: CatalogueEntry<'_>| {
-        let (id, name) = (entry.id(), entry.name());
-        match connections.iter().find(|it| *it.provider == **id && may_bind(agent, it)) {
-            Some(connection) => {
-                let (connection, agent_name) = (&connection.name, &agent.name);
-                let how = how_to_bind(agent, connection, keyward);
-                format!(
-                    "keyward: connection {connection} is not bound to agent {agent_name}: {how}"
-                )
-            }
-            None => format!("keyward: for an account at {name}: {keyward} connect {id}{option}"),
+    let unbound =
+        |id: &str| connections.iter().find(|it| *it.provider == *id && may_bind(agent, it));
+    let connects = |entry: &CatalogueEntry<'_>| format!("{keyward} connect {}{option}", entry.id());
+    let line = |entry: CatalogueEntry<'_>| match unbound(entry.id()) {
+        Some(connection) => {
+            let (name, agent_name) = (&connection.name, &agent.name);
+            let how = how_to_bind(agent, name, keyward);
+            format!("keyward: connection {name} is not bound to agent {agent_name}: {how}")
         }
+        None => format!("keyward: for an account at {}: {}", entry.name(), connects(&entry)),
     };
-    meant.filter(|entry| !has(entry.id())).take(NAMED_MAX).map(line).collect()
+    let meant = catalogue.entries().filter(|entry| others.iter().any(|host| entry.has_host(host)));
+    let lines = meant.filter(|entry| !has(entry.id())).map(line);
+    let of_storage = of_storage.iter().filter_map(|host| {
+        let entry = catalogue.entries().find(|entry| entry.has_host(host))?;
+        let how = match unbound(entry.id()) {
+            Some(connection) => how_to_bind(agent, &connection.name, keyward),
+            None => connects(&entry),
+        };
+        let (name, agent) = (entry.name(), &agent.name);
+        (!has(entry.id())).then(|| {
+            format!(
+                "keyward: many services send signed URLs of {host}, which need no account: {keyward} rule add pass {host} --agent {agent}; for an account of your own at {name}: {how}"
+            )
+        })
+    });
+    lines.chain(of_storage).take(NAMED_MAX).collect()
+}
+
+/// Whether the host has buckets or storage accounts. Their owner need not be the one who has an account: GitHub keeps files
+/// of LFS in a bucket of S3 (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/VirtualHosting.html>), and logs of
+/// Actions in Azure.
+fn is_storage(host: &str) -> bool {
+    const ENDINGS: &[&str] = &[
+        ".blob.core.windows.net",
+        ".r2.cloudflarestorage.com",
+        ".backblazeb2.com",
+        ".storage.googleapis.com",
+    ];
+    let of_aws = [".amazonaws.com", ".amazonaws.com.cn"];
+    let mut of_aws = of_aws.iter().filter_map(|ending| host.strip_suffix(ending));
+    let is_s3 = |label: &str| label == "s3" || label.starts_with("s3-");
+    host == "storage.googleapis.com"
+        || ENDINGS.iter().any(|ending| host.ends_with(ending))
+        || of_aws.any(|labels| labels.split('.').any(is_s3))
 }
 
 /// `keyward: work was rejected by GitHub (401): keyward connection rotate work`.
@@ -236,6 +269,33 @@ mod tests {
         }]))
         .unwrap();
         assert!(!text(&blocked, &bound).contains("connect"), "a rule has refused it");
+    }
+
+    #[test]
+    fn a_blocked_host_of_storage_is_not_said_to_need_an_account() {
+        let text = |hosts: &[&str], agent: &Shown<Agent>| {
+            let hosts: Vec<_> = hosts.iter().map(|host| (*host, 1, None)).collect();
+            let all = lines(&refusals(&hosts), agent, &[], &Global::default());
+            all[1..].join("\n")
+        };
+        let agent = agent("store", &[]);
+        insta::assert_snapshot!(text(&["github-cloud.s3.amazonaws.com"], &agent), @"keyward: many services send signed URLs of github-cloud.s3.amazonaws.com, which need no account: keyward rule add pass github-cloud.s3.amazonaws.com --agent ci; for an account of your own at Amazon Web Services: keyward connect aws --agent ci");
+        for host in [
+            "productionresultssa3.blob.core.windows.net",
+            "files.s3.eu-central-1.amazonaws.com",
+            "files.s3-accelerate.amazonaws.com",
+            "s3.cn-north-1.amazonaws.com.cn",
+            "storage.googleapis.com",
+        ] {
+            let said = text(&[host], &agent);
+            let begins = format!("keyward: many services send signed URLs of {host}, which");
+            assert!(said.starts_with(&begins) && !said.contains('\n'), "{said}");
+        }
+        let said = text(&["sts.us-east-1.amazonaws.com"], &agent);
+        assert_eq!(
+            said,
+            "keyward: for an account at Amazon Web Services: keyward connect aws --agent ci"
+        );
     }
 
     fn connection(more: &serde_json::Value) -> Shown<Connection> {

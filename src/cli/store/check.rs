@@ -14,15 +14,16 @@ use keyward_api::wire::{Status, StoreCheckView, StoreFaultView};
 use keyward_app::{RepairedStore, check_store, repair_store};
 
 pub(crate) const HELP: &str = "\
-Reads, opens and decodes every row, and compares it with the rows that belong to it. Nothing is changed.
-A running gateway checks its own store while it serves; without one, this process checks the store of the
-configuration.
+Reads, opens and decodes every row, and compares it with the rows that belong to
+it. Nothing is changed. A running gateway checks its own store while it serves;
+without one, this process checks the store of the configuration.
 
-With --repair, index rows (names and tokens) are rebuilt from the records, after the rows were copied
-to store.before-repair-TIME. Records are never repaired: restore a backup for those. The gateway must be
-stopped.
+With --repair, index rows (names and tokens) are rebuilt from the records, after
+the rows were copied to store.before-repair-TIME. Records are never repaired:
+restore a backup for those. The gateway must be stopped.
 
-Exits with 1 if there are faults. Leftovers of interrupted changes are listed and are no faults.
+Exits with 1 if there are faults. Leftovers of interrupted changes are listed
+and are no faults.
 
 examples:
   keyward store check

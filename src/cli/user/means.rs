@@ -19,9 +19,14 @@ pub(crate) const PASSWORD_EXAMPLES: &str = "The password has 12 to 256 character
     examples:\n  keyward user password ann\n  keyward user password ann --stdin < file\n  \
     keyward user password ann --remove";
 
-pub(crate) const TOTP_EXAMPLES: &str = "The key is shown once. A first code confirms it; from then on a sign-in with the \
-    password needs a code.\n\nexamples:\n  keyward user totp ann\n  keyward user totp ann --confirm 123456\n  \
-    keyward user totp ann --remove";
+pub(crate) const TOTP_EXAMPLES: &str = "\
+The key is shown once. A first code confirms it; from then on a sign-in with the
+password needs a code.
+
+examples:
+  keyward user totp ann
+  keyward user totp ann --confirm 123456
+  keyward user totp ann --remove";
 
 pub(crate) const PASSKEYS_EXAMPLES: &str = "People add passkeys in the console, on their own page.\n\nexamples:\n  \
     keyward user passkeys ann\n  keyward user passkeys ann --remove";

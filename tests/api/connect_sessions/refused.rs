@@ -342,6 +342,27 @@ async fn a_key_that_the_provider_refuses_is_not_kept_and_the_form_says_why() {
     keys.lab.finish().await;
 }
 
+#[tokio::test]
+async fn a_key_that_was_never_connected_is_removed_without_an_event() {
+    let mut hooks = Hooks::start().await;
+    let mut keys = Keys::with(|plan| hooks.reached(plan)).await;
+    let events = ["connection.connected", "connection.removed"];
+    let key = hooks.subscribed(&mut keys.lab, &events).await;
+    let link = keys.link(json!({})).await;
+    let mut browser = keys.opened(&link).await;
+    gives(&mut browser, "ak_wrong").await.is(422).says("rejected this key");
+    assert!(keys.connections().await.is_empty());
+    gives_again(&mut browser).await.is(303);
+    let made = keys.connections().await;
+    let first = hooks.event(&key).await;
+    assert_eq!((&*first.kind, &first.data["connection"]["id"]), (events[0], &made[0]["id"]));
+    let at = format!("/connections/{}", made[0]["id"].as_str().expect("an id"));
+    keys.lab.gateway.api("DELETE", &at, "").await.is(200);
+    let second = hooks.event(&key).await;
+    assert_eq!((&*second.kind, &second.data["connection"]["id"]), (events[1], &made[0]["id"]));
+    keys.lab.finish().await;
+}
+
 /// After a failure, the page says so first.
 async fn gives_again(browser: &mut Browser) -> Message {
     let failed = browser.get(SESSION).await;

@@ -85,7 +85,9 @@ impl ViewChange<'_> {
     fn of_state(&self, org: &OrgId, before: Seen<'_>, after: Seen<'_>) -> Option<Notice> {
         use ConnectionState::{Active, Broken, Draft, Paused, Testing};
         let Some(now) = after else {
-            return Some(self.notice(NoticeKind::ConnectionRemoved, org, about(before?)));
+            // A draft was never connected, so no event has named it.
+            let removed = before.filter(|it| !matches!(it.facts.state, Draft { .. }))?;
+            return Some(self.notice(NoticeKind::ConnectionRemoved, org, about(removed)));
         };
         let kind = match (before.map(|it| &it.facts.state), &now.facts.state) {
             (Some(Broken { reason: was, .. }), Broken { reason, .. }) if was == reason => None,

@@ -66,7 +66,9 @@ impl DirectoryWriter {
             return Err(taken());
         }
         // Of an earlier organisation with the same name.
-        self.remove_usage_of(&org).await?;
+        for table in [Table::Usage, Table::Flows] {
+            self.remove_rows_of(&org, table).await?;
+        }
         let record = record(org.clone(), managed_by, self.clock.now());
         match self.commit(&at(&org), record, None, IndexChange::default()).await {
             Err(error) if error.is_conflict() => Err(taken()),
@@ -85,10 +87,22 @@ impl DirectoryWriter {
             return Err(DirectoryError::OrgInUse { org, what, name });
         }
         self.erase(&at(&org), None, Vec::new(), |view| view.remove_org(&org)).await?;
-        match (self.rows.store.shared(), view.org(&org)) {
-            (Some(_), Some(removed)) => self.restore_if_used(removed).await,
-            _ => Ok(()),
+        if let (Some(_), Some(removed)) = (self.rows.store.shared(), view.org(&org)) {
+            self.restore_if_used(removed).await?;
         }
+        // Consents of connections that were removed before.
+        if let Err(error) = self.remove_rows_of(&org, Table::Flows).await {
+            tracing::warn!(%error, "consents of a removed organisation stay in the store");
+        }
+        Ok(())
+    }
+
+    /// Removes the rows of a table that have no place in the view, of an organisation that does not exist.
+    async fn remove_rows_of(&self, org: &OrgId, table: Table) -> Result<(), DirectoryError> {
+        for at in self.rows.places(table, org).await? {
+            self.rows.delete(&at, None).await?;
+        }
+        Ok(())
     }
 
     /// Adds a removed organisation again if another replica has added a record to it that this one had not seen. A

@@ -3,13 +3,12 @@
 
 use futures_util::future::join_all;
 
+use super::Directory;
 use super::error::DirectoryError;
 use super::rows::{ReadRecord, RowId};
 use super::view::View;
-use super::{Directory, DirectoryWriter};
 use crate::observe::usage::{Usage, UsageHistory, UsageKey, UsageOf};
 use crate::store::Table;
-use keyward_base::id::OrgId;
 
 /// Rows that are written at once; they share a flush of the store.
 const ROWS_AT_ONCE: usize = 50;
@@ -90,16 +89,6 @@ impl Directory {
             }
         }
         Ok(count)
-    }
-}
-
-impl DirectoryWriter {
-    /// Removes the histories of an organisation that does not exist.
-    pub(super) async fn remove_usage_of(&self, org: &OrgId) -> Result<(), DirectoryError> {
-        for at in self.rows.places(Table::Usage, org).await? {
-            self.rows.delete(&at, None).await?;
-        }
-        Ok(())
     }
 }
 

@@ -100,3 +100,23 @@ async fn a_replica_that_saw_an_organisation_go_and_come_back_has_its_records() {
     replicas.follows_org(other).await;
     assert!(has_agent(other, acme));
 }
+
+#[tokio::test]
+async fn the_consents_of_a_removed_organisation_are_deleted_and_those_of_others_stay() {
+    let replicas = Replicas::new().await;
+    let Replicas { rows, acme, one, .. } = &replicas;
+    let own = OrgId::default_org();
+    for (org, id) in [(acme, "flow-a"), (acme, "state-b"), (acme, "start-c"), (&own, "flow-d")] {
+        let key = format!("{org}/{id}");
+        rows.put(Table::Flows, &key, b"sealed", Expect::Absent).await.unwrap();
+    }
+    one.remove_org(acme).await.unwrap();
+    let left = rows.list(Table::Flows, RowRange::first(usize::MAX)).await.unwrap();
+    let left: Vec<_> = left.iter().map(|row| &*row.key).collect();
+    assert_eq!(left, [format!("{own}/flow-d")]);
+    // A replica may have written one after that.
+    let late = format!("{acme}/flow-e");
+    rows.put(Table::Flows, &late, b"sealed", Expect::Absent).await.unwrap();
+    one.add_org(acme, ManagedBy::Store).await.unwrap();
+    assert_eq!(replicas.stored(Table::Flows).await, 1);
+}
