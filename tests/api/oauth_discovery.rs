@@ -3,6 +3,7 @@
 
 mod forgotten_clients;
 mod named_servers;
+mod pushed;
 mod resource_metadata;
 
 use serde_json::{Value, json};

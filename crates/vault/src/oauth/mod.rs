@@ -22,6 +22,7 @@ mod issuer_changes;
 mod oauth1;
 mod ongoing;
 mod open;
+mod pushed;
 mod register;
 mod resource;
 mod revocation_attempt;

@@ -99,6 +99,9 @@ pub(super) struct FlowContext {
     pub(super) issuer: Option<String>,
     /// Whether the server announced `iss` in responses.
     pub(super) issuer_announced: bool,
+    /// Whether the server requires pushed authorization requests (RFC 9126), and where it takes them.
+    pub(super) must_push: bool,
+    pub(super) push_endpoint: Option<String>,
 }
 
 /// The authorization URL for the browser, and the values that its callback must match.
@@ -278,7 +281,7 @@ impl Flows {
         let (flow, version) =
             found.filter(|(flow, _)| self.is_offered(flow)).ok_or(CallbackRefusal::NoFlow)?;
         let asking = self.context_of_flow(&flow).await?;
-        // Done before the link is used up, because it may fail: OAuth 1.0a sends a request to the service.
+        // Done before the link is used up, because it may send a request, which may fail.
         let authorization = self.authorization(&flow, &asking).await?;
         // If the button is pressed twice, only one request continues.
         self.tickets.take(org, hash.as_str()).await?.ok_or(CallbackRefusal::NoFlow)?;
@@ -304,10 +307,11 @@ impl Flows {
         )
     }
 
-    /// Builds the authorization URL. In OAuth 1.0a it first requests temporary credentials from the service.
+    /// Builds the authorization URL. In OAuth 1.0a it first requests temporary credentials from the service; a server may
+    /// require that it gets the parameters first.
     ///
     /// # Errors
-    /// When an endpoint or a parameter is unknown, or the service of OAuth 1.0a gives none.
+    /// When an endpoint or a parameter is unknown, or the server refuses that request.
     pub(super) async fn authorization(
         &self,
         flow: &Flow,
@@ -315,11 +319,11 @@ impl Flows {
     ) -> Result<Authorization, FlowError> {
         match asking.oauth.temporary {
             Some(_) => self.authorization_of_oauth1(asking).await,
-            None => self.authorization_code(flow, asking),
+            None => self.authorization_code(flow, asking).await,
         }
     }
 
-    fn authorization_code(
+    async fn authorization_code(
         &self,
         flow: &Flow,
         asking: &FlowContext,
@@ -343,9 +347,9 @@ impl Flows {
                 ResponseModeText::FormPost => Some("form_post"),
             },
         };
-        let url = authorize::url(question, &asking.oauth, &asking.variables)?;
+        let params = authorize::parameters(question, &asking.oauth, &asking.variables)?;
         Ok(Authorization {
-            url,
+            url: self.url_for_browser(asking, &endpoint, params).await?,
             state: CookieDigest::of(state.secret()),
             verifier: verifier.map(|verifier| SealedText::new(verifier.into_secret())),
             redirect_uri,
