@@ -3,6 +3,7 @@
 
 mod forgotten_clients;
 mod named_servers;
+mod public_clients;
 mod pushed;
 mod resource_metadata;
 
