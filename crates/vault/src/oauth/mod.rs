@@ -17,6 +17,7 @@ mod disconnect;
 mod endpoints;
 pub(crate) mod error;
 pub(crate) mod flow;
+mod forgotten;
 mod form_post;
 mod issuer_changes;
 mod oauth1;

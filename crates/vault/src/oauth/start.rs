@@ -20,9 +20,7 @@ use keyward_base::id::{FlowId, OrgId};
 use keyward_rules::provider::oauth::{GrantText, PkceText, ResponseModeText};
 use keyward_rules::provider::scope_words::ScopeWords;
 use keyward_rules::provider::{OAuth, Provider};
-use keyward_state::directory::{
-    AppRecord, BrokenReason, ConnectionRecord, ConnectionState, RemedyCause,
-};
+use keyward_state::directory::{AppRecord, ConnectionRecord, RemedyCause};
 
 #[derive(Clone, Debug, Default)]
 pub struct ConsentRequest {
@@ -85,6 +83,8 @@ pub struct StartPage {
     pub created: Timestamp,
     /// Origin of the authorization endpoint.
     pub goes_to: String,
+    /// The remedy if the provider does not know the client, which an earlier unfinished consent suggests.
+    pub hint: Option<String>,
 }
 
 /// The provider and app of a flow.
@@ -140,39 +140,6 @@ impl Flows {
             (GrantText::AuthorizationCode, false) => self.offer_browser(org, &asking, ask).await,
             _ => Err(self.no_consent_error(connection)),
         }
-    }
-
-    /// The context of a new consent; with a new client if the server has forgotten the registered one, if that was not
-    /// registered for all scopes, or with `register`.
-    pub(super) async fn context_of_consent(
-        self: &Arc<Self>,
-        connection: &ConnectionRecord,
-        ask: &ConsentRequest,
-    ) -> Result<FlowContext, FlowError> {
-        // Checked first, because only a consent needs an app.
-        if !self.needs_consent(&connection.org, &connection.provider, connection.auth.as_deref()) {
-            return Err(self.no_consent_error(connection));
-        }
-        let asking = self.context_of_connection(connection).await?;
-        let Some(registered) = &asking.app.facts.registered else { return Ok(asking) };
-        let scopes = requested_scopes(&asking, &ask.more_scopes);
-        if !ask.register && registered.permits(&scopes) && !self.is_forgotten(&asking) {
-            return Ok(asking);
-        }
-        match self.unused_client(&asking, &scopes).filter(|_| !ask.register) {
-            Some(client) => self.with_client(&asking, client).await,
-            None => self.register_again(&asking, &scopes).await,
-        }
-    }
-
-    /// Whether the server has forgotten the registered client: it has expired, or was rejected.
-    fn is_forgotten(&self, asking: &FlowContext) -> bool {
-        let rejected = matches!(
-            asking.connection.facts.state,
-            ConnectionState::Broken { reason: BrokenReason::ClientRejected, .. }
-        );
-        let ends = asking.app.facts.registered.as_ref().and_then(|registered| registered.expires);
-        rejected || ends.is_some_and(|ends| ends <= self.clock.now())
     }
 
     async fn offer_browser(
@@ -245,7 +212,9 @@ impl Flows {
         let asking = self.context_of_flow(&flow).await?;
         let authorize = endpoint(&asking, asking.oauth.authorize.as_ref(), "authorization")?;
         let person = self.person_of(&flow);
+        let hint = self.hint_about_client(&asking).await?;
         Ok(StartPage {
+            hint,
             flow: flow.id,
             provider: asking.provider.name.to_string(),
             connection: asking.connection.name.clone(),
@@ -452,7 +421,7 @@ pub(super) fn asked_scopes(asking: &FlowContext) -> Vec<String> {
 }
 
 /// The scopes of a consent that requests `more` than those of its connection, without repetitions.
-fn requested_scopes(asking: &FlowContext, more: &[String]) -> Vec<String> {
+pub(super) fn requested_scopes(asking: &FlowContext, more: &[String]) -> Vec<String> {
     let mut scopes = asked_scopes(asking);
     scopes.extend_from_slice(more);
     let mut seen = BTreeSet::new();
