@@ -48,9 +48,7 @@ impl Flows {
         captured: Captured,
     ) -> Result<ReceivedTokens, FlowError> {
         let mut asking = self.context_of_flow(flow).await?;
-        if asked.client_id.as_ref().is_some_and(|id| *id != asking.app.client_id) {
-            return Err(FlowError::OtherClient { app: asking.app.name.clone() });
-        }
+        asking.is_still_of(asked.client_id.as_deref())?;
         // Only checked variables may enter an endpoint's URL.
         let declared = |name: &str| asking.provider.variable(name).is_some();
         let others = captured.iter().filter(|(name, _)| !declared(name));

@@ -104,6 +104,16 @@ pub(super) struct FlowContext {
     pub(super) push_endpoint: Option<String>,
 }
 
+impl FlowContext {
+    /// Refuses a code that belongs to another client id than the app has now.
+    pub(super) fn is_still_of(&self, client_id: Option<&str>) -> Result<(), FlowError> {
+        match client_id.is_none_or(|id| id == self.app.client_id) {
+            true => Ok(()),
+            false => Err(FlowError::OtherClient { app: self.app.name.clone() }),
+        }
+    }
+}
+
 /// The authorization URL for the browser, and the values that its callback must match.
 pub(super) struct Authorization {
     /// The URL of the provider's page.
