@@ -342,6 +342,9 @@ async fn a_429_pauses_the_other_connections_of_the_same_client() {
         let seconds: u64 = told.head.one("retry-after").expect("a time").parse().expect("seconds");
         assert!((3..=7).contains(&seconds), "c{row}: {seconds}");
         assert!(began.elapsed() < Duration::from_secs(5), "c{row}: it waited");
+        let shown = fleet.shown(row).await;
+        assert!(shown["token"]["client_paused"].is_string(), "c{row}: {shown:#}");
+        assert_eq!(shown["token"]["failing"].is_object(), row == 0, "c{row}: {shown:#}");
     }
     assert_eq!(fleet.authorization.calls().len(), 1, "nobody asked meanwhile");
     fleet.finish().await;
