@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use jiff::{SignedDuration, Timestamp};
 use oauth2::{CsrfToken, PkceCodeChallenge};
 use zeroize::Zeroizing;
@@ -298,7 +299,7 @@ impl Flows {
     ) -> Result<Authorization, FlowError> {
         match asking.oauth.temporary {
             Some(_) => self.authorization_of_oauth1(asking).await,
-            None => self.authorization_code(flow, asking).await,
+            None => self.authorization_code(flow, asking).boxed().await,
         }
     }
 
