@@ -342,6 +342,15 @@ pub(in crate::cli) fn token(token: Option<&TokenStatus>) -> String {
         }
         None => ends,
     };
+    let ends = match token.client_paused {
+        Some(until) => {
+            let until = moment(until);
+            format!(
+                "{ends}; the authorization server throttles the client: no refresh before {until}"
+            )
+        }
+        None => ends,
+    };
     match &token.failing {
         None => ends,
         Some(failing) => {
@@ -439,6 +448,17 @@ mod tests {
         assert!(listed.contains("active, refreshes fail since 2025-01-02"), "{listed}");
         let shown = show(&failing, "127.0.0.1:8080", "");
         assert!(shown.contains("http_503; look at the authorization server"), "{shown}");
+    }
+
+    /// oauth 10.4
+    #[test]
+    fn a_pause_of_the_whole_client_is_shown_with_its_end() {
+        let paused = serde_json::json!({
+            "generation": 2, "expires": null, "refreshed": null, "failing": null,
+            "client_paused": "2025-01-03T04:04:05Z",
+        });
+        let shown = token(Some(&serde_json::from_value(paused).unwrap()));
+        assert!(shown.contains("throttles the client: no refresh before 2025-01-03"), "{shown}");
     }
 
     /// oauth 9.cause

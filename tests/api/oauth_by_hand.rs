@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use test_support::authorization::{Authorization, Fault, Rules};
-use test_support::oauth::World;
+use test_support::oauth::{AGENT, World};
 use test_support::process::Served;
 use test_support::tokens::{api, method, plan, refresh_only, rules, until_dead};
 use test_support::*;
@@ -145,5 +145,34 @@ async fn a_refresh_while_the_server_is_down_is_a_503_that_says_when_to_retry() {
     world.server.issuer().end_all();
     let told = world.lab.gateway.api("POST", "/connections/work/refresh", "{}").await;
     assert_eq!((told.head.status(), told.head.one("retry-after")), (422, None), "{}", told.text());
+    world.finish().await;
+}
+
+/// oauth 6.9: it was refused as if a retry helped, although the given token is spent.
+#[tokio::test]
+async fn a_new_refresh_token_whose_answer_is_unusable_changes_nothing_and_says_that_it_is_spent() {
+    let world = World::start().await;
+    let issue = || world.server.issuer().issue().refresh.expect("a refresh token");
+    let (old, new) = (issue(), issue());
+    let given = json!({ "provider": "svc", "auth": "oauth", "name": "work", "app": "svc-app",
+        "fields": { "refresh_token": old } });
+    world.api("POST", "/connections", &given).await;
+    let bind = json!({ "connection": "work" });
+    world.api("POST", &format!("/agents/{AGENT}/bindings"), &bind).await;
+    assert_eq!(world.request().await.text(), "fine");
+
+    world.server.fail_next(Fault::with("access_token", Value::Null));
+    let fields = json!({ "fields": { "refresh_token": new } });
+    let refused = world.lab.gateway.api_json("POST", "/connections/work/rotate", &fields).await;
+    let error = refused.is(422).json()["error"].clone();
+    let message = error["message"].as_str().expect("a message");
+    assert!(message.contains("gives no usable token: the answer holds no access token"), "{error}");
+    let hint = error["hint"].as_str().expect("a hint");
+    assert!(hint.contains("the server replaced the given refresh token"), "{hint}");
+    let sent: Vec<_> =
+        world.server.calls().iter().map(|call| call.form["refresh_token"].clone()).collect();
+    assert_eq!(sent, [old, new], "it is sent once");
+    assert_eq!(world.request().await.text(), "fine", "with the old grant");
+    assert!(world.connection().await["rotation"].is_null());
     world.finish().await;
 }

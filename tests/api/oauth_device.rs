@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
-use test_support::authorization::{Fault, ISSUER, Rules, TokenCall, answer};
+use test_support::authorization::{CLIENT_SECRET, Fault, ISSUER, Rules, TokenCall, answer};
 use test_support::oauth::World;
 use test_support::{HOST, patiently, until};
 
@@ -124,6 +124,25 @@ async fn a_refusal_an_expired_code_and_other_oauth_errors_end_the_polling() {
         assert_eq!(world.server.calls().len(), polls, "nobody polls any more");
         world.finish().await;
     }
+}
+
+/// oauth 2.client: the code was polled for with the other client id, and the server's refusal named no cause.
+#[tokio::test]
+async fn a_client_id_that_changes_during_the_polling_is_named_and_the_code_is_not_sent() {
+    let world = World::with(quick(), |plan| plan).await;
+    let made = begun(&world).await;
+    world.server.asked(1).await;
+    let secrets = json!({ "client_secret": CLIENT_SECRET });
+    let other = json!({ "client_id": "another", "secrets": secrets });
+    world.api("PATCH", "/apps/svc-app", &other).await;
+    let view = world.settled(&made).await;
+    let why = view["why"].as_str().expect("a reason");
+    assert!(why.contains("client id of app `svc-app` was changed"), "{why}");
+    assert_eq!(world.connection().await["failure"], view["why"]);
+    let calls = world.server.calls();
+    let client = |call: &TokenCall| call.head.one("authorization").map(str::to_owned);
+    assert!(calls.iter().all(|call| client(call) == client(&calls[0])), "{calls:#?}");
+    world.finish().await;
 }
 
 /// oauth 3, device: the poller is durable.

@@ -3,6 +3,8 @@
 
 mod forgotten_clients;
 mod named_servers;
+mod public_clients;
+mod pushed;
 mod resource_metadata;
 
 use serde_json::{Value, json};

@@ -293,6 +293,21 @@ async fn client_credentials_with_a_wrong_secret_are_tried_once() {
     }
 }
 
+/// oauth 9.5: as Glewlwyd refuses a client. The hint was that no action is needed.
+#[tokio::test]
+async fn a_refusal_without_a_code_names_what_to_check() {
+    let world = machine(CLIENT_SECRET).await;
+    world.server.fail_next(Fault::status(403, "", ""));
+    let told = world.request().await;
+    assert_eq!(told.refusal(), (503, Some("refresh_unavailable")), "{}", told.text());
+    let told = told.json();
+    let hint = told["error"]["hint"].as_str().expect("a hint");
+    assert!(hint.contains("check the client id, the secret, the scopes"), "{hint}");
+    assert!(hint.contains("it is tried again in"), "{hint}");
+    assert_eq!(world.server.only_call().form["grant_type"], "client_credentials");
+    world.finish().await;
+}
+
 /// A connection without a person.
 async fn machine(secret: &str) -> World {
     let provider = oauth::provider("").replace("authorization_code", "client_credentials");
@@ -327,6 +342,9 @@ async fn a_429_pauses_the_other_connections_of_the_same_client() {
         let seconds: u64 = told.head.one("retry-after").expect("a time").parse().expect("seconds");
         assert!((3..=7).contains(&seconds), "c{row}: {seconds}");
         assert!(began.elapsed() < Duration::from_secs(5), "c{row}: it waited");
+        let shown = fleet.shown(row).await;
+        assert!(shown["token"]["client_paused"].is_string(), "c{row}: {shown:#}");
+        assert_eq!(shown["token"]["failing"].is_object(), row == 0, "c{row}: {shown:#}");
     }
     assert_eq!(fleet.authorization.calls().len(), 1, "nobody asked meanwhile");
     fleet.finish().await;

@@ -12,8 +12,13 @@ use test_support::oauth::AGENT;
 
 /// Nothing is known beforehand; the provider `svc` has no part in it.
 async fn world() -> World {
+    settled(json!({})).await
+}
+
+/// The same with a server that has these settings.
+async fn settled(settings: Value) -> World {
     let world = World::of(Program::OidcProvider, "{ id: token, kind: bearer }").await;
-    world.issuer.settle([], json!({}));
+    world.issuer.settle([], settings);
     world
 }
 
@@ -79,5 +84,23 @@ async fn an_mcp_server_behind_oidc_provider_is_connected_from_its_url_alone() {
     for name in ["tools", "more"] {
         world.ends(name).await;
     }
+    world.finish().await;
+}
+
+/// oauth 2.pushed: it refuses every other authorization request.
+#[tokio::test]
+async fn an_oidc_provider_that_requires_pushed_authorization_requests_is_consented_at() {
+    let world = settled(json!({ "pushed": true })).await;
+    let begun = added(&world, "tools").await;
+    let mut browser = Browser::new(&world.lab.gateway);
+    let url = browser.begin(begun["authorize_url"].as_str().expect("a page")).await;
+    let (shown, pushed) = (query(&url), world.issuer.log("pushed"));
+    assert_eq!(shown.keys().collect::<Vec<_>>(), ["client_id", "request_uri"]);
+    assert_eq!((pushed.len(), &pushed[0]["client"]), (1, &json!(shown["client_id"])));
+    let back = person::consents(world.issuer.addr, &url).await;
+    browser.get(&back).await.is(303);
+    let (_, told) = world.works("tools").await;
+    assert_eq!((&told["sub"], &told["client_id"]), (&json!("alice"), &json!(shown["client_id"])));
+    world.ends("tools").await;
     world.finish().await;
 }

@@ -368,6 +368,10 @@ fn offered(offer: &StartPage) -> HtmlPage {
         Some(account) => page.fact("Account so far", account),
         None => page,
     };
+    let page = match &offer.hint {
+        Some(hint) => page.text(hint),
+        None => page,
+    };
     page.button(&format!("Continue to {}", offer.goes_to), "")
 }
 

@@ -17,6 +17,10 @@ const DOUBLINGS_MAX: u32 = 20;
 const CORRECT_IT: &str =
     "correct the secret in its source, and run `keyward connection refresh NAME`";
 
+/// The remedy of a refusal without a known error code, such as a 403 without a body.
+pub(super) const CHECK_THE_REQUEST: &str = "the server refuses the request without a known error code: check the client \
+     id, the secret, the scopes and the token endpoint that it is sent with";
+
 /// Consecutive failures, and the pause after the last one.
 #[derive(Clone, Debug, Default)]
 pub struct Backoff {
@@ -217,9 +221,10 @@ impl Backoff {
 
     /// What an operator does about the last failure, if that is needed.
     pub fn remedy(&self) -> Option<&'static str> {
-        match self.rejected {
-            true => Some(CORRECT_IT),
-            false => self.cause.map(CallFailure::remedy),
+        match (self.rejected, self.cause) {
+            (true, _) => Some(CORRECT_IT),
+            (false, Some(cause)) => Some(cause.remedy()),
+            (false, None) => self.equal.as_ref().map(|_| CHECK_THE_REQUEST),
         }
     }
 

@@ -15,7 +15,7 @@ use super::error::VaultError;
 use super::flights::STORE_AGAIN;
 use super::grants::{self, StoredGrant};
 use super::record::{Dates, GrantHeader, NewRow};
-use super::token_request::{RequestFailure, StoredGrants, failure_details};
+use super::token_request::{RequestFailure, StoredGrants};
 use super::{Vault, method};
 use crate::grant::Grant;
 use keyward_rules::inject::credential::Credential;
@@ -127,9 +127,11 @@ impl Vault {
         let newer = self.ask(connection, &token_context, grant).await?;
         let newer = newer.map_err(|fault| fault.of_candidate(connection))?;
         if let Some(unusable) = newer.unusable_answer() {
-            let failed = failure_details(unusable.clone());
-            let fault = RequestFailure::Temporary { failed, whole_client: None };
-            return Err(fault.of_candidate(connection));
+            // Not revoked: the grant in force may share its access.
+            return Err(VaultError::CandidateUnusable {
+                connection: name(),
+                why: unusable.to_string(),
+            });
         }
         let held = self.held(
             connection,

@@ -183,6 +183,11 @@ pub enum VaultError {
         /// The provider's error code.
         detail: String,
     },
+    /// The answer to the new secret has a newer refresh token and no usable access token.
+    #[error(
+        "the new secret of connection `{connection}` gives no usable token: {why}; nothing was changed"
+    )]
+    CandidateUnusable { connection: String, why: String },
     /// A connection by consent has no secret to rotate.
     #[error("connection `{connection}` has no secret to rotate: it was connected by consent")]
     NotRotatable {
@@ -258,6 +263,11 @@ impl VaultError {
                 format!("see `keyward connection show {connection}`, then give it again")
             }
             Self::CandidateRefused { .. } => "compare it with the original".to_owned(),
+            Self::CandidateUnusable { .. } => {
+                "the server replaced the given refresh token, and its successor is not stored: correct the cause, get \
+                 another one from the provider, and give that"
+                    .to_owned()
+            }
             Self::NotRefreshable { .. } => {
                 "its auth method has no token that ends, or it was added without a refresh token"
                     .to_owned()

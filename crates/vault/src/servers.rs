@@ -136,6 +136,14 @@ impl TokenServers {
         !recent
     }
 
+    /// The rest of the pause of a client that its server throttles.
+    pub fn client_pause(&self, asked: &ClientAtServer, now: Moment) -> Option<Duration> {
+        let server = self.0.lock().get(&asked.server).cloned()?;
+        let state = server.state.lock();
+        let (since, pause) = state.paused_clients.get(&asked.client_id)?;
+        pause.checked_sub(now.since(since)).filter(|rest| !rest.is_zero())
+    }
+
     /// Pauses the client at this server.
     pub fn pause_client(
         &self,

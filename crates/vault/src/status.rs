@@ -29,8 +29,17 @@ impl Vault {
                 false => None,
             },
             awaited: self.cache.known(&connection.id).and_then(|cell| cell.late_since()),
+            client_paused: self.client_paused(connection),
             failing: self.failing(connection),
         })
+    }
+
+    /// When the pause of the connection's client at its server ends.
+    fn client_paused(&self, connection: &ConnectionRecord) -> Option<Timestamp> {
+        let now = self.clock.moment();
+        let asked = self.client_at_server(&self.token_context(connection).ok()?);
+        let rest = self.servers.client_pause(&asked, now)?;
+        Some(after(now.wall_time(), rest))
     }
 
     /// The number of connections with failing refreshes, and how many of them exceed `oauth.alert_after`.

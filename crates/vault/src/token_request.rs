@@ -10,7 +10,7 @@ use http::Uri;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
-use super::backoff::FailureDetails;
+use super::backoff::{CHECK_THE_REQUEST, FailureDetails};
 use super::cache::{CachedCredential, Lifetime};
 use super::error::VaultError;
 use super::record::GrantVerdict;
@@ -74,7 +74,10 @@ impl RequestFailure {
             Self::Temporary { failed, .. } => VaultError::RefreshUnavailable {
                 connection,
                 why: failed.message,
-                remedy: failed.cause.map(CallFailure::remedy),
+                remedy: failed
+                    .cause
+                    .map(CallFailure::remedy)
+                    .or(failed.unknown_code.then_some(CHECK_THE_REQUEST)),
                 retry_after: failed.retry_after.unwrap_or(Duration::from_secs(1)),
             },
         }

@@ -99,3 +99,99 @@ async fn a_client_that_the_device_endpoint_rejects_is_replaced_too() {
     assert_eq!(server.issuer().devices_asked().len(), 1);
     lab.finish().await;
 }
+
+/// The requests at the authorization endpoint that are Keyward's own.
+fn probes(server: &Authorization) -> Vec<std::collections::BTreeMap<String, String>> {
+    let all = server.origin.received();
+    let targets = all.iter().map(|request| request.head.target().to_owned());
+    targets.filter(|target| target.starts_with("/authorize?")).map(|to| query(&to)).collect()
+}
+
+/// oauth 13, MCP 5: each consent led to the error page of the server until `--register-again`.
+#[tokio::test]
+async fn a_client_that_the_authorization_endpoint_denies_is_replaced_after_an_unfinished_consent() {
+    let (lab, server) = world(honest()).await;
+    let (_, url) = begun(&lab, &add(&lab).await.is(201).json()).await;
+    assert!(probes(&server).is_empty(), "nothing was unfinished");
+    let denial = answer(400, &json!({ "error": "invalid_client" }));
+    server.issuer().script("/authorize", denial);
+    let (mut browser, new) = begun(&lab, &reconnected(&lab).await).await;
+    let probed = probes(&server);
+    assert_eq!(probed.len(), 1);
+    assert_eq!(probed[0]["client_id"], query(&url)["client_id"]);
+    assert!(probed[0]["state"] != query(&url)["state"], "a state of no flow");
+    assert_ne!(query(&new)["client_id"], query(&url)["client_id"]);
+    browser.get(&server.issuer().consent(&new)).await.is(303);
+    assert_eq!(server.issuer().registered().len(), 2);
+    let shown = lab.gateway.api("GET", "/connections/tools", "").await.json();
+    assert_eq!(shown["state"], "active", "{shown}");
+    lab.finish().await;
+}
+
+/// oauth 13, MCP 5: a page is not certain.
+#[tokio::test]
+async fn an_error_page_of_the_authorization_endpoint_replaces_no_client_and_the_remedy_is_shown() {
+    let (lab, server) = world(honest()).await;
+    let (_, url) = begun(&lab, &add(&lab).await.is(201).json()).await;
+    for page in [
+        answer(400, &json!({ "error": "invalid_request" })),
+        answer(403, &json!({ "error": "invalid_client" })),
+        b"HTTP/1.1 400 No\r\nContent-Type: text/html\r\nContent-Length: 14\r\n\r\ninvalid_client"
+            .to_vec(),
+        b"HTTP/1.1 302 Found\r\nLocation: /error\r\nContent-Length: 0\r\n\r\n".to_vec(),
+    ] {
+        server.issuer().script("/authorize", page);
+        let again = reconnected(&lab).await;
+        let start = again["authorize_url"].as_str().expect("a page").to_owned();
+        let shown = Browser::new(&lab.gateway).get(&start).await.is(200).text();
+        let remedy = "<code>keyward connection reconnect tools --register-again</code>";
+        assert!(shown.contains(remedy), "{shown}");
+        assert_eq!(query(&begun(&lab, &again).await.1)["client_id"], query(&url)["client_id"]);
+    }
+    assert_eq!(server.issuer().registered().len(), 1);
+    // A client that comes back is no longer in doubt.
+    server.issuer().unscript("/authorize");
+    let (mut browser, url) = begun(&lab, &reconnected(&lab).await).await;
+    browser.get(&server.issuer().consent(&url)).await.is(303);
+    let probed = probes(&server).len();
+    let again = reconnected(&lab).await;
+    let start = again["authorize_url"].as_str().expect("a page").to_owned();
+    let shown = Browser::new(&lab.gateway).get(&start).await.is(200).text();
+    assert!(!shown.contains("register-again"), "{shown}");
+    assert_eq!(probes(&server).len(), probed);
+    lab.finish().await;
+}
+
+/// oauth 13, MCP 5
+#[tokio::test]
+async fn an_unfinished_consent_of_a_registered_client_ends_with_the_remedy() {
+    let short = |plan: Plan| plan.top("oauth: { flow_lifetime: 1s }");
+    let (lab, _server) = world_with(honest(), Rules::default(), short).await;
+    let made = add(&lab).await.is(201).json();
+    begun(&lab, &made).await;
+    let path = format!("/flows/{}", made["flow"].as_str().expect("a flow"));
+    let ended = test_support::until_some("the end of the consent", async || {
+        let view = lab.gateway.api("GET", &path, "").await.json();
+        (view["state"] != "open").then_some(view)
+    })
+    .await;
+    assert_eq!(ended["state"], "failed");
+    let why = ended["why"].as_str().expect("a reason");
+    assert!(why.contains("`keyward connection reconnect tools --register-again`"), "{why}");
+    lab.finish().await;
+}
+
+/// oauth 13, MCP 5, and 2.6
+#[tokio::test]
+async fn a_client_that_the_callback_names_as_invalid_is_replaced() {
+    let (lab, server) = world(honest()).await;
+    let (mut browser, url) = begun(&lab, &add(&lab).await.is(201).json()).await;
+    let back = server.issuer().decline(&url).replace("access_denied", "invalid_client");
+    let page = browser.get(&back).await.is(409).text();
+    assert!(page.contains("invalid_client") && page.contains(FORGOTTEN), "{page}");
+    let (mut browser, new) = begun(&lab, &reconnected(&lab).await).await;
+    assert_ne!(query(&new)["client_id"], query(&url)["client_id"]);
+    browser.get(&server.issuer().consent(&new)).await.is(303);
+    assert_eq!((server.issuer().registered().len(), server.calls().len()), (2, 1));
+    lab.finish().await;
+}

@@ -221,6 +221,10 @@ fn standing(visit: &Visit, view: &View, writes: bool) -> Markup {
                             @if let Some(message) = &failing.message { (sentence(message)) " " }
                             "The next try is " (ago(failing.next_try)) "."
                         }
+                    } @else if let Some(until) = shown.token.as_ref().and_then(|token| token.client_paused) {
+                        p.small.status-warn {
+                            "The authorization server throttles the client: the next refresh is " (ago(until)) "."
+                        }
                     }
                 }
                 @if shown.remedy.is_some() && writes { (renew(view, "first")) }

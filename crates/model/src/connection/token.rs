@@ -31,6 +31,10 @@ pub struct TokenStatus {
     /// Since when the response to a refresh is awaited, if that takes longer than `oauth.exchange_timeout`.
     #[serde(default)]
     pub awaited: Option<Timestamp>,
+    /// Until when no refresh is requested because the authorization server throttles the client (429), also after a
+    /// request for another connection of the client.
+    #[serde(default)]
+    pub client_paused: Option<Timestamp>,
     /// The failing refreshes, if the last one failed.
     pub failing: Option<Failures>,
 }

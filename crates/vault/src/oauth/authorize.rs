@@ -39,16 +39,37 @@ pub(crate) struct AuthorizationRequest<'a> {
     pub(crate) response_mode: Option<&'static str>,
 }
 
+/// The parameters of an authorization request, in order.
+pub(crate) struct AuthorizationParams {
+    /// Those of the protocol, by their usual names.
+    ours: Vec<(String, String)>,
+    /// Those of the provider and the app.
+    extra: BTreeMap<String, String>,
+}
+
 /// The complete URL. `variables` fill the provider's parameters.
 ///
 /// # Errors
-/// When a parameter of the provider, the app or the endpoint is one of ours, one lacks a variable, or the endpoint is
-/// not a URL.
+/// As [`parameters`].
 pub(crate) fn url(
     question: AuthorizationRequest<'_>,
     oauth: &OAuth,
     variables: &BTreeMap<String, String>,
 ) -> Result<String, FlowError> {
+    let endpoint = question.endpoint;
+    Ok(parameters(question, oauth, variables)?.in_url(endpoint, oauth))
+}
+
+/// The checked parameters. `variables` fill those of the provider.
+///
+/// # Errors
+/// When a parameter of the provider, the app or the endpoint is one of ours, one lacks a variable, or the endpoint is
+/// not a URL.
+pub(crate) fn parameters(
+    question: AuthorizationRequest<'_>,
+    oauth: &OAuth,
+    variables: &BTreeMap<String, String>,
+) -> Result<AuthorizationParams, FlowError> {
     let extra = OAuth::params(&oauth.authorize_params, variables)?;
     for (name, value) in &extra {
         let lower = name.to_ascii_lowercase();
@@ -82,26 +103,56 @@ pub(crate) fn url(
             request = request.add_extra_param(name, value);
         }
     }
-    // Encoded here onto the configured endpoint: the crate cannot rename parameters, and encodes spaces as
-    // `+`.
     let (whole, _) = request.url();
     let mut ours = Vec::new();
     for (usual, value) in whole.query_pairs().skip(theirs.len()) {
-        let name = oauth.renames.get(&*usual).map_or_else(|| usual.to_string(), Clone::clone);
         // RFC 6749 §3.1: no parameter is sent twice.
-        if OURS.contains(&&*usual) && theirs.contains(&name) {
-            return Err(FlowError::EndpointParameter { name });
+        let name = named(&usual, oauth);
+        if OURS.contains(&&*usual) && theirs.iter().any(|known| known == name) {
+            return Err(FlowError::EndpointParameter { name: name.to_owned() });
         }
-        ours.push((name, value.into_owned()));
+        ours.push((usual.into_owned(), value.into_owned()));
     }
-    let mut url = question.endpoint.to_owned();
-    for (name, value) in ours.into_iter().chain(extra) {
+    Ok(AuthorizationParams { ours, extra })
+}
+
+impl AuthorizationParams {
+    /// All of them, by their usual names.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&str, &str)> {
+        let ours = self.ours.iter().map(|(usual, value)| (usual.as_str(), value.as_str()));
+        ours.chain(self.extra.iter().map(|(name, value)| (name.as_str(), value.as_str())))
+    }
+
+    /// The endpoint's URL with all of them. Encoded here onto the configured endpoint: the crate cannot rename
+    /// parameters, and encodes spaces as `+`.
+    pub(crate) fn in_url(&self, endpoint: &str, oauth: &OAuth) -> String {
+        let ours = self.ours.iter().map(|(usual, value)| (named(usual, oauth), value.as_str()));
+        let extra = self.extra.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        with_params(endpoint, ours.chain(extra))
+    }
+
+    /// The endpoint's URL with the client and a reference to these parameters, which the server has (RFC 9126 §4).
+    pub(crate) fn by_reference(&self, endpoint: &str, oauth: &OAuth, reference: &str) -> String {
+        let client = self.ours.iter().filter(|(usual, _)| usual == "client_id");
+        let client = client.map(|(usual, value)| (named(usual, oauth), value.as_str()));
+        with_params(endpoint, client.chain([("request_uri", reference)]))
+    }
+}
+
+/// The server's name of a parameter.
+fn named<'a>(usual: &'a str, oauth: &'a OAuth) -> &'a str {
+    oauth.renames.get(usual).map_or(usual, String::as_str)
+}
+
+fn with_params<'a>(endpoint: &str, params: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    let mut url = endpoint.to_owned();
+    for (name, value) in params {
         url.push(if url.contains('?') { '&' } else { '?' });
-        url.push_str(&encoded(&name));
+        url.push_str(&encoded(name));
         url.push('=');
-        url.push_str(&encoded(&value));
+        url.push_str(&encoded(value));
     }
-    Ok(url)
+    url
 }
 
 fn encoded(text: &str) -> String {

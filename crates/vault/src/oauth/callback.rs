@@ -72,7 +72,7 @@ impl Flows {
             let finished = async {
                 let done = match checked {
                     Ok(code) => flows.finish(&flow, asked, code, callback).await,
-                    Err(refusal) => Err(refusal),
+                    Err(refusal) => Err(flows.declined(&flow, refusal).await),
                 };
                 if let Err(refusal) = &done {
                     flows.note_failure(&flow, &refusal.to_string()).await;

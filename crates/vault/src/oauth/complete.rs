@@ -48,9 +48,7 @@ impl Flows {
         captured: Captured,
     ) -> Result<ReceivedTokens, FlowError> {
         let mut asking = self.context_of_flow(flow).await?;
-        if asked.client_id.as_ref().is_some_and(|id| *id != asking.app.client_id) {
-            return Err(FlowError::OtherClient { app: asking.app.name.clone() });
-        }
+        asking.is_still_of(asked.client_id.as_deref())?;
         // Only checked variables may enter an endpoint's URL.
         let declared = |name: &str| asking.provider.variable(name).is_some();
         let others = captured.iter().filter(|(name, _)| !declared(name));
@@ -69,7 +67,9 @@ impl Flows {
         let tokens = exchange_code(&ask, &code, &asked.redirect_uri, verifier.as_ref()).await;
         let tokens = match tokens {
             Ok(tokens) => tokens,
-            Err(failure) => return Err(self.refused_code(&asking, asked, &failure).await),
+            Err(failure) => {
+                return Err(self.refused_code(&asking, &asked.redirect_uri, &failure).await);
+            }
         };
         let session = Some(asked.session.clone());
         match lengthened_or_again(&ask, &tokens).await {
@@ -82,11 +82,11 @@ impl Flows {
         }
     }
 
-    /// Why a code gave no tokens, with the setting that this indicates.
-    async fn refused_code(
+    /// Why the server refused a code or a pushed request, with the setting that this indicates.
+    pub(super) async fn refused_code(
         &self,
         asking: &FlowContext,
-        asked: &CallbackExpectation,
+        redirect_uri: &str,
         failure: &TokenFailure,
     ) -> FlowError {
         if failure.code().is_some_and(|code| suggests_new_endpoints(code.as_str()))
@@ -94,7 +94,7 @@ impl Flows {
         {
             self.vault.distrust_metadata(issuer);
         }
-        match setting(failure, asking, asked) {
+        match setting(failure, asking, redirect_uri) {
             Some(setting) => FlowError::Server(format!("{failure}: {setting}")),
             None => self.refused_request(&asking.app, failure).await,
         }
@@ -403,13 +403,9 @@ async fn lengthened_or_again(
     lengthened(ask, tokens).await
 }
 
-/// The wrong setting of the provider's app, if the rejection of a code indicates it.
-fn setting(
-    failure: &TokenFailure,
-    asking: &FlowContext,
-    asked: &CallbackExpectation,
-) -> Option<String> {
-    let (app, uri) = (&asking.app.name, &asked.redirect_uri);
+/// The wrong setting of the provider's app, if a rejection indicates it.
+fn setting(failure: &TokenFailure, asking: &FlowContext, uri: &str) -> Option<String> {
+    let app = &asking.app.name;
     if failure.is_of_invalid_client() {
         // A person can correct only an app of their own.
         return asking.app.facts.registered.is_none().then(|| {

@@ -61,6 +61,7 @@ impl Flows {
             verification_uri: device.verification_uri,
             verification_uri_complete: device.verification_uri_complete.as_ref().map(hidden),
             interval_ms: u64::try_from(device.interval.as_millis()).unwrap_or(u64::MAX),
+            client_id: Some(asking.app.client_id.clone()),
         };
         flow.expires = device.expires;
         let code = DeviceCode::of(&polling, flow.expires);
@@ -137,6 +138,7 @@ impl Flows {
     async fn poll(self: &Arc<Self>, flow: &Flow, polling: Polling) -> PollStep {
         let asked = async {
             let asking = self.context_of_flow(flow).await?;
+            asking.is_still_of(polling.client_id.as_deref())?;
             let client = self.client(&asking.app).await?;
             Ok::<_, FlowError>((asking, client))
         };

@@ -33,6 +33,8 @@ impl Flows {
             variables,
             issuer: None,
             issuer_announced: false,
+            must_push: false,
+            push_endpoint: None,
         };
         self.complete_endpoints(&mut asking).await?;
         Ok(asking)
@@ -60,6 +62,8 @@ impl Flows {
             takes_s256(&metadata, asking.app.facts.registered.is_some())?;
         }
         asking.issuer_announced = metadata.authorization_response_iss_parameter_supported;
+        asking.must_push = metadata.require_pushed_authorization_requests;
+        asking.push_endpoint.clone_from(&metadata.pushed_authorization_request_endpoint);
         let app = &asking.app;
         // Pending revocations use the stored app, which may be removed.
         let is_there = self.directory().view().app(&app.org, &app.id).is_some();

@@ -127,6 +127,9 @@ pub(super) struct Polling {
     pub(super) verification_uri_complete: Option<SealedText>,
     /// The interval of polls, in milliseconds; it never shrinks.
     pub(super) interval_ms: u64,
+    /// The client id of the request, to which the codes belong. Absent in flows of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) client_id: Option<String>,
 }
 
 /// Tokens of a consent, sealed with their flow.

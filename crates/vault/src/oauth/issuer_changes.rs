@@ -15,7 +15,7 @@ use keyward_state::directory::{AppRecord, ConnectionRecord};
 const ISSUERS_MAX: usize = 64;
 
 /// The remedy for a registered client that its server rejects.
-const CLIENT_FORGOTTEN: &str = "the server does not know the client that Keyward registered there \
+pub(super) const CLIENT_FORGOTTEN: &str = "the server does not know the client that Keyward registered there \
                                 any more: start again, and Keyward registers a new one";
 
 /// Whether metadata must be read again after this error code: the client or the endpoint is unknown (OAuth
@@ -115,6 +115,12 @@ impl Flows {
         if app.facts.registered.is_none() || !failure.is_of_invalid_client() {
             return FlowError::Server(failure.to_string());
         }
+        self.end_registration(app).await;
+        FlowError::Server(format!("{failure}: {CLIENT_FORGOTTEN}"))
+    }
+
+    /// Ends the registration of a client that its server does not know, so that the next consent registers another one.
+    pub(super) async fn end_registration(&self, app: &AppRecord) {
         let now = self.clock.now();
         let end = |record: &mut AppRecord| {
             if let Some(registered) = &mut record.facts.registered {
@@ -124,7 +130,6 @@ impl Flows {
         if let Err(error) = self.directory().change::<App>(&app.org, &app.id, end).await {
             tracing::warn!(app = %app.id, %error, "a rejected registration is not ended");
         }
-        FlowError::Server(format!("{failure}: {CLIENT_FORGOTTEN}"))
     }
 
     /// Stores the metadata's endpoints that are not configured. Returns whether they changed.

@@ -85,7 +85,8 @@ impl Flows {
         app: &AppId,
         scopes: &[String],
     ) -> Result<ClientRegistration, FlowError> {
-        let auth = method(metadata.token_endpoint_auth_methods_supported.as_deref());
+        let supported = metadata.token_endpoint_auth_methods_supported.as_deref();
+        let auth = method(supported);
         let mut body = json!({
             "client_name": CLIENT_NAME,
             "redirect_uris": [self.redirect_uri(app)],
@@ -95,15 +96,15 @@ impl Flows {
             "application_type": if is_loopback(&self.public_url) { "native" } else { "web" },
         });
         if scopes.is_empty() {
-            return registration(&self.request_client(endpoint, &body).await?, auth);
+            return registration(&self.request_client(endpoint, &body).await?, supported);
         }
         let unscoped = body.clone();
         body["scope"] = scopes.join(" ").into();
         let answer = self.request_client(endpoint, &body).await?;
         if refuses_metadata(&answer) {
-            return registration(&self.request_client(endpoint, &unscoped).await?, auth);
+            return registration(&self.request_client(endpoint, &unscoped).await?, supported);
         }
-        let client = registration(&answer, auth)?;
+        let client = registration(&answer, supported)?;
         Ok(ClientRegistration { scopes: Some(scopes.to_vec()), ..client })
     }
 
@@ -144,11 +145,14 @@ impl Flows {
     }
 }
 
-fn read(body: &[u8], asked: ClientAuthText) -> Result<ClientRegistration, FlowError> {
+fn read(body: &[u8], supported: Option<&[String]>) -> Result<ClientRegistration, FlowError> {
     let told: RegistrationAnswer =
         serde_json::from_slice(body).map_err(|_| refused("its answer names no client"))?;
+    let secret = told.client_secret.filter(|secret| !secret.is_empty());
     let auth = match told.token_endpoint_auth_method.as_deref() {
-        None => asked,
+        // RFC 7591 §3.2.1: a client without a secret is a public one.
+        None if secret.is_none() && permits_public_clients(supported) => ClientAuthText::None,
+        None => method(supported),
         Some("client_secret_basic") => ClientAuthText::Basic,
         Some("client_secret_post") => ClientAuthText::Body,
         Some("none") => ClientAuthText::None,
@@ -156,7 +160,6 @@ fn read(body: &[u8], asked: ClientAuthText) -> Result<ClientRegistration, FlowEr
             return Err(refused("it requires another client authentication than was requested"));
         }
     };
-    let secret = told.client_secret.filter(|secret| !secret.is_empty());
     let lengths = [told.client_id.len(), secret.as_ref().map_or(1, String::len)];
     if lengths.iter().any(|bytes| !(1..=CLIENT_BYTES_MAX).contains(bytes)) {
         return Err(refused("its client id or secret has an impossible length"));
@@ -189,6 +192,11 @@ fn method(supported: Option<&[String]>) -> ClientAuthText {
     }
 }
 
+/// Whether the server lists `none`, or no methods at all.
+fn permits_public_clients(supported: Option<&[String]>) -> bool {
+    supported.is_none_or(|all| all.is_empty() || all.iter().any(|known| known == "none"))
+}
+
 fn word(auth: ClientAuthText) -> &'static str {
     match auth {
         ClientAuthText::Body => "client_secret_post",
@@ -197,13 +205,13 @@ fn word(auth: ClientAuthText) -> &'static str {
     }
 }
 
-/// The client of an answer to a registration.
+/// The client of an answer to a registration at a server that lists these methods.
 fn registration(
     answer: &Response<Bytes>,
-    auth: ClientAuthText,
+    supported: Option<&[String]>,
 ) -> Result<ClientRegistration, FlowError> {
     match (answer.status(), error_code(answer.body())) {
-        (StatusCode::OK | StatusCode::CREATED, _) => read(answer.body(), auth),
+        (StatusCode::OK | StatusCode::CREATED, _) => read(answer.body(), supported),
         (_, Some(code)) => Err(refused(&format!("it says {}", cleaned(&code)))),
         (status, None) => Err(refused(&format!("it answers {}", status.as_u16()))),
     }
@@ -217,7 +225,7 @@ fn refuses_metadata(answer: &Response<Bytes>) -> bool {
 }
 
 /// RFC 7591 §3.2.2.
-fn error_code(body: &[u8]) -> Option<String> {
+pub(super) fn error_code(body: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
     struct RegistrationError {
         error: String,
@@ -252,20 +260,36 @@ mod tests {
     /// oauth 13, registration
     #[test]
     fn an_answer_without_a_usable_client_is_refused() {
+        let basic = ["client_secret_basic".to_owned()];
         for bad in [
             "{}",
             "[]",
             r#"{"client_id":""}"#,
             r#"{"client_id":"a"}"#,
             r#"{"client_id":"a","client_secret":""}"#,
+            r#"{"client_id":"a","token_endpoint_auth_method":"client_secret_basic"}"#,
             r#"{"client_id":"a","client_secret":"b","token_endpoint_auth_method":"private_key_jwt"}"#,
         ] {
-            assert!(read(bad.as_bytes(), ClientAuthText::Basic).is_err(), "{bad}");
+            assert!(read(bad.as_bytes(), Some(&basic)).is_err(), "{bad}");
         }
         let good = br#"{"client_id":"a","client_secret":"b","client_secret_expires_at":0}"#;
-        let good = read(good, ClientAuthText::Basic).ok().unwrap();
+        let good = read(good, Some(&basic)).ok().unwrap();
         assert_eq!((good.client_id.as_str(), good.expires), ("a", None));
-        let public = read(br#"{"client_id":"a"}"#, ClientAuthText::None).ok().unwrap();
-        assert!(public.client_secret.is_none());
+        assert_eq!(good.auth, ClientAuthText::Basic);
+    }
+
+    /// oauth 13, registration
+    #[test]
+    fn a_client_without_a_secret_is_public_unless_the_server_lists_other_methods_alone() {
+        let list = |all: &[&str]| all.iter().map(|&one| one.to_owned()).collect::<Vec<_>>();
+        for supported in [None, Some(list(&[])), Some(list(&["client_secret_post", "none"]))] {
+            for answer in [r#"{"client_id":"a"}"#, r#"{"client_id":"a","client_secret":""}"#] {
+                let public = read(answer.as_bytes(), supported.as_deref()).ok().unwrap();
+                assert_eq!(public.auth, ClientAuthText::None, "{supported:?}");
+                assert!(public.client_secret.is_none());
+            }
+            let stated = br#"{"client_id":"a","token_endpoint_auth_method":"client_secret_post"}"#;
+            assert!(read(stated, supported.as_deref()).is_err(), "{supported:?}");
+        }
     }
 }

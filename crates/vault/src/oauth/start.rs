@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use jiff::{SignedDuration, Timestamp};
 use oauth2::{CsrfToken, PkceCodeChallenge};
 use zeroize::Zeroizing;
@@ -20,9 +21,7 @@ use keyward_base::id::{FlowId, OrgId};
 use keyward_rules::provider::oauth::{GrantText, PkceText, ResponseModeText};
 use keyward_rules::provider::scope_words::ScopeWords;
 use keyward_rules::provider::{OAuth, Provider};
-use keyward_state::directory::{
-    AppRecord, BrokenReason, ConnectionRecord, ConnectionState, RemedyCause,
-};
+use keyward_state::directory::{AppRecord, ConnectionRecord, RemedyCause};
 
 #[derive(Clone, Debug, Default)]
 pub struct ConsentRequest {
@@ -85,6 +84,8 @@ pub struct StartPage {
     pub created: Timestamp,
     /// Origin of the authorization endpoint.
     pub goes_to: String,
+    /// The remedy if the provider does not know the client, which an earlier unfinished consent suggests.
+    pub hint: Option<String>,
 }
 
 /// The provider and app of a flow.
@@ -99,6 +100,19 @@ pub(super) struct FlowContext {
     pub(super) issuer: Option<String>,
     /// Whether the server announced `iss` in responses.
     pub(super) issuer_announced: bool,
+    /// Whether the server requires pushed authorization requests (RFC 9126), and where it takes them.
+    pub(super) must_push: bool,
+    pub(super) push_endpoint: Option<String>,
+}
+
+impl FlowContext {
+    /// Refuses a code that belongs to another client id than the app has now.
+    pub(super) fn is_still_of(&self, client_id: Option<&str>) -> Result<(), FlowError> {
+        match client_id.is_none_or(|id| id == self.app.client_id) {
+            true => Ok(()),
+            false => Err(FlowError::OtherClient { app: self.app.name.clone() }),
+        }
+    }
 }
 
 /// The authorization URL for the browser, and the values that its callback must match.
@@ -137,39 +151,6 @@ impl Flows {
             (GrantText::AuthorizationCode, false) => self.offer_browser(org, &asking, ask).await,
             _ => Err(self.no_consent_error(connection)),
         }
-    }
-
-    /// The context of a new consent; with a new client if the server has forgotten the registered one, if that was not
-    /// registered for all scopes, or with `register`.
-    pub(super) async fn context_of_consent(
-        self: &Arc<Self>,
-        connection: &ConnectionRecord,
-        ask: &ConsentRequest,
-    ) -> Result<FlowContext, FlowError> {
-        // Checked first, because only a consent needs an app.
-        if !self.needs_consent(&connection.org, &connection.provider, connection.auth.as_deref()) {
-            return Err(self.no_consent_error(connection));
-        }
-        let asking = self.context_of_connection(connection).await?;
-        let Some(registered) = &asking.app.facts.registered else { return Ok(asking) };
-        let scopes = requested_scopes(&asking, &ask.more_scopes);
-        if !ask.register && registered.permits(&scopes) && !self.is_forgotten(&asking) {
-            return Ok(asking);
-        }
-        match self.unused_client(&asking, &scopes).filter(|_| !ask.register) {
-            Some(client) => self.with_client(&asking, client).await,
-            None => self.register_again(&asking, &scopes).await,
-        }
-    }
-
-    /// Whether the server has forgotten the registered client: it has expired, or was rejected.
-    fn is_forgotten(&self, asking: &FlowContext) -> bool {
-        let rejected = matches!(
-            asking.connection.facts.state,
-            ConnectionState::Broken { reason: BrokenReason::ClientRejected, .. }
-        );
-        let ends = asking.app.facts.registered.as_ref().and_then(|registered| registered.expires);
-        rejected || ends.is_some_and(|ends| ends <= self.clock.now())
     }
 
     async fn offer_browser(
@@ -242,7 +223,9 @@ impl Flows {
         let asking = self.context_of_flow(&flow).await?;
         let authorize = endpoint(&asking, asking.oauth.authorize.as_ref(), "authorization")?;
         let person = self.person_of(&flow);
+        let hint = self.hint_about_client(&asking).await?;
         Ok(StartPage {
+            hint,
             flow: flow.id,
             provider: asking.provider.name.to_string(),
             connection: asking.connection.name.clone(),
@@ -278,7 +261,7 @@ impl Flows {
         let (flow, version) =
             found.filter(|(flow, _)| self.is_offered(flow)).ok_or(CallbackRefusal::NoFlow)?;
         let asking = self.context_of_flow(&flow).await?;
-        // Done before the link is used up, because it may fail: OAuth 1.0a sends a request to the service.
+        // Done before the link is used up, because it may send a request, which may fail.
         let authorization = self.authorization(&flow, &asking).await?;
         // If the button is pressed twice, only one request continues.
         self.tickets.take(org, hash.as_str()).await?.ok_or(CallbackRefusal::NoFlow)?;
@@ -304,10 +287,11 @@ impl Flows {
         )
     }
 
-    /// Builds the authorization URL. In OAuth 1.0a it first requests temporary credentials from the service.
+    /// Builds the authorization URL. In OAuth 1.0a it first requests temporary credentials from the service; a server may
+    /// require that it gets the parameters first.
     ///
     /// # Errors
-    /// When an endpoint or a parameter is unknown, or the service of OAuth 1.0a gives none.
+    /// When an endpoint or a parameter is unknown, or the server refuses that request.
     pub(super) async fn authorization(
         &self,
         flow: &Flow,
@@ -315,11 +299,11 @@ impl Flows {
     ) -> Result<Authorization, FlowError> {
         match asking.oauth.temporary {
             Some(_) => self.authorization_of_oauth1(asking).await,
-            None => self.authorization_code(flow, asking),
+            None => self.authorization_code(flow, asking).boxed().await,
         }
     }
 
-    fn authorization_code(
+    async fn authorization_code(
         &self,
         flow: &Flow,
         asking: &FlowContext,
@@ -343,9 +327,9 @@ impl Flows {
                 ResponseModeText::FormPost => Some("form_post"),
             },
         };
-        let url = authorize::url(question, &asking.oauth, &asking.variables)?;
+        let params = authorize::parameters(question, &asking.oauth, &asking.variables)?;
         Ok(Authorization {
-            url,
+            url: self.url_for_browser(asking, &endpoint, params).await?,
             state: CookieDigest::of(state.secret()),
             verifier: verifier.map(|verifier| SealedText::new(verifier.into_secret())),
             redirect_uri,
@@ -448,7 +432,7 @@ pub(super) fn asked_scopes(asking: &FlowContext) -> Vec<String> {
 }
 
 /// The scopes of a consent that requests `more` than those of its connection, without repetitions.
-fn requested_scopes(asking: &FlowContext, more: &[String]) -> Vec<String> {
+pub(super) fn requested_scopes(asking: &FlowContext, more: &[String]) -> Vec<String> {
     let mut scopes = asked_scopes(asking);
     scopes.extend_from_slice(more);
     let mut seen = BTreeSet::new();

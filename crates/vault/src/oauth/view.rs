@@ -113,7 +113,7 @@ impl Flows {
             }
             // The tokens will be put in force or revoked soon, also after a crash.
             FlowStage::Received(_) => FlowState::Open,
-            _ if over => FlowState::Failed { why: "no consent was given in time".to_owned() },
+            _ if over => FlowState::Failed { why: self.why_over(flow) },
             FlowStage::Confirming(waits) => {
                 let account = waits.account().map(|account| account.name);
                 let before = waits.before.clone();

@@ -32,8 +32,8 @@ const jwk = (pem) => {
 const registered = ({ keys, ...client }) => (keys ? { ...client, jwks: { keys: keys.map(jwk) } } : client);
 const socket = (ctx) => ctx.req.socket;
 
-// `accounts`: what it says of each login, beside its name.
-function started({ clients, access_ttl = 3600, accounts = {} }) {
+// `accounts`: what it says of each login, beside its name. `pushed`: whether it requires pushed authorization requests.
+function started({ clients, access_ttl = 3600, accounts = {}, pushed = false }) {
   const resource = (name) => ({ scope: 'read tools', audience: name, accessTokenTTL: access_ttl, accessTokenFormat: 'opaque' });
   const provider = new Provider('https://auth.acme.test', {
     clients: clients.map(registered),
@@ -52,6 +52,7 @@ function started({ clients, access_ttl = 3600, accounts = {} }) {
       introspection: { enabled: true, allowedPolicy: (_, client) => client.clientId === 'api' },
       devInteractions: { enabled: true },
       registration: { enabled: true },
+      pushedAuthorizationRequests: { enabled: pushed, requirePushedAuthorizationRequests: pushed },
       resourceIndicators: {
         enabled: true,
         getResourceServerInfo: (_, name) => {
@@ -103,6 +104,7 @@ provider.on('grant.error', ({ oidc }, error) => log.push({ event: 'refused', gra
 provider.on('refresh_token.consumed', () => log.push({ event: 'rotated' }));
 provider.on('grant.revoked', () => log.push({ event: 'revoked' }));
 provider.on('registration_create.success', (_, client) => log.push({ event: 'registered', client: client.clientId }));
+provider.on('pushed_authorization_request.success', (_, client) => log.push({ event: 'pushed', client: client.clientId }));
 provider.on('server_error', (_, error) => log.push({ event: 'failed', error: String(error.stack) }));
 
 const commands = {

@@ -164,6 +164,16 @@ impl TokenFailure {
         Self::Permanent { who, code: ErrorCode::of(code), said: Some(said.into()) }
     }
 
+    /// The failure of a response that reports success: its tokens are lost, and the sent one may be spent.
+    pub(super) fn after_success(self) -> Self {
+        match self {
+            Self::Temporary(temporary) => {
+                Self::Temporary(Temporary { ambiguous: true, ..temporary })
+            }
+            permanent => permanent,
+        }
+    }
+
     /// A response that cannot be read.
     pub(super) fn unreadable(what: &'static str) -> Self {
         Self::Temporary(Temporary::of(what))

@@ -27,6 +27,8 @@ pub struct Metadata {
     pub revocation_endpoint: Option<String>,
     /// Dynamic registration, RFC 7591.
     pub registration_endpoint: Option<String>,
+    /// Pushed authorization requests, RFC 9126.
+    pub pushed_authorization_request_endpoint: Option<String>,
     /// The userinfo endpoint, OpenID Connect Discovery §3.
     pub userinfo_endpoint: Option<String>,
     /// The keys that ID tokens are signed with, OpenID Connect Discovery §3.
@@ -43,6 +45,9 @@ pub struct Metadata {
     pub authorization_response_iss_parameter_supported: bool,
     #[serde(default, deserialize_with = "or_default")]
     pub client_id_metadata_document_supported: bool,
+    /// RFC 9126 §5.
+    #[serde(default, deserialize_with = "or_default")]
+    pub require_pushed_authorization_requests: bool,
 }
 
 /// A document, which is a JSON object, and the place that has it.
@@ -208,6 +213,7 @@ impl Metadata {
             &self.device_authorization_endpoint,
             &self.revocation_endpoint,
             &self.registration_endpoint,
+            &self.pushed_authorization_request_endpoint,
             &self.userinfo_endpoint,
             &self.jwks_uri,
         ];

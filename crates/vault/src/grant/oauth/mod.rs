@@ -13,6 +13,7 @@ mod imported;
 mod metadata;
 mod oauth1;
 mod params;
+mod pushed;
 mod reply;
 mod reported_error;
 mod request_context;
@@ -42,6 +43,7 @@ pub use metadata::{
     read_metadata,
 };
 pub use oauth1::{CALLBACK_NOT_CONFIRMED, OAuth1TokenAnswer, SignedRequests, TokenPair};
+pub use pushed::push_authorization;
 pub use request_context::RequestContext;
 pub use requests::{
     JwtAssertion, RefreshFailure, SubjectToken, client_credentials, exchange_code, installation,

@@ -30,6 +30,7 @@ const SENSITIVE: &[&str] = &[
     "code_verifier",
     "device_code",
     "refresh_token",
+    "state",
     "subject_token",
     "token",
     "WebIdentityToken",

@@ -80,7 +80,7 @@ impl ReplyContext<'_> {
     pub(super) fn token_reply(&self, response: &Response<Bytes>) -> Result<Value, TokenFailure> {
         let object = self.object(response)?;
         match response.status().as_u16() {
-            200 | 201 => self.reply_of(&object),
+            200 | 201 => self.reply_of(&object).map_err(TokenFailure::after_success),
             _ => Err(self.refused(response, None, None)),
         }
     }
@@ -98,7 +98,10 @@ impl ReplyContext<'_> {
         {
             return Err(self.refused(response, Some(code), said));
         }
-        object.ok_or_else(|| self.refused(response, None, None))
+        object.ok_or_else(|| match (self.refused(response, None, None), response.status()) {
+            (failure, status) if status.is_success() => failure.after_success(),
+            (failure, _) => failure,
+        })
     }
 
     /// The error code of a response and its description.

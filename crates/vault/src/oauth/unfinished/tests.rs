@@ -178,6 +178,7 @@ impl World {
 
 fn polling() -> FlowStage {
     FlowStage::Polling(Polling {
+        client_id: None,
         device_code: SealedText::new("device"),
         user_code: SealedText::new("ABCD"),
         verification_uri: "https://auth.acme.test/device".to_owned(),

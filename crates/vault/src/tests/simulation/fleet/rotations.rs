@@ -135,6 +135,7 @@ fn checked(world: &World, action: &str, done: Result<(), VaultError>) {
             | VaultError::RotationOvertaken { .. }
             | VaultError::NoRotation { .. }
             | VaultError::CandidateRefused { .. }
+            | VaultError::CandidateUnusable { .. }
             | VaultError::RefreshUnavailable { .. }
     );
     if !is_refusal && !is_of_store(&error) {

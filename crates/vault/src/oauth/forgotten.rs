@@ -1,0 +1,158 @@
+//! Clients that Keyward registered and their server has forgotten: a new consent gets another client where that is
+//! certain. Some servers only show a page about it, which Keyward does not see; then a person is told the remedy.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Request, StatusCode, header};
+
+use super::Flows;
+use super::error::{CallbackRefusal, FlowError};
+use super::flow::{Flow, FlowStage};
+use super::issuer_changes::CLIENT_FORGOTTEN;
+use super::register::error_code;
+use super::start::{ConsentRequest, FlowContext, requested_scopes};
+use keyward_base::id::{AppId, OrgId};
+use keyward_net::call::Bounds;
+use keyward_state::directory::{BrokenReason, ConnectionRecord, ConnectionState};
+
+/// The code by which a server says that it does not know the client.
+const UNKNOWN_CLIENT: &str = "invalid_client";
+
+impl Flows {
+    /// The context of a new consent; with a new client if the server has forgotten the registered one, if that was not
+    /// registered for all scopes, or with `register`.
+    pub(super) async fn context_of_consent(
+        self: &Arc<Self>,
+        connection: &ConnectionRecord,
+        ask: &ConsentRequest,
+    ) -> Result<FlowContext, FlowError> {
+        // Checked first, because only a consent needs an app.
+        if !self.needs_consent(&connection.org, &connection.provider, connection.auth.as_deref()) {
+            return Err(self.no_consent_error(connection));
+        }
+        let asking = self.context_of_connection(connection).await?;
+        let Some(registered) = &asking.app.facts.registered else { return Ok(asking) };
+        let scopes = requested_scopes(&asking, &ask.more_scopes);
+        if ask.register {
+            return self.register_again(&asking, &scopes).await;
+        }
+        if registered.permits(&scopes)
+            && !self.is_forgotten(&asking)
+            && !self.is_denied(&asking, ask).await?
+        {
+            return Ok(asking);
+        }
+        if let Some(client) = self.unused_client(&asking, &scopes) {
+            let unused = self.with_client(&asking, client).await?;
+            if !self.is_denied(&unused, ask).await? {
+                return Ok(unused);
+            }
+        }
+        self.register_again(&asking, &scopes).await
+    }
+
+    /// Whether the server has forgotten the registered client: it has expired, or was rejected.
+    fn is_forgotten(&self, asking: &FlowContext) -> bool {
+        let rejected = matches!(
+            asking.connection.facts.state,
+            ConnectionState::Broken { reason: BrokenReason::ClientRejected, .. }
+        );
+        let ends = asking.app.facts.registered.as_ref().and_then(|registered| registered.expires);
+        rejected || ends.is_some_and(|ends| ends <= self.clock.now())
+    }
+
+    /// Whether the authorization endpoint denies the registered client, which ends the registration. It is asked only if
+    /// the last consent of this client did not come back; its `state` belongs to no flow.
+    async fn is_denied(
+        &self,
+        asking: &FlowContext,
+        ask: &ConsentRequest,
+    ) -> Result<bool, FlowError> {
+        let org = &asking.connection.org;
+        // The answer to a pushed request tells it later.
+        if ask.device || asking.must_push || !self.is_doubtful(org, &asking.app.id).await? {
+            return Ok(false);
+        }
+        let settings = self.settings.load_full();
+        let flow = self.new_flow(org, asking, ask.clone(), settings.flow_lifetime);
+        let url = self.authorization(&flow, asking).await?.url;
+        let request = Request::get(url).header(header::ACCEPT, "application/json");
+        let Ok(request) = request.body(Bytes::new()) else { return Ok(false) };
+        // Pages, redirects and failures are not certain.
+        let Ok(answer) = self.caller.call(request, &Bounds::of_metadata(&settings)).await else {
+            return Ok(false);
+        };
+        let is_denial =
+            matches!(answer.status(), StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED)
+                && error_code(answer.body()).as_deref() == Some(UNKNOWN_CLIENT);
+        if is_denial {
+            self.end_registration(&asking.app).await;
+        }
+        Ok(is_denial)
+    }
+
+    /// Whether the last consent of a client was sent to the provider and did not come back.
+    async fn is_doubtful(&self, org: &OrgId, app: &AppId) -> Result<bool, FlowError> {
+        let all = self.flows.all(org).await?.into_iter().map(|(_, flow, _)| flow);
+        let went = |flow: &Flow| {
+            let was_sent = !matches!(
+                flow.stage,
+                FlowStage::Offered | FlowStage::Polling(_) | FlowStage::Failed { .. }
+            );
+            flow.app == *app && was_sent
+        };
+        let last = all.filter(went).max_by_key(|flow| flow.created);
+        Ok(last.is_some_and(|flow| matches!(flow.stage, FlowStage::AtProvider(_))))
+    }
+
+    /// The remedy for the start page, if the last consent of a registered client did not come back.
+    pub(super) async fn hint_about_client(
+        &self,
+        asking: &FlowContext,
+    ) -> Result<Option<String>, FlowError> {
+        let (connection, app) = (&asking.connection, &asking.app);
+        let is_doubtful =
+            app.facts.registered.is_some() && self.is_doubtful(&connection.org, &app.id).await?;
+        Ok(is_doubtful.then(|| {
+            let hint = register_again(&connection.name);
+            format!("An earlier consent of this client was not finished. {hint}")
+        }))
+    }
+
+    /// Why a flow has ended whose time is over.
+    pub(super) fn why_over(&self, flow: &Flow) -> String {
+        let view = self.directory().view();
+        let is_registered =
+            view.app(&flow.org, &flow.app).is_some_and(|app| app.facts.registered.is_some());
+        let why = "no consent was given in time";
+        match (&flow.stage, view.connection(&flow.org, &flow.connection)) {
+            (FlowStage::AtProvider(_), Some(connection)) if is_registered => {
+                format!("{why}. {}", register_again(&connection.name))
+            }
+            _ => why.to_owned(),
+        }
+    }
+
+    /// A refusal at the callback. If the server says there that it does not know a registered client, the registration
+    /// ends.
+    pub(super) async fn declined(&self, flow: &Flow, refusal: CallbackRefusal) -> CallbackRefusal {
+        let app = self.directory().view().app(&flow.org, &flow.app).cloned();
+        let registered = app.filter(|app| app.facts.registered.is_some());
+        match (&refusal, registered) {
+            (CallbackRefusal::Declined(code), Some(app)) if code == UNKNOWN_CLIENT => {
+                self.end_registration(&app).await;
+                CallbackRefusal::Unfit(format!("{refusal}: {CLIENT_FORGOTTEN}"))
+            }
+            _ => refusal,
+        }
+    }
+}
+
+/// The remedy for a client that the provider's page does not know.
+fn register_again(connection: &str) -> String {
+    format!(
+        "If the provider's page says that it does not know the client: \
+         `keyward connection reconnect {connection} --register-again`"
+    )
+}
