@@ -59,6 +59,11 @@ served! {
     deno_is_served: script(".bin/deno", &["run", "--allow-all", "--quiet"], "fetch.mjs"), OPENAI,
         ["GET /v1/models"];
     bun_is_served: script(".bin/bun", &["run"], "fetch.mjs"), OPENAI, ["GET /v1/models"];
+    https_with_its_own_agent_is_served_in_bun: script(".bin/bun", &["run"], "https_agent.mjs"), OPENAI,
+        ["GET /v1/models"];
+    http2_is_served_in_bun: script(".bin/bun", &["run"], "http2.mjs"), OPENAI, ["GET /v1/models"];
+    the_websocket_of_bun_is_served: script(".bin/bun", &["run"], "websocket_of_bun.mjs"), OPENAI,
+        ["GET /v1/models"];
     openai_in_bun_is_served: script(".bin/bun", &["run"], "openai_chat.mjs"), OPENAI,
         ["POST /v1/chat/completions"];
 }

@@ -1,8 +1,9 @@
-// Loaded into Node by NODE_OPTIONS: makes fetch, http, https, http2 and undici use the proxy of the
-// environment where Node itself does not. Node 22.21, 24.5 and later do for fetch and the global
-// agents (NODE_USE_ENV_PROXY); agents that an SDK makes itself, and clients that open their own TLS
-// connections, are covered here on every version. It keeps out of the way of clients that bring a
-// connection, of other protocols over TLS, and of any failure of its own.
+// Loaded into Node by NODE_OPTIONS, and into Bun by BUN_INSPECT_PRELOAD: makes fetch, http, https,
+// http2 and undici use the proxy of the environment where these do not themselves. Node 22.21, 24.5
+// and later do for fetch and the global agents (NODE_USE_ENV_PROXY); agents that an SDK makes itself,
+// and clients that open their own TLS connections, are covered here on every version. It keeps out of
+// the way of clients that bring a connection, of other protocols over TLS, and of any failure of its
+// own.
 'use strict';
 
 (() => {
@@ -54,6 +55,24 @@
     const host = String(name || 'localhost').toLowerCase().replace(/^\[|\]$/g, '');
     return direct.some((matches) => matches(host, port));
   };
+
+  // Bun: its WebSocket takes a proxy, but not from the environment. Before 1.4, its http cannot open tunnels.
+  if (process.versions.bun) {
+    const proxied = (url, given) => {
+      const isList = typeof given === 'string' || Array.isArray(given);
+      const options = isList ? { protocols: [given].flat() } : given;
+      const { protocol, hostname, port } = URL.parse(url) || {};
+      const usual = { 'ws:': 80, 'http:': 80, 'wss:': 443, 'https:': 443 }[protocol];
+      return usual && !isDirect(hostname, port || usual) ? { proxy: proxy.href, ...options } : given;
+    };
+    globalThis.WebSocket = new Proxy(globalThis.WebSocket, {
+      construct: (own, [url, options, ...rest], made) => (
+        Reflect.construct(own, [url, proxied(url, options), ...rest], made)),
+    });
+    const [first, second] = process.versions.bun.split('.').map(Number);
+    if (first === 1 && second < 4) return;
+  }
+
   const bracketed = (host) => (host.includes(':') && !host.startsWith('[') ? `[${host}]` : host);
 
   // A stream through the proxy, by callback. It fails after `timeout` milliseconds, if that is not 0.

@@ -116,8 +116,8 @@ const REMEDIES: &[RemedyRow] = &[
         Bun,
         Direct,
         "WebSocket",
-        "Bun's `fetch` reads the proxy variables, its `WebSocket` does not: `new WebSocket(URL, { \
-         proxy: process.env.HTTPS_PROXY })`",
+        "Bun has its own `ws`, which reads no proxy variable: `new WebSocket(URL, { proxy: \
+         process.env.HTTPS_PROXY })`",
     ),
     (Bun, Direct, "", "it opens sockets itself; Bun's `fetch` reads the proxy variables"),
     (
