@@ -55,7 +55,10 @@ async fn with_a_silent_proxy(text: &str) -> String {
     let mut command = Command::new("node");
     let at = proxy.local_addr().expect("its address");
     command.env("HTTPS_PROXY", format!("http://ci:token@{at}")).env_remove("https_proxy");
-    command.env("KEY", "none").env_remove("NODE_USE_ENV_PROXY");
+    for name in ["NO_PROXY", "no_proxy", "NODE_USE_ENV_PROXY"] {
+        command.env_remove(name);
+    }
+    command.env("KEY", "none");
     String::from_utf8_lossy(&run(node(command, text)).await.stdout).into_owned()
 }
 
