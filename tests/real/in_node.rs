@@ -4,11 +4,20 @@
 use crate::api::*;
 use crate::mcp::MCP;
 use crate::served::{Program, served};
+use crate::stage::installed;
 
 fn script(runtime: &str, arguments: &[&str], script: &str) -> Program {
     let runtime = format!("real-node/node_modules/{runtime}");
     let program = Program::script(&runtime, arguments, &format!("node/{script}"));
     program.linked("node_modules", "real-node/node_modules")
+}
+
+/// What `node:http2` needs in Deno.
+fn deno_with_the_script() -> Program {
+    let deno = installed("real-node/node_modules/.bin/deno");
+    let script = "\"$(dirname \"$DENO_CERT\")/node-shim.cjs\"";
+    let options = format!("--allow-all --quiet --require={script}");
+    Program::shell(&format!("{} run {options} http2.mjs", deno.display())).with("node/http2.mjs")
 }
 
 /// All programs on one version of Node.
@@ -58,7 +67,14 @@ on!(node26);
 served! {
     deno_is_served: script(".bin/deno", &["run", "--allow-all", "--quiet"], "fetch.mjs"), OPENAI,
         ["GET /v1/models"];
+    http2_is_served_in_deno_with_the_script_for_node: deno_with_the_script(), OPENAI,
+        ["GET /v1/models"];
     bun_is_served: script(".bin/bun", &["run"], "fetch.mjs"), OPENAI, ["GET /v1/models"];
+    https_with_its_own_agent_is_served_in_bun: script(".bin/bun", &["run"], "https_agent.mjs"), OPENAI,
+        ["GET /v1/models"];
+    http2_is_served_in_bun: script(".bin/bun", &["run"], "http2.mjs"), OPENAI, ["GET /v1/models"];
+    the_websocket_of_bun_is_served: script(".bin/bun", &["run"], "websocket_of_bun.mjs"), OPENAI,
+        ["GET /v1/models"];
     openai_in_bun_is_served: script(".bin/bun", &["run"], "openai_chat.mjs"), OPENAI,
         ["POST /v1/chat/completions"];
 }

@@ -43,6 +43,7 @@ mod monitoring;
 mod mysql;
 mod newcomers;
 mod node;
+mod node_script;
 mod oauth1_consent;
 mod oauth_clients;
 mod oauth_discovered;

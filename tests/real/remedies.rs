@@ -188,19 +188,20 @@ print(requests.get('https://HOST/a', verify=HOLE, timeout=20).text)
         remedy: "os.environ[",
         says: "does not contain the CA",
     };
-    the_remedy_for_buns_websocket_works: Case {
+    the_remedy_for_buns_ws_works: Case {
         interpreter: Interpreter::Bun,
         script: "
+import WebSocket from 'ws';
 const URL = 'wss://HOST/a', socket = HOLE;
-// Bun tells at most the status of an answer that does not switch protocols.
-const isFine = (message) => /Expected 101 status code(: 200)?$/.test(message);
-socket.onerror = ({ message }) => {
+// It tells at most the status of an answer that does not switch protocols.
+const isFine = (message) => /Unexpected server response: 200$/.test(message);
+socket.on('error', ({ message }) => {
   console.log(isFine(message) ? 'fine' : message);
   process.exit(1);
-};
+});
 ",
         wrong: "new WebSocket(URL)",
         remedy: "new WebSocket(URL, ",
-        says: "Bun's `fetch` reads the proxy variables, its `WebSocket` does not",
+        says: "Bun has its own `ws`, which reads no proxy variable",
     };
 }

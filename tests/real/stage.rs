@@ -11,6 +11,10 @@ use test_support::*;
 /// A browser or a compiler on a busy machine takes longer than anything in process.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// What `keyward run` loads into Node and Bun.
+pub(crate) const NODE_SCRIPT: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/src/cli/environment/node-shim.cjs");
+
 /// A lab whose origin answers `fine` to the live credential in `X-Api-Key`, and 401 to all else.
 pub(crate) async fn lab() -> Lab {
     planned(Plan::api_key()).await

@@ -8,7 +8,7 @@ use keyward_state::directory::ManagedBy;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout};
 
-use crate::stage::{installed, keyed};
+use crate::stage::{NODE_SCRIPT, installed, keyed};
 use test_support::pki::pki;
 use test_support::*;
 
@@ -139,9 +139,6 @@ const { once } = require('events');
 })();
 "#;
 
-/// What `keyward run` loads into Node.
-const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/cli/environment/node-shim.cjs");
-
 /// A program whose lines are read as they come. Killed when dropped.
 struct Talking {
     _child: Child,
@@ -194,7 +191,7 @@ impl Stage {
             Kind::Node26 => command.args(["-e", BUILT_IN, argument]),
         };
         if let Kind::NodeWithScript = kind {
-            command.env("NODE_OPTIONS", format!("--require={SCRIPT}"));
+            command.env("NODE_OPTIONS", format!("--require={NODE_SCRIPT}"));
         }
         command.env("PACKAGES", installed("real-node/node_modules"));
         Talking::start(command)

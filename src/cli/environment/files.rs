@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::truststore;
 
-/// Makes fetch and https of Node use the proxy, where Node itself does not.
+/// Makes clients in Node and Bun use the proxy, where these do not themselves.
 const SHIM: &str = include_str!("node-shim.cjs");
 
 /// Settings of wgetrc that would bypass the gateway, or replace the agent's token there, as wget compares names.
@@ -102,7 +102,7 @@ impl Paths {
         self.file("truststore.p12")
     }
 
-    /// For Node.
+    /// For Node and Bun.
     pub(crate) fn shim(&self) -> String {
         self.file("node-shim.cjs")
     }

@@ -222,6 +222,7 @@ impl EnvironmentFacts {
             SetTo::Maven => appended(&inherited.maven, MAVEN),
             SetTo::Gradle => appended(&inherited.gradle, GRADLE),
             SetTo::Node => appended(&inherited.node, &require(paths)),
+            SetTo::NodeScript => paths.shim(),
             SetTo::Php => with_directory(&inherited.php, &paths.directory()),
         };
         let placeholders = placeholders::of(self.agent.name(), &self.agent.facts.bindings);

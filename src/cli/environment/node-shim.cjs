@@ -1,8 +1,9 @@
-// Loaded into Node by NODE_OPTIONS: makes fetch, http, https, http2 and undici use the proxy of the
-// environment where Node itself does not. Node 22.21, 24.5 and later do for fetch and the global
-// agents (NODE_USE_ENV_PROXY); agents that an SDK makes itself, and clients that open their own TLS
-// connections, are covered here on every version. It keeps out of the way of clients that bring a
-// connection, of other protocols over TLS, and of any failure of its own.
+// Loaded into Node by NODE_OPTIONS, and into Bun by BUN_INSPECT_PRELOAD: makes fetch, http, https,
+// http2 and undici use the proxy of the environment where these do not themselves. Node 22.21, 24.5
+// and later do for fetch and the global agents (NODE_USE_ENV_PROXY); agents that an SDK makes itself,
+// and clients that open their own TLS connections, are covered here on every version. It keeps out of
+// the way of clients that bring a connection, of other protocols over TLS, and of any failure of its
+// own.
 'use strict';
 
 (() => {
@@ -19,6 +20,7 @@
 
   const http = require('node:http');
   const https = require('node:https');
+  const net = require('node:net');
   const tls = require('node:tls');
   const { Duplex } = require('node:stream');
 
@@ -26,33 +28,70 @@
   const authorization = `Basic ${Buffer.from(user).toString('base64')}`;
   const proxyHost = proxy.hostname.replace(/^\[|\]$/g, '');
   const proxyPort = Number(proxy.port || 80);
-  const direct = env('NO_PROXY').split(/[\s,]+/).filter(Boolean)
-    .map((entry) => entry.toLowerCase().replace(/^\*?\./, ''));
+  const family = (address) => `ipv${net.isIP(address)}`;
+
+  // What an entry of NO_PROXY means: every host, a network, or a name or address, perhaps with a port.
+  const test = (entry) => {
+    if (entry === '*') return () => true;
+    const [network, length] = entry.split('/');
+    if (length !== undefined) {
+      const list = new net.BlockList();
+      try {
+        list.addSubnet(network, Number(length), family(network));
+      } catch {
+        return () => false;
+      }
+      return (host) => net.isIP(host) !== 0 && list.check(host, family(host));
+    }
+    const [, named, only] = net.isIP(entry) ? [entry, entry]
+      : /^(.*?)(?::(\d+))?$/.exec(entry.replace(/^\*?\./, ''));
+    const name = named.replace(/^\[|\]$/g, '');
+    return (host, port) => (only === undefined || only === String(port))
+      && (host === name || host.endsWith(`.${name}`));
+  };
+  const direct = env('NO_PROXY').toLowerCase().split(/[\s,]+/).filter(Boolean).map(test);
 
   const isDirect = (name, port) => {
     const host = String(name || 'localhost').toLowerCase().replace(/^\[|\]$/g, '');
-    return direct.some((entry) => {
-      const [, named, only] = /^([^:]+):(\d+)$/.exec(entry) || [entry, entry];
-      return (only === undefined || only === String(port))
-        && (host === named || host.endsWith(`.${named}`));
-    });
+    return direct.some((matches) => matches(host, port));
   };
+
+  // Bun: its WebSocket takes a proxy, but not from the environment. Before 1.4, its http cannot open tunnels.
+  if (process.versions.bun) {
+    const proxied = (url, given) => {
+      const isList = typeof given === 'string' || Array.isArray(given);
+      const options = isList ? { protocols: [given].flat() } : given;
+      const { protocol, hostname, port } = URL.parse(url) || {};
+      const usual = { 'ws:': 80, 'http:': 80, 'wss:': 443, 'https:': 443 }[protocol];
+      return usual && !isDirect(hostname, port || usual) ? { proxy: proxy.href, ...options } : given;
+    };
+    globalThis.WebSocket = new Proxy(globalThis.WebSocket, {
+      construct: (own, [url, options, ...rest], made) => (
+        Reflect.construct(own, [url, proxied(url, options), ...rest], made)),
+    });
+    const [first, second] = process.versions.bun.split('.').map(Number);
+    if (first === 1 && second < 4) return;
+  }
+
   const bracketed = (host) => (host.includes(':') && !host.startsWith('[') ? `[${host}]` : host);
 
-  // A stream through the proxy, by callback.
-  const dial = (host, port, done) => {
+  // A stream through the proxy, by callback. It fails after `timeout` milliseconds, if that is not 0.
+  const dial = (host, port, timeout, done) => {
     const target = `${bracketed(host)}:${port}`;
+    const failure = (text) => Object.assign(
+      new Error(`proxy: ${text} (CONNECT ${target})`), { code: 'ERR_PROXY_TUNNEL' });
     const request = http.request({
-      host: proxyHost, port: proxyPort, method: 'CONNECT', path: target, agent: false,
+      host: proxyHost, port: proxyPort, method: 'CONNECT', path: target, agent: false, timeout,
       headers: { host: target, 'proxy-authorization': authorization },
     });
     request.once('error', done);
+    request.once('timeout', () => request.destroy(failure(`no answer after ${timeout} ms`)));
     request.once('connect', (answer, socket, head) => {
       request.removeListener('error', done);
+      socket.setTimeout(0);
       if (answer.statusCode !== 200) {
         socket.destroy();
-        const text = `proxy: ${answer.statusCode} ${answer.statusMessage} (CONNECT ${target})`;
-        done(Object.assign(new Error(text), { code: 'ERR_PROXY_TUNNEL' }));
+        done(failure(`${answer.statusCode} ${answer.statusMessage}`));
         return;
       }
       if (head.length) socket.unshift(head);
@@ -62,11 +101,18 @@
     return request;
   };
 
+  // TLS on a stream. Node sets the timeout only of streams that it connects itself.
+  const secureOn = (socket, options, done) => {
+    const secured = secure({ ...options, path: undefined, socket }, done);
+    if (options.timeout) secured.setTimeout(options.timeout);
+    return secured;
+  };
+
   // A TLS stream through the proxy, by callback.
   const tunnel = (host, port, options, done) => {
-    dial(host, port, (error, socket) => {
+    dial(host, port, options.timeout || 0, (error, socket) => {
       if (error) done(error);
-      else done(null, secure({ ...options, host, port, path: undefined, socket }));
+      else done(null, secureOn(socket, { ...options, host, port }));
     });
   };
 
@@ -76,7 +122,7 @@
       super();
       this.waiting = [];
       this.keepsRunning = true;
-      this.request = dial(host, port, (error, socket) => {
+      this.request = dial(host, port, 0, (error, socket) => {
         if (error || this.destroyed) {
           if (socket) socket.destroy();
           this.destroy(error);
@@ -132,6 +178,8 @@
       caller = outer;
     }
   };
+  const offersHttp = (protocols) => /h2|http\/1/.test(ArrayBuffer.isView(protocols)
+    ? Buffer.from(protocols.buffer, protocols.byteOffset, protocols.byteLength) : protocols);
   const secure = tls.connect;
   tls.connect = function connect(...args) {
     const [first, second] = args;
@@ -139,7 +187,7 @@
     if (typeof first !== 'object') named[/^\d+$/.test(first) ? 'port' : 'path'] = first;
     if (typeof second === 'string') named.host = second;
     named.host ||= 'localhost';
-    const isHttp = caller === 'request' || /h2|http\/1/.test(String(named.ALPNProtocols || ''));
+    const isHttp = caller === 'request' || offersHttp(named.ALPNProtocols);
     if (!isHttp || caller === 'agent' || named.socket || named.path || !named.port
       || isDirect(named.host, named.port)) {
       return secure.apply(this, args);
@@ -149,7 +197,7 @@
     }
     const pending = new PendingTunnel(named.host, named.port);
     const done = args.find((value) => typeof value === 'function');
-    const secured = secure({ ...named, socket: pending }, done);
+    const secured = secureOn(pending, named, done);
     for (const name of ['ref', 'unref']) {
       secured[name] = () => {
         pending.setKeepsRunning(name === 'ref');
@@ -225,7 +273,7 @@
     const open = (options, done) => {
       const host = options.hostname.replace(/^\[|\]$/g, '');
       if (options.protocol !== 'https:') {
-        const socket = require('node:net').connect({
+        const socket = net.connect({
           host, port: Number(options.port || 80), noDelay: true, autoSelectFamily: true,
         });
         socket.once('error', done);

@@ -31,6 +31,8 @@ pub(crate) enum SetTo {
     Gradle,
     /// Options of Node, after those that are there.
     Node,
+    /// A file: the script for Node, which serves Bun too.
+    NodeScript,
     /// Directories of PHP's ini files, after those that are there.
     Php,
 }
@@ -109,6 +111,7 @@ pub(crate) const TABLE: &[EnvironmentVariable] = &[
         SetTo::Node,
         "older Node, and clients with an agent or sockets of their own",
     ),
+    variable("BUN_INSPECT_PRELOAD", SetTo::NodeScript, "Bun reads no options of Node"),
     variable("GIT_HTTP_PROXY_AUTHMETHOD", SetTo::Text("basic"), "saves git a round trip"),
     variable("YARN_HTTPS_PROXY", SetTo::Proxy, "yarn"),
     variable("YARN_HTTP_PROXY", SetTo::Proxy, "yarn"),

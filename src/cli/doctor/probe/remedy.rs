@@ -30,8 +30,8 @@ type RemedyRow = (Stack, ProxyProblem, &'static str, &'static str);
 
 use ProxyProblem::{Direct, Unauthenticated, Untrusted};
 use Stack::{
-    Bun, Chromium, Curl, Docker, Git, Go, Gradle, Java, Maven, Node, Npm, Pip, Python, Starter,
-    Unknown,
+    Bun, Chromium, Curl, Deno, Docker, Git, Go, Gradle, Java, Maven, Node, Npm, Pip, Python,
+    Starter, Unknown,
 };
 
 /// The address in examples of an agent's own listener.
@@ -116,10 +116,17 @@ const REMEDIES: &[RemedyRow] = &[
         Bun,
         Direct,
         "WebSocket",
-        "Bun's `fetch` reads the proxy variables, its `WebSocket` does not: `new WebSocket(URL, { \
-         proxy: process.env.HTTPS_PROXY })`",
+        "Bun has its own `ws`, which reads no proxy variable: `new WebSocket(URL, { proxy: \
+         process.env.HTTPS_PROXY })`",
     ),
     (Bun, Direct, "", "it opens sockets itself; Bun's `fetch` reads the proxy variables"),
+    (
+        Deno,
+        Direct,
+        "",
+        "Deno's `fetch` and `WebSocket` read the proxy variables; `node:http2`, undici and `ws` need \
+         `deno run --require=\"$(dirname \"$DENO_CERT\")/node-shim.cjs\"`",
+    ),
     (
         Java,
         Direct,
@@ -390,7 +397,7 @@ fn general(stack: Stack) -> Stack {
 /// Whether programs of this stack are often API clients with a configurable address. Browsers and tools with
 /// a fixed server are not.
 fn takes_base_urls(stack: Stack) -> bool {
-    matches!(stack, Python | Node | Bun | Java | Go | Unknown)
+    matches!(stack, Python | Node | Bun | Deno | Java | Go | Unknown)
 }
 
 /// The client whose configuration files may override the proxy.
@@ -414,6 +421,7 @@ mod tests {
         Python,
         Node,
         Bun,
+        Deno,
         Java,
         Maven,
         Gradle,

@@ -15,6 +15,7 @@ pub(super) enum Stack {
     Python,
     Node,
     Bun,
+    Deno,
     Java,
     Maven,
     Gradle,
@@ -51,6 +52,7 @@ const NAMES: &[(&str, Stack)] = &[
     ("npx", Stack::Npm),
     ("tsx", Stack::Node),
     ("bun", Stack::Bun),
+    ("deno", Stack::Deno),
     ("java", Stack::Java),
     ("gradle", Stack::Gradle),
     ("mvn", Stack::Maven),
@@ -170,7 +172,7 @@ mod tests {
 
     #[test]
     fn programs_are_recognised_by_their_names() {
-        let table: [(&[&str], Stack); 13] = [
+        let table: [(&[&str], Stack); 14] = [
             (&["/x/bin/python3.11", "app.py"], Stack::Python),
             (&["python3", "-m", "pip", "install", "x"], Stack::Pip),
             (&["python3", "/x/bin/pip", "download"], Stack::Pip),
@@ -183,6 +185,7 @@ mod tests {
             (&["java", "-classpath", "x.jar", "org.gradle.launcher.GradleMain"], Stack::Gradle),
             (&["java", "-jar", "app.jar"], Stack::Java),
             (&["/x/bin/bun", "app.ts"], Stack::Bun),
+            (&["deno", "run", "--allow-net", "app.ts"], Stack::Deno),
             (&["git-remote-https", "origin"], Stack::Git),
             (&["chromium", "--headless"], Stack::Chromium),
             (&["gopher"], Stack::Unknown),
