@@ -56,6 +56,7 @@ fn a_key_among_the_arguments_is_refused_and_not_repeated() {
 #[test]
 fn a_hook_without_a_secret_names_the_options_that_give_one() {
     let cli = Cli::new();
+    cli.run(&["agent", "add", "ci"]);
     let told = error(&cli, &["hook", "add", "pay", "--scheme", "stripe", "--json"], 1);
     assert_eq!(told["field"], "secret");
     let hint = told["hint"].as_str().expect("a hint");

@@ -92,6 +92,7 @@ async fn the_timeout_of_an_agent_ends_a_request_that_is_not_answered() {
     let output = run(node(keyed(&lab, "node"), AGENT)).await;
     assert_eq!(String::from_utf8_lossy(&output.stdout), "timeout\n", "{}", said(&output));
     assert_injected(&lab.origin.only(), &lab.canary.text);
+    lab.finish().await;
 }
 
 #[tokio::test]

@@ -368,10 +368,7 @@ fn offered(offer: &StartPage) -> HtmlPage {
         Some(account) => page.fact("Account so far", account),
         None => page,
     };
-    let page = match &offer.hint {
-        Some(hint) => page.text(hint),
-        None => page,
-    };
+    let page = offer.hint.iter().fold(page, |page, hint| page.text(hint));
     page.button(&format!("Continue to {}", offer.goes_to), "")
 }
 

@@ -1,9 +1,8 @@
 //! [`Policy::permit_call`]: the permit for a call that a person makes with a connection, named by id. Bindings
 //! do not apply, because no agent is involved; rules that name no agents apply to people too.
 
-use super::decide::{is_refused, is_usable};
+use super::decide::{is_refused, is_usable, requests};
 use super::matching::{applies, matches_paths};
-use super::named_resources::requests;
 use super::permit::{Action, Permit, Terms};
 use super::readings::{Reading, readings, sent_path};
 use super::rule::{Account, RuleAction};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::allow::is_web_port;
 use super::matching::{applies, covers, has_path, in_scopes, matches_paths, unclear};
-use super::named_resources::requests;
+use super::named_resources::NamedResource;
 use super::permit::{Action, Permit, Terms};
 use super::readings::{Reading, readings, sent_path};
 use super::rule::{Account, AccountState, DefaultAction, Rule, RuleAction};
@@ -18,6 +18,22 @@ use keyward_base::agent::Agent;
 use keyward_base::host::Scheme;
 use keyward_base::id::RuleId;
 use keyward_base::pattern::{DecodedPath, HostPattern};
+
+/// The request for each named resource, as policy decides it.
+pub(super) fn requests<'a>(
+    asked: &PolicyRequest<'a>,
+) -> impl Iterator<Item = PolicyRequest<'a>> + use<'a> {
+    let asked = *asked;
+    asked.resources.iter().map(move |NamedResource { target, method, path }| PolicyRequest {
+        target,
+        method,
+        overrides: &[],
+        path,
+        query: None,
+        resources: &[],
+        ..asked
+    })
+}
 
 impl Policy {
     /// Permits or refuses a request. All readings of it must give the same result (see [`readings`]), and so must what

@@ -3,8 +3,7 @@
 
 use std::sync::Arc;
 
-use super::decide::Evaluation;
-use super::named_resources::requests;
+use super::decide::{Evaluation, requests};
 use super::rule::RuleAction;
 use super::{CompiledBinding, Policy, PolicyRequest, Reason, RuleCandidate};
 use keyward_base::agent::Agent;

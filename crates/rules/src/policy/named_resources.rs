@@ -3,7 +3,6 @@
 
 use http::{HeaderMap, HeaderValue, Method};
 
-use super::PolicyRequest;
 use crate::inject::steering;
 use keyward_base::host::{Host, Target};
 use keyward_base::pattern::{DecodedPath, PathError};
@@ -65,22 +64,6 @@ pub fn named_resources<'a>(
         }
     }
     Ok(found)
-}
-
-/// The request for each named resource, as policy decides it.
-pub(super) fn requests<'a>(
-    asked: &PolicyRequest<'a>,
-) -> impl Iterator<Item = PolicyRequest<'a>> + use<'a> {
-    let asked = *asked;
-    asked.resources.iter().map(move |NamedResource { target, method, path }| PolicyRequest {
-        target,
-        method,
-        overrides: &[],
-        path,
-        query: None,
-        resources: &[],
-        ..asked
-    })
 }
 
 /// Whether WebDAV has a destination for the method (RFC 4918 §10.3). Case is ignored, as lenient servers do.

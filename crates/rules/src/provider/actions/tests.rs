@@ -323,6 +323,7 @@ const READING_ENDS: [&str; 17] = [
     ":batchGetByDataFilter",
     "/ocr",
     "/transcriptions",
+    "/paths-info/**",
 ];
 
 /// Whether the POST requests of an action that reads are GraphQL queries or have paths that only read.
