@@ -305,7 +305,7 @@ fn an_action_covers_only_requests_that_get_the_credential() {
 }
 
 /// The ends of paths where a POST only reads.
-const READING_ENDS: [&str; 17] = [
+const READING_ENDS: [&str; 18] = [
     "/search",
     "/search/jql",
     "/search/approximate-count",
