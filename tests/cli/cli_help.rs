@@ -75,6 +75,7 @@ fn usage_errors_are_exit_code_2_and_touch_no_data_directory() {
     let cli = Cli::new();
     let wrong = [
         vec!["frobnicate"],
+        vec!["--nope"],
         vec!["agent", "add"],
         vec!["agent", "add", "ci", "--label", "novalue"],
         vec!["connection", "add"],

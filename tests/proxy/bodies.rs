@@ -18,7 +18,7 @@ async fn an_answer_arrives_chunk_by_chunk() {
         stream.send(CHUNKED).await;
         for number in 0..5 {
             stream.send(format!("8\r\nevent {number}\n\r\n")).await;
-            // The next one only when the client has this one: nobody may wait for more.
+            // The next one only when the client has this one: no part may be held back.
             patiently("the client", told.notified()).await;
         }
         stream.send("0\r\n\r\n").await;

@@ -32,7 +32,7 @@ fn join_values(members: &mut Map<String, Value>) {
     describe(members, &meanings);
 }
 
-/// Writes objects that are told apart by one member, beside members that all of them have, as one object.
+/// Writes alternatives that differ in the value of one member, beside members that all of them have, as one object.
 fn join_variants(members: &mut Map<String, Value>) {
     let is_joinable = members.contains_key("properties");
     if !is_joinable || !alternatives(members).all(|variant| tag_of(variant).is_some()) {
@@ -49,7 +49,7 @@ fn join_variants(members: &mut Map<String, Value>) {
     }
 }
 
-/// Adds a value of the member that tells variants apart, which all of them have.
+/// Adds a value of the member in whose value the variants differ.
 fn add_value(members: &mut Map<String, Value>, tag: &str, value: &Value, meaning: Option<&str>) {
     let known = &mut members["properties"][tag];
     if known.is_null() {
@@ -99,7 +99,7 @@ fn alternatives(members: &Map<String, Value>) -> impl Iterator<Item = &Value> {
     members.get("oneOf").and_then(Value::as_array).into_iter().flatten()
 }
 
-/// The member that tells a variant apart, and its value.
+/// The member that identifies a variant, and its value.
 fn tag_of(variant: &Value) -> Option<(&str, Value)> {
     let own = variant["properties"].as_object()?;
     own.iter().find_map(|(name, member)| Some((name.as_str(), value_of(member)?)))

@@ -162,9 +162,7 @@ impl From<NoMethod> for Refusal {
 
 impl From<UnclearResource> for Refusal {
     fn from(_: UnclearResource) -> Self {
-        Self::BadRequest(
-            "a field names another resource by a path with dot segments, a backslash, a control byte or invalid UTF-8",
-        )
+        Self::BadRequest(UnclearResource::TEXT)
     }
 }
 

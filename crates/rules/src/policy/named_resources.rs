@@ -23,10 +23,14 @@ pub struct NamedResource {
 
 /// The path of a named resource cannot be decided on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error(
-    "a field names another resource by a path with dot segments, a backslash, a control byte or invalid UTF-8"
-)]
+#[error("{}", Self::TEXT)]
 pub struct UnclearResource;
+
+impl UnclearResource {
+    /// What is wrong with the request.
+    pub const TEXT: &str = "a field names another resource by a path with dot segments, a backslash, a control byte or \
+                            invalid UTF-8";
+}
 
 impl From<PathError> for UnclearResource {
     fn from(_: PathError) -> Self {

@@ -1,5 +1,5 @@
 //! Clients that Keyward registered and their server has forgotten: a new consent gets another client where that is
-//! certain. Some servers only show a page about it, which Keyward does not see; then a person is told the remedy.
+//! certain. Some servers only show a page about it, which Keyward does not see; then messages name the remedy.
 
 use std::sync::Arc;
 
