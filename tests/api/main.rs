@@ -31,6 +31,7 @@ mod inbox;
 mod many_connections;
 mod metrics;
 mod metrics_page;
+mod names_in_bodies;
 mod oauth_accounts;
 mod oauth_agents;
 mod oauth_answers;

@@ -165,7 +165,8 @@ async fn bind(
 ) -> Result<(StatusCode, Json<BindingShown>), ApiError> {
     let Context { admin, caller } = &context;
     let agent = resource::found::<Agent>(&context, &agent)?;
-    let connection = context.connection(new.connection.as_str())?;
+    let connection = context.connection(new.connection.as_str());
+    let connection = connection.map_err(|error| error.in_field("connection"))?;
     let (org, vault) = (caller.org(), &admin.deps().vault);
     let limits = LimitsChange { allow: new.allow, deny: new.deny };
     check_limits(&context, &connection, &limits)?;

@@ -143,7 +143,8 @@ impl Exposed for ConnectSession {
         Self::check(spec)?;
         let mut owner = None;
         if let Some(named) = &mut spec.connection {
-            let connection = context.connection_to_use(named.as_str())?;
+            let connection = context.connection_to_use(named.as_str());
+            let connection = connection.map_err(|error| error.in_field("connection"))?;
             owner.clone_from(&connection.facts.owner);
             *named = Reference::Id(connection.id.clone());
         }

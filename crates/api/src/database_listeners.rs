@@ -140,7 +140,8 @@ impl Changeable for DatabaseListener {
 /// Puts the id of the connection in place of its name. Its database must speak the protocol.
 fn resolve_connection(context: &Context, spec: &mut DatabaseListenerSpec) -> Result<(), ApiError> {
     let Some(named) = &mut spec.connection else { return Ok(()) };
-    let connection = context.connection_to_use(named.as_str())?;
+    let connection = context.connection_to_use(named.as_str());
+    let connection = connection.map_err(|error| error.in_field("connection"))?;
     let catalogue = context.deps().vault.catalogue(context.caller.org());
     let provider = catalogue.get(&connection.provider);
     let speaks = provider.and_then(|provider| provider.protocol);
@@ -161,7 +162,8 @@ fn resolve_connection(context: &Context, spec: &mut DatabaseListenerSpec) -> Res
 /// Puts the id of the agent in place of its name.
 fn resolve_agent(context: &Context, spec: &mut DatabaseListenerSpec) -> Result<(), ApiError> {
     let Some(named) = &mut spec.agent else { return Ok(()) };
-    let agent = resource::mentioned::<Agent>(context, named.as_str())?;
+    let agent = resource::mentioned::<Agent>(context, named.as_str());
+    let agent = agent.map_err(|error| error.in_field("agent"))?;
     *named = Reference::Id(agent.id.clone());
     Ok(())
 }

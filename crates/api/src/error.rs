@@ -41,6 +41,8 @@ pub enum ApiError {
         name: String,
         /// A resource with a similar name.
         near: Option<String>,
+        /// The field of the body that names it, unless it is the path.
+        field: Option<&'static str>,
     },
     /// The path exists, but not for this method.
     Method,
@@ -159,7 +161,7 @@ pub enum ApiError {
 impl ApiError {
     /// The resource does not exist.
     pub(super) fn not_found(what: &'static str, name: &str) -> Self {
-        Self::NotFound { what, name: shown(name), near: None }
+        Self::NotFound { what, name: shown(name), near: None, field: None }
     }
 
     /// The resource does not exist; suggests a similar one of `among`.
@@ -169,7 +171,7 @@ impl ApiError {
         known: impl IntoIterator<Item = &'a str>,
     ) -> Self {
         let near = nearest(name, known).map(str::to_owned);
-        Self::NotFound { what, name: shown(name), near }
+        Self::NotFound { what, name: shown(name), near, field: None }
     }
 
     /// A field is invalid. `message` must not quote its value.
@@ -185,6 +187,14 @@ impl ApiError {
     /// The provider rejected the credential in a test, so nothing was changed.
     pub(super) fn test_failed(message: impl Into<String>) -> Self {
         Code::TestFailed.because(message).into()
+    }
+
+    /// Names the field of the body that has the name of what does not exist.
+    pub(super) fn in_field(mut self, named_in: &'static str) -> Self {
+        if let Self::NotFound { field, .. } = &mut self {
+            *field = Some(named_in);
+        }
+        self
     }
 
     /// Adds what the caller can do to the refusal of a field or of a service.
@@ -242,7 +252,7 @@ impl ApiError {
             Self::NoSuchPath => Code::NotFound
                 .because("there is nothing at this path")
                 .hint("`GET /api/v1` lists the collections"),
-            Self::NotFound { what, name, near } => not_found(what, name, near.as_deref()),
+            Self::NotFound { what, name, near, .. } => not_found(what, name, near.as_deref()),
             Self::Method => Code::MethodRefused.because("this path does not accept that method"),
             Self::Unauthenticated => unauthenticated(),
             Self::ScopeMissing(scope) => scope_missing(scope),
@@ -305,7 +315,9 @@ impl ApiError {
     fn body(&self) -> ErrorBody {
         let field = match self {
             Self::Field { field, .. } if !field.is_empty() => Some(field.clone()),
-            Self::WrongProof { field, .. } => Some((*field).to_owned()),
+            Self::WrongProof { field, .. } | Self::NotFound { field: Some(field), .. } => {
+                Some((*field).to_owned())
+            }
             _ => None,
         };
         let RefusalText { code, message, hint } = self.text();

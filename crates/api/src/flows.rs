@@ -189,9 +189,7 @@ impl From<FlowError> for ApiError {
         let message = error.to_string();
         let hint = error.hint();
         match error {
-            FlowError::NoFlow => {
-                Self::NotFound { what: "consent", name: String::new(), near: None }
-            }
+            FlowError::NoFlow => Self::not_found("consent", ""),
             FlowError::UnknownApp { .. } | FlowError::WhichApp { .. } => {
                 Self::field("app", message).hint_if(hint)
             }

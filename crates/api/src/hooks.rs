@@ -171,7 +171,8 @@ fn scheme_of_connection(
     spec: &mut HookSpec,
 ) -> Result<Option<String>, ApiError> {
     let Some(named) = &mut spec.connection else { return Ok(None) };
-    let connection = context.connection_to_use(named.as_str())?;
+    let connection = context.connection_to_use(named.as_str());
+    let connection = connection.map_err(|error| error.in_field("connection"))?;
     *named = Reference::Id(connection.id.clone());
     let catalogue = context.deps().vault.catalogue(context.caller.org());
     let provider = catalogue.get(&connection.provider);

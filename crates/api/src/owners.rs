@@ -21,7 +21,8 @@ pub(super) fn resolve_assigned(
     named: Option<&str>,
 ) -> Result<Option<UserId>, ApiError> {
     let caller = &context.caller;
-    let found = named.map(|name| mentioned::<User>(context, name)).transpose()?;
+    let found = named.map(|name| mentioned::<User>(context, name)).transpose();
+    let found = found.map_err(|error| error.in_field("owner"))?;
     let found = found.map(|user| user.id.clone());
     let own = caller.user().map(|user| user.id.clone());
     match caller.user() {

@@ -308,8 +308,11 @@ fn check_return_url(url: &str) -> Result<(), Refusal> {
         let hint = "write it percent-encoded, in a host name as an A-label (`xn--…`)";
         return Err(Refusal::new("return_url", rule).hint(hint));
     }
-    let is_url = url.len() <= RETURN_URL_BYTES_MAX && !url.contains('#');
-    let is_url = is_url && origin_of(url).is_some();
+    if url.len() > RETURN_URL_BYTES_MAX {
+        let rule = format!("must not be longer than {RETURN_URL_BYTES_MAX} bytes");
+        return Err(Refusal::new("return_url", rule));
+    }
+    let is_url = !url.contains('#') && origin_of(url).is_some();
     Refusal::unless(is_url, "return_url", "must be an `https://` URL without a fragment")
         .map_err(|refusal| refusal.hint("`http://` is accepted for localhost"))
 }
@@ -414,6 +417,8 @@ mod tests {
             assert!(refused.rule.ends_with(named), "{bad}: {refused}");
             assert!(refused.hint.is_some_and(|hint| hint.contains("percent-encoded")), "{bad}");
         }
+        let long = format!("https://a.test/{}", "x".repeat(RETURN_URL_BYTES_MAX));
+        assert_eq!(check_return_url(&long).unwrap_err().rule, "must not be longer than 2048 bytes");
         for (url, origin) in [
             ("https://A.test", "https://a.test"),
             ("https://a.test:443/x?y", "https://a.test"),

@@ -16,7 +16,9 @@ impl From<DirectoryError> for ApiError {
                 Self::field("name", format!("must be {rule}"))
             }
             DirectoryError::Refused(refusal) => refusal.into(),
-            DirectoryError::NotFound { what, name } => Self::NotFound { what, name, near: None },
+            DirectoryError::NotFound { what, name } => {
+                Self::NotFound { what, name, near: None, field: None }
+            }
             DirectoryError::ManagedByFile { what, name } => Self::ManagedByFile { what, name },
             DirectoryError::Changed { what, name } => {
                 Self::Stale { what: format!("{what} `{name}`") }
