@@ -1,0 +1,28 @@
+//! What a body names and what does not exist is refused with the field that names it, so that a form can show the refusal there.
+
+use serde_json::{Value, json};
+
+use test_support::*;
+
+#[tokio::test]
+async fn a_name_that_does_not_exist_is_refused_with_its_field() {
+    let lab = Plan::api_key().start(Origin::saying("fine")).await;
+    let listener = |member: &str, name: &str| json!({ "name": "db", "protocol": "postgres", "listen": "127.0.0.1:0", member: name });
+    for (method, path, body, field) in [
+        ("POST", "/agents/ci/bindings", json!({ "connection": "nope" }), "connection"),
+        ("POST", "/hooks", json!({ "name": "in", "connection": "nope" }), "connection"),
+        ("POST", "/connect-sessions", json!({ "connection": "nope" }), "connection"),
+        ("POST", "/database-listeners", listener("connection", "nope"), "connection"),
+        ("POST", "/database-listeners", listener("agent", "nope"), "agent"),
+        ("POST", "/agents", json!({ "name": "new", "owner": "nope" }), "owner"),
+        ("PATCH", "/connections/acme", json!({ "owner": "nope" }), "owner"),
+    ] {
+        let (status, answer) = try_api(&lab, method, path, &body).await;
+        let error = &answer["error"];
+        assert_eq!((status, &error["code"]), (404, &json!("not_found")), "{path}: {answer}");
+        assert_eq!(error["field"], field, "{path}: {answer}");
+    }
+    let (_, answer) = try_api(&lab, "GET", "/agents/nope", &Value::Null).await;
+    assert_eq!(answer["error"]["field"], Value::Null, "of a path: {answer}");
+    lab.finish().await;
+}
