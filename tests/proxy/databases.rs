@@ -10,7 +10,7 @@ mod stored;
 use futures_util::future::select_all;
 
 use self::client::{Client, TLS_REQUEST, startup};
-use self::server::{Behaviour, NAME, Server, TLS_REQUEST_BYTES, message};
+use self::server::{Behaviour, CANCEL, NAME, Server, TLS_REQUEST_BYTES, UNANSWERED, message};
 use test_support::collector::{CLIENT, Collector};
 use test_support::wire::find;
 use test_support::*;
@@ -316,6 +316,31 @@ async fn removing_the_binding_or_agent_pausing_the_connection_or_a_cut_ends_a_se
         assert!(record["bytes_in"].as_u64() > Some(0), "{record}");
     }
     assert_eq!(records[3]["cut_by"], "operator");
+}
+
+#[tokio::test]
+async fn what_a_session_runs_at_its_server_is_cancelled_if_the_gateway_ends_the_session() {
+    let databases = Databases::planned(Behaviour::Serves, Databases::one).await;
+    let mut idle = databases.opened("main").await;
+    idle.query("SELECT 'idle'").await.expect("it is served");
+    let mut busy = databases.opened("main").await;
+    busy.wire.send(message(b'Q', &[UNANSWERED, b"\0"].concat())).await;
+    let left = databases.opened("main").await;
+    let has = |bytes: &[u8]| find(&databases.server.received(), bytes).is_some();
+    until("the statement runs", async || has(UNANSWERED)).await;
+    // The agent itself ends this one.
+    drop(left);
+    assert!(!has(CANCEL), "nothing has ended a session yet");
+    let paused = databases.lab.gateway.api("POST", "/agents/ci/pause", "").await;
+    assert!(paused.head.status() < 300, "{}", paused.text());
+    for session in [&mut idle, &mut busy] {
+        let told = session.expect(b'Z').await.expect_err("it ends");
+        assert!(told.contains("57P01") && told.contains("was revoked"), "{told}");
+    }
+    until("it is cancelled", async || has(CANCEL)).await;
+    let Databases { server, lab } = databases;
+    lab.finish().await;
+    assert_eq!(server.accepted(), 4, "three sessions and one cancel request");
 }
 
 #[tokio::test]

@@ -18,6 +18,12 @@ pub(super) const NAME: &str = "db.acme.test";
 /// The length of a request for TLS, in bytes.
 pub(super) const TLS_REQUEST_BYTES: usize = 8;
 
+/// A statement that runs without end.
+pub(super) const UNANSWERED: &[u8] = b"SELECT 'unanswered'";
+
+/// What it receives to cancel the statement of a session, with the key that it gave.
+pub(super) const CANCEL: &[u8] = &[4, 210, 22, 46, 0, 0, 0, 7, 1, 2, 3, 4];
+
 /// What it does.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Behaviour {
@@ -31,7 +37,7 @@ pub(super) enum Behaviour {
     IsHttp,
     /// Never answers.
     IsSilent,
-    /// Asks for the password and opens a session, in which every query has one row: its text.
+    /// Asks for the password and opens a session, in which every query has one row: its text. [`UNANSWERED`] has no answer.
     Serves,
     /// The same, and drops the parameters that make a session read-only.
     DropsParameters,
@@ -119,7 +125,7 @@ where
     let mut startup = vec![0; length - 4];
     stream.read_exact(&mut startup).await?;
     note(seen, &startup);
-    if startup[..4] == 80_877_102_u32.to_be_bytes() {
+    if startup[..4] == CANCEL[..4] {
         return Ok(());
     }
     stream.write_all(&message(b'R', &3_u32.to_be_bytes())).await?;
@@ -139,6 +145,9 @@ where
             return stream.shutdown().await;
         }
         let text = body.strip_suffix(b"\0").unwrap_or(&body).to_vec();
+        if text == UNANSWERED {
+            continue;
+        }
         let is_on = if behaviour == Behaviour::DropsParameters { "off" } else { "on" };
         let columns = match text.starts_with(b"SELECT current_setting('transaction_read_only')") {
             true => vec![is_on.into(), b"on".to_vec(), b"UTF8".to_vec(), b"none".to_vec()],

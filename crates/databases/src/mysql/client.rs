@@ -8,10 +8,10 @@ use zeroize::Zeroizing;
 
 use super::login_key::{LoginKey, combined};
 use super::packet::{
-    CONNECT_ATTRIBUTES, CONNECT_WITH_DB, DEPRECATE_EOF, FOUND_ROWS, IGNORE_SPACE, INTERACTIVE,
-    LOCAL_FILES, LONG_AUTH_DATA, LONG_FLAG, LONG_PASSWORD, MORE_DATA, MULTI_RESULTS,
-    MULTI_STATEMENTS, ODBC, PLUGIN_AUTH, PROTOCOL_41, PS_MULTI_RESULTS, Parts, SECURE_CONNECTION,
-    SESSION_TRACK, SWITCH, Sequence, TLS, TRANSACTIONS,
+    COMPRESS, COMPRESS_ZSTD, CONNECT_ATTRIBUTES, CONNECT_WITH_DB, DEPRECATE_EOF, FOUND_ROWS,
+    IGNORE_SPACE, INTERACTIVE, LOCAL_FILES, LONG_AUTH_DATA, LONG_FLAG, LONG_PASSWORD, MORE_DATA,
+    MULTI_RESULTS, MULTI_STATEMENTS, ODBC, PLUGIN_AUTH, PROTOCOL_41, PS_MULTI_RESULTS, Parts,
+    SECURE_CONNECTION, SESSION_TRACK, SWITCH, Sequence, TLS, TRANSACTIONS,
 };
 use keyward_base::database::ServerVersion;
 
@@ -147,6 +147,12 @@ impl SentGreeting {
         }
         if flags & (PROTOCOL_41 | SECURE_CONNECTION) != PROTOCOL_41 | SECURE_CONNECTION {
             return Err(MysqlFormatError("the client is older than version 4.1 of the protocol"));
+        }
+        // mysqlnd of PHP and Connector/Python do so although compression was not offered. They would wait for an answer without end.
+        if flags & (COMPRESS | COMPRESS_ZSTD) != 0 {
+            return Err(MysqlFormatError(
+                "the client wants compression, which is not offered: connect without it",
+            ));
         }
         let sequence = std::mem::take(&mut self.sequence);
         let client = MysqlClient::parse(&payload, self.nonce, sequence, key.clone());

@@ -10,7 +10,8 @@ use super::ed25519;
 use super::login::{MysqlLogin, NegotiatedOptions};
 use super::login_key::{LoginKey, combined, encrypt};
 use super::packet::{
-    PLUGIN_AUTH, PROTOCOL_41, SECURE_CONNECTION, Sequence, TLS, packet, put_length_encoded,
+    COMPRESS, COMPRESS_ZSTD, PLUGIN_AUTH, PROTOCOL_41, SECURE_CONNECTION, Sequence, TLS, packet,
+    put_length_encoded,
 };
 use super::statements;
 use crate::login::ServerError;
@@ -46,7 +47,7 @@ async fn answered(sent: &[u8], offers_tls: bool) -> (Result<ClientReply, MysqlFo
 }
 
 #[tokio::test]
-async fn a_malformed_or_outdated_login_is_refused_without_reading_on() {
+async fn a_malformed_outdated_or_compressing_login_is_refused_without_reading_on() {
     let usual = |rest: &[u8]| packet(1, &login_payload(USUAL, rest));
     for (sent, says, unread) in [
         (vec![], "the stream ended", 0),
@@ -58,6 +59,8 @@ async fn a_malformed_or_outdated_login_is_refused_without_reading_on() {
         (packet(1, b""), "the login is malformed", 0),
         (packet(1, &login_payload(PROTOCOL_41, b"u\0\0")), "older than version 4.1", 0),
         (packet(1, &login_payload(TLS, b"")), "older than version 4.1", 0),
+        (packet(1, &login_payload(USUAL | COMPRESS, b"u\0\0")), "connect without it", 0),
+        (packet(1, &login_payload(USUAL | COMPRESS_ZSTD, b"u\0\0")), "connect without it", 0),
         (usual(b"u"), "the login is malformed", 0),
         (usual(b"u\0\x20short"), "the login is malformed", 0),
         (usual(b"\xff\0\0\0"), "the login is malformed", 0),

@@ -15,6 +15,7 @@ pub const LONG_PASSWORD: u32 = 1;
 pub const FOUND_ROWS: u32 = 1 << 1;
 pub const LONG_FLAG: u32 = 1 << 2;
 pub const CONNECT_WITH_DB: u32 = 1 << 3;
+pub const COMPRESS: u32 = 1 << 5;
 pub const ODBC: u32 = 1 << 6;
 pub const LOCAL_FILES: u32 = 1 << 7;
 pub const IGNORE_SPACE: u32 = 1 << 8;
@@ -30,6 +31,7 @@ pub const CONNECT_ATTRIBUTES: u32 = 1 << 20;
 pub const LONG_AUTH_DATA: u32 = 1 << 21;
 pub const SESSION_TRACK: u32 = 1 << 23;
 pub const DEPRECATE_EOF: u32 = 1 << 24;
+pub const COMPRESS_ZSTD: u32 = 1 << 26;
 
 /// First bytes of a server's packets.
 pub const OK: u8 = 0x00;

@@ -202,28 +202,31 @@ impl SessionCut {
     }
 }
 
-/// An agent's stream. What is written to it are the server's messages, of which lengths are read alone.
+/// An agent's stream. Of the server's messages, which are written to it, and of the agent's, only types and lengths are read.
 #[derive(Debug)]
 pub struct AnswerFrames<S> {
     stream: S,
-    /// Type and length of a message, as far as they were written.
+    answers: Frames,
+    requests: Frames,
+    /// Requests whose answer has not ended.
+    open: usize,
+    /// Whether statements were executed whose `Sync` has not come.
+    executes: bool,
+}
+
+/// The messages of one side.
+#[derive(Debug, Default)]
+struct Frames {
+    /// Type and length of a message, as far as they have come.
     header: [u8; HEADER_BYTES],
     filled: usize,
     /// The rest of a message.
     passing: usize,
 }
 
-impl<S> AnswerFrames<S> {
-    pub fn new(stream: S) -> Self {
-        Self { stream, header: [0; HEADER_BYTES], filled: 0, passing: 0 }
-    }
-
-    /// Whether everything that was written are whole messages.
-    pub fn are_whole(&self) -> bool {
-        self.filled == 0 && self.passing == 0
-    }
-
-    fn wrote(&mut self, mut bytes: &[u8]) {
+impl Frames {
+    /// Follows the messages in these bytes. `begun` gets the type of each whose header ends in them.
+    fn follow(&mut self, mut bytes: &[u8], mut begun: impl FnMut(u8)) {
         while !bytes.is_empty() {
             let take = self.passing.min(bytes.len());
             bytes.advance(take);
@@ -233,11 +236,50 @@ impl<S> AnswerFrames<S> {
             bytes.advance(take);
             self.filled += take;
             if self.filled == HEADER_BYTES {
-                let [_, a, b, c, d] = self.header;
+                let [tag, a, b, c, d] = self.header;
                 self.passing = (u32::from_be_bytes([a, b, c, d]) as usize).saturating_sub(4);
                 self.filled = 0;
+                begun(tag);
             }
         }
+    }
+}
+
+impl<S> AnswerFrames<S> {
+    pub fn new(stream: S) -> Self {
+        Self {
+            stream,
+            answers: Frames::default(),
+            requests: Frames::default(),
+            open: 0,
+            executes: false,
+        }
+    }
+
+    /// Whether everything that was written are whole messages.
+    pub fn are_whole(&self) -> bool {
+        self.answers.filled == 0 && self.answers.passing == 0
+    }
+
+    /// Whether the server has ended its answer to each request. Executions of the extended protocol are one request with their
+    /// `Sync`. A `Sync` that the server ignores, as during `COPY`, stays open.
+    pub fn are_answered(&self) -> bool {
+        self.open == 0 && !self.executes
+    }
+
+    fn wrote(&mut self, bytes: &[u8]) {
+        let open = &mut self.open;
+        self.answers.follow(bytes, |tag| *open = open.saturating_sub(usize::from(tag == b'Z')));
+    }
+
+    fn read(&mut self, bytes: &[u8]) {
+        let Self { requests, open, executes, .. } = self;
+        requests.follow(bytes, |tag| match tag {
+            b'Q' | b'F' => *open += 1,
+            b'E' => *executes = true,
+            b'S' => (*open, *executes) = (*open + 1, false),
+            _ => {}
+        });
     }
 }
 
@@ -247,7 +289,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for AnswerFrames<S> {
         cx: &mut Context<'_>,
         out: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_read(cx, out)
+        let this = self.get_mut();
+        let before = out.filled().len();
+        ready!(Pin::new(&mut this.stream).poll_read(cx, out))?;
+        this.read(&out.filled()[before..]);
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -376,6 +422,32 @@ mod tests {
                 at += part.len();
                 assert_eq!(frames.are_whole(), ends.contains(&at), "{at} in {piece}");
             }
+        }
+    }
+
+    #[test]
+    fn a_request_is_answered_at_its_ready_for_query_and_each_of_a_pipeline_alone() {
+        let (query, execute, sync) =
+            (message(b'Q', b"SELECT 'Z'\0"), message(b'E', &[0; 5]), message(b'S', b""));
+        let ready = message(b'Z', b"I");
+        for piece in [1, 3, 100] {
+            let mut frames = AnswerFrames::new(());
+            assert!(frames.are_answered(), "a new session");
+            for (sent, answers) in [
+                (query.clone(), 1),
+                ([execute.clone(), execute.clone(), sync.clone()].concat(), 1),
+                ([&query[..], &query, &execute, &sync].concat(), 3),
+            ] {
+                sent.chunks(piece).for_each(|part| frames.read(part));
+                for _ in 0..answers {
+                    assert!(!frames.are_answered(), "{sent:?} in {piece}");
+                    frames.wrote(&message(b'D', b"Z\0\0\0\x05Z"));
+                    ready.chunks(piece).for_each(|part| frames.wrote(part));
+                }
+                assert!(frames.are_answered(), "{sent:?} in {piece}");
+            }
+            frames.read(&execute);
+            assert!(!frames.are_answered(), "executed, and no Sync yet");
         }
     }
 }

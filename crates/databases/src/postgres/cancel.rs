@@ -1,4 +1,4 @@
-//! Cancel requests. The agent sees a random key of Keyward's own, so that it cannot cancel sessions that are not its own at
+//! Cancel requests, of agents and of Keyward. The agent sees a random key of Keyward's own, so that it cannot cancel sessions that are not its own at
 //! the server, and the server's key stays here.
 
 use std::collections::HashMap;
@@ -87,6 +87,11 @@ impl CancelKeys {
 impl CancelKey {
     pub fn agent_key(&self) -> AgentKey {
         self.agent_key
+    }
+
+    /// Cancels what the session runs at its server, which does not notice the end of the stream before it has an answer.
+    pub async fn cancel(&self, gateway: &Arc<Gateway>) {
+        self.keys.cancel(gateway, self.agent_key).await;
     }
 }
 

@@ -133,7 +133,12 @@ impl PostgresSession {
         if !send_first(&mut stream, &start.bytes(cancel.agent_key())).await {
             return;
         }
-        supervision.copy(&mut exchange, stream, upstream).await;
-        drop(cancel);
+        let gateway = stream.gateway.clone();
+        let is_running = supervision.copy(&mut exchange, stream, upstream).await;
+        // The record is written now.
+        drop(exchange);
+        if is_running {
+            cancel.cancel(&gateway).await;
+        }
     }
 }

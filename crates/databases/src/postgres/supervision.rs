@@ -50,13 +50,14 @@ impl Supervision {
         Self { kept, log: is_recorded(permit).then(|| exchange.statement_log()), watched }
     }
 
-    /// Copies a session's bytes until it ends.
+    /// Copies a session's bytes until it ends. Returns whether the gateway has ended it before the server has answered
+    /// everything.
     pub async fn copy(
         self,
         exchange: &mut ServiceExchange,
         mut stream: ServiceStream,
         upstream: Upstream,
-    ) {
+    ) -> bool {
         let ended = Arc::new(OnceLock::new());
         let upstream =
             stream::WatchedStream::new(upstream, AnswerWatch::new(self.watched, ended.clone()));
@@ -79,10 +80,12 @@ impl Supervision {
             None => last_message(end),
         };
         agent_ended.note(exchange, end);
-        let are_whole = frames.are_whole();
+        let (are_whole, are_answered) = (frames.are_whole(), frames.are_answered());
+        let is_cut = message.is_some();
         if let Some(message) = message.filter(|_| are_whole) {
             send_last(&mut stream, &message).await;
         }
+        is_cut && !are_answered
     }
 }
 

@@ -50,6 +50,7 @@ const SHOWN_OF_TABLE: &[&str] = &["columns", "fields", "index", "indexes", "keys
 
 const READ_WRITE: Reason = Reason::Borrowed("a transaction cannot be made read-write");
 const ONLY_READING: Reason = Reason::Borrowed("only statements that read are permitted");
+const PASSWORD_HASH: Reason = Reason::Borrowed("it shows the hash of a password");
 
 /// Clauses and functions that write files or sequences, or run a text.
 const REFUSED_WORDS: &[&str] =
@@ -107,6 +108,7 @@ fn reads(first: &str, words: &[&str], tokens: &[Lexed], text: &[u8]) -> Result<(
         "set" | "begin" | "start" if has_pair(words, ["read", "write"]) => Err(READ_WRITE),
         // MariaDB runs what it explains; a SELECT in a read-only transaction writes nothing.
         "with" | "explain" | "desc" | "describe" if writes(tokens, text) => Err(ONLY_READING),
+        "show" if shows_password_hash(words) => Err(PASSWORD_HASH),
         _ => Ok(()),
     }
 }
@@ -167,6 +169,11 @@ fn shows_only(words: &[&str], shown: &[&str]) -> bool {
 /// Whether it shows how a table or a view was made. That of a user has the hash of the password.
 fn shows_definition(words: &[&str]) -> bool {
     matches!(words, ["show", "create", "table" | "view", ..])
+}
+
+/// Whether it is `SHOW GRANTS` or `SHOW CREATE USER`, in which MariaDB shows the hash of the session's own user.
+fn shows_password_hash(words: &[&str]) -> bool {
+    matches!(words, ["show", "grants", ..] | ["show", "create", "user", ..])
 }
 
 /// Whether a statement in it writes. Before a parenthesis, `INSERT` and `REPLACE` are functions: the statements name a table
@@ -257,6 +264,23 @@ mod tests {
             "EXPLAIN FORMAT=JSON DELETE FROM t",
         ] {
             assert_eq!(check(text.as_bytes(), &read_only()), Err(ONLY_READING), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_shows_the_hash_of_a_password_is_refused() {
+        for text in [
+            "SHOW GRANTS",
+            "show/**/grants for current_user()",
+            "SHOW GRANTS FOR 'app'@'%'",
+            "SELECT 1; SHOW CREATE USER",
+        ] {
+            assert_eq!(check(text.as_bytes(), &read_only()), Err(PASSWORD_HASH), "{text}");
+        }
+        for text in
+            ["SHOW CREATE TABLE `user`", "SHOW TABLES LIKE 'grants'", "SELECT grants FROM t"]
+        {
+            assert_eq!(check(text.as_bytes(), &read_only()), Ok(()), "{text}");
         }
     }
 
