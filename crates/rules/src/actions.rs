@@ -249,6 +249,12 @@ fn may_be_value(given: &str, value: &str) -> bool {
     given.trim().eq_ignore_ascii_case(value)
 }
 
+/// Each value that some server reads as that of the parameter.
+pub(crate) fn values_of<'a>(query: &'a str, name: &'a str) -> impl Iterator<Item = String> + 'a {
+    let given = parameters(query, &['&', ';']).filter(move |(given, _)| may_be_name(given, name));
+    given.map(|(_, value)| decoded(value))
+}
+
 fn may_have_name(query: &str, separators: &[char], name: &str) -> bool {
     parameters(query, separators).any(|(given, _)| may_be_name(given, name))
 }
