@@ -44,7 +44,7 @@ pub(super) const FLOORS: &[(&str, &str)] = &[
     ("envelope", "base"),
     ("hooks", "base"),
     ("ssh", "base"),
-    ("inject", "base rules::rate_limit"),
+    ("inject", "base rules::aws_host rules::rate_limit"),
     ("graphql", ""),
     ("provider", "base graphql inject rules::actions rules::rate_limit"),
     ("host_sets", "base"),

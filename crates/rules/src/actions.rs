@@ -4,6 +4,7 @@
 use http::Method;
 use percent_encoding::percent_decode_str;
 
+use crate::aws_host;
 use crate::graphql::scope::OperationScope;
 use crate::graphql::{NotUnderstood, RequestedOperations, RootField};
 use keyward_base::host::Target;
@@ -14,15 +15,20 @@ use keyward_base::pattern::{DecodedPath, HostPattern, LetterCase, PathPattern};
 pub struct ActionScope {
     /// The hosts; empty means all of the rule's.
     pub hosts: Vec<HostPattern>,
+    /// The services of AWS whose hosts these are, in any region; empty means all hosts.
+    pub aws_services: Vec<Box<str>>,
     /// The methods; empty means all. Case is ignored, as lenient servers do.
     pub methods: Vec<Method>,
     /// The paths; empty means all.
     pub paths: Vec<PathPattern>,
-    /// Parameters that the query has, decoded: names and values.
-    pub query: Vec<(Box<str>, Box<str>)>,
+    /// Parameters that the query has, decoded: names and values. `None` is any value.
+    pub query: Vec<(Box<str>, Option<Box<str>>)>,
     /// Parameters that the query does not have, because they change what the request does. They do not count for
     /// [`ScopeShare::Any`]: a parameter takes no request out of what is denied.
     pub without_query: Vec<Box<str>>,
+    /// All parameters that the query may have, of which `x-*` is several; empty means any. They do not count for
+    /// [`ScopeShare::Any`] either.
+    pub only_query: Vec<Box<str>>,
     /// The GraphQL operations that belong to it; `None`: the body does not matter.
     pub graphql: Option<OperationScope>,
     /// Whether its requests are known to do what the action does.
@@ -164,10 +170,17 @@ impl ActionScope {
             by_any_method || self.methods.is_empty() || self.methods.iter().any(is_method);
         let query = request.query.unwrap_or_default();
         Ok(here
+            && self.is_of_service(request.target)
             && this_way
             && self.has_path(request.path, share)?
             && self.has_query(query, share)?
-            && (share == ScopeShare::Any || self.lacks_query(query)?))
+            && (share == ScopeShare::Any || self.lacks_query(query)? && self.has_only(query)))
+    }
+
+    fn is_of_service(&self, target: &Target) -> bool {
+        let named = || target.host().name().and_then(aws_host::api_of);
+        self.aws_services.is_empty()
+            || named().is_some_and(|name| self.aws_services.iter().any(|it| **it == *name))
     }
 
     fn has_path(&self, path: &DecodedPath, share: ScopeShare) -> Result<bool, Unclear> {
@@ -197,6 +210,7 @@ impl ActionScope {
     fn has_query(&self, query: &str, share: ScopeShare) -> Result<bool, Unclear> {
         for (name, value) in &self.query {
             // Some servers also split at `;` (HTML 4.01, appendix B.2.2).
+            let value = value.as_deref();
             let readings =
                 [&['&'][..], &['&', ';']].map(|at| has_parameter(query, at, name, value));
             match readings {
@@ -219,6 +233,18 @@ impl ActionScope {
             }
         }
         Ok(true)
+    }
+
+    /// Servers that also split at `;` find names there that are in no list.
+    fn has_only(&self, query: &str) -> bool {
+        let is_listed = |given: String| {
+            self.only_query.iter().any(|name| match name.strip_suffix('*') {
+                Some(beginning) => given.starts_with(beginning),
+                None => given == **name,
+            })
+        };
+        let mut given = parameters(query, &['&', ';']).filter(|pair| *pair != ("", ""));
+        self.only_query.is_empty() || given.all(|(name, _)| is_listed(decoded(name)))
     }
 }
 
@@ -249,20 +275,32 @@ fn may_be_value(given: &str, value: &str) -> bool {
     given.trim().eq_ignore_ascii_case(value)
 }
 
+/// Each value that some server reads as that of the parameter.
+pub(crate) fn values_of<'a>(query: &'a str, name: &'a str) -> impl Iterator<Item = String> + 'a {
+    let given = parameters(query, &['&', ';']).filter(move |(given, _)| may_be_name(given, name));
+    given.map(|(_, value)| decoded(value))
+}
+
 fn may_have_name(query: &str, separators: &[char], name: &str) -> bool {
     parameters(query, separators).any(|(given, _)| may_be_name(given, name))
 }
 
-fn may_have_parameter(query: &str, name: &str, value: &str) -> bool {
-    parameters(query, &['&', ';'])
-        .any(|(given, text)| may_be_name(given, name) && may_be_value(text, value))
+fn may_have_parameter(query: &str, name: &str, value: Option<&str>) -> bool {
+    let is_meant = |text| value.is_none_or(|value| may_be_value(text, value));
+    parameters(query, &['&', ';']).any(|(given, text)| may_be_name(given, name) && is_meant(text))
 }
 
-/// Whether the query has the parameter with this value. `None` if servers may also read it with another one: they take
+/// Whether the query has the parameter with this value, or with any. `None` if servers may also read it with another one: they take
 /// the first or the last.
-fn has_parameter(query: &str, separators: &[char], name: &str, value: &str) -> Option<bool> {
+fn has_parameter(
+    query: &str,
+    separators: &[char],
+    name: &str,
+    value: Option<&str>,
+) -> Option<bool> {
     let given = parameters(query, separators).filter(|(given, _)| may_be_name(given, name));
-    let mut found = given.map(|(given, text)| decoded(given) == name && decoded(text) == value);
+    let is_meant = |text| value.is_none_or(|value| decoded(text) == value);
+    let mut found = given.map(|(given, text)| decoded(given) == name && is_meant(text));
     let first = found.next().unwrap_or(false);
     found.all(|other| other == first).then_some(first)
 }
@@ -279,10 +317,12 @@ mod tests {
     fn scope() -> ActionScope {
         ActionScope {
             hosts: vec![HostPattern::parse("git.test").unwrap()],
+            aws_services: Vec::new(),
             methods: vec![Method::GET],
             paths: vec![PathPattern::parse("/*/*/info/refs").unwrap()],
-            query: vec![("service".into(), "git-upload-pack".into())],
+            query: vec![("service".into(), Some("git-upload-pack".into()))],
             without_query: vec!["method".into()],
+            only_query: Vec::new(),
             graphql: None,
             kind: ScopeKind::Own,
         }
@@ -398,7 +438,7 @@ mod tests {
         let void = ActionScope {
             methods: vec![Method::POST],
             paths: Vec::new(),
-            query: vec![("operation".into(), "delete".into())],
+            query: vec![("operation".into(), Some("delete".into()))],
             without_query: Vec::new(),
             ..scope()
         };
@@ -436,9 +476,59 @@ mod tests {
         for query in ["", "operation=update", "operation", "operations=delete", "a=operation"] {
             assert_eq!(any(query), Ok(false), "{query}");
         }
-        let of_list = ActionScope { query: vec![("a[b]".into(), "c".into())], ..scope() };
+        let of_list = ActionScope { query: vec![("a[b]".into(), Some("c".into()))], ..scope() };
         let line = "GET git.test/o/r/info/refs?a[b]=c";
         assert_eq!(covers(&of_list, line), Ok(true), "a bracket in a name that is meant");
+    }
+
+    #[test]
+    fn a_parameter_with_any_value_is_one_that_is_given() {
+        let query = vec![("delete".into(), None)];
+        let scope = ActionScope { query, methods: vec![Method::POST], ..ActionScope::default() };
+        let of = |query: &str, share| shares(&scope, &format!("POST git.test/?{query}"), share);
+        for query in ["", "deleted", "a=delete", "x-delete=", "delete/"] {
+            assert_eq!(of(query, ScopeShare::Any), Ok(false), "{query}");
+            assert_eq!(of(query, ScopeShare::All), Ok(false), "{query}");
+        }
+        for query in ["delete", "delete=", "delete=1", "a=b&delete", "%64elete", "delete&delete=1"]
+        {
+            assert_eq!(of(query, ScopeShare::Any), Ok(true), "{query}");
+            assert_eq!(of(query, ScopeShare::All), Ok(true), "{query}");
+        }
+        assert_eq!(of("Delete", ScopeShare::Any), Ok(true), "another spelling");
+        assert_eq!(of("Delete", ScopeShare::All), Ok(false), "another spelling");
+        assert_eq!(of("a=b;delete", ScopeShare::Any), Err(Unclear::Query));
+    }
+
+    #[test]
+    fn a_parameter_beside_those_of_a_list_takes_a_request_out_of_what_is_allowed_only() {
+        let only_query = vec!["part".into(), "X-Amz-*".into()];
+        let scope =
+            ActionScope { only_query, methods: vec![Method::PUT], ..ActionScope::default() };
+        let of = |query: &str, share| shares(&scope, &format!("PUT git.test/a?{query}"), share);
+        for query in
+            ["acl", "part=1&acl", "part=1;acl", "Part=1", "x-amz-a", "%61cl=", "=acl", "part[]=1"]
+        {
+            assert_eq!(of(query, ScopeShare::All), Ok(false), "{query}");
+            assert_eq!(of(query, ScopeShare::Any), Ok(true), "{query}");
+        }
+        for query in ["", "part=1", "part=acl&X-Amz-Date=1&", "%70art", "X-Amz-"] {
+            assert_eq!(of(query, ScopeShare::All), Ok(true), "{query}");
+        }
+    }
+
+    #[test]
+    fn a_service_of_aws_is_found_at_its_hosts_in_every_region() {
+        let aws_services = vec!["s3".into()];
+        let scope = ActionScope { aws_services, ..ActionScope::default() };
+        for host in
+            ["lambda.eu-west-1.amazonaws.com", "s3.test", "s3.amazonaws.com.test", "1.2.3.4"]
+        {
+            assert_eq!(covers(&scope, &format!("GET {host}/a")), Ok(false), "{host}");
+        }
+        for host in ["s3.amazonaws.com", "b.s3.xx-new-9.amazonaws.com"] {
+            assert_eq!(covers(&scope, &format!("GET {host}/a//b;c")), Ok(true), "{host}");
+        }
     }
 
     #[test]

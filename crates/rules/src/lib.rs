@@ -2,6 +2,7 @@
 //! them. Pure and synchronous.
 
 pub mod actions;
+mod aws_host;
 pub mod branches;
 pub mod git_push;
 pub mod graphql;

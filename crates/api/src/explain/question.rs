@@ -43,13 +43,14 @@ impl DescribedRequest {
         let overrides = overrides(&fields, uri.query())
             .map_err(|error| ApiError::field("headers", error.to_string()))?;
         let methods = std::iter::once(&method).chain(&overrides);
-        let resources = named_resources(&target, methods, &fields)
+        let path = DecodedPath::parse(path_sent).map_err(refused)?;
+        let resources = named_resources(&target, methods, &path, uri.query(), &fields)
             .map_err(|error| ApiError::field("headers", error.to_string()))?;
         let query = PolicyQuery {
             target,
             method,
             resources,
-            path: DecodedPath::parse(path_sent).map_err(refused)?,
+            path,
             query: uri.query().map(Into::into),
             placeholders: strip::placeholders(&fields, path_and_query),
             named: named(ask, &fields),

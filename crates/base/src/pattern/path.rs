@@ -104,8 +104,8 @@ impl PathPattern {
         self.meets(path, |segment, text| segment.matches(text, case))
     }
 
-    /// Whether the pattern could match some reading of the path, or some value of its masks. If the only
-    /// ambiguity is encoded slashes, all readings have the same segments up to the first encoded slash; clients
+    /// Whether the pattern could match some reading of the path, or some value of its masks. If the only ambiguities
+    /// are encoded slashes and ends of segments, all readings have the same segments before the first of them; clients
     /// of real services send such paths (`/api/v4/projects/group%2Fname`).
     pub fn may_match(&self, path: &DecodedPath, case: LetterCase) -> bool {
         if !path.ambiguous {
@@ -114,7 +114,8 @@ impl PathPattern {
         let Some(body) = path.text.strip_prefix('/').filter(|body| !has_other_doubts(body)) else {
             return true;
         };
-        let sure = body.split('/').take_while(|segment| !segment.contains('%'));
+        let is_sure = |segment: &&str| !segment.contains('%') && !has_trimmed_end(segment);
+        let sure = body.split('/').take_while(is_sure);
         self.segments.iter().zip(sure).all(|(segment, text)| segment.may_match(text, case))
     }
 
@@ -264,6 +265,7 @@ impl DecodedPath {
             || body.contains("//")
             || body.starts_with('/')
             || body.contains(';')
+            || text.split('/').any(has_trimmed_end)
             || has_stray_percent(raw);
         let raw = (text != raw).then(|| raw.into());
         Ok(Self { text: text.into(), raw, ambiguous })
@@ -294,26 +296,34 @@ impl DecodedPath {
         &self.text
     }
 
-    /// Whether servers may read the path differently: it has an encoded slash, an empty segment, `.`, `;`, or
-    /// an invalid percent escape. No decision may then depend on the path.
+    /// Whether servers may read the path differently: it has an encoded slash, an empty segment, `.`, `;`, a segment
+    /// that ends in a dot or a space, or an invalid percent escape. No decision may then depend on the path.
     pub fn ambiguous(&self) -> bool {
         self.ambiguous
     }
 }
 
-/// Whether the path needs no decoding and is unambiguous, as most are. No segment is empty or begins with a
+/// Whether the path needs no decoding and is unambiguous, as most are. No segment is empty, or begins or ends with a
 /// dot.
 fn is_plain(raw: &str) -> bool {
     let mut before = b' ';
-    raw.bytes().all(|byte| {
+    let all_fit = raw.bytes().all(|byte| {
         let fits = match byte {
-            b'/' | b'.' => before != b'/',
+            b'/' => !matches!(before, b'/' | b'.'),
+            b'.' => before != b'/',
             b'%' | b';' | b'\\' => false,
             byte => byte.is_ascii_graphic(),
         };
         before = byte;
         fits
-    })
+    });
+    all_fit && before != b'.'
+}
+
+/// Whether the segment ends in dots or spaces, which Windows, and the matchers of Caddy on every system, remove.
+/// <https://learn.microsoft.com/windows/win32/fileio/naming-a-file#naming-conventions>
+fn has_trimmed_end(segment: &str) -> bool {
+    segment.ends_with(['.', ' '])
 }
 
 /// Whether the path has empty segments, `.`, parameters, or a percent sign that is not part of `%2F`.
@@ -442,10 +452,20 @@ mod tests {
             "/x%/oauth",
             "/oauth/x%2fy",
             "/x%252f%zz",
+            "/oauth/token.",
+            "/oauth/token%20",
+            "/oauth./token",
         ] {
             assert!(token.may_match(&path(raw), Distinct), "{raw}");
         }
-        for raw in ["/api/a%2Fb", "/api/oauth%2ftoken", "/oauth/tokens/a%2fb", "/x/y", "/api/%2f"] {
+        for raw in [
+            "/api/a%2Fb",
+            "/api/oauth%2ftoken",
+            "/oauth/tokens/a%2fb",
+            "/x/y",
+            "/api/%2f",
+            "/api/x.",
+        ] {
             assert!(!token.may_match(&path(raw), Distinct), "{raw}");
         }
         assert!(pattern("/api/*/token").may_match(&path("/api/a%2fb"), Distinct));
@@ -467,6 +487,13 @@ mod tests {
             ("/100%", "/100%"),
             ("/%zz", "/%zz"),
             ("/%u002f", "/%u002f"),
+            ("/a.", "/a."),
+            ("/a..", "/a.."),
+            ("/a%2e", "/a."),
+            ("/a./b", "/a./b"),
+            ("/a%20", "/a "),
+            ("/a%20/b", "/a /b"),
+            ("/...", "/..."),
         ] {
             assert!(path(raw).ambiguous(), "{raw}");
             assert_eq!(path(raw).as_str(), text);
@@ -482,7 +509,7 @@ mod tests {
             ("/a%20b/%C3%BC%2B1", "/a b/ü+1"),
             ("/%252f", "/%2f"),
             ("/a%3bb", "/a;b"),
-            ("/...", "/..."),
+            ("/a.b", "/a.b"),
             ("/.well-known/x", "/.well-known/x"),
             ("/v1/a..b", "/v1/a..b"),
             ("/%41dmin/", "/Admin/"),

@@ -92,7 +92,8 @@ impl Inbound {
         let placeholders = strip::placeholders(request.headers(), path_and_query);
         let method = request.method().clone();
         let methods = std::iter::once(&method).chain(&overrides);
-        let resources = named_resources(&target, methods, request.headers())?;
+        let resources =
+            named_resources(&target, methods, &path, request.uri().query(), request.headers())?;
         let query = request.uri().query().map(Into::into);
         let query = PolicyQuery {
             target,
@@ -157,7 +158,9 @@ impl Inbound {
         let overrides = overrides(request.headers(), request.uri().query())?;
         let methods = std::iter::once(request.method()).chain(&overrides);
         let target = absolute_target(request.uri())?;
-        let resources = named_resources(&target, methods, request.headers())?;
+        let uri = request.uri();
+        let path = DecodedPath::parse(path(request.method(), uri)?)?;
+        let resources = named_resources(&target, methods, &path, uri.query(), request.headers())?;
         Self::own(request, org, Steering { overrides, resources })
     }
 

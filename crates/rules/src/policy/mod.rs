@@ -23,6 +23,7 @@ mod index;
 mod lazy;
 mod login;
 mod matching;
+mod mounted_layers;
 mod named_resources;
 mod oauth_endpoint;
 mod overrides;

@@ -1,8 +1,10 @@
-//! [`NamedResource`]: a resource that a field names beside the request's own: the destination of COPY and MOVE, or what a
-//! PUT copies. Rules must permit each of them. Bodies that name resources are not read.
+//! [`NamedResource`]: a resource that a request names beside its own: in a field, the destination of COPY and MOVE, or what
+//! a PUT copies; in the query, the repository of a layer that a registry mounts. Rules must permit each of them. Bodies
+//! that name resources are not read.
 
 use http::{HeaderMap, HeaderValue, Method};
 
+use super::mounted_layers;
 use crate::inject::steering;
 use keyward_base::host::{Host, Target};
 use keyward_base::pattern::{DecodedPath, PathError};
@@ -13,7 +15,7 @@ use keyward_base::pattern::{DecodedPath, PathError};
 const ENDPOINTS: [&str; 7] =
     ["s3.", "s3-", "s3express-", "storage.googleapis.com", "oss-", "cos.", "obs."];
 
-/// A resource that a field names, and what the request does there.
+/// A resource that a request names beside its own, and what the request does there.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct NamedResource {
     pub(super) target: Target,
@@ -28,8 +30,8 @@ pub struct UnclearResource;
 
 impl UnclearResource {
     /// What is wrong with the request.
-    pub const TEXT: &str = "a field names another resource by a path with dot segments, a backslash, a control byte or \
-                            invalid UTF-8";
+    pub const TEXT: &str = "a field or a parameter names another resource by a path with dot segments, a backslash, a \
+                            control byte or invalid UTF-8, or a layer's repository in two ways";
 }
 
 impl From<PathError> for UnclearResource {
@@ -38,13 +40,15 @@ impl From<PathError> for UnclearResource {
     }
 }
 
-/// The resources that `fields` name; usually none. `methods` are all that a server may apply.
+/// The resources that path, query and `fields` name; usually none. `methods` are all that a server may apply.
 ///
 /// # Errors
 /// When the path of one cannot be decided on.
 pub fn named_resources<'a>(
     target: &Target,
     methods: impl Iterator<Item = &'a Method> + Clone,
+    path: &DecodedPath,
+    query: Option<&str>,
     fields: &HeaderMap,
 ) -> Result<Vec<NamedResource>, UnclearResource> {
     let mut found = Vec::new();
@@ -66,6 +70,10 @@ pub fn named_resources<'a>(
                 found.extend(source.methods().iter().map(|method| named(method, &target, &path)));
             }
         }
+    }
+    if methods.clone().any(|method| method.as_str().eq_ignore_ascii_case("POST")) {
+        let source = mounted_layers::source(path, query.unwrap_or_default())?;
+        found.extend(source.map(|path| named(&Method::GET, target, &path)));
     }
     Ok(found)
 }
@@ -147,7 +155,8 @@ mod tests {
         let method: Method = method.parse().unwrap();
         let value = HeaderValue::from_bytes(value.as_bytes()).unwrap();
         let fields = HeaderMap::from_iter([(HeaderName::from_static(name), value)]);
-        let found = named_resources(&target, [&method].into_iter(), &fields)?;
+        let path = DecodedPath::parse("/").unwrap();
+        let found = named_resources(&target, [&method].into_iter(), &path, None, &fields)?;
         let shown = |it: &NamedResource| {
             let unclear = if it.path.ambiguous() { " ambiguous" } else { "" };
             format!("{} {}{}{unclear}", it.method, it.target.authority(), it.path.as_str())

@@ -25,18 +25,24 @@ pub struct RequestsText {
     /// The hosts, a subset of the provider's; empty means all.
     #[serde(default)]
     pub hosts: Vec<String>,
+    /// The services of AWS whose hosts these are, in any region; empty means all hosts.
+    #[serde(default)]
+    pub aws_services: Vec<String>,
     /// The methods; empty means all.
     #[serde(default)]
     pub methods: Vec<String>,
     /// The paths; empty means all.
     #[serde(default)]
     pub paths: Vec<String>,
-    /// Parameters that the query has.
+    /// Parameters that the query has; `*` is any value.
     #[serde(default)]
     pub query: BTreeMap<String, String>,
     /// Parameters that the query does not have.
     #[serde(default)]
     pub without_query: Vec<String>,
+    /// All parameters that the query may have; empty means any.
+    #[serde(default)]
+    pub only_query: Vec<String>,
     /// The GraphQL operations of the body.
     pub graphql: Option<OperationsText>,
 }

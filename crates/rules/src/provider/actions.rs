@@ -33,10 +33,12 @@ pub struct NamedAction {
 #[derive(Clone, Debug)]
 pub(super) struct ActionRequests {
     pub(super) hosts: Vec<HostTemplate>,
+    aws_services: Vec<Box<str>>,
     methods: Vec<Method>,
     paths: Vec<PathPattern>,
-    query: Vec<(Box<str>, Box<str>)>,
+    query: Vec<(Box<str>, Option<Box<str>>)>,
     without_query: Vec<Box<str>>,
+    only_query: Vec<Box<str>>,
     graphql: Option<OperationScope>,
     kind: ScopeKind,
 }
@@ -98,10 +100,12 @@ impl ActionRequests {
     pub(super) fn on(&self, hosts: Vec<HostPattern>) -> ActionScope {
         ActionScope {
             hosts,
+            aws_services: self.aws_services.clone(),
             methods: self.methods.clone(),
             paths: self.paths.clone(),
             query: self.query.clone(),
             without_query: self.without_query.clone(),
+            only_query: self.only_query.clone(),
             graphql: self.graphql.clone(),
             kind: self.kind,
         }
@@ -196,17 +200,24 @@ fn requests(
         let at = item_of(&key_of(path, "methods"), index);
         methods.extend(methods::method(method, &at, problems));
     }
-    let query = text.query.iter();
+    let names = |texts: &[String]| texts.iter().map(|name| name.as_str().into()).collect();
+    let value = |text: &String| (text != ANY_VALUE).then(|| text.as_str().into());
+    let query = text.query.iter().map(|(name, text)| (name.as_str().into(), value(text)));
     ActionRequests {
         hosts: own_hosts::subset(&text.hosts, &key_of(path, "hosts"), own, problems),
+        aws_services: names(&text.aws_services),
         methods,
         paths: own_hosts::paths(&text.paths, &key_of(path, "paths"), problems),
-        query: query.map(|(name, value)| (name.as_str().into(), value.as_str().into())).collect(),
-        without_query: text.without_query.iter().map(|name| name.as_str().into()).collect(),
+        query: query.collect(),
+        without_query: names(&text.without_query),
+        only_query: names(&text.only_query),
         graphql: text.graphql.as_ref().map(|it| graphql::scope(it, text, path, problems)),
         kind: ScopeKind::Own,
     }
 }
+
+/// The value of a parameter of `query:` that may have any.
+const ANY_VALUE: &str = "*";
 
 /// Lower-case letters, digits and hyphens.
 fn is_name(text: &str) -> bool {

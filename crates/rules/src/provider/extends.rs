@@ -234,6 +234,16 @@ mod tests {
     }
 
     #[test]
+    fn one_host_is_enough_for_a_provider_with_hosts_in_several_regions() {
+        let text = "id: corp-llm\nname: Corp\nextends: openai\nhosts: [llm.corp.example]\n";
+        let corp = read(text).unwrap();
+        let hosts: Vec<String> = corp.hosts.iter().map(ToString::to_string).collect();
+        assert_eq!(hosts, ["llm.corp.example"]);
+        let test = corp.about.test.as_ref().unwrap();
+        assert_eq!(test.url, "https://llm.corp.example/v1/models");
+    }
+
+    #[test]
     fn an_extension_with_other_hosts_keeps_no_original_host() {
         let corp = read(ENTERPRISE).unwrap();
         let instance = corp.instantiate(&corp.auth[0], &BTreeMap::new()).unwrap();

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use percent_encoding::{percent_decode_str, percent_encode};
 
-use super::aws_host::is_of_aws;
 use super::aws_names::{PATH, is_s3};
+use crate::aws_host::is_of_aws;
 
 /// How the path on the wire becomes the one that the signature covers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

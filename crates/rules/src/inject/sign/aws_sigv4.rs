@@ -15,13 +15,13 @@ use zeroize::Zeroizing;
 use super::aws_action;
 use super::aws_chunks::{ChunkKey, ChunkSigner};
 use super::aws_ecdsa;
-use super::aws_host::{multi_region_service, scope_of};
 use super::aws_names::{CONTENT_SHA256, DATE, stamp, with_parameters};
 use super::aws_path::SignedPath;
 use super::aws_payload::AwsPayload;
 use super::aws_request::{AwsRequest, SignedAwsRequest, Unsigned};
 use super::aws_signature::{AgentSignature, Regions, SignaturePlace};
 use super::error::SignError;
+use crate::aws_host::{multi_region_service, scope_of};
 use keyward_base::secret::Secret;
 
 /// Keys of an account, permanent or temporary.

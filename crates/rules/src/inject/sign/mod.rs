@@ -5,7 +5,6 @@ mod aws_action;
 pub mod aws_chunks;
 mod aws_database;
 mod aws_ecdsa;
-mod aws_host;
 pub(super) mod aws_names;
 mod aws_path;
 mod aws_payload;

@@ -22,7 +22,8 @@ fn decided(sample: &Sample, policy: &Policy, line: &str, field: &str) -> (bool, 
     let fields = fields(field);
     Sample::ask(line, &[], None, |asked| {
         let methods = std::iter::once(asked.method);
-        let resources = named_resources(asked.target, methods, &fields).unwrap();
+        let resources =
+            named_resources(asked.target, methods, asked.path, asked.query, &fields).unwrap();
         let asked = PolicyRequest { resources: &resources, ..*asked };
         let rule = match policy.decide(&sample.agent, &asked) {
             Ok(permit) => return (true, permit.rule().to_string()),
@@ -89,10 +90,28 @@ fn a_call_of_a_person_needs_the_named_resource_too() {
         let fields = fields(&format!("destination: {to}"));
         Sample::ask("COPY https://dav.a.test/a", &[], None, |asked| {
             let methods = std::iter::once(asked.method);
-            let resources = named_resources(asked.target, methods, &fields).unwrap();
+            let resources =
+                named_resources(asked.target, methods, asked.path, asked.query, &fields).unwrap();
             let asked = PolicyRequest { resources: &resources, ..*asked };
             let permit = policy.permit_call(&OrgId::default_org(), &work, &asked);
             assert_eq!(permit.is_ok(), is_permitted, "{to}");
         });
     }
+}
+
+#[test]
+fn a_repository_that_a_rule_does_not_permit_is_no_source_of_layers() {
+    let sample = Sample::new();
+    let work = Sample::account("work", &["registry.test"]);
+    let uses = Sample::rule("mine", &["registry.test"], RuleAction::Use(work.clone()));
+    let rules = vec![Rule { paths: paths(&["/v2/mine/**"]), ..uses }];
+    let bindings = vec![sample.bound(&work)];
+    let policy = Policy::compile(PolicyInput { rules, bindings, ..PolicyInput::default() });
+    let policy = policy.unwrap();
+    let of = |line: &str| decided(&sample, &policy, line, "accept: */*").0;
+    let upload = "https://registry.test/v2/mine/a/blobs/uploads/";
+    assert!(of(&format!("POST {upload}")));
+    assert!(of(&format!("POST {upload}?mount=sha256:1f&from=mine/b")));
+    assert!(!of(&format!("POST {upload}?mount=sha256:1f&from=team/secret")));
+    assert!(of(&format!("PATCH {upload}?mount=sha256:1f&from=team/secret")), "it mounts nothing");
 }

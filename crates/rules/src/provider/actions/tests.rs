@@ -223,6 +223,40 @@ fn an_indirect_request_is_refused_where_the_action_is_denied_and_belongs_to_no_a
     }
 }
 
+#[test]
+fn deletion_of_objects_is_denied_in_every_form_and_at_every_host_of_s3() {
+    let catalogue = Catalogue::built_in();
+    let aws = catalogue.get("aws").unwrap();
+    let scopes = aws.action("delete-objects", &BTreeMap::new()).unwrap().unwrap();
+    let of = |line: &str| shares(&scopes, line, ScopeShare::Any);
+    for line in [
+        "POST b.s3.eu-west-1.amazonaws.com/?delete",
+        "POST s3.amazonaws.com/b?delete=1&x-id=DeleteObjects",
+        "POST s3.eu-west-1.amazonaws.com/b?uploads&%64elete=",
+        "post b.s3.eu-west-1.amazonaws.com/?Delete",
+        "DELETE b.s3.dualstack.xx-new-9.amazonaws.com/a//b;c",
+        "DELETE b.s3-accelerate.amazonaws.com/a?newParameter",
+        "DELETE ap-12.s3-accesspoint.eu-west-1.amazonaws.com/a?uploadId=x",
+        "DELETE b--x-s3.s3express-usw2-az1.us-west-2.amazonaws.com/a",
+        "DELETE m1.mrap.accesspoint.s3-global.amazonaws.com/a",
+        "DELETE b.s3.cn-north-1.amazonaws.com.cn/a",
+    ] {
+        assert_eq!(of(line), Ok(true), "{line}");
+    }
+    for line in [
+        "POST b.s3.eu-west-1.amazonaws.com/a?uploads",
+        "POST b.s3.eu-west-1.amazonaws.com/a?uploadId=delete",
+        "PUT b.s3.eu-west-1.amazonaws.com/delete",
+        "GET b.s3.eu-west-1.amazonaws.com/?delete",
+        "DELETE lambda.eu-west-1.amazonaws.com/2015-03-31/functions/f",
+        "POST dynamodb.eu-west-1.amazonaws.com/?delete",
+    ] {
+        assert_eq!(of(line), Ok(false), "{line}");
+    }
+    let separated = of("POST b.s3.eu-west-1.amazonaws.com/?uploads;delete");
+    assert_eq!(separated, Err(Unclear::Query));
+}
+
 /// What is denied leaves the rest of the service usable.
 #[test]
 fn a_denied_action_refuses_no_indirect_requests_of_other_actions() {
@@ -334,6 +368,7 @@ fn posts_only_read(requests: &ActionRequests) -> bool {
     };
     match &requests.graphql {
         Some(scope) => scope.kinds == [OperationKind::Query],
+        None if requests.query.iter().any(|(name, _)| **name == *"select") => true,
         None => !requests.paths.is_empty() && requests.paths.iter().all(reads),
     }
 }

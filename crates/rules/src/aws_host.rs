@@ -1,4 +1,4 @@
-//! Region and service of an AWS host, for requests that the agent did not sign.
+//! Region and service of an AWS host, for requests that the agent did not sign and for actions of one service.
 //!
 //! <https://docs.aws.amazon.com/general/latest/gr/rande.html>
 
@@ -127,7 +127,7 @@ fn partition_of(host: &str) -> Option<(&'static Partition, &str)> {
 }
 
 /// Whether it is a host of AWS, not of a compatible service.
-pub(super) fn is_of_aws(host: &str) -> bool {
+pub(crate) fn is_of_aws(host: &str) -> bool {
     partition_of(host).is_some()
 }
 
@@ -192,6 +192,36 @@ pub fn multi_region_service(host: &str) -> Option<&'static str> {
     services.into_iter().find_map(|(suffix, service)| host.ends_with(suffix).then_some(service))
 }
 
+/// The service whose API the host has: its name in signatures, except that the control of S3 (access points, jobs,
+/// grants) is a service of its own.
+///
+/// <https://docs.aws.amazon.com/general/latest/gr/s3.html>
+pub fn api_of(host: &str) -> Option<&str> {
+    let service = scope_of(host).map(|(_, service)| service);
+    match service.or_else(|| multi_region_service(host))? {
+        "s3" if is_s3_control(host) => Some("s3-control"),
+        service => Some(service),
+    }
+}
+
+/// Whether it is `[ACCOUNT.]s3-control.REGION`, or its VPC endpoint `control.vpce-….s3.REGION`. A bucket can have these
+/// labels before `s3`.
+fn is_s3_control(host: &str) -> bool {
+    let mut labels = host.split('.').peekable();
+    if labels.next_if_eq(&"control").is_some() {
+        return labels.next().is_some_and(|label| label.starts_with("vpce-"));
+    }
+    while let Some(label) = labels.next() {
+        let next = labels.peek().copied().unwrap_or_default();
+        if matches!(label, "s3-control" | "s3-control-fips")
+            && (is_region(next) || next == "dualstack")
+        {
+            return true;
+        }
+    }
+    false
+}
+
 /// Whether a label has the shape of a region: `eu-west-1`, `us-gov-east-1`.
 fn is_region(label: &str) -> bool {
     let mut parts = label.split('-');
@@ -215,6 +245,26 @@ mod tests {
         ];
         for (host, service) in cases {
             assert_eq!(multi_region_service(host), service, "{host}");
+        }
+    }
+
+    #[test]
+    fn the_control_of_s3_is_another_api_than_its_buckets() {
+        for (host, api) in [
+            ("s3.eu-west-1.amazonaws.com", Some("s3")),
+            ("b.s3.cn-north-1.amazonaws.com.cn", Some("s3")),
+            ("b.vpce-1-a.s3.us-east-1.vpce.amazonaws.com", Some("s3")),
+            ("m1.mrap.accesspoint.s3-global.amazonaws.com", Some("s3")),
+            ("b--x-s3.s3express-usw2-az1.us-west-2.amazonaws.com", Some("s3express")),
+            ("my.s3-control.s3.eu-west-1.amazonaws.com", Some("s3")),
+            ("control.s3.eu-west-1.amazonaws.com", Some("s3")),
+            ("s3-control.eu-west-1.amazonaws.com", Some("s3-control")),
+            ("12.s3-control-fips.dualstack.us-east-1.amazonaws.com", Some("s3-control")),
+            ("control.vpce-1-a.s3.us-east-1.vpce.amazonaws.com", Some("s3-control")),
+            ("lambda.eu-west-1.amazonaws.com", Some("lambda")),
+            ("minio.test", None),
+        ] {
+            assert_eq!(api_of(host), api, "{host}");
         }
     }
 
