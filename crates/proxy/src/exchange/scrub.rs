@@ -56,7 +56,7 @@ struct ScannedBody {
     ready: VecDeque<Frame<Bytes>>,
     /// The trailers, passed on after the remaining data.
     trailers: Option<HeaderMap>,
-    /// Bytes that were not passed on yet, if their number is known.
+    /// Bytes that were not passed on yet, if the agent may know their number.
     left: Option<u64>,
     /// The inspector has more work.
     working: bool,
@@ -99,11 +99,15 @@ pub async fn scrubbed(
         if is_part && must_search {
             fields::without_part_digests(&mut head.headers);
         }
+        if must_search {
+            fields::without_coded_lengths(&mut head.headers);
+        }
         return Ok((Response::from_parts(head, ScrubbedBody::unsearched(incoming)), masked));
     }
     let look = match must_search {
         true => {
             let is_part = part::checked(&mut head, part)?;
+            fields::without_coded_lengths(&mut head.headers);
             let length = incoming.size_hint().exact();
             look(&head.headers, length, &needles, is_part, &memory)?
         }
@@ -181,8 +185,13 @@ impl ScrubbedBody {
 
 impl ScannedBody {
     fn new(incoming: IncomingBody, needles: Arc<Needles>, look: Scanner) -> Box<Self> {
+        let left = match look {
+            Scanner::Mask(_) => incoming.size_hint().exact(),
+            // The agent must not see the length of a coded body.
+            Scanner::Inspect(..) => None,
+        };
         Box::new(Self {
-            left: incoming.size_hint().exact(),
+            left,
             incoming,
             needles,
             look,

@@ -9,11 +9,15 @@ use super::body::{BodyError, BodyKind, BodyPath};
 use super::credential::Write;
 use super::multipart::Delimiter;
 use super::multipart::rewriter::FormRewriter;
-use super::names::pair;
+use super::names::{decoded, pair, parameters};
 use super::placeholder::holds_mark;
 use super::placement::Location;
 use super::sign::SignError;
 use keyward_base::secret::Secret;
+
+/// The shortest parameter of a query string that is a secret by itself: 128 bits in base64. Shorter ones are versions, dates and
+/// permissions, which are ordinary words of answers.
+const SECRET_PARAMETER_BYTES_MIN: usize = 22;
 
 /// Why a credential cannot be written. The message names the place and never quotes the value.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -158,6 +162,20 @@ fn append_cookie(fields: &mut HeaderMap, name: &str, value: &str) -> Result<(), 
     Ok(())
 }
 
+/// The values of a query string that are secret by themselves, decoded. Services that repeat parameters write each alone.
+pub fn secret_parameters(write: &Write) -> Vec<Secret> {
+    let (Location::QueryString, Some(text)) = (&write.at, write.value.expose_text()) else {
+        return Vec::new();
+    };
+    // Some services read `+` as a space.
+    let readings = |value: &str| [decoded(value), decoded(&value.replace('+', "%2B"))];
+    let mut values: Vec<String> = parameters(text).flat_map(|(_, raw)| readings(raw)).collect();
+    // Services omit padding.
+    values.iter_mut().for_each(|value| value.truncate(value.trim_end_matches('=').len()));
+    values.retain(|value| value.len() >= SECRET_PARAMETER_BYTES_MIN);
+    values.into_iter().map(Secret::from).collect()
+}
+
 /// Refuses a value that would end the path early.
 fn sound_path(value: &str) -> Result<&str, WriteError> {
     match value.contains(['?', '#', ' ', '\\', '"', '<', '>', '^', '`', '{', '|', '}']) {
@@ -263,6 +281,20 @@ mod tests {
             credential(&mut head, &write(Location::QueryString, "?sv=1&sig=a%2Fb%3D")).unwrap();
             assert_eq!(head.query.as_deref(), Some(expected));
         }
+    }
+
+    #[test]
+    fn only_long_parameters_of_a_query_string_are_secret_by_themselves() {
+        let of = |at: Location, value: &str| {
+            let secrets = secret_parameters(&write(at, value)[0]);
+            secrets.iter().map(|it| it.expose_text().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        let signed =
+            "?sv=2022-11-02&se=2030-01-01T00%3A00%3A00Z&sig=Zk9%2Bab%2FcdEFghIJklMNopQR%3D%3D";
+        assert_eq!(of(Location::QueryString, signed), ["Zk9+ab/cdEFghIJklMNopQR"; 2]);
+        let plus = of(Location::QueryString, "sig=Zk9+ab/cdEFghIJklMNopQR==");
+        assert_eq!(plus, ["Zk9 ab/cdEFghIJklMNopQR", "Zk9+ab/cdEFghIJklMNopQR"]);
+        assert!(of(Location::Query("sig".into()), signed).is_empty());
     }
 
     #[test]

@@ -32,6 +32,7 @@ use keyward_rules::inject::scoped::Scoped;
 use keyward_rules::inject::scrub::Needles;
 use keyward_rules::inject::sign::CredentialSigner;
 use keyward_rules::inject::tls::ConnectionTls;
+use keyward_rules::inject::write;
 use keyward_rules::provider::{AuthKind, AuthMethod, Instance, TlsFields};
 
 pub use self::fetched_facts::FetchedFacts;
@@ -399,9 +400,12 @@ impl Grant {
                 .map(|place| &place.at)
                 .collect();
             let holds_secret = |write: &&Write| secret_places.contains(&&write.at);
-            written.extend(scope.what.iter().filter(holds_secret).map(|write| &write.value));
+            written.extend(scope.what.iter().filter(holds_secret));
         }
-        Needles::new(secrets, written)
+        let parameters: Vec<Secret> =
+            written.iter().flat_map(|write| write::secret_parameters(write)).collect();
+        let secrets = secrets.into_iter().chain(&parameters);
+        Needles::new(secrets, written.iter().map(|write| &write.value))
     }
 
     /// The fields that `auth` declares as not secret.
@@ -659,6 +663,20 @@ mod tests {
             minted(&custom, "c", &[("a", "1"), ("b", "2")]),
             [(at, "k 1".to_owned()), (Location::Query("b".into()), "2".to_owned())]
         );
+    }
+
+    #[test]
+    fn a_long_parameter_of_a_query_string_is_searched_for_by_itself() {
+        let sas = "{ id: k, kind: api_key, placement: { query_string: '{api_key}' } }";
+        let provider = provider(sas);
+        let signed = "sv=2022-11-02&sig=Zk9%2Bab%2FcdEFghIJklMNopQR%3D%3D";
+        let grant = Grant::from_fields(&provider.auth[0], given(&[("api_key", signed)])).unwrap();
+        let instance = provider.instantiate(&provider.auth[0], &BTreeMap::new()).unwrap();
+        let needles = grant.needles_at(&instance);
+        for echoed in [signed, "sig: Zk9+ab/cdEFghIJklMNopQR", "sig=Zk9%2Bab%2FcdEFghIJklMNopQR&"] {
+            assert!(needles.are_in(echoed.as_bytes()), "{echoed}");
+        }
+        assert!(!needles.are_in(b"x-ms-version: 2022-11-02"));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use brotli_decompressor::{
     Allocator, BrotliDecompressStream, BrotliResult, BrotliState, SliceWrapper, StandardAlloc,
 };
-use flate2::{Decompress, FlushDecompress, Status};
+use zlib_rs::{Inflate, InflateFlush, Status};
 use zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer};
 
 /// Windows up to 8 MiB, as RFC 9659 specifies for zstd on the web.
@@ -20,6 +20,12 @@ const ZSTD_BLOCK_HEADER: usize = 3;
 
 /// Maximum window size of zlib.
 const WINDOW_BITS: u8 = 15;
+
+/// Added to the size of the window, it selects the format of gzip.
+const GZIP: u8 = 16;
+
+/// The end of an empty stored block, which encoders write when they flush (RFC 1951 §3.2.4).
+const FLUSH_MARK: u32 = 0x0000_ffff;
 
 /// Memory of zlib-rs for window and state.
 const DEFLATE_BYTES: usize = 64 * 1024;
@@ -51,8 +57,24 @@ pub(super) struct DecodeStep {
     pub(super) consumed: usize,
     /// Bytes written to the output.
     pub(super) produced: usize,
-    /// Whether all consumed bytes have been decoded, except for a partial symbol.
-    pub(super) settled: bool,
+    pub(super) settled: Settled,
+}
+
+/// Which of the consumed bytes describe only decoded output. A block begins with tables that describe all of it, so its beginning
+/// shows what its end repeats.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Settled {
+    None,
+    /// They are decoded, except for a partial symbol, but a block has not ended.
+    WithinBlock,
+    /// A block has ended. The last `shared` bytes belong to the next one too.
+    AfterBlock {
+        shared: u64,
+    },
+}
+
+impl Settled {
+    const ALL: Self = Self::AfterBlock { shared: 0 };
 }
 
 /// The input is not valid for its coding.
@@ -62,9 +84,11 @@ pub(super) struct BrokenCoding;
 pub(super) struct Deflate {
     gzip: bool,
     /// `None` until the first bytes show which of the two formats it is.
-    inner: Option<Decompress>,
+    inner: Option<Inflate>,
     first: Option<u8>,
     done: bool,
+    /// The last bytes that gave no output.
+    quiet: u32,
 }
 
 pub(super) struct Brotli {
@@ -103,6 +127,12 @@ pub(super) struct Zstd {
     wants: usize,
     /// Whether no partial block has been consumed.
     between: bool,
+    /// Whether the next bytes are of a block's header.
+    in_header: bool,
+    /// Whether the block is the last of its frame, as its header says.
+    last: bool,
+    /// The last bytes that were consumed.
+    recent: u32,
     /// The output is full: there may be more without further input.
     full: bool,
     done: bool,
@@ -151,7 +181,7 @@ impl Decoder {
         out: &mut [u8],
     ) -> Result<DecodeStep, BrokenCoding> {
         if self.is_done() && input.is_empty() {
-            return Ok(DecodeStep { consumed: 0, produced: 0, settled: true });
+            return Ok(DecodeStep { consumed: 0, produced: 0, settled: Settled::ALL });
         }
         match self {
             Self::Deflate(decoder) => decoder.step(input, out),
@@ -181,12 +211,12 @@ impl Decoder {
 
 impl Deflate {
     fn gzip() -> Self {
-        let inner = Some(Decompress::new_gzip(WINDOW_BITS));
-        Self { gzip: true, inner, first: None, done: false }
+        let inner = Some(Inflate::new(true, GZIP + WINDOW_BITS));
+        Self { gzip: true, inner, first: None, done: false, quiet: u32::MAX }
     }
 
     fn unknown() -> Self {
-        Self { gzip: false, inner: None, first: None, done: false }
+        Self { gzip: false, inner: None, first: None, done: false, quiet: u32::MAX }
     }
 
     fn step(&mut self, input: &[u8], out: &mut [u8]) -> Result<DecodeStep, BrokenCoding> {
@@ -198,7 +228,7 @@ impl Deflate {
             }
             let zeros = input.iter().take_while(|byte| **byte == 0).count();
             if zeros > 0 {
-                return Ok(DecodeStep { consumed: zeros, produced: 0, settled: true });
+                return Ok(DecodeStep { consumed: zeros, produced: 0, settled: Settled::ALL });
             }
             *self = Self::gzip();
         }
@@ -209,28 +239,51 @@ impl Deflate {
                 (_, input) => {
                     self.first = self.first.or(input.first().copied());
                     let consumed = input.len().min(1);
-                    return Ok(DecodeStep { consumed, produced: 0, settled: false });
+                    return Ok(DecodeStep { consumed, produced: 0, settled: Settled::None });
                 }
             },
         };
         let before = (inner.total_in(), inner.total_out());
-        let status =
-            inner.decompress(input, out, FlushDecompress::Sync).map_err(|_| BrokenCoding)?;
+        let status = inner.decompress(input, out, InflateFlush::Block).map_err(|_| BrokenCoding)?;
         self.done = status == Status::StreamEnd;
-        let consumed = usize::try_from(inner.total_in() - before.0).map_err(|_| BrokenCoding)?;
-        let produced = usize::try_from(inner.total_out() - before.1).map_err(|_| BrokenCoding)?;
-        Ok(DecodeStep { consumed, produced, settled: produced < out.len() })
+        let count = |now: u64, before: u64| usize::try_from(now - before).map_err(|_| BrokenCoding);
+        let consumed = count(inner.total_in(), before.0)?;
+        let produced = count(inner.total_out(), before.1)?;
+        if !self.gzip && !self.done && consumed == input.len() && produced < out.len() {
+            // It stops after the last block too, and without a trailer there is no input that it would go on with.
+            let rest = inner.decompress(&[], &mut out[produced..], InflateFlush::NoFlush);
+            self.done = rest.map_err(|_| BrokenCoding)? == Status::StreamEnd;
+        }
+        let produced = count(inner.total_out(), before.1)?;
+        let settled = self.settled(&input[..consumed], input.len(), produced, out.len());
+        Ok(DecodeStep { consumed, produced, settled })
+    }
+
+    /// Judges a step that consumed these bytes of `given`, and wrote `produced` bytes where `room` was for more.
+    fn settled(&mut self, consumed: &[u8], given: usize, produced: usize, room: usize) -> Settled {
+        let quiet = if produced == 0 { self.quiet } else { u32::MAX };
+        let new = if produced == 0 { consumed } else { &[] };
+        self.quiet = new.iter().fold(quiet, |bytes, byte| (bytes << 8) | u32::from(*byte));
+        if self.done || self.quiet == FLUSH_MARK {
+            return Settled::ALL;
+        }
+        match (consumed.len() < given, produced < room) {
+            (_, false) => Settled::None,
+            // It stops with input and room only after a block, which may end within a byte.
+            (true, true) => Settled::AfterBlock { shared: 1 },
+            (false, true) => Settled::WithinBlock,
+        }
     }
 }
 
 /// Distinguishes zlib from raw deflate: the first two bytes of zlib are a multiple of 31 and have 8 in their
 /// low bits (RFC 1950 §2.2).
-fn zlib_or_bare(first: u8, second: u8) -> Result<Decompress, BrokenCoding> {
+fn zlib_or_bare(first: u8, second: u8) -> Result<Inflate, BrokenCoding> {
     let zlib = first & 15 == 8 && u16::from_be_bytes([first, second]).is_multiple_of(31);
-    let mut inner = Decompress::new(zlib);
+    let mut inner = Inflate::new(zlib, WINDOW_BITS);
     // A single byte is less than any symbol, so there is no output yet.
     let mut nothing = [0; 8];
-    inner.decompress(&[first], &mut nothing, FlushDecompress::Sync).map_err(|_| BrokenCoding)?;
+    inner.decompress(&[first], &mut nothing, InflateFlush::SyncFlush).map_err(|_| BrokenCoding)?;
     Ok(inner)
 }
 
@@ -263,7 +316,15 @@ impl Brotli {
             BrotliResult::ResultSuccess => self.done = true,
             BrotliResult::NeedsMoreInput | BrotliResult::NeedsMoreOutput => {}
         }
-        Ok(DecodeStep { consumed, produced, settled: room > 0 })
+        // The length that remains is less by literals that have not been decoded; the tables are there until all are.
+        let has_tables = !self.state.literal_hgroup.codes.slice().is_empty();
+        let is_between = self.state.meta_block_remaining_len == 0 && !has_tables;
+        let settled = match (room > 0, is_between) {
+            (false, _) => Settled::None,
+            (true, false) => Settled::WithinBlock,
+            (true, true) => Settled::ALL,
+        };
+        Ok(DecodeStep { consumed, produced, settled })
     }
 }
 
@@ -271,11 +332,21 @@ impl Zstd {
     fn new() -> Option<Self> {
         let mut context = DCtx::try_create()?;
         context.set_parameter(DParameter::WindowLogMax(ZSTD_WINDOW_LOG_MAX)).ok()?;
-        Some(Self { context, wants: ZSTD_BEGINNING, between: true, full: false, done: false })
+        Some(Self {
+            context,
+            wants: ZSTD_BEGINNING,
+            between: true,
+            in_header: false,
+            last: false,
+            recent: 0,
+            full: false,
+            done: false,
+        })
     }
 
     /// Passes at most the bytes that the current block needs, so that it is known when the decoder is empty;
-    /// further bytes would be buffered until their own block is complete.
+    /// further bytes would be buffered until their own block is complete. The header of a block has its coded length, so the
+    /// decoder counts as empty only before it.
     fn step(&mut self, input: &[u8], out: &mut [u8]) -> Result<DecodeStep, BrokenCoding> {
         let given = if self.full { &[] } else { &input[..input.len().min(self.wants)] };
         let mut source = InBuffer::around(given);
@@ -283,14 +354,28 @@ impl Zstd {
         let hint =
             self.context.decompress_stream(&mut sink, &mut source).map_err(|_| BrokenCoding)?;
         let (consumed, produced) = (source.pos(), sink.pos());
-        if consumed > 0 {
-            // A stream of events ends each event with a block; the next header comes with the next event.
-            self.between = consumed == self.wants || hint == ZSTD_BLOCK_HEADER || hint == 0;
-        }
         self.done = hint == 0;
         self.full = produced == sink.capacity() && !self.done;
-        self.wants = if self.done { ZSTD_BEGINNING } else { hint };
-        Ok(DecodeStep { consumed, produced, settled: self.between && !self.full })
+        if consumed > 0 {
+            let add = |recent: u32, byte: &u8| (recent << 8) | u32::from(*byte);
+            self.recent = given[..consumed].iter().fold(self.recent, add);
+            if self.in_header && hint > ZSTD_BLOCK_HEADER {
+                self.last = self.recent >> 16 & 1 == 1;
+            }
+            self.last &= !self.done;
+            let before_header = hint == ZSTD_BLOCK_HEADER && !self.last;
+            self.in_header = before_header || self.in_header && hint < ZSTD_BLOCK_HEADER;
+            self.between = before_header || self.done;
+        }
+        self.wants = match hint {
+            0 => ZSTD_BEGINNING,
+            // The hint includes the header of the next block, if there is one.
+            _ if hint > ZSTD_BLOCK_HEADER && !self.last => hint - ZSTD_BLOCK_HEADER,
+            _ => hint,
+        };
+        let is_settled = self.between && !self.full;
+        let settled = if is_settled { Settled::ALL } else { Settled::None };
+        Ok(DecodeStep { consumed, produced, settled })
     }
 }
 

@@ -3,6 +3,7 @@
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::Needles;
+use super::inspector::is_no_coding;
 
 /// Digests of a body (RFC 9530 and its predecessors), which are wrong after masking.
 static DIGESTS: [HeaderName; 5] = [
@@ -52,6 +53,24 @@ pub fn without_part_digests(fields: &mut HeaderMap) {
     for name in ["content-digest", "content-md5", "x-ms-content-crc64"] {
         fields.remove(name);
     }
+}
+
+/// Removes the lengths of a coded answer. A coding is shorter if the secret repeats other text of the answer, so an agent that
+/// writes such text could guess the secret piece by piece (<https://www.breachattack.com>).
+pub fn without_coded_lengths(fields: &mut HeaderMap) {
+    if is_coded(fields) {
+        for name in [header::CONTENT_LENGTH, header::CONTENT_RANGE] {
+            fields.remove(name);
+        }
+    }
+}
+
+fn is_coded(fields: &HeaderMap) -> bool {
+    let is_plain = |value: &HeaderValue| {
+        let Ok(text) = value.to_str() else { return false };
+        text.split(',').all(|token| is_no_coding(&token.trim().to_ascii_lowercase()))
+    };
+    !fields.get_all(header::CONTENT_ENCODING).iter().all(is_plain)
 }
 
 /// Removes digests, which do not match a masked body.
@@ -108,6 +127,30 @@ mod tests {
         let names = ["transfer-encoding", "content-encoding", "x-encoding"];
         let left = vec!["content-encoding".to_owned(), "transfer-encoding".to_owned()];
         assert_eq!(masked("encoding", &names), (1, left));
+    }
+
+    #[test]
+    fn only_a_coded_answer_loses_its_lengths() {
+        for (codings, stay) in [
+            (&[][..], true),
+            (&["identity"], true),
+            (&["", "utf-8, Identity"], true),
+            (&["gzip"], false),
+            (&["identity", "x-unknown"], false),
+            (&["identity, br"], false),
+            (&["\u{e9}"], false),
+        ] {
+            let mut fields = HeaderMap::new();
+            for coding in codings {
+                let coding = HeaderValue::from_bytes(coding.as_bytes()).unwrap();
+                fields.append("content-encoding", coding);
+            }
+            fields.append("content-length", HeaderValue::from_static("74"));
+            fields.append("content-range", HeaderValue::from_static("bytes 0-9/74"));
+            without_coded_lengths(&mut fields);
+            let has = ["content-length", "content-range"].map(|name| fields.contains_key(name));
+            assert_eq!(has, [stay; 2], "{codings:?}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::decoder::{Coding, DecodeStep, Decoder};
+use super::decoder::{Coding, DecodeStep, Decoder, Settled};
 use super::flush_points::FlushPoints;
 use super::needle_search::NeedleSearch;
 use super::needles::Needles;
@@ -20,6 +20,11 @@ const LAYERS_MAX: usize = 3;
 const NO_CODINGS: [&str; 8] =
     ["identity", "none", "binary", "8bit", "utf-8", "utf8", "iso-8859-1", "aws-chunked"];
 
+/// Whether a member of `Content-Encoding`, in lower case, codes nothing.
+pub(super) fn is_no_coding(token: &str) -> bool {
+    token.is_empty() || NO_CODINGS.contains(&token)
+}
+
 /// Output size of one decoder step.
 const STEP_BYTES: usize = 32 * 1024;
 
@@ -28,6 +33,10 @@ const TURN_BYTES: usize = 256 * 1024;
 
 /// Maximum of coded bytes held back until they are decoded: a block of zstd has up to 128 KiB.
 const HELD_BYTES_MAX: u64 = 1024 * 1024;
+
+/// The rest of a longer block is passed on before the block ends, so that an encoder that writes no other blocks is not refused.
+/// The blocks of usual encoders are shorter.
+const BLOCK_BYTES_MAX: u64 = 256 * 1024;
 
 /// The shortest end of coded bytes that is held back as text. Coded bytes end in text by chance, and what they end with must
 /// not wait for the next event; up to three bytes of a secret that they contain uncoded may be sent before it is found.
@@ -89,6 +98,8 @@ struct Layer {
     full: bool,
     consumed: u64,
     produced: u64,
+    /// Where the current block begins in the input.
+    block: u64,
     /// Input positions and the output written there, at which the decoder was empty.
     marks: VecDeque<(u64, u64)>,
     /// The last such position whose output is cleared.
@@ -109,7 +120,7 @@ impl Inspector {
         let mut layers = VecDeque::new();
         for token in codings.map(str::trim).filter(|token| !token.is_empty()) {
             let token = token.to_ascii_lowercase();
-            if NO_CODINGS.contains(&&*token) {
+            if is_no_coding(&token) {
                 continue;
             }
             let coding =
@@ -277,6 +288,7 @@ impl Layer {
             full: false,
             consumed: 0,
             produced: 0,
+            block: 0,
             marks: VecDeque::new(),
             cleared: 0,
         }
@@ -293,13 +305,25 @@ impl Layer {
         self.left = 0..produced;
         self.consumed += consumed as u64;
         self.produced += produced as u64;
-        if settled {
-            match self.marks.back_mut() {
-                Some(mark) if mark.1 == self.produced => mark.0 = self.consumed,
-                _ => self.marks.push_back((self.consumed, self.produced)),
+        match settled {
+            Settled::AfterBlock { shared } => {
+                self.block = self.consumed.saturating_sub(shared);
+                self.mark(self.block);
             }
+            Settled::WithinBlock if self.consumed - self.block > BLOCK_BYTES_MAX => {
+                self.mark(self.consumed);
+            }
+            Settled::WithinBlock | Settled::None => {}
         }
         Ok(step)
+    }
+
+    /// Marks the input position whose output is written.
+    fn mark(&mut self, input: u64) {
+        match self.marks.back_mut() {
+            Some(mark) if mark.1 == self.produced => mark.0 = mark.0.max(input),
+            _ => self.marks.push_back((input.max(self.cleared), self.produced)),
+        }
     }
 
     /// The input position up to which bytes may be sent when the output is cleared up to `output`.

@@ -102,6 +102,29 @@ fn long_text(length: usize) -> Vec<u8> {
     (0..length).map(|_| next()).collect()
 }
 
+/// Tables and lengths at the beginning of a block show whether the secret at its end repeats a guess.
+#[test]
+fn nothing_of_a_block_that_repeats_the_secret_is_passed_on() {
+    let secret = "s3cr3t-0123456789";
+    for coding in CODINGS {
+        let passed = |guess: &str| {
+            let text = [guess.as_bytes(), &long_text(400), secret.as_bytes()].concat();
+            let body = coded(coding, &text);
+            let pieces = |size: usize| body.chunks(size).map(Bytes::copy_from_slice).collect();
+            let outs = [1, 500, body.len()]
+                .map(|size| run(inspector(&[secret], &[token(coding)]), pieces(size)).unwrap_err());
+            (body.len(), outs)
+        };
+        let (wrong, right) = (passed("x7Kq-9Fw2Zp!Lm4Ub"), passed("s3cr3t-012345678#"));
+        assert!(right.0 < wrong.0, "{coding}: a guess changes the coded length");
+        assert_eq!(right.1, wrong.1, "{coding}");
+        for (fault, out) in right.1 {
+            assert_eq!(fault, InspectError::Echoed);
+            assert!(out.len() < 12, "{coding}: {}", out.len());
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
 
@@ -198,16 +221,16 @@ fn bytes_passed_on_before_a_match_do_not_show_the_secret() {
     }
 }
 
-/// The ends of zstd blocks, including the next block's header (RFC 8878 §3.1.1).
+/// The ends of zstd blocks (RFC 8878 §3.1.1).
 fn block_ends(frame: &[u8]) -> Vec<usize> {
     let (descriptor, single) = (frame[4], usize::from(frame[4] >> 5 & 1));
     assert_eq!(descriptor & 3, 0, "no dictionary");
     let mut at = 5 + (1 - single) + [single, 2, 4, 8][usize::from(descriptor >> 6)];
-    let mut ends = vec![0, at, at + 3];
+    let mut ends = vec![0, at];
     loop {
         let header = u32::from_le_bytes([frame[at], frame[at + 1], frame[at + 2], 0]);
         at += 3 + if header >> 1 & 3 == 1 { 1 } else { header as usize >> 3 };
-        ends.extend([at, at + 3]);
+        ends.push(at);
         if header & 1 == 1 {
             return ends;
         }
@@ -220,7 +243,7 @@ fn only_whole_zstd_blocks_are_passed_on() {
     text.splice(450_000..450_000, SECRET.bytes());
     let body = coded("zstd", &text);
     let ends = block_ends(&body);
-    assert!(ends.len() > 8, "several blocks: {ends:?}");
+    assert!(ends.len() > 4, "several blocks: {ends:?}");
     let mut inspector = inspector(&[SECRET], &["zstd"]);
     let mut out = vec![];
     for piece in body.chunks(777) {
@@ -433,7 +456,9 @@ fn no_more_than_a_block_is_held_back() {
             came += piece.len();
             inspector.push(Bytes::copy_from_slice(piece)).unwrap();
             drain(&mut inspector, &mut out).unwrap();
-            assert!(came - out.len() <= 136 * 1024, "{coding}: {} of {came}", came - out.len());
+            // Blocks of brotli are not known apart, unless the input ends with one.
+            let most = if coding == "br" { 264 } else { 136 };
+            assert!(came - out.len() <= most * 1024, "{coding}: {} of {came}", came - out.len());
         }
         inspector.end();
         drain(&mut inspector, &mut out).unwrap();
