@@ -120,6 +120,7 @@ pub(crate) const TABLE: &[EnvironmentVariable] = &[
     variable("GLOBAL_AGENT_HTTP_PROXY", SetTo::Proxy, "global-agent"),
     variable("CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE", SetTo::Bundle, "gcloud"),
     variable("NIX_SSL_CERT_FILE", SetTo::Bundle, "nix"),
+    variable("SYSTEM_CERTIFICATE_PATH", SetTo::Bundle, "Haskell's TLS reads no other"),
     variable("BUNDLE_SSL_CA_CERT", SetTo::Bundle, "bundler"),
     variable("COMPOSER_CAFILE", SetTo::Bundle, "composer"),
     variable("PERL_LWP_SSL_CA_FILE", SetTo::Bundle, "Perl's LWP"),
@@ -166,6 +167,14 @@ mod tests {
             assert!(set_to(name).is_some(), "{name}");
             assert_eq!(set_to(name), set_to(&name.to_ascii_lowercase()), "{name}");
         }
+    }
+
+    /// x509-system reads `SYSTEM_CERTIFICATE_PATH` in place of its own list of files and directories. Pandoc and Stack
+    /// are built on it.
+    #[test]
+    fn haskell_gets_the_bundle_and_not_only_the_ca() {
+        let haskell = TABLE.iter().find(|v| v.name == "SYSTEM_CERTIFICATE_PATH");
+        assert_eq!(haskell.map(|v| v.set_to), Some(SetTo::Bundle));
     }
 
     #[test]

@@ -253,6 +253,12 @@ const REMEDIES: &[RemedyRow] = &[
     (
         Python,
         Untrusted,
+        "yt-dlp",
+        "yt-dlp prefers certifi's file to that of SSL_CERT_FILE: `yt-dlp --compat-options no-certifi`",
+    ),
+    (
+        Python,
+        Untrusted,
         "certifi",
         "certifi's file does not contain the CA: remove `certifi.where()`, or replace it by \
          `os.environ[\"SSL_CERT_FILE\"]`",
@@ -461,6 +467,15 @@ mod tests {
             };
             assert!(!REMEDIES[..at].iter().any(hides), "{stack:?} {problem:?} {word}");
         }
+    }
+
+    #[test]
+    fn yt_dlp_gets_the_option_that_makes_it_read_the_bundle() {
+        let of = |command: &str| hint(Python, Untrusted, command, &agent());
+        assert!(!of("/usr/bin/python3 -m certifi").contains("no-certifi"));
+        // Its own script and its zip file import certifi too.
+        let script = "/usr/bin/python3 /usr/bin/yt-dlp https://example.com/\nimport certifi\n";
+        assert!(of(script).contains("`yt-dlp --compat-options no-certifi`"), "{}", of(script));
     }
 
     #[test]

@@ -143,7 +143,11 @@ fn no_connection(observed: &ProbeResult, report: &mut DoctorReport) {
         Evidence::Stack => {
             report.fail("program", message, guess(&format!("{failed}. Or else: {}", advice.hint)));
         }
-        Evidence::None => report.fail("program", message, guess(failed)),
+        Evidence::None => {
+            let unresolved =
+                "If it could not resolve a name, it ignores the proxy, which resolves names for it";
+            report.fail("program", message, guess(&format!("{failed}. {unresolved}")));
+        }
     }
 }
 
@@ -586,6 +590,8 @@ mod tests {
         let hint = hint.as_ref().unwrap();
         assert!(hint.starts_with("guess: it failed before it would connect"), "{hint}");
         assert!(!hint.contains("HTTPS_PROXY"), "{hint}");
+        // In a container without DNS, this is the only trace of a program that connects directly.
+        assert!(hint.contains("If it could not resolve a name, it ignores the proxy"), "{hint}");
         assert_eq!(checks(&untouched("deploy --all", vec![]), 0)[0].id, "proxy");
     }
 
