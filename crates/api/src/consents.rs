@@ -27,6 +27,9 @@ use keyward_vault::oauth::{
 /// Fetch Metadata: the field in which a browser states the origin of its request.
 const SEC_FETCH_SITE: &str = "sec-fetch-site";
 
+/// The interval at which the page of an unfinished consent looks for its result.
+const RELOAD_SECONDS: u32 = 5;
+
 /// The headers of a page request: cookies and origin.
 pub(super) struct ConsentVisit<'a>(pub(super) &'a HeaderMap);
 
@@ -236,7 +239,13 @@ async fn done(
     Segments(flow): Segments<String>,
     headers: HeaderMap,
 ) -> Response {
-    shown(&admin, &flow, &ConsentVisit(&headers).cookies()).await
+    let cookies = ConsentVisit(&headers).cookies();
+    // The callback does not wait for a late answer, so the result of a connect session may be shown from here.
+    let (_, id) = org_of(&flow);
+    if PendingConsent::of(&admin, &cookies).of_flow(id).settle(&admin).await {
+        return see_other("../../connect/session");
+    }
+    shown(&admin, &flow, &cookies).await
 }
 
 /// The person's decision about a different account: `?accept=yes` or `no`.
@@ -311,7 +320,10 @@ async fn shown(admin: &Admin, flow: &str, cookies: &Cookies) -> Response {
         Err(refusal) => return refused(&refusal),
     };
     let page = match &view.state {
-        FlowState::Open | FlowState::Held { .. } => {
+        FlowState::Open => HtmlPage::new("Not finished")
+            .text("This consent is not finished yet. This page shows the result when there is one.")
+            .reload_after(RELOAD_SECONDS),
+        FlowState::Held { .. } => {
             HtmlPage::new("Not finished").text("This consent is not finished yet.")
         }
         FlowState::Failed { why } => {
