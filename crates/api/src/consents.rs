@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 use super::body::Segments;
 use super::body_bytes::collect;
 use super::connect_sessions::PendingConsent;
+use super::consent_pages::{confirmation, unfinished};
 use super::error::ApiError;
 use super::html::{self, HtmlPage};
 use super::state::Admin;
@@ -26,9 +27,6 @@ use keyward_vault::oauth::{
 
 /// Fetch Metadata: the field in which a browser states the origin of its request.
 const SEC_FETCH_SITE: &str = "sec-fetch-site";
-
-/// The interval at which the page of an unfinished consent looks for its result.
-const RELOAD_SECONDS: u32 = 5;
 
 /// The headers of a page request: cookies and origin.
 pub(super) struct ConsentVisit<'a>(pub(super) &'a HeaderMap);
@@ -320,9 +318,7 @@ async fn shown(admin: &Admin, flow: &str, cookies: &Cookies) -> Response {
         Err(refusal) => return refused(&refusal),
     };
     let page = match &view.state {
-        FlowState::Open => HtmlPage::new("Not finished")
-            .text("This consent is not finished yet. This page shows the result when there is one.")
-            .reload_after(RELOAD_SECONDS),
+        FlowState::Open => unfinished(),
         FlowState::Held { .. } => {
             HtmlPage::new("Not finished").text("This consent is not finished yet.")
         }
@@ -345,24 +341,6 @@ async fn shown(admin: &Admin, flow: &str, cookies: &Cookies) -> Response {
         FlowState::Confirm { before, account } => confirmation(before, account.as_deref()),
     };
     page.answer(StatusCode::OK)
-}
-
-fn confirmation(before: &str, account: Option<&str>) -> HtmlPage {
-    let (said, now) = match account {
-        Some(account) => ("You consented with another account than this connection had.", account),
-        None => (
-            "The provider does not say which account you consented with. It may be another than this \
-             connection had.",
-            "unknown",
-        ),
-    };
-    HtmlPage::new("Another account")
-        .text(said)
-        .fact("Connected so far", before)
-        .fact("Now", now)
-        .text("Agents that use this connection would act as the new one.")
-        .button("Use the new account", "?accept=yes")
-        .button("Keep the old one", "?accept=no")
 }
 
 fn offered(offer: &StartPage) -> HtmlPage {
