@@ -8,7 +8,8 @@ use std::{env, fs};
 use serde_yaml::Value;
 
 /// The keys of an auth method that name endpoints where nothing is injected; `check.rs` has the same.
-const ENDPOINTS: [&str; 6] = ["request_token", "token", "renew", "lengthen", "revoke", "register"];
+const ENDPOINTS: [&str; 7] =
+    ["request_token", "token", "renew", "lengthen", "revoke", "register", "push"];
 
 /// The keys that describe requests to such endpoints.
 const REQUESTS: [&str; 2] = ["login", "renewal"];

@@ -49,6 +49,7 @@ mod oauth_hand_over;
 mod oauth_idle;
 mod oauth_issuer_only;
 mod oauth_late;
+mod oauth_late_consents;
 mod oauth_lives;
 mod oauth_metadata;
 mod oauth_open;

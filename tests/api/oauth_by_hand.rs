@@ -176,3 +176,30 @@ async fn a_new_refresh_token_whose_answer_is_unusable_changes_nothing_and_says_t
     assert!(world.connection().await["rotation"].is_null());
     world.finish().await;
 }
+
+/// oauth 6.9: the refusal said only that the old secret stays, so the spent token was given again.
+#[tokio::test]
+async fn a_new_refresh_token_whose_test_fails_after_a_rotation_is_reported_as_spent() {
+    let world = World::start().await;
+    let issue = || world.server.issuer().issue().refresh.expect("a refresh token");
+    let (old, new) = (issue(), issue());
+    let given = json!({ "provider": "svc", "auth": "oauth", "name": "work", "app": "svc-app",
+        "fields": { "refresh_token": old } });
+    world.api("POST", "/connections", &given).await;
+    let bind = json!({ "connection": "work" });
+    world.api("POST", &format!("/agents/{AGENT}/bindings"), &bind).await;
+    assert_eq!(world.request().await.text(), "fine");
+
+    // Its access token is not one that the API accepts.
+    world.server.fail_next(Fault::with("access_token", json!("not-of-the-api")));
+    let fields = json!({ "fields": { "refresh_token": new } });
+    let refused = world.lab.gateway.api_json("POST", "/connections/work/rotate", &fields).await;
+    let error = refused.is(422).json()["error"].clone();
+    assert_eq!(error["code"], "test_failed", "{error}");
+    let hint = error["hint"].as_str().expect("a hint");
+    assert!(hint.contains("the server replaced the given refresh token"), "{hint}");
+    assert_eq!(world.server.calls().len(), 2);
+    assert_eq!(world.request().await.text(), "fine", "with the old grant");
+    assert!(world.connection().await["rotation"].is_null());
+    world.finish().await;
+}

@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 use super::body::Segments;
 use super::body_bytes::collect;
 use super::connect_sessions::PendingConsent;
+use super::consent_pages::{confirmation, unfinished};
 use super::error::ApiError;
 use super::html::{self, HtmlPage};
 use super::state::Admin;
@@ -236,7 +237,13 @@ async fn done(
     Segments(flow): Segments<String>,
     headers: HeaderMap,
 ) -> Response {
-    shown(&admin, &flow, &ConsentVisit(&headers).cookies()).await
+    let cookies = ConsentVisit(&headers).cookies();
+    // The callback does not wait for a late answer, so the result of a connect session may be shown from here.
+    let (_, id) = org_of(&flow);
+    if PendingConsent::of(&admin, &cookies).of_flow(id).settle(&admin).await {
+        return see_other("../../connect/session");
+    }
+    shown(&admin, &flow, &cookies).await
 }
 
 /// The person's decision about a different account: `?accept=yes` or `no`.
@@ -311,7 +318,8 @@ async fn shown(admin: &Admin, flow: &str, cookies: &Cookies) -> Response {
         Err(refusal) => return refused(&refusal),
     };
     let page = match &view.state {
-        FlowState::Open | FlowState::Held { .. } => {
+        FlowState::Open => unfinished(),
+        FlowState::Held { .. } => {
             HtmlPage::new("Not finished").text("This consent is not finished yet.")
         }
         FlowState::Failed { why } => {
@@ -333,24 +341,6 @@ async fn shown(admin: &Admin, flow: &str, cookies: &Cookies) -> Response {
         FlowState::Confirm { before, account } => confirmation(before, account.as_deref()),
     };
     page.answer(StatusCode::OK)
-}
-
-fn confirmation(before: &str, account: Option<&str>) -> HtmlPage {
-    let (said, now) = match account {
-        Some(account) => ("You consented with another account than this connection had.", account),
-        None => (
-            "The provider does not say which account you consented with. It may be another than this \
-             connection had.",
-            "unknown",
-        ),
-    };
-    HtmlPage::new("Another account")
-        .text(said)
-        .fact("Connected so far", before)
-        .fact("Now", now)
-        .text("Agents that use this connection would act as the new one.")
-        .button("Use the new account", "?accept=yes")
-        .button("Keep the old one", "?accept=no")
 }
 
 fn offered(offer: &StartPage) -> HtmlPage {

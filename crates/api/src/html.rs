@@ -224,6 +224,12 @@ impl HtmlPage {
         self
     }
 
+    /// Loads this page again after so many seconds.
+    pub(super) fn reload_after(mut self, seconds: u32) -> Self {
+        self.onward = format!(r#"<meta http-equiv="refresh" content="{seconds}">"#);
+        self
+    }
+
     fn flush(&mut self) {
         if !self.facts.is_empty() {
             self.body += &format!("<dl>{}</dl>", std::mem::take(&mut self.facts));

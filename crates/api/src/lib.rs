@@ -41,6 +41,7 @@ mod connection_search;
 mod connection_test;
 mod connection_view;
 mod connections;
+mod consent_pages;
 mod consents;
 mod context;
 mod database_listeners;

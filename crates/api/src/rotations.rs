@@ -118,12 +118,13 @@ pub(super) async fn tested_first(
     }
     let candidate = vault.stage(&connection.org, &connection.id, fields).await?;
     let trial = Trial { credential: candidate.credential.clone(), shown: candidate.shown.clone() };
+    let loss = candidate.loss();
     let found = tested(&context, &connection, Some(trial)).await;
     match found {
         Ok(found) if found.ok => {
             if let Err(refusal) = may_still_change(&context, &connection) {
                 vault.abandon(candidate).await?;
-                return Err(refusal);
+                return Err(with_loss(refusal, loss));
             }
             vault.put_in_force(candidate, kept).await?;
             let now = context.connection(connection.id.as_str())?;
@@ -133,12 +134,24 @@ pub(super) async fn tested_first(
         Ok(found) => {
             vault.abandon(candidate).await?;
             let message = format!("{}; the old secret stays in force", found.message);
-            Err(ApiError::test_failed(message).hint_if(found.hint))
+            let hint = match (found.hint, loss) {
+                (Some(hint), Some(loss)) => Some(format!("{hint}; {loss}")),
+                (hint, loss) => hint.or(loss.map(str::to_owned)),
+            };
+            Err(ApiError::test_failed(message).hint_if(hint))
         }
         Err(error) => {
             vault.abandon(candidate).await?;
-            Err(error)
+            Err(with_loss(error, loss))
         }
+    }
+}
+
+/// The refusal, with what the person must know about the abandoned secret.
+fn with_loss(refusal: ApiError, loss: Option<&'static str>) -> ApiError {
+    match loss {
+        None => refusal,
+        Some(loss) => refusal.hint(loss),
     }
 }
 

@@ -14,13 +14,13 @@ section! {
     #[serde(default, deny_unknown_fields)]
     pub struct TokenSettings {
         /// Time for one request to an authorization server, from connecting to the last byte of the response.
-        /// Slow bytes do not extend it. When a refresh takes longer, requests no longer wait for it, but its
-        /// response is still awaited: see `answer_timeout`.
+        /// Slow bytes do not extend it. When a refresh or the exchange of a code takes longer, requests and browsers
+        /// no longer wait for it, but its response is still awaited: see `answer_timeout`.
         #[key("time")]
         #[serde(with = "duration")]
         pub exchange_timeout: Duration,
-        /// How long the response to a refresh is awaited after the request was sent, if longer than
-        /// `exchange_timeout`. The refresh token may be spent, so it is not sent again earlier.
+        /// How long the response to a refresh or to a code is awaited after the request was sent, if longer than
+        /// `exchange_timeout`. The refresh token or code may be spent, so it is not sent again earlier.
         #[key("time")]
         #[serde(with = "duration")]
         pub answer_timeout: Duration,

@@ -5,6 +5,7 @@
 
 mod cause;
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,7 +36,11 @@ const HEAD_BYTES_MIN: usize = 8 * 1024;
 pub struct HttpClient {
     dialler: Arc<Dialler>,
     tls: ArcSwap<ClientConfig>,
+    check: Option<SendCheck>,
 }
+
+/// Says whether a request may be sent, immediately before it is.
+struct SendCheck(Box<dyn Fn() -> bool + Send + Sync>);
 
 /// Limits of one request.
 #[derive(Clone, Copy, Debug)]
@@ -131,7 +136,15 @@ struct ResponseHead {
 impl HttpClient {
     /// Dials with `dialler` and verifies with `tls`, which offers HTTP/1.1.
     pub fn new(dialler: Arc<Dialler>, tls: Arc<ClientConfig>) -> Self {
-        Self { dialler, tls: ArcSwap::new(tls) }
+        Self { dialler, tls: ArcSwap::new(tls), check: None }
+    }
+
+    /// A client that sends a request only if `check` permits it once its stream is open. The stream of another one is
+    /// closed, as after a timeout.
+    #[must_use]
+    pub fn with_check(&self, check: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        let (dialler, tls) = (Arc::clone(&self.dialler), ArcSwap::new(self.tls.load_full()));
+        Self { dialler, tls, check: Some(SendCheck(Box::new(check))) }
     }
 
     /// Replaces the TLS configuration.
@@ -177,6 +190,9 @@ impl HttpClient {
                 Err(_) => return Err(late(false)),
             },
         };
+        if self.check.as_ref().is_some_and(|SendCheck(permits)| !permits()) {
+            return Err(late(false));
+        }
         let left = bounds.answer.unwrap_or_else(|| bounds.whole.saturating_sub(began.elapsed()));
         let answer = speak(stream, request, target.host(), bounds).boxed();
         tokio::time::timeout(left, answer).await.unwrap_or_else(|_| Err(late(true)))
@@ -220,6 +236,12 @@ impl HttpClient {
         let left = bounds.connect.saturating_sub(began.elapsed());
         let stream = connect_tls(dialled.stream, target, config, left).await;
         Ok(Box::new(stream.map_err(CallError::Tls)?))
+    }
+}
+
+impl fmt::Debug for SendCheck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SendCheck")
     }
 }
 
@@ -296,8 +318,8 @@ impl CallError {
     }
 }
 
-impl std::fmt::Display for Unusable {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Unusable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::TooLarge => "answered more than is read",
             Self::Redirect => "answered with a redirect, which is not followed",

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use super::backoff::FailureDetails;
 use super::cache::Trigger;
 use super::endpoints::EndpointsUnknown;
-use super::error::VaultError;
+use super::error::{SPENT_TOKEN, VaultError};
 use super::flights::STORE_AGAIN;
 use super::grants::{self, StoredGrant};
 use super::record::{Dates, GrantHeader, NewRow};
@@ -34,6 +34,36 @@ pub struct CandidateSecret {
     pub(super) bytes: Zeroizing<Vec<u8>>,
     /// The grant in force cannot be read; the candidate is not stored yet.
     pub(super) replaces_lost: bool,
+    /// The server replaced the refresh token that was given.
+    pub(super) is_successor: bool,
+}
+
+/// A credential for the test of a grant, and the newer grant if a token request was needed for it.
+pub(super) struct MintedCandidate {
+    pub(super) credential: Arc<Credential>,
+    newer: Option<Grant>,
+}
+
+impl MintedCandidate {
+    /// Whether the server replaced the refresh token of `given`.
+    pub(super) fn replaces_token_of(&self, given: &Grant) -> bool {
+        let newer = self.newer.as_ref().and_then(Grant::tokens);
+        newer
+            .zip(given.tokens())
+            .is_some_and(|(newer, given)| newer.replaces_refresh_token_of(given))
+    }
+
+    /// The newer grant, encoded.
+    pub(super) fn newer(&self) -> Option<Zeroizing<Vec<u8>>> {
+        self.newer.as_ref().map(Grant::encode)
+    }
+}
+
+impl CandidateSecret {
+    /// What the person must know whose secret is abandoned; `None` if it can be given again.
+    pub fn loss(&self) -> Option<&'static str> {
+        self.is_successor.then_some(SPENT_TOKEN)
+    }
 }
 
 impl Vault {
@@ -52,12 +82,21 @@ impl Vault {
         connection: Arc<ConnectionRecord>,
         grant: &Grant,
     ) -> Result<CandidateSecret, VaultError> {
-        let (credential, newer) = self.minted(&connection, grant, Version::default()).await?;
-        let bytes = newer.unwrap_or_else(|| grant.encode());
+        let minted = self.minted(&connection, grant, Version::default()).await?;
+        let is_successor = minted.replaces_token_of(grant);
+        let bytes = minted.newer().unwrap_or_else(|| grant.encode());
         let catalogue = self.catalogue(&connection.org);
         let (_, auth) = method(&catalogue, &connection.provider, connection.auth.as_deref())?;
         let (shown, given) = (grant.shown_fields(auth), grants::given(grant));
-        Ok(CandidateSecret { credential, shown, connection, given, bytes, replaces_lost: true })
+        Ok(CandidateSecret {
+            credential: minted.credential,
+            shown,
+            connection,
+            given,
+            bytes,
+            replaces_lost: true,
+            is_successor,
+        })
     }
 
     /// Puts the secret in force over the unreadable row.
@@ -96,18 +135,18 @@ impl Vault {
         }
     }
 
-    /// The credential of a staged grant. Also the newer grant, if a token request was needed.
+    /// The credential of a staged grant.
     pub(super) async fn minted(
         &self,
         connection: &Arc<ConnectionRecord>,
         grant: &Grant,
         version: Version,
-    ) -> Result<(Arc<Credential>, Option<Zeroizing<Vec<u8>>>), VaultError> {
+    ) -> Result<MintedCandidate, VaultError> {
         let token_context = self.guarded_token_context(connection).await?;
         if let Some(held) =
             self.held(connection, &token_context, StoredGrants { grant, other: None, version })?
         {
-            return Ok((held.credential().clone(), None));
+            return Ok(MintedCandidate { credential: held.credential().clone(), newer: None });
         }
         let name = || connection.name.clone();
         match self.find_endpoints(connection, Trigger::Requested(0)).await? {
@@ -139,7 +178,7 @@ impl Vault {
             StoredGrants { grant: &newer, other: None, version },
         )?;
         let held = held.ok_or_else(|| VaultError::NotRefreshable { connection: name() })?;
-        Ok((held.credential().clone(), Some(newer.encode())))
+        Ok(MintedCandidate { credential: held.credential().clone(), newer: Some(newer) })
     }
 
     /// Wipes a new secret whose test failed.

@@ -13,6 +13,10 @@ use keyward_state::store::StoreError;
 
 use super::record::RecordError;
 
+/// What is said about a given refresh token whose successor is not stored.
+pub(super) const SPENT_TOKEN: &str = "the server replaced the given refresh token, and its successor is not stored: correct the cause, get another one \
+     from the provider, and give that";
+
 /// Why there is no credential, or a connection was not added or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum VaultError {
@@ -263,11 +267,7 @@ impl VaultError {
                 format!("see `keyward connection show {connection}`, then give it again")
             }
             Self::CandidateRefused { .. } => "compare it with the original".to_owned(),
-            Self::CandidateUnusable { .. } => {
-                "the server replaced the given refresh token, and its successor is not stored: correct the cause, get \
-                 another one from the provider, and give that"
-                    .to_owned()
-            }
+            Self::CandidateUnusable { .. } => SPENT_TOKEN.to_owned(),
             Self::NotRefreshable { .. } => {
                 "its auth method has no token that ends, or it was added without a refresh token"
                     .to_owned()

@@ -338,7 +338,7 @@ impl Flight<'_> {
             return self.keep(unsaved).await;
         }
         let grant = stored.grant(self.vault, self.connection)?;
-        let token_context = self.token_context()?;
+        let token_context = self.token_context()?.with_check(self.lease_check());
         if !self.is_sure_of_lease().await {
             return Ok(RequestResult::Overtaken);
         }

@@ -80,8 +80,9 @@ impl Vault {
         let staged = self.change(&connection, &put).await;
         let staged = self.or_restore_record(&connection, staged).await?;
         let minted = self.minted(&connection, &grant, staged.version).await;
-        let (held, newer) = self.or_drop_staged(&connection, &bytes, minted).await?;
-        if let Some(newer) = newer {
+        let minted = self.or_drop_staged(&connection, &bytes, minted).await?;
+        let is_successor = minted.replaces_token_of(&grant);
+        if let Some(newer) = minted.newer() {
             // The request may have spent the given token: the new one is stored before it is used.
             let before = std::mem::replace(&mut bytes, newer);
             let put = |stored: &StoredGrant| {
@@ -96,12 +97,13 @@ impl Vault {
         let (_, auth) = method(&catalogue, &connection.provider, connection.auth.as_deref())?;
         let shown = grant.shown_fields(auth);
         Ok(CandidateSecret {
-            credential: held,
+            credential: minted.credential,
             shown,
             connection,
             given,
             bytes,
             replaces_lost: false,
+            is_successor,
         })
     }
 

@@ -124,6 +124,12 @@ impl TokenContext {
         &self.variables
     }
 
+    /// Requests are sent only if `check` permits them when they can be sent.
+    pub fn with_check(self, check: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        let by = self.by.map(|by| Arc::new(by.with_check(check)));
+        Self { by, ..self }
+    }
+
     /// Sends requests; `None` until the network is configured.
     pub fn caller(&self) -> Option<Arc<HttpClient>> {
         Some(self.by.as_ref()?.caller.clone())

@@ -19,6 +19,17 @@ pub(super) struct RequestSender {
     pub(super) script: Option<crate::tests::simulation::Script>,
 }
 
+impl RequestSender {
+    /// A sender that sends a request only if `check` permits it.
+    pub fn with_check(&self, check: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        Self {
+            caller: Arc::new(self.caller.with_check(check)),
+            #[cfg(test)]
+            script: self.script.clone(),
+        }
+    }
+}
+
 impl TokenRequester {
     /// Sets the client.
     pub fn calls(&self, caller: Arc<HttpClient>) {

@@ -2,6 +2,7 @@
 
 use super::*;
 use test_support::browser::onward;
+use test_support::oauth;
 
 const PUSHED: &str = "/par";
 const REFERENCE: &str = "urn:ietf:params:oauth:request_uri:6esc_11ACC5bwc014ltc14eY22c";
@@ -114,4 +115,23 @@ async fn pushed_requests_are_sent_only_where_required_and_need_an_endpoint() {
     let page = pressed(&lab, &made).await.is(409).text();
     assert!(page.contains("pushed authorization request endpoint"), "{page}");
     lab.finish().await;
+}
+
+/// oauth 2.pushed: no metadata is read where both endpoints are configured, so the requirement was not noticed.
+#[tokio::test]
+async fn a_provider_whose_definition_names_the_endpoint_gets_pushed_requests() {
+    let push = oauth::provider(&format!(", push: \"{ISSUER}{PUSHED}\""));
+    let world = oauth::World::with(Rules::default(), |plan| plan.provider(&push)).await;
+    world.server.issuer().script(PUSHED, accepted());
+    let (mut browser, url) = world.begun().await;
+    let shown = query(&url);
+    assert_eq!(shown.keys().collect::<Vec<_>>(), ["client_id", "request_uri"], "{url}");
+    assert_eq!(shown["request_uri"], REFERENCE);
+    let requests = pushed(&world.server);
+    assert!(requests[0].head.one("authorization").is_some_and(|field| field.starts_with("Basic ")));
+    let back = world.server.issuer().consent(&format!("{ISSUER}/authorize?{}", requests[0].text()));
+    browser.get(&back).await.is(303);
+    assert_eq!(world.request().await.text(), "fine");
+    assert_eq!(requests.len(), 1);
+    world.finish().await;
 }

@@ -123,6 +123,11 @@ impl PendingConsent {
         Self(opened.and_then(|it| Some((it.session.clone(), it.session.facts.flow.clone()?))))
     }
 
+    /// Only if its consent is this flow.
+    pub(crate) fn of_flow(self, id: &str) -> Self {
+        Self(self.0.filter(|(_, flow)| flow.as_str() == id))
+    }
+
     /// Settles the connect session if the callback has moved its consent on: then its page shows the result.
     pub(crate) async fn settle(self, admin: &Admin) -> bool {
         let Some((session, flow)) = self.0 else { return false };

@@ -60,6 +60,9 @@ impl Record<App> {
             oauth.renew = None;
             oauth.lengthen = None;
         }
+        if urls.authorize.is_some() || urls.token.is_some() {
+            oauth.push = None;
+        }
         if !self.scopes.is_empty() {
             oauth.scopes.clone_from(&self.scopes);
         }
@@ -102,10 +105,11 @@ auth:
     token: https://auth.acme.test/token
     renew: https://auth.acme.test/renew
     lengthen: https://auth.acme.test/longer
+    push: https://auth.acme.test/par
 ";
 
     #[test]
-    fn an_app_that_sets_the_token_url_renews_only_there() {
+    fn an_app_that_sets_the_token_url_sends_its_secret_only_there() {
         let provider = check::file("p", PROVIDER, &Catalogue::default()).unwrap().remove(0);
         let usual = provider.auth[0].oauth.clone().unwrap();
         let applied = |urls: AppUrls| {
@@ -118,10 +122,11 @@ auth:
         let urls = AppUrls { token: Some(own.to_owned()), ..AppUrls::default() };
         let oauth = applied(urls);
         assert_eq!(oauth.renew().map(UrlTemplate::as_str), Some(own));
-        assert_eq!(oauth.lengthen, None);
+        assert_eq!((oauth.lengthen, oauth.push), (None, None));
         let oauth = applied(AppUrls::default());
         let at = |url: &str| Some(UrlTemplate::literal(url));
         assert_eq!(oauth.renew, at("https://auth.acme.test/renew"));
         assert_eq!(oauth.lengthen, at("https://auth.acme.test/longer"));
+        assert_eq!(oauth.push, at("https://auth.acme.test/par"));
     }
 }

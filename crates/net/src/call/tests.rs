@@ -355,3 +355,28 @@ fn pem(cert: &CertificateDer<'_>) -> String {
     let body = base64::engine::general_purpose::STANDARD.encode(cert);
     format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n")
 }
+
+/// oauth 8.6: a process that was paused while it connected must not send a token that another replica has sent since.
+#[tokio::test]
+async fn a_request_whose_check_fails_after_connecting_is_not_sent() {
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let serve = move |mut stream: TcpStream| {
+        let tell = tell.clone();
+        async move {
+            drop(tell.send(heard(&mut stream).await));
+            drop(stream.write_all(OK.as_bytes()).await);
+        }
+    };
+    let (port, count) = server(serve).await;
+    let url = format!("http://127.0.0.1:{port}/t");
+    let caller = caller(port, &[]);
+    let refused = caller.with_check(|| false).call(post(&url), &bounds()).await;
+    let Err(error @ CallError::Timeout { sent: false, .. }) = refused else {
+        panic!("{refused:?}")
+    };
+    assert!(!error.was_sent());
+    assert_eq!(told.recv().await.as_deref(), Some(""), "the stream ends without a byte");
+    caller.with_check(|| true).call(post(&url), &bounds()).await.expect("an answer");
+    assert!(told.recv().await.is_some_and(|text| text.starts_with("POST /t ")));
+    assert_eq!(count.load(Relaxed), 2);
+}

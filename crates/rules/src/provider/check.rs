@@ -372,6 +372,7 @@ fn urls(auth: &AuthText) -> impl Iterator<Item = (&'static str, &str, bool)> {
         ("revoke", &auth.revoke, true),
         ("introspect", &auth.introspect, false),
         ("register", &auth.register, true),
+        ("push", &auth.push, true),
         ("userinfo", &auth.userinfo, false),
     ]
     .into_iter()

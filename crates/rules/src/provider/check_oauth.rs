@@ -96,6 +96,7 @@ impl OAuthCheck<'_> {
             device: self.url("device", text.device.as_deref(), problems),
             revoke: self.url("revoke", text.revoke.as_deref(), problems),
             register: self.url("register", text.register.as_deref(), problems),
+            push: self.url("push", text.push.as_deref(), problems),
             userinfo: self.url("userinfo", text.userinfo.as_deref(), problems),
             response_mode: text.response_mode.unwrap_or_default(),
             scopes: text.scopes.clone(),

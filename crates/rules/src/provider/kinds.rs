@@ -138,6 +138,7 @@ const CONSENT: &[&str] = &[
     "device",
     "introspect",
     "register",
+    "push",
     "lengthen",
     "lengthen_params",
     "authorize_params",

@@ -39,6 +39,8 @@ pub struct OAuth {
     pub revoke: Option<UrlTemplate>,
     /// The dynamic registration endpoint, RFC 7591.
     pub register: Option<UrlTemplate>,
+    /// The pushed authorization request endpoint, RFC 9126; then each consent uses it.
+    pub push: Option<UrlTemplate>,
     /// The endpoint that identifies the account of an access token (OpenID Connect Core §5.3, or similar).
     pub userinfo: Option<UrlTemplate>,
     /// How the browser returns.

@@ -176,6 +176,8 @@ pub struct AuthText {
     pub introspect: Option<String>,
     /// OAuth: the dynamic registration endpoint, RFC 7591.
     pub register: Option<String>,
+    /// OAuth: the pushed authorization request endpoint, RFC 9126; then each consent sends its parameters there first.
+    pub push: Option<String>,
     /// OAuth: the endpoint that identifies an access token's account, OpenID Connect Core §5.3.
     pub userinfo: Option<String>,
     /// OAuth: how the browser returns; `query` by default.

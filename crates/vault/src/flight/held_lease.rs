@@ -6,14 +6,14 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::cache::FlightResult;
-use keyward_base::time::Moment;
+use keyward_base::time::{Clock, Moment};
 use keyward_state::store::Lease;
 
 /// A lease of this flight.
 pub(super) struct HeldLease {
     pub(super) lease: Arc<Lease>,
     /// When it was claimed, or renewed last. It lasts from then on at least.
-    pub(super) since: Mutex<Moment>,
+    pub(super) since: Arc<Mutex<Moment>>,
 }
 
 /// The result of waiting for a lease.
@@ -27,6 +27,12 @@ impl HeldLease {
     pub(super) fn is_renewed_within(&self, time: Duration, now: Moment) -> bool {
         now.since(&self.since.lock()) < time
     }
+
+    /// Says at each call whether it was renewed within this time.
+    pub(super) fn check(&self, time: Duration, clock: Clock) -> impl Fn() -> bool + use<> {
+        let since = Arc::clone(&self.since);
+        move || clock.moment().since(&since.lock()) < time
+    }
 }
 
 #[cfg(test)]
@@ -34,7 +40,6 @@ mod tests {
     use std::sync::atomic::{AtomicI64, Ordering};
 
     use super::*;
-    use keyward_base::time::Clock;
     use keyward_state::store::Store;
     use keyward_state::store::memory::MemoryStore;
 
@@ -44,11 +49,12 @@ mod tests {
         let lease = MemoryStore::new().lease("refresh/x", minute).await.unwrap().unwrap();
         let day = Arc::new(AtomicI64::new(0));
         let clock = Clock::Fixed(day.clone());
-        let since = Mutex::new(clock.moment());
+        let since = Arc::new(Mutex::new(clock.moment()));
         let held = HeldLease { lease: Arc::new(lease), since };
-        assert!(held.is_renewed_within(minute, clock.moment()));
+        let check = held.check(minute, clock.clone());
+        assert!(held.is_renewed_within(minute, clock.moment()) && check());
         // Its monotonic clock has not moved.
         day.fetch_add(60_000, Ordering::SeqCst);
-        assert!(!held.is_renewed_within(minute, clock.moment()));
+        assert!(!held.is_renewed_within(minute, clock.moment()) && !check());
     }
 }

@@ -70,6 +70,14 @@ impl Flight<'_> {
         false
     }
 
+    /// Whether the lease lasts, for the moment at which a request is sent: connecting takes time, and the process may be
+    /// paused meanwhile.
+    pub(super) fn lease_check(&self) -> impl Fn() -> bool + Send + Sync + use<> {
+        let within = self.settings.lease - self.settings.lease / LEASE_RENEWALS;
+        let check = self.lease.get().map(|held| held.check(within, self.vault.clock.clone()));
+        move || check.as_ref().is_some_and(|lasts| lasts())
+    }
+
     /// Awaits the response, however late. Meanwhile the lease is renewed, so that no other replica sends
     /// the same token. When the response is late, other requests stop waiting for it.
     pub(super) async fn awaited<T>(
@@ -161,7 +169,7 @@ impl Flight<'_> {
                 if let Some(pause) = self.pause_for_note().await? {
                     return Ok(LeaseResult::Landed(pause));
                 }
-                let held = HeldLease { lease: Arc::new(lease), since: Mutex::new(began) };
+                let held = HeldLease { lease: Arc::new(lease), since: Arc::new(Mutex::new(began)) };
                 self.vault.flights.note_lease(&self.connection.id, &held.lease);
                 return Ok(LeaseResult::Lease(held));
             }

@@ -52,7 +52,8 @@ struct ConsumedFlow {
 }
 
 impl Flows {
-    /// Completes the flow of a browser at the callback. Returns the flow, whose page shows the result.
+    /// Completes the flow of a browser at the callback. Returns the flow, whose page shows the result; after
+    /// `exchange_timeout` also if there is none yet, because proxies end requests that take minutes.
     ///
     /// # Errors
     /// When a check fails: then nothing is connected, and up to rule 7 no request was sent.
@@ -81,7 +82,13 @@ impl Flows {
             };
             flows.renewing(&lease, finished.boxed()).await
         };
-        self.vault.spawn_as_flight(work).await.unwrap_or(Err(CallbackRefusal::Internal))?;
+        let work = self.vault.spawn_as_flight(work);
+        match tokio::time::timeout(self.settings.load().exchange_timeout, work).await {
+            Ok(done) => done.unwrap_or(Err(CallbackRefusal::Internal))?,
+            Err(_) => {
+                tracing::info!(flow = %id, "the answer to a consent is late: it is awaited");
+            }
+        }
         Ok(id)
     }
 

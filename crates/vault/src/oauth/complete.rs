@@ -18,7 +18,8 @@ use super::oauth1::{ExpectedVerifier, exchange_verifier};
 use super::start::FlowContext;
 use crate::grant::Grant;
 use crate::grant::oauth::{
-    OAuthClient, OAuthGrant, RequestContext, TokenFailure, Tokens, exchange_code, lengthened,
+    OAuthClient, OAuthGrant, RequestContext, Temporary, TokenFailure, Tokens, exchange_code,
+    lengthened,
 };
 use crate::{Granted, RowError, VaultError};
 use keyward_base::id::UserId;
@@ -68,7 +69,8 @@ impl Flows {
         let tokens = match tokens {
             Ok(tokens) => tokens,
             Err(failure) => {
-                return Err(self.refused_code(&asking, &asked.redirect_uri, &failure).await);
+                let error = self.refused_code(&asking, &asked.redirect_uri, &failure).await;
+                return Err(with_lost_tokens(error, &failure));
             }
         };
         let session = Some(asked.session.clone());
@@ -401,6 +403,19 @@ async fn lengthened_or_again(
     }
     tokio::time::sleep(pause).await;
     lengthened(ask, tokens).await
+}
+
+/// The error of an exchange whose answer cannot be read. The code is spent, and what was issued for it stays valid.
+fn with_lost_tokens(error: FlowError, failure: &TokenFailure) -> FlowError {
+    match (error, failure) {
+        (FlowError::Server(why), TokenFailure::Temporary(Temporary { ambiguous: true, .. })) => {
+            FlowError::Server(format!(
+                "{why}. If it issued tokens, Keyward does not have them: connect again, and revoke the earlier access at \
+                 the provider if it is shown there"
+            ))
+        }
+        (error, _) => error,
+    }
 }
 
 /// The wrong setting of the provider's app, if a rejection indicates it.

@@ -151,7 +151,11 @@ impl Flows {
         let settings = self.settings.load_full();
         let ask = self.ask(&asking, &client, &settings);
         let code = Secret::new(polling.device_code.text());
-        match device_poll(&ask, &code).await {
+        // A stopping gateway polls again after its next start.
+        let Some(polled) = self.unless_closed(device_poll(&ask, &code)).await else {
+            return PollStep::Again;
+        };
+        match polled {
             Ok(PollResult::Pending) => PollStep::Again,
             Ok(PollResult::SlowDown(wanted)) => {
                 let slower = Duration::from_millis(polling.interval_ms) + SLOW_DOWN;

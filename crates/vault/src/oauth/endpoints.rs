@@ -29,12 +29,12 @@ impl Flows {
             connection: Arc::new(connection.clone()),
             provider,
             app,
-            oauth,
-            variables,
             issuer: None,
             issuer_announced: false,
-            must_push: false,
-            push_endpoint: None,
+            must_push: oauth.push.is_some(),
+            push_endpoint: oauth.push.as_ref().map(|url| url.fill(&variables)).transpose()?,
+            oauth,
+            variables,
         };
         self.complete_endpoints(&mut asking).await?;
         Ok(asking)
@@ -62,8 +62,10 @@ impl Flows {
             takes_s256(&metadata, asking.app.facts.registered.is_some())?;
         }
         asking.issuer_announced = metadata.authorization_response_iss_parameter_supported;
-        asking.must_push = metadata.require_pushed_authorization_requests;
-        asking.push_endpoint.clone_from(&metadata.pushed_authorization_request_endpoint);
+        asking.must_push |= metadata.require_pushed_authorization_requests;
+        if asking.push_endpoint.is_none() {
+            asking.push_endpoint.clone_from(&metadata.pushed_authorization_request_endpoint);
+        }
         let app = &asking.app;
         // Pending revocations use the stored app, which may be removed.
         let is_there = self.directory().view().app(&app.org, &app.id).is_some();

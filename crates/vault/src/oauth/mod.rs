@@ -176,6 +176,20 @@ impl Flows {
             _ = stop.wait_for(|stop| *stop) => false,
         }
     }
+
+    /// Awaits a response to a request that may spend a code; after [`Flows::close`] only for `exchange_timeout`.
+    async fn unless_closed<T>(&self, response: impl Future<Output = T>) -> Option<T> {
+        let mut stop = self.stop.subscribe();
+        let given_up = async {
+            drop(stop.wait_for(|stop| *stop).await);
+            tokio::time::sleep(self.settings.load().exchange_timeout).await;
+        };
+        tokio::select! {
+            biased;
+            response = response => Some(response),
+            () = given_up => None,
+        }
+    }
 }
 
 impl fmt::Debug for Flows {

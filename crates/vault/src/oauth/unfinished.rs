@@ -75,8 +75,9 @@ impl Flows {
                 Err(error) => result = result.and(Err(error)),
             }
         }
-        for org in view.orgs().filter(|org| with_owed.contains(&org.id)) {
-            result = result.and(self.resume_outbox(&org.id).await);
+        // Also of organisations that were removed: what they owe is still valid at its provider.
+        for org in &with_owed {
+            result = result.and(self.resume_outbox(org).await);
         }
         result
     }

@@ -111,8 +111,8 @@ impl Flows {
             FlowStage::Abandoned(Abandoned { why, .. }) if over => {
                 FlowState::Failed { why: why.clone() }
             }
-            // The tokens will be put in force or revoked soon, also after a crash.
-            FlowStage::Received(_) => FlowState::Open,
+            // The exchange ends soon, and its tokens will be put in force or revoked, also after a crash.
+            FlowStage::Exchanging | FlowStage::Received(_) => FlowState::Open,
             _ if over => FlowState::Failed { why: self.why_over(flow) },
             FlowStage::Confirming(waits) => {
                 let account = waits.account().map(|account| account.name);
@@ -127,7 +127,6 @@ impl Flows {
             }
             FlowStage::Offered
             | FlowStage::AtProvider(_)
-            | FlowStage::Exchanging
             | FlowStage::Abandoned(_)
             | FlowStage::Polling(_) => FlowState::Open,
         };

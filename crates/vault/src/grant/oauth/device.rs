@@ -19,6 +19,7 @@ use super::reported_error::ReportedError;
 use super::request_context::RequestContext;
 use super::transport::{RequestedEndpoint, Transport, client};
 use keyward_base::secret::Secret;
+use keyward_net::call::Bounds;
 
 /// RFC 8628 §3.4.
 const DEVICE_CODE: &str = "urn:ietf:params:oauth:grant-type:device_code";
@@ -87,7 +88,7 @@ pub async fn device_start(ask: &RequestContext<'_>) -> Result<DeviceFlow, TokenF
     })
 }
 
-/// RFC 8628 §3.4: one poll. The `oauth2` crate can only poll until the end, but our polls continue after a
+/// RFC 8628 §3.4: one poll, whose answer is awaited for minutes: if it has tokens, the code is spent. The `oauth2` crate can only poll until the end, but our polls continue after a
 /// restart.
 ///
 /// # Errors
@@ -100,7 +101,8 @@ pub async fn device_poll(
     params.set("grant_type", DEVICE_CODE);
     params.set("device_code", device_code.clone());
     params.set_all(&ask.token_params()?);
-    let answer = ask.post(&ask.token_url()?, &mut params).await?;
+    let bounds = Bounds::of_refreshes(ask.settings);
+    let answer = ask.post_within(&bounds, &ask.token_url()?, &mut params).await?;
     let failure = match ask.reading(&params, false).tokens(&answer) {
         Ok(tokens) => return Ok(PollResult::Tokens(Box::new(tokens))),
         Err(failure) => failure,

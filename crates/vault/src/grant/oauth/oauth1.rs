@@ -15,6 +15,7 @@ use super::failure::{
 use super::request_context::RequestContext;
 use super::revoke::RevokeResult;
 use keyward_base::secret::Secret;
+use keyward_net::call::Bounds;
 use keyward_rules::inject::sign::message::{MessageValues, RequestParts};
 use keyward_rules::inject::sign::oauth1::OAuth1Scheme;
 use keyward_rules::inject::sign::request_signer::{SigningScheme, nonce};
@@ -68,7 +69,8 @@ impl<'a> SignedRequests<'a> {
     pub async fn temporary(&self, callback: &str) -> Result<TokenPair, TokenFailure> {
         let endpoint = self.ask.oauth.temporary.as_ref().ok_or_else(bad_endpoint)?;
         let url = self.ask.url(Some(&endpoint.url), "request token")?;
-        let answer = self.token(&url, None, ("oauth_callback", callback)).await?;
+        let answer = self.send(&url, None, Some(("oauth_callback", callback))).await?;
+        let answer = self.credentials(&answer, None)?;
         let confirmed = answer.others.get("oauth_callback_confirmed");
         match !endpoint.confirms || confirmed.is_some_and(|it| it == "true") {
             true => Ok(answer.pair),
@@ -90,7 +92,10 @@ impl<'a> SignedRequests<'a> {
         verifier: &str,
     ) -> Result<OAuth1TokenAnswer, TokenFailure> {
         let url = self.ask.token_url()?;
-        self.token(&url, Some(temporary), ("oauth_verifier", verifier)).await
+        let bounds = Bounds::of_refreshes(self.ask.settings);
+        let more = Some(("oauth_verifier", verifier));
+        let answer = self.send_within(&bounds, &url, Some(temporary), more).await?;
+        self.credentials(&answer, Some(temporary))
     }
 
     /// Revokes a token by a request that it signs itself, as X does
@@ -115,21 +120,20 @@ impl<'a> SignedRequests<'a> {
         }
     }
 
-    async fn token(
+    /// The credentials of an answer to a request that was signed with `token`.
+    fn credentials(
         &self,
-        url: &str,
+        answer: &Response<Bytes>,
         token: Option<&TokenPair>,
-        more: (&str, &str),
     ) -> Result<OAuth1TokenAnswer, TokenFailure> {
-        let answer = self.send(url, token, Some(more)).await?;
         if answer.status() != StatusCode::OK {
-            return Err(self.refused(&answer, token));
+            return Err(self.refused(answer, token));
         }
         let longest = self.ask.settings.token_bytes_max;
         match read(answer.body(), longest) {
             Some(answer) => Ok(answer),
             // Some services answer a refusal with 200.
-            None if problem(&answer).is_some() => Err(self.refused(&answer, token)),
+            None if problem(answer).is_some() => Err(self.refused(answer, token)),
             None => Err(TokenFailure::unreadable("the answer has no token of OAuth 1.0a")),
         }
     }
@@ -140,13 +144,23 @@ impl<'a> SignedRequests<'a> {
         token: Option<&TokenPair>,
         more: Option<(&str, &str)>,
     ) -> Result<Response<Bytes>, TokenFailure> {
+        self.send_within(&Bounds::of_tokens(self.ask.settings), url, token, more).await
+    }
+
+    async fn send_within(
+        &self,
+        bounds: &Bounds,
+        url: &str,
+        token: Option<&TokenPair>,
+        more: Option<(&str, &str)>,
+    ) -> Result<Response<Bytes>, TokenFailure> {
         let mut request = self.ask.request(Method::POST, url, Bytes::new())?;
         request.headers_mut().insert(header::ACCEPT, HeaderValue::from_static("*/*"));
         // Some servers answer 411 to a POST without it.
         request.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
         let authorization = self.signature(&request, token, more)?;
         request.headers_mut().insert(header::AUTHORIZATION, authorization);
-        self.ask.send(ClientProof::default(), request).await
+        self.ask.send_within(bounds, ClientProof::default(), request).await
     }
 
     /// The value of `Authorization`, marked sensitive.

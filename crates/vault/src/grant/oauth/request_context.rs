@@ -195,7 +195,7 @@ impl RequestContext<'_> {
         self.send_within(&Bounds::of_tokens(self.settings), proof, request).await
     }
 
-    async fn send_within(
+    pub(super) async fn send_within(
         &self,
         bounds: &Bounds,
         proof: ClientProof,

@@ -99,7 +99,7 @@ pub async fn exchange_code(
     verifier: Option<&Secret>,
 ) -> Result<Tokens, TokenFailure> {
     let transport =
-        Transport::new(ask, RequestedEndpoint::Token, ask.token_url()?, own_params(ask)?);
+        Transport::new(ask, RequestedEndpoint::Token, ask.token_url()?, own_params(ask)?).patient();
     let client = client(ask).set_token_uri(transport.url(TokenUrl::new)?);
     let back = RedirectUrl::new(redirect_uri.to_owned()).map_err(|_| bad_endpoint())?;
     let mut request = client

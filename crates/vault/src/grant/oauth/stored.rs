@@ -389,6 +389,12 @@ impl OAuthGrant {
         Self::stored_as(self.by, fields, facts)
     }
 
+    /// Whether the server replaced the refresh token of `before`, which may have ended, by the one of this grant.
+    pub fn replaces_refresh_token_of(&self, before: &Self) -> bool {
+        let now = self.fields.get(REFRESH).and_then(Secret::expose_text);
+        before.fields.get(REFRESH).zip(now).is_some_and(|(before, now)| !before.is_text(now))
+    }
+
     /// The grant with a newer refresh token alone. The access token may have ended with the refresh token before.
     fn with_refresh_token(&self, next: Secret, sent: Timestamp, unusable: Temporary) -> Self {
         let mut fields = self.fields.clone();

@@ -67,7 +67,7 @@ impl<'a> Transport<'a> {
         Self { ask, endpoint, url, bounds, params, exchanged: Mutex::default() }
     }
 
-    /// Waits for the response for minutes, because the request may spend a refresh token.
+    /// Waits for the response for minutes, because the request may spend a code or a refresh token.
     pub(super) fn patient(self) -> Self {
         Self { bounds: Bounds::of_refreshes(self.ask.settings), ..self }
     }

@@ -290,11 +290,12 @@ async fn unfinished_tokens_replace_no_later_consent_and_no_rotation() {
 
 /// A connect session would remove the draft of a failed consent.
 #[tokio::test]
-async fn an_expired_consent_counts_as_failed_unless_its_tokens_were_received() {
+async fn an_expired_consent_counts_as_failed_unless_its_code_is_exchanged_or_its_tokens_were_received()
+ {
     let world = World::new().await;
     for (stage, is_open) in [
         (FlowStage::Offered, false),
-        (FlowStage::Exchanging, false),
+        (FlowStage::Exchanging, true),
         (FlowStage::Received(received("left")), true),
     ] {
         let flow = world.left(stage).await;

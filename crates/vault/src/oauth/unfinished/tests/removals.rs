@@ -86,3 +86,27 @@ async fn a_removal_without_revocation_deletes_the_plan_of_an_earlier_one() {
     assert!(world.disconnects(false).await && !world.exists());
     assert!(world.pending().await.is_none());
 }
+
+/// oauth 13.outbox: it was pending for ever, and its grant stayed valid.
+#[tokio::test(start_paused = true)]
+async fn a_pending_revocation_of_a_removed_organisation_is_carried_out() {
+    let world = World::new().await;
+    let gone = OrgId::named("gone").unwrap();
+    assert!(world.flows.directory().view().org(&gone).is_none());
+    let pending = PendingRevocation {
+        connection: ConnectionRecord {
+            org: gone.clone(),
+            ..ConnectionRecord::clone(&world.connection)
+        },
+        grant: sealed(&grant("pending")),
+        app: None,
+        until: Timestamp::MAX,
+        planned: None,
+        answer_lost: false,
+    };
+    world.flows.outbox.put(&gone, "pending", &pending, None).await.unwrap();
+    world.runs();
+    passes(LOOK_EVERY).await;
+    let row = world.flows.outbox.get(&gone, "pending").await.unwrap();
+    assert!(row.is_none(), "it was attempted, and refused: there is no app");
+}
