@@ -207,6 +207,11 @@ const INDIRECT: [(&str, &str, &str); 84] = [
     ("microsoft", "read-mail", "POST /v1.0/search/query"),
     ("microsoft", "read-chats", "POST /beta/subscriptions"),
     ("gitlab", "write-code", "PUT /api/v4/suggestions/7/apply"),
+    ("gitlab", "merge", "PUT /api/v4/projects/7/merge_requests/2/merge.json"),
+    ("gitlab", "merge", "PUT /api/v4/projects/7/merge_requests/2/merge.a"),
+    ("gitlab", "approve", "POST /api/v4/projects/7/merge_requests/2/approve.txt"),
+    ("gitlab", "administer", "POST /api/v4/projects/7/access_tokens.json"),
+    ("gitlab", "read-ci", "GET /api/v4/projects/7/jobs.json"),
     ("x", "post", "POST /1.1/statuses/update.json"),
     ("sendgrid", "send", "POST /api/mail.send.json"),
 ];
