@@ -410,7 +410,8 @@ fn anthropic_clears_both_credential_fields_for_every_auth_method() {
 }
 
 #[test]
-fn the_website_of_claude_is_reached_without_a_credential_and_only_at_the_page_that_claude_code_checks() {
+fn the_website_of_claude_is_reached_without_a_credential_and_only_at_the_page_that_claude_code_checks()
+ {
     for auth in ["api_key", "oauth_token"] {
         let anthropic = instance("anthropic", auth, &[]);
         for path in ["/", "/v1/oauth/token", "/v1/messages", "/v1/oauth/hello/x"] {
