@@ -78,6 +78,32 @@ async fn an_invalid_or_conflicting_provider_definition_is_refused_with_the_reaso
 }
 
 #[tokio::test]
+async fn a_path_with_an_empty_place_is_requested_without_the_credential_and_others_are_refused() {
+    let mut lab = Lab::simple().await;
+    let key = Canary::new("corp-");
+    lab.guard(key.clone());
+    let place = json!({"id": "b", "kind": "bearer", "placements": [
+        {"paths": ["/v1/**", "/me"], "place": {"header": "Authorization", "prefix": "Bearer "}},
+        {"paths": ["/hello"], "place": []},
+    ]});
+    post(&lab, "/providers", &definition(&place)).await.is(201);
+    connected(&mut lab, json!({"token": key.text})).await;
+    let bindings = lab.gateway.api("GET", "/agents/bot/bindings", "").await.json();
+    let placeholder = bindings["items"][0]["placeholders"]["token"].as_str().expect("one");
+    let mut wire = lab.tunnel_to("bot", OTHER, OTHER).await;
+    let bearer = format!("Authorization: Bearer {placeholder}");
+    let sent = wire.ask(format!("GET /hello HTTP/1.1\r\nHost: {OTHER}\r\n{bearer}\r\n\r\n")).await;
+    assert_eq!(sent.text(), "fine");
+    let received = lab.origin.arrival().await;
+    assert_eq!(received.head.target(), "/hello");
+    assert!(!received.head.has("authorization"));
+    let refused =
+        wire.ask(format!("GET /other HTTP/1.1\r\nHost: {OTHER}\r\n{bearer}\r\n\r\n")).await;
+    assert_eq!(refused.head.status(), 400, "{}", refused.text());
+    lab.finish().await;
+}
+
+#[tokio::test]
 async fn the_upstream_receives_a_key_as_bearer_token_or_in_its_header_field() {
     for (place, fields, header, value) in [
         (json!({"id": "b", "kind": "bearer"}), "token", "authorization", "Bearer KEY"),

@@ -364,6 +364,17 @@ fn first_account(output: &Output) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_a_service_and_its_part_take_is_of_the_service() {
+    let desk = Desk::new().await;
+    let key = format!("github_pat_{}", "caNARY123".repeat(9));
+    for (variable, name) in [("MY_TOKEN", "github"), ("COPILOT_GITHUB_TOKEN", "github-copilot")] {
+        desk.file(".env", &format!("{variable}={key}\n"));
+        let found = desk.json(&["import", ".env", "--dry-run"]);
+        assert_eq!(found["accounts"][0]["name"], json!(name), "{found}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_value_that_is_connected_is_not_connected_again() {
     let desk = Desk::new().await;
     let key = desk.canary.text.clone();

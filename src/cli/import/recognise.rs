@@ -228,6 +228,9 @@ fn by_shape<'a>(candidate: &ImportCandidate, providers: &'a [ProviderView]) -> O
     if best.iter().any(|it| it.1.mcp.is_none()) {
         best.retain(|it| it.1.mcp.is_none());
     }
+    // A part of a service takes its keys too, as `github-copilot` does those of `github`; the service itself is meant.
+    let services: Vec<String> = best.iter().map(|it| format!("{}-", it.1.id)).collect();
+    best.retain(|it| !services.iter().any(|service| it.1.id.starts_with(service)));
     let ids: BTreeSet<_> = best.iter().map(|it| &it.1.id).collect();
     let (_, provider, auth, field) = *best.first().filter(|_| ids.len() == 1)?;
     Some((provider, auth, vec![(field.name.clone(), candidate.value.clone())]))

@@ -505,6 +505,10 @@ mod tests {
             "p.yaml:4: auth[0].placements[0].hosts: `evil.test` is not one of the provider's hosts; list it under the provider's `hosts`",
         ),
         (
+            "[{ id: a, kind: bearer, placements: [{ hosts: [api.acme.test], place: [] }] }]",
+            "p.yaml:4: auth[0].placements[0].place: there is no place; write `- { header: …, value: … }`",
+        ),
+        (
             "[{ id: a, kind: basic, placement: { basic: '{password}' } }]",
             "p.yaml:4: auth[0].placement.basic: this is not a pair of user and password; write `{user}:{password}`",
         ),

@@ -63,10 +63,15 @@ impl PlacementParser<'_> {
                 let message = format!("this is never used: placements[{taker}] covers it");
                 problems.add(&at, message, "put the one without `paths` last");
             }
+            // Without places, requests to these paths are sent without the credential.
+            let places = match scope.place.is_empty() && !scope.paths.is_empty() {
+                true => Vec::new(),
+                false => self.places(&scope.place, &key_of(&at, "place"), problems),
+            };
             found.push(ScopedPlaces {
                 hosts: scope_hosts,
                 paths: paths(&scope.paths, &key_of(&at, "paths"), problems),
-                places: self.places(&scope.place, &key_of(&at, "place"), problems),
+                places,
             });
         }
         found

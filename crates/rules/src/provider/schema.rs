@@ -349,7 +349,7 @@ pub struct ScopedText {
     /// Paths; empty means all.
     #[serde(default)]
     pub paths: Vec<String>,
-    /// One place or a list of places.
+    /// One place or a list of places. With paths, it may be empty: requests there are sent without the credential.
     #[serde(deserialize_with = "one_or_many")]
     pub place: Vec<PlaceText>,
 }

@@ -221,9 +221,13 @@ fn no_provider_owns_a_host_that_anyone_can_register_or_upload_to() {
 
 #[test]
 fn a_service_with_public_pages_on_its_api_host_does_not_own_their_paths() {
-    for (id, path) in
-        [("discord", "/channels/1"), ("jira", "/browse/A-1"), ("coda", "/d/x"), ("kagi", "/search")]
-    {
+    for (id, path) in [
+        ("anthropic", "/docs/en/home"),
+        ("discord", "/channels/1"),
+        ("jira", "/browse/A-1"),
+        ("coda", "/d/x"),
+        ("kagi", "/search"),
+    ] {
         let catalogue = Catalogue::built_in();
         let provider = catalogue.get(id).unwrap();
         let path = DecodedPath::parse(path).unwrap();
@@ -403,6 +407,34 @@ fn anthropic_clears_both_credential_fields_for_every_auth_method() {
     let key = instance("anthropic", "api_key", &[]);
     let written = places(&key, "api.anthropic.com", "/v1/messages");
     assert_eq!(written, Some(&[header("x-api-key", "{api_key}")][..]));
+}
+
+#[test]
+fn the_website_of_claude_is_reached_without_a_credential_and_only_at_the_page_that_claude_code_checks()
+ {
+    for auth in ["api_key", "oauth_token"] {
+        let anthropic = instance("anthropic", auth, &[]);
+        for path in ["/", "/v1/oauth/token", "/v1/messages", "/v1/oauth/hello/x"] {
+            assert_eq!(places(&anthropic, "platform.claude.com", path), None, "{path}");
+        }
+        assert_eq!(places(&anthropic, "platform.claude.com", "/v1/oauth/hello"), Some(&[][..]));
+    }
+}
+
+#[test]
+fn a_token_of_copilot_leaves_the_api_of_github_to_connections_of_github() {
+    let catalogue = Catalogue::built_in();
+    let copilot = catalogue.get("github-copilot").unwrap();
+    let covers = |path: &str| {
+        let path = DecodedPath::parse(path).unwrap();
+        copilot.paths.iter().any(|own| own.matches(&path))
+    };
+    for path in ["/user", "/repos/a/b", "/graphql", "/"] {
+        assert!(!covers(path), "{path}");
+    }
+    for path in ["/copilot_internal/user", "/models", "/chat/completions", "/mcp/readonly"] {
+        assert!(covers(path), "{path}");
+    }
 }
 
 #[test]
