@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use test_support::api::try_api;
 use test_support::*;
 
 #[tokio::test]
