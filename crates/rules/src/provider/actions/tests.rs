@@ -112,7 +112,7 @@ fn shares(scopes: &[ActionScope], line: &str, share: ScopeShare) -> Result<bool,
 }
 
 /// Requests that can do what the action does although it does not list them.
-const INDIRECT: [(&str, &str, &str); 84] = [
+const INDIRECT: [(&str, &str, &str); 89] = [
     ("gmail", "send", "POST gmail.googleapis.com/batch/gmail/v1"),
     ("gmail", "delete", "POST www.googleapis.com/batch/gmail/v1"),
     ("gmail", "send", "POST gmail.googleapis.com/Batch"),
