@@ -8,7 +8,7 @@ use test_support::*;
 #[tokio::test]
 async fn a_name_that_does_not_exist_is_refused_with_its_field() {
     let lab = Plan::api_key().start(Origin::saying("fine")).await;
-    let listener = |member: &str, name: &str| json!({ "name": "db", "protocol": "postgres", "listen": "127.0.0.1:0", member: name });
+    let listener = |member: &str, name: &str| json!({ "name": "db", "protocol": "postgres", "at": "127.0.0.1:0", member: name });
     for (method, path, body, field) in [
         ("POST", "/agents/ci/bindings", json!({ "connection": "nope" }), "connection"),
         ("POST", "/hooks", json!({ "name": "in", "connection": "nope" }), "connection"),

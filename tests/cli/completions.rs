@@ -47,7 +47,11 @@ fn without_a_gateway_no_stored_names_are_offered_and_no_directory_is_created() {
     assert_eq!(offered(&cli, &["agent", "sh"]), ["show"]);
     assert_eq!(offered(&cli, &["agent", "show", ""]), [""; 0]);
     assert_eq!(offered(&cli, &["agent", "set", "ci", "--allow", "github-"]), ["github-read"]);
-    assert_eq!(offered(&cli, &["connect", "githu"]), ["github"], "built-in providers");
+    assert_eq!(
+        offered(&cli, &["connect", "githu"]),
+        ["github", "github-copilot"],
+        "built-in providers"
+    );
     assert!(!cli.data().exists());
     // A stopped installation: its store is not opened.
     cli.run(&["agent", "add", "ci"]).ok();
@@ -131,7 +135,7 @@ fn names_of_a_running_gateway_are_offered_where_a_command_accepts_them() {
         (&["org", "remove", "a"], &["acme"]),
         (&["webhook", "test", ""], &["ops"]),
         (&["honeytoken", "show", ""], &["bait"]),
-        (&["connection", "add", "githu"], &["github"]),
+        (&["connection", "add", "githu"], &["github", "github-copilot"]),
         (&["plugin", "show", ""], &[]),
     ] {
         // On a busy machine the gateway may answer later than a person waits.

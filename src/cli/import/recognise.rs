@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::candidate::ImportCandidate;
 use crate::cli::secret::Typed;
 use keyward_api::wire::{AuthView, FieldView, ProviderView};
+use keyward_rules::provider::catalogue::is_part_of;
 
 /// A shorter beginning occurs in other texts too.
 const TELLING_CHARS_MIN: usize = 4;
@@ -228,9 +229,8 @@ fn by_shape<'a>(candidate: &ImportCandidate, providers: &'a [ProviderView]) -> O
     if best.iter().any(|it| it.1.mcp.is_none()) {
         best.retain(|it| it.1.mcp.is_none());
     }
-    // A part of a service takes its keys too, as `github-copilot` does those of `github`; the service itself is meant.
-    let services: Vec<String> = best.iter().map(|it| format!("{}-", it.1.id)).collect();
-    best.retain(|it| !services.iter().any(|service| it.1.id.starts_with(service)));
+    let ids: BTreeSet<_> = best.iter().map(|it| it.1.id.clone()).collect();
+    best.retain(|it| !ids.iter().any(|service| is_part_of(&it.1.id, service)));
     let ids: BTreeSet<_> = best.iter().map(|it| &it.1.id).collect();
     let (_, provider, auth, field) = *best.first().filter(|_| ids.len() == 1)?;
     Some((provider, auth, vec![(field.name.clone(), candidate.value.clone())]))

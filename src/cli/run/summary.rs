@@ -13,6 +13,7 @@ use crate::cli::settings::Global;
 use keyward_api::wire::{Rejected, RunRefusals};
 use keyward_base::pattern::HostPattern;
 use keyward_model::{Agent, Connection, ManagedBy, Shown};
+use keyward_rules::provider::catalogue::is_part_of;
 use keyward_rules::provider::{Catalogue, CatalogueEntry};
 
 /// Hosts, and connections, that are named.
@@ -153,7 +154,10 @@ fn accounts(
         None => format!("keyward: for an account at {}: {}", entry.name(), connects(&entry)),
     };
     let meant = catalogue.entries().filter(|entry| others.iter().any(|host| entry.has_host(host)));
-    let lines = meant.filter(|entry| !has(entry.id())).map(line);
+    let meant: Vec<_> = meant.collect();
+    let is_part = |id: &str| meant.iter().any(|service| is_part_of(id, service.id()));
+    let meant = meant.iter().filter(|entry| !has(entry.id()) && !is_part(entry.id()));
+    let lines = meant.copied().map(line);
     let of_storage = of_storage.iter().filter_map(|host| {
         let entry = catalogue.entries().find(|entry| entry.has_host(host))?;
         let how = match unbound(entry.id()) {

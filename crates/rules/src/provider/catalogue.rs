@@ -108,15 +108,19 @@ impl Catalogue {
         self.entries().map(|entry| entry.provider())
     }
 
-    /// The id of the only provider of a host; `None` for hosts with variables, and for those of several providers.
+    /// The id of the only provider of a host, beside its [parts](is_part_of); `None` for hosts with variables, and for those of
+    /// several providers.
     pub fn owner_of(&self, host: &str) -> Option<&Arc<str>> {
         let owners = self.owners.get_or_init(|| {
             let mut owners = HashMap::new();
             for entry in self.entries() {
                 for pattern in entry.known_hosts() {
-                    let id = Some(entry.id().clone());
-                    let owner = owners.entry(pattern.to_string()).or_insert_with(|| id.clone());
-                    if *owner != id {
+                    // Sorted by id, a service comes before its parts.
+                    let id = entry.id();
+                    let owner =
+                        owners.entry(pattern.to_string()).or_insert_with(|| Some(id.clone()));
+                    let is_known = |owner: &Arc<str>| owner == id || is_part_of(id, owner);
+                    if !owner.as_ref().is_some_and(is_known) {
                         *owner = None;
                     }
                 }
@@ -138,6 +142,12 @@ impl Catalogue {
             entry.oauth_endpoints().into_iter().map(move |(host, path)| (id.clone(), host, path))
         })
     }
+}
+
+/// Whether the provider is for a part of a service that has a provider of its own, by their ids: `github-copilot` of `github`.
+/// They may share hosts and formats of keys; who names such a host or key means the service.
+pub fn is_part_of(id: &str, service: &str) -> bool {
+    id.strip_prefix(service).is_some_and(|rest| rest.starts_with('-'))
 }
 
 impl<'a> CatalogueEntry<'a> {

@@ -156,6 +156,8 @@ fn the_look_ups_at_gateway_start_parse_no_provider_file() {
     assert!(catalogue.known_hosts().count() > 200 && catalogue.oauth_endpoints().count() > 50);
     assert_eq!(catalogue.owner_of("api.openai.com").map(|id| &**id), Some("openai"));
     assert_eq!(catalogue.owner_of("api.acme.test").map(|id| &**id), Some("acme"));
+    assert_eq!(catalogue.owner_of("api.github.com").map(|id| &**id), Some("github"));
+    assert_eq!(catalogue.owner_of("graph.microsoft.com"), None, "of several services");
     assert_eq!(catalogue.ids().count(), FILES.len() + 1);
     let hosts = [HostTemplate::parse("x.myshopify.com").unwrap()];
     assert_eq!(catalogue.host_owner(&hosts).map(|(it, _)| it.name()), Some("Shopify Admin"));
