@@ -208,8 +208,9 @@ async fn without_its_database_a_replica_serves_what_it_knows_and_refuses_changes
     let cold = ask_at(&lab, &other, "waits").await;
     assert_eq!((cold.head.status(), cold.head.one("retry-after")), (503, Some("1")));
     assert_eq!(cold.head.one("keyward-error"), Some("refresh_unavailable"));
-    let refused = lab.gateway.api("POST", "/agents", r#"{"name":"never"}"#).await.is(500);
-    assert_eq!(refused.json()["error"]["code"], "store_failed");
+    let refused = lab.gateway.api("POST", "/agents", r#"{"name":"never"}"#).await.is(503);
+    assert_eq!(refused.json()["error"]["code"], "store_unavailable");
+    assert_eq!(refused.head.one("retry-after"), Some("1"));
     let hint = refused.json()["error"]["hint"].to_string();
     assert!(hint.contains("its database is reached"), "{hint}");
     for gateway in [&lab.gateway, &other] {
@@ -240,8 +241,8 @@ async fn a_store_that_can_be_written_again_is_no_fault_of_an_idle_replica() {
     };
     assert!(faults().await.is_empty());
     database.server.stop();
-    let refused = lab.gateway.api("POST", "/agents", r#"{"name":"never"}"#).await.is(500);
-    assert_eq!(refused.json()["error"]["code"], "store_failed");
+    let refused = lab.gateway.api("POST", "/agents", r#"{"name":"never"}"#).await.is(503);
+    assert_eq!(refused.json()["error"]["code"], "store_unavailable");
     assert_eq!(faults().await, [json!("store")]);
     database.server.run();
     until("a store without faults", async || faults().await.is_empty()).await;

@@ -298,7 +298,7 @@ impl ApiError {
             Self::StoreFailed => Code::StoreFailed
                 .because("the store failed: a change may or may not be stored")
                 .usual_hint(),
-            Self::StoreUnreached => Code::StoreFailed
+            Self::StoreUnreached => Code::StoreUnavailable
                 .because("the store cannot be used, and the request was not carried out")
                 .usual_hint(),
             Self::Internal => {
@@ -351,6 +351,7 @@ impl IntoResponse for ApiError {
         }
         let retry_after = match self {
             Self::Refused { retry_after, .. } => retry_after,
+            Self::StoreUnreached => Some(1),
             Self::Request(refusal) => refusal.retry_after(),
             _ => None,
         };
@@ -399,14 +400,12 @@ mod tests {
         let full = || std::io::Error::new(kind, "/var/lib/secret-place");
         let failed = StoreError::Io { action, source: full() };
         let unreached = StoreError::Unreached { action, source: full() };
-        for (error, may_be_stored) in [
-            (ApiError::from(VaultError::Directory(DirectoryError::Store(failed))), true),
-            (ApiError::from(VaultError::Store(unreached)), false),
+        for (error, code, status, may_be_stored) in [
+            (DirectoryError::Store(failed), "store_failed", 500, true),
+            (DirectoryError::Store(unreached), "store_unavailable", 503, false),
         ] {
-            assert_eq!(
-                (error.code().as_str(), error.code().status()),
-                ("store_failed", StatusCode::INTERNAL_SERVER_ERROR)
-            );
+            let error = ApiError::from(VaultError::Directory(error));
+            assert_eq!((error.code().as_str(), error.code().status().as_u16()), (code, status));
             let json = serde_json::to_string(&error.body()).unwrap();
             assert!(json.contains("disk has room") && !json.contains("secret-place"), "{json}");
             assert!(json.contains("or that its database is reached"), "{json}");

@@ -295,7 +295,10 @@ codes! {
         "The files of the audit log cannot be read.",
         "read it as the gateway's user; `audit.file` says where it is";
     StoreFailed: "store_failed" 500 Api,
-        "The store cannot be read or written. The message says whether a change may be stored all the same.",
+        "The store failed while it was used: a change may be stored all the same.",
+        "make sure that its disk has room and is writable, or that its database is reached; no restart is needed";
+    StoreUnavailable: "store_unavailable" 503 Api,
+        "The store cannot be used now, and the request was not carried out: it can be sent again.",
         "make sure that its disk has room and is writable, or that its database is reached; no restart is needed";
     AnswerTooLarge: "answer_too_large" 502 Api,
         "The provider's answer to a single request exceeds the limit.",

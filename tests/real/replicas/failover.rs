@@ -79,7 +79,7 @@ async fn after_a_failover_of_the_database_nothing_is_lost_and_everything_goes_on
     assert_eq!(ask_at(&lab, &other, "ci").await.head.status(), 200);
     pair.primary.server.stop();
     let refused = makes(&lab.gateway, "never").await;
-    assert_eq!(refused.json()["error"]["code"], "store_failed", "{}", refused.text());
+    assert_eq!(refused.json()["error"]["code"], "store_unavailable", "{}", refused.text());
     assert_eq!(ask_at(&lab, &other, "ci").await.head.status(), 200, "warm traffic goes on");
     pair.standby.promote();
     until_made(&lab.gateway, "after").await;

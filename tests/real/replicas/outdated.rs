@@ -32,7 +32,7 @@ async fn an_outdated_replica_is_not_ready_and_refuses_changes() {
     database.server.sql("app", oldest);
     until_ready_is(&lab, 503, "outdated").await;
     let refused = lab.gateway.api("POST", "/agents", r#"{"name":"never"}"#).await;
-    assert_eq!(refused.json()["error"]["code"], "store_failed", "{}", refused.text());
+    assert_eq!(refused.json()["error"]["code"], "store_unavailable", "{}", refused.text());
     assert_eq!(
         ask_at(&lab, &lab.gateway, "ci").await.head.status(),
         200,

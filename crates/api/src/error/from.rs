@@ -136,7 +136,7 @@ mod tests {
         assert_eq!(codes(conflict), [Code::Stale; 2]);
         let io = || io::Error::other("read-only");
         let unreached = || StoreError::Unreached { action: "write a row", source: io() };
-        assert_eq!(codes(unreached), [Code::StoreFailed; 2]);
+        assert_eq!(codes(unreached), [Code::StoreUnavailable; 2]);
         let failed = || StoreError::Io { action: "write a row", source: io() };
         assert_eq!(codes(failed), [Code::StoreFailed; 2]);
     }

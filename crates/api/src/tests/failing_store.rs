@@ -110,16 +110,26 @@ impl Subscriber for LoggedErrors {
 #[tokio::test]
 async fn only_a_change_that_may_be_stored_is_called_so() {
     let (store, lab) = FailingStore::lab().await;
-    for (failure, said) in [
-        (lost as fn() -> StoreError, "the store failed: a change may or may not be stored"),
-        (unreached, "the store cannot be used, and the request was not carried out"),
+    for (failure, status, code, said) in [
+        (
+            lost as fn() -> StoreError,
+            500,
+            "store_failed",
+            "the store failed: a change may or may not be stored",
+        ),
+        (
+            unreached,
+            503,
+            "store_unavailable",
+            "the store cannot be used, and the request was not carried out",
+        ),
     ] {
         store.fail(Some(failure));
-        let (status, body) = lab.post("/api/v1/agents", json!({"name": "ci"})).await;
-        assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR, "{body}");
+        let (answered, body) = lab.post("/api/v1/agents", json!({"name": "ci"})).await;
+        assert_eq!(answered, status, "{body}");
         assert_eq!(
             (&body["error"]["code"], &body["error"]["message"]),
-            (&json!("store_failed"), &json!(said))
+            (&json!(code), &json!(said))
         );
         store.fail(None);
         assert_eq!(lab.get("/api/v1/agents").await.1["items"], json!([]));

@@ -435,7 +435,9 @@ fn of_dial(text: RefusalText) -> RefusalView {
 fn of_tls(error: &HandshakeError) -> RefusalText {
     const NONE: &str = "no verified TLS with the upstream";
     match error {
-        HandshakeError::Timeout { .. } => Code::UpstreamTimeout.because(NONE),
+        HandshakeError::Timeout { .. } => Code::UpstreamTimeout
+            .because("the upstream does not answer the TLS handshake in time")
+            .hint("check that it has TLS at this port; or retry later"),
         HandshakeError::Certificate { fault, .. } => {
             Code::UpstreamTls.because(format!("{NONE}: its certificate {fault}"))
         }
