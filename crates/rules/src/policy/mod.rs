@@ -40,6 +40,7 @@ mod ssh;
 mod test_request;
 #[cfg(test)]
 mod tests;
+mod unclear_resource;
 mod use_refusal;
 
 use std::collections::{HashMap, HashSet};
@@ -68,7 +69,7 @@ pub use considered::{ConsideredRule, RuleOutcome};
 pub use database::DatabasePermit;
 pub use explain::Explanation;
 pub use lazy::BindingSource;
-pub use named_resources::{NamedResource, UnclearResource, named_resources};
+pub use named_resources::{NamedResource, named_resources};
 pub use overrides::{NoMethod, overrides};
 pub use permit::{Action, InterceptPermit, Permit, Route, TunnelPermit};
 pub use permitted_login::PermittedLogin;
@@ -80,6 +81,7 @@ pub use rule::{
 };
 pub use slots::{ActionList, Blocked, EmptySlot, Extent, Parts, Slot, SlotProblem};
 pub use ssh::SshPermit;
+pub use unclear_resource::UnclearResource;
 
 /// Compiled rules and bindings of all orgs. The cost of a decision depends only on the rules and the agent's
 /// bindings for the host. A clone shares everything, and a later change copies one part: an agent's bindings or

@@ -3,7 +3,7 @@
 //!
 //! <https://github.com/opencontainers/distribution-spec/blob/main/spec.md#mounting-a-blob-from-another-repository>
 
-use super::UnclearResource;
+use super::unclear_resource::UnclearResource;
 use crate::actions::values_of;
 use keyward_base::pattern::DecodedPath;
 

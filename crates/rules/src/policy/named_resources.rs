@@ -5,9 +5,10 @@
 use http::{HeaderMap, HeaderValue, Method};
 
 use super::mounted_layers;
+use super::unclear_resource::UnclearResource;
 use crate::inject::steering;
 use keyward_base::host::{Host, Target};
-use keyward_base::pattern::{DecodedPath, PathError};
+use keyward_base::pattern::DecodedPath;
 
 /// What the endpoint of a storage begins with, behind the name of a bucket: S3, Google Cloud Storage, and those of
 /// Alibaba, Tencent and Huawei.
@@ -21,23 +22,6 @@ pub struct NamedResource {
     pub(super) target: Target,
     pub(super) method: Method,
     pub(super) path: DecodedPath,
-}
-
-/// The path of a named resource cannot be decided on.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("{}", Self::TEXT)]
-pub struct UnclearResource;
-
-impl UnclearResource {
-    /// What is wrong with the request.
-    pub const TEXT: &str = "a field or a parameter names another resource by a path with dot segments, a backslash, a \
-                            control byte or invalid UTF-8, or a layer's repository in two ways";
-}
-
-impl From<PathError> for UnclearResource {
-    fn from(_: PathError) -> Self {
-        Self
-    }
 }
 
 /// The resources that path, query and `fields` name; usually none. `methods` are all that a server may apply.

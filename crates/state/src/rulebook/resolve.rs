@@ -473,7 +473,7 @@ mod tests {
     /// An action of a removed own provider, and an action that was removed from its provider.
     #[test]
     fn a_deny_rule_that_lost_an_action_still_denies_its_other_actions() {
-        for (gone, lost_host) in [("corp:write", None), ("openai:gone", Some("api.openai.com"))] {
+        for (gone, lost_host) in [("corp:write", None), ("groq:gone", Some("api.groq.com"))] {
             let actions = vec!["github:push".to_owned(), gone.to_owned()];
             let deny = doing(ActionKind::Deny);
             let resolved = resolved(RuleSpec { hosts: Vec::new(), actions, ..deny }, &samples());

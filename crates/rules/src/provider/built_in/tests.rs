@@ -340,57 +340,6 @@ fn a_service_account_of_google_reaches_each_of_its_services_with_their_scopes() 
     }
 }
 
-/// oauth 2.scope: with Google's parameter, a token has the scopes of all connections of the account
-/// (<https://developers.google.com/identity/protocols/oauth2/web-server#incrementalAuth>).
-#[test]
-fn no_consent_requests_scopes_that_other_connections_were_granted() {
-    for provider in Catalogue::built_in().all() {
-        for oauth in provider.auth.iter().filter_map(|auth| auth.oauth.as_ref()) {
-            let added = oauth.authorize_params.keys();
-            let mut granted = added.filter(|name| name.contains("granted_scopes"));
-            assert_eq!(granted.next(), None, "{}", provider.id);
-        }
-    }
-}
-
-#[test]
-fn every_requested_or_suggested_scope_has_words() {
-    let catalogue = Catalogue::built_in();
-    let (mut worded, mut suggesting) = (0, 0);
-    for provider in catalogue.all() {
-        let asked = provider.auth.iter().filter_map(|auth| auth.oauth.as_ref());
-        let asked = asked.flat_map(|oauth| &oauth.scopes);
-        let suggested = provider.about.templates.iter().flat_map(|template| &template.scopes);
-        for scope in asked.chain(suggested) {
-            assert!(provider.about.scope_words.contains_key(scope), "{}: {scope}", provider.id);
-        }
-        worded += usize::from(!provider.about.scope_words.is_empty());
-        suggesting += usize::from(!provider.about.templates.is_empty());
-    }
-    assert!(worded >= 85 && suggesting >= 56, "{worded} {suggesting}");
-    for id in [
-        "google",
-        "gmail",
-        "google-calendar",
-        "google-drive",
-        "github",
-        "slack",
-        "microsoft",
-        "linear",
-        "discord",
-        "spotify",
-        "atlassian",
-        "hubspot",
-        "salesforce",
-        "dropbox",
-        "zoom",
-        "gitlab",
-        "asana",
-    ] {
-        assert!(!catalogue.get(id).unwrap().about.scope_words.is_empty(), "{id}");
-    }
-}
-
 #[test]
 fn own_providers_never_replace_built_in_ones() {
     let built_in = Catalogue::built_in();
