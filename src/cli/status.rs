@@ -19,6 +19,9 @@ use keyward_model::{Agent, Connection, ConnectionState, Shown};
 /// Refusals on the screen.
 const REFUSALS: &str = "5";
 
+/// More agents are counted, not named.
+const AGENTS_NAMED_MAX: usize = 20;
+
 #[derive(Debug, Serialize)]
 struct StatusOverview {
     /// `null`: none is running, or its status cannot be read.
@@ -134,7 +137,15 @@ impl StatusOverview {
         if self.agents.is_empty() {
             return format!("none: add one with `{keyward} agent add NAME`");
         }
-        let names = self.agents.iter().map(|agent| match agent.facts.paused || agent.facts.held {
+        let is_paused = |agent: &Shown<Agent>| agent.facts.paused || agent.facts.held;
+        if self.agents.len() > AGENTS_NAMED_MAX {
+            let paused = match self.agents.iter().filter(|agent| is_paused(agent)).count() {
+                0 => String::new(),
+                count => format!(", {count} paused"),
+            };
+            return format!("{}{paused}: see `{keyward} agent list`", self.agents.len());
+        }
+        let names = self.agents.iter().map(|agent| match is_paused(agent) {
             true => format!("{} (paused)", agent.name()),
             false => agent.name().to_owned(),
         });
@@ -237,6 +248,14 @@ mod tests {
 
     use super::*;
 
+    fn agent(name: &str, paused: bool) -> Shown<Agent> {
+        serde_json::from_value(json!({
+            "id": "agt_1", "name": name, "managed_by": "store", "paused": paused,
+            "created": "2025-01-01T03:04:05Z", "tokens": [], "bindings": [],
+        }))
+        .unwrap()
+    }
+
     fn overview() -> StatusOverview {
         let connection = |name: &str, state: serde_json::Value| {
             let mut connection = json!({
@@ -246,13 +265,6 @@ mod tests {
             });
             connection.as_object_mut().unwrap().extend(state.as_object().unwrap().clone());
             serde_json::from_value(connection).unwrap()
-        };
-        let agent = |name: &str, paused: bool| {
-            serde_json::from_value(json!({
-                "id": "agt_1", "name": name, "managed_by": "store", "paused": paused,
-                "created": "2025-01-01T03:04:05Z", "tokens": [], "bindings": [],
-            }))
-            .unwrap()
         };
         let gateway = json!({
             "status": "ready", "version": "0.1.0", "process": 4711, "started": "2025-01-02T09:00:00Z",
@@ -287,6 +299,15 @@ mod tests {
         let text = overview().text("keyward", &TableLayout::narrow());
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
         insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn many_agents_are_counted() {
+        let mut overview = overview();
+        overview.agents = (0..AGENTS_NAMED_MAX).map(|n| agent(&format!("a{n}"), false)).collect();
+        assert!(overview.agents("keyward").contains("a19"), "all are named");
+        overview.agents.push(agent("last", true));
+        assert_eq!(overview.agents("keyward"), "21, 1 paused: see `keyward agent list`");
     }
 
     #[test]

@@ -296,10 +296,10 @@ codes! {
         "read it as the gateway's user; `audit.file` says where it is";
     StoreFailed: "store_failed" 500 Api,
         "The store failed while it was used: a change may be stored all the same.",
-        "make sure that its disk has room and is writable, or that its database is reached; no restart is needed";
+        "make sure that its disk has room and is writable, or that its database is reached and can be written; the gateway's log names the cause, and no restart is needed";
     StoreUnavailable: "store_unavailable" 503 Api,
         "The store cannot be used now, and the request was not carried out: it can be sent again.",
-        "make sure that its disk has room and is writable, or that its database is reached; no restart is needed";
+        "make sure that its disk has room and is writable, or that its database is reached and can be written; the gateway's log names the cause, and no restart is needed";
     AnswerTooLarge: "answer_too_large" 502 Api,
         "The provider's answer to a single request exceeds the limit.",
         "send the request through the proxy, which passes on any size";
