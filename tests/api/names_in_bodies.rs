@@ -16,7 +16,12 @@ async fn a_name_that_does_not_exist_is_refused_with_its_field() {
         ("POST", "/database-listeners", listener("connection", "nope"), "connection"),
         ("POST", "/database-listeners", listener("agent", "nope"), "agent"),
         ("POST", "/agents", json!({ "name": "new", "owner": "nope" }), "owner"),
-        ("PATCH", "/connections/acme", json!({ "owner": "nope" }), "owner"),
+        (
+            "POST",
+            "/connections",
+            json!({ "provider": "acme", "name": "new", "owner": "nope", "fields": { "api_key": "a-key" } }),
+            "owner",
+        ),
     ] {
         let (status, answer) = try_api(&lab, method, path, &body).await;
         let error = &answer["error"];
