@@ -9,6 +9,9 @@ use test_support::*;
 async fn a_name_that_does_not_exist_is_refused_with_its_field() {
     let lab = Plan::api_key().start(Origin::saying("fine")).await;
     let listener = |member: &str, name: &str| json!({ "name": "db", "protocol": "postgres", "at": "127.0.0.1:0", member: name });
+    let fields = json!({ "api_key": "a-key" });
+    let connection =
+        json!({ "provider": "acme", "name": "new", "owner": "nope", "fields": fields });
     for (method, path, body, field) in [
         ("POST", "/agents/ci/bindings", json!({ "connection": "nope" }), "connection"),
         ("POST", "/hooks", json!({ "name": "in", "connection": "nope" }), "connection"),
@@ -16,12 +19,7 @@ async fn a_name_that_does_not_exist_is_refused_with_its_field() {
         ("POST", "/database-listeners", listener("connection", "nope"), "connection"),
         ("POST", "/database-listeners", listener("agent", "nope"), "agent"),
         ("POST", "/agents", json!({ "name": "new", "owner": "nope" }), "owner"),
-        (
-            "POST",
-            "/connections",
-            json!({ "provider": "acme", "name": "new", "owner": "nope", "fields": { "api_key": "a-key" } }),
-            "owner",
-        ),
+        ("POST", "/connections", connection, "owner"),
     ] {
         let (status, answer) = try_api(&lab, method, path, &body).await;
         let error = &answer["error"];
