@@ -148,7 +148,7 @@ async fn a_failure_in_a_task_of_a_request_is_logged_with_the_id_of_the_request()
     store.fail(Some(unreached));
     let (status, body) = lab.post("/api/v1/webhooks/ops/rotate", json!({})).await;
     drop(logging);
-    assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR, "{body}");
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{body}");
     let logged = errors.0.lock().clone();
     let failed = |fields: &&Fields| fields.0["message"] == "admin request failed";
     let failed: Vec<_> = logged.iter().filter(failed).map(|it| it.0.get("request")).collect();
