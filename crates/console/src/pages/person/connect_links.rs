@@ -2,7 +2,6 @@
 
 use maud::{Markup, html};
 
-use super::LISTED;
 use crate::parts::{Action, Field, Tone, ago, links, state};
 use crate::visit::{PageError, Visit, segment, sentence};
 use keyward_api::wire::List;
@@ -10,6 +9,8 @@ use keyward_model::{ConnectSession, ConnectSessionState, Connection, Shown, User
 
 /// Links that are read: as many as a page of the API has.
 const READ: usize = 1_000;
+/// Those that the page shows.
+const LISTED: usize = 20;
 
 /// The links for a person, the newest first.
 pub(super) async fn of(

@@ -3,7 +3,6 @@
 
 use maud::{Markup, html};
 
-use super::LISTED;
 use crate::parts::{Action, ago};
 use crate::visit::{PageError, Visit, segment};
 use keyward_api::wire::List;
@@ -11,6 +10,8 @@ use keyward_model::{Login, Shown, SignInMethod, User};
 
 /// Logins that are read: as many as a page of the API has.
 const READ: usize = 1_000;
+/// Those that the page shows.
+const LISTED: usize = 20;
 
 /// The logins of a person, the last used first.
 pub(super) async fn of(visit: &Visit, user: &Shown<User>) -> Result<Vec<Shown<Login>>, PageError> {
