@@ -9,6 +9,7 @@ mod oauth1;
 mod oidc;
 mod passkey;
 mod password;
+mod people;
 mod renewal;
 mod replicas;
 mod sources;
@@ -357,5 +358,10 @@ async fn an_agent_is_added_and_bound_by_keyboard_alone() {
     assert_eq!(bound["items"][0]["name"], "acme", "{bound}");
     tab.press(&["Control+k"]).await;
     tab.sees("Overview").await;
+    let changes = lab.gateway.api("GET", "/audit?changes=true&limit=1000", "").await.json();
+    let changes = changes["items"].as_array().expect("a list");
+    let bound = changes.iter().find(|record| record["change"]["what"] == "binding");
+    let bound = bound.expect("a record of the binding");
+    assert_eq!(bound["change"]["why"], "connection acme", "{bound}");
     lab.finish().await;
 }

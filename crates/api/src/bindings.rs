@@ -167,6 +167,7 @@ async fn bind(
     let agent = resource::found::<Agent>(&context, &agent)?;
     let connection = context.connection(new.connection.as_str());
     let connection = connection.map_err(|error| error.in_field("connection"))?;
+    caller.because(format!("connection {}", connection.name));
     let (org, vault) = (caller.org(), &admin.deps().vault);
     let limits = LimitsChange { allow: new.allow, deny: new.deny };
     check_limits(&context, &connection, &limits)?;
@@ -214,6 +215,7 @@ async fn limit(
     let admin = &context.admin;
     let agent = resource::found::<Agent>(&context, &agent)?;
     let connection = context.connection(&connection)?;
+    context.caller.because(format!("connection {}", connection.name));
     let (allow, deny) = (patch.allow.clone().flatten(), patch.deny.clone().flatten());
     check_limits(&context, &connection, &LimitsChange { allow, deny })?;
     let is_wanted = move |agent: &AgentRecord| if_match.allows_record(agent);
@@ -232,6 +234,7 @@ async fn unbind(
     let Context { admin, caller } = &context;
     let agent = resource::found::<Agent>(&context, &agent)?;
     let connection = context.connection(&connection)?;
+    caller.because(format!("connection {}", connection.name));
     if agent.facts.binding(&connection.id).is_none() {
         return Err(ApiError::not_found("binding", &connection.name));
     }

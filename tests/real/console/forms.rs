@@ -162,3 +162,47 @@ async fn an_error_of_a_secret_or_a_host_variable_is_shown_beside_its_field() {
     assert_eq!(tab.value(at_fault).await, json!(["variables.shop", "wrong-variables.shop"]));
     lab.finish().await;
 }
+
+/// Back and Forward show pages with what was typed in them, but for a form that was sent.
+#[tokio::test]
+async fn back_and_forward_keep_what_was_typed() {
+    let (lab, mut chromium) = signed_in_lab().await;
+    let mut tab = opened(&lab, &mut chromium, "/rules?new=1").await;
+    let name = "document.querySelector('main [name=name]')?.value";
+    tab.fill("Name (optional)", "typed").await;
+    tab.leads("Connections", "/connections").await;
+    tab.value("history.back()").await;
+    until("the form as it was", async || tab.value(name).await == "typed").await;
+    tab.value("history.forward()").await;
+    tab.is_at("/connections").await;
+    tab.value("history.back()").await;
+    until("the form as it was", async || tab.value(name).await == "typed").await;
+
+    tab.open(&at(&lab, "/connect/to/acme")).await;
+    tab.fill("Name", "second").await;
+    tab.fill("API key", "a-key-of-a-test-0123").await;
+    tab.click_button("Connect").await;
+    tab.is_at("/connect/done/second").await;
+    tab.value("history.back()").await;
+    tab.is_at("/connect/to/acme").await;
+    tab.sees("More settings").await;
+    let key = "document.querySelector('input[type=password]').value";
+    assert_eq!(tab.value(key).await, "", "a key that was sent is in no form");
+    lab.finish().await;
+}
+
+/// The field shows dots, so a refusal would be about something that people cannot see.
+#[tokio::test]
+async fn a_key_is_pasted_with_blanks_around_it() {
+    let (lab, mut chromium) = signed_in_lab().await;
+    let field = serde_json::json!({ "name": "token", "label": "Token", "secret": true, "prefixes": ["bt_"] });
+    let auth = serde_json::json!([{ "id": "key", "kind": "bearer", "fields": [field] }]);
+    let new = serde_json::json!({ "id": "beta", "name": "Beta", "hosts": ["beta.acme.test"], "auth": auth });
+    lab.gateway.api("POST", "/providers", &new.to_string()).await.is(201);
+    let mut tab = opened(&lab, &mut chromium, "/connect/to/beta").await;
+    tab.fill("Token", "  bt_0123456789abcdef ").await;
+    tab.sees("Ends in …cdef").await;
+    tab.press(&["Enter"]).await;
+    tab.is_at("/connect/done/beta").await;
+    lab.finish().await;
+}

@@ -102,15 +102,25 @@
     if (!(answer.headers.get('content-type') ?? '').startsWith('text/html')) throw new Error('not a page');
     return { at: answer.url, status: answer.status, document: new DOMParser().parseFromString(text, 'text/html') };
   }
-  // Each entry of the history has how far its page was scrolled. After Back, the browser scrolls before the page is there.
-  const keepPlace = () => { if (here() === shown) history.replaceState({ top: window.scrollY }, ''); };
+  // Each entry of the history has a number, and how far its page was scrolled. After Back, the browser scrolls before the
+  // page is there. What was typed stays in memory alone, by the number: it may be a secret.
+  const LEFT_MAX = 10;
+  const left = new Map();
+  let entry = history.state?.entry ?? 0;
+  let entries = entry;
+  const keepPlace = () => { if (here() === shown) history.replaceState({ top: window.scrollY, entry }, ''); };
+  function leaveEntry(part, sent) {
+    left.delete(entry);
+    left.set(entry, { part, sent });
+    if (left.size > LEFT_MAX) left.delete(left.keys().next().value);
+  }
   let scrolled;
   window.addEventListener('scroll', () => {
     clearTimeout(scrolled);
     scrolled = setTimeout(keepPlace, 100);
   });
-  // `from`: with 'stay', the form or button that changed something. `top`: how far the page is scrolled.
-  async function go(url, how = 'push', from, top = 0) {
+  // `from`: the form or button that changed something. `to`: with 'pop', the state of the entry.
+  async function go(url, how = 'push', from, to) {
     const own = ++visit;
     let next;
     try { next = await page(url); } catch { if (how !== 'stay') location.assign(url); return; }
@@ -123,15 +133,24 @@
     if (how === 'push') keepPlace();
     const [before, focus] = [main(), document.activeElement];
     if (how === 'stay') keep(before, fresh, from);
+    if (how === 'push' || how === 'pop') leaveEntry(before, from);
     document.title = next.document.title;
     one('meta[name=csrf]')?.setAttribute('content', one('meta[name=csrf]', next.document)?.content ?? '');
     before.replaceWith(fresh);
     one('.rail').replaceWith(one('.rail', next.document));
-    if (how === 'push') history.pushState(null, '', next.at);
+    if (how === 'push') {
+      entry = entries += 1;
+      history.pushState({ entry }, '', next.at);
+    }
+    if (how === 'pop') {
+      entry = to?.entry ?? 0;
+      const was = left.get(entry);
+      if (was) keep(was.part, fresh, was.sent);
+    }
     if (how === 'replace') history.replaceState(history.state, '', next.at);
     shown = here();
     if (how === 'stay') refocus(focus !== before && before.contains(focus) ? focus : from, fresh);
-    else { window.scrollTo(0, top); fresh.focus({ preventScroll: true }); }
+    else { window.scrollTo(0, to?.top ?? 0); fresh.focus({ preventScroll: true }); }
     start();
   }
   const again = (from) => go(location.href, 'stay', from);
@@ -254,7 +273,11 @@
       }
       case 'lines': return field.value.split('\n').map((line) => line.trim()).filter(Boolean);
       case 'raw': return field.value.trim() === '' ? undefined : JSON.parse(field.value);
-      default: return field.value === '' ? undefined : field.value;
+      default: {
+        // Blanks around a pasted key are no part of it, and invisible where it is shown as dots.
+        const text = field.matches('input[data-prefixes]') ? field.value.trim() : field.value;
+        return text === '' ? undefined : text;
+      }
     }
   }
   function body(form) {
@@ -432,7 +455,7 @@
     if (answer.authorize_url) { location.assign(answer.authorize_url); return; }
     if (leave !== undefined) { location.assign(to || '/'); return; }
     const secret = show?.split('.').reduce((at, key) => at?.[key], answer);
-    const next = () => (to ? go(filled(to, answer)) : again(from));
+    const next = () => (to ? go(filled(to, answer), 'push', from) : again(from));
     if (secret) { reveal(done, secret, next); return; }
     if (fill) {
       // The page that follows keeps what other forms have; this one was sent.
@@ -447,9 +470,14 @@
     if (said) toast(said, (answer.test ?? answer).ok === false || answer.taken === false);
   }
   // A secret that the API shows once: with a button to copy it. It goes when the dialog closes, and `next` follows.
+  // `done`: the title, and lines of text below it.
   function reveal(done, secret, next) {
     const box = make('dialog');
-    box.append(make('h2', done || 'Shown once'), make('p', 'Copy it now. It is not shown again.', 'muted'));
+    const [title, ...rest] = (done || 'Shown once').split('\n');
+    const heading = make('h2', title);
+    heading.id = 'once';
+    box.setAttribute('aria-labelledby', 'once');
+    box.append(heading, ...rest.map((line) => make('p', line)), make('p', 'Copy it now. It is not shown again.', 'muted'));
     const copy = make('div', undefined, 'copy');
     copy.append(make('pre', String(secret), 'code'), copier());
     const actions = make('div', undefined, 'actions');
@@ -847,7 +875,7 @@
   // A link to a place within the page changes only what follows `#`; the browser goes there by itself.
   window.addEventListener('popstate', (event) => {
     if (here() === shown) visit += 1;
-    else go(location.href, 'pop', undefined, event.state?.top);
+    else go(location.href, 'pop', undefined, event.state);
   });
 
   let timer;

@@ -9,12 +9,12 @@ use super::timeline;
 use crate::frame::{Page, Section};
 use crate::parts::{
     Action, Field, Subpage, ago, copyable, count, danger_zone, empty, facts, head, last_delivery,
-    lock, settings_nav,
+    links, lock, settings_nav,
 };
 use crate::visit::{Console, PageError, Tagged, Visit, segment};
 use keyward_api::handler::get;
 use keyward_api::wire::{Event, HookEventView, List};
-use keyward_model::{Hook, ManagedBy, Shown};
+use keyward_model::{Connection, Hook, ManagedBy, Shown};
 
 /// Changes and refusals that the page shows.
 const CHANGES: usize = 8;
@@ -33,6 +33,8 @@ pub(super) fn routes() -> Router<Console> {
 struct View {
     hook: Shown<Hook>,
     tag: Option<String>,
+    /// `None`: the hook has none, or the reader may not see it.
+    connection: Option<Shown<Connection>>,
     waiting: Vec<HookEventView>,
     dead: Vec<HookEventView>,
     /// `None`: the reader may not read the audit log.
@@ -58,7 +60,11 @@ async fn show(visit: Visit, Path(name): Path<String>) -> Result<Page, PageError>
         visit.get(&format!("{path}/events?dead=true&limit={EVENTS}")).await?;
     let changes =
         visit.get_optional(&format!("/audit?changed={}&limit={CHANGES}", hook.id)).await?;
-    let view = View { hook, tag, waiting: waiting.items, dead: dead.items, changes };
+    let connection = match &hook.spec.connection {
+        Some(id) => visit.get_optional(&format!("/connections/{}", segment(id.as_str()))).await?,
+        None => None,
+    };
+    let view = View { hook, tag, connection, waiting: waiting.items, dead: dead.items, changes };
     let (hook, is_editable) = (&view.hook, view.is_editable(&visit));
     let content = html! {
         p.crumb { a href="/incoming" { "Hooks" } }
@@ -85,7 +91,7 @@ async fn show(visit: Visit, Path(name): Path<String>) -> Result<Page, PageError>
             }
             aside {
                 section.panel #about data-live { header { h2 { "About" } } div.body {
-                    (about(hook))
+                    (about(&view))
                     @if let Some(lock) = lock(hook.managed_by) { p { (lock) } }
                 } }
                 @if is_editable { (settings(&view)) }
@@ -215,17 +221,14 @@ fn one(event: &HookEventView) -> Markup {
     }
 }
 
-fn about(hook: &Shown<Hook>) -> Markup {
-    let connection = hook.spec.connection.as_ref().map(ToString::to_string);
+fn about(view: &View) -> Markup {
+    let hook = &view.hook;
+    let connection = view.connection.as_ref().map(|connection| &connection.spec.name);
     facts(&[
         ("Goes to", Some(destination(hook))),
         ("Waiting", Some(html! { (hook.facts.waiting) })),
         ("Last delivery", Some(last_delivery(hook.facts.last.as_ref()))),
-        (
-            "Connection",
-            connection
-                .map(|id| html! { a href=(format!("/connections/{}", segment(&id))) { (id) } }),
-        ),
+        ("Connection", connection.map(|name| links("/connections", [name]))),
         ("Created", Some(ago(hook.created))),
         ("Changed", hook.updated.map(ago)),
         ("Id", Some(html! { code { (hook.id) } })),

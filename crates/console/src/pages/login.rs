@@ -239,6 +239,6 @@ fn link_help(has_password: bool) -> Markup {
         br;
         (copyable("keyward login-link"))
         br;
-        p.small.muted { "It works once, for 10 minutes. An admin can make one for you: " code { "keyward login-link --user NAME" } "." }
+        p.small.muted { "It works once, for 10 minutes. An admin can make one for you, on your page under People." }
     }
 }

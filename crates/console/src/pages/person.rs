@@ -1,5 +1,8 @@
 //! `/people/{name}`: what a person may do, what they own, their tokens, and what removing them breaks.
 
+mod connect_links;
+mod logins;
+
 use axum::Router;
 use axum::extract::{Path, Query};
 use maud::{Markup, html};
@@ -12,7 +15,7 @@ use crate::parts::{Action, Field, ago, chips, count, empty, facts, head, mark};
 use crate::visit::{Console, PageError, Tagged, Visit, segment};
 use keyward_api::handler::get;
 use keyward_api::wire::{Event, List};
-use keyward_model::{Agent, Connection, Role, Session, Shown, User};
+use keyward_model::{Agent, ConnectSession, Connection, Login, Role, Session, Shown, User};
 
 /// Connections and sessions that the page shows.
 const LISTED: usize = 20;
@@ -30,6 +33,8 @@ struct View {
     connections: List<Shown<Connection>>,
     agents: List<Shown<Agent>>,
     sessions: List<Shown<Session>>,
+    logins: Vec<Shown<Login>>,
+    connect_links: Vec<Shown<ConnectSession>>,
     /// `None`: the reader may not read the audit log.
     changes: Option<Vec<Event>>,
 }
@@ -61,7 +66,12 @@ impl View {
             _ => visit.get_optional(&asked).await?,
         };
         let changes = changes.map(|list| list.items);
-        Ok(Self { user, tag, connections, agents, sessions, changes })
+        let logins = match user.spec.role {
+            Role::EndUser => Vec::new(),
+            _ => logins::of(visit, &user).await?,
+        };
+        let connect_links = connect_links::of(visit, &user).await?;
+        Ok(Self { user, tag, connections, agents, sessions, logins, connect_links, changes })
     }
 
     fn is_end_user(&self) -> bool {
@@ -93,7 +103,7 @@ async fn show(
     let user = &view.user;
     let is_self = visit.me.user.as_deref() == Some(user.spec.name.as_str());
     let (is_admin, is_end) = (visit.is_admin(), view.is_end_user());
-    let makes_tokens = is_admin || (is_self && visit.may_write());
+    let may_issue = is_admin || (is_self && visit.may_write());
     let list = if is_end { "/people?role=end_user" } else { "/people" };
     let content = html! {
         p.crumb { a href=(list) { @if is_end { "End users" } @else { "People" } } }
@@ -112,13 +122,21 @@ async fn show(
                     section.panel #tokens data-live {
                         header {
                             h2 { "Personal access tokens" }
-                            @if makes_tokens { button data-open="add-token" { "Add token" } }
+                            @if may_issue { button data-open="add-token" { "Add token" } }
                         }
-                        (personal_tokens::list(user, makes_tokens, asked.all.is_some()))
+                        (personal_tokens::list(user, may_issue, asked.all.is_some()))
                     }
                     @if is_admin || is_self { (means::panel(&visit, user, is_self)) }
+                    (browsers(&view, is_admin, is_self))
                 }
                 section.panel #connections data-live { header { h2 { "Connections" } } (connections(&view)) }
+                section.panel #connect-links data-live {
+                    header {
+                        h2 { "Connect links" }
+                        @if may_issue { button data-open="add-connect-link" { "Make connect link" } }
+                    }
+                    (connect_links::list(&view.connect_links, &view.connections.items, may_issue))
+                }
                 @if !is_end { section.panel #agents data-live { header { h2 { "Agents" } } (agents(&view)) } }
                 @if is_end { section.panel #sessions data-live { header { h2 { "Sessions" } } (sessions(&view, is_admin)) } }
                 @if let Some(changes) = &view.changes {
@@ -134,7 +152,8 @@ async fn show(
             }
         }
         @if is_admin && !is_self { (danger(&view)) }
-        @if !is_end && makes_tokens { (personal_tokens::dialog(user, is_self)) }
+        @if may_issue { (connect_links::dialog(user, &view.connections.items)) }
+        @if !is_end && may_issue { (personal_tokens::dialog(user, is_self)) }
         @if !is_end && (is_admin || is_self) { (means::dialog(user)) }
     };
     Ok(Page::new(&visit, Section::People, &user.spec.name, content))
@@ -177,6 +196,19 @@ fn pause(view: &View) -> Markup {
         ..Action::default()
     };
     pause.show()
+}
+
+/// Where the person is signed in. A person who is paused cannot sign in.
+fn browsers(view: &View, is_admin: bool, is_self: bool) -> Markup {
+    html! {
+        section.panel #logins data-live {
+            header {
+                h2 { "Browsers" }
+                @if is_admin && !view.user.spec.paused { (logins::link(&view.user).show()) }
+            }
+            (logins::list(&view.logins, is_admin || is_self))
+        }
+    }
 }
 
 fn connections(view: &View) -> Markup {
