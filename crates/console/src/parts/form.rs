@@ -53,6 +53,8 @@ impl<'a> Action<'a> {
 pub(crate) struct Field<'a> {
     /// Its name, a path into the JSON with dots.
     pub(crate) name: &'a str,
+    /// The beginning of its id, where a page has fields of this name in several forms.
+    pub(crate) within: &'a str,
     pub(crate) label: &'a str,
     /// A sentence below it.
     pub(crate) help: Option<&'a str>,
@@ -76,7 +78,7 @@ pub(crate) struct Field<'a> {
 impl Field<'_> {
     pub(crate) fn show(&self) -> Markup {
         let kind = if self.kind.is_empty() { "text" } else { self.kind };
-        let id = format!("field-{}", self.name.replace('.', "-"));
+        let id = format!("field-{}{}", self.within, self.name.replace('.', "-"));
         let help = self.help.map(|_| format!("{id}-help"));
         // Password managers must not keep keys of services, nor fill them in.
         let complete = if kind == "password" { "new-password" } else { "off" };

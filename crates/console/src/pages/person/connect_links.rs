@@ -112,6 +112,7 @@ pub(super) fn dialog(user: &Shown<User>, accounts: &[Shown<Connection>]) -> Mark
     };
     let label = Field {
         name: "label",
+        within: "link-",
         label: "Label",
         example: Some("onboarding"),
         help: Some("What the link is for, in lists and the audit log."),
