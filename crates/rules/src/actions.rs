@@ -21,8 +21,10 @@ pub struct ActionScope {
     pub methods: Vec<Method>,
     /// The paths; empty means all.
     pub paths: Vec<PathPattern>,
-    /// Parameters that the query has, decoded: names and values. `None` is any value.
-    pub query: Vec<(Box<str>, Option<Box<str>>)>,
+    /// Parameters that the query has, decoded: names and values.
+    pub query: Vec<(Box<str>, Box<str>)>,
+    /// Parameters of which the query has one, with any value; empty means that it needs none.
+    pub any_query: Vec<Box<str>>,
     /// Parameters that the query does not have, because they change what the request does. They do not count for
     /// [`ScopeShare::Any`]: a parameter takes no request out of what is denied.
     pub without_query: Vec<Box<str>>,
@@ -174,6 +176,7 @@ impl ActionScope {
             && this_way
             && self.has_path(request.path, share)?
             && self.has_query(query, share)?
+            && self.has_any(query, share)?
             && (share == ScopeShare::Any || self.lacks_query(query)? && self.has_only(query)))
     }
 
@@ -209,19 +212,23 @@ impl ActionScope {
 
     fn has_query(&self, query: &str, share: ScopeShare) -> Result<bool, Unclear> {
         for (name, value) in &self.query {
-            // Some servers also split at `;` (HTML 4.01, appendix B.2.2).
-            let value = value.as_deref();
-            let readings =
-                [&['&'][..], &['&', ';']].map(|at| has_parameter(query, at, name, value));
-            match readings {
-                [Some(true), Some(true)] => {}
-                [Some(false), Some(false)]
-                    if share == ScopeShare::Any && may_have_parameter(query, name, value) => {}
-                [Some(false), Some(false)] => return Ok(false),
-                _ => return Err(Unclear::Query),
+            if !has_given(query, name, Some(value), share)? {
+                return Ok(false);
             }
         }
         Ok(true)
+    }
+
+    fn has_any(&self, query: &str, share: ScopeShare) -> Result<bool, Unclear> {
+        let mut has = Ok(self.any_query.is_empty());
+        for name in &self.any_query {
+            match has_given(query, name, None, share) {
+                Ok(true) => return Ok(true),
+                Ok(false) => {}
+                unclear => has = unclear,
+            }
+        }
+        has
     }
 
     fn lacks_query(&self, query: &str) -> Result<bool, Unclear> {
@@ -285,13 +292,30 @@ fn may_have_name(query: &str, separators: &[char], name: &str) -> bool {
     parameters(query, separators).any(|(given, _)| may_be_name(given, name))
 }
 
+/// Whether the query has the parameter with this value; `None` is any.
+fn has_given(
+    query: &str,
+    name: &str,
+    value: Option<&str>,
+    share: ScopeShare,
+) -> Result<bool, Unclear> {
+    // Some servers also split at `;` (HTML 4.01, appendix B.2.2).
+    match [&['&'][..], &['&', ';']].map(|at| has_parameter(query, at, name, value)) {
+        [Some(true), Some(true)] => Ok(true),
+        [Some(false), Some(false)] => {
+            Ok(share == ScopeShare::Any && may_have_parameter(query, name, value))
+        }
+        _ => Err(Unclear::Query),
+    }
+}
+
 fn may_have_parameter(query: &str, name: &str, value: Option<&str>) -> bool {
     let is_meant = |text| value.is_none_or(|value| may_be_value(text, value));
     parameters(query, &['&', ';']).any(|(given, text)| may_be_name(given, name) && is_meant(text))
 }
 
-/// Whether the query has the parameter with this value, or with any. `None` if servers may also read it with another one: they take
-/// the first or the last.
+/// The same as servers read it that split the query there. `None` if they may also read another value: they take the first
+/// or the last.
 fn has_parameter(
     query: &str,
     separators: &[char],
@@ -320,7 +344,8 @@ mod tests {
             aws_services: Vec::new(),
             methods: vec![Method::GET],
             paths: vec![PathPattern::parse("/*/*/info/refs").unwrap()],
-            query: vec![("service".into(), Some("git-upload-pack".into()))],
+            query: vec![("service".into(), "git-upload-pack".into())],
+            any_query: Vec::new(),
             without_query: vec!["method".into()],
             only_query: Vec::new(),
             graphql: None,
@@ -438,7 +463,7 @@ mod tests {
         let void = ActionScope {
             methods: vec![Method::POST],
             paths: Vec::new(),
-            query: vec![("operation".into(), Some("delete".into()))],
+            query: vec![("operation".into(), "delete".into())],
             without_query: Vec::new(),
             ..scope()
         };
@@ -476,15 +501,16 @@ mod tests {
         for query in ["", "operation=update", "operation", "operations=delete", "a=operation"] {
             assert_eq!(any(query), Ok(false), "{query}");
         }
-        let of_list = ActionScope { query: vec![("a[b]".into(), Some("c".into()))], ..scope() };
+        let of_list = ActionScope { query: vec![("a[b]".into(), "c".into())], ..scope() };
         let line = "GET git.test/o/r/info/refs?a[b]=c";
         assert_eq!(covers(&of_list, line), Ok(true), "a bracket in a name that is meant");
     }
 
     #[test]
-    fn a_parameter_with_any_value_is_one_that_is_given() {
-        let query = vec![("delete".into(), None)];
-        let scope = ActionScope { query, methods: vec![Method::POST], ..ActionScope::default() };
+    fn one_of_the_parameters_of_any_query_is_given_with_any_value() {
+        let any_query = vec!["acl".into(), "delete".into()];
+        let scope =
+            ActionScope { any_query, methods: vec![Method::POST], ..ActionScope::default() };
         let of = |query: &str, share| shares(&scope, &format!("POST git.test/?{query}"), share);
         for query in ["", "deleted", "a=delete", "x-delete=", "delete/"] {
             assert_eq!(of(query, ScopeShare::Any), Ok(false), "{query}");
@@ -498,6 +524,7 @@ mod tests {
         assert_eq!(of("Delete", ScopeShare::Any), Ok(true), "another spelling");
         assert_eq!(of("Delete", ScopeShare::All), Ok(false), "another spelling");
         assert_eq!(of("a=b;delete", ScopeShare::Any), Err(Unclear::Query));
+        assert_eq!(of("acl&a=b;delete", ScopeShare::Any), Ok(true), "the other one is given");
     }
 
     #[test]

@@ -34,9 +34,12 @@ pub struct RequestsText {
     /// The paths; empty means all.
     #[serde(default)]
     pub paths: Vec<String>,
-    /// Parameters that the query has; `*` is any value.
+    /// Parameters that the query has.
     #[serde(default)]
     pub query: BTreeMap<String, String>,
+    /// Parameters of which the query has one, with any value.
+    #[serde(default)]
+    pub any_query: Vec<String>,
     /// Parameters that the query does not have.
     #[serde(default)]
     pub without_query: Vec<String>,

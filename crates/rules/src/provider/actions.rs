@@ -36,7 +36,8 @@ pub(super) struct ActionRequests {
     aws_services: Vec<Box<str>>,
     methods: Vec<Method>,
     paths: Vec<PathPattern>,
-    query: Vec<(Box<str>, Option<Box<str>>)>,
+    query: Vec<(Box<str>, Box<str>)>,
+    any_query: Vec<Box<str>>,
     without_query: Vec<Box<str>>,
     only_query: Vec<Box<str>>,
     graphql: Option<OperationScope>,
@@ -104,6 +105,7 @@ impl ActionRequests {
             methods: self.methods.clone(),
             paths: self.paths.clone(),
             query: self.query.clone(),
+            any_query: self.any_query.clone(),
             without_query: self.without_query.clone(),
             only_query: self.only_query.clone(),
             graphql: self.graphql.clone(),
@@ -201,23 +203,21 @@ fn requests(
         methods.extend(methods::method(method, &at, problems));
     }
     let names = |texts: &[String]| texts.iter().map(|name| name.as_str().into()).collect();
-    let value = |text: &String| (text != ANY_VALUE).then(|| text.as_str().into());
-    let query = text.query.iter().map(|(name, text)| (name.as_str().into(), value(text)));
+    let query =
+        text.query.iter().map(|(name, value)| (name.as_str().into(), value.as_str().into()));
     ActionRequests {
         hosts: own_hosts::subset(&text.hosts, &key_of(path, "hosts"), own, problems),
         aws_services: names(&text.aws_services),
         methods,
         paths: own_hosts::paths(&text.paths, &key_of(path, "paths"), problems),
         query: query.collect(),
+        any_query: names(&text.any_query),
         without_query: names(&text.without_query),
         only_query: names(&text.only_query),
         graphql: text.graphql.as_ref().map(|it| graphql::scope(it, text, path, problems)),
         kind: ScopeKind::Own,
     }
 }
-
-/// The value of a parameter of `query:` that may have any.
-const ANY_VALUE: &str = "*";
 
 /// Lower-case letters, digits and hyphens.
 fn is_name(text: &str) -> bool {

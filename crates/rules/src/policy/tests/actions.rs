@@ -17,7 +17,7 @@ fn service(name: &str) -> Vec<ActionScope> {
         ActionScope {
             hosts: hosts.clone(),
             paths: path("/*/info/refs"),
-            query: vec![("service".into(), Some(name.into()))],
+            query: vec![("service".into(), name.into())],
             ..ActionScope::default()
         },
         ActionScope { hosts, paths: path(&format!("/*/{name}")), ..ActionScope::default() },

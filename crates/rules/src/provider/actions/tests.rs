@@ -373,7 +373,7 @@ fn posts_only_read(requests: &ActionRequests) -> bool {
     };
     match &requests.graphql {
         Some(scope) => scope.kinds == [OperationKind::Query],
-        None if requests.query.iter().any(|(name, _)| **name == *"select") => true,
+        None if requests.any_query.iter().any(|name| **name == *"select") => true,
         None => !requests.paths.is_empty() && requests.paths.iter().all(reads),
     }
 }
