@@ -92,3 +92,20 @@ async fn a_connect_link_is_ended_on_the_page_of_the_person() {
     assert_eq!(person.open(&link).await.0, 410);
     lab.finish().await;
 }
+
+/// The API refuses an auditor who would end a login.
+#[tokio::test]
+async fn an_auditor_sees_their_browsers_and_no_button_that_is_refused() {
+    let (lab, mut chromium) = signed_in_lab().await;
+    posted(&lab, "/users", json!({ "name": "bea", "role": "auditor" })).await;
+    let mut other = chromium.tab("bea at home").await;
+    sign_in(&mut other, &link(&lab, Some("bea")).await).await;
+    let mut tab = chromium.tab("bea").await;
+    sign_in(&mut tab, &link(&lab, Some("bea")).await).await;
+    tab.open(&at(&lab, "/people/bea")).await;
+    let count = |part: &str| format!("document.querySelectorAll('#logins {part}').length");
+    assert_eq!(tab.value(&count("li")).await, 2);
+    assert_eq!(tab.value(&count("button")).await, 0);
+    tab.does_not_see("Make connect link").await;
+    lab.finish().await;
+}

@@ -177,10 +177,14 @@ fn dialog(is_end: bool, label: &str) -> Markup {
         is_optional: true,
         ..Field::default()
     };
+    let done = match is_end {
+        true => "Added. Make a connect link next.",
+        false => "Added. Make a sign-in link next.",
+    };
     html! {
         dialog #add-user aria-labelledby="add-user-title" {
             h2 #add-user-title { (label) }
-            form method="post" data-api="POST /users" data-to="/people/{name}" data-done="Added." {
+            form method="post" data-api="POST /users" data-to="/people/{name}" data-done=(done) {
                 (name.show())
                 (email.show())
                 @if is_end { input type="hidden" name="role" value="end_user"; } @else { (roles(Role::Member)) }

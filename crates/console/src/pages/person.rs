@@ -127,7 +127,7 @@ async fn show(
                         (personal_tokens::list(user, may_issue, asked.all.is_some()))
                     }
                     @if is_admin || is_self { (means::panel(&visit, user, is_self)) }
-                    (browsers(&view, is_admin, is_self))
+                    (browsers(&view, is_admin, may_issue))
                 }
                 section.panel #connections data-live { header { h2 { "Connections" } } (connections(&view)) }
                 section.panel #connect-links data-live {
@@ -199,14 +199,14 @@ fn pause(view: &View) -> Markup {
 }
 
 /// Where the person is signed in. A person who is paused cannot sign in.
-fn browsers(view: &View, is_admin: bool, is_self: bool) -> Markup {
+fn browsers(view: &View, is_admin: bool, may_end: bool) -> Markup {
     html! {
         section.panel #logins data-live {
             header {
                 h2 { "Browsers" }
                 @if is_admin && !view.user.spec.paused { (logins::link(&view.user).show()) }
             }
-            (logins::list(&view.logins, is_admin || is_self))
+            (logins::list(&view.logins, may_end))
         }
     }
 }

@@ -222,6 +222,13 @@ fn ca_state(ca: &CaView) -> Markup {
     }
 }
 
+/// A line ends between two bytes, so that people can compare them.
+fn fingerprint(text: &str) -> Markup {
+    html! {
+        code { @for (place, byte) in text.split(':').enumerate() { @if place > 0 { ":" wbr; } (byte) } }
+    }
+}
+
 fn authority(ca: &CaView, is_operator: bool) -> Markup {
     let rotate = Action {
         api: "POST /ca/rotate".to_owned(),
@@ -248,11 +255,11 @@ fn authority(ca: &CaView, is_operator: bool) -> Markup {
     html! {
         @if let Some(notice) = &ca.notice { p.status-warn { (sentence(notice)) } }
         (facts(&[
-            ("SHA-256", Some(html! { code { (ca.fingerprint) } })),
+            ("SHA-256", Some(fingerprint(&ca.fingerprint))),
             ("Expires", Some(ago(ca.expires))),
             ("Former CA served until", ca.overlap_until.map(ago)),
         ]))
-        @for certificate in former { p.small.muted { "Former: " code { (certificate.fingerprint) } } }
+        @for certificate in former { p.small.muted { "Former: " (fingerprint(&certificate.fingerprint)) } }
         p.small.muted { "Programs behind the proxy must trust it. Compare the fingerprint before you trust a copy." }
         div.actions {
             a.button href="/ca" data-plain { "How to trust it" }
