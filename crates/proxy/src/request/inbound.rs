@@ -141,7 +141,8 @@ impl Inbound {
     /// # Errors
     /// When an agent could not send its URI.
     pub fn test(request: Request<Bytes>, org: &OrgId) -> Result<Box<Self>, Refusal> {
-        Self::own(request.map(RequestBody::own), org, Steering::default())
+        let place = place(&request)?;
+        Self::own(request.map(RequestBody::own), org, place, Steering::default())
     }
 
     /// A person's request with a connection of `org`. It is checked as strictly as an agent's.
@@ -157,23 +158,23 @@ impl Inbound {
         framing(request.headers())?;
         let overrides = overrides(request.headers(), request.uri().query())?;
         let methods = std::iter::once(request.method()).chain(&overrides);
-        let target = absolute_target(request.uri())?;
-        let uri = request.uri();
-        let path = DecodedPath::parse(path(request.method(), uri)?)?;
-        let resources = named_resources(&target, methods, &path, uri.query(), request.headers())?;
-        Self::own(request, org, Steering { overrides, resources })
+        let (target, path) = place(&request)?;
+        let query = request.uri().query();
+        let resources = named_resources(&target, methods, &path, query, request.headers())?;
+        Self::own(request, org, (target, path), Steering { overrides, resources })
     }
 
     fn own(
         request: Request<RequestBody>,
         org: &OrgId,
+        (target, path): (Target, DecodedPath),
         Steering { overrides, resources }: Steering,
     ) -> Result<Box<Self>, Refusal> {
         let query = PolicyQuery {
-            target: absolute_target(request.uri())?,
+            target,
             method: request.method().clone(),
             overrides,
-            path: DecodedPath::parse(path(request.method(), request.uri())?)?,
+            path,
             query: request.uri().query().map(Into::into),
             resources,
             placeholders: Vec::new(),
@@ -363,6 +364,12 @@ fn agrees(host: &HeaderValue, target: &Target) -> bool {
     }
     let parsed = host.to_str().ok().and_then(|text| Target::parse(target.scheme(), text).ok());
     parsed.is_some_and(|parsed| parsed == *target)
+}
+
+/// Target and path of a request with an absolute URI.
+fn place<B>(request: &Request<B>) -> Result<(Target, DecodedPath), Refusal> {
+    let path = DecodedPath::parse(path(request.method(), request.uri())?)?;
+    Ok((absolute_target(request.uri())?, path))
 }
 
 /// The target of an absolute URI. WebSocket's schemes are those of its handshake (RFC 6455 §3); some clients name them.

@@ -30,6 +30,9 @@ pub(super) fn source(
 
 /// What precedes the repository's name in the path of its uploads, such as `/v2`.
 fn api_of_uploads(path: &DecodedPath) -> Option<String> {
+    if !path.as_str().contains("uploads") {
+        return None;
+    }
     // Servers read an encoded slash as a slash, and remove empty segments.
     let text = path.as_str().replace("%2F", "/");
     let segments: Vec<&str> = text.split('/').filter(|segment| !segment.is_empty()).collect();

@@ -55,8 +55,9 @@ pub fn named_resources<'a>(
             }
         }
     }
-    if methods.clone().any(|method| method.as_str().eq_ignore_ascii_case("POST")) {
-        let source = mounted_layers::source(path, query.unwrap_or_default())?;
+    let is_post = |method: &Method| method.as_str().eq_ignore_ascii_case("POST");
+    if let Some(query) = query.filter(|_| methods.clone().any(is_post)) {
+        let source = mounted_layers::source(path, query)?;
         found.extend(source.map(|path| named(&Method::GET, target, &path)));
     }
     Ok(found)
