@@ -148,9 +148,8 @@ async fn a_refresh_while_the_server_is_down_is_a_503_that_says_when_to_retry() {
     world.finish().await;
 }
 
-/// oauth 6.9: it was refused as if a retry helped, although the given token is spent.
-#[tokio::test]
-async fn a_new_refresh_token_whose_answer_is_unusable_changes_nothing_and_says_that_it_is_spent() {
+/// A connection that works with the first of two refresh tokens.
+async fn world_with_refresh_token() -> (World, String, String) {
     let world = World::start().await;
     let issue = || world.server.issuer().issue().refresh.expect("a refresh token");
     let (old, new) = (issue(), issue());
@@ -160,7 +159,13 @@ async fn a_new_refresh_token_whose_answer_is_unusable_changes_nothing_and_says_t
     let bind = json!({ "connection": "work" });
     world.api("POST", &format!("/agents/{AGENT}/bindings"), &bind).await;
     assert_eq!(world.request().await.text(), "fine");
+    (world, old, new)
+}
 
+/// oauth 6.9: it was refused as if a retry helped, although the given token is spent.
+#[tokio::test]
+async fn a_new_refresh_token_whose_answer_is_unusable_changes_nothing_and_says_that_it_is_spent() {
+    let (world, old, new) = world_with_refresh_token().await;
     world.server.fail_next(Fault::with("access_token", Value::Null));
     let fields = json!({ "fields": { "refresh_token": new } });
     let refused = world.lab.gateway.api_json("POST", "/connections/work/rotate", &fields).await;
@@ -180,16 +185,7 @@ async fn a_new_refresh_token_whose_answer_is_unusable_changes_nothing_and_says_t
 /// oauth 6.9: the refusal said only that the old secret stays, so the spent token was given again.
 #[tokio::test]
 async fn a_new_refresh_token_whose_test_fails_after_a_rotation_is_reported_as_spent() {
-    let world = World::start().await;
-    let issue = || world.server.issuer().issue().refresh.expect("a refresh token");
-    let (old, new) = (issue(), issue());
-    let given = json!({ "provider": "svc", "auth": "oauth", "name": "work", "app": "svc-app",
-        "fields": { "refresh_token": old } });
-    world.api("POST", "/connections", &given).await;
-    let bind = json!({ "connection": "work" });
-    world.api("POST", &format!("/agents/{AGENT}/bindings"), &bind).await;
-    assert_eq!(world.request().await.text(), "fine");
-
+    let (world, old, new) = world_with_refresh_token().await;
     // Its access token is not one that the API accepts.
     world.server.fail_next(Fault::with("access_token", json!("not-of-the-api")));
     let fields = json!({ "fields": { "refresh_token": new } });

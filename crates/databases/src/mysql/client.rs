@@ -148,7 +148,8 @@ impl SentGreeting {
         if flags & (PROTOCOL_41 | SECURE_CONNECTION) != PROTOCOL_41 | SECURE_CONNECTION {
             return Err(MysqlFormatError("the client is older than version 4.1 of the protocol"));
         }
-        // mysqlnd of PHP and Connector/Python do so although compression was not offered. They would wait for an answer without end.
+        // mysqlnd of PHP and Connector/Python do so although compression was not offered. They would wait for an answer
+        // without end.
         if flags & (COMPRESS | COMPRESS_ZSTD) != 0 {
             return Err(MysqlFormatError(
                 "the client wants compression, which is not offered: connect without it",

@@ -1,5 +1,5 @@
-//! Cancel requests, of agents and of Keyward. The agent sees a random key of Keyward's own, so that it cannot cancel sessions that are not its own at
-//! the server, and the server's key stays here.
+//! Cancel requests, of agents and of Keyward. The agent sees a random key of Keyward's own, so that it cannot cancel
+//! sessions that are not its own at the server, and the server's key stays here.
 
 use std::collections::HashMap;
 use std::fmt;

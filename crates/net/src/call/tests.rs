@@ -115,10 +115,9 @@ async fn an_address_that_is_not_allowed_is_not_dialled() {
     assert_eq!(count.load(Relaxed), 0);
 }
 
-/// oauth 5.streams, 5.coded
-#[tokio::test]
-async fn each_request_is_sent_in_origin_form_on_a_separate_stream() {
-    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+/// A server that answers each request with [`OK`], and tells what it heard.
+async fn telling_server() -> (u16, Arc<AtomicUsize>, mpsc::UnboundedReceiver<String>) {
+    let (tell, told) = mpsc::unbounded_channel();
     let serve = move |mut stream: TcpStream| {
         let tell = tell.clone();
         async move {
@@ -127,6 +126,13 @@ async fn each_request_is_sent_in_origin_form_on_a_separate_stream() {
         }
     };
     let (port, count) = server(serve).await;
+    (port, count, told)
+}
+
+/// oauth 5.streams, 5.coded
+#[tokio::test]
+async fn each_request_is_sent_in_origin_form_on_a_separate_stream() {
+    let (port, count, mut told) = telling_server().await;
     let caller = caller(port, &[]);
     for path in ["/t?x=1", ""] {
         let url = format!("http://127.0.0.1:{port}{path}");
@@ -359,15 +365,7 @@ fn pem(cert: &CertificateDer<'_>) -> String {
 /// oauth 8.6: a process that was paused while it connected must not send a token that another replica has sent since.
 #[tokio::test]
 async fn a_request_whose_check_fails_after_connecting_is_not_sent() {
-    let (tell, mut told) = mpsc::unbounded_channel();
-    let serve = move |mut stream: TcpStream| {
-        let tell = tell.clone();
-        async move {
-            drop(tell.send(heard(&mut stream).await));
-            drop(stream.write_all(OK.as_bytes()).await);
-        }
-    };
-    let (port, count) = server(serve).await;
+    let (port, count, mut told) = telling_server().await;
     let url = format!("http://127.0.0.1:{port}/t");
     let caller = caller(port, &[]);
     let refused = caller.with_check(|| false).call(post(&url), &bounds()).await;

@@ -88,8 +88,8 @@ pub async fn device_start(ask: &RequestContext<'_>) -> Result<DeviceFlow, TokenF
     })
 }
 
-/// RFC 8628 §3.4: one poll, whose answer is awaited for minutes: if it has tokens, the code is spent. The `oauth2` crate can only poll until the end, but our polls continue after a
-/// restart.
+/// RFC 8628 §3.4: one poll, whose answer is awaited for minutes: if it has tokens, the code is spent. The `oauth2` crate
+/// can only poll until the end, but our polls continue after a restart.
 ///
 /// # Errors
 /// [`TokenFailure::Temporary`]: poll again, less often. [`TokenFailure::Permanent`]: declined, expired or rejected.
