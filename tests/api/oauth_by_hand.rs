@@ -185,7 +185,7 @@ async fn a_new_refresh_token_whose_answer_is_unusable_changes_nothing_and_says_t
 /// oauth 6.9: the refusal said only that the old secret stays, so the spent token was given again.
 #[tokio::test]
 async fn a_new_refresh_token_whose_test_fails_after_a_rotation_is_reported_as_spent() {
-    let (world, old, new) = world_with_refresh_token().await;
+    let (world, _, new) = world_with_refresh_token().await;
     // Its access token is not one that the API accepts.
     world.server.fail_next(Fault::with("access_token", json!("not-of-the-api")));
     let fields = json!({ "fields": { "refresh_token": new } });
