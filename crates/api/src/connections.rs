@@ -22,7 +22,8 @@ use super::openapi::Routes;
 use super::resource::mentioned;
 use super::wire::{ConnectionCreated, ConnectionRemoved, List, Reconnect};
 use super::{
-    activations, changes, config_mentions, connection_change, owners, plugins, request_id,
+    activations, changes, config_mentions, connection_change, key_formats, owners, plugins,
+    request_id,
 };
 use keyward_base::secret::Secret;
 use keyward_model::{
@@ -113,6 +114,10 @@ async fn add(
     let (flows, vault) = (&admin.deps().flows, &admin.deps().vault);
     connection_change::resolve(admin, &mut spec);
     connection_change::name_is_no_key(&context, &spec, &options.fields.secrets)?;
+    if options.check_format {
+        let method = (&*spec.provider, spec.auth.as_deref());
+        key_formats::check(&context, method, &options.fields.secrets)?;
+    }
     let server = mcp_server(&context, &spec.provider, &options);
     if let Some((_, provider)) = &server {
         fits_mcp_server(&spec, &options, provider.as_deref())?;

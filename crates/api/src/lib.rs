@@ -62,6 +62,7 @@ mod html;
 mod idempotency;
 mod index;
 mod input;
+mod key_formats;
 mod keys;
 mod login_links;
 mod logins;

@@ -5,6 +5,7 @@ mod apps;
 mod audit;
 mod behind;
 mod failing_store;
+mod key_formats;
 mod keys;
 mod logins;
 mod parameters;

@@ -157,6 +157,10 @@ section! {
         #[key(one of ["true", "false"], "false")]
         #[serde(default)]
         pub test: bool,
+        /// Refuse secrets that look like something else, such as a key of another service or a key in quotes.
+        #[key(one of ["true", "false"], "false")]
+        #[serde(default)]
+        pub check_format: bool,
     }
 }
 

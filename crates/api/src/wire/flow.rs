@@ -35,6 +35,9 @@ pub struct Activation {
     /// Whether it is tested at the provider first.
     #[serde(default = "yes")]
     pub test: bool,
+    /// Whether secrets are refused that look like something else, such as a key of another service or a key in quotes.
+    #[serde(default)]
+    pub check_format: bool,
 }
 
 fn yes() -> bool {

@@ -15,6 +15,9 @@ pub struct NewSecret {
     /// Whether it is tested at the provider first; it is then in force only if the provider accepts it.
     #[serde(default = "yes")]
     pub test: bool,
+    /// Whether secrets are refused that look like something else, such as a key of another service or a key in quotes.
+    #[serde(default)]
+    pub check_format: bool,
     /// How long the old one is kept for a rollback, `24h`; the configuration's when absent.
     #[serde(default)]
     pub keep_old: Option<String>,

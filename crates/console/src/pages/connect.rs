@@ -7,7 +7,7 @@ use maud::{Markup, html};
 use serde::Deserialize;
 
 use crate::frame::{Page, Section};
-use crate::parts::{Field, empty, head, known_scopes, mark, search, search_more};
+use crate::parts::{Check, Field, empty, head, known_scopes, mark, search, search_more};
 use crate::visit::{Console, PageError, Visit, segment, sentence, with_query};
 use keyward_api::handler::get;
 use keyward_api::wire::{AuthView, FieldView, List, ProviderView, VariableView};
@@ -261,6 +261,7 @@ fn form(visit: &Visit, of: &Authentication<'_>) -> Markup {
             @if !auth.consents { @for field in &auth.fields {
                 @if field.from_source || by_reference && field.secret && !field.optional { (reference_field(&format!("fields.{}", field.name), &field.label, sources)) } @else { (secret_field(field)) }
             } }
+            @if !auth.consents { (format_check(auth)) }
             @if !auth.consents && !sources.is_empty() { (reference_switch(&to(&provider.id, Some(&auth.id), agent), by_reference)) }
             (visibility(visit))
             details #more-settings {
@@ -386,6 +387,18 @@ pub(super) fn secret_field(field: &FieldView) -> Markup {
         ..Field::default()
     };
     shown.show()
+}
+
+/// The choice to give a key that does not look like those of its service, where a secret is typed.
+pub(super) fn format_check(auth: &AuthView) -> Markup {
+    let check = Check {
+        name: "check_format",
+        label: "Check the format of the key",
+        help: Some("Clear it for a format that the service introduced lately."),
+        is_ticked: true,
+        ..Check::default()
+    };
+    html! { @if auth.fields.iter().any(|field| field.secret) { (check.show()) } }
 }
 
 /// All apps that the reader sees.

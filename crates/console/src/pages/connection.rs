@@ -8,7 +8,7 @@ use axum::Router;
 use axum::extract::Path;
 use maud::{Markup, html};
 
-use super::connect::{FIRST_KEY, KeyWords, secret_field};
+use super::connect::{FIRST_KEY, KeyWords, format_check, secret_field};
 use super::connections::{
     attention_reason, may_pause, paused, renewal_verb, resume, state_of, why,
 };
@@ -405,6 +405,7 @@ async fn rotate(visit: Visit, Path(name): Path<String>) -> Result<Page, PageErro
         section.panel { div.body {
             form method="post" data-api=(format!("POST {path}/{}", words.api)) data-body=[without_test] data-to=(path) data-done=(words.done) autocomplete="off" {
                 @for field in auth.into_iter().flat_map(|auth| &auth.fields) { (secret_field(field)) }
+                @if let Some(auth) = auth { (format_check(auth)) }
                 (words.note(&provider.name, has_test))
                 div.actions {
                     button.first { (words.label(has_test)) }

@@ -201,9 +201,14 @@ fn misfit(says: &str, remedy: &str) -> ValueMismatch {
 fn others_key(wanted: &KeyShapes<'_>, others: &[(&str, KeyShapes<'_>)]) -> Option<ValueMismatch> {
     let (prefix, _) = others.first()?;
     if let Some((_, keys)) = others.iter().find(|(_, keys)| keys.provider == wanted.provider) {
-        let says =
-            format!("looks like a value for `--auth {}` of {} (`{prefix}…`)", keys.auth, keys.name);
-        return Some(misfit(&says, &format!("add it with --auth {}", keys.auth)));
+        let says = format!(
+            "looks like a value for the method `{}` of {} (`{prefix}…`)",
+            keys.auth, keys.name
+        );
+        return Some(misfit(
+            &says,
+            &format!("choose that method, in commands with --auth {}", keys.auth),
+        ));
     }
     let names: BTreeSet<&str> = others.iter().map(|(_, keys)| keys.name).collect();
     let ids: BTreeSet<_> = others.iter().map(|(_, keys)| format!("`{}`", keys.provider)).collect();
@@ -331,7 +336,7 @@ mod tests {
     #[test]
     fn a_key_of_another_auth_method_of_the_service_names_that_method() {
         let told = told("slack", None, &key("xapp-", 60)).unwrap_err();
-        assert!(told.contains("add it with --auth app_token"), "{told}");
+        assert!(told.contains("for the method `app_token`"), "{told}");
     }
 
     #[test]
