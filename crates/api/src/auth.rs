@@ -201,11 +201,13 @@ impl Caller {
 
     /// Checks that role and scopes allow the request, regardless of the resource.
     fn may(&self) -> Result<(), ApiError> {
-        let CallerIdentity::User(person) = &self.who else { return Ok(()) };
         // Everyone may ask who they are and where the API is, and sign out.
-        if self.is_for_everyone {
-            return Ok(());
-        }
+        if self.is_for_everyone { Ok(()) } else { self.has_rights() }
+    }
+
+    /// The same, for handlers of paths that are for everyone as far as they concern the caller.
+    pub(super) fn has_rights(&self) -> Result<(), ApiError> {
+        let CallerIdentity::User(person) = &self.who else { return Ok(()) };
         let area = self.area.ok_or(ApiError::NoSuchPath)?;
         let writes = self.access != Access::Read;
         if !person.scopes.iter().any(|scope| scope.allows(area, writes)) {
@@ -426,8 +428,8 @@ fn required(method: &Method, path: &str) -> (Option<Area>, Access) {
     (Some(area), access)
 }
 
-/// Whether the path is a user's means of sign-in: people of every role change their own, and its handlers check that
-/// ([`super::means::SignInMethodChange`]).
+/// Whether the path is a user's means of sign-in, or a login: people of every role change and end their own, and the
+/// handlers check that ([`super::means::SignInMethodChange`], [`super::logins`]).
 fn is_of_own_sign_in(path: &str) -> bool {
     let rest = path.strip_prefix("/api/v1/").unwrap_or_default();
     let mut parts = rest.split('/');
@@ -436,6 +438,7 @@ fn is_of_own_sign_in(path: &str) -> bool {
         parts,
         [Some("users"), Some(_), Some("password" | "totp" | "passkeys"), None]
             | [Some("session"), Some("passkeys"), _, None]
+            | [Some("logins"), Some(_), None, None]
     )
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use axum::Json;
 use http::StatusCode;
 
+use super::auth::Caller;
 use super::body::{Params, Segments};
 use super::context::Context;
 use super::error::ApiError;
@@ -54,10 +55,19 @@ async fn end(
     let known = LoginId::parse(&id).ok();
     let known = known.and_then(|id| view.one::<Login>(caller.org(), &id));
     let found = known.and_then(|login| Some((login, shown(&context, login)?)));
+    if !found.as_ref().is_some_and(|(login, _)| is_own(caller, login)) {
+        caller.has_rights()?;
+    }
     let (login, shown) = found.ok_or_else(|| ApiError::not_found("login", &id))?;
     caller.record_changed("login", &login.id, &shown.facts.user_name);
     remove_stored(&context, login, if_match).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Whether the caller signed in, and the login is one of theirs: people of every role end these, as they sign out.
+fn is_own(caller: &Caller, login: &Record<Login>) -> bool {
+    let is_signed_in = matches!(caller.credential(), Some(UserCredential::Login(_)));
+    is_signed_in && caller.user().is_some_and(|user| login.user.id() == Some(&user.id))
 }
 
 /// As the API answers with it; `None` if it has ended, or is not for the caller.

@@ -93,11 +93,14 @@ async fn a_connect_link_is_ended_on_the_page_of_the_person() {
     lab.finish().await;
 }
 
-/// The API refuses an auditor who would end a login.
+/// That is all that the page offers an auditor.
 #[tokio::test]
-async fn an_auditor_sees_their_browsers_and_no_button_that_is_refused() {
+async fn an_auditor_signs_their_other_browser_out() {
     let (lab, mut chromium) = signed_in_lab().await;
+    posted(&lab, "/users", json!({ "name": "ann", "role": "admin" })).await;
     posted(&lab, "/users", json!({ "name": "bea", "role": "auditor" })).await;
+    let mut ann = chromium.tab("ann").await;
+    sign_in(&mut ann, &link(&lab, Some("ann")).await).await;
     let mut other = chromium.tab("bea at home").await;
     sign_in(&mut other, &link(&lab, Some("bea")).await).await;
     let mut tab = chromium.tab("bea").await;
@@ -105,7 +108,16 @@ async fn an_auditor_sees_their_browsers_and_no_button_that_is_refused() {
     tab.open(&at(&lab, "/people/bea")).await;
     let count = |part: &str| format!("document.querySelectorAll('#logins {part}').length");
     assert_eq!(tab.value(&count("li")).await, 2);
-    assert_eq!(tab.value(&count("button")).await, 0);
     tab.does_not_see("Make connect link").await;
+    tab.open(&at(&lab, "/people/ann")).await;
+    assert_eq!(tab.value(&count("li")).await, 1);
+    assert_eq!(tab.value(&count("button")).await, 0, "the browser of another person");
+    tab.open(&at(&lab, "/people/bea")).await;
+    tab.shows("Sign browser out", "is not sent").await;
+    tab.value("document.querySelector('dialog[open] button.danger').click()").await;
+    tab.sees("Signed out.").await;
+    let mut other = chromium.again("bea at home");
+    other.open(&at(&lab, "/agents")).await;
+    other.is_at("/login").await;
     lab.finish().await;
 }

@@ -1,4 +1,4 @@
-//! What prolongs a login: what its user does, and not what an open page does by itself.
+//! What prolongs a login: what its user does, and not what an open page does by itself. Who ends it.
 
 use std::sync::atomic::Ordering;
 
@@ -12,11 +12,17 @@ use keyward_model::Login;
 struct Browser {
     router: Router,
     cookie: String,
+    csrf: String,
     login: LoginId,
 }
 
 impl Browser {
     async fn signed_in(lab: &Lab) -> Self {
+        Self::signed_in_by(lab, json!({})).await
+    }
+
+    /// Of the user whom the request for a link names.
+    async fn signed_in_by(lab: &Lab, link: Value) -> Self {
         let access = NetworkAccess {
             names: OwnNames::new(80, Vec::new()),
             proxies: Vec::new(),
@@ -24,7 +30,7 @@ impl Browser {
             metrics_are_open: false,
         };
         let router = network_router(lab.admin.clone(), access);
-        let link = lab.post("/api/v1/login-links", json!({})).await.1;
+        let link = lab.post("/api/v1/login-links", link).await.1;
         let (_, link) = link["url"].as_str().unwrap().split_once("?link=").unwrap();
         let request = from_browser(Method::POST, "/api/v1/session")
             .header(header::CONTENT_TYPE, "application/json")
@@ -36,7 +42,8 @@ impl Browser {
         let said = answer.into_body().collect().await.unwrap().to_bytes();
         let said: Value = serde_json::from_slice(&said).unwrap();
         let login = serde_json::from_value(said["login"].clone()).unwrap();
-        Self { router, cookie, login }
+        let csrf = said["csrf"].as_str().unwrap().to_owned();
+        Self { router, cookie, csrf, login }
     }
 
     /// Asks with this field in addition.
@@ -44,6 +51,16 @@ impl Browser {
         let request = from_browser(Method::GET, "/api/v1/agents")
             .header(header::COOKIE, &self.cookie)
             .header(name, value);
+        let request = request.body(Body::empty()).unwrap();
+        self.router.clone().oneshot(request).await.unwrap().status()
+    }
+
+    /// Ends a login.
+    async fn ends(&self, login: &str) -> StatusCode {
+        let request = from_browser(Method::DELETE, &format!("/api/v1/logins/{login}"))
+            .header(header::COOKIE, &self.cookie)
+            .header(header::CONTENT_TYPE, "application/json")
+            .header("keyward-csrf", &self.csrf);
         let request = request.body(Body::empty()).unwrap();
         self.router.clone().oneshot(request).await.unwrap().status()
     }
@@ -102,4 +119,32 @@ async fn requests_that_an_open_page_sends_by_itself_do_not_prolong_its_login() {
     }
     assert_eq!(left.is_used(&lab).await, StatusCode::UNAUTHORIZED);
     assert_eq!(used.is_used(&lab).await, StatusCode::OK);
+}
+
+/// An auditor changes nothing else.
+#[tokio::test]
+async fn an_auditor_ends_their_own_logins_and_no_other() {
+    let lab = Lab::new().await;
+    for (name, role) in [("eve", "auditor"), ("bob", "member")] {
+        lab.post("/api/v1/users", json!({"name": name, "role": role})).await;
+    }
+    let by = async |name: &str| Browser::signed_in_by(&lab, json!({"user": name})).await;
+    let (here, lost, other) = (by("eve").await, by("eve").await, by("bob").await);
+    let (_, token) = lab.post("/api/v1/tokens", json!({"user": "eve"})).await;
+    let token = format!("Bearer {}", token["token"].as_str().unwrap());
+    let with_token = from_browser(Method::DELETE, &format!("/api/v1/logins/{}", lost.login))
+        .header(header::AUTHORIZATION, token);
+    let with_token = with_token.body(Body::empty()).unwrap();
+    let answer = here.router.clone().oneshot(with_token).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::FORBIDDEN, "a token changes nothing");
+    for login in [other.login.as_str(), "lgn_nothing"] {
+        assert_eq!(here.ends(login).await, StatusCode::FORBIDDEN, "{login}");
+    }
+    assert_eq!(other.ends(lost.login.as_str()).await, StatusCode::NOT_FOUND, "a member sees none");
+    for browser in [&lost, &other] {
+        assert_eq!(browser.asks(("accept", "text/html")).await, StatusCode::OK);
+    }
+    assert_eq!(here.ends(lost.login.as_str()).await, StatusCode::NO_CONTENT);
+    assert_eq!(lost.asks(("accept", "text/html")).await, StatusCode::UNAUTHORIZED);
+    assert_eq!(here.asks(("accept", "text/html")).await, StatusCode::OK);
 }

@@ -127,7 +127,7 @@ async fn show(
                         (personal_tokens::list(user, may_issue, asked.all.is_some()))
                     }
                     @if is_admin || is_self { (means::panel(&visit, user, is_self)) }
-                    (browsers(&view, is_admin, may_issue))
+                    (browsers(&view, is_admin, is_admin || is_self))
                 }
                 section.panel #connections data-live { header { h2 { "Connections" } } (connections(&view)) }
                 section.panel #connect-links data-live {
