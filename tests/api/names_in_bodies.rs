@@ -20,6 +20,7 @@ async fn a_name_that_does_not_exist_is_refused_with_its_field() {
         ("POST", "/database-listeners", listener("agent", "nope"), "agent"),
         ("POST", "/agents", json!({ "name": "new", "owner": "nope" }), "owner"),
         ("POST", "/connections", connection, "owner"),
+        ("POST", "/honeytokens", json!({ "name": "bait", "provider": "nope" }), "provider"),
     ] {
         let (status, answer) = try_api(&lab, method, path, &body).await;
         let error = &answer["error"];

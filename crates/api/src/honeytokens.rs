@@ -45,6 +45,7 @@ fn facts(context: &Context, spec: &HoneytokenSpec) -> Result<HoneytokenFacts, Ap
     let catalogue = context.deps().vault.catalogue(context.caller.org());
     let known = || catalogue.ids();
     let provider = catalogue.get(id);
-    let provider = provider.ok_or_else(|| ApiError::not_found_among("provider", id, known()))?;
+    let unknown = || ApiError::not_found_among("provider", id, known()).in_field("provider");
+    let provider = provider.ok_or_else(unknown)?;
     Ok(HoneytokenFacts::issue(Some(provider)))
 }

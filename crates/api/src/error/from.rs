@@ -29,8 +29,10 @@ impl From<DirectoryError> for ApiError {
             DirectoryError::TokenTaken | DirectoryError::TokenRefused => {
                 Self::field("token", error.to_string())
             }
-            DirectoryError::LabelRefused
-            | DirectoryError::TokenExpired
+            DirectoryError::LabelRefused => {
+                Self::field("label", "must be 1 to 64 printable characters")
+            }
+            DirectoryError::TokenExpired
             | DirectoryError::TooMany { .. }
             | DirectoryError::AppInUse { .. }
             | DirectoryError::SourceInUse { .. }
