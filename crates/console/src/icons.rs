@@ -11,7 +11,6 @@ pub(crate) enum Icon {
     Connections,
     External,
     Lock,
-    More,
     Overview,
     People,
     Plugins,
@@ -36,7 +35,6 @@ impl Icon {
             }
             Self::External => "M9.5 2.5h4v4M13.5 2.5 7.5 8.5M12 9.5v4H2.5V4h4",
             Self::Lock => "M4 7.5h8v6H4zM5.5 7.5V5a2.5 2.5 0 0 1 5 0v2.5",
-            Self::More => "M3.5 8h.01M8 8h.01M12.5 8h.01",
             Self::Overview => "M2.5 7.5 8 2.5l5.5 5V13.5h-4v-4h-3v4h-4z",
             Self::People => {
                 "M6 8a2.5 2.5 0 1 0 0-5 2.5 2.5 0 0 0 0 5zM1.8 13.5a4.2 4.2 0 0 1 8.4 0M10.8 3.3a2.5 2.5 0 0 1 0 4.5M12 9.8a4 4 0 0 1 2.3 3.7"

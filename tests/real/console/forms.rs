@@ -206,3 +206,86 @@ async fn a_key_is_pasted_with_blanks_around_it() {
     tab.is_at("/connect/done/beta").await;
     lab.finish().await;
 }
+
+/// As the command line refuses it. The key stays in the field, and the format need not be checked.
+#[tokio::test]
+async fn a_key_pasted_with_what_is_no_part_of_it_is_refused_beside_its_field() {
+    let (lab, mut chromium) = signed_in_lab().await;
+    let mut tab = opened(&lab, &mut chromium, "/connect/to/acme").await;
+    let pasted = "Bearer a-key-of-a-test-0123";
+    let at_fault = "[document.activeElement.name, document.activeElement.value]";
+    tab.fill("Name", "second").await;
+    tab.fill("API key", pasted).await;
+    tab.click_button("Connect").await;
+    tab.sees("begins with `bearer`, which is no part of it").await;
+    assert_eq!(tab.value(at_fault).await, json!(["fields.api_key", pasted]));
+    tab.is_accessible().await;
+    tab.value("document.querySelector('[name=check_format]').click()").await;
+    tab.click_button("Connect").await;
+    tab.is_at("/connect/done/second").await;
+    tab.open(&at(&lab, "/connections/second/rotate")).await;
+    tab.fill("API key", "\"a-key-of-a-test-0124\"").await;
+    tab.click_button("Rotate").await;
+    tab.sees("is in quotes").await;
+    lab.finish().await;
+}
+
+/// The browser left the page for its own one, and the form was lost.
+#[tokio::test]
+async fn a_page_stays_with_what_was_typed_while_the_gateway_does_not_answer() {
+    let (lab, mut chromium) = signed_in_lab().await;
+    let mut tab = opened(&lab, &mut chromium, "/rules?new=1").await;
+    let typed = "[location.pathname, document.querySelector('main [name=name]')?.value]";
+    tab.leads("Agents", "/agents").await;
+    tab.leads("Rules", "/rules").await;
+    tab.open(&at(&lab, "/rules?new=1")).await;
+    tab.leads("People", "/people").await;
+    tab.value("history.back()").await;
+    tab.is_at("/rules").await;
+    tab.fill("Name (optional)", "typed").await;
+    tab.value("window.own = window.fetch; window.fetch = async () => { throw new TypeError('no network'); }").await;
+    for leaves in ["document.querySelector('a[href=\"/agents\"]').click()", "history.forward()"] {
+        tab.value("document.querySelector('.toasts').replaceChildren()").await;
+        tab.value(leaves).await;
+        tab.sees("The gateway does not answer.").await;
+        until("the page as it was", async || tab.value(typed).await == json!(["/rules", "typed"]))
+            .await;
+    }
+    // A proxy before the gateway says so with a page of its own.
+    tab.value("window.fetch = async () => new Response('<h1>Bad Gateway</h1>', { status: 502, headers: { 'content-type': 'text/html' } })").await;
+    tab.value("document.querySelector('.toasts').replaceChildren()").await;
+    tab.value("document.querySelector('a[href=\"/agents\"]').click()").await;
+    tab.sees("The gateway does not answer.").await;
+    assert_eq!(tab.value(typed).await, json!(["/rules", "typed"]));
+    // A button that was disabled while its request was under way has the focus again.
+    tab.fill("Hosts", "api.example.com").await;
+    tab.tab_to("Add rule").await;
+    tab.value("window.fetch = async () => { await new Promise(requestAnimationFrame); throw new TypeError('no network'); }").await;
+    tab.press(&["Enter"]).await;
+    tab.sees("Check that it runs.").await;
+    until("the focus at the button", async || {
+        tab.value("document.activeElement.textContent").await == "Add rule"
+    })
+    .await;
+    tab.value("window.fetch = window.own").await;
+    tab.leads("Agents", "/agents").await;
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn a_page_that_is_awaited_is_shown_as_busy() {
+    let (lab, mut chromium) = signed_in_lab().await;
+    let mut tab = opened(&lab, &mut chromium, "/agents").await;
+    let held = "window.own = window.fetch;
+        const answer = new Promise((free) => { window.free = free; });
+        window.fetch = async (...asked) => { await answer; return window.own(...asked); };
+        document.querySelector('a[href=\"/rules\"]').click()";
+    tab.value(&format!("(() => {{ {held} }})()")).await;
+    let busy = "document.querySelector('main').ariaBusy";
+    until("a busy page", async || tab.value(busy).await == "true").await;
+    tab.is_accessible().await;
+    tab.value("window.free()").await;
+    tab.is_at("/rules").await;
+    assert_eq!(tab.value(busy).await, json!(null));
+    lab.finish().await;
+}

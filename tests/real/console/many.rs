@@ -89,7 +89,8 @@ async fn back_leads_to_the_place_of_the_list_that_was_left() {
     let mut tab = chromium.tab("ann").await;
     tab.looks(Look { width: 1280, scheme: "light" }).await;
     sign_in(&mut tab, &link(&lab, None).await).await;
-    tab.open(&at(&lab, "/connections")).await;
+    let (_, length) = tab.open(&at(&lab, "/connections")).await;
+    assert!(length < MARKUP_MAX, "{length}");
     let left = tab.value("(() => { scrollTo(0, 900); return scrollY; })()").await;
     assert_eq!(left, 900);
     tab.value("document.querySelectorAll('tr.go a')[25].click()").await;
@@ -98,6 +99,21 @@ async fn back_leads_to_the_place_of_the_list_that_was_left() {
     tab.value("history.back()").await;
     tab.is_at("/connections").await;
     until("the list at its place", async || tab.value("scrollY").await == left).await;
+    lab.finish().await;
+}
+
+/// A name took a line for each pair of letters beside a state with a remedy.
+#[tokio::test]
+async fn a_short_name_is_one_line_beside_a_paused_connection_at_the_width_of_a_tablet() {
+    let (lab, mut chromium) = crowded().await;
+    lab.gateway.api("POST", "/connections/account-001/pause", "").await.is(200);
+    let mut tab = chromium.tab("ann").await;
+    tab.looks(Look { width: 768, scheme: "light" }).await;
+    sign_in(&mut tab, &link(&lab, None).await).await;
+    tab.open(&at(&lab, "/connections")).await;
+    tab.sees("requests that need it are refused").await;
+    let lines = "document.querySelector('tr.go a').getClientRects().length";
+    assert_eq!(tab.value(lines).await, 1);
     lab.finish().await;
 }
 

@@ -96,11 +96,13 @@
   const here = () => location.pathname + location.search;
   let shown = here();
   let searches = 0;
+  // A `TypeError`, as of `fetch`: the gateway does not answer, or a proxy before it says so.
   async function page(url, more) {
     const answer = await fetch(url, { headers: { Accept: 'text/html', ...more } });
-    const text = await answer.text();
+    const next = new DOMParser().parseFromString(await answer.text(), 'text/html');
+    if ([502, 503, 504].includes(answer.status) && !one('main', next)) throw new TypeError('no gateway');
     if (!(answer.headers.get('content-type') ?? '').startsWith('text/html')) throw new Error('not a page');
-    return { at: answer.url, status: answer.status, document: new DOMParser().parseFromString(text, 'text/html') };
+    return { at: answer.url, status: answer.status, document: next };
   }
   // Each entry of the history has a number, and how far its page was scrolled. After Back, the browser scrolls before the
   // page is there. What was typed stays in memory alone, by the number: it may be a secret.
@@ -122,8 +124,15 @@
   // `from`: the form or button that changed something. `to`: with 'pop', the state of the entry.
   async function go(url, how = 'push', from, to) {
     const own = ++visit;
+    const slow = setTimeout(() => main().setAttribute('aria-busy', 'true'), 300);
     let next;
-    try { next = await page(url); } catch { if (how !== 'stay') location.assign(url); return; }
+    try { next = await page(url); } catch (error) {
+      if (own === visit && how !== 'stay') unread(url, how, to, error);
+      return;
+    } finally {
+      clearTimeout(slow);
+      if (own === visit) main().removeAttribute('aria-busy');
+    }
     if (own !== visit) return;
     const fresh = one('main', next.document);
     // The page of what does not exist has no navigation that could be replaced.
@@ -152,6 +161,13 @@
     if (how === 'stay') refocus(focus !== before && before.contains(focus) ? focus : from, fresh);
     else { window.scrollTo(0, to?.top ?? 0); fresh.focus({ preventScroll: true }); }
     start();
+  }
+  // While the gateway does not answer, this page stays, with what was typed. After Back, so does its address.
+  function unread(url, how, to, error) {
+    const back = how === 'pop' ? entry - (to?.entry ?? 0) : 0;
+    if (!(error instanceof TypeError) || how === 'pop' && !back) { location.assign(url); return; }
+    toast(said(offline(error)), true);
+    if (back) history.go(back);
   }
   const again = (from) => go(location.href, 'stay', from);
   // The same element in another version of the page: by its id, or by the request that it sends. A field of a form may
@@ -275,7 +291,7 @@
       case 'raw': return field.value.trim() === '' ? undefined : JSON.parse(field.value);
       default: {
         // Blanks around a pasted key are no part of it, and invisible where it is shown as dots.
-        const text = field.matches('input[data-prefixes]') ? field.value.trim() : field.value;
+        const text = field.matches('input:is([name^="fields."], [name^="secrets."])') ? field.value.trim() : field.value;
         return text === '' ? undefined : text;
       }
     }
@@ -324,7 +340,9 @@
     if (own) return own;
     const within = named.filter((it) => it.name.startsWith(plain + '.'));
     const quoted = /`([^`]+)`/.exec(message)?.[1];
-    return within.length === 1 ? within[0] : within.find((it) => it.name === `${plain}.${quoted}`);
+    const one = within.length === 1 ? within[0] : within.find((it) => it.name === `${plain}.${quoted}`);
+    // A secret of an app is named without its place in the form.
+    return one ?? named.find((it) => it.name.endsWith('.' + plain));
   }
   function wrong(form, error) {
     clear(form);
@@ -363,7 +381,7 @@
     try { sent = body(form); } catch (error) { wrong(form, { message: `This is not JSON: ${error.message}` }); return; }
     const given = Object.fromEntries(all('[data-path]', form).map((field) => [field.name, field.value]));
     const buttons = all('button', form);
-    busy(buttons, true);
+    const free = busy(buttons);
     try {
       let answer = await call(method, filled(path, given), sent, form.dataset.tag, true);
       if (form.dataset.register) answer = await register(form.dataset.register, answer, given);
@@ -373,7 +391,7 @@
       if (error.code === 'stale') await outdated(form, error);
       else if (error.code !== 'totp_required' || !second(form)) wrong(form, offline(error));
     } finally {
-      busy(buttons, false);
+      free();
     }
   }
   // Another person has changed what a form changes. The page then has the present values, and what was typed here.
@@ -395,7 +413,7 @@
     return call(method, path, { ...given, credential: made.toJSON() });
   }
   async function sign(button) {
-    busy([button], true);
+    const free = busy([button]);
     try {
       const publicKey = PublicKeyCredential.parseRequestOptionsFromJSON(await call('POST', '/session/challenge', {}));
       const used = await navigator.credentials.get({ publicKey });
@@ -404,7 +422,7 @@
     } catch (error) {
       toast(said(offline(refused(error))), true);
     } finally {
-      busy([button], false);
+      free();
     }
   }
   // The second step of a sign-in: the field of the code appears.
@@ -420,7 +438,7 @@
   async function press(button) {
     const [method, path] = button.dataset.api.split(' ');
     if (button.dataset.confirm && !(await sure(button.dataset, button.textContent))) return;
-    busy([button], true);
+    const free = busy([button]);
     try {
       const sent = button.dataset.body ? JSON.parse(button.dataset.body) : method === 'DELETE' ? undefined : {};
       await then(button.dataset, await call(method, path, sent, button.dataset.tag), button);
@@ -428,12 +446,12 @@
       if (error.code === 'stale') await again(button);
       toast(said(offline(error)), true);
     } finally {
-      busy([button], false);
+      free();
     }
   }
   // A file of the API, which a link cannot ask for: it is a POST.
   async function save(button) {
-    busy([button], true);
+    const free = busy([button]);
     try {
       const answer = await send(button.dataset.download, { method: 'POST', body: '{}' });
       const link = make('a');
@@ -444,11 +462,18 @@
     } catch (error) {
       toast(said(offline(error)), true);
     } finally {
-      busy([button], false);
+      free();
     }
   }
-  function busy(buttons, is) {
-    for (const button of buttons) { button.disabled = is; button.setAttribute('aria-busy', String(is)); }
+  // Disables buttons until the function that it returns is called. Browsers take the focus from a disabled button.
+  function busy(buttons) {
+    const focus = document.activeElement;
+    const set = (is) => { for (const button of buttons) { button.disabled = is; button.setAttribute('aria-busy', String(is)); } };
+    set(true);
+    return () => {
+      set(false);
+      if (document.activeElement === document.body) focus?.focus({ preventScroll: true });
+    };
   }
   async function then({ done, to, show, fill, leave, failed }, answer, from) {
     if (failed && answer.test?.ok === false) to = failed;

@@ -18,7 +18,7 @@ use keyward_model::{
 };
 
 /// Rows of a page: more would make it longer than a browser shows at once.
-const ROWS: usize = 40;
+const ROWS: usize = 30;
 
 /// The query of the page, which is that of the API.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -327,7 +327,7 @@ fn menu(visit: &Visit, connection: &Shown<Connection>, path: &str) -> Markup {
         Action { api: api("test"), label: "Test connection", key: Some("t"), ..Action::default() };
     html! {
         details.menu {
-            summary aria-label=(format!("Actions for {name}")) { (Icon::More.show()) }
+            summary aria-label=(format!("Actions for {name}")) {}
             div {
                 @if is_testable { (test.show()) }
                 @if let Some(toggle) = toggle { (toggle.show()) }

@@ -42,8 +42,8 @@ impl<'a> Action<'a> {
         html! {
             button type="button" class=[(!self.class.is_empty()).then_some(self.class)] data-key=[self.key]
                 data-api=(self.api) data-confirm=[self.confirm.as_deref()] data-type=[self.typed]
-                data-done=(self.done) data-to=[self.to] data-body=[self.body.as_deref()] data-tag=[self.tag]
-                data-show=[self.show] { (self.label) }
+                data-done=[(!self.done.is_empty()).then_some(self.done)] data-to=[self.to]
+                data-body=[self.body.as_deref()] data-tag=[self.tag] data-show=[self.show] { (self.label) }
         }
     }
 }
