@@ -156,7 +156,7 @@ async fn an_error_of_a_secret_or_a_host_variable_is_shown_beside_its_field() {
     assert_eq!(tab.value(at_fault).await, json!([id, format!("wrong-{id}")]));
     tab.open(&at(&lab, "/connect/to/shopify")).await;
     tab.fill("Shop", "my shop").await;
-    tab.fill("API key", "a-key-of-a-test-0123").await;
+    tab.fill("API key", "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").await;
     tab.value(sent).await;
     tab.sees("must be one label").await;
     assert_eq!(tab.value(at_fault).await, json!(["variables.shop", "wrong-variables.shop"]));
@@ -258,7 +258,7 @@ async fn a_page_stays_with_what_was_typed_while_the_gateway_does_not_answer() {
     tab.sees("The gateway does not answer.").await;
     assert_eq!(tab.value(typed).await, json!(["/rules", "typed"]));
     // A button that was disabled while its request was under way has the focus again.
-    tab.fill("Hosts", "api.example.com").await;
+    tab.fill("Hosts (optional)", "api.example.com").await;
     tab.tab_to("Add rule").await;
     tab.value("window.fetch = async () => { await new Promise(requestAnimationFrame); throw new TypeError('no network'); }").await;
     tab.press(&["Enter"]).await;
@@ -287,5 +287,32 @@ async fn a_page_that_is_awaited_is_shown_as_busy() {
     tab.value("window.free()").await;
     tab.is_at("/rules").await;
     assert_eq!(tab.value(busy).await, json!(null));
+    lab.finish().await;
+}
+
+/// As `keyward connection request` and the API send one. What was typed stays for the next one.
+#[tokio::test]
+async fn a_request_is_sent_with_a_connection_and_its_answer_shown() {
+    let (lab, mut chromium) = signed_in_lab().await;
+    let mut tab = opened(&lab, &mut chromium, "/connections/acme").await;
+    tab.click("Send a request").await;
+    tab.fill("Path or URL", "no-path").await;
+    tab.click_button("Send request").await;
+    tab.sees("must begin with `/`").await;
+    tab.is_accessible().await;
+    tab.fill("Path or URL", "/thing?limit=1").await;
+    tab.choose("Method", "POST").await;
+    tab.fill("Body (JSON) (optional)", "{\"a\": 1}").await;
+    tab.click_button("Send request").await;
+    tab.sees("Answer: 200").await;
+    tab.sees("fine").await;
+    tab.is_accessible().await;
+    let received = lab.origin.received();
+    let request = received.last().expect("a request");
+    assert_eq!(request.head.start, "POST /thing?limit=1 HTTP/1.1");
+    assert_eq!(request.text(), r#"{"a":1}"#);
+    tab.click("Close").await;
+    let path = "document.querySelector('[name=path]').value";
+    assert_eq!(tab.value(path).await, "/thing?limit=1");
     lab.finish().await;
 }

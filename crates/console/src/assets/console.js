@@ -483,8 +483,8 @@
     const next = () => (to ? go(filled(to, answer), 'push', from) : again(from));
     if (secret) { reveal(done, secret, next); return; }
     if (fill) {
-      // The page that follows keeps what other forms have; this one was sent.
-      if (from.matches('form')) HTMLFormElement.prototype.reset.call(from);
+      // The page that follows keeps what other forms have; this one was sent. `data-keeps`: it may be sent again.
+      if (from.matches('form:not([data-keeps])')) HTMLFormElement.prototype.reset.call(from);
       filledIn(document.getElementById(fill), answer).showModal();
       return;
     }

@@ -2,6 +2,7 @@
 
 mod access;
 mod listeners;
+mod request;
 mod sessions;
 
 use axum::Router;
@@ -84,7 +85,7 @@ fn page(visit: &Visit, view: &View) -> Markup {
         div.columns {
             div {
                 section.panel #activity data-live {
-                    header { h2 { "Activity" } span.muted.small { "last 24 hours" } }
+                    header { h2 { "Activity" } span.muted.small { "last 24 hours" } (request::button(visit, connection)) }
                     div.body { (activity(usage)) }
                 }
                 (streams::section(visit, streams::Owner::Connection, &view.streams))
@@ -109,6 +110,7 @@ fn page(visit: &Visit, view: &View) -> Markup {
             }
         }
         @if writes && is_removable { (danger(view)) }
+        (request::dialogs(visit, connection))
     }
 }
 

@@ -323,6 +323,7 @@ fn menu(visit: &Visit, connection: &Shown<Connection>, path: &str) -> Markup {
     let resume = resume(visit, connection).map(|action| Action { key: Some("p"), ..action });
     let is_testable = !matches!(connection.facts.state, ConnectionState::Draft { .. });
     let toggle = resume.or(may_pause(visit, connection).then_some(pause));
+    let is_empty = !is_testable && toggle.is_none();
     let test =
         Action { api: api("test"), label: "Test connection", key: Some("t"), ..Action::default() };
     html! {
@@ -331,7 +332,7 @@ fn menu(visit: &Visit, connection: &Shown<Connection>, path: &str) -> Markup {
             div {
                 @if is_testable { (test.show()) }
                 @if let Some(toggle) = toggle { (toggle.show()) }
-                a href=(path) { "Open" }
+                @if is_empty { a href=(path) { "Open" } }
             }
         }
     }
