@@ -777,7 +777,8 @@
     const link = event.target.closest('a[href]') ?? (row && !event.target.closest('button, summary, details, input, label') ? one('a', row) : null);
     if (!link || event.defaultPrevented || event.button !== 0 || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
     const url = new URL(link.href);
-    if (url.origin !== location.origin || link.target || link.hasAttribute('download') || link.dataset.plain !== undefined) return;
+    // A page without navigation is left by the browser: its link may lead to an identity provider.
+    if (!one('.rail') || url.origin !== location.origin || link.target || link.hasAttribute('download') || link.dataset.plain !== undefined) return;
     if (url.pathname === location.pathname && url.hash) return;
     event.preventDefault();
     go(url.href);
