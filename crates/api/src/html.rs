@@ -152,7 +152,7 @@ impl HtmlPage {
     pub(super) fn code(mut self, lines: &[&str]) -> Self {
         self.flush();
         let lines: Vec<_> = lines.iter().map(|line| escaped(line)).collect();
-        self.body += &format!("<pre><code>{}</code></pre>", lines.join("\n"));
+        self.body += &format!(r#"<pre tabindex="0"><code>{}</code></pre>"#, lines.join("\n"));
         self
     }
 
