@@ -327,7 +327,7 @@ impl Columns for Agent {
         Column::listed("LABELS", |it| pairs(&it.spec.labels)),
     ];
 
-    const MANY: &str = "agents: add one with `keyward agent add NAME`";
+    const HINT: &str = ": add one with `keyward agent add NAME`";
 
     fn losses(agent: &Shown<Self>) -> Vec<String> {
         let tokens = match live_tokens(agent, Timestamp::now()).len() {

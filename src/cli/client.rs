@@ -212,7 +212,9 @@ impl Client {
         let path = global.data_dir()?.join(SOCKET_NAME);
         match look(&path).await? {
             SocketAnswer::Answers => Ok(Self { via: Via::Socket(path), identity }),
-            SocketAnswer::Closed => Err(unreachable(&path)),
+            SocketAnswer::Closed => {
+                Err(unreachable(&path).hint(format!("start one: {} serve", global.keyward())))
+            }
         }
     }
 

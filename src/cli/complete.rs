@@ -135,6 +135,8 @@ mod tests {
         assert_eq!(zsh("agent set ci --allow=packages,github-"), ["--allow=packages,github-read"]);
         assert_eq!(zsh("webhook add u --event rule.r"), ["rule.removed"]);
         assert_eq!(zsh("audit query --code default_"), ["default_deny"]);
+        assert_eq!(zsh("rule add "), ["deny", "inject", "pass", "tunnel"]);
+        assert_eq!(zsh("rule edit r --action t"), ["tunnel"]);
         assert_eq!(asked(Shell::Bash, "connection list --state = br"), ["broken"]);
         assert_eq!(
             asked(Shell::Bash, "connection list --state ="),

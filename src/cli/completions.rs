@@ -113,7 +113,10 @@ fn write(command: &Command, dir: &Path) -> std::io::Result<()> {
     std::fs::write(dir.join(format!("{name}.1")), page(command.clone())?)
 }
 
-fn page(command: Command) -> std::io::Result<String> {
+/// With the usage of the help: clap's own synopsis has no `--` before a program, and no values of required options.
+fn page(mut command: Command) -> std::io::Result<String> {
+    let usage = command.render_usage().to_string();
+    let command = command.override_usage(usage.trim_start_matches("Usage: ").to_owned());
     let mut page = Vec::new();
     let version = concat!("keyward ", env!("CARGO_PKG_VERSION"));
     Man::new(command).source(version).render(&mut page)?;

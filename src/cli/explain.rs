@@ -7,6 +7,7 @@ use super::client::Client;
 use super::connection::{settings, token};
 use super::failure::{Exit, Failure};
 use super::output;
+use super::rule::is_methods;
 use super::settings::Global;
 use super::table::{fields, moment};
 use keyward_api::wire::{
@@ -74,6 +75,11 @@ impl Args {
         let mut words = self.request.into_iter();
         let (method, url) = match (words.next(), words.next()) {
             (Some(method), Some(url)) => (Some(method), url),
+            (Some(word), None) if is_methods(&word) => {
+                return Err(Failure::usage(format!("there is no URL after `{word}`")).hint(
+                    format!("name one: `keyward explain {word} URL --agent {}`", self.agent),
+                ));
+            }
             (Some(url), None) => (None, url),
             (None, _) => return Err(Failure::usage("name a URL")),
         };

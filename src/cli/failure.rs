@@ -279,7 +279,7 @@ fn remedy(error: &(dyn Error + 'static)) -> Option<String> {
 
 /// Whether a message needs its field's name in front.
 fn lacks_subject(message: &str) -> bool {
-    ["must ", "is ", "has ", "holds "].iter().any(|verb| message.starts_with(verb))
+    ["must ", "is ", "has ", "holds ", "cannot be "].iter().any(|verb| message.starts_with(verb))
 }
 
 /// The messages of an error and its sources, without repetitions.

@@ -145,7 +145,10 @@ fn entries(folder: &Path) -> Vec<OsString> {
 
 fn make_directory(path: &Path) -> Result<(), Failure> {
     let made = create_private_dir(path);
-    made.map_err(|error| Failure::failed(&format!("cannot create {}", path.display()), &error))
+    made.map_err(|error| {
+        let above = path.ancestors().find(|above| above.exists()).unwrap_or(path);
+        Failure::in_data_directory(&format!("cannot create {}", path.display()), above, &error)
+    })
 }
 
 /// `shown`: the file that messages name.

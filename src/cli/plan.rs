@@ -15,7 +15,8 @@ use keyward_app::{self as app, Services};
 pub(super) const EXAMPLES: &str = "\
 Prints what would be made, changed (with the keys), replaced, paused, resumed
 and removed. Whether a secret differs from the stored one is checked when the
-configuration is applied.
+configuration is applied. Rules are compared with those in force, which only a
+running gateway knows.
 
 examples:
   keyward plan
@@ -71,9 +72,12 @@ async fn at_rest(global: &Global, file: Option<PathBuf>) -> Result<PlanView, Fai
         Err(error) if error.problems().is_empty() => return Err(error.into()),
         Err(error) => return Ok(app::refused_plan(error.problems())),
     };
-    if !Services::are_stored(&config) {
-        output::note("note: nothing is stored yet: everything is new");
-    }
+    output::note(match Services::are_stored(&config) {
+        true => {
+            "note: no gateway runs: rules of the file are checked, but not compared with those of the last start"
+        }
+        false => "note: nothing is stored yet: everything is new",
+    });
     Ok(Services::plan(&config).await?)
 }
 

@@ -137,7 +137,11 @@ impl ResourceContext<'_> {
     ) -> Result<(), Failure> {
         let all: List<Shown<R>> =
             self.client.list(&format!("/api/v1/{}", R::KIND.many), filters).await?;
-        output::show(self.global.json, &all, |all| table(&all.items, &output::layout(self.global)))
+        let is_filtered = filters.iter().any(|(_, filter)| filter.is_some());
+        output::show(self.global.json, &all, |all| match is_filtered && all.items.is_empty() {
+            true => format!("no {} match: omit the filter to list all\n", R::MANY),
+            false => table(&all.items, &output::layout(self.global)),
+        })
     }
 
     /// Prints one.

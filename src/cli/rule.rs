@@ -4,6 +4,8 @@ mod test;
 mod words;
 mod write;
 
+pub(super) use write::is_methods;
+
 use std::path::PathBuf;
 
 use clap::Subcommand;

@@ -137,7 +137,7 @@ impl Command {
                 body.spec.insert("name".to_owned(), name.into());
                 // The refusal names the setting that is missing.
                 body.spec.entry(kind).or_insert_with(|| json!({}));
-                asked.add::<Source, Shown<Source>>(&body, added).await
+                asked.add::<Source, Shown<Source>>(&body, added).await.map_err(with_setting)
             }
             Self::List { q } => asked.list::<Source>(q.as_deref()).await,
             Self::Show { name } => asked.show::<Source>(&name).await,
@@ -183,6 +183,16 @@ impl Settings {
             credentials.insert(name, Typed::from_stdin()?);
         }
         Ok(SourceBody { spec, credentials })
+    }
+}
+
+/// Names the argument that gives a missing setting.
+fn with_setting(failure: Failure) -> Failure {
+    let message = failure.message();
+    let missing = message.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`'));
+    match missing {
+        Some(key) => failure.hint(format!("add {key}=VALUE")),
+        None => failure,
     }
 }
 

@@ -243,7 +243,7 @@ fn a_copy_without_a_source_store_creates_no_data_directory() {
 #[test]
 fn without_a_gateway_health_is_exit_code_3() {
     let err = Cli::new().run(&["health"]).failed(3);
-    assert!(err.contains("hint: start one: keyward serve"), "{err}");
+    assert!(err.contains("hint: start one: keyward --data "), "{err}");
 }
 
 #[test]

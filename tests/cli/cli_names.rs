@@ -121,3 +121,53 @@ fn a_wrong_token_an_unknown_organisation_and_an_empty_name_are_refused() {
         assert!(message.starts_with("the name is empty: give"), "{line:?}: {json}");
     }
 }
+
+#[test]
+fn an_app_chooses_the_way_to_authenticate_that_takes_apps() {
+    let cli = Cli::new();
+    for command in [&["connection", "add", "github"][..], &["connect", "github"]] {
+        let words = [command, &["--app", "nope", "--name", "work"]].concat();
+        let err = cli.run(&words).failed(1);
+        assert!(err.contains("github has no app `nope`"), "{words:?}: {err}");
+    }
+    let words = ["connection", "add", "github", "--app", "nope", "--secret-stdin", "refresh_token"];
+    let err = cli.run_with(&words, "ghr_1234567890").failed(1);
+    assert!(err.contains("github has no app `nope`"), "{err}");
+}
+
+#[test]
+fn a_method_without_a_url_is_not_taken_for_a_host() {
+    let cli = Cli::new();
+    let err = cli.run(&["explain", "GET", "--agent", "ci"]).failed(2);
+    assert!(err.contains("there is no URL after `GET`"), "{err}");
+}
+
+#[test]
+fn a_manual_page_has_the_usage_of_the_help() {
+    let cli = Cli::new();
+    let dir = cli.file("man", "").with_file_name("pages");
+    cli.run(&["man", "--dir", dir.to_str().expect("UTF-8")]).ok();
+    let page = std::fs::read_to_string(dir.join("keyward-run.1")).expect("a page");
+    assert!(page.contains(r"\fBkeyward run\fR [OPTIONS] \-\- <CMD>..."), "{page}");
+}
+
+#[test]
+fn the_argument_of_a_missing_setting_is_named() {
+    let cli = Cli::new();
+    let err = cli.run(&["source", "add", "vault", "vault"]).failed(1);
+    assert!(err.contains("hint: add address=VALUE"), "{err}");
+}
+
+#[test]
+fn a_search_without_a_result_does_not_say_that_nothing_exists() {
+    let cli = Cli::new();
+    cli.run(&["agent", "add", "ci"]).ok();
+    assert_eq!(
+        cli.run(&["agent", "list", "--search", "zz"]).ok(),
+        "no agents match: omit the filter to list all\n"
+    );
+    assert_eq!(
+        cli.run(&["agent", "list", "--search", "zz", "--json"]).json()["items"],
+        serde_json::json!([])
+    );
+}

@@ -464,6 +464,24 @@ fn a_running_gateway_plans_a_file_and_every_problem_is_printed_with_exit_code_1(
 }
 
 #[test]
+fn a_running_gateway_plans_the_rules_of_a_file_and_its_default_too() {
+    let cli = Cli::new();
+    let deny = "  - { name: no-deletes, hosts: [a.test], methods: [DELETE], action: deny }\n";
+    let _serving = cli.serve_with(&format!("rules:\n{deny}"));
+    assert!(cli.run(&["plan"]).ok().starts_with("nothing to make"));
+    let listen = "listen: { proxy: 127.0.0.1:0, admin: 127.0.0.1:0 }\n";
+    let docs = "  - { name: docs, hosts: [docs.test], action: pass }\n";
+    let file = cli.file("new.yaml", &format!("{listen}default: pass\nrules:\n{docs}"));
+    let ran = cli.run(&["plan", file.to_str().expect("UTF-8")]);
+    insta::assert_snapshot!(short(&cli, &ran.ok()), @r"
+    ACTION   KIND   NAME         CHANGES   PLACE
+    remove   rule   no-deletes
+    make     rule   docs                   new.yaml:4: rules[0]
+    change   rule   default      action
+    ");
+}
+
+#[test]
 fn a_start_with_a_rule_for_an_unknown_agent_writes_nothing() {
     let cli = Cli::new();
     let yaml = "listen: { proxy: 127.0.0.1:0, admin: 127.0.0.1:0 }\nagents: [{ name: ci }]\n\

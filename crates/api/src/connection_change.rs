@@ -90,7 +90,7 @@ fn changed(
     if before.references != after.references {
         may_refer(caller, &after.references)?;
         if !before.references.keys().eq(after.references.keys()) {
-            let why = "cannot name other fields: add another connection";
+            let why = "is for fields that a source has already: add another connection for others";
             return Err(ApiError::field("references", why));
         }
         admin.deps().vault.check_references(&before.org, &after.references)?;

@@ -18,7 +18,8 @@ use super::listener_certificates::{ListenerCertificates, Renewed};
 use super::notify::ServiceManager;
 use super::plan::planning::Basis;
 use super::plan::problem::unplaced;
-use super::plan::{self, Inputs};
+use super::plan::step::Step;
+use super::plan::{self, FilePolicy, Inputs};
 use super::services::Services;
 use super::telemetry::Collector;
 use super::upstream_settings::UpstreamSettings;
@@ -253,7 +254,18 @@ impl Reloader {
             problems.push(unplaced(&format!("`master_key`: {error}")));
             plan = Err(problems);
         }
+        if let Ok(plan) = &mut plan {
+            plan.steps.extend(self.steps_of_rules(&config));
+        }
         plan::view(&plan, told)
+    }
+
+    /// They write nothing: a reload compiles all rules again.
+    fn steps_of_rules(&self, config: &Config) -> Vec<Step> {
+        let rulebook = &self.services.rulebook;
+        let (rules, default) = (&rulebook.rules(), rulebook.default_action());
+        let now = FilePolicy { rules: &config.rules, default: config.default };
+        FilePolicy { rules, default }.steps_to(&now)
     }
 
     fn sources(&self, config: &Config) -> (Arc<Catalogue>, PolicyInputs) {

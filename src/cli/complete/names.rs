@@ -104,6 +104,9 @@ pub(super) fn source(path: &[&str], argument: &Arg) -> CompletionValues {
     let names = match (argument.get_long(), path) {
         (Some("event"), _) => return words(NoticeKind::ALL.iter().map(|kind| kind.code())),
         (Some("code"), _) => return words(Code::rows().into_keys()),
+        (Some("action"), ["rule", ..]) | (None, ["rule", "add"]) if called == "ACTION" => {
+            return words(["deny", "inject", "pass", "tunnel"].into_iter());
+        }
         // A user of the system.
         (Some("user"), ["service", ..]) => None,
         // Of other commands, a URL or a file.

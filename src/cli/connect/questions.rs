@@ -122,8 +122,9 @@ impl Questions {
                 format!("keyward connection add {} --secret-from FIELD=SOURCE:REF", provider.id);
             return Err(Failure::new(Exit::Failed, message).hint(hint));
         }
-        if self.options.auth.is_some() || usable.len() == 1 || self.way == AnswerSource::Given {
-            return form::choose(provider, self.options.auth.as_deref()).cloned();
+        let auth = self.options.auth_of(provider);
+        if auth.is_some() || usable.len() == 1 || self.way == AnswerSource::Given {
+            return form::choose(provider, auth.as_deref()).cloned();
         }
         let line = |auth: &&AuthView| match &auth.note {
             Some(note) => format!("{}: {note}", auth.label),

@@ -111,7 +111,8 @@ impl Add {
         let provider = provider::of(client, provider).await?;
         let options = self.options;
         let references = self.references.into_iter().collect();
-        let given = ConnectionArguments { references, ..options.given()? };
+        let auth = options.auth_of(&provider);
+        let given = ConnectionArguments { auth, references, ..options.given()? };
         let mut filled = given.complete(&provider)?;
         let imported = self.import.as_deref().map(import::tokens).transpose()?;
         let imported = imported.unwrap_or_default();

@@ -11,12 +11,13 @@ use crate::cli::agent::{pair, unique};
 use crate::cli::failure::Failure;
 use crate::cli::ownership::OwnershipArgs;
 use crate::cli::secret::Typed;
+use keyward_api::wire::ProviderView;
 use keyward_model::References;
 
 /// What a new connection is made of.
 #[derive(Debug, Default, Args)]
 pub(in crate::cli) struct Options {
-    /// way to authenticate; default: the provider's first
+    /// way to authenticate; default: the first, with --app the first for apps
     #[arg(long, value_name = "ID")]
     pub(in crate::cli) auth: Option<String>,
     /// its name; default: the provider's id
@@ -81,6 +82,13 @@ pub(in crate::cli) struct New {
 }
 
 impl Options {
+    /// The way to authenticate that is given; beside an app, the first that takes one.
+    pub(in crate::cli) fn auth_of(&self, provider: &ProviderView) -> Option<String> {
+        let takes_app = || provider.auth.iter().find(|auth| auth.needs_app);
+        let of_app = || self.app.as_ref().and_then(|_| takes_app()).map(|auth| auth.id.clone());
+        self.auth.clone().or_else(of_app)
+    }
+
     /// The form, as far as it was filled in.
     ///
     /// # Errors

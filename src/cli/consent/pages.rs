@@ -37,12 +37,13 @@ pub(super) async fn host(
     let config = global.load()?;
     if !config.listen.admin.ip().is_loopback() || config.public_url.starts_with("https://") {
         let message = "no gateway runs, and the redirect URI names another machine than this one";
-        return Err(Failure::new(Exit::Unreachable, message).hint("start one: keyward serve"));
+        let hint = format!("start one: {} serve", global.keyward());
+        return Err(Failure::new(Exit::Unreachable, message).hint(hint));
     }
     let at = config.listen.admin;
     let listener = TcpListener::bind(at).await.map_err(|error| {
         Failure::failed(&format!("cannot listen for the redirect at {at}"), &error)
-            .hint("start a gateway: keyward serve")
+            .hint(format!("start a gateway: {} serve", global.keyward()))
     })?;
     let names = keyward_app::own_names(&config, at);
     let (stop, stopped) = watch::channel(false);

@@ -277,7 +277,7 @@ impl RuleRequests {
 }
 
 /// Whether a word is a method, or several.
-fn is_methods(word: &str) -> bool {
+pub(in crate::cli) fn is_methods(word: &str) -> bool {
     word.split(',').all(|text| !text.is_empty() && text.bytes().all(|b| b.is_ascii_uppercase()))
 }
 

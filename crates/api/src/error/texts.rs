@@ -25,7 +25,8 @@ pub(super) fn not_found(what: &str, name: &str, near: Option<&str>) -> RefusalTe
         "signature scheme" => {
             Some(format!("{}`keyward hook schemes` lists them", did_you_mean(near)))
         }
-        "consent" => Some("`GET /api/v1/flows` lists those that are open".to_owned()),
+        "consent" => Some("`keyward connection consents` lists those that are open".to_owned()),
+        "connect session" => Some("`keyward connect-link list` shows those of the last day".to_owned()),
         "event" => Some("`keyward hook events NAME` lists those that wait".to_owned()),
         _ => None,
     };
@@ -47,9 +48,8 @@ pub(super) fn scope_missing(scope: &str) -> RefusalText {
 }
 
 pub(super) fn not_yours(what: &str, name: &str) -> RefusalText {
-    Code::NotAllowed.because(format!(
-        "{what} `{name}` belongs to another user: you may use it, but not change it"
-    ))
+    Code::NotAllowed
+        .because(format!("{what} `{name}` is not yours: you may use it, but not change it"))
 }
 
 pub(super) fn another_user(name: &str) -> RefusalText {

@@ -18,7 +18,8 @@ pub struct PlanRequest {
 /// are no steps.
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct PlanView {
-    /// One for each resource, in the order of their execution.
+    /// One for each resource, in the order of their execution. Those of rules need a running gateway, which compares them
+    /// with the rules in force.
     pub steps: Vec<PlanStep>,
     /// All that is wrong: it would be refused.
     pub problems: Vec<PlanProblem>,
@@ -31,7 +32,7 @@ pub struct PlanView {
 pub struct PlanStep {
     /// `make`, `change`, `replace`, `pause`, `resume`, `remove` or `nothing`.
     pub action: String,
-    /// `organisation`, `webhook`, `honeytoken`, `app`, `connection`, `agent` or `plugin`.
+    /// `organisation`, `webhook`, `honeytoken`, `source`, `app`, `connection`, `hook`, `agent`, `plugin` or `rule`.
     pub kind: String,
     /// The name of its organisation.
     pub org: String,

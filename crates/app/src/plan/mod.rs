@@ -14,6 +14,7 @@ pub(super) mod planning;
 mod plugins;
 pub(super) mod problem;
 mod resources;
+mod rules;
 mod sources;
 pub(super) mod step;
 mod view;
@@ -33,6 +34,7 @@ use self::problem::{AbsentName, problem, unplaced};
 use self::step::{Plan, PlannedAction, Step, StepSubject, Work};
 pub(super) use inputs::Inputs;
 pub(super) use key_shapes::unusual_keys;
+pub(super) use rules::FilePolicy;
 pub use view::refused_plan;
 pub(super) use view::view;
 pub(super) use work::{

@@ -32,7 +32,7 @@ pub fn refused_plan(problems: &[Problem]) -> PlanView {
     PlanView { problems: each.collect(), ..PlanView::default() }
 }
 
-fn step_view(step: &Step) -> PlanStep {
+pub(super) fn step_view(step: &Step) -> PlanStep {
     let action = match step.action {
         PlannedAction::Make => "make",
         PlannedAction::Change => "change",
