@@ -121,6 +121,32 @@ impl PostgresStore {
     }
 }
 
+/// The pause before a lease is released again after a failure.
+const RELEASE_AGAIN: Duration = Duration::from_millis(500);
+
+impl PostgresStore {
+    /// A lease whose release is repeated until it would have expired: the failure of one statement must not exclude all
+    /// replicas for that time.
+    fn released_when_dropped(&self, name: &str, number: i64, ttl: Duration) -> Lease {
+        let (pool, held) = (self.pool.clone(), name.to_owned());
+        let release = move || {
+            let Ok(runtime) = Handle::try_current() else { return };
+            let until = Instant::now() + ttl;
+            runtime.spawn(async move {
+                let parameters: [&(dyn ToSql + Sync); 2] = [&held.as_bytes(), &number];
+                while let Err(error) = pool.query("end a lease", sql::RELEASE, &parameters).await {
+                    tracing::debug!(%error, lease = held, "a lease is not released yet");
+                    if Instant::now() >= until {
+                        break;
+                    }
+                    tokio::time::sleep(RELEASE_AGAIN).await;
+                }
+            });
+        };
+        Lease::new(name, number.cast_unsigned(), release)
+    }
+}
+
 impl fmt::Debug for PostgresStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PostgresStore").finish_non_exhaustive()
@@ -315,21 +341,15 @@ impl Store for PostgresStore {
         // A random number distinguishes two holders of one name. The holder may renew and release the lease until
         // another holder replaces the number.
         let number = random_number()?;
+        // Made before the statement: if its answer is lost, the lease may be held, and is released.
+        let lease = self.released_when_dropped(name, number, ttl);
         let parameters: [&(dyn ToSql + Sync); 3] = [&name.as_bytes(), &number, &ttl.as_secs_f64()];
         if self.pool.query("take a lease", sql::LEASE, &parameters).await?.is_empty() {
+            // Another holder has it, so there is nothing to release.
+            lease.keep_until_expiry();
             return Ok(None);
         }
-        let (pool, held) = (self.pool.clone(), name.to_owned());
-        let release = move || {
-            let Ok(runtime) = Handle::try_current() else { return };
-            runtime.spawn(async move {
-                let parameters: [&(dyn ToSql + Sync); 2] = [&held.as_bytes(), &number];
-                if let Err(error) = pool.query("end a lease", sql::RELEASE, &parameters).await {
-                    tracing::debug!(%error, lease = held, "the lease ends when its time is over");
-                }
-            });
-        };
-        Ok(Some(Lease::new(name, number.cast_unsigned(), release)))
+        Ok(Some(lease))
     }
 
     async fn renew_lease(&self, lease: &Lease, ttl: Duration) -> Result<bool, StoreError> {
