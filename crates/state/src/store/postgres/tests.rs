@@ -252,6 +252,28 @@ async fn a_database_that_hangs_fails_calls_after_the_timeout_and_serves_again_af
     assert!(store.get(Table::Agents, "o/a").await.unwrap().is_none());
 }
 
+/// A pooler may send the next statement to another session.
+#[tokio::test]
+async fn no_statement_is_prepared_in_a_session() {
+    let server = Server::shared();
+    // The only stream executes all statements.
+    let settings = PostgresSettings { streams_max: 1, ..server.settings(&server.database()) };
+    let store = PostgresStore::open(settings).await.unwrap();
+    let version = store.put(Table::Agents, "o/a", b"x", Expect::Absent).await.unwrap();
+    store.put(Table::Agents, "o/a", b"y", Expect::Version(version)).await.unwrap();
+    let row = store.get(Table::Agents, "o/a").await.unwrap().unwrap();
+    store.load(vec![(Table::Grants, row)]).await.unwrap();
+    store.delete(Table::Agents, "o/a", Expect::Any).await.unwrap();
+    assert_eq!(store.snapshot().await.unwrap().rows().len(), 1);
+    drop(store.lease("con_1", Duration::from_secs(3600)).await.unwrap().unwrap());
+    store.keep("n", b"sealed", Duration::from_secs(3600)).await.unwrap();
+    store.announce("one").await.unwrap();
+    drained(&store, &mut super::super::shared::ReplicaPosition::default()).await;
+    let prepared = "SELECT count(*) FROM pg_prepared_statements";
+    let count = store.pool.query("count", prepared, &[]).await.unwrap()[0].get::<_, i64>(0);
+    assert_eq!(count, 0);
+}
+
 /// The announcement of a replica exists as long as the replica, and kept bytes exist for their time.
 #[tokio::test]
 async fn replicas_see_the_announcements_and_kept_bytes_of_each_other() {
