@@ -53,7 +53,16 @@ fn view(store: &SharedStoreView, report: &mut DoctorReport) {
 
 /// What the replicas say of themselves.
 fn all(replicas: &[ReplicaView], report: &mut DoctorReport) {
-    let own = replicas.iter().find(|one| one.own).map(|one| one.version.as_str());
+    let own = replicas.iter().find(|one| one.own);
+    if let Some(silent) = own.filter(|one| one.state == ReplicaState::Gone) {
+        let message = format!(
+            "this gateway has announced itself to no replica since {:.0}: which others run is not known",
+            silent.seen
+        );
+        report.warn(ID, message, "check that the database of `store.postgres` can be written");
+        return;
+    }
+    let own = own.map(|one| one.version.as_str());
     let mut live = 0;
     for one in replicas {
         let name = format!("replica {} at {}", one.host, one.proxy);
@@ -145,6 +154,17 @@ mod tests {
         let mut report = DoctorReport::default();
         all(&replicas, &mut report);
         insta::assert_snapshot!(report.text(false));
+    }
+
+    /// While the database is read-only, no replica can announce itself.
+    #[test]
+    fn no_replica_is_called_gone_by_one_that_cannot_announce_itself() {
+        let gone = |host: &str, own: bool| replica(host, json!({ "state": "gone", "own": own }));
+        let mut report = DoctorReport::default();
+        all(&[gone("own", true), gone("other", false)], &mut report);
+        let told: Vec<_> = report.checks.iter().map(|check| check.message.as_str()).collect();
+        let expected = "this gateway has announced itself to no replica since 2025-01-02T11:59:57Z: which others run is not known";
+        assert_eq!(told, [expected]);
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod failure;
 mod feed;
 mod holder;
 mod listener;
+mod parameter;
 mod pool;
 mod presence;
 mod schema;
@@ -28,7 +29,6 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tokio_postgres::IsolationLevel;
-use tokio_postgres::types::ToSql;
 
 use super::error::{check, conflict};
 use super::shared::PARTS;
@@ -39,6 +39,7 @@ use change_notice::{ChangeNotice, Listening, POLL};
 pub use failure::PostgresError;
 use failure::{PostgresFailure, failed};
 use holder::random_number;
+use parameter::{Parameter, typed};
 use pool::PostgresPool;
 use presence::ReplicaPresence;
 use schema::KnownVersion;
@@ -106,18 +107,44 @@ impl PostgresStore {
     async fn add(&self, rows: &[(Table, Row)]) -> Result<Vec<i64>, AddFailure> {
         let of = |error| AddFailure::Statement(PostgresFailure::of(error));
         let mut stream = self.pool.stream(ADD).await.map_err(AddFailure::Stream)?;
-        let add = stream.prepare_cached(sql::LOAD).await.map_err(of)?;
         let transaction = stream.transaction().await.map_err(of)?;
         let mut numbers = Vec::with_capacity(rows.len());
         for (at, (table, row)) in rows.iter().enumerate() {
             let (part, over) = (part_of(&row.key).cast_signed(), row.version.0.cast_signed());
-            let parameters: [&(dyn ToSql + Sync); 5] =
+            let parameters: [&dyn Parameter; 5] =
                 [&table.name(), &row.key.as_bytes(), &part, &row.value.as_slice(), &over];
-            let added = transaction.query(&add, &parameters).await.map_err(of)?;
+            let added =
+                transaction.query_typed(sql::LOAD, &typed(&parameters)).await.map_err(of)?;
             numbers.push(added.first().ok_or(AddFailure::Taken(at))?.get(1));
         }
         transaction.commit().await.map_err(of)?;
         Ok(numbers)
+    }
+}
+
+/// The pause before a lease is released again after a failure.
+const RELEASE_AGAIN: Duration = Duration::from_millis(500);
+
+impl PostgresStore {
+    /// A lease whose release is repeated until it would have expired: the failure of one statement must not exclude all
+    /// replicas for that time.
+    fn released_when_dropped(&self, name: &str, number: i64, ttl: Duration) -> Lease {
+        let (pool, held) = (self.pool.clone(), name.to_owned());
+        let release = move || {
+            let Ok(runtime) = Handle::try_current() else { return };
+            let until = Instant::now() + ttl;
+            runtime.spawn(async move {
+                let parameters: [&dyn Parameter; 2] = [&held.as_bytes(), &number];
+                while let Err(error) = pool.query("end a lease", sql::RELEASE, &parameters).await {
+                    tracing::debug!(%error, lease = held, "a lease is not released yet");
+                    if Instant::now() >= until {
+                        break;
+                    }
+                    tokio::time::sleep(RELEASE_AGAIN).await;
+                }
+            });
+        };
+        Lease::new(name, number.cast_unsigned(), release)
     }
 }
 
@@ -157,7 +184,7 @@ fn key(table: Table, stored: &[u8]) -> Result<String, StoreError> {
 #[async_trait::async_trait]
 impl Store for PostgresStore {
     async fn get(&self, table: Table, key: &str) -> Result<Option<Row>, StoreError> {
-        let place: [&(dyn ToSql + Sync); 2] = [&table.name(), &key.as_bytes()];
+        let place: [&dyn Parameter; 2] = [&table.name(), &key.as_bytes()];
         let rows = self.pool.query("read a row", sql::GET, &place).await?;
         let row = rows.into_iter().next().map(|row| Row {
             key: key.to_owned(),
@@ -200,8 +227,7 @@ impl Store for PostgresStore {
         check(table, &row.key, value)?;
         self.version.may_write("seal a row again")?;
         let (name, at, over) = (table.name(), row.key.as_bytes(), row.version.0.cast_signed());
-        let parameters: [&(dyn ToSql + Sync); 5] =
-            [&name, &at, &over, &row.value.as_slice(), &value];
+        let parameters: [&dyn Parameter; 5] = [&name, &at, &over, &row.value.as_slice(), &value];
         let done = self.pool.query("seal a row again", sql::RESEAL, &parameters).await?;
         match done.is_empty() {
             true => Err(conflict(table, &row.key)),
@@ -237,7 +263,7 @@ impl Store for PostgresStore {
     async fn list(&self, table: Table, range: RowRange<'_>) -> Result<Vec<Row>, StoreError> {
         let (from, to) = between(range.prefix, range.after);
         let limit = i64::try_from(range.limit).unwrap_or(i64::MAX);
-        let parameters: [&(dyn ToSql + Sync); 4] = [&table.name(), &from, &to, &limit];
+        let parameters: [&dyn Parameter; 4] = [&table.name(), &from, &to, &limit];
         let rows = self.pool.query("list rows", sql::LIST, &parameters).await?;
         let row = |row: tokio_postgres::Row| {
             Ok(Row {
@@ -256,7 +282,7 @@ impl Store for PostgresStore {
     ) -> Result<Vec<(String, Version)>, StoreError> {
         let (from, to) = between(range.prefix, range.after);
         let limit = i64::try_from(range.limit).unwrap_or(i64::MAX);
-        let parameters: [&(dyn ToSql + Sync); 4] = [&table.name(), &from, &to, &limit];
+        let parameters: [&dyn Parameter; 4] = [&table.name(), &from, &to, &limit];
         let rows = self.pool.query("list keys", sql::LIST_KEYS, &parameters).await?;
         rows.into_iter().map(|row| Ok((key(table, row.get(0))?, version(row.get(1))))).collect()
     }
@@ -274,7 +300,7 @@ impl Store for PostgresStore {
         let unbounded = transaction.batch_execute("SET LOCAL statement_timeout = 0");
         unbounded.await.map_err(|error| failed(action, &error))?;
         let read =
-            transaction.query(sql::ALL, &[]).await.map_err(|error| failed(action, &error))?;
+            transaction.query_typed(sql::ALL, &[]).await.map_err(|error| failed(action, &error))?;
         transaction.commit().await.map_err(|error| failed(action, &error))?;
         let mut rows = Vec::with_capacity(read.len());
         for row in read {
@@ -315,26 +341,20 @@ impl Store for PostgresStore {
         // A random number distinguishes two holders of one name. The holder may renew and release the lease until
         // another holder replaces the number.
         let number = random_number()?;
-        let parameters: [&(dyn ToSql + Sync); 3] = [&name.as_bytes(), &number, &ttl.as_secs_f64()];
+        // Made before the statement: if its answer is lost, the lease may be held, and is released.
+        let lease = self.released_when_dropped(name, number, ttl);
+        let parameters: [&dyn Parameter; 3] = [&name.as_bytes(), &number, &ttl.as_secs_f64()];
         if self.pool.query("take a lease", sql::LEASE, &parameters).await?.is_empty() {
+            // Another holder has it, so there is nothing to release.
+            lease.keep_until_expiry();
             return Ok(None);
         }
-        let (pool, held) = (self.pool.clone(), name.to_owned());
-        let release = move || {
-            let Ok(runtime) = Handle::try_current() else { return };
-            runtime.spawn(async move {
-                let parameters: [&(dyn ToSql + Sync); 2] = [&held.as_bytes(), &number];
-                if let Err(error) = pool.query("end a lease", sql::RELEASE, &parameters).await {
-                    tracing::debug!(%error, lease = held, "the lease ends when its time is over");
-                }
-            });
-        };
-        Ok(Some(Lease::new(name, number.cast_unsigned(), release)))
+        Ok(Some(lease))
     }
 
     async fn renew_lease(&self, lease: &Lease, ttl: Duration) -> Result<bool, StoreError> {
         let (name, number) = (lease.name().as_bytes(), lease.number().cast_signed());
-        let parameters: [&(dyn ToSql + Sync); 3] = [&name, &number, &ttl.as_secs_f64()];
+        let parameters: [&dyn Parameter; 3] = [&name, &number, &ttl.as_secs_f64()];
         Ok(!self.pool.query("renew a lease", sql::RENEW, &parameters).await?.is_empty())
     }
 

@@ -9,9 +9,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tokio_postgres::types::ToSql;
 
 use super::change_notice::{Listening, PAUSE};
+use super::parameter::Parameter;
 use super::{PostgresStore, key, listener, schema, sql};
 use crate::store::shared::{
     AnnouncedReplica, KeptBytes, ReplicaChanges, ReplicaPosition, SharedStore,
@@ -113,7 +113,7 @@ impl SharedStore for PostgresStore {
     }
 
     async fn keep(&self, name: &str, sealed: &[u8], life: Duration) -> Result<(), StoreError> {
-        let parameters: [&(dyn ToSql + Sync); 3] = [&name.as_bytes(), &sealed, &life.as_secs_f64()];
+        let parameters: [&dyn Parameter; 3] = [&name.as_bytes(), &sealed, &life.as_secs_f64()];
         self.version.may_write("keep an answer")?;
         self.pool.query("keep an answer", sql::KEEP, &parameters).await.map(drop)
     }
@@ -125,7 +125,7 @@ impl SharedStore for PostgresStore {
 
     async fn kept_names(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
         let to = [prefix.as_bytes(), b"\xff"].concat();
-        let parameters: [&(dyn ToSql + Sync); 2] = [&prefix.as_bytes(), &to];
+        let parameters: [&dyn Parameter; 2] = [&prefix.as_bytes(), &to];
         let rows = self.pool.query("list what is kept", sql::KEPT_NAMES, &parameters).await?;
         let name = |row: tokio_postgres::Row| String::from_utf8(row.get(0)).ok();
         Ok(rows.into_iter().filter_map(name).collect())
@@ -139,7 +139,7 @@ impl SharedStore for PostgresStore {
     ) -> Result<Vec<KeptBytes>, StoreError> {
         let (from, to) = (prefix.as_bytes(), [prefix.as_bytes(), b"\xff"].concat());
         let least = life.saturating_sub(within).as_secs_f64();
-        let parameters: [&(dyn ToSql + Sync); 3] = [&from, &to, &least];
+        let parameters: [&dyn Parameter; 3] = [&from, &to, &least];
         let rows = self.pool.query("read what is kept", sql::KEPT_WITHIN, &parameters).await?;
         let kept = |row: tokio_postgres::Row| {
             let ago = life.as_secs_f64() - row.get::<_, f64>(2);
@@ -186,7 +186,7 @@ impl PostgresStore {
     ) -> Result<u64, StoreError> {
         let name = table.name();
         let (from, to) = (numbers.start().cast_signed(), numbers.end().cast_signed());
-        let parameters: [&(dyn ToSql + Sync); 5] =
+        let parameters: [&dyn Parameter; 5] =
             [&name, &part.cast_signed(), &from, &to, &CHANGES_MAX];
         let rows = self.pool.query("read changes", sql::CHANGES, &parameters).await?;
         let mut last = numbers.start() - 1;

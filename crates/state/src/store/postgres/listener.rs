@@ -12,6 +12,7 @@ use deadpool_postgres::Object;
 
 use super::change_notice::{ChangeNotice, PAUSE};
 use super::failure::{PostgresError, PostgresFailure};
+use super::parameter::typed;
 use super::pool::PostgresPool;
 use super::sql;
 
@@ -81,9 +82,6 @@ async fn notify(
     stream: &Object,
     notice: &ChangeNotice,
 ) -> Result<(), PostgresFailure> {
-    let statement = async {
-        let prepared = stream.prepare_cached(sql::NOTIFY).await?;
-        stream.execute(&prepared, &[&notice.own]).await
-    };
-    pool.bounded(statement).await.map(drop)
+    let own = typed(&[&notice.own]);
+    pool.bounded(stream.query_typed(sql::NOTIFY, &own)).await.map(drop)
 }

@@ -11,10 +11,10 @@ use deadpool_postgres::{
 };
 use parking_lot::Mutex;
 use tokio_postgres::Row;
-use tokio_postgres::types::ToSql;
 
 use super::change_notice::ChangeNotice;
 use super::failure::{PostgresError, PostgresFailure};
+use super::parameter::{Parameter, typed};
 use super::servers::PostgresServers;
 use super::settings::PostgresSettings;
 use super::tls::Tls;
@@ -98,15 +98,13 @@ impl PostgresPool {
         &self,
         action: &'static str,
         sql: &'static str,
-        parameters: &[&(dyn ToSql + Sync)],
+        parameters: &[&dyn Parameter],
     ) -> Result<Vec<Row>, StoreError> {
         let (mut repeats, mut is_moved) = (0, false);
         loop {
             let stream = self.stream(action).await?;
-            let statement = async {
-                let prepared = stream.prepare_cached(sql).await?;
-                stream.query(&prepared, parameters).await
-            };
+            let parameters = typed(parameters);
+            let statement = stream.query_typed(sql, &parameters);
             let failure = match tokio::time::timeout(self.timeout, statement).await {
                 Ok(Ok(rows)) => return Ok(rows),
                 Ok(Err(error)) => PostgresFailure::of(error),

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use deadpool_postgres::Client;
 
 use super::failure::{PostgresError, PostgresFailure};
+use super::parameter::typed;
 use super::pool::PostgresPool;
 use crate::store::shared::PARTS;
 use crate::store::{StoreError, Table};
@@ -125,7 +126,7 @@ pub(super) async fn prepare(
 async fn attempt(pool: &PostgresPool, migrations: &[Migration]) -> Result<(), PostgresError> {
     let mut stream = pool.connect().await?;
     let is_made = stream
-        .query(
+        .query_typed(
             "SELECT 1 FROM information_schema.tables WHERE table_schema = current_schema() \
                 AND table_name IN ('keyward_schema', 'keyward_leases', 'keyward_replicas', 'keyward_kept')",
             &[],
@@ -143,7 +144,7 @@ async fn attempt(pool: &PostgresPool, migrations: &[Migration]) -> Result<(), Po
     let mut found = match found(&stream).await? {
         Some(found) => found,
         None => {
-            stream.execute(new, &[]).await.map_err(PostgresFailure::of)?;
+            stream.batch_execute(new).await.map_err(PostgresFailure::of)?;
             SchemaState { version: 1, oldest_program: 1 }
         }
     };
@@ -166,7 +167,7 @@ async fn attempt(pool: &PostgresPool, migrations: &[Migration]) -> Result<(), Po
 
 async fn found(stream: &Client) -> Result<Option<SchemaState>, PostgresError> {
     let rows = stream
-        .query("SELECT version, oldest_program FROM keyward_schema WHERE id = 1", &[])
+        .query_typed("SELECT version, oldest_program FROM keyward_schema WHERE id = 1", &[])
         .await
         .map_err(PostgresFailure::of)?;
     Ok(rows.first().map(|row| SchemaState { version: row.get(0), oldest_program: row.get(1) }))
@@ -178,7 +179,7 @@ async fn changed_by(stream: &Client, found: &SchemaState) -> Result<String, Post
     if found.version < WITH_PROGRAM {
         return Ok(unknown());
     }
-    let rows = stream.query("SELECT program FROM keyward_schema WHERE id = 1", &[]).await;
+    let rows = stream.query_typed("SELECT program FROM keyward_schema WHERE id = 1", &[]).await;
     let rows = rows.map_err(PostgresFailure::of)?;
     Ok(rows.first().and_then(|row| row.get(0)).unwrap_or_else(unknown))
 }
@@ -192,7 +193,7 @@ async fn migrate(
     let transaction = stream.transaction().await.map_err(PostgresFailure::of)?;
     if migration.oldest_program > found.version {
         // Running replicas may be of the previous version.
-        let running = transaction.query(super::sql::REPLICAS_RUNNING, &[]).await;
+        let running = transaction.query_typed(super::sql::REPLICAS_RUNNING, &[]).await;
         if !running.map_err(PostgresFailure::of)?.is_empty() {
             return Err(PostgresError::OlderRunning {
                 found: found.version,
@@ -204,11 +205,11 @@ async fn migrate(
     let reached = "UPDATE keyward_schema SET version = $1, oldest_program = $2 \
                    WHERE id = 1 AND version < $1";
     let Migration { version, oldest_program, .. } = migration;
-    let reached = transaction.execute(reached, &[version, oldest_program]).await;
+    let reached = transaction.execute_typed(reached, &typed(&[version, oldest_program])).await;
     if reached.map_err(PostgresFailure::of)? > 0 && *version >= WITH_PROGRAM {
         let by = env!("CARGO_PKG_VERSION");
         let named = "UPDATE keyward_schema SET program = $1 WHERE id = 1";
-        transaction.execute(named, &[&by]).await.map_err(PostgresFailure::of)?;
+        transaction.execute_typed(named, &typed(&[&by])).await.map_err(PostgresFailure::of)?;
     }
     transaction.commit().await.map_err(PostgresFailure::of)?;
     Ok(())
@@ -216,14 +217,17 @@ async fn migrate(
 
 /// Creates the counters of the tables that this program knows.
 async fn add_counts(stream: &Client) -> Result<(), PostgresError> {
-    let counted = stream.query("SELECT tbl, part FROM keyward_counts", &[]).await;
+    let counted = stream.query_typed("SELECT tbl, part FROM keyward_counts", &[]).await;
     if counted.map_err(PostgresFailure::of)?.len() < Table::ALL.len() * usize::from(PARTS) {
         let names: Vec<_> = Table::ALL.iter().map(|table| table.name()).collect();
         for part in 0..PARTS.cast_signed() {
             let new = "INSERT INTO keyward_counts (tbl, part, n) \
                        SELECT name, $2, 0 FROM unnest($1::text[]) AS name \
                        ON CONFLICT (tbl, part) DO NOTHING";
-            stream.execute(new, &[&names, &part]).await.map_err(PostgresFailure::of)?;
+            stream
+                .execute_typed(new, &typed(&[&names, &part]))
+                .await
+                .map_err(PostgresFailure::of)?;
         }
     }
     Ok(())

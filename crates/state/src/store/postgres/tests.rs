@@ -137,6 +137,72 @@ async fn a_lease_of_one_replica_excludes_the_other() {
     assert!(other.renew_lease(&next, long).await.unwrap());
 }
 
+/// Excludes all statements about leases until the stream ends the transaction.
+const LOCK_LEASES: &str = "BEGIN; LOCK TABLE keyward_leases IN ACCESS EXCLUSIVE MODE";
+
+/// Ends the stream of a release that waits for the lock.
+async fn end_a_release(store: &PostgresStore) {
+    let end_waiting = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+         WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE 'DELETE %'";
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+    while store.pool.query("end a release", end_waiting, &[]).await.unwrap().is_empty() {
+        assert!(tokio::time::Instant::now() < deadline, "no lease is released");
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Waits until this replica gets the lease.
+async fn until_leased(store: &PostgresStore, name: &str) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+    while store.lease(name, Duration::from_secs(3600)).await.unwrap().is_none() {
+        assert!(tokio::time::Instant::now() < deadline, "the lease of {name} is not released");
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_lease_whose_release_fails_is_released_when_the_database_answers() {
+    let (one, other) = two().await;
+    let held = one.lease("con_1", Duration::from_secs(3600)).await.unwrap().unwrap();
+    let locking = other.pool.stream("hold all leases").await.unwrap();
+    locking.batch_execute(LOCK_LEASES).await.unwrap();
+    drop(held);
+    end_a_release(&other).await;
+    locking.batch_execute("ROLLBACK").await.unwrap();
+    until_leased(&other, "con_1").await;
+}
+
+/// A commit that waits for a standby has been made: the end of its stream loses only the answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_whose_answer_is_lost_is_released() {
+    let server = Server::start();
+    let database = server.database();
+    let (one, other) = (server.open_in(&database).await, server.open_in(&database).await);
+    server.sql("postgres", "ALTER SYSTEM SET synchronous_standby_names = 'absent'");
+    server.sql("postgres", "SELECT pg_reload_conf()");
+    let leasing = tokio::spawn(async move {
+        // The server may need some time to read its configuration again.
+        for number in 0.. {
+            let name = format!("con_{number}");
+            match one.lease(&name, Duration::from_secs(3600)).await {
+                Ok(held) => held.expect("a new name").keep_until_expiry(),
+                Err(lost) => return (name, lost),
+            }
+        }
+        unreachable!("the loop ends with an error")
+    });
+    let end_committed = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+         WHERE wait_event = 'SyncRep' AND query LIKE 'INSERT INTO keyward_leases %'";
+    while !leasing.is_finished() {
+        other.pool.query("end a commit", end_committed, &[]).await.unwrap();
+    }
+    let (name, lost) = leasing.await.unwrap();
+    assert!(lost.is_outcome_unknown(), "{lost}");
+    server.sql("postgres", "ALTER SYSTEM RESET synchronous_standby_names");
+    server.sql("postgres", "SELECT pg_reload_conf()");
+    until_leased(&other, &name).await;
+}
+
 #[tokio::test]
 async fn a_replica_knows_whether_it_is_alone() {
     let (one, other) = two().await;
@@ -184,6 +250,28 @@ async fn a_database_that_hangs_fails_calls_after_the_timeout_and_serves_again_af
     }
     holder.batch_execute("ROLLBACK").await.unwrap();
     assert!(store.get(Table::Agents, "o/a").await.unwrap().is_none());
+}
+
+/// A pooler may send the next statement to another session.
+#[tokio::test]
+async fn no_statement_is_prepared_in_a_session() {
+    let server = Server::shared();
+    // The only stream executes all statements.
+    let settings = PostgresSettings { streams_max: 1, ..server.settings(&server.database()) };
+    let store = PostgresStore::open(settings).await.unwrap();
+    let version = store.put(Table::Agents, "o/a", b"x", Expect::Absent).await.unwrap();
+    store.put(Table::Agents, "o/a", b"y", Expect::Version(version)).await.unwrap();
+    let row = store.get(Table::Agents, "o/a").await.unwrap().unwrap();
+    store.load(vec![(Table::Grants, row)]).await.unwrap();
+    store.delete(Table::Agents, "o/a", Expect::Any).await.unwrap();
+    assert_eq!(store.snapshot().await.unwrap().rows().len(), 1);
+    drop(store.lease("con_1", Duration::from_secs(3600)).await.unwrap().unwrap());
+    store.keep("n", b"sealed", Duration::from_secs(3600)).await.unwrap();
+    store.announce("one").await.unwrap();
+    drained(&store, &mut super::super::shared::ReplicaPosition::default()).await;
+    let prepared = "SELECT count(*) FROM pg_prepared_statements";
+    let count = store.pool.query("count", prepared, &[]).await.unwrap()[0].get::<_, i64>(0);
+    assert_eq!(count, 0);
 }
 
 /// The announcement of a replica exists as long as the replica, and kept bytes exist for their time.
