@@ -200,8 +200,8 @@ impl FlowError {
         Some(match self {
             Self::NoApp { provider } => {
                 format!(
-                    "`keyward connect {provider}` guides through it on a terminal; elsewhere \
-                     register one there, then: keyward app add {provider} --client-id ID"
+                    "`keyward connect` guides through it on a terminal; elsewhere register one \
+                     there, then: keyward app add {provider} --client-id ID"
                 )
             }
             Self::WhichApp { .. } | Self::UnknownApp { .. } => {
