@@ -250,9 +250,11 @@ impl Reason {
             Self::Method => {
                 Code::MethodRefused.because("TRACE, TRACK and CONNECT are not forwarded")
             }
-            Self::PathAmbiguous { rule } => {
-                ambiguous("path", "an encoded or doubled slash, `;`, or a stray percent sign", rule)
-            }
+            Self::PathAmbiguous { rule } => ambiguous(
+                "path",
+                "an encoded or doubled slash, `;`, a dot or a space at the end of a segment, or a stray percent sign",
+                rule,
+            ),
             Self::QueryAmbiguous { rule } => ambiguous("query", "a parameter twice, or `;`", rule),
             Self::BodyUnread { rule } => body_unread(rule),
             Self::OperationsUnclear { rule, why } => operations_unclear(rule, *why),
