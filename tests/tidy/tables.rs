@@ -46,7 +46,7 @@ pub(super) const FLOORS: &[(&str, &str)] = &[
     ("ssh", "base"),
     ("inject", "base rules::aws_host rules::rate_limit"),
     ("graphql", ""),
-    ("provider", "base graphql inject rules::actions rules::rate_limit"),
+    ("provider", "base graphql inject rules::actions rules::aws_host rules::rate_limit"),
     ("host_sets", "base"),
     ("policy", "base graphql host_sets inject rules::actions rules::branches rules::git_push"),
     ("rules", "base graphql"),

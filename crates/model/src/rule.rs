@@ -362,7 +362,11 @@ fn patterns<T>(
 ) -> Vec<Refusal> {
     let refused = |(index, text): (usize, &String)| {
         let error = parse(text).err()?;
-        Some(Refusal::new(format!("{field}[{index}]"), error.to_string()))
+        let refusal = Refusal::new(format!("{field}[{index}]"), error.to_string());
+        Some(match text.as_str() {
+            "*" | "**" => refusal.hint(format!("omit `{field}` to mean all")),
+            _ => refusal,
+        })
     };
     texts.iter().enumerate().filter_map(refused).collect()
 }

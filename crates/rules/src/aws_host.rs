@@ -50,6 +50,8 @@ static PARTITIONS: [Partition; 3] = [
 /// decides. Most are those of botocore's data.
 /// <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html>
 const RENAMED: &[(&str, &str)] = &[
+    ("account-access-runtime", "account-access"),
+    ("agent-registry-control", "agent-registry"),
     ("agreement-marketplace", "aws-marketplace"),
     ("analytics-omics", "omics"),
     ("api.tunneling.iot", "IoTSecuredTunneling"),
@@ -64,8 +66,10 @@ const RENAMED: &[(&str, &str)] = &[
     ("bedrock-data-automation", "bedrock"),
     ("bedrock-data-automation-runtime", "bedrock"),
     ("bedrock-runtime", "bedrock"),
+    ("cassandra-streams", "cassandra"),
     ("cloudhsmv2", "cloudhsm"),
     ("cloudsearchdomain", "cloudsearch"),
+    ("cloudwatch-omni", "cloudwatch"),
     ("contact-lens", "connect"),
     ("control-kinesis", "kinesis"),
     ("control-storage-omics", "omics"),
@@ -75,6 +79,7 @@ const RENAMED: &[(&str, &str)] = &[
     ("data-signer", "signer"),
     ("ddb", "dynamodb"),
     ("deployment-marketplace", "aws-marketplace"),
+    ("discovery-marketplace", "aws-marketplace"),
     ("email", "ses"),
     ("entitlement-marketplace", "aws-marketplace"),
     ("eventsv2", "events"),
@@ -95,6 +100,7 @@ const RENAMED: &[(&str, &str)] = &[
     ("neptune", "neptune-db"),
     ("oidc", "sso-oauth"),
     ("participant.connect", "execute-api"),
+    ("partnercentral-prm", "partnercentral"),
     ("personalize-events", "personalize"),
     ("personalize-runtime", "personalize"),
     ("portal.sso", "awsssoportal"),
@@ -120,6 +126,16 @@ const RENAMED: &[(&str, &str)] = &[
     ("voice-chime", "chime"),
     ("workflows-omics", "omics"),
 ];
+
+/// Names of services, as [`api_of`] gives them.
+pub fn services() -> impl Iterator<Item = &'static str> {
+    listed().map(|(name, _)| name)
+}
+
+/// Services and the beginnings of their hosts.
+fn listed() -> impl Iterator<Item = (&'static str, &'static str)> {
+    include_str!("aws_services.tsv").lines().filter_map(|line| line.split_once('\t'))
+}
 
 /// The partition of a host of AWS, and the labels before its suffix.
 fn partition_of(host: &str) -> Option<(&'static Partition, &str)> {
@@ -265,6 +281,14 @@ mod tests {
             ("minio.test", None),
         ] {
             assert_eq!(api_of(host), api, "{host}");
+        }
+    }
+
+    #[test]
+    fn every_listed_service_is_that_of_its_host() {
+        for (service, label) in listed() {
+            let host = format!("{label}.eu-west-1.amazonaws.com");
+            assert_eq!(api_of(&host), Some(service), "{host}");
         }
     }
 

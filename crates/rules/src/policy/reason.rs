@@ -250,9 +250,7 @@ impl Reason {
             Self::Method => {
                 Code::MethodRefused.because("TRACE, TRACK and CONNECT are not forwarded")
             }
-            Self::PathAmbiguous { rule } => {
-                ambiguous("path", "an encoded or doubled slash, `;`, or a stray percent sign", rule)
-            }
+            Self::PathAmbiguous { rule } => ambiguous("path", AMBIGUOUS_PATH, rule),
             Self::QueryAmbiguous { rule } => ambiguous("query", "a parameter twice, or `;`", rule),
             Self::BodyUnread { rule } => body_unread(rule),
             Self::OperationsUnclear { rule, why } => operations_unclear(rule, *why),
@@ -335,6 +333,10 @@ impl Reason {
 }
 
 // === messages with several cases ===
+
+/// What servers read in two ways in a path.
+const AMBIGUOUS_PATH: &str = "an encoded or doubled slash, `;`, a dot or a space at the end of a segment, \
+                              or a stray percent sign";
 
 /// A rule depends on a part of the target that servers read differently.
 fn ambiguous(part: &str, signs: &str, rule: &impl std::fmt::Display) -> RefusalText {

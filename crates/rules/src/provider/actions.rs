@@ -8,13 +8,14 @@ use http::Method;
 use serde::Deserialize;
 
 use super::action_keys::{ActionText, IndirectText, RequestsText};
-use super::decode::decode;
+use super::decode::{decode, did_you_mean};
 use super::document::{Document, Problems, item_of, key_of};
 use super::graphql;
 use super::host_template::HostTemplate;
 use super::methods;
 use super::own_hosts::{self, OwnHosts};
 use crate::actions::{ActionScope, ScopeKind};
+use crate::aws_host;
 use crate::graphql::scope::OperationScope;
 use keyward_base::pattern::{HostPattern, PathPattern};
 
@@ -194,13 +195,22 @@ fn requests(
     own: &OwnHosts<'_>,
     problems: &mut Problems<'_>,
 ) -> ActionRequests {
-    if text.hosts.is_empty() && text.methods.is_empty() && text.paths.is_empty() {
+    let lists = [&text.hosts, &text.aws_services, &text.methods, &text.paths];
+    if lists.iter().all(|list| list.is_empty()) {
         problems.add(path, "this covers every request", "name hosts, methods or paths");
     }
     let mut methods = Vec::new();
     for (index, method) in text.methods.iter().enumerate() {
         let at = item_of(&key_of(path, "methods"), index);
         methods.extend(methods::method(method, &at, problems));
+    }
+    for (index, name) in text.aws_services.iter().enumerate() {
+        if !aws_host::services().any(|service| service == name) {
+            let at = item_of(&key_of(path, "aws_services"), index);
+            let near = did_you_mean(name, aws_host::services());
+            let remedy = near.unwrap_or_else(|| "name it as signatures do, or list `hosts`".into());
+            problems.add(&at, format_args!("`{name}` is not a known service of AWS"), remedy);
+        }
     }
     let names = |texts: &[String]| texts.iter().map(|name| name.as_str().into()).collect();
     let query =

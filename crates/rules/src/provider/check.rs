@@ -644,6 +644,14 @@ mod tests {
             "p.yaml:4: actions[0].requests[0]: this covers every request; name hosts, methods or paths",
         ),
         (
+            "hosts: [a.test]\nactions: [{ name: x, label: x, requests: [{ aws_services: [s3, dynamdb] }] }]",
+            "p.yaml:4: actions[0].requests[0].aws_services[1]: `dynamdb` is not a known service of AWS; did you mean `dynamodb`?",
+        ),
+        (
+            "hosts: [a.test]\nactions: [{ name: x, label: x, requests: [{ aws_services: [file-warehouse] }] }]",
+            "p.yaml:4: actions[0].requests[0].aws_services[0]: `file-warehouse` is not a known service of AWS; name it as signatures do, or list `hosts`",
+        ),
+        (
             "hosts: [a.test]\nactions: [{ name: none, label: x, requests: [] }]",
             "p.yaml:4: actions[0].requests: the action covers nothing; name hosts, methods or paths",
         ),

@@ -274,7 +274,7 @@ agents: [{ name: a, environment: dev, use: [gh, gh, ""] }]"#,
   - { name: a, action: dney, hosts: [a.test] }
   - { name: a, action: deny, use: x, hosts: [a.test] }
   - { action: tunnel, hosts: [a.test], methods: [GET] }
-  - { action: deny, hosts: ["*.com", "a b"], paths: [x], methods: ["G ET", GTE] }
+  - { action: deny, hosts: ["*.com", "a b", "*"], paths: [x], methods: ["G ET", GTE] }
   - { action: deny, agents: [], hosts: [] }
   - { action: deny, hots: [a] }
   - { action: explode }
@@ -286,6 +286,7 @@ agents: [{ name: a, environment: dev, use: [gh, gh, ""] }]"#,
             "keyward.yaml:4: rules[2].action: methods, paths and actions cannot be seen in a tunnel; omit them, or write `action: pass`",
             "keyward.yaml:5: rules[3].hosts[0]: `*.com` covers a public suffix: name a registrable domain, such as `*.example.com`",
             "keyward.yaml:5: rules[3].hosts[1]: `a b` is not a host pattern: write `api.example.com`, `*.example.com` or `api.example.com:8443`",
+            "keyward.yaml:5: rules[3].hosts[2]: `*` is not a host pattern: write `api.example.com`, `*.example.com` or `api.example.com:8443`; omit `hosts` to mean all",
             "keyward.yaml:5: rules[3].paths[0]: `x` is not a path pattern: begin with `/`; `*` \
              means one segment or a part of it, and `**`, only at the end, any rest",
             "keyward.yaml:5: rules[3].methods[0]: this is not a method; write GET, POST or another",

@@ -21,6 +21,13 @@ static PART_DIGESTS: [HeaderName; 2] = [
     HeaderName::from_static("x-ms-range-get-content-crc64"),
 ];
 
+/// The codings of single messages, which are not decoded. Without the field, servers send messages as they are:
+/// <https://github.com/grpc/grpc/blob/master/doc/compression.md>, <https://connectrpc.com/docs/protocol>.
+static MESSAGE_CODINGS: [HeaderName; 2] = [
+    HeaderName::from_static("grpc-accept-encoding"),
+    HeaderName::from_static("connect-accept-encoding"),
+];
+
 /// The name of `Range` before RFC 2068. Some servers still take it.
 static REQUEST_RANGE: HeaderName = HeaderName::from_static("request-range");
 
@@ -33,8 +40,9 @@ pub fn restrict(
     margin: Option<u64>,
     has_room: impl Fn(usize) -> bool,
 ) -> AskedPart {
-    fields.remove(&A_IM);
-    fields.remove(&REQUEST_RANGE);
+    for gone in [&A_IM, &REQUEST_RANGE].into_iter().chain(&MESSAGE_CODINGS) {
+        fields.remove(gone);
+    }
     let part = margin.map_or(AskedPart::Whole, |margin| restricted_range(fields, margin));
     match part {
         AskedPart::Whole => readable_codings(fields, has_room),
@@ -185,6 +193,16 @@ mod tests {
             assert_eq!(fields["range"], sent);
             assert_eq!(fields["if-range"], "\"e\"");
             assert_eq!(fields["accept-encoding"], "identity");
+        }
+    }
+
+    #[test]
+    fn no_coding_of_single_messages_is_accepted() {
+        for name in ["grpc-accept-encoding", "connect-accept-encoding"] {
+            let sent = (HeaderName::from_static(name), HeaderValue::from_static("gzip"));
+            let mut fields = HeaderMap::from_iter([sent]);
+            restrict(&mut fields, MARGIN, |_| true);
+            assert!(fields.is_empty(), "{name}");
         }
     }
 

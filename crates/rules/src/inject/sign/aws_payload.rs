@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use http::header::HeaderMap;
 
-use super::aws_action;
+use super::aws_credential_actions;
 use super::aws_names::{CONTENT_SHA256, is_s3, sha256_hex};
 use super::aws_signature::SignaturePlace;
 use super::error::SignError;
@@ -39,7 +39,7 @@ impl AwsPayload {
         service: &str,
         place: &SignaturePlace,
     ) -> Result<Self, SignError> {
-        if aws_action::reads_body(service) {
+        if aws_credential_actions::reads_body(service) {
             return Ok(Self::Whole);
         }
         let declared = fields.get(&CONTENT_SHA256).and_then(|value| value.to_str().ok());

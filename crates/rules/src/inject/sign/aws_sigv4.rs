@@ -94,7 +94,7 @@ impl AwsKeys {
         plan: &AwsRequest,
         request: Unsigned<'_>,
     ) -> Result<SignedAwsRequest, SignError> {
-        aws_action::check(&plan.service, request.path, request.body)?;
+        aws_action::check(&plan.service, &request)?;
         self.sign_own(plan, request)
     }
 

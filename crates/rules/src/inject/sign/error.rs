@@ -17,8 +17,8 @@ pub enum SignError {
     Algorithm(&'static str),
     /// The answer would contain credentials.
     #[error(
-        "`{0}` answers with credentials, which the agent would get; add a connection for that \
-         role instead"
+        "`{0}` answers with credentials, which the agent would get; add a connection that has them \
+         instead"
     )]
     AnswersWithCredentials(&'static str),
     /// A field cannot be part of a signature.

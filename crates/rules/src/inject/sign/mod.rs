@@ -3,6 +3,7 @@
 
 mod aws_action;
 pub mod aws_chunks;
+mod aws_credential_actions;
 mod aws_database;
 mod aws_ecdsa;
 pub(super) mod aws_names;

@@ -112,7 +112,7 @@ fn shares(scopes: &[ActionScope], line: &str, share: ScopeShare) -> Result<bool,
 }
 
 /// Requests that can do what the action does although it does not list them.
-const INDIRECT: [(&str, &str, &str); 89] = [
+const INDIRECT: [(&str, &str, &str); 93] = [
     ("gmail", "send", "POST gmail.googleapis.com/batch/gmail/v1"),
     ("gmail", "delete", "POST www.googleapis.com/batch/gmail/v1"),
     ("gmail", "send", "POST gmail.googleapis.com/Batch"),
@@ -214,6 +214,10 @@ const INDIRECT: [(&str, &str, &str); 89] = [
     ("gitlab", "read-ci", "GET /api/v4/projects/7/jobs.json"),
     ("x", "post", "POST /1.1/statuses/update.json"),
     ("sendgrid", "send", "POST /api/mail.send.json"),
+    ("gitlab", "merge", "POST /api/v4/projects/7/merge_requests/3/notes"),
+    ("gitlab", "approve", "PUT /api/v4/projects/7/merge_requests/3"),
+    ("gitlab", "push", "GET /a/b/c/d/e/f/r.git/info/refs?service=git-receive-pack"),
+    ("gitlab", "push", "POST /a/b/c/d/e/f/r.git/git-receive-pack"),
 ];
 
 #[test]
@@ -279,6 +283,8 @@ fn a_denied_action_refuses_no_indirect_requests_of_other_actions() {
         ("shopify", "delete", "GET /admin/api/2025-01/products.json"),
         ("gitlab", "merge", "POST /api/graphql { project { a } }"),
         ("gitlab", "merge", "GET /api/v4/projects/group%2Fname/issues"),
+        ("gitlab", "merge", "POST /api/v4/projects/7/issues/3/notes"),
+        ("gitlab", "push", "GET /a/b/c/d/e/f/r.git/info/refs?service=git-upload-pack"),
         ("github", "write-issues-graphql", "GET api.github.com/repos/o/r/contents/a%2Fb"),
         ("twilio", "delete", "POST api.twilio.com/2010-04-01/Accounts/AC1/Messages"),
         ("discord", "send", "GET /api/channels/1/messages"),
