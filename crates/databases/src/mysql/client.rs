@@ -371,8 +371,6 @@ mod tests {
             ("11.4.3", false),
             ("5.5.68-MariaDB", false),
             ("10.4.34-MariaDB", false),
-            ("10.MariaDB", false),
-            ("MariaDB", false),
             ("10.5.27-MariaDB", true),
             ("5.5.5-10.11.6-MariaDB", true),
             ("11.4.2-MariaDB-ubu2404", true),

@@ -213,7 +213,7 @@ async fn extensions_of_mariadb_are_agreed_with_a_server_that_has_them_and_with_n
         drop(agreed.prove(&mut stream, &mut sequence, greeting, false).now_or_never());
         drop(stream);
         let got = all_of(server).await;
-        let [usual, extensions] = halves(sent | CONNECT_WITH_DB);
+        let [usual, extensions] = halves(sent | CONNECT_WITH_DB | TLS);
         assert_eq!([&got[4..8], &got[32..36]], [&usual[..], &extensions[..]]);
     }
 }
