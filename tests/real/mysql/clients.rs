@@ -6,9 +6,12 @@ use super::stage::Stage;
 use crate::database_stage::Driver;
 use crate::stage::{run, said, succeeded};
 
+/// A listener for the server's own version of MariaDB.
+const FOR_MARIADB: &str =
+    "databases: [{ at: \"127.0.0.1:0\", protocol: mysql, server_version: 10.11.6-MariaDB }]";
+
 /// Runs the program with a valid token and a wrong one.
-async fn serve(interpreter: &str, script: &str) {
-    let stage = Stage::new().await;
+async fn serve(stage: Stage, interpreter: &str, script: &str) {
     let at = stage.listener();
     let variables = [
         ("MYSQL_HOST", at.ip().to_string()),
@@ -21,12 +24,13 @@ async fn serve(interpreter: &str, script: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pymysql_uses_a_database() {
-    serve("real-venv/bin/python", "mysql/session.py").await;
+    serve(Stage::new().await, "real-venv/bin/python", "mysql/session.py").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mysql2_uses_a_database() {
-    serve("real-node/node_modules/node24/bin/node", "mysql/session.mjs").await;
+    let stage = Stage::listening(FOR_MARIADB).await;
+    serve(stage, "real-node/node_modules/node24/bin/node", "mysql/session.mjs").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -44,9 +48,7 @@ async fn sqlx_uses_a_database() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dump_at_a_listener_for_mariadb_has_sequences() {
-    let listeners =
-        "databases: [{ at: \"127.0.0.1:0\", protocol: mysql, server_version: 10.11.6-MariaDB }]";
-    let stage = Stage::listening(listeners).await;
+    let stage = Stage::listening(FOR_MARIADB).await;
     stage.server.sql("CREATE SEQUENCE app.numbers");
     for (agent, connection) in [("ci", "main"), ("reader", "reports")] {
         let mut command = dump(&stage, agent, connection);

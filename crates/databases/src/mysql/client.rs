@@ -8,10 +8,11 @@ use zeroize::Zeroizing;
 
 use super::login_key::{LoginKey, combined};
 use super::packet::{
-    COMPRESS, COMPRESS_ZSTD, CONNECT_ATTRIBUTES, CONNECT_WITH_DB, DEPRECATE_EOF, FOUND_ROWS,
-    IGNORE_SPACE, INTERACTIVE, LOCAL_FILES, LONG_AUTH_DATA, LONG_FLAG, LONG_PASSWORD, MORE_DATA,
-    MULTI_RESULTS, MULTI_STATEMENTS, ODBC, PLUGIN_AUTH, PROTOCOL_41, PS_MULTI_RESULTS, Parts,
-    SECURE_CONNECTION, SESSION_TRACK, SWITCH, Sequence, TLS, TRANSACTIONS,
+    BULK_OPERATIONS, COMPRESS, COMPRESS_ZSTD, CONNECT_ATTRIBUTES, CONNECT_WITH_DB, DEPRECATE_EOF,
+    EXTENDED_METADATA, FOUND_ROWS, IGNORE_SPACE, INTERACTIVE, LOCAL_FILES, LONG_AUTH_DATA,
+    LONG_FLAG, LONG_PASSWORD, MORE_DATA, MULTI_RESULTS, MULTI_STATEMENTS, ODBC, PLUGIN_AUTH,
+    PROTOCOL_41, PS_MULTI_RESULTS, Parts, SECURE_CONNECTION, SESSION_TRACK, SWITCH, Sequence, TLS,
+    TRANSACTIONS, capabilities, halves,
 };
 use keyward_base::database::ServerVersion;
 
@@ -37,7 +38,7 @@ pub const NONCE_BYTES: usize = 20;
 
 /// Capabilities that Keyward and a client may agree on for the session: not compression, and none in which MySQL and
 /// MariaDB differ.
-const OF_SESSION: u32 = LONG_PASSWORD
+const OF_SESSION: u64 = LONG_PASSWORD
     | FOUND_ROWS
     | LONG_FLAG
     | ODBC
@@ -54,7 +55,13 @@ const OF_SESSION: u32 = LONG_PASSWORD
     | DEPRECATE_EOF;
 
 /// Capabilities that are agreed on for the login alone.
-const OF_LOGIN: u32 = CONNECT_WITH_DB | PLUGIN_AUTH | CONNECT_ATTRIBUTES | LONG_AUTH_DATA;
+const OF_LOGIN: u64 = CONNECT_WITH_DB | PLUGIN_AUTH | CONNECT_ATTRIBUTES | LONG_AUTH_DATA;
+
+/// Capabilities that a listener for MariaDB offers for the session too.
+const OF_MARIADB: u64 = BULK_OPERATIONS | EXTENDED_METADATA;
+
+/// The version of MariaDB that has [`OF_MARIADB`].
+const MARIADB_EXTENDED: (u32, u32) = (10, 5);
 
 /// Says that the whole password is wanted.
 const FULL: [u8; 2] = [MORE_DATA, 4];
@@ -70,7 +77,7 @@ pub struct MysqlClient {
     /// Empty if it names none.
     pub database: String,
     /// What it agreed on for the session.
-    pub flags: u32,
+    pub flags: u64,
     pub charset: u8,
     pub packet_bytes_max: u32,
     sequence: Sequence,
@@ -92,6 +99,8 @@ pub enum ClientReply {
 pub struct SentGreeting {
     nonce: [u8; NONCE_BYTES],
     sequence: Sequence,
+    /// What the client may agree on for the session.
+    offered: u64,
     offers_tls: bool,
 }
 
@@ -120,9 +129,10 @@ impl SentGreeting {
     {
         let nonce = nonce().ok_or(MysqlFormatError("the system has no random bytes"))?;
         let mut sequence = Sequence::default();
-        let version = version_greeted(version);
-        sequence.write(stream, &greeting(&nonce, offers_tls, &version)).await?;
-        Ok(Self { nonce, sequence, offers_tls })
+        let offered = offered(version);
+        let flags = offered | OF_LOGIN | if offers_tls { TLS } else { 0 };
+        sequence.write(stream, &greeting(&nonce, flags, &version_greeted(version))).await?;
+        Ok(Self { nonce, sequence, offered, offers_tls })
     }
 
     /// Reads the answer.
@@ -140,6 +150,7 @@ impl SentGreeting {
         let payload = self.sequence.read(stream).await?;
         let mut parts = Parts(&payload);
         let flags = parts.u32().ok_or(MysqlFormatError("the login is malformed"))?;
+        let flags = u64::from(flags);
         // 32 bytes: the beginning of a login, which follows within TLS.
         if flags & TLS != 0 && payload.len() == 32 && self.offers_tls {
             self.offers_tls = false;
@@ -157,7 +168,10 @@ impl SentGreeting {
         }
         let sequence = std::mem::take(&mut self.sequence);
         let client = MysqlClient::parse(&payload, self.nonce, sequence, key.clone());
+        let agreed =
+            |client: MysqlClient| MysqlClient { flags: client.flags & self.offered, ..client };
         client
+            .map(agreed)
             .map(|client| ClientReply::Login(Box::new(client)))
             .ok_or(MysqlFormatError("the login is malformed"))
     }
@@ -177,10 +191,11 @@ impl MysqlClient {
         key: Arc<LoginKey>,
     ) -> Option<Self> {
         let mut parts = Parts(payload);
-        let flags = parts.u32()?;
+        let usual = parts.u32()?;
         let packet_bytes_max = parts.u32()?;
         let charset = parts.u8()?;
-        parts.bytes(23)?;
+        parts.bytes(19)?;
+        let flags = capabilities(usual, parts.u32()?);
         let user = std::str::from_utf8(parts.until_nul()?).ok()?.to_owned();
         let response = parts.length_encoded()?;
         let database = match flags & CONNECT_WITH_DB {
@@ -195,7 +210,7 @@ impl MysqlClient {
         Some(Self {
             user,
             database,
-            flags: flags & OF_SESSION,
+            flags,
             charset,
             packet_bytes_max,
             sequence,
@@ -285,22 +300,33 @@ fn version_greeted(version: Option<&ServerVersion>) -> String {
     }
 }
 
+/// What clients of a listener with this version may agree on for the session.
+fn offered(version: Option<&ServerVersion>) -> u64 {
+    let own = version.map(ServerVersion::as_str).filter(|own| own.contains("MariaDB"));
+    let own = own.map(|own| own.strip_prefix(BEFORE_MARIADB_10).unwrap_or(own)).unwrap_or_default();
+    let mut numbers = own.split('.').map_while(|number| number.parse().ok());
+    match numbers.next().zip(numbers.next()) {
+        Some(version) if version >= MARIADB_EXTENDED => OF_SESSION & !LONG_PASSWORD | OF_MARIADB,
+        _ => OF_SESSION,
+    }
+}
+
 /// `HandshakeV10`.
-fn greeting(nonce: &[u8; NONCE_BYTES], offers_tls: bool, version: &str) -> Vec<u8> {
-    let flags = OF_SESSION | OF_LOGIN | if offers_tls { TLS } else { 0 };
-    let [low, high] = [flags & 0xffff, flags >> 16].map(|half| half.to_le_bytes());
+fn greeting(nonce: &[u8; NONCE_BYTES], flags: u64, version: &str) -> Vec<u8> {
+    let [[a, b, c, d], extensions] = halves(flags);
     let mut payload = vec![10];
     payload.extend(version.as_bytes());
     // No thread has this number: clients name it to stop their statements by a second session.
     payload.extend([0, 0, 0, 0, 0]);
     payload.extend(&nonce[..8]);
     payload.push(0);
-    payload.extend(&low[..2]);
+    payload.extend([a, b]);
     payload.push(CHARSET);
     payload.extend(STATUS.to_le_bytes());
-    payload.extend(&high[..2]);
+    payload.extend([c, d]);
     payload.push(21);
-    payload.extend([0; 10]);
+    payload.extend([0; 6]);
+    payload.extend(extensions);
     payload.extend(&nonce[8..]);
     payload.push(0);
     payload.extend(PLUGIN);
@@ -332,8 +358,27 @@ mod tests {
             let own: Option<ServerVersion> = own.map(|own| own.parse().expect("a version"));
             let version = version_greeted(own.as_ref());
             assert_eq!(version, greeted);
-            let payload = greeting(&[b'x'; NONCE_BYTES], false, &version);
+            let payload = greeting(&[b'x'; NONCE_BYTES], OF_SESSION, &version);
             assert_eq!(Parts(&payload[1..]).until_nul(), Some(greeted.as_bytes()));
         }
+    }
+
+    /// An older MariaDB and MySQL do not have them, and clients send other bytes with them.
+    #[test]
+    fn only_a_listener_for_mariadb_that_has_them_offers_its_extensions() {
+        for (own, offers) in [
+            ("8.4.3", false),
+            ("11.4.3", false),
+            ("5.5.68-MariaDB", false),
+            ("10.4.34-MariaDB", false),
+            ("10.5.27-MariaDB", true),
+            ("5.5.5-10.11.6-MariaDB", true),
+            ("11.4.2-MariaDB-ubu2404", true),
+        ] {
+            let offered = offered(Some(&own.parse().expect("a version")));
+            assert_eq!(offered & OF_MARIADB, if offers { OF_MARIADB } else { 0 }, "{own}");
+            assert_eq!(offered & LONG_PASSWORD == 0, offers, "{own}");
+        }
+        assert_eq!(offered(None), OF_SESSION);
     }
 }

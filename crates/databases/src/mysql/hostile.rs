@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 use super::client::{ClientReply, MysqlFormatError, PLUGIN, SentGreeting};
@@ -10,8 +11,8 @@ use super::ed25519;
 use super::login::{MysqlLogin, NegotiatedOptions};
 use super::login_key::{LoginKey, combined, encrypt};
 use super::packet::{
-    COMPRESS, COMPRESS_ZSTD, PLUGIN_AUTH, PROTOCOL_41, SECURE_CONNECTION, Sequence, TLS, packet,
-    put_length_encoded,
+    BULK_OPERATIONS, COMPRESS, COMPRESS_ZSTD, CONNECT_WITH_DB, EXTENDED_METADATA, LONG_PASSWORD,
+    PLUGIN_AUTH, PROTOCOL_41, SECURE_CONNECTION, Sequence, TLS, halves, packet, put_length_encoded,
 };
 use super::statements;
 use crate::login::ServerError;
@@ -24,10 +25,10 @@ const SCRAMBLED: [u8; 32] = *b"\xc4\x6d\x98\xe4\x6f\x47\xf6\xf7\xcb\x9e\x3b\x49\
 /// The same: `scramble_native_password`.
 const SCRAMBLED_NATIVE: [u8; 20] =
     *b"\xb8\x34\x6a\x3e\xbf\x36\xd9\x94\x24\x3a\x42\xc9\xe4\xbf\x94\x95\xdf\xe7\xd1\xf6";
-const USUAL: u32 = PROTOCOL_41 | SECURE_CONNECTION | PLUGIN_AUTH;
+const USUAL: u64 = PROTOCOL_41 | SECURE_CONNECTION | PLUGIN_AUTH;
 
-fn login_payload(flags: u32, rest: &[u8]) -> Vec<u8> {
-    let mut payload = flags.to_le_bytes().to_vec();
+fn login_payload(flags: u64, rest: &[u8]) -> Vec<u8> {
+    let mut payload = halves(flags)[0].to_vec();
     payload.extend([0, 0, 0, 1, 45]);
     payload.extend([0; 23]);
     payload.extend(rest);
@@ -126,11 +127,12 @@ async fn a_client_hands_over_its_token_whatever_plugin_it_begins_with() {
     }
 }
 
-fn server_greeting(flags: u32, plugin: &[u8]) -> Vec<u8> {
-    let [low, high] = [flags & 0xffff, flags >> 16].map(|half| half.to_le_bytes());
+fn server_greeting(flags: u64, plugin: &[u8]) -> Vec<u8> {
+    let [[a, b, c, d], extensions] = halves(flags);
     let mut payload = b"\x0a8.4.0\0\x01\0\0\0AAAAAAAA\0".to_vec();
-    payload.extend([low[0], low[1], 45, 2, 0, high[0], high[1], 21]);
-    payload.extend([0; 10]);
+    payload.extend([a, b, 45, 2, 0, c, d, 21]);
+    payload.extend([0; 6]);
+    payload.extend(extensions);
     payload.extend(b"BBBBBBBBBBBB\0");
     payload.extend(plugin);
     payload.push(0);
@@ -138,9 +140,13 @@ fn server_greeting(flags: u32, plugin: &[u8]) -> Vec<u8> {
 }
 
 fn login() -> MysqlLogin {
+    login_with(USUAL)
+}
+
+fn login_with(flags: u64) -> MysqlLogin {
     let permitted = sample::permitted(DatabaseProtocol::Mysql, Some("app"), PASSWORD);
     let agreed = NegotiatedOptions {
-        flags: USUAL,
+        flags,
         charset: 45,
         packet_bytes_max: 1 << 24,
         program: "x".to_owned(),
@@ -183,6 +189,32 @@ async fn a_challenge_of_ed25519_that_ends_with_nul_is_signed_whole() {
         let (result, got) = against(false, server_greeting(USUAL, PLUGIN), payloads).await;
         result.expect("a session");
         assert!(got.ends_with(&signature), "{end:?}");
+    }
+}
+
+/// What clients send and read with these differs, so the server must have them.
+#[tokio::test]
+async fn extensions_of_mariadb_are_agreed_with_a_server_that_has_them_and_with_no_other() {
+    let extensions = BULK_OPERATIONS | EXTENDED_METADATA;
+    let agreed = login_with(USUAL | extensions);
+    // A server of MySQL has other bytes in the place of the extensions.
+    for flags in [USUAL, USUAL | LONG_PASSWORD | extensions, USUAL | BULK_OPERATIONS] {
+        let greeting = packet(0, &server_greeting(flags, PLUGIN));
+        let result = agreed.greeting(&mut &greeting[..], &mut Sequence::default()).await;
+        let error = result.expect_err("no session").to_string();
+        assert!(error.contains("server_version"), "{error}");
+    }
+    for (agreed, sent) in [(&agreed, USUAL | extensions), (&login(), USUAL | LONG_PASSWORD)] {
+        let greeting = packet(0, &server_greeting(USUAL | extensions, PLUGIN));
+        let (mut stream, server) = duplex(1 << 20);
+        let mut sequence = Sequence::default();
+        let greeting =
+            agreed.greeting(&mut &greeting[..], &mut sequence).await.expect("it has them");
+        drop(agreed.prove(&mut stream, &mut sequence, greeting, false).now_or_never());
+        drop(stream);
+        let got = all_of(server).await;
+        let [usual, extensions] = halves(sent | CONNECT_WITH_DB | TLS);
+        assert_eq!([&got[4..8], &got[32..36]], [&usual[..], &extensions[..]]);
     }
 }
 

@@ -11,9 +11,9 @@ use super::client::{NONCE_BYTES, PLUGIN};
 use super::ed25519;
 use super::login_key::{combined, encrypt};
 use super::packet::{
-    CONNECT_ATTRIBUTES, CONNECT_WITH_DB, DEPRECATE_EOF, ERROR, LONG_PASSWORD, MORE_DATA, OK,
-    PLUGIN_AUTH, PROTOCOL_41, Parts, SECURE_CONNECTION, SESSION_TRACK, SWITCH, Sequence, TLS,
-    put_length_encoded,
+    BULK_OPERATIONS, CONNECT_ATTRIBUTES, CONNECT_WITH_DB, DEPRECATE_EOF, ERROR, EXTENDED_METADATA,
+    LONG_PASSWORD, MORE_DATA, OK, PLUGIN_AUTH, PROTOCOL_41, Parts, SECURE_CONNECTION,
+    SESSION_TRACK, SWITCH, Sequence, TLS, capabilities, halves, put_length_encoded,
 };
 use super::statements;
 use crate::login::{ServerError, in_time, incomplete, password_of, user_of, words_of_server};
@@ -27,11 +27,14 @@ use keyward_proxy::{CheckedUpstream, ServiceExchange};
 use keyward_rules::policy::PermittedLogin;
 
 /// Capabilities of every server since 2010.
-const REQUIRED: u32 = PROTOCOL_41 | SECURE_CONNECTION | PLUGIN_AUTH;
+const REQUIRED: u64 = PROTOCOL_41 | SECURE_CONNECTION | PLUGIN_AUTH;
 
 /// Capabilities that change the bytes of a session. The server must support them if Keyward has offered them to the
 /// client.
-const MUST_AGREE: u32 = SESSION_TRACK | DEPRECATE_EOF;
+const MUST_AGREE: u64 = SESSION_TRACK | DEPRECATE_EOF | OF_MARIADB;
+
+/// What only MariaDB has, from version 10.5 on.
+const OF_MARIADB: u64 = BULK_OPERATIONS | EXTENDED_METADATA;
 
 /// Packets of a server during the login. Servers send up to five.
 const PACKETS_MAX: usize = 16;
@@ -50,7 +53,7 @@ const REJECTIONS: [u16; 6] = [1045, 1698, 1820, 1862, 3118, 4151];
 /// The properties of the session that were agreed with the client.
 #[derive(Clone, Debug)]
 pub struct NegotiatedOptions {
-    pub flags: u32,
+    pub flags: u64,
     pub charset: u8,
     pub packet_bytes_max: u32,
     /// The name for the server's own lists.
@@ -69,7 +72,7 @@ pub struct MysqlLogin {
 
 #[derive(Debug)]
 pub struct ServerGreeting {
-    flags: u32,
+    flags: u64,
     nonce: Vec<u8>,
     plugin: Vec<u8>,
 }
@@ -151,12 +154,14 @@ impl MysqlLogin {
         }
         let greeting = ServerGreeting::parse(&payload).ok_or(PROTOCOL)?;
         let missing = (REQUIRED | (self.agreed.flags & MUST_AGREE)) & !greeting.flags;
-        match missing {
-            0 => Ok(greeting),
-            _ => Err(ServerError::Unsupported {
-                method: "a version of the protocol that is too old",
-            }),
-        }
+        let method = match missing {
+            0 => return Ok(greeting),
+            _ if missing & OF_MARIADB != 0 => {
+                "another protocol than that of MariaDB 10.5, which the listener's server_version names"
+            }
+            _ => "a version of the protocol that is too old",
+        };
+        Err(ServerError::Unsupported { method })
     }
 
     /// Logs in, and answers what the server asks for until it says `OK`.
@@ -241,14 +246,18 @@ impl MysqlLogin {
     }
 
     /// What a request for TLS and a response begin with.
-    fn response_head(&self, greeting: &ServerGreeting, tls: u32) -> Vec<u8> {
-        // `LONG_PASSWORD` says that no MariaDB-specific flags follow.
-        let flags = self.agreed.flags | REQUIRED | LONG_PASSWORD | CONNECT_WITH_DB | tls;
+    fn response_head(&self, greeting: &ServerGreeting, tls: u64) -> Vec<u8> {
+        let flags = self.agreed.flags | REQUIRED | CONNECT_WITH_DB | tls;
         let flags = flags | (greeting.flags & CONNECT_ATTRIBUTES);
-        let mut payload = flags.to_le_bytes().to_vec();
+        let [usual, extensions] = halves(match flags & OF_MARIADB {
+            0 => flags | LONG_PASSWORD,
+            _ => flags,
+        });
+        let mut payload = usual.to_vec();
         payload.extend(self.agreed.packet_bytes_max.to_le_bytes());
         payload.push(self.agreed.charset);
-        payload.extend([0; 23]);
+        payload.extend([0; 19]);
+        payload.extend(extensions);
         payload
     }
 
@@ -335,9 +344,10 @@ impl ServerGreeting {
         parts.bytes(1)?;
         let low = parts.u16()?;
         parts.bytes(3)?;
-        let flags = u32::from(low) | (u32::from(parts.u16()?) << 16);
+        let usual = u32::from(low) | (u32::from(parts.u16()?) << 16);
         let length = usize::from(parts.u8()?);
-        parts.bytes(10)?;
+        parts.bytes(6)?;
+        let flags = capabilities(usual, parts.u32()?);
         let rest = parts.bytes(length.saturating_sub(8).max(13).min(parts.0.len()))?;
         nonce.extend(rest.strip_suffix(b"\0").unwrap_or(rest));
         let plugin = parts.until_nul().unwrap_or(parts.0).to_vec();

@@ -10,34 +10,53 @@ use zeroize::Zeroizing;
 const LOGIN_BYTES_MAX: usize = 64 * 1024;
 
 /// The protocol as of version 4.1, which all that follows depends on.
-pub const PROTOCOL_41: u32 = 1 << 9;
-pub const LONG_PASSWORD: u32 = 1;
-pub const FOUND_ROWS: u32 = 1 << 1;
-pub const LONG_FLAG: u32 = 1 << 2;
-pub const CONNECT_WITH_DB: u32 = 1 << 3;
-pub const COMPRESS: u32 = 1 << 5;
-pub const ODBC: u32 = 1 << 6;
-pub const LOCAL_FILES: u32 = 1 << 7;
-pub const IGNORE_SPACE: u32 = 1 << 8;
-pub const INTERACTIVE: u32 = 1 << 10;
-pub const TLS: u32 = 1 << 11;
-pub const TRANSACTIONS: u32 = 1 << 13;
-pub const SECURE_CONNECTION: u32 = 1 << 15;
-pub const MULTI_STATEMENTS: u32 = 1 << 16;
-pub const MULTI_RESULTS: u32 = 1 << 17;
-pub const PS_MULTI_RESULTS: u32 = 1 << 18;
-pub const PLUGIN_AUTH: u32 = 1 << 19;
-pub const CONNECT_ATTRIBUTES: u32 = 1 << 20;
-pub const LONG_AUTH_DATA: u32 = 1 << 21;
-pub const SESSION_TRACK: u32 = 1 << 23;
-pub const DEPRECATE_EOF: u32 = 1 << 24;
-pub const COMPRESS_ZSTD: u32 = 1 << 26;
+pub const PROTOCOL_41: u64 = 1 << 9;
+/// Also says that a side does not know the extensions of MariaDB.
+pub const LONG_PASSWORD: u64 = 1;
+pub const FOUND_ROWS: u64 = 1 << 1;
+pub const LONG_FLAG: u64 = 1 << 2;
+pub const CONNECT_WITH_DB: u64 = 1 << 3;
+pub const COMPRESS: u64 = 1 << 5;
+pub const ODBC: u64 = 1 << 6;
+pub const LOCAL_FILES: u64 = 1 << 7;
+pub const IGNORE_SPACE: u64 = 1 << 8;
+pub const INTERACTIVE: u64 = 1 << 10;
+pub const TLS: u64 = 1 << 11;
+pub const TRANSACTIONS: u64 = 1 << 13;
+pub const SECURE_CONNECTION: u64 = 1 << 15;
+pub const MULTI_STATEMENTS: u64 = 1 << 16;
+pub const MULTI_RESULTS: u64 = 1 << 17;
+pub const PS_MULTI_RESULTS: u64 = 1 << 18;
+pub const PLUGIN_AUTH: u64 = 1 << 19;
+pub const CONNECT_ATTRIBUTES: u64 = 1 << 20;
+pub const LONG_AUTH_DATA: u64 = 1 << 21;
+pub const SESSION_TRACK: u64 = 1 << 23;
+pub const DEPRECATE_EOF: u64 = 1 << 24;
+pub const COMPRESS_ZSTD: u64 = 1 << 26;
+/// Extensions of MariaDB: a prepared statement is executed with many rows at once, and columns have the names of their types,
+/// such as JSON. <https://mariadb.com/kb/en/connection/#capabilities>
+pub const BULK_OPERATIONS: u64 = 1 << 34;
+pub const EXTENDED_METADATA: u64 = 1 << 35;
 
 /// First bytes of a server's packets.
 pub const OK: u8 = 0x00;
 pub const MORE_DATA: u8 = 0x01;
 pub const SWITCH: u8 = 0xfe;
 pub const ERROR: u8 = 0xff;
+
+/// The capabilities of a side, whose extensions of MariaDB stand behind bytes that are not used.
+pub fn capabilities(usual: u32, extensions: u32) -> u64 {
+    match u64::from(usual) {
+        usual if usual & LONG_PASSWORD == 0 => usual | u64::from(extensions) << 32,
+        usual => usual,
+    }
+}
+
+/// The two numbers of [`capabilities`] as they are sent.
+pub fn halves(capabilities: u64) -> [[u8; 4]; 2] {
+    let [a, b, c, d, e, f, g, h] = capabilities.to_le_bytes();
+    [[a, b, c, d], [e, f, g, h]]
+}
 
 /// The sequence number of the next packet. Reads and writes the packets of a login.
 #[derive(Debug, Default)]

@@ -44,7 +44,7 @@ impl StatementRules {
     }
 
     /// Checks that the rules permit a kind.
-    pub(super) fn kind(&self, kind: StatementKind) -> Result<(), Reason> {
+    pub fn kind(&self, kind: StatementKind) -> Result<(), Reason> {
         match &self.kinds {
             Some(kinds) if !kinds.contains(&kind) => {
                 Err(format!("{} is none of the permitted statements", kind.as_str()).into())

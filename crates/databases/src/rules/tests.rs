@@ -19,6 +19,33 @@ pub(super) fn rules(dialect: Dialect, statements: &[&str], tables: &[&str]) -> E
 }
 
 #[test]
+fn a_sequence_is_changed_only_where_rows_may_be_inserted_or_updated() {
+    let reading = rules(POSTGRES, &["select"], &[]);
+    for text in [
+        "SELECT nextval('numbers')",
+        "SELECT pg_catalog . \"setval\" /* a */ ('numbers', 1)",
+        "SELECT ('numbers'::regclass).nextval",
+        "WITH x AS (SELECT setval('numbers', 1)) SELECT * FROM x",
+        "PREPARE p AS SELECT nextval('numbers')",
+        "SELECT 1; SELECT NEXTVAL('numbers')",
+    ] {
+        assert!(check(text.as_bytes(), &reading).is_err(), "{text}");
+    }
+    let inserting = rules(POSTGRES, &["select", "insert"], &[]);
+    assert!(check(b"SELECT setval('numbers', 1)", &inserting).is_err());
+    assert_eq!(check(b"SELECT nextval('numbers')", &inserting), Ok(()));
+    let updating = rules(POSTGRES, &["select", "update"], &[]);
+    assert_eq!(check(b"SELECT setval('numbers', 1)", &updating), Ok(()));
+    for text in [
+        "SELECT currval('numbers'), lastval()",
+        "SELECT last_value FROM numbers",
+        "SELECT 'nextval(1)'",
+    ] {
+        assert_eq!(check(text.as_bytes(), &reading), Ok(()), "{text}");
+    }
+}
+
+#[test]
 fn statements_within_the_rules_pass() {
     let kept = rules(POSTGRES, &["select"], &["orders", "sales.*", "Quoted"]);
     for text in [

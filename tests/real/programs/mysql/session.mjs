@@ -1,4 +1,4 @@
-// mysql2: a pool, prepared statements, blobs, an error of the server, a refused change of user, and a refusal.
+// mysql2 at a listener for MariaDB: a pool, prepared statements, blobs, JSON, an error of the server, a refused change of user, and a refusal.
 import assert from "node:assert/strict";
 import { createRequire } from "node:module";
 
@@ -14,6 +14,11 @@ const blob = Buffer.alloc(3_000_000, "\x11\x00\x00\x00");
 await pool.execute("INSERT INTO from_node VALUES (?, ?)", [1, blob]);
 const [[row]] = await pool.execute("SELECT b FROM from_node WHERE a = ?", [1]);
 assert.deepEqual(row.b, blob);
+// MariaDB has it as a text whose column names the type.
+await pool.query("CREATE OR REPLACE TABLE from_node (a json)");
+await pool.execute("INSERT INTO from_node VALUES (?)", ['{"b":[1]}']);
+const [[typed]] = await pool.query("SELECT a FROM from_node");
+assert.deepEqual(typed.a, { b: [1] });
 const together = Array.from({ length: 100 }, (_, n) => pool.execute("SELECT ? + 0 AS n", [n]));
 assert.deepEqual((await Promise.all(together)).map(([[found]]) => Number(found.n)), [...Array(100).keys()]);
 await assert.rejects(pool.query("SELECT * FROM missing"), { code: "ER_NO_SUCH_TABLE" });

@@ -46,7 +46,7 @@ struct Confirmed {
 ///
 /// # Errors
 /// When the server does not, or reads texts otherwise than they are read here.
-pub async fn begin<S>(stream: &mut S, flags: u32, read_only: bool) -> Result<(), ServerError>
+pub async fn begin<S>(stream: &mut S, flags: u64, read_only: bool) -> Result<(), ServerError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {

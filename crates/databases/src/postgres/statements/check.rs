@@ -9,6 +9,7 @@ use super::lexer::{LexError, tokens};
 use super::search_path::sets_safe_path;
 use crate::rules::{EnforcedSettings, Reason};
 use crate::sql::{Lexed, SqlToken, first_word, has_pair, lower, span, statements};
+use keyward_base::settings::StatementKind;
 
 /// Statements that read, or only change the session.
 const READING: &[&str] = &[
@@ -128,6 +129,10 @@ const REFUSED_PREFIXES: &[&str] = &[
     "table_import_from_",
 ];
 
+/// Functions that change a sequence, and what rules must permit for them. Frameworks get the key for an `INSERT` by `nextval`.
+const OF_SEQUENCES: &[(&str, StatementKind)] =
+    &[("nextval", StatementKind::Insert), ("setval", StatementKind::Update)];
+
 /// The words of `BEGIN` and `SET TRANSACTION`. Whether it may be read-write is decided elsewhere.
 const TRANSACTION_WORDS: &[&str] = &[
     "committed",
@@ -196,7 +201,11 @@ fn statement(tokens: &[Lexed], text: &[u8], kept: &EnforcedSettings) -> Result<(
         return Err("the client encoding must be UTF8, written as a word or a plain string".into());
     }
     match &kept.rules {
-        Some(rules) if !is_of_session(&words, tokens) => rules.check(&text[span(tokens)], &words),
+        Some(rules) if !is_of_session(&words, tokens) => {
+            let of_sequences = OF_SEQUENCES.iter().filter(|(name, _)| words.contains(name));
+            of_sequences.map(|(_, kind)| rules.kind(*kind)).collect::<Result<(), _>>()?;
+            rules.check(&text[span(tokens)], &words)
+        }
         _ => Ok(()),
     }
 }
