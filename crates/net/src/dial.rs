@@ -41,7 +41,7 @@ pub async fn connect_loopback(at: SocketAddr) -> io::Result<TcpStream> {
 /// # Errors
 /// When the name does not resolve to such an address, or none accepts within `within`.
 pub async fn dial_named(target: &Target, within: Duration) -> Result<TcpStream, DialError> {
-    let (host, guard) = (|| target.host().clone(), Guard::default());
+    let guard = Guard::default();
     let dialler = Dialler::new(guard.clone(), Vec::new(), NAMED_ADDRESSES_MAX);
     let dialled = async {
         let addresses = dialler.addresses(target).await?.into_iter();
@@ -50,14 +50,15 @@ pub async fn dial_named(target: &Target, within: Duration) -> Result<TcpStream, 
         let checked = allowed.filter_map(|addr| guard.check_configured(addr).ok());
         let candidates: Vec<_> = checked.take(NAMED_ADDRESSES_MAX).collect();
         if candidates.is_empty() {
-            return Err(DialError::Refused { host: host(), class: IpClass::Public });
+            let host = target.host().clone();
+            return Err(DialError::Refused { host, class: IpClass::Public });
         }
         let raced = race(interleave(candidates)).await;
         raced
             .map(|raced| raced.stream)
-            .map_err(|source| DialError::Connect { host: host(), source })
+            .map_err(|source| DialError::Connect { target: target.clone(), source })
     };
-    let timeout = |_| DialError::Timeout { host: host() };
+    let timeout = |_| DialError::Timeout { target: target.clone() };
     tokio::time::timeout(within, dialled).await.map_err(timeout)?
 }
 
@@ -232,7 +233,7 @@ impl Dialler {
         };
         match (tokio::time::timeout(within, dialled).await, &proxy) {
             (Ok(result), _) => result,
-            (Err(_), None) => Err(DialError::Timeout { host: target.host().clone() }),
+            (Err(_), None) => Err(DialError::Timeout { target: target.clone() }),
             (Err(_), Some(proxy)) => {
                 let target = format!("{}:{}", target.host(), target.port());
                 Err(DialError::proxy(proxy.at(), ProxyFault::Timeout { target }))
@@ -275,12 +276,11 @@ impl Dialler {
         stream_use: DialPurpose,
     ) -> Result<Dialled, DialError> {
         let addresses = self.addresses(target).await?;
-        let host = || target.host().clone();
-        let candidates = self
-            .candidates(addresses, stream_use)
-            .map_err(|class| DialError::Refused { host: host(), class })?;
+        let refused = |class| DialError::Refused { host: target.host().clone(), class };
+        let candidates = self.candidates(addresses, stream_use).map_err(refused)?;
         let raced = race(candidates).await;
-        let raced = raced.map_err(|source| DialError::Connect { host: host(), source })?;
+        let raced =
+            raced.map_err(|source| DialError::Connect { target: target.clone(), source })?;
         Ok(Dialled { stream: raced.stream.into(), private: raced.private, forwarded: None })
     }
 

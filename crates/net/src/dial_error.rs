@@ -28,16 +28,16 @@ pub enum DialError {
         source: io::Error,
     },
     /// The host does not accept connections.
-    #[error("cannot connect to {host}")]
+    #[error("cannot connect to {}", target.authority())]
     Connect {
-        host: Host,
+        target: Target,
         /// The error of the last attempt.
         #[source]
         source: io::Error,
     },
     /// The time limit was reached.
-    #[error("connecting to {host} took too long")]
-    Timeout { host: Host },
+    #[error("connecting to {} took too long", target.authority())]
+    Timeout { target: Target },
     /// The corporate proxy does not open a tunnel.
     #[error("the corporate proxy {proxy} {fault}")]
     Proxy {

@@ -72,7 +72,7 @@ pub(super) fn view(code: Code, message: String, hint: Option<&str>) -> ErrorView
 mod tests {
     use std::io;
 
-    use keyward_base::host::Host;
+    use keyward_base::host::{Scheme, Target};
 
     use super::*;
 
@@ -93,11 +93,12 @@ mod tests {
 
     #[test]
     fn a_host_that_cannot_be_dialled_has_the_code_of_the_proxy() {
-        let host = || Host::parse("api.test").unwrap();
+        let target = Target::parse(Scheme::Https, "api.test").unwrap();
+        let host = || target.host().clone();
         let full = io::Error::from(io::ErrorKind::QuotaExceeded);
         let unknown = io::Error::from(io::ErrorKind::NotFound);
         for (error, code) in [
-            (DialError::Timeout { host: host() }, "upstream_timeout"),
+            (DialError::Timeout { target: target.clone() }, "upstream_timeout"),
             (DialError::Resolve { host: host(), source: full }, "overloaded"),
             (DialError::Resolve { host: host(), source: unknown }, "upstream_unreachable"),
         ] {

@@ -35,7 +35,8 @@ const TOO_LONG: &str = "(longer than 1 MiB)";
 const WORDS_MAX: usize = 128;
 
 /// Commands that a session with checked statements may send: quit, choose a database, statements and their results,
-/// statistics, ping, and the execution of a prepared statement with many rows. `COM_RESET_CONNECTION` is not among them: it would reset the session's mode and string syntax.
+/// statistics, ping, and the execution of a prepared statement with many rows. `COM_RESET_CONNECTION` is not among them: it
+/// would reset the session's mode and string syntax.
 const READING: &[u8] =
     &[0x01, 0x02, COM_QUERY, 0x04, 0x09, 0x0e, 0x16, 0x17, 0x18, 0x19, 0x1a, 0x1b, 0x1c, 0xfa];
 

@@ -155,10 +155,14 @@ mod tests {
     use crate::call::{CallError, Unusable};
     use crate::dial::ProxyFault;
     use crate::guard::IpClass;
-    use keyward_base::host::Host;
+    use keyward_base::host::{Host, Scheme, Target};
 
     fn host() -> Host {
-        Host::parse("auth.acme.test").expect("a host")
+        target().host().clone()
+    }
+
+    fn target() -> Target {
+        Target::parse(Scheme::Https, "auth.acme.test").expect("a target")
     }
 
     fn io(kind: io::ErrorKind) -> io::Error {
@@ -177,7 +181,7 @@ mod tests {
     }
 
     fn dial_errors() -> Vec<(DialError, CallFailure)> {
-        let connect = |kind| DialError::Connect { host: host(), source: io(kind) };
+        let connect = |kind| DialError::Connect { target: target(), source: io(kind) };
         let resolve = DialError::Resolve { host: host(), source: io(io::ErrorKind::NotFound) };
         let proxy = DialError::Proxy { proxy: "corp:3128".to_owned(), fault: ProxyFault::Login };
         vec![
@@ -189,7 +193,7 @@ mod tests {
             (connect(io::ErrorKind::ConnectionRefused), CallFailure::ConnectionRefused),
             (connect(io::ErrorKind::NetworkUnreachable), CallFailure::Unreachable),
             (connect(io::ErrorKind::TimedOut), CallFailure::ConnectTimeout),
-            (DialError::Timeout { host: host() }, CallFailure::ConnectTimeout),
+            (DialError::Timeout { target: target() }, CallFailure::ConnectTimeout),
             (proxy, CallFailure::ProxyFailed),
         ]
     }

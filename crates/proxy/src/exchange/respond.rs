@@ -412,15 +412,13 @@ pub fn dial_refusal(error: &DialError) -> RefusalText {
         error if error.is_lookup_overload() => {
             Code::Overloaded.because("too many hosts are being resolved")
         }
-        DialError::Timeout { host } => {
-            Code::UpstreamTimeout.because(format!("{host} does not accept a connection in time"))
-        }
+        DialError::Timeout { target } => Code::UpstreamTimeout
+            .because(format!("{} does not accept a connection in time", target.authority())),
         DialError::Resolve { host, .. } => {
             Code::UpstreamUnreachable.because(format!("the host {host} cannot be resolved"))
         }
-        DialError::Connect { host, .. } => {
-            Code::UpstreamUnreachable.because(format!("no connection to {host} can be opened"))
-        }
+        DialError::Connect { target, .. } => Code::UpstreamUnreachable
+            .because(format!("no connection to {} can be opened", target.authority())),
     }
 }
 
