@@ -66,7 +66,7 @@ async fn another_account_waits_for_a_person_and_may_be_declined() {
     let page = browser.get(&done).await.text();
     assert!(page.contains("alice@acme.test") && page.contains("mallory@acme.test"), "{page}");
     let none = world.lab.gateway.api("GET", "/flows/flw_x", "").await.is(404).text();
-    assert!(none.contains("`flw_x`") && none.contains("/flows`"), "{none}");
+    assert!(none.contains("`flw_x`") && none.contains("connection consents`"), "{none}");
     // Neither a stranger nor another site decides.
     assert_eq!(world.browser().post(&format!("{done}?accept=yes")).await.head.status(), 400);
     browser.site = "cross-site";

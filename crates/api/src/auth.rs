@@ -220,7 +220,7 @@ impl Caller {
         match role_allows(person.user.role, area, self.access, &self.org) {
             true => Ok(()),
             false if is_of_all_orgs(area, &self.org) => Err(Code::NotAllowed
-                .because("this concerns all organisations: only the operator and users of organisation `default` may do it")
+                .because("this concerns all organisations: only the operator and users of the first organisation may do it")
                 .hint("use the command on the gateway's machine, without a token: there it acts as the operator")
                 .into()),
             false => Err(ApiError::RoleRefused(person.user.role.as_str())),
