@@ -46,7 +46,7 @@ async function any(page, roles, name) {
 }
 
 // The script of a page of the console has run; pages of others have none of ours.
-const ready = (page) => page.waitForFunction(() => !document.querySelector('script[src^="/assets/console-"]') || document.documentElement.dataset.ready, { polling: 50 });
+const ready = (page) => page.waitForFunction(() => !document.querySelector('script[src^="/assets/console-"]') || document.documentElement?.dataset.ready, { polling: 50 });
 
 const commands = {
   // A page in a browser profile of its own: other cookies.
@@ -116,10 +116,11 @@ const commands = {
     throw new Error(`no element named ${name} gets the focus`);
   },
   async sees({ page, text }) {
-    await page.waitForFunction((wanted) => document.body.innerText.includes(wanted), { polling: 50 }, text);
+    // puppeteer never ends a wait whose function throws at first, as one that reads a document without a body would.
+    await page.waitForFunction((wanted) => document.body?.innerText.includes(wanted), { polling: 50 }, text);
   },
   async gone({ page, text }) {
-    await page.waitForFunction((wanted) => !document.body.innerText.includes(wanted), { polling: 50 }, text);
+    await page.waitForFunction((wanted) => document.body && !document.body.innerText.includes(wanted), { polling: 50 }, text);
   },
   async text({ page }) { return page.evaluate(() => document.body.innerText); },
   async html({ page }) { return page.content(); },
