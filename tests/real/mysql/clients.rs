@@ -24,13 +24,13 @@ async fn serve(stage: Stage, interpreter: &str, script: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pymysql_uses_a_database() {
-    serve(Stage::new().await, "real-venv/bin/python", "mysql/session.py").await;
+    Box::pin(serve(Stage::new().await, "real-venv/bin/python", "mysql/session.py")).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mysql2_uses_a_database() {
     let stage = Stage::listening(FOR_MARIADB).await;
-    serve(stage, "real-node/node_modules/node24/bin/node", "mysql/session.mjs").await;
+    Box::pin(serve(stage, "real-node/node_modules/node24/bin/node", "mysql/session.mjs")).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -202,8 +202,9 @@ fn statement(tokens: &[Lexed], text: &[u8], kept: &EnforcedSettings) -> Result<(
     }
     match &kept.rules {
         Some(rules) if !is_of_session(&words, tokens) => {
-            let of_sequences = OF_SEQUENCES.iter().filter(|(name, _)| words.contains(name));
-            of_sequences.map(|(_, kind)| rules.kind(*kind)).collect::<Result<(), _>>()?;
+            for (_, kind) in OF_SEQUENCES.iter().filter(|(name, _)| words.contains(name)) {
+                rules.kind(*kind)?;
+            }
             rules.check(&text[span(tokens)], &words)
         }
         _ => Ok(()),
