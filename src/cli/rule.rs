@@ -4,7 +4,7 @@ mod test;
 mod words;
 mod write;
 
-pub(super) use write::is_methods;
+pub(super) use write::{ACTIONS, is_methods};
 
 use std::path::PathBuf;
 

@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::offer::CompletionWord;
 use crate::cli::client::{Client, segment};
+use crate::cli::rule::ACTIONS;
 use crate::cli::settings::Global;
 use keyward_api::wire::List;
 use keyward_base::codes::Code;
@@ -105,7 +106,7 @@ pub(super) fn source(path: &[&str], argument: &Arg) -> CompletionValues {
         (Some("event"), _) => return words(NoticeKind::ALL.iter().map(|kind| kind.code())),
         (Some("code"), _) => return words(Code::rows().into_keys()),
         (Some("action"), ["rule", ..]) | (None, ["rule", "add"]) if called == "ACTION" => {
-            return words(["deny", "inject", "pass", "tunnel"].into_iter());
+            return words(ACTIONS.iter().map(|action| action.as_str()));
         }
         // A user of the system.
         (Some("user"), ["service", ..]) => None,

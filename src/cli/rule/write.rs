@@ -308,11 +308,13 @@ fn parted(address: &str) -> Result<(String, Option<String>), Failure> {
     }
 }
 
+/// All actions.
+pub(in crate::cli) const ACTIONS: [ActionKind; 4] =
+    [ActionKind::Deny, ActionKind::Inject, ActionKind::Pass, ActionKind::Tunnel];
+
 /// An action by its name; a word that people use for one is answered with it.
 fn action(text: &str) -> Result<ActionKind, String> {
-    const ALL: [ActionKind; 4] =
-        [ActionKind::Inject, ActionKind::Deny, ActionKind::Pass, ActionKind::Tunnel];
-    if let Some(action) = ALL.into_iter().find(|action| action.as_str() == text) {
+    if let Some(action) = ACTIONS.into_iter().find(|action| action.as_str() == text) {
         return Ok(action);
     }
     Err(match text {
@@ -320,7 +322,7 @@ fn action(text: &str) -> Result<ActionKind, String> {
             "write `pass` to forward without a credential, or `inject` with one".to_owned()
         }
         "block" | "refuse" | "reject" => "write `deny`".to_owned(),
-        _ => did_you_mean(text, ALL.map(ActionKind::as_str))
+        _ => did_you_mean(text, ACTIONS.map(ActionKind::as_str))
             .unwrap_or_else(|| "write inject, deny, pass or tunnel".to_owned()),
     })
 }

@@ -11,7 +11,7 @@ use super::ed25519;
 use super::login::{MysqlLogin, NegotiatedOptions};
 use super::login_key::{LoginKey, combined, encrypt};
 use super::packet::{
-    BULK_OPERATIONS, COMPRESS, COMPRESS_ZSTD, CONNECT_WITH_DB, EXTENDED_METADATA, LONG_PASSWORD,
+    BULK_OPERATIONS, COMPRESS, COMPRESS_ZSTD, CONNECT_WITH_DB, LONG_PASSWORD, OF_MARIADB,
     PLUGIN_AUTH, PROTOCOL_41, SECURE_CONNECTION, Sequence, TLS, halves, packet, put_length_encoded,
 };
 use super::statements;
@@ -195,17 +195,16 @@ async fn a_challenge_of_ed25519_that_ends_with_nul_is_signed_whole() {
 /// What clients send and read with these differs, so the server must have them.
 #[tokio::test]
 async fn extensions_of_mariadb_are_agreed_with_a_server_that_has_them_and_with_no_other() {
-    let extensions = BULK_OPERATIONS | EXTENDED_METADATA;
-    let agreed = login_with(USUAL | extensions);
+    let agreed = login_with(USUAL | OF_MARIADB);
     // A server of MySQL has other bytes in the place of the extensions.
-    for flags in [USUAL, USUAL | LONG_PASSWORD | extensions, USUAL | BULK_OPERATIONS] {
+    for flags in [USUAL, USUAL | LONG_PASSWORD | OF_MARIADB, USUAL | BULK_OPERATIONS] {
         let greeting = packet(0, &server_greeting(flags, PLUGIN));
         let result = agreed.greeting(&mut &greeting[..], &mut Sequence::default()).await;
         let error = result.expect_err("no session").to_string();
         assert!(error.contains("server_version"), "{error}");
     }
-    for (agreed, sent) in [(&agreed, USUAL | extensions), (&login(), USUAL | LONG_PASSWORD)] {
-        let greeting = packet(0, &server_greeting(USUAL | extensions, PLUGIN));
+    for (agreed, sent) in [(&agreed, USUAL | OF_MARIADB), (&login(), USUAL | LONG_PASSWORD)] {
+        let greeting = packet(0, &server_greeting(USUAL | OF_MARIADB, PLUGIN));
         let (mut stream, server) = duplex(1 << 20);
         let mut sequence = Sequence::default();
         let greeting =

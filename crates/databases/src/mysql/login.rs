@@ -11,9 +11,9 @@ use super::client::{NONCE_BYTES, PLUGIN};
 use super::ed25519;
 use super::login_key::{combined, encrypt};
 use super::packet::{
-    BULK_OPERATIONS, CONNECT_ATTRIBUTES, CONNECT_WITH_DB, DEPRECATE_EOF, ERROR, EXTENDED_METADATA,
-    LONG_PASSWORD, MORE_DATA, OK, PLUGIN_AUTH, PROTOCOL_41, Parts, SECURE_CONNECTION,
-    SESSION_TRACK, SWITCH, Sequence, TLS, capabilities, halves, put_length_encoded,
+    CONNECT_ATTRIBUTES, CONNECT_WITH_DB, DEPRECATE_EOF, ERROR, LONG_PASSWORD, MORE_DATA,
+    OF_MARIADB, OK, PLUGIN_AUTH, PROTOCOL_41, Parts, SECURE_CONNECTION, SESSION_TRACK, SWITCH,
+    Sequence, TLS, capabilities, halves, put_length_encoded,
 };
 use super::statements;
 use crate::login::{ServerError, in_time, incomplete, password_of, user_of, words_of_server};
@@ -32,9 +32,6 @@ const REQUIRED: u64 = PROTOCOL_41 | SECURE_CONNECTION | PLUGIN_AUTH;
 /// Capabilities that change the bytes of a session. The server must support them if Keyward has offered them to the
 /// client.
 const MUST_AGREE: u64 = SESSION_TRACK | DEPRECATE_EOF | OF_MARIADB;
-
-/// What only MariaDB has, from version 10.5 on.
-const OF_MARIADB: u64 = BULK_OPERATIONS | EXTENDED_METADATA;
 
 /// Packets of a server during the login. Servers send up to five.
 const PACKETS_MAX: usize = 16;

@@ -37,6 +37,8 @@ pub const COMPRESS_ZSTD: u64 = 1 << 26;
 /// such as JSON. <https://mariadb.com/kb/en/connection/#capabilities>
 pub const BULK_OPERATIONS: u64 = 1 << 34;
 pub const EXTENDED_METADATA: u64 = 1 << 35;
+/// The extensions that Keyward knows. MariaDB has them from version 10.5 on.
+pub const OF_MARIADB: u64 = BULK_OPERATIONS | EXTENDED_METADATA;
 
 /// First bytes of a server's packets.
 pub const OK: u8 = 0x00;

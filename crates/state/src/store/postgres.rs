@@ -341,15 +341,19 @@ impl Store for PostgresStore {
         // A random number distinguishes two holders of one name. The holder may renew and release the lease until
         // another holder replaces the number.
         let number = random_number()?;
-        // Made before the statement: if its answer is lost, the lease may be held, and is released.
+        // Made before the statement: if the answer is lost or the caller stops waiting, the lease may be held, and is
+        // released.
         let lease = self.released_when_dropped(name, number, ttl);
         let parameters: [&dyn Parameter; 3] = [&name.as_bytes(), &number, &ttl.as_secs_f64()];
-        if self.pool.query("take a lease", sql::LEASE, &parameters).await?.is_empty() {
-            // Another holder has it, so there is nothing to release.
+        let taken = self.pool.query("take a lease", sql::LEASE, &parameters).await;
+        let is_not_held =
+            taken.as_ref().map_or_else(|error| !error.is_outcome_unknown(), Vec::is_empty);
+        if is_not_held {
+            // There is nothing to release.
             lease.keep_until_expiry();
-            return Ok(None);
+            return taken.map(|_| None);
         }
-        Ok(Some(lease))
+        taken.map(|_| Some(lease))
     }
 
     async fn renew_lease(&self, lease: &Lease, ttl: Duration) -> Result<bool, StoreError> {

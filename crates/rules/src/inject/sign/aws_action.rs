@@ -21,11 +21,12 @@ pub(super) fn check(service: &str, request: &Unsigned<'_>) -> Result<(), SignErr
     }
     let (path, query) = request.path.split_once('?').unwrap_or((request.path, ""));
     let path = DecodedPath::parse(path).map_err(|_| SignError::Unsignable)?;
-    let parameters: Vec<_> = pairs(query.as_bytes()).collect();
-    let named = named(&path, &parameters, request.fields, request.body.unwrap_or_default());
+    let query = query.as_bytes();
+    let named = named(&path, query, request.fields, request.body.unwrap_or_default());
+    let has_parameter = |name: &str| pairs(query).any(|(sent, _)| decodes_to(sent, name));
     let is_requested = |action: &&CredentialAction| {
         named.iter().any(|name| name.eq_ignore_ascii_case(action.name.as_bytes()))
-            || action.has_route(request.method, &path, &parameters)
+            || action.has_route(request.method, &path, has_parameter)
     };
     match actions.find(is_requested) {
         Some(action) => Err(SignError::AnswersWithCredentials(action.name)),
@@ -39,17 +40,9 @@ pub(super) fn check(service: &str, request: &Unsigned<'_>) -> Result<(), SignErr
 /// <https://smithy.io/2.0/aws/protocols/aws-query-protocol.html>
 /// <https://smithy.io/2.0/aws/protocols/aws-json-1_1-protocol.html>
 /// <https://smithy.io/2.0/additional-specs/protocols/smithy-rpc-v2.html>
-fn named(
-    path: &DecodedPath,
-    parameters: &[(Vec<u8>, Vec<u8>)],
-    fields: &HeaderMap,
-    body: &[u8],
-) -> Vec<Vec<u8>> {
-    let sent = parameters.iter().cloned().chain(pairs(body));
-    let mut named: Vec<Vec<u8>> = sent
-        .filter(|(name, _)| name.eq_ignore_ascii_case(b"Action"))
-        .map(|(_, value)| value)
-        .collect();
+fn named(path: &DecodedPath, query: &[u8], fields: &HeaderMap, body: &[u8]) -> Vec<Vec<u8>> {
+    let sent = pairs(query).chain(pairs(body)).filter(|(name, _)| decodes_to(name, "Action"));
+    let mut named: Vec<Vec<u8>> = sent.map(|(_, value)| percent_decode(value).collect()).collect();
     let targets = fields.get_all("x-amz-target").iter();
     let last = |target: &[u8]| target.rsplit(|byte| *byte == b'.').next().map(<[u8]>::to_vec);
     named.extend(targets.filter_map(|target| last(target.as_bytes().trim_ascii())));
@@ -59,13 +52,18 @@ fn named(
     named
 }
 
-/// Names and values of a form, decoded.
-fn pairs(form: &[u8]) -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> {
-    let decoded = |bytes: &[u8]| percent_decode(bytes.trim_ascii()).collect::<Vec<u8>>();
-    form.split(|byte| *byte == b'&').map(move |pair| {
+/// Names and values of a form, as they are sent.
+fn pairs(form: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    form.split(|byte| *byte == b'&').map(|pair| {
         let at = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
-        (decoded(&pair[..at]), decoded(pair.get(at + 1..).unwrap_or_default()))
+        (pair[..at].trim_ascii(), pair.get(at + 1..).unwrap_or_default().trim_ascii())
     })
+}
+
+/// Whether it is this name, in any letter case. Reads no further than to the first difference: a body may be long.
+fn decodes_to(sent: &[u8], name: &str) -> bool {
+    let decoded = percent_decode(sent).map(|byte| byte.to_ascii_lowercase());
+    decoded.eq(name.bytes().map(|byte| byte.to_ascii_lowercase()))
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ pub(super) struct CredentialAction {
 
 /// Where requests name the action, beside `X-Amz-Target`, `?Action=` and the path of CBOR, which are read for all services.
 enum Route {
-    /// The parameter `Action` of the body.
+    /// The parameter `Action` of the body, which has to be whole.
     Body,
     /// Nowhere else.
     None,
@@ -46,22 +46,19 @@ impl CredentialAction {
         Some(Self { service, name, route })
     }
 
-    /// Whether the request is of the route, by its method, path and decoded parameters.
+    /// Whether the request is of the route, by its method, path and parameters.
     pub(super) fn has_route(
         &self,
         method: &str,
         path: &DecodedPath,
-        parameters: &[(Vec<u8>, Vec<u8>)],
+        has_parameter: impl Fn(&str) -> bool,
     ) -> bool {
         let Route::Rest { method: named, path: pattern, parameter } = &self.route else {
             return false;
         };
-        let has = |name: &&str| {
-            parameters.iter().any(|(sent, _)| sent.eq_ignore_ascii_case(name.as_bytes()))
-        };
         named.eq_ignore_ascii_case(method)
             && pattern.may_match(path, LetterCase::Ignored)
-            && parameter.as_ref().is_none_or(has)
+            && parameter.is_none_or(has_parameter)
     }
 }
 
