@@ -1,7 +1,8 @@
 //! Reads a process's arguments, variables, program and libraries from Linux's proc(5). On other systems, and
 //! for other users' processes, everything is empty.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::path::PathBuf;
 
 /// Longer command lines and environments are cut.
@@ -53,12 +54,16 @@ fn is_variable(text: &[u8]) -> bool {
     name.len() < text.len() && !name.is_empty() && name.iter().all(u8::is_ascii_graphic)
 }
 
+/// Read by one read(2): `cmdline` ends early for a second one if the process ends in between.
 fn bytes(pid: u32, file: &str) -> Option<Vec<u8>> {
-    let mut bytes = fs::read(format!("/proc/{pid}/{file}")).ok()?;
-    if bytes.len() > TEXT_BYTES_MAX {
+    let mut bytes = vec![0; TEXT_BYTES_MAX];
+    let count = File::open(format!("/proc/{pid}/{file}")).ok()?.read(&mut bytes).ok()?;
+    if count == TEXT_BYTES_MAX {
         // Up to the last complete entry.
-        let end = bytes[..TEXT_BYTES_MAX].iter().rposition(|byte| *byte == 0);
+        let end = bytes.iter().rposition(|byte| *byte == 0);
         bytes.truncate(end.map_or(TEXT_BYTES_MAX, |end| end + 1));
+    } else {
+        bytes.truncate(count);
     }
     Some(bytes)
 }

@@ -84,8 +84,7 @@ impl RecognisedProgram {
         let named = |word: &String| stack_of(file_name(word));
         let mut stack = stack_of(&process.program);
         if stack == Stack::Java {
-            let runs = |(part, _): &&(&str, Stack)| process.words.iter().any(|w| w.contains(part));
-            stack = OF_JAVA.iter().find(runs).map_or(stack, |(_, stack)| *stack);
+            stack = run_by_java(process).unwrap_or(stack);
         }
         // A program that an interpreter runs: `python -m pip`, `node …/npm`.
         let script = process.words.iter().skip(1).find(|word| !word.starts_with('-'));
@@ -114,6 +113,17 @@ impl RecognisedProgram {
     pub(super) fn has(&self, word: &str) -> bool {
         self.text.contains(word)
     }
+}
+
+/// The program that Java runs, by its arguments, else by the script that has started Java.
+fn run_by_java(process: &Process) -> Option<Stack> {
+    let runs = |(part, _): &&(&str, Stack)| process.words.iter().any(|w| w.contains(part));
+    if let Some((_, stack)) = OF_JAVA.iter().find(runs) {
+        return Some(*stack);
+    }
+    let before = process.words_before.iter().flat_map(|word| word.split_ascii_whitespace());
+    let mut scripts = before.map(|word| stack_of(file_name(word)));
+    scripts.find(|stack| matches!(stack, Stack::Maven | Stack::Gradle))
 }
 
 fn file_name(word: &str) -> &str {
@@ -194,6 +204,19 @@ mod tests {
         for (words, stack) in table {
             assert_eq!(RecognisedProgram::of(&process(words), "").stack, stack, "{words:?}");
         }
+    }
+
+    #[test]
+    fn what_java_runs_is_recognised_by_the_script_that_started_it() {
+        let java = |words: &[&str], before: &[&str]| {
+            let before = before.iter().map(|word| (*word).to_owned()).collect();
+            let java = Process { words_before: before, ..process(words) };
+            RecognisedProgram::of(&java, "").stack
+        };
+        assert_eq!(java(&["java"], &["/bin/sh", "/usr/bin/mvn", "validate"]), Stack::Maven);
+        assert_eq!(java(&["java"], &["sh", "-c", "cd app && ./gradlew build"]), Stack::Gradle);
+        assert_eq!(java(&["java", "-jar", "app.jar"], &["/bin/sh", "start.sh"]), Stack::Java);
+        assert_eq!(java(&["java"], &[]), Stack::Java);
     }
 
     #[test]

@@ -64,6 +64,8 @@ pub(super) struct Process {
     /// The file name of its executable.
     pub(super) program: String,
     pub(super) words: Vec<String>,
+    /// The words of the program that it was before execve(2), such as the script `mvn` before Java.
+    pub(super) words_before: Vec<String>,
     pub(super) folder: Option<PathBuf>,
     /// How often its environment was read.
     pub(super) looks: u8,
@@ -122,7 +124,12 @@ impl ProcessWatch {
         let known = self.processes.get(&pid).is_some_and(is_known);
         if !known {
             let (words, folder) = (processes::words(pid), processes::folder(pid));
-            self.processes.insert(pid, Process { program, words, folder, ..Process::default() });
+            let words_before = self.processes.remove(&pid).map_or_else(Vec::new, |before| {
+                // Of the same program, whose words could not be read yet.
+                if before.program == program { before.words_before } else { before.words }
+            });
+            let process = Process { program, words, words_before, folder, ..Process::default() };
+            self.processes.insert(pid, process);
         }
         self.compare(pid);
         if let Some(process) = self.processes.get_mut(&pid)
