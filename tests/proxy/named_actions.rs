@@ -70,6 +70,45 @@ async fn an_agent_limited_to_read_and_charge_cannot_refund() {
     }
 }
 
+/// GitLab merges by options of a push.
+#[tokio::test]
+async fn a_push_with_options_is_refused_where_these_can_do_what_is_denied() {
+    const GITLAB: &str = "gitlab.acme.test";
+    let origin = Origin::answering_as(&[GITLAB], |_| ok("fine"));
+    let connection = format!(
+        "{{ name: forge, provider: gitlab, variables: {{ host: {GITLAB} }}, fields: {{ api_key: {{ env: CANARY }} }} }}"
+    );
+    let lab = Plan::api_key()
+        .agent("merger", "{ connection: forge }")
+        .agent("pusher", "{ connection: forge, allow: [clone, push] }")
+        .agent("coder", "{ connection: forge, deny: [merge] }")
+        .connection(&connection)
+        .resolve(&format!("{GITLAB}: \"{}\"", origin.addr))
+        .start(origin)
+        .await;
+    let pushed = async |agent: &str, capabilities: &str| {
+        let id = "1".repeat(40);
+        let line = format!("{id} {id} refs/heads/a\0{capabilities}");
+        let body = format!("{:04x}{line}0000", line.len() + 4);
+        let head = format!("POST /g/r.git/git-receive-pack\r\nContent-Length: {}", body.len());
+        let mut wire = lab.tunnel_as(agent, GITLAB).await;
+        wire.send(request_text(&head, GITLAB)).await;
+        // A refusal may come before it is read.
+        let _ = wire.try_send(body.as_bytes()).await;
+        wire.answer("POST").await.text()
+    };
+    for agent in ["coder", "pusher"] {
+        let report = pushed(agent, " report-status push-options agent=git/2").await;
+        assert!(report.contains("ng refs/heads/a denied"), "{agent}: {report}");
+        assert!(report.contains("has push options"), "{agent}: {report}");
+    }
+    assert!(lab.origin.received().is_empty(), "{:?}", lab.origin.received());
+    assert_eq!(pushed("coder", " report-status agent=git/2").await, "fine");
+    assert_eq!(pushed("pusher", " report-status agent=git/2").await, "fine");
+    assert_eq!(pushed("merger", " report-status push-options agent=git/2").await, "fine");
+    lab.finish_after(3).await;
+}
+
 const REQUESTS: [&str; 3] = ["GET /v1/charges/ch_1", "POST /v1/charges", "POST /v1/refunds"];
 
 #[tokio::test]

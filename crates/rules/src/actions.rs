@@ -5,6 +5,7 @@ use http::Method;
 use percent_encoding::percent_decode_str;
 
 use crate::aws_host;
+use crate::git_push::{PushUnclear, RequestedPush};
 use crate::graphql::scope::OperationScope;
 use crate::graphql::{NotUnderstood, RequestedOperations, RootField};
 use keyward_base::host::Target;
@@ -31,10 +32,24 @@ pub struct ActionScope {
     /// All parameters that the query may have, of which `x-*` is several; empty means any. They do not count for
     /// [`ScopeShare::Any`] either.
     pub only_query: Vec<Box<str>>,
+    /// Whether pushes by git with options (`git push -o`) belong to it.
+    pub push_options: PushOptions,
     /// The GraphQL operations that belong to it; `None`: the body does not matter.
     pub graphql: Option<OperationScope>,
     /// Whether its requests are known to do what the action does.
     pub kind: ScopeKind,
+}
+
+/// Whether pushes by git with push options belong to a scope. By them, a service may do more than the push.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum PushOptions {
+    /// Yes.
+    #[default]
+    With,
+    /// No. It does not count for [`ScopeShare::Any`].
+    Without,
+    /// Yes, and no other requests do.
+    Only,
 }
 
 /// How the requests of a scope do what the action does.
@@ -85,6 +100,8 @@ pub struct ScopedRequest<'a> {
     pub query: Option<&'a str>,
     /// The GraphQL operations of the body.
     pub operations: RequestedOperations<'a>,
+    /// What a push by git changes.
+    pub push: RequestedPush<'a>,
 }
 
 /// Servers read a request in two ways, or its body was not read, and a scope depends on it.
@@ -100,6 +117,8 @@ pub enum Unclear {
     BodyUnread,
     /// The GraphQL operations of the body are not known.
     Operations(NotUnderstood),
+    /// What the push changes is not known.
+    Push(PushUnclear),
     /// The request is in an [`Indirect`](ScopeKind::Indirect) scope.
     Indirect,
 }
@@ -177,6 +196,7 @@ impl ActionScope {
             && self.has_path(request.path, share)?
             && self.has_query(query, share)?
             && self.has_any(query, share)?
+            && self.has_push_options(request, share)?
             && (share == ScopeShare::Any || self.lacks_query(query)? && self.has_only(query)))
     }
 
@@ -208,6 +228,27 @@ impl ActionScope {
             }
             _ => Ok(false),
         }
+    }
+
+    fn has_push_options(
+        &self,
+        request: ScopedRequest<'_>,
+        share: ScopeShare,
+    ) -> Result<bool, Unclear> {
+        let ScopedRequest { method, path, push, .. } = request;
+        let without = match self.push_options {
+            PushOptions::With => return Ok(true),
+            PushOptions::Without if share == ScopeShare::Any => return Ok(true),
+            PushOptions::Without => true,
+            PushOptions::Only => false,
+        };
+        if !RequestedPush::is_push(method, path) {
+            // A server may find the service in another reading of the path.
+            let may_be = RequestedPush::may_be_push(method, path);
+            return if may_be { Err(Unclear::Path) } else { Ok(without) };
+        }
+        let unclear = |why: Option<_>| why.map_or(Unclear::BodyUnread, Unclear::Push);
+        push.refs_alone().map(|_| without).map_err(unclear)
     }
 
     fn has_query(&self, query: &str, share: ScopeShare) -> Result<bool, Unclear> {
@@ -348,6 +389,7 @@ mod tests {
             any_query: Vec::new(),
             without_query: vec!["method".into()],
             only_query: Vec::new(),
+            push_options: PushOptions::With,
             graphql: None,
             kind: ScopeKind::Own,
         }
@@ -367,6 +409,7 @@ mod tests {
             path: &DecodedPath::parse(path).unwrap(),
             query,
             operations: RequestedOperations::Unread,
+            push: RequestedPush::Unread,
         };
         belongs(std::slice::from_ref(scope), request, share)
     }

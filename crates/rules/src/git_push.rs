@@ -12,6 +12,9 @@ pub const LIST_BYTES_MAX: usize = 256 * 1024;
 /// The last segment of the path of a push.
 const SERVICE: &str = "git-receive-pack";
 
+/// The capability of a client that sends options after the list, gitprotocol-capabilities(5).
+const OPTIONS: &[u8] = b"push-options";
+
 /// The references that a push changes, and how its client is answered. Empty for a probe, which git sends before a large
 /// push.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -21,6 +24,8 @@ pub struct PushedRefs {
     reports: bool,
     /// The client reads messages beside that.
     side_band: bool,
+    /// Options follow the list.
+    options: bool,
 }
 
 /// One reference.
@@ -62,6 +67,10 @@ pub enum PushUnclear {
     /// The list is in a certificate.
     #[error("is a signed push")]
     Signed,
+    /// Options may have the service change more than the list says. GitLab creates merge requests and merges them
+    /// (<https://docs.gitlab.com/topics/git/commit/#push-options>), Forgejo makes repositories public.
+    #[error("has push options (`git push -o`), by which a service may do more than the push")]
+    Options,
 }
 
 /// Reads the list of references piece by piece.
@@ -80,6 +89,26 @@ impl RequestedPush<'_> {
     pub fn is_push(method: &Method, path: &DecodedPath) -> bool {
         let last = path.as_str().trim_end_matches('/').rsplit('/').next().unwrap_or_default();
         !matches!(*method, Method::GET | Method::HEAD) && last.eq_ignore_ascii_case(SERVICE)
+    }
+
+    /// The references, if the push changes nothing else.
+    ///
+    /// # Errors
+    /// Why that is not known. `None`: the body was not read.
+    pub(crate) fn refs_alone(&self) -> Result<&PushedRefs, Option<PushUnclear>> {
+        match self {
+            Self::Unread => Err(None),
+            Self::Unclear(why) => Err(Some(*why)),
+            Self::Known(refs) if refs.options => Err(Some(PushUnclear::Options)),
+            Self::Known(refs) => Ok(refs),
+        }
+    }
+
+    /// Whether a server may find a push in another reading of an ambiguous path.
+    pub(crate) fn may_be_push(method: &Method, path: &DecodedPath) -> bool {
+        !method.is_safe()
+            && path.ambiguous()
+            && path.as_str().to_ascii_lowercase().contains(SERVICE)
     }
 }
 
@@ -192,6 +221,8 @@ impl PushReader {
     fn capabilities(&mut self, text: &[u8]) {
         let has =
             |name: &[u8]| text.split(|byte| byte.is_ascii_whitespace()).any(|given| given == name);
+        // git names it only for a push with options, and servers also read `push-options=x`.
+        self.refs.options = text.windows(OPTIONS.len()).any(|given| given == OPTIONS);
         self.refs.reports = has(b"report-status") || has(b"report-status-v2");
         self.refs.side_band = has(b"side-band-64k") || has(b"side-band");
     }
@@ -347,6 +378,21 @@ mod tests {
         );
         for end in 0..body_end(&shallow) {
             assert_eq!(read(&shallow[..end]), Ok(None), "{end}");
+        }
+    }
+
+    #[test]
+    fn a_push_with_options_changes_more_than_its_references() {
+        for (capabilities, expected) in [
+            ("push-options", Some(PushUnclear::Options)),
+            (" report-status push-options=1 agent=git/2", Some(PushUnclear::Options)),
+            (" report-status agent=git/2", None),
+        ] {
+            let line = format!("{OLD} {NEW} refs/heads/agent/a\0{capabilities}");
+            let refs = read(&[pkt_line(line.as_bytes()), b"0000".to_vec()].concat());
+            let refs = refs.unwrap().expect("complete");
+            let unclear = RequestedPush::Known(&refs).refs_alone().err().flatten();
+            assert_eq!(unclear, expected, "{capabilities}");
         }
     }
 

@@ -26,9 +26,9 @@ pub(super) fn operations_unclear(rule: &RuleId, why: NotUnderstood) -> RefusalTe
 
 pub(super) fn push_unclear(rule: &RuleId, why: PushUnclear) -> RefusalText {
     Code::Denied
-        .because(format!("`{rule}` depends on the branches of a push, and the body {why}"))
+        .because(format!("`{rule}` depends on what a push changes, and the body {why}"))
         .hint(
-            "push fewer branches at once, without a signature of the push and without compression",
+            "push fewer branches at once, without push options, without a signature of the push and without compression",
         )
 }
 

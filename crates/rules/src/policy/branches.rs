@@ -23,10 +23,10 @@ pub(super) fn in_branches(
     if !RequestedPush::is_push(asked.method, path) {
         return Ok(!denies);
     }
-    match asked.push {
-        RequestedPush::Unread => Err(Reason::BodyUnread { rule: id() }),
-        RequestedPush::Unclear(why) => Err(Reason::PushUnclear { rule: id(), why }),
-        RequestedPush::Known(refs) if denies => Ok(scope.has_any(refs)),
-        RequestedPush::Known(refs) => Ok(scope.beyond(refs).is_none()),
+    match asked.push.refs_alone() {
+        Err(None) => Err(Reason::BodyUnread { rule: id() }),
+        Err(Some(why)) => Err(Reason::PushUnclear { rule: id(), why }),
+        Ok(refs) if denies => Ok(scope.has_any(refs)),
+        Ok(refs) => Ok(scope.beyond(refs).is_none()),
     }
 }

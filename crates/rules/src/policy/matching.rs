@@ -83,8 +83,8 @@ pub(super) fn in_scopes(
     path: &DecodedPath,
     share: ScopeShare,
 ) -> Result<bool, Unclear> {
-    let PolicyRequest { target, method, query, operations, .. } = *asked;
-    belongs(scopes, ScopedRequest { target, method, path, query, operations }, share)
+    let PolicyRequest { target, method, query, operations, push, .. } = *asked;
+    belongs(scopes, ScopedRequest { target, method, path, query, operations, push }, share)
 }
 
 pub(super) fn unclear(why: Unclear, rule: &RuleId) -> Reason {
@@ -95,6 +95,7 @@ pub(super) fn unclear(why: Unclear, rule: &RuleId) -> Reason {
         Unclear::Query => Reason::QueryAmbiguous { rule },
         Unclear::BodyUnread => Reason::BodyUnread { rule },
         Unclear::Operations(why) => Reason::OperationsUnclear { rule, why },
+        Unclear::Push(why) => Reason::PushUnclear { rule, why },
         Unclear::Indirect => Reason::Indirect { rule },
     }
 }

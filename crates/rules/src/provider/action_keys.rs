@@ -46,6 +46,9 @@ pub struct RequestsText {
     /// All parameters that the query may have; empty means any.
     #[serde(default)]
     pub only_query: Vec<String>,
+    /// Whether pushes by git with options (`git push -o`) do not belong to it.
+    #[serde(default)]
+    pub without_push_options: bool,
     /// The GraphQL operations of the body.
     pub graphql: Option<OperationsText>,
 }
@@ -58,7 +61,11 @@ pub struct IndirectText {
     #[serde(default)]
     pub actions: Vec<String>,
     /// The requests.
+    #[serde(default)]
     pub requests: Vec<RequestsText>,
+    /// Whether pushes by git with options can do them.
+    #[serde(default)]
+    pub push_options: bool,
 }
 
 /// The GraphQL operations of an action.

@@ -14,7 +14,7 @@ use super::graphql;
 use super::host_template::HostTemplate;
 use super::methods;
 use super::own_hosts::{self, OwnHosts};
-use crate::actions::{ActionScope, ScopeKind};
+use crate::actions::{ActionScope, PushOptions, ScopeKind};
 use crate::aws_host;
 use crate::graphql::scope::OperationScope;
 use keyward_base::pattern::{HostPattern, PathPattern};
@@ -31,7 +31,7 @@ pub struct NamedAction {
 }
 
 /// Requests of an action, before variables are filled in.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct ActionRequests {
     pub(super) hosts: Vec<HostTemplate>,
     aws_services: Vec<Box<str>>,
@@ -41,6 +41,7 @@ pub(super) struct ActionRequests {
     any_query: Vec<Box<str>>,
     without_query: Vec<Box<str>>,
     only_query: Vec<Box<str>>,
+    push_options: PushOptions,
     graphql: Option<OperationScope>,
     kind: ScopeKind,
 }
@@ -109,6 +110,7 @@ impl ActionRequests {
             any_query: self.any_query.clone(),
             without_query: self.without_query.clone(),
             only_query: self.only_query.clone(),
+            push_options: self.push_options,
             graphql: self.graphql.clone(),
             kind: self.kind,
         }
@@ -147,7 +149,7 @@ fn indirect(
     problems: &mut Problems<'_>,
 ) -> Vec<ActionRequests> {
     let all = key_of(path, "requests");
-    if text.requests.is_empty() {
+    if text.requests.is_empty() && !text.push_options {
         problems.add(&all, "this covers nothing", "name hosts, methods or paths");
     }
     let each = text.requests.iter().enumerate();
@@ -155,7 +157,12 @@ fn indirect(
         kind: ScopeKind::Indirect,
         ..requests(text, &item_of(&all, at), own, problems)
     });
-    found.collect()
+    let with_options = ActionRequests {
+        push_options: PushOptions::Only,
+        kind: ScopeKind::Indirect,
+        ..ActionRequests::default()
+    };
+    found.chain(text.push_options.then_some(with_options)).collect()
 }
 
 /// Checks `actions:`.
@@ -224,6 +231,10 @@ fn requests(
         any_query: names(&text.any_query),
         without_query: names(&text.without_query),
         only_query: names(&text.only_query),
+        push_options: match text.without_push_options {
+            true => PushOptions::Without,
+            false => PushOptions::With,
+        },
         graphql: text.graphql.as_ref().map(|it| graphql::scope(it, text, path, problems)),
         kind: ScopeKind::Own,
     }
