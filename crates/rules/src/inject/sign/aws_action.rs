@@ -122,6 +122,10 @@ mod tests {
             ("codeartifact", "POST code.test/v1/authorization%2Dtoken?domain=a", "", ""),
             ("codeartifact", "POST code.test/v1//authorization-token?domain=a", "", ""),
             ("datazone", "GET d.test/v2/domains/a/connections/b?withSecret=true", "", ""),
+            ("datazone", "POST d.test/v2/domains/a/get-portal-login-url", "", "{}"),
+            ("sagemaker", "POST s.test/", "SageMaker.CreatePresignedDomainUrl", "{}"),
+            ("sagemaker", "POST s.test/", "SageMaker.CreatePresignedNotebookInstanceUrl", "{}"),
+            ("lightsail", "POST l.test/", "Lightsail_20161128.GetInstanceAccessDetails", "{}"),
         ] {
             let refused = checked(service, line, target, body);
             assert!(
@@ -147,6 +151,8 @@ mod tests {
             ),
             ("codeartifact", "GET code.test/v1/repositories", "", ""),
             ("datazone", "GET d.test/v2/domains/a/connections/b", "", ""),
+            ("sagemaker", "POST s.test/", "SageMaker.DescribeDomain", "{}"),
+            ("lightsail", "POST l.test/", "Lightsail_20161128.GetInstances", "{}"),
             ("grafana", "GET g.test/workspaces/a/serviceaccounts/b/tokens", "", ""),
         ] {
             assert_eq!(checked(service, line, target, body), Ok(()), "{service} {line} {target}");
