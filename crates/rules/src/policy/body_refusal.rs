@@ -54,8 +54,11 @@ pub(super) fn beyond_branches(
 pub(super) fn indirect(rule: &RuleId) -> RefusalText {
     Code::Denied
         .because(format!(
-            "this is a batch of requests or another form of the service's API, which can do what `{rule}` denies, and \
+            "this is a batch of requests, a text with commands, or another form of the service's API, which can do what `{rule}` denies, and \
              what it does is not read"
         ))
-        .hint("send the requests of a batch one by one, each to the path that the service documents for it")
+        .hint(
+            "send the requests of a batch one by one, each to the path that the service documents for it; for texts, list what \
+             the agent may do (`allow`) instead of what it may not",
+        )
 }

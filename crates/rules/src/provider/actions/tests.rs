@@ -113,7 +113,7 @@ fn shares(scopes: &[ActionScope], line: &str, share: ScopeShare) -> Result<bool,
 }
 
 /// Requests that can do what the action does although it does not list them.
-const INDIRECT: [(&str, &str, &str); 93] = [
+const INDIRECT: [(&str, &str, &str); 106] = [
     ("gmail", "send", "POST gmail.googleapis.com/batch/gmail/v1"),
     ("gmail", "delete", "POST www.googleapis.com/batch/gmail/v1"),
     ("gmail", "send", "POST gmail.googleapis.com/Batch"),
@@ -219,6 +219,19 @@ const INDIRECT: [(&str, &str, &str); 93] = [
     ("gitlab", "approve", "PUT /api/v4/projects/7/merge_requests/3"),
     ("gitlab", "push", "GET /a/b/c/d/e/f/r.git/info/refs?service=git-receive-pack"),
     ("gitlab", "push", "POST /a/b/c/d/e/f/r.git/git-receive-pack"),
+    ("google", "send-chat", "POST chat.googleapis.com/google.chat.v1.ChatService/CreateMessage"),
+    ("gmail", "send", "POST gmail.googleapis.com/$rpc/google.a.v1.Mail/Send"),
+    ("google-docs", "edit", "POST /$rpc/google.a.v1.Documents/BatchUpdate"),
+    ("google-sheets", "edit", "POST /google.a.v4.Spreadsheets/BatchUpdate"),
+    ("google-gemini", "delete", "POST /google.ai.generativelanguage.v1beta.FileService/DeleteFile"),
+    ("gitlab", "merge", "POST /api/v4/projects/7/merge_requests/3/merge"),
+    ("gitlab", "administer", "POST /api/v4/projects/7"),
+    ("slack", "send", "POST slack.com/api/files.completeUploadExternal"),
+    ("slack", "send", "GET slack.com/api/files.remote.share?channels=C1"),
+    ("microsoft", "send-chats", "POST /v1.0/teams/t/primaryChannel/messages"),
+    ("microsoft", "send-chats", "POST /beta/me/joinedTeams/t/channels/c/messages/m/replies"),
+    ("microsoft", "send-chats", "POST /v1.0/groups/t/team/channels/c/messages"),
+    ("microsoft", "read-chats", "GET /v1.0/users/u/chats/c/messages"),
 ];
 
 #[test]
@@ -331,6 +344,9 @@ fn a_denied_action_refuses_no_indirect_requests_of_other_actions() {
         ("discord", "send", "GET /api/channels/1/messages"),
         ("telegram-bot", "send", "POST /bot1:a/getUpdates"),
         ("hubspot", "delete-records", "GET /contacts/v1/contact/vid/1"),
+        ("slack", "send", "POST slack.com/api/files.getUploadURLExternal"),
+        ("microsoft", "send-chats", "GET /v1.0/teams/t/primaryChannel/messages"),
+        ("google-gemini", "delete", "POST /v1beta/models/m:generateContent"),
     ] {
         let provider = catalogue.get(id).unwrap();
         let scopes = provider.action(action, &examples(provider)).unwrap().unwrap();
