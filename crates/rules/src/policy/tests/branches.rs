@@ -3,7 +3,7 @@
 use super::samples::Sample;
 use crate::actions::ActionScope;
 use crate::branches::{BranchScope, RefPattern};
-use crate::git_push::{PushUnclear, PushedRefs, RequestedPush};
+use crate::git_push::{PushReader, PushUnclear, PushedRefs, RequestedPush};
 use crate::policy::{Policy, PolicyInput, PolicyRequest, Reason, Rule, RuleAction};
 use keyward_base::pattern::PathPattern;
 
@@ -80,6 +80,28 @@ fn an_allowing_rule_permits_a_push_only_to_its_branches() {
         ("POST https://git.a.test/o%2fr/x/git-receive-pack", "bad_target"),
     ] {
         assert_eq!(decided(&sample, &policy, line, None), expected, "{line}");
+    }
+}
+
+/// By options, GitLab merges into another branch.
+#[test]
+fn a_push_with_options_is_refused_where_branches_decide() {
+    let sample = Sample::new();
+    let mut reader = PushReader::default();
+    let id = "1".repeat(40);
+    let line = format!("{id} {id} refs/heads/agent/a\0 report-status push-options");
+    let list = format!("{:04x}{line}0000", line.len() + 4);
+    assert_eq!(reader.push(list.as_bytes()), Ok(true));
+    let refs = reader.finish();
+    for (action, patterns) in [(None, "agent/*"), (Some(RuleAction::Deny), "main")] {
+        let policy = policy(&sample, |rule| Rule {
+            actions: git(),
+            branches: branches(&[patterns], false),
+            action: action.unwrap_or(rule.action),
+            ..rule
+        });
+        let decided = decision(&sample, &policy, PUSH, RequestedPush::Known(&refs));
+        assert_eq!(decided, "unclear", "{patterns}");
     }
 }
 
