@@ -133,6 +133,10 @@ mod tests {
                 "{service} {line} {target}"
             );
         }
+    }
+
+    #[test]
+    fn other_actions_of_the_same_services_are_signed() {
         for (service, line, target, body) in [
             ("sts", "POST sts.test/", "", "Action=GetCallerIdentity"),
             ("iam", "POST iam.test/", "", "Action=PutRolePolicy&PolicyDocument=sts%3AAssumeRole"),
