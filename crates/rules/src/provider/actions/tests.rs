@@ -6,11 +6,13 @@ use super::*;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 
 use crate::actions::{ScopeShare, ScopedRequest, Unclear, belongs};
-use crate::git_push::{PushUnclear, PushedRefs, RequestedPush};
+use crate::git_push::{PushedRefs, RequestedPush};
 use crate::graphql::{OperationKind, Operations, RequestedOperations};
 use crate::provider::{Catalogue, Instance, Provider, Variable};
 use keyward_base::host::{Scheme, Target};
 use keyward_base::pattern::DecodedPath;
+
+mod pushes;
 
 /// Requests of a provider, by the actions that cover them (`read-code`, `clone, push`, `none`):
 /// `METHOD HOST/PATH`, or `METHOD /PATH` for the first host, with a GraphQL document behind it.
@@ -278,46 +280,6 @@ fn deletion_of_objects_is_denied_in_every_form_and_at_every_host_of_s3() {
     }
     let separated = of("POST b.s3.eu-west-1.amazonaws.com/?uploads;delete");
     assert_eq!(separated, Err(Unclear::Query));
-}
-
-#[test]
-fn a_push_with_options_is_refused_where_these_can_do_what_is_denied_or_not_allowed() {
-    let catalogue = Catalogue::built_in();
-    let decided = |id: &str, action: &str, line: &str, push: RequestedPush<'_>, share| {
-        let provider = catalogue.get(id).unwrap();
-        let scopes = provider.action(action, &examples(provider)).unwrap().unwrap();
-        let line = with_host(provider, line);
-        let Line { method, target, path, query, .. } = Line::parse(&line);
-        let (target, method, path) = (&target, &method, &path);
-        let operations = RequestedOperations::Unread;
-        let request = ScopedRequest { target, method, path, query, operations, push };
-        belongs(&scopes, request, share)
-    };
-    let push = "POST /g/r.git/git-receive-pack";
-    let with_options = RequestedPush::Unclear(PushUnclear::Options);
-    let refused = Err(Unclear::Push(PushUnclear::Options));
-    let refs = PushedRefs::default();
-    let plain = RequestedPush::Known(&refs);
-    for action in ["merge", "approve", "write-merge-requests"] {
-        let of = |line, push| decided("gitlab", action, line, push, ScopeShare::Any);
-        assert_eq!(of(push, with_options), refused, "{action}");
-        assert_eq!(of("PUT /g/s/r.git/Git-Receive-Pack/", with_options), refused, "{action}");
-        assert_eq!(of(push, RequestedPush::Unread), Err(Unclear::BodyUnread), "{action}");
-        let ambiguous = of("POST /g%2Fr.git/git-receive-pack", with_options);
-        assert_eq!(ambiguous, Err(Unclear::Path), "{action}");
-        assert_eq!(of(push, plain), Ok(false), "{action}");
-        assert_eq!(of("POST /g/r.git/git-upload-pack", with_options), Ok(false), "{action}");
-    }
-    assert_eq!(decided("gitlab", "run-ci", push, with_options, ScopeShare::Any), Ok(false));
-    for id in ["gitlab", "forgejo"] {
-        let of = |body, share| decided(id, "push", push, body, share);
-        assert_eq!(of(with_options, ScopeShare::All), refused, "{id}");
-        assert_eq!(of(RequestedPush::Unread, ScopeShare::All), Err(Unclear::BodyUnread), "{id}");
-        assert_eq!(of(plain, ScopeShare::All), Ok(true), "{id}");
-        assert_eq!(of(with_options, ScopeShare::Any), Ok(true), "{id}");
-    }
-    let github = "POST github.com/o/r.git/git-receive-pack";
-    assert_eq!(decided("github", "push", github, with_options, ScopeShare::All), Ok(true));
 }
 
 /// What is denied leaves the rest of the service usable.
