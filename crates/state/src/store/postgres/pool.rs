@@ -163,15 +163,11 @@ impl PostgresPool {
     }
 
     fn unreachable(&self, error: &PoolError) -> PostgresFailure {
-        let of_servers = self.server_failures.text();
         let (text, state) = match error {
-            PoolError::Timeout(_) => {
-                let said = of_servers.map(|text| format!("; {text}")).unwrap_or_default();
-                (format!("no answer within {:?}{said}", self.timeout), None)
-            }
+            PoolError::Timeout(_) => (format!("no answer within {:?}", self.timeout), None),
             PoolError::Backend(error) => {
                 let failure = PostgresFailure::of_ref(error);
-                (of_servers.unwrap_or(failure.text), failure.state)
+                (self.server_failures.text().unwrap_or(failure.text), failure.state)
             }
             PoolError::PostCreateHook(HookError::Backend(error)) => {
                 let failure = PostgresFailure::of_ref(error);

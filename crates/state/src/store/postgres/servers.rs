@@ -2,7 +2,6 @@
 //! last. After a part of the time limit, and after a failure, the next server is tried too, so that a server that does
 //! not answer does not delay the others.
 
-use std::fmt::Display;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -39,15 +38,12 @@ pub(super) struct PostgresServers<T> {
 pub(super) struct ServerFailures(Arc<Mutex<Vec<String>>>);
 
 impl ServerFailures {
-    fn clear(&self) {
-        self.0.lock().clear();
+    fn set(&self, mut failures: Vec<String>) {
+        failures.sort_unstable();
+        *self.0.lock() = failures;
     }
 
-    fn add(&self, server: &Config, why: &impl Display) {
-        self.0.lock().push(format!("{}: {why}", addresses(server).join(", ")));
-    }
-
-    /// `None`: there is one server, or none has failed yet.
+    /// `None`: there is one server.
     pub(super) fn text(&self) -> Option<String> {
         let failures = self.0.lock();
         (!failures.is_empty()).then(|| failures.join("; "))
@@ -208,8 +204,7 @@ where
             };
             let mut attempts = FuturesUnordered::from_iter([attempt(0)]);
             let mut begun = 1;
-            self.failures.clear();
-            let mut refused = None;
+            let (mut failures, mut refused) = (Vec::new(), None);
             // The pool ends all attempts at its timeout.
             loop {
                 let ended = tokio::time::timeout(share, attempts.next());
@@ -221,13 +216,15 @@ where
                         return Ok(opened);
                     }
                     Ok(Some((at, Err(error)))) => {
-                        if count > 1 {
-                            self.failures.add(&self.all[at], &PostgresFailure::of_ref(&error));
-                        }
+                        let why = PostgresFailure::of_ref(&error);
+                        failures.push(format!("{}: {why}", addresses(&self.all[at]).join(", ")));
                         // A server that answers, such as that the password is wrong, says more than one that is down.
                         let error =
                             refused.take_if(|it: &mut Error| it.code().is_some()).unwrap_or(error);
                         if begun == count && attempts.is_empty() {
+                            if count > 1 {
+                                self.failures.set(failures);
+                            }
                             return Err(error);
                         }
                         refused = Some(error);
