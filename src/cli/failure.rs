@@ -112,7 +112,7 @@ impl Failure {
     /// `what` and its causes.
     pub(crate) fn failed(what: &str, cause: &(dyn Error + 'static)) -> Self {
         let hint = system_error::cause(cause).and_then(system_error::remedy).map(str::to_owned);
-        Self { hint, ..Self::new(Exit::Failed, format!("{what}: {}", causes(cause))) }
+        Self { hint, ..Self::new(Exit::Failed, format!("{what}: {}", system_error::chain(cause))) }
     }
 
     /// The same for a file of the data directory that cannot be made or written.
@@ -232,7 +232,7 @@ impl From<anyhow::Error> for Failure {
                 Some(AppError::Declared(problems)) => Self::several(problems.clone()),
                 _ => {
                     let hint = error.chain().find_map(remedy);
-                    Self { hint, ..Self::new(Exit::Failed, causes(error.as_ref())) }
+                    Self { hint, ..Self::new(Exit::Failed, system_error::chain(error.as_ref())) }
                 }
             },
         }
@@ -280,20 +280,6 @@ fn remedy(error: &(dyn Error + 'static)) -> Option<String> {
 /// Whether a message needs its field's name in front.
 fn lacks_subject(message: &str) -> bool {
     ["must ", "is ", "has ", "holds ", "cannot be "].iter().any(|verb| message.starts_with(verb))
-}
-
-/// The messages of an error and its sources, without repetitions.
-fn causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        let cause = source.to_string();
-        if !text.ends_with(&cause) {
-            text = format!("{text}: {cause}");
-        }
-        next = source.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! `keyward health`: exits with 0 if the gateway is ready; a container's HEALTHCHECK runs it. It uses the admin socket,
+//! `keyward health`: exits with 0 if the gateway is ready, or alive; a container's HEALTHCHECK runs it. It uses the admin socket,
 //! because another gateway may answer at the address of the admin listener.
 
 use std::net::{IpAddr, SocketAddr};
@@ -20,10 +20,18 @@ use keyward_net::wire::Wire;
 /// A gateway on this machine that takes longer than this is not ready.
 const CONNECT_WITHIN: Duration = Duration::from_secs(3);
 
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// exit with 0 if the gateway answers, also if it is not ready
+    #[arg(long)]
+    alive: bool,
+}
+
 /// Asks.
-pub(crate) async fn run(global: &Global) -> Result<(), Failure> {
+pub(crate) async fn run(Args { alive }: Args, global: &Global) -> Result<(), Failure> {
+    let path = if alive { "/healthz" } else { "/readyz" };
     if let Some(remote) = Remote::of(global)? {
-        let request = Request::get("/readyz").body(Body::empty());
+        let request = Request::get(path).body(Body::empty());
         let request =
             request.map_err(|error| Failure::failed("cannot write the request", &error))?;
         // Without a token.
@@ -35,7 +43,7 @@ pub(crate) async fn run(global: &Global) -> Result<(), Failure> {
         });
     }
     let health = match Client::running(global).await {
-        Ok(client) => client.get_promptly("/readyz").await?,
+        Ok(client) => client.get_promptly(path).await?,
         Err(failure) if failure.exit() == Exit::Unreachable => {
             return Err(stopped(global).await.unwrap_or(failure));
         }

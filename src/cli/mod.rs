@@ -238,7 +238,7 @@ enum Command {
     #[command(subcommand)]
     Service(service::Command),
     /// exit with 0 if the gateway is ready
-    Health,
+    Health(health::Args),
     /// show as which user, and in which organisation, commands run
     Whoami,
     /// print the completions of a shell
@@ -407,7 +407,7 @@ impl Command {
             Self::Config(command) => command.run(global).await,
             Self::Status => status::run(global).await,
             Self::Service(command) => command.run(global),
-            Self::Health => health::run(global).await,
+            Self::Health(args) => health::run(args, global).await,
             Self::Whoami => who::am_i(global).await,
             Self::Help { words } => help(&words),
             Self::Version => output::print(concat!("keyward ", env!("CARGO_PKG_VERSION"), "\n")),

@@ -161,7 +161,7 @@ fn text(view: &View<'_>) -> String {
         (true, _, None) => text.push_str("restored\n"),
     }
     if view.ca_replaced {
-        text.push_str("the CA was replaced: agents must trust that of the backup\n");
+        text.push_str("the CA is now that of the backup: agents must trust it\n");
     }
     text
 }

@@ -16,7 +16,7 @@ use super::failure::{Exit, Failure};
 use super::output;
 use super::settings::Global;
 use super::table::{Table, TableLayout};
-use keyward_api::wire::{List, ReplicaView};
+use keyward_api::wire::{List, ReplicaState, ReplicaView};
 use keyward_app::config::{Config, ConfigError};
 use keyward_app::{copy_backup, copy_store, is_locked};
 use keyward_backup::{AgeIdentity, BackupKey};
@@ -147,6 +147,13 @@ async fn copy_of_running(global: &Global, to: &Config) -> Result<usize, Failure>
 async fn replicas(global: &Global) -> Result<(), Failure> {
     let client = Client::open(global).await?;
     let all: List<ReplicaView> = client.list("/api/v1/replicas", &[]).await?;
+    let own = all.items.iter().find(|one| one.own);
+    if let Some(own) = own.filter(|one| one.state == ReplicaState::Gone) {
+        output::note(&format!(
+            "warning: this gateway has announced itself to no replica since {:.0}: which others run is not known; check that the database can be written",
+            own.seen
+        ));
+    }
     output::show(global.json, &all, |all| table(&all.items, &output::layout(global)))
 }
 

@@ -179,7 +179,7 @@ fn a_gateway_that_drains_says_so_until_its_last_tunnel_ends() {
     serving.signal(Signal::TERM);
     // Each question takes a process: no need to wait in between.
     let told = (0..500).map(|_| cli.run(&["health"])).find(|health| health.code != 0).unwrap();
-    assert_eq!(told.failed(1), "error: the gateway is draining\n");
+    assert_eq!(told.failed(1), "error: the gateway is not ready: draining\n");
     assert_eq!(status(&cli)["status"], "draining");
     let mut admin = TcpStream::connect(places["admin"].as_str().unwrap()).unwrap();
     let host = places["admin"].as_str().unwrap();

@@ -480,6 +480,15 @@ async fn an_audit_log_on_a_full_disk_is_reported_as_a_fault_of_the_gateway() {
     let status = install.keyward(&["status"]).output().expect("it runs");
     let status = String::from_utf8_lossy(&status.stdout).into_owned();
     assert!(status.contains("fails         the audit log cannot be written"), "{status}");
+    // It refuses each request: a load balancer must use another gateway. A restart would not help.
+    let health = |more: &[&str]| install.keyward(&[&["health"], more].concat()).output();
+    let (ready, alive) = (health(&[]).expect("it runs"), health(&["--alive"]).expect("it runs"));
+    let said = String::from_utf8_lossy(&ready.stderr);
+    assert_eq!(
+        (ready.status.code(), &*said),
+        (Some(1), "error: the gateway is not ready: audit_unavailable\n")
+    );
+    assert_eq!((alive.status.code(), &*alive.stdout), (Some(0), &b"ok\n"[..]));
 }
 
 /// A restore would not help, and would lose what was changed since the backup.

@@ -373,3 +373,17 @@ fn a_change_without_the_file_of_the_last_start_is_in_the_audit_log_that_it_names
     assert_eq!(fs::read(&kept).expect("the log"), before);
     assert!(!cli.run(&["agent", "list"]).ok().contains("third"), "it is not added");
 }
+
+#[test]
+fn a_start_whose_store_is_gone_says_so_and_a_first_start_does_not() {
+    let (cli, file) = served_before();
+    let warning = "there is an audit log and no store: an empty store is made";
+    let (serves, said) = started(&cli, &["serve", "--config", &file]);
+    assert!(serves && !said.contains(warning), "{said}");
+    fs::remove_dir_all(cli.data().join("store")).expect("ours");
+    let (serves, said) = started(&cli, &["serve", "--config", &file]);
+    assert!(serves && said.contains(warning), "{said}");
+    let empty = Cli::new();
+    let (serves, said) = started(&empty, &["serve"]);
+    assert!(serves && !said.contains(warning), "{said}");
+}

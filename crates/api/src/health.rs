@@ -28,6 +28,9 @@ const PEM: &str = "application/pem-certificate-chain";
 /// Media type of one certificate in DER (RFC 8555 §9.1, RFC 2585 §4.1).
 const DER: &str = "application/pkix-cert";
 /// Media type of the output of `prometheus-client`.
+/// The state of a gateway that gets requests.
+const READY: &str = "ready";
+
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Routes without authentication, for both listeners.
@@ -65,22 +68,30 @@ async fn healthz() -> Json<Health> {
 }
 
 async fn readyz(State(admin): State<Admin>) -> (StatusCode, Json<Health>) {
-    let status = match admin.is_ready() {
+    let word = word(&admin);
+    let status = match word == READY {
         true => StatusCode::OK,
         false => StatusCode::SERVICE_UNAVAILABLE,
     };
-    (status, Json(Health { status: word(&admin).to_owned() }))
+    (status, Json(Health { status: word.to_owned() }))
 }
 
-/// The state of the gateway.
+/// The state of the gateway: [`READY`], or why a load balancer must send requests to another one.
 pub(super) fn word(admin: &Admin) -> &'static str {
-    match (admin.is_draining(), admin.is_ready()) {
-        (true, _) => "draining",
-        (false, true) => "ready",
-        (false, false) if admin.deps().directory.is_outdated() => "outdated",
-        // A load balancer must send requests to a replica that hears of revocations.
-        (false, false) => "stale",
+    let directory = &admin.deps().directory;
+    match () {
+        () if admin.is_draining() => "draining",
+        () if directory.is_outdated() => "outdated",
+        // A replica that hears of revocations must get the requests.
+        () if directory.is_stale() => "stale",
+        () if is_audit_failing(admin.deps()) => Code::AuditUnavailable.as_str(),
+        () => READY,
     }
+}
+
+/// Whether requests are refused because the audit log cannot be written.
+fn is_audit_failing(deps: &Deps) -> bool {
+    deps.data_path.upgrade().is_some_and(|gateway| gateway.audit.is_failing())
 }
 
 /// The addresses of the gateway; only it knows ports that the system chose. Paths, the process, the collector and the last
@@ -133,7 +144,7 @@ fn faults(deps: &Deps) -> Vec<FaultView> {
     };
     let mut faults = Vec::new();
     let gateway = deps.data_path.upgrade();
-    if gateway.as_ref().is_some_and(|gateway| gateway.audit.is_failing()) {
+    if is_audit_failing(deps) {
         let message = "the audit log cannot be written: requests and changes are refused";
         let hint = "make sure that its disk has room and is writable: writing resumes by itself; the gateway's log names the cause";
         faults.push(fault("audit", message, hint));

@@ -174,6 +174,7 @@ fn view(
         "draining" => ReplicaState::Draining,
         "stale" => ReplicaState::Stale,
         "outdated" => ReplicaState::Outdated,
+        "audit_unavailable" => ReplicaState::AuditUnavailable,
         _ => ReplicaState::Ready,
     };
     let times = about.clock.zip(announced.seen);

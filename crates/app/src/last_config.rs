@@ -1,5 +1,6 @@
 //! Remembers the configuration file that a start was given, for commands and starts that are given none.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use super::error::AppError;
@@ -11,14 +12,35 @@ const NOT_REMEMBERED: &str = "the configuration file is not remembered for start
 /// Checks where a store may be made.
 pub(super) fn check_place(config: &Config) -> anyhow::Result<()> {
     private_dir(&config.data_dir)?;
-    Ok(check_store(config)?)
+    check_store(config)?;
+    warn_of_lost_store(config);
+    Ok(())
+}
+
+/// An audit log without a store means that the store was deleted, or is not mounted.
+fn warn_of_lost_store(config: &Config) {
+    let has_records = std::fs::metadata(&config.audit.file).is_ok_and(|log| log.len() > 0);
+    if let StoreChoice::Sled { path } = &config.store
+        && is_absent(path)
+        && has_records
+    {
+        tracing::warn!(
+            id = "store_made", store = %path.display(), audit_log = %config.audit.file.display(),
+            "there is an audit log and no store: an empty store is made; if the store was lost, stop the gateway and put it \
+             back, or run `keyward restore FILE`"
+        );
+    }
+}
+
+fn is_absent(store: &Path) -> bool {
+    !store.exists() || is_empty_dir(store)
 }
 
 /// Refuses to make an embedded store only because the file of the last start, which may name another store, was not
 /// given.
 pub(super) fn check_store(config: &Config) -> Result<(), AppError> {
     match (config.file_of_store_before(), &config.store) {
-        (Some(before), StoreChoice::Sled { path }) if !path.exists() || is_empty_dir(path) => {
+        (Some(before), StoreChoice::Sled { path }) if is_absent(path) => {
             Err(AppError::FileForgotten {
                 store: path.clone(),
                 before: before.to_owned(),

@@ -30,6 +30,20 @@ pub fn cause<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a io::Error> {
     None
 }
 
+/// The messages of an error and its sources in one line, without repetitions: some errors say what their source says.
+pub fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(error) = next {
+        let words = error.to_string();
+        if !text.ends_with(&words) {
+            text = format!("{text}: {words}");
+        }
+        next = error.source();
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -48,5 +62,15 @@ mod tests {
         assert_eq!(remedy(&Errno::ACCESS.into()), None);
         assert!(cause(&io::Error::from(Errno::ROFS)).is_some(), "the error itself");
         assert!(cause(&std::fmt::Error).is_none());
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot begin: {0}")]
+    struct Repeating(#[source] io::Error);
+
+    #[test]
+    fn a_chain_says_each_cause_once() {
+        assert_eq!(chain(&Outer(io::Error::other("no"))), "cannot begin: no");
+        assert_eq!(chain(&Repeating(io::Error::other("no"))), "cannot begin: no");
     }
 }

@@ -187,6 +187,8 @@ impl Vault {
             {
                 None
             }
+            // A failure of the store is not the app's.
+            Err(VaultError::Store(_)) => None,
             known => known.err(),
         }
     }

@@ -78,7 +78,7 @@ pub(super) fn refusal(status: StatusCode, body: &[u8]) -> Failure {
     Failure::new(
         Exit::Failed,
         match serde_json::from_slice::<Health>(body) {
-            Ok(health) => format!("the gateway is {}", health.status),
+            Ok(health) => format!("the gateway is not ready: {}", health.status),
             Err(_) => format!("the gateway answered {status}"),
         },
     )

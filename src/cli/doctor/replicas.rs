@@ -85,6 +85,11 @@ fn all(replicas: &[ReplicaView], report: &mut DoctorReport) {
                     format!("{name} writes nothing: a newer version of Keyward changed the store");
                 report.fail(ID, message, format!("update it: it has version {}", one.version));
             }
+            ReplicaState::AuditUnavailable => {
+                let message =
+                    format!("{name} refuses all requests: its audit log cannot be written");
+                report.fail(ID, message, "make sure that its disk has room and is writable");
+            }
             ReplicaState::Ready | ReplicaState::Draining => live += 1,
         }
         if own.is_some_and(|own| own != one.version) {

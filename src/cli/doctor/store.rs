@@ -104,7 +104,11 @@ fn refused(error: &StoreError, path: &Path, report: &mut DoctorReport) {
                 .unwrap_or("the files are intact as far as is known: correct the cause");
             report.fail(ID, format!("cannot use {}: {error}", path.display()), hint);
         }
-        other => report.fail(ID, other.to_string(), "keep the files, and restore a backup"),
+        other => report.fail(
+            ID,
+            other.to_string(),
+            "restore a backup: `keyward restore FILE` keeps these files beside the store",
+        ),
     }
 }
 

@@ -156,10 +156,16 @@ fn the_sidecar_is_hardened_and_its_commands_exist() {
         assert_eq!(texts(&closed["capabilities"]["drop"]), ["ALL"]);
         assert_eq!(closed["runAsUser"], Value::from(65532));
     }
-    for probe in ["startupProbe", "readinessProbe", "livenessProbe"] {
-        let command = texts(&pod["initContainers"][0][probe]["exec"]["command"]);
-        assert_eq!(command, ["/keyward", "health"], "{probe}");
+    assert_probes(&pod["initContainers"][0]);
+}
+
+/// A gateway that is not ready must not be restarted.
+fn assert_probes(container: &Value) {
+    let command = |probe: &str| texts(&container[probe]["exec"]["command"]).join(" ");
+    for probe in ["startupProbe", "readinessProbe"] {
+        assert_eq!(command(probe), "/keyward health", "{probe}");
     }
+    assert_eq!(command("livenessProbe"), "/keyward health --alive");
 }
 
 #[test]
@@ -176,6 +182,7 @@ fn the_cluster_s_gateway_is_hardened_and_has_all_secrets() {
     assert_eq!(user["fsGroupChangePolicy"], Value::from("OnRootMismatch"));
     let gateway = &pod["containers"][0];
     assert_command(&gateway["args"]);
+    assert_probes(gateway);
     let closed = &gateway["securityContext"];
     assert_eq!(closed["readOnlyRootFilesystem"], Value::Bool(true));
     assert_eq!(texts(&closed["capabilities"]["drop"]), ["ALL"]);

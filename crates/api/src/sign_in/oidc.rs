@@ -10,6 +10,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use keyward_base::codes::Code;
 use keyward_base::host::{Scheme, Target};
+use keyward_base::system_error;
 use keyward_model::{Login, Record, SignInMethod};
 
 use keyward_vault::oidc::{
@@ -201,7 +202,7 @@ fn cookie(value: &str, is_https: bool, life_s: i64) -> HeaderValue {
 }
 
 fn log(party: &RelyingParty, error: &SignInError) {
-    let (issuer, cause) = (party.issuer(), error.cause());
+    let (issuer, cause) = (party.issuer(), system_error::chain(&error));
     match error.is_of_operator() {
         true => tracing::warn!(issuer, cause, "a sign-in with the identity provider failed"),
         false => tracing::info!(issuer, cause, "a sign-in with the identity provider is refused"),

@@ -28,7 +28,7 @@ pub struct ReplicaInfo {
     pub keys: Option<Vec<String>>,
     /// For how long it has had no news of the store, in milliseconds.
     pub lag_ms: u64,
-    /// `ready`, `draining`, `stale` or `outdated`.
+    /// `ready`, `draining`, `stale`, `outdated` or `audit_unavailable`.
     pub status: String,
     /// The time by its own clock.
     #[serde(default)]
@@ -120,6 +120,8 @@ named_enum! {
         Stale = "stale",
         /// A newer version of Keyward changed the store: it writes nothing any more.
         Outdated = "outdated",
+        /// Its audit log cannot be written: it refuses all requests.
+        AuditUnavailable = "audit_unavailable",
         /// It has not announced itself for 20 seconds: it crashed, or cannot reach the store.
         Gone = "gone",
     }

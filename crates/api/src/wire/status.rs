@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 /// `/healthz` and `/readyz`.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Health {
-    /// `ok`, `ready`, `draining`, `stale` without news of a shared store for too long, or `outdated` when a newer version of
-    /// Keyward changed that store.
+    /// `ok`, `ready`, `draining`, `stale` without news of a shared store for too long, `outdated` when a newer version of
+    /// Keyward changed that store, or `audit_unavailable` while the audit log cannot be written.
     pub status: String,
 }
 
@@ -19,7 +19,7 @@ pub struct Health {
 /// and the paths `data`, `config` and `ca`.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub struct Status {
-    /// `ready`, `draining`, `stale` or `outdated`.
+    /// `ready`, `draining`, `stale`, `outdated` or `audit_unavailable`.
     pub status: String,
     /// The program's version.
     pub version: String,

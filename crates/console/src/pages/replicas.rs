@@ -48,6 +48,6 @@ fn tone(state: ReplicaState) -> Tone {
     match state {
         ReplicaState::Ready => Tone::Ok,
         ReplicaState::Draining | ReplicaState::Stale => Tone::Warn,
-        ReplicaState::Gone | ReplicaState::Outdated => Tone::Bad,
+        ReplicaState::Gone | ReplicaState::Outdated | ReplicaState::AuditUnavailable => Tone::Bad,
     }
 }

@@ -22,6 +22,7 @@ use crate::refusal::{Refusal, scrub_code};
 use keyward_base::codes::{Code, RefusalText};
 use keyward_base::host::Target;
 use keyward_base::id::ExchangeId;
+use keyward_base::system_error;
 use keyward_base::time::whole_seconds;
 use keyward_net::client::HandshakeError;
 use keyward_net::dial::{DialError, ProxyFault};
@@ -255,7 +256,9 @@ fn body(view: &RefusalView, exchange: &str) -> Bytes {
 }
 
 fn log(refusal: &Refusal, view: &RefusalView, exchange: &str) {
-    let (cause, code) = (causes(refusal), view.text.code.as_str());
+    let (cause, code) = (system_error::chain(refusal), view.text.code.as_str());
+    // A peer may have chosen control bytes in it.
+    let cause = cause.escape_debug().to_string();
     match view.status().as_u16() {
         500 => tracing::error!(exchange, code, cause, "refused"),
         502..=504 => {
@@ -263,18 +266,6 @@ fn log(refusal: &Refusal, view: &RefusalView, exchange: &str) {
         }
         _ => tracing::debug!(exchange, code, cause, "refused"),
     }
-}
-
-/// The chain of sources in one line; control bytes, which a peer may have chosen, are escaped.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        text.push_str(": ");
-        text.push_str(&source.to_string());
-        next = source.source();
-    }
-    text.escape_debug().to_string()
 }
 
 /// What an agent sees. Without a hint for the case, it is the remedy of the code.

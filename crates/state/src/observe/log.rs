@@ -12,6 +12,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{fmt, reload};
 
 use super::log_json::JsonLines;
+use super::log_repeats::RepeatLimit;
 use super::telemetry::{LogRecords, TelemetrySwitch};
 
 /// The format of log lines.
@@ -105,7 +106,7 @@ pub fn init(format: Format, level: Level, colour: bool) -> Verbosity {
     let records = LogRecords(export.clone());
     // Else it would report a closed standard error on standard error, and panic.
     let lines = fmt::layer().with_writer(io::stderr).log_internal_errors(false);
-    let registry = tracing_subscriber::registry().with(filter);
+    let registry = tracing_subscriber::registry().with(filter).with(RepeatLimit::default());
     let result = match format {
         Format::Text => {
             let lines = lines.with_ansi(colour && io::stderr().is_terminal()).with_target(false);

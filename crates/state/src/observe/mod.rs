@@ -13,6 +13,7 @@ pub mod heads;
 mod lines;
 pub mod log;
 mod log_json;
+mod log_repeats;
 pub mod metrics;
 pub mod notice;
 mod printer;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::super::Vault;
 use crate::cache::FlightResult;
 use crate::error::FlightRefusal;
+use keyward_base::system_error;
 use keyward_net::call::CallFailure;
 use keyward_state::directory::{BrokenReason, ConnectionRecord, RemedyCause};
 use keyward_state::observe::metrics::Metrics;
@@ -73,7 +74,8 @@ impl Vault {
                 );
             }
             FlightResult::Refused(FlightRefusal::Failed(error)) => tracing::warn!(
-                connection = %connection.id, name, provider, %error, "no credential could be made"
+                connection = %connection.id, name, provider,
+                error = system_error::chain(error), "no credential could be made"
             ),
         }
     }

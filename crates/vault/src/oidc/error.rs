@@ -1,7 +1,6 @@
 //! [`SignInError`]: why a person is not signed in by OpenID Connect. Unauthenticated people read the messages, so they
 //! contain nothing of a token, a claim or an answer; [`SignInError::cause`] is for the log.
 
-use std::error::Error;
 use std::sync::Arc;
 
 use http::StatusCode;
@@ -106,21 +105,6 @@ impl SignInError {
     /// Whether the configuration, the network or the provider is at fault.
     pub fn is_of_operator(&self) -> bool {
         matches!(self.status(), StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT)
-    }
-
-    /// The whole chain, for the log.
-    pub fn cause(&self) -> String {
-        let mut text = self.to_string();
-        let mut next = self.source();
-        while let Some(error) = next {
-            let words = error.to_string();
-            // Some errors say what their source says.
-            if !text.ends_with(&words) {
-                text = format!("{text}: {words}");
-            }
-            next = error.source();
-        }
-        text
     }
 }
 

@@ -27,3 +27,16 @@ async fn an_app_whose_write_was_reported_as_failed_keeps_its_secret() {
         vault.own_secret(app).await.unwrap();
     }
 }
+
+/// Its remedy would be another secret.
+#[tokio::test]
+async fn a_store_that_is_away_is_no_problem_of_an_app() {
+    let faulty = Arc::new(FaultyStore::default());
+    let store: Arc<dyn Store> = faulty.clone();
+    let vault = vault_over(store, &Arc::new(Keyring::ephemeral()), CATALOGUE.clone()).await;
+    let secrets = BTreeMap::from([("client_secret".to_owned(), Secret::new("of-the-app"))]);
+    let app = vault.add_app_of(new_app("one", TokenOptions::default()), secrets).await.unwrap();
+    faulty.fail(Table::Grants, Fault::Away);
+    assert!(matches!(vault.last_secret(&app).await, Err(VaultError::Store(_))));
+    assert!(vault.app_problem(&app).await.is_none());
+}

@@ -11,8 +11,11 @@ use crate::store::StoreError;
 /// How often an operation is repeated after a conflict with another transaction.
 const REPEATS: u32 = 20;
 
-/// The end of the client library's text about a server that is configured without TLS. The library has no code for it.
+/// In the client library's text about a server that is configured without TLS. The library has no code for it.
 const NO_TLS: &str = "server does not support TLS";
+
+/// In the text of rustls about a certificate of another name or an unknown root.
+const BAD_CERTIFICATE: &str = "invalid peer certificate";
 
 /// Why the store cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +76,9 @@ impl PostgresError {
             Self::Unusable(failure) if failure.is_without_tls() => Some(
                 "switch TLS on at the database, or write `store: { postgres: { tls: off } }` for one on this machine",
             ),
+            Self::Unusable(failure) if failure.has_bad_certificate() => Some(
+                "`store.postgres.url` must name a host of the certificate, and `store.postgres.trust` its root if that is not the platform's",
+            ),
             Self::Unusable(failure) if failure.is_login_refused() => {
                 Some("check the user and the password in `store.postgres.url`")
             }
@@ -130,7 +136,9 @@ impl PostgresFailure {
 
     /// Whether the database did not answer, or is starting or stopping.
     fn is_transient(&self) -> bool {
-        let Some(state) = &self.state else { return !self.is_without_tls() };
+        let Some(state) = &self.state else {
+            return !self.is_without_tls() && !self.has_bad_certificate();
+        };
         [
             SqlState::CANNOT_CONNECT_NOW,
             SqlState::ADMIN_SHUTDOWN,
@@ -142,7 +150,11 @@ impl PostgresFailure {
 
     /// Whether the server has no TLS, so that a retry does not help.
     fn is_without_tls(&self) -> bool {
-        self.state.is_none() && self.text.ends_with(NO_TLS)
+        self.state.is_none() && self.text.contains(NO_TLS)
+    }
+
+    fn has_bad_certificate(&self) -> bool {
+        self.state.is_none() && self.text.contains(BAD_CERTIFICATE)
     }
 
     fn is_login_refused(&self) -> bool {
@@ -236,6 +248,12 @@ mod tests {
             PostgresError::Unusable(PostgresFailure { text, state: None, severity: None });
         assert!(!without_tls.is_transient());
         assert!(without_tls.hint().is_some_and(|hint| hint.contains("tls: off")));
+        let untrusted = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
+        let text = format!("database kw at db: error performing TLS handshake: {untrusted}");
+        let untrusted =
+            PostgresError::Unusable(PostgresFailure { text, state: None, severity: None });
+        assert!(!untrusted.is_transient());
+        assert!(untrusted.hint().is_some_and(|hint| hint.contains("store.postgres.trust")));
         let wrong = PostgresError::Unusable(failure(Some(SqlState::INVALID_PASSWORD)));
         assert!(wrong.hint().is_some_and(|hint| hint.contains("password")));
         for state in [None, Some(SqlState::CANNOT_CONNECT_NOW)] {

@@ -15,7 +15,7 @@ use tokio_postgres::Row;
 use super::change_notice::ChangeNotice;
 use super::failure::{PostgresError, PostgresFailure};
 use super::parameter::{Parameter, typed};
-use super::servers::PostgresServers;
+use super::servers::{PostgresServers, ServerFailures, addresses};
 use super::settings::PostgresSettings;
 use super::tls::Tls;
 use crate::store::StoreError;
@@ -28,6 +28,7 @@ pub(super) struct PostgresPool {
     place: Arc<str>,
     /// Whether several servers are configured.
     has_others: bool,
+    server_failures: ServerFailures,
     /// Streams that were opened before this time are closed instead of used.
     used_until: Arc<Mutex<Option<Instant>>>,
 }
@@ -45,14 +46,16 @@ impl PostgresPool {
         database.tcp_user_timeout(timeout * 2);
         let manager = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let has_others = database.get_hosts().len().max(database.get_hostaddrs().len()) > 1;
+        let failures = ServerFailures::default();
         let manager = match tls {
             Some(config) => {
-                let servers = PostgresServers::of(&database, Tls(config), timeout, notice)?;
+                let servers =
+                    PostgresServers::of(&database, Tls(config), timeout, notice, &failures)?;
                 Manager::from_connect(database, servers, manager)
             }
             None => {
-                let servers =
-                    PostgresServers::of(&database, tokio_postgres::NoTls, timeout, notice)?;
+                let tls = tokio_postgres::NoTls;
+                let servers = PostgresServers::of(&database, tls, timeout, notice, &failures)?;
                 Manager::from_connect(database, servers, manager)
             }
         };
@@ -79,7 +82,7 @@ impl PostgresPool {
             .pre_recycle(is_used)
             .build()
             .map_err(|error| PostgresError::Settings(error.to_string()))?;
-        Ok(Self { streams, timeout, place, has_others, used_until })
+        Ok(Self { streams, timeout, place, has_others, server_failures: failures, used_until })
     }
 
     /// A stream, for the start.
@@ -164,7 +167,7 @@ impl PostgresPool {
             PoolError::Timeout(_) => (format!("no answer within {:?}", self.timeout), None),
             PoolError::Backend(error) => {
                 let failure = PostgresFailure::of_ref(error);
-                (failure.text, failure.state)
+                (self.server_failures.text().unwrap_or(failure.text), failure.state)
             }
             PoolError::PostCreateHook(HookError::Backend(error)) => {
                 let failure = PostgresFailure::of_ref(error);
@@ -178,16 +181,6 @@ impl PostgresPool {
 
 /// Hosts, ports and database, for messages.
 fn place(database: &tokio_postgres::Config) -> String {
-    use tokio_postgres::config::Host;
-    let ports = database.get_ports();
-    let hosts = database.get_hosts().iter().enumerate().map(|(index, host)| match host {
-        // A single port applies to all hosts.
-        Host::Tcp(name) => match ports.get(index).or(ports.first()) {
-            Some(port) => format!("{name}:{port}"),
-            None => name.clone(),
-        },
-        Host::Unix(path) => path.display().to_string(),
-    });
-    let hosts: Vec<_> = hosts.collect();
-    format!("database {} at {}", database.get_dbname().unwrap_or_default(), hosts.join(", "))
+    let name = database.get_dbname().unwrap_or_default();
+    format!("database {name} at {}", addresses(database).join(", "))
 }

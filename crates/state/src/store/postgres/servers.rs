@@ -11,6 +11,7 @@ use std::time::Duration;
 use deadpool_postgres::Connect;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 use tokio_postgres::config::{Host, LoadBalanceHosts, TargetSessionAttrs};
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
@@ -27,8 +28,40 @@ pub(super) struct PostgresServers<T> {
     /// Whether each stream begins with another server: `load_balance_hosts=random`.
     is_spread: bool,
     used_last: AtomicUsize,
+    failures: ServerFailures,
     /// Receives the notifications of the streams.
     notice: Arc<ChangeNotice>,
+}
+
+/// Why each of several servers gave no stream in the last attempt, for messages. The error of a pool has one cause only.
+#[derive(Clone, Default)]
+pub(super) struct ServerFailures(Arc<Mutex<Vec<String>>>);
+
+impl ServerFailures {
+    fn set(&self, mut failures: Vec<String>) {
+        failures.sort_unstable();
+        *self.0.lock() = failures;
+    }
+
+    /// `None`: there is one server.
+    pub(super) fn text(&self) -> Option<String> {
+        let failures = self.0.lock();
+        (!failures.is_empty()).then(|| failures.join("; "))
+    }
+}
+
+/// Hosts and ports, for messages.
+pub(super) fn addresses(database: &Config) -> Vec<String> {
+    let ports = database.get_ports();
+    let hosts = database.get_hosts().iter().enumerate().map(|(index, host)| match host {
+        // A single port applies to all hosts.
+        Host::Tcp(name) => match ports.get(index).or(ports.first()) {
+            Some(port) => format!("{name}:{port}"),
+            None => name.clone(),
+        },
+        Host::Unix(path) => path.display().to_string(),
+    });
+    hosts.collect()
 }
 
 impl<T> PostgresServers<T> {
@@ -38,6 +71,7 @@ impl<T> PostgresServers<T> {
         tls: T,
         timeout: Duration,
         notice: &Arc<ChangeNotice>,
+        failures: &ServerFailures,
     ) -> Result<Self, PostgresError> {
         let (hosts, addresses) = (database.get_hosts().len(), database.get_hostaddrs().len());
         let (count, ports) = (hosts.max(addresses), database.get_ports().len());
@@ -55,7 +89,7 @@ impl<T> PostgresServers<T> {
         let all = (0..count).map(|at| only(database, at)).collect();
         let is_spread = database.get_load_balance_hosts() == LoadBalanceHosts::Random;
         let (used_last, notice) = (AtomicUsize::new(0), notice.clone());
-        Ok(Self { all, tls, timeout, is_spread, used_last, notice })
+        Ok(Self { all, tls, timeout, is_spread, used_last, failures: failures.clone(), notice })
     }
 }
 
@@ -170,24 +204,34 @@ where
             };
             let mut attempts = FuturesUnordered::from_iter([attempt(0)]);
             let mut begun = 1;
+            let (mut failures, mut refused) = (Vec::new(), None);
             // The pool ends all attempts at its timeout.
             loop {
                 let ended = tokio::time::timeout(share, attempts.next());
-                let failure = match ended.await {
+                match ended.await {
                     Ok(Some((at, Ok(opened)))) => {
                         if !self.is_spread {
                             self.used_last.store(at, Relaxed);
                         }
                         return Ok(opened);
                     }
-                    Ok(Some((_, Err(error)))) if begun == count && attempts.is_empty() => {
-                        return Err(error);
+                    Ok(Some((at, Err(error)))) => {
+                        let why = PostgresFailure::of_ref(&error);
+                        failures.push(format!("{}: {why}", addresses(&self.all[at]).join(", ")));
+                        // A server that answers, such as that the password is wrong, says more than one that is down.
+                        let error =
+                            refused.take_if(|it: &mut Error| it.code().is_some()).unwrap_or(error);
+                        if begun == count && attempts.is_empty() {
+                            if count > 1 {
+                                self.failures.set(failures);
+                            }
+                            return Err(error);
+                        }
+                        refused = Some(error);
                     }
-                    Ok(Some((_, Err(error)))) => PostgresFailure::of(error).to_string(),
-                    Ok(None) | Err(_) => format!("no answer within {share:?}"),
-                };
+                    Ok(None) | Err(_) => {}
+                }
                 if begun < count {
-                    tracing::debug!(failure, "another server of the database is tried too");
                     attempts.push(attempt(begun));
                     begun += 1;
                 }
@@ -203,7 +247,8 @@ mod tests {
     fn of(url: &str) -> Result<Vec<Config>, PostgresError> {
         let database = url.parse().unwrap();
         let notice = Arc::new(ChangeNotice::new().unwrap());
-        PostgresServers::of(&database, tokio_postgres::NoTls, Duration::from_secs(1), &notice)
+        let (limit, failures) = (Duration::from_secs(1), ServerFailures::default());
+        PostgresServers::of(&database, tokio_postgres::NoTls, limit, &notice, &failures)
             .map(|servers| servers.all)
     }
 

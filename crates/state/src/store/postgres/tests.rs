@@ -172,6 +172,23 @@ async fn a_lease_whose_release_fails_is_released_when_the_database_answers() {
     until_leased(&other, "con_1").await;
 }
 
+/// The pool's error has one cause, and the first server is not the one to look at.
+#[tokio::test]
+async fn an_error_names_the_failure_of_each_server() {
+    let server = Server::shared();
+    let mut settings = server.settings("postgres");
+    let mut config = tokio_postgres::Config::new();
+    let absent = settings.database.get_hosts()[0].clone();
+    let tokio_postgres::config::Host::Unix(folder) = absent else { panic!("it is on a socket") };
+    config.host_path(folder.join("absent")).host_path(&folder).user("unknown").dbname("postgres");
+    settings.database = config;
+    let refused = PostgresStore::open(settings).await.unwrap_err();
+    let text = refused.to_string();
+    assert!(text.contains("/absent: error connecting to server: No such file"), "{text}");
+    assert!(text.contains("role \"unknown\" does not exist"), "{text}");
+    assert!(!refused.is_transient(), "a login was refused");
+}
+
 /// A commit that waits for a standby has been made: the end of its stream loses only the answer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lease_whose_answer_is_lost_is_released() {

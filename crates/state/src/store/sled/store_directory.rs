@@ -83,6 +83,7 @@ impl StoreDirectory {
             sled::Error::Io(source) => {
                 StoreError::Io { action, source: explained(&self.path, source) }
             }
+            sled::Error::Corruption { .. } => self.damaged("a checksum does not match"),
             other => StoreError::Damaged { path: self.path.clone(), what: other.to_string() },
         }
     }
