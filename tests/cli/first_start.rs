@@ -23,7 +23,7 @@ fn said(cli: &Cli, words: &[&str], last: &str) -> String {
 #[test]
 fn the_link_of_the_first_admin_is_printed_on_a_terminal_only() {
     let cli = Cli::new();
-    let said = said(&cli, &["serve"], "login-link\n");
+    let said = said(&cli, &["serve"], "sign in");
     assert!(said.contains("\nsign in: keyward "), "{said}");
     assert!(!said.contains("kwo_"), "{said}");
     assert_eq!(cli.run(&["user", "list", "--json"]).json()["items"], serde_json::json!([]));

@@ -321,3 +321,23 @@ impl FieldView {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_is_found_by_a_host_of_its_api_or_a_url_there() {
+        let catalogue = Catalogue::built_in();
+        let found = |text: &str| -> Vec<String> {
+            let Some(host) = host_of(text) else { return Vec::new() };
+            let entries = catalogue.entries().filter(|entry| has_host(entry, &host));
+            entries.map(|entry| entry.id().to_owned()).collect()
+        };
+        assert_eq!(found("api.openai.com"), ["openai"]);
+        assert!(found(" https://api.github.com:443/user?a=b ").contains(&"github".to_owned()));
+        for other in ["openai", "api", "https://", "api.github.com.evil.test", "a b.c", ""] {
+            assert_eq!(found(other), [""; 0], "{other}");
+        }
+    }
+}
