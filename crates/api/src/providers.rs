@@ -332,7 +332,7 @@ mod tests {
         let found = |text: &str| -> Vec<String> {
             let Some(host) = host_of(text) else { return Vec::new() };
             let entries = catalogue.entries().filter(|entry| has_host(entry, &host));
-            entries.map(|entry| entry.id().to_owned()).collect()
+            entries.map(|entry| entry.id().to_string()).collect()
         };
         assert_eq!(found("api.openai.com"), ["openai"]);
         assert!(found(" https://api.github.com:443/user?a=b ").contains(&"github".to_owned()));
