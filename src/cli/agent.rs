@@ -15,7 +15,7 @@ use super::allow::{self, Allow};
 use super::client::{Client, segment};
 use super::confirm::Removal;
 use super::environment::placeholders;
-use super::failure::Failure;
+use super::failure::{Exit, Failure};
 use super::output;
 use super::ownership::{NewOwner, VisibilityArgs, owner_of};
 use super::resource::{Column, Columns, ResourceContext, path};
@@ -24,7 +24,7 @@ use super::table::{TableLayout, fields, moment, pairs};
 use keyward_api::wire::{List, TokenIssued};
 use keyward_model::{
     Agent, AgentCreateOptions, AgentSpec, BindingLimits, BindingPatch, BindingShown, BindingSpec,
-    Reference, Shown, TokenShown,
+    Connection, Reference, Shown, TokenShown,
 };
 
 #[derive(Debug, Subcommand)]
@@ -243,24 +243,46 @@ impl Bind {
     async fn run(self, global: &Global, client: &Client) -> Result<(), Failure> {
         let at = format!("{}/bindings", path::<Agent>(&self.name));
         let mut items: Vec<BindingShown> = Vec::new();
-        for connection in self.connections {
-            let connection = Reference::new(&connection);
+        for connection in &self.connections {
+            let connection = Reference::new(connection);
             let (allow, deny) = (given(&self.allow), given(&self.deny));
             let spec = BindingSpec { connection, default: self.default, allow, deny };
-            let mut bound: BindingShown = client.post(&at, &spec).await?;
+            let bound = client.post(&at, &spec).await;
+            let mut bound: BindingShown = match bound {
+                Ok(bound) => bound,
+                Err(failure) => return Err(self.of_swapped(failure, client).await),
+            };
             if self.all_actions && !bound.limits.is_empty() {
                 let all = BindingPatch { allow: Some(None), deny: Some(None) };
                 bound = client.patch(&format!("{at}/{}", bound.connection), &all).await?;
             }
+            if !global.json {
+                // Printed at once, because the next request may fail.
+                output::print(&told(&self.name, &bound))?;
+            }
             items.push(bound);
         }
-        output::show(global.json, &List { items, next: None }, |bound| {
-            bound.items.iter().map(|binding| told(&self.name, binding)).collect()
-        })?;
+        if global.json {
+            output::print_json(&List { items, next: None })?;
+        }
         let agent: Shown<Agent> = client.get(&path::<Agent>(&self.name)).await?;
         let placeholders = placeholders::of(agent.name(), &agent.facts.bindings);
         placeholders.notes.iter().for_each(|note| output::note(note));
         Ok(())
+    }
+
+    /// A failure for an agent that does not exist. A hint names the order of the arguments if a connection has its name.
+    async fn of_swapped(&self, failure: Failure, client: &Client) -> Failure {
+        let [agent] = &*self.connections else { return failure };
+        let connection: Result<Shown<Connection>, _> =
+            client.get(&path::<Connection>(&self.name)).await;
+        match failure.exit() == Exit::NotFound && connection.is_ok() {
+            true => {
+                let name = &self.name;
+                failure.hint(format!("the agent comes first: keyward agent bind {agent} {name}"))
+            }
+            false => failure,
+        }
     }
 }
 

@@ -87,12 +87,8 @@ fn report(global: &Global, checked: CheckResult) -> Result<(), Failure> {
     let file = checked.file.display();
     let is_valid = checked.problems.is_empty();
     if !global.json {
-        for warning in &checked.warnings {
-            output::note(&format!("warning: {}", warning.text));
-        }
-        for absent in &checked.not_in_file {
-            output::note(&format!("note: {}", absent.text));
-        }
+        output::notes("warning", checked.warnings.iter().map(|warning| &warning.text));
+        output::notes("note", checked.not_in_file.iter().map(|absent| &absent.text));
         if !checked.not_in_file.is_empty() {
             output::note(&format!("note: the store may have them: `keyward plan {file}` compares"));
         }

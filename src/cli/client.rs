@@ -470,7 +470,8 @@ fn locked(error: &anyhow::Error) -> Failure {
     let mut causes = error.chain();
     let cause = causes.find(|cause| cause.downcast_ref::<StoreError>().is_some());
     let message = cause.map_or_else(|| error.to_string(), ToString::to_string);
-    Failure::new(Exit::Unreachable, message).hint("stop the gateway, or use its admin API")
+    Failure::new(Exit::Unreachable, message)
+        .hint("a gateway that starts or ends, or another command, has it: try again in a moment")
 }
 
 fn unreachable(path: &Path) -> Failure {
@@ -523,7 +524,7 @@ mod tests {
         assert!(!is_locked(&anyhow::Error::msg("something else")));
         insta::assert_snapshot!(locked(&error), @r"
         error: store is locked by process 4121
-        hint: stop the gateway, or use its admin API
+        hint: a gateway that starts or ends, or another command, has it: try again in a moment
         ");
     }
 }

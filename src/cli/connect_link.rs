@@ -115,8 +115,7 @@ impl New {
             variables: unique(self.variables)?,
             label,
         };
-        let made = client.post("/api/v1/connect-sessions", &spec).await;
-        let made: ConnectSessionIssued = made.map_err(Failure::of_names)?;
+        let made: ConnectSessionIssued = client.post("/api/v1/connect-sessions", &spec).await?;
         let keyward = global.keyward();
         let gateway = match client.is_in_process() {
             true => format!("\n\nno gateway runs here; the link needs it: {keyward} serve"),

@@ -19,8 +19,8 @@ examples:
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// print YAML; --json prints JSON with the variables and notes as members
-    #[arg(long, required_unless_present = "json")]
+    /// print YAML, as without it; --json prints JSON with the variables and notes
+    #[arg(long)]
     yaml: bool,
 }
 
@@ -28,7 +28,7 @@ impl Args {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
         let client = Client::open(global).await?;
         let view: ExportView = client.get("/api/v1/export").await?;
-        if !self.yaml {
+        if global.json && !self.yaml {
             return output::print_json(&view);
         }
         let text = config::yaml(&view.configuration, &head(&view)).map_err(|error| {

@@ -63,8 +63,9 @@ struct ApiRefusal {
     request: Option<String>,
 }
 
-/// Messages of one failure that are printed for people. A mistake in a template may be repeated thousands of times.
-const SHOWN_MAX: usize = 20;
+/// Messages of one failure, or notes of one kind, that are printed for people. A mistake in a template may be repeated
+/// thousands of times.
+pub(super) const SHOWN_MAX: usize = 20;
 
 /// A failure under `--json`: the API's shape, with the exit code and each of several messages.
 #[derive(Serialize)]
@@ -131,6 +132,7 @@ impl Failure {
         let exit = match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Exit::Forbidden,
             StatusCode::NOT_FOUND => Exit::NotFound,
+            _ if names_missing(&error) => Exit::NotFound,
             _ => Exit::Failed,
         };
         let message = match &error.field {
@@ -144,17 +146,6 @@ impl Failure {
         let ErrorView { code, field, hint, docs, request, .. } = error;
         let refusal = Some(Box::new(ApiRefusal { code, field, docs, request }));
         Self { exit, errors, hint, refusal }
-    }
-
-    /// The same for a request whose fields name other resources: one that does not exist is not found, although the API refuses
-    /// the field.
-    pub(crate) fn of_names(self) -> Self {
-        let has_field = self.refusal.as_ref().is_some_and(|refusal| refusal.field.is_some());
-        let is_missing = |it: &String| it.starts_with("no ") && it.contains(" is named `");
-        match has_field && self.errors.iter().any(is_missing) {
-            true => self.with(Exit::NotFound),
-            false => self,
-        }
     }
 
     /// Sets another exit code.
@@ -275,6 +266,12 @@ fn remedy(error: &(dyn Error + 'static)) -> Option<String> {
     let of_database = || error.downcast_ref().and_then(PostgresError::hint).map(str::to_owned);
     let of_system = || error.downcast_ref().and_then(system_error::remedy).map(str::to_owned);
     of_app.or_else(of_store).or_else(of_directory).or_else(of_database).or_else(of_system)
+}
+
+/// Whether a field of the request names a resource that does not exist. The API refuses the field, so its status is another.
+fn names_missing(error: &ErrorView) -> bool {
+    let message = &error.message;
+    error.field.is_some() && message.starts_with("no ") && message.contains(" is named `")
 }
 
 /// Whether a message needs its field's name in front.

@@ -1,13 +1,14 @@
 //! Output of commands. A closed pipe (`keyward agent list | head -1`) ends the output, not the
 //! command.
 
+use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 
 use jiff::Timestamp;
 use serde::Serialize;
 
 use super::escape_controls::escape_controls;
-use super::failure::Failure;
+use super::failure::{Failure, SHOWN_MAX};
 use super::settings::Global;
 use super::table::TableLayout;
 use super::terminal;
@@ -80,6 +81,15 @@ pub(crate) fn removed(json: bool, names: &[String], text: &str) -> Result<(), Fa
 /// Prints a note to standard error.
 pub(crate) fn note(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// Notes of one kind; of many only the first, and how many more there are.
+pub(crate) fn notes<T: Display>(kind: &str, texts: impl ExactSizeIterator<Item = T>) {
+    let more = texts.len().saturating_sub(SHOWN_MAX);
+    texts.take(SHOWN_MAX).for_each(|text| note(&format!("{kind}: {text}")));
+    if more > 0 {
+        note(&format!("and {more} more; --json has all"));
+    }
 }
 
 /// How tables are written to standard output: on a terminal they fit it, unless `--wide` is given.

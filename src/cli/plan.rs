@@ -1,6 +1,7 @@
 //! `keyward plan` and `keyward reload --dry-run`: what a configuration would make, change, pause and remove. A running
 //! gateway compares it with what it holds; without one, this process compares it with the store. Nothing is changed.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use super::client::Client;
@@ -15,8 +16,8 @@ use keyward_app::{self as app, Services};
 pub(super) const EXAMPLES: &str = "\
 Prints what would be made, changed (with the keys), replaced, paused, resumed
 and removed. Whether a secret differs from the stored one is checked when the
-configuration is applied. Rules are compared with those in force, which only a
-running gateway knows.
+configuration is applied. Rules, own providers and settings are compared with
+those in force, which only a running gateway knows.
 
 examples:
   keyward plan
@@ -34,8 +35,7 @@ pub(crate) struct Args {
 
 impl Args {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
-        let file = self.file.map(std::path::absolute).transpose();
-        let file = file.map_err(|error| Failure::failed("cannot find the file", &error))?;
+        let file = self.file.as_deref().map(readable).transpose()?;
         let view = match Client::running(global).await {
             Ok(client) => client.post("/api/v1/plan", &PlanRequest { file }).await?,
             Err(failure) if failure.exit() == Exit::Unreachable => at_rest(global, file).await?,
@@ -43,6 +43,14 @@ impl Args {
         };
         show(global, &view)
     }
+}
+
+/// The absolute path of a file that exists.
+fn readable(file: &Path) -> Result<PathBuf, Failure> {
+    let failed = |error| Failure::failed(&format!("cannot read {}", file.display()), &error);
+    let path = std::path::absolute(file).map_err(failed)?;
+    File::open(&path).map_err(failed)?;
+    Ok(path)
 }
 
 /// Asks the running gateway what a reload would do.
@@ -74,7 +82,8 @@ async fn at_rest(global: &Global, file: Option<PathBuf>) -> Result<PlanView, Fai
     };
     output::note(match Services::are_stored(&config) {
         true => {
-            "note: no gateway runs: rules of the file are checked, but not compared with those of the last start"
+            "note: no gateway runs: rules, providers and settings of the file are checked, but not compared with those of \
+             the last start"
         }
         false => "note: nothing is stored yet: everything is new",
     });
@@ -97,9 +106,7 @@ pub(super) fn show(global: &Global, view: &PlanView) -> Result<(), Failure> {
         }
         true if global.json => Ok(()),
         true => {
-            for warning in &view.warnings {
-                output::note(&format!("warning: {warning}"));
-            }
+            output::notes("warning", view.warnings.iter());
             output::print(&text(&view.steps, &output::layout(global)))
         }
     }

@@ -80,6 +80,7 @@ impl Args {
             ca_replaced: false,
         };
         if !self.dry_run {
+            restore.check_unused()?;
             self.ask(&view)?;
             let Restored { kept, ca_replaced } = Box::pin(restore.run(self.keep_ca)).await?;
             view = View { restored: true, kept, ca_replaced, ..view };

@@ -103,8 +103,7 @@ impl Add {
             label,
         };
         let new = New { spec, options: SessionCreateOptions { ttl, expires_in: None } };
-        let made = client.post("/api/v1/sessions", &new).await;
-        let made: SessionIssued = made.map_err(Failure::of_names)?;
+        let made: SessionIssued = client.post("/api/v1/sessions", &new).await?;
         let proxy = global.proxy_at(client).await;
         // JSON has them as a member.
         for warning in made.warnings.iter().filter(|_| !global.json) {

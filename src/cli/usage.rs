@@ -60,17 +60,17 @@ fn key_as_argument(error: &Error, words: &[OsString]) -> Option<Failure> {
     })
 }
 
-/// The failure of `run` whose program lacks the `--` before it.
+/// The failure of `run` whose program lacks the `--` before it, or that has an agent there.
 fn program_as_argument(error: &Error, words: &[OsString]) -> Option<Failure> {
     let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else {
         return None;
     };
     let is_program = error.kind() == ErrorKind::UnknownArgument && !argument.starts_with('-');
-    let lacks_dashes = words.iter().all(|word| word != "--");
-    (is_program && lacks_dashes).then(|| {
-        Failure::usage(format!("unexpected argument '{argument}' found"))
-            .hint(format!("put `--` before `{argument}`"))
-    })
+    let hint = match words.iter().any(|word| word == "--") {
+        true => format!("to run as the agent `{argument}`: --agent {argument}"),
+        false => format!("put `--` before `{argument}`"),
+    };
+    is_program.then(|| Failure::usage(format!("unexpected argument '{argument}' found")).hint(hint))
 }
 
 /// Clap's text: `error: MESSAGE`, then paragraphs with a tip and the usage.
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn run_without_dashes_before_the_program_gets_a_hint_to_add_them() {
+    fn an_argument_of_run_gets_a_hint_to_put_dashes_before_it_or_to_name_it_as_the_agent() {
         let told = |line: &str| {
             let words: Vec<_> = line.split(' ').map(OsString::from).collect();
             let error = Cli::try_parse_from(&words).unwrap_err();
@@ -141,7 +141,8 @@ mod tests {
         let hint = told("keyward run --agent a claude").unwrap();
         assert_eq!(hint, "put `--` before `claude`");
         assert_eq!(told("keyward run --nope -- claude"), None);
-        assert_eq!(told("keyward run claude -- x"), None);
+        let hint = told("keyward run claude -- x").unwrap();
+        assert_eq!(hint, "to run as the agent `claude`: --agent claude");
         assert_eq!(told("keyward run"), None);
     }
 

@@ -127,12 +127,43 @@ fn an_app_chooses_the_way_to_authenticate_that_takes_apps() {
     let cli = Cli::new();
     for command in [&["connection", "add", "github"][..], &["connect", "github"]] {
         let words = [command, &["--app", "nope", "--name", "work"]].concat();
-        let err = cli.run(&words).failed(1);
-        assert!(err.contains("github has no app `nope`"), "{words:?}: {err}");
+        let err = cli.run(&words).failed(5);
+        assert!(err.contains("no app of github is named `nope`"), "{words:?}: {err}");
     }
     let words = ["connection", "add", "github", "--app", "nope", "--secret-stdin", "refresh_token"];
-    let err = cli.run_with(&words, "ghr_1234567890").failed(1);
-    assert!(err.contains("github has no app `nope`"), "{err}");
+    let err = cli.run_with(&words, "ghr_1234567890").failed(5);
+    assert!(err.contains("no app of github is named `nope`"), "{err}");
+}
+
+#[test]
+fn swapped_names_of_a_binding_get_a_hint_with_their_order() {
+    let cli = Cli::with_agent();
+    cli.run_with(&[ADD, &["--name", "work", "--secret-stdin"]].concat(), GITHUB).ok();
+    let err = cli.run(&["agent", "bind", "work", "ci"]).failed(5);
+    assert!(err.contains("hint: the agent comes first: keyward agent bind ci work\n"), "{err}");
+    let err = cli.run(&["agent", "bind", "nope", "ci"]).failed(5);
+    assert!(err.contains("keyward agent list") && !err.contains("comes first"), "{err}");
+    let several = cli.run(&["agent", "bind", "ci", "work", "nope"]);
+    assert!(several.out.starts_with("work (github) bound to ci\n"), "{}", several.out);
+    assert!(several.failed(5).contains("no connection is named `nope`"));
+}
+
+#[test]
+fn an_export_is_yaml_unless_json_is_requested() {
+    let cli = Cli::with_agent();
+    let yaml = cli.run(&["export"]).ok();
+    assert!(yaml.contains("\n- name: ci\n"), "{yaml}");
+    assert_eq!(cli.run(&["export", "--yaml"]).ok(), yaml);
+    let json = cli.run(&["export", "--json"]).json();
+    assert_eq!(json["configuration"]["agents"][0]["name"], "ci");
+}
+
+#[test]
+fn a_plan_of_a_file_that_does_not_exist_names_the_file_alone() {
+    let cli = Cli::new();
+    let err = cli.run(&["plan", "nope.yaml"]).failed(1);
+    assert!(err.starts_with("error: cannot read nope.yaml: No such file"), "{err}");
+    assert!(!err.contains("keyward init"), "{err}");
 }
 
 #[test]

@@ -166,3 +166,18 @@ fn an_added_rule_with_braces_or_a_database_without_its_port_is_warned_of() {
     let shown = cli.run(&["rule", "show", "db", "--json"]).json();
     assert_eq!(shown["warnings"].as_array().map(Vec::len), Some(1), "{shown}");
 }
+
+#[test]
+fn of_many_notes_the_first_are_printed_and_json_has_all() {
+    let cli = Cli::new();
+    let names: Vec<_> = (0..30).map(|number| format!("c{number}")).collect();
+    let file =
+        cli.file("many.yaml", &format!("agents: [{{ name: ci, use: [{}] }}]", names.join(", ")));
+    let file = file.to_str().expect("a path in UTF-8");
+    let checked = cli.run(&["config", "check", file]);
+    let about = checked.err.lines().filter(|line| line.contains("is not in this file"));
+    assert_eq!(about.count(), 20, "{}", checked.err);
+    assert!(checked.err.contains("\nand 10 more; --json has all\n"), "{}", checked.err);
+    let json = cli.run(&["config", "check", file, "--json"]).json();
+    assert_eq!(json["not_in_file"].as_array().map(Vec::len), Some(30));
+}

@@ -2,6 +2,7 @@
 //! takes the same steps.
 
 mod keys;
+mod settings;
 
 use std::fs;
 use std::path::PathBuf;

@@ -19,6 +19,7 @@ use super::resource::remove_stored;
 use super::wire::{
     ActionView, AuthView, FieldView, List, ProviderSource, ProviderView, VariableView,
 };
+use keyward_base::host::Host;
 use keyward_model::{ManagedBy, NoMembers, OwnProvider, OwnProviderSpec, Record};
 use keyward_rules::provider::document::Problem;
 use keyward_rules::provider::{
@@ -38,7 +39,7 @@ pub(super) fn routes() -> Routes {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Search {
-    /// Part of an id, name or category, any case.
+    /// Part of an id, name or category, any case; or a host of its API, or a URL there.
     q: Option<String>,
     /// A category, such as `llm`.
     category: Option<String>,
@@ -54,16 +55,29 @@ async fn list(
     Params(asked): Params<Search>,
 ) -> Result<Json<List<ProviderView>>, ApiError> {
     let Search { category, q, limit, after } = asked;
+    let host = q.as_deref().and_then(host_of);
     let page = Page::of(q, limit, after);
     let wants = |entry: &CatalogueEntry<'_>| {
         let of = entry.category().unwrap_or_default();
         category.as_deref().is_none_or(|category| category == of)
-            && page.wants(&[entry.id(), entry.name(), of])
+            && (page.wants(&[entry.id(), entry.name(), of])
+                || host.as_ref().is_some_and(|host| has_host(entry, host)))
     };
     let catalogue = catalogue(&context);
     let wanted = catalogue.entries().filter(wants);
     let page = page.cut(wanted.collect(), |entry| entry.id())?;
     Ok(Json(page.map(|entry| view(&context, entry.provider()))))
+}
+
+/// The host of a URL, or a host itself; `None` for other words.
+fn host_of(text: &str) -> Option<Host> {
+    let rest = text.trim().split_once("://").map_or(text.trim(), |(_, rest)| rest);
+    let host = rest.split(['/', ':', '?', '#']).next()?;
+    host.contains('.').then(|| Host::parse(host).ok()).flatten()
+}
+
+fn has_host(entry: &CatalogueEntry<'_>, host: &Host) -> bool {
+    entry.known_hosts().iter().any(|pattern| pattern.covers(host))
 }
 
 async fn show(
@@ -304,6 +318,26 @@ impl FieldView {
             prefixes: field.prefixes.clone(),
             length: field.length,
             pattern: field.pattern.as_ref().map(|shape| shape.as_str().to_owned()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_is_found_by_a_host_of_its_api_or_a_url_there() {
+        let catalogue = Catalogue::built_in();
+        let found = |text: &str| -> Vec<String> {
+            let Some(host) = host_of(text) else { return Vec::new() };
+            let entries = catalogue.entries().filter(|entry| has_host(entry, &host));
+            entries.map(|entry| entry.id().to_string()).collect()
+        };
+        assert_eq!(found("api.openai.com"), ["openai"]);
+        assert!(found(" https://api.github.com:443/user?a=b ").contains(&"github".to_owned()));
+        for other in ["openai", "api", "https://", "api.github.com.evil.test", "a b.c", ""] {
+            assert_eq!(found(other), [""; 0], "{other}");
         }
     }
 }

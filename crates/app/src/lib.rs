@@ -187,9 +187,11 @@ async fn start_with(
     let stored = open_stored(&services, &config, &cores, &ends, &mut sockets).await;
     let listeners = accept(&cores, bound.proxy, bound.databases, stored);
     let hand_over = offered(&config, sockets)?;
+    let config = Arc::new(config);
     let reloader = Reloader {
         keys: keys::ConfiguredKeys::of(&config, &config.store),
-        started: Arc::new(config),
+        started: config.clone(),
+        in_force: config,
         database_url,
         services: services.clone(),
         gateway,

@@ -9,6 +9,7 @@ use listenfd::ListenFd;
 use tokio::net::TcpListener;
 
 use super::error::AppError;
+use super::folders::folder_for;
 use super::hand_over::Sockets;
 use super::listener_certificates::{ADMIN, DATABASES, HOOKS, ListenerCertificates};
 use crate::config::{Config, ListenAt, ListenDatabase, ListenTls};
@@ -119,6 +120,7 @@ impl Listeners {
         for own in &config.listen.agents {
             let owner = ListenerOwner { org: own.org.clone(), agent: own.agent.clone() };
             let failed = |error| refused("listen.agents", &own.at, error);
+            folder_in_data(config, "listen.agents", &own.at)?;
             let listener = agents_at("listen.agents", &own.at, sockets).await?;
             let listener = listener.owned_by(owner.clone()).map_err(failed)?;
             self.agents_at.push((owner, own.at.bound(listener.addr())));
@@ -133,6 +135,7 @@ impl Listeners {
         sockets: &mut Sockets,
     ) -> anyhow::Result<()> {
         for listen in &config.listen.databases {
+            folder_in_data(config, DATABASES, &listen.at)?;
             let mut listener = for_databases(listen, sockets).await?;
             if let Some(by) = &listen.tls {
                 listener = listener.with_tls(self.certificates.add(DATABASES, by)?);
@@ -245,6 +248,15 @@ fn agents(sockets: &mut ListenFd, index: usize) -> anyhow::Result<Listener> {
 fn at(listener: &Listener) -> ListenAt {
     let unnamed = || ListenAt::Unix(listener.path().unwrap_or_default());
     listener.addr().map_or_else(unnamed, ListenAt::Tcp)
+}
+
+/// Creates the folder of a socket in the data directory: an export has the sockets of stored listeners there. Other folders
+/// must exist, because who may enter them is not the gateway's decision.
+fn folder_in_data(config: &Config, key: &'static str, at: &ListenAt) -> anyhow::Result<()> {
+    match at {
+        ListenAt::Unix(path) if path.starts_with(&config.data_dir) => folder_for(key, path),
+        _ => Ok(()),
+    }
 }
 
 /// A listener for agents, on a socket of the gateway before or a new one.

@@ -46,6 +46,8 @@ const TRY_AGAIN_AFTER: Duration = Duration::from_secs(5);
 pub(super) struct Reloader {
     /// The configuration of the start, for keys that a reload cannot change.
     pub(super) started: Arc<Config>,
+    /// The configuration of the last reload, or of the start.
+    pub(super) in_force: Arc<Config>,
     /// That of the start.
     pub(super) database_url: DatabaseUrl,
     pub(super) services: Arc<Services>,
@@ -224,12 +226,13 @@ impl Reloader {
         if let Some(unkept) = kept_providers::unkept(&config) {
             kept_providers::keep(unkept);
         }
+        self.in_force = Arc::new(config);
         Ok(warnings(&waiting))
     }
 
     /// The plan of a reload with `file` as configuration. Changes nothing.
     async fn plan(&self, file: Option<PathBuf>) -> PlanView {
-        let Prepared { config, waiting, inputs, keyring, .. } = match self.prepare(file).await {
+        let prepared = match self.prepare(file).await {
             Ok(prepared) => prepared,
             Err(ReloadError::Invalid(problems, _)) => {
                 return plan::view(&Err(problems), Vec::new());
@@ -238,6 +241,8 @@ impl Reloader {
                 return plan::view(&Err(vec![unplaced(&told)]), Vec::new());
             }
         };
+        let unstored = self.unstored_steps(&prepared);
+        let Prepared { config, waiting, inputs, keyring, .. } = prepared;
         let refused = match &keyring {
             Some((_, keyring)) => self.services.keys.check(keyring).await.err(),
             None => None,
@@ -255,17 +260,27 @@ impl Reloader {
             plan = Err(problems);
         }
         if let Ok(plan) = &mut plan {
-            plan.steps.extend(self.steps_of_rules(&config));
+            plan.steps.extend(unstored);
         }
         plan::view(&plan, told)
     }
 
-    /// They write nothing: a reload compiles all rules again.
-    fn steps_of_rules(&self, config: &Config) -> Vec<Step> {
-        let rulebook = &self.services.rulebook;
-        let (rules, default) = (&rulebook.rules(), rulebook.default_action());
-        let now = FilePolicy { rules: &config.rules, default: config.default };
-        FilePolicy { rules, default }.steps_to(&now)
+    /// The steps for what the file alone has. They write nothing: a reload puts all of it in force again.
+    fn unstored_steps(&self, new: &Prepared) -> Vec<Step> {
+        let (before, now) = (&*self.in_force, &new.config);
+        let is_same_collector = self.services.telemetry.is_to(new.collector.as_ref());
+        let mut steps =
+            plan::steps_of_providers(&before.provider_definitions, &now.provider_definitions);
+        steps.extend([
+            plan::step_of_section("upstream", self.upstream.changes(&new.upstream)),
+            plan::step_of_section("telemetry", plan::differing([("otlp", !is_same_collector)])),
+            plan::step_of_section("master_key", plan::differing([("keys", new.keyring.is_some())])),
+        ]);
+        steps.extend(plan::steps_of_sections(before, now));
+        let [before, now] =
+            [before, now].map(|it| FilePolicy { rules: &it.rules, default: it.default });
+        steps.extend(before.steps_to(&now));
+        steps
     }
 
     fn sources(&self, config: &Config) -> (Arc<Catalogue>, PolicyInputs) {

@@ -177,6 +177,11 @@ impl Exports {
         Ok(())
     }
 
+    /// Whether it exports to this collector.
+    pub(super) fn is_to(&self, collector: Option<&Collector>) -> bool {
+        self.running.lock().as_ref().map(|it| &it.collector) == collector
+    }
+
     /// Exports to this collector from now on. Jobs of another one send what they have, and end.
     pub(super) fn apply(&self, collector: Option<Collector>) {
         let mut running = self.running.lock();

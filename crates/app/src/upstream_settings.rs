@@ -6,6 +6,7 @@ use anyhow::Context;
 use rustls::ClientConfig;
 use rustls_pki_types::CertificateDer;
 
+use super::plan::differing;
 use crate::config::{Config, Upstream};
 use keyward_base::host::Host;
 use keyward_net::corporate::CorporateProxy;
@@ -36,6 +37,17 @@ impl UpstreamSettings {
         let hidden = config.secret_variables();
         let proxy = proxy.map(|proxy| proxy.load(&config.environment, &hidden)).transpose()?;
         Ok(Self { allow_private, resolve, proxy, dns, roots })
+    }
+
+    /// The keys in which others differ.
+    pub(super) fn changes(&self, now: &Self) -> Vec<String> {
+        differing([
+            ("trust", self.roots != now.roots),
+            ("allow_private", self.allow_private != now.allow_private),
+            ("proxy", self.proxy != now.proxy),
+            ("dns", self.dns != now.dns),
+            ("resolve", self.resolve != now.resolve),
+        ])
     }
 
     /// Puts these settings in force; upstreams are verified with `tls`.

@@ -4,7 +4,6 @@
 //! A stored rule is a [`Resource`]. Its spec has ids of agents and connections instead of names, so that a rename does
 //! not change what it means. A rule of the configuration has no record.
 
-use http::Method;
 use jiff::Timestamp;
 use keyward_base::id::StoredRuleId;
 use keyward_base::keys::section;
@@ -283,9 +282,12 @@ impl RuleSpec {
     fn method_refusals(&self) -> Vec<Refusal> {
         let refused = |(index, text): (usize, &String)| {
             let field = format!("methods[{index}]");
-            if Method::from_bytes(text.as_bytes()).is_err() {
-                let refusal = Refusal::new(field, "this is not a method");
-                return Some(refusal.hint("write GET, POST or another"));
+            if !methods::is_plain(text) {
+                let hint = match &**text {
+                    "*" => "all methods are meant without it",
+                    _ => "write GET, POST or another",
+                };
+                return Some(Refusal::new(field, "this is not a method").hint(hint));
             }
             let meant = methods::misspelt(text)?;
             let rule = format!("`{text}` is no usual method");
@@ -394,6 +396,10 @@ mod tests {
             (json!({ "action": "deny", "actions": ["github:push", "push"] }), vec!["actions[1]"]),
             (json!({ "action": "deny", "methods": ["GET", "GE T"] }), vec!["methods[1]"]),
             (json!({ "action": "deny", "methods": ["PURGE", "delte"] }), vec!["methods[1]"]),
+            (
+                json!({ "action": "deny", "methods": ["*", "a.test", "M-SEARCH", ""] }),
+                vec!["methods[0]", "methods[1]", "methods[3]"],
+            ),
             (json!({ "action": "deny", "branches": ["main", "a..b"] }), vec!["branches[1]"]),
             (json!({ "use": "work", "branches": ["main"] }), vec!["branches"]),
             (

@@ -76,7 +76,7 @@ pub enum VaultError {
     #[error("connection `{connection}` gives no credential")]
     Mint { connection: String, remedy: Option<String>, source: MintError },
     /// The caller named an app that does not exist, or is another provider's.
-    #[error("there is no app `{name}` of {provider}; `keyward app list` shows them all")]
+    #[error("no app of {provider} is named `{name}`; `keyward app list` shows them all")]
     UnknownApp {
         /// The given id or name.
         name: String,

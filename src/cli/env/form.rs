@@ -20,6 +20,7 @@ pub(super) const MOUNTED: &str = "/etc/keyward";
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(super) enum EnvFormat {
     /// `export` lines of a POSIX shell
+    #[value(alias = "bash", alias = "zsh")]
     Sh,
     /// `set` lines of fish
     Fish,

@@ -269,6 +269,10 @@ impl RuleRequests {
             [address] => (None, address),
             _ => return Err(Failure::usage("name a host")),
         };
+        if let Some(host) = methods.filter(|word| word.contains(['.', ':', '/'])) {
+            let usage = Failure::usage(format!("`{host}` is not a method"));
+            return Err(usage.hint(format!("methods come before the host: {address} {host}")));
+        }
         let methods = methods.into_iter().flat_map(|text| text.split(','));
         let methods = methods.map(|text| text.trim().to_uppercase()).collect();
         let (host, path) = parted(address)?;
@@ -345,6 +349,8 @@ mod tests {
             &["https://a.test/"],
             &["a.test/x?y=1"],
             &["GET", "a.test/#x"],
+            &["a.test", "DELETE"],
+            &["https://a.test/x", "GET"],
         ] {
             assert!(asked(bad).is_err(), "{bad:?}");
         }

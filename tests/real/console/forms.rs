@@ -252,7 +252,7 @@ async fn a_page_stays_with_what_was_typed_while_the_gateway_does_not_answer() {
             .await;
     }
     // A proxy before the gateway says so with a page of its own.
-    tab.value("window.fetch = async () => new Response('<h1>Bad Gateway</h1>', { status: 502, headers: { 'content-type': 'text/html' } })").await;
+    tab.value("window.fetch = async () => new Response('<main><h1>Bad Gateway</h1></main>', { status: 502, headers: { 'content-type': 'text/html' } })").await;
     tab.value("document.querySelector('.toasts').replaceChildren()").await;
     tab.value("document.querySelector('a[href=\"/agents\"]').click()").await;
     tab.sees("The gateway does not answer.").await;

@@ -182,6 +182,21 @@ async fn an_open_page_keeps_what_was_typed_when_its_login_has_ended_and_goes_on_
     lab.finish().await;
 }
 
+#[tokio::test]
+async fn a_button_that_is_pressed_after_the_login_has_ended_keeps_what_was_typed_beside_it() {
+    let (lab, mut chromium) = stocked().await;
+    let mut tab = opened(&lab, &mut chromium, "/connections/mine").await;
+    tab.click("Edit").await;
+    tab.fill("Description (optional)", "for invoices").await;
+    end_login(&lab).await;
+    tab.click("Test connection").await;
+    tab.sees("Sign in in another tab, then try again.").await;
+    tab.is_at("/connections/mine").await;
+    let typed = "document.querySelector('#field-description').value";
+    assert_eq!(tab.value(typed).await, "for invoices");
+    lab.finish().await;
+}
+
 /// The tag of the form was that of the first version: each further attempt was refused too, until the page was loaded
 /// again and typed again.
 #[tokio::test]

@@ -15,6 +15,7 @@ mod plugins;
 pub(super) mod problem;
 mod resources;
 mod rules;
+mod settings;
 mod sources;
 pub(super) mod step;
 mod view;
@@ -34,7 +35,9 @@ use self::problem::{AbsentName, problem, unplaced};
 use self::step::{Plan, PlannedAction, Step, StepSubject, Work};
 pub(super) use inputs::Inputs;
 pub(super) use key_shapes::unusual_keys;
+pub(super) use planning::differing;
 pub(super) use rules::FilePolicy;
+pub(super) use settings::{step_of_section, steps_of_providers, steps_of_sections};
 pub use view::refused_plan;
 pub(super) use view::view;
 pub(super) use work::{

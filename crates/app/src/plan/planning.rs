@@ -51,7 +51,7 @@ pub(super) struct Planning<'a> {
 }
 
 /// The keys that differ.
-pub(super) fn differing<const N: usize>(keys: [(&str, bool); N]) -> Vec<String> {
+pub(crate) fn differing<const N: usize>(keys: [(&str, bool); N]) -> Vec<String> {
     keys.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key.to_owned()).collect()
 }
 

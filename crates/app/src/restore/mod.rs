@@ -86,6 +86,19 @@ impl<'a> Restore<'a> {
         }
     }
 
+    /// Whether a gateway or a command has the store that would be replaced. [`Self::run`] takes its lock.
+    ///
+    /// # Errors
+    /// When the store is in use.
+    pub fn check_unused(&self) -> Result<(), RestoreError> {
+        match &self.store {
+            Some(store) if Services::are_stored(self.config) => {
+                StoreLock::take(store).map(drop).map_err(RestoreError::Locked)
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Restores it. With `keeps_ca`, the CA's files stay as they are.
     ///
     /// # Errors

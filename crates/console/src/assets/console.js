@@ -50,8 +50,8 @@
   const PARTS = { [RENEWAL]: 'parts' }; // Without what takes long to read.
   const WHOLE = { [RENEWAL]: 'whole' };
 
-  // Requests to the API. A form keeps what was typed when the login has ended: it says so, and is sent again with the
-  // CSRF value of the next login. A sign-in in another tab replaces the login of this one: the request that is refused
+  // Requests to the API. A page keeps what was typed when the login has ended: it says so, and the form is sent again with
+  // the CSRF value of the next login. A sign-in in another tab replaces the login of this one: the request that is refused
   // for its CSRF value has changed nothing, and is sent once more with the current value.
   // After the end of the login, the script sends nothing by itself, because each request would count as a failed
   // authentication of this address. It goes on after the next sign-in, of which the page that it opens tells other tabs.
@@ -80,7 +80,7 @@
     if (error?.code === 'csrf_required' && !isAgain && await renewed()) return send(path, { method, body, tag, keeps }, true);
     if (answer.status === 401 && location.pathname !== '/login') {
       ended = true;
-      if (keeps) throw { message: 'You are signed out.', hint: 'Sign in in another tab, then send this form again.' };
+      if (keeps || hasInput()) throw { message: 'You are signed out.', hint: `Sign in in another tab, then ${keeps ? 'send this form' : 'try'} again.` };
       location.assign(signIn());
     }
     throw error ?? { message: `The gateway answered with ${answer.status}.` };
@@ -96,11 +96,12 @@
   const here = () => location.pathname + location.search;
   let shown = here();
   let searches = 0;
-  // A `TypeError`, as of `fetch`: the gateway does not answer, or a proxy before it says so.
+  // A `TypeError`, as of `fetch`: the gateway does not answer, or a proxy before it says so. Every page of the console has
+  // a place for messages; a page of the proxy has not.
   async function page(url, more) {
     const answer = await fetch(url, { headers: { Accept: 'text/html', ...more } });
     const next = new DOMParser().parseFromString(await answer.text(), 'text/html');
-    if ([502, 503, 504].includes(answer.status) && !one('main', next)) throw new TypeError('no gateway');
+    if ([502, 503, 504].includes(answer.status) && !one('.toasts', next)) throw new TypeError('no gateway');
     if (!(answer.headers.get('content-type') ?? '').startsWith('text/html')) throw new Error('not a page');
     return { at: answer.url, status: answer.status, document: next };
   }
@@ -194,6 +195,7 @@
     }
   }
   const isTick = (field) => ['checkbox', 'radio'].includes(field.type);
+  const hasInput = () => all('form[data-api] :is(input, textarea, select)').some(isChanged);
   function isChanged(field) {
     if (field.type === 'file') return false;
     if (isTick(field)) return field.checked !== field.defaultChecked;
@@ -216,7 +218,7 @@
   // The page is not shown as it is any more, and sends nothing by itself. What was typed stays.
   function leave(why, next) {
     ended = true;
-    if (all('form[data-api] :is(input, textarea, select)').some(isChanged)) toast(why, true);
+    if (hasInput()) toast(why, true);
     else next();
   }
   // Live parts: elements with `data-live` are replaced when the gateway renders them differently.

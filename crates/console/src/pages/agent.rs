@@ -9,6 +9,7 @@ use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::agents::state_of;
+use super::rules::file_line;
 use super::{streams, timeline};
 use crate::frame::{Page, Section};
 use crate::icons::Icon;
@@ -242,6 +243,9 @@ fn reach(rule: &RuleShown) -> Markup {
                     p.why.mono { (spec.methods.join(" ")) " " (spec.paths.join(" ")) }
                 }
                 @if !spec.actions.is_empty() { p.why { "for " (spec.actions.join(", ")) } }
+                @if !spec.branches.is_empty() {
+                    p.why { "pushes to " (spec.branches.join(", ")) @if action != "deny" { " only" } }
+                }
             }
             td data-label="Through" {
                 @if let Some(name) = &spec.use_connection { a href=(format!("/connections/{}", segment(name))) { (name) } }
@@ -269,8 +273,9 @@ fn because(rule: &RuleShown) -> Markup {
         Some(("allow", set)) => html! { "set " code { (set) } },
         _ if rule.id == "default" => html! { "the default" },
         _ => html! {
-            "rule " a href="/rules" { (rule.spec.name.as_deref().unwrap_or(&rule.id)) }
-            @if let Some(place) = place { p.why { (place) } }
+            @let name = rule.spec.name.as_deref().unwrap_or(&rule.id);
+            "rule " a href=(format!("/rules/{}", segment(name))) { (name) }
+            @if let Some(place) = place { p.why title=(place) { (file_line(place)) } }
         },
     }
 }

@@ -87,7 +87,7 @@ fn row(agent: &Shown<Agent>) -> Markup {
                 }
             }
             td { (state_of(agent)) }
-            td data-label="Last used" { @match last { Some(at) => (ago(at)), None => span.muted { "not yet" } } }
+            td data-label="Last used" { @match last { Some(at) => (ago(at)), None => span.muted { "never" } } }
             td.num data-label="Tokens" { (facts.tokens.len()) }
         }
     }

@@ -26,6 +26,8 @@ struct PageQuery {
     auth: Option<String>,
     /// The app that is chosen at first.
     app: Option<String>,
+    /// The URL of an MCP server.
+    url: Option<String>,
     /// Secrets are given as references in secret sources.
     by_reference: bool,
 }
@@ -103,8 +105,9 @@ async fn choose(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, Pa
         }
         div #services data-found {
             @if list.items.is_empty() {
-                section.panel { (empty("No service fits", "Every host with an HTTP API works: define it as a service of your own.",
-                    Some(html! { a.button href="/services/new" { "Define a service" } }))) }
+                @let server = with_query(&format!("/connect/to/{MCP}"), &[("url", url_of(&q)), ("agent", asked.agent.as_deref())]);
+                section.panel { (empty("No service fits", "An MCP server needs its URL alone. Every other host with an HTTP API works too: define it as a service of your own.",
+                    Some(html! { a.button href=(server) { "Connect an MCP server" } a.button href="/services/new" { "Define a service" } }))) }
             }
             @let groups = grouped(&list.items);
             @if groups.len() > 1 {
@@ -122,6 +125,11 @@ async fn choose(visit: Visit, Query(asked): Query<PageQuery>) -> Result<Page, Pa
         }
     };
     Ok(Page::new(&visit, Section::Connections, "Connect", content))
+}
+
+/// What was searched, if it is a URL.
+fn url_of(q: &str) -> Option<&str> {
+    Some(q.trim()).filter(|q| q.starts_with("https://"))
 }
 
 fn grouped(all: &[ProviderView]) -> Vec<(String, Vec<&ProviderView>)> {
@@ -202,7 +210,7 @@ async fn authenticate(
         }
         section.panel.form { div.body {
             @match chosen {
-                Some(auth) => (form(&visit, &Authentication { provider: &provider, auth, apps: &apps, name: &name, agent: asked.agent.as_deref(), app: asked.app.as_deref(), sources: &sources, by_reference })),
+                Some(auth) => (form(&visit, &Authentication { provider: &provider, auth, apps: &apps, name: &name, agent: asked.agent.as_deref(), app: asked.app.as_deref(), url: asked.url.as_deref(), sources: &sources, by_reference })),
                 None => p.muted { "This service has no method." },
             }
         } }
@@ -229,6 +237,8 @@ struct Authentication<'a> {
     agent: Option<&'a str>,
     /// The app whose page led here.
     app: Option<&'a str>,
+    /// The URL of an MCP server.
+    url: Option<&'a str>,
     /// The names of secret sources.
     sources: &'a [String],
     /// Whether secrets are given as references.
@@ -236,11 +246,11 @@ struct Authentication<'a> {
 }
 
 fn form(visit: &Visit, of: &Authentication<'_>) -> Markup {
-    let Authentication { provider, auth, apps, name, agent, app, sources, by_reference } = *of;
+    let Authentication { provider, auth, apps, name, agent, app, url, sources, by_reference } = *of;
     let apps: Vec<_> = apps.iter().filter(|app| auth.fits(&provider.id, &app.spec)).collect();
     let next = binding_step(agent);
     if provider.id == MCP {
-        return mcp(visit, name, &next);
+        return mcp(visit, name, url, &next);
     }
     if auth.needs_app && apps.is_empty() {
         return needs_app(visit, provider, auth);
@@ -300,11 +310,11 @@ fn visibility(visit: &Visit) -> Markup {
 }
 
 /// An MCP server says itself where to ask for consent, and Keyward registers there.
-fn mcp(visit: &Visit, name: &str, next: &str) -> Markup {
+fn mcp(visit: &Visit, name: &str, url: Option<&str>, next: &str) -> Markup {
     let body = serde_json::json!({ "provider": MCP });
     html! {
         form method="post" data-api="POST /connections" data-body=(body) data-to=(next) autocomplete="off" {
-            (Field { name: "url", label: "URL of the server", kind: "url", example: Some("https://mcp.example.com/mcp"), ..Field::default() }.show())
+            (Field { name: "url", label: "URL of the server", kind: "url", value: url, example: Some("https://mcp.example.com/mcp"), ..Field::default() }.show())
             (Field { name: "name", label: "Name", value: Some(name), help: Some("How agents and the audit log name it: letters, digits, - _ ."), ..Field::default() }.show())
             (visibility(visit))
             div.actions { button.first { "Continue to the server" } }

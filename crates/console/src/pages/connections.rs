@@ -115,10 +115,12 @@ fn filters(asked: &PageQuery, summary: &Summary) -> Markup {
         (Some("paused"), "Paused", of.paused),
         (Some("draft"), "Drafts", of.draft),
     ];
+    let is_filtered = asked.state.is_some() || asked.due.is_some();
+    let has_states = is_filtered || of.broken + of.paused + of.draft + of.due > 0;
     html! {
         form.bar action="/connections" method="get" data-find role="search" {
             (search("connections", asked.q.as_deref()))
-            nav.tabs aria-label="By state" {
+            @if has_states { nav.tabs aria-label="By state" {
                 @for (code, label, number) in tabs {
                     @if code.is_none() || number > 0 {
                         @let query = PageQuery { state: None, due: None, after: None, ..asked.clone() };
@@ -133,7 +135,7 @@ fn filters(asked: &PageQuery, summary: &Summary) -> Markup {
                         "Expiring" span.num.muted { (of.due) }
                     }
                 }
-            }
+            } }
             @if let Some(state) = &asked.state { input type="hidden" name="state" value=(state); }
             @if let Some(due) = asked.due { input type="hidden" name="due" value=(due); }
             (select("provider", "Service", asked.provider.as_deref(),
@@ -210,7 +212,7 @@ fn row(visit: &Visit, connection: &Shown<Connection>, summary: &Summary) -> Mark
             td data-label="Account" { @if let Some(account) = &facts.account { (account) } }
             td { (state_of(&facts.state)) (remedy(visit, connection, &path)) }
             td data-label="Last used" {
-                @match facts.last_used { Some(at) => (ago(at)), None => span.muted { "not yet" } }
+                @match facts.last_used { Some(at) => (ago(at)), None => span.muted { "never" } }
             }
             td data-label="Expires" { @if let Some(at) = expires { (ago(at)) } }
             td.r.menu-cell { @if visit.may_write() { (menu(visit, connection, &path)) } }

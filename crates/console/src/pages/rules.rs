@@ -21,6 +21,7 @@ use keyward_api::wire::List;
 use keyward_model::{Agent, ManagedBy, RuleShown, Shown};
 
 use self::query::PageQuery;
+pub(super) use list::file_line;
 use sentence::Sentence;
 pub(super) use sentence::decider;
 use shared::{remove, shadow};

@@ -7,6 +7,13 @@ use super::document::Problems;
 
 const COMMON: &[&str] = &["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
+/// Whether a rule may name it: letters, digits, `-` and `_`, as all methods of services have. HTTP permits `*` and
+/// `api.acme.test` too, which are mistakes that would cover no request.
+pub fn is_plain(text: &str) -> bool {
+    let is_usual = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    !text.is_empty() && text.bytes().all(is_usual)
+}
+
 /// The usual method that `text` misspells, whatever the case of its letters.
 pub fn misspelt(text: &str) -> Option<&'static str> {
     let upper = text.to_ascii_uppercase();

@@ -27,7 +27,7 @@ pub enum FlowError {
         apps: String,
     },
     /// The given app is unknown, or of another provider.
-    #[error("{provider} has no app `{app}`")]
+    #[error("no app of {provider} is named `{app}`")]
     UnknownApp {
         provider: String,
         /// The given name.

@@ -22,7 +22,7 @@ pub(super) fn table(agents: &[AgentUse]) -> Markup {
                     td { a href=(format!("/agents/{}", segment(&agent.name))) { (agent.name) } }
                     td { (match agent.by { Share::Bound => "it is bound", Share::Plugin => "a plugin", Share::Session => "sessions of its end user", Share::Rule => "a rule" }) }
                     td.r { (agent.requests) }
-                    td { @if let Some(at) = agent.last_used { (ago(at)) } @else { span.muted { "not yet" } } }
+                    td { @if let Some(at) = agent.last_used { (ago(at)) } @else { span.muted { "never" } } }
                 } } }
             } }
             @if agents.len() > ROWS { div.foot { (agents.len() - ROWS) " more" } }

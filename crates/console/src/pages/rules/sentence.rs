@@ -19,7 +19,11 @@ pub(super) struct Sentence {
     /// Hosts and paths.
     what: String,
     is_pattern: bool,
+    /// ` for clone or push`; empty: all requests.
+    purpose: String,
     how: Treatment,
+    /// `, with pushes to agent/* only`; empty: all branches.
+    branches: String,
 }
 
 /// What happens to requests.
@@ -55,6 +59,17 @@ impl Sentence {
             methods: listed(&spec.methods, "or"),
             what: what(spec, &how),
             is_pattern: !spec.hosts.is_empty(),
+            purpose: match &spec.actions[..] {
+                [] => String::new(),
+                actions => format!(" for {}", listed(actions, "or")),
+            },
+            branches: match (&spec.branches[..], &how) {
+                ([], _) => String::new(),
+                (branches, Treatment::Blocked) => {
+                    format!(", where it pushes to {}", listed(branches, "or"))
+                }
+                (branches, _) => format!(", with pushes to {} only", listed(branches, "and")),
+            },
             how,
         }
     }
@@ -72,6 +87,7 @@ impl Sentence {
             @if self.methods.is_empty() { (self.verb()) } @else { span.method { (self.verb()) } }
             " "
             @if self.is_pattern { code { (self.what) } } @else { (self.what) }
+            (self.purpose)
             @match &self.how {
                 Treatment::With(connection) => { " with " a href=(format!("/connections/{}", segment(connection))) { (connection) } }
                 Treatment::Bound => " with the connection that it is bound to",
@@ -79,6 +95,7 @@ impl Sentence {
                 Treatment::Tunnel => " through a tunnel that is not inspected",
                 Treatment::Blocked => {}
             }
+            (self.branches)
         }
     }
 }
@@ -90,14 +107,10 @@ fn what(spec: &RuleSpec, how: &Treatment) -> String {
         ([], _) => "any host".to_owned(),
         (hosts, _) => listed(hosts, "and"),
     };
-    let place = match (&spec.paths[..], spec.hosts.len()) {
+    match (&spec.paths[..], spec.hosts.len()) {
         ([], _) => hosts,
         ([path], 1) => hosts + path,
         (paths, _) => format!("{hosts} at {}", listed(paths, "and")),
-    };
-    match &spec.actions[..] {
-        [] => place,
-        actions => format!("{place} for {}", listed(actions, "or")),
     }
 }
 
@@ -176,6 +189,15 @@ mod tests {
             (
                 serde_json::json!({"agents": ["ci"], "hosts": ["a.test"], "action": "inject"}),
                 "ci may reach a.test with the connection that it is bound to",
+            ),
+            (
+                serde_json::json!({"agents": ["ci"], "hosts": ["github.com"], "actions": ["clone", "push"],
+                    "branches": ["agent/*"], "use": "work"}),
+                "ci may reach github.com for clone or push with work, with pushes to agent/* only",
+            ),
+            (
+                serde_json::json!({"hosts": ["github.com"], "branches": ["main", "v*"], "action": "deny"}),
+                "Every agent may not reach github.com, where it pushes to main or v*",
             ),
         ] {
             assert_eq!(said(spec.clone()), sentence, "{spec}");
