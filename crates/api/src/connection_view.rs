@@ -90,8 +90,9 @@ pub(super) fn scopes(admin: &Admin, connection: &ConnectionRecord, shown: &mut C
 /// The scopes that were not granted; none if the provider does not report granted scopes. Answers need not list
 /// `offline_access`, and those of Microsoft never do: a consent without a refresh token is reported by itself.
 pub(super) fn not_granted(requested: &[String], granted: &[String]) -> Vec<String> {
-    let is_missing =
-        |scope: &&String| *scope != "offline_access" && !granted.is_empty() && !granted.contains(scope);
+    let is_missing = |scope: &&String| {
+        *scope != "offline_access" && !granted.is_empty() && !granted.contains(scope)
+    };
     requested.iter().filter(is_missing).cloned().collect()
 }
 

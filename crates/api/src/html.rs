@@ -191,7 +191,8 @@ impl HtmlPage {
     /// Adds a paragraph about what is wrong. Screen readers say it at once.
     pub(super) fn alert(mut self, text: &str) -> Self {
         self.flush();
-        self.body += &format!(r#"<p class="wrong" role="alert" id="alert">{}</p>"#, with_code(text));
+        self.body +=
+            &format!(r#"<p class="wrong" role="alert" id="alert">{}</p>"#, with_code(text));
         self
     }
 

@@ -380,8 +380,7 @@ fn slot_view(admin: &Admin, directory: &View, plugin: &PluginRecord, slot: &Slot
     let agent = directory.agent_of(plugin);
     let plugged = |connection: &Arc<ConnectionRecord>| {
         let catalogue = admin.deps().vault.catalogue(&connection.org);
-        let scopes_missing =
-            connection_view::not_granted(&slot.scopes, &connection.facts.granted);
+        let scopes_missing = connection_view::not_granted(&slot.scopes, &connection.facts.granted);
         let remedies = Remedies::in_view(connection, &catalogue, directory);
         let wider = || remedies.remedy(RemedyCause::Scopes(&scopes_missing));
         let wider = || wider().filter(|_| !scopes_missing.is_empty());
