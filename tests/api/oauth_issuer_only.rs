@@ -165,7 +165,7 @@ async fn a_second_connection_of_an_issuer_that_is_down_reads_nothing_within_the_
     world.finish().await;
 }
 
-/// oauth 13.flight, 9: the client was tried eight times, and the failure had no reason.
+/// oauth 13.flight, 9.2: the client was tried eight times, and the failure had no reason.
 #[tokio::test]
 async fn a_client_that_is_rejected_after_the_metadata_was_read_is_tried_once() {
     let world = world(Rules::default(), MACHINE).await;
