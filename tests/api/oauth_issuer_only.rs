@@ -165,6 +165,19 @@ async fn a_second_connection_of_an_issuer_that_is_down_reads_nothing_within_the_
     world.finish().await;
 }
 
+/// oauth 13.flight, 9.2: the client was tried eight times, and the failure had no reason.
+#[tokio::test]
+async fn a_client_that_is_rejected_after_the_metadata_was_read_is_tried_once() {
+    let world = world(Rules::default(), MACHINE).await;
+    connect(&world, true, &json!({})).await;
+    world.server.fail_always(Fault::error(401, "invalid_client"));
+    let told = world.request().await;
+    assert_eq!(told.head.one("keyward-error"), Some("connection_broken"), "{}", told.text());
+    assert!(told.text().contains("client_rejected (invalid_client)"), "{}", told.text());
+    world.server.only_call();
+    world.finish().await;
+}
+
 /// oauth 13.flight: a server that moves is followed, with an app and without.
 #[tokio::test]
 async fn a_moved_token_endpoint_is_found_again_without_a_consent() {

@@ -80,15 +80,20 @@ pub(super) fn scopes(admin: &Admin, connection: &ConnectionRecord, shown: &mut C
         (true, None) => Vec::new(),
     };
     let granted = &connection.facts.granted;
-    // An empty list means that the provider does not report granted scopes.
-    if !granted.is_empty() {
-        let missing = requested.iter().filter(|scope| !granted.contains(scope));
-        shown.missing = missing.cloned().collect();
-    }
+    shown.missing = not_granted(&requested, granted);
     let all = requested.iter().chain(granted);
     shown.scope_words = provider.map(|provider| provider.words_for(all)).unwrap_or_default();
     shown.requested = requested;
     shown.inherited = app.map(|app| app.settings.requests.clone()).unwrap_or_default();
+}
+
+/// The scopes that were not granted; none if the provider does not report granted scopes. Answers need not list
+/// `offline_access`, and those of Microsoft never do: a consent without a refresh token is reported by itself.
+pub(super) fn not_granted(requested: &[String], granted: &[String]) -> Vec<String> {
+    let is_missing = |scope: &&String| {
+        *scope != "offline_access" && !granted.is_empty() && !granted.contains(scope)
+    };
+    requested.iter().filter(is_missing).cloned().collect()
 }
 
 /// The hosts that the connection owns; none when its provider left the catalogue.
@@ -124,4 +129,23 @@ async fn ssh_key(admin: &Admin, connection: &ConnectionRecord) -> Option<SshKeyS
         return None;
     }
     Some(vault.known_ssh_identity(&connection.org, &connection.id).await.ok()?.shown())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scopes_that_the_answer_does_not_list_are_missing_but_not_offline_access() {
+        let scopes = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        for (requested, granted, missing) in [
+            ("offline_access User.Read Mail.Read", "User.Read", "Mail.Read"),
+            ("offline_access User.Read", "User.Read", ""),
+            ("repo", "repo gist", ""),
+            ("repo", "", ""),
+        ] {
+            let found = not_granted(&scopes(requested), &scopes(granted));
+            assert_eq!(found, scopes(missing), "{requested} of {granted}");
+        }
+    }
 }

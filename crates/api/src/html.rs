@@ -37,7 +37,7 @@ background:var(--card);color:var(--text);text-decoration:none;cursor:pointer}\
 .brand{color:var(--soft);margin:0 0 1.5rem;font-weight:600}.wrong{color:var(--bad);font-weight:600}\
 label{display:block;font-weight:500;margin:1rem 0 .25rem}.help{color:var(--soft);font-size:.875rem;margin:.25rem 0}\
 input,textarea,select{font:inherit;width:100%;padding:.45rem .6rem;border:1px solid var(--soft);border-radius:6px;\
-background:var(--page);color:var(--text)}textarea{min-height:8rem;font:.875rem/1.5 ui-monospace,monospace}\
+background:var(--page);color:var(--text)}[aria-invalid]{border-color:var(--bad)}textarea{min-height:8rem;font:.875rem/1.5 ui-monospace,monospace}\
 @media(max-width:30rem){body{margin-top:1.5rem}dl{grid-template-columns:1fr;gap:0}dd{margin-bottom:.6rem}}";
 
 /// A builder of a page.
@@ -57,6 +57,8 @@ pub(super) struct FormField {
     pub(super) help: Option<String>,
     pub(super) input: FormInput,
     pub(super) optional: bool,
+    /// Whether the page's alert is about its value: then the focus is here.
+    pub(super) wrong: bool,
 }
 
 /// How a value is entered.
@@ -189,7 +191,8 @@ impl HtmlPage {
     /// Adds a paragraph about what is wrong. Screen readers say it at once.
     pub(super) fn alert(mut self, text: &str) -> Self {
         self.flush();
-        self.body += &format!(r#"<p class="wrong" role="alert">{}</p>"#, with_code(text));
+        self.body +=
+            &format!(r#"<p class="wrong" role="alert" id="alert">{}</p>"#, with_code(text));
         self
     }
 
@@ -281,9 +284,15 @@ impl FormField {
         let (name, label) = (escaped(&self.name), escaped(&self.label));
         let required = if self.optional { "" } else { " required" };
         let optional = if self.optional { " (optional)" } else { "" };
-        let about = self.help.as_ref().map(|_| format!(r#" aria-describedby="{name}-help""#));
-        let about = about.unwrap_or_default();
-        let given = format!(r#"id="{name}" name="{name}"{required}{about} spellcheck="false""#);
+        let about = match (self.wrong, &self.help) {
+            (true, Some(_)) => format!(r#" aria-describedby="alert {name}-help""#),
+            (true, None) => r#" aria-describedby="alert""#.to_owned(),
+            (false, Some(_)) => format!(r#" aria-describedby="{name}-help""#),
+            (false, None) => String::new(),
+        };
+        let wrong = if self.wrong { r#" aria-invalid="true" autofocus"# } else { "" };
+        let given =
+            format!(r#"id="{name}" name="{name}"{required}{about}{wrong} spellcheck="false""#);
         let input = match &self.input {
             FormInput::Secret => format!(r#"<input type="password" autocomplete="off" {given}>"#),
             FormInput::Lines(value) => {
@@ -324,11 +333,23 @@ fn policy(style: &str) -> String {
     )
 }
 
-/// Adds a capital letter and a full stop.
-pub(super) fn sentence(text: &str) -> String {
+/// With a capital letter and a full stop.
+pub fn sentence(text: &str) -> String {
+    let stop = if text.ends_with(['.', '!', '?']) { "" } else { "." };
+    format!("{}{stop}", capital(text))
+}
+
+/// With a capital letter, unless it begins with a host.
+pub fn capital(text: &str) -> String {
     let mut letters = text.chars();
-    let first = letters.next().map(|c| c.to_uppercase().to_string()).unwrap_or_default();
-    format!("{first}{}.", letters.as_str())
+    let first = letters.next();
+    let word = text.split(' ').next().unwrap_or_default();
+    match first {
+        Some(first) if !word.trim_end_matches('.').contains('.') => {
+            first.to_uppercase().chain(letters).collect()
+        }
+        _ => text.to_owned(),
+    }
 }
 
 /// Escaped text in which what is between backticks is code.
@@ -389,6 +410,7 @@ mod tests {
             help: Some("<b>".to_owned()),
             input,
             optional: true,
+            wrong: true,
         };
         let bad = || "\"><b>".to_owned();
         let fields = [
@@ -413,6 +435,19 @@ mod tests {
     }
 
     #[test]
+    fn a_sentence_begins_with_a_capital_letter_unless_it_begins_with_a_host() {
+        for (text, expected) in [
+            ("api.acme.test has no address", "api.acme.test has no address."),
+            ("the key ends.", "The key ends."),
+            ("declined.", "Declined."),
+            ("über", "Über."),
+            ("", "."),
+        ] {
+            assert_eq!(sentence(text), expected);
+        }
+    }
+
+    #[test]
     fn an_address_stays_within_its_attribute() {
         let page = HtmlPage::new("x").forward_to("https://a.test/?a=1&b=\"><script>");
         assert!(
@@ -430,6 +465,7 @@ mod tests {
             help: None,
             input: FormInput::Text { value: name.to_owned(), example: None },
             optional: false,
+            wrong: false,
         };
         let page = page.form("", &[field], name);
         assert_eq!(page.title, r"pay\u{202e}lap");

@@ -122,6 +122,7 @@ pub use audit_log::AuditLog;
 pub use connect_sessions::make_links;
 pub use error::ApiError;
 pub use host::{Arrival, OwnNames};
+pub use html::{capital, sentence};
 pub use network::NetworkAccess;
 pub use replicas::announce;
 pub use request_refusal::RequestRefusal;

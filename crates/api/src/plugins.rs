@@ -380,7 +380,7 @@ fn slot_view(admin: &Admin, directory: &View, plugin: &PluginRecord, slot: &Slot
     let agent = directory.agent_of(plugin);
     let plugged = |connection: &Arc<ConnectionRecord>| {
         let catalogue = admin.deps().vault.catalogue(&connection.org);
-        let scopes_missing = scopes_missing(slot, connection);
+        let scopes_missing = connection_view::not_granted(&slot.scopes, &connection.facts.granted);
         let remedies = Remedies::in_view(connection, &catalogue, directory);
         let wider = || remedies.remedy(RemedyCause::Scopes(&scopes_missing));
         let wider = || wider().filter(|_| !scopes_missing.is_empty());
@@ -401,15 +401,6 @@ fn slot_view(admin: &Admin, directory: &View, plugin: &PluginRecord, slot: &Slot
     let provider = catalogue.get(&slot.provider);
     let scope_words = provider.map(|it| it.words_for(&slot.scopes)).unwrap_or_default();
     SlotView { scope_words, ..SlotView::new(slot, connection.map(plugged)) }
-}
-
-/// The scopes of the slot that were not granted; empty if the provider does not report granted
-/// scopes.
-fn scopes_missing(slot: &Slot, connection: &ConnectionRecord) -> Vec<String> {
-    if connection.facts.granted.is_empty() {
-        return Vec::new();
-    }
-    slot.scopes.iter().filter(|scope| !connection.facts.granted.contains(scope)).cloned().collect()
 }
 
 fn lack(admin: &Admin, plugin: &PluginRecord, missing: &Missing<'_>) -> MissingSlotView {

@@ -17,6 +17,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tower::ServiceExt;
 
+pub(crate) use keyward_api::{capital, sentence};
+
 use crate::listing::Listing;
 use keyward_api::Arrival;
 use keyward_api::auth::{ORG_FIELD, RENEWAL_FIELD};
@@ -348,19 +350,6 @@ pub(crate) fn with_query(path: &str, given: &[(&str, Option<&str>)]) -> String {
         }
     }
     at
-}
-
-/// With a capital letter and a full stop.
-pub(crate) fn sentence(text: &str) -> String {
-    let stop = if text.ends_with(['.', '!', '?']) { "" } else { "." };
-    format!("{}{stop}", capital(text))
-}
-
-/// With a capital letter.
-pub(crate) fn capital(text: &str) -> String {
-    let mut letters = text.chars();
-    let first: String = letters.next().into_iter().flat_map(char::to_uppercase).collect();
-    format!("{first}{}", letters.as_str())
 }
 
 #[cfg(test)]

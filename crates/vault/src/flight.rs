@@ -358,16 +358,14 @@ impl Flight<'_> {
                 }
                 self.vault.endpoint_changes.report(&self.connection.org, &self.connection.id);
                 let verdict = self.rejected(verdict, stored.broken.as_ref());
-                if self
-                    .vault
-                    .requests_changed(self.connection, verdict.request_fingerprint.as_ref())
-                    .await?
-                {
+                // This flight may have read the endpoints itself.
+                let asked = verdict.request_fingerprint.as_ref();
+                if self.vault.requests_changed(&self.connection_now(), asked).await? {
                     return Ok(RequestResult::Overtaken);
                 }
                 let result = self.store_verdict(stored, verdict).await?;
                 // The row may have changed since it was read.
-                return match self.vault.clear_verdict_if_changed(self.connection).await? {
+                return match self.vault.clear_verdict_if_changed(&self.connection_now()).await? {
                     true => Ok(RequestResult::Overtaken),
                     false => self.result_or_overtaken(result),
                 };

@@ -74,6 +74,9 @@ const SHOP: &str = "{ id: shop, name: Shop, hosts: [\"{shop}.acme.test\"], \
                              place: [{ header: X-Api-Key, value: '{key}' }] }], \
                     test: { url: 'https://{shop}.acme.test/me' } }";
 
+/// Of the field that the alert is about.
+const MARKED: &str = r#"aria-describedby="alert" aria-invalid="true" autofocus"#;
+
 #[tokio::test]
 async fn the_form_of_a_refused_key_has_the_other_values_and_no_secret() {
     let mut keys = Keys::with(|plan| plan.provider(SHOP)).await;
@@ -91,7 +94,12 @@ async fn the_form_of_a_refused_key_has_the_other_values_and_no_secret() {
         assert!(text.contains(r#"value="other""#), "{text}");
         assert_eq!(text.contains(r#"value="alice &amp; co""#), is_shown, "{text}");
         assert!(!text.contains(&*wrong.text) && !text.contains(pasted), "{text}");
+        assert!(!text.contains(MARKED), "any of them can be wrong: {text}");
     }
+    let given = [("variable.shop", "other"), ("field.account", "alice"), ("field.key", pasted)];
+    let text = browser.submit(&form, &given).await.is(422).text();
+    assert!(text.contains(&format!(r#"name="field.key" required {MARKED}"#)), "{text}");
+    assert_eq!(text.matches(MARKED).count(), 1, "{text}");
     let received = keys.lab.origin.received();
     assert!(received.len() >= 3, "each attempt is tested");
     for request in &received {
@@ -323,6 +331,7 @@ async fn a_key_that_the_provider_refuses_is_not_kept_and_the_form_says_why() {
     assert_eq!(keys.state(&link).await["state"], "opened", "a mistake in the form is no attempt");
     let page = gives(&mut browser, &wrong.text).await.is(422).says("rejected this key");
     wrong.assert_absent("the page", page.text().as_bytes());
+    assert!(page.text().contains(MARKED) && page.text().contains(r#"id="alert""#));
     assert!(keys.connections().await.is_empty());
     let state = keys.state(&link).await;
     assert_eq!(state["state"], "failed");

@@ -128,6 +128,29 @@ async fn a_client_that_the_authorization_endpoint_denies_is_replaced_after_an_un
     lab.finish().await;
 }
 
+/// The answer of Better Auth to a request that accepts JSON.
+fn error_page(code: &str) -> Vec<u8> {
+    let url = format!("{ISSUER}/error?error={code}&error_description=client_id+is+required");
+    answer(200, &json!({ "redirect": true, "url": url }))
+}
+
+/// oauth 13, MCP 5: each consent led to the error page of Better Auth or FastMCP until `--register-again`.
+#[tokio::test]
+async fn a_client_that_better_auth_or_fastmcp_denies_is_replaced_after_an_unfinished_consent() {
+    let fastmcp = json!({ "error": "invalid_request", "error_description": "Client ID is not registered",
+                          "registration_endpoint": format!("{ISSUER}/register") });
+    for denial in [error_page("invalid_client"), answer(400, &fastmcp)] {
+        let (lab, server) = world(honest()).await;
+        let (_, url) = begun(&lab, &add(&lab).await.is(201).json()).await;
+        server.issuer().script("/authorize", denial);
+        let (mut browser, new) = begun(&lab, &reconnected(&lab).await).await;
+        assert_ne!(query(&new)["client_id"], query(&url)["client_id"]);
+        browser.get(&server.issuer().consent(&new)).await.is(303);
+        assert_eq!(server.issuer().registered().len(), 2);
+        lab.finish().await;
+    }
+}
+
 /// oauth 13, MCP 5: a page is not certain.
 #[tokio::test]
 async fn an_error_page_of_the_authorization_endpoint_replaces_no_client_and_the_remedy_is_shown() {
@@ -139,6 +162,8 @@ async fn an_error_page_of_the_authorization_endpoint_replaces_no_client_and_the_
         b"HTTP/1.1 400 No\r\nContent-Type: text/html\r\nContent-Length: 14\r\n\r\ninvalid_client"
             .to_vec(),
         b"HTTP/1.1 302 Found\r\nLocation: /error\r\nContent-Length: 0\r\n\r\n".to_vec(),
+        error_page("invalid_request"),
+        answer(200, &json!({ "error": "invalid_client" })),
     ] {
         server.issuer().script("/authorize", page);
         let again = reconnected(&lab).await;

@@ -134,6 +134,7 @@ impl FormReader<'_> {
                 message: format!("{} {}", field.label, mismatch.says),
                 hint: Some(mismatch.remedy),
                 may_insist: !mismatch.is_final,
+                input: Some(format!("{FIELD}{name}")),
                 entered: EnteredValues::default(),
             });
         }
@@ -146,6 +147,7 @@ fn refused(message: &str) -> FormProblem {
         message: message.to_owned(),
         hint: None,
         may_insist: false,
+        input: None,
         entered: EnteredValues::default(),
     }
 }
@@ -156,6 +158,8 @@ pub(super) struct FormProblem {
     pub(super) hint: Option<String>,
     /// Whether the same value may be tested as it is.
     pub(super) may_insist: bool,
+    /// The input that it is about, if it is known.
+    pub(super) input: Option<String>,
     /// What the form has again.
     pub(super) entered: EnteredValues,
 }

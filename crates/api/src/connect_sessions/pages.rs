@@ -320,7 +320,13 @@ impl Attempted<'_> {
             return failure(self.admin, error);
         }
         // Hints of refusals are for the command line.
-        let problem = FormProblem { message: text.message, hint: None, may_insist: false, entered };
+        let problem = FormProblem {
+            message: text.message,
+            hint: None,
+            may_insist: false,
+            input: None,
+            entered,
+        };
         self.frame.method(self.offer, Some(&problem))
     }
 }

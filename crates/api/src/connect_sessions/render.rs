@@ -68,6 +68,7 @@ impl PageFrame {
             help: None,
             input: FormInput::Hidden(mark.into_text()),
             optional: false,
+            wrong: false,
         };
         page.form("", &[mark], "Continue")
             .text("This link works once, in the browser that continues here.")
@@ -113,10 +114,6 @@ impl PageFrame {
             Some(name) => page.fact("Connection", name),
             None => page,
         };
-        let page = match &auth.note {
-            Some(note) => page.text(&sentence(note.trim_end_matches('.'))),
-            None => page,
-        };
         let query = format!("?provider={}&auth={}", provider.id, auth.id);
         let variables = provider.variables.iter().filter(|it| !it.captured);
         let none = EnteredValues::default();
@@ -138,6 +135,13 @@ impl PageFrame {
             }
             false => {
                 fields.extend(auth.fields.iter().map(|field| key_field(auth, field, entered)));
+                if let Some(problem) = problem {
+                    mark_wrong(&mut fields, problem);
+                }
+                let page = match &auth.note {
+                    Some(note) => page.text(&sentence(&format!("{}: {note}", auth.label))),
+                    None => page,
+                };
                 let page = match &provider.about.key_url {
                     Some(url) => {
                         page.external_link(&format!("Get a key at {}", provider.name), url)
@@ -242,6 +246,7 @@ fn variable(variable: &Variable, entered: &EnteredValues) -> FormField {
         help: variable.help.clone(),
         input,
         optional: !default.is_empty(),
+        wrong: false,
     }
 }
 
@@ -258,5 +263,14 @@ fn key_field(auth: &AuthMethod, field: &Field, entered: &EnteredValues) -> FormF
         },
         name,
         optional: field.optional,
+        wrong: false,
+    }
+}
+
+/// Marks the field that a problem is about: the named one, or the only one.
+fn mark_wrong(fields: &mut [FormField], problem: &FormProblem) {
+    let is_only = fields.len() == 1;
+    for field in fields {
+        field.wrong = is_only || problem.input.as_ref() == Some(&field.name);
     }
 }

@@ -4,13 +4,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Request, StatusCode, header};
+use http::{Request, Response, StatusCode, header};
+use serde::Deserialize;
 
 use super::Flows;
 use super::error::{CallbackRefusal, FlowError};
 use super::flow::{Flow, FlowStage};
 use super::issuer_changes::CLIENT_FORGOTTEN;
-use super::register::error_code;
 use super::start::{ConsentRequest, FlowContext, requested_scopes};
 use keyward_base::id::{AppId, OrgId};
 use keyward_net::call::Bounds;
@@ -79,13 +79,10 @@ impl Flows {
         let url = self.authorization(&flow, asking).await?.url;
         let request = Request::get(url).header(header::ACCEPT, "application/json");
         let Ok(request) = request.body(Bytes::new()) else { return Ok(false) };
-        // Pages, redirects and failures are not certain.
         let Ok(answer) = self.caller.call(request, &Bounds::of_metadata(&settings)).await else {
             return Ok(false);
         };
-        let is_denial =
-            matches!(answer.status(), StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED)
-                && error_code(answer.body()).as_deref() == Some(UNKNOWN_CLIENT);
+        let is_denial = denies_client(&answer);
         if is_denial {
             self.end_registration(&asking.app).await;
         }
@@ -146,6 +143,31 @@ impl Flows {
             }
             _ => refusal,
         }
+    }
+}
+
+/// Whether the authorization endpoint says in JSON that it does not know the client. Pages and failures are not certain.
+fn denies_client(answer: &Response<Bytes>) -> bool {
+    #[derive(Deserialize)]
+    struct Denial {
+        error: Option<String>,
+        registration_endpoint: Option<String>,
+        url: Option<String>,
+    }
+    let Ok(denial) = serde_json::from_slice::<Denial>(answer.body()) else { return false };
+    match (answer.status(), denial.error.as_deref()) {
+        (StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED, Some(UNKNOWN_CLIENT)) => true,
+        // FastMCP: clients shall register again.
+        (StatusCode::BAD_REQUEST, Some("invalid_request")) => {
+            denial.registration_endpoint.is_some()
+        }
+        // Better Auth: the URL of its error page.
+        (StatusCode::OK, None) => denial.url.is_some_and(|url| {
+            let query = url.split_once('?').map_or("", |(_, query)| query);
+            let mut values = form_urlencoded::parse(query.as_bytes());
+            values.any(|(name, value)| name == "error" && value == UNKNOWN_CLIENT)
+        }),
+        _ => false,
     }
 }
 

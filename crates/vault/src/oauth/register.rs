@@ -225,7 +225,7 @@ fn refuses_metadata(answer: &Response<Bytes>) -> bool {
 }
 
 /// RFC 7591 §3.2.2.
-pub(super) fn error_code(body: &[u8]) -> Option<String> {
+fn error_code(body: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
     struct RegistrationError {
         error: String,
