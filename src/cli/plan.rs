@@ -1,7 +1,8 @@
 //! `keyward plan` and `keyward reload --dry-run`: what a configuration would make, change, pause and remove. A running
 //! gateway compares it with what it holds; without one, this process compares it with the store. Nothing is changed.
 
-use std::fs::File;
+use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::client::Client;
@@ -35,22 +36,33 @@ pub(crate) struct Args {
 
 impl Args {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
-        let file = self.file.as_deref().map(readable).transpose()?;
-        let view = match Client::running(global).await {
-            Ok(client) => client.post("/api/v1/plan", &PlanRequest { file }).await?,
-            Err(failure) if failure.exit() == Exit::Unreachable => at_rest(global, file).await?,
+        let file = self.file.map(std::path::absolute).transpose();
+        let file = file.map_err(|error| Failure::failed("cannot find the file", &error))?;
+        let client = match Client::running(global).await {
+            Ok(client) => Some(client),
+            Err(failure) if failure.exit() == Exit::Unreachable => None,
             Err(failure) => return Err(failure),
+        };
+        // A file on another machine is not visible from here.
+        if client.as_ref().is_none_or(|client| client.host().is_none()) {
+            file.as_deref().map(exists).transpose()?;
+        }
+        let view = match client {
+            Some(client) => client.post("/api/v1/plan", &PlanRequest { file }).await?,
+            None => at_rest(global, file).await?,
         };
         show(global, &view)
     }
 }
 
-/// The absolute path of a file that exists.
-fn readable(file: &Path) -> Result<PathBuf, Failure> {
-    let failed = |error| Failure::failed(&format!("cannot read {}", file.display()), &error);
-    let path = std::path::absolute(file).map_err(failed)?;
-    File::open(&path).map_err(failed)?;
-    Ok(path)
+/// Whether there is such a file. The gateway may read one that this user cannot.
+fn exists(file: &Path) -> Result<(), Failure> {
+    match fs::metadata(file) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            Err(Failure::failed(&format!("cannot read {}", file.display()), &error))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Asks the running gateway what a reload would do.

@@ -218,20 +218,14 @@ async fn use_of_other(global: &Global) -> &'static str {
     }
 }
 
-/// Prints the announcement; on a terminal also the link of the first admin if there is no user yet, and lines for requests.
+/// Prints the announcement, with the link of the first admin if there is no user yet; then lines for requests.
 async fn announced(global: Global, text: String, is_new: bool, quiet: bool) {
-    // Elsewhere, logs keep what is printed, and the link makes its first reader an admin.
-    let is_terminal = io::stderr().is_terminal();
-    let link = if is_new && is_terminal { first_link(&global).await } else { None };
+    let link = if is_new { first_link(&global).await } else { None };
     output::note(&text);
-    match link {
-        Some(LoginLinkView { url, user, .. }) => {
-            output::note(&format!("sign in as {user}, once and within 10 minutes:\n  {url}"));
-        }
-        None if is_new => output::note(&format!("sign in: {} login-link", global.keyward())),
-        None => {}
+    if let Some(LoginLinkView { url, user, .. }) = link {
+        output::note(&format!("sign in as {user}, once and within 10 minutes:\n  {url}"));
     }
-    if is_terminal && !quiet {
+    if io::stderr().is_terminal() && !quiet {
         show_requests(global).await;
     }
 }

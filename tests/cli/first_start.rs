@@ -1,4 +1,4 @@
-//! What a start prints and creates on a data directory without a user.
+//! What a start creates for sockets in the data directory.
 
 use std::io::{BufRead, BufReader};
 
@@ -17,16 +17,6 @@ fn said(cli: &Cli, words: &[&str], last: &str) -> String {
     while !said.contains(last) && lines.read_line(&mut said).expect("text") > 0 {}
     assert!(said.contains(last), "{said}");
     said
-}
-
-/// Logs have other readers than the owner of the data directory.
-#[test]
-fn the_link_of_the_first_admin_is_printed_on_a_terminal_only() {
-    let cli = Cli::new();
-    let said = said(&cli, &["serve"], "sign in");
-    assert!(said.contains("\nsign in: keyward "), "{said}");
-    assert!(!said.contains("kwo_"), "{said}");
-    assert_eq!(cli.run(&["user", "list", "--json"]).json()["items"], serde_json::json!([]));
 }
 
 /// An export declares the sockets of stored listeners in a folder that a new data directory does not have.

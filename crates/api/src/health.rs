@@ -27,10 +27,9 @@ use keyward_vault::oidc::RelyingParty;
 const PEM: &str = "application/pem-certificate-chain";
 /// Media type of one certificate in DER (RFC 8555 §9.1, RFC 2585 §4.1).
 const DER: &str = "application/pkix-cert";
-/// Media type of the output of `prometheus-client`.
 /// The state of a gateway that gets requests.
 const READY: &str = "ready";
-
+/// Media type of the output of `prometheus-client`.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Routes without authentication, for both listeners.
@@ -79,13 +78,17 @@ async fn readyz(State(admin): State<Admin>) -> (StatusCode, Json<Health>) {
 /// The state of the gateway: [`READY`], or why a load balancer must send requests to another one.
 pub(super) fn word(admin: &Admin) -> &'static str {
     let directory = &admin.deps().directory;
-    match () {
-        () if admin.is_draining() => "draining",
-        () if directory.is_outdated() => "outdated",
+    if admin.is_draining() {
+        "draining"
+    } else if directory.is_outdated() {
+        "outdated"
+    } else if directory.is_stale() {
         // A replica that hears of revocations must get the requests.
-        () if directory.is_stale() => "stale",
-        () if is_audit_failing(admin.deps()) => Code::AuditUnavailable.as_str(),
-        () => READY,
+        "stale"
+    } else if is_audit_failing(admin.deps()) {
+        Code::AuditUnavailable.as_str()
+    } else {
+        READY
     }
 }
 
