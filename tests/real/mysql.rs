@@ -99,6 +99,31 @@ async fn a_revocation_ends_an_open_session_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_revocation_ends_what_a_session_runs_at_the_server() {
+    let stage = Stage::new().await;
+    let running = async |number: &str| {
+        // Unlike SLEEP, a BENCHMARK does not see that its client has gone.
+        let question = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE INFO LIKE 'SELECT BENCHMARK%'";
+        stage.server.sql(question) == number
+    };
+    let mut clients = Vec::new();
+    for connection in ["main", "plain"] {
+        let mut client = stage.client(stage.lab.token("ci"), connection);
+        client.args(["-e", "SELECT BENCHMARK(1000000000000, SHA2('x', 512))"]);
+        clients.push(tokio::spawn(run(client)));
+    }
+    until("two statements at the server", async || running("2").await).await;
+    let paused = stage.lab.gateway.api("POST", "/agents/ci/pause", "{}").await;
+    assert!(paused.head.status() < 300, "{}", paused.text());
+    for client in clients {
+        let ended = patiently("the end of the client", client).await.expect("no panic");
+        assert!(said(&ended).contains("Lost connection to server"), "{}", said(&ended));
+    }
+    until("the end of both statements", async || running("0").await).await;
+    stage.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_user_of_mariadb_with_ed25519_logs_in_without_tls() {
     let stage = Stage::new().await;
     stage.server.sql("INSTALL SONAME 'auth_ed25519'");

@@ -53,6 +53,14 @@ impl Upstream {
         }))
     }
 
+    /// The port from which the server sees the stream, unless something between changes it.
+    pub fn local_port(&self) -> Option<u16> {
+        match &self.0 {
+            SecuredStream::Cleartext(stream) => stream.local_port(),
+            SecuredStream::Tls(stream) => stream.get_ref().0.local_port(),
+        }
+    }
+
     /// Whether the server has proved its name.
     pub fn is_verified(&self) -> bool {
         self.tls().is_some()

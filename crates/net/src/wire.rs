@@ -33,6 +33,15 @@ impl Wire {
         Self { leg: Leg::Tls(Box::new(stream)), early: Bytes::new() }
     }
 
+    /// The port from which the other side sees the stream, unless something between them changes it.
+    pub fn local_port(&self) -> Option<u16> {
+        let stream = match &self.leg {
+            Leg::Tcp(stream) => stream,
+            Leg::Tls(stream) => stream.get_ref().0,
+        };
+        stream.local_addr().ok().map(|at| at.port())
+    }
+
     /// The socket of a stream without a proxy.
     #[cfg(test)]
     pub(super) fn tcp(&self) -> &TcpStream {

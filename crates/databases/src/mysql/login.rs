@@ -12,8 +12,8 @@ use super::ed25519;
 use super::login_key::{combined, encrypt};
 use super::packet::{
     CONNECT_ATTRIBUTES, CONNECT_WITH_DB, DEPRECATE_EOF, ERROR, LONG_PASSWORD, MORE_DATA,
-    OF_MARIADB, OK, PLUGIN_AUTH, PROTOCOL_41, Parts, SECURE_CONNECTION, SESSION_TRACK, SWITCH,
-    Sequence, TLS, capabilities, halves, put_length_encoded,
+    MULTI_RESULTS, OF_MARIADB, OK, PLUGIN_AUTH, PROTOCOL_41, Parts, SECURE_CONNECTION,
+    SESSION_TRACK, SWITCH, Sequence, TLS, TRANSACTIONS, capabilities, halves, put_length_encoded,
 };
 use super::statements;
 use crate::login::{ServerError, in_time, incomplete, password_of, user_of, words_of_server};
@@ -23,7 +23,7 @@ use crate::upstream::Upstream;
 use keyward_base::codes::Code;
 use keyward_base::database::{DatabaseProtocol, StreamSecurity};
 use keyward_base::secret::Secret;
-use keyward_proxy::{CheckedUpstream, ServiceExchange};
+use keyward_proxy::{CheckedUpstream, Gateway, ServiceExchange};
 use keyward_rules::policy::PermittedLogin;
 
 /// Capabilities of every server since 2010.
@@ -57,7 +57,19 @@ pub struct NegotiatedOptions {
     pub program: String,
 }
 
-/// A login that has not begun.
+impl NegotiatedOptions {
+    /// Those of a session in which only Keyward asks.
+    pub fn of_keyward() -> Self {
+        Self {
+            flags: PROTOCOL_41 | SECURE_CONNECTION | TRANSACTIONS | MULTI_RESULTS,
+            charset: 45,
+            packet_bytes_max: 1 << 24,
+            program: "keyward".to_owned(),
+        }
+    }
+}
+
+/// A login at the server of a permit.
 pub struct MysqlLogin {
     permitted: PermittedLogin,
     user: String,
@@ -67,8 +79,18 @@ pub struct MysqlLogin {
     kept: Option<EnforcedSettings>,
 }
 
+/// A session that the server has opened.
+pub struct LoggedIn {
+    pub upstream: Upstream,
+    /// The server's last packet, which the client gets.
+    pub welcome: Vec<u8>,
+    /// The server's number of the session.
+    pub thread: u32,
+}
+
 #[derive(Debug)]
 pub struct ServerGreeting {
+    thread: u32,
     flags: u64,
     nonce: Vec<u8>,
     plugin: Vec<u8>,
@@ -86,14 +108,11 @@ impl MysqlLogin {
         Ok(Self { permitted, user, password, agreed, kept })
     }
 
-    /// Dials the server and logs in. The payload is the server's last, which the client gets.
+    /// Dials the server and logs in.
     ///
     /// # Errors
     /// When the server cannot be reached, does not prove its name, or refuses.
-    pub async fn run(
-        &self,
-        exchange: &mut ServiceExchange,
-    ) -> Result<(Upstream, Vec<u8>), Refused> {
+    pub async fn run(&self, exchange: &mut ServiceExchange) -> Result<LoggedIn, Refused> {
         exchange.set_role(&self.user);
         let (gateway, permit) = (exchange.begin_attempt(), self.permitted.permit());
         let dialled = ServiceExchange::dial(&gateway, permit).await;
@@ -107,7 +126,7 @@ impl MysqlLogin {
         }
         let secured = Upstream::secured(&gateway, stream, permit).await;
         let mut upstream = secured.map_err(|failed| exchange.refused_attempt(&failed))?;
-        let verified = upstream.is_verified();
+        let (verified, thread) = (upstream.is_verified(), greeting.thread);
         let opened = async {
             let welcome = self.prove(&mut upstream, &mut sequence, greeting, verified).await?;
             if let Some(kept) = &self.kept {
@@ -115,8 +134,21 @@ impl MysqlLogin {
             }
             Ok(welcome)
         };
-        let payload = in_time(exchange, opened).await?;
-        Ok((upstream, payload))
+        let welcome = in_time(exchange, opened).await?;
+        Ok(LoggedIn { upstream, welcome, thread })
+    }
+
+    /// Logs in again, for questions of Keyward's own. `None`: the server cannot be reached, does not prove its name, or refuses.
+    pub(super) async fn again(&mut self, gateway: &Gateway) -> Option<Upstream> {
+        self.agreed = NegotiatedOptions::of_keyward();
+        let permit = self.permitted.permit();
+        let mut stream = ServiceExchange::dial(gateway, permit).await.ok()?;
+        let mut sequence = Sequence::default();
+        let greeting = self.begin(&mut stream, &mut sequence).await.ok()?;
+        let mut upstream = Upstream::secured(gateway, stream, permit).await.ok()?;
+        let verified = upstream.is_verified();
+        self.prove(&mut upstream, &mut sequence, greeting, verified).await.ok()?;
+        Some(upstream)
     }
 
     fn wants_tls(&self) -> bool {
@@ -336,7 +368,7 @@ impl ServerGreeting {
         if parts.u8()? != 10 {
             return None;
         }
-        let (_version, _thread) = (parts.until_nul()?, parts.u32()?);
+        let (_version, thread) = (parts.until_nul()?, parts.u32()?);
         let mut nonce = parts.bytes(8)?.to_vec();
         parts.bytes(1)?;
         let low = parts.u16()?;
@@ -348,7 +380,7 @@ impl ServerGreeting {
         let rest = parts.bytes(length.saturating_sub(8).max(13).min(parts.0.len()))?;
         nonce.extend(rest.strip_suffix(b"\0").unwrap_or(rest));
         let plugin = parts.until_nul().unwrap_or(parts.0).to_vec();
-        Some(Self { flags, nonce, plugin })
+        Some(Self { thread, flags, nonce, plugin })
     }
 }
 

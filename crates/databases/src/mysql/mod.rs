@@ -5,9 +5,11 @@ mod ed25519;
 mod filter;
 #[cfg(test)]
 mod hostile;
+mod kill;
 mod login;
 pub mod login_key;
 mod packet;
+mod question;
 mod statements;
 pub mod test;
 
@@ -18,7 +20,8 @@ use zeroize::Zeroizing;
 
 use self::client::{ClientReply, MysqlClient, MysqlFormatError};
 use self::filter::MysqlFilter;
-use self::login::{MysqlLogin, NegotiatedOptions};
+use self::kill::SessionAtServer;
+use self::login::{LoggedIn, MysqlLogin, NegotiatedOptions};
 use self::statements::settings::is_safe_collation;
 #[cfg(test)]
 pub use self::statements::{check::check, tokens};
@@ -28,11 +31,11 @@ use crate::refused::Refused;
 use crate::rules::{Dialect, EnforcedSettings, is_recorded};
 use crate::session::{self, Greeting, send_first, send_last};
 use crate::stream::FilteredStream;
-use crate::upstream::{Upstream, watch_agent_end};
+use crate::upstream::watch_agent_end;
 use keyward_base::agent::Agent;
 use keyward_base::codes::Code;
 use keyward_base::database::DatabaseProtocol;
-use keyward_proxy::{ServiceExchange, ServiceStream, StatementLog};
+use keyward_proxy::{ServiceExchange, ServiceStream, SessionEnd, StatementLog};
 use keyward_rules::policy::PermittedLogin;
 
 /// The answer to a stream above the limit, in place of the greeting: error 1040, "Too many connections".
@@ -47,9 +50,8 @@ const QUIT: &[u8] = b"\x01\0\0\0\x01";
 
 /// A session that is logged in at the server.
 pub struct MysqlSession {
-    upstream: Upstream,
-    /// The server's last packet of the login.
-    welcome: Vec<u8>,
+    opened: LoggedIn,
+    at_server: SessionAtServer,
     /// `None`: every statement may be sent.
     kept: Option<EnforcedSettings>,
     /// Where its statements are recorded.
@@ -124,9 +126,11 @@ impl Greeting for MysqlClient {
             packet_bytes_max: self.packet_bytes_max,
             program: format!("keyward/{}", agent.name),
         };
-        let (upstream, welcome) = MysqlLogin::new(permitted, agreed)?.run(exchange).await?;
+        let login = MysqlLogin::new(permitted, agreed)?;
+        let opened = login.run(exchange).await?;
+        let at_server = SessionAtServer::new(login, &opened);
         let log = is_recorded.then(|| exchange.statement_log());
-        Ok(MysqlSession { upstream, welcome, kept, log })
+        Ok(MysqlSession { opened, at_server, kept, log })
     }
 
     async fn run(
@@ -138,15 +142,22 @@ impl Greeting for MysqlClient {
         if stream.is_owned() && self.skip(stream.socket()).await.is_err() {
             return;
         }
-        let welcome = self.last_packet(&open.welcome);
+        let LoggedIn { upstream, welcome, .. } = open.opened;
+        let welcome = self.last_packet(&welcome);
         if !send_first(&mut stream, &welcome).await {
             return;
         }
         let (agents, agent_ended) = watch_agent_end(stream.socket(), |read| read.ends_with(QUIT));
         let filter = MysqlFilter::new(open.kept, open.log);
         let agents = FilteredStream::new(agents, filter, BytesMut::new(), exchange.long_checks());
-        let end = exchange.splice(agents, open.upstream).await;
+        let end = exchange.splice(agents, upstream).await;
         agent_ended.note(&mut exchange, end);
+        if matches!(end, SessionEnd::Revoked | SessionEnd::Stopped | SessionEnd::Idle) {
+            let gateway = stream.gateway.clone();
+            // The client is told now, and the record is written.
+            drop((stream, exchange));
+            open.at_server.kill(&gateway).await;
+        }
     }
 
     fn refusal(&self, refused: &Refused, exchange: Option<&str>) -> Vec<u8> {

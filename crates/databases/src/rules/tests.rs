@@ -46,6 +46,21 @@ fn a_sequence_is_changed_only_where_rows_may_be_inserted_or_updated() {
 }
 
 #[test]
+fn a_notification_is_sent_by_no_statement_on_data() {
+    let all = rules(POSTGRES, &["select", "insert", "update", "delete"], &[]);
+    for text in [
+        "NOTIFY jobs, 'x'",
+        "SELECT pg_notify('jobs', 'x')",
+        "SELECT 1; SELECT pg_catalog . \"pg_notify\" /* a */ ('jobs', 'x')",
+        "INSERT INTO t SELECT PG_NOTIFY('jobs', $1)",
+        "PREPARE p AS SELECT pg_notify($1, $2)",
+    ] {
+        assert!(check(text.as_bytes(), &all).is_err(), "{text}");
+    }
+    assert_eq!(check(b"SELECT 'pg_notify(1)'", &all), Ok(()));
+}
+
+#[test]
 fn statements_within_the_rules_pass() {
     let kept = rules(POSTGRES, &["select"], &["orders", "sales.*", "Quoted"]);
     for text in [

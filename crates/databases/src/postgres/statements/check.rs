@@ -158,6 +158,7 @@ const OTHER_PATH: Reason = Cow::Borrowed(
 );
 const ENDS_ROLE: Reason =
     Cow::Borrowed("it would end the role of the connection at a server of this version");
+const NOTIFIES: Reason = Cow::Borrowed("pg_notify is refused as NOTIFY is: it is no read of data");
 const TWO_PHASES: Reason = Cow::Borrowed("transactions in two phases are not permitted");
 
 /// Checks a text with any number of statements.
@@ -204,6 +205,9 @@ fn statement(tokens: &[Lexed], text: &[u8], kept: &EnforcedSettings) -> Result<(
         Some(rules) if !is_of_session(&words, tokens) => {
             for (_, kind) in OF_SEQUENCES.iter().filter(|(name, _)| words.contains(name)) {
                 rules.kind(*kind)?;
+            }
+            if words.contains(&"pg_notify") {
+                return Err(NOTIFIES);
             }
             rules.check(&text[span(tokens)], &words)
         }
