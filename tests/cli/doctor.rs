@@ -462,35 +462,6 @@ async fn the_report_without_json_is_lines_of_text() {
     assert_eq!(output.status.code(), Some(1));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_audit_log_on_a_full_disk_is_reported_as_a_fault_of_the_gateway() {
-    let origin = Origin::saying("fine");
-    // Each write to it fails with ENOSPC.
-    let plan = Plan::api_key().top("audit: { file: /dev/full }");
-    let (install, _serving) = served(&plan, &origin).await;
-    let sent = install.keyward(&["agent", "add", "second"]).output().expect("it runs");
-    assert!(sent.status.success() || !sent.stderr.is_empty(), "{sent:?}");
-    install.until("the log fails", || !install.status()["faults"].is_null());
-    let fault = &install.status()["faults"][0];
-    assert_eq!(fault["part"], "audit", "{fault}");
-    let told = Told::by(&install, &[]);
-    let (message, hint) = told.failed("gateway");
-    assert_eq!(message, "the audit log cannot be written: requests and changes are refused");
-    assert!(hint.contains("disk has room"), "{hint}");
-    let status = install.keyward(&["status"]).output().expect("it runs");
-    let status = String::from_utf8_lossy(&status.stdout).into_owned();
-    assert!(status.contains("fails         the audit log cannot be written"), "{status}");
-    // It refuses each request: a load balancer must use another gateway. A restart would not help.
-    let health = |more: &[&str]| install.keyward(&[&["health"], more].concat()).output();
-    let (ready, alive) = (health(&[]).expect("it runs"), health(&["--alive"]).expect("it runs"));
-    let said = String::from_utf8_lossy(&ready.stderr);
-    assert_eq!(
-        (ready.status.code(), &*said),
-        (Some(1), "error: the gateway is not ready: audit_unavailable\n")
-    );
-    assert_eq!((alive.status.code(), &*alive.stdout), (Some(0), &b"ok\n"[..]));
-}
-
 /// A restore would not help, and would lose what was changed since the backup.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_that_cannot_be_locked_gets_no_hint_to_restore_a_backup() {

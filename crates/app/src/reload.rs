@@ -271,11 +271,12 @@ impl Reloader {
         let is_same_collector = self.services.telemetry.is_to(new.collector.as_ref());
         let mut steps =
             plan::steps_of_providers(&before.provider_definitions, &now.provider_definitions);
-        steps.extend([
+        let sections = [
             plan::step_of_section("upstream", self.upstream.changes(&new.upstream)),
             plan::step_of_section("telemetry", plan::differing([("otlp", !is_same_collector)])),
             plan::step_of_section("master_key", plan::differing([("keys", new.keyring.is_some())])),
-        ]);
+        ];
+        steps.extend(sections.into_iter().flatten());
         steps.extend(plan::steps_of_sections(before, now));
         let [before, now] =
             [before, now].map(|it| FilePolicy { rules: &it.rules, default: it.default });

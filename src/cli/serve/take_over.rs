@@ -30,7 +30,7 @@ pub(super) async fn check(global: &Global, config: &Config) -> Result<(), Failur
     if let StoreChoice::Postgres(_) = config.store {
         return Ok(());
     }
-    if !config.has_file() && (config.rules_missing() > 0 || would_end_all(global).await) {
+    if !config.has_file() && (config.rules_missing() > 0 || would_end_declared(global).await) {
         let message = "the configuration file of the gateway is gone, and what it declared would be paused or removed";
         let hint =
             "nothing was taken over; name a file with --config, an empty one if that is intended";
@@ -56,11 +56,10 @@ async fn other_file_of_running(global: &Global, config: &Config) -> Option<PathB
     (fs::canonicalize(config.file()).ok() != Some(found)).then_some(file)
 }
 
-/// Whether an empty file would end everything that its configuration declares.
-async fn would_end_all(global: &Global) -> bool {
+/// Whether an empty file would end what its configuration declares.
+async fn would_end_declared(global: &Global) -> bool {
     let Some(plan) = plan_of_running(global, Path::new("/dev/null")).await else { return false };
-    let ends = |action: &str| matches!(action, "pause" | "remove");
-    !plan.steps.is_empty() && plan.steps.iter().all(|step| ends(&step.action))
+    plan.steps.iter().any(|step| matches!(&*step.action, "pause" | "remove"))
 }
 
 /// Its plan of a configuration file.

@@ -55,10 +55,17 @@ impl Terminal {
         let (shown, mut master) =
             (Arc::clone(&screen), keyboard.try_clone().expect("a descriptor"));
         std::thread::spawn(move || {
-            let mut bytes = [0; 4096];
+            let (mut bytes, mut unread) = ([0; 4096], Vec::new());
             while let Ok(count @ 1..) = master.read(&mut bytes) {
+                unread.extend_from_slice(&bytes[..count]);
+                // A character may come in two pieces.
+                let whole = match std::str::from_utf8(&unread) {
+                    Err(error) if error.error_len().is_none() => error.valid_up_to(),
+                    _ => unread.len(),
+                };
                 let mut screen = shown.0.lock().expect("not poisoned");
-                screen.text.push_str(&String::from_utf8_lossy(&bytes[..count]));
+                screen.text.push_str(&String::from_utf8_lossy(&unread[..whole]));
+                unread.drain(..whole);
                 shown.1.notify_all();
             }
             shown.0.lock().expect("not poisoned").is_over = true;

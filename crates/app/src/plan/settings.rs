@@ -10,27 +10,28 @@ use crate::config::Config;
 use keyward_base::id::OrgId;
 use keyward_rules::provider::Definition;
 
-/// The step for a section of the file, such as `upstream`, in which these keys differ.
-pub(crate) fn step_of_section(section: &str, changes: Vec<String>) -> Step {
+/// The step for a section of the file, such as `upstream`, in which these keys differ, if any.
+pub(crate) fn step_of_section(section: &str, changes: Vec<String>) -> Option<Step> {
     let subject = StepSubject::new("section", &OrgId::default_org(), section);
-    Step::of_existing(subject, false, changes, Work::Nothing)
+    (!changes.is_empty()).then(|| Step::of_existing(subject, false, changes, Work::Nothing))
 }
 
 /// The steps for sections whose values the configuration itself has.
-pub(crate) fn steps_of_sections(before: &Config, now: &Config) -> Vec<Step> {
+pub(crate) fn steps_of_sections(before: &Config, now: &Config) -> impl Iterator<Item = Step> {
     let backup = [
         ("recipients", before.backup.recipients != now.backup.recipients),
         ("schedule", before.backup.schedule != now.backup.schedule),
     ];
     let log = [("level", before.log.level != now.log.level)];
-    vec![
+    let sections = [
         step_of_section("oauth", members(&before.oauth, &now.oauth)),
         step_of_section("rotation", members(&before.rotation, &now.rotation)),
         step_of_section("connect", members(&before.connect, &now.connect)),
         step_of_section("events", members(&before.events, &now.events)),
         step_of_section("backup", differing(backup)),
         step_of_section("log", differing(log)),
-    ]
+    ];
+    sections.into_iter().flatten()
 }
 
 /// The steps from some own providers to others.
