@@ -155,12 +155,12 @@ pub struct Running {
 /// Nothing is served then.
 pub async fn start(config: Config) -> anyhow::Result<Running> {
     let opened = Box::pin(OpenedGateway::open(&config)).await?;
-    Box::pin(start_with(opened, config, None)).await
+    Box::pin(start_with(opened, Arc::new(config), None)).await
 }
 
 async fn start_with(
     open: OpenedGateway,
-    config: Config,
+    config: Arc<Config>,
     verbosity: Option<Verbosity>,
 ) -> anyhow::Result<Running> {
     let OpenedGateway { watched, database_url, services: opened, predecessor, mut sockets } = open;
@@ -186,12 +186,10 @@ async fn start_with(
     tasks.start_jobs(&admin, links, &services, &config);
     let stored = open_stored(&services, &config, &cores, &ends, &mut sockets).await;
     let listeners = accept(&cores, bound.proxy, bound.databases, stored);
-    let hand_over = offered(&config, sockets)?;
-    let config = Arc::new(config);
     let reloader = Reloader {
         keys: keys::ConfiguredKeys::of(&config, &config.store),
         started: config.clone(),
-        in_force: config,
+        in_force: config.clone(),
         database_url,
         services: services.clone(),
         gateway,
@@ -213,7 +211,7 @@ async fn start_with(
         admin_addr,
         locations,
         ends,
-        hand_over,
+        hand_over: offered(&config, sockets)?,
         predecessor,
         listeners,
         cores,
@@ -307,7 +305,7 @@ pub async fn serve(
         }
         opened = Box::pin(OpenedGateway::open(&config)) => opened?,
     };
-    let mut running = Box::pin(start_with(opened, config, verbosity)).await?;
+    let mut running = Box::pin(start_with(opened, Arc::new(config), verbosity)).await?;
     if stop_condition == StopCondition::WithRuns {
         running.runs.make_private();
     }

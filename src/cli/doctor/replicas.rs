@@ -92,32 +92,33 @@ fn all(replicas: &[ReplicaView], report: &mut DoctorReport) {
             }
             ReplicaState::Ready | ReplicaState::Draining => live += 1,
         }
-        if own.is_some_and(|own| own != one.version) {
-            let message = format!("{name} has version {}", one.version);
-            report.warn(ID, message, "complete the upgrade: replicas should have the same version");
-        }
-        if one.config_differs {
-            let message = format!("{name} has another configuration file");
-            report.warn(
-                ID,
-                message,
-                "give all replicas the same file, then reload or restart them",
-            );
-        }
-        if one.ca_differs {
-            let hint = "copy `ca.cert` and `ca.key` of one replica to all, then restart them";
-            let message = format!("{name} has another CA: agents that trust this one refuse it");
-            report.fail(ID, message, hint);
-        }
-        if let Some(ahead) = one.clock_differs() {
-            let by = seconds(ahead.unsigned_abs());
-            let way = if ahead > 0 { "ahead of" } else { "behind" };
-            let message = format!("the clock of {name} is {by} {way} that of the database");
-            report.warn(ID, message, "set the clock there (systemd: timedatectl set-ntp true)");
-        }
+        differences(one, &name, own, report);
     }
     let version = own.map(|own| format!(", this one of version {own}")).unwrap_or_default();
     report.ok(ID, format!("running replicas: {live}{version}"));
+}
+
+/// In what a replica differs from the others.
+fn differences(one: &ReplicaView, name: &str, own: Option<&str>, report: &mut DoctorReport) {
+    if own.is_some_and(|own| own != one.version) {
+        let message = format!("{name} has version {}", one.version);
+        report.warn(ID, message, "complete the upgrade: replicas should have the same version");
+    }
+    if one.config_differs {
+        let message = format!("{name} has another configuration file");
+        report.warn(ID, message, "give all replicas the same file, then reload or restart them");
+    }
+    if one.ca_differs {
+        let hint = "copy `ca.cert` and `ca.key` of one replica to all, then restart them";
+        let message = format!("{name} has another CA: agents that trust this one refuse it");
+        report.fail(ID, message, hint);
+    }
+    if let Some(ahead) = one.clock_differs() {
+        let by = seconds(ahead.unsigned_abs());
+        let way = if ahead > 0 { "ahead of" } else { "behind" };
+        let message = format!("the clock of {name} is {by} {way} that of the database");
+        report.warn(ID, message, "set the clock there (systemd: timedatectl set-ntp true)");
+    }
 }
 
 /// Whole seconds; a bound may be without end.
