@@ -24,7 +24,7 @@ fn file(cli: &Cli) -> String {
 }
 
 /// Starts a gateway on free ports, and kills it when it serves. Whether it did, and what it said.
-fn started(cli: &Cli, words: &[&str]) -> (bool, String) {
+pub(crate) fn started(cli: &Cli, words: &[&str]) -> (bool, String) {
     let mut command = cli.command(words);
     for name in ["KEYWARD__LISTEN__PROXY", "KEYWARD__LISTEN__ADMIN"] {
         command.env(name, "127.0.0.1:0");

@@ -326,13 +326,13 @@ impl AuditFollower {
             if !self.caller.is_still_authenticated(self.gateway.deps()) {
                 return Some(self.end("the token or login no longer gives access"));
             }
-            let is_ready = self.gateway.is_ready();
+            let accepts_work = self.gateway.accepts_work();
             // Before it is read: what is written meanwhile is news again.
             self.written.mark_unchanged();
             match self.read_next().await {
                 Err(error) => return Some(self.end(&error.to_string())),
                 Ok(true) => {}
-                Ok(false) if !is_ready => return Some(self.end("the gateway is stopping")),
+                Ok(false) if !accepts_work => return Some(self.end("the gateway is stopping")),
                 Ok(false) => tokio::select! {
                     changed = self.written.changed() => if changed.is_err() {
                         return Some(self.end("the gateway is stopping"));

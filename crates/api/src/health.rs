@@ -28,7 +28,7 @@ const PEM: &str = "application/pem-certificate-chain";
 /// Media type of one certificate in DER (RFC 8555 §9.1, RFC 2585 §4.1).
 const DER: &str = "application/pkix-cert";
 /// The state of a gateway that gets requests.
-const READY: &str = "ready";
+pub(super) const READY: &str = "ready";
 /// Media type of the output of `prometheus-client`.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 

@@ -57,7 +57,7 @@ fn overview(admin: &Admin) -> HtmlPage {
         "This is a Keyward gateway: a forward proxy that gives programs API access without giving them credentials.",
     );
     let word = health::word(admin);
-    let page = page.state("State", word == "ready", word);
+    let page = page.state("State", word == health::READY, word);
     let page = page.fact("Version", env!("CARGO_PKG_VERSION"));
     let proxy = admin.locations().map(|at| &*at.proxy).unwrap_or_default();
     // The path of a unix socket is a file of the gateway.

@@ -393,7 +393,7 @@ impl EventFollower {
                 if !exists {
                     return "the hook was removed";
                 }
-                if !admin.is_ready() {
+                if !admin.accepts_work() {
                     return "the gateway is stopping";
                 }
                 tokio::select! {

@@ -69,7 +69,7 @@ async fn open(
         return Err(ApiError::NoSuchPath);
     }
     let open = admin.runs().count();
-    if !admin.is_ready() {
+    if !admin.accepts_work() {
         return Err(ApiError::Draining);
     }
     let agent = resource::found::<Agent>(&context, &new.agent)?;

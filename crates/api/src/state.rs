@@ -235,8 +235,8 @@ impl Admin {
         let _ = draining.wait_for(|draining| *draining).await;
     }
 
-    /// Whether the gateway accepts work.
-    pub(super) fn is_ready(&self) -> bool {
+    /// Whether the gateway takes runs and keeps streams of events: it does not drain, and knows the store as it is.
+    pub(super) fn accepts_work(&self) -> bool {
         let directory = &self.deps().directory;
         !self.is_draining() && !directory.is_stale() && !directory.is_outdated()
     }
@@ -269,6 +269,6 @@ impl Admin {
 
 impl fmt::Debug for Admin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Admin").field("ready", &self.is_ready()).finish_non_exhaustive()
+        f.debug_struct("Admin").field("accepts_work", &self.accepts_work()).finish_non_exhaustive()
     }
 }

@@ -154,7 +154,7 @@ impl Greeting for MysqlClient {
         agent_ended.note(&mut exchange, end);
         if matches!(end, SessionEnd::Revoked | SessionEnd::Stopped | SessionEnd::Idle) {
             let gateway = stream.gateway.clone();
-            // The client is told now, and the record is written.
+            // The client gets its message now, and the record is written.
             drop((stream, exchange));
             open.at_server.kill(&gateway).await;
         }

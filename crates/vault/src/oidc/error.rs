@@ -1,5 +1,5 @@
 //! [`SignInError`]: why a person is not signed in by OpenID Connect. Unauthenticated people read the messages, so they
-//! contain nothing of a token, a claim or an answer; [`SignInError::cause`] is for the log.
+//! contain nothing of a token, a claim or an answer; the chain of their sources is for the log.
 
 use std::sync::Arc;
 
