@@ -93,11 +93,8 @@ impl<R: Resource> InputChange<R> {
     pub(super) fn of(&self, before: &R::Spec) -> Result<R::Spec, ApiError> {
         let mut members = serde_json::to_value(before).map_err(ApiError::internal)?;
         merge(&mut members, Value::Object(self.patch.clone()));
-        serde_path_to_error::deserialize(members).map_err(|error| {
-            let path = error.path().to_string();
-            let field = if path == "." { String::new() } else { path };
-            self.required(spec_misfit(field, &error.inner().to_string()))
-        })
+        let body = serde_json::to_vec(&members).map_err(ApiError::internal)?;
+        part(&body, InputPart::Without(&[])).map_err(|refused| self.required(refused))
     }
 }
 

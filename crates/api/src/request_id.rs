@@ -6,7 +6,7 @@ use std::future::Future;
 use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::Response;
-use futures_util::{Stream, stream};
+use futures_util::{FutureExt as _, Stream, stream};
 use http::{HeaderName, HeaderValue};
 use tokio::task::JoinHandle;
 
@@ -31,7 +31,7 @@ pub(super) fn spawn<F>(work: F) -> JoinHandle<F::Output>
 where
     F: Future<Output: Send + 'static> + Send + 'static,
 {
-    tokio::spawn(CURRENT.scope(carried(), TaskActor::current().scope(work)))
+    tokio::spawn(CURRENT.scope(carried(), TaskActor::current().scope(work)).boxed())
 }
 
 /// A part of the answer of the current request that is made after its handler has returned.

@@ -1,5 +1,7 @@
 //! [`AdminTasks`]: the admin listeners and the background jobs of a gateway.
 
+use std::pin::Pin;
+
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -41,7 +43,7 @@ impl AdminTasks {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        self.tasks.spawn(task(self.close.subscribe()));
+        self.start(Box::pin(task(self.close.subscribe())));
     }
 
     /// Spawns a listener.
@@ -50,7 +52,12 @@ impl AdminTasks {
         F: Future<Output = ()> + Send + 'static,
     {
         let (accepting, serving) = (self.retire.subscribe(), self.close.subscribe());
-        self.tasks.spawn(task(ListenerStop { accepting, serving }));
+        self.start(Box::pin(task(ListenerStop { accepting, serving })));
+    }
+
+    /// Takes one type of future, because the code of a task is compiled for each type that is spawned.
+    fn start(&mut self, task: Pin<Box<dyn Future<Output = ()> + Send>>) {
+        self.tasks.spawn(task);
     }
 
     /// Accepts no further streams: another process does.
@@ -140,9 +147,9 @@ impl AdminTasks {
         let flows = services.flows.clone();
         self.spawn(|close| async move { until(close, Box::pin(flows.follow_moves())).await });
         let events = services.events.clone();
-        self.spawn(|close| Box::pin(events.deliver(close)));
+        self.spawn(|close| events.deliver(close));
         let inbox = services.inbox.clone();
-        self.spawn(|close| Box::pin(inbox.deliver(close)));
+        self.spawn(|close| inbox.deliver(close));
         let flows = services.flows.clone();
         self.spawn(|close| async move {
             let unfinished = until(close.clone(), Box::pin(flows.continue_unfinished()));

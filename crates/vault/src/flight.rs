@@ -157,11 +157,12 @@ impl Vault {
         work: impl Future<Output = T> + Send + 'static,
     ) -> JoinHandle<T> {
         let aloft = self.flights.begin_flight();
-        self.flights.runtime.spawn(async move {
+        let flight = async move {
             let done = work.await;
             drop(aloft);
             done
-        })
+        };
+        self.flights.runtime.spawn(flight.boxed())
     }
 
     async fn fly(&self, connection: &Arc<ConnectionRecord>, why: Trigger, ticket: Ticket) {

@@ -127,7 +127,7 @@ impl Flows {
                 }
             };
             // Runs in the background: a revocation at the provider may take long.
-            self.spawn(Box::pin(end));
+            self.spawn(end);
         }
     }
 
