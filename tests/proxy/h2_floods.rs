@@ -1,8 +1,11 @@
-//! HTTP/2 floods are bounded: the stream that floods is closed and leaves an audit event, others go on.
+//! HTTP/2 floods are bounded: the stream that floods is closed, and others go on. That of an agent leaves an audit event.
+
+use std::sync::Arc;
 
 use test_support::http2::frames::*;
 use test_support::http2::{Offer, Reply};
 use test_support::*;
+use tokio::sync::Notify;
 
 /// Frames that are sent before a flood counts as not noticed.
 const FRAMES_MAX: u32 = 100_000;
@@ -166,4 +169,53 @@ async fn an_exchange_beyond_exchanges_per_stream_max_is_reset_with_refused_strea
         assert_eq!(wire.end_of(stream).await, End::Answer(200), "{stream}");
     }
     lab.finish_after(3).await;
+}
+
+/// Answers a request with `first`, and then floods with `more` until its stream breaks.
+fn flooding(first: Vec<u8>, more: &[u8], ended: &Arc<Notify>) -> Origin {
+    let (batch, ended) = (more.repeat(BATCH as usize), ended.clone());
+    Origin::framed(move |mut stream: Stream| {
+        let (first, batch, ended) = (first.clone(), batch.clone(), ended.clone());
+        async move {
+            stream.exactly(PREFACE.len()).await;
+            stream.send(frame(SETTINGS, 0, 0, &[])).await;
+            while stream.frame().await.expect("a request").kind != HEADERS {}
+            stream.send(&first).await;
+            for _ in 0..FRAMES_MAX / BATCH {
+                if stream.try_send(&batch).await.is_err() {
+                    break;
+                }
+            }
+            // What was sent may be in buffers of the system.
+            stream.rest().await;
+            ended.notify_one();
+        }
+    })
+}
+
+#[tokio::test]
+async fn every_flood_of_an_upstream_closes_its_stream() {
+    let head =
+        |status, flags| frame(HEADERS, END_HEADERS | flags, 1, &block(&[(":status", status)]));
+    let (begun, ended, interim) = (head("200", 0), head("200", END_STREAM), head("103", 0));
+    for (first, more, status) in [
+        (vec![], frame(PING, 0, 0, &[0; 8]), 502),
+        (begun.clone(), frame(PING, 0, 0, &[0; 8]), 200),
+        (begun, frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 255, 255]), 200),
+        (ended.clone(), frame(WINDOW_UPDATE, 0, 0, &[0, 0, 0, 1]), 200),
+        (ended.clone(), frame(PRIORITY, 0, 3, &[0, 0, 0, 0, 16]), 200),
+        (ended.clone(), frame(RST_STREAM, 0, 1, &[0, 0, 0, 8]), 200),
+        (ended.clone(), frame(0xbe, 0, 0, &[0; 8]), 200),
+        (ended, interim.clone(), 200),
+        (vec![], interim, 502),
+    ] {
+        let closed = Arc::new(Notify::new());
+        let lab = Plan::api_key().start(flooding(first, &more, &closed)).await;
+        let client = lab.h2(HOST).await;
+        let answer = client.open("POST /flood", true).await.head().await.expect("an answer");
+        assert_eq!(answer.head.status(), status, "{more:?}");
+        patiently("the end of the flood", closed.notified()).await;
+        drop((answer, client));
+        lab.finish().await;
+    }
 }

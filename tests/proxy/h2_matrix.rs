@@ -184,7 +184,7 @@ fn trailing(legs: Legs) -> Origin {
 }
 
 #[tokio::test]
-async fn trailers_pass_both_ways_without_credentials_cookies_or_method_overrides() {
+async fn trailers_pass_both_ways_without_credentials_cookies_or_fields_that_policy_decides_on() {
     the_same(Plan::api_key, trailing, async |legs, lab| {
         let placeholder = lab.placeholder("api_key");
         let up = [
@@ -193,15 +193,22 @@ async fn trailers_pass_both_ways_without_credentials_cookies_or_method_overrides
             ("x_api_key", "mine"),
             ("x-held", &*placeholder),
             ("x-http-method-override", "DELETE"),
+            ("destination", "/secret"),
+            ("x_amz-copy-source", "secret/a"),
+            ("x-ms-rename-source", "/secret/a"),
+            ("x-amz-target", "IAM.CreateAccessKey"),
             ("x-original-url", "/admin"),
             ("cookie", "a=b"),
             ("authorization", "Bearer mine"),
         ];
         let answer = match legs.tunnel(lab).await {
             Tunnel::Http1(mut wire) => {
-                let head = "POST /a\r\nTE: trailers\r\nConnection: TE\r\nTrailer: X-Up\r\n\
-                    Transfer-Encoding: chunked";
-                wire.send(request_text(head, HOST)).await;
+                let names = up.map(|(name, _)| name).join(", ");
+                let head = format!(
+                    "POST /a\r\nTE: trailers\r\nConnection: TE\r\nTrailer: {names}\r\n\
+                     Transfer-Encoding: chunked"
+                );
+                wire.send(request_text(&head, HOST)).await;
                 let lines: String =
                     up.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
                 wire.send(format!("2\r\nup\r\n0\r\n{lines}\r\n")).await;

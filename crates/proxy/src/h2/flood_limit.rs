@@ -1,6 +1,6 @@
 //! [`FloodLimited`] closes a connection whose peer floods it with cheap frames. h2 limits the sizes of frames; this
 //! limits their number, by two budgets for each connection. The budgets refill with time, and with traffic that a
-//! client has a reason to acknowledge.
+//! peer has a reason to answer or to acknowledge.
 //!
 //! Limits of other servers: nghttp2 1,000 resets and then 33/s, the same for other faults, 8 CONTINUATION frames
 //! per block (`lib/nghttp2_session.h`); Envoy 2 + 20 WINDOW_UPDATE per stream and per DATA frame that it sent, 100
@@ -31,8 +31,12 @@ const PER_DATA_FRAME: u32 = 10;
 /// Another one for each of this many bytes: Go acknowledges every 4 KiB, twice.
 const BYTES_PER_FRAME: u32 = 1_024;
 
-/// The number of frames without content that each request adds. As Envoy.
+/// The number of frames without content that each request of an agent adds. As Envoy.
 const PER_REQUEST: u32 = 2;
+
+/// The number of such frames, and of HEADERS, that each request to an upstream adds: the default of
+/// `interim_answers_max`, the head and the trailers of the answer, and two as for agents.
+const PER_ANSWER: u32 = 20;
 
 /// CONTINUATION frames in one header block: 1 MiB in frames of the usual size. h2 closes earlier
 /// where the head's bound is lower.
@@ -53,7 +57,15 @@ const CONTINUATION: u8 = 9;
 
 const END_STREAM: u8 = 0x1;
 
-/// The kind of frames that an agent sent too many of.
+/// The peer whose frames are limited.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum FloodPeer {
+    Agent,
+    /// Its HEADERS are limited too: only requests give it a reason to send some.
+    Upstream,
+}
+
+/// The kind of frames that a peer sent too many of.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 pub enum Flood {
     /// CVE-2023-44487.
@@ -76,6 +88,7 @@ impl From<Flood> for io::Error {
 /// Counts the frames of one connection, in both directions, in pieces of any size.
 #[derive(Debug)]
 pub struct FrameMeter {
+    peer: FloodPeer,
     read: FrameParser,
     wrote: FrameParser,
     resets: FrameBudget,
@@ -84,19 +97,24 @@ pub struct FrameMeter {
 }
 
 impl FrameMeter {
-    /// A meter for an agent's connection, before its preface.
-    pub fn new() -> Self {
+    /// A meter for a connection, before its preface.
+    pub fn new(peer: FloodPeer) -> Self {
         let now = Instant::now();
+        let (read, wrote) = match peer {
+            FloodPeer::Agent => (PREFACE_BYTES, 0),
+            FloodPeer::Upstream => (0, PREFACE_BYTES),
+        };
         Self {
-            read: FrameParser::after(PREFACE_BYTES),
-            wrote: FrameParser::after(0),
+            peer,
+            read: FrameParser::after(read),
+            wrote: FrameParser::after(wrote),
             resets: FrameBudget::full(now),
             idle: FrameBudget::full(now),
             continuations: 0,
         }
     }
 
-    /// Counts bytes that the agent sent.
+    /// Counts bytes that the peer sent.
     ///
     /// # Errors
     /// A flood, at the frame that exceeds a budget. The connection must be closed.
@@ -107,14 +125,17 @@ impl FrameMeter {
         Ok(())
     }
 
-    /// Counts bytes that were sent to the agent.
+    /// Counts bytes that were sent to the peer.
     pub fn wrote(&mut self, mut bytes: &[u8]) {
         while let Some(frame) = self.wrote.next(&mut bytes) {
-            if frame.kind == DATA && frame.length > 0 {
-                self.idle.refund(PER_DATA_FRAME + frame.length / BYTES_PER_FRAME);
-                // A client that resets answered streams has paid for the answers.
-                self.resets.refund(1);
-            }
+            let refund = match (frame.kind, self.peer) {
+                (DATA, _) if frame.length > 0 => PER_DATA_FRAME + frame.length / BYTES_PER_FRAME,
+                (HEADERS, FloodPeer::Upstream) => PER_ANSWER,
+                _ => continue,
+            };
+            self.idle.refund(refund);
+            // A client that resets answered streams has paid for the answers; an upstream may reset each request.
+            self.resets.refund(1);
         }
     }
 
@@ -122,8 +143,13 @@ impl FrameMeter {
         let name = match frame.kind {
             HEADERS => {
                 self.continuations = 0;
-                self.idle.refund(PER_REQUEST);
-                return Ok(());
+                match self.peer {
+                    FloodPeer::Upstream => "HEADERS",
+                    FloodPeer::Agent => {
+                        self.idle.refund(PER_REQUEST);
+                        return Ok(());
+                    }
+                }
             }
             RST_STREAM if self.resets.spend() => return Ok(()),
             RST_STREAM => return Err(Flood::Resets),
@@ -219,7 +245,7 @@ impl FrameParser {
     }
 }
 
-/// An agent's stream with a limit on its frames: a flood is a read error of kind `InvalidData`.
+/// A peer's stream with a limit on its frames: a flood is a read error of kind `InvalidData`.
 #[derive(Debug)]
 pub struct FloodLimited<IO> {
     io: IO,
@@ -228,8 +254,8 @@ pub struct FloodLimited<IO> {
 
 impl<IO> FloodLimited<IO> {
     /// Meters `io` from the preface on.
-    pub fn new(io: IO) -> Self {
-        Self { io, meter: FrameMeter::new() }
+    pub fn new(peer: FloodPeer, io: IO) -> Self {
+        Self { io, meter: FrameMeter::new(peer) }
     }
 }
 

@@ -19,7 +19,7 @@ fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 fn begun() -> FrameMeter {
-    let mut meter = FrameMeter::new();
+    let mut meter = FrameMeter::new(FloodPeer::Agent);
     meter.read(PREFACE).expect("a preface");
     meter.read(&frame(SETTINGS, 0, &[0; 36])).expect("settings");
     meter
@@ -130,6 +130,33 @@ async fn normal_traffic_of_clients_is_not_a_flood() {
     }
 }
 
+fn begun_to_upstream() -> FrameMeter {
+    let mut meter = FrameMeter::new(FloodPeer::Upstream);
+    meter.wrote(PREFACE);
+    meter
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upstream_may_answer_each_request_and_no_more() {
+    let (head, reset) = (frame(HEADERS, 0, &[0; 60]), frame(RST_STREAM, 0, &[0, 0, 0, 8]));
+    let (after, flood) =
+        until_flood(&mut begun_to_upstream(), std::slice::from_ref(&head)).unwrap();
+    assert_eq!((after, flood), (BURST as usize, Flood::Idle("HEADERS")));
+    let (after, flood) =
+        until_flood(&mut begun_to_upstream(), std::slice::from_ref(&reset)).unwrap();
+    assert_eq!((after, flood), (BURST as usize, Flood::Resets));
+    let mut meter = begun_to_upstream();
+    for _ in 0..20_000 {
+        meter.wrote(&head);
+        meter.wrote(&frame(DATA, 0, &[0; 20]));
+        // Interim answers, the head and the trailers; what gRPC sends for each message; a reset of what is left.
+        meter.read(&head.repeat(18)).expect("an answer");
+        meter.read(&frame(WINDOW_UPDATE, 0, &[0, 0, 0, 1]).repeat(2)).expect("acknowledgements");
+        meter.read(&frame(PING, 0, &[0; 8])).expect("a probe");
+        meter.read(&reset).expect("it wants no more of the request");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_idle_client_may_ping_for_ever() {
     let mut meter = begun();
@@ -142,7 +169,7 @@ async fn an_idle_client_may_ping_for_ever() {
 #[tokio::test]
 async fn a_flood_is_a_read_error_and_writes_pass() {
     let (agent, ours) = tokio::io::duplex(1 << 20);
-    let (mut agent, mut metered) = (agent, FloodLimited::new(ours));
+    let (mut agent, mut metered) = (agent, FloodLimited::new(FloodPeer::Agent, ours));
     agent.write_all(PREFACE).await.expect("it fits");
     agent.write_all(&frame(PING, 0, &[0; 8]).repeat(1_500)).await.expect("it fits");
     metered.write_all(b"answers").await.expect("it fits");
@@ -179,8 +206,8 @@ proptest! {
             heads.push((head.kind, head.flags, head.length as usize));
         }
         prop_assert_eq!(&heads, &frames);
-        let at_once = FrameMeter::new().read(&bytes);
-        let mut meter = FrameMeter::new();
+        let at_once = FrameMeter::new(FloodPeer::Agent).read(&bytes);
+        let mut meter = FrameMeter::new(FloodPeer::Agent);
         let (mut rest, mut in_pieces) = (&bytes[..], Ok(()));
         for cut in cuts.iter().cycle() {
             if rest.is_empty() || in_pieces.is_err() {

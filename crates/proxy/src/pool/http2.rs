@@ -28,6 +28,7 @@ use crate::body::body_error::BodyError;
 use crate::body::http2_body::Http2Body;
 use crate::body::incoming_body::IncomingBody;
 use crate::body::request_body::RequestBody;
+use crate::h2::flood_limit::{FloodLimited, FloodPeer};
 use crate::h2::send_body::{SendStop, send_body};
 use crate::h2::write_buffer::BufferedWrites;
 use crate::h2::{
@@ -196,7 +197,7 @@ impl SharedStream {
         window: ReceiveWindow,
     ) -> Result<Self, Refusal> {
         let DialledStream { io, socket, private, tls_generation, .. } = fresh;
-        let (io, drain) = BufferedWrites::new(io);
+        let (io, drain) = BufferedWrites::new(FloodLimited::new(FloodPeer::Upstream, io));
         let mut builder = Builder::new();
         builder
             .enable_push(false)

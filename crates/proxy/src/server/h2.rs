@@ -23,7 +23,7 @@ use super::h2_request::{self, ActiveStream, Ended};
 use super::linger;
 use crate::body::http2_upload::DiscardAllowance;
 use crate::gateway::{Core, Gateway};
-use crate::h2::flood_limit::FloodLimited;
+use crate::h2::flood_limit::{FloodLimited, FloodPeer};
 use crate::h2::write_buffer::{BufferedWrites, Flusher};
 use crate::h2::{SEND_BUFFER_MAX, bytes_u32};
 use crate::session::ProxySession;
@@ -62,7 +62,7 @@ where
 {
     session.watchdog.multiplex();
     let limits = &core.gateway.limits;
-    let (io, drain) = BufferedWrites::new(FloodLimited::new(io));
+    let (io, drain) = BufferedWrites::new(FloodLimited::new(FloodPeer::Agent, io));
     let descriptors = session.revocation().agent_descriptors();
     let window = limits.stream_window(descriptors, WINDOWS as usize);
     let mut handshake = pin!(builder(limits, window).handshake(io));

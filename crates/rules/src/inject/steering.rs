@@ -47,6 +47,9 @@ const COPIED: [&str; 6] = [
 /// <https://learn.microsoft.com/rest/api/storageservices/datalakestoragegen2/path/create>
 const RENAMED: [&str; 2] = ["x-amz-rename-source", "x-ms-rename-source"];
 
+/// The field with the action of a request to AWS.
+const ACTION: [&str; 1] = ["x-amz-target"];
+
 /// What a request does with the source that a field names.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum SourceField {
@@ -77,6 +80,14 @@ pub fn source_field(name: &HeaderName) -> Option<SourceField> {
         name if is_one_of(name, &RENAMED) => Some(SourceField::Renamed),
         _ => None,
     }
+}
+
+/// Whether policy decides on what the field says: a method, another resource, or an action of AWS.
+pub fn is_judged_field(name: &HeaderName) -> bool {
+    is_method_field(name)
+        || is_destination_field(name)
+        || source_field(name).is_some()
+        || is_one_of(name.as_str(), &ACTION)
 }
 
 /// Whether the field says how the content is read.

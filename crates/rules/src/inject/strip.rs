@@ -161,7 +161,7 @@ static MODIFIERS: [HeaderName; 16] = [
 pub fn request_trailers(fields: &mut HeaderMap) {
     trailers(fields);
     steering(fields);
-    remove_where(fields, steering::is_method_field);
+    remove_where(fields, steering::is_judged_field);
     for name in &MODIFIERS {
         fields.remove(name);
     }

@@ -12,6 +12,7 @@ mod call;
 mod choose;
 mod compile;
 mod considered;
+mod copied_objects;
 mod counted;
 mod database;
 mod decide;

@@ -1,11 +1,11 @@
 //! [`NamedResource`]: a resource that a request names beside its own: in a field, the destination of COPY and MOVE, or what
-//! a PUT copies; in the query, the repository of a layer that a registry mounts. Rules must permit each of them. Bodies
-//! that name resources are not read.
+//! a PUT copies; in the query, the repository of a layer that a registry mounts; in the path, the objects that Google
+//! Cloud Storage copies. Rules must permit each of them. Bodies that name resources are not read.
 
 use http::{HeaderMap, HeaderValue, Method};
 
-use super::mounted_layers;
 use super::unclear_resource::UnclearResource;
+use super::{copied_objects, mounted_layers};
 use crate::inject::steering;
 use keyward_base::host::{Host, Target};
 use keyward_base::pattern::DecodedPath;
@@ -56,9 +56,13 @@ pub fn named_resources<'a>(
         }
     }
     let is_post = |method: &Method| method.as_str().eq_ignore_ascii_case("POST");
-    if let Some(query) = query.filter(|_| methods.clone().any(is_post)) {
-        let source = mounted_layers::source(path, query)?;
-        found.extend(source.map(|path| named(&Method::GET, target, &path)));
+    if methods.clone().any(is_post) {
+        let objects = copied_objects::of_path(path)?;
+        found.extend(objects.iter().map(|(method, path)| named(method, target, path)));
+        if let Some(query) = query {
+            let source = mounted_layers::source(path, query)?;
+            found.extend(source.map(|path| named(&Method::GET, target, &path)));
+        }
     }
     Ok(found)
 }

@@ -115,3 +115,31 @@ fn a_repository_that_a_rule_does_not_permit_is_no_source_of_layers() {
     assert!(!of(&format!("POST {upload}?mount=sha256:1f&from=team/secret")));
     assert!(of(&format!("PATCH {upload}?mount=sha256:1f&from=team/secret")), "it mounts nothing");
 }
+
+#[test]
+fn a_bucket_that_a_rule_does_not_permit_is_no_destination_of_a_copy() {
+    let sample = Sample::new();
+    let work = Sample::account("work", &["storage.test"]);
+    let rules = [
+        ("mine", "/storage/v1/b/mine/**", vec![]),
+        ("public", "/storage/v1/b/public/**", vec![Method::GET]),
+    ]
+    .map(|(id, path, methods)| {
+        let uses = Sample::rule(id, &["storage.test"], RuleAction::Use(work.clone()));
+        Rule { paths: paths(&[path]), methods, ..uses }
+    });
+    let bindings = vec![sample.bound(&work)];
+    let policy =
+        Policy::compile(PolicyInput { rules: rules.into(), bindings, ..PolicyInput::default() });
+    let policy = policy.unwrap();
+    let of = |path: &str| {
+        let line = format!("POST https://storage.test/storage/v1/b/{path}");
+        decided(&sample, &policy, &line, "accept: */*").0
+    };
+    for path in ["mine/o/x/rewriteTo/b/other/o/y", "mine/o/x/copyTo/b/public/o/y"] {
+        assert!(!of(path), "{path}");
+    }
+    for path in ["mine/o/x/rewriteTo/b/mine/o/y", "mine/o/x/moveTo/o/y", "mine/o/x/compose"] {
+        assert!(of(path), "{path}");
+    }
+}
