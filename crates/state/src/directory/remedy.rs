@@ -7,7 +7,7 @@
 use super::records::{AppRecord, ConnectionRecord};
 use super::view::View;
 use keyward_model::{BrokenReason, ConnectionState, ManagedBy, Renewal};
-use keyward_rules::provider::{AuthMethod, Catalogue, Provider};
+use keyward_rules::provider::{AuthMethod, Catalogue, Provider, error_notes};
 
 /// The problem that a remedy is for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -98,6 +98,16 @@ impl<'a> Remedies<'a> {
     }
 
     fn for_verdict(&self, reason: BrokenReason, detail: Option<&str>) -> String {
+        let remedy = self.for_reason(reason, detail);
+        // A code of the service itself follows the code of the standards.
+        let meaning = detail.and_then(|code| code.rsplit(", ").find_map(error_notes::meaning));
+        match meaning {
+            Some(meaning) => format!("{meaning}; {remedy}"),
+            None => remedy,
+        }
+    }
+
+    fn for_reason(&self, reason: BrokenReason, detail: Option<&str>) -> String {
         match reason {
             BrokenReason::ClientRejected if detail.is_some_and(is_of_endpoint) => {
                 self.for_endpoint()

@@ -429,8 +429,11 @@ fn setting(failure: &TokenFailure, asking: &FlowContext, uri: &str) -> Option<St
             )
         });
     }
-    Some(match failure.code()?.as_str() {
-        "redirect_uri_mismatch" | "invalid_redirect_uri" | "bad_redirect_uri" => {
+    Some(match failure.code()?.as_str().to_ascii_lowercase().as_str() {
+        "redirect_uri_mismatch"
+        | "invalid_redirect_uri"
+        | "bad_redirect_uri"
+        | "mismatch_redirect_uri_auth_code" => {
             format!("the provider's app must have the redirect URI {uri}, character by character")
         }
         "invalid_grant" => {

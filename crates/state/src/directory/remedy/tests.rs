@@ -250,6 +250,27 @@ fn the_remedy_for_a_missing_or_bad_endpoint_corrects_it_and_not_the_client() {
 }
 
 #[test]
+fn the_remedy_for_a_known_code_of_a_service_begins_with_its_meaning() {
+    let (catalogue, app) = (catalogue(), app(ManagedBy::Store, false));
+    let connection = connection(Kind::Consent, ManagedBy::Store, ConnectionState::Active);
+    let of = |reason, detail: &str| {
+        let cause = RemedyCause::Broken { reason, detail: Some(detail) };
+        Remedies::new(&connection, Some(&app), &catalogue).remedy(cause).unwrap_or_default()
+    };
+    let (rejected, revoked) = (BrokenReason::ClientRejected, BrokenReason::Revoked);
+    let expired = of(rejected, "invalid_client, AADSTS7000222");
+    assert!(expired.starts_with("the client secret has expired"), "{expired}");
+    assert!(expired.contains("; check the client id and secret of app `desk`"), "{expired}");
+    assert_eq!(
+        of(revoked, "interaction_required, AADSTS50076"),
+        "multi-factor authentication is required; consent again: `keyward connection reconnect work`"
+    );
+    for unknown in ["invalid_grant", "invalid_grant, AADSTS1", "x, ", ""] {
+        assert_eq!(of(revoked, unknown), "consent again: `keyward connection reconnect work`");
+    }
+}
+
+#[test]
 fn the_remedy_for_a_rejected_service_account_includes_a_refresh() {
     let catalogue = catalogue();
     for managed_by in [ManagedBy::Store, ManagedBy::File] {
