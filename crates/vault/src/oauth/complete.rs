@@ -425,7 +425,8 @@ fn setting(failure: &TokenFailure, asking: &FlowContext, uri: &str) -> Option<St
         // A person can correct only an app of their own.
         return asking.app.facts.registered.is_none().then(|| {
             format!(
-                "client id or secret of app `{app}` are not the provider's; `keyward app set {app}`"
+                "client id or secret of app `{app}` are not the provider's, or it expects them in another place \
+                 (`--client-auth`); `keyward app set {app}`"
             )
         });
     }
