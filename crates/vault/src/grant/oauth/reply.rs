@@ -240,7 +240,9 @@ impl ReplyContext<'_> {
         };
         match is_known {
             true => Ok(()),
-            false => Err(TokenFailure::unreadable("the token is not a bearer token")),
+            false => Err(TokenFailure::unreadable(
+                "the token is not a bearer token, and Keyward supports no other (DPoP, MAC)",
+            )),
         }
     }
 
