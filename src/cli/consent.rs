@@ -17,6 +17,7 @@ use super::wait;
 use keyward_api::wire::{ConnectionCreated, ConsentView, FlowDecision};
 use keyward_base::id::FlowId;
 use keyward_model::{Connection, Shown};
+use keyward_state::directory::ConnectionState;
 use keyward_vault::oauth::{FlowState, FlowView};
 
 /// Interval between two requests for the state of a consent.
@@ -88,13 +89,20 @@ pub(in crate::cli) async fn follow(
 }
 
 /// The remedy after a failed consent, from the connection's current state; `None` if it was removed or cannot be
-/// read.
+/// read. What broke the connection before does not explain the failure of the consent.
 async fn remedy(global: &Global, client: &Client, made: &ConnectionCreated) -> Option<String> {
     let path = format!("/api/v1/connections/{}", segment(made.connection.id.as_str()));
     let now: Shown<Connection> = client.get(&path).await.ok()?;
-    let remedy = now.facts.remedy.map(|remedy| global.remedy(&remedy));
-    // A usable connection needs no remedy.
-    Some(remedy.unwrap_or_else(|| "the old credential stays in use".to_owned()))
+    let remedy = match now.facts.state {
+        ConnectionState::Broken { .. } => {
+            format!("consent again: `keyward connection reconnect {}`", now.name)
+        }
+        // A usable connection needs no remedy.
+        _ => {
+            now.facts.remedy.clone().unwrap_or_else(|| "the old credential stays in use".to_owned())
+        }
+    };
+    Some(global.remedy(&remedy))
 }
 
 /// Prints the instructions. The returned value must live as long as the browser may need it.

@@ -105,6 +105,7 @@ async fn temporary_failures_do_not_end_the_polling() {
 async fn a_refusal_an_expired_code_and_other_oauth_errors_end_the_polling() {
     let ends = [
         ("access_denied", "the consent was declined"),
+        ("authorization_declined", "the consent was declined"),
         ("expired_token", "the code was not entered in time"),
         ("invalid_grant", "invalid_grant"),
         ("invalid_client", "invalid_client"),

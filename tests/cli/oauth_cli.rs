@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use keyward_app::Services;
 use keyward_app::config::Config;
 
-use test_support::authorization::{Authorization, CLIENT, CLIENT_SECRET, Rules};
+use test_support::authorization::{Authorization, CLIENT, CLIENT_SECRET, Fault, Rules};
 use test_support::browser::Browser;
 use test_support::canary::Canary;
 use test_support::install::Install;
@@ -207,6 +207,27 @@ async fn a_declined_consent_fails_and_leaves_a_draft_that_says_why() {
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("declined") && said.contains("connection reconnect work"), "{said}");
     assert!(world.said(&["connection", "list"]).contains("draft: the consent was declined"));
+}
+
+/// The hint was to correct the app, whose rejection had broken the connection before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_declined_reconnect_of_a_broken_connection_names_no_remedy_for_its_earlier_failure() {
+    let world = World::with(Rules::default()).await;
+    let mut waiting = world.begin(ADD);
+    world.consents(&mut waiting).await;
+    waiting.ended();
+    world.server.fail_next(Fault::error(401, "invalid_client"));
+    let broken = world.said(&["connection", "refresh", "work"]);
+    assert!(broken.contains("client id and secret of app"), "{broken}");
+    let mut waiting = world.begin(&["connection", "reconnect", "work", "--no-browser"]);
+    let link = waiting.line_with("/oauth/start/");
+    let mut browser = Browser::at(world.admin);
+    let url = browser.begin(link.trim()).await;
+    browser.get(&world.server.issuer().decline(&url)).await;
+    let (code, said) = waiting.ended();
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("declined") && said.contains("connection reconnect work"), "{said}");
+    assert!(!said.contains("client id and secret"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -88,13 +88,23 @@ pub(super) fn scopes(admin: &Admin, connection: &ConnectionRecord, shown: &mut C
 }
 
 /// The scopes that were not granted; none if the provider does not report granted scopes. Answers need not list
-/// `offline_access`, and those of Microsoft never do: a consent without a refresh token is reported by itself.
+/// `offline_access`, and those of Microsoft never do: a consent without a refresh token is reported by itself. They list
+/// the permissions of `.default` instead of it
+/// (<https://learn.microsoft.com/entra/identity-platform/scopes-oidc#the-default-scope>).
 pub(super) fn not_granted(requested: &[String], granted: &[String]) -> Vec<String> {
+    let is_listed = |scope: &String| {
+        granted.iter().any(|it| it == scope || it.strip_prefix(GOOGLE_USERINFO) == Some(scope))
+    };
     let is_missing = |scope: &&String| {
-        *scope != "offline_access" && !granted.is_empty() && !granted.contains(scope)
+        let is_unlisted = *scope == "offline_access" || scope.ends_with("/.default");
+        !is_unlisted && !granted.is_empty() && !is_listed(scope)
     };
     requested.iter().filter(is_missing).cloned().collect()
 }
+
+/// The answers of Google have this before `email` and `profile`
+/// (<https://developers.google.com/identity/protocols/oauth2/scopes>).
+const GOOGLE_USERINFO: &str = "https://www.googleapis.com/auth/userinfo.";
 
 /// The hosts that the connection owns; none when its provider left the catalogue.
 pub(super) fn hosts(catalogue: &Catalogue, connection: &ConnectionRecord) -> Vec<String> {
@@ -136,13 +146,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn scopes_that_the_answer_does_not_list_are_missing_but_not_offline_access() {
+    fn scopes_that_the_answer_does_not_list_are_missing_except_those_that_answers_name_otherwise() {
+        let google = "openid https://www.googleapis.com/auth/userinfo.email";
+        let graph = "https://graph.microsoft.com/.default offline_access";
         let scopes = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
         for (requested, granted, missing) in [
             ("offline_access User.Read Mail.Read", "User.Read", "Mail.Read"),
             ("offline_access User.Read", "User.Read", ""),
             ("repo", "repo gist", ""),
             ("repo", "", ""),
+            ("openid email", google, ""),
+            ("openid email profile", google, "profile"),
+            ("openid mail userinfo.email", google, "mail userinfo.email"),
+            (graph, "User.Read", ""),
+            ("my.default", "User.Read", "my.default"),
         ] {
             let found = not_granted(&scopes(requested), &scopes(granted));
             assert_eq!(found, scopes(missing), "{requested} of {granted}");

@@ -18,8 +18,8 @@ const CORRECT_IT: &str =
     "correct the secret in its source, and run `keyward connection refresh NAME`";
 
 /// The remedy of a refusal without a known error code, such as a 403 without a body.
-pub(super) const CHECK_THE_REQUEST: &str = "the server refuses the request without a known error code: check the client \
-     id, the secret, the scopes and the token endpoint that it is sent with";
+pub(super) const CHECK_THE_REQUEST: &str = "the server refuses the request: check the client id, the secret, the scopes \
+     and the token endpoint that it is sent with";
 
 /// Consecutive failures, and the pause after the last one.
 #[derive(Clone, Debug, Default)]

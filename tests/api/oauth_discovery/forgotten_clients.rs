@@ -151,6 +151,34 @@ async fn a_client_that_better_auth_or_fastmcp_denies_is_replaced_after_an_unfini
     }
 }
 
+/// oauth 13, MCP 5: a client whose only consent was declined was used again without a question, and its consent led to the
+/// error page of Better Auth.
+#[tokio::test]
+async fn an_unused_client_of_a_declined_consent_is_used_again_unless_the_server_denies_it() {
+    let (lab, server) = world(honest()).await;
+    let (_, first) = begun(&lab, &add(&lab).await.is(201).json()).await;
+    let denied = || server.issuer().script("/authorize", error_page("invalid_client"));
+    denied();
+    let (mut browser, second) = begun(&lab, &reconnected(&lab).await).await;
+    assert_ne!(query(&second)["client_id"], query(&first)["client_id"]);
+    browser.get(&server.issuer().decline(&second)).await.is(403);
+
+    server.issuer().unscript("/authorize");
+    let (mut browser, again) = begun(&lab, &reconnected(&lab).await).await;
+    assert_eq!(query(&again)["client_id"], query(&second)["client_id"]);
+    assert_eq!(server.issuer().registered().len(), 2);
+    browser.get(&server.issuer().decline(&again)).await.is(403);
+
+    denied();
+    let (mut browser, third) = begun(&lab, &reconnected(&lab).await).await;
+    assert!(
+        ![&first, &second].iter().any(|it| query(it)["client_id"] == query(&third)["client_id"])
+    );
+    browser.get(&server.issuer().consent(&third)).await.is(303);
+    assert_eq!(server.issuer().registered().len(), 3);
+    lab.finish().await;
+}
+
 /// oauth 13, MCP 5: a page is not certain.
 #[tokio::test]
 async fn an_error_page_of_the_authorization_endpoint_replaces_no_client_and_the_remedy_is_shown() {

@@ -118,6 +118,46 @@ async fn metadata_below_the_path_of_its_issuer_is_read_after_the_other_places() 
     lab.finish().await;
 }
 
+/// oauth 13, metadata: no client was registered, and access was not revoked, at Django OAuth Toolkit below a path, whose
+/// document of OpenID Connect has neither endpoint.
+#[tokio::test]
+async fn endpoints_that_the_openid_document_omits_are_read_from_the_oauth_document_of_the_same_issuer()
+ {
+    let issuer = format!("{ISSUER}/o");
+    let mut document = honest();
+    document["authorization_servers"] = json!([issuer]);
+    let [openid, oauth] = ["openid-configuration", "oauth-authorization-server"]
+        .map(|name| format!("/o/.well-known/{name}"));
+    for is_same_issuer in [false, true] {
+        let rules = Rules { iss: false, ..Rules::default() };
+        let (lab, server) = world_with(document.clone(), rules, |plan| plan).await;
+        server.issuer().tell("issuer", json!(issuer));
+        let whole = server.issuer().metadata();
+        let mut partial = whole.clone();
+        for name in ["revocation_endpoint", "registration_endpoint"] {
+            partial.as_object_mut().expect("an object").remove(name).expect(name);
+        }
+        server.issuer().script(&openid, answer(200, &partial));
+        let mut other = whole;
+        if !is_same_issuer {
+            other["issuer"] = json!(ISSUER);
+        }
+        server.issuer().script(&oauth, answer(200, &other));
+        let made = add(&lab).await;
+        if !is_same_issuer {
+            let text = made.is(422).text();
+            assert!(text.contains("does not support client registration"), "{text}");
+            assert!(server.issuer().registered().is_empty());
+            lab.finish().await;
+            continue;
+        }
+        consented(&lab, &server, &made.is(201).json()).await;
+        let removed = lab.gateway.api("DELETE", "/connections/tools?revoke=true", "").await;
+        assert_eq!(removed.is(200).json()["revoked_upstream"], true);
+        lab.finish().await;
+    }
+}
+
 /// oauth 13, MCP 7: authorization servers that know resources by name, as better-auth does, refused the URL in place of
 /// the name.
 #[tokio::test]

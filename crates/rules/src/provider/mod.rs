@@ -10,7 +10,7 @@
 //! | all providers | `catalogue`, `built_in_files`, `built_in`, `built_in_catalogue`, `configured`, `overlap` |
 //!
 //! `checked.rs` has own providers whose text was checked before. `pasted.rs` recognises wrongly pasted secrets.
-//! `changes.rs` says which changes of an own provider are safe while connections use it. `document.rs` and `decode.rs`
+//! `error_notes.rs` explains error codes of services. `changes.rs` says which changes of an own provider are safe while connections use it. `document.rs` and `decode.rs`
 //! read YAML with positions, also for the configuration.
 
 mod action_keys;
@@ -38,6 +38,7 @@ mod consents;
 mod database;
 pub mod decode;
 pub mod document;
+pub mod error_notes;
 mod extends;
 mod form;
 mod form_error;

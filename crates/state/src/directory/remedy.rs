@@ -7,7 +7,8 @@
 use super::records::{AppRecord, ConnectionRecord};
 use super::view::View;
 use keyward_model::{BrokenReason, ConnectionState, ManagedBy, Renewal};
-use keyward_rules::provider::{AuthMethod, Catalogue, Provider};
+use keyward_rules::provider::oauth_keys::ClientAuthText;
+use keyward_rules::provider::{AuthMethod, Catalogue, Confidence, Provider, error_notes};
 
 /// The problem that a remedy is for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -98,11 +99,21 @@ impl<'a> Remedies<'a> {
     }
 
     fn for_verdict(&self, reason: BrokenReason, detail: Option<&str>) -> String {
+        let remedy = self.for_reason(reason, detail);
+        // A code of the service itself follows the code of the standards.
+        let meaning = detail.and_then(|code| code.rsplit(", ").find_map(error_notes::meaning));
+        match meaning {
+            Some(meaning) => format!("{meaning}; {remedy}"),
+            None => remedy,
+        }
+    }
+
+    fn for_reason(&self, reason: BrokenReason, detail: Option<&str>) -> String {
         match reason {
             BrokenReason::ClientRejected if detail.is_some_and(is_of_endpoint) => {
                 self.for_endpoint()
             }
-            BrokenReason::ClientRejected => self.for_client(),
+            BrokenReason::ClientRejected => self.for_client(detail),
             BrokenReason::TestFailed | BrokenReason::Rejected => self.for_rejected(),
             BrokenReason::Revoked | BrokenReason::Expired | BrokenReason::NoRefreshToken => {
                 self.for_credential()
@@ -177,20 +188,47 @@ impl<'a> Remedies<'a> {
     }
 
     /// The provider refuses the client itself: the app, or the key that replaces one.
-    fn for_client(&self) -> String {
+    fn for_client(&self, detail: Option<&str>) -> String {
         let Some(app) = self.app else { return self.for_own_client() };
         // A client that Keyward registered is registered again with the next consent.
         match self.renewal() {
             Renewal::Consent if app.facts.registered.is_some() => self.for_credential(),
             Renewal::App => self.replacing(),
             Renewal::Secret | Renewal::Consent => {
-                let (again, replacing) = (self.refreshing(), self.replacing());
+                let (checked, again, replacing) =
+                    (checked(app), self.refreshing(), self.replacing());
+                let other = self.other_client_auth(app, detail).unwrap_or_default();
                 format!(
-                    "{}; if they are right, {again}; if that does not help, {replacing}",
-                    checked(app)
+                    "{checked}; if they are right, {other}{again}; if that does not help, {replacing}"
                 )
             }
         }
+    }
+
+    /// The other ways to send the client's secret: `invalid_client` is also the code for an unsupported one (RFC 6749
+    /// §5.2). The way of a verified provider is right.
+    fn other_client_auth(&self, app: &AppRecord, detail: Option<&str>) -> Option<String> {
+        use ClientAuthText::{Basic, BasicRaw, Body};
+        let is_verified =
+            self.provider.is_some_and(|it| it.about.confidence == Some(Confidence::High));
+        if is_verified || detail != Some("invalid_client") {
+            return None;
+        }
+        let (one, two) = match app.client_auth(self.auth?.oauth.as_ref()?.client_auth) {
+            Basic => ("body", "basic_raw"),
+            BasicRaw => ("body", "basic"),
+            Body => ("basic", "basic_raw"),
+            _ => return None,
+        };
+        Some(match app.managed_by {
+            ManagedBy::Store => format!(
+                "send them as the provider expects (`keyward app set {} --client-auth {one}` or `{two}`), or ",
+                app.name
+            ),
+            ManagedBy::File => format!(
+                "send them as the provider expects (`client_auth: {one}` or `{two}` in its settings), or "
+            ),
+        })
     }
 
     /// The remedy for a rejected client without an app: the connection authenticates with a key or imported

@@ -6,7 +6,7 @@ use super::oauth::{ActingParty, Correction, ErrorCode, NO_REFRESH_TOKEN, Tempora
 #[derive(Debug, thiserror::Error)]
 pub enum MintError {
     /// The grant or its client is invalid: no requests until a person has acted.
-    #[error("{reason} ({code})")]
+    #[error("{reason} ({})", .code.explained())]
     Dead {
         /// What is invalid.
         reason: Dead,

@@ -425,12 +425,16 @@ fn setting(failure: &TokenFailure, asking: &FlowContext, uri: &str) -> Option<St
         // A person can correct only an app of their own.
         return asking.app.facts.registered.is_none().then(|| {
             format!(
-                "client id or secret of app `{app}` are not the provider's; `keyward app set {app}`"
+                "client id or secret of app `{app}` are not the provider's, or it expects them in another place \
+                 (`--client-auth`); `keyward app set {app}`"
             )
         });
     }
-    Some(match failure.code()?.as_str() {
-        "redirect_uri_mismatch" | "invalid_redirect_uri" | "bad_redirect_uri" => {
+    Some(match failure.code()?.as_str().to_ascii_lowercase().as_str() {
+        "redirect_uri_mismatch"
+        | "invalid_redirect_uri"
+        | "bad_redirect_uri"
+        | "mismatch_redirect_uri_auth_code" => {
             format!("the provider's app must have the redirect URI {uri}, character by character")
         }
         "invalid_grant" => {

@@ -212,7 +212,9 @@ impl Flows {
 /// The message for the person, of codes that only polls have.
 fn ended(failure: &TokenFailure) -> Option<&'static str> {
     match failure.code()?.as_str() {
-        "access_denied" => Some("the consent was declined"),
+        // The second one is of Microsoft.
+        // https://learn.microsoft.com/entra/identity-platform/v2-oauth2-device-code#expected-errors
+        "access_denied" | "authorization_declined" => Some("the consent was declined"),
         "expired_token" => Some("the code was not entered in time"),
         _ => None,
     }

@@ -37,14 +37,15 @@ impl Flows {
         if ask.register {
             return self.register_again(&asking, &scopes).await;
         }
-        if registered.permits(&scopes)
-            && !self.is_forgotten(&asking)
-            && !self.is_denied(&asking, ask).await?
-        {
+        let is_lost = self.is_forgotten(&asking)
+            || self.is_doubtful(&connection.org, &asking.app.id).await?
+                && self.is_denied(&asking, ask).await?;
+        if registered.permits(&scopes) && !is_lost {
             return Ok(asking);
         }
         if let Some(client) = self.unused_client(&asking, &scopes) {
             let unused = self.with_client(&asking, client).await?;
+            // None of its consents has connected anything, also if they came back.
             if !self.is_denied(&unused, ask).await? {
                 return Ok(unused);
             }
@@ -62,20 +63,20 @@ impl Flows {
         rejected || ends.is_some_and(|ends| ends <= self.clock.now())
     }
 
-    /// Whether the authorization endpoint denies the registered client, which ends the registration. It is asked only if
-    /// the last consent of this client did not come back; its `state` belongs to no flow.
+    /// Whether the authorization endpoint denies the registered client, which ends the registration. The `state` of this
+    /// request belongs to no flow.
     async fn is_denied(
         &self,
         asking: &FlowContext,
         ask: &ConsentRequest,
     ) -> Result<bool, FlowError> {
-        let org = &asking.connection.org;
         // The answer to a pushed request tells it later.
-        if ask.device || asking.must_push || !self.is_doubtful(org, &asking.app.id).await? {
+        if ask.device || asking.must_push {
             return Ok(false);
         }
         let settings = self.settings.load_full();
-        let flow = self.new_flow(org, asking, ask.clone(), settings.flow_lifetime);
+        let flow =
+            self.new_flow(&asking.connection.org, asking, ask.clone(), settings.flow_lifetime);
         let url = self.authorization(&flow, asking).await?.url;
         let request = Request::get(url).header(header::ACCEPT, "application/json");
         let Ok(request) = request.body(Bytes::new()) else { return Ok(false) };

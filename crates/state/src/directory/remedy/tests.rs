@@ -250,6 +250,60 @@ fn the_remedy_for_a_missing_or_bad_endpoint_corrects_it_and_not_the_client() {
 }
 
 #[test]
+fn the_remedy_for_a_known_code_of_a_service_begins_with_its_meaning() {
+    let (catalogue, app) = (catalogue(), app(ManagedBy::Store, false));
+    let connection = connection(Kind::Consent, ManagedBy::Store, ConnectionState::Active);
+    let of = |reason, detail: &str| {
+        let cause = RemedyCause::Broken { reason, detail: Some(detail) };
+        Remedies::new(&connection, Some(&app), &catalogue).remedy(cause).unwrap_or_default()
+    };
+    let (rejected, revoked) = (BrokenReason::ClientRejected, BrokenReason::Revoked);
+    let expired = of(rejected, "invalid_client, AADSTS7000222");
+    assert!(expired.starts_with("the client secret has expired"), "{expired}");
+    assert!(expired.contains("; check the client id and secret of app `desk`"), "{expired}");
+    assert!(!expired.contains("client-auth"), "the cause is known: {expired}");
+    assert_eq!(
+        of(revoked, "interaction_required, AADSTS50076"),
+        "multi-factor authentication is required; consent again: `keyward connection reconnect work`"
+    );
+    for unknown in ["invalid_grant", "invalid_grant, AADSTS1", "x, ", ""] {
+        assert_eq!(of(revoked, unknown), "consent again: `keyward connection reconnect work`");
+    }
+}
+
+#[test]
+fn the_remedy_for_invalid_client_names_the_other_ways_to_send_the_secret() {
+    use ClientAuthText::{BasicRaw, Body, PrivateKeyJwt};
+    let catalogue = catalogue();
+    let of = |managed_by, way: Option<ClientAuthText>, registered, detail: &str| {
+        let mut app = app(managed_by, registered);
+        app.spec.settings.tokens.client_auth = way;
+        app.facts.secrets = vec!["client_secret".to_owned()];
+        let connection = connection(Kind::Consent, managed_by, ConnectionState::Active);
+        let reason = BrokenReason::ClientRejected;
+        let cause = RemedyCause::Broken { reason, detail: Some(detail) };
+        Remedies::new(&connection, Some(&app), &catalogue).remedy(cause).unwrap_or_default()
+    };
+    for (way, others) in [
+        (None, "body` or `basic_raw`"),
+        (Some(Body), "basic` or `basic_raw`"),
+        (Some(BasicRaw), "body` or `basic`"),
+    ] {
+        let told = of(ManagedBy::Store, way, false, "invalid_client");
+        assert!(told.contains(&format!("`keyward app set desk --client-auth {others}")), "{told}");
+        let told = of(ManagedBy::File, way, false, "invalid_client");
+        assert!(told.contains(&format!("`client_auth: {others} in its settings")), "{told}");
+    }
+    for told in [
+        of(ManagedBy::Store, Some(PrivateKeyJwt), false, "invalid_client"),
+        of(ManagedBy::Store, None, true, "invalid_client"),
+        of(ManagedBy::Store, None, false, "invalid_scope"),
+    ] {
+        assert!(!told.contains("client-auth"), "{told}");
+    }
+}
+
+#[test]
 fn the_remedy_for_a_rejected_service_account_includes_a_refresh() {
     let catalogue = catalogue();
     for managed_by in [ManagedBy::Store, ManagedBy::File] {

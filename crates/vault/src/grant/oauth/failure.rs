@@ -15,11 +15,17 @@ use keyward_base::time;
 use keyward_net::call::{CallError, CallFailure};
 use keyward_rules::inject::scrub::Needles;
 use keyward_rules::inject::sign::SignError;
+use keyward_rules::provider::error_notes;
 use keyward_rules::provider::oauth::Quirks;
 
-/// A server's error code: 1 to 64 characters of `[A-Za-z0-9_.-]`. Safe to store and to show.
+/// A server's error code: 1 to 64 characters of `[A-Za-z0-9_.-]`. Safe to store and to show. It is displayed with the
+/// code of the service itself: `invalid_client, AADSTS7000222`.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub struct ErrorCode(String);
+pub struct ErrorCode {
+    code: String,
+    /// A code with a known meaning, from the description.
+    of_service: Option<&'static str>,
+}
 
 /// Longest stored code.
 const CODE_CHARS_MAX: usize = 64;
@@ -100,8 +106,13 @@ const PERSON: &[&str] = &[
 ];
 
 /// Codes that reject the client itself: RFC 6749 §5.2, and those of services.
-const INVALID_CLIENT: &[&str] =
-    &["invalid_client", "invalid_client_id", "bad_client_secret", "incorrect_client_credentials"];
+const INVALID_CLIENT: &[&str] = &[
+    "invalid_client",
+    "invalid_client_id",
+    "bad_client_id",
+    "bad_client_secret",
+    "incorrect_client_credentials",
+];
 
 /// Codes that reject the request of a client, in addition to RFC 6749: RFC 8707 §2.
 const INVALID_REQUEST: &[&str] = &["invalid_target"];
@@ -129,32 +140,51 @@ pub(super) struct ErrorAnswer<'a> {
 impl ErrorCode {
     /// A code of Keyward.
     pub fn of(word: &'static str) -> Self {
-        Self(word.to_owned())
+        Self::plain(word.to_owned())
+    }
+
+    fn plain(code: String) -> Self {
+        Self { code, of_service: None }
     }
 
     /// A server's code, without invalid characters; `None` if nothing is left.
     pub fn clean(raw: &str) -> Option<Self> {
         let allowed = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
         let text: String = raw.chars().filter(allowed).take(CODE_CHARS_MAX).collect();
-        (!text.is_empty()).then_some(Self(text))
+        (!text.is_empty()).then(|| Self::plain(text))
     }
 
+    /// With the code that the description begins with.
+    pub(super) fn described_by(self, said: Option<&str>) -> Self {
+        Self { of_service: said.and_then(error_notes::code_of), ..self }
+    }
+
+    /// The code of the standards.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.code
+    }
+
+    /// The code with its meaning, where it is known.
+    pub fn explained(&self) -> String {
+        match error_notes::meaning(self.of_service.unwrap_or(&self.code)) {
+            Some(meaning) => format!("{self}: {meaning}"),
+            None => self.to_string(),
+        }
     }
 
     pub(super) fn status(status: StatusCode) -> Self {
-        Self(format!("http_{}", status.as_u16()))
+        Self::plain(format!("http_{}", status.as_u16()))
     }
 
     fn is_one_of(&self, codes: &[impl AsRef<str>]) -> bool {
-        codes.iter().any(|code| code.as_ref().eq_ignore_ascii_case(&self.0))
+        codes.iter().any(|code| code.as_ref().eq_ignore_ascii_case(&self.code))
     }
 }
 
 impl fmt::Display for ErrorCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.code)?;
+        self.of_service.map_or(Ok(()), |own| write!(f, ", {own}"))
     }
 }
 
@@ -224,10 +254,10 @@ impl fmt::Display for TokenFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Permanent { who: ActingParty::Person, code, .. } => {
-                write!(f, "the grant is no longer valid ({code})")
+                write!(f, "the grant is no longer valid ({})", code.explained())
             }
             Self::Permanent { who: ActingParty::Operator(_), code, .. } => {
-                write!(f, "the client is refused ({code})")
+                write!(f, "the client is refused ({})", code.explained())
             }
             Self::Temporary(temporary) => temporary.fmt(f),
         }
@@ -239,7 +269,7 @@ impl std::error::Error for TokenFailure {}
 impl fmt::Display for Temporary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.code {
-            Some(code) => write!(f, "{} ({code})", self.what),
+            Some(code) => write!(f, "{} ({})", self.what, code.explained()),
             None => f.write_str(&self.what),
         }
     }
@@ -317,7 +347,7 @@ fn judge(code: &ErrorCode, status: StatusCode, quirks: &Quirks) -> Option<CodeMe
     if code.is_one_of(PERSON) {
         return Some(CodeMeaning::Over(ActingParty::Person));
     }
-    match typed(&code.0.to_ascii_lowercase())? {
+    match typed(&code.code.to_ascii_lowercase())? {
         Standard::InvalidGrant => return Some(CodeMeaning::Over(ActingParty::Person)),
         Standard::InvalidClient => return operator(Correction::Credentials),
         Standard::UnauthorizedClient | Standard::UnsupportedGrantType | Standard::InvalidScope => {
@@ -325,13 +355,13 @@ fn judge(code: &ErrorCode, status: StatusCode, quirks: &Quirks) -> Option<CodeMe
         }
         Standard::InvalidRequest | Standard::Extension(_) => {}
     }
-    let is_rate = code.0.get(..10).is_some_and(|head| head.eq_ignore_ascii_case("rate_limit"));
+    let is_rate = code.code.get(..10).is_some_and(|head| head.eq_ignore_ascii_case("rate_limit"));
     (is_rate || code.is_one_of(PASSING)).then_some(CodeMeaning::Passes)
 }
 
 /// Whether a code of this server has a meaning, whatever the status, so that it is no unknown one.
 pub(super) fn has_meaning(code: &str, quirks: &Quirks) -> bool {
-    judge(&ErrorCode(code.to_owned()), StatusCode::BAD_REQUEST, quirks).is_some()
+    judge(&ErrorCode::plain(code.to_owned()), StatusCode::BAD_REQUEST, quirks).is_some()
 }
 
 /// Parses a code as a type of the `oauth2` crate, such as [`Standard`].

@@ -150,12 +150,26 @@ pub async fn read_metadata(
         NoDocument::NotJson => unreadable(),
         NoDocument::Failed(error) => error,
     })?;
-    let metadata: Metadata = serde_json::from_slice(&found.body).map_err(|_| unreadable())?;
-    // Compared exactly: `https://a.test` is not `https://a.test/`.
-    if metadata.issuer != issuer {
-        return Err(MetadataError::Mismatch { issuer: issuer_name() });
+    let insecure_loopback = settings.insecure_loopback;
+    let read = |body: &[u8]| {
+        let metadata: Metadata = serde_json::from_slice(body).map_err(|_| unreadable())?;
+        // Compared exactly: `https://a.test` is not `https://a.test/`.
+        match metadata.issuer == issuer {
+            true => metadata.over_https(insecure_loopback),
+            false => Err(MetadataError::Mismatch { issuer: issuer_name() }),
+        }
+    };
+    let metadata = read(&found.body)?;
+    let [_, _, openid, oauth] = &places[..] else { return Ok(metadata) };
+    if metadata.revocation_endpoint.is_some() || found.place != openid {
+        return Ok(metadata);
     }
-    metadata.over_https(settings.insecure_loopback)
+    // Django OAuth Toolkit names some endpoints only in its other document. Without it, the first one stays valid.
+    let other = document(caller, oauth, settings).await.ok().flatten();
+    Ok(match other.and_then(|body| read(&body).ok()) {
+        Some(other) => metadata.completed(other),
+        None => metadata,
+    })
 }
 
 /// Reads the first document of several places. A place that answers with a redirect or with something else than a JSON
@@ -206,6 +220,18 @@ pub async fn document(
 }
 
 impl Metadata {
+    /// Adds the endpoints that OpenID Connect Discovery does not define.
+    fn completed(self, other: Self) -> Self {
+        Self {
+            revocation_endpoint: other.revocation_endpoint,
+            registration_endpoint: self.registration_endpoint.or(other.registration_endpoint),
+            device_authorization_endpoint: self
+                .device_authorization_endpoint
+                .or(other.device_authorization_endpoint),
+            ..self
+        }
+    }
+
     fn over_https(self, insecure_loopback: bool) -> Result<Self, MetadataError> {
         let all = [
             &self.authorization_endpoint,

@@ -131,8 +131,10 @@ impl ReplyContext<'_> {
             Some(code) if !code.contains("***") => ErrorCode::clean(&code),
             _ => None,
         });
-        let code = code.map(|code| code.unwrap_or_else(|| ErrorCode::of("error")));
         let said = said.and_then(|said| cleaned(&said, secrets()));
+        let code = code.map(|code| {
+            code.unwrap_or_else(|| ErrorCode::of("error")).described_by(said.as_deref())
+        });
         let refused =
             ErrorAnswer { status: response.status(), headers: response.headers(), code, said };
         classify(refused, &self.oauth.says, self.sent)
@@ -238,7 +240,9 @@ impl ReplyContext<'_> {
         };
         match is_known {
             true => Ok(()),
-            false => Err(TokenFailure::unreadable("the token is not a bearer token")),
+            false => Err(TokenFailure::unreadable(
+                "the token is not a bearer token, and Keyward supports no other (DPoP, MAC)",
+            )),
         }
     }
 

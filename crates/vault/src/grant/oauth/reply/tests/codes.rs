@@ -108,3 +108,51 @@ fn an_unauthorized_client_with_401_has_wrong_credentials_and_otherwise_a_wrong_r
         assert_eq!(*who, ActingParty::Operator(correction), "{status}");
     }
 }
+
+/// oauth 9.said: the standard code alone decides.
+#[test]
+fn a_known_code_of_a_service_is_explained_and_classifies_nothing() {
+    let told = |code: &str, number: &str| {
+        let body = format!(
+            r#"{{"error":"{code}","error_description":"{number}: Why.\r\nTrace ID: 1","error_codes":[1]}}"#
+        );
+        refused_by("microsoft", 400, &body)
+    };
+    for (code, number, meaning) in [
+        ("invalid_client", "AADSTS7000222", "the client secret has expired"),
+        ("invalid_grant", "AADSTS50173", "the access was revoked"),
+        ("invalid_request", "AADSTS90002", "there is no such tenant"),
+        ("interaction_required", "AADSTS50076", "multi-factor authentication is required"),
+    ] {
+        let (failure, plain) = (told(code, number), told(code, "AADSTS1"));
+        let (own, of_plain) = (failure.code().expect("a code"), plain.code().expect("a code"));
+        assert_eq!((own.as_str(), &*own.to_string()), (code, &*format!("{code}, {number}")));
+        assert_eq!(of_plain.to_string(), code, "an unknown number");
+        assert!(
+            failure.to_string().contains(&format!("({code}, {number}: {meaning}")),
+            "{failure}"
+        );
+        let who = |failure: &TokenFailure| match failure {
+            TokenFailure::Permanent { who, .. } => Some(*who),
+            TokenFailure::Temporary(_) => None,
+        };
+        assert_eq!(who(&failure), who(&plain), "{code}");
+        assert_eq!(failure.is_of_invalid_client(), code == "invalid_client");
+    }
+}
+
+/// oauth 9.place: HubSpot's older endpoint, for codes and clients.
+#[test]
+fn codes_of_hubspot_name_the_wrong_part_of_an_exchange() {
+    for (code, meaning) in [
+        ("BAD_AUTH_CODE", "the code is unknown or was used already"),
+        ("BAD_CLIENT_ID", "the client id is unknown"),
+        ("BAD_CLIENT_SECRET", "the client secret is wrong"),
+        ("BAD_REDIRECT_URI", "the app has another redirect URI"),
+    ] {
+        let body = format!(r#"{{"status":"{code}","message":"why","correlationId":"1"}}"#);
+        let failure = refused_by("hubspot", 400, &body);
+        assert!(failure.to_string().contains(&format!("({code}: {meaning})")), "{failure}");
+        assert_eq!(failure.is_of_invalid_client(), code.starts_with("BAD_CLIENT"), "{code}");
+    }
+}
