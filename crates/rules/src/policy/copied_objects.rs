@@ -12,6 +12,9 @@ use keyward_base::pattern::{DecodedPath, PathError};
 /// # Errors
 /// When the path of an object cannot be decided on.
 pub(super) fn of_path(path: &DecodedPath) -> Result<Vec<(Method, DecodedPath)>, PathError> {
+    if !path.as_str().split('/').any(|segment| segment.eq_ignore_ascii_case("b")) {
+        return Ok(vec![]);
+    }
     let written: Vec<&str> = path.raw().split('/').collect();
     // An encoded slash stays encoded, so both have the same segments.
     let decoded: Vec<&str> = path.as_str().split('/').collect();
