@@ -109,6 +109,9 @@ async fn check_installation(
     // Files that root creates here would lock the gateway out.
     let opens_files = owner::may_open(owner, serves, install, report);
     let keys = key::check(install, serves, owner, report);
+    if let (GatewayState::Running(client), Some(keys)) = (&found, &keys) {
+        key::compare(client, keys, report).await;
+    }
     let (mut opens, mut signs) = (false, false);
     if opens_files || serves {
         opens = store::check(install, keys, serves, report).await;

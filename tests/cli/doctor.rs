@@ -128,6 +128,21 @@ async fn each_error_of_the_configuration_is_a_separate_check_with_its_line() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_is_gone_or_cannot_be_reached_is_not_one_that_a_first_start_creates() {
+    let (install, _origin) = made();
+    fs::remove_dir_all(install.data().join("store")).expect("it exists");
+    let told = Told::by(&install, &[]);
+    let (message, hint) = told.warned("store");
+    assert!(message.contains("but the audit log has records until "), "{message}");
+    assert!(hint.contains("a start creates an empty store"), "{hint}");
+    fs::write(install.data().join("store"), "a file").expect("ours");
+    let below_a_file = format!("{}/store/inner", install.data().display());
+    let told = Told::by(&install, &[("KEYWARD__STORE__SLED__PATH", &below_a_file)]);
+    let (message, _) = told.failed("store");
+    assert!(message.starts_with("cannot use "), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_master_key_that_others_can_read_is_reported_with_chmod() {
     let (install, _origin) = made();
     let key = install.data().join("master.key");

@@ -46,6 +46,25 @@ async fn doctor_reads_the_configuration_file_of_the_running_gateway() {
     assert!(!found.checks.iter().any(|check| check["id"] == "key"), "{:#?}", found.checks);
 }
 
+/// The next start could not open the store, and only the running gateway still has the key.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_file_that_was_removed_or_replaced_while_the_gateway_runs_is_reported() {
+    let (install, _origin) = Install::simple();
+    let _serving = install.serve();
+    let key = install.data().join("master.key");
+    fs::remove_file(&key).expect("it was made");
+    let told = Told::by(&install, &[]);
+    let (message, hint) = told.failed("key");
+    assert!(message.ends_with("master.key does not exist"), "{message}");
+    assert!(hint.starts_with("do not stop the gateway: "), "{hint}");
+    fs::write(&key, format!("{}\n", "0123456789abcdef".repeat(4))).expect("a file");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).expect("ours");
+    let told = Told::by(&install, &[]);
+    let (message, hint) = told.failed("key");
+    assert!(message.contains("no longer has the master key that the gateway uses"), "{message}");
+    assert!(hint.starts_with("do not stop the gateway: "), "{hint}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_listener_that_is_not_open_is_reported() {
     let (install, _origin) = Install::simple();

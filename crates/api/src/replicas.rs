@@ -157,10 +157,24 @@ async fn replicas(context: Context) -> Result<Json<List<ReplicaView>>, ApiError>
         .filter_map(|one| serde_json::from_str(&one.about).ok().map(|about| (one, about)))
         .collect();
     let own = told.iter().find(|(one, _)| one.is_own).map(|(_, about)| about.clone());
-    let mut items: Vec<_> =
-        told.into_iter().map(|(one, about)| view(&one, about, own.as_ref(), now)).collect();
+    let items = told.into_iter().map(|(one, about)| view(&one, about, own.as_ref(), now));
+    let mut items = without_replaced(items.collect());
     items.sort_by(|a, b| (&a.host, &a.proxy, a.seen).cmp(&(&b.host, &b.proxy, b.seen)));
     Ok(Json(List { items, next: None }))
+}
+
+/// Without those that crashed and were started again since, at the same address.
+fn without_replaced(mut items: Vec<ReplicaView>) -> Vec<ReplicaView> {
+    let started: Vec<_> =
+        items.iter().map(|it| (it.host.clone(), it.proxy.clone(), it.started)).collect();
+    let is_replaced = |it: &ReplicaView| {
+        let is_later = |(host, proxy, at): &(String, String, Timestamp)| {
+            *host == it.host && *proxy == it.proxy && *at > it.seen
+        };
+        started.iter().any(is_later)
+    };
+    items.retain(|it| it.state != ReplicaState::Gone || !is_replaced(it));
+    items
 }
 
 fn view(
@@ -252,5 +266,27 @@ mod tests {
         assert_eq!(seen(20, Some(&same)), (ReplicaState::Stale, false, 40));
         assert_eq!(seen(21, Some(&other)), (ReplicaState::Gone, true, 39));
         assert_eq!(seen(21, None), (ReplicaState::Gone, false, 39));
+    }
+
+    #[test]
+    fn a_crashed_replica_leaves_the_list_once_it_was_started_again_and_others_do_not() {
+        let now = Timestamp::UNIX_EPOCH + Duration::from_secs(100);
+        let with = |proxy: &str, started: u64, ago: u64| {
+            let ago = Duration::from_secs(ago);
+            let one = AnnouncedReplica { is_own: false, about: String::new(), ago, seen: None };
+            let started = Timestamp::UNIX_EPOCH + Duration::from_secs(started);
+            view(&one, ReplicaInfo { proxy: proxy.to_owned(), started, ..said() }, None, now)
+        };
+        // Seen last at 50. The second one runs at the same address, since before that or after.
+        let shown = |others: &[ReplicaView]| {
+            let all = [with("a", 0, 50)].iter().chain(others).cloned().collect();
+            without_replaced(all).iter().filter(|it| it.state == ReplicaState::Gone).count()
+        };
+        assert_eq!(shown(&[]), 1);
+        assert_eq!(shown(&[with("b", 60, 0)]), 1);
+        assert_eq!(shown(&[with("a", 40, 0)]), 1);
+        assert_eq!(shown(&[with("a", 60, 0)]), 0);
+        // It crashed as well.
+        assert_eq!(shown(&[with("a", 60, 30)]), 1);
     }
 }

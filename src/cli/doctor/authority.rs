@@ -43,7 +43,8 @@ pub(super) async fn check(
         return false;
     }
     // Opening a missing CA would create it, which is the gateway's task.
-    if !files.cert.exists() && !files.key.exists() {
+    let is_missing = |path: &Path| matches!(path.try_exists(), Ok(false));
+    if is_missing(&files.cert) && is_missing(&files.key) {
         report.ok("ca", format!("the first start creates the CA, {}", files.cert.display()));
         return false;
     }
@@ -150,7 +151,8 @@ pub(super) fn clock(install: &CheckedInstallation<'_>, report: &mut DoctorReport
     }
 }
 
-fn last_record(file: &Path) -> Option<Timestamp> {
+/// The time of the last record of the audit log in this file, if there is one.
+pub(super) fn last_record(file: &Path) -> Option<Timestamp> {
     let mut file = File::open(file).ok()?;
     let length = file.metadata().ok()?.len();
     file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES))).ok()?;

@@ -72,7 +72,9 @@ async fn serving(status: &Status, global: &Global, report: &mut DoctorReport) {
     match &*status.status {
         "ready" => report.ok(ID, answers),
         "draining" => report.warn(ID, answers, "it is stopping: start another gateway"),
-        _ => report.warn(ID, answers, "the check `replicas` names the cause"),
+        "stale" | "outdated" => report.warn(ID, answers, "the check `replicas` names the cause"),
+        // The faults name the cause.
+        _ => {}
     }
     for fault in &status.faults {
         report.fail(ID, fault.message.clone(), fault.hint.clone());
@@ -266,6 +268,21 @@ mod tests {
         assert_eq!(report.checks[4].message, says);
         let says = "the listener of agent ci is not reachable at ";
         assert!(report.checks[6].message.starts_with(says), "{:?}", report.checks[6]);
+    }
+
+    #[tokio::test]
+    async fn an_audit_log_that_cannot_be_written_is_reported_once_and_not_as_a_state_of_replicas() {
+        let fault = serde_json::json!({"part": "audit", "message": "no log", "hint": "free space"});
+        let status = serde_json::from_value(serde_json::json!({
+            "status": "audit_unavailable", "version": env!("CARGO_PKG_VERSION"), "proxy": [],
+            "admin": "", "data": "/d", "ca": "/c", "faults": [fault],
+        }));
+        let mut report = DoctorReport::default();
+        serving(&status.unwrap(), &Global::default(), &mut report).await;
+        let of_gateway: Vec<_> =
+            report.checks.iter().filter(|check| check.id == "gateway").collect();
+        assert_eq!(of_gateway.len(), 1);
+        assert_eq!(of_gateway[0].message, "no log");
     }
 
     #[tokio::test]

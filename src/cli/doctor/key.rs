@@ -7,6 +7,8 @@ use rustix::process::{Uid, geteuid};
 
 use super::installation::CheckedInstallation;
 use super::report::DoctorReport;
+use crate::cli::client::Client;
+use keyward_api::wire::{KeySourceKind, KeySourceView, KeyView};
 use keyward_app::KEY_LOST_HINT;
 use keyward_app::config::StoreChoice;
 use keyward_state::crypto::keyring::Keyring;
@@ -14,6 +16,9 @@ use keyward_state::crypto::private_file::FileError;
 use keyward_state::crypto::source::{KeyError, KeySource};
 
 const ID: &str = "key";
+
+/// The remedy while the gateway has the key in memory.
+const KEPT_BY_GATEWAY_HINT: &str = "do not stop the gateway: put the key back, or make a backup with `keyward backup FILE`, and restore it";
 
 /// Returns the keys if all can be read. Of a running gateway only key files are checked: it has other
 /// variables, and a key command may ask the user.
@@ -58,8 +63,28 @@ pub(super) fn check(
         }
         Err(error) => {
             let (message, hint) = message_and_hint(&error, gateway);
+            let hint = match (error, serves) {
+                (KeyError::Missing(_), true) => KEPT_BY_GATEWAY_HINT.to_owned(),
+                _ => hint,
+            };
             report.fail(ID, message, hint);
             None
+        }
+    }
+}
+
+/// Whether the key files still have the keys of the running gateway, without which no start opens the store.
+pub(super) async fn compare(client: &Client, keys: &Keyring, report: &mut DoctorReport) {
+    // What cannot be asked is reported by other checks.
+    let Ok(used) = client.list::<KeyView>("/api/v1/keys", &[]).await else { return };
+    let in_files: Vec<_> = keys.keys().iter().map(|key| key.id.to_string()).collect();
+    for KeyView { id, source, .. } in used.items {
+        if let Some(KeySourceView { kind: KeySourceKind::File, name }) = source
+            && !in_files.contains(&id)
+        {
+            let message =
+                format!("{name} no longer has the master key that the gateway uses, {id}");
+            report.fail(ID, message, KEPT_BY_GATEWAY_HINT);
         }
     }
 }

@@ -3,6 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
+use super::authority::last_record;
 use super::installation::CheckedInstallation;
 use super::report::DoctorReport;
 use keyward_app::config::StoreChoice;
@@ -41,8 +44,9 @@ pub(super) async fn check(
         report.ok(ID, format!("store {shown} is open in the gateway{process}"));
         return false;
     }
-    if !path.exists() {
-        report.ok(ID, format!("the first start creates the store, {shown}"));
+    // A path that this user cannot read fails below.
+    if matches!(path.try_exists(), Ok(false)) {
+        missing(path, last_record(&install.config.audit.file), report);
         return false;
     }
     match SledStore::open(path).await {
@@ -58,6 +62,19 @@ pub(super) async fn check(
         },
     }
     false
+}
+
+/// Records of changes show that there was a store, such as one whose disk is not mounted.
+fn missing(path: &Path, last_record: Option<Timestamp>, report: &mut DoctorReport) {
+    let shown = path.display();
+    match last_record {
+        None => report.ok(ID, format!("the first start creates the store, {shown}")),
+        Some(last) => report.warn(
+            ID,
+            format!("there is no store at {shown}, but the audit log has records until {last:.0}"),
+            "a start creates an empty store: if it was moved, or its disk is not mounted, correct that first",
+        ),
+    }
 }
 
 /// A store that gateways share can be opened beside them.

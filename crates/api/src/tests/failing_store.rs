@@ -1,11 +1,14 @@
-//! A store whose writes fail: what a client reads, and what the log has.
+//! Stores whose writes fail or whose reads wait: what a client reads, and what the log has.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::sync::Barrier;
+use tokio::time::timeout;
 use tracing::field::{Field, Visit};
 use tracing::span;
 use tracing::{Event, Level, Metadata, Subscriber};
@@ -14,7 +17,7 @@ use super::services::services_over;
 use super::*;
 use keyward_state::crypto::keyring::Keyring;
 use keyward_state::store::memory::MemoryStore;
-use keyward_state::store::{Expect, Store, StoreError, StoreWrapper, Table, Version};
+use keyward_state::store::{Expect, Row, Store, StoreError, StoreWrapper, Table, Version};
 use keyward_vault::keys::KeyLocation;
 
 /// A store in memory.
@@ -55,6 +58,28 @@ impl StoreWrapper for FailingStore {
             Some(failure) => Err(failure()),
             None => self.rows.put(table, key, value, expect).await,
         }
+    }
+}
+
+/// A store that answers a read of a grant only while two others are read too, once `together` is set.
+#[derive(Debug, Default)]
+struct ReadTogether {
+    rows: MemoryStore,
+    together: Mutex<Option<Arc<Barrier>>>,
+}
+
+#[async_trait::async_trait]
+impl StoreWrapper for ReadTogether {
+    fn inner(&self) -> &dyn Store {
+        &self.rows
+    }
+
+    async fn get(&self, table: Table, key: &str) -> Result<Option<Row>, StoreError> {
+        let together = self.together.lock().clone();
+        if let (Table::Grants, Some(together)) = (table, together) {
+            together.wait().await;
+        }
+        self.rows.get(table, key).await
     }
 }
 
@@ -134,6 +159,35 @@ async fn only_a_change_that_may_be_stored_is_called_so() {
         store.fail(None);
         assert_eq!(lab.get("/api/v1/agents").await.1["items"], json!([]));
     }
+}
+
+/// A database that does not answer costs its time limit once, not for each connection.
+#[tokio::test]
+async fn the_connections_of_a_list_are_read_at_the_same_time() {
+    let store = Arc::new(ReadTogether::default());
+    let keyring = Arc::new(Keyring::ephemeral());
+    let lab = Lab::over(services_over(store.clone(), keyring, KeyLocation::Memory).await);
+    let app = json!({
+        "provider": "microsoft", "name": "hub", "client_id": "x", "variables": {"tenant": "acme"},
+        "secrets": {"client_secret": CANARY},
+    });
+    let (status, made) = lab.post("/api/v1/apps", app).await;
+    assert_eq!(status, StatusCode::CREATED, "{made}");
+    for name in ["a", "b", "c"] {
+        let fields = json!({"refresh_token": CANARY});
+        let new = json!({
+            "provider": "microsoft", "name": name, "app": "hub", "fields": fields, "test": false,
+        });
+        let (status, made) = lab.post("/api/v1/connections", new).await;
+        assert_eq!(status, StatusCode::CREATED, "{made}");
+    }
+    *store.together.lock() = Some(Arc::new(Barrier::new(3)));
+    let listed = timeout(Duration::from_secs(10), lab.get("/api/v1/connections")).await;
+    let (_, listed) = listed.expect("three are read at the same time");
+    for connection in listed["items"].as_array().expect("a list") {
+        assert!(connection["token"].is_object(), "{connection}");
+    }
+    assert_eq!(listed["items"].as_array().map(Vec::len), Some(3), "{listed}");
 }
 
 /// The new key of a webhook is stored in a task of its own.

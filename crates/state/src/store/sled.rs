@@ -122,7 +122,10 @@ impl SledStore {
         let files = files.map_err(StoreError::before_writing)?;
         let written = async {
             let write = move |files: &StoreFiles| {
-                files.directory.disk_space().before_write(bytes).map_err(without_room)?;
+                let is_possible = files.commits.check_place(&files.directory);
+                let is_possible =
+                    is_possible.and_then(|()| files.directory.disk_space().before_write(bytes));
+                is_possible.map_err(refused)?;
                 work(files)
             };
             let swapped = self.run(files.clone(), write).await?;
@@ -137,8 +140,8 @@ impl SledStore {
     }
 }
 
-/// The error without disk space: nothing was written.
-fn without_room(source: io::Error) -> StoreError {
+/// The error without disk space, and of replaced files: nothing was written.
+fn refused(source: io::Error) -> StoreError {
     StoreError::Unreached { action: "write a row", source }
 }
 

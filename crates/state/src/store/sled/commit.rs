@@ -21,7 +21,7 @@ use tokio::time::timeout;
 
 use super::blobs::Blobs;
 use super::ownership::explained;
-use super::store_directory::StoreDirectory;
+use super::store_directory::{StoreDirectory, is_at};
 use crate::store::StoreError;
 use keyward_base::threads::Threads;
 
@@ -95,6 +95,21 @@ impl Commits {
             failed: AtomicBool::new(false),
             flushes: AtomicU64::new(0),
         })
+    }
+
+    /// Called before a write. What is written to replaced files is lost with this process.
+    ///
+    /// # Errors
+    /// When the log is no longer the one in the directory.
+    pub(super) fn check_place(&self, directory: &StoreDirectory) -> io::Result<()> {
+        match is_at(&self.files.log, &directory.database().join("db"))? {
+            true => Ok(()),
+            false => Err(io::Error::other(format!(
+                "the files in {} were replaced or removed while they were open: stop the gateway \
+                 before its store is copied over",
+                directory.path().display()
+            ))),
+        }
     }
 
     /// Counts an applied change and returns its ticket.

@@ -138,7 +138,7 @@ fn lock(directory: &Path) -> Result<File, StoreError> {
 }
 
 /// Whether this open file is the one with that path.
-fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+pub(super) fn is_at(file: &File, path: &Path) -> io::Result<bool> {
     let own = file.metadata()?;
     match fs::metadata(path) {
         Ok(there) => Ok((own.dev(), own.ino()) == (there.dev(), there.ino())),

@@ -274,6 +274,25 @@ async fn every_acknowledged_write_is_in_the_files_that_kill_9_leaves() {
     }
 }
 
+/// An operator who copies a store over that of a running gateway: what it wrote afterwards was acknowledged, and lost.
+#[tokio::test]
+async fn nothing_is_written_to_files_that_were_replaced_while_they_were_open() {
+    let (dir, store) = fresh().await;
+    store.put(Table::Agents, "o/a", b"x", Expect::Absent).await.unwrap();
+    let (at, moved) = (dir.path().join("store"), dir.path().join("moved"));
+    fs::rename(&at, &moved).unwrap();
+    copy_store(&moved, &at);
+    let put = async || store.put(Table::Agents, "o/b", b"x", Expect::Absent).await;
+    let refused = put().await.unwrap_err();
+    assert!(matches!(refused, StoreError::Unreached { .. }), "{refused}");
+    assert!(refused.to_string().contains("were replaced or removed"), "{refused}");
+    assert!(store.get(Table::Agents, "o/a").await.unwrap().is_some());
+    fs::remove_dir_all(&at).unwrap();
+    assert!(put().await.is_err());
+    fs::rename(&moved, &at).unwrap();
+    put().await.unwrap();
+}
+
 fn copy_store(from: &Path, to: &Path) {
     use std::os::unix::fs::DirBuilderExt;
     fs::DirBuilder::new().mode(0o700).create(to).unwrap();
