@@ -77,6 +77,17 @@ async fn the_page_of_what_does_not_exist_names_it_and_links_the_list() {
     lab.finish().await;
 }
 
+#[tokio::test]
+async fn a_page_that_a_role_may_not_open_says_who_can_help() {
+    let mut lab = Plan::api_key().start(Origin::saying("fine")).await;
+    let login = user_login(&mut lab, "bob", "member").await;
+    for path in ["/traffic", "/audit", "/webhooks", "/settings/store"] {
+        let text = page(&lab, &login, path, 403).await;
+        assert!(text.contains("Ask an admin of your organisation."), "{path}: {text}");
+    }
+    lab.finish().await;
+}
+
 /// Its buttons do nothing.
 #[tokio::test]
 async fn a_page_says_to_a_browser_without_scripts_that_changes_need_them() {

@@ -18,16 +18,17 @@ pub(super) struct KeyedRule {
     pub(super) rule: RuleShown,
 }
 
-/// Sets the earlier rule that shadows this one, if there is one, and the warnings of the rule.
-pub(super) fn with_shadow(context: &Context, mut rule: RuleShown) -> RuleShown {
+/// Sets the earlier rule that shadows each of these rules of an org, if there is one, and their warnings.
+pub(super) fn judge(context: &Context, rules: &mut [RuleShown]) {
     let (rulebook, org) = (&context.deps().rulebook, context.caller.org());
-    rule.status.shadowed_by = rulebook.shadow(org, &rule.label());
-    if rule.managed_by.is_some() {
-        let warnings = rulebook.warnings(org, &rule.spec).into_iter();
+    let mut explicit: Vec<_> = rules.iter_mut().filter(|it| it.managed_by.is_some()).collect();
+    let specs: Vec<_> = explicit.iter().map(|rule| &rule.spec).collect();
+    let warnings = rulebook.warnings(org, &specs);
+    for (rule, warnings) in explicit.iter_mut().zip(warnings) {
+        rule.status.shadowed_by = rulebook.shadow(org, &rule.label());
         rule.status.warnings =
-            warnings.map(|it| format!("{}; {}", it.message, it.remedy)).collect();
+            warnings.into_iter().map(|it| format!("{}; {}", it.message, it.remedy)).collect();
     }
-    rule
 }
 
 /// All rules that a caller may see, numbered in their order.

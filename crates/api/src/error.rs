@@ -256,9 +256,9 @@ impl ApiError {
             Self::Method => Code::MethodRefused.because("this path does not accept that method"),
             Self::Unauthenticated => unauthenticated(),
             Self::ScopeMissing(scope) => scope_missing(scope),
-            Self::RoleRefused(role) => {
-                Code::NotAllowed.because(format!("the role `{role}` does not allow this"))
-            }
+            Self::RoleRefused(role) => Code::NotAllowed
+                .because(format!("the role `{role}` does not allow this"))
+                .hint("ask an admin of your organisation"),
             Self::NotYours { what, name } => not_yours(what, name),
             Self::AnotherUser(name) => another_user(name),
             Self::AuditUnavailable => audit_unavailable(),

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::body::{Params, Segments};
 use super::context::Context;
-use super::effective_rules::{KeyedRule, effective, keyed, with_shadow};
+use super::effective_rules::{KeyedRule, effective, judge, keyed};
 use super::error::ApiError;
 use super::etag::{Etag, TaggedAnswer};
 use super::openapi::Routes;
@@ -64,12 +64,9 @@ async fn list(
         agent.as_ref().is_none_or(|agent| is_for(rule, &agent.name)) && page.wants(&searched(rule))
     });
     let List { items, next } = page.cut(all, |it: &KeyedRule| it.key.as_str())?;
-    let items = items.into_iter().map(|KeyedRule { rule, .. }| match rule.managed_by {
-        Some(_) => with_shadow(&context, rule),
-        None => rule,
-    });
-    let body = List { items: items.collect(), next };
-    Ok(TaggedAnswer { etag: Some(etag), body })
+    let mut items: Vec<_> = items.into_iter().map(|KeyedRule { rule, .. }| rule).collect();
+    judge(&context, &mut items);
+    Ok(TaggedAnswer { etag: Some(etag), body: List { items, next } })
 }
 
 /// Whether it decides requests of this agent.
@@ -92,11 +89,12 @@ async fn show(
     let all = effective(&context);
     let found = all.iter().find(|rule| is_called(rule, &name)).cloned();
     let known = || all.iter().filter_map(|rule| rule.spec.name.as_deref());
-    let found = found.ok_or_else(|| ApiError::not_found_among("rule", &name, known()))?;
+    let mut found = found.ok_or_else(|| ApiError::not_found_among("rule", &name, known()))?;
     // Rules of the file, bindings and the default are not stored.
     let record = view.find::<Rule>(context.caller.org(), &found.id);
     let etag = record.map(|record| Etag::of(record));
-    Ok(TaggedAnswer { etag, body: with_shadow(&context, found) })
+    judge(&context, std::slice::from_mut(&mut found));
+    Ok(TaggedAnswer { etag, body: found })
 }
 
 /// Whether it has this name, id or label.

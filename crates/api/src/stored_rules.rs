@@ -9,7 +9,7 @@ use http::StatusCode;
 
 use super::body::{Body, Segments};
 use super::context::Context;
-use super::effective_rules::{effective, with_shadow};
+use super::effective_rules::{effective, judge};
 use super::error::ApiError;
 use super::etag::{Etag, IfMatch};
 use super::input::{Input, InputChange};
@@ -192,8 +192,9 @@ pub(super) fn etag(stored: &[Arc<Record<Rule>>]) -> Etag {
 fn shown(context: &Context, record: &Record<Rule>) -> Result<RuleShown, ApiError> {
     let mut all = effective(context).into_iter();
     let found = all.find(|rule| rule.id == record.id.as_str());
-    let found = found.ok_or_else(|| ApiError::not_found("rule", record.name()))?;
-    Ok(with_shadow(context, found))
+    let mut found = found.ok_or_else(|| ApiError::not_found("rule", record.name()))?;
+    judge(context, std::slice::from_mut(&mut found));
+    Ok(found)
 }
 
 /// The name or id of a stored rule, without the prefix of its label. Refuses what is not stored.

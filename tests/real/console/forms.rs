@@ -27,6 +27,28 @@ async fn an_error_of_a_folded_field_is_shown_beside_it() {
     lab.finish().await;
 }
 
+/// A browser names one of them, and only for some seconds.
+#[tokio::test]
+async fn each_field_that_lacks_its_value_is_named_beside_it() {
+    let (lab, mut chromium) = signed_in_lab().await;
+    let mut tab = opened(&lab, &mut chromium, "/connect/to/acme").await;
+    let wrong =
+        "[...document.querySelectorAll('[aria-invalid]')].map((field) => field.name).join()";
+    tab.fill("Name", "").await;
+    tab.click_button("Connect").await;
+    tab.sees("Please fill out this field.").await;
+    assert_eq!(tab.value(wrong).await, "name,fields.api_key");
+    assert_eq!(tab.value("document.activeElement.name").await, "name");
+    tab.is_accessible().await;
+    tab.fill("Name", "second").await;
+    tab.click_button("Connect").await;
+    assert_eq!(tab.value(wrong).await, "fields.api_key");
+    tab.fill("API key", "a-key-of-a-test-0123").await;
+    tab.click_button("Connect").await;
+    tab.is_at("/connect/done/second").await;
+    lab.finish().await;
+}
+
 #[tokio::test]
 async fn a_form_keeps_what_was_typed_when_the_login_has_ended() {
     let (lab, mut chromium) = signed_in_lab().await;

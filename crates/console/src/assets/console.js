@@ -350,13 +350,7 @@
     clear(form);
     const field = culprit(form, error);
     if (field) {
-      const note = make('p', phrase(error.message, error), 'wrong');
-      note.id = `wrong-${field.name}`;
-      field.setAttribute('aria-invalid', 'true');
-      field.dataset.help = field.getAttribute('aria-describedby') ?? '';
-      field.setAttribute('aria-describedby', `${field.dataset.help} ${note.id}`.trim());
-      (field.closest('.field') ?? field.parentElement).append(note);
-      for (let at = field.closest('details'); at; at = at.parentElement.closest('details')) at.open = true;
+      blame(field, phrase(error.message, error));
       field.focus();
       return;
     }
@@ -366,6 +360,15 @@
     if (remedy(error)) box.append(make('p', remedy(error)));
     form.prepend(box);
     box.scrollIntoView({ block: 'nearest' });
+  }
+  function blame(field, text) {
+    const note = make('p', text, 'wrong');
+    note.id = `wrong-${field.name}`;
+    field.setAttribute('aria-invalid', 'true');
+    field.dataset.help = field.getAttribute('aria-describedby') ?? '';
+    field.setAttribute('aria-describedby', `${field.dataset.help} ${note.id}`.trim());
+    (field.closest('.field') ?? field.parentElement).append(note);
+    for (let at = field.closest('details'); at; at = at.parentElement.closest('details')) at.open = true;
   }
   function clear(form) {
     for (const note of all('.wrong, .wrong-box', form)) note.remove();
@@ -842,6 +845,16 @@
     field.value = text;
     field.dispatchEvent(new Event('input', { bubbles: true }));
   }
+  // A browser names only the first of the fields that it does not accept, and only for some seconds.
+  document.addEventListener('invalid', (event) => {
+    const field = event.target;
+    if (!field.form?.dataset.api) return;
+    event.preventDefault();
+    const isFirst = all(':invalid:not(fieldset)', field.form)[0] === field;
+    if (isFirst) clear(field.form);
+    blame(field, field.validationMessage);
+    if (isFirst) field.focus();
+  }, true);
   document.addEventListener('submit', (event) => {
     const form = event.target;
     if (form.dataset.api) { event.preventDefault(); submit(form); return; }

@@ -44,6 +44,7 @@ use self::rule_text::RuleText;
 use compiled::CompiledPolicy;
 use names::Names;
 use resolve::resolve;
+use warnings::WarningFinder;
 
 pub use error::RulebookError;
 pub use mention::ConfigMention;
@@ -175,9 +176,11 @@ impl Rulebook {
         self.current().shadow(org, &RuleId::new(label)).map(ToString::to_string)
     }
 
-    /// What a rule most likely does not mean.
-    pub fn warnings(&self, org: &OrgId, spec: &RuleSpec) -> Vec<RuleWarning> {
-        self.sources.load().warnings_of(org, spec, &self.directory.view())
+    /// What each of these rules most likely does not mean.
+    pub fn warnings(&self, org: &OrgId, specs: &[&RuleSpec]) -> Vec<Vec<RuleWarning>> {
+        let (sources, view) = (self.sources.load(), self.directory.view());
+        let mut finder = WarningFinder::new(Names { catalogue: &sources.catalogue, view: &view });
+        specs.iter().map(|spec| finder.find(org, spec)).collect()
     }
 
     /// The current number of configuration changes, for [`Rulebook::config_changed_since`].

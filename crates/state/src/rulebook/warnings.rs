@@ -8,6 +8,7 @@ use crate::directory::{ConnectionRecord, View};
 use keyward_base::database::Seeds;
 use keyward_base::host::Target;
 use keyward_base::id::OrgId;
+use keyward_base::lookup_counter;
 use keyward_base::pattern::HostPattern;
 use keyward_model::{Connection, RuleSpec};
 use keyward_rules::policy::explain::ActionKind;
@@ -32,34 +33,32 @@ struct DatabaseServer {
 #[derive(Default)]
 struct DatabaseServers(HashMap<String, DatabaseServer>);
 
+/// Finds the warnings of rules. The servers of an organisation's databases are collected once, when a rule needs them.
+pub(super) struct WarningFinder<'a> {
+    names: Names<'a>,
+    servers: HashMap<&'a OrgId, DatabaseServers>,
+}
+
 impl PolicyInputs {
     /// The warnings of the rules of the configuration, with the connections of a view.
     pub fn warnings(&self, view: &View) -> Vec<(&PlacedRule, RuleWarning)> {
-        let names = Names { catalogue: &self.catalogue, view };
-        let mut servers: HashMap<&OrgId, DatabaseServers> = HashMap::new();
-        let mut found = Vec::new();
-        for rule in &*self.rules {
-            found.extend(literal_braces(rule).into_iter().map(|warning| (rule, warning)));
-            if denies_logins(rule) {
-                let of_org = || DatabaseServers::of(&rule.org, names);
-                let servers = servers.entry(&rule.org).or_insert_with(of_org);
-                found.extend(servers.missed_by(rule).into_iter().map(|warning| (rule, warning)));
-            }
-        }
-        found
+        let mut finder = WarningFinder::new(Names { catalogue: &self.catalogue, view });
+        let all = self.rules.iter().map(|rule| (rule, finder.find(&rule.org, rule)));
+        all.flat_map(|(rule, found)| found.into_iter().map(move |it| (rule, it))).collect()
+    }
+}
+
+impl<'a> WarningFinder<'a> {
+    pub(super) fn new(names: Names<'a>) -> Self {
+        Self { names, servers: HashMap::new() }
     }
 
     /// The warnings of one rule.
-    pub(super) fn warnings_of(
-        &self,
-        org: &OrgId,
-        spec: &RuleSpec,
-        view: &View,
-    ) -> Vec<RuleWarning> {
+    pub(super) fn find(&mut self, org: &'a OrgId, spec: &RuleSpec) -> Vec<RuleWarning> {
         let mut found = literal_braces(spec);
         if denies_logins(spec) {
-            let names = Names { catalogue: &self.catalogue, view };
-            found.extend(DatabaseServers::of(org, names).missed_by(spec));
+            let of_org = || DatabaseServers::of(org, self.names);
+            found.extend(self.servers.entry(org).or_insert_with(of_org).missed_by(spec));
         }
         found
     }
@@ -70,6 +69,7 @@ impl DatabaseServers {
         let mut found = Self::default();
         let catalogue = names.view.catalogue(org, names.catalogue);
         let is_database = |it: &ConnectionRecord| {
+            lookup_counter::increment();
             catalogue.get(&it.provider).is_some_and(|provider| provider.protocol.is_some())
         };
         for record in names.view.all::<Connection>(org).filter(|it| is_database(it)) {

@@ -13,6 +13,8 @@ use keyward_model::{Connection, ManagedBy, RuleShown, RuleSpec, Shown};
 
 /// With more agents, their names are typed.
 const TICKED: usize = 16;
+/// With more connections, their names are typed.
+const CHOSEN: usize = 50;
 
 /// What the form is about.
 struct Form<'a> {
@@ -24,7 +26,7 @@ struct Form<'a> {
     verb: &'static str,
     spec: &'a RuleSpec,
     agents: &'a [String],
-    connections: Vec<String>,
+    connections: Connections,
     /// Stored rules, in their order, without this one.
     others: Vec<&'a str>,
     /// The stored rule that it has to precede to have an effect.
@@ -32,9 +34,40 @@ struct Form<'a> {
     is_new: bool,
 }
 
-async fn connections(visit: &Visit) -> Result<Vec<String>, PageError> {
-    let list: List<Shown<Connection>> = visit.get("/connections?limit=200").await?;
-    Ok(list.items.into_iter().map(|connection| connection.spec.name).collect())
+/// Connections that the form offers.
+struct Connections {
+    names: Vec<String>,
+    /// Whether there are others: their names are typed.
+    has_more: bool,
+}
+
+impl Connections {
+    async fn read(visit: &Visit) -> Result<Self, PageError> {
+        let list: List<Shown<Connection>> =
+            visit.get(&format!("/connections?limit={CHOSEN}")).await?;
+        let has_more = list.next.is_some();
+        let names = list.items.into_iter().map(|connection| connection.spec.name).collect();
+        Ok(Self { names, has_more })
+    }
+
+    /// The field of the connection that a rule uses.
+    fn choice(&self, chosen: Option<&str>) -> Markup {
+        const BOUND: &str = "the one that the agent is bound to";
+        let unlisted = chosen.filter(|chosen| self.names.iter().all(|name| name != chosen));
+        html! {
+            @if self.has_more {
+                input #field-use name="use" value=[chosen] placeholder=(BOUND) list="rule-connections" aria-describedby="field-use-help"
+                    autocomplete="off" autocapitalize="off" spellcheck="false";
+                datalist #rule-connections { @for name in &self.names { option value=(name) {} } }
+            } @else {
+                select #field-use name="use" aria-describedby="field-use-help" {
+                    option value="" { (BOUND) }
+                    @for name in &self.names { option value=(name) selected[chosen == Some(name.as_str())] { (name) } }
+                    @if let Some(name) = unlisted { option value=(name) selected { (name) } }
+                }
+            }
+        }
+    }
 }
 
 /// The names of stored rules.
@@ -80,7 +113,7 @@ pub(super) async fn new(
         verb: "Add rule",
         spec: &spec,
         agents,
-        connections: connections(visit).await?,
+        connections: Connections::read(visit).await?,
         others: stored(&all),
         before,
         is_new: true,
@@ -126,7 +159,7 @@ pub(super) async fn edit(
         verb: "Save rule",
         spec: &rule.body.spec,
         agents,
-        connections: connections(visit).await?,
+        connections: Connections::read(visit).await?,
         others,
         before: None,
         is_new: false,
@@ -185,10 +218,8 @@ fn show(form: &Form<'_>) -> Markup {
 }
 
 fn action(form: &Form<'_>) -> Markup {
-    let chosen = form
-        .spec
-        .action
-        .map_or(if form.connections.is_empty() { "pass" } else { "inject" }, |it| it.as_str());
+    let usual = if form.connections.names.is_empty() { "pass" } else { "inject" };
+    let chosen = form.spec.action.map_or(usual, |it| it.as_str());
     let ways = [
         ("inject", "Allow with a connection"),
         ("pass", "Allow without a credential"),
@@ -208,13 +239,7 @@ fn action(form: &Form<'_>) -> Markup {
         }
         fieldset.field data-when="action=inject" {
             label for="field-use" { "Connection" }
-            select #field-use name="use" aria-describedby="field-use-help" {
-                option value="" { "the one that the agent is bound to" }
-                @for name in &form.connections { option value=(name) selected[form.spec.use_connection.as_ref() == Some(name)] { (name) } }
-                @if let Some(name) = form.spec.use_connection.as_ref().filter(|it| !form.connections.contains(it)) {
-                    option value=(name) selected { (name) }
-                }
-            }
+            (form.connections.choice(form.spec.use_connection.as_deref()))
             p.help #field-use-help { "With agents named below, the rule itself lets them use the connection. For all agents, it narrows what their bindings allow." }
         }
     }
@@ -274,5 +299,24 @@ fn place(form: &Form<'_>) -> Markup {
             }
             @if let Some(name) = form.before { p.help { "Rule " (name) " decides about this request now, so the new one comes before it." } }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_of_many_connections_can_be_named_in_a_rule() {
+        let form = |has_more, chosen| {
+            let names = vec!["first".to_owned()];
+            Connections { names, has_more }.choice(chosen).into_string()
+        };
+        let many = form(true, Some("last"));
+        assert!(!many.contains("<select") && many.contains(r#"name="use" value="last""#), "{many}");
+        let few = form(false, Some("first"));
+        assert!(few.contains(r#"<option value="first" selected>"#), "{few}");
+        let gone = form(false, Some("gone"));
+        assert!(gone.contains(r#"<option value="gone" selected>"#), "{gone}");
     }
 }

@@ -1,6 +1,7 @@
 //! Data that is derived on demand, and how long it is kept.
 
 use super::*;
+use keyward_base::lookup_counter;
 
 /// Whether a refusal for the host reaches the agent inside TLS.
 fn is_known(policy: &Policy, agent: &Agent, host: &str) -> bool {
@@ -60,4 +61,19 @@ async fn no_policy_keeps_the_records_of_an_older_view() {
     directory.add_record(other).await.expect("a connection");
     rulebook.rebuild().await.expect("it compiles");
     assert_eq!(old.strong_count(), 0);
+}
+
+/// A list of rules names the warnings of each of them.
+#[tokio::test]
+async fn the_connections_are_read_once_for_the_warnings_of_many_rules() {
+    let (directory, rulebook, agent) = live(Vec::new()).await;
+    bind_work(&directory, &agent).await;
+    let read = |rules: usize| {
+        let deny = RuleSpec { action: Some(ActionKind::Deny), ..text("no", &["db.example.com"]) };
+        let (found, read) =
+            lookup_counter::count(|| rulebook.warnings(&agent.org, &vec![&deny; rules]));
+        assert_eq!(found, vec![Vec::new(); rules]);
+        read
+    };
+    assert_eq!(read(20), read(1));
 }
