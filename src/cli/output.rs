@@ -61,10 +61,7 @@ pub(crate) fn show<T: Serialize>(
     value: &T,
     text: impl FnOnce(&T) -> String,
 ) -> Result<(), Failure> {
-    match json {
-        true => print_json(value),
-        false => print(&text(value)),
-    }
+    if json { print_json(value) } else { print(&text(value)) }
 }
 
 /// The JSON output of a removal; the API's own answer is empty.

@@ -205,8 +205,5 @@ pub(crate) fn patch<const N: usize>(
 ) -> Result<Map<String, Value>, Failure> {
     let given = given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
     let patch: Map<String, Value> = given.collect();
-    match patch.is_empty() {
-        false => Ok(patch),
-        true => Err(Failure::usage("nothing to change").hint(hint)),
-    }
+    if patch.is_empty() { Err(Failure::usage("nothing to change").hint(hint)) } else { Ok(patch) }
 }

@@ -205,10 +205,7 @@ async fn test(
     let tested: SourceTested = asked.client.post(&at, &SourceTest { reference }).await?;
     let layout = output::layout(asked.global);
     output::show(asked.global.json, &tested, |tested| table(tested, &layout))?;
-    match tested.ok {
-        true => Ok(()),
-        false => Err(Failure::silent(Exit::Failed)),
-    }
+    if tested.ok { Ok(()) } else { Err(Failure::silent(Exit::Failed)) }
 }
 
 fn table(tested: &SourceTested, layout: &TableLayout) -> String {

@@ -194,10 +194,7 @@ async fn test(global: &Global, client: &Client, name: &str) -> Result<(), Failur
         let taken = if tried.taken { "accepted the event" } else { "did not accept the event" };
         format!("webhook {name} {taken}: {}\n", tried.what)
     })?;
-    match tried.taken {
-        true => Ok(()),
-        false => Err(Failure::silent(super::failure::Exit::Failed)),
-    }
+    if tried.taken { Ok(()) } else { Err(Failure::silent(super::failure::Exit::Failed)) }
 }
 
 fn shown(made: &WebhookCreated, what: &str) -> String {

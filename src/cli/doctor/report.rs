@@ -126,10 +126,7 @@ impl CheckStatus {
             Self::Warn => ("warn", 33),
             Self::Fail => ("fail", 31),
         };
-        match colours {
-            true => format!("\u{1b}[{colour}m{word}\u{1b}[0m"),
-            false => word.to_owned(),
-        }
+        if colours { format!("\u{1b}[{colour}m{word}\u{1b}[0m") } else { word.to_owned() }
     }
 }
 

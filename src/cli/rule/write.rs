@@ -200,10 +200,7 @@ impl Edit {
             true => all.then(|| json!([])),
             false => Some(json!(items)),
         };
-        let agents = match self.all_agents {
-            true => Some(Value::Null),
-            false => list(agents, false),
-        };
+        let agents = if self.all_agents { Some(Value::Null) } else { list(agents, false) };
         let connection = match self.no_use {
             true => Some(Value::Null),
             false => self.use_connection.map(Value::from),

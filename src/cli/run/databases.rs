@@ -27,10 +27,7 @@ const LIBPQ_OVERRIDES: &[&str] = &[
 
 /// Inherited variables that a program must not have beside those that [`add`] sets.
 pub(super) fn overrides(variables: &[(String, String)]) -> &'static [&'static str] {
-    match variables.iter().any(|(name, _)| name == "PGHOST") {
-        true => LIBPQ_OVERRIDES,
-        false => &[],
-    }
+    if variables.iter().any(|(name, _)| name == "PGHOST") { LIBPQ_OVERRIDES } else { &[] }
 }
 
 /// Adds the variables for the agent's database of each protocol: its only one, or its default. Notes what a program does not

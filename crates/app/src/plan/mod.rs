@@ -63,10 +63,7 @@ pub(super) fn plan(basis: Basis<'_>, inputs: Inputs) -> Result<Plan, Vec<Problem
     let Judgement { steps, mut problems, absent, warnings } = judge(basis, inputs);
     problems.extend(absent.into_iter().map(|absent| *absent.problem));
     problems.extend(without_file(basis.config, &steps));
-    match problems.is_empty() {
-        true => Ok(Plan { steps, warnings }),
-        false => Err(problems),
-    }
+    if problems.is_empty() { Ok(Plan { steps, warnings }) } else { Err(problems) }
 }
 
 /// Refuses to end everything that a file declared, or to lose its rules, only because the file was not named. The rules are
