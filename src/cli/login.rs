@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 use super::client::Client;
 use super::failure::Failure;
 use super::output;
-use super::resource::{Column, Columns, ResourceContext, path};
+use super::resource::{Column, Columns, ResourceContext};
 use super::settings::Global;
 use super::table::moment;
 use keyward_api::wire::{LoginLinkRequest, LoginLinkView};
@@ -57,11 +57,7 @@ impl Command {
         let asked = ResourceContext { global, client: &client };
         match self {
             Self::List { q } => asked.list::<Login>(q.as_deref()).await,
-            Self::Revoke { id } => {
-                client.delete(&path::<Login>(&id)).await?;
-                let text = format!("login {id} ended\n");
-                output::removed(global.json, &[id], &text)
-            }
+            Self::Revoke { id } => asked.revoke::<Login>(id).await,
         }
     }
 }

@@ -75,6 +75,12 @@ pub(crate) fn removed(json: bool, names: &[String], text: &str) -> Result<(), Fa
     show(json, &Removed { removed: names }, |_| text.to_owned())
 }
 
+/// The API's word for a value that is a text in JSON, such as a state.
+pub(crate) fn word(value: &impl Serialize) -> String {
+    let value = serde_json::to_value(value).unwrap_or_default();
+    value.as_str().unwrap_or_default().to_owned()
+}
+
 /// Prints a note to standard error.
 pub(crate) fn note(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");

@@ -8,7 +8,7 @@ use super::client::Client;
 use super::confirm::Removal;
 use super::failure::Failure;
 use super::output;
-use super::resource::{Column, Columns, ResourceContext, patch, path};
+use super::resource::{Column, Columns, Named, ResourceContext, patch, path};
 use super::secret::Typed;
 use super::settings::Global;
 use super::table::{Table, TableLayout, moment};
@@ -34,20 +34,14 @@ pub(crate) enum Command {
         q: Option<String>,
     },
     /// show one: its types of events, undelivered events, the last attempt
-    Show {
-        /// name or id
-        name: String,
-    },
+    Show(Named),
     /// change one, pause or resume it
     #[command(after_help = "examples:\n  \
         keyward webhook set ops --event connection.broken --event plugin.blocked\n  \
         keyward webhook set ops --all-events\n  keyward webhook set ops --resume")]
     Set(Set),
     /// post an event of type webhook.test now, and print the result
-    Test {
-        /// name or id
-        name: String,
-    },
+    Test(Named),
     /// sign with another key; for a day the one before signs as well
     Rotate {
         /// name or id
@@ -131,9 +125,9 @@ impl Command {
                 asked.add::<Webhook, _>(&new, |made| shown(made, "added")).await
             }
             Self::List { q } => asked.list::<Webhook>(q.as_deref()).await,
-            Self::Show { name } => asked.show::<Webhook>(&name).await,
+            Self::Show(Named { name }) => asked.show::<Webhook>(&name).await,
             Self::Set(set) => asked.set::<Webhook>(&set.name, &set.patch()?).await,
-            Self::Test { name } => test(global, &client, &name).await,
+            Self::Test(Named { name }) => test(global, &client, &name).await,
             Self::Rotate { name, key_stdin } => {
                 let at = format!("{}/rotate", path::<Webhook>(&name));
                 let made: WebhookCreated =

@@ -11,6 +11,7 @@ use super::shape::Shapes;
 use crate::cli::agent::{pair, unique};
 use crate::cli::client::Client;
 use crate::cli::failure::Failure;
+use crate::cli::resource::Named;
 use crate::cli::secret::Typed;
 use crate::cli::settings::Global;
 use crate::cli::table::moment;
@@ -61,15 +62,9 @@ pub(crate) struct Rotate {
 #[derive(Debug, Subcommand)]
 enum RotationEnd {
     /// the new secret is good: wipe the old one
-    Confirm {
-        /// name or id
-        name: String,
-    },
+    Confirm(Named),
     /// use the old secret again, and wipe the new one
-    Rollback {
-        /// name or id
-        name: String,
-    },
+    Rollback(Named),
 }
 
 #[derive(Serialize)]
@@ -86,8 +81,8 @@ struct RotateRequest {
 impl Rotate {
     pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
         let (name, verb) = match (&self.end, &self.name) {
-            (Some(RotationEnd::Confirm { name }), _) => (name, "confirm"),
-            (Some(RotationEnd::Rollback { name }), _) => (name, "rollback"),
+            (Some(RotationEnd::Confirm(Named { name })), _) => (name, "confirm"),
+            (Some(RotationEnd::Rollback(Named { name })), _) => (name, "rollback"),
             (None, Some(name)) => {
                 let name = name.clone();
                 return self.another(global, &name).await;

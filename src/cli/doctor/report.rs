@@ -40,12 +40,7 @@ pub(super) struct DoctorReport {
 impl DoctorReport {
     /// Adds a check without a problem.
     pub(super) fn ok(&mut self, id: &'static str, message: impl Into<String>) {
-        self.checks.push(DoctorCheck {
-            id,
-            status: CheckStatus::Ok,
-            message: message.into(),
-            hint: None,
-        });
+        self.add(id, CheckStatus::Ok, message.into(), String::new());
     }
 
     /// Adds a warning: something works or is optional, but should be checked.
