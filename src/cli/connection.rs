@@ -14,7 +14,7 @@ pub(super) mod references;
 mod refresh;
 mod remove;
 mod request;
-mod rotate;
+pub(in crate::cli) mod rotate;
 pub(in crate::cli) mod secrets;
 mod set;
 pub(in crate::cli) mod settings;

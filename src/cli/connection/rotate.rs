@@ -67,15 +67,16 @@ enum RotationEnd {
     Rollback(Named),
 }
 
-#[derive(Serialize)]
-struct RotateRequest {
-    fields: BTreeMap<String, Typed>,
-    test: bool,
+/// The body of a rotation.
+#[derive(Default, Serialize)]
+pub(in crate::cli) struct RotateRequest {
+    pub(in crate::cli) fields: BTreeMap<String, Typed>,
+    pub(in crate::cli) test: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    keep_old: Option<String>,
-    confirm: bool,
+    pub(in crate::cli) keep_old: Option<String>,
+    pub(in crate::cli) confirm: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    expires: Option<String>,
+    pub(in crate::cli) expires: Option<String>,
 }
 
 impl Rotate {
