@@ -104,7 +104,7 @@ pub(crate) struct Set {
 
 impl Command {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
-        let asked = ResourceContext { global, client: &Client::open(global).await? };
+        let asked = ResourceContext { global, client: Client::open(global).await? };
         match self {
             Self::Add(add) => add.run(&asked).await,
             Self::Set(set) => set.run(&asked).await,

@@ -84,10 +84,9 @@ struct New {
 
 impl Command {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
-        let client = Client::open(global).await?;
-        let asked = ResourceContext { global, client: &client };
+        let asked = ResourceContext { global, client: Client::open(global).await? };
         match self.verb {
-            None => self.new.run(global, &client).await,
+            None => self.new.run(global, &asked.client).await,
             Some(Verb::List { q }) => asked.list::<ConnectSession>(q.as_deref()).await,
             Some(Verb::Show { id }) => asked.show::<ConnectSession>(&id).await,
             Some(Verb::Revoke { id }) => asked.revoke::<ConnectSession>(id).await,

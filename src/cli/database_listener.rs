@@ -89,8 +89,7 @@ struct ListenerTermArgs {
 
 impl Command {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
-        let client = Client::open(global).await?;
-        let asked = ResourceContext { global, client: &client };
+        let asked = ResourceContext { global, client: Client::open(global).await? };
         match self {
             Self::Add(Add { name, at, terms }) => {
                 let mut new = terms.members();

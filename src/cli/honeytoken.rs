@@ -44,7 +44,7 @@ pub(crate) enum Command {
 
 impl Command {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
-        let asked = ResourceContext { global, client: &Client::open(global).await? };
+        let asked = ResourceContext { global, client: Client::open(global).await? };
         match self {
             Self::Add { name, provider, revoke } => {
                 let new = HoneytokenSpec { name, provider, revokes: revoke };

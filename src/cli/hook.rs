@@ -160,8 +160,7 @@ impl Command {
         if let Self::Listen(listen) = self {
             return listen.run(global).await;
         }
-        let client = Client::open(global).await?;
-        let asked = ResourceContext { global, client: &client };
+        let asked = ResourceContext { global, client: Client::open(global).await? };
         match self {
             Self::Add(add) => {
                 let new = add.read()?;
@@ -176,27 +175,27 @@ impl Command {
                 let what =
                     if secret.is_some() { "has another secret" } else { "signs with another key" };
                 let at = format!("{}/rotate", path::<Hook>(&name));
-                let made: HookCreated = client.post(&at, &NewSecret { secret }).await?;
+                let made: HookCreated = asked.client.post(&at, &NewSecret { secret }).await?;
                 output::show(global.json, &made, |made| added(made, what))
             }
             Self::Reveal(Named { name }) => {
                 let at = format!("{}/reveal", path::<Hook>(&name));
-                let shown: HookSecret = client.post(&at, &json!({})).await?;
+                let shown: HookSecret = asked.client.post(&at, &json!({})).await?;
                 output::show(global.json, &shown, |shown| format!("{}\n", shown.secret))
             }
             Self::Remove(removal) => asked.remove::<Hook>(removal).await,
             Self::Schemes => {
-                let all: List<HookScheme> = client.get("/api/v1/hook-schemes").await?;
+                let all: List<HookScheme> = asked.client.get("/api/v1/hook-schemes").await?;
                 output::show(global.json, &all, |all| schemes(&all.items, &output::layout(global)))
             }
             Self::Events { name, dead } => {
                 let at = format!("{}/events?limit=100&dead={dead}", path::<Hook>(&name));
-                let all: List<HookEventView> = client.get(&at).await?;
+                let all: List<HookEventView> = asked.client.get(&at).await?;
                 output::show(global.json, &all, |all| events(&all.items, &output::layout(global)))
             }
             Self::Resend { name, event } => {
                 let at = format!("{}/events/{}/resend", path::<Hook>(&name), segment(&event));
-                let sent: HookEventView = client.post(&at, &json!({})).await?;
+                let sent: HookEventView = asked.client.post(&at, &json!({})).await?;
                 output::show(global.json, &sent, |sent| {
                     format!("event {} is delivered again\n", sent.id)
                 })

@@ -53,8 +53,7 @@ impl LoginLinkArgs {
 
 impl Command {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
-        let client = Client::open(global).await?;
-        let asked = ResourceContext { global, client: &client };
+        let asked = ResourceContext { global, client: Client::open(global).await? };
         match self {
             Self::List { q } => asked.list::<Login>(q.as_deref()).await,
             Self::Revoke { id } => asked.revoke::<Login>(id).await,

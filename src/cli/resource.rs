@@ -119,7 +119,7 @@ pub(crate) struct Named {
 /// A command of a resource, as a person gave it.
 pub(crate) struct ResourceContext<'a> {
     pub(crate) global: &'a Global,
-    pub(crate) client: &'a Client,
+    pub(crate) client: Client,
 }
 
 impl ResourceContext<'_> {

@@ -76,10 +76,9 @@ struct New {
 
 impl Command {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
-        let client = Client::open(global).await?;
-        let asked = ResourceContext { global, client: &client };
+        let asked = ResourceContext { global, client: Client::open(global).await? };
         match self {
-            Self::Add(add) => add.run(global, &client).await,
+            Self::Add(add) => add.run(global, &asked.client).await,
             Self::List { q } => asked.list::<Session>(q.as_deref()).await,
             Self::Show { id } => asked.show::<Session>(&id).await,
             Self::Revoke { id } => asked.revoke::<Session>(id).await,

@@ -117,7 +117,7 @@ impl Command {
             Self::Test { .. } => Client::open_to_send(global).await?,
             _ => Client::open(global).await?,
         };
-        let asked = ResourceContext { global, client: &client };
+        let asked = ResourceContext { global, client };
         match self {
             Self::Add(Add { name, kind, settings }) => {
                 let mut body = settings.body(&kind)?;
@@ -130,7 +130,7 @@ impl Command {
             Self::Show(Named { name }) => asked.show::<Source>(&name).await,
             Self::Test { name, reference } => test(&asked, &name, reference).await,
             Self::Set(Set { name, settings }) => {
-                let now: Shown<Source> = client.get(&path::<Source>(&name)).await?;
+                let now: Shown<Source> = asked.client.get(&path::<Source>(&name)).await?;
                 let body = settings.body(&now.facts.kind)?;
                 if body.spec.is_empty() && body.credentials.is_empty() {
                     return Err(Failure::usage("nothing to change")

@@ -103,8 +103,7 @@ fn role() -> impl TypedValueParser<Value = Role> {
 
 impl Command {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
-        let client = Client::open(global).await?;
-        let asked = ResourceContext { global, client: &client };
+        let asked = ResourceContext { global, client: Client::open(global).await? };
         match self {
             Self::Add(Add { name, role, email }) => {
                 let new = UserSpec { name, email, role, paused: false };
@@ -115,16 +114,16 @@ impl Command {
                 asked.search::<User>(&[("q", q.as_deref()), ("role", role)]).await
             }
             Self::Show(Named { name }) => {
-                let user = client.get(&path::<User>(&name)).await?;
+                let user = asked.client.get(&path::<User>(&name)).await?;
                 output::show(global.json, &user, |user| show(user, &output::layout(global)))
             }
             Self::Set(set) => {
-                let user = client.patch(&path::<User>(&set.name), &set.patch()?).await?;
+                let user = asked.client.patch(&path::<User>(&set.name), &set.patch()?).await?;
                 output::show(global.json, &user, |user| show(user, &output::layout(global)))
             }
-            Self::Password(password) => password.run(global, &client).await,
-            Self::Totp(totp) => totp.run(global, &client).await,
-            Self::Passkeys(passkeys) => passkeys.run(global, &client).await,
+            Self::Password(password) => password.run(global, &asked.client).await,
+            Self::Totp(totp) => totp.run(global, &asked.client).await,
+            Self::Passkeys(passkeys) => passkeys.run(global, &asked.client).await,
             Self::Remove(removal) => asked.remove::<User>(removal).await,
         }
     }

@@ -117,8 +117,7 @@ impl SigningKeyRequest {
 
 impl Command {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
-        let client = Client::open_to_send(global).await?;
-        let asked = ResourceContext { global, client: &client };
+        let asked = ResourceContext { global, client: Client::open_to_send(global).await? };
         match self {
             Self::Add(Add { url, name, events, key_stdin }) => {
                 let new = New { name, url, events, key: SigningKeyRequest::read(key_stdin)? };
@@ -127,16 +126,16 @@ impl Command {
             Self::List { q } => asked.list::<Webhook>(q.as_deref()).await,
             Self::Show(Named { name }) => asked.show::<Webhook>(&name).await,
             Self::Set(set) => asked.set::<Webhook>(&set.name, &set.patch()?).await,
-            Self::Test(Named { name }) => test(global, &client, &name).await,
+            Self::Test(Named { name }) => test(global, &asked.client, &name).await,
             Self::Rotate { name, key_stdin } => {
                 let at = format!("{}/rotate", path::<Webhook>(&name));
                 let made: WebhookCreated =
-                    client.post(&at, &SigningKeyRequest::read(key_stdin)?).await?;
+                    asked.client.post(&at, &SigningKeyRequest::read(key_stdin)?).await?;
                 output::show(global.json, &made, |made| shown(made, "signs with another key"))
             }
             Self::Remove(removal) => asked.remove::<Webhook>(removal).await,
             Self::Events => {
-                let all: List<EventType> = client.get("/api/v1/events").await?;
+                let all: List<EventType> = asked.client.get("/api/v1/events").await?;
                 output::show(global.json, &all, |all| types(&all.items, &output::layout(global)))
             }
         }
