@@ -18,7 +18,7 @@ use super::environment::placeholders;
 use super::failure::{Exit, Failure};
 use super::output;
 use super::ownership::{NewOwner, VisibilityArgs, owner_of};
-use super::resource::{Column, Columns, ResourceContext, path};
+use super::resource::{Column, Columns, Named, ResourceContext, path};
 use super::settings::{Global, quoted};
 use super::table::{TableLayout, fields, moment, pairs};
 use keyward_api::wire::{List, TokenIssued};
@@ -42,10 +42,7 @@ pub(crate) enum Command {
         q: Option<String>,
     },
     /// show one, with its tokens and bindings
-    Show {
-        /// name or id
-        name: String,
-    },
+    Show(Named),
     /// change which other hosts, and which end users' connections, it may use
     #[command(after_help = allow::EXAMPLES)]
     Set(Set),
@@ -65,15 +62,9 @@ pub(crate) enum Command {
         to: NewOwner,
     },
     /// its tokens are not valid until it is resumed; open streams end
-    Pause {
-        /// name or id
-        name: String,
-    },
+    Pause(Named),
     /// end the pause of a person or an alarm
-    Resume {
-        /// name or id
-        name: String,
-    },
+    Resume(Named),
     /// remove it with its tokens and bindings; open streams end
     Remove(Removal),
 }
@@ -160,30 +151,29 @@ struct Added {
 
 impl Command {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
-        let client = Client::open(global).await?;
-        let asked = ResourceContext { global, client: &client };
+        let asked = ResourceContext { global, client: Client::open(global).await? };
         match self {
-            Self::Add(add) => add.run(global, &client).await,
+            Self::Add(add) => add.run(global, &asked.client).await,
             Self::List { q } => asked.list::<Agent>(q.as_deref()).await,
-            Self::Show { name } => {
-                let agent: Shown<Agent> = client.get(&path::<Agent>(&name)).await?;
-                let owner = owner_of(&client, agent.facts.owner.as_ref()).await;
+            Self::Show(Named { name }) => {
+                let agent: Shown<Agent> = asked.client.get(&path::<Agent>(&name)).await?;
+                let owner = owner_of(&asked.client, agent.facts.owner.as_ref()).await;
                 output::show(global.json, &agent, |agent| {
                     show(agent, &owner, &output::layout(global))
                 })
             }
-            Self::Set(set) => set.run(global, &client).await,
-            Self::Token(command) => command.run(global, &client).await,
-            Self::Bind(bind) => bind.run(global, &client).await,
-            Self::Unbind(unbind) => unbind.run(global, &client).await,
+            Self::Set(set) => set.run(global, &asked.client).await,
+            Self::Token(command) => command.run(global, &asked.client).await,
+            Self::Bind(bind) => bind.run(global, &asked.client).await,
+            Self::Unbind(unbind) => unbind.run(global, &asked.client).await,
             Self::Assign { to } => {
                 let seen = VisibilityArgs::default();
-                let now: Shown<Agent> = to.run(global, &client, "agent", &seen).await?;
+                let now: Shown<Agent> = to.run(global, &asked.client, "agent", &seen).await?;
                 kept_tokens(&now, Timestamp::now()).iter().for_each(|note| output::note(note));
                 Ok(())
             }
-            Self::Pause { name } => set_held(global, &client, &name, "pause").await,
-            Self::Resume { name } => set_held(global, &client, &name, "resume").await,
+            Self::Pause(Named { name }) => set_held(global, &asked.client, &name, "pause").await,
+            Self::Resume(Named { name }) => set_held(global, &asked.client, &name, "resume").await,
             Self::Remove(removal) => asked.remove::<Agent>(removal).await,
         }
     }

@@ -12,7 +12,7 @@ use super::connection::references;
 use super::failure::Failure;
 use super::output;
 use super::provider;
-use super::resource::{Column, Columns, ResourceContext, details, path};
+use super::resource::{Column, Columns, Named, ResourceContext, details, path};
 use super::secret::{self, Typed};
 use super::settings::Global;
 use super::table::{moment, pairs};
@@ -47,10 +47,7 @@ pub(crate) enum Command {
         q: Option<String>,
     },
     /// show one with its redirect URI, without its secrets
-    Show {
-        /// name or id
-        name: String,
-    },
+    Show(Named),
     /// change one, or replace its secret
     #[command(after_help = "examples:\n  \
         keyward app set github --secret-stdin client_secret < new-secret.txt\n  \
@@ -107,12 +104,12 @@ pub(crate) struct Set {
 
 impl Command {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
-        let asked = ResourceContext { global, client: &Client::open(global).await? };
+        let asked = ResourceContext { global, client: Client::open(global).await? };
         match self {
             Self::Add(add) => add.run(&asked).await,
             Self::Set(set) => set.run(&asked).await,
             Self::List { q } => asked.list::<App>(q.as_deref()).await,
-            Self::Show { name } => {
+            Self::Show(Named { name }) => {
                 let app: Shown<App> = asked.client.get(&path::<App>(&name)).await?;
                 output::show(global.json, &app, show)
             }

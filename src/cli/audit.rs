@@ -139,10 +139,7 @@ impl Query {
         }
         let client = Client::for_audit(global).await?;
         let pages = Pages::new(&client, &self.filters, self.limit);
-        match global.json {
-            true => as_list(pages).await,
-            false => as_table(pages, global).await,
-        }
+        if global.json { as_list(pages).await } else { as_table(pages, global).await }
     }
 }
 

@@ -13,7 +13,7 @@ use super::failure::Failure;
 use super::output;
 use super::settings::Global;
 use super::table::moment;
-use keyward_api::wire::{CaView, CertificateRole, RotateCa};
+use keyward_api::wire::{CaView, RotateCa};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -100,11 +100,7 @@ fn notes(ca: &CaView) -> Vec<String> {
         .certificates
         .iter()
         .map(|certificate| {
-            let role = match certificate.role {
-                CertificateRole::Current => "current",
-                CertificateRole::Former => "former",
-                CertificateRole::Chain => "chain",
-            };
+            let role = output::word(&certificate.role);
             let (subject, until) = (&certificate.subject, moment(certificate.until));
             format!("{role}: {subject}, until {until}\n  sha256 {}", certificate.fingerprint)
         })
@@ -135,7 +131,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use keyward_api::wire::CertificateView;
+    use keyward_api::wire::{CertificateRole, CertificateView};
 
     fn certificate(role: CertificateRole) -> CertificateView {
         CertificateView {

@@ -99,9 +99,6 @@ fn report(global: &Global, checked: CheckResult) -> Result<(), Failure> {
     match is_valid {
         true => Ok(()),
         false if global.json => Err(Failure::silent(Exit::Failed)),
-        false => {
-            let texts = checked.problems.into_iter().map(|problem| problem.text).collect();
-            Err(Failure::several(texts).hint("a start or a reload would refuse this configuration"))
-        }
+        false => Err(Failure::refused_configuration(&checked.problems)),
     }
 }

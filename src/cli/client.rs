@@ -8,9 +8,9 @@ mod messages;
 mod no_installation;
 mod remote;
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use std::{fmt, io};
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -421,16 +421,6 @@ impl Client {
             },
         };
         answer.map_err(|failure| self.identity.explained(failure))
-    }
-}
-
-impl fmt::Debug for Client {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.via {
-            Via::Socket(path) => write!(f, "Client({})", path.display()),
-            Via::Remote(remote) => write!(f, "Client({remote})"),
-            Via::InProcess(_) | Via::NoInstallation(..) => write!(f, "Client(in process)"),
-        }
     }
 }
 

@@ -188,10 +188,7 @@ impl Args {
             // A wrong URL comes before a question.
             (Some(url), None) => {
                 OwnApi::parse(url, KeyPlace::Bearer)?;
-                match asks {
-                    true => KeyPlace::ask()?,
-                    false => return Err(own_api::no_place()),
-                }
+                if asks { KeyPlace::ask()? } else { return Err(own_api::no_place()) }
             }
         };
         url.map(|url| OwnApi::parse(url, place)).transpose()

@@ -6,12 +6,10 @@ use super::agent::{pair, unique};
 use super::client::Client;
 use super::failure::Failure;
 use super::output;
-use super::resource::{Column, Columns, ResourceContext, details, path};
+use super::resource::{Column, Columns, ResourceContext, details};
 use super::settings::Global;
 use super::table::moment;
-use keyward_model::{
-    ConnectSession, ConnectSessionIssued, ConnectSessionSpec, ConnectSessionState, Reference, Shown,
-};
+use keyward_model::{ConnectSession, ConnectSessionIssued, ConnectSessionSpec, Reference};
 
 pub(crate) const EXAMPLES: &str = "\
 examples:
@@ -86,17 +84,12 @@ struct New {
 
 impl Command {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
-        let client = Client::open(global).await?;
-        let asked = ResourceContext { global, client: &client };
+        let asked = ResourceContext { global, client: Client::open(global).await? };
         match self.verb {
-            None => self.new.run(global, &client).await,
+            None => self.new.run(global, &asked.client).await,
             Some(Verb::List { q }) => asked.list::<ConnectSession>(q.as_deref()).await,
             Some(Verb::Show { id }) => asked.show::<ConnectSession>(&id).await,
-            Some(Verb::Revoke { id }) => {
-                client.delete(&path::<ConnectSession>(&id)).await?;
-                let text = format!("link {id} ended\n");
-                output::removed(global.json, &[id], &text)
-            }
+            Some(Verb::Revoke { id }) => asked.revoke::<ConnectSession>(id).await,
         }
     }
 }
@@ -132,22 +125,11 @@ impl New {
     }
 }
 
-fn state(it: &Shown<ConnectSession>) -> String {
-    match it.facts.state {
-        ConnectSessionState::Open => "open",
-        ConnectSessionState::Opened => "opened",
-        ConnectSessionState::Completed => "completed",
-        ConnectSessionState::Failed => "failed",
-        ConnectSessionState::Expired => "expired",
-    }
-    .to_owned()
-}
-
 impl Columns for ConnectSession {
     const COLUMNS: &[Column<Self>] = &[
         Column::both("ID", "id", |it| it.id.to_string()),
         Column::both("USER", "user", |it| it.facts.user_name.clone()),
-        Column::both("STATE", "state", state),
+        Column::both("STATE", "state", |it| output::word(&it.facts.state)),
         Column::both("LABEL", "label", |it| it.label.clone().unwrap_or_default()),
         Column::both("CONNECTION", "connection", |it| {
             it.facts.connected.as_ref().map_or_else(String::new, |made| made.name.clone())

@@ -14,7 +14,7 @@ pub(super) mod references;
 mod refresh;
 mod remove;
 mod request;
-mod rotate;
+pub(in crate::cli) mod rotate;
 pub(in crate::cli) mod secrets;
 mod set;
 pub(in crate::cli) mod settings;
@@ -35,6 +35,7 @@ use super::client::Client;
 use super::confirm::Removal;
 use super::failure::Failure;
 use super::ownership::{NewOwner, VisibilityArgs, owner_of};
+use super::resource::Named;
 use super::settings::Global;
 use super::table::{fields, moment, pairs};
 use super::{consent, output, plugin};
@@ -54,10 +55,7 @@ pub(crate) enum Command {
     /// list them
     List(list::ConnectionSearch),
     /// show one, without its secrets
-    Show {
-        /// name or id
-        name: String,
-    },
+    Show(Named),
     /// change its description, and how its requests are sent
     #[command(after_help = "examples:\n  keyward connection set work --timeout 30s --retry 3\n  \
         keyward connection set work --rate-limit 100/min --concurrency 10\n  \
@@ -69,10 +67,7 @@ pub(crate) enum Command {
         of its answer is shown.\n\n\
         exit code: 0 when the provider accepts the credential, else 1"
     )]
-    Test {
-        /// name or id
-        name: String,
-    },
+    Test(Named),
     /// send one request with its credential, and print the answer
     #[command(
         after_help = "The request is sent as agents' requests are; rules that name no agents apply to\n\
@@ -85,25 +80,13 @@ pub(crate) enum Command {
     Request(Box<request::ConnectionRequest>),
     /// show its requests, the agents that sent them, and the state of its tokens
     #[command(after_help = usage::HELP)]
-    Usage {
-        /// name or id
-        name: String,
-    },
+    Usage(Named),
     /// refuse its use with 424, and end requests in progress
-    Pause {
-        /// name or id
-        name: String,
-    },
+    Pause(Named),
     /// end the pause
-    Resume {
-        /// name or id
-        name: String,
-    },
+    Resume(Named),
     /// fetch a newer token now, of a connection that has one
-    Refresh {
-        /// name or id
-        name: String,
-    },
+    Refresh(Named),
     /// change its owner, or who may use it
     #[command(after_help = "examples:\n  keyward connection assign work --to ann --private\n  \
         keyward connection assign work --shared")]
@@ -175,8 +158,8 @@ pub(crate) struct Add {
 impl Command {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
         let command = match self {
-            Self::Test { name } => return test::run(global, &name).await,
-            Self::Refresh { name } => return refresh::run(global, &name).await,
+            Self::Test(Named { name }) => return test::run(global, &name).await,
+            Self::Refresh(Named { name }) => return refresh::run(global, &name).await,
             Self::Request(ask) => return ask.run(global).await,
             Self::Rotate(rotate) => return rotate.run(global).await,
             Self::Set(set) => return set.run(global).await,
@@ -186,15 +169,15 @@ impl Command {
         let client = Client::open(global).await?;
         match command {
             // They open more.
-            Self::Test { .. }
-            | Self::Refresh { .. }
+            Self::Test(_)
+            | Self::Refresh(_)
             | Self::Request(_)
             | Self::Rotate(_)
             | Self::Set(_)
             | Self::Add(_) => Ok(()),
-            Self::Usage { name } => usage::run(global, &client, &name).await,
-            Self::Pause { name } => set_paused(global, &client, &name, "pause").await,
-            Self::Resume { name } => set_paused(global, &client, &name, "resume").await,
+            Self::Usage(Named { name }) => usage::run(global, &client, &name).await,
+            Self::Pause(Named { name }) => set_paused(global, &client, &name, "pause").await,
+            Self::Resume(Named { name }) => set_paused(global, &client, &name, "resume").await,
             Self::List(search) => {
                 let all = client.list("/api/v1/connections", &search.filters()).await?;
                 let shown = |all: &List<_>| list::shown(global, &all.items, search.is_all());
@@ -205,7 +188,7 @@ impl Command {
                 }
                 Ok(())
             }
-            Self::Show { name } => {
+            Self::Show(Named { name }) => {
                 let connection: Shown<Connection> = client.get(&path(&name)).await?;
                 let proxy = global.proxy_at(&client).await.to_string();
                 let owner = owner_of(&client, connection.facts.owner.as_ref()).await;

@@ -120,10 +120,7 @@ fn show(
     }
     let Some(url) = &consent.authorize_url else { return Ok(None) };
     output::note(&format!("open this page in your browser and consent:\n  {url}"));
-    match !how.no_browser && io::stderr().is_terminal() {
-        true => page::open(global, url),
-        false => Ok(None),
-    }
+    if !how.no_browser && io::stderr().is_terminal() { page::open(global, url) } else { Ok(None) }
 }
 
 /// Waits for the result of the consent, also over a restart of the gateway.

@@ -2,12 +2,12 @@
 //! gateway runs.
 
 use clap::{Args, Subcommand};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::client::Client;
 use super::confirm::Removal;
 use super::failure::Failure;
-use super::resource::{Column, Columns, ResourceContext};
+use super::resource::{Column, Columns, Named, ResourceContext, members};
 use super::settings::Global;
 use super::table::moment;
 use keyward_model::{DatabaseListener, ListenerState, Shown};
@@ -33,10 +33,7 @@ pub(crate) enum Command {
         q: Option<String>,
     },
     /// show one: where it is open, or why it is not
-    Show {
-        /// name or id
-        name: String,
-    },
+    Show(Named),
     /// change one; its sessions end
     Set(Set),
     /// close one; its sessions end
@@ -92,8 +89,7 @@ struct ListenerTermArgs {
 
 impl Command {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
-        let client = Client::open(global).await?;
-        let asked = ResourceContext { global, client: &client };
+        let asked = ResourceContext { global, client: Client::open(global).await? };
         match self {
             Self::Add(Add { name, at, terms }) => {
                 let mut new = terms.members();
@@ -102,7 +98,7 @@ impl Command {
                 asked.add::<DatabaseListener, _>(&new, added).await
             }
             Self::List { q } => asked.list::<DatabaseListener>(q.as_deref()).await,
-            Self::Show { name } => asked.show::<DatabaseListener>(&name).await,
+            Self::Show(Named { name }) => asked.show::<DatabaseListener>(&name).await,
             Self::Set(set) => {
                 let patch = set.patch()?;
                 asked.set::<DatabaseListener>(&set.name, &patch).await
@@ -114,29 +110,24 @@ impl Command {
 
 impl ListenerTermArgs {
     fn members(&self) -> Map<String, Value> {
-        let Self { protocol, server_version, connection, agent } = self;
-        let all = [
-            ("protocol", protocol),
-            ("server_version", server_version),
-            ("connection", connection),
-            ("agent", agent),
-        ];
-        let given = all.into_iter().filter_map(|(key, value)| Some((key, value.as_ref()?)));
-        given.map(|(key, value)| (key.to_owned(), json!(value))).collect()
+        members([
+            ("protocol", self.protocol.clone().map(Value::from)),
+            ("server_version", self.server_version.clone().map(Value::from)),
+            ("connection", self.connection.clone().map(Value::from)),
+            ("agent", self.agent.clone().map(Value::from)),
+        ])
     }
 }
 
 impl Set {
     fn patch(&self) -> Result<Map<String, Value>, Failure> {
         let mut patch = self.terms.members();
-        patch.extend(self.at.as_ref().map(|at| ("at".to_owned(), json!(at))));
-        let none = [
-            ("connection", self.any_connection),
-            ("agent", self.any_agent),
-            ("server_version", self.no_server_version),
-        ];
-        let none = none.into_iter().filter(|(_, is_none)| *is_none);
-        patch.extend(none.map(|(key, _)| (key.to_owned(), Value::Null)));
+        patch.extend(members([
+            ("at", self.at.clone().map(Value::from)),
+            ("connection", self.any_connection.then_some(Value::Null)),
+            ("agent", self.any_agent.then_some(Value::Null)),
+            ("server_version", self.no_server_version.then_some(Value::Null)),
+        ]));
         match patch.is_empty() {
             false => Ok(patch),
             true => Err(Failure::usage("nothing to change").hint(

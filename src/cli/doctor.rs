@@ -66,10 +66,7 @@ impl Args {
             false => Box::pin(check(global)).await,
         };
         output::show(global.json, &report, |report| report.text(output::colours()))?;
-        match report.failed() {
-            true => Err(Failure::silent(Exit::Failed)),
-            false => Ok(()),
-        }
+        if report.failed() { Err(Failure::silent(Exit::Failed)) } else { Ok(()) }
     }
 }
 

@@ -65,10 +65,7 @@ impl Args {
             true => show(told) + &considered(told),
             false => show(told),
         })?;
-        match told.allowed {
-            true => Ok(()),
-            false => Err(Failure::silent(Exit::Forbidden)),
-        }
+        if told.allowed { Ok(()) } else { Err(Failure::silent(Exit::Forbidden)) }
     }
 
     fn ask(self) -> Result<ExplainRequest, Failure> {

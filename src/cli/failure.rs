@@ -10,11 +10,12 @@ use http::StatusCode;
 use serde::Serialize;
 
 use super::escape_controls::escape_controls;
-use keyward_api::wire::ErrorView;
+use keyward_api::wire::{ErrorView, PlanProblem};
 use keyward_app::config::ConfigError;
 use keyward_app::{AppError, data_directory_remedy};
 use keyward_base::codes::Code;
 use keyward_base::system_error;
+use keyward_rules::provider::document::Problem;
 use keyward_state::directory::DirectoryError;
 use keyward_state::store::StoreError;
 use keyward_state::store::postgres::PostgresError;
@@ -104,6 +105,17 @@ impl Failure {
     /// Several messages, such as the errors of a configuration.
     pub(crate) fn several(errors: Vec<String>) -> Self {
         Self { errors, ..Self::silent(Exit::Failed) }
+    }
+
+    /// The problems of a file, each with its place.
+    pub(crate) fn problems(problems: &[Problem]) -> Self {
+        Self::several(problems.iter().map(ToString::to_string).collect())
+    }
+
+    /// The problems of a configuration.
+    pub(crate) fn refused_configuration(problems: &[PlanProblem]) -> Self {
+        Self::several(problems.iter().map(|problem| problem.text.clone()).collect())
+            .hint("a start or a reload would refuse this configuration")
     }
 
     pub(crate) fn usage(message: impl Into<String>) -> Self {
@@ -237,7 +249,7 @@ impl From<ConfigError> for Failure {
                 let hint = error.hint().map(str::to_owned);
                 Self { hint, ..Self::new(Exit::Failed, error.to_string()) }
             }
-            problems => Self::several(problems.iter().map(ToString::to_string).collect()),
+            problems => Self::problems(problems),
         }
     }
 }

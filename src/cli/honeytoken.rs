@@ -5,7 +5,7 @@ use clap::Subcommand;
 use super::client::Client;
 use super::confirm::Removal;
 use super::failure::Failure;
-use super::resource::{Column, Columns, ResourceContext};
+use super::resource::{Column, Columns, Named, ResourceContext};
 use super::settings::Global;
 use keyward_model::{Honeytoken, HoneytokenSpec, Shown};
 
@@ -37,24 +37,21 @@ pub(crate) enum Command {
         q: Option<String>,
     },
     /// show one, with its text
-    Show {
-        /// name or id
-        name: String,
-    },
+    Show(Named),
     /// remove one: it raises no alarm any more
     Remove(Removal),
 }
 
 impl Command {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
-        let asked = ResourceContext { global, client: &Client::open(global).await? };
+        let asked = ResourceContext { global, client: Client::open(global).await? };
         match self {
             Self::Add { name, provider, revoke } => {
                 let new = HoneytokenSpec { name, provider, revokes: revoke };
                 asked.add::<Honeytoken, Shown<Honeytoken>>(&new, added).await
             }
             Self::List { q } => asked.list::<Honeytoken>(q.as_deref()).await,
-            Self::Show { name } => asked.show::<Honeytoken>(&name).await,
+            Self::Show(Named { name }) => asked.show::<Honeytoken>(&name).await,
             Self::Remove(removal) => asked.remove::<Honeytoken>(removal).await,
         }
     }

@@ -13,7 +13,7 @@ use super::client::{Client, segment};
 use super::confirm::Removal;
 use super::failure::Failure;
 use super::output;
-use super::resource::{Column, Columns, ResourceContext, patch, path};
+use super::resource::{Column, Columns, Named, ResourceContext, patch, path};
 use super::secret::{Typed, can_ask};
 use super::settings::Global;
 use super::table::{Table, TableLayout, moment};
@@ -40,10 +40,7 @@ pub(crate) enum Command {
         q: Option<String>,
     },
     /// show one: its URL, what waits, the last delivery and refusal
-    Show {
-        /// name or id
-        name: String,
-    },
+    Show(Named),
     /// change one, pause or resume its deliveries
     Set(Set),
     /// set another secret of the service, or sign deliveries with another key
@@ -62,10 +59,7 @@ pub(crate) enum Command {
         example:\n  \
         keyward hook reveal pages"
     )]
-    Reveal {
-        /// name or id
-        name: String,
-    },
+    Reveal(Named),
     /// remove one, with the events that wait
     Remove(Removal),
     /// list how services sign
@@ -166,8 +160,7 @@ impl Command {
         if let Self::Listen(listen) = self {
             return listen.run(global).await;
         }
-        let client = Client::open(global).await?;
-        let asked = ResourceContext { global, client: &client };
+        let asked = ResourceContext { global, client: Client::open(global).await? };
         match self {
             Self::Add(add) => {
                 let new = add.read()?;
@@ -175,34 +168,34 @@ impl Command {
                 made.map_err(|failure| new.with_options(failure))
             }
             Self::List { q } => asked.list::<Hook>(q.as_deref()).await,
-            Self::Show { name } => asked.show::<Hook>(&name).await,
+            Self::Show(Named { name }) => asked.show::<Hook>(&name).await,
             Self::Set(set) => asked.set::<Hook>(&set.name, &set.patch()?).await,
             Self::Rotate { name, secret_stdin } => {
                 let secret = secret_stdin.then(Typed::from_stdin).transpose()?;
                 let what =
                     if secret.is_some() { "has another secret" } else { "signs with another key" };
                 let at = format!("{}/rotate", path::<Hook>(&name));
-                let made: HookCreated = client.post(&at, &NewSecret { secret }).await?;
+                let made: HookCreated = asked.client.post(&at, &NewSecret { secret }).await?;
                 output::show(global.json, &made, |made| added(made, what))
             }
-            Self::Reveal { name } => {
+            Self::Reveal(Named { name }) => {
                 let at = format!("{}/reveal", path::<Hook>(&name));
-                let shown: HookSecret = client.post(&at, &json!({})).await?;
+                let shown: HookSecret = asked.client.post(&at, &json!({})).await?;
                 output::show(global.json, &shown, |shown| format!("{}\n", shown.secret))
             }
             Self::Remove(removal) => asked.remove::<Hook>(removal).await,
             Self::Schemes => {
-                let all: List<HookScheme> = client.get("/api/v1/hook-schemes").await?;
+                let all: List<HookScheme> = asked.client.get("/api/v1/hook-schemes").await?;
                 output::show(global.json, &all, |all| schemes(&all.items, &output::layout(global)))
             }
             Self::Events { name, dead } => {
                 let at = format!("{}/events?limit=100&dead={dead}", path::<Hook>(&name));
-                let all: List<HookEventView> = client.get(&at).await?;
+                let all: List<HookEventView> = asked.client.get(&at).await?;
                 output::show(global.json, &all, |all| events(&all.items, &output::layout(global)))
             }
             Self::Resend { name, event } => {
                 let at = format!("{}/events/{}/resend", path::<Hook>(&name), segment(&event));
-                let sent: HookEventView = client.post(&at, &json!({})).await?;
+                let sent: HookEventView = asked.client.post(&at, &json!({})).await?;
                 output::show(global.json, &sent, |sent| {
                     format!("event {} is delivered again\n", sent.id)
                 })

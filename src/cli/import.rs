@@ -18,8 +18,6 @@ mod vaults;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use serde::Serialize;
-
 use self::candidate::{ImportCandidate, SourceContent};
 use self::files::{File, replace};
 use self::held::held_placeholders;
@@ -31,12 +29,12 @@ use super::client::{Client, segment};
 use super::confirm::Confirm;
 use super::connection::api_path::path;
 use super::connection::options::New;
+use super::connection::rotate::RotateRequest;
 use super::connection::shape::Shapes;
 use super::environment::DEFAULT_AGENT;
 use super::failure::{Exit, Failure};
 use super::settings::Global;
 use super::{connect, output, secret};
-use crate::cli::secret::Typed;
 use keyward_api::wire::{ConnectionCreated, Rotated, TestOutcome};
 use keyward_model::{Agent, BindingShown, Shown};
 
@@ -99,13 +97,6 @@ struct Findings {
     relations: Vec<Relation>,
     files: Vec<File>,
     report: ImportReport,
-}
-
-/// The body of a rotation.
-#[derive(Serialize)]
-struct RotateRequest {
-    fields: BTreeMap<String, Typed>,
-    test: bool,
 }
 
 impl Findings {
@@ -376,7 +367,11 @@ impl Args {
         account: &FoundAccount,
         existing: &Existing,
     ) -> Result<String, Failure> {
-        let new = RotateRequest { fields: account.values(), test: !self.no_test };
+        let new = RotateRequest {
+            fields: account.values(),
+            test: !self.no_test,
+            ..RotateRequest::default()
+        };
         let at = format!("{}/rotate", path(&existing.id));
         let done: Rotated = client.post(&at, &new).await?;
         Ok(done.test.map(|test| test.message).unwrap_or_default())

@@ -79,10 +79,7 @@ fn source(source: &KeySourceView) -> String {
 
 fn told(rotated: &KeyRotated) -> String {
     let KeyRotated { current, made, rewrapped, rows, .. } = rotated;
-    let what = match made {
-        true => "created a new key",
-        false => "continued with the existing key",
-    };
+    let what = if *made { "created a new key" } else { "continued with the existing key" };
     format!("{what}: {current} wraps all {rows} rows; {rewrapped} rows were wrapped again\n")
 }
 

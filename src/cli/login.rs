@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 use super::client::Client;
 use super::failure::Failure;
 use super::output;
-use super::resource::{Column, Columns, ResourceContext, path};
+use super::resource::{Column, Columns, ResourceContext};
 use super::settings::Global;
 use super::table::moment;
 use keyward_api::wire::{LoginLinkRequest, LoginLinkView};
@@ -53,15 +53,10 @@ impl LoginLinkArgs {
 
 impl Command {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
-        let client = Client::open(global).await?;
-        let asked = ResourceContext { global, client: &client };
+        let asked = ResourceContext { global, client: Client::open(global).await? };
         match self {
             Self::List { q } => asked.list::<Login>(q.as_deref()).await,
-            Self::Revoke { id } => {
-                client.delete(&path::<Login>(&id)).await?;
-                let text = format!("login {id} ended\n");
-                output::removed(global.json, &[id], &text)
-            }
+            Self::Revoke { id } => asked.revoke::<Login>(id).await,
         }
     }
 }

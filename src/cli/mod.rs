@@ -48,6 +48,7 @@ mod plan;
 mod plugin;
 mod provider;
 pub(super) mod proxy_at;
+mod read_text;
 mod reload;
 mod replace_file;
 mod resource;

@@ -61,10 +61,7 @@ pub(crate) fn show<T: Serialize>(
     value: &T,
     text: impl FnOnce(&T) -> String,
 ) -> Result<(), Failure> {
-    match json {
-        true => print_json(value),
-        false => print(&text(value)),
-    }
+    if json { print_json(value) } else { print(&text(value)) }
 }
 
 /// The JSON output of a removal; the API's own answer is empty.
@@ -76,6 +73,12 @@ struct Removed<'a> {
 /// Prints the result of a removal.
 pub(crate) fn removed(json: bool, names: &[String], text: &str) -> Result<(), Failure> {
     show(json, &Removed { removed: names }, |_| text.to_owned())
+}
+
+/// The API's word for a value that is a text in JSON, such as a state.
+pub(crate) fn word(value: &impl Serialize) -> String {
+    let value = serde_json::to_value(value).unwrap_or_default();
+    value.as_str().unwrap_or_default().to_owned()
 }
 
 /// Prints a note to standard error.

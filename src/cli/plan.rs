@@ -112,10 +112,7 @@ pub(super) fn show(global: &Global, view: &PlanView) -> Result<(), Failure> {
     }
     match view.problems.is_empty() {
         false if global.json => Err(Failure::silent(Exit::Failed)),
-        false => {
-            let texts = view.problems.iter().map(|problem| problem.text.clone()).collect();
-            Err(Failure::several(texts).hint("a start or a reload would refuse this configuration"))
-        }
+        false => Err(Failure::refused_configuration(&view.problems)),
         true if global.json => Ok(()),
         true => {
             output::notes("warning", view.warnings.iter());

@@ -12,6 +12,7 @@ use super::client::{Client, segment};
 use super::confirm::Removal;
 use super::failure::{Exit, Failure};
 use super::output;
+use super::read_text::read_text;
 use super::settings::{Global, named as named_url};
 use super::table::{Table, TableLayout, fields};
 use keyward_api::wire::{ActionView, AuthView, FieldView, List, ProviderSource, ProviderView};
@@ -19,7 +20,7 @@ use keyward_rules::provider::document::{Document, Problem};
 use keyward_rules::provider::{AuthMethod, Catalogue, Provider, check, written};
 
 /// No provider file is as long as this.
-const FILE_BYTES_MAX: u64 = 1024 * 1024;
+const FILE_MIB_MAX: u64 = 1;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -132,9 +133,7 @@ async fn known(global: &Global) -> Result<Client, Failure> {
 /// The only provider of a file, and its definition.
 fn single(path: &std::path::Path, reserved: &Catalogue) -> Result<(Provider, Document), Failure> {
     let (name, text) = read(path)?;
-    let failed = |problems: Vec<Problem>| {
-        Failure::several(problems.iter().map(ToString::to_string).collect())
-    };
+    let failed = |problems: Vec<Problem>| Failure::problems(&problems);
     let found = check::file(&name, &text, reserved).map_err(failed)?;
     let document = Document::parse(&name, &text).map_err(failed)?;
     match <[Provider; 1]>::try_from(found) {
@@ -186,8 +185,7 @@ pub(crate) async fn of(client: &Client, id: &str) -> Result<ProviderView, Failur
 fn check_file(global: &Global, path: &std::path::Path) -> Result<(), Failure> {
     let (name, text) = read(path)?;
     let found = check::file(&name, &text, &Catalogue::built_in());
-    let found = found
-        .map_err(|problems| Failure::several(problems.iter().map(ToString::to_string).collect()))?;
+    let found = found.map_err(|problems| Failure::problems(&problems))?;
     let built_in = Catalogue::built_in();
     for provider in &found {
         if let Some((owner, host)) = built_in.host_owner(&provider.hosts) {
@@ -222,12 +220,7 @@ fn check_file(global: &Global, path: &std::path::Path) -> Result<(), Failure> {
 /// Name and text of a file.
 fn read(path: &std::path::Path) -> Result<(String, String), Failure> {
     let name = path.display().to_string();
-    let failed = |error: std::io::Error| Failure::failed(&name, &error);
-    let bytes = std::fs::metadata(path).map_err(failed)?.len();
-    if bytes > FILE_BYTES_MAX {
-        return Err(Failure::new(Exit::Failed, format!("{name} is longer than 1 MiB")));
-    }
-    let text = std::fs::read_to_string(path).map_err(failed)?;
+    let text = read_text(path, FILE_MIB_MAX, &name)?;
     Ok((name, text))
 }
 

@@ -3,6 +3,7 @@
 
 use std::fmt::Display;
 
+use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -108,10 +109,17 @@ pub(crate) trait Columns: Resource {
     }
 }
 
+/// The argument of a command about one of them.
+#[derive(Debug, Args)]
+pub(crate) struct Named {
+    /// name or id
+    pub(crate) name: String,
+}
+
 /// A command of a resource, as a person gave it.
 pub(crate) struct ResourceContext<'a> {
     pub(crate) global: &'a Global,
-    pub(crate) client: &'a Client,
+    pub(crate) client: Client,
 }
 
 impl ResourceContext<'_> {
@@ -160,6 +168,13 @@ impl ResourceContext<'_> {
         output::show(self.global.json, &one, details)
     }
 
+    /// Ends one that has no name but its id.
+    pub(crate) async fn revoke<R: Columns>(&self, id: String) -> Result<(), Failure> {
+        self.client.delete(&path::<R>(&id)).await?;
+        let text = format!("{} {id} ended\n", R::ONE);
+        output::removed(self.global.json, &[id], &text)
+    }
+
     pub(crate) async fn remove<R: Columns>(
         &self,
         Removal { name, confirm }: Removal,
@@ -198,15 +213,16 @@ pub(crate) fn details<R: Columns>(one: &Shown<R>) -> String {
     fields(&texts.map(|(word, cell)| (word, cell.in_full())).collect::<Vec<_>>())
 }
 
+/// The members that are given.
+pub(crate) fn members<const N: usize>(all: [(&str, Option<Value>); N]) -> Map<String, Value> {
+    all.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+}
+
 /// The merge patch of the members that are given; `hint` says which could be.
 pub(crate) fn patch<const N: usize>(
     given: [(&str, Option<Value>); N],
     hint: &str,
 ) -> Result<Map<String, Value>, Failure> {
-    let given = given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
-    let patch: Map<String, Value> = given.collect();
-    match patch.is_empty() {
-        false => Ok(patch),
-        true => Err(Failure::usage("nothing to change").hint(hint)),
-    }
+    let patch = members(given);
+    if patch.is_empty() { Err(Failure::usage("nothing to change").hint(hint)) } else { Ok(patch) }
 }

@@ -85,18 +85,17 @@ impl Command {
         if let Self::Test { file } = self {
             return test::test(global, &file).await;
         }
-        let client = Client::open(global).await?;
-        let asked = ResourceContext { global, client: &client };
+        let asked = ResourceContext { global, client: Client::open(global).await? };
         match self {
             Self::Add(add) => add.run(&asked).await,
             Self::List { q } => {
-                let all = client.list("/api/v1/rules", &[("q", q.as_deref())]).await?;
+                let all = asked.client.list("/api/v1/rules", &[("q", q.as_deref())]).await?;
                 output::show(global.json, &all, |all: &List<RuleShown>| {
                     words::table(&all.items, &output::layout(global))
                 })
             }
             Self::Show { rule } => {
-                let rule: RuleShown = client.get(&path::<Rule>(rule)).await?;
+                let rule: RuleShown = asked.client.get(&path::<Rule>(rule)).await?;
                 output::show(global.json, &rule, words::details)
             }
             Self::Edit(edit) => edit.run(&asked).await,

@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::client::Client;
 use super::failure::Failure;
 use super::output;
-use super::resource::{Column, Columns, ResourceContext, details, path};
+use super::resource::{Column, Columns, ResourceContext, details};
 use super::settings::Global;
 use super::table::moment;
 use keyward_model::{Reference, Session, SessionCreateOptions, SessionIssued, SessionSpec};
@@ -76,17 +76,12 @@ struct New {
 
 impl Command {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
-        let client = Client::open(global).await?;
-        let asked = ResourceContext { global, client: &client };
+        let asked = ResourceContext { global, client: Client::open(global).await? };
         match self {
-            Self::Add(add) => add.run(global, &client).await,
+            Self::Add(add) => add.run(global, &asked.client).await,
             Self::List { q } => asked.list::<Session>(q.as_deref()).await,
             Self::Show { id } => asked.show::<Session>(&id).await,
-            Self::Revoke { id } => {
-                client.delete(&path::<Session>(&id)).await?;
-                let text = format!("session {id} ended\n");
-                output::removed(global.json, &[id], &text)
-            }
+            Self::Revoke { id } => asked.revoke::<Session>(id).await,
         }
     }
 }

@@ -113,10 +113,7 @@ impl Global {
 
 /// The URL of the admin listener, as a status names it: without a scheme, it speaks cleartext.
 pub(crate) fn admin_url(admin: &str) -> String {
-    match admin.starts_with("https://") {
-        true => admin.to_owned(),
-        false => format!("http://{admin}"),
-    }
+    if admin.starts_with("https://") { admin.to_owned() } else { format!("http://{admin}") }
 }
 
 /// A word for a POSIX shell.

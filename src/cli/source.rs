@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -14,7 +14,7 @@ use super::confirm::Removal;
 use super::connection::secrets::file;
 use super::failure::{Exit, Failure};
 use super::output;
-use super::resource::{Column, Columns, ResourceContext, path};
+use super::resource::{Column, Columns, Named, ResourceContext, path};
 use super::secret::Typed;
 use super::settings::Global;
 use super::table::{Table, TableLayout};
@@ -43,10 +43,7 @@ pub(crate) enum Command {
         q: Option<String>,
     },
     /// show one: its connections, when a value was last fetched, failures
-    Show {
-        /// name or id
-        name: String,
-    },
+    Show(Named),
     /// fetch a value, or all that connections have there, without showing them
     Test {
         /// name or id
@@ -61,24 +58,16 @@ pub(crate) enum Command {
 }
 
 /// The kinds that can be added.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum SourceKindArg {
-    Vault,
-    Aws,
-    Gcp,
-    Azure,
-    Onepassword,
-    Bitwarden,
-    Infisical,
-    Doppler,
-}
+const KINDS: [&str; 8] =
+    ["vault", "aws", "gcp", "azure", "onepassword", "bitwarden", "infisical", "doppler"];
 
 #[derive(Debug, Args)]
 pub(crate) struct Add {
     /// letters, digits, - _ .
     name: String,
     /// what it is
-    kind: SourceKindArg,
+    #[arg(value_parser = KINDS)]
+    kind: String,
     #[command(flatten)]
     settings: Settings,
 }
@@ -128,11 +117,9 @@ impl Command {
             Self::Test { .. } => Client::open_to_send(global).await?,
             _ => Client::open(global).await?,
         };
-        let asked = ResourceContext { global, client: &client };
+        let asked = ResourceContext { global, client };
         match self {
             Self::Add(Add { name, kind, settings }) => {
-                let kind = kind.to_possible_value();
-                let kind = kind.map(|kind| kind.get_name().to_owned()).unwrap_or_default();
                 let mut body = settings.body(&kind)?;
                 body.spec.insert("name".to_owned(), name.into());
                 // The refusal names the setting that is missing.
@@ -140,10 +127,10 @@ impl Command {
                 asked.add::<Source, Shown<Source>>(&body, added).await.map_err(with_setting)
             }
             Self::List { q } => asked.list::<Source>(q.as_deref()).await,
-            Self::Show { name } => asked.show::<Source>(&name).await,
+            Self::Show(Named { name }) => asked.show::<Source>(&name).await,
             Self::Test { name, reference } => test(&asked, &name, reference).await,
             Self::Set(Set { name, settings }) => {
-                let now: Shown<Source> = client.get(&path::<Source>(&name)).await?;
+                let now: Shown<Source> = asked.client.get(&path::<Source>(&name)).await?;
                 let body = settings.body(&now.facts.kind)?;
                 if body.spec.is_empty() && body.credentials.is_empty() {
                     return Err(Failure::usage("nothing to change")
@@ -205,10 +192,7 @@ async fn test(
     let tested: SourceTested = asked.client.post(&at, &SourceTest { reference }).await?;
     let layout = output::layout(asked.global);
     output::show(asked.global.json, &tested, |tested| table(tested, &layout))?;
-    match tested.ok {
-        true => Ok(()),
-        false => Err(Failure::silent(Exit::Failed)),
-    }
+    if tested.ok { Ok(()) } else { Err(Failure::silent(Exit::Failed)) }
 }
 
 fn table(tested: &SourceTested, layout: &TableLayout) -> String {

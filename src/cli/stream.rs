@@ -7,7 +7,7 @@ use super::failure::Failure;
 use super::output;
 use super::settings::Global;
 use super::table::{Table, TableLayout};
-use keyward_api::wire::{List, StreamKind, StreamView};
+use keyward_api::wire::{List, StreamView};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -76,12 +76,6 @@ fn table(all: &[StreamView], layout: &TableLayout) -> String {
     let mut table =
         Table::new(headings).only_in_full(&["KIND", "SENT", "RECEIVED"]).never_cut(&["ID"]);
     for stream in all {
-        let kind = match stream.kind {
-            StreamKind::Request => "request",
-            StreamKind::Websocket => "websocket",
-            StreamKind::Tunnel => "tunnel",
-            StreamKind::Database => "database",
-        };
         table.row([
             stream.id.as_str().into(),
             stream.agent.as_str().into(),
@@ -89,7 +83,7 @@ fn table(all: &[StreamView], layout: &TableLayout) -> String {
             stream.connection.clone().unwrap_or_default().into(),
             // As lines of `keyward logs` have it.
             stream.request().replacen("https://", "", 1).into(),
-            kind.into(),
+            output::word(&stream.kind).into(),
             stream.bytes_in.to_string().into(),
             stream.bytes_out.to_string().into(),
             stream.since.into(),

@@ -245,10 +245,7 @@ pub(crate) fn relative(time: Timestamp, now: Timestamp) -> String {
         s @ 3_600..172_800 => (s / 3_600, "h"),
         s => (s / 86_400, "d"),
     };
-    match seconds >= 0 {
-        true => format!("{number} {unit} ago"),
-        false => format!("in {number} {unit}"),
-    }
+    if seconds >= 0 { format!("{number} {unit} ago") } else { format!("in {number} {unit}") }
 }
 
 /// `key   value` lines, values aligned; for one thing.

@@ -144,10 +144,7 @@ impl Raw {
 
     /// Waits for a byte; `None` when a signal comes first, or the terminal is gone.
     fn byte(&mut self) -> io::Result<Option<u8>> {
-        match self.signals.wait_for_signal_or_input(&self.stdin)? {
-            true => Ok(None),
-            false => self.read(),
-        }
+        if self.signals.wait_for_signal_or_input(&self.stdin)? { Ok(None) } else { self.read() }
     }
 
     /// A byte; `None` when there is none, or the terminal is gone.

@@ -80,10 +80,7 @@ fn errors(total: &UsageTotals) -> String {
     ];
     let some = classes.into_iter().filter(|(count, _)| *count > 0);
     let some: Vec<_> = some.map(|(count, class)| format!("{class}: {count}")).collect();
-    match some.is_empty() {
-        true => "0".to_owned(),
-        false => some.join(", "),
-    }
+    if some.is_empty() { "0".to_owned() } else { some.join(", ") }
 }
 
 fn table(series: &UsageSeries) -> Table {

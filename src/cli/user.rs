@@ -2,7 +2,8 @@
 
 mod means;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, Subcommand};
 
 use serde_json::{Map, Value, json};
 
@@ -11,7 +12,7 @@ use super::confirm::Removal;
 use super::failure::Failure;
 use super::output;
 use super::personal;
-use super::resource::{Column, Columns, ResourceContext, details, patch, path};
+use super::resource::{Column, Columns, Named, ResourceContext, details, patch, path};
 use super::settings::Global;
 use super::table::{TableLayout, moment};
 use keyward_model::{Role, Shown, User, UserSpec};
@@ -37,14 +38,11 @@ pub(crate) enum Command {
         #[arg(long, value_name = "TEXT")]
         q: Option<String>,
         /// those with this role
-        #[arg(long, value_enum)]
-        role: Option<RoleWord>,
+        #[arg(long, value_parser = role())]
+        role: Option<Role>,
     },
     /// show one, with their tokens
-    Show {
-        /// name or id
-        name: String,
-    },
+    Show(Named),
     /// change role or address, pause or resume
     #[command(
         after_help = "The tokens of a paused user and of their agents are not valid.\n\nexamples:\n  \
@@ -69,8 +67,8 @@ pub(crate) struct Add {
     /// letters, digits, - _ . ; of an end user: your platform's id
     name: String,
     /// what they may do
-    #[arg(long, value_enum, default_value = "member")]
-    role: RoleWord,
+    #[arg(long, value_parser = role(), default_value = "member")]
+    role: Role,
     /// their e-mail address
     #[arg(long, value_name = "ADDRESS")]
     email: Option<String>,
@@ -81,8 +79,8 @@ pub(crate) struct Set {
     /// name or id
     name: String,
     /// what they may do
-    #[arg(long, value_enum)]
-    role: Option<RoleWord>,
+    #[arg(long, value_parser = role())]
+    role: Option<Role>,
     /// another e-mail address
     #[arg(long, value_name = "ADDRESS")]
     email: Option<String>,
@@ -98,50 +96,34 @@ pub(crate) struct Set {
 }
 
 /// A role among the arguments.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum RoleWord {
-    Admin,
-    Member,
-    Auditor,
-    #[value(name = "end_user")]
-    EndUser,
-}
-
-impl From<RoleWord> for Role {
-    fn from(word: RoleWord) -> Self {
-        match word {
-            RoleWord::Admin => Self::Admin,
-            RoleWord::Member => Self::Member,
-            RoleWord::Auditor => Self::Auditor,
-            RoleWord::EndUser => Self::EndUser,
-        }
-    }
+fn role() -> impl TypedValueParser<Value = Role> {
+    let words = [Role::Admin, Role::Member, Role::Auditor, Role::EndUser].map(Role::as_str);
+    PossibleValuesParser::new(words).try_map(|word| serde_json::from_value(word.into()))
 }
 
 impl Command {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
-        let client = Client::open(global).await?;
-        let asked = ResourceContext { global, client: &client };
+        let asked = ResourceContext { global, client: Client::open(global).await? };
         match self {
             Self::Add(Add { name, role, email }) => {
-                let new = UserSpec { name, email, role: role.into(), paused: false };
+                let new = UserSpec { name, email, role, paused: false };
                 asked.add::<User, _>(&new, added).await
             }
             Self::List { q, role } => {
-                let role = role.map(|role| Role::from(role).as_str());
+                let role = role.map(Role::as_str);
                 asked.search::<User>(&[("q", q.as_deref()), ("role", role)]).await
             }
-            Self::Show { name } => {
-                let user = client.get(&path::<User>(&name)).await?;
+            Self::Show(Named { name }) => {
+                let user = asked.client.get(&path::<User>(&name)).await?;
                 output::show(global.json, &user, |user| show(user, &output::layout(global)))
             }
             Self::Set(set) => {
-                let user = client.patch(&path::<User>(&set.name), &set.patch()?).await?;
+                let user = asked.client.patch(&path::<User>(&set.name), &set.patch()?).await?;
                 output::show(global.json, &user, |user| show(user, &output::layout(global)))
             }
-            Self::Password(password) => password.run(global, &client).await,
-            Self::Totp(totp) => totp.run(global, &client).await,
-            Self::Passkeys(passkeys) => passkeys.run(global, &client).await,
+            Self::Password(password) => password.run(global, &asked.client).await,
+            Self::Totp(totp) => totp.run(global, &asked.client).await,
+            Self::Passkeys(passkeys) => passkeys.run(global, &asked.client).await,
             Self::Remove(removal) => asked.remove::<User>(removal).await,
         }
     }
@@ -186,7 +168,7 @@ impl Set {
         patch(
             [
                 ("email", (self.email.is_some() || self.no_email).then(|| json!(self.email))),
-                ("role", self.role.map(|role| json!(Role::from(role)))),
+                ("role", self.role.map(|role| json!(role))),
                 ("paused", (self.pause || self.resume).then(|| json!(self.pause))),
             ],
             "name a --role or an --email, or --pause or --resume",

@@ -8,7 +8,7 @@ use super::client::Client;
 use super::confirm::Removal;
 use super::failure::Failure;
 use super::output;
-use super::resource::{Column, Columns, ResourceContext, patch, path};
+use super::resource::{Column, Columns, Named, ResourceContext, patch, path};
 use super::secret::Typed;
 use super::settings::Global;
 use super::table::{Table, TableLayout, moment};
@@ -34,20 +34,14 @@ pub(crate) enum Command {
         q: Option<String>,
     },
     /// show one: its types of events, undelivered events, the last attempt
-    Show {
-        /// name or id
-        name: String,
-    },
+    Show(Named),
     /// change one, pause or resume it
     #[command(after_help = "examples:\n  \
         keyward webhook set ops --event connection.broken --event plugin.blocked\n  \
         keyward webhook set ops --all-events\n  keyward webhook set ops --resume")]
     Set(Set),
     /// post an event of type webhook.test now, and print the result
-    Test {
-        /// name or id
-        name: String,
-    },
+    Test(Named),
     /// sign with another key; for a day the one before signs as well
     Rotate {
         /// name or id
@@ -123,26 +117,25 @@ impl SigningKeyRequest {
 
 impl Command {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
-        let client = Client::open_to_send(global).await?;
-        let asked = ResourceContext { global, client: &client };
+        let asked = ResourceContext { global, client: Client::open_to_send(global).await? };
         match self {
             Self::Add(Add { url, name, events, key_stdin }) => {
                 let new = New { name, url, events, key: SigningKeyRequest::read(key_stdin)? };
                 asked.add::<Webhook, _>(&new, |made| shown(made, "added")).await
             }
             Self::List { q } => asked.list::<Webhook>(q.as_deref()).await,
-            Self::Show { name } => asked.show::<Webhook>(&name).await,
+            Self::Show(Named { name }) => asked.show::<Webhook>(&name).await,
             Self::Set(set) => asked.set::<Webhook>(&set.name, &set.patch()?).await,
-            Self::Test { name } => test(global, &client, &name).await,
+            Self::Test(Named { name }) => test(global, &asked.client, &name).await,
             Self::Rotate { name, key_stdin } => {
                 let at = format!("{}/rotate", path::<Webhook>(&name));
                 let made: WebhookCreated =
-                    client.post(&at, &SigningKeyRequest::read(key_stdin)?).await?;
+                    asked.client.post(&at, &SigningKeyRequest::read(key_stdin)?).await?;
                 output::show(global.json, &made, |made| shown(made, "signs with another key"))
             }
             Self::Remove(removal) => asked.remove::<Webhook>(removal).await,
             Self::Events => {
-                let all: List<EventType> = client.get("/api/v1/events").await?;
+                let all: List<EventType> = asked.client.get("/api/v1/events").await?;
                 output::show(global.json, &all, |all| types(&all.items, &output::layout(global)))
             }
         }
@@ -194,10 +187,7 @@ async fn test(global: &Global, client: &Client, name: &str) -> Result<(), Failur
         let taken = if tried.taken { "accepted the event" } else { "did not accept the event" };
         format!("webhook {name} {taken}: {}\n", tried.what)
     })?;
-    match tried.taken {
-        true => Ok(()),
-        false => Err(Failure::silent(super::failure::Exit::Failed)),
-    }
+    if tried.taken { Ok(()) } else { Err(Failure::silent(super::failure::Exit::Failed)) }
 }
 
 fn shown(made: &WebhookCreated, what: &str) -> String {

@@ -7,15 +7,15 @@ use anyhow::Context;
 use super::plan::planning::TOKEN_LABEL;
 use super::plan::step::{Plan, PlannedAction, Step, Work};
 use super::plan::{
-    AgentChange, AgentWork, AppWork, ConnectionInput, ConnectionWork, Declarable, FreedSlots,
-    HookWork, PlannedConnection, PluginWork, ResourceWork, SourceWork, WebhookWork,
+    AgentChange, AgentWork, AppWork, ConnectionInput, ConnectionWork, FreedSlots, HoneytokenWork,
+    HookWork, PlannedConnection, PluginWork, SourceWork, WebhookWork,
 };
 use crate::config::UseItem;
 use keyward_base::id::{AgentId, AppId, ConnectionId, OrgId, PluginId, SourceId};
 use keyward_inbox::Inbox;
 use keyward_model::{
-    Agent, AgentFacts, App, BindTerms, Connection, ConnectionSpec, Hook, HookSpec, Plugin,
-    PluginSpec, Record, Reference, Source, Webhook, WebhookState,
+    Agent, AgentFacts, App, BindTerms, Connection, ConnectionSpec, Honeytoken, HoneytokenFacts,
+    Hook, HookSpec, Plugin, PluginSpec, Record, Reference, Source, Webhook, WebhookState,
 };
 use keyward_state::directory::{AppRecord, ConnectionRecord, Directory, ManagedBy};
 use keyward_state::observe::change::Actor;
@@ -61,7 +61,7 @@ impl ApplyTarget<'_> {
             Work::Nothing => Ok(()),
             Work::Org => Ok(self.directory().add_org(org, ManagedBy::File).await.map(drop)?),
             Work::Webhook(work) => self.webhook(org, work).await,
-            Work::Honeytoken(work) => self.resource(org, work).await,
+            Work::Honeytoken(work) => self.honeytoken(org, work).await,
             Work::App(work) => self.app(org, *work).await,
             Work::Hook(work) => self.hook(org, *work).await,
             Work::Source(work) => self.source(org, *work).await,
@@ -157,27 +157,27 @@ impl ApplyTarget<'_> {
         Ok(spec)
     }
 
-    async fn resource<R: Declarable>(
-        self,
-        org: &OrgId,
-        work: ResourceWork<R>,
-    ) -> anyhow::Result<()> {
+    async fn honeytoken(self, org: &OrgId, work: HoneytokenWork) -> anyhow::Result<()> {
         let (directory, by) = (self.directory(), ManagedBy::File);
         let new = match work {
-            ResourceWork::Make(spec) => spec,
-            ResourceWork::Replace(id, spec) => {
-                directory.remove::<R>(org, &id, by).await?;
+            HoneytokenWork::Make(spec) => spec,
+            HoneytokenWork::Replace(id, spec) => {
+                directory.remove::<Honeytoken>(org, &id, by).await?;
                 spec
             }
-            ResourceWork::Change(id, spec) => {
-                let change = move |record: &mut Record<R>| record.spec.clone_from(&spec);
-                directory.change::<R>(org, &id, change).await?;
+            HoneytokenWork::Change(id, spec) => {
+                let change = move |record: &mut Record<Honeytoken>| record.spec.clone_from(&spec);
+                directory.change::<Honeytoken>(org, &id, change).await?;
                 return Ok(());
             }
-            ResourceWork::Remove(id) => return Ok(directory.remove::<R>(org, &id, by).await?),
+            HoneytokenWork::Remove(id) => {
+                return Ok(directory.remove::<Honeytoken>(org, &id, by).await?);
+            }
         };
-        let facts = R::facts(&new, &self.vault.shared_catalogue());
-        directory.add::<R>(org, by, new, facts).await?;
+        let catalogue = self.vault.shared_catalogue();
+        let provider = new.provider.as_deref().and_then(|id| catalogue.get(id));
+        let facts = HoneytokenFacts::issue(provider.map(|provider| &**provider));
+        directory.add::<Honeytoken>(org, by, new, facts).await?;
         Ok(())
     }
 

@@ -92,10 +92,7 @@ impl BackupJob {
         schedule: &Schedule,
         recipients: &[Recipient],
     ) -> anyhow::Result<Option<WrittenBackup>> {
-        match self.is_due(schedule).await? {
-            true => self.write(schedule, recipients).await,
-            false => Ok(None),
-        }
+        if self.is_due(schedule).await? { self.write(schedule, recipients).await } else { Ok(None) }
     }
 
     /// Whether the last file is old enough for a new backup. Reports that file as the last backup, even if another

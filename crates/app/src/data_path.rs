@@ -92,12 +92,6 @@ impl Drop for DataPath {
     }
 }
 
-impl std::fmt::Debug for DataPath {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("DataPath").finish_non_exhaustive()
-    }
-}
-
 /// A gateway with listeners, and the links for end users that its refusals want.
 pub(super) fn serving(
     config: &Config,

@@ -192,10 +192,7 @@ impl HandOver {
         control.push(SendAncillaryMessage::ScmRights(&sockets));
         let sent =
             sendmsg(stream, &[IoSlice::new(names.as_bytes())], &mut control, SendFlags::empty())?;
-        match sent == names.len() {
-            true => Ok(()),
-            false => Err(io::ErrorKind::WriteZero.into()),
-        }
+        if sent == names.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
     }
 }
 

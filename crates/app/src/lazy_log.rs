@@ -53,9 +53,3 @@ impl Drop for LazyLog {
         }
     }
 }
-
-impl std::fmt::Debug for LazyLog {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LazyLog").finish_non_exhaustive()
-    }
-}

@@ -461,8 +461,5 @@ fn other_keys(
     current: &InForce,
 ) -> Result<Option<(ConfiguredKeys, Keyring)>, KeyError> {
     let named = ConfiguredKeys::of(config, &current.started.store);
-    match named == current.keys {
-        true => Ok(None),
-        false => Ok(Some((named, keys::read(config)?))),
-    }
+    if named == current.keys { Ok(None) } else { Ok(Some((named, keys::read(config)?))) }
 }

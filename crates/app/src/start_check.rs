@@ -21,10 +21,7 @@ pub(super) async fn check_start(config: &Config) -> anyhow::Result<()> {
     let config = config.clone();
     // Files may be slow, and key commands take time.
     let problems = tokio::task::spawn_blocking(move || unreadable(&config)).await?;
-    match problems.is_empty() {
-        true => Ok(()),
-        false => Err(refused(problems).into()),
-    }
+    if problems.is_empty() { Ok(()) } else { Err(refused(problems).into()) }
 }
 
 fn unreadable(config: &Config) -> Vec<Problem> {

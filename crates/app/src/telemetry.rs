@@ -125,10 +125,7 @@ impl Collector {
                 }
             }
         }
-        match problems.is_empty() {
-            true => Ok(Some(Self::of(otlp, headers))),
-            false => Err(problems),
-        }
+        if problems.is_empty() { Ok(Some(Self::of(otlp, headers))) } else { Err(problems) }
     }
 
     fn of(otlp: &Otlp, headers: HeaderMap) -> Self {

@@ -22,7 +22,7 @@ pub(super) async fn run(
     let client = Client::for_audit(global).await?;
     let (mut counts, mut after) = (Counts::default(), None);
     loop {
-        let mut more = vec![("by", word(by).to_owned())];
+        let mut more = vec![("by", output::word(&by))];
         more.extend(after.take().map(|after| ("after", after)));
         let part: AuditCounts = client.get(&filters.path("/audit/counts", &more)).await?;
         counts.merge(&part.groups, part.other);
@@ -44,7 +44,8 @@ pub(super) async fn run(
 }
 
 fn table(counted: &AuditCounts, layout: &TableLayout) -> String {
-    let mut table = Table::new(["COUNT", "LAST", heading(counted.by)]);
+    let heading = output::word(&counted.by).to_uppercase();
+    let mut table = Table::new(["COUNT", "LAST", &heading]);
     for Group { name, count, last } in &counted.groups {
         table.row([
             count.to_string().into(),
@@ -57,27 +58,6 @@ fn table(counted: &AuditCounts, layout: &TableLayout) -> String {
         text.push_str(&format!("{} more records in other groups\n", counted.other));
     }
     text
-}
-
-/// The word of the API.
-fn word(by: Grouping) -> &'static str {
-    match by {
-        Grouping::Host => "host",
-        Grouping::Agent => "agent",
-        Grouping::Code => "code",
-        Grouping::Connection => "connection",
-        Grouping::Rule => "rule",
-    }
-}
-
-fn heading(by: Grouping) -> &'static str {
-    match by {
-        Grouping::Host => "HOST",
-        Grouping::Agent => "AGENT",
-        Grouping::Code => "CODE",
-        Grouping::Connection => "CONNECTION",
-        Grouping::Rule => "RULE",
-    }
 }
 
 /// A group's name. Bindings keep their id: several may have refused.

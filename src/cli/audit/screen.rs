@@ -32,10 +32,7 @@ pub(super) fn rendered(
     records: &[Event],
     lines: &mut AuditScreen,
 ) -> Result<String, Failure> {
-    match json {
-        true => rendered_json(records),
-        false => Ok(lines.of(records)),
-    }
+    if json { rendered_json(records) } else { Ok(lines.of(records)) }
 }
 
 pub(super) fn rendered_json(records: &[Event]) -> Result<String, Failure> {

@@ -64,10 +64,7 @@ pub(crate) async fn read(answer: Response<Body>) -> Result<Bytes, Failure> {
         Failure::new(Exit::Unreachable, message)
     })?;
     let bytes = body.to_bytes();
-    match status.is_success() {
-        true => Ok(bytes),
-        false => Err(refusal(status, &bytes)),
-    }
+    if status.is_success() { Ok(bytes) } else { Err(refusal(status, &bytes)) }
 }
 
 pub(super) fn refusal(status: StatusCode, body: &[u8]) -> Failure {

@@ -18,32 +18,52 @@ use keyward_rules::provider::{Catalogue, CatalogueEntry};
 /// A person waits for the completion.
 const ANSWER_WITHIN: Duration = Duration::from_millis(300);
 
+/// The resources of a kind.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum NamesOfKind {
-    Agents,
-    Apps,
-    Connections,
-    DatabaseListeners,
-    /// By id: connect sessions have no names.
-    ConnectSessions,
-    Honeytokens,
-    Hooks,
-    /// By id: logins have no names.
-    Logins,
-    Orgs,
-    Plugins,
-    Providers,
-    Rules,
-    Sources,
-    /// Rules that the file does not manage.
-    StoredRules,
-    /// By id: sessions have no names.
-    Sessions,
-    /// By id: streams have no names.
-    Streams,
-    Users,
-    Webhooks,
+pub(super) struct NamesOfKind {
+    /// The last word of their path in the API.
+    path: &'static str,
+    word: OfferedWord,
 }
+
+/// What of a resource is offered.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum OfferedWord {
+    Name,
+    /// The names of these resources are not unique, or they have none.
+    Id,
+    /// The name, unless the file manages it.
+    StoredName,
+}
+
+const fn names(path: &'static str) -> NamesOfKind {
+    NamesOfKind { path, word: OfferedWord::Name }
+}
+
+const fn ids(path: &'static str) -> NamesOfKind {
+    NamesOfKind { path, word: OfferedWord::Id }
+}
+
+/// The kinds, by the word of commands, options and values for one resource.
+const KINDS: &[(&str, NamesOfKind)] = &[
+    ("agent", names("agents")),
+    ("app", names("apps")),
+    ("connect-link", ids("connect-sessions")),
+    ("connection", names("connections")),
+    ("database-listener", names("database-listeners")),
+    ("honeytoken", names("honeytokens")),
+    ("hook", names("hooks")),
+    ("login", ids("logins")),
+    ("org", names("orgs")),
+    ("plugin", names("plugins")),
+    ("provider", ids("providers")),
+    ("rule", NamesOfKind { path: "rules", word: OfferedWord::StoredName }),
+    ("session", ids("sessions")),
+    ("source", names("sources")),
+    ("stream", ids("streams")),
+    ("user", names("users")),
+    ("webhook", names("webhooks")),
+];
 
 /// A resource of any kind, as far as it is offered.
 #[derive(Deserialize)]
@@ -54,54 +74,11 @@ struct NamedItem {
     managed_by: Option<String>,
 }
 
-/// Options that take a name, by their long name.
-const OPTIONS: &[(&str, NamesOfKind)] = &[
-    ("after", NamesOfKind::StoredRules),
-    ("agent", NamesOfKind::Agents),
-    ("app", NamesOfKind::Apps),
-    ("before", NamesOfKind::StoredRules),
-    ("connection", NamesOfKind::Connections),
-    ("org", NamesOfKind::Orgs),
-    ("owner", NamesOfKind::Users),
-    ("provider", NamesOfKind::Providers),
-    ("resume", NamesOfKind::Connections),
-    ("session", NamesOfKind::Sessions),
-    ("use", NamesOfKind::Connections),
-    ("user", NamesOfKind::Users),
-    ("user-provider", NamesOfKind::Providers),
-];
-
-/// Positional arguments that take a name, by the word that help has for their value.
-const VALUES: &[(&str, NamesOfKind)] = &[
-    ("CONNECTION", NamesOfKind::Connections),
-    ("PROVIDER", NamesOfKind::Providers),
-    ("USER", NamesOfKind::Users),
-];
-
-/// Commands whose argument `NAME` is one of their resources.
-const COMMANDS: &[(&str, NamesOfKind)] = &[
-    ("agent", NamesOfKind::Agents),
-    ("app", NamesOfKind::Apps),
-    ("connection", NamesOfKind::Connections),
-    ("database-listener", NamesOfKind::DatabaseListeners),
-    ("honeytoken", NamesOfKind::Honeytokens),
-    ("hook", NamesOfKind::Hooks),
-    ("org", NamesOfKind::Orgs),
-    ("plugin", NamesOfKind::Plugins),
-    ("provider", NamesOfKind::Providers),
-    ("rule", NamesOfKind::StoredRules),
-    ("source", NamesOfKind::Sources),
-    ("user", NamesOfKind::Users),
-    ("webhook", NamesOfKind::Webhooks),
-];
-
 /// What an argument of a command takes.
 pub(super) fn source(path: &[&str], argument: &Arg) -> CompletionValues {
     let called = argument.get_value_names().and_then(|names| names.first());
     let called = called.map(|name| name.as_str()).unwrap_or_default();
-    let found = |table: &[(&str, NamesOfKind)], name: &str| {
-        table.iter().find(|(known, _)| *known == name).map(|(_, names)| *names)
-    };
+    let kind = |one: &str| KINDS.iter().find(|(known, _)| *known == one).map(|(_, kind)| *kind);
     let names = match (argument.get_long(), path) {
         (Some("event"), _) => return words(NoticeKind::ALL.iter().map(|kind| kind.code())),
         (Some("code"), _) => return words(Code::rows().into_keys()),
@@ -111,17 +88,24 @@ pub(super) fn source(path: &[&str], argument: &Arg) -> CompletionValues {
         // A user of the system.
         (Some("user"), ["service", ..]) => None,
         // Of other commands, a URL or a file.
-        (Some("to"), [.., "assign"]) => Some(NamesOfKind::Users),
-        (Some(long), _) => found(OPTIONS, long),
-        (None, ["rule", "show"]) => Some(NamesOfKind::Rules),
+        (Some("to"), [.., "assign"]) | (Some("owner"), _) => kind("user"),
+        (Some("after" | "before"), _) => kind("rule"),
+        (Some("resume" | "use"), _) => kind("connection"),
+        (Some("user-provider"), _) => kind("provider"),
+        (
+            Some(one @ ("agent" | "app" | "connection" | "org" | "provider" | "session" | "user")),
+            _,
+        ) => kind(one),
+        (Some(_), _) => None,
+        (None, ["rule", "show"]) => Some(names("rules")),
         // A new one.
         (None, [_, "add"]) if called == "NAME" => None,
-        (None, ["session", ..]) => Some(NamesOfKind::Sessions),
-        (None, ["stream", ..]) => Some(NamesOfKind::Streams),
-        (None, ["connect-link", ..]) => Some(NamesOfKind::ConnectSessions),
-        (None, ["login", ..]) => Some(NamesOfKind::Logins),
-        (None, [command, ..]) if matches!(called, "NAME" | "RULE") => found(COMMANDS, command),
-        (None, _) => found(VALUES, called),
+        (None, [one @ ("session" | "stream" | "connect-link" | "login"), ..]) => kind(one),
+        (None, [one, ..]) if matches!(called, "NAME" | "RULE") => kind(one),
+        (None, _) if matches!(called, "CONNECTION" | "PROVIDER" | "USER") => {
+            kind(&called.to_ascii_lowercase())
+        }
+        (None, _) => None,
     };
     match (names, called) {
         (Some(names), _) => CompletionValues::Names(names),
@@ -147,7 +131,7 @@ impl NamesOfKind {
         });
         let mut offers = match (found, self) {
             (Some(items), _) => items.into_iter().filter_map(|item| self.offer(item)).collect(),
-            (None, Self::Providers) => built_in(),
+            (None, Self { path: "providers", .. }) => built_in(),
             (None, _) => Vec::new(),
         };
         offers.sort();
@@ -158,41 +142,15 @@ impl NamesOfKind {
     /// The first page of the running gateway's answer.
     async fn asked(self, global: &Global, typed: &str) -> Option<Vec<NamedItem>> {
         let client = Client::running(global).await.ok()?;
-        let query = format!("/api/v1/{}?limit=500&q={}", self.path(), segment(typed));
+        let query = format!("/api/v1/{}?limit=500&q={}", self.path, segment(typed));
         client.get::<List<NamedItem>>(&query).await.ok().map(|list| list.items)
-    }
-
-    fn path(self) -> &'static str {
-        match self {
-            Self::Agents => "agents",
-            Self::Apps => "apps",
-            Self::Connections => "connections",
-            Self::DatabaseListeners => "database-listeners",
-            Self::ConnectSessions => "connect-sessions",
-            Self::Honeytokens => "honeytokens",
-            Self::Hooks => "hooks",
-            Self::Logins => "logins",
-            Self::Orgs => "orgs",
-            Self::Plugins => "plugins",
-            Self::Providers => "providers",
-            Self::Rules | Self::StoredRules => "rules",
-            Self::Sessions => "sessions",
-            Self::Sources => "sources",
-            Self::Streams => "streams",
-            Self::Users => "users",
-            Self::Webhooks => "webhooks",
-        }
     }
 
     fn offer(self, item: NamedItem) -> Option<CompletionWord> {
         let NamedItem { id, name, provider, managed_by } = item;
-        match self {
-            Self::Providers
-            | Self::Sessions
-            | Self::Streams
-            | Self::ConnectSessions
-            | Self::Logins => Some(CompletionWord { word: id, about: name.unwrap_or_default() }),
-            Self::StoredRules if managed_by.as_deref() != Some("store") => None,
+        match self.word {
+            OfferedWord::Id => Some(CompletionWord { word: id, about: name.unwrap_or_default() }),
+            OfferedWord::StoredName if managed_by.as_deref() != Some("store") => None,
             _ => Some(CompletionWord { word: name?, about: provider.unwrap_or_default() }),
         }
     }

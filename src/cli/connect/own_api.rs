@@ -138,23 +138,18 @@ impl KeyPlace {
     }
 
     fn definition(&self, variable: &str) -> Value {
-        let id = self.id();
-        match self {
-            Self::Bearer => {
-                json!({"id": id, "kind": "bearer", "env": [format!("{variable}_TOKEN")]})
-            }
-            Self::Basic => {
-                json!({"id": id, "kind": "basic", "env": [format!("{variable}_PASSWORD")]})
-            }
-            Self::Header(name) => {
-                let env = [format!("{variable}_KEY")];
-                json!({"id": id, "kind": "api_key", "placement": {"header": name}, "env": env})
-            }
-            Self::Query(name) => {
-                let env = [format!("{variable}_KEY")];
-                json!({"id": id, "kind": "api_key", "placement": {"query": name}, "env": env})
-            }
+        let (kind, end, placement) = match self {
+            Self::Bearer => ("bearer", "TOKEN", None),
+            Self::Basic => ("basic", "PASSWORD", None),
+            Self::Header(name) => ("api_key", "KEY", Some(json!({"header": name}))),
+            Self::Query(name) => ("api_key", "KEY", Some(json!({"query": name}))),
+        };
+        let env = format!("{variable}_{end}");
+        let mut method = json!({"id": self.id(), "kind": kind, "env": [env]});
+        if let Some(placement) = placement {
+            method["placement"] = placement;
         }
+        method
     }
 }
 

@@ -6,6 +6,7 @@ use clap::Args;
 use serde_json::{Map, Value, json};
 
 use crate::cli::failure::Failure;
+use crate::cli::resource::members;
 use crate::cli::table::moment;
 use keyward_model::{
     Connection, ConnectionShown, ReplacementReason, RotationState, Shown, in_days,
@@ -46,16 +47,13 @@ pub(in crate::cli) struct DescriptionArgs {
 impl DescriptionArgs {
     /// As the API takes them; only what was given.
     pub(in crate::cli) fn to_json(&self) -> Map<String, Value> {
-        let texts = [
-            ("description", &self.description),
-            ("purpose", &self.purpose),
-            ("expires", &self.expires),
-            ("rotate_every", &self.rotate_every),
-        ];
-        let texts =
-            texts.into_iter().filter_map(|(name, text)| Some((name, json!(text.as_ref()?))));
-        let tags = (!self.tags.is_empty()).then(|| ("tags", json!(self.tags)));
-        texts.chain(tags).map(|(name, value)| (name.to_owned(), value)).collect()
+        members([
+            ("description", self.description.clone().map(Value::from)),
+            ("purpose", self.purpose.clone().map(Value::from)),
+            ("expires", self.expires.clone().map(Value::from)),
+            ("rotate_every", self.rotate_every.clone().map(Value::from)),
+            ("tags", (!self.tags.is_empty()).then(|| json!(self.tags))),
+        ])
     }
 
     /// A change of a connection that has `tags`: those given are added, `gone` are taken away.

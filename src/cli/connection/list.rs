@@ -1,6 +1,6 @@
 //! `keyward connection list`: its filters and its table.
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use super::state::state_of;
 use crate::cli::output;
@@ -18,8 +18,8 @@ pub(crate) struct ConnectionSearch {
     #[arg(long, value_name = "ID")]
     provider: Option<String>,
     /// those in a state
-    #[arg(long, value_enum)]
-    state: Option<StateFilter>,
+    #[arg(long, value_parser = ["draft", "testing", "active", "paused", "broken"])]
+    state: Option<String>,
     /// those with a tag
     #[arg(long, value_name = "TAG")]
     tag: Option<String>,
@@ -34,29 +34,13 @@ pub(crate) struct ConnectionSearch {
     due: bool,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum StateFilter {
-    Draft,
-    Testing,
-    Active,
-    Paused,
-    Broken,
-}
-
 impl ConnectionSearch {
     /// As the API takes it.
     pub(super) fn filters(&self) -> [(&'static str, Option<&str>); 7] {
-        let state = self.state.map(|state| match state {
-            StateFilter::Draft => "draft",
-            StateFilter::Testing => "testing",
-            StateFilter::Active => "active",
-            StateFilter::Paused => "paused",
-            StateFilter::Broken => "broken",
-        });
         [
             ("q", self.q.as_deref()),
             ("provider", self.provider.as_deref()),
-            ("state", state),
+            ("state", self.state.as_deref()),
             ("tag", self.tag.as_deref()),
             ("environment", self.environment.as_deref()),
             ("owner", self.owner.as_deref()),

@@ -50,9 +50,10 @@ impl ConnectionRequest {
             (format!("{}/request", path(&self.name)), format!("asking {}", self.name));
         let ask = self.ask()?;
         let answer: CallView = wait::during(&waiting, client.post(&at, &ask)).await?;
-        match global.json {
-            true => output::print_json(&answer)?,
-            false => print(&answer)?,
+        if global.json {
+            output::print_json(&answer)?
+        } else {
+            print(&answer)?
         }
         match answer.status {
             200..=399 => Ok(()),

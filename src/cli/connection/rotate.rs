@@ -11,6 +11,7 @@ use super::shape::Shapes;
 use crate::cli::agent::{pair, unique};
 use crate::cli::client::Client;
 use crate::cli::failure::Failure;
+use crate::cli::resource::Named;
 use crate::cli::secret::Typed;
 use crate::cli::settings::Global;
 use crate::cli::table::moment;
@@ -61,33 +62,28 @@ pub(crate) struct Rotate {
 #[derive(Debug, Subcommand)]
 enum RotationEnd {
     /// the new secret is good: wipe the old one
-    Confirm {
-        /// name or id
-        name: String,
-    },
+    Confirm(Named),
     /// use the old secret again, and wipe the new one
-    Rollback {
-        /// name or id
-        name: String,
-    },
+    Rollback(Named),
 }
 
-#[derive(Serialize)]
-struct RotateRequest {
-    fields: BTreeMap<String, Typed>,
-    test: bool,
+/// The body of a rotation.
+#[derive(Default, Serialize)]
+pub(in crate::cli) struct RotateRequest {
+    pub(in crate::cli) fields: BTreeMap<String, Typed>,
+    pub(in crate::cli) test: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    keep_old: Option<String>,
-    confirm: bool,
+    pub(in crate::cli) keep_old: Option<String>,
+    pub(in crate::cli) confirm: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    expires: Option<String>,
+    pub(in crate::cli) expires: Option<String>,
 }
 
 impl Rotate {
     pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
         let (name, verb) = match (&self.end, &self.name) {
-            (Some(RotationEnd::Confirm { name }), _) => (name, "confirm"),
-            (Some(RotationEnd::Rollback { name }), _) => (name, "rollback"),
+            (Some(RotationEnd::Confirm(Named { name })), _) => (name, "confirm"),
+            (Some(RotationEnd::Rollback(Named { name })), _) => (name, "rollback"),
             (None, Some(name)) => {
                 let name = name.clone();
                 return self.another(global, &name).await;

@@ -6,6 +6,7 @@ use clap::Args;
 use serde_json::{Map, Value, json};
 
 use crate::cli::failure::Failure;
+use crate::cli::resource::members;
 use crate::cli::table::fields;
 use keyward_base::keys::{Key, Section};
 use keyward_base::settings::{
@@ -43,10 +44,10 @@ struct DatabaseSessionArgs {
     #[arg(long, value_name = "ROLE")]
     role: Option<RoleName>,
     /// rows of one answer, at most
-    #[arg(long, value_name = "N", value_parser = rows_max)]
+    #[arg(long, value_name = "N", value_parser = number(parse_rows_max))]
     rows_max: Option<u64>,
     /// bytes of one answer, at most
-    #[arg(long, value_name = "N", value_parser = bytes_max)]
+    #[arg(long, value_name = "N", value_parser = number(parse_bytes_max))]
     bytes_max: Option<u64>,
     /// record statements in the audit log, without their literals
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
@@ -61,10 +62,10 @@ pub(in crate::cli) struct RequestArgs {
     #[arg(long, value_name = "TIME")]
     timeout: Option<Wait>,
     /// send a request up to N times, where it is idempotent or was not sent
-    #[arg(long, value_name = "N", value_parser = attempts)]
+    #[arg(long, value_name = "N", value_parser = number(parse_attempts))]
     retry: Option<u32>,
     /// answers after which it is sent again; default: 429,502,503,504
-    #[arg(long, value_name = "STATUS", value_delimiter = ',', value_parser = status)]
+    #[arg(long, value_name = "STATUS", value_delimiter = ',', value_parser = number(parse_status))]
     retry_on: Vec<u16>,
     /// longest wait between two attempts; default: 30s
     #[arg(long, value_name = "TIME")]
@@ -73,7 +74,7 @@ pub(in crate::cli) struct RequestArgs {
     #[arg(long, value_name = "RATE")]
     rate_limit: Option<Rate>,
     /// concurrent exchanges, of all agents together
-    #[arg(long, value_name = "N", value_parser = concurrency)]
+    #[arg(long, value_name = "N", value_parser = number(parse_concurrency))]
     concurrency: Option<u32>,
     /// replaces the agents' User-Agent
     #[arg(long, value_name = "TEXT")]
@@ -138,7 +139,7 @@ impl SettingArguments {
 
 impl DatabaseSessionArgs {
     fn to_json(&self) -> Map<String, Value> {
-        of([
+        members([
             ("read_only", self.read_only.map(Value::from)),
             ("statement_timeout", self.statement_timeout.map(|wait| json!(wait))),
             ("statements", (!self.statements.is_empty()).then(|| json!(self.statements))),
@@ -164,13 +165,13 @@ impl RequestArgs {
         ];
         let settings = [
             ("timeout", self.timeout.map(|wait| json!(wait))),
-            ("retry", non_empty(of(retry))),
+            ("retry", non_empty(members(retry))),
             ("rate_limit", self.rate_limit.map(|rate| json!(rate))),
             ("concurrency", self.concurrency.map(Value::from)),
             ("user_agent", self.user_agent.as_ref().map(|text| json!(text))),
             ("headers", non_empty(self.headers()?)),
         ];
-        Ok(of(settings))
+        Ok(members(settings))
     }
 
     /// Read here and not by clap, which would repeat a value that it refuses.
@@ -200,10 +201,6 @@ fn clear(map: &mut Map<String, Value>, name: &str) -> Result<(), Failure> {
     }
 }
 
-fn of<const N: usize>(pairs: [(&str, Option<Value>); N]) -> Map<String, Value> {
-    pairs.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
-}
-
 fn non_empty(map: Map<String, Value>) -> Option<Value> {
     (!map.is_empty()).then_some(map.into())
 }
@@ -226,29 +223,14 @@ pub(in crate::cli) fn cleared(text: &str) -> Result<Cleared, String> {
     })
 }
 
-fn attempts(text: &str) -> Result<u32, String> {
-    parsed(text, parse_attempts)
-}
-
-fn concurrency(text: &str) -> Result<u32, String> {
-    parsed(text, parse_concurrency)
-}
-
-fn rows_max(text: &str) -> Result<u64, String> {
-    parsed(text, parse_rows_max)
-}
-
-fn bytes_max(text: &str) -> Result<u64, String> {
-    parsed(text, parse_bytes_max)
-}
-
-fn status(text: &str) -> Result<u16, String> {
-    parsed(text, parse_status)
-}
-
-fn parsed<T, E: ToString>(text: &str, parse: fn(u64) -> Result<T, E>) -> Result<T, String> {
-    let number = text.trim().parse().map_err(|_| "this is no number".to_owned())?;
-    parse(number).map_err(|error| error.to_string())
+/// Reads a number that `parse` accepts.
+fn number<T, E: ToString>(
+    parse: fn(u64) -> Result<T, E>,
+) -> impl Fn(&str) -> Result<T, String> + Clone {
+    move |text| {
+        let number = text.trim().parse().map_err(|_| "this is no number".to_owned())?;
+        parse(number).map_err(|error| error.to_string())
+    }
 }
 
 /// Lines for a person; none for what is as for every request.

@@ -69,9 +69,6 @@ fn keys<'a>(provider: &'a ProviderView, auth: &'a AuthView, field: &'a FieldView
 /// A misfit as commands fail.
 pub(in crate::cli) fn refusal(field: &FieldView, misfit: &ValueMismatch) -> Failure {
     let ValueMismatch { says, remedy, is_final } = misfit;
-    let way_on = match is_final {
-        true => "",
-        false => "; if it is correct: --skip-format-check",
-    };
+    let way_on = if *is_final { "" } else { "; if it is correct: --skip-format-check" };
     Failure::usage(format!("`{}` {says}", field.name)).hint(format!("{remedy}{way_on}"))
 }

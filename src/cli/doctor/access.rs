@@ -12,6 +12,7 @@ use super::source_values::{not_fetched, source_remedy};
 use crate::cli::client::Client;
 use crate::cli::connection::state::{how_to_bind, may_bind};
 use crate::cli::connection::{refresh_remedy, why};
+use crate::cli::output;
 use crate::cli::settings::Global;
 use keyward_model::{Agent, Connection, RuleShown, Shown, TokenShown, Visibility};
 use keyward_state::directory::ConnectionState;
@@ -172,8 +173,7 @@ fn check_connection(
     }
     match &connection.facts.state {
         ConnectionState::Broken { reason, detail } => {
-            let reason = serde_json::to_value(reason).ok();
-            let reason = reason.as_ref().and_then(|reason| reason.as_str()).unwrap_or_default();
+            let reason = output::word(reason);
             let detail = detail.as_ref().map_or_else(String::new, |detail| format!(" ({detail})"));
             let message = format!("connection {name} is broken: {reason}{detail}{behind}");
             report.fail(CONNECTIONS, message, remedy);

@@ -42,10 +42,7 @@ fn judge(
     let age = now.duration_since(*created).unsigned_abs();
     let about = std::time::Duration::from_secs(age.as_secs() / 60 * 60);
     let message = format!("the last backup, {file}, is {} old", format_duration(about));
-    match age > every * 2 {
-        true => report.warn(ID, message, hint),
-        false => report.ok(ID, message),
-    }
+    if age > every * 2 { report.warn(ID, message, hint) } else { report.ok(ID, message) }
 }
 
 #[cfg(test)]

@@ -40,12 +40,7 @@ pub(super) struct DoctorReport {
 impl DoctorReport {
     /// Adds a check without a problem.
     pub(super) fn ok(&mut self, id: &'static str, message: impl Into<String>) {
-        self.checks.push(DoctorCheck {
-            id,
-            status: CheckStatus::Ok,
-            message: message.into(),
-            hint: None,
-        });
+        self.add(id, CheckStatus::Ok, message.into(), String::new());
     }
 
     /// Adds a warning: something works or is optional, but should be checked.
@@ -126,10 +121,7 @@ impl CheckStatus {
             Self::Warn => ("warn", 33),
             Self::Fail => ("fail", 31),
         };
-        match colours {
-            true => format!("\u{1b}[{colour}m{word}\u{1b}[0m"),
-            false => word.to_owned(),
-        }
+        if colours { format!("\u{1b}[{colour}m{word}\u{1b}[0m") } else { word.to_owned() }
     }
 }
 

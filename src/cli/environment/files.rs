@@ -27,6 +27,19 @@ const WGET_OVERRIDES: &[&str] = &[
 const APT_CA: &str = "Acquire::https::CaInfo \"";
 const APT_USER: &str = "APT::Sandbox::User \"root\";";
 
+/// The CA alone: for variables that add to the client's roots.
+pub(super) const CA: &str = "ca.pem";
+/// The platform's roots and the CA: for variables that replace the client's roots.
+pub(super) const BUNDLE: &str = "bundle.pem";
+/// Tells wget where the bundle is.
+pub(super) const WGETRC: &str = "wgetrc";
+/// The same for apt.
+pub(super) const APT_CONF: &str = "apt.conf";
+/// For Java.
+pub(super) const TRUSTSTORE: &str = "truststore.p12";
+/// The script for Node, which serves Bun too.
+pub(super) const NODE_SHIM: &str = "node-shim.cjs";
+
 /// The paths of the files for the client.
 #[derive(Clone, Debug)]
 pub(crate) struct Paths {
@@ -69,42 +82,14 @@ impl Paths {
         Self { folder: folder.into() }
     }
 
-    fn file(&self, name: &str) -> String {
+    /// The path of this file.
+    pub(crate) fn file(&self, name: &str) -> String {
         self.folder.join(name).to_string_lossy().into_owned()
-    }
-
-    /// The CA alone.
-    pub(crate) fn ca(&self) -> String {
-        self.file("ca.pem")
-    }
-
-    /// The platform's roots and the CA.
-    pub(crate) fn bundle(&self) -> String {
-        self.file("bundle.pem")
-    }
-
-    /// For wget.
-    pub(crate) fn wgetrc(&self) -> String {
-        self.file("wgetrc")
-    }
-
-    pub(crate) fn apt(&self) -> String {
-        self.file("apt.conf")
     }
 
     /// The directory, in which PHP finds its file.
     pub(crate) fn directory(&self) -> String {
         self.folder.to_string_lossy().into_owned()
-    }
-
-    /// For Java.
-    pub(crate) fn truststore(&self) -> String {
-        self.file("truststore.p12")
-    }
-
-    /// For Node and Bun.
-    pub(crate) fn shim(&self) -> String {
-        self.file("node-shim.cjs")
     }
 }
 
@@ -112,15 +97,16 @@ impl EnvironmentFiles {
     /// All files, for clients that find them at `paths`.
     pub(crate) fn new(paths: &Paths, sources: SourceFiles<'_>) -> Self {
         let SourceFiles { ca, bundle, wgetrc, apt } = sources;
+        let bundle_file = paths.file(BUNDLE);
         Self {
             all: vec![
-                ("ca.pem", ca.into()),
-                ("bundle.pem", bundle.into()),
-                ("wgetrc", self::wgetrc(wgetrc, &paths.bundle()).into()),
-                ("apt.conf", self::apt(apt, &paths.bundle()).into()),
-                ("php.ini", php(&paths.bundle()).into()),
-                ("truststore.p12", truststore::pkcs12(bundle)),
-                ("node-shim.cjs", SHIM.into()),
+                (CA, ca.into()),
+                (BUNDLE, bundle.into()),
+                (WGETRC, self::wgetrc(wgetrc, &bundle_file).into()),
+                (APT_CONF, self::apt(apt, &bundle_file).into()),
+                ("php.ini", php(&bundle_file).into()),
+                (TRUSTSTORE, truststore::pkcs12(bundle)),
+                (NODE_SHIM, SHIM.into()),
             ],
         }
     }

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use self::files::{EnvironmentFiles, Paths, SourceFiles};
+use self::files::{BUNDLE, EnvironmentFiles, NODE_SHIM, Paths, SourceFiles, TRUSTSTORE};
 use self::git::InheritedEntries;
 use self::options::{
     appended, quoted_for_java, quoted_for_node, with_directory, without, without_directory,
@@ -209,20 +209,17 @@ impl EnvironmentFacts {
         let value = |set_to: SetTo| match set_to {
             SetTo::Proxy => url.clone(),
             SetTo::NoProxy => no_proxy.clone(),
-            SetTo::Bundle | SetTo::BundleForOwn => paths.bundle(),
-            SetTo::Ca => paths.ca(),
-            SetTo::Wgetrc => paths.wgetrc(),
-            SetTo::AptConf => paths.apt(),
+            SetTo::File(name) => paths.file(name),
+            SetTo::BundleForOwn => paths.file(BUNDLE),
             SetTo::Text(text) => text.to_owned(),
             SetTo::Java => {
                 let own = own.map(|own| own.to_string());
                 let proxy = own.as_deref().unwrap_or(proxy);
-                appended(&inherited.java, &java(proxy, &paths.truststore()))
+                appended(&inherited.java, &java(proxy, &paths.file(TRUSTSTORE)))
             }
             SetTo::Maven => appended(&inherited.maven, MAVEN),
             SetTo::Gradle => appended(&inherited.gradle, GRADLE),
             SetTo::Node => appended(&inherited.node, &require(paths)),
-            SetTo::NodeScript => paths.shim(),
             SetTo::Php => with_directory(&inherited.php, &paths.directory()),
         };
         let placeholders = placeholders::of(self.agent.name(), &self.agent.facts.bindings);
@@ -353,7 +350,7 @@ async fn agent_view(client: &Client, name: &str) -> Result<Shown<Agent>, Failure
 
 /// The option that loads the script for Node.
 fn require(paths: &Paths) -> String {
-    quoted_for_node(&format!("--require={}", paths.shim()))
+    quoted_for_node(&format!("--require={}", paths.file(NODE_SHIM)))
 }
 
 fn java(proxy: &str, truststore: &str) -> String {

@@ -46,10 +46,7 @@ pub(super) fn quoted_for_node(option: &str) -> String {
 /// What an option sets. Java takes the last value of a property, so its name is enough.
 fn setting(option: &str) -> &str {
     let plain = option.trim_start_matches('"');
-    match plain.starts_with("-D") {
-        true => plain.split('=').next().unwrap_or(plain),
-        false => option,
-    }
+    if plain.starts_with("-D") { plain.split('=').next().unwrap_or(plain) } else { option }
 }
 
 /// The options, which blanks outside of double quotes separate.

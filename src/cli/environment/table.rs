@@ -1,6 +1,8 @@
 //! The table of environment variables that make clients use the gateway. `keyward run` and `keyward env`
 //! set these variables, those of `git.rs`, the placeholders and [`PLACEHOLDERS`], and no others.
 
+use super::files::{APT_CONF, BUNDLE, CA, NODE_SHIM, WGETRC};
+
 /// The variable that names those with placeholders. The next environment in the same shell removes those that it does not
 /// set.
 pub(super) const PLACEHOLDERS: &str = "KEYWARD_PLACEHOLDERS";
@@ -12,16 +14,10 @@ pub(crate) enum SetTo {
     Proxy,
     /// The hosts that are reached without the proxy.
     NoProxy,
-    /// A file: the platform's roots and the CA. For variables that replace the client's roots.
-    Bundle,
-    /// The same, only where the user has a bundle of their own for these clients. Without one they use that of other variables.
+    /// The path of this file.
+    File(&'static str),
+    /// The path of the bundle, only where the user has a bundle of their own for these clients. Without one they use that of other variables.
     BundleForOwn,
-    /// A file: the CA alone. For variables that add to them.
-    Ca,
-    /// A file that tells wget where the bundle is.
-    Wgetrc,
-    /// The same for apt.
-    AptConf,
     Text(&'static str),
     /// Options of Java, after those that are there.
     Java,
@@ -31,8 +27,6 @@ pub(crate) enum SetTo {
     Gradle,
     /// Options of Node, after those that are there.
     Node,
-    /// A file: the script for Node, which serves Bun too.
-    NodeScript,
     /// Directories of PHP's ini files, after those that are there.
     Php,
 }
@@ -74,26 +68,26 @@ pub(crate) const TABLE: &[EnvironmentVariable] = &[
     variable("ws_proxy", SetTo::Proxy, "the same"),
     variable("NO_PROXY", SetTo::NoProxy, "an inherited entry could lead past the gateway"),
     variable("no_proxy", SetTo::NoProxy, "the same"),
-    variable("SSL_CERT_FILE", SetTo::Bundle, "OpenSSL, Python, Go, rustls with native roots"),
-    variable("REQUESTS_CA_BUNDLE", SetTo::Bundle, "requests and what is built on it"),
-    variable("CURL_CA_BUNDLE", SetTo::Bundle, "curl"),
-    variable("GIT_SSL_CAINFO", SetTo::Bundle, "git reads no other"),
-    variable("NODE_EXTRA_CA_CERTS", SetTo::Ca, "Node, npm, bun, deno"),
-    variable("GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", SetTo::Bundle, "grpcio reads no other"),
-    variable("HTTPLIB2_CA_CERTS", SetTo::Bundle, "httplib2 reads no other"),
+    variable("SSL_CERT_FILE", SetTo::File(BUNDLE), "OpenSSL, Python, Go, rustls with native roots"),
+    variable("REQUESTS_CA_BUNDLE", SetTo::File(BUNDLE), "requests and what is built on it"),
+    variable("CURL_CA_BUNDLE", SetTo::File(BUNDLE), "curl"),
+    variable("GIT_SSL_CAINFO", SetTo::File(BUNDLE), "git reads no other"),
+    variable("NODE_EXTRA_CA_CERTS", SetTo::File(CA), "Node, npm, bun, deno"),
+    variable("GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", SetTo::File(BUNDLE), "grpcio reads no other"),
+    variable("HTTPLIB2_CA_CERTS", SetTo::File(BUNDLE), "httplib2 reads no other"),
     variable(
         "AWS_CA_BUNDLE",
         SetTo::BundleForOwn,
         "the user's own bundle would win; many programs in Go refuse any",
     ),
-    variable("PIP_CERT", SetTo::Bundle, "a value of the user's own would win"),
-    variable("CARGO_HTTP_CAINFO", SetTo::Bundle, "the same"),
-    variable("npm_config_cafile", SetTo::Bundle, "the same"),
-    variable("WEBSOCKET_CLIENT_CA_BUNDLE", SetTo::Bundle, "the same"),
-    variable("DENO_CERT", SetTo::Ca, "deno"),
+    variable("PIP_CERT", SetTo::File(BUNDLE), "a value of the user's own would win"),
+    variable("CARGO_HTTP_CAINFO", SetTo::File(BUNDLE), "the same"),
+    variable("npm_config_cafile", SetTo::File(BUNDLE), "the same"),
+    variable("WEBSOCKET_CLIENT_CA_BUNDLE", SetTo::File(BUNDLE), "the same"),
+    variable("DENO_CERT", SetTo::File(CA), "deno"),
     variable("DENO_TLS_CA_STORE", SetTo::Text("system,mozilla"), "deno"),
-    variable("WGETRC", SetTo::Wgetrc, "wget with GnuTLS has no variable for roots"),
-    variable("APT_CONFIG", SetTo::AptConf, "apt has none either"),
+    variable("WGETRC", SetTo::File(WGETRC), "wget with GnuTLS has no variable for roots"),
+    variable("APT_CONFIG", SetTo::File(APT_CONF), "apt has none either"),
     variable("JAVA_TOOL_OPTIONS", SetTo::Java, "Java reads nothing else"),
     variable(
         "MAVEN_OPTS",
@@ -111,19 +105,19 @@ pub(crate) const TABLE: &[EnvironmentVariable] = &[
         SetTo::Node,
         "older Node, and clients with an agent or sockets of their own",
     ),
-    variable("BUN_INSPECT_PRELOAD", SetTo::NodeScript, "Bun reads no options of Node"),
+    variable("BUN_INSPECT_PRELOAD", SetTo::File(NODE_SHIM), "Bun reads no options of Node"),
     variable("GIT_HTTP_PROXY_AUTHMETHOD", SetTo::Text("basic"), "saves git a round trip"),
     variable("YARN_HTTPS_PROXY", SetTo::Proxy, "yarn"),
     variable("YARN_HTTP_PROXY", SetTo::Proxy, "yarn"),
-    variable("YARN_HTTPS_CA_FILE_PATH", SetTo::Bundle, "yarn"),
+    variable("YARN_HTTPS_CA_FILE_PATH", SetTo::File(BUNDLE), "yarn"),
     variable("GLOBAL_AGENT_HTTPS_PROXY", SetTo::Proxy, "global-agent"),
     variable("GLOBAL_AGENT_HTTP_PROXY", SetTo::Proxy, "global-agent"),
-    variable("CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE", SetTo::Bundle, "gcloud"),
-    variable("NIX_SSL_CERT_FILE", SetTo::Bundle, "nix"),
-    variable("SYSTEM_CERTIFICATE_PATH", SetTo::Bundle, "Haskell's TLS reads no other"),
-    variable("BUNDLE_SSL_CA_CERT", SetTo::Bundle, "bundler"),
-    variable("COMPOSER_CAFILE", SetTo::Bundle, "composer"),
-    variable("PERL_LWP_SSL_CA_FILE", SetTo::Bundle, "Perl's LWP"),
+    variable("CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE", SetTo::File(BUNDLE), "gcloud"),
+    variable("NIX_SSL_CERT_FILE", SetTo::File(BUNDLE), "nix"),
+    variable("SYSTEM_CERTIFICATE_PATH", SetTo::File(BUNDLE), "Haskell's TLS reads no other"),
+    variable("BUNDLE_SSL_CA_CERT", SetTo::File(BUNDLE), "bundler"),
+    variable("COMPOSER_CAFILE", SetTo::File(BUNDLE), "composer"),
+    variable("PERL_LWP_SSL_CA_FILE", SetTo::File(BUNDLE), "Perl's LWP"),
     variable(
         "PERL_LWP_ENV_PROXY",
         SetTo::Text("1"),
@@ -131,8 +125,8 @@ pub(crate) const TABLE: &[EnvironmentVariable] = &[
     ),
     variable("MOJO_PROXY", SetTo::Text("1"), "Mojolicious, likewise"),
     variable("PHP_INI_SCAN_DIR", SetTo::Php, "PHP's curl has no variable for roots"),
-    variable("HEX_CACERTS_PATH", SetTo::Bundle, "hex"),
-    variable("CONDA_SSL_VERIFY", SetTo::Bundle, "conda"),
+    variable("HEX_CACERTS_PATH", SetTo::File(BUNDLE), "hex"),
+    variable("CONDA_SSL_VERIFY", SetTo::File(BUNDLE), "conda"),
 ];
 
 /// Whom a variable is for; `None` for one of a provider.
@@ -174,14 +168,14 @@ mod tests {
     #[test]
     fn haskell_gets_the_bundle_and_not_only_the_ca() {
         let haskell = TABLE.iter().find(|v| v.name == "SYSTEM_CERTIFICATE_PATH");
-        assert_eq!(haskell.map(|v| v.set_to), Some(SetTo::Bundle));
+        assert_eq!(haskell.map(|v| v.set_to), Some(SetTo::File(BUNDLE)));
     }
 
     #[test]
     fn a_variable_that_adds_trust_roots_gets_only_the_ca() {
         for variable in TABLE {
             let adds = ["NODE_EXTRA_CA_CERTS", "DENO_CERT"].contains(&variable.name);
-            assert_eq!(variable.set_to == SetTo::Ca, adds, "{}", variable.name);
+            assert_eq!(variable.set_to == SetTo::File(CA), adds, "{}", variable.name);
         }
     }
 }

@@ -191,9 +191,6 @@ impl ImportReport {
 
     /// Adds a file that has placeholders now.
     pub(super) fn add_file(&mut self, name: String, had_keys: bool) {
-        match had_keys {
-            true => self.replaced.push(name),
-            false => self.switched.push(name),
-        }
+        if had_keys { self.replaced.push(name) } else { self.switched.push(name) }
     }
 }

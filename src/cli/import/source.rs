@@ -12,9 +12,10 @@ use super::candidate::{BASIC, ImportCandidate, SourceContent};
 use super::{aws, dotenv, logins, pypirc, vaults};
 use crate::cli::connect::tools::Tool;
 use crate::cli::failure::{Exit, Failure};
+use crate::cli::read_text::read_text;
 
 /// Longest file that is read.
-const FILE_BYTES_MAX: u64 = 1024 * 1024;
+const FILE_MIB_MAX: u64 = 1;
 
 /// What can be named as a source.
 pub(super) const SOURCES: &str = "sources: env, aws, gh, gcloud, netrc, npm, pip, pypirc, codex, claude, onecli, \
@@ -203,13 +204,8 @@ fn in_folder(variable: &str, usual: &Path, name: &str) -> PathBuf {
 }
 
 fn text_of(path: &Path) -> Result<Zeroizing<String>, Failure> {
-    let name = path.display();
-    let failed = |error: &std::io::Error| Failure::failed(&format!("cannot read {name}"), error);
-    let found = std::fs::metadata(path).map_err(|error| failed(&error))?;
-    if found.len() > FILE_BYTES_MAX {
-        return Err(Failure::new(Exit::Failed, format!("{name} is longer than 1 MiB")));
-    }
-    std::fs::read_to_string(path).map(Zeroizing::new).map_err(|error| failed(&error))
+    let failed = format!("cannot read {}", path.display());
+    read_text(path, FILE_MIB_MAX, &failed).map(Zeroizing::new)
 }
 
 fn environment(all: impl Iterator<Item = (OsString, OsString)>) -> SourceContent {

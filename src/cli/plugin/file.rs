@@ -16,8 +16,6 @@ pub(super) fn read(path: &Path, providers: &[&str]) -> Result<Manifest, Failure>
             Failure::failed(&path.display().to_string(), &source)
         }
         ManifestError::TooLong(_) => Failure::new(Exit::Failed, error.to_string()),
-        ManifestError::Problems(problems) => {
-            Failure::several(problems.iter().map(ToString::to_string).collect())
-        }
+        ManifestError::Problems(problems) => Failure::problems(&problems),
     })
 }

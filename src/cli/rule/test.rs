@@ -8,6 +8,7 @@ use super::words::written_name;
 use crate::cli::client::Client;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
+use crate::cli::read_text::read_text;
 use crate::cli::settings::Global;
 use crate::cli::table::{Table, TableLayout};
 use keyward_api::wire::{RuleTestReport, RuleTestRequest, RuleTested};
@@ -17,7 +18,7 @@ use keyward_app::config::{self, PlacedCase};
 const CASES: usize = 100;
 
 /// No file of cases is as long as this.
-const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+const FILE_MIB_MAX: u64 = 4;
 
 /// What `test --json` prints.
 #[derive(Debug, Serialize)]
@@ -58,13 +59,8 @@ pub(super) async fn test(global: &Global, file: &Path) -> Result<(), Failure> {
 
 fn read(file: &Path) -> Result<Vec<PlacedCase>, Failure> {
     let name = file.display().to_string();
-    let failed = |error: std::io::Error| Failure::failed(&name, &error);
-    if std::fs::metadata(file).map_err(failed)?.len() > FILE_BYTES_MAX {
-        return Err(Failure::new(Exit::Failed, format!("{name} is longer than 4 MiB")));
-    }
-    let text = std::fs::read_to_string(file).map_err(failed)?;
-    config::rule_cases(&name, &text)
-        .map_err(|problems| Failure::several(problems.iter().map(ToString::to_string).collect()))
+    let text = read_text(file, FILE_MIB_MAX, &name)?;
+    config::rule_cases(&name, &text).map_err(|problems| Failure::problems(&problems))
 }
 
 /// The client that evaluates the rules, and their origin: the named file, else the running gateway,

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::words;
 use crate::cli::failure::Failure;
 use crate::cli::output;
-use crate::cli::resource::{ResourceContext, path};
+use crate::cli::resource::{ResourceContext, members, path};
 use keyward_api::wire::List;
 use keyward_model::{Rule, RulePlace, RuleShown, RuleSpec};
 use keyward_rules::policy::explain::ActionKind;
@@ -200,15 +200,12 @@ impl Edit {
             true => all.then(|| json!([])),
             false => Some(json!(items)),
         };
-        let agents = match self.all_agents {
-            true => Some(Value::Null),
-            false => list(agents, false),
-        };
+        let agents = if self.all_agents { Some(Value::Null) } else { list(agents, false) };
         let connection = match self.no_use {
             true => Some(Value::Null),
             false => self.use_connection.map(Value::from),
         };
-        let members = [
+        members([
             ("name", self.name.map(Value::from)),
             ("action", self.action.map(|action| action.as_str().into())),
             ("agents", agents),
@@ -220,9 +217,7 @@ impl Edit {
             ("delete_branches", self.delete_branches.map(Value::from)),
             ("use", connection),
             ("allow_plaintext", self.allow_plaintext.map(Value::from)),
-        ];
-        let given = members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
-        given.collect()
+        ])
     }
 }
 

@@ -27,10 +27,7 @@ const LIBPQ_OVERRIDES: &[&str] = &[
 
 /// Inherited variables that a program must not have beside those that [`add`] sets.
 pub(super) fn overrides(variables: &[(String, String)]) -> &'static [&'static str] {
-    match variables.iter().any(|(name, _)| name == "PGHOST") {
-        true => LIBPQ_OVERRIDES,
-        false => &[],
-    }
+    if variables.iter().any(|(name, _)| name == "PGHOST") { LIBPQ_OVERRIDES } else { &[] }
 }
 
 /// Adds the variables for the agent's database of each protocol: its only one, or its default. Notes what a program does not
@@ -88,22 +85,16 @@ fn names(database: &Database) -> Vec<String> {
 }
 
 fn without_listener(database: &Database, withheld: &[String]) -> String {
-    let example = match database.protocol {
-        DatabaseProtocol::Postgres => "keyward database-listener add NAME --at 127.0.0.1:6432",
-        DatabaseProtocol::Redis => {
-            "keyward database-listener add NAME --at 127.0.0.1:6380 --protocol redis"
-        }
-        DatabaseProtocol::Mysql => {
-            "keyward database-listener add NAME --at 127.0.0.1:3307 --protocol mysql"
-        }
-        DatabaseProtocol::Mongodb => {
-            "keyward database-listener add NAME --at 127.0.0.1:27018 --protocol mongodb"
-        }
+    let place = match database.protocol {
+        DatabaseProtocol::Postgres => "6432",
+        DatabaseProtocol::Redis => "6380 --protocol redis",
+        DatabaseProtocol::Mysql => "3307 --protocol mysql",
+        DatabaseProtocol::Mongodb => "27018 --protocol mongodb",
     };
     format!(
         "note: the gateway has no listener on 127.0.0.1 for the database of {}: the program does \
          not inherit {}\n\
-         hint: open one, such as `{example}`",
+         hint: open one, such as `keyward database-listener add NAME --at 127.0.0.1:{place}`",
         database.connection,
         withheld.join(", ")
     )
@@ -166,9 +157,7 @@ pub(super) fn variables(at: SocketAddr, database: &Database, token: &str) -> Vec
             ("PGSSLMODE", "disable".to_owned()),
         ],
         // Clients select the number of the URL.
-        DatabaseProtocol::Redis => {
-            vec![("REDIS_URL", url)]
-        }
+        DatabaseProtocol::Redis => vec![("REDIS_URL", url)],
         DatabaseProtocol::Mysql => vec![
             (DATABASE_URL, url),
             ("MYSQL_HOST", at.ip().to_string()),

@@ -208,10 +208,7 @@ fn refusal(code: Option<i32>, said: &str) -> Failure {
     if let Some(hint) = lines("hint: ").pop() {
         failure = failure.hint(hint);
     }
-    match code == Some(Exit::Unreachable as i32) {
-        true => failure.with(Exit::Unreachable),
-        false => failure,
-    }
+    if code == Some(Exit::Unreachable as i32) { failure.with(Exit::Unreachable) } else { failure }
 }
 
 fn tail(log: &std::path::Path) -> String {

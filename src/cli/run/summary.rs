@@ -79,10 +79,7 @@ fn blocked(refusals: &RunRefusals, keyward: &str) -> Option<String> {
         1 => hosts.extend(refusals.hosts.last().map(host)),
         more => hosts.push(format!("and {more} others")),
     }
-    let hosts = match hosts.is_empty() {
-        true => String::new(),
-        false => format!(": {}", hosts.join(", ")),
-    };
+    let hosts = if hosts.is_empty() { String::new() } else { format!(": {}", hosts.join(", ")) };
     Some(format!("keyward: {requests} blocked{hosts} ({keyward} audit query --refused)"))
 }
 

@@ -67,10 +67,7 @@ impl Check {
         };
         let is_sound = found.fault_count() == 0;
         output::show(global.json, &CheckReport { found, repaired, copy }, text)?;
-        match is_sound {
-            true => Ok(()),
-            false => Err(Failure::silent(Exit::Failed)),
-        }
+        if is_sound { Ok(()) } else { Err(Failure::silent(Exit::Failed)) }
     }
 }
 

@@ -105,10 +105,7 @@ impl Password {
         // Asked before the user types a password for nothing.
         let user: Shown<User> = client.get(&path::<User>(&name)).await?;
         let current = if current { Some(Typed::from_prompt("current password")?) } else { None };
-        let password = match stdin {
-            true => Typed::from_stdin()?,
-            false => typed_twice()?,
-        };
+        let password = if stdin { Typed::from_stdin()? } else { typed_twice()? };
         client.put(&at, &NewPassword { password, current }).await?;
         let user: Shown<User> = client.get(&path::<User>(user.id.as_str())).await?;
         output::show(global.json, &user, |user| {

@@ -9,7 +9,6 @@ use super::reading::ConfigReading;
 use keyward_backup::{BackupSettings, Recipient, Schedule};
 use keyward_base::keys::section;
 use keyward_base::time::parse_duration;
-use keyward_rules::provider::document::item_of;
 
 /// Below this, a backup could take longer than the time to the next.
 const EVERY_MIN: Duration = Duration::from_secs(60);
@@ -44,16 +43,9 @@ pub(super) fn backup(value: Option<&Value>, reading: &mut ConfigReading<'_>) -> 
     let Some(text) = reading.section::<BackupText>(value, "backup") else {
         return BackupSettings::default();
     };
-    let mut recipients = Vec::new();
-    for (index, text) in text.recipients.iter().enumerate() {
-        match text.parse::<Recipient>() {
-            Ok(recipient) => recipients.push(recipient),
-            Err(error) => {
-                let at = item_of("backup.recipients", index);
-                reading.problems.add(&at, error.to_string(), "write the recipient, `age1…`");
-            }
-        }
-    }
+    let recipient = |text: &str| text.parse::<Recipient>();
+    let remedy = "write the recipient, `age1…`";
+    let recipients = reading.parsed(&text.recipients, "backup.recipients", recipient, remedy);
     let schedule = schedule(&text, reading);
     if schedule.is_some() && text.recipients.is_empty() {
         let remedy = "run `age-keygen`, keep what it prints elsewhere, and add its `age1…` here";

@@ -11,7 +11,7 @@ use super::source;
 use keyward_base::host::{Scheme, Target};
 use keyward_base::keys::section;
 use keyward_net::corporate::{CorporateLoginError, CorporateProxy, ProxyException};
-use keyward_rules::provider::document::{item_of, key_of};
+use keyward_rules::provider::document::key_of;
 
 const PATH: &str = "upstream.proxy";
 
@@ -91,17 +91,9 @@ pub(super) fn proxy(
     reading: &mut ConfigReading<'_>,
 ) -> Option<UpstreamProxy> {
     let text = reading.section::<ProxyText>(value, PATH)?;
-    let mut except = Vec::new();
-    for (index, entry) in text.except.iter().enumerate() {
-        match ProxyException::parse(entry) {
-            Ok(entry) => except.push(entry),
-            Err(error) => {
-                let path = item_of(&key_of(PATH, "except"), index);
-                let remedy = "write `.corp.example`, `git.corp.example` or `10.0.0.0/8`";
-                reading.problems.add(&path, error, remedy);
-            }
-        }
-    }
+    let remedy = "write `.corp.example`, `git.corp.example` or `10.0.0.0/8`";
+    let at_except = key_of(PATH, "except");
+    let except = reading.parsed(&text.except, &at_except, ProxyException::parse, remedy);
     let password = text
         .password
         .as_ref()

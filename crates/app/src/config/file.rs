@@ -45,20 +45,29 @@ pub(super) fn load(
     environment: &VariableSource,
 ) -> Result<Config, ConfigError> {
     let (path, named, data) = place(config, data, environment)?;
-    let text = match fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if named.is_none() && error.kind() == io::ErrorKind::NotFound => String::new(),
-        Err(source) => return Err(ConfigError::Unreadable { path, source }),
-    };
-    let folders = Folders { config: folder_of(&path), data };
-    let config = read_or_known(&text, &path, folders, environment);
-    let mut config = config.map_err(ConfigError::Problems)?;
+    let mut config = read_file(&path, named.is_some(), data, environment)?;
     if named.is_none() {
         // Of a file that need not be there, whether it is decides what its absence means later.
         let (required, before) = (path.exists(), remembered(&config.data_dir));
         config.origin = ConfigOrigin { file: path, required, is_named: false, before };
     }
     Ok(config)
+}
+
+/// Reads a file; one that is not required may be absent.
+fn read_file(
+    path: &Path,
+    required: bool,
+    data: PathBuf,
+    environment: &VariableSource,
+) -> Result<Config, ConfigError> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if !required && error.kind() == io::ErrorKind::NotFound => String::new(),
+        Err(source) => return Err(ConfigError::Unreadable { path: path.to_owned(), source }),
+    };
+    let folders = Folders { config: folder_of(path), data };
+    read_or_known(&text, path, folders, environment).map_err(ConfigError::Problems)
 }
 
 /// The configuration if `text` were in the file.
@@ -92,14 +101,7 @@ pub(super) fn reread(
     environment: &VariableSource,
 ) -> Result<Config, ConfigError> {
     let path = &origin.file;
-    let text = match fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if !origin.required && error.kind() == io::ErrorKind::NotFound => String::new(),
-        Err(source) => return Err(ConfigError::Unreadable { path: path.clone(), source }),
-    };
-    let folders = Folders { config: folder_of(path), data: data.to_owned() };
-    let config = read_or_known(&text, path, folders, environment);
-    let mut config = config.map_err(ConfigError::Problems)?;
+    let mut config = read_file(path, origin.required, data.to_owned(), environment)?;
     let required = origin.required || path.exists();
     config.origin = ConfigOrigin { required, ..origin.clone() };
     Ok(config)

@@ -150,17 +150,9 @@ fn base_urls(
     names: &[String],
     reading: &mut ConfigReading<'_>,
 ) -> ServedBaseUrls {
-    let mut hosts = Vec::new();
-    for (index, name) in names.iter().enumerate() {
-        match Host::parse(name) {
-            Ok(host) => hosts.push(host),
-            Err(_) => {
-                let path = item_of("listen.base_url_hosts", index);
-                let remedy = "write a name without a port, such as `keyward`";
-                reading.problems.add(&path, "this is not the name of a host", remedy);
-            }
-        }
-    }
+    let host = |name: &str| Host::parse(name).map_err(|_| "this is not the name of a host");
+    let remedy = "write a name without a port, such as `keyward`";
+    let hosts = reading.parsed(names, "listen.base_url_hosts", host, remedy);
     match on {
         Some(false) => ServedBaseUrls::Off,
         Some(true) | None => ServedBaseUrls::At(hosts),

@@ -8,7 +8,6 @@ use serde_yaml::Value;
 use super::listen_tls::{self, Certificate};
 use super::reading::ConfigReading;
 use keyward_base::host::{Scheme, Target};
-use keyward_rules::provider::document::item_of;
 
 /// Access to the admin listener over the network.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -29,29 +28,16 @@ pub(super) fn admin(
     reading: &mut ConfigReading<'_>,
 ) -> ListenAdmin {
     let tls = tls.and_then(|tls| listen_tls::certificate(tls, "listen.admin_tls", reading));
-    let mut admin = ListenAdmin { tls, ..ListenAdmin::default() };
-    for (index, text) in proxies.iter().enumerate() {
-        match network(text) {
-            Some(network) => admin.proxies.push(network),
-            None => {
-                let path = item_of("listen.admin_proxies", index);
-                let message = format!("`{text}` is not an address or a network");
-                reading.problems.add(&path, message, "write `10.0.0.5` or `10.0.0.0/24`");
-            }
-        }
-    }
-    for (index, text) in origins.iter().enumerate() {
-        match origin(text) {
-            Some(origin) => admin.origins.push(origin),
-            None => {
-                let path = item_of("listen.admin_cors", index);
-                let message = format!("`{text}` is not the origin of a site");
-                let remedy = "write `https://console.example.com`, without a path and without `*`";
-                reading.problems.add(&path, message, remedy);
-            }
-        }
-    }
-    admin
+    let network = |text: &str| {
+        network(text).ok_or_else(|| format!("`{text}` is not an address or a network"))
+    };
+    let remedy = "write `10.0.0.5` or `10.0.0.0/24`";
+    let proxies = reading.parsed(proxies, "listen.admin_proxies", network, remedy);
+    let origin =
+        |text: &str| origin(text).ok_or_else(|| format!("`{text}` is not the origin of a site"));
+    let remedy = "write `https://console.example.com`, without a path and without `*`";
+    let origins = reading.parsed(origins, "listen.admin_cors", origin, remedy);
+    ListenAdmin { tls, proxies, origins }
 }
 
 /// An address or a network. `/0` would believe every client.

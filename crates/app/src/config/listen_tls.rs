@@ -9,7 +9,7 @@ use serde_yaml::Value;
 use super::addresses::tcp;
 use super::reading::ConfigReading;
 use keyward_base::host::Host;
-use keyward_rules::provider::document::{item_of, key_of};
+use keyward_rules::provider::document::key_of;
 
 /// Where agents speak TLS to the proxy itself.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -79,16 +79,10 @@ fn certificate_of(
     path: &str,
     reading: &mut ConfigReading<'_>,
 ) -> Option<Certificate> {
+    let host = |name: &str| Host::parse(name).map_err(|_| "this is not a host");
+    let remedy = "write `keyward.example.com`";
     let mut names = vec![Host::Name("localhost".into())];
-    for (index, name) in text.names.iter().enumerate() {
-        match Host::parse(name) {
-            Ok(host) => names.push(host),
-            Err(_) => {
-                let path = item_of(&key_of(path, "names"), index);
-                reading.problems.add(&path, "this is not a host", "write `keyward.example.com`");
-            }
-        }
-    }
+    names.extend(reading.parsed(&text.names, &key_of(path, "names"), host, remedy));
     match (text.cert, text.key) {
         (None, None) => Some(Certificate::Own(names)),
         (Some(cert), Some(key)) if text.names.is_empty() => Some(Certificate::Files {

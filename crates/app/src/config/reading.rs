@@ -1,6 +1,7 @@
 //! [`ConfigReading`]: what the readers of all sections share: the document, the problems so far, and the
 //! folders that relative paths begin at.
 
+use std::fmt::Display;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use serde_yaml::Value;
 use keyward_base::id::OrgId;
 use keyward_rules::provider::checked::CheckedProvider;
 use keyward_rules::provider::decode::decode;
-use keyward_rules::provider::document::{Document, Problems, key_of};
+use keyward_rules::provider::document::{Document, Problems, item_of, key_of};
 
 /// Where relative paths begin.
 #[derive(Clone, Debug)]
@@ -57,6 +58,21 @@ impl<'d> ConfigReading<'d> {
                 &[]
             }
         }
+    }
+
+    /// What the texts of a list mean; one that means nothing is reported with `remedy`.
+    pub(super) fn parsed<T, E: Display>(
+        &mut self,
+        texts: &[String],
+        path: &str,
+        parse: impl Fn(&str) -> Result<T, E>,
+        remedy: &str,
+    ) -> Vec<T> {
+        let each = texts.iter().enumerate().filter_map(|(index, text)| {
+            let report = |error| self.problems.add(&item_of(path, index), error, remedy);
+            parse(text).map_err(report).ok()
+        });
+        each.collect()
     }
 
     /// Reports lists of `item` without an entry, also where all entries are commented out, which YAML reads as `null`. They

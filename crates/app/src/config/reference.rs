@@ -166,8 +166,5 @@ fn bound(value: &Value) -> String {
 }
 
 fn joined(path: &str, key: &str) -> String {
-    match path.is_empty() {
-        true => key.to_owned(),
-        false => format!("{path}.{key}"),
-    }
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }

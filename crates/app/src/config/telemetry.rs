@@ -161,10 +161,7 @@ fn otlp(value: Option<&Value>, reading: &mut ConfigReading<'_>) -> Option<Otlp> 
     let text = reading.section::<OtlpText>(value, PATH)?;
     check_numbers(&text, reading);
     let url = reading.required(text.endpoint, "endpoint", PATH);
-    let endpoint = match url.is_empty() {
-        true => None,
-        false => endpoint(&url, reading),
-    };
+    let endpoint = if url.is_empty() { None } else { endpoint(&url, reading) };
     if let Some(target) = &endpoint
         && !text.headers.is_empty()
         && target.scheme() == Scheme::Http

@@ -69,14 +69,9 @@ pub(super) fn upstream(value: Option<&Value>, reading: &mut ConfigReading<'_>) -
     for (index, file) in text.trust.iter().enumerate() {
         upstream.trust.extend(reading.input(file, &item_of("upstream.trust", index)));
     }
-    for (index, network) in text.allow_private.iter().enumerate() {
-        match AllowPrivate::parse(network) {
-            Ok(allow) => upstream.allow_private.push(allow),
-            Err(error) => {
-                reading.problems.add(&item_of("upstream.allow_private", index), error, "")
-            }
-        }
-    }
+    let networks = &text.allow_private;
+    upstream.allow_private =
+        reading.parsed(networks, "upstream.allow_private", AllowPrivate::parse, "");
     for (index, server) in text.dns.iter().enumerate() {
         let path = item_of("upstream.dns", index);
         upstream.dns.extend(address(server, &path, "127.0.0.1:53", reading));

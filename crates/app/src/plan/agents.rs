@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::planning::{Basis, Planning, TOKEN_LABEL, differing, named};
-use super::resources::members;
+use super::planning::{Basis, Planning, TOKEN_LABEL, differing, members, named};
 use super::step::{PlannedAction, Step, StepSubject, Work};
 use super::work::{AgentChange, AgentWork, FreedSlots};
 use crate::config::{Declared, UseItem};

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use super::inputs::Fields;
-use super::planning::{Basis, Planning};
-use super::resources::members;
+use super::planning::{Basis, Planning, members};
 use super::step::{PlannedAction, Step, StepSubject, Work};
 use super::work::AppWork;
 use crate::config::Declared;

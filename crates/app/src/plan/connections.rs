@@ -6,8 +6,7 @@ use jiff::Timestamp;
 
 use super::apps::AppOf;
 use super::inputs::Fields;
-use super::planning::{Basis, Planning, differing, named};
-use super::resources::members;
+use super::planning::{Basis, Planning, differing, members, named};
 use super::step::{PlannedAction, Step, StepSubject, Work};
 use super::work::{ConnectionChange, ConnectionInput, ConnectionWork, PlannedConnection};
 use crate::config::Declared;

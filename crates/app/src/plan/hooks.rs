@@ -3,9 +3,8 @@
 use std::collections::HashMap;
 
 use super::known::NamedResources;
-use super::planning::{Basis, Planning, named};
+use super::planning::{Basis, Planning, members, named};
 use super::problem::AbsentName;
-use super::resources::members;
 use super::step::{PlannedAction, Step, StepSubject, Work};
 use super::work::HookWork;
 use crate::config::Declared;

@@ -122,10 +122,7 @@ impl InputReader<'_> {
     }
 
     fn done(self, inputs: Inputs) -> Result<Inputs, Vec<Problem>> {
-        match self.problems.is_empty() {
-            true => Ok(inputs),
-            false => Err(self.problems),
-        }
+        if self.problems.is_empty() { Ok(inputs) } else { Err(self.problems) }
     }
 
     fn secret(&self, source: &SecretSource) -> Result<Secret, SecretSourceError> {

@@ -6,6 +6,7 @@
 mod agents;
 mod apps;
 mod connections;
+mod honeytokens;
 mod hooks;
 mod inputs;
 mod key_shapes;
@@ -13,7 +14,6 @@ mod known;
 pub(super) mod planning;
 mod plugins;
 pub(super) mod problem;
-mod resources;
 mod rules;
 mod settings;
 mod sources;
@@ -41,8 +41,8 @@ pub(super) use settings::{step_of_section, steps_of_providers, steps_of_sections
 pub use view::refused_plan;
 pub(super) use view::view;
 pub(super) use work::{
-    AgentChange, AgentWork, AppWork, ConnectionInput, ConnectionWork, Declarable, FreedSlots,
-    HookWork, PlannedConnection, PluginWork, ResourceWork, SourceWork, WebhookWork,
+    AgentChange, AgentWork, AppWork, ConnectionInput, ConnectionWork, FreedSlots, HoneytokenWork,
+    HookWork, PlannedConnection, PluginWork, SourceWork, WebhookWork,
 };
 
 /// What becomes of a configuration, with all that is wrong with it.
@@ -63,10 +63,7 @@ pub(super) fn plan(basis: Basis<'_>, inputs: Inputs) -> Result<Plan, Vec<Problem
     let Judgement { steps, mut problems, absent, warnings } = judge(basis, inputs);
     problems.extend(absent.into_iter().map(|absent| *absent.problem));
     problems.extend(without_file(basis.config, &steps));
-    match problems.is_empty() {
-        true => Ok(Plan { steps, warnings }),
-        false => Err(problems),
-    }
+    if problems.is_empty() { Ok(Plan { steps, warnings }) } else { Err(problems) }
 }
 
 /// Refuses to end everything that a file declared, or to lose its rules, only because the file was not named. The rules are
@@ -113,7 +110,7 @@ pub(super) fn judge(basis: Basis<'_>, inputs: Inputs) -> Judgement {
     planning.orgs();
     // Webhooks first, so that they receive events of the following steps.
     planning.webhooks(webhooks);
-    planning.resources(&basis.config.honeytokens);
+    planning.honeytokens();
     planning.sources(sources);
     planning.apps(apps);
     planning.connections(connections);

@@ -4,6 +4,9 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
+use serde::Serialize;
+use serde_json::{Map, Value};
+
 use super::problem::{AbsentName, did_you_mean, problem};
 use super::step::{Step, StepSubject};
 use crate::config::Config;
@@ -53,6 +56,20 @@ pub(super) struct Planning<'a> {
 /// The keys that differ.
 pub(crate) fn differing<const N: usize>(keys: [(&str, bool); N]) -> Vec<String> {
     keys.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key.to_owned()).collect()
+}
+
+/// The members in which two specs differ.
+pub(super) fn members(before: &impl Serialize, now: &impl Serialize) -> Vec<String> {
+    let [before, now] = [object(before), object(now)];
+    let keys = before.keys().chain(now.keys().filter(|key| !before.contains_key(*key)));
+    keys.filter(|key| before.get(*key) != now.get(*key)).cloned().collect()
+}
+
+fn object(spec: &impl Serialize) -> Map<String, Value> {
+    match serde_json::to_value(spec) {
+        Ok(Value::Object(members)) => members,
+        Ok(_) | Err(_) => Map::new(),
+    }
 }
 
 /// The names of one kind of resource in the file.

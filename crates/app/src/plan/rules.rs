@@ -1,7 +1,7 @@
 //! Steps for the rules of the file. They are not stored: they are compared with the rules in force, which only a running
 //! gateway has.
 
-use super::resources::members;
+use super::planning::members;
 use super::step::{PlannedAction, Step, StepSubject, Work};
 use keyward_base::id::OrgId;
 use keyward_rules::policy::DefaultAction;

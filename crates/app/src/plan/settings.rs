@@ -3,8 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::planning::differing;
-use super::resources::members;
+use super::planning::{differing, members};
 use super::step::{PlannedAction, Step, StepSubject, Work};
 use crate::config::Config;
 use keyward_base::id::OrgId;

@@ -3,8 +3,7 @@
 use std::collections::HashMap;
 
 use super::inputs::Fields;
-use super::planning::{Basis, Planning};
-use super::resources::members;
+use super::planning::{Basis, Planning, members};
 use super::step::{PlannedAction, Step, StepSubject, Work};
 use super::work::SourceWork;
 use crate::config::Declared;

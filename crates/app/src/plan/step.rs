@@ -3,10 +3,10 @@
 use std::fmt;
 
 use super::work::{
-    AgentWork, AppWork, ConnectionWork, HookWork, PluginWork, ResourceWork, SourceWork, WebhookWork,
+    AgentWork, AppWork, ConnectionWork, HoneytokenWork, HookWork, PluginWork, SourceWork,
+    WebhookWork,
 };
 use keyward_base::id::OrgId;
-use keyward_model::Honeytoken;
 use keyward_rules::provider::document::Problem;
 
 /// The steps from the directory as it is to what the configuration declares, in the order of their execution.
@@ -63,7 +63,7 @@ pub(crate) enum Work {
     Nothing,
     Org,
     Webhook(WebhookWork),
-    Honeytoken(ResourceWork<Honeytoken>),
+    Honeytoken(HoneytokenWork),
     App(Box<AppWork>),
     Connection(Box<ConnectionWork>),
     Hook(Box<HookWork>),

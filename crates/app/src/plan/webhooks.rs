@@ -2,8 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::planning::{Basis, Planning, named};
-use super::resources::members;
+use super::planning::{Basis, Planning, members, named};
 use super::step::{PlannedAction, Step, StepSubject, Work};
 use super::work::WebhookWork;
 use crate::config::Declared;

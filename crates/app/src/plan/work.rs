@@ -1,17 +1,17 @@
 //! The writes for the steps of a plan, by kind of resource.
 
 use super::inputs::Fields;
-use crate::config::{InFile, UseItem};
+use crate::config::UseItem;
 use keyward_base::id::{
-    AgentId, AppId, ConnectionId, HookId, PluginId, SourceId, TokenId, WebhookId,
+    AgentId, AppId, ConnectionId, HoneytokenId, HookId, PluginId, SourceId, TokenId, WebhookId,
 };
 use keyward_inbox::NewKeys;
 use keyward_model::{
-    AgentSpec, AppSpec, ConnectionSpec, HookSpec, PluginSpec, SourceSpec, WebhookSpec,
+    AgentSpec, AppSpec, ConnectionSpec, HoneytokenSpec, HookSpec, PluginSpec, SourceSpec,
+    WebhookSpec,
 };
-use keyward_rules::provider::Catalogue;
 use keyward_state::crypto::token::TokenHash;
-use keyward_state::directory::{ConnectionRecord, Stored};
+use keyward_state::directory::ConnectionRecord;
 use keyward_vault::NewConnection;
 use keyward_vault::events::WebhookSigningKey;
 
@@ -102,13 +102,13 @@ pub(crate) enum PluginWork {
     Pause(PluginId),
 }
 
-/// The writes for a resource without secrets.
+/// The writes for a honeytoken.
 #[derive(Debug)]
-pub(crate) enum ResourceWork<R: Declarable> {
-    Make(R::Spec),
-    Change(R::Id, R::Spec),
-    Replace(R::Id, R::Spec),
-    Remove(R::Id),
+pub(crate) enum HoneytokenWork {
+    Make(HoneytokenSpec),
+    Change(HoneytokenId, HoneytokenSpec),
+    Replace(HoneytokenId, HoneytokenSpec),
+    Remove(HoneytokenId),
 }
 
 /// The writes for a source.
@@ -140,13 +140,4 @@ pub(crate) struct ConnectionChange {
     pub(crate) fields: Option<Fields>,
     pub(crate) spec: ConnectionSpec,
     pub(crate) resumes: bool,
-}
-
-/// A resource that the configuration may declare. What the file no longer names is removed.
-pub(crate) trait Declarable: Stored + InFile {
-    /// What the gateway adds to a new one.
-    fn facts(spec: &Self::Spec, catalogue: &Catalogue) -> Self::Facts;
-
-    /// Whether a changed spec requires a new resource: the old one is then removed.
-    fn is_another(before: &Self::Spec, now: &Self::Spec) -> bool;
 }

@@ -55,10 +55,7 @@ fn encryption(
 fn without_ssl_mode(url: &str) -> String {
     let Some((base, query)) = url.split_once('?') else { return url.to_owned() };
     let kept: Vec<_> = query.split('&').filter(|it| !it.starts_with("sslmode=")).collect();
-    match kept.is_empty() {
-        true => base.to_owned(),
-        false => format!("{base}?{}", kept.join("&")),
-    }
+    if kept.is_empty() { base.to_owned() } else { format!("{base}?{}", kept.join("&")) }
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! The table of remedies, by HTTP stack and problem. The first line that matches is printed. `LISTENER`
-//! means the address of the agent's own listener.
+//! The remedies, by HTTP stack and problem. The first that fits is printed. `LISTENER` means the address of the agent's own
+//! listener.
 
 use std::net::SocketAddr;
 
@@ -25,8 +25,8 @@ pub(super) struct ProbedAgent {
     pub(super) connection: Option<String>,
 }
 
-/// Stack, problem, a word of the script (empty: any), and the hint.
-type RemedyRow = (Stack, ProxyProblem, &'static str, &'static str);
+/// A word of the script, and the hint.
+type WordRemedy = (&'static str, &'static str);
 
 use ProxyProblem::{Direct, Unauthenticated, Untrusted};
 use Stack::{
@@ -46,295 +46,218 @@ const URLLIB3: &str = "urllib3 itself reads no variable, and no credentials of a
 const STRIPE: &str = "stripe-python brings its own CA file: `stripe.ca_bundle_path = \
                       os.environ[\"SSL_CERT_FILE\"]`";
 
-const REMEDIES: &[RemedyRow] = &[
+const PYTHON_DIRECT: &[WordRemedy] = &[
+    ("ProxyHandler({})", "`ProxyHandler({})` disables the proxy variables: remove it"),
+    ("trust_env=False", "`trust_env=False` disables the proxy variables: remove it"),
+    ("trust_env = False", "`trust_env = False` disables the proxy variables: remove it"),
     (
-        Python,
-        Direct,
-        "ProxyHandler({})",
-        "`ProxyHandler({})` disables the proxy variables: remove it",
-    ),
-    (
-        Python,
-        Direct,
-        "trust_env=False",
-        "`trust_env=False` disables the proxy variables: remove it",
-    ),
-    (
-        Python,
-        Direct,
-        "trust_env = False",
-        "`trust_env = False` disables the proxy variables: remove it",
-    ),
-    (
-        Python,
-        Direct,
         "grpc.enable_http_proxy",
         "the channel option `grpc.enable_http_proxy` disables the proxy variables: remove it",
     ),
     (
-        Python,
-        Direct,
         "aiohttp",
         "aiohttp reads the proxy variables only on request: `aiohttp.ClientSession(trust_env=True)`",
     ),
+    ("httplib2", "httplib2 ignores the proxy without the package PySocks: `pip install pysocks`"),
     (
-        Python,
-        Direct,
-        "httplib2",
-        "httplib2 ignores the proxy without the package PySocks: `pip install pysocks`",
-    ),
-    (
-        Python,
-        Direct,
         "googleapiclient",
         "googleapiclient uses httplib2, which ignores the proxy without the package PySocks: \
          `pip install pysocks`",
     ),
-    (Python, Direct, "urllib3", URLLIB3),
+    ("urllib3", URLLIB3),
+    ("http.client", "http.client reads no proxy variable; `urllib.request.urlopen(URL)` does"),
+];
+
+const STARTER_DIRECT: &[WordRemedy] = &[
+    ("env -i ", "`env -i` clears the environment: remove `-i`"),
+    ("env - ", "`env -` clears the environment: remove `-`"),
     (
-        Python,
-        Direct,
-        "http.client",
-        "http.client reads no proxy variable; `urllib.request.urlopen(URL)` does",
-    ),
-    (
-        Python,
-        Direct,
-        "",
-        "its HTTP library does not read the proxy variables: aiohttp needs `trust_env=True`, \
-         urllib3 a `ProxyManager` with `proxy_headers`, httplib2 the package PySocks",
-    ),
-    (
-        Node,
-        Direct,
-        "",
-        "it opens sockets of its own: what takes an `http.Agent` needs `agent: new \
-         HttpsProxyAgent(process.env.HTTPS_PROXY)` (package https-proxy-agent), fetch and undici \
-         `dispatcher: new EnvHttpProxyAgent()` (package undici)",
-    ),
-    (
-        Bun,
-        Direct,
-        "WebSocket",
-        "Bun has its own `ws`, which reads no proxy variable: `new WebSocket(URL, { proxy: \
-         process.env.HTTPS_PROXY })`",
-    ),
-    (Bun, Direct, "", "it opens sockets itself; Bun's `fetch` reads the proxy variables"),
-    (
-        Deno,
-        Direct,
-        "",
-        "Deno's `fetch` and `WebSocket` read the proxy variables; `node:http2`, undici and `ws` need \
-         `deno run --require=\"$(dirname \"$DENO_CERT\")/node-shim.cjs\"`",
-    ),
-    (
-        Java,
-        Direct,
-        "",
-        "a `ProxySelector`, `-Dhttps.proxyHost` or `-Dhttps.proxyPort` of the program's own takes precedence \
-         over JAVA_TOOL_OPTIONS: remove it",
-    ),
-    (
-        Maven,
-        Direct,
-        "",
-        "an active `<proxy>` in settings.xml takes precedence over JAVA_TOOL_OPTIONS: remove it; Maven 3.9 and \
-         newer read Java's options only with `-Daether.connector.http.useSystemProperties=true`, \
-         which must stay in MAVEN_OPTS",
-    ),
-    (
-        Gradle,
-        Direct,
-        "",
-        "`systemProp.https.proxyHost` and `systemProp.https.proxyPort` in a gradle.properties take precedence \
-         over JAVA_TOOL_OPTIONS: remove them; a daemon keeps the environment that started it: \
-         `gradle --stop`, and leave `-Dorg.gradle.daemon=false` in GRADLE_OPTS",
-    ),
-    (
-        Docker,
-        Direct,
-        " run ",
-        "a container has its own environment and files: `keyward env --for docker > FILE`, \
-         then `--env-file FILE`",
-    ),
-    (
-        Docker,
-        Direct,
-        "",
-        "the docker daemon pulls with its own settings: `proxies` in /etc/docker/daemon.json",
-    ),
-    (
-        Go,
-        Direct,
-        "",
-        "an `http.Transport` of the program's own needs `Proxy: http.ProxyFromEnvironment`",
-    ),
-    (Starter, Direct, "env -i ", "`env -i` clears the environment: remove `-i`"),
-    (Starter, Direct, "env - ", "`env -` clears the environment: remove `-`"),
-    (
-        Starter,
-        Direct,
         "sudo",
         "sudo clears the environment: remove it, or use `sudo --preserve-env` where sudoers allows \
          that",
     ),
-    (Starter, Direct, "doas", "doas clears the environment: remove it, or use `keepenv`"),
+    ("doas", "doas clears the environment: remove it, or use `keepenv`"),
+];
+
+const PYTHON_UNTRUSTED: &[WordRemedy] = &[
+    ("stripe", STRIPE),
+    ("Stripe", STRIPE),
     (
-        Chromium,
-        Direct,
-        "--no-proxy-server",
-        "`--no-proxy-server` turns proxies off: `--proxy-server=http://LISTENER` in its place, \
-         a listener of the agent's own",
-    ),
-    (
-        Chromium,
-        Direct,
-        "",
-        "a proxy of the desktop's settings or of `--proxy-server` takes precedence over the variables: use \
-         `--proxy-server=http://LISTENER`, a listener of the agent's own",
-    ),
-    (
-        Git,
-        Direct,
-        "",
-        "git uses the proxy only for https:// URLs: use one instead of ssh:// or git@HOST:",
-    ),
-    (
-        Unknown,
-        Direct,
-        "",
-        "if it calls an API, it ignores HTTPS_PROXY: check whether it has a proxy option",
-    ),
-    (Python, Unauthenticated, "urllib3", URLLIB3),
-    (
-        Java,
-        Unauthenticated,
-        "",
-        "Java takes no proxy credentials from options: give the agent a listener of its own, whose \
-         port `keyward run` and `keyward env` then put into JAVA_TOOL_OPTIONS \
-         (`-Dhttps.proxyPort`), or the program an `Authenticator`",
-    ),
-    (
-        Maven,
-        Unauthenticated,
-        "",
-        "Maven takes no proxy credentials from Java's options: give the agent a listener of its \
-         own, whose port `keyward run` and `keyward env` then put into JAVA_TOOL_OPTIONS \
-         (`-Dhttps.proxyPort`), or write `<username>` and `<password>` into the `<proxy>` of \
-         settings.xml",
-    ),
-    (
-        Gradle,
-        Unauthenticated,
-        "",
-        "give the agent a listener of its own, whose port `keyward run` and `keyward env` then put \
-         into JAVA_TOOL_OPTIONS (`-Dhttps.proxyPort`), or write `systemProp.https.proxyUser` and \
-         `systemProp.https.proxyPassword` into ~/.gradle/gradle.properties",
-    ),
-    (
-        Chromium,
-        Unauthenticated,
-        "",
-        "Chromium drops the credentials of a proxy's URL: give it \
-         `--proxy-server=http://LISTENER`, a listener of the agent's own, or, where it is driven, \
-         the name and token by CDP (Playwright: `proxy: { server, username, password }`, \
-         Puppeteer: `page.authenticate`); and its CA store needs the CA: `keyward ca show > \
-         ca.pem`, then `certutil -d sql:$HOME/.pki/nssdb -A -t C,, -n keyward -i ca.pem`",
-    ),
-    (
-        Unknown,
-        Unauthenticated,
-        "",
-        "let it send the name and token from HTTPS_PROXY, or give the agent a listener \
-         of its own",
-    ),
-    (Python, Untrusted, "stripe", STRIPE),
-    (Python, Untrusted, "Stripe", STRIPE),
-    (
-        Python,
-        Untrusted,
         "yt-dlp",
         "yt-dlp prefers certifi's file to that of SSL_CERT_FILE: `yt-dlp --compat-options no-certifi`",
     ),
     (
-        Python,
-        Untrusted,
         "certifi",
         "certifi's file does not contain the CA: remove `certifi.where()`, or replace it by \
          `os.environ[\"SSL_CERT_FILE\"]`",
     ),
     (
-        Python,
-        Untrusted,
         "verify=",
         "`verify=` names another CA file: remove it, or use \
          `verify=os.environ[\"REQUESTS_CA_BUNDLE\"]`",
     ),
     (
-        Python,
-        Untrusted,
         "root_certificates",
         "`root_certificates` replaces the file of GRPC_DEFAULT_SSL_ROOTS_FILE_PATH: remove it, \
          `grpc.ssl_channel_credentials()`",
     ),
-    (
-        Python,
-        Untrusted,
-        "",
-        "it verifies against its own CA file: replace it by `os.environ[\"SSL_CERT_FILE\"]`",
-    ),
-    (
-        Node,
-        Untrusted,
-        "createSsl(",
-        "roots given to `createSsl` replace those of GRPC_DEFAULT_SSL_ROOTS_FILE_PATH: remove \
-         them, `grpc.credentials.createSsl()`",
-    ),
-    (
-        Node,
-        Untrusted,
-        "",
-        "`ca:` replaces Node's roots: add the file that NODE_EXTRA_CA_CERTS names, or remove \
-         `ca:`",
-    ),
-    (
-        Java,
-        Untrusted,
-        "",
-        "it has its own trust store: `keyward ca show > ca.pem`, then `keytool -importcert \
-         -noprompt -alias keyward -file ca.pem -keystore STORE`",
-    ),
-    (
-        Gradle,
-        Untrusted,
-        "",
-        "`systemProp.javax.net.ssl.trustStore` in a gradle.properties takes precedence over JAVA_TOOL_OPTIONS, \
-         and a daemon keeps the environment that started it: `gradle --stop`",
-    ),
-    (
-        Chromium,
-        Untrusted,
-        "",
-        "Chromium has its own CA store: `keyward ca show > ca.pem`, then `certutil -d \
-         sql:$HOME/.pki/nssdb -A -t C,, -n keyward -i ca.pem`",
-    ),
-    (
-        Docker,
-        Untrusted,
-        "",
-        "the docker daemon has its own roots: `keyward ca show > \
-         /etc/docker/certs.d/HOST/ca.crt`",
-    ),
-    (Curl, Untrusted, "", "`--cacert` names another CA file: remove it"),
-    (
-        Unknown,
-        Untrusted,
-        "",
-        "it has its own roots: compiled in (rustls with webpki-roots: build it with native \
-         roots), or in a file (look for an option that takes $SSL_CERT_FILE); a program that pins \
-         certificates cannot use the proxy",
-    ),
 ];
+
+/// What words of its script tell, the most specific first.
+fn by_word(stack: Stack, problem: ProxyProblem) -> &'static [WordRemedy] {
+    match (stack, problem) {
+        (Python, Direct) => PYTHON_DIRECT,
+        (Bun, Direct) => &[(
+            "WebSocket",
+            "Bun has its own `ws`, which reads no proxy variable: `new WebSocket(URL, { proxy: \
+             process.env.HTTPS_PROXY })`",
+        )],
+        (Docker, Direct) => &[(
+            " run ",
+            "a container has its own environment and files: `keyward env --for docker > FILE`, \
+             then `--env-file FILE`",
+        )],
+        (Starter, Direct) => STARTER_DIRECT,
+        (Chromium, Direct) => &[(
+            "--no-proxy-server",
+            "`--no-proxy-server` turns proxies off: `--proxy-server=http://LISTENER` in its place, \
+             a listener of the agent's own",
+        )],
+        (Python, Unauthenticated) => &[("urllib3", URLLIB3)],
+        (Python, Untrusted) => PYTHON_UNTRUSTED,
+        (Node, Untrusted) => &[(
+            "createSsl(",
+            "roots given to `createSsl` replace those of GRPC_DEFAULT_SSL_ROOTS_FILE_PATH: remove \
+             them, `grpc.credentials.createSsl()`",
+        )],
+        _ => &[],
+    }
+}
+
+/// It does not use the proxy.
+fn direct(stack: Stack) -> Option<&'static str> {
+    Some(match stack {
+        Python => {
+            "its HTTP library does not read the proxy variables: aiohttp needs `trust_env=True`, \
+             urllib3 a `ProxyManager` with `proxy_headers`, httplib2 the package PySocks"
+        }
+        Node => {
+            "it opens sockets of its own: what takes an `http.Agent` needs `agent: new \
+             HttpsProxyAgent(process.env.HTTPS_PROXY)` (package https-proxy-agent), fetch and undici \
+             `dispatcher: new EnvHttpProxyAgent()` (package undici)"
+        }
+        Bun => "it opens sockets itself; Bun's `fetch` reads the proxy variables",
+        Deno => {
+            "Deno's `fetch` and `WebSocket` read the proxy variables; `node:http2`, undici and `ws` need \
+             `deno run --require=\"$(dirname \"$DENO_CERT\")/node-shim.cjs\"`"
+        }
+        Java => {
+            "a `ProxySelector`, `-Dhttps.proxyHost` or `-Dhttps.proxyPort` of the program's own takes precedence \
+             over JAVA_TOOL_OPTIONS: remove it"
+        }
+        Maven => {
+            "an active `<proxy>` in settings.xml takes precedence over JAVA_TOOL_OPTIONS: remove it; Maven 3.9 and \
+             newer read Java's options only with `-Daether.connector.http.useSystemProperties=true`, \
+             which must stay in MAVEN_OPTS"
+        }
+        Gradle => {
+            "`systemProp.https.proxyHost` and `systemProp.https.proxyPort` in a gradle.properties take precedence \
+             over JAVA_TOOL_OPTIONS: remove them; a daemon keeps the environment that started it: \
+             `gradle --stop`, and leave `-Dorg.gradle.daemon=false` in GRADLE_OPTS"
+        }
+        Docker => {
+            "the docker daemon pulls with its own settings: `proxies` in /etc/docker/daemon.json"
+        }
+        Go => "an `http.Transport` of the program's own needs `Proxy: http.ProxyFromEnvironment`",
+        Chromium => {
+            "a proxy of the desktop's settings or of `--proxy-server` takes precedence over the variables: use \
+             `--proxy-server=http://LISTENER`, a listener of the agent's own"
+        }
+        Git => "git uses the proxy only for https:// URLs: use one instead of ssh:// or git@HOST:",
+        Unknown => {
+            "if it calls an API, it ignores HTTPS_PROXY: check whether it has a proxy option"
+        }
+        _ => return None,
+    })
+}
+
+/// It sends no credentials to the proxy.
+fn unauthenticated(stack: Stack) -> Option<&'static str> {
+    Some(match stack {
+        Java => {
+            "Java takes no proxy credentials from options: give the agent a listener of its own, whose \
+             port `keyward run` and `keyward env` then put into JAVA_TOOL_OPTIONS \
+             (`-Dhttps.proxyPort`), or the program an `Authenticator`"
+        }
+        Maven => {
+            "Maven takes no proxy credentials from Java's options: give the agent a listener of its \
+             own, whose port `keyward run` and `keyward env` then put into JAVA_TOOL_OPTIONS \
+             (`-Dhttps.proxyPort`), or write `<username>` and `<password>` into the `<proxy>` of \
+             settings.xml"
+        }
+        Gradle => {
+            "give the agent a listener of its own, whose port `keyward run` and `keyward env` then put \
+             into JAVA_TOOL_OPTIONS (`-Dhttps.proxyPort`), or write `systemProp.https.proxyUser` and \
+             `systemProp.https.proxyPassword` into ~/.gradle/gradle.properties"
+        }
+        Chromium => {
+            "Chromium drops the credentials of a proxy's URL: give it \
+             `--proxy-server=http://LISTENER`, a listener of the agent's own, or, where it is driven, \
+             the name and token by CDP (Playwright: `proxy: { server, username, password }`, \
+             Puppeteer: `page.authenticate`); and its CA store needs the CA: `keyward ca show > \
+             ca.pem`, then `certutil -d sql:$HOME/.pki/nssdb -A -t C,, -n keyward -i ca.pem`"
+        }
+        Unknown => {
+            "let it send the name and token from HTTPS_PROXY, or give the agent a listener \
+             of its own"
+        }
+        _ => return None,
+    })
+}
+
+/// It does not trust the CA.
+fn untrusted(stack: Stack) -> Option<&'static str> {
+    Some(match stack {
+        Python => {
+            "it verifies against its own CA file: replace it by `os.environ[\"SSL_CERT_FILE\"]`"
+        }
+        Node => {
+            "`ca:` replaces Node's roots: add the file that NODE_EXTRA_CA_CERTS names, or remove \
+             `ca:`"
+        }
+        Java => {
+            "it has its own trust store: `keyward ca show > ca.pem`, then `keytool -importcert \
+             -noprompt -alias keyward -file ca.pem -keystore STORE`"
+        }
+        Gradle => {
+            "`systemProp.javax.net.ssl.trustStore` in a gradle.properties takes precedence over JAVA_TOOL_OPTIONS, \
+             and a daemon keeps the environment that started it: `gradle --stop`"
+        }
+        Chromium => {
+            "Chromium has its own CA store: `keyward ca show > ca.pem`, then `certutil -d \
+             sql:$HOME/.pki/nssdb -A -t C,, -n keyward -i ca.pem`"
+        }
+        Docker => {
+            "the docker daemon has its own roots: `keyward ca show > \
+             /etc/docker/certs.d/HOST/ca.crt`"
+        }
+        Curl => "`--cacert` names another CA file: remove it",
+        Unknown => {
+            "it has its own roots: compiled in (rustls with webpki-roots: build it with native \
+             roots), or in a file (look for an option that takes $SSL_CERT_FILE); a program that pins \
+             certificates cannot use the proxy"
+        }
+        _ => return None,
+    })
+}
+
+fn by_stack(stack: Stack, problem: ProxyProblem) -> Option<&'static str> {
+    match problem {
+        Direct => direct(stack),
+        Unauthenticated => unauthenticated(stack),
+        Untrusted => untrusted(stack),
+    }
+}
 
 /// A hint, and the evidence for it.
 #[derive(Clone, Debug)]
@@ -359,13 +282,12 @@ pub(super) fn of(
     agent: &ProbedAgent,
 ) -> Remedy {
     let fits = |stack: Stack| {
-        REMEDIES.iter().find(move |(of, when, word, _)| {
-            *of == stack && *when == problem && (word.is_empty() || program.has(word))
-        })
+        let mut words = by_word(stack, problem).iter().copied();
+        let of_word = words.find(|(word, _)| program.has(word));
+        of_word.or_else(|| Some(("", by_stack(stack, problem)?)))
     };
     let stacks = [program.stack, general(program.stack), Unknown];
-    let known = stacks.into_iter().find_map(fits);
-    let (word, says) = known.map_or(("", ""), |(_, _, word, says)| (*word, *says));
+    let (word, says) = stacks.into_iter().find_map(fits).unwrap_or_default();
     let listener = agent.listener.map_or_else(|| LISTENER.to_owned(), |at| at.to_string());
     let mut hint = says.replace("LISTENER", &listener);
     if hint.contains("listener of ") {
@@ -461,11 +383,14 @@ mod tests {
 
     #[test]
     fn no_remedy_row_is_shadowed_by_an_earlier_row() {
-        for (at, (stack, problem, word, _)) in REMEDIES.iter().enumerate() {
-            let hides = |(of, when, other, _): &RemedyRow| {
-                of == stack && when == problem && (other.is_empty() || other == word)
-            };
-            assert!(!REMEDIES[..at].iter().any(hides), "{stack:?} {problem:?} {word}");
+        for stack in EVERY.iter().copied().chain([Starter]) {
+            for problem in [Direct, Unauthenticated, Untrusted] {
+                let rows = by_word(stack, problem);
+                for (at, (word, _)) in rows.iter().enumerate() {
+                    let is_shadowed = rows[..at].iter().any(|(other, _)| word == other);
+                    assert!(!word.is_empty() && !is_shadowed, "{stack:?} {problem:?} {word}");
+                }
+            }
         }
     }
 
