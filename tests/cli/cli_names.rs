@@ -197,11 +197,11 @@ fn a_search_without_a_result_does_not_say_that_nothing_exists() {
     let cli = Cli::new();
     cli.run(&["agent", "add", "ci"]).ok();
     assert_eq!(
-        cli.run(&["agent", "list", "--search", "zz"]).ok(),
+        cli.run(&["agent", "list", "--search", "no-such"]).ok(),
         "no agents match: omit the filter to list all\n"
     );
     assert_eq!(
-        cli.run(&["agent", "list", "--search", "zz", "--json"]).json()["items"],
+        cli.run(&["agent", "list", "--search", "no-such", "--json"]).json()["items"],
         serde_json::json!([])
     );
 }

@@ -140,10 +140,10 @@ fn begun_to_upstream() -> FrameMeter {
 async fn an_upstream_may_answer_each_request_and_no_more() {
     let (head, reset) = (frame(HEADERS, 0, &[0; 60]), frame(RST_STREAM, 0, &[0, 0, 0, 8]));
     let (after, flood) =
-        until_flood(&mut begun_to_upstream(), std::slice::from_ref(&head)).unwrap();
+        until_flood(&mut begun_to_upstream(), std::slice::from_ref(&head)).expect("it ends");
     assert_eq!((after, flood), (BURST as usize, Flood::Idle("HEADERS")));
     let (after, flood) =
-        until_flood(&mut begun_to_upstream(), std::slice::from_ref(&reset)).unwrap();
+        until_flood(&mut begun_to_upstream(), std::slice::from_ref(&reset)).expect("it ends");
     assert_eq!((after, flood), (BURST as usize, Flood::Resets));
     let mut meter = begun_to_upstream();
     for _ in 0..20_000 {

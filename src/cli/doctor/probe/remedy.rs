@@ -87,7 +87,7 @@ const PYTHON_UNTRUSTED: &[WordRemedy] = &[
         "yt-dlp prefers certifi's file to that of SSL_CERT_FILE: `yt-dlp --compat-options no-certifi`",
     ),
     (
-        "certifi",
+        "certifi.where",
         "certifi's file does not contain the CA: remove `certifi.where()`, or replace it by \
          `os.environ[\"SSL_CERT_FILE\"]`",
     ),
@@ -387,7 +387,7 @@ mod tests {
             for problem in [Direct, Unauthenticated, Untrusted] {
                 let rows = by_word(stack, problem);
                 for (at, (word, _)) in rows.iter().enumerate() {
-                    let is_shadowed = rows[..at].iter().any(|(other, _)| word == other);
+                    let is_shadowed = rows[..at].iter().any(|(other, _)| word.contains(other));
                     assert!(!word.is_empty() && !is_shadowed, "{stack:?} {problem:?} {word}");
                 }
             }
@@ -395,9 +395,17 @@ mod tests {
     }
 
     #[test]
+    fn a_script_with_certificates_of_its_own_does_not_get_the_remedy_for_certifi() {
+        let of = |script: &str| hint(Python, Untrusted, script, &agent());
+        let grpc = of("grpc.ssl_channel_credentials(root_certificates=own)");
+        assert!(grpc.contains("GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"), "{grpc}");
+        assert!(!of("# checks certificates").contains("certifi's file"));
+    }
+
+    #[test]
     fn yt_dlp_gets_the_option_that_makes_it_read_the_bundle() {
         let of = |command: &str| hint(Python, Untrusted, command, &agent());
-        assert!(!of("/usr/bin/python3 -m certifi").contains("no-certifi"));
+        assert!(!of("/usr/bin/python3 a.py\nverify=certifi.where()").contains("no-certifi"));
         // Its own script and its zip file import certifi too.
         let script = "/usr/bin/python3 /usr/bin/yt-dlp https://example.com/\nimport certifi\n";
         assert!(of(script).contains("`yt-dlp --compat-options no-certifi`"), "{}", of(script));
