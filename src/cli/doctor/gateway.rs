@@ -74,7 +74,8 @@ async fn serving(status: &Status, global: &Global, report: &mut DoctorReport) {
         "draining" => report.warn(ID, answers, "it is stopping: start another gateway"),
         "stale" | "outdated" => report.warn(ID, answers, "the check `replicas` names the cause"),
         // The faults name the cause.
-        _ => {}
+        _ if !status.faults.is_empty() => {}
+        _ => report.warn(ID, answers, "see its log"),
     }
     for fault in &status.faults {
         report.fail(ID, fault.message.clone(), fault.hint.clone());
