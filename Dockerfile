@@ -7,12 +7,13 @@
 
 FROM rust:1.95-bookworm AS build
 WORKDIR /src
+# It reads the counts of the run between the two compilations of release/compile.
+RUN rustup component add llvm-tools
 COPY . .
 # The target directory is a cache and not part of the layer: the script copies the results out of it.
 RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
     --mount=type=cache,target=/src/target,sharing=locked \
-    cargo build --profile dist --locked -p keyward --bin keyward \
-    && deploy/image-root.sh target/dist/keyward /image
+    release/compile && deploy/image-root.sh "target/$(rustc --print host-tuple)/dist/keyward" /image
 
 FROM scratch
 COPY --from=build /image/root/ /

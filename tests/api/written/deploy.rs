@@ -233,15 +233,23 @@ fn the_image_and_the_systemd_unit_start_existing_commands() {
 
 /// Cargo reads the manifest of each package of the workspace before it builds one.
 #[test]
-fn the_image_is_built_from_a_context_with_every_package() {
+fn the_image_is_built_from_a_context_with_every_package_and_script() {
     let manifest = Page::read("Cargo.toml").text;
     let members = manifest.lines().find_map(|line| line.strip_prefix("members = "));
     let members: Vec<String> =
         serde_yaml::from_str(members.expect("a workspace")).expect("a list of texts");
     let context = Page::read(".dockerignore").text;
     assert!(members.len() > 2, "{members:?}");
-    for member in members {
-        let folder = format!("!{}", member.trim_end_matches("/*"));
-        assert!(context.lines().any(|line| line == folder), "{folder} is not in .dockerignore");
+    let mut needed: Vec<_> = members.iter().map(|it| it.trim_end_matches("/*").to_owned()).collect();
+    for script in ["release/compile", "release/train"] {
+        let text = Page::read(script).text;
+        let named = text.split("$root/").skip(1);
+        let named = named.map(|rest| rest.split(['"', ' ', ')']).next().unwrap_or_default());
+        needed.extend(named.map(str::to_owned));
+        needed.extend([script.to_owned(), "release/lib.sh".to_owned()]);
+    }
+    assert!(needed.contains(&"bench/rig".to_owned()), "{needed:?}");
+    for path in needed {
+        assert!(context.lines().any(|line| line == format!("!{path}")), "{path} is missing");
     }
 }

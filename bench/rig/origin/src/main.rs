@@ -1,7 +1,8 @@
 //! The origin of the bench: HTTPS (h1 and h2 by ALPN), a port in cleartext that tells what came, and
 //! DNS for `*.bench.test`, all on loopback.
 //!
-//! Arguments: `--tls ADDR --control ADDR --dns ADDR --cert PEM --key PEM --secret TEXT`
+//! Arguments: `--tls ADDR --control ADDR --dns ADDR --cert PEM --key PEM --secret TEXT`. Prints `tls ADDR`
+//! with the port that it has, when it accepts.
 
 mod answer;
 mod dns;
@@ -47,6 +48,7 @@ async fn serve(options: &HashMap<String, String>) {
     let control = TcpListener::bind(option("control")).await.expect("--control to be free");
     tokio::spawn(tell(control, app.clone()));
     let listener = TcpListener::bind(option("tls")).await.expect("--tls to be free");
+    println!("tls {}", listener.local_addr().expect("an address"));
     loop {
         let Ok((socket, _)) = listener.accept().await else { continue };
         tokio::spawn(https(socket, acceptor.clone(), app.clone()));
