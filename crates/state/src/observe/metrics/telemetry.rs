@@ -3,13 +3,16 @@
 use prometheus_client::registry::Registry;
 
 use super::families::{LabelledCounters, counted, with_samples};
+use keyward_base::names::labelled_enum;
 
-/// The kind of exported items.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Signal {
-    /// Spans.
-    Traces,
-    Logs,
+labelled_enum! {
+    /// The kind of exported items.
+    #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+    pub enum Signal by as_str {
+        /// Spans.
+        Traces = "traces",
+        Logs = "logs",
+    }
 }
 
 /// Spans and log records by result.
@@ -17,16 +20,6 @@ pub enum Signal {
 pub struct TelemetryMetrics {
     exported: LabelledCounters,
     dropped: LabelledCounters,
-}
-
-impl Signal {
-    /// The word in metrics and logs.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Traces => "traces",
-            Self::Logs => "logs",
-        }
-    }
 }
 
 impl TelemetryMetrics {
