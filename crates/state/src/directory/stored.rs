@@ -403,8 +403,8 @@ impl DirectoryWriter {
         R::may_remove(&record, by, &self.view.load_full())?;
         R::before_removal(self, &record).await?;
         let index = R::unique(&record, &self.index).into_iter().map(|unique| unique.at).collect();
-        let hide = |view: &mut View| view.take_out::<R>(&at.org, &record.id);
-        self.erase(at, Some(version), index, hide).await?;
+        let after = self.viewed(|view| view.take_out::<R>(&at.org, &record.id));
+        self.erase(at, Some(version), index, after).await?;
         Ok(record)
     }
 
