@@ -2,7 +2,7 @@
 
 use prometheus_client::registry::Registry;
 
-use super::families::{LabelledCounters, counted, with_samples};
+use super::families::{LabelledCounters, metric, with_samples};
 use keyward_base::names::labelled_enum;
 
 labelled_enum! {
@@ -25,10 +25,10 @@ pub struct TelemetryMetrics {
 impl TelemetryMetrics {
     pub(super) fn registered(registry: &mut Registry) -> Self {
         let help = "spans and log records that the collector accepted, by signal";
-        let exported = counted(registry, "telemetry_exported", help);
+        let exported = metric(registry, "telemetry_exported", help);
         let help =
             "spans and log records lost: the queue was full, or the collector did not accept them";
-        let dropped = counted(registry, "telemetry_dropped", help);
+        let dropped = metric(registry, "telemetry_dropped", help);
         for family in [&exported, &dropped] {
             with_samples(family, "signal", &["traces", "logs"]);
         }
