@@ -1,10 +1,9 @@
 //! Databases that agents reach through listeners of their own: the protocol, and where a connection's database is.
 
-use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::host::Target;
@@ -33,7 +32,8 @@ named_enum! {
 }
 
 /// The version of a MySQL or MariaDB server, as `SELECT VERSION()` says it: `10.11.6-MariaDB`.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[schemars(inline, with = "String")]
 #[serde(try_from = "String", into = "String")]
 pub struct ServerVersion(String);
 
@@ -161,20 +161,6 @@ impl TryFrom<String> for ServerVersion {
 impl From<ServerVersion> for String {
     fn from(version: ServerVersion) -> Self {
         version.0
-    }
-}
-
-impl JsonSchema for ServerVersion {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        "ServerVersion".into()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        String::json_schema(generator)
     }
 }
 

@@ -18,7 +18,7 @@ use crate::request::HookRequest;
 
 use super::challenge_form::TEXT;
 use super::challenge_form::{ChallengeAction, ChallengeForm, is_token};
-use crate::scheme::{Scheme, verify};
+use crate::scheme::Scheme;
 use crate::{Incoming, Rejection};
 
 /// Longer than any service's challenge.
@@ -155,7 +155,7 @@ impl ChallengeParts<'_> {
             return Ok(None);
         }
         self.verify()?;
-        self.echo_field("/challenge")
+        self.echo_challenge()
     }
 
     /// <https://dev.twitch.tv/docs/eventsub/handling-webhook-events/#responding-to-a-challenge-request>
@@ -164,7 +164,7 @@ impl ChallengeParts<'_> {
             return Ok(None);
         }
         self.verify()?;
-        self.echo_field("/challenge")
+        self.echo_challenge()
     }
 
     /// The ping of an interactions endpoint has type 1, that of a webhook events URL type 0. There, type 1 is an event.
@@ -200,7 +200,8 @@ impl ChallengeParts<'_> {
         let token = self.request.field("/payload/plainToken").ok_or(Rejection::ChallengeRefused)?;
         // Of several secrets, Zoom expects the one that it signed with.
         let signs = |secret: &&Secret| {
-            verify(self.scheme, self.request, std::slice::from_ref(*secret), self.now).is_ok()
+            let secret = std::slice::from_ref(*secret);
+            self.scheme.verify_signature(self.request, secret, self.now).is_ok()
         };
         let secret = self.secrets.iter().find(signs).ok_or(Rejection::NoSecret)?;
         let mac = mac(self.scheme, std::slice::from_ref(secret), &token)?;
@@ -211,11 +212,11 @@ impl ChallengeParts<'_> {
     }
 
     fn verify(&self) -> Result<(), Rejection> {
-        verify(self.scheme, self.request, self.secrets, self.now).map(drop)
+        self.scheme.verify_signature(self.request, self.secrets, self.now).map(drop)
     }
 
-    fn echo_field(&self, pointer: &str) -> Answered {
-        let text = self.request.field(pointer).ok_or(Rejection::ChallengeRefused)?;
+    fn echo_challenge(&self) -> Answered {
+        let text = self.request.field("/challenge").ok_or(Rejection::ChallengeRefused)?;
         echo(&text).map(Some)
     }
 

@@ -10,7 +10,7 @@ use crate::fetched::form::FetchedForm;
 use crate::key::{SecretError, VerificationKey};
 use crate::request::HookRequest;
 use crate::template::TemplatePiece;
-use crate::verify::{VerifiedRequest, Way, any};
+use crate::verify::{VerifiedRequest, Way};
 use crate::{Incoming, Rejection};
 
 /// How long ids are remembered where no time is signed.
@@ -114,7 +114,7 @@ impl Scheme {
         if self.challenge.is_some_and(|form| form.may_have_signed(incoming.body)) {
             return Err(Rejection::BodyStrange);
         }
-        verify(self, &HookRequest::new(incoming), secrets, now)
+        self.verify_signature(&HookRequest::new(incoming), secrets, now)
     }
 
     /// The verify token that a person enters at the service beside the URL, where it asks for one (Meta). It is derived
@@ -149,14 +149,4 @@ impl Scheme {
                 .filter_map(|secret| VerificationKey::read(way.key, way.algorithm, secret).ok())
         })
     }
-}
-
-/// Verifies a request, whatever its body is.
-pub(crate) fn verify(
-    scheme: &Scheme,
-    request: &HookRequest<'_>,
-    secrets: &[Secret],
-    now: Timestamp,
-) -> Result<VerifiedRequest, Rejection> {
-    any(&scheme.ways, scheme.repeats, request, secrets, now)
 }

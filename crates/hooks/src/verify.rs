@@ -15,11 +15,11 @@ use serde_json::Value;
 
 use keyward_base::secret::Secret;
 
-use crate::Rejection;
 use crate::key::{KeyForm, SignatureAlgorithm, VerificationKey};
 use crate::request::{HookRequest, scalar};
 use crate::signature::{Encoding, SignatureLayout};
 use crate::template::{SignedTemplate, TemplateValues};
+use crate::{Rejection, Scheme};
 
 /// More notifications than a service sends in one request.
 const ITEMS_MAX: usize = 1000;
@@ -108,26 +108,44 @@ struct Claimed<'r> {
 /// The id of the service, or the hash that replaces it; and the time.
 type Signed = (Result<String, Hash>, Option<Timestamp>);
 
-/// Verifies a request by any of the ways. With `repeats`, different events may have the same bytes.
-pub(crate) fn any(
-    ways: &[Way],
-    repeats: bool,
-    request: &HookRequest<'_>,
-    secrets: &[Secret],
-    now: Timestamp,
-) -> Result<VerifiedRequest, Rejection> {
-    let mut rejection = Rejection::SignatureMissing;
-    for way in ways {
-        match way.verify(request, secrets, now) {
-            Ok((id, sent)) => {
-                let id = id.unwrap_or_else(|hash| hash.finish(repeats.then_some(now)));
-                return Ok(VerifiedRequest { id, sent });
+impl Scheme {
+    /// Verifies a request by any of the ways, whatever its body is.
+    pub(crate) fn verify_signature(
+        &self,
+        request: &HookRequest<'_>,
+        secrets: &[Secret],
+        now: Timestamp,
+    ) -> Result<VerifiedRequest, Rejection> {
+        let mut rejection = Rejection::SignatureMissing;
+        for way in &self.ways {
+            match way.verify(request, secrets, now) {
+                Ok((id, sent)) => {
+                    let id = id.unwrap_or_else(|hash| hash.finish(self.repeats.then_some(now)));
+                    return Ok(VerifiedRequest { id, sent });
+                }
+                Err(other) if weight(other) > weight(rejection) => rejection = other,
+                Err(_) => {}
             }
-            Err(other) if weight(other) > weight(rejection) => rejection = other,
-            Err(_) => {}
         }
+        Err(rejection)
     }
-    Err(rejection)
+}
+
+/// Checks a signed time: how old it may be, and how far ahead of ours.
+pub(crate) fn check_time(
+    sent: Timestamp,
+    now: Timestamp,
+    age_max: SignedDuration,
+    ahead_max: SignedDuration,
+) -> Result<(), Rejection> {
+    let age = now.duration_since(sent);
+    if age > age_max {
+        return Err(Rejection::TooOld);
+    }
+    if age < -ahead_max {
+        return Err(Rejection::FromTheFuture);
+    }
+    Ok(())
 }
 
 /// Orders rejections by progress: if all ways fail, the one that came furthest is reported.
@@ -155,7 +173,10 @@ impl Way {
             hash.add(&self.signed(request, item, &claimed, &keys)?);
             id = claimed.id.filter(|id| is_id(id)).map(Cow::into_owned);
         }
-        self.check_time(sent, now)?;
+        // After the signature check, because the time of a forged request means nothing.
+        if let (Some(time), Some(sent)) = (&self.time, sent) {
+            check_time(sent, now, time.window, time.window)?;
+        }
         Ok((id.ok_or(hash), sent))
     }
 
@@ -236,19 +257,6 @@ impl Way {
         let Some(time) = &self.time else { return Ok(None) };
         let read = claimed.time.as_deref().and_then(|text| time.unit.read(text));
         read.map(Some).ok_or(Rejection::TimeMalformed)
-    }
-
-    /// Called after the signature check, because the time of a forged request means nothing.
-    fn check_time(&self, sent: Option<Timestamp>, now: Timestamp) -> Result<(), Rejection> {
-        let (Some(time), Some(sent)) = (&self.time, sent) else { return Ok(()) };
-        let age = now.duration_since(sent);
-        if age > time.window {
-            return Err(Rejection::TooOld);
-        }
-        if age < -time.window {
-            return Err(Rejection::FromTheFuture);
-        }
-        Ok(())
     }
 }
 

@@ -1,7 +1,6 @@
 //! Database listeners: ports and sockets of the gateway's host at which agents reach databases. Those of the configuration
 //! file are in `listen.databases`; these are added while the gateway runs.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
@@ -9,7 +8,7 @@ use std::str::FromStr;
 use keyward_base::database::{DatabaseProtocol, ServerVersion};
 use keyward_base::id::{AgentId, ConnectionId, DatabaseListenerId};
 use keyward_base::keys::section;
-use schemars::{JsonSchema, Schema, SchemaGenerator};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::name;
@@ -29,7 +28,8 @@ const PLACE_RULE: &str = "must be `127.0.0.1:PORT`, `[::1]:PORT` or `unix:NAME`:
 pub enum DatabaseListener {}
 
 /// Where a database listener is: only programs of this machine reach it.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[schemars(inline, with = "String")]
 #[serde(try_from = "String", into = "String")]
 pub enum ListenerPlace {
     /// A loopback address; port 0 is any free one, another one at each start.
@@ -178,20 +178,6 @@ impl TryFrom<String> for ListenerPlace {
 impl From<ListenerPlace> for String {
     fn from(place: ListenerPlace) -> Self {
         place.to_string()
-    }
-}
-
-impl JsonSchema for ListenerPlace {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        "ListenerPlace".into()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        String::json_schema(generator)
     }
 }
 

@@ -1,18 +1,18 @@
 //! [`Deadline`]: when something ends. A person may give a span from now on; a record has the time.
 
-use std::borrow::Cow;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use keyward_base::time::{parse_duration, parse_moment};
-use schemars::{JsonSchema, Schema, SchemaGenerator};
+use schemars::JsonSchema;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::given::in_days;
 
 /// When something ends.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, JsonSchema, PartialEq)]
+#[schemars(inline, with = "String")]
 pub enum Deadline {
     /// As records have it.
     At(Timestamp),
@@ -60,19 +60,5 @@ impl<'de> Deserialize<'de> for Deadline {
                 "this is not a time: write 90d, 2026-01-31 or 2026-01-31T08:00:00Z",
             )),
         }
-    }
-}
-
-impl JsonSchema for Deadline {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        "Deadline".into()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        String::json_schema(generator)
     }
 }

@@ -4,33 +4,36 @@ use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
+use keyward_base::names::labelled_enum;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A part of the API.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Area {
-    /// Accounts and the consents that make them.
-    Connections,
-    /// Programs, their tokens, bindings and plugins.
-    Agents,
-    /// OAuth clients.
-    Apps,
-    /// What services are known.
-    Providers,
-    Rules,
-    /// The audit log.
-    Audit,
-    /// Webhooks, and honeytokens that raise an alarm.
-    Webhooks,
-    /// Hooks, to which services post, and their secrets.
-    Hooks,
-    /// The events that wait at hooks: for a program that takes them.
-    HookEvents,
-    /// People, and their own tokens.
-    Users,
-    /// What all organisations share: keys, the CA, the configuration, organisations themselves.
-    Install,
+labelled_enum! {
+    /// A part of the API.
+    #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+    pub enum Area by as_str, all {
+        /// Accounts and the consents that make them.
+        Connections = "connections",
+        /// Programs, their tokens, bindings and plugins.
+        Agents = "agents",
+        /// OAuth clients.
+        Apps = "apps",
+        /// What services are known.
+        Providers = "providers",
+        Rules = "rules",
+        /// The audit log.
+        Audit = "audit",
+        /// Webhooks, and honeytokens that raise an alarm.
+        Webhooks = "webhooks",
+        /// Hooks, to which services post, and their secrets.
+        Hooks = "hooks",
+        /// The events that wait at hooks: for a program that takes them.
+        HookEvents = "hook-events",
+        /// People, and their own tokens.
+        Users = "users",
+        /// What all organisations share: keys, the CA, the configuration, organisations themselves.
+        Install = "install",
+    }
 }
 
 /// What a personal token may be used for, within what its owner may do: `all`, `read`, or an area
@@ -52,39 +55,6 @@ pub enum Scope {
     "is none of `all`, `read`, or `connections`, `agents`, `apps`, `providers`, `rules`, `audit`, `webhooks`, `hooks`, `hook-events`, `users`, `install` with `:read` or `:write`"
 )]
 pub struct ScopeError;
-
-impl Area {
-    pub const ALL: [Self; 11] = [
-        Self::Connections,
-        Self::Agents,
-        Self::Apps,
-        Self::Providers,
-        Self::Rules,
-        Self::Audit,
-        Self::Webhooks,
-        Self::Hooks,
-        Self::HookEvents,
-        Self::Users,
-        Self::Install,
-    ];
-
-    /// As it is written.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Connections => "connections",
-            Self::Agents => "agents",
-            Self::Apps => "apps",
-            Self::Providers => "providers",
-            Self::Rules => "rules",
-            Self::Audit => "audit",
-            Self::Webhooks => "webhooks",
-            Self::Hooks => "hooks",
-            Self::HookEvents => "hook-events",
-            Self::Users => "users",
-            Self::Install => "install",
-        }
-    }
-}
 
 impl Scope {
     pub fn allows(self, area: Area, writes: bool) -> bool {

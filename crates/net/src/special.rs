@@ -2,72 +2,49 @@
 //! forms that embed an IPv4 address. Data and look-up only; `guard.rs` decides. The standard library's
 //! predicates (`is_private`, …) miss several entries, so they are not used.
 
+use keyward_base::names::labelled_enum;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// The class of an address. All but [`IpClass::Public`] are refused unless allowed.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum IpClass {
-    /// Globally reachable unicast.
-    Public,
-    /// `0.0.0.0/8` and `::`, which many systems treat as loopback.
-    Unspecified,
-    /// `127.0.0.0/8`, `::1`.
-    Loopback,
-    /// RFC 1918.
-    Private,
-    /// Carrier-grade NAT, RFC 6598.
-    SharedNat,
-    /// `169.254.0.0/16`, `fe80::/10`.
-    LinkLocal,
-    /// `fc00::/7`, RFC 4193.
-    UniqueLocal,
-    /// `fec0::/10`, deprecated by RFC 3879, still routed inside some sites.
-    SiteLocal,
-    /// A cloud's metadata service, which gives credentials to any client.
-    Metadata,
-    /// IETF protocol assignments, ORCHID, segment identifiers.
-    Protocol,
-    /// Reserved for documentation.
-    Documentation,
-    /// Reserved for benchmarks.
-    Benchmarking,
-    /// A tunnel or translation prefix: 6to4, Teredo, IPv4-compatible, local NAT64.
-    Transition,
-    /// Discard-only, RFC 6666.
-    Discard,
-    Multicast,
-    /// `255.255.255.255`.
-    Broadcast,
-    /// `240.0.0.0/4`, and IPv6 outside the global unicast `2000::/3`.
-    Reserved,
-    /// One of our listeners, by any address of this machine.
-    Own,
-}
-
-impl IpClass {
-    /// The name in logs and `explain`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Public => "public",
-            Self::Unspecified => "unspecified",
-            Self::Loopback => "loopback",
-            Self::Private => "private",
-            Self::SharedNat => "shared NAT",
-            Self::LinkLocal => "link-local",
-            Self::UniqueLocal => "unique local",
-            Self::SiteLocal => "site-local",
-            Self::Metadata => "cloud metadata",
-            Self::Protocol => "protocol assignment",
-            Self::Documentation => "documentation",
-            Self::Benchmarking => "benchmarking",
-            Self::Transition => "transition",
-            Self::Discard => "discard",
-            Self::Multicast => "multicast",
-            Self::Broadcast => "broadcast",
-            Self::Reserved => "reserved",
-            Self::Own => "own listener",
-        }
+labelled_enum! {
+    /// The class of an address. All but [`IpClass::Public`] are refused unless allowed.
+    #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+    pub enum IpClass by as_str {
+        /// Globally reachable unicast.
+        Public = "public",
+        /// `0.0.0.0/8` and `::`, which many systems treat as loopback.
+        Unspecified = "unspecified",
+        /// `127.0.0.0/8`, `::1`.
+        Loopback = "loopback",
+        /// RFC 1918.
+        Private = "private",
+        /// Carrier-grade NAT, RFC 6598.
+        SharedNat = "shared NAT",
+        /// `169.254.0.0/16`, `fe80::/10`.
+        LinkLocal = "link-local",
+        /// `fc00::/7`, RFC 4193.
+        UniqueLocal = "unique local",
+        /// `fec0::/10`, deprecated by RFC 3879, still routed inside some sites.
+        SiteLocal = "site-local",
+        /// A cloud's metadata service, which gives credentials to any client.
+        Metadata = "cloud metadata",
+        /// IETF protocol assignments, ORCHID, segment identifiers.
+        Protocol = "protocol assignment",
+        /// Reserved for documentation.
+        Documentation = "documentation",
+        /// Reserved for benchmarks.
+        Benchmarking = "benchmarking",
+        /// A tunnel or translation prefix: 6to4, Teredo, IPv4-compatible, local NAT64.
+        Transition = "transition",
+        /// Discard-only, RFC 6666.
+        Discard = "discard",
+        Multicast = "multicast",
+        /// `255.255.255.255`.
+        Broadcast = "broadcast",
+        /// `240.0.0.0/4`, and IPv6 outside the global unicast `2000::/3`.
+        Reserved = "reserved",
+        /// One of our listeners, by any address of this machine.
+        Own = "own listener",
     }
 }
 

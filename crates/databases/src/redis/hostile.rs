@@ -31,6 +31,7 @@ async fn sent(bytes: &[u8], is_owned: bool) -> (Result<RedisClient, RedisGreetin
 
 #[tokio::test]
 async fn nothing_but_a_login_is_accepted_before_the_login() {
+    let malformed = RedisGreetingError::Malformed;
     let many = vec!["x"; 11];
     let mut flood = Vec::new();
     (0..40).for_each(|_| flood.extend(command(&["PING"])));
@@ -40,27 +41,15 @@ async fn nothing_but_a_login_is_accepted_before_the_login() {
         (command(&["QUIT"]), RedisGreetingError::Left),
         (command(&["GET", "k"]), RedisGreetingError::Left),
         (b"*2\r\n$4\r\nAUTH\r\n$300\r\nx".to_vec(), RedisGreetingError::Left),
-        (command(&many), RedisGreetingError::Malformed(RespFormatError::TooLong)),
-        (b"*1000000\r\n".to_vec(), RedisGreetingError::Malformed(RespFormatError::TooLong)),
-        (
-            b"*99999999999999999999\r\n".to_vec(),
-            RedisGreetingError::Malformed(RespFormatError::Number),
-        ),
-        (
-            b"*2\r\n$4\r\nAUTH\r\n$99999999\r\n".to_vec(),
-            RedisGreetingError::Malformed(RespFormatError::TooLong),
-        ),
-        (
-            b"*2\r\n$4\r\nAUTH\r\n:3\r\n".to_vec(),
-            RedisGreetingError::Malformed(RespFormatError::Bulk),
-        ),
-        (
-            b"*2\r\n$4\r\nAUTHxx$1\r\nx\r\n".to_vec(),
-            RedisGreetingError::Malformed(RespFormatError::Bulk),
-        ),
-        (long.into_bytes(), RedisGreetingError::Malformed(RespFormatError::Line)),
-        (b"AUTH \"x\r\n".to_vec(), RedisGreetingError::Malformed(RespFormatError::Quotes)),
-        (flood, RedisGreetingError::Malformed(RespFormatError::TooLong)),
+        (command(&many), malformed(RespFormatError::TooLong)),
+        (b"*1000000\r\n".to_vec(), malformed(RespFormatError::TooLong)),
+        (b"*99999999999999999999\r\n".to_vec(), malformed(RespFormatError::Number)),
+        (b"*2\r\n$4\r\nAUTH\r\n$99999999\r\n".to_vec(), malformed(RespFormatError::TooLong)),
+        (b"*2\r\n$4\r\nAUTH\r\n:3\r\n".to_vec(), malformed(RespFormatError::Bulk)),
+        (b"*2\r\n$4\r\nAUTHxx$1\r\nx\r\n".to_vec(), malformed(RespFormatError::Bulk)),
+        (long.into_bytes(), malformed(RespFormatError::Line)),
+        (b"AUTH \"x\r\n".to_vec(), malformed(RespFormatError::Quotes)),
+        (flood, malformed(RespFormatError::TooLong)),
     ] {
         let (read, _) = sent(&bytes, false).await;
         assert_eq!(read.err(), Some(expected), "{:?}", &bytes[..bytes.len().min(40)]);

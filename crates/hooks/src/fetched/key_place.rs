@@ -1,6 +1,6 @@
 //! The location of the key of a request, and the meaning of a request with a valid signature.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 
 use crate::{ChallengeAction, Rejection, VerifiedRequest};
 
@@ -37,20 +37,4 @@ pub enum HookMessage {
     Event(VerifiedRequest),
     /// A question of the service, such as for the confirmation of a subscription.
     Challenge(ChallengeAction),
-}
-
-/// Checks a signed time.
-pub(super) fn check_time(
-    sent: Timestamp,
-    window: SignedDuration,
-    now: Timestamp,
-) -> Result<(), Rejection> {
-    let age = now.duration_since(sent);
-    if age > window {
-        return Err(Rejection::TooOld);
-    }
-    if age < -CLOCK_SKEW {
-        return Err(Rejection::FromTheFuture);
-    }
-    Ok(())
 }

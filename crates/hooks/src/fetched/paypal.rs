@@ -8,9 +8,11 @@ use http::HeaderName;
 use jiff::{SignedDuration, Timestamp};
 
 use super::certificate::Signature;
-use super::key_place::{HookMessage, KeyPlace, check_time};
+
+use super::key_place::{CLOCK_SKEW, HookMessage, KeyPlace};
 use crate::request::HookRequest;
 use crate::signature::base64;
+use crate::verify::check_time;
 use crate::{Rejection, VerifiedRequest};
 
 /// PayPal sends a webhook again for up to three days.
@@ -79,6 +81,6 @@ pub(super) fn read(
     }
     result?;
     let sent: Timestamp = time.parse().map_err(|_| Rejection::TimeMalformed)?;
-    check_time(sent, WINDOW, now)?;
+    check_time(sent, now, WINDOW, CLOCK_SKEW)?;
     Ok(HookMessage::Event(VerifiedRequest::signed(id, id.as_bytes(), Some(sent))))
 }

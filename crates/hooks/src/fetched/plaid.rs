@@ -8,9 +8,11 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::jwt::{Jwk, UnverifiedToken};
-use super::key_place::{HookMessage, KeyPlace, check_time};
+
+use super::key_place::{CLOCK_SKEW, HookMessage, KeyPlace};
 use crate::key::is_equal;
 use crate::request::HookRequest;
+use crate::verify::check_time;
 use crate::{Rejection, VerifiedRequest};
 
 /// Plaid asks to refuse older tokens.
@@ -63,7 +65,7 @@ pub(super) fn read(
         return Err(Rejection::SignatureWrong);
     }
     let sent = Timestamp::from_second(claims.iat).map_err(|_| Rejection::TimeMalformed)?;
-    check_time(sent, WINDOW, now)?;
+    check_time(sent, now, WINDOW, CLOCK_SKEW)?;
     // Different events may have the same body; each has a token of its own.
     Ok(HookMessage::Event(VerifiedRequest::signed("", token.signed(), Some(sent))))
 }

@@ -9,9 +9,11 @@ use aws_lc_rs::signature::{
 use jiff::{SignedDuration, Timestamp};
 
 use super::certificate::Signature;
-use super::key_place::{HookMessage, KeyPlace, check_time};
+
+use super::key_place::{CLOCK_SKEW, HookMessage, KeyPlace};
 use crate::request::HookRequest;
 use crate::signature::base64;
+use crate::verify::check_time;
 use crate::{ChallengeAction, Rejection, VerifiedRequest};
 
 /// SNS sends a message again for up to an hour.
@@ -125,7 +127,7 @@ pub(super) fn read(
     signature.verify(pem, |name| topic.is_name(name), now)?;
     let sent = field("Timestamp").and_then(|text| text.parse().ok());
     let sent: Timestamp = sent.ok_or(Rejection::TimeMalformed)?;
-    check_time(sent, WINDOW, now)?;
+    check_time(sent, now, WINDOW, CLOCK_SKEW)?;
     if kind == "SubscriptionConfirmation" {
         let url = field("SubscribeURL").ok_or(Rejection::ChallengeRefused)?;
         let query = url.strip_prefix(&format!("https://{}/?", topic.host()));

@@ -7,75 +7,42 @@ use serde::{Deserialize, Serialize};
 
 use crate::client::{CertificateFault, HandshakeError};
 use crate::dial::DialError;
+use keyward_base::names::named_enum;
 
-/// Why a request to an authorization server has no usable response.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum CallFailure {
-    /// The endpoint is not an https URL.
-    BadAddress,
-    /// The name does not resolve.
-    Unresolved,
-    /// The addresses must not be dialled.
-    AddressRefused,
-    /// The address refuses connections.
-    ConnectionRefused,
-    /// The address is unreachable.
-    Unreachable,
-    /// Connecting, or the TLS handshake, took too long.
-    ConnectTimeout,
-    /// The corporate proxy does not open a tunnel.
-    ProxyFailed,
-    /// No configured root signed the certificate.
-    TlsUnknownIssuer,
-    /// The certificate is not valid for the name at this time.
-    TlsCertificate,
-    /// The TLS handshake failed.
-    TlsFailed,
-    /// The request was sent, and the stream ended without a response.
-    NoAnswer,
-    /// The request was sent, and no response came in time.
-    AnswerTimeout,
-    /// The response is not acceptable: a redirect, too long, cut, or encoded.
-    UnusableAnswer,
+named_enum! {
+    /// Why a request to an authorization server has no usable response.
+    #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+    pub enum CallFailure by as_str, all {
+        /// The endpoint is not an https URL.
+        BadAddress = "bad_address",
+        /// The name does not resolve.
+        Unresolved = "unresolved",
+        /// The addresses must not be dialled.
+        AddressRefused = "address_refused",
+        /// The address refuses connections.
+        ConnectionRefused = "connection_refused",
+        /// The address is unreachable.
+        Unreachable = "unreachable",
+        /// Connecting, or the TLS handshake, took too long.
+        ConnectTimeout = "connect_timeout",
+        /// The corporate proxy does not open a tunnel.
+        ProxyFailed = "proxy_failed",
+        /// No configured root signed the certificate.
+        TlsUnknownIssuer = "tls_unknown_issuer",
+        /// The certificate is not valid for the name at this time.
+        TlsCertificate = "tls_certificate",
+        /// The TLS handshake failed.
+        TlsFailed = "tls_failed",
+        /// The request was sent, and the stream ended without a response.
+        NoAnswer = "no_answer",
+        /// The request was sent, and no response came in time.
+        AnswerTimeout = "answer_timeout",
+        /// The response is not acceptable: a redirect, too long, cut, or encoded.
+        UnusableAnswer = "unusable_answer",
+    }
 }
 
 impl CallFailure {
-    pub const ALL: [Self; 13] = [
-        Self::BadAddress,
-        Self::Unresolved,
-        Self::AddressRefused,
-        Self::ConnectionRefused,
-        Self::Unreachable,
-        Self::ConnectTimeout,
-        Self::ProxyFailed,
-        Self::TlsUnknownIssuer,
-        Self::TlsCertificate,
-        Self::TlsFailed,
-        Self::NoAnswer,
-        Self::AnswerTimeout,
-        Self::UnusableAnswer,
-    ];
-
-    /// The word as stored and shown.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::BadAddress => "bad_address",
-            Self::Unresolved => "unresolved",
-            Self::AddressRefused => "address_refused",
-            Self::ConnectionRefused => "connection_refused",
-            Self::Unreachable => "unreachable",
-            Self::ConnectTimeout => "connect_timeout",
-            Self::ProxyFailed => "proxy_failed",
-            Self::TlsUnknownIssuer => "tls_unknown_issuer",
-            Self::TlsCertificate => "tls_certificate",
-            Self::TlsFailed => "tls_failed",
-            Self::NoAnswer => "no_answer",
-            Self::AnswerTimeout => "answer_timeout",
-            Self::UnusableAnswer => "unusable_answer",
-        }
-    }
-
     /// What an operator can do.
     pub fn remedy(self) -> &'static str {
         match self {

@@ -10,12 +10,13 @@ use std::io;
 use std::sync::Arc;
 
 use serde::Serialize;
+use zeroize::Zeroizing;
 
 use super::changes::ViewChange;
 use super::directory_event::{DeliveryCause, DirectoryEvent};
 use super::error::DirectoryError;
 use super::index::IndexChange;
-use super::rows::RowId;
+use super::rows::{RowId, plaintext};
 use super::uncertain_change::UncertainChange;
 use super::view::View;
 use super::{DirectoryWriter, Shared};
@@ -34,6 +35,13 @@ impl Viewed for Record<Org> {
     }
 }
 
+/// What a change does to its row.
+enum RowChange {
+    /// Writes a record, if it could be serialized.
+    Write(Result<Zeroizing<Vec<u8>>, DirectoryError>),
+    Delete,
+}
+
 impl DirectoryWriter {
     /// Writes a record over the version that was read, or a new one over none, and shows it. Deletes the index rows that are
     /// not needed then.
@@ -47,46 +55,60 @@ impl DirectoryWriter {
         let record = Arc::new(record);
         let after = self.viewed(|view| T::show(Arc::clone(&record), view));
         let version = Some(over.unwrap_or_default().next());
-        let events = self.events(at, &after, DeliveryCause::of(at, version));
-        let change = UncertainChange { at: at.clone(), version, events, index };
-        self.store_change_events(&change).await?;
-        match self.rows.write(at, &*record, over).await {
-            Ok(_) => {
-                self.show(after);
-                self.send_events(change.events).await;
-                self.release_all(&change.index.freed, &at.id).await;
-                Ok(record)
-            }
-            Err(error) => {
-                self.give_up(change, &error).await;
-                Err(error)
-            }
-        }
+        let row = RowChange::Write(plaintext(at, &*record, over));
+        self.make(self.change(at, version, &after, index), over, row, after).await?;
+        Ok(record)
     }
 
-    /// Deletes a row, only in the version `over` if given, and removes the record from the view. Deletes its index rows
+    /// Deletes a row, only in the version `over` if given, and shows the view without its record. Deletes its index rows
     /// `freed` then.
     pub(super) async fn erase(
         &self,
         at: &RowId,
         over: Option<Version>,
         freed: Vec<RowId>,
-        hide: impl FnOnce(&mut View),
+        after: View,
     ) -> Result<(), DirectoryError> {
-        let after = self.viewed(hide);
-        let events = self.events(at, &after, DeliveryCause::of(at, None));
         let index = IndexChange { reserved: Vec::new(), freed };
-        let change = UncertainChange { at: at.clone(), version: None, events, index };
+        let change = self.change(at, None, &after, index);
+        self.make(change, over, RowChange::Delete, after).await
+    }
+
+    fn change(
+        &self,
+        at: &RowId,
+        version: Option<Version>,
+        after: &View,
+        index: IndexChange,
+    ) -> UncertainChange {
+        let events = self.events(at, after, DeliveryCause::of(at, version));
+        UncertainChange { at: at.clone(), version, events, index }
+    }
+
+    /// Makes a change and shows the view after it. It is compiled once, not for each type of records.
+    async fn make(
+        &self,
+        change: UncertainChange,
+        over: Option<Version>,
+        row: RowChange,
+        after: View,
+    ) -> Result<(), DirectoryError> {
         self.store_change_events(&change).await?;
-        match self.rows.delete(at, over).await {
+        let made = match row {
+            RowChange::Write(Ok(plaintext)) => {
+                self.rows.write_row(&change.at, &plaintext, over).await.map(drop)
+            }
+            RowChange::Write(Err(error)) => Err(error),
+            RowChange::Delete => self.rows.delete(&change.at, over).await.map_err(From::from),
+        };
+        match made {
             Ok(()) => {
                 self.show(after);
                 self.send_events(change.events).await;
-                self.release_all(&change.index.freed, &at.id).await;
+                self.release_all(&change.index.freed, &change.at.id).await;
                 Ok(())
             }
             Err(error) => {
-                let error = DirectoryError::from(error);
                 self.give_up(change, &error).await;
                 Err(error)
             }
@@ -229,7 +251,7 @@ impl Shared {
         self.show(self.viewed(change));
     }
 
-    fn viewed(&self, change: impl FnOnce(&mut View)) -> View {
+    pub(super) fn viewed(&self, change: impl FnOnce(&mut View)) -> View {
         let mut view = View::clone(&self.view.load());
         change(&mut view);
         view

@@ -82,8 +82,7 @@ impl Stored for ConnectSession {
             Refusal::new("user", "must name an active user").hint(hint)
         })?;
         let Some(named) = &record.connection else { return Ok(()) };
-        let found = named.id().and_then(|id| view.connection(&record.org, id));
-        let found = found.ok_or_else(|| DirectoryError::not_found("connection", named))?;
+        let found = view.named::<Connection>(&record.org, named)?;
         check::editor(found.managed_by, ManagedBy::Store, "connection", &found.name)?;
         if found.facts.owner.as_ref() != Some(&user.id) {
             let (name, user) = (&found.name, user.name());
@@ -192,10 +191,8 @@ impl Directory {
         session: &Record<ConnectSession>,
     ) -> Result<(), DirectoryError> {
         let by = ManagedBy::Store;
-        match self.remove::<ConnectSession>(&session.org, &session.id, by).await {
-            Ok(()) | Err(DirectoryError::NotFound { .. }) => Ok(()),
-            Err(error) => Err(error),
-        }
+        let removed = self.remove::<ConnectSession>(&session.org, &session.id, by).await;
+        DirectoryError::unless_removed(removed)
     }
 
     /// Binds a connect session to a browser; of several browsers, the first one wins. The same page may do so again.
@@ -303,10 +300,8 @@ impl Directory {
         let tidy = |record: &mut Record<ConnectSession>| {
             (record.facts.draft, record.facts.flow) = (None, None);
         };
-        match self.change::<ConnectSession>(&session.org, &session.id, tidy).await {
-            Ok(_) | Err(DirectoryError::NotFound { .. }) => Ok(()),
-            Err(error) => Err(error),
-        }
+        let changed = self.change::<ConnectSession>(&session.org, &session.id, tidy).await;
+        DirectoryError::unless_removed(changed)
     }
 
     /// Marks its code as exchanged.

@@ -1,6 +1,6 @@
 //! Database listeners as a [`Stored`] resource: the agent and the connection that one names must exist.
 
-use keyward_model::{DatabaseListener, Record};
+use keyward_model::{Agent, Connection, DatabaseListener, Record};
 
 use super::error::DirectoryError;
 use super::index::NameKind;
@@ -15,8 +15,8 @@ impl Stored for DatabaseListener {
     stored_in!(database_listeners);
 
     fn may_add(record: &Record<Self>, view: &View) -> Result<(), DirectoryError> {
-        has_connection(record, view)?;
-        has_agent(record, view)
+        view.has_named::<Connection>(&record.org, record.connection.as_ref())?;
+        view.has_named::<Agent>(&record.org, record.agent.as_ref())
     }
 
     /// Agent and connection that the listener named before may have been removed: then the listener is closed.
@@ -26,23 +26,11 @@ impl Stored for DatabaseListener {
         view: &View,
     ) -> Result<(), DirectoryError> {
         if before.connection != after.connection {
-            has_connection(after, view)?;
+            view.has_named::<Connection>(&after.org, after.connection.as_ref())?;
         }
         if before.agent != after.agent {
-            has_agent(after, view)?;
+            view.has_named::<Agent>(&after.org, after.agent.as_ref())?;
         }
         Ok(())
     }
-}
-
-fn has_connection(record: &Record<DatabaseListener>, view: &View) -> Result<(), DirectoryError> {
-    let Some(named) = &record.connection else { return Ok(()) };
-    let found = named.id().and_then(|id| view.connection(&record.org, id));
-    found.map(|_| ()).ok_or_else(|| DirectoryError::not_found("connection", named))
-}
-
-fn has_agent(record: &Record<DatabaseListener>, view: &View) -> Result<(), DirectoryError> {
-    let Some(named) = &record.agent else { return Ok(()) };
-    let found = named.id().and_then(|id| view.agent(&record.org, id));
-    found.map(|_| ()).ok_or_else(|| DirectoryError::not_found("agent", named))
 }

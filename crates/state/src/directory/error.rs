@@ -320,6 +320,14 @@ impl DirectoryError {
     pub(super) fn not_found(what: &'static str, id: impl std::fmt::Display) -> Self {
         Self::NotFound { what, name: id.to_string() }
     }
+
+    /// The result of what needs nothing more if the record was removed meanwhile.
+    pub(super) fn unless_removed<T>(result: Result<T, Self>) -> Result<(), Self> {
+        match result {
+            Ok(_) | Err(Self::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
 }
 
 /// The other uses, and the remedy.

@@ -110,10 +110,8 @@ impl Directory {
         id: &R::Id,
     ) -> Result<(), DirectoryError> {
         let writer = self.turn().await?;
-        match writer.read_uncertain::<R>(&RowId::new(R::TABLE, org, id)).await {
-            Ok(_) | Err(DirectoryError::NotFound { .. }) => Ok(()),
-            Err(error) => Err(error),
-        }
+        let read = writer.read_uncertain::<R>(&RowId::new(R::TABLE, org, id)).await;
+        DirectoryError::unless_removed(read)
     }
 
     /// Whether other replicas may write the store.

@@ -19,7 +19,7 @@ impl Stored for Hook {
     stored_in!(hooks);
 
     fn may_add(record: &Record<Self>, view: &View) -> Result<(), DirectoryError> {
-        has_connection(record, view)
+        view.has_named::<Connection>(&record.org, record.connection.as_ref())
     }
 
     /// A connection that the hook named before may be missing, because earlier versions removed it.
@@ -30,7 +30,7 @@ impl Stored for Hook {
     ) -> Result<(), DirectoryError> {
         match before.connection == after.connection {
             true => Ok(()),
-            false => has_connection(after, view),
+            false => view.has_named::<Connection>(&after.org, after.connection.as_ref()),
         }
     }
 }
@@ -67,10 +67,4 @@ pub(super) fn named_by_none(
             hook: hook.name().to_owned(),
         }),
     }
-}
-
-fn has_connection(record: &Record<Hook>, view: &View) -> Result<(), DirectoryError> {
-    let Some(named) = &record.connection else { return Ok(()) };
-    let found = named.id().and_then(|id| view.connection(&record.org, id));
-    found.map(|_| ()).ok_or_else(|| DirectoryError::not_found("connection", named))
 }

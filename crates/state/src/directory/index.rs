@@ -18,6 +18,7 @@ use super::rows::{DirectoryRows, RowId};
 use crate::crypto::token::TokenHash;
 use crate::store::{Expect, StoreError, Table};
 use keyward_base::id::OrgId;
+use keyward_base::names::labelled_enum;
 
 /// Computes the keys of index rows.
 #[derive(Clone)]
@@ -55,52 +56,30 @@ pub enum TakenReason {
     Token,
 }
 
-/// Kinds of names; each has its own namespace.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum NameKind {
-    Agent,
-    App,
-    Connection,
-    /// Names of plugins, unique per agent.
-    Plugin,
-    User,
-    Email,
-    /// Accounts of users at an identity provider.
-    Identity,
-    Webhook,
-    Honeytoken,
-    Provider,
-    Rule,
-    Hook,
-    DatabaseListener,
-    Source,
-    /// Unused: sessions and connect sessions have no names.
-    Session,
-    /// Unused: logins have no names.
-    Login,
-}
-
-impl NameKind {
-    /// For messages and, as part of the file format, for hashes.
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::Agent => "agent",
-            Self::App => "app",
-            Self::Connection => "connection",
-            Self::Plugin => "plugin",
-            Self::User => "user",
-            Self::Email => "e-mail address",
-            Self::Identity => "account",
-            Self::Webhook => "webhook",
-            Self::Honeytoken => "honeytoken",
-            Self::Provider => "provider",
-            Self::Rule => "rule",
-            Self::Hook => "hook",
-            Self::DatabaseListener => "database listener",
-            Self::Source => "source",
-            Self::Session => "session",
-            Self::Login => "login",
-        }
+labelled_enum! {
+    /// Kinds of names; each has its own namespace.
+    #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+    pub enum NameKind by as_str {
+        Agent = "agent",
+        App = "app",
+        Connection = "connection",
+        /// Names of plugins, unique per agent.
+        Plugin = "plugin",
+        User = "user",
+        Email = "e-mail address",
+        /// Accounts of users at an identity provider.
+        Identity = "account",
+        Webhook = "webhook",
+        Honeytoken = "honeytoken",
+        Provider = "provider",
+        Rule = "rule",
+        Hook = "hook",
+        DatabaseListener = "database listener",
+        Source = "source",
+        /// Unused: sessions and connect sessions have no names.
+        Session = "session",
+        /// Unused: logins have no names.
+        Login = "login",
     }
 }
 

@@ -271,10 +271,8 @@ impl DirectoryWriter {
     /// Ends a login, unless a request has ended it.
     async fn end_login(&self, login: &Record<Login>) -> Result<(), DirectoryError> {
         let at = RowId::new(Table::Logins, &login.org, &login.id);
-        match self.remove::<Login>(&at, ManagedBy::Store, |_| true).await {
-            Ok(_) | Err(DirectoryError::NotFound { .. }) => Ok(()),
-            Err(error) => Err(error),
-        }
+        let removed = self.remove::<Login>(&at, ManagedBy::Store, |_| true).await;
+        DirectoryError::unless_removed(removed)
     }
 
     /// Ends a new login if the password of the user was replaced meanwhile. The login is stored first: another replica

@@ -86,7 +86,8 @@ impl DirectoryWriter {
             let org = org.name().to_owned();
             return Err(DirectoryError::OrgInUse { org, what, name });
         }
-        self.erase(&at(&org), None, Vec::new(), |view| view.remove_org(&org)).await?;
+        let after = self.viewed(|view| view.remove_org(&org));
+        self.erase(&at(&org), None, Vec::new(), after).await?;
         if let (Some(_), Some(removed)) = (self.rows.store.shared(), view.org(&org)) {
             self.restore_if_used(removed).await?;
         }
@@ -135,7 +136,8 @@ impl DirectoryWriter {
         }
         let row = RowId::new(R::TABLE, org, &added.id);
         let index = R::unique(&added, &self.index).into_iter().map(|unique| unique.at).collect();
-        self.erase(&row, None, index, |view| view.take_out::<R>(org, &added.id)).await?;
+        let after = self.viewed(|view| view.take_out::<R>(org, &added.id));
+        self.erase(&row, None, index, after).await?;
         Err(DirectoryError::not_found("organisation", org.name()))
     }
 

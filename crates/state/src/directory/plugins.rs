@@ -217,7 +217,8 @@ impl DirectoryWriter {
             let at = RowId::new(Table::Plugins, org, &plugin.id);
             let index = Plugin::unique(&plugin, &self.index);
             let index = index.into_iter().map(|unique| unique.at).collect();
-            self.erase(&at, None, index, |view| view.take_out::<Plugin>(org, &plugin.id)).await?;
+            let after = self.viewed(|view| view.take_out::<Plugin>(org, &plugin.id));
+            self.erase(&at, None, index, after).await?;
         }
         Ok(())
     }

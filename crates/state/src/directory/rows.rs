@@ -49,6 +49,12 @@ struct OpenedRecord<T> {
     record: T,
 }
 
+/// A row that was read and opened, whose record is not parsed yet.
+struct OpenedRow {
+    plaintext: Zeroizing<Vec<u8>>,
+    version: Version,
+}
+
 /// The store with its keys: all rows that the directory reads and writes go through it.
 #[derive(Clone, Debug)]
 pub(super) struct DirectoryRows {
@@ -82,6 +88,28 @@ impl RowId {
     }
 }
 
+impl OpenedRow {
+    fn record<T: DeserializeOwned>(self, at: &RowId) -> Result<ReadRecord<T>, DirectoryError> {
+        let OpenedRecord { version, record } =
+            serde_json::from_slice(&self.plaintext).map_err(|_| at.malformed())?;
+        match version == self.version.0 {
+            true => Ok(ReadRecord { record, version: self.version }),
+            false => Err(DirectoryError::RolledBack { table: at.table.name(), key: at.key() }),
+        }
+    }
+}
+
+/// A record as JSON with the version of its row, which is written over the version that was read, or over none.
+pub(super) fn plaintext<T: Serialize>(
+    at: &RowId,
+    record: &T,
+    over: Option<Version>,
+) -> Result<Zeroizing<Vec<u8>>, DirectoryError> {
+    let version = over.unwrap_or_default().next().0;
+    let written = serde_json::to_vec(&WrittenRecord { version, record });
+    Ok(Zeroizing::new(written.map_err(|_| at.malformed())?))
+}
+
 impl DirectoryRows {
     pub(super) fn new(store: Arc<dyn Store>, keyring: Arc<Keyring>) -> Self {
         Self { store, keyring }
@@ -93,10 +121,15 @@ impl DirectoryRows {
         &self,
         at: &RowId,
     ) -> Result<Option<ReadRecord<T>>, DirectoryError> {
+        let opened = self.read_row(at).await?;
+        opened.map(|opened| opened.record(at)).transpose()
+    }
+
+    async fn read_row(&self, at: &RowId) -> Result<Option<OpenedRow>, DirectoryError> {
         let mut before: Option<Row> = None;
         loop {
             let Some(row) = self.store.get(at.table, &at.key()).await? else { return Ok(None) };
-            match self.open(at, &row) {
+            match self.open_row(at, &row) {
                 Err(DirectoryError::Unreadable {
                     source: EnvelopeError::UnknownKey(_), ..
                 }) if before.as_ref() != Some(&row) => {
@@ -161,13 +194,20 @@ impl DirectoryRows {
         record: &T,
         over: Option<Version>,
     ) -> Result<Version, DirectoryError> {
-        let version = over.unwrap_or_default().next();
-        let written = serde_json::to_vec(&WrittenRecord { version: version.0, record });
-        let plaintext = Zeroizing::new(written.map_err(|_| at.malformed())?);
+        self.write_row(at, &plaintext(at, record, over)?, over).await
+    }
+
+    /// [`Self::write`] of a record that is serialized already.
+    pub(super) async fn write_row(
+        &self,
+        at: &RowId,
+        plaintext: &[u8],
+        over: Option<Version>,
+    ) -> Result<Version, DirectoryError> {
         let key = at.key();
         let place = Place { org: &at.org, table: at.table.name(), key: &key };
         let sealing = self.keyring.sealing().await;
-        let sealed = sealing.seal(&place, &plaintext).map_err(DirectoryError::Seal)?;
+        let sealed = sealing.seal(&place, plaintext).map_err(DirectoryError::Seal)?;
         let expect = over.map_or(Expect::Absent, Expect::Version);
         match self.store.put(at.table, &key, &sealed, expect).await {
             Err(error) if error.is_outcome_unknown() => {
@@ -228,16 +268,15 @@ impl DirectoryRows {
         at: &RowId,
         row: &Row,
     ) -> Result<ReadRecord<T>, DirectoryError> {
+        self.open_row(at, row)?.record(at)
+    }
+
+    fn open_row(&self, at: &RowId, row: &Row) -> Result<OpenedRow, DirectoryError> {
         let (table, key) = (at.table.name(), at.key());
         let place = Place { org: &at.org, table, key: &key };
         let plaintext = self.keyring.open(&place, &row.value);
         let plaintext = plaintext.map_err(|source| unreadable(table, &key, source))?;
-        let opened: OpenedRecord<T> =
-            serde_json::from_slice(&plaintext).map_err(|_| at.malformed())?;
-        match opened.version == row.version.0 {
-            true => Ok(ReadRecord { record: opened.record, version: row.version }),
-            false => Err(DirectoryError::RolledBack { table, key }),
-        }
+        Ok(OpenedRow { plaintext, version: row.version })
     }
 }
 

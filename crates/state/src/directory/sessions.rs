@@ -65,8 +65,7 @@ impl Stored for Session {
 
     /// Runs with the write lock, so that the named records cannot be removed meanwhile.
     fn may_add(record: &Record<Self>, view: &View) -> Result<(), DirectoryError> {
-        let agent = record.agent.id().and_then(|id| view.agent(&record.org, id));
-        let agent = agent.ok_or_else(|| DirectoryError::not_found("agent", &record.agent))?;
+        let agent = view.named::<keyward_model::Agent>(&record.org, &record.agent)?;
         if let (Some(of_agent), Some(wanted)) = (&agent.environment, &record.environment)
             && of_agent != wanted
         {
@@ -85,8 +84,7 @@ impl Stored for Session {
             user.ok_or_else(refusal)?;
         }
         for named in record.connections.iter().flatten() {
-            let found = named.id().and_then(|id| view.connection(&record.org, id));
-            let found = found.ok_or_else(|| DirectoryError::not_found("connection", named))?;
+            let found = view.named::<Connection>(&record.org, named)?;
             view.may_be_in_session(&record.spec, agent, found)?;
         }
         Ok(())

@@ -7,7 +7,7 @@ use std::future::{self, Future};
 use std::sync::Arc;
 
 use keyward_base::id::{Id, OrgId};
-use keyward_model::{Honeytoken, ManagedBy, Record, Resource, check_fixed};
+use keyward_model::{Honeytoken, ManagedBy, Record, Reference, Resource, check_fixed};
 
 use super::collection::Collection;
 use super::commit::Viewed;
@@ -167,6 +167,31 @@ impl View {
 
     pub fn one<R: Stored>(&self, org: &OrgId, id: &R::Id) -> Option<&Arc<Record<R>>> {
         R::of(self.of_org(org)?).get(id)
+    }
+
+    /// The record that a field of another one names.
+    ///
+    /// # Errors
+    /// When it does not exist.
+    pub(super) fn named<R: Stored>(
+        &self,
+        org: &OrgId,
+        named: &Reference<R::Id>,
+    ) -> Result<&Arc<Record<R>>, DirectoryError> {
+        let found = named.id().and_then(|id| self.one::<R>(org, id));
+        found.ok_or_else(|| DirectoryError::not_found(R::KIND.one, named))
+    }
+
+    /// Checks that the record that an optional field names exists.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub(super) fn has_named<R: Stored>(
+        &self,
+        org: &OrgId,
+        named: Option<&Reference<R::Id>>,
+    ) -> Result<(), DirectoryError> {
+        named.map_or(Ok(()), |named| self.named::<R>(org, named).map(drop))
     }
 
     pub fn find<R: Stored>(&self, org: &OrgId, name_or_id: &str) -> Option<&Arc<Record<R>>> {
@@ -403,8 +428,8 @@ impl DirectoryWriter {
         R::may_remove(&record, by, &self.view.load_full())?;
         R::before_removal(self, &record).await?;
         let index = R::unique(&record, &self.index).into_iter().map(|unique| unique.at).collect();
-        let hide = |view: &mut View| view.take_out::<R>(&at.org, &record.id);
-        self.erase(at, Some(version), index, hide).await?;
+        let after = self.viewed(|view| view.take_out::<R>(&at.org, &record.id));
+        self.erase(at, Some(version), index, after).await?;
         Ok(record)
     }
 

@@ -33,7 +33,8 @@ use crate::store::{Expect, Row, RowRange, Store, Table};
 use keyward_base::id::{AgentId, ConnectionId, OrgId, SessionId, TokenId};
 use keyward_base::secret::Secret;
 use keyward_model::{
-    Agent, AgentFacts, AgentSpec, Connection, ConnectionFacts, ConnectionSpec, Record,
+    Agent, AgentFacts, AgentSpec, Connection, ConnectionFacts, ConnectionSpec, Honeytoken,
+    HoneytokenFacts, HoneytokenSpec, Record, Role, User, UserFacts, UserSpec,
 };
 use keyward_rules::inject::placeholder::Placeholder;
 
@@ -63,6 +64,12 @@ impl World {
         (world, agent)
     }
 
+    /// A replica on these rows.
+    async fn open(&self, rows: impl Store + 'static) -> Directory {
+        let (keyring, clock) = (self.keyring.clone(), self.clock.clone());
+        Directory::open(Arc::new(rows), keyring, clock).await.unwrap()
+    }
+
     /// Opens the same rows again.
     async fn reopen(&self) -> Result<Directory, DirectoryError> {
         self.reopen_with(self.keyring.clone()).await
@@ -88,8 +95,39 @@ impl World {
     }
 
     async fn agent(&self, name: &str) -> Arc<AgentRecord> {
-        let (by, spec) = (ManagedBy::Store, AgentSpec::named(name));
-        self.directory.add::<Agent>(&self.org, by, spec, AgentFacts::default()).await.unwrap()
+        add_agent(&self.directory, &self.org, name).await.unwrap()
+    }
+
+    async fn user(&self, name: &str, role: Role) -> Arc<Record<User>> {
+        add_user(&self.directory, &self.org, name, role).await.unwrap()
+    }
+
+    async fn add<R: Stored>(
+        &self,
+        spec: R::Spec,
+        facts: R::Facts,
+    ) -> Result<Arc<Record<R>>, DirectoryError> {
+        self.directory.add(&self.org, ManagedBy::Store, spec, facts).await
+    }
+
+    async fn change<R: Stored>(
+        &self,
+        id: &R::Id,
+        change: impl Fn(&mut Record<R>) + Sync,
+    ) -> Result<Arc<Record<R>>, DirectoryError> {
+        self.directory.change(&self.org, id, change).await
+    }
+
+    async fn remove<R: Stored>(&self, id: &R::Id) -> Result<(), DirectoryError> {
+        self.directory.remove::<R>(&self.org, id, ManagedBy::Store).await
+    }
+
+    async fn set_paused(
+        &self,
+        id: &ConnectionId,
+        paused: bool,
+    ) -> Result<Arc<ConnectionRecord>, DirectoryError> {
+        self.directory.set_connection_paused(&self.org, id, paused, ManagedBy::Store).await
     }
 
     /// A token whose text the test knows.
@@ -132,6 +170,34 @@ impl World {
         self.store.delete(table, key, Expect::Any).await.unwrap();
         self.store.put(table, key, value, Expect::Absent).await.unwrap();
     }
+}
+
+async fn add_agent(
+    directory: &Directory,
+    org: &OrgId,
+    name: &str,
+) -> Result<Arc<AgentRecord>, DirectoryError> {
+    let (by, spec) = (ManagedBy::Store, AgentSpec::named(name));
+    directory.add::<Agent>(org, by, spec, AgentFacts::default()).await
+}
+
+async fn add_user(
+    directory: &Directory,
+    org: &OrgId,
+    name: &str,
+    role: Role,
+) -> Result<Arc<Record<User>>, DirectoryError> {
+    let spec = UserSpec { name: name.to_owned(), email: None, role, paused: false };
+    directory.add::<User>(org, ManagedBy::Store, spec, UserFacts::default()).await
+}
+
+async fn add_honeytoken(
+    directory: &Directory,
+    name: &str,
+) -> Result<Arc<Record<Honeytoken>>, DirectoryError> {
+    let spec = HoneytokenSpec { name: name.to_owned(), provider: None, revokes: false };
+    let facts = HoneytokenFacts { placeholder: Placeholder::issue("", None) };
+    directory.add::<Honeytoken>(&OrgId::default_org(), ManagedBy::Store, spec, facts).await
 }
 
 fn connection(org: &OrgId, name: &str, now: Timestamp) -> ConnectionRecord {

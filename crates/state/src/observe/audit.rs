@@ -170,6 +170,15 @@ mod tests {
     use crate::observe::change_log::ChangeRecorder;
     use crate::observe::tests::samples;
 
+    /// An audit log whose queue has no writer.
+    fn unserved(room: usize) -> (Audit, mpsc::Receiver<Queued>) {
+        let (queue, receiver) = mpsc::channel(room);
+        let (_, written) = watch::channel(0);
+        let audit =
+            Audit { queue, writer: std::thread::current(), health: LogHealth::default(), written };
+        (audit, receiver)
+    }
+
     #[tokio::test]
     async fn every_sent_event_is_in_the_file_when_the_writer_ends() {
         let (_folder, trail) = samples::empty();
@@ -195,15 +204,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_reader_does_not_wait_for_a_log_that_cannot_be_written() {
-        // No writer answers.
-        let (queue, _receiver) = mpsc::channel(1);
-        let (_sender, written) = watch::channel(0);
-        let (health, writer) = (LogHealth::default(), std::thread::current());
-        let audit = Audit { queue, writer, health: health.clone(), written };
+        let (audit, _queue) = unserved(1);
         let began = tokio::time::Instant::now();
         audit.wait_until_readable().await;
         assert_eq!(began.elapsed(), READER_WAITS);
-        health.unwritten.store(true, Ordering::Relaxed);
+        audit.health.unwritten.store(true, Ordering::Relaxed);
         audit.wait_until_readable().await;
         assert_eq!(began.elapsed(), READER_WAITS, "a failing log is read at once");
     }
@@ -241,30 +246,23 @@ mod tests {
 
     #[tokio::test]
     async fn a_log_that_cannot_be_synced_refuses_new_exchanges() {
-        let health = LogHealth::default();
-        let (queue, _receiver) = mpsc::channel(8);
-        let (_sender, written) = watch::channel(0);
-        let writer = std::thread::current();
-        let audit = Audit { queue, writer, health: health.clone(), written };
+        let (audit, _queue) = unserved(8);
         assert!(audit.reserve().await.is_ok());
-        health.unsynced.store(true, Ordering::Relaxed);
+        audit.health.unsynced.store(true, Ordering::Relaxed);
         assert_eq!(audit.reserve().await.unwrap_err(), AuditUnavailable);
     }
 
     #[tokio::test]
     async fn records_of_past_changes_are_queued_while_the_log_cannot_be_written() {
-        let health = LogHealth::default();
-        health.unsynced.store(true, Ordering::Relaxed);
-        let (queue, mut receiver) = mpsc::channel(2);
-        let (_sender, written) = watch::channel(0);
-        let audit = Audit { queue, writer: std::thread::current(), health, written };
+        let (audit, mut queue) = unserved(2);
+        audit.health.unsynced.store(true, Ordering::Relaxed);
         let changes = ChangeRecorder::to(audit);
         for n in 0..3 {
             changes.record(samples::event(n)).await;
         }
         assert!(changes.reserve().await.is_err(), "nothing new begins");
-        assert_eq!([receiver.try_recv().is_ok(), receiver.try_recv().is_ok()], [true, true]);
-        assert!(receiver.try_recv().is_err(), "the queue had room for two");
+        assert_eq!([queue.try_recv().is_ok(), queue.try_recv().is_ok()], [true, true]);
+        assert!(queue.try_recv().is_err(), "the queue had room for two");
     }
 
     #[tokio::test]

@@ -22,7 +22,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use self::backups::BackupMetrics;
-use self::families::{Gauges, LabelledCounters, counted, gauge, with_samples};
+use self::families::{Gauges, LabelledCounters, metric, metric_in, with_samples};
 use self::health::HealthMetrics;
 use self::hooks::HookMetrics;
 pub use self::sources::{SourceMetrics, SourceSample};
@@ -101,7 +101,7 @@ struct Outcomes {
 
 impl Outcomes {
     fn registered(registry: &mut Registry) -> Self {
-        let exchanges = counted(registry, "exchanges", "exchanges, by outcome");
+        let exchanges: LabelledCounters = metric(registry, "exchanges", "exchanges, by outcome");
         let outcome = |name| exchanges.get_or_create_owned(&[("outcome", name)]);
         Self {
             completed: outcome("completed"),
@@ -129,7 +129,7 @@ struct UpstreamMetrics {
 impl UpstreamMetrics {
     fn registered(registry: &mut Registry) -> Self {
         let help = "answers of upstreams by class of status; each attempt counts";
-        let answers = counted(registry, "upstream_answers", help);
+        let answers: LabelledCounters = metric(registry, "upstream_answers", help);
         let classes = ["1xx", "2xx", "3xx", "4xx", "5xx"]
             .map(|class| answers.get_or_create_owned(&[("class", class)]));
         let latency = Histogram::new(LATENCIES);
@@ -149,12 +149,13 @@ struct ReloadMetrics {
 
 impl ReloadMetrics {
     fn registered(registry: &mut Registry) -> Self {
-        let results = counted(registry, "config_reloads", "reloads of the configuration by result");
+        let results = metric(registry, "config_reloads", "reloads of the configuration by result");
         with_samples(&results, "result", &["success", "failure"]);
         let help = "1 if the configuration that was read last is in force, else 0";
-        let succeeded = gauge(registry, "config_last_reload_successful", help);
+        let succeeded = metric(registry, "config_last_reload_successful", help);
         let help = "when the configuration in force was read, since the epoch";
-        let success_time = timestamp(registry, "config_last_reload_success_timestamp", help);
+        let name = "config_last_reload_success_timestamp";
+        let success_time = metric_in(registry, Unit::Seconds, name, help);
         Self { results, succeeded, success_time }
     }
 }
@@ -178,14 +179,14 @@ struct DeliveryMetrics {
 
 impl DeliveryMetrics {
     fn registered(registry: &mut Registry) -> Self {
-        let events = counted(registry, "events", "events, by type");
+        let events = metric(registry, "events", "events, by type");
         let types: Vec<_> = NoticeKind::ALL.iter().map(|kind| kind.code()).collect();
         with_samples(&events, "type", &types);
         let help = "deliveries to webhooks, by outcome";
-        let tries = counted(registry, "webhook_tries", help);
+        let tries = metric(registry, "webhook_tries", help);
         with_samples(&tries, "outcome", &["taken", "failed", "given_up"]);
         let help = "undelivered events of webhooks";
-        Self { events, tries, waiting: gauge(registry, "webhook_events_waiting", help) }
+        Self { events, tries, waiting: metric(registry, "webhook_events_waiting", help) }
     }
 }
 
@@ -199,36 +200,23 @@ struct ConnectionMetrics {
 
 impl ConnectionMetrics {
     fn registered(registry: &mut Registry) -> Self {
-        let by_state = gauges(registry, "connections", "connections, by state");
+        let by_state = metric(registry, "connections", "connections, by state");
         let help = "connections whose secret is due within that time, or overdue";
-        Self { by_state, secrets_due: gauges(registry, "connection_secrets_due", help) }
+        Self { by_state, secrets_due: metric(registry, "connection_secrets_due", help) }
     }
 }
 
 impl FailingRefreshes {
     fn registered(registry: &mut Registry) -> Self {
         let help = "connections whose refreshes fail but may still succeed";
-        let now = gauge(registry, "connections_failing", help);
+        let now = metric(registry, "connections_failing", help);
         let help = "connections whose refreshes have failed for oauth.alert_after";
-        Self { now, long: gauge(registry, "connections_failing_long", help) }
+        Self { now, long: metric(registry, "connections_failing_long", help) }
     }
 }
 
-/// A time in seconds since the epoch.
-fn timestamp(registry: &mut Registry, name: &'static str, help: &'static str) -> Gauge {
-    let gauge = Gauge::default();
-    registry.register_with_unit(name, help, Unit::Seconds, gauge.clone());
-    gauge
-}
-
-fn gauges(registry: &mut Registry, name: &'static str, help: &'static str) -> Gauges {
-    let family = Gauges::default();
-    registry.register(name, help, family.clone());
-    family
-}
-
 fn refreshes(registry: &mut Registry) -> LabelledCounters {
-    let family = counted(registry, "token_refreshes", "token refreshes, by outcome");
+    let family = metric(registry, "token_refreshes", "token refreshes, by outcome");
     with_samples(&family, "outcome", &["brought", "failed", "broken"]);
     family
 }
@@ -237,8 +225,8 @@ fn refreshes(registry: &mut Registry) -> LabelledCounters {
 type Refusals = Family<[(&'static str, String); 1], Counter>;
 
 fn refusals(registry: &mut Registry) -> Refusals {
-    let family = Refusals::default();
-    registry.register("refusals", "exchanges that Keyward refused, by code", family.clone());
+    let help = "exchanges that Keyward refused, by code";
+    let family: Refusals = metric(registry, "refusals", help);
     for code in Code::ALL {
         if let Sender::Proxy(_) | Sender::Both(_) = code.row().sender {
             drop(family.get_or_create(&[("code", code.to_string())]));
@@ -257,36 +245,30 @@ fn registry() -> Registry {
 
 impl Default for Metrics {
     fn default() -> Self {
-        let mut registry = registry();
-        let outcomes = Outcomes::registered(&mut registry);
+        let mut registered = registry();
+        let registry = &mut registered;
+        let outcomes = Outcomes::registered(registry);
         let help = "streams without a request or a token, closed to make room for new ones";
-        let evictions = counted(&mut registry, "streams_evicted", help);
-        let refusals = refusals(&mut registry);
-        let refreshes = refreshes(&mut registry);
-        let sources = SourceMetrics::registered(&mut registry);
+        let evictions = metric(registry, "streams_evicted", help);
+        let refusals = refusals(registry);
+        let refreshes = refreshes(registry);
+        let sources = SourceMetrics::registered(registry);
         let help = "failed token refreshes that will be retried, by cause";
-        let refresh_failures = counted(&mut registry, "token_refresh_failures", help);
-        let mut counter = |name, help| {
-            let counter = Counter::default();
-            registry.register(name, help, counter.clone());
-            counter
-        };
-        let dialled = counter("upstreams_dialled", "streams dialled to upstreams");
-        let reused = counter("upstreams_reused", "requests sent on an idle upstream stream");
-        let retried = counter("requests_retried", "requests sent again by retry settings");
-        let renewed = counter("requests_renewed", "requests sent again with a newer credential");
-        let handshakes_failed =
-            counter("agent_handshakes_failed", "TLS handshakes with agents that failed");
-        let scrubbed = counter("answers_scrubbed", "answers in which a credential was masked");
-        let mut bytes = |name, help| {
-            let counter = Counter::default();
-            registry.register_with_unit(name, help, Unit::Bytes, counter.clone());
-            counter
-        };
-        let bytes_in = bytes("received", "body bytes from agents");
-        let bytes_out = bytes("sent", "body bytes to agents");
+        let refresh_failures = metric(registry, "token_refresh_failures", help);
+        let dialled = metric(registry, "upstreams_dialled", "streams dialled to upstreams");
+        let help = "requests sent on an idle upstream stream";
+        let reused = metric(registry, "upstreams_reused", help);
+        let retried = metric(registry, "requests_retried", "requests sent again by retry settings");
+        let help = "requests sent again with a newer credential";
+        let renewed = metric(registry, "requests_renewed", help);
+        let help = "TLS handshakes with agents that failed";
+        let handshakes_failed = metric(registry, "agent_handshakes_failed", help);
+        let help = "answers in which a credential was masked";
+        let scrubbed = metric(registry, "answers_scrubbed", help);
+        let bytes_in = metric_in(registry, Unit::Bytes, "received", "body bytes from agents");
+        let bytes_out = metric_in(registry, Unit::Bytes, "sent", "body bytes to agents");
         let help = "expiry of the CA certificate, since the epoch";
-        let ca_ends = timestamp(&mut registry, "ca_ends_timestamp", help);
+        let ca_ends = metric_in(registry, Unit::Seconds, "ca_ends_timestamp", help);
         Self {
             outcomes,
             refusals,
@@ -296,12 +278,12 @@ impl Default for Metrics {
             bytes_in,
             bytes_out,
             scrubbed,
-            upstream: UpstreamMetrics::registered(&mut registry),
-            reload: ReloadMetrics::registered(&mut registry),
+            upstream: UpstreamMetrics::registered(registry),
+            reload: ReloadMetrics::registered(registry),
             usage: Usage::default(),
             run_refusals: RunRefusals::default(),
-            streams: gauge(&mut registry, "agent_streams", "open streams of agents"),
-            failing: FailingRefreshes::registered(&mut registry),
+            streams: metric(registry, "agent_streams", "open streams of agents"),
+            failing: FailingRefreshes::registered(registry),
             ca_ends,
             dialled,
             reused,
@@ -309,13 +291,13 @@ impl Default for Metrics {
             renewed,
             handshakes_failed,
             evictions,
-            deliveries: DeliveryMetrics::registered(&mut registry),
-            hooks: HookMetrics::registered(&mut registry),
-            connections: ConnectionMetrics::registered(&mut registry),
-            backups: BackupMetrics::registered(&mut registry),
-            health: HealthMetrics::registered(&mut registry),
-            telemetry: TelemetryMetrics::registered(&mut registry),
-            registry,
+            deliveries: DeliveryMetrics::registered(registry),
+            hooks: HookMetrics::registered(registry),
+            connections: ConnectionMetrics::registered(registry),
+            backups: BackupMetrics::registered(registry),
+            health: HealthMetrics::registered(registry),
+            telemetry: TelemetryMetrics::registered(registry),
+            registry: registered,
         }
     }
 }

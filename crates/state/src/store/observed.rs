@@ -9,14 +9,17 @@ use super::{
     AnnouncedReplica, Expect, Lease, Row, RowRange, SharedStore, Snapshot, Store, StoreError,
     StoreScan, Table, Version,
 };
+use keyward_base::names::labelled_enum;
 
-/// The kind of a failed call.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum StoreOperation {
-    /// Reading rows, or waiting for changes of them.
-    Read,
-    /// Writing, sealing again or deleting a row; leases.
-    Write,
+labelled_enum! {
+    /// The kind of a failed call.
+    #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+    pub enum StoreOperation by as_str, all {
+        /// Reading rows, or waiting for changes of them.
+        Read = "read",
+        /// Writing, sealing again or deleting a row; leases.
+        Write = "write",
+    }
 }
 
 /// The result of a call.
@@ -33,18 +36,6 @@ pub enum StoreReport {
 pub struct ObservedStore {
     store: Arc<dyn Store>,
     report: Box<dyn Fn(StoreReport) + Send + Sync>,
-}
-
-impl StoreOperation {
-    pub const ALL: [Self; 2] = [Self::Read, Self::Write];
-
-    /// The name, which is a label of metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Read => "read",
-            Self::Write => "write",
-        }
-    }
 }
 
 impl ObservedStore {

@@ -40,12 +40,6 @@ impl BusyReplica {
     }
 }
 
-/// Opens the rows of a store.
-pub(super) async fn opened(world: &World, rows: impl Store + 'static) -> Directory {
-    let (keyring, clock) = (world.keyring.clone(), world.clock.clone());
-    Directory::open(Arc::new(rows), keyring, clock).await.unwrap()
-}
-
 /// Follows other replicas until the view has all changes that they made before this call. Once per directory.
 pub(super) async fn follow_until_now(directory: &Directory) {
     tokio::select! {

@@ -1,6 +1,6 @@
 //! Crashes between two rows, wrong keys, and edited rows. Each damaged row is named, and no row is destroyed.
 
-use super::busy_replica::{BusyReplica, Moment, follow_until_now, opened};
+use super::busy_replica::{BusyReplica, Moment, follow_until_now};
 use super::*;
 use crate::crypto::envelope::OVERHEAD;
 use crate::directory::index::{Claim, Index, NameKind, everyone};
@@ -23,17 +23,10 @@ async fn an_index_row_without_its_record_is_dropped_at_open() {
     for at in [&name, &token] {
         rows.write(at, &Claim::of(AgentId::random()), None).await.unwrap();
     }
-    let (by, spec) = (ManagedBy::Store, AgentSpec::named("ci"));
-    assert!(
-        world
-            .directory
-            .add::<Agent>(&world.org, by, spec.clone(), AgentFacts::default())
-            .await
-            .is_err()
-    );
+    assert!(add_agent(&world.directory, &world.org, "ci").await.is_err());
     let reopened = world.reopen().await.unwrap();
     assert!(world.rows(Table::Tokens).await.is_empty());
-    reopened.add::<Agent>(&world.org, by, spec, AgentFacts::default()).await.unwrap();
+    add_agent(&reopened, &world.org, "ci").await.unwrap();
 }
 
 #[tokio::test]
@@ -50,8 +43,7 @@ async fn a_record_without_its_index_rows_gets_them_at_open() {
     }
     let reopened = world.reopen().await.unwrap();
     assert_eq!((key(world.rows(Table::Names).await), key(world.rows(Table::Tokens).await)), before);
-    let (by, again) = (ManagedBy::Store, AgentSpec::named("ci"));
-    let refused = reopened.add::<Agent>(&world.org, by, again, AgentFacts::default()).await;
+    let refused = add_agent(&reopened, &world.org, "ci").await;
     assert!(matches!(refused, Err(DirectoryError::NameTaken { .. })));
 }
 
@@ -97,7 +89,7 @@ async fn add_ci(directory: &Directory, id: &AgentId, now: Timestamp) {
 async fn a_replica_starts_while_another_one_replaces_an_agent_under_the_same_name_and_token() {
     let world = World::new().await;
     let (rows, org) = (MemoryReplica::first(), world.org.clone());
-    let other = opened(&world, rows.another()).await;
+    let other = world.open(rows.another()).await;
     let mut ids = [AgentId::random(), AgentId::random()];
     ids.sort();
     let [old, new] = ids;
@@ -110,7 +102,7 @@ async fn a_replica_starts_while_another_one_replaces_an_agent_under_the_same_nam
         }
     };
     let moment = Moment::BeforePage(Table::Agents, 1);
-    let started = opened(&world, BusyReplica::new(rows.another(), moment, change)).await;
+    let started = world.open(BusyReplica::new(rows.another(), moment, change)).await;
     let is_new = || {
         let view = started.view();
         let held = view.authenticate("twenty-characters-ok", world.now());

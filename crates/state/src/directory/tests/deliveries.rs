@@ -53,7 +53,7 @@ pub(super) async fn named_hook(world: &World, name: &str) -> Arc<Record<Webhook>
         events: BTreeSet::from([NoticeKind::ConnectionPaused, NoticeKind::ConnectionRemoved]),
     };
     let facts = WebhookFacts::active();
-    world.directory.add::<Webhook>(&world.org, ManagedBy::Store, spec, facts).await.unwrap()
+    world.add::<Webhook>(spec, facts).await.unwrap()
 }
 
 /// A world with a webhook, and a connection.
@@ -112,9 +112,7 @@ async fn a_change_whose_event_cannot_be_stored_is_not_made() {
     let (world, connection) = hooked().await;
     let (org, id) = (&world.org, &connection.id);
     let before = world.rows(Table::Connections).await;
-    let full: Arc<dyn Store> = Arc::new(Full(world.store.clone(), Table::Deliveries));
-    let directory = Directory::open(full, world.keyring.clone(), world.clock.clone());
-    let directory = directory.await.unwrap();
+    let directory = world.open(Full(world.store.clone(), Table::Deliveries)).await;
     directory.set_connection_paused(org, id, true, ManagedBy::Store).await.unwrap_err();
     directory.remove::<Connection>(org, id, ManagedBy::Store).await.unwrap_err();
     assert_eq!(world.rows(Table::Connections).await, before, "neither paused nor removed");
@@ -125,9 +123,7 @@ async fn a_change_whose_event_cannot_be_stored_is_not_made() {
 async fn an_event_whose_change_cannot_be_stored_is_withdrawn() {
     let (world, connection) = hooked().await;
     let (org, id) = (&world.org, &connection.id);
-    let full: Arc<dyn Store> = Arc::new(Full(world.store.clone(), Table::Connections));
-    let directory = Directory::open(full, world.keyring.clone(), world.clock.clone());
-    let directory = directory.await.unwrap();
+    let directory = world.open(Full(world.store.clone(), Table::Connections)).await;
     directory.set_connection_paused(org, id, true, ManagedBy::Store).await.unwrap_err();
     directory.remove::<Connection>(org, id, ManagedBy::Store).await.unwrap_err();
     assert_eq!(world.rows(Table::Deliveries).await, []);
@@ -136,15 +132,9 @@ async fn an_event_whose_change_cannot_be_stored_is_withdrawn() {
 #[tokio::test]
 async fn the_event_of_a_change_that_was_made_is_pending_after_a_crash() {
     let (world, connection) = hooked().await;
-    let pause = (&world.org, &connection.id);
-    let paused = world.directory.set_connection_paused(pause.0, pause.1, true, ManagedBy::Store);
-    paused.await.unwrap();
+    world.set_paused(&connection.id, true).await.unwrap();
     assert_eq!(pending(&world).await, [NoticeKind::ConnectionPaused]);
-    world
-        .directory
-        .remove::<Connection>(&world.org, &connection.id, ManagedBy::Store)
-        .await
-        .unwrap();
+    world.remove::<Connection>(&connection.id).await.unwrap();
     let mut both = pending(&world).await;
     both.sort();
     assert_eq!(both, [NoticeKind::ConnectionPaused, NoticeKind::ConnectionRemoved]);
@@ -156,9 +146,8 @@ async fn deliveries_of_a_removed_webhook_are_deleted() {
     let hook = hook(&world).await;
     let stays = named_hook(&world, "stays").await;
     let connection = world.connection("work").await;
-    let (org, id) = (&world.org, &connection.id);
-    world.directory.set_connection_paused(org, id, true, ManagedBy::Store).await.unwrap();
-    world.directory.remove::<Webhook>(&world.org, &hook.id, ManagedBy::Store).await.unwrap();
+    world.set_paused(&connection.id, true).await.unwrap();
+    world.remove::<Webhook>(&hook.id).await.unwrap();
     // The deliveries are deleted at once, without a restart.
     let rows = world.store.list(Table::Deliveries, RowRange::first(10)).await.unwrap();
     let of_stays = format!(".{}", stays.id);
@@ -173,15 +162,10 @@ async fn deliveries_of_a_removed_webhook_are_deleted() {
 #[tokio::test]
 async fn only_one_of_two_replicas_delivers_an_event() {
     let (world, connection) = hooked().await;
-    let (org, id) = (&world.org, &connection.id);
-    world.directory.set_connection_paused(org, id, true, ManagedBy::Store).await.unwrap();
+    world.set_paused(&connection.id, true).await.unwrap();
     let rows = MemoryReplica::first();
     rows.load(world.all_rows().await).await.unwrap();
-    let open = async |rows: MemoryReplica| {
-        let store: Arc<dyn Store> = Arc::new(rows);
-        Directory::open(store, world.keyring.clone(), world.clock.clone()).await.unwrap()
-    };
-    let (one, other) = (open(rows.another()).await, open(rows.another()).await);
+    let (one, other) = (world.open(rows.another()).await, world.open(rows.another()).await);
     let (mine, theirs) = (
         one.pending_deliveries().await.unwrap().remove(0),
         other.pending_deliveries().await.unwrap().remove(0),

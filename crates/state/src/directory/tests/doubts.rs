@@ -1,17 +1,17 @@
 //! Writes that were made but reported as failed: the record keeps its name, and its events are delivered.
 
+use std::fmt::Debug;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use futures_util::FutureExt;
 use tokio::sync::{Notify, Semaphore};
 
-use super::busy_replica::{BusyReplica, Moment, opened};
+use super::busy_replica::{BusyReplica, Moment};
 use super::deliveries::{hook, hooked, named_hook, pending};
 use super::*;
 use crate::observe::notice::{NoticeDetails, NoticeKind};
 use crate::store::memory::MemoryReplica;
 use crate::store::{StoreError, StoreWrapper, Version};
-use keyward_model::{Honeytoken, HoneytokenFacts, HoneytokenSpec};
 
 /// A store that fails in one table.
 #[derive(Debug)]
@@ -37,6 +37,10 @@ pub(super) struct FailingStore {
 }
 
 impl FailingStore {
+    async fn of(world: &World, table: Table) -> (Arc<Self>, Directory) {
+        Self::open(world, world.store.clone(), table).await
+    }
+
     pub(super) async fn open(
         world: &World,
         rows: Arc<dyn Store>,
@@ -130,21 +134,17 @@ impl StoreWrapper for FailingStore {
 }
 
 async fn agent(directory: &Directory, name: &str) -> Result<Arc<AgentRecord>, DirectoryError> {
-    let (by, spec) = (ManagedBy::Store, AgentSpec::named(name));
-    directory.add::<Agent>(&OrgId::default_org(), by, spec, AgentFacts::default()).await
+    add_agent(directory, &OrgId::default_org(), name).await
 }
 
-async fn honeytoken(
-    directory: &Directory,
-    name: &str,
-) -> Result<Arc<Record<Honeytoken>>, DirectoryError> {
-    let spec = HoneytokenSpec { name: name.to_owned(), provider: None, revokes: false };
-    let facts = HoneytokenFacts { placeholder: Placeholder::issue("", None) };
-    directory.add::<Honeytoken>(&OrgId::default_org(), ManagedBy::Store, spec, facts).await
+/// Fails unless the name was taken.
+#[track_caller]
+fn taken<T: Debug>(added: Result<T, DirectoryError>) {
+    assert!(matches!(added, Err(DirectoryError::NameTaken { .. })), "{added:?}");
 }
 
-fn is_taken<T>(added: &Result<T, DirectoryError>) -> bool {
-    matches!(added, Err(DirectoryError::NameTaken { .. }))
+fn renamed_to_two(record: &mut Record<Honeytoken>) {
+    record.spec.name = "two".to_owned();
 }
 
 /// One write that is made and reported as failed is detected by its repetition, two before the next change.
@@ -152,12 +152,10 @@ fn is_taken<T>(added: &Result<T, DirectoryError>) -> bool {
 async fn no_second_agent_gets_the_name_of_one_whose_write_was_reported_as_failed() {
     for lost in [1, 2] {
         let world = World::new().await;
-        let (store, directory) =
-            FailingStore::open(&world, world.store.clone(), Table::Agents).await;
+        let (store, directory) = FailingStore::of(&world, Table::Agents).await;
         store.lost.store(lost, SeqCst);
         assert_eq!(agent(&directory, "ci").await.is_ok(), lost == 1);
-        let again = agent(&directory, "ci").await;
-        assert!(is_taken(&again), "{again:?}");
+        taken(agent(&directory, "ci").await);
         assert!(directory.view().find_agent(&world.org, "ci").is_some());
         world.reopen().await.unwrap();
     }
@@ -166,7 +164,7 @@ async fn no_second_agent_gets_the_name_of_one_whose_write_was_reported_as_failed
 #[tokio::test]
 async fn the_name_of_an_agent_that_was_not_added_is_free() {
     let world = World::new().await;
-    let (store, directory) = FailingStore::open(&world, world.store.clone(), Table::Agents).await;
+    let (store, directory) = FailingStore::of(&world, Table::Agents).await;
     store.refused.store(2, SeqCst);
     agent(&directory, "ci").await.unwrap_err();
     agent(&directory, "ci").await.unwrap();
@@ -176,7 +174,7 @@ async fn the_name_of_an_agent_that_was_not_added_is_free() {
 #[tokio::test]
 async fn a_name_whose_reservation_was_reported_as_failed_is_free() {
     let world = World::new().await;
-    let (store, directory) = FailingStore::open(&world, world.store.clone(), Table::Names).await;
+    let (store, directory) = FailingStore::of(&world, Table::Names).await;
     store.lost.store(2, SeqCst);
     agent(&directory, "ci").await.unwrap_err();
     assert_eq!(world.rows(Table::Agents).await, []);
@@ -189,25 +187,21 @@ async fn a_name_whose_reservation_was_reported_as_failed_is_free() {
 async fn a_taken_name_stays_taken_after_its_refusal_was_lost() {
     let world = World::new().await;
     world.agent("ci").await;
-    let (store, directory) = FailingStore::open(&world, world.store.clone(), Table::Names).await;
+    let (store, directory) = FailingStore::of(&world, Table::Names).await;
     store.lost.store(2, SeqCst);
     agent(&directory, "ci").await.unwrap_err();
-    let again = agent(&directory, "ci").await;
-    assert!(is_taken(&again), "{again:?}");
+    taken(agent(&directory, "ci").await);
 }
 
 #[tokio::test]
 async fn a_rename_that_was_made_and_reported_as_failed_reserves_only_the_new_name() {
     let world = World::new().await;
-    let (store, directory) =
-        FailingStore::open(&world, world.store.clone(), Table::Honeytokens).await;
-    let one = honeytoken(&directory, "one").await.unwrap();
-    let rename = |record: &mut Record<Honeytoken>| record.spec.name = "two".to_owned();
+    let (store, directory) = FailingStore::of(&world, Table::Honeytokens).await;
+    let one = add_honeytoken(&directory, "one").await.unwrap();
     store.lost.store(2, SeqCst);
-    directory.change(&world.org, &one.id, rename).await.unwrap_err();
-    let two = honeytoken(&directory, "two").await;
-    assert!(is_taken(&two), "{two:?}");
-    honeytoken(&directory, "one").await.unwrap();
+    directory.change(&world.org, &one.id, renamed_to_two).await.unwrap_err();
+    taken(add_honeytoken(&directory, "two").await);
+    add_honeytoken(&directory, "one").await.unwrap();
     world.reopen().await.unwrap();
 }
 
@@ -229,14 +223,13 @@ async fn a_write_that_did_not_reach_the_store_is_not_repeated_and_not_in_doubt()
 #[tokio::test]
 async fn a_row_that_cannot_be_read_yet_stays_in_doubt() {
     let world = World::new().await;
-    let (store, directory) = FailingStore::open(&world, world.store.clone(), Table::Agents).await;
+    let (store, directory) = FailingStore::of(&world, Table::Agents).await;
     store.lost.store(2, SeqCst);
     agent(&directory, "ci").await.unwrap_err();
     store.unread.store(1, SeqCst);
     agent(&directory, "other").await.unwrap();
     assert!(directory.view().find_agent(&world.org, "ci").is_none());
-    let again = agent(&directory, "ci").await;
-    assert!(is_taken(&again), "{again:?}");
+    taken(agent(&directory, "ci").await);
     assert!(directory.view().find_agent(&world.org, "ci").is_some());
 }
 
@@ -244,28 +237,24 @@ async fn a_row_that_cannot_be_read_yet_stays_in_doubt() {
 #[tokio::test]
 async fn a_row_in_doubt_that_cannot_be_read_is_not_changed() {
     let world = World::new().await;
-    let (store, directory) =
-        FailingStore::open(&world, world.store.clone(), Table::Honeytokens).await;
-    let one = honeytoken(&directory, "one").await.unwrap();
-    let rename = |record: &mut Record<Honeytoken>| record.spec.name = "two".to_owned();
+    let (store, directory) = FailingStore::of(&world, Table::Honeytokens).await;
+    let one = add_honeytoken(&directory, "one").await.unwrap();
     store.refused.store(2, SeqCst);
-    directory.change(&world.org, &one.id, rename).await.unwrap_err();
+    directory.change(&world.org, &one.id, renamed_to_two).await.unwrap_err();
     let revoke = |record: &mut Record<Honeytoken>| record.spec.revokes = true;
     store.unread.store(1, SeqCst);
     directory.change(&world.org, &one.id, revoke).await.unwrap_err();
     directory.change(&world.org, &one.id, revoke).await.unwrap();
-    let again = honeytoken(&directory, "one").await;
-    assert!(is_taken(&again), "{again:?}");
-    honeytoken(&directory, "two").await.unwrap();
+    taken(add_honeytoken(&directory, "one").await);
+    add_honeytoken(&directory, "two").await.unwrap();
     world.reopen().await.unwrap();
 }
 
 /// A honeytoken whose new name `two` is in the store, although the write was reported as failed.
 async fn renamed_in_doubt(store: &FailingStore, directory: &Directory) -> Arc<Record<Honeytoken>> {
-    let one = honeytoken(directory, "one").await.unwrap();
-    let rename = |record: &mut Record<Honeytoken>| record.spec.name = "two".to_owned();
+    let one = add_honeytoken(directory, "one").await.unwrap();
     store.lost.store(2, SeqCst);
-    directory.change(&one.org, &one.id, rename).await.unwrap_err();
+    directory.change(&one.org, &one.id, renamed_to_two).await.unwrap_err();
     one
 }
 
@@ -277,8 +266,7 @@ fn name_now(directory: &Directory, of: &Record<Honeytoken>) -> String {
 #[tokio::test]
 async fn a_change_in_doubt_enters_the_view_although_the_settling_caller_is_dropped() {
     let world = World::new().await;
-    let (store, directory) =
-        FailingStore::open(&world, world.store.clone(), Table::Honeytokens).await;
+    let (store, directory) = FailingStore::of(&world, Table::Honeytokens).await;
     let one = renamed_in_doubt(&store, &directory).await;
     store.reads.forget_permits(Semaphore::MAX_PERMITS);
     // The first read shows that the change was made; the second one waits.
@@ -292,8 +280,7 @@ async fn a_change_in_doubt_enters_the_view_although_the_settling_caller_is_dropp
 #[tokio::test]
 async fn a_change_that_was_made_stays_in_doubt_until_its_row_can_be_read() {
     let world = World::new().await;
-    let (store, directory) =
-        FailingStore::open(&world, world.store.clone(), Table::Honeytokens).await;
+    let (store, directory) = FailingStore::of(&world, Table::Honeytokens).await;
     let one = renamed_in_doubt(&store, &directory).await;
     store.passed.store(1, SeqCst);
     store.unread.store(1, SeqCst);
@@ -301,24 +288,23 @@ async fn a_change_that_was_made_stays_in_doubt_until_its_row_can_be_read() {
     assert_eq!(name_now(&directory, &one), "one");
     agent(&directory, "next").await.unwrap();
     assert_eq!(name_now(&directory, &one), "two");
-    honeytoken(&directory, "one").await.unwrap();
+    add_honeytoken(&directory, "one").await.unwrap();
 }
 
 #[tokio::test]
 async fn with_replicas_a_name_stays_taken_while_its_agent_may_have_been_added() {
     let world = World::new().await;
     let rows = MemoryReplica::first();
-    let other: Arc<dyn Store> = Arc::new(rows.another());
+    let other = rows.another();
     let (store, directory) = FailingStore::open(&world, Arc::new(rows), Table::Agents).await;
     store.lost.store(2, SeqCst);
     agent(&directory, "made").await.unwrap_err();
     store.refused.store(2, SeqCst);
     agent(&directory, "not-made").await.unwrap_err();
     for name in ["made", "not-made"] {
-        let again = agent(&directory, name).await;
-        assert!(is_taken(&again), "{again:?}");
+        taken(agent(&directory, name).await);
     }
-    let other = Directory::open(other, world.keyring.clone(), world.clock.clone()).await.unwrap();
+    let other = world.open(other).await;
     assert!(other.view().find_agent(&world.org, "made").is_some());
 }
 
@@ -327,14 +313,13 @@ async fn with_replicas_a_name_stays_taken_while_its_agent_may_have_been_added() 
 async fn the_release_of_a_name_that_is_repeated_keeps_the_reservation_of_another_replica() {
     let world = World::new().await;
     let rows = MemoryReplica::first();
-    let other = opened(&world, rows.another()).await;
+    let other = world.open(rows.another()).await;
     let change = async move { drop(agent(&other, "ci").await.unwrap()) };
     let moment = Moment::AfterDelete(Table::Names);
-    let directory = opened(&world, BusyReplica::new(rows.another(), moment, change)).await;
+    let directory = world.open(BusyReplica::new(rows.another(), moment, change)).await;
     let first = agent(&directory, "ci").await.unwrap();
     directory.remove::<Agent>(&world.org, &first.id, ManagedBy::Store).await.unwrap();
-    let third = agent(&directory, "ci").await;
-    assert!(is_taken(&third), "{third:?}");
+    taken(agent(&directory, "ci").await);
     assert_eq!(rows.list(Table::Agents, RowRange::first(10)).await.unwrap().len(), 1);
 }
 
@@ -342,8 +327,7 @@ async fn the_release_of_a_name_that_is_repeated_keeps_the_reservation_of_another
 async fn events_of_changes_that_were_reported_as_failed_are_delivered() {
     let (world, connection) = hooked().await;
     let (org, id) = (&world.org, &connection.id);
-    let (store, directory) =
-        FailingStore::open(&world, world.store.clone(), Table::Connections).await;
+    let (store, directory) = FailingStore::of(&world, Table::Connections).await;
     let mut events = directory.take_event_receiver().expect("no other listener");
     store.lost.store(2, SeqCst);
     directory.set_connection_paused(org, id, true, ManagedBy::Store).await.unwrap_err();
@@ -369,7 +353,7 @@ async fn an_event_of_a_change_that_was_not_made_is_withdrawn_before_the_next_one
         hook(&world).await;
         let connection = world.connection("work").await;
         let (org, id) = (&world.org, &connection.id);
-        let (store, directory) = FailingStore::open(&world, world.store.clone(), table).await;
+        let (store, directory) = FailingStore::of(&world, table).await;
         let fault = if table == Table::Deliveries { &store.lost } else { &store.refused };
         fault.store(2, SeqCst);
         directory.set_connection_paused(org, id, true, ManagedBy::Store).await.unwrap_err();
@@ -404,8 +388,7 @@ async fn an_announcement_that_fails_leaves_no_event() {
     let world = World::new().await;
     hook(&world).await;
     named_hook(&world, "other").await;
-    let (store, directory) =
-        FailingStore::open(&world, world.store.clone(), Table::Deliveries).await;
+    let (store, directory) = FailingStore::of(&world, Table::Deliveries).await;
     store.passed.store(1, SeqCst);
     store.refused.store(2, SeqCst);
     let (kind, about) = (NoticeKind::ConnectionPaused, NoticeDetails::default());
@@ -416,10 +399,8 @@ async fn an_announcement_that_fails_leaves_no_event() {
 #[tokio::test]
 async fn a_delivery_whose_progress_was_reported_as_failed_goes_on() {
     let (world, connection) = hooked().await;
-    let (org, id) = (&world.org, &connection.id);
-    world.directory.set_connection_paused(org, id, true, ManagedBy::Store).await.unwrap();
-    let (store, directory) =
-        FailingStore::open(&world, world.store.clone(), Table::Deliveries).await;
+    world.set_paused(&connection.id, true).await.unwrap();
+    let (store, directory) = FailingStore::of(&world, Table::Deliveries).await;
     let one = directory.pending_deliveries().await.unwrap().remove(0);
     store.lost.store(2, SeqCst);
     directory.postpone(one.clone()).await.unwrap_err();

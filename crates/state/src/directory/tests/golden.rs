@@ -28,61 +28,44 @@ use keyward_model::{
 /// until it is named here.
 async fn changed_rows(table: Table) -> Vec<String> {
     match table {
-        Table::Meta => changed::<Sentinel>(table, include_str!("golden/meta.json")).await,
-        Table::Orgs => changed::<Record<Org>>(table, include_str!("golden/orgs.json")).await,
-        Table::Users => changed::<Record<User>>(table, include_str!("golden/users.json")).await,
-        Table::Agents => changed::<AgentRecord>(table, include_str!("golden/agents.json")).await,
-        Table::Connections => {
-            changed::<ConnectionRecord>(table, include_str!("golden/connections.json")).await
-        }
-        Table::Names => changed::<Claim>(table, include_str!("golden/names.json")).await,
-        Table::Tokens => changed::<Claim>(table, include_str!("golden/tokens.json")).await,
-        Table::Apps => changed::<AppRecord>(table, include_str!("golden/apps.json")).await,
-        Table::Plugins => changed::<PluginRecord>(table, include_str!("golden/plugins.json")).await,
-        Table::Webhooks => {
-            changed::<Record<Webhook>>(table, include_str!("golden/webhooks.json")).await
-        }
-        Table::Deliveries => {
-            changed::<Delivery>(table, include_str!("golden/deliveries.json")).await
-        }
-        Table::Hooks => changed::<Record<Hook>>(table, include_str!("golden/hooks.json")).await,
-        Table::DatabaseListeners => {
-            changed::<Record<DatabaseListener>>(
-                table,
-                include_str!("golden/database_listeners.json"),
-            )
-            .await
-        }
-        Table::Honeytokens => {
-            changed::<Record<Honeytoken>>(table, include_str!("golden/honeytokens.json")).await
-        }
-        Table::Providers => {
-            changed::<Record<OwnProvider>>(table, include_str!("golden/providers.json")).await
-        }
-        Table::Sessions => {
-            changed::<Record<Session>>(table, include_str!("golden/sessions.json")).await
-        }
-        Table::Usage => changed::<UsageHistory>(table, include_str!("golden/usage.json")).await,
-        Table::ConnectSessions => {
-            changed::<Record<ConnectSession>>(table, include_str!("golden/connect_sessions.json"))
-                .await
-        }
-        Table::Logins => changed::<Record<Login>>(table, include_str!("golden/logins.json")).await,
-        Table::Rules => changed::<Record<Rule>>(table, include_str!("golden/rules.json")).await,
+        Table::Meta => stored::<Sentinel>(table).await,
+        Table::Orgs => stored::<Record<Org>>(table).await,
+        Table::Users => stored::<Record<User>>(table).await,
+        Table::Agents => stored::<AgentRecord>(table).await,
+        Table::Connections => stored::<ConnectionRecord>(table).await,
+        Table::Names => stored::<Claim>(table).await,
+        Table::Tokens => stored::<Claim>(table).await,
+        Table::Apps => stored::<AppRecord>(table).await,
+        Table::Plugins => stored::<PluginRecord>(table).await,
+        Table::Webhooks => stored::<Record<Webhook>>(table).await,
+        Table::Deliveries => stored::<Delivery>(table).await,
+        Table::Hooks => stored::<Record<Hook>>(table).await,
+        Table::DatabaseListeners => stored::<Record<DatabaseListener>>(table).await,
+        Table::Honeytokens => stored::<Record<Honeytoken>>(table).await,
+        Table::Providers => stored::<Record<OwnProvider>>(table).await,
+        Table::Sessions => stored::<Record<Session>>(table).await,
+        Table::Usage => stored::<UsageHistory>(table).await,
+        Table::ConnectSessions => stored::<Record<ConnectSession>>(table).await,
+        Table::Logins => stored::<Record<Login>>(table).await,
+        Table::Rules => stored::<Record<Rule>>(table).await,
         // Rows of the vault; its `tests/golden` has their examples.
         Table::Grants | Table::Flows | Table::Outbox | Table::Refreshes | Table::WebhookKeys => {
             vec![]
         }
         // Rows of the inbox; its `golden.rs` has their examples.
         Table::HookKeys | Table::HookEvents => vec![],
-        Table::Sources => {
-            changed::<Record<Source>>(table, include_str!("golden/sources.json")).await
-        }
+        Table::Sources => stored::<Record<Source>>(table).await,
         // Rows of the vault, like grants.
         Table::SourceKeys => vec![],
         // No version has written a row here.
         Table::Bindings => vec![],
     }
+}
+
+async fn stored<T: DeserializeOwned + Serialize>(table: Table) -> Vec<String> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/directory/tests/golden");
+    let file = format!("{folder}/{}.json", table.name());
+    changed::<T>(table, &std::fs::read_to_string(&file).expect(&file)).await
 }
 
 async fn changed<T: DeserializeOwned + Serialize>(table: Table, file: &str) -> Vec<String> {

@@ -10,15 +10,13 @@ use keyward_model::{
 async fn hook(world: &World, name: &str, connection: &ConnectionId) -> Arc<Record<Hook>> {
     let connection = Some(Reference::Id(connection.clone()));
     let spec = HookSpec { name: name.to_owned(), connection, ..HookSpec::default() };
-    let (org, by, facts) = (&world.org, ManagedBy::Store, HookFacts::default());
-    world.directory.add::<Hook>(org, by, spec, facts).await.unwrap()
+    world.add::<Hook>(spec, HookFacts::default()).await.unwrap()
 }
 
 async fn listener(world: &World, connection: &ConnectionId) -> Arc<Record<DatabaseListener>> {
     let spec = serde_json::json!({ "name": "l", "at": "127.0.0.1:0", "connection": connection });
     let spec: DatabaseListenerSpec = serde_json::from_value(spec).unwrap();
-    let (org, by) = (&world.org, ManagedBy::Store);
-    world.directory.add::<DatabaseListener>(org, by, spec, NoMembers {}).await.unwrap()
+    world.add::<DatabaseListener>(spec, NoMembers {}).await.unwrap()
 }
 
 #[tokio::test]

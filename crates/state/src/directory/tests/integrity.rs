@@ -37,8 +37,7 @@ impl World {
             )
             .unwrap()
         };
-        let (by, facts) = (ManagedBy::Store, RuleFacts { position: 0 });
-        world.directory.add::<Rule>(&world.org, by, spec, facts).await.unwrap();
+        world.add::<Rule>(spec, RuleFacts { position: 0 }).await.unwrap();
         (world, agent, connection)
     }
 }
@@ -116,8 +115,7 @@ async fn an_index_that_differs_from_the_records_is_rebuilt_and_then_opens() {
     assert_eq!(keys(world.all_rows().await), keys(before));
     let reopened = world.reopen().await.unwrap();
     assert_eq!(reopened.view().find_agent(&world.org, "ci").unwrap().id, agent.id);
-    let again = (ManagedBy::Store, AgentSpec::named("ci"));
-    let refused = reopened.add::<Agent>(&world.org, again.0, again.1, AgentFacts::default()).await;
+    let refused = add_agent(&reopened, &world.org, "ci").await;
     assert!(matches!(refused, Err(DirectoryError::NameTaken { .. })));
 }
 
@@ -203,8 +201,7 @@ async fn a_check_names_refused_contents_older_versions_and_a_wrong_key() {
 async fn a_lost_sentinel_and_a_lost_organisation_are_named() {
     let (world, ..) = World::furnished().await;
     let other = world.other_org().await;
-    let (by, spec) = (ManagedBy::Store, AgentSpec::named("there"));
-    world.directory.add::<Agent>(&other, by, spec, AgentFacts::default()).await.unwrap();
+    add_agent(&world.directory, &other, "there").await.unwrap();
     world.store.delete(Table::Orgs, &format!("{other}/org"), Expect::Any).await.unwrap();
     let check = world.check().await;
     assert_eq!(check.faults.len(), 2, "its agent and the name: {:?}", check.faults);

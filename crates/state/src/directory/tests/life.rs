@@ -88,8 +88,8 @@ async fn expired_tokens_leave_room_for_others() {
         managed_by: ManagedBy::Store,
     };
     let tokens = (0..AGENT_TOKENS_MAX).map(token).collect();
-    let (by, facts) = (ManagedBy::Store, AgentFacts { tokens, ..AgentFacts::default() });
-    let agent = world.directory.add::<Agent>(&world.org, by, AgentSpec::named("ci"), facts).await;
+    let facts = AgentFacts { tokens, ..AgentFacts::default() };
+    let agent = world.add::<Agent>(AgentSpec::named("ci"), facts).await;
     let id = agent.unwrap().id.clone();
     let add = || world.directory.add_token(&world.org, &id, None, None, None);
     assert!(matches!(add().await, Err(DirectoryError::TooMany { .. })));
@@ -151,7 +151,7 @@ async fn weak_and_taken_tokens_are_refused() {
     }
     let view = world.directory.view();
     assert_eq!(view.authenticate("twenty-characters-ok", world.now()).unwrap().id, one.id);
-    world.directory.remove::<Agent>(&world.org, &one.id, ManagedBy::Store).await.unwrap();
+    world.remove::<Agent>(&one.id).await.unwrap();
     add(&two.id, "twenty-characters-ok").await.unwrap();
 }
 
@@ -160,9 +160,7 @@ async fn a_token_taken_in_one_org_is_taken_in_all() {
     let world = World::new().await;
     let other = world.other_org().await;
     let ours = world.agent("ci").await;
-    let (by, spec) = (ManagedBy::Store, AgentSpec::named("ci"));
-    let theirs =
-        world.directory.add::<Agent>(&other, by, spec, AgentFacts::default()).await.unwrap();
+    let theirs = add_agent(&world.directory, &other, "ci").await.unwrap();
     let token = || chosen("twenty-characters-ok");
     world.directory.add_token(&world.org, &ours.id, None, None, token()).await.unwrap();
     let refused = world.directory.add_token(&other, &theirs.id, None, None, token()).await;
@@ -173,33 +171,24 @@ async fn a_token_taken_in_one_org_is_taken_in_all() {
 async fn names_are_unique_in_their_org_and_kind_only() {
     let world = World::new().await;
     world.agent("ci").await;
-    let (by, spec) = (ManagedBy::Store, AgentSpec::named("ci"));
-    let again = world.directory.add::<Agent>(&world.org, by, spec.clone(), AgentFacts::default());
-    let refused = again.await.unwrap_err();
+    let refused = add_agent(&world.directory, &world.org, "ci").await.unwrap_err();
     assert_eq!(refused.to_string(), "agent `ci` exists already: choose another name");
-    world
-        .directory
-        .add::<Agent>(&world.other_org().await, by, spec, AgentFacts::default())
-        .await
-        .unwrap();
+    add_agent(&world.directory, &world.other_org().await, "ci").await.unwrap();
     world.connection("ci").await;
     let taken = connection(&world.org, "ci", world.now());
     assert!(matches!(
         world.directory.add_record(taken).await,
         Err(DirectoryError::NameTaken { what: "connection", .. })
     ));
-    let bad = AgentSpec::named("agt_1");
-    assert!(
-        world.directory.add::<Agent>(&world.org, by, bad, AgentFacts::default()).await.is_err()
-    );
+    assert!(add_agent(&world.directory, &world.org, "agt_1").await.is_err());
 }
 
 #[tokio::test]
 async fn a_removed_agents_name_is_free_again_and_nothing_of_it_stays() {
     let (world, agent) = World::with_agent().await;
     world.token(&agent.id).await;
-    world.directory.remove::<Agent>(&world.org, &agent.id, ManagedBy::Store).await.unwrap();
-    let again = world.directory.remove::<Agent>(&world.org, &agent.id, ManagedBy::Store).await;
+    world.remove::<Agent>(&agent.id).await.unwrap();
+    let again = world.remove::<Agent>(&agent.id).await;
     assert!(matches!(again, Err(DirectoryError::NotFound { .. })));
     assert_eq!(world.all_rows().await.len(), 1, "the sentinel");
     world.agent("ci").await;
@@ -218,7 +207,7 @@ async fn an_agent_that_replaces_another_is_found_by_name_and_token_in_any_order_
         world.directory.view().agent(org, &agent.id).unwrap().clone()
     };
     let old = add().await;
-    world.directory.remove::<Agent>(org, &old.id, ManagedBy::Store).await.unwrap();
+    world.remove::<Agent>(&old.id).await.unwrap();
     let new = add().await;
     for order in [[&old, &new], [&new, &old]] {
         let mut view = View::of(order.map(Arc::clone), []);
@@ -258,11 +247,7 @@ async fn resources_of_another_org_do_not_exist() {
 async fn an_agent_and_a_connection_of_different_environments_are_never_bound() {
     let world = World::new().await;
     let spec = AgentSpec { environment: Some("dev".into()), ..AgentSpec::named("dev") };
-    let agent = world
-        .directory
-        .add::<Agent>(&world.org, ManagedBy::Store, spec, AgentFacts::default())
-        .await
-        .unwrap();
+    let agent = world.add::<Agent>(spec, AgentFacts::default()).await.unwrap();
     let mut record = connection(&world.org, "prod", world.now());
     record.environment = Some("production".into());
     let prod = world.directory.add_record(record).await.unwrap();
@@ -271,22 +256,15 @@ async fn an_agent_and_a_connection_of_different_environments_are_never_bound() {
     assert!(matches!(bind.await, Err(DirectoryError::EnvironmentMismatch { .. })));
     let anywhere = world.connection("anywhere").await;
     world.bind(&agent.id, &anywhere.id).await;
-    let moved = world
-        .directory
-        .change::<Connection>(&world.org, &anywhere.id, |it| {
-            it.environment = Some("staging".into())
-        })
-        .await;
-    assert!(matches!(moved, Err(DirectoryError::EnvironmentMismatch { .. })));
-    world
-        .directory
-        .change::<Connection>(&world.org, &anywhere.id, |it| it.environment = Some("dev".into()))
-        .await
-        .unwrap();
+    let move_to = |environment: &'static str| {
+        world.change::<Connection>(&anywhere.id, |it| it.environment = Some(environment.into()))
+    };
+    assert!(matches!(move_to("staging").await, Err(DirectoryError::EnvironmentMismatch { .. })));
+    move_to("dev").await.unwrap();
     let relabel = |environment: &str| {
         let environment = Some(environment.to_owned());
         let change = move |it: &mut AgentRecord| it.spec.environment.clone_from(&environment);
-        world.directory.change::<Agent>(&world.org, &agent.id, change)
+        world.change::<Agent>(&agent.id, change)
     };
     assert!(matches!(relabel("staging").await, Err(DirectoryError::EnvironmentMismatch { .. })));
     relabel("dev").await.unwrap();
@@ -309,11 +287,7 @@ async fn a_binding_keeps_its_placeholders_and_is_removed_with_its_connection() {
         directory.view().agent(&world.org, &agent.id).unwrap().facts.bindings.clone()
     };
     assert_eq!(bound(&world.reopen().await.unwrap()), [first]);
-    world
-        .directory
-        .remove::<Connection>(&world.org, &connection.id, ManagedBy::Store)
-        .await
-        .unwrap();
+    world.remove::<Connection>(&connection.id).await.unwrap();
     assert!(bound(&world.directory).is_empty());
     let unbind = world.directory.unbind(&world.org, &agent.id, &connection.id).await;
     assert!(matches!(unbind, Err(DirectoryError::NotFound { what: "binding", .. })));
@@ -333,7 +307,7 @@ async fn a_renamed_connection_is_found_by_its_new_name_alone_and_the_old_one_is_
     let (one, two) = (world.connection("one").await, world.connection("two").await);
     let rename = async |to: &'static str| {
         let change = |it: &mut ConnectionRecord| it.name = to.into();
-        world.directory.change::<Connection>(&world.org, &one.id, change).await
+        world.change::<Connection>(&one.id, change).await
     };
     assert!(matches!(rename("two").await, Err(DirectoryError::NameTaken { .. })));
     assert!(
@@ -353,26 +327,21 @@ async fn fixed_fields_of_a_connection_cannot_be_changed() {
     let world = World::new().await;
     let connection = world.connection("gh").await;
     let change = |it: &mut ConnectionRecord| it.provider = "stripe".into();
-    let refused = world.directory.change::<Connection>(&world.org, &connection.id, change).await;
+    let refused = world.change::<Connection>(&connection.id, change).await;
     assert!(matches!(refused, Err(DirectoryError::Refused(it)) if it.field == "provider"));
     let change = |it: &mut ConnectionRecord| {
         (it.id, it.org) = (ConnectionId::random(), OrgId::random());
     };
-    let kept =
-        world.directory.change::<Connection>(&world.org, &connection.id, change).await.unwrap();
+    let kept = world.change::<Connection>(&connection.id, change).await.unwrap();
     assert_eq!((&kept.id, &kept.org), (&connection.id, &world.org));
     world.pass(1);
     let reason = BrokenReason::Revoked;
     let broken = ConnectionState::Broken { reason, detail: None };
-    let updated = world
-        .directory
-        .change::<Connection>(&world.org, &connection.id, |it| it.facts.state = broken.clone())
-        .await
-        .unwrap();
+    let breaks = |it: &mut ConnectionRecord| it.facts.state = broken.clone();
+    let updated = world.change::<Connection>(&connection.id, breaks).await.unwrap();
     assert_eq!((&updated.facts.state, updated.updated), (&broken, Some(world.now())));
-    let unpaused =
-        world.directory.set_connection_paused(&world.org, &connection.id, false, ManagedBy::Store);
-    assert_eq!(unpaused.await.unwrap().facts.state, broken, "ending a pause mends nothing");
+    let unpaused = world.set_paused(&connection.id, false).await.unwrap();
+    assert_eq!(unpaused.facts.state, broken, "ending a pause mends nothing");
     assert_eq!(world.reopen().await.unwrap().view().connections().count(), 1);
 }
 
@@ -444,11 +413,10 @@ async fn connections_are_counted_by_state_through_every_change_and_a_restart() {
     let other = connection(&world.other_org().await, "elsewhere", world.now());
     world.directory.add_record(other).await.unwrap();
     assert_eq!(count(&world.directory), [0, 3, 0, 0]);
-    let by = ManagedBy::Store;
-    world.directory.set_connection_paused(&world.org, &first.id, true, by).await.unwrap();
+    world.set_paused(&first.id, true).await.unwrap();
     assert_eq!(count(&world.directory), [0, 2, 1, 0]);
     assert_eq!(count(&world.reopen().await.unwrap()), [0, 2, 1, 0]);
-    world.directory.remove::<Connection>(&world.org, &second.id, ManagedBy::Store).await.unwrap();
-    world.directory.set_connection_paused(&world.org, &first.id, false, by).await.unwrap();
+    world.remove::<Connection>(&second.id).await.unwrap();
+    world.set_paused(&first.id, false).await.unwrap();
     assert_eq!(count(&world.directory), [0, 2, 0, 0]);
 }

@@ -6,22 +6,13 @@ use super::*;
 use jiff::SignedDuration;
 use keyward_base::id::LoginId;
 use keyward_base::password::PasswordHash;
-use keyward_model::{
-    LOGIN_LINKS_MAX, LOGINS_MAX, Login, LoginSpec, Reference, Role, SignInMethod, User, UserFacts,
-    UserSpec,
-};
+use keyward_model::{LOGIN_LINKS_MAX, LOGINS_MAX, Login, LoginSpec, Reference, SignInMethod};
 
 const HOUR: i64 = 3_600;
 const IDLE: Duration = Duration::from_secs(12 * 3_600);
 const EVERY: Duration = Duration::from_secs(300);
 
 impl World {
-    async fn person(&self, name: &str, role: Role) -> Arc<Record<User>> {
-        let spec = UserSpec { name: name.into(), email: None, role, paused: false };
-        let (by, facts) = (ManagedBy::Store, UserFacts::default());
-        self.directory.add::<User>(&self.org, by, spec, facts).await.unwrap()
-    }
-
     /// A login that expires after 7 days, with the text of its token.
     async fn login(&self, user: &Record<User>) -> Result<(LoginId, String), DirectoryError> {
         self.login_with(user, None).await
@@ -70,7 +61,7 @@ impl World {
 #[tokio::test]
 async fn a_login_ends_12_hours_after_its_last_use_and_7_days_after_the_sign_in() {
     let world = World::new().await;
-    let ann = world.person("ann", Role::Admin).await;
+    let ann = world.user("ann", Role::Admin).await;
     let (idle, unused) = world.login(&ann).await.unwrap();
     let (used_id, used) = world.login(&ann).await.unwrap();
     let note = async || {
@@ -107,7 +98,7 @@ async fn a_login_ends_12_hours_after_its_last_use_and_7_days_after_the_sign_in()
 #[tokio::test]
 async fn a_login_stays_valid_after_a_restart_and_its_token_is_not_stored() {
     let world = World::new().await;
-    let ann = world.person("ann", Role::Member).await;
+    let ann = world.user("ann", Role::Member).await;
     let (id, token) = world.login(&ann).await.unwrap();
     let view = world.reopen().await.unwrap().view();
     let (person, login) = view.signed_in(&token, IDLE, world.now()).unwrap();
@@ -124,21 +115,21 @@ async fn a_login_stays_valid_after_a_restart_and_its_token_is_not_stored() {
 #[tokio::test]
 async fn a_paused_removed_or_end_user_is_not_signed_in_and_gets_no_link() {
     let world = World::new().await;
-    let ann = world.person("ann", Role::Member).await;
-    let user = world.person("u|1", Role::EndUser).await;
+    let ann = world.user("ann", Role::Member).await;
+    let user = world.user("u|1", Role::EndUser).await;
     assert!(world.login(&user).await.is_err() && world.link(&user).await.is_err());
     let ((_, token), link) = (world.login(&ann).await.unwrap(), world.link(&ann).await.unwrap());
     let set = |paused| move |user: &mut Record<User>| user.paused = paused;
-    world.directory.change(&world.org, &ann.id, set(true)).await.unwrap();
+    world.change(&ann.id, set(true)).await.unwrap();
     assert!(!world.holds(&token) && !world.uses(&link).await);
     assert!(world.login(&ann).await.is_err() && world.link(&ann).await.is_err());
-    world.directory.change(&world.org, &ann.id, set(false)).await.unwrap();
+    world.change(&ann.id, set(false)).await.unwrap();
     let role = |role| move |user: &mut Record<User>| user.role = role;
-    world.directory.change(&world.org, &ann.id, role(Role::EndUser)).await.unwrap();
+    world.change(&ann.id, role(Role::EndUser)).await.unwrap();
     assert!(!world.holds(&token) && !world.uses(&link).await);
-    world.directory.change(&world.org, &ann.id, role(Role::Member)).await.unwrap();
+    world.change(&ann.id, role(Role::Member)).await.unwrap();
     assert!(world.holds(&token));
-    world.directory.remove::<User>(&world.org, &ann.id, ManagedBy::Store).await.unwrap();
+    world.remove::<User>(&ann.id).await.unwrap();
     assert!(!world.holds(&token) && !world.uses(&link).await);
     assert_eq!(world.rows(Table::Logins).await.len(), 0, "its logins went with it");
     assert!(world.login(&ann).await.is_err());
@@ -147,7 +138,7 @@ async fn a_paused_removed_or_end_user_is_not_signed_in_and_gets_no_link() {
 #[tokio::test]
 async fn a_link_works_once_until_it_expires_and_for_one_of_many_callers() {
     let world = World::new().await;
-    let ann = world.person("ann", Role::Admin).await;
+    let ann = world.user("ann", Role::Admin).await;
     let link = world.link(&ann).await.unwrap();
     for wrong in ["", "kwo_", "kwl_x", &"x".repeat(10_000)] {
         assert!(!world.uses(&Secret::from(wrong.to_owned())).await, "{wrong}");
@@ -168,8 +159,7 @@ async fn a_link_works_once_until_it_expires_and_for_one_of_many_callers() {
 #[tokio::test]
 async fn a_user_has_a_bounded_number_of_logins_and_links_and_the_oldest_ends() {
     let world = World::new().await;
-    let (ann, bob) =
-        (world.person("ann", Role::Admin).await, world.person("bob", Role::Member).await);
+    let (ann, bob) = (world.user("ann", Role::Admin).await, world.user("bob", Role::Member).await);
     let (_, of_bob) = world.login(&bob).await.unwrap();
     let mut tokens = Vec::new();
     for _ in 0..=LOGINS_MAX {
@@ -189,8 +179,7 @@ async fn a_user_has_a_bounded_number_of_logins_and_links_and_the_oldest_ends() {
 #[tokio::test]
 async fn all_logins_of_a_user_end_but_the_one_that_is_kept() {
     let world = World::new().await;
-    let (ann, bob) =
-        (world.person("ann", Role::Admin).await, world.person("bob", Role::Member).await);
+    let (ann, bob) = (world.user("ann", Role::Admin).await, world.user("bob", Role::Member).await);
     let (kept, held) = world.login(&ann).await.unwrap();
     let (_, other) = world.login(&ann).await.unwrap();
     let ((_, of_bob), link) = (world.login(&bob).await.unwrap(), world.link(&ann).await.unwrap());
@@ -210,7 +199,7 @@ fn hash(salt: &str) -> PasswordHash {
 #[tokio::test]
 async fn the_second_of_two_callers_that_replace_one_password_is_refused() {
     let world = World::new().await;
-    let ann = world.person("ann", Role::Admin).await;
+    let ann = world.user("ann", Role::Admin).await;
     world.directory.set_password(&ann, Some(hash("first"))).await.unwrap();
     for password in [Some(hash("second")), None] {
         let refused = world.directory.set_password(&ann, password).await.unwrap_err();
@@ -224,7 +213,7 @@ async fn the_second_of_two_callers_that_replace_one_password_is_refused() {
 #[tokio::test]
 async fn a_sign_in_with_a_password_that_was_replaced_meanwhile_leaves_neither_login_nor_network() {
     let world = World::new().await;
-    let ann = world.person("ann", Role::Admin).await;
+    let ann = world.user("ann", Role::Admin).await;
     let set = async |password: Option<PasswordHash>| {
         let now = world.directory.view().one::<User>(&world.org, &ann.id).unwrap().clone();
         world.directory.set_password(&now, password).await.unwrap();

@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::store::memory::MemoryReplica;
-use keyward_model::{Role, User, UserFacts, UserSpec};
 
 /// Two replicas that have seen the organisation, without a record.
 struct Replicas {
@@ -16,10 +15,10 @@ struct Replicas {
 impl Replicas {
     async fn new() -> Self {
         let (world, rows) = (World::new().await, MemoryReplica::first());
-        let one = open(&world, &rows).await;
+        let one = world.open(rows.another()).await;
         let acme = OrgId::named("acme").unwrap();
         one.add_org(&acme, ManagedBy::Store).await.unwrap();
-        let other = open(&world, &rows).await;
+        let other = world.open(rows.another()).await;
         Self { world, rows, acme, one, other }
     }
 
@@ -33,16 +32,6 @@ impl Replicas {
     }
 }
 
-async fn open(world: &World, rows: &MemoryReplica) -> Directory {
-    let store: Arc<dyn Store> = Arc::new(rows.another());
-    Directory::open(store, world.keyring.clone(), world.clock.clone()).await.unwrap()
-}
-
-async fn agent_in(replica: &Directory, org: &OrgId) -> Result<Arc<Record<Agent>>, DirectoryError> {
-    let (by, spec) = (ManagedBy::Store, AgentSpec::named("late"));
-    replica.add::<Agent>(org, by, spec, AgentFacts::default()).await
-}
-
 fn has_agent(replica: &Directory, org: &OrgId) -> bool {
     replica.view().find::<Agent>(org, "late").is_some()
 }
@@ -54,17 +43,16 @@ async fn what_is_added_to_an_organisation_that_another_replica_has_removed_is_no
     let Replicas { acme, one, other, .. } = &replicas;
     one.remove_org(acme).await.unwrap();
     assert!(other.view().org(acme).is_some(), "the other replica has not seen it");
-    let refused = agent_in(other, acme).await.unwrap_err();
+    let refused = add_agent(other, acme, "late").await.unwrap_err();
     assert!(matches!(refused, DirectoryError::NotFound { what: "organisation", .. }), "{refused}");
-    let spec = UserSpec { name: "eve".into(), email: None, role: Role::Admin, paused: false };
-    let added = other.add::<User>(acme, ManagedBy::Store, spec, UserFacts::default()).await;
+    let added = add_user(other, acme, "eve", Role::Admin).await;
     assert!(matches!(added, Err(DirectoryError::NotFound { what: "organisation", .. })));
     for table in [Table::Agents, Table::Users, Table::Names] {
         assert_eq!(replicas.stored(table).await, 0, "{table:?}");
     }
     one.add_org(acme, ManagedBy::Store).await.unwrap();
     replicas.follows_org(other).await;
-    let late = open(&replicas.world, &replicas.rows).await;
+    let late = replicas.world.open(replicas.rows.another()).await;
     for replica in [one, other, &late] {
         assert!(!has_agent(replica, acme));
         assert_eq!(replica.view().all::<User>(acme).count(), 0);
@@ -75,14 +63,14 @@ async fn what_is_added_to_an_organisation_that_another_replica_has_removed_is_no
 async fn an_organisation_to_which_another_replica_has_added_an_agent_is_not_removed() {
     let replicas = Replicas::new().await;
     let Replicas { acme, one, other, .. } = &replicas;
-    agent_in(other, acme).await.unwrap();
+    add_agent(other, acme, "late").await.unwrap();
     assert!(!has_agent(one, acme), "the replica that removes has not seen it");
     let refused = one.remove_org(acme).await.unwrap_err();
     let in_use =
         matches!(&refused, DirectoryError::OrgInUse { what: "agent", name, .. } if name == "late");
     assert!(in_use, "{refused}");
     replicas.follows_org(other).await;
-    let late = open(&replicas.world, &replicas.rows).await;
+    let late = replicas.world.open(replicas.rows.another()).await;
     for replica in [one, other, &late] {
         assert!(replica.view().org(acme).is_some() && has_agent(replica, acme));
     }
@@ -96,7 +84,7 @@ async fn a_replica_that_saw_an_organisation_go_and_come_back_has_its_records() {
     replicas.follows_org(other).await;
     assert!(other.view().org(acme).is_none());
     one.add_org(acme, ManagedBy::Store).await.unwrap();
-    agent_in(one, acme).await.unwrap();
+    add_agent(one, acme, "late").await.unwrap();
     replicas.follows_org(other).await;
     assert!(has_agent(other, acme));
 }

@@ -56,9 +56,9 @@ async fn a_personal_token_authenticates_until_it_expires_or_its_owner_is_paused(
     world.pass(60);
     assert!(view.person(&short, world.now()).is_none());
     let set = |paused| move |user: &mut Record<User>| user.paused = paused;
-    world.directory.change(&world.org, &ann.id, set(true)).await.unwrap();
+    world.change(&ann.id, set(true)).await.unwrap();
     assert!(world.directory.view().person(&text, world.now()).is_none());
-    world.directory.change(&world.org, &ann.id, set(false)).await.unwrap();
+    world.change(&ann.id, set(false)).await.unwrap();
     assert!(world.directory.view().person(&text, world.now()).is_some());
     world.directory.revoke_personal_token(&world.org, &ann.id, &first).await.unwrap();
     assert!(world.directory.view().person(&text, world.now()).is_none());
@@ -78,15 +78,15 @@ async fn names_and_email_addresses_are_unique_and_free_after_removal_or_change()
         assert!(matches!(add("bob", bad).await, Err(DirectoryError::Refused(_))), "{bad}");
     }
     token(&world, &ann, None).await;
-    world.directory.remove::<User>(&world.org, &ann.id, ManagedBy::Store).await.unwrap();
+    world.remove::<User>(&ann.id).await.unwrap();
     assert_eq!(world.all_rows().await.len(), 1, "the sentinel");
     add("ann", "ann@a.test").await.unwrap();
     let moved = |user: &mut Record<User>| user.email = Some("new@a.test".into());
     let ann = world.directory.view().find::<User>(&world.org, "ann").cloned().unwrap();
-    world.directory.change(&world.org, &ann.id, moved).await.unwrap();
+    world.change(&ann.id, moved).await.unwrap();
     add("bob", "ann@a.test").await.unwrap();
     let rename = |user: &mut Record<User>| user.name = "bob".into();
-    let refused = world.directory.change(&world.org, &ann.id, rename).await;
+    let refused = world.change(&ann.id, rename).await;
     assert!(matches!(refused, Err(DirectoryError::Refused(_))));
 }
 
@@ -116,13 +116,7 @@ async fn a_private_connection_is_bound_to_agents_of_its_owner_only() {
     let (ann, bob) = (user(&world, "ann", None).await, user(&world, "bob", None).await);
     let agent = |name: &str, owner: &Record<User>| {
         let owner = Some(owner.id.clone());
-        let spec = AgentSpec::named(name);
-        world.directory.add::<Agent>(
-            &world.org,
-            ManagedBy::Store,
-            spec,
-            AgentFacts { owner, ..AgentFacts::default() },
-        )
+        world.add::<Agent>(AgentSpec::named(name), AgentFacts { owner, ..AgentFacts::default() })
     };
     let (anns, bobs) = (agent("a", &ann).await.unwrap(), agent("b", &bob).await.unwrap());
     let mut record = connection(&world.org, "gh", world.now());
@@ -136,12 +130,12 @@ async fn a_private_connection_is_bound_to_agents_of_its_owner_only() {
     let across = world.directory.bind(&world.org, &bobs.id, &private.id, placeholders("x"), by);
     assert!(matches!(across.await, Err(DirectoryError::Private { .. })));
     let give = |record: &mut AgentRecord| record.facts.owner = Some(bob.id.clone());
-    let given = world.directory.change::<Agent>(&world.org, &anns.id, give).await;
+    let given = world.change::<Agent>(&anns.id, give).await;
     assert!(matches!(given, Err(DirectoryError::Private { .. })));
     let give = |record: &mut ConnectionRecord| record.facts.owner = Some(bob.id.clone());
-    let given = world.directory.change::<Connection>(&world.org, &private.id, give).await;
+    let given = world.change::<Connection>(&private.id, give).await;
     assert!(matches!(given, Err(DirectoryError::Private { .. })));
-    let owns = world.directory.remove::<User>(&world.org, &ann.id, ManagedBy::Store).await;
+    let owns = world.remove::<User>(&ann.id).await;
     assert!(matches!(owns, Err(DirectoryError::UserOwns { .. })));
 }
 
@@ -167,21 +161,15 @@ async fn the_token_of_a_removed_organisation_is_invalid_at_other_replicas_when_i
  {
     let world = World::new().await;
     let (rows, acme) = (MemoryReplica::first(), OrgId::named("acme").unwrap());
-    let open = async || {
-        let store: Arc<dyn Store> = Arc::new(rows.another());
-        Directory::open(store, world.keyring.clone(), world.clock.clone()).await.unwrap()
-    };
-    let one = open().await;
+    let one = world.open(rows.another()).await;
     one.add_org(&acme, ManagedBy::Store).await.unwrap();
-    let spec = UserSpec { name: "eve".into(), email: None, role: Role::Admin, paused: false };
-    let (by, facts) = (ManagedBy::Store, UserFacts::default());
-    let eve = one.add::<User>(&acme, by, spec, facts).await.unwrap();
+    let eve = add_user(&one, &acme, "eve", Role::Admin).await.unwrap();
     let issued = one.add_personal_token(&acme, &eve.id, PersonalTokenSpec::default(), None);
     let issued = issued.await.unwrap();
     let token = issued.text.expose_text().unwrap();
-    let other = open().await;
+    let other = world.open(rows.another()).await;
     assert!(other.view().person(token, world.now()).is_some());
-    one.remove::<User>(&acme, &eve.id, by).await.unwrap();
+    one.remove::<User>(&acme, &eve.id, ManagedBy::Store).await.unwrap();
     one.remove_org(&acme).await.unwrap();
     let (org_key, user_key) = (format!("{acme}/org"), format!("{acme}/{}", eve.id));
     let writer = other.turn().await.unwrap();
@@ -266,8 +254,7 @@ async fn leftovers_of_a_removed_organisation_are_deleted_and_a_lost_one_keeps_it
     assert!(view.all::<Webhook>(&other).next().is_none(), "the next tenant has none");
     // The row of an organisation that has an agent was lost.
     add().await;
-    let (by, spec) = (ManagedBy::Store, AgentSpec::named("ci"));
-    world.directory.add::<Agent>(&other, by, spec, AgentFacts::default()).await.unwrap();
+    add_agent(&world.directory, &other, "ci").await.unwrap();
     forget().await;
     let view = world.reopen().await.unwrap().view();
     assert!(view.find::<Webhook>(&other, "ops").is_some());
@@ -316,17 +303,11 @@ async fn an_organisation_that_has_rules_and_lost_its_row_keeps_its_webhooks() {
 async fn only_an_empty_organisation_is_removed_and_a_missing_one_gets_no_records() {
     let world = World::new().await;
     let nowhere = OrgId::named("nowhere").unwrap();
-    let (by, spec) = (ManagedBy::Store, AgentSpec::named("ci"));
-    let refused = world
-        .directory
-        .add::<Agent>(&nowhere, by, spec.clone(), AgentFacts::default())
-        .await
-        .unwrap_err();
+    let refused = add_agent(&world.directory, &nowhere, "ci").await.unwrap_err();
     assert_eq!(refused.to_string(), "organisation `nowhere` does not exist");
     let other = world.other_org().await;
     assert!(world.directory.add_org(&other, ManagedBy::Store).await.is_err());
-    let agent =
-        world.directory.add::<Agent>(&other, by, spec, AgentFacts::default()).await.unwrap();
+    let agent = add_agent(&world.directory, &other, "ci").await.unwrap();
     let full = world.directory.remove_org(&other).await.unwrap_err();
     assert!(full.to_string().contains("has agent `ci`"), "{full}");
     assert!(world.reopen().await.unwrap().view().org(&other).is_some());

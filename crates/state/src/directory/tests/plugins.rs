@@ -60,7 +60,7 @@ async fn a_removed_plugin_removes_its_bindings_and_no_others() {
     let again = world.reopen().await.unwrap();
     assert_eq!(again.view().plugin(&world.org, &plugin.id), Some(&plugin));
     assert_eq!(bound(&again.view()), bound(&world.directory.view()));
-    world.directory.remove::<Plugin>(&world.org, &plugin.id, ManagedBy::Store).await.unwrap();
+    world.remove::<Plugin>(&plugin.id).await.unwrap();
     assert_eq!(bound(&world.directory.view()), [(b.id.clone(), true)]);
     assert!(world.rows(Table::Plugins).await.is_empty());
     assert_eq!(world.rows(Table::Names).await.len(), 3);
@@ -70,11 +70,8 @@ async fn a_removed_plugin_removes_its_bindings_and_no_others() {
 async fn bindings_of_a_plugin_that_a_crash_lost_are_removed_at_the_next_start() {
     let (world, agent) = World::with_agent().await;
     let a = world.connection("a").await;
-    let plugin = world
-        .directory
-        .add_plugin(&world.org, plugged(&world, &agent, &[("a", &a.id)]))
-        .await
-        .unwrap();
+    let new = plugged(&world, &agent, &[("a", &a.id)]);
+    let plugin = world.directory.add_plugin(&world.org, new).await.unwrap();
     // As after a crash between the writes of the agent's row and of the plugin's.
     let key = format!("{}/{}", world.org, plugin.id);
     world.store.delete(Table::Plugins, &key, Expect::Any).await.unwrap();
@@ -109,7 +106,7 @@ async fn a_plugin_that_replaces_another_is_listed_in_any_order_of_the_changes() 
         world.directory.add_plugin(&world.org, new).await.unwrap()
     };
     let old = add().await;
-    world.directory.remove::<Plugin>(&world.org, &old.id, ManagedBy::Store).await.unwrap();
+    world.remove::<Plugin>(&old.id).await.unwrap();
     let new = add().await;
     for order in [[&old, &new], [&new, &old]] {
         let view = order.into_iter().cloned().fold(View::default(), View::with);
@@ -139,16 +136,12 @@ async fn a_plugin_with_a_foreign_or_undeclared_slot_is_refused_and_writes_nothin
         let error = world.directory.add_plugin(&world.org, new).await.unwrap_err().to_string();
         assert!(error.contains(says), "{error}");
     }
-    let nobody =
-        world.directory.remove::<Plugin>(&world.org, &PluginId::random(), ManagedBy::Store).await;
+    let nobody = world.remove::<Plugin>(&PluginId::random()).await;
     assert!(matches!(nobody, Err(DirectoryError::NotFound { what: "plugin", .. })));
     assert!(world.directory.view().agent(&world.org, &agent.id).unwrap().facts.bindings.is_empty());
     assert_eq!(world.rows(Table::Plugins).await.len(), 0);
-    let plugin = world
-        .directory
-        .add_plugin(&world.org, plugged(&world, &agent, &[("a", &a.id)]))
-        .await
-        .unwrap();
+    let new = plugged(&world, &agent, &[("a", &a.id)]);
+    let plugin = world.directory.add_plugin(&world.org, new).await.unwrap();
     assert!(world.directory.view().plugin(&foreign.org, &plugin.id).is_none());
     let theirs = world.directory.remove::<Plugin>(&foreign.org, &plugin.id, ManagedBy::Store).await;
     assert!(matches!(theirs, Err(DirectoryError::NotFound { what: "plugin", .. })));
@@ -169,10 +162,9 @@ async fn a_plugin_names_its_slots_without_a_usable_connection() {
         (plugin.state(&missing), slots)
     };
     assert_eq!(state(), (PluginState::Ready, vec![]));
-    let (org, by) = (&world.org, ManagedBy::Store);
-    world.directory.set_connection_paused(org, &b.id, true, by).await.unwrap();
+    world.set_paused(&b.id, true).await.unwrap();
     assert_eq!(state(), (PluginState::Degraded, vec!["b".to_owned()]));
-    world.directory.remove::<Connection>(org, &a.id, ManagedBy::Store).await.unwrap();
+    world.remove::<Connection>(&a.id).await.unwrap();
     assert_eq!(state(), (PluginState::Blocked, vec!["a".to_owned(), "b".to_owned()]));
 }
 

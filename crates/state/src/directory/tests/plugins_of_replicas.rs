@@ -20,7 +20,7 @@ struct Replicas {
 impl Replicas {
     async fn new() -> Self {
         let (world, rows) = (World::new().await, MemoryReplica::first());
-        let world = World { directory: open(&world, rows.another()).await, ..world };
+        let world = World { directory: world.open(rows.another()).await, ..world };
         let agent = world.agent("ci").await;
         let (a, b) = (world.connection("a").await, world.connection("b").await);
         let one = plugged(&world, &agent, &[("slot", &a.id)]);
@@ -30,7 +30,7 @@ impl Replicas {
 
     /// A replica that has seen what is stored now.
     async fn another(&self) -> Directory {
-        open(&self.world, self.rows.another()).await
+        self.world.open(self.rows.another()).await
     }
 
     /// Plugin `two` with this connection in its slot.
@@ -50,11 +50,6 @@ impl Replicas {
         let view = self.another().await.view();
         view.agent(&self.world.org, &self.agent.id).unwrap().facts.bindings.clone()
     }
-}
-
-async fn open(world: &World, rows: MemoryReplica) -> Directory {
-    let opened = Directory::open(Arc::new(rows), world.keyring.clone(), world.clock.clone());
-    opened.await.unwrap()
 }
 
 #[tokio::test]

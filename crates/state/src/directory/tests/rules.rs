@@ -58,9 +58,9 @@ async fn a_record_that_a_rule_names_cannot_be_removed_before_the_rule() {
         assert!(matches!(removed, Err(DirectoryError::NamedByRule { .. })), "{removed:?}");
     }
     assert_eq!(world.all_rows().await, rows);
-    directory.remove::<Rule>(org, &rule.id, ManagedBy::Store).await.unwrap();
-    directory.remove::<Agent>(org, &agent.id, ManagedBy::Store).await.unwrap();
-    directory.remove::<Connection>(org, &work.id, ManagedBy::Store).await.unwrap();
+    world.remove::<Rule>(&rule.id).await.unwrap();
+    world.remove::<Agent>(&agent.id).await.unwrap();
+    world.remove::<Connection>(&work.id).await.unwrap();
 }
 
 #[tokio::test]
@@ -83,8 +83,7 @@ async fn too_many_rules_are_refused() {
     let world = World::new().await;
     for number in 0..Rule::KIND.max {
         let facts = RuleFacts { position: number.try_into().unwrap() };
-        let (org, spec) = (&world.org, deny(&format!("r{number}")));
-        world.directory.add::<Rule>(org, ManagedBy::Store, spec, facts).await.unwrap();
+        world.add::<Rule>(deny(&format!("r{number}")), facts).await.unwrap();
     }
     let refused = add(&world, deny("more"), 0).await;
     assert!(matches!(refused, Err(DirectoryError::TooMany { .. })), "{refused:?}");
@@ -105,7 +104,7 @@ async fn an_order_that_was_written_in_part_decides_as_the_old_or_the_new_one() {
         let positions = rule_order::in_front(5, before.iter().map(|it| it.facts.position));
         for (id, position) in ids.iter().zip(positions).take(written) {
             let place = move |rule: &mut Record<Rule>| rule.facts.position = position;
-            world.directory.change::<Rule>(&world.org, id, place).await.unwrap();
+            world.change::<Rule>(id, place).await.unwrap();
         }
         let found = order(&world.reopen().await.unwrap());
         // For every set of matching rules, the first one is that of the old or of the new order.

@@ -1,21 +1,16 @@
 //! Sessions: which tokens authenticate, when sessions end, and what is refused.
 
-use super::busy_replica::{BusyReplica, Moment, opened};
+use super::busy_replica::{BusyReplica, Moment};
 use super::*;
 use crate::store::memory::MemoryReplica;
 use jiff::SignedDuration;
 use keyward_model::{
-    ConnectSessionSpec, LoginSpec, PersonalTokenSpec, Reference, Role, Session, SessionSpec,
-    SignInMethod, User, UserFacts, UserSpec,
+    ConnectSessionSpec, LoginSpec, PersonalTokenSpec, Reference, Session, SessionSpec, SignInMethod,
 };
 
 const HOUR: i64 = 3_600;
 
 impl World {
-    async fn user(&self, name: &str, role: Role) -> Arc<Record<User>> {
-        add_user(&self.directory, name, role).await
-    }
-
     /// A session of one hour for a user, with the text of its token.
     async fn session(
         &self,
@@ -23,11 +18,15 @@ impl World {
         user: &Record<User>,
         max: usize,
     ) -> Result<(SessionId, String), DirectoryError> {
-        let made = self.add(spec(agent, Some(user)), max).await?;
+        let made = self.add_session(spec(agent, Some(user)), max).await?;
         Ok((made.session.id.clone(), made.token.expose_text().unwrap().to_owned()))
     }
 
-    async fn add(&self, spec: SessionSpec, max: usize) -> Result<NewSession, DirectoryError> {
+    async fn add_session(
+        &self,
+        spec: SessionSpec,
+        max: usize,
+    ) -> Result<NewSession, DirectoryError> {
         let expires = self.now() + SignedDuration::from_secs(HOUR);
         self.directory.add_session(&self.org, spec, expires, max).await
     }
@@ -123,20 +122,15 @@ async fn a_session_that_is_read_before_its_agent_and_user_authenticates_when_the
     assert!(world.holder(&token).is_some());
 }
 
-async fn add_user(directory: &Directory, name: &str, role: Role) -> Arc<Record<User>> {
-    let spec = UserSpec { name: name.into(), email: None, role, paused: false };
-    let (org, by, facts) = (OrgId::default_org(), ManagedBy::Store, UserFacts::default());
-    directory.add::<User>(&org, by, spec, facts).await.unwrap()
-}
-
 /// Adds a user with a session, one with a connect session, and one with a login. Returns the token of the session.
 async fn add_users(directory: &Directory, agent: &Record<Agent>, now: Timestamp) -> Secret {
     let (org, later) = (&agent.org, now + SignedDuration::from_hours(1));
-    let end_user = add_user(directory, "u", Role::EndUser).await;
-    let user = Some(Reference::Id(add_user(directory, "v", Role::EndUser).await.id.clone()));
-    let connecting = ConnectSessionSpec { user, ..ConnectSessionSpec::default() };
+    let user = async |name, role| add_user(directory, org, name, role).await.unwrap();
+    let end_user = user("u", Role::EndUser).await;
+    let connecting = Some(Reference::Id(user("v", Role::EndUser).await.id.clone()));
+    let connecting = ConnectSessionSpec { user: connecting, ..ConnectSessionSpec::default() };
     directory.add_connect_session(org, connecting, 10, None).await.unwrap();
-    let user = Reference::Id(add_user(directory, "ann", Role::Member).await.id.clone());
+    let user = Reference::Id(user("ann", Role::Member).await.id.clone());
     let login = LoginSpec { user, method: SignInMethod::Link, browser: None, address: None };
     let terms = LoginTerms { expires: later, token_ends: None, password: None };
     directory.add_login(org, login, terms).await.unwrap();
@@ -148,14 +142,13 @@ async fn add_users(directory: &Directory, agent: &Record<Agent>, now: Timestamp)
 async fn sessions_links_and_logins_of_users_that_a_starting_replica_has_not_read_are_kept() {
     let world = World::new().await;
     let rows = MemoryReplica::first();
-    let other = opened(&world, rows.another()).await;
-    let (by, facts) = (ManagedBy::Store, AgentFacts::default());
-    let agent = other.add::<Agent>(&world.org, by, AgentSpec::named("a"), facts).await.unwrap();
+    let other = world.open(rows.another()).await;
+    let agent = add_agent(&other, &world.org, "a").await.unwrap();
     let (made, token) = tokio::sync::oneshot::channel();
     let now = world.now();
     let change = async move { made.send(add_users(&other, &agent, now).await).unwrap() };
     let moment = Moment::BeforePage(Table::Sessions, 0);
-    let started = opened(&world, BusyReplica::new(rows.another(), moment, change)).await;
+    let started = world.open(BusyReplica::new(rows.another(), moment, change)).await;
     let view = started.view();
     assert_eq!((view.sessions().count(), view.all::<User>(&world.org).count()), (1, 0));
     assert_eq!(started.remove_ended_sessions().await.unwrap(), 0);
@@ -203,17 +196,14 @@ async fn only_active_end_users_of_the_organisation_have_sessions() {
     let agent = world.agent("a").await;
     let member = world.user("ann", Role::Member).await;
     let gone = world.user("gone", Role::EndUser).await;
-    world.directory.remove::<User>(&world.org, &gone.id, ManagedBy::Store).await.unwrap();
+    world.remove::<User>(&gone.id).await.unwrap();
     let other = world.other_org().await;
-    let facts = UserFacts::default();
-    let foreign = UserSpec { name: "x".into(), email: None, role: Role::EndUser, paused: false };
-    let foreign =
-        world.directory.add::<User>(&other, ManagedBy::Store, foreign, facts).await.unwrap();
+    let foreign = add_user(&world.directory, &other, "x", Role::EndUser).await.unwrap();
     for user in [&member, &gone, &foreign] {
         let refused = world.session(&agent, user, 10).await.unwrap_err();
         assert!(refused.to_string().contains("end_user"), "{refused}");
     }
-    let refused = world.add(spec(&agent, None), 10).await.unwrap_err();
+    let refused = world.add_session(spec(&agent, None), 10).await.unwrap_err();
     assert!(refused.to_string().starts_with("`user` is missing"), "{refused}");
     assert_eq!(world.rows(Table::Sessions).await.len(), 0);
 }
@@ -231,7 +221,7 @@ async fn an_end_user_has_no_personal_token() {
     assert!(refused.contains("no personal tokens"), "{refused}");
     let issued = add(&member).await.unwrap();
     let change = |it: &mut Record<User>| it.spec.role = Role::EndUser;
-    let refused = world.directory.change::<User>(&world.org, &member.id, change).await;
+    let refused = world.change::<User>(&member.id, change).await;
     assert!(refused.unwrap_err().to_string().contains("no personal tokens"));
     let text = issued.text.expose_text().unwrap();
     assert!(world.directory.view().person(text, world.now()).is_some());

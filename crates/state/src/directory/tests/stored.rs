@@ -1,16 +1,7 @@
 //! The behaviour of the directory for every resource: unique names, renames, conflicting changes.
 
 use super::*;
-use keyward_model::{
-    Honeytoken, HoneytokenFacts, HoneytokenSpec, NoMembers, OwnProvider, OwnProviderSpec, Record,
-    Role, User, UserFacts, UserSpec,
-};
-
-async fn honeytoken(world: &World, name: &str) -> Result<Arc<Record<Honeytoken>>, DirectoryError> {
-    let spec = HoneytokenSpec { name: name.to_owned(), provider: None, revokes: false };
-    let facts = HoneytokenFacts { placeholder: Placeholder::issue("", None) };
-    world.directory.add::<Honeytoken>(&world.org, ManagedBy::Store, spec, facts).await
-}
+use keyward_model::{NoMembers, OwnProvider, OwnProviderSpec};
 
 fn renamed(to: &str) -> impl Fn(&mut Record<Honeytoken>) + Sync {
     let to = to.to_owned();
@@ -20,14 +11,14 @@ fn renamed(to: &str) -> impl Fn(&mut Record<Honeytoken>) + Sync {
 #[tokio::test]
 async fn a_taken_or_invalid_name_is_refused_and_changes_nothing() {
     let world = World::new().await;
-    let one = honeytoken(&world, "one").await.unwrap();
-    honeytoken(&world, "two").await.unwrap();
+    let one = add_honeytoken(&world.directory, "one").await.unwrap();
+    add_honeytoken(&world.directory, "two").await.unwrap();
     let rows = world.all_rows().await;
-    let taken = honeytoken(&world, "one").await;
+    let taken = add_honeytoken(&world.directory, "one").await;
     assert!(matches!(taken, Err(DirectoryError::NameTaken { .. })), "{taken:?}");
-    let taken = world.directory.change(&world.org, &one.id, renamed("two")).await;
+    let taken = world.change(&one.id, renamed("two")).await;
     assert!(matches!(taken, Err(DirectoryError::NameTaken { .. })), "{taken:?}");
-    let refused = world.directory.change(&world.org, &one.id, renamed("..")).await;
+    let refused = world.change(&one.id, renamed("..")).await;
     assert!(matches!(refused, Err(DirectoryError::Refused(_))), "{refused:?}");
     assert_eq!(world.all_rows().await, rows);
     world.reopen().await.unwrap();
@@ -37,14 +28,14 @@ async fn a_taken_or_invalid_name_is_refused_and_changes_nothing() {
 #[tokio::test]
 async fn the_old_name_of_a_renamed_record_is_free() {
     let world = World::new().await;
-    let one = honeytoken(&world, "one").await.unwrap();
-    world.directory.change(&world.org, &one.id, renamed("two")).await.unwrap();
+    let one = add_honeytoken(&world.directory, "one").await.unwrap();
+    world.change(&one.id, renamed("two")).await.unwrap();
     let view = world.directory.view();
     assert!(view.find::<Honeytoken>(&world.org, "one").is_none());
     assert_eq!(view.find::<Honeytoken>(&world.org, "two").unwrap().id, one.id);
     let core = one.facts.placeholder.core();
     assert_eq!(view.honeytoken(&world.org, &core).unwrap().name(), "two");
-    honeytoken(&world, "one").await.unwrap();
+    add_honeytoken(&world.directory, "one").await.unwrap();
     let reopened = world.reopen().await.unwrap().view();
     assert_eq!(reopened.find::<Honeytoken>(&world.org, "two").unwrap().id, one.id);
 }
@@ -52,22 +43,20 @@ async fn the_old_name_of_a_renamed_record_is_free() {
 #[tokio::test]
 async fn fixed_fields_stay_and_a_refusal_changes_nothing() {
     let world = World::new().await;
-    let spec = UserSpec { name: "ann".into(), email: None, role: Role::Member, paused: false };
-    let add = world.directory.add::<User>(&world.org, ManagedBy::Store, spec, UserFacts::default());
-    let ann = add.await.unwrap();
+    let ann = world.user("ann", Role::Member).await;
     let rows = world.all_rows().await;
     let rename = |user: &mut Record<User>| user.spec.name = "bob".to_owned();
-    let refused = world.directory.change(&world.org, &ann.id, rename).await.unwrap_err();
+    let refused = world.change(&ann.id, rename).await.unwrap_err();
     assert_eq!(refused.to_string(), "`name` of a user cannot be changed: add another one");
     let refuse = |_: &mut Record<User>| Err(DirectoryError::TokenRefused);
     let refused = world.directory.edit::<User, DirectoryError>(&world.org, &ann.id, &refuse).await;
     assert!(matches!(refused, Err(DirectoryError::TokenRefused)));
-    let nothing = world.directory.change(&world.org, &ann.id, |_: &mut Record<User>| {}).await;
+    let nothing = world.change(&ann.id, |_: &mut Record<User>| {}).await;
     assert_eq!(nothing.unwrap().updated, ann.updated);
     assert_eq!(world.all_rows().await, rows);
     world.pass(60);
     let pause = |user: &mut Record<User>| user.spec.paused = true;
-    let paused = world.directory.change(&world.org, &ann.id, pause).await.unwrap();
+    let paused = world.change(&ann.id, pause).await.unwrap();
     assert_eq!((paused.created, paused.updated), (ann.created, Some(world.now())));
 }
 
@@ -83,11 +72,10 @@ async fn a_provider_that_replaces_another_is_in_the_catalogue_in_any_order_of_th
             "auth": [{ "id": "bearer", "kind": "bearer" }],
         });
         let spec = OwnProviderSpec::new(definition.as_object().unwrap().clone());
-        let (by, facts) = (ManagedBy::Store, NoMembers {});
-        world.directory.add::<OwnProvider>(&world.org, by, spec, facts).await.unwrap()
+        world.add::<OwnProvider>(spec, NoMembers {}).await.unwrap()
     };
     let old = add("Old").await;
-    world.directory.remove::<OwnProvider>(&world.org, &old.id, ManagedBy::Store).await.unwrap();
+    world.remove::<OwnProvider>(&old.id).await.unwrap();
     let new = add("New").await;
     let all = Arc::<Catalogue>::default();
     for order in [[&old, &new], [&new, &old]] {

@@ -46,11 +46,7 @@ async fn the_history_of_a_removed_resource_is_deleted_and_not_written_again() {
         world.add_requests(key, 1).await;
     }
     assert_eq!(world.directory.remove_orphaned_usage().await.unwrap(), 0);
-    world
-        .directory
-        .remove::<Connection>(&world.org, &connection.id, ManagedBy::Store)
-        .await
-        .unwrap();
+    world.remove::<Connection>(&connection.id).await.unwrap();
     world.add_requests(&of_connection, 1).await;
     assert_eq!(world.directory.remove_orphaned_usage().await.unwrap(), 1);
     world.add_requests(&of_connection, 1).await;
@@ -95,9 +91,7 @@ async fn usage_that_a_failing_store_refused_is_stored_later_and_once() {
     }
     usage.collect(world.now());
     let of_agent = world.key(UsageOf::Agent(agents[0].id.clone()));
-    let full = Arc::new(Full(world.store.clone(), Table::Usage));
-    let directory =
-        Directory::open(full, world.keyring.clone(), world.clock.clone()).await.unwrap();
+    let directory = world.open(Full(world.store.clone(), Table::Usage)).await;
     assert!(directory.save_usage(&usage, 100).await.is_err());
     assert_eq!(usage.due(100).len(), 3);
     for _ in 0..2 {

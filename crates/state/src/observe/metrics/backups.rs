@@ -5,6 +5,8 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::families::{metric, metric_in};
+
 /// Scheduled backups by result.
 #[derive(Debug)]
 pub struct BackupMetrics {
@@ -15,13 +17,10 @@ pub struct BackupMetrics {
 impl BackupMetrics {
     pub(super) fn registered(registry: &mut Registry) -> Self {
         let help = "time of the last scheduled backup, since the epoch; 0: there is none";
-        let last_success = Gauge::default();
         let name = "backup_last_success_timestamp";
-        registry.register_with_unit(name, help, Unit::Seconds, last_success.clone());
+        let last_success = metric_in(registry, Unit::Seconds, name, help);
         let help = "scheduled backups that failed";
-        let failures = Counter::default();
-        registry.register("backup_failures", help, failures.clone());
-        Self { last_success, failures }
+        Self { last_success, failures: metric(registry, "backup_failures", help) }
     }
 
     /// Records that a backup of this time was written.

@@ -8,7 +8,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::families::{Gauges, LabelledCounters, counted, gauge, with_samples};
+use super::families::{Gauges, LabelledCounters, metric, metric_in, with_samples};
 
 /// State of the gateway.
 #[derive(Debug)]
@@ -33,37 +33,28 @@ pub struct HealthMetrics {
 impl HealthMetrics {
     pub(super) fn registered(registry: &mut Registry) -> Self {
         let help = "failed reads and writes of the store: disk errors and damaged rows";
-        let store_failures = counted(registry, "store_failures", help);
+        let store_failures = metric(registry, "store_failures", help);
         with_samples(&store_failures, "operation", &["read", "write"]);
         let help = "1 while the audit log cannot be written and requests are refused, else 0";
-        let audit_failing = gauge(registry, "audit_failing", help);
-        let audit_log_changes = Counter::default();
+        let audit_failing = metric(registry, "audit_failing", help);
         let help = "times that the audit log was found moved, replaced, deleted or altered";
-        registry.register("audit_log_changes", help, audit_log_changes.clone());
+        let audit_log_changes = metric(registry, "audit_log_changes", help);
         let help = "limit of open streams of agents";
-        let streams_max = gauge(registry, "agent_streams_max", help);
+        let streams_max = metric(registry, "agent_streams_max", help);
         let help = "expiry of the configured certificates of listeners, since the epoch";
-        let certificate_ends = Gauges::default();
         let name = "listener_certificate_ends_timestamp";
-        registry.register_with_unit(name, help, Unit::Seconds, certificate_ends.clone());
+        let certificate_ends = metric_in(registry, Unit::Seconds, name, help);
         let help = "for how long changes of other replicas may be missing here; 0 without replicas";
-        let store_staleness = Gauge::<f64, AtomicU64>::default();
-        registry.register_with_unit(
-            "store_staleness",
-            help,
-            Unit::Seconds,
-            store_staleness.clone(),
-        );
-        let shared_limit_requests = Counter::default();
+        let store_staleness = metric_in(registry, Unit::Seconds, "store_staleness", help);
         let help =
             "requests, failed logins and sign-ins at other replicas that count against limits here";
-        registry.register("shared_limit_requests", help, shared_limit_requests.clone());
+        let shared_limit_requests = metric(registry, "shared_limit_requests", help);
         let help = "how many times a request counts against a shared limit: 1, or the number of \
                     replicas while they cannot reach each other";
-        let shared_limit_weight = gauge(registry, "shared_limit_weight", help);
+        let shared_limit_weight: Gauge = metric(registry, "shared_limit_weight", help);
         shared_limit_weight.set(1);
-        let replicas =
-            gauge(registry, "replicas", "running gateways on the same store, with this one");
+        let help = "running gateways on the same store, with this one";
+        let replicas: Gauge = metric(registry, "replicas", help);
         replicas.set(1);
         Self {
             store_failures,

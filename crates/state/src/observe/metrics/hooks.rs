@@ -4,7 +4,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use super::families::{LabelledCounters, counted, gauge, with_samples};
+use super::families::{LabelledCounters, metric, with_samples};
 
 /// Hooks of all organisations.
 #[derive(Debug)]
@@ -20,18 +20,17 @@ pub struct HookMetrics {
 impl HookMetrics {
     pub(super) fn registered(registry: &mut Registry) -> Self {
         let help = "requests of services to hooks, by outcome";
-        let requests = counted(registry, "hook_requests", help);
+        let requests = metric(registry, "hook_requests", help);
         with_samples(&requests, "outcome", &["stored", "repeated", "answered", "refused"]);
         let help = "refused requests to hooks, by code";
-        let refusals = counted(registry, "hook_refusals", help);
-        let deliveries = counted(registry, "hook_deliveries", "deliveries of hooks, by outcome");
+        let refusals = metric(registry, "hook_refusals", help);
+        let deliveries = metric(registry, "hook_deliveries", "deliveries of hooks, by outcome");
         with_samples(&deliveries, "outcome", &["taken", "failed", "given_up"]);
-        let waiting = gauge(registry, "hook_events_waiting", "undelivered events of hooks");
+        let waiting = metric(registry, "hook_events_waiting", "undelivered events of hooks");
         let help = "events of hooks whose deliveries all failed";
-        let dead = gauge(registry, "hook_events_dead", help);
-        let dropped = Counter::default();
+        let dead = metric(registry, "hook_events_dead", help);
         let help = "events of hooks whose deliveries all failed and that newer ones have replaced";
-        registry.register("hook_events_dropped", help, dropped.clone());
+        let dropped = metric(registry, "hook_events_dropped", help);
         Self { requests, refusals, deliveries, waiting, dead, dropped }
     }
 

@@ -6,7 +6,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::families::{LabelledCounters, counted, with_samples};
+use super::families::{LabelledCounters, metric, metric_in, with_samples};
 
 /// Sources with samples of their own; the oldest of the others has the label `other`.
 const SOURCES_MAX: usize = 100;
@@ -39,13 +39,12 @@ pub struct SourceSample {
 impl SourceMetrics {
     pub(super) fn registered(registry: &mut Registry) -> Self {
         let help = "values requested from secret sources, by outcome";
-        let fetches = counted(registry, "source_fetches", help);
+        let fetches = metric(registry, "source_fetches", help);
         with_samples(&fetches, "outcome", &["fetched", "failed"]);
-        let (age, failing) = (OfSources::default(), OfSources::default());
         let help = "time since a secret source last gave a value to this gateway, by source";
-        registry.register_with_unit("source_age", help, Unit::Seconds, age.clone());
+        let age = metric_in(registry, Unit::Seconds, "source_age", help);
         let help = "for how long a secret source has given no value; 0 if the last fetch succeeded";
-        registry.register_with_unit("source_failing", help, Unit::Seconds, failing.clone());
+        let failing = metric_in(registry, Unit::Seconds, "source_failing", help);
         Self { fetches, age, failing }
     }
 

@@ -2,14 +2,17 @@
 
 use prometheus_client::registry::Registry;
 
-use super::families::{LabelledCounters, counted, with_samples};
+use super::families::{LabelledCounters, metric, with_samples};
+use keyward_base::names::labelled_enum;
 
-/// The kind of exported items.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Signal {
-    /// Spans.
-    Traces,
-    Logs,
+labelled_enum! {
+    /// The kind of exported items.
+    #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+    pub enum Signal by as_str {
+        /// Spans.
+        Traces = "traces",
+        Logs = "logs",
+    }
 }
 
 /// Spans and log records by result.
@@ -19,23 +22,13 @@ pub struct TelemetryMetrics {
     dropped: LabelledCounters,
 }
 
-impl Signal {
-    /// The word in metrics and logs.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Traces => "traces",
-            Self::Logs => "logs",
-        }
-    }
-}
-
 impl TelemetryMetrics {
     pub(super) fn registered(registry: &mut Registry) -> Self {
         let help = "spans and log records that the collector accepted, by signal";
-        let exported = counted(registry, "telemetry_exported", help);
+        let exported = metric(registry, "telemetry_exported", help);
         let help =
             "spans and log records lost: the queue was full, or the collector did not accept them";
-        let dropped = counted(registry, "telemetry_dropped", help);
+        let dropped = metric(registry, "telemetry_dropped", help);
         for family in [&exported, &dropped] {
             with_samples(family, "signal", &["traces", "logs"]);
         }
