@@ -113,6 +113,9 @@ impl<'a> Remedies<'a> {
             BrokenReason::ClientRejected if detail.is_some_and(is_of_endpoint) => {
                 self.for_endpoint()
             }
+            BrokenReason::ClientRejected if detail.is_some_and(is_of_token_type) => {
+                self.refreshing()
+            }
             BrokenReason::ClientRejected => self.for_client(detail),
             BrokenReason::TestFailed | BrokenReason::Rejected => self.for_rejected(),
             BrokenReason::Revoked | BrokenReason::Expired | BrokenReason::NoRefreshToken => {
@@ -337,6 +340,11 @@ fn is_of_endpoint(code: &str) -> bool {
             | "metadata_mismatch"
             | "metadata_not_https"
     )
+}
+
+/// Whether the code means that the server's tokens are of another type than Keyward supports.
+fn is_of_token_type(code: &str) -> bool {
+    matches!(code, "not_bearer" | "invalid_dpop_proof" | "use_dpop_nonce")
 }
 
 /// The first step after the rejection of a client.
