@@ -438,8 +438,14 @@ fn setting(failure: &TokenFailure, asking: &FlowContext, uri: &str) -> Option<St
             format!("the provider's app must have the redirect URI {uri}, character by character")
         }
         "invalid_grant" => {
+            let binds = match asking.may_bind_tokens {
+                true => {
+                    ", or it must bind its tokens to a key (DPoP), which Keyward does not support"
+                }
+                false => "",
+            };
             format!(
-                "the code was too old, or the provider's app has another redirect URI than {uri}"
+                "the code was too old, or the provider's app has another redirect URI than {uri}{binds}"
             )
         }
         // Glewlwyd says it with 403 for a wrong secret too.
