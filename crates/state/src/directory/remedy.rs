@@ -209,15 +209,18 @@ impl<'a> Remedies<'a> {
     }
 
     /// The other ways to send the client's secret: `invalid_client` is also the code for an unsupported one (RFC 6749
-    /// §5.2). The way of a verified provider is right.
+    /// §5.2). The way of a verified provider is right. For a signed assertion, the clock that dates it.
     fn other_client_auth(&self, app: &AppRecord, detail: Option<&str>) -> Option<String> {
-        use ClientAuthText::{Basic, BasicRaw, Body};
+        use ClientAuthText::{Basic, BasicRaw, Body, ClientSecretJwt, PrivateKeyJwt};
         let is_verified =
             self.provider.is_some_and(|it| it.about.confidence == Some(Confidence::High));
-        if is_verified || detail != Some("invalid_client") {
+        let way = app.client_auth(self.auth?.oauth.as_ref()?.client_auth);
+        let is_dated = matches!(way, ClientSecretJwt | PrivateKeyJwt);
+        if detail != Some("invalid_client") || is_verified && !is_dated {
             return None;
         }
-        let (one, two) = match app.client_auth(self.auth?.oauth.as_ref()?.client_auth) {
+        let (one, two) = match way {
+            _ if is_dated => return Some("correct the clock of this machine, or ".to_owned()),
             Basic => ("body", "basic_raw"),
             BasicRaw => ("body", "basic"),
             Body => ("basic", "basic_raw"),
