@@ -248,7 +248,8 @@ impl<'a> ConnectWizard<'a> {
         self.again = consents.then(|| self.again(questions, &named));
         let mut created = CreatedResources::default();
         loop {
-            let new = questions.filled(&named)?;
+            let device = self.context.how.device;
+            let new = New { device, ..questions.filled(&named)? };
             // The next key comes from the terminal, not again from the options.
             named.is_retry = true;
             match Box::pin(self.connected(new, agent, &mut created)).await {
@@ -355,12 +356,13 @@ impl<'a> ConnectWizard<'a> {
                 }
                 _ if !self.asks => {
                     let kept = "nothing was stored; --no-test stores the key without a test";
-                    let hint = format!("{}; {kept}", remedy(&found));
+                    let hint = format!("{}; {kept}", remedy(&found, connection));
                     return Err(test::failure(self.context.global, found).hint(hint));
                 }
                 _ => {}
             }
-            let failure = test::failure(self.context.global, found.clone()).hint(remedy(&found));
+            let failure =
+                test::failure(self.context.global, found.clone()).hint(remedy(&found, connection));
             output::note(failure.to_string().trim_end());
             let ways = ["test it again", "enter another key", "keep it anyway", "discard it"];
             match questions::choose("now", &ways)? {
@@ -389,6 +391,9 @@ impl<'a> ConnectWizard<'a> {
         match self.agent {
             None | Some(DEFAULT_AGENT) => {}
             Some(agent) => add("--agent", agent),
+        }
+        if self.context.how.device {
+            line.push_str(" --device");
         }
         line
     }
@@ -428,9 +433,14 @@ pub(super) async fn agent(
     }
 }
 
+/// The remedy where an API rejects the token of a consent, which no one could mistype.
+const NEW_TOKEN_REJECTED: &str = "the authorization server gave this token just now: check the scopes and the address of \
+     the API; tokens that are bound to a certificate are not supported";
+
 /// What to do about a test that failed, where the key is still at hand.
-fn remedy(found: &ConnectionTested) -> String {
+fn remedy(found: &ConnectionTested, connection: &Shown<Connection>) -> String {
     match (found.outcome, &found.hint) {
+        (TestOutcome::WrongKey, _) if connection.app.is_some() => NEW_TOKEN_REJECTED.to_owned(),
         (TestOutcome::WrongKey, _) | (_, None) => "compare the key with the original".to_owned(),
         (_, Some(hint)) => hint.clone(),
     }

@@ -32,9 +32,11 @@ enum Then {
     PassesWithNext,
     /// The connection is broken, with this code.
     Breaks(&'static str),
+    /// The client is rejected with this code, and not asked again.
+    Rejected(&'static str),
 }
 
-use Then::{Breaks, Passes, PassesWithNext, Taken, TakenBeside};
+use Then::{Breaks, Passes, PassesWithNext, Rejected, Taken, TakenBeside};
 
 const HOUR: Option<i64> = Some(3_600);
 
@@ -70,6 +72,11 @@ fn form(kind: &'static str) -> Fault {
     })
 }
 
+/// The honest answer with another status.
+fn status(status: u16) -> Fault {
+    Fault::Bends(Arc::new(move |honest| answer(status, &honest)))
+}
+
 /// Half of the honest answer, in a body that is whole as HTTP goes.
 fn half() -> Fault {
     Fault::worded(|honest| {
@@ -91,8 +98,8 @@ fn notations() -> Vec<Row> {
         row("6.form: mark and blanks", text(None, ("\u{feff}\r\n ", " \n")), Taken(HOUR)),
         row("6.form: a form", form("application/x-www-form-urlencoded"), Taken(HOUR)),
         row("6.form: a form called JSON", form("application/json"), Taken(HOUR)),
-        row("6.form: 201", Fault::Bends(Arc::new(|honest| answer(201, &honest))), Taken(HOUR)),
-        row("6.14: 202", Fault::Bends(Arc::new(|honest| answer(202, &honest))), Passes),
+        row("6.form: 201", status(201), Taken(HOUR)),
+        row("6.form: 202", status(202), Taken(HOUR)),
         row("6.14: HTML", body("<html><body>log in</body></html>"), Passes),
         row("6.14: nothing", body(""), Passes),
         row("6.14: a list", text(None, ("[", "]")), Passes),
@@ -120,7 +127,9 @@ fn tokens() -> Vec<Row> {
             })),
             Breaks("token_revoked"),
         ),
-        row("6.1: not ok", bent("ok", "false"), Passes),
+        row("6.1: not ok", bent("ok", "false"), PassesWithNext),
+        row("6.1: an unknown error", bent("error", "\"quux\""), PassesWithNext),
+        row("9.status: 500 with tokens", status(500), PassesWithNext),
         row("6.1: ok", bent("ok", "true"), Taken(HOUR)),
         row("6.2: missing", Fault::without("access_token"), PassesWithNext),
         row("6.2: null", bent("access_token", "null"), PassesWithNext),
@@ -139,10 +148,10 @@ fn tokens() -> Vec<Row> {
         row("6.4: BEARER", bent("token_type", "\"BEARER\""), Taken(HOUR)),
         row("6.4: bot", bent("token_type", "\"bot\""), Taken(HOUR)),
         row("6.4: user", bent("token_type", "\"user\""), Taken(HOUR)),
-        row("6.4: mac", bent("token_type", "\"mac\""), PassesWithNext),
-        row("6.4: DPoP", bent("token_type", "\"DPoP\""), PassesWithNext),
-        row("6.4: N_A", bent("token_type", "\"N_A\""), PassesWithNext),
-        row("6.4: a number", bent("token_type", "7"), PassesWithNext),
+        row("6.4: mac", bent("token_type", "\"mac\""), Rejected("not_bearer")),
+        row("6.4: DPoP", bent("token_type", "\"DPoP\""), Rejected("not_bearer")),
+        row("6.4: N_A", bent("token_type", "\"N_A\""), Rejected("not_bearer")),
+        row("6.4: a number", bent("token_type", "7"), Rejected("not_bearer")),
         row("6.8: missing", Fault::without("refresh_token"), TakenBeside(HOUR)),
         row("6.8: null", bent("refresh_token", "null"), TakenBeside(HOUR)),
         row("6.8: empty", bent("refresh_token", "\"\""), TakenBeside(HOUR)),
@@ -246,12 +255,13 @@ async fn begins(fleet: &Fleet, number: usize, row: &Row) -> TokenCall {
             assert_eq!(shown["state"], "active", "{label}");
             assert_eq!(shown["token"]["failing"]["count"], 1, "{label}: {shown:#}");
         }
-        Breaks(code) => {
+        Breaks(code) | Rejected(code) => {
             assert_eq!(error, Some("connection_broken"), "{label}: {}", answer.text());
             assert_eq!((answer.head.status(), sent.len()), (424, 0), "{label}");
+            let reason = if matches!(then, Breaks(_)) { "revoked" } else { "client_rejected" };
             assert_eq!(
                 (&shown["state"], &shown["reason"], &shown["detail"]),
-                (&json!("broken"), &json!("revoked"), &json!(code)),
+                (&json!("broken"), &json!(reason), &json!(code)),
                 "{label}"
             );
         }
@@ -291,12 +301,44 @@ async fn goes_on(fleet: &Fleet, number: usize, row: &Row, first: &TokenCall) {
             let shown = fleet.shown(number).await;
             assert_eq!(shown["token"]["failing"], Value::Null, "{label}: {shown:#}");
         }
+        Rejected(_) => {
+            let answer = fleet.ask(number).await;
+            assert_eq!(answer.head.one("keyward-error"), Some("connection_broken"), "{label}");
+            assert_eq!(fleet.authorization.calls().len(), before, "{label}: asked again");
+            let remedy = answer.json()["error"]["hint"].as_str().expect("a remedy").to_owned();
+            assert!(remedy.contains("DPoP") && !remedy.contains("secret"), "{label}: {remedy}");
+        }
         Breaks(_) => {
             let answer = fleet.ask(number).await;
             assert_eq!(answer.head.one("keyward-error"), Some("connection_broken"), "{label}");
             assert_eq!(fleet.authorization.calls().len(), before, "{label}: asked again");
         }
     }
+}
+
+/// oauth 6.9: until the newer one is accepted, the one before it may be valid.
+#[tokio::test]
+async fn a_refused_refresh_token_of_an_error_answer_is_followed_by_the_one_before_it() {
+    let rules = Rules { grace: Duration::from_secs(3_600), ..rules() };
+    let mut fleet = Fleet::of(1, rules, "").await;
+    let sent = fleet.refresh[0].clone();
+    let odd = Fault::Bends(Arc::new(|mut honest| {
+        honest["refresh_token"] = json!("unknown-to-the-server");
+        answer(500, &honest)
+    }));
+    let (first, _) = fleet.ask_at(0, &odd).await;
+    assert_eq!(first.head.one("keyward-error"), Some("refresh_unavailable"), "{}", first.text());
+    fleet.restart().await;
+    fleet.healed(0).await;
+    let calls = fleet.authorization.calls();
+    let presented: Vec<_> = calls.iter().map(|call| &call.form["refresh_token"]).collect();
+    assert_eq!(presented, [&sent, "unknown-to-the-server", &sent]);
+    // The one before it is not tried twice.
+    fleet.authorization.issuer().end_all();
+    fleet.lab.gateway.api("POST", "/connections/c0/refresh", "{}").await;
+    assert_eq!(fleet.shown(0).await["state"], "broken");
+    assert_eq!(fleet.authorization.calls().len(), 4);
+    fleet.finish().await;
 }
 
 fn assert_life(label: &str, shown: &Value, life: Option<i64>) {

@@ -184,15 +184,18 @@ async fn with_a_gateway_the_gateway_receives_the_callback() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_device_code_is_shown_and_the_command_waits_for_the_consent() {
-    let world = World::with(Rules { interval: Some(0.05), ..Rules::default() }).await;
-    let mut waiting = world.begin(&[ADD, &["--device"]].concat());
-    let line = waiting.line_with("enter the code");
-    let code = line.trim().rsplit(' ').next().expect("a code").to_owned();
-    assert!(waiting.line_with("at  ").contains("https://auth.acme.test/activate"));
-    world.server.issuer().decide(&code, true);
-    let (status, said) = waiting.ended();
-    assert_eq!(status, Some(0), "{said}");
-    assert!(said.contains("connection work added"), "{said}");
+    let connect = &["connect", "svc", "--name", "work", "--no-test", "--no-browser"][..];
+    for command in [ADD, connect] {
+        let world = World::with(Rules { interval: Some(0.05), ..Rules::default() }).await;
+        let mut waiting = world.begin(&[command, &["--device"]].concat());
+        let line = waiting.line_with("enter the code");
+        let code = line.trim().rsplit(' ').next().expect("a code").to_owned();
+        assert!(waiting.line_with("at  ").contains("https://auth.acme.test/activate"));
+        world.server.issuer().decide(&code, true);
+        let (status, said) = waiting.ended();
+        assert_eq!(status, Some(0), "{said}");
+        assert!(said.contains("connection work added"), "{said}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -21,6 +21,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use self::held_lease::{HeldLease, LeaseResult};
+use self::saving::KeptAnswer;
 use super::Vault;
 use super::backoff::FailureDetails;
 use super::cache::{CredentialCell, FlightResult, Lookup, Ticket, Trigger};
@@ -345,33 +346,24 @@ impl Flight<'_> {
         }
         let asking = self.vault.ask(self.connection, &token_context, &grant).boxed();
         let answer = self.awaited(asking, slot, &stored.bytes).await?;
+        let (before, of_answer) = (stored.broken.as_ref(), OnceLock::new());
+        let (stored, failure) = match answer {
+            Err(failure) => (stored, failure),
+            Ok(newer) => match self.keep_answer(stored, &newer).await? {
+                KeptAnswer::Landed(result) => {
+                    slot.answered();
+                    return Ok(result);
+                }
+                KeptAnswer::Unusable(row, failure) => (of_answer.get_or_init(|| row), failure),
+            },
+        };
         let now = self.vault.clock.moment();
-        let (failed, whole_client) = match answer {
-            Ok(newer) => {
+        let (failed, whole_client) = match failure {
+            RequestFailure::Dead(verdict) => {
                 slot.answered();
-                return self.keep_answer(stored, &newer).await;
+                return self.result_of_verdict(stored, verdict, before).await;
             }
-            Err(RequestFailure::Dead(verdict)) => {
-                slot.answered();
-                let is_of_client = verdict.reason == BrokenReason::ClientRejected;
-                if !is_of_client {
-                    return self.result_or_overtaken(self.store_verdict(stored, verdict).await?);
-                }
-                self.vault.endpoint_changes.report(&self.connection.org, &self.connection.id);
-                let verdict = self.rejected(verdict, stored.broken.as_ref());
-                // This flight may have read the endpoints itself.
-                let asked = verdict.request_fingerprint.as_ref();
-                if self.vault.requests_changed(&self.connection_now(), asked).await? {
-                    return Ok(RequestResult::Overtaken);
-                }
-                let result = self.store_verdict(stored, verdict).await?;
-                // The row may have changed since it was read.
-                return match self.vault.clear_verdict_if_changed(&self.connection_now()).await? {
-                    true => Ok(RequestResult::Overtaken),
-                    false => self.result_or_overtaken(result),
-                };
-            }
-            Err(RequestFailure::Temporary { failed, whole_client }) => (failed, whole_client),
+            RequestFailure::Temporary { failed, whole_client } => (failed, whole_client),
         };
         if failed.code.as_deref().is_some_and(|code| matches!(code, "http_404" | "http_405")) {
             self.vault.endpoint_changes.report(&self.connection.org, &self.connection.id);

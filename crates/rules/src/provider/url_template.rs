@@ -53,7 +53,22 @@ impl fmt::Display for UrlTemplate {
 
 /// The names in the braces of a template.
 pub(super) fn variables(text: &str) -> impl Iterator<Item = &str> {
-    text.split('{').skip(1).filter_map(|rest| rest.split_once('}').map(|(name, _)| name))
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let (_, name, after) = next_variable(rest)?;
+        rest = after;
+        Some(name)
+    })
+}
+
+/// The text before the next variable, its name, and the text after it. A brace before a quotation mark or a closing one
+/// begins an object in JSON, such as the value of `authorization_details`.
+fn next_variable(text: &str) -> Option<(&str, &str, &str)> {
+    let is_json = |rest: &str| rest.trim_start().starts_with(['"', '}']);
+    let mut braces = text.match_indices('{').map(|(at, _)| text.split_at(at));
+    let (before, tail) = braces.find(|(_, tail)| !is_json(&tail[1..]))?;
+    let (name, after) = tail[1..].split_once('}')?;
+    Some((before, name, after))
 }
 
 fn encoded(value: &str) -> String {
@@ -68,8 +83,7 @@ pub(super) fn fill(
 ) -> Result<String, FormError> {
     let mut text = String::new();
     let mut rest = template;
-    while let Some((before, tail)) = rest.split_once('{') {
-        let Some((name, after)) = tail.split_once('}') else { break };
+    while let Some((before, name, after)) = next_variable(rest) {
         let missing =
             || FormError::Missing { name: name.to_owned(), label: name.replace('_', " ") };
         text.push_str(before);
@@ -78,4 +92,32 @@ pub(super) fn fill(
     }
     text.push_str(rest);
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objects_in_json_are_no_variables() {
+        let values = BTreeMap::from([("tenant".to_owned(), "acme".to_owned())]);
+        let filled = |text: &str| fill(text, &values, &str::to_owned).ok();
+        for json in [
+            r#"[{"type":"pay","amount":{"value":1}}]"#,
+            r#"{ "id_token": {} }"#,
+            "{\n\"a\":\"b\"}",
+            "{",
+        ] {
+            assert_eq!(filled(json).as_deref(), Some(json));
+            assert_eq!(variables(json).count(), 0, "{json}");
+        }
+        let mixed = r#"[{"type":"{tenant}"}]"#;
+        assert_eq!(filled(mixed).as_deref(), Some(r#"[{"type":"acme"}]"#));
+        assert_eq!(variables(mixed).collect::<Vec<_>>(), ["tenant"]);
+        for unknown in ["{other}", "a{}{other}", "{other"] {
+            let is_open = !unknown.ends_with('}');
+            assert_eq!(filled(unknown).is_some(), is_open, "{unknown}");
+        }
+        assert_eq!(variables("https://{a}.x/{b}?{c").collect::<Vec<_>>(), ["a", "b"]);
+    }
 }

@@ -113,6 +113,9 @@ impl<'a> Remedies<'a> {
             BrokenReason::ClientRejected if detail.is_some_and(is_of_endpoint) => {
                 self.for_endpoint()
             }
+            BrokenReason::ClientRejected if detail.is_some_and(is_of_token_type) => {
+                self.refreshing()
+            }
             BrokenReason::ClientRejected => self.for_client(detail),
             BrokenReason::TestFailed | BrokenReason::Rejected => self.for_rejected(),
             BrokenReason::Revoked | BrokenReason::Expired | BrokenReason::NoRefreshToken => {
@@ -206,15 +209,18 @@ impl<'a> Remedies<'a> {
     }
 
     /// The other ways to send the client's secret: `invalid_client` is also the code for an unsupported one (RFC 6749
-    /// §5.2). The way of a verified provider is right.
+    /// §5.2). The way of a verified provider is right. For a signed assertion, the clock that dates it.
     fn other_client_auth(&self, app: &AppRecord, detail: Option<&str>) -> Option<String> {
-        use ClientAuthText::{Basic, BasicRaw, Body};
+        use ClientAuthText::{Basic, BasicRaw, Body, ClientSecretJwt, PrivateKeyJwt};
         let is_verified =
             self.provider.is_some_and(|it| it.about.confidence == Some(Confidence::High));
-        if is_verified || detail != Some("invalid_client") {
+        let way = app.client_auth(self.auth?.oauth.as_ref()?.client_auth);
+        let is_dated = matches!(way, ClientSecretJwt | PrivateKeyJwt);
+        if detail != Some("invalid_client") || is_verified && !is_dated {
             return None;
         }
-        let (one, two) = match app.client_auth(self.auth?.oauth.as_ref()?.client_auth) {
+        let (one, two) = match way {
+            _ if is_dated => return Some("correct the clock of this machine, or ".to_owned()),
             Basic => ("body", "basic_raw"),
             BasicRaw => ("body", "basic"),
             Body => ("basic", "basic_raw"),
@@ -337,6 +343,11 @@ fn is_of_endpoint(code: &str) -> bool {
             | "metadata_mismatch"
             | "metadata_not_https"
     )
+}
+
+/// Whether the code means that the server's tokens are of another type than Keyward supports.
+fn is_of_token_type(code: &str) -> bool {
+    matches!(code, "not_bearer" | "invalid_dpop_proof" | "use_dpop_nonce")
 }
 
 /// The first step after the rejection of a client.

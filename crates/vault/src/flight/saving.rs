@@ -10,27 +10,41 @@ use crate::flights::STORE_AGAIN;
 use crate::grant::Grant;
 use crate::grants::StoredGrant;
 use crate::save_again::SaveResult;
-use crate::token_request::failure_details;
+use crate::token_request::{RequestFailure, fault};
 use crate::unsaved_tokens::UnsavedTokens;
+
+/// What becomes of a response.
+pub(super) enum KeptAnswer {
+    Landed(RequestResult),
+    /// The row of its refresh token, and why it has no usable access token.
+    Unusable(StoredGrant, RequestFailure),
+}
 
 /// Why a stored response gives no credential.
 const EXPIRED_ON_ARRIVAL: &str = "the token had expired when its answer arrived";
 
 impl Flight<'_> {
-    /// Stores the grant of a response. Without a usable access token, the flight ends as after a failure.
+    /// Stores the grant of a response. Without a usable access token, the failure belongs to the stored row.
     pub(super) async fn keep_answer(
         &self,
         stored: &StoredGrant,
         newer: &Grant,
-    ) -> Result<RequestResult, VaultError> {
-        let unsaved = UnsavedTokens::of(self.connection, stored, newer.encode());
-        match (self.keep(unsaved).await?, newer.unusable_answer()) {
-            (RequestResult::Stored, Some(unusable)) => {
-                let failed = failure_details(unusable.clone());
-                Ok(RequestResult::Landed(FlightResult::Failed(failed)))
-            }
-            (kept, _) => Ok(kept),
+    ) -> Result<KeptAnswer, VaultError> {
+        let newer_bytes = newer.encode();
+        let unsaved = UnsavedTokens::of(self.connection, stored, newer_bytes.clone());
+        let kept = self.keep(unsaved).await?;
+        let (RequestResult::Stored, Some(unusable)) = (&kept, newer.unusable_answer()) else {
+            return Ok(KeptAnswer::Landed(kept));
+        };
+        let row = self.vault.stored(self.connection).await?;
+        if !row.is_of(None, &newer_bytes) {
+            return Ok(KeptAnswer::Landed(RequestResult::Overtaken));
         }
+        let about = self.vault.failure_subject(&self.token_context()?, &row).await?;
+        *self.about.lock() = Some(about);
+        let failure = fault(unusable.clone().into(), &self.settings);
+        let failure = failure.map_err(|source| self.vault.unmintable(self.connection, source))?;
+        Ok(KeptAnswer::Unusable(row, failure))
     }
 
     /// Stores the response durably before it is used. A failing store is retried, now and by later flights,

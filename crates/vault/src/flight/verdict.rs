@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Flight, Paused, RETRY_AFTER_MIN};
+use super::{Flight, Paused, RETRY_AFTER_MIN, RequestResult};
 use crate::backoff::rejected_for;
 use crate::cache::{FlightResult, random};
 use crate::endpoints::EndpointsUnknown;
@@ -80,6 +80,31 @@ impl Flight<'_> {
             tries,
             retry_at: Some(after(self.vault.clock.now(), pause)),
             ..verdict
+        }
+    }
+
+    /// Stores the verdict that follows from a response. `before`: the verdict when the request was sent.
+    pub(super) async fn result_of_verdict(
+        &self,
+        stored: &StoredGrant,
+        verdict: GrantVerdict,
+        before: Option<&GrantVerdict>,
+    ) -> Result<RequestResult, VaultError> {
+        if verdict.reason != BrokenReason::ClientRejected {
+            return self.result_or_overtaken(self.store_verdict(stored, verdict).await?);
+        }
+        self.vault.endpoint_changes.report(&self.connection.org, &self.connection.id);
+        let verdict = self.rejected(verdict, before);
+        // This flight may have read the endpoints itself.
+        let asked = verdict.request_fingerprint.as_ref();
+        if self.vault.requests_changed(&self.connection_now(), asked).await? {
+            return Ok(RequestResult::Overtaken);
+        }
+        let result = self.store_verdict(stored, verdict).await?;
+        // The row may have changed since it was read.
+        match self.vault.clear_verdict_if_changed(&self.connection_now()).await? {
+            true => Ok(RequestResult::Overtaken),
+            false => self.result_or_overtaken(result),
         }
     }
 

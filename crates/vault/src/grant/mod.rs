@@ -38,7 +38,7 @@ use keyward_rules::provider::{AuthKind, AuthMethod, Instance, TlsFields};
 pub use self::fetched_facts::FetchedFacts;
 pub use app_secret::{AppSecret, FetchedAppSecret, StoredAppSecret};
 pub use error::{Dead, GrantError, MintError};
-use oauth::{OAuthGrant, RequestContext, Revocable, Temporary, TokenPair};
+use oauth::{OAuthGrant, RequestContext, Revocable, TokenFailure, TokenPair};
 pub use referred::{Fetched, Referred, same_values};
 use signing_key::{Consumer, SigningKey};
 pub use ssh_key::OpenedSshKey;
@@ -255,7 +255,7 @@ impl Grant {
     }
 
     /// See [`OAuthGrant::unusable_answer`].
-    pub fn unusable_answer(&self) -> Option<&Temporary> {
+    pub fn unusable_answer(&self) -> Option<&TokenFailure> {
         self.tokens()?.unusable_answer()
     }
 

@@ -14,9 +14,10 @@ use std::sync::Arc;
 
 use super::Flows;
 use super::callback_query::CallbackQuery;
-use super::error::{CallbackRefusal, cleaned};
+use super::error::CallbackRefusal;
 use super::flow::{CallbackExpectation, Flow, FlowStage, SealedText};
 use super::oauth1;
+use crate::grant::oauth::ErrorCode;
 use futures_util::FutureExt;
 use keyward_base::id::{FlowId, OrgId};
 use keyward_state::store::Lease;
@@ -63,7 +64,7 @@ impl Flows {
         back: &CallbackRequest<'_>,
     ) -> Result<FlowId, CallbackRefusal> {
         let callback = CallbackQuery::read(back.query)?;
-        let consumed = self.consume(org, callback.state.as_deref()).await?;
+        let consumed = self.consume(org, callback.required_state()?).await?;
         let checked = check(&consumed.flow, &consumed.asked, back, &callback);
         let (flows, id) = (Arc::clone(self), consumed.flow.id.clone());
         // As a flight, which neither a closed browser nor a stopping process ends: the code is spent, and its tokens
@@ -93,12 +94,7 @@ impl Flows {
     }
 
     /// Rule 2: takes the flow by the hash of `state`, which is deleted.
-    async fn consume(
-        &self,
-        org: &OrgId,
-        state: Option<&str>,
-    ) -> Result<ConsumedFlow, CallbackRefusal> {
-        let state = state.ok_or(CallbackRefusal::NoFlow)?;
+    async fn consume(&self, org: &OrgId, state: &str) -> Result<ConsumedFlow, CallbackRefusal> {
         let hash = super::flow::CookieDigest::of(state);
         let (pointer, _) =
             self.states.get(org, hash.as_str()).await?.ok_or(CallbackRefusal::NoFlow)?;
@@ -161,7 +157,8 @@ fn check(
         return Err(CallbackRefusal::OtherServer);
     }
     if let Some(error) = &callback.error {
-        return Err(CallbackRefusal::Declined(cleaned(error)));
+        let description = callback.other("error_description");
+        return Err(CallbackRefusal::Declined(ErrorCode::received(error, description)));
     }
     if let Some(temporary) = &asked.temporary {
         return oauth1::verifier(temporary, callback);
@@ -286,7 +283,7 @@ mod tests {
         let declined =
             checked(&case("error=access_denied&code=c&state=s&iss=https://auth.acme.test"));
         assert!(
-            matches!(declined, Err(CallbackRefusal::Declined(code)) if code == "access_denied")
+            matches!(declined, Err(CallbackRefusal::Declined(code)) if code.as_str() == "access_denied")
         );
         for query in
             ["state=s&iss=https://auth.acme.test", "code=&state=s&iss=https://auth.acme.test"]

@@ -7,6 +7,13 @@ use super::error::CallbackRefusal;
 /// Most bytes of a callback's query.
 pub(super) const QUERY_BYTES_MAX: usize = 8 * 1024;
 
+/// JARM (JWT Secured Authorization Response Mode for OAuth 2.0 §2.3.1).
+const SIGNED_RESPONSE: &str = "it is a signed response (JARM), which Keyward does not support: give the app the response \
+     mode `query` at the provider";
+
+const NO_STATE: &str =
+    "it has no `state`: begin the consent in Keyward, and not on a page of the provider";
+
 /// The checked parameters, each given at most once.
 #[derive(Default)]
 pub(crate) struct CallbackQuery {
@@ -53,6 +60,18 @@ impl CallbackQuery {
         Ok(callback)
     }
 
+    /// The state.
+    ///
+    /// # Errors
+    /// When there is none, with the cause if it is known.
+    pub(super) fn required_state(&self) -> Result<&str, CallbackRefusal> {
+        let missing = || match self.other("response") {
+            Some(_) => CallbackRefusal::Malformed(SIGNED_RESPONSE),
+            None => CallbackRefusal::Malformed(NO_STATE),
+        };
+        self.state.as_deref().ok_or_else(missing)
+    }
+
     /// The value of another parameter; `None` if it is absent or repeated.
     pub(super) fn other(&self, name: &str) -> Option<&str> {
         let mut named = self.others.iter().filter(|(known, _)| known == name);
@@ -96,5 +115,20 @@ mod tests {
         let read = CallbackQuery::read("code=a%2Bb&state=s+t&x=1&x=2&location=eu").ok().unwrap();
         assert_eq!((read.code.as_deref(), read.state.as_deref()), (Some("a+b"), Some("s t")));
         assert_eq!((read.other("x"), read.other("location")), (None, Some("eu")));
+    }
+
+    /// oauth 2.2
+    #[test]
+    fn a_callback_without_state_is_refused_with_the_likely_cause() {
+        for (query, cause) in [
+            ("code=a&installation_id=1", "begin the consent in Keyward"),
+            ("error=access_denied", "begin the consent in Keyward"),
+            ("response=e30.e30.x", "JARM"),
+        ] {
+            let read = CallbackQuery::read(query).ok().unwrap();
+            let refusal = read.required_state().expect_err(query);
+            assert!(refusal.to_string().contains(cause), "{query}: {refusal}");
+        }
+        assert_eq!(CallbackQuery::read("state=").ok().unwrap().required_state().ok(), Some(""));
     }
 }

@@ -26,6 +26,7 @@ use keyward_base::id::UserId;
 use keyward_base::secret::Secret;
 use keyward_base::tokens::TokenSettings;
 use keyward_model::{Connection, Role};
+use keyward_rules::provider::oauth_keys::ClientAuthText;
 use keyward_state::directory::{Account, ConnectionRecord, ConnectionState};
 use keyward_state::observe::change::Actor;
 
@@ -418,15 +419,23 @@ fn with_lost_tokens(error: FlowError, failure: &TokenFailure) -> FlowError {
     }
 }
 
+/// Why an assertion with the right key is refused.
+const SIGNED: &str = "the clock of this machine is wrong";
+
 /// The wrong setting of the provider's app, if a rejection indicates it.
 fn setting(failure: &TokenFailure, asking: &FlowContext, uri: &str) -> Option<String> {
     let app = &asking.app.name;
     if failure.is_of_invalid_client() {
         // A person can correct only an app of their own.
         return asking.app.facts.registered.is_none().then(|| {
+            let (proof, or) = match asking.app.client_auth(asking.oauth.client_auth) {
+                ClientAuthText::PrivateKeyJwt => ("private key", SIGNED),
+                ClientAuthText::ClientSecretJwt => ("secret", SIGNED),
+                ClientAuthText::Mtls => ("certificate", "it does not accept certificates"),
+                _ => ("secret", "it expects them in another place (`--client-auth`)"),
+            };
             format!(
-                "client id or secret of app `{app}` are not the provider's, or it expects them in another place \
-                 (`--client-auth`); `keyward app set {app}`"
+                "client id or {proof} of app `{app}` are not the provider's, or {or}; `keyward app set {app}`"
             )
         });
     }
@@ -438,8 +447,14 @@ fn setting(failure: &TokenFailure, asking: &FlowContext, uri: &str) -> Option<St
             format!("the provider's app must have the redirect URI {uri}, character by character")
         }
         "invalid_grant" => {
+            let binds = match asking.may_bind_tokens {
+                true => {
+                    ", or it must bind its tokens to a key (DPoP), which Keyward does not support"
+                }
+                false => "",
+            };
             format!(
-                "the code was too old, or the provider's app has another redirect URI than {uri}"
+                "the code was too old, or the provider's app has another redirect URI than {uri}{binds}"
             )
         }
         // Glewlwyd says it with 403 for a wrong secret too.

@@ -31,6 +31,7 @@ impl Flows {
             app,
             issuer: None,
             issuer_announced: false,
+            may_bind_tokens: false,
             must_push: oauth.push.is_some(),
             push_endpoint: oauth.push.as_ref().map(|url| url.fill(&variables)).transpose()?,
             oauth,
@@ -62,6 +63,7 @@ impl Flows {
             takes_s256(&metadata, asking.app.facts.registered.is_some())?;
         }
         asking.issuer_announced = metadata.authorization_response_iss_parameter_supported;
+        asking.may_bind_tokens = !metadata.dpop_signing_alg_values_supported.is_empty();
         asking.must_push |= metadata.require_pushed_authorization_requests;
         if asking.push_endpoint.is_none() {
             asking.push_endpoint.clone_from(&metadata.pushed_authorization_request_endpoint);

@@ -3,6 +3,7 @@
 
 use http::StatusCode;
 
+use crate::grant::oauth::ErrorCode;
 use crate::{RowError, VaultError};
 use keyward_rules::provider::FormError;
 use keyward_state::directory::DirectoryError;
@@ -134,7 +135,7 @@ pub enum CallbackRefusal {
     OtherServer,
     /// Rule 6.
     #[error("{}", declined(.0))]
-    Declined(String),
+    Declined(ErrorCode),
     /// Rule 7.
     #[error("the authorization server sent no code")]
     NoCode,
@@ -291,42 +292,66 @@ impl From<RowError> for CallbackRefusal {
     }
 }
 
-/// Messages for the codes of RFC 6749 §4.1.2.1.
-fn declined(code: &str) -> String {
-    match code {
-        // The last two are of the OAuth Problem Reporting extension of OAuth 1.0a.
-        "access_denied" | "permission_denied" | "user_refused" => {
-            "the consent was declined".to_owned()
+/// Messages for the codes of RFC 6749 §4.1.2.1 and of services.
+fn declined(error: &ErrorCode) -> String {
+    let words = match error.as_str() {
+        _ if error.meaning().is_some() => "",
+        // The OAuth Problem Reporting extension of OAuth 1.0a has the second and the third, LinkedIn the last two.
+        "access_denied"
+        | "permission_denied"
+        | "user_refused"
+        | "user_cancelled_login"
+        | "user_cancelled_authorize" => "the consent was declined",
+        "invalid_scope" | "unauthorized_scope_error" => {
+            "the provider does not grant these scopes to this app"
         }
-        "invalid_scope" => "the provider does not grant these scopes to this app".to_owned(),
-        "unauthorized_client" => "the provider does not let this app request consent".to_owned(),
+        "unauthorized_client" => "the provider does not let this app request consent",
+        "redirect_uri_mismatch" | "redirect_mismatch" => {
+            "the provider's app has another redirect URI: register the one that `keyward app show` names"
+        }
         "server_error" | "temporarily_unavailable" => {
-            "the provider cannot process consents at present: try again later".to_owned()
+            "the provider cannot process consents at present: try again later"
         }
-        code => format!("the provider refused the consent ({code})"),
+        _ => "",
+    };
+    match words {
+        "" => format!("the provider refused the consent ({})", error.explained()),
+        words => words.to_owned(),
     }
-}
-
-/// A server's code that is safe to show: at most 64 of `[A-Za-z0-9_.-]`.
-pub(crate) fn cleaned(code: &str) -> String {
-    let fits = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
-    let kept: String = code.chars().filter(fits).take(64).collect();
-    if kept.is_empty() { "unknown".to_owned() } else { kept }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn shown(code: &str, description: Option<&str>) -> String {
+        CallbackRefusal::Declined(ErrorCode::received(code, description)).to_string()
+    }
+
     /// oauth 2.6
     #[test]
     fn access_denied_is_shown_as_a_declined_consent_and_other_codes_are_cleaned() {
-        assert_eq!(
-            CallbackRefusal::Declined("access_denied".into()).to_string(),
-            "the consent was declined"
-        );
-        assert_eq!(cleaned("<script>alert(1)</script>"), "scriptalert1script");
-        assert_eq!(cleaned(&"a".repeat(100)).len(), 64);
-        assert_eq!(cleaned("<>"), "unknown");
+        assert_eq!(shown("access_denied", Some("evil-text")), "the consent was declined");
+        let refused = |code: &str| format!("the provider refused the consent ({code})");
+        assert_eq!(shown("<script>alert(1)</script>", None), refused("scriptalert1script"));
+        assert_eq!(shown(&"a".repeat(100), None), refused(&"a".repeat(64)));
+        assert_eq!(shown("<>", None), refused("unknown"));
+    }
+
+    /// oauth 2.6, 9.said
+    #[test]
+    fn a_known_code_of_a_service_in_a_callback_is_explained() {
+        for (code, description, meaning) in [
+            ("access_denied", "AADSTS65004: User declined to consent.", "declined the consent"),
+            ("invalid_client", "AADSTS650052: The app needs x", "(invalid_client)"),
+            ("invalid_request", "AADSTS90094: An administrator of", "an administrator"),
+            ("OAUTH_APP_BLOCKED", "this app is blocked by admin", "an administrator"),
+            ("application_suspended", "Your application has been", "suspended"),
+            ("access_denied", "see AADSTS65004: x", "the consent was declined"),
+        ] {
+            let shown = shown(code, Some(description));
+            assert!(shown.contains(meaning), "{code} {description}: {shown}");
+            assert!(!shown.contains("this app is blocked"), "{shown}");
+        }
     }
 }

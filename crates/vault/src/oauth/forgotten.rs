@@ -138,7 +138,7 @@ impl Flows {
         let app = self.directory().view().app(&flow.org, &flow.app).cloned();
         let registered = app.filter(|app| app.facts.registered.is_some());
         match (&refusal, registered) {
-            (CallbackRefusal::Declined(code), Some(app)) if code == UNKNOWN_CLIENT => {
+            (CallbackRefusal::Declined(code), Some(app)) if code.as_str() == UNKNOWN_CLIENT => {
                 self.end_registration(&app).await;
                 CallbackRefusal::Unfit(format!("{refusal}: {CLIENT_FORGOTTEN}"))
             }

@@ -56,7 +56,7 @@ impl Flows {
         form: &str,
     ) -> Result<Zeroizing<String>, CallbackRefusal> {
         let callback = CallbackQuery::read(form)?;
-        let state = CookieDigest::of(&callback.state.ok_or(CallbackRefusal::NoFlow)?);
+        let state = CookieDigest::of(callback.required_state()?);
         let (mut pointer, version) =
             self.states.get(org, state.as_str()).await?.ok_or(CallbackRefusal::NoFlow)?;
         let found = self.flows.get(org, pointer.flow.as_str()).await?;

@@ -13,14 +13,14 @@ use zeroize::Zeroizing;
 use super::Flows;
 use super::authorize::UNRESERVED;
 use super::callback_query::CallbackQuery;
-use super::error::{CallbackRefusal, FlowError, cleaned};
+use super::error::{CallbackRefusal, FlowError};
 use super::flow::RANDOM_BYTES;
 use super::flow::{CookieDigest, ReceivedTokens, SealedText, TemporaryCredentials};
 use super::start::{Authorization, FlowContext, endpoint};
 use crate::grant::Grant;
 use crate::grant::oauth::{
-    CALLBACK_NOT_CONFIRMED, OAuth1TokenAnswer, RequestContext, SignedRequests, Temporary,
-    TokenFailure, TokenPair,
+    CALLBACK_NOT_CONFIRMED, ErrorCode, OAuth1TokenAnswer, RequestContext, SignedRequests,
+    Temporary, TokenFailure, TokenPair,
 };
 use keyward_base::secret::Secret;
 use keyward_rules::provider::OAuth;
@@ -131,10 +131,10 @@ pub(super) fn verifier(
     callback: &CallbackQuery,
 ) -> Result<SealedText, CallbackRefusal> {
     if let Some(problem) = callback.other(PROBLEM) {
-        return Err(CallbackRefusal::Declined(cleaned(problem)));
+        return Err(CallbackRefusal::Declined(ErrorCode::received(problem, None)));
     }
     if callback.other(DENIED).is_some() {
-        return Err(CallbackRefusal::Declined("access_denied".to_owned()));
+        return Err(CallbackRefusal::Declined(ErrorCode::of("access_denied")));
     }
     let token = callback.oauth_token.as_deref().unwrap_or_default();
     // Compares hashes, in constant time.

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use super::Flows;
 use super::endpoints::cannot_ask;
-use super::error::{FlowError, cleaned};
-use crate::grant::oauth::{Metadata, is_secure};
+use super::error::FlowError;
+use crate::grant::oauth::{ErrorCode, Metadata, is_secure};
 use keyward_base::id::{AppId, OrgId};
 use keyward_base::secret::Secret;
 use keyward_net::call::Bounds;
@@ -212,7 +212,7 @@ fn registration(
 ) -> Result<ClientRegistration, FlowError> {
     match (answer.status(), error_code(answer.body())) {
         (StatusCode::OK | StatusCode::CREATED, _) => read(answer.body(), supported),
-        (_, Some(code)) => Err(refused(&format!("it says {}", cleaned(&code)))),
+        (_, Some(code)) => Err(refused(&format!("it says {}", ErrorCode::received(&code, None)))),
         (status, None) => Err(refused(&format!("it answers {}", status.as_u16()))),
     }
 }

@@ -183,7 +183,7 @@ impl Flows {
                 row.pending.grant = encoded(&Grant::OAuth(newer));
                 row.pending.answer_lost = false;
                 let row = self.write_again(row).await?;
-                match unusable.map(TokenFailure::Temporary) {
+                match unusable {
                     None => Ok(row),
                     Some(failure) => Err(RevocationAttempt::of(failure)),
                 }

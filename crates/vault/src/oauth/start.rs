@@ -100,6 +100,8 @@ pub(super) struct FlowContext {
     pub(super) issuer: Option<String>,
     /// Whether the server announced `iss` in responses.
     pub(super) issuer_announced: bool,
+    /// Whether the server can bind tokens to a key (RFC 9449).
+    pub(super) may_bind_tokens: bool,
     /// Whether the server requires pushed authorization requests (RFC 9126), and where it takes them.
     pub(super) must_push: bool,
     pub(super) push_endpoint: Option<String>,

@@ -8,8 +8,7 @@ use http::StatusCode;
 use super::admission::NotAdmitted;
 use super::id_token::IdTokenFault;
 use crate::VaultError;
-use crate::grant::oauth::{MetadataError, TokenFailure};
-use crate::oauth::error::cleaned;
+use crate::grant::oauth::{ErrorCode, MetadataError, TokenFailure};
 use crate::oauth::{CallbackRefusal, FlowError};
 
 /// Why there is no sign-in.
@@ -121,6 +120,9 @@ fn declined(code: &str) -> String {
             "the sign-in was declined, or the identity provider does not let you use this gateway"
                 .to_owned()
         }
-        code => format!("the identity provider refused the sign-in ({})", cleaned(code)),
+        code => format!(
+            "the identity provider refused the sign-in ({})",
+            ErrorCode::received(code, None)
+        ),
     }
 }

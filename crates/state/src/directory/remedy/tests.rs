@@ -294,8 +294,13 @@ fn the_remedy_for_invalid_client_names_the_other_ways_to_send_the_secret() {
         let told = of(ManagedBy::File, way, false, "invalid_client");
         assert!(told.contains(&format!("`client_auth: {others} in its settings")), "{told}");
     }
+    let signed = of(ManagedBy::Store, Some(PrivateKeyJwt), false, "invalid_client");
+    assert!(signed.contains("correct the clock of this machine"), "{signed}");
+    let bound = of(ManagedBy::Store, None, false, "not_bearer");
+    assert!(bound.ends_with("; refresh it: `keyward connection refresh work`"), "{bound}");
+    assert!(bound.contains("DPoP") && !bound.contains("secret"), "{bound}");
     for told in [
-        of(ManagedBy::Store, Some(PrivateKeyJwt), false, "invalid_client"),
+        signed,
         of(ManagedBy::Store, None, true, "invalid_client"),
         of(ManagedBy::Store, None, false, "invalid_scope"),
     ] {

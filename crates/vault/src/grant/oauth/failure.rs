@@ -114,8 +114,9 @@ const INVALID_CLIENT: &[&str] = &[
     "incorrect_client_credentials",
 ];
 
-/// Codes that reject the request of a client, in addition to RFC 6749: RFC 8707 §2.
-const INVALID_REQUEST: &[&str] = &["invalid_target"];
+/// Codes that reject the request of a client, in addition to RFC 6749: RFC 8707 §2, and RFC 9449 §5, whose proofs Keyward
+/// does not send.
+const INVALID_REQUEST: &[&str] = &["invalid_target", "invalid_dpop_proof", "use_dpop_nonce"];
 
 /// With 401, the code of Keycloak for a wrong secret, and of older MCP SDKs for an unknown client. Otherwise the client is
 /// known, and may not ask for such a token (RFC 6749 §5.2).
@@ -154,6 +155,11 @@ impl ErrorCode {
         (!text.is_empty()).then(|| Self::plain(text))
     }
 
+    /// A server's code, or `unknown`, with the code that its description begins with.
+    pub fn received(raw: &str, description: Option<&str>) -> Self {
+        Self::clean(raw).unwrap_or_else(|| Self::of("unknown")).described_by(description)
+    }
+
     /// With the code that the description begins with.
     pub(super) fn described_by(self, said: Option<&str>) -> Self {
         Self { of_service: said.and_then(error_notes::code_of), ..self }
@@ -166,10 +172,15 @@ impl ErrorCode {
 
     /// The code with its meaning, where it is known.
     pub fn explained(&self) -> String {
-        match error_notes::meaning(self.of_service.unwrap_or(&self.code)) {
+        match self.meaning() {
             Some(meaning) => format!("{self}: {meaning}"),
             None => self.to_string(),
         }
+    }
+
+    /// The meaning of the service's own code, or of the code, where it is known.
+    pub fn meaning(&self) -> Option<&'static str> {
+        error_notes::meaning(self.of_service.unwrap_or(&self.code))
     }
 
     pub(super) fn status(status: StatusCode) -> Self {

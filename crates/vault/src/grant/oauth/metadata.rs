@@ -45,6 +45,9 @@ pub struct Metadata {
     pub authorization_response_iss_parameter_supported: bool,
     #[serde(default, deserialize_with = "or_default")]
     pub client_id_metadata_document_supported: bool,
+    /// RFC 9449 §5.1.
+    #[serde(default, deserialize_with = "or_default")]
+    pub dpop_signing_alg_values_supported: Vec<String>,
     /// RFC 9126 §5.
     #[serde(default, deserialize_with = "or_default")]
     pub require_pushed_authorization_requests: bool,

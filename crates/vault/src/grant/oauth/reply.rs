@@ -16,8 +16,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::Tokens;
-use super::failure::{ErrorAnswer, ErrorCode, TokenFailure, classify, cleaned};
+use super::failure::{
+    ActingParty, Correction, ErrorAnswer, ErrorCode, TokenFailure, classify, cleaned,
+};
 use super::reported_error::ReportedError;
+use super::requests::NextRefreshToken;
 use keyward_base::secret::Secret;
 use keyward_rules::provider::oauth::{ExpiresText, OAuth};
 
@@ -26,6 +29,9 @@ const LIFE_SECONDS_MAX: f64 = 10.0 * 365.25 * 86_400.0;
 
 /// Longest captured value.
 const CAPTURED_BYTES_MAX: usize = 512;
+
+/// The code for a token of another type. A later request would get the same type.
+const NOT_BEARER: &str = "not_bearer";
 
 /// Token types that are sent as bearer tokens: Slack says `bot` and `user`.
 const TOKEN_TYPES: &[&str] = &["bearer", "bot", "user"];
@@ -79,9 +85,9 @@ impl ReplyContext<'_> {
     /// As [`Reading::tokens`].
     pub(super) fn token_reply(&self, response: &Response<Bytes>) -> Result<Value, TokenFailure> {
         let object = self.object(response)?;
-        match response.status().as_u16() {
-            200 | 201 => self.reply_of(&object).map_err(TokenFailure::after_success),
-            _ => Err(self.refused(response, None, None)),
+        match response.status().is_success() {
+            true => self.reply_of(&object).map_err(TokenFailure::after_success),
+            false => Err(self.refused(response, None, None)),
         }
     }
 
@@ -185,15 +191,18 @@ impl ReplyContext<'_> {
         self.bounded(text).map(|text| (text, parent))
     }
 
-    /// The refresh token of a success without a usable access token. The one that was sent may have ended with it.
-    pub(super) fn next_refresh_token(&self, response: &Response<Bytes>) -> Option<Secret> {
+    /// The refresh token of an answer without a usable access token. The one that was sent may have ended with it.
+    pub(super) fn next_refresh_token(
+        &self,
+        response: &Response<Bytes>,
+    ) -> Option<NextRefreshToken> {
         let object = object(response.body())?;
-        let is_success = matches!(response.status().as_u16(), 200 | 201)
-            && self.error(&object, response.status()).is_none();
         // Elsewhere, it would be that of another token.
         let (beside, _) = self.oauth.token_path.iter().find_map(|path| parent(&object, path))?;
-        let text = self.refresh_token(&object, beside).ok().flatten().filter(|_| is_success)?;
-        Some(Secret::from(text.to_owned()))
+        let text = self.refresh_token(&object, beside).ok().flatten()?;
+        let is_success =
+            response.status().is_success() && self.error(&object, response.status()).is_none();
+        Some(NextRefreshToken { token: Secret::from(text.to_owned()), is_sure: is_success })
     }
 
     /// The refresh token beside the access token, else that of the whole answer.
@@ -240,7 +249,9 @@ impl ReplyContext<'_> {
         };
         match is_known {
             true => Ok(()),
-            false => Err(TokenFailure::unreadable(
+            false => Err(TokenFailure::ours(
+                ActingParty::Operator(Correction::Request),
+                NOT_BEARER,
                 "the token is not a bearer token, and Keyward supports no other (DPoP, MAC)",
             )),
         }

@@ -77,9 +77,16 @@ pub struct JwtAssertion {
 #[derive(Debug)]
 pub struct RefreshFailure {
     pub failure: TokenFailure,
-    /// The refresh token of an answer whose access token cannot be used. It must be stored: the one that was sent may
-    /// have ended.
-    pub next: Option<Secret>,
+    pub next: Option<NextRefreshToken>,
+}
+
+/// The refresh token of an answer whose access token cannot be used. It must be stored: the one that was sent may
+/// have ended.
+#[derive(Debug)]
+pub struct NextRefreshToken {
+    pub token: Secret,
+    /// Whether the answer reports success. After an error, the refresh token that was sent may be valid instead.
+    pub is_sure: bool,
 }
 
 impl From<TokenFailure> for RefreshFailure {
@@ -128,9 +135,13 @@ pub async fn refresh(ask: &RequestContext<'_>, sent: &Secret) -> Result<Tokens, 
     let reply = request.request_async(&transport).await;
     drop(Secret::from(token.into_secret()));
     let tokens = reply.map(Tokens::from).map_err(|error| {
+        let failure = transport.failure(error);
         let is_sent = |next: &Secret| next.expose_text().is_some_and(|next| sent.is_text(next));
-        let next = transport.next_refresh_token().filter(|next| !is_sent(next));
-        RefreshFailure { failure: transport.failure(error), next }
+        // An error that ends the grant ends the refresh token beside it.
+        let is_kept =
+            |next: &NextRefreshToken| next.is_sure || matches!(failure, TokenFailure::Temporary(_));
+        let next = transport.next_refresh_token().filter(|next| !is_sent(&next.token));
+        RefreshFailure { next: next.filter(is_kept), failure }
     })?;
     // This refresh token stays if the response has none, so the access token can be renewed.
     let expires = tokens.expires.or_else(|| usual_expiry(ask.oauth, tokens.sent));

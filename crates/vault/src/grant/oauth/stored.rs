@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::failure::{ActingParty, Temporary, TokenFailure};
 use super::request_context::{RequestContext, incomplete};
-use super::requests::{self, JwtAssertion, RefreshFailure, SubjectToken};
+use super::requests::{self, JwtAssertion, NextRefreshToken, RefreshFailure, SubjectToken};
 use super::revoke::Revocable;
 use super::token_facts::{ACCESS, PRIVATE_KEY, REFRESH, TokenFacts};
 use super::{Tokens, aws_role, imported, missing, service_account, session, signed};
@@ -19,6 +19,9 @@ use keyward_rules::provider::{self, AuthKind, AuthMethod};
 /// Prefix of stored names that are not fields; no field name begins with it.
 const FACT: char = '.';
 
+/// The name of [`OAuthGrant::earlier`] among the stored fields.
+const EARLIER: &str = ".earlier_refresh_token";
+
 /// How far assertions are set back: GitHub rejects assertions from the future, and accepts old ones.
 const CLOCK_SECONDS: i64 = 60;
 
@@ -29,8 +32,10 @@ pub struct OAuthGrant {
     /// `access_token`, `refresh_token`, and other fields: keys, subjects, names.
     fields: BTreeMap<String, Secret>,
     facts: TokenFacts,
+    /// The refresh token before the one of an answer that reports an error. It is tried if the newer one is refused.
+    earlier: Option<Secret>,
     /// See [`OAuthGrant::unusable_answer`]. Not stored.
-    unusable: Option<Box<Temporary>>,
+    unusable: Option<Box<TokenFailure>>,
 }
 
 /// The kind of auth method.
@@ -68,7 +73,7 @@ impl OAuthGrant {
     }
 
     fn stored_as(by: OAuthKind, fields: BTreeMap<String, Secret>, facts: TokenFacts) -> Self {
-        Self { by, fields, facts, unusable: None }
+        Self { by, fields, facts, earlier: None, unusable: None }
     }
 
     /// From checked fields.
@@ -137,12 +142,14 @@ impl OAuthGrant {
             account: text(".account").map(str::to_owned),
             captured: captured.collect(),
         };
-        Ok(Self::stored_as(by, fields, facts))
+        let earlier = values.get(EARLIER).cloned();
+        Ok(Self { earlier, ..Self::stored_as(by, fields, facts) })
     }
 
     /// The stored fields: fields and facts.
     pub(in crate::grant) fn to_fields(&self) -> BTreeMap<String, Secret> {
         let mut all = self.fields.clone();
+        all.extend(self.earlier.clone().map(|token| (EARLIER.to_owned(), token)));
         let mut put = |name: String, text: String| drop(all.insert(name, Secret::from(text)));
         let by = OAuthKind::NAMES.into_iter().find(|(kind, _)| *kind == self.by);
         if let Some((_, by)) = by {
@@ -203,7 +210,7 @@ impl OAuthGrant {
     }
 
     /// Why the answer that this grant is from has no usable access token, but only a newer refresh token.
-    pub fn unusable_answer(&self) -> Option<&Temporary> {
+    pub fn unusable_answer(&self) -> Option<&TokenFailure> {
         self.unusable.as_deref()
     }
 
@@ -266,11 +273,12 @@ impl OAuthGrant {
             OAuthKind::GithubApp => requests::installation(&ask, &self.assertion(&ask)?).await?,
             _ => match self.request_tokens(&ask).await {
                 Ok(tokens) => tokens,
-                Err(RefreshFailure {
-                    failure: TokenFailure::Temporary(unusable),
-                    next: Some(next),
-                }) => return Ok(self.with_refresh_token(next, ask.now, unusable)),
-                Err(RefreshFailure { failure, .. }) => return Err(failure),
+                Err(RefreshFailure { failure, next: Some(next) }) => {
+                    return Ok(self.with_next(next, ask.now, failure));
+                }
+                Err(RefreshFailure { failure, next: None }) => {
+                    return self.with_earlier(ask.now, failure);
+                }
             },
         };
         Ok(self.with(tokens))
@@ -395,16 +403,44 @@ impl OAuthGrant {
         before.fields.get(REFRESH).zip(now).is_some_and(|(before, now)| !before.is_text(now))
     }
 
-    /// The grant with a newer refresh token alone. The access token may have ended with the refresh token before.
-    fn with_refresh_token(&self, next: Secret, sent: Timestamp, unusable: Temporary) -> Self {
+    fn with_next(&self, next: NextRefreshToken, sent: Timestamp, unusable: TokenFailure) -> Self {
+        let earlier = self.fields.get(REFRESH).filter(|_| !next.is_sure).cloned();
+        Self { earlier, ..self.with_refresh_token(next.token, sent, unusable) }
+    }
+
+    /// The grant with the earlier refresh token, if the newer one is refused.
+    ///
+    /// # Errors
+    /// The failure, if there is no earlier token, or it is not of the token.
+    fn with_earlier(&self, sent: Timestamp, failure: TokenFailure) -> Result<Self, TokenFailure> {
+        match &self.earlier {
+            Some(earlier) if failure.may_be_of_token() => {
+                let code = failure.code().cloned();
+                let unusable = Temporary { code, ..Temporary::of(EARLIER_IS_NEXT) };
+                Ok(self.with_refresh_token(
+                    earlier.clone(),
+                    sent,
+                    TokenFailure::Temporary(unusable),
+                ))
+            }
+            _ => Err(failure),
+        }
+    }
+
+    /// The grant with another refresh token alone. The access token may have ended with the refresh token before.
+    fn with_refresh_token(&self, next: Secret, sent: Timestamp, unusable: TokenFailure) -> Self {
         let mut fields = self.fields.clone();
         fields.remove(ACCESS);
         fields.insert(REFRESH.to_owned(), next);
         let (sent, expires, refresh_expires) = (Some(sent), None, None);
         let facts = TokenFacts { sent, expires, refresh_expires, ..self.facts.clone() };
-        Self { by: self.by, fields, facts, unusable: Some(Box::new(unusable)) }
+        Self { unusable: Some(Box::new(unusable)), ..Self::stored_as(self.by, fields, facts) }
     }
 }
+
+/// Why a refused refresh token does not end the grant.
+const EARLIER_IS_NEXT: &str =
+    "the refresh token of an answer with an error is refused, and the one before it is tried next";
 
 /// The failure without a request: the grant cannot be renewed.
 fn no_refresh_token() -> TokenFailure {

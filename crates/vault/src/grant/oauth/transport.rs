@@ -24,6 +24,7 @@ use super::failure::{TokenFailure, bad_endpoint};
 use super::params::Params;
 use super::reply::{self, Reply};
 use super::request_context::RequestContext;
+use super::requests::NextRefreshToken;
 use keyward_base::secret::Secret;
 use keyward_net::call::Bounds;
 
@@ -115,7 +116,7 @@ impl<'a> Transport<'a> {
     }
 
     /// The refresh token of an answer without a usable access token.
-    pub(super) fn next_refresh_token(&self) -> Option<Secret> {
+    pub(super) fn next_refresh_token(&self) -> Option<NextRefreshToken> {
         let exchanged = self.exchanged.lock();
         let Exchanged { params, answer } = exchanged.as_ref()?;
         self.ask.reading(params, false).next_refresh_token(answer)

@@ -110,22 +110,27 @@ async fn a_refresh_whose_answer_has_no_lifetime_uses_the_usual_one() {
 #[tokio::test]
 async fn the_refresh_token_beside_an_unusable_access_token_is_the_next_one() {
     let nested = "token_path: [user.access_token]";
-    for (more, answer, next) in [
-        ("", r#"{"refresh_token":"rt2"}"#, Some("rt2")),
-        ("", r#"{"access_token":"a b","refresh_token":"rt2"}"#, Some("rt2")),
-        ("", r#"{"access_token":"at","token_type":"mac","refresh_token":"rt2"}"#, Some("rt2")),
-        ("", r#"{"refresh_token":"rt"}"#, None),
-        ("", r#"{"refresh_token":"r\u0007"}"#, None),
-        ("", r#"{"error":"quux","refresh_token":"rt2"}"#, None),
-        (nested, r#"{"user":{"refresh_token":"rt2"},"refresh_token":"bot"}"#, Some("rt2")),
-        (nested, r#"{"refresh_token":"bot"}"#, None),
+    let (ok, sure, unsure) = ("200 OK", Some(("rt2", true)), Some(("rt2", false)));
+    for (status, more, answer, next) in [
+        (ok, "", r#"{"refresh_token":"rt2"}"#, sure),
+        (ok, "", r#"{"access_token":"a b","refresh_token":"rt2"}"#, sure),
+        (ok, "", r#"{"access_token":"at","token_type":"mac","refresh_token":"rt2"}"#, sure),
+        (ok, "", r#"{"refresh_token":"rt"}"#, None),
+        (ok, "", r#"{"refresh_token":"r\u0007"}"#, None),
+        (ok, "", r#"{"error":"quux","refresh_token":"rt2"}"#, unsure),
+        (ok, "", r#"{"error":"invalid_grant","refresh_token":"rt2"}"#, None),
+        ("500 X", "", r#"{"access_token":"at","refresh_token":"rt2"}"#, unsure),
+        ("503 X", "", r#"{"error":"server_error","refresh_token":"rt"}"#, None),
+        ("400 X", "", r#"{"error":"invalid_client","refresh_token":"rt2"}"#, None),
+        (ok, nested, r#"{"user":{"refresh_token":"rt2"},"refresh_token":"bot"}"#, sure),
+        (ok, nested, r#"{"refresh_token":"bot"}"#, None),
     ] {
-        let (server, client) = one(&json("200 OK", answer)).await;
+        let (server, client) = one(&json(status, answer)).await;
         let (oauth, variables) = (server.oauth(more), BTreeMap::new());
         let result = refresh(&server.ask(&oauth, &client, &variables), &secret("rt")).await;
         let failure = result.expect_err(answer);
-        assert_eq!(failure.next.as_ref().map(shown), next, "{answer}");
-        assert!(matches!(failure.failure, TokenFailure::Temporary(_)), "{answer}: {failure:?}");
+        let found = failure.next.as_ref().map(|next| (shown(&next.token), next.is_sure));
+        assert_eq!(found, next, "{status} {answer}: {failure:?}");
     }
 }
 
