@@ -219,8 +219,12 @@ impl ApiError {
         let mut next: Option<&(dyn std::error::Error + 'static)> = Some(&cause);
         while let Some(error) = next {
             match error.downcast_ref() {
-                Some(StoreError::Io { .. }) => refusal = Self::StoreFailed,
-                Some(StoreError::Unreached { .. }) => refusal = Self::StoreUnreached,
+                Some(StoreError::Io { .. }) if !request_id::is_read() => {
+                    refusal = Self::StoreFailed;
+                }
+                Some(StoreError::Io { .. } | StoreError::Unreached { .. }) => {
+                    refusal = Self::StoreUnreached;
+                }
                 Some(StoreError::Conflict { .. }) => {
                     let text = Code::Stale.because("another request changed it at the same time");
                     refusal = text.usual_hint().into();

@@ -7,7 +7,7 @@ use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::Response;
 use futures_util::{FutureExt as _, Stream, stream};
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, Method};
 use tokio::task::JoinHandle;
 
 use keyward_base::id::ExchangeId;
@@ -16,13 +16,26 @@ use keyward_state::observe::change::TaskActor;
 /// The field of answers.
 const FIELD: HeaderName = HeaderName::from_static("keyward-request");
 
+/// A request that is answered.
+#[derive(Clone)]
+struct CurrentRequest {
+    id: ExchangeId,
+    /// Whether its method is one that changes nothing.
+    is_read: bool,
+}
+
 tokio::task_local! {
-    static CURRENT: ExchangeId;
+    static CURRENT: CurrentRequest;
 }
 
 /// The id of the request that the current task answers.
 pub(super) fn current() -> Option<ExchangeId> {
-    CURRENT.try_with(Clone::clone).ok()
+    CURRENT.try_with(|request| request.id.clone()).ok()
+}
+
+/// Whether the current task answers a request of the API that changes nothing.
+pub(super) fn is_read() -> bool {
+    CURRENT.try_with(|request| request.is_read).unwrap_or_default()
 }
 
 /// Runs `work` for the current request, and as its actor, in a task of its own, so that it runs to its end also when the
@@ -36,22 +49,26 @@ where
 
 /// A part of the answer of the current request that is made after its handler has returned.
 pub(super) fn streamed<S: Stream>(events: S) -> impl Stream<Item = S::Item> {
-    let (id, mut events) = (carried(), Box::pin(events));
+    let (request, mut events) = (carried(), Box::pin(events));
     stream::poll_fn(move |context| {
-        CURRENT.sync_scope(id.clone(), || events.as_mut().poll_next(context))
+        CURRENT.sync_scope(request.clone(), || events.as_mut().poll_next(context))
     })
 }
 
-/// The id of the current request; a new one outside of a request.
-fn carried() -> ExchangeId {
-    current().unwrap_or_else(ExchangeId::random)
+/// The current request; outside of a request, one with a new id.
+fn carried() -> CurrentRequest {
+    let new = |_| CurrentRequest { id: ExchangeId::random(), is_read: false };
+    CURRENT.try_with(Clone::clone).unwrap_or_else(new)
 }
 
 /// Gives the request an id, and logs how it was answered.
 pub(super) async fn identify(request: Request, next: Next) -> Response {
     let id = ExchangeId::random();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let mut response = CURRENT.scope(id.clone(), next.run(request)).await;
+    // Elsewhere, a link that is opened is used up.
+    let is_read = path.starts_with("/api/") && (method == Method::GET || method == Method::HEAD);
+    let current = CurrentRequest { id: id.clone(), is_read };
+    let mut response = CURRENT.scope(current, next.run(request)).await;
     // Other paths may contain a ticket.
     if path.starts_with("/api/") {
         let status = response.status().as_u16();
@@ -74,7 +91,8 @@ mod tests {
         let id = ExchangeId::random();
         let begun =
             async { (spawn(async { current() }), streamed(stream::once(async { current() }))) };
-        let (task, answer) = CURRENT.scope(id.clone(), begun).await;
+        let request = CurrentRequest { id: id.clone(), is_read: false };
+        let (task, answer) = CURRENT.scope(request, begun).await;
         assert_eq!(task.await.unwrap(), Some(id.clone()));
         assert_eq!(answer.collect::<Vec<_>>().await, [Some(id)]);
     }

@@ -18,7 +18,7 @@ use rustls::ClientConfig;
 use tokio::sync::{mpsc, watch};
 
 pub use declared_only::FileCheck;
-pub(super) use opened_store::open_store;
+pub(super) use opened_store::{leave_store, open_store};
 pub(super) use start_lease::StartLease;
 
 use super::apply::ApplyTarget;

@@ -8,7 +8,7 @@ use anyhow::{Context, anyhow, ensure};
 
 use super::folders::kept_name;
 use super::keys;
-use super::services::{Services, StartLease, open_store};
+use super::services::{Services, StartLease, leave_store, open_store};
 use crate::config::{Config, StoreChoice};
 use keyward_base::time::Clock;
 use keyward_state::crypto::keyring::Keyring;
@@ -43,7 +43,7 @@ struct CheckedStore {
 pub async fn check_store(config: &Config) -> anyhow::Result<StoreCheck> {
     let opened = CheckedStore::open(config).await?;
     let checked = opened.check().await;
-    opened.close().await?;
+    leave_store(&*opened.store).await;
     checked
 }
 
@@ -54,7 +54,7 @@ pub async fn check_store(config: &Config) -> anyhow::Result<StoreCheck> {
 pub async fn repair_store(config: &Config) -> anyhow::Result<RepairedStore> {
     let opened = CheckedStore::open(config).await?;
     let repaired = opened.repair(config).await;
-    opened.close().await?;
+    leave_store(&*opened.store).await;
     repaired
 }
 
@@ -136,14 +136,6 @@ impl CheckedStore {
         let copied = copy.scan().await?;
         ensure!(copied.rows == scan.rows, "{} differs from the store", path.display());
         Ok(path)
-    }
-
-    /// A gateway that starts afterwards need not wait for this process.
-    async fn close(&self) -> anyhow::Result<()> {
-        match self.store.shared() {
-            Some(shared) => Ok(shared.leave().await?),
-            None => Ok(()),
-        }
     }
 }
 

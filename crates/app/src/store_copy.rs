@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, ensure};
 
 use super::keys;
-use super::services::{Services, open_store};
+use super::services::{Services, leave_store, open_store};
 use super::store_check::place;
 use crate::config::{Config, StoreChoice};
 use keyward_backup::{BackupEntry, BackupKey, BackupReader};
@@ -41,7 +41,9 @@ pub async fn copy_store(from: &Config, to: &Config) -> anyhow::Result<usize> {
         place(from).display()
     );
     let source = open_store(from).await.context("the source")?;
-    let rows = source.snapshot().await?;
+    let rows = source.snapshot().await;
+    leave_store(&*source).await;
+    let rows = rows?;
     let keyring = Arc::new(keys::read(to)?);
     fill(to, &rows, keyring).await
 }
@@ -74,6 +76,13 @@ async fn fill(to: &Config, rows: &Snapshot, keyring: Arc<Keyring>) -> anyhow::Re
         .await
         .context("the keys of the target's configuration do not open the store")?;
     let target = open_store(to).await.context("the target")?;
+    let added = add(&*target, rows).await;
+    leave_store(&*target).await;
+    added.map(|()| rows.rows().len())
+}
+
+/// Adds the rows to an empty store, and compares it with them.
+async fn add(target: &dyn Store, rows: &Snapshot) -> anyhow::Result<()> {
     for table in Table::ALL {
         let is_empty = target.list(table, RowRange::first(1)).await?.is_empty();
         ensure!(
@@ -86,7 +95,7 @@ async fn fill(to: &Config, rows: &Snapshot, keyring: Arc<Keyring>) -> anyhow::Re
     }
     let copied = target.snapshot().await?;
     ensure!(copied == *rows, "the copy differs from the source: empty the target, and copy again");
-    Ok(rows.rows().len())
+    Ok(())
 }
 
 /// Opens a copy in memory.

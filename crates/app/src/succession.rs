@@ -18,7 +18,7 @@ const UNLOCKED_WITHIN: Duration = Duration::from_secs(10);
 /// A database that is being started, or fails over, answers again within this time.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(60);
 const ANSWER_POLL: Duration = Duration::from_secs(1);
-/// How often the log repeats why the database does not answer.
+/// How often the log repeats why the database cannot be used.
 const REPEATED_EVERY: Duration = Duration::from_secs(15);
 
 /// Opens the services, after the gateway before has ended if only one process can have the store; what this one needs
@@ -105,7 +105,7 @@ async fn open_when_answered(config: &Config) -> anyhow::Result<OpenedServices> {
                     tracing::warn!(
                         why,
                         for_up_to,
-                        "the database does not answer; the start is tried again"
+                        "the database cannot be used yet; the start is tried again"
                     );
                     last = Some((why, Instant::now()));
                 }

@@ -47,7 +47,12 @@ async fn a_running_gateway_copies_its_store_into_an_empty_database() {
     let copied = moving.copies(&TO_DATABASE);
     assert!(copied.0 && copied.1.contains("rows of the running gateway"), "{copied:?}");
     assert_eq!(ask_at(&lab, &lab.gateway, "ci").await.head.status(), 200, "it goes on");
+    // Otherwise a restore would wait for the commands.
+    let replicas =
+        "SELECT count(*) FROM keyward_leases WHERE position('replica/'::bytea IN name) = 1";
+    assert_eq!(database.server.sql("app", replicas), "0");
     let twice = moving.copies(&TO_DATABASE);
+    assert_eq!(database.server.sql("app", replicas), "0");
     assert!(!twice.0 && twice.1.contains("the target is not empty"), "{twice:?}");
     // A change after the copy is in the source alone.
     lab.add_agent("late").await;

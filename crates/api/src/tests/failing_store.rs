@@ -17,14 +17,16 @@ use super::services::services_over;
 use super::*;
 use keyward_state::crypto::keyring::Keyring;
 use keyward_state::store::memory::MemoryStore;
-use keyward_state::store::{Expect, Row, Store, StoreError, StoreWrapper, Table, Version};
+use keyward_state::store::{
+    Expect, Row, RowRange, Store, StoreError, StoreWrapper, Table, Version,
+};
 use keyward_vault::keys::KeyLocation;
 
 /// A store in memory.
 #[derive(Debug, Default)]
 struct FailingStore {
     rows: MemoryStore,
-    /// The error of each write.
+    /// The error of each write and list.
     failure: Mutex<Option<fn() -> StoreError>>,
 }
 
@@ -57,6 +59,14 @@ impl StoreWrapper for FailingStore {
         match failure {
             Some(failure) => Err(failure()),
             None => self.rows.put(table, key, value, expect).await,
+        }
+    }
+
+    async fn list(&self, table: Table, range: RowRange<'_>) -> Result<Vec<Row>, StoreError> {
+        let failure = *self.failure.lock();
+        match failure {
+            Some(failure) => Err(failure()),
+            None => self.rows.list(table, range).await,
         }
     }
 }
@@ -158,6 +168,25 @@ async fn only_a_change_that_may_be_stored_is_called_so() {
         );
         store.fail(None);
         assert_eq!(lab.get("/api/v1/agents").await.1["items"], json!([]));
+    }
+}
+
+/// A read changes nothing, also if the store fails while it answers.
+#[tokio::test]
+async fn a_read_that_fails_was_not_carried_out() {
+    let (store, lab) = FailingStore::lab().await;
+    assert_eq!(lab.get("/api/v1/keys").await.0, 200);
+    for failure in [lost as fn() -> StoreError, unreached] {
+        store.fail(Some(failure));
+        let (answered, body) = lab.get("/api/v1/keys").await;
+        assert_eq!(answered, 503, "{body}");
+        assert_eq!(
+            (&body["error"]["code"], &body["error"]["message"]),
+            (
+                &json!("store_unavailable"),
+                &json!("the store cannot be used, and the request was not carried out")
+            )
+        );
     }
 }
 

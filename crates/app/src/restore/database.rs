@@ -14,7 +14,7 @@ use crate::backups::{CA_CERT_PART, CA_KEY_PART};
 use crate::config::Config;
 use crate::folders::chown_created;
 use crate::keys;
-use crate::services::{StartLease, open_store};
+use crate::services::{StartLease, leave_store, open_store};
 use keyward_backup::{BackupEntry, BackupKey, BackupPart, BackupReader};
 use keyward_base::time::Clock;
 use keyward_proxy::ca::authority::{Authority, CaFiles};
@@ -31,7 +31,7 @@ pub(super) async fn target(config: &Config) -> Result<Arc<dyn Store>, RestoreErr
     match is_free(&*store).await {
         Ok(()) => Ok(store),
         Err(error) => {
-            leave(&*store).await;
+            leave_store(&*store).await;
             Err(error)
         }
     }
@@ -49,15 +49,6 @@ async fn is_free(store: &dyn Store) -> Result<(), RestoreError> {
         }
     }
     Ok(())
-}
-
-/// Ends the presence of this process, so that the next command does not wait for it.
-pub(super) async fn leave(store: &dyn Store) {
-    if let Some(shared) = store.shared()
-        && let Err(error) = shared.leave().await
-    {
-        tracing::debug!(%error, "cannot remove this process from the list of replicas: its entry expires");
-    }
 }
 
 /// Restores the rows; and the CA, where this machine has none and `keeps_ca` is false: the replicas of a database have
@@ -89,7 +80,7 @@ pub(super) async fn restore(
         Ok::<_, RestoreError>(Restored { kept: None, ca_replaced })
     };
     let restored = restored.await;
-    leave(&*target).await;
+    leave_store(&*target).await;
     restored.map_err(FillError::Restore)
 }
 

@@ -21,7 +21,7 @@ use error::{failed, refused};
 
 use super::folders::kept_name;
 use super::last_config::check_store;
-use super::services::Services;
+use super::services::{Services, leave_store};
 use crate::config::{Config, StoreChoice};
 use completion::Completed;
 use keyward_backup::{BackupHeader, BackupKey, verify};
@@ -80,7 +80,7 @@ impl<'a> Restore<'a> {
             Some(_) => Ok(()),
             None => {
                 let store = database::target(self.config).await?;
-                database::leave(&*store).await;
+                leave_store(&*store).await;
                 Ok(())
             }
         }

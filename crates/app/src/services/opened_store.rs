@@ -29,3 +29,12 @@ pub(crate) async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>
         },
     })
 }
+
+/// Ends the presence of this process, so that the next command does not wait for it.
+pub(crate) async fn leave_store(store: &dyn Store) {
+    if let Some(shared) = store.shared()
+        && let Err(error) = shared.leave().await
+    {
+        tracing::debug!(%error, "cannot remove this process from the list of replicas: its entry expires");
+    }
+}

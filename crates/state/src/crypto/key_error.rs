@@ -44,6 +44,11 @@ pub enum KeyError {
     /// The new file cannot be written.
     #[error("master key file {path} cannot be written: {source}")]
     Unwritable { path: PathBuf, source: io::Error },
+    /// The file of a key in use is not there any more.
+    #[error(
+        "master key file {0} was removed: put it back, or make a backup with `keyward backup FILE` before the gateway stops, and restore it"
+    )]
+    Removed(PathBuf),
     /// The file is a symbolic link; replacing it would leave the key at the link's target.
     #[error(
         "master key file {0} is a symbolic link: put the file itself there, or name it in `master_key`"

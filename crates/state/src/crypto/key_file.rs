@@ -42,7 +42,10 @@ pub(super) fn replace<'a>(
     keys: impl Iterator<Item = &'a Zeroizing<[u8; KEY_LEN]>>,
 ) -> Result<(), KeyError> {
     let unwritable = |source| KeyError::Unwritable { path: path.into(), source };
-    let about = fs::symlink_metadata(path).map_err(unwritable)?;
+    let about = fs::symlink_metadata(path).map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound => KeyError::Removed(path.into()),
+        _ => unwritable(source),
+    })?;
     if about.is_symlink() {
         return Err(KeyError::Link(path.into()));
     }
@@ -184,5 +187,16 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
         replace(&path, [&old].into_iter()).unwrap();
         assert_eq!(fs::read(&path).unwrap(), *hex_lines([&old].into_iter()));
+    }
+
+    #[test]
+    fn a_removed_file_is_not_made_again_and_its_error_has_the_remedy() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("master.key");
+        let [_, new] = keys();
+        let refused = replace(&path, [&new].into_iter()).unwrap_err();
+        assert!(matches!(refused, KeyError::Removed(_)), "{refused}");
+        assert!(refused.to_string().contains("put it back"), "{refused}");
+        assert!(!path.exists());
     }
 }

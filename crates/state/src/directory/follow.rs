@@ -158,13 +158,16 @@ impl Directory {
     pub async fn follow(&self, changed: &(dyn Fn(Table, &str) + Send + Sync)) {
         let Some(store) = self.shared.rows.store.shared() else { return };
         let Some(mut position) = self.shared.following.begun.lock().take() else { return };
-        let mut forget_at = Instant::now() + FORGET_EVERY;
+        let (mut unread, mut forget_at) = (BTreeSet::new(), Instant::now() + FORGET_EVERY);
         self.shared.following.reached.send_replace(position.clone());
         loop {
             let asked = Instant::now();
             let followed = async {
-                let (changes, next) = store.changes_after(&position).await?;
+                let (mut changes, next) = store.changes_after(&position).await?;
+                unread.append(&mut changes.unknown);
+                changes.unknown = unread.clone();
                 self.take_over(changes, changed).await?;
+                unread.clear();
                 Ok::<_, DirectoryError>(next)
             };
             match followed.await {
@@ -196,7 +199,7 @@ impl Directory {
         for table in unknown {
             tracing::warn!(
                 table = table.name(),
-                "this replica was away for long: it reads the table again"
+                "this replica was away for long, or the database lost changes: the table is read again"
             );
             rows.extend(self.all_keys(table).await?.into_iter().map(|key| (table, key)));
         }

@@ -1,6 +1,7 @@
 //! [`FollowState`]: how far this replica has followed a store that other replicas write, and how long the store has not
 //! answered.
 
+use std::mem;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -33,6 +34,7 @@ pub(super) struct FollowState {
     /// For how long the view may lack changes until it is stale.
     pub(super) stale_max: Mutex<Duration>,
     pub(super) outage: Mutex<Outage>,
+    logged: Mutex<OutageLog>,
 }
 
 /// The last time that the store did not answer.
@@ -61,7 +63,8 @@ impl FollowState {
         };
         let (fresh, stale_max) = (Mutex::new(Instant::now()), Mutex::new(Duration::MAX));
         let (reached, outage) = (watch::Sender::default(), Mutex::default());
-        Ok(Self { begun: Mutex::new(begun), reached, leftovers, fresh, stale_max, outage })
+        let (begun, logged) = (Mutex::new(begun), Mutex::default());
+        Ok(Self { begun, reached, leftovers, fresh, stale_max, outage, logged })
     }
 }
 
@@ -71,6 +74,8 @@ impl FollowState {
         let mut outage = self.outage.lock();
         if let Outage::Now(from) = *outage {
             *outage = Outage::Ended(from.elapsed(), Instant::now());
+        }
+        if self.logged.lock().answers() {
             tracing::info!(id = "store_back", "the store answers again");
         }
         *self.fresh.lock() = asked;
@@ -82,7 +87,55 @@ impl FollowState {
         if !matches!(*outage, Outage::Now(_)) {
             // The outage begins with the last answer.
             *outage = Outage::Now(*self.fresh.lock());
+        }
+        if self.logged.lock().fails(error.to_string()) {
             tracing::error!(id = "store_away", %error, "changes of other replicas cannot be read: requests are served from memory");
         }
+    }
+}
+
+/// Which failures of the store are logged: each cause, but not the first failure of an outage, which may be the end of
+/// a stream that is opened again at once.
+#[derive(Debug, Default)]
+struct OutageLog {
+    has_failed: bool,
+    /// The last cause that was logged.
+    cause: Option<String>,
+}
+
+impl OutageLog {
+    /// Whether this failure is logged.
+    fn fails(&mut self, cause: String) -> bool {
+        let is_logged = self.has_failed && self.cause.as_ref() != Some(&cause);
+        self.has_failed = true;
+        if is_logged {
+            self.cause = Some(cause);
+        }
+        is_logged
+    }
+
+    /// Whether the end of the outage is logged.
+    fn answers(&mut self) -> bool {
+        mem::take(self).cause.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outage_is_logged_with_each_cause_but_not_a_single_failure() {
+        let mut log = OutageLog::default();
+        assert!(!log.answers());
+        assert!(!log.fails("cut".to_owned()));
+        assert!(!log.answers(), "the next poll succeeded");
+        let causes = ["cut", "refused", "refused", "starting", "starting"];
+        let logged = causes.map(|cause| log.fails(cause.to_owned()));
+        assert_eq!(logged, [false, true, false, true, false]);
+        assert!(log.answers());
+        assert!(!log.answers());
+        let logged = ["silent", "silent", "silent"].map(|cause| log.fails(cause.to_owned()));
+        assert_eq!(logged, [false, true, false]);
     }
 }

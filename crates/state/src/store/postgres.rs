@@ -10,6 +10,7 @@ mod change_notice;
 mod failure;
 mod feed;
 mod holder;
+mod known_changes;
 mod listener;
 mod parameter;
 mod pool;
@@ -20,7 +21,6 @@ mod settings;
 mod sql;
 mod tls;
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -39,6 +39,7 @@ use change_notice::{ChangeNotice, Listening, POLL};
 pub use failure::PostgresError;
 use failure::{PostgresFailure, failed};
 use holder::random_number;
+use known_changes::{KnownChange, KnownChanges};
 use parameter::{Parameter, typed};
 use pool::PostgresPool;
 use presence::ReplicaPresence;
@@ -56,8 +57,9 @@ pub struct PostgresStore {
     poll: Duration,
     /// The earliest time of the next poll of the feed.
     next_poll: Mutex<Instant>,
-    /// Changes of this replica that the feed must omit: table, part and number.
-    own: Mutex<BTreeSet<(Table, u16, u64)>>,
+    known: Mutex<KnownChanges>,
+    /// The earliest time of the next search for lost changes.
+    next_search: Mutex<Instant>,
 }
 
 impl PostgresStore {
@@ -79,14 +81,14 @@ impl PostgresStore {
         schema::prepare(&pool, migrations).await?;
         let presence = ReplicaPresence::begin(&pool).await?;
         let version = KnownVersion::of(migrations);
-        let (listening, next_poll) = (OnceLock::new(), Mutex::new(Instant::now()));
-        let (poll, own) = (POLL, Mutex::default());
-        Ok(Self { pool, notice, presence, version, listening, poll, next_poll, own })
+        let (listening, known, now) = (OnceLock::new(), Mutex::default(), Instant::now());
+        let (poll, next_poll, next_search) = (POLL, Mutex::new(now), Mutex::new(now));
+        Ok(Self { pool, notice, presence, version, listening, poll, next_poll, known, next_search })
     }
 
     /// Remembers a committed change of this replica.
-    fn made(&self, table: Table, key: &str, number: i64) {
-        self.own.lock().insert((table, part_of(key), number.cast_unsigned()));
+    fn made(&self, table: Table, key: &str, change: KnownChange) {
+        self.known.lock().made((table, part_of(key)), change);
         self.notice.committed.notify_one();
     }
 }
@@ -103,22 +105,22 @@ enum AddFailure {
 }
 
 impl PostgresStore {
-    /// Adds rows as one transaction, and returns the numbers of their changes.
-    async fn add(&self, rows: &[(Table, Row)]) -> Result<Vec<i64>, AddFailure> {
+    /// Adds rows as one transaction, and returns their changes.
+    async fn add(&self, rows: &[(Table, Row)]) -> Result<Vec<KnownChange>, AddFailure> {
         let of = |error| AddFailure::Statement(PostgresFailure::of(error));
         let mut stream = self.pool.stream(ADD).await.map_err(AddFailure::Stream)?;
         let transaction = stream.transaction().await.map_err(of)?;
-        let mut numbers = Vec::with_capacity(rows.len());
+        let mut changes = Vec::with_capacity(rows.len());
         for (at, (table, row)) in rows.iter().enumerate() {
             let (part, over) = (part_of(&row.key).cast_signed(), row.version.0.cast_signed());
             let parameters: [&dyn Parameter; 5] =
                 [&table.name(), &row.key.as_bytes(), &part, &row.value.as_slice(), &over];
             let added =
                 transaction.query_typed(sql::LOAD, &typed(&parameters)).await.map_err(of)?;
-            numbers.push(added.first().ok_or(AddFailure::Taken(at))?.get(1));
+            changes.push(changed(added.first().ok_or(AddFailure::Taken(at))?));
         }
         transaction.commit().await.map_err(of)?;
-        Ok(numbers)
+        Ok(changes)
     }
 }
 
@@ -157,6 +159,11 @@ impl fmt::Debug for PostgresStore {
 /// The part of its table in which changes of a row are counted. Every replica must compute the same part.
 fn part_of(key: &str) -> u16 {
     (crc32fast::hash(key.as_bytes()) % u32::from(PARTS)) as u16
+}
+
+/// The change of a row, as the statements return it.
+fn changed(row: &tokio_postgres::Row) -> KnownChange {
+    KnownChange::of(row, 1, 2)
 }
 
 /// Versions are stored as signed numbers with the same bits, because SQL has no unsigned ones.
@@ -219,7 +226,7 @@ impl Store for PostgresStore {
             }
         };
         let row = rows.into_iter().next().ok_or_else(|| conflict(table, key))?;
-        self.made(table, key, row.get(1));
+        self.made(table, key, changed(&row));
         Ok(version(row.get(0)))
     }
 
@@ -253,7 +260,7 @@ impl Store for PostgresStore {
             }
         };
         match (rows.first(), expect) {
-            (Some(row), _) => self.made(table, key, row.get(1)),
+            (Some(row), _) => self.made(table, key, changed(row)),
             (None, Expect::Any) => {}
             (None, _) => return Err(conflict(table, key)),
         }
@@ -319,9 +326,9 @@ impl Store for PostgresStore {
         }
         self.version.may_write(ADD)?;
         let mut repeats = 0;
-        let numbers = loop {
+        let changes = loop {
             match self.add(&rows).await {
-                Ok(numbers) => break numbers,
+                Ok(changes) => break changes,
                 Err(AddFailure::Taken(at)) => return Err(conflict(rows[at].0, &rows[at].1.key)),
                 Err(AddFailure::Stream(error)) => return Err(error),
                 Err(AddFailure::Statement(failure)) if !failure.repeats(&mut repeats).await => {
@@ -330,8 +337,8 @@ impl Store for PostgresStore {
                 Err(AddFailure::Statement(_)) => {}
             }
         };
-        for ((table, row), number) in rows.iter().zip(numbers) {
-            self.made(*table, &row.key, number);
+        for ((table, row), change) in rows.iter().zip(changes) {
+            self.made(*table, &row.key, change);
         }
         Ok(())
     }

@@ -76,6 +76,9 @@ impl PostgresError {
             Self::Unusable(failure) if failure.is_without_tls() => Some(
                 "switch TLS on at the database, or write `store: { postgres: { tls: off } }` for one on this machine",
             ),
+            Self::Unusable(failure) if failure.has_certificate_of_another_time() => {
+                Some("renew the certificate of the database, or set the clock of this machine")
+            }
             Self::Unusable(failure) if failure.has_bad_certificate() => Some(
                 "`store.postgres.url` must name a host of the certificate, and `store.postgres.trust` its root if that is not the platform's",
             ),
@@ -155,6 +158,12 @@ impl PostgresFailure {
 
     fn has_bad_certificate(&self) -> bool {
         self.state.is_none() && self.text.contains(BAD_CERTIFICATE)
+    }
+
+    fn has_certificate_of_another_time(&self) -> bool {
+        // Without and with the times.
+        let texts = ["Expired", "certificate expired", "NotValidYet", "certificate not valid yet"];
+        self.has_bad_certificate() && texts.iter().any(|text| self.text.contains(text))
     }
 
     fn is_login_refused(&self) -> bool {
@@ -254,6 +263,18 @@ mod tests {
             PostgresError::Unusable(PostgresFailure { text, state: None, severity: None });
         assert!(!untrusted.is_transient());
         assert!(untrusted.hint().is_some_and(|hint| hint.contains("store.postgres.trust")));
+        let now = rustls::pki_types::UnixTime::since_unix_epoch(Duration::ZERO);
+        for error in [
+            rustls::CertificateError::Expired,
+            rustls::CertificateError::ExpiredContext { time: now, not_after: now },
+            rustls::CertificateError::NotValidYet,
+            rustls::CertificateError::NotValidYetContext { time: now, not_before: now },
+        ] {
+            let text = format!("database kw at db: {}", rustls::Error::InvalidCertificate(error));
+            let failure = PostgresFailure { text, state: None, severity: None };
+            let untimely = PostgresError::Unusable(failure);
+            assert!(untimely.hint().is_some_and(|hint| hint.contains("renew")), "{untimely}");
+        }
         let wrong = PostgresError::Unusable(failure(Some(SqlState::INVALID_PASSWORD)));
         assert!(wrong.hint().is_some_and(|hint| hint.contains("password")));
         for state in [None, Some(SqlState::CANNOT_CONNECT_NOW)] {

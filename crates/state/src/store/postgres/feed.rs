@@ -2,6 +2,9 @@
 //!
 //! Polling costs one small statement a few times a second, works through connection poolers and on every dialect, and
 //! loses no change while a replica is away. After a notification of another replica, the next poll follows at once.
+//!
+//! A failover without synchronous replication loses changes, and their numbers are given to other changes. Each replica
+//! notices that, also if it polls again only then, and reads the tables again.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -11,6 +14,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::change_notice::{Listening, PAUSE};
+use super::known_changes::{KnownChange, Place};
 use super::parameter::Parameter;
 use super::{PostgresStore, key, listener, schema, sql};
 use crate::store::shared::{
@@ -20,6 +24,9 @@ use crate::store::{StoreError, Table};
 
 /// After this number of polls without a change, the feed returns, so that the caller knows that the store answers.
 const POLLS: usize = 5;
+
+/// The pause between two searches for lost changes.
+const SEARCH_PAUSE: Duration = Duration::from_secs(1);
 
 /// With fewer streams, none is used for listening, because operations need them all.
 const STREAMS_WITH_LISTENER: usize = 3;
@@ -50,19 +57,21 @@ impl SharedStore for PostgresStore {
         self.listen();
         let mut heard = self.notice.subscribe();
         let (mut changes, mut reached) = (ReplicaChanges::default(), position.clone());
+        self.search_lost(position).await?;
         let first = *self.next_poll.lock();
         tokio::time::sleep_until(first).await;
         for poll in 0..POLLS {
             let (begun, mut is_whole) = (Instant::now(), true);
+            let own = self.known.lock().own_numbers();
             let now = self.position().await?;
             for (place, count) in now.0 {
+                self.known.lock().compare_own(&own, place, count);
                 let seen = position.0.get(&place).copied().unwrap_or_default();
                 if count != seen {
                     // A change that was made after the counters were read may need one of a table that was read before.
                     let new = seen + 1..=count;
-                    let mut followed = self.follow(place.0, place.1, new, &mut changes).await?;
-                    // The log does not reach back to the position of this replica, or the counters were restored from
-                    // an older copy.
+                    let mut followed = self.follow(place, new, &mut changes).await?;
+                    // The log does not reach back to the position of this replica, or the database lost changes.
                     if followed == seen {
                         changes.unknown.insert(place.0);
                         followed = count;
@@ -79,6 +88,7 @@ impl SharedStore for PostgresStore {
                 self.until_next_poll(begun, &mut heard).await;
             }
         }
+        changes.unknown.append(&mut self.known.lock().take_lost());
         Ok((changes, reached))
     }
 
@@ -175,34 +185,58 @@ impl PostgresStore {
         }
     }
 
+    /// Compares the last change of each part with the one that this replica has read.
+    async fn search_lost(&self, position: &ReplicaPosition) -> Result<(), StoreError> {
+        if Instant::now() < *self.next_search.lock() {
+            return Ok(());
+        }
+        let rows = self.pool.query("look for lost changes", sql::LAST_CHANGES, &[]).await?;
+        let mut known = self.known.lock();
+        for row in rows {
+            let Some(table) = Table::named(row.get(0)) else { continue };
+            let place = (table, row.get::<_, i16>(1).cast_unsigned());
+            let last = KnownChange::of(&row, 2, 3);
+            if position.0.get(&place) == Some(&last.number) {
+                known.read(place, last);
+            }
+        }
+        drop(known);
+        *self.next_search.lock() = Instant::now() + SEARCH_PAUSE;
+        Ok(())
+    }
+
     /// Adds the changes of one part of a table that have these numbers, and returns the last number up to which all were
     /// read.
     pub(super) async fn follow(
         &self,
-        table: Table,
-        part: u16,
+        place: Place,
         numbers: RangeInclusive<u64>,
         changes: &mut ReplicaChanges,
     ) -> Result<u64, StoreError> {
-        let name = table.name();
-        let (from, to) = (numbers.start().cast_signed(), numbers.end().cast_signed());
+        let ((table, part), seen) = (place, numbers.start() - 1);
+        let (name, from, to) = (table.name(), seen.cast_signed(), numbers.end().cast_signed());
         let parameters: [&dyn Parameter; 5] =
             [&name, &part.cast_signed(), &from, &to, &CHANGES_MAX];
         let rows = self.pool.query("read changes", sql::CHANGES, &parameters).await?;
-        let mut last = numbers.start() - 1;
-        let mut own = self.own.lock();
+        let mut last = seen;
+        let mut known = self.known.lock();
         for row in rows {
-            let number = row.get::<_, i64>(0).cast_unsigned();
-            if number != last + 1 {
+            let change = KnownChange::of(&row, 0, 2);
+            // It was read before, unless the database lost it.
+            if change.number == seen {
+                known.read(place, change);
+                continue;
+            }
+            if change.number != last + 1 {
                 break;
             }
-            last = number;
-            if !own.remove(&(table, part, number)) {
+            last = change.number;
+            known.read(place, change);
+            if !known.take_own(place, change) {
                 changes.rows.insert((table, key(table, row.get(1))?));
             }
         }
-        own.retain(|(of, at, number)| (*of, *at) != (table, part) || *number > last);
-        drop(own);
+        known.forget_own(place, last);
         Ok(last)
     }
 }

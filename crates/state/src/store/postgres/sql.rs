@@ -13,8 +13,9 @@ macro_rules! counted {
             " RETURNING version), counted AS (UPDATE keyward_counts SET n = n + 1 \
              WHERE tbl = $1 AND part = $3 AND EXISTS (SELECT 1 FROM done) RETURNING n), \
              logged AS (INSERT INTO keyward_changes (tbl, part, n, key) \
-             SELECT $1, $3, counted.n, $2 FROM counted RETURNING n) \
-             SELECT done.version, logged.n FROM done, logged"
+             SELECT $1, $3, counted.n, $2 FROM counted \
+             RETURNING n, (extract(epoch FROM at) * 1000000)::bigint AS made) \
+             SELECT done.version, logged.n, logged.made FROM done, logged"
         )
     };
 }
@@ -86,8 +87,14 @@ pub(super) const COUNTS: &str = "SELECT tbl, part, n FROM keyward_counts \
      UNION ALL SELECT '', 0::smallint, oldest_program::bigint FROM keyward_schema WHERE id = 1";
 
 /// `$1`: table, `$2`: part, `$3` and `$4`: the first and the last number, `$5`: limit.
-pub(super) const CHANGES: &str = "SELECT n, key FROM keyward_changes \
+pub(super) const CHANGES: &str = "SELECT n, key, (extract(epoch FROM at) * 1000000)::bigint \
+     FROM keyward_changes \
      WHERE tbl = $1 AND part = $2 AND n BETWEEN $3 AND $4 ORDER BY n LIMIT $5";
+
+/// The last change of each part.
+pub(super) const LAST_CHANGES: &str = "SELECT tbl, part, n, \
+     (extract(epoch FROM at) * 1000000)::bigint FROM keyward_counts \
+     JOIN keyward_changes USING (tbl, part, n)";
 
 /// Leases of replicas other than `$1`, which have the store open.
 pub(super) const OTHERS: &str = "SELECT name FROM keyward_leases \

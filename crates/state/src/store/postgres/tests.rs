@@ -1,9 +1,12 @@
 //! Tests with a real PostgreSQL server: the conformance tests, and tests of several replicas.
 
+mod lost;
 mod notified;
 mod serializable;
 mod server;
 mod versions;
+
+use std::collections::BTreeSet;
 
 use super::*;
 use crate::store::shared::ReplicaChanges;
@@ -73,7 +76,7 @@ async fn a_poll_reads_no_change_that_is_newer_than_its_counters() {
     let (place, count) = now.0.into_iter().find(|(at, to)| begun.0.get(at) != Some(to)).unwrap();
     other.delete(table, &key, Expect::Any).await.unwrap();
     let mut changes = ReplicaChanges::default();
-    let followed = one.follow(place.0, place.1, count..=count, &mut changes).await.unwrap();
+    let followed = one.follow(place, count..=count, &mut changes).await.unwrap();
     assert_eq!((place.0, followed), (table, count), "the deletion is for the next poll");
     assert_eq!(changes.rows, [row(table, &key)].into());
 }
