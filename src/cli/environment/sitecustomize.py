@@ -72,22 +72,19 @@ def patch_http_client(module):
 
 
 def patch_aiohttp(module):
-    from functools import wraps
+    """A request gets the proxy as with `trust_env`, which would also read the user's netrc."""
+    url_type, auth_type = module.URL, module.BasicAuth
+    update = module.ClientRequest.update_proxy
 
-    request = module.ClientSession._request
+    def update_by_environment(self, proxy, *rest):
+        if not proxy and self.url.scheme in ("https", "wss"):
+            found = Proxy.of(self.url.host)
+            if found is not None and found.scheme == "http":
+                proxy = url_type(found.place)
+                rest = (auth_type(found.user, found.password), None)
+        return update(self, proxy, *rest)
 
-    @wraps(request)
-    def request_by_proxy(self, method, str_or_url, **options):
-        if not options.get("proxy") and not getattr(self, "_default_proxy", None):
-            url = getattr(self, "_build_url", module.URL)(str_or_url)
-            proxy = Proxy.of(url.host) if url.scheme in ("https", "wss") else None
-            if proxy is not None:
-                # aiohttp repeats the URL in its errors.
-                options["proxy"] = proxy.place
-                options["proxy_headers"] = proxy.authorization()
-        return request(self, method, str_or_url, **options)
-
-    module.ClientSession._request = request_by_proxy
+    module.ClientRequest.update_proxy = update_by_environment
 
 
 def patch_httpcore(module):
@@ -131,7 +128,7 @@ def patch_certifi(module):
 PATCHES = {
     "http.client": patch_http_client,
     "urllib3.connection": patch_http_client,
-    "aiohttp.client": patch_aiohttp,
+    "aiohttp.client_reqrep": patch_aiohttp,
     "httpcore._sync.connection_pool": patch_httpcore,
     "httpcore._async.connection_pool": patch_httpcore,
     "httpcore2._sync.connection_pool": patch_httpcore,

@@ -47,8 +47,8 @@ async def httpx_async(host):
 
 
 async def aiohttp_without_environment(host):
-    async with aiohttp.ClientSession(trust_env=False) as session:
-        async with session.get(f"https://{host}/v1/models", headers=FIELDS) as answer:
+    async with aiohttp.ClientSession(trust_env=False, headers=FIELDS) as session:
+        async with session.get(f"https://{host}/v1/models") as answer:
             return await answer.read()
 
 
