@@ -262,6 +262,32 @@ async fn an_agent_that_half_closes_its_stream_after_its_request_gets_the_answer(
 }
 
 #[tokio::test]
+async fn an_agent_that_half_closes_its_stream_with_the_body_of_its_request_gets_the_answer() {
+    let lab = Plan::api_key().start(Origin::saying("fine")).await;
+    let mut wire = lab.tunnel(HOST).await;
+    let head = request_text("POST /a\r\nContent-Length: 4", HOST);
+    wire.send(format!("{head}body")).await;
+    wire.finish().await;
+    let answer = wire.answer("POST").await;
+    assert_eq!((&*answer.text(), answer.whole), ("fine", true));
+    let records = lab.finish().await;
+    assert_eq!(records[0]["outcome"], "completed");
+}
+
+#[tokio::test]
+async fn an_agent_that_half_closes_its_stream_within_the_body_of_its_request_is_refused() {
+    let lab = Plan::api_key().start(Origin::saying("fine")).await;
+    let mut wire = lab.tunnel(HOST).await;
+    let head = request_text("POST /a\r\nContent-Length: 4", HOST);
+    wire.send(format!("{head}bo")).await;
+    wire.finish().await;
+    let answer = wire.answer("POST").await;
+    assert_eq!(answer.head.status(), 400);
+    assert!(answer.text().contains("the request ended before its body did"), "{}", answer.text());
+    lab.finish().await;
+}
+
+#[tokio::test]
 async fn an_agent_that_half_closes_and_then_disconnects_is_noticed_at_the_origin() {
     for in_tunnel in [true, false] {
         let (never, gone) = (Arc::new(Notify::new()), Arc::new(Notify::new()));

@@ -76,8 +76,8 @@ async fn curl_python_and_http2_of_node_are_fine() {
 }
 
 #[tokio::test]
-async fn python_that_turns_the_proxy_off_gets_a_hint_to_remove_that() {
-    let [id, message, hint] = failed(&["python3", "-c", PROXY_TURNED_OFF], NO_FILE).await;
+async fn python_without_its_variables_that_turns_the_proxy_off_gets_a_hint_to_remove_that() {
+    let [id, message, hint] = failed(&["python3", "-E", "-c", PROXY_TURNED_OFF], NO_FILE).await;
     assert_eq!(id, "proxy");
     assert!(message.starts_with("saw no connection to the proxy"), "{message}");
     let expected = "guess: `ProxyHandler({})` disables the proxy variables: remove it";
@@ -87,7 +87,7 @@ async fn python_that_turns_the_proxy_off_gets_a_hint_to_remove_that() {
 #[tokio::test]
 async fn requests_with_its_own_ca_file_is_reported_not_to_trust_the_ca() {
     let python = installed("real-venv/bin/python").display().to_string();
-    let [id, message, hint] = failed(&[&python, "app.py"], ("app.py", OWN_CA_FILE)).await;
+    let [id, message, hint] = failed(&[&python, "-E", "app.py"], ("app.py", OWN_CA_FILE)).await;
     assert_eq!(id, "tls");
     assert_eq!(message, "api.acme.test: it does not trust the CA (UnknownCA)");
     let expected = "guess: certifi's file does not contain the CA: remove `certifi.where()`, or \

@@ -2,14 +2,24 @@
 
 use crate::api::*;
 use crate::served::{Program, served};
+use crate::stage::installed;
 
 fn python(script: &str) -> Program {
     Program::script("real-venv/bin/python", &[], &format!("python/{script}"))
 }
 
+/// A user's own file of the name that Python imports at its start runs too.
+const UNCONFIGURED: &str = "
+mkdir own
+echo 'import builtins; builtins.own_sitecustomize = \"ran\"' > own/sitecustomize.py
+PYTHONPATH=$PYTHONPATH:own \"$1\" unconfigured.py";
+
 served! {
     urllib_is_served: python("lib_urllib.py"), OPENAI, ["GET /v1/models"];
     requests_is_served: python("lib_requests.py"), OPENAI, ["GET /v1/models"];
+    clients_that_read_no_variable_are_served: Program::shell(UNCONFIGURED)
+        .argument(installed("real-venv/bin/python").to_str().expect("a path of letters"))
+        .with("python/unconfigured.py"), OPENAI, ["GET /v1/models"; 7];
     httpx_is_served: python("lib_httpx.py"), OPENAI, ["GET /v1/models"];
     aiohttp_is_served: python("lib_aiohttp.py"), OPENAI, ["GET /v1/models"];
     aiohttps_websocket_is_served: python("aiohttp_websocket.py"), OPENAI, ["GET /v1/models"];

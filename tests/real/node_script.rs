@@ -43,6 +43,16 @@ const socket = require('tls').connect({ host, port: 443, ALPNProtocols: offered 
 socket.pipe(process.stdout);
 ";
 
+/// As faye-websocket connects.
+const NOTHING_OFFERED: &str = "
+const host = 'api.acme.test';
+const socket = require('tls').connect({ host, port: 443 }, () => {
+  const fields = ['Host: ' + host, 'X-Api-Key: ' + process.env.KEY, 'Connection: close'];
+  socket.write(['GET /a HTTP/1.1', ...fields, '', ''].join('\\r\\n'));
+});
+socket.pipe(process.stdout);
+";
+
 fn node(mut command: Command, text: &str) -> Command {
     command.args(["-e", text]).env("NODE_OPTIONS", format!("--require={NODE_SCRIPT}"));
     command.env("PACKAGES", installed("real-node/node_modules"));
@@ -119,6 +129,13 @@ async fn every_host_is_reached_directly_if_no_proxy_says_so() {
 #[tokio::test]
 async fn an_address_with_its_port_in_no_proxy_is_reached_directly() {
     is_reached_directly("127.0.0.1:PORT").await;
+}
+
+#[tokio::test]
+async fn a_connection_to_the_port_of_https_that_offers_no_protocol_is_served() {
+    let lab = lab().await;
+    let output = run(node(keyed(&lab, "node"), NOTHING_OFFERED)).await;
+    assert_served(lab, output).await;
 }
 
 #[tokio::test]

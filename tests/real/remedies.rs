@@ -32,12 +32,15 @@ enum Interpreter {
 }
 
 impl Interpreter {
-    fn program(self) -> (String, &'static str) {
-        let (path, file) = match self {
-            Self::Python => ("real-venv/bin/python", "app.py"),
-            Self::Bun => ("real-node/node_modules/.bin/bun", "app.mjs"),
+    /// Its command, the last word of which is the file of the script. Python is started without its variables, and so without
+    /// the script of Keyward that makes these cases work.
+    fn command(self) -> Vec<String> {
+        let (path, arguments): (_, &[&str]) = match self {
+            Self::Python => ("real-venv/bin/python", &["-E", "app.py"]),
+            Self::Bun => ("real-node/node_modules/.bin/bun", &["app.mjs"]),
         };
-        (installed(path).display().to_string(), file)
+        let arguments = arguments.iter().map(|word| (*word).to_owned());
+        [installed(path).display().to_string()].into_iter().chain(arguments).collect()
     }
 }
 
@@ -67,9 +70,10 @@ impl Stage {
         Self { install, origin, canary }
     }
 
-    async fn doctor(&self, (program, file): (&str, &str)) -> (Value, String) {
-        let words = ["doctor", "--json", "--agent", "ci", "--", program, file];
-        let output = run(self.install.keyward(&words)).await;
+    async fn doctor(&self, program: &[String]) -> (Value, String) {
+        let mut command = self.install.keyward(&["doctor", "--json", "--agent", "ci", "--"]);
+        command.args(program);
+        let output = run(command).await;
         let said = said(&output);
         (serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{said}")), said)
     }
@@ -78,26 +82,28 @@ impl Stage {
 impl Case {
     async fn is_mended(&self) {
         let stage = Stage::new().await;
-        let (program, file) = self.interpreter.program();
+        let program = self.interpreter.command();
+        let file = program.last().expect("the file");
         let write = |hole: &str| {
             let script = self.script.replace("HOLE", hole).replace("HOST", HOST);
             std::fs::write(stage.install.folder().join(file), script).expect("a file");
         };
         write(self.wrong);
-        let (report, printed) = stage.doctor((&program, file)).await;
+        let (report, printed) = stage.doctor(&program).await;
         let checks = report["checks"].as_array().expect("a list");
         let failed = checks.iter().find(|check| check["status"] == "fail");
         let failed = failed.unwrap_or_else(|| panic!("{report:#}\n{printed}"));
         let hint = failed["hint"].as_str().expect("a hint");
         assert!(hint.contains(self.says), "{hint}");
         write(&code_in(hint, self.remedy));
-        let (report, printed) = stage.doctor((&program, file)).await;
+        let (report, printed) = stage.doctor(&program).await;
         let message = report["checks"][0]["message"].as_str().unwrap_or_default();
         let mended = message.starts_with("api.acme.test: it uses the proxy");
         assert!(mended, "{hint}\n{report:#}\n{printed}");
         assert_eq!(stage.origin.streams(), 0, "nothing goes out of doctor");
-        let output =
-            run(stage.install.keyward(&["run", "--agent", "ci", "--", &program, file])).await;
+        let mut command = stage.install.keyward(&["run", "--agent", "ci", "--"]);
+        command.args(&program);
+        let output = run(command).await;
         let printed = said(&output);
         assert!(printed.contains("fine"), "{hint}\n{printed}");
         assert_injected(&stage.origin.only(), &stage.canary.text);

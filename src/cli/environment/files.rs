@@ -10,6 +10,9 @@ use super::truststore;
 /// Makes clients in Node and Bun use the proxy, where these do not themselves.
 const SHIM: &str = include_str!("node-shim.cjs");
 
+/// The same for Python.
+const SITECUSTOMIZE: &str = include_str!("sitecustomize.py");
+
 /// Settings of wgetrc that would bypass the gateway, or replace the agent's token there, as wget compares names.
 const WGET_OVERRIDES: &[&str] = &[
     "cacertificate",
@@ -87,7 +90,7 @@ impl Paths {
         self.folder.join(name).to_string_lossy().into_owned()
     }
 
-    /// The directory, in which PHP finds its file.
+    /// The directory, in which PHP and Python find their files.
     pub(crate) fn directory(&self) -> String {
         self.folder.to_string_lossy().into_owned()
     }
@@ -107,6 +110,8 @@ impl EnvironmentFiles {
                 ("php.ini", php(&bundle_file).into()),
                 (TRUSTSTORE, truststore::pkcs12(bundle)),
                 (NODE_SHIM, SHIM.into()),
+                // Python imports a module of this name at its start.
+                ("sitecustomize.py", SITECUSTOMIZE.into()),
             ],
         }
     }

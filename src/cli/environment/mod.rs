@@ -19,7 +19,8 @@ use jiff::Timestamp;
 use self::files::{BUNDLE, EnvironmentFiles, NODE_SHIM, Paths, SourceFiles, TRUSTSTORE};
 use self::git::InheritedEntries;
 use self::options::{
-    appended, quoted_for_java, quoted_for_node, with_directory, without, without_directory,
+    appended, first_directory, quoted_for_java, quoted_for_node, with_directory, without,
+    without_directory,
 };
 use self::table::{SetTo, TABLE};
 use super::client::{Client, segment};
@@ -128,6 +129,7 @@ pub(crate) struct Inherited {
     gradle: String,
     node: String,
     php: String,
+    python: String,
     wgetrc: String,
     apt: String,
     git: InheritedEntries,
@@ -221,6 +223,7 @@ impl EnvironmentFacts {
             SetTo::Gradle => appended(&inherited.gradle, GRADLE),
             SetTo::Node => appended(&inherited.node, &require(paths)),
             SetTo::Php => with_directory(&inherited.php, &paths.directory()),
+            SetTo::Python => first_directory(&paths.directory(), &inherited.python),
         };
         let placeholders = placeholders::of(self.agent.name(), &self.agent.facts.bindings);
         let names = placeholders.names(&inherited.placeholders);
@@ -289,6 +292,7 @@ impl Inherited {
             gradle: text("GRADLE_OPTS"),
             node: without(&text("NODE_OPTIONS"), &shim),
             php: without_directory(&text("PHP_INI_SCAN_DIR"), &directory),
+            python: without_directory(&text("PYTHONPATH"), &directory),
             git: InheritedEntries::of(&text),
             has_aws_bundle: variable("AWS_CA_BUNDLE").is_some()
                 || aws.lines().any(|line| line.trim_start().starts_with("ca_bundle")),
@@ -448,6 +452,7 @@ pub(super) mod tests {
             gradle: "-Xmx3g".into(),
             node: "--max-old-space-size=99".into(),
             php: "/etc/php".into(),
+            python: "/lib/own".into(),
             ..Inherited::default()
         };
         let environment = environment(&inherited);
@@ -458,6 +463,7 @@ pub(super) mod tests {
         assert_eq!(found["GRADLE_OPTS"], format!("-Xmx3g {GRADLE}"));
         assert_eq!(found["NODE_OPTIONS"], "--max-old-space-size=99 --require=/f/node-shim.cjs");
         assert_eq!(found["PHP_INI_SCAN_DIR"], "/etc/php:/f");
+        assert_eq!(found["PYTHONPATH"], "/f:/lib/own");
     }
 
     #[test]
@@ -507,6 +513,7 @@ pub(super) mod tests {
             ("NODE_OPTIONS", "--max-old-space-size=99"),
             ("JAVA_TOOL_OPTIONS", "-Xmx1g"),
             ("PHP_INI_SCAN_DIR", "/etc/php:"),
+            ("PYTHONPATH", "/lib/own"),
             ("GIT_CONFIG_COUNT", "1"),
             ("GIT_CONFIG_KEY_0", "user.name"),
         ];

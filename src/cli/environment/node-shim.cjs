@@ -167,7 +167,8 @@
   }
 
   // TLS of HTTP clients that open their connections themselves: http2, undici's own agents, and ws.
-  // They offer a protocol of HTTP, or are called by https.
+  // They offer a protocol of HTTP, or are called by https. faye-websocket (Pusher, SockJS, Firebase's
+  // database) does neither: it offers nothing, at the port of https.
   let caller;
   const callAs = (name, call) => {
     const outer = caller;
@@ -187,7 +188,8 @@
     if (typeof first !== 'object') named[/^\d+$/.test(first) ? 'port' : 'path'] = first;
     if (typeof second === 'string') named.host = second;
     named.host ||= 'localhost';
-    const isHttp = caller === 'request' || offersHttp(named.ALPNProtocols);
+    const isHttp = caller === 'request' || offersHttp(named.ALPNProtocols)
+      || (named.ALPNProtocols === undefined && Number(named.port) === 443);
     if (!isHttp || caller === 'agent' || named.socket || named.path || !named.port
       || isDirect(named.host, named.port)) {
       return secure.apply(this, args);

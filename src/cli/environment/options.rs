@@ -14,7 +14,8 @@ pub(super) fn without(options: &str, option: &str) -> String {
     kept.join(" ")
 }
 
-/// The directories of PHP's ini files without `directory`. Empty entries, which are PHP's own directories, stay.
+/// Directories of PHP's ini files or of Python's modules without `directory`. Empty entries, which are PHP's own directories,
+/// stay.
 pub(super) fn without_directory(directories: &str, directory: &str) -> String {
     let is_kept = |entry: &&str| entry.is_empty() || *entry != directory;
     let kept: Vec<&str> = directories.split(':').filter(is_kept).collect();
@@ -25,6 +26,12 @@ pub(super) fn without_directory(directories: &str, directory: &str) -> String {
 /// (<https://www.php.net/manual/en/configuration.file.php>).
 pub(super) fn with_directory(theirs: &str, ours: &str) -> String {
     format!("{theirs}:{ours}")
+}
+
+/// `ours`, and then the directories of Python's modules. No entry is empty if they are: Python reads that as the current
+/// directory.
+pub(super) fn first_directory(ours: &str, theirs: &str) -> String {
+    if theirs.is_empty() { ours.to_owned() } else { format!("{ours}:{theirs}") }
 }
 
 /// One option for Java, which splits at blanks outside of quotes of both kinds and knows no escapes.
@@ -69,6 +76,14 @@ mod tests {
         assert_eq!(with_directory(&without_directory(":/f", "/f"), "/f"), ":/f");
         assert_eq!(with_directory(&without_directory("/a::/f:/b", "/f"), "/f"), "/a::/b:/f");
         assert_eq!(with_directory(&without_directory(":/a", ""), "/f"), ":/a:/f");
+    }
+
+    #[test]
+    fn directories_of_python_that_keyward_does_not_set_stay_and_the_current_one_is_not_added() {
+        assert_eq!(first_directory("/f", &without_directory("", "/f")), "/f");
+        assert_eq!(first_directory("/f", &without_directory("/f", "/f")), "/f");
+        assert_eq!(first_directory("/f", &without_directory("/f:/a", "/f")), "/f:/a");
+        assert_eq!(first_directory("/g", &without_directory("/f:/a:", "/f")), "/g:/a:");
     }
 
     #[test]

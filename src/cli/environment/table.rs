@@ -29,6 +29,8 @@ pub(crate) enum SetTo {
     Node,
     /// Directories of PHP's ini files, after those that are there.
     Php,
+    /// Directories of Python's modules, before those that are there.
+    Python,
 }
 
 impl SetTo {
@@ -36,7 +38,13 @@ impl SetTo {
     pub(super) fn has_inherited(self) -> bool {
         matches!(
             self,
-            Self::NoProxy | Self::Java | Self::Maven | Self::Gradle | Self::Node | Self::Php
+            Self::NoProxy
+                | Self::Java
+                | Self::Maven
+                | Self::Gradle
+                | Self::Node
+                | Self::Php
+                | Self::Python
         )
     }
 }
@@ -106,6 +114,7 @@ pub(crate) const TABLE: &[EnvironmentVariable] = &[
         "older Node, and clients with an agent or sockets of their own",
     ),
     variable("BUN_INSPECT_PRELOAD", SetTo::File(NODE_SHIM), "Bun reads no options of Node"),
+    variable("PYTHONPATH", SetTo::Python, "Python's clients that read no variable"),
     variable("GIT_HTTP_PROXY_AUTHMETHOD", SetTo::Text("basic"), "saves git a round trip"),
     variable("YARN_HTTPS_PROXY", SetTo::Proxy, "yarn"),
     variable("YARN_HTTP_PROXY", SetTo::Proxy, "yarn"),

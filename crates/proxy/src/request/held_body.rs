@@ -48,6 +48,25 @@ pub async fn hold(gateway: &Gateway, inbound: &mut Inbound) -> Result<Bytes, Ref
     Ok(held)
 }
 
+/// Sends these bytes in place of the body, which was read.
+///
+/// # Errors
+/// When there is no memory for them.
+pub fn replace(
+    gateway: &Gateway,
+    inbound: &mut Inbound,
+    bytes: Zeroizing<Vec<u8>>,
+) -> Result<Bytes, Refusal> {
+    let mut share = gateway.injected_bodies.share(inbound.body.owner());
+    if !share.resize(bytes.capacity()) {
+        return Err(Refusal::Overloaded(Shortage::Bodies));
+    }
+    inbound.head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
+    let held = owned(bytes, share);
+    inbound.put_body(held.clone());
+    Ok(held)
+}
+
 /// Reads the body into one buffer. Memory is counted before it is allocated. An agent that sent `Expect: 100-continue`
 /// is asked for the body at once.
 ///

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use crate::body::signed_chunks::SignedChunks;
 use crate::gateway::Gateway;
 use crate::refusal::Refusal;
-use crate::request::held_body::hold;
+use crate::request::held_body::{hold, replace};
 use crate::request::inbound::Inbound;
 use keyward_base::host::Target;
 use keyward_base::secret::Secret;
@@ -99,6 +99,16 @@ impl<'a> Signing<'a> {
         }
     }
 
+    /// Reads the body whole, and removes from a form what the agent's own signature has written there.
+    async fn hold(&self, gateway: &Gateway, inbound: &mut Inbound) -> Result<Bytes, Refusal> {
+        let body = hold(gateway, inbound).await?;
+        let Self::Scheme { signer, places } = self else { return Ok(body) };
+        match signer.form_without_agents_signature(places, &inbound.head.headers, &body) {
+            None => Ok(body),
+            Some(form) => replace(gateway, inbound, form),
+        }
+    }
+
     /// Signs the request that will be sent to `uri` of the target.
     ///
     /// # Errors
@@ -114,7 +124,7 @@ impl<'a> Signing<'a> {
             authority: target.authority().to_string(),
             path: uri.path_and_query().map_or("/", PathAndQuery::as_str),
             body: match self.needs_body(inbound) {
-                true => Some(hold(gateway, inbound).await?),
+                true => Some(self.hold(gateway, inbound).await?),
                 false => None,
             },
             now: gateway.clock.now(),

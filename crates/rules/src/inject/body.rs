@@ -260,9 +260,20 @@ fn within(
     object(text, &inner, out)
 }
 
-/// Writes the form `text` without the fields that `values` replace, then those fields.
-fn form(text: &str, values: &[(&BodyPath, &str)], out: &mut Vec<u8>) {
-    let is_ours = |name: &str| values.iter().any(|(path, _)| is_same(&path.to_string(), name));
+/// The form without the fields of these names; `None` if it has none of them.
+pub(super) fn form_without(body: &[u8], names: &[&str]) -> Option<Zeroizing<Vec<u8>>> {
+    let text = std::str::from_utf8(body).ok()?;
+    let is_named = |name: &str| names.iter().any(|other| is_same(other, name));
+    if !parameters(text.trim_ascii()).any(|(name, _)| is_named(&name)) {
+        return None;
+    }
+    let mut out = Zeroizing::new(Vec::with_capacity(text.len()));
+    keep_fields(text, is_named, &mut out);
+    Some(out)
+}
+
+/// Writes the fields of the form `text`, except those of ours.
+fn keep_fields(text: &str, is_ours: impl Fn(&str) -> bool, out: &mut Vec<u8>) {
     // To some servers `;` parts fields as well (HTML 4.01, appendix B.2.2).
     let goes = |pair: &str| parameters(pair).any(|(name, _)| is_ours(&name));
     for sent in text.trim_ascii().split('&').filter(|sent| !sent.is_empty() && !goes(sent)) {
@@ -271,6 +282,12 @@ fn form(text: &str, values: &[(&BodyPath, &str)], out: &mut Vec<u8>) {
         }
         out.extend_from_slice(sent.as_bytes());
     }
+}
+
+/// Writes the form `text` without the fields that `values` replace, then those fields.
+fn form(text: &str, values: &[(&BodyPath, &str)], out: &mut Vec<u8>) {
+    let is_ours = |name: &str| values.iter().any(|(path, _)| is_same(&path.to_string(), name));
+    keep_fields(text, is_ours, out);
     for (path, value) in values {
         if !out.is_empty() {
             out.push(b'&');

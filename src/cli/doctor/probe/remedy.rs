@@ -138,8 +138,9 @@ fn by_word(stack: Stack, problem: ProxyProblem) -> &'static [WordRemedy] {
 fn direct(stack: Stack) -> Option<&'static str> {
     Some(match stack {
         Python => {
-            "its HTTP library does not read the proxy variables: aiohttp needs `trust_env=True`, \
-             urllib3 a `ProxyManager` with `proxy_headers`, httplib2 the package PySocks"
+            "its HTTP library does not read the proxy variables: httplib2 needs the package PySocks; \
+             without Keyward's directory in PYTHONPATH (`python -E`), aiohttp needs `trust_env=True`, \
+             urllib3 a `ProxyManager` with `proxy_headers`"
         }
         Node => {
             "it opens sockets of its own: what takes an `http.Agent` needs `agent: new \

@@ -6,7 +6,7 @@ import aiohttp
 
 async def main():
     key = os.environ["OPENAI_API_KEY"]
-    async with aiohttp.ClientSession(trust_env=True) as session:
+    async with aiohttp.ClientSession() as session:
         try:
             await session.ws_connect(
                 "wss://api.openai.com/v1/models", headers={"Authorization": f"Bearer {key}"}

@@ -6,8 +6,8 @@ import aiohttp
 
 async def main():
     key = os.environ["OPENAI_API_KEY"]
-    # Without trust_env, aiohttp reads no proxy from the environment.
-    async with aiohttp.ClientSession(trust_env=True, raise_for_status=True) as session:
+    # aiohttp reads no proxy from the environment.
+    async with aiohttp.ClientSession(raise_for_status=True) as session:
         async with session.get(
             "https://api.openai.com/v1/models", headers={"Authorization": f"Bearer {key}"}
         ) as response:

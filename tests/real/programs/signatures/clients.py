@@ -32,6 +32,9 @@ fine(requests.get(f"{netsuite}?limit=5&q=a&q=B", timeout=30))
 orders = "https://api.binance.com/api/v3/order"
 fine(requests.get("https://api.binance.com/api/v3/account?timestamp=1&signature=stale&omitZeroBalances=true", timeout=30))
 fine(requests.post(orders, params={"symbol": "LTCBTC"}, data={"side": "BUY", "quantity": "1"}, timeout=30))
+# As ccxt and python-binance send an order.
+own = {"timestamp": "1", "symbol": "LTCBTC", "side": "BUY", "signature": "stale"}
+fine(requests.post(orders, data=own, timeout=30))
 
 fine(requests.post("https://myorg-account1.snowflakecomputing.com/api/v2/statements", json={"statement": "x"}, timeout=30))
 fine(requests.get("https://api.appstoreconnect.apple.com/v1/apps?limit=1", timeout=30))

@@ -78,8 +78,10 @@ def binance(method, url, fields, body):
     """As the service documents it: the query without the signature, then the body."""
     query, _, given = urlsplit(url).query.rpartition("&signature=")
     own = hmac.new(KEYS["binance"].encode(), query.encode() + body, hashlib.sha256).hexdigest()
-    if given != own or "timestamp" not in dict(parse_qsl(query)):
-        raise Refused(f"{given}, not {own}: {query}")
+    parameters = [name for name, _ in parse_qsl(query) + parse_qsl(body.decode())]
+    twice = {name for name in parameters if parameters.count(name) > 1 or name == "signature"}
+    if given != own or "timestamp" not in dict(parse_qsl(query)) or twice:
+        raise Refused(f"{given}, not {own}: {query}, twice: {twice}")
 
 
 def token_of(fields, prefix="Bearer "):

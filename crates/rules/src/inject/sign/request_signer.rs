@@ -8,12 +8,14 @@ use std::sync::Arc;
 use data_encoding::HEXLOWER;
 use http::header::{HeaderMap, HeaderValue};
 use jiff::Timestamp;
+use zeroize::Zeroizing;
 
 use super::error::SignError;
 use super::hmac::HmacScheme;
 use super::jwt::JwtTemplate;
 use super::message::{MessageValues, RequestParts, SignedMessage};
 use super::oauth1::OAuth1Scheme;
+use crate::inject::body::{BodyKind, form_without};
 use crate::inject::names;
 use crate::inject::placement::{Location, Place};
 use crate::inject::scoped::Scoped;
@@ -115,6 +117,23 @@ impl RequestSigner {
     /// Whether the signature writes any of the places. Public parts of an API have none.
     fn signs(&self, places: &[Place]) -> bool {
         places.iter().any(|place| self.scheme.writes(place))
+    }
+
+    /// A form without the parameters that the signature writes into the query: a service refuses a parameter that is in
+    /// both. `None` if the body is no form, or has none of them.
+    pub fn form_without_agents_signature(
+        &self,
+        places: &[Place],
+        fields: &HeaderMap,
+        body: &[u8],
+    ) -> Option<Zeroizing<Vec<u8>>> {
+        let written = places.iter().filter(|place| self.scheme.writes(place));
+        let names = written.filter_map(|place| match &place.at {
+            Location::Query(name) => Some(&**name),
+            _ => None,
+        });
+        let is_form = matches!(BodyKind::of(fields), Ok(BodyKind::Form));
+        if is_form { form_without(body, &names.collect::<Vec<_>>()) } else { None }
     }
 
     /// Signs a request, and writes the parts of the signature to `places`: first parts that it may cover, such as a

@@ -113,6 +113,27 @@ fn the_examples_of_binance_are_signed_as_published() {
     assert_eq!(sent.target, Some(format!("{target}&signature={signature}")));
 }
 
+/// ccxt and python-binance send an order as a form with their own time and signature. Binance refuses a parameter that is given
+/// twice (-1101).
+#[test]
+fn a_form_loses_the_agents_own_time_and_signature_and_nothing_else() {
+    let places =
+        [place(&query("timestamp"), "{milliseconds}"), place(&query("signature"), "{signature}")];
+    let signer = signer(hmac("{query}{body}"), fields(&[("secret", "k")]));
+    let rest = |kind: &'static str, places: &[Place], body: &str| {
+        let mut headers = HeaderMap::new();
+        headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static(kind));
+        let form = signer.form_without_agents_signature(places, &headers, body.as_bytes());
+        form.map(|form| String::from_utf8(form.to_vec()).unwrap())
+    };
+    const FORM: &str = "application/x-www-form-urlencoded";
+    assert_eq!(rest(FORM, &places, "side=BUY&signatures=2"), None);
+    assert_eq!(rest("application/json", &places, "timestamp=1"), None);
+    assert_eq!(rest(FORM, &[], "timestamp=1"), None);
+    let sent = "timestamp=1&side=BUY&note=%26timestamp%3D1&%73ignature=ab&Signature=cd";
+    assert_eq!(rest(FORM, &places, sent).as_deref(), Some("side=BUY&note=%26timestamp%3D1"));
+}
+
 /// RFC 4231 §4.3 (test case 2), and RFC 2202 §3 (test case 2) for SHA-1.
 #[test]
 fn each_hmac_algorithm_gives_the_result_of_the_rfc_test_case() {
