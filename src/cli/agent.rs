@@ -1,6 +1,7 @@
 //! `keyward agent`: programs that use the proxy, their tokens, and what they may use.
 
 mod paste;
+mod set;
 mod token;
 
 use std::collections::BTreeMap;
@@ -8,7 +9,6 @@ use std::collections::BTreeMap;
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use serde::Serialize;
-use serde_json::{Map, json};
 
 use self::paste::Paste;
 use super::allow::{self, Allow};
@@ -43,9 +43,9 @@ pub(crate) enum Command {
     },
     /// show one, with its tokens and bindings
     Show(Named),
-    /// change which other hosts, and which end users' connections, it may use
-    #[command(after_help = allow::EXAMPLES)]
-    Set(Set),
+    /// change its labels, environment, other hosts, and end users' connections
+    #[command(after_help = set::EXAMPLES)]
+    Set(set::Set),
     /// its tokens
     #[command(subcommand)]
     Token(token::Command),
@@ -87,20 +87,6 @@ pub(crate) struct Add {
     /// the owner, a user; default: the user of KEYWARD_TOKEN, else the organisation
     #[arg(long, value_name = "USER")]
     owner: Option<String>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Set {
-    /// name or id
-    name: String,
-    #[command(flatten)]
-    allow: Allow,
-    /// provider at which it acts for end users, in sessions; *: all; none: none
-    #[arg(long = "user-provider", value_name = "ID", value_delimiter = ',')]
-    user_providers: Vec<String>,
-    /// refuse requests that match several connections and select none
-    #[arg(long, value_name = "BOOL")]
-    require_selection: Option<bool>,
 }
 
 #[derive(Debug, Args)]
@@ -200,35 +186,6 @@ impl Add {
     }
 }
 
-impl Set {
-    async fn run(self, global: &Global, client: &Client) -> Result<(), Failure> {
-        let (allow, selection) = (self.allow.given()?, self.require_selection);
-        let mut patch = Map::new();
-        if let Some(selection) = selection {
-            patch.insert("require_selection".to_owned(), json!(selection));
-        }
-        match self.user_providers.as_slice() {
-            [] => {}
-            [none] if none == "none" => drop(patch.insert("user_providers".to_owned(), json!([]))),
-            ids => drop(patch.insert("user_providers".to_owned(), json!(ids))),
-        }
-        if allow.is_none() && patch.is_empty() {
-            return Err(Failure::usage("nothing to change").hint(
-                "give --allow SET, --user-provider ID (`none` to clear it), or \
-                 --require-selection BOOL",
-            ));
-        }
-        let mut now: Shown<Agent> = client.get(&path::<Agent>(&self.name)).await?;
-        if let Some(allow) = allow {
-            now = allow::store(client, &now, allow).await?;
-        }
-        if !patch.is_empty() {
-            now = client.patch(&path::<Agent>(now.id.as_str()), &patch).await?;
-        }
-        let owner = owner_of(client, now.facts.owner.as_ref()).await;
-        output::show(global.json, &now, |now| show(now, &owner, &output::layout(global)))
-    }
-}
 impl Bind {
     async fn run(self, global: &Global, client: &Client) -> Result<(), Failure> {
         let at = format!("{}/bindings", path::<Agent>(&self.name));
