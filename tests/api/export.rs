@@ -157,11 +157,14 @@ async fn an_export_has_no_secret_and_loads_as_the_same_resources() {
 
     whole.retain(|section, _| !["webhooks", "hooks"].contains(&section.as_str()));
     fs::write(fresh.config(), serde_yaml::to_string(&whole).expect("YAML")).expect("a file");
+    fresh.kill();
     fresh.restart();
     let left = exported(&fresh).await;
     for (section, item) in [("webhooks", "webhook `ops`"), ("hooks", "hook `ci`")] {
         assert_eq!(left["configuration"].get(section), None, "{left}");
-        let why = format!("{item} is paused, because the configuration file no longer names it");
+        let why = format!(
+            "{item} is omitted: it is paused, because the configuration file no longer names it"
+        );
         assert!(left["notes"].to_string().contains(&why), "{left}");
     }
 }

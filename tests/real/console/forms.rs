@@ -55,14 +55,14 @@ async fn the_settings_of_an_agent_are_changed_on_its_page() {
     lab.gateway.api("POST", "/agents", r#"{"name":"bot","environment":"tset"}"#).await.is(201);
     let mut tab = opened(&lab, &mut chromium, "/agents/bot").await;
     let agent = async || lab.gateway.api("GET", "/agents/bot", "").await.json();
-    tab.click("Edit").await;
+    tab.value("document.querySelector('#edit > summary').click()").await;
     tab.fill("Environment (optional)", "test").await;
     tab.click_button("Save settings").await;
     tab.sees("Saved.").await;
     let now = agent().await;
     assert_eq!((&now["environment"], now.get("allow")), (&json!("test"), None), "{now}");
     tab.open(&at(&lab, "/agents/bot")).await;
-    tab.click("Edit").await;
+    tab.value("document.querySelector('#edit > summary').click()").await;
     tab.fill("Environment (optional)", "").await;
     tab.value("document.querySelector('#edit [value=pip]').click()").await;
     tab.click_button("Save settings").await;
