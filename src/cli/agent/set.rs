@@ -3,14 +3,11 @@
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use super::{pair, show, unique};
+use super::key_value::{pair, unique};
 use crate::cli::allow::{self, Allow};
 use crate::cli::client::Client;
 use crate::cli::failure::Failure;
-use crate::cli::output;
-use crate::cli::ownership::owner_of;
 use crate::cli::resource::path;
-use crate::cli::settings::Global;
 use keyward_model::{Agent, Shown};
 
 pub(super) const EXAMPLES: &str = "\
@@ -66,7 +63,7 @@ fn cleared(text: &str) -> Result<Cleared, String> {
 }
 
 impl Set {
-    pub(super) async fn run(mut self, global: &Global, client: &Client) -> Result<(), Failure> {
+    pub(super) async fn run(mut self, client: &Client) -> Result<Shown<Agent>, Failure> {
         let allow = std::mem::take(&mut self.allow).given()?;
         let Self { name, .. } = &self;
         let at = path::<Agent>(name);
@@ -82,8 +79,7 @@ impl Set {
         if !patch.is_empty() {
             now = client.patch(&path::<Agent>(now.id.as_str()), &patch).await?;
         }
-        let owner = owner_of(client, now.facts.owner.as_ref()).await;
-        output::show(global.json, &now, |now| show(now, &owner, &output::layout(global)))
+        Ok(now)
     }
 
     /// The merge patch of all but `--allow`.
