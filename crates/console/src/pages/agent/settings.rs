@@ -6,7 +6,6 @@ use maud::{Markup, html};
 use crate::parts::{Check, Field};
 use crate::visit::segment;
 use keyward_model::{Agent, Shown};
-use keyward_rules::host_sets::HostSets;
 
 /// Not live: what was typed would get the tag of another version.
 pub(super) fn panel(agent: &Shown<Agent>, tag: Option<&str>) -> Markup {
@@ -17,6 +16,22 @@ pub(super) fn panel(agent: &Shown<Agent>, tag: Option<&str>) -> Markup {
         help: Some("It uses connections of this environment and of none."),
         is_optional: true,
         empties: true,
+        ..Field::default()
+    };
+    let allow = agent.spec.allow.as_deref();
+    let sets = allow.unwrap_or_default().join(" ");
+    let sets = Field {
+        name: "allow",
+        label: "Other hosts",
+        value: Some(&sets),
+        example: Some("packages github-read"),
+        help: Some(
+            "Sets of hosts that it may reach without a credential, separated by blanks. Rules that deny take precedence.",
+        ),
+        json: Some("list"),
+        is_optional: true,
+        // Until it is decided, `keyward run` asks.
+        empties: allow.is_none(),
         ..Field::default()
     };
     let selection = Check {
@@ -34,32 +49,11 @@ pub(super) fn panel(agent: &Shown<Agent>, tag: Option<&str>) -> Markup {
                 summary { "Edit" }
                 form method="post" data-api=(api) data-tag=[tag] data-done="Saved. It counts from the next request on." {
                     (environment.show())
-                    (sets(agent.spec.allow.as_deref()))
+                    (sets.show())
                     (selection.show())
                     button.first { "Save settings" }
                 }
             } }
-        }
-    }
-}
-
-/// `allow`: `None` until somebody has decided, which an unchanged form leaves as it is.
-fn sets(allow: Option<&[String]>) -> Markup {
-    let chosen = allow.unwrap_or_default();
-    html! {
-        fieldset.field {
-            legend { "Other hosts" }
-            p.help { "Hosts that it may reach without a credential. Rules that deny take precedence." }
-            @for set in HostSets::built_in().all() {
-                (Check {
-                    name: "allow",
-                    value: &set.id,
-                    label: &set.id,
-                    help: Some(&set.title),
-                    is_ticked: chosen.contains(&set.id),
-                    empties: allow.is_none(),
-                }.show())
-            }
         }
     }
 }
