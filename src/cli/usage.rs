@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::io::Write;
 
+use clap::Command;
 use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
 
 use super::failure::{Exit, Failure};
@@ -14,7 +15,11 @@ const KEY_OPTIONS: [&str; 5] = ["--token", "--key", "--api-key", "--secret", "--
 
 /// Reports the error, as JSON if one of `words` is `--json`. Help and version are such "errors" too, with exit
 /// code 0.
-pub(super) fn report(error: &Error, words: &[OsString]) -> std::process::ExitCode {
+pub(super) fn report(
+    error: &Error,
+    words: &[OsString],
+    definition: &Command,
+) -> std::process::ExitCode {
     let exit = usage_exit(error.exit_code(), words.iter().cloned());
     let json = is_json(words);
     if let Some(failure) = key_as_argument(error, words) {
@@ -25,7 +30,7 @@ pub(super) fn report(error: &Error, words: &[OsString]) -> std::process::ExitCod
     {
         return failure.with(Exit::RunFailed).report(json);
     }
-    if let Some(failure) = stray_argument(error, words) {
+    if let Some(failure) = stray_argument(error, words, definition) {
         return failure.report(json);
     }
     if exit != 0 && json {
@@ -78,14 +83,14 @@ fn program_as_argument(error: &Error, words: &[OsString]) -> Option<Failure> {
 }
 
 /// The failure of a list that was given what to find, or of `export` that was given a file.
-fn stray_argument(error: &Error, words: &[OsString]) -> Option<Failure> {
+fn stray_argument(error: &Error, words: &[OsString], definition: &Command) -> Option<Failure> {
     let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else {
         return None;
     };
     if error.kind() != ErrorKind::UnknownArgument || argument.starts_with('-') {
         return None;
     }
-    let mut command = &super::plain_definition();
+    let mut command = definition;
     for word in words.iter().filter_map(|word| word.to_str()) {
         command = command.find_subcommand(word).unwrap_or(command);
     }
@@ -177,7 +182,9 @@ mod tests {
         let told = |line: &str| {
             let words: Vec<_> = line.split(' ').map(OsString::from).collect();
             let error = Cli::parsed(&words).unwrap_err();
-            stray_argument(&error, &words)?.advice().map(str::to_owned)
+            stray_argument(&error, &words, &crate::cli::plain_definition())?
+                .advice()
+                .map(str::to_owned)
         };
         assert_eq!(told("keyward org list x"), None, "it has no search");
         assert_eq!(told("keyward agent list --nope"), None);
