@@ -1,15 +1,15 @@
 //! `keyward agent`: programs that use the proxy, their tokens, and what they may use.
 
+mod key_value;
 mod paste;
+mod set;
 mod token;
-
-use std::collections::BTreeMap;
 
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use serde::Serialize;
-use serde_json::{Map, json};
 
+pub(super) use self::key_value::{pair, unique};
 use self::paste::Paste;
 use super::allow::{self, Allow};
 use super::client::{Client, segment};
@@ -43,9 +43,9 @@ pub(crate) enum Command {
     },
     /// show one, with its tokens and bindings
     Show(Named),
-    /// change which other hosts, and which end users' connections, it may use
-    #[command(after_help = allow::EXAMPLES)]
-    Set(Set),
+    /// change its labels, environment, other hosts, and end users' connections
+    #[command(after_help = set::EXAMPLES)]
+    Set(set::Set),
     /// its tokens
     #[command(subcommand)]
     Token(token::Command),
@@ -87,20 +87,6 @@ pub(crate) struct Add {
     /// the owner, a user; default: the user of KEYWARD_TOKEN, else the organisation
     #[arg(long, value_name = "USER")]
     owner: Option<String>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Set {
-    /// name or id
-    name: String,
-    #[command(flatten)]
-    allow: Allow,
-    /// provider at which it acts for end users, in sessions; *: all; none: none
-    #[arg(long = "user-provider", value_name = "ID", value_delimiter = ',')]
-    user_providers: Vec<String>,
-    /// refuse requests that match several connections and select none
-    #[arg(long, value_name = "BOOL")]
-    require_selection: Option<bool>,
 }
 
 #[derive(Debug, Args)]
@@ -162,7 +148,11 @@ impl Command {
                     show(agent, &owner, &output::layout(global))
                 })
             }
-            Self::Set(set) => set.run(global, &asked.client).await,
+            Self::Set(set) => {
+                let now = set.run(&asked.client).await?;
+                let owner = owner_of(&asked.client, now.facts.owner.as_ref()).await;
+                output::show(global.json, &now, |now| show(now, &owner, &output::layout(global)))
+            }
             Self::Token(command) => command.run(global, &asked.client).await,
             Self::Bind(bind) => bind.run(global, &asked.client).await,
             Self::Unbind(unbind) => unbind.run(global, &asked.client).await,
@@ -200,35 +190,6 @@ impl Add {
     }
 }
 
-impl Set {
-    async fn run(self, global: &Global, client: &Client) -> Result<(), Failure> {
-        let (allow, selection) = (self.allow.given()?, self.require_selection);
-        let mut patch = Map::new();
-        if let Some(selection) = selection {
-            patch.insert("require_selection".to_owned(), json!(selection));
-        }
-        match self.user_providers.as_slice() {
-            [] => {}
-            [none] if none == "none" => drop(patch.insert("user_providers".to_owned(), json!([]))),
-            ids => drop(patch.insert("user_providers".to_owned(), json!(ids))),
-        }
-        if allow.is_none() && patch.is_empty() {
-            return Err(Failure::usage("nothing to change").hint(
-                "give --allow SET, --user-provider ID (`none` to clear it), or \
-                 --require-selection BOOL",
-            ));
-        }
-        let mut now: Shown<Agent> = client.get(&path::<Agent>(&self.name)).await?;
-        if let Some(allow) = allow {
-            now = allow::store(client, &now, allow).await?;
-        }
-        if !patch.is_empty() {
-            now = client.patch(&path::<Agent>(now.id.as_str()), &patch).await?;
-        }
-        let owner = owner_of(client, now.facts.owner.as_ref()).await;
-        output::show(global.json, &now, |now| show(now, &owner, &output::layout(global)))
-    }
-}
 impl Bind {
     async fn run(self, global: &Global, client: &Client) -> Result<(), Failure> {
         let at = format!("{}/bindings", path::<Agent>(&self.name));
@@ -444,27 +405,6 @@ fn is_default_of_several(agent: &Shown<Agent>, binding: &BindingShown) -> bool {
     binding.default && others.any(|other| other.provider == binding.provider)
 }
 
-/// `KEY=VALUE` of an argument.
-pub(super) fn pair(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        // The text is not repeated: it may be a secret in the wrong place.
-        _ => Err("write KEY=VALUE".to_owned()),
-    }
-}
-
-/// A map of pairs; a key given twice is a mistake.
-pub(super) fn unique(pairs: Vec<(String, String)>) -> Result<BTreeMap<String, String>, Failure> {
-    let mut map = BTreeMap::new();
-    for (key, value) in pairs {
-        if map.contains_key(&key) {
-            return Err(Failure::usage(format!("`{key}` is given twice")));
-        }
-        map.insert(key, value);
-    }
-    Ok(map)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -483,17 +423,6 @@ mod tests {
                           "env": {"GH_TOKEN": "ghp_kwph", "GITHUB_TOKEN": "ghp_kwph"}}],
         }))
         .unwrap()
-    }
-
-    #[test]
-    fn malformed_pairs_are_refused_without_their_text_and_doubled_keys_are_refused() {
-        for bad in ["canary", "=canary", ""] {
-            let error = pair(bad).unwrap_err();
-            assert!(!error.contains("canary"), "{error}");
-        }
-        assert_eq!(pair("k=a=b"), Ok(("k".to_owned(), "a=b".to_owned())));
-        let twice = vec![("k".to_owned(), String::new()), ("k".to_owned(), String::new())];
-        assert!(unique(twice).is_err());
     }
 
     #[test]

@@ -50,19 +50,6 @@ impl Allow {
     }
 }
 
-/// For `agent set --help`.
-pub(crate) const EXAMPLES: &str = "\
-examples:
-  keyward agent set claude --allow packages --allow github-read
-  keyward agent set claude --allow none
-  keyward agent set claude --require-selection true
-  keyward agent set support --user-provider github --user-provider slack
-
-The sets replace the previous ones. packages: package registries, to read; or a
-single one: pip, npm, yarn, cargo, apt, go, rubygems, maven, docker.
-github-read: public repositories, to read. web: every host. Rules that deny take
-precedence.";
-
 /// Stores the sets of an agent.
 ///
 /// # Errors

@@ -119,6 +119,12 @@ pub(crate) struct Set {
     /// post nowhere: events wait for `keyward hook listen`
     #[arg(long, conflicts_with = "to")]
     queue: bool,
+    /// another connection, whose provider posts here
+    #[arg(long, value_name = "NAME")]
+    connection: Option<String>,
+    /// no connection: --scheme says how the service signs
+    #[arg(long, conflicts_with = "connection")]
+    no_connection: bool,
     /// another scheme
     #[arg(long, value_name = "SCHEME")]
     scheme: Option<String>,
@@ -239,10 +245,15 @@ impl Set {
             [
                 ("to", has_place.then(|| json!(self.to))),
                 ("queue", has_place.then_some(Value::Null)),
+                (
+                    "connection",
+                    (self.connection.is_some() || self.no_connection)
+                        .then(|| json!(self.connection)),
+                ),
                 ("scheme", self.scheme.as_ref().map(|scheme| json!(scheme))),
                 ("paused", (self.pause || self.resume).then(|| json!(self.pause))),
             ],
-            "name a --to or a --scheme, or --queue, --pause or --resume",
+            "name a --to, a --connection or a --scheme, or --no-connection, --queue, --pause or --resume",
         )
     }
 }

@@ -276,7 +276,7 @@ pub fn run() -> ExitCode {
     let words: Vec<_> = std::env::args_os().collect();
     let cli = match Cli::parsed(&words) {
         Ok(cli) => cli,
-        Err(error) => return usage::report(&error, &words),
+        Err(error) => return usage::report(&error, &words, &plain_definition()),
     };
     let json = cli.global.json;
     if let Some(command) = cli.command.of_this_machine()

@@ -3,17 +3,23 @@
 use std::ffi::OsString;
 use std::io::Write;
 
+use clap::Command;
 use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
 
 use super::failure::{Exit, Failure};
 use super::output;
+use super::settings::quoted;
 
 /// Options that people try for a key.
 const KEY_OPTIONS: [&str; 5] = ["--token", "--key", "--api-key", "--secret", "--password"];
 
 /// Reports the error, as JSON if one of `words` is `--json`. Help and version are such "errors" too, with exit
 /// code 0.
-pub(super) fn report(error: &Error, words: &[OsString]) -> std::process::ExitCode {
+pub(super) fn report(
+    error: &Error,
+    words: &[OsString],
+    definition: &Command,
+) -> std::process::ExitCode {
     let exit = usage_exit(error.exit_code(), words.iter().cloned());
     let json = is_json(words);
     if let Some(failure) = key_as_argument(error, words) {
@@ -23,6 +29,9 @@ pub(super) fn report(error: &Error, words: &[OsString]) -> std::process::ExitCod
         && let Some(failure) = program_as_argument(error, words)
     {
         return failure.with(Exit::RunFailed).report(json);
+    }
+    if let Some(failure) = stray_argument(error, words, definition) {
+        return failure.report(json);
     }
     if exit != 0 && json {
         let failure = failure(error);
@@ -71,6 +80,28 @@ fn program_as_argument(error: &Error, words: &[OsString]) -> Option<Failure> {
         false => format!("put `--` before `{argument}`"),
     };
     is_program.then(|| Failure::usage(format!("unexpected argument '{argument}' found")).hint(hint))
+}
+
+/// The failure of a list that was given what to find, or of `export` that was given a file.
+fn stray_argument(error: &Error, words: &[OsString], definition: &Command) -> Option<Failure> {
+    let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else {
+        return None;
+    };
+    if error.kind() != ErrorKind::UnknownArgument || argument.starts_with('-') {
+        return None;
+    }
+    let mut command = definition;
+    for word in words.iter().filter_map(|word| word.to_str()) {
+        command = command.find_subcommand(word).unwrap_or(command);
+    }
+    let hint = match command.get_name() {
+        "export" => format!("it prints to standard output: keyward export > {}", quoted(argument)),
+        _ if command.get_arguments().any(|it| it.get_long() == Some("search")) => {
+            format!("to find it in the list: --search {}", quoted(argument))
+        }
+        _ => return None,
+    };
+    Some(Failure::usage(format!("unexpected argument '{argument}' found")).hint(hint))
 }
 
 /// Clap's text: `error: MESSAGE`, then paragraphs with a tip and the usage.
@@ -144,6 +175,24 @@ mod tests {
         let hint = told("keyward run claude -- x").unwrap();
         assert_eq!(hint, "to run as the agent `claude`: --agent claude");
         assert_eq!(told("keyward run"), None);
+    }
+
+    #[test]
+    fn a_word_after_list_gets_a_hint_to_search_and_a_file_after_export_one_to_redirect() {
+        let told = |line: &str| {
+            let words: Vec<_> = line.split(' ').map(OsString::from).collect();
+            let error = Cli::parsed(&words).unwrap_err();
+            stray_argument(&error, &words, &crate::cli::plain_definition())?
+                .advice()
+                .map(str::to_owned)
+        };
+        assert_eq!(told("keyward org list x"), None, "it has no search");
+        assert_eq!(told("keyward agent list --nope"), None);
+        let search = "to find it in the list: --search github";
+        assert_eq!(told("keyward --data d provider ls github").as_deref(), Some(search));
+        assert_eq!(told("keyward connection list github").as_deref(), Some(search));
+        let hint = told("keyward export out.yaml").unwrap();
+        assert_eq!(hint, "it prints to standard output: keyward export > out.yaml");
     }
 
     #[test]

@@ -327,7 +327,7 @@ async fn an_agent_that_a_person_paused_is_rejected_and_its_streams_end() {
     let told = run.json()["error"].clone();
     let message = told["message"].as_str().unwrap_or_default();
     assert!(message.ends_with("agent `bot` is paused: a person or an alarm paused it"), "{told}");
-    assert_eq!(told["hint"], "`keyward agent resume` ends it");
+    assert_eq!(told["hint"], "`keyward agent resume bot` ends it");
     for agent in ["ci", "bot"] {
         let resumed = world.lab.gateway.api("POST", &format!("/agents/{agent}/resume"), "").await;
         let (status, resumed) = (resumed.head.status(), resumed.json());

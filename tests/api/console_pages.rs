@@ -136,6 +136,40 @@ async fn admins_set_the_providers_at_which_an_agent_serves_end_users() {
     lab.finish().await;
 }
 
+#[tokio::test]
+async fn the_page_of_an_agent_has_its_settings_where_they_can_be_changed() {
+    let mut lab = Lab::simple().await;
+    lab.add_agent("bot").await;
+    for (name, role) in [("ann", "admin"), ("bob", "member"), ("eve", "auditor")] {
+        user(&mut lab, name, role).await;
+    }
+    let given = json!({ "environment": "production", "allow": ["pip"] }).to_string();
+    lab.gateway.api("PATCH", "/agents/bot", &given).await.is(200);
+    let (ann, eve) =
+        (Login::of(&mut lab, "default", "ann").await, Login::of(&mut lab, "default", "eve").await);
+    let page = async |login: &Login, agent: &str| {
+        ask_at(&lab, &format!("GET /agents/{agent}"), &login.cookie(), "").await.text()
+    };
+    let field = r#"name="require_selection""#;
+    for (login, agent) in [(&eve, "bot"), (&ann, "ci")] {
+        let page = page(login, agent).await;
+        assert!(!page.contains(field), "{agent}: {page}");
+    }
+    let edited = page(&ann, "bot").await;
+    let (_, form) = edited.split_once("id=\"edit\"").expect("a form");
+    let form = form.split("</form>").next().unwrap_or_default();
+    assert!(
+        form.contains(r#"data-api="PATCH /agents/bot""#) && form.contains("data-tag="),
+        "{form}"
+    );
+    assert!(form.contains(field) && form.contains(r#"value="production""#), "{form}");
+    assert!(form.contains(r#"name="allow""#) && form.contains(r#"value="pip""#), "{form}");
+    let bob = Login::of(&mut lab, "default", "bob").await;
+    let other = ask_at(&lab, "GET /agents/bot", &bob.cookie(), "").await.is(404).text();
+    assert!(other.contains("or it belongs to another user"), "{other}");
+    lab.finish().await;
+}
+
 /// An upgrade would leave the slot empty, or take another account.
 #[tokio::test]
 async fn the_connection_in_a_slot_is_preselected_also_if_the_list_is_truncated() {

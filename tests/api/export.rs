@@ -153,6 +153,56 @@ async fn an_export_has_no_secret_and_loads_as_the_same_resources() {
     let received = origin.received();
     let last = received.last().expect("a request");
     assert_eq!(last.head.all("x-api-key"), [&*secret.text]);
+    drop(wire);
+
+    whole.retain(|section, _| !["webhooks", "hooks"].contains(&section.as_str()));
+    fs::write(fresh.config(), serde_yaml::to_string(&whole).expect("YAML")).expect("a file");
+    fresh.kill();
+    fresh.restart();
+    let left = exported(&fresh).await;
+    for (section, item) in [("webhooks", "webhook `ops`"), ("hooks", "hook `ci`")] {
+        assert_eq!(left["configuration"].get(section), None, "{left}");
+        let why = format!(
+            "{item} is omitted: it is paused, because the configuration file no longer names it"
+        );
+        assert!(left["notes"].to_string().contains(&why), "{left}");
+    }
+}
+
+#[tokio::test]
+async fn an_export_notes_what_a_configuration_cannot_say() {
+    let served = Served::start(&Plan::api_key(), &Origin::saying("fine"), &[]);
+    post(&served, "/users", json!({ "name": "ann", "role": "member" })).await;
+    post(&served, "/agents", json!({ "name": "bot", "owner": "ann" })).await;
+    post(&served, "/agents", json!({ "name": "plain" })).await;
+    let fields = json!({ "api_key": "second-0123456789" });
+    for name in ["of-ann", "idle"] {
+        let new = json!({ "name": name, "provider": "acme", "fields": fields });
+        post(&served, "/connections", new).await;
+    }
+    let to_ann = json!({ "owner": "ann", "visibility": "shared" }).to_string();
+    served.api("PATCH", "/connections/of-ann", &to_ann).await.is(200);
+    post(&served, "/webhooks", json!({ "name": "ops", "url": "https://hooks.acme.test/in" })).await;
+    for at in ["/agents/bot/pause", "/connections/idle/pause"] {
+        served.api("POST", at, "").await.is(200);
+    }
+    served.api("PATCH", "/webhooks/ops", r#"{"paused":true}"#).await.is(200);
+    let notes = exported(&served).await["notes"].clone();
+    let notes: Vec<_> = notes.as_array().expect("notes").iter().filter_map(Value::as_str).collect();
+    let (paused, owned) = (
+        "is paused: when declared, it is active",
+        "belongs to a user: when declared, it belongs to the organisation",
+    );
+    for (item, note) in [
+        ("agent `bot`", paused),
+        ("agent `bot`", owned),
+        ("connection `of-ann`", owned),
+        ("connection `idle`", paused),
+        ("webhook `ops`", paused),
+    ] {
+        assert!(notes.contains(&&*format!("{item} {note}")), "{item}: {notes:?}");
+    }
+    assert!(!notes.iter().any(|note| note.contains("plain")), "{notes:?}");
 }
 
 #[tokio::test]

@@ -12,6 +12,9 @@ async fn a_name_that_does_not_exist_is_refused_with_its_field() {
     let fields = json!({ "api_key": "a-key" });
     let connection =
         json!({ "provider": "acme", "name": "new", "owner": "nope", "fields": fields });
+    let app = json!({ "provider": "github", "auth": "oauth_app", "name": "new", "app": "nope" });
+    let referred = json!({ "api_key": { "from": "nope", "ref": "key" } });
+    let source = json!({ "provider": "acme", "name": "new", "fields": referred });
     for (method, path, body, field) in [
         ("POST", "/agents/ci/bindings", json!({ "connection": "nope" }), "connection"),
         ("POST", "/hooks", json!({ "name": "in", "connection": "nope" }), "connection"),
@@ -20,6 +23,8 @@ async fn a_name_that_does_not_exist_is_refused_with_its_field() {
         ("POST", "/database-listeners", listener("agent", "nope"), "agent"),
         ("POST", "/agents", json!({ "name": "new", "owner": "nope" }), "owner"),
         ("POST", "/connections", connection, "owner"),
+        ("POST", "/connections", app, "app"),
+        ("POST", "/connections", source, "fields"),
         ("POST", "/honeytokens", json!({ "name": "bait", "provider": "nope" }), "provider"),
     ] {
         let (status, answer) = try_api(&lab, method, path, &body).await;

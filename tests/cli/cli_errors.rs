@@ -54,6 +54,25 @@ fn a_key_among_the_arguments_is_refused_and_not_repeated() {
 }
 
 #[test]
+fn a_word_after_list_a_host_for_a_provider_and_a_url_without_scheme_get_the_remedy() {
+    let cli = Cli::new();
+    cli.run(&["init"]).ok();
+    let text = cli.run(&["provider", "list", "github"]).failed(2);
+    assert!(text.contains("hint: to find it in the list: --search github"), "{text}");
+    let told = error(&cli, &["agent", "list", "ci", "--json"], 2);
+    assert_eq!(told["hint"], "to find it in the list: --search ci");
+    for host in ["api.openai.com", "https://api.openai.com/v1"] {
+        let told = error(&cli, &["provider", "show", host, "--json"], 5);
+        let hint = told["hint"].as_str().expect("a hint");
+        assert!(hint.starts_with("did you mean `openai`?"), "{host}: {hint}");
+    }
+    let told = error(&cli, &["provider", "show", "api.nope.test", "--json"], 5);
+    assert!(!told.to_string().contains("did you mean"), "{told}");
+    let told = error(&cli, &["webhook", "add", "example.com/hook", "--json"], 1);
+    assert_eq!(told["field"], "url", "the name was made of it: {told}");
+}
+
+#[test]
 fn a_hook_without_a_secret_names_the_options_that_give_one() {
     let cli = Cli::new();
     cli.run(&["agent", "add", "ci"]);

@@ -102,6 +102,30 @@ fn a_session_of_an_agent_without_user_providers_gets_a_warning() {
 }
 
 #[test]
+fn labels_and_environment_of_an_agent_and_the_connection_of_a_hook_are_set_and_cleared() {
+    let cli = Cli::new();
+    cli.run(&["agent", "add", "ci", "--label", "team=a", "--label", "old=1"]).ok();
+    let set = |words: &[&str]| cli.run(&[&["agent", "set", "ci", "--json"], words].concat());
+    set(&[]).failed(2);
+    set(&["--env", "prod", "--clear", "env"]).failed(2);
+    set(&["--clear", "labels"]).failed(2);
+    let now = set(&["--env", "prod", "--label", "team=b", "--clear", "label=old"]).json();
+    assert_eq!(now["environment"], "prod");
+    assert_eq!(now["labels"], serde_json::json!({"team": "b"}), "{now}");
+    assert_eq!(set(&["--clear", "env"]).json()["environment"], serde_json::Value::Null);
+    let secret = ["hook", "add", "in", "--scheme", "github", "--secret-stdin"];
+    cli.run_with(&secret, "a-signing-secret").ok();
+    let github = ["connection", "add", "github", "--name", "work", "--no-test", "--secret-stdin"];
+    cli.run_with(&github, "ghp_0123456789abcdefghijABCDEFGHIJ012345").ok();
+    let set = |words: &[&str]| cli.run(&[&["hook", "set", "in", "--json"], words].concat());
+    set(&["--connection", "work", "--no-connection"]).failed(2);
+    set(&["--connection", "nope"]).failed(5);
+    assert!(set(&["--connection", "work"]).json()["connection"].is_string());
+    let now = set(&["--no-connection"]).json();
+    assert_eq!(now["connection"], serde_json::Value::Null, "{now}");
+}
+
+#[test]
 fn a_note_names_a_data_directory_that_is_absent_or_created() {
     let cli = Cli::new();
     let absent = format!("note: no data directory yet at {}: ", cli.data().display());

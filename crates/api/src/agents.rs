@@ -160,13 +160,18 @@ async fn set_held(
 }
 
 /// Why the agent is paused, and how to resume it.
-pub(super) fn why_paused(agent: &Record<Agent>) -> (&'static str, &'static str) {
+pub(super) fn why_paused(agent: &Record<Agent>) -> (&'static str, String) {
     match (agent.facts.held, agent.facts.paused) {
-        (true, _) => ("a person or an alarm paused it", "`keyward agent resume` ends it"),
-        (_, true) => ("it was removed from the configuration file", "put it back into the file"),
+        (true, _) => {
+            let hint = format!("`keyward agent resume {}` ends it", agent.name);
+            ("a person or an alarm paused it", hint)
+        }
+        (_, true) => {
+            ("it was removed from the configuration file", "put it back into the file".to_owned())
+        }
         _ => (
             "its owner is paused",
-            "`keyward user set NAME --resume`, or assign the agent to another user",
+            "`keyward user set NAME --resume`, or assign the agent to another user".to_owned(),
         ),
     }
 }

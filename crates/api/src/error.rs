@@ -104,6 +104,8 @@ pub enum ApiError {
         /// What the caller can do.
         hint: Option<String>,
     },
+    /// A field names a resource that does not exist, or does not fit.
+    NotFoundIn { field: &'static str, message: String, hint: Option<String> },
     /// A password or a code that proves who the caller is, is wrong; guesses are counted.
     WrongProof {
         /// The field that has it.
@@ -161,7 +163,7 @@ pub enum ApiError {
 impl ApiError {
     /// The resource does not exist.
     pub(super) fn not_found(what: &'static str, name: &str) -> Self {
-        Self::NotFound { what, name: shown(name), near: None, field: None }
+        Self::not_found_near(what, name, None)
     }
 
     /// The resource does not exist; suggests a similar one of `among`.
@@ -170,8 +172,12 @@ impl ApiError {
         name: &str,
         known: impl IntoIterator<Item = &'a str>,
     ) -> Self {
-        let near = nearest(name, known).map(str::to_owned);
-        Self::NotFound { what, name: shown(name), near, field: None }
+        Self::not_found_near(what, name, nearest(name, known))
+    }
+
+    /// The resource does not exist; suggests `near`.
+    pub(super) fn not_found_near(what: &'static str, name: &str, near: Option<&str>) -> Self {
+        Self::NotFound { what, name: shown(name), near: near.map(str::to_owned), field: None }
     }
 
     /// A field is invalid. `message` must not quote its value.
@@ -285,6 +291,9 @@ impl ApiError {
             Self::Field { message, hint, .. } => {
                 Code::InvalidField.because(message).hint_if(hint.clone())
             }
+            Self::NotFoundIn { message, hint, .. } => {
+                Code::NotFound.because(message).hint_if(hint.clone())
+            }
             Self::WrongProof { message, hint, .. } => wrong_proof(message, *hint),
             Self::Prevented { message, hint } => prevented(message, hint.as_deref()),
             Self::Refused { text, .. } => text.clone(),
@@ -319,9 +328,9 @@ impl ApiError {
     fn body(&self) -> ErrorBody {
         let field = match self {
             Self::Field { field, .. } if !field.is_empty() => Some(field.clone()),
-            Self::WrongProof { field, .. } | Self::NotFound { field: Some(field), .. } => {
-                Some((*field).to_owned())
-            }
+            Self::WrongProof { field, .. }
+            | Self::NotFoundIn { field, .. }
+            | Self::NotFound { field: Some(field), .. } => Some((*field).to_owned()),
             _ => None,
         };
         let RefusalText { code, message, hint } = self.text();

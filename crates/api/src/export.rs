@@ -17,7 +17,7 @@ use super::wire::{ExportVariable, ExportView};
 use keyward_base::id::{Id, OrgId};
 use keyward_model::{
     Agent, App, Connection, ConnectionState, DatabaseListener, Honeytoken, Hook, ManagedBy,
-    OwnProvider, Plugin, Record, Resource, Rule, Source, Visibility, Webhook,
+    OwnProvider, Plugin, Record, Resource, Rule, Source, Visibility, Webhook, WebhookState,
 };
 use keyward_rules::provider::Definition;
 use keyward_state::directory::{Stored, View};
@@ -82,6 +82,7 @@ trait Exported: Stored {
 
 const LEFT_THE_FILE: &str = "is paused, because the configuration file no longer names it";
 const PAUSED: &str = "is paused: when declared, it is active";
+const OWNED: &str = "belongs to a user: when declared, it belongs to the organisation";
 
 impl Exported for App {
     fn omission_reason(record: &Record<Self>) -> Option<&'static str> {
@@ -105,8 +106,9 @@ impl Exported for Connection {
         let private = is_private.then_some(
             "is private to its owner: when declared, all agents of the organisation may be bound to it",
         );
+        let owned = record.facts.owner.as_ref().map(|_| OWNED);
         let paused = (record.facts.state == ConnectionState::Paused).then_some(PAUSED);
-        private.into_iter().chain(paused).collect()
+        private.into_iter().chain(owned).chain(paused).collect()
     }
 
     async fn extra_members(
@@ -153,7 +155,8 @@ impl Exported for Agent {
     }
 
     fn lost(record: &Record<Self>) -> Vec<&'static str> {
-        record.facts.held.then_some(PAUSED).into_iter().collect()
+        let owned = record.facts.owner.as_ref().map(|_| OWNED);
+        owned.into_iter().chain(record.facts.held.then_some(PAUSED)).collect()
     }
 
     async fn extra_members(
@@ -197,6 +200,15 @@ impl Exported for Plugin {
 }
 
 impl Exported for Webhook {
+    fn omission_reason(record: &Record<Self>) -> Option<&'static str> {
+        let is_of_file = record.managed_by == ManagedBy::File;
+        (record.facts.state == WebhookState::Paused && is_of_file).then_some(LEFT_THE_FILE)
+    }
+
+    fn lost(record: &Record<Self>) -> Vec<&'static str> {
+        (record.facts.state == WebhookState::Paused).then_some(PAUSED).into_iter().collect()
+    }
+
     async fn extra_members(
         export: &mut Export<'_>,
         record: &Record<Self>,

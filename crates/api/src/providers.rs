@@ -210,8 +210,14 @@ fn catalogue(context: &Context) -> Arc<Catalogue> {
     context.deps().vault.catalogue(context.caller.org())
 }
 
+/// Suggests a provider with a similar id, or the first one with that host.
 fn unknown(catalogue: &Catalogue, id: &str) -> ApiError {
-    ApiError::not_found_among("provider", id, catalogue.ids())
+    let of_host =
+        host_of(id).and_then(|host| catalogue.entries().find(|entry| has_host(entry, &host)));
+    match of_host {
+        Some(entry) => ApiError::not_found_near("provider", id, Some(entry.id())),
+        None => ApiError::not_found_among("provider", id, catalogue.ids()),
+    }
 }
 
 fn refused(problems: &[Problem]) -> ApiError {

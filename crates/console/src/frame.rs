@@ -7,6 +7,7 @@ use maud::{DOCTYPE, Markup, html};
 
 use crate::assets::{ICON, SCRIPT, STYLE};
 use crate::icons::Icon;
+use crate::parts::with_code;
 use crate::visible::visible;
 use crate::visit::{PageError, Visit, said, segment, sentence};
 
@@ -172,15 +173,6 @@ fn similar(hint: &str) -> Option<&str> {
     Some(&hint[..=end]).filter(|question| question.starts_with("did you mean"))
 }
 
-/// A text in which what is between backticks is code.
-fn with_code(text: &str) -> Markup {
-    html! {
-        @for (place, part) in text.split('`').enumerate() {
-            @if place % 2 == 1 { code { (part) } } @else { (part) }
-        }
-    }
-}
-
 impl IntoResponse for PageError {
     fn into_response(self) -> Response {
         match self {
@@ -194,7 +186,7 @@ impl IntoResponse for PageError {
                     html! {
                         h1 { (with_code(&said(&error))) }
                         @if let Some(near) = error.hint.as_deref().and_then(similar) { p { (with_code(&sentence(near))) } }
-                        p.muted { "It may have been removed or renamed." }
+                        p.muted { "It may have been removed or renamed, or it belongs to another user." }
                         div.actions {
                             a.button.first href=(listing.path) { (listing.label) }
                             a.button href="/" { "Overview" }

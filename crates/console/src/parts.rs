@@ -160,8 +160,17 @@ pub(crate) fn last_delivery(last: Option<&DeliveryAttempt>) -> Markup {
             None => span.muted { "not since the start" },
             Some(last) => {
                 (ago(last.at))
-                p.why.bad[!last.taken] { (last.what) }
+                p.why.bad[!last.taken] { (with_code(&last.what)) }
             }
+        }
+    }
+}
+
+/// A text in which what is between backticks is code.
+pub(crate) fn with_code(text: &str) -> Markup {
+    html! {
+        @for (place, part) in text.split('`').enumerate() {
+            @if place % 2 == 1 { code { (part) } } @else { (part) }
         }
     }
 }

@@ -146,7 +146,8 @@ impl Resource for Webhook {
             "must be an https URL without a password, or an http URL of this machine, up to {URL_BYTES_MAX} bytes"
         );
         let url = Refusal::unless(is_postable(&spec.url), "url", rule);
-        failed([name::plain(&spec.name), url])
+        // First: the name may have been made of it.
+        failed([url, name::plain(&spec.name)])
     }
 
     /// Rows call the events `kinds`.

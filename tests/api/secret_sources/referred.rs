@@ -264,7 +264,7 @@ async fn an_app_s_source_cannot_be_removed_and_its_references_are_checked() {
     api(&lab, "POST", "/sources", source, 201).await;
     let app = |secrets: Value| json!({"name": "g", "provider": "github", "client_id": "x", "secrets": secrets});
     let unknown = app(json!({"client_secret": {"from": "other", "ref": "A"}}));
-    let refused = api(&lab, "POST", "/apps", unknown, 422).await;
+    let refused = api(&lab, "POST", "/apps", unknown, 404).await;
     let message = refused["error"]["message"].as_str().unwrap_or_default();
     assert!(message.contains("there is no source `other`"), "{message}");
     let unknown = app(json!({"password": {"from": "kept", "ref": "A"}}));

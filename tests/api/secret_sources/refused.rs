@@ -36,7 +36,7 @@ async fn the_api_adds_no_source_that_reads_the_gateways_machine() {
 async fn a_reference_to_an_unknown_source_or_by_a_member_is_refused() {
     let lab = Lab::simple().await;
     let new = json!({"name": "b", "provider": "acme", "fields": {"api_key": {"from": "kept", "ref": "a"}}});
-    let refused = api(&lab, "POST", "/connections", new.clone(), 422).await;
+    let refused = api(&lab, "POST", "/connections", new.clone(), 404).await;
     let message = refused["error"]["message"].as_str().unwrap_or_default();
     assert!(message.contains("there is no source `kept`"), "{message}");
 
@@ -82,7 +82,7 @@ async fn a_source_of_another_organisation_does_not_exist() {
     let of_other = "Keyward-Org: other\r\n";
     let new = json!({"name": "b", "provider": "acme", "fields": {"api_key": {"from": "kept", "ref": "key"}}});
     let asked =
-        lab.gateway.api_with(of_other, ("POST", "/connections"), &new.to_string()).await.is(422);
+        lab.gateway.api_with(of_other, ("POST", "/connections"), &new.to_string()).await.is(404);
     assert!(asked.text().contains("there is no source `kept`"), "{}", asked.text());
     lab.gateway.api_with(of_other, ("GET", "/sources/kept"), "").await.is(404);
     lab.finish().await;

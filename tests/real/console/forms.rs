@@ -27,6 +27,52 @@ async fn an_error_of_a_folded_field_is_shown_beside_it() {
     lab.finish().await;
 }
 
+#[tokio::test]
+async fn a_dialog_that_is_opened_again_has_what_was_typed_and_no_earlier_refusal() {
+    let (lab, mut chromium) = signed_in_lab().await;
+    let mut tab = opened(&lab, &mut chromium, "/agents").await;
+    let submit = "document.querySelector('#add-agent form').requestSubmit()";
+    tab.click("Add agent").await;
+    tab.fill("Name", "My agent").await;
+    tab.value(submit).await;
+    tab.sees("must be 1 to 64 letters").await;
+    tab.click("Cancel").await;
+    tab.click("Add agent").await;
+    tab.does_not_see("must be 1 to 64 letters").await;
+    assert_eq!(
+        tab.value("document.querySelector('#add-agent [name=name]').value").await,
+        "My agent"
+    );
+    let wrong = "document.querySelectorAll('#add-agent [aria-invalid]').length";
+    assert_eq!(tab.value(wrong).await, 0);
+    lab.finish().await;
+}
+
+/// Only what is changed in the form of an agent's settings changes.
+#[tokio::test]
+async fn the_settings_of_an_agent_are_changed_on_its_page() {
+    let (lab, mut chromium) = signed_in_lab().await;
+    lab.gateway.api("POST", "/agents", r#"{"name":"bot","environment":"tset"}"#).await.is(201);
+    let mut tab = opened(&lab, &mut chromium, "/agents/bot").await;
+    let agent = async || lab.gateway.api("GET", "/agents/bot", "").await.json();
+    tab.value("document.querySelector('#edit > summary').click()").await;
+    tab.fill("Environment (optional)", "test").await;
+    tab.click_button("Save settings").await;
+    tab.sees("Saved.").await;
+    let now = agent().await;
+    assert_eq!((&now["environment"], now.get("allow")), (&json!("test"), None), "{now}");
+    tab.open(&at(&lab, "/agents/bot")).await;
+    tab.value("document.querySelector('#edit > summary').click()").await;
+    tab.fill("Environment (optional)", "").await;
+    tab.fill("Other hosts (optional)", "pip").await;
+    tab.click_button("Save settings").await;
+    tab.sees("Saved.").await;
+    let now = agent().await;
+    assert_eq!((&now["environment"], &now["allow"]), (&json!(null), &json!(["pip"])), "{now}");
+    tab.is_accessible().await;
+    lab.finish().await;
+}
+
 /// A browser names one of them, and only for some seconds.
 #[tokio::test]
 async fn each_field_that_lacks_its_value_is_named_beside_it() {

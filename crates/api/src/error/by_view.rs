@@ -8,6 +8,7 @@ impl ApiError {
         matches!(
             self,
             Self::NotFound { .. }
+                | Self::NotFoundIn { .. }
                 | Self::NotYours { .. }
                 | Self::Taken { .. }
                 | Self::ManagedByFile { .. }

@@ -105,8 +105,12 @@ impl From<VaultError> for ApiError {
             VaultError::Grant(_) | VaultError::Url(_) => Self::field("fields", error.to_string()),
             VaultError::SettingWithoutEffect { .. } => Self::field("settings", error.to_string()),
             VaultError::SettingsField { .. } => Self::field("settings.headers", error.to_string()),
-            VaultError::UnknownSource { .. } => Self::field("fields", error.to_string()),
-            VaultError::UnknownApp { .. } => Self::field("app", error.to_string()),
+            VaultError::UnknownSource { .. } => {
+                Self::NotFoundIn { field: "fields", message: error.to_string(), hint: None }
+            }
+            VaultError::UnknownApp { .. } => {
+                Self::NotFoundIn { field: "app", message: error.to_string(), hint: None }
+            }
             VaultError::App { field, what } => Self::field(field, what),
             VaultError::AppPaused { .. } | VaultError::ConnectionMissing => {
                 Self::refused(error.to_string())

@@ -23,7 +23,7 @@ pub(super) fn unwritable(error: &WriteError) -> ErrorView {
 /// The agent is paused, with the reason.
 pub(super) fn agent_paused(agent: &AgentRecord) -> ErrorView {
     let (name, (why, hint)) = (&agent.name, why_paused(agent));
-    view(Code::AgentUnauthenticated, format!("agent `{name}` is paused: {why}"), Some(hint))
+    view(Code::AgentUnauthenticated, format!("agent `{name}` is paused: {why}"), Some(&hint))
 }
 
 /// The name does not resolve, or checking its addresses failed. The class of a refused address is shown.

@@ -370,6 +370,12 @@
     (field.closest('.field') ?? field.parentElement).append(note);
     for (let at = field.closest('details'); at; at = at.parentElement.closest('details')) at.open = true;
   }
+  // A dialog keeps what was typed, without the refusal of an earlier try.
+  function openDialog(dialog) {
+    if (!dialog || dialog.open) return;
+    all('form', dialog).forEach(clear);
+    dialog.showModal();
+  }
   function clear(form) {
     for (const note of all('.wrong, .wrong-box', form)) note.remove();
     for (const field of all('[aria-invalid]', form)) {
@@ -775,7 +781,7 @@
     const file = event.target.closest('button[data-download]');
     if (file) { save(file); return; }
     const opener = event.target.closest('[data-open]');
-    if (opener) { document.getElementById(opener.dataset.open)?.showModal(); return; }
+    if (opener) { openDialog(document.getElementById(opener.dataset.open)); return; }
     if (event.target.closest('[data-close]')) { event.target.closest('dialog')?.close(); return; }
     if (!event.target.closest('details.menu')) all('details.menu[open]').forEach((menu) => { menu.open = false; });
     const row = event.target.closest('tr.go');

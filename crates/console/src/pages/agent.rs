@@ -2,6 +2,7 @@
 
 mod bindings;
 mod end_users;
+mod settings;
 
 use axum::Router;
 use axum::extract::{Path, Query};
@@ -122,6 +123,7 @@ fn page(visit: &Visit, view: &View) -> Markup {
         @if let Some(changes) = &view.changes {
             section.panel #changes data-live { header { h2 { "Changes" } } (timeline::changes(&changes.items)) }
         }
+        @if writes && is_stored { (settings::panel(agent, view.tag.as_deref())) }
         section.panel { header { h2 { "How to run it" } } div.body { (usage(view)) } }
         @if writes && is_stored { (danger(view)) }
     }
