@@ -10,7 +10,7 @@ use crate::fetched::form::FetchedForm;
 use crate::key::{SecretError, VerificationKey};
 use crate::request::HookRequest;
 use crate::template::TemplatePiece;
-use crate::verify::{VerifiedRequest, Way};
+use crate::verify::{VerifiedRequest, Way, any};
 use crate::{Incoming, Rejection};
 
 /// How long ids are remembered where no time is signed.
@@ -148,5 +148,15 @@ impl Scheme {
                 .iter()
                 .filter_map(|secret| VerificationKey::read(way.key, way.algorithm, secret).ok())
         })
+    }
+
+    /// Verifies a request, whatever its body is.
+    pub(crate) fn verify_signature(
+        &self,
+        request: &HookRequest<'_>,
+        secrets: &[Secret],
+        now: Timestamp,
+    ) -> Result<VerifiedRequest, Rejection> {
+        any(&self.ways, self.repeats, request, secrets, now)
     }
 }

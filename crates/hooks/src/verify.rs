@@ -15,11 +15,11 @@ use serde_json::Value;
 
 use keyward_base::secret::Secret;
 
+use crate::Rejection;
 use crate::key::{KeyForm, SignatureAlgorithm, VerificationKey};
 use crate::request::{HookRequest, scalar};
 use crate::signature::{Encoding, SignatureLayout};
 use crate::template::{SignedTemplate, TemplateValues};
-use crate::{Rejection, Scheme};
 
 /// More notifications than a service sends in one request.
 const ITEMS_MAX: usize = 1000;
@@ -108,27 +108,26 @@ struct Claimed<'r> {
 /// The id of the service, or the hash that replaces it; and the time.
 type Signed = (Result<String, Hash>, Option<Timestamp>);
 
-impl Scheme {
-    /// Verifies a request by any of the ways, whatever its body is.
-    pub(crate) fn verify_signature(
-        &self,
-        request: &HookRequest<'_>,
-        secrets: &[Secret],
-        now: Timestamp,
-    ) -> Result<VerifiedRequest, Rejection> {
-        let mut rejection = Rejection::SignatureMissing;
-        for way in &self.ways {
-            match way.verify(request, secrets, now) {
-                Ok((id, sent)) => {
-                    let id = id.unwrap_or_else(|hash| hash.finish(self.repeats.then_some(now)));
-                    return Ok(VerifiedRequest { id, sent });
-                }
-                Err(other) if weight(other) > weight(rejection) => rejection = other,
-                Err(_) => {}
+/// Verifies a request by any of the ways. With `repeats`, different events may have the same bytes.
+pub(crate) fn any(
+    ways: &[Way],
+    repeats: bool,
+    request: &HookRequest<'_>,
+    secrets: &[Secret],
+    now: Timestamp,
+) -> Result<VerifiedRequest, Rejection> {
+    let mut rejection = Rejection::SignatureMissing;
+    for way in ways {
+        match way.verify(request, secrets, now) {
+            Ok((id, sent)) => {
+                let id = id.unwrap_or_else(|hash| hash.finish(repeats.then_some(now)));
+                return Ok(VerifiedRequest { id, sent });
             }
+            Err(other) if weight(other) > weight(rejection) => rejection = other,
+            Err(_) => {}
         }
-        Err(rejection)
     }
+    Err(rejection)
 }
 
 /// Checks a signed time: how old it may be, and how far ahead of ours.

@@ -14,7 +14,9 @@ pub(in crate::cli) fn pair(text: &str) -> Result<(String, String), String> {
 }
 
 /// A map of pairs; a key given twice is a mistake.
-pub(in crate::cli) fn unique(pairs: Vec<(String, String)>) -> Result<BTreeMap<String, String>, Failure> {
+pub(in crate::cli) fn unique(
+    pairs: Vec<(String, String)>,
+) -> Result<BTreeMap<String, String>, Failure> {
     let mut map = BTreeMap::new();
     for (key, value) in pairs {
         if map.contains_key(&key) {

@@ -240,7 +240,8 @@ fn the_image_is_built_from_a_context_with_every_package_and_script() {
         serde_yaml::from_str(members.expect("a workspace")).expect("a list of texts");
     let context = Page::read(".dockerignore").text;
     assert!(members.len() > 2, "{members:?}");
-    let mut needed: Vec<_> = members.iter().map(|it| it.trim_end_matches("/*").to_owned()).collect();
+    let mut needed: Vec<_> =
+        members.iter().map(|it| it.trim_end_matches("/*").to_owned()).collect();
     for script in ["release/compile", "release/train"] {
         let text = Page::read(script).text;
         let named = text.split("$root/").skip(1);

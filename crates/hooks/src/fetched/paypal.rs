@@ -8,7 +8,6 @@ use http::HeaderName;
 use jiff::{SignedDuration, Timestamp};
 
 use super::certificate::Signature;
-
 use super::key_place::{CLOCK_SKEW, HookMessage, KeyPlace};
 use crate::request::HookRequest;
 use crate::signature::base64;

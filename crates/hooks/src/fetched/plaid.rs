@@ -8,7 +8,6 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::jwt::{Jwk, UnverifiedToken};
-
 use super::key_place::{CLOCK_SKEW, HookMessage, KeyPlace};
 use crate::key::is_equal;
 use crate::request::HookRequest;

@@ -9,7 +9,6 @@ use aws_lc_rs::signature::{
 use jiff::{SignedDuration, Timestamp};
 
 use super::certificate::Signature;
-
 use super::key_place::{CLOCK_SKEW, HookMessage, KeyPlace};
 use crate::request::HookRequest;
 use crate::signature::base64;

@@ -28,6 +28,7 @@ mod error;
 mod follow;
 mod follow_state;
 mod holders;
+mod honeytokens;
 mod hooks;
 mod index;
 mod integrity;

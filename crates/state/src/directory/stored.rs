@@ -7,7 +7,7 @@ use std::future::{self, Future};
 use std::sync::Arc;
 
 use keyward_base::id::{Id, OrgId};
-use keyward_model::{Honeytoken, ManagedBy, Record, Reference, Resource, check_fixed};
+use keyward_model::{ManagedBy, Record, Reference, Resource, check_fixed};
 
 use super::collection::Collection;
 use super::commit::Viewed;
@@ -135,24 +135,6 @@ macro_rules! stored_in {
     };
 }
 pub(super) use stored_in;
-
-impl Stored for Honeytoken {
-    const TABLE: Table = Table::Honeytokens;
-    const NAMED: NameKind = NameKind::Honeytoken;
-
-    stored_in!(honeytokens);
-
-    fn add_to_indexes(view: &mut View, record: &Arc<Record<Self>>) {
-        let org = view.org_mut(&record.org);
-        let (core, id) = (record.facts.placeholder.core(), record.id.clone());
-        org.honeytoken_cores.put(core, id, |id| *id == record.id);
-    }
-
-    fn remove_from_indexes(view: &mut View, record: &Arc<Record<Self>>) {
-        let org = view.org_mut(&record.org);
-        org.honeytoken_cores.remove(&record.facts.placeholder.core(), |id| *id == record.id);
-    }
-}
 
 impl View {
     /// All records of a kind in an organisation, in no particular order.

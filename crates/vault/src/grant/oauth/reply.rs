@@ -20,7 +20,6 @@ use super::failure::{
     ActingParty, Correction, ErrorAnswer, ErrorCode, TokenFailure, classify, cleaned,
 };
 use super::reported_error::ReportedError;
-use super::requests::NextRefreshToken;
 use keyward_base::secret::Secret;
 use keyward_rules::provider::oauth::{ExpiresText, OAuth};
 
@@ -35,6 +34,15 @@ const NOT_BEARER: &str = "not_bearer";
 
 /// Token types that are sent as bearer tokens: Slack says `bot` and `user`.
 const TOKEN_TYPES: &[&str] = &["bearer", "bot", "user"];
+
+/// The refresh token of an answer whose access token cannot be used. It must be stored: the one that was sent may
+/// have ended.
+#[derive(Debug)]
+pub struct NextRefreshToken {
+    pub token: Secret,
+    /// Whether the answer reports success. After an error, the refresh token that was sent may be valid instead.
+    pub is_sure: bool,
+}
 
 /// A normalised response of a token endpoint for the `oauth2` crate: the members of RFC 6749 §5.1, and the
 /// other data of [`ReplyContext`].

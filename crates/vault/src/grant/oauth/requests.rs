@@ -80,15 +80,6 @@ pub struct RefreshFailure {
     pub next: Option<NextRefreshToken>,
 }
 
-/// The refresh token of an answer whose access token cannot be used. It must be stored: the one that was sent may
-/// have ended.
-#[derive(Debug)]
-pub struct NextRefreshToken {
-    pub token: Secret,
-    /// Whether the answer reports success. After an error, the refresh token that was sent may be valid instead.
-    pub is_sure: bool,
-}
-
 impl From<TokenFailure> for RefreshFailure {
     fn from(failure: TokenFailure) -> Self {
         Self { failure, next: None }

@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::failure::{ActingParty, Temporary, TokenFailure};
+use super::reply::NextRefreshToken;
 use super::request_context::{RequestContext, incomplete};
-use super::requests::{self, JwtAssertion, NextRefreshToken, RefreshFailure, SubjectToken};
+use super::requests::{self, JwtAssertion, RefreshFailure, SubjectToken};
 use super::revoke::Revocable;
 use super::token_facts::{ACCESS, PRIVATE_KEY, REFRESH, TokenFacts};
 use super::{Tokens, aws_role, imported, missing, service_account, session, signed};

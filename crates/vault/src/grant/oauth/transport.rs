@@ -22,9 +22,9 @@ use zeroize::Zeroizing;
 use super::endpoint_replies;
 use super::failure::{TokenFailure, bad_endpoint};
 use super::params::Params;
+use super::reply::NextRefreshToken;
 use super::reply::{self, Reply};
 use super::request_context::RequestContext;
-use super::requests::NextRefreshToken;
 use keyward_base::secret::Secret;
 use keyward_net::call::Bounds;
 

@@ -325,52 +325,6 @@ fn a_token_is_read_at_the_token_path_and_its_other_fields_next_to_it() {
     assert_eq!(tokens.account.as_deref(), Some("U1"));
 }
 
-/// oauth 9.1, 9.2: in any status.
-#[test]
-fn codes_that_end_a_grant_or_refuse_a_client_do_so_in_any_status() {
-    let person = [
-        "invalid_grant",
-        "bad_refresh_token",
-        "invalid_refresh_token",
-        "token_revoked",
-        "token_expired",
-        "invalid_auth",
-        "account_inactive",
-        "interaction_required",
-        "login_required",
-        "consent_required",
-    ];
-    let client = [
-        "invalid_client",
-        "invalid_client_id",
-        "bad_client_secret",
-        "incorrect_client_credentials",
-    ];
-    let request = [
-        "unsupported_grant_type",
-        "invalid_scope",
-        "invalid_target",
-        "invalid_dpop_proof",
-        "use_dpop_nonce",
-    ];
-    for (codes, acts) in [
-        (&person[..], ActingParty::Person),
-        (&client[..], ActingParty::Operator(Correction::Credentials)),
-        (&request[..], ActingParty::Operator(Correction::Request)),
-    ] {
-        for code in codes {
-            for status in [200, 400, 401, 403] {
-                match refused(status, &format!(r#"{{"error":"{code}"}}"#)) {
-                    TokenFailure::Permanent { who, code: said, .. } => {
-                        assert_eq!((who, said.as_str()), (acts, *code), "{status}");
-                    }
-                    other => panic!("{status} {code}: {other:?}"),
-                }
-            }
-        }
-    }
-}
-
 /// oauth 9.3, 9.status: the status decides before the content for 5xx and 429.
 #[test]
 fn a_failing_server_ends_no_grant() {

@@ -1,4 +1,5 @@
-//! Error codes that are not the text in `error`: in an object there, as a number, or in another member.
+//! Error codes: what they end, and those that are not the text in `error`: in an object there, as a number, or in another
+//! member.
 
 use super::*;
 
@@ -154,5 +155,51 @@ fn codes_of_hubspot_name_the_wrong_part_of_an_exchange() {
         let failure = refused_by("hubspot", 400, &body);
         assert!(failure.to_string().contains(&format!("({code}: {meaning})")), "{failure}");
         assert_eq!(failure.is_of_invalid_client(), code.starts_with("BAD_CLIENT"), "{code}");
+    }
+}
+
+/// oauth 9.1, 9.2: in any status.
+#[test]
+fn codes_that_end_a_grant_or_refuse_a_client_do_so_in_any_status() {
+    let person = [
+        "invalid_grant",
+        "bad_refresh_token",
+        "invalid_refresh_token",
+        "token_revoked",
+        "token_expired",
+        "invalid_auth",
+        "account_inactive",
+        "interaction_required",
+        "login_required",
+        "consent_required",
+    ];
+    let client = [
+        "invalid_client",
+        "invalid_client_id",
+        "bad_client_secret",
+        "incorrect_client_credentials",
+    ];
+    let request = [
+        "unsupported_grant_type",
+        "invalid_scope",
+        "invalid_target",
+        "invalid_dpop_proof",
+        "use_dpop_nonce",
+    ];
+    for (codes, acts) in [
+        (&person[..], ActingParty::Person),
+        (&client[..], ActingParty::Operator(Correction::Credentials)),
+        (&request[..], ActingParty::Operator(Correction::Request)),
+    ] {
+        for code in codes {
+            for status in [200, 400, 401, 403] {
+                match refused(status, &format!(r#"{{"error":"{code}"}}"#)) {
+                    TokenFailure::Permanent { who, code: said, .. } => {
+                        assert_eq!((who, said.as_str()), (acts, *code), "{status}");
+                    }
+                    other => panic!("{status} {code}: {other:?}"),
+                }
+            }
+        }
     }
 }
