@@ -12,7 +12,7 @@ use super::Tokens;
 use super::assertion::{self, AssertionKey};
 use super::failure::{ActingParty, Correction, Temporary, TokenFailure, bad_endpoint};
 use super::params::Params;
-use super::reply::usual_expiry;
+use super::reply::{NextRefreshToken, usual_expiry};
 use super::request_context::RequestContext;
 use super::transport::{RequestedEndpoint, Transport, client, text};
 use keyward_base::secret::Secret;
