@@ -12,8 +12,9 @@ use http::{HeaderValue, StatusCode, header};
 
 use self::texts::{
     another_user, answer_too_large, audit_unavailable, audit_unreadable, content_coding,
-    environments, managed_by_file, media_type, name_taken, not_found, not_in_force, not_yours,
-    prevented, reload_incomplete, rules_refused, scope_missing, unauthenticated, wrong_proof,
+    environments, managed_by_file, media_type, misdirected, name_taken, not_found, not_in_force,
+    not_yours, prevented, reload_incomplete, rules_refused, scope_missing, unauthenticated,
+    wrong_proof,
 };
 use super::request_id;
 use super::request_refusal::RequestRefusal;
@@ -285,9 +286,7 @@ impl ApiError {
             }
             Self::MediaType => media_type(),
             Self::ContentCoding => content_coding(),
-            Self::Misdirected => Code::HostMismatch
-                .because("this name is not served here")
-                .hint("use the listener's own address, or set `public_url`"),
+            Self::Misdirected => misdirected(),
             Self::Field { message, hint, .. } => {
                 Code::InvalidField.because(message).hint_if(hint.clone())
             }

@@ -346,7 +346,8 @@ impl Flight<'_> {
         }
         let asking = self.vault.ask(self.connection, &token_context, &grant).boxed();
         let answer = self.awaited(asking, slot, &stored.bytes).await?;
-        let (before, of_answer) = (stored.broken.as_ref(), OnceLock::new());
+        let before = stored.broken.as_ref();
+        let of_answer;
         let (stored, failure) = match answer {
             Err(failure) => (stored, failure),
             Ok(newer) => match self.keep_answer(stored, &newer).await? {
@@ -354,7 +355,10 @@ impl Flight<'_> {
                     slot.answered();
                     return Ok(result);
                 }
-                KeptAnswer::Unusable(row, failure) => (of_answer.get_or_init(|| row), failure),
+                KeptAnswer::Unusable(row, failure) => {
+                    of_answer = row;
+                    (&*of_answer, failure)
+                }
             },
         };
         let now = self.vault.clock.moment();

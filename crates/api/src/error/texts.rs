@@ -74,6 +74,12 @@ pub(super) fn content_coding() -> RefusalText {
         .hint("send the JSON as it is, without `Content-Encoding`")
 }
 
+pub(super) fn misdirected() -> RefusalText {
+    Code::HostMismatch
+        .because("this name is not served here")
+        .hint("use the listener's own address, or set `public_url`")
+}
+
 pub(super) fn managed_by_file(what: &str, name: &str) -> RefusalText {
     let text = Code::ManagedByFile
         .because(format!("{what} `{name}` is managed by the configuration file"));

@@ -17,7 +17,7 @@ use crate::unsaved_tokens::UnsavedTokens;
 pub(super) enum KeptAnswer {
     Landed(RequestResult),
     /// The row of its refresh token, and why it has no usable access token.
-    Unusable(StoredGrant, RequestFailure),
+    Unusable(Box<StoredGrant>, RequestFailure),
 }
 
 /// Why a stored response gives no credential.
@@ -44,7 +44,7 @@ impl Flight<'_> {
         *self.about.lock() = Some(about);
         let failure = fault(unusable.clone().into(), &self.settings);
         let failure = failure.map_err(|source| self.vault.unmintable(self.connection, source))?;
-        Ok(KeptAnswer::Unusable(row, failure))
+        Ok(KeptAnswer::Unusable(Box::new(row), failure))
     }
 
     /// Stores the response durably before it is used. A failing store is retried, now and by later flights,
