@@ -101,6 +101,21 @@ async fn exported(served: &Served) -> Value {
     served.api("GET", "/export", "").await.is(200).json()
 }
 
+async fn assert_what_left_the_file_is_omitted(fresh: &mut Served, mut whole: Map<String, Value>) {
+    whole.retain(|section, _| !["webhooks", "hooks"].contains(&section.as_str()));
+    fs::write(fresh.config(), serde_yaml::to_string(&whole).expect("YAML")).expect("a file");
+    fresh.kill();
+    fresh.restart();
+    let left = exported(fresh).await;
+    for (section, item) in [("webhooks", "webhook `ops`"), ("hooks", "hook `ci`")] {
+        assert_eq!(left["configuration"].get(section), None, "{left}");
+        let why = format!(
+            "{item} is omitted: it is paused, because the configuration file no longer names it"
+        );
+        assert!(left["notes"].to_string().contains(&why), "{left}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_export_has_no_secret_and_loads_as_the_same_resources() {
     let origin = Origin::saying("fine");
@@ -155,18 +170,7 @@ async fn an_export_has_no_secret_and_loads_as_the_same_resources() {
     assert_eq!(last.head.all("x-api-key"), [&*secret.text]);
     drop(wire);
 
-    whole.retain(|section, _| !["webhooks", "hooks"].contains(&section.as_str()));
-    fs::write(fresh.config(), serde_yaml::to_string(&whole).expect("YAML")).expect("a file");
-    fresh.kill();
-    fresh.restart();
-    let left = exported(&fresh).await;
-    for (section, item) in [("webhooks", "webhook `ops`"), ("hooks", "hook `ci`")] {
-        assert_eq!(left["configuration"].get(section), None, "{left}");
-        let why = format!(
-            "{item} is omitted: it is paused, because the configuration file no longer names it"
-        );
-        assert!(left["notes"].to_string().contains(&why), "{left}");
-    }
+    assert_what_left_the_file_is_omitted(&mut fresh, whole).await;
 }
 
 #[tokio::test]
