@@ -21,7 +21,6 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use self::held_lease::{HeldLease, LeaseResult};
-use self::saving::KeptAnswer;
 use super::Vault;
 use super::backoff::FailureDetails;
 use super::cache::{CredentialCell, FlightResult, Lookup, Ticket, Trigger};
@@ -54,6 +53,13 @@ struct Flight<'a> {
     about: Mutex<Option<FailureSubject>>,
     /// Held until the result is stored, so that no other replica sends a request.
     lease: OnceLock<HeldLease>,
+}
+
+/// What becomes of a response.
+enum KeptAnswer {
+    Landed(RequestResult),
+    /// The row of its refresh token, and why it has no usable access token.
+    Unusable(Box<StoredGrant>, RequestFailure),
 }
 
 /// The result of a token request.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Flight, RequestResult};
+use super::{Flight, KeptAnswer, RequestResult};
 use crate::backoff::FailureDetails;
 use crate::cache::FlightResult;
 use crate::error::VaultError;
@@ -10,15 +10,8 @@ use crate::flights::STORE_AGAIN;
 use crate::grant::Grant;
 use crate::grants::StoredGrant;
 use crate::save_again::SaveResult;
-use crate::token_request::{RequestFailure, fault};
+use crate::token_request::fault;
 use crate::unsaved_tokens::UnsavedTokens;
-
-/// What becomes of a response.
-pub(super) enum KeptAnswer {
-    Landed(RequestResult),
-    /// The row of its refresh token, and why it has no usable access token.
-    Unusable(Box<StoredGrant>, RequestFailure),
-}
 
 /// Why a stored response gives no credential.
 const EXPIRED_ON_ARRIVAL: &str = "the token had expired when its answer arrived";
