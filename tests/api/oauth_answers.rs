@@ -307,6 +307,12 @@ async fn goes_on(fleet: &Fleet, number: usize, row: &Row, first: &TokenCall) {
             assert_eq!(fleet.authorization.calls().len(), before, "{label}: asked again");
             let remedy = answer.json()["error"]["hint"].as_str().expect("a remedy").to_owned();
             assert!(remedy.contains("DPoP") && !remedy.contains("secret"), "{label}: {remedy}");
+            // When the server no longer binds its tokens.
+            let path = format!("/connections/c{number}/refresh");
+            let by_hand = fleet.lab.gateway.api("POST", &path, "{}").await;
+            assert_eq!(by_hand.head.status(), 200, "{label}: {}", by_hand.text());
+            let newer = first.issued.as_ref().and_then(|pair| pair.refresh.clone());
+            assert_eq!(presented(), newer.expect("a refresh token"), "{label}");
         }
         Breaks(_) => {
             let answer = fleet.ask(number).await;

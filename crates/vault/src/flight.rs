@@ -108,12 +108,17 @@ impl Vault {
         let deadline = Instant::now() + settings.wait_timeout;
         let mut waited = None;
         // A flight that began before the rejection cannot help this request: it published the rejected credential, or
-        // one that another change had stored. So the request may begin one more flight.
-        let mut may_repeat = matches!(why, Trigger::Rejected(_));
+        // one that another change had stored. So the request may begin one more flight. A person may, too, after the flight
+        // of a request, which does not try a rejected client again.
+        let mut may_repeat = matches!(why, Trigger::Rejected(_) | Trigger::Requested(_));
         loop {
             let mut changes = cell.changes();
             match cell.lookup(why, waited, &self.clock, &settings) {
                 Lookup::Pause(rest) if rest.is_zero() && may_repeat => {
+                    (may_repeat, waited) = (false, None);
+                    continue;
+                }
+                Lookup::Refuse(_) if why.is_by_hand() && may_repeat => {
                     (may_repeat, waited) = (false, None);
                     continue;
                 }
@@ -132,6 +137,7 @@ impl Vault {
                 Lookup::Wait(number) => waited = Some(number),
                 Lookup::Begin(ticket) => {
                     waited = Some(ticket.number());
+                    may_repeat &= !why.is_by_hand();
                     self.begin_flight(&connection, why, ticket);
                 }
             }

@@ -295,29 +295,27 @@ impl From<RowError> for CallbackRefusal {
 /// Messages for the codes of RFC 6749 §4.1.2.1 and of services.
 fn declined(error: &ErrorCode) -> String {
     let words = match error.as_str() {
-        _ if error.meaning().is_some() => "",
+        _ if error.meaning().is_some() => None,
         // The OAuth Problem Reporting extension of OAuth 1.0a has the second and the third, LinkedIn the last two.
         "access_denied"
         | "permission_denied"
         | "user_refused"
         | "user_cancelled_login"
-        | "user_cancelled_authorize" => "the consent was declined",
+        | "user_cancelled_authorize" => Some("the consent was declined"),
         "invalid_scope" | "unauthorized_scope_error" => {
-            "the provider does not grant these scopes to this app"
+            Some("the provider does not grant these scopes to this app")
         }
-        "unauthorized_client" => "the provider does not let this app request consent",
-        "redirect_uri_mismatch" | "redirect_mismatch" => {
-            "the provider's app has another redirect URI: register the one that `keyward app show` names"
-        }
+        "unauthorized_client" => Some("the provider does not let this app request consent"),
+        "redirect_uri_mismatch" | "redirect_mismatch" => Some(
+            "the provider's app has another redirect URI: register the one that `keyward app show` names",
+        ),
         "server_error" | "temporarily_unavailable" => {
-            "the provider cannot process consents at present: try again later"
+            Some("the provider cannot process consents at present: try again later")
         }
-        _ => "",
+        _ => None,
     };
-    match words {
-        "" => format!("the provider refused the consent ({})", error.explained()),
-        words => words.to_owned(),
-    }
+    let refused = || format!("the provider refused the consent ({})", error.explained());
+    words.map_or_else(refused, str::to_owned)
 }
 
 #[cfg(test)]

@@ -136,8 +136,8 @@ async fn a_plugin_with_a_foreign_or_undeclared_slot_is_refused_and_writes_nothin
         let error = world.directory.add_plugin(&world.org, new).await.unwrap_err().to_string();
         assert!(error.contains(says), "{error}");
     }
-    let nobody = world.remove::<Plugin>(&PluginId::random()).await;
-    assert!(matches!(nobody, Err(DirectoryError::NotFound { what: "plugin", .. })));
+    let unknown = world.remove::<Plugin>(&PluginId::random()).await;
+    assert!(matches!(unknown, Err(DirectoryError::NotFound { what: "plugin", .. })));
     assert!(world.directory.view().agent(&world.org, &agent.id).unwrap().facts.bindings.is_empty());
     assert_eq!(world.rows(Table::Plugins).await.len(), 0);
     let new = plugged(&world, &agent, &[("a", &a.id)]);

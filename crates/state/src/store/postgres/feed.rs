@@ -64,8 +64,8 @@ impl SharedStore for PostgresStore {
             let (begun, mut is_whole) = (Instant::now(), true);
             let own = self.known.lock().own_numbers();
             let now = self.position().await?;
+            self.known.lock().compare_own(&own, &now);
             for (place, count) in now.0 {
-                self.known.lock().compare_own(&own, place, count);
                 let seen = position.0.get(&place).copied().unwrap_or_default();
                 if count != seen {
                     // A change that was made after the counters were read may need one of a table that was read before.

@@ -7,6 +7,7 @@ use std::mem;
 use tokio_postgres::Row;
 
 use crate::store::Table;
+use crate::store::shared::ReplicaPosition;
 
 /// A part of a table.
 pub(super) type Place = (Table, u16);
@@ -47,12 +48,14 @@ impl KnownChanges {
         self.own.keys().copied().collect()
     }
 
-    /// Looks for changes of this replica above `count`, which was read after the numbers in `own`: the database lost them.
-    pub(super) fn compare_own(&mut self, own: &[(Table, u16, u64)], place: Place, count: u64) {
-        for number in own {
-            if (number.0, number.1) == place && number.2 > count {
-                self.own.remove(number);
-                self.lost.insert(place.0);
+    /// Looks for changes of this replica above the position of the database, which was read after the numbers in `own`: the
+    /// database lost them.
+    pub(super) fn compare_own(&mut self, own: &[(Table, u16, u64)], now: &ReplicaPosition) {
+        for change in own {
+            let (table, part, number) = *change;
+            if now.0.get(&(table, part)).is_some_and(|count| number > *count) {
+                self.own.remove(change);
+                self.lost.insert(table);
             }
         }
     }
