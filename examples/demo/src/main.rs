@@ -1,8 +1,8 @@
 //! The main use case, end to end, on loopback: `curl` (and Python, if it is installed) calls three HTTPS
 //! APIs that accept only live credentials, but holds no credential.
 //!
-//! `cargo run -p demo` exits with 0 if every check passed.
-//! `cargo run -p demo -- --stay` keeps it running and prints commands to try.
+//! `cargo demo` exits with 0 if every check passed.
+//! `cargo demo --stay` keeps it running and prints commands to try.
 
 mod api;
 mod tokens;
