@@ -72,7 +72,15 @@ const OF_PG_DUMP: &[u8] =
 
 /// Functions that change settings, run SQL in a text, write files or large objects, or act on the server.
 const REFUSED_FUNCTIONS: &[&str] = &[
+    "_trsp",
+    "_v4trsp",
+    "addgeometrycolumn",
+    "addtosearchpath",
+    "alter_job",
     "connectby",
+    "dropgeometrycolumn",
+    "dropgeometrytable",
+    "find_extent",
     "lo_close",
     "lo_creat",
     "lo_create",
@@ -94,20 +102,28 @@ const REFUSED_FUNCTIONS: &[&str] = &[
     "pg_create_physical_replication_slot",
     "pg_create_restore_point",
     "pg_drop_replication_slot",
-    "pg_stat_statements_reset",
     "pg_import_system_collations",
     "pg_promote",
     "pg_reload_conf",
     "pg_rotate_logfile",
+    "pg_stat_statements_reset",
     "pg_switch_wal",
     "pg_terminate_backend",
+    "populate_geometry_columns",
+    "schedule_in_database",
+    "setsearchpathforinstall",
+    "st_findextent",
     "ts_rewrite",
     "ts_stat",
+    "unschedule",
+    "updategeometrysrid",
     "xpath_table",
 ];
 
 /// The same, by how their names begin.
 const REFUSED_PREFIXES: &[&str] = &[
+    "_add_raster_constraint",
+    "_pgr_",
     "binary_upgrade_",
     "brin_desummarize_",
     "brin_summarize_",
@@ -123,11 +139,15 @@ const REFUSED_PREFIXES: &[&str] = &[
     "pg_replication_",
     "pg_restore_",
     "pg_stat_reset",
+    "pgr_",
     "query_export_to_",
     "query_to_xml",
     "run_command_on_",
     "table_import_from_",
 ];
+
+/// Words after which a name and a parenthesis are a table with its columns.
+const BEFORE_COLUMNS: &[&str] = &["as", "copy", "into", "recursive", "with"];
 
 /// Functions that change a sequence, and what rules must permit for them. Frameworks get the key for an `INSERT` by `nextval`.
 const OF_SEQUENCES: &[(&str, StatementKind)] =
@@ -178,6 +198,9 @@ pub fn check(text: &[u8], kept: &EnforcedSettings) -> Result<(), Reason> {
 fn statement(tokens: &[Lexed], text: &[u8], kept: &EnforcedSettings) -> Result<(), Reason> {
     let words: Vec<&str> = tokens.iter().filter_map(Lexed::word).collect();
     functions(&words)?;
+    if schedules(tokens) {
+        return Err(REFUSED_FUNCTION);
+    }
     if !configures_safely(tokens, text, kept) && text[span(tokens)] != *OF_PG_DUMP {
         return Err(REFUSED_FUNCTION);
     }
@@ -270,6 +293,20 @@ fn functions(words: &[&str]) -> Result<(), Reason> {
         return Err("settings are not changed by an update of pg_settings".into());
     }
     Ok(())
+}
+
+/// Whether it calls `schedule` of pg_cron, which runs a text later. Columns of a table of this name are no call.
+/// <https://github.com/citusdata/pg_cron>
+fn schedules(tokens: &[Lexed]) -> bool {
+    let is_symbol = |at: usize, symbol: u8| {
+        tokens.get(at).is_some_and(|lexed| lexed.token == SqlToken::Symbol(symbol))
+    };
+    let is_call = |at: usize| {
+        let begins = if at > 1 && is_symbol(at - 1, b'.') { at - 2 } else { at };
+        let before = tokens[..begins].last().and_then(Lexed::word);
+        !before.is_some_and(|word| BEFORE_COLUMNS.contains(&word)) && is_symbol(at + 1, b'(')
+    };
+    (0..tokens.len()).any(|at| tokens[at].word() == Some("schedule") && is_call(at))
 }
 
 /// Whether each `set_config` is a call that names one of [`CONFIGURED`] as a plain string, or the search path where `SET` may
@@ -465,6 +502,9 @@ mod tests {
             "SET standard_conforming_strings = on",
             "set standard_conforming_strings TO ON;",
             "SELECT current_setting('transaction_read_only')",
+            "SELECT schedule, s.schedule FROM schedule s WHERE schedule IN ('a')",
+            "WITH schedule(a) AS (SELECT 1) SELECT * FROM schedule",
+            "COPY public.schedule (a, b) TO STDOUT",
         ] {
             assert_eq!(check(text.as_bytes(), &read_only()), Ok(()), "{text}");
         }
@@ -505,6 +545,18 @@ mod tests {
             "SELECT (1::oid).lo_unlink",
             "SELECT x.lo_unlink FROM CAST(1 AS oid) x",
             "SELECT a FROM dblink_exec('x', 'y')",
+            "SELECT cron.schedule('* * * * *', 'delete from t')",
+            "SELECT 1, postgres.cron . \"schedule\" /* a */ (a, b) FROM (VALUES ('1', '2')) x(a, b)",
+            "SELECT * FROM schedule('x', '* * * * *', 'delete from t')",
+            "WITH schedule AS (SELECT schedule('x', 'y')) TABLE schedule",
+            "SELECT cron.schedule_in_database('x', 'y', 'z', 'd')",
+            "SELECT cron.alter_job(1, command := 'x'), cron.unschedule(2)",
+            "SELECT * FROM pgr_dijkstra('select * from secret', 1, 2)",
+            "SELECT _pgr_bfs('select * from secret', ARRAY[1]), _trsp('select', 'x', 1, 2)",
+            "SELECT ST_FindExtent('t', 'x\") FROM secret --')",
+            "SELECT _add_raster_constraint('x', 'drop table t')",
+            "SELECT tiger.SetSearchPathForInstall('other')",
+            "SELECT DropGeometryTable('t')",
         ] {
             let reason = check(text.as_bytes(), &read_only()).expect_err(text);
             assert_eq!(reason, REFUSED_FUNCTION, "{text}");
