@@ -132,10 +132,15 @@ impl MongoAccess {
         let Some((_, closed)) = CREDENTIALS.iter().find(|(own, _)| *own == database) else {
             return Ok(None);
         };
+        // `renameCollection` names them with their databases.
+        let names_closed = |text: &str| {
+            let parts = text.split_once('.');
+            closed.contains(&text) || parts.is_some_and(|(own, name)| is_closed(own, name))
+        };
         // A collection can be named by its UUID too.
-        let is_closed =
-            matches!(first(command)?, RawBsonRef::Binary(_)) || names(command, closed, 0)?;
-        match is_closed {
+        let is_named =
+            matches!(first(command)?, RawBsonRef::Binary(_)) || names(command, &names_closed, 0)?;
+        match is_named {
             true => refused(name, "the collection has credentials of the server"),
             false => Ok(None),
         }
@@ -234,17 +239,26 @@ fn has_key(document: &RawDocument, keys: &[&str], depth: usize) -> Result<bool, 
     Ok(false)
 }
 
+/// Whether this collection has credentials.
+fn is_closed(database: &str, collection: &str) -> bool {
+    CREDENTIALS.iter().any(|(own, closed)| *own == database && closed.contains(&collection))
+}
+
 /// Whether the document has one of the names as a value, at any depth.
-fn names(document: &RawDocument, all: &[&str], depth: usize) -> Result<bool, Unreadable> {
+fn names(
+    document: &RawDocument,
+    is_one: &impl Fn(&str) -> bool,
+    depth: usize,
+) -> Result<bool, Unreadable> {
     for element in document.iter_elements() {
         let value = element?.value()?;
         if let RawBsonRef::String(text) = value
-            && all.contains(&text)
+            && is_one(text)
         {
             return Ok(true);
         }
         if let Some(inner) = inner(value, depth)?
-            && names(inner, all, depth + 1)?
+            && names(inner, is_one, depth + 1)?
         {
             return Ok(true);
         }
@@ -269,10 +283,8 @@ fn has_closed_namespace(document: &RawDocument, depth: usize) -> Result<bool, Un
             return Ok(true);
         }
     }
-    let is_closed = |(own, closed): &(&str, &[&str])| {
-        databases.contains(own) && collections.iter().any(|name| closed.contains(name))
-    };
-    Ok(CREDENTIALS.iter().any(is_closed))
+    let has_closed = |database: &&str| collections.iter().any(|name| is_closed(database, name));
+    Ok(databases.iter().any(has_closed))
 }
 
 /// The document that a value is; an array is one too.
@@ -334,6 +346,17 @@ mod tests {
             (rawdoc! { "find": "system.users", "$db": "admin" }, "has credentials"),
             (rawdoc! { "find": "system.users", "$db": "app" }, "passes"),
             (rawdoc! { "find": by_uuid(), "$db": "admin" }, "has credentials"),
+            (
+                rawdoc! { "renameCollection": "local.oplog.rs", "to": "app.a", "$db": "admin" },
+                "has c",
+            ),
+            (rawdoc! { "renameCollection": "app.a", "to": "app.b", "$db": "admin" }, "passes"),
+            (
+                rawdoc! { "insert": "a", "documents": [{ "a": "local.oplog.rs" }], "$db": "app" },
+                "passes",
+            ),
+            (rawdoc! { "bulkWrite": 1, "$db": "admin" }, "bulkWrite is refused"),
+            (rawdoc! { "killSessions": [], "$db": "app" }, "killSessions is refused"),
             (rawdoc! { "find": by_uuid(), "$db": "app" }, "passes"),
             (rawdoc! { "explain": { "currentOp": 1 }, "$db": "admin" }, "currentOp is refused"),
             (rawdoc! { "explain": 1, "$db": "admin" }, "no BSON document"),
