@@ -43,9 +43,17 @@ const COPIED: [&str; 6] = [
     "x-obs-copy-source",
 ];
 
-/// Fields with what a PUT renames: Amazon S3, Azure Data Lake.
+/// Fields with what a PUT renames: Amazon S3, Azure Data Lake, Azure Files.
 /// <https://learn.microsoft.com/rest/api/storageservices/datalakestoragegen2/path/create>
-const RENAMED: [&str; 2] = ["x-amz-rename-source", "x-ms-rename-source"];
+/// <https://learn.microsoft.com/rest/api/storageservices/rename-file>
+const RENAMED: [&str; 3] = ["x-amz-rename-source", "x-ms-rename-source", "x-ms-file-rename-source"];
+
+/// Fields with an object that a PUT copies, or that is read through the new one, below the account or bucket of the request:
+/// OpenStack Swift, Alibaba OSS.
+/// <https://docs.openstack.org/api-ref/object-store/#create-or-replace-object>
+/// <https://www.alibabacloud.com/help/en/oss/developer-reference/putsymlink>
+const RELATIVE: [&str; 4] =
+    ["x-copy-from", "x-object-manifest", "x-symlink-target", "x-oss-symlink-target"];
 
 /// The field with the action of a request to AWS.
 const ACTION: [&str; 1] = ["x-amz-target"];
@@ -56,13 +64,15 @@ pub enum SourceField {
     Copied,
     /// The source is gone afterwards.
     Renamed,
+    /// The source is read, now or later. Its name does not say all of its path.
+    Relative,
 }
 
 impl SourceField {
     /// The methods that would have the same effect on the source.
     pub fn methods(self) -> &'static [Method] {
         match self {
-            Self::Copied => &[Method::GET],
+            Self::Copied | Self::Relative => &[Method::GET],
             Self::Renamed => &[Method::GET, Method::DELETE],
         }
     }
@@ -78,6 +88,7 @@ pub fn source_field(name: &HeaderName) -> Option<SourceField> {
     match name.as_str() {
         name if is_one_of(name, &COPIED) => Some(SourceField::Copied),
         name if is_one_of(name, &RENAMED) => Some(SourceField::Renamed),
+        name if is_one_of(name, &RELATIVE) => Some(SourceField::Relative),
         _ => None,
     }
 }

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderValue, Method};
 
 use super::unclear_resource::UnclearResource;
 use super::{copied_objects, mounted_layers};
-use crate::inject::steering;
+use crate::inject::steering::{self, SourceField};
 use keyward_base::host::{Host, Target};
 use keyward_base::pattern::DecodedPath;
 
@@ -50,7 +50,11 @@ pub fn named_resources<'a>(
             }
         } else if let Some(source) = steering::source_field(name) {
             for value in fields.get_all(name) {
-                let (target, path) = source_of(target, text(value)?)?;
+                let text = text(value)?;
+                let (target, path) = match source {
+                    SourceField::Relative => (target.clone(), unclear_path(text)?),
+                    SourceField::Copied | SourceField::Renamed => source_of(target, text)?,
+                };
                 found.extend(source.methods().iter().map(|method| named(method, &target, &path)));
             }
         }
@@ -82,9 +86,13 @@ fn url_path(text: &str) -> Result<DecodedPath, UnclearResource> {
     if path.is_empty() || path.starts_with('/') && !path.contains(['?', '#']) {
         return Ok(DecodedPath::parse(path)?);
     }
-    // Servers differ in what a relative path begins at, and in where a query or fragment begins. An empty segment makes
-    // the path ambiguous.
-    Ok(DecodedPath::parse(&format!("//{path}"))?)
+    // Servers differ in what a relative path begins at, and in where a query or fragment begins.
+    unclear_path(path)
+}
+
+/// A path that is refused where a path decides: an empty segment makes it ambiguous.
+fn unclear_path(text: &str) -> Result<DecodedPath, UnclearResource> {
+    Ok(DecodedPath::parse(&format!("//{text}"))?)
 }
 
 /// What follows the host of a URL; `None` for a reference without a scheme.
@@ -228,7 +236,24 @@ mod tests {
         let expected =
             ["GET", "DELETE"].map(|method| format!("{method} a.dfs.core.windows.net/fs/k"));
         assert_eq!(renamed, Ok(expected.to_vec()), "it is read, and is gone afterwards");
+        let file = "https://a.file.core.windows.net/s/k?sig=x";
+        let renamed = found("PUT a.file.core.windows.net", "x-ms-file-rename-source", file);
+        let expected =
+            ["GET", "DELETE"].map(|method| format!("{method} a.file.core.windows.net/s/k"));
+        assert_eq!(renamed, Ok(expected.to_vec()));
         assert_eq!(found("PUT s3.test", "x-amz-copy-source", "b/../k"), Err(UnclearResource));
         assert_eq!(found("PUT s3.test", "x-amz-copy-source-range", "b/../k"), Ok(vec![]));
+    }
+
+    #[test]
+    fn an_object_that_a_field_names_below_the_account_or_bucket_has_an_unclear_path() {
+        for name in ["x-copy-from", "x_object_manifest", "x-symlink-target", "x-oss-symlink-target"]
+        {
+            for (value, path) in [("/c/k%20l", "///c/k l"), ("k", "//k")] {
+                let expected = format!("GET store.test{path} ambiguous");
+                assert_eq!(found("PUT store.test", name, value), Ok(vec![expected]), "{name}");
+            }
+            assert_eq!(found("PUT store.test", name, "../k"), Err(UnclearResource), "{name}");
+        }
     }
 }
