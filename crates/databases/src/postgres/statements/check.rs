@@ -97,6 +97,7 @@ const REFUSED_FUNCTIONS: &[&str] = &[
     "lo_truncate64",
     "lo_unlink",
     "lowrite",
+    "master_run_on_worker",
     "pg_cancel_backend",
     "pg_create_logical_replication_slot",
     "pg_create_physical_replication_slot",
@@ -110,6 +111,7 @@ const REFUSED_FUNCTIONS: &[&str] = &[
     "pg_switch_wal",
     "pg_terminate_backend",
     "populate_geometry_columns",
+    "replicate_ddl_command",
     "schedule_in_database",
     "setsearchpathforinstall",
     "st_findextent",
@@ -117,6 +119,10 @@ const REFUSED_FUNCTIONS: &[&str] = &[
     "ts_stat",
     "unschedule",
     "updategeometrysrid",
+    "worker_apply_inter_shard_ddl_command",
+    "worker_apply_shard_ddl_command",
+    "worker_partition_query_result",
+    "worker_save_query_explain_analyze",
     "xpath_table",
 ];
 
@@ -557,6 +563,9 @@ mod tests {
             "SELECT _add_raster_constraint('x', 'drop table t')",
             "SELECT tiger.SetSearchPathForInstall('other')",
             "SELECT DropGeometryTable('t')",
+            "SELECT * FROM master_run_on_worker(ARRAY['h'], ARRAY[1], ARRAY['drop table t'], false)",
+            "SELECT * FROM worker_save_query_explain_analyze('delete from t', '{}') AS (a int)",
+            "SELECT pglogical.replicate_ddl_command('drop table t')",
         ] {
             let reason = check(text.as_bytes(), &read_only()).expect_err(text);
             assert_eq!(reason, REFUSED_FUNCTION, "{text}");
