@@ -75,6 +75,17 @@ async fn a_deny_rule_for_the_path_that_is_sent_holds_however_the_agent_writes_th
 }
 
 #[tokio::test]
+async fn a_credential_that_a_program_writes_into_the_path_itself_is_masked_in_the_record() {
+    let mut lab = lab(&[]).await;
+    let canary = lab.canary.text.clone();
+    let head = lab.delivered(&post(&format!("/bot{canary}/getMe"))).await;
+    assert_eq!(head.target(), format!("/bot{canary}/getMe"));
+    let records = lab.finish().await;
+    let masked = format!("/bot{}/getMe", "*".repeat(canary.len()));
+    assert_eq!(records[0]["path"], masked, "{records:#?}");
+}
+
+#[tokio::test]
 async fn a_deny_rule_for_the_path_as_the_agent_wrote_it_holds_too() {
     let rule = "{ hosts: [api.acme.test], paths: [/sendMessage], action: deny }";
     let mut lab = lab(&[rule]).await;

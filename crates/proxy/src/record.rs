@@ -199,9 +199,13 @@ impl Record {
         self.fields.rule = Some(rule.clone());
     }
 
-    /// Sets the generation of the credential that is sent.
+    /// Sets the generation of the credential that is sent, and masks it in the path, where a program may have it itself.
     pub fn set_credential(&mut self, credential: Option<&Credential>) {
         self.fields.generation = credential.map(|credential| credential.generation);
+        let Some((credential, path)) = credential.zip(self.fields.path.as_deref()) else { return };
+        if let Some((masked, _)) = credential.needles.masked(path.as_bytes()) {
+            self.fields.path = Some(String::from_utf8_lossy(&masked).into_owned());
+        }
     }
 
     pub fn count_attempt(&mut self) {
