@@ -1,6 +1,7 @@
 //! Turns refusals into HTTP answers. [`view`] is the table of code, message, hint and fields of each; statuses are
 //! the codes'. The answers never contain an address, a source error or a secret.
 
+mod placeholder_token;
 mod refusal_json;
 
 use std::sync::Arc;
@@ -9,7 +10,6 @@ use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 use hyper::ext::ReasonPhrase;
-use serde_json::json;
 
 use self::refusal_json::ErrorJson;
 use super::answer_body::AnswerBody;
@@ -29,7 +29,6 @@ use keyward_net::client::HandshakeError;
 use keyward_net::dial::{DialError, ProxyFault};
 use keyward_rules::git_push::PushedRefs;
 use keyward_rules::inject::body::BodyError;
-use keyward_rules::inject::placeholder;
 use keyward_rules::inject::sign::SignError;
 use keyward_rules::inject::write::WriteError;
 use keyward_vault::VaultError;
@@ -50,9 +49,6 @@ const NOT_FETCHED: &str = "cannot be fetched just now";
 /// The remedy for a token that is not accepted.
 const NEW_TOKEN: &str = "start the program with `keyward run`, or make a new token: `keyward env` or `keyward agent token add NAME`; \
                          `keyward agent show NAME` shows whether the agent is paused";
-
-/// How long clients keep a placeholder that they got as a token, as long as most tokens of services.
-const PLACEHOLDER_TOKEN_SECONDS: u32 = 3_600;
 
 /// The message for bugs of Keyward.
 const FAILED: &str = "keyward failed; its log has this exchange's id";
@@ -99,25 +95,10 @@ impl From<RefusalText> for RefusalView {
 /// Answers a request with the refusal, and notes it in the record.
 pub async fn refusal(refusal: &Refusal, exchange: ExchangeGuard) -> Response<AnswerBody> {
     if let Refusal::PlaceholderToken = refusal {
-        return placeholder_token(exchange);
+        return placeholder_token::answer(exchange);
     }
     let link = exchange.record.connect_link(refusal).await;
     answer(refusal, exchange, None, link)
-}
-
-/// Answers a request for a token with a placeholder (RFC 6749 §5.1). Requests that have it are decided as all others.
-fn placeholder_token(mut exchange: ExchangeGuard) -> Response<AnswerBody> {
-    exchange.record.set_answered_by_gateway();
-    let token = json!({
-        "access_token": placeholder::OF_ANY_CONNECTION,
-        "token_type": "Bearer",
-        "expires_in": PLACEHOLDER_TOKEN_SECONDS,
-    });
-    let mut response = Response::new(AnswerBody::own(Bytes::from(token.to_string()), exchange));
-    let fields = response.headers_mut();
-    fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
 }
 
 /// Answers a CONNECT. The code and the host are also in the reason phrase, the only part that most clients show.
