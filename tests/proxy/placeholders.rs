@@ -4,6 +4,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use keyward_rules::inject::placeholder::Placeholder;
 
+use test_support::pki::pki;
 use test_support::*;
 
 #[tokio::test]
@@ -175,4 +176,48 @@ async fn a_custom_provider_sets_no_environment_variable_from_a_non_secret_field(
     assert_eq!(env("mine").as_object().expect("a map").keys().collect::<Vec<_>>(), ["OWN_TOKEN"]);
     assert_eq!(env("issues")["JIRA_EMAIL"], "ada@acme.test", "{shown}");
     lab.finish().await;
+}
+
+/// A request for a token, as Google's libraries send it.
+fn token_request(path: &str, form: &str) -> String {
+    let content = format!(
+        "Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}",
+        form.len()
+    );
+    format!("POST {path}\r\n{content}\r\n\r\n{form}")
+}
+
+#[tokio::test]
+async fn googles_token_endpoint_is_answered_only_for_the_placeholder_of_the_credentials_file() {
+    const GOOGLE: &str = "oauth2.googleapis.com";
+    const FORM: &str =
+        "grant_type=refresh_token&refresh_token=keyward-placeholder&client_id=keyward";
+    for (default, refused) in [("deny", 403), ("pass", 200)] {
+        let origin = Origin::serving(Some(pki().any_name()), |_| ok("upstream"));
+        let lab = Plan::api_key()
+            .resolve(&format!("\"{GOOGLE}\": \"{}\"", origin.addr))
+            .resolve(&format!("\"accounts.google.com\": \"{}\"", origin.addr))
+            .top(&format!("default: {default}"))
+            .start(origin)
+            .await;
+        let real = FORM.replace("keyward-placeholder", "1//canary");
+        let forms = [real.as_str(), "grant_type=refresh_token&x=keyward-placeholder"];
+        for form in forms {
+            let answer = lab.ask_as("ci", GOOGLE, &token_request("/token", form)).await;
+            assert_eq!(answer.head.status(), refused, "{default}: {form}");
+            assert!(!answer.text().contains("access_token"), "{}", answer.text());
+        }
+        let elsewhere = lab.ask_as("ci", GOOGLE, &token_request("/revoke", FORM)).await;
+        assert!(!elsewhere.text().contains("access_token"), "{}", elsewhere.text());
+        let before = lab.origin.received().len();
+        let answer = lab.ask_as("ci", GOOGLE, &token_request("/token", FORM)).await;
+        assert_eq!(answer.head.status(), 200, "{default}");
+        let token: serde_json::Value = serde_json::from_str(&answer.text()).expect("JSON");
+        assert_eq!(token["access_token"], "keyward-placeholder");
+        assert_eq!((&token["token_type"], &token["expires_in"]), (&"Bearer".into(), &3600.into()));
+        assert_eq!(lab.origin.received().len(), before, "{default}: the upstream got a request");
+        let records = lab.finish().await;
+        let last = records.iter().rfind(|it| it["path"] == "/token").expect("a record");
+        assert_eq!((&last["outcome"], &last["attempts"]), (&"completed".into(), &0.into()));
+    }
 }

@@ -233,6 +233,12 @@ impl Record {
         self.fields.status = Some(200);
     }
 
+    /// Keyward answered itself, and refused nothing.
+    pub fn set_answered_by_gateway(&mut self) {
+        self.fields.status = Some(200);
+        self.set_outcome(Outcome::Completed);
+    }
+
     /// Sets the rule that refused the exchange, if there is one.
     pub fn set_denied_by(&mut self, rule: Option<RuleId>) {
         if rule.is_some() {

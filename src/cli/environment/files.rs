@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::truststore;
+use keyward_rules::inject::placeholder;
 
 /// Makes clients in Node and Bun use the proxy, where these do not themselves.
 const SHIM: &str = include_str!("node-shim.cjs");
@@ -42,6 +43,10 @@ pub(super) const APT_CONF: &str = "apt.conf";
 pub(super) const TRUSTSTORE: &str = "truststore.p12";
 /// The script for Node, which serves Bun too.
 pub(super) const NODE_SHIM: &str = "node-shim.cjs";
+
+/// Google's libraries read it, and gcloud the next one.
+pub(super) const GOOGLE: &str = "google.json";
+pub(super) const GCLOUD: &str = "gcloud-token";
 
 /// The paths of the files for the client.
 #[derive(Clone, Debug)]
@@ -112,6 +117,8 @@ impl EnvironmentFiles {
                 (NODE_SHIM, SHIM.into()),
                 // Python imports a module of this name at its start.
                 ("sitecustomize.py", SITECUSTOMIZE.into()),
+                (GOOGLE, google().into()),
+                (GCLOUD, placeholder::OF_ANY_CONNECTION.into()),
             ],
         }
     }
@@ -184,6 +191,19 @@ fn apt(theirs: &str, bundle: &str) -> String {
 /// For PHP, whose curl reads no variable for roots, and whose streams prefer such a line of the user's own.
 fn php(bundle: &str) -> String {
     format!("curl.cainfo = \"{bundle}\"\nopenssl.cafile = \"{bundle}\"\n")
+}
+
+/// Application default credentials (<https://google.aip.dev/auth/4113>). The libraries request a token with the refresh token
+/// in it, which the gateway answers with a placeholder.
+fn google() -> String {
+    let secret = placeholder::OF_ANY_CONNECTION;
+    let credentials = serde_json::json!({
+        "type": "authorized_user",
+        "client_id": "keyward",
+        "client_secret": secret,
+        "refresh_token": secret,
+    });
+    credentials.to_string()
 }
 
 #[cfg(test)]

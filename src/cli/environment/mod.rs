@@ -22,7 +22,7 @@ use self::options::{
     appended, first_directory, quoted_for_java, quoted_for_node, with_directory, without,
     without_directory,
 };
-use self::table::{SetTo, TABLE};
+use self::table::{EnvironmentVariable, SetTo, TABLE};
 use super::client::{Client, segment};
 use super::connection::state::state_after_is;
 use super::failure::{Exit, Failure};
@@ -59,6 +59,8 @@ pub(crate) struct EnvironmentFacts {
     pub(crate) databases: Vec<Database>,
     /// Hosts of repositories that git reaches over HTTPS with its bindings.
     git_hosts: Vec<String>,
+    /// Whether one of its bindings is an account for Google's APIs.
+    has_google: bool,
     /// Whether one of its bindings is the key of an SSH agent.
     pub(crate) has_ssh_key: bool,
     /// Its connections that cannot be used, as people read them.
@@ -133,6 +135,8 @@ pub(crate) struct Inherited {
     wgetrc: String,
     apt: String,
     git: InheritedEntries,
+    /// Variables of [`SetTo::GoogleFile`] of an earlier environment.
+    google: Vec<&'static str>,
     /// Whether AWS's SDKs have a bundle of the user's own.
     has_aws_bundle: bool,
     /// Variables with placeholders of an earlier environment.
@@ -157,7 +161,7 @@ impl EnvironmentFacts {
     pub(crate) async fn of(client: &Client, agent: &str) -> Result<Self, Failure> {
         let agent = agent_view(client, agent).await?;
         let (mut hosts, mut git_hosts, mut unusable) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut databases, mut has_ssh_key) = (Vec::new(), false);
+        let (mut databases, mut has_google, mut has_ssh_key) = (Vec::new(), false, false);
         for binding in &agent.facts.bindings {
             let at = format!("/api/v1/connections/{}", segment(binding.connection.as_str()));
             let connection: Shown<Connection> = client.get(&at).await?;
@@ -168,13 +172,24 @@ impl EnvironmentFacts {
                     false => databases.push(database),
                 }
             }
+            has_google |= is_google(&connection);
             hosts.extend(connection.facts.hosts);
             git_hosts.extend(connection.facts.git_hosts);
             // Of a key by reference, nothing else is known until it is fetched.
             has_ssh_key |= connection.facts.kind == Some(AuthKind::SshKey);
         }
         let (ca, bundle) = (client.text("/ca.pem").await?, client.text("/bundle.pem").await?);
-        Ok(Self { agent, ca, bundle, hosts, databases, git_hosts, has_ssh_key, unusable })
+        Ok(Self {
+            agent,
+            ca,
+            bundle,
+            hosts,
+            databases,
+            git_hosts,
+            has_google,
+            has_ssh_key,
+            unusable,
+        })
     }
 
     /// The facts of an agent without bindings, which need not exist.
@@ -186,7 +201,8 @@ impl EnvironmentFacts {
         let (ca, bundle) = (String::new(), String::new());
         let (hosts, databases, git_hosts, unusable) =
             (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { agent, ca, bundle, hosts, databases, git_hosts, has_ssh_key: false, unusable }
+        let (has_google, has_ssh_key) = (false, false);
+        Self { agent, ca, bundle, hosts, databases, git_hosts, has_google, has_ssh_key, unusable }
     }
 
     /// The same with the CA of another proxy.
@@ -207,11 +223,15 @@ impl EnvironmentFacts {
         };
         let url = format!("{scheme}://{}:{token}@{place}", self.agent.name);
         let no_proxy = no_proxy::cleaned(&inherited.no_proxy, &self.hosts);
-        let is_wanted = |set_to: SetTo| set_to != SetTo::BundleForOwn || inherited.has_aws_bundle;
+        let is_wanted = |set_to: SetTo| match set_to {
+            SetTo::BundleForOwn => inherited.has_aws_bundle,
+            SetTo::GoogleFile(_) => self.has_google,
+            _ => true,
+        };
         let value = |set_to: SetTo| match set_to {
             SetTo::Proxy => url.clone(),
             SetTo::NoProxy => no_proxy.clone(),
-            SetTo::File(name) => paths.file(name),
+            SetTo::File(name) | SetTo::GoogleFile(name) => paths.file(name),
             SetTo::BundleForOwn => paths.file(BUNDLE),
             SetTo::Text(text) => text.to_owned(),
             SetTo::Java => {
@@ -228,7 +248,9 @@ impl EnvironmentFacts {
         let placeholders = placeholders::of(self.agent.name(), &self.agent.facts.bindings);
         let names = placeholders.names(&inherited.placeholders);
         let is_set = |name: &&String| placeholders.variables.contains_key(*name);
-        let removed = inherited.placeholders.iter().filter(|name| !is_set(name)).cloned().collect();
+        let unset = inherited.placeholders.iter().filter(|name| !is_set(name)).cloned();
+        let google = inherited.google.iter().filter(|_| !self.has_google).map(ToString::to_string);
+        let removed = unset.chain(google).collect();
         let ours = TABLE.iter().filter(|variable| is_wanted(variable.set_to));
         let ours = ours.map(|variable| (variable.name.to_owned(), value(variable.set_to)));
         AgentEnvironment {
@@ -253,6 +275,13 @@ impl EnvironmentFacts {
         };
         EnvironmentFiles::new(paths, sources)
     }
+}
+
+/// Whether it is an account for Google's APIs, other than a key of one API.
+fn is_google(connection: &Shown<Connection>) -> bool {
+    let facts = &connection.facts;
+    let has_tokens = matches!(facts.kind, Some(AuthKind::Oauth2 | AuthKind::ServiceAccount));
+    has_tokens && facts.hosts.iter().any(|host| host.ends_with(".googleapis.com"))
 }
 
 impl Inherited {
@@ -283,6 +312,13 @@ impl Inherited {
         // The files of an earlier environment have one directory, which may be gone.
         let ca = path("NODE_EXTRA_CA_CERTS");
         let earlier = ca.as_deref().and_then(Path::parent).map(Paths::new);
+        let is_earlier = |variable: &&EnvironmentVariable| match variable.set_to {
+            SetTo::GoogleFile(file) => {
+                earlier.as_ref().is_some_and(|paths| paths.file(file) == text(variable.name))
+            }
+            _ => false,
+        };
+        let google = TABLE.iter().filter(is_earlier).map(|variable| variable.name).collect();
         let shim = earlier.as_ref().map_or_else(String::new, require);
         let directory = earlier.map_or_else(String::new, |paths| paths.directory());
         Self {
@@ -294,6 +330,7 @@ impl Inherited {
             php: without_directory(&text("PHP_INI_SCAN_DIR"), &directory),
             python: without_directory(&text("PYTHONPATH"), &directory),
             git: InheritedEntries::of(&text),
+            google,
             has_aws_bundle: variable("AWS_CA_BUNDLE").is_some()
                 || aws.lines().any(|line| line.trim_start().starts_with("ca_bundle")),
             placeholders: placeholders::inherited(&text),
@@ -406,6 +443,7 @@ pub(super) mod tests {
             hosts,
             databases: Vec::new(),
             git_hosts,
+            has_google: false,
             has_ssh_key: false,
             unusable: Vec::new(),
         }
@@ -545,6 +583,25 @@ pub(super) mod tests {
         assert!(!found["JAVA_TOOL_OPTIONS"].contains("/data/run/7"));
         assert_eq!(found["PHP_INI_SCAN_DIR"], ":/f");
         assert_eq!((found["GIT_CONFIG_COUNT"], found[PLACEHOLDERS]), ("0", ""));
+    }
+
+    #[test]
+    fn only_an_agent_with_a_google_account_gets_googles_files() {
+        const NAMES: [&str; 2] =
+            ["CLOUDSDK_AUTH_ACCESS_TOKEN_FILE", "GOOGLE_APPLICATION_CREDENTIALS"];
+        let of_user = [(NAMES[1].to_owned(), "/home/ada/key.json".to_owned())];
+        let (without, mut shell) = (facts(), BTreeMap::from(of_user));
+        let paths = Paths::new("/data/run/7");
+        let made = without.environment(at("h:1"), &paths, &inherited(&shell));
+        assert!(NAMES.iter().all(|name| !made.by_name().contains_key(name)));
+        assert!(made.removed.is_empty(), "the user's own file stays: {:?}", made.removed);
+        let with = EnvironmentFacts { has_google: true, ..facts() };
+        let made = with.environment(at("h:1"), &paths, &inherited(&shell));
+        let found = NAMES.map(|name| made.by_name()[name].to_owned());
+        assert_eq!(found, ["/data/run/7/gcloud-token", "/data/run/7/google.json"]);
+        shell.extend(made.variables);
+        let nested = without.environment(at("h:1"), &Paths::new("/f"), &inherited(&shell));
+        assert_eq!(nested.removed, NAMES, "files of the outer agent");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The table of environment variables that make clients use the gateway. `keyward run` and `keyward env`
 //! set these variables, those of `git.rs`, the placeholders and [`PLACEHOLDERS`], and no others.
 
-use super::files::{APT_CONF, BUNDLE, CA, NODE_SHIM, WGETRC};
+use super::files::{APT_CONF, BUNDLE, CA, GCLOUD, GOOGLE, NODE_SHIM, WGETRC};
 
 /// The variable that names those with placeholders. The next environment in the same shell removes those that it does not
 /// set.
@@ -18,6 +18,8 @@ pub(crate) enum SetTo {
     File(&'static str),
     /// The path of the bundle, only where the user has a bundle of their own for these clients. Without one they use that of other variables.
     BundleForOwn,
+    /// The path of this file, only for an agent with a Google account.
+    GoogleFile(&'static str),
     Text(&'static str),
     /// Options of Java, after those that are there.
     Java,
@@ -122,6 +124,16 @@ pub(crate) const TABLE: &[EnvironmentVariable] = &[
     variable("GLOBAL_AGENT_HTTPS_PROXY", SetTo::Proxy, "global-agent"),
     variable("GLOBAL_AGENT_HTTP_PROXY", SetTo::Proxy, "global-agent"),
     variable("CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE", SetTo::File(BUNDLE), "gcloud"),
+    variable(
+        "CLOUDSDK_AUTH_ACCESS_TOKEN_FILE",
+        SetTo::GoogleFile(GCLOUD),
+        "gcloud reads no placeholder elsewhere",
+    ),
+    variable(
+        "GOOGLE_APPLICATION_CREDENTIALS",
+        SetTo::GoogleFile(GOOGLE),
+        "Google's libraries and Terraform look for credentials themselves",
+    ),
     variable("NIX_SSL_CERT_FILE", SetTo::File(BUNDLE), "nix"),
     variable("SYSTEM_CERTIFICATE_PATH", SetTo::File(BUNDLE), "Haskell's TLS reads no other"),
     variable("BUNDLE_SSL_CA_CERT", SetTo::File(BUNDLE), "bundler"),

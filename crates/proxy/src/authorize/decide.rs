@@ -12,7 +12,7 @@ use crate::gateway::Gateway;
 use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::request::inbound::Inbound;
-use crate::request::push_start;
+use crate::request::{push_start, token_request};
 use keyward_base::agent::Agent;
 use keyward_base::host::Target;
 use keyward_rules::inject::credential::Credential;
@@ -54,6 +54,9 @@ pub async fn decide(
     mut inbound: Box<Inbound>,
     record: &mut Record,
 ) -> Result<Permitted, Refusal> {
+    if token_request::is_possible(&inbound) {
+        Box::pin(token_request::check(gateway, &mut inbound)).await?;
+    }
     let mut tries = 0;
     loop {
         let version = gateway.rulebook.config_version();

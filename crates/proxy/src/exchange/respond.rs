@@ -1,6 +1,7 @@
 //! Turns refusals into HTTP answers. [`view`] is the table of code, message, hint and fields of each; statuses are
 //! the codes'. The answers never contain an address, a source error or a secret.
 
+mod placeholder_token;
 mod refusal_json;
 
 use std::sync::Arc;
@@ -93,6 +94,9 @@ impl From<RefusalText> for RefusalView {
 
 /// Answers a request with the refusal, and notes it in the record.
 pub async fn refusal(refusal: &Refusal, exchange: ExchangeGuard) -> Response<AnswerBody> {
+    if let Refusal::PlaceholderToken = refusal {
+        return placeholder_token::answer(exchange);
+    }
     let link = exchange.record.connect_link(refusal).await;
     answer(refusal, exchange, None, link)
 }
@@ -302,6 +306,7 @@ fn table(refusal: &Refusal) -> RefusalView {
         Refusal::Expectation => said(Code::ExpectationFailed).into(),
         Refusal::Coding => said(Code::CodingUnsupported).into(),
         Refusal::HostMismatch(_) => said(Code::HostMismatch).into(),
+        Refusal::PlaceholderToken => said(Code::TokenEndpointRefused).into(),
         Refusal::BaseUrl(fault) => of_base_url(fault),
         Refusal::Policy(reason) => {
             RefusalView { connection: reason.connection().cloned(), ..reason.text().into() }

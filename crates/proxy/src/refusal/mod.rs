@@ -77,6 +77,9 @@ pub enum Refusal {
     /// The agent's stream ended before the request's body did, so the answer is not read.
     #[error("the request ended before its body did")]
     AgentGone,
+    /// Google's token endpoint was asked with a placeholder: Keyward answers with one.
+    #[error("a placeholder is not sent to a token endpoint")]
+    PlaceholderToken,
     /// A base URL that cannot be used.
     #[error(transparent)]
     BaseUrl(#[from] BaseUrlError),

@@ -6,3 +6,4 @@ pub mod held_body;
 pub mod inbound;
 mod judged_body;
 pub mod push_start;
+pub mod token_request;

@@ -28,6 +28,12 @@ const CHECKSUM_CHARS: usize = 4;
 /// Characters of the checksum in hexadecimal digits: 2³² values.
 const HEX_CHECKSUM_CHARS: usize = 8;
 
+/// Where Google's libraries exchange the placeholder of their credentials file (`/token`) for a token: the gateway answers.
+pub const GOOGLE_TOKEN_HOST: &str = "oauth2.googleapis.com";
+
+/// A placeholder of no connection, in files that serve several: policy chooses the connection by the host.
+pub const OF_ANY_CONNECTION: &str = "keyward-placeholder";
+
 /// Length of mark, random and checksum.
 const CORE_BYTES: usize = MARK.len() + RANDOM_CHARS + CHECKSUM_CHARS;
 

@@ -13,8 +13,10 @@ use super::source::AgentSource;
 use crate::directory::{AgentRecord, AppRecord, ConnectionRecord, PluginRecord, View};
 use keyward_base::id::{AgentId, AppId, ConnectionId, OrgId, SessionId};
 use keyward_base::parallel;
+use keyward_base::pattern::HostPattern;
 use keyward_base::shared_map::Difference;
 use keyward_model::{Connection, OwnProvider, Record};
+use keyward_rules::inject::placeholder::GOOGLE_TOKEN_HOST;
 use keyward_rules::policy::{DefaultAction, PolicyInput, Rule, hosts_of_sets};
 use keyward_rules::provider::Catalogue;
 
@@ -266,6 +268,7 @@ impl Facts {
         spec.known.extend(catalogue.known_hosts());
         spec.oauth_endpoints.extend(catalogue.oauth_endpoints());
         spec.known.extend(hosts_of_sets().cloned());
+        spec.known.extend(HostPattern::parse(GOOGLE_TOKEN_HOST));
         spec.oauth_endpoints.sort();
         spec.oauth_endpoints.dedup();
         spec
