@@ -79,7 +79,7 @@ impl Vault {
         let expected = request.expected.clone();
         let bounds = Bounds::of_tokens(&settings).within(settings.account_timeout);
         let identity = credential.tls.as_ref().and_then(|tls| tls.identity.as_ref());
-        let identity = identity.map(|(chain, key)| ClientIdentity::from_pem(chain.expose(), key));
+        let identity = identity.map(|(chain, key)| ClientIdentity::from_pem(chain, key));
         let identity = identity.transpose().map_err(|error| error.to_string())?;
         let request = prepared(request, &credential)?;
         let answer = by.call_as(identity.as_ref(), request, &bounds).await;

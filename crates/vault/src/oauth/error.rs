@@ -48,7 +48,9 @@ pub enum FlowError {
         issuer: String,
     },
     /// The server requires authorization requests that are signed (RFC 9101).
-    #[error("{issuer} requires signed authorization requests (JAR), which Keyward does not support")]
+    #[error(
+        "{issuer} requires signed authorization requests (JAR), which Keyward does not support"
+    )]
     SignedRequests {
         /// The authorization server.
         issuer: String,

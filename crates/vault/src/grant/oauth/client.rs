@@ -101,7 +101,7 @@ impl OAuthClient {
         let AppSecret { certificate, private_key, .. } = &self.secret;
         let chain = certificate.as_ref().ok_or(AssertionError::NoCertificate)?;
         let key = private_key.as_ref().ok_or(AssertionError::NoKey)?;
-        ClientIdentity::from_pem(chain.expose(), key).map_err(|_| AssertionError::Certificate)
+        ClientIdentity::from_pem(chain, key).map_err(|_| AssertionError::Certificate)
     }
 
     fn name(&self, params: &mut Params) {

@@ -51,7 +51,9 @@ async fn both_tokens_are_revoked_the_refresh_token_first() {
 #[tokio::test]
 async fn the_refresh_token_before_the_current_one_is_revoked_too() {
     let what = Revocable { earlier: Some(secret("earlier")), ..both() };
-    for (more, sent) in [("", &["rt", "earlier", "at"][..]), ("revoke_via: token", &["rt", "earlier"])] {
+    for (more, sent) in
+        [("", &["rt", "earlier", "at"][..]), ("revoke_via: token", &["rt", "earlier"])]
+    {
         let refused = json("400 Bad Request", r#"{"error":"invalid_token"}"#);
         for answer in [FINE, &refused] {
             let (result, mut server) = revoked_of(&what, more, &[FINE, answer, FINE]).await;
