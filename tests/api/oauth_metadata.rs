@@ -5,6 +5,7 @@ use serde_json::json;
 
 use test_support::authorization::{AUTH_HOST, Fault, ISSUER, Rules, TokenCall, answer};
 use test_support::oauth::{AGENT, World};
+use test_support::pki::pki;
 use test_support::*;
 
 const DOCUMENT: &str = "/.well-known/oauth-authorization-server";
@@ -245,4 +246,54 @@ async fn a_discovered_token_endpoint_on_the_api_s_host_gets_no_credential() {
     assert_eq!(code, Some("token_endpoint_refused"), "{}", refused.text());
     assert!(world.lab.origin.received().is_empty());
     world.finish().await;
+}
+
+/// oauth 2.signed-request: the browser was sent to a page that refused the request.
+#[tokio::test]
+async fn a_server_that_requires_signed_authorization_requests_is_refused_before_a_consent_begins() {
+    let world = world().await;
+    let requires = |value| world.server.issuer().tell("require_signed_request_object", value);
+    requires(json!(true));
+    let said = refused(&world, "a signed request").await;
+    assert!(said.contains(ISSUER) && said.contains("JAR"), "{said}");
+    world.finish().await;
+    for usual in [json!(false), json!(null)] {
+        let world = self::world().await;
+        world.server.issuer().tell("require_signed_request_object", usual);
+        world.connected().await;
+        world.finish().await;
+    }
+}
+
+/// oauth 13.certificate-endpoints: a client with a secret does not use them.
+#[tokio::test]
+async fn a_client_with_a_certificate_uses_the_endpoints_for_certificates_in_all_requests() {
+    for (shows, own) in [(false, "/revoke"), (true, "/mtls/revoke")] {
+        let world = world().await;
+        let issuer = world.server.issuer();
+        let at = |path: &str| format!("{ISSUER}{path}");
+        let (token, revoke) = (at("/mtls/token"), at("/mtls/revoke"));
+        let aliases = json!({ "token_endpoint": token, "revocation_endpoint": revoke });
+        issuer.tell("mtls_endpoint_aliases", aliases);
+        if shows {
+            let (certificate, key) = pki().pem(&["keyward.acme.test"]);
+            let secrets = json!({ "certificate": certificate, "private_key": key });
+            let settings = json!({ "client_auth": "mtls" });
+            let change = json!({ "secrets": secrets, "settings": settings });
+            world.api("PATCH", "/apps/svc-app", &change).await;
+            let pair = issuer.issue();
+            let tokens = json!({ "access_token": pair.access, "refresh_token": pair.refresh });
+            issuer.script("/mtls/token", answer(200, &tokens));
+            issuer.script("/mtls/revoke", answer(200, &json!({})));
+        }
+        world.connected().await;
+        assert_eq!(world.request().await.text(), "fine");
+        let removed = world.api("DELETE", "/connections/work?revoke=true", &json!(null)).await;
+        assert_eq!(removed["revoked_upstream"], true, "{removed}");
+        let received = world.server.origin.received();
+        let posts = received.iter().filter(|request| request.head.method() == "POST");
+        let posts: Vec<_> = posts.map(|request| request.head.target().to_owned()).collect();
+        assert_eq!(posts, [own.replace("revoke", "token").as_str(), own, own]);
+        world.finish().await;
+    }
 }

@@ -6,7 +6,9 @@ use serde_json::{Value, json};
 
 use crate::issuer::{Program, SECRET, World, client};
 use test_support::authorization::AUTH_HOST;
+use test_support::oauth::AGENT;
 use test_support::pki::pki;
+use test_support::*;
 
 /// Long enough for HS256, and hard to encode.
 const LONG: &str = "s+e/c%r:e&t =~ of a test, and long enough for HS256";
@@ -153,6 +155,43 @@ async fn every_client_authentication_works_from_the_consent_to_the_revocation() 
     }
     assert_eq!(world.issuer.log("rotated").len(), 2 * all.len());
     assert_eq!(world.issuer.log("refused"), Vec::<Value>::new());
+    world.finish().await;
+}
+
+/// oauth 11.certificate: the userinfo endpoint of `oidc-provider` accepts a token that is bound to a certificate (RFC 8705) only with it.
+#[tokio::test]
+async fn a_token_bound_to_a_certificate_is_shown_to_the_api_with_it_also_after_a_refresh() {
+    let at = |path: &str| format!("\"https://{AUTH_HOST}/{path}\"");
+    let bound = format!(
+        "{{ id: bound, name: Bound, hosts: [{AUTH_HOST}], auth: [{{ id: oauth, kind: oauth2, \
+         grant: authorization_code, issuer: \"https://{AUTH_HOST}\", authorize: {}, token: {}, \
+         scopes: [openid] }}] }}",
+        at("auth"),
+        at("token"),
+    );
+    let plan = |plan: Plan| plan.provider(&bound);
+    let mut world = World::with(Program::OidcProvider, &auth(), false, plan).await;
+    let own = self_signed();
+    let mut known = vec![];
+    for (name, binds) in [("bound", true), ("unbound", false)] {
+        let app = json!({ "secrets": identity(&own), "settings": { "client_auth": "mtls" },
+                          "provider": "bound" });
+        let redirect = world.app(name, app).await;
+        let more = json!({ "keys": [own.0], "tls_client_certificate_bound_access_tokens": binds });
+        known.push(client(name, &redirect, "self_signed_tls_client_auth", more));
+    }
+    world.issuer.settle(known, json!({}));
+    for name in ["bound", "unbound"] {
+        let made = world.connection(name, &json!({ "provider": "bound", "app": name })).await;
+        world.consented(&made).await;
+        let ask = format!("GET /me\r\nKeyward-Connection: {name}");
+        for _ in 0..2 {
+            let told = world.lab.ask_as(AGENT, AUTH_HOST, &ask).await;
+            assert_eq!(told.head.status(), 200, "{name}: {}", told.text());
+            assert_eq!(told.json()["sub"], "alice", "{name}");
+            world.refreshes(name).await;
+        }
+    }
     world.finish().await;
 }
 

@@ -52,6 +52,7 @@ async fn a_callback_without_the_issuer_or_with_another_issuer_connects_nothing()
     world.finish().await;
 }
 
+/// oauth 13.unregistered
 #[tokio::test]
 async fn an_mcp_server_behind_oidc_provider_is_connected_from_its_url_alone() {
     let world = world().await;
@@ -84,6 +85,13 @@ async fn an_mcp_server_behind_oidc_provider_is_connected_from_its_url_alone() {
     for name in ["tools", "more"] {
         world.ends(name).await;
     }
+    // Without a connection, the client stays for the next one, until its app is removed.
+    assert!(world.issuer.log("deleted").is_empty());
+    let apps = world.api("GET", "/apps", &Value::Null).await;
+    let app = apps["items"][0]["id"].as_str().expect("an app").to_owned();
+    world.api("DELETE", &format!("/apps/{app}"), &Value::Null).await;
+    let deleted = world.issuer.log("deleted");
+    assert_eq!((deleted.len(), &deleted[0]["client"]), (1, &registered[0]["client"]));
     world.finish().await;
 }
 

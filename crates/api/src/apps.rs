@@ -98,6 +98,8 @@ impl Exposed for App {
     }
 
     async fn removed(context: &Context, record: &Record<Self>) -> Result<(), ApiError> {
+        // Its token is stored with the secrets.
+        context.deps().flows.unregister(record).await;
         Ok(context.deps().vault.forget_app(&record.org, &record.id).await?)
     }
 }

@@ -209,6 +209,9 @@ pub struct DynamicRegistration {
     /// The scopes that the client was registered for; absent: those that the server grants.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scopes: Option<Vec<String>>,
+    /// Where the client is deleted at its server (RFC 7592).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uri: Option<String>,
 }
 
 impl DynamicRegistration {

@@ -352,6 +352,8 @@ fn in_origin_form(request: Request<Bytes>, target: &Target) -> Request<Full<Byte
     let host = HeaderValue::from_str(&target.authority());
     head.headers.insert(header::HOST, host.expect("an authority is letters, digits, `-._:[]`"));
     head.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    // Without this field, any content coding is acceptable (RFC 9110 §12.5.3).
+    head.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     Request::from_parts(head, Full::new(body))
 }
 

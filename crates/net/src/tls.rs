@@ -110,8 +110,8 @@ impl ClientIdentity {
     ///
     /// # Errors
     /// When either is not PEM, or they do not match.
-    pub fn from_pem(chain: &[u8], key: &Secret) -> Result<Self, TlsError> {
-        let certs = CertificateDer::pem_slice_iter(chain).collect::<Result<Vec<_>, _>>();
+    pub fn from_pem(chain: &Secret, key: &Secret) -> Result<Self, TlsError> {
+        let certs = CertificateDer::pem_slice_iter(chain.expose()).collect::<Result<Vec<_>, _>>();
         let certs = certs.map_err(TlsError::Key)?;
         let key = PrivateKeyDer::from_pem_slice(key.expose()).map_err(TlsError::Key)?;
         Ok(Self(Arc::new(CertifiedKey::from_der(certs, key, &provider())?)))
@@ -128,7 +128,7 @@ impl ClientIdentity {
 
 /// Whether these are a certificate in PEM and its private key.
 pub fn is_identity(chain: &Secret, key: &Secret) -> bool {
-    ClientIdentity::from_pem(chain.expose(), key).is_ok()
+    ClientIdentity::from_pem(chain, key).is_ok()
 }
 
 /// Whether this is at least one certificate in PEM that can be a trust anchor.
@@ -156,7 +156,7 @@ pub fn connection_config(
         config.dangerous().set_certificate_verifier(verifier);
     }
     if let Some((chain, key)) = identity {
-        let identity = ClientIdentity::from_pem(chain.expose(), key)?;
+        let identity = ClientIdentity::from_pem(chain, key)?;
         config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(identity.0));
     }
     Ok(Arc::new(config))

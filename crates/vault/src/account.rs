@@ -1,6 +1,8 @@
 //! Determines the account of a grant, with the provider's own test request. This works for grants that are not in force
 //! yet, which no agent can use. The request takes the route of token requests.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{Request, Uri};
 
@@ -10,6 +12,7 @@ use crate::grant::{Grant, MintContext};
 use keyward_base::host::{Scheme, Target};
 use keyward_base::pattern::DecodedPath;
 use keyward_net::call::Bounds;
+use keyward_net::tls::ClientIdentity;
 use keyward_rules::inject::credential::{Credential, Write};
 use keyward_rules::inject::placement::Location;
 use keyward_rules::inject::write::{self, RequestHead};
@@ -75,7 +78,11 @@ impl Vault {
         let by = by.ok_or("this process sends no requests")?;
         let expected = request.expected.clone();
         let bounds = Bounds::of_tokens(&settings).within(settings.account_timeout);
-        let answer = by.call(prepared(request, &credential)?, &bounds).await;
+        let identity = credential.tls.as_ref().and_then(|tls| tls.identity.as_ref());
+        let identity = identity.map(|(chain, key)| ClientIdentity::from_pem(chain, key));
+        let identity = identity.transpose().map_err(|error| error.to_string())?;
+        let request = prepared(request, &credential)?;
+        let answer = by.call_as(identity.as_ref(), request, &bounds).await;
         let answer = answer.map_err(|error| error.to_string())?;
         let (status, body) = (answer.status().as_u16(), answer.body());
         let good =
@@ -106,7 +113,9 @@ impl Vault {
             client_id: token_context.client_id(),
         };
         let minted = grant.ready(&context).map_err(|error| error.to_string())?;
-        Ok(minted.ok_or("its token has ended")?.credential)
+        let credential = minted.ok_or("its token has ended")?.credential;
+        let tls = || token_context.client_tls(&connection.id).map(Arc::new);
+        Ok(Credential { tls: credential.tls.clone().or_else(tls), ..credential })
     }
 }
 

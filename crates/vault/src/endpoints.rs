@@ -12,7 +12,7 @@ use super::token_request::{RequestFailure, TokenContext, fault};
 use crate::grant::MintError;
 use crate::grant::oauth::Metadata;
 use keyward_model::{AppUrls, Connection};
-use keyward_rules::provider::oauth::GrantText;
+use keyward_rules::provider::oauth::{ClientAuthText, GrantText};
 use keyward_state::directory::ConnectionRecord;
 
 /// Why the endpoints are unknown.
@@ -84,6 +84,18 @@ impl Vault {
         }
     }
 
+    /// How the client of a connection authenticates.
+    ///
+    /// # Errors
+    /// When the connection no longer fits its provider.
+    pub(super) fn client_auth(
+        &self,
+        connection: &ConnectionRecord,
+    ) -> Result<ClientAuthText, VaultError> {
+        let context = self.token_context(connection)?;
+        Ok(context.oauth().map(|oauth| oauth.client_auth).unwrap_or_default())
+    }
+
     /// Stores an issuer's endpoints with the connection. Returns whether they changed.
     ///
     /// # Errors
@@ -94,6 +106,7 @@ impl Vault {
         issuer: &str,
         metadata: &Metadata,
     ) -> Result<bool, VaultError> {
+        let metadata = metadata.for_client(self.client_auth(connection)?);
         let found = AppUrls {
             issuer: Some(issuer.to_owned()),
             authorize: None,

@@ -17,7 +17,10 @@ impl Vault {
     ) -> Result<Option<ConnectionTls>, VaultError> {
         let catalogue = self.catalogue(&connection.org);
         let (_, auth) = method(&catalogue, &connection.provider, connection.auth.as_deref())?;
-        let Some(names) = &auth.tls else { return Ok(None) };
+        let Some(names) = &auth.tls else {
+            let context = self.guarded_token_context(connection).await?;
+            return Ok(context.client_tls(&connection.id));
+        };
         let grant = self.stored(connection).await?.grant(self, connection)?;
         let known = match &grant {
             Grant::Referred(referred) => {

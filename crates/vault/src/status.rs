@@ -10,13 +10,14 @@ use keyward_model::{Failures, TokenStatus};
 use keyward_state::directory::ConnectionRecord;
 
 impl Vault {
-    /// The state of a connection's token; `None` for kinds without tokens, and before there is a token.
+    /// The state of a connection's token; `None` for kinds without tokens, before there is a token, and for a broken
+    /// connection, which gives its token to no request.
     /// Sends no request.
     pub async fn status(&self, connection: &ConnectionRecord) -> Option<TokenStatus> {
         let catalogue = self.catalogue(&connection.org);
         let found = method(&catalogue, &connection.provider, connection.auth.as_deref());
         found.ok().filter(|(_, auth)| auth.has_tokens())?;
-        let stored = self.stored(connection).await.ok()?;
+        let stored = self.stored(connection).await.ok().filter(|it| it.broken.is_none())?;
         let grant = stored.grant(self, connection).ok()?;
         let grant = grant.tokens()?;
         let facts = grant.facts();

@@ -18,7 +18,8 @@ use super::servers::{ClientAtServer, server_of};
 use super::token_requester::RequestSender;
 use super::{Vault, method};
 use crate::grant::oauth::{OAuthClient, RequestContext, Temporary};
-use crate::grant::{Dead, Grant, MintContext, MintError, Minted};
+use crate::grant::{AppSecret, Dead, Grant, MintContext, MintError, Minted};
+use keyward_base::id::ConnectionId;
 use keyward_base::secret::Secret;
 use keyward_base::tokens::TokenSettings;
 use keyward_model::References;
@@ -27,8 +28,9 @@ use keyward_net::call::Bounds;
 use keyward_net::call::{CallFailure, HttpClient};
 use keyward_rules::inject::credential::RenewalConditions;
 use keyward_rules::inject::sign::CredentialSigner;
+use keyward_rules::inject::tls::ConnectionTls;
 use keyward_rules::provider::Instance;
-use keyward_rules::provider::oauth::OAuth;
+use keyward_rules::provider::oauth::{ClientAuthText, OAuth};
 use keyward_state::directory::{AppRecord, BrokenReason, ConnectionRecord};
 use keyward_state::store::Version;
 
@@ -53,8 +55,8 @@ pub(super) struct TokenContext {
     /// The provider's OAuth data, with the app's changes.
     oauth: Option<OAuth>,
     app: Option<Arc<AppRecord>>,
-    /// The app's client secret; see [`Vault::guarded_token_context`].
-    client_secret: Option<Secret>,
+    /// The app's last known secrets; see [`Vault::guarded_token_context`].
+    app_secret: AppSecret,
     variables: BTreeMap<String, String>,
     scopes: Vec<String>,
     /// Fields by reference, and the name under which their sources share limits and pauses.
@@ -97,7 +99,15 @@ impl TokenContext {
 
     /// The app's client secret; see [`Vault::guarded_token_context`].
     pub fn client_secret(&self) -> Option<&Secret> {
-        self.client_secret.as_ref()
+        self.app_secret.client_secret.as_ref()
+    }
+
+    /// The certificate of a client that authenticates with it: its tokens may be bound to it (RFC 8705 §3), and an API
+    /// accepts them only with it.
+    pub fn client_tls(&self, connection: &ConnectionId) -> Option<ConnectionTls> {
+        self.oauth.as_ref().filter(|oauth| oauth.client_auth == ClientAuthText::Mtls)?;
+        let identity = self.app_secret.certificate.clone().zip(self.app_secret.private_key.clone());
+        ConnectionTls::new(connection, identity, None)
     }
 
     /// The app's client id.
@@ -185,6 +195,8 @@ impl TokenContext {
     fn held(&self, minted: Minted, vault: &Vault) -> CachedCredential {
         let at = vault.clock.moment();
         let (life, mut credential) = (minted.life, minted.credential);
+        let tls = || self.client_tls(&credential.connection).map(Arc::new);
+        credential.tls = credential.tls.clone().or_else(tls);
         // Set also if the token cannot be renewed: then a rejection breaks the connection.
         let of_tokens =
             self.oauth.as_ref().filter(|_| self.is_automatic()).map(|oauth| RenewalConditions {
@@ -258,7 +270,7 @@ impl Vault {
                 connection.complete_oauth(oauth, &variables)
             }),
             app,
-            client_secret: None,
+            app_secret: AppSecret::default(),
             variables,
             scopes: connection.scopes.clone(),
             references: (
@@ -269,8 +281,9 @@ impl Vault {
         })
     }
 
-    /// Like [`Self::token_context`], with the app's client secret, which responses are searched for. If it cannot be
-    /// read, the credential can still be used, because no request needs it here.
+    /// Like [`Self::token_context`], with the app's secrets: responses are searched for the client secret, and the API may
+    /// need the certificate. If they cannot be read, the credential can still be used, because no request to the
+    /// authorization server needs them here.
     pub(super) async fn guarded_token_context(
         &self,
         connection: &ConnectionRecord,
@@ -283,14 +296,14 @@ impl Vault {
         else {
             return Ok(token_context);
         };
-        let client_secret = match self.last_secret(app).await {
-            Ok(secret) => secret.client_secret,
+        let app_secret = match self.last_secret(app).await {
+            Ok(secret) => secret,
             Err(error) => {
                 tracing::warn!(%error, app = app.name, "its client secret is not looked for in answers");
-                None
+                AppSecret::default()
             }
         };
-        Ok(TokenContext { client_secret, ..token_context })
+        Ok(TokenContext { app_secret, ..token_context })
     }
 
     /// The credential that the grants give without a request. Responses are searched for `other` too: both

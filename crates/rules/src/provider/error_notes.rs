@@ -7,9 +7,10 @@ pub fn meaning(code: &str) -> Option<&'static str> {
     notes().find(|(known, _)| *known == code).map(|(_, meaning)| meaning)
 }
 
-/// The code that a description begins with, if its meaning is known.
+/// The code that a description begins with, if its meaning is known. Services without such codes have fixed sentences
+/// instead.
 pub fn code_of(description: &str) -> Option<&'static str> {
-    let first = description.split(':').next()?;
+    let first = description.split([':', ',', '.']).next()?;
     notes().find(|(known, _)| *known == first).map(|(code, _)| code)
 }
 
@@ -30,9 +31,8 @@ mod tests {
         let codes: BTreeSet<_> = notes().map(|(code, _)| code).collect();
         assert_eq!(codes.len(), notes().count());
         for (code, meaning) in notes() {
-            assert!(
-                !code.is_empty() && code.bytes().all(|b| b == b'_' || b.is_ascii_alphanumeric())
-            );
+            let fits = |b: u8| b" _".contains(&b) || b.is_ascii_alphanumeric();
+            assert!(!code.is_empty() && code.bytes().all(fits), "{code}");
             assert!(!meaning.is_empty() && !meaning.ends_with('.'), "{code}: {meaning}");
             assert!(!meaning.contains(['\t', ';']), "{code}: {meaning}");
         }
@@ -41,6 +41,11 @@ mod tests {
     #[test]
     fn a_description_has_a_code_only_at_its_beginning() {
         assert_eq!(code_of("AADSTS90002: Tenant 'x' not found."), Some("AADSTS90002"));
+        let sentence = "User is not assigned to the client application";
+        for ends in ["", ".", ". Ask", ", which"] {
+            assert_eq!(code_of(&format!("{sentence}{ends}")), Some(sentence), "{ends}");
+        }
+        assert_eq!(code_of(&format!("{sentence} x")), None);
         for other in
             ["", ":", "AADSTS9000: x", "AADSTS900023: x", "see AADSTS90002: x", "AADSTS90002 x"]
         {

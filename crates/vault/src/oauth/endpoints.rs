@@ -58,7 +58,11 @@ impl Flows {
             return Ok(());
         }
         let metadata = self.metadata(&issuer).await?;
+        let metadata = metadata.for_client(asking.oauth.client_auth);
         let is_code = asking.oauth.grant == GrantText::AuthorizationCode;
+        if is_code && metadata.require_signed_request_object {
+            return Err(FlowError::SignedRequests { issuer });
+        }
         if is_code && asking.oauth.pkce != PkceText::Avoid {
             takes_s256(&metadata, asking.app.facts.registered.is_some())?;
         }

@@ -47,6 +47,14 @@ pub enum FlowError {
         /// The authorization server.
         issuer: String,
     },
+    /// The server requires authorization requests that are signed (RFC 9101).
+    #[error(
+        "{issuer} requires signed authorization requests (JAR), which Keyward does not support"
+    )]
+    SignedRequests {
+        /// The authorization server.
+        issuer: String,
+    },
     /// A service of OAuth 1.0a does not confirm the callback.
     #[error("{provider} does not confirm the callback of a consent, as OAuth 1.0a requires")]
     CallbackNotConfirmed { provider: String },
@@ -346,6 +354,8 @@ mod tests {
             ("OAUTH_APP_BLOCKED", "this app is blocked by admin", "an administrator"),
             ("application_suspended", "Your application has been", "suspended"),
             ("access_denied", "see AADSTS65004: x", "the consent was declined"),
+            ("access_denied", "User is not assigned to the client application.", "must assign"),
+            ("access_denied", "The user is not assigned.", "the consent was declined"),
         ] {
             let shown = shown(code, Some(description));
             assert!(shown.contains(meaning), "{code} {description}: {shown}");

@@ -99,6 +99,7 @@ impl Flows {
             },
         };
         let metadata = self.read_again(&issuer, read).await?;
+        let metadata = metadata.for_client(self.vault.client_auth(connection)?);
         match before.facts.registered {
             None => self.keep_endpoints(&before, &issuer, &metadata).await,
             Some(_) => self.keep_registered(&before, &metadata).await,

@@ -11,11 +11,13 @@ use serde_json::{Value, json};
 use super::Flows;
 use super::endpoints::cannot_ask;
 use super::error::FlowError;
-use crate::grant::oauth::{ErrorCode, Metadata, is_secure};
+use super::start::origin;
+use crate::grant::oauth::{ErrorCode, Metadata, bearer, is_secure};
 use keyward_base::id::{AppId, OrgId};
 use keyward_base::secret::Secret;
 use keyward_net::call::Bounds;
 use keyward_rules::provider::oauth::ClientAuthText;
+use keyward_state::directory::AppRecord;
 
 /// The client name that people see.
 const CLIENT_NAME: &str = "Keyward";
@@ -29,8 +31,10 @@ pub(super) struct ClientRegistration {
     pub(super) client_secret: Option<Secret>,
     pub(super) auth: ClientAuthText,
     pub(super) expires: Option<Timestamp>,
-    /// The access token of the registration (RFC 7592): stored, not used yet.
+    /// The access token of the registration (RFC 7592).
     pub(super) access: Option<Secret>,
+    /// Where the server deletes it with that token.
+    pub(super) uri: Option<String>,
     /// The scopes that it was registered for; `None`: those that the server grants.
     pub(super) scopes: Option<Vec<String>>,
 }
@@ -42,6 +46,7 @@ struct RegistrationAnswer {
     client_secret_expires_at: Option<i64>,
     token_endpoint_auth_method: Option<String>,
     registration_access_token: Option<String>,
+    registration_client_uri: Option<String>,
 }
 
 impl Flows {
@@ -63,6 +68,7 @@ impl Flows {
                 auth: ClientAuthText::None,
                 expires: None,
                 access: None,
+                uri: None,
                 scopes: None,
             });
         }
@@ -96,15 +102,17 @@ impl Flows {
             "application_type": if is_loopback(&self.public_url) { "native" } else { "web" },
         });
         if scopes.is_empty() {
-            return registration(&self.request_client(endpoint, &body).await?, supported);
+            let answer = self.request_client(endpoint, &body).await?;
+            return registration(&answer, endpoint, supported);
         }
         let unscoped = body.clone();
         body["scope"] = scopes.join(" ").into();
         let answer = self.request_client(endpoint, &body).await?;
         if refuses_metadata(&answer) {
-            return registration(&self.request_client(endpoint, &unscoped).await?, supported);
+            let answer = self.request_client(endpoint, &unscoped).await?;
+            return registration(&answer, endpoint, supported);
         }
-        let client = registration(&answer, supported)?;
+        let client = registration(&answer, endpoint, supported)?;
         Ok(ClientRegistration { scopes: Some(scopes.to_vec()), ..client })
     }
 
@@ -121,6 +129,30 @@ impl Flows {
         let request = request.map_err(|_| refused("its registration endpoint is no URL"))?;
         let answer = self.caller.call(request, &Bounds::of_metadata(&settings)).await;
         answer.map_err(cannot_ask)
+    }
+
+    /// Deletes the client of a removed app at its server (RFC 7592 §2.3), if Keyward registered it. A server that does not
+    /// answer keeps it.
+    pub async fn unregister(&self, app: &AppRecord) {
+        let uri = app.facts.registered.as_ref().and_then(|registered| registered.uri.as_deref());
+        let Some(uri) = uri else { return };
+        let secret = self.vault.own_secret(app).await;
+        let Some(token) = secret.ok().and_then(|secret| secret.registration_token) else { return };
+        let Ok(authorization) = bearer(&token) else { return };
+        let request = Request::delete(uri).header(header::AUTHORIZATION, authorization);
+        let Ok(request) = request.body(Bytes::new()) else { return };
+        let settings = self.settings.load_full();
+        let bounds = Bounds::of_metadata(&settings).within(settings.revoke_timeout);
+        match self.caller.call(request, &bounds).await {
+            Ok(answer) if answer.status().is_success() => {}
+            Ok(answer) => {
+                let status = answer.status().as_u16();
+                tracing::info!(app = %app.id, status, "a registered client was not deleted at its server");
+            }
+            Err(error) => {
+                tracing::info!(app = %app.id, %error, "a registered client was not deleted at its server");
+            }
+        }
     }
 
     /// The redirect URI of an app, as registered and sent.
@@ -175,6 +207,7 @@ fn read(body: &[u8], supported: Option<&[String]>) -> Result<ClientRegistration,
         auth,
         expires: expires.and_then(|at| Timestamp::from_second(at).ok()),
         access: told.registration_access_token.map(Secret::from),
+        uri: told.registration_client_uri,
         scopes: None,
     })
 }
@@ -205,13 +238,19 @@ fn word(auth: ClientAuthText) -> &'static str {
     }
 }
 
-/// The client of an answer to a registration at a server that lists these methods.
+/// The client of an answer to a registration at this endpoint of a server that lists these methods.
 fn registration(
     answer: &Response<Bytes>,
+    endpoint: &str,
     supported: Option<&[String]>,
 ) -> Result<ClientRegistration, FlowError> {
     match (answer.status(), error_code(answer.body())) {
-        (StatusCode::OK | StatusCode::CREATED, _) => read(answer.body(), supported),
+        (StatusCode::OK | StatusCode::CREATED, _) => {
+            let client = read(answer.body(), supported)?;
+            // The token of the registration is sent to no other server.
+            let uri = client.uri.filter(|uri| origin(uri) == origin(endpoint));
+            Ok(ClientRegistration { uri, ..client })
+        }
         (_, Some(code)) => Err(refused(&format!("it says {}", ErrorCode::received(&code, None)))),
         (status, None) => Err(refused(&format!("it answers {}", status.as_u16()))),
     }
@@ -255,6 +294,26 @@ mod tests {
         assert_eq!(method(Some(&both)), ClientAuthText::Body);
         assert_eq!(method(Some(&list(&["client_secret_basic", "none"]))), ClientAuthText::Basic);
         assert_eq!(method(Some(&list(&["none"]))), ClientAuthText::None);
+    }
+
+    /// oauth 13.unregistered
+    #[test]
+    fn a_client_is_deleted_only_at_the_server_that_registered_it() {
+        let endpoint = "https://auth.acme.test/register";
+        for (uri, kept) in [
+            ("https://auth.acme.test/register/1", true),
+            ("https://auth.acme.test.evil.test/1", false),
+            ("https://auth.acme.test:8443/1", false),
+            ("http://auth.acme.test/1", false),
+            ("https://auth.acme.test@evil.test/1", false),
+            ("/register/1", false),
+        ] {
+            let body = json!({ "client_id": "a", "registration_client_uri": uri }).to_string();
+            let mut answer = Response::new(Bytes::from(body));
+            *answer.status_mut() = StatusCode::CREATED;
+            let client = registration(&answer, endpoint, None).ok().expect("a client");
+            assert_eq!(client.uri.as_deref(), kept.then_some(uri), "{uri}");
+        }
     }
 
     /// oauth 13, registration

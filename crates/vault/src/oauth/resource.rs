@@ -326,6 +326,7 @@ impl Flows {
             issuer: metadata.issuer.clone(),
             expires: client.expires,
             scopes: client.scopes,
+            uri: client.uri,
         };
         let app = NewApp {
             id: Some(id),

@@ -453,7 +453,7 @@ pub(super) fn endpoint(
 }
 
 /// Scheme, host and port of a checked URL.
-fn origin(url: &str) -> String {
+pub(super) fn origin(url: &str) -> String {
     let (scheme, rest) = url.split_once("://").unwrap_or(("https", url));
     let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
     format!("{scheme}://{host}")

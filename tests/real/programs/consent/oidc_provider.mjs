@@ -52,6 +52,7 @@ function started({ clients, access_ttl = 3600, accounts = {}, pushed = false }) 
       introspection: { enabled: true, allowedPolicy: (_, client) => client.clientId === 'api' },
       devInteractions: { enabled: true },
       registration: { enabled: true },
+      registrationManagement: { enabled: true },
       pushedAuthorizationRequests: { enabled: pushed, requirePushedAuthorizationRequests: pushed },
       resourceIndicators: {
         enabled: true,
@@ -64,6 +65,7 @@ function started({ clients, access_ttl = 3600, accounts = {}, pushed = false }) 
         enabled: true,
         tlsClientAuth: true,
         selfSignedTlsClientAuth: true,
+        certificateBoundAccessTokens: true,
         getCertificate: (ctx) => socket(ctx).getPeerX509Certificate(),
         certificateAuthorized: (ctx) => socket(ctx).authorized,
         certificateSubjectMatches: (ctx, property, expected) => property === 'tls_client_auth_san_dns'
@@ -103,6 +105,7 @@ provider.on('grant.success', ({ oidc: { params, client } }) => log.push({ event:
 provider.on('grant.error', ({ oidc }, error) => log.push({ event: 'refused', grant: oidc?.params?.grant_type, error: error.error, detail: error.error_description + (error.error_detail ? `: ${error.error_detail}` : '') }));
 provider.on('refresh_token.consumed', () => log.push({ event: 'rotated' }));
 provider.on('grant.revoked', () => log.push({ event: 'revoked' }));
+provider.on('registration_delete.success', (_, client) => log.push({ event: 'deleted', client: client.clientId }));
 provider.on('registration_create.success', (_, client) => log.push({ event: 'registered', client: client.clientId }));
 provider.on('pushed_authorization_request.success', (_, client) => log.push({ event: 'pushed', client: client.clientId }));
 provider.on('server_error', (_, error) => log.push({ event: 'failed', error: String(error.stack) }));

@@ -51,6 +51,7 @@ fn app(managed_by: ManagedBy, registered: bool) -> AppRecord {
         issuer: "https://auth.bank.test".into(),
         expires: None,
         scopes: None,
+        uri: None,
     });
     let spec = AppSpec {
         name: "desk".to_owned(),

@@ -13,6 +13,7 @@ use super::reply::{at, word};
 use super::request_context::RequestContext;
 use super::requests::bearer;
 use keyward_base::secret::Secret;
+use keyward_rules::provider::oauth::ClientAuthText;
 
 /// Tolerance for the clock of an issuer, in seconds.
 const CLOCK_SECONDS: i64 = 300;
@@ -139,7 +140,11 @@ pub async fn userinfo_claims(
     let url = ask.url(ask.oauth.userinfo.as_ref(), "userinfo")?;
     let mut request = ask.request(Method::GET, &url, bytes::Bytes::new())?;
     request.headers_mut().insert(http::header::AUTHORIZATION, bearer(token)?);
-    let answer = ask.send(ClientProof::default(), request).await?;
+    // The token may be bound to the certificate (RFC 8705 §3).
+    let is_bound = ask.oauth.client_auth == ClientAuthText::Mtls;
+    let identity = is_bound.then(|| ask.client.identity().ok()).flatten();
+    let proof = ClientProof { identity, ..ClientProof::default() };
+    let answer = ask.send(proof, request).await?;
     if answer.status() != StatusCode::OK {
         return Err(TokenFailure::unreadable("the userinfo endpoint refuses the token"));
     }

@@ -87,14 +87,21 @@ impl OAuthClient {
             }
             ClientAuthText::Mtls => {
                 self.name(params);
-                let AppSecret { certificate, private_key, .. } = &self.secret;
-                let chain = certificate.as_ref().ok_or(AssertionError::NoCertificate)?;
-                let key = private_key.as_ref().ok_or(AssertionError::NoKey)?;
-                let identity = ClientIdentity::from_pem(chain.expose(), key);
-                proof.identity = Some(identity.map_err(|_| AssertionError::Certificate)?);
+                proof.identity = Some(self.identity()?);
             }
         }
         Ok(proof)
+    }
+
+    /// The certificate of the client, with its key (RFC 8705).
+    ///
+    /// # Errors
+    /// When either is missing, or they do not belong together.
+    pub(super) fn identity(&self) -> Result<ClientIdentity, AssertionError> {
+        let AppSecret { certificate, private_key, .. } = &self.secret;
+        let chain = certificate.as_ref().ok_or(AssertionError::NoCertificate)?;
+        let key = private_key.as_ref().ok_or(AssertionError::NoKey)?;
+        ClientIdentity::from_pem(chain, key).map_err(|_| AssertionError::Certificate)
     }
 
     fn name(&self, params: &mut Params) {

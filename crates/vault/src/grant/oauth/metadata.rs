@@ -1,6 +1,7 @@
 //! Reads the metadata of an authorization server: RFC 8414, else OpenID Connect Discovery. Endpoints come from
 //! the configuration or from here, never from a token response.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use bytes::Bytes;
@@ -14,6 +15,7 @@ use super::failure::{
 };
 use keyward_base::tokens::TokenSettings;
 use keyward_net::call::{Bounds, CallError, HttpClient, Unusable};
+use keyward_rules::provider::oauth::ClientAuthText;
 
 /// The members of a server's metadata that Keyward reads (RFC 8414 §2).
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -51,6 +53,21 @@ pub struct Metadata {
     /// RFC 9126 §5.
     #[serde(default, deserialize_with = "or_default")]
     pub require_pushed_authorization_requests: bool,
+    /// RFC 9101 §10.5.
+    #[serde(default, deserialize_with = "or_default")]
+    pub require_signed_request_object: bool,
+    #[serde(default, deserialize_with = "or_default")]
+    pub mtls_endpoint_aliases: CertificateEndpoints,
+}
+
+/// The endpoints for clients that show a certificate, where they differ (RFC 8705 §5).
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct CertificateEndpoints {
+    token_endpoint: Option<String>,
+    device_authorization_endpoint: Option<String>,
+    revocation_endpoint: Option<String>,
+    pushed_authorization_request_endpoint: Option<String>,
+    userinfo_endpoint: Option<String>,
 }
 
 /// A document, which is a JSON object, and the place that has it.
@@ -223,6 +240,28 @@ pub async fn document(
 }
 
 impl Metadata {
+    /// The metadata for a client with this authentication.
+    pub fn for_client(&self, auth: ClientAuthText) -> Cow<'_, Self> {
+        if auth != ClientAuthText::Mtls {
+            return Cow::Borrowed(self);
+        }
+        let usual = self.clone();
+        let aliases = usual.mtls_endpoint_aliases;
+        Cow::Owned(Self {
+            token_endpoint: aliases.token_endpoint.or(usual.token_endpoint),
+            device_authorization_endpoint: aliases
+                .device_authorization_endpoint
+                .or(usual.device_authorization_endpoint),
+            revocation_endpoint: aliases.revocation_endpoint.or(usual.revocation_endpoint),
+            pushed_authorization_request_endpoint: aliases
+                .pushed_authorization_request_endpoint
+                .or(usual.pushed_authorization_request_endpoint),
+            userinfo_endpoint: aliases.userinfo_endpoint.or(usual.userinfo_endpoint),
+            mtls_endpoint_aliases: CertificateEndpoints::default(),
+            ..usual
+        })
+    }
+
     /// Adds the endpoints that OpenID Connect Discovery does not define.
     fn completed(self, other: Self) -> Self {
         Self {
@@ -245,6 +284,11 @@ impl Metadata {
             &self.pushed_authorization_request_endpoint,
             &self.userinfo_endpoint,
             &self.jwks_uri,
+            &self.mtls_endpoint_aliases.token_endpoint,
+            &self.mtls_endpoint_aliases.device_authorization_endpoint,
+            &self.mtls_endpoint_aliases.revocation_endpoint,
+            &self.mtls_endpoint_aliases.pushed_authorization_request_endpoint,
+            &self.mtls_endpoint_aliases.userinfo_endpoint,
         ];
         let bad = all.into_iter().flatten().find(|url| !is_secure(url, insecure_loopback));
         match bad {
@@ -371,6 +415,27 @@ mod tests {
         let metadata = read(nulls).expect("metadata");
         assert!(metadata.scopes_supported.is_empty() && metadata.revocation_endpoint.is_none());
         assert!(!metadata.authorization_response_iss_parameter_supported);
+    }
+
+    /// oauth 13.certificate-endpoints
+    #[test]
+    fn only_a_client_with_a_certificate_gets_the_endpoints_for_certificates() {
+        let text = r#"{"issuer":"i","token_endpoint":"https://a.test/t","userinfo_endpoint":"https://a.test/u",
+            "mtls_endpoint_aliases":{"token_endpoint":"https://m.a.test/t","revocation_endpoint":"https://m.a.test/r",
+            "userinfo_endpoint":null}}"#;
+        let metadata: Metadata = serde_json::from_str(text).expect("metadata");
+        let of = |auth| {
+            let it = metadata.for_client(auth).into_owned();
+            [it.token_endpoint, it.userinfo_endpoint, it.revocation_endpoint]
+        };
+        let url = |text: &str| Some(text.to_owned());
+        let (usual, userinfo) = (url("https://a.test/t"), url("https://a.test/u"));
+        assert_eq!(of(ClientAuthText::Basic), [usual, userinfo.clone(), None]);
+        let own = [url("https://m.a.test/t"), userinfo, url("https://m.a.test/r")];
+        assert_eq!(of(ClientAuthText::Mtls), own);
+        let insecure = text.replace("https://m.a.test/r", "http://m.a.test/r");
+        let insecure: Metadata = serde_json::from_str(&insecure).expect("metadata");
+        assert!(metadata.over_https(false).is_ok() && insecure.over_https(false).is_err());
     }
 
     /// oauth 13, metadata

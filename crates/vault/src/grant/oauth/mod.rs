@@ -45,6 +45,7 @@ pub use metadata::{
 pub use oauth1::{CALLBACK_NOT_CONFIRMED, OAuth1TokenAnswer, SignedRequests, TokenPair};
 pub use pushed::push_authorization;
 pub use request_context::RequestContext;
+pub(crate) use requests::bearer;
 pub use requests::{
     JwtAssertion, RefreshFailure, SubjectToken, client_credentials, exchange_code, installation,
     jwt_bearer, lengthened, refresh, renew_access, token_exchange,

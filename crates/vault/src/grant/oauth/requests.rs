@@ -293,7 +293,7 @@ pub async fn installation(
 }
 
 /// `Authorization: Bearer`, marked sensitive.
-pub(super) fn bearer(token: &Secret) -> Result<http::HeaderValue, TokenFailure> {
+pub(crate) fn bearer(token: &Secret) -> Result<http::HeaderValue, TokenFailure> {
     let text = zeroize::Zeroizing::new([b"Bearer ", token.expose()].concat());
     let value = http::HeaderValue::from_bytes(&text);
     let mut value = value.map_err(|_| TokenFailure::unreadable("the token cannot be sent"))?;

@@ -26,6 +26,8 @@ use keyward_rules::provider::oauth::{ClientAuthText, OAuth, RevokeText};
 pub struct Revocable {
     /// The refresh token.
     pub refresh: Option<Secret>,
+    /// The refresh token before it, of which the server may not have ended the access.
+    pub earlier: Option<Secret>,
     pub access: Option<Secret>,
     /// When the access token expires; `None`: unknown.
     pub expires: Option<Timestamp>,
@@ -53,7 +55,7 @@ pub enum RevokeResult {
     },
 }
 
-/// Revokes the refresh token, then the access token, unless the first request revokes both.
+/// Revokes the refresh tokens, then the access token, unless the first request revokes both.
 pub async fn revoke(ask: &RequestContext<'_>, what: &Revocable) -> RevokeResult {
     let way = ask.oauth.says.revoke_via;
     let by_hand = || RevokeResult::NotSupported { by_hand: ask.oauth.says.access_page.clone() };
@@ -71,10 +73,7 @@ pub async fn revoke(ask: &RequestContext<'_>, what: &Revocable) -> RevokeResult 
             let oauth = OAuth { client_auth: ClientAuthText::Basic, ..ask.oauth.clone() };
             each(&RequestContext { oauth: &oauth, ..*ask }, &url, what).await
         }
-        RevokeText::Token => match what.refresh.as_ref().or(what.access.as_ref()) {
-            Some(token) => alone(ask, &url, token).await,
-            None => Ok(()),
-        },
+        RevokeText::Token => each_alone(ask, &url, what).await,
         RevokeText::Bearer
         | RevokeText::Query
         | RevokeText::Github
@@ -131,10 +130,10 @@ async fn each(ask: &RequestContext<'_>, url: &str, what: &Revocable) -> Result<(
     // The crate accepts no other scheme; the transport checks the real URL.
     let secure = RevocationUrl::new(url.replacen("http://", "https://", 1));
     let client = client(ask).set_revocation_url(secure.map_err(|_| bad_endpoint())?);
-    let refresh = what.refresh.as_ref().map(text).transpose()?.map(RefreshToken::new);
-    let access = what.access.as_ref().map(text).transpose()?.map(AccessToken::new);
-    let tokens = [refresh.map(Revocable7009::from), access.map(Revocable7009::from)];
-    for token in tokens.into_iter().flatten() {
+    let refresh = [&what.refresh, &what.earlier].into_iter().flatten();
+    let refresh = refresh.map(|token| Ok(RefreshToken::new(text(token)?).into()));
+    let access = what.access.iter().map(|token| Ok(AccessToken::new(text(token)?).into()));
+    for token in refresh.chain(access).collect::<Result<Vec<Revocable7009>, TokenFailure>>()? {
         let is_access = matches!(token, Revocable7009::AccessToken(_));
         let transport =
             Transport::new(ask, RequestedEndpoint::Revocation, url.to_owned(), BTreeMap::default());
@@ -145,6 +144,18 @@ async fn each(ask: &RequestContext<'_>, url: &str, what: &Revocable) -> Result<(
                 if is_access && *error.error() == ErrorType::UnsupportedTokenType => {}
             other => other.map_err(|error| transport.failure(error)).or_else(unless_gone)?,
         }
+    }
+    Ok(())
+}
+
+/// Without client authentication. One token ends all access.
+async fn each_alone(
+    ask: &RequestContext<'_>,
+    url: &str,
+    what: &Revocable,
+) -> Result<(), TokenFailure> {
+    for token in what.refresh.as_ref().or(what.access.as_ref()).into_iter().chain(&what.earlier) {
+        alone(ask, url, token).await?;
     }
     Ok(())
 }

@@ -249,7 +249,8 @@ impl OAuthGrant {
     pub fn revocable(&self) -> Option<Revocable> {
         let field = |name| self.fields.get(name).cloned();
         let expires = self.facts.expires;
-        let what = Revocable { refresh: field(REFRESH), access: field(ACCESS), expires };
+        let (refresh, access) = (field(REFRESH), field(ACCESS));
+        let what = Revocable { refresh, earlier: self.earlier.clone(), access, expires };
         (what.refresh.is_some() || what.access.is_some()).then_some(what)
     }
 

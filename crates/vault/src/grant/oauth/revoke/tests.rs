@@ -9,7 +9,8 @@ use super::*;
 use crate::tests::scripted_server::{Server, client, http, json, noon, secret};
 
 fn both() -> Revocable {
-    Revocable { refresh: Some(secret("rt")), access: Some(secret("at")), expires: None }
+    let (refresh, access) = (Some(secret("rt")), Some(secret("at")));
+    Revocable { refresh, earlier: None, access, expires: None }
 }
 
 /// Tokens without a refresh token.
@@ -44,6 +45,26 @@ async fn both_tokens_are_revoked_the_refresh_token_first() {
         assert_eq!((&*form["token"], &*form["token_type_hint"]), (token, hint));
         assert_eq!(form["client_secret"], "s3cret-canary");
     }
+}
+
+/// oauth 13.earlier
+#[tokio::test]
+async fn the_refresh_token_before_the_current_one_is_revoked_too() {
+    let what = Revocable { earlier: Some(secret("earlier")), ..both() };
+    for (more, sent) in
+        [("", &["rt", "earlier", "at"][..]), ("revoke_via: token", &["rt", "earlier"])]
+    {
+        let refused = json("400 Bad Request", r#"{"error":"invalid_token"}"#);
+        for answer in [FINE, &refused] {
+            let (result, mut server) = revoked_of(&what, more, &[FINE, answer, FINE]).await;
+            assert_eq!(result, RevokeResult::Yes, "{more}");
+            for token in sent {
+                assert_eq!(server.received().await.form()["token"], *token, "{more}");
+            }
+        }
+    }
+    let (result, _) = revoked_of(&what, "", &[FINE, &http("503 Busy", "", "")]).await;
+    assert!(matches!(result, RevokeResult::No(TokenFailure::Temporary(_))), "{result:?}");
 }
 
 #[tokio::test]

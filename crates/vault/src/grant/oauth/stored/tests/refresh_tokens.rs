@@ -53,6 +53,8 @@ async fn the_refresh_token_before_one_of_an_error_answer_is_tried_if_that_is_ref
     let second = as_oauth(&grant).renewed(&ask).await.expect("a newer refresh token");
     assert!(matches!(second.unusable_answer(), Some(TokenFailure::Temporary(_))));
     let second = again(&Grant::OAuth(second));
+    let earlier = second.revocable().and_then(|what| what.earlier);
+    assert!(earlier.is_some_and(|token| token.is_text("rt1")));
     as_oauth(&second).renewed(&ask).await.expect_err("it is down");
     let third = as_oauth(&second).renewed(&ask).await.expect("the earlier refresh token");
     let third = again(&Grant::OAuth(third));
