@@ -163,7 +163,7 @@ async fn start_with(
     config: Arc<Config>,
     verbosity: Option<Verbosity>,
 ) -> anyhow::Result<Running> {
-    let directory = open.services.directory.clone();
+    let directory = open.services.directory();
     let running = Box::pin(run(open, config, verbosity)).await;
     if running.is_err() {
         // The next process would wait for the leases of this one.

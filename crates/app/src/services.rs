@@ -303,6 +303,11 @@ impl OpenedServices {
         })
     }
 
+    /// All records.
+    pub(super) fn directory(&self) -> Arc<Directory> {
+        Arc::clone(&self.directory)
+    }
+
     /// Events from now on, for the first caller.
     pub(super) fn directory_events(&self) -> Option<mpsc::Receiver<DirectoryEvent>> {
         self.directory.take_event_receiver()
