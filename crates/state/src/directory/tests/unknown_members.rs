@@ -75,3 +75,25 @@ async fn a_rule_names_the_conditions_of_a_newer_version() {
     let reopened = world.reopen().await.unwrap().view();
     assert_eq!(reopened.one::<Rule>(&world.org, &rule.id).unwrap().facts.unknown, ["curfew"]);
 }
+
+/// Such as a rule whose action only a newer version has.
+#[tokio::test]
+async fn a_rule_whose_change_cannot_be_read_refuses_until_it_can() {
+    let world = World::new().await;
+    let spec = RuleSpec {
+        name: Some("pass".to_owned()),
+        action: Some(ActionKind::Pass),
+        ..RuleSpec::default()
+    };
+    let rule = world.add::<Rule>(spec, RuleFacts::at(0)).await.unwrap();
+    let at = RowId::new(Table::Rules, &world.org, &rule.id);
+    for (action, is_known) in [("ask", false), ("deny", true)] {
+        world.write_as_newer(&at, |row| row["action"] = json!(action)).await;
+        let writer = world.directory.turn().await.unwrap();
+        writer.follow_row(Table::Rules, &at.key()).await.unwrap();
+        let view = world.directory.view();
+        let seen = view.one::<Rule>(&world.org, &rule.id).unwrap();
+        assert_eq!(seen.facts.unknown.is_empty(), is_known, "{action}");
+    }
+    assert!(world.reopen().await.is_ok());
+}

@@ -126,46 +126,6 @@ async fn a_replica_that_was_away_for_too_long_gets_the_tables_to_read_again() {
     assert_eq!((all.rows, all.unknown), ([row(Table::Agents, "o/a")].into(), BTreeSet::new()));
 }
 
-/// Ends the stream whose statement waits for a lock, as a failover or a pooler does.
-async fn cut_waiting(store: &PostgresStore) {
-    let ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
-                 WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    let stream = store.pool.stream("cut").await.unwrap();
-    while stream.query(ended, &[]).await.unwrap().is_empty() {}
-}
-
-#[tokio::test]
-async fn a_read_whose_stream_ends_is_repeated_once_and_a_change_is_not() {
-    let (store, other) = two().await;
-    let (table, key) = row(Table::Agents, "o/a");
-    store.put(table, &key, b"x", Expect::Absent).await.unwrap();
-    let locked = async || {
-        let lock = other.pool.stream("lock").await.unwrap();
-        let lock_all = "BEGIN; LOCK TABLE keyward_rows IN ACCESS EXCLUSIVE MODE";
-        lock.batch_execute(lock_all).await.unwrap();
-        lock
-    };
-    for (cuts, is_read) in [(1, true), (2, false)] {
-        let lock = locked().await;
-        let cut = async {
-            for _ in 0..cuts {
-                cut_waiting(&other).await;
-            }
-            lock.batch_execute("ROLLBACK").await.unwrap();
-        };
-        let (read, ()) = tokio::join!(store.get(table, &key), cut);
-        assert_eq!(read.is_ok_and(|row| row.is_some()), is_read, "{cuts}");
-    }
-    let lock = locked().await;
-    let cut = async {
-        cut_waiting(&other).await;
-        lock.batch_execute("ROLLBACK").await.unwrap();
-    };
-    let (written, ()) = tokio::join!(store.put(table, &key, b"y", Expect::Any), cut);
-    assert!(written.is_err_and(|error| error.is_outcome_unknown()));
-    assert_eq!(store.get(table, &key).await.unwrap().unwrap().value, b"x");
-}
-
 /// A process that fails to start ends right after that.
 #[tokio::test]
 async fn a_replica_that_leaves_has_released_its_leases() {
