@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use super::context::Context;
 use super::rule_key::RuleKey;
-use keyward_base::id::OrgId;
+use keyward_base::id::{OrgId, StoredRuleId};
 use keyward_model::{Agent, ManagedBy, Record, Rule, RuleShown, RuleSpec, RuleStatus};
 use keyward_rules::host_sets::{Allowance, HostSet, HostSets};
 use keyward_rules::policy::DefaultAction;
 use keyward_rules::policy::explain::ActionKind;
 use keyward_state::directory::{AgentRecord, View};
-use keyward_state::rulebook::PlacedRule;
+use keyward_state::rulebook::{PlacedRule, RulebookError};
 
 /// A rule, and its key in the list of rules.
 pub(super) struct KeyedRule {
@@ -20,14 +20,17 @@ pub(super) struct KeyedRule {
 
 /// Sets the earlier rule that shadows each of these rules of an org, if there is one, and their warnings.
 pub(super) fn judge(context: &Context, rules: &mut [RuleShown]) {
-    let (rulebook, org) = (&context.deps().rulebook, context.caller.org());
+    let (rulebook, org, view) = (&context.deps().rulebook, context.caller.org(), context.view());
     let mut explicit: Vec<_> = rules.iter_mut().filter(|it| it.managed_by.is_some()).collect();
     let specs: Vec<_> = explicit.iter().map(|rule| &rule.spec).collect();
     let warnings = rulebook.warnings(org, &specs);
     for (rule, warnings) in explicit.iter_mut().zip(warnings) {
         rule.status.shadowed_by = rulebook.shadow(org, &rule.label());
-        rule.status.warnings =
-            warnings.into_iter().map(|it| format!("{}; {}", it.message, it.remedy)).collect();
+        let stored = StoredRuleId::parse(&rule.id).ok().and_then(|id| view.one::<Rule>(org, &id));
+        let unknown = stored.map(|stored| stored.facts.unknown.iter()).into_iter().flatten();
+        let unknown = unknown.map(|name| format!("{name}: {}", RulebookError::UNKNOWN_MEMBER));
+        let warnings = warnings.into_iter().map(|it| format!("{}; {}", it.message, it.remedy));
+        rule.status.warnings = unknown.chain(warnings).collect();
     }
 }
 

@@ -113,7 +113,7 @@ async fn status(context: Context) -> Result<Json<Status>, ApiError> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         process: reads_install.then(std::process::id),
         started: admin.started(),
-        faults: faults(deps),
+        faults: faults(deps, reads_install),
         proxy: places.proxy,
         agents,
         databases,
@@ -138,8 +138,9 @@ async fn status(context: Context) -> Result<Json<Status>, ApiError> {
     }))
 }
 
-/// What fails now, of which a full disk is the usual cause, and what others did to the audit log.
-fn faults(deps: &Deps) -> Vec<FaultView> {
+/// What fails now, of which a full disk is the usual cause, and what others did to the audit log. A cause may name servers
+/// and paths, so it is for readers of the installation.
+fn faults(deps: &Deps, reads_install: bool) -> Vec<FaultView> {
     let fault = |part: &str, message: &str, hint: &str| FaultView {
         part: part.to_owned(),
         message: message.to_owned(),
@@ -157,9 +158,11 @@ fn faults(deps: &Deps) -> Vec<FaultView> {
         let hint = "`keyward audit verify` names what is missing: find out who did it; this is shown until the next start";
         faults.push(fault("audit", message, hint));
     }
-    if deps.metrics.health.is_store_failing() {
-        let message = "the last write to the store failed: changes and token refreshes fail";
-        faults.push(fault("store", message, Code::StoreFailed.row().remedy));
+    if let Some(cause) = deps.metrics.health.store_failure() {
+        let cause = if reads_install { format!(" ({cause})") } else { String::new() };
+        let message =
+            format!("the last write to the store failed{cause}: changes and token refreshes fail");
+        faults.push(fault("store", &message, Code::StoreFailed.row().remedy));
     }
     faults
 }

@@ -70,12 +70,12 @@ impl Exposed for Rule {
         is_free(context, &spec)?;
         let others = stored.clone();
         let index = index_of(context, &place, &stored)?.unwrap_or(stored.len());
-        let (by, facts) = (ManagedBy::Store, RuleFacts { position: 0 });
+        let (by, facts) = (ManagedBy::Store, RuleFacts::at(0));
         let new = Arc::new(Record::new(org, by, spec.clone(), facts, deps.clock.now()));
         stored.insert(index, Arc::clone(&new));
         agrees(context, &turn, &stored, Some(&*new))?;
         let position = deps.directory.room_for_rule(org, &others, index).await?;
-        let made = resource::store_new::<Self>(context, spec, RuleFacts { position }).await?;
+        let made = resource::store_new::<Self>(context, spec, RuleFacts::at(position)).await?;
         drop(turn);
         context.admin.enforce().await?;
         shown(context, &made)

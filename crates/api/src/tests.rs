@@ -432,6 +432,20 @@ async fn an_agent_has_the_listeners_of_its_name_in_its_own_organisation() {
 }
 
 #[tokio::test]
+async fn the_status_names_the_cause_of_a_failed_write_until_a_write_succeeds() {
+    let lab = Lab::new().await;
+    let health = &lab.admin.deps().metrics.health;
+    health.store_failed("read", "a damaged row".to_owned());
+    assert_eq!(lab.get("/api/v1/status").await.1.get("faults"), None);
+    health.store_failed("write", "no storage space".to_owned());
+    let (_, status) = lab.get("/api/v1/status").await;
+    let message = status["faults"][0]["message"].as_str().unwrap();
+    assert!(message.contains("store failed (no storage space):"), "{message}");
+    health.store_written();
+    assert_eq!(lab.get("/api/v1/status").await.1.get("faults"), None);
+}
+
+#[tokio::test]
 async fn a_probe_requires_a_loopback_address_and_a_known_process() {
     let lab = Lab::new().await;
     let probe = async |query: &str, peer: Option<u32>| {

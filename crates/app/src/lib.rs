@@ -163,6 +163,20 @@ async fn start_with(
     config: Arc<Config>,
     verbosity: Option<Verbosity>,
 ) -> anyhow::Result<Running> {
+    let directory = open.services.directory();
+    let running = Box::pin(run(open, config, verbosity)).await;
+    if running.is_err() {
+        // The next process would wait for the leases of this one.
+        directory.leave_replicas().await;
+    }
+    running
+}
+
+async fn run(
+    open: OpenedGateway,
+    config: Arc<Config>,
+    verbosity: Option<Verbosity>,
+) -> anyhow::Result<Running> {
     let OpenedGateway { watched, database_url, services: opened, predecessor, mut sockets } = open;
     let bound = Listeners::bind(&config, &mut sockets).await?;
     // Before the plan is applied, so that its changes are recorded.

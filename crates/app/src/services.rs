@@ -253,7 +253,9 @@ impl OpenedServices {
         metrics.usage.begin(clock.now());
         let counting = metrics.clone();
         let report = move |report| match report {
-            StoreReport::Failed(operation) => counting.health.store_failed(operation.as_str()),
+            StoreReport::Failed(operation, cause) => {
+                counting.health.store_failed(operation.as_str(), cause);
+            }
             StoreReport::Written => counting.health.store_written(),
         };
         let store: Arc<dyn Store> = Arc::new(ObservedStore::new(store, report));
@@ -299,6 +301,11 @@ impl OpenedServices {
             clock,
             starting: None,
         })
+    }
+
+    /// All records.
+    pub(super) fn directory(&self) -> Arc<Directory> {
+        Arc::clone(&self.directory)
     }
 
     /// Events from now on, for the first caller.

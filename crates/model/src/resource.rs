@@ -119,6 +119,10 @@ pub trait Resource: Copy + Debug + Eq + Send + Sync + 'static {
 
     /// The inverse of [`Resource::from_row`].
     fn to_row(_row: &mut Map<String, Value>) {}
+
+    /// Takes the names of the members of a stored row that this version does not know, because a newer one wrote them. By
+    /// default they have no effect.
+    fn take_unknown(_facts: &mut Self::Facts, _names: Vec<String>) {}
 }
 
 named_enum! {
@@ -383,7 +387,8 @@ impl<'de, R: Resource> Deserialize<'de> for Record<R> {
         let error = D::Error::custom;
         let head = Head::<R>::deserialize(Members(&mut row)).map_err(error)?;
         let spec = R::Spec::deserialize(Members(&mut row)).map_err(error)?;
-        let facts = R::Facts::deserialize(Members(&mut row)).map_err(error)?;
+        let mut facts = R::Facts::deserialize(Members(&mut row)).map_err(error)?;
+        R::take_unknown(&mut facts, row.into_iter().map(|(name, _)| name).collect());
         let Head { id, org, managed_by, created, updated } = head;
         Ok(Self { id, org, spec, facts, managed_by, created, updated })
     }

@@ -118,6 +118,9 @@ pub struct RuleFacts {
     /// The stored rules of an organisation decide in ascending order of their positions, and of their ids where two
     /// positions are the same. Positions have gaps, so that a rule is added or moved by one write.
     pub position: i64,
+    /// Members of its row that this version does not know: conditions of a newer version. The rule refuses its requests.
+    #[serde(skip)]
+    pub unknown: Vec<String>,
 }
 
 /// What is shown of a rule beside its spec.
@@ -217,6 +220,17 @@ impl Resource for Rule {
             }
         }
         refusals
+    }
+
+    fn take_unknown(facts: &mut RuleFacts, names: Vec<String>) {
+        facts.unknown = names;
+    }
+}
+
+impl RuleFacts {
+    /// The facts of a rule at this position.
+    pub fn at(position: i64) -> Self {
+        Self { position, unknown: Vec::new() }
     }
 }
 

@@ -7,6 +7,7 @@ use std::fmt::Display;
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 use keyward_base::id::{AppId, FlowId, OrgId};
@@ -79,6 +80,9 @@ pub struct GrantHeader {
     /// The second grant, which follows the first one.
     #[serde(rename = "beside", default, skip_serializing_if = "Option::is_none")]
     pub second: Option<SecondGrant>,
+    /// Members that a newer version has written.
+    #[serde(flatten)]
+    pub unknown: Map<String, Value>,
 }
 
 /// When a secret was given and when it expires, if known.
@@ -234,6 +238,7 @@ impl GrantHeader {
             on_trial: false,
             untestable: false,
             second: None,
+            unknown: Map::new(),
         }
     }
 
@@ -351,6 +356,20 @@ mod tests {
         let (header, grants) = unsealed(keyring, &connection.org, &connection.id, &row)?;
         OpenedGrant::of(header, grants, &GrantPurpose::of(connection))
             .map(|opened| opened.grant.to_vec())
+    }
+
+    #[tokio::test]
+    async fn a_header_keeps_the_members_of_a_newer_version() {
+        let (keyring, connection) = (Keyring::ephemeral(), connection());
+        let mut newer = serde_json::to_value(GrantHeader::of(&connection)).unwrap();
+        newer["bound"] = serde_json::json!({"key": "k"});
+        let (org, id, version) = (&connection.org, &connection.id, Version(1));
+        let place = RowPlace { org, id, version };
+        let value = seal(&keyring.sealing().await, &place, &newer, b"grant").unwrap();
+        let row = Row { key: key(org, id), value, version };
+        let (header, _) = unsealed::<GrantHeader>(&keyring, org, id, &row).unwrap();
+        assert_eq!(serde_json::to_value(&header).unwrap(), newer);
+        assert_eq!(header.purpose, GrantPurpose::of(&connection));
     }
 
     #[tokio::test]

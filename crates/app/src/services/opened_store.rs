@@ -1,6 +1,7 @@
 //! The store of a configuration.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 
@@ -10,6 +11,9 @@ use crate::restore;
 use keyward_state::store::memory::MemoryStore;
 use keyward_state::store::sled::SledStore;
 use keyward_state::store::{Store, StoreError};
+
+/// How long [`leave_store`] waits.
+const LEAVE_MAX: Duration = Duration::from_secs(2);
 
 /// Opens it, and completes a restore that was interrupted.
 pub(crate) async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
@@ -32,9 +36,14 @@ pub(crate) async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>
 
 /// Ends the presence of this process, so that the next command does not wait for it.
 pub(crate) async fn leave_store(store: &dyn Store) {
-    if let Some(shared) = store.shared()
-        && let Err(error) = shared.leave().await
-    {
-        tracing::debug!(%error, "cannot remove this process from the list of replicas: its entry expires");
-    }
+    let Some(shared) = store.shared() else { return };
+    let error = match tokio::time::timeout(LEAVE_MAX, shared.leave()).await {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "the store does not answer".to_owned(),
+    };
+    tracing::debug!(
+        error,
+        "cannot remove this process from the list of replicas: its entry expires"
+    );
 }

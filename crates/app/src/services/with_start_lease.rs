@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{OpenedServices, StartLease};
+use super::{OpenedServices, StartLease, leave_store};
 use crate::config::Config;
 use keyward_proxy::ca::authority::Authority;
 use keyward_state::crypto::keyring::Keyring;
@@ -19,11 +19,13 @@ impl OpenedServices {
         location: KeyLocation,
         authority: impl FnOnce() -> anyhow::Result<Authority>,
     ) -> anyhow::Result<Self> {
+        let opened = store.clone();
         let start_lease = StartLease::wait(&store).await?;
         match Box::pin(Self::over(config, store, keyring, location, authority)).await {
             Ok(opened) => Ok(Self { starting: start_lease, ..opened }),
             Err(error) => {
                 StartLease::release_if_held(start_lease).await;
+                leave_store(&*opened).await;
                 Err(error)
             }
         }

@@ -10,13 +10,14 @@ use std::io;
 use std::sync::Arc;
 
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
 use super::changes::ViewChange;
 use super::directory_event::{DeliveryCause, DirectoryEvent};
 use super::error::DirectoryError;
 use super::index::IndexChange;
-use super::rows::{RowId, plaintext};
+use super::rows::{ReadRecord, RowId, plaintext};
 use super::uncertain_change::UncertainChange;
 use super::view::View;
 use super::{DirectoryWriter, Shared};
@@ -24,7 +25,7 @@ use crate::store::{StoreError, Version};
 use keyward_model::{Org, Record};
 
 /// A record that the view can contain.
-pub(super) trait Viewed: Serialize + Send + Sync {
+pub(super) trait Viewed: Serialize + DeserializeOwned + PartialEq + Send + Sync {
     /// Puts it into the view.
     fn show(self: Arc<Self>, view: &mut View);
 }
@@ -43,19 +44,23 @@ enum RowChange {
 }
 
 impl DirectoryWriter {
-    /// Writes a record over the version that was read, or a new one over none, and shows it. Deletes the index rows that are
+    /// Writes a record over the one that was read, or a new one over none, and shows it. Deletes the index rows that are
     /// not needed then.
     pub(super) async fn commit<T: Viewed>(
         &self,
         at: &RowId,
         record: T,
-        over: Option<Version>,
+        read: Option<&ReadRecord<T>>,
         index: IndexChange,
     ) -> Result<Arc<T>, DirectoryError> {
         let record = Arc::new(record);
         let after = self.viewed(|view| T::show(Arc::clone(&record), view));
+        let over = read.map(|read| read.version);
         let version = Some(over.unwrap_or_default().next());
-        let row = RowChange::Write(plaintext(at, &*record, over));
+        let row = RowChange::Write(match read {
+            Some(read) => read.plaintext_of(at, &record),
+            None => plaintext(at, &*record, None),
+        });
         self.make(self.change(at, version, &after, index), over, row, after).await?;
         Ok(record)
     }

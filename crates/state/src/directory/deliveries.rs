@@ -71,7 +71,7 @@ impl Directory {
     /// When the store fails, or a row does not open.
     pub async fn pending_deliveries(&self) -> Result<Vec<StoredDelivery>, DirectoryError> {
         let mut all = Vec::new();
-        for (at, ReadRecord { record, version }) in
+        for (at, ReadRecord { record, version, .. }) in
             self.shared.rows.all::<Delivery>(Table::Deliveries).await?
         {
             let there = self.view().one::<Webhook>(&record.notice.org, &record.webhook).is_some();

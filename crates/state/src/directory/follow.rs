@@ -2,6 +2,7 @@
 //! is not followed.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
@@ -17,8 +18,8 @@ use super::viewed::viewed;
 use super::{Directory, DirectoryWriter};
 use crate::store::shared::ReplicaChanges;
 use crate::store::{AnnouncedReplica, SharedStore, StoreError, Table};
-use keyward_base::id::{Id, OrgId};
-use keyward_model::{Org, Record};
+use keyward_base::id::{Id, OrgId, StoredRuleId};
+use keyward_model::{Org, Record, Rule};
 
 /// Rows that are read while the write lock is held once.
 const ROWS_A_TURN: usize = 64;
@@ -241,7 +242,7 @@ fn keys_of<R: Stored>(view: &View, table: Table) -> Vec<String> {
 }
 
 impl DirectoryWriter {
-    /// Updates the view to the stored row. If the row cannot be opened, the view keeps the old record.
+    /// Updates the view to the stored row. If the row cannot be read, the view keeps the old record; an old rule refuses.
     pub(super) async fn follow_row(&self, table: Table, key: &str) -> Result<(), DirectoryError> {
         let Some(at) = RowId::parse(table, key) else { return Ok(()) };
         match table {
@@ -264,7 +265,20 @@ impl DirectoryWriter {
 
     async fn follow_record_at(&self, at: &RowId) -> Result<(), DirectoryError> {
         let followed = viewed!(at.table, R => self.read_uncertain::<R>(at).await.map(drop), Ok(()));
+        if followed.as_ref().is_err_and(DirectoryError::is_unreadable) && at.table == Table::Rules {
+            self.distrust_rule(at);
+        }
         Self::unless_unreadable(at, followed)
+    }
+
+    /// Makes a rule refuse its requests whose newer version cannot be read: what it permits may not be permitted any more.
+    fn distrust_rule(&self, at: &RowId) {
+        let view = self.view.load_full();
+        let id = StoredRuleId::parse(&at.id).ok();
+        let Some(rule) = id.and_then(|id| view.one::<Rule>(&at.org, &id)) else { return };
+        let mut rule = Record::clone(rule);
+        rule.facts.unknown = vec!["its newest change".to_owned()];
+        self.publish(|view| view.put(Arc::new(rule)));
     }
 
     fn unless_unreadable(

@@ -62,6 +62,7 @@ mod tokens;
 mod totp;
 mod uncertain_change;
 mod unique_index;
+mod unknown_members;
 mod usage;
 mod users;
 mod view;

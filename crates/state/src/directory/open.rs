@@ -175,7 +175,7 @@ impl LoadingIndex<'_> {
 
     fn scan<R: Stored>(&self, rows: &DirectoryRows) -> RecordScan<UniqueValues<R>> {
         let index = self.index.clone();
-        rows.scan(R::TABLE, move |at, ReadRecord { record, version }: ReadRecord<Record<R>>| {
+        rows.scan(R::TABLE, move |at, ReadRecord { record, version, .. }: ReadRecord<Record<R>>| {
             if at != RowId::new(R::TABLE, &record.org, Id::as_str(&record.id)) {
                 return Err(at.malformed());
             }
@@ -254,10 +254,13 @@ impl LoadingIndex<'_> {
         let owners: HashSet<_> = agents.iter().map(|taken| taken.record.id.clone()).collect();
         let slots = self.take_plugins(rows, &owners).await?;
         for mut taken in agents {
-            let UniqueValues { at, record, version, .. } = &mut taken;
+            let UniqueValues { at, record, .. } = &mut taken;
             if self.leftovers == Leftovers::Remove && drop_inert(record, &slots) {
                 tracing::warn!(row = at.key(), "dropping bindings for slots that no plugin has");
-                rows.write(at, &*record, Some(*version)).await?;
+                if let Some(read) = rows.read::<AgentRecord>(at).await? {
+                    let text = read.plaintext_of(at, record)?;
+                    rows.write_row(at, &text, Some(read.version)).await?;
+                }
             }
             if record.facts.tokens.iter().any(|it| TokenHash::from_hex(&it.hash).is_none()) {
                 return Err(at.malformed());

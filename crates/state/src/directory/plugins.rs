@@ -170,8 +170,8 @@ impl DirectoryWriter {
         read: ReadRecord<PluginRecord>,
         new: NewPlugin,
     ) -> Result<Arc<PluginRecord>, DirectoryError> {
-        let ReadRecord { record: before, version } = read;
-        check::editable(&before, new.by)?;
+        let before = &read.record;
+        check::editable(before, new.by)?;
         let mut after = PluginRecord { spec: new.spec, ..before.clone() };
         after.facts.paused = false;
         if after.name() != before.name() {
@@ -182,19 +182,19 @@ impl DirectoryWriter {
         }
         self.check_plugin(&after, new.by).await?;
         let offered = self.offer(&after, new.bindings).await?;
-        let mut touched = used([&before, &after]);
+        let mut touched = used([before, &after]);
         touched.extend(offered.iter().map(|it| it.connection.clone()));
-        let changed = self.put_changed(before.clone(), version, after).await;
+        let changed = self.put_changed(&read, after).await;
         if changed.is_ok() {
-            self.offer_again(&before, &offered).await;
+            self.offer_again(before, &offered).await;
         }
         let knows_slots = match &changed {
             Ok(_) => true,
-            Err(error) if error.is_conflict() => self.knows_slots(&before).await,
+            Err(error) if error.is_conflict() => self.knows_slots(before).await,
             Err(error) => !error.is_outcome_unknown(),
         };
         if knows_slots {
-            self.withdraw(&before, &touched).await;
+            self.withdraw(before, &touched).await;
         }
         changed
     }

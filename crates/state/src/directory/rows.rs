@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::error::DirectoryError;
+use super::unknown_members::with_unknown_members;
 use crate::crypto::envelope::{EnvelopeError, Place, is_same_sealing};
 use crate::crypto::keyring::Keyring;
 use crate::store::{Expect, Row, RowRange, Store, StoreError, Table, Version};
@@ -34,6 +35,9 @@ pub struct RowId {
 pub(super) struct ReadRecord<T> {
     pub record: T,
     pub version: Version,
+    /// Its stored JSON, which may have members that this version does not know. Empty for records that are read to be
+    /// shown only.
+    pub text: Zeroizing<Vec<u8>>,
 }
 
 #[derive(Serialize)]
@@ -93,9 +97,24 @@ impl OpenedRow {
         let OpenedRecord { version, record } =
             serde_json::from_slice(&self.plaintext).map_err(|_| at.malformed())?;
         match version == self.version.0 {
-            true => Ok(ReadRecord { record, version: self.version }),
+            true => Ok(ReadRecord { record, version: self.version, text: self.plaintext }),
             false => Err(DirectoryError::RolledBack { table: at.table.name(), key: at.key() }),
         }
+    }
+}
+
+impl<T: Serialize + DeserializeOwned + PartialEq> ReadRecord<T> {
+    /// [`plaintext`] of the changed record, written over this one. Keeps members that this version does not know.
+    pub(super) fn plaintext_of(
+        &self,
+        at: &RowId,
+        changed: &T,
+    ) -> Result<Zeroizing<Vec<u8>>, DirectoryError> {
+        let kept = || {
+            let OpenedRecord { record: stored, .. } = serde_json::from_slice(&self.text)?;
+            with_unknown_members(&stored, &self.record, changed)
+        };
+        plaintext(at, &kept().map_err(|_| at.malformed())?, Some(self.version))
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc::{self, error::TryRecvError};
 use tokio::task::{JoinHandle, spawn_blocking};
+use zeroize::Zeroizing;
 
 use super::error::DirectoryError;
 use super::rows::{DirectoryRows, ReadRecord, RowId};
@@ -54,7 +55,9 @@ impl DirectoryRows {
         &self,
         table: Table,
     ) -> Result<Vec<(RowId, ReadRecord<T>)>, DirectoryError> {
-        let mut scan = self.scan(table, |at, read| Ok((at, read)));
+        let mut scan = self.scan(table, |at, read: ReadRecord<T>| {
+            Ok((at, ReadRecord { text: Zeroizing::default(), ..read }))
+        });
         let mut all = Vec::new();
         while let Some(page) = scan.next().await? {
             all.extend(page);

@@ -279,13 +279,13 @@ impl Directory {
         let at = RowId::new(R::TABLE, org, id);
         for _ in 0..EDIT_TRIES {
             let writer = self.turn().await?;
-            let ReadRecord { record: before, version } = writer.read::<R>(&at).await?;
-            let mut after = before.clone();
+            let read = writer.read::<R>(&at).await?;
+            let mut after = read.record.clone();
             change(&mut after)?;
-            if after == before {
+            if after == read.record {
                 return Ok(Arc::new(after));
             }
-            let work = async move { writer.put_changed(before, version, after).await };
+            let work = async move { writer.put_changed(&read, after).await };
             match run_to_completion(Box::pin(work)).await {
                 Err(error) if error.is_conflict() => {}
                 other => return Ok(other?),
@@ -353,28 +353,28 @@ impl DirectoryWriter {
     ) -> Result<(Record<R>, Arc<Record<R>>), DirectoryError> {
         let at = RowId::new(R::TABLE, org, id);
         for _ in 0..EDIT_TRIES {
-            let ReadRecord { record: before, version } = self.read::<R>(&at).await?;
-            let mut after = before.clone();
+            let read = self.read::<R>(&at).await?;
+            let mut after = read.record.clone();
             change(&mut after)?;
-            if after == before {
-                return Ok((before, Arc::new(after)));
+            if after == read.record {
+                return Ok((read.record, Arc::new(after)));
             }
-            match self.put_changed(before.clone(), version, after).await {
+            match self.put_changed(&read, after).await {
                 Err(error) if error.is_conflict() => {}
-                other => return other.map(|after| (before, after)),
+                other => return other.map(|after| (read.record, after)),
             }
         }
         Err(overtaken(&at))
     }
 
-    /// Writes a change over the version that was read. New unique values are reserved before the record is written, and
+    /// Writes a change over the record that was read. New unique values are reserved before the record is written, and
     /// those that it no longer has are released after.
     pub(super) async fn put_changed<R: Stored>(
         &self,
-        before: Record<R>,
-        version: Version,
+        read: &ReadRecord<Record<R>>,
         mut after: Record<R>,
     ) -> Result<Arc<Record<R>>, DirectoryError> {
+        let ReadRecord { record: before, version, .. } = read;
         (after.id, after.org) = (before.id.clone(), before.org.clone());
         after.created = before.created;
         // A token of its own, for example, does not change it.
@@ -384,15 +384,15 @@ impl DirectoryWriter {
         }
         check_fixed::<R>(&before.spec, &after.spec)?;
         R::check(&after.spec)?;
-        R::may_change(&before, &after, &self.view.load_full())?;
-        let [old, mut new] = [&before, &after].map(|record| R::unique(record, &self.index));
+        R::may_change(before, &after, &self.view.load_full())?;
+        let [old, mut new] = [before, &after].map(|record| R::unique(record, &self.index));
         let mut old: HashSet<RowId> = old.into_iter().map(|one| one.at).collect();
         // Unique values of both versions stay; `old` keeps those that the record no longer has.
         new.retain(|one| !old.remove(&one.at));
         let at = RowId::new(R::TABLE, &after.org, &after.id);
-        let reserved = self.reserve_unique(new, &at, Some(version)).await?;
+        let reserved = self.reserve_unique(new, &at, Some(*version)).await?;
         let index = IndexChange { reserved, freed: old.into_iter().collect() };
-        self.commit(&at, after, Some(version), index).await
+        self.commit(&at, after, Some(read), index).await
     }
 
     /// [`Directory::remove_if`] while the write lock is held, without [`Stored::after_removal`].
@@ -402,7 +402,7 @@ impl DirectoryWriter {
         by: ManagedBy,
         is_wanted: impl FnOnce(&Record<R>) -> bool + Send,
     ) -> Result<Record<R>, DirectoryError> {
-        let ReadRecord { record, version } = self.read::<R>(at).await?;
+        let ReadRecord { record, version, .. } = self.read::<R>(at).await?;
         if !is_wanted(&record) {
             let (what, name) = (R::KIND.one, record.name().to_owned());
             return Err(DirectoryError::Changed { what, name });

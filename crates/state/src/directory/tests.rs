@@ -18,6 +18,7 @@ mod reconcile;
 mod rules;
 mod sessions;
 mod stored;
+mod unknown_members;
 mod usage;
 
 use std::collections::BTreeMap;

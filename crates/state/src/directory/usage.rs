@@ -58,7 +58,7 @@ impl Directory {
         let (rows, at) = (&self.shared.rows, at(key));
         loop {
             let (mut history, version) = match rows.read::<UsageHistory>(&at).await {
-                Ok(Some(ReadRecord { record, version })) => (record, Some(version)),
+                Ok(Some(ReadRecord { record, version, .. })) => (record, Some(version)),
                 Ok(None) => Default::default(),
                 Err(error) if error.is_unreadable() => {
                     tracing::warn!(%error, "this history of usage begins again");

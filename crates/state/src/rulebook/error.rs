@@ -130,6 +130,14 @@ pub enum RulebookError {
         /// The rule's place in the configuration.
         place: String,
     },
+    /// A newer version of Keyward has stored the rule with a condition that this version does not know.
+    #[error("{place}: {name}: {}", Self::UNKNOWN_MEMBER)]
+    UnknownMember {
+        /// The rule's name.
+        place: String,
+        /// The member of its row.
+        name: String,
+    },
     /// Rules contradict themselves or each other.
     #[error("{place}: {source}")]
     Compile {
@@ -138,6 +146,12 @@ pub enum RulebookError {
         /// The contradiction.
         source: CompileError,
     },
+}
+
+impl RulebookError {
+    /// Why a rule with a condition of a newer version refuses, and the remedy.
+    pub const UNKNOWN_MEMBER: &str = "a newer version of keyward has set this, and this one does not know it, so the \
+                                      rule refuses its requests: upgrade this replica, or remove the rule";
 }
 
 const SHOW_PROVIDER: &str = "`keyward provider show` lists its actions";

@@ -100,6 +100,7 @@ impl<'a> Resolver<'a> {
         let methods = self.methods();
         let scopes = self.scopes(&used);
         let action = self.action(used).map(|action| self.owned(id, action, &hosts))?;
+        let action = self.understood(action);
         let branches = self.branches();
         let is_lost = |given: usize, read: usize| given > 0 && read == 0;
         let is_unread = is_lost(spec.hosts.len(), hosts.len())
@@ -266,6 +267,21 @@ impl<'a> Resolver<'a> {
             }
         };
         Some(action)
+    }
+
+    /// Refuses if a newer version has stored a condition that this version does not know.
+    fn understood(&mut self, action: RuleAction) -> RuleAction {
+        if self.text.unknown.is_empty() {
+            return action;
+        }
+        let unknown = self.text.unknown.iter().cloned();
+        let of = |name| RulebookError::UnknownMember { place: self.text.place.clone(), name };
+        self.problems.extend(unknown.map(of));
+        match action {
+            RuleAction::Use(account) => RuleAction::UseRefused(account),
+            RuleAction::Inject | RuleAction::Pass | RuleAction::Tunnel => RuleAction::Deny,
+            RuleAction::UseMissing(_) | RuleAction::UseRefused(_) | RuleAction::Deny => action,
+        }
     }
 
     /// Refuses if the connection does not own the hosts, because it was recreated with another provider.

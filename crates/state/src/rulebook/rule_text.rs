@@ -10,6 +10,8 @@ pub(super) struct RuleText<'a> {
     pub(super) id: RuleId,
     pub(super) org: &'a OrgId,
     pub(super) spec: &'a RuleSpec,
+    /// Conditions of a newer version, by name.
+    pub(super) unknown: &'a [String],
     pub(super) place: String,
 }
 
@@ -17,13 +19,14 @@ impl<'a> RuleText<'a> {
     /// The text of a stored rule.
     pub(super) fn stored(record: &'a Record<Stored>) -> Self {
         let (id, place) = (RuleId::new(record.label()), format!("rule `{}`", record.name()));
-        Self { id, org: &record.org, spec: &record.spec, place }
+        let unknown = &record.facts.unknown;
+        Self { id, org: &record.org, spec: &record.spec, unknown, place }
     }
 }
 
 impl<'a> From<&'a PlacedRule> for RuleText<'a> {
     fn from(rule: &'a PlacedRule) -> Self {
         let (id, place) = (RuleId::new(rule.label()), rule.place.clone());
-        Self { id, org: &rule.org, spec: &rule.spec, place }
+        Self { id, org: &rule.org, spec: &rule.spec, unknown: &[], place }
     }
 }

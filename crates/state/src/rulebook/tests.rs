@@ -184,7 +184,7 @@ async fn a_removed_connection_is_refused_although_a_rule_names_it() {
 /// A record of a stored rule, which is in no store.
 fn stored(spec: RuleSpec, position: i64) -> Arc<Record<Rule>> {
     let (org, by) = (OrgId::default_org(), ManagedBy::Store);
-    let facts = RuleFacts { position };
+    let facts = RuleFacts::at(position);
     Arc::new(Record::new(&org, by, spec, facts, jiff::Timestamp::UNIX_EPOCH))
 }
 
@@ -246,6 +246,31 @@ fn a_stored_rule_that_is_not_valid_any_more_restricts_its_connection_as_before()
 }
 
 #[test]
+fn a_stored_rule_with_a_condition_of_a_newer_version_refuses_its_requests() {
+    let mut samples = Samples::new();
+    let (agent, key) = (samples.agent("ci"), samples.connection("work", "openai"));
+    samples.bind(&agent, &key);
+    let using = RuleSpec { use_connection: Some("work".to_owned()), ..text("u", &[]) };
+    let own = Some(vec![agent.id.to_string()]);
+    for rule in [
+        using.clone(),
+        RuleSpec { agents: own, ..using },
+        doing("p", ActionKind::Pass),
+        doing("i", ActionKind::Inject),
+        doing("t", ActionKind::Tunnel),
+        doing("d", ActionKind::Deny),
+    ] {
+        let mut record = Record::clone(&stored(rule.clone(), 0));
+        record.facts.unknown = vec!["curfew".to_owned()];
+        // A later rule does not take its place.
+        let view = View::clone(&samples.view()).with(Arc::new(record));
+        let view = view.with(stored(doing("later", ActionKind::Inject), 9));
+        let policy = strictly(&sources(Vec::new()), Arc::new(view)).expect("a policy");
+        assert_eq!(code(&policy, &agent, "api.openai.com"), Err("denied"), "{rule:?}");
+    }
+}
+
+#[test]
 fn rules_contradict_each_other_although_names_are_missing() {
     let samples = Samples::new();
     let gone = Some(vec![AgentId::random().to_string()]);
@@ -272,7 +297,7 @@ async fn stored_rules_decide_in_order_after_those_of_the_file_and_follow_the_dir
         code(&rulebook.current(), &agent, "api.openai.com")
     };
     let add = |spec: RuleSpec, position| {
-        directory.add::<Rule>(org, ManagedBy::Store, spec, RuleFacts { position })
+        directory.add::<Rule>(org, ManagedBy::Store, spec, RuleFacts::at(position))
     };
     let pass = add(doing("p", ActionKind::Pass), 5).await.expect("a rule");
     assert_eq!(settled().await, Ok("store:p".to_owned()));

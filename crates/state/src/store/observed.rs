@@ -23,10 +23,10 @@ labelled_enum! {
 }
 
 /// The result of a call.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub enum StoreReport {
-    /// It failed.
-    Failed(StoreOperation),
+    /// It failed, with this cause.
+    Failed(StoreOperation, String),
     /// Something was written or deleted, so the store can be written.
     Written,
 }
@@ -63,8 +63,8 @@ impl ObservedStore {
             | StoreError::Io { .. }
             | StoreError::Unreached { .. } => true,
         };
-        if result.as_ref().err().filter(is_failure).is_some() {
-            (self.report)(StoreReport::Failed(operation));
+        if let Some(error) = result.as_ref().err().filter(is_failure) {
+            (self.report)(StoreReport::Failed(operation, error.to_string()));
         }
         result
     }
@@ -255,7 +255,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_lease_shows_that_a_store_can_be_written_only_where_replicas_share_the_store() {
-        assert_eq!(reported_of_lease(MemoryReplica::first()).await, [StoreReport::Written; 2]);
+        assert_eq!(
+            reported_of_lease(MemoryReplica::first()).await,
+            [const { StoreReport::Written }; 2]
+        );
         assert_eq!(reported_of_lease(MemoryStore::new()).await, []);
     }
 
@@ -294,7 +297,12 @@ mod tests {
         store.observed(StoreOperation::Write, full()).unwrap_err();
         let corrupt = StoreError::Corrupt { table: "meta", key: "a".to_owned() };
         store.observed::<()>(StoreOperation::Read, Err(corrupt)).unwrap_err();
-        let failed = [StoreOperation::Write, StoreOperation::Read].map(StoreReport::Failed);
+        let failed = [
+            (StoreOperation::Write, "store could not write a row: no storage space"),
+            (StoreOperation::Read, "meta row a is damaged: restore the store from a backup"),
+        ];
+        let failed =
+            failed.map(|(operation, cause)| StoreReport::Failed(operation, cause.to_owned()));
         assert_eq!(*reported.lock(), failed);
     }
 }

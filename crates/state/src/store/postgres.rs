@@ -27,6 +27,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_postgres::IsolationLevel;
 
@@ -60,6 +61,8 @@ pub struct PostgresStore {
     known: Mutex<KnownChanges>,
     /// The earliest time of the next search for lost changes.
     next_search: Mutex<Instant>,
+    /// Leases that are being released.
+    releases: Arc<Mutex<Vec<JoinHandle<()>>>>,
 }
 
 impl PostgresStore {
@@ -83,7 +86,19 @@ impl PostgresStore {
         let version = KnownVersion::of(migrations);
         let (listening, known, now) = (OnceLock::new(), Mutex::default(), Instant::now());
         let (poll, next_poll, next_search) = (POLL, Mutex::new(now), Mutex::new(now));
-        Ok(Self { pool, notice, presence, version, listening, poll, next_poll, known, next_search })
+        let releases = Arc::default();
+        Ok(Self {
+            pool,
+            notice,
+            presence,
+            version,
+            listening,
+            poll,
+            next_poll,
+            known,
+            next_search,
+            releases,
+        })
     }
 
     /// Remembers a committed change of this replica.
@@ -131,11 +146,12 @@ impl PostgresStore {
     /// A lease whose release is repeated until it would have expired: the failure of one statement must not exclude all
     /// replicas for that time.
     fn released_when_dropped(&self, name: &str, number: i64, ttl: Duration) -> Lease {
-        let (pool, held) = (self.pool.clone(), name.to_owned());
+        let (pool, held, releases) =
+            (self.pool.clone(), name.to_owned(), Arc::clone(&self.releases));
         let release = move || {
             let Ok(runtime) = Handle::try_current() else { return };
             let until = Instant::now() + ttl;
-            runtime.spawn(async move {
+            let release = runtime.spawn(async move {
                 let parameters: [&dyn Parameter; 2] = [&held.as_bytes(), &number];
                 while let Err(error) = pool.query("end a lease", sql::RELEASE, &parameters).await {
                     tracing::debug!(%error, lease = held, "a lease is not released yet");
@@ -145,6 +161,9 @@ impl PostgresStore {
                     tokio::time::sleep(RELEASE_AGAIN).await;
                 }
             });
+            let mut releases = releases.lock();
+            releases.retain(|release| !release.is_finished());
+            releases.push(release);
         };
         Lease::new(name, number.cast_unsigned(), release)
     }

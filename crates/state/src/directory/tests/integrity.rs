@@ -37,7 +37,7 @@ impl World {
             )
             .unwrap()
         };
-        world.add::<Rule>(spec, RuleFacts { position: 0 }).await.unwrap();
+        world.add::<Rule>(spec, RuleFacts::at(0)).await.unwrap();
         (world, agent, connection)
     }
 }

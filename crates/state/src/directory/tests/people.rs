@@ -293,7 +293,7 @@ async fn an_organisation_that_has_rules_and_lost_its_row_keeps_its_webhooks() {
     world.directory.add::<Webhook>(&other, by, spec, facts).await.unwrap();
     let action = Some(ActionKind::Deny);
     let spec = RuleSpec { name: Some("no".to_owned()), action, ..RuleSpec::default() };
-    world.directory.add::<Rule>(&other, by, spec, RuleFacts { position: 0 }).await.unwrap();
+    world.directory.add::<Rule>(&other, by, spec, RuleFacts::at(0)).await.unwrap();
     world.store.delete(Table::Orgs, &format!("{other}/org"), Expect::Any).await.unwrap();
     let view = world.reopen().await.unwrap().view();
     assert!(view.find::<Webhook>(&other, "ops").is_some());

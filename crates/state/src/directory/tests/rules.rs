@@ -19,7 +19,7 @@ async fn add(
     let (directory, org) = (&world.directory, &world.org);
     let others = directory.view().rules_in_order(org);
     let position = directory.room_for_rule(org, &others, index).await?;
-    directory.add::<Rule>(org, ManagedBy::Store, spec, RuleFacts { position }).await
+    directory.add::<Rule>(org, ManagedBy::Store, spec, RuleFacts::at(position)).await
 }
 
 fn order(directory: &Directory) -> Vec<String> {
@@ -82,7 +82,7 @@ async fn eighty_rules_can_be_inserted_at_one_place() {
 async fn too_many_rules_are_refused() {
     let world = World::new().await;
     for number in 0..Rule::KIND.max {
-        let facts = RuleFacts { position: number.try_into().unwrap() };
+        let facts = RuleFacts::at(number.try_into().unwrap());
         world.add::<Rule>(deny(&format!("r{number}")), facts).await.unwrap();
     }
     let refused = add(&world, deny("more"), 0).await;

@@ -1,9 +1,10 @@
 //! [`HealthMetrics`]: the health of the gateway: store, audit log, certificates and limits.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
@@ -14,8 +15,8 @@ use super::families::{Gauges, LabelledCounters, metric, metric_in, with_samples}
 #[derive(Debug)]
 pub struct HealthMetrics {
     store_failures: LabelledCounters,
-    /// Whether the last write to the store failed.
-    store_failing: AtomicBool,
+    /// Why the last write to the store failed, if it did.
+    store_failure: Mutex<Option<String>>,
     audit_failing: Gauge,
     audit_log_changes: Counter,
     /// The limit of open streams of agents.
@@ -58,7 +59,7 @@ impl HealthMetrics {
         replicas.set(1);
         Self {
             store_failures,
-            store_failing: AtomicBool::new(false),
+            store_failure: Mutex::default(),
             audit_failing,
             audit_log_changes,
             streams_max,
@@ -71,21 +72,21 @@ impl HealthMetrics {
     }
 
     /// Counts a failed `read` or `write` of the store.
-    pub fn store_failed(&self, operation: &'static str) {
+    pub fn store_failed(&self, operation: &'static str, cause: String) {
         self.store_failures.get_or_create(&[("operation", operation)]).inc();
         if operation == "write" {
-            self.store_failing.store(true, Ordering::Relaxed);
+            *self.store_failure.lock() = Some(cause);
         }
     }
 
     /// Records that the store was written.
     pub fn store_written(&self) {
-        self.store_failing.store(false, Ordering::Relaxed);
+        *self.store_failure.lock() = None;
     }
 
-    /// Whether the last write to the store failed.
-    pub fn is_store_failing(&self) -> bool {
-        self.store_failing.load(Ordering::Relaxed)
+    /// Why the last write to the store failed, if it did.
+    pub fn store_failure(&self) -> Option<String> {
+        self.store_failure.lock().clone()
     }
 
     /// Sets for how long changes of other replicas may be missing.

@@ -12,7 +12,7 @@ fn contradicting() -> [RuleSpec; 2] {
 
 async fn add(directory: &Directory, org: &OrgId, rules: impl IntoIterator<Item = RuleSpec>) {
     for (position, spec) in (0..).zip(rules) {
-        let facts = RuleFacts { position };
+        let facts = RuleFacts::at(position);
         directory.add::<Rule>(org, ManagedBy::Store, spec, facts).await.expect("a rule");
     }
 }

@@ -200,15 +200,17 @@ impl PostgresFailure {
         true
     }
 
-    /// Whether the database has certainly not made the change. This is unknown if the stream or the server ended, also
-    /// if a pooler reports that as an error of the server.
+    /// Whether the stream or the server ended, also if a pooler reports that as an error of the server.
+    pub(super) fn is_of_stream(&self) -> bool {
+        let code = self.state.as_ref().map(SqlState::code);
+        code.is_none_or(|code| code.starts_with("08") || code.starts_with("57P"))
+    }
+
+    /// Whether the database has certainly not made the change.
     fn is_certain(&self) -> bool {
-        let Some(state) = &self.state else { return false };
-        let code = state.code();
-        let is_of_stream = code.starts_with("08") || code.starts_with("57P");
         self.severity == Some(Severity::Error)
-            && !is_of_stream
-            && *state != SqlState::T_R_STATEMENT_COMPLETION_UNKNOWN
+            && !self.is_of_stream()
+            && self.state != Some(SqlState::T_R_STATEMENT_COMPLETION_UNKNOWN)
     }
 
     pub(super) fn during(self, action: &'static str) -> StoreError {

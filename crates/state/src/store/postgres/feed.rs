@@ -102,7 +102,13 @@ impl SharedStore for PostgresStore {
     }
 
     async fn leave(&self) -> Result<(), StoreError> {
-        self.presence.leave(&self.pool).await
+        self.presence.leave(&self.pool).await?;
+        // The process may end before leases are released that were dropped just now.
+        let releases = std::mem::take(&mut *self.releases.lock());
+        for release in releases {
+            drop(release.await);
+        }
+        Ok(())
     }
 
     async fn announce(&self, about: &str) -> Result<(), StoreError> {

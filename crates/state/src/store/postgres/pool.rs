@@ -1,6 +1,6 @@
 //! Streams to the database: their number is bounded, and so is the time of each operation. A stream whose operation
 //! took too long is closed, because its answer may still come; with several servers, all streams are closed. Operations
-//! with serialization failures or deadlocks are repeated.
+//! with serialization failures or deadlocks are repeated, and reads whose stream ended.
 
 use std::io;
 use std::sync::Arc;
@@ -17,6 +17,7 @@ use super::failure::{PostgresError, PostgresFailure};
 use super::parameter::{Parameter, typed};
 use super::servers::{PostgresServers, ServerFailures, addresses};
 use super::settings::PostgresSettings;
+use super::sql;
 use super::tls::Tls;
 use crate::store::StoreError;
 
@@ -96,19 +97,20 @@ impl PostgresPool {
         stream.map_err(|error| self.unreachable(&error).during(action).before_writing())
     }
 
-    /// Runs one statement, which is repeated after serialization failures and deadlocks.
+    /// Runs one statement, which is repeated after serialization failures and deadlocks. A statement that only reads is
+    /// repeated once if its stream ended, on another one.
     pub(super) async fn query(
         &self,
         action: &'static str,
-        sql: &'static str,
+        statement: &'static str,
         parameters: &[&dyn Parameter],
     ) -> Result<Vec<Row>, StoreError> {
-        let (mut repeats, mut is_moved) = (0, false);
+        let (mut repeats, mut is_moved, mut is_cut) = (0, false, false);
         loop {
             let stream = self.stream(action).await?;
             let parameters = typed(parameters);
-            let statement = stream.query_typed(sql, &parameters);
-            let failure = match tokio::time::timeout(self.timeout, statement).await {
+            let answer = stream.query_typed(statement, &parameters);
+            let failure = match tokio::time::timeout(self.timeout, answer).await {
                 Ok(Ok(rows)) => return Ok(rows),
                 Ok(Err(error)) => PostgresFailure::of(error),
                 Err(_) => {
@@ -125,6 +127,9 @@ impl PostgresPool {
                 drop(Object::take(stream));
                 self.close_all();
                 is_moved = true;
+            } else if sql::only_reads(statement) && failure.is_of_stream() && !is_cut {
+                drop(Object::take(stream));
+                is_cut = true;
             } else if !failure.repeats(&mut repeats).await {
                 return Err(failure.during(action));
             }

@@ -20,6 +20,11 @@ macro_rules! counted {
     };
 }
 
+/// Whether a statement changes nothing. All others begin with the name of a change, or with `WITH`.
+pub(super) fn only_reads(statement: &str) -> bool {
+    statement.starts_with("SELECT ")
+}
+
 pub(super) const GET: &str = "SELECT version, value FROM keyward_rows WHERE tbl = $1 AND key = $2";
 
 pub(super) const INSERT: &str = counted!(

@@ -126,6 +126,17 @@ async fn a_replica_that_was_away_for_too_long_gets_the_tables_to_read_again() {
     assert_eq!((all.rows, all.unknown), ([row(Table::Agents, "o/a")].into(), BTreeSet::new()));
 }
 
+/// A process that fails to start ends right after that.
+#[tokio::test]
+async fn a_replica_that_leaves_has_released_its_leases() {
+    let (one, other) = two().await;
+    let long = Duration::from_secs(3600);
+    drop(one.lease("start", long).await.unwrap());
+    one.leave().await.unwrap();
+    assert!(other.lease("start", long).await.unwrap().is_some());
+    assert!(other.is_alone().await.unwrap());
+}
+
 #[tokio::test]
 async fn a_lease_of_one_replica_excludes_the_other() {
     let (one, other) = two().await;

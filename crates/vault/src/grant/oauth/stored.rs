@@ -35,6 +35,8 @@ pub struct OAuthGrant {
     facts: TokenFacts,
     /// The refresh token before the one of an answer that reports an error. It is tried if the newer one is refused.
     earlier: Option<Secret>,
+    /// Stored facts of a newer version, which a renewal keeps.
+    unknown: BTreeMap<String, Secret>,
     /// See [`OAuthGrant::unusable_answer`]. Not stored.
     unusable: Option<Box<TokenFailure>>,
 }
@@ -74,7 +76,7 @@ impl OAuthGrant {
     }
 
     fn stored_as(by: OAuthKind, fields: BTreeMap<String, Secret>, facts: TokenFacts) -> Self {
-        Self { by, fields, facts, earlier: None, unusable: None }
+        Self { by, fields, facts, earlier: None, unknown: BTreeMap::new(), unusable: None }
     }
 
     /// From checked fields.
@@ -144,12 +146,17 @@ impl OAuthGrant {
             captured: captured.collect(),
         };
         let earlier = values.get(EARLIER).cloned();
-        Ok(Self { earlier, ..Self::stored_as(by, fields, facts) })
+        let mut grant = Self { earlier, ..Self::stored_as(by, fields, facts) };
+        let known = grant.to_fields();
+        values.retain(|name, _| !known.contains_key(name));
+        grant.unknown = values;
+        Ok(grant)
     }
 
     /// The stored fields: fields and facts.
     pub(in crate::grant) fn to_fields(&self) -> BTreeMap<String, Secret> {
         let mut all = self.fields.clone();
+        all.extend(self.unknown.clone());
         all.extend(self.earlier.clone().map(|token| (EARLIER.to_owned(), token)));
         let mut put = |name: String, text: String| drop(all.insert(name, Secret::from(text)));
         let by = OAuthKind::NAMES.into_iter().find(|(kind, _)| *kind == self.by);
@@ -396,7 +403,7 @@ impl OAuthGrant {
             account: tokens.account.or_else(|| old.account.clone()),
             captured,
         };
-        Self::stored_as(self.by, fields, facts)
+        Self { unknown: self.unknown.clone(), ..Self::stored_as(self.by, fields, facts) }
     }
 
     /// Whether the server replaced the refresh token of `before`, which may have ended, by the one of this grant.
@@ -436,7 +443,8 @@ impl OAuthGrant {
         fields.insert(REFRESH.to_owned(), next);
         let (sent, expires, refresh_expires) = (Some(sent), None, None);
         let facts = TokenFacts { sent, expires, refresh_expires, ..self.facts.clone() };
-        Self { unusable: Some(Box::new(unusable)), ..Self::stored_as(self.by, fields, facts) }
+        let (unknown, unusable) = (self.unknown.clone(), Some(Box::new(unusable)));
+        Self { unknown, unusable, ..Self::stored_as(self.by, fields, facts) }
     }
 }
 

@@ -114,6 +114,18 @@ fn a_stored_grant_reads_back_unchanged() {
     }
 }
 
+/// During a rolling upgrade, an older replica may be the one that refreshes.
+#[test]
+fn a_renewal_keeps_the_stored_facts_of_a_newer_version() {
+    let stored = given(&[("access_token", "at"), ("refresh_token", "rt"), (".bound_key", "k")]);
+    let grant = OAuthGrant::stored(stored).expect("a grant");
+    let renewed = again(&Grant::OAuth(grant.with(tokens("newer", Some("rt2")))));
+    let kept = as_oauth(&renewed).to_fields();
+    assert_eq!(kept.get(".bound_key").map(shown), Some("k"));
+    assert_eq!(kept.get("refresh_token").map(shown), Some("rt2"));
+    assert!(!as_oauth(&renewed).fields().contains_key(".bound_key"), "no placement may use it");
+}
+
 #[test]
 fn debug_shows_no_token() {
     let grant = Grant::OAuth(OAuthGrant::of(tokens("at-canary", Some("rt-canary"))));
