@@ -126,6 +126,39 @@ async fn a_replica_that_was_away_for_too_long_gets_the_tables_to_read_again() {
     assert_eq!((all.rows, all.unknown), ([row(Table::Agents, "o/a")].into(), BTreeSet::new()));
 }
 
+/// Ends the streams whose statements wait for the table, as a failover or a pooler does, until this many have ended.
+async fn cut_waiting(store: &PostgresStore, count: usize) {
+    const CUT: &str = "SELECT pid, pg_terminate_backend(pid) FROM pg_locks \
+                       WHERE relation = 'keyward_rows'::regclass AND NOT granted";
+    let stream = store.pool.stream("cut").await.unwrap();
+    let mut cut = BTreeSet::new();
+    while cut.len() < count {
+        cut.extend(stream.query(CUT, &[]).await.unwrap().iter().map(|row| row.get::<_, i32>(0)));
+    }
+}
+
+#[tokio::test]
+async fn a_read_whose_stream_ends_is_repeated_once() {
+    let (store, other) = two().await;
+    let (table, key) = row(Table::Agents, "o/a");
+    store.put(table, &key, b"x", Expect::Absent).await.unwrap();
+    let during = async |cuts| {
+        let lock = other.pool.stream("lock").await.unwrap();
+        let lock_all = "BEGIN; LOCK TABLE keyward_rows IN ACCESS EXCLUSIVE MODE";
+        lock.batch_execute(lock_all).await.unwrap();
+        let cut = async {
+            cut_waiting(&other, cuts).await;
+            lock.batch_execute("ROLLBACK").await.unwrap();
+        };
+        let limit = std::time::Duration::from_secs(20);
+        let (read, cut) = tokio::join!(store.get(table, &key), tokio::time::timeout(limit, cut));
+        cut.expect("statements that wait");
+        read
+    };
+    assert_eq!(during(1).await.unwrap().map(|row| row.value), Some(b"x".to_vec()));
+    during(2).await.expect_err("the second stream ended too");
+}
+
 /// A process that fails to start ends right after that.
 #[tokio::test]
 async fn a_replica_that_leaves_has_released_its_leases() {
